@@ -1,0 +1,76 @@
+package sealmq
+
+import "errors"
+
+// Code classifies an error for the peer. One table per protocol turns a code into a
+// reply; an error without a code is internal and is shown as a fixed sentence.
+type Code string
+
+// The codes. Retry tells whether the same command may succeed later by itself.
+const (
+	BadName      Code = "bad_name"      // a name breaks the rules of CheckName
+	BadArgument  Code = "bad_argument"  // any other argument that cannot be used
+	NoExchange   Code = "no_exchange"   // publish or bind to an exchange that does not exist
+	NoQueue      Code = "no_queue"      // the queue does not exist
+	Unroutable   Code = "unroutable"    // the exchange has no binding for the routing key
+	Mismatch     Code = "mismatch"      // declared again with other options
+	Duplicate    Code = "duplicate"     // same message id, other content
+	QueueFull    Code = "queue_full"    // a queue is at its limit; retry
+	TooLarge     Code = "too_large"     // the message is over a size limit
+	LimitReached Code = "limit_reached" // a limit on definitions or connections
+	Denied       Code = "denied"        // the identity may not do this
+	NoStorage    Code = "no_storage"    // the disk is full or low; retry
+	Unsupported  Code = "unsupported"   // the engine does not have this ability
+	InUse        Code = "in_use"        // the object is still used
+	Unavailable  Code = "unavailable"   // shutting down, or the store has failed; retry elsewhere
+)
+
+// Error is an error with a code and one sentence that is safe to show to a peer.
+type Error struct {
+	Code    Code
+	Message string
+	// Err is the cause, for the operator only.
+	Err error
+}
+
+// Error gives the message and, where there is one, the cause.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return e.Message + ": " + e.Err.Error()
+	}
+	return e.Message
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is matches any *Error of the same code, so that errors.Is(err, ErrNoQueue) holds
+// for every "no such queue", whatever its message.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// CodeOf returns the code of the first *Error in err's chain, or "".
+func CodeOf(err error) Code {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// Sentinels for errors.Is.
+var (
+	ErrNoQueue     = &Error{Code: NoQueue, Message: "no such queue"}
+	ErrNoExchange  = &Error{Code: NoExchange, Message: "no such exchange"}
+	ErrUnroutable  = &Error{Code: Unroutable, Message: "no queue is bound for this routing key"}
+	ErrMismatch    = &Error{Code: Mismatch, Message: "it exists with other options"}
+	ErrDuplicate   = &Error{Code: Duplicate, Message: "the message id was used for other content"}
+	ErrQueueFull   = &Error{Code: QueueFull, Message: "the queue is full"}
+	ErrTooLarge    = &Error{Code: TooLarge, Message: "the message is too large"}
+	ErrDenied      = &Error{Code: Denied, Message: "not allowed"}
+	ErrNoStorage   = &Error{Code: NoStorage, Message: "the broker's disk is full; try again later"}
+	ErrUnsupported = &Error{Code: Unsupported, Message: "the storage engine cannot do this"}
+	ErrUnavailable = &Error{Code: Unavailable, Message: "the broker is stopping or its store has failed"}
+)

@@ -1,0 +1,30 @@
+// Package clock is the time that parts of the broker see, so that a simulation can
+// drive it. It offers the two things they need, a reading and a wake-up, and does
+// nothing else.
+package clock
+
+import "time"
+
+// Clock tells the time and wakes.
+type Clock interface {
+	// Now is the wall clock with Go's monotonic reading where there is one.
+	Now() time.Time
+	// AfterFunc runs f in a goroutine of its own once d has passed.
+	AfterFunc(d time.Duration, f func()) Timer
+}
+
+// Timer is a pending AfterFunc.
+type Timer interface {
+	// Stop reports whether it kept f from running.
+	Stop() bool
+	// Reset starts the timer anew with d.
+	Reset(d time.Duration) bool
+}
+
+// System is the machine's clock.
+var System Clock = system{}
+
+type system struct{}
+
+func (system) Now() time.Time                            { return time.Now() }
+func (system) AfterFunc(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }

@@ -1,0 +1,54 @@
+// Package durable is how the product touches files that must survive: a small file
+// interface with the guarantees that the storage code relies on, its implementation
+// on the operating system, atomic file replacement, and the folder lock.
+//
+// It knows nothing of formats. Every path is used as given.
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
+
+// ErrLocked says that another process holds the folder.
+var ErrLocked = errors.New("folder is in use by another process")
+
+// FS is the part of a file system that stores need. Implementations: OS, and
+// internal/faultfs, which fails, tears, reorders and loses on demand.
+//
+// Durability: File.Sync makes the file's content durable, not its name. SyncDir makes
+// creations, renames and removals in one folder durable. Without them a crash may
+// undo anything, in any order.
+type FS interface {
+	// OpenFile opens name with os.O_… flags; new files get perm.
+	OpenFile(name string, flag int, perm os.FileMode) (File, error)
+	// Rename replaces newName atomically.
+	Rename(oldName, newName string) error
+	Remove(name string) error
+	MkdirAll(name string, perm os.FileMode) error
+	// ReadDir returns the names in a folder, sorted.
+	ReadDir(name string) ([]string, error)
+	SyncDir(name string) error
+	// FreeBytes is the space that an unprivileged process can still use in the file
+	// system of the folder, or math.MaxInt64 where that is not known.
+	FreeBytes(dir string) (int64, error)
+	// Lock takes the folder for this process until the returned function is called.
+	// It fails at once with an error that wraps ErrLocked if another holds it.
+	Lock(dir string) (unlock func() error, err error)
+}
+
+// File is an open file. ReadAt and WriteAt may be used by several goroutines at once.
+type File interface {
+	ReadAt(p []byte, off int64) (int, error)
+	WriteAt(p []byte, off int64) (int, error)
+	// Sync returns once everything written before is on stable storage. After an
+	// error nothing may be assumed, and it must not be called again on this file.
+	Sync() error
+	Truncate(size int64) error
+	Size() (int64, error)
+	Close() error
+}
+
+// IsNotExist reports whether err says that a file does not exist.
+func IsNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

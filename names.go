@@ -1,0 +1,51 @@
+package sealmq
+
+import (
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxNameBytes bounds every name and message id (CipherMQ specification, R36).
+const MaxNameBytes = 255
+
+// CheckName reports whether name may name a thing of the given kind ("queue",
+// "exchange", "routing key", "message id"). White space and control characters are
+// refused, because a name stands as one token in a line of the text protocol.
+// The error has code BadName and is safe to show to a peer.
+func CheckName(kind, name string) error {
+	switch {
+	case name == "":
+		return &Error{Code: BadName, Message: kind + " is empty"}
+	case len(name) > MaxNameBytes:
+		return &Error{Code: BadName, Message: fmt.Sprintf("%s is longer than %d bytes", kind, MaxNameBytes)}
+	}
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c >= utf8.RuneSelf {
+			return checkNameRunes(kind, name[i:])
+		}
+		if c <= ' ' || c == 0x7f {
+			return badNameRune(kind)
+		}
+	}
+	return nil
+}
+
+func checkNameRunes(kind, rest string) error {
+	for i, r := range rest {
+		if r == utf8.RuneError {
+			if _, n := utf8.DecodeRuneInString(rest[i:]); n == 1 {
+				return &Error{Code: BadName, Message: kind + " is not valid UTF-8"}
+			}
+		}
+		if unicode.IsSpace(r) || unicode.IsControl(r) {
+			return badNameRune(kind)
+		}
+	}
+	return nil
+}
+
+func badNameRune(kind string) error {
+	return &Error{Code: BadName, Message: kind + " contains white space or a control character"}
+}

@@ -1,0 +1,96 @@
+package sealmq
+
+import (
+	"fmt"
+	"time"
+)
+
+// Defaults and bounds of queue options.
+const (
+	// DefaultMaxLineBytes is the longest line that every known CipherMQ client can
+	// read (specification 3.4, R29).
+	DefaultMaxLineBytes = 65_536
+	// MaxLineBytes is the largest value of QueueOptions.MaxLineBytes.
+	MaxLineBytes = 4 << 20
+	// DefaultPrefetch is the credit of a consumer that asked for nothing else.
+	DefaultPrefetch = 100
+	// MaxPrefetch bounds what one consumer can hold unacknowledged.
+	MaxPrefetch = 10_000
+	// DefaultDeliveryLimit is how often a message is delivered before it is dead-lettered.
+	DefaultDeliveryLimit = 16
+	// DefaultAckTimeout is how long a delivery may stay unacknowledged on a
+	// connection that sends no ack at all.
+	DefaultAckTimeout = 30 * time.Second
+	// DefaultDeadMaxMessages and DefaultDeadMaxBytes bound a dead-letter queue that
+	// the broker creates by itself. At the bound its oldest messages are removed and counted.
+	DefaultDeadMaxMessages = 100_000
+	DefaultDeadMaxBytes    = 256 << 20
+)
+
+// DeadSuffix is appended to a queue's name to name its dead-letter queue.
+const DeadSuffix = ".dead"
+
+// PushOverheadBytes is what "Message: <id> <body>" adds to id and body, without the
+// line feed. A push must fit in the queue's MaxLineBytes.
+const PushOverheadBytes = len("Message: ") + 1
+
+// QueueOptions are what a queue is declared with. The zero value of a field means
+// its default; Normalize fills the defaults in. The JSON form is that of the
+// declare_queue command.
+type QueueOptions struct {
+	// MaxMessages and MaxBytes refuse a publish that would exceed them; waiting,
+	// unacknowledged and not yet synced messages count. 0 is no limit.
+	MaxMessages int64 `json:"max_messages,omitempty"`
+	MaxBytes    int64 `json:"max_bytes,omitempty"`
+	// TTL removes a message that waits longer; 0 keeps it for ever.
+	TTL time.Duration `json:"-"`
+	// DeliveryLimit dead-letters a message that comes back after so many deliveries.
+	DeliveryLimit uint32 `json:"delivery_limit,omitempty"`
+	// AckTimeout returns a delivery to the queue.
+	AckTimeout time.Duration `json:"-"`
+	// Prefetch is the credit of its consumers unless they ask for another.
+	Prefetch int `json:"prefetch,omitempty"`
+	// MaxLineBytes bounds a pushed line of the text protocol, without its line feed.
+	MaxLineBytes int `json:"max_line_bytes,omitempty"`
+	// DropOldest removes the oldest messages at the limit instead of refusing.
+	DropOldest bool `json:"drop_oldest,omitempty"`
+}
+
+// Normalize returns o with defaults filled in.
+func (o QueueOptions) Normalize() QueueOptions {
+	if o.DeliveryLimit == 0 {
+		o.DeliveryLimit = DefaultDeliveryLimit
+	}
+	if o.AckTimeout == 0 {
+		o.AckTimeout = DefaultAckTimeout
+	}
+	if o.Prefetch == 0 {
+		o.Prefetch = DefaultPrefetch
+	}
+	if o.MaxLineBytes == 0 {
+		o.MaxLineBytes = DefaultMaxLineBytes
+	}
+	return o
+}
+
+// Validate reports the first option that is out of its range, with code BadArgument.
+func (o QueueOptions) Validate() error {
+	bad := func(format string, args ...any) error {
+		return &Error{Code: BadArgument, Message: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case o.MaxMessages < 0:
+		return bad("max_messages is negative")
+	case o.MaxBytes < 0:
+		return bad("max_bytes is negative")
+	case o.TTL < 0 || o.TTL > 0 && o.TTL < time.Millisecond:
+		return bad("ttl is shorter than a millisecond")
+	case o.AckTimeout < 0 || o.AckTimeout > 0 && o.AckTimeout < time.Millisecond:
+		return bad("ack_timeout is shorter than a millisecond")
+	case o.Prefetch < 0 || o.Prefetch > MaxPrefetch:
+		return bad("prefetch is not between 1 and %d", MaxPrefetch)
+	case o.MaxLineBytes < 0 || o.MaxLineBytes > 0 && o.MaxLineBytes < 1024 || o.MaxLineBytes > MaxLineBytes:
+		return bad("max_line_bytes is not between 1024 and %d", MaxLineBytes)
+	}
+	return nil
+}
