@@ -107,10 +107,10 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	Stored    Outcome = iota + 1 // in all its queues
-	Repeated                     // same id and content as before: confirmed, not stored again
-	Conflict                     // same id, other content: refused
-	Refused                      // by a queue or by the store; Err says why
+	Stored   Outcome = iota + 1 // in all its queues
+	Repeated                    // same id and content as before: confirmed, not stored again
+	Conflict                    // same id, other content: refused
+	Refused                     // by a queue or by the store; Err says why
 )
 
 // PublishResult answers one PublishRequest.
