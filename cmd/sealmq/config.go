@@ -1,0 +1,122 @@
+package main
+
+import (
+	"time"
+)
+
+// Config is everything that can be configured. The file sealmq.yaml has the same
+// sections and keys; config.example.yaml, which "sealmq config example" prints, says
+// for each key what it means, and a test keeps the two in step. The packages know
+// nothing of it: serve.go turns it into their own small configurations.
+type Config struct {
+	// Data is the folder for everything that the broker keeps.
+	Data    string        `key:"data"`
+	Server  ServerConfig  `key:"server"`
+	TLS     TLSConfig     `key:"tls"`
+	Storage StorageConfig `key:"storage"`
+	Dedup   DedupConfig   `key:"dedup"`
+	Limits  LimitsConfig  `key:"limits"`
+	Metrics MetricsConfig `key:"metrics"`
+	Log     LogConfig     `key:"log"`
+}
+
+// ServerConfig is the listener for clients.
+type ServerConfig struct {
+	// Addr is host:port; port 0 takes a free one.
+	Addr string `key:"addr"`
+	// MaxConnections bounds open connections; one more is closed before the handshake.
+	MaxConnections int `key:"max_connections"`
+	// MaxHandshakes bounds TLS handshakes that are under way at one time.
+	MaxHandshakes int `key:"max_handshakes"`
+	// HandshakeTimeout bounds one TLS handshake.
+	HandshakeTimeout time.Duration `key:"handshake_timeout"`
+	// WriteTimeout closes a peer that accepts nothing for so long.
+	WriteTimeout time.Duration `key:"write_timeout"`
+	// MaxLineBytes bounds one request line.
+	MaxLineBytes Size `key:"max_line_bytes"`
+	// MaxUnconfirmed bounds the publishes of one connection that wait for their confirm.
+	MaxUnconfirmed int `key:"max_unconfirmed"`
+}
+
+// TLSConfig names the files of the listener. Empty means the files that "sealmq init"
+// makes in the data folder.
+type TLSConfig struct {
+	Cert string `key:"cert"`
+	Key  string `key:"key"`
+	CA   string `key:"ca"`
+	// MinVersion is 1.2 or 1.3.
+	MinVersion string `key:"min_version"`
+}
+
+// StorageConfig is the journal and the local engine.
+type StorageConfig struct {
+	// SegmentBytes is the size of one segment file.
+	SegmentBytes Size `key:"segment_bytes"`
+	// CacheBytes bounds the bodies that are kept in memory for consumers.
+	CacheBytes Size `key:"cache_bytes"`
+	// Damage is what a start does about damaged records: refuse or quarantine.
+	Damage string `key:"damage"`
+	// MinFreeBytes is the space below which publishes are refused.
+	MinFreeBytes Size `key:"min_free_bytes"`
+	// MaxPendingBytes bounds what waits for a sync.
+	MaxPendingBytes Size `key:"max_pending_bytes"`
+}
+
+// DedupConfig is the horizon within which a repeated message id is recognised.
+type DedupConfig struct {
+	Window time.Duration `key:"window"`
+	MaxIDs int           `key:"max_ids"`
+}
+
+// LimitsConfig bounds definitions.
+type LimitsConfig struct {
+	Queues    int `key:"queues"`
+	Exchanges int `key:"exchanges"`
+	Bindings  int `key:"bindings"`
+	Keys      int `key:"keys"`
+}
+
+// MetricsConfig is the listener for metrics and health.
+type MetricsConfig struct {
+	// Addr is host:port, or "off".
+	Addr string `key:"addr"`
+	// MaxQueueSeries is how many queues have series of their own; the rest is summed.
+	MaxQueueSeries int `key:"max_queue_series"`
+}
+
+// LogConfig is what is logged, and how; logs go to standard error.
+type LogConfig struct {
+	Level  string `key:"level"`
+	Format string `key:"format"`
+}
+
+// defaultData is where everything is kept unless something else is said.
+const defaultData = "sealmq-data"
+
+// defaultConfig is what holds when nothing is configured.
+func defaultConfig() Config {
+	return Config{
+		Data: defaultData,
+		Server: ServerConfig{
+			Addr:             "127.0.0.1:5672",
+			MaxConnections:   10_000,
+			MaxHandshakes:    256,
+			HandshakeTimeout: 5 * time.Second,
+			WriteTimeout:     time.Minute,
+			MaxLineBytes:     4 << 20,
+			MaxUnconfirmed:   100_000,
+		},
+		TLS: TLSConfig{MinVersion: "1.2"},
+		Storage: StorageConfig{
+			SegmentBytes:    32 << 20,
+			CacheBytes:      64 << 20,
+			Damage:          "refuse",
+			MinFreeBytes:    256 << 20,
+			MaxPendingBytes: 64 << 20,
+		},
+		Dedup:   DedupConfig{Window: time.Hour, MaxIDs: 2_000_000},
+		Limits:  LimitsConfig{Queues: 100_000, Exchanges: 10_000, Bindings: 1_000_000, Keys: 100_000},
+		Metrics: MetricsConfig{Addr: "127.0.0.1:15692", MaxQueueSeries: 1000},
+		Log:     LogConfig{Level: "info", Format: "auto"},
+	}
+}

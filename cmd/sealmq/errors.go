@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// errSilent ends the process with status 1 when a command has already said on its
+// output what is wrong.
+var errSilent = errors.New("already reported")
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+func (e *usageError) Hint() string  { return e.hint }
+
+// usagef reports wrong usage that cobra cannot see, for example two flags that
+// exclude each other. The process ends with status 2.
+func usagef(format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...)}
+}
+
+// hintError is an error together with what its reader can do about it.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+func (e *hintError) Hint() string  { return e.hint }
+
+// withHint adds what to try next; it is printed on a line of its own.
+func withHint(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &hintError{err: err, hint: fmt.Sprintf(format, args...)}
+}
+
+// hintFor is the hint that err carries, or the one that fits its cause.
+func hintFor(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) && h.Hint() != "" {
+		return h.Hint()
+	}
+	switch {
+	case errors.Is(err, durable.ErrLocked):
+		return `another sealmq uses this data folder; stop it, or choose another folder with --data`
+	case errors.Is(err, syscall.EADDRINUSE):
+		return `another program listens there; stop it, or choose another address with --addr, --metrics-addr or in the configuration`
+	case errors.Is(err, fs.ErrPermission):
+		return `run as the user that owns the file or folder, or choose another folder with --data`
+	case errors.Is(err, syscall.ENOSPC):
+		return `free some space on that file system and try again`
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return `is the broker running there? start it with "sealmq serve", or name another address with --addr`
+	}
+	return ""
+}
+
+// flatten takes joined errors apart, so that each is printed on a line of its own.
+func flatten(err error) []error {
+	switch e := err.(type) {
+	case *hintError:
+		return flatten(e.err)
+	case *usageError:
+		return flatten(e.err)
+	case interface{ Unwrap() []error }:
+		if err.Error() != errors.Join(e.Unwrap()...).Error() {
+			return []error{err} // one sentence with several causes
+		}
+		var all []error
+		for _, part := range e.Unwrap() {
+			all = append(all, flatten(part)...)
+		}
+		return all
+	}
+	return []error{err}
+}
+
+// asUsage marks err as wrong usage of the command that args name.
+func asUsage(root *cobra.Command, args []string, err error) error {
+	var u *usageError
+	if errors.As(err, &u) {
+		return err
+	}
+	cmd, _, findErr := root.Find(args)
+	if findErr != nil || cmd == nil {
+		cmd = root
+	}
+	text := err.Error()
+	// Cobra appends its suggestions to the text; ours are in the hint.
+	text, _, _ = strings.Cut(text, "\n")
+	return &usageError{
+		err:  errors.New(text),
+		hint: fmt.Sprintf("see \"%s --help\"", cmd.CommandPath()),
+	}
+}
+
+// unknownCommand is the error for a word that is no command of cmd.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	u := &usageError{err: fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath())}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		u.hint = fmt.Sprintf("did you mean \"%s %s\"?", cmd.CommandPath(), near[0])
+	} else {
+		u.hint = fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
+	}
+	return u
+}

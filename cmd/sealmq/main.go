@@ -1,0 +1,70 @@
+// Command sealmq is the whole product in one binary: the broker, the authority that
+// issues its certificates, the clients, and the tools to look at and measure them.
+//
+// Each group of commands has a file of its own; serve.go is the only place where the
+// parts of the broker are put together. Nothing imports this package, and it keeps no
+// rules of its own: what a command does is decided in the packages that it calls.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal the default action is restored, so that a second one ends
+	// a process that does not stop by itself.
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		printError(os.Stderr, err)
+		os.Exit(exitCode(err))
+	}
+}
+
+// run is main without the process: it runs one command line. Standard input is read
+// from os.Stdin by the few commands that need it.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := newRootCmd()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	started := watchStart(root)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !*started {
+		// Nothing has run yet, so flags, arguments or the command's name are wrong.
+		err = asUsage(root, args, err)
+	}
+	return err
+}
+
+// printError writes what went wrong on one line and, where it is known, what to do
+// about it on the next. Both begin with the program's name, in lower case and without
+// a full stop, so that they stand out in any log.
+func printError(w io.Writer, err error) {
+	if errors.Is(err, errSilent) {
+		return
+	}
+	for _, e := range flatten(err) {
+		fmt.Fprintf(w, "sealmq: error: %v\n", e)
+	}
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(w, "sealmq: hint: %s\n", hint)
+	}
+}
+
+// exitCode is 2 for wrong usage and 1 for everything else.
+func exitCode(err error) int {
+	var u *usageError
+	if errors.As(err, &u) {
+		return 2
+	}
+	return 1
+}

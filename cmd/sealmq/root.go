@@ -1,0 +1,92 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// newRootCmd builds the whole command tree. Nothing is global: each call gives a tree
+// of its own, so that tests can run several command lines in one process.
+func newRootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sealmq",
+		Short: "Move messages that nobody in between can read, forge or lose unnoticed",
+		Long: `SealMQ is a message broker: publishers hand it sealed messages over mutual TLS,
+it confirms each one when it is on stable storage, and delivers it until it is acknowledged.
+
+Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.PersistentFlags().String("data", defaultData, "data `folder` (SEALMQ_DATA)")
+	root.PersistentFlags().String("config", "", "configuration `file` (SEALMQ_CONFIG); sealmq.yaml in the current folder if there is one")
+	annotateConfigFlag(root.PersistentFlags().Lookup("data"), "data")
+
+	root.AddGroup(
+		&cobra.Group{ID: groupServe, Title: "Run:"},
+		&cobra.Group{ID: groupUse, Title: "Send and receive:"},
+		&cobra.Group{ID: groupAdmin, Title: "Look and change:"},
+		&cobra.Group{ID: groupTools, Title: "Measure and check:"},
+	)
+	for group, cmds := range commands() {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	strictGroups(root)
+	return root
+}
+
+// The groups under which "sealmq --help" lists the commands.
+const (
+	groupServe = "serve"
+	groupUse   = "use"
+	groupAdmin = "admin"
+	groupTools = "tools"
+)
+
+// commands is the list of all commands by group.
+func commands() map[string][]*cobra.Command {
+	return map[string][]*cobra.Command{
+		groupTools: {newConfigCmd(), newVersionCmd()},
+	}
+}
+
+// strictGroups makes a group of commands answer a word that it does not know with an
+// error; cobra would show the help text and succeed.
+func strictGroups(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		strictGroups(c)
+	}
+	if !cmd.HasSubCommands() || cmd.Runnable() {
+		return
+	}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		return cmd.Help()
+	}
+}
+
+// watchStart reports through the returned pointer whether a command began to run.
+// Until then every error is one of usage.
+func watchStart(root *cobra.Command) *bool {
+	started := new(bool)
+	var wrap func(*cobra.Command)
+	wrap = func(cmd *cobra.Command) {
+		for _, c := range cmd.Commands() {
+			wrap(c)
+		}
+		if runE := cmd.RunE; runE != nil {
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				*started = true
+				return runE(cmd, args)
+			}
+		}
+	}
+	wrap(root)
+	return started
+}
