@@ -1,0 +1,134 @@
+package durable
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// lockName is the file that carries the lock of a folder. It is never removed:
+// removing it while another process waits to open it would let both of them in.
+const lockName = "LOCK"
+
+// OS returns the operating system's file system.
+//
+// File.Sync is fdatasync on Linux, F_FULLFSYNC on macOS and FlushFileBuffers on
+// Windows. SyncDir does nothing on Windows, which has no such call and journals its
+// directory entries. Lock uses flock or LockFileEx, so the end of the process, however
+// it comes, releases it.
+func OS() FS { return osFS{} }
+
+type osFS struct{}
+
+func (osFS) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
+	f, err := os.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return openOSFile(f)
+}
+
+func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
+
+func (osFS) Remove(name string) error { return os.Remove(name) }
+
+func (osFS) MkdirAll(name string, perm os.FileMode) error { return os.MkdirAll(name, perm) }
+
+func (osFS) ReadDir(name string) ([]string, error) {
+	entries, err := os.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+func (osFS) SyncDir(name string) error { return syncDir(name) }
+
+func (osFS) FreeBytes(dir string) (int64, error) { return freeBytes(dir) }
+
+// CheckPrivate makes ReadPrivate check permissions on this file system.
+func (osFS) CheckPrivate(name string) error { return CheckPrivate(name) }
+
+func (osFS) Lock(dir string) (func() error, error) {
+	name := filepath.Join(dir, lockName)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		holder := lockHolder(f)
+		f.Close()
+		if err == errWouldBlock {
+			return nil, fmt.Errorf("lock %s%s: %w", dir, holder, ErrLocked)
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	// The number is only for the error message of the next process that comes.
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return f.Close, nil
+}
+
+func lockHolder(f *os.File) string {
+	b := make([]byte, 20)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return ""
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (process %d)", pid)
+}
+
+// osFile adds Size and the data-only sync to os.File.
+type osFile struct {
+	*os.File
+	// conn keeps the descriptor valid during a sync that runs beside a Close.
+	conn syscall.RawConn
+}
+
+func openOSFile(f *os.File) (*osFile, error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &osFile{File: f, conn: conn}, nil
+}
+
+func (f *osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (f *osFile) Sync() error {
+	if err := syncData(f); err != nil {
+		return &os.PathError{Op: "sync", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// clampProduct is blocks times size, or the largest int64 where that overflows.
+func clampProduct(blocks, size uint64) int64 {
+	hi, lo := bits.Mul64(blocks, size)
+	if hi != 0 || lo > math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(lo)
+}

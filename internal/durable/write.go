@@ -1,0 +1,124 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// tempSuffix marks a file that WriteFile did not finish. Whoever lists a folder may
+// ignore and remove such files.
+const tempSuffix = ".tmp"
+
+// WriteFile replaces the content of path in one step: after a crash at any point, and
+// after an error, path has either its old content (or is absent, if it was) or all of
+// data. When WriteFile returns nil the new content is durable.
+//
+// The file next to it that carries the name path + ".tmp" is its own. Two calls for
+// one path must not run at the same time; hold the folder's lock.
+//
+// Expected system calls:
+//
+//	unlink(path.tmp)            what an earlier crash left, with whatever mode
+//	open(path.tmp, O_EXCL)      new, so it has perm from its first byte on
+//	pwrite, fdatasync, close
+//	rename(path.tmp, path)      the commit point
+//	open(dir), fsync, close     the rename survives a crash
+func WriteFile(fs FS, path string, data []byte, perm os.FileMode) error {
+	temp := path + tempSuffix
+	if err := fs.Remove(temp); err != nil && !IsNotExist(err) {
+		return err
+	}
+	if err := writeTemp(fs, temp, data, perm); err != nil {
+		return errors.Join(err, removeTemp(fs, temp))
+	}
+	if err := fs.Rename(temp, path); err != nil {
+		return errors.Join(err, removeTemp(fs, temp))
+	}
+	return fs.SyncDir(filepath.Dir(path))
+}
+
+func writeTemp(fs FS, temp string, data []byte, perm os.FileMode) error {
+	f, err := fs.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// removeTemp reports nothing for a file that is not there: the rename may have been
+// done although it was reported as failed.
+func removeTemp(fs FS, temp string) error {
+	if err := fs.Remove(temp); err != nil && !IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+// ReadFile reads a whole file of at most max bytes; a longer one is an error, so that
+// a wrong path cannot fill the memory.
+func ReadFile(fs FS, path string, max int64) ([]byte, error) {
+	f, err := fs.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > max {
+		return nil, fmt.Errorf("%s has %d bytes, more than the %d that are expected at most", path, size, max)
+	}
+	data := make([]byte, size)
+	n, err := f.ReadAt(data, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if int64(n) != size {
+		return nil, fmt.Errorf("read %s: %w", path, io.ErrUnexpectedEOF)
+	}
+	return data, nil
+}
+
+// MkdirAll makes dir and its missing parents durable: when it returns nil a crash
+// cannot take the folder away, also not one that an earlier process created and was
+// killed before it could sync the parent.
+func MkdirAll(fs FS, dir string, perm os.FileMode) error {
+	dir = filepath.Clean(dir)
+	parent := filepath.Dir(dir)
+	if parent == dir {
+		return nil
+	}
+	if _, err := fs.ReadDir(dir); err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			// It is there, for passing through only.
+			return nil
+		}
+		if !IsNotExist(err) {
+			return err
+		}
+		if err := MkdirAll(fs, parent, perm); err != nil {
+			return err
+		}
+		if err := fs.MkdirAll(dir, perm); err != nil {
+			return err
+		}
+	}
+	err := fs.SyncDir(parent)
+	// A parent that may be passed through but not opened belongs to somebody else,
+	// who made the folder durable when it was created for us.
+	if errors.Is(err, os.ErrPermission) {
+		return nil
+	}
+	return err
+}
