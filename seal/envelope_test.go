@@ -1,0 +1,119 @@
+package seal_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"regexp"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq/seal"
+)
+
+func TestParseRefuses(t *testing.T) {
+	cases := map[string]string{
+		"empty":                  ``,
+		"not JSON":               `hello`,
+		"array":                  `["message_id"]`,
+		"string":                 `"message_id"`,
+		"cut":                    `{"message_id": "a"`,
+		"something behind":       `{"message_id": "a"} {}`,
+		"no id":                  `{"nonce": "AA=="}`,
+		"empty id":               `{"message_id": ""}`,
+		"id with a space":        `{"message_id": "a b"}`,
+		"id with a line feed":    `{"message_id": "a\nb"}`,
+		"id is a number":         `{"message_id": 1}`,
+		"id is null":             `{"message_id": null}`,
+		"id twice":               `{"message_id": "a", "message_id": "a"}`,
+		"id twice, escaped":      `{"message_id": "a", "m\u0065ssage_id": "b"}`,
+		"nonce twice":            `{"message_id": "a", "nonce": "AA==", "nonce": "AA=="}`,
+		"name in other case":     `{"Message_ID": "a"}`,
+		"no padding":             `{"message_id": "a", "nonce": "AA"}`,
+		"loose last bits":        `{"message_id": "a", "nonce": "AB=="}`,
+		"line feed in base64":    `{"message_id": "a", "nonce": "AA=\n="}`,
+		"URL alphabet":           `{"message_id": "a", "nonce": "__-_"}`,
+		"nonce is an object":     `{"message_id": "a", "nonce": {"a": "AA=="}}`,
+		"tag is null":            `{"message_id": "a", "tag": null}`,
+		"ciphertext is a list":   `{"message_id": "a", "ciphertext": ["AA=="]}`,
+		"bad JSON in a stranger": `{"message_id": "a", "x": tru}`,
+	}
+	for name, body := range cases {
+		t.Run(name, func(t *testing.T) {
+			if _, err := seal.Parse([]byte(body)); !errors.Is(err, seal.ErrMalformed) {
+				t.Errorf("%s: %v", body, err)
+			}
+		})
+	}
+}
+
+func TestErrorsDoNotQuoteTheBody(t *testing.T) {
+	for _, body := range []string{
+		`{"message_id": "a", "x": secret}`,
+		`secret`,
+		`{"message_id": "a"} secret`,
+		`{"message_id": "a", "nonce": "secret!"}`,
+	} {
+		_, err := seal.Parse([]byte(body))
+		if err == nil || bytes.Contains([]byte(err.Error()), []byte("secret")) {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+func TestNewID(t *testing.T) {
+	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	seen := make(map[string]bool)
+	for range 10_000 {
+		id := seal.NewID()
+		if !form.MatchString(id) || seen[id] {
+			t.Fatalf("id %q, seen before: %t", id, seen[id])
+		}
+		seen[id] = true
+	}
+}
+
+// FuzzOpen opens arbitrary bytes. Whatever opens must print again as an envelope that
+// opens to the same.
+func FuzzOpen(f *testing.F) {
+	key, body := vector(f)
+	f.Add(body)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		env, err := seal.Parse(data)
+		if err != nil {
+			if !errors.Is(err, seal.ErrMalformed) {
+				t.Fatalf("error of another kind: %v", err)
+			}
+			return
+		}
+		again, err := seal.Parse(env.JSON())
+		if err != nil {
+			t.Fatalf("printed form does not parse: %v", err)
+		}
+		if d := cmp.Diff(env, again, cmp.Comparer(bytes.Equal)); d != "" {
+			t.Fatal(d)
+		}
+		id, text, err := key.Open(data)
+		if err != nil {
+			if text != nil {
+				t.Fatal("text beside an error")
+			}
+			if !errors.Is(err, seal.ErrMalformed) && !errors.Is(err, seal.ErrWrongKey) && !errors.Is(err, seal.ErrChanged) {
+				t.Fatalf("error of another kind: %v", err)
+			}
+			return
+		}
+		id2, text2, err := key.Open(env.JSON())
+		if err != nil || id2 != id || !bytes.Equal(text, text2) {
+			t.Fatalf("printed form opens to %q, %v", id2, err)
+		}
+	})
+}
+
+func TestFuzzSeedsAreThere(t *testing.T) {
+	seeds, err := os.ReadDir("testdata/fuzz/FuzzOpen")
+	if err != nil || len(seeds) < 5 {
+		t.Errorf("%d seeds, %v", len(seeds), err)
+	}
+}
