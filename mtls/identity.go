@@ -1,0 +1,243 @@
+package mtls
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sealmq/sealmq"
+)
+
+// The profile of a certificate is written as URIs among its subject alternative names.
+// Package ca writes them, this package reads them:
+//
+//	sealmq:client/<id>    who it is; at most one
+//	sealmq:role/<role>    what it may be; at most one, believed from our authority only
+const (
+	uriScheme    = "sealmq"
+	clientPrefix = "client/"
+	rolePrefix   = "role/"
+	// fingerprintPrefix begins the identity of a certificate that names nobody.
+	fingerprintPrefix = "sha256:"
+)
+
+// ClientURI is the subject alternative name that carries an identity.
+func ClientURI(id string) *url.URL { return &url.URL{Scheme: uriScheme, Opaque: clientPrefix + id} }
+
+// RoleURI is the subject alternative name that carries a role.
+func RoleURI(role sealmq.Role) *url.URL {
+	return &url.URL{Scheme: uriScheme, Opaque: rolePrefix + string(role)}
+}
+
+// MaxIDBytes bounds an identity that our authority writes; it is X.520's bound for a
+// common name.
+const MaxIDBytes = 64
+
+// ValidID reports whether id can stand in a ClientURI: a letter or digit, then letters,
+// digits, dots, underscores and hyphens, all ASCII.
+func ValidID(id string) bool {
+	if id == "" || len(id) > MaxIDBytes {
+		return false
+	}
+	for i := 0; i < len(id); i++ {
+		switch c := id[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// ReservedRole is the role that a name stands for by convention: admin, admin-…,
+// proxy-…, worker-…, and server, localhost, portal. Other names are RoleClient.
+//
+// Our authority asks for the role by name before it issues such a name. Certificates
+// of imported authorities, which cannot carry a role, get it from here, except admin.
+func ReservedRole(name string) sealmq.Role {
+	switch name {
+	case "server", "localhost", "portal":
+		return sealmq.RoleServer
+	}
+	for _, role := range []sealmq.Role{sealmq.RoleAdmin, sealmq.RoleProxy, sealmq.RoleWorker} {
+		rest, ok := strings.CutPrefix(name, string(role))
+		if ok && (rest == "" || len(rest) > 1 && rest[0] == '-' && ValidID("x"+rest)) {
+			return role
+		}
+	}
+	return sealmq.RoleClient
+}
+
+// KnownRole reports whether role is one that a certificate can carry.
+func KnownRole(role sealmq.Role) bool {
+	switch role {
+	case sealmq.RoleClient, sealmq.RoleAdmin, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer:
+		return true
+	}
+	return false
+}
+
+// Identifier tells who a verified connection is.
+type Identifier struct {
+	own [][]byte // SubjectPublicKeyInfo of our own roots
+}
+
+// NewIdentifier returns an Identifier that believes the roles in certificates below
+// the given roots. Every other authority is an imported one: its certificates can have
+// every role but admin, and only by their common name (ReservedRole). A root is known
+// by its key, so that renewing its certificate changes nothing.
+func NewIdentifier(ownRoots ...*x509.Certificate) *Identifier {
+	i := &Identifier{}
+	for _, r := range ownRoots {
+		i.own = append(i.own, r.RawSubjectPublicKeyInfo)
+	}
+	return i
+}
+
+// Identify is Identify of an Identifier without an authority of our own: nobody is an
+// administrator.
+func Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
+	return NewIdentifier().Identify(cs)
+}
+
+// Identify returns the identity of the peer from its verified certificate.
+//
+// The ID is the client URI or else the first common name of the subject; where both
+// are present they must be equal. A certificate with neither is known by the SHA-256
+// of its encoding. The Issuer is the SHA-256 of the public key of the root that the
+// chain ends in. An error means that the certificate is ambiguous or malformed: the
+// connection must be closed.
+func (i *Identifier) Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
+	if len(cs.VerifiedChains) == 0 || len(cs.VerifiedChains[0]) == 0 {
+		return sealmq.Identity{}, errors.New("identify peer: no verified certificate")
+	}
+	chain := cs.VerifiedChains[0]
+	leaf, root := chain[0], chain[len(chain)-1]
+	id, err := i.identify(leaf, root)
+	if err != nil {
+		return sealmq.Identity{}, fmt.Errorf("identify peer with certificate %s: %w", Serial(leaf), err)
+	}
+	return id, nil
+}
+
+func (i *Identifier) identify(leaf, root *x509.Certificate) (sealmq.Identity, error) {
+	cn, err := firstCommonName(leaf.Subject)
+	if err != nil {
+		return sealmq.Identity{}, err
+	}
+	san, role, err := readProfile(leaf.URIs)
+	if err != nil {
+		return sealmq.Identity{}, err
+	}
+	id := sealmq.Identity{ID: san, Issuer: fingerprintPrefix + hexSum(root.RawSubjectPublicKeyInfo), CommonName: cn}
+	switch {
+	case san != "" && cn != "" && san != cn:
+		return sealmq.Identity{}, errors.New("client URI and common name differ")
+	case san == "" && cn != "":
+		id.ID = cn
+	case san == "":
+		id.ID = fingerprintPrefix + hexSum(leaf.Raw)
+	}
+	id.Role = i.role(root, role, id.ID)
+	return id, nil
+}
+
+// role decides what to believe.
+func (i *Identifier) role(root *x509.Certificate, written sealmq.Role, name string) sealmq.Role {
+	for _, own := range i.own {
+		if bytes.Equal(own, root.RawSubjectPublicKeyInfo) {
+			if written == "" {
+				return sealmq.RoleClient
+			}
+			return written
+		}
+	}
+	if role := ReservedRole(name); role != sealmq.RoleAdmin {
+		return role
+	}
+	return sealmq.RoleClient
+}
+
+var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
+
+// firstCommonName returns "" for a subject without one. It does not use the field that
+// crypto/x509 fills, which holds the last.
+func firstCommonName(subject pkix.Name) (string, error) {
+	for _, attr := range subject.Names {
+		if !attr.Type.Equal(oidCommonName) {
+			continue
+		}
+		cn, ok := attr.Value.(string)
+		if !ok {
+			return "", errors.New("common name is not a string")
+		}
+		return cn, checkCommonName(cn)
+	}
+	return "", nil
+}
+
+// checkCommonName refuses what could pass for another name to a person or a program:
+// invisible characters, outer blanks, and our own form of a fingerprint.
+func checkCommonName(cn string) error {
+	switch {
+	case len(cn) > sealmq.MaxNameBytes:
+		return fmt.Errorf("common name is longer than %d bytes", sealmq.MaxNameBytes)
+	case !utf8.ValidString(cn):
+		return errors.New("common name is not valid UTF-8")
+	case strings.IndexFunc(cn, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
+		return errors.New("common name contains an invisible character")
+	case strings.TrimSpace(cn) != cn:
+		return errors.New("common name begins or ends with white space")
+	case strings.HasPrefix(strings.ToLower(cn), fingerprintPrefix):
+		return errors.New("common name looks like a fingerprint")
+	}
+	return nil
+}
+
+// readProfile returns what our URIs among the subject alternative names say.
+func readProfile(uris []*url.URL) (id string, role sealmq.Role, err error) {
+	for _, u := range uris {
+		if u.Scheme != uriScheme {
+			continue
+		}
+		if u.String() != uriScheme+":"+u.Opaque {
+			return "", "", errors.New("malformed sealmq URI")
+		}
+		if v, ok := strings.CutPrefix(u.Opaque, clientPrefix); ok && ValidID(v) {
+			if id != "" {
+				return "", "", errors.New("several client URIs")
+			}
+			id = v
+			continue
+		}
+		if v, ok := strings.CutPrefix(u.Opaque, rolePrefix); ok && KnownRole(sealmq.Role(v)) {
+			if role != "" {
+				return "", "", errors.New("several role URIs")
+			}
+			role = sealmq.Role(v)
+			continue
+		}
+		return "", "", errors.New("unknown sealmq URI")
+	}
+	return id, role, nil
+}
+
+// Serial is how a certificate's serial number is written everywhere: lower-case
+// hexadecimal without a prefix.
+func Serial(cert *x509.Certificate) string { return cert.SerialNumber.Text(16) }
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
