@@ -1,0 +1,157 @@
+// Package metrics is the listener for Prometheus and for health checks, and the
+// collectors for what no other part counts by itself: queues and certificates.
+//
+// The registry and the checks are handed in; nothing is global. The listener has no
+// TLS and no login and shows no message, key or address of a client, but it does show
+// queue names, so it belongs on the loopback address or a closed network.
+package metrics
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Limits of the listener.
+const (
+	maxConnections = 64
+	maxScrapes     = 4
+	maxHeaderBytes = 16 << 10
+	headerTimeout  = 5 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = time.Minute
+)
+
+// Config is what the listener shows. Registry is required.
+type Config struct {
+	// Addr is host:port; port 0 takes a free port.
+	Addr string
+	// Registry holds all collectors.
+	Registry *prometheus.Registry
+	// Live says whether the process can still do its work; when a check fails, only a
+	// restart helps. Ready says whether clients should be sent here.
+	Live, Ready []Check
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Status is the answer of a check.
+type Status string
+
+// The answers. Degraded still counts as live and ready: a promise is weaker or a part
+// refuses work, but to send the clients elsewhere would make it worse.
+const (
+	OK       Status = "ok"
+	Degraded Status = "degraded"
+	Failing  Status = "failing"
+)
+
+// Check is one aspect of health.
+type Check struct {
+	Name string
+	// Run answers at once; reason is one sentence for an operator, empty when OK.
+	Run func() (status Status, reason string)
+}
+
+// Server is the listener.
+type Server struct {
+	listener net.Listener
+	http     *http.Server
+}
+
+// Listen binds the address. Serve must follow.
+func Listen(cfg Config) (*Server, error) {
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	l, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelInfo)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: maxScrapes,
+		Timeout:             writeTimeout,
+		ErrorLog:            errorLog,
+	}))
+	mux.HandleFunc("GET /health/live", health(cfg.Live))
+	mux.HandleFunc("GET /health/ready", health(cfg.Ready))
+	return &Server{
+		listener: limit(l, maxConnections),
+		http: &http.Server{
+			Handler:           mux,
+			ReadHeaderTimeout: headerTimeout,
+			ReadTimeout:       2 * headerTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          errorLog,
+		},
+	}, nil
+}
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve answers requests until Shutdown or Close, and returns nil then.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	return nil
+}
+
+// Shutdown finishes the requests under way and stops.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	s.listener.Close() // also when Serve was never called
+	return err
+}
+
+// Close stops at once.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	s.listener.Close()
+	return err
+}
+
+// report is the body of a health answer.
+type report struct {
+	Status Status        `json:"status"`
+	Checks []checkResult `json:"checks"`
+}
+
+type checkResult struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func health(checks []Check) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		r := report{Status: OK, Checks: make([]checkResult, 0, len(checks))}
+		for _, c := range checks {
+			status, reason := c.Run()
+			r.Checks = append(r.Checks, checkResult{c.Name, status, reason})
+			if status == Failing || r.Status == OK {
+				r.Status = status
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if r.Status == Failing {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		json.NewEncoder(w).Encode(r) // a scraper that is gone is no error of ours
+	}
+}

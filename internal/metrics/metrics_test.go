@@ -1,0 +1,239 @@
+package metrics_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/goleak"
+
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/internal/metrics"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start serves cfg on a free port until the test ends and returns the base URL.
+func start(t *testing.T, cfg metrics.Config) string {
+	t.Helper()
+	cfg.Addr = "127.0.0.1:0"
+	if cfg.Registry == nil {
+		cfg.Registry = prometheus.NewRegistry()
+	}
+	s, err := metrics.Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve() }()
+	t.Cleanup(func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + s.Addr().String()
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func check(name string, status metrics.Status, reason string) metrics.Check {
+	return metrics.Check{Name: name, Run: func() (metrics.Status, string) { return status, reason }}
+}
+
+func TestHealthSaysWhatIsWrong(t *testing.T) {
+	base := start(t, metrics.Config{
+		Live:  []metrics.Check{check("storage", metrics.OK, "")},
+		Ready: []metrics.Check{check("storage", metrics.Degraded, "the disk is full"), check("listener", metrics.Failing, "stopping")},
+	})
+	for _, tt := range []struct {
+		path, want string
+		code       int
+	}{
+		{"/health/live", `{"status":"ok","checks":[{"name":"storage","status":"ok"}]}`, 200},
+		{"/health/ready", `{"status":"failing","checks":[{"name":"storage","status":"degraded","reason":"the disk is full"},{"name":"listener","status":"failing","reason":"stopping"}]}`, 503},
+	} {
+		code, body := get(t, base+tt.path)
+		if code != tt.code || strings.TrimSpace(body) != tt.want {
+			t.Errorf("%s: %d %s\nwant %d %s", tt.path, code, body, tt.code, tt.want)
+		}
+		if !json.Valid([]byte(body)) {
+			t.Errorf("%s: not JSON", tt.path)
+		}
+	}
+}
+
+func TestDegradedIsStillReady(t *testing.T) {
+	base := start(t, metrics.Config{Ready: []metrics.Check{check("storage", metrics.Degraded, "the disk is full"), check("x", metrics.OK, "")}})
+	code, body := get(t, base+"/health/ready")
+	if code != 200 || !strings.HasPrefix(body, `{"status":"degraded"`) {
+		t.Errorf("got %d %s", code, body)
+	}
+}
+
+func TestUnknownPathsAndMethodsAreRefused(t *testing.T) {
+	base := start(t, metrics.Config{})
+	if code, _ := get(t, base+"/debug/pprof/"); code != 404 {
+		t.Errorf("unknown path: %d, want 404", code)
+	}
+	resp, err := http.Post(base+"/metrics", "text/plain", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if resp.StatusCode != 405 {
+		t.Errorf("POST: %d, want 405", resp.StatusCode)
+	}
+}
+
+func TestIdleConnectionsAreBounded(t *testing.T) {
+	base := start(t, metrics.Config{})
+	addr := strings.TrimPrefix(base, "http://")
+	var idle []net.Conn
+	for range 64 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, c)
+	}
+	// The 65th is accepted only when one of the others is gone.
+	answered := make(chan int, 1)
+	go func() {
+		code, _ := get(t, base+"/health/live")
+		answered <- code
+	}()
+	idle[0].Close()
+	if code := <-answered; code != 200 {
+		t.Errorf("got %d", code)
+	}
+	for _, c := range idle[1:] {
+		c.Close()
+	}
+}
+
+func TestBusyPortIsAnError(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := metrics.Listen(metrics.Config{Addr: l.Addr().String(), Registry: prometheus.NewRegistry()}); err == nil {
+		t.Fatal("listened on a port in use")
+	}
+}
+
+func TestCloseBeforeServe(t *testing.T) {
+	s, err := metrics.Listen(metrics.Config{Addr: "127.0.0.1:0", Registry: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(); err != nil {
+		t.Errorf("Serve after Close: %v", err)
+	}
+}
+
+// gather returns each series as name{queue} = value.
+func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(c)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += "{" + l.GetValue() + "}"
+			}
+			switch f.GetType() {
+			case dto.MetricType_COUNTER:
+				out[name] = m.Counter.GetValue()
+			default:
+				out[name] = m.Gauge.GetValue()
+			}
+		}
+	}
+	return out
+}
+
+func TestQueueSeriesStayBounded(t *testing.T) {
+	var all []broker.QueueInfo
+	for i := range 10_000 {
+		all = append(all, broker.QueueInfo{Name: fmt.Sprintf("q%05d", i), Ready: i, Unacked: 1, Bytes: 10, Consumers: 1, Published: 7})
+	}
+	got := gather(t, metrics.NewQueues(func() []broker.QueueInfo { return all }, 10))
+	if len(got) > 10*12+5 {
+		t.Errorf("%d series for 10,000 queues", len(got))
+	}
+	want := map[string]float64{
+		"sealmq_queues":                               10_000,
+		"sealmq_queue_ready_messages{q09999}":         9999,
+		"sealmq_queue_ready_messages{q09990}":         9990,
+		"sealmq_queue_published_total{q09990}":        7,
+		"sealmq_queue_ready_messages{other queues}":   9989 * 9990 / 2,
+		"sealmq_queue_unacked_messages{other queues}": 9990,
+		"sealmq_queue_bytes{other queues}":            99900,
+		"sealmq_queue_consumers{other queues}":        9990,
+	}
+	for name, v := range want {
+		if got[name] != v {
+			t.Errorf("%s = %v, want %v", name, got[name], v)
+		}
+	}
+	if _, ok := got["sealmq_queue_published_total{other queues}"]; ok {
+		t.Error("a counter sums up a changing set of queues")
+	}
+	if all[0].Name != "q00000" {
+		t.Error("the engine's slice was sorted")
+	}
+}
+
+func TestFewQueuesHaveNoSumOfOthers(t *testing.T) {
+	got := gather(t, metrics.NewQueues(func() []broker.QueueInfo {
+		return []broker.QueueInfo{{Name: "a", Refused: 2}, {Name: "b"}}
+	}, 2))
+	keys := 0
+	for name := range got {
+		if strings.Contains(name, "other queues") {
+			t.Errorf("unexpected %s", name)
+		}
+		keys++
+	}
+	if diff := cmp.Diff(2*12+1, keys); diff != "" {
+		t.Error(diff)
+	}
+	if got["sealmq_queue_refused_total{a}"] != 2 {
+		t.Errorf("refused: %v", got)
+	}
+}
