@@ -1,0 +1,189 @@
+package journal
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// A batch is everything that arrived while the batch before it was written and synced.
+type batch struct {
+	runs    []*run
+	waiters []func(error)
+	sealed  []uint64 // generations that get no record after this batch
+	records int
+	bytes   int
+}
+
+// A run is the part of a batch that goes to one segment with one write. It starts with
+// room for the mark, which is filled in when the write is about to happen.
+type run struct {
+	seg   *segment
+	start int64
+	seq   uint64 // of the mark
+	buf   []byte
+}
+
+func (r *run) end() int64 { return r.start + int64(len(r.buf)) }
+
+// run returns the run of the pending batch in the current segment. The first record
+// of a run makes room for the run's mark. Callers hold mu.
+func (j *Journal) run() *run {
+	b := j.pending
+	if n := len(b.runs); n > 0 && b.runs[n-1].seg == j.cur {
+		return b.runs[n-1]
+	}
+	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: make([]byte, markBytes, max(j.hint, 1024))}
+	j.seq++
+	b.runs = append(b.runs, r)
+	return r
+}
+
+type counters struct {
+	applied                                       atomic.Uint64
+	syncs, batches, records, bytes, syncNanos     atomic.Uint64
+	damaged, droppedTail, recycled, created, gone atomic.Uint64
+}
+
+// commit is the one goroutine that writes and syncs. There is no timer: whatever
+// arrives while it works is its next batch.
+func (j *Journal) commit() {
+	defer j.background.Done()
+	var quiet atomic.Bool
+	idle := j.cfg.Clock.AfterFunc(idleMark, func() { quiet.Store(true); j.signal() })
+	defer idle.Stop()
+	unmarked := false // the last batch's own offset is noted nowhere yet
+	for {
+		stopping := false
+		select {
+		case <-j.wake:
+		case <-j.stop:
+			stopping = true
+		}
+		for b := j.takePending(); b != nil; b = j.takePending() {
+			j.finish(b, j.store(b))
+			if b.records > 0 {
+				unmarked = true
+				quiet.Store(false)
+				idle.Reset(idleMark)
+			}
+		}
+		if unmarked && (stopping || quiet.Load()) {
+			j.mark()
+			unmarked = false
+		}
+		if stopping {
+			return
+		}
+	}
+}
+
+func (j *Journal) takePending() *batch {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b := j.pending
+	if len(b.runs) == 0 && len(b.waiters) == 0 {
+		return nil
+	}
+	if n := len(b.runs); n > 0 {
+		j.hint = len(b.runs[n-1].buf) * 5 / 4
+	}
+	j.pending = &batch{}
+	j.room.Broadcast()
+	return b
+}
+
+// store makes a batch durable: one write and one sync for each segment it touches.
+func (j *Journal) store(b *batch) error {
+	if err := j.Err(); err != nil {
+		return err
+	}
+	for _, r := range b.runs {
+		fillMark(r.buf, r.seg.sum, r.seq, r.seg.gen, j.synced)
+		if _, err := r.seg.file.WriteAt(r.buf, r.start); err != nil {
+			return r.seg.wrap("write", err)
+		}
+		began := time.Now()
+		if err := r.seg.file.Sync(); err != nil {
+			return r.seg.wrap("sync", err)
+		}
+		took := time.Since(began)
+		j.synced = position(r.seg.gen, r.end())
+		j.cache.add(position(r.seg.gen, r.start), r.buf)
+		j.stats.syncs.Add(1)
+		j.stats.bytes.Add(uint64(len(r.buf)))
+		j.stats.syncNanos.Add(uint64(took))
+		j.cfg.Committed(CommitInfo{Records: b.records, Bytes: len(r.buf), Sync: took})
+	}
+	return nil
+}
+
+// finish answers a batch. After an error nothing of it was promised and nothing else
+// will be: the disk's state is known only after reopening.
+func (j *Journal) finish(b *batch, err error) {
+	if err != nil {
+		j.fail(err)
+		err = j.Err()
+	}
+	for _, f := range b.waiters {
+		f(err)
+	}
+	if err != nil {
+		return
+	}
+	j.stats.batches.Add(1)
+	j.stats.records.Add(uint64(b.records))
+	j.stats.applied.Store(uint64(j.synced))
+	for _, gen := range b.sealed {
+		j.cfg.Sealed(gen)
+	}
+}
+
+// mark writes a batch of nothing but a mark, so that damage to the batch before it is
+// recognised as damage and not taken for a torn tail.
+func (j *Journal) mark() {
+	j.mu.Lock()
+	if j.failed != nil || len(j.pending.runs) > 0 || j.off+markBytes > j.cur.size {
+		j.mu.Unlock()
+		return
+	}
+	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: make([]byte, markBytes)}
+	j.seq++
+	j.off += markBytes
+	j.mu.Unlock()
+	b := &batch{runs: []*run{r}}
+	j.finish(b, j.store(b))
+}
+
+// Stats are totals since Open and levels of the moment.
+type Stats struct {
+	Syncs, Batches, Records, Bytes uint64
+	SyncTime                       time.Duration
+	Segments, Ready, Free          int
+	DiskBytes                      int64
+	PendingBytes                   int
+	Damaged, DroppedTail           uint64
+	Recycled, Created, Removed     uint64
+}
+
+// Stats returns the journal's counters.
+func (j *Journal) Stats() Stats {
+	s := Stats{
+		Syncs: j.stats.syncs.Load(), Batches: j.stats.batches.Load(), Records: j.stats.records.Load(),
+		Bytes: j.stats.bytes.Load(), SyncTime: time.Duration(j.stats.syncNanos.Load()),
+		Damaged: j.stats.damaged.Load(), DroppedTail: j.stats.droppedTail.Load(),
+		Recycled: j.stats.recycled.Load(), Created: j.stats.created.Load(), Removed: j.stats.gone.Load(),
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s.Ready, s.Free, s.PendingBytes = len(j.ready), len(j.free), j.pending.bytes
+	for _, seg := range append(append([]*segment(nil), j.ready...), j.free...) {
+		s.DiskBytes += seg.size
+	}
+	j.segMu.RLock()
+	defer j.segMu.RUnlock()
+	s.Segments = len(j.segments)
+	for _, seg := range j.segments {
+		s.DiskBytes += seg.size
+	}
+	return s
+}

@@ -1,0 +1,390 @@
+// Package journal is an append-only log of records in fixed-size segment files, with
+// group commit. It promises that a record whose sync was reported survives a crash, and
+// that damage costs only the records it touches and never goes unnoticed.
+//
+// It knows records, not queues: it does not interpret a payload, does not decide which
+// segment is still needed (Release tells it) and never rewrites a record in place.
+// docs/storage.md has the byte layout and the argument for recovery.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// Defaults and bounds of Config.
+const (
+	DefaultSegmentBytes    = 32 << 20
+	MinSegmentBytes        = 16 << 10
+	MaxSegmentBytes        = 1 << 30
+	DefaultCacheBytes      = 16 << 20
+	DefaultMaxPendingBytes = 64 << 20
+)
+
+// readyTarget is how many empty segments are kept prepared: the next one, and one that
+// only urgent records may use when the disk is full.
+const readyTarget = 2
+
+// maxFree is how many released segments are kept for reuse before files are removed.
+const maxFree = 4
+
+// idleMark is how long after the last batch its synced offset is noted down.
+const idleMark = time.Second
+
+// prepareRetry is how often a full disk is looked at again.
+const prepareRetry = time.Second
+
+// Errors of Append. They are compared with errors.Is.
+var (
+	// ErrClosed says that the journal was closed.
+	ErrClosed = errors.New("journal is closed")
+	// ErrNoRoom says that there is no prepared space at this moment; WaitRoom waits.
+	ErrNoRoom = errors.New("journal has no room yet")
+	// ErrDiskFull says that no space can be had; it ends by itself when there is some.
+	ErrDiskFull = errors.New("no disk space for the journal")
+	// ErrTooLarge says that a record can never fit in a segment.
+	ErrTooLarge = errors.New("record is larger than a segment")
+)
+
+// Config configures a journal. Dir, FS and StoreID are required.
+type Config struct {
+	Dir string
+	FS  durable.FS
+	// StoreID is the random id of the store that the journal belongs to. Segments of
+	// another store are refused.
+	StoreID [16]byte
+	// From is where records are not yet in a checkpoint: Open reads the segment of
+	// From and all later ones. FromSeq is the sequence of the first record there.
+	From    Position
+	FromSeq uint64
+	// SegmentBytes is the size of new segment files; existing ones keep theirs.
+	SegmentBytes int
+	// CacheBytes bounds the most recently written records that are kept in memory.
+	CacheBytes int
+	// MaxPendingBytes bounds what waits for the disk; appends that are not urgent get
+	// ErrNoRoom beyond it.
+	MaxPendingBytes int
+	// MinFreeBytes is left free in the file system: less is treated as a full disk.
+	MinFreeBytes int64
+	// Quarantine lets Open go on past damage below the synced offset.
+	Quarantine bool
+	// Sealed is called when a segment takes no more records and all of them are
+	// synced. It must not block.
+	Sealed func(generation uint64)
+	// Committed is called after each sync. It must not block.
+	Committed func(CommitInfo)
+	Clock     clock.Clock
+	Log       *slog.Logger
+}
+
+// CommitInfo describes one batch.
+type CommitInfo struct {
+	Records, Bytes int
+	Sync           time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.SegmentBytes == 0 {
+		c.SegmentBytes = DefaultSegmentBytes
+	}
+	if c.SegmentBytes < MinSegmentBytes || c.SegmentBytes > MaxSegmentBytes || c.SegmentBytes%pageBytes != 0 {
+		return c, fmt.Errorf("segment size %d is not a multiple of %d between %d and %d",
+			c.SegmentBytes, pageBytes, MinSegmentBytes, MaxSegmentBytes)
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = DefaultCacheBytes
+	}
+	if c.MaxPendingBytes == 0 {
+		c.MaxPendingBytes = DefaultMaxPendingBytes
+	}
+	if c.Clock == nil {
+		c.Clock = clock.System
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Sealed == nil {
+		c.Sealed = func(uint64) {}
+	}
+	if c.Committed == nil {
+		c.Committed = func(CommitInfo) {}
+	}
+	return c, nil
+}
+
+// Position is the place of a record: its segment's generation in the upper half, the
+// byte offset in the lower. Positions of later records are larger.
+type Position uint64
+
+func position(generation uint64, off int64) Position { return Position(generation<<32 | uint64(off)) }
+
+// Generation is the generation of the segment.
+func (p Position) Generation() uint64 { return uint64(p) >> 32 }
+
+// Offset is the byte offset in the segment's file.
+func (p Position) Offset() int64 { return int64(p & 0xffffffff) }
+
+// String is generation:offset.
+func (p Position) String() string { return fmt.Sprintf("%d:%d", p.Generation(), p.Offset()) }
+
+// Journal is an open journal. Its methods are safe for concurrent use.
+type Journal struct {
+	cfg Config
+
+	mu      sync.Mutex
+	room    *sync.Cond // broadcast when room may have appeared or the journal failed
+	cur     *segment   // takes the next record
+	off     int64      // where in cur
+	seq     uint64     // of the next record
+	pending *batch
+	ready   []*segment // empty, with header, in the order of their generations
+	free    []*segment // released, to be prepared again or removed
+	nextGen uint64
+	nextNum int
+	noSpace error // why the last preparation failed
+	failed  error
+	closed  bool
+
+	segMu    sync.RWMutex
+	segments map[uint64]*segment // by generation: all that may hold records
+
+	cache  cache
+	synced Position // owned by the committer after Open
+	stats  counters
+
+	wake       chan struct{} // capacity 1: something is pending
+	prepare    chan struct{} // capacity 1: the preparer should look
+	stop       chan struct{}
+	failedCh   chan struct{}
+	background sync.WaitGroup
+	hint       int // capacity for the next batch buffer; guarded by mu
+}
+
+// Failed is closed when a write or sync has failed. Nothing is accepted any more and
+// the process should exit: what reached the disk is known only after reopening.
+func (j *Journal) Failed() <-chan struct{} { return j.failedCh }
+
+// Err is why Failed was closed, or nil.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
+}
+
+// Full reports why new publishes find no room, or nil.
+func (j *Journal) Full() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.noSpace != nil && len(j.ready) < readyTarget {
+		return fmt.Errorf("%w: %w", ErrDiskFull, j.noSpace)
+	}
+	return nil
+}
+
+// Append gives a record its place and returns at once. The record is durable when a
+// function that is handed to OnSync afterwards is called with nil. kind must be at
+// least FirstKind; the payload is copied.
+//
+// Records that are not urgent leave one segment's worth of room to those that are:
+// they get ErrNoRoom (WaitRoom waits for the end of it) or ErrDiskFull.
+func (j *Journal) Append(urgent bool, kind byte, parts ...[]byte) (Position, error) {
+	n := recordHeaderBytes
+	for _, p := range parts {
+		n += len(p)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.usable(); err != nil {
+		return 0, err
+	}
+	if err := j.makeRoom(urgent, int64(padded(n))); err != nil {
+		return 0, err
+	}
+	r := j.run()
+	pos := position(j.cur.gen, r.end())
+	r.buf = appendRecord(r.buf, j.cur.sum, j.seq, kind, n, parts)
+	j.off = r.end()
+	j.seq++
+	j.pending.records++
+	j.pending.bytes += padded(n)
+	j.signal()
+	return pos, nil
+}
+
+// OnSync calls f once everything appended before is durable, or with the error that
+// stopped the journal. Calls come in the order of OnSync, from one goroutine; f must
+// not block.
+func (j *Journal) OnSync(f func(error)) {
+	j.mu.Lock()
+	if err := j.usable(); err != nil {
+		j.mu.Unlock()
+		f(err)
+		return
+	}
+	j.pending.waiters = append(j.pending.waiters, f)
+	j.signal()
+	j.mu.Unlock()
+}
+
+// Sync waits until everything appended before is durable.
+func (j *Journal) Sync() error {
+	done := make(chan error, 1)
+	j.OnSync(func(err error) { done <- err })
+	return <-done
+}
+
+// WaitRoom blocks until a record that is not urgent may fit again. It returns
+// ErrDiskFull when that is not to be expected soon.
+func (j *Journal) WaitRoom(ctx context.Context, n int) error {
+	defer context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.room.Broadcast()
+	})()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := j.usable(); err != nil {
+			return err
+		}
+		err := j.makeRoom(false, int64(padded(recordHeaderBytes+n)))
+		if !errors.Is(err, ErrNoRoom) {
+			return err
+		}
+		j.room.Wait()
+	}
+}
+
+func (j *Journal) usable() error {
+	if j.failed != nil {
+		return j.failed
+	}
+	if j.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// makeRoom sees to it that n bytes, with a mark before them if need be, fit in cur.
+// Callers hold mu.
+func (j *Journal) makeRoom(urgent bool, n int64) error {
+	need := n + markBytes
+	if need > int64(j.cfg.SegmentBytes)-pageBytes {
+		return ErrTooLarge
+	}
+	if !urgent {
+		if j.pending.bytes >= j.cfg.MaxPendingBytes {
+			return ErrNoRoom
+		}
+		left := j.cur.size - j.off
+		if left < need {
+			left = 0 // what a roll leaves unused is not room
+		}
+		for _, s := range j.ready {
+			left += s.size - pageBytes
+		}
+		if left-need < int64(j.cfg.SegmentBytes)-pageBytes {
+			return j.noRoom()
+		}
+	}
+	if j.off+need <= j.cur.size {
+		return nil
+	}
+	if len(j.ready) == 0 || j.ready[0].size-pageBytes < need {
+		return j.noRoom()
+	}
+	j.roll()
+	return nil
+}
+
+func (j *Journal) noRoom() error {
+	j.askPreparer()
+	if j.noSpace != nil {
+		return fmt.Errorf("%w: %w", ErrDiskFull, j.noSpace)
+	}
+	return ErrNoRoom
+}
+
+// roll moves on to the next prepared segment. Callers hold mu.
+func (j *Journal) roll() {
+	j.pending.sealed = append(j.pending.sealed, j.cur.gen)
+	j.cur, j.ready = j.ready[0], j.ready[1:]
+	j.off = pageBytes
+	j.segMu.Lock()
+	j.segments[j.cur.gen] = j.cur
+	j.segMu.Unlock()
+	j.askPreparer()
+}
+
+func (j *Journal) signal() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (j *Journal) askPreparer() {
+	select {
+	case j.prepare <- struct{}{}:
+	default:
+	}
+}
+
+// fail stops the journal for good. The first cause stays.
+func (j *Journal) fail(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil {
+		return
+	}
+	j.failed = fmt.Errorf("journal stopped: %w", err)
+	close(j.failedCh)
+	j.room.Broadcast()
+}
+
+// Applied is the position up to which every OnSync function has been called.
+func (j *Journal) Applied() Position { return Position(j.stats.applied.Load()) }
+
+// Next is the position from which the next record can be: everything appended so far
+// is before it.
+func (j *Journal) Next() Position {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return position(j.cur.gen, j.off)
+}
+
+// Close stores what was appended, notes the synced offset and closes the files. A
+// second call does nothing.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	if j.closed {
+		j.mu.Unlock()
+		return nil
+	}
+	j.closed = true
+	j.room.Broadcast()
+	j.mu.Unlock()
+	close(j.stop)
+	j.background.Wait()
+	err := j.Err()
+	j.segMu.Lock()
+	defer j.segMu.Unlock()
+	for _, s := range j.segments {
+		err = errors.Join(err, s.file.Close())
+	}
+	for _, s := range append(j.ready, j.free...) {
+		err = errors.Join(err, s.file.Close())
+	}
+	j.segments, j.ready, j.free = nil, nil, nil
+	return err
+}

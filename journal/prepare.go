@@ -1,0 +1,174 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/sealmq/sealmq/internal/clock"
+)
+
+// prepareSegments keeps empty segments ready, so that no record waits for a file to be
+// made. Released segments are used again first, then new ones are created.
+func (j *Journal) prepareSegments() {
+	defer j.background.Done()
+	var retry clock.Timer
+	defer func() {
+		if retry != nil {
+			retry.Stop()
+		}
+	}()
+	for {
+		select {
+		case <-j.stop:
+			return
+		case <-j.prepare:
+		}
+		for more := true; more; {
+			var err error
+			more, err = j.prepareOne()
+			if err != nil && !isNoSpace(err) {
+				j.fail(err)
+				return
+			}
+			j.setNoSpace(err)
+			if err != nil {
+				more = false
+				if retry == nil {
+					retry = j.cfg.Clock.AfterFunc(prepareRetry, j.askPreparer)
+				} else {
+					retry.Reset(prepareRetry)
+				}
+			}
+		}
+	}
+}
+
+// setNoSpace publishes the outcome of a preparation to those who wait for room.
+func (j *Journal) setNoSpace(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if (err == nil) != (j.noSpace == nil) {
+		if err != nil {
+			j.cfg.Log.Warn("no disk space for the journal, publishes are refused", "err", err)
+		} else {
+			j.cfg.Log.Info("disk space for the journal is back")
+		}
+	}
+	j.noSpace = err
+	j.room.Broadcast()
+}
+
+// prepareOne makes one segment ready or removes one that is too many. It reports
+// whether there may be more to do.
+func (j *Journal) prepareOne() (more bool, err error) {
+	j.mu.Lock()
+	if j.failed != nil || len(j.ready) >= readyTarget && len(j.free) <= maxFree {
+		j.mu.Unlock()
+		return false, nil
+	}
+	remove := len(j.ready) >= readyTarget
+	var s *segment
+	if n := len(j.free); n > 0 {
+		s, j.free = j.free[n-1], j.free[:n-1]
+		if s.size != int64(j.cfg.SegmentBytes) {
+			remove = true
+		}
+	}
+	gen, num := j.nextGen, j.nextNum
+	if !remove {
+		j.nextGen++
+	}
+	if s == nil {
+		j.nextNum++
+	}
+	j.mu.Unlock()
+
+	switch {
+	case remove:
+		return true, j.removeSegment(s)
+	case s != nil:
+		err = s.writeHeader(j.cfg.StoreID, gen)
+		if err != nil && isNoSpace(err) {
+			j.mu.Lock()
+			j.free = append(j.free, s)
+			j.mu.Unlock()
+		}
+		j.stats.recycled.Add(1)
+	default:
+		if err = j.checkFree(); err == nil {
+			s, err = createSegment(j.cfg.FS, j.cfg.Dir, num, j.cfg.SegmentBytes, j.cfg.StoreID, gen)
+			j.stats.created.Add(1)
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	j.mu.Lock()
+	j.ready = append(j.ready, s)
+	j.mu.Unlock()
+	return true, nil
+}
+
+func (j *Journal) removeSegment(s *segment) error {
+	err := s.file.Close()
+	if err == nil {
+		err = j.cfg.FS.Remove(s.name)
+	}
+	if err == nil {
+		err = j.cfg.FS.SyncDir(j.cfg.Dir)
+	}
+	if err != nil {
+		return s.wrap("remove", err)
+	}
+	j.stats.gone.Add(1)
+	return nil
+}
+
+// checkFree keeps MinFreeBytes of the file system for others.
+func (j *Journal) checkFree() error {
+	if j.cfg.MinFreeBytes == 0 {
+		return nil
+	}
+	free, err := j.cfg.FS.FreeBytes(j.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("free space of %s: %w", j.cfg.Dir, err)
+	}
+	if free < j.cfg.MinFreeBytes+int64(j.cfg.SegmentBytes) {
+		return fmt.Errorf("%d bytes free, %d are kept: %w", free, j.cfg.MinFreeBytes, syscall.ENOSPC)
+	}
+	return nil
+}
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EMFILE)
+}
+
+// Release says that nothing in the segment is needed any more, not even after a crash
+// at this moment. The segment that takes records cannot be released.
+func (j *Journal) Release(generation uint64) {
+	j.segMu.Lock()
+	s := j.segments[generation]
+	if s != nil {
+		delete(j.segments, generation)
+	}
+	j.segMu.Unlock()
+	if s == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if s == j.cur {
+		panic("journal: internal error: release of the current segment")
+	}
+	j.free = append(j.free, s)
+	j.askPreparer()
+}
+
+// Generations returns the segments that may hold records, oldest first, and whether a
+// segment still takes records is told by its being the last.
+func (j *Journal) Generations() []uint64 {
+	j.segMu.RLock()
+	defer j.segMu.RUnlock()
+	return sortedGenerations(j.segments)
+}

@@ -1,0 +1,146 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+)
+
+// ErrReleased says that the segment of a position was released: what was there is
+// settled.
+var ErrReleased = errors.New("segment was released")
+
+// cache keeps the most recently written runs, so that a message that is taken soon is
+// never read back. The buffers are immutable once they are here.
+type cache struct {
+	mu     sync.RWMutex
+	limit  int
+	total  int
+	blocks []block // ascending, without overlap
+}
+
+type block struct {
+	start Position
+	buf   []byte
+}
+
+func (c *cache) add(start Position, buf []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blocks = append(c.blocks, block{start, buf})
+	c.total += cap(buf)
+	drop := 0
+	for c.total > c.limit && drop < len(c.blocks)-1 {
+		c.total -= cap(c.blocks[drop].buf)
+		c.blocks[drop] = block{}
+		drop++
+	}
+	c.blocks = c.blocks[drop:]
+}
+
+// get returns the n bytes at pos, or nil.
+func (c *cache) get(pos Position, n int) []byte {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	i := sort.Search(len(c.blocks), func(i int) bool { return c.blocks[i].start > pos }) - 1
+	if i < 0 {
+		return nil
+	}
+	off := uint64(pos - c.blocks[i].start)
+	if off+uint64(n) > uint64(len(c.blocks[i].buf)) {
+		return nil
+	}
+	return c.blocks[i].buf[off : off+uint64(n) : off+uint64(n)]
+}
+
+// Place says where a record is and how much room it takes (Record.Bytes).
+type Place struct {
+	Pos   Position
+	Bytes int
+}
+
+// readSpan bounds one read, and readGap what is read in vain between two records.
+const (
+	readSpan = 256 << 10
+	readGap  = 4 << 10
+)
+
+// Read calls f for each place, in order, with its record, or with an error:
+// ErrReleased, or a *Damage. Recent records come from memory; places that lie close
+// together are read with one call. The payload may be kept and must not be changed.
+func (j *Journal) Read(places []Place, f func(i int, r Record, err error)) {
+	for i := 0; i < len(places); {
+		if b := j.cache.get(places[i].Pos, places[i].Bytes); b != nil {
+			r, err := j.decodeAt(b, places[i].Pos)
+			f(i, r, err)
+			i++
+			continue
+		}
+		last := i
+		end := places[i].Pos + Position(places[i].Bytes)
+		for k := i + 1; k < len(places); k++ {
+			p := places[k]
+			if p.Pos < end || p.Pos.Generation() != end.Generation() || p.Pos-end > readGap ||
+				uint64(p.Pos-places[i].Pos)+uint64(p.Bytes) > readSpan {
+				break
+			}
+			last, end = k, p.Pos+Position(p.Bytes)
+		}
+		buf, err := j.readAt(places[i].Pos, int(end-places[i].Pos))
+		for k := i; k <= last; k++ {
+			if err != nil {
+				f(k, Record{}, err)
+				continue
+			}
+			at := int(places[k].Pos - places[i].Pos)
+			r, err := j.decodeAt(buf[at:at+places[k].Bytes], places[k].Pos)
+			f(k, r, err)
+		}
+		i = last + 1
+	}
+}
+
+func (j *Journal) readAt(pos Position, n int) ([]byte, error) {
+	s := j.segmentOf(pos)
+	if s == nil {
+		return nil, ErrReleased
+	}
+	buf := make([]byte, n)
+	if _, err := s.file.ReadAt(buf, pos.Offset()); err != nil {
+		if j.segmentOf(pos) != s {
+			return nil, ErrReleased
+		}
+		return nil, &Damage{File: s.name, Pos: pos, Bytes: int64(n), Promised: true, Reason: fmt.Sprintf("cannot be read: %v", err)}
+	}
+	return buf, nil
+}
+
+func (j *Journal) decodeAt(b []byte, pos Position) (Record, error) {
+	r, ok := decodeRecord(b, generationSum(j.cfg.StoreID, pos.Generation()))
+	if ok {
+		r.Pos = pos
+		return r, nil
+	}
+	s := j.segmentOf(pos)
+	if s == nil {
+		return r, ErrReleased
+	}
+	j.stats.damaged.Add(1)
+	return r, &Damage{File: s.name, Pos: pos, Bytes: int64(len(b)), Promised: true, Reason: "checksum does not match"}
+}
+
+func (j *Journal) segmentOf(pos Position) *segment {
+	j.segMu.RLock()
+	defer j.segMu.RUnlock()
+	return j.segments[pos.Generation()]
+}
+
+func sortedGenerations(m map[uint64]*segment) []uint64 {
+	out := make([]uint64, 0, len(m))
+	for gen := range m {
+		out = append(out, gen)
+	}
+	sort.Slice(out, func(a, b int) bool { return out[a] < out[b] })
+	return out
+}

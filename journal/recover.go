@@ -1,0 +1,448 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// Damage describes bytes in which no valid record was found.
+type Damage struct {
+	File  string
+	Pos   Position
+	Bytes int64
+	// FirstSeq to LastSeq are the records that are missing; both 0 if not known.
+	FirstSeq, LastSeq uint64
+	// Promised tells damage from a torn tail: true below the synced offset.
+	Promised bool
+	Reason   string
+	torn     bool // nothing valid follows, the next record will overwrite it
+}
+
+// Error names the file, the offset, what was expected and what was found.
+func (d *Damage) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "damaged journal: %s at offset %d, %d bytes: %s", d.File, d.Pos.Offset(), d.Bytes, d.Reason)
+	if d.FirstSeq != 0 {
+		fmt.Fprintf(&b, " (records %d to %d)", d.FirstSeq, d.LastSeq)
+	}
+	return b.String()
+}
+
+// Report is what Open found.
+type Report struct {
+	// Damage lists promised records that are gone; not empty only with Quarantine.
+	Damage []*Damage
+	// Dropped lists what was written but never promised and is torn.
+	Dropped []*Damage
+	// Repaired lists segments whose header was rebuilt from their records.
+	Repaired []string
+	Records  int
+}
+
+// DamageError is Open's refusal to go on. It names every damaged place.
+type DamageError struct{ Damage []*Damage }
+
+// Error lists the damage.
+func (e *DamageError) Error() string {
+	s := make([]string, len(e.Damage))
+	for i, d := range e.Damage {
+		s[i] = d.Error()
+	}
+	return strings.Join(s, "\n")
+}
+
+// Open opens the journal in cfg.Dir, creating it if there is none, and calls replay
+// for each record of the segment of cfg.From and all later ones, in order. A payload
+// is valid during the call only. Records before From are among them.
+//
+// The caller holds the folder's lock. The same path is taken after a crash and after a
+// clean stop:
+//
+//   - The synced offset S is the largest that any valid mark (or cfg.From) names.
+//   - Where no valid record starts, the next one is searched for. What lies between is
+//     a hole. A hole that begins below S was promised: it is damage, and Open refuses
+//     or, with Quarantine, saves the bytes aside and goes on.
+//   - A hole above S was never promised. It is dropped and reported; valid records
+//     behind it are kept, because nothing depends on what was lost with it.
+//   - Holes are then overwritten by void records and everything above S is written
+//     again and synced: after a failed sync the kernel may show bytes that the disk
+//     does not have, and the next batch will declare all before it as synced.
+func Open(cfg Config, replay func(Record) error) (*Journal, *Report, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	j := &Journal{
+		cfg: cfg, pending: &batch{}, segments: map[uint64]*segment{}, nextGen: 1,
+		wake: make(chan struct{}, 1), prepare: make(chan struct{}, 1),
+		stop: make(chan struct{}), failedCh: make(chan struct{}),
+	}
+	j.room = sync.NewCond(&j.mu)
+	j.cache.limit = cfg.CacheBytes
+	report := &Report{}
+	err = j.recover(report, replay)
+	if err != nil {
+		for _, s := range j.segments {
+			_ = s.file.Close()
+		}
+		for _, s := range j.free {
+			_ = s.file.Close()
+		}
+		return nil, report, err
+	}
+	j.stats.applied.Store(uint64(j.synced))
+	j.background.Add(2)
+	go j.commit()
+	go j.prepareSegments()
+	j.askPreparer()
+	return j, report, nil
+}
+
+func (j *Journal) recover(report *Report, replay func(Record) error) error {
+	if err := j.cfg.FS.MkdirAll(j.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("create journal folder: %w", err)
+	}
+	if err := j.openSegments(report); err != nil {
+		return err
+	}
+	sc := &scanner{j: j, synced: j.cfg.From, replay: replay}
+	gens := sortedGenerations(j.segments)
+	if err := sc.scanAll(gens); err != nil {
+		return err
+	}
+	report.Records = sc.records
+	var promised []*Damage
+	for _, h := range sc.holes {
+		h.Promised = h.Pos < sc.synced
+		if h.Promised {
+			promised = append(promised, h)
+		} else {
+			report.Dropped = append(report.Dropped, h)
+		}
+	}
+	if len(promised) > 0 && !j.cfg.Quarantine {
+		return &DamageError{promised}
+	}
+	report.Damage = promised
+	j.stats.damaged.Add(uint64(len(promised)))
+	j.stats.droppedTail.Add(uint64(len(report.Dropped)))
+	if err := j.mend(sc, report); err != nil {
+		return err
+	}
+	return j.chooseCurrent(sc, gens)
+}
+
+// openSegments opens every segment file and learns its generation.
+func (j *Journal) openSegments(report *Report) error {
+	names, err := j.cfg.FS.ReadDir(j.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("read journal folder: %w", err)
+	}
+	removed := false
+	for _, name := range names {
+		num, ok := segmentNumber(name)
+		if !ok {
+			continue
+		}
+		j.nextNum = max(j.nextNum, num+1)
+		s, repaired, err := openSegment(j.cfg.FS, filepath.Join(j.cfg.Dir, name), num, os.O_RDWR, j.cfg.StoreID)
+		if err != nil {
+			return err
+		}
+		if s == nil { // a crash while it was made: it never held a record
+			if err := j.cfg.FS.Remove(filepath.Join(j.cfg.Dir, name)); err != nil {
+				return fmt.Errorf("remove unfinished segment: %w", err)
+			}
+			removed = true
+			continue
+		}
+		if other := j.segments[s.gen]; other != nil {
+			_ = s.file.Close()
+			return &DamageError{[]*Damage{{File: s.name, Pos: position(s.gen, 0), Bytes: s.size, Promised: true,
+				Reason: "same generation as " + other.name}}}
+		}
+		if repaired {
+			report.Repaired = append(report.Repaired, s.name)
+		}
+		j.segments[s.gen] = s
+		j.nextGen = max(j.nextGen, s.gen+1)
+	}
+	if removed {
+		return j.cfg.FS.SyncDir(j.cfg.Dir)
+	}
+	return nil
+}
+
+// openSegment opens one file. A nil segment without an error is a file that never held
+// a record. With a bad header the generation is read from the marks in the file.
+func openSegment(fsys durable.FS, name string, num, flag int, storeID [16]byte) (_ *segment, repaired bool, err error) {
+	s := &segment{num: num, name: name}
+	if s.file, err = fsys.OpenFile(name, flag, filePerm); err != nil {
+		return nil, false, fmt.Errorf("open segment: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = s.file.Close()
+		}
+	}()
+	if s.size, err = s.file.Size(); err != nil {
+		return nil, false, s.wrap("size of", err)
+	}
+	page := make([]byte, min(s.size, pageBytes))
+	if _, err := s.file.ReadAt(page, 0); err != nil && len(page) > 0 {
+		return nil, false, s.wrap("read header of", err)
+	}
+	h, err := decodeHeader(page)
+	switch {
+	case err == nil && h.storeID != storeID:
+		return nil, false, s.wrap("open", errors.New("the segment belongs to another store"))
+	case err == nil:
+		s.gen = h.generation
+	case errors.Is(err, errNoHeader):
+		if s.gen, err = rescueGeneration(s, storeID); err != nil {
+			return nil, false, err
+		}
+		if s.gen == 0 {
+			return nil, false, s.file.Close()
+		}
+		repaired = true
+	default:
+		return nil, false, s.wrap("open", err)
+	}
+	s.sum = generationSum(storeID, s.gen)
+	return s, repaired, nil
+}
+
+// rescueGeneration finds the highest generation that a valid mark in the file names.
+func rescueGeneration(s *segment, storeID [16]byte) (uint64, error) {
+	buf := make([]byte, s.size)
+	if _, err := s.file.ReadAt(buf, 0); err != nil && s.size > 0 {
+		return 0, s.wrap("read", err)
+	}
+	var best uint64
+	for off := pageBytes; off+markBytes <= len(buf); off += recordAlign {
+		if binary.LittleEndian.Uint32(buf[off+4:]) != recordHeaderBytes+16 || buf[off+16] != kindMark {
+			continue
+		}
+		gen := binary.LittleEndian.Uint64(buf[off+recordHeaderBytes:])
+		if _, ok := decodeRecord(buf[off:], generationSum(storeID, gen)); ok {
+			best = max(best, gen)
+		}
+	}
+	return best, nil
+}
+
+// mend makes what was found durable and unambiguous; see Open.
+func (j *Journal) mend(sc *scanner, report *Report) error {
+	touched := map[*segment]bool{}
+	for _, name := range report.Repaired {
+		for _, s := range j.segments {
+			if s.name == name {
+				if err := s.writeHeader(j.cfg.StoreID, s.gen); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, h := range report.Damage {
+		if err := j.saveAside(h); err != nil {
+			return err
+		}
+	}
+	for _, h := range sc.holes {
+		s := j.segments[h.Pos.Generation()]
+		n := int(h.Bytes)
+		if s == nil || h.torn || n < recordHeaderBytes {
+			continue
+		}
+		void := appendVoid(make([]byte, 0, n), s.sum, n, h.FirstSeq, h.LastSeq)
+		if _, err := s.file.WriteAt(void, h.Pos.Offset()); err != nil {
+			return s.wrap("write", err)
+		}
+		touched[s] = true
+	}
+	for gen, end := range sc.ends {
+		s := j.segments[gen]
+		from := int64(pageBytes)
+		if gen < sc.synced.Generation() {
+			continue
+		}
+		if gen == sc.synced.Generation() {
+			from = sc.synced.Offset()
+		}
+		if from >= end {
+			continue
+		}
+		buf := make([]byte, end-from)
+		if _, err := s.file.ReadAt(buf, from); err != nil {
+			return s.wrap("read", err)
+		}
+		if _, err := s.file.WriteAt(buf, from); err != nil {
+			return s.wrap("write", err)
+		}
+		touched[s] = true
+	}
+	for s := range touched {
+		if err := s.file.Sync(); err != nil {
+			return s.wrap("sync", err)
+		}
+	}
+	return nil
+}
+
+// saveAside copies damaged bytes to a file of their own before they are overwritten.
+func (j *Journal) saveAside(h *Damage) error {
+	s := j.segments[h.Pos.Generation()]
+	if s == nil {
+		return nil
+	}
+	buf := make([]byte, h.Bytes)
+	if _, err := s.file.ReadAt(buf, h.Pos.Offset()); err != nil {
+		return s.wrap("read", err)
+	}
+	name := filepath.Join(j.cfg.Dir, fmt.Sprintf("damaged-%d-%d.bin", h.Pos.Generation(), h.Pos.Offset()))
+	return durable.WriteFile(j.cfg.FS, name, buf, filePerm)
+}
+
+// chooseCurrent picks the segment that takes the next record: the last that holds one,
+// or an empty one. Empty ones behind it are prepared again with new generations.
+func (j *Journal) chooseCurrent(sc *scanner, gens []uint64) error {
+	j.seq = max(sc.next, j.cfg.FromSeq, 1)
+	for _, gen := range gens {
+		s := j.segments[gen]
+		end, scanned := sc.ends[gen]
+		if !scanned || end > pageBytes || gen == j.cfg.From.Generation() {
+			if scanned {
+				j.cur, j.off = s, end
+			}
+			continue
+		}
+		delete(j.segments, gen)
+		j.free = append(j.free, s)
+	}
+	if j.cur == nil {
+		s, err := createSegment(j.cfg.FS, j.cfg.Dir, j.nextNum, j.cfg.SegmentBytes, j.cfg.StoreID, j.nextGen)
+		if err != nil {
+			return err
+		}
+		j.nextNum++
+		j.nextGen++
+		j.segments[s.gen], j.cur, j.off = s, s, pageBytes
+	}
+	j.off = max(j.off, pageBytes)
+	j.synced = position(j.cur.gen, j.off)
+	return nil
+}
+
+// A scanner walks the records of several segments and notes the holes between them.
+type scanner struct {
+	j       *Journal
+	next    uint64 // expected sequence, 0 before the first record
+	gapless uint64 // generation from which on no segment may be missing
+	synced  Position
+	holes   []*Damage
+	ends    map[uint64]int64 // offset behind the last record of each segment scanned
+	records int
+	replay  func(Record) error
+	buf     []byte
+}
+
+func (sc *scanner) scanAll(gens []uint64) error {
+	sc.ends = map[uint64]int64{}
+	from := sc.j.cfg.From.Generation()
+	if i := sort.Search(len(gens), func(i int) bool { return gens[i] >= from }); from > 0 && (i == len(gens) || gens[i] != from) {
+		sc.holes = append(sc.holes, &Damage{File: sc.j.cfg.Dir, Pos: position(from, 0), FirstSeq: sc.j.cfg.FromSeq,
+			Reason: fmt.Sprintf("the segment with generation %d is missing", from)})
+	}
+	var before *segment
+	for _, gen := range gens {
+		if gen < from {
+			continue
+		}
+		if gen <= sc.gapless {
+			sc.next = 0
+		}
+		if err := sc.scan(sc.j.segments[gen], before); err != nil {
+			return err
+		}
+		before = sc.j.segments[gen]
+	}
+	return nil
+}
+
+func (sc *scanner) scan(s, before *segment) error {
+	if int64(cap(sc.buf)) < s.size {
+		sc.buf = make([]byte, s.size)
+	}
+	buf := sc.buf[:s.size]
+	if _, err := s.file.ReadAt(buf, 0); err != nil {
+		return s.wrap("read", err)
+	}
+	off := pageBytes
+	for off < len(buf) {
+		r, ok := decodeRecord(buf[off:], s.sum)
+		if ok && r.Seq >= sc.next {
+			if off == pageBytes && before != nil && sc.next != 0 && r.Seq > sc.next {
+				sc.hole(before, sc.ends[before.gen], before.size, r.Seq)
+			}
+			if err := sc.take(s, off, r); err != nil {
+				return err
+			}
+			off += r.Bytes()
+			continue
+		}
+		to, r := findRecord(buf, off+recordAlign, s.sum, max(sc.next, 1), sc.next != 0)
+		if to < 0 {
+			break
+		}
+		sc.hole(s, int64(off), int64(to), r.Seq)
+		off = to
+	}
+	sc.ends[s.gen] = int64(off)
+	if sc.torn(buf, off) {
+		h := &Damage{File: s.name, Pos: position(s.gen, int64(off)), FirstSeq: sc.next, LastSeq: sc.next,
+			Bytes: int64(binary.LittleEndian.Uint32(buf[off+4:])), Reason: "torn record at the end", torn: true}
+		sc.holes = append(sc.holes, h)
+	}
+	return nil
+}
+
+// torn reports whether off holds the beginning of a record that is not complete.
+func (sc *scanner) torn(buf []byte, off int) bool {
+	if off+recordHeaderBytes > len(buf) || sc.next == 0 {
+		return false
+	}
+	n := binary.LittleEndian.Uint32(buf[off+4:])
+	return binary.LittleEndian.Uint64(buf[off+8:]) == sc.next && n >= recordHeaderBytes && int64(off)+int64(n) <= int64(len(buf))
+}
+
+func (sc *scanner) hole(s *segment, from, to int64, seq uint64) {
+	first := sc.next
+	if first == 0 {
+		first = seq - 1 // how many are missing is not known
+	}
+	sc.holes = append(sc.holes, &Damage{File: s.name, Pos: position(s.gen, from), Bytes: to - from,
+		FirstSeq: first, LastSeq: max(first, seq-1), Reason: "no valid record"})
+}
+
+func (sc *scanner) take(s *segment, off int, r Record) error {
+	r.Pos = position(s.gen, int64(off))
+	sc.next = r.lastSeq() + 1
+	switch r.Kind {
+	case kindVoid:
+		return nil
+	case kindMark:
+		sc.synced = max(sc.synced, Position(binary.LittleEndian.Uint64(r.Payload[8:])))
+		return nil
+	}
+	sc.records++
+	return sc.replay(r)
+}

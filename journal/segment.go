@@ -1,0 +1,148 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// A segment file starts with one page, of which 48 bytes are used (little endian):
+//
+//	 0         8         12        16           24         40       44
+//	+---------+---------+---------+------------+----------+--------+-----+
+//	| "SEALMQ | version | size    | generation | store id | crc32c | ... |
+//	|  JR"    |         |         |            |          | of 0-40|     |
+//	+---------+---------+---------+------------+----------+--------+-----+
+//
+// Records follow from offset 4096 on. The file is written full of zeros before it is
+// used and keeps its size, so that a sync has no metadata to write. A segment that is
+// used again keeps its file and gets a header with a new generation, which ends the
+// life of all records in it with one small write.
+const (
+	pageBytes     = 4096
+	headerBytes   = 44
+	formatVersion = 1
+	segmentSuffix = ".seg"
+	filePerm      = 0o600
+)
+
+var segmentMagic = [8]byte{'S', 'E', 'A', 'L', 'M', 'Q', 'J', 'R'}
+
+// ErrNewer says that files were written by a newer version of the program.
+var ErrNewer = errors.New("written by a newer version of sealmq")
+
+// errNoHeader says that a page holds no valid segment header.
+var errNoHeader = errors.New("no valid segment header")
+
+type segment struct {
+	gen  uint64
+	num  int // in the file's name
+	name string
+	size int64
+	sum  uint32 // where the checksum of each record starts
+	file durable.File
+}
+
+func (s *segment) wrap(doing string, err error) error {
+	return fmt.Errorf("%s %s: %w", doing, s.name, err)
+}
+
+type segmentHeader struct {
+	version, size uint32
+	generation    uint64
+	storeID       [16]byte
+}
+
+func encodeHeader(h segmentHeader) []byte {
+	b := make([]byte, pageBytes)
+	copy(b, segmentMagic[:])
+	binary.LittleEndian.PutUint32(b[8:], h.version)
+	binary.LittleEndian.PutUint32(b[12:], h.size)
+	binary.LittleEndian.PutUint64(b[16:], h.generation)
+	copy(b[24:40], h.storeID[:])
+	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], castagnoli))
+	return b
+}
+
+// decodeHeader decodes a segment's first page. The first 44 bytes keep their meaning
+// in every version, so that a newer one is told from damage.
+func decodeHeader(b []byte) (h segmentHeader, err error) {
+	if len(b) < headerBytes || [8]byte(b[:8]) != segmentMagic {
+		return h, errNoHeader
+	}
+	h.version = binary.LittleEndian.Uint32(b[8:])
+	h.size = binary.LittleEndian.Uint32(b[12:])
+	h.generation = binary.LittleEndian.Uint64(b[16:])
+	copy(h.storeID[:], b[24:40])
+	valid := crc32.Checksum(b[:40], castagnoli) == binary.LittleEndian.Uint32(b[40:])
+	switch {
+	case valid && h.version > formatVersion:
+		return h, fmt.Errorf("format %d, this program reads up to %d: %w", h.version, formatVersion, ErrNewer)
+	case !valid || h.version == 0 || h.generation == 0:
+		return h, errNoHeader
+	}
+	return h, nil
+}
+
+// writeHeader starts a new life of the segment and makes it durable.
+func (s *segment) writeHeader(storeID [16]byte, generation uint64) error {
+	h := encodeHeader(segmentHeader{formatVersion, uint32(s.size), generation, storeID})
+	if _, err := s.file.WriteAt(h, 0); err != nil {
+		return s.wrap("write header of", err)
+	}
+	if err := s.file.Sync(); err != nil {
+		return s.wrap("sync header of", err)
+	}
+	s.gen, s.sum = generation, generationSum(storeID, generation)
+	return nil
+}
+
+func segmentName(num int) string { return fmt.Sprintf("%08d%s", num, segmentSuffix) }
+
+func segmentNumber(name string) (int, bool) {
+	digits, ok := strings.CutSuffix(name, segmentSuffix)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	return n, err == nil && n >= 0
+}
+
+var zeros [1 << 20]byte
+
+// createSegment makes a new file full of zeros with a header, durable under its name.
+// On an error nothing is left behind if that can be helped.
+func createSegment(fsys durable.FS, dir string, num, size int, storeID [16]byte, generation uint64) (_ *segment, err error) {
+	s := &segment{num: num, name: filepath.Join(dir, segmentName(num)), size: int64(size)}
+	s.file, err = fsys.OpenFile(s.name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, filePerm)
+	if err != nil {
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = s.file.Close()
+			_ = fsys.Remove(s.name)
+		}
+	}()
+	for off := int64(0); off < s.size; {
+		n, err := s.file.WriteAt(zeros[:min(int64(len(zeros)), s.size-off)], off)
+		if err != nil {
+			return nil, s.wrap("fill", err)
+		}
+		off += int64(n)
+	}
+	if err := s.writeHeader(storeID, generation); err != nil {
+		return nil, err
+	}
+	if err := fsys.SyncDir(dir); err != nil {
+		return nil, fmt.Errorf("sync folder %s: %w", dir, err)
+	}
+	return s, nil
+}
