@@ -10,6 +10,7 @@ type batch struct {
 	runs    []*run
 	waiters []func(error)
 	sealed  []uint64 // generations that get no record after this batch
+	nextSeq uint64   // of the first record after this batch
 	records int
 	bytes   int
 }
@@ -39,7 +40,6 @@ func (j *Journal) run() *run {
 }
 
 type counters struct {
-	applied                                       atomic.Uint64
 	syncs, batches, records, bytes, syncNanos     atomic.Uint64
 	damaged, droppedTail, recycled, created, gone atomic.Uint64
 }
@@ -87,6 +87,7 @@ func (j *Journal) takePending() *batch {
 	if n := len(b.runs); n > 0 {
 		j.hint = len(b.runs[n-1].buf) * 5 / 4
 	}
+	b.nextSeq = j.seq
 	j.pending = &batch{}
 	j.room.Broadcast()
 	return b
@@ -132,7 +133,9 @@ func (j *Journal) finish(b *batch, err error) {
 	}
 	j.stats.batches.Add(1)
 	j.stats.records.Add(uint64(b.records))
-	j.stats.applied.Store(uint64(j.synced))
+	j.appliedMu.Lock()
+	j.applied, j.appliedSeq = j.synced, b.nextSeq
+	j.appliedMu.Unlock()
 	for _, gen := range b.sealed {
 		j.cfg.Sealed(gen)
 	}
@@ -150,7 +153,7 @@ func (j *Journal) mark() {
 	j.seq++
 	j.off += markBytes
 	j.mu.Unlock()
-	b := &batch{runs: []*run{r}}
+	b := &batch{runs: []*run{r}, nextSeq: r.seq + 1}
 	j.finish(b, j.store(b))
 }
 

@@ -157,6 +157,11 @@ type Journal struct {
 
 	cache  cache
 	synced Position // owned by the committer after Open
+
+	appliedMu  sync.Mutex
+	applied    Position
+	appliedSeq uint64
+
 	stats  counters
 
 	wake       chan struct{} // capacity 1: something is pending
@@ -218,25 +223,26 @@ func (j *Journal) Append(urgent bool, kind byte, parts ...[]byte) (Position, err
 	return pos, nil
 }
 
-// OnSync calls f once everything appended before is durable, or with the error that
-// stopped the journal. Calls come in the order of OnSync, from one goroutine; f must
-// not block.
-func (j *Journal) OnSync(f func(error)) {
+// OnSync arranges for f to be called once everything appended before is durable, or
+// with the error that stopped the journal. Calls come in the order of OnSync, from one
+// goroutine; f must not block. If OnSync itself returns an error, f is never called.
+func (j *Journal) OnSync(f func(error)) error {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	if err := j.usable(); err != nil {
-		j.mu.Unlock()
-		f(err)
-		return
+		return err
 	}
 	j.pending.waiters = append(j.pending.waiters, f)
 	j.signal()
-	j.mu.Unlock()
+	return nil
 }
 
 // Sync waits until everything appended before is durable.
 func (j *Journal) Sync() error {
 	done := make(chan error, 1)
-	j.OnSync(func(err error) { done <- err })
+	if err := j.OnSync(func(err error) { done <- err }); err != nil {
+		return err
+	}
 	return <-done
 }
 
@@ -352,8 +358,14 @@ func (j *Journal) fail(err error) {
 	j.room.Broadcast()
 }
 
-// Applied is the position up to which every OnSync function has been called.
-func (j *Journal) Applied() Position { return Position(j.stats.applied.Load()) }
+// Applied is the position up to which every OnSync function has been called, and the
+// sequence of the first record behind it. A checkpoint of what those functions did may
+// name it as Config.From.
+func (j *Journal) Applied() (Position, uint64) {
+	j.appliedMu.Lock()
+	defer j.appliedMu.Unlock()
+	return j.applied, j.appliedSeq
+}
 
 // Next is the position from which the next record can be: everything appended so far
 // is before it.

@@ -98,7 +98,7 @@ func Open(cfg Config, replay func(Record) error) (*Journal, *Report, error) {
 		}
 		return nil, report, err
 	}
-	j.stats.applied.Store(uint64(j.synced))
+	j.applied, j.appliedSeq = j.synced, j.seq
 	j.background.Add(2)
 	go j.commit()
 	go j.prepareSegments()
