@@ -30,6 +30,23 @@ const (
 // DeadSuffix is appended to a queue's name to name its dead-letter queue.
 const DeadSuffix = ".dead"
 
+// The reasons of dead letters for which nobody gave one.
+const (
+	DeathRejected      = "rejected"       // a consumer asked for it
+	DeathDeliveryLimit = "delivery limit" // it came back once too often
+)
+
+// DeadLetterOptions are the options of a dead-letter queue that is created for a queue
+// with options o: bounded, and able to take every message that o lets in.
+func DeadLetterOptions(o QueueOptions) QueueOptions {
+	return QueueOptions{
+		MaxMessages:  DefaultDeadMaxMessages,
+		MaxBytes:     DefaultDeadMaxBytes,
+		MaxLineBytes: o.MaxLineBytes,
+		DropOldest:   true,
+	}.Normalize()
+}
+
 // PushOverheadBytes is what "Message: <id> <body>" adds to id and body, without the
 // line feed. A push must fit in the queue's MaxLineBytes.
 const PushOverheadBytes = len("Message: ") + 1

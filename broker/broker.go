@@ -1,0 +1,177 @@
+package broker
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
+)
+
+// Config is what a Broker needs. Only Engine is required.
+type Config struct {
+	// Engine keeps the queues and the definitions. It stays the caller's to close,
+	// after the broker.
+	Engine Engine
+	// Log gets definitions that were repaired at start and changed keys; nil discards.
+	Log *slog.Logger
+	// Clock stamps messages; nil is the machine's clock.
+	Clock clock.Clock
+	// Limits bound the definitions; zero fields mean the defaults.
+	Limits Limits
+	// Metrics is what the broker counts into; nil counts into collectors that nobody reads.
+	Metrics *Metrics
+	// Audit is told of every denied command, of every administrative one that was let
+	// through (err is then its outcome), and of changed keys; nil is allowed. It must not
+	// block and may be called from any goroutine.
+	Audit func(identity, command, object string, err error)
+}
+
+// Limits bound what clients can define.
+type Limits struct {
+	Exchanges int // default 10,000
+	Bindings  int // default 1,000,000
+	Queues    int // default 100,000; dead-letter queues that the engine creates count from the next start
+	Keys      int // default 100,000
+}
+
+// Default limits.
+const (
+	DefaultMaxExchanges = 10_000
+	DefaultMaxBindings  = 1_000_000
+	DefaultMaxQueues    = 100_000
+	DefaultMaxKeys      = 100_000
+)
+
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		field *int
+		value int
+	}{
+		{&l.Exchanges, DefaultMaxExchanges},
+		{&l.Bindings, DefaultMaxBindings},
+		{&l.Queues, DefaultMaxQueues},
+		{&l.Keys, DefaultMaxKeys},
+	} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+	}
+	return l
+}
+
+// Broker routes messages to the queues of one engine. Its methods are safe for
+// concurrent use and take the caller's identity first; a caller that may not do what it
+// asks for gets an error with code Denied.
+//
+// A done function is called exactly once, possibly before the method returns, on any
+// goroutine; it must not block and must not call back into the broker. It is called
+// after what the method did is on stable storage. Effects are visible to later calls as
+// soon as the method returns.
+type Broker struct {
+	engine  Engine
+	log     *slog.Logger
+	clock   clock.Clock
+	limits  Limits
+	metrics *Metrics
+	audit   func(identity, command, object string, err error)
+
+	// table is what publishes route by. It is replaced as a whole, under mu.
+	table atomic.Pointer[table]
+	cache topicCache
+	// keys is the key directory, replaced under mu as well.
+	keys atomic.Pointer[frozen[[]byte]]
+	// publishing is read-locked from loading the table until the engine has decided (not
+	// until it has synced). Deleting a queue takes it once between replacing the table and
+	// asking the engine, so that no publish finds a queue gone that its table still named.
+	publishing sync.RWMutex
+
+	// mu serialises changes of the definitions, so that the engine gets them in the
+	// order in which they were decided. It is never held across a sync. No done
+	// function takes it, because the engine may call one while mu is held.
+	mu   sync.Mutex
+	topo *topology
+
+	queues   atomic.Int64 // for Limits.Queues
+	defining atomic.Int64 // Define calls that are not answered yet
+	stale    atomic.Bool  // the engine refused a definition that topo already has
+	closed   atomic.Bool
+}
+
+// New loads the definitions from the engine and returns a broker that is ready. A
+// definition that it does not understand, as a newer version may write, is an error;
+// a binding whose queue or exchange is gone is removed and logged.
+func New(cfg Config) (*Broker, error) {
+	if cfg.Engine == nil {
+		return nil, fmt.Errorf("broker: no engine given")
+	}
+	b := &Broker{
+		engine:  cfg.Engine,
+		log:     cfg.Log,
+		clock:   cfg.Clock,
+		limits:  cfg.Limits.withDefaults(),
+		metrics: cfg.Metrics,
+		audit:   cfg.Audit,
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.clock == nil {
+		b.clock = clock.System
+	}
+	if b.metrics == nil {
+		b.metrics = NewMetrics()
+	}
+	if b.audit == nil {
+		b.audit = func(string, string, string, error) {}
+	}
+	if err := b.load(); err != nil {
+		return nil, fmt.Errorf("load definitions: %w", err)
+	}
+	b.metrics.setLimits(b.limits)
+	return b, nil
+}
+
+// Close makes every later command fail with code Unavailable. It does not close the
+// engine, nor consumers that are open. It may be called twice.
+func (b *Broker) Close() error {
+	b.closed.Store(true)
+	return nil
+}
+
+// Counts are the sizes of what clients have defined.
+type Counts struct {
+	Exchanges, Bindings, Queues, Keys int
+}
+
+// Counts returns how much is defined.
+func (b *Broker) Counts() Counts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return Counts{
+		Exchanges: len(b.topo.exchanges),
+		Bindings:  b.topo.bindings,
+		Queues:    int(b.queues.Load()),
+		Keys:      b.keys.Load().len(),
+	}
+}
+
+// Health is the engine's.
+func (b *Broker) Health() error {
+	if b.closed.Load() {
+		return sealmq.ErrUnavailable
+	}
+	return b.engine.Health()
+}
+
+// checkQueueName is sealmq.CheckName, except that a dead-letter queue may be as much
+// longer as its suffix is: the engine names it after a queue whose name may be as long
+// as names can be.
+func checkQueueName(name string) error {
+	if base, ok := cutDeadSuffix(name); ok {
+		name = base
+	}
+	return sealmq.CheckName("queue", name)
+}

@@ -1,0 +1,138 @@
+package broker
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq"
+)
+
+// Metrics is what a broker counts. It is a prometheus.Collector; register it once.
+// One Metrics belongs to one Broker. All label sets are fixed.
+type Metrics struct {
+	published   *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+	settled     *prometheus.CounterVec
+	deniedTotal *prometheus.CounterVec
+	delivered   prometheus.Counter
+	consumers   prometheus.Gauge
+	dangling    prometheus.Counter
+	definitions *prometheus.GaugeVec
+	limits      *prometheus.GaugeVec
+
+	// The children of the counters that the hot path uses.
+	outcomes [Refused + 1]prometheus.Counter
+	verdicts [Dead + 1]prometheus.Counter
+	reasons  map[sealmq.Code]prometheus.Counter
+}
+
+// refusalReasons are all values of the label reason. A code that is not here counts as
+// "other".
+var refusalReasons = []sealmq.Code{
+	sealmq.BadName, sealmq.NoExchange, sealmq.NoQueue, sealmq.Unroutable, sealmq.Duplicate,
+	sealmq.QueueFull, sealmq.TooLarge, sealmq.Denied, sealmq.NoStorage, sealmq.Unavailable,
+}
+
+const otherReason sealmq.Code = "other"
+
+// NewMetrics returns collectors at zero.
+func NewMetrics() *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sealmq_broker_" + name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sealmq_broker_" + name, Help: help}, labels)
+	}
+	m := &Metrics{
+		published:   counter("publishes_total", "Publishes by what became of them: stored, repeated, conflict, refused.", "outcome"),
+		refused:     counter("refusals_total", "Publishes that were refused, conflicts included, by the reason's code.", "reason"),
+		settled:     counter("settlements_total", "Settlements that consumers sent: ack, return, dead.", "verdict"),
+		deniedTotal: counter("denials_total", "Commands that the caller was not allowed to use.", "command"),
+		delivered:   counter("deliveries_total", "Messages handed to consumers.").WithLabelValues(),
+		consumers:   gauge("consumers", "Connections that have a consumer side open.").WithLabelValues(),
+		dangling:    counter("dangling_bindings_total", "Bindings removed at load because their queue or exchange was gone.").WithLabelValues(),
+		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key.", "kind"),
+		limits:      gauge("definitions_limit", "The most definitions of a kind that clients can make.", "kind"),
+		reasons:     make(map[sealmq.Code]prometheus.Counter),
+	}
+	for o, name := range map[Outcome]string{Stored: "stored", Repeated: "repeated", Conflict: "conflict", Refused: "refused"} {
+		m.outcomes[o] = m.published.WithLabelValues(name)
+	}
+	for v, name := range map[Verdict]string{Ack: "ack", Return: "return", Dead: "dead"} {
+		m.verdicts[v] = m.settled.WithLabelValues(name)
+	}
+	for _, c := range append(refusalReasons[:len(refusalReasons):len(refusalReasons)], otherReason) {
+		m.reasons[c] = m.refused.WithLabelValues(string(c))
+	}
+	return m
+}
+
+func (m *Metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.published, m.refused, m.settled, m.deniedTotal, m.delivered,
+		m.consumers, m.dangling, m.definitions, m.limits}
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.collectors() {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.collectors() {
+		c.Collect(ch)
+	}
+}
+
+func (m *Metrics) denied(act action) { m.deniedTotal.WithLabelValues(string(act)).Inc() }
+
+func (m *Metrics) setLimits(l Limits) {
+	m.limits.WithLabelValues("exchange").Set(float64(l.Exchanges))
+	m.limits.WithLabelValues("binding").Set(float64(l.Bindings))
+	m.limits.WithLabelValues("queue").Set(float64(l.Queues))
+	m.limits.WithLabelValues("key").Set(float64(l.Keys))
+}
+
+func (m *Metrics) setDefinitions(kind string, n int) {
+	m.definitions.WithLabelValues(kind).Set(float64(n))
+}
+
+// results counts one answered batch, with one addition per outcome.
+func (m *Metrics) results(results []PublishResult) {
+	var n [Refused + 1]int
+	for i := range results {
+		o := results[i].Outcome
+		n[o]++
+		if o == Conflict || o == Refused {
+			m.reason(results[i].Err)
+		}
+	}
+	for o := Stored; o <= Refused; o++ {
+		if n[o] > 0 {
+			m.outcomes[o].Add(float64(n[o]))
+		}
+	}
+}
+
+func (m *Metrics) reason(err error) {
+	c, ok := m.reasons[sealmq.CodeOf(err)]
+	if !ok {
+		c = m.reasons[otherReason]
+	}
+	c.Inc()
+}
+
+func (m *Metrics) settlements(batch []Settlement) {
+	var n [Dead + 1]int
+	for i := range batch {
+		if v := batch[i].Verdict; v <= Dead {
+			n[v]++
+		}
+	}
+	for v := Ack; v <= Dead; v++ {
+		if n[v] > 0 {
+			m.verdicts[v].Add(float64(n[v]))
+		}
+	}
+}

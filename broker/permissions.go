@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/sealmq/sealmq"
+)
+
+// action is what a caller wants to do. Its text is the command in metrics, in the audit
+// and in the error that the caller sees.
+type action string
+
+const (
+	actPublish  action = "publish"
+	actConsume  action = "consume"
+	actDeclare  action = "declare"
+	actBind     action = "bind" // and unbind
+	actInspect  action = "inspect"
+	actReadKey  action = "read_key"
+	actWriteKey action = "write_key" // the caller's own
+	actDelete   action = "delete"
+	actPurge    action = "purge"
+	actPeek     action = "peek"
+	actMove     action = "move"
+	actFind     action = "find"  // object is the message's publisher
+	actAdmin    action = "admin" // a command of a protocol that is not about a named object
+)
+
+// reservedPrefix begins the names that only administrators use.
+const reservedPrefix = "sealmq."
+
+// authorize is the one place that decides what an identity may do; everything else asks
+// it. object is the name that the action is about, exactly as it will be used, after it
+// was checked. What is not allowed here is denied.
+//
+// The default grant of an identity of any role: publish to, consume from, declare,
+// bind and look at everything but reserved names; find its own messages; read every key
+// and write its own.
+// Everything else needs RoleAdmin.
+func authorize(id sealmq.Identity, act action, object string) error {
+	if id.ID == "" {
+		return denied(act, object)
+	}
+	switch id.Role {
+	case sealmq.RoleAdmin:
+		return nil
+	case sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer:
+	default:
+		return denied(act, object)
+	}
+	switch act {
+	case actPublish, actConsume, actDeclare, actBind, actInspect:
+		if strings.HasPrefix(object, reservedPrefix) {
+			return denied(act, object)
+		}
+		return nil
+	case actReadKey:
+		return nil
+	case actFind:
+		if object == id.ID {
+			return nil
+		}
+	case actWriteKey:
+		if id.CommonName != "" && object == id.CommonName {
+			return nil
+		}
+	}
+	return denied(act, object)
+}
+
+func denied(act action, object string) error {
+	return &sealmq.Error{Code: sealmq.Denied,
+		Message: "not allowed to " + strings.ReplaceAll(string(act), "_", " ") + " '" + object + "'"}
+}
+
+// administrative says which actions the audit hears of although they were allowed.
+func (a action) administrative() bool {
+	switch a {
+	case actDelete, actPurge, actPeek, actMove, actAdmin:
+		return true
+	}
+	return false
+}
+
+// allow asks authorize and counts and audits a refusal.
+func (b *Broker) allow(id sealmq.Identity, act action, object string) error {
+	if b.closed.Load() {
+		return sealmq.ErrUnavailable
+	}
+	err := authorize(id, act, object)
+	if err != nil {
+		b.metrics.denied(act)
+		b.audit(id.ID, string(act), object, err)
+	}
+	return err
+}
+
+// audited reports the outcome of an administrative command that was allowed.
+func (b *Broker) audited(id sealmq.Identity, act action, object string, err error) {
+	if act.administrative() {
+		b.audit(id.ID, string(act), object, err)
+	}
+}
+
+// RequireAdmin checks that the caller may use an administrative command of a protocol
+// that is not about a queue or an exchange, such as "reset_stats" or "close_connection".
+// A refusal is counted and audited; so is the permission.
+func (b *Broker) RequireAdmin(id sealmq.Identity, command string) error {
+	if err := b.allow(id, actAdmin, command); err != nil {
+		return err
+	}
+	b.audited(id, actAdmin, command, nil)
+	return nil
+}

@@ -1,0 +1,231 @@
+package broker
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/sealmq/sealmq"
+)
+
+// MaxPeek bounds the messages of one Peek.
+const MaxPeek = 100
+
+func cutDeadSuffix(name string) (string, bool) { return strings.CutSuffix(name, sealmq.DeadSuffix) }
+
+func errNoQueue(name string) error {
+	return &sealmq.Error{Code: sealmq.NoQueue, Message: "Queue '" + name + "' not found"}
+}
+
+// DeclareQueue creates a queue. Nil options match whatever exists and otherwise mean the
+// defaults; options that differ from the existing ones are an error with code Mismatch.
+func (b *Broker) DeclareQueue(id sealmq.Identity, name string, o *sealmq.QueueOptions, done func(error)) {
+	if err := checkQueueName(name); err != nil {
+		done(err)
+		return
+	}
+	if o != nil {
+		if err := o.Validate(); err != nil {
+			done(err)
+			return
+		}
+	}
+	if err := b.allow(id, actDeclare, name); err != nil {
+		done(err)
+		return
+	}
+	b.lock()
+	defer b.unlock()
+	b.declare(name, o, done)
+}
+
+// declare is DeclareQueue for a caller that may and that holds mu.
+func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) {
+	if _, ok := b.engine.Queue(name); ok {
+		b.engine.DeclareQueue(name, o, func(_ bool, err error) { done(err) })
+		return
+	}
+	if b.queues.Load() >= int64(b.limits.Queues) {
+		done(errLimit("queues", b.limits.Queues))
+		return
+	}
+	if _, ok := cutDeadSuffix(name); ok && o == nil {
+		// Whoever comes first, a consumer or the first dead letter, the queue is bounded.
+		dead := sealmq.DeadLetterOptions(sealmq.QueueOptions{})
+		o = &dead
+	}
+	b.queues.Add(1)
+	b.engine.DeclareQueue(name, o, func(created bool, err error) {
+		if !created || err != nil {
+			b.queues.Add(-1)
+		}
+		done(err)
+	})
+}
+
+// DeleteQueue removes a queue with its messages and its bindings; done gets the number
+// of messages. Code NoQueue if there is none.
+func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed int, err error)) {
+	if err := b.administer(id, actDelete, name); err != nil {
+		done(0, err)
+		return
+	}
+	done = b.auditingCount(id, actDelete, name, done)
+	b.lock()
+	defer b.unlock()
+	if _, ok := b.engine.Queue(name); !ok {
+		done(0, errNoQueue(name))
+		return
+	}
+	// The bindings go first: a crash in between leaves a queue without bindings, which
+	// harms nobody, and never a binding without a queue.
+	var removed int
+	steps := &join{}
+	steps.done = func(err error) { done(removed, err) }
+	if b.unbindAll(name, steps); steps.failed() {
+		steps.start()
+		return
+	}
+	deleted := steps.step()
+	b.engine.DeleteQueue(name, func(n int, err error) {
+		if err == nil {
+			b.queues.Add(-1)
+		}
+		removed = n
+		deleted(err)
+	})
+	steps.start()
+}
+
+// unbindAll removes the bindings of a queue and waits until no publish uses them.
+func (b *Broker) unbindAll(queue string, steps *join) {
+	bound := b.topo.byQueue[queue]
+	if len(bound) == 0 {
+		return
+	}
+	batch := make([]Definition, 0, len(bound))
+	for l := range bound {
+		batch = append(batch, Definition{Key: bindingKey(l)})
+		b.unbind(l)
+	}
+	b.publishing.Lock()
+	b.publishing.Unlock() //nolint:staticcheck // the wait is all that is wanted
+	b.define(batch, steps.step())
+}
+
+// PurgeQueue removes the waiting messages of a queue; done gets their number.
+func (b *Broker) PurgeQueue(id sealmq.Identity, name string, done func(removed int, err error)) {
+	if err := b.administer(id, actPurge, name); err != nil {
+		done(0, err)
+		return
+	}
+	b.engine.PurgeQueue(name, b.auditingCount(id, actPurge, name, done))
+}
+
+// Queues lists the queues that the caller may see, sorted by name.
+func (b *Broker) Queues(id sealmq.Identity) []QueueInfo {
+	all := b.engine.Queues()
+	list := make([]QueueInfo, 0, len(all))
+	for i := range all {
+		if authorize(id, actInspect, all[i].Name) == nil {
+			list = append(list, all[i])
+		}
+	}
+	return list
+}
+
+// Queue describes one queue, with code NoQueue if there is none.
+func (b *Broker) Queue(id sealmq.Identity, name string) (QueueInfo, error) {
+	if err := checkQueueName(name); err != nil {
+		return QueueInfo{}, err
+	}
+	if err := b.allow(id, actInspect, name); err != nil {
+		return QueueInfo{}, err
+	}
+	info, ok := b.engine.Queue(name)
+	if !ok {
+		return QueueInfo{}, errNoQueue(name)
+	}
+	return info, nil
+}
+
+// Peek returns up to n waiting messages from the front of a queue without delivering
+// them; n is at most MaxPeek. Code Unsupported if the engine cannot.
+func (b *Broker) Peek(id sealmq.Identity, queue string, n int) ([]sealmq.Delivery, error) {
+	if n < 1 || n > MaxPeek {
+		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is not between 1 and " + strconv.Itoa(MaxPeek)}
+	}
+	if err := b.administer(id, actPeek, queue); err != nil {
+		return nil, err
+	}
+	p, ok := b.engine.(Peeker)
+	if !ok || !b.engine.Abilities().Peek {
+		return nil, sealmq.ErrUnsupported
+	}
+	list, err := p.Peek(queue, n)
+	b.audited(id, actPeek, queue, err)
+	return list, err
+}
+
+// Move moves up to n waiting messages (0: all) from the front of one queue to the end of
+// another. Code Unsupported if the engine cannot.
+func (b *Broker) Move(id sealmq.Identity, from, to string, n int, done func(moved int, err error)) {
+	if n < 0 {
+		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is negative"})
+		return
+	}
+	if err := b.administer(id, actMove, from); err != nil {
+		done(0, err)
+		return
+	}
+	if err := b.administer(id, actMove, to); err != nil {
+		done(0, err)
+		return
+	}
+	if from == to {
+		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "both queues are the same"})
+		return
+	}
+	m, ok := b.engine.(Mover)
+	if !ok || !b.engine.Abilities().Move {
+		done(0, sealmq.ErrUnsupported)
+		return
+	}
+	m.Move(from, to, n, b.auditingCount(id, actMove, from+" "+to, done))
+}
+
+// Find looks a message up by its id while a copy waits or is unacknowledged. Only its
+// publisher and administrators may; others get code Denied. Code Unsupported if the
+// engine cannot.
+func (b *Broker) Find(id sealmq.Identity, messageID string) (sealmq.Message, bool, error) {
+	if err := sealmq.CheckName("message id", messageID); err != nil {
+		return sealmq.Message{}, false, err
+	}
+	f, ok := b.engine.(Finder)
+	if !ok {
+		return sealmq.Message{}, false, sealmq.ErrUnsupported
+	}
+	m, ok := f.Find(messageID)
+	if !ok {
+		return sealmq.Message{}, false, nil
+	}
+	if err := b.allow(id, actFind, m.Publisher); err != nil {
+		return sealmq.Message{}, false, err
+	}
+	return m, true, nil
+}
+
+// administer checks the name of a queue and the caller's right to an administrative
+// action on it.
+func (b *Broker) administer(id sealmq.Identity, act action, queue string) error {
+	if err := checkQueueName(queue); err != nil {
+		return err
+	}
+	return b.allow(id, act, queue)
+}
+
+func (b *Broker) auditingCount(id sealmq.Identity, act action, object string, done func(int, error)) func(int, error) {
+	return func(n int, err error) {
+		b.audited(id, act, object, err)
+		done(n, err)
+	}
+}

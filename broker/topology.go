@@ -1,0 +1,411 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/sealmq/sealmq"
+)
+
+// Binding sends what an exchange gets to a queue. Key is a routing key, or a pattern if
+// the exchange's kind is Topic.
+type Binding struct {
+	Queue    string `json:"queue"`
+	Exchange string `json:"exchange"`
+	Key      string `json:"key"`
+}
+
+// ExchangeInfo describes an exchange.
+type ExchangeInfo struct {
+	Name     string       `json:"name"`
+	Kind     ExchangeKind `json:"kind"`
+	Bindings int          `json:"bindings"`
+}
+
+// topology is the definitions as they were made, with what is needed to change them.
+// The table is derived from it. It belongs to Broker.mu.
+type topology struct {
+	exchanges map[string]*exchange
+	byQueue   map[string]map[Binding]struct{}
+	bindings  int
+}
+
+func newTopology() *topology {
+	return &topology{exchanges: make(map[string]*exchange), byQueue: make(map[string]map[Binding]struct{})}
+}
+
+func (t *topology) add(b Binding) {
+	t.exchanges[b.Exchange].links[link{b.Queue, b.Key}] = struct{}{}
+	q := t.byQueue[b.Queue]
+	if q == nil {
+		q = make(map[Binding]struct{})
+		t.byQueue[b.Queue] = q
+	}
+	q[b] = struct{}{}
+	t.bindings++
+}
+
+func (t *topology) remove(b Binding) {
+	delete(t.exchanges[b.Exchange].links, link{b.Queue, b.Key})
+	q := t.byQueue[b.Queue]
+	delete(q, b)
+	if len(q) == 0 {
+		delete(t.byQueue, b.Queue)
+	}
+	t.bindings--
+}
+
+func (t *topology) has(b Binding) bool {
+	x := t.exchanges[b.Exchange]
+	if x == nil {
+		return false
+	}
+	_, ok := x.links[link{b.Queue, b.Key}]
+	return ok
+}
+
+// table builds the routing table from nothing.
+func (t *topology) table() *table {
+	routers := make(map[string]router, len(t.exchanges))
+	for name, x := range t.exchanges {
+		links := make([]link, 0, len(x.links))
+		for l := range x.links {
+			links = append(links, l)
+		}
+		slices.SortFunc(links, func(a, b link) int {
+			return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.key, b.key))
+		})
+		routers[name] = newRouter(x.kind, links)
+	}
+	return &table{freeze(routers)}
+}
+
+// lock begins a change of the definitions.
+func (b *Broker) lock() {
+	b.mu.Lock()
+	b.repair()
+}
+
+// unlock ends it.
+func (b *Broker) unlock() {
+	b.repair()
+	b.countDefinitions()
+	b.mu.Unlock()
+}
+
+// repair goes back to what is stored after the engine refused a definition.
+func (b *Broker) repair() {
+	if !b.stale.Swap(false) {
+		return
+	}
+	if err := b.load(); err != nil {
+		b.log.Error("cannot read the definitions back", "err", err)
+	}
+}
+
+// define has the engine store definitions that are in effect already. The caller holds
+// mu.
+func (b *Broker) define(batch []Definition, done func(error)) {
+	b.defining.Add(1)
+	b.engine.Define(batch, func(err error) {
+		if err != nil && sealmq.CodeOf(err) != sealmq.Unavailable {
+			b.stale.Store(true)
+		}
+		b.defining.Add(-1)
+		done(err)
+	})
+}
+
+// defined answers a command that changes nothing because the definitions are there.
+// They may be there without being stored yet, by a call of somebody else; then they are
+// stored once more, which costs nothing but the wait for the same sync.
+func (b *Broker) defined(batch []Definition, done func(error)) {
+	if b.defining.Load() == 0 {
+		done(nil)
+		return
+	}
+	b.define(batch, done)
+}
+
+// DeclareExchange creates an exchange. Kind "" matches whatever exists and otherwise
+// means Direct; another kind than the existing one is an error with code Mismatch.
+func (b *Broker) DeclareExchange(id sealmq.Identity, name string, kind ExchangeKind, done func(error)) {
+	if err := sealmq.CheckName("exchange", name); err != nil {
+		done(err)
+		return
+	}
+	if kind != "" && !kind.valid() {
+		done(&sealmq.Error{Code: sealmq.BadArgument, Message: "the kind of an exchange is direct, fanout or topic"})
+		return
+	}
+	if err := b.allow(id, actDeclare, name); err != nil {
+		done(err)
+		return
+	}
+	b.lock()
+	defer b.unlock()
+	if x := b.topo.exchanges[name]; x != nil {
+		if kind != "" && kind != x.kind {
+			done(&sealmq.Error{Code: sealmq.Mismatch, Message: "exchange '" + name + "' exists with kind " + string(x.kind)})
+			return
+		}
+		b.defined([]Definition{defineExchange(name, x.kind)}, done)
+		return
+	}
+	d, err := b.addExchange(name, kind)
+	if err != nil {
+		done(err)
+		return
+	}
+	b.define([]Definition{d}, done)
+}
+
+// addExchange puts a new exchange into effect and returns what is to be stored.
+func (b *Broker) addExchange(name string, kind ExchangeKind) (Definition, error) {
+	if len(b.topo.exchanges) >= b.limits.Exchanges {
+		return Definition{}, errLimit("exchanges", b.limits.Exchanges)
+	}
+	if kind == "" {
+		kind = Direct
+	}
+	b.topo.exchanges[name] = &exchange{kind: kind, links: make(map[link]struct{})}
+	b.setRouter(name, newRouter(kind, nil))
+	return defineExchange(name, kind), nil
+}
+
+// setRouter publishes a new routing table; nil removes the exchange.
+func (b *Broker) setRouter(exchange string, r router) {
+	old := b.table.Load().exchanges
+	if r == nil {
+		b.table.Store(&table{old.without(exchange)})
+		return
+	}
+	b.table.Store(&table{old.with(exchange, r)})
+}
+
+// DeleteExchange removes an exchange with its bindings. Code NoExchange if there is none.
+func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error)) {
+	if err := sealmq.CheckName("exchange", name); err != nil {
+		done(err)
+		return
+	}
+	if err := b.allow(id, actDelete, name); err != nil {
+		done(err)
+		return
+	}
+	done = b.auditing(id, actDelete, name, done)
+	b.lock()
+	defer b.unlock()
+	x := b.topo.exchanges[name]
+	if x == nil {
+		done(errNoExchange(name))
+		return
+	}
+	batch := make([]Definition, 0, len(x.links)+1)
+	for l := range x.links {
+		bound := Binding{Queue: l.queue, Exchange: name, Key: l.key}
+		batch = append(batch, Definition{Key: bindingKey(bound)})
+		b.topo.remove(bound)
+	}
+	delete(b.topo.exchanges, name)
+	b.setRouter(name, nil)
+	b.define(append(batch, Definition{Key: exchangePrefix + name}), done)
+}
+
+// Bind binds a queue to an exchange and is idempotent. It creates a missing queue with
+// default options and a missing exchange with kind Direct.
+func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func(error)) {
+	bound := Binding{Queue: queue, Exchange: exchange, Key: key}
+	if err := b.checkBinding(id, bound); err != nil {
+		done(err)
+		return
+	}
+	b.lock()
+	defer b.unlock()
+	if b.topo.has(bound) {
+		b.defined([]Definition{defineExchange(exchange, b.topo.exchanges[exchange].kind), defineBinding(bound)}, done)
+		return
+	}
+	if x := b.topo.exchanges[exchange]; x != nil && x.kind == Topic {
+		if err := checkTopicKey(key); err != nil {
+			done(err)
+			return
+		}
+	}
+	if b.topo.bindings >= b.limits.Bindings {
+		done(errLimit("bindings", b.limits.Bindings))
+		return
+	}
+	steps := &join{done: done}
+	if _, ok := b.engine.Queue(queue); !ok {
+		if b.declare(queue, nil, steps.step()); steps.failed() {
+			steps.start()
+			return
+		}
+	}
+	b.bind(bound, steps)
+	steps.start()
+}
+
+// bind puts a new binding into effect, with its exchange if that is missing.
+func (b *Broker) bind(bound Binding, steps *join) {
+	stored := steps.step()
+	var batch []Definition
+	if b.topo.exchanges[bound.Exchange] == nil {
+		d, err := b.addExchange(bound.Exchange, Direct)
+		if err != nil {
+			stored(err)
+			return
+		}
+		batch = append(batch, d)
+	}
+	b.topo.add(bound)
+	r, _ := b.table.Load().exchanges.get(bound.Exchange)
+	b.setRouter(bound.Exchange, r.bind(link{bound.Queue, bound.Key}))
+	b.define(append(batch, defineBinding(bound)), stored)
+}
+
+// Unbind removes a binding and is idempotent. Code NoExchange or NoQueue if one of the
+// two does not exist.
+func (b *Broker) Unbind(id sealmq.Identity, queue, exchange, key string, done func(error)) {
+	bound := Binding{Queue: queue, Exchange: exchange, Key: key}
+	if err := b.checkBinding(id, bound); err != nil {
+		done(err)
+		return
+	}
+	b.lock()
+	defer b.unlock()
+	if b.topo.exchanges[exchange] == nil {
+		done(errNoExchange(exchange))
+		return
+	}
+	if _, ok := b.engine.Queue(queue); !ok {
+		done(errNoQueue(queue))
+		return
+	}
+	gone := []Definition{{Key: bindingKey(bound)}}
+	if !b.topo.has(bound) {
+		b.defined(gone, done)
+		return
+	}
+	b.unbind(bound)
+	b.define(gone, done)
+}
+
+func (b *Broker) unbind(bound Binding) {
+	b.topo.remove(bound)
+	r, _ := b.table.Load().exchanges.get(bound.Exchange)
+	b.setRouter(bound.Exchange, r.unbind(link{bound.Queue, bound.Key}))
+}
+
+func (b *Broker) checkBinding(id sealmq.Identity, bound Binding) error {
+	if err := checkQueueName(bound.Queue); err != nil {
+		return err
+	}
+	if err := sealmq.CheckName("exchange", bound.Exchange); err != nil {
+		return err
+	}
+	if err := sealmq.CheckName("routing key", bound.Key); err != nil {
+		return err
+	}
+	if err := b.allow(id, actBind, bound.Queue); err != nil {
+		return err
+	}
+	return b.allow(id, actBind, bound.Exchange)
+}
+
+// Exchanges lists what the caller may see, sorted by name.
+func (b *Broker) Exchanges(id sealmq.Identity) []ExchangeInfo {
+	b.lock()
+	defer b.unlock()
+	list := make([]ExchangeInfo, 0, len(b.topo.exchanges))
+	for name, x := range b.topo.exchanges {
+		if authorize(id, actInspect, name) == nil {
+			list = append(list, ExchangeInfo{Name: name, Kind: x.kind, Bindings: len(x.links)})
+		}
+	}
+	slices.SortFunc(list, func(a, b ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Bindings lists what the caller may see, sorted by exchange, queue and key.
+func (b *Broker) Bindings(id sealmq.Identity) []Binding {
+	b.lock()
+	list := make([]Binding, 0, b.topo.bindings)
+	for _, bound := range b.topo.byQueue {
+		for l := range bound {
+			if authorize(id, actInspect, l.Queue) == nil && authorize(id, actInspect, l.Exchange) == nil {
+				list = append(list, l)
+			}
+		}
+	}
+	b.unlock()
+	slices.SortFunc(list, func(a, b Binding) int {
+		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Key, b.Key))
+	})
+	return list
+}
+
+func errLimit(what string, limit int) error {
+	return &sealmq.Error{Code: sealmq.LimitReached, Message: "the limit of " + strconv.Itoa(limit) + " " + what + " is reached"}
+}
+
+// auditing makes done report its outcome to the audit, if the action is administrative.
+func (b *Broker) auditing(id sealmq.Identity, act action, object string, done func(error)) func(error) {
+	return func(err error) {
+		b.audited(id, act, object, err)
+		done(err)
+	}
+}
+
+// join answers a command that takes several calls of the engine, once, after all of
+// them and with the first error.
+type join struct {
+	done func(error)
+
+	mu      sync.Mutex
+	open    int
+	started bool
+	err     error
+}
+
+// step adds a call and returns its done function.
+func (j *join) step() func(error) {
+	j.mu.Lock()
+	j.open++
+	j.mu.Unlock()
+	return func(err error) {
+		j.mu.Lock()
+		if j.err == nil {
+			j.err = err
+		}
+		j.open--
+		j.finish()
+	}
+}
+
+// failed reports whether a call was answered with an error already.
+func (j *join) failed() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err != nil
+}
+
+// start says that no step follows.
+func (j *join) start() {
+	j.mu.Lock()
+	j.started = true
+	j.finish()
+}
+
+// finish is called with mu locked and unlocks it.
+func (j *join) finish() {
+	last := j.started && j.open == 0
+	err := j.err
+	j.mu.Unlock()
+	if last {
+		j.done(err)
+	}
+}
