@@ -52,25 +52,25 @@ func DeadLetterOptions(o QueueOptions) QueueOptions {
 const PushOverheadBytes = len("Message: ") + 1
 
 // QueueOptions are what a queue is declared with. The zero value of a field means
-// its default; Normalize fills the defaults in. The JSON form is that of the
-// declare_queue command.
+// its default; Normalize fills the defaults in. The JSON form, that of the declare_queue
+// command, has the same fields in lower case with underscores (queuejson.go).
 type QueueOptions struct {
 	// MaxMessages and MaxBytes refuse a publish that would exceed them; waiting,
 	// unacknowledged and not yet synced messages count. 0 is no limit.
-	MaxMessages int64 `json:"max_messages,omitempty"`
-	MaxBytes    int64 `json:"max_bytes,omitempty"`
+	MaxMessages int64
+	MaxBytes    int64
 	// TTL removes a message that waits longer; 0 keeps it for ever.
-	TTL time.Duration `json:"-"`
+	TTL time.Duration
 	// DeliveryLimit dead-letters a message that comes back after so many deliveries.
-	DeliveryLimit uint32 `json:"delivery_limit,omitempty"`
+	DeliveryLimit uint32
 	// AckTimeout returns a delivery to the queue.
-	AckTimeout time.Duration `json:"-"`
+	AckTimeout time.Duration
 	// Prefetch is the credit of its consumers unless they ask for another.
-	Prefetch int `json:"prefetch,omitempty"`
+	Prefetch int
 	// MaxLineBytes bounds a pushed line of the text protocol, without its line feed.
-	MaxLineBytes int `json:"max_line_bytes,omitempty"`
+	MaxLineBytes int
 	// DropOldest removes the oldest messages at the limit instead of refusing.
-	DropOldest bool `json:"drop_oldest,omitempty"`
+	DropOldest bool
 }
 
 // Normalize returns o with defaults filled in.
