@@ -237,3 +237,26 @@ func TestFewQueuesHaveNoSumOfOthers(t *testing.T) {
 		t.Errorf("refused: %v", got)
 	}
 }
+
+func TestScrapeReadsWhatIsServed(t *testing.T) {
+	r := prometheus.NewRegistry()
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sealmq_test_total", Help: "x"}, []string{"reason"})
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sealmq_test_seconds", Help: "x"})
+	r.MustRegister(c, h)
+	c.WithLabelValues("a {b} 1").Add(2)
+	c.WithLabelValues("c").Add(3)
+	h.Observe(0.5)
+	base := start(t, metrics.Config{Registry: r})
+	got, err := metrics.Scrape(t.Context(), strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{"sealmq_test_total": 5, "sealmq_test_seconds_count": 1, "sealmq_test_seconds_sum": 0.5} {
+		if got[name] != want {
+			t.Errorf("%s = %v, want %v", name, got[name], want)
+		}
+	}
+	if _, err := metrics.Scrape(t.Context(), "127.0.0.1:1"); err == nil {
+		t.Error("read metrics of nobody")
+	}
+}
