@@ -1,0 +1,366 @@
+// Package client talks to a SealMQ broker: it publishes with confirmation, consumes,
+// acknowledges and administers over one connection of the line protocol.
+//
+// It promises:
+//
+//   - A publish whose callback got nil is stored by the broker. Until then the client
+//     keeps its bytes and sends the same bytes again, in order, whenever the connection
+//     had to be made anew; the broker recognises what it already has.
+//   - Callbacks run once each, in the order of the publishes.
+//   - A subscription survives a lost connection. What was delivered and not acknowledged
+//     comes again: a consumer sees each message at least once.
+//   - Memory is bounded: by Window and WindowBytes for publishes, by the prefetch for
+//     deliveries, by MaxLineBytes for a line. Whoever is over waits, up to its context.
+//
+// It deliberately does not seal (package seal does), does not keep anything on disk,
+// and does not remember ids: to see each message once, keep the ids of what was handled.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
+)
+
+// Defaults of Config.
+const (
+	DefaultAddr        = "127.0.0.1:5672"
+	DefaultWindow      = 256
+	DefaultWindowBytes = 16 << 20
+	// DefaultMaxLineBytes is the broker's own limit for a request line.
+	DefaultMaxLineBytes = sealmq.MaxLineBytes
+	DefaultDialTimeout  = 10 * time.Second
+	DefaultHeartbeat    = 30 * time.Second
+	DefaultBackoffMin   = 100 * time.Millisecond
+	DefaultBackoffMax   = 10 * time.Second
+)
+
+// Bounds that are not configured.
+const (
+	// MaxPendingAcks is how many acknowledgements may wait for their confirmation;
+	// Ack waits when they are more.
+	MaxPendingAcks = 65_536
+	// MaxPendingCommands is how many commands may wait for their reply.
+	MaxPendingCommands = 4_096
+)
+
+// Config says where the broker is and how to treat the connection. The zero value of a
+// field means its default; TLS or Dial must be set.
+type Config struct {
+	// Addr is host:port (default 127.0.0.1:5672).
+	Addr string
+	// TLS is the client side of mutual TLS. If its ServerName is empty, the host of
+	// Addr is expected in the broker's certificate.
+	TLS *tls.Config
+	// Dial opens the connection under TLS (default: TCP). With TLS nil its connection is
+	// used as it is, and Dial answers for its protection.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// DialTimeout bounds one attempt: connect, handshake and first reply (default 10 s).
+	DialTimeout time.Duration
+
+	// Window is how many publishes may wait for their confirm (default 256).
+	Window int
+	// WindowBytes bounds the bytes of these publishes (default 16 MiB); a single one
+	// may be larger.
+	WindowBytes int
+	// MaxLineBytes bounds a line in both directions (default 4 MiB). A larger publish is
+	// refused with sealmq.ErrTooLarge; a larger line of the broker ends the connection.
+	// Replies that list many objects may need more.
+	MaxLineBytes int
+
+	// Heartbeat is how long the broker may be silent before it is asked whether it is
+	// there (default 30 s); after the same time again the connection is given up.
+	Heartbeat time.Duration
+	// BackoffMin and BackoffMax bound the pause before another attempt to connect
+	// (default 100 ms and 10 s). It doubles from one to the other; a random part of up
+	// to a half is taken off, so that many clients do not come at once.
+	BackoffMin, BackoffMax time.Duration
+	// GiveUpAfter is how long the broker may be away before the client closes itself
+	// (default: it never does; each call has a context of its own).
+	GiveUpAfter time.Duration
+
+	// Meta asks for Delivery.Meta with each delivery, at the price of a line more.
+	Meta bool
+	// Log gets lost and restored connections (default: nothing is logged).
+	Log *slog.Logger
+	// Clock is the time that the client sees (default: the machine's).
+	Clock clock.Clock
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.TLS == nil && c.Dial == nil {
+		return c, errors.New("client: Config.TLS is not set; brokers speak mutual TLS only")
+	}
+	if c.Addr == "" {
+		c.Addr = DefaultAddr
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{}).DialContext
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = clock.System
+	}
+	defaultInt := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	defaultInt(&c.Window, DefaultWindow)
+	defaultInt(&c.WindowBytes, DefaultWindowBytes)
+	defaultInt(&c.MaxLineBytes, DefaultMaxLineBytes)
+	defaultTime := func(v *time.Duration, d time.Duration) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	defaultTime(&c.DialTimeout, DefaultDialTimeout)
+	defaultTime(&c.Heartbeat, DefaultHeartbeat)
+	defaultTime(&c.BackoffMin, DefaultBackoffMin)
+	defaultTime(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+		// Small first records would only split what is gathered on purpose.
+		c.TLS.DynamicRecordSizingDisabled = true
+		if c.TLS.ServerName == "" {
+			host, _, err := net.SplitHostPort(c.Addr)
+			if err != nil {
+				return c, fmt.Errorf("client: address %q: %w", c.Addr, err)
+			}
+			c.TLS.ServerName = host
+		}
+	}
+	return c, nil
+}
+
+// Client is one connection to a broker, made anew when it is lost. Its methods may be
+// called from many goroutines.
+type Client struct {
+	cfg Config
+
+	// life ends with Close; done is closed when nothing of the client runs any more.
+	life context.Context
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu  sync.Mutex
+	out outbox
+	// conn is the connection in use, nil while there is none.
+	conn *connection
+	// err is set once, when the client is closed for good.
+	err error
+	// changed is closed, and forgotten, when something happened that a waiting call may
+	// wait for; nil while nobody waits.
+	changed chan struct{}
+	// popped counts publishes and acks that were answered; settled, those whose
+	// callbacks have returned as well. issued counts all that were handed in.
+	issued, popped, settled uint64
+	// checkedExchange and checkedKey passed CheckName last; they rarely change.
+	checkedExchange, checkedKey string
+	sub                         *Subscription
+	stats                       Stats
+
+	// rd belongs to the goroutine that reads.
+	rd readScratch
+}
+
+// Stats counts what a client did since Dial.
+type Stats struct {
+	Published   uint64 `json:"published"`   // publishes handed in
+	Confirmed   uint64 `json:"confirmed"`   // answered with ACK
+	Refused     uint64 `json:"refused"`     // answered with an error
+	Resent      uint64 `json:"resent"`      // publishes sent again after a lost connection
+	Delivered   uint64 `json:"delivered"`   // deliveries received
+	Acked       uint64 `json:"acked"`       // acknowledgements confirmed
+	Connections uint64 `json:"connections"` // connections made
+}
+
+// Stats returns the counters.
+func (c *Client) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
+}
+
+// Dial connects and returns when the broker has answered once, so that a refused
+// certificate is an error here. ctx bounds this first attempt alone; it is not repeated.
+// The client lives until Close.
+func Dial(ctx context.Context, cfg Config) (*Client, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, done: make(chan struct{})}
+	c.life, c.stop = context.WithCancel(context.Background())
+	conn, err := c.connect(ctx)
+	if err != nil {
+		c.stop()
+		return nil, err
+	}
+	go c.run(conn)
+	return c, nil
+}
+
+// Close ends the connection at once and waits until nothing of the client runs.
+// Publishes without a confirm fail with ErrClosed; call Flush first to wait for them.
+// It must not be called from a callback. It always returns nil.
+func (c *Client) Close() error {
+	c.stop()
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn != nil {
+		conn.Close() // says goodbye in TLS, so that the broker need not guess
+		conn.fail(ErrClosed)
+	}
+	<-c.done
+	return nil
+}
+
+// Err is nil while the client works or tries to, and says afterwards why it ended.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// run owns the connection: it serves one after the other until the client ends.
+func (c *Client) run(conn *connection) {
+	defer close(c.done)
+	for {
+		err := c.serve(conn)
+		if c.life.Err() != nil {
+			c.end(ErrClosed)
+			return
+		}
+		c.cfg.Log.Warn("connection to broker lost", "addr", c.cfg.Addr, "err", err)
+		if conn, err = c.reconnect(err); err != nil {
+			c.end(err)
+			return
+		}
+		c.cfg.Log.Info("connection to broker restored", "addr", c.cfg.Addr)
+	}
+}
+
+// reconnect tries until there is a connection, the client is closed, or GiveUpAfter is over.
+func (c *Client) reconnect(cause error) (*connection, error) {
+	lost := c.cfg.Clock.Now()
+	pause := c.cfg.BackoffMin
+	for {
+		if away := c.cfg.Clock.Now().Sub(lost); c.cfg.GiveUpAfter > 0 && away >= c.cfg.GiveUpAfter {
+			return nil, fmt.Errorf("broker is away for %v: %w", away.Round(time.Millisecond), cause)
+		}
+		if !c.sleep(pause - rand.N(pause/2+1)) {
+			return nil, ErrClosed
+		}
+		conn, err := c.connect(c.life)
+		if err == nil {
+			return conn, nil
+		}
+		if c.life.Err() != nil {
+			return nil, ErrClosed
+		}
+		cause = err
+		c.cfg.Log.Debug("cannot reach broker", "addr", c.cfg.Addr, "err", err)
+		pause = min(2*pause, c.cfg.BackoffMax)
+	}
+}
+
+// sleep reports false if the client was closed meanwhile.
+func (c *Client) sleep(d time.Duration) bool {
+	over := make(chan struct{})
+	t := c.cfg.Clock.AfterFunc(d, func() { close(over) })
+	defer t.Stop()
+	select {
+	case <-over:
+		return true
+	case <-c.life.Done():
+		return false
+	}
+}
+
+// end fails everything that still waits.
+func (c *Client) end(err error) {
+	if !errors.Is(err, ErrClosed) {
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	c.mu.Lock()
+	c.err = err
+	c.conn = nil
+	sub := c.sub
+	var rest []entry
+	for c.out.len() > 0 {
+		rest = append(rest, c.out.pop())
+	}
+	c.popped = c.issued
+	c.wakeAll()
+	c.mu.Unlock()
+	for i := range rest {
+		rest[i].finish(err)
+	}
+	if sub != nil {
+		sub.end(err)
+	}
+	c.mu.Lock()
+	c.settled = c.popped
+	c.wakeAll()
+	c.mu.Unlock()
+}
+
+// wakeAll lets every waiting call look again. The caller holds mu.
+func (c *Client) wakeAll() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// wait gives mu up until something happened. The caller holds mu and looks again.
+func (c *Client) wait(ctx context.Context) error {
+	if c.err != nil {
+		return c.err
+	}
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	changed := c.changed
+	c.kick()
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Flush sends what is buffered and waits until every publish and acknowledgement that
+// was handed in before is answered and the callbacks of these publishes have returned.
+// What a publish became is its callback's affair. An acknowledgement that a lost
+// connection swallowed counts as answered: its message comes again.
+func (c *Client) Flush(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	target := c.issued
+	if c.settled >= target {
+		return nil
+	}
+	for c.settled < target {
+		if err := c.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return c.err
+}

@@ -1,0 +1,286 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/sealmq/sealmq/internal/clock"
+)
+
+const (
+	// writeBytes is the largest piece handed to one Write: four full TLS records.
+	writeBytes = 64 << 10
+	// rawReadBytes is how much is read from the socket under TLS at a time, so that
+	// several records cost one system call.
+	rawReadBytes = 32 << 10
+)
+
+// connection is one network connection and the goroutine that writes to it.
+type connection struct {
+	net.Conn
+	raw net.Conn // under TLS
+	// wake has room for one signal: the writer looks at the outbox again.
+	wake chan struct{}
+	// idle says that the writer waits for wake. Under Client.mu.
+	idle bool
+
+	failOnce sync.Once
+	failed   chan struct{}
+	cause    error // set before failed is closed
+}
+
+// fail ends the connection; the first cause stays. It does not block, as a goodbye in
+// TLS might, and may be called with Client.mu held.
+func (n *connection) fail(cause error) {
+	n.failOnce.Do(func() {
+		n.cause = cause
+		close(n.failed)
+		n.raw.Close()
+	})
+}
+
+// bufferedConn reads from the socket in larger pieces than TLS asks for.
+type bufferedConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (b *bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// connect makes one attempt: it dials, shakes hands, starts the outbox anew, and waits
+// for the broker's first reply. On an error nothing was changed that another attempt
+// would not change again.
+func (c *Client) connect(ctx context.Context) (*connection, error) {
+	ctx, cancel := c.withTimeout(ctx)
+	defer cancel()
+	raw, err := c.cfg.Dial(ctx, "tcp", c.cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Addr, contextCause(ctx, err))
+	}
+	conn := raw
+	if c.cfg.TLS != nil {
+		t := tls.Client(&bufferedConn{raw, bufio.NewReaderSize(raw, rawReadBytes)}, c.cfg.TLS)
+		if err := t.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, fmt.Errorf("TLS with %s: %w", c.cfg.Addr, contextCause(ctx, err))
+		}
+		conn = t
+	}
+	n := &connection{Conn: conn, raw: raw, wake: make(chan struct{}, 1), failed: make(chan struct{})}
+	stop := context.AfterFunc(ctx, func() { n.fail(context.Cause(ctx)) })
+	err = c.greet(n)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		n.fail(err)
+		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Addr, err)
+	}
+	return n, nil
+}
+
+var errDialTimeout = errors.New("no answer in time")
+
+func (c *Client) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := c.cfg.Clock.AfterFunc(c.cfg.DialTimeout, func() { cancel(errDialTimeout) })
+	return ctx, func() { t.Stop(); cancel(nil) }
+}
+
+// contextCause prefers the reason why an attempt was broken off to the shape in which
+// the network library reports it.
+func contextCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// greet asks the broker for a first reply. Under TLS 1.3 a refused certificate shows
+// only here.
+func (c *Client) greet(n *connection) error {
+	const greeting = "ping\n"
+	written := make(chan error, 1)
+	go func() {
+		_, err := n.Write([]byte(greeting))
+		written <- err
+	}()
+	line, err := c.rd.firstLine(n)
+	if err != nil {
+		n.fail(err) // also ends the write
+	}
+	if werr := <-written; err == nil && werr != nil {
+		n.fail(werr)
+		err = werr
+	}
+	if err != nil {
+		return n.cause
+	}
+	if reply := replyError(line); reply != nil && !isUnknownCommand(line) {
+		return reply
+	}
+	return nil
+}
+
+// serve uses a connection until it fails and returns why.
+func (c *Client) serve(n *connection) error {
+	c.mu.Lock()
+	dropped := c.restart()
+	c.conn = n
+	c.stats.Connections++
+	c.mu.Unlock()
+	for i := range dropped {
+		dropped[i].finish(ErrInterrupted)
+	}
+	var writer sync.WaitGroup
+	writer.Go(func() { c.write(n) })
+	beat := c.heartbeat(n)
+	if c.life.Err() != nil { // Close came before conn was set
+		n.fail(ErrClosed)
+	}
+	n.fail(c.read(n))
+	beat.stop()
+	writer.Wait()
+	c.mu.Lock()
+	c.conn = nil
+	sub := c.sub
+	c.mu.Unlock()
+	if sub != nil {
+		sub.interrupt()
+	}
+	return n.cause
+}
+
+// restart prepares the outbox for a new connection: first what makes the subscription
+// anew, then what was not answered and may be sent again. Acks of the old connection
+// mean nothing on a new one; a command that may have been executed is not repeated.
+// The caller holds mu and finishes what is returned.
+func (c *Client) restart() (dropped []entry) {
+	resend := c.stats.Connections > 0
+	setup := func(o *outbox) {
+		if c.sub != nil {
+			c.sub.setup(o)
+		}
+	}
+	keep := func(e *entry, sent bool) bool {
+		switch e.kind {
+		case kindPublish:
+			if sent && resend {
+				c.stats.Resent++
+			}
+			return true
+		case kindCommand:
+			return !sent && (e.id != verbFetch || c.sub == nil)
+		}
+		return false
+	}
+	drop := func(e entry) {
+		switch e.kind {
+		case kindAck, kindNack:
+			c.popped++
+			c.settled++
+		case kindSetup:
+			return // whoever waits for it waits for the one that takes its place
+		}
+		dropped = append(dropped, e)
+	}
+	c.out = c.out.restart(setup, keep, drop)
+	c.wakeAll()
+	return dropped
+}
+
+// kick lets the writer look at the outbox. The caller holds mu.
+func (c *Client) kick() {
+	if n := c.conn; n != nil && n.idle {
+		n.idle = false
+		n.wake <- struct{}{} // never blocks: the writer took the last one before it was idle
+	}
+}
+
+// write sends what is in the outbox until the connection fails. While one Write is
+// under way, all that arrives gathers for the next.
+func (c *Client) write(n *connection) {
+	c.mu.Lock()
+	for {
+		p := c.out.next(writeBytes)
+		if p == nil {
+			n.idle = true
+			c.mu.Unlock()
+			select {
+			case <-n.wake:
+			case <-n.failed:
+				return
+			}
+			c.mu.Lock()
+			continue
+		}
+		c.mu.Unlock()
+		_, err := n.Write(p)
+		if err != nil {
+			n.fail(fmt.Errorf("write: %w", err))
+			return
+		}
+		c.mu.Lock()
+		c.out.wrote()
+		c.out.recycle()
+	}
+}
+
+// heartbeat watches that the broker is there.
+type heartbeat struct {
+	c     *Client
+	n     *connection
+	timer clock.Timer
+
+	// Under Client.mu.
+	stopped bool
+	seen    uint64
+	asked   bool
+}
+
+func (c *Client) heartbeat(n *connection) *heartbeat {
+	h := &heartbeat{c: c, n: n}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h.timer = c.cfg.Clock.AfterFunc(c.cfg.Heartbeat, h.beat)
+	return h
+}
+
+func (h *heartbeat) stop() {
+	h.c.mu.Lock()
+	h.stopped = true
+	h.c.mu.Unlock()
+	h.timer.Stop()
+}
+
+var errSilent = errors.New("the broker does not answer")
+
+func (h *heartbeat) beat() {
+	c := h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.stopped {
+		return
+	}
+	progress := c.rd.reads.Load() + c.out.written
+	switch {
+	case progress != h.seen:
+		h.seen, h.asked = progress, false
+	case h.asked:
+		h.n.fail(errSilent)
+		return
+	default:
+		h.asked = true
+		if c.out.len() == 0 {
+			const ping = "ping\n"
+			c.out.push(append(c.out.reserve(len(ping)), ping...), entry{kind: kindSetup})
+			c.kick()
+		}
+	}
+	h.timer.Reset(c.cfg.Heartbeat)
+}

@@ -1,0 +1,126 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sealmq/sealmq"
+)
+
+// ErrClosed says that the client was closed or has given up; what it wraps says why.
+var ErrClosed = errors.New("client is closed")
+
+// ErrInterrupted says that the connection was lost before the reply came: the command
+// may have been executed or not.
+var ErrInterrupted = errors.New("connection lost before the reply")
+
+// Retryable reports whether the same publish may succeed later by itself: the broker's
+// queue or disk is full, or it is stopping.
+func Retryable(err error) bool {
+	switch sealmq.CodeOf(err) {
+	case sealmq.QueueFull, sealmq.NoStorage, sealmq.Unavailable:
+		return true
+	}
+	return false
+}
+
+// permanent reports whether a subscription that was refused so is refused for good.
+func permanent(err error) bool {
+	switch sealmq.CodeOf(err) {
+	case sealmq.NoStorage, sealmq.Unavailable, "":
+		return false
+	}
+	return true
+}
+
+func (c *Client) closedError(err error) error {
+	if c.err != nil {
+		return c.err
+	}
+	if c.life.Err() != nil {
+		return ErrClosed
+	}
+	return err
+}
+
+func isUnknownCommand(line []byte) bool { return string(line) == "Unknown command" }
+
+// replyError returns nil for a reply that reports success, and the error that another
+// one reports.
+func replyError(line []byte) error {
+	text := string(line)
+	switch {
+	case text == "Unknown command":
+		return &sealmq.Error{Code: sealmq.Unsupported, Message: "the broker does not know this command"}
+	case strings.HasPrefix(text, "Missing "),
+		strings.HasPrefix(text, "Invalid message format"),
+		strings.HasPrefix(text, "Invalid batch format"):
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: lowerFirst(text)}
+	}
+	for _, prefix := range []string{"Error: ", "Error registering key: ", "Error retrieving key: "} {
+		if rest, ok := strings.CutPrefix(text, prefix); ok {
+			return &sealmq.Error{Code: codeOfText(rest), Message: rest}
+		}
+	}
+	return nil
+}
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+
+// publishError explains a reply to a publish that is not the confirm of this id.
+func publishError(line []byte, id string) error {
+	if err := replyError(line); err != nil {
+		return err
+	}
+	if other, ok := bytes.CutPrefix(line, prefixAck); ok {
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the broker confirmed message id %q instead of %q; the body names another one", other, id)}
+	}
+	return fmt.Errorf("the broker answered a publish with %q", firstWord(line))
+}
+
+// settleError explains a reply to an ack or nack that does not confirm it.
+func settleError(line []byte, e *entry) error {
+	word := "ACK_CONFIRMED "
+	if e.kind == kindNack {
+		word = "NACK_CONFIRMED "
+	}
+	if len(line) == len(word)+len(e.id) && string(line[:len(word)]) == word && string(line[len(word):]) == e.id {
+		return nil
+	}
+	if err := replyError(line); err != nil {
+		return err
+	}
+	return fmt.Errorf("the broker answered an acknowledgement with %q", firstWord(line))
+}
+
+// oneLine makes text fit to stand at the end of a command.
+func oneLine(text string, max int) string {
+	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
+	if len(text) > max {
+		text = strings.ToValidUTF8(text[:max], "")
+	}
+	return text
+}
+
+// codeOfText finds the code behind an error text of the broker.
+func codeOfText(text string) sealmq.Code {
+	for _, t := range codeTexts {
+		if strings.HasPrefix(text, t.prefix) && strings.Contains(text, t.contains) {
+			return t.code
+		}
+	}
+	return ""
+}
+
+// codeTexts are the texts of docs/protocol.md; what is not among them is an internal error.
+var codeTexts = []struct {
+	prefix, contains string
+	code             sealmq.Code
+}{
+	{"Exchange '", "' not found", sealmq.NoExchange},
+	{"No queues bound to exchange '", "", sealmq.Unroutable},
+	{"Duplicate message ", " ignored", sealmq.Duplicate},
+	{"Queue '", "' not found", sealmq.NoQueue},
+}

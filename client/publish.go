@@ -1,0 +1,111 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/sealmq/sealmq"
+)
+
+// Message is what is published.
+type Message struct {
+	// Exchange and Key decide which queues get it.
+	Exchange, Key string
+	// ID is the message_id that Body names. The broker recognises a repeated message by it.
+	ID string
+	// Body is a JSON object on one line with the member message_id, as package seal
+	// makes it. It is copied before the call returns.
+	Body []byte
+}
+
+const verbPublish = "publish "
+
+// Publish sends a message and waits until the broker has confirmed that it is stored in
+// all its queues. If ctx ends first, the message may be stored nevertheless, and the
+// client goes on trying; publishing the same bytes again is safe.
+//
+// Errors that the broker answered are *sealmq.Error.
+func (c *Client) Publish(ctx context.Context, m Message) error {
+	wait := newCall()
+	if err := c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, call: wait}); err != nil {
+		return err
+	}
+	return wait.wait(ctx)
+}
+
+func (l *call) wait(ctx context.Context) error {
+	select {
+	case <-l.ready:
+		return l.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// PublishAsync sends a message and returns. It waits only while the window is full, at
+// most until ctx ends; an error means that the message was not taken and confirmed will not
+// be called. Otherwise confirmed, if not nil, is called once, in the order of the
+// publishes: with nil when the message is stored, with a *sealmq.Error when the broker
+// refused it, with an error that wraps ErrClosed when the client ended first. It runs on the
+// goroutine that reads from the broker: it must be quick and must not call the client.
+func (c *Client) PublishAsync(ctx context.Context, m Message, confirmed func(error)) error {
+	return c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, done: confirmed})
+}
+
+func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
+	size := len(verbPublish) + len(m.Exchange) + len(m.Key) + len(m.Body) + 3
+	if err := c.checkMessage(m, size); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.Exchange != c.checkedExchange || m.Key != c.checkedKey {
+		if err := sealmq.CheckName("exchange", m.Exchange); err != nil {
+			return err
+		}
+		if err := sealmq.CheckName("routing key", m.Key); err != nil {
+			return err
+		}
+		c.checkedExchange, c.checkedKey = m.Exchange, m.Key
+	}
+	for !c.windowOpen(size) {
+		if err := c.wait(ctx); err != nil {
+			return err
+		}
+	}
+	if c.err != nil {
+		return c.err
+	}
+	line := c.out.reserve(size)
+	line = append(line, verbPublish...)
+	line = append(append(line, m.Exchange...), ' ')
+	line = append(append(line, m.Key...), ' ')
+	line = append(append(line, m.Body...), '\n')
+	c.out.push(line, e)
+	c.issued++
+	c.stats.Published++
+	c.kick()
+	return nil
+}
+
+// windowOpen reports whether one publish more may be under way. The caller holds mu.
+func (c *Client) windowOpen(size int) bool {
+	return c.out.publishes < c.cfg.Window &&
+		(c.out.publishes == 0 || c.out.publishBytes+size <= c.cfg.WindowBytes)
+}
+
+func (c *Client) checkMessage(m *Message, size int) error {
+	if err := sealmq.CheckName("message id", m.ID); err != nil {
+		return err
+	}
+	switch {
+	case len(m.Body) == 0:
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the message has no body"}
+	case bytes.IndexByte(m.Body, '\n') >= 0:
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the body is more than one line"}
+	case size > c.cfg.MaxLineBytes:
+		return &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf("the publish is a line of %d bytes, the limit is %d", size, c.cfg.MaxLineBytes)}
+	}
+	return nil
+}

@@ -1,0 +1,416 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq"
+)
+
+// Delivery is one message in this consumer's hands, until it is acknowledged, returned,
+// or taken back by the broker because its ack timeout is over or the connection is lost.
+type Delivery struct {
+	ID string
+	// Body is as the publisher sent it. It is the receiver's to keep and to change.
+	Body []byte
+	meta []byte
+}
+
+// Meta is what the broker says about a delivery. The publisher is the identity that the
+// broker verified; there is only the broker's word for it.
+type Meta struct {
+	Queue     string    `json:"queue"`
+	Publisher string    `json:"publisher"`
+	Exchange  string    `json:"exchange"`
+	Key       string    `json:"key"`
+	Time      time.Time `json:"time"`
+	// Attempt counts the deliveries of this copy from one.
+	Attempt uint32 `json:"attempt"`
+}
+
+// Meta returns what the broker said about the delivery; it is an error if Config.Meta
+// is not set.
+func (d *Delivery) Meta() (Meta, error) {
+	var m Meta
+	if d.meta == nil {
+		return m, errors.New("there is no meta line for this delivery")
+	}
+	if err := json.Unmarshal(d.meta, &m); err != nil {
+		return Meta{}, fmt.Errorf("meta line: %w", err)
+	}
+	return m, nil
+}
+
+// Subscription is the consuming side of a client: one queue. It goes on over a lost
+// connection and ends with the client.
+type Subscription struct {
+	c        *Client
+	queue    string
+	prefetch int
+	// waiting is the call of the Consume that is not answered yet. Under Client.mu.
+	waiting *call
+
+	mu   sync.Mutex
+	buf  []Delivery
+	head int
+	err  error
+	// ready has room for one signal that buf or err may have something.
+	ready chan struct{}
+}
+
+// Consume subscribes to a queue; a missing one is created. prefetch is how many
+// messages may be in this consumer's hands at a time; 0 leaves that to the queue. A client
+// consumes one queue: acknowledgements name message ids, and one id can be in several queues.
+func (c *Client) Consume(ctx context.Context, queue string, prefetch int) (*Subscription, error) {
+	if err := sealmq.CheckName("queue", queue); err != nil {
+		return nil, err
+	}
+	if prefetch < 0 || prefetch > sealmq.MaxPrefetch {
+		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("prefetch is not between 1 and %d", sealmq.MaxPrefetch)}
+	}
+	s := &Subscription{c: c, queue: queue, prefetch: prefetch, waiting: newCall(), ready: make(chan struct{}, 1)}
+	waiting := s.waiting
+	c.mu.Lock()
+	if c.err != nil {
+		defer c.mu.Unlock()
+		return nil, c.err
+	}
+	if c.sub != nil {
+		defer c.mu.Unlock()
+		return nil, &sealmq.Error{Code: sealmq.InUse, Message: "this client already consumes " + c.sub.queue}
+	}
+	c.sub = s
+	if c.conn != nil { // else the next connection does it
+		s.setup(&c.out)
+		c.kick()
+	}
+	c.mu.Unlock()
+
+	var err error
+	select {
+	case <-waiting.ready:
+		if err = waiting.err; err == nil {
+			return s, nil
+		}
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-c.done:
+		return nil, c.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sub = nil
+	if ctx.Err() != nil && c.conn != nil {
+		// The broker may subscribe us yet; only a new connection is surely without it.
+		c.conn.fail(ctx.Err())
+	}
+	return nil, fmt.Errorf("consume %s: %w", queue, err)
+}
+
+// setup adds the commands that make the subscription on a connection. The caller holds
+// Client.mu.
+func (s *Subscription) setup(o *outbox) {
+	if s.ended() != nil {
+		return
+	}
+	add := func(line string, wait *call) {
+		o.push(append(o.reserve(len(line)), line...), entry{kind: kindSetup, call: wait})
+	}
+	if s.c.cfg.Meta {
+		add("meta on\n", nil)
+	}
+	if s.prefetch > 0 {
+		add("prefetch "+strconv.Itoa(s.prefetch)+"\n", nil)
+	}
+	add("consume "+s.queue+"\n", s.waiting)
+}
+
+// setupReply takes the answer to what the client sent by itself. The caller holds mu.
+func (c *Client) setupReply(e *entry, line []byte) error {
+	err := replyError(line)
+	switch {
+	case err == nil || isUnknownCommand(line): // an older broker has no meta, prefetch or ping
+		err = nil
+	case e.call == nil && c.sub != nil && permanent(err):
+		c.sub.end(err)
+		return nil
+	case e.call == nil:
+		return err
+	}
+	if e.call != nil {
+		if c.sub != nil && c.sub.waiting == e.call {
+			c.sub.waiting = nil
+		}
+		e.call.finish(err)
+	}
+	return nil
+}
+
+// Queue is the name of the queue.
+func (s *Subscription) Queue() string { return s.queue }
+
+// Next waits for one delivery. After Close it returns an error that wraps ErrClosed.
+func (s *Subscription) Next(ctx context.Context) (Delivery, error) {
+	var one [1]Delivery
+	if _, err := s.NextBatch(ctx, one[:]); err != nil {
+		return Delivery{}, err
+	}
+	return one[0], nil
+}
+
+// NextBatch waits until there is a delivery and fills dst with as many as there are.
+// It returns their number, which is not 0 unless there is an error.
+func (s *Subscription) NextBatch(ctx context.Context, dst []Delivery) (int, error) {
+	if len(dst) == 0 {
+		return 0, errors.New("client: NextBatch has no room")
+	}
+	for {
+		s.mu.Lock()
+		n := copy(dst, s.buf[s.head:])
+		clear(s.buf[s.head : s.head+n])
+		s.head += n
+		more := s.head < len(s.buf) || s.err != nil
+		if s.head == len(s.buf) {
+			s.buf, s.head = s.buf[:0], 0
+		}
+		err := s.err
+		s.mu.Unlock()
+		if more {
+			s.signal() // for other callers
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+func (s *Subscription) signal() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// add takes new deliveries over. What is over the prefetch was taken back by the broker
+// (the oldest first, since all of a queue have the same ack timeout) and comes again, so the oldest go.
+func (s *Subscription) add(list []Delivery) {
+	limit := s.prefetch
+	if limit == 0 {
+		limit = sealmq.MaxPrefetch
+	}
+	s.mu.Lock()
+	if s.err == nil {
+		if s.head > 0 && len(s.buf)+len(list) > cap(s.buf) {
+			n := copy(s.buf, s.buf[s.head:])
+			clear(s.buf[n:])
+			s.buf, s.head = s.buf[:n], 0
+		}
+		s.buf = append(s.buf, list...)
+		if over := len(s.buf) - s.head - limit; over > 0 {
+			clear(s.buf[s.head : s.head+over])
+			s.head += over
+		}
+	}
+	s.mu.Unlock()
+	s.signal()
+}
+
+// interrupt forgets what was not handed out: the broker delivers it again.
+func (s *Subscription) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.buf)
+	s.buf, s.head = s.buf[:0], 0
+}
+
+func (s *Subscription) end(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *Subscription) ended() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// pushes gathers the deliveries of one read. Their bodies share one piece of memory
+// and their ids one string, so that a read costs two allocations and not two a message.
+type pushes struct {
+	sub  *Subscription
+	list []Delivery
+	ids  []byte
+	ends []int // where in ids each id ends
+	mem  []byte
+	meta []byte
+}
+
+func (p *pushes) begin(s *Subscription) { p.sub = s }
+
+// keep copies b to memory that outlives the read buffer; more bytes may follow.
+func (p *pushes) keep(b []byte, more int) []byte {
+	if cap(p.mem)-len(p.mem) < len(b) {
+		p.mem = make([]byte, 0, len(b)+more)
+	}
+	at := len(p.mem)
+	p.mem = append(p.mem, b...)
+	return p.mem[at:len(p.mem):len(p.mem)]
+}
+
+func (p *pushes) setMeta(text []byte) { p.meta = append([]byte(nil), text...) }
+
+// message takes "<id> <body>"; rest is what follows it in this read.
+func (p *pushes) message(text, rest []byte) error {
+	if p.sub == nil {
+		return errors.New("the broker pushed a message without a subscription")
+	}
+	i := bytes.IndexByte(text, ' ')
+	if i <= 0 {
+		return errors.New("the broker pushed a message without an id")
+	}
+	p.ids = append(p.ids, text[:i]...)
+	p.ends = append(p.ends, len(p.ids))
+	p.list = append(p.list, Delivery{Body: p.keep(text[i+1:], len(rest)), meta: p.meta})
+	p.meta = nil
+	return nil
+}
+
+// deliver hands the gathered deliveries to the subscription.
+func (p *pushes) deliver() {
+	if len(p.list) == 0 {
+		return
+	}
+	ids, from := string(p.ids), 0
+	for i, to := range p.ends {
+		p.list[i].ID = ids[from:to]
+		from = to
+	}
+	p.sub.add(p.list)
+	clear(p.list)
+	p.list, p.ids, p.ends, p.mem = p.list[:0], p.ids[:0], p.ends[:0], nil
+}
+
+// Ack says that the messages are done with and must not come again. It does not wait:
+// acknowledgements gather and go out together, and Flush waits for their confirmations.
+// One whose confirmation a lost connection swallowed may not have arrived; its message
+// comes again then.
+func (s *Subscription) Ack(ids ...string) error {
+	for _, id := range ids {
+		if err := s.settle(kindAck, id, "", nil); err != nil && err != ErrInterrupted {
+			return err
+		}
+	}
+	return nil
+}
+
+// AckWait acknowledges and waits until the broker has confirmed all of it: the messages
+// never come again, not even after a crash. ErrInterrupted says that the connection was
+// lost meanwhile, and that some may come again.
+func (s *Subscription) AckWait(ctx context.Context, ids ...string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	over := make(chan error, 1)
+	var first error
+	left := len(ids)
+	done := func(err error) { // runs on one goroutine, one after the other
+		if first == nil {
+			first = err
+		}
+		if left--; left == 0 {
+			over <- first
+		}
+	}
+	for _, id := range ids {
+		if err := s.settle(kindAck, id, "", done); err != nil {
+			return err
+		}
+	}
+	select {
+	case err := <-over:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// MaxDelay is the longest delay of Nack.
+const MaxDelay = 24 * time.Hour
+
+// Nack gives a message back to its place in the queue, to be delivered again after
+// delay (0: at once). It counts towards the queue's delivery limit.
+func (s *Subscription) Nack(id string, delay time.Duration) error {
+	if delay < 0 || delay > MaxDelay {
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("delay is not between 0 and %v", MaxDelay)}
+	}
+	rest := ""
+	if delay > 0 {
+		rest = " delay " + delay.String()
+	}
+	return s.nack(id, rest)
+}
+
+// Dead puts a message into the queue's dead-letter queue. reason is kept with it; it is
+// cut after sealmq.MaxNameBytes bytes.
+func (s *Subscription) Dead(id, reason string) error {
+	return s.nack(id, strings.TrimRight(" dead "+oneLine(reason, sealmq.MaxNameBytes), " "))
+}
+
+// nack gives a message back. Without a connection it is back already.
+func (s *Subscription) nack(id, rest string) error {
+	if err := s.settle(kindNack, id, rest, nil); err != ErrInterrupted {
+		return err
+	}
+	return nil
+}
+
+// settle adds one ack or nack to what goes out. It returns ErrInterrupted while there is
+// no connection.
+func (s *Subscription) settle(k kind, id, rest string, done func(error)) error {
+	if err := sealmq.CheckName("message id", id); err != nil {
+		return err
+	}
+	word := "ack "
+	if k == kindNack {
+		word = "nack "
+	}
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.out.acks >= MaxPendingAcks && c.err == nil {
+		if err := c.wait(c.life); err != nil {
+			return c.closedError(err)
+		}
+	}
+	if c.err != nil {
+		return c.err
+	}
+	if c.conn == nil { // the delivery went with its connection
+		return ErrInterrupted
+	}
+	line := c.out.reserve(len(word) + len(id) + len(rest) + 1)
+	line = append(append(append(append(line, word...), id...), rest...), '\n')
+	c.out.push(line, entry{kind: k, id: id, done: done})
+	c.issued++
+	c.kick()
+	return nil
+}
