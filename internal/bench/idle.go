@@ -1,0 +1,63 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/sealmq/sealmq/client"
+)
+
+// IdleResult is what connections cost that only wait.
+type IdleResult struct {
+	Connections      int     `json:"idle_connections"`
+	BrokerRSSBefore  int64   `json:"broker_rss_before_bytes"`
+	BrokerRSS        int64   `json:"broker_rss_bytes"`
+	RSSPerConnection float64 `json:"broker_rss_per_connection_bytes"`
+}
+
+// idleDials is how many connections are made at one time.
+const idleDials = 8
+
+// MeasureIdle opens n consumers, each on a connection of its own, and reads how much
+// memory the broker took for them.
+func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err error) {
+	if r.opts.Sample == nil {
+		return nil, errors.New("the broker's memory is out of reach without its metrics")
+	}
+	if err := r.Setup(ctx); err != nil {
+		return nil, fmt.Errorf("set up: %w", err)
+	}
+	before, err := r.sample(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.opts.Progress(fmt.Sprintf("opening %d connections", n))
+	var mu sync.Mutex
+	var open []*client.Client
+	defer func() {
+		for _, c := range open {
+			c.Close() // nothing is under way on it
+		}
+	}()
+	err = inParallel(idleDials, n, func(i int) error {
+		c, err := r.opts.Dial(ctx, 1)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		open = append(open, c)
+		mu.Unlock()
+		_, err = c.Consume(ctx, r.queue(i%r.opts.Queues), 1)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open idle connections: %w", err)
+	}
+	after, err := r.sample(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &IdleResult{n, before.RSS, after.RSS, float64(after.RSS-before.RSS) / float64(n)}, nil
+}

@@ -1,0 +1,49 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Manifest says what the phase "publish" left in a broker, so that a later "drain" can
+// check it.
+type Manifest struct {
+	Run    string   `json:"run"`
+	Size   int      `json:"size"`
+	Queues int      `json:"queues"`
+	Fanout int      `json:"fanout"`
+	Sent   []uint64 `json:"sent"` // by publisher
+}
+
+// Manifest describes the run after Publish, whose messages were all confirmed.
+func (r *Run) Manifest() Manifest {
+	m := Manifest{Run: r.id, Size: r.opts.Size, Queues: r.opts.Queues, Fanout: r.opts.Fanout}
+	for _, p := range r.publishers {
+		m.Sent = append(m.Sent, p.sent)
+	}
+	return m
+}
+
+// Resume prepares a run that drains what the manifest describes. The other options are
+// those of the drain.
+func Resume(opts Options, m Manifest) (*Run, error) {
+	if len(m.Run) != 2*runIDBytes || len(m.Sent) == 0 {
+		return nil, errors.New("the manifest names no run")
+	}
+	opts.Publishers, opts.Size, opts.Queues, opts.Fanout = len(m.Sent), m.Size, m.Queues, m.Fanout
+	r, err := New(opts)
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	r.id = m.Run
+	for i, sent := range m.Sent {
+		p := newPublisher(r, i, nil)
+		p.sent = sent
+		for n := range sent {
+			p.confirmed.set(n)
+		}
+		p.nConfirms.Store(sent)
+		r.publishers = append(r.publishers, p)
+	}
+	return r, nil
+}

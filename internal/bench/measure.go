@@ -1,0 +1,276 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Result is what was measured. The JSON names are an interface: scripts read them.
+type Result struct {
+	Phase      string `json:"phase"`
+	Publishers int    `json:"publishers"`
+	Consumers  int    `json:"consumers"`
+	Size       int    `json:"size"`
+	LineBytes  int    `json:"line_bytes"` // of a delivered line
+	Window     int    `json:"window"`
+	Prefetch   int    `json:"prefetch"`
+	Queues     int    `json:"queues"`
+	IdleQueues int    `json:"idle_queues,omitempty"`
+	Fanout     int    `json:"fanout,omitempty"`
+	Backlog    uint64 `json:"backlog,omitempty"`
+
+	Published  uint64  `json:"published"`
+	Confirmed  uint64  `json:"confirmed"`
+	Delivered  uint64  `json:"delivered"` // copies that came, each counted once
+	Lost       uint64  `json:"lost"`      // copies of confirmed messages that never came
+	Duplicates uint64  `json:"duplicates"`
+	Corrupt    uint64  `json:"corrupt"`
+	Seconds    float64 `json:"seconds"`
+	// Rate is delivered messages a second, until the last one came; in the phase
+	// "publish" it is confirmed messages a second.
+	Rate        float64 `json:"msgs_per_s"`
+	ConfirmRate float64 `json:"confirms_per_s"`
+
+	ConfirmP50  float64 `json:"confirm_p50_ms"`
+	ConfirmP99  float64 `json:"confirm_p99_ms"`
+	ConfirmP999 float64 `json:"confirm_p999_ms"`
+	EndToEndP50 float64 `json:"e2e_p50_ms"`
+	EndToEndP99 float64 `json:"e2e_p99_ms"`
+	EndToEnd999 float64 `json:"e2e_p999_ms"`
+
+	// FirstMessage is how long a drain waited for its first message, counted from the
+	// start of the broker process where this program started it.
+	FirstMessage float64 `json:"first_message_ms,omitempty"`
+
+	Syncs           uint64  `json:"syncs"`
+	MessagesPerSync float64 `json:"msgs_per_sync"`
+	BrokerCPU       float64 `json:"broker_cpu_us_per_msg"`
+	ClientCPU       float64 `json:"client_cpu_us_per_msg"`
+	BrokerRSSBefore int64   `json:"broker_rss_before_bytes"`
+	BrokerRSS       int64   `json:"broker_rss_bytes"`
+	RSSPerMessage   float64 `json:"broker_rss_per_waiting_msg,omitempty"`
+	DiskBytes       int64   `json:"disk_bytes"`
+	DiskPerMessage  float64 `json:"disk_bytes_per_waiting_msg,omitempty"`
+
+	// FileSystem and SyncP50 describe the broker's folder, where it is known.
+	FileSystem string  `json:"fs"`
+	SyncP50    float64 `json:"fdatasync_p50_us"`
+}
+
+// The phases of a measurement.
+const (
+	Both    = "both"    // publish and consume at the same time
+	Publish = "publish" // publish only; the messages stay
+	Drain   = "drain"   // consume what an earlier Publish left
+)
+
+// Measure sets the run up and measures the phase. began is when the broker process was
+// started, or zero where that is not known; only Drain looks at it.
+func (r *Run) Measure(ctx context.Context, phase string, began time.Time) (*Result, error) {
+	if phase != Publish && r.opts.Consumers < r.opts.Queues {
+		return nil, fmt.Errorf("consumers: each takes from one queue, so %d queues need as many; or measure the phase %q alone", r.opts.Queues, Publish)
+	}
+	switch phase {
+	case Both, Publish:
+		r.opts.Progress("declaring queues")
+		if err := r.Setup(ctx); err != nil {
+			return nil, fmt.Errorf("set up: %w", err)
+		}
+		if phase == Publish {
+			return r.measurePublish(ctx)
+		}
+		return r.measureBoth(ctx)
+	case Drain:
+		return r.measureDrain(ctx, began)
+	}
+	return nil, fmt.Errorf("phase %q is not one of %s, %s, %s", phase, Both, Publish, Drain)
+}
+
+func (r *Run) measureBoth(ctx context.Context) (*Result, error) {
+	if err := r.dialPublishers(ctx); err != nil {
+		return nil, err
+	}
+	if r.opts.Backlog > 0 {
+		r.opts.Progress(fmt.Sprintf("publishing a backlog of %d messages", r.opts.Backlog))
+		if err := r.Publish(ctx, r.opts.Backlog, 0); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.Subscribe(ctx, r.opts.Backlog == 0); err != nil {
+		return nil, err
+	}
+	m, err := r.begin(ctx, Both)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Publish(ctx, r.opts.Messages, r.opts.Duration); err != nil {
+		return nil, err
+	}
+	m.published()
+	r.opts.Progress("waiting for the last messages")
+	if err := r.Drain(ctx); err != nil {
+		return nil, err
+	}
+	return m.end(ctx)
+}
+
+func (r *Run) measurePublish(ctx context.Context) (*Result, error) {
+	if err := r.dialPublishers(ctx); err != nil {
+		return nil, err
+	}
+	m, err := r.begin(ctx, Publish)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Publish(ctx, r.opts.Messages, r.opts.Duration); err != nil {
+		return nil, err
+	}
+	m.published()
+	return m.end(ctx)
+}
+
+func (r *Run) measureDrain(ctx context.Context, began time.Time) (*Result, error) {
+	m, err := r.begin(ctx, Drain)
+	if err != nil {
+		return nil, err
+	}
+	if !began.IsZero() {
+		m.start = r.at(began)
+	}
+	if err := r.Subscribe(ctx, false); err != nil {
+		return nil, err
+	}
+	r.opts.Progress("draining")
+	if err := r.Drain(ctx); err != nil {
+		return nil, err
+	}
+	return m.end(ctx)
+}
+
+// measurement is one phase under way.
+type measurement struct {
+	run           *Run
+	result        *Result
+	start         int64
+	publishedAt   int64
+	before        Sample
+	clientCPU     time.Duration
+	sent, confirm uint64 // at the start
+}
+
+func (r *Run) begin(ctx context.Context, phase string) (*measurement, error) {
+	m := &measurement{run: r, result: r.describe(phase), sent: r.sent(), confirm: r.confirmed()}
+	var err error
+	if m.before, err = r.sample(ctx); err != nil {
+		return nil, err
+	}
+	if phase != Drain {
+		for _, p := range r.publishers {
+			p.latency = newLatency() // nothing is under way
+		}
+	}
+	m.clientCPU = processCPU()
+	m.start = r.now()
+	r.opts.Progress("measuring")
+	return m, nil
+}
+
+func (m *measurement) published() { m.publishedAt = m.run.now() }
+
+// end takes the figures and waits for the last acknowledgements.
+func (m *measurement) end(ctx context.Context) (*Result, error) {
+	r, res := m.run, m.result
+	end := r.now()
+	if err := r.Flush(ctx); err != nil {
+		return nil, fmt.Errorf("wait for acknowledgements: %w", err)
+	}
+	cpu := processCPU() - m.clientCPU
+	after, err := r.sample(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res.Published, res.Confirmed = r.sent()-m.sent, r.confirmed()-m.confirm
+	res.Delivered = r.counts.delivered.Load()
+	res.Duplicates, res.Corrupt = r.counts.duplicates.Load(), r.counts.corrupt.Load()
+	messages := res.Delivered
+	if res.Phase == Publish {
+		messages = res.Confirmed
+	} else {
+		res.Lost = r.lost()
+	}
+	begun := m.start
+	if first := r.counts.first.Load(); res.Phase == Drain && first > 0 {
+		res.FirstMessage = float64(first-m.start) / 1e6
+		begun = first
+	}
+	res.Seconds = float64(end-begun) / 1e9
+	res.Rate = float64(messages) / res.Seconds
+	if m.publishedAt > 0 {
+		res.ConfirmRate = float64(res.Confirmed) * 1e9 / float64(m.publishedAt-m.start)
+	}
+	r.quantiles(res)
+	m.costs(after, cpu, messages)
+	return res, nil
+}
+
+// costs are what the messages took from broker, client and disk.
+func (m *measurement) costs(after Sample, cpu time.Duration, messages uint64) {
+	res := m.result
+	res.BrokerRSSBefore, res.BrokerRSS, res.DiskBytes = m.before.RSS, after.RSS, after.DiskBytes
+	res.Syncs = after.Syncs - m.before.Syncs
+	if messages == 0 {
+		return
+	}
+	n := float64(messages)
+	res.BrokerCPU = float64((after.CPU - m.before.CPU).Microseconds()) / n
+	res.ClientCPU = float64(cpu.Microseconds()) / n
+	if res.Syncs > 0 {
+		res.MessagesPerSync = n / float64(res.Syncs)
+	}
+	if res.Phase == Publish {
+		res.RSSPerMessage = float64(after.RSS-m.before.RSS) / n
+		res.DiskPerMessage = float64(after.DiskBytes-m.before.DiskBytes) / n
+	}
+}
+
+func (r *Run) quantiles(res *Result) {
+	var confirms, ages []*latency
+	for _, p := range r.publishers {
+		confirms = append(confirms, p.latency)
+	}
+	for _, c := range r.consumers {
+		ages = append(ages, c.latency)
+	}
+	q := merged(confirms)
+	res.ConfirmP50, res.ConfirmP99, res.ConfirmP999 = q.P50, q.P99, q.P999
+	q = merged(ages)
+	res.EndToEndP50, res.EndToEndP99, res.EndToEnd999 = q.P50, q.P99, q.P999
+}
+
+func (r *Run) describe(phase string) *Result {
+	o := &r.opts
+	return &Result{
+		Phase: phase, Publishers: o.Publishers, Consumers: o.Consumers, Size: o.Size, LineBytes: o.lineBytes(),
+		Window: o.Window, Prefetch: o.Prefetch, Queues: o.Queues, IdleQueues: o.IdleQueues, Fanout: o.Fanout, Backlog: o.Backlog,
+	}
+}
+
+func (r *Run) sample(ctx context.Context) (Sample, error) {
+	if r.opts.Sample == nil {
+		return Sample{}, nil
+	}
+	s, err := r.opts.Sample(ctx)
+	if err != nil {
+		return s, fmt.Errorf("read the broker's metrics: %w", err)
+	}
+	return s, nil
+}
+
+// Failed says why the result is not what the broker promises, or is nil.
+func (res *Result) Failed() error {
+	if res.Lost == 0 && res.Duplicates == 0 && res.Corrupt == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d messages lost, %d delivered twice, %d changed", res.Lost, res.Duplicates, res.Corrupt)
+}

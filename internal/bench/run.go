@@ -1,0 +1,292 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq/client"
+)
+
+// Run is one measurement: its queues, its connections and what was sent and seen. The
+// phases are called one after the other; none of its methods may be called twice at
+// the same time.
+type Run struct {
+	opts  Options
+	id    string
+	fill  []byte
+	epoch time.Time // the clock of the run counts from here
+
+	publishers []*publisher
+	consumers  []*consumer
+	seen       [][]bitset // by copy and publisher
+	counts     counts
+}
+
+// runIDBytes is the length of the random part in the names of a run.
+const runIDBytes = 6
+
+// New prepares a run.
+func New(opts Options) (*Run, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	var id [runIDBytes]byte
+	rand.Read(id[:])
+	r := &Run{
+		opts:  opts,
+		id:    hex.EncodeToString(id[:]),
+		fill:  pattern(opts.Size),
+		epoch: time.Now(),
+		seen:  make([][]bitset, opts.copies()),
+	}
+	for i := range r.seen {
+		r.seen[i] = make([]bitset, opts.Publishers)
+	}
+	return r, nil
+}
+
+// now is the run's clock in nanoseconds; it never goes back.
+func (r *Run) now() int64                { return int64(time.Since(r.epoch)) }
+func (r *Run) at(t time.Time) int64      { return int64(t.Sub(r.epoch)) }
+func (r *Run) exchange() string          { return "bench-" + r.id }
+func (r *Run) key(i int) string          { return fmt.Sprintf("k%d", i) }
+func (r *Run) queue(i int) string        { return fmt.Sprintf("bench-%s-%d", r.id, i) }
+func (r *Run) idleQueue(i int) string    { return fmt.Sprintf("bench-%s-idle-%d", r.id, i) }
+func runPrefix(run string, i int) string { return fmt.Sprintf("%s-p%d-", run, i) }
+
+// setupWindow is how many declarations are under way at one time.
+const setupWindow = 256
+
+// Setup declares the exchange and the queues, and binds them.
+func (r *Run) Setup(ctx context.Context) error {
+	c, err := r.opts.Dial(ctx, r.opts.Window)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	kind := "direct"
+	if r.opts.Fanout > 0 {
+		kind = "fanout"
+	}
+	if err := command(ctx, c, "declare_exchange "+r.exchange()+" "+kind, "Exchange declared"); err != nil {
+		return err
+	}
+	options := ""
+	if need := r.opts.lineBytes(); need > 65_536 {
+		options = fmt.Sprintf(` {"max_line_bytes":%d}`, need)
+	}
+	total := r.opts.Queues + r.opts.IdleQueues
+	return inParallel(setupWindow, total, func(i int) error {
+		name, key := "", ""
+		if i < r.opts.Queues {
+			name, key = r.queue(i), r.key(i)
+		} else {
+			name, key = r.idleQueue(i-r.opts.Queues), fmt.Sprintf("idle%d", i)
+		}
+		if r.opts.Fanout > 0 {
+			key = "all"
+		}
+		if err := command(ctx, c, "declare_queue "+name+options, "Queue declared"); err != nil {
+			return err
+		}
+		return command(ctx, c, "bind "+name+" "+r.exchange()+" "+key, "Queue bound")
+	})
+}
+
+// Remove deletes what Setup declared. It needs an administrator's certificate.
+func (r *Run) Remove(ctx context.Context) error {
+	c, err := r.opts.Dial(ctx, r.opts.Window)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	err = inParallel(setupWindow, r.opts.Queues+r.opts.IdleQueues, func(i int) error {
+		name := r.queue(i)
+		if i >= r.opts.Queues {
+			name = r.idleQueue(i - r.opts.Queues)
+		}
+		return command(ctx, c, "delete_queue "+name, "Queue deleted")
+	})
+	if err != nil {
+		return err
+	}
+	return command(ctx, c, "delete_exchange "+r.exchange(), "Exchange deleted")
+}
+
+// dialPublishers opens the publishers' connections.
+func (r *Run) dialPublishers(ctx context.Context) error {
+	for i := range r.opts.Publishers {
+		c, err := r.opts.Dial(ctx, r.opts.Window)
+		if err != nil {
+			return err
+		}
+		r.publishers = append(r.publishers, newPublisher(r, i, c))
+	}
+	return nil
+}
+
+// Publish runs the publishers until the given number of messages, or for the duration
+// if it is 0, and waits until the broker has confirmed all.
+func (r *Run) Publish(ctx context.Context, messages uint64, duration time.Duration) error {
+	stop := time.Now().Add(duration)
+	if messages > 0 {
+		stop = time.Now().Add(365 * 24 * time.Hour)
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(r.publishers))
+	n := uint64(len(r.publishers))
+	for i, p := range r.publishers {
+		count := ^uint64(0)
+		if messages > 0 {
+			count = messages / n
+			if uint64(i) < messages%n {
+				count++
+			}
+		}
+		wg.Go(func() { errs[i] = p.publish(ctx, count, stop) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Subscribe opens the consumers. With measure set they record how old each message is.
+func (r *Run) Subscribe(ctx context.Context, measure bool) error {
+	for i := range r.opts.Consumers {
+		conn, err := r.opts.Dial(ctx, r.opts.Window)
+		if err != nil {
+			return err
+		}
+		k, err := newConsumer(ctx, r, conn, i%r.opts.Queues, measure)
+		if err != nil {
+			return errors.Join(err, conn.Close())
+		}
+		r.consumers = append(r.consumers, k)
+	}
+	return nil
+}
+
+// pollInterval is how often the number of delivered messages is looked at.
+const pollInterval = time.Millisecond
+
+// Drain waits until every confirmed message has come from every queue, or until none
+// came for the stall time.
+func (r *Run) Drain(ctx context.Context) error {
+	want := r.confirmed() * uint64(r.opts.copies())
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	last, lastChange := r.counts.delivered.Load(), time.Now()
+	for {
+		got := r.counts.delivered.Load()
+		switch {
+		case got >= want:
+			return nil
+		case got != last:
+			last, lastChange = got, time.Now()
+		case time.Since(lastChange) > r.opts.Stall:
+			return nil // what is missing is counted as lost
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Flush waits until the broker has confirmed every acknowledgement.
+func (r *Run) Flush(ctx context.Context) error {
+	var errs []error
+	for _, k := range r.consumers {
+		errs = append(errs, k.client.Flush(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// ClosePublishers closes the publishers' connections; their numbers stay.
+func (r *Run) ClosePublishers() {
+	for _, p := range r.publishers {
+		if p.client != nil {
+			p.client.Close() // it has confirmed everything
+		}
+	}
+}
+
+// Close closes all connections and says what went wrong on them.
+func (r *Run) Close() error {
+	var errs []error
+	for _, k := range r.consumers {
+		errs = append(errs, k.close())
+	}
+	r.consumers = nil
+	r.ClosePublishers()
+	return errors.Join(errs...)
+}
+
+func (r *Run) sent() (n uint64) {
+	for _, p := range r.publishers {
+		n += p.sent
+	}
+	return n
+}
+
+func (r *Run) confirmed() (n uint64) {
+	for _, p := range r.publishers {
+		n += p.nConfirms.Load()
+	}
+	return n
+}
+
+// lost counts the copies of confirmed messages that never came.
+func (r *Run) lost() (n uint64) {
+	for _, seen := range r.seen {
+		for i, p := range r.publishers {
+			n += p.confirmed.missing(&seen[i], p.sent)
+		}
+	}
+	return n
+}
+
+// command sends one line and expects a reply that begins with want.
+func command(ctx context.Context, c *client.Client, line, want string) error {
+	reply, err := c.Command(ctx, line)
+	if err != nil {
+		return fmt.Errorf("%s: %w", line, err)
+	}
+	if len(reply) < len(want) || reply[:len(want)] != want {
+		return fmt.Errorf("%s: %s", line, reply)
+	}
+	return nil
+}
+
+// inParallel calls f for 0 to n-1 with at most limit calls at one time. After the
+// first error, which it returns, it begins no further call.
+func inParallel(limit, n int, f func(i int) error) error {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	for range min(limit, n) {
+		wg.Go(func() {
+			for failed.Load() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := f(i); err != nil {
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
