@@ -1,0 +1,59 @@
+# "make" lists the targets. A Go toolchain, make and git are enough for build, demo,
+# test and bench; check also wants a C compiler for the race detector.
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+VULNDB      ?= $(wildcard ../shared/vulndb)
+FUZZTIME    ?= 5s
+PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+BENCHFLAGS  ?= --publishers 4 --consumers 4 --duration 5s
+
+# The product has no cgo. The race detector alone turns it on again.
+export CGO_ENABLED := 0
+
+.PHONY: help build demo test bench check fmt vet staticcheck vuln cross race fuzz crash
+
+help: ## list the targets
+	@echo "SealMQ. Targets:"; echo
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1 - \2/p' Makefile
+	@echo; echo "  make demo ONCE=1 ends by itself; make bench BENCHFLAGS='...' passes flags on"
+
+build: ## build bin/sealmq
+	$(GO) build -trimpath -o bin/sealmq ./cmd/sealmq
+
+demo: build ## send sealed messages through a broker that is killed on the way
+	./bin/sealmq demo $(if $(ONCE),--once)
+
+test: ## run the tests
+	$(GO) test ./...
+
+bench: build ## measure a broker of its own on this disk
+	./bin/sealmq bench --dir . $(BENCHFLAGS)
+
+check: fmt vet staticcheck vuln cross race fuzz crash ## everything that continuous integration runs besides the tests
+	@echo "check: passed"
+
+fmt: ## are all files formatted?
+	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "gofmt would change:"; echo "$$files"; exit 1; }
+
+vet: ## go vet
+	$(GO) vet ./...
+
+staticcheck: ## static analysis
+	$(GO) run $(STATICCHECK) ./...
+
+vuln: ## known vulnerabilities in what the binary reaches
+	@GO="$(GO)" sh .ci/vuln "$(GOVULNCHECK)" "$(VULNDB)"
+
+cross: ## build for every platform
+	@set -e; for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./...; done
+
+race: ## run the tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+fuzz: ## run every fuzz target for FUZZTIME
+	@GO="$(GO)" sh .ci/fuzz $(FUZZTIME)
+
+crash: ## kill brokers and cut their power, briefly
+	$(GO) test -count=1 -v -run 'Crash|Power|Kill' ./internal/crash/...
