@@ -204,3 +204,15 @@ func write(t *testing.T, name, text string) {
 		t.Fatal(err)
 	}
 }
+
+func TestConfigPageShowsTheExample(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "config.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, _ = strings.Cut(text, "```\n")
+	if diff := cmp.Diff(configExample, text); diff != "" {
+		t.Errorf("docs/config.md differs from the example (-example +page):\n%s", diff)
+	}
+}
