@@ -1,0 +1,116 @@
+package text
+
+import (
+	"strconv"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+// consume subscribes the connection. Pushes wait until its reply is printed.
+func (s *Session) consume(args []byte) {
+	if len(args) == 0 {
+		s.missing(Consume, replyMissingQueue)
+		return
+	}
+	queue := string(args)
+	if _, again := s.subscriptions[queue]; !again && len(s.subscriptions) >= s.limits.Subscriptions {
+		s.answerError(Consume, &sealmq.Error{Code: sealmq.LimitReached,
+			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})
+		return
+	}
+	c := s.open()
+	if c == nil {
+		return // closed: nobody reads the reply
+	}
+	if s.subscriptions == nil {
+		s.subscriptions = make(map[string]struct{})
+	}
+	s.subscriptions[queue] = struct{}{}
+	s.delivery.closeGate()
+	s.ask(Consume, func(g *group) {
+		g.opensGate = true
+		c.Consume(queue, s.prefetch, func(err error) { g.finish(replySubscribed, err) })
+	})
+}
+
+// fetch hands out one message, which stays outstanding until it is settled or the
+// connection ends (specification R28).
+func (s *Session) fetch(args []byte) {
+	if len(args) == 0 {
+		s.missing(Fetch, replyMissingQueue)
+		return
+	}
+	if !s.barrier() {
+		return
+	}
+	c := s.open()
+	if c == nil {
+		return
+	}
+	d, ok, err := s.fetchOne(c, string(args))
+	switch {
+	case sealmq.CodeOf(err) == sealmq.NoQueue, err == nil && !ok:
+		s.reply(Fetch, replyNoMessages)
+	case err != nil:
+		s.answerError(Fetch, err)
+	default:
+		s.delivery.remember([]sealmq.Delivery{d}, c, s.now)
+		g := s.collect(ready, Fetch)
+		g.text = appendMessage(g.text, &d)
+		s.answerNow(Fetch)
+	}
+}
+
+func (s *Session) fetchOne(c *broker.Consumer, queue string) (d sealmq.Delivery, ok bool, err error) {
+	for {
+		if c.Unacked() >= s.limits.Unacked {
+			return d, false, &sealmq.Error{Code: sealmq.LimitReached,
+				Message: "this connection holds " + strconv.Itoa(s.limits.Unacked) + " unacknowledged messages"}
+		}
+		d, ok, err = c.Fetch(queue)
+		if err != nil || !ok || canPrint(&d) {
+			return d, ok, err
+		}
+		s.bury(c, &d)
+	}
+}
+
+// setPrefetch is `prefetch <n>`: the credit of this connection's subscriptions, those
+// to come included.
+func (s *Session) setPrefetch(args []byte) {
+	if len(args) == 0 {
+		s.missing(Prefetch, replyMissingParameters)
+		return
+	}
+	n, err := strconv.Atoi(string(args))
+	if err != nil || n < 1 || n > sealmq.MaxPrefetch {
+		s.badArgument(Prefetch, "prefetch is not between 1 and "+strconv.Itoa(sealmq.MaxPrefetch))
+		return
+	}
+	s.prefetch = n
+	if c := s.delivery.consumer.Load(); c != nil {
+		s.flush()
+		if err := c.SetPrefetch(n); err != nil {
+			s.answerError(Prefetch, err)
+			return
+		}
+	}
+	s.reply(Prefetch, prefixPrefetch+strconv.Itoa(n)+"\n")
+}
+
+// setMeta is `meta on|off`.
+func (s *Session) setMeta(args []byte) {
+	switch string(args) {
+	case "on":
+		s.meta.Store(true)
+		s.reply(Meta, replyMetaOn)
+	case "off":
+		s.meta.Store(false)
+		s.reply(Meta, replyMetaOff)
+	case "":
+		s.missing(Meta, replyMissingParameters)
+	default:
+		s.badArgument(Meta, "meta is on or off")
+	}
+}

@@ -1,0 +1,233 @@
+package text
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+const (
+	// maxTake bounds the messages of one Take.
+	maxTake = 256
+	// remembered is how many deliveries that the broker may have taken back are kept in
+	// the ledger, so that a late ack still names its delivery.
+	remembered = 4096
+)
+
+// delivery is the consumer's side of a session.
+type delivery struct {
+	// ready says that the broker may have something to push. It stays set while pushing is
+	// held back.
+	ready atomic.Bool
+
+	// gate is held while messages are taken, so that the number of closed gates cannot
+	// change meanwhile. A gate is a consume whose reply is not printed yet: nothing may be
+	// pushed before it (specification R21).
+	gate     sync.Mutex
+	closed   int
+	consumer atomic.Pointer[broker.Consumer]
+	draining bool // under gate; nothing is pushed any more
+	shut     bool // under gate; the session is closed
+
+	// mu guards the ledger. It is taken after gate, and never across a call of the broker.
+	mu     sync.Mutex
+	ledger ledger
+	choked bool // the peer holds as much as it may; the next ack lets it have more
+}
+
+// open returns the consumer's side, opening it when it is first needed. It returns nil
+// once the session is closed.
+func (s *Session) open() *broker.Consumer {
+	d := &s.delivery
+	if c := d.consumer.Load(); c != nil {
+		return c
+	}
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	if d.shut {
+		return nil
+	}
+	c := s.broker.Open(s.id, func() {
+		d.ready.Store(true)
+		s.wake()
+	})
+	if s.prefetch > 0 {
+		_ = c.SetPrefetch(s.prefetch)
+	}
+	d.consumer.Store(c)
+	return c
+}
+
+func (d *delivery) closeGate() {
+	d.gate.Lock()
+	d.closed++
+	d.gate.Unlock()
+}
+
+func (d *delivery) openGate() {
+	d.gate.Lock()
+	d.closed--
+	d.gate.Unlock()
+}
+
+func (d *delivery) close() {
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	d.shut = true
+	if c := d.consumer.Load(); c != nil {
+		c.Close()
+	}
+}
+
+func (d *delivery) drain() {
+	d.gate.Lock()
+	d.draining = true
+	d.gate.Unlock()
+}
+
+func (d *delivery) quiet() {
+	d.mu.Lock()
+	if d.ledger.len() == 0 {
+		d.ledger = ledger{}
+	}
+	d.mu.Unlock()
+}
+
+// settle hands settlements to the broker. There is a consumer, or there would be
+// nothing to settle.
+func (d *delivery) settle(batch []broker.Settlement, done func(error)) {
+	d.consumer.Load().Settle(batch, done)
+}
+
+// forget takes id out of the ledger and appends a settlement for each of its deliveries.
+func (d *delivery) forget(dst []broker.Settlement, id []byte, like broker.Settlement, s *Session) []broker.Settlement {
+	var w waits
+	d.mu.Lock()
+	dst = d.ledger.settle(dst, id, like, s.now, &w)
+	relieved := d.choked && w.n > 0
+	if relieved {
+		d.choked = false
+	}
+	d.mu.Unlock()
+	if w.n > 0 && like.Verdict == broker.Ack {
+		s.metrics.deliveryToAck.add(w.n, w.sinceDelivery)
+		s.metrics.publishToAck.add(w.n, w.sincePublish)
+	}
+	if relieved {
+		d.ready.Store(true)
+		s.answered = true // wakes at the end of the input
+	}
+	return dst
+}
+
+// remember puts deliveries into the ledger before they are printed.
+func (d *delivery) remember(list []sealmq.Delivery, c *broker.Consumer, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range list {
+		d.ledger.add(&list[i], now)
+	}
+	if d.ledger.len() > remembered {
+		d.ledger.dropOldest(c.Unacked() + remembered)
+	}
+}
+
+// room is how many more messages the peer may hold.
+func (d *delivery) room(c *broker.Consumer, limit int) int {
+	n := limit - c.Unacked()
+	d.mu.Lock()
+	d.choked = n <= 0
+	d.mu.Unlock()
+	return n
+}
+
+var deliveryLists = sync.Pool{New: func() any { return new([]sealmq.Delivery) }}
+
+// appendPushes takes what the broker has for this connection and prints it.
+func (s *Session) appendPushes(dst []byte) []byte {
+	d := &s.delivery
+	if !d.ready.Load() || len(dst) >= outputBudget {
+		return dst
+	}
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	c := d.consumer.Load()
+	if c == nil || d.closed > 0 || d.draining || d.shut {
+		return dst
+	}
+	d.ready.Store(false)
+	most, budget := min(maxTake, d.room(c, s.limits.Unacked)), outputBudget-len(dst)
+	if most <= 0 {
+		return dst
+	}
+	start := s.clock.Now()
+	pooled := deliveryLists.Get().(*[]sealmq.Delivery)
+	list, err := c.Take((*pooled)[:0], most, budget)
+	if err != nil {
+		s.log.Error("messages cannot be taken", "err", err)
+	}
+	taken := 0
+	for i := range list {
+		taken += len(list[i].Body)
+	}
+	if len(list) == most || taken >= budget {
+		d.ready.Store(true)
+	}
+	if good := s.printable(list, c); len(good) > 0 {
+		d.remember(good, c, start)
+		meta := s.meta.Load()
+		for i := range good {
+			if meta {
+				dst = appendMeta(dst, &good[i])
+			}
+			dst = appendMessage(dst, &good[i])
+		}
+		s.metrics.deliveries.add(len(good), s.clock.Now().Sub(start))
+	}
+	clear(list)
+	*pooled = list[:0]
+	deliveryLists.Put(pooled)
+	return dst
+}
+
+// printable removes from list, in place, what cannot be a line of this protocol.
+// Messages of its own publishers always can.
+func (s *Session) printable(list []sealmq.Delivery, c *broker.Consumer) []sealmq.Delivery {
+	good := list[:0]
+	for i := range list {
+		if canPrint(&list[i]) {
+			good = append(good, list[i])
+		} else {
+			s.bury(c, &list[i])
+		}
+	}
+	return good
+}
+
+func canPrint(d *sealmq.Delivery) bool {
+	return bytes.IndexByte(d.Body, '\n') < 0 && sealmq.CheckName("message id", d.ID) == nil
+}
+
+// bury dead-letters a message that cannot be printed, because a consumer that never
+// sees it can never settle it.
+func (s *Session) bury(c *broker.Consumer, d *sealmq.Delivery) {
+	queue := d.Queue
+	s.log.Info("message cannot be a line and is dead-lettered", "queue", queue, "message_id", d.ID)
+	c.Settle([]broker.Settlement{{Tag: d.Tag, Verdict: broker.Dead, Reason: "cannot be delivered over the line protocol"}},
+		func(err error) {
+			if err != nil {
+				s.log.Error("message that cannot be a line is not dead-lettered", "queue", queue, "err", err)
+			}
+		})
+}
+
+// appendMessage appends a push, which is also the reply to fetch.
+func appendMessage(dst []byte, d *sealmq.Delivery) []byte {
+	dst = append(append(dst, prefixMessage...), d.ID...)
+	dst = append(append(dst, ' '), d.Body...)
+	return append(dst, '\n')
+}

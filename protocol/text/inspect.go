@@ -1,0 +1,165 @@
+package text
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+// answerJSON answers with a prefix and a value as compact JSON.
+func (s *Session) answerJSON(v Verb, prefix string, value any) {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		s.answerError(v, err)
+		return
+	}
+	g := s.collect(ready, v)
+	g.text = append(append(append(g.text, prefix...), encoded...), '\n')
+	s.answerNow(v)
+}
+
+func (s *Session) queues() {
+	if s.barrier() {
+		s.answerJSON(Queues, prefixQueues, s.broker.Queues(s.id))
+	}
+}
+
+func (s *Session) queue(args []byte) {
+	if len(args) == 0 {
+		s.missing(Queue, replyMissingQueue)
+		return
+	}
+	if !s.barrier() {
+		return
+	}
+	info, err := s.broker.Queue(s.id, string(args))
+	if err != nil {
+		s.answerError(Queue, err)
+		return
+	}
+	s.answerJSON(Queue, prefixQueue, info)
+}
+
+func (s *Session) exchanges() { s.answerJSON(Exchanges, prefixExchanges, s.broker.Exchanges(s.id)) }
+
+const (
+	defaultPeek = 10
+	// A peek shows bodies up to maxPeekBody and stops showing them after maxPeekBodies,
+	// so that one reply stays small.
+	maxPeekBody   = sealmq.DefaultMaxLineBytes
+	maxPeekBodies = 1 << 20
+)
+
+// peeked is one message of a peek reply.
+type peeked struct {
+	ID          string          `json:"id"`
+	Publisher   string          `json:"publisher"`
+	Exchange    string          `json:"exchange"`
+	Key         string          `json:"key"`
+	Time        string          `json:"time"`
+	Attempts    uint32          `json:"attempts"`
+	DeathReason string          `json:"death_reason,omitempty"`
+	DeathQueue  string          `json:"death_queue,omitempty"`
+	Size        int             `json:"size"`
+	Body        json.RawMessage `json:"body,omitempty"`
+	BodyBytes   []byte          `json:"body_base64,omitempty"` // of a body that is not JSON
+}
+
+// peek is `peek <queue> [n]`.
+func (s *Session) peek(args []byte) {
+	queue, count := cut(args)
+	if len(queue) == 0 {
+		s.missing(Peek, replyMissingQueue)
+		return
+	}
+	n, ok := optionalCount(count, defaultPeek)
+	if !ok || n > broker.MaxPeek {
+		s.badArgument(Peek, "the number of messages is not between 1 and "+strconv.Itoa(broker.MaxPeek))
+		return
+	}
+	if !s.barrier() {
+		return
+	}
+	messages, err := s.broker.Peek(s.id, string(queue), n)
+	if err != nil {
+		s.answerError(Peek, err)
+		return
+	}
+	list := make([]peeked, len(messages))
+	shown := 0
+	for i := range messages {
+		d := &messages[i]
+		list[i] = peeked{ID: d.ID, Publisher: d.Publisher, Exchange: d.Exchange, Key: d.Key, Time: stamp(d.Published),
+			Attempts: d.Attempt, DeathReason: d.DeathReason, DeathQueue: d.DeathQueue, Size: len(d.Body)}
+		if len(d.Body) > maxPeekBody || shown+len(d.Body) > maxPeekBodies {
+			continue
+		}
+		shown += len(d.Body)
+		if _, err := CheckMessage(d.Body); err == nil {
+			list[i].Body = d.Body
+		} else {
+			list[i].BodyBytes = d.Body
+		}
+	}
+	s.answerJSON(Peek, prefixMessages, list)
+}
+
+// resend is v1.4's: it answers and sends nothing (specification 4.11).
+func (s *Session) resend(args []byte) {
+	if len(args) == 0 {
+		s.missing(Resend, replyMissingMessageID)
+		return
+	}
+	if !s.barrier() {
+		return
+	}
+	_, found, err := s.broker.Find(s.id, string(args))
+	switch code := sealmq.CodeOf(err); {
+	case err == nil && found:
+		s.reply(Resend, replyResend)
+	case err == nil || code == sealmq.BadName:
+		s.reply(Resend, replyResendUnknown)
+	case code == sealmq.Denied:
+		s.reply(Resend, replyResendUnauthorized)
+	default:
+		s.log.Info("resend cannot be answered", "err", err)
+		s.reply(Resend, replyResendFailed)
+	}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// appendMeta appends the line that precedes a push after `meta on`.
+func appendMeta(dst []byte, d *sealmq.Delivery) []byte {
+	dst = append(append(dst, prefixMeta...), `{"queue":`...)
+	dst = appendQuoted(dst, d.Queue)
+	dst = appendQuoted(append(dst, `,"publisher":`...), d.Publisher)
+	dst = appendQuoted(append(dst, `,"exchange":`...), d.Exchange)
+	dst = appendQuoted(append(dst, `,"key":`...), d.Key)
+	dst = append(dst, `,"time":"`...)
+	dst = d.Published.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	dst = append(dst, `","attempt":`...)
+	dst = strconv.AppendUint(dst, uint64(d.Attempt), 10)
+	if d.DeathReason != "" || d.DeathQueue != "" {
+		dst = appendQuoted(append(dst, `,"death_reason":`...), d.DeathReason)
+		dst = appendQuoted(append(dst, `,"death_queue":`...), d.DeathQueue)
+	}
+	return append(dst, "}\n"...)
+}
+
+// appendQuoted appends s as a JSON string. Names are plain ASCII nearly always.
+func appendQuoted(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(s)
+			if err != nil {
+				return append(dst, `""`...)
+			}
+			return append(dst, quoted...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
+}

@@ -1,0 +1,82 @@
+package text
+
+import (
+	"encoding/base64"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+// The key directory speaks two dialects: v1.3 names the client in the command, v1.4 and
+// later take it from the certificate (specification 7, R31 to R33).
+
+func (s *Session) registerKey(args []byte) {
+	client, key := cut(args)
+	if len(key) == 0 {
+		s.missing(RegisterKey, replyMissingClientOrKey)
+		return
+	}
+	s.putKey(RegisterKey, prefixRegisteringKey, string(client), key)
+}
+
+func (s *Session) registerPublicKey(args []byte) {
+	if len(args) == 0 {
+		s.missing(RegisterPublicKey, replyMissingKey)
+		return
+	}
+	if s.id.CommonName == "" {
+		s.answerError(RegisterPublicKey, &sealmq.Error{Code: sealmq.Denied,
+			Message: "your certificate has no common name under which a key could be registered"})
+		return
+	}
+	s.putKey(RegisterPublicKey, prefixError, s.id.CommonName, args)
+}
+
+func (s *Session) putKey(v Verb, prefix, client string, encoded []byte) {
+	key, err := decodeKey(encoded)
+	if err != nil {
+		g := s.collect(ready, v)
+		g.text = appendLine(g.text, prefix, s.explain(v, err))
+		s.answerNow(v)
+		return
+	}
+	s.ask(v, func(g *group) {
+		s.broker.PutKey(s.id, client, key, func(_ bool, err error) {
+			if err != nil {
+				g.refuseAs(prefix, err)
+				return
+			}
+			g.succeed(replyKeyRegistered)
+		})
+	})
+}
+
+func decodeKey(encoded []byte) ([]byte, error) {
+	bad := &sealmq.Error{Code: sealmq.BadArgument, Message: "the public key is not the base64 form of 32 bytes"}
+	if len(encoded) != base64.StdEncoding.EncodedLen(broker.KeyBytes) {
+		return nil, bad
+	}
+	key, err := base64.StdEncoding.Strict().AppendDecode(nil, encoded)
+	if err != nil || len(key) != broker.KeyBytes {
+		return nil, bad
+	}
+	return key, nil
+}
+
+// getKey looks up as soon as earlier registrations of this connection are decided; the
+// broker makes them visible at once.
+func (s *Session) getKey(v Verb, args []byte) {
+	if len(args) == 0 {
+		s.missing(v, replyMissingClient)
+		return
+	}
+	key, ok := s.broker.Key(s.id, string(args))
+	switch {
+	case ok:
+		s.reply(v, prefixPublicKey+base64.StdEncoding.EncodeToString(key)+"\n")
+	case v == GetKey:
+		s.reply(v, replyNoKeyV13)
+	default:
+		s.reply(v, replyNoKey)
+	}
+}

@@ -1,0 +1,194 @@
+package text
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq"
+)
+
+// fault is a reason for which input was not carried out, other than the broker's codes.
+type fault uint8
+
+const (
+	faultLongLine fault = iota
+	faultUnknownCommand
+	faultMissingArgument
+	faultBadMessage
+	faultBadArgument
+	faultInternal
+	faults // number of faults
+)
+
+var faultNames = [faults]string{"long_line", "unknown_command", "missing_argument", "bad_message", "bad_argument", "internal"}
+
+// refusalCodes are all codes that are counted under their own name.
+var refusalCodes = [...]sealmq.Code{
+	sealmq.BadName, sealmq.BadArgument, sealmq.NoExchange, sealmq.NoQueue, sealmq.Unroutable, sealmq.Mismatch,
+	sealmq.Duplicate, sealmq.QueueFull, sealmq.TooLarge, sealmq.LimitReached, sealmq.Denied, sealmq.NoStorage,
+	sealmq.Unsupported, sealmq.InUse, sealmq.Unavailable,
+}
+
+// confirmBuckets are the upper bounds of the confirm latency histogram.
+var confirmBuckets = [...]time.Duration{
+	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+// timing adds up how often something happened and how long it took.
+type timing struct {
+	count atomic.Uint64
+	nanos atomic.Int64
+}
+
+func (t *timing) add(n int, total time.Duration) {
+	t.count.Add(uint64(n))
+	t.nanos.Add(int64(total))
+}
+
+// Metrics is what the sessions of one server count; the stats command reads it too. It
+// is a prometheus.Collector; register it once. All label sets are fixed: a word that a
+// client made up counts as "unknown".
+//
+// It adds to plain counters and builds Prometheus's form when it is collected, because
+// a session counts many messages with one addition.
+type Metrics struct {
+	commands   [verbs]timing
+	deliveries timing // pushes; the time is that of taking and printing them
+	faults     [faults]atomic.Uint64
+	refusals   [len(refusalCodes)]atomic.Uint64
+
+	confirms   [len(confirmBuckets) + 1]atomic.Uint64
+	confirmSum atomic.Int64
+
+	publishToAck  timing
+	deliveryToAck timing
+
+	base atomic.Pointer[totals] // what reset_stats hides from stats; nil is zero
+}
+
+// NewMetrics returns counters at zero.
+func NewMetrics() *Metrics { return &Metrics{} }
+
+// answered counts n commands of one kind that were answered after d.
+func (m *Metrics) answered(v Verb, n int, d time.Duration) {
+	m.commands[v].add(n, time.Duration(n)*d)
+	if v != Publish && v != PublishBatch {
+		return
+	}
+	bucket := 0
+	for bucket < len(confirmBuckets) && d > confirmBuckets[bucket] {
+		bucket++
+	}
+	m.confirms[bucket].Add(uint64(n))
+	m.confirmSum.Add(int64(n) * int64(d))
+}
+
+func (m *Metrics) fault(f fault) { m.faults[f].Add(1) }
+
+func (m *Metrics) refused(code sealmq.Code) {
+	for i, c := range refusalCodes {
+		if c == code {
+			m.refusals[i].Add(1)
+			return
+		}
+	}
+}
+
+// totals is a reading of the counters that the stats command shows.
+type totals struct {
+	count         [verbs]uint64
+	nanos         [verbs]int64
+	deliveries    uint64
+	deliveryNanos int64
+	// Acknowledged deliveries, and how long before the ack they were published and pushed.
+	acked                       uint64
+	publishToAck, deliveryToAck int64
+}
+
+func (m *Metrics) read() totals {
+	var t totals
+	for v := range m.commands {
+		t.count[v], t.nanos[v] = m.commands[v].count.Load(), m.commands[v].nanos.Load()
+	}
+	t.deliveries, t.deliveryNanos = m.deliveries.count.Load(), m.deliveries.nanos.Load()
+	t.acked = m.deliveryToAck.count.Load()
+	t.publishToAck, t.deliveryToAck = m.publishToAck.nanos.Load(), m.deliveryToAck.nanos.Load()
+	return t
+}
+
+// sinceReset is what has been counted since the last reset.
+func (m *Metrics) sinceReset() totals {
+	t := m.read()
+	if b := m.base.Load(); b != nil {
+		for v := range t.count {
+			t.count[v] -= b.count[v]
+			t.nanos[v] -= b.nanos[v]
+		}
+		t.deliveries -= b.deliveries
+		t.deliveryNanos -= b.deliveryNanos
+		t.acked -= b.acked
+		t.publishToAck -= b.publishToAck
+		t.deliveryToAck -= b.deliveryToAck
+	}
+	return t
+}
+
+// reset begins the stats command's counting anew. Prometheus's counters go on.
+func (m *Metrics) reset() {
+	t := m.read()
+	m.base.Store(&t)
+}
+
+var (
+	commandsDesc = prometheus.NewDesc("sealmq_text_commands_total",
+		"Commands answered on the line protocol.", []string{"command"}, nil)
+	secondsDesc = prometheus.NewDesc("sealmq_text_command_seconds_total",
+		"Time from reading a command to its reply, added up.", []string{"command"}, nil)
+	deliveriesDesc = prometheus.NewDesc("sealmq_text_deliveries_total",
+		"Messages pushed to consumers.", nil, nil)
+	faultsDesc = prometheus.NewDesc("sealmq_text_protocol_errors_total",
+		"Lines that could not be carried out, by reason.", []string{"reason"}, nil)
+	refusalsDesc = prometheus.NewDesc("sealmq_text_refusals_total",
+		"Commands that the broker refused, by the code of its error.", []string{"code"}, nil)
+	confirmDesc = prometheus.NewDesc("sealmq_text_confirm_seconds",
+		"Time from reading a publish to its confirm being ready.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{commandsDesc, secondsDesc, deliveriesDesc, faultsDesc, refusalsDesc, confirmDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	for v := range m.commands {
+		counter(commandsDesc, float64(m.commands[v].count.Load()), Verb(v).String())
+		counter(secondsDesc, time.Duration(m.commands[v].nanos.Load()).Seconds(), Verb(v).String())
+	}
+	counter(deliveriesDesc, float64(m.deliveries.count.Load()))
+	for f := range m.faults {
+		counter(faultsDesc, float64(m.faults[f].Load()), faultNames[f])
+	}
+	for i, c := range refusalCodes {
+		counter(refusalsDesc, float64(m.refusals[i].Load()), string(c))
+	}
+	buckets := make(map[float64]uint64, len(confirmBuckets))
+	var n uint64
+	for i, le := range confirmBuckets {
+		n += m.confirms[i].Load()
+		buckets[le.Seconds()] = n
+	}
+	n += m.confirms[len(confirmBuckets)].Load()
+	ch <- prometheus.MustNewConstHistogram(confirmDesc, n, time.Duration(m.confirmSum.Load()).Seconds(), buckets)
+}

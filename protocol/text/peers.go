@@ -1,0 +1,93 @@
+package text
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/sealmq/sealmq"
+)
+
+// Peers is the server's table of connections, as far as its sessions use it.
+type Peers interface {
+	// Count is the number of authenticated connections.
+	Count() int
+	// Connections describes them, sorted by ID.
+	Connections() []Connection
+	// CloseConnection closes one. Code BadArgument if there is none with this id.
+	CloseConnection(id uint64) error
+}
+
+// Connection describes an authenticated connection.
+type Connection struct {
+	ID       uint64    `json:"id"`
+	Client   string    `json:"client"`   // the identity
+	Issuer   string    `json:"issuer"`   // of the identity
+	Role     string    `json:"role"`     // of the identity
+	Serial   string    `json:"serial"`   // of the certificate
+	Address  string    `json:"address"`  // of the peer
+	Protocol string    `json:"protocol"` // "" while nothing was received
+	Since    time.Time `json:"since"`
+	Commands uint64    `json:"commands"`
+	Unacked  int       `json:"unacked"`
+	BytesIn  uint64    `json:"bytes_in"`
+	BytesOut uint64    `json:"bytes_out"`
+}
+
+// noPeers is an empty table.
+type noPeers struct{}
+
+func (noPeers) Count() int                   { return 0 }
+func (noPeers) Connections() []Connection    { return nil }
+func (noPeers) CloseConnection(uint64) error { return errNoConnection }
+
+var errNoConnection = &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
+
+// connections lists all connections for administrators, and for others those of their
+// own identity: addresses and names of others are not their business.
+func (s *Session) connections() {
+	list := []Connection{}
+	for _, c := range s.peers.Connections() {
+		if s.id.Role == sealmq.RoleAdmin || c.Client == s.id.ID && c.Issuer == s.id.Issuer {
+			list = append(list, c)
+		}
+	}
+	s.answerJSON(Connections, prefixConnections, list)
+}
+
+func (s *Session) closeConnection(args []byte) {
+	if len(args) == 0 {
+		s.missing(CloseConnection, replyMissingParameters)
+		return
+	}
+	if err := s.broker.RequireAdmin(s.id, CloseConnection.String()); err != nil {
+		s.answerError(CloseConnection, err)
+		return
+	}
+	id, err := strconv.ParseUint(string(args), 10, 64)
+	if err != nil {
+		s.badArgument(CloseConnection, "the connection id is not a number")
+		return
+	}
+	if err := s.peers.CloseConnection(id); err != nil {
+		s.answerError(CloseConnection, err)
+		return
+	}
+	s.reply(CloseConnection, replyConnectionClosed)
+}
+
+func (s *Session) whoami() {
+	s.answerJSON(Whoami, prefixWhoami, struct {
+		ID         string      `json:"id"`
+		Issuer     string      `json:"issuer"`
+		CommonName string      `json:"common_name"`
+		Role       sealmq.Role `json:"role"`
+	}{s.id.ID, s.id.Issuer, s.id.CommonName, s.id.Role})
+}
+
+// Unacked is how many deliveries the peer holds.
+func (s *Session) Unacked() int {
+	if c := s.delivery.consumer.Load(); c != nil {
+		return c.Unacked()
+	}
+	return 0
+}

@@ -1,0 +1,94 @@
+package text
+
+import "github.com/sealmq/sealmq/broker"
+
+// publish: consecutive ones become one call of the broker.
+func (s *Session) publish(args []byte) {
+	exchange, key, body, ok := cut3(args)
+	if !ok {
+		s.missing(Publish, replyMissingParameters)
+		return
+	}
+	e, err := CheckMessage(body)
+	if err != nil {
+		s.badMessage(Publish, prefixBadMessage, err)
+		return
+	}
+	g := s.collect(publishing, Publish)
+	s.add(g, exchange, key, e)
+}
+
+// publishBatch: one line is one call, and its replies are one piece of output. If any
+// element is malformed nothing of the batch is stored.
+func (s *Session) publishBatch(args []byte) {
+	exchange, key, body, ok := cut3(args)
+	if !ok {
+		s.missing(PublishBatch, replyMissingParameters)
+		return
+	}
+	batch, err := CheckBatch(nil, body)
+	if err != nil {
+		s.badMessage(PublishBatch, prefixBadBatch, err)
+		return
+	}
+	if len(batch) == 0 {
+		s.reply(PublishBatch, "\n")
+		return
+	}
+	s.flush()
+	g := s.collect(publishing, PublishBatch)
+	g.batch = true
+	for _, e := range batch {
+		s.add(g, exchange, key, e)
+	}
+	s.flush()
+}
+
+// add puts one message into the group. The strings are parts of the line, which is not
+// written to before the group is flushed.
+func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
+	sc := s.scratchpad()
+	sc.requests = append(sc.requests, broker.Publish{
+		Exchange: alias(exchange), Key: alias(key), MessageID: alias(e.ID), Body: e.Body,
+	})
+	g.text = append(append(append(g.text, prefixAck...), e.ID...), '\n')
+	g.ends = append(g.ends, len(g.text))
+	g.count++
+	g.held += len(e.Body)
+}
+
+func (s *Session) badMessage(v Verb, prefix string, err error) {
+	s.metrics.fault(faultBadMessage)
+	g := s.collect(ready, v)
+	g.text = appendLine(g.text, prefix, err.Error())
+	s.answerNow(v)
+}
+
+// publishDone is called by the broker. Mostly the text is right already.
+func (g *group) publishDone(results []broker.PublishResult) {
+	for i := range results {
+		if results[i].Outcome != broker.Stored && results[i].Outcome != broker.Repeated {
+			g.text = g.publishReplies(results)
+			break
+		}
+	}
+	g.resolve()
+}
+
+// publishReplies writes the group's replies anew, some of them refusals.
+func (g *group) publishReplies(results []broker.PublishResult) []byte {
+	text := make([]byte, 0, len(g.text)+64)
+	from := 0
+	for i, end := range g.ends {
+		line := g.text[from:end]
+		from = end
+		switch results[i].Outcome {
+		case broker.Stored, broker.Repeated:
+			text = append(text, line...)
+		default:
+			id := line[len(prefixAck) : len(line)-1]
+			text = g.s.appendPublishError(text, id, g.batch, results[i].Err)
+		}
+	}
+	return text
+}

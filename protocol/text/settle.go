@@ -1,0 +1,95 @@
+package text
+
+import (
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+// ack settles every outstanding delivery of an id on this connection. It is confirmed
+// whether there is one or not (specification R26, R27). Consecutive ones become one
+// call of the broker.
+func (s *Session) ack(id []byte) {
+	if len(id) == 0 {
+		s.missing(Ack, replyMissingMessageID)
+		return
+	}
+	s.settle(Ack, prefixAckConfirmed, id, broker.Settlement{Verdict: broker.Ack})
+}
+
+// nack is `nack <id> [delay <duration>|dead [reason]]`.
+func (s *Session) nack(args []byte) {
+	id, how := cut(args)
+	if len(id) == 0 {
+		s.missing(Nack, replyMissingMessageID)
+		return
+	}
+	verdict, why := nackVerdict(string(how))
+	if why != "" {
+		s.badArgument(Nack, why)
+		return
+	}
+	s.settle(Nack, prefixNackConfirmed, id, verdict)
+}
+
+func nackVerdict(how string) (v broker.Settlement, why string) {
+	word, rest, _ := strings.Cut(how, " ")
+	rest = strings.TrimSpace(rest)
+	switch word {
+	case "":
+		return broker.Settlement{Verdict: broker.Return}, ""
+	case "delay":
+		d, err := time.ParseDuration(rest)
+		switch {
+		case err != nil:
+			return v, "the delay is not a duration such as 30s"
+		case d < 0 || d > broker.MaxDelay:
+			return v, "the delay is not between 0s and " + broker.MaxDelay.String()
+		}
+		return broker.Settlement{Verdict: broker.Return, Delay: d}, ""
+	case "dead":
+		if len(rest) > sealmq.MaxNameBytes || !oneLine(rest) {
+			return v, "the reason is too long or not one line of text"
+		}
+		return broker.Settlement{Verdict: broker.Dead, Reason: rest}, ""
+	}
+	return v, "nack takes nothing, delay or dead after the message id"
+}
+
+func (s *Session) settle(v Verb, confirmed string, id []byte, like broker.Settlement) {
+	g := s.collect(settling, v)
+	sc := s.scratchpad()
+	before := len(sc.settlements)
+	sc.settlements = s.delivery.forget(sc.settlements, id, like, s)
+	if len(sc.settlements) == before && (len(id) > sealmq.MaxNameBytes || !oneLine(alias(id))) {
+		// No message can have this id; it is not echoed, so that what leaves is always text.
+		s.badArgument(v, "the message id is too long or not one line of text")
+		return
+	}
+	g.text = append(append(append(g.text, confirmed...), id...), '\n')
+	g.count++
+}
+
+func oneLine(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	return strings.IndexFunc(s, unicode.IsControl) < 0
+}
+
+// settleDone is called by the broker. An ack is confirmed only once it is stored: if it
+// cannot be, the peer must not believe that the message will never come again.
+func (g *group) settleDone(err error) {
+	if err != nil {
+		line := appendLine(nil, prefixError, g.s.explain(g.verb, err))
+		g.text = g.text[:0]
+		for range g.count {
+			g.text = append(g.text, line...)
+		}
+	}
+	g.resolve()
+}

@@ -1,0 +1,117 @@
+package text
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq/broker"
+)
+
+// statistics is the reply to stats: CipherMQ's keys in its order, pairs as arrays
+// (specification 4.9, R34).
+type statistics struct {
+	DeliveryToAck    seconds        `json:"avg_delivery_to_ack_seconds"`
+	PublishToAck     seconds        `json:"avg_publish_to_ack_seconds"`
+	ConnectedClients int            `json:"connected_clients"`
+	Consumers        [][2]any       `json:"consumers"`
+	Status           statusCounts   `json:"message_status_counts"`
+	Queues           [][2]any       `json:"queues"`
+	RequestTimes     []requestTimes `json:"request_times_avg_seconds"`
+	TotalBindings    int            `json:"total_bindings"`
+	TotalExchanges   int            `json:"total_exchanges"`
+}
+
+// statusCounts counts messages that are not acknowledged. Like upstream's, Acknowledged
+// is always zero: such messages are gone.
+type statusCounts struct {
+	Acknowledged int `json:"acknowledged"`
+	Delivered    int `json:"delivered"`
+	Sent         int `json:"sent"`
+}
+
+// requestTimes is [command, average, count, total].
+type requestTimes [4]any
+
+// seconds prints a whole number with its decimal point, because upstream does.
+type seconds float64
+
+// MarshalJSON implements json.Marshaler.
+func (f seconds) MarshalJSON() ([]byte, error) {
+	text := strconv.FormatFloat(float64(f), 'f', -1, 64)
+	if !strings.Contains(text, ".") {
+		text += ".0"
+	}
+	return []byte(text), nil
+}
+
+func averageSeconds(nanos int64, n uint64) seconds {
+	if n == 0 {
+		return 0
+	}
+	return seconds(time.Duration(nanos).Seconds() / float64(n))
+}
+
+// messageDelivery is upstream's pseudo command for a push.
+const messageDelivery = "message_delivery"
+
+func (s *Session) stats() {
+	if !s.barrier() {
+		return
+	}
+	s.answerJSON(Stats, prefixStats, s.statistics())
+}
+
+func (s *Session) statistics() statistics {
+	t, counts := s.metrics.sinceReset(), s.broker.Counts()
+	st := statistics{
+		DeliveryToAck:    averageSeconds(t.deliveryToAck, t.acked),
+		PublishToAck:     averageSeconds(t.publishToAck, t.acked),
+		ConnectedClients: s.peers.Count(),
+		Consumers:        [][2]any{},
+		Queues:           [][2]any{},
+		RequestTimes:     t.requestTimes(),
+		TotalBindings:    counts.Bindings,
+		TotalExchanges:   counts.Exchanges,
+	}
+	for _, q := range s.broker.Queues(s.id) {
+		st.count(&q)
+	}
+	return st
+}
+
+func (st *statistics) count(q *broker.QueueInfo) {
+	length := q.Ready + q.Unacked // upstream keeps a message in its queue until it is acked
+	st.Queues = append(st.Queues, [2]any{q.Name, length})
+	if q.Consumers > 0 {
+		st.Consumers = append(st.Consumers, [2]any{q.Name, q.Consumers})
+	}
+	st.Status.Sent += length
+	st.Status.Delivered += q.Unacked
+}
+
+func (t *totals) requestTimes() []requestTimes {
+	list := []requestTimes{}
+	add := func(name string, n uint64, nanos int64) {
+		if n > 0 {
+			list = append(list, requestTimes{name, averageSeconds(nanos, n), n, seconds(time.Duration(nanos).Seconds())})
+		}
+	}
+	for _, v := range Verbs() {
+		add(v.String(), t.count[v], t.nanos[v])
+	}
+	add(messageDelivery, t.deliveries, t.deliveryNanos)
+	return list
+}
+
+// resetStats clears statistics and nothing else (specification R35). It changes what
+// others read, so it is an administrator's.
+func (s *Session) resetStats() {
+	if err := s.broker.RequireAdmin(s.id, ResetStats.String()); err != nil {
+		s.answerError(ResetStats, err)
+		return
+	}
+	s.flush()
+	s.metrics.reset()
+	s.reply(ResetStats, replyStatsReset)
+}
