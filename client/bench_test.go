@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testca"
@@ -170,5 +168,3 @@ func echo(conn net.Conn) {
 	}
 }
 
-var _ = fmt.Sprint
-var _ = time.Now

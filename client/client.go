@@ -77,8 +77,9 @@ type Config struct {
 	// Replies that list many objects may need more.
 	MaxLineBytes int
 
-	// Heartbeat is how long the broker may be silent before it is asked whether it is
-	// there (default 30 s); after the same time again the connection is given up.
+	// Heartbeat is how long nothing may come from the broker and nothing may leave before
+	// it is asked whether it is there (default 30 s, at most twice that); if nothing comes
+	// for the same time again, the connection is given up.
 	Heartbeat time.Duration
 	// BackoffMin and BackoffMax bound the pause before another attempt to connect
 	// (default 100 ms and 10 s). It doubles from one to the other; a random part of up

@@ -130,13 +130,10 @@ func (c *Client) greet(n *connection) error {
 // serve uses a connection until it fails and returns why.
 func (c *Client) serve(n *connection) error {
 	c.mu.Lock()
-	dropped := c.restart()
+	c.out = c.out.restart(c.setup, func(*entry, bool) bool { return true }, nil)
 	c.conn = n
 	c.stats.Connections++
 	c.mu.Unlock()
-	for i := range dropped {
-		dropped[i].finish(ErrInterrupted)
-	}
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(n) })
 	beat := c.heartbeat(n)
@@ -146,31 +143,25 @@ func (c *Client) serve(n *connection) error {
 	n.fail(c.read(n))
 	beat.stop()
 	writer.Wait()
-	c.mu.Lock()
-	c.conn = nil
-	sub := c.sub
-	c.mu.Unlock()
-	if sub != nil {
-		sub.interrupt()
-	}
+	c.lose()
 	return n.cause
 }
 
-// restart prepares the outbox for a new connection: first what makes the subscription
-// anew, then what was not answered and may be sent again. Acks of the old connection
-// mean nothing on a new one; a command that may have been executed is not repeated.
-// The caller holds mu and finishes what is returned.
-func (c *Client) restart() (dropped []entry) {
-	resend := c.stats.Connections > 0
-	setup := func(o *outbox) {
-		if c.sub != nil {
-			c.sub.setup(o)
-		}
+// setup adds what makes the subscription anew at the start of a connection.
+func (c *Client) setup(o *outbox) {
+	if c.sub != nil {
+		c.sub.setup(o)
 	}
+}
+
+// lose settles what the lost connection leaves behind. Publishes stay, to be sent again.
+// Acks mean nothing on another connection, and a command that may have been executed is not repeated.
+func (c *Client) lose() {
+	var dropped []entry
 	keep := func(e *entry, sent bool) bool {
 		switch e.kind {
 		case kindPublish:
-			if sent && resend {
+			if sent {
 				c.stats.Resent++
 			}
 			return true
@@ -183,15 +174,30 @@ func (c *Client) restart() (dropped []entry) {
 		switch e.kind {
 		case kindAck, kindNack:
 			c.popped++
-			c.settled++
 		case kindSetup:
 			return // whoever waits for it waits for the one that takes its place
 		}
 		dropped = append(dropped, e)
 	}
-	c.out = c.out.restart(setup, keep, drop)
+	c.mu.Lock()
+	c.conn = nil
+	c.out = c.out.restart(func(*outbox) {}, keep, drop)
+	sub := c.sub
+	c.mu.Unlock()
+	if sub != nil {
+		sub.interrupt()
+	}
+	why := ErrInterrupted
+	if c.life.Err() != nil {
+		why = ErrClosed
+	}
+	for i := range dropped {
+		dropped[i].finish(why)
+	}
+	c.mu.Lock()
+	c.settled = c.popped
 	c.wakeAll()
-	return dropped
+	c.mu.Unlock()
 }
 
 // kick lets the writer look at the outbox. The caller holds mu.
@@ -279,6 +285,7 @@ func (h *heartbeat) beat() {
 		if c.out.len() == 0 {
 			const ping = "ping\n"
 			c.out.push(append(c.out.reserve(len(ping)), ping...), entry{kind: kindSetup})
+			h.seen += uint64(len(ping)) // our own question is no sign of life
 			c.kick()
 		}
 	}

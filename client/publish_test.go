@@ -1,0 +1,233 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/client"
+)
+
+func TestPublishSendsTheExactBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		go func() {
+			p.expect(`publish ex key {"message_id": "a b\\", "x": " y "} `)
+			p.send("ACK id-1\n")
+		}()
+		body := []byte(`{"message_id": "a b\\", "x": " y "} `)
+		if err := c.Publish(t.Context(), client.Message{Exchange: "ex", Key: "key", ID: "id-1", Body: body}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRepliesMayBeCutAnywhere(t *testing.T) {
+	const all = "ACK a\nError: Exchange 'x' not found\r\nACK c\n"
+	for cut := 1; cut < len(all); cut++ {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := newFake(t).open(client.Config{})
+			r := newResults()
+			r.publish(t, c, "a", "b", "c")
+			p.expect(lines("a", "b", "c")...)
+			p.send(all[:cut])
+			synctest.Wait()
+			p.send(all[cut:])
+			if err := c.Flush(t.Context()); err != nil {
+				t.Error(err)
+			}
+			r.expect(t, "a", "b: Exchange 'x' not found", "c")
+		})
+	}
+}
+
+func TestRefusedPublishesHaveCodes(t *testing.T) {
+	cases := map[string]sealmq.Code{
+		"Error: Exchange 'x' not found":                               sealmq.NoExchange,
+		"Error: No queues bound to exchange 'x' with routing key 'k'": sealmq.Unroutable,
+		"Error: Duplicate message a ignored":                          sealmq.Duplicate,
+		"Invalid message format: unexpected end":                      sealmq.BadArgument,
+		"Missing parameters":                                          sealmq.BadArgument,
+		"Unknown command":                                             sealmq.Unsupported,
+		"Error: something nobody has heard of":                        "",
+		"ACK b":                                                       sealmq.BadArgument,
+		"Something else":                                              "",
+	}
+	for reply, code := range cases {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := newFake(t).open(client.Config{})
+			go func() {
+				p.expect(lines("a")...)
+				p.send(reply + "\n")
+				p.expect(lines("b")...)
+				p.send("ACK b\n")
+			}()
+			err := c.Publish(t.Context(), message("a"))
+			if err == nil || sealmq.CodeOf(err) != code {
+				t.Errorf("%s: %v with code %q, want %q", reply, err, sealmq.CodeOf(err), code)
+			}
+			if err := c.Publish(t.Context(), message("b")); err != nil {
+				t.Errorf("the next publish: %v", err)
+			}
+		})
+	}
+}
+
+func TestPublishChecksTheMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{MaxLineBytes: 1000})
+		ok := message("a")
+		with := func(change func(*client.Message)) client.Message {
+			m := ok
+			change(&m)
+			return m
+		}
+		cases := map[string]client.Message{
+			"no id":           with(func(m *client.Message) { m.ID = "" }),
+			"id with space":   with(func(m *client.Message) { m.ID = "a b" }),
+			"injected line":   with(func(m *client.Message) { m.Body = []byte("{}\npurge q") }),
+			"no body":         with(func(m *client.Message) { m.Body = nil }),
+			"no exchange":     with(func(m *client.Message) { m.Exchange = "" }),
+			"exchange, space": with(func(m *client.Message) { m.Exchange = "x y" }),
+			"key, line feed":  with(func(m *client.Message) { m.Key = "k\nack a" }),
+			"too long":        with(func(m *client.Message) { m.Body = make([]byte, 990) }),
+		}
+		for name, m := range cases {
+			if err := c.Publish(t.Context(), m); sealmq.CodeOf(err) == "" {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := c.PublishAsync(t.Context(), m, func(error) { t.Errorf("%s: callback", name) }); err == nil {
+				t.Errorf("%s: taken", name)
+			}
+		}
+		p.silent()
+	})
+}
+
+func TestWindowHoldsPublishersBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{Window: 2})
+		r := newResults()
+		r.publish(t, c, "a", "b")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.PublishAsync(ctx, message("c"), r.of("c")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("over the window: %v", err)
+		}
+		p.expect(lines("a", "b")...)
+		published := make(chan struct{})
+		go func() { r.publish(t, c, "d"); close(published) }()
+		synctest.Wait()
+		select {
+		case <-published:
+			t.Error("published over the window")
+		default:
+		}
+		p.send("ACK a\n")
+		<-published
+		p.expect(lines("d")...)
+		p.send("ACK b\nACK d\n")
+		if err := c.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.expect(t, "a", "b", "d")
+	})
+}
+
+func TestWindowCountsBytesAndLetsOneLargeMessagePass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{WindowBytes: 50})
+		large := client.Message{Exchange: "x", Key: "k", ID: "a", Body: []byte(strings.Repeat("x", 200_000))}
+		r := newResults()
+		if err := c.PublishAsync(t.Context(), large, r.of("a")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.PublishAsync(ctx, message("b"), nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("over the window's bytes: %v", err)
+		}
+		p.expect("publish x k " + string(large.Body))
+		p.send("ACK a\n")
+		r.publish(t, c, "b")
+		p.expect(lines("b")...)
+		p.send("ACK b\n")
+		c.Flush(t.Context())
+		r.expect(t, "a", "b")
+	})
+}
+
+func TestBrokerThatNeverAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{Heartbeat: time.Hour})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.Publish(ctx, message("a")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("publish: %v", err)
+		}
+		if err := c.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("flush: %v", err)
+		}
+		if _, err := c.Command(ctx, "stats"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("command: %v", err)
+		}
+		// Whoever stops waiting does not put the others out of step.
+		p.expect(lines("a")...)
+		p.expect("stats")
+		p.send("ACK a\nStats: {}\n")
+		go func() {
+			p.expect(lines("b")...)
+			p.send("ACK b\n")
+		}()
+		if err := c.Publish(t.Context(), message("b")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCloseFailsWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{Window: 2})
+		r := newResults()
+		r.publish(t, c, "a", "b")
+		blocked := make(chan error)
+		go func() { blocked <- c.PublishAsync(t.Context(), message("c"), r.of("c")) }()
+		go func() { blocked <- c.Flush(t.Context()) }()
+		go func() { _, err := c.Command(t.Context(), "stats"); blocked <- err }()
+		synctest.Wait()
+		p.expect(lines("a", "b")...)
+		c.Close()
+		for range 3 {
+			if err := <-blocked; !errors.Is(err, client.ErrClosed) {
+				t.Errorf("blocked call: %v", err)
+			}
+		}
+		r.expect(t, "a: client is closed", "b: client is closed")
+		c.Close()
+		if err := c.Publish(t.Context(), message("d")); !errors.Is(err, client.ErrClosed) {
+			t.Errorf("publish after close: %v", err)
+		}
+		if !errors.Is(c.Err(), client.ErrClosed) {
+			t.Errorf("Err: %v", c.Err())
+		}
+	})
+}
+
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		r := newResults()
+		r.publish(t, c, "a", "b")
+		p.expect(lines("a", "b")...)
+		p.send("ACK a\nError: Exchange 'x' not found\n")
+		c.Flush(t.Context())
+		want := client.Stats{Published: 2, Confirmed: 1, Refused: 1, Connections: 1}
+		if got := c.Stats(); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	})
+}

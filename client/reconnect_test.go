@@ -1,0 +1,353 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sealmq/sealmq/client"
+)
+
+func TestUnconfirmedPublishesAreSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		r := newResults()
+		r.publish(t, c, "a", "b", "c")
+		p.expect(lines("a", "b", "c")...)
+		p.send("ACK a\nACK ") // the rest of the reply never comes
+		p.conn.Close()
+		synctest.Wait()
+		r.publish(t, c, "d") // taken while there is no connection
+		p = f.accept()
+		p.expect(lines("b", "c", "d")...)
+		p.send("ACK b\nACK c\nACK d\n")
+		if err := c.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.expect(t, "a", "b", "c", "d")
+		if s := c.Stats(); s.Resent != 2 || s.Connections != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// The connection may die at any byte of what the client sends and of what it reads.
+func TestConnectionLostAtEveryByte(t *testing.T) {
+	sent := strings.Join(lines("a", "b", "c"), "\n") + "\n"
+	const replies = "ACK a\nACK b\nACK c\n"
+	for cut := range len(sent) + len(replies) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			c, p := f.open(client.Config{})
+			r := newResults()
+			r.publish(t, c, "a", "b", "c")
+			if _, err := io.ReadFull(p.r, make([]byte, min(cut, len(sent)))); err != nil {
+				t.Fatal(err)
+			}
+			answered := 0
+			if cut > len(sent) {
+				part := replies[:cut-len(sent)]
+				answered = strings.Count(part, "\n")
+				p.send(part)
+			}
+			synctest.Wait()
+			p.conn.Close()
+			p = f.accept()
+			rest := []string{"a", "b", "c"}[answered:]
+			p.expect(lines(rest...)...)
+			for _, id := range rest {
+				p.send("ACK " + id + "\n")
+			}
+			if err := c.Flush(t.Context()); err != nil {
+				t.Error(err)
+			}
+			r.expect(t, "a", "b", "c")
+		})
+	}
+}
+
+func TestReconnectBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{BackoffMin: 100 * time.Millisecond, BackoffMax: 2 * time.Second})
+		f.refuse = 10
+		p.conn.Close()
+		start := time.Now()
+		p = f.accept()
+		// 0.1 0.2 0.4 0.8 1.6 and six times 2 seconds, each shorter by up to a half.
+		if took := time.Since(start); took < 7*time.Second || took > 16*time.Second {
+			t.Errorf("eleven attempts took %v", took)
+		}
+		go func() {
+			p.expect(lines("a")...)
+			p.send("ACK a\n")
+		}()
+		if err := c.Publish(t.Context(), message("a")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestGivesUpAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{GiveUpAfter: time.Minute})
+		r := newResults()
+		r.publish(t, c, "a")
+		p.expect(lines("a")...)
+		f.refuse = 1_000_000
+		start := time.Now()
+		p.conn.Close()
+		err := c.Flush(t.Context())
+		if !errors.Is(err, client.ErrClosed) || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("flush: %v", err)
+		}
+		if took := time.Since(start); took < time.Minute || took > 80*time.Second {
+			t.Errorf("gave up after %v", took)
+		}
+		r.expect(t, "a: client is closed")
+	})
+}
+
+func TestSilentBrokerIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{Heartbeat: 10 * time.Second})
+		// A broker that answers is kept, however little happens.
+		for range 5 {
+			p.expect("ping")
+			p.send("Pong\n")
+		}
+		start := time.Now()
+		p.expect("ping")
+		p.gone()
+		if took := time.Since(start); took > 31*time.Second {
+			t.Errorf("left after %v", took)
+		}
+		f.accept()
+		if s := c.Stats(); s.Connections != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestSilentBrokerIsLeftWhilePublishesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{Heartbeat: 10 * time.Second})
+		r := newResults()
+		r.publish(t, c, "a")
+		p.expect(lines("a")...)
+		p.gone()
+		p = f.accept()
+		p.expect(lines("a")...)
+		p.send("ACK a\n")
+		c.Flush(t.Context())
+		r.expect(t, "a")
+	})
+}
+
+func TestBrokerThatBreaksTheProtocolIsLeft(t *testing.T) {
+	cases := map[string]string{
+		"a reply too many":         "Queue declared\n",
+		"a push without consumer":  "Message: a {}\n",
+		"a reply that is too long": "ACK " + strings.Repeat("x", 6000),
+		"a line that is too long":  strings.Repeat("x", 6000) + "\n",
+	}
+	for name, bytes := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				c, p := f.open(client.Config{MaxLineBytes: 5000})
+				// The client may close in the middle of the write.
+				io.WriteString(p.conn, bytes)
+				p.gone()
+				p = f.accept()
+				go func() {
+					p.expect(lines("a")...)
+					p.send("ACK a\n")
+				}()
+				if err := c.Publish(t.Context(), message("a")); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// A reply cannot answer what has not been sent.
+func TestReplyBeforeTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		first := client.Message{Exchange: "x", Key: "k", ID: "a", Body: make([]byte, 300_000)}
+		r := newResults()
+		if err := c.PublishAsync(t.Context(), first, r.of("a")); err != nil {
+			t.Fatal(err)
+		}
+		// Not read yet, so the client cannot have sent more than a piece of it.
+		p.send("ACK a\n")
+		p = f.accept()
+		p.expect("publish x k " + string(first.Body))
+		p.send("ACK a\n")
+		c.Flush(t.Context())
+		r.expect(t, "a")
+	})
+}
+
+func TestDialErrors(t *testing.T) {
+	t.Run("refused", func(t *testing.T) {
+		f := newFake(t)
+		f.refuse = 1
+		if _, err := client.Dial(t.Context(), client.Config{Dial: f.dial}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:5672") {
+			t.Error(err)
+		}
+	})
+	t.Run("no TLS", func(t *testing.T) {
+		if _, err := client.Dial(t.Context(), client.Config{}); err == nil {
+			t.Error("dialled without TLS")
+		}
+	})
+	t.Run("silent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			start := time.Now()
+			_, err := client.Dial(t.Context(), client.Config{Dial: f.dial, DialTimeout: 3 * time.Second})
+			if err == nil || time.Since(start) != 3*time.Second || !strings.Contains(err.Error(), "no answer in time") {
+				t.Errorf("%v after %v", err, time.Since(start))
+			}
+		})
+	})
+	t.Run("context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := client.Dial(ctx, client.Config{Dial: f.dial}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("turned away", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			go func() {
+				p := f.acceptSilent()
+				p.expect("ping")
+				p.send("Error: too many connections\n")
+				p.conn.Close()
+			}()
+			if _, err := client.Dial(t.Context(), client.Config{Dial: f.dial}); err == nil || !strings.Contains(err.Error(), "too many connections") {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("older broker", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			go func() {
+				p := f.acceptSilent()
+				p.expect("ping")
+				p.send("Unknown command\n")
+			}()
+			c, err := client.Dial(t.Context(), client.Config{Dial: f.dial})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+		})
+	})
+}
+
+// A broker that keeps what it was sent and loses the connection at random: every publish
+// is called back once and in order, what was confirmed is there, and first arrivals are in order.
+func TestRandomDisconnects(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		total := rapid.IntRange(1, 60).Draw(rt, "messages")
+		window := rapid.IntRange(1, 20).Draw(rt, "window")
+		cuts := rapid.SliceOfN(rapid.IntRange(0, 300), 0, 8).Draw(rt, "cuts")
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			var stored []string
+			seen := make(map[string]bool)
+			stopped := make(chan struct{})
+			ctx, stop := context.WithCancel(t.Context())
+			go func() {
+				defer close(stopped)
+				for i := 0; ; i++ {
+					var p *peer
+					select {
+					case conn := <-f.conns:
+						f.conns <- conn
+						p = f.accept()
+					case <-ctx.Done():
+						return
+					}
+					left := 1 << 30
+					if i < len(cuts) {
+						left = cuts[i]
+					}
+					serveUntil(p, left, func(id string) {
+						if !seen[id] {
+							seen[id] = true
+							stored = append(stored, id)
+						}
+					})
+				}
+			}()
+			c, err := client.Dial(t.Context(), client.Config{Dial: f.dial, Window: window})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := newResults()
+			var want []string
+			for i := range total {
+				id := fmt.Sprint("m", i)
+				want = append(want, id)
+				r.publish(t, c, id)
+			}
+			if err := c.Flush(t.Context()); err != nil {
+				t.Error(err)
+			}
+			r.expect(t, want...)
+			c.Close()
+			stop()
+			<-stopped
+			if fmt.Sprint(stored) != fmt.Sprint(want) {
+				rt.Fatalf("stored %v, want %v", stored, want)
+			}
+		})
+	})
+}
+
+// serveUntil answers publishes until left bytes were read, then hangs up, perhaps
+// between storing and answering.
+func serveUntil(p *peer, left int, store func(id string)) {
+	defer p.conn.Close()
+	for {
+		line, err := p.r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		left -= len(line)
+		if left < -10 {
+			return
+		}
+		_, id, _ := strings.Cut(strings.TrimSuffix(line, "\"}\n"), `"message_id":"`)
+		store(id)
+		if left < 0 {
+			return
+		}
+		if _, err := io.WriteString(p.conn, "ACK "+id+"\n"); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,309 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/client"
+)
+
+// consume subscribes with a prefetch of 2.
+func consume(t *testing.T, c *client.Client, p *peer) *client.Subscription {
+	t.Helper()
+	go func() {
+		p.expect("prefetch 2", "consume q")
+		p.send("Prefetch 2\nSubscribed to queue\n")
+	}()
+	s, err := c.Consume(t.Context(), "q", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func expectNext(t *testing.T, s *client.Subscription, id, body string) {
+	t.Helper()
+	d, err := s.Next(t.Context())
+	if err != nil || d.ID != id || string(d.Body) != body {
+		t.Errorf("delivery %q %q, %v; want %q %q", d.ID, d.Body, err, id, body)
+	}
+}
+
+func TestDeliveriesAndAcks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		s := consume(t, c, p)
+		if s.Queue() != "q" {
+			t.Errorf("queue %q", s.Queue())
+		}
+		p.send("Message: a {\"x\": \" 1 \"}\nMess")
+		expectNext(t, s, "a", `{"x": " 1 "}`)
+		p.send("age: b {}\nMessage: c {")
+		expectNext(t, s, "b", "{}")
+		p.send("}\r\n")
+		expectNext(t, s, "c", "{}")
+
+		if err := s.Ack("a", "b"); err != nil {
+			t.Error(err)
+		}
+		p.expect("ack a", "ack b")
+		acked := make(chan error)
+		go func() { acked <- s.AckWait(t.Context(), "c") }()
+		p.expect("ack c")
+		p.send("ACK_CONFIRMED a\nMessage: d {}\nACK_CONFIRMED b\nACK_CONFIRMED c\n")
+		if err := <-acked; err != nil {
+			t.Error(err)
+		}
+		expectNext(t, s, "d", "{}")
+		if got := c.Stats(); got.Delivered != 4 || got.Acked != 3 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestNextBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		go func() {
+			p.expect("consume q")
+			p.send("Subscribed to queue\nMessage: a 1\nMessage: b 2\nMessage: c 3\n")
+		}()
+		s, err := c.Consume(t.Context(), "q", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		batch := make([]client.Delivery, 2)
+		var got []string
+		for range 2 {
+			n, err := s.NextBatch(t.Context(), batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range batch[:n] {
+				got = append(got, d.ID+string(d.Body))
+			}
+		}
+		if d := cmp.Diff([]string{"a1", "b2", "c3"}, got); d != "" {
+			t.Error(d)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.NextBatch(ctx, batch); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("nothing there: %v", err)
+		}
+		if _, err := s.NextBatch(ctx, nil); err == nil {
+			t.Error("no room, and no error")
+		}
+	})
+}
+
+func TestBodiesStayAsTheyWere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		s := consume(t, c, p)
+		p.send("Message: a first\nMessage: b second\n")
+		a, _ := s.Next(t.Context())
+		b, _ := s.Next(t.Context())
+		a.Body = append(a.Body, "-and-more-than-fits"...)
+		p.send("Message: c " + strings.Repeat("z", 100_000) + "\n")
+		expectNext(t, s, "c", strings.Repeat("z", 100_000))
+		if string(a.Body[:5]) != "first" || string(b.Body) != "second" || b.ID != "b" {
+			t.Errorf("%q %q", a.Body, b.Body)
+		}
+	})
+}
+
+func TestMeta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{Meta: true})
+		go func() {
+			p.expect("meta on", "consume q")
+			p.send("Meta on\nSubscribed to queue\n" +
+				`Meta: {"queue":"q","publisher":"lab","exchange":"x","key":"k","time":"2026-01-02T03:04:05.678Z","attempt":2}` + "\n" +
+				"Message: a {}\nMessage: b {}\n")
+		}()
+		s, err := c.Consume(t.Context(), "q", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, _ := s.Next(t.Context())
+		got, err := d.Meta()
+		want := client.Meta{Queue: "q", Publisher: "lab", Exchange: "x", Key: "k", Time: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC), Attempt: 2}
+		if err != nil || got != want {
+			t.Errorf("%+v, %v", got, err)
+		}
+		d, _ = s.Next(t.Context())
+		if _, err := d.Meta(); err == nil {
+			t.Error("meta without a meta line")
+		}
+	})
+}
+
+func TestNackAndDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		s := consume(t, c, p)
+		for _, err := range []error{
+			s.Nack("a", 0),
+			s.Nack("b", 90*time.Second),
+			s.Dead("c", "cannot be opened:\n the key "),
+			s.Dead("d", ""),
+			s.Dead("e", strings.Repeat("é", 200)),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		p.expect("nack a", "nack b delay 1m30s", "nack c dead cannot be opened: the key", "nack d dead",
+			"nack e dead "+strings.Repeat("é", 127))
+		p.send("NACK_CONFIRMED a\nNACK_CONFIRMED b\nNACK_CONFIRMED c\nNACK_CONFIRMED d\nError: what\n")
+		if err := c.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, err := range []error{s.Nack("a", -1), s.Nack("a", 25*time.Hour), s.Nack("a b", 0), s.Ack("a\nack b")} {
+			if sealmq.CodeOf(err) == "" {
+				t.Errorf("taken: %v", err)
+			}
+		}
+		p.silent()
+	})
+}
+
+func TestSubscriptionSurvivesReconnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		s := consume(t, c, p)
+		p.send("Message: a {}\nMessage: b {}\n")
+		expectNext(t, s, "a", "{}")
+		acked := make(chan error)
+		go func() { acked <- s.AckWait(t.Context(), "a") }()
+		p.expect("ack a")
+		p.conn.Close()
+		if err := <-acked; !errors.Is(err, client.ErrInterrupted) {
+			t.Errorf("ack: %v", err)
+		}
+		synctest.Wait()
+		// The ack has nothing to settle now; b was never handed out and comes again.
+		if err := s.Ack("a"); err != nil {
+			t.Error(err)
+		}
+		if err := s.AckWait(t.Context(), "a"); !errors.Is(err, client.ErrInterrupted) {
+			t.Errorf("ack without a connection: %v", err)
+		}
+		p = f.accept()
+		p.expect("prefetch 2", "consume q")
+		p.send("Prefetch 2\nSubscribed to queue\nMessage: a {}\nMessage: b {}\n")
+		expectNext(t, s, "a", "{}")
+		expectNext(t, s, "b", "{}")
+		p.silent()
+		if err := c.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConsumeRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		go func() {
+			p.expect("consume q")
+			p.send("Error: something\n")
+		}()
+		if _, err := c.Consume(t.Context(), "q", 0); err == nil || !strings.Contains(err.Error(), "something") {
+			t.Error(err)
+		}
+		s := consume(t, c, p) // another attempt is free
+		if _, err := c.Consume(t.Context(), "other", 0); sealmq.CodeOf(err) != sealmq.InUse {
+			t.Errorf("second queue: %v", err)
+		}
+		if _, err := c.Consume(t.Context(), "a b", 0); sealmq.CodeOf(err) != sealmq.BadName {
+			t.Errorf("bad name: %v", err)
+		}
+		if _, err := c.Consume(t.Context(), "q", sealmq.MaxPrefetch+1); sealmq.CodeOf(err) != sealmq.BadArgument {
+			t.Errorf("bad prefetch: %v", err)
+		}
+		c.Close()
+		if _, err := s.Next(t.Context()); !errors.Is(err, client.ErrClosed) {
+			t.Errorf("after close: %v", err)
+		}
+	})
+}
+
+func TestConsumeIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got := make(chan error)
+		go func() { _, err := c.Consume(ctx, "q", 0); got <- err }()
+		p.expect("consume q")
+		if err := <-got; !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		p.gone()
+		p = f.accept() // without a subscription
+		consume(t, c, p)
+	})
+}
+
+func TestConsumeWhileTheConnectionIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		got := make(chan error)
+		go func() { _, err := c.Consume(t.Context(), "q", 0); got <- err }()
+		p.expect("consume q")
+		p.conn.Close()
+		p = f.accept()
+		p.expect("consume q")
+		p.send("Subscribed to queue\n")
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// An application that does not take its deliveries gets them again and again when their
+// ack timeout is over. The oldest are no longer its own.
+func TestSlowConsumerHoldsNoMoreThanThePrefetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		s := consume(t, c, p)
+		for i := range 1000 {
+			p.send(fmt.Sprintf("Message: m%d {}\n", i))
+		}
+		synctest.Wait()
+		expectNext(t, s, "m998", "{}")
+		expectNext(t, s, "m999", "{}")
+	})
+}
+
+func TestPublishAndConsumeOnOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		s := consume(t, c, p)
+		r := newResults()
+		r.publish(t, c, "a")
+		p.expect(lines("a")...)
+		p.send("Message: a {}\nACK a\n")
+		expectNext(t, s, "a", "{}")
+		if err := s.Ack("a"); err != nil {
+			t.Error(err)
+		}
+		p.expect("ack a")
+		p.send("ACK_CONFIRMED a\n")
+		c.Flush(t.Context())
+		r.expect(t, "a")
+	})
+}
