@@ -114,17 +114,13 @@ func findStoreID(fsys durable.FS, dir string, names []string) (id [16]byte, err 
 	return id, nil
 }
 
-// Scan calls visit for each valid record of one segment, whatever the checkpoint says.
-// It serves to rebuild what was derived from the segment.
-func (j *Journal) Scan(generation uint64, visit func(Record) error) error {
-	j.segMu.RLock()
+// scanOne is the ScanFunc of an open journal.
+func (j *Journal) scanOne(generation uint64, visit func(Record) error) error {
 	s := j.segments[generation]
-	j.segMu.RUnlock()
 	if s == nil {
 		return ErrReleased
 	}
-	one := &Journal{cfg: Config{Dir: j.cfg.Dir, FS: j.cfg.FS, StoreID: j.cfg.StoreID}, segments: map[uint64]*segment{generation: s}}
-	sc := &scanner{j: one, replay: visit}
+	sc := &scanner{j: &Journal{segments: map[uint64]*segment{generation: s}}, replay: visit}
 	if err := sc.scanAll([]uint64{generation}); err != nil {
 		return err
 	}

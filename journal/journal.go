@@ -73,6 +73,9 @@ type Config struct {
 	MaxPendingBytes int
 	// MinFreeBytes is left free in the file system: less is treated as a full disk.
 	MinFreeBytes int64
+	// Opened is called by Open before the first record is replayed, with the
+	// generations that exist, oldest first, and a way to read one of them whole.
+	Opened func(generations []uint64, scan ScanFunc) error
 	// Quarantine lets Open go on past damage below the synced offset.
 	Quarantine bool
 	// Sealed is called when a segment takes no more records and all of them are
@@ -83,6 +86,10 @@ type Config struct {
 	Clock     clock.Clock
 	Log       *slog.Logger
 }
+
+// ScanFunc calls visit for each valid record of one segment. A *Damage error says that
+// there are holes; the records around them were visited.
+type ScanFunc func(generation uint64, visit func(Record) error) error
 
 // CommitInfo describes one batch.
 type CommitInfo struct {
@@ -109,6 +116,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Opened == nil {
+		c.Opened = func([]uint64, ScanFunc) error { return nil }
 	}
 	if c.Sealed == nil {
 		c.Sealed = func(uint64) {}
@@ -162,7 +172,7 @@ type Journal struct {
 	applied    Position
 	appliedSeq uint64
 
-	stats  counters
+	stats counters
 
 	wake       chan struct{} // capacity 1: something is pending
 	prepare    chan struct{} // capacity 1: the preparer should look
@@ -246,9 +256,20 @@ func (j *Journal) Sync() error {
 	return <-done
 }
 
-// WaitRoom blocks until a record that is not urgent may fit again. It returns
-// ErrDiskFull when that is not to be expected soon.
-func (j *Journal) WaitRoom(ctx context.Context, n int) error {
+// Room reports whether a record of n payload bytes fits now: nil, ErrNoRoom,
+// ErrDiskFull, ErrTooLarge, or why the journal stopped. While nobody else appends, the
+// answer holds.
+func (j *Journal) Room(urgent bool, n int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	return j.makeRoom(urgent, int64(padded(recordHeaderBytes+n)))
+}
+
+// WaitRoom blocks until Room no longer says ErrNoRoom, and returns what it says then.
+func (j *Journal) WaitRoom(ctx context.Context, urgent bool, n int) error {
 	defer context.AfterFunc(ctx, func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -263,7 +284,7 @@ func (j *Journal) WaitRoom(ctx context.Context, n int) error {
 		if err := j.usable(); err != nil {
 			return err
 		}
-		err := j.makeRoom(false, int64(padded(recordHeaderBytes+n)))
+		err := j.makeRoom(urgent, int64(padded(recordHeaderBytes+n)))
 		if !errors.Is(err, ErrNoRoom) {
 			return err
 		}

@@ -43,7 +43,7 @@ func TestAppendedRecordsComeBackInOrder(t *testing.T) {
 			if pos, err = j.Append(false, 17, body); err != journal.ErrNoRoom {
 				break
 			}
-			if err := j.WaitRoom(t.Context(), len(body)); err != nil {
+			if err := j.WaitRoom(t.Context(), false, len(body)); err != nil {
 				t.Fatal(err)
 			}
 		}

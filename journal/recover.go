@@ -115,6 +115,9 @@ func (j *Journal) recover(report *Report, replay func(Record) error) error {
 	}
 	sc := &scanner{j: j, synced: j.cfg.From, replay: replay}
 	gens := sortedGenerations(j.segments)
+	if err := j.cfg.Opened(gens, j.scanOne); err != nil {
+		return err
+	}
 	if err := sc.scanAll(gens); err != nil {
 		return err
 	}

@@ -1,0 +1,35 @@
+package local
+
+import "os"
+
+// ballast is a file of zeros that is given up when the disk is full, so that a
+// checkpoint can be written and segments come free.
+const (
+	ballastName  = "ballast"
+	ballastBytes = 8 << 20
+)
+
+// ensureBallast makes the file if there is room for it. Nothing depends on its content.
+func (e *Engine) ensureBallast() {
+	size := int64(min(ballastBytes, e.segmentBytes()/4))
+	f, err := e.cfg.FS.OpenFile(e.storeDir(ballastName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if have, err := f.Size(); err != nil || have >= size {
+		return
+	}
+	zeros := make([]byte, 64<<10)
+	for off := int64(0); off < size; off += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err != nil {
+			_ = e.cfg.FS.Remove(e.storeDir(ballastName))
+			return
+		}
+	}
+}
+
+// dropBallast reports whether there was something to give up.
+func (e *Engine) dropBallast() bool {
+	return e.cfg.FS.Remove(e.storeDir(ballastName)) == nil
+}

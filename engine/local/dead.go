@@ -1,0 +1,317 @@
+package local
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// deathByLimit is the reason of a message that came back too often.
+const deathByLimit = "delivery limit reached"
+
+// dying is a copy whose death is decided and recorded, and which must be moved.
+type dying struct {
+	queue uint32
+	seq   uint64
+}
+
+// isDead reports whether q is a dead-letter queue: nothing dies there again.
+func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
+
+// condemn decides that a copy goes to the dead-letter queue. The decision is part of
+// the return record, so it survives a crash before the move.
+func (e *Engine) condemn(b []byte, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) []byte {
+	if reason == "" {
+		reason = "rejected"
+	}
+	if len(reason) > sealmq.MaxNameBytes {
+		reason = reason[:sealmq.MaxNameBytes]
+	}
+	m := mark{attempts: attempts, reason: strings.Clone(reason), holder: holder}
+	q.setState(n, dyingState)
+	q.setMark(seq, m)
+	e.dying = append(e.dying, dying{q.id, seq})
+	poke(e.bury)
+	return appendReturn(b, q.id, seq, m)
+}
+
+// runUndertaker moves condemned copies. It reads bodies, so it works beside the lock.
+func (e *Engine) runUndertaker() {
+	defer e.background.Done()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-e.bury:
+		}
+		for {
+			e.mu.Lock()
+			list := e.dying
+			e.dying = nil
+			e.mu.Unlock()
+			if len(list) == 0 {
+				break
+			}
+			for i, d := range list {
+				err := e.buryOne(d)
+				if err == nil {
+					continue
+				}
+				e.mu.Lock()
+				e.dying = append(e.dying, list[i:]...)
+				e.mu.Unlock()
+				if e.j.Err() == nil {
+					e.log.Warn("dead letters wait", "err", err)
+					e.cfg.Clock.AfterFunc(keeperRetry, func() { poke(e.bury) })
+				}
+				list = nil
+				break
+			}
+			if list == nil {
+				break
+			}
+		}
+	}
+}
+
+// buryOne moves one condemned copy to its dead-letter queue, in one record.
+func (e *Engine) buryOne(d dying) error {
+	e.mu.Lock()
+	q := e.byID[d.queue]
+	var n *entry
+	if q != nil {
+		n = q.at(d.seq)
+	}
+	if n == nil || n.state != dyingState {
+		e.mu.Unlock()
+		return nil
+	}
+	place, reason := n.place(), q.marks[d.seq].reason
+	e.mu.Unlock()
+	return e.transfer(q, d.seq, place, reason, func() (*queue, error) {
+		name := deadName(q.name)
+		if dlq := e.queues[name]; dlq != nil {
+			return dlq, nil
+		}
+		return e.createQueue(name, sealmq.QueueOptions{
+			MaxMessages: sealmq.DefaultDeadMaxMessages, MaxBytes: sealmq.DefaultDeadMaxBytes,
+			MaxLineBytes: sealmq.MaxLineBytes, DropOldest: true,
+		}.Normalize())
+	}, func(error) {})
+}
+
+// deadName names the dead-letter queue; a name that would be too long is shortened.
+func deadName(name string) string {
+	if limit := sealmq.MaxNameBytes - len(sealmq.DeadSuffix); len(name) > limit {
+		name = strings.ToValidUTF8(name[:limit], "")
+	}
+	return name + sealmq.DeadSuffix
+}
+
+// transfer moves one copy (in dyingState) to the end of another queue: one record that
+// stores it there and settles it here. to is called with the lock held. done is called
+// after the sync, unless transfer returns an error.
+func (e *Engine) transfer(q *queue, seq uint64, place journal.Place, reason string, to func() (*queue, error), done func(error)) error {
+	var m messageRecord
+	var err error
+	e.j.Read([]journal.Place{place}, func(_ int, r journal.Record, readErr error) {
+		if err = readErr; err == nil {
+			m, err = decodeMessage(r.Payload, nil)
+		}
+	})
+	var damage *journal.Damage
+	if errors.As(err, &damage) {
+		e.quarantine([]copyRef{{q.id, seq}}, damage)
+		done(nil)
+		return nil
+	}
+	if err != nil && !errors.Is(err, journal.ErrReleased) {
+		return err
+	}
+	if err := e.lockWithRoom(place.Bytes + 4096); err != nil {
+		return err
+	}
+	defer e.mu.Unlock()
+	n := q.at(seq)
+	if q.deleted || n == nil || n.state != dyingState {
+		done(nil)
+		return nil
+	}
+	if err != nil || n.pos() != place.Pos {
+		return errors.New("the message was moved while it was read") // the caller tries again
+	}
+	dest, err := to()
+	if err != nil {
+		return err
+	}
+	return e.appendMoved(q, seq, n, &m, reason, dest, done)
+}
+
+func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, reason string, dest *queue, done func(error)) error {
+	now := e.nowMillis()
+	m.flags = m.flags&flagHash | flagMoved
+	m.arrived, m.fromQueue, m.fromSeq = now, q.id, seq
+	m.deathReason, m.deathQueue = "", ""
+	if reason != "" {
+		m.deathReason, m.deathQueue = reason, q.name
+	}
+	m.copies = append(m.copies[:0], copyRef{dest.id, dest.next})
+	e.scratch = m.appendHead(e.scratch[:0])
+	pos, err := e.urgent(kindMessage, e.scratch, m.body)
+	if err != nil {
+		return err
+	}
+	record := journal.RecordBytes(len(e.scratch) + len(m.body))
+	use := e.use(pos.Generation())
+	use.index(m, pos, record, len(m.body), e.dedup.key.id(m.id))
+	use.add(1, record)
+	slot := n.dedup
+	if slot != 0 {
+		e.dedup.retain(slot - 1)
+	}
+	dest.put(dest.next, newEntry(pos, record, len(m.body), slot-1, now))
+	at := dest.next
+	dest.next++
+	e.forgetCopy(q, seq)
+	if reason != "" {
+		q.dead++
+	}
+	return e.j.OnSync(func(err error) {
+		if err == nil {
+			e.mu.Lock()
+			dest.visible = max(dest.visible, at+1)
+			e.dropOldest(dest)
+			e.wake(dest, 1)
+			e.mu.Unlock()
+		}
+		done(unavailable(err))
+	})
+}
+
+// Move moves waiting messages from the front of one queue to the end of another.
+func (e *Engine) Move(from, to string, n int, done func(int, error)) {
+	e.mu.Lock()
+	src, dst := e.queues[from], e.queues[to]
+	stopped := e.closed
+	if src != nil && dst != nil && !stopped {
+		e.background.Add(1)
+	}
+	e.mu.Unlock()
+	switch {
+	case src == nil || dst == nil:
+		done(0, sealmq.ErrNoQueue)
+	case stopped:
+		done(0, sealmq.ErrUnavailable)
+	case src == dst:
+		e.background.Done()
+		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "source and destination are the same queue"})
+	default:
+		go func() {
+			defer e.background.Done()
+			moved, err := e.moveAll(src, dst, n)
+			if syncErr := e.j.Sync(); err == nil {
+				err = unavailable(syncErr)
+			}
+			done(moved, err)
+		}()
+	}
+}
+
+func (e *Engine) moveAll(src, dst *queue, n int) (moved int, err error) {
+	e.mu.Lock()
+	if n <= 0 {
+		n = src.ready
+	}
+	e.mu.Unlock()
+	for moved < n && e.stopping.Err() == nil {
+		e.mu.Lock()
+		seq, m := src.nextWaiting()
+		if m == nil || src.deleted || dst.deleted {
+			e.mu.Unlock()
+			return moved, nil
+		}
+		src.passed(seq)
+		src.setState(m, dyingState)
+		place, size := m.place(), int(m.body)
+		e.mu.Unlock()
+		err := e.transfer(src, seq, place, "", func() (*queue, error) {
+			return dst, dst.admits(&sealmq.Message{Body: make([]byte, 0, size)[:size]})
+		}, func(error) {})
+		if err != nil {
+			e.mu.Lock()
+			if m := src.at(seq); m != nil && m.state == dyingState {
+				src.waitAgain(seq, m)
+			}
+			e.mu.Unlock()
+			return moved, storageErrorOr(err)
+		}
+		moved++
+	}
+	return moved, nil
+}
+
+// storageErrorOr keeps errors that have a code.
+func storageErrorOr(err error) error {
+	if sealmq.CodeOf(err) != "" {
+		return err
+	}
+	return storageError(err)
+}
+
+// maxPeek bounds one Peek.
+const maxPeek = 1000
+
+// Peek returns waiting messages from the front without delivering them.
+func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
+	n = min(max(n, 1), maxPeek)
+	s := session{e: e}
+	e.mu.Lock()
+	q := e.queues[name]
+	if q == nil {
+		e.mu.Unlock()
+		return nil, sealmq.ErrNoQueue
+	}
+	q.each(func(seq uint64, m *entry) bool {
+		if m.state == waiting && seq < q.visible {
+			s.taken = append(s.taken, taken{q, seq, q.marks[seq].attempts})
+			s.places = append(s.places, m.place())
+		}
+		return len(s.taken) < n && seq < q.visible
+	})
+	e.mu.Unlock()
+	return s.read(nil)
+}
+
+// Find returns the message with an id while a copy of it lives. It looks through
+// memory in proportion to the backlog, one queue at a time.
+func (e *Engine) Find(id string) (m sealmq.Message, ok bool) {
+	hash := e.dedup.key.id(id)
+	e.mu.Lock()
+	slot := e.dedup.find(hash)
+	live := slot != noSlot && e.dedup.slot(slot).settledAt == 0
+	var queues []*queue
+	if live {
+		for _, q := range e.queues {
+			queues = append(queues, q)
+		}
+	}
+	e.mu.Unlock()
+	for _, q := range queues {
+		s := session{e: e}
+		e.mu.Lock()
+		q.each(func(seq uint64, n *entry) bool {
+			if n.dedup == slot+1 {
+				s.taken = append(s.taken, taken{q, seq, 0})
+				s.places = append(s.places, n.place())
+			}
+			return len(s.taken) == 0
+		})
+		e.mu.Unlock()
+		if out, err := s.read(nil); err == nil && len(out) == 1 && out[0].ID == id {
+			return out[0].Message, true
+		}
+	}
+	return m, false
+}

@@ -1,0 +1,236 @@
+package local
+
+import (
+	"encoding/binary"
+
+	"github.com/dchest/siphash"
+)
+
+// dedup remembers message ids: while a copy waits or is unacknowledged, and then for a
+// bounded time and number. An id costs 32 bytes in slots and 8 to 16 in the index.
+//
+// Only keyed hashes are kept. The key is the store's secret, so that no publisher can
+// make an id or a content that collides with another's. Two ids that share 64 bits are
+// treated as one id with different contents: the second is refused, never lost.
+type dedup struct {
+	key   hashKey
+	slots [][]dedupSlot // chunks of slotChunk
+	used  uint32        // slots ever used
+	free  uint32        // head of the list of free slots, by link; noSlot if none
+	index []uint32      // slot+1 by hash, linear probing; 0 is empty
+	count int
+
+	// The settled ids in the order of settling, oldest first, by link.
+	oldest, newest uint32
+	settled        int
+	settledTotal   uint64 // ids ever settled
+	forgotten      uint64 // of these, forgotten
+}
+
+type hashKey struct{ k0, k1 uint64 }
+
+type contentHash [2]uint64
+
+// A dedupSlot is live while settledAt is 0; then link counts copies. Afterwards link
+// is the next settled slot.
+type dedupSlot struct {
+	id        uint64
+	content   contentHash
+	settledAt uint32 // seconds
+	link      uint32
+}
+
+const (
+	slotChunk = 1 << 14
+	noSlot    = ^uint32(0)
+	minIndex  = 1 << 10
+)
+
+func newDedup(key hashKey) dedup {
+	return dedup{key: key, free: noSlot, oldest: noSlot, newest: noSlot, index: make([]uint32, minIndex)}
+}
+
+func (d *dedup) slot(i uint32) *dedupSlot { return &d.slots[i/slotChunk][i%slotChunk] }
+
+func (k hashKey) id(id string) uint64 {
+	return siphash.Hash(k.k0, k.k1, stringBytes(id))
+}
+
+// content hashes what makes two publishes the same. head is the unambiguous encoding
+// of exchange, routing key and id.
+func (k hashKey) content(scratch, head, body []byte) (contentHash, []byte) {
+	a, b := siphash.Hash128(k.k0, k.k1, body)
+	scratch = append(scratch[:0], head...)
+	scratch = binary.LittleEndian.AppendUint64(scratch, a)
+	scratch = binary.LittleEndian.AppendUint64(scratch, b)
+	a, b = siphash.Hash128(k.k0, k.k1, scratch)
+	return contentHash{a, b}, scratch
+}
+
+// find returns the slot of an id, or noSlot.
+func (d *dedup) find(id uint64) uint32 {
+	mask := uint64(len(d.index) - 1)
+	for i := id & mask; ; i = (i + 1) & mask {
+		s := d.index[i]
+		if s == 0 {
+			return noSlot
+		}
+		if d.slot(s-1).id == id {
+			return s - 1
+		}
+	}
+}
+
+// add remembers a new id with a number of copies; without copies it is settled.
+func (d *dedup) add(id uint64, content contentHash, copies int, nowSeconds uint32) uint32 {
+	if (d.count+1)*5 > len(d.index)*4 {
+		d.grow(2 * len(d.index))
+	}
+	i := d.free
+	if i != noSlot {
+		d.free = d.slot(i).link
+	} else {
+		i = d.used
+		if int(i/slotChunk) == len(d.slots) {
+			d.slots = append(d.slots, make([]dedupSlot, slotChunk))
+		}
+		d.used++
+	}
+	*d.slot(i) = dedupSlot{id: id, content: content, link: uint32(copies)}
+	d.place(i)
+	d.count++
+	if copies == 0 {
+		d.settle(i, nowSeconds)
+	}
+	return i
+}
+
+func (d *dedup) place(i uint32) {
+	mask := uint64(len(d.index) - 1)
+	p := d.slot(i).id & mask
+	for d.index[p] != 0 {
+		p = (p + 1) & mask
+	}
+	d.index[p] = i + 1
+}
+
+// reserve makes room for n more ids at once.
+func (d *dedup) reserve(n int) {
+	size := len(d.index)
+	for (d.count+n)*5 > size*4 {
+		size *= 2
+	}
+	if size > len(d.index) {
+		d.grow(size)
+	}
+}
+
+func (d *dedup) grow(size int) {
+	old := d.index
+	d.index = make([]uint32, size)
+	for _, s := range old {
+		if s != 0 {
+			d.place(s - 1)
+		}
+	}
+}
+
+// retain counts another copy of a live id; it reports false if the id is settled.
+func (d *dedup) retain(i uint32) bool {
+	s := d.slot(i)
+	if s.settledAt != 0 {
+		return false
+	}
+	s.link++
+	return true
+}
+
+// release counts a copy less and settles the id with the last one.
+func (d *dedup) release(i uint32, nowSeconds uint32) {
+	s := d.slot(i)
+	if s.settledAt != 0 {
+		return
+	}
+	if s.link--; s.link == 0 {
+		d.settle(i, nowSeconds)
+	}
+}
+
+func (d *dedup) settle(i uint32, nowSeconds uint32) {
+	s := d.slot(i)
+	s.settledAt, s.link = max(nowSeconds, 1), noSlot
+	if d.newest == noSlot {
+		d.oldest = i
+	} else {
+		d.slot(d.newest).link = i
+	}
+	d.newest = i
+	d.settled++
+	d.settledTotal++
+}
+
+// revive returns a live slot for an id with one more copy, whether the id is new, live
+// or settled. Recovery needs it where a copy was moved or copied forward.
+func (d *dedup) revive(id uint64, content contentHash) uint32 {
+	i := d.find(id)
+	if i == noSlot {
+		return d.add(id, content, 1, 0)
+	}
+	if d.retain(i) {
+		return i
+	}
+	d.unplace(i)
+	d.count--
+	d.slot(i).id, d.slot(i).content = 0, contentHash{} // stays in its place among the settled
+	return d.add(id, content, 1, 0)
+}
+
+// forget removes settled ids beyond max and those settled before the given second, at
+// most budget of them, and reports whether it got through.
+func (d *dedup) forget(maxIDs int, before uint32, budget int) bool {
+	for d.oldest != noSlot && (d.settled > maxIDs || d.slot(d.oldest).settledAt < before) {
+		if budget--; budget < 0 {
+			return false
+		}
+		i := d.oldest
+		s := d.slot(i)
+		d.oldest = s.link
+		if d.oldest == noSlot {
+			d.newest = noSlot
+		}
+		if s.id != 0 || s.content != (contentHash{}) {
+			d.unplace(i)
+			d.count--
+		}
+		*s = dedupSlot{link: d.free, settledAt: 1}
+		d.free = i
+		d.settled--
+		d.forgotten++
+	}
+	return true
+}
+
+// unplace takes a slot out of the index and closes the gap (Knuth, 6.4, algorithm R).
+func (d *dedup) unplace(i uint32) {
+	mask := uint64(len(d.index) - 1)
+	p := d.slot(i).id & mask
+	for d.index[p] != i+1 {
+		p = (p + 1) & mask
+	}
+	for q := (p + 1) & mask; d.index[q] != 0; q = (q + 1) & mask {
+		home := d.slot(d.index[q]-1).id & mask
+		if (q-home)&mask >= (q-p)&mask {
+			d.index[p] = d.index[q]
+			p = q
+		}
+	}
+	d.index[p] = 0
+}
+
+// horizon is the second in which the oldest settled id was settled; 0 if there is none.
+func (d *dedup) horizon() uint32 {
+	if d.oldest == noSlot {
+		return 0
+	}
+	return d.slot(d.oldest).settledAt
+}

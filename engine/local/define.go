@@ -1,0 +1,231 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// lockWithRoom takes the lock when an urgent record of n bytes fits. Everything is
+// appended under the lock, so the room is still there when it returns nil.
+func (e *Engine) lockWithRoom(n int) error {
+	for {
+		e.mu.Lock()
+		err := e.j.Room(true, n)
+		if err == nil {
+			return nil
+		}
+		e.mu.Unlock()
+		if !errors.Is(err, journal.ErrNoRoom) {
+			return storageError(err)
+		}
+		if err := e.j.WaitRoom(e.stopping, true, n); err != nil {
+			return storageError(err)
+		}
+	}
+}
+
+func (e *Engine) addQueue(q *queue) {
+	e.queues[q.name] = q
+	e.byID[q.id] = q
+	e.nextID = max(e.nextID, q.id+1)
+	e.defsChanged = true
+}
+
+// DeclareQueue creates a queue, or compares options with those of an existing one.
+func (e *Engine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(bool, error)) {
+	options := sealmq.QueueOptions{}.Normalize()
+	if o != nil {
+		if err := o.Validate(); err != nil {
+			done(false, err)
+			return
+		}
+		options = o.Normalize()
+	}
+	if err := e.lockWithRoom(1024); err != nil {
+		done(false, err)
+		return
+	}
+	q := e.queues[name]
+	if q != nil && o != nil && q.options != options {
+		e.mu.Unlock()
+		done(false, &sealmq.Error{Code: sealmq.Mismatch, Message: fmt.Sprintf("queue '%s' exists with other options", name)})
+		return
+	}
+	created := q == nil
+	var err error
+	if created {
+		_, err = e.createQueue(name, options)
+	}
+	if err == nil {
+		err = e.j.OnSync(func(err error) { done(created, unavailable(err)) })
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(false, storageError(err))
+	}
+}
+
+// createQueue records and adds a queue. Callers hold mu and have seen to the room.
+func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error) {
+	q := newQueue(e.nextID, string([]byte(name)), o)
+	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
+	if _, err := e.urgent(kindDeclare, e.scratch); err != nil {
+		return nil, err
+	}
+	e.addQueue(q)
+	e.armSweep(e.sweepInterval())
+	return q, nil
+}
+
+// DeleteQueue removes a queue with its messages.
+func (e *Engine) DeleteQueue(name string, done func(int, error)) {
+	if err := e.lockWithRoom(64); err != nil {
+		done(0, err)
+		return
+	}
+	q := e.queues[name]
+	if q == nil {
+		e.mu.Unlock()
+		done(0, sealmq.ErrNoQueue)
+		return
+	}
+	e.scratch = appendDelete(e.scratch[:0], q.id)
+	_, err := e.urgent(kindDelete, e.scratch)
+	if err != nil {
+		e.mu.Unlock()
+		done(0, storageError(err))
+		return
+	}
+	removed := q.live
+	e.detach(q)
+	err = e.j.OnSync(func(err error) { done(removed, unavailable(err)) })
+	e.mu.Unlock()
+	if err != nil {
+		done(0, unavailable(err))
+	}
+	e.clear(q)
+}
+
+// detach takes a queue out of sight. Its copies are still counted until clear.
+func (e *Engine) detach(q *queue) {
+	delete(e.queues, q.name)
+	delete(e.byID, q.id)
+	e.defsChanged = true
+	q.deleted = true
+	for seq, h := range q.held {
+		e.unhold(q, seq, h)
+	}
+	for _, sub := range q.subs {
+		for i, have := range sub.sess.subs {
+			if have == sub {
+				sub.sess.subs = append(sub.sess.subs[:i], sub.sess.subs[i+1:]...)
+				break
+			}
+		}
+	}
+	q.subs = nil
+}
+
+// clear forgets all copies of a detached queue, a part at a time.
+func (e *Engine) clear(q *queue) {
+	for {
+		e.mu.Lock()
+		var seqs []uint64
+		q.each(func(seq uint64, _ *entry) bool {
+			seqs = append(seqs, seq)
+			return len(seqs) < purgeGroup
+		})
+		for _, seq := range seqs {
+			e.forgetCopy(q, seq)
+		}
+		e.mu.Unlock()
+		if len(seqs) == 0 {
+			return
+		}
+	}
+}
+
+// purgeGroup bounds the work under the lock while many messages are removed.
+const purgeGroup = 1024
+
+// PurgeQueue removes what waits at the time of the call.
+func (e *Engine) PurgeQueue(name string, done func(int, error)) {
+	e.mu.Lock()
+	q := e.queues[name]
+	if q == nil {
+		e.mu.Unlock()
+		done(0, sealmq.ErrNoQueue)
+		return
+	}
+	bound := q.visible
+	e.mu.Unlock()
+	removed := 0
+	for from := uint64(0); ; {
+		if err := e.lockWithRoom(purgeGroup * 12); err != nil {
+			done(removed, err)
+			return
+		}
+		seqs := q.purgeable(from, bound)
+		for _, seq := range seqs {
+			e.forgetCopy(q, seq)
+		}
+		e.logSettled(q, seqs)
+		removed += len(seqs)
+		if len(seqs) < purgeGroup {
+			n := removed
+			err := e.j.OnSync(func(err error) { done(n, unavailable(err)) })
+			e.mu.Unlock()
+			if err != nil {
+				done(n, unavailable(err))
+			}
+			return
+		}
+		from = seqs[len(seqs)-1] + 1
+		e.mu.Unlock()
+	}
+}
+
+// purgeable lists waiting and delayed copies from a sequence number on.
+func (q *queue) purgeable(from, bound uint64) (seqs []uint64) {
+	for _, c := range q.chunks {
+		if c.base+chunkLen <= from || c.live == 0 {
+			continue
+		}
+		for k := range c.entries {
+			seq := c.base + uint64(k)
+			if st := c.entries[k].state; seq >= from && seq < bound && (st == waiting || st == delayed) {
+				if seqs = append(seqs, seq); len(seqs) == purgeGroup {
+					return seqs
+				}
+			}
+		}
+	}
+	return seqs
+}
+
+// Queue describes one queue.
+func (e *Engine) Queue(name string) (broker.QueueInfo, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if q := e.queues[name]; q != nil {
+		return q.info(), true
+	}
+	return broker.QueueInfo{}, false
+}
+
+// Queues describes all queues, sorted by name.
+func (e *Engine) Queues() []broker.QueueInfo {
+	e.mu.Lock()
+	out := make([]broker.QueueInfo, 0, len(e.queues))
+	for _, q := range e.queues {
+		out = append(out, q.info())
+	}
+	e.mu.Unlock()
+	sort.Slice(out, func(a, b int) bool { return out[a].Name < out[b].Name })
+	return out
+}

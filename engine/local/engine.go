@@ -1,0 +1,284 @@
+// Package local is the default engine: queues in memory over one journal. It promises
+// what broker.Engine asks, with every ability, on one machine.
+//
+// All state is behind one lock that is held for short work in memory only, never
+// across a read, a write or a sync. State changes when a call is accepted, in the
+// order of the journal; answers, and the sight of new messages by consumers, wait for
+// the sync that covers the record. So what is in memory may run ahead of the disk, but
+// nobody was told; after a failed sync the process must end.
+//
+// It does not route, knows no permissions and never looks inside a body.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// Defaults of Config.
+const (
+	DefaultDedupWindow = time.Hour
+	DefaultDedupIDs    = 2_000_000
+)
+
+// Config configures the engine. Dir is required.
+type Config struct {
+	// Dir holds everything; it is created if it does not exist, and locked.
+	Dir string
+	// FS is the file system; nil is the operating system's.
+	FS durable.FS
+	// SegmentBytes, CacheBytes, MaxPendingBytes, MinFreeBytes: see journal.Config.
+	SegmentBytes, CacheBytes, MaxPendingBytes int
+	MinFreeBytes                              int64
+	// Quarantine lets Open go on past damaged records; without it Open refuses.
+	Quarantine bool
+	// DedupWindow and DedupIDs bound how long and how many ids are remembered after
+	// their last copy was settled, whichever ends first.
+	DedupWindow time.Duration
+	DedupIDs    int
+	// Committed is told of each sync; it must not block.
+	Committed func(journal.CommitInfo)
+	Clock     clock.Clock
+	Log       *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.FS == nil {
+		c.FS = durable.OS()
+	}
+	if c.DedupWindow == 0 {
+		c.DedupWindow = DefaultDedupWindow
+	}
+	if c.DedupIDs == 0 {
+		c.DedupIDs = DefaultDedupIDs
+	}
+	if c.Clock == nil {
+		c.Clock = clock.System
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Engine is the local engine. It implements broker.Engine, Peeker, Mover and Finder.
+type Engine struct {
+	cfg    Config
+	meta   meta
+	log    *slog.Logger
+	j      *journal.Journal
+	unlock func() error
+	report *journal.Report
+
+	mu          sync.Mutex
+	queues      map[string]*queue
+	byID        map[uint32]*queue
+	nextID      uint32
+	defs        map[string][]byte
+	dedup       dedup
+	segs        map[uint64]*segmentUse // by generation
+	sessions    map[*session]struct{}
+	nextSess    uint64
+	dying       []dying // decided dead letters, to be moved by the undertaker
+	scratch     []byte  // for encoding payload heads
+	defsChanged bool    // since the last definitions file
+	closed      bool
+
+	sweepTimer clock.Timer
+	sweepAt    time.Time // when sweepTimer fires; zero: not armed
+
+	keep       chan struct{} // capacity 1: the keeper should look
+	bury       chan struct{} // capacity 1: the undertaker should look
+	stop       chan struct{}
+	stopping   context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+
+	// Owned by the keeper after Open.
+	checkpointAt  journal.Position
+	definitionsAt uint64 // number of the current definitions file; 0 if there is none
+	indexed       map[uint64]indexFile
+
+	damaged     atomic.Uint64
+	checkpoints atomic.Uint64
+	forwarded   atomic.Uint64
+	keeperErr   atomic.Pointer[error]
+}
+
+var (
+	_ broker.Engine = (*Engine)(nil)
+	_ broker.Peeker = (*Engine)(nil)
+	_ broker.Mover  = (*Engine)(nil)
+	_ broker.Finder = (*Engine)(nil)
+)
+
+// Open opens or creates the store in cfg.Dir and recovers what is in it. Errors:
+// durable.ErrLocked if another process holds the folder, journal.ErrNewer if a newer
+// version wrote it, *journal.DamageError if promised records are damaged and
+// cfg.Quarantine is not set. The same path is taken after a crash and a clean stop.
+func Open(cfg Config) (*Engine, error) {
+	cfg = cfg.withDefaults()
+	e := &Engine{
+		cfg: cfg, log: cfg.Log,
+		queues: map[string]*queue{}, byID: map[uint32]*queue{}, nextID: 1,
+		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
+		indexed: map[uint64]indexFile{},
+		keep:    make(chan struct{}, 1), bury: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	e.stopping, e.cancel = context.WithCancel(context.Background())
+	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create store folder: %w", err)
+	}
+	unlock, err := cfg.FS.Lock(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock store folder: %w", err)
+	}
+	e.unlock = unlock
+	if err := e.recover(); err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	e.sweepTimer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
+	e.mu.Lock()
+	e.armSweep(e.sweepInterval())
+	e.mu.Unlock()
+	e.background.Add(2)
+	go e.runKeeper()
+	go e.runUndertaker()
+	poke(e.keep)
+	poke(e.bury)
+	return e, nil
+}
+
+// Report is what recovery found at Open.
+func (e *Engine) Report() *journal.Report { return e.report }
+
+// Failed is closed when a write or sync has failed: the process must exit.
+func (e *Engine) Failed() <-chan struct{} { return e.j.Failed() }
+
+// Health is nil while everything promised holds.
+func (e *Engine) Health() error {
+	if err := e.j.Err(); err != nil {
+		return &sealmq.Error{Code: sealmq.Unavailable, Message: "the store has stopped", Err: err}
+	}
+	if err := e.j.Full(); err != nil {
+		return &sealmq.Error{Code: sealmq.NoStorage, Message: "publishes are refused", Err: err}
+	}
+	if n := e.damaged.Load(); n > 0 {
+		return fmt.Errorf("%d damaged records were found; the log names them", n)
+	}
+	if err := e.keeperErr.Load(); err != nil {
+		return fmt.Errorf("checkpoint: %w", *err)
+	}
+	return nil
+}
+
+// Abilities: everything.
+func (e *Engine) Abilities() broker.Abilities {
+	return broker.Abilities{Delay: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+}
+
+// Close stores and answers everything accepted, then releases the folder.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	e.sweepTimer.Stop()
+	e.mu.Unlock()
+	e.cancel()
+	close(e.stop)
+	e.background.Wait()
+	return errors.Join(e.j.Close(), e.unlock())
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (e *Engine) nowMillis() int64 { return e.cfg.Clock.Now().UnixMilli() }
+
+// unavailable wraps an error of the journal for callers of the engine.
+func unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &sealmq.Error{Code: sealmq.Unavailable, Message: sealmq.ErrUnavailable.Message, Err: err}
+}
+
+// storageError turns an error of Append into one for a publisher.
+func storageError(err error) error {
+	switch {
+	case errors.Is(err, journal.ErrDiskFull):
+		return &sealmq.Error{Code: sealmq.NoStorage, Message: sealmq.ErrNoStorage.Message, Err: err}
+	case errors.Is(err, journal.ErrTooLarge):
+		return &sealmq.Error{Code: sealmq.TooLarge, Message: "the message is larger than a journal segment"}
+	}
+	return unavailable(err)
+}
+
+// urgent appends a record that may use the reserve. Callers hold mu and have seen to
+// the room (lockWithRoom).
+func (e *Engine) urgent(kind byte, parts ...[]byte) (journal.Position, error) {
+	return e.j.Append(true, kind, parts...)
+}
+
+// Definitions returns all definitions sorted by key.
+func (e *Engine) Definitions() []broker.Definition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]broker.Definition, 0, len(e.defs))
+	for k, v := range e.defs {
+		out = append(out, broker.Definition{Key: k, Value: v})
+	}
+	sort.Slice(out, func(a, b int) bool { return out[a].Key < out[b].Key })
+	return out
+}
+
+// Define writes definitions in order, all or none.
+func (e *Engine) Define(batch []broker.Definition, done func(error)) {
+	record := encodeDefinitions(nil, batch)
+	if err := e.lockWithRoom(len(record)); err != nil {
+		done(err)
+		return
+	}
+	_, err := e.urgent(kindDefine, record)
+	if err == nil {
+		e.applyDefinitions(batch)
+		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(storageError(err))
+	}
+}
+
+func (e *Engine) applyDefinitions(batch []broker.Definition) {
+	e.defsChanged = true
+	for _, d := range batch {
+		if d.Value == nil {
+			delete(e.defs, d.Key)
+			continue
+		}
+		e.defs[string([]byte(d.Key))] = append([]byte{}, d.Value...)
+	}
+}
+
+func (e *Engine) storeDir(name string) string { return filepath.Join(e.cfg.Dir, name) }

@@ -1,0 +1,218 @@
+package local
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// segmentUse is what the engine knows of one segment of the journal.
+type segmentUse struct {
+	gen      uint64
+	total    int   // copies that were ever stored in it
+	live     int   // of these, not gone
+	bytes    int64 // of its message records
+	sealed   bool  // takes no more records
+	released bool  // was given back to the journal
+	// entries is the encoded index while it is not on disk yet, and count and ids
+	// tell how many messages and message ids are in it.
+	entries    []byte
+	count, ids int
+	lastOffset int64
+	lastTime   int64
+	// settledBy is the number of the last id settled, when this segment's last copy
+	// went: from then on its index serves duplicate detection only.
+	settledBy uint64
+}
+
+func (e *Engine) use(gen uint64) *segmentUse {
+	u := e.segs[gen]
+	if u == nil {
+		u = &segmentUse{gen: gen}
+		e.segs[gen] = u
+	}
+	return u
+}
+
+func (u *segmentUse) add(copies, record int) {
+	u.total += copies
+	u.live += copies
+	u.bytes += int64(record)
+}
+
+// settled counts a copy less.
+func (u *segmentUse) settled(e *Engine) {
+	u.live--
+	if u.live == 0 && u.sealed {
+		u.settledBy = e.dedup.settledTotal
+		poke(e.keep)
+	}
+}
+
+// An index file summarises the messages of one sealed segment, so that a start need
+// not read the segment, and so that their ids are remembered when the segment is used
+// for something else. It is written once and never changed (little endian):
+//
+//	"SEALMQIX", version 4, count 4, ids 4, reserved 4, generation 8, store id 16,
+//	length of entries 8, crc32c of the entries 4, crc32c of all before 4, entries
+//
+// An entry is, in uvarints if nothing else is said: offset/8 since the last entry,
+// record size/8, body size, flags, time since the last entry in ms (zig-zag),
+// [id hash 8 bytes, content hash 16 bytes,] n, n × (queue id, seq).
+const (
+	indexHeader  = 60
+	indexVersion = 1
+	indexSuffix  = ".idx"
+)
+
+var indexMagic = [8]byte{'S', 'E', 'A', 'L', 'M', 'Q', 'I', 'X'}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+var errIndex = errors.New("index file is damaged")
+
+// index adds a message record to the index of its segment.
+func (u *segmentUse) index(m *messageRecord, pos journal.Position, record, body int, id uint64) {
+	b := u.entries
+	b = binary.AppendUvarint(b, uint64(pos.Offset()-u.lastOffset)/8)
+	b = binary.AppendUvarint(b, uint64(record/8))
+	b = binary.AppendUvarint(b, uint64(body))
+	b = append(b, m.flags)
+	arrived := m.published
+	if m.flags&flagMoved != 0 {
+		arrived = m.arrived
+	}
+	b = binary.AppendVarint(b, arrived-u.lastTime)
+	if m.flags&flagHash != 0 {
+		b = binary.LittleEndian.AppendUint64(b, id)
+		b = binary.LittleEndian.AppendUint64(b, m.hash[0])
+		b = binary.LittleEndian.AppendUint64(b, m.hash[1])
+		u.ids++
+	}
+	b = binary.AppendUvarint(b, uint64(len(m.copies)))
+	for _, c := range m.copies {
+		b = binary.AppendUvarint(b, uint64(c.queue))
+		b = binary.AppendUvarint(b, c.seq)
+	}
+	u.entries, u.lastOffset, u.lastTime = b, pos.Offset(), arrived
+	u.count++
+}
+
+// indexEntry is a decoded entry. copies is valid until the next one.
+type indexEntry struct {
+	pos          journal.Position
+	record, body int
+	flags        byte
+	arrived      int64
+	id           uint64
+	hash         contentHash
+	copies       []copyRef
+}
+
+func decodeIndex(gen uint64, entries []byte, f func(*indexEntry)) error {
+	d := decoder{b: entries}
+	var n indexEntry
+	var off int64
+	for d.more() {
+		off += int64(d.uvarint()) * 8
+		n.pos = journal.Position(gen<<32 | uint64(off))
+		n.record = int(d.uvarint()) * 8
+		n.body = int(d.uvarint())
+		n.flags = d.byte()
+		delta, k := binary.Varint(d.b)
+		if k <= 0 {
+			return errIndex
+		}
+		d.b = d.b[k:]
+		n.arrived += delta
+		n.id, n.hash = 0, contentHash{}
+		if n.flags&flagHash != 0 {
+			n.id, n.hash = d.uint64(), contentHash{d.uint64(), d.uint64()}
+		}
+		n.copies = n.copies[:0]
+		for range d.count(2) {
+			n.copies = append(n.copies, copyRef{uint32(d.uvarint()), d.uvarint()})
+		}
+		if d.err == nil {
+			f(&n)
+		}
+	}
+	return d.err
+}
+
+func indexName(gen uint64) string { return fmt.Sprintf("%016x%s", gen, indexSuffix) }
+
+func indexGeneration(name string) (uint64, bool) {
+	digits, ok := strings.CutSuffix(name, indexSuffix)
+	if !ok {
+		return 0, false
+	}
+	gen, err := strconv.ParseUint(digits, 16, 64)
+	return gen, err == nil
+}
+
+func (e *Engine) encodeIndex(gen uint64, count, ids int, entries []byte) []byte {
+	b := make([]byte, indexHeader, indexHeader+len(entries))
+	copy(b, indexMagic[:])
+	binary.LittleEndian.PutUint32(b[8:], indexVersion)
+	binary.LittleEndian.PutUint32(b[12:], uint32(count))
+	binary.LittleEndian.PutUint32(b[16:], uint32(ids))
+	binary.LittleEndian.PutUint64(b[24:], gen)
+	copy(b[32:48], e.meta.storeID[:])
+	binary.LittleEndian.PutUint32(b[48:], uint32(len(entries)))
+	binary.LittleEndian.PutUint32(b[52:], crc32.Checksum(entries, castagnoli))
+	binary.LittleEndian.PutUint32(b[56:], crc32.Checksum(b[:56], castagnoli))
+	return append(b, entries...)
+}
+
+func (e *Engine) writeIndex(u *segmentUse, entries []byte, count, ids int) error {
+	name := e.storeDir(indexName(u.gen))
+	return durable.WriteFile(e.cfg.FS, name, e.encodeIndex(u.gen, count, ids, entries), 0o600)
+}
+
+// readIndex reads an index file. errIndex says that it is damaged.
+func (e *Engine) readIndex(gen uint64) (entries []byte, count, ids int, err error) {
+	b, err := readFile(e.cfg.FS, e.storeDir(indexName(gen)))
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	if len(b) < indexHeader || [8]byte(b[:8]) != indexMagic ||
+		crc32.Checksum(b[:56], castagnoli) != binary.LittleEndian.Uint32(b[56:]) {
+		return nil, 0, 0, errIndex
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v > indexVersion {
+		return nil, 0, 0, fmt.Errorf("index format %d: %w", v, journal.ErrNewer)
+	}
+	entries = b[indexHeader:]
+	if binary.LittleEndian.Uint64(b[24:]) != gen || [16]byte(b[32:48]) != e.meta.storeID ||
+		uint32(len(entries)) != binary.LittleEndian.Uint32(b[48:]) ||
+		crc32.Checksum(entries, castagnoli) != binary.LittleEndian.Uint32(b[52:]) {
+		return nil, 0, 0, errIndex
+	}
+	return entries, int(binary.LittleEndian.Uint32(b[12:])), int(binary.LittleEndian.Uint32(b[16:])), nil
+}
+
+func readFile(fsys durable.FS, name string) ([]byte, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, fmt.Errorf("size of %s: %w", name, err)
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return b, nil
+}

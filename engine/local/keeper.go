@@ -1,0 +1,354 @@
+package local
+
+import (
+	"errors"
+	"sort"
+	"syscall"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// indexFile is an index file on disk.
+type indexFile struct{ ids int }
+
+// keeperRetry is how long the keeper waits after an error, a full disk for instance.
+const keeperRetry = time.Second
+
+// forwardBatch bounds what is read at once while survivors are copied forward.
+const forwardBatch = 256
+
+// sealed is the journal's notice that a segment takes no more records.
+func (e *Engine) sealed(gen uint64) {
+	e.mu.Lock()
+	u := e.use(gen)
+	u.sealed = true
+	if u.live == 0 {
+		u.settledBy = e.dedup.settledTotal
+	}
+	e.mu.Unlock()
+	poke(e.keep)
+}
+
+// runKeeper takes checkpoints and gives segments back to the journal.
+func (e *Engine) runKeeper() {
+	defer e.background.Done()
+	var retry clock.Timer
+	for {
+		select {
+		case <-e.stop:
+			if retry != nil {
+				retry.Stop()
+			}
+			return
+		case <-e.keep:
+		}
+		err := e.keepOnce()
+		if err == nil {
+			e.keeperErr.Store(nil)
+			continue
+		}
+		if e.j.Err() != nil || errors.Is(err, journal.ErrClosed) {
+			continue
+		}
+		if e.keeperErr.Swap(&err) == nil {
+			e.log.Warn("checkpoint was not written, it will be tried again", "err", err)
+		}
+		if retry == nil {
+			retry = e.cfg.Clock.AfterFunc(keeperRetry, func() { poke(e.keep) })
+		} else {
+			retry.Reset(keeperRetry)
+		}
+	}
+}
+
+// keepOnce does one round: checkpoint if a segment was sealed, release what is
+// settled, and copy survivors forward where they hold too much space.
+func (e *Engine) keepOnce() error {
+	for {
+		if e.wantsCheckpoint() {
+			if err := e.checkpointOrBallast(); err != nil {
+				return err
+			}
+		}
+		if err := e.release(); err != nil {
+			return err
+		}
+		e.dropIndexes()
+		victim := e.victim()
+		if victim == nil {
+			return nil
+		}
+		if err := e.forward(victim); err != nil {
+			return err
+		}
+	}
+}
+
+// wantsCheckpoint reports whether a segment was sealed since the last one.
+func (e *Engine) wantsCheckpoint() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for gen, u := range e.segs {
+		if u.sealed && gen >= e.checkpointAt.Generation() {
+			return true
+		}
+	}
+	return false
+}
+
+// checkpointOrBallast takes a checkpoint. When the disk is full it gives up the
+// ballast file for it, because without checkpoints no segment comes free.
+func (e *Engine) checkpointOrBallast() error {
+	_, err := e.takeCheckpoint()
+	if errors.Is(err, syscall.ENOSPC) && e.dropBallast() {
+		_, err = e.takeCheckpoint()
+	}
+	if err == nil {
+		e.ensureBallast()
+	}
+	return err
+}
+
+// release gives segments back in which nothing lives, once everything that settled
+// their messages is synced and the checkpoint is behind them.
+func (e *Engine) release() error {
+	var gens []uint64
+	e.mu.Lock()
+	for gen, u := range e.segs {
+		if u.sealed && u.live == 0 && gen < e.checkpointAt.Generation() && !u.released {
+			gens = append(gens, gen)
+		}
+	}
+	e.mu.Unlock()
+	if len(gens) == 0 {
+		return nil
+	}
+	if err := e.j.Sync(); err != nil {
+		return err
+	}
+	for _, gen := range gens {
+		e.j.Release(gen)
+		e.mu.Lock()
+		e.segs[gen].released = true
+		e.mu.Unlock()
+	}
+	return nil
+}
+
+// dropIndexes removes index files of released segments whose ids are all forgotten.
+func (e *Engine) dropIndexes() {
+	var drop []uint64
+	e.mu.Lock()
+	e.forgetIDs()
+	for gen, u := range e.segs {
+		if _, ok := e.indexed[gen]; ok && u.released && (u.ids == 0 || u.settledBy <= e.dedup.forgotten) {
+			drop = append(drop, gen)
+			delete(e.segs, gen)
+		}
+	}
+	e.mu.Unlock()
+	for _, gen := range drop {
+		// A file that comes back after a crash names ids that nobody needs; no more.
+		if err := e.cfg.FS.Remove(e.storeDir(indexName(gen))); err != nil {
+			e.log.Warn("index file is not removed", "segment", gen, "err", err)
+		}
+		delete(e.indexed, gen)
+	}
+}
+
+// victim picks the sealed segment with the smallest part still alive, when sealed
+// segments take more than twice the space of what lives in them plus four segments.
+func (e *Engine) victim() *segmentUse {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var used, live int64
+	var best *segmentUse
+	ratio := func(u *segmentUse) float64 { return float64(u.live) / float64(max(u.total, 1)) }
+	size := int64(e.segmentBytes())
+	for gen, u := range e.segs {
+		if !u.sealed || u.released || gen >= e.checkpointAt.Generation() {
+			continue
+		}
+		used += size
+		live += int64(ratio(u) * float64(u.bytes))
+		if u.live > 0 && (best == nil || ratio(u) < ratio(best)) {
+			best = u
+		}
+	}
+	if best == nil || used <= 2*live+4*size || ratio(best) > 0.5 {
+		return nil
+	}
+	return best
+}
+
+func (e *Engine) segmentBytes() int {
+	if e.cfg.SegmentBytes == 0 {
+		return journal.DefaultSegmentBytes
+	}
+	return e.cfg.SegmentBytes
+}
+
+// survivor is a record to be copied forward.
+type survivor struct {
+	place  journal.Place
+	copies []copyRef
+}
+
+// forward copies the messages that still live in a segment to the end of the journal.
+func (e *Engine) forward(u *segmentUse) error {
+	entries, _, _, err := e.readIndex(u.gen)
+	if err != nil {
+		return err
+	}
+	var all []survivor
+	e.mu.Lock()
+	err = decodeIndex(u.gen, entries, func(n *indexEntry) {
+		var s survivor
+		for _, c := range n.copies {
+			if q := e.byID[c.queue]; q != nil {
+				if m := q.at(c.seq); m != nil && m.pos() == n.pos {
+					s.copies = append(s.copies, c)
+				}
+			}
+		}
+		if s.copies != nil {
+			s.place = journal.Place{Pos: n.pos, Bytes: n.record}
+			all = append(all, s)
+		}
+	})
+	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for len(all) > 0 {
+		n := min(len(all), forwardBatch)
+		if err := e.forwardSome(all[:n]); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	if err := e.j.Sync(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	left := u.live
+	e.mu.Unlock()
+	if left > 0 {
+		e.log.Warn("messages could not be copied forward", "segment", u.gen, "copies", left)
+		return errors.New("a segment holds records that cannot be read")
+	}
+	return nil
+}
+
+func (e *Engine) forwardSome(some []survivor) error {
+	places := make([]journal.Place, len(some))
+	for i := range some {
+		places[i] = some[i].place
+	}
+	var failed error
+	e.j.Read(places, func(i int, r journal.Record, err error) {
+		var damage *journal.Damage
+		switch {
+		case failed != nil:
+		case errors.As(err, &damage):
+			e.quarantine(some[i].copies, damage)
+		case err != nil:
+			failed = err
+		default:
+			failed = e.forwardOne(&some[i], r)
+		}
+	})
+	return failed
+}
+
+// forwardOne appends a copy of a record. The copies that still live move to it when it
+// is synced; until then they are read from the old place.
+func (e *Engine) forwardOne(s *survivor, r journal.Record) error {
+	m, err := decodeMessage(r.Payload, nil)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m.copies = m.copies[:0]
+	for _, c := range s.copies {
+		if q := e.byID[c.queue]; q != nil {
+			if n := q.at(c.seq); n != nil && n.pos() == s.place.Pos {
+				m.copies = append(m.copies, c)
+			}
+		}
+	}
+	if len(m.copies) == 0 {
+		return nil
+	}
+	m.flags |= flagForward
+	e.scratch = m.appendHead(e.scratch[:0])
+	pos, err := e.j.Append(true, kindMessage, e.scratch, m.body)
+	if err != nil {
+		return err
+	}
+	record := journal.RecordBytes(len(e.scratch) + len(m.body))
+	use := e.use(pos.Generation())
+	use.index(&m, pos, record, len(m.body), e.dedup.key.id(m.id))
+	use.add(len(m.copies), record)
+	e.forwarded.Add(1)
+	copies := m.copies
+	return e.j.OnSync(func(err error) {
+		if err == nil {
+			e.arrived(copies, s.place.Pos, pos, record)
+		}
+	})
+}
+
+// arrived moves copies to their new place.
+func (e *Engine) arrived(copies []copyRef, from, to journal.Position, record int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range copies {
+		var n *entry
+		if q := e.byID[c.queue]; q != nil {
+			n = q.at(c.seq)
+		}
+		if n == nil || n.pos() != from {
+			e.use(to.Generation()).settled(e)
+			continue
+		}
+		n.setPos(to)
+		n.over = uint16((record - padTo8(int(n.body))) / 8)
+		e.use(from.Generation()).settled(e)
+	}
+}
+
+// quarantine takes copies whose record is damaged out of their queues. The damage is
+// counted, logged and shown by health; what follows in the queue is delivered.
+func (e *Engine) quarantine(copies []copyRef, damage *journal.Damage) {
+	e.damaged.Add(1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sort.Slice(copies, func(a, b int) bool { return copies[a].queue < copies[b].queue })
+	for _, c := range copies {
+		q := e.byID[c.queue]
+		if q == nil {
+			continue
+		}
+		n := q.at(c.seq)
+		if n == nil || n.pos() != damage.Pos {
+			continue
+		}
+		e.log.Error("message is damaged on disk and cannot be delivered", "queue", q.name, "seq", c.seq,
+			"file", damage.File, "offset", damage.Pos.Offset(), "bytes", damage.Bytes, "reason", damage.Reason)
+		if h, ok := q.held[c.seq]; ok {
+			e.unhold(q, c.seq, h)
+		}
+		e.forgetCopy(q, c.seq)
+		q.damaged++
+		e.logSettled(q, []uint64{c.seq})
+	}
+}
+
+func (e *Engine) forgetIDs() {
+	before := max(e.cfg.Clock.Now().Add(-e.cfg.DedupWindow).Unix(), 0)
+	e.dedup.forget(e.cfg.DedupIDs, uint32(before), 100_000)
+}

@@ -1,0 +1,261 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// publishing is the state of one Publish call; it is reused.
+type publishing struct {
+	results []broker.PublishResult
+	ids     []uint64
+	hashes  []contentHash
+	heads   []byte // exchange, key and id of one message after the other
+	ends    []int
+	scratch []byte
+	queues  []*queue
+	copies  []copyRef
+	seen    []reached
+}
+
+// reached is how far a queue becomes visible with a batch.
+type reached struct {
+	q   *queue
+	seq uint64
+	n   int
+}
+
+var publishings = sync.Pool{New: func() any { return new(publishing) }}
+
+// Publish stores each message in all of its queues or in none.
+func (e *Engine) Publish(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+	p := publishings.Get().(*publishing)
+	p.prepare(e.dedup.key, batch)
+	now := e.nowMillis()
+	e.mu.Lock()
+	for i := range batch {
+		for {
+			err := e.publishOne(p, i, &batch[i], now)
+			if !errors.Is(err, journal.ErrNoRoom) {
+				break
+			}
+			e.mu.Unlock()
+			err = e.j.WaitRoom(e.stopping, false, len(batch[i].Message.Body)+len(p.heads))
+			e.mu.Lock()
+			if err != nil {
+				p.results[i] = broker.PublishResult{Outcome: broker.Refused, Err: storageError(err)}
+				break
+			}
+		}
+	}
+	err := e.j.OnSync(func(err error) { e.publishDone(p, err, done) })
+	e.mu.Unlock()
+	if err != nil {
+		e.publishDone(p, err, done)
+	}
+}
+
+// prepare does what needs no lock: the hashes.
+func (p *publishing) prepare(key hashKey, batch []broker.PublishRequest) {
+	if cap(p.results) < len(batch) {
+		p.results = make([]broker.PublishResult, len(batch))
+		p.ids = make([]uint64, len(batch))
+		p.hashes = make([]contentHash, len(batch))
+		p.ends = make([]int, len(batch))
+	}
+	n := len(batch)
+	p.results, p.ids, p.hashes, p.ends = p.results[:n], p.ids[:n], p.hashes[:n], p.ends[:n]
+	clear(p.results)
+	p.heads, p.seen = p.heads[:0], p.seen[:0]
+	for i := range batch {
+		m := &batch[i].Message
+		from := len(p.heads)
+		p.heads = appendString(p.heads, m.Exchange)
+		p.heads = appendString(p.heads, m.Key)
+		p.heads = appendString(p.heads, m.ID)
+		p.ends[i] = len(p.heads)
+		if m.ID != "" {
+			p.ids[i] = key.id(m.ID)
+			p.hashes[i], p.scratch = key.content(p.scratch, p.heads[from:], m.Body)
+		}
+	}
+}
+
+// publishOne decides about one message and stores it. It returns ErrNoRoom, with
+// nothing changed, if the journal must be waited for. Callers hold mu.
+func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, now int64) error {
+	m, res := &req.Message, &p.results[i]
+	refuse := func(q string, err error) error {
+		*res = broker.PublishResult{Outcome: broker.Refused, Queue: q, Err: err}
+		return nil
+	}
+	dedupSlot := noSlot
+	if m.ID != "" {
+		if s := e.dedup.find(p.ids[i]); s != noSlot {
+			*res = broker.PublishResult{Outcome: broker.Repeated}
+			if e.dedup.slot(s).content != p.hashes[i] {
+				*res = broker.PublishResult{Outcome: broker.Conflict, Err: sealmq.ErrDuplicate}
+			}
+			return nil
+		}
+	}
+	p.queues = p.queues[:0]
+	for _, name := range req.Queues {
+		q := e.queues[name]
+		if q == nil {
+			return refuse(name, sealmq.ErrNoQueue)
+		}
+		if err := q.admits(m); err != nil {
+			q.refused++
+			return refuse(name, err)
+		}
+		p.queues = append(p.queues, q)
+	}
+	rec := messageRecord{published: now, publisher: m.Publisher, properties: m.Properties}
+	if m.ID != "" {
+		rec.flags |= flagHash
+		rec.hash = p.hashes[i]
+	}
+	p.copies = p.copies[:0]
+	for _, q := range p.queues {
+		p.copies = append(p.copies, copyRef{q.id, q.next})
+	}
+	rec.copies = p.copies
+	rec.exchange, rec.key, rec.id = m.Exchange, m.Key, m.ID
+	e.scratch = rec.appendHead(e.scratch[:0])
+	pos, err := e.j.Append(false, kindMessage, e.scratch, m.Body)
+	switch {
+	case errors.Is(err, journal.ErrNoRoom):
+		return err
+	case err != nil:
+		return refuse("", storageError(err))
+	}
+	if m.ID != "" {
+		dedupSlot = e.dedup.add(p.ids[i], p.hashes[i], len(p.queues), uint32(now/1000))
+	}
+	record := journal.RecordBytes(len(e.scratch) + len(m.Body))
+	use := e.use(pos.Generation())
+	use.index(&rec, pos, record, len(m.Body), p.ids[i])
+	for _, q := range p.queues {
+		q.put(q.next, newEntry(pos, record, len(m.Body), dedupSlot, now))
+		p.reach(q, q.next)
+		q.next++
+		q.published++
+	}
+	use.add(len(p.queues), record)
+	*res = broker.PublishResult{Outcome: broker.Stored}
+	return nil
+}
+
+// reach notes that a queue is visible up to seq once the batch is synced.
+func (p *publishing) reach(q *queue, seq uint64) {
+	for k := range p.seen {
+		if p.seen[k].q == q {
+			p.seen[k].seq = seq
+			p.seen[k].n++
+			return
+		}
+		if k == 64 {
+			break // many queues: a second entry for one of them does no harm
+		}
+	}
+	p.seen = append(p.seen, reached{q, seq, 1})
+}
+
+// admits checks the limits of a queue. Messages that drop_oldest will remove are
+// counted out when they are removed, before the new one is stored.
+func (q *queue) admits(m *sealmq.Message) error {
+	o := &q.options
+	if n := sealmq.PushOverheadBytes + len(m.ID) + len(m.Body); n > o.MaxLineBytes {
+		return &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
+			"the message needs a line of %d bytes and queue '%s' delivers at most %d", n, q.name, o.MaxLineBytes)}
+	}
+	if o.DropOldest {
+		return nil
+	}
+	if o.MaxMessages > 0 && int64(q.live) >= o.MaxMessages {
+		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d messages", q.name, o.MaxMessages)}
+	}
+	if o.MaxBytes > 0 && q.bytes+int64(len(m.Body)) > o.MaxBytes {
+		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d bytes", q.name, o.MaxBytes)}
+	}
+	return nil
+}
+
+// publishDone makes a synced batch visible and answers it.
+func (e *Engine) publishDone(p *publishing, err error, done func([]broker.PublishResult)) {
+	if err != nil {
+		for i := range p.results {
+			p.results[i] = broker.PublishResult{Outcome: broker.Refused, Err: unavailable(err)}
+		}
+	} else if len(p.seen) > 0 {
+		e.mu.Lock()
+		for _, r := range p.seen {
+			r.q.visible = max(r.q.visible, r.seq+1)
+			e.dropOldest(r.q)
+			e.wake(r.q, r.n)
+		}
+		e.mu.Unlock()
+	}
+	done(p.results)
+	p.seen = p.seen[:0]
+	publishings.Put(p)
+}
+
+// dropOldest removes the oldest waiting messages of a queue that is over its limit and
+// says so in its options.
+func (e *Engine) dropOldest(q *queue) {
+	o := &q.options
+	if !o.DropOldest || !q.over() {
+		return
+	}
+	var gone []uint64
+	for q.over() {
+		seq, n := q.nextWaiting()
+		if n == nil {
+			break
+		}
+		q.passed(seq)
+		e.forgetCopy(q, seq)
+		q.dropped++
+		gone = append(gone, seq)
+	}
+	e.logSettled(q, gone)
+}
+
+func (q *queue) over() bool {
+	o := &q.options
+	return o.MaxMessages > 0 && int64(q.live) > o.MaxMessages || o.MaxBytes > 0 && q.bytes > o.MaxBytes
+}
+
+// logSettled records that copies are gone by the queue's own rule. Nobody waits for it;
+// after a failure the store has stopped anyway.
+func (e *Engine) logSettled(q *queue, seqs []uint64) {
+	if len(seqs) == 0 {
+		return
+	}
+	var s settleEncoder
+	s.reset(e.scratch)
+	for _, seq := range seqs {
+		s.add(q.id, seq)
+	}
+	s.flush()
+	e.scratch = s.b
+	if _, err := e.urgent(kindSettle, s.b); err != nil {
+		e.log.Warn("removed messages are not recorded", "queue", q.name, "err", err)
+	}
+}
+
+// forgetCopy removes a copy from memory with all that counts it.
+func (e *Engine) forgetCopy(q *queue, seq uint64) {
+	n := q.remove(seq)
+	if n.dedup != 0 {
+		e.dedup.release(n.dedup-1, uint32(e.nowMillis()/1000))
+	}
+	e.use(n.pos().Generation()).settled(e)
+}

@@ -1,0 +1,351 @@
+package local
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+// Kinds of records in the journal. Numbers are uvarints, strings are length and bytes.
+//
+//	message   flags, published ms, [arrived ms, source queue id, source seq, reason,
+//	          source name,] [content hash 16,] copies: n × (queue id, seq), publisher,
+//	          exchange, key, id, properties, body to the end
+//	settle    n × (queue id, count, count × seq delta from the one before, zig-zag)
+//	return    n × (queue id, seq, attempts, until ms, reason)
+//	declare   queue id, name, options as JSON
+//	delete    queue id
+//	define    n × (key, 0 or 1 + length and value)
+const (
+	kindMessage byte = 16 + iota
+	kindSettle
+	kindReturn
+	kindDeclare
+	kindDelete
+	kindDefine
+)
+
+// Flags of a message record.
+const (
+	flagHash    = 1 << iota // has a content hash: the id is in the dedup table
+	flagMoved               // came from another queue; settles its source
+	flagForward             // a copy of an older record; everything is as it was there
+)
+
+var errRecord = errors.New("record does not decode")
+
+// messageRecord is a decoded message record. Its strings and slices alias the payload.
+type messageRecord struct {
+	flags              byte
+	published, arrived int64
+	fromQueue          uint32
+	fromSeq            uint64
+	deathReason        string
+	deathQueue         string
+	hash               contentHash
+	copies             []copyRef
+	publisher          string
+	exchange, key, id  string
+	properties, body   []byte
+}
+
+type copyRef struct {
+	queue uint32
+	seq   uint64
+}
+
+// appendHead appends everything but the body.
+func (m *messageRecord) appendHead(b []byte) []byte {
+	b = append(b, m.flags)
+	b = binary.AppendUvarint(b, uint64(m.published))
+	if m.flags&flagMoved != 0 {
+		b = binary.AppendUvarint(b, uint64(m.arrived))
+		b = binary.AppendUvarint(b, uint64(m.fromQueue))
+		b = binary.AppendUvarint(b, m.fromSeq)
+		b = appendString(b, m.deathReason)
+		b = appendString(b, m.deathQueue)
+	}
+	if m.flags&flagHash != 0 {
+		b = binary.LittleEndian.AppendUint64(b, m.hash[0])
+		b = binary.LittleEndian.AppendUint64(b, m.hash[1])
+	}
+	b = binary.AppendUvarint(b, uint64(len(m.copies)))
+	for _, c := range m.copies {
+		b = binary.AppendUvarint(b, uint64(c.queue))
+		b = binary.AppendUvarint(b, c.seq)
+	}
+	b = appendString(b, m.publisher)
+	b = appendString(b, m.exchange)
+	b = appendString(b, m.key)
+	b = appendString(b, m.id)
+	return appendString(b, aliasString(m.properties))
+}
+
+// decodeMessage decodes a message record. copies is reused if it is large enough.
+func decodeMessage(p []byte, copies []copyRef) (m messageRecord, err error) {
+	d := decoder{b: p}
+	m.flags = d.byte()
+	m.published = int64(d.uvarint())
+	m.arrived = m.published
+	if m.flags&flagMoved != 0 {
+		m.arrived = int64(d.uvarint())
+		m.fromQueue = uint32(d.uvarint())
+		m.fromSeq = d.uvarint()
+		m.deathReason = d.string()
+		m.deathQueue = d.string()
+	}
+	if m.flags&flagHash != 0 {
+		m.hash = contentHash{d.uint64(), d.uint64()}
+	}
+	n := d.count(2)
+	m.copies = copies[:0]
+	for range n {
+		m.copies = append(m.copies, copyRef{uint32(d.uvarint()), d.uvarint()})
+	}
+	m.publisher = d.string()
+	m.exchange = d.string()
+	m.key = d.string()
+	m.id = d.string()
+	m.properties = d.bytes()
+	if len(m.properties) == 0 {
+		m.properties = nil
+	}
+	m.body = d.b
+	return m, d.err
+}
+
+func (m *messageRecord) message() sealmq.Message {
+	return sealmq.Message{
+		ID: strings.Clone(m.id), Publisher: m.publisher, Exchange: m.exchange, Key: m.key,
+		Published: time.UnixMilli(m.published), Properties: m.properties, Body: m.body,
+	}
+}
+
+// A decoder reads from the front of b. After the first error it returns zeros.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) fail() {
+	d.b, d.err = nil, errRecord
+}
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail()
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) uint64() uint64 {
+	if len(d.b) < 8 {
+		d.fail()
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(d.b)
+	d.b = d.b[8:]
+	return v
+}
+
+// count reads a number of things that take at least size bytes each.
+func (d *decoder) count(size int) int {
+	v := d.uvarint()
+	if v > uint64(len(d.b)/size) {
+		d.fail()
+		return 0
+	}
+	return int(v)
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.count(1)
+	v := d.b[:n:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) string() string { return aliasString(d.bytes()) }
+
+func (d *decoder) more() bool { return d.err == nil && len(d.b) > 0 }
+
+func appendString(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// aliasString views bytes that never change again as a string.
+func aliasString(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return unsafe.String(&b[0], len(b))
+}
+
+func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// settleEncoder groups settled copies by queue.
+type settleEncoder struct {
+	b     []byte
+	queue uint32
+	last  uint64
+	seqs  []uint64
+}
+
+func (s *settleEncoder) reset(b []byte) { s.b, s.seqs, s.queue = b[:0], s.seqs[:0], 0 }
+
+func (s *settleEncoder) add(queue uint32, seq uint64) {
+	if queue != s.queue {
+		s.flush()
+		s.queue = queue
+	}
+	s.seqs = append(s.seqs, seq)
+}
+
+func (s *settleEncoder) flush() {
+	if len(s.seqs) == 0 {
+		return
+	}
+	s.b = binary.AppendUvarint(s.b, uint64(s.queue))
+	s.b = binary.AppendUvarint(s.b, uint64(len(s.seqs)))
+	last := uint64(0)
+	for _, seq := range s.seqs {
+		s.b = binary.AppendVarint(s.b, int64(seq-last))
+		last = seq
+	}
+	s.seqs = s.seqs[:0]
+}
+
+func decodeSettle(p []byte, f func(queue uint32, seq uint64)) error {
+	d := decoder{b: p}
+	for d.more() {
+		queue := uint32(d.uvarint())
+		n := d.count(1)
+		last := uint64(0)
+		for range n {
+			delta, k := binary.Varint(d.b)
+			if k <= 0 {
+				return errRecord
+			}
+			d.b = d.b[k:]
+			last += uint64(delta)
+			f(queue, last)
+		}
+	}
+	return d.err
+}
+
+func appendReturn(b []byte, queue uint32, seq uint64, m mark) []byte {
+	b = binary.AppendUvarint(b, uint64(queue))
+	b = binary.AppendUvarint(b, seq)
+	return appendMark(b, m)
+}
+
+func appendMark(b []byte, m mark) []byte {
+	b = binary.AppendUvarint(b, uint64(m.attempts))
+	b = binary.AppendUvarint(b, uint64(m.until))
+	return appendString(b, m.reason)
+}
+
+func (d *decoder) mark() mark {
+	return mark{attempts: uint32(d.uvarint()), until: int64(d.uvarint()), reason: strings.Clone(d.string())}
+}
+
+func decodeReturn(p []byte, f func(queue uint32, seq uint64, m mark)) error {
+	d := decoder{b: p}
+	for d.more() {
+		queue, seq, m := uint32(d.uvarint()), d.uvarint(), d.mark()
+		if d.err == nil {
+			f(queue, seq, m)
+		}
+	}
+	return d.err
+}
+
+// storedOptions are the options of a queue in a record; durations as numbers, so that
+// their form does not depend on that of the protocol.
+type storedOptions struct {
+	MaxMessages   int64  `json:"max_messages,omitempty"`
+	MaxBytes      int64  `json:"max_bytes,omitempty"`
+	TTL           int64  `json:"ttl_ns,omitempty"`
+	DeliveryLimit uint32 `json:"delivery_limit"`
+	AckTimeout    int64  `json:"ack_timeout_ns"`
+	Prefetch      int    `json:"prefetch"`
+	MaxLineBytes  int    `json:"max_line_bytes"`
+	DropOldest    bool   `json:"drop_oldest,omitempty"`
+}
+
+func appendQueue(b []byte, id uint32, name string, o sealmq.QueueOptions) []byte {
+	b = binary.AppendUvarint(b, uint64(id))
+	b = appendString(b, name)
+	text, err := json.Marshal(storedOptions{o.MaxMessages, o.MaxBytes, int64(o.TTL), o.DeliveryLimit,
+		int64(o.AckTimeout), o.Prefetch, o.MaxLineBytes, o.DropOldest})
+	if err != nil {
+		panic("local: internal error: " + err.Error())
+	}
+	return appendString(b, aliasString(text))
+}
+
+func appendDelete(b []byte, id uint32) []byte { return binary.AppendUvarint(b, uint64(id)) }
+
+func (d *decoder) queue() (id uint32, name string, o sealmq.QueueOptions) {
+	id = uint32(d.uvarint())
+	name = strings.Clone(d.string())
+	text := d.bytes()
+	if d.err != nil {
+		return id, name, o
+	}
+	var s storedOptions
+	if err := json.Unmarshal(text, &s); err != nil {
+		d.err = fmt.Errorf("options of queue %q: %w", name, err)
+		return id, name, o
+	}
+	return id, name, sealmq.QueueOptions{MaxMessages: s.MaxMessages, MaxBytes: s.MaxBytes, TTL: time.Duration(s.TTL),
+		DeliveryLimit: s.DeliveryLimit, AckTimeout: time.Duration(s.AckTimeout), Prefetch: s.Prefetch,
+		MaxLineBytes: s.MaxLineBytes, DropOldest: s.DropOldest}
+}
+
+func encodeDefinitions(b []byte, batch []broker.Definition) []byte {
+	for _, d := range batch {
+		b = appendString(b, d.Key)
+		if d.Value == nil {
+			b = append(b, 0)
+			continue
+		}
+		b = append(b, 1)
+		b = appendString(b, aliasString(d.Value))
+	}
+	return b
+}
+
+func decodeDefinitions(p []byte) (out []broker.Definition, err error) {
+	d := decoder{b: p}
+	for d.more() {
+		def := broker.Definition{Key: d.string()}
+		if d.byte() == 1 {
+			def.Value = append([]byte{}, d.bytes()...)
+		}
+		out = append(out, def)
+	}
+	return out, d.err
+}

@@ -1,0 +1,456 @@
+package local
+
+import (
+	"container/heap"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// meta is the file "store.json": what a store is born with.
+type meta struct {
+	storeID [16]byte
+	hashKey hashKey
+}
+
+const (
+	metaName   = "store.json"
+	metaFormat = 1
+	journalDir = "journal"
+)
+
+type metaFile struct {
+	Format  int    `json:"format"`
+	StoreID string `json:"store_id"`
+	HashKey string `json:"hash_key"`
+}
+
+// loadMeta reads the store's identity, or makes one for an empty folder.
+func loadMeta(fsys durable.FS, name string, create bool) (m meta, err error) {
+	b, err := readFile(fsys, name)
+	if durable.IsNotExist(err) && create {
+		return createMeta(fsys, name)
+	}
+	if err != nil {
+		return m, fmt.Errorf("read store identity: %w", err)
+	}
+	var f metaFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return m, fmt.Errorf("store identity %s: %w", name, err)
+	}
+	if f.Format > metaFormat {
+		return m, fmt.Errorf("store identity %s: format %d: %w", name, f.Format, journal.ErrNewer)
+	}
+	id, err1 := hex.DecodeString(f.StoreID)
+	key, err2 := hex.DecodeString(f.HashKey)
+	if err := errors.Join(err1, err2); err != nil || len(id) != 16 || len(key) != 16 {
+		return m, fmt.Errorf("store identity %s is damaged", name)
+	}
+	copy(m.storeID[:], id)
+	m.hashKey = hashKey{binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[8:])}
+	return m, nil
+}
+
+func createMeta(fsys durable.FS, name string) (m meta, err error) {
+	var key [16]byte
+	rand.Read(m.storeID[:])
+	rand.Read(key[:])
+	m.hashKey = hashKey{binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])}
+	b, err := json.MarshalIndent(metaFile{metaFormat, hex.EncodeToString(m.storeID[:]), hex.EncodeToString(key[:])}, "", "  ")
+	if err != nil {
+		return m, err
+	}
+	return m, durable.WriteFile(fsys, name, append(b, '\n'), 0o600)
+}
+
+// A recovery holds what only Open needs.
+type recovery struct {
+	e      *Engine
+	cp     *checkpoint
+	states map[uint32]*queueState
+	gens   map[uint64]bool // segments that exist
+	index  []uint64        // index files that exist
+}
+
+// recover brings the engine to the state of the last synced record.
+func (e *Engine) recover() error {
+	var err error
+	if e.meta, err = loadMeta(e.cfg.FS, e.storeDir(metaName), true); err != nil {
+		return err
+	}
+	e.dedup = newDedup(e.meta.hashKey)
+	r := &recovery{e: e, cp: &checkpoint{}, states: map[uint32]*queueState{}, gens: map[uint64]bool{}}
+	if err := r.loadCheckpoint(); err != nil {
+		return err
+	}
+	if err := r.listFiles(); err != nil {
+		return err
+	}
+	e.j, e.report, err = journal.Open(journal.Config{
+		Dir: e.storeDir(journalDir), FS: e.cfg.FS, StoreID: e.meta.storeID,
+		From: r.cp.at, FromSeq: r.cp.seq, SegmentBytes: e.cfg.SegmentBytes, CacheBytes: e.cfg.CacheBytes,
+		MaxPendingBytes: e.cfg.MaxPendingBytes, MinFreeBytes: e.cfg.MinFreeBytes, Quarantine: e.cfg.Quarantine,
+		Opened: r.opened, Sealed: e.sealed, Committed: e.cfg.Committed, Clock: e.cfg.Clock, Log: e.log,
+	}, r.replay)
+	if err != nil {
+		return err
+	}
+	if err := r.finish(); err != nil {
+		return errors.Join(err, e.j.Close())
+	}
+	return nil
+}
+
+// refuse turns damage into an error, or into a log line and a count with Quarantine.
+func (r *recovery) refuse(file, format string, args ...any) error {
+	d := &journal.Damage{File: file, Promised: true, Reason: fmt.Sprintf(format, args...)}
+	if !r.e.cfg.Quarantine {
+		return &journal.DamageError{Damage: []*journal.Damage{d}}
+	}
+	r.e.damaged.Add(1)
+	r.e.log.Error("store is damaged", "file", file, "reason", d.Reason)
+	return nil
+}
+
+func (r *recovery) loadCheckpoint() error {
+	e := r.e
+	name := e.storeDir(checkpointName)
+	b, err := readFile(e.cfg.FS, name)
+	if durable.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read checkpoint: %w", err)
+	}
+	cp, err := decodeCheckpoint(b, e.meta.storeID)
+	if errors.Is(err, journal.ErrNewer) {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err != nil {
+		// Without it everything that still is in the journal is replayed.
+		return r.refuse(name, "%v; messages that were settled may come again", err)
+	}
+	defs := e.storeDir(definitionsName(cp.definitions))
+	if cp.definitions != 0 {
+		if b, err = readFile(e.cfg.FS, defs); err == nil {
+			err = e.decodeDefinitionsFile(b)
+		}
+		if errors.Is(err, journal.ErrNewer) {
+			return fmt.Errorf("%s: %w", defs, err)
+		}
+		if err != nil {
+			if err := r.refuse(defs, "%v; queues and definitions are lost", err); err != nil {
+				return err
+			}
+		}
+	}
+	r.cp = cp
+	e.checkpointAt, e.definitionsAt = cp.at, cp.definitions
+	for i := range cp.queues {
+		s := &cp.queues[i]
+		r.states[s.id] = s
+		if q := e.byID[s.id]; q != nil {
+			q.next = s.next
+		}
+	}
+	e.defsChanged = false
+	return nil
+}
+
+// listFiles notes index files and removes definitions files that are not in use.
+func (r *recovery) listFiles() error {
+	names, err := r.e.cfg.FS.ReadDir(r.e.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("read store folder: %w", err)
+	}
+	for _, name := range names {
+		if gen, ok := indexGeneration(name); ok {
+			r.index = append(r.index, gen)
+		}
+		if n, ok := definitionsNumber(name); ok && n != r.cp.definitions {
+			if err := r.e.cfg.FS.Remove(r.e.storeDir(name)); err != nil {
+				return fmt.Errorf("remove old definitions: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// opened loads the indexes before the journal replays what came after the checkpoint.
+func (r *recovery) opened(gens []uint64, scan journal.ScanFunc) error {
+	indexed := map[uint64]bool{}
+	for _, gen := range r.index {
+		indexed[gen] = true
+	}
+	for _, gen := range gens {
+		r.gens[gen] = true
+		if gen < r.cp.at.Generation() && !indexed[gen] {
+			r.index = append(r.index, gen)
+		}
+	}
+	slices.Sort(r.index)
+	for _, gen := range r.index {
+		if gen >= r.cp.at.Generation() {
+			continue // of a checkpoint that was not completed: replayed and written again
+		}
+		if err := r.loadIndex(gen, scan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recovery) loadIndex(gen uint64, scan journal.ScanFunc) error {
+	e := r.e
+	entries, count, ids, err := e.readIndex(gen)
+	switch {
+	case err == nil:
+		e.dedup.reserve(ids)
+		u := e.use(gen)
+		u.sealed, u.released = true, !r.gens[gen]
+		u.count, u.ids = count, ids
+		e.indexed[gen] = indexFile{ids: ids}
+		return decodeIndex(gen, entries, func(n *indexEntry) {
+			r.add(n.pos, n.record, n.body, n.flags, n.arrived, n.id, n.hash, n.copies)
+		})
+	case errors.Is(err, journal.ErrNewer):
+		return fmt.Errorf("%s: %w", indexName(gen), err)
+	case !r.gens[gen]:
+		e.damaged.Add(1)
+		e.log.Error("index file is damaged, repeated publishes of its messages are not recognised", "file", indexName(gen), "err", err)
+		e.indexed[gen] = indexFile{}
+		e.segs[gen] = &segmentUse{gen: gen, sealed: true, released: true}
+		return nil
+	}
+	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(gen), "err", err)
+	e.use(gen).sealed = true
+	err = scan(gen, r.message)
+	var damage *journal.Damage
+	if errors.As(err, &damage) {
+		return r.refuse(damage.File, "%v", damage)
+	}
+	return err
+}
+
+// replay applies one record of the journal's end.
+func (r *recovery) replay(rec journal.Record) error {
+	e := r.e
+	if rec.Kind == kindMessage {
+		return r.message(rec)
+	}
+	if rec.Pos < r.cp.at {
+		return nil
+	}
+	switch rec.Kind {
+	case kindSettle:
+		return decodeSettle(rec.Payload, func(queue uint32, seq uint64) {
+			if q := e.byID[queue]; q != nil && q.at(seq) != nil {
+				e.forgetCopy(q, seq)
+			}
+		})
+	case kindReturn:
+		return decodeReturn(rec.Payload, func(queue uint32, seq uint64, m mark) {
+			if q := e.byID[queue]; q != nil && q.at(seq) != nil {
+				q.setMark(seq, m)
+			}
+		})
+	case kindDeclare:
+		d := decoder{b: rec.Payload}
+		id, name, o := d.queue()
+		if d.err == nil && e.byID[id] == nil && e.queues[name] == nil {
+			q := newQueue(id, name, o)
+			if s := r.states[id]; s != nil {
+				q.next = s.next
+			}
+			e.addQueue(q)
+		}
+		return d.err
+	case kindDelete:
+		d := decoder{b: rec.Payload}
+		if q := e.byID[uint32(d.uvarint())]; q != nil {
+			e.detach(q)
+			r.clear(q)
+		}
+		return d.err
+	case kindDefine:
+		defs, err := decodeDefinitions(rec.Payload)
+		e.applyDefinitions(defs)
+		return err
+	}
+	return fmt.Errorf("record of unknown kind %d at %v: %w", rec.Kind, rec.Pos, journal.ErrNewer)
+}
+
+func (r *recovery) clear(q *queue) {
+	for _, c := range q.chunks {
+		for k := range c.entries {
+			if n := &c.entries[k]; n.state != gone {
+				if n.dedup != 0 {
+					r.e.dedup.release(n.dedup-1, r.seconds())
+				}
+				r.e.use(n.pos().Generation()).live--
+			}
+		}
+	}
+	q.chunks = nil
+}
+
+// message applies a message record and adds it to the index of its segment.
+func (r *recovery) message(rec journal.Record) error {
+	e := r.e
+	m, err := decodeMessage(rec.Payload, nil)
+	if err != nil {
+		return fmt.Errorf("message at %v: %w", rec.Pos, err)
+	}
+	var id uint64
+	if m.flags&flagHash != 0 {
+		id = e.dedup.key.id(m.id)
+	}
+	if m.flags&flagMoved != 0 && rec.Pos >= r.cp.at {
+		if q := e.byID[m.fromQueue]; q != nil && q.at(m.fromSeq) != nil {
+			// The id goes on living in the copy that is added next.
+			if n := q.at(m.fromSeq); n.dedup != 0 {
+				e.dedup.retain(n.dedup - 1)
+				defer e.dedup.release(n.dedup-1, r.seconds())
+			}
+			e.forgetCopy(q, m.fromSeq)
+		}
+	}
+	u := e.use(rec.Pos.Generation())
+	u.index(&m, rec.Pos, rec.Bytes(), len(m.body), id)
+	r.add(rec.Pos, rec.Bytes(), len(m.body), m.flags, m.arrived, id, m.hash, m.copies)
+	return nil
+}
+
+// add adds the copies of one message that live according to the checkpoint, or that
+// came after it.
+func (r *recovery) add(pos journal.Position, record, body int, flags byte, arrived int64, id uint64, hash contentHash, copies []copyRef) {
+	e := r.e
+	u := e.use(pos.Generation())
+	u.add(len(copies), record)
+	slot := noSlot
+	hashed := flags&flagHash != 0
+	for _, c := range copies {
+		q := e.byID[c.queue]
+		if q == nil || pos < r.cp.at && !r.lived(c) {
+			u.live--
+			continue
+		}
+		if n := q.at(c.seq); n != nil { // a survivor that was copied forward
+			old := e.use(n.pos().Generation())
+			if pos > n.pos() {
+				old.live--
+				n.setPos(pos)
+				n.over = uint16((record - padTo8(body)) / 8)
+			} else {
+				u.live--
+			}
+			continue
+		}
+		if hashed {
+			slot = e.dedup.revive(id, hash)
+		}
+		q.put(c.seq, newEntry(pos, record, body, slot, arrived))
+		q.next = max(q.next, c.seq+1)
+	}
+	if hashed && slot == noSlot && e.dedup.find(id) == noSlot {
+		e.dedup.add(id, hash, 0, r.seconds())
+	}
+}
+
+func (r *recovery) lived(c copyRef) bool {
+	s := r.states[c.queue]
+	return s != nil && s.has(c.seq)
+}
+
+func (r *recovery) seconds() uint32 { return uint32(r.e.nowMillis() / 1000) }
+
+// finish derives what is not stored and checks that everything that lives is there.
+func (r *recovery) finish() error {
+	e := r.e
+	gens := e.j.Generations()
+	exists := map[uint64]bool{}
+	for _, gen := range gens {
+		exists[gen] = true
+		e.use(gen).sealed = gen != gens[len(gens)-1]
+	}
+	for _, u := range e.segs {
+		if u.live == 0 {
+			u.settledBy = e.dedup.settledTotal
+		}
+	}
+	for _, q := range e.queues {
+		q.visible = q.next
+		if len(q.chunks) > 0 {
+			q.head = q.chunks[0].base
+		} else {
+			q.head = q.next
+		}
+		if err := r.checkPlaces(q, exists); err != nil {
+			return err
+		}
+		r.applyMarks(q)
+	}
+	for _, d := range append(append([]*journal.Damage(nil), e.report.Damage...), e.report.Dropped...) {
+		level := e.log.Error
+		if !d.Promised {
+			level = e.log.Warn
+		}
+		level("journal was mended", "file", d.File, "offset", d.Pos.Offset(), "bytes", d.Bytes,
+			"first_seq", d.FirstSeq, "last_seq", d.LastSeq, "promised", d.Promised, "reason", d.Reason)
+	}
+	e.damaged.Add(uint64(len(e.report.Damage)))
+	return nil
+}
+
+// checkPlaces removes copies whose segment does not exist.
+func (r *recovery) checkPlaces(q *queue, exists map[uint64]bool) error {
+	lost := map[uint64][]uint64{}
+	q.each(func(seq uint64, n *entry) bool {
+		if gen := n.pos().Generation(); !exists[gen] {
+			lost[gen] = append(lost[gen], seq)
+		}
+		return true
+	})
+	for gen, seqs := range lost {
+		if err := r.refuse(journalDir, "segment with generation %d is missing: %d messages of queue %q are lost", gen, len(seqs), q.name); err != nil {
+			return err
+		}
+		for _, seq := range seqs {
+			r.e.forgetCopy(q, seq)
+			q.damaged++
+		}
+	}
+	return nil
+}
+
+// applyMarks gives copies that came back their state.
+func (r *recovery) applyMarks(q *queue) {
+	e := r.e
+	if s := r.states[q.id]; s != nil {
+		for seq, m := range s.marks {
+			if _, newer := q.marks[seq]; !newer && q.at(seq) != nil {
+				q.setMark(seq, m)
+			}
+		}
+	}
+	for seq, m := range q.marks {
+		n := q.at(seq)
+		m.holder = 0
+		q.marks[seq] = m
+		switch {
+		case m.reason != "":
+			q.setState(n, dyingState)
+			e.dying = append(e.dying, dying{q.id, seq})
+		case m.until > e.nowMillis():
+			q.setState(n, delayed)
+			heap.Push(&q.due, due{m.until, seq})
+		}
+	}
+}
