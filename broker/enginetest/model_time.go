@@ -1,0 +1,81 @@
+package enginetest
+
+import "time"
+
+// tick does what time demands and sets the timer for the next moment that matters. It
+// is called with mu locked.
+func (m *Model) tick() {
+	now := m.now()
+	var next time.Time
+	due := func(at time.Time) bool {
+		if !at.After(now) {
+			return true
+		}
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+		return false
+	}
+	for _, name := range m.state.names() {
+		q := m.state.queues[name]
+		for _, e := range append([]*entry(nil), q.entries...) {
+			m.tickEntry(q, e, due)
+		}
+	}
+	m.forget(due)
+	m.stopTimer()
+	if !next.IsZero() {
+		m.timer = m.cfg.Clock.AfterFunc(next.Sub(now), m.wake)
+	}
+}
+
+func (m *Model) wake() {
+	m.mu.Lock()
+	m.notify()
+	m.end()
+}
+
+func (m *Model) tickEntry(q *queue, e *entry, due func(time.Time) bool) {
+	o := q.options
+	if e.holder != nil {
+		since := e.delivered
+		if e.holder.lastAck.After(since) && !m.bugs.ignoreAcks {
+			since = e.holder.lastAck
+		}
+		if m.bugs.noTimeout || !due(since.Add(o.AckTimeout)) {
+			return
+		}
+		if m.comeBack(q, e, 0); q.find(e.seq) == nil {
+			return // dead
+		}
+	}
+	if o.TTL > 0 && e.synced && due(e.entered.Add(o.TTL)) {
+		q.totals.Expired++
+		m.write(gone{q.name, e.seq, m.now()})
+		return
+	}
+	due(e.notBefore)
+}
+
+// forget drops ids that are remembered long enough, or that are too many.
+func (m *Model) forget(due func(time.Time) bool) {
+	for {
+		var oldest string
+		for id, i := range m.state.ids {
+			if i.copies > 0 {
+				continue
+			}
+			if due(i.ended.Add(m.cfg.DedupWindow)) {
+				m.write(forgotten{id})
+				continue
+			}
+			if oldest == "" || i.order < m.state.ids[oldest].order {
+				oldest = id
+			}
+		}
+		if oldest == "" || len(m.state.ids) <= m.cfg.DedupMaxIDs {
+			return
+		}
+		m.write(forgotten{oldest})
+	}
+}
