@@ -1,0 +1,63 @@
+package local_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine/local"
+)
+
+// BenchmarkPublishTakeAck measures the engine alone: batches of 64 messages of 370
+// bytes, a window of four batches, one consumer that acknowledges at once.
+func BenchmarkPublishTakeAck(b *testing.B) {
+	e := mustOpen(b, local.Config{Dir: b.TempDir()})
+	declare(b, e, "q", nil)
+	const batch = 64
+	notify := make(chan struct{}, 1)
+	s := e.NewSession(broker.SessionConfig{Notify: func() {
+		select {
+		case notify <- struct{}{}:
+		default:
+		}
+	}})
+	s.Consume("q", 1000, func(error) {})
+	body := bytes.Repeat([]byte("x"), 330)
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		for n := 0; n < b.N; {
+			<-notify
+			for {
+				ds, err := s.Take(nil, 64, 64<<10)
+				if err != nil {
+					b.Error(err)
+				}
+				if len(ds) == 0 {
+					break
+				}
+				n += len(ds)
+				acks := make([]broker.Settlement, len(ds))
+				for i, d := range ds {
+					acks[i] = broker.Settlement{Tag: d.Tag, Verdict: broker.Ack}
+				}
+				s.Settle(acks, func(error) {})
+			}
+		}
+	}()
+	window := make(chan struct{}, 4)
+	reqs := make([]broker.PublishRequest, batch)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n += batch {
+		window <- struct{}{}
+		k := min(batch, b.N-n)
+		for i := range k {
+			reqs[i] = message(fmt.Sprintf("message-%d", n+i), "", "q")
+			reqs[i].Message.Body = body
+		}
+		e.Publish(reqs[:k], func([]broker.PublishResult) { <-window })
+	}
+	<-received
+}

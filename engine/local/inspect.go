@@ -1,0 +1,132 @@
+package local
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// RecordInfo describes a record for people. Bodies are shown by their size only.
+type RecordInfo struct {
+	Position string `json:"position"`
+	Seq      uint64 `json:"seq"`
+	Bytes    int    `json:"bytes"`
+	Kind     string `json:"kind"`
+	Detail   string `json:"detail"`
+}
+
+// Inspection is what Inspect found.
+type Inspection struct {
+	StoreID    string                  `json:"store_id"`
+	Checkpoint string                  `json:"checkpoint"`
+	Segments   []journal.SegmentReport `json:"segments"`
+	Report     *journal.Report         `json:"report"`
+	// Problems lists damaged files other than segments.
+	Problems []string `json:"problems"`
+}
+
+// Inspect reads a store without changing anything; no other process may hold it. visit
+// may be nil.
+func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspection, error) {
+	unlock, err := fsys.Lock(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock store folder: %w", err)
+	}
+	defer unlock()
+	m, err := loadMeta(fsys, filepath.Join(dir, metaName), false)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inspection{StoreID: fmt.Sprintf("%x", m.storeID), Checkpoint: "none"}
+	e := &Engine{cfg: Config{Dir: dir, FS: fsys}.withDefaults(), meta: m, queues: map[string]*queue{}, byID: map[uint32]*queue{}, defs: map[string][]byte{}}
+	var from journal.Position
+	if b, err := readFile(fsys, e.storeDir(checkpointName)); err == nil {
+		cp, err := decodeCheckpoint(b, m.storeID)
+		if err != nil {
+			in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", checkpointName, err))
+		} else {
+			from, in.Checkpoint = cp.at, cp.at.String()
+		}
+	}
+	names, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read store folder: %w", err)
+	}
+	for _, name := range names {
+		if gen, ok := indexGeneration(name); ok {
+			if _, _, _, err := e.readIndex(gen); err != nil {
+				in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", name, err))
+			}
+		}
+		if _, ok := definitionsNumber(name); ok {
+			b, err := readFile(fsys, e.storeDir(name))
+			if err == nil {
+				err = e.decodeDefinitionsFile(b)
+			}
+			if err != nil {
+				in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", name, err))
+			}
+		}
+	}
+	in.Segments, in.Report, err = journal.Inspect(fsys, e.storeDir(journalDir), m.storeID, from, func(r journal.Record) error {
+		info, err := describeRecord(r)
+		if err != nil {
+			in.Problems = append(in.Problems, fmt.Sprintf("record at %v: %v", r.Pos, err))
+		}
+		if visit == nil {
+			return nil
+		}
+		return visit(info)
+	})
+	return in, err
+}
+
+func describeRecord(r journal.Record) (RecordInfo, error) {
+	out := RecordInfo{Position: r.Pos.String(), Seq: r.Seq, Bytes: r.Bytes()}
+	switch r.Kind {
+	case kindMessage:
+		m, err := decodeMessage(r.Payload, nil)
+		out.Kind = "message"
+		out.Detail = fmt.Sprintf("id=%s exchange=%s key=%s publisher=%s body_bytes=%d copies=%v", m.id, m.exchange, m.key, m.publisher, len(m.body), m.copies)
+		if m.flags&flagMoved != 0 {
+			out.Detail += fmt.Sprintf(" from=%d/%d reason=%q", m.fromQueue, m.fromSeq, m.deathReason)
+		}
+		return out, err
+	case kindSettle:
+		out.Kind = "settle"
+		n := 0
+		err := decodeSettle(r.Payload, func(queue uint32, seq uint64) {
+			if n++; n <= 20 {
+				out.Detail += fmt.Sprintf("%d/%d ", queue, seq)
+			}
+		})
+		out.Detail = fmt.Sprintf("copies=%d %s", n, out.Detail)
+		return out, err
+	case kindReturn:
+		out.Kind = "return"
+		return out, decodeReturn(r.Payload, func(queue uint32, seq uint64, m mark) {
+			out.Detail += fmt.Sprintf("%d/%d attempts=%d until=%d reason=%q ", queue, seq, m.attempts, m.until, m.reason)
+		})
+	case kindDeclare:
+		d := decoder{b: r.Payload}
+		id, name, _ := d.queue()
+		out.Kind, out.Detail = "declare", fmt.Sprintf("queue=%s id=%d", name, id)
+		return out, d.err
+	case kindDelete:
+		d := decoder{b: r.Payload}
+		out.Kind, out.Detail = "delete", fmt.Sprintf("id=%d", d.uvarint())
+		return out, d.err
+	case kindDefine:
+		defs, err := decodeDefinitions(r.Payload)
+		out.Kind = "define"
+		for _, d := range defs {
+			out.Detail += fmt.Sprintf("%s (%d bytes) ", strconv.Quote(d.Key), len(d.Value))
+		}
+		return out, err
+	}
+	out.Kind = fmt.Sprintf("unknown (%d)", r.Kind)
+	return out, nil
+}

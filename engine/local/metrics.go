@@ -1,0 +1,127 @@
+package local
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/journal"
+)
+
+// Metrics measures syncs as they happen. Hand Committed to Config.Committed and
+// register the collector of the opened engine (NewCollector) beside it.
+type Metrics struct {
+	sync    prometheus.Histogram
+	records prometheus.Histogram
+}
+
+// NewMetrics returns collectors that count nothing yet.
+func NewMetrics() *Metrics {
+	return &Metrics{
+		sync: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sealmq_journal_sync_seconds", Help: "Time that one sync of the journal took.",
+			Buckets: prometheus.ExponentialBuckets(25e-6, 2, 18),
+		}),
+		records: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sealmq_journal_batch_records", Help: "Records that one sync made durable.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 16),
+		}),
+	}
+}
+
+// Committed observes one sync.
+func (m *Metrics) Committed(c journal.CommitInfo) {
+	m.sync.Observe(c.Sync.Seconds())
+	m.records.Observe(float64(c.Records))
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	m.sync.Collect(ch)
+	m.records.Collect(ch)
+}
+
+// Stats are levels and totals of the engine and its journal.
+type Stats struct {
+	Journal       journal.Stats
+	LiveBytes     int64 // of records that hold a message that is not settled, estimated by segment
+	DedupIDs      int   // ids remembered
+	DedupSettled  int   // of these, ids without a living copy
+	DedupHorizon  time.Duration
+	Checkpoints   uint64
+	CopiedForward uint64
+	Damaged       uint64
+	Dying         int
+}
+
+// Stats returns the figures of this moment.
+func (e *Engine) Stats() Stats {
+	s := Stats{Journal: e.j.Stats(), Checkpoints: e.checkpoints.Load(), CopiedForward: e.forwarded.Load(), Damaged: e.damaged.Load()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, u := range e.segs {
+		if u.total > 0 {
+			s.LiveBytes += int64(float64(u.bytes) * float64(u.live) / float64(u.total))
+		}
+	}
+	s.DedupIDs, s.DedupSettled, s.Dying = e.dedup.count, e.dedup.settled, len(e.dying)
+	if at := e.dedup.horizon(); at != 0 {
+		s.DedupHorizon = max(e.cfg.Clock.Now().Sub(time.Unix(int64(at), 0)), 0)
+	}
+	return s
+}
+
+// Collector shows Stats.
+type Collector struct {
+	e       *Engine
+	figures []figure
+}
+
+type figure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*Stats) float64
+}
+
+// NewCollector returns a collector over an engine.
+func NewCollector(e *Engine) *Collector {
+	c := &Collector{e: e}
+	add := func(kind prometheus.ValueType, name, help string, of func(*Stats) float64) {
+		c.figures = append(c.figures, figure{prometheus.NewDesc("sealmq_"+name, help, nil, nil), kind, of})
+	}
+	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+	add(counter, "journal_syncs_total", "Syncs of the journal.", func(s *Stats) float64 { return float64(s.Journal.Syncs) })
+	add(counter, "journal_records_total", "Records made durable.", func(s *Stats) float64 { return float64(s.Journal.Records) })
+	add(counter, "journal_written_bytes_total", "Bytes written to the journal.", func(s *Stats) float64 { return float64(s.Journal.Bytes) })
+	add(gauge, "journal_live_bytes", "Bytes of records that hold unsettled messages, estimated.", func(s *Stats) float64 { return float64(s.LiveBytes) })
+	add(gauge, "journal_disk_bytes", "Bytes of all segment files.", func(s *Stats) float64 { return float64(s.Journal.DiskBytes) })
+	add(gauge, "journal_pending_bytes", "Bytes that wait for a sync.", func(s *Stats) float64 { return float64(s.Journal.PendingBytes) })
+	add(gauge, "journal_segments", "Segments that hold records.", func(s *Stats) float64 { return float64(s.Journal.Segments) })
+	add(gauge, "journal_ready_segments", "Segments prepared for records.", func(s *Stats) float64 { return float64(s.Journal.Ready) })
+	add(counter, "journal_copied_records_total", "Records copied forward so that their segment could be used again.", func(s *Stats) float64 { return float64(s.CopiedForward) })
+	add(counter, "journal_damaged_records_total", "Damaged places found since the start.", func(s *Stats) float64 { return float64(s.Damaged) })
+	add(counter, "checkpoints_total", "Checkpoints written.", func(s *Stats) float64 { return float64(s.Checkpoints) })
+	add(gauge, "dedup_ids", "Message ids remembered.", func(s *Stats) float64 { return float64(s.DedupIDs) })
+	add(gauge, "dedup_settled_ids", "Message ids remembered whose message is settled.", func(s *Stats) float64 { return float64(s.DedupSettled) })
+	add(gauge, "dedup_horizon_seconds", "Age of the oldest settled message id that is remembered.", func(s *Stats) float64 { return s.DedupHorizon.Seconds() })
+	add(gauge, "dead_letters_waiting", "Messages on their way to a dead-letter queue.", func(s *Stats) float64 { return float64(s.Dying) })
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, f := range c.figures {
+		ch <- f.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.e.Stats()
+	for _, f := range c.figures {
+		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(&s))
+	}
+}
