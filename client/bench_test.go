@@ -167,4 +167,3 @@ func echo(conn net.Conn) {
 		}
 	}
 }
-

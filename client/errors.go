@@ -28,11 +28,7 @@ func Retryable(err error) bool {
 
 // permanent reports whether a subscription that was refused so is refused for good.
 func permanent(err error) bool {
-	switch sealmq.CodeOf(err) {
-	case sealmq.NoStorage, sealmq.Unavailable, "":
-		return false
-	}
-	return true
+	return sealmq.CodeOf(err) != "" && !Retryable(err)
 }
 
 func (c *Client) closedError(err error) error {
@@ -104,7 +100,8 @@ func oneLine(text string, max int) string {
 	return text
 }
 
-// codeOfText finds the code behind an error text of the broker.
+// codeOfText finds the code behind an error text of the broker. The protocol carries
+// texts only; docs/protocol.md keeps these stable.
 func codeOfText(text string) sealmq.Code {
 	for _, t := range codeTexts {
 		if strings.HasPrefix(text, t.prefix) && strings.Contains(text, t.contains) {
@@ -114,13 +111,40 @@ func codeOfText(text string) sealmq.Code {
 	return ""
 }
 
-// codeTexts are the texts of docs/protocol.md; what is not among them is an internal error.
 var codeTexts = []struct {
 	prefix, contains string
 	code             sealmq.Code
 }{
-	{"Exchange '", "' not found", sealmq.NoExchange},
-	{"No queues bound to exchange '", "", sealmq.Unroutable},
+	{"internal error (", "", ""},
+	{"not allowed", "", sealmq.Denied},
+	{"your certificate has no common name", "", sealmq.Denied},
 	{"Duplicate message ", " ignored", sealmq.Duplicate},
+	{"Exchange '", "' not found", sealmq.NoExchange},
+	{"no such exchange", "", sealmq.NoExchange},
 	{"Queue '", "' not found", sealmq.NoQueue},
+	{"no such queue", "", sealmq.NoQueue},
+	{"No queues bound to exchange '", "", sealmq.Unroutable},
+	{"no queue is bound", "", sealmq.Unroutable},
+	{"queue '", "' is full", sealmq.QueueFull},
+	{"the queue is full", "", sealmq.QueueFull},
+	{"the message is larger", "", sealmq.TooLarge},
+	{"the message is too large", "", sealmq.TooLarge},
+	{"the message needs a line", "", sealmq.TooLarge},
+	{"line is longer", "", sealmq.TooLarge},
+	{"the broker's disk is full", "", sealmq.NoStorage},
+	{"publishes are refused", "", sealmq.NoStorage},
+	{"the broker is stopping", "", sealmq.Unavailable},
+	{"the store has", "", sealmq.Unavailable},
+	{"the storage engine cannot", "", sealmq.Unsupported},
+	{"it exists with other options", "", sealmq.Mismatch},
+	{"queue '", "' exists with", sealmq.Mismatch},
+	{"exchange '", "' exists with", sealmq.Mismatch},
+	{"it is still in use", "", sealmq.InUse},
+	{"the limit of ", " is reached", sealmq.LimitReached},
+	{"a limit of the broker is reached", "", sealmq.LimitReached},
+	{"too many ", "", sealmq.LimitReached},
+	{"one connection can consume", "", sealmq.LimitReached},
+	{"this connection holds", "", sealmq.LimitReached},
+	// What is left is about a name or an argument.
+	{"", "", sealmq.BadArgument},
 }

@@ -53,7 +53,9 @@ func TestRefusedPublishesHaveCodes(t *testing.T) {
 		"Invalid message format: unexpected end":                      sealmq.BadArgument,
 		"Missing parameters":                                          sealmq.BadArgument,
 		"Unknown command":                                             sealmq.Unsupported,
-		"Error: something nobody has heard of":                        "",
+		"Error: internal error (1234abcd)":                            "",
+		"Error: queue 'q' is full: 10 messages":                       sealmq.QueueFull,
+		"Error: queue name is empty":                                  sealmq.BadArgument,
 		"ACK b":                                                       sealmq.BadArgument,
 		"Something else":                                              "",
 	}

@@ -133,6 +133,7 @@ func TestSilentBrokerIsLeft(t *testing.T) {
 			t.Errorf("left after %v", took)
 		}
 		f.accept()
+		synctest.Wait()
 		if s := c.Stats(); s.Connections != 2 {
 			t.Errorf("%+v", s)
 		}

@@ -33,6 +33,9 @@ type Meta struct {
 	Time      time.Time `json:"time"`
 	// Attempt counts the deliveries of this copy from one.
 	Attempt uint32 `json:"attempt"`
+	// DeathReason and DeathQueue say why and from where a dead letter came.
+	DeathReason string `json:"death_reason,omitempty"`
+	DeathQueue  string `json:"death_queue,omitempty"`
 }
 
 // Meta returns what the broker said about the delivery; it is an error if Config.Meta

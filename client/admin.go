@@ -1,0 +1,353 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq"
+)
+
+// QueueInfo describes a queue at one moment.
+type QueueInfo struct {
+	Name      string              `json:"name"`
+	Options   sealmq.QueueOptions `json:"options"`
+	Ready     int                 `json:"ready"`   // waiting, delayed ones included
+	Unacked   int                 `json:"unacked"` // in consumers' hands
+	Bytes     int64               `json:"bytes"`   // of bodies, ready and unacked
+	Consumers int                 `json:"consumers"`
+	// Totals since the broker started.
+	Published    uint64 `json:"published"`
+	Delivered    uint64 `json:"delivered"`
+	Acked        uint64 `json:"acked"`
+	Returned     uint64 `json:"returned"`
+	Expired      uint64 `json:"expired"`
+	Dropped      uint64 `json:"dropped"`
+	DeadLettered uint64 `json:"dead_lettered"`
+	Refused      uint64 `json:"refused"`
+}
+
+// ExchangeInfo describes an exchange.
+type ExchangeInfo struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"` // direct, fanout or topic
+	Bindings int    `json:"bindings"`
+}
+
+// ConnectionInfo describes an open connection of the broker.
+type ConnectionInfo struct {
+	ID       uint64    `json:"id"`
+	Client   string    `json:"client"`
+	Issuer   string    `json:"issuer"`
+	Role     string    `json:"role"`
+	Serial   string    `json:"serial"`
+	Address  string    `json:"address"`
+	Protocol string    `json:"protocol"`
+	Since    time.Time `json:"since"`
+	Commands uint64    `json:"commands"`
+	Unacked  int       `json:"unacked"`
+	BytesIn  uint64    `json:"bytes_in"`
+	BytesOut uint64    `json:"bytes_out"`
+}
+
+// PeekedMessage is a waiting message that was looked at and not taken.
+type PeekedMessage struct {
+	ID          string          `json:"id"`
+	Publisher   string          `json:"publisher"`
+	Exchange    string          `json:"exchange"`
+	Key         string          `json:"key"`
+	Time        time.Time       `json:"time"`
+	Attempts    uint32          `json:"attempts"`
+	DeathReason string          `json:"death_reason,omitempty"`
+	DeathQueue  string          `json:"death_queue,omitempty"`
+	Size        int             `json:"size"`
+	Body        json.RawMessage `json:"body,omitempty"`
+	BodyBytes   []byte          `json:"body_base64,omitempty"` // of a body that is not JSON
+}
+
+// Who is what the broker knows of this client.
+type Who struct {
+	ID         string      `json:"id"`
+	Issuer     string      `json:"issuer"`
+	CommonName string      `json:"common_name"`
+	Role       sealmq.Role `json:"role"`
+}
+
+// DeclareQueue creates a queue. If there is one, nil options match whatever it has;
+// other options that differ are sealmq.ErrMismatch.
+func (c *Client) DeclareQueue(ctx context.Context, queue string, o *sealmq.QueueOptions) error {
+	line, err := declareQueueLine(queue, o)
+	if err != nil {
+		return err
+	}
+	_, err = c.ask(ctx, line, "Queue declared")
+	return err
+}
+
+func declareQueueLine(queue string, o *sealmq.QueueOptions) (string, error) {
+	line, err := commandLine("declare_queue", queue)
+	if err != nil || o == nil {
+		return line, err
+	}
+	options, err := json.Marshal(o)
+	if err != nil {
+		return "", fmt.Errorf("queue options: %w", err)
+	}
+	return line + " " + string(options), nil
+}
+
+// DeclareExchange creates an exchange: direct, fanout or topic. An empty kind matches
+// whatever exists, and else makes a direct one.
+func (c *Client) DeclareExchange(ctx context.Context, exchange, kind string) error {
+	args := []string{exchange}
+	if kind != "" {
+		args = append(args, kind)
+	}
+	return c.do(ctx, "Exchange declared", "declare_exchange", args...)
+}
+
+// Bind routes messages with this key from the exchange to the queue. Missing parts are
+// created. Binding twice has no further effect.
+func (c *Client) Bind(ctx context.Context, queue, exchange, key string) error {
+	return c.do(ctx, "Queue bound", "bind", queue, exchange, key)
+}
+
+// Unbind undoes Bind.
+func (c *Client) Unbind(ctx context.Context, queue, exchange, key string) error {
+	return c.do(ctx, "Queue unbound", "unbind", queue, exchange, key)
+}
+
+// DeleteQueue removes a queue with its bindings and messages and returns their number.
+func (c *Client) DeleteQueue(ctx context.Context, queue string) (removed int, err error) {
+	return c.count(ctx, "Queue deleted ", "delete_queue", queue)
+}
+
+// DeleteExchange removes an exchange with its bindings.
+func (c *Client) DeleteExchange(ctx context.Context, exchange string) error {
+	return c.do(ctx, "Exchange deleted", "delete_exchange", exchange)
+}
+
+// PurgeQueue removes the waiting messages of a queue and returns their number.
+func (c *Client) PurgeQueue(ctx context.Context, queue string) (removed int, err error) {
+	return c.count(ctx, "Queue purged ", "purge", queue)
+}
+
+// Move moves up to n messages (0: all) from the front of one queue to the end of another.
+func (c *Client) Move(ctx context.Context, from, to string, n int) (moved int, err error) {
+	args := []string{from, to}
+	if n > 0 {
+		args = append(args, strconv.Itoa(n))
+	}
+	return c.count(ctx, "Moved ", "move", args...)
+}
+
+// Peek looks at up to n messages (0: as many as the broker shows by default) at the
+// front of a queue without taking them.
+func (c *Client) Peek(ctx context.Context, queue string, n int) (list []PeekedMessage, err error) {
+	args := []string{queue}
+	if n > 0 {
+		args = append(args, strconv.Itoa(n))
+	}
+	err = c.look(ctx, &list, "Messages: ", "peek", args...)
+	return list, err
+}
+
+// Queues describes all queues, sorted by name.
+func (c *Client) Queues(ctx context.Context) (list []QueueInfo, err error) {
+	err = c.look(ctx, &list, "Queues: ", "queues")
+	return list, err
+}
+
+// Queue describes one queue.
+func (c *Client) Queue(ctx context.Context, name string) (info QueueInfo, err error) {
+	err = c.look(ctx, &info, "Queue: ", "queue", name)
+	return info, err
+}
+
+// Exchanges describes all exchanges, sorted by name.
+func (c *Client) Exchanges(ctx context.Context) (list []ExchangeInfo, err error) {
+	err = c.look(ctx, &list, "Exchanges: ", "exchanges")
+	return list, err
+}
+
+// Connections describes the broker's open connections: all for an administrator, else
+// those of this client's identity.
+func (c *Client) Connections(ctx context.Context) (list []ConnectionInfo, err error) {
+	err = c.look(ctx, &list, "Connections: ", "connections")
+	return list, err
+}
+
+// CloseConnection closes an open connection of the broker.
+func (c *Client) CloseConnection(ctx context.Context, id uint64) error {
+	return c.do(ctx, "Connection closed", "close_connection", strconv.FormatUint(id, 10))
+}
+
+// BrokerStats returns the broker's statistics, a JSON object.
+func (c *Client) BrokerStats(ctx context.Context) (stats json.RawMessage, err error) {
+	err = c.look(ctx, &stats, "Stats: ", "stats")
+	return stats, err
+}
+
+// Whoami says as whom the broker sees this client.
+func (c *Client) Whoami(ctx context.Context) (who Who, err error) {
+	err = c.look(ctx, &who, "Whoami: ", "whoami")
+	return who, err
+}
+
+// Ping asks the broker for a sign of life.
+func (c *Client) Ping(ctx context.Context) error { return c.do(ctx, "Pong", "ping") }
+
+// commandLine joins a command with arguments, none of which may be taken for two.
+func commandLine(verb string, args ...string) (string, error) {
+	for _, arg := range args {
+		if err := sealmq.CheckName(verb+" argument", arg); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(append([]string{verb}, args...), " "), nil
+}
+
+// ask sends a command and returns what follows prefix in the reply.
+func (c *Client) ask(ctx context.Context, line, prefix string) (string, error) {
+	reply, err := c.Command(ctx, line)
+	if err != nil {
+		return "", err
+	}
+	rest, ok := strings.CutPrefix(reply, prefix)
+	if !ok {
+		return "", fmt.Errorf("the broker answered with %q", firstWord([]byte(reply)))
+	}
+	return rest, nil
+}
+
+func (c *Client) do(ctx context.Context, reply, verb string, args ...string) error {
+	line, err := commandLine(verb, args...)
+	if err != nil {
+		return err
+	}
+	_, err = c.ask(ctx, line, reply)
+	return err
+}
+
+func (c *Client) count(ctx context.Context, prefix, verb string, args ...string) (int, error) {
+	line, err := commandLine(verb, args...)
+	if err != nil {
+		return 0, err
+	}
+	rest, err := c.ask(ctx, line, prefix)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(rest)
+	if err != nil {
+		return 0, fmt.Errorf("the broker answered %s without a number", verb)
+	}
+	return n, nil
+}
+
+func (c *Client) look(ctx context.Context, into any, prefix, verb string, args ...string) error {
+	line, err := commandLine(verb, args...)
+	if err != nil {
+		return err
+	}
+	rest, err := c.ask(ctx, line, prefix)
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal([]byte(rest), into) != nil {
+		return fmt.Errorf("the broker answered %s with something that is not what was expected", verb)
+	}
+	return nil
+}
+
+// Topology is what an application needs to be there.
+type Topology struct {
+	Exchanges []Exchange
+	Queues    []Queue
+	Bindings  []Binding
+}
+
+// Exchange is an exchange to declare; see Client.DeclareExchange.
+type Exchange struct{ Name, Kind string }
+
+// Queue is a queue to declare; see Client.DeclareQueue.
+type Queue struct {
+	Name    string
+	Options *sealmq.QueueOptions
+}
+
+// Binding is a binding to make; see Client.Bind.
+type Binding struct{ Queue, Exchange, Key string }
+
+func (t Topology) lines() ([]string, error) {
+	var lines []string
+	add := func(line string, err error) error {
+		lines = append(lines, line)
+		return err
+	}
+	for _, x := range t.Exchanges {
+		args := []string{x.Name}
+		if x.Kind != "" {
+			args = append(args, x.Kind)
+		}
+		if err := add(commandLine("declare_exchange", args...)); err != nil {
+			return nil, err
+		}
+	}
+	for _, q := range t.Queues {
+		if err := add(declareQueueLine(q.Name, q.Options)); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range t.Bindings {
+		if err := add(commandLine("bind", b.Queue, b.Exchange, b.Key)); err != nil {
+			return nil, err
+		}
+	}
+	return lines, nil
+}
+
+// Declare makes everything in t exist. It may be called again, and repeats by itself what
+// a lost connection interrupted. The first refusal is returned; what came before it stays.
+func (c *Client) Declare(ctx context.Context, t Topology) error {
+	lines, err := t.lines()
+	if err != nil {
+		return err
+	}
+	for len(lines) > 0 {
+		// As many at a time as surely fit beside others.
+		part := lines[:min(len(lines), MaxPendingCommands/4)]
+		switch err := c.sendAll(ctx, part); {
+		case errors.Is(err, ErrInterrupted): // declaring twice is no harm
+		case err != nil:
+			return err
+		default:
+			lines = lines[len(part):]
+		}
+	}
+	return nil
+}
+
+// sendAll sends commands together and waits for all replies.
+func (c *Client) sendAll(ctx context.Context, lines []string) error {
+	calls := make([]*call, len(lines))
+	for i, line := range lines {
+		calls[i] = newCall()
+		if err := c.send(ctx, line, calls[i]); err != nil {
+			return err
+		}
+	}
+	var first error
+	for i, wait := range calls {
+		err := wait.wait(ctx)
+		if err != nil && first == nil {
+			verb, _, _ := strings.Cut(lines[i], " ")
+			first = fmt.Errorf("%s: %w", verb, err)
+		}
+	}
+	return first
+}

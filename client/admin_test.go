@@ -1,0 +1,135 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/client"
+)
+
+func TestAdministration(t *testing.T) {
+	since := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	steps := []struct {
+		request, reply string
+		call           func(ctx context.Context, c *client.Client) (any, error)
+		want           any
+	}{
+		{"declare_queue q", "Queue declared",
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.DeclareQueue(ctx, "q", nil) }, nil},
+		{`declare_queue q {"max_messages":10,"ttl":"30s"}`, "Queue declared",
+			func(ctx context.Context, c *client.Client) (any, error) {
+				return nil, c.DeclareQueue(ctx, "q", &sealmq.QueueOptions{MaxMessages: 10, TTL: 30 * time.Second})
+			}, nil},
+		{"declare_exchange x", "Exchange declared",
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.DeclareExchange(ctx, "x", "") }, nil},
+		{"declare_exchange x topic", "Exchange declared",
+			func(ctx context.Context, c *client.Client) (any, error) {
+				return nil, c.DeclareExchange(ctx, "x", "topic")
+			}, nil},
+		{"bind q x k", "Queue bound",
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Bind(ctx, "q", "x", "k") }, nil},
+		{"unbind q x k", "Queue unbound",
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Unbind(ctx, "q", "x", "k") }, nil},
+		{"delete_queue q", "Queue deleted 7",
+			func(ctx context.Context, c *client.Client) (any, error) { return c.DeleteQueue(ctx, "q") }, 7},
+		{"delete_exchange x", "Exchange deleted",
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.DeleteExchange(ctx, "x") }, nil},
+		{"purge q", "Queue purged 3",
+			func(ctx context.Context, c *client.Client) (any, error) { return c.PurgeQueue(ctx, "q") }, 3},
+		{"move q.dead q", "Moved 2",
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Move(ctx, "q.dead", "q", 0) }, 2},
+		{"move q.dead q 1", "Moved 1",
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Move(ctx, "q.dead", "q", 1) }, 1},
+		{"peek q 5", `Messages: [{"id":"a","publisher":"p","exchange":"x","key":"k","time":"2026-01-02T03:04:05.678Z","attempts":2,"death_reason":"delivery_limit","size":2,"body":{}}]`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Peek(ctx, "q", 5) },
+			[]client.PeekedMessage{{ID: "a", Publisher: "p", Exchange: "x", Key: "k", Time: since, Attempts: 2, DeathReason: "delivery_limit", Size: 2, Body: json.RawMessage("{}")}}},
+		{"queues", `Queues: [{"name":"q","options":{"prefetch":5},"ready":1}]`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Queues(ctx) },
+			[]client.QueueInfo{{Name: "q", Options: sealmq.QueueOptions{Prefetch: 5}, Ready: 1}}},
+		{"queue q", `Queue: {"name":"q","options":{},"acked":9}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Queue(ctx, "q") },
+			client.QueueInfo{Name: "q", Acked: 9}},
+		{"exchanges", `Exchanges: [{"name":"x","kind":"topic","bindings":4}]`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Exchanges(ctx) },
+			[]client.ExchangeInfo{{Name: "x", Kind: "topic", Bindings: 4}}},
+		{"connections", `Connections: [{"id":5,"client":"lab","role":"client","since":"2026-01-02T03:04:05.678Z"}]`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Connections(ctx) },
+			[]client.ConnectionInfo{{ID: 5, Client: "lab", Role: "client", Since: since}}},
+		{"close_connection 5", "Connection closed",
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.CloseConnection(ctx, 5) }, nil},
+		{"stats", `Stats: {"a":1}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.BrokerStats(ctx) }, json.RawMessage(`{"a":1}`)},
+		{"whoami", `Whoami: {"id":"lab","issuer":"ca","common_name":"lab","role":"admin"}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Whoami(ctx) },
+			client.Who{ID: "lab", Issuer: "ca", CommonName: "lab", Role: sealmq.RoleAdmin}},
+		{"ping", "Pong",
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Ping(ctx) }, nil},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{})
+		go func() {
+			for _, s := range steps {
+				p.expect(s.request)
+				p.send(s.reply + "\n")
+				p.expect(s.request)
+				p.send("Error: not allowed to do this\n")
+				p.expect(s.request)
+				p.send("Something else\n")
+			}
+		}()
+		for _, s := range steps {
+			got, err := s.call(t.Context(), c)
+			if err != nil {
+				t.Errorf("%s: %v", s.request, err)
+			} else if d := cmp.Diff(s.want, got); d != "" {
+				t.Errorf("%s: %s", s.request, d)
+			}
+			if _, err := s.call(t.Context(), c); sealmq.CodeOf(err) != sealmq.Denied {
+				t.Errorf("%s, denied: %v", s.request, err)
+			}
+			if _, err := s.call(t.Context(), c); err == nil {
+				t.Errorf("%s: took an odd reply", s.request)
+			}
+		}
+		if err := c.Bind(t.Context(), "q x", "x", "k"); sealmq.CodeOf(err) != sealmq.BadName {
+			t.Errorf("argument with a space: %v", err)
+		}
+		p.silent()
+	})
+}
+
+func TestDeclareTopology(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		topology := client.Topology{
+			Exchanges: []client.Exchange{{Name: "x", Kind: "topic"}},
+			Queues:    []client.Queue{{Name: "q"}, {Name: "r", Options: &sealmq.QueueOptions{Prefetch: 1}}},
+			Bindings:  []client.Binding{{Queue: "q", Exchange: "x", Key: "a.#"}},
+		}
+		sent := []string{"declare_exchange x topic", "declare_queue q", `declare_queue r {"prefetch":1}`, "bind q x a.#"}
+		declared := make(chan error)
+		go func() { declared <- c.Declare(t.Context(), topology) }()
+		p.expect(sent...)
+		p.send("Exchange declared\n")
+		p.conn.Close() // it is repeated by itself
+		p = f.accept()
+		p.expect(sent...)
+		p.send("Exchange declared\nQueue declared\nQueue declared\nQueue bound\n")
+		if err := <-declared; err != nil {
+			t.Error(err)
+		}
+		go func() { declared <- c.Declare(t.Context(), topology) }()
+		p.expect(sent...)
+		p.send("Exchange declared\nQueue declared\nError: queue 'r' exists with other options\nQueue bound\n")
+		if err := <-declared; sealmq.CodeOf(err) != sealmq.Mismatch {
+			t.Error(err)
+		}
+	})
+}
