@@ -136,7 +136,7 @@ func (i *Identifier) identify(leaf, root *x509.Certificate) (sealmq.Identity, er
 	if err != nil {
 		return sealmq.Identity{}, err
 	}
-	san, role, err := readProfile(leaf.URIs)
+	san, role, err := Profile(leaf)
 	if err != nil {
 		return sealmq.Identity{}, err
 	}
@@ -205,9 +205,10 @@ func checkCommonName(cn string) error {
 	return nil
 }
 
-// readProfile returns what our URIs among the subject alternative names say.
-func readProfile(uris []*url.URL) (id string, role sealmq.Role, err error) {
-	for _, u := range uris {
+// Profile returns the client and the role that a certificate claims by its URIs, each
+// empty if it claims none. Only Identify knows whether to believe the role.
+func Profile(cert *x509.Certificate) (id string, role sealmq.Role, err error) {
+	for _, u := range cert.URIs {
 		if u.Scheme != uriScheme {
 			continue
 		}

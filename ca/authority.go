@@ -1,0 +1,310 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// How long certificates last. The end of an authority is the end of everything below.
+const (
+	rootYears         = 20
+	intermediateYears = 15
+	// DefaultDays is the life of an issued certificate.
+	DefaultDays = 365
+	// MaxDays bounds Request.Days.
+	MaxDays = 3650
+	// backdate lets a peer with a slow clock accept a new certificate.
+	backdate = time.Hour
+)
+
+// maxFileBytes bounds every file that this package reads.
+const maxFileBytes = 1 << 20
+
+// Options say how the authority works. The zero value is right for a new one.
+type Options struct {
+	// FS is where the files are; nil is the operating system's file system.
+	FS durable.FS
+	// Clock is the time; nil is the system's.
+	Clock clock.Clock
+	// KeyType is that of new authority keys; empty is ECDSA.
+	KeyType KeyType
+}
+
+func (o Options) normalize() Options {
+	if o.FS == nil {
+		o.FS = durable.OS()
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System
+	}
+	if o.KeyType == "" {
+		o.KeyType = ECDSA
+	}
+	return o
+}
+
+// Authority issues certificates with its intermediate. It is safe for concurrent use.
+type Authority struct {
+	paths   Paths
+	options Options
+
+	root, intermediate *x509.Certificate
+	key                crypto.Signer // of intermediate
+}
+
+// Root is the certificate that peers trust.
+func (a *Authority) Root() *x509.Certificate { return a.root }
+
+// Intermediate is the certificate that signs the others.
+func (a *Authority) Intermediate() *x509.Certificate { return a.intermediate }
+
+// Paths are its files.
+func (a *Authority) Paths() Paths { return a.paths }
+
+// noAuthorityError says that there is none, and how to get one.
+type noAuthorityError struct{ dir string }
+
+func (e *noAuthorityError) Error() string {
+	return fmt.Sprintf("there is no authority in the data folder %q", e.dir)
+}
+func (e *noAuthorityError) Hint() string {
+	return `run "sealmq init", or name the data folder with --data`
+}
+
+// Open reads the authority in a data folder. It changes nothing, and fails if a file
+// is missing, does not fit the others, or is a key that other users can read.
+func Open(dir string, o Options) (*Authority, error) {
+	a := &Authority{paths: In(dir), options: o.normalize()}
+	root, err := a.readCert(a.paths.Root)
+	if durable.IsNotExist(err) {
+		return nil, &noAuthorityError{dir}
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.root = root
+	if a.intermediate, err = a.readCert(a.paths.Intermediate); err != nil {
+		return nil, err
+	}
+	if a.key, err = a.readKey(a.paths.IntermediateKey); err != nil {
+		return nil, err
+	}
+	return a, a.check()
+}
+
+// check reports whether the parts fit each other.
+func (a *Authority) check() error {
+	if err := mtls.CheckPair(a.intermediate, a.key); err != nil {
+		return fmt.Errorf("%s and %s: %w", a.paths.Intermediate, a.paths.IntermediateKey, err)
+	}
+	opts := x509.VerifyOptions{
+		Roots:       x509.NewCertPool(),
+		CurrentTime: a.options.Clock.Now(),
+		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
+	opts.Roots.AddCert(a.root)
+	if _, err := a.intermediate.Verify(opts); err != nil {
+		return fmt.Errorf("%s is not valid below %s: %w", a.paths.Intermediate, a.paths.Root, err)
+	}
+	return nil
+}
+
+// Init completes the authority in a data folder and returns it. It makes what is
+// missing and never replaces what is there: a root that the operator put there, also
+// an RSA one, is used as it is.
+//
+// It is safe against a crash at any point. Every file is replaced in one step, and a
+// key is written before its certificate, so the certificate is the sign that a pair is
+// complete; a key without one is used for it. Processes exclude each other by a lock.
+func Init(dir string, o Options) (*Authority, error) {
+	o = o.normalize()
+	unlock, err := lockFolder(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	a, _, err := complete(dir, o)
+	return a, err
+}
+
+// lockFolder makes the folders and keeps other processes out of them. It waits for one
+// that is there already.
+func lockFolder(dir string, o Options) (unlock func() error, err error) {
+	p := In(dir)
+	for _, d := range []string{filepath.Dir(p.Root), p.Certs()} {
+		if err := durable.MkdirAll(o.FS, d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	// Whoever holds it makes a key or two and goes.
+	deadline := time.Now().Add(lockWait)
+	for {
+		unlock, err := o.FS.Lock(filepath.Dir(p.Root))
+		if !errors.Is(err, durable.ErrLocked) || time.Now().After(deadline) {
+			return unlock, err
+		}
+		time.Sleep(lockPause)
+	}
+}
+
+// How long a process waits for another one that is at work in the same folder.
+const (
+	lockWait  = 10 * time.Second
+	lockPause = 20 * time.Millisecond
+)
+
+// complete does Init's work with the lock held and lists the files that it made.
+func complete(dir string, o Options) (*Authority, []string, error) {
+	a := &Authority{paths: In(dir), options: o}
+	m := &maker{fs: o.FS}
+
+	rootKey, err := a.ensureRoot(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := a.ensureIntermediate(m, rootKey); err != nil {
+		return nil, nil, err
+	}
+	if err := a.check(); err != nil {
+		return nil, nil, err
+	}
+	rootPEM := certPEM(a.root)
+	if err := m.ensureContent(a.paths.CA, rootPEM, 0o644); err != nil {
+		return nil, nil, err
+	}
+	return a, m.made, nil
+}
+
+// ensureRoot returns the root's key, or nil if it is kept elsewhere.
+func (a *Authority) ensureRoot(m *maker) (crypto.Signer, error) {
+	key, err := a.readKey(a.paths.RootKey)
+	if err != nil && !durable.IsNotExist(err) {
+		return nil, err
+	}
+	a.root, err = a.readCert(a.paths.Root)
+	if err == nil {
+		if key != nil {
+			if err := mtls.CheckPair(a.root, key); err != nil {
+				return nil, fmt.Errorf("%s and %s: %w", a.paths.Root, a.paths.RootKey, err)
+			}
+		}
+		return key, nil
+	}
+	if !durable.IsNotExist(err) {
+		return nil, err
+	}
+	if key == nil {
+		if key, err = m.newKey(a.paths.RootKey, a.options.KeyType); err != nil {
+			return nil, err
+		}
+	}
+	template := a.authorityTemplate("SealMQ Root", key, rootYears, 1)
+	if a.root, err = sign(template, template, key.Public(), key); err != nil {
+		return nil, fmt.Errorf("make root certificate: %w", err)
+	}
+	return key, m.write(a.paths.Root, certPEM(a.root), 0o644)
+}
+
+func (a *Authority) ensureIntermediate(m *maker, rootKey crypto.Signer) error {
+	key, err := a.readKey(a.paths.IntermediateKey)
+	if err != nil && !durable.IsNotExist(err) {
+		return err
+	}
+	a.intermediate, err = a.readCert(a.paths.Intermediate)
+	switch {
+	case err == nil && key != nil:
+		a.key = key
+		return nil
+	case err == nil:
+		return fmt.Errorf("read key: %s does not exist, but its certificate does", a.paths.IntermediateKey)
+	case !durable.IsNotExist(err):
+		return err
+	case rootKey == nil:
+		return &noRootKeyError{a.paths.RootKey}
+	}
+	if key == nil {
+		if key, err = m.newKey(a.paths.IntermediateKey, a.options.KeyType); err != nil {
+			return err
+		}
+	}
+	a.key = key
+	template := a.authorityTemplate("SealMQ Issuer", key, intermediateYears, 0)
+	if template.NotAfter.After(a.root.NotAfter) {
+		template.NotAfter = a.root.NotAfter
+	}
+	if a.intermediate, err = sign(template, a.root, key.Public(), rootKey); err != nil {
+		return fmt.Errorf("make intermediate certificate: %w", err)
+	}
+	if err := a.check(); err != nil {
+		return err
+	}
+	return m.write(a.paths.Intermediate, certPEM(a.intermediate), 0o644)
+}
+
+// noRootKeyError says that the root is kept elsewhere and is needed now.
+type noRootKeyError struct{ path string }
+
+func (e *noRootKeyError) Error() string {
+	return fmt.Sprintf("the key of the root, %s, is needed to make an intermediate certificate", e.path)
+}
+func (e *noRootKeyError) Hint() string {
+	return "bring it back for this one command, or delete the ca folder to start with a new authority"
+}
+
+// authorityTemplate is a certificate that may sign others, pathLen levels deep. The
+// name carries a part of the key's hash, so that two authorities never share a name.
+func (a *Authority) authorityTemplate(name string, key crypto.Signer, years, pathLen int) *x509.Certificate {
+	now := a.options.Clock.Now()
+	id := keyID(key.Public())
+	return &x509.Certificate{
+		Subject:               pkix.Name{CommonName: name + " " + hex.EncodeToString(id[:4])},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.AddDate(years, 0, 0),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLen:            pathLen,
+		MaxPathLenZero:        pathLen == 0,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SubjectKeyId:          id,
+	}
+}
+
+func (a *Authority) readCert(path string) (*x509.Certificate, error) {
+	data, err := durable.ReadFile(a.options.FS, path, maxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := mtls.ParseCertificates(data)
+	if err != nil {
+		return nil, fmt.Errorf("certificate file %s: %w", path, err)
+	}
+	return certs[0], nil
+}
+
+func (a *Authority) readKey(path string) (crypto.Signer, error) {
+	return readKey(a.options.FS, path)
+}
+
+func readKey(fs durable.FS, path string) (crypto.Signer, error) {
+	data, err := durable.ReadPrivate(fs, path, maxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	key, err := mtls.ParsePrivateKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("key file %s: %w", path, err)
+	}
+	return key, nil
+}
+
+var errNoSerial = errors.New("the random source gave no serial number")

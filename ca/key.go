@@ -1,0 +1,149 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// KeyType is an algorithm for new keys.
+type KeyType string
+
+// The key types.
+const (
+	// ECDSA is P-256: its signatures cost a tenth of those of P-384 or RSA in a
+	// handshake.
+	ECDSA KeyType = "ecdsa"
+	// RSA is 3072 bits, for peers that know nothing else.
+	RSA KeyType = "rsa"
+)
+
+const rsaBits = 3072
+
+// KeyTypes are all of them.
+var KeyTypes = []KeyType{ECDSA, RSA}
+
+// GenerateKey makes a key. The empty type is ECDSA.
+func GenerateKey(t KeyType) (crypto.Signer, error) {
+	switch t {
+	case "", ECDSA:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case RSA:
+		return rsa.GenerateKey(rand.Reader, rsaBits)
+	}
+	return nil, fmt.Errorf("unknown key type %q, known are ecdsa and rsa", string(t))
+}
+
+func keyPEM(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// keyID is a subject key identifier: the first 160 bits of the SHA-256 of the key
+// (RFC 7093, method 1).
+func keyID(public crypto.PublicKey) []byte {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		panic("ca: internal error: public key of a signer cannot be encoded: " + err.Error())
+	}
+	sum := sha256.Sum256(der)
+	return sum[:20]
+}
+
+// newSerial returns 128 random bits, never zero.
+func newSerial() (*big.Int, error) {
+	for range 8 {
+		b := make([]byte, 16)
+		if _, err := rand.Read(b); err != nil {
+			return nil, err
+		}
+		if n := new(big.Int).SetBytes(b); n.Sign() > 0 {
+			return n, nil
+		}
+	}
+	return nil, errNoSerial
+}
+
+// sign gives the template a serial number and a signature.
+func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
+	var err error
+	if template.SerialNumber, err = newSerial(); err != nil {
+		return nil, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+}
+
+func certPEM(certs ...*x509.Certificate) []byte {
+	var data []byte
+	for _, c := range certs {
+		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return data
+}
+
+// maker writes files and remembers which.
+type maker struct {
+	fs   durable.FS
+	made []string
+}
+
+func (m *maker) write(path string, data []byte, perm os.FileMode) error {
+	if err := durable.WriteFile(m.fs, path, data, perm); err != nil {
+		return err
+	}
+	m.made = append(m.made, path)
+	return nil
+}
+
+// newKey makes a key and its file.
+func (m *maker) newKey(path string, t KeyType) (crypto.Signer, error) {
+	key, err := GenerateKey(t)
+	if err != nil {
+		return nil, err
+	}
+	data, err := keyPEM(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, m.write(path, data, 0o600)
+}
+
+// ensureContent writes a file unless it has that content.
+func (m *maker) ensureContent(path string, data []byte, perm os.FileMode) error {
+	old, err := durable.ReadFile(m.fs, path, maxFileBytes)
+	if err == nil && string(old) == string(data) {
+		return nil
+	}
+	if err != nil && !durable.IsNotExist(err) {
+		return err
+	}
+	return m.write(path, data, perm)
+}
+
+// keyType returns "" for a key of another kind.
+func keyType(public crypto.PublicKey) KeyType {
+	switch public.(type) {
+	case *ecdsa.PublicKey:
+		return ECDSA
+	case *rsa.PublicKey:
+		return RSA
+	}
+	return ""
+}

@@ -1,0 +1,87 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+)
+
+// ClientOptions say which server a client expects.
+type ClientOptions struct {
+	// ServerName is the host name or IP address that the server's certificate must
+	// carry; empty leaves it to whoever dials.
+	ServerName string
+	// AnyServerName accepts every certificate of the authority that may act as a
+	// server, whatever its name. It is for servers whose certificate names no host.
+	AnyServerName bool
+	// Options are those of a server; MinVersion, Log, Clock and ReloadEvery apply, and
+	// Revocation to the server's certificate.
+	Options
+}
+
+// ClientConfig returns the configuration of a client. Cert and Key may be empty for a
+// client without certificate, CA may not: the system's authorities are never used.
+//
+// A changed certificate or key is used from the next connection on; the CA file is
+// read once.
+func ClientConfig(files Files, co ClientOptions) (*tls.Config, error) {
+	o, err := co.Options.normalize()
+	if err != nil {
+		return nil, err
+	}
+	if files.CA == "" {
+		return nil, errors.New("a TLS client needs a CA file")
+	}
+	if (files.Cert == "") != (files.Key == "") {
+		return nil, errors.New("a client certificate and its key must be given together")
+	}
+	r, err := newReloader(files, o.Log, o.Clock, o.ReloadEvery, func(m *material) *material { return m })
+	if err != nil {
+		return nil, err
+	}
+	roots := r.get().roots
+	cfg := &tls.Config{
+		MinVersion:                  o.MinVersion,
+		CipherSuites:                cipherSuites,
+		ServerName:                  co.ServerName,
+		RootCAs:                     roots,
+		DynamicRecordSizingDisabled: true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if certs := r.get().certs; len(certs) > 0 {
+				return &certs[0], nil
+			}
+			return new(tls.Certificate), nil
+		},
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			return verifyChains(cs.VerifiedChains, o.Revocation)
+		},
+	}
+	if co.AnyServerName {
+		// Only the check of the name is left out: VerifyConnection does the others.
+		cfg.InsecureSkipVerify = true
+		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+			chains, err := verifyServer(cs.PeerCertificates, roots)
+			if err != nil {
+				return err
+			}
+			return verifyChains(chains, o.Revocation)
+		}
+	}
+	return cfg, nil
+}
+
+// verifyServer is what crypto/tls does with a server's certificates, without a name.
+func verifyServer(certs []*x509.Certificate, roots *x509.CertPool) ([][]*x509.Certificate, error) {
+	if len(certs) == 0 {
+		return nil, errors.New("the server sent no certificate")
+	}
+	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+	for _, c := range certs[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	chains, err := certs[0].Verify(opts)
+	if err != nil {
+		return nil, &tls.CertificateVerificationError{UnverifiedCertificates: certs, Err: err}
+	}
+	return chains, nil
+}

@@ -1,0 +1,87 @@
+package mtls
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+)
+
+// MaxFileBytes bounds certificate, key and CA files.
+const MaxFileBytes = 4 << 20
+
+// ParseCertificates returns all certificates of a PEM file in their order, at least
+// one. Text between the blocks is ignored, as openssl writes it.
+func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		switch block.Type {
+		case "CERTIFICATE", "X509 CERTIFICATE":
+		default:
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("no PEM block of type CERTIFICATE")
+	}
+	return certs, nil
+}
+
+// errEncryptedKey has a hint for the operator.
+type errEncryptedKey struct{}
+
+func (errEncryptedKey) Error() string { return "the private key is protected by a passphrase" }
+func (errEncryptedKey) Hint() string {
+	return "decrypt it into a file that only its owner can read, for example with: openssl pkey -in KEY -out PLAIN"
+}
+
+// ParsePrivateKey returns the first private key of a PEM file: PKCS#8, PKCS#1 or SEC1.
+// The error never contains key material.
+func ParsePrivateKey(data []byte) (crypto.Signer, error) {
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		var key any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			if block.Headers["DEK-Info"] != "" {
+				return nil, errEncryptedKey{}
+			}
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			if block.Headers["DEK-Info"] != "" {
+				return nil, errEncryptedKey{}
+			}
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errEncryptedKey{}
+		default:
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("private key (%s): malformed", block.Type)
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("private key (%s): %T cannot sign", block.Type, key)
+		}
+		return signer, nil
+	}
+	return nil, errors.New("no PEM block with a private key")
+}
+
+// CheckPair reports whether cert was made for key.
+func CheckPair(cert *x509.Certificate, key crypto.Signer) error {
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(cert.PublicKey) {
+		return errors.New("the private key does not belong to the certificate")
+	}
+	return nil
+}

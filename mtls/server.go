@@ -1,0 +1,165 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
+)
+
+// Options change how a configuration behaves. The zero value is right for most.
+type Options struct {
+	// MinVersion is tls.VersionTLS12 (default) or tls.VersionTLS13.
+	MinVersion uint16
+	// Revocation, if not nil, is asked on every handshake, resumed ones included.
+	Revocation Revocation
+	// Log hears of files that were loaded or cannot be used, and of certificates that
+	// are about to expire. Nil discards.
+	Log *slog.Logger
+	// Clock is the time for reloading; nil is the system's.
+	Clock clock.Clock
+	// ReloadEvery is how often the files are looked at, at most; 0 is
+	// DefaultReloadEvery.
+	ReloadEvery time.Duration
+}
+
+func (o Options) normalize() (Options, error) {
+	switch o.MinVersion {
+	case 0:
+		o.MinVersion = tls.VersionTLS12
+	case tls.VersionTLS12, tls.VersionTLS13:
+	default:
+		return o, fmt.Errorf("TLS version %s is not supported", tls.VersionName(o.MinVersion))
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System
+	}
+	if o.ReloadEvery == 0 {
+		o.ReloadEvery = DefaultReloadEvery
+	}
+	return o, nil
+}
+
+// Revocation knows the certificates that were withdrawn before their time.
+type Revocation interface {
+	// Check returns an error if cert must not be accepted any more. It is called for
+	// every certificate of a chain below the root, must not block, and must be safe
+	// for concurrent use.
+	Check(cert *x509.Certificate) error
+}
+
+// ErrRevoked is for implementations of Revocation.
+var ErrRevoked = errors.New("certificate is revoked")
+
+// cipherSuites are those of TLS 1.2 with forward secrecy and authenticated encryption,
+// which are also all that CipherMQ knows. TLS 1.3 has no others.
+var cipherSuites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// ServerConfig returns the configuration of a listener that requires a client
+// certificate.
+//
+// The certificate must chain to files.CA and be within its dates. X.509 v1
+// certificates and those without subject alternative names, extended key usage or
+// common name are good; an extended key usage that is present must allow client
+// authentication. Every issuer between the certificate and the root must be marked as
+// an authority.
+//
+// Sessions are not resumed: a ticket would outlive a change of the files, saves only
+// the signatures of a handshake, and none of the known clients asks for it.
+//
+// Changed files are used from the next handshake on, at most o.ReloadEvery later. If
+// the new ones cannot be used the old ones stay and the log says why. Open connections
+// keep what they have.
+func ServerConfig(files Files, o Options) (*tls.Config, error) {
+	o, err := o.normalize()
+	if err != nil {
+		return nil, err
+	}
+	if files.Cert == "" || files.Key == "" || files.CA == "" {
+		return nil, errors.New("a TLS listener needs a certificate, its key and a CA file")
+	}
+	r, err := newReloader(files, o.Log, o.Clock, o.ReloadEvery, func(m *material) *tls.Config {
+		warnServerCertificate(o, files.Cert, m.certs[0].Leaf)
+		return serverConfig(m, o)
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg := r.get().Clone()
+	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return r.get(), nil }
+	return cfg, nil
+}
+
+func serverConfig(m *material, o Options) *tls.Config {
+	return &tls.Config{
+		MinVersion:             o.MinVersion,
+		CipherSuites:           cipherSuites,
+		Certificates:           m.certs,
+		ClientAuth:             tls.RequireAndVerifyClientCert,
+		ClientCAs:              m.roots,
+		SessionTicketsDisabled: true,
+		// Small records first would split one reply over several reads of a client
+		// that expects it in one.
+		DynamicRecordSizingDisabled: true,
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			return verifyChains(cs.VerifiedChains, o.Revocation)
+		},
+	}
+}
+
+// verifyChains asks for one chain without a revoked certificate. It does not rely on
+// the caller's settings: no chain is no permission.
+func verifyChains(chains [][]*x509.Certificate, rev Revocation) error {
+	err := errors.New("peer has no verified certificate")
+	for _, chain := range chains {
+		if err = checkRevocation(chain, rev); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func checkRevocation(chain []*x509.Certificate, rev Revocation) error {
+	if rev == nil {
+		return nil
+	}
+	for i, cert := range chain {
+		if i > 0 && i == len(chain)-1 {
+			break // the root is removed from the CA file, not revoked
+		}
+		if err := rev.Check(cert); err != nil {
+			return fmt.Errorf("certificate %s: %w", Serial(cert), err)
+		}
+	}
+	return nil
+}
+
+// expiryWarning is how long before its end a certificate is warned about.
+const expiryWarning = 14 * 24 * time.Hour
+
+func warnServerCertificate(o Options, file string, leaf *x509.Certificate) {
+	left := leaf.NotAfter.Sub(o.Clock.Now())
+	switch {
+	case left <= 0:
+		o.Log.Error("the server certificate has expired, clients will refuse it", "file", file, "not_after", leaf.NotAfter)
+	case left < expiryWarning:
+		o.Log.Warn("the server certificate expires soon", "file", file, "not_after", leaf.NotAfter)
+	}
+	if len(leaf.DNSNames) == 0 && len(leaf.IPAddresses) == 0 {
+		o.Log.Warn("the server certificate names no host, only clients that do not check the name will accept it", "file", file)
+	}
+}
