@@ -34,6 +34,7 @@ func (e *Engine) sealed(gen uint64) {
 // runKeeper takes checkpoints and gives segments back to the journal.
 func (e *Engine) runKeeper() {
 	defer e.background.Done()
+	e.ensureBallast()
 	var retry clock.Timer
 	for {
 		select {

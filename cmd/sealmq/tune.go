@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"runtime/pprof"
+	"time"
+)
+
+// The collector may let the heap grow by a share of what lives. A broker with an empty
+// queue has little that lives and makes much garbage; one with a million waiting
+// messages has much that lives and must not double it. So the share is chosen such
+// that the garbage stays near gcSlack, whatever lives.
+const (
+	gcSlack   = 48 << 20
+	gcAtLeast = 25
+	gcAtMost  = 1000
+)
+
+// tuneGC adjusts the collector once a second until the returned function is called.
+// It leaves a setting by GOGC alone.
+func tuneGC() (stop func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		last := 0
+		for {
+			metrics.Read(sample)
+			share := gcSlack * 100 / max(int(sample[0].Value.Uint64()), 1<<20)
+			share = min(max(share, gcAtLeast), gcAtMost)
+			if share > last*5/4 || share < last*4/5 {
+				debug.SetGCPercent(share)
+				last = share
+			}
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// startProfile writes a CPU profile to a file until the returned function is called.
+func startProfile(name string) (stop func() error, err error) {
+	if name == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
+}
