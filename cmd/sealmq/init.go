@@ -1,0 +1,112 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+func newInitCmd() *cobra.Command {
+	var hosts []string
+	var keyType string
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make the authority, a server certificate and an administrator certificate",
+		Long: `Make what is missing in the data folder: an authority (a root and an intermediate),
+the server's certificate for localhost, the loopback addresses and the name of this machine,
+and one administrator certificate. Keys can be read by their owner only.
+
+What is there stays, so it is safe to run this again. "sealmq serve" does the same at its
+start. Put a root.crt and root.key of your own into the ca folder first to use those.`,
+		Example: `  sealmq init
+  sealmq init --host mq.example.org --host 10.0.0.5`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := dataDir(cmd)
+			if err != nil {
+				return err
+			}
+			kt, err := parseKeyType(keyType)
+			if err != nil {
+				return err
+			}
+			res, err := ca.Setup(dir, hosts, ca.Options{KeyType: kt})
+			if err != nil {
+				return err
+			}
+			return printSetup(cmd.OutOrStdout(), res)
+		},
+	}
+	cmd.Flags().StringSliceVar(&hosts, "host", nil, "another host `name` or address of the server; can be repeated")
+	cmd.Flags().StringVar(&keyType, "key-type", string(ca.ECDSA), "`type` of the authority's keys: ecdsa or rsa")
+	return cmd
+}
+
+func parseKeyType(s string) (ca.KeyType, error) {
+	for _, t := range ca.KeyTypes {
+		if s == string(t) {
+			return t, nil
+		}
+	}
+	return "", usagef("--key-type: %q is neither ecdsa nor rsa", s)
+}
+
+// printSetup says what was done and where everything is.
+func printSetup(w io.Writer, res *ca.Result) error {
+	p := res.Authority.Paths()
+	if len(res.Made)+len(res.Renewed) == 0 {
+		fmt.Fprintf(w, "Nothing to do: %s is complete.\n", p.Dir)
+	}
+	for _, f := range res.Made {
+		fmt.Fprintf(w, "made     %s\n", f)
+	}
+	for _, f := range res.Renewed {
+		fmt.Fprintf(w, "renewed  %s\n", f)
+	}
+	fmt.Fprintln(w)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tw, "root\t%s\tuntil %s\n", p.Root, day(res.Authority.Root().NotAfter))
+	fmt.Fprintf(tw, "for every peer\t%s\ta copy of the root\n", p.CA)
+	for _, name := range []string{ca.ServerName, ca.AdminName} {
+		cert, err := firstCertificate(p.Cert(name))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(tw, "%s\t%s\tuntil %s", name, p.Cert(name), day(cert.NotAfter))
+		if h := hostsOf(cert); h != "" {
+			fmt.Fprintf(tw, ", for %s", h)
+		}
+		fmt.Fprintln(tw)
+	}
+	return tw.Flush()
+}
+
+func day(t time.Time) string { return t.Local().Format(time.DateOnly) }
+
+func firstCertificate(file string) (*x509.Certificate, error) {
+	certs, err := readCertificates(file)
+	if err != nil {
+		return nil, err
+	}
+	return certs[0], nil
+}
+
+func readCertificates(file string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := mtls.ParseCertificates(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return certs, nil
+}
