@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -31,13 +32,19 @@ func main() {
 
 // run is main without the process: it runs one command line. Standard input is read
 // from os.Stdin by the few commands that need it.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(stderr, "%s\n", debug.Stack())
+			err = withHint(fmt.Errorf("internal error: %v", p), "this is a bug; please report it with the lines above")
+		}
+	}()
 	root := newRootCmd()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	started := watchStart(root)
-	err := root.ExecuteContext(ctx)
+	err = root.ExecuteContext(ctx)
 	if err != nil && !*started {
 		// Nothing has run yet, so flags, arguments or the command's name are wrong.
 		err = asUsage(root, args, err)
@@ -51,6 +58,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func printError(w io.Writer, err error) {
 	if errors.Is(err, errSilent) {
 		return
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
 	}
 	for _, e := range flatten(err) {
 		fmt.Fprintf(w, "sealmq: error: %v\n", e)

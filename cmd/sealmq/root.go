@@ -49,7 +49,9 @@ const (
 // commands is the list of all commands by group.
 func commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
-		groupTools: {newConfigCmd(), newVersionCmd()},
+		groupServe: {newDemoCmd(), newInitCmd(), newServeCmd()},
+		groupAdmin: {newCertCmd()},
+		groupTools: {newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/sealmq/sealmq/client"
 )
@@ -19,6 +20,9 @@ type IdleResult struct {
 
 // idleDials is how many connections are made at one time.
 const idleDials = 8
+
+// idleSettle is how long the connections rest before the broker's memory is read.
+const idleSettle = 5 * time.Second
 
 // MeasureIdle opens n consumers, each on a connection of its own, and reads how much
 // memory the broker took for them.
@@ -54,6 +58,11 @@ func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err erro
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open idle connections: %w", err)
+	}
+	select {
+	case <-time.After(idleSettle):
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	after, err := r.sample(ctx)
 	if err != nil {

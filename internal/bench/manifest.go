@@ -13,11 +13,13 @@ type Manifest struct {
 	Queues int      `json:"queues"`
 	Fanout int      `json:"fanout"`
 	Sent   []uint64 `json:"sent"` // by publisher
+	// EmptyRSS is the broker's memory before the first message.
+	EmptyRSS int64 `json:"empty_rss"`
 }
 
 // Manifest describes the run after Publish, whose messages were all confirmed.
 func (r *Run) Manifest() Manifest {
-	m := Manifest{Run: r.id, Size: r.opts.Size, Queues: r.opts.Queues, Fanout: r.opts.Fanout}
+	m := Manifest{Run: r.id, Size: r.opts.Size, Queues: r.opts.Queues, Fanout: r.opts.Fanout, EmptyRSS: r.emptyRSS}
 	for _, p := range r.publishers {
 		m.Sent = append(m.Sent, p.sent)
 	}
@@ -35,7 +37,7 @@ func Resume(opts Options, m Manifest) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	r.id = m.Run
+	r.id, r.emptyRSS = m.Run, m.EmptyRSS
 	for i, sent := range m.Sent {
 		p := newPublisher(r, i, nil)
 		p.sent = sent

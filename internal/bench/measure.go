@@ -166,6 +166,7 @@ func (r *Run) begin(ctx context.Context, phase string) (*measurement, error) {
 		return nil, err
 	}
 	if phase != Drain {
+		r.emptyRSS = m.before.RSS
 		for _, p := range r.publishers {
 			p.latency = newLatency() // nothing is under way
 		}
@@ -228,9 +229,14 @@ func (m *measurement) costs(after Sample, cpu time.Duration, messages uint64) {
 	if res.Syncs > 0 {
 		res.MessagesPerSync = n / float64(res.Syncs)
 	}
-	if res.Phase == Publish {
+	switch res.Phase {
+	case Publish:
 		res.RSSPerMessage = float64(after.RSS-m.before.RSS) / n
 		res.DiskPerMessage = float64(after.DiskBytes-m.before.DiskBytes) / n
+	case Drain: // the backlog is what the broker held before the first message went
+		if m.run.emptyRSS > 0 {
+			res.RSSPerMessage = float64(m.before.RSS-m.run.emptyRSS) / n
+		}
 	}
 }
 

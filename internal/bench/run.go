@@ -26,6 +26,7 @@ type Run struct {
 	consumers  []*consumer
 	seen       [][]bitset // by copy and publisher
 	counts     counts
+	emptyRSS   int64 // the broker's memory before the first message
 }
 
 // runIDBytes is the length of the random part in the names of a run.

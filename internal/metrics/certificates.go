@@ -49,8 +49,12 @@ func (c *Certificates) Collect(ch chan<- prometheus.Metric) {
 }
 
 // Check is degraded when a certificate cannot be read, has expired or expires within
-// two weeks. It never fails: other clients may trust another certificate.
+// two weeks. It never fails: other clients may trust another certificate. A nil clock
+// is the system's.
 func (c *Certificates) Check(clk clock.Clock) Check {
+	if clk == nil {
+		clk = clock.System
+	}
 	return Check{Name: "certificates", Run: func() (Status, string) {
 		for _, f := range c.files {
 			end, err := notAfter(f.Path)

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/internal/bench"
+)
+
+// benchFlags is what "sealmq bench" is told beyond the load itself.
+type benchFlags struct {
+	bench.Options
+	phase           string
+	idleConnections int
+	dir             string
+	addr            string
+	metricsAddr     string
+	cert, key, ca   string
+	serverName      string
+	asJSON          bool
+	cpuProfile      string
+	memProfile      string
+	brokerProfile   string
+}
+
+func newBenchCmd() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure confirmed messages a second over mutual TLS",
+		Long: `Publishes and consumes over the real protocol and mutual TLS, checks every message, and prints
+rate, latencies, losses, duplicates and costs.
+
+Without --addr it starts a broker process of its own in a temporary folder. The folder must be on
+a real disk, because in memory a sync costs nothing; choose one with --dir.
+
+To measure a backlog, publish it with --phase publish --messages N --dir FOLDER, which ends
+the broker by force, and then drain it with --phase drain --dir FOLDER.`,
+		Example: `  sealmq bench --publishers 4 --consumers 4
+  sealmq bench --size 1024 --window 1 --duration 10s --json
+  sealmq bench --phase publish --messages 1000000 --dir ./backlog && sealmq bench --phase drain --dir ./backlog
+  sealmq bench --idle-connections 2000`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd, &f) },
+	}
+	fl := cmd.Flags()
+	fl.IntVar(&f.Publishers, "publishers", 1, "publishers, a connection each")
+	fl.IntVar(&f.Consumers, "consumers", 1, "consumers, a connection each")
+	fl.IntVar(&f.Size, "size", bench.DefaultSize, "bytes of a message's opaque body")
+	fl.IntVar(&f.Window, "window", bench.DefaultWindow, "unconfirmed messages of a publisher at most")
+	fl.IntVar(&f.Prefetch, "prefetch", bench.DefaultPrefetch, "unacknowledged messages of a consumer at most")
+	fl.IntVar(&f.Queues, "queues", 1, "queues that publishers and consumers are spread over")
+	fl.IntVar(&f.IdleQueues, "idle-queues", 0, "further queues that are bound and get nothing")
+	fl.IntVar(&f.Fanout, "fanout", 0, "give every message to this many queues")
+	fl.Uint64Var(&f.Backlog, "backlog", 0, "messages that wait before the measurement begins")
+	fl.Uint64Var(&f.Messages, "messages", 0, "end after this many messages (0: after --duration)")
+	fl.DurationVar(&f.Duration, "duration", bench.DefaultDuration, "publish for this long")
+	fl.StringVar(&f.phase, "phase", bench.Both, "both, publish or drain")
+	fl.IntVar(&f.idleConnections, "idle-connections", 0, "measure the memory of this many idle consumers instead")
+	fl.StringVar(&f.dir, "dir", "", "`folder` for the broker that is started (default: a temporary one)")
+	fl.StringVar(&f.addr, "addr", "", "measure the broker at this `host:port` and start none")
+	fl.StringVar(&f.metricsAddr, "broker-metrics", "", "metrics listener of the broker at --addr (`host:port`)")
+	fl.StringVar(&f.cert, "cert", "", "client certificate `file` for --addr (default: the administrator's in the data folder)")
+	fl.StringVar(&f.key, "key", "", "key `file` of --cert")
+	fl.StringVar(&f.ca, "ca", "", "authority's certificate `file` for --addr (default: the one in the data folder)")
+	fl.StringVar(&f.serverName, "server-name", "", "name expected in the broker's certificate (default: the host of --addr)")
+	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
+	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the load generator to `file`")
+	fl.StringVar(&f.memProfile, "memprofile", "", "write a memory profile of the load generator to `file`")
+	fl.StringVar(&f.brokerProfile, "broker-cpuprofile", "", "write a CPU profile of the started broker to `file`")
+	return cmd
+}
+
+func (f *benchFlags) check() error {
+	switch {
+	case f.phase != bench.Both && f.phase != bench.Publish && f.phase != bench.Drain:
+		return usagef("--phase %q is not one of %s, %s, %s", f.phase, bench.Both, bench.Publish, bench.Drain)
+	case f.addr != "" && f.dir != "":
+		return usagef("--addr and --dir exclude each other: a running broker has its folder")
+	case f.addr != "" && f.phase != bench.Both:
+		return usagef("--phase %s needs a broker that is started with --dir", f.phase)
+	case f.phase != bench.Both && f.dir == "":
+		return usagef("--phase %s needs --dir, where the messages stay", f.phase)
+	case f.phase == bench.Publish && f.Messages == 0:
+		return usagef("--phase publish needs --messages")
+	case f.idleConnections < 0:
+		return usagef("--idle-connections is negative")
+	case f.addr == "" && (f.cert != "" || f.key != "" || f.ca != "" || f.metricsAddr != ""):
+		return usagef("--cert, --key, --ca and --broker-metrics are for a broker at --addr")
+	case (f.cert == "") != (f.key == ""):
+		return usagef("--cert and --key belong together")
+	}
+	return nil
+}
+
+func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
+	if err := f.check(); err != nil {
+		return err
+	}
+	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
+	f.Progress = func(text string) { fmt.Fprintf(stderr, "sealmq: %s\n", text) }
+	if f.asJSON {
+		f.Progress = nil
+	}
+	broker, err := f.broker(cmd)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, broker.close()) }()
+	f.Dial, f.Sample = broker.dial, broker.sample
+
+	stopProfile, err := startProfile(f.cpuProfile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProfile(), writeHeapProfile(f.memProfile)) }()
+	if f.idleConnections > 0 {
+		return f.runIdle(ctx, cmd.OutOrStdout())
+	}
+	res, err := f.measure(ctx, broker)
+	if err != nil {
+		return err
+	}
+	res.FileSystem, res.SyncP50 = broker.fileSystem, float64(broker.syncTime.Nanoseconds())/1000
+	if f.asJSON {
+		err = json.NewEncoder(cmd.OutOrStdout()).Encode(res)
+	} else {
+		err = printBench(cmd.OutOrStdout(), res)
+	}
+	return errors.Join(err, res.Failed())
+}
+
+// measure runs the phase that was asked for.
+func (f *benchFlags) measure(ctx context.Context, broker *benchBroker) (res *bench.Result, err error) {
+	run, err := f.newRun(broker)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Time{}
+	if broker.process != nil {
+		began = broker.began
+	}
+	res, err = run.Measure(ctx, f.phase, began)
+	if err != nil {
+		// The first error says what happened; what closing adds is its consequence.
+		run.Close()
+		return nil, err
+	}
+	if f.phase == bench.Publish {
+		err = writeManifest(broker.data, run.Manifest())
+		return res, errors.Join(err, run.Close())
+	}
+	if err := run.Close(); err != nil {
+		return nil, err
+	}
+	if broker.process == nil || f.phase == bench.Drain {
+		if err := run.Remove(ctx); err != nil {
+			return nil, fmt.Errorf("remove the queues of the measurement: %w", err)
+		}
+	}
+	return res, nil
+}
+
+func (f *benchFlags) newRun(broker *benchBroker) (*bench.Run, error) {
+	if f.phase != bench.Drain {
+		return bench.New(f.Options)
+	}
+	m, err := readManifest(broker.data)
+	if err != nil {
+		return nil, err
+	}
+	return bench.Resume(f.Options, m)
+}
+
+func (f *benchFlags) runIdle(ctx context.Context, stdout io.Writer) error {
+	run, err := bench.New(f.Options)
+	if err != nil {
+		return err
+	}
+	res, err := run.MeasureIdle(ctx, f.idleConnections)
+	if err != nil {
+		return err
+	}
+	if f.addr != "" {
+		err = run.Remove(ctx)
+	}
+	if f.asJSON {
+		return errors.Join(err, json.NewEncoder(stdout).Encode(res))
+	}
+	fmt.Fprintf(stdout, "%d idle consumers: %.1f KiB of the broker's memory each (%s before, %s after)\n",
+		res.Connections, res.RSSPerConnection/1024, mebibytes(res.BrokerRSSBefore), mebibytes(res.BrokerRSS))
+	return err
+}
+
+func writeHeapProfile(path string) error {
+	if path == "" {
+		return nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
+	runtime.GC() // the profile shows what is in use after the last collection
+	return errors.Join(pprof.WriteHeapProfile(file), file.Close())
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/bench"
+	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/metrics"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// benchBroker is the broker that is measured: a running one, or a child process.
+type benchBroker struct {
+	addr, metricsAddr string
+	tls               *tls.Config
+
+	// Of a child only.
+	process    *brokerproc.Process
+	began      time.Time // when it was started
+	data       string
+	temporary  bool // the folder goes with the broker
+	kill       bool // end it as a crash would
+	fileSystem string
+	syncTime   time.Duration
+}
+
+func (f *benchFlags) broker(cmd *cobra.Command) (*benchBroker, error) {
+	if f.addr == "" {
+		return f.startBroker(cmd)
+	}
+	data, err := dataDir(cmd)
+	if err != nil {
+		return nil, err
+	}
+	files := adminFiles(data)
+	if f.cert != "" {
+		files.Cert, files.Key = f.cert, f.key
+	}
+	if f.ca != "" {
+		files.CA = f.ca
+	}
+	b := &benchBroker{addr: f.addr, metricsAddr: f.metricsAddr, fileSystem: "unknown"}
+	if b.tls, err = mtls.ClientConfig(files, mtls.ClientOptions{ServerName: f.serverName}); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// adminFiles are the files of the administrator's certificate in a data folder.
+func adminFiles(data string) mtls.Files {
+	p := ca.In(data)
+	return mtls.Files{Cert: p.Cert(ca.AdminName), Key: p.Key(ca.AdminName), CA: p.CA}
+}
+
+// startBroker starts "sealmq serve" on the folder that was asked for, or on a
+// temporary one.
+func (f *benchFlags) startBroker(cmd *cobra.Command) (*benchBroker, error) {
+	b := &benchBroker{data: f.dir, kill: f.phase == bench.Publish}
+	err := b.prepareFolder(f)
+	if err == nil {
+		err = b.start(cmd, f)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+// prepareFolder makes the folder and looks at the disk below it.
+func (b *benchBroker) prepareFolder(f *benchFlags) (err error) {
+	if f.phase == bench.Both {
+		if b.data, err = os.MkdirTemp(f.dir, "sealmq-bench-"); err != nil {
+			return fmt.Errorf("make a folder for the broker: %w", err)
+		}
+		b.temporary = true
+	} else if err := os.MkdirAll(b.data, 0o700); err != nil {
+		return fmt.Errorf("make a folder for the broker: %w", err)
+	}
+	inMemory := false
+	if b.fileSystem, inMemory, err = bench.FileSystem(b.data); err != nil {
+		return err
+	}
+	if inMemory {
+		return withHint(fmt.Errorf("folder %s is on %s, in memory, where a sync costs nothing", filepath.Dir(b.data), b.fileSystem),
+			"name a folder on a disk with --dir")
+	}
+	b.syncTime, err = bench.SyncTime(b.data)
+	return err
+}
+
+func (b *benchBroker) start(cmd *cobra.Command, f *benchFlags) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	cfg := brokerproc.Config{Exe: exe, Data: b.data, Env: []string{"SEALMQ_LOG_LEVEL=warn"}, Log: cmd.ErrOrStderr()}
+	if path := cmd.Flag("config"); path.Changed {
+		cfg.Args = append(cfg.Args, "--config", path.Value.String())
+	}
+	if f.brokerProfile != "" {
+		cfg.Args = append(cfg.Args, "--cpuprofile", f.brokerProfile)
+	}
+	b.began = time.Now()
+	if b.process, err = brokerproc.Start(cmd.Context(), cfg); err != nil {
+		return err
+	}
+	b.addr, b.metricsAddr = b.process.Addr, b.process.MetricsAddr
+	b.tls, err = mtls.ClientConfig(adminFiles(b.data), mtls.ClientOptions{})
+	return err
+}
+
+// stopTimeout is how long a started broker may take to end.
+const stopTimeout = 30 * time.Second
+
+// close ends a broker that was started here and removes its temporary folder.
+func (b *benchBroker) close() (err error) {
+	if b.process != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if b.kill {
+			b.process.Kill()
+		} else {
+			err = b.process.Stop(ctx)
+		}
+	}
+	if b.temporary {
+		err = errors.Join(err, os.RemoveAll(b.data))
+	}
+	return err
+}
+
+func (b *benchBroker) dial(ctx context.Context, window int) (*client.Client, error) {
+	return client.Dial(ctx, client.Config{Addr: b.addr, TLS: b.tls, Window: window})
+}
+
+// The metrics of the broker that the figures are made of.
+const (
+	metricCPU   = "process_cpu_seconds_total"
+	metricRSS   = "process_resident_memory_bytes"
+	metricSyncs = "sealmq_journal_syncs_total"
+	metricDisk  = "sealmq_journal_disk_bytes"
+)
+
+func (b *benchBroker) sample(ctx context.Context) (s bench.Sample, err error) {
+	if b.metricsAddr == "" {
+		return s, nil
+	}
+	m, err := metrics.Scrape(ctx, b.metricsAddr)
+	if err != nil {
+		return s, err
+	}
+	s = bench.Sample{
+		CPU:       time.Duration(m[metricCPU] * float64(time.Second)),
+		RSS:       int64(m[metricRSS]),
+		Syncs:     uint64(m[metricSyncs]),
+		DiskBytes: int64(m[metricDisk]),
+	}
+	if b.process != nil {
+		s.DiskBytes, err = bench.FolderBytes(b.data)
+	}
+	return s, err
+}
+
+// manifestName is the file that "--phase publish" leaves beside the broker's own.
+const manifestName = "bench.json"
+
+func writeManifest(dir string, m bench.Manifest) error {
+	text, err := json.Marshal(m)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, manifestName), text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write what was published: %w", err)
+	}
+	return nil
+}
+
+func readManifest(dir string) (m bench.Manifest, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err != nil {
+		return m, withHint(fmt.Errorf("read what was published: %w", err), "publish first: sealmq bench --phase publish --messages N --dir %s", dir)
+	}
+	return m, nil
+}

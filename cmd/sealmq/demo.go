@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/internal/demo"
+)
+
+func newDemoCmd() *cobra.Command {
+	var once, asJSON bool
+	var messages int
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "See sealed messages survive two crashes of the broker",
+		Long: `Starts a broker process in a folder of its own on free ports, issues certificates, makes keys,
+sends sealed messages from one client to another, kills the broker twice on the way (kill -9), and
+counts what arrived. Then it says where to look, and stays until Ctrl-C. Everything is removed at the end,
+unless --dir names a folder.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON && !once {
+				return usagef("--json needs --once: what stays has no end to report")
+			}
+			say := func(format string, args ...any) { fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...) }
+			if asJSON {
+				say = func(string, ...any) {}
+			}
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), demoRun{once, asJSON, messages, dir, say})
+		},
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "end after counting, with status 0 or 1")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "with --once: print one JSON object")
+	cmd.Flags().IntVar(&messages, "messages", demo.DefaultMessages, "how many messages are sent")
+	cmd.Flags().StringVar(&dir, "dir", "", "new or empty `folder` to keep everything in (default: a temporary one)")
+	return cmd
+}
+
+type demoRun struct {
+	once, asJSON bool
+	messages     int
+	dir          string
+	say          func(format string, args ...any)
+}
+
+func runDemo(ctx context.Context, stdout io.Writer, run demoRun) (err error) {
+	dir, remove, err := demoFolder(run.dir)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if remove && (err == nil || ctx.Err() != nil) {
+			err = errors.Join(err, os.RemoveAll(dir))
+		} else if err != nil {
+			err = withHint(err, "the broker's log and all files are in %s", dir)
+		}
+	}()
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	d, err := demo.Start(ctx, demo.Config{Exe: exe, Dir: dir, Messages: run.messages, Say: run.say})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	res, err := d.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if run.asJSON {
+		err = json.NewEncoder(stdout).Encode(res)
+	} else {
+		printDemo(run.say, res)
+	}
+	if err = errors.Join(err, res.Failed()); err != nil || run.once {
+		return err
+	}
+	printWhereToLook(run.say, exe, dir, d)
+	select {
+	case <-ctx.Done():
+		run.say("\nstopping")
+		return nil
+	case <-d.Done():
+		return errors.New("the broker has ended")
+	}
+}
+
+// demoFolder is the folder of the demonstration and whether it goes at the end.
+func demoFolder(dir string) (path string, remove bool, err error) {
+	if dir == "" {
+		path, err = os.MkdirTemp("", "sealmq-demo-")
+		return path, true, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", false, fmt.Errorf("make a folder for the demonstration: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", false, fmt.Errorf("make a folder for the demonstration: %w", err)
+	}
+	if len(entries) > 0 {
+		return "", false, withHint(fmt.Errorf("folder %s is not empty", dir), "name a new folder with --dir, or leave it out")
+	}
+	return dir, false, nil
+}
+
+func printDemo(say func(string, ...any), r *demo.Result) {
+	say("")
+	say("  sent and confirmed      %d", r.Sent)
+	say("  received and opened     %d", r.Received)
+	say("  lost                    %d", r.Lost)
+	say("  arrived twice           %d  (%d came again after a crash and were recognised, %d were sent again)", r.Duplicates, r.Redelivered, r.Resent)
+	say("  readable at the broker  %d", r.Plaintext)
+	say("  broker killed           %d times", r.Restarts)
+	say("")
+}

@@ -1,0 +1,240 @@
+// Package demo shows the product at work in a minute: a broker process, a sender that
+// seals messages for a receiver, and two crashes of the broker in the middle. At the
+// end it counts, from the receiver's file, what arrived.
+//
+// Sender and receiver run in this process over real mutual TLS; the broker is a process
+// of its own, so that it can be killed as the system would. The package prints nothing:
+// it reports its steps through Config.Say.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// Bounds of Config.Messages.
+const (
+	MinMessages     = 100
+	MaxMessages     = 100_000
+	DefaultMessages = 300
+)
+
+// The names that the demonstration uses.
+const (
+	Exchange = "demo"
+	Queue    = "inbox"
+	Key      = "letters"
+	Sender   = "alice"
+	Receiver = "bob"
+)
+
+// kills is how often the broker is killed.
+const kills = 2
+
+// Config is what the demonstration needs.
+type Config struct {
+	// Exe is the sealmq executable.
+	Exe string
+	// Dir is an existing empty folder; everything is kept below it.
+	Dir string
+	// Messages is how many are sent: 300.
+	Messages int
+	// Say is called with each step. Required.
+	Say func(format string, args ...any)
+}
+
+// Result is what came of it. The JSON names are an interface: scripts read them.
+type Result struct {
+	Sent     int `json:"sent"`     // messages that the broker confirmed
+	Received int `json:"received"` // messages in the receiver's file, each counted once
+	// Lost were confirmed and never arrived, Duplicates arrived in the receiver's file
+	// more than once, Changed have another text than was sent. All must be 0.
+	Lost       int `json:"lost"`
+	Duplicates int `json:"duplicates"`
+	Changed    int `json:"changed"`
+	// Redelivered came again after a crash and were recognised by their id.
+	Redelivered int `json:"redelivered"`
+	// Resent were sent again because the crash came before their confirm.
+	Resent   int `json:"resent"`
+	Restarts int `json:"broker_restarts"`
+	// Plaintext is how many of the broker's files hold a message's text. It must be 0.
+	Plaintext int     `json:"plaintext_files"`
+	Seconds   float64 `json:"seconds"`
+}
+
+// Failed says which promise was broken, or is nil.
+func (r *Result) Failed() error {
+	if r.Lost == 0 && r.Duplicates == 0 && r.Changed == 0 && r.Plaintext == 0 && r.Received == r.Sent && r.Restarts == kills {
+		return nil
+	}
+	return fmt.Errorf("of %d messages %d were lost, %d arrived twice, %d were changed; %d files of the broker show their text; the broker was restarted %d times",
+		r.Sent, r.Lost, r.Duplicates, r.Changed, r.Plaintext, r.Restarts)
+}
+
+// Demo is a running demonstration.
+type Demo struct {
+	cfg     Config
+	key     *seal.PrivateKey // the receiver's
+	log     *os.File         // the broker's log
+	process *brokerproc.Process
+}
+
+// Start makes certificates and keys and starts the broker. Close must follow.
+func Start(ctx context.Context, cfg Config) (_ *Demo, err error) {
+	if cfg.Messages == 0 {
+		cfg.Messages = DefaultMessages
+	}
+	if cfg.Messages < MinMessages || cfg.Messages > MaxMessages {
+		return nil, fmt.Errorf("number of messages: %d is not between %d and %d", cfg.Messages, MinMessages, MaxMessages)
+	}
+	d := &Demo{cfg: cfg}
+	if d.cfg.Exe == "" {
+		return nil, errors.New("demo: Config.Exe is not set")
+	}
+	if err := d.makeCertificates(); err != nil {
+		return nil, err
+	}
+	if err := d.makeKey(); err != nil {
+		return nil, err
+	}
+	if d.log, err = os.OpenFile(d.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return nil, fmt.Errorf("open the broker's log: %w", err)
+	}
+	if err := d.startBroker(ctx, "", ""); err != nil {
+		d.log.Close()
+		return nil, err
+	}
+	cfg.Say("broker is process %d, listens on %s, and was ready after %v", d.process.PID, d.process.Addr, d.process.Took.Round(time.Millisecond))
+	return d, nil
+}
+
+// Run sends the messages, kills the broker twice on the way, and counts what arrived.
+func (d *Demo) Run(ctx context.Context) (*Result, error) {
+	began := time.Now()
+	r := &Result{}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	receiver, err := d.newReceiver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer receiver.close()
+	sender, err := d.newSender(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer sender.close()
+
+	d.cfg.Say("%s seals %d messages for %s and sends them", Sender, d.cfg.Messages, Receiver)
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		wg.Wait()
+	}()
+	sent, received := make(chan error, 1), make(chan error, 1)
+	wg.Go(func() { sent <- sender.send(ctx, d.cfg.Messages) })
+	wg.Go(func() { received <- receiver.receive(ctx) })
+
+	for i := range kills {
+		if err := receiver.waitFor(ctx, (i+1)*d.cfg.Messages/(kills+1), received); err != nil {
+			return nil, err
+		}
+		if err := d.crash(ctx, receiver.count()); err != nil {
+			return nil, err
+		}
+		r.Restarts++
+	}
+	if err := <-sent; err != nil {
+		return nil, err
+	}
+	d.cfg.Say("all %d messages are confirmed", d.cfg.Messages)
+	if err := receiver.waitFor(ctx, d.cfg.Messages, received); err != nil && !errors.Is(err, errStalled) {
+		return nil, err
+	}
+	cancel()
+	<-received
+	if err := d.count(r, sender); err != nil {
+		return nil, err
+	}
+	r.Redelivered, r.Resent = receiver.redelivered, int(sender.client.Stats().Resent)
+	if r.Plaintext, err = d.searchBroker(); err != nil {
+		return nil, err
+	}
+	r.Seconds = time.Since(began).Seconds()
+	return r, nil
+}
+
+// crash kills the broker and starts it again at the same address.
+func (d *Demo) crash(ctx context.Context, received int) error {
+	pid, addr, metrics := d.process.PID, d.process.Addr, d.process.MetricsAddr
+	d.process.Kill()
+	err := d.startBroker(ctx, addr, metrics)
+	if err != nil {
+		return err
+	}
+	d.cfg.Say("killed the broker (kill -9 %d) after %d messages had arrived; process %d was ready again after %v",
+		pid, received, d.process.PID, d.process.Took.Round(time.Millisecond))
+	return nil
+}
+
+// startAttempts: another program may hold the port for a moment.
+const startAttempts = 3
+
+func (d *Demo) startBroker(ctx context.Context, addr, metrics string) (err error) {
+	for range startAttempts {
+		d.process, err = brokerproc.Start(ctx, brokerproc.Config{
+			Exe: d.cfg.Exe, Data: d.Data(), Addr: addr, MetricsAddr: metrics, Log: d.log,
+			Env: []string{"SEALMQ_LOG_FORMAT=json"},
+		})
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+// Data is the broker's data folder.
+func (d *Demo) Data() string { return filepath.Join(d.cfg.Dir, "broker") }
+
+// LogFile is the broker's log.
+func (d *Demo) LogFile() string { return filepath.Join(d.cfg.Dir, "broker.log") }
+
+// ReceivedFile holds what the receiver opened, one JSON object a line.
+func (d *Demo) ReceivedFile() string { return filepath.Join(d.cfg.Dir, "received.jsonl") }
+
+// PrivateKeyFile and PublicKeyFile are the receiver's keys.
+func (d *Demo) PrivateKeyFile() string { return filepath.Join(d.cfg.Dir, Receiver+".key") }
+
+// PublicKeyFile is what a sender needs to seal for the receiver.
+func (d *Demo) PublicKeyFile() string { return filepath.Join(d.cfg.Dir, Receiver+".pub") }
+
+// Addr and MetricsAddr are the broker's addresses.
+func (d *Demo) Addr() string { return d.process.Addr }
+
+// MetricsAddr serves metrics and health.
+func (d *Demo) MetricsAddr() string { return d.process.MetricsAddr }
+
+// Done is closed when the broker has ended.
+func (d *Demo) Done() <-chan struct{} { return d.process.Done() }
+
+// stopTimeout is how long the broker may take to stop.
+const stopTimeout = 20 * time.Second
+
+// Close stops the broker. The folder stays.
+func (d *Demo) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	var err error
+	if d.process != nil {
+		err = d.process.Stop(ctx)
+	}
+	return errors.Join(err, d.log.Close())
+}
