@@ -2,6 +2,7 @@ package local
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/dchest/siphash"
 )
@@ -17,7 +18,12 @@ type dedup struct {
 	slots [][]dedupSlot // chunks of slotChunk
 	used  uint32        // slots ever used
 	free  uint32        // head of the list of free slots, by link; noSlot if none
-	index []uint32      // slot+1 by hash, linear probing; 0 is empty
+	// index finds slots by the low bits of the hash, with linear probing. Its size is a
+	// power of two, larger than any slot's number; so a cell has slot+1 in as many bits as
+	// the size has, and above them as many of the hash's high bits as there is room for:
+	// they tell most ids apart without a look at the slot. 0 is empty.
+	index []uint32
+	bits  uint // of slot+1 in a cell
 	count int
 
 	// The settled ids in the order of settling, oldest first, by link.
@@ -47,8 +53,15 @@ const (
 )
 
 func newDedup(key hashKey) dedup {
-	return dedup{key: key, free: noSlot, oldest: noSlot, newest: noSlot, index: make([]uint32, minIndex)}
+	return dedup{key: key, free: noSlot, oldest: noSlot, newest: noSlot,
+		index: make([]uint32, minIndex), bits: uint(bits.Len(minIndex - 1))}
 }
+
+// cell is what the index holds for a slot.
+func (d *dedup) cell(id uint64, slot uint32) uint32 { return uint32(id>>32)&^d.low() | (slot + 1) }
+
+// low masks slot+1 in a cell.
+func (d *dedup) low() uint32 { return 1<<d.bits - 1 }
 
 func (d *dedup) slot(i uint32) *dedupSlot { return &d.slots[i/slotChunk][i%slotChunk] }
 
@@ -69,21 +82,21 @@ func (k hashKey) content(scratch, head, body []byte) (contentHash, []byte) {
 
 // find returns the slot of an id, or noSlot.
 func (d *dedup) find(id uint64) uint32 {
-	mask := uint64(len(d.index) - 1)
+	mask, low, tag := uint64(len(d.index)-1), d.low(), uint32(id>>32)
 	for i := id & mask; ; i = (i + 1) & mask {
-		s := d.index[i]
-		if s == 0 {
+		c := d.index[i]
+		if c == 0 {
 			return noSlot
 		}
-		if d.slot(s-1).id == id {
-			return s - 1
+		if slot := c&low - 1; (c^tag)&^low == 0 && d.slot(slot).id == id {
+			return slot
 		}
 	}
 }
 
 // add remembers a new id with a number of copies; without copies it is settled.
 func (d *dedup) add(id uint64, content contentHash, copies int, nowSeconds uint32) uint32 {
-	if (d.count+1)*5 > len(d.index)*4 {
+	if (d.count+1)*5 > len(d.index)*4 || int(d.used)+1 >= len(d.index) {
 		d.grow(2 * len(d.index))
 	}
 	i := d.free
@@ -111,7 +124,7 @@ func (d *dedup) place(i uint32) {
 	for d.index[p] != 0 {
 		p = (p + 1) & mask
 	}
-	d.index[p] = i + 1
+	d.index[p] = d.cell(d.slot(i).id, i)
 }
 
 // reserve makes room for n more ids at once.
@@ -125,15 +138,19 @@ func (d *dedup) reserve(n int) {
 	}
 }
 
+// grow makes a larger index and fills it slot by slot, which is the order in memory.
 func (d *dedup) grow(size int) {
-	old := d.index
 	d.index = make([]uint32, size)
-	for _, s := range old {
-		if s != 0 {
-			d.place(s - 1)
+	d.bits = uint(bits.Len(uint(size - 1)))
+	for i := range d.used {
+		if !d.slot(i).unindexed() {
+			d.place(i)
 		}
 	}
 }
+
+// unindexed reports whether a slot is free, or superseded by revive.
+func (s *dedupSlot) unindexed() bool { return s.id == 0 && s.content == (contentHash{}) }
 
 // retain counts another copy of a live id; it reports false if the id is settled.
 func (d *dedup) retain(i uint32) bool {
@@ -198,7 +215,7 @@ func (d *dedup) forget(maxIDs int, before uint32, budget int) bool {
 		if d.oldest == noSlot {
 			d.newest = noSlot
 		}
-		if s.id != 0 || s.content != (contentHash{}) {
+		if !s.unindexed() {
 			d.unplace(i)
 			d.count--
 		}
@@ -214,11 +231,11 @@ func (d *dedup) forget(maxIDs int, before uint32, budget int) bool {
 func (d *dedup) unplace(i uint32) {
 	mask := uint64(len(d.index) - 1)
 	p := d.slot(i).id & mask
-	for d.index[p] != i+1 {
+	for d.index[p]&d.low() != i+1 {
 		p = (p + 1) & mask
 	}
 	for q := (p + 1) & mask; d.index[q] != 0; q = (q + 1) & mask {
-		home := d.slot(d.index[q]-1).id & mask
+		home := d.slot(d.index[q]&d.low()-1).id & mask
 		if (q-home)&mask >= (q-p)&mask {
 			d.index[p] = d.index[q]
 			p = q
