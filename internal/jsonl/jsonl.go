@@ -1,0 +1,331 @@
+// Package jsonl keeps received messages in a file of JSON lines that is at the same time
+// the memory of what was received: a message is acknowledged only after its line is on
+// stable storage, and one whose id is in the file already is not written again.
+//
+// It promises that after Commit returned nil the lines are there after any crash; that
+// a crash at any moment leaves a file that opens again with every committed line; and
+// that whatever lies behind the last commit is either a whole line or cut off at Open.
+//
+// It keeps about 50 bytes of memory for each line of the file. It does not rotate files
+// and does not know where messages come from.
+package jsonl
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+const (
+	// MaxLineBytes bounds a line of the file.
+	MaxLineBytes = 32 << 20
+	// maxBatchBytes bounds what one Commit writes, and with it what a crash can damage.
+	maxBatchBytes = 64 << 20
+	readBytes     = 1 << 20
+)
+
+// Record is one received message. The first three members of a line are those that
+// CipherMQ's receivers write.
+type Record struct {
+	MessageID string
+	// Message is printed as text if it is UTF-8, else as message_base64.
+	Message []byte
+	// Received is printed as timestamp, in seconds since 1970.
+	Received time.Time
+	// The rest is what the broker said about the message; zero values are left out.
+	Queue, Publisher, Exchange, Key string
+	Published                       time.Time
+	Attempt                         uint32
+}
+
+type line struct {
+	MessageID string     `json:"message_id"`
+	Message   *string    `json:"message,omitempty"`
+	Base64    []byte     `json:"message_base64,omitempty"`
+	Timestamp float64    `json:"timestamp"`
+	Queue     string     `json:"queue,omitempty"`
+	Publisher string     `json:"publisher,omitempty"`
+	Exchange  string     `json:"exchange,omitempty"`
+	Key       string     `json:"key,omitempty"`
+	Published *time.Time `json:"published,omitempty"`
+	Attempt   uint32     `json:"attempt,omitempty"`
+}
+
+// Known says what the file knows of a message.
+type Known uint8
+
+// The answers of Lookup.
+const (
+	New   Known = iota // the id is not in the file
+	Same               // id and message are in the file
+	Other              // the id is in the file with another message
+)
+
+// File is an open output file. It is not safe for concurrent use.
+type File struct {
+	file   durable.File
+	unlock func() error
+	name   string
+	known  map[idHash]uint64 // by id, a digest of the message
+	size   int64             // of what is committed
+	buf    bytes.Buffer      // lines that are not committed yet
+	cut    int64
+	err    error // after a failed write or sync nothing may be assumed
+}
+
+// idHash stands for an id. It is wide enough that nobody can make two ids that share one.
+type idHash [16]byte
+
+func hashID(id string) idHash {
+	sum := sha256.Sum256([]byte(id))
+	return idHash(sum[:16])
+}
+
+func digest(message []byte) uint64 {
+	sum := sha256.Sum256(message)
+	return uint64(sum[0])<<56 | uint64(sum[1])<<48 | uint64(sum[2])<<40 | uint64(sum[3])<<32 |
+		uint64(sum[4])<<24 | uint64(sum[5])<<16 | uint64(sum[6])<<8 | uint64(sum[7])
+}
+
+// DamagedError says that a file holds something that is no record, not at its end where
+// a crash may leave it.
+type DamagedError struct {
+	Name string
+	Line int
+	Why  string
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("line %d of %s is not a received message: %s", e.Line, e.Name, e.Why)
+}
+
+// Open opens or creates a file, reads which messages it holds, and cuts off what a crash
+// left behind the last whole line. Where fs can lock files, a second Open of the same one
+// fails with an error that wraps durable.ErrLocked.
+func Open(fs durable.FS, name string) (*File, error) {
+	f := &File{name: name, known: make(map[idHash]uint64), unlock: func() error { return nil }}
+	if locker, ok := fs.(durable.FileLocker); ok {
+		var err error
+		if f.unlock, err = locker.LockFile(name); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.open(fs); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *File) open(fs durable.FS) (err error) {
+	if f.file, err = fs.OpenFile(f.name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	total, err := f.file.Size()
+	if err != nil {
+		return fmt.Errorf("size of %s: %w", f.name, err)
+	}
+	if err := f.scan(total); err != nil {
+		return err
+	}
+	if f.cut = total - f.size; f.cut > 0 {
+		if err := f.file.Truncate(f.size); err != nil {
+			return fmt.Errorf("cut off the torn end of %s: %w", f.name, err)
+		}
+	}
+	// What is known is acknowledged without being written again, so it must be durable
+	// by now: lines that a killed process wrote may still be in memory only.
+	if err := f.file.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.name, err)
+	}
+	if err := fs.SyncDir(filepath.Dir(f.name)); err != nil {
+		return fmt.Errorf("sync the folder of %s: %w", f.name, err)
+	}
+	return nil
+}
+
+// scan reads all lines and leaves in size where the last whole one ends.
+func (f *File) scan(total int64) error {
+	r := io.NewSectionReader(f.file, 0, total)
+	buf := make([]byte, 0, readBytes)
+	number := 0
+	for {
+		if len(buf) == cap(buf) {
+			if len(buf) > MaxLineBytes {
+				return &DamagedError{f.name, number + 1, "it is too long"}
+			}
+			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		for {
+			i := bytes.IndexByte(buf, '\n')
+			if i < 0 {
+				break
+			}
+			number++
+			if err := f.learn(buf[:i]); err != nil {
+				return f.judge(buf[:i], number, total, err)
+			}
+			f.size += int64(i) + 1
+			buf = buf[:copy(buf, buf[i+1:])]
+		}
+		if err == io.EOF {
+			return f.lastLine(buf, number+1)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", f.name, err)
+		}
+	}
+}
+
+// lastLine deals with what follows the last line feed. A whole record is kept, and gets
+// its line feed: it may have been put there by hand. The beginning of one was torn.
+func (f *File) lastLine(rest []byte, number int) error {
+	if len(rest) == 0 {
+		return nil
+	}
+	if err := f.learn(rest); err != nil {
+		if !torn(rest) {
+			return &DamagedError{f.name, number, err.Error()}
+		}
+		return nil
+	}
+	if _, err := f.file.WriteAt([]byte("\n"), f.size+int64(len(rest))); err != nil {
+		return fmt.Errorf("complete the last line of %s: %w", f.name, err)
+	}
+	f.size += int64(len(rest)) + 1
+	return nil
+}
+
+// judge decides about a line that is no record. After a power cut the last batch may
+// have holes, which read as zeros; JSON has none. Elsewhere it is damage, and cutting
+// there would throw away what was acknowledged.
+func (f *File) judge(text []byte, number int, total int64, why error) error {
+	if total-f.size <= maxBatchBytes+MaxLineBytes && bytes.IndexByte(text, 0) >= 0 && torn(text) {
+		return nil
+	}
+	return &DamagedError{f.name, number, why.Error()}
+}
+
+// torn reports whether text may be what a crash left of a line. A file of another kind
+// must not be taken for one that is torn from its first byte on.
+func torn(text []byte) bool {
+	const begin = `{"message_id":`
+	n := min(len(text), len(begin))
+	if i := bytes.IndexByte(text[:n], 0); i >= 0 {
+		n = i
+	}
+	return string(text[:n]) == begin[:n]
+}
+
+// learn remembers the message of a line.
+func (f *File) learn(text []byte) error {
+	var l line
+	if err := json.Unmarshal(text, &l); err != nil {
+		return errors.New("it is not a JSON object")
+	}
+	switch {
+	case l.MessageID == "":
+		return errors.New("it has no message_id")
+	case l.Message == nil && l.Base64 == nil:
+		return errors.New("it has no message")
+	}
+	message := l.Base64
+	if l.Message != nil {
+		message = []byte(*l.Message)
+	}
+	f.known[hashID(l.MessageID)] = digest(message)
+	return nil
+}
+
+// Lookup says whether a message is in the file, lines that are not committed among them.
+func (f *File) Lookup(id string, message []byte) Known {
+	switch known, ok := f.known[hashID(id)]; {
+	case !ok:
+		return New
+	case known == digest(message):
+		return Same
+	}
+	return Other
+}
+
+// Append adds a line. It is on stable storage when Commit has returned.
+func (f *File) Append(r *Record) error {
+	if f.err != nil {
+		return f.err
+	}
+	l := line{MessageID: r.MessageID, Timestamp: float64(r.Received.UnixMilli()) / 1000, Queue: r.Queue,
+		Publisher: r.Publisher, Exchange: r.Exchange, Key: r.Key, Attempt: r.Attempt}
+	if utf8.Valid(r.Message) {
+		text := string(r.Message)
+		l.Message = &text
+	} else {
+		l.Base64 = r.Message
+	}
+	if !r.Published.IsZero() {
+		published := r.Published.UTC()
+		l.Published = &published
+	}
+	before := f.buf.Len()
+	enc := json.NewEncoder(&f.buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(&l); err != nil {
+		f.buf.Truncate(before)
+		return fmt.Errorf("print a received message: %w", err)
+	}
+	switch n := f.buf.Len(); {
+	case n-before > MaxLineBytes:
+		f.buf.Truncate(before)
+		return fmt.Errorf("a received message needs a line of %d bytes, the limit is %d", n-before, MaxLineBytes)
+	case n > maxBatchBytes:
+		if err := f.Commit(); err != nil {
+			return err
+		}
+	}
+	f.known[hashID(r.MessageID)] = digest(r.Message)
+	return nil
+}
+
+// Commit puts all appended lines on stable storage, with one write and one sync. After
+// an error the file must be opened anew.
+func (f *File) Commit() error {
+	if f.err != nil || f.buf.Len() == 0 {
+		return f.err
+	}
+	n, err := f.file.WriteAt(f.buf.Bytes(), f.size)
+	if err == nil {
+		err = f.file.Sync()
+	}
+	if err != nil {
+		f.err = fmt.Errorf("write %s: %w", f.name, err)
+		return f.err
+	}
+	f.size += int64(n)
+	f.buf.Reset()
+	return nil
+}
+
+// Len is the number of messages in the file, those that are not committed among them.
+func (f *File) Len() int { return len(f.known) }
+
+// Cut is how many bytes of a torn line Open cut off.
+func (f *File) Cut() int64 { return f.cut }
+
+// Close closes the file. Lines that are not committed are dropped.
+func (f *File) Close() error {
+	var err error
+	if f.file != nil {
+		err = f.file.Close()
+	}
+	return errors.Join(err, f.unlock())
+}
