@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"sync/atomic"
 	"time"
 )
@@ -33,10 +34,41 @@ func (j *Journal) run() *run {
 	if n := len(b.runs); n > 0 && b.runs[n-1].seg == j.cur {
 		return b.runs[n-1]
 	}
-	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: make([]byte, markBytes, max(j.hint, 1024))}
+	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: append(j.staging(), zeroMark[:]...)}
 	j.seq++
 	b.runs = append(b.runs, r)
 	return r
+}
+
+var zeroMark [markBytes]byte
+
+// Buffers of runs are used again, a few of them and none that a rare large record blew
+// up: what stays in memory of a run is a copy of its exact size in the cache.
+const (
+	maxStaging      = 4
+	maxStagingBytes = 4 << 20
+)
+
+// staging returns an empty buffer for a run. Callers hold mu.
+func (j *Journal) staging() []byte {
+	if n := len(j.spare); n > 0 {
+		b := j.spare[n-1]
+		j.spare = j.spare[:n-1]
+		return b
+	}
+	return make([]byte, 0, 16<<10)
+}
+
+// unstage takes the buffers of a finished batch back.
+func (j *Journal) unstage(b *batch) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range b.runs {
+		if len(j.spare) < maxStaging && cap(r.buf) <= maxStagingBytes {
+			j.spare = append(j.spare, r.buf[:0])
+		}
+		r.buf = nil
+	}
 }
 
 type counters struct {
@@ -61,6 +93,7 @@ func (j *Journal) commit() {
 		}
 		for b := j.takePending(); b != nil; b = j.takePending() {
 			j.finish(b, j.store(b))
+			j.unstage(b)
 			if b.records > 0 {
 				unmarked = true
 				quiet.Store(false)
@@ -84,9 +117,6 @@ func (j *Journal) takePending() *batch {
 	if len(b.runs) == 0 && len(b.waiters) == 0 {
 		return nil
 	}
-	if n := len(b.runs); n > 0 {
-		j.hint = len(b.runs[n-1].buf) * 5 / 4
-	}
 	b.nextSeq = j.seq
 	j.pending = &batch{}
 	j.room.Broadcast()
@@ -103,13 +133,14 @@ func (j *Journal) store(b *batch) error {
 		if _, err := r.seg.file.WriteAt(r.buf, r.start); err != nil {
 			return r.seg.wrap("write", err)
 		}
+		kept := bytes.Clone(r.buf)
 		began := time.Now()
 		if err := r.seg.file.Sync(); err != nil {
 			return r.seg.wrap("sync", err)
 		}
 		took := time.Since(began)
 		j.synced = position(r.seg.gen, r.end())
-		j.cache.add(position(r.seg.gen, r.start), r.buf)
+		j.cache.add(position(r.seg.gen, r.start), kept)
 		j.stats.syncs.Add(1)
 		j.stats.bytes.Add(uint64(len(r.buf)))
 		j.stats.syncNanos.Add(uint64(took))

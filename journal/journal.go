@@ -179,7 +179,7 @@ type Journal struct {
 	stop       chan struct{}
 	failedCh   chan struct{}
 	background sync.WaitGroup
-	hint       int // capacity for the next batch buffer; guarded by mu
+	spare      [][]byte // buffers for runs; guarded by mu
 }
 
 // Failed is closed when a write or sync has failed. Nothing is accepted any more and

@@ -65,7 +65,7 @@ func newEntry(pos journal.Position, record, body int, dedupSlot uint32, arrived 
 	return n
 }
 
-const chunkLen = 128
+const chunkLen = 64 // 64 entries fill a size class of the allocator exactly
 
 // chunk holds the entries of chunkLen consecutive sequence numbers.
 type chunk struct {
