@@ -14,7 +14,7 @@ import (
 // messages has much that lives and must not double it. So the share is chosen such
 // that the garbage stays near gcSlack, whatever lives.
 const (
-	gcSlack   = 48 << 20
+	gcSlack   = 24 << 20
 	gcAtLeast = 25
 	gcAtMost  = 1000
 )
