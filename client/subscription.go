@@ -54,16 +54,18 @@ func (d *Delivery) Meta() (Meta, error) {
 // Subscription is the consuming side of a client: one queue. It goes on over a lost
 // connection and ends with the client.
 type Subscription struct {
-	c        *Client
-	queue    string
-	prefetch int
-	// waiting is the call of the Consume that is not answered yet. Under Client.mu.
-	waiting *call
+	c     *Client
+	queue string
 
-	mu   sync.Mutex
-	buf  []Delivery
-	head int
-	err  error
+	// Under Client.mu.
+	prefetch int
+	waiting  *call // of the Consume that is not answered yet
+
+	mu    sync.Mutex
+	limit int // the largest prefetch there was
+	buf   []Delivery
+	head  int
+	err   error
 	// ready has room for one signal that buf or err may have something.
 	ready chan struct{}
 }
@@ -75,10 +77,15 @@ func (c *Client) Consume(ctx context.Context, queue string, prefetch int) (*Subs
 	if err := sealmq.CheckName("queue", queue); err != nil {
 		return nil, err
 	}
-	if prefetch < 0 || prefetch > sealmq.MaxPrefetch {
-		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("prefetch is not between 1 and %d", sealmq.MaxPrefetch)}
+	if prefetch != 0 {
+		if err := checkPrefetch(prefetch); err != nil {
+			return nil, err
+		}
 	}
-	s := &Subscription{c: c, queue: queue, prefetch: prefetch, waiting: newCall(), ready: make(chan struct{}, 1)}
+	s := &Subscription{c: c, queue: queue, prefetch: prefetch, limit: prefetch, waiting: newCall(), ready: make(chan struct{}, 1)}
+	if prefetch == 0 {
+		s.limit = sealmq.MaxPrefetch
+	}
 	waiting := s.waiting
 	c.mu.Lock()
 	if c.err != nil {
@@ -130,9 +137,43 @@ func (s *Subscription) setup(o *outbox) {
 		add("meta on\n", nil)
 	}
 	if s.prefetch > 0 {
-		add("prefetch "+strconv.Itoa(s.prefetch)+"\n", nil)
+		add(prefetchLine(s.prefetch), nil)
 	}
 	add("consume "+s.queue+"\n", s.waiting)
+}
+
+func checkPrefetch(n int) error {
+	if n < 1 || n > sealmq.MaxPrefetch {
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("prefetch is not between 1 and %d", sealmq.MaxPrefetch)}
+	}
+	return nil
+}
+
+func prefetchLine(n int) string { return "prefetch " + strconv.Itoa(n) + "\n" }
+
+// SetPrefetch changes how many messages may be in this consumer's hands. It takes effect
+// for what the broker hands out after the acknowledgements that follow it; what was
+// handed out before stays.
+func (s *Subscription) SetPrefetch(n int) error {
+	if err := checkPrefetch(n); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.limit = max(s.limit, n)
+	s.mu.Unlock()
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	s.prefetch = n
+	if c.conn != nil {
+		line := prefetchLine(n)
+		c.out.push(append(c.out.reserve(len(line)), line...), entry{kind: kindSetup})
+		c.kick()
+	}
+	return nil
 }
 
 // setupReply takes the answer to what the client sent by itself. The caller holds mu.
@@ -212,10 +253,6 @@ func (s *Subscription) signal() {
 // add takes new deliveries over. What is over the prefetch was taken back by the broker
 // (the oldest first, since all of a queue have the same ack timeout) and comes again, so the oldest go.
 func (s *Subscription) add(list []Delivery) {
-	limit := s.prefetch
-	if limit == 0 {
-		limit = sealmq.MaxPrefetch
-	}
 	s.mu.Lock()
 	if s.err == nil {
 		if s.head > 0 && len(s.buf)+len(list) > cap(s.buf) {
@@ -224,7 +261,7 @@ func (s *Subscription) add(list []Delivery) {
 			s.buf, s.head = s.buf[:n], 0
 		}
 		s.buf = append(s.buf, list...)
-		if over := len(s.buf) - s.head - limit; over > 0 {
+		if over := len(s.buf) - s.head - s.limit; over > 0 {
 			clear(s.buf[s.head : s.head+over])
 			s.head += over
 		}

@@ -307,3 +307,32 @@ func TestPublishAndConsumeOnOneConnection(t *testing.T) {
 		r.expect(t, "a")
 	})
 }
+
+func TestSetPrefetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		s := consume(t, c, p)
+		p.send("Message: a {}\nMessage: b {}\n")
+		if err := s.SetPrefetch(1); err != nil {
+			t.Error(err)
+		}
+		if err := s.Ack("a"); err != nil {
+			t.Error(err)
+		}
+		p.expect("prefetch 1", "ack a")
+		p.send("Prefetch 1\nACK_CONFIRMED a\n")
+		expectNext(t, s, "a", "{}") // what was handed out stays
+		expectNext(t, s, "b", "{}")
+		for _, n := range []int{0, -1, sealmq.MaxPrefetch + 1} {
+			if err := s.SetPrefetch(n); sealmq.CodeOf(err) != sealmq.BadArgument {
+				t.Errorf("%d: %v", n, err)
+			}
+		}
+		p.conn.Close()
+		p = f.accept()
+		p.expect("prefetch 1", "consume q")
+		p.send("Prefetch 1\nSubscribed to queue\n")
+		synctest.Wait()
+	})
+}
