@@ -24,7 +24,7 @@ const (
 	DefaultSegmentBytes    = 32 << 20
 	MinSegmentBytes        = 16 << 10
 	MaxSegmentBytes        = 1 << 30
-	DefaultCacheBytes      = 16 << 20
+	DefaultCacheBytes      = 8 << 20
 	DefaultMaxPendingBytes = 64 << 20
 )
 

@@ -109,7 +109,7 @@ func defaultConfig() Config {
 		TLS: TLSConfig{MinVersion: "1.2"},
 		Storage: StorageConfig{
 			SegmentBytes:    32 << 20,
-			CacheBytes:      16 << 20,
+			CacheBytes:      8 << 20,
 			Damage:          "refuse",
 			MinFreeBytes:    256 << 20,
 			MaxPendingBytes: 64 << 20,

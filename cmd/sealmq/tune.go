@@ -14,8 +14,8 @@ import (
 // messages has much that lives and must not double it. So the share is chosen such
 // that the garbage stays near gcSlack, whatever lives.
 const (
-	gcSlack   = 24 << 20
-	gcAtLeast = 25
+	gcSlack   = 16 << 20
+	gcAtLeast = 15
 	gcAtMost  = 1000
 )
 
