@@ -114,7 +114,8 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 }
 
 // readEnv maps SEALMQ_SERVER_MAX_CONNECTIONS to server.max_connections. A variable of
-// that prefix that is no key keeps its own name, so that a misspelling is reported.
+// that prefix that is no key keeps its own name, so that a misspelling is reported. An
+// empty variable counts as not set.
 func readEnv(environ func() []string) (map[string]any, error) {
 	names := make(map[string]string)
 	for _, f := range (&Config{}).fields() {
@@ -125,10 +126,10 @@ func readEnv(environ func() []string) (map[string]any, error) {
 		Prefix:      envPrefix,
 		EnvironFunc: environ,
 		TransformFunc: func(name, value string) (string, any) {
-			if key, ok := names[name]; ok {
+			if key, ok := names[name]; ok && value != "" {
 				return key, value
 			}
-			if foreignEnv.MatchString(name) {
+			if foreignEnv.MatchString(name) || value == "" {
 				return "", nil
 			}
 			return name, value

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sealmq/sealmq/internal/brokerproc"
+)
+
+// binary builds the program once, as "make build" does.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sealmq-test-")
+	if err != nil {
+		return "", err
+	}
+	exe := filepath.Join(dir, "sealmq")
+	if runtime.GOOS == "windows" {
+		exe += ".exe"
+	}
+	build := exec.Command("go", "build", "-trimpath", "-o", exe, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", errors.New(string(out))
+	}
+	// Other users must be able to run it, see "nobody".
+	return exe, os.Chmod(dir, 0o755)
+})
+
+func TestMain(m *testing.M) {
+	// Variables of the user would change what the scripts see.
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "SEALMQ_") {
+			os.Unsetenv(name)
+		}
+	}
+	code := m.Run()
+	if exe, err := binary(); err == nil {
+		os.RemoveAll(filepath.Dir(exe))
+	}
+	os.Exit(code)
+}
+
+func builtBinary(t testing.TB) string {
+	t.Helper()
+	exe, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+// TestScripts drives the built program as a person would. Beside the usual commands the
+// scripts have those of scriptCommands.
+func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the program and starts brokers")
+	}
+	exe := builtBinary(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", filepath.Dir(exe)+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("TMPDIR", e.WorkDir)
+			e.Values[brokersKey{}] = make(map[string]*brokerproc.Process)
+			return nil
+		},
+		Cmds: scriptCommands,
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, errors.New("unknown condition")
+		},
+	})
+}
+
+type brokersKey struct{}
+
+// scriptCommands are what scripts can do beyond running the program.
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	// serve NAME DATA [argument…] starts a broker, waits until it accepts clients, and
+	// sets $NAME_ADDR and $NAME_METRICS. With NAME=ADDR in place of NAME it listens there.
+	"serve": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) < 2 {
+			ts.Fatalf("usage: serve NAME[=ADDR] DATA [argument...]")
+		}
+		name, addr, _ := strings.Cut(args[0], "=")
+		exe, err := binary()
+		ts.Check(err)
+		log, err := os.OpenFile(ts.MkAbs(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		ts.Check(err)
+		p, err := brokerproc.Start(context.Background(), brokerproc.Config{
+			Exe: exe, Data: ts.MkAbs(args[1]), Addr: addr, Args: args[2:], Log: log,
+		})
+		ts.Check(err)
+		ts.Defer(func() {
+			p.Kill()
+			log.Close()
+		})
+		ts.Value(brokersKey{}).(map[string]*brokerproc.Process)[name] = p
+		ts.Setenv(name+"_ADDR", p.Addr)
+		ts.Setenv(name+"_METRICS", p.MetricsAddr)
+	},
+	// stop NAME ends a broker with an interrupt and expects success.
+	"stop": func(ts *testscript.TestScript, neg bool, args []string) {
+		ts.Check(scriptBroker(ts, args).Stop(context.Background()))
+	},
+	// kill NAME ends a broker as a crash would.
+	"kill": func(ts *testscript.TestScript, neg bool, args []string) {
+		scriptBroker(ts, args).Kill()
+	},
+	// occupy VARIABLE listens on a free port until the script ends.
+	"occupy": func(ts *testscript.TestScript, neg bool, args []string) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Defer(func() { l.Close() })
+		ts.Setenv(args[0], l.Addr().String())
+	},
+	// nobody COMMAND… runs the program as a user that owns nothing, and expects it to
+	// fail with the error in the file named first: nobody FILE argument…
+	"nobody": asNobody,
+}
+
+func scriptBroker(ts *testscript.TestScript, args []string) *brokerproc.Process {
+	if len(args) != 1 {
+		ts.Fatalf("one broker must be named")
+	}
+	p := ts.Value(brokersKey{}).(map[string]*brokerproc.Process)[args[0]]
+	if p == nil {
+		ts.Fatalf("no broker is named %s", args[0])
+	}
+	return p
+}

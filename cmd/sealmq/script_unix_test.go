@@ -1,0 +1,34 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// nobodyID is the user that owns nothing, by convention.
+const nobodyID = 65534
+
+// asNobody runs the program as another user than root, whom file permissions hold back.
+func asNobody(ts *testscript.TestScript, neg bool, args []string) {
+	exe, err := binary()
+	ts.Check(err)
+	cmd := exec.Command(exe, args[1:]...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/nowhere"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyID, Gid: nobodyID}}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err == nil {
+		ts.Fatalf("it succeeded")
+	}
+	want := strings.ReplaceAll(ts.ReadFile(args[0]), "$WORK", ts.Getenv("WORK"))
+	if stderr.String() != want {
+		ts.Fatalf("got:\n%swant:\n%s", stderr.String(), want)
+	}
+}
