@@ -107,7 +107,7 @@ func Open(cfg Config, replay func(Record) error) (*Journal, *Report, error) {
 }
 
 func (j *Journal) recover(report *Report, replay func(Record) error) error {
-	if err := j.cfg.FS.MkdirAll(j.cfg.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(j.cfg.FS, j.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("create journal folder: %w", err)
 	}
 	if err := j.openSegments(report); err != nil {

@@ -139,7 +139,7 @@ func Open(cfg Config) (*Engine, error) {
 		keep:    make(chan struct{}, 1), bury: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	e.stopping, e.cancel = context.WithCancel(context.Background())
-	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(cfg.FS, cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create store folder: %w", err)
 	}
 	unlock, err := cfg.FS.Lock(cfg.Dir)
