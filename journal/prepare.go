@@ -88,11 +88,9 @@ func (j *Journal) prepareOne() (more bool, err error) {
 	case remove:
 		return true, j.removeSegment(s)
 	case s != nil:
-		err = s.writeHeader(j.cfg.StoreID, gen)
-		if err != nil && isNoSpace(err) {
-			j.mu.Lock()
-			j.free = append(j.free, s)
-			j.mu.Unlock()
+		if err = s.writeHeader(j.cfg.StoreID, gen); isNoSpace(err) {
+			// Its sync may have failed, so the file cannot be used again.
+			err = errors.Join(err, j.removeSegment(s))
 		}
 		j.stats.recycled.Add(1)
 	default:
