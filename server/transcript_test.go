@@ -1,0 +1,76 @@
+package server_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/transcript"
+)
+
+const transcripts = "../protocol/text/testdata/transcripts"
+
+// TestTranscripts replays every transcript over mutual TLS, as written, byte by byte,
+// and cut at random into TLS records.
+func TestTranscripts(t *testing.T) {
+	ca := testca.New(t)
+	for _, name := range transcript.Names(t, transcripts) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := transcript.Load(t, transcripts, name)
+			cuts := map[string]transcript.Cutter{"whole": transcript.Whole}
+			longest := slices.Max(tr.Sent())
+			if longest < 8<<10 {
+				cuts["byte by byte"] = transcript.Bytewise
+			}
+			for seed := range 3 {
+				r := rand.New(rand.NewPCG(uint64(seed), 1))
+				points := make([]int, 20)
+				for i := range points {
+					points[i] = 1 + r.IntN(longest)
+				}
+				cuts[fmt.Sprintf("seed %d", seed)] = transcript.CutAt(points...)
+			}
+			for how, cut := range cuts {
+				if err := tr.Play(start(t, ca, nil).dialer, cut); err != nil {
+					t.Errorf("%s: %v", how, err)
+				}
+			}
+		})
+	}
+}
+
+// TestT16TwoConsumers is the transcript T16: each message goes to one of two consumers,
+// and what one of them held goes to the other one when it leaves.
+func TestT16TwoConsumers(t *testing.T) {
+	n := start(t, nil, nil)
+	a, b, c := n.connect("a"), n.connect("b"), n.connect("c")
+	a.do("bind q x k", "Queue bound")
+	for _, p := range []*peer{a, b} {
+		p.do("prefetch 5", "Prefetch 5")
+		p.do("consume q", "Subscribed to queue")
+	}
+	for i := range 10 {
+		c.do(fmt.Sprintf(`publish x k {"message_id":"m%d"}`, i), fmt.Sprintf("ACK m%d", i))
+	}
+	var held, got []string
+	for range 5 {
+		held = append(held, strings.Fields(a.next())[1])
+		got = append(got, strings.Fields(b.next())[1])
+	}
+	a.do("ping", "Pong")
+	b.do("ping", "Pong")
+	for _, id := range held {
+		if slices.Contains(got, id) {
+			t.Errorf("%s went to both", id)
+		}
+	}
+	_ = a.tcp.Close()
+	b.do("prefetch 10", "Prefetch 10")
+	for _, id := range held {
+		b.want(fmt.Sprintf(`Message: %s {"message_id":"%s"}`, id, id))
+	}
+}
