@@ -232,3 +232,34 @@ func TestSameSubjectForAuthorityAndClient(t *testing.T) {
 		t.Errorf("a chain of %d", len(chain))
 	}
 }
+
+// TestDocumentedCommands pastes the commands of docs/tls-and-identity.md.
+func TestDocumentedCommands(t *testing.T) {
+	t.Parallel()
+	p := newPKI(t)
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("there is no sh")
+	}
+	page, err := os.ReadFile("../docs/tls-and-identity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, ok := strings.Cut(string(page), "```sh\n# openssl: authority, server, client\n")
+	script, _, end := strings.Cut(script, "```")
+	if !ok || !end {
+		t.Fatal("the page has no such block")
+	}
+	sh := exec.Command("sh", "-e", "-c", script)
+	sh.Dir = p.dir
+	if out, err := sh.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	client, err := mtls.ClientConfig(p.files("client"), mtls.ClientOptions{ServerName: "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := connect(t, p.server("server"), client)
+	if id, err := mtls.Identify(r.server); err != nil || id.ID != "sender_1" {
+		t.Errorf("%+v, %v; server %v, client %v", id, err, r.serverErr, r.clientErr)
+	}
+}
