@@ -9,17 +9,16 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/bench"
 )
 
 // benchFlags is what "sealmq bench" is told beyond the load itself.
 type benchFlags struct {
 	bench.Options
-	phase           string
 	idleConnections int
 	dir             string
 	addr            string
@@ -64,7 +63,7 @@ the broker by force, and then drain it with --phase drain --dir FOLDER.`,
 	fl.Uint64Var(&f.Backlog, "backlog", 0, "messages that wait before the measurement begins")
 	fl.Uint64Var(&f.Messages, "messages", 0, "end after this many messages (0: after --duration)")
 	fl.DurationVar(&f.Duration, "duration", bench.DefaultDuration, "publish for this long")
-	fl.StringVar(&f.phase, "phase", bench.Both, "both, publish or drain")
+	fl.StringVar(&f.Phase, "phase", bench.Both, "both, publish or drain")
 	fl.IntVar(&f.idleConnections, "idle-connections", 0, "measure the memory of this many idle consumers instead")
 	fl.StringVar(&f.dir, "dir", "", "`folder` for the broker that is started (default: a temporary one)")
 	fl.StringVar(&f.addr, "addr", "", "measure the broker at this `host:port` and start none")
@@ -82,15 +81,13 @@ the broker by force, and then drain it with --phase drain --dir FOLDER.`,
 
 func (f *benchFlags) check() error {
 	switch {
-	case f.phase != bench.Both && f.phase != bench.Publish && f.phase != bench.Drain:
-		return usagef("--phase %q is not one of %s, %s, %s", f.phase, bench.Both, bench.Publish, bench.Drain)
 	case f.addr != "" && f.dir != "":
 		return usagef("--addr and --dir exclude each other: a running broker has its folder")
-	case f.addr != "" && f.phase != bench.Both:
-		return usagef("--phase %s needs a broker that is started with --dir", f.phase)
-	case f.phase != bench.Both && f.dir == "":
-		return usagef("--phase %s needs --dir, where the messages stay", f.phase)
-	case f.phase == bench.Publish && f.Messages == 0:
+	case f.addr != "" && f.Phase != bench.Both:
+		return usagef("--phase %s needs a broker that is started with --dir", f.Phase)
+	case f.Phase != bench.Both && f.dir == "":
+		return usagef("--phase %s needs --dir, where the messages stay", f.Phase)
+	case f.Phase == bench.Publish && f.Messages == 0:
 		return usagef("--phase publish needs --messages")
 	case f.idleConnections < 0:
 		return usagef("--idle-connections is negative")
@@ -111,12 +108,17 @@ func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
 	if f.asJSON {
 		f.Progress = nil
 	}
-	broker, err := f.broker(cmd)
+	var broker *benchBroker
+	f.Dial = func(ctx context.Context, window int) (*client.Client, error) { return broker.dial(ctx, window) }
+	f.Sample = func(ctx context.Context) (bench.Sample, error) { return broker.sample(ctx) }
+	run, err := f.newRun() // before the broker, so that wrong numbers start nothing
 	if err != nil {
 		return err
 	}
+	if broker, err = f.broker(cmd); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, broker.close()) }()
-	f.Dial, f.Sample = broker.dial, broker.sample
 
 	stopProfile, err := startProfile(f.cpuProfile)
 	if err != nil {
@@ -124,9 +126,9 @@ func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, stopProfile(), writeHeapProfile(f.memProfile)) }()
 	if f.idleConnections > 0 {
-		return f.runIdle(ctx, cmd.OutOrStdout())
+		return f.runIdle(ctx, run, cmd.OutOrStdout())
 	}
-	res, err := f.measure(ctx, broker)
+	res, err := f.measure(ctx, run, broker)
 	if err != nil {
 		return err
 	}
@@ -140,52 +142,39 @@ func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
 }
 
 // measure runs the phase that was asked for.
-func (f *benchFlags) measure(ctx context.Context, broker *benchBroker) (res *bench.Result, err error) {
-	run, err := f.newRun(broker)
+func (f *benchFlags) measure(ctx context.Context, run *bench.Run, broker *benchBroker) (*bench.Result, error) {
+	res, err := run.Measure(ctx, broker.began)
 	if err != nil {
+		run.Close() // the first error says what happened; what closing adds is its consequence
 		return nil, err
-	}
-	began := time.Time{}
-	if broker.process != nil {
-		began = broker.began
-	}
-	res, err = run.Measure(ctx, f.phase, began)
-	if err != nil {
-		// The first error says what happened; what closing adds is its consequence.
-		run.Close()
-		return nil, err
-	}
-	if f.phase == bench.Publish {
-		err = writeManifest(broker.data, run.Manifest())
-		return res, errors.Join(err, run.Close())
 	}
 	if err := run.Close(); err != nil {
 		return nil, err
 	}
-	if broker.process == nil || f.phase == bench.Drain {
-		if err := run.Remove(ctx); err != nil {
-			return nil, fmt.Errorf("remove the queues of the measurement: %w", err)
-		}
+	switch {
+	case f.Phase == bench.Publish:
+		return res, writeManifest(f.dir, run.Manifest())
+	case broker.temporary:
+		return res, nil
+	}
+	if err := run.Remove(ctx); err != nil {
+		return nil, fmt.Errorf("remove the queues of the measurement: %w", err)
 	}
 	return res, nil
 }
 
-func (f *benchFlags) newRun(broker *benchBroker) (*bench.Run, error) {
-	if f.phase != bench.Drain {
+func (f *benchFlags) newRun() (*bench.Run, error) {
+	if f.Phase != bench.Drain {
 		return bench.New(f.Options)
 	}
-	m, err := readManifest(broker.data)
+	m, err := readManifest(f.dir)
 	if err != nil {
 		return nil, err
 	}
 	return bench.Resume(f.Options, m)
 }
 
-func (f *benchFlags) runIdle(ctx context.Context, stdout io.Writer) error {
-	run, err := bench.New(f.Options)
-	if err != nil {
-		return err
-	}
+func (f *benchFlags) runIdle(ctx context.Context, run *bench.Run, stdout io.Writer) error {
 	res, err := run.MeasureIdle(ctx, f.idleConnections)
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func adminFiles(data string) mtls.Files {
 // startBroker starts "sealmq serve" on the folder that was asked for, or on a
 // temporary one.
 func (f *benchFlags) startBroker(cmd *cobra.Command) (*benchBroker, error) {
-	b := &benchBroker{data: f.dir, kill: f.phase == bench.Publish}
+	b := &benchBroker{data: f.dir, kill: f.Phase == bench.Publish}
 	err := b.prepareFolder(f)
 	if err == nil {
 		err = b.start(cmd, f)
@@ -79,7 +79,7 @@ func (f *benchFlags) startBroker(cmd *cobra.Command) (*benchBroker, error) {
 
 // prepareFolder makes the folder and looks at the disk below it.
 func (b *benchBroker) prepareFolder(f *benchFlags) (err error) {
-	if f.phase == bench.Both {
+	if f.Phase == bench.Both {
 		if b.data, err = os.MkdirTemp(f.dir, "sealmq-bench-"); err != nil {
 			return fmt.Errorf("make a folder for the broker: %w", err)
 		}

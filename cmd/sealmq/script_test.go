@@ -14,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/sealmq/sealmq/internal/bench"
 	"github.com/sealmq/sealmq/internal/brokerproc"
 )
 
@@ -79,8 +80,15 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: scriptCommands,
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "memory":
+				_, inMemory, err := bench.FileSystem(os.TempDir())
+				return inMemory, err
+			case "shm":
+				name, _, err := bench.FileSystem("/dev/shm")
+				return err == nil && name == "tmpfs", nil
 			}
 			return false, errors.New("unknown condition")
 		},

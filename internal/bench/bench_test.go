@@ -110,8 +110,8 @@ func TestQuantilesOfNothingAndOfMany(t *testing.T) {
 }
 
 func TestOptionsReportEveryProblem(t *testing.T) {
-	_, err := New(Options{Publishers: -1, Size: 5, Window: -1, Prefetch: 1 << 20, Queues: -1, Fanout: -1})
-	if err == nil || bytes.Count([]byte(err.Error()), []byte("\n")) != 6 {
+	_, err := New(Options{Phase: "x", Publishers: -1, Size: 5, Window: -1, Prefetch: 1 << 20, Queues: -1, Fanout: -1})
+	if err == nil || bytes.Count([]byte(err.Error()), []byte("\n")) != 7 {
 		t.Errorf("got %v", err)
 	}
 }

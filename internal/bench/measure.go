@@ -65,32 +65,26 @@ const (
 	Drain   = "drain"   // consume what an earlier Publish left
 )
 
-// Measure sets the run up and measures the phase. began is when the broker process was
+// Measure sets the run up and measures its phase. began is when the broker process was
 // started, or zero where that is not known; only Drain looks at it.
-func (r *Run) Measure(ctx context.Context, phase string, began time.Time) (*Result, error) {
-	if phase != Publish && r.opts.Consumers < r.opts.Queues {
-		return nil, fmt.Errorf("consumers: each takes from one queue, so %d queues need as many; or measure the phase %q alone", r.opts.Queues, Publish)
-	}
-	switch phase {
-	case Both, Publish:
-		r.opts.Progress("declaring queues")
-		if err := r.Setup(ctx); err != nil {
-			return nil, fmt.Errorf("set up: %w", err)
-		}
-		if phase == Publish {
-			return r.measurePublish(ctx)
-		}
-		return r.measureBoth(ctx)
-	case Drain:
+func (r *Run) Measure(ctx context.Context, began time.Time) (*Result, error) {
+	if r.opts.Phase == Drain {
 		return r.measureDrain(ctx, began)
 	}
-	return nil, fmt.Errorf("phase %q is not one of %s, %s, %s", phase, Both, Publish, Drain)
-}
-
-func (r *Run) measureBoth(ctx context.Context) (*Result, error) {
+	r.opts.Progress("declaring queues")
+	if err := r.Setup(ctx); err != nil {
+		return nil, fmt.Errorf("set up: %w", err)
+	}
 	if err := r.dialPublishers(ctx); err != nil {
 		return nil, err
 	}
+	if r.opts.Phase == Publish {
+		return r.measurePublish(ctx)
+	}
+	return r.measureBoth(ctx)
+}
+
+func (r *Run) measureBoth(ctx context.Context) (*Result, error) {
 	if r.opts.Backlog > 0 {
 		r.opts.Progress(fmt.Sprintf("publishing a backlog of %d messages", r.opts.Backlog))
 		if err := r.Publish(ctx, r.opts.Backlog, 0); err != nil {
@@ -100,7 +94,7 @@ func (r *Run) measureBoth(ctx context.Context) (*Result, error) {
 	if err := r.Subscribe(ctx, r.opts.Backlog == 0); err != nil {
 		return nil, err
 	}
-	m, err := r.begin(ctx, Both)
+	m, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +110,7 @@ func (r *Run) measureBoth(ctx context.Context) (*Result, error) {
 }
 
 func (r *Run) measurePublish(ctx context.Context) (*Result, error) {
-	if err := r.dialPublishers(ctx); err != nil {
-		return nil, err
-	}
-	m, err := r.begin(ctx, Publish)
+	m, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +122,7 @@ func (r *Run) measurePublish(ctx context.Context) (*Result, error) {
 }
 
 func (r *Run) measureDrain(ctx context.Context, began time.Time) (*Result, error) {
-	m, err := r.begin(ctx, Drain)
+	m, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -159,13 +150,13 @@ type measurement struct {
 	sent, confirm uint64 // at the start
 }
 
-func (r *Run) begin(ctx context.Context, phase string) (*measurement, error) {
-	m := &measurement{run: r, result: r.describe(phase), sent: r.sent(), confirm: r.confirmed()}
+func (r *Run) begin(ctx context.Context) (*measurement, error) {
+	m := &measurement{run: r, result: r.describe(), sent: r.sent(), confirm: r.confirmed()}
 	var err error
 	if m.before, err = r.sample(ctx); err != nil {
 		return nil, err
 	}
-	if phase != Drain {
+	if r.opts.Phase != Drain {
 		r.emptyRSS = m.before.RSS
 		for _, p := range r.publishers {
 			p.latency = newLatency() // nothing is under way
@@ -254,10 +245,10 @@ func (r *Run) quantiles(res *Result) {
 	res.EndToEndP50, res.EndToEndP99, res.EndToEnd999 = q.P50, q.P99, q.P999
 }
 
-func (r *Run) describe(phase string) *Result {
+func (r *Run) describe() *Result {
 	o := &r.opts
 	return &Result{
-		Phase: phase, Publishers: o.Publishers, Consumers: o.Consumers, Size: o.Size, LineBytes: o.lineBytes(),
+		Phase: o.Phase, Publishers: o.Publishers, Consumers: o.Consumers, Size: o.Size, LineBytes: o.lineBytes(),
 		Window: o.Window, Prefetch: o.Prefetch, Queues: o.Queues, IdleQueues: o.IdleQueues, Fanout: o.Fanout, Backlog: o.Backlog,
 	}
 }

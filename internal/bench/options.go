@@ -12,6 +12,8 @@ import (
 
 // Options is what is measured. Zero values of the numbers mean the defaults named here.
 type Options struct {
+	// Phase is Both (if empty), Publish or Drain.
+	Phase string
 	// Publishers and Consumers are connections: 1 each.
 	Publishers, Consumers int
 	// Size is the bytes of a body: 256.
@@ -66,6 +68,9 @@ const (
 const maxWindow = 1 << 20
 
 func (o Options) withDefaults() Options {
+	if o.Phase == "" {
+		o.Phase = Both
+	}
 	set := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -99,12 +104,15 @@ func (o *Options) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	check(o.Phase == Both || o.Phase == Publish || o.Phase == Drain, "phase: %q is not one of %s, %s, %s", o.Phase, Both, Publish, Drain)
 	check(o.Publishers > 0 && o.Publishers <= MaxPublishers, "publishers: %d is not between 1 and %d", o.Publishers, MaxPublishers)
 	check(o.Consumers > 0, "consumers: %d is not positive", o.Consumers)
 	check(o.Size >= MinSize && o.lineBytes() <= sealmq.MaxLineBytes-sealmq.MaxNameBytes, "size: %d is not between %d and what fits in a line of %d bytes", o.Size, MinSize, sealmq.MaxLineBytes)
 	check(o.Window > 0 && o.Window <= maxWindow, "window: %d is not between 1 and %d", o.Window, maxWindow)
 	check(o.Prefetch > 0 && o.Prefetch <= sealmq.MaxPrefetch, "prefetch: %d is not between 1 and %d", o.Prefetch, sealmq.MaxPrefetch)
 	check(o.Queues > 0, "queues: %d is not positive", o.Queues)
+	check(o.Phase == Publish || o.Consumers >= o.Queues,
+		"consumers: each takes from one queue, so %d queues need as many; or measure the phase %q alone", o.Queues, Publish)
 	check(o.IdleQueues >= 0, "idle queues: %d is negative", o.IdleQueues)
 	check(o.Fanout >= 0, "fanout: %d is negative", o.Fanout)
 	check(o.Duration > 0, "duration: %v is not positive", o.Duration)
