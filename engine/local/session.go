@@ -226,9 +226,21 @@ func (e *Engine) unhold(q *queue, seq uint64, h held) {
 // read turns what was taken into deliveries. Damaged messages are left out.
 func (s *session) read(dst []sealmq.Delivery) ([]sealmq.Delivery, error) {
 	var failed error
-	var refs [4]copyRef
 	s.e.j.Read(s.places, func(i int, r journal.Record, err error) {
 		t := &s.taken[i]
+		for errors.Is(err, journal.ErrReleased) {
+			// Copied forward since it was taken, or its queue was deleted.
+			place, ok := s.e.placeOf(t)
+			if !ok {
+				return
+			}
+			if place == s.places[i] {
+				break
+			}
+			s.places[i] = place
+			s.e.j.Read([]journal.Place{place}, func(_ int, again journal.Record, againErr error) { r, err = again, againErr })
+		}
+		var refs [4]copyRef
 		var m messageRecord
 		if err == nil {
 			m, err = decodeMessage(r.Payload, refs[:0])
@@ -243,12 +255,21 @@ func (s *session) read(dst []sealmq.Delivery) ([]sealmq.Delivery, error) {
 			})
 		case errors.As(err, &damage):
 			s.e.quarantine([]copyRef{{t.q.id, t.seq}}, damage)
-		case errors.Is(err, journal.ErrReleased): // its queue was deleted meanwhile
 		default:
 			failed = err
 		}
 	})
 	return dst, failed
+}
+
+// placeOf tells where a copy is now.
+func (e *Engine) placeOf(t *taken) (journal.Place, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := t.q.at(t.seq); n != nil && !t.q.deleted {
+		return n.place(), true
+	}
+	return journal.Place{}, false
 }
 
 // Fetch takes one message as an outstanding delivery.
