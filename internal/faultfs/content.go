@@ -215,6 +215,39 @@ func (f *fileData) sync() {
 	f.clean()
 }
 
+// syncAs makes durable what an earlier snapshot of f had, as a sync does that began
+// then and ends now: what was written meanwhile stays volatile, and what another sync
+// made durable meanwhile stays too.
+func (f *fileData) syncAs(then *fileData) {
+	f.disk.own()
+	then.eachDirty(func(i int) {
+		s, versions := then.live.at(i), f.versions[i]
+		newer := slices.Index(versions, s) + 1
+		if !f.isDirty(i) || f.live.at(i) != s && newer == 0 {
+			return
+		}
+		if s != nil || i < len(f.disk.sectors) {
+			f.disk.set(i, s)
+		}
+		if f.live.at(i) == s {
+			f.unmark(i)
+		} else {
+			f.versions[i] = versions[newer:]
+		}
+	})
+	if f.disk.size == then.disk.size {
+		f.disk.resize(then.live.size)
+	}
+}
+
+func (f *fileData) unmark(i int) {
+	if f.isDirty(i) {
+		f.dirty[i/64] &^= 1 << (i % 64)
+		f.dirtyCount--
+		delete(f.versions, i)
+	}
+}
+
 // loseSync is a failed sync: with a nil rng nothing reaches the disk, otherwise a
 // random part does. The pages count as clean from now on.
 func (f *fileData) loseSync(rng *rand.Rand) {

@@ -86,7 +86,8 @@ type Fault struct {
 	// by Seed.
 	Partial bool
 	Seed    uint64
-	// Hang keeps the operation waiting until the channel is closed or the power cut.
+	// Hang keeps the operation waiting until the channel is closed or the power cut. A
+	// Sync that hung covers what was written before it began, and no more.
 	Hang <-chan struct{}
 	// Damage changes what a Read returns; the content stays.
 	Damage func(p []byte)
@@ -141,7 +142,10 @@ func (fs *FS) takeFault(kind Kind) *Fault {
 
 // begin counts op and finds its fault. Without an error it returns with the lock held,
 // and the caller must unlock.
-func (fs *FS) begin(op Op) (*Fault, error) {
+func (fs *FS) begin(op Op) (*Fault, error) { return fs.beginAfter(op, func() {}) }
+
+// beginAfter calls start, with the lock held, if others may work before it returns.
+func (fs *FS) beginAfter(op Op, start func()) (*Fault, error) {
 	fs.mu.Lock()
 	if fs.dead {
 		fs.mu.Unlock()
@@ -163,6 +167,7 @@ func (fs *FS) begin(op Op) (*Fault, error) {
 	if hook == nil && (fault == nil || fault.Hang == nil) {
 		return fault, nil
 	}
+	start()
 	fs.mu.Unlock()
 	if hook != nil {
 		if f := hook(op); f != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -176,9 +177,9 @@ func TestHungSync(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- f.Sync() }()
 			for fs.Count(faultfs.Sync) == 0 {
-				// The sync is counted before it hangs; other work goes on meanwhile.
-				write(t, f, "y", 1)
+				runtime.Gosched() // the sync is counted before it hangs
 			}
+			write(t, f, "y", 1) // other work goes on meanwhile
 			select {
 			case err := <-done:
 				t.Fatalf("did not hang: %v", err)
@@ -193,6 +194,17 @@ func TestHungSync(t *testing.T) {
 			}
 			if err := <-done; !errors.Is(err, want) {
 				t.Fatalf("%v, want %v", err, want)
+			}
+			if want == nil {
+				if got := string(fs.Snapshot().Crash(faultfs.DropUnsynced, 0).Get("f")); got != "x" {
+					t.Errorf("content %q: a sync covers what was written before it, and no more", got)
+				}
+				if err := f.Sync(); err != nil {
+					t.Fatal(err)
+				}
+				if got := string(fs.Crash(faultfs.DropUnsynced, 0).Get("f")); got != "xy" {
+					t.Errorf("content %q after the next sync", got)
+				}
 			}
 		})
 	}

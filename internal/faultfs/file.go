@@ -22,12 +22,14 @@ type handle struct {
 var _ durable.File = (*handle)(nil)
 
 // begin is FS.begin for an open file.
-func (h *handle) begin(op Op) (*Fault, error) {
+func (h *handle) begin(op Op) (*Fault, error) { return h.beginAfter(op, func() {}) }
+
+func (h *handle) beginAfter(op Op, start func()) (*Fault, error) {
 	if h.closed.Load() {
 		return nil, pathError(op.Kind.String(), h.path, os.ErrClosed)
 	}
 	op.Path = h.path
-	fault, err := h.fs.begin(op)
+	fault, err := h.fs.beginAfter(op, start)
 	if err != nil {
 		return nil, pathError(op.Kind.String(), h.path, err)
 	}
@@ -97,7 +99,8 @@ func (h *handle) write(p []byte, off int64) int {
 
 // Sync implements durable.File.
 func (h *handle) Sync() error {
-	fault, err := h.begin(Op{Kind: Sync})
+	var began *fileData
+	fault, err := h.beginAfter(Op{Kind: Sync}, func() { began = h.node.file.snapshot() })
 	if err != nil {
 		return err
 	}
@@ -110,7 +113,11 @@ func (h *handle) Sync() error {
 		h.node.file.loseSync(rng)
 		return pathError("sync", h.path, fault.Err)
 	}
-	h.node.file.sync()
+	if began != nil {
+		h.node.file.syncAs(began)
+	} else {
+		h.node.file.sync()
+	}
 	if err := fault.result(); err != nil {
 		return pathError("sync", h.path, err)
 	}
