@@ -36,7 +36,8 @@ type Options struct {
 	FS durable.FS
 	// Clock is the time; nil is the system's.
 	Clock clock.Clock
-	// KeyType is that of new authority keys; empty is ECDSA.
+	// KeyType is that of new keys of the authority and of those that Setup makes; empty
+	// is ECDSA.
 	KeyType KeyType
 }
 

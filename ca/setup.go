@@ -53,7 +53,7 @@ func Setup(dir string, hosts []string, o Options) (*Result, error) {
 	if err := k.keepServer(names, ips); err != nil {
 		return nil, err
 	}
-	if err := k.keep(Request{Name: AdminName, Role: sealmq.RoleAdmin}, func(*x509.Certificate) bool { return false }); err != nil {
+	if err := k.keep(Request{Name: AdminName, Role: sealmq.RoleAdmin, KeyType: o.KeyType}, func(*x509.Certificate) bool { return false }); err != nil {
 		return nil, err
 	}
 	return &Result{Authority: a, Made: append(made, k.m.made...), Renewed: k.renewed}, nil
@@ -75,7 +75,7 @@ func (k *keeper) keepServer(moreNames []string, moreIPs []net.IP) error {
 		return err
 	}
 	names, ips, changed := addHosts(names, ips, moreNames, moreIPs)
-	return k.keep(Request{Name: ServerName, Role: sealmq.RoleServer, DNSNames: names, IPs: ips},
+	return k.keep(Request{Name: ServerName, Role: sealmq.RoleServer, KeyType: k.a.options.KeyType, DNSNames: names, IPs: ips},
 		func(*x509.Certificate) bool { return changed })
 }
 

@@ -376,6 +376,9 @@ func TestKeyTypeOfTheAuthority(t *testing.T) {
 	if alg := res.Authority.Root().PublicKeyAlgorithm; alg != x509.RSA {
 		t.Errorf("root key is %v", alg)
 	}
+	if alg := leaf(t, fs, "server").PublicKeyAlgorithm; alg != x509.RSA {
+		t.Errorf("server key is %v", alg)
+	}
 	checkFolder(t, fs)
 	if ips := leaf(t, fs, "server").IPAddresses; !slices.ContainsFunc(ips, net.IPv6loopback.Equal) {
 		t.Errorf("addresses %v", ips)

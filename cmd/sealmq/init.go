@@ -46,7 +46,7 @@ start. Put a root.crt and root.key of your own into the ca folder first to use t
 		},
 	}
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "another host `name` or address of the server; can be repeated")
-	cmd.Flags().StringVar(&keyType, "key-type", string(ca.ECDSA), "`type` of the authority's keys: ecdsa or rsa")
+	cmd.Flags().StringVar(&keyType, "key-type", string(ca.ECDSA), "`type` of the keys that are made: ecdsa or rsa")
 	return cmd
 }
 
