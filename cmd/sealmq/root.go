@@ -50,7 +50,8 @@ const (
 func commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
 		groupServe: {newDemoCmd(), newInitCmd(), newServeCmd()},
-		groupAdmin: {newCertCmd()},
+		groupUse:   {newKeyCmd(), newReceiveCmd(), newSendCmd()},
+		groupAdmin: {newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()},
 		groupTools: {newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()},
 	}
 }

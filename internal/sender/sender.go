@@ -45,8 +45,8 @@ type Config struct {
 // Stats counts what a sender did.
 type Stats struct {
 	Read      uint64 // texts read
-	ReadBytes uint64
 	Confirmed uint64
+	Bytes     uint64 // of the texts that are confirmed
 	Refused   uint64 // for good
 	Retried   uint64 // publishes again after the broker could not take them
 	// ConfirmP50 and ConfirmP99 are the times from the first publish to the confirm.
@@ -57,7 +57,7 @@ type Stats struct {
 type Sender struct {
 	cfg Config
 
-	read, readBytes, confirmed, refused, retried atomic.Uint64
+	read, confirmed, bytes, refused, retried atomic.Uint64
 
 	mu      sync.Mutex
 	latency *hdrhistogram.Histogram // microseconds
@@ -69,6 +69,7 @@ type Sender struct {
 // message is a sealed text that is not confirmed yet.
 type message struct {
 	client.Message
+	size  int       // of the text
 	first time.Time // when it was published first
 }
 
@@ -89,7 +90,7 @@ func New(cfg Config) *Sender {
 
 // Stats returns the counters.
 func (s *Sender) Stats() Stats {
-	st := Stats{Read: s.read.Load(), ReadBytes: s.readBytes.Load(), Confirmed: s.confirmed.Load(),
+	st := Stats{Read: s.read.Load(), Confirmed: s.confirmed.Load(), Bytes: s.bytes.Load(),
 		Refused: s.refused.Load(), Retried: s.retried.Load()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,6 +161,7 @@ func (s *Sender) answered(m *message, err error) {
 	switch {
 	case err == nil:
 		s.confirmed.Add(1)
+		s.bytes.Add(uint64(m.size))
 		// Beyond the histogram's hour nobody asks for a third digit.
 		_ = s.latency.RecordValue(max(1, s.cfg.Clock.Now().Sub(m.first).Microseconds()))
 		return
@@ -251,7 +253,10 @@ func (s *Sender) seal(ctx context.Context, next func() ([]byte, error)) <-chan *
 			for j := range work {
 				id := seal.NewID()
 				body, err := s.cfg.Key.Seal(id, j.text)
-				j.m, j.err = &message{Message: client.Message{Exchange: s.cfg.Exchange, Key: s.cfg.RoutingKey, ID: id, Body: body}}, err
+				j.m, j.err = &message{
+					Message: client.Message{Exchange: s.cfg.Exchange, Key: s.cfg.RoutingKey, ID: id, Body: body},
+					size:    len(j.text),
+				}, err
 				close(j.ready)
 			}
 		}()
@@ -269,7 +274,6 @@ func (s *Sender) seal(ctx context.Context, next func() ([]byte, error)) <-chan *
 				close(j.ready)
 			} else {
 				s.read.Add(1)
-				s.readBytes.Add(uint64(len(text)))
 				work <- j // has as much room as ordered
 			}
 			select {

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// commandTimeout bounds a command that asks the broker one thing.
+const commandTimeout = 30 * time.Second
+
+// connectFlags are the flags of every command that connects to a broker.
+type connectFlags struct {
+	as, cert, key, ca, serverName string
+}
+
+// addConnectFlags adds --addr, --as, --cert, --cert-key, --ca and --server-name.
+func addConnectFlags(cmd *cobra.Command) *connectFlags {
+	f := &connectFlags{}
+	configFlag(cmd, "addr", "server.addr", "`host:port` of the broker")
+	fl := cmd.Flags()
+	fl.StringVar(&f.as, "as", ca.AdminName, "connect with the certificate of this `name` in the data folder")
+	fl.StringVar(&f.cert, "cert", "", "certificate `file` to connect with, in place of --as")
+	fl.StringVar(&f.key, "cert-key", "", "key `file` of --cert")
+	fl.StringVar(&f.ca, "ca", "", "authority's certificate `file` (default: the one in the data folder)")
+	fl.StringVar(&f.serverName, "server-name", "", "`name` expected in the broker's certificate (default: the host of --addr)")
+	return f
+}
+
+// config puts together how to connect.
+func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
+	if (f.cert == "") != (f.key == "") {
+		return client.Config{}, usagef("--cert and --cert-key belong together")
+	}
+	if f.cert != "" && cmd.Flag("as").Changed {
+		return client.Config{}, usagef("--as and --cert exclude each other")
+	}
+	cfg, err := loadConfig(cmd)
+	if err != nil {
+		return client.Config{}, err
+	}
+	addr, err := dialAddr(cfg.Server.Addr)
+	if err != nil {
+		return client.Config{}, err
+	}
+	p := ca.In(cfg.Data)
+	files := mtls.Files{Cert: p.Cert(f.as), Key: p.Key(f.as), CA: p.CA}
+	if f.cert != "" {
+		files.Cert, files.Key = f.cert, f.key
+	}
+	if f.ca != "" {
+		files.CA = f.ca
+	}
+	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{ServerName: f.serverName})
+	if errors.Is(err, fs.ErrNotExist) {
+		const name = "name the broker's data folder with --data, or the files with --cert, --cert-key and --ca"
+		switch {
+		case f.cert != "":
+			return client.Config{}, err
+		case f.as != ca.AdminName:
+			return client.Config{}, withHint(err, `issue the certificate with "sealmq cert issue %s", or %s`, f.as, name)
+		}
+		return client.Config{}, withHint(err, `the first "sealmq serve" makes it; or %s`, name)
+	}
+	if err != nil {
+		return client.Config{}, err
+	}
+	return client.Config{Addr: addr, TLS: conf, Log: slog.New(&noteHandler{w: cmd.ErrOrStderr()})}, nil
+}
+
+// dialAddr is where a broker that listens on addr is reached from this machine.
+func dialAddr(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", usagef("--addr %q is not host:port", addr)
+	}
+	if port == "0" {
+		return "", usagef("the broker's port is chosen when it starts; name it with --addr")
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// dial connects, or says why not and what to do about it.
+func (f *connectFlags) dial(ctx context.Context, cmd *cobra.Command, change func(*client.Config)) (*client.Client, error) {
+	cfg, err := f.config(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := client.Dial(ctx, cfg)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return c, nil
+}
+
+// ask connects for one question.
+func (f *connectFlags) ask(cmd *cobra.Command, question func(context.Context, *client.Client) error) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
+	defer cancel()
+	c, err := f.dial(ctx, cmd, func(cfg *client.Config) {
+		cfg.MaxLineBytes = 64 << 20 // a list of all queues may be long
+		cfg.Log = nil
+	})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return explain(question(ctx, c))
+}
+
+// explain adds to an error of the client what its reader can do about it.
+func explain(err error) error {
+	var (
+		other     x509.UnknownAuthorityError
+		name      x509.HostnameError
+		remote    *net.OpError
+		notTLS    tls.RecordHeaderError
+		dnsFailed *net.DNSError
+	)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &other):
+		return withHint(err, "the broker's certificate is of another authority; name that one's certificate with --ca, or the broker's data folder with --data")
+	case errors.As(err, &name):
+		return withHint(err, "connect by a name that is in the broker's certificate, or say which one to expect with --server-name")
+	case errors.As(err, &remote) && remote.Op == "remote error": // a TLS alert
+		return withHint(err, "the broker does not accept this certificate; use one of its own authority, with --as or --cert")
+	case errors.As(err, &notTLS):
+		return withHint(err, "what listens there does not speak TLS; is --addr right?")
+	case errors.As(err, &dnsFailed):
+		return withHint(err, "is --addr right?")
+	}
+	switch sealmq.CodeOf(err) {
+	case sealmq.Denied:
+		return withHint(err, "connect as someone who may, the administrator for example: --as %s", ca.AdminName)
+	case sealmq.NoExchange, sealmq.Unroutable:
+		return withHint(err, `bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`)
+	case sealmq.NoQueue:
+		return withHint(err, `"sealmq queue list" shows which queues there are`)
+	case sealmq.Mismatch:
+		return withHint(err, "leave the options out to take it as it is, or delete it and declare it anew")
+	}
+	return err
+}
+
+// addJSONFlag adds --json.
+func addJSONFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "print JSON")
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// noteHandler prints what a library logs as notes for the person at the terminal.
+type noteHandler struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Enabled lets pass what is worth interrupting for.
+func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo
+}
+
+// Handle prints one line.
+func (h *noteHandler) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "sealmq: %s", r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&b, ", %s %v", a.Key, a.Value)
+		return true
+	})
+	b.WriteByte('\n')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := io.WriteString(h.w, b.String())
+	return err
+}
+
+// WithAttrs is not needed: nobody derives a logger from this one.
+func (h *noteHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup is not needed either.
+func (h *noteHandler) WithGroup(string) slog.Handler { return h }

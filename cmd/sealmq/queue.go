@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/client"
+)
+
+// newAskCmd makes a command that asks the broker one thing. run prints for people or,
+// if asJSON is set, JSON.
+func newAskCmd(use, short string, args cobra.PositionalArgs, run func(a asking) error) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: args}
+	connect := addConnectFlags(cmd)
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return connect.ask(cmd, func(ctx context.Context, c *client.Client) error {
+			return run(asking{ctx, c, cmd, args, *asJSON, cmd.OutOrStdout()})
+		})
+	}
+	return cmd
+}
+
+// asking is one run of such a command.
+type asking struct {
+	ctx    context.Context
+	client *client.Client
+	cmd    *cobra.Command
+	args   []string
+	asJSON bool
+	out    io.Writer
+}
+
+// say prints the result of a change: JSON, or a sentence.
+func (a asking) say(v any, format string, args ...any) error {
+	if a.asJSON {
+		return printJSON(a.out, v)
+	}
+	_, err := fmt.Fprintf(a.out, format+"\n", args...)
+	return err
+}
+
+// positive reads a number above zero from a flag; zero is the flag's default.
+func (a asking) count(flag string) (int, error) {
+	n, err := a.cmd.Flags().GetInt(flag)
+	if err == nil && n < 0 {
+		err = usagef("--%s is negative", flag)
+	}
+	return n, err
+}
+
+func newQueueCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "queue", Short: "Look at queues and change them"}
+	cmd.AddCommand(newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueuePeekCmd(),
+		newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd())
+	return cmd
+}
+
+func newQueueListCmd() *cobra.Command {
+	return newAskCmd("list", "List all queues", cobra.NoArgs, func(a asking) error {
+		list, err := a.client.Queues(a.ctx)
+		if err != nil {
+			return err
+		}
+		if a.asJSON {
+			return printJSON(a.out, list)
+		}
+		t := table{head: []string{"QUEUE", ">READY", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">REFUSED"}}
+		for _, q := range list {
+			t.add(q.Name, q.Ready, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Refused)
+		}
+		return t.print(a.out, "there are no queues")
+	})
+}
+
+func newQueueShowCmd() *cobra.Command {
+	return newAskCmd("show QUEUE", "Show one queue with its options and counters", cobra.ExactArgs(1), func(a asking) error {
+		q, err := a.client.Queue(a.ctx, a.args[0])
+		if err != nil {
+			return err
+		}
+		if a.asJSON {
+			return printJSON(a.out, q)
+		}
+		o := q.Options.Normalize()
+		t := table{head: []string{"QUEUE", q.Name}}
+		t.add("ready", q.Ready)
+		t.add("unacked", q.Unacked)
+		t.add("size", bytesText(q.Bytes))
+		t.add("consumers", q.Consumers)
+		t.add("published", q.Published)
+		t.add("delivered", q.Delivered)
+		t.add("acked", q.Acked)
+		t.add("returned", q.Returned)
+		t.add("expired", q.Expired)
+		t.add("dropped", q.Dropped)
+		t.add("dead-lettered", q.DeadLettered)
+		t.add("refused", q.Refused)
+		t.add("max messages", limitText(o.MaxMessages, strconv.FormatInt(o.MaxMessages, 10)))
+		t.add("max bytes", limitText(o.MaxBytes, bytesText(o.MaxBytes)))
+		t.add("at the limit", map[bool]string{false: "publishes are refused", true: "the oldest go"}[o.DropOldest])
+		t.add("ttl", limitText(int64(o.TTL), o.TTL.String()))
+		t.add("delivery limit", o.DeliveryLimit)
+		t.add("ack timeout", o.AckTimeout)
+		t.add("prefetch", o.Prefetch)
+		t.add("max line", bytesText(o.MaxLineBytes))
+		return t.print(a.out, "")
+	})
+}
+
+func limitText(n int64, text string) string {
+	if n == 0 {
+		return "none"
+	}
+	return text
+}
+
+func newQueueDeclareCmd() *cobra.Command {
+	var o sealmq.QueueOptions
+	cmd := newAskCmd("declare QUEUE", "Make a queue", cobra.ExactArgs(1), func(a asking) error {
+		options := &o
+		if o == (sealmq.QueueOptions{}) {
+			options = nil // takes a queue that exists as it is
+		} else if err := o.Validate(); err != nil {
+			return &usageError{err: err}
+		}
+		if err := a.client.DeclareQueue(a.ctx, a.args[0], options); err != nil {
+			return err
+		}
+		return a.say(map[string]any{"queue": a.args[0], "declared": true}, "queue %s is there", a.args[0])
+	})
+	cmd.Long = `Make a queue. If it is there already, the options must be those that it has; without options it is
+taken as it is.`
+	fl := cmd.Flags()
+	fl.Int64Var(&o.MaxMessages, "max-messages", 0, "refuse publishes when so many messages are in it (default: no limit)")
+	fl.Int64Var(&o.MaxBytes, "max-bytes", 0, "refuse publishes when so many bytes are in it (default: no limit)")
+	fl.BoolVar(&o.DropOldest, "drop-oldest", false, "at a limit remove the oldest messages in place of refusing")
+	fl.DurationVar(&o.TTL, "ttl", 0, "remove what waits longer (default: never)")
+	fl.Uint32Var(&o.DeliveryLimit, "delivery-limit", 0, fmt.Sprintf("dead-letter what comes back after so many deliveries (default %d)", sealmq.DefaultDeliveryLimit))
+	fl.DurationVar(&o.AckTimeout, "ack-timeout", 0, fmt.Sprintf("give back what is not acknowledged for so long (default %v)", sealmq.DefaultAckTimeout))
+	fl.IntVar(&o.Prefetch, "prefetch", 0, fmt.Sprintf("unacknowledged messages of a consumer (default %d)", sealmq.DefaultPrefetch))
+	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("longest line that is delivered (default %d)", sealmq.DefaultMaxLineBytes))
+	return cmd
+}
+
+func newQueuePeekCmd() *cobra.Command {
+	cmd := newAskCmd("peek QUEUE", "Look at the first waiting messages without taking them", cobra.ExactArgs(1), func(a asking) error {
+		n, err := a.count("count")
+		if err != nil {
+			return err
+		}
+		list, err := a.client.Peek(a.ctx, a.args[0], n)
+		if err != nil {
+			return err
+		}
+		if a.asJSON {
+			return printJSON(a.out, list)
+		}
+		t := table{head: []string{"MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "DIED OF"}}
+		for _, m := range list {
+			t.add(m.ID, bytesText(m.Size), orDash(m.Publisher), m.Exchange, m.Key, stampText(m.Time), m.Attempts, orDash(m.DeathReason))
+		}
+		return t.print(a.out, "no messages wait")
+	})
+	cmd.Flags().IntP("count", "n", 10, "how many")
+	return cmd
+}
+
+func newQueuePurgeCmd() *cobra.Command {
+	return newAskCmd("purge QUEUE", "Remove the waiting messages of a queue", cobra.ExactArgs(1), func(a asking) error {
+		n, err := a.client.PurgeQueue(a.ctx, a.args[0])
+		if err != nil {
+			return err
+		}
+		return a.say(map[string]any{"queue": a.args[0], "removed": n}, "removed %s from %s", plural(n, "message"), a.args[0])
+	})
+}
+
+func newQueueDeleteCmd() *cobra.Command {
+	return newAskCmd("delete QUEUE", "Remove a queue with its bindings and messages", cobra.ExactArgs(1), func(a asking) error {
+		n, err := a.client.DeleteQueue(a.ctx, a.args[0])
+		if err != nil {
+			return err
+		}
+		return a.say(map[string]any{"queue": a.args[0], "removed": n}, "deleted queue %s with %s", a.args[0], plural(n, "message"))
+	})
+}
+
+func newQueueMoveCmd() *cobra.Command {
+	cmd := newAskCmd("move FROM TO", "Move waiting messages from one queue to another", cobra.ExactArgs(2), func(a asking) error {
+		count, err := a.count("count")
+		if err != nil {
+			return err
+		}
+		n, err := a.client.Move(a.ctx, a.args[0], a.args[1], count)
+		if err != nil {
+			return err
+		}
+		return a.say(map[string]any{"from": a.args[0], "to": a.args[1], "moved": n}, "moved %s from %s to %s", plural(n, "message"), a.args[0], a.args[1])
+	})
+	cmd.Example = "  sealmq queue move lab" + sealmq.DeadSuffix + " lab"
+	cmd.Flags().IntP("count", "n", 0, "how many at most (default: all)")
+	return cmd
+}
+
+func newExchangeCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "exchange", Short: "Look at exchanges and change them"}
+	cmd.AddCommand(newExchangeListCmd(), newExchangeDeclareCmd(), newExchangeDeleteCmd())
+	return cmd
+}
+
+func newExchangeListCmd() *cobra.Command {
+	return newAskCmd("list", "List all exchanges", cobra.NoArgs, func(a asking) error {
+		list, err := a.client.Exchanges(a.ctx)
+		if err != nil {
+			return err
+		}
+		if a.asJSON {
+			return printJSON(a.out, list)
+		}
+		t := table{head: []string{"EXCHANGE", "KIND", ">BINDINGS"}}
+		for _, x := range list {
+			t.add(x.Name, x.Kind, x.Bindings)
+		}
+		return t.print(a.out, "there are no exchanges")
+	})
+}
+
+func newExchangeDeclareCmd() *cobra.Command {
+	var kind string
+	cmd := newAskCmd("declare EXCHANGE", "Make an exchange", cobra.ExactArgs(1), func(a asking) error {
+		switch kind {
+		case "", "direct", "fanout", "topic":
+		default:
+			return usagef("--kind %q is not direct, fanout or topic", kind)
+		}
+		if err := a.client.DeclareExchange(a.ctx, a.args[0], kind); err != nil {
+			return err
+		}
+		return a.say(map[string]any{"exchange": a.args[0], "declared": true}, "exchange %s is there", a.args[0])
+	})
+	cmd.Flags().StringVar(&kind, "kind", "", "direct, fanout or topic (default: what there is, else direct)")
+	return cmd
+}
+
+func newExchangeDeleteCmd() *cobra.Command {
+	return newAskCmd("delete EXCHANGE", "Remove an exchange with its bindings", cobra.ExactArgs(1), func(a asking) error {
+		if err := a.client.DeleteExchange(a.ctx, a.args[0]); err != nil {
+			return err
+		}
+		return a.say(map[string]any{"exchange": a.args[0], "deleted": true}, "deleted exchange %s", a.args[0])
+	})
+}
+
+func newBindCmd() *cobra.Command {
+	return newAskCmd("bind QUEUE EXCHANGE KEY", "Give a queue the messages of a routing key", cobra.ExactArgs(3), func(a asking) error {
+		if err := a.client.Bind(a.ctx, a.args[0], a.args[1], a.args[2]); err != nil {
+			return err
+		}
+		return a.say(map[string]any{"queue": a.args[0], "exchange": a.args[1], "key": a.args[2], "bound": true},
+			"queue %s gets what is published to %s with key %s", a.args[0], a.args[1], a.args[2])
+	})
+}
+
+func newUnbindCmd() *cobra.Command {
+	return newAskCmd("unbind QUEUE EXCHANGE KEY", "Undo bind", cobra.ExactArgs(3), func(a asking) error {
+		if err := a.client.Unbind(a.ctx, a.args[0], a.args[1], a.args[2]); err != nil {
+			return err
+		}
+		return a.say(map[string]any{"queue": a.args[0], "exchange": a.args[1], "key": a.args[2], "bound": false},
+			"queue %s no longer gets what is published to %s with key %s", a.args[0], a.args[1], a.args[2])
+	})
+}
+
+func newConnectionCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "connection", Short: "Look at open connections and close them"}
+	cmd.AddCommand(newConnectionListCmd(), newConnectionCloseCmd())
+	return cmd
+}
+
+func newConnectionListCmd() *cobra.Command {
+	return newAskCmd("list", "List open connections", cobra.NoArgs, func(a asking) error {
+		list, err := a.client.Connections(a.ctx)
+		if err != nil {
+			return err
+		}
+		if a.asJSON {
+			return printJSON(a.out, list)
+		}
+		t := table{head: []string{">ID", "CLIENT", "ROLE", "ADDRESS", ">OPEN", ">COMMANDS", ">UNACKED", ">IN", ">OUT"}}
+		for _, c := range list {
+			t.add(c.ID, c.Client, c.Role, c.Address, time.Since(c.Since).Round(time.Second), c.Commands, c.Unacked, bytesText(c.BytesIn), bytesText(c.BytesOut))
+		}
+		return t.print(a.out, "there are no connections")
+	})
+}
+
+func newConnectionCloseCmd() *cobra.Command {
+	return newAskCmd("close ID", "Close an open connection", cobra.ExactArgs(1), func(a asking) error {
+		id, err := strconv.ParseUint(a.args[0], 10, 64)
+		if err != nil {
+			return usagef("connection id %q is not a number", a.args[0])
+		}
+		if err := a.client.CloseConnection(a.ctx, id); err != nil {
+			return err
+		}
+		return a.say(map[string]any{"connection": id, "closed": true}, "closed connection %d", id)
+	})
+}

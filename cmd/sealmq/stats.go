@@ -1,0 +1,55 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// brokerStats is the broker's reply to the command stats, as far as people read it.
+type brokerStats struct {
+	Clients      int              `json:"connected_clients"`
+	Exchanges    int              `json:"total_exchanges"`
+	Bindings     int              `json:"total_bindings"`
+	Queues       [][2]any         `json:"queues"`
+	Status       map[string]int64 `json:"message_status_counts"`
+	PublishToAck float64          `json:"avg_publish_to_ack_seconds"`
+	RequestTimes [][4]any         `json:"request_times_avg_seconds"`
+}
+
+func newStatsCmd() *cobra.Command {
+	return newAskCmd("stats", "Show the broker's statistics", cobra.NoArgs, func(a asking) error {
+		raw, err := a.client.BrokerStats(a.ctx)
+		if err != nil {
+			return err
+		}
+		if a.asJSON {
+			return printJSON(a.out, raw)
+		}
+		var s brokerStats
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return fmt.Errorf("the broker's statistics are not what was expected: %w", err)
+		}
+		t := table{head: []string{"BROKER", ">"}}
+		t.add("connected clients", s.Clients)
+		t.add("exchanges", s.Exchanges)
+		t.add("bindings", s.Bindings)
+		t.add("queues", len(s.Queues))
+		t.add("messages not acknowledged", s.Status["sent"])
+		t.add("of these in consumers' hands", s.Status["delivered"])
+		t.add("from publish to ack, on average", fmt.Sprintf("%.3f s", s.PublishToAck))
+		if err := t.print(a.out, ""); err != nil || len(s.RequestTimes) == 0 {
+			return err
+		}
+		fmt.Fprintln(a.out)
+		times := table{head: []string{"COMMAND", ">COUNT", ">AVERAGE", ">TOTAL"}}
+		for _, r := range s.RequestTimes {
+			average, _ := r[1].(float64)
+			count, _ := r[2].(float64)
+			total, _ := r[3].(float64)
+			times.add(r[0], fmt.Sprintf("%.0f", count), fmt.Sprintf("%.1f µs", average*1e6), fmt.Sprintf("%.3f s", total))
+		}
+		return times.print(a.out, "")
+	})
+}

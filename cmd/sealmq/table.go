@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// table is a list for people: columns aligned, numbers to the right.
+type table struct {
+	head []string // a name that begins with ">" is of a column of numbers
+	rows [][]string
+}
+
+func (t *table) add(cells ...any) {
+	row := make([]string, len(cells))
+	for i, c := range cells {
+		row[i] = fmt.Sprint(c)
+	}
+	t.rows = append(t.rows, row)
+}
+
+// print writes the table, or empty if it has no rows.
+func (t *table) print(w io.Writer, empty string) error {
+	if len(t.rows) == 0 {
+		_, err := fmt.Fprintln(w, empty)
+		return err
+	}
+	width := make([]int, len(t.head))
+	head := make([]string, len(t.head))
+	for i, name := range t.head {
+		head[i] = strings.TrimPrefix(name, ">")
+	}
+	all := append([][]string{head}, t.rows...)
+	for _, row := range all {
+		for i, cell := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range all {
+		var l strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			if strings.HasPrefix(t.head[i], ">") {
+				cell = pad + cell
+			} else {
+				cell += pad
+			}
+			if i > 0 {
+				l.WriteString("  ")
+			}
+			l.WriteString(cell)
+		}
+		b.WriteString(strings.TrimRight(l.String(), " "))
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// bytesText is a size for people.
+func bytesText[N ~int | ~int64 | ~uint64](n N) string {
+	switch v := float64(n); {
+	case v < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case v < 1<<20:
+		return fmt.Sprintf("%.1f KiB", v/(1<<10))
+	case v < 1<<30:
+		return fmt.Sprintf("%.1f MiB", v/(1<<20))
+	default:
+		return fmt.Sprintf("%.1f GiB", v/(1<<30))
+	}
+}
+
+// msText is a short time for people.
+func msText(d time.Duration) string { return fmt.Sprintf("%.1f ms", milliseconds(d)) }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// plural is "1 message" or "2 messages".
+func plural[N ~int | ~int64 | ~uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// orDash stands for what there is none of.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func stampText(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
