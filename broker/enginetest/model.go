@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -195,7 +196,7 @@ func (m *Model) DeclareQueue(name string, o *sealmq.QueueOptions, done func(crea
 		m.answer(func(err error) { done(false, err) })
 		return
 	}
-	m.write(declared{name, options.Normalize()})
+	m.write(declared{strings.Clone(name), options.Normalize()})
 	m.answer(func(err error) { done(err == nil, err) })
 }
 
@@ -209,7 +210,7 @@ func (m *Model) DeleteQueue(name string, done func(removed int, err error)) {
 		return
 	}
 	n := len(q.entries)
-	m.write(deleted{name, m.now()})
+	m.write(deleted{q.name, m.now()})
 	for _, s := range m.sessions {
 		s.forget(q)
 	}
@@ -227,7 +228,7 @@ func (m *Model) PurgeQueue(name string, done func(removed int, err error)) {
 	}
 	waiting := q.waiting()
 	for _, e := range waiting {
-		m.write(gone{name, e.seq, m.now()})
+		m.write(gone{q.name, e.seq, m.now()})
 	}
 	m.answer(counted(len(waiting), done))
 }

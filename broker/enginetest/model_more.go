@@ -46,7 +46,7 @@ func (m *Model) Move(from, to string, n int, done func(moved int, err error)) {
 			break
 		}
 		m.drop(target, victims)
-		m.write(moved{from: from, to: to, seq: e.seq, at: m.now()})
+		m.write(moved{from: source.name, to: target.name, seq: e.seq, at: m.now()})
 		count++
 	}
 	m.notify()

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -203,7 +204,7 @@ func (s *session) settle(b broker.Settlement) {
 			m.comeBack(q, e, b.Delay)
 		}
 	case broker.Dead:
-		reason := b.Reason
+		reason := strings.Clone(b.Reason)
 		if reason == "" {
 			reason = sealmq.DeathRejected
 		}

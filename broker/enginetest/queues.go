@@ -1,0 +1,171 @@
+package enginetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+var queueChecks = []check{
+	{name: "declare is idempotent", run: func(h *harness) {
+		o := &sealmq.QueueOptions{MaxMessages: 5}
+		h.queue("q", *o)
+		for name, again := range map[string]*sealmq.QueueOptions{
+			"same options":       o,
+			"no options":         nil,
+			"defaults spelt out": {MaxMessages: 5, Prefetch: sealmq.DefaultPrefetch, AckTimeout: sealmq.DefaultAckTimeout},
+		} {
+			if h.declare("q", again).must() {
+				h.Errorf("%s: says that it created the queue", name)
+			}
+		}
+	}},
+	{name: "declare with other options is a mismatch", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 5})
+		for _, o := range []sealmq.QueueOptions{{}, {MaxMessages: 6}, {MaxMessages: 5, TTL: time.Hour},
+			{MaxMessages: 5, DropOldest: true}, {MaxMessages: 5, Prefetch: 7}} {
+			h.declare("q", &o).fails(sealmq.Mismatch)
+		}
+		if got := h.info("q").Options; got != (sealmq.QueueOptions{MaxMessages: 5}).Normalize() {
+			h.Errorf("options changed to %+v", got)
+		}
+	}},
+	{name: "a queue is there as soon as declare returned", run: func(h *harness) {
+		declared := h.declare("q", nil)
+		if _, ok := h.engine.Queue("q"); !ok {
+			h.Error("not described")
+		}
+		published := h.publish(broker.PublishRequest{Message: message("a"), Queues: []string{"q"}})
+		if !declared.must() {
+			h.Error("says that it did not create the queue")
+		}
+		if r := published.must()[0]; r.Outcome != broker.Stored {
+			h.Fatalf("publish: outcome %d, error %v", r.Outcome, r.Err)
+		}
+		h.consumer("q", 0).gets("a")
+	}},
+	{name: "queues are described in order of name", run: func(h *harness) {
+		for _, name := range []string{"b", "ä", "a/1", "c", "a"} {
+			h.queue(name, sealmq.QueueOptions{})
+		}
+		var got []string
+		for _, info := range h.engine.Queues() {
+			got = append(got, info.Name)
+		}
+		if diff := cmp.Diff([]string{"a", "a/1", "b", "c", "ä"}, got); diff != "" {
+			h.Errorf("names (-want +got):\n%s", diff)
+		}
+		if _, ok := h.engine.Queue("none"); ok {
+			h.Error("a queue that does not exist is described")
+		}
+	}},
+	{name: "description counts", run: func(h *harness) {
+		o := sealmq.QueueOptions{MaxMessages: 4, TTL: time.Hour}
+		h.queue("q", o)
+		h.put("q", ids("m", 4)...)
+		h.outcome(broker.Refused, sealmq.QueueFull, message("over"), "q")
+		c := h.consumer("q", 3)
+		list := c.take(3)
+		c.ack(list[0])
+		c.nack(list[1])
+		c.dead(list[2])
+		h.holds("q", 2, 0)
+		want := broker.QueueInfo{
+			Name: "q", Options: o.Normalize(), Ready: 2, Consumers: 1,
+			Bytes:     int64(2 * len(message("m-0000").Body)),
+			Published: 4, Delivered: 3, Acked: 1, Returned: 1, DeadLettered: 1, Refused: 1,
+		}
+		if diff := cmp.Diff(want, h.info("q")); diff != "" {
+			h.Errorf("description (-want +got):\n%s", diff)
+		}
+		c.Session.Close()
+		h.eventually("the consumer is counted no more", func() bool { return h.info("q").Consumers == 0 })
+	}},
+	{name: "what does not exist", run: func(h *harness) {
+		c := h.session()
+		c.consume("none", 0).fails(sealmq.NoQueue)
+		h.remove("none").fails(sealmq.NoQueue)
+		h.purge("none").fails(sealmq.NoQueue)
+		h.outcome(broker.Refused, sealmq.NoQueue, message("a"), "none")
+		if _, _, err := c.Fetch("none"); sealmq.CodeOf(err) != sealmq.NoQueue {
+			h.Errorf("fetch: error %v, want code %s", err, sealmq.NoQueue)
+		}
+	}},
+	{name: "delete removes everything", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{Prefetch: 2})
+		h.queue("other", sealmq.QueueOptions{})
+		h.put("q", ids("m", 5)...)
+		c := h.consumer("q", 0)
+		held := c.take(2)
+		if n := h.remove("q").must(); n != 5 {
+			h.Errorf("removed %d messages, want 5", n)
+		}
+		if _, ok := h.engine.Queue("q"); ok {
+			h.Error("the queue is still described")
+		}
+		if n := c.Unacked(); n != 0 {
+			h.Errorf("the session still holds %d deliveries", n)
+		}
+		c.getsNothing()
+		c.ack(held...)
+		h.outcome(broker.Refused, sealmq.NoQueue, message("late"), "q")
+		h.outcome(broker.Refused, sealmq.NoQueue, message("late"), "other", "q")
+		h.holds("other", 0, 0)
+	}},
+	{name: "a queue declared again after delete is another one", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "old-1", "old-2")
+		c := h.consumer("q", 0)
+		held := c.take(2)
+		h.remove("q").must()
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 7})
+		h.put("q", "new")
+		c.getsNothing()
+		c.ack(held...)
+		h.consumer("q", 0).gets("new")
+		if got := h.info("q").Options.MaxMessages; got != 7 {
+			h.Errorf("the options are those of the old queue: max_messages %d", got)
+		}
+	}},
+	{name: "purge removes what waits", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", ids("m", 5)...)
+		c := h.consumer("q", 2)
+		held := c.take(2)
+		if n := h.purge("q").must(); n != 3 {
+			h.Errorf("removed %d messages, want 3", n)
+		}
+		h.holds("q", 0, 2)
+		c.nack(held[1])
+		c.ack(held[0])
+		c.gets("m-0001")
+		h.put("q", "after")
+		c.gets("after")
+	}},
+	{name: "many queues", run: func(h *harness) {
+		const n = 300
+		var declared []*pending[bool]
+		for i := range n {
+			declared = append(declared, h.declare(fmt.Sprintf("q%03d", i), nil))
+		}
+		for _, d := range declared {
+			d.must()
+		}
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf("q%03d", i))
+		}
+		h.outcome(broker.Stored, "", message("everywhere"), all...)
+		if got := len(h.engine.Queues()); got != n {
+			h.Fatalf("%d queues, want %d", got, n)
+		}
+		c := h.session()
+		for _, name := range all {
+			c.ack(c.fetch(name))
+		}
+	}},
+}
