@@ -21,10 +21,9 @@ type benchFlags struct {
 	bench.Options
 	idleConnections int
 	dir             string
-	addr            string
+	running         bool          // measure a broker that is there already
+	connect         *connectFlags // to that broker
 	metricsAddr     string
-	cert, key, ca   string
-	serverName      string
 	asJSON          bool
 	cpuProfile      string
 	memProfile      string
@@ -66,12 +65,10 @@ the broker by force, and then drain it with --phase drain --dir FOLDER.`,
 	fl.StringVar(&f.Phase, "phase", bench.Both, "both, publish or drain")
 	fl.IntVar(&f.idleConnections, "idle-connections", 0, "measure the memory of this many idle consumers instead")
 	fl.StringVar(&f.dir, "dir", "", "`folder` for the broker that is started (default: a temporary one)")
-	fl.StringVar(&f.addr, "addr", "", "measure the broker at this `host:port` and start none")
+	f.connect = addConnectFlags(cmd)
+	fl.Lookup("addr").Usage = "measure the broker at this `host:port` and start none; the flags of certificates are for it"
+	fl.Lookup("addr").DefValue = ""
 	fl.StringVar(&f.metricsAddr, "broker-metrics", "", "metrics listener of the broker at --addr (`host:port`)")
-	fl.StringVar(&f.cert, "cert", "", "client certificate `file` for --addr (default: the administrator's in the data folder)")
-	fl.StringVar(&f.key, "key", "", "key `file` of --cert")
-	fl.StringVar(&f.ca, "ca", "", "authority's certificate `file` for --addr (default: the one in the data folder)")
-	fl.StringVar(&f.serverName, "server-name", "", "name expected in the broker's certificate (default: the host of --addr)")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the load generator to `file`")
 	fl.StringVar(&f.memProfile, "memprofile", "", "write a memory profile of the load generator to `file`")
@@ -79,11 +76,12 @@ the broker by force, and then drain it with --phase drain --dir FOLDER.`,
 	return cmd
 }
 
-func (f *benchFlags) check() error {
+func (f *benchFlags) check(cmd *cobra.Command) error {
+	f.running = cmd.Flag("addr").Changed
 	switch {
-	case f.addr != "" && f.dir != "":
+	case f.running && f.dir != "":
 		return usagef("--addr and --dir exclude each other: a running broker has its folder")
-	case f.addr != "" && f.Phase != bench.Both:
+	case f.running && f.Phase != bench.Both:
 		return usagef("--phase %s needs a broker that is started with --dir", f.Phase)
 	case f.Phase != bench.Both && f.dir == "":
 		return usagef("--phase %s needs --dir, where the messages stay", f.Phase)
@@ -91,16 +89,21 @@ func (f *benchFlags) check() error {
 		return usagef("--phase publish needs --messages")
 	case f.idleConnections < 0:
 		return usagef("--idle-connections is negative")
-	case f.addr == "" && (f.cert != "" || f.key != "" || f.ca != "" || f.metricsAddr != ""):
-		return usagef("--cert, --key, --ca and --broker-metrics are for a broker at --addr")
-	case (f.cert == "") != (f.key == ""):
-		return usagef("--cert and --key belong together")
+	case f.idleConnections > 0 && f.running && f.metricsAddr == "":
+		return usagef("--idle-connections needs --broker-metrics to read the broker's memory")
+	case f.running:
+		return nil
+	}
+	for _, name := range []string{"as", "cert", "cert-key", "ca", "server-name", "broker-metrics"} {
+		if cmd.Flag(name).Changed {
+			return usagef("--%s is for a broker that runs already, at --addr", name)
+		}
 	}
 	return nil
 }
 
 func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
-	if err := f.check(); err != nil {
+	if err := f.check(cmd); err != nil {
 		return err
 	}
 	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
@@ -179,7 +182,7 @@ func (f *benchFlags) runIdle(ctx context.Context, run *bench.Run, stdout io.Writ
 	if err != nil {
 		return err
 	}
-	if f.addr != "" {
+	if f.running {
 		err = run.Remove(ctx)
 	}
 	if f.asJSON {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,8 +21,8 @@ import (
 
 // benchBroker is the broker that is measured: a running one, or a child process.
 type benchBroker struct {
-	addr, metricsAddr string
-	tls               *tls.Config
+	client      client.Config
+	metricsAddr string
 
 	// Of a child only.
 	process    *brokerproc.Process
@@ -36,31 +35,14 @@ type benchBroker struct {
 }
 
 func (f *benchFlags) broker(cmd *cobra.Command) (*benchBroker, error) {
-	if f.addr == "" {
+	if !f.running {
 		return f.startBroker(cmd)
 	}
-	data, err := dataDir(cmd)
+	cfg, err := f.connect.config(cmd)
 	if err != nil {
 		return nil, err
 	}
-	files := adminFiles(data)
-	if f.cert != "" {
-		files.Cert, files.Key = f.cert, f.key
-	}
-	if f.ca != "" {
-		files.CA = f.ca
-	}
-	b := &benchBroker{addr: f.addr, metricsAddr: f.metricsAddr, fileSystem: "unknown"}
-	if b.tls, err = mtls.ClientConfig(files, mtls.ClientOptions{ServerName: f.serverName}); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-// adminFiles are the files of the administrator's certificate in a data folder.
-func adminFiles(data string) mtls.Files {
-	p := ca.In(data)
-	return mtls.Files{Cert: p.Cert(ca.AdminName), Key: p.Key(ca.AdminName), CA: p.CA}
+	return &benchBroker{client: cfg, metricsAddr: f.metricsAddr, fileSystem: "unknown"}, nil
 }
 
 // startBroker starts "sealmq serve" on the folder that was asked for, or on a
@@ -115,8 +97,9 @@ func (b *benchBroker) start(cmd *cobra.Command, f *benchFlags) error {
 	if b.process, err = brokerproc.Start(cmd.Context(), cfg); err != nil {
 		return err
 	}
-	b.addr, b.metricsAddr = b.process.Addr, b.process.MetricsAddr
-	b.tls, err = mtls.ClientConfig(adminFiles(b.data), mtls.ClientOptions{})
+	b.client.Addr, b.metricsAddr = b.process.Addr, b.process.MetricsAddr
+	p := ca.In(b.data)
+	b.client.TLS, err = mtls.ClientConfig(mtls.Files{Cert: p.Cert(ca.AdminName), Key: p.Key(ca.AdminName), CA: p.CA}, mtls.ClientOptions{})
 	return err
 }
 
@@ -141,7 +124,10 @@ func (b *benchBroker) close() (err error) {
 }
 
 func (b *benchBroker) dial(ctx context.Context, window int) (*client.Client, error) {
-	return client.Dial(ctx, client.Config{Addr: b.addr, TLS: b.tls, Window: window})
+	cfg := b.client
+	cfg.Window = window
+	c, err := client.Dial(ctx, cfg)
+	return c, explain(err)
 }
 
 // The metrics of the broker that the figures are made of.

@@ -83,7 +83,11 @@ func runDemo(ctx context.Context, stdout io.Writer, run demoRun) (err error) {
 	if err = errors.Join(err, res.Failed()); err != nil || run.once {
 		return err
 	}
-	printWhereToLook(run.say, exe, dir, d)
+	atTheEnd := " and removes " + dir
+	if !remove {
+		atTheEnd = "; " + dir + " stays"
+	}
+	printWhereToLook(run.say, exe, atTheEnd, d)
 	select {
 	case <-ctx.Done():
 		run.say("\nstopping")

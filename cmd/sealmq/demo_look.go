@@ -1,22 +1,50 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/demo"
 )
 
-// printWhereToLook names addresses and files, and commands that can be pasted.
-func printWhereToLook(say func(string, ...any), exe, dir string, d *demo.Demo) {
-	p := ca.In(d.Data())
+// printWhereToLook names addresses and files, and commands that can be pasted as they
+// are.
+func printWhereToLook(say func(string, ...any), exe, atTheEnd string, d *demo.Demo) {
 	say("Look around:")
 	say("  metrics         http://%s/metrics", d.MetricsAddr())
 	say("  health          http://%s/health/ready", d.MetricsAddr())
 	say("  received        %s", d.ReceivedFile())
 	say("  broker's log    %s", d.LogFile())
-	say("  certificates    %s", p.Certs())
+	say("  certificates    %s", ca.In(d.Data()).Certs())
 	say("")
 	say("Try, in another terminal:")
-	say("  %s --data %s queue list --addr %s", exe, d.Data(), d.Addr())
+	for _, c := range demoCommands(exe, d) {
+		say("  %s", c)
+	}
 	say("")
-	say("Ctrl-C ends the broker and removes %s", dir)
+	say("Ctrl-C ends the broker%s.", atTheEnd)
+}
+
+// demoCommands send one message more, look at it, and receive it.
+func demoCommands(exe string, d *demo.Demo) []string {
+	exe = shellWord(exe)
+	to := fmt.Sprintf("--data %s --addr %s", shellWord(d.Data()), d.Addr())
+	file := shellWord(d.ReceivedFile())
+	return []string{
+		fmt.Sprintf("echo 'one letter more' | %s send %s --as %s --to %s --exchange %s --key %s", exe, to, demo.Sender, shellWord(d.PublicKeyFile()), demo.Exchange, demo.Key),
+		fmt.Sprintf("%s queue list %s", exe, to),
+		fmt.Sprintf("%s queue peek %s %s", exe, demo.Queue, to),
+		fmt.Sprintf("%s receive %s %s --as %s --key-file %s --out %s --count 1", exe, demo.Queue, to, demo.Receiver, shellWord(d.PrivateKeyFile()), file),
+		fmt.Sprintf("tail -n 1 %s", file),
+		fmt.Sprintf("%s stats %s", exe, to),
+	}
+}
+
+// shellWord quotes a path so that a shell takes it as one word.
+func shellWord(path string) string {
+	if !strings.ContainsAny(path, " '\"\\$`&|;<>()*?[]#~!{}\t\n") {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

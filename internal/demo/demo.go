@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/brokerproc"
@@ -114,62 +113,6 @@ func Start(ctx context.Context, cfg Config) (_ *Demo, err error) {
 	}
 	cfg.Say("broker is process %d, listens on %s, and was ready after %v", d.process.PID, d.process.Addr, d.process.Took.Round(time.Millisecond))
 	return d, nil
-}
-
-// Run sends the messages, kills the broker twice on the way, and counts what arrived.
-func (d *Demo) Run(ctx context.Context) (*Result, error) {
-	began := time.Now()
-	r := &Result{}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	receiver, err := d.newReceiver(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer receiver.close()
-	sender, err := d.newSender(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer sender.close()
-
-	d.cfg.Say("%s seals %d messages for %s and sends them", Sender, d.cfg.Messages, Receiver)
-	var wg sync.WaitGroup
-	defer func() {
-		cancel()
-		wg.Wait()
-	}()
-	sent, received := make(chan error, 1), make(chan error, 1)
-	wg.Go(func() { sent <- sender.send(ctx, d.cfg.Messages) })
-	wg.Go(func() { received <- receiver.receive(ctx) })
-
-	for i := range kills {
-		if err := receiver.waitFor(ctx, (i+1)*d.cfg.Messages/(kills+1), received); err != nil {
-			return nil, err
-		}
-		if err := d.crash(ctx, receiver.count()); err != nil {
-			return nil, err
-		}
-		r.Restarts++
-	}
-	if err := <-sent; err != nil {
-		return nil, err
-	}
-	d.cfg.Say("all %d messages are confirmed", d.cfg.Messages)
-	if err := receiver.waitFor(ctx, d.cfg.Messages, received); err != nil && !errors.Is(err, errStalled) {
-		return nil, err
-	}
-	cancel()
-	<-received
-	if err := d.count(r, sender); err != nil {
-		return nil, err
-	}
-	r.Redelivered, r.Resent = receiver.redelivered, int(sender.client.Stats().Resent)
-	if r.Plaintext, err = d.searchBroker(); err != nil {
-		return nil, err
-	}
-	r.Seconds = time.Since(began).Seconds()
-	return r, nil
 }
 
 // crash kills the broker and starts it again at the same address.
