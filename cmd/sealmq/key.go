@@ -222,6 +222,12 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 
 func readPrivateKey(path string) (*seal.PrivateKey, error) {
 	data, err := durable.ReadPrivate(durable.OS(), path, maxKeyBytes)
+	var open *durable.PrivateError
+	if errors.As(err, &open) {
+		if _, perr := readPublicKey(path); perr == nil {
+			return nil, fmt.Errorf("%s: %w", path, seal.ErrPublicKey)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
