@@ -1,7 +1,7 @@
 package enginetest
 
 import (
-	"fmt"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
@@ -19,16 +19,7 @@ var deliveryChecks = []check{
 		h.put("q", all[40:]...)
 		c.gets(all...)
 	}},
-	{name: "a waiting consumer is notified", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		c := h.consumer("q", 0)
-		c.getsNothing()
-		for i := range 5 {
-			id := fmt.Sprint(i)
-			h.put("q", id)
-			c.ack(c.gets(id)...)
-		}
-	}},
+	{name: "a waiting session is notified", run: notified},
 	{name: "backlog of several queues", run: func(h *harness) {
 		for _, q := range []string{"a", "b"} {
 			h.queue(q, sealmq.QueueOptions{})
@@ -228,4 +219,45 @@ var deliveryChecks = []check{
 		}
 		h.holds("q", 1, 0)
 	}},
+}
+
+// awakes checks that a session is notified because of something that others do.
+func (c *consumer) awakes(what string, cause func()) {
+	c.h.Helper()
+	c.h.settled()
+	for len(c.notified) > 0 {
+		<-c.notified
+	}
+	cause()
+	select {
+	case <-c.notified:
+	case <-time.After(c.h.patience):
+		c.h.Fatalf("not notified after %s", what)
+	}
+}
+
+func notified(h *harness) {
+	h.queue("q", sealmq.QueueOptions{AckTimeout: time.Minute})
+	h.queue("r", sealmq.QueueOptions{})
+	h.queue("r.dead", sealmq.QueueOptions{})
+	c, other := h.consumer("q", 0), h.session()
+	c.awakes("a publish", func() { h.put("q", "a") })
+	c.awakes("a return by another session", func() { other.nack(other.fetch("q")) })
+	other.fetch("q")
+	c.awakes("the end of another session", other.close)
+	other = h.session()
+	other.fetch("q")
+	c.awakes("another session's ack timeout", func() { h.clock.Advance(2 * time.Minute) })
+	d := c.gets("a")
+	if h.engine.Abilities().Delay {
+		c.settle(broker.Settlement{Tag: d[0].Tag, Verdict: broker.Return, Delay: time.Minute}).must()
+		c.awakes("the end of a delay", func() { h.clock.Advance(2 * time.Minute) })
+		c.gets("a")
+	}
+	dead := h.consumer("r.dead", 0)
+	h.put("r", "b")
+	dead.awakes("a dead letter", func() { other.dead(other.fetch("r")) })
+	if h.engine.Abilities().Move {
+		c.awakes("a move", func() { h.move("r.dead", "q", 0).must() })
+	}
 }

@@ -49,9 +49,9 @@
 //     hands, but it is removed only while it waits.
 //   - The ack timeout of every delivery that a session holds starts again with each
 //     Settle of it that had an effect.
-//   - Take hands out what waits when it is called, to whoever calls. Its done Consume and
-//     each change that gives a subscribed session something to take are followed by
-//     Notify, except what its own call of Settle, SetPrefetch or Consume frees.
+//   - Take hands out what waits when it is called, to whoever calls. Notify follows each
+//     change that gives a subscribed session something to take, except its own calls of
+//     Consume, Settle and SetPrefetch, after which it takes by itself.
 //   - DeleteQueue answers with all messages, held ones included. A session that held
 //     some holds them no more, and settling them has no effect.
 //   - Peek shows waiting messages, delayed ones included, with the number of deliveries

@@ -17,7 +17,6 @@ import (
 type Model struct {
 	cfg  Config
 	disk *Disk
-	bugs bugs
 
 	mu       sync.Mutex
 	state    *state
@@ -52,14 +51,11 @@ func (d *Disk) open(cfg Config) *Model {
 	if cfg.DedupMaxIDs == 0 {
 		cfg.DedupMaxIDs = 2_000_000
 	}
-	m := &Model{cfg: cfg, disk: d, bugs: d.bugs, state: newState(), failed: make(chan struct{})}
+	m := &Model{cfg: cfg, disk: d, state: newState(), failed: make(chan struct{})}
 	m.drained = sync.NewCond(&m.mu)
 	for _, e := range d.read(m) {
 		e.apply(m.state)
 		m.synced++
-	}
-	if m.bugs.loseIDs {
-		clear(m.state.ids)
 	}
 	for _, q := range m.state.queues {
 		for _, e := range q.entries {
@@ -83,11 +79,7 @@ func (m *Model) write(e event) {
 // answer calls done once everything written so far is synced, and after all earlier
 // answers; err is nil, or says that it was lost.
 func (m *Model) answer(done func(err error)) {
-	n := m.disk.len()
-	if m.bugs.confirmEarly {
-		n = 0
-	}
-	m.pending = append(m.pending, answer{n, done})
+	m.pending = append(m.pending, answer{m.disk.len(), done})
 }
 
 // begin begins an operation: what time demanded since the last one happens first.
@@ -130,9 +122,6 @@ func (m *Model) flush() {
 				continue
 			}
 			a.call(nil)
-			if m.bugs.answerTwice {
-				a.call(nil)
-			}
 		}
 		m.mu.Lock()
 	}
@@ -330,14 +319,8 @@ func (m *Model) publish(msg sealmq.Message, queues []string) broker.PublishResul
 			if q != nil {
 				q.totals.Refused++
 			}
-			if m.bugs.rememberRefused {
-				m.state.ids[msg.ID] = &identifier{exchange: msg.Exchange, key: msg.Key, body: msg.Body}
-			}
-			if !m.bugs.partial {
-				return broker.PublishResult{Outcome: broker.Refused, Queue: name,
-					Err: &sealmq.Error{Code: code, Message: "refused by the queue"}}
-			}
-			continue
+			return broker.PublishResult{Outcome: broker.Refused, Queue: name,
+				Err: &sealmq.Error{Code: code, Message: "refused by the queue"}}
 		}
 		into = append(into, q)
 	}
@@ -354,9 +337,7 @@ func (m *Model) store(msg sealmq.Message, into []*queue, victims map[*queue][]*e
 	}
 	m.write(stored{msg, names, m.now()})
 	for _, q := range into {
-		e := q.entries[len(q.entries)-1]
-		e.synced = m.bugs.showEarly
-		m.unsynced = append(m.unsynced, e)
+		m.unsynced = append(m.unsynced, q.entries[len(q.entries)-1])
 	}
 }
 

@@ -14,7 +14,6 @@ type Disk struct {
 	synced int
 	held   bool
 	model  *Model
-	bugs   bugs
 }
 
 // NewDisk returns an empty disk.

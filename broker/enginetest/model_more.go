@@ -72,18 +72,3 @@ func (m *Model) Find(id string) (sealmq.Message, bool) {
 	}
 	return sealmq.Message{}, false
 }
-
-// bugs break a model on purpose, for the test that the suite notices.
-type bugs struct {
-	confirmEarly    bool // answers before the sync
-	showEarly       bool // delivers before the sync
-	answerTwice     bool
-	loseIDs         bool // forgets message ids at a restart
-	reorder         bool // delivers the newest first
-	ackForOthers    bool // settles what another session holds
-	rememberRefused bool
-	partial         bool // stores a message in some of its queues
-	noTimeout       bool
-	ignoreAcks      bool // counts the ack timeout from the delivery alone
-	noCredit        bool
-}

@@ -76,8 +76,6 @@ func (s *session) SetPrefetch(n int) {
 // credit is how many messages the session may hold for a subscription.
 func (s *session) credit(sub *subscription) int {
 	switch {
-	case s.model.bugs.noCredit:
-		return sealmq.MaxPrefetch
 	case sub.prefetch > 0:
 		return sub.prefetch
 	case s.prefetch > 0:
@@ -139,16 +137,12 @@ func (s *session) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deliv
 
 // next is the message at the front of a queue that may be delivered now.
 func (m *Model) next(q *queue) *entry {
-	var found *entry
 	for _, e := range q.entries {
 		if e.synced && e.holder == nil && !e.notBefore.After(m.now()) {
-			found = e
-			if !m.bugs.reorder {
-				break
-			}
+			return e
 		}
 	}
-	return found
+	return nil
 }
 
 func (s *session) deliver(q *queue, e *entry) sealmq.Delivery {
@@ -190,7 +184,7 @@ func (s *session) settle(b broker.Settlement) {
 		return
 	}
 	e := q.find(b.Tag.Seq)
-	if e == nil || e.attempts != b.Tag.Attempt || e.lastHolder != s && !m.bugs.ackForOthers {
+	if e == nil || e.attempts != b.Tag.Attempt || e.lastHolder != s {
 		return
 	}
 	s.lastAck = m.now()

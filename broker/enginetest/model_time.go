@@ -39,10 +39,10 @@ func (m *Model) tickEntry(q *queue, e *entry, due func(time.Time) bool) {
 	o := q.options
 	if e.holder != nil {
 		since := e.delivered
-		if e.holder.lastAck.After(since) && !m.bugs.ignoreAcks {
+		if e.holder.lastAck.After(since) {
 			since = e.holder.lastAck
 		}
-		if m.bugs.noTimeout || !due(since.Add(o.AckTimeout)) {
+		if !due(since.Add(o.AckTimeout)) {
 			return
 		}
 		if m.comeBack(q, e, 0); q.find(e.seq) == nil {
