@@ -15,6 +15,8 @@ import (
 const (
 	// writeBytes is the largest piece handed to one Write: four full TLS records.
 	writeBytes = 64 << 10
+	// maxRecordBytes is what fits in one TLS record.
+	maxRecordBytes = 16 << 10
 	// rawReadBytes is how much is read from the socket under TLS at a time, so that
 	// several records cost one system call.
 	rawReadBytes = 32 << 10
@@ -23,7 +25,8 @@ const (
 // connection is one network connection and the goroutine that writes to it.
 type connection struct {
 	net.Conn
-	raw net.Conn // under TLS
+	raw net.Conn      // under TLS
+	buf *bufferedConn // nil without TLS
 	// wake has room for one signal: the writer looks at the outbox again.
 	wake chan struct{}
 	// idle says that the writer waits for wake. Under Client.mu.
@@ -44,13 +47,46 @@ func (n *connection) fail(cause error) {
 	})
 }
 
-// bufferedConn reads from the socket in larger pieces than TLS asks for.
+// bufferedConn is the socket under TLS. It reads in larger pieces than TLS asks for, and
+// writes the records of one Write of ours with one system call.
 type bufferedConn struct {
 	net.Conn
 	r *bufio.Reader
+
+	mu   sync.Mutex // TLS may write by itself, to answer a key update
+	held []byte
+	hold bool
 }
 
 func (b *bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+func (b *bufferedConn) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hold {
+		b.held = append(b.held, p...)
+		return len(p), nil
+	}
+	return b.Conn.Write(p)
+}
+
+// together makes what write writes leave with one system call.
+func (b *bufferedConn) together(write func() error) error {
+	b.mu.Lock()
+	b.hold = true
+	b.mu.Unlock()
+	err := write()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hold = false
+	if len(b.held) > 0 {
+		if _, werr := b.Conn.Write(b.held); err == nil {
+			err = werr
+		}
+		b.held = b.held[:0]
+	}
+	return err
+}
 
 // connect makes one attempt: it dials, shakes hands, starts the outbox anew, and waits
 // for the broker's first reply. On an error nothing was changed that another attempt
@@ -62,16 +98,17 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Addr, contextCause(ctx, err))
 	}
-	conn := raw
+	conn, buffered := raw, (*bufferedConn)(nil)
 	if c.cfg.TLS != nil {
-		t := tls.Client(&bufferedConn{raw, bufio.NewReaderSize(raw, rawReadBytes)}, c.cfg.TLS)
+		buffered = &bufferedConn{Conn: raw, r: bufio.NewReaderSize(raw, rawReadBytes)}
+		t := tls.Client(buffered, c.cfg.TLS)
 		if err := t.HandshakeContext(ctx); err != nil {
 			raw.Close()
 			return nil, fmt.Errorf("TLS with %s: %w", c.cfg.Addr, contextCause(ctx, err))
 		}
 		conn = t
 	}
-	n := &connection{Conn: conn, raw: raw, wake: make(chan struct{}, 1), failed: make(chan struct{})}
+	n := &connection{Conn: conn, raw: raw, buf: buffered, wake: make(chan struct{}, 1), failed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { n.fail(context.Cause(ctx)) })
 	err = c.greet(n)
 	if !stop() && err == nil {
@@ -226,8 +263,7 @@ func (c *Client) write(n *connection) {
 			continue
 		}
 		c.mu.Unlock()
-		_, err := n.Write(p)
-		if err != nil {
+		if err := n.write(p); err != nil {
 			n.fail(fmt.Errorf("write: %w", err))
 			return
 		}
@@ -235,6 +271,18 @@ func (c *Client) write(n *connection) {
 		c.out.wrote()
 		c.out.recycle()
 	}
+}
+
+// write writes p with one system call where it can.
+func (n *connection) write(p []byte) error {
+	write := func() error {
+		_, err := n.Write(p)
+		return err
+	}
+	if n.buf == nil || len(p) <= maxRecordBytes {
+		return write()
+	}
+	return n.buf.together(write)
 }
 
 // heartbeat watches that the broker is there.
