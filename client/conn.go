@@ -180,7 +180,7 @@ func (c *Client) serve(n *connection) error {
 	n.fail(c.read(n))
 	beat.stop()
 	writer.Wait()
-	c.lose()
+	c.lose(n.cause)
 	return n.cause
 }
 
@@ -193,7 +193,7 @@ func (c *Client) setup(o *outbox) {
 
 // lose settles what the lost connection leaves behind. Publishes stay, to be sent again.
 // Acks mean nothing on another connection, and a command that may have been executed is not repeated.
-func (c *Client) lose() {
+func (c *Client) lose(cause error) {
 	var dropped []entry
 	keep := func(e *entry, sent bool) bool {
 		switch e.kind {
@@ -224,7 +224,7 @@ func (c *Client) lose() {
 	if sub != nil {
 		sub.interrupt()
 	}
-	why := ErrInterrupted
+	why := fmt.Errorf("%w: %w", ErrInterrupted, cause)
 	if c.life.Err() != nil {
 		why = ErrClosed
 	}
