@@ -21,7 +21,7 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts a broker and kills processes")
 	}
-	const total, kills = 1500, 8
+	const total, kills = 4000, 8
 	exe, dir := builtBinary(t), t.TempDir()
 	broker, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: exe, Data: filepath.Join(dir, "data"), Log: t.Output()})
 	if err != nil {
@@ -40,7 +40,7 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	// Small keys, so that the time goes into the file and not into opening.
+	// A small key and prefetch, so that the time goes into many small commits.
 	key, err := os.ReadFile(filepath.Join("..", "..", "seal", "testdata", "g2-1048.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 	must(sealmq(t.Context(), texts.String(), "send", "--addr", broker.Addr, "--to", "lab.pub",
 		"--exchange", "x", "--key", "q", "--declare", "--lines"))
 
-	receive := []string{"receive", "q", "--addr", broker.Addr, "--key-file", "lab.key", "--out", "out.jsonl"}
+	receive := []string{"receive", "q", "--addr", broker.Addr, "--key-file", "lab.key", "--out", "out.jsonl", "--prefetch", "10"}
 	for range kills {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+rand.IntN(150))*time.Millisecond)
 		if out, err := sealmq(ctx, "", receive...); err == nil {
