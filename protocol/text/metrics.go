@@ -155,7 +155,7 @@ var (
 	faultsDesc = prometheus.NewDesc("sealmq_text_protocol_errors_total",
 		"Lines that could not be carried out, by reason.", []string{"reason"}, nil)
 	refusalsDesc = prometheus.NewDesc("sealmq_text_refusals_total",
-		"Commands that the broker refused, by the code of its error.", []string{"code"}, nil)
+		"Commands that the broker refused, by the code of its error.", []string{"reason"}, nil)
 	confirmDesc = prometheus.NewDesc("sealmq_text_confirm_seconds",
 		"Time from reading a publish to its confirm being ready.", nil, nil)
 )

@@ -1,0 +1,110 @@
+package text_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/broker/enginetest"
+)
+
+// slowDisk is an engine whose answers to publishes, settlements and definitions wait
+// until sync is called.
+type slowDisk struct {
+	broker.Engine
+
+	mu      sync.Mutex
+	waiting []func()
+	err     error // what publishes and settlements are answered with, if not nil
+	batches []int // sizes of the publishes
+	settles []int // sizes of the settlements
+}
+
+func newSlowNode(tb testing.TB) (*node, *slowDisk) {
+	tb.Helper()
+	disk := &slowDisk{Engine: enginetest.NewModel(enginetest.Config{})}
+	b, err := broker.New(broker.Config{Engine: disk})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { disk.sync(); b.Close(); disk.Engine.Close() })
+	return &node{broker: b, engine: disk, peers: &table{}}, disk
+}
+
+func (d *slowDisk) wait(f func()) {
+	d.mu.Lock()
+	d.waiting = append(d.waiting, f)
+	d.mu.Unlock()
+}
+
+// sync answers what has waited. The model's own answers come from another goroutine,
+// so it waits for those first.
+func (d *slowDisk) sync() {
+	for {
+		d.mu.Lock()
+		list := d.waiting
+		d.waiting = nil
+		d.mu.Unlock()
+		if len(list) == 0 {
+			return
+		}
+		for _, f := range list {
+			f()
+		}
+	}
+}
+
+func (d *slowDisk) Publish(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+	d.mu.Lock()
+	d.batches = append(d.batches, len(batch))
+	fail := d.err
+	d.mu.Unlock()
+	if fail != nil {
+		results := make([]broker.PublishResult, len(batch))
+		for i := range results {
+			results[i] = broker.PublishResult{Outcome: broker.Refused, Err: fail}
+		}
+		done(results)
+		return
+	}
+	answered := make(chan []broker.PublishResult, 1)
+	d.Engine.Publish(batch, func(results []broker.PublishResult) {
+		answered <- append([]broker.PublishResult(nil), results...)
+	})
+	d.wait(func() { done(<-answered) })
+}
+
+func (d *slowDisk) NewSession(cfg broker.SessionConfig) broker.Session {
+	return &slowSession{Session: d.Engine.NewSession(cfg), disk: d}
+}
+
+type slowSession struct {
+	broker.Session
+	disk *slowDisk
+}
+
+func (s *slowSession) Settle(batch []broker.Settlement, done func(error)) {
+	s.disk.mu.Lock()
+	s.disk.settles = append(s.disk.settles, len(batch))
+	fail := s.disk.err
+	s.disk.mu.Unlock()
+	if fail != nil {
+		done(fail)
+		return
+	}
+	answered := make(chan error, 1)
+	s.Session.Settle(batch, func(err error) { answered <- err })
+	s.disk.wait(func() { done(<-answered) })
+}
+
+func (d *slowDisk) calls() (batches, settles []int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.batches, d.settles
+}
+
+func (d *slowDisk) fail(err error) {
+	d.mu.Lock()
+	d.err = err
+	d.mu.Unlock()
+}

@@ -1,0 +1,4 @@
+package text
+
+// ErrorText is errorText for tests.
+var ErrorText = errorText
