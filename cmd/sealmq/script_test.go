@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -71,6 +72,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(scriptTimeout),
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", filepath.Dir(exe)+string(os.PathListSeparator)+e.Getenv("PATH"))
@@ -94,6 +96,9 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// scriptTimeout ends a script whose program should have ended by itself.
+const scriptTimeout = 3 * time.Minute
 
 type brokersKey struct{}
 
@@ -122,12 +127,12 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Setenv(name+"_ADDR", p.Addr)
 		ts.Setenv(name+"_METRICS", p.MetricsAddr)
 	},
-	// stop NAME ends a broker with an interrupt and expects success.
-	"stop": func(ts *testscript.TestScript, neg bool, args []string) {
+	// interrupt NAME ends a broker as Ctrl-C does and expects success.
+	"interrupt": func(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(scriptBroker(ts, args).Stop(context.Background()))
 	},
-	// kill NAME ends a broker as a crash would.
-	"kill": func(ts *testscript.TestScript, neg bool, args []string) {
+	// crash NAME ends a broker by force.
+	"crash": func(ts *testscript.TestScript, neg bool, args []string) {
 		scriptBroker(ts, args).Kill()
 	},
 	// occupy VARIABLE listens on a free port until the script ends.
