@@ -215,6 +215,9 @@ func (s *Subscription) NextBatch(ctx context.Context, dst []Delivery) (int, erro
 	if len(dst) == 0 {
 		return 0, errors.New("client: NextBatch has no room")
 	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	for {
 		s.mu.Lock()
 		n := copy(dst, s.buf[s.head:])

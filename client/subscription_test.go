@@ -82,6 +82,11 @@ func TestNextBatch(t *testing.T) {
 		}
 		synctest.Wait()
 		batch := make([]client.Delivery, 2)
+		over, stop := context.WithCancel(t.Context())
+		stop()
+		if _, err := s.NextBatch(over, batch); !errors.Is(err, context.Canceled) {
+			t.Errorf("context is over: %v", err)
+		}
 		var got []string
 		for range 2 {
 			n, err := s.NextBatch(t.Context(), batch)

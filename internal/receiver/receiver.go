@@ -106,7 +106,7 @@ func (r *Receiver) Stats() Stats {
 func (r *Receiver) Run(ctx context.Context) error {
 	batch := make([]client.Delivery, batchSize)
 	results := make([]opened, batchSize)
-	for {
+	for ctx.Err() == nil {
 		room := batchSize
 		if r.cfg.Count > 0 {
 			if room = min(room, r.cfg.Count-int(r.received.Load())); room <= 0 {
@@ -125,6 +125,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
 }
 
 func (r *Receiver) next(ctx context.Context, dst []client.Delivery) (int, error) {

@@ -267,6 +267,35 @@ func TestEndsWithContextAndWithItsSource(t *testing.T) {
 	}
 }
 
+// However much there is to receive, an interrupt is heard.
+func TestEndsWithItsContextWhileMessagesCome(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	file, err := jsonl.Open(faultfs.New(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endless := &endlessSource{queue: queue{t: t}, next: delivery(t, key(), "a", "one"), stop: cancel}
+	r := receiver.New(receiver.Config{Source: endless, Keys: []*seal.PrivateKey{key()}, File: file})
+	if err := r.Run(ctx); err != nil || endless.taken != 3 || len(endless.acked) != 3 {
+		t.Errorf("%v, %d taken, %d acked", err, endless.taken, len(endless.acked))
+	}
+}
+
+// endlessSource always has a message, and the run is interrupted at the third.
+type endlessSource struct {
+	queue
+	next client.Delivery
+	stop func()
+}
+
+func (s *endlessSource) NextBatch(_ context.Context, dst []client.Delivery) (int, error) {
+	if s.taken++; s.taken == 3 {
+		s.stop()
+	}
+	dst[0] = s.next
+	return 1, nil
+}
+
 type brokenSource struct{ *queue }
 
 func (brokenSource) NextBatch(context.Context, []client.Delivery) (int, error) {
