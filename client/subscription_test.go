@@ -341,3 +341,41 @@ func TestSetPrefetch(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// Acknowledgements and commands that nobody answers do not fill the memory.
+func TestUnansweredAcksAndCommandsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newFake(t).open(client.Config{Heartbeat: time.Hour})
+		s := consume(t, c, p)
+		taken := 0
+		acked := make(chan error)
+		go func() {
+			for {
+				if err := s.Ack("a"); err != nil {
+					acked <- err
+					return
+				}
+				taken++
+			}
+		}()
+		synctest.Wait()
+		if taken != client.MaxPendingAcks {
+			t.Errorf("%d acknowledgements wait", taken)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		commands := make(chan error, client.MaxPendingCommands+1)
+		for range client.MaxPendingCommands + 1 {
+			go func() { _, err := c.Command(ctx, "stats"); commands <- err }()
+		}
+		for range client.MaxPendingCommands + 1 {
+			if err := <-commands; !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("command: %v", err)
+			}
+		}
+		c.Close()
+		if err := <-acked; !errors.Is(err, client.ErrClosed) {
+			t.Errorf("ack: %v", err)
+		}
+	})
+}
