@@ -1,0 +1,93 @@
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq/internal/bench"
+)
+
+// TestReadmeWalk pastes the commands of the README's walk into a shell, all but the
+// build, as a new user would.
+func TestReadmeWalk(t *testing.T) {
+	if testing.Short() || runtime.GOOS != "linux" {
+		t.Skip("it needs a shell and runs for several seconds")
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, walk, _ := strings.Cut(string(page), "## A five-minute walk")
+	walk, _, _ = strings.Cut(walk, "\n## ")
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(walk, -1)
+	if len(blocks) < 8 {
+		t.Fatalf("the walk has %d blocks", len(blocks))
+	}
+	var script strings.Builder
+	for _, b := range blocks[1:] {
+		// A measurement of three seconds says no more here than one of a fraction.
+		script.WriteString(strings.ReplaceAll(b[1], "--duration 3s", "--duration 200ms"))
+	}
+	script.WriteString("wait\n")
+
+	shell := exec.Command("bash", "-c", script.String())
+	shell.Dir = diskFolder(t)
+	shell.Env = append(os.Environ(),
+		"PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"),
+		// The usual ports may be taken on the machine of a test.
+		"SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off")
+	out, err := shell.CombinedOutput()
+	if err != nil {
+		t.Errorf("the last command failed: %v", err)
+	}
+	rest := string(out)
+	for _, want := range []string{
+		"sealmq-data/certs/admin.crt", "accepting clients",
+		"sealmq-data/certs/alice.crt", "sealmq-data/certs/bob.crt", "sealmq-data/keys/bob.key",
+		"queue letters gets what is published to post with key bob",
+		"sent 1 message", "letters      1", "the broker cannot read it",
+		"received 1 new message", `"message":"Dear Bob, noon is fine.\n"`, `"publisher":"alice"`,
+		"sealmq: error: not allowed to delete 'letters'", "sealmq: hint: ", "deleted",
+		"0 lost, 0 delivered twice, 0 changed",
+	} {
+		_, after, found := strings.Cut(rest, want)
+		if !found {
+			t.Fatalf("%q is missing, or not at its place, in:\n%s", want, out)
+		}
+		rest = after
+	}
+}
+
+// diskFolder is a new folder that is not in memory.
+func diskFolder(t *testing.T) string {
+	t.Helper()
+	for _, parent := range []string{"/var/tmp", "."} {
+		if _, inMemory, err := bench.FileSystem(parent); err != nil || inMemory {
+			continue
+		}
+		dir, err := os.MkdirTemp(parent, "walk.")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		return dir
+	}
+	t.Skip("every folder here is in memory, where bench refuses to measure")
+	return ""
+}
+
+// freeAddr is an address that nobody listened on a moment ago.
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
