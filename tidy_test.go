@@ -383,3 +383,40 @@ func TestNothingIsLeftForLater(t *testing.T) {
 		}
 	}
 }
+
+// TestArchitectureNamesWhatExists keeps ARCHITECTURE.md from naming tests, files and
+// packages that are gone.
+func TestArchitectureNamesWhatExists(t *testing.T) {
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, packages := make(map[string]bool), make(map[string]bool)
+	for _, f := range tree(t) {
+		packages[f.pkg] = true
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test {
+				tests[fn.Name.Name] = true
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(string(page), -1) {
+		switch what := m[1]; {
+		case strings.HasPrefix(what, "Test"):
+			if !tests[what] {
+				t.Errorf("there is no test %s", what)
+			}
+		case strings.HasSuffix(what, ".go"):
+			if _, err := os.Stat(filepath.FromSlash(what)); err != nil && what != "engine.go" {
+				t.Errorf("there is no file %s", what)
+			}
+		}
+	}
+	_, table, _ := strings.Cut(string(page), "## The packages")
+	table, _, _ = strings.Cut(table, "\n## ")
+	for pkg := range packages {
+		if pkg != "" && !strings.Contains(table, "`"+pkg+"`") {
+			t.Errorf("the table of packages does not name %s", pkg)
+		}
+	}
+}
