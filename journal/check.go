@@ -48,7 +48,8 @@ func Inspect(fsys durable.FS, dir string, storeID [16]byte, from Position, visit
 		if err != nil {
 			return nil, nil, err
 		}
-		if s == nil {
+		if s.gen == 0 {
+			_ = s.file.Close()
 			continue
 		}
 		if repaired {
@@ -61,7 +62,7 @@ func Inspect(fsys durable.FS, dir string, storeID [16]byte, from Position, visit
 
 func (j *Journal) inspect(report *Report, from Position, visit func(Record) error) ([]SegmentReport, *Report, error) {
 	counts := map[uint64]int{}
-	sc := &scanner{j: j, synced: from, gapless: from.Generation(), replay: func(r Record) error {
+	sc := &scanner{segments: j.segments, from: from, synced: from, replay: func(r Record) error {
 		counts[r.Pos.Generation()]++
 		return visit(r)
 	}}
@@ -69,14 +70,7 @@ func (j *Journal) inspect(report *Report, from Position, visit func(Record) erro
 	if err := sc.scanAll(gens); err != nil {
 		return nil, nil, err
 	}
-	report.Records = sc.records
-	for _, h := range sc.holes {
-		if h.Promised = h.Pos < sc.synced; h.Promised {
-			report.Damage = append(report.Damage, h)
-		} else {
-			report.Dropped = append(report.Dropped, h)
-		}
-	}
+	report.Damage = sc.sort(report)
 	var out []SegmentReport
 	for _, gen := range gens {
 		s := j.segments[gen]
@@ -120,12 +114,12 @@ func (j *Journal) scanOne(generation uint64, visit func(Record) error) error {
 	if s == nil {
 		return ErrReleased
 	}
-	sc := &scanner{j: &Journal{segments: map[uint64]*segment{generation: s}}, replay: visit}
+	sc := &scanner{segments: map[uint64]*segment{generation: s}, replay: visit}
 	if err := sc.scanAll([]uint64{generation}); err != nil {
 		return err
 	}
 	for _, h := range sc.holes {
-		if !h.torn {
+		if h.void || h.certain {
 			h.Promised = true
 			return h
 		}

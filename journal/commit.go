@@ -83,7 +83,6 @@ func (j *Journal) commit() {
 	var quiet atomic.Bool
 	idle := j.cfg.Clock.AfterFunc(idleMark, func() { quiet.Store(true); j.signal() })
 	defer idle.Stop()
-	unmarked := false // the last batch's own offset is noted nowhere yet
 	for {
 		stopping := false
 		select {
@@ -95,14 +94,14 @@ func (j *Journal) commit() {
 			j.finish(b, j.store(b))
 			j.unstage(b)
 			if b.records > 0 {
-				unmarked = true
+				j.unmarked = true
 				quiet.Store(false)
 				idle.Reset(idleMark)
 			}
 		}
-		if unmarked && (stopping || quiet.Load()) {
+		if j.unmarked && (stopping || quiet.Load()) {
 			j.mark()
-			unmarked = false
+			j.unmarked = false
 		}
 		if stopping {
 			return
@@ -176,7 +175,7 @@ func (j *Journal) finish(b *batch, err error) {
 // recognised as damage and not taken for a torn tail.
 func (j *Journal) mark() {
 	j.mu.Lock()
-	if j.failed != nil || len(j.pending.runs) > 0 || j.off+markBytes > j.cur.size {
+	if j.failed != nil || len(j.pending.runs) > 0 || j.off+markBytes+minRecordBytes > j.cur.size {
 		j.mu.Unlock()
 		return
 	}

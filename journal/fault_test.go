@@ -25,6 +25,7 @@ func workload(t *testing.T, fs *faultfs.FS, l *ledger, seed uint64, n int) error
 	}
 	l.adopt(f)
 	err = l.run(t.Context(), j, newRand(seed), n)
+	l.next = j.Next()
 	return errors.Join(err, j.Close())
 }
 

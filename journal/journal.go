@@ -165,8 +165,10 @@ type Journal struct {
 	segMu    sync.RWMutex
 	segments map[uint64]*segment // by generation: all that may hold records
 
-	cache  cache
-	synced Position // owned by the committer after Open
+	cache cache
+	// Owned by the committer after Open.
+	synced   Position
+	unmarked bool // no mark says yet that the last batch is synced
 
 	appliedMu  sync.Mutex
 	applied    Position
@@ -305,7 +307,7 @@ func (j *Journal) usable() error {
 // makeRoom sees to it that n bytes, with a mark before them if need be, fit in cur.
 // Callers hold mu.
 func (j *Journal) makeRoom(urgent bool, n int64) error {
-	need := n + markBytes
+	need := n + markBytes + reserveBytes
 	if need > int64(j.cfg.SegmentBytes)-pageBytes {
 		return ErrTooLarge
 	}

@@ -57,6 +57,7 @@ type ledger struct {
 	released map[uint64]bool
 	serial   uint64
 	opens    int
+	next     journal.Position // where the last workload ended, and the mark of Close is
 }
 
 func newLedger() *ledger { return &ledger{released: map[uint64]bool{}} }

@@ -30,6 +30,12 @@ const (
 	// missing; the payload, if it has 8 bytes, starts with the last.
 	kindVoid byte = 2
 
+	// reserveBytes are left free at the end of each segment: for one more mark, so that
+	// the last batch can be covered, and for a void record, should the end be lost.
+	reserveBytes = markBytes + minRecordBytes
+
+	minRecordBytes = 24
+
 	// FirstKind is the smallest kind that Append takes.
 	FirstKind byte = 16
 )

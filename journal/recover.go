@@ -23,7 +23,8 @@ type Damage struct {
 	// Promised tells damage from a torn tail: true below the synced offset.
 	Promised bool
 	Reason   string
-	torn     bool // nothing valid follows, the next record will overwrite it
+	void     bool // a void record will cover it; what else there is will be written over
+	certain  bool // damage wherever the synced offset is
 }
 
 // Error names the file, the offset, what was expected and what was found.
@@ -81,7 +82,7 @@ func Open(cfg Config, replay func(Record) error) (*Journal, *Report, error) {
 		return nil, nil, err
 	}
 	j := &Journal{
-		cfg: cfg, pending: &batch{}, segments: map[uint64]*segment{}, nextGen: 1,
+		cfg: cfg, pending: &batch{}, segments: map[uint64]*segment{}, nextGen: cfg.From.Generation() + 1,
 		wake: make(chan struct{}, 1), prepare: make(chan struct{}, 1),
 		stop: make(chan struct{}), failedCh: make(chan struct{}),
 	}
@@ -113,24 +114,16 @@ func (j *Journal) recover(report *Report, replay func(Record) error) error {
 	if err := j.openSegments(report); err != nil {
 		return err
 	}
-	sc := &scanner{j: j, synced: j.cfg.From, replay: replay}
+	sc := &scanner{segments: j.segments, from: j.cfg.From, fromSeq: j.cfg.FromSeq, synced: j.cfg.From, replay: replay}
 	gens := sortedGenerations(j.segments)
 	if err := j.cfg.Opened(gens, j.scanOne); err != nil {
 		return err
 	}
-	if err := sc.scanAll(gens); err != nil {
+	first := sort.Search(len(gens), func(i int) bool { return gens[i] >= j.cfg.From.Generation() })
+	if err := sc.scanAll(gens[first:]); err != nil {
 		return err
 	}
-	report.Records = sc.records
-	var promised []*Damage
-	for _, h := range sc.holes {
-		h.Promised = h.Pos < sc.synced
-		if h.Promised {
-			promised = append(promised, h)
-		} else {
-			report.Dropped = append(report.Dropped, h)
-		}
-	}
+	promised := sc.sort(report)
 	if len(promised) > 0 && !j.cfg.Quarantine {
 		return &DamageError{promised}
 	}
@@ -140,6 +133,7 @@ func (j *Journal) recover(report *Report, replay func(Record) error) error {
 	if err := j.mend(sc, report); err != nil {
 		return err
 	}
+	j.unmarked = sc.tail > sc.synced || len(report.Dropped) > 0
 	return j.chooseCurrent(sc, gens)
 }
 
@@ -149,7 +143,7 @@ func (j *Journal) openSegments(report *Report) error {
 	if err != nil {
 		return fmt.Errorf("read journal folder: %w", err)
 	}
-	removed := false
+	var unused []*segment
 	for _, name := range names {
 		num, ok := segmentNumber(name)
 		if !ok {
@@ -160,32 +154,50 @@ func (j *Journal) openSegments(report *Report) error {
 		if err != nil {
 			return err
 		}
-		if s == nil { // a crash while it was made: it never held a record
-			if err := j.cfg.FS.Remove(filepath.Join(j.cfg.Dir, name)); err != nil {
-				return fmt.Errorf("remove unfinished segment: %w", err)
-			}
-			removed = true
-			continue
-		}
-		if other := j.segments[s.gen]; other != nil {
-			_ = s.file.Close()
-			return &DamageError{[]*Damage{{File: s.name, Pos: position(s.gen, 0), Bytes: s.size, Promised: true,
-				Reason: "same generation as " + other.name}}}
-		}
 		if repaired {
 			report.Repaired = append(report.Repaired, s.name)
 		}
-		j.segments[s.gen] = s
-		j.nextGen = max(j.nextGen, s.gen+1)
+		same := []*segment{s}
+		if other := j.segments[s.gen]; other != nil {
+			// One of them has a header that is not its own. Marks cannot be mistaken.
+			delete(j.segments, s.gen)
+			same = append(same, other)
+			report.Repaired = append(report.Repaired, s.name, other.name)
+		}
+		for _, s := range same {
+			if len(same) > 1 {
+				if err := s.rescue(j.cfg.StoreID); err != nil {
+					return err
+				}
+			}
+			if s.gen == 0 { // a crash while it was made: it never held a record
+				unused = append(unused, s)
+			} else if err := j.addSegment(s); err != nil {
+				return err
+			}
+		}
 	}
-	if removed {
-		return j.cfg.FS.SyncDir(j.cfg.Dir)
+	for _, s := range unused {
+		if err := j.removeSegment(s); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// openSegment opens one file. A nil segment without an error is a file that never held
-// a record. With a bad header the generation is read from the marks in the file.
+func (j *Journal) addSegment(s *segment) error {
+	if other := j.segments[s.gen]; other != nil {
+		_ = s.file.Close()
+		return &DamageError{[]*Damage{{File: s.name, Pos: position(s.gen, 0), Bytes: s.size, Promised: true,
+			Reason: "same generation as " + other.name}}}
+	}
+	j.segments[s.gen] = s
+	j.nextGen = max(j.nextGen, s.gen+1)
+	return nil
+}
+
+// openSegment opens one file. With a bad header the generation is read from the marks
+// in the file; it is 0 if there are none, because then it never held a record.
 func openSegment(fsys durable.FS, name string, num, flag int, storeID [16]byte) (_ *segment, repaired bool, err error) {
 	s := &segment{num: num, name: name}
 	if s.file, err = fsys.OpenFile(name, flag, filePerm); err != nil {
@@ -208,39 +220,39 @@ func openSegment(fsys durable.FS, name string, num, flag int, storeID [16]byte) 
 	case err == nil && h.storeID != storeID:
 		return nil, false, s.wrap("open", errors.New("the segment belongs to another store"))
 	case err == nil:
-		s.gen = h.generation
+		s.gen, s.sum = h.generation, generationSum(storeID, h.generation)
+		if int64(h.size) > s.size {
+			s.cut, s.size = s.size, int64(h.size)
+		}
+		return s, false, nil
 	case errors.Is(err, errNoHeader):
-		if s.gen, err = rescueGeneration(s, storeID); err != nil {
-			return nil, false, err
-		}
-		if s.gen == 0 {
-			return nil, false, s.file.Close()
-		}
-		repaired = true
-	default:
-		return nil, false, s.wrap("open", err)
+		err = s.rescue(storeID)
+		return s, s.gen != 0, err
 	}
-	s.sum = generationSum(storeID, s.gen)
-	return s, repaired, nil
+	return nil, false, s.wrap("open", err)
 }
 
-// rescueGeneration finds the highest generation that a valid mark in the file names.
-func rescueGeneration(s *segment, storeID [16]byte) (uint64, error) {
-	buf := make([]byte, s.size)
-	if _, err := s.file.ReadAt(buf, 0); err != nil && s.size > 0 {
-		return 0, s.wrap("read", err)
+// rescue takes the highest generation that a valid mark in the file names.
+func (s *segment) rescue(storeID [16]byte) error {
+	if s.cut != 0 {
+		s.cut, s.size = 0, s.cut
 	}
-	var best uint64
+	buf := make([]byte, s.size)
+	if err := s.read(buf, 0); err != nil && s.size > 0 {
+		return err
+	}
+	s.gen = 0
 	for off := pageBytes; off+markBytes <= len(buf); off += recordAlign {
 		if binary.LittleEndian.Uint32(buf[off+4:]) != recordHeaderBytes+16 || buf[off+16] != kindMark {
 			continue
 		}
 		gen := binary.LittleEndian.Uint64(buf[off+recordHeaderBytes:])
 		if _, ok := decodeRecord(buf[off:], generationSum(storeID, gen)); ok {
-			best = max(best, gen)
+			s.gen = max(s.gen, gen)
 		}
 	}
-	return best, nil
+	s.sum = generationSum(storeID, s.gen)
+	return nil
 }
 
 // mend makes what was found durable and unambiguous; see Open.
@@ -255,20 +267,26 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 			}
 		}
 	}
-	for _, h := range report.Damage {
-		if err := j.saveAside(h); err != nil {
-			return err
-		}
-	}
 	for _, h := range sc.holes {
 		s := j.segments[h.Pos.Generation()]
-		n := int(h.Bytes)
-		if s == nil || h.torn || n < recordHeaderBytes {
+		if s == nil {
 			continue
 		}
-		void := appendVoid(make([]byte, 0, n), s.sum, n, h.FirstSeq, h.LastSeq)
-		if _, err := s.file.WriteAt(void, h.Pos.Offset()); err != nil {
+		if h.void && h.Promised {
+			if err := j.saveAside(h); err != nil {
+				return err
+			}
+		}
+		// A torn end is cleared, or it would be met again behind later records.
+		cover := make([]byte, h.Bytes)
+		if h.void {
+			cover = appendVoid(cover[:0], s.sum, int(h.Bytes), h.FirstSeq, h.LastSeq)
+		}
+		if _, err := s.file.WriteAt(cover, h.Pos.Offset()); err != nil {
 			return s.wrap("write", err)
+		}
+		if h.Pos.Offset()+h.Bytes == s.size {
+			s.cut = 0
 		}
 		touched[s] = true
 	}
@@ -285,8 +303,8 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 			continue
 		}
 		buf := make([]byte, end-from)
-		if _, err := s.file.ReadAt(buf, from); err != nil {
-			return s.wrap("read", err)
+		if err := s.read(buf, from); err != nil {
+			return err
 		}
 		if _, err := s.file.WriteAt(buf, from); err != nil {
 			return s.wrap("write", err)
@@ -304,12 +322,9 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 // saveAside copies damaged bytes to a file of their own before they are overwritten.
 func (j *Journal) saveAside(h *Damage) error {
 	s := j.segments[h.Pos.Generation()]
-	if s == nil {
-		return nil
-	}
 	buf := make([]byte, h.Bytes)
-	if _, err := s.file.ReadAt(buf, h.Pos.Offset()); err != nil {
-		return s.wrap("read", err)
+	if err := s.read(buf, h.Pos.Offset()); err != nil {
+		return err
 	}
 	name := filepath.Join(j.cfg.Dir, fmt.Sprintf("damaged-%d-%d.bin", h.Pos.Generation(), h.Pos.Offset()))
 	return durable.WriteFile(j.cfg.FS, name, buf, filePerm)
@@ -329,7 +344,11 @@ func (j *Journal) chooseCurrent(sc *scanner, gens []uint64) error {
 			continue
 		}
 		delete(j.segments, gen)
-		j.free = append(j.free, s)
+		if s.cut == 0 {
+			j.free = append(j.free, s)
+		} else if err := j.removeSegment(s); err != nil { // a crash while it was made
+			return err
+		}
 	}
 	if j.cur == nil {
 		s, err := createSegment(j.cfg.FS, j.cfg.Dir, j.nextNum, j.cfg.SegmentBytes, j.cfg.StoreID, j.nextGen)
@@ -343,109 +362,4 @@ func (j *Journal) chooseCurrent(sc *scanner, gens []uint64) error {
 	j.off = max(j.off, pageBytes)
 	j.synced = position(j.cur.gen, j.off)
 	return nil
-}
-
-// A scanner walks the records of several segments and notes the holes between them.
-type scanner struct {
-	j       *Journal
-	next    uint64 // expected sequence, 0 before the first record
-	gapless uint64 // generation from which on no segment may be missing
-	synced  Position
-	holes   []*Damage
-	ends    map[uint64]int64 // offset behind the last record of each segment scanned
-	records int
-	replay  func(Record) error
-	buf     []byte
-}
-
-func (sc *scanner) scanAll(gens []uint64) error {
-	sc.ends = map[uint64]int64{}
-	from := sc.j.cfg.From.Generation()
-	if i := sort.Search(len(gens), func(i int) bool { return gens[i] >= from }); from > 0 && (i == len(gens) || gens[i] != from) {
-		sc.holes = append(sc.holes, &Damage{File: sc.j.cfg.Dir, Pos: position(from, 0), FirstSeq: sc.j.cfg.FromSeq,
-			Reason: fmt.Sprintf("the segment with generation %d is missing", from)})
-	}
-	var before *segment
-	for _, gen := range gens {
-		if gen < from {
-			continue
-		}
-		if gen <= sc.gapless {
-			sc.next = 0
-		}
-		if err := sc.scan(sc.j.segments[gen], before); err != nil {
-			return err
-		}
-		before = sc.j.segments[gen]
-	}
-	return nil
-}
-
-func (sc *scanner) scan(s, before *segment) error {
-	if int64(cap(sc.buf)) < s.size {
-		sc.buf = make([]byte, s.size)
-	}
-	buf := sc.buf[:s.size]
-	if _, err := s.file.ReadAt(buf, 0); err != nil {
-		return s.wrap("read", err)
-	}
-	off := pageBytes
-	for off < len(buf) {
-		r, ok := decodeRecord(buf[off:], s.sum)
-		if ok && r.Seq >= sc.next {
-			if off == pageBytes && before != nil && sc.next != 0 && r.Seq > sc.next {
-				sc.hole(before, sc.ends[before.gen], before.size, r.Seq)
-			}
-			if err := sc.take(s, off, r); err != nil {
-				return err
-			}
-			off += r.Bytes()
-			continue
-		}
-		to, r := findRecord(buf, off+recordAlign, s.sum, max(sc.next, 1), sc.next != 0)
-		if to < 0 {
-			break
-		}
-		sc.hole(s, int64(off), int64(to), r.Seq)
-		off = to
-	}
-	sc.ends[s.gen] = int64(off)
-	if sc.torn(buf, off) {
-		h := &Damage{File: s.name, Pos: position(s.gen, int64(off)), FirstSeq: sc.next, LastSeq: sc.next,
-			Bytes: int64(binary.LittleEndian.Uint32(buf[off+4:])), Reason: "torn record at the end", torn: true}
-		sc.holes = append(sc.holes, h)
-	}
-	return nil
-}
-
-// torn reports whether off holds the beginning of a record that is not complete.
-func (sc *scanner) torn(buf []byte, off int) bool {
-	if off+recordHeaderBytes > len(buf) || sc.next == 0 {
-		return false
-	}
-	n := binary.LittleEndian.Uint32(buf[off+4:])
-	return binary.LittleEndian.Uint64(buf[off+8:]) == sc.next && n >= recordHeaderBytes && int64(off)+int64(n) <= int64(len(buf))
-}
-
-func (sc *scanner) hole(s *segment, from, to int64, seq uint64) {
-	first := sc.next
-	if first == 0 {
-		first = seq - 1 // how many are missing is not known
-	}
-	sc.holes = append(sc.holes, &Damage{File: s.name, Pos: position(s.gen, from), Bytes: to - from,
-		FirstSeq: first, LastSeq: max(first, seq-1), Reason: "no valid record"})
-}
-
-func (sc *scanner) take(s *segment, off int, r Record) error {
-	r.Pos = position(s.gen, int64(off))
-	sc.next = r.lastSeq() + 1
-	switch r.Kind {
-	case kindVoid:
-		return nil
-	case kindMark:
-		sc.synced = max(sc.synced, Position(binary.LittleEndian.Uint64(r.Payload[8:])))
-		return nil
-	}
-	sc.records++
-	return sc.replay(r)
 }

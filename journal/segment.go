@@ -46,12 +46,26 @@ type segment struct {
 	num  int // in the file's name
 	name string
 	size int64
+	cut  int64  // what is left of size in the file; 0 if nothing is missing
 	sum  uint32 // where the checksum of each record starts
 	file durable.File
 }
 
 func (s *segment) wrap(doing string, err error) error {
 	return fmt.Errorf("%s %s: %w", doing, s.name, err)
+}
+
+// read fills p from an offset. What was cut off the file reads as zeros.
+func (s *segment) read(p []byte, off int64) error {
+	part := p
+	if s.cut != 0 {
+		part = p[:min(max(s.cut-off, 0), int64(len(p)))]
+		clear(p[len(part):])
+	}
+	if _, err := s.file.ReadAt(part, off); err != nil {
+		return s.wrap("read", err)
+	}
+	return nil
 }
 
 type segmentHeader struct {
@@ -85,7 +99,7 @@ func decodeHeader(b []byte) (h segmentHeader, err error) {
 	switch {
 	case valid && h.version > formatVersion:
 		return h, fmt.Errorf("format %d, this program reads up to %d: %w", h.version, formatVersion, ErrNewer)
-	case !valid || h.version == 0 || h.generation == 0:
+	case !valid || h.version == 0 || h.generation == 0 || h.size > MaxSegmentBytes:
 		return h, errNoHeader
 	}
 	return h, nil
@@ -117,6 +131,18 @@ func segmentNumber(name string) (int, bool) {
 
 var zeros [1 << 20]byte
 
+// fill writes zeros from an offset to the end.
+func (s *segment) fill(off int64) error {
+	for off < s.size {
+		n, err := s.file.WriteAt(zeros[:min(int64(len(zeros)), s.size-off)], off)
+		if err != nil {
+			return s.wrap("fill", err)
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
 // createSegment makes a new file full of zeros with a header, durable under its name.
 // On an error nothing is left behind if that can be helped.
 func createSegment(fsys durable.FS, dir string, num, size int, storeID [16]byte, generation uint64) (_ *segment, err error) {
@@ -131,12 +157,8 @@ func createSegment(fsys durable.FS, dir string, num, size int, storeID [16]byte,
 			_ = fsys.Remove(s.name)
 		}
 	}()
-	for off := int64(0); off < s.size; {
-		n, err := s.file.WriteAt(zeros[:min(int64(len(zeros)), s.size-off)], off)
-		if err != nil {
-			return nil, s.wrap("fill", err)
-		}
-		off += int64(n)
+	if err := s.fill(0); err != nil {
+		return nil, err
 	}
 	if err := s.writeHeader(storeID, generation); err != nil {
 		return nil, err

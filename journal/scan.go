@@ -1,0 +1,183 @@
+package journal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+)
+
+// A scanner walks the records of several segments and notes the holes between them.
+type scanner struct {
+	segments map[uint64]*segment
+	// Segments before that of from may be missing, later ones may not. Everything
+	// before from was synced, and fromSeq is the next sequence there, if it is known.
+	from    Position
+	fromSeq uint64
+	replay  func(Record) error
+
+	next    uint64   // expected sequence, 0 before the first record
+	synced  Position // the largest that a mark names, and at least from
+	tail    Position // behind the last record that is not a mark
+	holes   []*Damage
+	ends    map[uint64]int64 // offset behind the last record of each segment scanned
+	records int
+	buf     []byte
+}
+
+func (sc *scanner) scanAll(gens []uint64) error {
+	sc.ends = map[uint64]int64{}
+	from := sc.from.Generation()
+	if from > 0 && !slices.Contains(gens, from) {
+		sc.holes = append(sc.holes, &Damage{File: segmentOfGeneration(from), Pos: position(from, 0), FirstSeq: sc.fromSeq,
+			LastSeq: sc.fromSeq, Reason: "the segment is missing", certain: true})
+	}
+	var before *segment
+	for _, gen := range gens {
+		if gen <= from {
+			sc.next = 0
+		}
+		s := sc.segments[gen]
+		if err := sc.scan(s, before); err != nil {
+			return err
+		}
+		before = s
+	}
+	return nil
+}
+
+func segmentOfGeneration(gen uint64) string { return fmt.Sprintf("segment with generation %d", gen) }
+
+func (sc *scanner) scan(s, before *segment) error {
+	if int64(cap(sc.buf)) < s.size {
+		sc.buf = make([]byte, s.size)
+	}
+	buf := sc.buf[:s.size]
+	if err := s.read(buf, 0); err != nil {
+		return err
+	}
+	off := pageBytes
+	for off < len(buf) {
+		if sc.next == 0 && sc.from != 0 && position(s.gen, int64(off)) >= sc.from {
+			sc.next = sc.fromSeq
+		}
+		r, ok := decodeRecord(buf[off:], s.sum)
+		if ok && r.Seq >= sc.next {
+			if off == pageBytes && before != nil && sc.next != 0 && r.Seq > sc.next {
+				sc.gap(before, r.Seq)
+			}
+			if err := sc.take(s, off, r); err != nil {
+				return err
+			}
+			off += r.Bytes()
+			continue
+		}
+		to, r := findRecord(buf, off+recordAlign, s.sum, max(sc.next, 1), sc.next != 0)
+		if to < 0 {
+			break
+		}
+		sc.hole(s, int64(off), int64(to), r.Seq)
+		off = to
+	}
+	sc.end(s, buf, int64(off))
+	return nil
+}
+
+// end notes where the records of a segment end, and what should be behind them.
+func (sc *scanner) end(s *segment, buf []byte, off int64) {
+	from := sc.from.Offset()
+	short := s.gen == sc.from.Generation() && off < from
+	if s.cut != 0 && (short || off > pageBytes) {
+		// It had its full size before it got its first record.
+		sc.holes = append(sc.holes, &Damage{File: s.name, Pos: position(s.gen, s.cut), Bytes: s.size - s.cut,
+			Reason: fmt.Sprintf("the file ends at %d of %d bytes", s.cut, s.size), certain: true})
+	}
+	if short {
+		sc.hole(s, off, from, sc.fromSeq)
+		sc.next = max(sc.next, sc.fromSeq)
+		off = from
+	} else if n := sc.torn(s, buf, off); n > 0 && s.cut == 0 {
+		sc.holes = append(sc.holes, &Damage{File: s.name, Pos: position(s.gen, off), Bytes: n,
+			FirstSeq: sc.next, LastSeq: sc.next, Reason: "torn record at the end"})
+	}
+	sc.ends[s.gen] = off
+}
+
+// torn returns how many bytes at off look like the record that comes next, although it
+// is not valid: 0 if there was none, but for what an earlier life of the file has left.
+func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
+	if off+recordHeaderBytes > int64(len(buf)) || sc.next == 0 {
+		return 0
+	}
+	b := buf[off:]
+	n := int64(binary.LittleEndian.Uint32(b[4:]))
+	fits := n >= recordHeaderBytes && n <= int64(len(b))
+	if binary.LittleEndian.Uint64(b[8:]) == sc.next {
+		if !fits {
+			n = recordHeaderBytes
+		}
+		return n
+	}
+	// If nothing but its sequence is wrong, its checksum tells.
+	var seq [8]byte
+	binary.LittleEndian.PutUint64(seq[:], sc.next)
+	if !fits {
+		return 0
+	}
+	sum := crc32.Update(crc32.Update(s.sum, castagnoli, b[4:8]), castagnoli, seq[:])
+	if crc32.Update(sum, castagnoli, b[16:n]) != binary.LittleEndian.Uint32(b) {
+		return 0
+	}
+	return n
+}
+
+// hole notes that no valid record is between two offsets, and that seq comes next.
+func (sc *scanner) hole(s *segment, from, to int64, seq uint64) {
+	first := sc.next
+	if first == 0 {
+		first = max(seq, 2) - 1 // how many are missing is not known
+	}
+	sc.holes = append(sc.holes, &Damage{File: s.name, Pos: position(s.gen, from), Bytes: to - from,
+		FirstSeq: first, LastSeq: max(first, seq-1), Reason: "no valid record", void: true})
+}
+
+// gap notes that records are missing at the end of a segment, because the next one
+// begins with seq.
+func (sc *scanner) gap(before *segment, seq uint64) {
+	end := sc.ends[before.gen]
+	if n := len(sc.holes); n > 0 && !sc.holes[n-1].void && sc.holes[n-1].Pos == position(before.gen, end) {
+		sc.holes = sc.holes[:n-1] // the torn record is part of it
+	}
+	sc.hole(before, end, before.size, seq)
+	sc.ends[before.gen] = before.size
+}
+
+func (sc *scanner) take(s *segment, off int, r Record) error {
+	r.Pos = position(s.gen, int64(off))
+	sc.next = r.lastSeq() + 1
+	if r.Kind == kindMark {
+		if len(r.Payload) >= 16 {
+			sc.synced = max(sc.synced, Position(binary.LittleEndian.Uint64(r.Payload[8:])))
+		}
+		return nil
+	}
+	sc.tail = r.Pos + Position(r.Bytes())
+	if r.Kind == kindVoid {
+		return nil
+	}
+	sc.records++
+	return sc.replay(r)
+}
+
+// sort tells damage, which it returns, from what was never promised.
+func (sc *scanner) sort(report *Report) (promised []*Damage) {
+	report.Records = sc.records
+	for _, h := range sc.holes {
+		if h.Promised = h.certain || h.void && h.Pos < sc.synced; h.Promised {
+			promised = append(promised, h)
+		} else {
+			report.Dropped = append(report.Dropped, h)
+		}
+	}
+	return promised
+}
