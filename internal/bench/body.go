@@ -83,14 +83,11 @@ type parsed struct {
 // parse reads a delivered message and compares its pattern. ok is false when anything
 // is not as it was sent.
 func parse(message, fill []byte) (p parsed, ok bool) {
-	i := bytes.Index(message, []byte(bodyMarker))
-	if i < 0 {
+	at := len(message) - len(afterBody) - len(fill) - headBytes
+	if at < 0 || !bytes.HasSuffix(message[:at], []byte(bodyMarker)) || string(message[len(message)-len(afterBody):]) != afterBody {
 		return p, false
 	}
-	b := message[i+len(bodyMarker):]
-	if len(b) != headBytes+len(fill)+len(afterBody) {
-		return p, false
-	}
+	b := message[at:]
 	publisher, ok1 := parseHex(b[:publisherDigits])
 	number, ok2 := parseHex(b[publisherDigits:][:numberDigits])
 	sent, ok3 := parseHex(b[publisherDigits+numberDigits:][:timeDigits])
