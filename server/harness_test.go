@@ -29,7 +29,9 @@ type node struct {
 	ca     *testca.CA
 	server *server.Server
 	broker *broker.Broker
+	engine broker.Engine
 	text   *text.Metrics
+	counts *server.Metrics
 	addr   string
 	served chan error
 }
@@ -37,22 +39,26 @@ type node struct {
 // start runs a server; change may alter its configuration.
 func start(tb testing.TB, ca *testca.CA, change func(*server.Config)) *node {
 	tb.Helper()
+	return startOn(tb, ca, enginetest.NewModel(enginetest.Config{}), change)
+}
+
+func startOn(tb testing.TB, ca *testca.CA, engine broker.Engine, change func(*server.Config)) *node {
+	tb.Helper()
 	if ca == nil {
 		ca = testca.New(tb)
 	}
-	engine := enginetest.NewModel(enginetest.Config{})
 	b, err := broker.New(broker.Config{Engine: engine})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	n := &node{tb: tb, ca: ca, broker: b, text: text.NewMetrics(), served: make(chan error, 1)}
+	n := &node{tb: tb, ca: ca, broker: b, engine: engine, text: text.NewMetrics(), counts: server.NewMetrics(), served: make(chan error, 1)}
 	cfg := server.Config{
 		Addr:        "127.0.0.1:0",
 		TLS:         ca.ServerTLS(),
 		Identify:    ca.Identify,
 		Broker:      b,
 		TextMetrics: n.text,
-		Metrics:     server.NewMetrics(),
+		Metrics:     n.counts,
 	}
 	if change != nil {
 		change(&cfg)

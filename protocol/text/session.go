@@ -18,7 +18,7 @@ type Limits struct {
 	LineBytes int
 	// Waiting and WaitingBytes are how many replies, and how many bytes of them, may wait
 	// for their command to be stored or for the peer to read. At the bound no more is read.
-	// One read may exceed them by what it brings. Defaults 10,000 and 1 MiB.
+	// One read may exceed them by what it brings. Defaults 100,000 and 1 MiB.
 	Waiting, WaitingBytes int
 	// UnconfirmedBytes is how much of published messages may wait to be stored. At the bound
 	// no more is read. Default 8 MiB.
@@ -33,7 +33,7 @@ type Limits struct {
 // Default limits.
 const (
 	DefaultLineBytes        = 4 << 20
-	DefaultWaiting          = 10_000
+	DefaultWaiting          = 100_000
 	DefaultWaitingBytes     = 1 << 20
 	DefaultUnconfirmedBytes = 8 << 20
 	DefaultUnacked          = 65_536
