@@ -76,17 +76,23 @@ func TestOneReadIsFewCalls(t *testing.T) {
 // random moments, and demands exactly one right reply each, in order.
 func TestReplyOrder(t *testing.T) {
 	kinds := map[string]func(i int) (line, reply string){
-		"publish":    func(i int) (string, string) { return publish(fmt.Sprint("m", i)), fmt.Sprint("ACK m", i) },
-		"unroutable": func(i int) (string, string) { return "publish x nokey " + message("u"), "Error: No queues bound to exchange 'x' with routing key 'nokey'" },
-		"noexchange": func(i int) (string, string) { return "publish nox k " + message("u"), "Error: Exchange 'nox' not found" },
-		"malformed":  func(i int) (string, string) { return "publish x k {}", "Invalid message format: missing field message_id at byte 0" },
-		"ack":        func(i int) (string, string) { return fmt.Sprint("ack m", i-1), fmt.Sprint("ACK_CONFIRMED m", i-1) },
-		"nack":       func(i int) (string, string) { return fmt.Sprint("nack m", i-1), fmt.Sprint("NACK_CONFIRMED m", i-1) },
-		"ping":       func(i int) (string, string) { return "ping", "Pong" },
-		"unknown":    func(i int) (string, string) { return "nonsense", "Unknown command" },
-		"declare":    func(i int) (string, string) { return "declare_queue q", "Queue declared" },
-		"bind":       func(i int) (string, string) { return "bind q x k", "Queue bound" },
-		"missing":    func(i int) (string, string) { return "bind q", "Missing parameters" },
+		"publish": func(i int) (string, string) { return publish(fmt.Sprint("m", i)), fmt.Sprint("ACK m", i) },
+		"unroutable": func(i int) (string, string) {
+			return "publish x nokey " + message("u"), "Error: No queues bound to exchange 'x' with routing key 'nokey'"
+		},
+		"noexchange": func(i int) (string, string) {
+			return "publish nox k " + message("u"), "Error: Exchange 'nox' not found"
+		},
+		"malformed": func(i int) (string, string) {
+			return "publish x k {}", "Invalid message format: missing field message_id at byte 0"
+		},
+		"ack":     func(i int) (string, string) { return fmt.Sprint("ack m", i-1), fmt.Sprint("ACK_CONFIRMED m", i-1) },
+		"nack":    func(i int) (string, string) { return fmt.Sprint("nack m", i-1), fmt.Sprint("NACK_CONFIRMED m", i-1) },
+		"ping":    func(i int) (string, string) { return "ping", "Pong" },
+		"unknown": func(i int) (string, string) { return "nonsense", "Unknown command" },
+		"declare": func(i int) (string, string) { return "declare_queue q", "Queue declared" },
+		"bind":    func(i int) (string, string) { return "bind q x k", "Queue bound" },
+		"missing": func(i int) (string, string) { return "bind q", "Missing parameters" },
 		"batch": func(i int) (string, string) {
 			return fmt.Sprintf("publish_batch x k [%s, %s]", message(fmt.Sprint("b", i)), message(fmt.Sprint("c", i))), fmt.Sprintf("ACK b%d\nACK c%d", i, i)
 		},
