@@ -31,11 +31,11 @@
 //   - A repeat or a conflict is recognised before any queue is asked. Of several queues
 //     any that refuses may be named. MaxBytes counts bodies. Waiting (delayed ones
 //     too), unacknowledged and not yet synced messages count towards limits; a queue
-//     may be filled exactly to its limit. DropOldest removes waiting messages only, and
-//     refuses with QueueFull where that cannot make room.
+//     may be filled exactly to its limit. DropOldest removes waiting messages only, those
+//     not yet synced among them, and refuses with QueueFull where that cannot make room.
 //   - A settlement names a delivery by its tag, attempt included. It has an effect while
 //     the message was not delivered again since. Return of a message that waits already
-//     has none. A settlement on a closed session has none either.
+//     has none. A settlement on a closed session has none either, and no error.
 //   - A message comes back by Return, at the ack timeout, and when its session closes;
 //     each counts towards the delivery limit. One that came back for the
 //     DeliveryLimit-th time goes to the dead-letter queue at once.

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"flag"
 	"fmt"
 	"runtime"
 	"slices"
@@ -402,6 +403,11 @@ type verdict struct {
 	message []string
 }
 
+func (v *verdict) Name() string              { return "verdict" }
+func (v *verdict) Failed() bool              { return v.failed.Load() }
+func (v *verdict) Fail()                     { v.fail("failed") }
+func (v *verdict) FailNow()                  { v.Fail(); runtime.Goexit() }
+func (v *verdict) Log(...any)                {}
 func (v *verdict) Helper()                   {}
 func (v *verdict) Logf(string, ...any)       {}
 func (v *verdict) Error(args ...any)         { v.fail(fmt.Sprint(args...)) }
@@ -453,6 +459,41 @@ func TestSuiteNoticesBugs(t *testing.T) {
 				t.Fatalf("%s passes", b.check)
 			}
 			t.Log(how)
+		})
+	}
+}
+
+// TestCompareNoticesBugs does the same for the comparison.
+func TestCompareNoticesBugs(t *testing.T) {
+	quick := map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s"}
+	for name, value := range quick {
+		f := flag.Lookup(name)
+		before := f.Value.String()
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		defer flag.Set(name, before)
+	}
+	for _, b := range bugList {
+		switch b.name {
+		case "loses acks at a restart", "loses delivery counts at a restart", "brings deleted queues back",
+			"ignores the exchange of a repeat", "gives credit without end", "has no delivery limit",
+			"has no max_messages", "has no max_bytes", "forgets the reason", "delivers the newest first",
+			"puts what comes back last", "lets anybody ack", "ignores late acks", "keeps what a closed session held":
+		default:
+			continue
+		}
+		t.Run(b.name, func(t *testing.T) {
+			v := new(verdict)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				compare(v, 50*time.Millisecond, NewModelOpener, func(testing.TB) Opener { return &brokenOpener{Disk: NewDisk(), bug: b} })
+			}()
+			<-done
+			if !v.failed.Load() {
+				t.Error("no difference was found")
+			}
 		})
 	}
 }
