@@ -34,7 +34,7 @@ type ServerConfig struct {
 	WriteTimeout time.Duration `key:"write_timeout"`
 	// MaxLineBytes bounds one request line.
 	MaxLineBytes Size `key:"max_line_bytes"`
-	// MaxUnconfirmed bounds the publishes of one connection that wait for their confirm.
+	// MaxUnconfirmed bounds the commands of one connection that wait for their reply.
 	MaxUnconfirmed int `key:"max_unconfirmed"`
 }
 
