@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -44,8 +43,7 @@ func fakeBroker(args []string) int {
 		fmt.Fprintln(os.Stderr, "sealmq: hint: choose another")
 		return 1
 	case "silent":
-		io.Copy(io.Discard, os.Stdin)
-		select {}
+		forever()
 	case "env":
 		fmt.Fprintf(os.Stderr, "sealmq: error: %q %q\n", os.Getenv("SEALMQ_DATA"), os.Getenv("EXTRA"))
 		return 1
@@ -59,7 +57,7 @@ func fakeBroker(args []string) int {
 	json.NewEncoder(os.Stdout).Encode(brokerproc.Ready{Addr: l.Addr().String(), MetricsAddr: args[6], Data: data, PID: os.Getpid()})
 	fmt.Fprintln(os.Stderr, "serving")
 	if data == "stubborn" {
-		select {}
+		forever()
 	}
 	<-interrupted
 	if data == "fails" {
@@ -75,7 +73,16 @@ func fakeParent() int {
 		return 1
 	}
 	fmt.Println(p.Addr)
-	select {}
+	forever()
+	return 0
+}
+
+// forever blocks in a way that Go's runtime does not take for a deadlock.
+func forever() {
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	for range interrupted {
+	}
 }
 
 func start(t *testing.T, data string) *brokerproc.Process {
