@@ -164,6 +164,7 @@ func (c *conn) begun(first byte) Session {
 	if aborted {
 		session.Close()
 	}
+	c.wake() // it may have spoken before it had a place
 	return session
 }
 

@@ -228,9 +228,19 @@ func (r replayed) Close(politely bool) error {
 
 // waitForCount waits until at most so many connections are open.
 func (n *node) waitForCount(most int) error {
-	for deadline := time.Now().Add(10 * time.Second); n.server.Count() > most; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return errors.New("connections stay open")
+	return eventually(func() bool { return n.server.Count() <= most })
+}
+
+// eventually waits for something that cannot tell by itself when it happens.
+func eventually(happened func() bool) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
+	for !happened() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return errors.New("it did not happen within 10 seconds")
 		}
 	}
 	return nil

@@ -25,10 +25,8 @@ const refused = "sealmq_server_connections_refused_total"
 // wantRefused waits until so many connections were refused for a reason.
 func (n *node) wantRefused(reason string, count float64) {
 	n.tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); metric(n.tb, n.counts, refused, reason) != count; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			n.tb.Fatalf("%v connections refused as %s, want %v", metric(n.tb, n.counts, refused, reason), reason, count)
-		}
+	if err := eventually(func() bool { return metric(n.tb, n.counts, refused, reason) == count }); err != nil {
+		n.tb.Fatalf("%v connections refused as %s, want %v", metric(n.tb, n.counts, refused, reason), reason, count)
 	}
 }
 

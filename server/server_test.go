@@ -78,9 +78,7 @@ func TestShutdownAnswersWhatItRead(t *testing.T) {
 	_ = silent
 	busy.do("bind q x k", "Queue bound")
 	busy.send(`publish x k {"message_id":"1"}`, `publish x k {"message_id":"2"}`)
-	for info, _ := n.engine.Queue("q"); info.Published < 2; info, _ = n.engine.Queue("q") {
-		runtime.Gosched()
-	}
+	n.waitForPublished(2)
 	stopped := make(chan error)
 	go func() { stopped <- n.server.Shutdown(background()) }()
 	idle.wantEnd(5 * time.Second)
@@ -98,6 +96,16 @@ func TestShutdownAnswersWhatItRead(t *testing.T) {
 	}
 }
 
+func (n *node) waitForPublished(count uint64) {
+	n.tb.Helper()
+	if err := eventually(func() bool {
+		info, _ := n.engine.Queue("q")
+		return info.Published >= count
+	}); err != nil {
+		n.tb.Fatal(err)
+	}
+}
+
 func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	release := make(chan struct{})
 	n := startOn(t, nil, slowPublishes{enginetest.NewModel(enginetest.Config{}), release}, nil)
@@ -105,9 +113,7 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	busy := n.connect("busy")
 	busy.do("bind q x k", "Queue bound")
 	busy.send(`publish x k {"message_id":"1"}`)
-	for info, _ := n.engine.Queue("q"); info.Published < 1; info, _ = n.engine.Queue("q") {
-		runtime.Gosched()
-	}
+	n.waitForPublished(1)
 	ctx, cancel := context.WithTimeout(background(), 50*time.Millisecond)
 	defer cancel()
 	if err := n.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/testca"
 	"github.com/sealmq/sealmq/internal/transcript"
 )
@@ -39,8 +40,21 @@ func TestTranscripts(t *testing.T) {
 					t.Errorf("%s: %v", how, err)
 				}
 			}
+			if err := tr.Play(startOnDisk(t, ca).dialer, transcript.Whole); err != nil {
+				t.Errorf("on the local engine: %v", err)
+			}
 		})
 	}
+}
+
+// startOnDisk is the product as it is served.
+func startOnDisk(t *testing.T, ca *testca.CA) *node {
+	t.Helper()
+	engine, err := local.Open(local.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, ca, engine, nil)
 }
 
 // TestT16TwoConsumers is the transcript T16: each message goes to one of two consumers,

@@ -23,7 +23,7 @@ var outputs = sync.Pool{New: func() any {
 func (c *conn) wake() {
 	c.mu.Lock()
 	switch {
-	case c.why != closedNot:
+	case c.why != closedNot || c.session == nil:
 	case c.writing:
 		c.again = true
 	default:
