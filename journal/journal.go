@@ -322,7 +322,11 @@ func (j *Journal) makeRoom(urgent bool, n int64) error {
 		for _, s := range j.ready {
 			left += s.size - pageBytes
 		}
-		if left-need < int64(j.cfg.SegmentBytes)-pageBytes {
+		enough := int64(j.cfg.SegmentBytes) - pageBytes
+		if j.noSpace == nil {
+			enough /= 4 // the rest is on its way
+		}
+		if left-need < enough {
 			return j.noRoom()
 		}
 	}

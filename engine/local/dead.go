@@ -8,9 +8,6 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// deathByLimit is the reason of a message that came back too often.
-const deathByLimit = "delivery limit reached"
-
 // dying is a copy whose death is decided and recorded, and which must be moved.
 type dying struct {
 	queue uint32
@@ -24,7 +21,7 @@ func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuff
 // the return record, so it survives a crash before the move.
 func (e *Engine) condemn(b []byte, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) []byte {
 	if reason == "" {
-		reason = "rejected"
+		reason = sealmq.DeathRejected
 	}
 	if len(reason) > sealmq.MaxNameBytes {
 		reason = reason[:sealmq.MaxNameBytes]
@@ -95,10 +92,7 @@ func (e *Engine) buryOne(d dying) error {
 		if dlq := e.queues[name]; dlq != nil {
 			return dlq, nil
 		}
-		return e.createQueue(name, sealmq.QueueOptions{
-			MaxMessages: sealmq.DefaultDeadMaxMessages, MaxBytes: sealmq.DefaultDeadMaxBytes,
-			MaxLineBytes: sealmq.MaxLineBytes, DropOldest: true,
-		}.Normalize())
+		return e.createQueue(name, sealmq.DeadLetterOptions(q.options))
 	}, func(error) {})
 }
 

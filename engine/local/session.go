@@ -404,7 +404,7 @@ func (e *Engine) logBoth(acks, back []byte) error {
 // when it was delivered too often. It appends to the encoding of a return record.
 func (e *Engine) giveBack(b []byte, q *queue, seq uint64, n *entry, h held, delay time.Duration, now int64) []byte {
 	if h.attempt >= q.options.DeliveryLimit && !q.isDead() {
-		return e.condemn(b, q, seq, n, deathByLimit, h.attempt, h.sess.id)
+		return e.condemn(b, q, seq, n, sealmq.DeathDeliveryLimit, h.attempt, h.sess.id)
 	}
 	m := mark{attempts: h.attempt, holder: h.sess.id}
 	if delay > 0 {
