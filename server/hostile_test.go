@@ -94,50 +94,51 @@ func otherCA(t *testing.T, ours *testca.CA) *tls.Config {
 
 // TestHostileSilence: peers that never speak are closed, and take nobody's turn.
 func TestHostileSilence(t *testing.T) {
-	n := start(t, nil, func(cfg *server.Config) {
-		cfg.Limits.Handshakes = 1
-		cfg.Limits.HandshakeTimeout = time.Second
+	synctest.Test(t, func(t *testing.T) {
+		n, pipes := startPipes(t, func(cfg *server.Config) { cfg.Limits.Handshakes = 1 })
+		var silent []net.Conn
+		for range 50 {
+			c := pipes.dial()
+			defer c.Close()
+			silent = append(silent, c)
+		}
+		synctest.Wait()
+		began := time.Now()
+		n.connectPipe(pipes, n.ca.ClientTLS("honest")).do("ping", "Pong")
+		if took := time.Since(began); took > 0 {
+			t.Errorf("an honest client waited %v", took)
+		}
+		for _, c := range silent {
+			if got := untilEnd(t, c); len(got) > 0 {
+				t.Fatalf("received %q", got)
+			}
+		}
+		if took := time.Since(began); took != server.DefaultHandshakeTimeout {
+			t.Errorf("silent clients were closed after %v", took)
+		}
+		n.wantRefused("timeout", 50)
 	})
-	var silent []net.Conn
-	for range 50 {
-		c, err := net.Dial("tcp", n.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		silent = append(silent, c)
-	}
-	began := time.Now()
-	n.connect("honest").do("ping", "Pong")
-	if took := time.Since(began); took > 900*time.Millisecond {
-		t.Errorf("an honest client waited %v", took)
-	}
-	for _, c := range silent {
-		if got := untilEnd(t, c); len(got) > 0 {
-			t.Fatalf("received %q", got)
-		}
-	}
-	n.wantRefused("timeout", 50)
 }
 
 // TestHostileHalfHandshake: a peer that stops in the middle of its handshake holds a
-// slot, and only until the time-out.
+// slot, and only until the time-out. Who waits for the slot gets it then.
 func TestHostileHalfHandshake(t *testing.T) {
-	n := start(t, nil, func(cfg *server.Config) {
-		cfg.Limits.Handshakes = 1
-		cfg.Limits.HandshakeTimeout = 200 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		n, pipes := startPipes(t, func(cfg *server.Config) { cfg.Limits.Handshakes = 1 })
+		half := pipes.dial()
+		defer half.Close()
+		_, _ = half.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // the start of a ClientHello
+		time.Sleep(time.Second)
+		began := time.Now()
+		n.connectPipe(pipes, n.ca.ClientTLS("honest")).do("ping", "Pong")
+		if took := time.Since(began); took != server.DefaultHandshakeTimeout-time.Second {
+			t.Errorf("an honest client waited %v for the slot", took)
+		}
+		if got := untilEnd(t, half); len(got) > 0 {
+			t.Errorf("received %x", got)
+		}
+		n.wantRefused("timeout", 1)
 	})
-	c, err := net.Dial("tcp", n.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_, _ = c.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // the start of a ClientHello
-	if got := untilEnd(t, c); len(got) > 0 {
-		t.Errorf("received %x", got)
-	}
-	n.wantRefused("timeout", 1)
-	n.connect("honest").do("ping", "Pong")
 }
 
 func TestHostileManyConnections(t *testing.T) {
