@@ -279,8 +279,13 @@ func (n *node) stop() error {
 		errs = append(errs, n.metrics.Shutdown(ctx))
 	}
 	if n.engine != nil {
-		if err := n.engine.Close(); err != nil && n.engine.Health() == nil {
-			errs = append(errs, fmt.Errorf("close store: %w", err))
+		err := n.engine.Close()
+		select {
+		case <-n.engine.Failed(): // which is reported already
+		default:
+			if err != nil {
+				errs = append(errs, fmt.Errorf("close store: %w", err))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -18,8 +18,12 @@ type opener struct {
 func newOpener(testing.TB) enginetest.Opener { return &opener{fs: faultfs.New()} }
 
 func (o *opener) Open(tb testing.TB, cfg enginetest.Config) broker.Engine {
+	return o.open(tb, cfg, 5<<20) // room for the largest message
+}
+
+func (o *opener) open(tb testing.TB, cfg enginetest.Config, segment int) broker.Engine {
 	e, err := local.Open(local.Config{
-		Dir: "store", FS: o.fs, Clock: cfg.Clock, SegmentBytes: 256 << 10,
+		Dir: "store", FS: o.fs, Clock: cfg.Clock, SegmentBytes: segment,
 		DedupWindow: cfg.DedupWindow, DedupIDs: cfg.DedupMaxIDs, Log: cfg.Log,
 	})
 	if err != nil {
@@ -49,3 +53,18 @@ func (o *opener) Hold(testing.TB) (release func()) {
 }
 
 func TestConformance(t *testing.T) { enginetest.Run(t, newOpener) }
+
+func TestAgainstModel(t *testing.T) {
+	enginetest.Compare(t, enginetest.NewModelOpener, newSmallOpener)
+}
+
+// smallOpener has segments so small that random operations fill many of them.
+type smallOpener struct{ opener }
+
+func newSmallOpener(testing.TB) enginetest.Opener {
+	return &smallOpener{opener{fs: faultfs.New()}}
+}
+
+func (o *smallOpener) Open(tb testing.TB, cfg enginetest.Config) broker.Engine {
+	return o.open(tb, cfg, 64<<10)
+}

@@ -17,9 +17,9 @@ type dying struct {
 // isDead reports whether q is a dead-letter queue: nothing dies there again.
 func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
 
-// condemn decides that a copy goes to the dead-letter queue. The decision is part of
-// the return record, so it survives a crash before the move.
-func (e *Engine) condemn(b []byte, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) []byte {
+// condemn decides that a copy goes to the dead-letter queue; somebody must bury it. The
+// decision is part of the return record, so it survives a crash before the move.
+func (e *Engine) condemn(b []byte, list *[]dying, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) []byte {
 	if reason == "" {
 		reason = sealmq.DeathRejected
 	}
@@ -29,12 +29,20 @@ func (e *Engine) condemn(b []byte, q *queue, seq uint64, n *entry, reason string
 	m := mark{attempts: attempts, reason: strings.Clone(reason), holder: holder}
 	q.setState(n, dyingState)
 	q.setMark(seq, m)
-	e.dying = append(e.dying, dying{q.id, seq})
-	poke(e.bury)
+	*list = append(*list, dying{q.id, seq})
 	return appendReturn(b, q.id, seq, m)
 }
 
-// runUndertaker moves condemned copies. It reads bodies, so it works beside the lock.
+// leaveToUndertaker hands condemned copies over. Callers hold mu.
+func (e *Engine) leaveToUndertaker(list []dying) {
+	if len(list) > 0 {
+		e.dying = append(e.dying, list...)
+		poke(e.bury)
+	}
+}
+
+// runUndertaker moves copies that nobody waits for: those of closed sessions, of ack
+// timeouts, and what a crash left. It reads bodies, so it works beside the lock.
 func (e *Engine) runUndertaker() {
 	defer e.background.Done()
 	for {
@@ -69,6 +77,19 @@ func (e *Engine) runUndertaker() {
 			if list == nil {
 				break
 			}
+		}
+	}
+}
+
+// buryNow moves condemned copies on behalf of the caller who condemned them. What
+// cannot be moved now is left to the undertaker.
+func (e *Engine) buryNow(list []dying) {
+	for i, d := range list {
+		if err := e.buryOne(d); err != nil {
+			e.mu.Lock()
+			e.leaveToUndertaker(list[i:])
+			e.mu.Unlock()
+			return
 		}
 	}
 }
@@ -165,6 +186,7 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	if slot != 0 {
 		e.dedup.retain(slot - 1)
 	}
+	e.dropOldest(dest, len(m.body))
 	dest.put(dest.next, newEntry(pos, record, len(m.body), slot-1, now))
 	at := dest.next
 	dest.next++
@@ -176,7 +198,6 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 		if err == nil {
 			e.mu.Lock()
 			dest.visible = max(dest.visible, at+1)
-			e.dropOldest(dest)
 			e.wake(dest, 1)
 			e.mu.Unlock()
 		}

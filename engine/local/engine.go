@@ -170,6 +170,9 @@ func (e *Engine) Failed() <-chan struct{} { return e.j.Failed() }
 
 // Health is nil while everything promised holds.
 func (e *Engine) Health() error {
+	if e.stopping.Err() != nil {
+		return &sealmq.Error{Code: sealmq.Unavailable, Message: "the store is closed"}
+	}
 	if err := e.j.Err(); err != nil {
 		return &sealmq.Error{Code: sealmq.Unavailable, Message: "the store has stopped", Err: err}
 	}

@@ -86,11 +86,7 @@ func (u *segmentUse) index(m *messageRecord, pos journal.Position, record, body 
 	b = binary.AppendUvarint(b, uint64(record/8))
 	b = binary.AppendUvarint(b, uint64(body))
 	b = append(b, m.flags)
-	arrived := m.published
-	if m.flags&flagMoved != 0 {
-		arrived = m.arrived
-	}
-	b = binary.AppendVarint(b, arrived-u.lastTime)
+	b = binary.AppendVarint(b, m.arrived-u.lastTime)
 	if m.flags&flagHash != 0 {
 		b = binary.LittleEndian.AppendUint64(b, id)
 		b = binary.LittleEndian.AppendUint64(b, m.hash[0])
@@ -102,7 +98,7 @@ func (u *segmentUse) index(m *messageRecord, pos journal.Position, record, body 
 		b = binary.AppendUvarint(b, uint64(c.queue))
 		b = binary.AppendUvarint(b, c.seq)
 	}
-	u.entries, u.lastOffset, u.lastTime = b, pos.Offset(), arrived
+	u.entries, u.lastOffset, u.lastTime = b, pos.Offset(), m.arrived
 	u.count++
 }
 
@@ -127,12 +123,7 @@ func decodeIndex(gen uint64, entries []byte, f func(*indexEntry)) error {
 		n.record = int(d.uvarint()) * 8
 		n.body = int(d.uvarint())
 		n.flags = d.byte()
-		delta, k := binary.Varint(d.b)
-		if k <= 0 {
-			return errIndex
-		}
-		d.b = d.b[k:]
-		n.arrived += delta
+		n.arrived += d.varint()
 		n.id, n.hash = 0, contentHash{}
 		if n.flags&flagHash != 0 {
 			n.id, n.hash = d.uint64(), contentHash{d.uint64(), d.uint64()}

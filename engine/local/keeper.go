@@ -19,6 +19,9 @@ const keeperRetry = time.Second
 // forwardBatch bounds what is read at once while survivors are copied forward.
 const forwardBatch = 256
 
+// forgetGroup bounds how many message ids are forgotten under the lock at once.
+const forgetGroup = 100_000
+
 // sealed is the journal's notice that a segment takes no more records.
 func (e *Engine) sealed(gen uint64) {
 	e.mu.Lock()
@@ -142,7 +145,7 @@ func (e *Engine) release() error {
 func (e *Engine) dropIndexes() {
 	var drop []uint64
 	e.mu.Lock()
-	e.forgetIDs()
+	e.forgetIDs(forgetGroup)
 	for gen, u := range e.segs {
 		if _, ok := e.indexed[gen]; ok && u.released && (u.ids == 0 || u.settledBy <= e.dedup.forgotten) {
 			drop = append(drop, gen)
@@ -349,7 +352,8 @@ func (e *Engine) quarantine(copies []copyRef, damage *journal.Damage) {
 	}
 }
 
-func (e *Engine) forgetIDs() {
+// forgetIDs forgets message ids whose time is over, at most budget of them.
+func (e *Engine) forgetIDs(budget int) {
 	before := max(e.cfg.Clock.Now().Add(-e.cfg.DedupWindow).Unix(), 0)
-	e.dedup.forget(e.cfg.DedupIDs, uint32(before), 100_000)
+	e.dedup.forget(e.cfg.DedupIDs, uint32(before), budget)
 }

@@ -38,6 +38,7 @@ func (e *Engine) Publish(batch []broker.PublishRequest, done func([]broker.Publi
 	p.prepare(e.dedup.key, batch)
 	now := e.nowMillis()
 	e.mu.Lock()
+	e.forgetIDs(2*len(batch) + 8)
 	for i := range batch {
 		for {
 			err := e.publishOne(p, i, &batch[i], now)
@@ -116,7 +117,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 		}
 		p.queues = append(p.queues, q)
 	}
-	rec := messageRecord{published: now, publisher: m.Publisher, properties: m.Properties}
+	rec := messageRecord{published: m.Published.UnixMilli(), arrived: now, publisher: m.Publisher, properties: m.Properties}
 	if m.ID != "" {
 		rec.flags |= flagHash
 		rec.hash = p.hashes[i]
@@ -142,6 +143,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 	use := e.use(pos.Generation())
 	use.index(&rec, pos, record, len(m.Body), p.ids[i])
 	for _, q := range p.queues {
+		e.dropOldest(q, len(m.Body))
 		q.put(q.next, newEntry(pos, record, len(m.Body), dedupSlot, now))
 		p.reach(q, q.next)
 		q.next++
@@ -167,21 +169,22 @@ func (p *publishing) reach(q *queue, seq uint64) {
 	p.seen = append(p.seen, reached{q, seq, 1})
 }
 
-// admits checks the limits of a queue. Messages that drop_oldest will remove are
-// counted out when they are removed, before the new one is stored.
+// admits checks the limits of a queue.
 func (q *queue) admits(m *sealmq.Message) error {
 	o := &q.options
 	if n := sealmq.PushOverheadBytes + len(m.ID) + len(m.Body); n > o.MaxLineBytes {
 		return &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
 			"the message needs a line of %d bytes and queue '%s' delivers at most %d", n, q.name, o.MaxLineBytes)}
 	}
+	// What drop_oldest can make room with is what waits.
+	live, bytes := int64(q.live), q.bytes
 	if o.DropOldest {
-		return nil
+		live, bytes = int64(q.live-q.ready), q.bytes-q.readyBytes
 	}
-	if o.MaxMessages > 0 && int64(q.live) >= o.MaxMessages {
+	if o.MaxMessages > 0 && live >= o.MaxMessages {
 		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d messages", q.name, o.MaxMessages)}
 	}
-	if o.MaxBytes > 0 && q.bytes+int64(len(m.Body)) > o.MaxBytes {
+	if o.MaxBytes > 0 && bytes+int64(len(m.Body)) > o.MaxBytes {
 		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d bytes", q.name, o.MaxBytes)}
 	}
 	return nil
@@ -197,7 +200,6 @@ func (e *Engine) publishDone(p *publishing, err error, done func([]broker.Publis
 		e.mu.Lock()
 		for _, r := range p.seen {
 			r.q.visible = max(r.q.visible, r.seq+1)
-			e.dropOldest(r.q)
 			e.wake(r.q, r.n)
 		}
 		e.mu.Unlock()
@@ -207,30 +209,25 @@ func (e *Engine) publishDone(p *publishing, err error, done func([]broker.Publis
 	publishings.Put(p)
 }
 
-// dropOldest removes the oldest waiting messages of a queue that is over its limit and
-// says so in its options.
-func (e *Engine) dropOldest(q *queue) {
+// dropOldest makes room for one more message in a queue whose options say so, by
+// removing its oldest waiting messages. The new message is in the journal before them,
+// so that a crash between the two leaves one too many and never one too few.
+func (e *Engine) dropOldest(q *queue, body int) {
 	o := &q.options
-	if !o.DropOldest || !q.over() {
+	if !o.DropOldest {
 		return
 	}
 	var gone []uint64
-	for q.over() {
-		seq, n := q.nextWaiting()
-		if n == nil {
+	for o.MaxMessages > 0 && int64(q.live) >= o.MaxMessages || o.MaxBytes > 0 && q.bytes+int64(body) > o.MaxBytes {
+		seq, ok := q.oldestWaiting()
+		if !ok {
 			break
 		}
-		q.passed(seq)
 		e.forgetCopy(q, seq)
 		q.dropped++
 		gone = append(gone, seq)
 	}
 	e.logSettled(q, gone)
-}
-
-func (q *queue) over() bool {
-	o := &q.options
-	return o.MaxMessages > 0 && int64(q.live) > o.MaxMessages || o.MaxBytes > 0 && q.bytes > o.MaxBytes
 }
 
 // logSettled records that copies are gone by the queue's own rule. Nobody waits for it;

@@ -106,11 +106,12 @@ type queue struct {
 	marks   map[uint64]mark
 	due     dueHeap // delayed
 
-	live  int   // copies in any state but gone
-	ready int   // waiting, unsynced ones included
-	bytes int64 // of bodies
-	subs  []*subscription
-	turn  int // whose turn it is among subs
+	live       int   // copies in any state but gone
+	ready      int   // waiting, unsynced ones included
+	bytes      int64 // of bodies of all that live
+	readyBytes int64 // of bodies of those that wait
+	subs       []*subscription
+	turn       int // whose turn it is among subs
 
 	published, delivered, acked, returned, expired, dropped, dead, refused, damaged uint64
 }
@@ -165,6 +166,7 @@ func (q *queue) put(seq uint64, n entry) {
 	q.bytes += int64(n.body)
 	if n.state == waiting {
 		q.ready++
+		q.readyBytes += int64(n.body)
 	}
 }
 
@@ -203,6 +205,7 @@ func (q *queue) remove(seq uint64) entry {
 	q.bytes -= int64(n.body)
 	if n.state == waiting {
 		q.ready--
+		q.readyBytes -= int64(n.body)
 	}
 	delete(q.marks, seq)
 	if c.live == 0 && c.base+chunkLen <= q.next {
@@ -220,9 +223,11 @@ func (q *queue) remove(seq uint64) entry {
 func (q *queue) setState(n *entry, to state) {
 	if n.state == waiting {
 		q.ready--
+		q.readyBytes -= int64(n.body)
 	}
 	if to == waiting {
 		q.ready++
+		q.readyBytes += int64(n.body)
 	}
 	n.state = to
 }
@@ -256,6 +261,19 @@ func (q *queue) nextWaiting() (seq uint64, n *entry) {
 		}
 	}
 	return 0, nil
+}
+
+// oldestWaiting finds the oldest copy that waits, synced or not.
+func (q *queue) oldestWaiting() (seq uint64, ok bool) {
+	if seq, n := q.nextWaiting(); n != nil {
+		return seq, true
+	}
+	for seq := q.visible; seq < q.next; seq++ {
+		if n := q.at(seq); n != nil && n.state == waiting {
+			return seq, true
+		}
+	}
+	return 0, false
 }
 
 // passed notes that the copy that nextWaiting returned was taken from its place.

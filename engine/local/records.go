@@ -15,9 +15,10 @@ import (
 
 // Kinds of records in the journal. Numbers are uvarints, strings are length and bytes.
 //
-//	message   flags, published ms, [arrived ms, source queue id, source seq, reason,
-//	          source name,] [content hash 16,] copies: n × (queue id, seq), publisher,
-//	          exchange, key, id, properties, body to the end
+//	message   flags, published ms (zig-zag), arrived ms since published (zig-zag),
+//	          [source queue id, source seq, reason, source name,] [content hash 16,]
+//	          copies: n × (queue id, seq), publisher, exchange, key, id, properties,
+//	          body to the end
 //	settle    n × (queue id, count, count × seq delta from the one before, zig-zag)
 //	return    n × (queue id, seq, attempts, until ms, reason)
 //	declare   queue id, name, options as JSON
@@ -64,9 +65,9 @@ type copyRef struct {
 // appendHead appends everything but the body.
 func (m *messageRecord) appendHead(b []byte) []byte {
 	b = append(b, m.flags)
-	b = binary.AppendUvarint(b, uint64(m.published))
+	b = binary.AppendVarint(b, m.published)
+	b = binary.AppendVarint(b, m.arrived-m.published)
 	if m.flags&flagMoved != 0 {
-		b = binary.AppendUvarint(b, uint64(m.arrived))
 		b = binary.AppendUvarint(b, uint64(m.fromQueue))
 		b = binary.AppendUvarint(b, m.fromSeq)
 		b = appendString(b, m.deathReason)
@@ -92,10 +93,9 @@ func (m *messageRecord) appendHead(b []byte) []byte {
 func decodeMessage(p []byte, copies []copyRef) (m messageRecord, err error) {
 	d := decoder{b: p}
 	m.flags = d.byte()
-	m.published = int64(d.uvarint())
-	m.arrived = m.published
+	m.published = d.varint()
+	m.arrived = m.published + d.varint()
 	if m.flags&flagMoved != 0 {
-		m.arrived = int64(d.uvarint())
 		m.fromQueue = uint32(d.uvarint())
 		m.fromSeq = d.uvarint()
 		m.deathReason = d.string()
@@ -150,6 +150,16 @@ func (d *decoder) byte() byte {
 
 func (d *decoder) uvarint() uint64 {
 	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
 	if n <= 0 {
 		d.fail()
 		return 0
@@ -243,13 +253,10 @@ func decodeSettle(p []byte, f func(queue uint32, seq uint64)) error {
 		n := d.count(1)
 		last := uint64(0)
 		for range n {
-			delta, k := binary.Varint(d.b)
-			if k <= 0 {
-				return errRecord
+			last += uint64(d.varint())
+			if d.err == nil {
+				f(queue, last)
 			}
-			d.b = d.b[k:]
-			last += uint64(delta)
-			f(queue, last)
 		}
 	}
 	return d.err

@@ -63,9 +63,13 @@ func (s *session) Consume(name string, prefetch int, done func(error)) {
 	e := s.e
 	e.mu.Lock()
 	q := e.queues[name]
-	if q == nil || s.closed {
+	if q == nil || s.closed || e.closed {
+		err := sealmq.ErrNoQueue
+		if e.closed {
+			err = sealmq.ErrUnavailable
+		}
 		e.mu.Unlock()
-		done(sealmq.ErrNoQueue)
+		done(err)
 		return
 	}
 	if prefetch == 0 {
@@ -281,7 +285,7 @@ func (s *session) Fetch(name string) (d sealmq.Delivery, ok bool, err error) {
 	now := e.nowMillis()
 	e.mu.Lock()
 	q := e.queues[name]
-	if q == nil || s.closed {
+	if q == nil || s.closed || e.closed {
 		e.mu.Unlock()
 		return d, false, sealmq.ErrNoQueue
 	}
@@ -328,6 +332,7 @@ func (s *session) settleSome(batch []broker.Settlement, done func(error)) error 
 	var acks settleEncoder
 	acks.reset(e.scratch)
 	var back []byte
+	var condemned []dying
 	for i := range batch {
 		b := &batch[i]
 		q := e.byID[b.Tag.Queue]
@@ -347,24 +352,28 @@ func (s *session) settleSome(batch []broker.Settlement, done func(error)) error 
 		case h.sess == nil: // it waits already; there is nothing to give back
 			if b.Verdict == broker.Dead && !q.isDead() {
 				q.setState(n, waiting)
-				back = e.condemn(back, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
+				back = e.condemn(back, &condemned, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
 			}
 		case b.Verdict == broker.Dead && !q.isDead():
 			e.unhold(q, b.Tag.Seq, h)
-			back = e.condemn(back, q, b.Tag.Seq, n, b.Reason, h.attempt, s.id)
+			back = e.condemn(back, &condemned, q, b.Tag.Seq, n, b.Reason, h.attempt, s.id)
 		default:
 			e.unhold(q, b.Tag.Seq, h)
-			back = e.giveBack(back, q, b.Tag.Seq, n, h, b.Delay, now)
+			back = e.giveBack(back, &condemned, q, b.Tag.Seq, n, h, b.Delay, now)
 		}
 	}
 	acks.flush()
 	e.scratch = acks.b
 	err := e.logBoth(acks.b, back)
-	if err == nil {
+	if err == nil && len(condemned) == 0 {
 		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
 	}
 	s.notifyIfReady()
 	e.mu.Unlock()
+	if err == nil && len(condemned) > 0 {
+		e.buryNow(condemned)
+		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
+	}
 	return unavailable(err)
 }
 
@@ -402,9 +411,15 @@ func (e *Engine) logBoth(acks, back []byte) error {
 
 // giveBack returns a delivery to its place, at once or after a delay, or condemns it
 // when it was delivered too often. It appends to the encoding of a return record.
-func (e *Engine) giveBack(b []byte, q *queue, seq uint64, n *entry, h held, delay time.Duration, now int64) []byte {
+func (e *Engine) giveBack(b []byte, condemned *[]dying, q *queue, seq uint64, n *entry, h held, delay time.Duration, now int64) []byte {
+	if q.isExpired(n, now) {
+		e.forgetCopy(q, seq)
+		q.expired++
+		e.logSettled(q, []uint64{seq})
+		return b
+	}
 	if h.attempt >= q.options.DeliveryLimit && !q.isDead() {
-		return e.condemn(b, q, seq, n, sealmq.DeathDeliveryLimit, h.attempt, h.sess.id)
+		return e.condemn(b, condemned, q, seq, n, sealmq.DeathDeliveryLimit, h.attempt, h.sess.id)
 	}
 	m := mark{attempts: h.attempt, holder: h.sess.id}
 	if delay > 0 {
@@ -454,14 +469,16 @@ func (e *Engine) takeBack(q *queue, now int64, f func(held) bool) {
 	for len(seqs) > 0 {
 		group := seqs[:min(len(seqs), settleGroup)]
 		var back []byte
+		var condemned []dying
 		for _, seq := range group {
 			h := q.held[seq]
 			e.unhold(q, seq, h)
-			back = e.giveBack(back, q, seq, q.at(seq), h, 0, now)
+			back = e.giveBack(back, &condemned, q, seq, q.at(seq), h, 0, now)
 		}
 		if err := e.logBoth(nil, back); err != nil {
 			e.log.Warn("delivery counts are not recorded", "queue", q.name, "err", err)
 		}
+		e.leaveToUndertaker(condemned)
 		seqs = seqs[len(group):]
 	}
 }

@@ -58,7 +58,7 @@ func (e *Engine) sweep() {
 			e.reclaimSilent(q, now)
 		}
 	}
-	e.forgetIDs()
+	e.forgetIDs(forgetGroup)
 	e.armSweep(next)
 }
 
