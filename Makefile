@@ -49,8 +49,8 @@ vuln: ## known vulnerabilities in what the binary reaches
 cross: ## build for every platform
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./...; done
 
-race: ## run the tests with the race detector
-	CGO_ENABLED=1 $(GO) test -race ./...
+race: ## run the tests with the race detector, exhaustive ones in their short form
+	CGO_ENABLED=1 $(GO) test -race -short ./...
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@GO="$(GO)" sh .ci/fuzz $(FUZZTIME)
