@@ -69,7 +69,8 @@ func (l Limits) withDefaults() Limits {
 // A done function is called exactly once, possibly before the method returns, on any
 // goroutine; it must not block and must not call back into the broker. It is called
 // after what the method did is on stable storage. Effects are visible to later calls as
-// soon as the method returns.
+// soon as the method returns. Strings and slices that are handed in belong to the caller
+// again when the method returns; what is handed out must not be changed.
 type Broker struct {
 	engine  Engine
 	log     *slog.Logger
@@ -94,7 +95,7 @@ type Broker struct {
 	mu   sync.Mutex
 	topo *topology
 
-	queues   atomic.Int64 // for Limits.Queues
+	queues   nameSet      // for Limits.Queues
 	defining atomic.Int64 // Define calls that are not answered yet
 	stale    atomic.Bool  // the engine refused a definition that topo already has
 	closed   atomic.Bool
@@ -148,12 +149,16 @@ type Counts struct {
 
 // Counts returns how much is defined.
 func (b *Broker) Counts() Counts {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.lock()
+	defer b.unlock()
+	return b.counts()
+}
+
+func (b *Broker) counts() Counts {
 	return Counts{
 		Exchanges: len(b.topo.exchanges),
 		Bindings:  b.topo.bindings,
-		Queues:    int(b.queues.Load()),
+		Queues:    b.queues.len(),
 		Keys:      b.keys.Load().len(),
 	}
 }
@@ -174,4 +179,34 @@ func checkQueueName(name string) error {
 		name = base
 	}
 	return sealmq.CheckName("queue", name)
+}
+
+// nameSet is a set of names with a lock of its own, so that done functions may use it.
+type nameSet struct {
+	mu    sync.Mutex
+	names map[string]struct{}
+}
+
+func (s *nameSet) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names = make(map[string]struct{})
+}
+
+func (s *nameSet) add(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names[name] = struct{}{}
+}
+
+func (s *nameSet) remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.names, name)
+}
+
+func (s *nameSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.names)
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +44,7 @@ func (c *Consumer) Consume(queue string, prefetch int, done func(error)) {
 			return
 		}
 	}
-	b := c.broker
+	b, queue := c.broker, strings.Clone(queue)
 	if _, ok := b.engine.Queue(queue); ok {
 		c.session.Consume(queue, prefetch, done)
 		return

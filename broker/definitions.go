@@ -185,9 +185,12 @@ func (b *Broker) load() error {
 	b.topo = s.topo
 	b.table.Store(s.topo.table())
 	b.keys.Store(freeze(s.keys))
-	b.queues.Store(int64(len(b.engine.Queues())))
+	b.queues.reset()
+	for _, q := range b.engine.Queues() {
+		b.queues.add(q.Name)
+	}
 	b.dropDangling(s.dangling)
-	b.countDefinitions()
+	b.metrics.setDefinitions(b.counts())
 	return nil
 }
 
@@ -212,11 +215,4 @@ func (b *Broker) dropDangling(dangling []Binding) {
 			b.log.Error("cannot remove bindings without their queue or exchange", "err", err)
 		}
 	})
-}
-
-func (b *Broker) countDefinitions() {
-	b.metrics.setDefinitions("exchange", len(b.topo.exchanges))
-	b.metrics.setDefinitions("binding", b.topo.bindings)
-	b.metrics.setDefinitions("queue", int(b.queues.Load()))
-	b.metrics.setDefinitions("key", b.keys.Load().len())
 }

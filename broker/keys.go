@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,6 +19,7 @@ const KeyBytes = 32
 // common name, administrators every one. The key that is there already is a success
 // that changes nothing.
 func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func(changed bool, err error)) {
+	client = strings.Clone(client)
 	if err := checkClient(client); err != nil {
 		done(false, err)
 		return

@@ -19,7 +19,9 @@ type Metrics struct {
 	definitions *prometheus.GaugeVec
 	limits      *prometheus.GaugeVec
 
-	// The children of the counters that the hot path uses.
+	// The children that are used often.
+	exchanges, bindings, queues, keys prometheus.Gauge
+
 	outcomes [Refused + 1]prometheus.Counter
 	verdicts [Dead + 1]prometheus.Counter
 	reasons  map[sealmq.Code]prometheus.Counter
@@ -54,6 +56,10 @@ func NewMetrics() *Metrics {
 		limits:      gauge("definitions_limit", "The most definitions of a kind that clients can make.", "kind"),
 		reasons:     make(map[sealmq.Code]prometheus.Counter),
 	}
+	m.exchanges = m.definitions.WithLabelValues("exchange")
+	m.bindings = m.definitions.WithLabelValues("binding")
+	m.queues = m.definitions.WithLabelValues("queue")
+	m.keys = m.definitions.WithLabelValues("key")
 	for o, name := range map[Outcome]string{Stored: "stored", Repeated: "repeated", Conflict: "conflict", Refused: "refused"} {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
@@ -94,8 +100,11 @@ func (m *Metrics) setLimits(l Limits) {
 	m.limits.WithLabelValues("key").Set(float64(l.Keys))
 }
 
-func (m *Metrics) setDefinitions(kind string, n int) {
-	m.definitions.WithLabelValues(kind).Set(float64(n))
+func (m *Metrics) setDefinitions(c Counts) {
+	m.exchanges.Set(float64(c.Exchanges))
+	m.bindings.Set(float64(c.Bindings))
+	m.queues.Set(float64(c.Queues))
+	m.keys.Set(float64(c.Keys))
 }
 
 // results counts one answered batch, with one addition per outcome.

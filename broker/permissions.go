@@ -6,8 +6,8 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// action is what a caller wants to do. Its text is the command in metrics, in the audit
-// and in the error that the caller sees.
+// action is what a caller wants to do. Its text is the command in metrics and in the
+// audit.
 type action string
 
 const (
@@ -68,9 +68,25 @@ func authorize(id sealmq.Identity, act action, object string) error {
 	return denied(act, object)
 }
 
+// denials complete "not allowed to" for the caller.
+var denials = map[action]string{
+	actPublish:  "publish to",
+	actConsume:  "consume from",
+	actDeclare:  "declare",
+	actBind:     "bind or unbind",
+	actInspect:  "look at",
+	actReadKey:  "read the key of",
+	actWriteKey: "write the key of",
+	actDelete:   "delete",
+	actPurge:    "purge",
+	actPeek:     "peek into",
+	actMove:     "move messages of",
+	actFind:     "find messages of",
+	actAdmin:    "use",
+}
+
 func denied(act action, object string) error {
-	return &sealmq.Error{Code: sealmq.Denied,
-		Message: "not allowed to " + strings.ReplaceAll(string(act), "_", " ") + " '" + object + "'"}
+	return &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to " + denials[act] + " '" + object + "'"}
 }
 
 // administrative says which actions the audit hears of although they were allowed.
@@ -104,11 +120,15 @@ func (b *Broker) audited(id sealmq.Identity, act action, object string, err erro
 
 // RequireAdmin checks that the caller may use an administrative command of a protocol
 // that is not about a queue or an exchange, such as "reset_stats" or "close_connection".
-// A refusal is counted and audited; so is the permission.
+// The audit hears of it either way; a refusal is counted.
 func (b *Broker) RequireAdmin(id sealmq.Identity, command string) error {
-	if err := b.allow(id, actAdmin, command); err != nil {
-		return err
+	if b.closed.Load() {
+		return sealmq.ErrUnavailable
 	}
-	b.audited(id, actAdmin, command, nil)
-	return nil
+	err := authorize(id, actAdmin, command)
+	if err != nil {
+		b.metrics.denied(actAdmin)
+	}
+	b.audit(id.ID, command, "", err)
+	return err
 }

@@ -19,6 +19,7 @@ func errNoQueue(name string) error {
 // DeclareQueue creates a queue. Nil options match whatever exists and otherwise mean the
 // defaults; options that differ from the existing ones are an error with code Mismatch.
 func (b *Broker) DeclareQueue(id sealmq.Identity, name string, o *sealmq.QueueOptions, done func(error)) {
+	name = strings.Clone(name)
 	if err := checkQueueName(name); err != nil {
 		done(err)
 		return
@@ -44,7 +45,7 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 		b.engine.DeclareQueue(name, o, func(_ bool, err error) { done(err) })
 		return
 	}
-	if b.queues.Load() >= int64(b.limits.Queues) {
+	if b.queues.len() >= b.limits.Queues {
 		done(errLimit("queues", b.limits.Queues))
 		return
 	}
@@ -53,10 +54,10 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 		dead := sealmq.DeadLetterOptions(sealmq.QueueOptions{})
 		o = &dead
 	}
-	b.queues.Add(1)
-	b.engine.DeclareQueue(name, o, func(created bool, err error) {
-		if !created || err != nil {
-			b.queues.Add(-1)
+	b.queues.add(name)
+	b.engine.DeclareQueue(name, o, func(_ bool, err error) {
+		if err != nil {
+			b.queues.remove(name)
 		}
 		done(err)
 	})
@@ -65,6 +66,7 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 // DeleteQueue removes a queue with its messages and its bindings; done gets the number
 // of messages. Code NoQueue if there is none.
 func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed int, err error)) {
+	name = strings.Clone(name)
 	if err := b.administer(id, actDelete, name); err != nil {
 		done(0, err)
 		return
@@ -88,7 +90,7 @@ func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed 
 	deleted := steps.step()
 	b.engine.DeleteQueue(name, func(n int, err error) {
 		if err == nil {
-			b.queues.Add(-1)
+			b.queues.remove(name)
 		}
 		removed = n
 		deleted(err)
@@ -114,6 +116,7 @@ func (b *Broker) unbindAll(queue string, steps *join) {
 
 // PurgeQueue removes the waiting messages of a queue; done gets their number.
 func (b *Broker) PurgeQueue(id sealmq.Identity, name string, done func(removed int, err error)) {
+	name = strings.Clone(name)
 	if err := b.administer(id, actPurge, name); err != nil {
 		done(0, err)
 		return

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/sealmq/sealmq"
@@ -91,7 +92,7 @@ func (b *Broker) lock() {
 // unlock ends it.
 func (b *Broker) unlock() {
 	b.repair()
-	b.countDefinitions()
+	b.metrics.setDefinitions(b.counts())
 	b.mu.Unlock()
 }
 
@@ -132,6 +133,7 @@ func (b *Broker) defined(batch []Definition, done func(error)) {
 // DeclareExchange creates an exchange. Kind "" matches whatever exists and otherwise
 // means Direct; another kind than the existing one is an error with code Mismatch.
 func (b *Broker) DeclareExchange(id sealmq.Identity, name string, kind ExchangeKind, done func(error)) {
+	name = strings.Clone(name)
 	if err := sealmq.CheckName("exchange", name); err != nil {
 		done(err)
 		return
@@ -154,25 +156,28 @@ func (b *Broker) DeclareExchange(id sealmq.Identity, name string, kind ExchangeK
 		b.defined([]Definition{defineExchange(name, x.kind)}, done)
 		return
 	}
-	d, err := b.addExchange(name, kind)
-	if err != nil {
+	if err := b.roomForExchange(); err != nil {
 		done(err)
 		return
-	}
-	b.define([]Definition{d}, done)
-}
-
-// addExchange puts a new exchange into effect and returns what is to be stored.
-func (b *Broker) addExchange(name string, kind ExchangeKind) (Definition, error) {
-	if len(b.topo.exchanges) >= b.limits.Exchanges {
-		return Definition{}, errLimit("exchanges", b.limits.Exchanges)
 	}
 	if kind == "" {
 		kind = Direct
 	}
+	b.define([]Definition{b.addExchange(name, kind)}, done)
+}
+
+func (b *Broker) roomForExchange() error {
+	if len(b.topo.exchanges) >= b.limits.Exchanges {
+		return errLimit("exchanges", b.limits.Exchanges)
+	}
+	return nil
+}
+
+// addExchange puts a new exchange into effect and returns what is to be stored.
+func (b *Broker) addExchange(name string, kind ExchangeKind) Definition {
 	b.topo.exchanges[name] = &exchange{kind: kind, links: make(map[link]struct{})}
 	b.setRouter(name, newRouter(kind, nil))
-	return defineExchange(name, kind), nil
+	return defineExchange(name, kind)
 }
 
 // setRouter publishes a new routing table; nil removes the exchange.
@@ -187,6 +192,7 @@ func (b *Broker) setRouter(exchange string, r router) {
 
 // DeleteExchange removes an exchange with its bindings. Code NoExchange if there is none.
 func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error)) {
+	name = strings.Clone(name)
 	if err := sealmq.CheckName("exchange", name); err != nil {
 		done(err)
 		return
@@ -217,7 +223,7 @@ func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error
 // Bind binds a queue to an exchange and is idempotent. It creates a missing queue with
 // default options and a missing exchange with kind Direct.
 func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func(error)) {
-	bound := Binding{Queue: queue, Exchange: exchange, Key: key}
+	bound := Binding{Queue: strings.Clone(queue), Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
 	if err := b.checkBinding(id, bound); err != nil {
 		done(err)
 		return
@@ -225,52 +231,50 @@ func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func
 	b.lock()
 	defer b.unlock()
 	if b.topo.has(bound) {
-		b.defined([]Definition{defineExchange(exchange, b.topo.exchanges[exchange].kind), defineBinding(bound)}, done)
+		b.defined([]Definition{defineExchange(bound.Exchange, b.topo.exchanges[bound.Exchange].kind), defineBinding(bound)}, done)
 		return
 	}
-	if x := b.topo.exchanges[exchange]; x != nil && x.kind == Topic {
-		if err := checkTopicKey(key); err != nil {
-			done(err)
-			return
-		}
-	}
-	if b.topo.bindings >= b.limits.Bindings {
-		done(errLimit("bindings", b.limits.Bindings))
+	if err := b.roomForBinding(bound); err != nil {
+		done(err)
 		return
 	}
 	steps := &join{done: done}
-	if _, ok := b.engine.Queue(queue); !ok {
-		if b.declare(queue, nil, steps.step()); steps.failed() {
+	if _, ok := b.engine.Queue(bound.Queue); !ok {
+		if b.declare(bound.Queue, nil, steps.step()); steps.failed() {
 			steps.start()
 			return
 		}
 	}
-	b.bind(bound, steps)
-	steps.start()
-}
-
-// bind puts a new binding into effect, with its exchange if that is missing.
-func (b *Broker) bind(bound Binding, steps *join) {
-	stored := steps.step()
 	var batch []Definition
 	if b.topo.exchanges[bound.Exchange] == nil {
-		d, err := b.addExchange(bound.Exchange, Direct)
-		if err != nil {
-			stored(err)
-			return
-		}
-		batch = append(batch, d)
+		batch = append(batch, b.addExchange(bound.Exchange, Direct))
 	}
 	b.topo.add(bound)
 	r, _ := b.table.Load().exchanges.get(bound.Exchange)
 	b.setRouter(bound.Exchange, r.bind(link{bound.Queue, bound.Key}))
-	b.define(append(batch, defineBinding(bound)), stored)
+	b.define(append(batch, defineBinding(bound)), steps.step())
+	steps.start()
+}
+
+// roomForBinding is asked before anything is created for a binding.
+func (b *Broker) roomForBinding(bound Binding) error {
+	if b.topo.bindings >= b.limits.Bindings {
+		return errLimit("bindings", b.limits.Bindings)
+	}
+	x := b.topo.exchanges[bound.Exchange]
+	if x == nil {
+		return b.roomForExchange()
+	}
+	if x.kind == Topic {
+		return checkTopicKey(bound.Key)
+	}
+	return nil
 }
 
 // Unbind removes a binding and is idempotent. Code NoExchange or NoQueue if one of the
 // two does not exist.
 func (b *Broker) Unbind(id sealmq.Identity, queue, exchange, key string, done func(error)) {
-	bound := Binding{Queue: queue, Exchange: exchange, Key: key}
+	bound := Binding{Queue: strings.Clone(queue), Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
 	if err := b.checkBinding(id, bound); err != nil {
 		done(err)
 		return
