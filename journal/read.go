@@ -72,10 +72,11 @@ const (
 func (j *Journal) Read(places []Place, f func(i int, r Record, err error)) {
 	for i := 0; i < len(places); {
 		if b := j.cache.get(places[i].Pos, places[i].Bytes); b != nil {
-			r, err := j.decodeAt(b, places[i].Pos)
-			f(i, r, err)
-			i++
-			continue
+			if r, ok := j.decodeAt(b, places[i].Pos); ok {
+				f(i, r, nil)
+				i++
+				continue
+			}
 		}
 		last := i
 		end := places[i].Pos + Position(places[i].Bytes)
@@ -89,16 +90,38 @@ func (j *Journal) Read(places []Place, f func(i int, r Record, err error)) {
 		}
 		buf, err := j.readAt(places[i].Pos, int(end-places[i].Pos))
 		for k := i; k <= last; k++ {
-			if err != nil {
-				f(k, Record{}, err)
+			var r Record
+			ok := err == nil
+			if ok {
+				at := int(places[k].Pos - places[i].Pos)
+				r, ok = j.decodeAt(buf[at:at+places[k].Bytes], places[k].Pos)
+			}
+			if ok {
+				f(k, r, nil)
 				continue
 			}
-			at := int(places[k].Pos - places[i].Pos)
-			r, err := j.decodeAt(buf[at:at+places[k].Bytes], places[k].Pos)
-			f(k, r, err)
+			// Alone and once more, so that a bad sector costs only the records that it
+			// touches, and an error that passes costs nothing.
+			r, alone := j.readOne(places[k])
+			f(k, r, alone)
 		}
 		i = last + 1
 	}
+}
+
+func (j *Journal) readOne(p Place) (Record, error) {
+	buf, err := j.readAt(p.Pos, p.Bytes)
+	switch {
+	case errors.Is(err, ErrReleased):
+		return Record{}, err
+	case err != nil:
+		return Record{}, j.unreadable(p, fmt.Sprintf("cannot be read: %v", err))
+	}
+	r, ok := j.decodeAt(buf, p.Pos)
+	if !ok {
+		return Record{}, j.unreadable(p, "checksum does not match")
+	}
+	return r, nil
 }
 
 func (j *Journal) readAt(pos Position, n int) ([]byte, error) {
@@ -107,27 +130,24 @@ func (j *Journal) readAt(pos Position, n int) ([]byte, error) {
 		return nil, ErrReleased
 	}
 	buf := make([]byte, n)
-	if _, err := s.file.ReadAt(buf, pos.Offset()); err != nil {
-		if j.segmentOf(pos) != s {
-			return nil, ErrReleased
-		}
-		return nil, &Damage{File: s.name, Pos: pos, Bytes: int64(n), Promised: true, Reason: fmt.Sprintf("cannot be read: %v", err)}
-	}
-	return buf, nil
+	_, err := s.file.ReadAt(buf, pos.Offset())
+	return buf, err
 }
 
-func (j *Journal) decodeAt(b []byte, pos Position) (Record, error) {
+func (j *Journal) decodeAt(b []byte, pos Position) (Record, bool) {
 	r, ok := decodeRecord(b, generationSum(j.cfg.StoreID, pos.Generation()))
-	if ok {
-		r.Pos = pos
-		return r, nil
-	}
-	s := j.segmentOf(pos)
+	r.Pos = pos
+	return r, ok
+}
+
+// unreadable is a *Damage, or ErrReleased if that explains it.
+func (j *Journal) unreadable(p Place, reason string) error {
+	s := j.segmentOf(p.Pos)
 	if s == nil {
-		return r, ErrReleased
+		return ErrReleased
 	}
 	j.stats.damaged.Add(1)
-	return r, &Damage{File: s.name, Pos: pos, Bytes: int64(len(b)), Promised: true, Reason: "checksum does not match"}
+	return &Damage{File: s.name, Pos: p.Pos, Bytes: int64(p.Bytes), Promised: true, Reason: reason}
 }
 
 func (j *Journal) segmentOf(pos Position) *segment {
