@@ -26,8 +26,8 @@ const (
 	kindMark  byte = 1
 	markBytes      = 40
 
-	// kindVoid covers bytes that recovery gave up. Its sequence is the first that is
-	// missing; the payload, if it has 8 bytes, starts with the last.
+	// kindVoid covers bytes that recovery gave up. Its sequence is the next one that was
+	// expected there; the payload begins with how many are missing (7 bytes).
 	kindVoid byte = 2
 
 	// reserveBytes are left free at the end of each segment: for one more mark, so that
@@ -107,21 +107,23 @@ func decodeRecord(b []byte, sum uint32) (r Record, ok bool) {
 	return Record{Seq: binary.LittleEndian.Uint64(b[8:]), Kind: b[16], Payload: b[recordHeaderBytes:n:n]}, true
 }
 
-// appendVoid appends a void record of n bytes in all.
-func appendVoid(dst []byte, sum uint32, n int, first, last uint64) []byte {
+// appendVoid appends a void record of n bytes in all, at least minRecordBytes.
+func appendVoid(dst []byte, sum uint32, n int, seq, missing uint64) []byte {
 	payload := make([]byte, n-recordHeaderBytes)
-	if len(payload) >= 8 {
-		binary.LittleEndian.PutUint64(payload, last)
-	}
-	return appendRecord(dst, sum, first, kindVoid, n, [][]byte{payload})
+	var count [8]byte
+	binary.LittleEndian.PutUint64(count[:], missing)
+	copy(payload, count[:7])
+	return appendRecord(dst, sum, seq, kindVoid, n, [][]byte{payload})
 }
 
-// lastSeq is the last sequence that a record stands for.
-func (r Record) lastSeq() uint64 {
-	if r.Kind == kindVoid && len(r.Payload) >= 8 {
-		return max(r.Seq, binary.LittleEndian.Uint64(r.Payload))
+// nextSeq is the sequence that comes after a record.
+func (r Record) nextSeq() uint64 {
+	if r.Kind != kindVoid {
+		return r.Seq + 1
 	}
-	return r.Seq
+	var count [8]byte
+	copy(count[:7], r.Payload)
+	return r.Seq + binary.LittleEndian.Uint64(count[:])
 }
 
 // maxSequenceGap bounds how many records a hole is believed to hide; it keeps a search

@@ -23,8 +23,16 @@ type Damage struct {
 	// Promised tells damage from a torn tail: true below the synced offset.
 	Promised bool
 	Reason   string
-	void     bool // a void record will cover it; what else there is will be written over
-	certain  bool // damage wherever the synced offset is
+	void     bool   // a void record will cover it; what else there is will be written over
+	seq      uint64 // of the void record
+	certain  bool   // damage wherever the synced offset is
+}
+
+func (d *Damage) missing() uint64 {
+	if d.FirstSeq == 0 {
+		return 0
+	}
+	return d.LastSeq - d.FirstSeq + 1
 }
 
 // Error names the file, the offset, what was expected and what was found.
@@ -279,8 +287,8 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 		}
 		// A torn end is cleared, or it would be met again behind later records.
 		cover := make([]byte, h.Bytes)
-		if h.void {
-			cover = appendVoid(cover[:0], s.sum, int(h.Bytes), h.FirstSeq, h.LastSeq)
+		if h.void && h.Bytes >= minRecordBytes {
+			cover = appendVoid(cover[:0], s.sum, int(h.Bytes), h.seq, h.missing())
 		}
 		if _, err := s.file.WriteAt(cover, h.Pos.Offset()); err != nil {
 			return s.wrap("write", err)

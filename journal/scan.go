@@ -72,7 +72,7 @@ func (sc *scanner) scan(s, before *segment) error {
 			off += r.Bytes()
 			continue
 		}
-		to, r := findRecord(buf, off+recordAlign, s.sum, max(sc.next, 1), sc.next != 0)
+		to, r := findRecord(buf, off+minRecordBytes, s.sum, max(sc.next, 1), sc.next != 0)
 		if to < 0 {
 			break
 		}
@@ -131,14 +131,15 @@ func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
 	return n
 }
 
-// hole notes that no valid record is between two offsets, and that seq comes next.
+// hole notes that no valid record is between two offsets, and that seq comes next. How
+// many are missing is not known if there was none before.
 func (sc *scanner) hole(s *segment, from, to int64, seq uint64) {
-	first := sc.next
-	if first == 0 {
-		first = max(seq, 2) - 1 // how many are missing is not known
+	h := &Damage{File: s.name, Pos: position(s.gen, from), Bytes: to - from, Reason: "no valid record", void: true}
+	if sc.next != 0 && sc.next < seq {
+		h.FirstSeq, h.LastSeq = sc.next, seq-1
 	}
-	sc.holes = append(sc.holes, &Damage{File: s.name, Pos: position(s.gen, from), Bytes: to - from,
-		FirstSeq: first, LastSeq: max(first, seq-1), Reason: "no valid record", void: true})
+	h.seq = max(sc.next, seq) - h.missing()
+	sc.holes = append(sc.holes, h)
 }
 
 // gap notes that records are missing at the end of a segment, because the next one
@@ -154,7 +155,7 @@ func (sc *scanner) gap(before *segment, seq uint64) {
 
 func (sc *scanner) take(s *segment, off int, r Record) error {
 	r.Pos = position(s.gen, int64(off))
-	sc.next = r.lastSeq() + 1
+	sc.next = max(sc.next, r.nextSeq())
 	if r.Kind == kindMark {
 		if len(r.Payload) >= 16 {
 			sc.synced = max(sc.synced, Position(binary.LittleEndian.Uint64(r.Payload[8:])))
