@@ -18,14 +18,17 @@ type frozen[V any] struct {
 // frozenSeed is one for all, so that shards of equal count can be compared and copied.
 var frozenSeed = maphash.MakeSeed()
 
-// minShardEntries is the number of entries up to which one shard is enough.
-const minShardEntries = 32
+// oneShard is the number of entries up to which one shard is enough.
+const oneShard = 32
 
 // shardCount balances the two costs of a change: copying the list of shards and copying
 // one shard.
 func shardCount(size int) int {
+	if size <= oneShard {
+		return 1
+	}
 	n := 1
-	for n*n*minShardEntries < size {
+	for n*n < size {
 		n *= 2
 	}
 	return n
