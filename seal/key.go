@@ -1,14 +1,20 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"strings"
+	"time"
 )
 
-// ErrEncryptedKey says that a key file is protected with a passphrase, which is not supported.
+// ErrEncryptedKey says that a key file is protected with a passphrase. DecryptKeyFile
+// takes it off those that this package wrote.
 var ErrEncryptedKey = errors.New("the key is protected with a passphrase")
 
 // ErrPrivateKey says that a private key stands where a public key belongs.
@@ -17,8 +23,22 @@ var ErrPrivateKey = errors.New("this is a private key; a sender needs the receiv
 // ErrPublicKey says that a public key stands where a private key belongs.
 var ErrPublicKey = errors.New("this is a public key; a receiver needs its private key")
 
-// ParsePrivateKey reads the first private key in PEM data: PKCS#8 ("PRIVATE KEY") or
-// PKCS#1 ("RSA PRIVATE KEY"). RSA keys from 1024 bits are taken.
+// Kinds of PEM blocks.
+const (
+	pemPrivate   = "SEALMQ PRIVATE KEY"
+	pemPublic    = "SEALMQ PUBLIC KEY"
+	pemRetired   = "SEALMQ RETIRED KEY"
+	pemEncrypted = "SEALMQ ENCRYPTED KEY FILE"
+
+	keyFileVersion = "1"
+)
+
+// errNotMine says that a PEM block is no key that is looked for.
+var errNotMine = errors.New("a PEM block of another kind")
+
+// ParsePrivateKey reads the first private key in PEM data: our own form, or PKCS#8
+// ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY") for CipherMQRSA, with 1024 bits or more.
+// A file with several keys is a Keyring's.
 func ParsePrivateKey(data []byte) (*PrivateKey, error) {
 	var public bool
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
@@ -26,10 +46,8 @@ func ParsePrivateKey(data []byte) (*PrivateKey, error) {
 			return nil, ErrEncryptedKey
 		}
 		public = public || strings.HasSuffix(block.Type, "PUBLIC KEY")
-		for _, s := range suites() {
-			if key, err := s.parsePrivate(block); err != errNotMine {
-				return key, err
-			}
+		if key, err := privateOf(block); err != errNotMine {
+			return key, err
 		}
 	}
 	if public {
@@ -38,41 +56,247 @@ func ParsePrivateKey(data []byte) (*PrivateKey, error) {
 	return nil, errors.New("there is no private key of a known suite in PEM form")
 }
 
-// ParsePublicKey reads the first public key in PEM data: SubjectPublicKeyInfo
-// ("PUBLIC KEY") or PKCS#1 ("RSA PUBLIC KEY"). RSA keys from 1024 bits are taken.
+// ParsePublicKey reads the first public key in PEM data: our own form, or
+// SubjectPublicKeyInfo ("PUBLIC KEY") or PKCS#1 ("RSA PUBLIC KEY") for CipherMQRSA, with
+// 1024 bits or more.
 func ParsePublicKey(data []byte) (*PublicKey, error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") || block.Type == pemEncrypted {
 			return nil, ErrPrivateKey
 		}
-		for _, s := range suites() {
-			if key, err := s.parsePublic(block); err != errNotMine {
-				return key, err
-			}
+		if key, err := publicOf(block); err != errNotMine {
+			return key, err
 		}
 	}
 	return nil, errors.New("there is no public key of a known suite in PEM form")
 }
 
 func encrypted(b *pem.Block) bool {
-	return b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != ""
+	return b.Type == pemEncrypted || b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != ""
 }
 
-// PEM is the key as SubjectPublicKeyInfo in PEM, which every version of CipherMQ's
-// RSA clients reads.
+func privateOf(b *pem.Block) (*PrivateKey, error) {
+	var alg privateAlg
+	var err error
+	switch b.Type {
+	case pemPrivate:
+		head, err := parseKeyHeader(b)
+		if err != nil {
+			return nil, err
+		}
+		key, err := NewPrivateKey(head.suite, b.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		key.created = head.created
+		if err := head.check(key.Public()); err != nil {
+			return nil, err
+		}
+		return key, nil
+	case "RSA PRIVATE KEY":
+		alg, err = parsePKCS1(b.Bytes)
+	case "PRIVATE KEY":
+		alg, err = parsePKCS8(b.Bytes)
+	default:
+		return nil, errNotMine
+	}
+	if err == errNotRSA {
+		return nil, errNotMine
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &PrivateKey{suite: CipherMQRSA, alg: alg}, nil
+}
+
+func publicOf(b *pem.Block) (*PublicKey, error) {
+	var alg publicAlg
+	var err error
+	switch b.Type {
+	case pemPublic:
+		head, err := parseKeyHeader(b)
+		if err != nil {
+			return nil, err
+		}
+		key, err := NewPublicKey(head.suite, b.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		key.created = head.created
+		if err := head.check(key); err != nil {
+			return nil, err
+		}
+		return key, nil
+	case "RSA PUBLIC KEY":
+		alg, err = parsePKCS1Public(b.Bytes)
+	case "PUBLIC KEY":
+		alg, err = parseSPKI(b.Bytes)
+	default:
+		return nil, errNotMine
+	}
+	if err == errNotRSA {
+		return nil, errNotMine
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &PublicKey{suite: CipherMQRSA, alg: alg}, nil
+}
+
+// keyHeader is what stands above the base64 of our own PEM blocks.
+type keyHeader struct {
+	suite       Suite
+	fingerprint string
+	created     time.Time // zero if not said
+	retired     time.Time // of retired keys only
+}
+
+func parseKeyHeader(b *pem.Block) (h keyHeader, err error) {
+	if v := b.Headers["Version"]; v != keyFileVersion {
+		return h, fmt.Errorf("the key is in a form of version %q, which is not known here; it may be of a later SealMQ", v)
+	}
+	for name, value := range b.Headers {
+		switch name {
+		case "Version":
+		case "Suite":
+			h.suite = Suite(value)
+		case "Fingerprint":
+			h.fingerprint = value
+		case "Created":
+			h.created, err = time.Parse(time.RFC3339, value)
+		case "Retired":
+			h.retired, err = time.Parse(time.RFC3339, value)
+		default:
+			return h, fmt.Errorf("the key has a line %q, which is not known here", name)
+		}
+		if err != nil {
+			return h, fmt.Errorf("the key's line %q is not a time", name)
+		}
+	}
+	if _, err := h.suite.find(); err != nil {
+		return h, err
+	}
+	return h, nil
+}
+
+// check finds out whether the key is the one that its file says.
+func (h keyHeader) check(k *PublicKey) error {
+	if h.fingerprint != k.Fingerprint() {
+		return errors.New("the key is damaged: its fingerprint is another one than its file says")
+	}
+	return nil
+}
+
+func (h keyHeader) block(kind string, raw []byte) *pem.Block {
+	b := &pem.Block{Type: kind, Bytes: raw, Headers: map[string]string{
+		"Version": keyFileVersion, "Suite": string(h.suite), "Fingerprint": h.fingerprint}}
+	if !h.created.IsZero() {
+		b.Headers["Created"] = h.created.UTC().Format(time.RFC3339)
+	}
+	if !h.retired.IsZero() {
+		b.Headers["Retired"] = h.retired.UTC().Format(time.RFC3339)
+	}
+	return b
+}
+
+// PEM is the key in text form. CipherMQRSA keys have the form that every version of
+// CipherMQ reads, SubjectPublicKeyInfo; all others have our own.
 func (k *PublicKey) PEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.alg.spki()})
+	if k.suite == CipherMQRSA {
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.alg.raw()})
+	}
+	return pem.EncodeToMemory(k.header().block(pemPublic, k.alg.raw()))
 }
 
-// Fingerprint names the key: "sha256:" and 64 hexadecimal digits over its
-// SubjectPublicKeyInfo. Two people who compare it know that they have the same key.
+func (k *PublicKey) header() keyHeader {
+	return keyHeader{suite: k.suite, fingerprint: k.Fingerprint(), created: k.created}
+}
+
+// PEM is the key in text form, without a passphrase: PKCS#8 for CipherMQRSA, our own form
+// for all others. Keep it in a file that only its owner can read.
+func (k *PrivateKey) PEM() []byte {
+	if k.suite == CipherMQRSA {
+		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: k.alg.raw()})
+	}
+	return k.ownPEM()
+}
+
+func (k *PrivateKey) ownPEM() []byte {
+	return pem.EncodeToMemory(k.Public().header().block(pemPrivate, k.alg.raw()))
+}
+
+// sum identifies a key. Two suites that share their keys share it.
+func (k *PublicKey) sum() [32]byte {
+	if k.suite == CipherMQRSA {
+		return sha256.Sum256(k.alg.raw())
+	}
+	s, err := k.suite.find()
+	if err != nil {
+		panic("seal: internal error: " + err.Error())
+	}
+	p := append([]byte("SealMQ v1 public key\x00"), s.family...)
+	p = append(append(p, 0), k.alg.raw()...)
+	return sha256.Sum256(p)
+}
+
+// keyID is how an epoch names the key that it was sealed for.
+type keyID [16]byte
+
+func (k *PublicKey) id() keyID {
+	sum := k.sum()
+	return keyID(sum[:16])
+}
+
+// Fingerprint names the key: "sha256:" and 64 hexadecimal digits. Two people who compare
+// it know that they have the same key.
 func (k *PublicKey) Fingerprint() string {
-	sum := sha256.Sum256(k.alg.spki())
+	sum := k.sum()
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// PEM is the key as PKCS#8 in PEM, without a passphrase. Keep it in a file that only
-// its owner can read.
-func (k *PrivateKey) PEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: k.alg.pkcs8()})
+// Digits is the fingerprint in a form to be read out: eight groups of five decimal
+// digits. All eight must agree.
+func (k *PublicKey) Digits() string {
+	sum := k.sum()
+	groups := make([]string, 8)
+	for i := range groups {
+		groups[i] = fmt.Sprintf("%05d", binary.BigEndian.Uint32(sum[4*i:])%100_000)
+	}
+	return strings.Join(groups, " ")
+}
+
+// ImportPrivateKey reads a private key as CipherMQ's X25519 key makers write it, the
+// base64 of 32 bytes. Nothing in such a file tells the private from the public half, so
+// the caller must.
+func ImportPrivateKey(name Suite, data []byte) (*PrivateKey, error) {
+	raw, err := bareKey(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return NewPrivateKey(name, raw)
+}
+
+// ImportPublicKey reads a public key as CipherMQ's X25519 key makers write it and its
+// key directory carries it, the base64 of 32 bytes.
+func ImportPublicKey(name Suite, data []byte) (*PublicKey, error) {
+	raw, err := bareKey(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return NewPublicKey(name, raw)
+}
+
+func bareKey(name Suite, data []byte) ([]byte, error) {
+	s, err := name.find()
+	if err != nil {
+		return nil, err
+	}
+	if s.family != boxFamily {
+		return nil, fmt.Errorf("keys of suite %s are not kept as bare base64", name)
+	}
+	raw, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(data)))
+	if err != nil || len(raw) != boxKeyBytes {
+		return nil, fmt.Errorf("the key is not the base64 of %d bytes", boxKeyBytes)
+	}
+	return raw, nil
 }

@@ -7,12 +7,11 @@ import (
 	"crypto/rsa"
 	"crypto/sha1" // CipherMQ's OAEP uses SHA-1; OAEP does not need collision resistance
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 )
 
-// Sizes of the CipherMQRSA suite.
+// Sizes of the suite CipherMQRSA.
 const (
 	// DefaultRSABits is the size of a generated key.
 	DefaultRSABits = 3072
@@ -23,6 +22,7 @@ const (
 	// MaxRSABits bounds what a key file can make a receiver compute.
 	MaxRSABits = 8192
 
+	leastRSABits    = 1024
 	contentKeyBytes = 16
 	nonceBytes      = 16 // as CipherMQ sends; any other length is accepted on opening
 	tagBytes        = 16
@@ -32,7 +32,7 @@ type rsaPublic struct{ key *rsa.PublicKey }
 
 type rsaPrivate struct{ key *rsa.PrivateKey }
 
-func generateRSA(bits int) (*PrivateKey, error) {
+func generateRSA(bits int) (privateAlg, error) {
 	if bits == 0 {
 		bits = DefaultRSABits
 	}
@@ -43,7 +43,7 @@ func generateRSA(bits int) (*PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generate RSA key: %w", err)
 	}
-	return &PrivateKey{suite: CipherMQRSA, alg: rsaPrivate{key}}, nil
+	return rsaPrivate{key}, nil
 }
 
 func (k rsaPublic) seal(id string, plaintext []byte) ([]byte, error) {
@@ -54,9 +54,7 @@ func (k rsaPublic) seal(id string, plaintext []byte) ([]byte, error) {
 
 func (k rsaPublic) sealWith(id string, plaintext, contentKey, nonce []byte) ([]byte, error) {
 	if len(plaintext) == 0 {
-		// CipherMQ's receivers take an empty text for a failure and never
-		// acknowledge it, so it would come back to them for ever.
-		return nil, fmt.Errorf("suite %s cannot carry an empty message", CipherMQRSA)
+		return nil, errEmpty(CipherMQRSA)
 	}
 	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, k.key, contentKey, nil)
 	if err != nil {
@@ -69,7 +67,7 @@ func (k rsaPublic) sealWith(id string, plaintext, contentKey, nonce []byte) ([]b
 	sealed := gcm.Seal(nil, nonce, plaintext, nil)
 	split := len(sealed) - tagBytes
 	env := Envelope{MessageID: id, EncSessionKey: wrapped, Nonce: nonce, Tag: sealed[split:], Ciphertext: sealed[:split]}
-	return env.JSON(), nil
+	return env.print(CipherMQRSA), nil
 }
 
 func (k rsaPrivate) open(e *Envelope) ([]byte, error) {
@@ -84,12 +82,12 @@ func (k rsaPrivate) open(e *Envelope) ([]byte, error) {
 		return nil, malformed("ciphertext is missing or empty")
 	}
 	if len(e.EncSessionKey) != k.key.Size() {
-		return nil, fmt.Errorf("%w: it is for a key of %d bits, this one has %d", ErrWrongKey, 8*len(e.EncSessionKey), k.key.N.BitLen())
+		return nil, refuse(ErrWrongKey, "", "it is for a key of %d bits, this one has %d", 8*len(e.EncSessionKey), k.key.N.BitLen())
 	}
 	// One error for all that can go wrong inside OAEP, so that it tells nothing apart.
 	contentKey, err := rsa.DecryptOAEP(sha1.New(), nil, k.key, e.EncSessionKey, nil)
 	if err != nil || len(contentKey) != contentKeyBytes {
-		return nil, ErrWrongKey
+		return nil, refuse(ErrWrongKey, "", "the content key does not unwrap")
 	}
 	gcm, err := contentCipher(contentKey, len(e.Nonce))
 	if err != nil {
@@ -99,7 +97,7 @@ func (k rsaPrivate) open(e *Envelope) ([]byte, error) {
 	sealed = append(append(sealed, e.Ciphertext...), e.Tag...)
 	plaintext, err := gcm.Open(sealed[:0], e.Nonce, sealed, nil)
 	if err != nil {
-		return nil, ErrChanged
+		return nil, refuse(ErrChanged, "", "the tag does not fit")
 	}
 	return plaintext, nil
 }
@@ -118,7 +116,8 @@ func contentCipher(key []byte, nonceSize int) (cipher.AEAD, error) {
 
 func (k rsaPublic) bits() int { return k.key.N.BitLen() }
 
-func (k rsaPublic) spki() []byte {
+// raw is the SubjectPublicKeyInfo.
+func (k rsaPublic) raw() []byte {
 	der, err := x509.MarshalPKIXPublicKey(k.key)
 	if err != nil {
 		panic("seal: internal error: " + err.Error())
@@ -126,11 +125,10 @@ func (k rsaPublic) spki() []byte {
 	return der
 }
 
-func (k rsaPrivate) public() *PublicKey {
-	return &PublicKey{suite: CipherMQRSA, alg: rsaPublic{&k.key.PublicKey}}
-}
+func (k rsaPrivate) public() publicAlg { return rsaPublic{&k.key.PublicKey} }
 
-func (k rsaPrivate) pkcs8() []byte {
+// raw is PKCS#8.
+func (k rsaPrivate) raw() []byte {
 	der, err := x509.MarshalPKCS8PrivateKey(k.key)
 	if err != nil {
 		panic("seal: internal error: " + err.Error())
@@ -138,62 +136,65 @@ func (k rsaPrivate) pkcs8() []byte {
 	return der
 }
 
-func parseRSAPrivate(b *pem.Block) (*PrivateKey, error) {
-	var key *rsa.PrivateKey
-	switch b.Type {
-	case "RSA PRIVATE KEY":
-		var err error
-		if key, err = x509.ParsePKCS1PrivateKey(b.Bytes); err != nil {
-			return nil, errors.New("the RSA private key is damaged")
-		}
-	case "PRIVATE KEY":
-		parsed, err := x509.ParsePKCS8PrivateKey(b.Bytes)
-		if err != nil {
-			return nil, errors.New("the private key is damaged or of an unknown kind")
-		}
-		var ok bool
-		if key, ok = parsed.(*rsa.PrivateKey); !ok {
-			return nil, errNotMine
-		}
-	default:
-		return nil, errNotMine
+var errNotRSA = errors.New("the key is not an RSA key")
+
+func parsePKCS8(der []byte) (privateAlg, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, errors.New("the private key is damaged or of an unknown kind")
 	}
+	key, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errNotRSA
+	}
+	return checkedPrivate(key)
+}
+
+func parsePKCS1(der []byte) (privateAlg, error) {
+	key, err := x509.ParsePKCS1PrivateKey(der)
+	if err != nil {
+		return nil, errors.New("the RSA private key is damaged")
+	}
+	return checkedPrivate(key)
+}
+
+func checkedPrivate(key *rsa.PrivateKey) (privateAlg, error) {
 	if err := checkRSASize(&key.PublicKey); err != nil {
 		return nil, err
 	}
-	return &PrivateKey{suite: CipherMQRSA, alg: rsaPrivate{key}}, nil
+	return rsaPrivate{key}, nil
 }
 
-func parseRSAPublic(b *pem.Block) (*PublicKey, error) {
-	var key *rsa.PublicKey
-	switch b.Type {
-	case "RSA PUBLIC KEY":
-		var err error
-		if key, err = x509.ParsePKCS1PublicKey(b.Bytes); err != nil {
-			return nil, errors.New("the RSA public key is damaged")
-		}
-	case "PUBLIC KEY":
-		parsed, err := x509.ParsePKIXPublicKey(b.Bytes)
-		if err != nil {
-			return nil, errors.New("the public key is damaged or of an unknown kind")
-		}
-		var ok bool
-		if key, ok = parsed.(*rsa.PublicKey); !ok {
-			return nil, errNotMine
-		}
-	default:
-		return nil, errNotMine
+func parseSPKI(der []byte) (publicAlg, error) {
+	parsed, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, errors.New("the public key is damaged or of an unknown kind")
 	}
+	key, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, errNotRSA
+	}
+	return checkedPublic(key)
+}
+
+func parsePKCS1Public(der []byte) (publicAlg, error) {
+	key, err := x509.ParsePKCS1PublicKey(der)
+	if err != nil {
+		return nil, errors.New("the RSA public key is damaged")
+	}
+	return checkedPublic(key)
+}
+
+func checkedPublic(key *rsa.PublicKey) (publicAlg, error) {
 	if err := checkRSASize(key); err != nil {
 		return nil, err
 	}
-	return &PublicKey{suite: CipherMQRSA, alg: rsaPublic{key}}, nil
+	return rsaPublic{key}, nil
 }
 
 func checkRSASize(k *rsa.PublicKey) error {
-	const least = 1024
-	if bits := k.N.BitLen(); bits < least || bits > MaxRSABits {
-		return fmt.Errorf("an RSA key of %d bits cannot be used; it must have %d to %d", bits, least, MaxRSABits)
+	if bits := k.N.BitLen(); bits < leastRSABits || bits > MaxRSABits {
+		return fmt.Errorf("an RSA key of %d bits cannot be used; it must have %d to %d", bits, leastRSABits, MaxRSABits)
 	}
 	return nil
 }

@@ -1,0 +1,123 @@
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+)
+
+// The labels of everything that is derived. A label ends in a zero byte, so that none is
+// the beginning of another.
+const (
+	secretLabel     = "SealMQ v1 epoch secret\x00"
+	maskLabel       = "SealMQ v1 epoch mask\x00"
+	commitmentLabel = "SealMQ v1 epoch commitment\x00"
+	keyLabel        = "SealMQ v1 key\x00"
+	dataLabel       = "SealMQ v1 data\x00"
+	digestLabel     = "SealMQ v1 digest\x00"
+)
+
+// exportSecret is the epoch's secret of a single receiver. body is the SHA-256 of the
+// header's body: who puts another name over a foreign encapsulation gets another secret.
+func exportSecret(e exporter, body [32]byte) ([32]byte, error) { return export(e, secretLabel, body) }
+
+// exportMask hides the epoch's secret for one of several receivers, by exclusive or.
+func exportMask(e exporter, body [32]byte) ([32]byte, error) { return export(e, maskLabel, body) }
+
+func export(e exporter, label string, body [32]byte) (out [32]byte, err error) {
+	p, err := e.Export(label+string(body[:]), len(out))
+	if err != nil {
+		return out, err
+	}
+	if len(p) != len(out) {
+		return out, errors.New("the exporter gave another length")
+	}
+	return [32]byte(p), nil
+}
+
+func xor(a, b [32]byte) (out [32]byte) {
+	for i := range out {
+		out[i] = a[i] ^ b[i]
+	}
+	return out
+}
+
+// commit binds a header to one secret. Without it a sender could give each receiver a
+// secret of its own under one signature, and have them read different texts in the same
+// ciphertext.
+func commit(secret, body [32]byte) ([32]byte, error) {
+	return hkdf32(secret, body[:], commitmentLabel)
+}
+
+// epoch is what both ends derive messages from.
+type epoch struct {
+	secret [32]byte
+	hash   [32]byte // SHA-256 of the header, which is also the epoch's name
+	data   []byte   // the beginning of every message's additional data
+	max    uint64
+}
+
+// newEpoch prepares an epoch for its messages. headerBytes is the whole header.
+func newEpoch(h *header, headerBytes []byte, secret [32]byte) *epoch {
+	e := &epoch{secret: secret, hash: sha256.Sum256(headerBytes), max: h.maxMessages}
+	p := append([]byte(dataLabel), e.hash[:]...)
+	p = append(p, formatVersion)
+	p = appendPrefixed(p, string(h.suite))
+	p = appendPrefixed(p, h.sender)
+	p = append(p, byte(len(h.slots)))
+	for _, s := range h.slots {
+		p = appendPrefixed(p, s.name)
+	}
+	e.data = p[:len(p):len(p)]
+	return e
+}
+
+// appendData appends a message's additional data: what everybody may read and nobody
+// may change.
+func (e *epoch) appendData(dst []byte, m *message) []byte {
+	dst = append(dst, e.data...)
+	dst = appendPrefixed(dst, m.id)
+	dst = appendPrefixed(dst, m.exchange)
+	dst = appendPrefixed(dst, m.routingKey)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(m.sealedAt))
+	return binary.BigEndian.AppendUint64(dst, m.seq)
+}
+
+// aead is the cipher of one message. Its key is used once, so its nonce is zero.
+func (e *epoch) aead(salt []byte, id []byte) (cipher.AEAD, error) {
+	key, err := hkdf32(e.secret, salt, keyLabel+string(id))
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+var zeroNonce [12]byte
+
+// digestOf identifies a message by all that is protected in it. With several receivers
+// it is also what the sender signs.
+func digestOf(data, salt, ciphertext []byte) (sum [32]byte) {
+	h := sha256.New()
+	h.Write([]byte(digestLabel))
+	h.Write(data)
+	h.Write(salt)
+	h.Write(ciphertext)
+	h.Sum(sum[:0])
+	return sum
+}
+
+// hkdf32 is HKDF-SHA256 (RFC 5869) with 32 bytes of output.
+func hkdf32(secret [32]byte, salt []byte, info string) ([32]byte, error) {
+	out, err := hkdf.Key(sha256.New, secret[:], salt, info, 32)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return [32]byte(out), nil
+}

@@ -1,0 +1,234 @@
+package seal
+
+import (
+	"bytes"
+	"container/list"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// opened is an epoch from a receiver's side: authentic, meant for us, its secret known.
+type opened struct {
+	*epoch
+	suite             Suite
+	sender            string
+	receivers         []string
+	alone             bool // there is one receiver
+	created, notAfter int64
+	certs             []*x509.Certificate
+	info              *Epoch
+	vouched           atomic.Pointer[voucher]
+}
+
+// openEpoch checks the epoch of an envelope and finds out its secret. Cheap checks come
+// before costly ones, and nothing is calculated with the private key for a sender that
+// the Verifier does not know.
+func (o *Opener) openEpoch(p *parts, at int64, now time.Time) (*opened, error) {
+	raw, err := p.decoded(nil, "epoch", p.epoch)
+	if err != nil {
+		return nil, err
+	}
+	if p.binary {
+		raw = bytes.Clone(raw) // what is kept must not be the caller's
+	}
+	part, err := splitEpoch(raw)
+	if err != nil {
+		return nil, err
+	}
+	h, body, err := parseHeader(part.header)
+	if err != nil {
+		return nil, err
+	}
+	if !o.accepts(h.suite) {
+		return nil, refuse(ErrSuite, "ask the sender to take a key of another suite", "suite %s is not accepted here", h.suite)
+	}
+	key, mine, err := o.slotOf(h)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := o.chainOf(h, part.chain)
+	if err != nil {
+		return nil, err
+	}
+	v, err := o.verify(certs, h.sender, at, now)
+	if err != nil {
+		return nil, err
+	}
+	if scheme, err := schemeOf(certs[0].PublicKey); err != nil || scheme != h.scheme {
+		return nil, refuse(ErrSignature, "", "the certificate's key is of another kind than the signature")
+	}
+	if err := CheckSignature(certs[0], LabelEpoch, part.header, part.signature); err != nil {
+		return nil, err
+	}
+	secret, err := openSecret(h, mine, key, body)
+	if err != nil {
+		return nil, err
+	}
+	e := &opened{epoch: newEpoch(h, part.header, secret), suite: h.suite, sender: h.sender, alone: len(h.slots) == 1,
+		created: h.created, notAfter: h.notAfter, certs: certs}
+	for _, s := range h.slots {
+		e.receivers = append(e.receivers, s.name)
+	}
+	e.info = &Epoch{Hash: e.hash, Created: time.UnixMilli(h.created), NotAfter: time.UnixMilli(h.notAfter), MaxMessages: h.maxMessages,
+		Previous: h.previous, PreviousMessages: h.previousCount}
+	for _, x := range h.extensions {
+		e.info.Extensions = append(e.info.Extensions, Extension{x.Type, bytes.Clone(x.Value)})
+	}
+	e.vouched.Store(v)
+	return e, nil
+}
+
+// slotOf finds our part of a header and the key that it was made for.
+func (o *Opener) slotOf(h *header) (kemPrivate, *slot, error) {
+	set := o.keys.Load()
+	for i := range h.slots {
+		s := &h.slots[i]
+		if s.name != o.cfg.Name {
+			continue
+		}
+		// A key of another suite has another id.
+		if k := set.byID[s.key]; k != nil && k.suite == h.suite {
+			if key, ok := k.alg.(kemPrivate); ok {
+				return key, s, nil
+			}
+		}
+	}
+	return kemPrivate{}, nil, o.errNoKey(h, set)
+}
+
+// chainOf returns the certificates that the header names.
+func (o *Opener) chainOf(h *header, chain []byte) ([]*x509.Certificate, error) {
+	if len(chain) == 0 {
+		if o.cfg.Chain != nil {
+			chain = o.cfg.Chain(h.chain)
+		}
+		if len(chain) == 0 {
+			return nil, refuse(ErrUntrusted, "ask the sender to put its certificates into the envelope", "the sender's certificates are left out and not known here")
+		}
+	}
+	if sha256.Sum256(chain) != h.chain {
+		return nil, refuse(ErrSignature, "", "the certificates are not the ones that the epoch names")
+	}
+	certs, err := decodeChain(chain)
+	if err != nil {
+		return nil, err
+	}
+	if err := maySign(certs[0]); err != nil {
+		return nil, &Error{Kind: ErrUntrusted, Err: err}
+	}
+	return certs, nil
+}
+
+// openSecret finds out the epoch's secret. The header's signature has been checked, so
+// what fails here is the sender's doing or a damaged key.
+func openSecret(h *header, mine *slot, key kemPrivate, body [32]byte) (secret [32]byte, err error) {
+	e, err := key.kem.decapsulate(mine.enc, key.key)
+	if err != nil {
+		return secret, refuse(ErrChanged, "", "the encapsulation cannot be used")
+	}
+	if mine.masked == nil {
+		secret, err = exportSecret(e, body)
+	} else {
+		var mask [32]byte
+		mask, err = exportMask(e, body)
+		secret = xor([32]byte(mine.masked), mask)
+	}
+	var commitment [32]byte
+	if err == nil {
+		commitment, err = commit(secret, body)
+	}
+	if err != nil {
+		return [32]byte{}, &Error{Kind: ErrChanged, Err: err}
+	}
+	if subtle.ConstantTimeCompare(commitment[:], h.commitment[:]) != 1 {
+		return [32]byte{}, refuse(ErrChanged, "", "the epoch's secret is not the one that the sender committed to")
+	}
+	return secret, nil
+}
+
+// epochCache keeps the epochs that were used last, by their bytes as they stand in an
+// envelope. Only epochs that opened get in, so nobody can push out good ones with bad.
+type epochCache struct {
+	mu      sync.Mutex
+	max     int
+	age     uint64 // grows with each clear
+	byPart  map[string]*list.Element
+	recent  list.List // of *cached, the last used first
+	pending map[string]*pendingEpoch
+}
+
+type cached struct {
+	part  string
+	epoch *opened
+}
+
+// pendingEpoch is being opened by one goroutine while others may wait for it.
+type pendingEpoch struct {
+	done  chan struct{}
+	epoch *opened // nil if it did not open
+}
+
+func (c *epochCache) init(max int) {
+	c.max = max
+	c.byPart = make(map[string]*list.Element)
+	c.pending = make(map[string]*pendingEpoch)
+}
+
+// get returns the epoch of the given bytes, which open makes if it is not there.
+func (c *epochCache) get(part []byte, open func() (*opened, error)) (*opened, error) {
+	c.mu.Lock()
+	if at := c.byPart[string(part)]; at != nil {
+		c.recent.MoveToFront(at)
+		c.mu.Unlock()
+		return at.Value.(*cached).epoch, nil
+	}
+	if p := c.pending[string(part)]; p != nil {
+		c.mu.Unlock()
+		<-p.done
+		if p.epoch != nil {
+			return p.epoch, nil
+		}
+		return open() // what the other met may not hold for this message
+	}
+	p := &pendingEpoch{done: make(chan struct{})}
+	key, age := string(part), c.age
+	c.pending[key] = p
+	c.mu.Unlock()
+
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.pending[key] == p {
+			delete(c.pending, key)
+		}
+		if p.epoch != nil && c.age == age {
+			c.insert(key, p.epoch)
+		}
+		close(p.done)
+	}()
+	var err error
+	p.epoch, err = open()
+	return p.epoch, err
+}
+
+func (c *epochCache) insert(part string, e *opened) {
+	c.byPart[part] = c.recent.PushFront(&cached{part, e})
+	for len(c.byPart) > c.max {
+		last := c.recent.Back()
+		delete(c.byPart, c.recent.Remove(last).(*cached).part)
+	}
+}
+
+// clear forgets all epochs, also those that are just being opened.
+func (c *epochCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.age++
+	clear(c.byPart)
+	clear(c.pending)
+	c.recent.Init()
+}

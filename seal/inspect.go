@@ -1,0 +1,94 @@
+package seal
+
+import (
+	"fmt"
+	"time"
+)
+
+// Info is what an envelope says of itself to everybody. None of it was checked: it is what
+// its maker wrote, or what somebody made of it.
+type Info struct {
+	// Suites are what it can be of; more than one where CipherMQ's formats look alike.
+	Suites     []Suite
+	ID         string
+	Sender     string
+	Receivers  []string
+	Exchange   string
+	RoutingKey string
+	SealedAt   time.Time
+	Sequence   uint64
+	// Keys are the beginnings of the fingerprints of the keys that it was sealed for,
+	// as many as Receivers.
+	Keys []string
+}
+
+// Inspect reads an envelope without a key. The error, which wraps ErrMalformed, ErrVersion
+// or ErrSuite, says that it is not well formed; that there is none says nothing about
+// whether it opens.
+func Inspect(body []byte) (*Info, error) {
+	p, err := split(body)
+	if err == errNoSuite {
+		return inspectCipherMQ(body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	raw, err := p.decoded(nil, "epoch", p.epoch)
+	if err != nil {
+		return nil, err
+	}
+	part, err := splitEpoch(raw)
+	if err != nil {
+		return nil, err
+	}
+	h, _, err := parseHeader(part.header)
+	if err != nil {
+		return nil, err
+	}
+	if !p.binary && string(p.suite) != string(h.suite) {
+		return nil, malformed("the suite is %s, and the envelope says it is another", h.suite)
+	}
+	sealed, err := p.decoded(nil, "sealed", p.sealed)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseMessage(p.id, sealed)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	info := &Info{Suites: []Suite{h.suite}, ID: string(m.id), Sender: h.sender, Exchange: string(m.exchange),
+		RoutingKey: string(m.routingKey), SealedAt: time.UnixMilli(m.sealedAt), Sequence: m.seq}
+	for _, s := range h.slots {
+		info.Receivers = append(info.Receivers, s.name)
+		info.Keys = append(info.Keys, fmt.Sprintf("sha256:%x", s.key))
+	}
+	return info, nil
+}
+
+func inspectCipherMQ(body []byte) (*Info, error) {
+	e, err := Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	info := &Info{ID: e.MessageID, RoutingKey: e.RoutingKey}
+	if e.Receiver != "" {
+		info.Receivers = []string{e.Receiver}
+	}
+	split := len(e.Tag) == tagBytes && len(e.Ciphertext) > 0
+	joined := e.Tag == nil && len(e.Ciphertext) > tagBytes
+	boxed := len(e.EncSessionKey) == sealedBoxBytes && len(e.Nonce) == boxNonceBytes
+	switch {
+	case boxed && split:
+		info.Suites = []Suite{CipherMQG3, CipherMQG4}
+	case boxed && joined:
+		info.Suites = []Suite{CipherMQG5, CipherMQG6}
+	case split && len(e.EncSessionKey) >= leastRSABits/8 && len(e.Nonce) > 0:
+		info.Suites = []Suite{CipherMQRSA}
+	default:
+		return nil, malformed("its members fit none of CipherMQ's suites")
+	}
+	return info, nil
+}

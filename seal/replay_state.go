@@ -1,0 +1,223 @@
+package seal
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+)
+
+// The state of a Replay as bytes, integers big-endian:
+//
+//	  1  version, 1
+//	  8  floor, milliseconds
+//	  4  senders, by issuer and name, and for each
+//	2+n    issuer
+//	2+n    name
+//	  8    floor
+//	  4    epochs, by hash, and for each
+//	 32      hash
+//	  8      created, milliseconds
+//	 32      hash of the epoch before
+//	  8      messages in that
+//	  8      messages in this, 0 if not known
+//	  8      highest number seen
+//	  8      numbers up to this are forgotten
+//	  4      gaps, ascending: from (8), to (8)
+//	  4      marks, ascending: number (8), digest (8)
+const replayVersion = 1
+
+// AppendBinary appends the state to dst. Equal states give equal bytes.
+func (r *Replay) AppendBinary(dst []byte) ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	dst = append(dst, replayVersion)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.floor))
+	keys := slices.SortedFunc(maps.Keys(r.senders), senderKey.compare)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(keys)))
+	for _, k := range keys {
+		s := r.senders[k]
+		dst = appendPrefixed(dst, k.issuer)
+		dst = appendPrefixed(dst, k.id)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(s.floor))
+		hashes := slices.SortedFunc(maps.Keys(s.epochs), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(hashes)))
+		for _, h := range hashes {
+			dst = s.epochs[h].append(append(dst, h[:]...))
+		}
+	}
+	return dst, nil
+}
+
+// MarshalBinary is AppendBinary to nothing.
+func (r *Replay) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
+
+func (k senderKey) compare(other senderKey) int {
+	return cmp.Or(cmp.Compare(k.issuer, other.issuer), cmp.Compare(k.id, other.id))
+}
+
+func (e *seenEpoch) append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.created))
+	dst = append(dst, e.previous[:]...)
+	for _, n := range []uint64{e.previousCount, e.count, e.high, e.forgotten} {
+		dst = binary.BigEndian.AppendUint64(dst, n)
+	}
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(e.gaps)))
+	for _, g := range e.gaps {
+		dst = binary.BigEndian.AppendUint64(dst, g.from)
+		dst = binary.BigEndian.AppendUint64(dst, g.to)
+	}
+	marks := slices.DeleteFunc(slices.Clone(e.marks), func(m mark) bool { return m.seq == 0 })
+	slices.SortFunc(marks, func(a, b mark) int { return cmp.Compare(a.seq, b.seq) })
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(marks)))
+	for _, m := range marks {
+		dst = binary.BigEndian.AppendUint64(dst, m.seq)
+		dst = binary.BigEndian.AppendUint64(dst, m.digest)
+	}
+	return dst
+}
+
+var errReplayState = errors.New("the replay state is damaged, or of a later SealMQ")
+
+// UnmarshalBinary replaces the state by one that AppendBinary wrote. If it is larger than
+// the bounds of this Replay, the oldest epochs are forgotten. On an error nothing changes.
+func (r *Replay) UnmarshalBinary(data []byte) error {
+	in := reader{data}
+	version, _ := in.uint8()
+	floor, ok := in.uint64()
+	n, ok2 := in.uint32()
+	if version != replayVersion || !ok || !ok2 || floor > maxMillis {
+		return errReplayState
+	}
+	senders := make(map[senderKey]*seenSender)
+	epochs := 0
+	var last senderKey
+	for i := range n {
+		key, s, err := readSender(&in)
+		if err != nil {
+			return err
+		}
+		if i > 0 && last.compare(key) >= 0 {
+			return errReplayState
+		}
+		last, senders[key] = key, s
+		epochs += len(s.epochs)
+	}
+	if len(in.p) > 0 {
+		return errReplayState
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.senders, r.epochs, r.floor = senders, epochs, int64(floor)
+	for key, s := range senders {
+		for len(s.epochs) > r.cfg.MaxPerSender {
+			r.forget(key, s)
+		}
+	}
+	for r.epochs > r.cfg.MaxEpochs {
+		r.shrink(r.any())
+	}
+	return nil
+}
+
+func (r *Replay) any() (senderKey, *seenSender) {
+	for k, s := range r.senders {
+		return k, s
+	}
+	return senderKey{}, &seenSender{}
+}
+
+func (r *reader) uint32() (uint32, bool) {
+	v, ok := r.take(4)
+	if !ok {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(v), true
+}
+
+func readSender(in *reader) (key senderKey, s *seenSender, err error) {
+	issuer, ok1 := in.prefixed()
+	id, ok2 := in.prefixed()
+	floor, ok3 := in.uint64()
+	n, ok4 := in.uint32()
+	if !ok1 || !ok2 || !ok3 || !ok4 || floor > maxMillis || n == 0 {
+		return key, nil, errReplayState
+	}
+	s = &seenSender{floor: int64(floor), epochs: make(map[[32]byte]*seenEpoch)}
+	var last []byte
+	for range n {
+		hash, ok := in.take(32)
+		if !ok || last != nil && bytes.Compare(last, hash) >= 0 {
+			return key, nil, errReplayState
+		}
+		last = hash
+		if s.epochs[[32]byte(hash)], err = readEpoch(in); err != nil {
+			return key, nil, err
+		}
+	}
+	return senderKey{string(issuer), string(id)}, s, nil
+}
+
+func readEpoch(in *reader) (*seenEpoch, error) {
+	e := new(seenEpoch)
+	created, ok := in.uint64()
+	previous, ok2 := in.take(32)
+	if !ok || !ok2 || created > maxMillis {
+		return nil, errReplayState
+	}
+	e.created, e.previous = int64(created), [32]byte(previous)
+	for _, n := range []*uint64{&e.previousCount, &e.count, &e.high, &e.forgotten} {
+		if *n, ok = in.uint64(); !ok || *n > MaxEpochMessages {
+			return nil, errReplayState
+		}
+	}
+	if e.forgotten > e.high || e.high == 0 {
+		return nil, errReplayState
+	}
+	if err := e.readGaps(in); err != nil {
+		return nil, err
+	}
+	return e, e.readMarks(in)
+}
+
+func (e *seenEpoch) readGaps(in *reader) error {
+	n, ok := in.uint32()
+	if !ok || uint64(n)*16 > uint64(len(in.p)) {
+		return errReplayState
+	}
+	last := e.forgotten
+	for range n {
+		from, _ := in.uint64()
+		to, _ := in.uint64()
+		// Two gaps that touch would be one.
+		if from <= last || len(e.gaps) > 0 && from == last+1 || to < from || to >= e.high {
+			return errReplayState
+		}
+		e.gaps = append(e.gaps, span{from, to})
+		last = to
+	}
+	return nil
+}
+
+func (e *seenEpoch) readMarks(in *reader) error {
+	n, ok := in.uint32()
+	if !ok || n > replayMarks || uint64(n)*16 > uint64(len(in.p)) {
+		return errReplayState
+	}
+	last := uint64(0)
+	for range n {
+		seq, _ := in.uint64()
+		digest, _ := in.uint64()
+		i := int(seq % replayMarks)
+		if seq <= last || seq > e.high || i < len(e.marks) && e.marks[i].seq != 0 {
+			return errReplayState
+		}
+		for len(e.marks) <= i {
+			e.marks = append(e.marks, mark{})
+		}
+		e.marks[i], last = mark{seq, digest}, seq
+	}
+	return nil
+}

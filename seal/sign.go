@@ -1,0 +1,259 @@
+package seal
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Label keeps a signature that was made for one kind of object from being taken for
+// another's.
+type Label string
+
+// The labels of version 1.
+const (
+	LabelEpoch   Label = "SealMQ v1 epoch header"
+	LabelMessage Label = "SealMQ v1 message"
+)
+
+// Scheme is how a signature is made, by its code point in TLS 1.3 (RFC 8446, section 4.2.3).
+type Scheme uint16
+
+// The schemes. The key in a certificate decides which one its owner uses.
+const (
+	ECDSAP256SHA256 Scheme = 0x0403
+	ECDSAP384SHA384 Scheme = 0x0503
+	RSAPSSSHA256    Scheme = 0x0804 // with a salt of 32 bytes
+	Ed25519         Scheme = 0x0807
+)
+
+// Bounds of what an envelope carries about its signer.
+const (
+	MaxChain      = 4        // certificates
+	maxChainBytes = 16 << 10 // of them together
+	maxSignature  = 1024     // bytes; RSA with 8192 bits
+	minSignerRSA  = 2048
+)
+
+func schemeOf(key crypto.PublicKey) (Scheme, error) {
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return ECDSAP256SHA256, nil
+		case elliptic.P384():
+			return ECDSAP384SHA384, nil
+		}
+	case ed25519.PublicKey:
+		return Ed25519, nil
+	case *rsa.PublicKey:
+		if bits := k.N.BitLen(); bits < minSignerRSA || bits > MaxRSABits {
+			return 0, fmt.Errorf("an RSA key that signs has %d to %d bits, not %d", minSignerRSA, MaxRSABits, bits)
+		}
+		return RSAPSSSHA256, nil
+	}
+	return 0, errors.New("the certificate's key is of a kind that cannot sign here; ECDSA with P-256 or P-384, Ed25519 and RSA can")
+}
+
+// signedBytes is what a signature is made over: 64 spaces, so that no certificate or TLS
+// handshake can be mistaken for it, the label, a zero byte, the content.
+func signedBytes(label Label, content []byte) []byte {
+	p := make([]byte, 0, 64+len(label)+1+len(content))
+	p = append(p, bytes.Repeat([]byte{0x20}, 64)...)
+	p = append(p, label...)
+	p = append(p, 0)
+	return append(p, content...)
+}
+
+// Signer signs as the owner of a certificate. It is safe for concurrent use and prints
+// as "[redacted]".
+type Signer struct {
+	redacted
+	name   string
+	leaf   *x509.Certificate
+	chain  []byte // as in an envelope
+	sum    [32]byte
+	key    crypto.Signer
+	scheme Scheme
+	random bool // false makes ECDSA deterministic, for vectors
+}
+
+// NewSigner makes a Signer of a certificate chain, leaf first, in DER, and the leaf's
+// private key. name is the identity that receivers derive from the chain. A root at the
+// chain's end is left out: receivers have it, or do not trust it.
+func NewSigner(name string, chain [][]byte, key crypto.PrivateKey) (*Signer, error) {
+	if err := checkText("sender", name); err != nil {
+		return nil, err
+	}
+	if len(chain) == 0 {
+		return nil, errors.New("the sender has no certificate")
+	}
+	var certs []*x509.Certificate
+	for _, der := range chain {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("the sender's certificate: %w", err)
+		}
+		certs = append(certs, cert)
+	}
+	if n := len(certs); n > 1 && bytes.Equal(certs[n-1].RawIssuer, certs[n-1].RawSubject) {
+		certs = certs[:n-1]
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("the sender's private key cannot sign")
+	}
+	leaf := certs[0]
+	if pub, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(leaf.PublicKey) {
+		return nil, errors.New("the private key does not belong to the sender's certificate")
+	}
+	scheme, err := schemeOf(leaf.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := maySign(leaf); err != nil {
+		return nil, err
+	}
+	encoded, err := encodeChain(certs)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{name: name, leaf: leaf, chain: encoded, sum: sha256.Sum256(encoded), key: signer, scheme: scheme, random: true}, nil
+}
+
+// Name is the identity that the Signer signs as.
+func (s *Signer) Name() string { return s.name }
+
+// NotAfter is when the certificate expires.
+func (s *Signer) NotAfter() time.Time { return s.leaf.NotAfter }
+
+// Sign signs content for what label says it is.
+func (s *Signer) Sign(label Label, content []byte) ([]byte, error) {
+	message := signedBytes(label, content)
+	random := rand.Reader
+	if !s.random && s.scheme != RSAPSSSHA256 {
+		random = nil
+	}
+	hash, opts := s.scheme.options()
+	digest := message
+	if hash != 0 {
+		h := hash.New()
+		h.Write(message)
+		digest = h.Sum(nil)
+	}
+	sig, err := s.key.Sign(random, digest, opts)
+	if err != nil {
+		return nil, fmt.Errorf("sign as %s: %w", s.name, err)
+	}
+	return sig, nil
+}
+
+// options are the hash to apply before signing, 0 for none, and what to tell the key.
+func (s Scheme) options() (crypto.Hash, crypto.SignerOpts) {
+	switch s {
+	case ECDSAP256SHA256:
+		return crypto.SHA256, crypto.SHA256
+	case ECDSAP384SHA384:
+		return crypto.SHA384, crypto.SHA384
+	case RSAPSSSHA256:
+		return crypto.SHA256, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	}
+	return 0, crypto.Hash(0)
+}
+
+// CheckSignature reports whether sig is a signature of content under label by the owner
+// of the certificate. It does not ask whether the certificate is to be trusted. The
+// error wraps ErrSignature.
+func CheckSignature(cert *x509.Certificate, label Label, content, sig []byte) error {
+	scheme, err := schemeOf(cert.PublicKey)
+	if err != nil {
+		return &Error{Kind: ErrSignature, Err: err}
+	}
+	message := signedBytes(label, content)
+	hash, _ := scheme.options()
+	digest := message
+	if hash != 0 {
+		h := hash.New()
+		h.Write(message)
+		digest = h.Sum(nil)
+	}
+	var ok bool
+	switch key := cert.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		ok = ecdsa.VerifyASN1(key, digest, sig)
+	case ed25519.PublicKey:
+		ok = ed25519.Verify(key, digest, sig)
+	case *rsa.PublicKey:
+		opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+		ok = rsa.VerifyPSS(key, crypto.SHA256, digest, sig, opts) == nil
+	}
+	if !ok {
+		return refuse(ErrSignature, "", "it is not the certificate owner's")
+	}
+	return nil
+}
+
+// maySign reports whether a certificate is one that signs messages at all.
+func maySign(cert *x509.Certificate) error {
+	switch {
+	case cert.IsCA:
+		return errors.New("the sender's certificate is an authority's")
+	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return errors.New("the sender's certificate is not for signing")
+	}
+	return nil
+}
+
+// encodeChain lays certificates out as an envelope carries them: for each, the length in
+// two bytes and the DER.
+func encodeChain(certs []*x509.Certificate) ([]byte, error) {
+	if len(certs) > MaxChain {
+		return nil, fmt.Errorf("the sender's chain has %d certificates, more than %d", len(certs), MaxChain)
+	}
+	var p []byte
+	for _, c := range certs {
+		if len(c.Raw) > maxChainBytes {
+			return nil, errChainSize
+		}
+		p = appendPrefixed(p, c.Raw)
+	}
+	if len(p) > maxChainBytes {
+		return nil, errChainSize
+	}
+	return p, nil
+}
+
+var errChainSize = fmt.Errorf("the sender's chain has more than %d bytes", maxChainBytes)
+
+// decodeChain is the reverse. It returns at least one certificate.
+func decodeChain(p []byte) ([]*x509.Certificate, error) {
+	if len(p) > maxChainBytes {
+		return nil, malformed("the certificate chain has %d bytes, more than %d", len(p), maxChainBytes)
+	}
+	var certs []*x509.Certificate
+	r := reader{p}
+	for len(r.p) > 0 {
+		der, ok := r.prefixed()
+		if !ok || len(certs) == MaxChain {
+			return nil, malformed("the certificate chain is cut or too long")
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, malformed("certificate %d of the chain cannot be read", len(certs)+1)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, malformed("the certificate chain is empty")
+	}
+	return certs, nil
+}
