@@ -186,7 +186,9 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	if slot != 0 {
 		e.dedup.retain(slot - 1)
 	}
-	e.dropOldest(dest, len(m.body))
+	if reason != "" || dest.options.DropOldest {
+		e.dropOldest(dest, len(m.body)) // a dead letter is never refused
+	}
 	dest.put(dest.next, newEntry(pos, record, len(m.body), slot-1, now))
 	at := dest.next
 	dest.next++

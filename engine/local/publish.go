@@ -143,7 +143,9 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 	use := e.use(pos.Generation())
 	use.index(&rec, pos, record, len(m.Body), p.ids[i])
 	for _, q := range p.queues {
-		e.dropOldest(q, len(m.Body))
+		if q.options.DropOldest {
+			e.dropOldest(q, len(m.Body))
+		}
 		q.put(q.next, newEntry(pos, record, len(m.Body), dedupSlot, now))
 		p.reach(q, q.next)
 		q.next++
@@ -209,14 +211,10 @@ func (e *Engine) publishDone(p *publishing, err error, done func([]broker.Publis
 	publishings.Put(p)
 }
 
-// dropOldest makes room for one more message in a queue whose options say so, by
-// removing its oldest waiting messages. The new message is in the journal before them,
+// dropOldest makes room for one more message, by removing the oldest that wait. The new message is in the journal before them,
 // so that a crash between the two leaves one too many and never one too few.
 func (e *Engine) dropOldest(q *queue, body int) {
 	o := &q.options
-	if !o.DropOldest {
-		return
-	}
 	var gone []uint64
 	for o.MaxMessages > 0 && int64(q.live) >= o.MaxMessages || o.MaxBytes > 0 && q.bytes+int64(body) > o.MaxBytes {
 		seq, ok := q.oldestWaiting()

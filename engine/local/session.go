@@ -328,7 +328,9 @@ func (s *session) settleSome(batch []broker.Settlement, done func(error)) error 
 		return err
 	}
 	now := e.nowMillis()
-	s.lastAck = now
+	if s.closed {
+		batch = nil
+	}
 	var acks settleEncoder
 	acks.reset(e.scratch)
 	var back []byte
@@ -340,8 +342,11 @@ func (s *session) settleSome(batch []broker.Settlement, done func(error)) error 
 			continue
 		}
 		n, h, mine := s.claim(q, b.Tag)
+		if !mine {
+			continue
+		}
+		s.lastAck = now
 		switch {
-		case !mine:
 		case b.Verdict == broker.Ack:
 			if h.sess != nil {
 				e.unhold(q, b.Tag.Seq, h)
