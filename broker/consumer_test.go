@@ -1,0 +1,214 @@
+package broker_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+func (n *node) consumer(id sealmq.Identity, queue string) *broker.Consumer {
+	n.Helper()
+	c := n.Open(id, func() {})
+	n.Cleanup(c.Close)
+	n.must(n.do(func(done func(error)) { c.Consume(queue, 0, done) }))
+	return c
+}
+
+func TestConsumeAndSettle(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	for _, id := range []string{"1", "2", "3"} {
+		n.stored("x", "k", id)
+	}
+	c := n.consumer(bob, "q")
+	list, err := c.Take(nil, 10, everything)
+	n.must(err)
+	if len(list) != 3 || c.Unacked() != 3 {
+		t.Fatalf("took %d, holds %d, want 3", len(list), c.Unacked())
+	}
+	n.must(n.do(func(done func(error)) {
+		c.Settle([]broker.Settlement{
+			{Tag: list[0].Tag, Verdict: broker.Ack},
+			{Tag: list[1].Tag, Verdict: broker.Return, Delay: time.Minute},
+			{Tag: list[2].Tag, Verdict: broker.Dead, Reason: "cannot be opened: wrong key"},
+		}, done)
+	}))
+	n.holds("q", "2")
+	n.holds("q.dead", "3")
+	if got := n.Queues(alice); len(got) != 2 || got[1].Name != "q.dead" {
+		t.Errorf("queues %v", got)
+	}
+	c.Close()
+	c.Close()
+}
+
+func TestConsumeDeclaresTheQueue(t *testing.T) {
+	n := open(t)
+	notified := make(chan struct{}, 10)
+	c := n.Open(bob, func() { notified <- struct{}{} })
+	defer c.Close()
+	n.must(n.do(func(done func(error)) { c.Consume("q", 0, done) }))
+	n.must(n.bind(alice, "q", "x", "k"))
+	for len(notified) > 0 {
+		<-notified
+	}
+	n.stored("x", "k", "1")
+	<-notified
+	list, err := c.Take(nil, 10, everything)
+	n.must(err)
+	if len(list) != 1 || list[0].ID != "1" {
+		t.Errorf("took %v", list)
+	}
+	if n.Counts().Queues != 1 {
+		t.Errorf("counts %+v", n.Counts())
+	}
+}
+
+func TestFetch(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.stored("x", "k", "1")
+	c := n.Open(bob, func() {})
+	defer c.Close()
+	d, ok, err := c.Fetch("q")
+	if err != nil || !ok || d.ID != "1" {
+		t.Errorf("fetched %q, found %v, error %v", d.ID, ok, err)
+	}
+	if _, ok, err = c.Fetch("q"); ok || err != nil {
+		t.Errorf("fetched from an empty queue: found %v, error %v", ok, err)
+	}
+	_, _, err = c.Fetch("none")
+	n.code(sealmq.NoQueue, err)
+	_, _, err = c.Fetch("a b")
+	n.code(sealmq.BadName, err)
+}
+
+func TestConsumerRefuses(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.stored("x", "k", "1")
+	c := n.consumer(bob, "q")
+	list, err := c.Take(nil, 10, everything)
+	n.must(err)
+	tag := list[0].Tag
+	for name, s := range map[string]broker.Settlement{
+		"no verdict":            {Tag: tag},
+		"unknown verdict":       {Tag: tag, Verdict: broker.Dead + 1},
+		"negative delay":        {Tag: tag, Verdict: broker.Return, Delay: -1},
+		"long delay":            {Tag: tag, Verdict: broker.Return, Delay: broker.MaxDelay + 1},
+		"long reason":           {Tag: tag, Verdict: broker.Dead, Reason: strings.Repeat("x", 256)},
+		"reason of two lines":   {Tag: tag, Verdict: broker.Dead, Reason: "a\nb"},
+		"reason that is binary": {Tag: tag, Verdict: broker.Dead, Reason: "\xff"},
+	} {
+		batch := []broker.Settlement{{Tag: tag, Verdict: broker.Ack}, s}
+		if err := n.do(func(done func(error)) { c.Settle(batch, done) }); sealmq.CodeOf(err) != sealmq.BadArgument {
+			t.Errorf("%s: error %v, want code %s", name, err, sealmq.BadArgument)
+		}
+	}
+	if c.Unacked() != 1 {
+		t.Error("a refused batch settled something")
+	}
+	for _, p := range []int{-1, sealmq.MaxPrefetch + 1} {
+		n.code(sealmq.BadArgument, c.SetPrefetch(p))
+		n.code(sealmq.BadArgument, n.do(func(done func(error)) { c.Consume("q", p, done) }))
+	}
+	n.code(sealmq.BadArgument, c.SetPrefetch(0))
+	n.must(c.SetPrefetch(sealmq.MaxPrefetch))
+	n.must(n.do(func(done func(error)) { c.Consume("q", 7, done) }))
+	n.code(sealmq.BadName, n.do(func(done func(error)) { c.Consume("a b", 0, done) }))
+}
+
+func TestFindIsForThePublisher(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.stored("x", "k", "1")
+	for _, id := range []sealmq.Identity{alice, admin} {
+		m, ok, err := n.Find(id, "1")
+		if err != nil || !ok || m.Publisher != "alice" {
+			t.Errorf("%s: found %v, error %v", id.ID, ok, err)
+		}
+	}
+	_, _, err := n.Find(bob, "1")
+	n.code(sealmq.Denied, err)
+	if _, ok, err := n.Find(bob, "none"); ok || err != nil {
+		t.Errorf("what is not there: found %v, error %v", ok, err)
+	}
+	_, _, err = n.Find(bob, "a b")
+	n.code(sealmq.BadName, err)
+}
+
+// simple is an engine with no abilities at all.
+type simple struct{ broker.Engine }
+
+func (simple) Abilities() broker.Abilities { return broker.Abilities{} }
+
+func TestAbsentAbilitiesAreErrors(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.bind(alice, "r", "x", "l"))
+	n.stored("x", "k", "1")
+	b, err := broker.New(broker.Config{Engine: simple{n.engine}})
+	n.must(err)
+	n.Broker = b
+	_, err = n.Peek(admin, "q", 1)
+	n.code(sealmq.Unsupported, err)
+	_, err = wait(t, func(done func(int, error)) { n.Move(admin, "q", "r", 0, done) })
+	n.code(sealmq.Unsupported, err)
+	_, _, err = n.Find(admin, "1")
+	n.code(sealmq.Unsupported, err)
+	c := n.consumer(bob, "q")
+	list, err := c.Take(nil, 1, everything)
+	n.must(err)
+	back := func(d time.Duration) error {
+		return n.do(func(done func(error)) {
+			c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Return, Delay: d}}, done)
+		})
+	}
+	n.code(sealmq.Unsupported, back(time.Second))
+	n.must(back(0))
+}
+
+func TestPeekAndMoveArguments(t *testing.T) {
+	n := open(t)
+	n.must(n.declareQueue(alice, "q", nil))
+	for _, count := range []int{-1, 0, broker.MaxPeek + 1} {
+		_, err := n.Peek(admin, "q", count)
+		n.code(sealmq.BadArgument, err)
+	}
+	_, err := n.Peek(admin, "none", 1)
+	n.code(sealmq.NoQueue, err)
+	_, err = n.Peek(admin, "a b", 1)
+	n.code(sealmq.BadName, err)
+	for _, tc := range []struct {
+		from, to string
+		n        int
+		code     sealmq.Code
+	}{
+		{"q", "q", 0, sealmq.BadArgument}, {"q", "r", -1, sealmq.BadArgument}, {"q", "r", 0, sealmq.NoQueue},
+		{"r", "q", 0, sealmq.NoQueue}, {"a b", "q", 0, sealmq.BadName}, {"q", "", 0, sealmq.BadName},
+	} {
+		_, err := wait(t, func(done func(int, error)) { n.Move(admin, tc.from, tc.to, tc.n, done) })
+		n.code(tc.code, err)
+	}
+}
+
+func TestSettlementsBelongToTheirConnection(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.stored("x", "k", "1")
+	holder, other := n.consumer(bob, "q"), n.consumer(bob, "q")
+	list, err := holder.Take(nil, 1, everything)
+	n.must(err)
+	n.must(n.do(func(done func(error)) {
+		other.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Ack}}, done)
+	}))
+	holder.Close()
+	if diff := cmp.Diff([]string{"1"}, n.waiting("q")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,149 @@
+package broker_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+// TestAuthorizationMatrix has every action for every role on ordinary and reserved
+// names. What is not listed as allowed must be denied.
+func TestAuthorizationMatrix(t *testing.T) {
+	everyday := []string{"publish", "consume", "declare", "bind", "inspect"}
+	roles := []sealmq.Role{sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin, "", "root", "Admin", "admin "}
+	names := []string{"q", "sealmq", "sealmqx", "xsealmq.q", "SEALMQ.q", "q.sealmq.", "sealmq.q", "sealmq.", "alice", "bob", ""}
+	cells := 0
+	for _, role := range roles {
+		for _, who := range []sealmq.Identity{
+			{ID: "alice", CommonName: "alice", Role: role},
+			{ID: "alice", Role: role},
+			{CommonName: "alice", Role: role},
+		} {
+			for _, act := range append(broker.Actions(), "unheard of") {
+				for _, name := range names {
+					cells++
+					var want bool
+					switch {
+					case who.ID == "" || !slices.Contains(roles[:5], role):
+					case role == sealmq.RoleAdmin:
+						want = true
+					case slices.Contains(everyday, act):
+						want = !strings.HasPrefix(name, "sealmq.")
+					case act == "read_key":
+						want = true
+					case act == "write_key":
+						want = who.CommonName != "" && name == who.CommonName
+					case act == "find":
+						want = name == who.ID
+					}
+					err := broker.Authorize(who, act, name)
+					if want != (err == nil) || err != nil && !errors.Is(err, sealmq.ErrDenied) {
+						t.Errorf("%+v may %s %q: error %v, want allowed %v", who, act, name, err, want)
+					}
+				}
+			}
+		}
+	}
+	if len(broker.Actions()) != 13 {
+		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
+	}
+	t.Logf("%d cells", cells)
+}
+
+// TestEveryCommandAsks calls each method as somebody who may not.
+func TestEveryCommandAsks(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.bind(admin, "sealmq.q", "sealmq.x", "k"))
+	n.stored("x", "k", "1")
+	before := n.Counts()
+	c := n.Open(bob, func() {})
+	defer c.Close()
+	ask := func(f func(done func(error))) error { return n.do(f) }
+	for _, tc := range []struct {
+		command, object string
+		err             error
+	}{
+		{"delete", "q", ask(func(d func(error)) { n.DeleteQueue(bob, "q", func(_ int, err error) { d(err) }) })},
+		{"delete", "x", ask(func(d func(error)) { n.DeleteExchange(bob, "x", d) })},
+		{"purge", "q", ask(func(d func(error)) { n.PurgeQueue(bob, "q", func(_ int, err error) { d(err) }) })},
+		{"move", "q", ask(func(d func(error)) { n.Move(bob, "q", "r", 0, func(_ int, err error) { d(err) }) })},
+		{"peek", "q", func() error { _, err := n.Peek(bob, "q", 1); return err }()},
+		{"find", "alice", func() error { _, _, err := n.Find(bob, "1"); return err }()},
+		{"declare", "sealmq.y", ask(func(d func(error)) { n.DeclareExchange(bob, "sealmq.y", "", d) })},
+		{"declare", "sealmq.r", ask(func(d func(error)) { n.DeclareQueue(bob, "sealmq.r", nil, d) })},
+		{"bind", "sealmq.q", ask(func(d func(error)) { n.Bind(bob, "sealmq.q", "x", "k", d) })},
+		{"bind", "sealmq.x", ask(func(d func(error)) { n.Bind(bob, "q", "sealmq.x", "k", d) })},
+		{"bind", "sealmq.q", ask(func(d func(error)) { n.Unbind(bob, "sealmq.q", "sealmq.x", "k", d) })},
+		{"consume", "sealmq.q", ask(func(d func(error)) { c.Consume("sealmq.q", 0, d) })},
+		{"consume", "sealmq.q", func() error { _, _, err := c.Fetch("sealmq.q"); return err }()},
+		{"inspect", "sealmq.q", func() error { _, err := n.Queue(bob, "sealmq.q"); return err }()},
+		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, broker.KeyBytes)); return err }()},
+		{"publish", "sealmq.x", n.publish(bob, broker.Publish{Exchange: "sealmq.x", Key: "k"})[0].Err},
+		{"reset_stats", "", n.RequireAdmin(bob, "reset_stats")},
+	} {
+		if !errors.Is(tc.err, sealmq.ErrDenied) {
+			t.Errorf("%s %s: error %v, want code %s", tc.command, tc.object, tc.err, sealmq.Denied)
+		}
+		if !n.audit.has(entry{"bob", tc.command, tc.object, sealmq.Denied}) {
+			t.Errorf("%s %s: not in the audit", tc.command, tc.object)
+		}
+	}
+	if _, ok := n.Key(sealmq.Identity{}, "alice"); ok {
+		t.Error("nobody may read a key")
+	}
+	if got := n.Counts(); got != before {
+		t.Errorf("something was changed: %+v, was %+v", got, before)
+	}
+	n.holds("q", "1")
+}
+
+func TestAdministratorsCommandsAreAudited(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.declareQueue(alice, "r", nil))
+	n.stored("x", "k", "1")
+	n.must(n.RequireAdmin(admin, "close_connection"))
+	n.waiting("q")
+	moved, err := wait(t, func(d func(int, error)) { n.Move(admin, "q", "r", 0, d) })
+	n.must(err)
+	purged, err := wait(t, func(d func(int, error)) { n.PurgeQueue(admin, "r", d) })
+	n.must(err)
+	if moved != 1 || purged != 1 {
+		t.Errorf("moved %d and purged %d, want 1", moved, purged)
+	}
+	_, err = n.deleteQueue(admin, "q")
+	n.must(err)
+	_, err = n.deleteQueue(admin, "none")
+	n.code(sealmq.NoQueue, err)
+	n.must(n.deleteExchange(admin, "x"))
+	_, err = n.putKey(admin, "bob", make([]byte, broker.KeyBytes))
+	n.must(err)
+	for _, e := range []entry{
+		{"admin", "close_connection", "", ""}, {"admin", "peek", "q", ""}, {"admin", "move", "q r", ""},
+		{"admin", "purge", "r", ""}, {"admin", "delete", "q", ""}, {"admin", "delete", "none", sealmq.NoQueue},
+		{"admin", "delete", "x", ""}, {"admin", "write_key", "bob", ""},
+	} {
+		if !n.audit.has(e) {
+			t.Errorf("not in the audit: %+v", e)
+		}
+	}
+}
+
+// TestExistenceIsNotTold has the same answer whether a reserved thing exists or not.
+func TestExistenceIsNotTold(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(admin, "sealmq.a", "sealmq.x", "k"))
+	for _, pair := range [][2]error{
+		{n.unbind(bob, "sealmq.a", "sealmq.x", "k"), n.unbind(bob, "sealmq.b", "sealmq.y", "k")},
+		{n.publish(bob, broker.Publish{Exchange: "sealmq.x", Key: "k"})[0].Err, n.publish(bob, broker.Publish{Exchange: "sealmq.y", Key: "k"})[0].Err},
+	} {
+		if sealmq.CodeOf(pair[0]) != sealmq.Denied || sealmq.CodeOf(pair[1]) != sealmq.Denied {
+			t.Errorf("errors %v and %v", pair[0], pair[1])
+		}
+	}
+}

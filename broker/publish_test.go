@@ -1,0 +1,243 @@
+package broker_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+func TestPublishRoutesByKind(t *testing.T) {
+	n := open(t)
+	n.must(n.declareExchange(alice, "d", broker.Direct))
+	n.must(n.declareExchange(alice, "f", broker.Fanout))
+	n.must(n.declareExchange(alice, "t", broker.Topic))
+	for _, b := range [][3]string{
+		{"q1", "d", "k"}, {"q2", "d", "k"}, {"q3", "d", "K"},
+		{"q1", "f", "k"}, {"q1", "f", "l"}, {"q3", "f", "m"},
+		{"q1", "t", "a.#"}, {"q1", "t", "*.b"}, {"q2", "t", "a.*"}, {"q3", "t", "x"},
+	} {
+		n.must(n.bind(alice, b[0], b[1], b[2]))
+	}
+	n.stored("d", "k", "1")
+	n.stored("d", "K", "2")
+	n.stored("f", "anything", "3")
+	n.stored("t", "a.b", "4") // q1 matches twice and gets one copy
+	n.stored("t", "a", "5")
+	n.stored("t", "z.b", "6")
+	n.stored("t", "a.b", "7")
+	n.holds("q1", "1", "3", "4", "5", "6", "7")
+	n.holds("q2", "1", "4", "7")
+	n.holds("q3", "2", "3")
+}
+
+func TestPublishRefusals(t *testing.T) {
+	n := open(t)
+	n.must(n.declareExchange(alice, "empty", ""))
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.declareExchange(admin, "sealmq.internal", ""))
+	n.must(n.declareExchange(alice, "t", broker.Topic))
+	long := strings.Repeat("x", 256)
+	for _, tc := range []struct {
+		name          string
+		exchange, key string
+		id            string
+		code          sealmq.Code
+		text          string
+	}{
+		{"never declared", "none", "k", "1", sealmq.NoExchange, "Exchange 'none' not found"},
+		{"nothing bound", "empty", "k", "1", sealmq.Unroutable, "No queues bound to exchange 'empty' with routing key 'k'"},
+		{"other key", "x", "l", "1", sealmq.Unroutable, "No queues bound to exchange 'x' with routing key 'l'"},
+		{"no pattern matches", "t", "k", "1", sealmq.Unroutable, "No queues bound to exchange 't' with routing key 'k'"},
+		{"reserved", "sealmq.internal", "k", "1", sealmq.Denied, "not allowed to publish to 'sealmq.internal'"},
+		{"reserved and missing", "sealmq.none", "k", "1", sealmq.Denied, "not allowed to publish to 'sealmq.none'"},
+		{"bad exchange", "a\nb", "k", "1", sealmq.BadName, "exchange contains white space or a control character"},
+		{"no exchange", "", "k", "1", sealmq.BadName, "exchange is empty"},
+		{"bad key", "x", "a b", "1", sealmq.BadName, "routing key contains white space or a control character"},
+		{"no key", "x", "", "1", sealmq.BadName, "routing key is empty"},
+		{"bad key of a topic", "t", "a\x00", "1", sealmq.BadName, "routing key contains white space or a control character"},
+		{"bad id", "x", "k", "a\nACK b", sealmq.BadName, "message id contains white space or a control character"},
+		{"long id", "x", "k", long, sealmq.BadName, "message id is longer than 255 bytes"},
+		{"long key", "t", long, "1", sealmq.BadName, "routing key is longer than 255 bytes"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := n.one(tc.exchange, tc.key, tc.id)
+			if r.Outcome != broker.Refused || sealmq.CodeOf(r.Err) != tc.code || r.Err.Error() != tc.text {
+				t.Errorf("outcome %d, error %v with code %q\nwant %q with code %q", r.Outcome, r.Err, sealmq.CodeOf(r.Err), tc.text, tc.code)
+			}
+		})
+	}
+	n.holds("q")
+}
+
+func TestPublishAnswersEachOfABatchInItsPlace(t *testing.T) {
+	n := open(t)
+	n.must(n.declareQueue(alice, "q", &sealmq.QueueOptions{MaxMessages: 3}))
+	n.must(n.bind(alice, "q", "x", "k"))
+	p := func(exchange, id, body string) broker.Publish {
+		return broker.Publish{Exchange: exchange, Key: "k", MessageID: id, Body: []byte(body)}
+	}
+	results := n.publish(alice, p("none", "0", ""), p("x", "1", ""), p("x", "bad id", ""), p("x", "1", ""),
+		p("x", "1", "other"), p("x", "2", ""), p("none", "3", ""), p("x", "4", ""), p("x", "5", ""), p("none", "6", ""))
+	type answer struct {
+		Outcome broker.Outcome
+		Code    sealmq.Code
+		Queue   string
+	}
+	var got []answer
+	for _, r := range results {
+		got = append(got, answer{r.Outcome, sealmq.CodeOf(r.Err), r.Queue})
+	}
+	want := []answer{
+		{broker.Refused, sealmq.NoExchange, ""}, {broker.Stored, "", ""}, {broker.Refused, sealmq.BadName, ""},
+		{broker.Repeated, "", ""}, {broker.Conflict, sealmq.Duplicate, ""}, {broker.Stored, "", ""},
+		{broker.Refused, sealmq.NoExchange, ""}, {broker.Stored, "", ""}, {broker.Refused, sealmq.QueueFull, "q"},
+		{broker.Refused, sealmq.NoExchange, ""},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	n.holds("q", "1", "2", "4")
+	if got := n.publish(alice); len(got) != 0 {
+		t.Errorf("%d results for no message", len(got))
+	}
+}
+
+func TestPublishKeepsNothingOfTheCallersBuffer(t *testing.T) {
+	n := open(t)
+	n.must(n.declareExchange(alice, "t", broker.Topic))
+	n.must(n.bind(alice, "q", "t", "a.#"))
+	buffer := []byte("t a.b id-1 body")
+	part := func(from, to int) string { return unsafe.String(&buffer[from], to-from) }
+	done := make(chan broker.PublishResult, 1)
+	n.Publish(alice, []broker.Publish{{
+		Exchange: part(0, 1), Key: part(2, 5), MessageID: part(6, 10), Body: buffer[11:], Properties: buffer[:1],
+	}}, func(results []broker.PublishResult) { done <- results[0] })
+	copy(buffer, "################")
+	if r := <-done; r.Outcome != broker.Stored {
+		t.Fatalf("outcome %d, error %v", r.Outcome, r.Err)
+	}
+	list, err := n.Peek(admin, "q", 1)
+	n.must(err)
+	want := sealmq.Message{ID: "id-1", Publisher: "alice", Exchange: "t", Key: "a.b",
+		Published: start.Truncate(time.Millisecond), Properties: []byte("t"), Body: []byte("body")}
+	if diff := cmp.Diff(want, list[0].Message); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+	n.stored("t", "a.b", "id-2") // the cached route is for this key, not for the buffer
+}
+
+// TestDeletedQueueHurtsNoPublisher deletes one of two queues of a fanout again and again.
+// Publishers must never be told that it is gone.
+func TestDeletedQueueHurtsNoPublisher(t *testing.T) {
+	n := open(t)
+	n.must(n.declareExchange(alice, "f", broker.Fanout))
+	n.must(n.bind(alice, "stays", "f", "k"))
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	for p := range 2 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-quit:
+					return
+				default:
+				}
+				id := fmt.Sprintf("%d-%d", p, i)
+				n.Publish(alice, []broker.Publish{{Exchange: "f", Key: "k", MessageID: id}}, func(r []broker.PublishResult) {
+					if r[0].Outcome != broker.Stored {
+						t.Errorf("%s: outcome %d, error %v", id, r[0].Outcome, r[0].Err)
+					}
+				})
+				if i%50 == 49 {
+					n.engine.PurgeQueue("stays", func(int, error) {})
+				}
+			}
+		})
+	}
+	for range 50 {
+		n.must(n.bind(alice, "goes", "f", "k"))
+		if _, err := n.deleteQueue(admin, "goes"); err != nil {
+			t.Error(err)
+		}
+	}
+	close(quit)
+	wg.Wait()
+}
+
+// sink is an engine that takes every message and keeps none.
+type sink struct {
+	broker.Engine
+	results []broker.PublishResult
+}
+
+func (s *sink) Publish(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+	done(s.results[:len(batch)])
+}
+
+func (s *sink) Definitions() []broker.Definition { return nil }
+func (s *sink) Queues() []broker.QueueInfo       { return nil }
+func (s *sink) Queue(string) (broker.QueueInfo, bool) {
+	return broker.QueueInfo{}, true
+}
+func (s *sink) Define(_ []broker.Definition, done func(error)) { done(nil) }
+
+// hot is a broker with n bindings on an exchange of each kind, over an engine that costs
+// nothing, and a batch for one of them.
+func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Broker, []broker.Publish) {
+	s := &sink{results: make([]broker.PublishResult, size)}
+	for i := range s.results {
+		s.results[i].Outcome = broker.Stored
+	}
+	b, err := broker.New(broker.Config{Engine: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.DeclareExchange(admin, "x", kind, func(error) {})
+	for i := range bindings {
+		b.Bind(admin, fmt.Sprint("queue-", i), "x", fmt.Sprint("key.", i), func(error) {})
+	}
+	batch := make([]broker.Publish, size)
+	for i := range batch {
+		batch[i] = broker.Publish{Exchange: "x", Key: fmt.Sprint("key.", i%bindings),
+			MessageID: fmt.Sprint("0f8fad5b-d9cb-469f-a165-", i), Body: make([]byte, 256)}
+	}
+	return b, batch
+}
+
+func TestPublishDoesNotAllocatePerMessage(t *testing.T) {
+	for _, kind := range []broker.ExchangeKind{broker.Direct, broker.Fanout, broker.Topic} {
+		b, batch := hot(t, kind, 10, 200)
+		done := func([]broker.PublishResult) {}
+		n := testing.AllocsPerRun(200, func() { b.Publish(alice, batch, done) })
+		// A pool may lose its content to the garbage collector; that is far below one a message.
+		if n > 4 {
+			t.Errorf("%s: %.1f allocations for a batch of %d", kind, n, len(batch))
+		}
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	for _, kind := range []broker.ExchangeKind{broker.Direct, broker.Topic} {
+		for _, bindings := range []int{1, 10_000} {
+			for _, size := range []int{1, 100} {
+				b.Run(fmt.Sprintf("%s/%d bindings/batch of %d", kind, bindings, size), func(b *testing.B) {
+					br, batch := hot(b, kind, bindings, size)
+					done := func([]broker.PublishResult) {}
+					b.ReportAllocs()
+					b.ResetTimer()
+					for i := 0; i < b.N; i += size {
+						br.Publish(alice, batch, done)
+					}
+				})
+			}
+		}
+	}
+}
