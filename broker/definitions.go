@@ -144,7 +144,7 @@ func (s *stored) read(d Definition, bindings *[]Binding) error {
 		if err := sealmq.CheckName("exchange", name); err != nil || !v.Kind.valid() {
 			return fmt.Errorf("definition %q is damaged: no such exchange is possible", d.Key)
 		}
-		s.topo.exchanges[name] = &exchange{kind: v.Kind, links: make(map[link]struct{})}
+		s.topo.exchanges[name] = &exchange{kind: v.Kind}
 		return nil
 	}
 	if rest, ok := strings.CutPrefix(d.Key, bindingPrefix); ok {

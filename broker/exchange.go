@@ -18,36 +18,33 @@ const (
 
 func (k ExchangeKind) valid() bool { return k == Direct || k == Fanout || k == Topic }
 
-// link is one binding as its exchange sees it.
-type link struct{ queue, key string }
-
 // router is the routing rule of one exchange with its bindings. It is immutable: bind
 // and unbind return the next one. Callers bind what is not bound and unbind what is.
 type router interface {
 	// route returns the queues for a routing key, each once. The slice is shared.
 	route(key string) []string
-	bind(l link) router
-	unbind(l link) router
+	bind(queue, key string) router
+	unbind(queue, key string) router
 }
 
 // newRouter builds the router of many bindings at once, in time proportional to them.
-func newRouter(kind ExchangeKind, links []link) router {
+func newRouter(kind ExchangeKind, bindings []Binding) router {
 	switch kind {
 	case Fanout:
-		return newFanout(links)
+		return newFanout(bindings)
 	case Topic:
-		return newTopic(links)
+		return newTopic(bindings)
 	}
-	return newDirect(links)
+	return newDirect(bindings)
 }
 
 // direct routes by equality. Its map has the queues of each key, in binding order.
 type direct struct{ keys *frozen[[]string] }
 
-func newDirect(links []link) direct {
-	keys := make(map[string][]string, len(links))
-	for _, l := range links {
-		keys[l.key] = append(keys[l.key], l.queue)
+func newDirect(bindings []Binding) direct {
+	keys := make(map[string][]string, len(bindings))
+	for _, b := range bindings {
+		keys[b.Key] = append(keys[b.Key], b.Queue)
 	}
 	return direct{freeze(keys)}
 }
@@ -57,16 +54,16 @@ func (d direct) route(key string) []string {
 	return queues
 }
 
-func (d direct) bind(l link) router {
-	return direct{d.keys.with(l.key, with(d.route(l.key), l.queue))}
+func (d direct) bind(queue, key string) router {
+	return direct{d.keys.with(key, with(d.route(key), queue))}
 }
 
-func (d direct) unbind(l link) router {
-	rest := without(d.route(l.key), l.queue)
+func (d direct) unbind(queue, key string) router {
+	rest := without(d.route(key), queue)
 	if len(rest) == 0 {
-		return direct{d.keys.without(l.key)}
+		return direct{d.keys.without(key)}
 	}
-	return direct{d.keys.with(l.key, rest)}
+	return direct{d.keys.with(key, rest)}
 }
 
 // fanout ignores keys. A queue may be bound under several keys and still gets one copy,
@@ -76,12 +73,12 @@ type fanout struct {
 	bindings *frozen[int]
 }
 
-func newFanout(links []link) fanout {
+func newFanout(bindings []Binding) fanout {
 	var queues []string
-	count := make(map[string]int, len(links))
-	for _, l := range links {
-		if count[l.queue]++; count[l.queue] == 1 {
-			queues = append(queues, l.queue)
+	count := make(map[string]int, len(bindings))
+	for _, b := range bindings {
+		if count[b.Queue]++; count[b.Queue] == 1 {
+			queues = append(queues, b.Queue)
 		}
 	}
 	return fanout{queues, freeze(count)}
@@ -89,23 +86,23 @@ func newFanout(links []link) fanout {
 
 func (f fanout) route(string) []string { return f.queues }
 
-func (f fanout) bind(l link) router {
-	n, _ := f.bindings.get(l.queue)
+func (f fanout) bind(queue, _ string) router {
+	n, _ := f.bindings.get(queue)
 	if n == 0 {
-		f.queues = with(f.queues, l.queue)
+		f.queues = with(f.queues, queue)
 	}
-	f.bindings = f.bindings.with(l.queue, n+1)
+	f.bindings = f.bindings.with(queue, n+1)
 	return f
 }
 
-func (f fanout) unbind(l link) router {
-	n, _ := f.bindings.get(l.queue)
+func (f fanout) unbind(queue, _ string) router {
+	n, _ := f.bindings.get(queue)
 	if n > 1 {
-		f.bindings = f.bindings.with(l.queue, n-1)
+		f.bindings = f.bindings.with(queue, n-1)
 		return f
 	}
-	f.queues = without(f.queues, l.queue)
-	f.bindings = f.bindings.without(l.queue)
+	f.queues = without(f.queues, queue)
+	f.bindings = f.bindings.without(queue)
 	return f
 }
 
@@ -122,13 +119,6 @@ func without(list []string, s string) []string {
 		return list
 	}
 	return append(slices.Clone(list[:i]), list[i+1:]...)
-}
-
-// exchange is the definition that the router was made from, with its bindings as they
-// were declared. It belongs to Broker.mu.
-type exchange struct {
-	kind  ExchangeKind
-	links map[link]struct{}
 }
 
 // table is everything that a publish needs. It is immutable.

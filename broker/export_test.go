@@ -10,16 +10,16 @@ import (
 type Router struct{ r router }
 
 func NewRouter(kind ExchangeKind, links ...[2]string) Router {
-	list := make([]link, len(links))
+	list := make([]Binding, len(links))
 	for i, l := range links {
-		list[i] = link{queue: l[0], key: l[1]}
+		list[i] = Binding{Queue: l[0], Key: l[1]}
 	}
 	return Router{newRouter(kind, list)}
 }
 
 func (r Router) Route(key string) []string       { return r.r.route(key) }
-func (r Router) Bind(queue, key string) Router   { return Router{r.r.bind(link{queue, key})} }
-func (r Router) Unbind(queue, key string) Router { return Router{r.r.unbind(link{queue, key})} }
+func (r Router) Bind(queue, key string) Router   { return Router{r.r.bind(queue, key)} }
+func (r Router) Unbind(queue, key string) Router { return Router{r.r.unbind(queue, key)} }
 func CheckTopicKey(key string) error             { return checkTopicKey(key) }
 func TopicIsEmpty(r Router) bool                 { return r.r.(topic).root == nil }
 func Authorize(id sealmq.Identity, act, object string) error {

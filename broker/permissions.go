@@ -89,15 +89,6 @@ func denied(act action, object string) error {
 	return &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to " + denials[act] + " '" + object + "'"}
 }
 
-// administrative says which actions the audit hears of although they were allowed.
-func (a action) administrative() bool {
-	switch a {
-	case actDelete, actPurge, actPeek, actMove, actAdmin:
-		return true
-	}
-	return false
-}
-
 // allow asks authorize and counts and audits a refusal.
 func (b *Broker) allow(id sealmq.Identity, act action, object string) error {
 	if b.closed.Load() {
@@ -109,13 +100,6 @@ func (b *Broker) allow(id sealmq.Identity, act action, object string) error {
 		b.audit(id.ID, string(act), object, err)
 	}
 	return err
-}
-
-// audited reports the outcome of an administrative command that was allowed.
-func (b *Broker) audited(id sealmq.Identity, act action, object string, err error) {
-	if act.administrative() {
-		b.audit(id.ID, string(act), object, err)
-	}
 }
 
 // RequireAdmin checks that the caller may use an administrative command of a protocol

@@ -106,8 +106,9 @@ func (b *Broker) unbindAll(queue string, steps *join) {
 	}
 	batch := make([]Definition, 0, len(bound))
 	for l := range bound {
-		batch = append(batch, Definition{Key: bindingKey(l)})
-		b.unbind(l)
+		gone := Binding{Queue: queue, Exchange: l.exchange, Key: l.key}
+		batch = append(batch, Definition{Key: bindingKey(gone)})
+		b.unbind(gone)
 	}
 	b.publishing.Lock()
 	b.publishing.Unlock() //nolint:staticcheck // the wait is all that is wanted
@@ -165,7 +166,7 @@ func (b *Broker) Peek(id sealmq.Identity, queue string, n int) ([]sealmq.Deliver
 		return nil, sealmq.ErrUnsupported
 	}
 	list, err := p.Peek(queue, n)
-	b.audited(id, actPeek, queue, err)
+	b.audit(id.ID, string(actPeek), queue, err)
 	return list, err
 }
 
@@ -228,7 +229,7 @@ func (b *Broker) administer(id sealmq.Identity, act action, queue string) error 
 
 func (b *Broker) auditingCount(id sealmq.Identity, act action, object string, done func(int, error)) func(int, error) {
 	return func(n int, err error) {
-		b.audited(id, act, object, err)
+		b.audit(id.ID, string(act), object, err)
 		done(n, err)
 	}
 }

@@ -74,20 +74,20 @@ func topicWords(key string) []string {
 	return out
 }
 
-func newTopic(links []link) topic {
+func newTopic(bindings []Binding) topic {
 	var root topicBuilder
-	for _, l := range links {
-		root.add(l)
+	for _, b := range bindings {
+		root.add(b)
 	}
 	return topic{root.freeze(), topicVersion.Add(1)}
 }
 
-func (t topic) bind(l link) router {
-	return topic{t.root.with(topicWords(l.key), l.queue), topicVersion.Add(1)}
+func (t topic) bind(queue, key string) router {
+	return topic{t.root.with(topicWords(key), queue), topicVersion.Add(1)}
 }
 
-func (t topic) unbind(l link) router {
-	return topic{t.root.without(topicWords(l.key), l.queue), topicVersion.Add(1)}
+func (t topic) unbind(queue, key string) router {
+	return topic{t.root.without(topicWords(key), queue), topicVersion.Add(1)}
 }
 
 // child returns the node after one word of a binding key; nil if there is none.
@@ -163,8 +163,8 @@ type topicBuilder struct {
 	queues   []string
 }
 
-func (b *topicBuilder) add(l link) {
-	for _, w := range topicWords(l.key) {
+func (b *topicBuilder) add(bound Binding) {
+	for _, w := range topicWords(bound.Key) {
 		c := b.children[w]
 		if c == nil {
 			c = &topicBuilder{}
@@ -175,7 +175,7 @@ func (b *topicBuilder) add(l link) {
 		}
 		b = c
 	}
-	b.queues = append(b.queues, l.queue)
+	b.queues = append(b.queues, bound.Queue)
 }
 
 func (b *topicBuilder) freeze() *topicNode {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,56 +30,76 @@ type ExchangeInfo struct {
 // The table is derived from it. It belongs to Broker.mu.
 type topology struct {
 	exchanges map[string]*exchange
-	byQueue   map[string]map[Binding]struct{}
-	bindings  int
+	// byQueue has every binding once. That of an exchange are searched for only when it
+	// is deleted.
+	byQueue  map[string]map[link]struct{}
+	bindings int
 }
 
+// exchange is a definition; its router is in the table.
+type exchange struct {
+	kind     ExchangeKind
+	bindings int
+}
+
+// link is one binding of a queue.
+type link struct{ exchange, key string }
+
 func newTopology() *topology {
-	return &topology{exchanges: make(map[string]*exchange), byQueue: make(map[string]map[Binding]struct{})}
+	return &topology{exchanges: make(map[string]*exchange), byQueue: make(map[string]map[link]struct{})}
 }
 
 func (t *topology) add(b Binding) {
-	t.exchanges[b.Exchange].links[link{b.Queue, b.Key}] = struct{}{}
 	q := t.byQueue[b.Queue]
 	if q == nil {
-		q = make(map[Binding]struct{})
+		q = make(map[link]struct{})
 		t.byQueue[b.Queue] = q
 	}
-	q[b] = struct{}{}
+	q[link{b.Exchange, b.Key}] = struct{}{}
+	t.exchanges[b.Exchange].bindings++
 	t.bindings++
 }
 
 func (t *topology) remove(b Binding) {
-	delete(t.exchanges[b.Exchange].links, link{b.Queue, b.Key})
 	q := t.byQueue[b.Queue]
-	delete(q, b)
+	delete(q, link{b.Exchange, b.Key})
 	if len(q) == 0 {
 		delete(t.byQueue, b.Queue)
 	}
+	t.exchanges[b.Exchange].bindings--
 	t.bindings--
 }
 
 func (t *topology) has(b Binding) bool {
-	x := t.exchanges[b.Exchange]
-	if x == nil {
-		return false
-	}
-	_, ok := x.links[link{b.Queue, b.Key}]
+	_, ok := t.byQueue[b.Queue][link{b.Exchange, b.Key}]
 	return ok
+}
+
+// all gives every binding, in no particular order.
+func (t *topology) all() iter.Seq[Binding] {
+	return func(yield func(Binding) bool) {
+		for queue, links := range t.byQueue {
+			for l := range links {
+				if !yield(Binding{Queue: queue, Exchange: l.exchange, Key: l.key}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // table builds the routing table from nothing.
 func (t *topology) table() *table {
+	byExchange := make(map[string][]Binding, len(t.exchanges))
+	for name, x := range t.exchanges {
+		byExchange[name] = make([]Binding, 0, x.bindings)
+	}
+	for b := range t.all() {
+		byExchange[b.Exchange] = append(byExchange[b.Exchange], b)
+	}
 	routers := make(map[string]router, len(t.exchanges))
 	for name, x := range t.exchanges {
-		links := make([]link, 0, len(x.links))
-		for l := range x.links {
-			links = append(links, l)
-		}
-		slices.SortFunc(links, func(a, b link) int {
-			return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.key, b.key))
-		})
-		routers[name] = newRouter(x.kind, links)
+		routers[name] = newRouter(x.kind, byExchange[name])
 	}
 	return &table{freeze(routers)}
 }
@@ -175,7 +196,7 @@ func (b *Broker) roomForExchange() error {
 
 // addExchange puts a new exchange into effect and returns what is to be stored.
 func (b *Broker) addExchange(name string, kind ExchangeKind) Definition {
-	b.topo.exchanges[name] = &exchange{kind: kind, links: make(map[link]struct{})}
+	b.topo.exchanges[name] = &exchange{kind: kind}
 	b.setRouter(name, newRouter(kind, nil))
 	return defineExchange(name, kind)
 }
@@ -209,11 +230,12 @@ func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error
 		done(errNoExchange(name))
 		return
 	}
-	batch := make([]Definition, 0, len(x.links)+1)
-	for l := range x.links {
-		bound := Binding{Queue: l.queue, Exchange: name, Key: l.key}
-		batch = append(batch, Definition{Key: bindingKey(bound)})
-		b.topo.remove(bound)
+	batch := make([]Definition, 0, x.bindings+1)
+	for bound := range b.topo.all() {
+		if bound.Exchange == name {
+			batch = append(batch, Definition{Key: bindingKey(bound)})
+			b.topo.remove(bound)
+		}
 	}
 	delete(b.topo.exchanges, name)
 	b.setRouter(name, nil)
@@ -251,7 +273,7 @@ func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func
 	}
 	b.topo.add(bound)
 	r, _ := b.table.Load().exchanges.get(bound.Exchange)
-	b.setRouter(bound.Exchange, r.bind(link{bound.Queue, bound.Key}))
+	b.setRouter(bound.Exchange, r.bind(bound.Queue, bound.Key))
 	b.define(append(batch, defineBinding(bound)), steps.step())
 	steps.start()
 }
@@ -301,7 +323,7 @@ func (b *Broker) Unbind(id sealmq.Identity, queue, exchange, key string, done fu
 func (b *Broker) unbind(bound Binding) {
 	b.topo.remove(bound)
 	r, _ := b.table.Load().exchanges.get(bound.Exchange)
-	b.setRouter(bound.Exchange, r.unbind(link{bound.Queue, bound.Key}))
+	b.setRouter(bound.Exchange, r.unbind(bound.Queue, bound.Key))
 }
 
 func (b *Broker) checkBinding(id sealmq.Identity, bound Binding) error {
@@ -327,7 +349,7 @@ func (b *Broker) Exchanges(id sealmq.Identity) []ExchangeInfo {
 	list := make([]ExchangeInfo, 0, len(b.topo.exchanges))
 	for name, x := range b.topo.exchanges {
 		if authorize(id, actInspect, name) == nil {
-			list = append(list, ExchangeInfo{Name: name, Kind: x.kind, Bindings: len(x.links)})
+			list = append(list, ExchangeInfo{Name: name, Kind: x.kind, Bindings: x.bindings})
 		}
 	}
 	slices.SortFunc(list, func(a, b ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
@@ -338,11 +360,9 @@ func (b *Broker) Exchanges(id sealmq.Identity) []ExchangeInfo {
 func (b *Broker) Bindings(id sealmq.Identity) []Binding {
 	b.lock()
 	list := make([]Binding, 0, b.topo.bindings)
-	for _, bound := range b.topo.byQueue {
-		for l := range bound {
-			if authorize(id, actInspect, l.Queue) == nil && authorize(id, actInspect, l.Exchange) == nil {
-				list = append(list, l)
-			}
+	for bound := range b.topo.all() {
+		if authorize(id, actInspect, bound.Queue) == nil && authorize(id, actInspect, bound.Exchange) == nil {
+			list = append(list, bound)
 		}
 	}
 	b.unlock()
@@ -356,10 +376,10 @@ func errLimit(what string, limit int) error {
 	return &sealmq.Error{Code: sealmq.LimitReached, Message: "the limit of " + strconv.Itoa(limit) + " " + what + " is reached"}
 }
 
-// auditing makes done report its outcome to the audit, if the action is administrative.
+// auditing makes done report its outcome to the audit as well.
 func (b *Broker) auditing(id sealmq.Identity, act action, object string, done func(error)) func(error) {
 	return func(err error) {
-		b.audited(id, act, object, err)
+		b.audit(id.ID, string(act), object, err)
 		done(err)
 	}
 }
