@@ -2,7 +2,9 @@ package enginetest
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,8 +116,8 @@ func (p *pair) call(what string, f func(i int, e broker.Engine, done func(any, e
 			p.Fatalf("%s: engine %d did not answer", what, i)
 		}
 	}
-	if diff := cmp.Diff(replies[0], replies[1]); diff != "" {
-		p.Fatalf("%s (-first +second engine):\n%s", what, diff)
+	if !reflect.DeepEqual(replies[0], replies[1]) {
+		p.Fatalf("%s (-first +second engine):\n%s", what, cmp.Diff(replies[0], replies[1]))
 	}
 	return replies[0]
 }
@@ -138,7 +140,11 @@ func (p *pair) barrier() {
 func (p *pair) eventually(what string, show func(i int) any) {
 	deadline := time.Now().Add(p.patience)
 	for {
-		diff := cmp.Diff(show(0), show(1), cmpopts.EquateEmpty())
+		a, b := show(0), show(1)
+		if reflect.DeepEqual(a, b) { // many times faster than a Diff
+			return
+		}
+		diff := cmp.Diff(a, b, cmpopts.EquateEmpty())
 		if diff == "" {
 			return
 		}
@@ -175,7 +181,7 @@ func visible(list []broker.QueueInfo) []broker.QueueInfo {
 func (p *pair) compareDeliveries(what string, to *twin, a, b []sealmq.Delivery) {
 	byQueue := func(list []sealmq.Delivery) []sealmq.Delivery {
 		list = slices.Clone(list)
-		slices.SortStableFunc(list, func(x, y sealmq.Delivery) int { return cmpStrings(x.Queue, y.Queue) })
+		slices.SortStableFunc(list, func(x, y sealmq.Delivery) int { return strings.Compare(x.Queue, y.Queue) })
 		return list
 	}
 	a, b = byQueue(a), byQueue(b)
@@ -185,14 +191,4 @@ func (p *pair) compareDeliveries(what string, to *twin, a, b []sealmq.Delivery) 
 	for i := range a {
 		p.deliveries = append(p.deliveries, handed{to, [2]sealmq.DeliveryTag{a[i].Tag, b[i].Tag}})
 	}
-}
-
-func cmpStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

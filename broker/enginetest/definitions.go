@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,7 +17,7 @@ func definition(key, value string) broker.Definition {
 func (h *harness) definitions(want ...broker.Definition) {
 	h.Helper()
 	got := h.engine.Definitions()
-	if len(want) == 0 && len(got) == 0 {
+	if len(want) == 0 && len(got) == 0 || reflect.DeepEqual(want, got) {
 		return
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
