@@ -108,9 +108,9 @@ func findStoreID(fsys durable.FS, dir string, names []string) (id [16]byte, err 
 	return id, nil
 }
 
-// scanOne is the ScanFunc of an open journal.
-func (j *Journal) scanOne(generation uint64, visit func(Record) error) error {
-	s := j.segments[generation]
+// Scan is a ScanFunc: it reads one segment whole, whatever the checkpoint says.
+func (j *Journal) Scan(generation uint64, visit func(Record) error) error {
+	s := j.segmentOf(position(generation, 0))
 	if s == nil {
 		return ErrReleased
 	}

@@ -385,6 +385,21 @@ func (j *Journal) fail(err error) {
 	j.room.Broadcast()
 }
 
+// Stop stops the journal as a failed sync of its own does: a file that belongs to the
+// same store could not be made durable.
+func (j *Journal) Stop(cause error) { j.fail(cause) }
+
+// RoomLeft is how many bytes urgent records can still take without a new segment.
+func (j *Journal) RoomLeft() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	left := j.cur.size - j.off
+	for _, s := range j.ready {
+		left += s.size - pageBytes
+	}
+	return left
+}
+
 // Applied is the position up to which every OnSync function has been called, and the
 // sequence of the first record behind it. A checkpoint of what those functions did may
 // name it as Config.From.

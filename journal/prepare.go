@@ -27,7 +27,7 @@ func (j *Journal) prepareSegments() {
 		for more := true; more; {
 			var err error
 			more, err = j.prepareOne()
-			if err != nil && !isNoSpace(err) {
+			if err != nil && !IsNoSpace(err) {
 				j.fail(err)
 				return
 			}
@@ -88,7 +88,7 @@ func (j *Journal) prepareOne() (more bool, err error) {
 	case remove:
 		return true, j.removeSegment(s)
 	case s != nil:
-		if err = s.writeHeader(j.cfg.StoreID, gen); isNoSpace(err) {
+		if err = s.writeHeader(j.cfg.StoreID, gen); IsNoSpace(err) {
 			// Its sync may have failed, so the file cannot be used again.
 			err = errors.Join(err, j.removeSegment(s))
 		}
@@ -138,7 +138,9 @@ func (j *Journal) checkFree() error {
 	return nil
 }
 
-func isNoSpace(err error) bool {
+// IsNoSpace reports whether an error says that there is no space, which may come back,
+// and not that the disk is broken.
+func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EMFILE)
 }
 

@@ -124,7 +124,7 @@ func (j *Journal) recover(report *Report, replay func(Record) error) error {
 	}
 	sc := &scanner{segments: j.segments, from: j.cfg.From, fromSeq: j.cfg.FromSeq, synced: j.cfg.From, replay: replay}
 	gens := sortedGenerations(j.segments)
-	if err := j.cfg.Opened(gens, j.scanOne); err != nil {
+	if err := j.cfg.Opened(gens, j.Scan); err != nil {
 		return err
 	}
 	first := sort.Search(len(gens), func(i int) bool { return gens[i] >= j.cfg.From.Generation() })
@@ -352,7 +352,10 @@ func (j *Journal) chooseCurrent(sc *scanner, gens []uint64) error {
 			continue
 		}
 		delete(j.segments, gen)
-		if s.cut == 0 {
+		if s.cut == 0 && j.cur == nil {
+			// Nothing was ever written: the first segment stays the first.
+			j.segments[gen], j.cur, j.off = s, s, end
+		} else if s.cut == 0 {
 			j.free = append(j.free, s)
 		} else if err := j.removeSegment(s); err != nil { // a crash while it was made
 			return err

@@ -218,11 +218,13 @@ func (e *Engine) takeCheckpoint() (journal.Position, error) {
 	e.mu.Lock()
 	c := checkpoint{definitions: e.definitionsAt}
 	c.at, c.seq = e.j.Applied()
+	recorded := e.logged + uint64(len(e.unlogged)) // by being absent from what is captured now
 	var definitions []byte
 	if e.defsChanged {
 		definitions = e.encodeDefinitionsFile()
 		e.defsChanged = false
-		c.definitions++
+		e.definitionsTop++
+		c.definitions = e.definitionsTop
 	}
 	for _, q := range e.queues {
 		s := queueState{id: q.id, next: q.next, live: q.liveRanges()}
@@ -243,8 +245,18 @@ func (e *Engine) takeCheckpoint() (journal.Position, error) {
 		e.mu.Unlock()
 		return 0, err
 	}
+	e.mu.Lock()
+	if recorded > e.logged {
+		e.unlogged = e.unlogged[recorded-e.logged:]
+		e.logged = recorded
+	}
+	e.mu.Unlock()
 	e.checkpoints.Add(1)
 	e.checkpointAt = c.at
+	for _, name := range e.stale {
+		_ = e.cfg.FS.Remove(e.storeDir(name))
+	}
+	e.stale = nil
 	if definitions != nil {
 		old := e.definitionsAt
 		e.definitionsAt = c.definitions

@@ -2,6 +2,8 @@ package local
 
 import (
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -19,18 +21,18 @@ func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuff
 
 // condemn decides that a copy goes to the dead-letter queue; somebody must bury it. The
 // decision is part of the return record, so it survives a crash before the move.
-func (e *Engine) condemn(b []byte, list *[]dying, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) []byte {
+func (e *Engine) condemn(out *settling, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) {
 	if reason == "" {
 		reason = sealmq.DeathRejected
 	}
 	if len(reason) > sealmq.MaxNameBytes {
-		reason = reason[:sealmq.MaxNameBytes]
+		reason = strings.ToValidUTF8(reason[:sealmq.MaxNameBytes], "")
 	}
 	m := mark{attempts: attempts, reason: strings.Clone(reason), holder: holder}
 	q.setState(n, dyingState)
 	q.setMark(seq, m)
-	*list = append(*list, dying{q.id, seq})
-	return appendReturn(b, q.id, seq, m)
+	out.condemned = append(out.condemned, dying{q.id, seq})
+	out.back = appendReturn(out.back, q.id, seq, m)
 }
 
 // leaveToUndertaker hands condemned copies over. Callers hold mu.
@@ -51,50 +53,43 @@ func (e *Engine) runUndertaker() {
 			return
 		case <-e.bury:
 		}
-		for {
-			e.mu.Lock()
-			list := e.dying
-			e.dying = nil
-			e.mu.Unlock()
-			if len(list) == 0 {
-				break
-			}
-			for i, d := range list {
-				err := e.buryOne(d)
-				if err == nil {
-					continue
-				}
-				e.mu.Lock()
-				e.dying = append(e.dying, list[i:]...)
-				e.mu.Unlock()
-				if e.j.Err() == nil {
-					e.log.Warn("dead letters wait", "err", err)
-					e.cfg.Clock.AfterFunc(keeperRetry, func() { poke(e.bury) })
-				}
-				list = nil
-				break
-			}
-			if list == nil {
-				break
-			}
-		}
+		e.mu.Lock()
+		list := e.dying
+		e.dying = nil
+		e.mu.Unlock()
+		e.buryAll(list)
 	}
 }
 
-// buryNow moves condemned copies on behalf of the caller who condemned them. What
-// cannot be moved now is left to the undertaker.
-func (e *Engine) buryNow(list []dying) {
-	for i, d := range list {
-		if err := e.buryOne(d); err != nil {
-			e.mu.Lock()
-			e.leaveToUndertaker(list[i:])
-			e.mu.Unlock()
-			return
+// buryAll moves condemned copies. What cannot be moved now is tried again later; it does
+// not keep others waiting.
+func (e *Engine) buryAll(list []dying) {
+	var left []dying
+	for _, d := range list {
+		if e.stopping.Err() != nil {
+			return // found condemned at the next start
 		}
+		err := e.buryOne(d)
+		if err == nil {
+			continue
+		}
+		if left == nil && e.j.Err() == nil {
+			e.log.Warn("a dead letter waits to be moved", "err", err)
+		}
+		left = append(left, d)
+	}
+	if left == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dying = append(e.dying, left...)
+	if !e.closed {
+		e.buryTimer.Reset(keeperRetry)
 	}
 }
 
-// buryOne moves one condemned copy to its dead-letter queue, in one record.
+// buryOne moves one condemned copy to its dead-letter queue.
 func (e *Engine) buryOne(d dying) error {
 	e.mu.Lock()
 	q := e.byID[d.queue]
@@ -106,65 +101,112 @@ func (e *Engine) buryOne(d dying) error {
 		e.mu.Unlock()
 		return nil
 	}
-	place, reason := n.place(), q.marks[d.seq].reason
+	reason := q.marks[d.seq].reason
 	e.mu.Unlock()
-	return e.transfer(q, d.seq, place, reason, func() (*queue, error) {
-		name := deadName(q.name)
-		if dlq := e.queues[name]; dlq != nil {
-			return dlq, nil
-		}
-		return e.createQueue(name, sealmq.DeadLetterOptions(q.options))
-	}, func(error) {})
+	dlq, err := e.deadQueue(q)
+	if err != nil {
+		return err
+	}
+	return e.transfer(q, d.seq, reason, dlq, nil)
 }
 
-// deadName names the dead-letter queue; a name that would be too long is shortened.
+// deadQueue returns the dead-letter queue of q and makes it if there is none.
+func (e *Engine) deadQueue(q *queue) (*queue, error) {
+	name := deadName(q.name)
+	if err := e.lockWithRoom(1024); err != nil {
+		return nil, err
+	}
+	defer e.mu.Unlock()
+	if dlq := e.queues[name]; dlq != nil {
+		return dlq, nil
+	}
+	return e.createQueue(name, sealmq.DeadLetterOptions(q.options))
+}
+
+// deadName names the dead-letter queue. A name that would be too long is shortened, and
+// kept apart from others with the same beginning by a hash.
 func deadName(name string) string {
 	if limit := sealmq.MaxNameBytes - len(sealmq.DeadSuffix); len(name) > limit {
-		name = strings.ToValidUTF8(name[:limit], "")
+		sum := fmt.Sprintf("-%08x", crc32.Checksum([]byte(name), castagnoli))
+		name = strings.ToValidUTF8(name[:limit-len(sum)], "") + sum
 	}
 	return name + sealmq.DeadSuffix
 }
 
+// errTargetGone says that a message cannot be moved because its target was deleted.
+var errTargetGone = &sealmq.Error{Code: sealmq.NoQueue, Message: "the target queue was deleted"}
+
 // transfer moves one copy (in dyingState) to the end of another queue: one record that
-// stores it there and settles it here. to is called with the lock held. done is called
-// after the sync, unless transfer returns an error.
-func (e *Engine) transfer(q *queue, seq uint64, place journal.Place, reason string, to func() (*queue, error), done func(error)) error {
-	var m messageRecord
-	var err error
-	e.j.Read([]journal.Place{place}, func(_ int, r journal.Record, readErr error) {
-		if err = readErr; err == nil {
-			m, err = decodeMessage(r.Payload, nil)
+// stores it there and settles it here. The target's declaration is synced first, or a
+// torn batch could keep the move and lose the target. admit may refuse, under the lock.
+// The move is not synced when transfer returns.
+func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admit func(*sealmq.Message) error) error {
+	e.mu.Lock()
+	durable := dest.durable
+	e.mu.Unlock()
+	if !durable {
+		if err := e.j.Sync(); err != nil {
+			return unavailable(err)
 		}
-	})
-	var damage *journal.Damage
-	if errors.As(err, &damage) {
-		e.quarantine([]copyRef{{q.id, seq}}, damage)
-		done(nil)
-		return nil
 	}
-	if err != nil && !errors.Is(err, journal.ErrReleased) {
+	for {
+		m, place, err := e.readCopy(&taken{q: q, seq: seq})
+		if err != nil {
+			if errors.Is(err, errGone) {
+				return nil
+			}
+			return err
+		}
+		if err := e.lockWithRoom(place.Bytes + 4096); err != nil {
+			return err
+		}
+		n := q.at(seq)
+		switch {
+		case q.deleted || n == nil || n.state != dyingState:
+			err = nil
+		case n.place() != place:
+			e.mu.Unlock()
+			continue // it was copied forward meanwhile
+		case dest.deleted:
+			err = errTargetGone
+		default:
+			if admit != nil {
+				msg := sealmq.Message{ID: m.id, Body: m.body}
+				err = admit(&msg)
+			}
+			if err == nil {
+				err = e.appendMoved(q, seq, n, m, reason, dest)
+			}
+		}
+		e.mu.Unlock()
 		return err
 	}
-	if err := e.lockWithRoom(place.Bytes + 4096); err != nil {
-		return err
-	}
-	defer e.mu.Unlock()
-	n := q.at(seq)
-	if q.deleted || n == nil || n.state != dyingState {
-		done(nil)
-		return nil
-	}
-	if err != nil || n.pos() != place.Pos {
-		return errors.New("the message was moved while it was read") // the caller tries again
-	}
-	dest, err := to()
-	if err != nil {
-		return err
-	}
-	return e.appendMoved(q, seq, n, &m, reason, dest, done)
 }
 
-func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, reason string, dest *queue, done func(error)) error {
+// readCopy reads one copy where it is. errGone says that there is nothing to read.
+func (e *Engine) readCopy(t *taken) (m *messageRecord, place journal.Place, err error) {
+	place, ok := e.placeOf(t)
+	for ok {
+		m = new(messageRecord)
+		e.j.Read([]journal.Place{place}, func(_ int, r journal.Record, readErr error) {
+			if err = readErr; err == nil {
+				*m, err = decodeMessage(r.Payload, nil)
+			}
+		})
+		if err == nil {
+			return m, place, nil
+		}
+		now, still := e.placeOf(t)
+		if still && now == place {
+			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
+			break
+		}
+		place, ok = now, still
+	}
+	return nil, place, errGone
+}
+
+func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, reason string, dest *queue) error {
 	now := e.nowMillis()
 	m.flags = m.flags&flagHash | flagMoved
 	m.arrived, m.fromQueue, m.fromSeq = now, q.id, seq
@@ -203,7 +245,6 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 			e.wake(dest, 1)
 			e.mu.Unlock()
 		}
-		done(unavailable(err))
 	})
 }
 
@@ -251,15 +292,12 @@ func (e *Engine) moveAll(src, dst *queue, n int) (moved int, err error) {
 		}
 		src.passed(seq)
 		src.setState(m, dyingState)
-		place, size := m.place(), int(m.body)
 		e.mu.Unlock()
-		err := e.transfer(src, seq, place, "", func() (*queue, error) {
-			return dst, dst.admits(&sealmq.Message{Body: make([]byte, 0, size)[:size]})
-		}, func(error) {})
-		if err != nil {
+		if err := e.transfer(src, seq, "", dst, dst.admits); err != nil {
 			e.mu.Lock()
 			if m := src.at(seq); m != nil && m.state == dyingState {
 				src.waitAgain(seq, m)
+				e.wake(src, 1)
 			}
 			e.mu.Unlock()
 			return moved, storageErrorOr(err)

@@ -59,7 +59,7 @@ func (e *Engine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(boo
 	created := q == nil
 	var err error
 	if created {
-		_, err = e.createQueue(name, options)
+		q, err = e.createQueue(name, options)
 	}
 	if err == nil {
 		err = e.j.OnSync(func(err error) { done(created, unavailable(err)) })
@@ -79,7 +79,13 @@ func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error)
 	}
 	e.addQueue(q)
 	e.armSweep(e.sweepInterval())
-	return q, nil
+	return q, e.j.OnSync(func(err error) {
+		if err == nil {
+			e.mu.Lock()
+			q.durable = true
+			e.mu.Unlock()
+		}
+	})
 }
 
 // DeleteQueue removes a queue with its messages.
@@ -117,8 +123,8 @@ func (e *Engine) detach(q *queue) {
 	delete(e.byID, q.id)
 	e.defsChanged = true
 	q.deleted = true
-	for seq, h := range q.held {
-		e.unhold(q, seq, h)
+	for _, h := range q.held {
+		e.unhold(h)
 	}
 	for _, sub := range q.subs {
 		for i, have := range sub.sess.subs {
@@ -173,8 +179,9 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 		seqs := q.purgeable(from, bound)
 		for _, seq := range seqs {
 			e.forgetCopy(q, seq)
+			e.unlogged = append(e.unlogged, copyRef{q.id, seq})
 		}
-		e.logSettled(q, seqs)
+		e.logUnlogged()
 		removed += len(seqs)
 		if len(seqs) < purgeGroup {
 			n := removed

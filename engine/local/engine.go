@@ -77,6 +77,7 @@ func (c Config) withDefaults() Config {
 // Engine is the local engine. It implements broker.Engine, Peeker, Mover and Finder.
 type Engine struct {
 	cfg    Config
+	opened time.Time
 	meta   meta
 	log    *slog.Logger
 	j      *journal.Journal
@@ -92,13 +93,17 @@ type Engine struct {
 	segs        map[uint64]*segmentUse // by generation
 	sessions    map[*session]struct{}
 	nextSess    uint64
-	dying       []dying // decided dead letters, to be moved by the undertaker
-	scratch     []byte  // for encoding payload heads
-	defsChanged bool    // since the last definitions file
+	dying       []dying   // decided dead letters, to be moved by the undertaker
+	unlogged    []copyRef // removed from memory, not yet recorded for want of room
+	logged      uint64    // how many removals left unlogged
+	freeHeld    *held     // a list by next
+	scratch     []byte    // for encoding payload heads
+	defsChanged bool      // since the last definitions file
 	closed      bool
 
 	sweepTimer clock.Timer
-	sweepAt    time.Time // when sweepTimer fires; zero: not armed
+	buryTimer  clock.Timer // tries again what could not be buried
+	sweepAt    time.Time   // when sweepTimer fires; zero: not armed
 
 	keep       chan struct{} // capacity 1: the keeper should look
 	bury       chan struct{} // capacity 1: the undertaker should look
@@ -108,9 +113,11 @@ type Engine struct {
 	background sync.WaitGroup
 
 	// Owned by the keeper after Open.
-	checkpointAt  journal.Position
-	definitionsAt uint64 // number of the current definitions file; 0 if there is none
-	indexed       map[uint64]indexFile
+	checkpointAt   journal.Position
+	definitionsAt  uint64 // number of the current definitions file; 0 if there is none
+	definitionsTop uint64 // largest number used
+	indexed        map[uint64]indexFile
+	stale          []string // definitions files that the next checkpoint makes useless
 
 	damaged     atomic.Uint64
 	checkpoints atomic.Uint64
@@ -132,7 +139,7 @@ var (
 func Open(cfg Config) (*Engine, error) {
 	cfg = cfg.withDefaults()
 	e := &Engine{
-		cfg: cfg, log: cfg.Log,
+		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(),
 		queues: map[string]*queue{}, byID: map[uint32]*queue{}, nextID: 1,
 		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
 		indexed: map[uint64]indexFile{},
@@ -150,6 +157,11 @@ func Open(cfg Config) (*Engine, error) {
 	if err := e.recover(); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
+	for _, q := range e.queues {
+		q.durable = true
+	}
+	e.buryTimer = cfg.Clock.AfterFunc(time.Hour, func() { poke(e.bury) })
+	e.buryTimer.Stop()
 	e.sweepTimer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
 	e.mu.Lock()
 	e.armSweep(e.sweepInterval())
@@ -202,6 +214,7 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	e.sweepTimer.Stop()
+	e.buryTimer.Stop()
 	e.mu.Unlock()
 	e.cancel()
 	close(e.stop)
@@ -216,7 +229,13 @@ func poke(c chan struct{}) {
 	}
 }
 
-func (e *Engine) nowMillis() int64 { return e.cfg.Clock.Now().UnixMilli() }
+// nowMillis is the wall clock of Open plus the time since, so that a clock that is set
+// while the broker runs neither expires nor returns nor forgets anything.
+func (e *Engine) nowMillis() int64 {
+	return e.opened.UnixMilli() + e.cfg.Clock.Now().Sub(e.opened).Milliseconds()
+}
+
+func (e *Engine) nowSeconds() uint32 { return uint32(e.nowMillis() / 1000) }
 
 // unavailable wraps an error of the journal for callers of the engine.
 func unavailable(err error) error {

@@ -48,6 +48,11 @@ func (u *segmentUse) add(copies, record int) {
 	u.bytes += int64(record)
 }
 
+// liveBytes estimates the bytes of records that hold a living copy.
+func (u *segmentUse) liveBytes() int64 {
+	return int64(float64(u.bytes) * float64(u.live) / float64(max(u.total, 1)))
+}
+
 // settled counts a copy less.
 func (u *segmentUse) settled(e *Engine) {
 	u.live--

@@ -2,11 +2,12 @@ package local
 
 import (
 	"errors"
-	"sort"
+	"fmt"
 	"syscall"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -56,6 +57,10 @@ func (e *Engine) runKeeper() {
 		if e.j.Err() != nil || errors.Is(err, journal.ErrClosed) {
 			continue
 		}
+		if isFatal(err) {
+			e.j.Stop(err)
+			continue
+		}
 		if e.keeperErr.Swap(&err) == nil {
 			e.log.Warn("checkpoint was not written, it will be tried again", "err", err)
 		}
@@ -65,6 +70,13 @@ func (e *Engine) runKeeper() {
 			retry.Reset(keeperRetry)
 		}
 	}
+}
+
+// isFatal tells a broken disk from a full one. After a failed write or sync nothing is
+// known of the file, and trying again proves nothing.
+func isFatal(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !journal.IsNoSpace(err)
 }
 
 // keepOnce does one round: checkpoint if a segment was sealed, release what is
@@ -90,12 +102,16 @@ func (e *Engine) keepOnce() error {
 	}
 }
 
-// wantsCheckpoint reports whether a segment was sealed since the last one.
+// wantsCheckpoint reports whether a segment was sealed since the last one, or has no
+// index, or whether removals wait that only a checkpoint can still record.
 func (e *Engine) wantsCheckpoint() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if len(e.unlogged) > 0 {
+		return true
+	}
 	for gen, u := range e.segs {
-		if u.sealed && gen >= e.checkpointAt.Generation() {
+		if _, ok := e.indexed[gen]; u.sealed && (!ok || gen >= e.checkpointAt.Generation()) {
 			return true
 		}
 	}
@@ -106,7 +122,7 @@ func (e *Engine) wantsCheckpoint() bool {
 // ballast file for it, because without checkpoints no segment comes free.
 func (e *Engine) checkpointOrBallast() error {
 	_, err := e.takeCheckpoint()
-	if errors.Is(err, syscall.ENOSPC) && e.dropBallast() {
+	if journal.IsNoSpace(err) && e.dropBallast() {
 		_, err = e.takeCheckpoint()
 	}
 	if err == nil {
@@ -120,7 +136,11 @@ func (e *Engine) checkpointOrBallast() error {
 func (e *Engine) release() error {
 	var gens []uint64
 	e.mu.Lock()
+	e.logUnlogged()
 	for gen, u := range e.segs {
+		if len(e.unlogged) > 0 {
+			break
+		}
 		if u.sealed && u.live == 0 && gen < e.checkpointAt.Generation() && !u.released {
 			gens = append(gens, gen)
 		}
@@ -162,29 +182,36 @@ func (e *Engine) dropIndexes() {
 	}
 }
 
-// victim picks the sealed segment with the smallest part still alive, when sealed
-// segments take more than twice the space of what lives in them plus four segments.
+// victim picks the sealed segment with the fewest living bytes, when sealed segments
+// take more than twice the space of what lives in them plus four segments; on a full
+// disk also before, if what lives in it leaves half of the remaining room to acks.
 func (e *Engine) victim() *segmentUse {
+	full := e.j.Full() != nil
+	room := e.j.RoomLeft()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var used, live int64
 	var best *segmentUse
-	ratio := func(u *segmentUse) float64 { return float64(u.live) / float64(max(u.total, 1)) }
 	size := int64(e.segmentBytes())
 	for gen, u := range e.segs {
 		if !u.sealed || u.released || gen >= e.checkpointAt.Generation() {
 			continue
 		}
 		used += size
-		live += int64(ratio(u) * float64(u.bytes))
-		if u.live > 0 && (best == nil || ratio(u) < ratio(best)) {
+		live += u.liveBytes()
+		if u.live > 0 && (best == nil || u.liveBytes() < best.liveBytes()) {
 			best = u
 		}
 	}
-	if best == nil || used <= 2*live+4*size || ratio(best) > 0.5 {
+	switch {
+	case best == nil || best.liveBytes() > size*3/4:
 		return nil
+	case full && best.liveBytes()*2 < room:
+		return best
+	case !full && used > 2*live+4*size:
+		return best
 	}
-	return best
+	return nil
 }
 
 func (e *Engine) segmentBytes() int {
@@ -202,27 +229,7 @@ type survivor struct {
 
 // forward copies the messages that still live in a segment to the end of the journal.
 func (e *Engine) forward(u *segmentUse) error {
-	entries, _, _, err := e.readIndex(u.gen)
-	if err != nil {
-		return err
-	}
-	var all []survivor
-	e.mu.Lock()
-	err = decodeIndex(u.gen, entries, func(n *indexEntry) {
-		var s survivor
-		for _, c := range n.copies {
-			if q := e.byID[c.queue]; q != nil {
-				if m := q.at(c.seq); m != nil && m.pos() == n.pos {
-					s.copies = append(s.copies, c)
-				}
-			}
-		}
-		if s.copies != nil {
-			s.place = journal.Place{Pos: n.pos, Bytes: n.record}
-			all = append(all, s)
-		}
-	})
-	e.mu.Unlock()
+	all, err := e.survivors(u)
 	if err != nil {
 		return err
 	}
@@ -237,13 +244,63 @@ func (e *Engine) forward(u *segmentUse) error {
 		return err
 	}
 	e.mu.Lock()
-	left := u.live
-	e.mu.Unlock()
-	if left > 0 {
-		e.log.Warn("messages could not be copied forward", "segment", u.gen, "copies", left)
-		return errors.New("a segment holds records that cannot be read")
+	defer e.mu.Unlock()
+	if u.live > 0 {
+		return fmt.Errorf("%d messages of segment %d are in no index and cannot be copied forward", u.live, u.gen)
 	}
 	return nil
+}
+
+// survivors lists what lives in a segment, by its index or, if that is damaged, by the
+// segment itself.
+func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
+	entries, _, _, err := e.readIndex(u.gen)
+	if err == nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		err = decodeIndex(u.gen, entries, func(n *indexEntry) {
+			all = e.addSurvivor(all, journal.Place{Pos: n.pos, Bytes: n.record}, n.copies)
+		})
+		return all, err
+	}
+	if isFatal(err) && !durable.IsNotExist(err) {
+		return nil, err
+	}
+	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(u.gen), "err", err)
+	err = e.j.Scan(u.gen, func(r journal.Record) error {
+		if r.Kind != kindMessage {
+			return nil
+		}
+		m, err := decodeMessage(r.Payload, nil)
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		all = e.addSurvivor(all, journal.Place{Pos: r.Pos, Bytes: r.Bytes()}, m.copies)
+		return nil
+	})
+	var damage *journal.Damage
+	if errors.As(err, &damage) {
+		err = nil // what is in the holes is found damaged when it is read
+	}
+	return all, err
+}
+
+// addSurvivor adds a record if a copy of it still lives at its place. Callers hold mu.
+func (e *Engine) addSurvivor(all []survivor, place journal.Place, copies []copyRef) []survivor {
+	s := survivor{place: place}
+	for _, c := range copies {
+		if q := e.byID[c.queue]; q != nil {
+			if m := q.at(c.seq); m != nil && m.pos() == place.Pos {
+				s.copies = append(s.copies, c)
+			}
+		}
+	}
+	if s.copies == nil {
+		return all
+	}
+	return append(all, s)
 }
 
 func (e *Engine) forwardSome(some []survivor) error {
@@ -257,7 +314,7 @@ func (e *Engine) forwardSome(some []survivor) error {
 		switch {
 		case failed != nil:
 		case errors.As(err, &damage):
-			e.quarantine(some[i].copies, damage)
+			e.quarantine(some[i].copies, places[i].Pos, err)
 		case err != nil:
 			failed = err
 		default:
@@ -325,35 +382,38 @@ func (e *Engine) arrived(copies []copyRef, from, to journal.Position, record int
 	}
 }
 
-// quarantine takes copies whose record is damaged out of their queues. The damage is
-// counted, logged and shown by health; what follows in the queue is delivered.
-func (e *Engine) quarantine(copies []copyRef, damage *journal.Damage) {
+// quarantine takes copies whose record cannot be read out of their queues. The damage
+// is counted, logged and shown by health; what follows in the queue is delivered.
+func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error) {
 	e.damaged.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	sort.Slice(copies, func(a, b int) bool { return copies[a].queue < copies[b].queue })
 	for _, c := range copies {
 		q := e.byID[c.queue]
 		if q == nil {
 			continue
 		}
 		n := q.at(c.seq)
-		if n == nil || n.pos() != damage.Pos {
+		if n == nil || n.pos() != pos {
 			continue
 		}
-		e.log.Error("message is damaged on disk and cannot be delivered", "queue", q.name, "seq", c.seq,
-			"file", damage.File, "offset", damage.Pos.Offset(), "bytes", damage.Bytes, "reason", damage.Reason)
-		if h, ok := q.held[c.seq]; ok {
-			e.unhold(q, c.seq, h)
+		e.log.Error("message is damaged on disk and cannot be delivered",
+			"queue", q.name, "seq", c.seq, "position", pos, "err", cause)
+		if h := q.held[c.seq]; h != nil {
+			s := h.sess
+			e.unhold(h)
+			defer s.notifyIfReady()
 		}
 		e.forgetCopy(q, c.seq)
 		q.damaged++
-		e.logSettled(q, []uint64{c.seq})
+		e.unlogged = append(e.unlogged, c)
+		e.wake(q, 1)
 	}
+	e.logUnlogged()
 }
 
 // forgetIDs forgets message ids whose time is over, at most budget of them.
 func (e *Engine) forgetIDs(budget int) {
-	before := max(e.cfg.Clock.Now().Add(-e.cfg.DedupWindow).Unix(), 0)
+	before := max(int64(e.nowSeconds())-int64(e.cfg.DedupWindow.Seconds()), 0)
 	e.dedup.forget(e.cfg.DedupIDs, uint32(before), budget)
 }

@@ -63,13 +63,11 @@ func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, u := range e.segs {
-		if u.total > 0 {
-			s.LiveBytes += int64(float64(u.bytes) * float64(u.live) / float64(u.total))
-		}
+		s.LiveBytes += u.liveBytes()
 	}
 	s.DedupIDs, s.DedupSettled, s.Dying = e.dedup.count, e.dedup.settled, len(e.dying)
 	if at := e.dedup.horizon(); at != 0 {
-		s.DedupHorizon = max(e.cfg.Clock.Now().Sub(time.Unix(int64(at), 0)), 0)
+		s.DedupHorizon = time.Duration(max(int64(e.nowSeconds())-int64(at), 0)) * time.Second
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/sealmq/sealmq"
@@ -41,12 +42,12 @@ func (e *Engine) Publish(batch []broker.PublishRequest, done func([]broker.Publi
 	e.forgetIDs(2*len(batch) + 8)
 	for i := range batch {
 		for {
-			err := e.publishOne(p, i, &batch[i], now)
+			need, err := e.publishOne(p, i, &batch[i], now)
 			if !errors.Is(err, journal.ErrNoRoom) {
 				break
 			}
 			e.mu.Unlock()
-			err = e.j.WaitRoom(e.stopping, false, len(batch[i].Message.Body)+len(p.heads))
+			err = e.j.WaitRoom(e.stopping, false, need)
 			e.mu.Lock()
 			if err != nil {
 				p.results[i] = broker.PublishResult{Outcome: broker.Refused, Err: storageError(err)}
@@ -87,9 +88,13 @@ func (p *publishing) prepare(key hashKey, batch []broker.PublishRequest) {
 	}
 }
 
-// publishOne decides about one message and stores it. It returns ErrNoRoom, with
-// nothing changed, if the journal must be waited for. Callers hold mu.
-func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, now int64) error {
+// maxHead bounds what a message record holds besides the body: an entry has 16 bits for
+// the size beyond the body, in units of 8 bytes.
+const maxHead = 8 * (1<<16 - 8)
+
+// publishOne decides about one message and stores it. If the journal must be waited for
+// it returns ErrNoRoom and how many bytes need room, with nothing changed. Callers hold mu.
+func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, now int64) (need int, err error) {
 	m, res := &req.Message, &p.results[i]
 	refuse := func(q string, err error) error {
 		*res = broker.PublishResult{Outcome: broker.Refused, Queue: q, Err: err}
@@ -102,18 +107,18 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 			if e.dedup.slot(s).content != p.hashes[i] {
 				*res = broker.PublishResult{Outcome: broker.Conflict, Err: sealmq.ErrDuplicate}
 			}
-			return nil
+			return 0, nil
 		}
 	}
 	p.queues = p.queues[:0]
 	for _, name := range req.Queues {
 		q := e.queues[name]
 		if q == nil {
-			return refuse(name, sealmq.ErrNoQueue)
+			return 0, refuse(strings.Clone(name), sealmq.ErrNoQueue)
 		}
 		if err := q.admits(m); err != nil {
 			q.refused++
-			return refuse(name, err)
+			return 0, refuse(q.name, err)
 		}
 		p.queues = append(p.queues, q)
 	}
@@ -129,12 +134,16 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 	rec.copies = p.copies
 	rec.exchange, rec.key, rec.id = m.Exchange, m.Key, m.ID
 	e.scratch = rec.appendHead(e.scratch[:0])
+	if len(e.scratch) > maxHead {
+		return 0, refuse("", &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
+			"properties and queues of the message take more than %d bytes", maxHead)})
+	}
 	pos, err := e.j.Append(false, kindMessage, e.scratch, m.Body)
 	switch {
 	case errors.Is(err, journal.ErrNoRoom):
-		return err
+		return len(e.scratch) + len(m.Body), err
 	case err != nil:
-		return refuse("", storageError(err))
+		return 0, refuse("", storageError(err))
 	}
 	if m.ID != "" {
 		dedupSlot = e.dedup.add(p.ids[i], p.hashes[i], len(p.queues), uint32(now/1000))
@@ -153,7 +162,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 	}
 	use.add(len(p.queues), record)
 	*res = broker.PublishResult{Outcome: broker.Stored}
-	return nil
+	return 0, nil
 }
 
 // reach notes that a queue is visible up to seq once the batch is synced.
@@ -211,11 +220,11 @@ func (e *Engine) publishDone(p *publishing, err error, done func([]broker.Publis
 	publishings.Put(p)
 }
 
-// dropOldest makes room for one more message, by removing the oldest that wait. The new message is in the journal before them,
-// so that a crash between the two leaves one too many and never one too few.
+// dropOldest makes room for one more message, by removing the oldest that wait. The new
+// message is in the journal before them, so that a crash between the two leaves one too
+// many and never one too few.
 func (e *Engine) dropOldest(q *queue, body int) {
 	o := &q.options
-	var gone []uint64
 	for o.MaxMessages > 0 && int64(q.live) >= o.MaxMessages || o.MaxBytes > 0 && q.bytes+int64(body) > o.MaxBytes {
 		seq, ok := q.oldestWaiting()
 		if !ok {
@@ -223,34 +232,44 @@ func (e *Engine) dropOldest(q *queue, body int) {
 		}
 		e.forgetCopy(q, seq)
 		q.dropped++
-		gone = append(gone, seq)
+		e.unlogged = append(e.unlogged, copyRef{q.id, seq})
 	}
-	e.logSettled(q, gone)
+	e.logUnlogged()
 }
 
-// logSettled records that copies are gone by the queue's own rule. Nobody waits for it;
-// after a failure the store has stopped anyway.
-func (e *Engine) logSettled(q *queue, seqs []uint64) {
-	if len(seqs) == 0 {
-		return
+// logUnlogged records copies that were removed by their queue's own rule. Nobody waits
+// for the record; but while there is no room for it, nothing may be released, or a
+// crash would find the copies in the checkpoint and not in the journal.
+func (e *Engine) logUnlogged() {
+	for len(e.unlogged) > 0 {
+		group := e.unlogged[:min(len(e.unlogged), unloggedGroup)]
+		if e.j.Room(true, 12*len(group)) != nil {
+			return
+		}
+		var s settleEncoder
+		s.reset(e.scratch)
+		for _, c := range group {
+			s.add(c.queue, c.seq)
+		}
+		s.flush()
+		e.scratch = s.b
+		if _, err := e.urgent(kindSettle, s.b); err != nil {
+			return
+		}
+		e.logged += uint64(len(group))
+		e.unlogged = e.unlogged[len(group):]
 	}
-	var s settleEncoder
-	s.reset(e.scratch)
-	for _, seq := range seqs {
-		s.add(q.id, seq)
-	}
-	s.flush()
-	e.scratch = s.b
-	if _, err := e.urgent(kindSettle, s.b); err != nil {
-		e.log.Warn("removed messages are not recorded", "queue", q.name, "err", err)
-	}
+	e.unlogged = nil
 }
+
+// unloggedGroup bounds the size of one record of removals.
+const unloggedGroup = 512
 
 // forgetCopy removes a copy from memory with all that counts it.
 func (e *Engine) forgetCopy(q *queue, seq uint64) {
 	n := q.remove(seq)
 	if n.dedup != 0 {
-		e.dedup.release(n.dedup-1, uint32(e.nowMillis()/1000))
+		e.dedup.release(n.dedup-1, e.nowSeconds())
 	}
 	e.use(n.pos().Generation()).settled(e)
 }

@@ -74,12 +74,15 @@ type chunk struct {
 	entries []entry // may be shorter than chunkLen; absent ones are gone
 }
 
-// held is a delivery in a session's hands.
+// held is a delivery in a session's hands. It is in the session's list, oldest first.
 type held struct {
-	sess    *session
-	sub     *subscription // nil for a fetched message
-	attempt uint32
-	since   int64 // Unix milliseconds
+	q          *queue
+	seq        uint64
+	sess       *session
+	sub        *subscription // nil for a fetched message
+	attempt    uint32
+	since      int64 // Unix milliseconds
+	prev, next *held
 }
 
 // mark is what a copy has that came back at least once.
@@ -97,14 +100,17 @@ type queue struct {
 	options sealmq.QueueOptions
 	deleted bool
 
-	chunks  []*chunk // ascending by base
-	next    uint64   // sequence number of the next message
-	visible uint64   // below it everything is synced
-	head    uint64   // below it nothing waits that was never delivered
-	back    seqHeap  // waiting again, below head
-	held    map[uint64]held
-	marks   map[uint64]mark
-	due     dueHeap // delayed
+	chunks   []*chunk // ascending by base
+	next     uint64   // sequence number of the next message
+	visible  uint64   // below it everything is synced
+	head     uint64   // below it nothing waits that was never delivered
+	back     seqHeap  // waiting again, below head
+	held     map[uint64]*held
+	marks    map[uint64]mark
+	due      dueHeap // delayed, and copies that were settled meanwhile
+	delayed  int     // copies in that state
+	unsynced uint64  // drop_oldest has looked at unsynced copies below it
+	durable  bool    // its declaration is synced
 
 	live       int   // copies in any state but gone
 	ready      int   // waiting, unsynced ones included
@@ -117,7 +123,7 @@ type queue struct {
 }
 
 func newQueue(id uint32, name string, o sealmq.QueueOptions) *queue {
-	return &queue{id: id, name: name, options: o, held: map[uint64]held{}}
+	return &queue{id: id, name: name, options: o, held: map[uint64]*held{}}
 }
 
 // at returns the entry with a sequence number if it is not gone.
@@ -207,6 +213,9 @@ func (q *queue) remove(seq uint64) entry {
 		q.ready--
 		q.readyBytes -= int64(n.body)
 	}
+	if n.state == delayed {
+		q.delayed--
+	}
 	delete(q.marks, seq)
 	if c.live == 0 && c.base+chunkLen <= q.next {
 		if i == 0 {
@@ -228,6 +237,12 @@ func (q *queue) setState(n *entry, to state) {
 	if to == waiting {
 		q.ready++
 		q.readyBytes += int64(n.body)
+	}
+	if n.state == delayed {
+		q.delayed--
+	}
+	if to == delayed {
+		q.delayed++
 	}
 	n.state = to
 }
@@ -263,14 +278,15 @@ func (q *queue) nextWaiting() (seq uint64, n *entry) {
 	return 0, nil
 }
 
-// oldestWaiting finds the oldest copy that waits, synced or not.
+// oldestWaiting finds the oldest copy that waits, synced or not. Unsynced ones that it
+// passed never wait again, so it goes on where it was.
 func (q *queue) oldestWaiting() (seq uint64, ok bool) {
 	if seq, n := q.nextWaiting(); n != nil {
 		return seq, true
 	}
-	for seq := q.visible; seq < q.next; seq++ {
-		if n := q.at(seq); n != nil && n.state == waiting {
-			return seq, true
+	for q.unsynced = max(q.unsynced, q.visible); q.unsynced < q.next; q.unsynced++ {
+		if n := q.at(q.unsynced); n != nil && n.state == waiting {
+			return q.unsynced, true
 		}
 	}
 	return 0, false

@@ -77,22 +77,31 @@ type recovery struct {
 	states map[uint32]*queueState
 	gens   map[uint64]bool // segments that exist
 	index  []uint64        // index files that exist
+	defs   []uint64        // definitions files that exist
+	// Queue ids below known are in the definitions file or were deleted before it;
+	// declared are those of later records.
+	known    uint32
+	declared map[uint32]bool
 }
 
 // recover brings the engine to the state of the last synced record.
 func (e *Engine) recover() error {
 	var err error
+	if err := e.refuseLostMeta(); err != nil {
+		return err
+	}
 	if e.meta, err = loadMeta(e.cfg.FS, e.storeDir(metaName), true); err != nil {
 		return err
 	}
 	e.dedup = newDedup(e.meta.hashKey)
-	r := &recovery{e: e, cp: &checkpoint{}, states: map[uint32]*queueState{}, gens: map[uint64]bool{}}
-	if err := r.loadCheckpoint(); err != nil {
-		return err
-	}
+	r := &recovery{e: e, cp: &checkpoint{}, states: map[uint32]*queueState{}, gens: map[uint64]bool{}, declared: map[uint32]bool{}}
 	if err := r.listFiles(); err != nil {
 		return err
 	}
+	if err := r.loadCheckpoint(); err != nil {
+		return err
+	}
+	r.known = e.nextID
 	e.j, e.report, err = journal.Open(journal.Config{
 		Dir: e.storeDir(journalDir), FS: e.cfg.FS, StoreID: e.meta.storeID,
 		From: r.cp.at, FromSeq: r.cp.seq, SegmentBytes: e.cfg.SegmentBytes, CacheBytes: e.cfg.CacheBytes,
@@ -135,7 +144,10 @@ func (r *recovery) loadCheckpoint() error {
 	}
 	if err != nil {
 		// Without it everything that still is in the journal is replayed.
-		return r.refuse(name, "%v; messages that were settled may come again", err)
+		if err := r.refuse(name, "%v; messages that were settled may come again", err); err != nil {
+			return err
+		}
+		return r.salvageDefinitions()
 	}
 	defs := e.storeDir(definitionsName(cp.definitions))
 	if cp.definitions != 0 {
@@ -147,6 +159,9 @@ func (r *recovery) loadCheckpoint() error {
 		}
 		if err != nil {
 			if err := r.refuse(defs, "%v; queues and definitions are lost", err); err != nil {
+				return err
+			}
+			if err := r.salvageDefinitions(); err != nil {
 				return err
 			}
 		}
@@ -164,7 +179,41 @@ func (r *recovery) loadCheckpoint() error {
 	return nil
 }
 
-// listFiles notes index files and removes definitions files that are not in use.
+// salvageDefinitions reads the newest definitions file that can be read. A file that is
+// older than the checkpoint is better than none.
+func (r *recovery) salvageDefinitions() error {
+	e := r.e
+	for i := len(r.defs) - 1; i >= 0; i-- {
+		b, err := readFile(e.cfg.FS, e.storeDir(definitionsName(r.defs[i])))
+		if err == nil {
+			e.queues, e.byID, e.defs, e.nextID = map[string]*queue{}, map[uint32]*queue{}, map[string][]byte{}, 1
+			err = e.decodeDefinitionsFile(b)
+		}
+		if err == nil {
+			e.defsChanged = true
+			return nil
+		}
+		if errors.Is(err, journal.ErrNewer) {
+			return fmt.Errorf("%s: %w", definitionsName(r.defs[i]), err)
+		}
+	}
+	return nil
+}
+
+// refuseLostMeta keeps a store without its identity from becoming a new one.
+func (e *Engine) refuseLostMeta() error {
+	if _, err := readFile(e.cfg.FS, e.storeDir(metaName)); err == nil || !durable.IsNotExist(err) {
+		return nil
+	}
+	names, err := e.cfg.FS.ReadDir(e.storeDir(journalDir))
+	if err != nil || len(names) == 0 {
+		return nil
+	}
+	return &journal.DamageError{Damage: []*journal.Damage{{File: e.storeDir(metaName), Promised: true,
+		Reason: "it is missing although there is a journal"}}}
+}
+
+// listFiles notes index files and definitions files.
 func (r *recovery) listFiles() error {
 	names, err := r.e.cfg.FS.ReadDir(r.e.cfg.Dir)
 	if err != nil {
@@ -174,17 +223,26 @@ func (r *recovery) listFiles() error {
 		if gen, ok := indexGeneration(name); ok {
 			r.index = append(r.index, gen)
 		}
-		if n, ok := definitionsNumber(name); ok && n != r.cp.definitions {
-			if err := r.e.cfg.FS.Remove(r.e.storeDir(name)); err != nil {
-				return fmt.Errorf("remove old definitions: %w", err)
-			}
+		if n, ok := definitionsNumber(name); ok {
+			r.defs = append(r.defs, n)
 		}
 	}
+	slices.Sort(r.defs)
 	return nil
 }
 
 // opened loads the indexes before the journal replays what came after the checkpoint.
 func (r *recovery) opened(gens []uint64, scan journal.ScanFunc) error {
+	if r.cp.at == 0 && len(gens) > 0 && gens[0] != 1 && len(r.defs)+len(r.index) > 0 {
+		// Segments were released, which happens only after a checkpoint.
+		if err := r.refuse(r.e.storeDir(checkpointName), "it is missing; messages that were settled may come again"); err != nil {
+			return err
+		}
+		if err := r.salvageDefinitions(); err != nil {
+			return err
+		}
+		r.known = r.e.nextID
+	}
 	indexed := map[uint64]bool{}
 	for _, gen := range r.index {
 		indexed[gen] = true
@@ -264,6 +322,8 @@ func (r *recovery) replay(rec journal.Record) error {
 	case kindDeclare:
 		d := decoder{b: rec.Payload}
 		id, name, o := d.queue()
+		r.declared[id] = true
+		e.nextID = max(e.nextID, id+1)
 		if d.err == nil && e.byID[id] == nil && e.queues[name] == nil {
 			q := newQueue(id, name, o)
 			if s := r.states[id]; s != nil {
@@ -308,6 +368,14 @@ func (r *recovery) message(rec journal.Record) error {
 	if err != nil {
 		return fmt.Errorf("message at %v: %w", rec.Pos, err)
 	}
+	for _, c := range m.copies {
+		e.nextID = max(e.nextID, c.queue+1)
+		if rec.Pos >= r.cp.at && c.queue >= r.known && !r.declared[c.queue] {
+			// The declaration was lost with a torn batch; so this was not promised
+			// either, and what it settles or repeats must stay as it was.
+			return nil
+		}
+	}
 	var id uint64
 	if m.flags&flagHash != 0 {
 		id = e.dedup.key.id(m.id)
@@ -346,7 +414,10 @@ func (r *recovery) add(pos journal.Position, record, body int, flags byte, arriv
 			old := e.use(n.pos().Generation())
 			if pos > n.pos() {
 				old.live--
+				q.bytes += int64(body) - int64(n.body)
+				q.readyBytes += int64(body) - int64(n.body)
 				n.setPos(pos)
+				n.body = uint32(body)
 				n.over = uint16((record - padTo8(body)) / 8)
 			} else {
 				u.live--
@@ -359,8 +430,13 @@ func (r *recovery) add(pos journal.Position, record, body int, flags byte, arriv
 		q.put(c.seq, newEntry(pos, record, body, slot, arrived))
 		q.next = max(q.next, c.seq+1)
 	}
-	if hashed && slot == noSlot && e.dedup.find(id) == noSlot {
-		e.dedup.add(id, hash, 0, r.seconds())
+	if hashed && slot == noSlot {
+		switch i := e.dedup.find(id); {
+		case i == noSlot:
+			e.dedup.add(id, hash, 0, r.seconds())
+		case e.dedup.slot(i).settledAt != 0: // used again after it was forgotten
+			e.dedup.slot(i).content = hash
+		}
 	}
 }
 
@@ -369,7 +445,7 @@ func (r *recovery) lived(c copyRef) bool {
 	return s != nil && s.has(c.seq)
 }
 
-func (r *recovery) seconds() uint32 { return uint32(r.e.nowMillis() / 1000) }
+func (r *recovery) seconds() uint32 { return r.e.nowSeconds() }
 
 // finish derives what is not stored and checks that everything that lives is there.
 func (r *recovery) finish() error {
@@ -405,7 +481,16 @@ func (r *recovery) finish() error {
 		level("journal was mended", "file", d.File, "offset", d.Pos.Offset(), "bytes", d.Bytes,
 			"first_seq", d.FirstSeq, "last_seq", d.LastSeq, "promised", d.Promised, "reason", d.Reason)
 	}
+	for _, name := range e.report.Repaired {
+		e.log.Warn("the header of a segment was rebuilt from its records", "file", name)
+	}
 	e.damaged.Add(uint64(len(e.report.Damage)))
+	for _, n := range r.defs {
+		if n != e.definitionsAt {
+			e.stale = append(e.stale, definitionsName(n))
+		}
+		e.definitionsTop = max(e.definitionsTop, n)
+	}
 	return nil
 }
 

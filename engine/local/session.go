@@ -3,15 +3,11 @@ package local
 import (
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/journal"
 )
-
-// settleGroup bounds how many settlements share a record, and the time under the lock.
-const settleGroup = 256
 
 // session is the consumer's side of one connection. The engine's lock guards it.
 type session struct {
@@ -22,8 +18,11 @@ type session struct {
 	turn     int
 	prefetch int // asked for by SetPrefetch; 0: the queue's
 	unacked  int
+	oldest   *held // the deliveries it holds, by next
+	newest   *held
 	lastAck  int64
 	closed   bool
+	acks     settleEncoder
 
 	takeMu sync.Mutex // serialises Take; guards what follows
 	taken  []taken
@@ -35,6 +34,8 @@ type subscription struct {
 	q      *queue
 	credit int
 	inHand int
+	// notified says that the session was told and has not called Take since.
+	notified bool
 }
 
 func (s *subscription) hasCredit() bool { return s.inHand < s.credit }
@@ -58,20 +59,27 @@ func (e *Engine) NewSession(cfg broker.SessionConfig) broker.Session {
 	return s
 }
 
-// Consume subscribes. It writes nothing, so it is answered at once.
+// Consume subscribes. It is answered in the order of the calls, after the queue's own
+// declaration.
 func (s *session) Consume(name string, prefetch int, done func(error)) {
 	e := s.e
 	e.mu.Lock()
 	q := e.queues[name]
-	if q == nil || s.closed || e.closed {
-		err := sealmq.ErrNoQueue
-		if e.closed {
-			err = sealmq.ErrUnavailable
-		}
-		e.mu.Unlock()
-		done(err)
-		return
+	err := error(sealmq.ErrNoQueue)
+	switch {
+	case e.closed:
+		err = sealmq.ErrUnavailable
+	case q != nil && !s.closed:
+		s.subscribe(q, prefetch)
+		err = unavailable(e.j.OnSync(func(err error) { done(unavailable(err)) }))
 	}
+	e.mu.Unlock()
+	if err != nil {
+		done(err)
+	}
+}
+
+func (s *session) subscribe(q *queue, prefetch int) {
 	if prefetch == 0 {
 		prefetch = s.prefetch
 	}
@@ -93,8 +101,6 @@ func (s *session) Consume(name string, prefetch int, done func(error)) {
 	if q.hasWaiting() {
 		s.cfg.Notify()
 	}
-	e.mu.Unlock()
-	done(nil)
 }
 
 // SetPrefetch changes the credit of every subscription.
@@ -115,22 +121,30 @@ func (s *session) notifyIfReady() {
 	}
 	for _, sub := range s.subs {
 		if sub.hasCredit() && sub.q.hasWaiting() {
-			s.cfg.Notify()
+			sub.notify()
 			return
 		}
 	}
 }
 
-// wake tells up to n sessions that a queue has something, taking turns.
+func (s *subscription) notify() {
+	s.notified = true
+	s.sess.cfg.Notify()
+}
+
+// wake tells up to n sessions that a queue has something, taking turns; first those that
+// have come since they were last told.
 func (e *Engine) wake(q *queue, n int) {
-	for range q.subs {
-		if n <= 0 {
-			return
-		}
-		q.turn++
-		if sub := q.subs[q.turn%len(q.subs)]; sub.hasCredit() {
-			sub.sess.cfg.Notify()
-			n--
+	for _, told := range []bool{false, true} {
+		for range q.subs {
+			if n <= 0 {
+				return
+			}
+			q.turn++
+			if sub := q.subs[q.turn%len(q.subs)]; sub.hasCredit() && sub.notified == told {
+				sub.notify()
+				n--
+			}
 		}
 	}
 }
@@ -142,25 +156,41 @@ func (s *session) Unacked() int {
 	return s.unacked
 }
 
-// Take appends what may be delivered now.
+// Take appends what may be delivered now. If everything that it took turns out to be
+// damaged it takes again, so that an empty answer means that nothing waits.
 func (s *session) Take(dst []sealmq.Delivery, limit, maxBytes int) ([]sealmq.Delivery, error) {
 	s.takeMu.Lock()
 	defer s.takeMu.Unlock()
+	had := len(dst)
+	for {
+		s.choose(limit, maxBytes)
+		var err error
+		if dst, err = s.read(dst); err != nil || len(dst) > had || len(s.taken) == 0 {
+			return dst, err
+		}
+	}
+}
+
+// choose fills taken and places.
+func (s *session) choose(limit, maxBytes int) {
 	s.taken, s.places = s.taken[:0], s.places[:0]
 	e := s.e
 	now := e.nowMillis()
 	e.mu.Lock()
-	if n := len(s.subs); n > 0 && !s.closed {
-		s.turn++
-		for i := range n {
-			if limit <= 0 || maxBytes <= 0 {
-				break
-			}
-			limit, maxBytes = s.takeFrom(s.subs[(s.turn+i)%n], limit, maxBytes, now)
-		}
+	defer e.mu.Unlock()
+	if s.closed {
+		return
 	}
-	e.mu.Unlock()
-	return s.read(dst)
+	for _, sub := range s.subs {
+		sub.notified = false
+	}
+	s.turn++
+	for i := range s.subs {
+		if limit <= 0 || maxBytes <= 0 {
+			return
+		}
+		limit, maxBytes = s.takeFrom(s.subs[(s.turn+i)%len(s.subs)], limit, maxBytes, now)
+	}
 }
 
 // takeFrom takes from one queue, a fair share if others could take too.
@@ -176,25 +206,18 @@ func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (i
 		}
 		share = min(share, (q.ready+hungry-1)/max(hungry, 1))
 	}
-	var expired []uint64
+	e.expire(q, now, settleGroup)
 	for share > 0 && maxBytes > 0 {
 		seq, n := q.nextWaiting()
-		if n == nil {
+		if n == nil || q.isExpired(n, now) {
 			break
 		}
 		q.passed(seq)
-		if q.isExpired(n, now) {
-			e.forgetCopy(q, seq)
-			q.expired++
-			expired = append(expired, seq)
-			continue
-		}
 		maxBytes -= int(n.body)
 		s.hold(q, sub, seq, n, now)
 		share--
 		limit--
 	}
-	e.logSettled(q, expired)
 	if len(q.subs) > 1 && q.hasWaiting() {
 		e.wake(q, 1)
 	}
@@ -207,8 +230,21 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 	if q.marks != nil {
 		attempt = q.marks[seq].attempts + 1
 	}
+	h := s.e.freeHeld
+	if h != nil {
+		s.e.freeHeld = h.next
+	} else {
+		h = new(held)
+	}
+	*h = held{q: q, seq: seq, sess: s, sub: sub, attempt: attempt, since: now, prev: s.newest}
+	if s.newest == nil {
+		s.oldest = h
+	} else {
+		s.newest.next = h
+	}
+	s.newest = h
 	q.setState(n, unacked)
-	q.held[seq] = held{sess: s, sub: sub, attempt: attempt, since: now}
+	q.held[seq] = h
 	q.delivered++
 	s.unacked++
 	if sub != nil {
@@ -218,52 +254,74 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 	s.places = append(s.places, n.place())
 }
 
-// unhold takes a copy out of a session's hands.
-func (e *Engine) unhold(q *queue, seq uint64, h held) {
-	delete(q.held, seq)
-	h.sess.unacked--
+// unhold takes a copy out of a session's hands. h must not be used afterwards.
+func (e *Engine) unhold(h *held) {
+	s := h.sess
+	delete(h.q.held, h.seq)
+	s.unacked--
 	if h.sub != nil {
 		h.sub.inHand--
 	}
+	if h.prev == nil {
+		s.oldest = h.next
+	} else {
+		h.prev.next = h.next
+	}
+	if h.next == nil {
+		s.newest = h.prev
+	} else {
+		h.next.prev = h.prev
+	}
+	*h = held{next: e.freeHeld}
+	e.freeHeld = h
 }
 
 // read turns what was taken into deliveries. Damaged messages are left out.
 func (s *session) read(dst []sealmq.Delivery) ([]sealmq.Delivery, error) {
 	var failed error
 	s.e.j.Read(s.places, func(i int, r journal.Record, err error) {
-		t := &s.taken[i]
-		for errors.Is(err, journal.ErrReleased) {
-			// Copied forward since it was taken, or its queue was deleted.
-			place, ok := s.e.placeOf(t)
-			if !ok {
-				return
-			}
-			if place == s.places[i] {
-				break
-			}
-			s.places[i] = place
-			s.e.j.Read([]journal.Place{place}, func(_ int, again journal.Record, againErr error) { r, err = again, againErr })
+		d, err := s.e.deliver(&s.taken[i], s.places[i], r, err)
+		switch {
+		case err == nil:
+			dst = append(dst, d)
+		case !errors.Is(err, errGone):
+			failed = err
 		}
+	})
+	return dst, failed
+}
+
+// errGone says that a message is not there to be delivered.
+var errGone = errors.New("message is gone")
+
+// deliver makes a delivery of what was read for t at place. When that is not the
+// message, it may have been copied forward since place was looked up; if it was not, it
+// is damaged.
+func (e *Engine) deliver(t *taken, place journal.Place, r journal.Record, err error) (sealmq.Delivery, error) {
+	for {
 		var refs [4]copyRef
 		var m messageRecord
 		if err == nil {
 			m, err = decodeMessage(r.Payload, refs[:0])
 		}
-		var damage *journal.Damage
-		switch {
-		case err == nil:
-			dst = append(dst, sealmq.Delivery{
+		if err == nil {
+			return sealmq.Delivery{
 				Message: m.message(), Queue: t.q.name, Attempt: t.attempt,
 				Tag:         sealmq.DeliveryTag{Queue: t.q.id, Attempt: t.attempt, Seq: t.seq},
 				DeathReason: m.deathReason, DeathQueue: m.deathQueue,
-			})
-		case errors.As(err, &damage):
-			s.e.quarantine([]copyRef{{t.q.id, t.seq}}, damage)
-		default:
-			failed = err
+			}, nil
 		}
-	})
-	return dst, failed
+		now, ok := e.placeOf(t)
+		if !ok {
+			return sealmq.Delivery{}, errGone
+		}
+		if now == place {
+			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
+			return sealmq.Delivery{}, errGone
+		}
+		place = now
+		e.j.Read([]journal.Place{place}, func(_ int, again journal.Record, againErr error) { r, err = again, againErr })
+	}
 }
 
 // placeOf tells where a copy is now.
@@ -280,219 +338,34 @@ func (e *Engine) placeOf(t *taken) (journal.Place, bool) {
 func (s *session) Fetch(name string) (d sealmq.Delivery, ok bool, err error) {
 	s.takeMu.Lock()
 	defer s.takeMu.Unlock()
+	for {
+		if err := s.fetchOne(name); err != nil {
+			return d, false, err
+		}
+		out, err := s.read(nil)
+		if err != nil || len(s.taken) == 0 {
+			return d, false, err
+		}
+		if len(out) > 0 {
+			return out[0], true, nil
+		}
+	}
+}
+
+func (s *session) fetchOne(name string) error {
 	s.taken, s.places = s.taken[:0], s.places[:0]
 	e := s.e
 	now := e.nowMillis()
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	q := e.queues[name]
 	if q == nil || s.closed || e.closed {
-		e.mu.Unlock()
-		return d, false, sealmq.ErrNoQueue
+		return sealmq.ErrNoQueue
 	}
 	e.expire(q, now, settleGroup)
-	if seq, n := q.nextWaiting(); n != nil {
+	if seq, n := q.nextWaiting(); n != nil && !q.isExpired(n, now) {
 		q.passed(seq)
 		s.hold(q, nil, seq, n, now)
 	}
-	e.mu.Unlock()
-	out, err := s.read(nil)
-	if err != nil || len(out) == 0 {
-		return d, false, err
-	}
-	return out[0], true, nil
-}
-
-// Settle ends deliveries.
-func (s *session) Settle(batch []broker.Settlement, done func(error)) {
-	for len(batch) > settleGroup {
-		if err := s.settleSome(batch[:settleGroup], func(error) {}); err != nil {
-			done(err)
-			return
-		}
-		batch = batch[settleGroup:]
-	}
-	if err := s.settleSome(batch, done); err != nil {
-		done(err)
-	}
-}
-
-// settleSome records and applies one group; if it returns an error nothing was done
-// and done is not called.
-func (s *session) settleSome(batch []broker.Settlement, done func(error)) error {
-	e := s.e
-	room := 64
-	for i := range batch {
-		room += 40 + len(batch[i].Reason)
-	}
-	if err := e.lockWithRoom(room); err != nil {
-		return err
-	}
-	now := e.nowMillis()
-	if s.closed {
-		batch = nil
-	}
-	var acks settleEncoder
-	acks.reset(e.scratch)
-	var back []byte
-	var condemned []dying
-	for i := range batch {
-		b := &batch[i]
-		q := e.byID[b.Tag.Queue]
-		if q == nil {
-			continue
-		}
-		n, h, mine := s.claim(q, b.Tag)
-		if !mine {
-			continue
-		}
-		s.lastAck = now
-		switch {
-		case b.Verdict == broker.Ack:
-			if h.sess != nil {
-				e.unhold(q, b.Tag.Seq, h)
-			}
-			e.forgetCopy(q, b.Tag.Seq)
-			q.acked++
-			acks.add(q.id, b.Tag.Seq)
-		case h.sess == nil: // it waits already; there is nothing to give back
-			if b.Verdict == broker.Dead && !q.isDead() {
-				q.setState(n, waiting)
-				back = e.condemn(back, &condemned, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
-			}
-		case b.Verdict == broker.Dead && !q.isDead():
-			e.unhold(q, b.Tag.Seq, h)
-			back = e.condemn(back, &condemned, q, b.Tag.Seq, n, b.Reason, h.attempt, s.id)
-		default:
-			e.unhold(q, b.Tag.Seq, h)
-			back = e.giveBack(back, &condemned, q, b.Tag.Seq, n, h, b.Delay, now)
-		}
-	}
-	acks.flush()
-	e.scratch = acks.b
-	err := e.logBoth(acks.b, back)
-	if err == nil && len(condemned) == 0 {
-		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
-	}
-	s.notifyIfReady()
-	e.mu.Unlock()
-	if err == nil && len(condemned) > 0 {
-		e.buryNow(condemned)
-		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
-	}
-	return unavailable(err)
-}
-
-// claim finds the copy of a tag if this session may settle it: it holds the delivery,
-// or held it last and the copy waits again (then h is zero).
-func (s *session) claim(q *queue, tag sealmq.DeliveryTag) (n *entry, h held, mine bool) {
-	n = q.at(tag.Seq)
-	if n == nil {
-		return nil, h, false
-	}
-	switch n.state {
-	case unacked:
-		h = q.held[tag.Seq]
-		return n, h, h.sess == s && h.attempt == tag.Attempt
-	case waiting, delayed:
-		m, ok := q.marks[tag.Seq]
-		return n, held{}, ok && m.holder == s.id && m.attempts == tag.Attempt
-	}
-	return n, h, false
-}
-
-func (e *Engine) logBoth(acks, back []byte) error {
-	if len(acks) > 0 {
-		if _, err := e.urgent(kindSettle, acks); err != nil {
-			return err
-		}
-	}
-	if len(back) > 0 {
-		if _, err := e.urgent(kindReturn, back); err != nil {
-			return err
-		}
-	}
 	return nil
-}
-
-// giveBack returns a delivery to its place, at once or after a delay, or condemns it
-// when it was delivered too often. It appends to the encoding of a return record.
-func (e *Engine) giveBack(b []byte, condemned *[]dying, q *queue, seq uint64, n *entry, h held, delay time.Duration, now int64) []byte {
-	if q.isExpired(n, now) {
-		e.forgetCopy(q, seq)
-		q.expired++
-		e.logSettled(q, []uint64{seq})
-		return b
-	}
-	if h.attempt >= q.options.DeliveryLimit && !q.isDead() {
-		return e.condemn(b, condemned, q, seq, n, sealmq.DeathDeliveryLimit, h.attempt, h.sess.id)
-	}
-	m := mark{attempts: h.attempt, holder: h.sess.id}
-	if delay > 0 {
-		m.until = now + min(delay, broker.MaxDelay).Milliseconds()
-		e.postpone(q, seq, n, m.until)
-	} else {
-		q.waitAgain(seq, n)
-		e.wake(q, 1)
-	}
-	q.setMark(seq, m)
-	q.returned++
-	return appendReturn(b, q.id, seq, m)
-}
-
-// Close returns every held delivery to its place.
-func (s *session) Close() {
-	e := s.e
-	now := e.nowMillis()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if s.closed {
-		return
-	}
-	s.closed = true
-	delete(e.sessions, s)
-	for _, sub := range s.subs {
-		sub.q.unsubscribe(sub)
-	}
-	if s.unacked == 0 {
-		return
-	}
-	for _, q := range e.queues {
-		if len(q.held) > 0 {
-			e.takeBack(q, now, func(h held) bool { return h.sess == s })
-		}
-	}
-}
-
-// takeBack returns those deliveries of a queue for which f is true.
-func (e *Engine) takeBack(q *queue, now int64, f func(held) bool) {
-	var seqs []uint64
-	for seq, h := range q.held {
-		if f(h) {
-			seqs = append(seqs, seq)
-		}
-	}
-	for len(seqs) > 0 {
-		group := seqs[:min(len(seqs), settleGroup)]
-		var back []byte
-		var condemned []dying
-		for _, seq := range group {
-			h := q.held[seq]
-			e.unhold(q, seq, h)
-			back = e.giveBack(back, &condemned, q, seq, q.at(seq), h, 0, now)
-		}
-		if err := e.logBoth(nil, back); err != nil {
-			e.log.Warn("delivery counts are not recorded", "queue", q.name, "err", err)
-		}
-		e.leaveToUndertaker(condemned)
-		seqs = seqs[len(group):]
-	}
-}
-
-func (q *queue) unsubscribe(sub *subscription) {
-	for i, have := range q.subs {
-		if have == sub {
-			q.subs = append(q.subs[:i], q.subs[i+1:]...)
-			return
-		}
-	}
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -54,9 +55,20 @@ func (e *Engine) sweep() {
 		if q.options.TTL > 0 && q.ready > 0 && !e.expire(q, now, purgeGroup) {
 			next = minSweep
 		}
-		if len(q.held) > 0 {
-			e.reclaimSilent(q, now)
+		if len(q.subs) > 0 && q.hasWaiting() {
+			for _, sub := range q.subs {
+				if sub.hasCredit() {
+					sub.notify()
+				}
+			}
 		}
+	}
+	for s := range e.sessions {
+		e.reclaimSilent(s, now)
+	}
+	e.logUnlogged()
+	if e.j.Full() != nil {
+		poke(e.keep) // what consumers settled may be enough by now
 	}
 	e.forgetIDs(forgetGroup)
 	e.armSweep(next)
@@ -66,7 +78,19 @@ func (e *Engine) sweep() {
 func (e *Engine) postpone(q *queue, seq uint64, n *entry, until int64) {
 	q.setState(n, delayed)
 	heap.Push(&q.due, due{until, seq})
+	if len(q.due) > 2*q.delayed+64 {
+		q.compactDue()
+	}
 	e.armSweep(max(time.Duration(until-e.nowMillis())*time.Millisecond, minSweep))
+}
+
+// compactDue drops what was settled or returned by other means before it was due.
+func (q *queue) compactDue() {
+	q.due = slices.DeleteFunc(q.due, func(d due) bool {
+		n := q.at(d.seq)
+		return n == nil || n.state != delayed || q.marks[d.seq].until != d.at
+	})
+	heap.Init(&q.due)
 }
 
 // dueAgain makes delayed copies wait that are due, and returns the time to the next.
@@ -96,30 +120,34 @@ func (e *Engine) expire(q *queue, now int64, budget int) bool {
 	if q.options.TTL == 0 {
 		return true
 	}
-	var gone []uint64
-	for len(gone) < budget {
+	for range budget {
 		seq, n := q.nextWaiting()
 		if n == nil || !q.isExpired(n, now) {
-			break
+			e.logUnlogged()
+			return true
 		}
 		q.passed(seq)
 		e.forgetCopy(q, seq)
 		q.expired++
-		gone = append(gone, seq)
+		e.unlogged = append(e.unlogged, copyRef{q.id, seq})
 	}
-	e.logSettled(q, gone)
-	return len(gone) < budget
+	e.logUnlogged()
+	return false
 }
 
 // reclaimSilent takes deliveries back whose time is over: counted from the delivery or
 // from the last ack of the connection, whichever is later.
-func (e *Engine) reclaimSilent(q *queue, now int64) {
-	limit := q.options.AckTimeout.Milliseconds()
-	late := func(h held) bool { return now-max(h.since, h.sess.lastAck) >= limit }
-	for _, h := range q.held {
+func (e *Engine) reclaimSilent(s *session, now int64) {
+	late := func(h *held) bool {
+		return now-max(h.since, s.lastAck) >= h.q.options.AckTimeout.Milliseconds()
+	}
+	for h := s.oldest; h != nil; h = h.next {
 		if late(h) {
-			e.takeBack(q, now, late)
+			e.takeBack(s, now, late)
 			return
+		}
+		if now-max(h.since, s.lastAck) < minSweep.Milliseconds() {
+			return // nor is any that came later
 		}
 	}
 }

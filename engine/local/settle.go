@@ -1,0 +1,219 @@
+package local
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+// settleGroup bounds how many settlements share a record, and the time under the lock.
+const settleGroup = 256
+
+// Settle ends deliveries.
+func (s *session) Settle(batch []broker.Settlement, done func(error)) {
+	for len(batch) > settleGroup {
+		if err := s.settleSome(batch[:settleGroup], func(error) {}); err != nil {
+			done(err)
+			return
+		}
+		batch = batch[settleGroup:]
+	}
+	if err := s.settleSome(batch, done); err != nil {
+		done(err)
+	}
+}
+
+// A settling is the outcome of one group of settlements.
+type settling struct {
+	back      []byte  // encoding of a return record
+	condemned []dying // to be buried
+	expired   []copyRef
+}
+
+// settleSome records and applies one group; if it returns an error done is not called,
+// and nothing was done unless the store has stopped.
+func (s *session) settleSome(batch []broker.Settlement, done func(error)) error {
+	e := s.e
+	room := 64
+	for i := range batch {
+		room += 40 + len(batch[i].Reason)
+	}
+	if err := e.lockWithRoom(room); err != nil {
+		return err
+	}
+	now := e.nowMillis()
+	if s.closed {
+		batch = nil
+	}
+	s.acks.reset(s.acks.b)
+	var out settling
+	for i := range batch {
+		s.settleOne(&batch[i], &out, now)
+	}
+	err := e.logSettling(&s.acks, &out)
+	if err == nil && len(out.condemned) == 0 {
+		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
+	}
+	s.notifyIfReady()
+	e.mu.Unlock()
+	if err == nil && len(out.condemned) > 0 {
+		e.buryAll(out.condemned)
+		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
+	}
+	return unavailable(err)
+}
+
+func (s *session) settleOne(b *broker.Settlement, out *settling, now int64) {
+	e := s.e
+	q := e.byID[b.Tag.Queue]
+	if q == nil {
+		return
+	}
+	n, h, mine := s.claim(q, b.Tag)
+	if !mine {
+		return
+	}
+	s.lastAck = now
+	verdict := b.Verdict
+	if verdict == broker.Dead && q.isDead() {
+		verdict = broker.Return
+	}
+	switch verdict {
+	case broker.Ack:
+		if h != nil {
+			e.unhold(h)
+		}
+		e.forgetCopy(q, b.Tag.Seq)
+		q.acked++
+		s.acks.add(q.id, b.Tag.Seq)
+	case broker.Dead:
+		if h != nil {
+			e.unhold(h)
+		}
+		e.condemn(out, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
+	default:
+		if h != nil { // otherwise it waits already
+			e.giveBack(out, n, h, b.Delay, now)
+		}
+	}
+}
+
+// claim finds the copy of a tag if this session may settle it: it holds the delivery,
+// or held it last and the copy waits again (then h is nil).
+func (s *session) claim(q *queue, tag sealmq.DeliveryTag) (n *entry, h *held, mine bool) {
+	n = q.at(tag.Seq)
+	if n == nil {
+		return nil, nil, false
+	}
+	switch n.state {
+	case unacked:
+		h = q.held[tag.Seq]
+		return n, h, h.sess == s && h.attempt == tag.Attempt
+	case waiting, delayed:
+		m, ok := q.marks[tag.Seq]
+		return n, nil, ok && m.holder == s.id && m.attempts == tag.Attempt
+	}
+	return n, nil, false
+}
+
+// logSettling records what a group did. Callers hold mu and have seen to the room.
+func (e *Engine) logSettling(acks *settleEncoder, out *settling) error {
+	for _, c := range out.expired {
+		acks.add(c.queue, c.seq)
+	}
+	acks.flush()
+	if len(acks.b) > 0 {
+		if _, err := e.urgent(kindSettle, acks.b); err != nil {
+			return err
+		}
+	}
+	if len(out.back) > 0 {
+		if _, err := e.urgent(kindReturn, out.back); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveBack returns a delivery to its place, at once or after a delay; or condemns it
+// when it was delivered too often; or removes it when its time is over.
+func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration, now int64) {
+	q, seq, attempt, holder := h.q, h.seq, h.attempt, h.sess.id
+	e.unhold(h)
+	switch {
+	case q.isExpired(n, now):
+		e.forgetCopy(q, seq)
+		q.expired++
+		out.expired = append(out.expired, copyRef{q.id, seq})
+		return
+	case attempt >= q.options.DeliveryLimit && !q.isDead():
+		e.condemn(out, q, seq, n, sealmq.DeathDeliveryLimit, attempt, holder)
+		return
+	}
+	m := mark{attempts: attempt, holder: holder}
+	if delay > 0 {
+		m.until = now + min(delay, broker.MaxDelay).Milliseconds()
+		e.postpone(q, seq, n, m.until)
+	} else {
+		q.waitAgain(seq, n)
+		e.wake(q, 1)
+	}
+	q.setMark(seq, m)
+	q.returned++
+	out.back = appendReturn(out.back, q.id, seq, m)
+}
+
+// Close returns every held delivery to its place.
+func (s *session) Close() {
+	e := s.e
+	now := e.nowMillis()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	delete(e.sessions, s)
+	for _, sub := range s.subs {
+		sub.q.unsubscribe(sub)
+	}
+	e.takeBack(s, now, func(*held) bool { return true })
+	for _, sub := range s.subs {
+		if sub.q.hasWaiting() { // it may have been told of what waits and not have come
+			e.wake(sub.q, 1)
+		}
+	}
+}
+
+// takeBack returns those deliveries of a session for which f is true.
+func (e *Engine) takeBack(s *session, now int64, f func(*held) bool) {
+	var acks settleEncoder
+	for h := s.oldest; h != nil; {
+		var out settling
+		for n := 0; h != nil && n < settleGroup; n++ {
+			next := h.next
+			if f(h) {
+				e.giveBack(&out, h.q.at(h.seq), h, 0, now)
+			}
+			h = next
+		}
+		acks.reset(acks.b)
+		expired := out.expired
+		if e.j.Room(true, len(out.back)+12*len(expired)) != nil {
+			// Counts that are not recorded are lost with a crash, removals must not be.
+			e.unlogged = append(e.unlogged, expired...)
+			e.log.Warn("delivery counts are not recorded, the disk is full")
+		} else if err := e.logSettling(&acks, &out); err != nil {
+			e.log.Warn("delivery counts are not recorded", "err", err)
+		}
+		e.leaveToUndertaker(out.condemned)
+	}
+}
+
+func (q *queue) unsubscribe(sub *subscription) {
+	if i := slices.Index(q.subs, sub); i >= 0 {
+		q.subs = slices.Delete(q.subs, i, i+1)
+	}
+}
