@@ -108,12 +108,12 @@ func TestDanglingBindings(t *testing.T) {
 	}
 }
 
-// TestCrashWhileDeletingAQueue cuts the power after every number of synced steps.
+// TestCrashWhileDeletingAQueue cuts the power between the two steps of a deletion.
 func TestCrashWhileDeletingAQueue(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.must(n.bind(alice, "r", "x", "k"))
-	n.engine.Define([]broker.Definition{{Key: "binding/q x k"}}, func(error) {}) // the first step of the two
+	n.engine.Define([]broker.Definition{{Key: "binding/q x k"}}, func(error) {})
 	n.disk.Crash(t)
 	n.start()
 	n.stored("x", "k", "1")

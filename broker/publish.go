@@ -102,18 +102,22 @@ type destination struct {
 	id     sealmq.Identity
 	table  *table
 
-	exchange, key string
-	router        router
-	found         []string // by router for key; never empty
+	known    bool // exchange was looked up
+	exchange string
+	router   router
+	err      error // why there is no router
+
+	key   string
+	found []string // by router for key; never empty
 }
 
 func (d *destination) queues(exchange, key string) ([]string, error) {
-	if d.router == nil || exchange != d.exchange {
-		r, err := d.find(exchange)
-		if err != nil {
-			return nil, err
-		}
-		d.exchange, d.router, d.found = exchange, r, nil
+	if !d.known || exchange != d.exchange {
+		d.known, d.exchange, d.found = true, exchange, nil
+		d.router, d.err = d.find(exchange)
+	}
+	if d.err != nil {
+		return nil, d.err
 	}
 	if d.found != nil && key == d.key {
 		return d.found, nil
