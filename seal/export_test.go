@@ -1,6 +1,57 @@
 package seal
 
+import (
+	"crypto/hpke"
+	"io"
+)
+
 // SealWith seals with a chosen content key and nonce, for the published vectors.
 func SealWith(k *PublicKey, id string, plaintext, contentKey, nonce []byte) ([]byte, error) {
 	return k.alg.(rsaPublic).sealWith(id, plaintext, contentKey, nonce)
 }
+
+// SetRandom gives a Sealer its randomness: salts, and the secret of an epoch with several
+// receivers; with CipherMQ's suites content keys, ephemeral keys and nonces.
+func (s *Sealer) SetRandom(r io.Reader) { s.random = r }
+
+// SetEncapsulation fixes the encapsulations for receivers whose private keys are known.
+func (s *Sealer) SetEncapsulation(enc map[string][]byte, keys map[string]*PrivateKey) {
+	s.encapsulate = func(r Receiver) ([]byte, exporter, error) {
+		key := keys[r.Name].alg.(kemPrivate)
+		e, err := key.kem.decapsulate(enc[r.Name], key.key)
+		return enc[r.Name], e, err
+	}
+}
+
+// Deterministic makes ECDSA signatures the same each time (RFC 6979).
+func (s *Signer) Deterministic() *Signer {
+	s.random = false
+	return s
+}
+
+// EncryptKeyFileWith is EncryptKeyFile with less work.
+func EncryptKeyFileWith(data, passphrase []byte, logN byte) ([]byte, error) {
+	return encryptKeyFile(data, passphrase, logN)
+}
+
+// ExportOf is what a suite's receiver exports for an encapsulation, with any info and
+// AEAD, so that published vectors can be tried.
+func ExportOf(s Suite, private, enc []byte, aead hpke.AEAD, info []byte, context string, n int) ([]byte, error) {
+	alg, err := kemOf(s).private(private)
+	if err != nil {
+		return nil, err
+	}
+	r, err := hpke.NewRecipient(enc, alg.(kemPrivate).key, hpke.HKDFSHA256(), aead, info)
+	if err != nil {
+		return nil, err
+	}
+	return r.Export(context, n)
+}
+
+// Sealed boxes of CipherMQ.
+var (
+	SealBoxA = sealBoxA
+	SealBoxB = sealBoxB
+	OpenBoxA = openBoxA
+	OpenBoxB = openBoxB
+)

@@ -77,18 +77,29 @@ func inspectCipherMQ(body []byte) (*Info, error) {
 	if e.Receiver != "" {
 		info.Receivers = []string{e.Receiver}
 	}
-	split := len(e.Tag) == tagBytes && len(e.Ciphertext) > 0
-	joined := e.Tag == nil && len(e.Ciphertext) > tagBytes
-	boxed := len(e.EncSessionKey) == sealedBoxBytes && len(e.Nonce) == boxNonceBytes
+	family, err := e.family()
 	switch {
-	case boxed && split:
-		info.Suites = []Suite{CipherMQG3, CipherMQG4}
-	case boxed && joined:
-		info.Suites = []Suite{CipherMQG5, CipherMQG6}
-	case split && len(e.EncSessionKey) >= leastRSABits/8 && len(e.Nonce) > 0:
+	case err != nil:
+		return nil, err
+	case family == string(CipherMQRSA):
 		info.Suites = []Suite{CipherMQRSA}
+	case e.Tag != nil:
+		info.Suites = []Suite{CipherMQG3, CipherMQG4}
 	default:
-		return nil, malformed("its members fit none of CipherMQ's suites")
+		info.Suites = []Suite{CipherMQG5, CipherMQG6}
 	}
 	return info, nil
+}
+
+// family tells what kind of key an envelope of CipherMQ's suites was sealed for.
+func (e *Envelope) family() (string, error) {
+	split := len(e.Tag) == tagBytes && len(e.Ciphertext) > 0
+	joined := e.Tag == nil && len(e.Ciphertext) > tagBytes
+	switch {
+	case len(e.EncSessionKey) == sealedBoxBytes && len(e.Nonce) == boxNonceBytes && (split || joined):
+		return boxFamily, nil
+	case len(e.EncSessionKey) >= leastRSABits/8 && len(e.Nonce) > 0 && split:
+		return string(CipherMQRSA), nil
+	}
+	return "", malformed("its members fit none of CipherMQ's suites")
 }

@@ -234,17 +234,29 @@ type voucher struct {
 func (o *Opener) verify(certs []*x509.Certificate, name string, at int64, now time.Time) (*voucher, error) {
 	sender, err := o.cfg.Verifier.Verify(certs, time.UnixMilli(at))
 	if err != nil {
-		for _, kind := range []error{ErrUntrusted, ErrExpired, ErrNotYetValid, ErrRevoked, ErrUndecided} {
-			if errors.Is(err, kind) {
-				return nil, err
-			}
-		}
-		return nil, &Error{Kind: ErrUntrusted, Err: err}
+		return nil, refusal(err)
 	}
 	if sender.ID != name || name == "" {
 		return nil, refuse(ErrSender, "", "the certificate is %q's, and the envelope says it is from %q", sender.ID, name)
 	}
 	return &voucher{sender, sender.NotBefore.UnixMilli(), sender.NotAfter.UnixMilli(), now, now.Add(o.cfg.Recheck)}, nil
+}
+
+// refusal makes an Error of what a Verifier returned.
+func refusal(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	for _, kind := range []error{ErrExpired, ErrNotYetValid, ErrRevoked} {
+		if errors.Is(err, kind) {
+			return &Error{Kind: kind, Err: err}
+		}
+	}
+	if errors.Is(err, ErrUndecided) {
+		return &Error{Kind: ErrUndecided, Err: err, Hint: "leave the message where it is, and try again"}
+	}
+	return &Error{Kind: ErrUntrusted, Err: err}
 }
 
 // openMessage opens a message of an open epoch. It is the only way to a text.
@@ -299,21 +311,22 @@ func (o *Opener) openCipherMQ(body []byte, want Expect) (*Message, error) {
 	if env.Receiver != "" && env.Receiver != o.cfg.Name {
 		return nil, refuse(ErrReceiver, "", "it is for %q, and this is %q", clip(env.Receiver), o.cfg.Name)
 	}
-	var refused error = refuse(ErrSuite, "to accept messages of anybody who knows the public key, name their suite",
+	if want.Exchange != "" || want.RoutingKey != "" {
+		return nil, refuse(ErrRoute, "", "CipherMQ's suites do not say where a message was sent")
+	}
+	family, err := env.family()
+	if err != nil {
+		return nil, err
+	}
+	var refused error = refuse(ErrSuite, "to accept messages of anybody who knows the public key, name their suite, and have a key for it",
 		"it is of CipherMQ's suites, which do not say who sent it")
 	for _, k := range o.keys.Load().ciphermq {
-		if !o.accepts(k.suite) {
-			continue
-		}
 		alg, ok := k.alg.(ciphermqPrivate)
-		if !ok {
+		if !ok || !o.accepts(k.suite) || k.suite.family() != family {
 			continue
 		}
 		text, err := alg.open(env)
 		if err == nil {
-			if want.Exchange != "" || want.RoutingKey != "" {
-				return nil, refuse(ErrRoute, "", "suite %s does not say where it was sent", k.suite)
-			}
 			return &Message{Suite: k.suite, ID: env.MessageID, Text: text, Receivers: []string{o.cfg.Name}}, nil
 		}
 		// That a key is another one says least of all that can be said.

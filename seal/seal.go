@@ -111,6 +111,14 @@ func (s Suite) find() (*suite, error) {
 // Proves reports whether messages of the suite say who sent them.
 func (s Suite) Proves() bool { return s == HPKEHybrid || s == HPKEX25519 }
 
+func (s Suite) family() string {
+	found, err := s.find()
+	if err != nil {
+		return ""
+	}
+	return found.family
+}
+
 func (s Suite) code() byte {
 	found, err := s.find()
 	if err != nil {
