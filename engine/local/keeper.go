@@ -83,18 +83,20 @@ func isFatal(err error) bool {
 // settled, and copy survivors forward where they hold too much space.
 func (e *Engine) keepOnce() error {
 	for {
+		var noSpace error
 		if e.wantsCheckpoint() {
-			if err := e.checkpointOrBallast(); err != nil {
-				return err
+			if noSpace = e.checkpointOrBallast(); noSpace != nil && !journal.IsNoSpace(noSpace) {
+				return noSpace
 			}
 		}
+		// Without room for a checkpoint, what is behind the last one can still be freed.
 		if err := e.release(); err != nil {
 			return err
 		}
 		e.dropIndexes()
 		victim := e.victim()
 		if victim == nil {
-			return nil
+			return noSpace
 		}
 		if err := e.forward(victim); err != nil {
 			return err
