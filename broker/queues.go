@@ -111,7 +111,7 @@ func (b *Broker) unbindAll(queue string, steps *join) {
 		b.unbind(gone)
 	}
 	b.publishing.Lock()
-	b.publishing.Unlock() //nolint:staticcheck // the wait is all that is wanted
+	b.publishing.Unlock() //lint:ignore SA2001 the wait for publishes under way is all that is wanted
 	b.define(batch, steps.step())
 }
 

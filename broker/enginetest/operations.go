@@ -16,6 +16,9 @@ type operation struct {
 	run  func(p *pair)
 }
 
+// GoString is how a draw of it is printed.
+func (o operation) GoString() string { return o.name }
+
 // opening makes it likely that there is something to do.
 var opening = slices.Concat(
 	repeat(4, operation{"declare", (*pair).declare}),
@@ -65,7 +68,7 @@ var (
 		{DeliveryLimit: 1, MaxLineBytes: 1024, TTL: 95 * time.Second},
 	})
 	drawID   = rapid.SampledFrom([]string{"", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"})
-	drawBody = rapid.SampledFrom([][]byte{nil, []byte("short"), make([]byte, 200), make([]byte, 1500)})
+	drawSize = rapid.SampledFrom([]int{0, 5, 200, 1500})
 )
 
 const step = 10 * time.Second
@@ -99,7 +102,7 @@ func (p *pair) publish() {
 	for range rapid.IntRange(1, 5).Draw(p.T, "messages") {
 		m := message(drawID.Draw(p.T, "id"))
 		m.Exchange = rapid.SampledFrom([]string{"x", "y"}).Draw(p.T, "exchange")
-		m.Body = drawBody.Draw(p.T, "body")
+		m.Body = make([]byte, drawSize.Draw(p.T, "size"))
 		m.Published = p.clock.Now()
 		queues := rapid.SliceOfNDistinct(drawQueue, 1, 3, rapid.ID[string]).Draw(p.T, "queues")
 		batch = append(batch, broker.PublishRequest{Message: m, Queues: queues})
