@@ -114,11 +114,6 @@ func (o *outbox) count(e *entry, d int) {
 
 func (o *outbox) len() int { return int(o.tail - o.head) }
 
-// at returns the i-th unanswered entry.
-func (o *outbox) at(i int) *entry {
-	return &o.ring[(o.head+uint64(i))&uint64(len(o.ring)-1)]
-}
-
 // front returns the entry that the next reply answers, or nil if there is none or its
 // line has not even been sent: then the reply is a mistake of the broker.
 func (o *outbox) front() *entry {
@@ -157,9 +152,6 @@ func (o *outbox) next(max int) []byte {
 	}
 	return nil
 }
-
-// unsent is the number of bytes that next would hand out.
-func (o *outbox) unsent() int { return int(o.appended - o.handed) }
 
 // wrote says that the bytes last handed out are no longer read.
 func (o *outbox) wrote() { o.written = o.handed }

@@ -133,11 +133,11 @@ func (j *Journal) store(b *batch) error {
 			return r.seg.wrap("write", err)
 		}
 		kept := bytes.Clone(r.buf)
-		began := time.Now()
+		began := j.cfg.Clock.Now()
 		if err := r.seg.file.Sync(); err != nil {
 			return r.seg.wrap("sync", err)
 		}
-		took := time.Since(began)
+		took := j.cfg.Clock.Now().Sub(began)
 		j.synced = position(r.seg.gen, r.end())
 		j.cache.add(position(r.seg.gen, r.start), kept)
 		j.stats.syncs.Add(1)

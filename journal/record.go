@@ -20,11 +20,11 @@ import (
 const (
 	recordHeaderBytes = 17
 	recordAlign       = 8
+	markBytes         = 40
 
 	// kindMark opens each batch: its own segment's generation, then the position
 	// that was synced before the batch was written (8 bytes each).
-	kindMark  byte = 1
-	markBytes      = 40
+	kindMark byte = 1
 
 	// kindVoid covers bytes that recovery gave up. Its sequence is the next one that was
 	// expected there; the payload begins with how many are missing (7 bytes).

@@ -75,9 +75,6 @@ func bytesText[N ~int | ~int64 | ~uint64](n N) string {
 	}
 }
 
-// msText is a short time for people.
-func msText(d time.Duration) string { return fmt.Sprintf("%.1f ms", milliseconds(d)) }
-
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // plural is "1 message" or "2 messages".

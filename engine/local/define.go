@@ -59,7 +59,7 @@ func (e *Engine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(boo
 	created := q == nil
 	var err error
 	if created {
-		q, err = e.createQueue(name, options)
+		_, err = e.createQueue(name, options)
 	}
 	if err == nil {
 		err = e.j.OnSync(func(err error) { done(created, unavailable(err)) })

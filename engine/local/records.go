@@ -218,7 +218,6 @@ func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), le
 type settleEncoder struct {
 	b     []byte
 	queue uint32
-	last  uint64
 	seqs  []uint64
 }
 

@@ -1,7 +1,6 @@
 package text_test
 
 import (
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -241,12 +240,3 @@ func (l *lines) quiet() {
 	l.tb.Helper()
 	l.do("ping", "Pong")
 }
-
-type testLog struct{ tb testing.TB }
-
-func (w testLog) Write(p []byte) (int, error) {
-	w.tb.Logf("%s", p)
-	return len(p), nil
-}
-
-func logTo(tb testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(testLog{tb}, nil)) }
