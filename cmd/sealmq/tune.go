@@ -14,8 +14,8 @@ import (
 // messages has much that lives and must not double it. So the share is chosen such
 // that the garbage stays near gcSlack, whatever lives.
 const (
-	gcSlack   = 16 << 20
-	gcAtLeast = 15
+	gcSlack   = 8 << 20
+	gcAtLeast = 8
 	gcAtMost  = 1000
 )
 
@@ -31,7 +31,10 @@ func tuneGC() (stop func()) {
 		defer tick.Stop()
 		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		last := 0
-		for {
+		for round := 0; ; round++ {
+			if round == 2 {
+				debug.FreeOSMemory() // what recovery read with is not needed again
+			}
 			metrics.Read(sample)
 			share := gcSlack * 100 / max(int(sample[0].Value.Uint64()), 1<<20)
 			share = min(max(share, gcAtLeast), gcAtMost)

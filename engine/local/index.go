@@ -174,9 +174,10 @@ func (e *Engine) writeIndex(u *segmentUse, entries []byte, count, ids int) error
 	return durable.WriteFile(e.cfg.FS, name, e.encodeIndex(u.gen, count, ids, entries), 0o600)
 }
 
-// readIndex reads an index file. errIndex says that it is damaged.
-func (e *Engine) readIndex(gen uint64) (entries []byte, count, ids int, err error) {
-	b, err := readFile(e.cfg.FS, e.storeDir(indexName(gen)))
+// readIndex reads an index file, into buf if it is large enough. errIndex says that it
+// is damaged.
+func (e *Engine) readIndex(buf []byte, gen uint64) (entries []byte, count, ids int, err error) {
+	b, err := readFileInto(buf, e.cfg.FS, e.storeDir(indexName(gen)))
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -196,7 +197,10 @@ func (e *Engine) readIndex(gen uint64) (entries []byte, count, ids int, err erro
 	return entries, int(binary.LittleEndian.Uint32(b[12:])), int(binary.LittleEndian.Uint32(b[16:])), nil
 }
 
-func readFile(fsys durable.FS, name string) ([]byte, error) {
+func readFile(fsys durable.FS, name string) ([]byte, error) { return readFileInto(nil, fsys, name) }
+
+// readFileInto reads a whole file, into buf if it is large enough.
+func readFileInto(buf []byte, fsys durable.FS, name string) ([]byte, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -206,7 +210,10 @@ func readFile(fsys durable.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("size of %s: %w", name, err)
 	}
-	b := make([]byte, size)
+	if int64(cap(buf)) < size {
+		buf = make([]byte, size+size/8)
+	}
+	b := buf[:size]
 	if _, err := f.ReadAt(b, 0); err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}

@@ -57,7 +57,7 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 	}
 	for _, name := range names {
 		if gen, ok := indexGeneration(name); ok {
-			if _, _, _, err := e.readIndex(gen); err != nil {
+			if _, _, _, err := e.readIndex(nil, gen); err != nil {
 				in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", name, err))
 			}
 		}

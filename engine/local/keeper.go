@@ -256,7 +256,7 @@ func (e *Engine) forward(u *segmentUse) error {
 // survivors lists what lives in a segment, by its index or, if that is damaged, by the
 // segment itself.
 func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
-	entries, _, _, err := e.readIndex(u.gen)
+	entries, _, _, err := e.readIndex(nil, u.gen)
 	if err == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()

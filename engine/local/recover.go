@@ -78,6 +78,7 @@ type recovery struct {
 	gens   map[uint64]bool // segments that exist
 	index  []uint64        // index files that exist
 	defs   []uint64        // definitions files that exist
+	buf    []byte          // that index files are read into
 	// Queue ids below known are in the definitions file or were deleted before it;
 	// declared are those of later records.
 	known    uint32
@@ -267,7 +268,10 @@ func (r *recovery) opened(gens []uint64, scan journal.ScanFunc) error {
 
 func (r *recovery) loadIndex(gen uint64, scan journal.ScanFunc) error {
 	e := r.e
-	entries, count, ids, err := e.readIndex(gen)
+	entries, count, ids, err := e.readIndex(r.buf, gen)
+	if cap(entries) > cap(r.buf) {
+		r.buf = entries[:0]
+	}
 	switch {
 	case err == nil:
 		e.dedup.reserve(ids)
