@@ -55,3 +55,32 @@ var (
 	OpenBoxA = openBoxA
 	OpenBoxB = openBoxB
 )
+
+// Again decodes and encodes each binary part of an envelope, so that a test can compare.
+var Again = map[string]func(p []byte) ([]byte, error){
+	"header": func(p []byte) ([]byte, error) {
+		h, _, err := parseHeader(p)
+		if err != nil {
+			return nil, err
+		}
+		return h.appendRest(h.appendBody(nil)), nil
+	},
+	"epoch": func(p []byte) ([]byte, error) {
+		e, err := splitEpoch(p)
+		return e.append(nil), err
+	},
+	"message": func(p []byte) ([]byte, error) {
+		m, err := parseMessage([]byte("id"), p)
+		if err != nil {
+			return nil, err
+		}
+		return append(appendPrefixed(m.appendFields(nil), m.signature), m.ciphertext...), nil
+	},
+	"chain": func(p []byte) ([]byte, error) {
+		certs, err := decodeChain(p)
+		if err != nil {
+			return nil, err
+		}
+		return encodeChain(certs)
+	},
+}

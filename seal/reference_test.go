@@ -145,22 +145,23 @@ func refToSign(label string, content []byte) []byte {
 	return cat(bytes.Repeat([]byte{0x20}, 64), []byte(label), []byte{0}, content)
 }
 
+// refSign signs, with ECDSA deterministically (RFC 6979).
 func refSign(key crypto.Signer, label string, content []byte) []byte {
 	p := refToSign(label, content)
 	switch k := key.Public().(type) {
 	case ed25519.PublicKey:
-		return must(key.Sign(rand.Reader, p, crypto.Hash(0)))
+		return must(key.Sign(nil, p, crypto.Hash(0)))
 	case *rsa.PublicKey:
 		sum := sha256.Sum256(p)
 		return must(key.Sign(rand.Reader, sum[:], &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}))
 	case *ecdsa.PublicKey:
 		if k.Params().BitSize == 384 {
 			sum := sha512.Sum384(p)
-			return must(key.Sign(rand.Reader, sum[:], crypto.SHA384))
+			return must(key.Sign(nil, sum[:], crypto.SHA384))
 		}
 	}
 	sum := sha256.Sum256(p)
-	return must(key.Sign(rand.Reader, sum[:], crypto.SHA256))
+	return must(key.Sign(nil, sum[:], crypto.SHA256))
 }
 
 func refVerify(key crypto.PublicKey, label string, content, sig []byte) bool {
