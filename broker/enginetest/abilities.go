@@ -95,8 +95,9 @@ var abilityChecks = []check{
 		h.holds("q.dead", 2, 0)
 		list := c.gets("own", "m-0000", "m-0001")
 		for _, d := range list {
-			if d.Attempt != 1 || d.Queue != "q" {
-				h.Errorf("%s: attempt %d from %q, want 1 from q", d.ID, d.Attempt, d.Queue)
+			if d.Attempt != 1 || d.Queue != "q" || d.DeathReason != "" || d.DeathQueue != "" {
+				h.Errorf("%s: attempt %d from %q, died in %q of %q, want 1 from q and no death",
+					d.ID, d.Attempt, d.Queue, d.DeathQueue, d.DeathReason)
 			}
 		}
 		h.content(list[1], message("m-0000"))

@@ -46,7 +46,11 @@
 //   - A queue whose name ends in ".dead" has no dead-letter queue: there the delivery
 //     limit does not apply, and the verdict Dead means Return.
 //   - TTL counts from when a message entered the queue, also while it is in a consumer's
-//     hands, but it is removed only while it waits.
+//     hands or delayed, but it is removed only when it waits; one that comes back after
+//     its time is removed even if it came back too often.
+//   - A delayed message is set aside until its delay ends: it counts, it can be settled by
+//     its last holder, purged and deleted, but it is not peeked at, moved, dropped or
+//     removed by its TTL.
 //   - The ack timeout of every delivery that a session holds starts again with each
 //     Settle of it that had an effect.
 //   - Take hands out what waits when it is called, to whoever calls. Notify follows each
@@ -54,9 +58,9 @@
 //     Consume, Settle and SetPrefetch, after which it takes by itself.
 //   - DeleteQueue answers with all messages, held ones included. A session that held
 //     some holds them no more, and settling them has no effect.
-//   - Peek shows waiting messages, delayed ones included, with the number of deliveries
-//     so far as Attempt. Move stops at the first message that the target's limits
-//     refuse and answers with both the number moved and the error.
+//   - Peek shows the number of deliveries so far as Attempt. A moved message is like new,
+//     with neither deliveries nor a death. Move stops at the first message that the
+//     target's limits refuse and answers with both the number moved and the error.
 //   - After a restart nothing is held. A delivery that was out may or may not have been
 //     counted, one that came back before was.
 //   - After Close or a crash every call is answered with code Unavailable.

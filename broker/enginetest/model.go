@@ -313,7 +313,7 @@ func (m *Model) publish(msg sealmq.Message, queues []string) broker.PublishResul
 		q := m.state.queues[name]
 		code := sealmq.NoQueue
 		if q != nil {
-			victims[q], code = q.fits(&msg)
+			victims[q], code = q.fits(&msg, m.now())
 		}
 		if code != "" {
 			if q != nil {

@@ -13,7 +13,7 @@ func (m *Model) Peek(name string, n int) ([]sealmq.Delivery, error) {
 		return nil, err
 	}
 	list := []sealmq.Delivery{}
-	for _, e := range q.waiting() {
+	for _, e := range q.front(m.now()) {
 		if len(list) < n && e.synced {
 			list = append(list, q.delivery(e))
 		}
@@ -35,11 +35,11 @@ func (m *Model) Move(from, to string, n int, done func(moved int, err error)) {
 		return
 	}
 	count := 0
-	for _, e := range source.waiting() {
+	for _, e := range source.front(m.now()) {
 		if n > 0 && count == n || !e.synced {
 			break
 		}
-		victims, code := target.fits(e.message)
+		victims, code := target.fits(e.message, m.now())
 		if code != "" {
 			target.totals.Refused++
 			err = &sealmq.Error{Code: code, Message: "refused by the queue"}

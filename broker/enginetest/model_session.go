@@ -137,8 +137,8 @@ func (s *session) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deliv
 
 // next is the message at the front of a queue that may be delivered now.
 func (m *Model) next(q *queue) *entry {
-	for _, e := range q.entries {
-		if e.synced && e.holder == nil && !e.notBefore.After(m.now()) {
+	for _, e := range q.front(m.now()) {
+		if e.synced {
 			return e
 		}
 	}
@@ -206,10 +206,15 @@ func (s *session) settle(b broker.Settlement) {
 	}
 }
 
-// comeBack returns a delivery to its place, or lets it die if it came back too often.
+// comeBack returns a delivery to its place, unless its time is over or it came back too
+// often.
 func (m *Model) comeBack(q *queue, e *entry, delay time.Duration) {
 	q.totals.Returned++
 	e.holder = nil
+	if q.expired(e, m.now()) {
+		m.expire(q, e)
+		return
+	}
 	if e.attempts >= q.options.DeliveryLimit && !q.isDead() {
 		m.die(q, e, sealmq.DeathDeliveryLimit)
 		return
@@ -236,7 +241,7 @@ func (m *Model) die(q *queue, e *entry, reason string) {
 	q.totals.DeadLettered++
 	m.write(moved{from: q.name, to: name, seq: e.seq, reason: reason, at: m.now()})
 	// A dead letter is never refused: at the limit the oldest go, whatever the options say.
-	for waiting := dead.waiting(); len(waiting) > 1 && dead.over(); waiting = waiting[1:] {
+	for waiting := dead.front(m.now()); len(waiting) > 1 && dead.over(); waiting = waiting[1:] {
 		m.drop(dead, waiting[:1])
 	}
 	m.notify()

@@ -139,8 +139,7 @@ func (e returned) apply(s *state) {
 func (e moved) apply(s *state) {
 	m := s.queues[e.from].remove(e.seq)
 	s.lastSeq++
-	c := &entry{message: m.message, seq: s.lastSeq, entered: e.at, synced: m.synced,
-		deathReason: m.deathReason, deathQueue: m.deathQueue}
+	c := &entry{message: m.message, seq: s.lastSeq, entered: e.at, synced: m.synced}
 	if e.reason != "" {
 		c.deathReason, c.deathQueue = e.reason, e.from
 	}
@@ -206,6 +205,7 @@ func (q *queue) bytes() (n int64) {
 	return n
 }
 
+// waiting is what nobody holds, with what is delayed.
 func (q *queue) waiting() []*entry {
 	var list []*entry
 	for _, e := range q.entries {
@@ -214,6 +214,11 @@ func (q *queue) waiting() []*entry {
 		}
 	}
 	return list
+}
+
+// front is what waits and is not set aside by a delay.
+func (q *queue) front(now time.Time) []*entry {
+	return slices.DeleteFunc(q.waiting(), func(e *entry) bool { return e.notBefore.After(now) })
 }
 
 // over reports whether the queue holds more than its limits allow.
@@ -226,7 +231,7 @@ func (q *queue) over() bool {
 func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
 
 // fits asks the queue's limits about one more message. victims are what has to go for it.
-func (q *queue) fits(m *sealmq.Message) (victims []*entry, code sealmq.Code) {
+func (q *queue) fits(m *sealmq.Message, now time.Time) (victims []*entry, code sealmq.Code) {
 	o := q.options
 	if sealmq.PushOverheadBytes+len(m.ID)+len(m.Body) > o.MaxLineBytes {
 		return nil, sealmq.TooLarge
@@ -241,7 +246,7 @@ func (q *queue) fits(m *sealmq.Message) (victims []*entry, code sealmq.Code) {
 	if !o.DropOldest || o.MaxBytes > 0 && int64(len(m.Body)) > o.MaxBytes {
 		return nil, sealmq.QueueFull
 	}
-	for _, e := range q.waiting() {
+	for _, e := range q.front(now) {
 		victims = append(victims, e)
 		count--
 		size -= int64(len(e.message.Body))

@@ -36,25 +36,28 @@ func (m *Model) wake() {
 }
 
 func (m *Model) tickEntry(q *queue, e *entry, due func(time.Time) bool) {
-	o := q.options
 	if e.holder != nil {
 		since := e.delivered
 		if e.holder.lastAck.After(since) {
 			since = e.holder.lastAck
 		}
-		if !due(since.Add(o.AckTimeout)) {
-			return
+		if due(since.Add(q.options.AckTimeout)) {
+			m.comeBack(q, e, 0)
 		}
-		if m.comeBack(q, e, 0); q.find(e.seq) == nil {
-			return // dead
-		}
-	}
-	if o.TTL > 0 && e.synced && due(e.entered.Add(o.TTL)) {
-		q.totals.Expired++
-		m.write(gone{q.name, e.seq, m.now()})
 		return
 	}
-	due(e.notBefore)
+	if due(e.notBefore) && q.options.TTL > 0 && e.synced && due(e.entered.Add(q.options.TTL)) {
+		m.expire(q, e)
+	}
+}
+
+func (q *queue) expired(e *entry, now time.Time) bool {
+	return q.options.TTL > 0 && !e.entered.Add(q.options.TTL).After(now)
+}
+
+func (m *Model) expire(q *queue, e *entry) {
+	q.totals.Expired++
+	m.write(gone{q.name, e.seq, m.now()})
 }
 
 // forget drops ids that are remembered long enough, or that are too many.
