@@ -74,11 +74,12 @@ var (
 
 const step = 12 * time.Second
 
-// declare gives a dead-letter queue no limits: dead letters may arrive a moment later than
-// what else a call does, and what a full queue then drops is open.
+// declare gives a dead-letter queue neither limits nor a TTL: dead letters may arrive a
+// moment later than what else a call does, and what a full queue then drops, and when
+// they entered it on a clock that goes in steps, is open.
 func (p *pair) declare() {
 	name, o := drawQueue.Draw(p.T, "queue"), drawOptions.Draw(p.T, "options")
-	if strings.HasSuffix(name, sealmq.DeadSuffix) && o != nil && (o.MaxMessages > 0 || o.MaxBytes > 0) {
+	if strings.HasSuffix(name, sealmq.DeadSuffix) && o != nil && (o.MaxMessages > 0 || o.MaxBytes > 0 || o.TTL > 0) {
 		o = nil
 	}
 	p.call("declare "+name, func(_ int, e broker.Engine, done func(any, error)) {
