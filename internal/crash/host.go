@@ -1,0 +1,247 @@
+package crash
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/brokerproc"
+)
+
+// patience bounds everything that must happen by itself: a start, a reply, the end of
+// connections to a dead broker.
+const patience = time.Minute
+
+// env makes the broker's files small, so that segments fill, checkpoints are written and
+// space is used again all the time.
+var env = []string{
+	"SEALMQ_STORAGE_SEGMENT_BYTES=1MiB",
+	"SEALMQ_SERVER_MAX_LINE_BYTES=512KiB",
+	"SEALMQ_STORAGE_MIN_FREE_BYTES=1MiB",
+	"SEALMQ_STORAGE_CACHE_BYTES=1MiB",
+}
+
+// Host is a broker that is started and dies many times on the same data folder. Clients
+// reach whichever process lives through Dial.
+type Host struct {
+	Exe, Data string
+	Log       io.Writer // nil drops the broker's log
+
+	mu      sync.Mutex
+	proc    *brokerproc.Process
+	up      bool
+	open    int           // connections of clients
+	changed chan struct{} // closed when up or open change
+	tls     *tls.Config   // of clients; set by the first Start
+	root    []byte        // the authority's certificate
+}
+
+// Start starts the broker, checks that it is healthy and its authority the same, and lets
+// clients in.
+func (h *Host) Start(ctx context.Context) error {
+	p, err := brokerproc.Start(ctx, brokerproc.Config{Exe: h.Exe, Data: h.Data, Env: env, Log: h.Log, Timeout: patience})
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.proc = p
+	h.mu.Unlock()
+	if err := h.trust(); err != nil {
+		return err
+	}
+	if err := healthy(ctx, p.MetricsAddr); err != nil {
+		return err
+	}
+	h.set(func() { h.up = true })
+	return nil
+}
+
+// trust reads the authority and makes the clients' certificate at the first start, and
+// compares the authority later.
+func (h *Host) trust() error {
+	authority, err := ca.Open(h.Data, ca.Options{})
+	if err != nil {
+		return fmt.Errorf("authority after a start: %w", err)
+	}
+	root := authority.Root().Raw
+	if h.tls != nil {
+		if string(root) != string(h.root) {
+			return errors.New("the authority changed")
+		}
+		return nil
+	}
+	// Read once: a later look at the files would be in the way of an unmount.
+	p := ca.In(h.Data)
+	leaf, err := tls.LoadX509KeyPair(p.Cert(ca.AdminName), p.Key(ca.AdminName))
+	if err != nil {
+		return fmt.Errorf("administrator's certificate after a start: %w", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(authority.Root())
+	h.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{leaf}, RootCAs: roots, ServerName: "127.0.0.1"}
+	h.root = root
+	return nil
+}
+
+// healthy asks the broker how it is.
+func healthy(ctx context.Context, addr string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/health/ready", nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask for health: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("ask for health: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("health is %s: %s", resp.Status, body)
+	}
+	return nil
+}
+
+// Flash starts the broker and kills it after d, ready or not. It is no error that it was
+// killed, but that it ended by itself is.
+func (h *Host) Flash(ctx context.Context, d time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timer := time.AfterFunc(d, cancel)
+	defer timer.Stop()
+	p, err := brokerproc.Start(ctx, brokerproc.Config{Exe: h.Exe, Data: h.Data, Env: env, Log: h.Log, Timeout: patience})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	p.Kill()
+	return nil
+}
+
+// Kill ends the broker with SIGKILL and returns when no client holds a connection of it.
+// So whatever clients note later is about the next process.
+func (h *Host) Kill() error {
+	p := h.down()
+	if p == nil {
+		return nil
+	}
+	p.Kill()
+	return h.idle()
+}
+
+// Stop ends the broker in order.
+func (h *Host) Stop(ctx context.Context) error {
+	p := h.down()
+	if p == nil {
+		return nil
+	}
+	return errors.Join(p.Stop(ctx), h.idle())
+}
+
+// down lets no further client in and returns the process, if there is one.
+func (h *Host) down() *brokerproc.Process {
+	var p *brokerproc.Process
+	h.set(func() { h.up, p, h.proc = false, h.proc, nil })
+	return p
+}
+
+// PID is the process that lives.
+func (h *Host) PID() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.proc.PID
+}
+
+// set changes what waiters look at.
+func (h *Host) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+	if h.changed != nil {
+		close(h.changed)
+		h.changed = nil
+	}
+}
+
+// wait returns when is, called with the lock held, returns true.
+func (h *Host) wait(ctx context.Context, is func() bool) error {
+	for {
+		h.mu.Lock()
+		if is() {
+			h.mu.Unlock()
+			return nil
+		}
+		if h.changed == nil {
+			h.changed = make(chan struct{})
+		}
+		changed := h.changed
+		h.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (h *Host) idle() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := h.wait(ctx, func() bool { return h.open == 0 }); err != nil {
+		return errors.New("clients still hold connections to a broker that is gone")
+	}
+	return nil
+}
+
+// Dial connects to the broker as soon as one lives. Its arguments fit client.Config.
+func (h *Host) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	var addr string
+	err := h.wait(ctx, func() bool {
+		if !h.up {
+			return false
+		}
+		h.open++ // before the lock is given up, so that Kill waits for it
+		addr = h.proc.Addr
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		h.set(func() { h.open-- })
+		return nil, err
+	}
+	return &conn{Conn: c, host: h}, nil
+}
+
+// conn tells its host when it is closed.
+type conn struct {
+	net.Conn
+	host *Host
+	once sync.Once
+}
+
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { c.host.set(func() { c.host.open-- }) })
+	return err
+}
+
+// Remove deletes the data folder.
+func (h *Host) Remove() error { return os.RemoveAll(h.Data) }

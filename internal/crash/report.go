@@ -1,0 +1,63 @@
+package crash
+
+import (
+	"fmt"
+	"time"
+)
+
+// maxProblems bounds how many problems are described; all are counted.
+const maxProblems = 20
+
+// Report is what a run found. Messages are counted once for each queue that they go to,
+// except those of publishers: Attempted and Confirmed.
+type Report struct {
+	Kind                 string // kill or power
+	Seed                 int64
+	Attempted, Confirmed int
+	Delivered            int // as an application sees it, without repetitions
+	Dead                 int // arrived in a dead-letter queue
+	Redelivered          int
+	Lost, Duplicates     int
+	Reordered            int
+	Altered, Invented    int
+	Cuts                 int // kills or power cuts
+	EarlyCuts            int // those of them during a start
+	Elapsed              time.Duration
+	// Problems describe what is wrong, the first ones in words.
+	Problems []string
+}
+
+// OK reports whether nothing is wrong.
+func (r *Report) OK() bool { return len(r.Problems) == 0 }
+
+// String is the summary in one line.
+func (r *Report) String() string {
+	return fmt.Sprintf("%s: attempted %d, confirmed %d, delivered %d, dead %d, redelivered %d, lost %d, duplicates %d, reordered %d, altered %d, invented %d, %ss %d (%d during a start), seconds %.1f, seed %d",
+		r.Kind, r.Attempted, r.Confirmed, r.Delivered, r.Dead, r.Redelivered, r.Lost, r.Duplicates, r.Reordered,
+		r.Altered, r.Invented, r.Kind, r.Cuts, r.EarlyCuts, r.Elapsed.Seconds(), r.Seed)
+}
+
+// problem notes something wrong that no counter of its own describes.
+func (r *Report) problem(format string, args ...any) {
+	if len(r.Problems) < maxProblems {
+		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// add takes over what a ledger counted.
+func (r *Report) add(l *Ledger) {
+	c := l.Counts()
+	r.Attempted += c.Attempted
+	r.Confirmed += c.Confirmed
+	r.Delivered += c.Delivered
+	r.Dead += c.Dead
+	r.Redelivered += c.Redelivered
+	r.Lost += c.Lost
+	r.Duplicates += c.Duplicates
+	r.Reordered += c.Reordered
+	r.Altered += c.Altered
+	r.Invented += c.Invented
+	for _, p := range c.Problems {
+		r.problem("%s", p)
+	}
+}
