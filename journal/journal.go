@@ -340,6 +340,11 @@ func (j *Journal) makeRoom(urgent bool, n int64) error {
 	return nil
 }
 
+// MaxPayload is the largest payload that fits in a segment of the given size.
+func MaxPayload(segmentBytes int) int {
+	return (segmentBytes - pageBytes - markBytes - reserveBytes - recordHeaderBytes) &^ (recordAlign - 1)
+}
+
 func (j *Journal) noRoom() error {
 	j.askPreparer()
 	if j.noSpace != nil {

@@ -23,10 +23,15 @@ type Damage struct {
 	// Promised tells damage from a torn tail: true below the synced offset.
 	Promised bool
 	Reason   string
-	void     bool   // a void record will cover it; what else there is will be written over
-	seq      uint64 // of the void record
-	certain  bool   // damage wherever the synced offset is
+	// Err is set if the bytes could not be read at all. Then they may be intact.
+	Err     error
+	void    bool   // a void record will cover it; what else there is will be written over
+	seq     uint64 // of the void record
+	certain bool   // damage wherever the synced offset is
 }
+
+// Unwrap returns Err.
+func (d *Damage) Unwrap() error { return d.Err }
 
 func (d *Damage) missing() uint64 {
 	if d.FirstSeq == 0 {
@@ -325,6 +330,17 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 		}
 	}
 	return nil
+}
+
+// SaveAside copies damaged bytes of which Read has told to a file of their own, so that
+// they are kept when their segment is used again.
+func (j *Journal) SaveAside(d *Damage) error {
+	j.segMu.RLock()
+	defer j.segMu.RUnlock()
+	if j.segments[d.Pos.Generation()] == nil {
+		return ErrReleased
+	}
+	return j.saveAside(d)
 }
 
 // saveAside copies damaged bytes to a file of their own before they are overwritten.
