@@ -179,6 +179,10 @@ func definitionsNumber(name string) (uint64, bool) {
 func (e *Engine) encodeDefinitionsFile() []byte {
 	b := frameHeader(definitionsMagic, definitionsVersion, e.meta.storeID)
 	b = binary.AppendUvarint(b, uint64(e.nextID))
+	b = binary.AppendUvarint(b, uint64(len(e.neverDeclared)))
+	for id := range e.neverDeclared {
+		b = binary.AppendUvarint(b, uint64(id))
+	}
 	b = binary.AppendUvarint(b, uint64(len(e.queues)))
 	for _, q := range e.queues {
 		b = appendQueue(b, q.id, q.name, q.options)
@@ -198,6 +202,9 @@ func (e *Engine) decodeDefinitionsFile(b []byte) error {
 	}
 	d := decoder{b: b}
 	e.nextID = uint32(d.uvarint())
+	for range d.count(1) {
+		e.neverDeclared[uint32(d.uvarint())] = true
+	}
 	for range d.count(3) {
 		id, name, o := d.queue()
 		if d.err == nil {

@@ -157,7 +157,7 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 			}
 			return err
 		}
-		if err := e.lockWithRoom(place.Bytes + 4096); err != nil {
+		if err := e.lockWithRoom(place.Bytes + movedBytes); err != nil {
 			return err
 		}
 		n := q.at(seq)
@@ -183,6 +183,10 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 	}
 }
 
+// movedBytes is what a moved message may need beyond its record: the reason and the
+// queue of its death.
+const movedBytes = 1024
+
 // readCopy reads one copy where it is. errGone says that there is nothing to read.
 func (e *Engine) readCopy(t *taken) (m *messageRecord, place journal.Place, err error) {
 	place, ok := e.placeOf(t)
@@ -197,6 +201,10 @@ func (e *Engine) readCopy(t *taken) (m *messageRecord, place journal.Place, err 
 			return m, place, nil
 		}
 		now, still := e.placeOf(t)
+		var damage *journal.Damage
+		if errors.As(err, &damage) && damage.Err != nil {
+			return nil, place, err // it may be intact
+		}
 		if still && now == place {
 			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
 			break

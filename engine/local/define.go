@@ -157,7 +157,7 @@ func (e *Engine) clear(q *queue) {
 }
 
 // purgeGroup bounds the work under the lock while many messages are removed.
-const purgeGroup = 1024
+const purgeGroup = 256
 
 // PurgeQueue removes what waits at the time of the call.
 func (e *Engine) PurgeQueue(name string, done func(int, error)) {

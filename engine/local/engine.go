@@ -83,6 +83,8 @@ type Engine struct {
 	j      *journal.Journal
 	unlock func() error
 	report *journal.Report
+	// maxPayload is the largest payload that fits in a segment.
+	maxPayload int
 
 	mu          sync.Mutex
 	queues      map[string]*queue
@@ -100,6 +102,9 @@ type Engine struct {
 	scratch     []byte    // for encoding payload heads
 	defsChanged bool      // since the last definitions file
 	closed      bool
+	// neverDeclared are ids of queues whose declaration a crash has taken while a
+	// message for them stayed.
+	neverDeclared map[uint32]bool
 
 	sweepTimer clock.Timer
 	buryTimer  clock.Timer // tries again what could not be buried
@@ -142,9 +147,10 @@ func Open(cfg Config) (*Engine, error) {
 		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(),
 		queues: map[string]*queue{}, byID: map[uint32]*queue{}, nextID: 1,
 		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
-		indexed: map[uint64]indexFile{},
-		keep:    make(chan struct{}, 1), bury: make(chan struct{}, 1), stop: make(chan struct{}),
+		indexed: map[uint64]indexFile{}, neverDeclared: map[uint32]bool{},
+		keep: make(chan struct{}, 1), bury: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
+	e.maxPayload = journal.MaxPayload(e.segmentBytes())
 	e.stopping, e.cancel = context.WithCancel(context.Background())
 	if err := durable.MkdirAll(cfg.FS, cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create store folder: %w", err)

@@ -41,7 +41,7 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 		return nil, err
 	}
 	in := &Inspection{StoreID: fmt.Sprintf("%x", m.storeID), Checkpoint: "none"}
-	e := &Engine{cfg: Config{Dir: dir, FS: fsys}.withDefaults(), meta: m, queues: map[string]*queue{}, byID: map[uint32]*queue{}, defs: map[string][]byte{}}
+	e := &Engine{cfg: Config{Dir: dir, FS: fsys}.withDefaults(), meta: m, queues: map[string]*queue{}, byID: map[uint32]*queue{}, defs: map[string][]byte{}, neverDeclared: map[uint32]bool{}}
 	var from journal.Position
 	if b, err := readFile(fsys, e.storeDir(checkpointName)); err == nil {
 		cp, err := decodeCheckpoint(b, m.storeID)

@@ -315,7 +315,7 @@ func (e *Engine) forwardSome(some []survivor) error {
 		var damage *journal.Damage
 		switch {
 		case failed != nil:
-		case errors.As(err, &damage):
+		case errors.As(err, &damage) && damage.Err == nil:
 			e.quarantine(some[i].copies, places[i].Pos, err)
 		case err != nil:
 			failed = err
@@ -333,7 +333,9 @@ func (e *Engine) forwardOne(s *survivor, r journal.Record) error {
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
+	if err := e.lockWithRoom(len(r.Payload)); err != nil {
+		return err
+	}
 	defer e.mu.Unlock()
 	m.copies = m.copies[:0]
 	for _, c := range s.copies {
@@ -384,10 +386,22 @@ func (e *Engine) arrived(copies []copyRef, from, to journal.Position, record int
 	}
 }
 
-// quarantine takes copies whose record cannot be read out of their queues. The damage
-// is counted, logged and shown by health; what follows in the queue is delivered.
+// unreadablePause is how long a message waits that could not be read.
+const unreadablePause = time.Minute
+
+// quarantine takes copies whose record is damaged out of their queues, once its bytes
+// are kept aside. The damage is counted, logged and shown by health; what follows in the
+// queue is delivered. What could not be read at all may be intact: it is tried again
+// later, and nothing is settled.
 func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error) {
 	e.damaged.Add(1)
+	var damage *journal.Damage
+	unread := errors.As(cause, &damage) && damage.Err != nil
+	if damage != nil && !unread {
+		if err := e.j.SaveAside(damage); err != nil {
+			e.log.Warn("damaged bytes are not kept aside", "position", pos, "err", err)
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range copies {
@@ -405,6 +419,13 @@ func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error)
 			s := h.sess
 			e.unhold(h)
 			defer s.notifyIfReady()
+		}
+		if unread {
+			m := q.marks[c.seq]
+			m.until = e.nowMillis() + unreadablePause.Milliseconds()
+			q.setMark(c.seq, m)
+			e.postpone(q, c.seq, n, m.until)
+			continue
 		}
 		e.forgetCopy(q, c.seq)
 		q.damaged++

@@ -138,6 +138,9 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 		return 0, refuse("", &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
 			"properties and queues of the message take more than %d bytes", maxHead)})
 	}
+	if len(e.scratch)+len(m.Body)+movedBytes > e.maxPayload {
+		return 0, refuse("", storageError(journal.ErrTooLarge))
+	}
 	pos, err := e.j.Append(false, kindMessage, e.scratch, m.Body)
 	switch {
 	case errors.Is(err, journal.ErrNoRoom):

@@ -43,15 +43,15 @@ func loadMeta(fsys durable.FS, name string, create bool) (m meta, err error) {
 	}
 	var f metaFile
 	if err := json.Unmarshal(b, &f); err != nil {
-		return m, fmt.Errorf("store identity %s: %w", name, err)
+		return m, damaged(name, err.Error())
 	}
 	if f.Format > metaFormat {
 		return m, fmt.Errorf("store identity %s: format %d: %w", name, f.Format, journal.ErrNewer)
 	}
 	id, err1 := hex.DecodeString(f.StoreID)
 	key, err2 := hex.DecodeString(f.HashKey)
-	if err := errors.Join(err1, err2); err != nil || len(id) != 16 || len(key) != 16 {
-		return m, fmt.Errorf("store identity %s is damaged", name)
+	if err1 != nil || err2 != nil || len(id) != 16 || len(key) != 16 {
+		return m, damaged(name, "it does not hold two numbers of 16 bytes")
 	}
 	copy(m.storeID[:], id)
 	m.hashKey = hashKey{binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[8:])}
@@ -83,6 +83,7 @@ type recovery struct {
 	// declared are those of later records.
 	known    uint32
 	declared map[uint32]bool
+	found    map[uint32]int // by queue: copies that live according to the checkpoint
 }
 
 // recover brings the engine to the state of the last synced record.
@@ -95,7 +96,8 @@ func (e *Engine) recover() error {
 		return err
 	}
 	e.dedup = newDedup(e.meta.hashKey)
-	r := &recovery{e: e, cp: &checkpoint{}, states: map[uint32]*queueState{}, gens: map[uint64]bool{}, declared: map[uint32]bool{}}
+	r := &recovery{e: e, cp: &checkpoint{}, states: map[uint32]*queueState{}, gens: map[uint64]bool{},
+		declared: map[uint32]bool{}, found: map[uint32]int{}}
 	if err := r.listFiles(); err != nil {
 		return err
 	}
@@ -112,21 +114,42 @@ func (e *Engine) recover() error {
 	if err != nil {
 		return err
 	}
-	if err := r.finish(); err != nil {
+	if err = r.finish(); err == nil {
+		err = r.forgetDamage()
+	}
+	if err != nil {
 		return errors.Join(err, e.j.Close())
+	}
+	return nil
+}
+
+// forgetDamage takes a checkpoint without what was found damaged, so that the next
+// start does not meet it again.
+func (r *recovery) forgetDamage() error {
+	if r.e.damaged.Load() == 0 {
+		return nil
+	}
+	r.e.defsChanged = true
+	if _, err := r.e.takeCheckpoint(); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	return nil
 }
 
 // refuse turns damage into an error, or into a log line and a count with Quarantine.
 func (r *recovery) refuse(file, format string, args ...any) error {
-	d := &journal.Damage{File: file, Promised: true, Reason: fmt.Sprintf(format, args...)}
+	reason := fmt.Sprintf(format, args...)
 	if !r.e.cfg.Quarantine {
-		return &journal.DamageError{Damage: []*journal.Damage{d}}
+		return damaged(file, reason)
 	}
 	r.e.damaged.Add(1)
-	r.e.log.Error("store is damaged", "file", file, "reason", d.Reason)
+	r.e.log.Error("store is damaged", "file", file, "reason", reason)
 	return nil
+}
+
+// damaged is an error about a whole file.
+func damaged(file, reason string) error {
+	return &journal.DamageError{Damage: []*journal.Damage{{File: file, Promised: true, Reason: reason}}}
 }
 
 func (r *recovery) loadCheckpoint() error {
@@ -152,7 +175,11 @@ func (r *recovery) loadCheckpoint() error {
 	}
 	defs := e.storeDir(definitionsName(cp.definitions))
 	if cp.definitions != 0 {
-		if b, err = readFile(e.cfg.FS, defs); err == nil {
+		b, err = readFile(e.cfg.FS, defs)
+		if err != nil && !durable.IsNotExist(err) {
+			return fmt.Errorf("read definitions: %w", err)
+		}
+		if err == nil {
 			err = e.decodeDefinitionsFile(b)
 		}
 		if errors.Is(err, journal.ErrNewer) {
@@ -210,8 +237,7 @@ func (e *Engine) refuseLostMeta() error {
 	if err != nil || len(names) == 0 {
 		return nil
 	}
-	return &journal.DamageError{Damage: []*journal.Damage{{File: e.storeDir(metaName), Promised: true,
-		Reason: "it is missing although there is a journal"}}}
+	return damaged(e.storeDir(metaName), "it is missing although there is a journal")
 }
 
 // listFiles notes index files and definitions files.
@@ -284,16 +310,21 @@ func (r *recovery) loadIndex(gen uint64, scan journal.ScanFunc) error {
 		})
 	case errors.Is(err, journal.ErrNewer):
 		return fmt.Errorf("%s: %w", indexName(gen), err)
+	case !r.gens[gen] && !errors.Is(err, errIndex):
+		return fmt.Errorf("read index file %s: %w", indexName(gen), err)
 	case !r.gens[gen]:
-		e.damaged.Add(1)
-		e.log.Error("index file is damaged, repeated publishes of its messages are not recognised", "file", indexName(gen), "err", err)
 		e.indexed[gen] = indexFile{}
 		e.segs[gen] = &segmentUse{gen: gen, sealed: true, released: true}
-		return nil
+		return r.refuse(e.storeDir(indexName(gen)), "%v; repeated publishes of its messages are not recognised", err)
 	}
 	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(gen), "err", err)
 	e.use(gen).sealed = true
-	err = scan(gen, r.message)
+	err = scan(gen, func(rec journal.Record) error {
+		if rec.Kind != kindMessage {
+			return nil
+		}
+		return r.message(rec)
+	})
 	var damage *journal.Damage
 	if errors.As(err, &damage) {
 		return r.refuse(damage.File, "%v", damage)
@@ -372,13 +403,9 @@ func (r *recovery) message(rec journal.Record) error {
 	if err != nil {
 		return fmt.Errorf("message at %v: %w", rec.Pos, err)
 	}
-	for _, c := range m.copies {
-		e.nextID = max(e.nextID, c.queue+1)
-		if rec.Pos >= r.cp.at && c.queue >= r.known && !r.declared[c.queue] {
-			// The declaration was lost with a torn batch; so this was not promised
-			// either, and what it settles or repeats must stay as it was.
-			return nil
-		}
+	if r.unfounded(m.copies) {
+		e.log.Warn("a message was dropped that was never confirmed: the declaration of its queue is lost", "position", rec.Pos)
+		return nil
 	}
 	var id uint64
 	if m.flags&flagHash != 0 {
@@ -398,6 +425,22 @@ func (r *recovery) message(rec journal.Record) error {
 	u.index(&m, rec.Pos, rec.Bytes(), len(m.body), id)
 	r.add(rec.Pos, rec.Bytes(), len(m.body), m.flags, m.arrived, id, m.hash, m.copies)
 	return nil
+}
+
+// unfounded reports whether a message is for a queue whose declaration was lost with a
+// torn batch. So the message was not promised either, and what it settles or repeats
+// must stay as it was. The ids of such queues are never used for others.
+func (r *recovery) unfounded(copies []copyRef) (lost bool) {
+	e := r.e
+	for _, c := range copies {
+		if c.queue >= r.known && !r.declared[c.queue] && !e.neverDeclared[c.queue] {
+			e.neverDeclared[c.queue] = true
+			e.nextID = max(e.nextID, c.queue+1)
+			e.defsChanged = true
+		}
+		lost = lost || e.neverDeclared[c.queue]
+	}
+	return lost
 }
 
 // add adds the copies of one message that live according to the checkpoint, or that
@@ -433,6 +476,9 @@ func (r *recovery) add(pos journal.Position, record, body int, flags byte, arriv
 		}
 		q.put(c.seq, newEntry(pos, record, body, slot, arrived))
 		q.next = max(q.next, c.seq+1)
+		if r.lived(c) {
+			r.found[c.queue]++
+		}
 	}
 	if hashed && slot == noSlot {
 		switch i := e.dedup.find(id); {
@@ -475,6 +521,9 @@ func (r *recovery) finish() error {
 		if err := r.checkPlaces(q, exists); err != nil {
 			return err
 		}
+		if err := r.checkFound(q); err != nil {
+			return err
+		}
 		r.applyMarks(q)
 	}
 	for _, d := range append(append([]*journal.Damage(nil), e.report.Damage...), e.report.Dropped...) {
@@ -508,7 +557,7 @@ func (r *recovery) checkPlaces(q *queue, exists map[uint64]bool) error {
 		return true
 	})
 	for gen, seqs := range lost {
-		if err := r.refuse(journalDir, "segment with generation %d is missing: %d messages of queue %q are lost", gen, len(seqs), q.name); err != nil {
+		if err := r.refuse(r.e.storeDir(journalDir), "segment with generation %d is missing: %d messages of queue %q are lost", gen, len(seqs), q.name); err != nil {
 			return err
 		}
 		for _, seq := range seqs {
@@ -517,6 +566,23 @@ func (r *recovery) checkPlaces(q *queue, exists map[uint64]bool) error {
 		}
 	}
 	return nil
+}
+
+// checkFound compares what the checkpoint says was there with what was found.
+func (r *recovery) checkFound(q *queue) error {
+	s := r.states[q.id]
+	if s == nil {
+		return nil
+	}
+	missing := -r.found[q.id]
+	for _, l := range s.live {
+		missing += int(l.to - l.from)
+	}
+	if missing <= 0 {
+		return nil
+	}
+	q.damaged += uint64(missing)
+	return r.refuse(r.e.storeDir(journalDir), "%d messages of queue %q are in the checkpoint and in no segment", missing, q.name)
 }
 
 // applyMarks gives copies that came back their state.
