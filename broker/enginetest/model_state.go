@@ -228,7 +228,7 @@ func (q *queue) over() bool {
 }
 
 // isDead reports whether the queue is the end of the line: what dies there stays.
-func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
+func (q *queue) isDead() bool { return isDead(q.name) }
 
 // fits asks the queue's limits about one more message. victims are what has to go for it.
 func (q *queue) fits(m *sealmq.Message, now time.Time) (victims []*entry, code sealmq.Code) {
