@@ -19,7 +19,7 @@ import (
 
 // patience bounds everything that must happen by itself: a start, a reply, the end of
 // connections to a dead broker.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // env makes the broker's files small, so that segments fill, checkpoints are written and
 // space is used again all the time.

@@ -70,8 +70,10 @@ func (p *publisher) session(ctx context.Context, s *session) error {
 			if p.finishing() {
 				return nil
 			}
-			if !pause(ctx, time.Millisecond) {
-				return ctx.Err()
+			pause(ctx, time.Millisecond)
+			// Who neither writes nor reads would not notice that the broker died.
+			if err := s.expect("ping", "Pong"); err != nil {
+				return err
 			}
 			continue
 		}
@@ -102,9 +104,12 @@ func (p *publisher) write(s *session, n int) {
 // unconfirmed messages again by itself.
 func (p *publisher) runClient(ctx context.Context) {
 	c, err := p.client(ctx)
-	if err != nil {
-		p.complain(ctx, "client", unexpected(err.Error()))
-		return
+	for err != nil { // the first attempt is the caller's to repeat
+		p.complain(ctx, "client", err)
+		if !pause(ctx, time.Millisecond) {
+			return
+		}
+		c, err = p.client(ctx)
 	}
 	defer c.Close()
 	for ctx.Err() == nil && !p.finishing() {
