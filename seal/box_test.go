@@ -178,14 +178,13 @@ func TestBoxEnvelopesChanged(t *testing.T) {
 		for i := range v.line {
 			changed := []byte(v.line)
 			changed[i] ^= 1
-			id, text, err := key.Open(changed)
+			_, text, err := key.Open(changed)
 			if err == nil && string(text) != boxPlaintext {
 				t.Errorf("%s, byte %d: opened to %q", v.suite, i, text)
 			}
 			if err != nil && (text != nil || strings.Contains(err.Error(), "Sample")) {
 				t.Errorf("%s, byte %d: %q beside %v", v.suite, i, text, err)
 			}
-			_ = id
 		}
 		for name, tc := range map[string]struct {
 			change func(e *seal.Envelope)

@@ -59,15 +59,14 @@ func TestEveryFlippedByte(t *testing.T) {
 		w.alice = w.signer("alice", "Ed25519") // of all the fastest to check
 		c := content(secretText)
 		for form, body := range forms(t, w, c) {
+			if suite == seal.HPKEHybrid && strings.HasPrefix(form, "JSON") {
+				continue // is as with the other suite, but longer
+			}
 			t.Run(fmt.Sprintf("%s/%s", suite, form), func(t *testing.T) {
-				o := w.opener("bob")
+				o := w.opener("bob", w.verifyOnce())
 				w.open(o, body, c.ID)
-				bits := []byte{0x01, 0x20, 0x80, 0xff}
-				if suite == seal.HPKEHybrid || testing.Short() {
-					bits = bits[:1]
-				}
 				for i := range body {
-					for _, bit := range bits {
+					for _, bit := range []byte{0x01, 0x80} {
 						changed := bytes.Clone(body)
 						changed[i] ^= bit
 						refused(t, o, changed, seal.Expect{AnyID: true}, fmt.Sprintf("byte %d ^ %#x", i, bit))
@@ -76,6 +75,25 @@ func TestEveryFlippedByte(t *testing.T) {
 				w.open(o, body, c.ID)
 			})
 		}
+	}
+}
+
+// verifyOnce asks the world's verifier once for each certificate, to save time.
+func (w *world) verifyOnce() func(*seal.OpenerConfig) {
+	type answer struct {
+		sender seal.Sender
+		err    error
+	}
+	known := make(map[string]answer)
+	return func(c *seal.OpenerConfig) {
+		c.Verifier = verifierFunc(func(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
+			a, ok := known[string(chain[0].Raw)]
+			if !ok {
+				a.sender, a.err = w.verifier().Verify(chain, at)
+				known[string(chain[0].Raw)] = a
+			}
+			return a.sender, a.err
+		})
 	}
 }
 

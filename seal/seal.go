@@ -305,12 +305,14 @@ func (k *PrivateKey) Open(body []byte) (id string, plaintext []byte, err error) 
 }
 
 // redacted keeps what embeds it out of everything that fmt prints, whatever the verb, and
-// out of logs.
+// out of logs and JSON.
 type redacted struct{}
 
 func (redacted) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }
 
 func (redacted) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+func (redacted) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
 // NewID makes a message id: a random UUID (version 4), as CipherMQ's clients do.
 func NewID() string {

@@ -47,6 +47,14 @@ type parts struct {
 
 // split cuts an envelope.
 func split(body []byte) (parts, error) {
+	p, err := splitAny(body)
+	if err == nil && len(p.epoch) > b64.EncodedLen(maxEpochBytes) {
+		return parts{}, malformed("the epoch has %d bytes, and %d are allowed", len(p.epoch), b64.EncodedLen(maxEpochBytes))
+	}
+	return p, err
+}
+
+func splitAny(body []byte) (parts, error) {
 	if len(body) > maxEnvelopeBytes {
 		return parts{}, malformed("it has %d bytes, and %d are allowed", len(body), maxEnvelopeBytes)
 	}

@@ -1,0 +1,152 @@
+package seal_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/seal"
+)
+
+func TestInspect(t *testing.T) {
+	w := newWorld(t, seal.HPKEX25519, "bob", "carol")
+	c := content(secretText)
+	for form, body := range forms(t, w, c) {
+		info, err := seal.Inspect(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.ID != c.ID || info.Sender != "alice" || info.Exchange != testExchange || info.RoutingKey != testRoute || info.Suites[0] != seal.HPKEX25519 ||
+			info.Receivers[0] != "bob" || len(info.Keys) != len(info.Receivers) || !strings.HasPrefix(w.keys["bob"].Public().Fingerprint(), info.Keys[0]) ||
+			info.Sequence == 0 || info.SealedAt.UnixMilli() != w.now.UnixMilli() {
+			t.Errorf("%s: %+v", form, info)
+		}
+		// Where the ciphertext ends is not said in the binary form; opening finds out.
+		for i := 0; i < len(body)-len(secretText)-1; i += 7 {
+			if _, err := seal.Inspect(body[:i]); !errors.Is(err, seal.ErrMalformed) {
+				t.Errorf("%s cut at %d: %v", form, i, err)
+			}
+		}
+	}
+	_, g2 := vector(t)
+	for line, want := range map[string][]seal.Suite{
+		string(g2): {seal.CipherMQRSA}, lineG3: {seal.CipherMQG3, seal.CipherMQG4}, lineG4: {seal.CipherMQG3, seal.CipherMQG4},
+		lineG5: {seal.CipherMQG5, seal.CipherMQG6}, lineG6: {seal.CipherMQG5, seal.CipherMQG6},
+	} {
+		if info, err := seal.Inspect([]byte(line)); err != nil || !slices.Equal(info.Suites, want) || info.Sender != "" {
+			t.Errorf("%.60s: %+v %v", line, info, err)
+		}
+	}
+	for name, body := range map[string]string{
+		"a plain text":           "hello",
+		"JSON of something else": `{"message_id": "a", "amount": 7}`,
+		"a short content key":    strings.Replace(lineG5, boxA[:8], "", 1),
+		"no ciphertext":          `{"message_id": "a", "suite": "hpke-x25519-aes256gcm", "epoch": "AAAA"}`,
+		"an enormous epoch":      `{"message_id":"a","suite":"x","epoch":"` + strings.Repeat("A", 1<<17) + `","sealed":""}`,
+	} {
+		if info, err := seal.Inspect([]byte(body)); !errors.Is(err, seal.ErrMalformed) {
+			t.Errorf("%s: %+v %v", name, info, err)
+		}
+	}
+}
+
+func TestErrorsCarryKindCauseAndHint(t *testing.T) {
+	cause := errors.New("the cause")
+	err := fmt.Errorf("open message 7: %w", &seal.Error{Kind: seal.ErrUntrusted, Detail: "the detail", Hint: "the hint", Err: cause})
+	if !errors.Is(err, seal.ErrUntrusted) || !errors.Is(err, cause) || errors.Is(err, seal.ErrChanged) || seal.Hint(err) != "the hint" {
+		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	}
+	if want := "open message 7: the sender's certificate is not trusted: the detail: the cause"; err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+	if seal.Hint(cause) != "" || seal.Hint(nil) != "" {
+		t.Error("a hint of nothing")
+	}
+}
+
+func TestVerdictsHaveNames(t *testing.T) {
+	if got := fmt.Sprint(seal.Unknown, seal.Fresh, seal.Repeated, seal.Conflict, seal.Verdict(9)); got != "unknown fresh repeated conflict unknown" {
+		t.Error(got)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	weak, _ := vector(t)
+	if weak.Public().Warning() == "" || newKey(t, seal.HPKEX25519).Public().Warning() != "" {
+		t.Errorf("warnings %q and %q", weak.Public().Warning(), newKey(t, seal.HPKEX25519).Public().Warning())
+	}
+}
+
+func TestSignerOfTomorrow(t *testing.T) {
+	w := newWorld(t, seal.HPKEX25519, "bob")
+	w.alice = w.signer("alice", "P-256", func(c *x509.Certificate) { c.NotBefore = w.now.Add(time.Hour) })
+	if _, err := w.sealer([]string{"bob"}).Seal(content("x")); !errors.Is(err, seal.ErrNotYetValid) || seal.Hint(err) == "" {
+		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	}
+	broken := errors.New("no certificate file")
+	s := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.Signer = func() (*seal.Signer, error) { return nil, broken } })
+	if _, err := s.Seal(content("x")); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+}
+
+// Many goroutines meet a new epoch at once: it is opened once, and all get their message.
+func TestManyMeetANewEpoch(t *testing.T) {
+	w := newWorld(t, seal.HPKEHybrid, "bob")
+	var asked atomic.Int32
+	o := w.opener("bob", func(c *seal.OpenerConfig) {
+		v := w.verifier()
+		c.Verifier = verifierFunc(func(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
+			asked.Add(1)
+			return v.Verify(chain, at)
+		})
+	})
+	s := w.sealer([]string{"bob"})
+	var all sync.WaitGroup
+	for range 16 {
+		c := content("text")
+		body := w.seal(s, c)
+		all.Go(func() {
+			if m, err := o.Open(body, seal.Expect{ID: c.ID}); err != nil || !bytes.Equal(m.Text, c.Body) {
+				t.Errorf("%v %v", m, err)
+			}
+		})
+	}
+	all.Wait()
+	if asked.Load() != 1 {
+		t.Errorf("the verifier was asked %d times", asked.Load())
+	}
+}
+
+// Keys change while messages are opened.
+func TestKeysChangeUnderway(t *testing.T) {
+	w := newWorld(t, seal.HPKEX25519, "bob")
+	ring := w.ring("bob")
+	o := w.opener("bob")
+	s := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.EpochMessages = 3 })
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				o.SetKeys(ring)
+			}
+		}
+	})
+	for range 60 {
+		c := content("text")
+		w.open(o, w.seal(s, c), c.ID)
+	}
+	close(done)
+	all.Wait()
+}
