@@ -139,6 +139,10 @@ func (c *consumer) drain(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
+	// A dead-letter queue may not have been needed yet.
+	if err := s.expect("declare_queue "+c.name(), "Queue declared"); err != nil {
+		return err
+	}
 	// A delivery that another connection held must be back at its place, for the order.
 	for left := -1; left != 0; {
 		if left > 0 && !pause(ctx, 5*time.Millisecond) {
