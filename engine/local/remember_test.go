@@ -1,0 +1,79 @@
+package local_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine/local"
+	"github.com/sealmq/sealmq/internal/faultfs"
+)
+
+// TestIDsOutliveTheirSegments: a message that was acked is recognised when it is published
+// again, also when its segment holds something else by now, the checkpoint does not
+// know it any more, and the power was cut.
+func TestIDsOutliveTheirSegments(t *testing.T) {
+	const total, rounds = 60, 3 // about four segments a round
+	synctest.Test(t, func(t *testing.T) {
+		fs := faultfs.New()
+		e := mustOpen(t, aheadConfig(fs))
+		for round := range rounds {
+			name := fmt.Sprint("q", round)
+			declare(t, e, name, nil)
+			fill(t, e, name, total)
+			ackAll(t, e, name, total)
+			synctest.Wait() // segments are released
+			left := fs.Crash(faultfs.DropUnsynced, 0)
+			_ = e.Close() // everything it does fails now
+			fs, e = left, mustOpen(t, aheadConfig(left))
+			for published := range round + 1 {
+				name := fmt.Sprint("q", published)
+				repeated(t, e, name, total)
+			}
+		}
+		segments := 0
+		for _, name := range fs.Files() {
+			if strings.HasSuffix(name, ".seg") {
+				segments++
+			}
+		}
+		if segments > 8 {
+			t.Errorf("%d segments are left: none was used again", segments)
+		}
+	})
+}
+
+// ackAll takes and acks everything that waits.
+func ackAll(tb testing.TB, e *local.Engine, queue string, total int) {
+	tb.Helper()
+	s := e.NewSession(broker.SessionConfig{})
+	defer s.Close()
+	s.Consume(queue, total, func(error) {})
+	deliveries, err := s.Take(nil, total, 1<<30)
+	if err != nil || len(deliveries) != total {
+		tb.Fatalf("took %d: %v", len(deliveries), err)
+	}
+	var acks []broker.Settlement
+	for _, d := range deliveries {
+		acks = append(acks, broker.Settlement{Tag: d.Tag, Verdict: broker.Ack})
+	}
+	done := make(chan error, 1)
+	s.Settle(acks, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// repeated publishes what fill has published again.
+func repeated(tb testing.TB, e *local.Engine, queue string, total int) {
+	tb.Helper()
+	for i := range total {
+		id := fmt.Sprintf("%s-%d", queue, i)
+		r := publish(tb, e, message(id, strings.Repeat("x", 1000), queue), message(id, "another", queue))
+		if r[0].Outcome != broker.Repeated || r[1].Outcome != broker.Conflict {
+			tb.Fatalf("message %s again: %+v, with another body: %+v", id, r[0], r[1])
+		}
+	}
+}
