@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -30,6 +32,11 @@ type metaFile struct {
 	Format  int    `json:"format"`
 	StoreID string `json:"store_id"`
 	HashKey string `json:"hash_key"`
+	CRC32C  string `json:"crc32c"` // of the other members, in their order
+}
+
+func (f metaFile) sum() string {
+	return fmt.Sprintf("%08x", crc32.Checksum(fmt.Appendf(nil, "%d %s %s", f.Format, f.StoreID, f.HashKey), castagnoli))
 }
 
 // loadMeta reads the store's identity, or makes one for an empty folder.
@@ -50,8 +57,8 @@ func loadMeta(fsys durable.FS, name string, create bool) (m meta, err error) {
 	}
 	id, err1 := hex.DecodeString(f.StoreID)
 	key, err2 := hex.DecodeString(f.HashKey)
-	if err1 != nil || err2 != nil || len(id) != 16 || len(key) != 16 {
-		return m, damaged(name, "it does not hold two numbers of 16 bytes")
+	if err1 != nil || err2 != nil || len(id) != 16 || len(key) != 16 || f.sum() != f.CRC32C {
+		return m, damaged(name, "its checksum does not match")
 	}
 	copy(m.storeID[:], id)
 	m.hashKey = hashKey{binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[8:])}
@@ -63,7 +70,9 @@ func createMeta(fsys durable.FS, name string) (m meta, err error) {
 	rand.Read(m.storeID[:])
 	rand.Read(key[:])
 	m.hashKey = hashKey{binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])}
-	b, err := json.MarshalIndent(metaFile{metaFormat, hex.EncodeToString(m.storeID[:]), hex.EncodeToString(key[:])}, "", "  ")
+	f := metaFile{Format: metaFormat, StoreID: hex.EncodeToString(m.storeID[:]), HashKey: hex.EncodeToString(key[:])}
+	f.CRC32C = f.sum()
+	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return m, err
 	}
@@ -83,7 +92,9 @@ type recovery struct {
 	// declared are those of later records.
 	known    uint32
 	declared map[uint32]bool
-	found    map[uint32]int // by queue: copies that live according to the checkpoint
+	found    map[uint32]int  // by queue: copies that live according to the checkpoint
+	nameless map[uint32]bool // queues whose names are lost
+	aside    []uint64        // index files that are damaged and of no use any more
 }
 
 // recover brings the engine to the state of the last synced record.
@@ -97,7 +108,7 @@ func (e *Engine) recover() error {
 	}
 	e.dedup = newDedup(e.meta.hashKey)
 	r := &recovery{e: e, cp: &checkpoint{}, states: map[uint32]*queueState{}, gens: map[uint64]bool{},
-		declared: map[uint32]bool{}, found: map[uint32]int{}}
+		declared: map[uint32]bool{}, found: map[uint32]int{}, nameless: map[uint32]bool{}}
 	if err := r.listFiles(); err != nil {
 		return err
 	}
@@ -132,6 +143,12 @@ func (r *recovery) forgetDamage() error {
 	r.e.defsChanged = true
 	if _, err := r.e.takeCheckpoint(); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
+	}
+	for _, gen := range r.aside {
+		name := indexName(gen)
+		if err := r.e.cfg.FS.Rename(r.e.storeDir(name), r.e.storeDir("damaged-"+name+".bin")); err != nil {
+			return fmt.Errorf("put damaged index file aside: %w", err)
+		}
 	}
 	return nil
 }
@@ -192,6 +209,7 @@ func (r *recovery) loadCheckpoint() error {
 			if err := r.salvageDefinitions(); err != nil {
 				return err
 			}
+			r.salvageQueues(cp)
 		}
 	}
 	r.cp = cp
@@ -226,6 +244,27 @@ func (r *recovery) salvageDefinitions() error {
 		}
 	}
 	return nil
+}
+
+// salvageQueues makes the queues those of the checkpoint when their definitions are
+// lost. A queue whose name is lost, too, gets one that tells so.
+func (r *recovery) salvageQueues(cp *checkpoint) {
+	e := r.e
+	there := map[uint32]bool{}
+	for i := range cp.queues {
+		id := cp.queues[i].id
+		there[id] = true
+		if e.byID[id] == nil {
+			r.nameless[id] = true
+			e.addQueue(newQueue(id, fmt.Sprintf("recovered-%d", id), sealmq.QueueOptions{}.Normalize()))
+		}
+	}
+	for id, q := range e.byID {
+		if !there[id] { // deleted since
+			delete(e.byID, id)
+			delete(e.queues, q.name)
+		}
+	}
 }
 
 // refuseLostMeta keeps a store without its identity from becoming a new one.
@@ -313,8 +352,7 @@ func (r *recovery) loadIndex(gen uint64, scan journal.ScanFunc) error {
 	case !r.gens[gen] && !errors.Is(err, errIndex):
 		return fmt.Errorf("read index file %s: %w", indexName(gen), err)
 	case !r.gens[gen]:
-		e.indexed[gen] = indexFile{}
-		e.segs[gen] = &segmentUse{gen: gen, sealed: true, released: true}
+		r.aside = append(r.aside, gen)
 		return r.refuse(e.storeDir(indexName(gen)), "%v; repeated publishes of its messages are not recognised", err)
 	}
 	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(gen), "err", err)
@@ -357,14 +395,8 @@ func (r *recovery) replay(rec journal.Record) error {
 	case kindDeclare:
 		d := decoder{b: rec.Payload}
 		id, name, o := d.queue()
-		r.declared[id] = true
-		e.nextID = max(e.nextID, id+1)
-		if d.err == nil && e.byID[id] == nil && e.queues[name] == nil {
-			q := newQueue(id, name, o)
-			if s := r.states[id]; s != nil {
-				q.next = s.next
-			}
-			e.addQueue(q)
+		if d.err == nil {
+			r.declare(id, name, o)
 		}
 		return d.err
 	case kindDelete:
@@ -380,6 +412,29 @@ func (r *recovery) replay(rec journal.Record) error {
 		return err
 	}
 	return fmt.Errorf("record of unknown kind %d at %v: %w", rec.Kind, rec.Pos, journal.ErrNewer)
+}
+
+// declare adds a queue, unless the definitions know better.
+func (r *recovery) declare(id uint32, name string, o sealmq.QueueOptions) {
+	e := r.e
+	e.nextID = max(e.nextID, id+1)
+	q := e.byID[id]
+	switch {
+	case q != nil && r.nameless[id] && e.queues[name] == nil:
+		delete(e.queues, q.name)
+		q.name, q.options = name, o
+		e.queues[name] = q
+	case q != nil:
+	case id < r.known: // deleted before the definitions were written
+	case e.queues[name] != nil: // the deletion of its namesake was lost: see unfounded
+	default:
+		r.declared[id] = true
+		q = newQueue(id, name, o)
+		if s := r.states[id]; s != nil {
+			q.next = s.next
+		}
+		e.addQueue(q)
+	}
 }
 
 func (r *recovery) clear(q *queue) {
