@@ -41,6 +41,9 @@ type world struct {
 	defs     map[string]*defined
 	session  *consumer
 	waiting  []*asked
+	// Where the journal of a stopped store ends.
+	lastFile string
+	lastEnd  int64
 }
 
 type place struct{ queue, id string }

@@ -1,0 +1,315 @@
+package local_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq/engine/local"
+	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// harms are things that happen to a file of a stopped store.
+var harms = []struct {
+	name string
+	do   func(fs *faultfs.FS, name string, rng *rand.Rand)
+}{
+	{"flipped bit", func(fs *faultfs.FS, name string, rng *rand.Rand) {
+		fs.FlipBit(name, rng.Int64N(int64(len(fs.Get(name)))*8))
+	}},
+	{"zeros", func(fs *faultfs.FS, name string, rng *rand.Rand) {
+		b := fs.Get(name)
+		from := rng.IntN(len(b))
+		clear(b[from:min(len(b), from+1+rng.IntN(2000))])
+		fs.Put(name, b)
+	}},
+	{"cut off", func(fs *faultfs.FS, name string, rng *rand.Rand) {
+		fs.Cut(name, rng.Int64N(int64(len(fs.Get(name)))))
+	}},
+	{"emptied", func(fs *faultfs.FS, name string, _ *rand.Rand) { fs.Cut(name, 0) }},
+	{"garbage", func(fs *faultfs.FS, name string, rng *rand.Rand) {
+		b := fs.Get(name)
+		for i := rng.IntN(len(b)); i < len(b); i++ {
+			b[i] = byte(rng.Uint32())
+		}
+		fs.Put(name, b)
+	}},
+	{"removed", func(fs *faultfs.FS, name string, _ *rand.Rand) {
+		if err := errors.Join(fs.Remove(name), fs.SyncDir(path.Dir(name))); err != nil {
+			panic(err)
+		}
+	}},
+}
+
+// stoppedWorld has a store with several checkpoints, with released segments of which an
+// index is left, and which was stopped in order.
+func stoppedWorld(t *testing.T, seed uint64) *world {
+	t.Helper()
+	w := newWorld(t, seed)
+	for range 2 {
+		if err := w.live(250); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// filesOf lists the files of one sort.
+func filesOf(fs *faultfs.FS, sort string) (list []string) {
+	for _, name := range fs.Files() {
+		base := path.Base(name)
+		if base == sort || path.Ext(base) == sort || strings.HasPrefix(base, sort) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// TestHarmedFiles damages each sort of file of a store in every way. Either the store
+// opens and keeps all promises, or it is refused with the file's name; then nothing is
+// changed, so that with the file put back it opens. With Quarantine it opens with all
+// that the damage did not touch, says so, and opens without complaint from then on.
+func TestHarmedFiles(t *testing.T) {
+	seeds := 6
+	if testing.Short() {
+		seeds = 1
+	}
+	for _, sort := range []string{"checkpoint", "definitions-", ".idx", ".seg", "store.json", "ballast", "LOCK"} {
+		t.Run(sort, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(seeds) {
+				for i, h := range harms {
+					rng := rand.New(rand.NewPCG(seed, uint64(i)))
+					w := stoppedWorld(t, seed)
+					names := filesOf(w.fs, sort)
+					if len(names) == 0 {
+						continue
+					}
+					name := names[rng.IntN(len(names))]
+					before := w.fs.Get(name)
+					last := w.lastMark(t)
+					h.do(w.fs, name, rng)
+					if sort == ".seg" && !bytes.Equal(last, w.markAt(w.lastFile, w.lastEnd)) {
+						continue // nothing is left that could tell how far the journal went
+					}
+					if err := w.judgeHarm(sort, name, before, sort == ".seg" && (h.name == "removed" || h.name == "emptied")); err != nil {
+						t.Errorf("seed %d, %s, %s: %v", seed, name, h.name, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// lastMark returns the mark that a stopped journal ends with.
+func (w *world) lastMark(t *testing.T) []byte {
+	t.Helper()
+	in, err := local.Inspect(w.fs, worldDir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range in.Segments {
+		if s.End > 4096 {
+			w.lastFile, w.lastEnd = s.File, s.End
+		}
+	}
+	return w.markAt(w.lastFile, w.lastEnd)
+}
+
+func (w *world) markAt(file string, end int64) []byte {
+	if !slices.Contains(w.fs.Files(), "/"+file) {
+		return nil
+	}
+	b := w.fs.Get(file)
+	if int64(len(b)) < end {
+		return nil
+	}
+	return b[end-40 : end]
+}
+
+func (w *world) judgeHarm(sort, name string, before []byte, unnamed bool) error {
+	harmed := w.fs.Snapshot()
+	err := w.open()
+	var damage *journal.DamageError
+	switch {
+	case err == nil:
+		err = w.check()
+		if sort != ".idx" {
+			err = errors.Join(err, w.republish(100))
+		}
+		if err != nil && sort == ".seg" && w.e.Health() != nil {
+			err = nil // segments before the checkpoint are not read before they are needed
+		}
+		if err != nil {
+			err = fmt.Errorf("it went unnoticed: %w", err)
+		}
+		return errors.Join(err, w.close())
+	case !errors.As(err, &damage):
+		return fmt.Errorf("refused with %w", err)
+	case !unnamed && !strings.Contains(err.Error(), path.Base(name)):
+		return fmt.Errorf("the refusal does not name the file: %w", err)
+	}
+	// With the file as it was, all is well.
+	w.fs.Put(name, before)
+	if err := w.open(); err != nil {
+		return fmt.Errorf("with the file put back: %w", err)
+	}
+	if err := errors.Join(w.check(), w.republish(100), w.e.Close()); err != nil {
+		return fmt.Errorf("with the file put back: %w", err)
+	}
+	if sort == "store.json" {
+		return nil // nothing else tells what it held
+	}
+	w.fs, w.session = harmed, nil
+	return w.judgeQuarantine(sort, before)
+}
+
+func (w *world) judgeQuarantine(sort string, before []byte) error {
+	w.configure = func(c *local.Config) { c.Quarantine = true }
+	if err := w.open(); err != nil {
+		return fmt.Errorf("with quarantine: %w", err)
+	}
+	if w.e.Health() == nil {
+		return errors.New("with quarantine: health says nothing")
+	}
+	got := map[string]bool{}
+	for _, info := range w.e.Queues() {
+		list, err := w.e.Peek(info.Name, 1000)
+		if err != nil {
+			return err
+		}
+		for _, d := range list {
+			m, ok := w.messages[d.ID]
+			if !ok || !bytes.Equal(m.Body, d.Body) {
+				return fmt.Errorf("with quarantine: %s was invented or changed", d.ID)
+			}
+			got[d.ID] = true
+		}
+	}
+	lost := 0
+	for p, c := range w.copies {
+		if c.must && !got[p.id] {
+			if sort != ".seg" || !bytes.Contains(before, []byte(p.id)) {
+				return fmt.Errorf("with quarantine: %s is gone from queue %s and was not touched", p.id, p.queue)
+			}
+			lost++
+		}
+	}
+	if err := w.e.Close(); err != nil {
+		return err
+	}
+	w.configure, w.session = nil, nil
+	if err := w.open(); err != nil {
+		return fmt.Errorf("after quarantine: %w", err)
+	}
+	return w.e.Close()
+}
+
+// TestBitFlipCostsOneMessage flips bits in segments: with Quarantine at most the message
+// that was hit is gone.
+func TestBitFlipCostsOneMessage(t *testing.T) {
+	flips := 300
+	if testing.Short() {
+		flips = 30
+	}
+	w := stoppedWorld(t, 3)
+	stopped := w.fs
+	rng := rand.New(rand.NewPCG(1, 1))
+	segments := filesOf(stopped, ".seg")
+	for range flips {
+		w.fs, w.session = stopped.Snapshot(), nil
+		name := segments[rng.IntN(len(segments))]
+		bit := rng.Int64N(int64(len(w.fs.Get(name))) * 8)
+		w.fs.FlipBit(name, bit)
+		w.configure = func(c *local.Config) { c.Quarantine = true }
+		if err := w.open(); err != nil {
+			t.Fatalf("bit %d of %s: %v", bit, name, err)
+		}
+		got, lost := map[string]bool{}, map[string]bool{}
+		for q := range w.queues {
+			list, _ := w.e.Peek(q, 1000)
+			for _, d := range list {
+				got[d.ID] = true
+				if m := w.messages[d.ID]; !bytes.Equal(m.Body, d.Body) {
+					t.Errorf("bit %d of %s: %s has changed", bit, name, d.ID)
+				}
+			}
+		}
+		for p, c := range w.copies {
+			if c.must && !got[p.id] {
+				lost[p.id] = true
+			}
+		}
+		if len(lost) > 1 || len(lost) == 1 && w.e.Health() == nil {
+			t.Errorf("bit %d of %s: %d messages are lost, health says %v", bit, name, len(lost), w.e.Health())
+		}
+		if err := w.e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFilesOfANewerVersionAreRefused: clearly, and without touching them.
+func TestFilesOfANewerVersionAreRefused(t *testing.T) {
+	raise := map[string]func(b []byte) []byte{
+		"checkpoint":   raiseFramed,
+		"definitions-": raiseFramed,
+		".idx": func(b []byte) []byte {
+			binary.LittleEndian.PutUint32(b[8:], 2)
+			binary.LittleEndian.PutUint32(b[56:], crc32.Checksum(b[:56], crc32.MakeTable(crc32.Castagnoli)))
+			return b
+		},
+		".seg": func(b []byte) []byte {
+			binary.LittleEndian.PutUint32(b[8:], 2)
+			binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], crc32.MakeTable(crc32.Castagnoli)))
+			return b
+		},
+		"store.json": func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`"format": 1`), []byte(`"format": 2`), 1)
+		},
+	}
+	for sort, f := range raise {
+		w := stoppedWorld(t, 5)
+		names := filesOf(w.fs, sort)
+		if len(names) == 0 {
+			t.Fatalf("there is no %s", sort)
+		}
+		w.fs.Put(names[0], f(w.fs.Get(names[0])))
+		for _, quarantine := range []bool{false, true} {
+			before := contentsOf(w.fs)
+			w.configure = func(c *local.Config) { c.Quarantine = quarantine }
+			err := w.open()
+			if !errors.Is(err, journal.ErrNewer) || !strings.Contains(fmt.Sprint(err), path.Base(names[0])) {
+				t.Errorf("%s: refused with %v", names[0], err)
+			}
+			if !slices.Equal(before, contentsOf(w.fs)) {
+				t.Errorf("%s: files were changed", names[0])
+			}
+		}
+	}
+}
+
+func raiseFramed(b []byte) []byte {
+	binary.LittleEndian.PutUint32(b[8:], 2)
+	n := len(b) - 4
+	binary.LittleEndian.PutUint32(b[n:], crc32.Checksum(b[:n], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// contentsOf describes all files but the lock.
+func contentsOf(fs *faultfs.FS) (list []string) {
+	for _, name := range fs.Files() {
+		if path.Base(name) != "LOCK" {
+			list = append(list, fmt.Sprintf("%s %08x", name, crc32.ChecksumIEEE(fs.Get(name))))
+		}
+	}
+	return list
+}
