@@ -148,7 +148,7 @@ func (p *parts) decoded(dst []byte, name string, part []byte) ([]byte, error) {
 	if p.binary {
 		return part, nil
 	}
-	if bytes.ContainsAny(part, "\r\n") { // which the decoder skips
+	if bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 { // which the decoder skips
 		return nil, malformed("%s is not base64", name)
 	}
 	out, err := b64.AppendDecode(dst, part)
