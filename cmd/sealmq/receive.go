@@ -27,6 +27,8 @@ type receiveFlags struct {
 	idle     time.Duration
 	prefetch int
 	giveUp   time.Duration
+	declare  bool
+	dead     bool
 	asJSON   *bool
 }
 
@@ -38,7 +40,8 @@ func newReceiveCmd() *cobra.Command {
 		Long: `Take messages from a queue, open them, and append each as a JSON line to a file. A message is acknowledged
 only after its line is on stable storage, so that a crash loses nothing; one that is in the file already
 is acknowledged and not written again. What cannot be opened goes to the queue's dead-letter
-queue with the reason.
+queue with the reason, and the status is 1 then. A key that opens none of the first messages is taken
+for a wrong one: the command ends and moves nothing, unless --dead-letter says otherwise.
 
 It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 		Example: `  sealmq receive lab --key-file lab
@@ -54,6 +57,8 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 	fl.DurationVar(&f.idle, "idle", 0, "end when nothing comes for so long")
 	fl.IntVar(&f.prefetch, "prefetch", 500, "messages to hold unacknowledged at most")
 	fl.DurationVar(&f.giveUp, "give-up", 0, "end when the broker is away for so long (default: never)")
+	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
+	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message could be opened before")
 	_ = cmd.MarkFlagRequired("key-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) }
 	return cmd
@@ -102,12 +107,16 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 		return err
 	}
 	defer c.Close()
+	if err := f.findQueue(cmd.Context(), c, queue); err != nil {
+		return err
+	}
 	prefetch := receiver.Prefetch(f.prefetch, f.count)
 	sub, err := c.Consume(cmd.Context(), queue, prefetch)
 	if err != nil {
 		return explain(err)
 	}
-	return f.receive(cmd, c, receiver.Config{Source: sub, Keys: keys, File: file, Count: f.count, Idle: f.idle, Prefetch: prefetch}, queue)
+	return f.receive(cmd, c, receiver.Config{Source: sub, Keys: keys, File: file, Count: f.count, Idle: f.idle,
+		Prefetch: prefetch, DeadLetter: f.dead}, queue)
 }
 
 func (f *receiveFlags) check(queue string) error {
@@ -129,6 +138,21 @@ func (f *receiveFlags) check(queue string) error {
 		f.out = queue + ".jsonl"
 	}
 	return nil
+}
+
+// findQueue keeps a misspelt name from making a queue, which consuming would do.
+func (f *receiveFlags) findQueue(ctx context.Context, c *client.Client, queue string) error {
+	if f.declare {
+		return explain(c.DeclareQueue(ctx, queue, nil))
+	}
+	_, err := c.Queue(ctx, queue)
+	switch sealmq.CodeOf(err) {
+	case sealmq.NoQueue:
+		return withHint(fmt.Errorf("queue '%s' does not exist", queue), `"sealmq queue list" shows which queues there are; --declare makes this one`)
+	case sealmq.Unsupported: // an older broker, which cannot say
+		return nil
+	}
+	return explain(err)
 }
 
 func (f *receiveFlags) keys(cmd *cobra.Command) ([]*seal.PrivateKey, error) {
@@ -173,7 +197,32 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receive
 	if perr := f.print(cmd.OutOrStdout(), res); perr != nil {
 		return perr
 	}
+	var unopened *receiver.UnopenedError
+	switch {
+	case errors.As(err, &unopened):
+		return f.wrongKey(unopened, cfg.Keys)
+	case err == nil && st.Dead > 0:
+		return withHint(fmt.Errorf("%s could not be opened", plural(st.Dead, "message")),
+			`"sealmq queue peek %s%s" shows them with the reasons; "sealmq queue move" puts them back`, queue, sealmq.DeadSuffix)
+	}
 	return explain(err)
+}
+
+// wrongKey says which keys opened nothing.
+func (f *receiveFlags) wrongKey(e *receiver.UnopenedError, keys []*seal.PrivateKey) error {
+	const hint = "is --key-file the right one? --dead-letter moves what cannot be opened"
+	if !errors.Is(e, seal.ErrWrongKey) {
+		return withHint(fmt.Errorf("%w; nothing was moved", e), hint)
+	}
+	prints := make([]string, len(keys))
+	for i, k := range keys {
+		prints[i] = k.Public().Fingerprint()
+	}
+	what := "the first message is"
+	if e.Messages > 1 {
+		what = fmt.Sprintf("the first %d messages are", e.Messages)
+	}
+	return withHint(fmt.Errorf("%s not sealed for this key (%s); nothing was moved", what, strings.Join(prints, ", ")), hint)
 }
 
 func (f *receiveFlags) print(w io.Writer, r receiveResult) error {

@@ -4,7 +4,8 @@
 // It promises that a message is acknowledged only after its line is on stable storage,
 // that each message is in the file once however often it is delivered, and that what
 // cannot be opened is not lost: it goes to the queue's dead-letter queue with the
-// reason.
+// reason. A key that opens nothing at all moves nothing: the run ends with an
+// UnopenedError, so that one wrong key does not empty a queue.
 //
 // It does not connect, does not read key files, and does not print.
 package receiver
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +46,8 @@ type Config struct {
 	Count int
 	// Idle ends Run when nothing came for so long; 0 is no end.
 	Idle time.Duration
+	// DeadLetter moves what cannot be opened from the first message on.
+	DeadLetter bool
 	// Prefetch is the one of the subscription (default: sealmq.DefaultPrefetch).
 	Prefetch int
 	// Clock is the time of the records (default: the machine's).
@@ -60,6 +64,24 @@ type Stats struct {
 	Bytes    uint64 `json:"bytes"`    // of the opened texts
 }
 
+// Trial is how many messages may not open before one does.
+const Trial = 10
+
+// UnopenedError says that the keys opened none of the first messages. Nothing was moved.
+type UnopenedError struct {
+	Messages int
+	Err      error // about the first one
+}
+
+func (e *UnopenedError) Error() string {
+	if e.Messages == 1 {
+		return fmt.Sprintf("the first message cannot be opened: %v", e.Err)
+	}
+	return fmt.Sprintf("none of the first %d messages can be opened: %v", e.Messages, e.Err)
+}
+
+func (e *UnopenedError) Unwrap() error { return e.Err }
+
 // batchSize is how many messages are opened, written and synced together.
 const batchSize = 256
 
@@ -71,6 +93,14 @@ type Receiver struct {
 	known    atomic.Uint64
 	dead     atomic.Uint64
 	bytes    atomic.Uint64
+	// held are not settled, because nothing was opened yet.
+	held []death
+}
+
+// death is a message that is to go to the dead-letter queue.
+type death struct {
+	id  string
+	err error
 }
 
 // New prepares a run.
@@ -103,7 +133,23 @@ func (r *Receiver) Stats() Stats {
 
 // Run receives until Count or Idle is reached or ctx ends, which is no error. The
 // acknowledgements of the last batch are on their way then; the client's Flush waits for them.
+// If no message could be opened it returns an UnopenedError, and closing the connection
+// gives them back.
 func (r *Receiver) Run(ctx context.Context) error {
+	if err := r.run(ctx); err != nil {
+		return err
+	}
+	return r.unopened()
+}
+
+func (r *Receiver) unopened() error {
+	if len(r.held) == 0 {
+		return nil
+	}
+	return &UnopenedError{Messages: len(r.held), Err: r.held[0].err}
+}
+
+func (r *Receiver) run(ctx context.Context) error {
 	batch := make([]client.Delivery, batchSize)
 	results := make([]opened, batchSize)
 	for ctx.Err() == nil {
@@ -167,7 +213,10 @@ func (r *Receiver) open(batch []client.Delivery, out []opened) {
 	workers.Wait()
 }
 
-var errOtherID = errors.New("the envelope names another message id")
+var (
+	errOtherID   = errors.New("the envelope names another message id")
+	errOtherText = errors.New("the message id was used for another text")
+)
 
 func openOne(keys []*seal.PrivateKey, d *client.Delivery) ([]byte, error) {
 	var failed error
@@ -190,20 +239,21 @@ func openOne(keys []*seal.PrivateKey, d *client.Delivery) ([]byte, error) {
 // take writes what is new, syncs once, and only then settles the batch.
 func (r *Receiver) take(batch []client.Delivery, results []opened) error {
 	acks := make([]string, 0, len(batch))
-	type death struct{ id, reason string }
 	var deaths []death
 	var fresh, known, bytes uint64
+	someOpened := false
 	for i := range batch {
 		d, o := &batch[i], &results[i]
 		if o.err != nil {
-			deaths = append(deaths, death{d.ID, o.err.Error()})
+			deaths = append(deaths, death{d.ID, o.err})
 			continue
 		}
+		someOpened = true
 		switch r.cfg.File.Lookup(d.ID, o.text) {
 		case jsonl.Same:
 			known++
 		case jsonl.Other:
-			deaths = append(deaths, death{d.ID, "the message id was used for another text"})
+			deaths = append(deaths, death{d.ID, errOtherText})
 			continue
 		case jsonl.New:
 			if err := r.cfg.File.Append(r.record(d, o.text)); err != nil {
@@ -223,14 +273,34 @@ func (r *Receiver) take(batch []client.Delivery, results []opened) error {
 	if err := r.narrow(); err != nil {
 		return err
 	}
-	for _, d := range deaths {
-		r.cfg.Log.Warn("message cannot be opened and goes to the dead-letter queue", "message_id", d.id, "err", d.reason)
-		if err := r.cfg.Source.Dead(d.id, d.reason); err != nil {
+	if err := r.bury(deaths, someOpened); err != nil {
+		return err
+	}
+	return r.cfg.Source.Ack(acks...)
+}
+
+// bury moves what cannot be opened, once it is known that the keys open anything.
+func (r *Receiver) bury(deaths []death, someOpened bool) error {
+	if !someOpened && !r.cfg.DeadLetter && r.received.Load()+r.known.Load()+r.dead.Load() == 0 {
+		for _, d := range deaths { // one that came again is held already
+			if !slices.ContainsFunc(r.held, func(h death) bool { return h.id == d.id }) {
+				r.held = append(r.held, d)
+			}
+		}
+		if len(r.held) >= min(Trial, r.cfg.Prefetch) {
+			return r.unopened()
+		}
+		return nil
+	}
+	for _, d := range slices.Concat(r.held, deaths) {
+		r.cfg.Log.Warn("message cannot be opened and goes to the dead-letter queue", "message_id", d.id, "err", d.err)
+		if err := r.cfg.Source.Dead(d.id, d.err.Error()); err != nil {
 			return err
 		}
 		r.dead.Add(1)
 	}
-	return r.cfg.Source.Ack(acks...)
+	r.held = nil
+	return nil
 }
 
 // narrow keeps the broker from handing out more than is wanted, before the
