@@ -34,7 +34,7 @@ func TestConsumeAndSettle(t *testing.T) {
 	n.must(n.do(func(done func(error)) {
 		c.Settle([]broker.Settlement{
 			{Tag: list[0].Tag, Verdict: broker.Ack},
-			{Tag: list[1].Tag, Verdict: broker.Return, Delay: time.Minute},
+			{Tag: list[1].Tag, Verdict: broker.Return},
 			{Tag: list[2].Tag, Verdict: broker.Dead, Reason: "cannot be opened: wrong key"},
 		}, done)
 	}))

@@ -97,7 +97,7 @@ func (b *Broker) allow(id sealmq.Identity, act action, object string) error {
 	err := authorize(id, act, object)
 	if err != nil {
 		b.metrics.denied(act)
-		b.audit(id.ID, string(act), object, err)
+		b.audit(id.ID, string(act), strings.Clone(object), err) // it may be part of a read buffer
 	}
 	return err
 }

@@ -163,7 +163,11 @@ func (b *Broker) routeKey(r router, key string) ([]string, error) {
 		return nil, err
 	}
 	if t, ok := r.(topic); ok {
-		return b.cache.route(t, key), nil
+		queues, ok := b.cache.route(t, key)
+		if !ok {
+			return nil, &sealmq.Error{Code: sealmq.LimitReached, Message: "too many topic bindings could match this routing key"}
+		}
+		return queues, nil
 	}
 	return r.route(key), nil
 }

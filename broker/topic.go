@@ -201,20 +201,35 @@ func (b *topicBuilder) freeze() *topicNode {
 // has one parent, so it enters the set of one step by one way only; except a '#', which
 // is therefore kept apart, once, for the rest of the key.
 func (t topic) route(key string) []string {
+	queues, _ := t.match(key)
+	return queues
+}
+
+// maxTopicVisits bounds the work for one routing key: bindings with many wildcards can
+// make very many ways to match.
+const maxTopicVisits = 1 << 17
+
+// match is route with a bound: ok is false if there are more ways to match than it
+// looks at.
+func (t topic) match(key string) (queues []string, ok bool) {
 	if t.root == nil {
-		return nil
+		return nil, true
 	}
 	var m topicMatch
 	m.reach(t.root)
 	for more := true; more; {
+		if m.visits += len(m.here) + len(m.hashes); m.visits > maxTopicVisits {
+			return nil, false
+		}
 		var word string
 		word, key, more = strings.Cut(key, ".")
 		m.step(word)
 	}
-	return m.result()
+	return m.result(), true
 }
 
 type topicMatch struct {
+	visits     int
 	here, next []*topicNode
 	hashes     []*topicNode // every '#' reached so far
 	seen       map[*topicNode]struct{}

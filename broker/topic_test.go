@@ -213,3 +213,22 @@ func BenchmarkTopicRoute(b *testing.B) {
 		})
 	}
 }
+
+// TestTopicWorkIsBounded: bindings that anybody may make cannot make a publish slow.
+func TestTopicWorkIsBounded(t *testing.T) {
+	n := open(t)
+	n.must(n.do(func(done func(error)) { n.DeclareExchange(alice, "t", broker.Topic, done) }))
+	words := func(i int) string { return string(rune('0' + i%60)) }
+	for i := range 12000 {
+		n.must(n.bind(alice, "q", "t", "#."+words(i)+".#."+words(i/7)+".#."+words(i/3)+fmt.Sprintf(".zz%d", i)))
+	}
+	var key []string
+	for i := range 120 {
+		key = append(key, words(i))
+	}
+	if r := n.one("t", strings.Join(key, "."), "1"); sealmq.CodeOf(r.Err) != sealmq.LimitReached {
+		t.Errorf("a key with too many ways to match: %+v", r)
+	}
+	n.must(n.bind(alice, "q", "t", "plain.key"))
+	n.stored("t", "plain.key", "2")
+}

@@ -29,17 +29,18 @@ type topicResult struct {
 	queues  []string
 }
 
-func (c *topicCache) route(t topic, key string) []string {
+// route is topic.match with a memory.
+func (c *topicCache) route(t topic, key string) (queues []string, ok bool) {
 	// The exchange is left out of the hash: where many have the same keys, they take
 	// turns, and where they do not, nothing is lost.
 	slot := &c.slots[maphash.String(frozenSeed, key)%topicCacheSlots]
 	if r := slot.Load(); r != nil && r.version == t.version && r.key == key {
-		return r.queues
+		return r.queues, true
 	}
-	queues := t.route(key)
-	if len(queues) <= maxCachedQueues {
+	queues, ok = t.match(key)
+	if ok && len(queues) <= maxCachedQueues {
 		// The key may be part of a read buffer.
 		slot.Store(&topicResult{t.version, strings.Clone(key), queues})
 	}
-	return queues
+	return queues, ok
 }

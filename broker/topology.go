@@ -144,7 +144,8 @@ func (b *Broker) define(batch []Definition, done func(error)) {
 // They may be there without being stored yet, by a call of somebody else; then they are
 // stored once more, which costs nothing but the wait for the same sync.
 func (b *Broker) defined(batch []Definition, done func(error)) {
-	if b.defining.Load() == 0 {
+	// stale is set before defining falls, so this order misses no refusal.
+	if b.defining.Load() == 0 && !b.stale.Load() {
 		done(nil)
 		return
 	}

@@ -122,7 +122,8 @@ func (c *conn) handshake() (refusal, error) {
 	defer turn.Stop()
 	select {
 	case s.handshakes <- struct{}{}:
-		defer func() { <-s.handshakes }()
+		c.raw.slot = s.handshakes
+		defer func() { c.raw.slot = nil; <-s.handshakes }()
 	case <-turn.C:
 		return refusedHandshakes, errors.New("no handshake slot became free")
 	case <-s.stop:

@@ -55,6 +55,9 @@ type socket struct {
 	net.Conn
 	first  [1]byte
 	peeked bool
+	// slot is not nil while a handshake holds one. It is given up while the peer is waited
+	// for, so that peers that stall in the middle of a handshake hold up nobody else's.
+	slot chan struct{}
 }
 
 func (s *socket) waitForByte() error {
@@ -68,6 +71,10 @@ func (s *socket) Read(p []byte) (int, error) {
 	if s.peeked && len(p) > 0 {
 		s.peeked = false
 		return copy(p, s.first[:]), nil
+	}
+	if s.slot != nil {
+		<-s.slot
+		defer func() { s.slot <- struct{}{} }()
 	}
 	return s.Conn.Read(p)
 }

@@ -120,8 +120,8 @@ func TestHostileSilence(t *testing.T) {
 	})
 }
 
-// TestHostileHalfHandshake: a peer that stops in the middle of its handshake holds a
-// slot, and only until the time-out. Who waits for the slot gets it then.
+// TestHostileHalfHandshake: a peer that stops in the middle of its handshake holds no
+// slot while it is waited for, so an honest client does not wait at all.
 func TestHostileHalfHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, pipes := startPipes(t, func(cfg *server.Config) { cfg.Limits.Handshakes = 1 })
@@ -131,7 +131,7 @@ func TestHostileHalfHandshake(t *testing.T) {
 		time.Sleep(time.Second)
 		began := time.Now()
 		n.connectPipe(pipes, n.ca.ClientTLS("honest")).do("ping", "Pong")
-		if took := time.Since(began); took != server.DefaultHandshakeTimeout-time.Second {
+		if took := time.Since(began); took > 0 {
 			t.Errorf("an honest client waited %v for the slot", took)
 		}
 		if got := untilEnd(t, half); len(got) > 0 {

@@ -143,6 +143,40 @@ var settleChecks = []check{
 			return false
 		})
 	}, needs: func(a broker.Abilities) bool { return a.Delay && a.StrictRedelivery }},
+	{name: "what is delayed is set aside", needs: func(a broker.Abilities) bool { return a.Delay && a.Peek && a.Move }, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 2, DropOldest: true, TTL: 30 * time.Second})
+		h.queue("r", sealmq.QueueOptions{})
+		h.put("q", "a", "b")
+		c := h.consumer("q", 0)
+		held := c.gets("a", "b")
+		c.settle(broker.Settlement{Tag: held[0].Tag, Verdict: broker.Return, Delay: time.Minute}).must()
+		c.nack(held[1])
+		h.sameIDs(h.peek("q", 10), "b")
+		h.put("q", "c")
+		h.sameIDs(h.peek("q", 10), "c")
+		if n := h.move("q", "r", 0).must(); n != 1 {
+			h.Errorf("moved %d, want the one that is not delayed", n)
+		}
+		h.clock.Advance(45 * time.Second)
+		h.settled()
+		h.holds("q", 1, 0)
+		h.clock.Advance(30 * time.Second)
+		h.holds("q", 0, 0)
+		if n := h.info("q").Expired; n != 1 {
+			h.Errorf("%d counted as expired, want the delayed one", n)
+		}
+	}},
+	{name: "purge takes what is delayed", needs: func(a broker.Abilities) bool { return a.Delay }, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a", "b")
+		c := h.consumer("q", 1)
+		c.settle(broker.Settlement{Tag: c.gets("a")[0].Tag, Verdict: broker.Return, Delay: time.Minute}).must()
+		if n := h.purge("q").must(); n != 2 {
+			h.Errorf("removed %d, want 2", n)
+		}
+		h.clock.Advance(2 * time.Minute)
+		c.getsNothing()
+	}},
 	{name: "late ack of a delayed message", needs: func(a broker.Abilities) bool { return a.Delay }, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		h.put("q", "a")

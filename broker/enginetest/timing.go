@@ -166,6 +166,20 @@ var timeChecks = []check{
 		}
 		c.getsNothing()
 	}},
+	{name: "what is over does not become a dead letter", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{TTL: 10 * time.Second, AckTimeout: time.Hour, DeliveryLimit: 1})
+		h.put("q", "a", "b")
+		c := h.consumer("q", 0)
+		list := c.gets("a", "b")
+		h.clock.Advance(15 * time.Second)
+		c.dead(list[0]) // unless somebody says so
+		c.close()
+		h.holds("q", 0, 0)
+		h.holds("q.dead", 1, 0)
+		if n := h.info("q").Expired; n != 1 {
+			h.Errorf("%d counted as expired, want 1", n)
+		}
+	}},
 	{name: "an idle queue expires without a consumer", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{TTL: time.Minute, MaxMessages: 2})
 		h.put("q", "a", "b")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,7 +70,12 @@ type node struct {
 	broker   *broker.Broker
 	server   *server.Server
 	metrics  *metrics.Server // nil if it is off
+
+	deniedSecond, denied atomic.Int64 // denials logged in this second
 }
+
+// maxDeniedLines is how many denied commands are logged in a second.
+const maxDeniedLines = 20
 
 // serve runs a broker until ctx ends or a part fails, and stops it in order: no more
 // connections, answers to what was accepted, the store.
@@ -153,9 +159,16 @@ func (n *node) openStore() error {
 	return err
 }
 
-// audit logs what administrators did and what was denied.
+// audit logs what administrators did and what was denied. Metrics count every denial;
+// the log takes so many a second, or a client could fill it, and with it the disk.
 func (n *node) audit(identity, command, object string, err error) {
 	if err != nil {
+		if now := time.Now().Unix(); n.deniedSecond.Swap(now) != now {
+			n.denied.Store(0)
+		}
+		if n.denied.Add(1) > maxDeniedLines {
+			return
+		}
 		n.log.Warn("denied or refused", "client", identity, "command", command, "object", object, "err", err)
 		return
 	}

@@ -110,11 +110,17 @@ func (e *Engine) DeleteQueue(name string, done func(int, error)) {
 	removed := q.live
 	e.detach(q)
 	err = e.j.OnSync(func(err error) { done(removed, unavailable(err)) })
+	if !e.closed {
+		e.background.Add(1)
+		go func() {
+			defer e.background.Done()
+			e.clear(q)
+		}()
+	}
 	e.mu.Unlock()
 	if err != nil {
 		done(0, unavailable(err))
 	}
-	e.clear(q)
 }
 
 // detach takes a queue out of sight. Its copies are still counted until clear.

@@ -14,6 +14,12 @@ func (s *Session) consume(args []byte) {
 		return
 	}
 	queue := string(args)
+	// What is remembered of a name that the broker will refuse must be bounded as well.
+	if len(queue) > sealmq.MaxNameBytes+len(sealmq.DeadSuffix) {
+		s.answerError(Consume, &sealmq.Error{Code: sealmq.BadName,
+			Message: "queue is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"})
+		return
+	}
 	if _, again := s.subscriptions[queue]; !again && len(s.subscriptions) >= s.limits.Subscriptions {
 		s.answerError(Consume, &sealmq.Error{Code: sealmq.LimitReached,
 			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})

@@ -15,6 +15,8 @@ const (
 	replyBudget = 48 << 10
 	// maxGroup bounds how many commands are handed to the broker in one call.
 	maxGroup = 1024
+	// groupBytes is about what a group takes besides its text.
+	groupBytes = 256
 )
 
 // kind says what a group's commands have in common.
@@ -174,7 +176,7 @@ func (s *Session) enqueue(g *group, resolved bool) {
 		p.tail.next = g
 	}
 	p.tail = g
-	g.resolved, g.counted = resolved, len(g.text)
+	g.resolved, g.counted = resolved, groupBytes+len(g.text)
 	if !resolved {
 		p.unresolved++
 		p.held += g.held
@@ -204,8 +206,8 @@ func (g *group) resolve() {
 	g.resolved = true
 	p.unresolved--
 	p.held -= g.held
-	p.bytes += len(g.text) - g.counted
-	g.counted = len(g.text)
+	p.bytes += groupBytes + len(g.text) - g.counted
+	g.counted = groupBytes + len(g.text)
 	due := p.head == g
 	p.changed.Broadcast()
 	p.mu.Unlock()

@@ -306,6 +306,9 @@ func (s *Session) answerError(v Verb, err error) { s.fail(v, s.explain(v, err)) 
 func (s *Session) answerNow(v Verb) {
 	s.current.count++
 	s.metrics.answered(v, 1, 0)
+	if len(s.current.text) >= keptText {
+		s.flush() // so that large replies count before the next one is made
+	}
 }
 
 // Commands is how many commands were read.

@@ -78,7 +78,9 @@ func oneLine(s string) bool {
 	if !utf8.ValidString(s) {
 		return false
 	}
-	return strings.IndexFunc(s, unicode.IsControl) < 0
+	return strings.IndexFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' // as broker.checkLine has it
+	}) < 0
 }
 
 // settleDone is called by the broker. An ack is confirmed only once it is stored: if it
