@@ -220,7 +220,7 @@ func TestTopicWorkIsBounded(t *testing.T) {
 	n.must(n.do(func(done func(error)) { n.DeclareExchange(alice, "t", broker.Topic, done) }))
 	words := func(i int) string { return string(rune('0' + i%60)) }
 	for i := range 12000 {
-		n.must(n.bind(alice, "q", "t", "#."+words(i)+".#."+words(i/7)+".#."+words(i/3)+fmt.Sprintf(".#.zz%d", i)))
+		n.must(n.bind(alice, "q", "t", "#."+words(i)+".#."+words(i/60)+".#."+words(i/3600)+fmt.Sprintf(".#.zz%d", i)))
 	}
 	var key []string
 	for i := range 120 {
