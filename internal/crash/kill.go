@@ -118,7 +118,10 @@ func killRound(ctx context.Context, l *load, r *Report, rng *rand.Rand, kills in
 }
 
 // moment is how long a broker works before it dies: often short, at times long enough to
-// fill segments.
+// fill many segments.
 func moment(rng *rand.Rand) time.Duration {
+	if rng.IntN(12) == 0 {
+		return 2 * time.Second
+	}
 	return time.Duration(20+rng.IntN(200)*(1+rng.IntN(6))) * time.Millisecond
 }

@@ -151,14 +151,16 @@ func scatter(rng *rand.Rand, dir string) error {
 	})
 }
 
-// freeze stops a process and returns when none of its threads runs any more, also not in
-// a system call: what clients get afterwards had left before.
-func freeze(pid int) error {
+// freeze stops a process and returns when none of its threads will do anything more: what
+// clients get afterwards had left before. If inSync is set a thread may be inside a system
+// call that cannot be interrupted, a sync above all; it stops on its way back, so that nobody
+// learns what the call returned.
+func freeze(pid int, inSync bool) error {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(patience)
-	for !stopped(pid) {
+	for !stopped(pid, inSync) {
 		if time.Now().After(deadline) {
 			return errors.New("the broker does not stop")
 		}
@@ -168,7 +170,10 @@ func freeze(pid int) error {
 }
 
 // stopped reports whether all threads of a process are stopped, or the process is gone.
-func stopped(pid int) bool {
+// One thread in a system call counts as stopped if inSync is set and another thread shows
+// that the signal has reached all.
+func stopped(pid int, inSync bool) bool {
+	reached, inCall := false, false
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, name := range tasks {
 		b, err := os.ReadFile(name)
@@ -176,12 +181,21 @@ func stopped(pid int) bool {
 			continue // a thread that ended
 		}
 		// The state follows the name, which is in parentheses and may contain some.
-		rest := b[bytes.LastIndexByte(b, ')')+1:]
-		if state := bytes.TrimSpace(rest); len(state) > 0 && !strings.ContainsRune("TtZX", rune(state[0])) {
+		rest := bytes.TrimSpace(b[bytes.LastIndexByte(b, ')')+1:])
+		if len(rest) == 0 {
+			continue
+		}
+		switch rest[0] {
+		case 'T':
+			reached = true
+		case 'D':
+			inCall = true
+		case 'Z', 'X':
+		default:
 			return false
 		}
 	}
-	return true
+	return !inCall || inSync && reached
 }
 
 // power is a run of PowerLoss.
@@ -287,17 +301,19 @@ func (p *power) cut() error {
 // confirm what a sync reported that raced with the cut.
 func (p *power) dark(pid int) error {
 	p.r.Cuts++
-	if err := freeze(pid); err != nil {
+	inSync := p.rng.IntN(2) == 0
+	if err := freeze(pid, inSync); err != nil {
 		return err
 	}
-	// Clients read what had left before the cut; it counts as confirmed.
-	pause(context.Background(), 20*time.Millisecond)
-	if p.rng.IntN(2) == 0 {
+	if !inSync {
 		if err := scatter(p.rng, p.host.Data); err != nil {
 			return err
 		}
 	}
-	return p.disk.Cut()
+	err := p.disk.Cut()
+	// Clients read what had left before; it counts as confirmed.
+	pause(context.Background(), 20*time.Millisecond)
+	return err
 }
 
 func (p *power) mode() string {
