@@ -17,6 +17,12 @@ func NewRouter(kind ExchangeKind, links ...[2]string) Router {
 	return Router{newRouter(kind, list)}
 }
 
+// Bounded reports whether a topic router looks at all ways to match key.
+func (r Router) Bounded(key string) bool {
+	_, ok := r.r.(topic).match(key)
+	return ok
+}
+
 func (r Router) Route(key string) []string       { return r.r.route(key) }
 func (r Router) Bind(queue, key string) Router   { return Router{r.r.bind(queue, key)} }
 func (r Router) Unbind(queue, key string) Router { return Router{r.r.unbind(queue, key)} }

@@ -207,7 +207,7 @@ func (t topic) route(key string) []string {
 
 // maxTopicVisits bounds the work for one routing key: bindings with many wildcards can
 // make very many ways to match.
-const maxTopicVisits = 1 << 17
+const maxTopicVisits = 1 << 20
 
 // match is route with a bound: ok is false if there are more ways to match than it
 // looks at.
