@@ -209,6 +209,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		c.stop()
 		return nil, err
 	}
+	c.stats.Connections = 1
 	go c.run(conn)
 	return c, nil
 }
@@ -250,6 +251,9 @@ func (c *Client) run(conn *connection) {
 			c.end(err)
 			return
 		}
+		c.mu.Lock()
+		c.stats.Connections++
+		c.mu.Unlock()
 		c.cfg.Log.Info("connection to broker restored", "addr", c.cfg.Addr)
 	}
 }

@@ -169,7 +169,6 @@ func (c *Client) serve(n *connection) error {
 	c.mu.Lock()
 	c.out = c.out.restart(c.setup, func(*entry, bool) bool { return true }, nil)
 	c.conn = n
-	c.stats.Connections++
 	c.mu.Unlock()
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(n) })

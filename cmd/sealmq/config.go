@@ -74,6 +74,8 @@ type LimitsConfig struct {
 	Exchanges int `key:"exchanges"`
 	Bindings  int `key:"bindings"`
 	Keys      int `key:"keys"`
+	// Messages bounds the copies in all queues together.
+	Messages int `key:"messages"`
 }
 
 // MetricsConfig is the listener for metrics and health.
@@ -115,7 +117,7 @@ func defaultConfig() Config {
 			MaxPendingBytes: 64 << 20,
 		},
 		Dedup:   DedupConfig{Window: time.Hour, MaxIDs: 2_000_000},
-		Limits:  LimitsConfig{Queues: 100_000, Exchanges: 10_000, Bindings: 1_000_000, Keys: 100_000},
+		Limits:  LimitsConfig{Queues: 100_000, Exchanges: 10_000, Bindings: 1_000_000, Keys: 100_000, Messages: 20_000_000},
 		Metrics: MetricsConfig{Addr: "127.0.0.1:15692", MaxQueueSeries: 1000},
 		Log:     LogConfig{Level: "info", Format: "auto"},
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/mtls"
 )
 
 //go:embed config.example.yaml
@@ -37,9 +39,22 @@ that is wrong. It prints the values that are not the default.`,
 	return cmd
 }
 
+// checkFiles reads the files that the configuration names, as "sealmq serve" would.
+func (c *Config) checkFiles() error {
+	if c.TLS.Cert == "" {
+		return nil
+	}
+	files := mtls.Files{Cert: c.TLS.Cert, Key: c.TLS.Key, CA: c.TLS.CA}
+	_, err := mtls.ServerConfig(files, mtls.Options{MinVersion: c.TLS.version()})
+	return withHint(err, "tls.cert, tls.key and tls.ca name the broker's certificate, its key, and the authority of its clients; without all three the data folder's are taken")
+}
+
 func checkConfig(cmd *cobra.Command) error {
 	c, err := loadConfig(cmd)
 	if err != nil {
+		return err
+	}
+	if err := c.checkFiles(); err != nil {
 		return err
 	}
 	defaults := defaultConfig()

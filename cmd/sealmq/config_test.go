@@ -98,7 +98,8 @@ sealmq: error: c.yaml: whatever: unknown key
 			want: `sealmq: error: server.addr: "localhost" is not host:port
 sealmq: error: metrics.addr: port "99999" is not a number from 0 to 65535
 sealmq: error: server.max_connections: 0 is not between 1 and 1000000
-sealmq: error: tls.cert, tls.key: set both or neither
+sealmq: error: tls.ca: must be set together with tls.cert
+sealmq: error: tls.key: must be set together with tls.cert
 sealmq: error: storage.damage: "ignore" is not one of refuse, quarantine
 sealmq: error: storage.segment_bytes: must be at least twice server.max_line_bytes (4MiB)
 sealmq: error: log.level: "loud" is not one of debug, info, warn, error

@@ -42,9 +42,7 @@ func (c *Config) Validate() error {
 	p.between("server.max_unconfirmed", c.Server.MaxUnconfirmed, 1, 10_000_000)
 
 	p.oneOf("tls.min_version", c.TLS.MinVersion, "1.2", "1.3")
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		p.addf("tls.cert, tls.key: set both or neither")
-	}
+	p.together(map[string]string{"tls.cert": c.TLS.Cert, "tls.key": c.TLS.Key, "tls.ca": c.TLS.CA})
 
 	p.size("storage.segment_bytes", c.Storage.SegmentBytes, minSegment, maxSegment)
 	p.size("storage.cache_bytes", c.Storage.CacheBytes, 0, 1<<40)
@@ -64,6 +62,7 @@ func (c *Config) Validate() error {
 	p.between("limits.exchanges", c.Limits.Exchanges, 1, maxDefinition)
 	p.between("limits.bindings", c.Limits.Bindings, 1, maxDefinition)
 	p.between("limits.keys", c.Limits.Keys, 1, maxDefinition)
+	p.between("limits.messages", c.Limits.Messages, 1, 2_000_000_000)
 	p.between("metrics.max_queue_series", c.Metrics.MaxQueueSeries, 0, 100_000)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "auto", "text", "json")
@@ -90,6 +89,26 @@ func (p *problems) size(key string, v, low, high Size) {
 func (p *problems) duration(key string, v, low, high time.Duration) {
 	if v < low || v > high {
 		p.addf("%s: %v is not between %v and %v", key, v, low, high)
+	}
+}
+
+// together checks that all of some keys are set, or none.
+func (p *problems) together(values map[string]string) {
+	var set, missing []string
+	for key, v := range values {
+		if v == "" {
+			missing = append(missing, key)
+		} else {
+			set = append(set, key)
+		}
+	}
+	if len(set) == 0 {
+		return
+	}
+	slices.Sort(set)
+	slices.Sort(missing)
+	for _, key := range missing {
+		p.addf("%s: must be set together with %s", key, strings.Join(set, " and "))
 	}
 }
 

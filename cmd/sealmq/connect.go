@@ -109,12 +109,50 @@ func (f *connectFlags) dial(ctx context.Context, cmd *cobra.Command, change func
 	if change != nil {
 		change(&cfg)
 	}
-	c, err := client.Dial(ctx, cfg)
+	c, err := dialUntil(ctx, cfg)
 	if err != nil {
 		return nil, explain(err)
 	}
 	return c, nil
 }
+
+// giveUpUsage is the help for --give-up, which dialUntil and the client share.
+func giveUpUsage(or string) string {
+	return "end when the broker is away, " + or + "for so long, at the start too (default: one try at the start, then never)"
+}
+
+// dialPause is the time between two first connections.
+const dialPause = 250 * time.Millisecond
+
+// dialUntil connects, and tries again while nobody answers, for as long as the client
+// would look for a broker that it has lost.
+func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
+	began := time.Now()
+	for {
+		c, err := client.Dial(ctx, cfg)
+		var network *net.OpError
+		away := errors.As(err, &network) && network.Op == "dial"
+		if !away || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
+			return c, err
+		}
+		wait := time.NewTimer(dialPause)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// withoutClosed leaves out that the client has ended, which its user sees.
+type withoutClosed struct{ error }
+
+func (e withoutClosed) Error() string {
+	return strings.Replace(e.error.Error(), client.ErrClosed.Error()+": ", "", 1)
+}
+
+func (e withoutClosed) Unwrap() error { return e.error }
 
 // ask connects for one question.
 func (f *connectFlags) ask(cmd *cobra.Command, question func(context.Context, *client.Client) error) error {
@@ -140,6 +178,9 @@ func explain(err error) error {
 		notTLS    tls.RecordHeaderError
 		dnsFailed *net.DNSError
 	)
+	if errors.Is(err, client.ErrClosed) {
+		err = withoutClosed{err}
+	}
 	switch {
 	case err == nil:
 		return nil

@@ -56,7 +56,7 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 	fl.IntVar(&f.count, "count", 0, "end after so many new messages")
 	fl.DurationVar(&f.idle, "idle", 0, "end when nothing comes for so long")
 	fl.IntVar(&f.prefetch, "prefetch", 500, "messages to hold unacknowledged at most")
-	fl.DurationVar(&f.giveUp, "give-up", 0, "end when the broker is away for so long (default: never)")
+	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(""))
 	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
 	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message could be opened before")
 	_ = cmd.MarkFlagRequired("key-file")

@@ -53,7 +53,7 @@ repetition from a new message.`,
 	fl.StringVar(&f.queue, "queue", "", "`queue` for --declare (default: named like the routing key)")
 	fl.BoolVar(&f.lines, "lines", false, "each line is a message")
 	fl.IntVar(&f.window, "window", client.DefaultWindow, "unconfirmed messages at most")
-	fl.DurationVar(&f.giveUp, "give-up", 0, "end when the broker is away for so long (default: never)")
+	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage("or takes nothing, "))
 	for _, name := range []string{"to", "exchange", "key"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -67,6 +67,7 @@ type sendResult struct {
 	Confirmed   uint64  `json:"confirmed"`
 	Refused     uint64  `json:"refused"`
 	Retried     uint64  `json:"retried"`
+	Waited      uint64  `json:"waited"`
 	Resent      uint64  `json:"resent"`
 	Reconnects  uint64  `json:"reconnects"`
 	Bytes       uint64  `json:"bytes"`
@@ -129,7 +130,8 @@ func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
 const settleTime = 5 * time.Second
 
 func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Client, key *seal.PublicKey, in *input) error {
-	s := sender.New(sender.Config{Publisher: c, Key: key, Exchange: f.exchange, RoutingKey: f.key})
+	s := sender.New(sender.Config{Publisher: c, Key: key, Exchange: f.exchange, RoutingKey: f.key, GiveUp: f.giveUp,
+		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %v\n", reason) }})
 	began := time.Now()
 	bar := startProgress(cmd.ErrOrStderr(), func() (float64, string) {
 		st := s.Stats()
@@ -148,19 +150,30 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 	if perr := f.print(cmd.OutOrStdout(), res); perr != nil {
 		return perr
 	}
-	switch {
-	case ctx.Err() != nil && res.Confirmed < res.Read:
-		return fmt.Errorf("interrupted: %d of %s that were read are not confirmed and may be stored or not",
-			res.Read-res.Confirmed, plural(res.Read, "message"))
-	case ctx.Err() != nil:
-		return errors.New("interrupted")
+	if ctx.Err() != nil {
+		return interrupted(s.Stats())
 	}
 	return explain(err)
 }
 
+// interrupted says what became of the messages that were read.
+func interrupted(s sender.Stats) error {
+	if s.Confirmed == s.Read {
+		return errors.New("interrupted")
+	}
+	text := fmt.Sprintf("interrupted: %s read, %d confirmed", plural(s.Read, "message"), s.Confirmed)
+	if n := s.Read - s.Confirmed - min(s.Unknown, s.Read-s.Confirmed); n > 0 {
+		text += fmt.Sprintf(", %d not stored", n)
+	}
+	if s.Unknown > 0 {
+		text += fmt.Sprintf(", %d stored or not", s.Unknown)
+	}
+	return errors.New(text)
+}
+
 func sendResultOf(s sender.Stats, c client.Stats, took time.Duration) sendResult {
 	return sendResult{
-		Read: s.Read, Confirmed: s.Confirmed, Refused: s.Refused, Retried: s.Retried, Bytes: s.Bytes,
+		Read: s.Read, Confirmed: s.Confirmed, Refused: s.Refused, Retried: s.Retried, Waited: s.Waited, Bytes: s.Bytes,
 		Resent: c.Resent, Reconnects: c.Connections - 1,
 		Seconds: took.Seconds(), MsgsPerSec: float64(s.Confirmed) / took.Seconds(),
 		ConfirmP50: milliseconds(s.ConfirmP50), ConfirmP99: milliseconds(s.ConfirmP99),
@@ -179,8 +192,8 @@ func (f *sendFlags) print(w io.Writer, r sendResult) error {
 	if r.Reconnects > 0 {
 		line += fmt.Sprintf("; connected again %s, sent again %s", plural(r.Reconnects, "time"), plural(r.Resent, "message"))
 	}
-	if r.Retried > 0 {
-		line += fmt.Sprintf("; %d waited for room", r.Retried)
+	if r.Waited > 0 {
+		line += fmt.Sprintf("; %s waited for room", plural(r.Waited, "message"))
 	}
 	_, err := fmt.Fprintln(w, line)
 	return err

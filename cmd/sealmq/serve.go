@@ -138,7 +138,8 @@ func (n *node) openStore() error {
 		Dir: storeFolder(n.cfg.Data), SegmentBytes: int(s.SegmentBytes), CacheBytes: int(s.CacheBytes),
 		MaxPendingBytes: int(s.MaxPendingBytes), MinFreeBytes: int64(s.MinFreeBytes),
 		Quarantine: s.Damage == "quarantine", DedupWindow: n.cfg.Dedup.Window, DedupIDs: n.cfg.Dedup.MaxIDs,
-		Committed: syncs.Committed, Log: n.log,
+		MaxMessages: n.cfg.Limits.Messages,
+		Committed:   syncs.Committed, Log: n.log,
 	})
 	if err != nil {
 		return storeHint(err)

@@ -38,6 +38,11 @@ type Config struct {
 	// BackoffMin and BackoffMax bound the pause before what the broker could not take is
 	// published again (default 100 ms and 5 s).
 	BackoffMin, BackoffMax time.Duration
+	// GiveUp ends Run when the broker could take nothing for so long (default: never).
+	GiveUp time.Duration
+	// Waiting is told once for each reason why the broker takes nothing, when it has
+	// taken nothing for a second. It is called by Run.
+	Waiting func(reason error)
 	// Clock is the time that pauses and latencies see (default: the machine's).
 	Clock clock.Clock
 }
@@ -49,6 +54,8 @@ type Stats struct {
 	Bytes     uint64 // of the texts that are confirmed
 	Refused   uint64 // for good
 	Retried   uint64 // publishes again after the broker could not take them
+	Waited    uint64 // messages that were published again so, each counted once
+	Unknown   uint64 // published, and neither confirmed nor refused: stored or not
 	// ConfirmP50 and ConfirmP99 are the times from the first publish to the confirm.
 	ConfirmP50, ConfirmP99 time.Duration
 }
@@ -57,13 +64,17 @@ type Stats struct {
 type Sender struct {
 	cfg Config
 
-	read, confirmed, bytes, refused, retried atomic.Uint64
+	read, confirmed, bytes, refused, retried, waited atomic.Uint64
+	unknown                                          atomic.Int64
 
 	mu      sync.Mutex
 	latency *hdrhistogram.Histogram // microseconds
 	retry   []*message
 	failed  error         // the first refusal for good
+	reason  error         // the last refusal that time can cure
 	wake    chan struct{} // room for one signal that retry or failed changed
+
+	told map[string]bool // reasons that Waiting has heard; Run's own
 }
 
 // message is a sealed text that is not confirmed yet.
@@ -71,6 +82,7 @@ type message struct {
 	client.Message
 	size  int       // of the text
 	first time.Time // when it was published first
+	again bool      // it was published more than once
 }
 
 // New prepares a run.
@@ -84,14 +96,18 @@ func New(cfg Config) *Sender {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System
 	}
+	if cfg.Waiting == nil {
+		cfg.Waiting = func(error) {}
+	}
 	const mostMicroseconds = int64(time.Hour / time.Microsecond)
-	return &Sender{cfg: cfg, latency: hdrhistogram.New(1, mostMicroseconds, 3), wake: make(chan struct{}, 1)}
+	return &Sender{cfg: cfg, latency: hdrhistogram.New(1, mostMicroseconds, 3), wake: make(chan struct{}, 1),
+		told: make(map[string]bool)}
 }
 
 // Stats returns the counters.
 func (s *Sender) Stats() Stats {
 	st := Stats{Read: s.read.Load(), Confirmed: s.confirmed.Load(), Bytes: s.bytes.Load(),
-		Refused: s.refused.Load(), Retried: s.retried.Load()}
+		Refused: s.refused.Load(), Retried: s.retried.Load(), Waited: s.waited.Load(), Unknown: uint64(max(0, s.unknown.Load()))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.latency.TotalCount() > 0 {
@@ -151,13 +167,21 @@ func (s *Sender) finish(ctx context.Context) error {
 }
 
 func (s *Sender) publish(ctx context.Context, m *message) error {
-	return s.cfg.Publisher.PublishAsync(ctx, m.Message, func(err error) { s.answered(m, err) })
+	s.unknown.Add(1)
+	err := s.cfg.Publisher.PublishAsync(ctx, m.Message, func(err error) { s.answered(m, err) })
+	if err != nil {
+		s.unknown.Add(-1) // it was not taken
+	}
+	return err
 }
 
 // answered runs on the client's goroutine.
 func (s *Sender) answered(m *message, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !errors.Is(err, client.ErrClosed) {
+		s.unknown.Add(-1)
+	}
 	switch {
 	case err == nil:
 		s.confirmed.Add(1)
@@ -167,6 +191,7 @@ func (s *Sender) answered(m *message, err error) {
 		return
 	case client.Retryable(err):
 		s.retry = append(s.retry, m)
+		s.reason = err
 	case errors.Is(err, client.ErrClosed):
 		if s.failed == nil {
 			s.failed = err
@@ -187,9 +212,10 @@ func (s *Sender) answered(m *message, err error) {
 // it still cannot. New texts wait meanwhile: the broker could not take them either.
 func (s *Sender) publishAgain(ctx context.Context) error {
 	pause := s.cfg.BackoffMin
+	since, confirmed := s.cfg.Clock.Now(), s.confirmed.Load()
 	for {
 		s.mu.Lock()
-		again, failed := s.retry, s.failed
+		again, failed, reason := s.retry, s.failed, s.reason
 		s.retry = nil
 		s.mu.Unlock()
 		if failed != nil {
@@ -198,12 +224,19 @@ func (s *Sender) publishAgain(ctx context.Context) error {
 		if len(again) == 0 {
 			return nil
 		}
-		if err := s.sleep(ctx, pause); err != nil {
+		if n := s.confirmed.Load(); n != confirmed {
+			since, confirmed = s.cfg.Clock.Now(), n
+		}
+		if err := s.pause(ctx, pause, since, reason); err != nil {
 			return err
 		}
 		pause = min(2*pause, s.cfg.BackoffMax)
 		for _, m := range again {
 			s.retried.Add(1)
+			if !m.again {
+				m.again = true
+				s.waited.Add(1)
+			}
 			if err := s.publish(ctx, m); err != nil {
 				return err
 			}
@@ -212,6 +245,32 @@ func (s *Sender) publishAgain(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// tellAfter is how long the broker takes nothing before Waiting is told.
+const tellAfter = time.Second
+
+// pause sleeps, tells on its way why, and ends the run when that has lasted too long.
+func (s *Sender) pause(ctx context.Context, d time.Duration, since time.Time, reason error) error {
+	lasted := func() time.Duration { return s.cfg.Clock.Now().Sub(since) }
+	end := lasted() + d
+	if s.cfg.GiveUp > 0 && end > s.cfg.GiveUp {
+		end = s.cfg.GiveUp
+	}
+	if !s.told[reason.Error()] && end >= tellAfter {
+		if err := s.sleep(ctx, max(0, tellAfter-lasted())); err != nil {
+			return err
+		}
+		s.told[reason.Error()] = true
+		s.cfg.Waiting(reason)
+	}
+	if err := s.sleep(ctx, max(0, end-lasted())); err != nil {
+		return err
+	}
+	if s.cfg.GiveUp > 0 && lasted() >= s.cfg.GiveUp {
+		return fmt.Errorf("the broker took nothing for %v: %w", s.cfg.GiveUp, reason)
+	}
+	return nil
 }
 
 func (s *Sender) sleep(ctx context.Context, d time.Duration) error {

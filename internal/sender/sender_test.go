@@ -129,6 +129,54 @@ func TestRetriesWithTheSameBytes(t *testing.T) {
 	})
 }
 
+// Whoever waits hears why, once for each reason, and counts messages, not attempts.
+func TestTellsWhyItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := &sealmq.Error{Code: sealmq.QueueFull, Message: "queue 'q' is full"}
+		start := time.Now()
+		b := &broker{answer: func(int, client.Message) error {
+			switch waited := time.Since(start); {
+			case waited < 20*time.Second:
+				return full
+			case waited < 40*time.Second:
+				return sealmq.ErrNoStorage
+			}
+			return nil
+		}}
+		var told []string
+		var first time.Duration
+		s := sender.New(sender.Config{Publisher: b, Key: key().Public(), Exchange: "x", RoutingKey: "k", Waiting: func(reason error) {
+			if told = append(told, reason.Error()); len(told) == 1 {
+				first = time.Since(start)
+			}
+		}})
+		if err := s.Run(t.Context(), texts("a")); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{full.Error(), sealmq.ErrNoStorage.Error()}, told); d != "" {
+			t.Error(d)
+		}
+		if st := s.Stats(); first != time.Second || st.Waited != 1 || st.Retried <= 2 || st.Unknown != 0 {
+			t.Errorf("told after %v, %+v", first, st)
+		}
+	})
+}
+
+func TestGivesUpWhenThereIsNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		b := &broker{answer: func(int, client.Message) error { return sealmq.ErrNoStorage }}
+		s := sender.New(sender.Config{Publisher: b, Key: key().Public(), Exchange: "x", RoutingKey: "k", GiveUp: 7 * time.Second})
+		err := s.Run(t.Context(), texts("a"))
+		if !errors.Is(err, sealmq.ErrNoStorage) || time.Since(start) != 7*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		if st := s.Stats(); st.Unknown != 0 || st.Confirmed != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 func TestFirstRefusalForGoodEndsTheRun(t *testing.T) {
 	b := &broker{answer: func(n int, m client.Message) error {
 		if n == 3 {
