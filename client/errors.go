@@ -131,6 +131,7 @@ var codeTexts = []struct {
 	{"the message is too large", "", sealmq.TooLarge},
 	{"the message needs a line", "", sealmq.TooLarge},
 	{"line is longer", "", sealmq.TooLarge},
+	{"the broker is full", "", sealmq.QueueFull},
 	{"the broker's disk is full", "", sealmq.NoStorage},
 	{"publishes are refused", "", sealmq.NoStorage},
 	{"the broker is stopping", "", sealmq.Unavailable},

@@ -9,7 +9,7 @@ import (
 func newRootCmd() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sealmq",
-		Short: "Move messages that nobody in between can read, forge or lose unnoticed",
+		Short: "Move messages that nobody in between can read, and lose none that was confirmed",
 		Long: `SealMQ is a message broker: publishers hand it sealed messages over mutual TLS,
 it confirms each one when it is on stable storage, and delivers it until it is acknowledged.
 

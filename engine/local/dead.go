@@ -239,6 +239,7 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	if reason != "" || dest.options.DropOldest {
 		e.dropOldest(dest, len(m.body)) // a dead letter is never refused
 	}
+	e.copies++
 	dest.put(dest.next, newEntry(pos, record, len(m.body), slot-1, now))
 	at := dest.next
 	dest.next++

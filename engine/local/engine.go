@@ -32,6 +32,7 @@ import (
 const (
 	DefaultDedupWindow = time.Hour
 	DefaultDedupIDs    = 2_000_000
+	DefaultMaxMessages = 20_000_000
 )
 
 // Config configures the engine. Dir is required.
@@ -49,6 +50,9 @@ type Config struct {
 	// their last copy was settled, whichever ends first.
 	DedupWindow time.Duration
 	DedupIDs    int
+	// MaxMessages bounds the copies in all queues together, each of which takes up to 70
+	// bytes of memory. At the bound publishes are refused with code QueueFull.
+	MaxMessages int
 	// Committed is told of each sync; it must not block.
 	Committed func(journal.CommitInfo)
 	Clock     clock.Clock
@@ -64,6 +68,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DedupIDs == 0 {
 		c.DedupIDs = DefaultDedupIDs
+	}
+	if c.MaxMessages == 0 {
+		c.MaxMessages = DefaultMaxMessages
 	}
 	if c.Clock == nil {
 		c.Clock = clock.System
@@ -91,6 +98,7 @@ type Engine struct {
 	byID        map[uint32]*queue
 	nextID      uint32
 	defs        map[string][]byte
+	copies      int // in all queues
 	dedup       dedup
 	segs        map[uint64]*segmentUse // by generation
 	sessions    map[*session]struct{}

@@ -48,8 +48,10 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 type Stats struct {
 	Journal       journal.Stats
 	LiveBytes     int64 // of records that hold a message that is not settled, estimated by segment
-	DedupIDs      int   // ids remembered
-	DedupSettled  int   // of these, ids without a living copy
+	Copies        int   // in all queues
+	MaxCopies     int
+	DedupIDs      int // ids remembered
+	DedupSettled  int // of these, ids without a living copy
 	DedupHorizon  time.Duration
 	Checkpoints   uint64
 	CopiedForward uint64
@@ -65,6 +67,7 @@ func (e *Engine) Stats() Stats {
 	for _, u := range e.segs {
 		s.LiveBytes += u.liveBytes()
 	}
+	s.Copies, s.MaxCopies = e.copies, e.cfg.MaxMessages
 	s.DedupIDs, s.DedupSettled, s.Dying = e.dedup.count, e.dedup.settled, len(e.dying)
 	if at := e.dedup.horizon(); at != 0 {
 		s.DedupHorizon = time.Duration(max(int64(e.nowSeconds())-int64(at), 0)) * time.Second
@@ -102,6 +105,8 @@ func NewCollector(e *Engine) *Collector {
 	add(counter, "journal_copied_records_total", "Records copied forward so that their segment could be used again.", func(s *Stats) float64 { return float64(s.CopiedForward) })
 	add(counter, "journal_damaged_records_total", "Damaged places found since the start.", func(s *Stats) float64 { return float64(s.Damaged) })
 	add(counter, "checkpoints_total", "Checkpoints written.", func(s *Stats) float64 { return float64(s.Checkpoints) })
+	add(gauge, "messages", "Messages in all queues, a copy in each queue counted.", func(s *Stats) float64 { return float64(s.Copies) })
+	add(gauge, "messages_limit", "Messages at which publishes are refused.", func(s *Stats) float64 { return float64(s.MaxCopies) })
 	add(gauge, "dedup_ids", "Message ids remembered.", func(s *Stats) float64 { return float64(s.DedupIDs) })
 	add(gauge, "dedup_settled_ids", "Message ids remembered whose message is settled.", func(s *Stats) float64 { return float64(s.DedupSettled) })
 	add(gauge, "dedup_horizon_seconds", "Age of the oldest settled message id that is remembered.", func(s *Stats) float64 { return s.DedupHorizon.Seconds() })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
@@ -122,6 +123,9 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 		}
 		p.queues = append(p.queues, q)
 	}
+	if e.copies+len(p.queues) > e.cfg.MaxMessages {
+		return 0, refuse("", &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("the broker is full: %d messages", e.cfg.MaxMessages)})
+	}
 	rec := messageRecord{published: m.Published.UnixMilli(), arrived: now, publisher: m.Publisher, properties: m.Properties}
 	if m.ID != "" {
 		rec.flags |= flagHash
@@ -158,6 +162,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 		if q.options.DropOldest {
 			e.dropOldest(q, len(m.Body))
 		}
+		e.copies++
 		q.put(q.next, newEntry(pos, record, len(m.Body), dedupSlot, now))
 		p.reach(q, q.next)
 		q.next++
@@ -237,6 +242,10 @@ func (e *Engine) dropOldest(q *queue, body int) {
 		q.dropped++
 		e.unlogged = append(e.unlogged, copyRef{q.id, seq})
 	}
+	if now := e.nowMillis(); q.isDead() && q.dropped > 0 && now-q.warned > time.Minute.Milliseconds() {
+		q.warned = now
+		e.log.Warn("dead-letter queue is full, its oldest messages are removed", "queue", q.name, "removed_since_start", q.dropped)
+	}
 	e.logUnlogged()
 }
 
@@ -271,6 +280,7 @@ const unloggedGroup = 512
 // forgetCopy removes a copy from memory with all that counts it.
 func (e *Engine) forgetCopy(q *queue, seq uint64) {
 	n := q.remove(seq)
+	e.copies--
 	if n.dedup != 0 {
 		e.dedup.release(n.dedup-1, e.nowSeconds())
 	}

@@ -110,6 +110,7 @@ type queue struct {
 	due      dueHeap // delayed, and copies that were settled meanwhile
 	delayed  int     // copies in that state
 	unsynced uint64  // drop_oldest has looked at unsynced copies below it
+	warned   int64   // when its being full was last logged, Unix milliseconds
 	durable  bool    // its declaration is synced
 
 	live       int   // copies in any state but gone

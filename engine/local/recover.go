@@ -445,6 +445,7 @@ func (r *recovery) clear(q *queue) {
 					r.e.dedup.release(n.dedup-1, r.seconds())
 				}
 				r.e.use(n.pos().Generation()).live--
+				r.e.copies--
 			}
 		}
 	}
@@ -529,6 +530,7 @@ func (r *recovery) add(pos journal.Position, record, body int, flags byte, arriv
 		if hashed {
 			slot = e.dedup.revive(id, hash)
 		}
+		e.copies++
 		q.put(c.seq, newEntry(pos, record, body, slot, arrived))
 		q.next = max(q.next, c.seq+1)
 		if r.lived(c) {

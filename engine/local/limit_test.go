@@ -1,0 +1,52 @@
+package local_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine/local"
+)
+
+// TestAllQueuesTogetherAreBounded: queues without limits of their own cannot take all
+// memory, and room comes back with what is settled.
+func TestAllQueuesTogetherAreBounded(t *testing.T) {
+	cfg := local.Config{Dir: t.TempDir(), SegmentBytes: 64 << 10, MaxMessages: 10}
+	e := mustOpen(t, cfg)
+	declare(t, e, "a", nil)
+	declare(t, e, "b", nil)
+	fill := func(from, to int) (stored int) {
+		for i := from; i < to; i++ {
+			r := publish(t, e, message(fmt.Sprint(i), "x", "a", "b"))[0]
+			switch {
+			case r.Outcome == broker.Stored:
+				stored++
+			case sealmq.CodeOf(r.Err) != sealmq.QueueFull:
+				t.Fatalf("%+v", r)
+			}
+		}
+		return stored
+	}
+	if n := fill(0, 10); n != 5 {
+		t.Fatalf("%d messages stored in two queues, want 5", n)
+	}
+	done := make(chan error, 1)
+	e.PurgeQueue("a", func(_ int, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := fill(10, 20); n != 2 {
+		t.Fatalf("%d messages stored after a purge, want 2", n)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = mustOpen(t, cfg)
+	if n := fill(20, 30); n != 0 {
+		t.Fatalf("%d messages stored after a restart, want none", n)
+	}
+	if got := e.Stats(); got.Copies != 9 || got.MaxCopies != 10 {
+		t.Fatalf("%d of %d copies", got.Copies, got.MaxCopies)
+	}
+}
