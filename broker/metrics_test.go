@@ -83,6 +83,7 @@ sealmq_broker_publishes_total{outcome="stored"} 2
 sealmq_broker_refusals_total{reason="bad_name"} 0
 sealmq_broker_refusals_total{reason="denied"} 0
 sealmq_broker_refusals_total{reason="duplicate"} 1
+sealmq_broker_refusals_total{reason="limit_reached"} 0
 sealmq_broker_refusals_total{reason="no_exchange"} 2
 sealmq_broker_refusals_total{reason="no_queue"} 0
 sealmq_broker_refusals_total{reason="no_storage"} 0
