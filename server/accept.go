@@ -97,13 +97,25 @@ func (c *conn) begin() {
 	defer c.contain()
 	if why, err := c.handshake(); err != nil {
 		c.server.metrics.refuse(why)
-		c.log().Log(context.Background(), why.level(), "connection refused", "addr", c.raw.RemoteAddr().String(), "reason", why.String(), "err", err)
+		c.logRefusal(why, err)
 		c.abort(closedByServer)
 		c.finish()
 		return
 	}
 	c.log().Info("connection opened", "addr", c.raw.RemoteAddr().String())
 	go c.serve()
+}
+
+func (c *conn) logRefusal(why refusal, err error) {
+	attrs := []any{"addr", c.raw.RemoteAddr().String(), "reason", why.String(), "err", err}
+	level := why.level()
+	if why == refusedPlain {
+		passedOver := 0
+		if level, passedOver = c.server.plain.level(time.Now()); passedOver > 0 {
+			attrs = append(attrs, "passed_over", passedOver)
+		}
+	}
+	c.log().Log(context.Background(), level, "connection refused", attrs...)
 }
 
 // handshake ends with the peer's identity known, or with an error and the reason to

@@ -2,7 +2,9 @@ package server
 
 import (
 	"log/slog"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -31,6 +33,30 @@ func (r refusal) level() slog.Level {
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug
+}
+
+// plainEvery is how often a peer that does not speak TLS is worth a line at the
+// information level: its owner looks there for why nothing works.
+const plainEvery = time.Minute
+
+// plainPeers limits these lines.
+type plainPeers struct {
+	mu     sync.Mutex
+	last   time.Time
+	silent int // peers since then
+}
+
+// level is the one for a peer at that time, and how many were passed over before.
+func (p *plainPeers) level(now time.Time) (slog.Level, int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.last.IsZero() && now.Sub(p.last) < plainEvery {
+		p.silent++
+		return slog.LevelDebug, 0
+	}
+	n := p.silent
+	p.last, p.silent = now, 0
+	return slog.LevelInfo, n
 }
 
 // closing is why a connection ended.

@@ -96,6 +96,7 @@ type Server struct {
 	lastID  uint64
 	open    int // of conns, those that have shown who they are
 	stopped bool
+	plain   plainPeers
 	running sync.WaitGroup // goroutines of connections, and Serve
 }
 
