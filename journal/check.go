@@ -11,11 +11,11 @@ import (
 
 // SegmentReport is what Inspect found in one segment.
 type SegmentReport struct {
-	File       string
-	Generation uint64
-	Records    int
-	End        int64 // offset behind the last record
-	BadHeader  bool
+	File       string `json:"file"`
+	Generation uint64 `json:"generation"`
+	Records    int    `json:"records"`
+	End        int64  `json:"end"` // offset behind the last record
+	BadHeader  bool   `json:"bad_header"`
 }
 
 // Inspect reads all segments of a journal without changing anything and calls visit

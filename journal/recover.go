@@ -15,16 +15,17 @@ import (
 
 // Damage describes bytes in which no valid record was found.
 type Damage struct {
-	File  string
-	Pos   Position
-	Bytes int64
+	File  string   `json:"file"`
+	Pos   Position `json:"position"`
+	Bytes int64    `json:"bytes"`
 	// FirstSeq to LastSeq are the records that are missing; both 0 if not known.
-	FirstSeq, LastSeq uint64
+	FirstSeq uint64 `json:"first_seq"`
+	LastSeq  uint64 `json:"last_seq"`
 	// Promised tells damage from a torn tail: true below the synced offset.
-	Promised bool
-	Reason   string
+	Promised bool   `json:"promised"`
+	Reason   string `json:"reason"`
 	// Err is set if the bytes could not be read at all. Then they may be intact.
-	Err     error
+	Err     error  `json:"-"`
 	void    bool   // a void record will cover it; what else there is will be written over
 	seq     uint64 // of the void record
 	certain bool   // damage wherever the synced offset is
@@ -53,12 +54,12 @@ func (d *Damage) Error() string {
 // Report is what Open found.
 type Report struct {
 	// Damage lists promised records that are gone; not empty only with Quarantine.
-	Damage []*Damage
+	Damage []*Damage `json:"damage"`
 	// Dropped lists what was written but never promised and is torn.
-	Dropped []*Damage
+	Dropped []*Damage `json:"dropped"`
 	// Repaired lists segments whose header was rebuilt from their records.
-	Repaired []string
-	Records  int
+	Repaired []string `json:"repaired"`
+	Records  int      `json:"records"`
 }
 
 // DamageError is Open's refusal to go on. It names every damaged place.
