@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,7 +53,7 @@ the broker by force, and then drain it with --phase drain --dir FOLDER.`,
 	}
 	fl := cmd.Flags()
 	fl.IntVar(&f.Publishers, "publishers", 1, "publishers, a connection each")
-	fl.IntVar(&f.Consumers, "consumers", 1, "consumers, a connection each")
+	fl.IntVar(&f.Consumers, "consumers", 1, "consumers, a connection each; 0 measures publishing alone")
 	fl.IntVar(&f.Size, "size", bench.DefaultSize, "bytes of a message's opaque body")
 	fl.IntVar(&f.Window, "window", bench.DefaultWindow, "unconfirmed messages of a publisher at most")
 	fl.IntVar(&f.Prefetch, "prefetch", bench.DefaultPrefetch, "unacknowledged messages of a consumer at most")
@@ -79,6 +80,10 @@ the broker by force, and then drain it with --phase drain --dir FOLDER.`,
 func (f *benchFlags) check(cmd *cobra.Command) error {
 	f.running = cmd.Flag("addr").Changed
 	switch {
+	case f.Publishers == 0 && f.Phase != bench.Drain:
+		return usagef("--publishers 0 is for --phase drain only")
+	case f.Consumers == 0 && f.Phase == bench.Drain:
+		return usagef("--consumers 0 leaves nobody to drain")
 	case f.running && f.dir != "":
 		return usagef("--addr and --dir exclude each other: a running broker has its folder")
 	case f.running && f.Phase != bench.Both:
@@ -149,7 +154,7 @@ func (f *benchFlags) measure(ctx context.Context, run *bench.Run, broker *benchB
 	res, err := run.Measure(ctx, broker.began)
 	if err != nil {
 		run.Close() // the first error says what happened; what closing adds is its consequence
-		return nil, err
+		return nil, errors.Join(err, f.cleanUp(ctx, run))
 	}
 	if err := run.Close(); err != nil {
 		return nil, err
@@ -166,9 +171,29 @@ func (f *benchFlags) measure(ctx context.Context, run *bench.Run, broker *benchB
 	return res, nil
 }
 
+// cleanUpTime is how long an interrupted measurement may take to remove its queues.
+const cleanUpTime = 30 * time.Second
+
+// cleanUp removes what a measurement that failed has left on a broker that goes on.
+func (f *benchFlags) cleanUp(ctx context.Context, run *bench.Run) error {
+	if !f.running {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	if err := run.Remove(ctx); err != nil {
+		return fmt.Errorf("remove the queues of the measurement: %w", err)
+	}
+	return nil
+}
+
 func (f *benchFlags) newRun() (*bench.Run, error) {
 	if f.Phase != bench.Drain {
-		return bench.New(f.Options)
+		o := f.Options
+		if o.Consumers == 0 && f.idleConnections == 0 {
+			o.Phase = bench.Publish
+		}
+		return bench.New(o)
 	}
 	m, err := readManifest(f.dir)
 	if err != nil {
@@ -180,7 +205,7 @@ func (f *benchFlags) newRun() (*bench.Run, error) {
 func (f *benchFlags) runIdle(ctx context.Context, run *bench.Run, stdout io.Writer) error {
 	res, err := run.MeasureIdle(ctx, f.idleConnections)
 	if err != nil {
-		return err
+		return errors.Join(err, f.cleanUp(ctx, run))
 	}
 	if f.running {
 		err = run.Remove(ctx)

@@ -14,7 +14,7 @@ import (
 type Options struct {
 	// Phase is Both (if empty), Publish or Drain.
 	Phase string
-	// Publishers and Consumers are connections: 1 each.
+	// Publishers and Consumers are connections: 1 each. Publish has no consumers.
 	Publishers, Consumers int
 	// Size is the bytes of a body: 256.
 	Size int
@@ -77,7 +77,11 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	set(&o.Publishers, 1)
-	set(&o.Consumers, 1)
+	if o.Phase == Publish {
+		o.Consumers = 0
+	} else {
+		set(&o.Consumers, 1)
+	}
 	set(&o.Size, DefaultSize)
 	set(&o.Window, DefaultWindow)
 	set(&o.Prefetch, DefaultPrefetch)
@@ -106,7 +110,7 @@ func (o *Options) validate() error {
 	}
 	check(o.Phase == Both || o.Phase == Publish || o.Phase == Drain, "phase: %q is not one of %s, %s, %s", o.Phase, Both, Publish, Drain)
 	check(o.Publishers > 0 && o.Publishers <= MaxPublishers, "publishers: %d is not between 1 and %d", o.Publishers, MaxPublishers)
-	check(o.Consumers > 0, "consumers: %d is not positive", o.Consumers)
+	check(o.Phase == Publish || o.Consumers > 0, "consumers: %d is not positive", o.Consumers)
 	check(o.Size >= MinSize && o.lineBytes() <= sealmq.MaxLineBytes-sealmq.MaxNameBytes, "size: %d is not between %d and what fits in a line of %d bytes", o.Size, MinSize, sealmq.MaxLineBytes)
 	check(o.Window > 0 && o.Window <= maxWindow, "window: %d is not between 1 and %d", o.Window, maxWindow)
 	check(o.Prefetch > 0 && o.Prefetch <= sealmq.MaxPrefetch, "prefetch: %d is not between 1 and %d", o.Prefetch, sealmq.MaxPrefetch)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 )
 
@@ -101,7 +102,7 @@ func (r *Run) Setup(ctx context.Context) error {
 	})
 }
 
-// Remove deletes what Setup declared. It needs an administrator's certificate.
+// Remove deletes what Setup declared, as far as it came. It needs an administrator's certificate.
 func (r *Run) Remove(ctx context.Context) error {
 	c, err := r.opts.Dial(ctx, r.opts.Window)
 	if err != nil {
@@ -113,12 +114,21 @@ func (r *Run) Remove(ctx context.Context) error {
 		if i >= r.opts.Queues {
 			name = r.idleQueue(i - r.opts.Queues)
 		}
-		return command(ctx, c, "delete_queue "+name, "Queue deleted")
+		return ifThere(command(ctx, c, "delete_queue "+name, "Queue deleted"))
 	})
 	if err != nil {
 		return err
 	}
-	return command(ctx, c, "delete_exchange "+r.exchange(), "Exchange deleted")
+	return ifThere(command(ctx, c, "delete_exchange "+r.exchange(), "Exchange deleted"))
+}
+
+// ifThere passes over that there is nothing to delete.
+func ifThere(err error) error {
+	switch sealmq.CodeOf(err) {
+	case sealmq.NoQueue, sealmq.NoExchange:
+		return nil
+	}
+	return err
 }
 
 // dialPublishers opens the publishers' connections.
