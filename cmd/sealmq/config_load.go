@@ -31,7 +31,19 @@ const envPrefix = "SEALMQ_"
 // loadConfig puts the configuration of cmd together: flags over environment over file
 // over defaults. Unknown keys, wrong types, values out of range and contradictions are
 // all reported at once, each with the name of its key.
-func loadConfig(cmd *cobra.Command) (Config, error) {
+func loadConfig(cmd *cobra.Command) (Config, error) { return readConfig(cmd, (*Config).Validate) }
+
+// clientConfig is loadConfig for commands that run no broker: its ranges are not theirs.
+func clientConfig(cmd *cobra.Command) (Config, error) {
+	return readConfig(cmd, func(c *Config) error {
+		if c.Data == "" {
+			return errors.New("data: must name a folder")
+		}
+		return nil
+	})
+}
+
+func readConfig(cmd *cobra.Command, validate func(*Config) error) (Config, error) {
 	c := defaultConfig()
 	path, explicit := configFile(cmd)
 	var p problems
@@ -59,10 +71,10 @@ func loadConfig(cmd *cobra.Command) (Config, error) {
 		p = append(p, c.apply(values, layer.name)...)
 	}
 	if len(p) == 0 {
-		return c, asConfigError(c.Validate())
+		return c, asConfigError(validate(&c))
 	}
 	// A key that could not be read still has its default, so the rest can be judged.
-	if err := c.Validate(); err != nil {
+	if err := validate(&c); err != nil {
 		p = append(p, flatten(err)...)
 	}
 	return c, asConfigError(errors.Join(p...))
@@ -75,7 +87,7 @@ func asConfigError(err error) error {
 // dataDir is the data folder of cmd, for commands that need nothing else of the
 // configuration.
 func dataDir(cmd *cobra.Command) (string, error) {
-	c, err := loadConfig(cmd)
+	c, err := clientConfig(cmd)
 	return c.Data, err
 }
 

@@ -52,7 +52,7 @@ func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 	if f.cert != "" && cmd.Flag("as").Changed {
 		return client.Config{}, usagef("--as and --cert exclude each other")
 	}
-	cfg, err := loadConfig(cmd)
+	cfg, err := clientConfig(cmd)
 	if err != nil {
 		return client.Config{}, err
 	}
@@ -82,14 +82,36 @@ func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 	if err != nil {
 		return client.Config{}, err
 	}
+	if err := checkOwnCertificate(files.Cert, time.Now()); err != nil {
+		if f.cert != "" {
+			return client.Config{}, withHint(err, "have it renewed by who issued it, or is this machine's clock right?")
+		}
+		return client.Config{}, withHint(err, `"sealmq cert issue %s --replace" renews it; or is this machine's clock right?`, f.as)
+	}
 	return client.Config{Addr: addr, TLS: conf, Log: slog.New(&noteHandler{w: cmd.ErrOrStderr()})}, nil
+}
+
+// checkOwnCertificate looks at the dates of a client's certificate: the broker would
+// only say that it does not accept it.
+func checkOwnCertificate(path string, now time.Time) error {
+	certs, err := readCertificates(path)
+	if err != nil {
+		return err
+	}
+	switch leaf := certs[0]; {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("certificate %s has expired on %s", path, day(leaf.NotAfter))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("certificate %s is not valid before %s", path, leaf.NotBefore.Local().Format(time.DateTime))
+	}
+	return nil
 }
 
 // dialAddr is where a broker that listens on addr is reached from this machine.
 func dialAddr(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", usagef("--addr %q is not host:port", addr)
+		return "", usagef("--addr: %q is not host:port", addr)
 	}
 	if port == "0" {
 		return "", usagef("the broker's port is chosen when it starts; name it with --addr")
@@ -175,6 +197,8 @@ func explain(err error) error {
 		other     x509.UnknownAuthorityError
 		name      x509.HostnameError
 		remote    *net.OpError
+		dates     x509.CertificateInvalidError
+		hinted    *hintError
 		notTLS    tls.RecordHeaderError
 		dnsFailed *net.DNSError
 	)
@@ -184,6 +208,10 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &hinted):
+		return err
+	case errors.As(err, &dates) && dates.Reason == x509.Expired:
+		return withHint(err, "this is the broker's certificate; \"sealmq serve\" renews its own at a start; or is this machine's clock right?")
 	case errors.As(err, &other):
 		return withHint(err, "the broker's certificate is of another authority; name that one's certificate with --ca, or the broker's data folder with --data")
 	case errors.As(err, &name):
@@ -202,6 +230,8 @@ func explain(err error) error {
 		return withHint(err, `bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`)
 	case sealmq.NoQueue:
 		return withHint(err, `"sealmq queue list" shows which queues there are`)
+	case sealmq.TooLarge:
+		return withHint(err, "make the queue for longer lines: \"sealmq queue declare QUEUE --max-line-bytes BYTES\"; that of a queue that exists stays")
 	case sealmq.Mismatch:
 		return withHint(err, "leave the options out to take it as it is, or delete it and declare it anew")
 	}

@@ -29,6 +29,9 @@ unless --dir names a folder.`,
 			if asJSON && !once {
 				return usagef("--json needs --once: what stays has no end to report")
 			}
+			if messages < demo.MinMessages || messages > demo.MaxMessages {
+				return usagef("--messages: %d is not between %d and %d", messages, demo.MinMessages, demo.MaxMessages)
+			}
 			say := func(format string, args ...any) { fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...) }
 			if asJSON {
 				say = func(string, ...any) {}
@@ -38,7 +41,7 @@ unless --dir names a folder.`,
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "end after counting, with status 0 or 1")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "with --once: print one JSON object")
-	cmd.Flags().IntVar(&messages, "messages", demo.DefaultMessages, "how many messages are sent")
+	cmd.Flags().IntVar(&messages, "messages", demo.DefaultMessages, fmt.Sprintf("how many messages are sent, from %d to %d", demo.MinMessages, demo.MaxMessages))
 	cmd.Flags().StringVar(&dir, "dir", "", "new or empty `folder` to keep everything in (default: a temporary one)")
 	return cmd
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -56,7 +58,10 @@ func hintFor(err error) string {
 	if errors.As(err, &h) && h.Hint() != "" {
 		return h.Hint()
 	}
+	var op *net.OpError
 	switch {
+	case errors.As(err, &op) && op.Op == "listen" && errors.Is(err, fs.ErrPermission):
+		return `ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another address with --addr, --metrics-addr or in the configuration`
 	case errors.Is(err, durable.ErrLocked):
 		return `another sealmq uses this data folder; stop it, or choose another folder with --data`
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -110,12 +115,25 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	}
 }
 
+// nearest prefers what word is the beginning of.
+func nearest(word string, names []string) string {
+	return slices.MinFunc(names, func(a, b string) int {
+		if pa, pb := strings.HasPrefix(a, word), strings.HasPrefix(b, word); pa != pb {
+			if pa {
+				return -1
+			}
+			return 1
+		}
+		return distance(word, a) - distance(word, b)
+	})
+}
+
 // unknownCommand is the error for a word that is no command of cmd.
 func unknownCommand(cmd *cobra.Command, word string) error {
 	u := &usageError{err: fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath())}
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		u.hint = fmt.Sprintf("did you mean \"%s %s\"?", cmd.CommandPath(), near[0])
+		u.hint = fmt.Sprintf("did you mean \"%s %s\"?", cmd.CommandPath(), nearest(word, near))
 	} else {
 		u.hint = fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
 	}

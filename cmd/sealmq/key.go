@@ -201,6 +201,12 @@ func findKeyFile(cmd *cobra.Command, name string, endings ...string) (string, er
 			return path, nil
 		}
 	}
+	for _, ending := range []string{".pub", ".key"} {
+		short, cut := strings.CutSuffix(name, ending)
+		if _, err := os.Stat(filepath.Join(keysDir(data), name)); cut && err == nil {
+			return "", withHint(fmt.Errorf("there is no key file %s", name), "did you mean %s, the key in %s?", short, keysDir(data))
+		}
+	}
 	return "", withHint(fmt.Errorf("there is no key file %s, and no key of that name in %s", name, keysDir(data)),
 		`make one with "sealmq key generate %s"`, strings.TrimSuffix(filepath.Base(name), filepath.Ext(name)))
 }

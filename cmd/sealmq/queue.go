@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 )
 
@@ -168,7 +169,7 @@ func newQueuePeekCmd() *cobra.Command {
 		}
 		return t.print(a.out, "no messages wait")
 	})
-	cmd.Flags().IntP("count", "n", 10, "how many")
+	cmd.Flags().IntP("count", "n", 10, fmt.Sprintf("how many, up to %d", broker.MaxPeek))
 	return cmd
 }
 
@@ -252,10 +253,17 @@ func newExchangeDeclareCmd() *cobra.Command {
 func newExchangeDeleteCmd() *cobra.Command {
 	return newAskCmd("delete EXCHANGE", "Remove an exchange with its bindings", cobra.ExactArgs(1), func(a asking) error {
 		if err := a.client.DeleteExchange(a.ctx, a.args[0]); err != nil {
-			return err
+			return exchangeHint(err)
 		}
 		return a.say(map[string]any{"exchange": a.args[0], "deleted": true}, "deleted exchange %s", a.args[0])
 	})
+}
+
+func exchangeHint(err error) error {
+	if sealmq.CodeOf(err) == sealmq.NoExchange {
+		return withHint(err, `"sealmq exchange list" shows which exchanges there are`)
+	}
+	return err
 }
 
 func newBindCmd() *cobra.Command {
@@ -271,7 +279,7 @@ func newBindCmd() *cobra.Command {
 func newUnbindCmd() *cobra.Command {
 	return newAskCmd("unbind QUEUE EXCHANGE KEY", "Undo bind", cobra.ExactArgs(3), func(a asking) error {
 		if err := a.client.Unbind(a.ctx, a.args[0], a.args[1], a.args[2]); err != nil {
-			return err
+			return exchangeHint(err)
 		}
 		return a.say(map[string]any{"queue": a.args[0], "exchange": a.args[1], "key": a.args[2], "bound": false},
 			"queue %s no longer gets what is published to %s with key %s", a.args[0], a.args[1], a.args[2])

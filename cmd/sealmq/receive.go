@@ -91,7 +91,7 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 		return withHint(err, "name another file with --out; this one was not changed")
 	}
 	if errors.Is(err, durable.ErrLocked) {
-		return withHint(err, "another sealmq receive writes to it; name another file with --out")
+		return withHint(fmt.Errorf("%s is in use by another process", f.out), "another sealmq receive writes to it; name another file with --out")
 	}
 	if err != nil {
 		return err

@@ -14,10 +14,12 @@ func newRootCmd() *cobra.Command {
 it confirms each one when it is on stable storage, and delivers it until it is acknowledged.
 
 Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
+		Version:           buildVersion().String(),
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentFlags().String("data", defaultData, "data `folder` (SEALMQ_DATA)")
 	root.PersistentFlags().String("config", "", "configuration `file` (SEALMQ_CONFIG); sealmq.yaml in the current folder if there is one")
 	annotateConfigFlag(root.PersistentFlags().Lookup("data"), "data")

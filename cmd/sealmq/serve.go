@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +46,9 @@ data folder: an authority, a server certificate, an administrator certificate, t
 			cfg, err := loadConfig(cmd)
 			if err != nil {
 				return err
+			}
+			if info, err := os.Stat(cfg.Data); err == nil && !info.IsDir() {
+				return withHint(fmt.Errorf("data folder %s is a file", cfg.Data), "name a folder with --data; what is missing in it is made")
 			}
 			stopProfile, err := startProfile(profile)
 			if err != nil {
@@ -98,14 +103,34 @@ func serve(ctx context.Context, cfg Config, readyJSON bool, stdout, stderr io.Wr
 	if n.metrics != nil {
 		go func() { errs <- n.metrics.Serve() }()
 	}
-	select {
-	case <-ctx.Done():
-		n.log.Info("stopping")
-	case err = <-errs:
-	case <-n.engine.Failed():
-		err = withHint(n.engine.Health(), "nothing that was confirmed is lost; look at the disk and its log, then start again")
+	if err = n.wait(ctx, errs); err != nil {
+		return errors.Join(err, n.stop())
 	}
-	return errors.Join(err, n.stop())
+	n.log.Info("stopping")
+	if err = n.stop(); err == nil {
+		n.log.Info("stopped")
+	}
+	return err
+}
+
+// wait returns nil when ctx ends, and else why a part failed. A hangup ends nothing:
+// there is no configuration that would be read again.
+func (n *node) wait(ctx context.Context, errs <-chan error) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			n.log.Info("hangup received; certificates are re-read when their files change")
+		case <-ctx.Done():
+			return nil
+		case err := <-errs:
+			return err
+		case <-n.engine.Failed():
+			return withHint(n.engine.Health(), "nothing that was confirmed is lost; look at the disk and its log, then start again")
+		}
+	}
 }
 
 // openTrust completes the data folder, unless the configuration names files.
@@ -310,7 +335,12 @@ func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		level = slog.LevelInfo // Validate has refused anything else
 	}
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // JSON would show nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
 	f, isFile := w.(*os.File)
 	if cfg.Format == "text" || cfg.Format != "json" && isFile && term.IsTerminal(int(f.Fd())) {
 		return slog.New(slog.NewTextHandler(w, o))
