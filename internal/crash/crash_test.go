@@ -2,12 +2,15 @@ package crash_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq/internal/crash"
 )
@@ -36,6 +39,10 @@ var buildFolder string
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if buildFolder != "" {
 		os.RemoveAll(buildFolder)
 	}

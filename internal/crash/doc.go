@@ -9,7 +9,8 @@
 //     unacknowledged one that is gone;
 //   - as a duplicate: a message that came again from a queue after ACK_CONFIRMED, after it
 //     moved to the dead-letter queue, or that a queue had twice;
-//   - as reordered: first deliveries of a publisher's messages out of order;
+//   - as reordered: first deliveries of a publisher's messages out of order, except of those
+//     that were not confirmed when a power cut tore a batch;
 //   - as altered or invented: a message that is not what was published to that queue.
 //
 // Everything random comes from a seed, but what the broker was doing when it died depends

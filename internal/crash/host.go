@@ -1,15 +1,18 @@
 package crash
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -28,6 +31,7 @@ var env = []string{
 	"SEALMQ_SERVER_MAX_LINE_BYTES=512KiB",
 	"SEALMQ_STORAGE_MIN_FREE_BYTES=1MiB",
 	"SEALMQ_STORAGE_CACHE_BYTES=1MiB",
+	"SEALMQ_LOG_FORMAT=json",
 }
 
 // Host is a broker that is started and dies many times on the same data folder. Clients
@@ -35,6 +39,10 @@ var env = []string{
 type Host struct {
 	Exe, Data string
 	Log       io.Writer // nil drops the broker's log
+	// Torn counts the starts that found an unsynced batch in part.
+	Torn int
+	// OnTorn, if not nil, is called in such a start, before clients are let in.
+	OnTorn func()
 
 	mu      sync.Mutex
 	proc    *brokerproc.Process
@@ -48,13 +56,17 @@ type Host struct {
 // Start starts the broker, checks that it is healthy and its authority the same, and lets
 // clients in.
 func (h *Host) Start(ctx context.Context) error {
-	p, err := brokerproc.Start(ctx, brokerproc.Config{Exe: h.Exe, Data: h.Data, Env: env, Log: h.Log, Timeout: patience})
+	log := &startLog{next: h.Log, ready: make(chan struct{})}
+	p, err := brokerproc.Start(ctx, brokerproc.Config{Exe: h.Exe, Data: h.Data, Env: env, Log: log, Timeout: patience})
 	if err != nil {
 		return err
 	}
 	h.mu.Lock()
 	h.proc = p
 	h.mu.Unlock()
+	if err := h.mended(ctx, log); err != nil {
+		return err
+	}
 	if err := h.trust(); err != nil {
 		return err
 	}
@@ -63,6 +75,74 @@ func (h *Host) Start(ctx context.Context) error {
 	}
 	h.set(func() { h.up = true })
 	return nil
+}
+
+// mended looks at what the broker said about its journal in a start. No death of a
+// process or a disk damages what was promised.
+func (h *Host) mended(ctx context.Context, log *startLog) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case <-log.ready:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the log of a start: %w", ctx.Err())
+	}
+	if log.damaged != "" {
+		return fmt.Errorf("damage after a start: %s", log.damaged)
+	}
+	if log.torn {
+		h.Torn++
+		if h.OnTorn != nil {
+			h.OnTorn()
+		}
+	}
+	return nil
+}
+
+// startLog reads a broker's log, a line of JSON at a time, until it accepts clients.
+type startLog struct {
+	next io.Writer
+	line []byte
+
+	ready   chan struct{} // closed when the fields below are final
+	done    bool
+	torn    bool
+	damaged string
+}
+
+func (l *startLog) Write(b []byte) (int, error) {
+	for rest := b; !l.done && len(rest) > 0; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			l.line = append(l.line, rest...)
+			break
+		}
+		l.read(append(l.line, rest[:i]...))
+		l.line, rest = l.line[:0], rest[i+1:]
+	}
+	if l.next == nil {
+		return len(b), nil
+	}
+	return l.next.Write(b)
+}
+
+func (l *startLog) read(line []byte) {
+	var record struct {
+		Msg      string
+		Promised bool
+	}
+	if json.Unmarshal(line, &record) != nil {
+		return
+	}
+	switch {
+	case record.Msg == "accepting clients":
+		l.done = true
+		close(l.ready)
+	case record.Msg == "journal was mended" && record.Promised:
+		l.damaged = string(line)
+	case record.Msg == "journal was mended":
+		l.torn = true
+	}
 }
 
 // trust reads the authority and makes the clients' certificate at the first start, and
@@ -151,6 +231,18 @@ func (h *Host) Stop(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(p.Stop(ctx), h.idle())
+}
+
+// Inspect stops the broker and has all of its journal read and checked.
+func (h *Host) Inspect(ctx context.Context) error {
+	if err := h.Stop(ctx); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, h.Exe, "journal", "check", "--data", h.Data).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("check the journal: %w: %s", err, out)
+	}
+	return nil
 }
 
 // down lets no further client in and returns the process, if there is one.

@@ -38,6 +38,7 @@ func Kill(ctx context.Context, cfg Config) (r *Report, err error) {
 		cancel()
 		h.Kill()
 		r.add(ledger)
+		r.Torn = h.Torn
 		r.Elapsed = time.Since(began)
 	}()
 	for r.Cuts < cfg.Cuts && !cfg.late() {
@@ -47,7 +48,6 @@ func Kill(ctx context.Context, cfg Config) (r *Report, err error) {
 			r.problem("%s", p)
 		}
 		if err != nil {
-			r.problem("%v", err)
 			return r, fmt.Errorf("after %d kills: %w", r.Cuts, err)
 		}
 		if !r.OK() || ledger.Counts().Problems != nil {
@@ -114,7 +114,7 @@ func killRound(ctx context.Context, l *load, r *Report, rng *rand.Rand, kills in
 	if err := l.drain(ctx); err != nil {
 		return err
 	}
-	return h.Stop(ctx)
+	return h.Inspect(ctx)
 }
 
 // moment is how long a broker works before it dies: often short, at times long enough to

@@ -72,6 +72,16 @@ func TestLedgerNotices(t *testing.T) {
 			deliver(l, direct, 0, 1, &Order{last: map[int]int{0: 3}})
 			settle(l, direct, 0, ackSent)
 		}, "direct delivered p0-0 after p0-3"},
+		{"out of order after a torn batch", func(l *Ledger, _ *Order) {
+			n := l.Next(0) // 3, which goes to direct
+			l.Loosen()
+			l.Confirm(0, n)
+			o := Order{last: map[int]int{0: 6}}
+			deliver(l, direct, n, 1, &o)
+			settle(l, direct, n, ackSent)
+			deliver(l, direct, 0, 1, new(Order))
+			settle(l, direct, 0, ackSent)
+		}, ""},
 		{"another body", func(l *Ledger, o *Order) {
 			l.Deliver(direct, o, messageID(0, 0), l.Body(0, 3), 1)
 			settle(l, direct, 0, ackSent)

@@ -77,14 +77,15 @@ func (l *load) start(ctx context.Context, rng *rand.Rand) {
 			l.publish.Go(func() { p.run(ctx) })
 		}
 	}
-	ctx, l.consumers = context.WithCancel(ctx)
+	consuming, stop := context.WithCancel(ctx)
+	l.consumers = stop
 	for q := range queues {
 		for range consumersPerQueue {
 			c := &consumer{load: l, q: q, rng: next()}
-			l.consume.Go(func() { c.run(ctx) })
+			l.consume.Go(func() { c.run(consuming) })
 		}
 		c := &consumer{load: l, q: q, dead: true, rng: next()}
-		l.consume.Go(func() { c.run(ctx) })
+		l.consume.Go(func() { c.run(consuming) })
 	}
 }
 

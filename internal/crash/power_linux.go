@@ -216,8 +216,10 @@ func PowerLoss(ctx context.Context, cfg Config, disk *Disk) (r *Report, err erro
 	for folder := 0; r.Cuts < cfg.Cuts && !cfg.late() && r.OK(); folder++ {
 		p.host = &Host{Exe: cfg.Exe, Data: filepath.Join(disk.Dir, fmt.Sprint("data-", folder)), Log: cfg.Log}
 		ledger := NewLedger(cfg.Seed+int64(folder), publishers)
+		p.host.OnTorn = ledger.Loosen
 		err = p.folder(ctx, &load{host: p.host, ledger: ledger})
 		r.add(ledger)
+		r.Torn += p.host.Torn
 		if err != nil {
 			err = fmt.Errorf("after %d cuts: %w", r.Cuts, err)
 			break
@@ -283,7 +285,7 @@ func (p *power) folder(ctx context.Context, l *load) (err error) {
 			return err
 		}
 	}
-	return p.host.Stop(ctx)
+	return p.host.Inspect(ctx)
 }
 
 // cut cuts the power of the broker that serves clients.
@@ -341,6 +343,7 @@ func (p *power) cutStart(ctx context.Context) error {
 	err := p.dark(cmd.Process.Pid)
 	cmd.Process.Kill()
 	cmd.Wait()
+	p.host.OnTorn() // it may have mended a torn batch, and the next start sees nothing of it
 	if strings.Contains(log.String(), "sealmq: error:") {
 		return fmt.Errorf("start: %s", bytes.TrimSpace(log.Bytes()))
 	}

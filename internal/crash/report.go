@@ -22,6 +22,7 @@ type Report struct {
 	Altered, Invented    int
 	Cuts                 int // kills or power cuts
 	EarlyCuts            int // those of them during a start
+	Torn                 int // starts that found an unsynced batch in part
 	Elapsed              time.Duration
 	// Problems describe what is wrong, the first ones in words.
 	Problems []string
@@ -32,9 +33,9 @@ func (r *Report) OK() bool { return len(r.Problems) == 0 }
 
 // String is the summary in one line.
 func (r *Report) String() string {
-	return fmt.Sprintf("%s: attempted %d, confirmed %d, delivered %d, dead %d, redelivered %d, lost %d, duplicates %d, reordered %d, altered %d, invented %d, %ss %d (%d during a start), seconds %.1f, seed %d",
+	return fmt.Sprintf("%s: attempted %d, confirmed %d, delivered %d, dead %d, redelivered %d, lost %d, duplicates %d, reordered %d, altered %d, invented %d, %ss %d (%d during a start), torn batches %d, seconds %.1f, seed %d",
 		r.Kind, r.Attempted, r.Confirmed, r.Delivered, r.Dead, r.Redelivered, r.Lost, r.Duplicates, r.Reordered,
-		r.Altered, r.Invented, r.Kind, r.Cuts, r.EarlyCuts, r.Elapsed.Seconds(), r.Seed)
+		r.Altered, r.Invented, r.Kind, r.Cuts, r.EarlyCuts, r.Torn, r.Elapsed.Seconds(), r.Seed)
 }
 
 // problem notes something wrong that no counter of its own describes.
