@@ -26,9 +26,15 @@ type consumer struct {
 	q    int
 	dead bool
 	rng  *rand.Rand
-	// condemned are the deliveries that this connection sent to the dead-letter queue and
-	// that were not confirmed yet.
-	condemned map[string]bool
+	// sent are the settlements of this connection without a confirmation. Replies come in
+	// the order of the requests; a message that went back may be here twice.
+	sent []settlement
+}
+
+// settlement is a line that settles a delivery, and what its confirmation will mean.
+type settlement struct {
+	id, reply string
+	confirmed copyState
 }
 
 func (c *consumer) name() string {
@@ -56,14 +62,16 @@ func (c *consumer) session(ctx context.Context, s *session) error {
 	}
 	var order Order
 	var held []string
-	c.condemned = make(map[string]bool)
+	c.sent = nil
 	for {
 		e, err := s.next()
 		if err != nil {
 			return err
 		}
 		if e.reply != "" {
-			c.settled(e)
+			if err := c.settled(e); err != nil {
+				return err
+			}
 			continue
 		}
 		c.deliver(&order, e)
@@ -94,41 +102,47 @@ func (c *consumer) deliver(o *Order, e event) {
 	}
 }
 
-// settle decides what becomes of a delivery. The ledger is told before the line leaves.
+// settle decides what becomes of a delivery.
 func (c *consumer) settle(s *session, id string) {
 	switch {
 	case c.dead:
-		c.ledger.note(c.q, id, deadAckSent)
-		fmt.Fprintf(s.w, "ack %s\n", id)
+		c.ack(s, id)
 	case c.rng.IntN(nackOne) == 0:
+		line := "nack " + id
 		if delay := c.rng.Int64N(int64(maxDelay)); delay&1 == 0 {
-			fmt.Fprintf(s.w, "nack %s delay %s\n", id, time.Duration(delay).Round(time.Millisecond)+time.Millisecond)
-		} else {
-			fmt.Fprintf(s.w, "nack %s\n", id)
+			line += " delay " + (time.Duration(delay).Round(time.Millisecond) + time.Millisecond).String()
 		}
+		c.send(s, line, settlement{id, "NACK_CONFIRMED", 0}, 0)
 	case c.rng.IntN(rejectOne) == 0:
-		c.ledger.note(c.q, id, rejectSent)
-		c.condemned[id] = true
-		fmt.Fprintf(s.w, "nack %s dead\n", id)
+		c.send(s, "nack "+id+" dead", settlement{id, "NACK_CONFIRMED", rejected}, rejectSent)
 	default:
-		c.ledger.note(c.q, id, ackSent)
-		fmt.Fprintf(s.w, "ack %s\n", id)
+		c.ack(s, id)
 	}
 }
 
-// settled notes a confirmation.
-func (c *consumer) settled(e event) {
-	switch {
-	case e.reply == "NACK_CONFIRMED":
-		if c.condemned[e.id] {
-			delete(c.condemned, e.id)
-			c.ledger.note(c.q, e.id, rejected)
-		}
-	case c.dead:
-		c.ledger.note(c.q, e.id, deadAcked)
-	default:
-		c.ledger.note(c.q, e.id, acked)
+func (c *consumer) ack(s *session, id string) {
+	if c.dead {
+		c.send(s, "ack "+id, settlement{id, "ACK_CONFIRMED", deadAcked}, deadAckSent)
+	} else {
+		c.send(s, "ack "+id, settlement{id, "ACK_CONFIRMED", acked}, ackSent)
 	}
+}
+
+// send tells the ledger before the line leaves.
+func (c *consumer) send(s *session, line string, what settlement, state copyState) {
+	c.ledger.note(c.q, what.id, state)
+	c.sent = append(c.sent, what)
+	fmt.Fprintf(s.w, "%s\n", line)
+}
+
+// settled notes a confirmation.
+func (c *consumer) settled(e event) error {
+	if len(c.sent) == 0 || c.sent[0].id != e.id || c.sent[0].reply != e.reply {
+		return unexpected(fmt.Sprintf("%s %s, when %v waited for a reply", e.reply, e.id, c.sent))
+	}
+	c.ledger.note(c.q, e.id, c.sent[0].confirmed)
+	c.sent = c.sent[1:]
+	return nil
 }
 
 // drain takes everything that is left in a queue, acknowledges it, and returns when the
@@ -163,7 +177,9 @@ func (c *consumer) drain(ctx context.Context) error {
 		case err != nil:
 			return err
 		case e.reply != "":
-			c.settled(e)
+			if err := c.settled(e); err != nil {
+				return err
+			}
 		case e.queue != "":
 			if ready, unacked, err := counts(e.queue); err != nil || ready+unacked == 0 {
 				return err
@@ -174,12 +190,7 @@ func (c *consumer) drain(ctx context.Context) error {
 			fmt.Fprintf(s.w, "queue %s\n", c.name())
 		default:
 			c.deliver(&order, e)
-			state := ackSent
-			if c.dead {
-				state = deadAckSent
-			}
-			c.ledger.note(c.q, e.id, state)
-			fmt.Fprintf(s.w, "ack %s\n", e.id)
+			c.ack(s, e.id)
 		}
 	}
 }
