@@ -130,3 +130,44 @@ func TestSegmentsAreKeptUntilTheirAcksAreSynced(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsWrittenIsNotDelivered: a message that is in the file but not synced is not
+// seen by anybody, because a power cut may take it back.
+func TestWhatIsWrittenIsNotDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := faultfs.New()
+		e := mustOpen(t, aheadConfig(fs))
+		declare(t, e, "q", nil)
+		notified := make(chan struct{}, 10)
+		s := e.NewSession(broker.SessionConfig{Notify: func() { notified <- struct{}{} }})
+		s.Consume("q", 10, func(error) {})
+		fetcher := e.NewSession(broker.SessionConfig{})
+		synctest.Wait()
+		held := make(chan struct{})
+		fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+			if op.Kind == faultfs.Sync && strings.HasSuffix(op.Path, ".seg") {
+				return &faultfs.Fault{Hang: held}
+			}
+			return nil
+		})
+		stored := false
+		e.Publish([]broker.PublishRequest{message("m", "body", "q")}, func(r []broker.PublishResult) {
+			stored = r[0].Outcome == broker.Stored
+		})
+		synctest.Wait() // it is written
+		if list, err := s.Take(nil, 10, 1<<20); len(list) > 0 || err != nil {
+			t.Errorf("took %d: %v", len(list), err)
+		}
+		if _, ok, err := fetcher.Fetch("q"); ok || err != nil {
+			t.Errorf("fetched: %v, %v", ok, err)
+		}
+		if len(notified) > 0 || stored {
+			t.Errorf("consumers were told %d times, the publisher: %v", len(notified), stored)
+		}
+		close(held)
+		synctest.Wait()
+		if list, err := s.Take(nil, 10, 1<<20); len(list) != 1 || len(notified) == 0 || !stored {
+			t.Errorf("after the sync: took %d: %v", len(list), err)
+		}
+	})
+}
