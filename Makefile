@@ -12,7 +12,7 @@ BENCHFLAGS  ?= --publishers 4 --consumers 4 --duration 5s
 # The product has no cgo. The race detector alone turns it on again.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test bench check fmt vet staticcheck vuln cross race fuzz crash
+.PHONY: help build demo test bench check fmt vet staticcheck vuln cross race fuzz crash mutation
 
 help: ## list the targets
 	@echo "SealMQ. Targets:"; echo
@@ -57,3 +57,6 @@ fuzz: ## run every fuzz target for FUZZTIME
 
 crash: ## kill brokers and cut their power, briefly
 	$(GO) test -count=1 -v -run 'Crash|Power|Kill' ./internal/crash/...
+
+mutation: ## break the storage code in many ways, each of which a test must notice (test and check try two)
+	nice $(GO) test -count=1 -timeout 30m -v ./internal/mutation -all
