@@ -11,13 +11,26 @@ import (
 
 // The collector may let the heap grow by a share of what lives. A broker with an empty
 // queue has little that lives and makes much garbage; one with a million waiting
-// messages has much that lives and must not double it. So the share is chosen such
-// that the garbage stays near gcSlack, whatever lives.
+// messages has much that lives, nearly all of it without pointers, and must not double
+// it. So the share is chosen such that the garbage stays near a fixed size: a large one
+// where memory is small anyway and each collection walks through queues and
+// connections, a small one beside a backlog.
 const (
-	gcSlack   = 8 << 20
-	gcAtLeast = 8
-	gcAtMost  = 1000
+	gcSmallHeap = 48 << 20
+	gcSlack     = 24 << 20
+	gcSlackMore = 8 << 20 // above gcSmallHeap
+	gcAtLeast   = 8
+	gcAtMost    = 1000
 )
+
+// gcShare is the setting for a heap of which so many bytes live.
+func gcShare(live int) int {
+	slack := gcSlack
+	if live > gcSmallHeap {
+		slack = gcSlackMore
+	}
+	return min(max(slack*100/max(live, 1<<20), gcAtLeast), gcAtMost)
+}
 
 // tuneGC adjusts the collector once a second until the returned function is called.
 // It leaves a setting by GOGC alone.
@@ -36,8 +49,7 @@ func tuneGC() (stop func()) {
 				debug.FreeOSMemory() // what recovery read with is not needed again
 			}
 			metrics.Read(sample)
-			share := gcSlack * 100 / max(int(sample[0].Value.Uint64()), 1<<20)
-			share = min(max(share, gcAtLeast), gcAtMost)
+			share := gcShare(int(sample[0].Value.Uint64()))
 			if share > last*5/4 || share < last*4/5 {
 				debug.SetGCPercent(share)
 				last = share

@@ -124,7 +124,7 @@ type queue struct {
 }
 
 func newQueue(id uint32, name string, o sealmq.QueueOptions) *queue {
-	return &queue{id: id, name: name, options: o, held: map[uint64]*held{}}
+	return &queue{id: id, name: name, options: o}
 }
 
 // at returns the entry with a sequence number if it is not gone.

@@ -244,6 +244,9 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 	}
 	s.newest = h
 	q.setState(n, unacked)
+	if q.held == nil { // most of many queues are idle, and a map is large
+		q.held = map[uint64]*held{}
+	}
 	q.held[seq] = h
 	q.delivered++
 	s.unacked++
