@@ -150,3 +150,24 @@ func TestKeysChangeUnderway(t *testing.T) {
 	close(done)
 	all.Wait()
 }
+
+// A key is retired while an epoch for it is being opened. The message that is underway
+// may open; the epoch must not stay open for others.
+func TestKeyRetiredWhileItsEpochIsOpened(t *testing.T) {
+	w := newWorld(t, seal.HPKEX25519, "bob")
+	empty := ringOf(t)
+	var o *seal.Opener
+	o = w.opener("bob", func(c *seal.OpenerConfig) {
+		v := w.verifier()
+		c.Verifier = verifierFunc(func(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
+			o.SetKeys(empty)
+			return v.Verify(chain, at)
+		})
+	})
+	c := content("text")
+	body := w.seal(w.sealer([]string{"bob"}), c)
+	w.open(o, body, c.ID)
+	if err := refused(t, o, body, seal.Expect{ID: c.ID}, "after the key was retired"); !errors.Is(err, seal.ErrWrongKey) {
+		t.Error(err)
+	}
+}

@@ -128,6 +128,9 @@ func TestSignerIsHeldAgainstEachMessage(t *testing.T) {
 	w.open(o, e.binary(m), m.id)
 	late := *m
 	late.time += 61_000
+	if err := refused(t, o, e.binary(&late), seal.Expect{ID: m.id}, "sealed after the end, a moment later"); !errors.Is(err, seal.ErrExpired) {
+		t.Error(err)
+	}
 	w.now = w.now.Add(2 * time.Minute)
 	if err := refused(t, o, e.binary(&late), seal.Expect{ID: m.id}, "sealed after the end"); !errors.Is(err, seal.ErrExpired) {
 		t.Error(err)
@@ -171,6 +174,13 @@ func TestRevokedSigner(t *testing.T) {
 	}
 	answer.Store(&mtls.ErrRevoked)
 	w.open(o, body, c.ID)
+	w.now = w.now.Add(-time.Minute)
+	if err := refused(t, o, body, seal.Expect{ID: c.ID}, "revoked, and the clock set back"); !errors.Is(err, seal.ErrRevoked) {
+		t.Error(err)
+	}
+	answer.Store(nil)
+	w.open(o, body, c.ID)
+	answer.Store(&mtls.ErrRevoked)
 	w.now = w.now.Add(seal.DefaultRecheck)
 	err := refused(t, o, body, seal.Expect{ID: c.ID}, "revoked while the epoch is open")
 	if !errors.Is(err, seal.ErrRevoked) || !errors.Is(err, mtls.ErrRevoked) || !strings.Contains(seal.Hint(err), "quarantine") {
