@@ -15,6 +15,10 @@ import (
 func (e *Engine) lockWithRoom(n int) error {
 	for {
 		e.mu.Lock()
+		if e.closed {
+			e.mu.Unlock()
+			return sealmq.ErrUnavailable
+		}
 		err := e.j.Room(true, n)
 		if err == nil {
 			return nil

@@ -54,7 +54,7 @@ func (e *Engine) runKeeper() {
 			e.keeperErr.Store(nil)
 			continue
 		}
-		if e.j.Err() != nil || errors.Is(err, journal.ErrClosed) {
+		if e.stopping.Err() != nil || e.j.Err() != nil || errors.Is(err, journal.ErrClosed) {
 			continue
 		}
 		if isFatal(err) {

@@ -40,6 +40,14 @@ func (e *Engine) Publish(batch []broker.PublishRequest, done func([]broker.Publi
 	p.prepare(e.dedup.key, batch)
 	now := e.nowMillis()
 	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		e.publishDone(p, journal.ErrClosed, done)
+		return
+	}
+	// Close waits for the end of this, so that what was appended is answered as stored.
+	e.background.Add(1)
+	defer e.background.Done()
 	e.forgetIDs(2*len(batch) + 8)
 	for i := range batch {
 		for {
