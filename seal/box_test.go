@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/nacl/secretbox"
-	"golang.org/x/crypto/salsa20/salsa"
+	"golang.org/x/crypto/salsa20/salsa" //lint:ignore SA1019 the v1.5 clients' box is made of its parts
 
 	"github.com/sealmq/sealmq/seal"
 )

@@ -36,7 +36,7 @@ func TestReadmeWalk(t *testing.T) {
 		// A measurement of three seconds says no more here than one of a fraction.
 		"--duration 3s", "--duration 200ms",
 		// A person sees that the broker is not there yet; a busy machine needs longer.
-		"sleep 1", "until grep -q 'accepting clients' broker.log; do sleep 0.05; done")
+		"sleep 1", "until sealmq stats >/dev/null 2>&1; do sleep 0.05; done")
 	for _, b := range blocks[1:] {
 		patient.WriteString(&script, b[1])
 	}
