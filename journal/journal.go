@@ -162,6 +162,8 @@ type Journal struct {
 	failed  error
 	closed  bool
 
+	making sync.Mutex // held while a segment is made, or must not be
+
 	segMu    sync.RWMutex
 	segments map[uint64]*segment // by generation: all that may hold records
 
@@ -347,7 +349,7 @@ func MaxPayload(segmentBytes int) int {
 
 func (j *Journal) noRoom() error {
 	j.askPreparer()
-	if j.noSpace != nil {
+	if j.noSpace != nil && len(j.free) == 0 {
 		return fmt.Errorf("%w: %w", ErrDiskFull, j.noSpace)
 	}
 	return ErrNoRoom

@@ -26,7 +26,9 @@ func (j *Journal) prepareSegments() {
 		}
 		for more := true; more; {
 			var err error
+			j.making.Lock()
 			more, err = j.prepareOne()
+			j.making.Unlock()
 			if err != nil && !IsNoSpace(err) {
 				j.fail(err)
 				return
@@ -106,6 +108,35 @@ func (j *Journal) prepareOne() (more bool, err error) {
 	j.ready = append(j.ready, s)
 	j.mu.Unlock()
 	return true, nil
+}
+
+// LendSpace gives up the file of a segment that is not needed soon and runs f while no
+// new one is made, so that f finds its space on a full disk. It reports whether there
+// was one; if not, f is not run. The segment that urgent records count on is kept. f
+// must not wait for room in the journal.
+func (j *Journal) LendSpace(f func()) bool {
+	j.making.Lock()
+	defer j.making.Unlock()
+	j.mu.Lock()
+	from := &j.free
+	if len(j.free) == 0 && len(j.ready) > 1 {
+		from = &j.ready
+	}
+	n := len(*from)
+	if n == 0 || j.failed != nil || j.closed {
+		j.mu.Unlock()
+		return false
+	}
+	s := (*from)[n-1]
+	*from = (*from)[:n-1]
+	j.mu.Unlock()
+	if err := j.removeSegment(s); err != nil {
+		j.fail(err)
+		return false
+	}
+	f()
+	j.askPreparer()
+	return true
 }
 
 func (j *Journal) removeSegment(s *segment) error {

@@ -6,12 +6,12 @@ import "os"
 // checkpoint can be written and segments come free.
 const (
 	ballastName  = "ballast"
-	ballastBytes = 8 << 20
+	ballastBytes = 16 << 20 // more than the index of a segment of the default size takes
 )
 
 // ensureBallast makes the file if there is room for it. Nothing depends on its content.
 func (e *Engine) ensureBallast() {
-	size := int64(min(ballastBytes, e.segmentBytes()/4))
+	size := int64(min(ballastBytes, e.segmentBytes()/2))
 	f, err := e.cfg.FS.OpenFile(e.storeDir(ballastName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return

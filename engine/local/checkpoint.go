@@ -219,8 +219,9 @@ func (e *Engine) decodeDefinitionsFile(b []byte) error {
 	return err
 }
 
-// takeCheckpoint writes a checkpoint as of now and returns the position it names.
-// Only the keeper calls it.
+// takeCheckpoint writes a checkpoint as of now and returns the position it names. An
+// error without a position says that none was written; with one, that there was no space
+// for some index files. Only the keeper calls it.
 func (e *Engine) takeCheckpoint() (journal.Position, error) {
 	e.mu.Lock()
 	c := checkpoint{definitions: e.definitionsAt}
@@ -245,7 +246,7 @@ func (e *Engine) takeCheckpoint() (journal.Position, error) {
 	}
 	e.mu.Unlock()
 
-	err := e.storeCheckpoint(&c, definitions)
+	unindexed, err := e.storeCheckpoint(&c, definitions)
 	if err != nil {
 		e.mu.Lock()
 		e.defsChanged = e.defsChanged || definitions != nil
@@ -271,24 +272,27 @@ func (e *Engine) takeCheckpoint() (journal.Position, error) {
 			_ = e.cfg.FS.Remove(e.storeDir(definitionsName(old))) // found and removed at the next start otherwise
 		}
 	}
-	return c.at, nil
+	return c.at, unindexed
 }
 
-func (e *Engine) storeCheckpoint(c *checkpoint, definitions []byte) error {
-	if err := e.writeIndexes(c.at.Generation()); err != nil {
-		return err
+// storeCheckpoint writes the files of a checkpoint. Index files for which there is no
+// space are left for later, which unindexed tells: their segments are read instead at a
+// start, and not released before they have one.
+func (e *Engine) storeCheckpoint(c *checkpoint, definitions []byte) (unindexed, err error) {
+	if unindexed = e.writeIndexes(c.at.Generation()); unindexed != nil && !journal.IsNoSpace(unindexed) {
+		return nil, unindexed
 	}
 	if definitions != nil {
 		name := e.storeDir(definitionsName(c.definitions))
 		if err := durable.WriteFile(e.cfg.FS, name, definitions, 0o600); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	// The state that was captured may contain what is not synced yet.
 	if err := e.j.Sync(); err != nil {
-		return err
+		return nil, err
 	}
-	return durable.WriteFile(e.cfg.FS, e.storeDir(checkpointName), c.encode(e.meta.storeID), 0o600)
+	return unindexed, durable.WriteFile(e.cfg.FS, e.storeDir(checkpointName), c.encode(e.meta.storeID), 0o600)
 }
 
 // writeIndexes writes the index files of all segments below a generation.

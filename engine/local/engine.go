@@ -135,6 +135,7 @@ type Engine struct {
 	damaged     atomic.Uint64
 	checkpoints atomic.Uint64
 	forwarded   atomic.Uint64
+	full        atomic.Bool // the disk is full: the keeper looks whenever a message is settled
 	keeperErr   atomic.Pointer[error]
 }
 

@@ -56,8 +56,13 @@ func (u *segmentUse) liveBytes() int64 {
 // settled counts a copy less.
 func (u *segmentUse) settled(e *Engine) {
 	u.live--
-	if u.live == 0 && u.sealed {
+	if !u.sealed {
+		return
+	}
+	if u.live == 0 {
 		u.settledBy = e.dedup.settledTotal
+	}
+	if u.live == 0 || e.full.Load() { // then copying few messages may make room
 		poke(e.keep)
 	}
 }

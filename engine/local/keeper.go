@@ -120,12 +120,15 @@ func (e *Engine) wantsCheckpoint() bool {
 	return false
 }
 
-// checkpointOrBallast takes a checkpoint. When the disk is full it gives up the
-// ballast file for it, because without checkpoints no segment comes free.
+// checkpointOrBallast takes a checkpoint. When the disk is full it gives up the ballast
+// file for it and then segments that are not needed soon, because without checkpoints
+// and index files no segment comes free.
 func (e *Engine) checkpointOrBallast() error {
 	_, err := e.takeCheckpoint()
 	if journal.IsNoSpace(err) && e.dropBallast() {
 		_, err = e.takeCheckpoint()
+	}
+	for journal.IsNoSpace(err) && e.j.LendSpace(func() { _, err = e.takeCheckpoint() }) {
 	}
 	if err == nil {
 		e.ensureBallast()
@@ -134,7 +137,8 @@ func (e *Engine) checkpointOrBallast() error {
 }
 
 // release gives segments back in which nothing lives, once everything that settled
-// their messages is synced and the checkpoint is behind them.
+// their messages is synced, the checkpoint is behind them, and an index file keeps their
+// ids.
 func (e *Engine) release() error {
 	var gens []uint64
 	e.mu.Lock()
@@ -143,7 +147,8 @@ func (e *Engine) release() error {
 		if len(e.unlogged) > 0 {
 			break
 		}
-		if u.sealed && u.live == 0 && gen < e.checkpointAt.Generation() && !u.released {
+		_, indexed := e.indexed[gen]
+		if u.sealed && u.live == 0 && indexed && gen < e.checkpointAt.Generation() && !u.released {
 			gens = append(gens, gen)
 		}
 	}
@@ -189,6 +194,7 @@ func (e *Engine) dropIndexes() {
 // disk also before, if what lives in it leaves half of the remaining room to acks.
 func (e *Engine) victim() *segmentUse {
 	full := e.j.Full() != nil
+	e.full.Store(full)
 	room := e.j.RoomLeft()
 	e.mu.Lock()
 	defer e.mu.Unlock()

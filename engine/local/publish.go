@@ -150,7 +150,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 		return 0, refuse("", &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
 			"properties and queues of the message take more than %d bytes", maxHead)})
 	}
-	if len(e.scratch)+len(m.Body)+movedBytes > e.maxPayload {
+	if journal.RecordBytes(len(e.scratch)+len(m.Body))+movedBytes > e.maxPayload {
 		return 0, refuse("", storageError(journal.ErrTooLarge))
 	}
 	pos, err := e.j.Append(false, kindMessage, e.scratch, m.Body)
@@ -158,6 +158,9 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 	case errors.Is(err, journal.ErrNoRoom):
 		return len(e.scratch) + len(m.Body), err
 	case err != nil:
+		if errors.Is(err, journal.ErrDiskFull) && !e.full.Swap(true) {
+			poke(e.keep)
+		}
 		return 0, refuse("", storageError(err))
 	}
 	if m.ID != "" {

@@ -141,7 +141,7 @@ func (r *recovery) forgetDamage() error {
 		return nil
 	}
 	r.e.defsChanged = true
-	if _, err := r.e.takeCheckpoint(); err != nil {
+	if at, err := r.e.takeCheckpoint(); at == 0 {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	for _, gen := range r.aside {
