@@ -203,7 +203,7 @@ func (w *world) declare(name string, o sealmq.QueueOptions) {
 		q = &named{may: true, options: o.Normalize()}
 		w.queues[name] = q
 	}
-	w.ask("declare "+name, func() { q.must = true }, w.refusal(nil), func(done func(error)) {
+	w.ask("declare "+name, func() { q.must = true }, w.refusal(func() { q.may = q.must }), func(done func(error)) {
 		w.e.DeclareQueue(name, &o, func(_ bool, err error) { done(err) })
 	})
 }
@@ -283,7 +283,11 @@ func (w *world) publish(n int, queues ...string) {
 					w.stored[p.id] = true
 				case broker.Refused:
 					c.may = false
-					if code := sealmq.CodeOf(r.Err); code != sealmq.QueueFull && code != sealmq.NoStorage {
+					code := sealmq.CodeOf(r.Err)
+					if code == sealmq.NoQueue && !w.queues[r.Queue].must {
+						continue // its declaration was refused
+					}
+					if code != sealmq.QueueFull && code != sealmq.NoStorage {
 						w.tb.Errorf("publish %s: %v", p.id, r.Err)
 					}
 				default:
