@@ -1,0 +1,119 @@
+package local_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/internal/faultfs"
+)
+
+// backlog is a rig with messages that are not in memory any more.
+func backlog(t *testing.T) (r *rig, place func(id string) (file string, off int64)) {
+	t.Helper()
+	r = newRig(t, nil)
+	declare(t, r.Engine, "q", nil)
+	for i := range 100 {
+		r.put(fmt.Sprintf("id-%03d", i), fmt.Sprintf("body-%03d %s", i, bytes.Repeat([]byte("x"), 300)), "q")
+	}
+	return r, func(id string) (string, int64) {
+		for _, name := range r.fs.Files() {
+			if at := bytes.Index(r.fs.Get(name), []byte(strings.Replace(id, "id", "body", 1)+" ")); at >= 0 && strings.HasSuffix(name, ".seg") {
+				return name, int64(at)
+			}
+		}
+		t.Fatalf("%s is nowhere", id)
+		return "", 0
+	}
+}
+
+func without(t *testing.T, list []sealmq.Delivery, missing string) {
+	t.Helper()
+	next := 0
+	for _, d := range list {
+		if fmt.Sprintf("id-%03d", next) == missing {
+			next++
+		}
+		if d.ID != fmt.Sprintf("id-%03d", next) {
+			t.Fatalf("%s came when %d was due", d.ID, next)
+		}
+		next++
+	}
+	if len(list) != 99 {
+		t.Errorf("%d messages were delivered", len(list))
+	}
+}
+
+// TestUnreadableMessageIsKept: what cannot be read now is not given up. The others are
+// delivered, health says so, and when it can be read again it comes.
+func TestUnreadableMessageIsKept(t *testing.T) {
+	r, place := backlog(t)
+	file, off := place("id-007")
+	r.fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+		if op.Kind == faultfs.Read && strings.HasSuffix(file, op.Path) && op.Off <= off && off < op.Off+int64(op.Len) {
+			return &faultfs.Fault{Err: faultfs.EIO}
+		}
+		return nil
+	})
+	s := r.consumer("q")
+	without(t, r.take(s, 1000), "id-007")
+	if r.Health() == nil {
+		t.Error("health says nothing")
+	}
+	r.fs.Hook(nil)
+	var again []sealmq.Delivery
+	r.eventually("it is tried again", func() bool {
+		r.clock.Advance(30 * time.Second)
+		for _, d := range r.take(s, 1000) {
+			if d.ID == "id-007" {
+				again = append(again, d)
+			}
+		}
+		return len(again) > 0
+	})
+	s.Close()
+	r.fs = r.fs.Crash(faultfs.DropUnsynced, 0)
+	r.cfg.FS = r.fs
+	_ = r.Engine.Close()
+	r.open()
+	if q, _ := r.Queue("q"); q.Ready != 100 {
+		t.Errorf("%d messages after a restart", q.Ready)
+	}
+}
+
+// TestDamageFoundLater: a message that is found damaged when it is read is taken out,
+// its bytes are kept aside, the others are delivered, and the next start is clean.
+func TestDamageFoundLater(t *testing.T) {
+	r, place := backlog(t)
+	file, off := place("id-007")
+	r.fs.FlipBit(file, (off+50)*8)
+	s := r.consumer("q")
+	without(t, r.take(s, 1000), "id-007")
+	if err := r.Health(); err == nil || r.Stats().Damaged != 1 {
+		t.Errorf("health says %v, %d damaged", err, r.Stats().Damaged)
+	}
+	aside := 0
+	for _, name := range r.fs.Files() {
+		if strings.Contains(name, "/damaged-") && bytes.Contains(r.fs.Get(name), []byte("body-007")) {
+			aside++
+		}
+	}
+	if aside != 1 {
+		t.Errorf("its bytes are in %d files", aside)
+	}
+	s.Close()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	if q, _ := r.Queue("q"); q.Ready != 99 {
+		t.Errorf("%d messages after a restart", q.Ready)
+	}
+	if res := r.put("new", "body", "q"); res.Outcome != broker.Stored {
+		t.Errorf("%+v", res)
+	}
+}
