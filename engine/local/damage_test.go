@@ -313,3 +313,41 @@ func contentsOf(fs *faultfs.FS) (list []string) {
 	}
 	return list
 }
+
+// TestLostTailWithoutIndex: when an index file is lost, its segment is read instead. What
+// is missing at its end is missed, because the checkpoint knows of it.
+func TestLostTailWithoutIndex(t *testing.T) {
+	r, _ := backlog(t)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	in, err := local.Inspect(r.fs, worldDir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := filesOf(r.fs, ".idx")[0]
+	if err := errors.Join(r.fs.Remove(index), r.fs.SyncDir(worldDir)); err != nil {
+		t.Fatal(err)
+	}
+	intact := r.fs.Snapshot()
+	r.open()
+	if q, _ := r.Queue("q"); q.Ready != 100 {
+		t.Fatalf("%d messages without the index file", q.Ready)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.fs = intact
+	r.cfg.FS = intact
+	for _, s := range in.Segments {
+		if fmt.Sprintf("%016x.idx", s.Generation) == path.Base(index) {
+			b := r.fs.Get(s.File)
+			clear(b[s.End-600 : s.End])
+			r.fs.Put(s.File, b)
+		}
+	}
+	var damage *journal.DamageError
+	if _, err := local.Open(r.cfg); !errors.As(err, &damage) || !strings.Contains(err.Error(), `messages of queue "q"`) {
+		t.Errorf("opened with %v", err)
+	}
+}

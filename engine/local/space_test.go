@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -189,6 +190,36 @@ func TestScatteredAcksOnAFullDisk(t *testing.T) {
 	}
 	if err := r.settle(s, broker.Ack, keep...); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestIDsOutliveAFullDisk: a segment is kept until its ids have a file of their own.
+func TestIDsOutliveAFullDisk(t *testing.T) {
+	r := newRig(t, nil)
+	declare(t, r.Engine, "q", nil)
+	r.fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+		if op.Kind == faultfs.Create && strings.Contains(op.Path, ".idx") {
+			return &faultfs.Fault{Err: syscall.ENOSPC}
+		}
+		return nil
+	})
+	body := string(bytes.Repeat([]byte("x"), 500))
+	for i := range 100 {
+		r.put(fmt.Sprint("id-", i), body, "q")
+	}
+	s := r.consumer("q")
+	if err := r.settle(s, broker.Ack, r.take(s, 1000)...); err != nil {
+		t.Fatal(err)
+	}
+	before := r.Stats().Checkpoints
+	r.eventually("checkpoints go on", func() bool { return r.Stats().Checkpoints > before+2 })
+	r.cfg.FS = r.fs.Crash(faultfs.DropUnsynced, 0)
+	_ = r.Engine.Close()
+	r.open()
+	for i := range 100 {
+		if res := r.put(fmt.Sprint("id-", i), body, "q"); res.Outcome != broker.Repeated {
+			t.Fatalf("id-%d was published again: %+v", i, res)
+		}
 	}
 }
 
