@@ -179,7 +179,7 @@ func Open(cfg Config) (*Engine, error) {
 	e.buryTimer.Stop()
 	e.sweepTimer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
 	e.mu.Lock()
-	e.armSweep(e.sweepInterval())
+	e.armSweep(minSweep) // which finds out what is due when
 	e.mu.Unlock()
 	e.background.Add(2)
 	go e.runKeeper()
