@@ -114,7 +114,11 @@ func TestReleaseMakesRoomOnAFullDisk(t *testing.T) {
 		if err := j.Sync(); err != nil {
 			t.Fatal(err)
 		}
-		l.from, l.fromSeq = j.Applied()
+		// Applied follows once those who wait for the sync have been told.
+		eventually(t, "all is applied", func() bool {
+			l.from, l.fromSeq = j.Applied()
+			return l.from >= l.records[len(l.records)-1].pos
+		})
 		for _, gen := range j.Generations() {
 			if gen < l.from.Generation() {
 				j.Release(gen)
