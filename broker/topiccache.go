@@ -16,11 +16,12 @@ const (
 
 var topicVersion atomic.Uint64
 
-// topicCache remembers what routing keys led to. Each result has one slot that it may
-// be in, and a newer one takes the slot of an older one; so the cache is bounded and
-// neither reading nor writing it needs a lock.
+// topicCache remembers what routing keys led to. Each result has a pair of slots that it
+// may be in, the newer of the pair first; a third key that belongs there drops the older.
+// So the cache is bounded, neither reading nor writing it needs a lock, and two busy
+// keys with the same place do not take turns.
 type topicCache struct {
-	slots [topicCacheSlots]atomic.Pointer[topicResult]
+	slots [topicCacheSlots / 2][2]atomic.Pointer[topicResult]
 }
 
 type topicResult struct {
@@ -33,14 +34,18 @@ type topicResult struct {
 func (c *topicCache) route(t topic, key string) (queues []string, ok bool) {
 	// The exchange is left out of the hash: where many have the same keys, they take
 	// turns, and where they do not, nothing is lost.
-	slot := &c.slots[maphash.String(frozenSeed, key)%topicCacheSlots]
-	if r := slot.Load(); r != nil && r.version == t.version && r.key == key {
-		return r.queues, true
+	pair := &c.slots[maphash.String(frozenSeed, key)%uint64(len(c.slots))]
+	for i := range pair {
+		if r := pair[i].Load(); r != nil && r.version == t.version && r.key == key {
+			return r.queues, true
+		}
 	}
 	queues, ok = t.match(key)
 	if ok && len(queues) <= maxCachedQueues {
-		// The key may be part of a read buffer.
-		slot.Store(&topicResult{t.version, strings.Clone(key), queues})
+		// The key may be part of a read buffer. What another goroutine stores at the same
+		// time may be lost, which costs it another match.
+		pair[1].Store(pair[0].Load())
+		pair[0].Store(&topicResult{t.version, strings.Clone(key), queues})
 	}
 	return queues, ok
 }
