@@ -46,6 +46,9 @@ func printBench(w io.Writer, r *bench.Result) error {
 	if r.ClientCPU > 0 {
 		row("client", "%.1f µs of CPU a message", r.ClientCPU)
 	}
+	if r.RoundTripP50 > 0 {
+		row("round trip", "p50 %.0f µs, without the disk", r.RoundTripP50)
+	}
 	if r.SyncP50 > 0 {
 		row("disk", "%s, fdatasync p50 %.0f µs", r.FileSystem, r.SyncP50)
 	}

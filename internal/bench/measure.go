@@ -3,7 +3,10 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/sealmq/sealmq/client"
 )
 
 // Result is what was measured. The JSON names are an interface: scripts read them.
@@ -52,6 +55,10 @@ type Result struct {
 	RSSPerMessage   float64 `json:"broker_rss_per_waiting_msg,omitempty"`
 	DiskBytes       int64   `json:"disk_bytes"`
 	DiskPerMessage  float64 `json:"disk_bytes_per_waiting_msg,omitempty"`
+
+	// RoundTripP50 is what a command takes that the broker answers without its disk: no
+	// confirm at a window of one can be faster than this and a sync.
+	RoundTripP50 float64 `json:"rtt_p50_us,omitempty"`
 
 	// FileSystem and SyncP50 describe the broker's folder, where it is known.
 	FileSystem string  `json:"fs"`
@@ -157,6 +164,9 @@ func (r *Run) begin(ctx context.Context) (*measurement, error) {
 		return nil, err
 	}
 	if r.opts.Phase != Drain {
+		if m.result.RoundTripP50, err = roundTrip(ctx, r.publishers[0].client); err != nil {
+			return nil, err
+		}
 		r.emptyRSS = m.before.RSS
 		for _, p := range r.publishers {
 			p.latency = newLatency() // nothing is under way
@@ -166,6 +176,23 @@ func (r *Run) begin(ctx context.Context) (*measurement, error) {
 	m.start = r.now()
 	r.opts.Progress("measuring")
 	return m, nil
+}
+
+const roundTrips = 500
+
+// roundTrip is the median time, in microseconds, of commands on a connection where
+// nothing else is under way.
+func roundTrip(ctx context.Context, c *client.Client) (float64, error) {
+	times := make([]time.Duration, roundTrips)
+	for i := range times {
+		began := time.Now()
+		if err := c.Ping(ctx); err != nil {
+			return 0, fmt.Errorf("measure the round trip: %w", err)
+		}
+		times[i] = time.Since(began)
+	}
+	slices.Sort(times)
+	return float64(times[roundTrips/2].Nanoseconds()) / 1000, nil
 }
 
 func (m *measurement) published() { m.publishedAt = m.run.now() }
