@@ -12,6 +12,7 @@ const (
 	BadArgument  Code = "bad_argument"  // any other argument that cannot be used
 	NoExchange   Code = "no_exchange"   // publish or bind to an exchange that does not exist
 	NoQueue      Code = "no_queue"      // the queue does not exist
+	NoKey        Code = "no_key"        // nobody has registered such a key
 	Unroutable   Code = "unroutable"    // the exchange has no binding for the routing key
 	Mismatch     Code = "mismatch"      // declared again with other options
 	Duplicate    Code = "duplicate"     // same message id, other content
@@ -63,6 +64,7 @@ func CodeOf(err error) Code {
 // Sentinels for errors.Is.
 var (
 	ErrNoQueue     = &Error{Code: NoQueue, Message: "no such queue"}
+	ErrNoKey       = &Error{Code: NoKey, Message: "no such key"}
 	ErrNoExchange  = &Error{Code: NoExchange, Message: "no such exchange"}
 	ErrUnroutable  = &Error{Code: Unroutable, Message: "no queue is bound for this routing key"}
 	ErrMismatch    = &Error{Code: Mismatch, Message: "it exists with other options"}

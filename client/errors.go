@@ -123,6 +123,8 @@ var codeTexts = []struct {
 	{"no such exchange", "", sealmq.NoExchange},
 	{"Queue '", "' not found", sealmq.NoQueue},
 	{"no such queue", "", sealmq.NoQueue},
+	{"no key ", "", sealmq.NoKey},
+	{"no such key", "", sealmq.NoKey},
 	{"No queues bound to exchange '", "", sealmq.Unroutable},
 	{"no queue is bound", "", sealmq.Unroutable},
 	{"queue '", "' is full", sealmq.QueueFull},

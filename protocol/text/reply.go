@@ -82,6 +82,7 @@ var codeTexts = map[sealmq.Code]string{
 	sealmq.BadArgument:  "the argument is not valid",
 	sealmq.NoExchange:   "no such exchange",
 	sealmq.NoQueue:      "no such queue",
+	sealmq.NoKey:        "no such key",
 	sealmq.Unroutable:   "no queue is bound for this routing key",
 	sealmq.Mismatch:     "it exists with other options",
 	sealmq.Duplicate:    "the message id was used for other content",
