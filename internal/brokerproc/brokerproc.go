@@ -1,9 +1,10 @@
-// Package brokerproc runs a broker as a process of its own: it starts "sealmq serve",
-// waits until clients are accepted, and stops or kills it.
+// Package brokerproc runs sealmq as a process of its own: a broker ("sealmq serve"),
+// for which Start waits until clients are accepted, or any other command. Both can be
+// stopped and killed.
 //
 // The process dies with its parent: on Linux the kernel sees to it, elsewhere Kill
 // must be called, as a caller does by "defer". The package knows nothing of what the
-// broker does; its output goes where the caller says.
+// process does; its output goes where the caller says.
 package brokerproc
 
 import (
@@ -13,10 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"strings"
-	"sync"
 	"time"
 )
 
@@ -51,11 +48,7 @@ type Process struct {
 	Ready
 	// Took is the time from the start of the process until it accepted clients.
 	Took time.Duration
-
-	cmd  *exec.Cmd
-	tail *tail
-	done chan struct{}
-	err  error // how it ended; set before done is closed
+	*Command
 }
 
 // defaultTimeout bounds the start of a broker.
@@ -72,9 +65,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	}
 	args := append([]string{"serve", "--ready-json", "--data", cfg.Data,
 		"--addr", addr(cfg.Addr), "--metrics-addr", addr(cfg.MetricsAddr)}, cfg.Args...)
-	p := &Process{cmd: exec.Command(cfg.Exe, args...), tail: &tail{next: cfg.Log}, done: make(chan struct{})}
-	p.cmd.Env = append(cleanEnv(os.Environ()), cfg.Env...)
-	p.cmd.Stderr = p.tail
+	p := &Process{Command: newCommand(cfg.Exe, args, cfg.Env, cfg.Log)}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
@@ -136,80 +127,4 @@ func (p *Process) startError(err error) error {
 		err = p.err
 	}
 	return fmt.Errorf("start broker: %w", err)
-}
-
-// Done is closed when the process has ended.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
-// Kill ends the process at once, as a crash would, and waits until it is gone.
-func (p *Process) Kill() {
-	p.cmd.Process.Kill() // fails only when it has ended already
-	<-p.done
-}
-
-// Stop asks the process to end and waits for it. When ctx ends first it is killed.
-// Where a process cannot be asked, as on Windows, it is killed.
-func (p *Process) Stop(ctx context.Context) error {
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		p.Kill()
-		return nil
-	}
-	select {
-	case <-p.done:
-		if p.err != nil {
-			return fmt.Errorf("stop broker: %w: %s", p.err, p.tail)
-		}
-		return nil
-	case <-ctx.Done():
-		p.Kill()
-		return fmt.Errorf("stop broker: %w", ctx.Err())
-	}
-}
-
-// cleanEnv leaves out SEALMQ_ variables, which belong to the broker of the user and
-// not to this one.
-func cleanEnv(env []string) []string {
-	var out []string
-	for _, kv := range env {
-		if !strings.HasPrefix(kv, "SEALMQ_") {
-			out = append(out, kv)
-		}
-	}
-	return out
-}
-
-// tailBytes is how much of the log is kept for errors.
-const tailBytes = 2048
-
-// tail passes a log on and keeps its end.
-type tail struct {
-	mu   sync.Mutex
-	next io.Writer
-	last []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.last = append(t.last, b...)
-	if cut := len(t.last) - tailBytes; cut > 0 {
-		t.last = append(t.last[:0], t.last[cut:]...)
-	}
-	if t.next == nil {
-		return len(b), nil
-	}
-	return t.next.Write(b)
-}
-
-// String is the line with the error, or the last line that there is.
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(string(t.last)), "\n")
-	for _, l := range lines {
-		if rest, ok := strings.CutPrefix(l, "sealmq: error: "); ok {
-			return rest
-		}
-	}
-	return lines[len(lines)-1]
 }

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "serve":
 		os.Exit(fakeBroker(os.Args[2:]))
+	case len(os.Args) > 1 && os.Args[1] == "say":
+		os.Exit(fakeCommand(os.Args[2:]))
 	case len(os.Args) > 1 && os.Args[1] == "parent":
 		os.Exit(fakeParent())
 	}
@@ -62,6 +64,15 @@ func fakeBroker(args []string) int {
 	<-interrupted
 	if data == "fails" {
 		fmt.Fprintln(os.Stderr, "sealmq: error: cannot stop")
+		return 1
+	}
+	return 0
+}
+
+func fakeCommand(args []string) int {
+	fmt.Println(args[0])
+	if len(args) > 1 {
+		fmt.Fprintln(os.Stderr, "sealmq: error: "+args[1])
 		return 1
 	}
 	return 0
@@ -154,6 +165,34 @@ func TestStartSaysWhyNot(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if _, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: "no-such-program", Data: "ok"}); err == nil {
+		t.Error("started a program that does not exist")
+	}
+}
+
+func TestRunSaysHowACommandEnded(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"say", "hello"}, ""},
+		{[]string{"say", "hello", "no key"}, "exit status 1: no key"},
+	} {
+		var out bytes.Buffer
+		c, err := brokerproc.Run(brokerproc.CommandConfig{Exe: os.Args[0], Args: tt.args, Out: &out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-c.Done()
+		c.Kill() // also when it is gone
+		got := ""
+		if err := c.Err(); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want || out.String() != "hello\n" {
+			t.Errorf("%q: ended with %q and printed %q", tt.args, got, out.String())
+		}
+	}
+	if _, err := brokerproc.Run(brokerproc.CommandConfig{Exe: "no-such-program", Args: []string{"say"}}); err == nil {
 		t.Error("started a program that does not exist")
 	}
 }
