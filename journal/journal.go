@@ -274,11 +274,7 @@ func (j *Journal) Room(urgent bool, n int) error {
 
 // WaitRoom blocks until Room no longer says ErrNoRoom, and returns what it says then.
 func (j *Journal) WaitRoom(ctx context.Context, urgent bool, n int) error {
-	defer context.AfterFunc(ctx, func() {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.room.Broadcast()
-	})()
+	defer j.wakeOnDone(ctx)()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for {
@@ -364,6 +360,43 @@ func (j *Journal) roll() {
 	j.segments[j.cur.gen] = j.cur
 	j.segMu.Unlock()
 	j.askPreparer()
+}
+
+// Seal sees to it that no further record comes into a segment: if it is the one that
+// takes records, the next segment begins, with a mark. It waits until there is one, or
+// returns ErrDiskFull. Config.Sealed tells when it is done.
+func (j *Journal) Seal(ctx context.Context, generation uint64) error {
+	defer j.wakeOnDone(ctx)()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for {
+		if err := errors.Join(ctx.Err(), j.usable()); err != nil {
+			return err
+		}
+		switch ready := len(j.ready); {
+		case j.cur.gen != generation:
+			return nil
+		case j.noSpace != nil && ready < readyTarget:
+			return fmt.Errorf("%w: %w", ErrDiskFull, j.noSpace)
+		case ready > 0:
+			j.roll()
+			j.off = j.run().end()
+			j.signal()
+			return nil
+		}
+		j.askPreparer()
+		j.room.Wait()
+	}
+}
+
+// wakeOnDone wakes those who wait for room when ctx is done, until the returned
+// function is called.
+func (j *Journal) wakeOnDone(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.room.Broadcast()
+	})
 }
 
 func (j *Journal) signal() {

@@ -115,11 +115,11 @@ func (j *Journal) readOne(p Place) (Record, error) {
 	case errors.Is(err, ErrReleased):
 		return Record{}, err
 	case err != nil:
-		return Record{}, j.unreadable(p, fmt.Sprintf("cannot be read: %v", err), err)
+		return Record{}, j.unreadable(p, fmt.Sprintf("cannot be read: %v", err), nil, err)
 	}
 	r, ok := j.decodeAt(buf, p.Pos)
 	if !ok {
-		return Record{}, j.unreadable(p, "checksum does not match", nil)
+		return Record{}, j.unreadable(p, "checksum does not match", buf, nil)
 	}
 	return r, nil
 }
@@ -141,13 +141,13 @@ func (j *Journal) decodeAt(b []byte, pos Position) (Record, bool) {
 }
 
 // unreadable is a *Damage, or ErrReleased if that explains it.
-func (j *Journal) unreadable(p Place, reason string, err error) error {
+func (j *Journal) unreadable(p Place, reason string, raw []byte, err error) error {
 	s := j.segmentOf(p.Pos)
 	if s == nil {
 		return ErrReleased
 	}
 	j.stats.damaged.Add(1)
-	return &Damage{File: s.name, Pos: p.Pos, Bytes: int64(p.Bytes), Promised: true, Reason: reason, Err: err}
+	return &Damage{File: s.name, Pos: p.Pos, Bytes: int64(p.Bytes), Promised: true, Reason: reason, Err: err, raw: raw}
 }
 
 func (j *Journal) segmentOf(pos Position) *segment {

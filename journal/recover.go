@@ -26,6 +26,7 @@ type Damage struct {
 	Reason   string `json:"reason"`
 	// Err is set if the bytes could not be read at all. Then they may be intact.
 	Err     error  `json:"-"`
+	raw     []byte // what Read found there
 	void    bool   // a void record will cover it; what else there is will be written over
 	seq     uint64 // of the void record
 	certain bool   // damage wherever the synced offset is
@@ -333,15 +334,17 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 	return nil
 }
 
-// SaveAside copies damaged bytes of which Read has told to a file of their own, so that
-// they are kept when their segment is used again.
+// errUnread says that there are no bytes to be kept.
+var errUnread = errors.New("the bytes could not be read")
+
+// SaveAside writes damaged bytes that Read has met to a file of their own, so that they
+// are kept when their segment is used again. It waits for the disk and for nothing else
+// of the journal, and may be called after the segment was released.
 func (j *Journal) SaveAside(d *Damage) error {
-	j.segMu.RLock()
-	defer j.segMu.RUnlock()
-	if j.segments[d.Pos.Generation()] == nil {
-		return ErrReleased
+	if d.raw == nil {
+		return errUnread
 	}
-	return j.saveAside(d)
+	return j.writeAside(d, d.raw)
 }
 
 // saveAside copies damaged bytes to a file of their own before they are overwritten.
@@ -351,6 +354,10 @@ func (j *Journal) saveAside(h *Damage) error {
 	if err := s.read(buf, h.Pos.Offset()); err != nil {
 		return err
 	}
+	return j.writeAside(h, buf)
+}
+
+func (j *Journal) writeAside(h *Damage, buf []byte) error {
 	name := filepath.Join(j.cfg.Dir, fmt.Sprintf("damaged-%d-%d.bin", h.Pos.Generation(), h.Pos.Offset()))
 	return durable.WriteFile(j.cfg.FS, name, buf, filePerm)
 }

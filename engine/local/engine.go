@@ -108,6 +108,7 @@ type Engine struct {
 	logged      uint64    // how many removals left unlogged
 	freeHeld    *held     // a list by next
 	scratch     []byte    // for encoding payload heads
+	damagedIn   uint64    // the latest segment in which damage was found
 	defsChanged bool      // since the last definitions file
 	closed      bool
 	// neverDeclared are ids of queues whose declaration a crash has taken while a
@@ -132,7 +133,11 @@ type Engine struct {
 	indexed        map[uint64]indexFile
 	stale          []string // definitions files that the next checkpoint makes useless
 
+	asides     chan *journal.Damage // damaged bytes to be kept aside
+	asideBytes atomic.Int64         // of these
+
 	damaged     atomic.Uint64
+	notKept     atomic.Uint64 // damaged places whose bytes were not kept aside
 	checkpoints atomic.Uint64
 	forwarded   atomic.Uint64
 	full        atomic.Bool // the disk is full: the keeper looks whenever a message is settled
@@ -158,6 +163,7 @@ func Open(cfg Config) (*Engine, error) {
 		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
 		indexed: map[uint64]indexFile{}, neverDeclared: map[uint32]bool{},
 		keep: make(chan struct{}, 1), bury: make(chan struct{}, 1), stop: make(chan struct{}),
+		asides: make(chan *journal.Damage, maxAsides),
 	}
 	e.maxPayload = journal.MaxPayload(e.segmentBytes())
 	e.stopping, e.cancel = context.WithCancel(context.Background())
@@ -181,7 +187,8 @@ func Open(cfg Config) (*Engine, error) {
 	e.mu.Lock()
 	e.armSweep(minSweep) // which finds out what is due when
 	e.mu.Unlock()
-	e.background.Add(2)
+	e.background.Add(3)
+	go e.runAside()
 	go e.runKeeper()
 	go e.runUndertaker()
 	poke(e.keep)

@@ -82,6 +82,9 @@ func isFatal(err error) bool {
 // keepOnce does one round: checkpoint if a segment was sealed, release what is
 // settled, and copy survivors forward where they hold too much space.
 func (e *Engine) keepOnce() error {
+	if err := e.leaveDamage(); err != nil {
+		return err
+	}
 	for {
 		var noSpace error
 		if e.wantsCheckpoint() {
@@ -102,6 +105,27 @@ func (e *Engine) keepOnce() error {
 			return err
 		}
 	}
+}
+
+// leaveDamage ends the segment that takes records if damage was found in it. The
+// checkpoint that follows is behind the damage, so that the next start does not meet
+// it: the operator knows of it, and what it cost is recorded.
+func (e *Engine) leaveDamage() error {
+	e.mu.Lock()
+	gen := e.damagedIn
+	e.mu.Unlock()
+	if gen == 0 {
+		return nil
+	}
+	if err := e.j.Seal(e.stopping, gen); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.damagedIn == gen {
+		e.damagedIn = 0
+	}
+	return nil
 }
 
 // wantsCheckpoint reports whether a segment was sealed since the last one, or has no
@@ -395,21 +419,23 @@ func (e *Engine) arrived(copies []copyRef, from, to journal.Position, record int
 // unreadablePause is how long a message waits that could not be read.
 const unreadablePause = time.Minute
 
-// quarantine takes copies whose record is damaged out of their queues, once its bytes
-// are kept aside. The damage is counted, logged and shown by health; what follows in the
+// quarantine takes copies whose record is damaged out of their queues; its bytes are
+// kept aside. The damage is counted, logged and shown by health; what follows in the
 // queue is delivered. What could not be read at all may be intact: it is tried again
-// later, and nothing is settled.
+// later, and nothing is settled. Nothing here waits for the disk.
 func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error) {
 	e.damaged.Add(1)
 	var damage *journal.Damage
 	unread := errors.As(cause, &damage) && damage.Err != nil
 	if damage != nil && !unread {
-		if err := e.j.SaveAside(damage); err != nil {
-			e.log.Warn("damaged bytes are not kept aside", "position", pos, "err", err)
-		}
+		e.keepAside(damage)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !unread {
+		e.damagedIn = max(e.damagedIn, pos.Generation())
+		poke(e.keep)
+	}
 	for _, c := range copies {
 		q := e.byID[c.queue]
 		if q == nil {

@@ -56,12 +56,13 @@ type Stats struct {
 	Checkpoints   uint64
 	CopiedForward uint64
 	Damaged       uint64
+	NotKept       uint64 // of these, places whose bytes could not be kept aside
 	Dying         int
 }
 
 // Stats returns the figures of this moment.
 func (e *Engine) Stats() Stats {
-	s := Stats{Journal: e.j.Stats(), Checkpoints: e.checkpoints.Load(), CopiedForward: e.forwarded.Load(), Damaged: e.damaged.Load()}
+	s := Stats{Journal: e.j.Stats(), Checkpoints: e.checkpoints.Load(), CopiedForward: e.forwarded.Load(), Damaged: e.damaged.Load(), NotKept: e.notKept.Load()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, u := range e.segs {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/faultfs"
 )
 
@@ -96,15 +98,7 @@ func TestDamageFoundLater(t *testing.T) {
 	if err := r.Health(); err == nil || r.Stats().Damaged != 1 {
 		t.Errorf("health says %v, %d damaged", err, r.Stats().Damaged)
 	}
-	aside := 0
-	for _, name := range r.fs.Files() {
-		if strings.Contains(name, "/damaged-") && bytes.Contains(r.fs.Get(name), []byte("body-007")) {
-			aside++
-		}
-	}
-	if aside != 1 {
-		t.Errorf("its bytes are in %d files", aside)
-	}
+	r.eventually("its bytes are kept aside", func() bool { return r.aside("body-007") == 1 })
 	s.Close()
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
@@ -117,4 +111,87 @@ func TestDamageFoundLater(t *testing.T) {
 	if res := r.put("new", "body", "q"); res.Outcome != broker.Stored {
 		t.Errorf("%+v", res)
 	}
+}
+
+// aside counts the files of damaged bytes that contain a text.
+func (r *rig) aside(text string) (n int) {
+	for _, name := range r.fs.Files() {
+		if strings.Contains(name, "/damaged-") && bytes.Contains(r.fs.Get(name), []byte(text)) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestDamageFoundLaterIsKnown: the operator was told of the damage, and the message is
+// gone. The next start does not refuse for it again, wherever the message lay.
+func TestDamageFoundLaterIsKnown(t *testing.T) {
+	for _, id := range []string{"id-007", "id-098"} {
+		t.Run(id, func(t *testing.T) {
+			r, place := backlog(t)
+			file, off := place(id)
+			r.fs.FlipBit(file, (off+50)*8)
+			without(t, r.take(r.consumer("q"), 1000), id)
+			cfg := r.cfg
+			r.eventually("a start accepts the store", func() bool {
+				cfg.FS = r.fs.Snapshot().Crash(faultfs.DropUnsynced, 0)
+				e, err := local.Open(cfg)
+				if err != nil {
+					return false
+				}
+				defer e.Close()
+				q, _ := e.Queue("q")
+				return q.Ready == 99
+			})
+			if res := r.put("new", "body", "q"); res.Outcome != broker.Stored {
+				t.Errorf("%+v", res)
+			}
+		})
+	}
+}
+
+// TestDamageOnAHungDisk: while the bytes of damaged messages cannot be kept aside,
+// everything else goes on. What finds no room to wait is counted.
+func TestDamageOnAHungDisk(t *testing.T) {
+	r, place := backlog(t)
+	hung := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hung) })
+	t.Cleanup(release)
+	r.fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+		if op.Kind == faultfs.Sync && strings.Contains(op.Path, "/damaged-") {
+			return &faultfs.Fault{Hang: hung}
+		}
+		return nil
+	})
+	const harmed = 80
+	for i := range harmed {
+		file, off := place(fmt.Sprintf("id-%03d", i))
+		r.fs.FlipBit(file, (off+50)*8)
+	}
+	s := r.consumer("q")
+	taken := make(chan []sealmq.Delivery)
+	go func() { taken <- r.take(s, 1000) }()
+	select {
+	case list := <-taken:
+		if len(list) != 100-harmed {
+			t.Errorf("%d messages were delivered", len(list))
+		}
+		if err := r.settle(s, broker.Ack, list...); err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a consumer waits for the damaged bytes")
+	}
+	declare(t, r.Engine, "other", nil)
+	r.put("new", "body", "other")
+	if list := r.take(r.consumer("other"), 1); len(list) != 1 {
+		t.Error("another queue waits")
+	}
+	lost := int(r.Stats().NotKept)
+	if lost == 0 || r.Stats().Damaged != harmed {
+		t.Errorf("%d damaged, %d of them not kept", r.Stats().Damaged, lost)
+	}
+	r.fs.Hook(nil)
+	release()
+	r.eventually("the others are kept aside", func() bool { return r.aside("body-") == harmed-lost })
 }
