@@ -92,7 +92,7 @@ func (d *delivery) drain() {
 func (d *delivery) quiet() {
 	d.mu.Lock()
 	if d.ledger.len() == 0 {
-		d.ledger = ledger{}
+		d.ledger = ledger{turn: d.ledger.turn}
 	}
 	d.mu.Unlock()
 }
@@ -103,25 +103,24 @@ func (d *delivery) settle(batch []broker.Settlement, done func(error)) {
 	d.consumer.Load().Settle(batch, done)
 }
 
-// forget takes id out of the ledger and appends a settlement for each of its deliveries.
-func (d *delivery) forget(dst []broker.Settlement, id []byte, like broker.Settlement, s *Session) []broker.Settlement {
-	var w waits
+// ask appends a settlement for each delivery that id means, and notes in g that they are
+// under way.
+func (d *delivery) ask(g *group, sc *scratch, id []byte, like broker.Settlement) (found, relieved bool) {
 	d.mu.Lock()
-	dst = d.ledger.settle(dst, id, like, s.now, &w)
-	relieved := d.choked && w.n > 0
-	if relieved {
-		d.choked = false
+	defer d.mu.Unlock()
+	before := len(g.asked)
+	sc.settlements, g.asked = d.ledger.settle(sc.settlements, g.asked, id, like)
+	if found = len(g.asked) > before; found && d.choked {
+		d.choked, relieved = false, true
 	}
-	d.mu.Unlock()
-	if w.n > 0 && like.Verdict == broker.Ack {
-		s.metrics.deliveryToAck.add(w.n, w.sinceDelivery)
-		s.metrics.publishToAck.add(w.n, w.sincePublish)
-	}
-	if relieved {
-		d.ready.Store(true)
-		s.answered = true // wakes at the end of the input
-	}
-	return dst
+	return found, relieved
+}
+
+// settled says how the settlements of a group ended.
+func (d *delivery) settled(under []asked, err error, now time.Time) waits {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ledger.settled(under, err == nil, now)
 }
 
 // remember puts deliveries into the ledger before they are printed.

@@ -16,6 +16,7 @@ type slowDisk struct {
 	mu      sync.Mutex
 	waiting []func()
 	err     error // what publishes and settlements are answered with, if not nil
+	late    error // what settlements are answered with at the next sync, if not nil
 	batches []int // sizes of the publishes
 	settles []int // sizes of the settlements
 }
@@ -86,10 +87,14 @@ type slowSession struct {
 func (s *slowSession) Settle(batch []broker.Settlement, done func(error)) {
 	s.disk.mu.Lock()
 	s.disk.settles = append(s.disk.settles, len(batch))
-	fail := s.disk.err
+	fail, late := s.disk.err, s.disk.late
 	s.disk.mu.Unlock()
 	if fail != nil {
 		done(fail)
+		return
+	}
+	if late != nil {
+		s.disk.wait(func() { done(late) })
 		return
 	}
 	answered := make(chan error, 1)
@@ -101,6 +106,12 @@ func (d *slowDisk) calls() (batches, settles []int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.batches, d.settles
+}
+
+func (d *slowDisk) failLate(err error) {
+	d.mu.Lock()
+	d.late = err
+	d.mu.Unlock()
 }
 
 func (d *slowDisk) fail(err error) {

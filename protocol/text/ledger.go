@@ -1,7 +1,9 @@
 package text
 
 import (
+	"cmp"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -12,10 +14,18 @@ import (
 // message id, in the order in which they were given.
 //
 // An id may occur several times, as when two queues delivered the same message; settling
-// it settles all of them (specification R26). The ledger is not told when the broker
-// takes a delivery back after its ack timeout, so an entry may be stale: the engine
-// ignores a stale tag, or honours it while the message still waits. The owner bounds
-// the ledger with dropOldest.
+// it settles all of them (specification R26). Only one kind waits: a queue may hand out
+// two messages of one id, the second long after the first was taken back, and a peer that
+// acknowledges the first has perhaps not seen the second. Of such messages each ack
+// settles the one that was given first.
+//
+// An entry stays until its settlement is stored. A settlement that is refused leaves it
+// as it was, so that the peer can ask again, and one that is asked for twice is handed
+// to the broker twice, so that it is confirmed only when it is true.
+//
+// The ledger is not told when the broker takes a delivery back after its ack timeout, so
+// an entry may be stale: the engine ignores a stale tag, or honours it while the message
+// still waits. The owner bounds the ledger with dropOldest.
 //
 // Entries live in one slice and refer to each other by index: a chain per hash bucket
 // to find an id, a list to know the oldest. Adding and settling cost a few stores each
@@ -28,6 +38,9 @@ type ledger struct {
 	oldest  int32   // index plus one
 	newest  int32   // index plus one
 	n       int
+	asked   int    // entries whose settlement is under way
+	turn    uint64 // of the newest entry
+	matches []int32
 	seed    maphash.Seed
 }
 
@@ -35,10 +48,18 @@ type ledger struct {
 type entry struct {
 	id                  string
 	tag                 sealmq.DeliveryTag
-	published           int64 // Unix milliseconds
-	delivered           int64 // Unix nanoseconds
+	turn                uint64 // no other entry of the ledger has or had the same
+	published           int64  // Unix milliseconds
+	delivered           int64  // Unix nanoseconds
 	hash                uint32
+	asked               uint32 // settlements under way
 	chain, older, newer int32
+}
+
+// asked is an entry whose settlement was handed to the broker.
+type asked struct {
+	turn  uint64
+	index int32 // plus one
 }
 
 const minLedger = 32
@@ -55,7 +76,9 @@ func (l *ledger) add(d *sealmq.Delivery, now time.Time) {
 	l.free = e.chain
 	h := uint32(maphash.String(l.seed, d.ID))
 	b := &l.buckets[h&uint32(len(l.buckets)-1)]
-	*e = entry{id: d.ID, tag: d.Tag, published: d.Published.UnixMilli(), delivered: now.UnixNano(), hash: h, chain: *b, older: l.newest}
+	l.turn++
+	*e = entry{id: d.ID, tag: d.Tag, turn: l.turn, published: d.Published.UnixMilli(), delivered: now.UnixNano(),
+		hash: h, chain: *b, older: l.newest}
 	*b = i
 	if l.newest != 0 {
 		l.entries[l.newest-1].newer = i
@@ -66,31 +89,76 @@ func (l *ledger) add(d *sealmq.Delivery, now time.Time) {
 	l.n++
 }
 
-// settle forgets every delivery of id and appends a settlement for each to dst, like
-// the given one. waited adds up the time since the deliveries and since the publishes.
-func (l *ledger) settle(dst []broker.Settlement, id []byte, like broker.Settlement, now time.Time, waited *waits) []broker.Settlement {
+// settle appends a settlement like the given one to dst for each delivery that an ack of
+// id means, and to under what settled must be told about them.
+func (l *ledger) settle(dst []broker.Settlement, under []asked, id []byte, like broker.Settlement) ([]broker.Settlement, []asked) {
 	if l.n == 0 {
-		return dst
+		return dst, under
 	}
+	l.matches = l.matches[:0]
 	h := uint32(maphash.Bytes(l.seed, id))
-	link := &l.buckets[h&uint32(len(l.buckets)-1)]
-	for *link != 0 {
-		i := *link
+	for i := l.buckets[h&uint32(len(l.buckets)-1)]; i != 0; i = l.entries[i-1].chain {
+		if e := &l.entries[i-1]; e.hash == h && e.id == string(id) {
+			l.matches = append(l.matches, i)
+		}
+	}
+	if len(l.matches) > 1 {
+		l.chooseFirst()
+	}
+	for _, i := range l.matches {
 		e := &l.entries[i-1]
-		if e.hash != h || e.id != string(id) {
-			link = &e.chain
-			continue
+		if e.asked++; e.asked == 1 {
+			l.asked++
 		}
 		like.Tag = e.tag
 		dst = append(dst, like)
-		waited.n++
-		waited.sinceDelivery += time.Duration(now.UnixNano() - e.delivered)
-		waited.sincePublish += time.Duration(now.UnixMilli()-e.published) * time.Millisecond
-		*link = e.chain
-		l.remove(i)
+		under = append(under, asked{e.turn, i})
 	}
-	l.shrink()
-	return dst
+	return dst, under
+}
+
+// chooseFirst leaves of the matches of each queue those of the message that was given
+// first, of those that nobody has asked for yet if there are any.
+func (l *ledger) chooseFirst() {
+	slices.SortFunc(l.matches, func(a, b int32) int {
+		x, y := &l.entries[a-1], &l.entries[b-1]
+		return cmp.Or(cmp.Compare(x.tag.Queue, y.tag.Queue), cmp.Compare(min(x.asked, 1), min(y.asked, 1)), cmp.Compare(x.turn, y.turn))
+	})
+	var first *entry
+	l.matches = slices.DeleteFunc(l.matches, func(i int32) bool {
+		e := &l.entries[i-1]
+		if first == nil || first.tag.Queue != e.tag.Queue {
+			first = e
+		}
+		return e.tag.Seq != first.tag.Seq
+	})
+}
+
+// settled says how settlements ended: stored, or refused.
+func (l *ledger) settled(under []asked, stored bool, now time.Time) (w waits) {
+	for _, a := range under {
+		if int(a.index) > len(l.entries) {
+			continue
+		}
+		e := &l.entries[a.index-1]
+		if e.turn != a.turn {
+			continue // another one of the same delivery was quicker
+		}
+		if !stored {
+			if e.asked--; e.asked == 0 {
+				l.asked--
+			}
+			continue
+		}
+		w.n++
+		w.sinceDelivery += time.Duration(now.UnixNano() - e.delivered)
+		w.sincePublish += time.Duration(now.UnixMilli()-e.published) * time.Millisecond
+		l.drop(a.index)
+	}
+	if stored {
+		l.shrink()
+	}
+	return w
 }
 
 // waits adds up how long settled deliveries had waited.
@@ -99,17 +167,31 @@ type waits struct {
 	sincePublish, sinceDelivery time.Duration
 }
 
-// dropOldest forgets the oldest entries until at most keep are left.
+// dropOldest forgets the oldest entries until at most keep are left, besides those
+// whose settlement is under way.
 func (l *ledger) dropOldest(keep int) {
-	for l.n > keep {
-		i := l.oldest
-		link := &l.buckets[l.entries[i-1].hash&uint32(len(l.buckets)-1)]
-		for *link != i {
-			link = &l.entries[*link-1].chain
+	for i := l.oldest; l.n-l.asked > keep; {
+		e := &l.entries[i-1]
+		next := e.newer
+		if e.asked == 0 {
+			l.drop(i)
 		}
-		*link = l.entries[i-1].chain
-		l.remove(i)
+		i = next
 	}
+}
+
+// drop takes an entry out of its chain and out of the list.
+func (l *ledger) drop(i int32) {
+	e := &l.entries[i-1]
+	link := &l.buckets[e.hash&uint32(len(l.buckets)-1)]
+	for *link != i {
+		link = &l.entries[*link-1].chain
+	}
+	*link = e.chain
+	if e.asked > 0 {
+		l.asked--
+	}
+	l.remove(i)
 }
 
 // remove takes an entry that is in no chain any more out of the list.
@@ -133,7 +215,7 @@ func (l *ledger) remove(i int32) {
 // shrink gives the memory of a burst back once nothing is outstanding.
 func (l *ledger) shrink() {
 	if l.n == 0 && len(l.entries) > 8*minLedger {
-		*l = ledger{}
+		*l = ledger{turn: l.turn}
 	}
 }
 

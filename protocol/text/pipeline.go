@@ -48,10 +48,11 @@ type group struct {
 	held    int // bytes of messages that wait to be stored
 	counted int // bytes of text that the pipeline has counted
 
-	ends      []int // publishing only: where the optimistic reply to each message ends in text
-	batch     bool  // a publish_batch: one TLS record if it fits, and suffixes in errors
-	opensGate bool  // a consume: pushes wait until this reply is printed
-	resolved  bool  // under pipeline.mu
+	asked     []asked // settling only: what is under way
+	ends      []int   // publishing only: where the optimistic reply to each message ends in text
+	batch     bool    // a publish_batch: one TLS record if it fits, and suffixes in errors
+	opensGate bool    // a consume: pushes wait until this reply is printed
+	resolved  bool    // under pipeline.mu
 
 	// The callbacks are made once for the life of the group, because a method value
 	// allocates.
@@ -73,14 +74,17 @@ const (
 )
 
 func (g *group) release() {
-	text, ends := g.text[:0], g.ends[:0]
+	text, ends, under := g.text[:0], g.ends[:0], g.asked[:0]
 	if cap(text) > keptText {
 		text = nil
 	}
 	if cap(ends) > keptCommands {
 		ends = nil
 	}
-	*g = group{text: text, ends: ends, onPublish: g.onPublish, onSettle: g.onSettle}
+	if cap(under) > keptCommands {
+		under = nil
+	}
+	*g = group{text: text, ends: ends, asked: under, onPublish: g.onPublish, onSettle: g.onSettle}
 	groups.Put(g)
 }
 

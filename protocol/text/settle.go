@@ -63,9 +63,12 @@ func nackVerdict(how string) (v broker.Settlement, why string) {
 func (s *Session) settle(v Verb, confirmed string, id []byte, like broker.Settlement) {
 	g := s.collect(settling, v)
 	sc := s.scratchpad()
-	before := len(sc.settlements)
-	sc.settlements = s.delivery.forget(sc.settlements, id, like, s)
-	if len(sc.settlements) == before && (len(id) > sealmq.MaxNameBytes || !oneLine(alias(id))) {
+	found, relieved := s.delivery.ask(g, sc, id, like)
+	if relieved {
+		s.delivery.ready.Store(true)
+		s.answered = true // wakes at the end of the input
+	}
+	if !found && (len(id) > sealmq.MaxNameBytes || !oneLine(alias(id))) {
 		// No message can have this id; it is not echoed, so that what leaves is always text.
 		s.badArgument(v, "the message id is too long or not one line of text")
 		return
@@ -84,8 +87,13 @@ func oneLine(s string) bool {
 }
 
 // settleDone is called by the broker. An ack is confirmed only once it is stored: if it
-// cannot be, the peer must not believe that the message will never come again.
+// cannot be, the peer must not believe that the message will never come again, and may
+// ask again.
 func (g *group) settleDone(err error) {
+	if w := g.s.delivery.settled(g.asked, err, g.start); w.n > 0 && g.verb == Ack {
+		g.s.metrics.deliveryToAck.add(w.n, w.sinceDelivery)
+		g.s.metrics.publishToAck.add(w.n, w.sincePublish)
+	}
 	if err != nil {
 		line := appendLine(nil, prefixError, g.s.explain(g.verb, err))
 		g.text = g.text[:0]

@@ -1,0 +1,128 @@
+package text_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+)
+
+const diskFull = "Error: the broker's disk is full; try again later"
+
+// TestRefusedSettlementCanBeAskedForAgain: after the refusal the peer still holds the
+// message, so a later ack must have its effect and not only be confirmed.
+func TestRefusedSettlementCanBeAskedForAgain(t *testing.T) {
+	for line, reply := range map[string]string{
+		"ack 1": "ACK_CONFIRMED 1", "nack 1 delay 1h": "NACK_CONFIRMED 1", "nack 1 dead no good": "NACK_CONFIRMED 1",
+	} {
+		for name, refuse := range map[string]func(*slowDisk, error){"at once": (*slowDisk).fail, "later": (*slowDisk).failLate} {
+			t.Run(line+" "+name, func(t *testing.T) {
+				n, disk := newSlowNode(t)
+				n.bound(t)
+				c := n.client(t, "a")
+				c.send(publish("1"))
+				disk.sync()
+				c.want("ACK 1")
+				c.do("fetch q", push("1"))
+				refuse(disk, sealmq.ErrNoStorage)
+				for range 3 {
+					c.send(line, line)
+					disk.sync()
+					c.want(diskFull, diskFull)
+				}
+				refuse(disk, nil)
+				c.send(line)
+				disk.sync()
+				c.want(reply)
+				if info, _ := n.engine.Queue("q"); info.Unacked != 0 {
+					t.Errorf("%s was confirmed without any effect: %+v", line, info)
+				}
+			})
+		}
+	}
+}
+
+// TestAckThatIsRepeatedWaitsForTheFirst: the second must not be confirmed while the
+// first may still be refused.
+func TestAckThatIsRepeatedWaitsForTheFirst(t *testing.T) {
+	n, disk := newSlowNode(t)
+	n.bound(t)
+	c := n.client(t, "a")
+	c.send(publish("1"))
+	disk.sync()
+	c.want("ACK 1")
+	c.do("fetch q", push("1"))
+	disk.failLate(sealmq.ErrNoStorage)
+	c.send("ack 1")
+	c.send("ack 1") // another read, and so another call of the broker
+	disk.sync()
+	c.want(diskFull, diskFull)
+}
+
+// TestAckMeansTheMessageThatWasGivenFirst: the first message of an id ran out of time in
+// the peer's hands, and a second one of the same id followed when the id was forgotten.
+func TestAckMeansTheMessageThatWasGivenFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		c := n.client(t, "a")
+		c.do(`declare_queue q {"ack_timeout":"1s","delivery_limit":1}`, "Queue declared")
+		c.do("bind q x k", "Queue bound")
+		c.do(publish("m"), "ACK m")
+		c.do("fetch q", push("m"))
+		time.Sleep(time.Minute) // it is dead now
+		moved := make(chan error, 1)
+		n.broker.Move(client("admin", true), "q.dead", "q", 0, func(_ int, err error) { moved <- err })
+		if err := <-moved; err != nil {
+			t.Fatal(err)
+		}
+		c.do("fetch q", push("m"))
+		held := func(want int) {
+			t.Helper()
+			if info, _ := n.engine.Queue("q"); info.Unacked != want {
+				t.Errorf("%d messages are held, want %d", info.Unacked, want)
+			}
+		}
+		c.do("ack m", "ACK_CONFIRMED m") // of the one that was given first
+		held(1)
+		c.do("ack m", "ACK_CONFIRMED m")
+		held(0)
+	})
+}
+
+// TestManyAcksUnderWayHideNoDelivery: what is remembered of late deliveries is bounded,
+// and acks that wait for the disk must not push out what is still held.
+func TestManyAcksUnderWayHideNoDelivery(t *testing.T) {
+	n, disk := newSlowNode(t)
+	n.bound(t)
+	c := n.client(t, "a")
+	const count = 6000
+	batch := make([]broker.Publish, count)
+	for i := range batch {
+		id := fmt.Sprint(i)
+		batch[i] = broker.Publish{Exchange: "x", Key: "k", MessageID: id, Body: []byte(message(id))}
+	}
+	n.broker.Publish(client("p", false), batch, func([]broker.PublishResult) {})
+	disk.sync()
+	c.do("prefetch 10000", "Prefetch 10000")
+	c.do("consume q", "Subscribed to queue")
+	for i := range count - 1 {
+		c.want(push(fmt.Sprint(i)))
+		if i > 0 { // the first one is held all the time
+			c.send(fmt.Sprint("ack ", i))
+		}
+	}
+	c.want(push(fmt.Sprint(count - 1)))
+	disk.sync()
+	for i := 1; i < count-1; i++ {
+		c.want(fmt.Sprint("ACK_CONFIRMED ", i))
+	}
+	c.send("ack 0")
+	disk.sync()
+	c.want("ACK_CONFIRMED 0")
+	if info, _ := n.engine.Queue("q"); info.Unacked != 1 {
+		t.Errorf("%d messages are held, want 1", info.Unacked)
+	}
+}
