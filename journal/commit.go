@@ -194,8 +194,11 @@ type Stats struct {
 	Segments, Ready, Free          int
 	DiskBytes                      int64
 	PendingBytes                   int
-	Damaged, DroppedTail           uint64
-	Recycled, Created, Removed     uint64
+	// Damaged counts the damaged places that Open found, and each reading of one since;
+	// DroppedTail those that were never promised.
+	Damaged, DroppedTail uint64
+	// Segment files that were used again, made and removed.
+	Recycled, Created, Removed uint64
 }
 
 // Stats returns the journal's counters.

@@ -94,10 +94,14 @@ func (j *Journal) prepareOne() (more bool, err error) {
 			// Its sync may have failed, so the file cannot be used again.
 			err = errors.Join(err, j.removeSegment(s))
 		}
-		j.stats.recycled.Add(1)
+		if err == nil {
+			j.stats.recycled.Add(1)
+		}
 	default:
 		if err = j.checkFree(); err == nil {
 			s, err = createSegment(j.cfg.FS, j.cfg.Dir, num, j.cfg.SegmentBytes, j.cfg.StoreID, gen)
+		}
+		if err == nil {
 			j.stats.created.Add(1)
 		}
 	}
