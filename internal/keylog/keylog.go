@@ -1,0 +1,154 @@
+// Package keylog is what the two ends of the key directory's log have in common: the text
+// of its leaves, its signed checkpoints, the key that signs them, and the JSON in which
+// the line protocol carries proofs.
+//
+// It promises that a leaf and a checkpoint have one spelling each, and that nothing comes
+// out of OpenCheckpoint that the log's key has not signed. It keeps nothing and asks
+// nobody: package broker keeps the log, package client checks it.
+package keylog
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Leaf is one record of the log: a key was put into the directory.
+type Leaf struct {
+	// Proven tells an entry with its owner's signature from a bare key.
+	Proven bool
+	// Owner is whose key it is.
+	Owner string
+	// Issuer, Suite and Serial are those of an entry; a bare key has none.
+	Issuer string
+	Suite  string
+	Serial uint64
+	// Hash is the entry's Hash, or the SHA-256 of a bare key.
+	Hash [32]byte
+}
+
+const (
+	wordEntry    = "entry"
+	wordUnproven = "unproven"
+)
+
+// Text is the record: one line with its line feed.
+//
+//	entry "<owner>" "<issuer>" <suite> <serial> <hash>
+//	unproven "<client>" <sha256>
+//
+// Names are JSON strings, in the shortest spelling.
+func (l Leaf) Text() string {
+	hash := hex.EncodeToString(l.Hash[:])
+	if !l.Proven {
+		return wordUnproven + " " + quote(l.Owner) + " " + hash + "\n"
+	}
+	return wordEntry + " " + quote(l.Owner) + " " + quote(l.Issuer) + " " + l.Suite + " " + strconv.FormatUint(l.Serial, 10) + " " + hash + "\n"
+}
+
+// Record is the hash of the leaf in the tree.
+func (l Leaf) Record() tlog.Hash { return tlog.RecordHash([]byte(l.Text())) }
+
+func quote(s string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(s); err != nil {
+		return `""` // a string is always encoded
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// maxLeafBytes bounds a record: two names of 255 bytes, each of which may take six.
+const maxLeafBytes = 4096
+
+var errLeaf = errors.New("the log has a record that is not understood")
+
+// ParseLeaf reads what Text has printed and nothing else.
+func ParseLeaf(text string) (Leaf, error) {
+	if len(text) > maxLeafBytes {
+		return Leaf{}, errLeaf
+	}
+	word, rest, _ := strings.Cut(text, " ")
+	l := Leaf{Proven: word == wordEntry}
+	var err error
+	if l.Owner, rest, err = unquote(rest); err != nil {
+		return Leaf{}, err
+	}
+	if l.Proven {
+		if l.Issuer, rest, err = unquote(rest); err != nil {
+			return Leaf{}, err
+		}
+		var serial string
+		l.Suite, rest, _ = strings.Cut(rest, " ")
+		serial, rest, _ = strings.Cut(rest, " ")
+		if l.Serial, err = strconv.ParseUint(serial, 10, 64); err != nil {
+			return Leaf{}, errLeaf
+		}
+	}
+	hash, err := hex.DecodeString(strings.TrimSuffix(rest, "\n"))
+	if err != nil || len(hash) != len(l.Hash) {
+		return Leaf{}, errLeaf
+	}
+	l.Hash = [32]byte(hash)
+	if l.Text() != text { // another word, another spelling
+		return Leaf{}, errLeaf
+	}
+	return l, nil
+}
+
+// unquote takes a JSON string and the space after it off the beginning.
+func unquote(s string) (name, rest string, err error) {
+	d := json.NewDecoder(strings.NewReader(s))
+	if err := d.Decode(&name); err != nil {
+		return "", "", errLeaf
+	}
+	rest, ok := strings.CutPrefix(s[d.InputOffset():], " ")
+	if !ok {
+		return "", "", errLeaf
+	}
+	return name, rest, nil
+}
+
+// Found is the reply to find_key.
+type Found struct {
+	Client string `json:"client"`
+	Suite  string `json:"suite,omitempty"` // of an entry
+	Proven bool   `json:"proven"`
+	Entry  []byte `json:"entry,omitempty"`
+	Key    []byte `json:"key,omitempty"` // a bare key
+	// Index is the place of the leaf in the log, Proof that it stands there in the tree
+	// that Checkpoint signs.
+	Index      int64       `json:"index"`
+	Proof      []tlog.Hash `json:"proof"`
+	Checkpoint []byte      `json:"checkpoint"`
+	LogKey     string      `json:"log_key"`
+}
+
+// Page is the reply to key_log: some leaves, and the newest checkpoint.
+type Page struct {
+	From       int64    `json:"from"`
+	Leaves     []string `json:"leaves"`
+	Size       int64    `json:"size"`
+	Checkpoint []byte   `json:"checkpoint"`
+	LogKey     string   `json:"log_key"`
+}
+
+// Consistency is the reply to key_proof: that the tree of size To continues that of From.
+type Consistency struct {
+	From  int64       `json:"from"`
+	To    int64       `json:"to"`
+	Proof []tlog.Hash `json:"proof"`
+}
+
+// MaxPage bounds the leaves of one Page.
+const MaxPage = 1000
+
+// ErrSize says that a log has no tree of the size that was asked for.
+func ErrSize(size int64) error { return fmt.Errorf("the log has no tree of size %d", size) }
