@@ -21,6 +21,8 @@ type Config struct {
 	Clock clock.Clock
 	// Limits bound the definitions; zero fields mean the defaults.
 	Limits Limits
+	// Directory switches the proven key directory on; nil leaves it off.
+	Directory *DirectoryConfig
 	// Metrics is what the broker counts into; nil counts into collectors that nobody reads.
 	Metrics *Metrics
 	// Audit is told of every denied command, of every administrative one that was let
@@ -34,7 +36,8 @@ type Limits struct {
 	Exchanges int // default 10,000
 	Bindings  int // default 1,000,000
 	Queues    int // default 100,000; dead-letter queues that the engine creates count from the next start
-	Keys      int // default 100,000
+	Keys      int // default 100,000; bare keys and entries of the key directory together
+	KeyLog    int // default 1,000,000; changes of keys that the directory's log can hold
 }
 
 // Default limits.
@@ -43,6 +46,7 @@ const (
 	DefaultMaxBindings  = 1_000_000
 	DefaultMaxQueues    = 100_000
 	DefaultMaxKeys      = 100_000
+	DefaultMaxKeyLog    = 1_000_000
 )
 
 func (l Limits) withDefaults() Limits {
@@ -54,6 +58,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.Bindings, DefaultMaxBindings},
 		{&l.Queues, DefaultMaxQueues},
 		{&l.Keys, DefaultMaxKeys},
+		{&l.KeyLog, DefaultMaxKeyLog},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
@@ -84,6 +89,9 @@ type Broker struct {
 	cache topicCache
 	// keys is the key directory, replaced under mu as well.
 	keys atomic.Pointer[frozen[[]byte]]
+	// directory is nil without Config.Directory, which proving is.
+	directory *directory
+	proving   *DirectoryConfig
 	// publishing is read-locked from loading the table until the engine has decided (not
 	// until it has synced). Deleting a queue takes it once between replacing the table and
 	// asking the engine, so that no publish finds a queue gone that its table still named.
@@ -115,6 +123,7 @@ func New(cfg Config) (*Broker, error) {
 		limits:  cfg.Limits.withDefaults(),
 		metrics: cfg.Metrics,
 		audit:   cfg.Audit,
+		proving: cfg.Directory,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -145,6 +154,8 @@ func (b *Broker) Close() error {
 // Counts are the sizes of what clients have defined.
 type Counts struct {
 	Exchanges, Bindings, Queues, Keys int
+	// KeyLog is the length of the key directory's log.
+	KeyLog int
 }
 
 // Counts returns how much is defined.
@@ -155,11 +166,13 @@ func (b *Broker) Counts() Counts {
 }
 
 func (b *Broker) counts() Counts {
+	entries, leaves := b.directory.counts()
 	return Counts{
 		Exchanges: len(b.topo.exchanges),
 		Bindings:  b.topo.bindings,
 		Queues:    b.queues.len(),
-		Keys:      b.keys.Load().len(),
+		Keys:      b.keys.Load().len() + entries,
+		KeyLog:    leaves,
 	}
 }
 

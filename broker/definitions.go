@@ -17,10 +17,14 @@ import (
 //	exchange/<exchange>               {"v":1,"kind":"direct"|"fanout"|"topic"}
 //	binding/<queue> <exchange> <key>  {"v":1}
 //	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>"}
+//	keyentry/<suite> <owner>          {"v":1,"entry":"<base64>","issuer":"…","serial":1,"hash":"<base64>"}
+//	keyleaf/<sequence, hex>           {"v":1,"leaf":"…"}
 const (
 	exchangePrefix = "exchange/"
 	bindingPrefix  = "binding/"
 	keyPrefix      = "key/"
+	entryPrefix    = "keyentry/"
+	leafPrefix     = "keyleaf/"
 
 	definitionVersion = 1
 )
@@ -90,10 +94,17 @@ func decode(d Definition, v any) error {
 	return nil
 }
 
+func errDamaged(d Definition, why string) error {
+	return fmt.Errorf("definition %q is damaged: %s", d.Key, why)
+}
+
 // stored is what the definitions of an engine say.
 type stored struct {
 	topo *topology
 	keys map[string][]byte
+	// entries are the current entries of the key directory, leaves its log in order.
+	entries map[slot]*logged
+	leaves  []storedLeaf
 	// dangling are bindings whose queue or exchange does not exist. A crash between the
 	// steps of a deletion can leave them, and so can an engine that lost a queue.
 	dangling []Binding
@@ -102,7 +113,7 @@ type stored struct {
 // readDefinitions understands all of batch or nothing. queueExists is asked once per
 // queue that has a binding.
 func readDefinitions(batch []Definition, queueExists func(string) bool) (*stored, error) {
-	s := &stored{topo: newTopology(), keys: make(map[string][]byte)}
+	s := &stored{topo: newTopology(), keys: make(map[string][]byte), entries: make(map[slot]*logged)}
 	var bindings []Binding
 	var errs []error
 	for _, d := range batch {
@@ -168,6 +179,16 @@ func (s *stored) read(d Definition, bindings *[]Binding) error {
 		s.keys[client] = v.Key
 		return nil
 	}
+	if rest, ok := strings.CutPrefix(d.Key, entryPrefix); ok {
+		at, l, err := readEntry(rest, d)
+		s.entries[at] = l
+		return err
+	}
+	if rest, ok := strings.CutPrefix(d.Key, leafPrefix); ok {
+		l, err := readLeaf(rest, d)
+		s.leaves = append(s.leaves, l)
+		return err
+	}
 	return fmt.Errorf("definition %q is of an unknown kind: it was written by a newer program", d.Key)
 }
 
@@ -181,6 +202,14 @@ func (b *Broker) load() error {
 	})
 	if err != nil {
 		return err
+	}
+	if b.directory == nil && b.proving != nil { // afterwards it follows the store by itself
+		d, missing, err := newDirectory(b.proving, s)
+		if err != nil {
+			return err
+		}
+		b.directory = d
+		defer b.complete(missing)
 	}
 	b.topo = s.topo
 	b.table.Store(s.topo.table())

@@ -37,23 +37,37 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 	defer b.unlock()
 	keys := b.keys.Load()
 	old, replaced := keys.get(client)
-	definition := []Definition{defineKey(client, key, id.ID)}
-	if replaced && bytes.Equal(old, key) {
-		b.defined(definition, func(err error) { done(false, err) })
-		return
-	}
-	if !replaced && keys.len() >= b.limits.Keys {
+	same := replaced && bytes.Equal(old, key)
+	if entries, _ := b.directory.counts(); !replaced && keys.len()+entries >= b.limits.Keys {
 		done(false, errLimit("keys", b.limits.Keys))
 		return
 	}
-	b.keys.Store(keys.with(client, slices.Clone(key)))
-	b.define(definition, func(err error) {
-		if err == nil {
+	stored := func(err error) {
+		if err == nil && !same {
 			b.log.Info("public key registered", "client", client, "by", id.ID, "replaced", replaced)
 			b.audit(id.ID, string(actWriteKey), client, nil)
 		}
-		done(err == nil, err)
-	})
+		done(err == nil && !same, err)
+	}
+	definition := []Definition{defineKey(client, key, id.ID)}
+	if b.directory != nil {
+		leaf, record, err := b.directory.register(client, key, !same, b.limits, stored)
+		if err != nil {
+			done(false, err)
+			return
+		}
+		if leaf != nil {
+			b.keys.Store(keys.with(client, slices.Clone(key)))
+			b.define(append(definition, leaf...), record)
+			return
+		}
+	}
+	if same {
+		b.defined(definition, stored)
+		return
+	}
+	b.keys.Store(keys.with(client, slices.Clone(key)))
+	b.define(definition, stored)
 }
 
 // Key returns the public key of a client. The slice must not be changed.

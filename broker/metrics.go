@@ -20,7 +20,7 @@ type Metrics struct {
 	limits      *prometheus.GaugeVec
 
 	// The children that are used often.
-	exchanges, bindings, queues, keys prometheus.Gauge
+	exchanges, bindings, queues, keys, keyLog prometheus.Gauge
 
 	outcomes [Refused + 1]prometheus.Counter
 	verdicts [Dead + 1]prometheus.Counter
@@ -52,7 +52,7 @@ func NewMetrics() *Metrics {
 		delivered:   counter("deliveries_total", "Messages handed to consumers.").WithLabelValues(),
 		consumers:   gauge("consumers", "Connections that have a consumer side open.").WithLabelValues(),
 		dangling:    counter("dangling_bindings_total", "Bindings removed at load because their queue or exchange was gone.").WithLabelValues(),
-		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key.", "kind"),
+		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key, key_log.", "kind"),
 		limits:      gauge("definitions_limit", "The most definitions of a kind that clients can make.", "kind"),
 		reasons:     make(map[sealmq.Code]prometheus.Counter),
 	}
@@ -60,6 +60,7 @@ func NewMetrics() *Metrics {
 	m.bindings = m.definitions.WithLabelValues("binding")
 	m.queues = m.definitions.WithLabelValues("queue")
 	m.keys = m.definitions.WithLabelValues("key")
+	m.keyLog = m.definitions.WithLabelValues("key_log")
 	for o, name := range map[Outcome]string{Stored: "stored", Repeated: "repeated", Conflict: "conflict", Refused: "refused"} {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
@@ -98,6 +99,7 @@ func (m *Metrics) setLimits(l Limits) {
 	m.limits.WithLabelValues("binding").Set(float64(l.Bindings))
 	m.limits.WithLabelValues("queue").Set(float64(l.Queues))
 	m.limits.WithLabelValues("key").Set(float64(l.Keys))
+	m.limits.WithLabelValues("key_log").Set(float64(l.KeyLog))
 }
 
 func (m *Metrics) setDefinitions(c Counts) {
@@ -105,6 +107,7 @@ func (m *Metrics) setDefinitions(c Counts) {
 	m.bindings.Set(float64(c.Bindings))
 	m.queues.Set(float64(c.Queues))
 	m.keys.Set(float64(c.Keys))
+	m.keyLog.Set(float64(c.KeyLog))
 }
 
 // results counts one answered batch, with one addition per outcome.

@@ -69,10 +69,12 @@ sealmq_broker_dangling_bindings_total 0
 sealmq_broker_definitions{kind="binding"} 1
 sealmq_broker_definitions{kind="exchange"} 1
 sealmq_broker_definitions{kind="key"} 0
+sealmq_broker_definitions{kind="key_log"} 0
 sealmq_broker_definitions{kind="queue"} 1
 sealmq_broker_definitions_limit{kind="binding"} 1e+06
 sealmq_broker_definitions_limit{kind="exchange"} 10000
 sealmq_broker_definitions_limit{kind="key"} 100000
+sealmq_broker_definitions_limit{kind="key_log"} 1e+06
 sealmq_broker_definitions_limit{kind="queue"} 7
 sealmq_broker_deliveries_total 3
 sealmq_broker_denials_total{command="admin"} 1

@@ -18,6 +18,7 @@ const (
 	actInspect  action = "inspect"
 	actReadKey  action = "read_key"
 	actWriteKey action = "write_key" // the caller's own
+	actPutEntry action = "put_key"   // an entry of the key directory, the caller's own
 	actDelete   action = "delete"
 	actPurge    action = "purge"
 	actPeek     action = "peek"
@@ -60,6 +61,10 @@ func authorize(id sealmq.Identity, act action, object string) error {
 		if object == id.ID {
 			return nil
 		}
+	case actPutEntry:
+		if object == id.ID {
+			return nil
+		}
 	case actWriteKey:
 		if id.CommonName != "" && object == id.CommonName {
 			return nil
@@ -77,6 +82,7 @@ var denials = map[action]string{
 	actInspect:  "look at",
 	actReadKey:  "read the key of",
 	actWriteKey: "write the key of",
+	actPutEntry: "put a key entry of",
 	actDelete:   "delete",
 	actPurge:    "purge",
 	actPeek:     "peek into",

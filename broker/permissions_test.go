@@ -37,7 +37,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 						want = true
 					case act == "write_key":
 						want = who.CommonName != "" && name == who.CommonName
-					case act == "find":
+					case act == "find", act == "put_key":
 						want = name == who.ID
 					}
 					err := broker.Authorize(who, act, name)
@@ -48,7 +48,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 			}
 		}
 	}
-	if len(broker.Actions()) != 13 {
+	if len(broker.Actions()) != 14 {
 		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
 	}
 	t.Logf("%d cells", cells)

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -161,6 +162,67 @@ var dedupChecks = []check{
 			}
 		}
 		h.holds("q", 1, 0)
+	}},
+}
+
+// digestChecks need a restart in between: what is remembered of a digest is the same
+// before and after.
+var digestChecks = []restartCheck{
+	{name: "a digest stands for the content", needs: longDedup, run: func(h *harness, restart func()) {
+		h.queue("q", sealmq.QueueOptions{})
+		long := strings.Repeat("d", broker.MaxDigestBytes)
+		sure := func(want broker.Outcome, m sealmq.Message, digest string) {
+			h.Helper()
+			if r := h.digested(m, digest, "q"); r.Outcome != want {
+				h.Errorf("%s with digest %q: outcome %d with error %v, want %d", m.ID, digest, r.Outcome, r.Err, want)
+			}
+		}
+		sure(broker.Stored, message("a"), "digest")
+		sure(broker.Stored, message("long"), long)
+		h.put("q", "plain")
+		sure(broker.Stored, message("acked"), "digest") // other ids may have the same
+		c := h.consumer("q", 0)
+		c.ack(c.gets("a", "long", "plain", "acked")[3])
+		for range 3 {
+			for _, id := range []string{"a", "acked"} {
+				for _, m := range changed(message(id)) {
+					sure(broker.Repeated, m, "digest")
+				}
+				sure(broker.Repeated, message(id), "digest")
+				sure(broker.Conflict, message(id), "other")
+				sure(broker.Conflict, message(id), "")
+				sure(broker.Conflict, message(id), "digest\x00")
+			}
+			sure(broker.Repeated, message("long"), long)
+			sure(broker.Conflict, message("long"), long[1:])
+			plain := message("plain")
+			sure(broker.Repeated, plain, "")
+			for _, d := range []string{string(plain.Body), plain.ID, plain.Exchange, plain.Key, "\x01x\x01k\x05plain"} {
+				sure(broker.Conflict, plain, d)
+			}
+			restart()
+		}
+		h.holds("q", 3, 0)
+	}},
+}
+
+var digestLimitChecks = []check{
+	{name: "a digest that is too long is refused", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		long := strings.Repeat("d", broker.MaxDigestBytes+1)
+		if r := h.digested(message("a"), long, "q"); r.Outcome != broker.Refused || sealmq.CodeOf(r.Err) != sealmq.BadArgument {
+			h.Errorf("outcome %d, error %v", r.Outcome, r.Err)
+		}
+		h.put("q", "a")
+	}},
+	{name: "a digest without an id means nothing", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		for range 2 {
+			if r := h.digested(message(""), "digest", "q"); r.Outcome != broker.Stored {
+				h.Errorf("outcome %d, error %v", r.Outcome, r.Err)
+			}
+		}
+		h.holds("q", 2, 0)
 	}},
 }
 

@@ -261,6 +261,16 @@ func (h *harness) one(m sealmq.Message, queues ...string) broker.PublishResult {
 	return results[0]
 }
 
+// digested is one for a message whose content a digest stands for.
+func (h *harness) digested(m sealmq.Message, digest string, queues ...string) broker.PublishResult {
+	h.Helper()
+	results := h.publish(broker.PublishRequest{Message: m, Queues: queues, Digest: []byte(digest)}).must()
+	if len(results) != 1 {
+		h.Fatalf("%d results for one message", len(results))
+	}
+	return results[0]
+}
+
 // outcome publishes one message and checks what becomes of it.
 func (h *harness) outcome(want broker.Outcome, code sealmq.Code, m sealmq.Message, queues ...string) broker.PublishResult {
 	h.Helper()

@@ -288,7 +288,7 @@ func (m *Model) Publish(batch []broker.PublishRequest, done func(results []broke
 			results[i] = broker.PublishResult{Outcome: broker.Refused, Err: errStopped()}
 			continue
 		}
-		results[i] = m.publish(clone(batch[i].Message), batch[i].Queues)
+		results[i] = m.publish(clone(batch[i].Message), string(batch[i].Digest), batch[i].Queues)
 	}
 	m.answer(func(err error) {
 		for i := range results {
@@ -300,9 +300,13 @@ func (m *Model) Publish(batch []broker.PublishRequest, done func(results []broke
 	})
 }
 
-func (m *Model) publish(msg sealmq.Message, queues []string) broker.PublishResult {
+func (m *Model) publish(msg sealmq.Message, digest string, queues []string) broker.PublishResult {
+	if len(digest) > broker.MaxDigestBytes {
+		return broker.PublishResult{Outcome: broker.Refused,
+			Err: &sealmq.Error{Code: sealmq.BadArgument, Message: "the digest is too long"}}
+	}
 	if i := m.state.ids[msg.ID]; i != nil && msg.ID != "" {
-		if i.same(&msg) {
+		if i.same(&msg, digest) {
 			return broker.PublishResult{Outcome: broker.Repeated}
 		}
 		return broker.PublishResult{Outcome: broker.Conflict, Err: sealmq.ErrDuplicate}
@@ -324,18 +328,18 @@ func (m *Model) publish(msg sealmq.Message, queues []string) broker.PublishResul
 		}
 		into = append(into, q)
 	}
-	m.store(msg, into, victims)
+	m.store(msg, digest, into, victims)
 	return broker.PublishResult{Outcome: broker.Stored}
 }
 
-func (m *Model) store(msg sealmq.Message, into []*queue, victims map[*queue][]*entry) {
+func (m *Model) store(msg sealmq.Message, digest string, into []*queue, victims map[*queue][]*entry) {
 	var names []string
 	for _, q := range into {
 		names = append(names, q.name)
 		q.totals.Published++
 		m.drop(q, victims[q])
 	}
-	m.write(stored{msg, names, m.now()})
+	m.write(stored{msg, digest, names, m.now()})
 	for _, q := range into {
 		m.unsynced = append(m.unsynced, q.entries[len(q.entries)-1])
 	}

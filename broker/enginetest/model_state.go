@@ -51,6 +51,7 @@ type entry struct {
 type identifier struct {
 	exchange, key string
 	body          []byte
+	digest        string // stands for these three, if there is one
 	copies        int
 	ended         time.Time // when the last copy went
 	order         uint64
@@ -78,6 +79,7 @@ type (
 	}
 	stored struct {
 		message sealmq.Message
+		digest  string
 		queues  []string
 		at      time.Time
 	}
@@ -119,7 +121,7 @@ func (e stored) apply(s *state) {
 	m := e.message
 	s.lastSeq++
 	if m.ID != "" {
-		s.ids[m.ID] = &identifier{exchange: m.Exchange, key: m.Key, body: m.Body, copies: len(e.queues), order: s.lastSeq}
+		s.ids[m.ID] = &identifier{exchange: m.Exchange, key: m.Key, body: m.Body, digest: e.digest, copies: len(e.queues), order: s.lastSeq}
 	}
 	for _, name := range e.queues {
 		q := s.queues[name]
@@ -258,7 +260,10 @@ func (q *queue) fits(m *sealmq.Message, now time.Time) (victims []*entry, code s
 }
 
 // same reports whether m repeats what i stands for.
-func (i *identifier) same(m *sealmq.Message) bool {
+func (i *identifier) same(m *sealmq.Message, digest string) bool {
+	if i.digest != "" || digest != "" {
+		return i.digest == digest
+	}
 	return i.exchange == m.Exchange && i.key == m.Key && bytes.Equal(i.body, m.Body)
 }
 

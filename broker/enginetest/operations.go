@@ -111,7 +111,8 @@ func (p *pair) publish() {
 		m.Body = make([]byte, drawSize.Draw(p.T, "size"))
 		m.Published = p.clock.Now()
 		queues := rapid.SliceOfNDistinct(drawQueue, 1, 3, rapid.ID[string]).Draw(p.T, "queues")
-		batch = append(batch, broker.PublishRequest{Message: m, Queues: queues})
+		digest := rapid.SampledFrom([]string{"", "", "", "1", "2"}).Draw(p.T, "digest")
+		batch = append(batch, broker.PublishRequest{Message: m, Queues: queues, Digest: []byte(digest)})
 	}
 	type result struct {
 		Outcome broker.Outcome

@@ -75,6 +75,7 @@ func suite() []group {
 		{"time", timeChecks},
 		{"limits", limitChecks},
 		{"dedup", append(dedupChecks, expand(dedupRestartChecks)...)},
+		{"digest", append(digestLimitChecks, expand(digestChecks)...)},
 		{"definitions", append(definitionChecks, expand(definitionRestartChecks)...)},
 		{"durability", expand(durabilityChecks)},
 		{"sync", syncChecks},

@@ -147,6 +147,19 @@ func options(change func(*sealmq.QueueOptions)) func(broker.Engine, Config) brok
 	}
 }
 
+// digests has every digest replaced.
+func digests(change func([]byte) []byte) func(broker.Engine, Config) broker.Engine {
+	return func(e broker.Engine, _ Config) broker.Engine {
+		return &brokenEngine{Engine: e, publish: func(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+			batch = slices.Clone(batch)
+			for i := range batch {
+				batch[i].Digest = change(batch[i].Digest)
+			}
+			e.Publish(batch, done)
+		}}
+	}
+}
+
 var bugList = []bug{
 	{name: "confirms before the sync", check: "sync/nothing is answered before its sync",
 		engine: func(e broker.Engine, _ Config) broker.Engine {
@@ -216,6 +229,21 @@ var bugList = []bug{
 				}
 				e.Publish(batch, done)
 			}}
+		}},
+	{name: "ignores digests", check: "digest/a digest stands for the content after close",
+		engine: digests(func([]byte) []byte { return nil })},
+	{name: "has no limit for digests", check: "digest/a digest that is too long is refused",
+		engine: digests(func(d []byte) []byte { return d[:min(len(d), broker.MaxDigestBytes)] })},
+	{name: "loses the digest at a restart", check: "digest/a digest stands for the content after crash",
+		disk: func(events []event) []event {
+			events = slices.Clone(events)
+			for i, e := range events {
+				if m, ok := e.(stored); ok {
+					m.digest = ""
+					events[i] = m
+				}
+			}
+			return events
 		}},
 	{name: "stores in some of the queues", check: "publish/all queues or none", engine: storePartly},
 	{name: "keeps what belongs to the caller", check: "publish/what is handed in belongs to the caller again", engine: keepBuffers},

@@ -1,0 +1,347 @@
+package broker_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// registry is a broker with a key directory, and an authority whose certificates it knows.
+type registry struct {
+	*node
+	ca     *testca.CA
+	signer *keylog.Signer
+}
+
+func openRegistry(t testing.TB, change ...func(*broker.Config)) *registry {
+	t.Helper()
+	r := &registry{ca: testca.New(t)}
+	var err error
+	if r.signer, _, err = keylog.NewSigner(); err != nil {
+		t.Fatal(err)
+	}
+	r.node = open(t, append([]func(*broker.Config){r.configure}, change...)...)
+	return r
+}
+
+func (r *registry) configure(cfg *broker.Config) {
+	cfg.Clock = clock.System
+	cfg.Directory = &broker.DirectoryConfig{Signer: r.signer, Verifier: r.verifier()}
+}
+
+func (r *registry) verifier() seal.Verifier {
+	return &seal.X509Verifier{Roots: r.ca.Pool(), Identify: r.ca.Identify}
+}
+
+// who is the identity that a connection with this certificate would have.
+func (r *registry) who(ca *testca.CA, name string, role sealmq.Role) sealmq.Identity {
+	r.Helper()
+	leaf := ca.Leaf(name, role)
+	id, err := ca.Identify(tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf.Leaf, ca.Root()}}})
+	r.must(err)
+	return id
+}
+
+func signerOf(t testing.TB, ca *testca.CA, name string, role sealmq.Role) *seal.Signer {
+	t.Helper()
+	leaf := ca.Leaf(name, role)
+	s, err := seal.NewSigner(name, leaf.Certificate, leaf.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func publicKey(t testing.TB, suite seal.Suite) *seal.PublicKey {
+	t.Helper()
+	key, err := seal.Generate(suite, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Public()
+}
+
+// entry makes an entry of alice's that follows another one, or the first.
+func (r *registry) entry(key *seal.PublicKey, after []byte, change ...func(*seal.KeyEntry)) []byte {
+	r.Helper()
+	e := seal.KeyEntry{Key: key, Serial: 1, Created: time.Now()}
+	if after != nil {
+		before, err := seal.ParseKeyEntry(after)
+		r.must(err)
+		e.Serial, e.Previous = before.Serial+1, before.Hash()
+	}
+	for _, f := range change {
+		f(&e)
+	}
+	entry, err := seal.NewKeyEntry(signerOf(r, r.ca, "alice", ""), e)
+	r.must(err)
+	return entry
+}
+
+func (r *registry) put(id sealmq.Identity, suite seal.Suite, entry []byte) (int64, error) {
+	r.Helper()
+	return wait(r, func(done func(int64, error)) { r.PutKeyEntry(id, string(suite), entry, done) })
+}
+
+// proven checks what find_key answers and returns the tree.
+func (r *registry) proven(f keylog.Found, leaf keylog.Leaf) tlog.Tree {
+	r.Helper()
+	tree, err := keylog.OpenCheckpoint(f.Checkpoint, r.signer.Public())
+	r.must(err)
+	r.must(tlog.CheckRecord(f.Proof, tree.N, tree.Hash, f.Index, leaf.Record()))
+	return tree
+}
+
+func (r *registry) leafOf(entry []byte, issuer string) keylog.Leaf {
+	r.Helper()
+	e, err := seal.ParseKeyEntry(entry)
+	r.must(err)
+	return keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
+}
+
+const small = seal.HPKEX25519
+
+func TestKeyEntries(t *testing.T) {
+	r := openRegistry(t)
+	id, other := r.who(r.ca, "alice", ""), r.who(r.ca, "bob", "")
+	if _, err := r.FindKey(other, "alice", ""); sealmq.CodeOf(err) != sealmq.NoKey {
+		t.Errorf("a key that nobody has put: %v", err)
+	}
+	first := r.entry(publicKey(t, small), nil)
+	second := r.entry(publicKey(t, small), first)
+	hybrid := r.entry(publicKey(t, seal.HPKEHybrid), nil)
+	for i, step := range []struct {
+		suite seal.Suite
+		entry []byte
+		index int64
+	}{{small, first, 0}, {small, first, 0}, {small, second, 1}, {small, second, 1}, {seal.HPKEHybrid, hybrid, 2}} {
+		if index, err := r.put(id, step.suite, step.entry); err != nil || index != step.index {
+			t.Fatalf("step %d: index %d, %v", i, index, err)
+		}
+	}
+	if changed, err := r.putKey(id, "alice", key(7)); err != nil || !changed {
+		t.Errorf("a bare key beside entries: %v", err)
+	}
+	var last tlog.Tree
+	for range 2 {
+		for _, want := range []struct {
+			suite seal.Suite
+			entry []byte
+		}{{"", hybrid}, {seal.HPKEHybrid, hybrid}, {small, second}} {
+			f, err := r.FindKey(other, "alice", string(want.suite))
+			if err != nil || !f.Proven || !bytes.Equal(f.Entry, want.entry) {
+				t.Fatalf("%s: %+v, %v", want.suite, f, err)
+			}
+			last = r.proven(f, r.leafOf(want.entry, id.Issuer))
+		}
+		f, err := r.FindKey(other, "alice", string(seal.CipherMQG5))
+		if err != nil || f.Proven || !bytes.Equal(f.Key, key(7)) || f.Entry != nil {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		r.proven(f, keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key(7))})
+		if _, err := r.FindKey(other, "alice", string(seal.CipherMQRSA)); sealmq.CodeOf(err) != sealmq.NoKey {
+			t.Errorf("a suite without a key: %v", err)
+		}
+		if last.N != 4 || r.Counts().KeyLog != 4 || r.Counts().Keys != 3 {
+			t.Errorf("tree of %d, %+v", last.N, r.Counts())
+		}
+		before := last
+		r.restart()
+		if f, err = r.FindKey(other, "alice", ""); err != nil {
+			t.Fatal(err)
+		}
+		if last = r.proven(f, r.leafOf(hybrid, id.Issuer)); last != before {
+			t.Errorf("the tree was %+v before the restart and is %+v", before, last)
+		}
+	}
+}
+
+func TestKeyEntriesAreRefused(t *testing.T) {
+	r := openRegistry(t)
+	foreign := testca.New(t)
+	id, boss := r.who(r.ca, "alice", ""), r.who(r.ca, "admin", sealmq.RoleAdmin)
+	first := r.entry(publicKey(t, small), nil)
+	if _, err := r.put(id, small, first); err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := seal.NewKeyEntry(signerOf(t, foreign, "alice", ""), seal.KeyEntry{Key: publicKey(t, small)})
+	r.must(err)
+	flipped := bytes.Clone(first)
+	flipped[len(flipped)/2] ^= 1
+	unsigned := bytes.Clone(first)
+	n := int(unsigned[0])<<8 | int(unsigned[1])
+	clear(unsigned[2+n+2 : 2+n+2+int(unsigned[2+n+1])])
+	for _, tc := range []struct {
+		name  string
+		id    sealmq.Identity
+		suite seal.Suite
+		entry []byte
+		code  sealmq.Code
+	}{
+		{"nothing", id, small, nil, sealmq.BadArgument},
+		{"too long", id, small, make([]byte, seal.MaxKeyEntryBytes+1), sealmq.BadArgument},
+		{"cut", id, small, first[:len(first)-1], sealmq.BadArgument},
+		{"changed", id, small, flipped, sealmq.BadArgument},
+		{"not signed", id, small, unsigned, sealmq.BadArgument},
+		{"another suite", id, seal.HPKEHybrid, first, sealmq.BadArgument},
+		{"somebody else's", r.who(r.ca, "bob", ""), small, first, sealmq.Denied},
+		{"an administrator for somebody else", boss, small, first, sealmq.Denied},
+		{"another authority's", id, small, stranger, sealmq.BadArgument},
+		{"the same name at another authority", sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}, small, first, sealmq.Denied},
+		{"from the future", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Created = time.Now().Add(time.Hour) }), sealmq.BadArgument},
+		{"first again", id, small, r.entry(publicKey(t, small), nil), sealmq.Mismatch},
+		{"a serial left out", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Serial++ }), sealmq.Mismatch},
+		{"second before the first", id, seal.HPKEHybrid, r.entry(publicKey(t, seal.HPKEHybrid), first), sealmq.Mismatch},
+		{"no identity", sealmq.Identity{}, small, first, sealmq.Denied},
+	} {
+		if _, err := r.put(tc.id, tc.suite, tc.entry); sealmq.CodeOf(err) != tc.code {
+			t.Errorf("%s: %v, want code %s", tc.name, err, tc.code)
+		}
+	}
+	if r.Counts().KeyLog != 1 {
+		t.Errorf("%d leaves", r.Counts().KeyLog)
+	}
+	without := open(t)
+	if _, err := without.FindKey(id, "alice", ""); !errors.Is(err, sealmq.ErrUnsupported) {
+		t.Errorf("a broker without a directory: %v", err)
+	}
+}
+
+func TestKeyEntryMustNameItsPredecessor(t *testing.T) {
+	r := openRegistry(t)
+	id := r.who(r.ca, "alice", "")
+	first := r.entry(publicKey(t, small), nil)
+	r.must(second(r.put(id, small, first)))
+	wrong := r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Previous[5] ^= 1 })
+	if _, err := r.put(id, small, wrong); sealmq.CodeOf(err) != sealmq.Mismatch {
+		t.Errorf("an entry with another predecessor: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestKeyDirectoryIsBounded(t *testing.T) {
+	r := openRegistry(t, func(c *broker.Config) { c.Limits = broker.Limits{Keys: 2, KeyLog: 4} })
+	id := r.who(r.ca, "alice", "")
+	r.must(second(r.putKey(admin, "lab", key(1))))
+	first := r.entry(publicKey(t, small), nil)
+	r.must(second(r.put(id, small, first)))
+	r.code(sealmq.LimitReached, second(r.put(id, seal.HPKEHybrid, r.entry(publicKey(t, seal.HPKEHybrid), nil))))
+	r.code(sealmq.LimitReached, second(r.putKey(admin, "another", key(1))))
+	r.must(second(r.putKey(admin, "lab", key(2))))
+	next := r.entry(publicKey(t, small), first)
+	r.must(second(r.put(id, small, next)))
+	r.code(sealmq.LimitReached, second(r.put(id, small, r.entry(publicKey(t, small), next))))
+	r.code(sealmq.LimitReached, second(r.putKey(admin, "lab", key(3))))
+	if changed, err := r.putKey(admin, "lab", key(2)); changed || err != nil {
+		t.Errorf("the same key again at the limit: %v, %v", changed, err)
+	}
+}
+
+func TestChangesOfOneKeyAreBounded(t *testing.T) {
+	r := openRegistry(t)
+	for i := range broker.MaxKeyChanges {
+		r.must(second(r.putKey(admin, "lab", key(byte(i)))))
+	}
+	r.code(sealmq.LimitReached, second(r.putKey(admin, "lab", key(200))))
+	r.must(second(r.putKey(admin, "lab2", key(1))))
+}
+
+// Keys that were registered before there was a directory get their place when it is
+// switched on.
+func TestOldKeysJoinTheLog(t *testing.T) {
+	n := open(t)
+	n.must(second(n.putKey(alice, "alice", key(1))))
+	n.must(second(n.putKey(bob, "bob", key(2))))
+	r := &registry{node: n, ca: testca.New(t)}
+	var err error
+	r.signer, _, err = keylog.NewSigner()
+	n.must(err)
+	r.configure(&n.cfg)
+	for range 2 {
+		n.restart()
+		f, err := r.FindKey(alice, "bob", "")
+		n.must(err)
+		if tree := r.proven(f, keylog.Leaf{Owner: "bob", Hash: sha256.Sum256(key(2))}); tree.N != 2 {
+			t.Errorf("tree of %d", tree.N)
+		}
+	}
+}
+
+func TestKeyLog(t *testing.T) {
+	r := openRegistry(t)
+	if p, err := r.KeyLog(alice, 0, 10); err != nil || p.Size != 0 || len(p.Leaves) != 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	const size = 21
+	trees := map[int64]tlog.Tree{}
+	for i := range size {
+		r.must(second(r.putKey(admin, fmt.Sprint("client ", i), key(byte(i)))))
+		p, err := r.KeyLog(alice, 0, 0)
+		r.must(err)
+		trees[p.Size], err = keylog.OpenCheckpoint(p.Checkpoint, p.LogKey)
+		r.must(err)
+	}
+	p, err := r.KeyLog(alice, 5, 3)
+	r.must(err)
+	want := keylog.Leaf{Owner: "client 5", Hash: sha256.Sum256(key(5))}.Text()
+	if p.From != 5 || len(p.Leaves) != 3 || p.Leaves[0] != want || p.Size != size {
+		t.Errorf("%+v", p)
+	}
+	for from := int64(1); from <= size; from++ {
+		for to := from; to <= size; to++ {
+			c, err := r.KeyProof(alice, from, to)
+			r.must(err)
+			r.must(tlog.CheckTree(c.Proof, to, trees[to].Hash, from, trees[from].Hash))
+		}
+	}
+	for _, bad := range [][2]int64{{0, 1}, {-1, 1}, {2, 1}, {1, size + 1}, {size + 1, size + 1}} {
+		r.code(sealmq.BadArgument, second(r.KeyProof(alice, bad[0], bad[1])))
+	}
+	for _, bad := range []int64{-1, size + 1} {
+		r.code(sealmq.BadArgument, second(r.KeyLog(alice, bad, 1)))
+	}
+	r.code(sealmq.Denied, second(r.KeyLog(sealmq.Identity{}, 0, 1)))
+}
+
+// A checkpoint covers only what a crash cannot take away: while the store is held up,
+// nothing new is signed, and what it then forgets was never shown.
+func TestCheckpointsCoverWhatIsStored(t *testing.T) {
+	r := openRegistry(t)
+	r.must(second(r.putKey(admin, "lab", key(1))))
+	release := r.disk.Hold(t)
+	answered := make(chan error, 1)
+	r.PutKey(admin, "lab", key(2), func(_ bool, err error) { answered <- err })
+	if got, _ := r.Key(alice, "lab"); !bytes.Equal(got, key(2)) {
+		t.Error("a legacy registration is not visible at once")
+	}
+	f, err := r.FindKey(alice, "lab", "")
+	r.must(err)
+	if tree := r.proven(f, keylog.Leaf{Owner: "lab", Hash: sha256.Sum256(key(1))}); tree.N != 1 {
+		t.Errorf("a tree of %d is signed", tree.N)
+	}
+	entry := r.entry(publicKey(t, small), nil)
+	id := r.who(r.ca, "alice", "")
+	r.PutKeyEntry(id, string(small), entry, func(int64, error) {})
+	r.code(sealmq.InUse, second(r.put(id, small, entry)))
+	r.code(sealmq.NoKey, second(r.FindKey(alice, "alice", "")))
+	release()
+	r.must(<-answered)
+	f, err = r.FindKey(alice, "lab", "")
+	r.must(err)
+	r.proven(f, keylog.Leaf{Owner: "lab", Hash: sha256.Sum256(key(2))})
+}
