@@ -2,6 +2,7 @@ package local
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 
 	"github.com/dchest/siphash"
@@ -77,6 +78,20 @@ func (k hashKey) content(scratch, head, body []byte) (contentHash, []byte) {
 	scratch = binary.LittleEndian.AppendUint64(scratch, a)
 	scratch = binary.LittleEndian.AppendUint64(scratch, b)
 	a, b = siphash.Hash128(k.k0, k.k1, scratch)
+	return contentHash{a, b}, scratch
+}
+
+// notContent begins what a digest is hashed with. No encoding of a content begins like
+// it, because no exchange has a name of that length.
+var notContent = binary.AppendUvarint(nil, math.MaxUint64)
+
+// digest hashes what the caller says that the content is. It never equals the hash of a
+// content but by a collision of 128 bits.
+func (k hashKey) digest(scratch []byte, id string, digest []byte) (contentHash, []byte) {
+	scratch = append(scratch[:0], notContent...)
+	scratch = appendString(scratch, id)
+	scratch = append(scratch, digest...)
+	a, b := siphash.Hash128(k.k0, k.k1, scratch)
 	return contentHash{a, b}, scratch
 }
 

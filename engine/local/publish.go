@@ -90,8 +90,13 @@ func (p *publishing) prepare(key hashKey, batch []broker.PublishRequest) {
 		p.heads = appendString(p.heads, m.Key)
 		p.heads = appendString(p.heads, m.ID)
 		p.ends[i] = len(p.heads)
-		if m.ID != "" {
-			p.ids[i] = key.id(m.ID)
+		if m.ID == "" {
+			continue
+		}
+		p.ids[i] = key.id(m.ID)
+		if d := batch[i].Digest; len(d) > 0 {
+			p.hashes[i], p.scratch = key.digest(p.scratch, m.ID, d)
+		} else {
 			p.hashes[i], p.scratch = key.content(p.scratch, p.heads[from:], m.Body)
 		}
 	}
@@ -101,6 +106,8 @@ func (p *publishing) prepare(key hashKey, batch []broker.PublishRequest) {
 // the size beyond the body, in units of 8 bytes.
 const maxHead = 8 * (1<<16 - 8)
 
+var errDigest = &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", broker.MaxDigestBytes)}
+
 // publishOne decides about one message and stores it. If the journal must be waited for
 // it returns ErrNoRoom and how many bytes need room, with nothing changed. Callers hold mu.
 func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, now int64) (need int, err error) {
@@ -108,6 +115,9 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 	refuse := func(q string, err error) error {
 		*res = broker.PublishResult{Outcome: broker.Refused, Queue: q, Err: err}
 		return nil
+	}
+	if len(req.Digest) > broker.MaxDigestBytes {
+		return 0, refuse("", errDigest)
 	}
 	dedupSlot := noSlot
 	if m.ID != "" {

@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -46,6 +47,44 @@ func TestIDsOutliveTheirSegments(t *testing.T) {
 }
 
 // ackAll takes and acks everything that waits.
+// TestDigestsOutliveTheirSegments: what a digest stood for is known when only the index
+// file of the segment is left.
+func TestDigestsOutliveTheirSegments(t *testing.T) {
+	r := newRig(t, nil)
+	declare(t, r.Engine, "q", nil)
+	send := func(digest, body string) broker.Outcome {
+		req := message("id", body, "q")
+		req.Digest = []byte(digest)
+		return publish(t, r.Engine, req)[0].Outcome
+	}
+	if got := send("digest", "body"); got != broker.Stored {
+		t.Fatalf("outcome %d", got)
+	}
+	for i := range 200 {
+		r.put(fmt.Sprintf("other-%d", i), string(bytes.Repeat([]byte("x"), 500)), "q")
+	}
+	s := r.consumer("q")
+	for list := r.take(s, 50); len(list) > 0; list = r.take(s, 50) {
+		if err := r.settle(s, broker.Ack, list...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.eventually("segments are used again", func() bool { return r.Stats().Journal.Free > 0 })
+	s.Close()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	for _, tt := range []struct {
+		digest, body string
+		want         broker.Outcome
+	}{{"digest", "other", broker.Repeated}, {"other", "body", broker.Conflict}, {"", "body", broker.Conflict}} {
+		if got := send(tt.digest, tt.body); got != tt.want {
+			t.Errorf("digest %q: outcome %d, want %d", tt.digest, got, tt.want)
+		}
+	}
+}
+
 func ackAll(tb testing.TB, e *local.Engine, queue string, total int) {
 	tb.Helper()
 	s := e.NewSession(broker.SessionConfig{})
