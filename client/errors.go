@@ -140,6 +140,8 @@ var codeTexts = []struct {
 	{"the store has", "", sealmq.Unavailable},
 	{"the storage engine cannot", "", sealmq.Unsupported},
 	{"it exists with other options", "", sealmq.Mismatch},
+	{"the key entry does not follow", "", sealmq.Mismatch},
+	{"this broker keeps no proven key directory", "", sealmq.Unsupported},
 	{"queue '", "' exists with", sealmq.Mismatch},
 	{"exchange '", "' exists with", sealmq.Mismatch},
 	{"it is still in use", "", sealmq.InUse},

@@ -40,6 +40,10 @@ const (
 	CloseConnection
 	Whoami
 	Ping
+	PutKey
+	FindKey
+	KeyLog
+	KeyProof
 
 	verbs // number of verbs
 )
@@ -56,6 +60,7 @@ var verbNames = [verbs]string{
 	Meta: "meta", Queues: "queues", Queue: "queue", Exchanges: "exchanges",
 	Connections: "connections", CloseConnection: "close_connection",
 	Whoami: "whoami", Ping: "ping",
+	PutKey: "put_key", FindKey: "find_key", KeyLog: "key_log", KeyProof: "key_proof",
 }
 
 // String is the command word; it is "unknown" for Unknown, so that a client cannot
@@ -184,6 +189,14 @@ func addedVerbOf(word []byte) Verb {
 		return Whoami
 	case "ping":
 		return Ping
+	case "put_key":
+		return PutKey
+	case "find_key":
+		return FindKey
+	case "key_log":
+		return KeyLog
+	case "key_proof":
+		return KeyProof
 	}
 	return Unknown
 }

@@ -271,6 +271,14 @@ func (s *Session) dispatch(c Command) {
 		s.whoami()
 	case Ping:
 		s.reply(Ping, replyPong)
+	case PutKey:
+		s.putKeyEntry(c.Args)
+	case FindKey:
+		s.findKey(c.Args)
+	case KeyLog:
+		s.keyLog(c.Args)
+	case KeyProof:
+		s.keyProof(c.Args)
 	}
 }
 
