@@ -36,7 +36,7 @@ type Limits struct {
 	Exchanges int // default 10,000
 	Bindings  int // default 1,000,000
 	Queues    int // default 100,000; dead-letter queues that the engine creates count from the next start
-	Keys      int // default 100,000; bare keys and entries of the key directory together
+	Keys      int // default 100,000; bare keys and entries of the key directory together; as many certificate chains
 	KeyLog    int // default 1,000,000; changes of keys that the directory's log can hold
 }
 
@@ -89,6 +89,8 @@ type Broker struct {
 	cache topicCache
 	// keys is the key directory, replaced under mu as well.
 	keys atomic.Pointer[frozen[[]byte]]
+	// chains are senders' certificates.
+	chains *chains
 	// directory is nil without Config.Directory, which proving is.
 	directory *directory
 	proving   *DirectoryConfig

@@ -19,12 +19,14 @@ import (
 //	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>"}
 //	keyentry/<suite> <owner>          {"v":1,"entry":"<base64>","issuer":"…","serial":1,"hash":"<base64>"}
 //	keyleaf/<sequence, hex>           {"v":1,"leaf":"…"}
+//	chain/<sha256, hex>               {"v":1,"chain":"<base64>","by":"<identity>"}
 const (
 	exchangePrefix = "exchange/"
 	bindingPrefix  = "binding/"
 	keyPrefix      = "key/"
 	entryPrefix    = "keyentry/"
 	leafPrefix     = "keyleaf/"
+	chainPrefix    = "chain/"
 
 	definitionVersion = 1
 )
@@ -105,6 +107,7 @@ type stored struct {
 	// entries are the current entries of the key directory, leaves its log in order.
 	entries map[slot]*logged
 	leaves  []storedLeaf
+	chains  map[[32]byte]storedChain
 	// dangling are bindings whose queue or exchange does not exist. A crash between the
 	// steps of a deletion can leave them, and so can an engine that lost a queue.
 	dangling []Binding
@@ -113,7 +116,8 @@ type stored struct {
 // readDefinitions understands all of batch or nothing. queueExists is asked once per
 // queue that has a binding.
 func readDefinitions(batch []Definition, queueExists func(string) bool) (*stored, error) {
-	s := &stored{topo: newTopology(), keys: make(map[string][]byte), entries: make(map[slot]*logged)}
+	s := &stored{topo: newTopology(), keys: make(map[string][]byte), entries: make(map[slot]*logged),
+		chains: make(map[[32]byte]storedChain)}
 	var bindings []Binding
 	var errs []error
 	for _, d := range batch {
@@ -189,6 +193,11 @@ func (s *stored) read(d Definition, bindings *[]Binding) error {
 		s.leaves = append(s.leaves, l)
 		return err
 	}
+	if rest, ok := strings.CutPrefix(d.Key, chainPrefix); ok {
+		sum, c, err := readChain(rest, d)
+		s.chains[sum] = c
+		return err
+	}
 	return fmt.Errorf("definition %q is of an unknown kind: it was written by a newer program", d.Key)
 }
 
@@ -210,6 +219,9 @@ func (b *Broker) load() error {
 		}
 		b.directory = d
 		defer b.complete(missing)
+	}
+	if b.chains == nil { // the same
+		b.chains = newChains(s.chains)
 	}
 	b.topo = s.topo
 	b.table.Store(s.topo.table())

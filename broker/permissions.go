@@ -19,6 +19,7 @@ const (
 	actReadKey  action = "read_key"
 	actWriteKey action = "write_key" // the caller's own
 	actPutEntry action = "put_key"   // an entry of the key directory, the caller's own
+	actPutChain action = "put_chain" // the caller's own
 	actDelete   action = "delete"
 	actPurge    action = "purge"
 	actPeek     action = "peek"
@@ -61,7 +62,7 @@ func authorize(id sealmq.Identity, act action, object string) error {
 		if object == id.ID {
 			return nil
 		}
-	case actPutEntry:
+	case actPutEntry, actPutChain:
 		if object == id.ID {
 			return nil
 		}
@@ -83,6 +84,7 @@ var denials = map[action]string{
 	actReadKey:  "read the key of",
 	actWriteKey: "write the key of",
 	actPutEntry: "put a key entry of",
+	actPutChain: "store the certificates of",
 	actDelete:   "delete",
 	actPurge:    "purge",
 	actPeek:     "peek into",

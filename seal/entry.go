@@ -114,7 +114,7 @@ func ParseKeyEntry(b []byte) (*KeyEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.chain, err = decodeChain(encoded); err != nil {
+	if e.chain, err = ParseChain(encoded); err != nil {
 		return nil, err
 	}
 	if err := maySign(e.chain[0]); err != nil {

@@ -104,7 +104,10 @@ func (o *Opener) slotOf(h *header) (kemPrivate, *slot, error) {
 func (o *Opener) chainOf(h *header, chain []byte) ([]*x509.Certificate, error) {
 	if len(chain) == 0 {
 		if o.cfg.Chain != nil {
-			chain = o.cfg.Chain(h.chain)
+			var err error
+			if chain, err = o.cfg.Chain(h.chain); err != nil {
+				return nil, &Error{Kind: ErrUndecided, Detail: "the sender's certificates cannot be found", Err: err}
+			}
 		}
 		if len(chain) == 0 {
 			return nil, refuse(ErrUntrusted, "ask the sender to put its certificates into the envelope", "the sender's certificates are left out and not known here")
@@ -113,7 +116,7 @@ func (o *Opener) chainOf(h *header, chain []byte) ([]*x509.Certificate, error) {
 	if sha256.Sum256(chain) != h.chain {
 		return nil, refuse(ErrSignature, "", "the certificates are not the ones that the epoch names")
 	}
-	certs, err := decodeChain(chain)
+	certs, err := ParseChain(chain)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ var Again = map[string]func(p []byte) ([]byte, error){
 		return append(appendPrefixed(m.appendFields(nil), m.signature), m.ciphertext...), nil
 	},
 	"chain": func(p []byte) ([]byte, error) {
-		certs, err := decodeChain(p)
+		certs, err := ParseChain(p)
 		if err != nil {
 			return nil, err
 		}

@@ -32,8 +32,9 @@ type OpenerConfig struct {
 	Suites []Suite
 	// Chain finds the certificates that a sender left out, by their SHA-256 as it
 	// stands in the epoch's header: for each certificate, leaf first, two bytes of
-	// length and the DER. Nil, or a nil result, refuses such envelopes.
-	Chain func(sum [32]byte) []byte
+	// length and the DER. Nil, or a nil result, refuses such envelopes; an error makes it
+	// ErrUndecided. It must be safe for concurrent use.
+	Chain func(sum [32]byte) ([]byte, error)
 	// MaxEpochs bounds the opened epochs that are kept in memory, about 16 KiB each
 	// (default DefaultMaxEpochs). One that was dropped is opened again when needed.
 	MaxEpochs int

@@ -1,6 +1,7 @@
 package seal_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -87,7 +88,7 @@ func TestCertificatesLeftOut(t *testing.T) {
 	}
 	w.alice = signer
 	c := content(secretText)
-	body := w.seal(w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.OmitChain = true }), c)
+	body := w.seal(w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.OmitChain = func(*seal.Signer) bool { return true } }), c)
 	full := w.seal(w.sealer([]string{"bob"}), c)
 	if len(full)-len(body) < len(chain[0]) {
 		t.Errorf("leaving out a certificate of %d bytes saves %d", len(chain[0]), len(full)-len(body))
@@ -96,19 +97,26 @@ func TestCertificatesLeftOut(t *testing.T) {
 		t.Error(err)
 	}
 	encoded := lp(chain[0])
-	known := func(with []byte) func(*seal.OpenerConfig) {
+	if own, sum := signer.Chain(); !bytes.Equal(own, encoded) || sum != sha256.Sum256(encoded) {
+		t.Error("the signer's chain is another one")
+	}
+	known := func(with []byte, err error) func(*seal.OpenerConfig) {
 		return func(cfg *seal.OpenerConfig) {
-			cfg.Chain = func(sum [32]byte) []byte {
+			cfg.Chain = func(sum [32]byte) ([]byte, error) {
 				if sum != sha256.Sum256(encoded) {
 					t.Errorf("asked for %x", sum)
 				}
-				return with
+				return with, err
 			}
 		}
 	}
-	w.open(w.opener("bob", known(encoded)), body, c.ID)
+	w.open(w.opener("bob", known(encoded, nil)), body, c.ID)
 	other, _ := w.certificate("alice", "P-256")
-	if err := refused(t, w.opener("bob", known(lp(other[0]))), body, seal.Expect{ID: c.ID}, "another certificate"); !errors.Is(err, seal.ErrSignature) {
+	if err := refused(t, w.opener("bob", known(lp(other[0]), nil)), body, seal.Expect{ID: c.ID}, "another certificate"); !errors.Is(err, seal.ErrSignature) {
+		t.Error(err)
+	}
+	away := errors.New("nobody answers")
+	if err := refused(t, w.opener("bob", known(nil, away)), body, seal.Expect{ID: c.ID}, "nobody to ask"); !errors.Is(err, seal.ErrUndecided) || !errors.Is(err, away) {
 		t.Error(err)
 	}
 }

@@ -42,9 +42,10 @@ type SealerConfig struct {
 	// Extensions is asked at the beginning of every epoch for what goes into its
 	// header, signed; no type may stand twice. It may be nil.
 	Extensions func() []Extension
-	// OmitChain leaves the sender's certificates out of the envelopes, which saves
-	// about 1 KiB in each. Receivers must know them by other means (OpenerConfig.Chain).
-	OmitChain bool
+	// OmitChain is asked at the beginning of every epoch whether to leave the signer's
+	// certificates out of its envelopes, which saves about 1.5 KiB in each (default: they
+	// are in). Receivers must know them by other means (OpenerConfig.Chain).
+	OmitChain func(*Signer) bool
 	// Now is the time of day (default time.Now).
 	Now func() time.Time
 }
@@ -396,7 +397,7 @@ func (s *Sealer) open(old *running, now int64) (*running, error) {
 		return nil, errors.New("the signature is too long for an envelope")
 	}
 	part := epochPart{header: headerBytes, signature: signature, chain: signer.chain}
-	if s.cfg.OmitChain {
+	if s.cfg.OmitChain != nil && s.cfg.OmitChain(signer) {
 		part.chain = nil
 	}
 	e := &running{epoch: newEpoch(h, headerBytes, secret), created: now, notAfter: h.notAfter, part: part.append(nil)}

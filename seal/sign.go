@@ -133,6 +133,10 @@ func NewSigner(name string, chain [][]byte, key crypto.PrivateKey) (*Signer, err
 // Name is the identity that the Signer signs as.
 func (s *Signer) Name() string { return s.name }
 
+// Chain is the Signer's certificates as an envelope carries them, and their SHA-256. The
+// slice must not be changed.
+func (s *Signer) Chain() (chain []byte, sum [32]byte) { return s.chain, s.sum }
+
 // NotAfter is when the certificate expires.
 func (s *Signer) NotAfter() time.Time { return s.leaf.NotAfter }
 
@@ -234,8 +238,10 @@ func encodeChain(certs []*x509.Certificate) ([]byte, error) {
 
 var errChainSize = fmt.Errorf("the sender's chain has more than %d bytes", maxChainBytes)
 
-// decodeChain is the reverse. It returns at least one certificate.
-func decodeChain(p []byte) ([]*x509.Certificate, error) {
+// ParseChain takes apart certificates as an envelope carries them: for each, leaf first,
+// two bytes of length and the DER; one to MaxChain of them. It says nothing about whom to
+// trust. The error wraps ErrMalformed.
+func ParseChain(p []byte) ([]*x509.Certificate, error) {
 	if len(p) > maxChainBytes {
 		return nil, malformed("the certificate chain has %d bytes, more than %d", len(p), maxChainBytes)
 	}

@@ -187,7 +187,7 @@ func (f *vectorFile) verifier(t testing.TB) *seal.X509Verifier {
 func (f *vectorFile) opener(t testing.TB, name string, key string, chain []byte) *seal.Opener {
 	t.Helper()
 	o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: ringOf(t, f.key(t, key)), Verifier: f.verifier(t),
-		Now: func() time.Time { return vectorNow }, Chain: func([32]byte) []byte { return chain }})
+		Now: func() time.Time { return vectorNow }, Chain: func([32]byte) ([]byte, error) { return chain, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func (f *vectorFile) sealer(t *testing.T, v *vectorEnvelope) *seal.Sealer {
 	for _, x := range v.Extensions {
 		extensions = append(extensions, seal.Extension{Type: x.Type, Value: x.Value})
 	}
-	s, err := seal.NewSealer(seal.SealerConfig{Receivers: to, EpochMessages: v.MaxMessages, Pad: seal.PadTo(v.PaddedTo), OmitChain: v.ChainLeftOut,
+	s, err := seal.NewSealer(seal.SealerConfig{Receivers: to, EpochMessages: v.MaxMessages, Pad: seal.PadTo(v.PaddedTo), OmitChain: func(*seal.Signer) bool { return v.ChainLeftOut },
 		EpochAge:   time.Duration(v.NotAfter-v.Created) * time.Millisecond,
 		Signer:     func() (*seal.Signer, error) { return signer, nil },
 		Extensions: func() []seal.Extension { return extensions },
