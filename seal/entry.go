@@ -14,7 +14,7 @@ import (
 const LabelKeyEntry Label = "SealMQ v1 key entry"
 
 // MaxKeyEntryBytes bounds an entry of the key directory.
-const MaxKeyEntryBytes = 3*2 + maxEntryBody + maxSignature + maxChainBytes
+const MaxKeyEntryBytes = 3*2 + maxEntryBody + maxSignature + MaxChainBytes
 
 const maxEntryBody = 4096
 

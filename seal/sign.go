@@ -39,7 +39,7 @@ const (
 // Bounds of what an envelope carries about its signer.
 const (
 	MaxChain      = 4        // certificates
-	maxChainBytes = 16 << 10 // of them together
+	MaxChainBytes = 16 << 10 // of them together
 	maxSignature  = 1024     // bytes; RSA with 8192 bits
 	minSignerRSA  = 2048
 )
@@ -225,25 +225,25 @@ func encodeChain(certs []*x509.Certificate) ([]byte, error) {
 	}
 	var p []byte
 	for _, c := range certs {
-		if len(c.Raw) > maxChainBytes {
+		if len(c.Raw) > MaxChainBytes {
 			return nil, errChainSize
 		}
 		p = appendPrefixed(p, c.Raw)
 	}
-	if len(p) > maxChainBytes {
+	if len(p) > MaxChainBytes {
 		return nil, errChainSize
 	}
 	return p, nil
 }
 
-var errChainSize = fmt.Errorf("the sender's chain has more than %d bytes", maxChainBytes)
+var errChainSize = fmt.Errorf("the sender's chain has more than %d bytes", MaxChainBytes)
 
 // ParseChain takes apart certificates as an envelope carries them: for each, leaf first,
 // two bytes of length and the DER; one to MaxChain of them. It says nothing about whom to
 // trust. The error wraps ErrMalformed.
 func ParseChain(p []byte) ([]*x509.Certificate, error) {
-	if len(p) > maxChainBytes {
-		return nil, malformed("the certificate chain has %d bytes, more than %d", len(p), maxChainBytes)
+	if len(p) > MaxChainBytes {
+		return nil, malformed("the certificate chain has %d bytes, more than %d", len(p), MaxChainBytes)
 	}
 	var certs []*x509.Certificate
 	r := reader{p}

@@ -15,7 +15,7 @@ const (
 	MaxContentBytes = 16 << 20
 
 	maxEnvelopeBytes = 24 << 20
-	maxEpochBytes    = 3*2 + maxHeaderBytes + maxSignature + maxChainBytes
+	maxEpochBytes    = 3*2 + maxHeaderBytes + maxSignature + MaxChainBytes
 	saltBytes        = 16
 )
 

@@ -44,6 +44,8 @@ const (
 	FindKey
 	KeyLog
 	KeyProof
+	PutChain
+	FindChain
 
 	verbs // number of verbs
 )
@@ -61,6 +63,7 @@ var verbNames = [verbs]string{
 	Connections: "connections", CloseConnection: "close_connection",
 	Whoami: "whoami", Ping: "ping",
 	PutKey: "put_key", FindKey: "find_key", KeyLog: "key_log", KeyProof: "key_proof",
+	PutChain: "put_chain", FindChain: "find_chain",
 }
 
 // String is the command word; it is "unknown" for Unknown, so that a client cannot
@@ -197,6 +200,10 @@ func addedVerbOf(word []byte) Verb {
 		return KeyLog
 	case "key_proof":
 		return KeyProof
+	case "put_chain":
+		return PutChain
+	case "find_chain":
+		return FindChain
 	}
 	return Unknown
 }

@@ -2,7 +2,6 @@ package text
 
 import (
 	"bytes"
-	"encoding/base64"
 	"strconv"
 
 	"github.com/sealmq/sealmq"
@@ -28,7 +27,7 @@ func (s *Session) putKeyEntry(args []byte) {
 		s.missing(PutKey, replyMissingParameters)
 		return
 	}
-	entry, ok := decodeEntry(encoded)
+	entry, ok := decodeAtMost(encoded, seal.MaxKeyEntryBytes)
 	if !ok {
 		s.answerError(PutKey, &sealmq.Error{Code: sealmq.BadArgument,
 			Message: "the key entry is not the base64 form of at most " + strconv.Itoa(seal.MaxKeyEntryBytes) + " bytes"})
@@ -44,14 +43,6 @@ func (s *Session) putKeyEntry(args []byte) {
 			g.succeed(prefixKeyStored + strconv.FormatInt(index, 10) + "\n")
 		})
 	})
-}
-
-func decodeEntry(encoded []byte) ([]byte, bool) {
-	if len(encoded) > base64.StdEncoding.EncodedLen(seal.MaxKeyEntryBytes) {
-		return nil, false
-	}
-	entry, err := base64.StdEncoding.Strict().AppendDecode(nil, encoded)
-	return entry, err == nil
 }
 
 // findKey is `find_key <client> [suite]`. A client's name may have spaces, so the last word

@@ -275,6 +275,10 @@ func (s *Session) dispatch(c Command) {
 		s.putKeyEntry(c.Args)
 	case FindKey:
 		s.findKey(c.Args)
+	case PutChain:
+		s.putChain(c.Args)
+	case FindChain:
+		s.findChain(c.Args)
 	case KeyLog:
 		s.keyLog(c.Args)
 	case KeyProof:
