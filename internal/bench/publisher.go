@@ -43,9 +43,9 @@ func newPublisher(r *Run, i int, c *client.Client) *publisher {
 		client:   c,
 		envelope: newEnvelope(runPrefix(r.id, i), i, r.fill),
 		exchange: r.exchange(),
-		// More slots than the window: a callback may still be running when the client
-		// already takes the next message.
-		slots: make(chan *slot, 2*r.opts.Window),
+		// As many slots as the window has: a message gets its time when the window has room
+		// for it, not when it begins to wait for that.
+		slots: make(chan *slot, r.opts.Window),
 	}
 	switch {
 	case r.opts.Fanout > 0:
