@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/sealmq/sealmq/protocol/text"
 )
 
 // The longest and the shortest pause after a failed accept.
@@ -98,6 +100,9 @@ func (c *conn) begin() {
 	if why, err := c.handshake(); err != nil {
 		c.server.metrics.refuse(why)
 		c.logRefusal(why, err)
+		if why == refusedCrowd {
+			c.sayWhy(err)
+		}
 		c.abort(closedByServer)
 		c.finish()
 		return
@@ -108,14 +113,24 @@ func (c *conn) begin() {
 
 func (c *conn) logRefusal(why refusal, err error) {
 	attrs := []any{"addr", c.raw.RemoteAddr().String(), "reason", why.String(), "err", err}
-	level := why.level()
-	if why == refusedPlain {
-		passedOver := 0
-		if level, passedOver = c.server.plain.level(time.Now()); passedOver > 0 {
-			attrs = append(attrs, "passed_over", passedOver)
-		}
+	level, passedOver := why.level(), 0
+	switch why {
+	case refusedPlain:
+		level, passedOver = c.server.plain.level(time.Now())
+	case refusedCrowd:
+		level, passedOver = c.server.crowded.level(time.Now())
+	}
+	if passedOver > 0 {
+		attrs = append(attrs, "passed_over", passedOver)
 	}
 	c.log().Log(context.Background(), level, "connection refused", attrs...)
+}
+
+// sayWhy tells a peer that has shown who it is why it is not let in.
+func (c *conn) sayWhy(err error) {
+	c.raw.timeout = c.server.limits.HandshakeTimeout
+	_, _ = c.tls.Write(text.AppendError(nil, err.Error()))
+	_ = c.tls.Close()
 }
 
 // handshake ends with the peer's identity known, or with an error and the reason to
@@ -155,10 +170,8 @@ func (c *conn) handshake() (refusal, error) {
 	if err := c.raw.SetDeadline(time.Time{}); err != nil {
 		return refusedOther, err
 	}
-	if !c.identified(id, state.PeerCertificates[0]) {
-		return refusedOther, errors.New("the server is stopping")
-	}
-	return 0, nil
+	c.raw.timeout = s.limits.WriteTimeout
+	return c.identified(id, state.PeerCertificates[0])
 }
 
 // reasonOf sorts the errors of a handshake.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -31,9 +32,10 @@ type conn struct {
 	// Set by identified, before the goroutine that reads starts.
 	identity sealmq.Identity
 	serial   string
+	account  *account
 
-	in         readBuffer // of the goroutine that reads
-	writeArmed time.Time  // of the goroutine that writes: when its deadline was set
+	in        readBuffer    // of the goroutine that reads
+	pushPause time.Duration // of the goroutine that writes: how long it waited last for memory
 
 	bytesIn, bytesOut atomic.Uint64
 
@@ -55,6 +57,12 @@ type socket struct {
 	net.Conn
 	first  [1]byte
 	peeked bool
+	// timeout is for each write once it is not zero; written is when the deadline was set
+	// last, and ending that somebody else has set one. TLS writes one after the other,
+	// whoever makes it write.
+	timeout time.Duration
+	written time.Time
+	ending  bool
 	// slot is not nil while a handshake holds one. It is given up while the peer is waited
 	// for, so that peers that stall in the middle of a handshake hold up nobody else's.
 	slot chan struct{}
@@ -79,6 +87,28 @@ func (s *socket) Read(p []byte) (int, error) {
 	return s.Conn.Read(p)
 }
 
+// Write implements net.Conn. The deadline counts for each write, so that a slow peer
+// that does take bytes is not closed, and so that one which was set long ago ends
+// nothing. It is set anew rarely, because setting it costs as much as a small write.
+func (s *socket) Write(p []byte) (int, error) {
+	if s.timeout > 0 && !s.ending {
+		now := time.Now()
+		if slack := s.timeout / 8; s.written.IsZero() || now.Sub(s.written) > slack {
+			s.written = now
+			if err := s.Conn.SetWriteDeadline(now.Add(s.timeout + slack)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return s.Conn.Write(p)
+}
+
+// SetWriteDeadline implements net.Conn. TLS calls it when it says goodbye.
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	s.ending = true
+	return s.Conn.SetWriteDeadline(t)
+}
+
 func newConn(s *Server, id uint64, raw net.Conn) *conn {
 	c := &conn{server: s, id: id, since: time.Now(), raw: &socket{Conn: raw}}
 	c.changed.L = &c.mu
@@ -86,22 +116,28 @@ func newConn(s *Server, id uint64, raw net.Conn) *conn {
 	return c
 }
 
-// identified makes the connection one of those that count as open. It returns false
-// if the server has begun to stop meanwhile.
-func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) bool {
+// identified makes the connection one of those that count as open, unless the server
+// has begun to stop meanwhile or the identity has too many.
+func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, error) {
 	s := c.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		return false
+		return refusedOther, errors.New("the server is stopping")
 	}
 	c.identity, c.serial = id, mtls.Serial(leaf)
+	most := s.limits.ConnectionsPerIdentity
+	var ok bool
+	if c.account, ok = s.memory.join(id.Issuer+"\x00"+id.ID, most); !ok {
+		return refusedCrowd, fmt.Errorf("too many connections of this identity, the limit is %d", most)
+	}
+	c.in.account = c.account
 	s.open++
 	s.metrics.opened.Add(1)
 	c.mu.Lock()
 	c.known = true
 	c.mu.Unlock()
-	return true
+	return 0, nil
 }
 
 func (c *conn) log() *slog.Logger {
@@ -162,6 +198,7 @@ func (c *conn) begun(first byte) Session {
 		Identity: c.identity,
 		Wake:     c.wake,
 		Peers:    c.server,
+		Memory:   c.account,
 		Log:      c.log(),
 	})
 	c.mu.Lock()
@@ -188,7 +225,12 @@ func (c *conn) take(session Session, n int) bool {
 			return false
 		}
 	}
-	if c.in.settle() {
+	grown, ok := c.in.settle()
+	if !ok {
+		session.NoRoom()
+		c.in.discard(c.in.n)
+	}
+	if grown {
 		c.arm()
 	}
 	return true
@@ -310,6 +352,7 @@ func (c *conn) end(err error) closing {
 // finish gives the connection's place free. It is the last thing its goroutine does.
 func (c *conn) finish() {
 	c.in.release()
+	c.account.close()
 	c.server.remove(c)
 	c.server.running.Done()
 }

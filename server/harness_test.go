@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -86,6 +87,8 @@ type peer struct {
 	tb  testing.TB
 	tcp net.Conn
 	buf []byte
+	// patience is how long next waits; 0 is ten seconds.
+	patience time.Duration
 }
 
 func (n *node) dial(cfg *tls.Config) (*peer, error) {
@@ -130,7 +133,7 @@ func (p *peer) send(lines ...string) {
 
 func (p *peer) next() string {
 	p.tb.Helper()
-	line, err := p.line(10 * time.Second)
+	line, err := p.line(cmp.Or(p.patience, 10*time.Second))
 	if err != nil {
 		p.tb.Fatalf("no line: %v", err)
 	}

@@ -142,7 +142,7 @@ func TestHostileHalfHandshake(t *testing.T) {
 }
 
 func TestHostileManyConnections(t *testing.T) {
-	n := start(t, nil, func(cfg *server.Config) { cfg.Limits.Connections = 5 })
+	n := start(t, nil, func(cfg *server.Config) { cfg.Limits.Connections, cfg.Limits.ConnectionsPerIdentity = 5, 5 })
 	var inside []*peer
 	for range 5 {
 		p := n.connect("a")

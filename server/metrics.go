@@ -19,11 +19,12 @@ const (
 	refusedPlain                      // not TLS
 	refusedCertificate                // of another authority, expired, revoked
 	refusedIdentity                   // a certificate that names nobody clearly
+	refusedCrowd                      // too many connections of one identity
 	refusedOther                      // any other failure, a missing certificate among them
 	refusals
 )
 
-var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "certificate", "identity", "other"}
+var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "certificate", "identity", "identity_limit", "other"}
 
 func (r refusal) String() string { return refusalNames[r] }
 
@@ -35,22 +36,23 @@ func (r refusal) level() slog.Level {
 	return slog.LevelDebug
 }
 
-// plainEvery is how often a peer that does not speak TLS is worth a line at the
-// information level: its owner looks there for why nothing works.
-const plainEvery = time.Minute
+// seldomEvery is how often a peer that does not speak TLS, or one too many of an
+// identity, is worth a line at the information level: its owner looks there for why
+// nothing works.
+const seldomEvery = time.Minute
 
-// plainPeers limits these lines.
-type plainPeers struct {
+// seldom limits these lines.
+type seldom struct {
 	mu     sync.Mutex
 	last   time.Time
 	silent int // peers since then
 }
 
 // level is the one for a peer at that time, and how many were passed over before.
-func (p *plainPeers) level(now time.Time) (slog.Level, int) {
+func (p *seldom) level(now time.Time) (slog.Level, int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.last.IsZero() && now.Sub(p.last) < plainEvery {
+	if !p.last.IsZero() && now.Sub(p.last) < seldomEvery {
 		p.silent++
 		return slog.LevelDebug, 0
 	}
@@ -83,6 +85,8 @@ type Metrics struct {
 	accepted         atomic.Uint64
 	opened           atomic.Int64
 	connectionsLimit atomic.Int64
+	perIdentityLimit atomic.Int64
+	memory           atomic.Pointer[memory] // the server's
 	refused          [refusals]atomic.Uint64
 	closed           [closings]atomic.Uint64
 	acceptErrors     atomic.Uint64
@@ -101,6 +105,14 @@ var (
 		"Open connections that have shown who they are.", nil, nil)
 	limitDesc = prometheus.NewDesc("sealmq_server_connections_limit",
 		"The most connections that are let in.", nil, nil)
+	perIdentityDesc = prometheus.NewDesc("sealmq_server_connections_per_identity_limit",
+		"The most connections of one identity that are let in.", nil, nil)
+	memoryDesc = prometheus.NewDesc("sealmq_server_memory_bytes",
+		"Bytes that connections hold in read buffers, replies and deliveries that are not written.", nil, nil)
+	memoryLimitDesc = prometheus.NewDesc("sealmq_server_memory_limit_bytes",
+		"The most of these bytes.", nil, nil)
+	memoryRefusedDesc = prometheus.NewDesc("sealmq_server_memory_refusals_total",
+		"Times that a connection had to get along with less memory than it asked for.", nil, nil)
 	acceptedDesc = prometheus.NewDesc("sealmq_server_connections_accepted_total",
 		"Connections accepted, before their handshake.", nil, nil)
 	refusedDesc = prometheus.NewDesc("sealmq_server_connections_refused_total",
@@ -118,7 +130,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{openDesc, limitDesc, acceptedDesc, refusedDesc, closedDesc,
-		acceptErrorsDesc, panicsDesc, bytesDesc} {
+		acceptErrorsDesc, panicsDesc, bytesDesc, perIdentityDesc, memoryDesc, memoryLimitDesc, memoryRefusedDesc} {
 		ch <- d
 	}
 }
@@ -130,6 +142,12 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, float64(m.opened.Load()))
 	ch <- prometheus.MustNewConstMetric(limitDesc, prometheus.GaugeValue, float64(m.connectionsLimit.Load()))
+	ch <- prometheus.MustNewConstMetric(perIdentityDesc, prometheus.GaugeValue, float64(m.perIdentityLimit.Load()))
+	if all := m.memory.Load(); all != nil {
+		ch <- prometheus.MustNewConstMetric(memoryDesc, prometheus.GaugeValue, float64(all.used.Load()))
+		ch <- prometheus.MustNewConstMetric(memoryLimitDesc, prometheus.GaugeValue, float64(all.limit))
+		counter(memoryRefusedDesc, all.refused.Load())
+	}
 	counter(acceptedDesc, m.accepted.Load())
 	for r := range m.refused {
 		counter(refusedDesc, m.refused[r].Load(), refusalNames[r])

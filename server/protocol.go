@@ -16,8 +16,12 @@ type Session interface {
 	Input(data []byte) (n int, more bool)
 	// Ready blocks while no more may be read. It returns false once the session is closed.
 	Ready() bool
-	// Output appends what should be written next; nothing if there is nothing now.
-	Output(dst []byte) []byte
+	// NoRoom says that there is no memory for what Input left: it is answered with an
+	// error, and the rest of it will be skipped.
+	NoRoom()
+	// Output appends what should be written next; nothing if there is nothing now. There is
+	// memory for about so many bytes of pushes, one at least unless it is 0.
+	Output(dst []byte, pushes int) []byte
 	// Drain stops what the peer did not ask for; Drained tells when everything that it
 	// did ask for was handed out by Output.
 	Drain()
@@ -48,6 +52,8 @@ type Peer struct {
 	Wake func()
 	// Peers is the table of connections.
 	Peers text.Peers
+	// Memory is where the connection's part of the memory for all is kept.
+	Memory text.Memory
 	// Log has the connection's attributes.
 	Log *slog.Logger
 }
@@ -66,6 +72,7 @@ func (s *Server) openSession(first byte, p Peer) (Session, string) {
 		Identity: p.Identity,
 		Wake:     p.Wake,
 		Peers:    p.Peers,
+		Memory:   p.Memory,
 		Log:      p.Log,
 		Clock:    s.cfg.Clock,
 		Metrics:  s.cfg.TextMetrics,

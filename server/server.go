@@ -47,6 +47,11 @@ type Limits struct {
 	// Connections is how many may be open, those that have not shown who they are
 	// included. More are closed without a byte. Default 10,000.
 	Connections int
+	// ConnectionsPerIdentity is how many of them one identity may have. Default half.
+	ConnectionsPerIdentity int
+	// Memory is how many bytes all connections together may hold in read buffers, replies
+	// and deliveries that are not written, besides a few KiB for each. Default 256 MiB.
+	Memory int64
 	// Handshakes is how many handshakes may be under way; more wait for their turn. A
 	// peer that has not sent a byte needs none. Default 256.
 	Handshakes int
@@ -59,6 +64,7 @@ type Limits struct {
 // Default limits.
 const (
 	DefaultConnections      = 10_000
+	DefaultMemory           = 256 << 20
 	DefaultHandshakes       = 256
 	DefaultHandshakeTimeout = 5 * time.Second
 	DefaultWriteTimeout     = 60 * time.Second
@@ -67,6 +73,12 @@ const (
 func (l Limits) withDefaults() Limits {
 	if l.Connections <= 0 {
 		l.Connections = DefaultConnections
+	}
+	if l.ConnectionsPerIdentity <= 0 {
+		l.ConnectionsPerIdentity = max(l.Connections/2, 1)
+	}
+	if l.Memory <= 0 {
+		l.Memory = DefaultMemory
 	}
 	if l.Handshakes <= 0 {
 		l.Handshakes = DefaultHandshakes
@@ -88,6 +100,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *Metrics
 	limits     Limits
+	memory     *memory
 	handshakes chan struct{} // a slot for each handshake under way
 	stop       chan struct{} // closed when no more connections are wanted
 
@@ -96,7 +109,8 @@ type Server struct {
 	lastID  uint64
 	open    int // of conns, those that have shown who they are
 	stopped bool
-	plain   plainPeers
+	plain   seldom         // lines about peers that do not speak TLS
+	crowded seldom         // about identities that have too many connections
 	running sync.WaitGroup // goroutines of connections, and Serve
 }
 
@@ -128,7 +142,10 @@ func Listen(cfg Config) (*Server, error) {
 		s.cfg.TextMetrics = text.NewMetrics()
 	}
 	s.handshakes = make(chan struct{}, s.limits.Handshakes)
+	s.memory = newMemory(s.limits.Memory)
+	s.metrics.memory.Store(s.memory)
 	s.metrics.connectionsLimit.Store(int64(s.limits.Connections))
+	s.metrics.perIdentityLimit.Store(int64(s.limits.ConnectionsPerIdentity))
 	s.listener = cfg.Listener
 	if s.listener == nil {
 		l, err := net.Listen("tcp", cfg.Addr)

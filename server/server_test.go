@@ -210,7 +210,7 @@ func (e *echo) Input(data []byte) (int, bool) {
 	return len(data), false
 }
 
-func (e *echo) Output(dst []byte) []byte {
+func (e *echo) Output(dst []byte, _ int) []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if bytes.Contains(e.out, []byte("W")) {
@@ -221,6 +221,7 @@ func (e *echo) Output(dst []byte) []byte {
 	return dst
 }
 
+func (e *echo) NoRoom()          {}
 func (e *echo) Ready() bool      { return true }
 func (e *echo) Drain()           {}
 func (e *echo) Drained() bool    { return true }

@@ -13,10 +13,78 @@ const (
 	keptOutput = 128 << 10
 )
 
+const (
+	// outputBuffer is what is written at once, a little more than a session gives.
+	outputBuffer = 72 << 10
+	// When there is no memory for that, scarceOutput is asked for, which is room for one
+	// push, and without it spareOutput is used for replies alone.
+	scarceOutput = 8 << 10
+	spareOutput  = 4 << 10
+	// Pushes that had no memory are tried again after a pause that doubles between these.
+	minPushPause = 10 * time.Millisecond
+	maxPushPause = time.Second
+)
+
 var outputs = sync.Pool{New: func() any {
-	b := make([]byte, 0, 72<<10)
+	b := make([]byte, 0, outputBuffer)
 	return &b
 }}
+
+// output is the buffer of the goroutine that writes and what was reserved for it.
+type output struct {
+	account *account
+	pooled  *[]byte
+	counted int
+}
+
+// room makes sure that there is a buffer, and tells for how many bytes of pushes.
+func (o *output) room() (buffer []byte, pushes int) {
+	if o.pooled == nil && o.account.reserve(outputBuffer) {
+		o.pooled = outputs.Get().(*[]byte)
+		o.counted = outputBuffer
+		o.written() // it may be larger
+	}
+	switch {
+	case o.pooled != nil:
+		return (*o.pooled)[:0], outputBuffer
+	case o.account.reserve(scarceOutput):
+		o.counted = scarceOutput
+		return make([]byte, 0, scarceOutput), scarceOutput
+	}
+	return make([]byte, 0, spareOutput), 0
+}
+
+// hold counts what the buffer has become.
+func (o *output) hold(out []byte) {
+	size := cap(out)
+	if o.pooled == nil && size <= spareOutput {
+		size = 0
+	}
+	o.account.Add(size - o.counted)
+	o.counted = size
+	if o.pooled != nil && cap(out) <= keptOutput {
+		*o.pooled = out[:0]
+	}
+}
+
+// written is called when out is on its way.
+func (o *output) written() {
+	now := 0 // a buffer that was made for this is not used again
+	if o.pooled != nil {
+		now = cap(*o.pooled)
+	}
+	o.account.Add(now - o.counted)
+	o.counted = now
+}
+
+func (o *output) release() {
+	o.account.Add(-o.counted)
+	o.counted = 0
+	if o.pooled != nil {
+		outputs.Put(o.pooled)
+		o.pooled = nil
+	}
+}
 
 // wake makes sure that a goroutine writes what the session has. It is called from any
 // goroutine, under locks of the broker and of the engine, and never blocks.
@@ -38,25 +106,37 @@ func (c *conn) wake() {
 func (c *conn) write() {
 	defer c.server.running.Done()
 	defer c.containWrite()
-	buffer := outputs.Get().(*[]byte)
+	o := output{account: c.account}
+	defer o.release()
 	for {
-		out := c.session.Output((*buffer)[:0])
+		buffer, pushes := o.room()
+		out := c.session.Output(buffer, pushes)
 		if len(out) == 0 {
+			if pushes > 0 {
+				c.pushPause = 0
+			} else {
+				c.pushLater()
+			}
 			if c.rest() {
 				break
 			}
+			o.written()
 			continue
 		}
-		if cap(out) <= keptOutput {
-			*buffer = out[:0]
-		}
+		o.hold(out)
 		if err := c.send(out); err != nil {
 			c.abort(closedWrite)
 			c.rest()
 			break
 		}
+		o.written()
 	}
-	outputs.Put(buffer)
+}
+
+// pushLater looks again after a while whether there is memory for what may wait.
+func (c *conn) pushLater() {
+	c.pushPause = min(max(2*c.pushPause, minPushPause), maxPushPause)
+	time.AfterFunc(c.pushPause, c.wake)
 }
 
 // rest ends the writing unless there may be more.
@@ -72,19 +152,9 @@ func (c *conn) rest() bool {
 	return true
 }
 
-// send writes in full records. The deadline counts for each record, so that a slow
-// peer that does take bytes is not closed; it is set anew rarely, because setting it
-// costs as much as a small write.
+// send writes in full records, so that the deadline counts for each.
 func (c *conn) send(out []byte) error {
-	timeout := c.server.limits.WriteTimeout
 	for len(out) > 0 {
-		now := time.Now()
-		if slack := timeout / 8; c.writeArmed.IsZero() || now.Sub(c.writeArmed) > slack {
-			c.writeArmed = now
-			if err := c.raw.SetWriteDeadline(now.Add(timeout + slack)); err != nil {
-				return err
-			}
-		}
 		n, err := c.tls.Write(out[:min(len(out), maxRecord)])
 		c.bytesOut.Add(uint64(n))
 		c.server.metrics.bytesOut.Add(uint64(n))

@@ -26,6 +26,11 @@ type ServerConfig struct {
 	Addr string `key:"addr"`
 	// MaxConnections bounds open connections; one more is closed before the handshake.
 	MaxConnections int `key:"max_connections"`
+	// MaxConnectionsPerIdentity bounds those of one identity; 0 is half of all.
+	MaxConnectionsPerIdentity int `key:"max_connections_per_identity"`
+	// MaxMemoryBytes bounds what all connections hold in read buffers and in what was not
+	// written yet.
+	MaxMemoryBytes Size `key:"max_memory_bytes"`
 	// MaxHandshakes bounds TLS handshakes that are under way at one time.
 	MaxHandshakes int `key:"max_handshakes"`
 	// HandshakeTimeout bounds one TLS handshake.
@@ -102,6 +107,7 @@ func defaultConfig() Config {
 		Server: ServerConfig{
 			Addr:             "127.0.0.1:5672",
 			MaxConnections:   10_000,
+			MaxMemoryBytes:   256 << 20,
 			MaxHandshakes:    256,
 			HandshakeTimeout: 5 * time.Second,
 			WriteTimeout:     time.Minute,

@@ -35,11 +35,16 @@ func (c *Config) Validate() error {
 		p.addf("metrics.addr: must differ from server.addr")
 	}
 	p.between("server.max_connections", c.Server.MaxConnections, 1, 1_000_000)
+	p.between("server.max_connections_per_identity", c.Server.MaxConnectionsPerIdentity, 0, 1_000_000)
+	p.size("server.max_memory_bytes", c.Server.MaxMemoryBytes, 1<<20, 1<<40)
 	p.between("server.max_handshakes", c.Server.MaxHandshakes, 1, 100_000)
 	p.duration("server.handshake_timeout", c.Server.HandshakeTimeout, 100*time.Millisecond, maxTimeout)
 	p.duration("server.write_timeout", c.Server.WriteTimeout, time.Second, maxTimeout)
 	p.size("server.max_line_bytes", c.Server.MaxLineBytes, 1<<10, maxLine)
 	p.between("server.max_unconfirmed", c.Server.MaxUnconfirmed, 1, 10_000_000)
+	if c.Server.MaxMemoryBytes < 16*c.Server.MaxLineBytes {
+		p.addf("server.max_memory_bytes: must be at least 16 times server.max_line_bytes (%v)", c.Server.MaxLineBytes)
+	}
 
 	p.oneOf("tls.min_version", c.TLS.MinVersion, "1.2", "1.3")
 	p.together(map[string]string{"tls.cert": c.TLS.Cert, "tls.key": c.TLS.Key, "tls.ca": c.TLS.CA})

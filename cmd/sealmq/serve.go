@@ -227,7 +227,8 @@ func (n *node) openServer() error {
 	n.server, err = server.Listen(server.Config{
 		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Broker: n.broker, Log: n.log,
 		Metrics: conns, TextMetrics: words,
-		Limits: server.Limits{Connections: s.MaxConnections, Handshakes: s.MaxHandshakes,
+		Limits: server.Limits{Connections: s.MaxConnections, ConnectionsPerIdentity: s.MaxConnectionsPerIdentity,
+			Memory: int64(s.MaxMemoryBytes), Handshakes: s.MaxHandshakes,
 			HandshakeTimeout: s.HandshakeTimeout, WriteTimeout: s.WriteTimeout},
 		Session: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed},
 	})

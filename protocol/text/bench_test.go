@@ -93,7 +93,7 @@ func BenchmarkPublish(b *testing.B) {
 	b.SetBytes(int64(len(input) / batch))
 	for i := 0; i < b.N; i += batch {
 		s.Input(input)
-		out = s.Output(out[:0])
+		out = s.Output(out[:0], maxOutput)
 	}
 }
 
@@ -104,7 +104,7 @@ func BenchmarkDeliver(b *testing.B) {
 	defer s.Close()
 	s.Input([]byte("consume q\n"))
 	out := make([]byte, 0, 128<<10)
-	for len(s.Output(out[:0])) == 0 {
+	for len(s.Output(out[:0], maxOutput)) == 0 {
 	}
 	var acks [256][]byte
 	for i := range acks {
@@ -119,6 +119,6 @@ func BenchmarkDeliver(b *testing.B) {
 			input = append(input, acks[(i+j)%256]...)
 		}
 		s.Input(input)
-		out = s.Output(out[:0])
+		out = s.Output(out[:0], maxOutput)
 	}
 }

@@ -70,6 +70,9 @@ func (s *Session) fetch(args []byte) {
 
 func (s *Session) fetchOne(c *broker.Consumer, queue string) (d sealmq.Delivery, ok bool, err error) {
 	for {
+		if s.short() {
+			return d, false, errNoMemory
+		}
 		if c.Unacked() >= s.limits.Unacked {
 			return d, false, &sealmq.Error{Code: sealmq.LimitReached,
 				Message: "this connection holds " + strconv.Itoa(s.limits.Unacked) + " unacknowledged messages"}

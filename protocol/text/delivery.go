@@ -146,10 +146,11 @@ func (d *delivery) room(c *broker.Consumer, limit int) int {
 
 var deliveryLists = sync.Pool{New: func() any { return new([]sealmq.Delivery) }}
 
-// appendPushes takes what the broker has for this connection and prints it.
-func (s *Session) appendPushes(dst []byte) []byte {
+// appendPushes takes what the broker has for this connection, as much as the budget
+// says, and prints it.
+func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	d := &s.delivery
-	if !d.ready.Load() || len(dst) >= outputBudget {
+	if budget <= 0 || !d.ready.Load() {
 		return dst
 	}
 	d.gate.Lock()
@@ -159,7 +160,7 @@ func (s *Session) appendPushes(dst []byte) []byte {
 		return dst
 	}
 	d.ready.Store(false)
-	most, budget := min(maxTake, d.room(c, s.limits.Unacked)), outputBudget-len(dst)
+	most := min(maxTake, d.room(c, s.limits.Unacked))
 	if most <= 0 {
 		return dst
 	}

@@ -130,12 +130,15 @@ func (p *pipe) Write(data []byte) error {
 	return nil
 }
 
-const maxRecord = 16 << 10
+const (
+	maxRecord = 16 << 10
+	maxOutput = 64 << 10
+)
 
 func (p *pipe) Read(d time.Duration) ([]byte, error) {
 	var timeout <-chan time.Time
 	for len(p.out) == 0 {
-		if p.out = p.session.Output(nil); len(p.out) > 0 {
+		if p.out = p.session.Output(nil, maxOutput); len(p.out) > 0 {
 			break
 		}
 		if d == 0 {

@@ -9,8 +9,13 @@ import (
 	"github.com/sealmq/sealmq/broker"
 )
 
-// answerJSON answers with a prefix and a value as compact JSON.
+// answerJSON answers with a prefix and a value as compact JSON. The value may be large,
+// so it is not even printed while memory is short.
 func (s *Session) answerJSON(v Verb, prefix string, value any) {
+	if s.short() {
+		s.answerError(v, errNoMemory)
+		return
+	}
 	encoded, err := json.Marshal(value)
 	if err != nil {
 		s.answerError(v, err)

@@ -17,6 +17,9 @@ const (
 	maxGroup = 1024
 	// groupBytes is about what a group takes besides its text.
 	groupBytes = 256
+	// ownBytes of replies may wait without being counted as memory, so that a connection
+	// gets on, slowly, when there is none.
+	ownBytes = 4 << 10
 )
 
 // kind says what a group's commands have in common.
@@ -114,6 +117,7 @@ type pipeline struct {
 	head, tail *group
 	waiting    int // replies
 	bytes      int // of their text
+	charged    int // of these, what Memory was told of
 	held       int // bytes of messages that wait to be stored
 	unresolved int // groups
 	closed     bool
@@ -122,7 +126,7 @@ type pipeline struct {
 // collect returns the group that the next command of this kind joins.
 func (s *Session) collect(k kind, v Verb) *group {
 	g := s.current
-	if g != nil && g.kind == k && (k == ready || g.verb == v) && g.count < maxGroup {
+	if g != nil && g.kind == k && (k == ready || g.verb == v) && g.count < maxGroup && len(g.text) < s.groupText {
 		return g
 	}
 	s.flush()
@@ -187,7 +191,8 @@ func (s *Session) enqueue(g *group, resolved bool) {
 	}
 	p.waiting += g.count
 	p.bytes += g.counted
-	s.full = p.over(&s.limits)
+	p.charge(s.memory)
+	s.full = p.over(s)
 	p.mu.Unlock()
 }
 
@@ -212,6 +217,7 @@ func (g *group) resolve() {
 	p.held -= g.held
 	p.bytes += groupBytes + len(g.text) - g.counted
 	g.counted = groupBytes + len(g.text)
+	p.charge(s.memory)
 	due := p.head == g
 	p.changed.Broadcast()
 	p.mu.Unlock()
@@ -242,8 +248,17 @@ func (g *group) finish(line string, err error) {
 	g.succeed(line)
 }
 
-func (p *pipeline) over(l *Limits) bool {
-	return p.waiting >= l.Waiting || p.bytes >= l.WaitingBytes || p.held >= l.UnconfirmedBytes
+func (p *pipeline) over(s *Session) bool {
+	l := &s.limits
+	return p.waiting >= l.Waiting || p.bytes >= l.WaitingBytes || p.held >= l.UnconfirmedBytes ||
+		p.charged > 0 && s.short()
+}
+
+func (p *pipeline) charge(m Memory) {
+	if charged := max(p.bytes-ownBytes, 0); charged != p.charged {
+		m.Add(charged - p.charged)
+		p.charged = charged
+	}
 }
 
 // Ready blocks while more replies wait than the limits allow. It returns false once
@@ -252,7 +267,7 @@ func (s *Session) Ready() bool {
 	p := &s.pipeline
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.over(&s.limits) && !p.closed {
+	for p.over(s) && !p.closed {
 		p.changed.Wait()
 	}
 	s.full = false
@@ -276,21 +291,23 @@ func (s *Session) barrier() bool {
 	return !p.closed
 }
 
-// Output appends to dst what should be written next: replies, then pushes, together
-// about 64 KiB. Nothing appended means that there is nothing now; Wake will be called.
+// Output appends to dst what should be written next: replies, then at most about so many
+// bytes of pushes, together about 64 KiB, but less if fewer pushes are asked for, because
+// then memory is short: 4 KiB of replies if it is none. Nothing appended means that there is nothing
+// now; Wake will be called, but not for pushes that were held back by asking for none.
 //
 // A reply to publish_batch is never cut by a multiple of 16 KiB from the start of dst
 // if it fits between two, so that it leaves in one TLS record (specification R8).
-func (s *Session) Output(dst []byte) []byte {
-	dst = s.appendReplies(dst)
-	return s.appendPushes(dst)
+func (s *Session) Output(dst []byte, pushes int) []byte {
+	dst = s.appendReplies(dst, min(replyBudget, max(pushes, ownBytes)))
+	return s.appendPushes(dst, min(pushes, outputBudget-len(dst)))
 }
 
-func (s *Session) appendReplies(dst []byte) []byte {
+func (s *Session) appendReplies(dst []byte, budget int) []byte {
 	p := &s.pipeline
 	p.mu.Lock()
 	first, size := p.head, len(dst)
-	for g := p.head; g != nil && g.resolved && size < replyBudget; g = p.head {
+	for g := p.head; g != nil && g.resolved && (size == 0 || size+len(g.text) <= budget); g = p.head {
 		if g.batch && len(g.text) <= maxRecord && size%maxRecord+len(g.text) > maxRecord {
 			break
 		}
@@ -304,6 +321,7 @@ func (s *Session) appendReplies(dst []byte) []byte {
 		p.tail = nil
 	}
 	if first != rest {
+		p.charge(s.memory)
 		p.changed.Broadcast()
 	}
 	p.mu.Unlock()

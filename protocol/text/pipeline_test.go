@@ -32,7 +32,7 @@ func TestRepliesWaitForTheDiskInOrder(t *testing.T) {
 	n.bound(t)
 	c := n.client(t, "a")
 	c.send(publish("1"), "ping", "hello", publish("2"), "ack never-seen", publish("bad id"))
-	if out := c.session.Output(nil); len(out) > 0 {
+	if out := c.session.Output(nil, maxOutput); len(out) > 0 {
 		t.Fatalf("%q left before the disk answered", out)
 	}
 	disk.sync()
@@ -123,7 +123,7 @@ func TestReplyOrder(t *testing.T) {
 			case 0:
 				disk.sync()
 			case 1:
-				got = c.session.Output(got)
+				got = c.session.Output(got, maxOutput)
 			}
 		}
 		for len(got) < want.Len() {
@@ -170,7 +170,7 @@ func TestReadingPausesAtTheLimitAndGoesOn(t *testing.T) {
 				disk.sync()
 				if name != "bytes of messages" { // those do not wait for the peer to read
 					synctest.Wait()
-					c.session.Output(nil)
+					c.session.Output(nil, maxOutput)
 				}
 				if !<-ready {
 					t.Error("not ready")
@@ -191,7 +191,7 @@ func TestLargeRepliesStopTheInput(t *testing.T) {
 	defer c.session.Close()
 	input := bytes.Repeat([]byte("queues\n"), 1000)
 	used, more := c.session.Input(input)
-	if out := c.session.Output(nil); !more || used > 100 || len(out) > 60_000 {
+	if out := c.session.Output(nil, maxOutput); !more || used > 100 || len(out) > 60_000 {
 		t.Errorf("used %d bytes of input (more %v) for %d bytes of replies", used, more, len(out))
 	}
 }
@@ -299,7 +299,7 @@ func TestBatchReplyFitsOneRecord(t *testing.T) {
 	c.send("publish_batch x k ["+strings.Join(batch, ",")+"]", "ping")
 	disk.sync()
 	for !c.session.Drained() {
-		out := c.session.Output(nil)
+		out := c.session.Output(nil, maxOutput)
 		if i := bytes.Index(out, []byte("ACK ")); i >= 0 && i%maxRecord+390*41 > maxRecord {
 			t.Errorf("the reply to a batch starts at byte %d of a piece of output", i)
 		}

@@ -35,6 +35,10 @@ func (s *Session) publishBatch(args []byte) {
 		s.reply(PublishBatch, "\n")
 		return
 	}
+	if len(body) > ownBytes && s.short() {
+		s.answerError(PublishBatch, errNoMemory)
+		return
+	}
 	s.flush()
 	g := s.collect(publishing, PublishBatch)
 	g.batch = true

@@ -3,6 +3,7 @@ package text
 import (
 	"bytes"
 	"log/slog"
+	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,8 @@ type Config struct {
 	Wake func()
 	// Peers is the server's table of connections; nil is an empty one.
 	Peers Peers
+	// Memory is where replies that wait are counted; nil is without a bound.
+	Memory Memory
 	// Log gets internal errors; nil discards.
 	Log *slog.Logger
 	// Clock measures; nil is the machine's clock.
@@ -75,6 +78,15 @@ type Config struct {
 	// Metrics is what the session counts into; nil counts for nobody.
 	Metrics *Metrics
 	Limits  Limits
+}
+
+// Memory is the connection's part of the memory for all connections. Its methods must
+// not block and may be called from any goroutine.
+type Memory interface {
+	// Add takes n bytes, or gives them back if n is negative.
+	Add(n int)
+	// Room is how much there is to take, below zero if more was taken than there was.
+	Room() int
 }
 
 // Session is one connection's conversation.
@@ -87,6 +99,7 @@ type Session struct {
 	id      sealmq.Identity
 	wake    func()
 	peers   Peers
+	memory  Memory
 	log     *slog.Logger
 	clock   clock.Clock
 	metrics *Metrics
@@ -97,6 +110,7 @@ type Session struct {
 	scanned       int       // bytes at the start of the input known to hold no line feed
 	discarding    bool      // inside a line that is over the limit
 	answered      bool      // a reply was queued that needs no waiting
+	groupText     int       // how much text of replies makes a group
 	full          bool      // more replies wait than the limits allow
 	current       *group    // commands that are collected and not handed on yet
 	scratch       *scratch  // what they will be handed on in
@@ -118,6 +132,7 @@ func NewSession(cfg Config) *Session {
 		id:      cfg.Identity,
 		wake:    cfg.Wake,
 		peers:   cfg.Peers,
+		memory:  cfg.Memory,
 		log:     cfg.Log,
 		clock:   cfg.Clock,
 		metrics: cfg.Metrics,
@@ -125,6 +140,9 @@ func NewSession(cfg Config) *Session {
 	}
 	if s.peers == nil {
 		s.peers = noPeers{}
+	}
+	if s.memory == nil {
+		s.memory = endless{}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -149,6 +167,7 @@ func NewSession(cfg Config) *Session {
 // nothing is kept.
 func (s *Session) Input(data []byte) (n int, more bool) {
 	s.now = s.clock.Now()
+	s.groupText = min(max(s.memory.Room()/8, ownBytes/2), keptText)
 	commands := 0
 	for !more {
 		length := bytes.IndexByte(data[n+s.scanned:], '\n')
@@ -194,6 +213,28 @@ func (s *Session) unfinished(rest []byte) int {
 	s.scanned = len(rest)
 	return 0
 }
+
+// NoRoom says that there is no memory for the line that Input left unfinished: it is
+// answered with an error, and its rest will be skipped. The goroutine that calls Input
+// calls it.
+func (s *Session) NoRoom() {
+	s.discarding, s.scanned = true, 0
+	s.answerError(Unknown, errNoMemory)
+	s.flush()
+	s.answered = false
+	s.wake()
+}
+
+// errNoMemory is for what would have to be kept when memory is short.
+var errNoMemory = &sealmq.Error{Code: sealmq.QueueFull, Message: "the broker is full, it has no memory for this now; try again later"}
+
+func (s *Session) short() bool { return s.memory.Room() <= 0 }
+
+// endless is memory without a bound.
+type endless struct{}
+
+func (endless) Add(int)   {}
+func (endless) Room() int { return math.MaxInt }
 
 func (s *Session) longLine() {
 	s.metrics.fault(faultLongLine)
@@ -318,7 +359,7 @@ func (s *Session) answerError(v Verb, err error) { s.fail(v, s.explain(v, err)) 
 func (s *Session) answerNow(v Verb) {
 	s.current.count++
 	s.metrics.answered(v, 1, 0)
-	if len(s.current.text) >= keptText {
+	if len(s.current.text) >= s.groupText {
 		s.flush() // so that large replies count before the next one is made
 	}
 }

@@ -54,7 +54,7 @@ func replies(t *testing.T, pieces ...[]byte) []string {
 	var out []byte
 	for {
 		drained := p.session.Drained()
-		more := p.session.Output(nil)
+		more := p.session.Output(nil, maxOutput)
 		out = append(out, more...)
 		if len(more) > 0 {
 			continue
