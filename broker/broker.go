@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
@@ -107,7 +108,8 @@ type Broker struct {
 
 	queues   nameSet      // for Limits.Queues
 	defining atomic.Int64 // Define calls that are not answered yet
-	stale    atomic.Bool  // the engine refused a definition that topo already has
+	stale    atomic.Bool  // the engine refused, late, a definition that topo already has
+	reloaded time.Time    // under mu: when everything was read again because of that
 	closed   atomic.Bool
 }
 

@@ -58,7 +58,7 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 		}
 		if leaf != nil {
 			b.keys.Store(keys.with(client, slices.Clone(key)))
-			b.define(append(definition, leaf...), record)
+			b.change(append(definition, leaf...), func() { b.keys.Store(keys) }, record)
 			return
 		}
 	}
@@ -67,7 +67,7 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 		return
 	}
 	b.keys.Store(keys.with(client, slices.Clone(key)))
-	b.define(definition, stored)
+	b.change(definition, func() { b.keys.Store(keys) }, stored)
 }
 
 // Key returns the public key of a client. The slice must not be changed.

@@ -104,15 +104,19 @@ func (b *Broker) unbindAll(queue string, steps *join) {
 	if len(bound) == 0 {
 		return
 	}
-	batch := make([]Definition, 0, len(bound))
+	batch, gone := make([]Definition, 0, len(bound)), make([]Binding, 0, len(bound))
 	for l := range bound {
-		gone := Binding{Queue: queue, Exchange: l.exchange, Key: l.key}
-		batch = append(batch, Definition{Key: bindingKey(gone)})
-		b.unbind(gone)
+		one := Binding{Queue: queue, Exchange: l.exchange, Key: l.key}
+		batch, gone = append(batch, Definition{Key: bindingKey(one)}), append(gone, one)
+		b.unbind(one)
 	}
 	b.publishing.Lock()
 	b.publishing.Unlock() //lint:ignore SA2001 the wait for publishes under way is all that is wanted
-	b.define(batch, steps.step())
+	b.change(batch, func() {
+		for _, one := range gone {
+			b.rebind(one)
+		}
+	}, steps.step())
 }
 
 // PurgeQueue removes the waiting messages of a queue; done gets their number.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/sealmq/sealmq"
 )
@@ -117,27 +119,57 @@ func (b *Broker) unlock() {
 	b.mu.Unlock()
 }
 
-// repair goes back to what is stored after the engine refused a definition.
+// reloadPause is the least time between two reloads: reading everything is dear, and a
+// client whose definitions are refused must not make it happen all the time.
+const reloadPause = time.Second
+
+// repair goes back to what is stored after the engine refused a definition late.
 func (b *Broker) repair() {
-	if !b.stale.Swap(false) {
+	if !b.stale.Load() {
 		return
 	}
+	if now := b.clock.Now(); b.reloaded.IsZero() || now.Sub(b.reloaded) >= reloadPause {
+		b.reloaded = now
+	} else {
+		return
+	}
+	b.stale.Store(false)
 	if err := b.load(); err != nil {
 		b.log.Error("cannot read the definitions back", "err", err)
 	}
 }
 
-// define has the engine store definitions that are in effect already. The caller holds
-// mu.
+// define has the engine store definitions. If it refuses, done sees to it that nothing
+// is left of them. The caller holds mu.
 func (b *Broker) define(batch []Definition, done func(error)) {
 	b.defining.Add(1)
 	b.engine.Define(batch, func(err error) {
-		if err != nil && sealmq.CodeOf(err) != sealmq.Unavailable {
+		b.defining.Add(-1)
+		done(err)
+	})
+}
+
+// change is define for what is in effect already. If the engine refuses at once undo
+// takes it back, with mu held and nothing else changed since. If it refuses later,
+// others may have built upon it: then everything is read again.
+func (b *Broker) change(batch []Definition, undo func(), done func(error)) {
+	const (
+		calling = iota
+		returned
+		refused
+	)
+	var phase atomic.Int32
+	b.defining.Add(1)
+	b.engine.Define(batch, func(err error) {
+		if err != nil && sealmq.CodeOf(err) != sealmq.Unavailable && !phase.CompareAndSwap(calling, refused) {
 			b.stale.Store(true)
 		}
 		b.defining.Add(-1)
 		done(err)
 	})
+	if !phase.CompareAndSwap(calling, returned) {
+		undo()
+	}
 }
 
 // defined answers a command that changes nothing because the definitions are there.
@@ -185,7 +217,7 @@ func (b *Broker) DeclareExchange(id sealmq.Identity, name string, kind ExchangeK
 	if kind == "" {
 		kind = Direct
 	}
-	b.define([]Definition{b.addExchange(name, kind)}, done)
+	b.change([]Definition{b.addExchange(name, kind)}, func() { b.removeExchange(name) }, done)
 }
 
 func (b *Broker) roomForExchange() error {
@@ -200,6 +232,11 @@ func (b *Broker) addExchange(name string, kind ExchangeKind) Definition {
 	b.topo.exchanges[name] = &exchange{kind: kind}
 	b.setRouter(name, newRouter(kind, nil))
 	return defineExchange(name, kind)
+}
+
+func (b *Broker) removeExchange(name string) {
+	delete(b.topo.exchanges, name)
+	b.setRouter(name, nil)
 }
 
 // setRouter publishes a new routing table; nil removes the exchange.
@@ -231,16 +268,22 @@ func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error
 		done(errNoExchange(name))
 		return
 	}
-	batch := make([]Definition, 0, x.bindings+1)
+	batch, gone := make([]Definition, 0, x.bindings+1), make([]Binding, 0, x.bindings)
 	for bound := range b.topo.all() {
 		if bound.Exchange == name {
 			batch = append(batch, Definition{Key: bindingKey(bound)})
+			gone = append(gone, bound)
 			b.topo.remove(bound)
 		}
 	}
-	delete(b.topo.exchanges, name)
-	b.setRouter(name, nil)
-	b.define(append(batch, Definition{Key: exchangePrefix + name}), done)
+	b.removeExchange(name)
+	b.change(append(batch, Definition{Key: exchangePrefix + name}), func() {
+		b.topo.exchanges[name] = x
+		for _, bound := range gone {
+			b.topo.add(bound)
+		}
+		b.setRouter(name, newRouter(x.kind, gone))
+	}, done)
 }
 
 // Bind binds a queue to an exchange and is idempotent. It creates a missing queue with
@@ -269,14 +312,24 @@ func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func
 		}
 	}
 	var batch []Definition
-	if b.topo.exchanges[bound.Exchange] == nil {
+	created := b.topo.exchanges[bound.Exchange] == nil
+	if created {
 		batch = append(batch, b.addExchange(bound.Exchange, Direct))
 	}
+	b.rebind(bound)
+	b.change(append(batch, defineBinding(bound)), func() {
+		if b.unbind(bound); created {
+			b.removeExchange(bound.Exchange)
+		}
+	}, steps.step())
+	steps.start()
+}
+
+// rebind puts a binding into effect.
+func (b *Broker) rebind(bound Binding) {
 	b.topo.add(bound)
 	r, _ := b.table.Load().exchanges.get(bound.Exchange)
 	b.setRouter(bound.Exchange, r.bind(bound.Queue, bound.Key))
-	b.define(append(batch, defineBinding(bound)), steps.step())
-	steps.start()
 }
 
 // roomForBinding is asked before anything is created for a binding.
@@ -318,7 +371,7 @@ func (b *Broker) Unbind(id sealmq.Identity, queue, exchange, key string, done fu
 		return
 	}
 	b.unbind(bound)
-	b.define(gone, done)
+	b.change(gone, func() { b.rebind(bound) }, done)
 }
 
 func (b *Broker) unbind(bound Binding) {

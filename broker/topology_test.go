@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -310,6 +311,12 @@ type stubborn struct {
 	broker.Engine
 	definitions, queues, late bool
 	refused                   []func()
+	read                      int // how often all definitions were read
+}
+
+func (s *stubborn) Definitions() []broker.Definition {
+	s.read++
+	return s.Engine.Definitions()
 }
 
 func (s *stubborn) refuse(done func()) {
@@ -342,7 +349,7 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 			n := open(t)
 			n.must(n.bind(alice, "q", "x", "k"))
 			s := &stubborn{Engine: n.engine, late: late}
-			b, err := broker.New(broker.Config{Engine: s})
+			b, err := broker.New(broker.Config{Engine: s, Clock: n.clock})
 			n.must(err)
 			n.Broker = b
 			before := n.Counts()
@@ -355,6 +362,7 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 				"delete exchange":  func(done func(error)) { b.DeleteExchange(admin, "x", done) },
 				"put key":          func(done func(error)) { b.PutKey(alice, "alice", key, func(_ bool, err error) { done(err) }) },
 			} {
+				n.clock.Advance(time.Second) // what is refused late is read again so often
 				s.definitions = true
 				answered := make(chan error, 2)
 				call(func(err error) { answered <- err })
@@ -372,6 +380,43 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 			n.stored("x", "k", "1")
 			n.refused(sealmq.ErrUnroutable, n.one("x", "new", "2"))
 			n.refused(sealmq.ErrNoExchange, n.one("new", "k", "3"))
+		})
+	}
+}
+
+// TestRefusalsReadLittle: a client whose definitions are refused must not make the
+// broker read all others again each time.
+func TestRefusalsReadLittle(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
+			n := open(t)
+			n.must(n.bind(alice, "q", "x", "k"))
+			s := &stubborn{Engine: n.engine, late: late, definitions: true}
+			b, err := broker.New(broker.Config{Engine: s, Clock: n.clock})
+			n.must(err)
+			n.Broker = b
+			before, read := n.Counts(), s.read
+			const refusals = 100
+			for i := range refusals {
+				answered := make(chan error, 1)
+				b.Bind(alice, "q", fmt.Sprint("new", i), "k", func(err error) { answered <- err })
+				for _, f := range s.refused {
+					f()
+				}
+				s.refused = nil
+				n.code(sealmq.NoStorage, <-answered)
+			}
+			most := 0
+			if late {
+				most = 1 // no time has passed
+			}
+			if s.read-read > most {
+				t.Errorf("all definitions were read %d times for %d refusals", s.read-read, refusals)
+			}
+			n.clock.Advance(time.Second)
+			if diff := cmp.Diff(before, n.Counts()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
 		})
 	}
 }
