@@ -276,7 +276,7 @@ func (d *directory) find(client, suite string) (keylog.Found, error) {
 	}
 	f := keylog.Found{Client: client, Suite: l.leaf.Suite, Proven: l.leaf.Proven, Index: l.index, LogKey: d.signer.Public()}
 	if f.Proven {
-		f.Entry = l.data
+		f.Entry, f.Issuer = l.data, l.leaf.Issuer
 	} else {
 		f.Key = l.data
 	}

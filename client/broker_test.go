@@ -27,6 +27,8 @@ type node struct {
 	broker *broker.Broker
 	server *server.Server
 	served chan error
+
+	directory *broker.DirectoryConfig // of the key directory; nil is without
 }
 
 func startNode(t *testing.T) *node {
@@ -43,7 +45,7 @@ func (n *node) start() {
 	if n.engine, err = local.Open(local.Config{Dir: "store", FS: n.fs, SegmentBytes: 1 << 20}); err != nil {
 		n.t.Fatal(err)
 	}
-	if n.broker, err = broker.New(broker.Config{Engine: n.engine}); err != nil {
+	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.directory}); err != nil {
 		n.t.Fatal(err)
 	}
 	n.server, err = server.Listen(server.Config{Addr: n.addr, TLS: n.ca.ServerTLS(), Identify: n.ca.Identify, Broker: n.broker})

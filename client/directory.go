@@ -2,10 +2,17 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -26,11 +33,10 @@ var (
 	ErrCheckpoint = errors.New("the checkpoint is not signed by the key directory's log")
 )
 
-// ForkError is the evidence that the broker has shown different directories to different
-// people: two checkpoints with its signature that cannot both be of one log.
+// ForkError says that the broker has shown different directories to different people, or
+// at different times: two checkpoints with the signature of its log of which it does not
+// prove that they are of one history. Kept together they are the evidence.
 type ForkError struct {
-	// Ours and Theirs are the two signed checkpoints. Theirs is empty if the broker
-	// refuses to show that its log continues Ours.
 	Ours, Theirs []byte
 	// Detail says what does not fit.
 	Detail string
@@ -39,6 +45,11 @@ type ForkError struct {
 // Error says what was found. It contains no key.
 func (e *ForkError) Error() string {
 	return "the broker has shown two histories of its key directory: " + e.Detail
+}
+
+// Hint says what to do about it.
+func (e *ForkError) Hint() string {
+	return "keep both checkpoints as evidence, send nothing more through this broker, and ask its operator; compare keys by their fingerprints"
 }
 
 // DirectoryConfig says whom to believe.
@@ -70,7 +81,8 @@ type Directory struct {
 	c   *Client
 	cfg DirectoryConfig
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	peers map[[32]byte]error // what CheckPeer has decided
 }
 
 // NewDirectory makes the directory of the broker that c is connected to. Nothing is asked
@@ -79,31 +91,356 @@ func NewDirectory(c *Client, cfg DirectoryConfig) (*Directory, error) {
 	if cfg.Verifier == nil {
 		return nil, errors.New("client: DirectoryConfig.Verifier is not set")
 	}
-	return &Directory{c: c, cfg: cfg}, nil
+	if cfg.Pins == nil {
+		cfg.Pins = NewPins()
+	}
+	if cfg.Scope == "" {
+		cfg.Scope = c.cfg.Addr
+	}
+	if cfg.Notice == nil {
+		cfg.Notice = func(string) {}
+	}
+	return &Directory{c: c, cfg: cfg, peers: make(map[[32]byte]error)}, nil
 }
 
 // Find returns the key to seal for, of the given suite or, if suite is empty, of the best
 // one that there is. It is asked anew every time; what is returned is pinned. The errors
 // wrap sealmq.ErrNoKey, ErrUnproven, ErrRollback, ErrPinned, ErrLog, what a
 // seal.KeyEntry's Verify returns, or are a *ForkError.
+//
+// A bare key is of a suite of CipherMQ's: the one that is asked for, else seal.CipherMQG5.
 func (d *Directory) Find(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
-	return nil, fmt.Errorf("find the key of %s: %w", name, ErrLog)
+	key, err := d.look(ctx, name, suite)
+	if err != nil {
+		return nil, fmt.Errorf("key of %s: %w", name, err)
+	}
+	return key, nil
+}
+
+func (d *Directory) look(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
+	r, err := d.fetch(ctx, name, suite)
+	if sealmq.CodeOf(err) == sealmq.NoKey {
+		return nil, d.missing(name, suite, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.entry != nil {
+		sender, err := r.entry.Verify(d.cfg.Verifier, name, d.c.cfg.Clock.Now())
+		if err != nil {
+			return nil, err
+		}
+		if sender.Issuer != r.leaf.Issuer {
+			return nil, notProven("the entry of %s stands in it as that of another authority's %s", name, name)
+		}
+	} else if !d.cfg.AllowUnproven {
+		return nil, &DirectoryError{Kind: ErrUnproven, Detail: "it was registered without its owner's signature",
+			hint: fmt.Sprintf("ask %s to publish it with \"sealmq key publish\"; or, having compared the fingerprint %s in another way, allow it with --allow-unproven", name, r.key.Fingerprint())}
+	}
+	if err := d.newest(ctx, r); err != nil {
+		return nil, err
+	}
+	return r.key, d.pin(ctx, r, d.cfg.StrictPins)
+}
+
+// record is a key that stands in the log.
+type record struct {
+	name  string
+	asked seal.Suite
+	key   *seal.PublicKey
+	entry *seal.KeyEntry // nil of a bare key
+	leaf  keylog.Leaf
+	index int64
+	now   sighting
+}
+
+// slot is the name of its pin.
+func (r *record) slot() string {
+	if r.entry == nil {
+		return bareSuite
+	}
+	return string(r.key.Suite())
+}
+
+// fetch asks for a key and checks that it is what was asked for, well formed, and in the
+// log. Whether it is to be believed is not asked.
+func (d *Directory) fetch(ctx context.Context, name string, suite seal.Suite) (*record, error) {
+	since, err := d.since()
+	if err != nil {
+		return nil, err
+	}
+	line := "find_key " + name
+	if suite != "" {
+		line += " " + string(suite)
+	}
+	var f keylog.Found
+	if err := d.query(ctx, &f, "Key: ", line); err != nil {
+		return nil, err
+	}
+	r := &record{name: name, asked: suite, index: f.Index}
+	if f.Client != name {
+		return nil, notProven("asked for %s, it answers about %.255q", name, f.Client)
+	}
+	if f.Proven {
+		err = r.readEntry(f)
+	} else {
+		err = r.readBare(f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.now, err = d.see(ctx, since, f.Checkpoint, f.LogKey); err != nil {
+		return nil, err
+	}
+	if err := tlog.CheckRecord(f.Proof, r.now.tree.N, r.now.tree.Hash, f.Index, r.leaf.Record()); err != nil {
+		return nil, notProven("the key of %s does not stand in it", name)
+	}
+	return r, nil
+}
+
+func (r *record) readEntry(f keylog.Found) error {
+	e, err := seal.ParseKeyEntry(f.Entry)
+	if err != nil {
+		return fmt.Errorf("the entry that the directory shows: %w", err)
+	}
+	if e.Owner != r.name || r.asked != "" && e.Suite() != r.asked {
+		return notProven("asked for %s, it answers with an entry of %.255q for suite %s", r.name, e.Owner, e.Suite())
+	}
+	r.entry, r.key = e, e.PublicKey()
+	r.leaf = keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: f.Issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
+	return nil
+}
+
+func (r *record) readBare(f keylog.Found) error {
+	suite := r.asked
+	if suite == "" {
+		suite = seal.CipherMQG5
+	}
+	key, err := seal.NewPublicKey(suite, f.Key)
+	if err != nil {
+		return notProven("it answers with something that is no key: %v", err)
+	}
+	r.key = key
+	r.leaf = keylog.Leaf{Owner: r.name, Hash: sha256.Sum256(f.Key)}
+	return nil
+}
+
+// missing explains that there is no key. That there was one is no answer to be believed.
+func (d *Directory) missing(name string, suite seal.Suite, err error) error {
+	s, perr := d.cfg.Pins.view(d.cfg.Scope)
+	if perr != nil {
+		return perr
+	}
+	for slot := range s.Keys[name] {
+		if suite == "" || slot == string(suite) || slot == bareSuite && bare(suite) {
+			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it knows no key of %s, and showed one before", name),
+				hint: "the broker lies, or was restored from an old backup: ask its operator"}
+		}
+	}
+	return &DirectoryError{Kind: errNoKeyKind, Err: err,
+		hint: fmt.Sprintf("ask %s to publish a key with \"sealmq key publish\"", name)}
+}
+
+// bare reports whether bare keys are for the suite.
+func bare(s seal.Suite) bool {
+	switch s {
+	case seal.CipherMQG3, seal.CipherMQG4, seal.CipherMQG5, seal.CipherMQG6:
+		return true
+	}
+	return false
+}
+
+// errNoKeyKind begins the error of a key that nobody has published.
+var errNoKeyKind = errors.New("not in the directory")
+
+// newest looks for a later entry than the one that is shown, the first time that a key is
+// seen: afterwards the pin tells. A log that is too long to be read for this is left to
+// Audit.
+func (d *Directory) newest(ctx context.Context, r *record) error {
+	s, err := d.cfg.Pins.view(d.cfg.Scope)
+	if err != nil {
+		return err
+	}
+	if _, pinned := s.Keys[r.name][r.slot()]; pinned || r.now.tree.N > maxFirstLook {
+		return nil
+	}
+	records, err := d.read(ctx, r.now.tree, r.name)
+	if err != nil {
+		return err
+	}
+	for _, other := range records {
+		if other.Index > r.index && other.Proven == (r.entry != nil) && other.Suite == r.leaf.Suite && other.leaf != r.leaf {
+			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows record %d of its log, and record %d is newer", r.index, other.Index),
+				hint: "the broker lies: ask its operator"}
+		}
+		if other.Proven && r.hides(seal.Suite(other.Suite)) {
+			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows a key for %s, and its log has one for %s", r.key.Suite(), other.Suite),
+				hint: "the broker lies: ask its operator"}
+		}
+	}
+	return nil
+}
+
+// maxFirstLook bounds the log that is read whole when a key is seen for the first time.
+const maxFirstLook = 5000
+
+// hides reports whether an entry of a suite should have been shown in place of r.
+func (r *record) hides(suite seal.Suite) bool {
+	switch {
+	case r.asked != "":
+		return r.entry == nil && suite == r.asked
+	case r.entry == nil:
+		return true
+	}
+	for _, s := range seal.Suites() {
+		switch s {
+		case r.key.Suite():
+			return false
+		case suite:
+			return true
+		}
+	}
+	return false
+}
+
+// pin compares a key with what was seen of it before, and remembers it.
+func (d *Directory) pin(ctx context.Context, r *record, strict bool) error {
+	var notice string
+	pin := Pin{Fingerprint: r.key.Fingerprint(), Proven: r.entry != nil, FirstSeen: d.c.cfg.Clock.Now().UTC().Truncate(time.Second)}
+	if r.entry != nil {
+		pin.Serial, pin.Entry, pin.Issuer = r.entry.Serial, hexHash(r.entry.Hash()), r.leaf.Issuer
+	}
+	err := d.cfg.Pins.update(ctx, d.cfg.Scope, func(s *pinnedOf) error {
+		var err error
+		if notice, err = r.compare(s.Keys[r.name], pin, strict); err != nil || notice == "" {
+			return err
+		}
+		if s.Keys == nil {
+			s.Keys = make(map[string]map[string]Pin)
+		}
+		if s.Keys[r.name] == nil {
+			s.Keys[r.name] = make(map[string]Pin)
+		}
+		s.Keys[r.name][r.slot()] = pin
+		return nil
+	})
+	if err == nil && notice != "" {
+		d.cfg.Notice(notice)
+	}
+	return err
+}
+
+// compare returns a notice if the pin is to be written.
+func (r *record) compare(pins map[string]Pin, pin Pin, strict bool) (notice string, err error) {
+	refuse := func(kind error, hint, format string, args ...any) error {
+		return &DirectoryError{Kind: kind, Detail: fmt.Sprintf(format, args...), hint: hint}
+	}
+	const lies = "the broker lies, or was restored from an old backup: ask its operator"
+	forget := fmt.Sprintf("compare the fingerprint with %s in another way; if it is right, forget the old one with \"sealmq key directory --forget %s\"", r.name, r.name)
+	for slot, old := range pins {
+		if old.Proven && slot != r.slot() && r.hides(seal.Suite(slot)) {
+			return "", refuse(ErrRollback, lies, "it showed a key for %s before, and shows one for %s", slot, r.key.Suite())
+		}
+	}
+	old, known := pins[r.slot()]
+	switch {
+	case !known && r.entry == nil:
+		return fmt.Sprintf("key of %s pinned, which nothing proves: %s (%s)", r.name, pin.Fingerprint, r.key.Digits()), nil
+	case !known:
+		return fmt.Sprintf("key of %s pinned: %s (%s)", r.name, pin.Fingerprint, r.key.Digits()), nil
+	case r.entry == nil && old.Fingerprint == pin.Fingerprint:
+		return "", nil
+	case r.entry == nil:
+		return "", refuse(ErrPinned, forget, "a bare key was replaced, and nothing says by whom")
+	case old.Serial == pin.Serial && old.Entry == pin.Entry:
+		return "", nil
+	case old.Serial > pin.Serial:
+		return "", refuse(ErrRollback, lies, "it showed entry %d of %s before, and shows entry %d", old.Serial, r.name, pin.Serial)
+	case old.Serial == pin.Serial:
+		return "", refuse(ErrPinned, forget, "%s has signed two entries with the number %d", r.name, pin.Serial)
+	case old.Issuer != pin.Issuer:
+		return "", refuse(ErrPinned, forget, "the new entry is signed with a certificate of another authority")
+	case old.Serial+1 == pin.Serial && r.entry.Previous != [32]byte(old.Entry):
+		return "", refuse(ErrPinned, forget, "entry %d does not follow the pinned one", pin.Serial)
+	case strict && old.Fingerprint != pin.Fingerprint:
+		return "", refuse(ErrPinned, forget, "%s has replaced the key, and pins are strict", r.name)
+	case old.Fingerprint == pin.Fingerprint:
+		return fmt.Sprintf("entry of %s renewed, with the same key", r.name), nil
+	}
+	return fmt.Sprintf("key of %s was replaced by its owner (entry %d): %s (%s)", r.name, pin.Serial, pin.Fingerprint, r.key.Digits()), nil
 }
 
 // Publish makes signer's next entry of the key's suite, stores it, and reads it back with
 // all checks. A key that is published already stays as it is, and its entry is returned.
 func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.PublicKey) (*seal.KeyEntry, error) {
-	return nil, fmt.Errorf("publish the key of %s: %w", signer.Name(), ErrLog)
+	name := signer.Name()
+	for try := 1; ; try++ {
+		e, err := d.publish(ctx, signer, key)
+		again := errors.Is(err, ErrInterrupted) || sealmq.CodeOf(err) == sealmq.Mismatch || sealmq.CodeOf(err) == sealmq.InUse
+		if again && try < retries && ctx.Err() == nil {
+			continue // somebody else was faster, or nobody knows: look again
+		}
+		if err != nil {
+			return nil, fmt.Errorf("publish the key of %s: %w", name, err)
+		}
+		return e, nil
+	}
 }
 
-// Checkpoint is the latest signed checkpoint of the log that was seen, or nil. A sender
-// puts it into its messages as seal.ExtCheckpoint. It asks nobody.
-func (d *Directory) Checkpoint() []byte { return nil }
+func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.PublicKey) (*seal.KeyEntry, error) {
+	name, now := signer.Name(), d.c.cfg.Clock.Now()
+	next := seal.KeyEntry{Owner: name, Key: key, Serial: 1, Created: now}
+	current, err := d.own(ctx, name, key.Suite())
+	if err != nil {
+		return nil, err
+	}
+	if current != nil {
+		next.Serial, next.Previous = current.entry.Serial+1, current.entry.Hash()
+		_, err := current.entry.Verify(d.cfg.Verifier, name, now)
+		if err == nil && current.key.Fingerprint() == key.Fingerprint() {
+			return current.entry, nil
+		}
+	}
+	entry, err := seal.NewKeyEntry(signer, next)
+	if err != nil {
+		return nil, err
+	}
+	line := "put_key " + string(key.Suite()) + " " + base64.StdEncoding.EncodeToString(entry)
+	if _, err := d.c.ask(ctx, line, "Key stored "); err != nil {
+		return nil, err
+	}
+	read, err := d.own(ctx, name, key.Suite())
+	if err != nil {
+		return nil, err
+	}
+	if read == nil || read.entry.Serial < next.Serial {
+		return nil, &DirectoryError{Kind: ErrRollback, Detail: "it does not show the entry that was just put", hint: "the broker lies: ask its operator"}
+	}
+	if read.key.Fingerprint() != key.Fingerprint() {
+		return nil, &DirectoryError{Kind: ErrPinned, Detail: "it shows another key than the one that was just put",
+			hint: "somebody else publishes under this name: whoever has the certificate's key can"}
+	}
+	return read.entry, nil
+}
 
-// CheckPeer compares the checkpoint that a sender put into its messages with what the
-// broker shows here. Nil says that both are of one history; a *ForkError is the proof
-// that they are not. An error that wraps ErrCheckpoint says that the sender's checkpoint
-// is not the log's, which proves nothing about the broker. Any other error says that it
-// cannot be decided now. Answers are remembered by content, so asking for every message
-// costs little.
-func (d *Directory) CheckPeer(ctx context.Context, checkpoint []byte) error { return nil }
+// own looks an entry of this very client up, and pins it; nil if there is none.
+func (d *Directory) own(ctx context.Context, name string, suite seal.Suite) (*record, error) {
+	r, err := d.fetch(ctx, name, suite)
+	if sealmq.CodeOf(err) == sealmq.NoKey {
+		err = d.missing(name, suite, err)
+		if errors.Is(err, errNoKeyKind) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.entry == nil {
+		return nil, nil // a bare key is no entry, and stays beside it
+	}
+	if err := d.newest(ctx, r); err != nil {
+		return nil, err
+	}
+	return r, d.pin(ctx, r, false)
+}

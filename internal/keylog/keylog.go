@@ -121,6 +121,7 @@ type Found struct {
 	Client string `json:"client"`
 	Suite  string `json:"suite,omitempty"` // of an entry
 	Proven bool   `json:"proven"`
+	Issuer string `json:"issuer,omitempty"` // as the leaf has it; the entry's certificates must agree
 	Entry  []byte `json:"entry,omitempty"`
 	Key    []byte `json:"key,omitempty"` // a bare key
 	// Index is the place of the leaf in the log, Proof that it stands there in the tree

@@ -1,0 +1,132 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq/internal/keylog"
+)
+
+// Audit is what the whole log of a directory says.
+type Audit struct {
+	// Size is how many records it has, Checkpoint its signature, LogKey the key of that.
+	Size       int64
+	Checkpoint []byte
+	LogKey     string
+	// Records are those of one owner, or of all, in order.
+	Records []Record
+}
+
+// Record is one record of the log: a key was put into the directory.
+type Record struct {
+	Index int64
+	Owner string
+	// Proven tells an entry with its owner's signature from a bare key. Issuer, Suite,
+	// Serial and Entry, the entry's hash, are those of an entry; Key is the SHA-256 of a
+	// bare key.
+	Proven     bool
+	Issuer     string
+	Suite      string
+	Serial     uint64
+	Entry, Key [32]byte
+
+	leaf keylog.Leaf
+}
+
+// Audit reads the whole log, checks that it is the one that the newest checkpoint signs
+// and that it continues what was seen before, and returns the records of one owner, or all
+// if name is empty. An owner who knows the own entries sees here whether anybody else has
+// put one. The error wraps ErrLog or ErrRollback, or is a *ForkError.
+func (d *Directory) Audit(ctx context.Context, name string) (*Audit, error) {
+	now, logKey, err := d.refresh(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the key directory's log: %w", err)
+	}
+	records, err := d.read(ctx, now.tree, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the key directory's log: %w", err)
+	}
+	return &Audit{Size: now.tree.N, Checkpoint: now.signed, LogKey: logKey, Records: records}, nil
+}
+
+// pageLeaves is how many records are asked for at a time, so that the answer fits in a
+// line.
+const pageLeaves = 500
+
+// read reads all records of a tree and recomputes its root.
+func (d *Directory) read(ctx context.Context, tree tlog.Tree, name string) ([]Record, error) {
+	var records []Record
+	var hashes []tlog.Hash
+	stored := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		list := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			list[i] = hashes[x]
+		}
+		return list, nil
+	})
+	for at := int64(0); at < tree.N; {
+		var p keylog.Page
+		n := min(pageLeaves, tree.N-at)
+		if err := d.query(ctx, &p, "Key log: ", fmt.Sprintf("key_log %d %d", at, n)); err != nil {
+			return nil, err
+		}
+		if p.From != at || len(p.Leaves) == 0 || int64(len(p.Leaves)) > n {
+			return nil, notProven("it does not show the records from %d on", at)
+		}
+		for _, text := range p.Leaves {
+			leaf, err := keylog.ParseLeaf(text)
+			if err != nil {
+				return nil, notProven("record %d cannot be read", at)
+			}
+			more, err := tlog.StoredHashes(at, []byte(text), stored)
+			if err != nil {
+				return nil, err
+			}
+			hashes = append(hashes, more...)
+			if name == "" || leaf.Owner == name {
+				records = append(records, newRecord(at, leaf))
+			}
+			at++
+		}
+	}
+	root, err := tlog.TreeHash(tree.N, stored)
+	if err != nil {
+		return nil, err
+	}
+	if root != tree.Hash {
+		return nil, notProven("its records are not the ones that it has signed")
+	}
+	return records, inOrder(records)
+}
+
+func newRecord(index int64, l keylog.Leaf) Record {
+	r := Record{Index: index, Owner: l.Owner, Proven: l.Proven, Issuer: l.Issuer, Suite: l.Suite, Serial: l.Serial, leaf: l}
+	if l.Proven {
+		r.Entry = l.Hash
+	} else {
+		r.Key = l.Hash
+	}
+	return r
+}
+
+// inOrder demands that the entries of each owner and suite are numbered without gaps, as
+// an honest broker takes them. The same record again changes nothing.
+func inOrder(records []Record) error {
+	type place struct{ owner, suite string }
+	last := make(map[place]keylog.Leaf)
+	for _, r := range slices.DeleteFunc(slices.Clone(records), func(r Record) bool { return !r.Proven }) {
+		at := place{r.Owner, r.Suite}
+		before := last[at]
+		if r.leaf == before {
+			continue
+		}
+		if r.Serial != before.Serial+1 {
+			return notProven("record %d is entry %d of %s, after entry %d", r.Index, r.Serial, r.Owner, before.Serial)
+		}
+		last[at] = r.leaf
+	}
+	return nil
+}
