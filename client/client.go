@@ -12,8 +12,9 @@
 //   - Memory is bounded: by Window and WindowBytes for publishes, by the prefetch for
 //     deliveries, by MaxLineBytes for a line. Whoever is over waits, up to its context.
 //
-// It deliberately does not seal (package seal does), does not keep anything on disk,
-// and does not remember ids: to see each message once, keep the ids of what was handled.
+// With a Spool a sender that dies sends the same bytes again, and with a Ledger an application
+// sees each message once. These two alone keep something on disk. It does not seal by
+// itself: package seal does.
 package client
 
 import (

@@ -1,0 +1,31 @@
+package client
+
+// SetGrowth makes a ledger's file be made anew after so many bytes.
+func (l *Ledger) SetGrowth(n int64) { l.growth = n }
+
+// ScanFrames is scanFrames, without the frames' places.
+func ScanFrames(data []byte, take func(payload []byte) error) (int64, error) {
+	return scanFrames("f", data, func(_ int64, p []byte) error { return take(p) })
+}
+
+// AppendFrame is appendFrame.
+func AppendFrame(dst []byte, offset, synced int64, payload []byte) []byte {
+	return appendFrame(dst, offset, synced, func(b []byte) []byte { return append(b, payload...) })
+}
+
+// DecodeSpool reads a spool's payload as a start does.
+func DecodeSpool(payload []byte) error {
+	s := &Spool{}
+	_, err := s.take(&spoolFile{}, 0, payload)
+	return err
+}
+
+// DecodeLedger reads a ledger's payload as a start does.
+func DecodeLedger(payload []byte) error {
+	l := newLedger(LedgerConfig{MaxIDs: 8})
+	err := l.takeState(payload)
+	if err != nil {
+		err = l.takeCommit(payload)
+	}
+	return err
+}

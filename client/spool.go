@@ -1,0 +1,574 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// Defaults and bounds of a Spool.
+const (
+	DefaultSpoolBytes = 256 << 20
+	// DefaultHorizon is somewhat less than what a broker remembers by default (one hour),
+	// so that clocks may differ.
+	DefaultHorizon = 50 * time.Minute
+	// MaxPositionBytes bounds SpoolEntry.Position.
+	MaxPositionBytes = 4096
+)
+
+// ErrSpoolTooOld says that messages of a spool are older than what the broker surely
+// remembers: to send them again may deliver them twice.
+var ErrSpoolTooOld = errors.New("unconfirmed messages are too old to be sent again safely")
+
+// ErrSpoolClosed says that a Spool was closed.
+var ErrSpoolClosed = errors.New("the spool is closed")
+
+// SpoolTooOldError lists the messages. Whoever knows that they did not arrive, or can bear
+// to have them twice, calls Spool.Renew; whoever knows that they did calls Spool.Drop.
+type SpoolTooOldError struct {
+	Entries []SpoolEntry // oldest first, without bodies
+	Horizon time.Duration
+}
+
+func (e *SpoolTooOldError) Error() string {
+	const show = 5
+	ids := make([]string, 0, show)
+	for _, entry := range e.Entries[:min(show, len(e.Entries))] {
+		ids = append(ids, entry.ID)
+	}
+	more := ""
+	if n := len(e.Entries) - len(ids); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("%v: %s%s (older than %v)", ErrSpoolTooOld, strings.Join(ids, ", "), more, e.Horizon)
+}
+
+// Hint says how to go on.
+func (e *SpoolTooOldError) Hint() string {
+	return "find out whether they arrived; then either publish them again, knowing that some may arrive twice, or drop them"
+}
+
+func (e *SpoolTooOldError) Unwrap() error { return ErrSpoolTooOld }
+
+// SpoolConfig bounds a spool. The zero value means the defaults.
+type SpoolConfig struct {
+	// FS is where the folder is (default: the operating system's).
+	FS durable.FS
+	// MaxBytes bounds the files together (default DefaultSpoolBytes); a single message
+	// may be larger. Who wants to put more in waits for confirms.
+	MaxBytes int64
+	// Horizon is for how long a message may be published again (default
+	// DefaultHorizon). It must be shorter than the broker's dedup.window.
+	Horizon time.Duration
+	// Clock is the time of the messages (default: the machine's).
+	Clock clock.Clock
+}
+
+// SpoolEntry is a message in a spool.
+type SpoolEntry struct {
+	Message
+	// Seq counts the messages of a spool from one.
+	Seq uint64
+	// Time is when it was put in, in whole milliseconds.
+	Time time.Time
+	// Position says how far the source of the messages was read with this one, in the
+	// application's own words. Empty leaves the position of the one before.
+	Position []byte
+}
+
+// Spool keeps sealed messages on stable storage from before their first publish until
+// the broker has confirmed them, so that a sender that dies can send the same bytes
+// again. One process at a time can have it open. It is safe for concurrent use.
+//
+// What Append has returned for survives a crash, with its position. What was confirmed may
+// come back after a power cut, and is sent again: the broker recognises it within the
+// horizon.
+type Spool struct {
+	dir    string
+	cfg    SpoolConfig
+	unlock func() error
+
+	appending sync.Mutex // held by Append, so that batches do not mix
+
+	mu        sync.Mutex
+	files     []*spoolFile // the last one is written to
+	pending   []*spooled   // oldest first; the first one is not settled
+	unsettled int
+	position  []byte
+	next      uint64 // sequence number
+	marks     []span // settled and not written yet
+	err       error
+	changed   chan struct{} // closed, and forgotten, when room was made; nil while nobody waits
+}
+
+// spoolFile is one file of the folder.
+type spoolFile struct {
+	*frameLog
+	number uint64
+	left   int // messages in it that are not settled
+}
+
+// spooled is where an unsettled message stands.
+type spooled struct {
+	seq     uint64
+	id      string
+	time    time.Time
+	file    *spoolFile
+	offset  int64
+	size    int
+	settled bool
+	renewed bool // may be sent again although it is old
+}
+
+// span is a range of sequence numbers, both ends included.
+type span struct{ from, to uint64 }
+
+const (
+	spoolSuffix = ".spool"
+	// spoolFileBytes is how large a file gets before the next one is begun.
+	spoolFileBytes = 8 << 20
+	// maxUnwrittenMarks is how many ranges of settled messages are kept in memory.
+	maxUnwrittenMarks = 1024
+)
+
+// OpenSpool opens or creates a folder. A second Open of the same one fails with an error
+// that wraps durable.ErrLocked; one that cannot be read fails with a *DamagedFileError.
+func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
+	if cfg.FS == nil {
+		cfg.FS = durable.OS()
+	}
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = DefaultSpoolBytes
+	}
+	if cfg.Horizon <= 0 {
+		cfg.Horizon = DefaultHorizon
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System
+	}
+	if err := durable.MkdirAll(cfg.FS, dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the spool's folder: %w", err)
+	}
+	unlock, err := cfg.FS.Lock(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	s := &Spool{dir: dir, cfg: cfg, unlock: unlock, next: 1}
+	if err := s.open(); err != nil {
+		s.closeFiles()
+		return nil, errors.Join(fmt.Errorf("open spool: %w", err), unlock())
+	}
+	return s, nil
+}
+
+func (s *Spool) open() error {
+	numbers, err := s.list()
+	if err != nil {
+		return err
+	}
+	for i, number := range numbers {
+		f := &spoolFile{number: number}
+		last := i == len(numbers)-1
+		f.frameLog, err = openFrameLog(s.cfg.FS, s.path(number), !last, func(offset int64, payload []byte) error {
+			isHeader, err := s.take(f, offset+frameHeadBytes, payload)
+			if err == nil && isHeader != (offset == 0) {
+				err = errSpoolFormat
+			}
+			return err
+		})
+		switch {
+		case errors.Is(err, errNoFrames) && last:
+			// It was being made; nothing was put into it. The file before holds its header.
+			if err := s.cfg.FS.Remove(s.path(number)); err != nil {
+				return err
+			}
+			if err := s.cfg.FS.SyncDir(s.dir); err != nil {
+				return err
+			}
+		case errors.Is(err, errNoFrames):
+			return &DamagedFileError{s.path(number), 0, "it has no beginning"}
+		case err != nil:
+			return err
+		default:
+			s.files = append(s.files, f)
+		}
+	}
+	if len(s.files) == 0 {
+		if err := s.begin(1); err != nil {
+			return err
+		}
+	}
+	s.trim()
+	return s.removeSettled()
+}
+
+// list returns the numbers of the spool's files, ascending.
+func (s *Spool) list() ([]uint64, error) {
+	names, err := s.cfg.FS.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []uint64
+	for _, name := range names {
+		var n uint64
+		if _, err := fmt.Sscanf(name, "%016x"+spoolSuffix, &n); err == nil && name == filepath.Base(s.path(n)) {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+func (s *Spool) path(number uint64) string {
+	return filepath.Join(s.dir, fmt.Sprintf("%016x"+spoolSuffix, number))
+}
+
+// begin makes the next file, which begins with what must outlive the ones before. The
+// caller holds mu, or nobody else knows the spool.
+func (s *Spool) begin(number uint64) error {
+	log, err := createFrameLog(s.cfg.FS, s.path(number), func(b []byte) []byte { return appendSpoolHeader(b, s.next, s.position) })
+	if err != nil {
+		return err
+	}
+	s.files = append(s.files, &spoolFile{frameLog: log, number: number})
+	return nil
+}
+
+// Horizon is for how long a message may be published again.
+func (s *Spool) Horizon() time.Duration { return s.cfg.Horizon }
+
+// Position is that of the last message that was put in, also if it is long confirmed.
+func (s *Spool) Position() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.position)
+}
+
+// Len is how many messages are not settled.
+func (s *Spool) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unsettled
+}
+
+// Append puts messages in, gives each its Seq and Time, and returns when all of them are
+// on stable storage. It waits for room until ctx ends. After another error the spool must
+// be opened anew, and any of them may be in it.
+func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
+	for i := range list {
+		if err := checkEntry(&list[i]); err != nil {
+			return err
+		}
+	}
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	size := int64(0)
+	for i := range list {
+		size += frameHeadBytes + int64(entrySize(&list[i]))
+	}
+	if err := s.waitForRoom(ctx, size); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	file, added, err := s.add(list)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	// Without mu, so that confirms need not wait for the disk.
+	err = file.commit()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.fail(err)
+		return err
+	}
+	s.pending = append(s.pending, added...)
+	s.unsettled += len(added)
+	file.left += len(added)
+	for i := range list {
+		if len(list[i].Position) > 0 {
+			s.position = slices.Clone(list[i].Position)
+		}
+	}
+	return nil
+}
+
+func (s *Spool) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *Spool) waitForRoom(ctx context.Context, size int64) error {
+	for {
+		s.mu.Lock()
+		if s.err == nil {
+			s.fail(s.tidy(size))
+		}
+		total := size
+		for _, f := range s.files {
+			total += f.length()
+		}
+		err, room := s.err, total <= s.cfg.MaxBytes || s.unsettled == 0
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		if err != nil || room {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// add writes frames into the buffer of the current file. The caller holds mu.
+func (s *Spool) add(list []SpoolEntry) (*spoolFile, []*spooled, error) {
+	if s.err != nil {
+		return nil, nil, s.err
+	}
+	file := s.files[len(s.files)-1]
+	s.addMarks(file)
+	now := time.UnixMilli(s.cfg.Clock.Now().UnixMilli())
+	added := make([]*spooled, len(list))
+	for i := range list {
+		e := &list[i]
+		e.Seq, e.Time = s.next, now
+		s.next++
+		offset := file.add(func(b []byte) []byte { return appendEntry(b, e) })
+		added[i] = &spooled{seq: e.Seq, id: e.ID, time: now, file: file, offset: offset, size: entrySize(e)}
+	}
+	return file, added, nil
+}
+
+// Settle says that messages were confirmed, or are given up. It does not wait for the
+// disk.
+func (s *Spool) Settle(seqs ...uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seq := range seqs {
+		if i, ok := s.find(seq); ok && !s.pending[i].settled {
+			s.settle(s.pending[i])
+			s.marks = addSpan(s.marks, seq)
+		}
+	}
+	s.trim()
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// find returns where a message is among the pending ones, or would be. The caller holds mu.
+func (s *Spool) find(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(s.pending, seq, func(p *spooled, seq uint64) int { return cmp.Compare(p.seq, seq) })
+}
+
+// settle takes a message out of the count. The caller holds mu.
+func (s *Spool) settle(p *spooled) {
+	p.settled = true
+	p.file.left--
+	s.unsettled--
+}
+
+// trim drops settled messages from the beginning. The caller holds mu.
+func (s *Spool) trim() {
+	n := 0
+	for n < len(s.pending) && s.pending[n].settled {
+		n++
+	}
+	clear(s.pending[:n])
+	s.pending = s.pending[n:]
+}
+
+// addSpan adds a number to ranges; mostly it continues the last one.
+func addSpan(list []span, seq uint64) []span {
+	if n := len(list); n > 0 && list[n-1].to+1 == seq {
+		list[n-1].to = seq
+		return list
+	}
+	return append(list, span{seq, seq})
+}
+
+// Tidy writes down what was settled, without a sync, and removes files that hold nothing
+// else. Append does it too; somebody who has nothing to append calls it now and then.
+func (s *Spool) Tidy() error {
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.fail(s.tidy(0))
+	}
+	return s.err
+}
+
+// tidy also begins a new file if the current one is full, and makes room for size more
+// bytes. The caller holds appending and mu.
+func (s *Spool) tidy(size int64) error {
+	file := s.files[len(s.files)-1]
+	if s.unsettled == 0 || len(s.marks) > maxUnwrittenMarks {
+		s.addMarks(file)
+		if err := file.write(); err != nil {
+			return err
+		}
+	}
+	most := min(int64(spoolFileBytes), max(s.cfg.MaxBytes/4, 1))
+	if file.length()+size > most && file.length() > most/2 && size > 0 {
+		// What the full file holds must be durable before the next one says that it follows.
+		s.addMarks(file)
+		if err := file.commit(); err != nil {
+			return err
+		}
+		if err := s.begin(file.number + 1); err != nil {
+			return err
+		}
+	}
+	return s.removeSettled()
+}
+
+// removeSettled removes files from the oldest on that hold nothing unsettled, each for
+// good before the next: its marks may stand in that one. The caller holds mu.
+func (s *Spool) removeSettled() error {
+	for len(s.files) > 1 && s.files[0].left == 0 {
+		f := s.files[0]
+		if err := errors.Join(f.close(), s.cfg.FS.Remove(f.name)); err != nil {
+			return err
+		}
+		if err := s.cfg.FS.SyncDir(s.dir); err != nil {
+			return err
+		}
+		s.files = s.files[1:]
+	}
+	return nil
+}
+
+func (s *Spool) addMarks(file *spoolFile) {
+	if len(s.marks) > 0 {
+		file.add(func(b []byte) []byte { return appendMarks(b, s.marks) })
+		s.marks = s.marks[:0]
+	}
+}
+
+// Entries lists what is not settled, oldest first, without bodies.
+func (s *Spool) Entries() []SpoolEntry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.entries(func(*spooled) bool { return true })
+}
+
+func (s *Spool) entries(want func(*spooled) bool) (list []SpoolEntry) {
+	for _, p := range s.pending {
+		if !p.settled && want(p) {
+			list = append(list, SpoolEntry{Message: Message{ID: p.id}, Seq: p.seq, Time: p.time})
+		}
+	}
+	return list
+}
+
+// Read returns an unsettled message whole.
+func (s *Spool) Read(seq uint64) (SpoolEntry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.find(seq)
+	if !ok || s.pending[i].settled {
+		return SpoolEntry{}, fmt.Errorf("the spool holds no message %d", seq)
+	}
+	p := s.pending[i]
+	payload, err := p.file.read(p.offset, p.size)
+	if err != nil {
+		return SpoolEntry{}, err
+	}
+	e, err := parseEntry(payload)
+	if err != nil || e.ID != p.id {
+		return SpoolEntry{}, &DamagedFileError{p.file.name, p.offset, "it has changed since it was opened"}
+	}
+	return e, nil
+}
+
+// CheckAge returns a *SpoolTooOldError if there are messages that may not be published
+// again any more.
+func (s *Spool) CheckAge() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Clock.Now()
+	old := s.entries(func(p *spooled) bool { return !p.renewed && now.Sub(p.time) > s.cfg.Horizon })
+	if len(old) == 0 {
+		return nil
+	}
+	return &SpoolTooOldError{Entries: old, Horizon: s.cfg.Horizon}
+}
+
+// Renew allows messages to be published again although they are old: some may arrive
+// twice. It holds until the spool is closed.
+func (s *Spool) Renew(ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.pending {
+		p.renewed = p.renewed || slices.Contains(ids, p.id)
+	}
+}
+
+// Drop gives messages up, for good when it returns nil.
+func (s *Spool) Drop(ids ...string) error {
+	var seqs []uint64
+	for _, e := range s.Entries() {
+		if slices.Contains(ids, e.ID) {
+			seqs = append(seqs, e.Seq)
+		}
+	}
+	s.Settle(seqs...)
+	return s.flush()
+}
+
+// flush puts all marks on stable storage.
+func (s *Spool) flush() error {
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	file := s.files[len(s.files)-1]
+	s.addMarks(file)
+	err := file.commit()
+	if err == nil {
+		err = s.removeSettled()
+	}
+	s.fail(err)
+	return err
+}
+
+// Close writes down what was settled and gives the folder up.
+func (s *Spool) Close() error {
+	err := s.flush()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == ErrSpoolClosed {
+		return nil
+	}
+	s.err = ErrSpoolClosed
+	return errors.Join(err, s.closeFiles(), s.unlock())
+}
+
+func (s *Spool) closeFiles() (err error) {
+	for _, f := range s.files {
+		err = errors.Join(err, f.close())
+	}
+	return err
+}
