@@ -106,6 +106,8 @@ type Broker struct {
 	mu   sync.Mutex
 	topo *topology
 
+	descriptions descriptions
+
 	queues   nameSet      // for Limits.Queues
 	defining atomic.Int64 // Define calls that are not answered yet
 	stale    atomic.Bool  // the engine refused, late, a definition that topo already has

@@ -129,18 +129,6 @@ func (b *Broker) PurgeQueue(id sealmq.Identity, name string, done func(removed i
 	b.engine.PurgeQueue(name, b.auditingCount(id, actPurge, name, done))
 }
 
-// Queues lists the queues that the caller may see, sorted by name.
-func (b *Broker) Queues(id sealmq.Identity) []QueueInfo {
-	all := b.engine.Queues()
-	list := make([]QueueInfo, 0, len(all))
-	for i := range all {
-		if authorize(id, actInspect, all[i].Name) == nil {
-			list = append(list, all[i])
-		}
-	}
-	return list
-}
-
 // Queue describes one queue, with code NoQueue if there is none.
 func (b *Broker) Queue(id sealmq.Identity, name string) (QueueInfo, error) {
 	if err := checkQueueName(name); err != nil {

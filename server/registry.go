@@ -17,9 +17,14 @@ func (s *Server) Count() int {
 
 // Connections describes those connections, sorted by ID.
 func (s *Server) Connections() []text.Connection {
+	return s.ConnectionsOf(func(*sealmq.Identity) bool { return true })
+}
+
+// ConnectionsOf describes those whose identity matches, sorted by ID.
+func (s *Server) ConnectionsOf(match func(*sealmq.Identity) bool) []text.Connection {
 	list := []text.Connection{}
 	for _, c := range s.all() {
-		if c.isKnown() {
+		if c.isKnown() && match(&c.identity) {
 			list = append(list, c.describe())
 		}
 	}

@@ -60,8 +60,15 @@ func (t *table) Count() int {
 	return t.open
 }
 
-func (t *table) Connections() []text.Connection {
-	return []text.Connection{{ID: 1, Client: "alice"}, {ID: 2, Client: "bob"}}
+func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) (list []text.Connection) {
+	for i, name := range []string{"alice", "bob"} {
+		for _, issuer := range []string{"", "test"} {
+			if match(&sealmq.Identity{ID: name, Issuer: issuer}) {
+				list = append(list, text.Connection{ID: uint64(i + 1), Client: name, Issuer: issuer})
+			}
+		}
+	}
+	return list
 }
 
 func (t *table) CloseConnection(id uint64) error {

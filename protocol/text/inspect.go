@@ -9,26 +9,36 @@ import (
 	"github.com/sealmq/sealmq/broker"
 )
 
-// answerJSON answers with a prefix and a value as compact JSON. The value may be large,
-// so it is not even printed while memory is short.
+// answerJSON answers with a prefix and a value as compact JSON.
 func (s *Session) answerJSON(v Verb, prefix string, value any) {
+	s.answerLarge(v, prefix, func(dst []byte) ([]byte, error) {
+		encoded, err := json.Marshal(value)
+		return append(dst, encoded...), err
+	})
+}
+
+// answerLarge answers with a prefix and what is appended. That may be large, so it is
+// not even printed while memory is short.
+func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) ([]byte, error)) {
 	if s.short() {
 		s.answerError(v, errNoMemory)
 		return
 	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
+	g := s.collect(ready, v)
+	before := len(g.text)
+	text, err := appendTo(append(g.text, prefix...))
+	if g.text = text; err != nil {
+		g.text = g.text[:before]
 		s.answerError(v, err)
 		return
 	}
-	g := s.collect(ready, v)
-	g.text = append(append(append(g.text, prefix...), encoded...), '\n')
+	g.text = append(g.text, '\n')
 	s.answerNow(v)
 }
 
 func (s *Session) queues() {
 	if s.barrier() {
-		s.answerJSON(Queues, prefixQueues, s.broker.Queues(s.id))
+		s.answerLarge(Queues, prefixQueues, func(dst []byte) ([]byte, error) { return s.broker.AppendQueues(dst, s.id) })
 	}
 }
 

@@ -2,6 +2,7 @@ package text
 
 import (
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -11,8 +12,9 @@ import (
 type Peers interface {
 	// Count is the number of authenticated connections.
 	Count() int
-	// Connections describes them, sorted by ID.
-	Connections() []Connection
+	// ConnectionsOf describes those whose identity matches, sorted by ID. Others are not
+	// looked at.
+	ConnectionsOf(match func(*sealmq.Identity) bool) []Connection
 	// CloseConnection closes one. Code BadArgument if there is none with this id.
 	CloseConnection(id uint64) error
 }
@@ -36,20 +38,20 @@ type Connection struct {
 // noPeers is an empty table.
 type noPeers struct{}
 
-func (noPeers) Count() int                   { return 0 }
-func (noPeers) Connections() []Connection    { return nil }
-func (noPeers) CloseConnection(uint64) error { return errNoConnection }
+func (noPeers) Count() int                                             { return 0 }
+func (noPeers) ConnectionsOf(func(*sealmq.Identity) bool) []Connection { return nil }
+func (noPeers) CloseConnection(uint64) error                           { return errNoConnection }
 
 var errNoConnection = &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
 
 // connections lists all connections for administrators, and for others those of their
 // own identity: addresses and names of others are not their business.
 func (s *Session) connections() {
-	list := []Connection{}
-	for _, c := range s.peers.Connections() {
-		if s.id.Role == sealmq.RoleAdmin || c.Client == s.id.ID && c.Issuer == s.id.Issuer {
-			list = append(list, c)
-		}
+	list := s.peers.ConnectionsOf(func(id *sealmq.Identity) bool {
+		return s.id.Role == sealmq.RoleAdmin || id.ID == s.id.ID && id.Issuer == s.id.Issuer
+	})
+	if list == nil {
+		list = []Connection{}
 	}
 	s.answerJSON(Connections, prefixConnections, list)
 }
@@ -84,10 +86,32 @@ func (s *Session) whoami() {
 	}{s.id.ID, s.id.Issuer, s.id.CommonName, s.id.Role})
 }
 
-// Unacked is how many deliveries the peer holds.
+// Unacked is how many deliveries the peer holds. Whoever describes many connections
+// again and again is told what was true within the last second.
 func (s *Session) Unacked() int {
-	if c := s.delivery.consumer.Load(); c != nil {
-		return c.Unacked()
+	c := s.delivery.consumer.Load()
+	if c == nil {
+		return 0
 	}
-	return 0
+	u := &s.unacked
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if now := s.clock.Now(); u.since.IsZero() || now.Sub(u.since) >= time.Second {
+		u.since, u.looks = now, 0
+	}
+	if u.looks++; u.looks <= maxLooks {
+		u.last = c.Unacked()
+	}
+	return u.last
+}
+
+// maxLooks is how often a second the engine is asked what one connection holds.
+const maxLooks = 10
+
+// unacked is what a connection held when it was last described.
+type unacked struct {
+	mu    sync.Mutex
+	since time.Time
+	looks int
+	last  int
 }

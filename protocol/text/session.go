@@ -118,6 +118,7 @@ type Session struct {
 	prefetch      int // what consumers are given; 0 is the queue's own
 
 	commands atomic.Uint64
+	unacked  unacked
 	meta     atomic.Bool // pushes are preceded by a Meta line
 
 	pipeline pipeline

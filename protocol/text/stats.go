@@ -14,9 +14,9 @@ type statistics struct {
 	DeliveryToAck    seconds        `json:"avg_delivery_to_ack_seconds"`
 	PublishToAck     seconds        `json:"avg_publish_to_ack_seconds"`
 	ConnectedClients int            `json:"connected_clients"`
-	Consumers        [][2]any       `json:"consumers"`
+	Consumers        pairs          `json:"consumers"`
 	Status           statusCounts   `json:"message_status_counts"`
-	Queues           [][2]any       `json:"queues"`
+	Queues           pairs          `json:"queues"`
 	RequestTimes     []requestTimes `json:"request_times_avg_seconds"`
 	TotalBindings    int            `json:"total_bindings"`
 	TotalExchanges   int            `json:"total_exchanges"`
@@ -45,6 +45,22 @@ func (f seconds) MarshalJSON() ([]byte, error) {
 	return []byte(text), nil
 }
 
+// pairs is the inside of a JSON array of a name and a number each. There may be very many.
+type pairs []byte
+
+func (p *pairs) add(name string, n int) {
+	if len(*p) > 0 {
+		*p = append(*p, ',')
+	}
+	*p = strconv.AppendInt(append(appendQuoted(append(*p, '['), name), ','), int64(n), 10)
+	*p = append(*p, ']')
+}
+
+// MarshalJSON implements json.Marshaler.
+func (p pairs) MarshalJSON() ([]byte, error) {
+	return append(append([]byte{'['}, p...), ']'), nil
+}
+
 func averageSeconds(nanos int64, n uint64) seconds {
 	if n == 0 {
 		return 0
@@ -68,23 +84,21 @@ func (s *Session) statistics() statistics {
 		DeliveryToAck:    averageSeconds(t.deliveryToAck, t.acked),
 		PublishToAck:     averageSeconds(t.publishToAck, t.acked),
 		ConnectedClients: s.peers.Count(),
-		Consumers:        [][2]any{},
-		Queues:           [][2]any{},
 		RequestTimes:     t.requestTimes(),
 		TotalBindings:    counts.Bindings,
 		TotalExchanges:   counts.Exchanges,
 	}
-	for _, q := range s.broker.Queues(s.id) {
-		st.count(&q)
+	for q := range s.broker.EachQueue(s.id) {
+		st.count(q)
 	}
 	return st
 }
 
 func (st *statistics) count(q *broker.QueueInfo) {
 	length := q.Ready + q.Unacked // upstream keeps a message in its queue until it is acked
-	st.Queues = append(st.Queues, [2]any{q.Name, length})
+	st.Queues.add(q.Name, length)
 	if q.Consumers > 0 {
-		st.Consumers = append(st.Consumers, [2]any{q.Name, q.Consumers})
+		st.Consumers.add(q.Name, q.Consumers)
 	}
 	st.Status.Sent += length
 	st.Status.Delivered += q.Unacked

@@ -1,0 +1,84 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq/broker"
+)
+
+// crowded is an engine with many queues that counts how many of them it described.
+type crowded struct {
+	broker.Engine
+	queues    []broker.QueueInfo
+	described atomic.Int64
+}
+
+func (c *crowded) Queues() []broker.QueueInfo {
+	c.described.Add(int64(len(c.queues)))
+	return c.queues
+}
+
+// TestDescribingIsBounded: a client that asks for all queues without end takes no more
+// of the engine's time than 30,000 descriptions a second. One is about as dear as
+// publishing one message is, so a publisher keeps more than nine tenths of an engine
+// that stores 300,000.
+func TestDescribingIsBounded(t *testing.T) {
+	n := open(t)
+	c := &crowded{Engine: n.engine}
+	for i := range 10_000 {
+		c.queues = append(c.queues, broker.QueueInfo{Name: fmt.Sprintf("q%05d", i)})
+	}
+	c.queues = append(c.queues, broker.QueueInfo{Name: "sealmq.secret"})
+	b, err := broker.New(broker.Config{Engine: c, Clock: n.clock})
+	n.must(err)
+	c.described.Store(0)
+	const seconds, polls = 10, 50
+	for range seconds {
+		for range polls {
+			if _, err := b.AppendQueues(nil, alice); err != nil {
+				t.Fatal(err)
+			}
+			for range b.EachQueue(bob) {
+			}
+			n.clock.Advance(time.Second / polls)
+		}
+	}
+	if got := c.described.Load(); got > seconds*30_000 || got < seconds*10_000 {
+		t.Errorf("%d queues were described in %d seconds", got, seconds)
+	}
+}
+
+func TestQueuesAreSeenByThoseWhoMay(t *testing.T) {
+	n := open(t)
+	n.must(n.declareQueue(alice, "a", nil))
+	n.must(n.declareQueue(admin, "sealmq.secret", nil))
+	for _, want := range []struct {
+		names []string
+		queue string
+	}{{[]string{"a", "b"}, "b"}, {[]string{"a", "b", "c"}, "c"}} {
+		n.must(n.declareQueue(alice, want.queue, nil)) // a few are always described as they are
+		printed, err := n.AppendQueues([]byte("> "), alice)
+		n.must(err)
+		var list []broker.QueueInfo
+		n.must(json.Unmarshal(printed[2:], &list))
+		if diff := cmp.Diff(n.Queues(alice), list); diff != "" {
+			t.Errorf("printed otherwise (-list +printed):\n%s", diff)
+		}
+		var names []string
+		for _, q := range list {
+			names = append(names, q.Name)
+		}
+		if diff := cmp.Diff(want.names, names); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	if got := len(n.Queues(admin)); got != 4 {
+		t.Errorf("an administrator sees %d queues", got)
+	}
+}
