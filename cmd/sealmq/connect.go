@@ -44,21 +44,17 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	return f
 }
 
-// config puts together how to connect.
-func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
+// files are the certificate files to connect with.
+func (f *connectFlags) files(cmd *cobra.Command) (mtls.Files, error) {
 	if (f.cert == "") != (f.key == "") {
-		return client.Config{}, usagef("--cert and --cert-key belong together")
+		return mtls.Files{}, usagef("--cert and --cert-key belong together")
 	}
 	if f.cert != "" && cmd.Flag("as").Changed {
-		return client.Config{}, usagef("--as and --cert exclude each other")
+		return mtls.Files{}, usagef("--as and --cert exclude each other")
 	}
 	cfg, err := clientConfig(cmd)
 	if err != nil {
-		return client.Config{}, err
-	}
-	addr, err := dialAddr(cfg.Server.Addr)
-	if err != nil {
-		return client.Config{}, err
+		return mtls.Files{}, err
 	}
 	p := ca.In(cfg.Data)
 	files := mtls.Files{Cert: p.Cert(f.as), Key: p.Key(f.as), CA: p.CA}
@@ -67,6 +63,23 @@ func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 	}
 	if f.ca != "" {
 		files.CA = f.ca
+	}
+	return files, nil
+}
+
+// config puts together how to connect.
+func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
+	files, err := f.files(cmd)
+	if err != nil {
+		return client.Config{}, err
+	}
+	cfg, err := clientConfig(cmd)
+	if err != nil {
+		return client.Config{}, err
+	}
+	addr, err := dialAddr(cfg.Server.Addr)
+	if err != nil {
+		return client.Config{}, err
 	}
 	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{ServerName: f.serverName})
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // errSilent ends the process with status 1 when a command has already said on its
@@ -57,6 +58,9 @@ func hintFor(err error) string {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		return h.Hint()
+	}
+	if hint := seal.Hint(err); hint != "" {
+		return hint
 	}
 	var op *net.OpError
 	switch {

@@ -21,9 +21,9 @@ const maxKeyBytes = 1 << 20
 func newKeyCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
-		Short: "Make and show the keys that messages are sealed with",
+		Short: "Make, publish and check the keys that messages are sealed with",
 	}
-	cmd.AddCommand(newKeyGenerateCmd(), newKeyShowCmd())
+	cmd.AddCommand(newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyPublishCmd(), newKeyShowCmd(), newKeyVerifyCmd())
 	return cmd
 }
 

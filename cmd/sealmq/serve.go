@@ -177,10 +177,18 @@ func (n *node) openStore() error {
 	n.log.Info("store opened", "queues", len(queues), "messages", messages, "took", time.Since(began))
 	counts := broker.NewMetrics()
 	n.registry.MustRegister(syncs, local.NewCollector(e), counts)
+	signer, made, err := logSigner(n.cfg.Data)
+	if err != nil {
+		return err
+	}
+	if made {
+		n.log.Info("made", "file", logKeyFile(n.cfg.Data))
+	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
 		Engine: e, Log: n.log, Metrics: counts, Audit: n.audit,
-		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys},
+		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust{n.files.CA}},
+		Limits:    broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys},
 	})
 	return err
 }

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// directoryFlags are the flags of every command that looks keys up.
+type directoryFlags struct {
+	pins          string
+	strict        bool
+	allowUnproven bool
+}
+
+// addDirectoryFlags adds --pins, --strict-pins and --allow-unproven.
+func addDirectoryFlags(cmd *cobra.Command) *directoryFlags {
+	f := &directoryFlags{}
+	f.addPins(cmd)
+	cmd.Flags().BoolVar(&f.strict, "strict-pins", false, "refuse every key but the pinned one, even if its owner has replaced it")
+	cmd.Flags().BoolVar(&f.allowUnproven, "allow-unproven", false, "take keys of which nothing proves whose they are, if there is none that is proven")
+	return f
+}
+
+func (f *directoryFlags) addPins(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.pins, "pins", defaultPins(), "`file` that remembers the keys that were seen")
+}
+
+// defaultPins is in the user's folder for configurations, or empty if there is none.
+func defaultPins() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "sealmq", "pins.json")
+}
+
+// open makes the directory of the broker that c is connected to. Notices are printed for the
+// person at the terminal.
+func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*client.Directory, *client.Pins, string, error) {
+	if f.pins == "" {
+		return nil, nil, "", usagef("there is no folder for configurations of yours; name the file for pins with --pins")
+	}
+	files, err := conn.files(cmd)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	verifier, scope, err := newVerifier(files.CA)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	pins, err := client.OpenPins(client.PinsConfig{File: f.pins})
+	if err != nil {
+		return nil, nil, "", err
+	}
+	d, err := client.NewDirectory(c, client.DirectoryConfig{
+		Verifier: verifier, Pins: pins, Scope: scope, StrictPins: f.strict, AllowUnproven: f.allowUnproven,
+		Notice: func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", text) },
+	})
+	return d, pins, scope, err
+}
+
+// trust believes certificates of the authorities in a file. It reads the file for every
+// answer, so that a change of the file needs no restart; answers are wanted rarely.
+type trust struct{ file string }
+
+func (t trust) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
+	v, _, err := newVerifier(t.file)
+	if err != nil {
+		return seal.Sender{}, fmt.Errorf("%w: %w", seal.ErrUndecided, err)
+	}
+	return v.Verify(chain, at)
+}
+
+// newVerifier believes certificates of the authorities in a file, and gives them the names
+// that they have as connections. anchor names the first of the authorities, so that two
+// are told apart whatever address their broker has.
+func newVerifier(file string) (v *seal.X509Verifier, anchor string, err error) {
+	certs, err := readCertificates(file)
+	if err != nil {
+		return nil, "", fmt.Errorf("read authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c)
+	}
+	sum := sha256.Sum256(certs[0].RawSubjectPublicKeyInfo)
+	return &seal.X509Verifier{Roots: pool, Identify: mtls.NewIdentifier().Identify}, "sha256:" + hex.EncodeToString(sum[:]), nil
+}
+
+// newSigner signs as the owner of a certificate.
+func newSigner(files mtls.Files, name string) (*seal.Signer, error) {
+	certs, err := readCertificates(files.Cert)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := durable.ReadPrivate(durable.OS(), files.Key, maxKeyBytes)
+	if err != nil {
+		return nil, err
+	}
+	key, err := mtls.ParsePrivateKey(pem)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", files.Key, err)
+	}
+	var chain [][]byte
+	for _, c := range certs {
+		chain = append(chain, c.Raw)
+	}
+	return seal.NewSigner(name, chain, key)
+}
+
+// logKeyFile is where the broker keeps the key that signs the key directory's log.
+func logKeyFile(data string) string { return filepath.Join(data, "directory", "log.key") }
+
+// logSigner reads that key, and makes it the first time. made says so.
+func logSigner(data string) (signer *keylog.Signer, made bool, err error) {
+	file := logKeyFile(data)
+	text, err := durable.ReadPrivate(durable.OS(), file, maxKeyBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := durable.MkdirAll(durable.OS(), filepath.Dir(file), 0o700); err != nil {
+			return nil, false, fmt.Errorf("make the folder of the key directory: %w", err)
+		}
+		signer, text, err = keylog.NewSigner()
+		if err != nil {
+			return nil, false, err
+		}
+		return signer, true, durable.WriteFile(durable.OS(), file, text, 0o600)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if signer, err = keylog.ParseSigner(text); err != nil {
+		return nil, false, withHint(fmt.Errorf("%s: %w", file, err), "restore it from a backup: with another key every client takes the key directory for another one")
+	}
+	return signer, false, nil
+}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/seal"
+)
+
+func newKeyPublishCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "publish FILE",
+		Short: "Put your public key into the broker's key directory",
+		Long: `Sign the public key in FILE with your certificate's key and put it into the broker's key directory,
+where "sealmq send --to NAME" finds it. FILE is a key file of either kind, or the name of a key in the
+data folder; its private half is not sent. The key takes the place of the one that you have published for
+the same suite before: keep the old private key until nothing waits for it.`,
+		Example: `  sealmq key publish receiver --as lab
+  sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
+		Args: cobra.ExactArgs(1),
+	}
+	conn, dir := addConnectFlags(cmd), &directoryFlags{}
+	dir.addPins(cmd)
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path, err := findKeyFile(cmd, args[0], ".pub", ".key")
+		if err != nil {
+			return err
+		}
+		key, _, err := readAnyKey(path)
+		if err != nil {
+			return err
+		}
+		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+			d, _, _, err := dir.open(cmd, conn, c)
+			if err != nil {
+				return err
+			}
+			signer, err := conn.signer(ctx, cmd, c)
+			if err != nil {
+				return err
+			}
+			e, err := d.Publish(ctx, signer, key)
+			if err != nil {
+				return err
+			}
+			return printEntry(cmd.OutOrStdout(), e, *asJSON)
+		})
+	}
+	return cmd
+}
+
+// signer signs as the owner of the certificate of this connection, under the name that the
+// broker knows.
+func (f *connectFlags) signer(ctx context.Context, cmd *cobra.Command, c *client.Client) (*seal.Signer, error) {
+	files, err := f.files(cmd)
+	if err != nil {
+		return nil, err
+	}
+	who, err := c.Whoami(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newSigner(files, who.ID)
+}
+
+// entryInfo describes a published key.
+type entryInfo struct {
+	Name        string `json:"name"`
+	Suite       string `json:"suite"`
+	Entry       uint64 `json:"entry"`
+	Published   string `json:"published"`
+	Fingerprint string `json:"fingerprint"`
+	Digits      string `json:"digits"`
+}
+
+func printEntry(w io.Writer, e *seal.KeyEntry, asJSON bool) error {
+	key := e.PublicKey()
+	info := entryInfo{e.Owner, string(e.Suite()), e.Serial, e.Created.UTC().Format("2006-01-02T15:04:05Z"), key.Fingerprint(), key.Digits()}
+	if asJSON {
+		return printJSON(w, info)
+	}
+	fmt.Fprintf(w, "name         %s\n", info.Name)
+	fmt.Fprintf(w, "suite        %s\n", info.Suite)
+	fmt.Fprintf(w, "entry        %d, of %s\n", info.Entry, stampText(e.Created))
+	fmt.Fprintf(w, "fingerprint  %s\n", info.Fingerprint)
+	_, err := fmt.Fprintf(w, "read out     %s\n", info.Digits)
+	return err
+}
+
+// directoryRow is a key as the log has it last, beside what is pinned.
+type directoryRow struct {
+	Name   string `json:"name"`
+	Suite  string `json:"suite,omitempty"`
+	Proven bool   `json:"proven"`
+	Entry  uint64 `json:"entry,omitempty"`
+	Hash   string `json:"hash"`
+	Record int64  `json:"record"`
+	Pinned string `json:"pinned,omitempty"` // the fingerprint of the pinned key
+}
+
+func newKeyDirectoryCmd() *cobra.Command {
+	var forget string
+	cmd := &cobra.Command{
+		Use:   "directory [NAME]",
+		Short: "List the keys in the broker's key directory",
+		Long: `Read the whole log of the broker's key directory, check that it is one log that continues what was seen
+before, and list the newest key of everybody, or every change under one name. A key without a signed
+entry, as CipherMQ's clients register them, is marked unproven.`,
+		Example: `  sealmq key directory
+  sealmq key directory lab
+  sealmq key directory --forget lab`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	conn, dir := addConnectFlags(cmd), &directoryFlags{}
+	dir.addPins(cmd)
+	asJSON := addJSONFlag(cmd)
+	cmd.Flags().StringVar(&forget, "forget", "", "forget the pinned keys of this `name`, so that its next key is taken as the first")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := strings.Join(args, "")
+		if forget != "" && name != "" {
+			return usagef("a name and --forget exclude each other")
+		}
+		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+			d, pins, scope, err := dir.open(cmd, conn, c)
+			if err != nil {
+				return err
+			}
+			if forget != "" {
+				return pins.Forget(ctx, scope, forget)
+			}
+			a, err := d.Audit(ctx, name)
+			if err != nil {
+				return err
+			}
+			pinned, err := pins.Keys(scope)
+			if err != nil {
+				return err
+			}
+			return printDirectory(cmd.OutOrStdout(), a, pinned, name == "", *asJSON)
+		})
+	}
+	return cmd
+}
+
+func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]client.Pin, newest, asJSON bool) error {
+	type place struct{ name, suite string }
+	last := make(map[place]int64)
+	for _, r := range a.Records {
+		last[place{r.Owner, r.Suite}] = r.Index
+	}
+	rows := []directoryRow{}
+	for _, r := range a.Records {
+		current := last[place{r.Owner, r.Suite}] == r.Index
+		if newest && !current {
+			continue
+		}
+		row := directoryRow{Name: r.Owner, Suite: r.Suite, Proven: r.Proven, Entry: r.Serial, Record: r.Index, Hash: hex.EncodeToString(r.Entry[:])}
+		if !r.Proven {
+			row.Hash = hex.EncodeToString(r.Key[:])
+		}
+		for _, pin := range pinned[r.Owner] {
+			if r.Proven && pin.Proven && pin.Entry == r.Entry {
+				row.Pinned = pin.Fingerprint
+			}
+		}
+		rows = append(rows, row)
+	}
+	if asJSON {
+		return printJSON(w, rows)
+	}
+	t := table{head: []string{"name", "suite", ">entry", ">record", "hash", "pinned"}}
+	for _, r := range rows {
+		suite, entry := r.Suite, fmt.Sprint(r.Entry)
+		if !r.Proven {
+			suite, entry = "unproven, 32 bytes", "-"
+		}
+		t.add(r.Name, suite, entry, r.Record, r.Hash[:16], orDash(r.Pinned))
+	}
+	return t.print(w, "there are no keys")
+}
+
+// verifyInfo is the outcome of key verify.
+type verifyInfo struct {
+	Name       string      `json:"name"`
+	Records    int64       `json:"records"`
+	LogKey     string      `json:"log_key"`
+	Checkpoint string      `json:"checkpoint"`
+	Keys       []entryInfo `json:"keys"`
+	Unproven   int         `json:"unproven"` // bare keys that were registered under the name
+}
+
+func newKeyVerifyCmd() *cobra.Command {
+	var keyFile string
+	cmd := &cobra.Command{
+		Use:   "verify [NAME]",
+		Short: "Check that the key directory shows everybody the right keys",
+		Long: `Read the whole log of the broker's key directory, check that it continues what was seen before, and
+show the keys under NAME, by default your own. With --key-file the newest one must be the key in the file.
+Do this for your own name from time to time: an entry that you have not published was put by somebody who
+has your certificate's key. "sealmq key directory NAME" lists all of them.`,
+		Example: `  sealmq key verify --as lab --key-file receiver
+  sealmq key verify alice`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	conn, dir := addConnectFlags(cmd), addDirectoryFlags(cmd)
+	asJSON := addJSONFlag(cmd)
+	cmd.Flags().StringVar(&keyFile, "key-file", "", "key `file` of which the directory must have the public half")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var key *seal.PublicKey
+		if keyFile != "" {
+			path, err := findKeyFile(cmd, keyFile, ".pub", ".key")
+			if err != nil {
+				return err
+			}
+			if key, _, err = readAnyKey(path); err != nil {
+				return err
+			}
+		}
+		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+			d, _, _, err := dir.open(cmd, conn, c)
+			if err != nil {
+				return err
+			}
+			name := strings.Join(args, "")
+			if name == "" {
+				who, err := c.Whoami(ctx)
+				if err != nil {
+					return err
+				}
+				name = who.ID
+			}
+			info, err := verifyKeys(ctx, d, name, key)
+			if err != nil {
+				return err
+			}
+			return info.print(cmd.OutOrStdout(), *asJSON)
+		})
+	}
+	return cmd
+}
+
+// verifyKeys looks at everything under a name.
+func verifyKeys(ctx context.Context, d *client.Directory, name string, key *seal.PublicKey) (*verifyInfo, error) {
+	a, err := d.Audit(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	info := &verifyInfo{Name: name, Records: a.Size, LogKey: a.LogKey, Checkpoint: string(a.Checkpoint), Keys: []entryInfo{}}
+	last := make(map[seal.Suite]client.Record)
+	for _, r := range a.Records {
+		if r.Proven {
+			last[seal.Suite(r.Suite)] = r
+		} else {
+			info.Unproven++
+		}
+	}
+	for _, suite := range seal.Suites() {
+		r, ok := last[suite]
+		if !ok {
+			continue
+		}
+		found, err := d.Find(ctx, name, suite)
+		if err != nil {
+			return nil, err
+		}
+		if key != nil && key.Suite() == suite && key.Fingerprint() != found.Fingerprint() {
+			return nil, withHint(fmt.Errorf("the directory has another key of %s for %s than the file: %s", name, suite, found.Fingerprint()),
+				"if you have not published it, somebody else has your certificate's key: have the certificate revoked, and publish yours again")
+		}
+		info.Keys = append(info.Keys, entryInfo{Name: name, Suite: string(suite), Entry: r.Serial,
+			Published: found.Created().UTC().Format("2006-01-02T15:04:05Z"), Fingerprint: found.Fingerprint(), Digits: found.Digits()})
+	}
+	if key != nil {
+		if _, ok := last[key.Suite()]; !ok {
+			return nil, withHint(fmt.Errorf("the directory has no key of %s for %s", name, key.Suite()), `publish it with "sealmq key publish"`)
+		}
+	}
+	return info, nil
+}
+
+func (v *verifyInfo) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, v)
+	}
+	fmt.Fprintf(w, "log          %s, signed, continues what was seen before\n", plural(v.Records, "record"))
+	fmt.Fprintf(w, "log key      %s\n", v.LogKey)
+	for _, k := range v.Keys {
+		fmt.Fprintf(w, "%s %s, entry %d of %s\n", orDash(k.Name), k.Suite, k.Entry, k.Published)
+		fmt.Fprintf(w, "  fingerprint  %s\n", k.Fingerprint)
+		fmt.Fprintf(w, "  read out     %s\n", k.Digits)
+	}
+	if len(v.Keys) == 0 {
+		fmt.Fprintf(w, "no signed key of %s is published\n", v.Name)
+	}
+	if v.Unproven > 0 {
+		fmt.Fprintf(w, "note         %s registered under this name without a signature; only senders that allow unproven keys use them\n", plural(v.Unproven, "key"))
+	}
+	return nil
+}
