@@ -234,6 +234,7 @@ func (e *Engine) takeCheckpoint() (journal.Position, error) {
 		e.definitionsTop++
 		c.definitions = e.definitionsTop
 	}
+	c.queues = make([]queueState, 0, len(e.queues))
 	for _, q := range e.queues {
 		s := queueState{id: q.id, next: q.next, live: q.liveRanges()}
 		if len(q.marks) > 0 {

@@ -82,7 +82,7 @@ func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error)
 		return nil, err
 	}
 	e.addQueue(q)
-	e.armSweep(e.sweepInterval())
+	e.armSweep(q.sweepInterval())
 	return q, e.j.OnSync(func(err error) {
 		if err == nil {
 			e.mu.Lock()

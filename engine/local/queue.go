@@ -318,6 +318,19 @@ func (q *queue) hasWaiting() bool {
 	return n != nil
 }
 
+// rest gives back what an empty queue has kept from busier times.
+func (q *queue) rest() {
+	if len(q.held) == 0 {
+		q.held = nil
+	}
+	if q.live == 0 {
+		q.chunks, q.marks, q.back, q.due = nil, nil, nil, nil
+	}
+	if len(q.subs) == 0 {
+		q.subs = nil
+	}
+}
+
 func (q *queue) setMark(seq uint64, m mark) {
 	if q.marks == nil {
 		q.marks = map[uint64]mark{}

@@ -13,15 +13,12 @@ const (
 	minSweep = 5 * time.Millisecond
 )
 
-// sweepInterval is how often all queues are looked at: a quarter of the shortest time
-// that any queue asks for. Callers hold mu.
-func (e *Engine) sweepInterval() time.Duration {
-	d := maxSweep
-	for _, q := range e.queues {
-		d = min(d, q.options.AckTimeout/4)
-		if q.options.TTL > 0 {
-			d = min(d, q.options.TTL/4)
-		}
+// sweepInterval is how often a queue wants to be looked at: after a quarter of the
+// shortest time that it promises. All are looked at as often as any one wants.
+func (q *queue) sweepInterval() time.Duration {
+	d := min(maxSweep, q.options.AckTimeout/4)
+	if q.options.TTL > 0 {
+		d = min(d, q.options.TTL/4)
 	}
 	return max(d, minSweep)
 }
@@ -47,14 +44,16 @@ func (e *Engine) sweep() {
 	}
 	e.sweepAt = time.Time{}
 	now := e.nowMillis()
-	next := e.sweepInterval()
+	next := maxSweep
 	for _, q := range e.queues {
+		next = min(next, q.sweepInterval())
 		if len(q.due) > 0 {
 			next = min(next, e.dueAgain(q, now))
 		}
 		if q.options.TTL > 0 && q.ready > 0 && !e.expire(q, now, purgeGroup) {
 			next = minSweep
 		}
+		q.rest()
 		if len(q.subs) > 0 && q.hasWaiting() {
 			for _, sub := range q.subs {
 				if sub.hasCredit() {
