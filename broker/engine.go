@@ -33,7 +33,8 @@ type Engine interface {
 	// engine lacks are refused with code Unsupported.
 	DeclareQueue(name string, o *sealmq.QueueOptions, done func(created bool, err error))
 	// DeleteQueue removes the queue with its messages; done gets their number.
-	// Consumers of it get nothing more. Code NoQueue if there is none.
+	// Consumers of it get nothing more and are told (SessionConfig.Ended). Code NoQueue
+	// if there is none.
 	DeleteQueue(name string, done func(removed int, err error))
 	// PurgeQueue removes the waiting messages (not those in a consumer's hands).
 	PurgeQueue(name string, done func(removed int, err error))
@@ -138,6 +139,12 @@ type SessionConfig struct {
 	// Notify says that Take may have something now. It must not block, may be called
 	// from any goroutine and more often than needed, and not after Close returned.
 	Notify func()
+	// Ended says that a subscription has ended because its queue was deleted; nil if
+	// nobody wants to know. It is called once for each such subscription, before the done
+	// function of DeleteQueue; Take gives nothing of the queue any more, but for what a
+	// Take that was under way returns. What is said of Notify holds for it too, and it
+	// must not call back into the engine. Purging a queue ends nothing.
+	Ended func(queue string)
 }
 
 // Session holds the deliveries of one connection. Its methods may be called from

@@ -301,11 +301,13 @@ type consumer struct {
 	broker.Session
 	h        *harness
 	notified chan struct{}
+	ended    chan string // queues of which the engine said that they are gone
 }
 
 func (h *harness) session() *consumer {
-	c := &consumer{h: h, notified: make(chan struct{}, 1)}
-	c.Session = h.engine.NewSession(broker.SessionConfig{Client: "consumer", Notify: c.notify})
+	c := &consumer{h: h, notified: make(chan struct{}, 1), ended: make(chan string, 100)}
+	c.Session = h.engine.NewSession(broker.SessionConfig{Client: "consumer", Notify: c.notify,
+		Ended: func(queue string) { c.ended <- queue }})
 	return c
 }
 

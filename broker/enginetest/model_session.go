@@ -282,6 +282,9 @@ func (s *session) returnAll() {
 
 // forget ends a subscription to a queue that is gone.
 func (s *session) forget(q *queue) {
+	if s.subscription(q) != nil && s.cfg.Ended != nil {
+		s.cfg.Ended(q.name)
+	}
 	s.subs = slices.DeleteFunc(s.subs, func(sub *subscription) bool { return sub.queue == q })
 }
 

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -130,6 +131,47 @@ var queueChecks = []check{
 		if got := h.info("q").Options.MaxMessages; got != 7 {
 			h.Errorf("the options are those of the old queue: max_messages %d", got)
 		}
+	}},
+	{name: "consumers of a deleted queue are told", run: func(h *harness) {
+		told := func(when string, c *consumer, want ...string) {
+			h.Helper()
+			var got []string
+			for len(c.ended) > 0 {
+				got = append(got, <-c.ended)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				h.Errorf("%s: told of %q, want %q", when, got, want)
+			}
+		}
+		for _, name := range []string{"q", "r", "s"} {
+			h.queue(name, sealmq.QueueOptions{})
+			h.put(name, name+"-1", name+"-2")
+		}
+		both, one, other, left := h.consumer("q", 1), h.consumer("q", 1), h.consumer("s", 1), h.consumer("q", 1)
+		both.consume("r", 1).must()
+		one.consume("q", 2).must() // which changes the prefetch only
+		fetches := h.session()
+		fetches.fetch("r")
+		left.Session.Close()
+		h.purge("q").must()
+		told("after purge", both)
+		h.remove("q").must()
+		told("after delete", both, "q")
+		told("after delete", one, "q")
+		h.remove("r").must()
+		told("of the next one", both, "r")
+		for _, c := range []*consumer{one, other, fetches, left} {
+			told("of what it does not consume", c)
+		}
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "again")
+		both.getsNothing()
+		both.consume("q", 1).must()
+		both.gets("again")
+		h.remove("q").must()
+		told("of the new one", both, "q")
+		told("of the new one", one)
 	}},
 	{name: "purge removes what waits", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})

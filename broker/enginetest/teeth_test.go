@@ -195,6 +195,13 @@ var bugList = []bug{
 		disk: func(events []event) []event { return events[:len(events)-1] }},
 	{name: "loses definitions at a restart", check: "definitions/kept after crash", disk: without[defined]},
 	{name: "loses delivery counts at a restart", check: "durability/delivery counts after close", disk: without[returned]},
+	{name: "ends subscriptions silently", check: "queues/consumers of a deleted queue are told",
+		engine: func(e broker.Engine, _ Config) broker.Engine {
+			return &brokenEngine{Engine: e, session: func(cfg broker.SessionConfig) broker.Session {
+				cfg.Ended = nil
+				return e.NewSession(cfg)
+			}}
+		}},
 	{name: "brings deleted queues back", check: "durability/purge and delete after crash", disk: without[deleted]},
 	{name: "loses the order at a restart", check: "durability/messages keep content and order after close",
 		disk: func(events []event) []event {

@@ -143,6 +143,7 @@ func (e *Engine) detach(q *queue) {
 				break
 			}
 		}
+		sub.sess.cfg.Ended(q.name)
 	}
 	q.subs = nil
 }

@@ -51,6 +51,9 @@ func (e *Engine) NewSession(cfg broker.SessionConfig) broker.Session {
 	if cfg.Notify == nil {
 		cfg.Notify = func() {}
 	}
+	if cfg.Ended == nil {
+		cfg.Ended = func(string) {}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.nextSess++
