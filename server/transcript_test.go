@@ -60,7 +60,12 @@ func startOnDisk(t *testing.T, ca *testca.CA) *node {
 // TestT16TwoConsumers is the transcript T16: each message goes to one of two consumers,
 // and what one of them held goes to the other one when it leaves.
 func TestT16TwoConsumers(t *testing.T) {
-	n := start(t, nil, nil)
+	ca := testca.New(t)
+	t.Run("model", func(t *testing.T) { twoConsumers(t, start(t, ca, nil)) })
+	t.Run("local engine", func(t *testing.T) { twoConsumers(t, startOnDisk(t, ca)) })
+}
+
+func twoConsumers(t *testing.T, n *node) {
 	a, b, c := n.connect("a"), n.connect("b"), n.connect("c")
 	a.do("bind q x k", "Queue bound")
 	for _, p := range []*peer{a, b} {
