@@ -412,17 +412,22 @@ func (b *Broker) Exchanges(id sealmq.Identity) []ExchangeInfo {
 
 // Bindings lists what the caller may see, sorted by exchange, queue and key.
 func (b *Broker) Bindings(id sealmq.Identity) []Binding {
+	list := b.visibleBindings(id)
+	slices.SortFunc(list, func(a, b Binding) int {
+		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Key, b.Key))
+	})
+	return list
+}
+
+func (b *Broker) visibleBindings(id sealmq.Identity) []Binding {
 	b.lock()
+	defer b.unlock()
 	list := make([]Binding, 0, b.topo.bindings)
 	for bound := range b.topo.all() {
 		if authorize(id, actInspect, bound.Queue) == nil && authorize(id, actInspect, bound.Exchange) == nil {
 			list = append(list, bound)
 		}
 	}
-	b.unlock()
-	slices.SortFunc(list, func(a, b Binding) int {
-		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Key, b.Key))
-	})
 	return list
 }
 

@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -90,7 +92,10 @@ func KnownRole(role sealmq.Role) bool {
 
 // Identifier tells who a verified connection is.
 type Identifier struct {
-	own [][]byte // SubjectPublicKeyInfo of our own roots
+	// Revocation is the listener's: a chain with a revoked certificate tells nothing. Nil
+	// is for a listener that has none.
+	Revocation Revocation
+	own        [][]byte // SubjectPublicKeyInfo of our own roots
 }
 
 // NewIdentifier returns an Identifier that believes the roles in certificates below
@@ -116,19 +121,48 @@ func Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
 // The ID is the client URI or else the first common name of the subject; where both
 // are present they must be equal. A certificate with neither is known by the SHA-256
 // of its encoding. The Issuer is the SHA-256 of the public key of the root that the
-// chain ends in. An error means that the certificate is ambiguous or malformed: the
+// chain ends in. Of several chains, as cross-signed authorities give, one counts that
+// is within its dates and has nothing revoked, one to our own authority first. An error means that the certificate is ambiguous or malformed: the
 // connection must be closed.
 func (i *Identifier) Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
-	if len(cs.VerifiedChains) == 0 || len(cs.VerifiedChains[0]) == 0 {
-		return sealmq.Identity{}, errors.New("identify peer: no verified certificate")
+	chain, err := i.chain(cs.VerifiedChains)
+	if err != nil {
+		return sealmq.Identity{}, fmt.Errorf("identify peer: %w", err)
 	}
-	chain := cs.VerifiedChains[0]
 	leaf, root := chain[0], chain[len(chain)-1]
 	id, err := i.identify(leaf, root)
 	if err != nil {
 		return sealmq.Identity{}, fmt.Errorf("identify peer with certificate %s: %w", Serial(leaf), err)
 	}
 	return id, nil
+}
+
+// chain chooses the chain that tells who it is. With a resumed session all are those of
+// the first handshake, of which some may have ended since.
+func (i *Identifier) chain(chains [][]*x509.Certificate) (best []*x509.Certificate, err error) {
+	err = errors.New("no verified certificate")
+	now := time.Now()
+	for _, chain := range chains {
+		if len(chain) == 0 {
+			continue
+		}
+		switch why := checkRevocation(chain, i.Revocation); {
+		case why != nil:
+			err = why
+		case len(chains) > 1 && slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.Before(c.NotBefore) || now.After(c.NotAfter) }):
+			err = errors.New("the certificate or an authority is not within its dates")
+		case best == nil || i.isOwn(chain[len(chain)-1]) && !i.isOwn(best[len(best)-1]):
+			best = chain
+		}
+	}
+	if best != nil {
+		return best, nil
+	}
+	return nil, err
+}
+
+func (i *Identifier) isOwn(root *x509.Certificate) bool {
+	return slices.ContainsFunc(i.own, func(own []byte) bool { return bytes.Equal(own, root.RawSubjectPublicKeyInfo) })
 }
 
 func (i *Identifier) identify(leaf, root *x509.Certificate) (sealmq.Identity, error) {
@@ -155,13 +189,11 @@ func (i *Identifier) identify(leaf, root *x509.Certificate) (sealmq.Identity, er
 
 // role decides what to believe.
 func (i *Identifier) role(root *x509.Certificate, written sealmq.Role, name string) sealmq.Role {
-	for _, own := range i.own {
-		if bytes.Equal(own, root.RawSubjectPublicKeyInfo) {
-			if written == "" {
-				return sealmq.RoleClient
-			}
-			return written
+	if i.isOwn(root) {
+		if written == "" {
+			return sealmq.RoleClient
 		}
+		return written
 	}
 	if role := ReservedRole(name); role != sealmq.RoleAdmin {
 		return role

@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"math/big"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testca"
@@ -194,5 +196,44 @@ func TestFingerprintIsStable(t *testing.T) {
 	c, _ := ca.Identify(state(ca.IssueV1(pkix.Name{Organization: []string{"x"}}).Leaf, ca.Root()))
 	if c.ID == a.ID {
 		t.Error("two certificates share a fingerprint")
+	}
+}
+
+// TestIdentityComesFromAChainThatPasses: with cross-signed authorities the first chain is
+// no better than the others.
+func TestIdentityComesFromAChainThatPasses(t *testing.T) {
+	now := time.Now()
+	cert := func(name, key string, end time.Time) *x509.Certificate {
+		return &x509.Certificate{RawSubjectPublicKeyInfo: []byte(key), NotBefore: now.Add(-time.Hour), NotAfter: end,
+			SerialNumber: big.NewInt(int64(len(name))), Subject: pkix.Name{CommonName: name}}
+	}
+	soon := now.Add(time.Hour)
+	leaf := cert("leaf", "leaf", soon)
+	leaf.URIs = uris("sealmq:client/eve", "sealmq:role/admin")
+	own, foreign := cert("own", "own", soon), cert("foreign root", "foreign", soon)
+	between, late := cert("cross-signed", "between", soon), cert("cross-signed, ended", "between", now.Add(-time.Minute))
+	list := &revoked{serials: map[string]bool{}}
+	i := mtls.NewIdentifier(own)
+	i.Revocation = list
+	type chains = [][]*x509.Certificate
+	for name, tc := range map[string]struct {
+		chains  chains
+		revoked *x509.Certificate
+		role    sealmq.Role // "": refused
+	}{
+		"ours is preferred":          {chains{{leaf, foreign}, {leaf, between, own}}, nil, sealmq.RoleAdmin},
+		"ours has something revoked": {chains{{leaf, between, own}, {leaf, foreign}}, between, sealmq.RoleClient},
+		"ours has ended":             {chains{{leaf, late, own}, {leaf, foreign}}, nil, sealmq.RoleClient},
+		"all have something revoked": {chains{{leaf, own}, {leaf, foreign}}, leaf, ""},
+		"all have ended":             {chains{{leaf, late, own}, {leaf, late, foreign}}, nil, ""},
+	} {
+		list.serials = map[string]bool{}
+		if tc.revoked != nil {
+			list.add(tc.revoked)
+		}
+		id, err := i.Identify(tls.ConnectionState{VerifiedChains: tc.chains})
+		if id.Role != tc.role || (err != nil) != (tc.role == "") {
+			t.Errorf("%s: %+v, error %v", name, id, err)
+		}
 	}
 }

@@ -38,6 +38,7 @@ type conn struct {
 	pushPause time.Duration // of the goroutine that writes: how long it waited last for memory
 
 	bytesIn, bytesOut atomic.Uint64
+	defect            atomic.Bool // it has panicked
 
 	// mu is a leaf: nothing is called while it is held except Session.Drained and
 	// deadlines.
@@ -199,6 +200,7 @@ func (c *conn) begun(first byte) Session {
 		Wake:     c.wake,
 		Peers:    c.server,
 		Memory:   c.account,
+		Panicked: c.panickedElsewhere,
 		Log:      c.log(),
 	})
 	c.mu.Lock()
@@ -363,11 +365,25 @@ func (c *conn) contain() {
 	if v == nil {
 		return
 	}
-	c.server.metrics.panics.Add(1)
-	c.log().Error("connection panicked", "panic", v, "stack", string(debug.Stack()))
+	c.panicked(v, debug.Stack())
 	c.abort(closedPanic)
 	c.server.metrics.closed[closedPanic].Add(1)
 	c.finish()
+}
+
+// panicked says that the connection has a defect, which may show on several goroutines;
+// the first tells enough.
+func (c *conn) panicked(v any, stack []byte) {
+	if !c.defect.Swap(true) {
+		c.server.metrics.panics.Add(1)
+		c.log().Error("connection panicked", "panic", v, "stack", string(stack))
+	}
+}
+
+// panickedElsewhere is for a goroutine of the broker, which may hold what closing needs.
+func (c *conn) panickedElsewhere(v any, stack []byte) {
+	c.panicked(v, stack)
+	go c.abort(closedPanic)
 }
 
 // describe is the connection as operators see it.

@@ -54,6 +54,8 @@ type Peer struct {
 	Peers text.Peers
 	// Memory is where the connection's part of the memory for all is kept.
 	Memory text.Memory
+	// Panicked is told of a panic on a goroutine that is not the connection's.
+	Panicked func(v any, stack []byte)
 	// Log has the connection's attributes.
 	Log *slog.Logger
 }
@@ -73,6 +75,7 @@ func (s *Server) openSession(first byte, p Peer) (Session, string) {
 		Wake:     p.Wake,
 		Peers:    p.Peers,
 		Memory:   p.Memory,
+		Panicked: p.Panicked,
 		Log:      p.Log,
 		Clock:    s.cfg.Clock,
 		Metrics:  s.cfg.TextMetrics,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -230,6 +231,24 @@ func (e *echo) Commands() uint64 { return 0 }
 func (e *echo) Unacked() int     { return 0 }
 func (e *echo) Close()           {}
 
+// syncBuffer is a buffer for a log.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 func withEcho(cfg *server.Config) {
 	cfg.Protocols = []server.Protocol{{Name: "echo", First: 'A', Open: func(p server.Peer) server.Session { return &echo{wake: p.Wake} }}}
 }
@@ -249,7 +268,11 @@ func TestProtocolIsChosenByTheFirstByte(t *testing.T) {
 }
 
 func TestPanicEndsOneConnection(t *testing.T) {
-	n := start(t, nil, withEcho)
+	var log syncBuffer
+	n := start(t, nil, func(cfg *server.Config) {
+		withEcho(cfg)
+		cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	})
 	bystander := n.connect("b")
 	bystander.do("consume q", "Subscribed to queue")
 	for i, word := range []string{"A !", "A W"} {
@@ -261,6 +284,9 @@ func TestPanicEndsOneConnection(t *testing.T) {
 		}
 		if got := metric(t, n.counts, "sealmq_server_panics_total", ""); got != float64(i+1) {
 			t.Errorf("%v panics counted", got)
+		}
+		if strings.Count(log.String(), "connection panicked") != i+1 || !strings.Contains(log.String(), "(*echo)") {
+			t.Errorf("the log says %s", log.String())
 		}
 	}
 	bystander.do("ping", "Pong")

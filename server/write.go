@@ -172,8 +172,7 @@ func (c *conn) containWrite() {
 	if v == nil {
 		return
 	}
-	c.server.metrics.panics.Add(1)
-	c.log().Error("connection panicked while writing", "panic", v, "stack", string(debug.Stack()))
+	c.panicked(v, debug.Stack())
 	c.abort(closedPanic)
 	c.rest()
 }

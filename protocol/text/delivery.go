@@ -64,14 +64,14 @@ func (s *Session) open() *broker.Consumer {
 
 func (d *delivery) closeGate() {
 	d.gate.Lock()
+	defer d.gate.Unlock()
 	d.closed++
-	d.gate.Unlock()
 }
 
 func (d *delivery) openGate() {
 	d.gate.Lock()
+	defer d.gate.Unlock()
 	d.closed--
-	d.gate.Unlock()
 }
 
 func (d *delivery) close() {
@@ -85,16 +85,16 @@ func (d *delivery) close() {
 
 func (d *delivery) drain() {
 	d.gate.Lock()
+	defer d.gate.Unlock()
 	d.draining = true
-	d.gate.Unlock()
 }
 
 func (d *delivery) quiet() {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.ledger.len() == 0 {
 		d.ledger = ledger{turn: d.ledger.turn}
 	}
-	d.mu.Unlock()
 }
 
 // settle hands settlements to the broker. There is a consumer, or there would be

@@ -178,6 +178,7 @@ func (s *Session) scratchpad() *scratch {
 func (s *Session) enqueue(g *group, resolved bool) {
 	p := &s.pipeline
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.tail == nil {
 		p.head = g
 	} else {
@@ -193,7 +194,6 @@ func (s *Session) enqueue(g *group, resolved bool) {
 	p.bytes += g.counted
 	p.charge(s.memory)
 	s.full = p.over(s)
-	p.mu.Unlock()
 }
 
 // ask runs a command that the broker answers later. start gets the group in which to
@@ -210,24 +210,28 @@ func (s *Session) ask(v Verb, start func(g *group)) {
 func (g *group) resolve() {
 	s := g.s
 	s.metrics.answered(g.verb, g.count, s.clock.Now().Sub(g.start))
-	p := &s.pipeline
+	if s.pipeline.resolve(g, s.memory) {
+		s.wake()
+	}
+}
+
+// resolve reports whether the group is the next to leave.
+func (p *pipeline) resolve(g *group, m Memory) bool {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	g.resolved = true
 	p.unresolved--
 	p.held -= g.held
 	p.bytes += groupBytes + len(g.text) - g.counted
 	g.counted = groupBytes + len(g.text)
-	p.charge(s.memory)
-	due := p.head == g
+	p.charge(m)
 	p.changed.Broadcast()
-	p.mu.Unlock()
-	if due {
-		s.wake()
-	}
+	return p.head == g
 }
 
 // succeed and refuse resolve a group of one reply.
 func (g *group) succeed(line string) {
+	defer g.s.contain()
 	g.text = append(g.text[:0], line...)
 	g.resolve()
 }
@@ -235,6 +239,7 @@ func (g *group) succeed(line string) {
 func (g *group) refuse(err error) { g.refuseAs(prefixError, err) }
 
 func (g *group) refuseAs(prefix string, err error) {
+	defer g.s.contain()
 	g.text = appendLine(g.text[:0], prefix, g.s.explain(g.verb, err))
 	g.resolve()
 }
@@ -304,27 +309,7 @@ func (s *Session) Output(dst []byte, pushes int) []byte {
 }
 
 func (s *Session) appendReplies(dst []byte, budget int) []byte {
-	p := &s.pipeline
-	p.mu.Lock()
-	first, size := p.head, len(dst)
-	for g := p.head; g != nil && g.resolved && (size == 0 || size+len(g.text) <= budget); g = p.head {
-		if g.batch && len(g.text) <= maxRecord && size%maxRecord+len(g.text) > maxRecord {
-			break
-		}
-		size += len(g.text)
-		p.waiting -= g.count
-		p.bytes -= g.counted
-		p.head = g.next
-	}
-	rest := p.head
-	if rest == nil {
-		p.tail = nil
-	}
-	if first != rest {
-		p.charge(s.memory)
-		p.changed.Broadcast()
-	}
-	p.mu.Unlock()
+	first, rest := s.pipeline.leaving(len(dst), budget, s.memory)
 	for g := first; g != rest; {
 		next := g.next
 		dst = append(dst, g.text...)
@@ -335,6 +320,31 @@ func (s *Session) appendReplies(dst []byte, budget int) []byte {
 		g = next
 	}
 	return dst
+}
+
+// leaving takes out the groups from first to before rest, which go where size bytes are
+// already.
+func (p *pipeline) leaving(size, budget int, m Memory) (first, rest *group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first = p.head
+	for g := p.head; g != nil && g.resolved && (size == 0 || size+len(g.text) <= budget); g = p.head {
+		if g.batch && len(g.text) <= maxRecord && size%maxRecord+len(g.text) > maxRecord {
+			break
+		}
+		size += len(g.text)
+		p.waiting -= g.count
+		p.bytes -= g.counted
+		p.head = g.next
+	}
+	if p.head == nil {
+		p.tail = nil
+	}
+	if first != p.head {
+		p.charge(m)
+		p.changed.Broadcast()
+	}
+	return first, p.head
 }
 
 // Drained reports whether every command so far has been answered and its reply handed

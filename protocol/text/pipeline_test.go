@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -194,6 +195,41 @@ func TestLargeRepliesStopTheInput(t *testing.T) {
 	if out := c.session.Output(nil, maxOutput); !more || used > 100 || len(out) > 60_000 {
 		t.Errorf("used %d bytes of input (more %v) for %d bytes of replies", used, more, len(out))
 	}
+}
+
+// TestPanicInACallbackEndsOneSession: the goroutine is the broker's, and the others'.
+func TestPanicInACallbackEndsOneSession(t *testing.T) {
+	n, disk := newSlowNode(t)
+	n.bound(t)
+	other := n.client(t, "b")
+	var armed atomic.Bool
+	told := make(chan any, 10)
+	s := text.NewSession(text.Config{
+		Broker: n.broker, Identity: client("a", false),
+		Wake: func() {
+			if armed.Load() {
+				panic("a defect")
+			}
+		},
+		Panicked: func(v any, stack []byte) {
+			if !bytes.Contains(stack, []byte("publishDone")) {
+				t.Errorf("stack %s", stack)
+			}
+			told <- v
+		},
+	})
+	s.Input([]byte(publish("1") + "\n"))
+	other.send(publish("2"))
+	armed.Store(true)
+	disk.sync()
+	if v := <-told; v != "a defect" || len(told) > 0 {
+		t.Errorf("told %v, and %d more", v, len(told))
+	}
+	s.Close()
+	if s.Ready() {
+		t.Error("it is still open")
+	}
+	other.want("ACK 2")
 }
 
 func TestCloseReleasesWhoWaits(t *testing.T) {

@@ -70,6 +70,7 @@ func (s *Session) badMessage(v Verb, prefix string, err error) {
 
 // publishDone is called by the broker. Mostly the text is right already.
 func (g *group) publishDone(results []broker.PublishResult) {
+	defer g.s.contain()
 	for i := range results {
 		if results[i].Outcome != broker.Stored && results[i].Outcome != broker.Repeated {
 			g.text = g.publishReplies(results)

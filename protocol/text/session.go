@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"math"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,10 @@ type Config struct {
 	Wake func()
 	// Peers is the server's table of connections; nil is an empty one.
 	Peers Peers
+	// Panicked is told when the session's own code panicked in a call of the broker's. It
+	// must have the connection end, and neither block nor call the session or the broker.
+	// Nil only logs it and closes the session.
+	Panicked func(v any, stack []byte)
 	// Memory is where replies that wait are counted; nil is without a bound.
 	Memory Memory
 	// Log gets internal errors; nil discards.
@@ -100,6 +105,7 @@ type Session struct {
 	wake    func()
 	peers   Peers
 	memory  Memory
+	panic   func(v any, stack []byte)
 	log     *slog.Logger
 	clock   clock.Clock
 	metrics *Metrics
@@ -134,6 +140,7 @@ func NewSession(cfg Config) *Session {
 		wake:    cfg.Wake,
 		peers:   cfg.Peers,
 		memory:  cfg.Memory,
+		panic:   cfg.Panicked,
 		log:     cfg.Log,
 		clock:   cfg.Clock,
 		metrics: cfg.Metrics,
@@ -147,6 +154,12 @@ func NewSession(cfg Config) *Session {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.panic == nil {
+		s.panic = func(v any, stack []byte) {
+			s.log.Error("session panicked", "panic", v, "stack", string(stack))
+			go s.Close() // the broker may hold what it needs
+		}
 	}
 	if s.clock == nil {
 		s.clock = clock.System
@@ -362,6 +375,14 @@ func (s *Session) answerNow(v Verb) {
 	s.metrics.answered(v, 1, 0)
 	if len(s.current.text) >= s.groupText {
 		s.flush() // so that large replies count before the next one is made
+	}
+}
+
+// contain ends the session, and nothing else, when its own code panics on a goroutine
+// of the broker's.
+func (s *Session) contain() {
+	if v := recover(); v != nil {
+		s.panic(v, debug.Stack())
 	}
 }
 

@@ -90,6 +90,7 @@ func oneLine(s string) bool {
 // cannot be, the peer must not believe that the message will never come again, and may
 // ask again.
 func (g *group) settleDone(err error) {
+	defer g.s.contain()
 	if w := g.s.delivery.settled(g.asked, err, g.start); w.n > 0 && g.verb == Ack {
 		g.s.metrics.deliveryToAck.add(w.n, w.sinceDelivery)
 		g.s.metrics.publishToAck.add(w.n, w.sincePublish)
