@@ -11,9 +11,17 @@ import (
 
 // BenchmarkPublishTakeAck measures the engine alone: batches of 64 messages of 370
 // bytes, a window of four batches, one consumer that acknowledges at once.
-func BenchmarkPublishTakeAck(b *testing.B) {
+func BenchmarkPublishTakeAck(b *testing.B) { publishTakeAck(b, 0) }
+
+// BenchmarkBesideIdleQueues is the same beside 10,000 queues in which nothing happens.
+func BenchmarkBesideIdleQueues(b *testing.B) { publishTakeAck(b, 10_000) }
+
+func publishTakeAck(b *testing.B, idle int) {
 	e := mustOpen(b, local.Config{Dir: b.TempDir()})
 	declare(b, e, "q", nil)
+	for i := range idle {
+		e.DeclareQueue(fmt.Sprintf("idle-%d", i), nil, func(bool, error) {})
+	}
 	const batch = 64
 	notify := make(chan struct{}, 1)
 	s := e.NewSession(broker.SessionConfig{Notify: func() {
