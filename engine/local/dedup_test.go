@@ -1,9 +1,28 @@
 package local
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/dchest/siphash"
 )
+
+// TestDigestIsNoContent: whoever knows even the key finds no digest that says the same as
+// a content. Without what keeps them apart this one would.
+func TestDigestIsNoContent(t *testing.T) {
+	const id, key, body = "same", "key", "body"
+	k := hashKey{1, 2}
+	head := appendString(appendString(appendString(nil, id), key), id) // the exchange has the id's name
+	content, _ := k.content(nil, head, []byte(body))
+	a, b := siphash.Hash128(k.k0, k.k1, []byte(body))
+	forged := appendString(appendString(nil, key), id)
+	forged = binary.LittleEndian.AppendUint64(forged, a)
+	forged = binary.LittleEndian.AppendUint64(forged, b)
+	if digest, _ := k.digest(nil, id, forged); digest == content {
+		t.Error("a digest equals a content")
+	}
+}
 
 // TestDedupAgreesWithMap compares the table with a map and a list through a long random
 // life with many removals, where linear probing goes wrong first.

@@ -197,6 +197,30 @@ var variants = []variant{
 		new:    "unread := errors.As(cause, &damage) && false",
 	},
 	{
+		name: "damage found while running is met again by the next start", file: "engine/local/keeper.go",
+		caught: suite{pkg: "engine/local", test: "TestDamageFoundLaterIsKnown"},
+		old:    "	if err := e.j.Seal(e.stopping, gen); err != nil {\n		return err\n	}\n",
+		new:    "",
+	},
+	{
+		name: "damaged bytes are written while a consumer waits", file: "engine/local/keeper.go",
+		caught: suite{pkg: "engine/local", test: "TestDamageOnAHungDisk"},
+		old:    "		e.keepAside(damage)\n",
+		new:    "		_ = e.j.SaveAside(damage)\n",
+	},
+	{
+		name: "the first record after a sealed segment takes the place of its mark", file: "journal/journal.go",
+		caught: suite{pkg: "journal", test: "TestSealEndsTheSegment"},
+		old:    "			j.off = j.run().end()\n",
+		new:    "			j.run()\n",
+	},
+	{
+		name: "a digest is hashed like a content", file: "engine/local/dedup.go",
+		caught: suite{pkg: "engine/local", test: "TestDigestIsNoContent"},
+		old:    "	scratch = append(scratch[:0], notContent...)\n",
+		new:    "	scratch = scratch[:0]\n",
+	},
+	{
 		name: "messages that only the checkpoint knows are not missed", file: "engine/local/recover.go",
 		caught: suite{pkg: "engine/local", test: "TestLostTailWithoutIndex"},
 		old:    "	if missing <= 0 {",
