@@ -312,9 +312,6 @@ func (o *Opener) openCipherMQ(body []byte, want Expect) (*Message, error) {
 	if env.Receiver != "" && env.Receiver != o.cfg.Name {
 		return nil, refuse(ErrReceiver, "", "it is for %q, and this is %q", clip(env.Receiver), o.cfg.Name)
 	}
-	if want.Exchange != "" || want.RoutingKey != "" {
-		return nil, refuse(ErrRoute, "", "CipherMQ's suites do not say where a message was sent")
-	}
 	family, err := env.family()
 	if err != nil {
 		return nil, err
@@ -328,6 +325,9 @@ func (o *Opener) openCipherMQ(body []byte, want Expect) (*Message, error) {
 		}
 		text, err := alg.open(env)
 		if err == nil {
+			if want.Exchange != "" || want.RoutingKey != "" {
+				return nil, refuse(ErrRoute, "", "CipherMQ's suites do not say where a message was sent")
+			}
 			return &Message{Suite: k.suite, ID: env.MessageID, Text: text, Receivers: []string{o.cfg.Name}}, nil
 		}
 		// That a key is another one says least of all that can be said.
