@@ -172,6 +172,9 @@ type Client struct {
 	checkedExchange, checkedKey string
 	sub                         *Subscription
 	stats                       Stats
+	// resendFor is how old a publish may be to be sent again on another connection; 0 is
+	// as old as it likes.
+	resendFor time.Duration
 
 	// rd belongs to the goroutine that reads.
 	rd readScratch

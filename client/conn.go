@@ -167,9 +167,9 @@ func (c *Client) greet(n *connection) error {
 // serve uses a connection until it fails and returns why.
 func (c *Client) serve(n *connection) error {
 	c.mu.Lock()
-	c.out = c.out.restart(c.setup, func(*entry, bool) bool { return true }, nil)
-	c.conn = n
+	stale := c.resume(n)
 	c.mu.Unlock()
+	c.refuse(stale)
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(n) })
 	beat := c.heartbeat(n)
@@ -181,6 +181,36 @@ func (c *Client) serve(n *connection) error {
 	writer.Wait()
 	c.lose(n.cause)
 	return n.cause
+}
+
+// resume puts a new connection to use and returns the publishes that are too old to be
+// sent again. The caller holds mu.
+func (c *Client) resume(n *connection) (stale []entry) {
+	keep := func(*entry, bool) bool { return true }
+	if c.resendFor > 0 {
+		now := c.cfg.Clock.Now()
+		keep = func(e *entry, _ bool) bool { return !e.sent || now.Sub(e.born) <= c.resendFor }
+	}
+	c.out = c.out.restart(c.setup, keep, func(e entry) {
+		c.popped++
+		stale = append(stale, e)
+	})
+	c.conn = n
+	return stale
+}
+
+// refuse finishes publishes that are too old.
+func (c *Client) refuse(stale []entry) {
+	if len(stale) == 0 {
+		return
+	}
+	for i := range stale {
+		stale[i].finish(ErrResendTooOld)
+	}
+	c.mu.Lock()
+	c.settled += uint64(len(stale))
+	c.wakeAll()
+	c.mu.Unlock()
 }
 
 // setup adds what makes the subscription anew at the start of a connection.
@@ -199,6 +229,7 @@ func (c *Client) lose(cause error) {
 		case kindPublish:
 			if sent {
 				c.stats.Resent++
+				e.sent = true
 			}
 			return true
 		case kindCommand:

@@ -16,6 +16,10 @@ var ErrClosed = errors.New("client is closed")
 // may have been executed or not.
 var ErrInterrupted = errors.New("connection lost before the reply")
 
+// ErrResendTooOld says that the broker was away for longer than it surely remembers a
+// message: it may have been stored or not, and to send it again might store it twice.
+var ErrResendTooOld = errors.New("the broker was away too long to send unconfirmed messages again safely")
+
 // Retryable reports whether the same publish may succeed later by itself: the broker's
 // queue or disk is full, or it is stopping.
 func Retryable(err error) bool {
@@ -128,6 +132,8 @@ var codeTexts = []struct {
 	{"No queues bound to exchange '", "", sealmq.Unroutable},
 	{"no queue is bound", "", sealmq.Unroutable},
 	{"queue '", "' is full", sealmq.QueueFull},
+	{"queue '", "' takes sealed messages only", sealmq.NotSealed},
+	{"the queue takes sealed messages only", "", sealmq.NotSealed},
 	{"the queue is full", "", sealmq.QueueFull},
 	{"the message is larger", "", sealmq.TooLarge},
 	{"the message is too large", "", sealmq.TooLarge},

@@ -1,5 +1,7 @@
 package client
 
+import "time"
+
 // outbox is everything that was handed to the client and is not yet answered: the
 // lines' bytes, in the order in which they go out, and one entry for each. The broker
 // answers in the order of the requests, so the entry of the next reply is the first.
@@ -48,6 +50,10 @@ type entry struct {
 	id   string // the message id that the reply must name
 	done func(error)
 	call *call
+	// born is when a publish was handed in, if that matters, and sent says that an
+	// earlier connection may have carried it.
+	born time.Time
+	sent bool
 }
 
 const (

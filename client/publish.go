@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/sealmq/sealmq"
 )
@@ -77,6 +78,9 @@ func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
 	if c.err != nil {
 		return c.err
 	}
+	if c.resendFor > 0 {
+		e.born = c.cfg.Clock.Now()
+	}
 	line := c.out.reserve(size)
 	line = append(line, verbPublish...)
 	line = append(append(line, m.Exchange...), ' ')
@@ -87,6 +91,16 @@ func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
 	c.stats.Published++
 	c.kick()
 	return nil
+}
+
+// resendWithin keeps publishes from being sent again when they are older than d: they fail
+// with ErrResendTooOld then.
+func (c *Client) resendWithin(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.resendFor == 0 || d < c.resendFor {
+		c.resendFor = d
+	}
 }
 
 // windowOpen reports whether one publish more may be under way. The caller holds mu.

@@ -1,0 +1,692 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/seal"
+)
+
+// Defaults and bounds of a Sender.
+const (
+	DefaultRetryMin = 100 * time.Millisecond
+	DefaultRetryMax = 5 * time.Second
+	// senderQueue and senderQueueBytes bound what a Sender has taken and not published.
+	senderQueue      = 1024
+	senderQueueBytes = 16 << 20
+	// senderBatch bounds what goes into the spool with one sync.
+	senderBatch = 512
+)
+
+// ErrSenderStopped says that a Sender takes nothing more; what it wraps says why.
+var ErrSenderStopped = errors.New("the sender has stopped")
+
+// SenderConfig says for whom a Sender seals and what it promises. To must be set, and
+// Signer for the suites that say who sent a message.
+type SenderConfig struct {
+	// To names the receivers.
+	To []string
+	// Keys are keys that are known by other means, by the receivers' names. They are
+	// taken before the Directory is asked.
+	Keys map[string]*seal.PublicKey
+	// Directory finds the keys of all others, anew for every epoch. Its latest checkpoint
+	// goes with the messages, so that a broker that shows others another directory is found out.
+	Directory *Directory
+	// Suite is what to seal with (default: the best that the first receiver has a key of).
+	Suite seal.Suite
+	// Signer is asked at the beginning of every epoch, so that a renewed certificate is
+	// used from then on.
+	Signer func() (*seal.Signer, error)
+	// EpochMessages, EpochAge and Pad are those of seal.SealerConfig. No key is used for
+	// longer than EpochAge without being looked up again.
+	EpochMessages uint64
+	EpochAge      time.Duration
+	Pad           func(size int) int
+	// CarryChain puts the sender's certificates into every message, for receivers who
+	// cannot ask the broker for them. Else they are left with the broker, if it keeps them,
+	// which saves a kilobyte in each.
+	CarryChain bool
+	// Spool keeps messages until they are confirmed, over the death of this process
+	// (default: none; then a message is lost with the process, or sent twice by whoever
+	// sends its text again). What it holds is sent before anything new.
+	Spool *Spool
+	// RetryMin and RetryMax bound the pause before what the broker had no room for is
+	// published again (default 100 ms and 5 s). GiveUp stops the Sender when the broker
+	// could take nothing for so long (default: never).
+	RetryMin, RetryMax, GiveUp time.Duration
+	// Waiting is told, once for each reason, why the broker takes nothing, when it has
+	// taken nothing for a second.
+	Waiting func(reason error)
+}
+
+// SenderStats counts what a Sender did.
+type SenderStats struct {
+	Taken     uint64 // messages handed in
+	Replayed  uint64 // messages that the spool held from before
+	Confirmed uint64 // both of them
+	Refused   uint64 // for good
+	Retried   uint64 // publishes again after the broker had no room
+	Waited    uint64 // messages that were published again so, each counted once
+	// Unknown were published and neither confirmed nor refused: stored or not.
+	Unknown uint64
+}
+
+// Sender seals texts for receivers and publishes them until each is confirmed. A text is
+// sealed once; what is sent again are the same bytes, which the broker recognises.
+//
+// With a Spool a message that was taken is sent even if the process dies, in its order,
+// and the first refusal that time cannot cure stops the Sender: the message stays in the
+// spool, to be sent when the cause is gone, or dropped there. Without one such a refusal is
+// its callback's affair.
+//
+// Messages leave in the order in which they were handed in. Only what the broker has no room
+// for while it takes later ones can come to stand behind them. It is safe for concurrent use.
+type Sender struct {
+	c      *Client
+	cfg    SenderConfig
+	sealer *seal.Sealer
+	chains *chains
+	life   context.Context
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	ready  chan []*sending // spooled, to be published
+	wake   chan struct{}   // room for one signal to the publishing goroutine
+	told   map[string]bool // reasons that Waiting has heard; the publishing goroutine's own
+
+	keys     sync.Mutex
+	lookedUp time.Time
+
+	mu          sync.Mutex
+	queue       []*sending // taken, not yet spooled
+	queueBytes  int
+	again       []*sending // refused for now
+	reason      error      // the last such refusal
+	failed      error
+	outstanding int
+	stats       SenderStats
+	changed     chan struct{} // closed, and forgotten, when any of this changed
+}
+
+// sending is a message that is not answered.
+type sending struct {
+	SpoolEntry
+	order     uint64
+	again     bool
+	confirmed func(id string, err error)
+}
+
+// NewSender looks the receivers' keys up and begins to send what the spool holds. It
+// fails with a *SpoolTooOldError if that is too old.
+func (c *Client) NewSender(ctx context.Context, cfg SenderConfig) (*Sender, error) {
+	if len(cfg.To) == 0 {
+		return nil, errors.New("client: SenderConfig.To is empty")
+	}
+	if cfg.RetryMin <= 0 {
+		cfg.RetryMin = DefaultRetryMin
+	}
+	if cfg.RetryMax <= 0 {
+		cfg.RetryMax = max(DefaultRetryMax, cfg.RetryMin)
+	}
+	if cfg.EpochAge <= 0 {
+		cfg.EpochAge = seal.DefaultEpochAge
+	}
+	if cfg.Waiting == nil {
+		cfg.Waiting = func(error) {}
+	}
+	s := &Sender{c: c, cfg: cfg, chains: newChains(c), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
+	receivers, err := s.lookUp(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.sealer, err = seal.NewSealer(seal.SealerConfig{Receivers: receivers, Signer: cfg.Signer, EpochMessages: cfg.EpochMessages,
+		EpochAge: cfg.EpochAge, Pad: cfg.Pad, OmitChain: s.omitChain, Extensions: s.extensions, Now: c.cfg.Clock.Now})
+	if err != nil {
+		s.stop()
+		return nil, err
+	}
+	if cfg.Spool != nil {
+		if err := cfg.Spool.CheckAge(); err != nil {
+			s.stop()
+			return nil, err
+		}
+		c.resendWithin(cfg.Spool.Horizon())
+		s.outstanding = cfg.Spool.Len()
+	}
+	s.done.Go(s.spool)
+	s.done.Go(s.publish)
+	return s, nil
+}
+
+// omitChain leaves the certificates with the broker.
+func (s *Sender) omitChain(signer *seal.Signer) bool {
+	if s.cfg.CarryChain {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.life, chainTimeout)
+	defer cancel()
+	return s.chains.store(ctx, signer)
+}
+
+func (s *Sender) extensions() []seal.Extension {
+	if s.cfg.Directory == nil {
+		return nil
+	}
+	if checkpoint := s.cfg.Directory.Checkpoint(); len(checkpoint) > 0 {
+		return []seal.Extension{{Type: seal.ExtCheckpoint, Value: checkpoint}}
+	}
+	return nil
+}
+
+// lookUp finds the key of every receiver.
+func (s *Sender) lookUp(ctx context.Context) ([]seal.Receiver, error) {
+	list := make([]seal.Receiver, 0, len(s.cfg.To))
+	suite := s.cfg.Suite
+	for _, name := range s.cfg.To {
+		key, err := s.findKey(ctx, name, suite)
+		if err != nil {
+			return nil, err
+		}
+		suite = key.Suite()
+		list = append(list, seal.Receiver{Name: name, Key: key})
+	}
+	s.lookedUp = s.c.cfg.Clock.Now()
+	return list, nil
+}
+
+func (s *Sender) findKey(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
+	if key := s.cfg.Keys[name]; key != nil {
+		if suite == "" || suite == key.Suite() {
+			return key, nil
+		}
+		other, err := key.WithSuite(suite)
+		if err != nil {
+			return nil, fmt.Errorf("key of %s: %w", name, err)
+		}
+		return other, nil
+	}
+	if s.cfg.Directory == nil {
+		return nil, fmt.Errorf("there is no key of %s, and no directory to look it up", name)
+	}
+	return s.cfg.Directory.Find(ctx, name, suite)
+}
+
+// renew looks the keys up again when they are as old as an epoch may get.
+func (s *Sender) renew(ctx context.Context) error {
+	if s.cfg.Directory == nil {
+		return nil
+	}
+	s.keys.Lock()
+	defer s.keys.Unlock()
+	if s.c.cfg.Clock.Now().Sub(s.lookedUp) < s.cfg.EpochAge {
+		return nil
+	}
+	receivers, err := s.lookUp(ctx)
+	if err != nil {
+		return err
+	}
+	return s.sealer.SetReceivers(receivers)
+}
+
+// Suite is what the messages are sealed with.
+func (s *Sender) Suite() seal.Suite { return s.sealer.Suite() }
+
+// Send seals a text and returns when the broker has confirmed it. If ctx ends first, the
+// message may be stored nevertheless, and the Sender goes on trying; so whoever calls it
+// again sends another message.
+func (s *Sender) Send(ctx context.Context, exchange, key string, text []byte) (id string, err error) {
+	over := make(chan error, 1)
+	m, err := s.Seal(ctx, exchange, key, text)
+	if err != nil {
+		return "", err
+	}
+	if err := s.Publish(ctx, m, nil, func(_ string, err error) { over <- err }); err != nil {
+		return m.ID, err
+	}
+	select {
+	case err = <-over:
+		return m.ID, err
+	case <-ctx.Done():
+		return m.ID, ctx.Err()
+	}
+}
+
+// SendAsync seals a text and returns; it waits only for room, at most until ctx ends. An
+// error means that the text was not taken, and confirmed will not be called. Otherwise
+// confirmed, if not nil, is called once, with nil when the message is stored. It must be quick and
+// must not call the Sender or its Client.
+func (s *Sender) SendAsync(ctx context.Context, exchange, key string, text []byte, confirmed func(id string, err error)) error {
+	m, err := s.Seal(ctx, exchange, key, text)
+	if err != nil {
+		return err
+	}
+	return s.Publish(ctx, m, nil, confirmed)
+}
+
+// Seal seals a text and does not publish it. It is one half of SendAsync, for those who
+// seal ahead.
+func (s *Sender) Seal(ctx context.Context, exchange, key string, text []byte) (Message, error) {
+	if err := s.renew(ctx); err != nil {
+		return Message{}, err
+	}
+	m := Message{Exchange: exchange, Key: key, ID: seal.NewID()}
+	var err error
+	m.Body, err = s.sealer.Seal(seal.Content{ID: m.ID, Exchange: exchange, RoutingKey: key, Body: text})
+	return m, err
+}
+
+// Publish is the other half of SendAsync. With a Spool, position is kept with the
+// message: see SpoolEntry.Position. The message must not be changed any more.
+func (s *Sender) Publish(ctx context.Context, m Message, position []byte, confirmed func(id string, err error)) error {
+	x := &sending{SpoolEntry: SpoolEntry{Message: m, Position: position}, confirmed: confirmed}
+	if s.cfg.Spool != nil { // a bad one must not get in beside good ones
+		if err := checkEntry(&x.SpoolEntry); err != nil {
+			return err
+		}
+	}
+	if err := s.c.checkMessage(&m, len(verbPublish)+len(m.Exchange)+len(m.Key)+len(m.Body)+3); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.failed == nil && len(s.queue) > 0 && (len(s.queue) >= senderQueue || s.queueBytes+len(m.Body) > senderQueueBytes) {
+		if err := s.wait(ctx); err != nil {
+			return err
+		}
+	}
+	if s.failed != nil {
+		return s.failed
+	}
+	s.queue = append(s.queue, x)
+	s.queueBytes += len(m.Body)
+	s.outstanding++
+	s.stats.Taken++
+	s.notify()
+	return nil
+}
+
+// wait gives mu up until something changed. The caller holds mu and looks again.
+func (s *Sender) wait(ctx context.Context) error {
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	changed := s.changed
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// notify lets every waiting call look again. The caller holds mu.
+func (s *Sender) notify() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// Flush waits until everything that was handed in, and what the spool held, is answered
+// and its callbacks have returned. It returns why the Sender stopped, if it did.
+func (s *Sender) Flush(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.outstanding > 0 && s.failed == nil {
+		if err := s.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return s.failed
+}
+
+// Stats returns the counters.
+func (s *Sender) Stats() SenderStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Close stops sending at once; call Flush first to wait for confirms. What is not
+// published fails with ErrSenderStopped, or stays in the spool to be sent next time. It
+// closes neither the Client nor the Spool, and must not be called from a callback.
+func (s *Sender) Close() error {
+	s.fail(nil)
+	s.done.Wait()
+	return nil
+}
+
+// fail stops the Sender; the first cause stays.
+func (s *Sender) fail(cause error) {
+	s.mu.Lock()
+	if s.failed == nil {
+		s.failed = ErrSenderStopped
+		if cause != nil {
+			s.failed = &stoppedError{cause}
+		}
+	}
+	s.stop()
+	rest := slices.Concat(s.again, s.queue)
+	s.again, s.queue = nil, nil
+	s.notify()
+	s.mu.Unlock()
+	s.drop(rest)
+}
+
+// stoppedError prints the cause alone: who reads it knows that it has stopped.
+type stoppedError struct{ cause error }
+
+func (e *stoppedError) Error() string   { return e.cause.Error() }
+func (e *stoppedError) Unwrap() []error { return []error{ErrSenderStopped, e.cause} }
+
+// drop answers messages that will not be published by this Sender.
+func (s *Sender) drop(list []*sending) {
+	s.mu.Lock()
+	err := s.failed
+	s.mu.Unlock()
+	for _, x := range list {
+		s.finish(x, err)
+	}
+}
+
+// finish calls a message's callback.
+func (s *Sender) finish(x *sending, err error) {
+	if x.confirmed != nil {
+		x.confirmed(x.ID, err)
+	}
+	s.mu.Lock()
+	s.outstanding--
+	s.notify()
+	s.mu.Unlock()
+}
+
+// spool puts what is handed in into the spool, a batch with each sync, and passes it on.
+func (s *Sender) spool() {
+	defer close(s.ready)
+	if !s.replay() {
+		return
+	}
+	order := uint64(0)
+	for {
+		batch := s.take()
+		if batch == nil {
+			return
+		}
+		if err := s.append(batch); err != nil {
+			s.fail(err)
+			s.drop(batch)
+			return
+		}
+		for _, x := range batch {
+			order++
+			if x.order = order; s.cfg.Spool != nil {
+				x.order = x.Seq
+			}
+		}
+		if !s.hand(batch) {
+			return
+		}
+	}
+}
+
+// hand passes a batch on to be published.
+func (s *Sender) hand(batch []*sending) bool {
+	select {
+	case s.ready <- batch:
+		return true
+	case <-s.life.Done():
+		s.drop(batch)
+		return false
+	}
+}
+
+// replay passes on what the spool held before.
+func (s *Sender) replay() bool {
+	if s.cfg.Spool == nil {
+		return true
+	}
+	for page := range slices.Chunk(s.cfg.Spool.Entries(), 64) {
+		batch := make([]*sending, len(page))
+		for i := range page {
+			e, err := s.cfg.Spool.Read(page[i].Seq)
+			if err != nil {
+				s.fail(err)
+				return false
+			}
+			batch[i] = &sending{SpoolEntry: e, order: e.Seq}
+		}
+		s.mu.Lock()
+		s.stats.Replayed += uint64(len(batch))
+		s.mu.Unlock()
+		if !s.hand(batch) {
+			return false
+		}
+	}
+	return true
+}
+
+// take waits for messages; nil is the end.
+func (s *Sender) take() []*sending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) == 0 {
+		if s.wait(s.life) != nil {
+			return nil
+		}
+	}
+	if s.failed != nil {
+		return nil
+	}
+	n := min(len(s.queue), senderBatch)
+	batch := slices.Clone(s.queue[:n])
+	s.queue = slices.Delete(s.queue, 0, n)
+	for _, x := range batch {
+		s.queueBytes -= len(x.Body)
+	}
+	s.notify()
+	return batch
+}
+
+// append makes a batch durable.
+func (s *Sender) append(batch []*sending) error {
+	if s.cfg.Spool == nil {
+		return nil
+	}
+	list := make([]SpoolEntry, len(batch))
+	for i, x := range batch {
+		list[i] = x.SpoolEntry
+	}
+	if err := s.cfg.Spool.Append(s.life, list); err != nil {
+		return err
+	}
+	for i, x := range batch {
+		x.SpoolEntry = list[i]
+	}
+	return nil
+}
+
+// publish hands messages to the client in their order, and those that the broker had no
+// room for again, before all others.
+func (s *Sender) publish() {
+	defer s.leave()
+	for {
+		select {
+		case batch, ok := <-s.ready:
+			if !ok {
+				return
+			}
+			for i, x := range batch {
+				err := s.publishAgain()
+				if err == nil {
+					err = s.publishOne(x)
+				}
+				if err != nil {
+					s.fail(err)
+					s.drop(batch[i:])
+					return
+				}
+			}
+		case <-s.wake:
+			err := s.publishAgain()
+			if err == nil && s.cfg.Spool != nil && s.cfg.Spool.Len() == 0 {
+				err = s.cfg.Spool.Tidy()
+			}
+			if err != nil {
+				s.fail(err)
+				return
+			}
+		case <-s.life.Done():
+			return
+		}
+	}
+}
+
+// leave answers what is handed over and will not be published.
+func (s *Sender) leave() {
+	for batch := range s.ready {
+		s.drop(batch)
+	}
+}
+
+func (s *Sender) publishOne(x *sending) error {
+	s.mu.Lock()
+	s.stats.Unknown++
+	s.mu.Unlock()
+	err := s.c.PublishAsync(s.life, x.Message, func(err error) { s.answered(x, err) })
+	if err != nil {
+		s.mu.Lock()
+		s.stats.Unknown-- // it was not taken
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// answered runs on the client's goroutine.
+func (s *Sender) answered(x *sending, err error) {
+	lost := errors.Is(err, ErrClosed) || errors.Is(err, ErrResendTooOld)
+	if err == nil && s.cfg.Spool != nil {
+		s.cfg.Spool.Settle(x.Seq)
+	}
+	s.mu.Lock()
+	if !lost {
+		s.stats.Unknown--
+	}
+	later := false
+	switch {
+	case err == nil:
+		s.stats.Confirmed++
+	case Retryable(err) && s.failed == nil:
+		s.again, s.reason, later = append(s.again, x), err, true
+	case !lost:
+		s.stats.Refused++
+		err = fmt.Errorf("message %s was refused: %w", x.ID, err)
+	}
+	s.mu.Unlock()
+	s.signal()
+	if later {
+		return
+	}
+	if err != nil && (lost || s.cfg.Spool != nil) {
+		s.fail(err)
+	}
+	s.finish(x, err)
+}
+
+func (s *Sender) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// publishAgain publishes what the broker had no room for, after a pause that grows while
+// it still has none. New messages wait meanwhile: the broker could not take them either.
+func (s *Sender) publishAgain() error {
+	pause := s.cfg.RetryMin
+	since, confirmed := s.c.cfg.Clock.Now(), s.Stats().Confirmed
+	for {
+		s.mu.Lock()
+		again, reason := s.again, s.reason
+		s.again = nil
+		n := s.stats.Confirmed
+		s.mu.Unlock()
+		if len(again) == 0 {
+			return nil
+		}
+		if n != confirmed {
+			since, confirmed = s.c.cfg.Clock.Now(), n
+		}
+		if err := s.pause(pause, since, reason); err != nil {
+			s.fail(err)
+			s.drop(again)
+			return err
+		}
+		pause = min(2*pause, s.cfg.RetryMax)
+		slices.SortFunc(again, func(a, b *sending) int { return int(int64(a.order - b.order)) })
+		for i, x := range again {
+			s.countRetry(x)
+			if err := s.publishOne(x); err != nil {
+				s.fail(err)
+				s.drop(again[i:])
+				return err
+			}
+		}
+		if err := s.c.Flush(s.life); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Sender) countRetry(x *sending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Retried++
+	if !x.again {
+		x.again = true
+		s.stats.Waited++
+	}
+}
+
+// tellAfter is how long the broker takes nothing before Waiting is told.
+const tellAfter = time.Second
+
+// pause sleeps, tells on its way why, and fails when that has lasted too long.
+func (s *Sender) pause(d time.Duration, since time.Time, reason error) error {
+	lasted := func() time.Duration { return s.c.cfg.Clock.Now().Sub(since) }
+	end := lasted() + d
+	if s.cfg.GiveUp > 0 && end > s.cfg.GiveUp {
+		end = s.cfg.GiveUp
+	}
+	if !s.told[reason.Error()] && end >= tellAfter {
+		if err := s.sleep(max(0, tellAfter-lasted())); err != nil {
+			return err
+		}
+		s.told[reason.Error()] = true
+		s.cfg.Waiting(reason)
+	}
+	if err := s.sleep(max(0, end-lasted())); err != nil {
+		return err
+	}
+	if s.cfg.GiveUp > 0 && lasted() >= s.cfg.GiveUp {
+		return fmt.Errorf("the broker took nothing for %v: %w", s.cfg.GiveUp, reason)
+	}
+	return nil
+}
+
+func (s *Sender) sleep(d time.Duration) error {
+	over := make(chan struct{})
+	t := s.c.cfg.Clock.AfterFunc(d, func() { close(over) })
+	defer t.Stop()
+	select {
+	case <-over:
+		return nil
+	case <-s.life.Done():
+		return s.life.Err()
+	}
+}
