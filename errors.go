@@ -18,6 +18,7 @@ const (
 	Duplicate    Code = "duplicate"     // same message id, other content
 	QueueFull    Code = "queue_full"    // a queue is at its limit; retry
 	TooLarge     Code = "too_large"     // the message is over a size limit
+	NotSealed    Code = "not_sealed"    // a queue takes sealed messages only, and this is none of its kind
 	LimitReached Code = "limit_reached" // a limit on definitions or connections
 	Denied       Code = "denied"        // the identity may not do this
 	NoStorage    Code = "no_storage"    // the disk is full or low; retry
@@ -71,6 +72,7 @@ var (
 	ErrDuplicate   = &Error{Code: Duplicate, Message: "the message id was used for other content"}
 	ErrQueueFull   = &Error{Code: QueueFull, Message: "the queue is full"}
 	ErrTooLarge    = &Error{Code: TooLarge, Message: "the message is too large"}
+	ErrNotSealed   = &Error{Code: NotSealed, Message: "the queue takes sealed messages only"}
 	ErrDenied      = &Error{Code: Denied, Message: "not allowed"}
 	ErrNoStorage   = &Error{Code: NoStorage, Message: "the broker's disk is full; try again later"}
 	ErrUnsupported = &Error{Code: Unsupported, Message: "the storage engine cannot do this"}

@@ -1,7 +1,10 @@
 package sealmq
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -71,6 +74,47 @@ type QueueOptions struct {
 	MaxLineBytes int
 	// DropOldest removes the oldest messages at the limit instead of refusing.
 	DropOldest bool
+	// Sealed makes a queue for ciphertext only: a publish is refused whose body is not a
+	// well-formed sealed envelope of one of these suites. It is their names in order, joined
+	// by commas (SealedSuites makes it); empty lets everything in. What is dead-lettered or
+	// moved to the queue is not looked at again.
+	Sealed string
+}
+
+// MaxSealedSuites bounds the suites of QueueOptions.Sealed.
+const MaxSealedSuites = 16
+
+// SealedSuites makes a value of QueueOptions.Sealed.
+func SealedSuites(suites ...string) string {
+	suites = slices.Clone(suites)
+	slices.Sort(suites)
+	return strings.Join(slices.Compact(suites), ",")
+}
+
+// Suites are the suites that Sealed names, nil if it names none.
+func (o QueueOptions) Suites() []string {
+	if o.Sealed == "" {
+		return nil
+	}
+	return strings.Split(o.Sealed, ",")
+}
+
+// validateSealed demands the one spelling of a list. Which suites there are is known
+// elsewhere.
+func (o QueueOptions) validateSealed() error {
+	suites := o.Suites()
+	if len(suites) > MaxSealedSuites {
+		return fmt.Errorf("sealed names more than %d suites", MaxSealedSuites)
+	}
+	for _, s := range suites {
+		if err := CheckName("suite in sealed", s); err != nil {
+			return err
+		}
+	}
+	if SealedSuites(suites...) != o.Sealed {
+		return errors.New("sealed does not name its suites in order, each once")
+	}
+	return nil
 }
 
 // Normalize returns o with defaults filled in.
@@ -108,6 +152,9 @@ func (o QueueOptions) Validate() error {
 		return bad("prefetch is not between 1 and %d", MaxPrefetch)
 	case o.MaxLineBytes < 0 || o.MaxLineBytes > 0 && o.MaxLineBytes < 1024 || o.MaxLineBytes > MaxLineBytes:
 		return bad("max_line_bytes is not between 1024 and %d", MaxLineBytes)
+	}
+	if err := o.validateSealed(); err != nil {
+		return bad("%v", err)
 	}
 	return nil
 }

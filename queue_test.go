@@ -47,6 +47,12 @@ func TestValidate(t *testing.T) {
 		"too short a timeout":   {sealmq.QueueOptions{AckTimeout: 1}, false},
 		"negative max_messages": {sealmq.QueueOptions{MaxMessages: -1}, false},
 		"negative max_bytes":    {sealmq.QueueOptions{MaxBytes: -1}, false},
+		"suites":                {sealmq.QueueOptions{Sealed: "a,b"}, true},
+		"suites out of order":   {sealmq.QueueOptions{Sealed: "b,a"}, false},
+		"a suite twice":         {sealmq.QueueOptions{Sealed: "a,a"}, false},
+		"a suite without name":  {sealmq.QueueOptions{Sealed: "a,,b"}, false},
+		"a suite with a space":  {sealmq.QueueOptions{Sealed: "a b"}, false},
+		"too many suites":       {sealmq.QueueOptions{Sealed: "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tc.o.Validate()

@@ -5,19 +5,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // queueOptionsJSON is the order and the form in which QueueOptions are printed.
 type queueOptionsJSON struct {
-	MaxMessages   int64  `json:"max_messages,omitempty"`
-	MaxBytes      int64  `json:"max_bytes,omitempty"`
-	TTL           string `json:"ttl,omitempty"`
-	DeliveryLimit uint32 `json:"delivery_limit,omitempty"`
-	AckTimeout    string `json:"ack_timeout,omitempty"`
-	Prefetch      int    `json:"prefetch,omitempty"`
-	MaxLineBytes  int    `json:"max_line_bytes,omitempty"`
-	DropOldest    bool   `json:"drop_oldest,omitempty"`
+	MaxMessages   int64    `json:"max_messages,omitempty"`
+	MaxBytes      int64    `json:"max_bytes,omitempty"`
+	TTL           string   `json:"ttl,omitempty"`
+	DeliveryLimit uint32   `json:"delivery_limit,omitempty"`
+	AckTimeout    string   `json:"ack_timeout,omitempty"`
+	Prefetch      int      `json:"prefetch,omitempty"`
+	MaxLineBytes  int      `json:"max_line_bytes,omitempty"`
+	DropOldest    bool     `json:"drop_oldest,omitempty"`
+	Sealed        []string `json:"sealed,omitempty"`
 }
 
 // MarshalJSON leaves out what is zero and prints durations as Go does: "1m30s".
@@ -37,6 +39,7 @@ func (o QueueOptions) MarshalJSON() ([]byte, error) {
 		Prefetch:      o.Prefetch,
 		MaxLineBytes:  o.MaxLineBytes,
 		DropOldest:    o.DropOldest,
+		Sealed:        o.Suites(),
 	})
 }
 
@@ -117,6 +120,18 @@ func (o *QueueOptions) set(name string, value json.RawMessage) error {
 		if string(value) == "null" || json.Unmarshal(value, &o.DropOldest) != nil {
 			return badOptions("drop_oldest is not true or false")
 		}
+		return nil
+	case "sealed":
+		var suites []string
+		if json.Unmarshal(value, &suites) != nil || len(suites) == 0 {
+			return badOptions("sealed is not a list of suites")
+		}
+		for _, s := range suites {
+			if strings.Contains(s, ",") || CheckName("suite", s) != nil {
+				return badOptions("sealed is not a list of suites")
+			}
+		}
+		o.Sealed = SealedSuites(suites...)
 		return nil
 	}
 	return badOptions("unknown queue option %s", quoteOption(name))

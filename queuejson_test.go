@@ -27,6 +27,7 @@ var full = sealmq.QueueOptions{
 	Prefetch:      250,
 	MaxLineBytes:  131_072,
 	DropOldest:    true,
+	Sealed:        sealmq.SealedSuites("hpke-x25519-aes256gcm", "another", "another"),
 }
 
 var defaults = sealmq.QueueOptions{}.Normalize()

@@ -108,6 +108,7 @@ type Broker struct {
 
 	descriptions descriptions
 
+	sealed   sealedQueues // those that take ciphertext only
 	queues   nameSet      // for Limits.Queues
 	defining atomic.Int64 // Define calls that are not answered yet
 	stale    atomic.Bool  // the engine refused, late, a definition that topo already has

@@ -227,8 +227,10 @@ func (b *Broker) load() error {
 	b.table.Store(s.topo.table())
 	b.keys.Store(freeze(s.keys))
 	b.queues.reset()
+	b.sealed.reset()
 	for _, q := range b.engine.Queues() {
 		b.queues.add(q.Name)
+		b.sealed.set(q.Name, q.Options)
 	}
 	b.dropDangling(s.dangling)
 	b.metrics.setDefinitions(b.counts())

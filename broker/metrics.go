@@ -31,7 +31,7 @@ type Metrics struct {
 // "other".
 var refusalReasons = []sealmq.Code{
 	sealmq.BadName, sealmq.NoExchange, sealmq.NoQueue, sealmq.Unroutable, sealmq.Duplicate,
-	sealmq.QueueFull, sealmq.TooLarge, sealmq.LimitReached, sealmq.Denied, sealmq.NoStorage, sealmq.Unavailable,
+	sealmq.QueueFull, sealmq.TooLarge, sealmq.NotSealed, sealmq.LimitReached, sealmq.Denied, sealmq.NoStorage, sealmq.Unavailable,
 }
 
 const otherReason sealmq.Code = "other"

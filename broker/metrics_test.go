@@ -89,6 +89,7 @@ sealmq_broker_refusals_total{reason="limit_reached"} 0
 sealmq_broker_refusals_total{reason="no_exchange"} 2
 sealmq_broker_refusals_total{reason="no_queue"} 0
 sealmq_broker_refusals_total{reason="no_storage"} 0
+sealmq_broker_refusals_total{reason="not_sealed"} 0
 sealmq_broker_refusals_total{reason="other"} 0
 sealmq_broker_refusals_total{reason="queue_full"} 1
 sealmq_broker_refusals_total{reason="too_large"} 0

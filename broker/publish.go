@@ -76,6 +76,9 @@ func (b *Broker) route(id sealmq.Identity, batch []Publish, r *routing, a *answe
 			}
 		}
 		queues, err := at.queues(p.Exchange, p.Key)
+		if err == nil {
+			err = b.sealed.check(queues, p.Body)
+		}
 		if err != nil {
 			a.refuse(i, err)
 			continue

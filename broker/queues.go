@@ -29,6 +29,10 @@ func (b *Broker) DeclareQueue(id sealmq.Identity, name string, o *sealmq.QueueOp
 			done(err)
 			return
 		}
+		if err := checkSuites(*o); err != nil {
+			done(err)
+			return
+		}
 	}
 	if err := b.allow(id, actDeclare, name); err != nil {
 		done(err)
@@ -55,9 +59,15 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 		o = &dead
 	}
 	b.queues.add(name)
+	var options sealmq.QueueOptions
+	if o != nil {
+		options = *o
+	}
+	rule := b.sealed.set(name, options)
 	b.engine.DeclareQueue(name, o, func(_ bool, err error) {
 		if err != nil {
 			b.queues.remove(name)
+			b.sealed.remove(name, rule)
 		}
 		done(err)
 	})
@@ -88,9 +98,11 @@ func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed 
 		return
 	}
 	deleted := steps.step()
+	rule := b.sealed.of(name)
 	b.engine.DeleteQueue(name, func(n int, err error) {
 		if err == nil {
 			b.queues.remove(name)
+			b.sealed.remove(name, rule)
 		}
 		removed = n
 		deleted(err)

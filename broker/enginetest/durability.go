@@ -43,7 +43,7 @@ var durabilityChecks = []restartCheck{
 	}},
 	{name: "queues keep their options", run: func(h *harness, restart func()) {
 		full := sealmq.QueueOptions{MaxMessages: 5, MaxBytes: 6000, TTL: time.Hour, DeliveryLimit: 3,
-			AckTimeout: time.Minute, Prefetch: 7, MaxLineBytes: 2048, DropOldest: true}
+			AckTimeout: time.Minute, Prefetch: 7, MaxLineBytes: 2048, DropOldest: true, Sealed: sealmq.SealedSuites("one", "two")}
 		h.queue("full", full)
 		h.queue("plain", sealmq.QueueOptions{})
 		restart()

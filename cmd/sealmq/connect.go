@@ -243,6 +243,8 @@ func explain(err error) error {
 		return withHint(err, `bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`)
 	case sealmq.NoQueue:
 		return withHint(err, `"sealmq queue list" shows which queues there are`)
+	case sealmq.NotSealed:
+		return withHint(err, "seal the messages with one of these suites: send with a receiver's key of that suite")
 	case sealmq.TooLarge:
 		return withHint(err, "make the queue for longer lines: \"sealmq queue declare QUEUE --max-line-bytes BYTES\"; that of a queue that exists stays")
 	case sealmq.Mismatch:

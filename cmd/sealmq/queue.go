@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // newAskCmd makes a command that asks the broker one thing. run prints for people or,
@@ -111,6 +113,7 @@ func newQueueShowCmd() *cobra.Command {
 		t.add("ack timeout", o.AckTimeout)
 		t.add("prefetch", o.Prefetch)
 		t.add("max line", bytesText(o.MaxLineBytes))
+		t.add("takes", map[bool]string{true: "everything", false: "sealed messages only: " + strings.Join(o.Suites(), ", ")}[o.Sealed == ""])
 		return t.print(a.out, "")
 	})
 }
@@ -124,8 +127,10 @@ func limitText(n int64, text string) string {
 
 func newQueueDeclareCmd() *cobra.Command {
 	var o sealmq.QueueOptions
+	var sealed []string
 	cmd := newAskCmd("declare QUEUE", "Make a queue", cobra.ExactArgs(1), func(a asking) error {
 		options := &o
+		o.Sealed = sealmq.SealedSuites(sealed...)
 		if o == (sealmq.QueueOptions{}) {
 			options = nil // takes a queue that exists as it is
 		} else if err := o.Validate(); err != nil {
@@ -146,6 +151,8 @@ taken as it is.`
 	fl.Uint32Var(&o.DeliveryLimit, "delivery-limit", 0, fmt.Sprintf("dead-letter what comes back after so many deliveries (default %d)", sealmq.DefaultDeliveryLimit))
 	fl.DurationVar(&o.AckTimeout, "ack-timeout", 0, fmt.Sprintf("give back what is not acknowledged for so long (default %v)", sealmq.DefaultAckTimeout))
 	fl.IntVar(&o.Prefetch, "prefetch", 0, fmt.Sprintf("unacknowledged messages of a consumer (default %d)", sealmq.DefaultPrefetch))
+	fl.StringSliceVar(&sealed, "sealed", nil, "refuse what is not sealed with one of these `suites` (without a value: those that say who sent a message)")
+	fl.Lookup("sealed").NoOptDefVal = string(seal.HPKEHybrid) + "," + string(seal.HPKEX25519)
 	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("longest line that is delivered (default %d)", sealmq.DefaultMaxLineBytes))
 	return cmd
 }

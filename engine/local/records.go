@@ -299,13 +299,14 @@ type storedOptions struct {
 	Prefetch      int    `json:"prefetch"`
 	MaxLineBytes  int    `json:"max_line_bytes"`
 	DropOldest    bool   `json:"drop_oldest,omitempty"`
+	Sealed        string `json:"sealed,omitempty"`
 }
 
 func appendQueue(b []byte, id uint32, name string, o sealmq.QueueOptions) []byte {
 	b = binary.AppendUvarint(b, uint64(id))
 	b = appendString(b, name)
 	text, err := json.Marshal(storedOptions{o.MaxMessages, o.MaxBytes, int64(o.TTL), o.DeliveryLimit,
-		int64(o.AckTimeout), o.Prefetch, o.MaxLineBytes, o.DropOldest})
+		int64(o.AckTimeout), o.Prefetch, o.MaxLineBytes, o.DropOldest, o.Sealed})
 	if err != nil {
 		panic("local: internal error: " + err.Error())
 	}
@@ -328,7 +329,7 @@ func (d *decoder) queue() (id uint32, name string, o sealmq.QueueOptions) {
 	}
 	return id, name, sealmq.QueueOptions{MaxMessages: s.MaxMessages, MaxBytes: s.MaxBytes, TTL: time.Duration(s.TTL),
 		DeliveryLimit: s.DeliveryLimit, AckTimeout: time.Duration(s.AckTimeout), Prefetch: s.Prefetch,
-		MaxLineBytes: s.MaxLineBytes, DropOldest: s.DropOldest}
+		MaxLineBytes: s.MaxLineBytes, DropOldest: s.DropOldest, Sealed: s.Sealed}
 }
 
 func encodeDefinitions(b []byte, batch []broker.Definition) []byte {

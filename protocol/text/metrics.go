@@ -26,7 +26,7 @@ var faultNames = [faults]string{"long_line", "unknown_command", "missing_argumen
 
 // refusalCodes are all codes that are counted under their own name.
 var refusalCodes = [...]sealmq.Code{
-	sealmq.BadName, sealmq.BadArgument, sealmq.NoExchange, sealmq.NoQueue, sealmq.NoKey, sealmq.Unroutable, sealmq.Mismatch,
+	sealmq.BadName, sealmq.BadArgument, sealmq.NoExchange, sealmq.NoQueue, sealmq.NoKey, sealmq.NotSealed, sealmq.Unroutable, sealmq.Mismatch,
 	sealmq.Duplicate, sealmq.QueueFull, sealmq.TooLarge, sealmq.LimitReached, sealmq.Denied, sealmq.NoStorage,
 	sealmq.Unsupported, sealmq.InUse, sealmq.Unavailable,
 }

@@ -88,6 +88,7 @@ var codeTexts = map[sealmq.Code]string{
 	sealmq.Duplicate:    "the message id was used for other content",
 	sealmq.QueueFull:    "the queue is full",
 	sealmq.TooLarge:     "the message is too large",
+	sealmq.NotSealed:    "the queue takes sealed messages only",
 	sealmq.LimitReached: "a limit of the broker is reached",
 	sealmq.Denied:       "not allowed",
 	sealmq.NoStorage:    "the broker's disk is full; try again later",

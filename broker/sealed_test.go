@@ -1,0 +1,89 @@
+package broker_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// sealedBody is an envelope of a suite.
+func sealedBody(t testing.TB, ca *testca.CA, suite seal.Suite, id string) []byte {
+	t.Helper()
+	sealer, err := seal.NewSealer(seal.SealerConfig{
+		Signer:    func() (*seal.Signer, error) { return signerOf(t, ca, "alice", ""), nil },
+		Receivers: []seal.Receiver{{Name: "bob", Key: publicKey(t, suite)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := sealer.Seal(seal.Content{ID: id, Exchange: "x", RoutingKey: "k", Body: []byte("secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func TestSealedQueues(t *testing.T) {
+	n := open(t)
+	ca := testca.New(t)
+	only := func(suites ...string) *sealmq.QueueOptions {
+		return &sealmq.QueueOptions{Sealed: sealmq.SealedSuites(suites...)}
+	}
+	n.must(n.declareQueue(alice, "safe", only(string(seal.HPKEHybrid), string(seal.CipherMQG5))))
+	n.code(sealmq.BadArgument, n.declareQueue(alice, "odd", only("rot13")))
+	n.code(sealmq.Mismatch, n.declareQueue(alice, "safe", &sealmq.QueueOptions{Prefetch: 1}))
+	n.must(n.bind(alice, "safe", "x", "k"))
+	n.must(n.bind(alice, "open", "x", "open"))
+	n.must(n.bind(alice, "open", "x", "both"))
+	n.must(n.bind(alice, "safe", "x", "both"))
+	publish := func(key, id string, body []byte) broker.PublishResult {
+		t.Helper()
+		return n.publish(alice, broker.Publish{Exchange: "x", Key: key, MessageID: id, Body: body})[0]
+	}
+	round := 0
+	for range 2 { // also after a restart
+		round++
+		id := func(s string) string { return s + strings.Repeat("'", round) }
+		good := sealedBody(t, ca, seal.HPKEHybrid, id("1"))
+		for _, tc := range []struct {
+			key, id string
+			body    []byte
+			want    sealmq.Code
+			says    string
+		}{
+			{"k", id("1"), good, "", ""},
+			{"k", id("2"), sealedBody(t, ca, seal.CipherMQG5, id("2")), "", ""},
+			{"both", id("3"), sealedBody(t, ca, seal.HPKEHybrid, id("3")), "", ""},
+			{"open", id("4"), []byte(`{"message_id":"4"}`), "", ""},
+			{"k", id("5"), []byte(`{"message_id":"5"}`), sealmq.NotSealed, "queue 'safe' takes sealed messages only, of ciphermq-g5, hpke-mlkem768x25519-aes256gcm: "},
+			{"k", id("6"), sealedBody(t, ca, seal.HPKEX25519, id("6")), sealmq.NotSealed, ": this one is of hpke-x25519-aes256gcm"},
+			{"both", id("7"), []byte(`{"message_id":"7"}`), sealmq.NotSealed, "queue 'safe'"},
+			{"k", id("8"), good[:len(good)/2], sealmq.NotSealed, "malformed"},
+			{"k", id("9"), nil, sealmq.NotSealed, "malformed"},
+		} {
+			r := publish(tc.key, tc.id, tc.body)
+			if sealmq.CodeOf(r.Err) != tc.want || tc.want != "" && (r.Outcome != broker.Refused || !strings.Contains(r.Err.Error(), tc.says)) {
+				t.Errorf("%s to %s: outcome %d, %v", tc.id, tc.key, r.Outcome, r.Err)
+			}
+		}
+		n.restart()
+	}
+	info, err := n.Queue(alice, "safe")
+	if err != nil || info.Options.Sealed != "ciphermq-g5,hpke-mlkem768x25519-aes256gcm" || info.Ready != 6 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	// What is moved was looked at when it came in.
+	if moved, err := wait(n, func(done func(int, error)) { n.Move(admin, "open", "safe", 0, done) }); err != nil || moved == 0 {
+		t.Errorf("moved %d, %v", moved, err)
+	}
+	// A queue of the same name takes what its own options say.
+	_, err = n.deleteQueue(admin, "safe")
+	n.must(err)
+	n.must(n.declareQueue(alice, "safe", nil))
+	n.must(n.bind(alice, "safe", "x", "k"))
+	n.stored("x", "k", "plain")
+}
