@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
@@ -21,6 +23,7 @@ import (
 	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/liar"
 	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/server"
 )
@@ -28,13 +31,14 @@ import (
 // world is an honest broker, and a liar before it to whom all clients talk.
 type world struct {
 	*testing.T
-	ca     *testca.CA
-	signer *keylog.Signer // of the directory's checkpoints
-	fs     *faultfs.FS    // the broker's disk
-	log    safeBuffer     // of broker and server
-	addr   string         // the honest broker's
-	liar   *liar.Liar
-	bobs   *seal.Keyring
+	ca      *testca.CA
+	signer  *keylog.Signer       // of the directory's checkpoints
+	fs      *faultfs.FS          // the broker's disk
+	log     safeBuffer           // of broker and server
+	addr    string               // the honest broker's
+	metrics *prometheus.Registry // of the broker that was started last
+	liar    *liar.Liar
+	bobs    *seal.Keyring
 }
 
 // safeBuffer may be written to by many.
@@ -85,10 +89,14 @@ func (w *world) startBroker(fs *faultfs.FS) string {
 	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	engine, err := local.Open(local.Config{Dir: "store", FS: fs, SegmentBytes: 1 << 20, Log: log})
 	w.must(err)
-	b, err := broker.New(broker.Config{Engine: engine, Log: log,
+	counts, conns, words := broker.NewMetrics(), server.NewMetrics(), text.NewMetrics()
+	w.metrics = prometheus.NewRegistry()
+	w.metrics.MustRegister(local.NewCollector(engine), counts, conns, words)
+	b, err := broker.New(broker.Config{Engine: engine, Log: log, Metrics: counts,
 		Directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.verifier()}})
 	w.must(err)
-	s, err := server.Listen(server.Config{Addr: "127.0.0.1:0", TLS: w.ca.ServerTLS(), Identify: w.ca.Identify, Broker: b, Log: log})
+	s, err := server.Listen(server.Config{Addr: "127.0.0.1:0", TLS: w.ca.ServerTLS(), Identify: w.ca.Identify, Broker: b, Log: log,
+		Metrics: conns, TextMetrics: words})
 	w.must(err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background()) }()
@@ -233,12 +241,13 @@ func (w *world) dead(want int) map[string]string {
 	admin := w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
 	ctx, cancel := context.WithTimeout(w.Context(), 30*time.Second)
 	defer cancel()
-	for {
-		list, err := admin.Peek(ctx, queue+".dead", 0)
+	for had := 0; ; {
+		list, err := admin.Peek(ctx, queue+".dead", 100)
 		if err != nil && sealmq.CodeOf(err) != sealmq.NoQueue {
-			w.Fatal(err)
+			w.Fatalf("%d of %d messages are dead: %v", had, want, err)
 		}
 		reasons := make(map[string]string)
+		had = len(list)
 		for _, m := range list {
 			reasons[m.ID] = m.DeathReason
 		}
