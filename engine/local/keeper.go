@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -46,6 +47,7 @@ func (e *Engine) runKeeper() {
 			if retry != nil {
 				retry.Stop()
 			}
+			e.leaveDamageBehind()
 			return
 		case <-e.keep:
 		}
@@ -82,7 +84,7 @@ func isFatal(err error) bool {
 // keepOnce does one round: checkpoint if a segment was sealed, release what is
 // settled, and copy survivors forward where they hold too much space.
 func (e *Engine) keepOnce() error {
-	if err := e.leaveDamage(); err != nil {
+	if err := e.leaveDamage(e.stopping); err != nil {
 		return err
 	}
 	for {
@@ -110,22 +112,40 @@ func (e *Engine) keepOnce() error {
 // leaveDamage ends the segment that takes records if damage was found in it. The
 // checkpoint that follows is behind the damage, so that the next start does not meet
 // it: the operator knows of it, and what it cost is recorded.
-func (e *Engine) leaveDamage() error {
-	e.mu.Lock()
-	gen := e.damagedIn
-	e.mu.Unlock()
-	if gen == 0 {
+func (e *Engine) leaveDamage(ctx context.Context) error {
+	gen, met := e.meetsDamage()
+	if !met {
 		return nil
 	}
-	if err := e.j.Seal(e.stopping, gen); err != nil {
-		return err
-	}
+	return e.j.Seal(ctx, gen)
+}
+
+// meetsDamage tells whether the next start would meet damage that was found while
+// running, and in which segment.
+func (e *Engine) meetsDamage() (gen uint64, met bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.damagedIn == gen {
-		e.damagedIn = 0
+	return e.damagedIn, e.damagedIn > 0 && e.damagedIn >= e.checkpointAt.Generation()
+}
+
+// leaveDamageBehind takes the checkpoint that is missing when the engine is closed soon
+// after damage was found.
+func (e *Engine) leaveDamageBehind() {
+	if _, met := e.meetsDamage(); !met || e.j.Err() != nil {
+		return
 	}
-	return nil
+	err := e.leaveDamage(context.Background())
+	for range 2 { // what the journal calls applied is behind a batch when the next one is answered
+		if err == nil {
+			err = e.j.Sync()
+		}
+	}
+	if err == nil {
+		_, err = e.takeCheckpoint()
+	}
+	if err != nil {
+		e.log.Warn("checkpoint was not written, the next start will meet damage that is known", "err", err)
+	}
 }
 
 // wantsCheckpoint reports whether a segment was sealed since the last one, or has no

@@ -103,7 +103,6 @@ func TestDamageFoundLater(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.cfg.Quarantine = true // the checkpoint behind the damage may not have been taken yet
 	r.open()
 	if q, _ := r.Queue("q"); q.Ready != 99 {
 		t.Errorf("%d messages after a restart", q.Ready)
@@ -147,6 +146,25 @@ func TestDamageFoundLaterIsKnown(t *testing.T) {
 				t.Errorf("%+v", res)
 			}
 		})
+	}
+}
+
+// TestDamageFoundBeforeAStopIsKnown: the same when the broker is stopped at once.
+func TestDamageFoundBeforeAStopIsKnown(t *testing.T) {
+	for range 20 {
+		r, place := backlog(t)
+		file, off := place("id-098")
+		r.fs.FlipBit(file, (off+50)*8)
+		without(t, r.take(r.consumer("q"), 1000), "id-098")
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.fs = r.fs.Crash(faultfs.DropUnsynced, 0)
+		r.cfg.FS = r.fs
+		r.open()
+		if q, _ := r.Queue("q"); q.Ready != 99 {
+			t.Errorf("%d messages after a restart", q.Ready)
+		}
 	}
 }
 
