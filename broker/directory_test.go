@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -344,4 +345,102 @@ func TestCheckpointsCoverWhatIsStored(t *testing.T) {
 	f, err = r.FindKey(alice, "lab", "")
 	r.must(err)
 	r.proven(f, keylog.Leaf{Owner: "lab", Hash: sha256.Sum256(key(2))})
+}
+
+// What the store refuses is in no log, and leaves no gap in it.
+func TestRefusedKeysAreNotInTheLog(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
+			r := openRegistry(t)
+			r.must(second(r.putKey(admin, "lab", key(1))))
+			s := &stubborn{Engine: r.engine, late: late}
+			cfg := r.cfg
+			cfg.Engine = s
+			b, err := broker.New(cfg)
+			r.must(err)
+			r.Broker = b
+			id := r.who(r.ca, "alice", "")
+			entry := r.entry(publicKey(t, small), nil)
+			before := r.Counts()
+
+			s.definitions = true
+			answers := make(chan error, 2)
+			b.PutKey(admin, "lab", key(2), func(_ bool, err error) { answers <- err })
+			b.PutKeyEntry(id, string(small), entry, func(_ int64, err error) { answers <- err })
+			for _, f := range s.refused {
+				f()
+			}
+			s.definitions, s.refused = false, nil
+			for range 2 {
+				r.code(sealmq.NoStorage, <-answers)
+			}
+			if after := r.Counts(); after != before {
+				t.Errorf("%+v became %+v", before, after)
+			}
+			if index, err := r.put(id, small, entry); err != nil || index != 1 {
+				t.Errorf("afterwards: index %d, %v", index, err)
+			}
+			f, err := r.FindKey(alice, "alice", "")
+			r.must(err)
+			if tree := r.proven(f, r.leafOf(entry, id.Issuer)); tree.N != 2 {
+				t.Errorf("tree of %d", tree.N)
+			}
+		})
+	}
+}
+
+// Many register and publish at once, and every proof that is handed out meanwhile holds.
+func TestKeysOfManyAtOnce(t *testing.T) {
+	r := openRegistry(t)
+	const owners, changes = 8, 12
+	entries := make([][][]byte, owners)
+	ids := make([]sealmq.Identity, owners)
+	for i := range owners {
+		name := fmt.Sprint("owner", i)
+		ids[i] = r.who(r.ca, name, "")
+		var before *seal.KeyEntry
+		for range changes {
+			e := seal.KeyEntry{Key: publicKey(t, small)}
+			if before != nil {
+				e.Serial, e.Previous = before.Serial+1, before.Hash()
+			}
+			entry, err := seal.NewKeyEntry(signerOf(t, r.ca, name, ""), e)
+			r.must(err)
+			before, err = seal.ParseKeyEntry(entry)
+			r.must(err)
+			entries[i] = append(entries[i], entry)
+		}
+	}
+	var work sync.WaitGroup
+	for i := range owners {
+		work.Go(func() {
+			for j, entry := range entries[i] {
+				if _, err := r.put(ids[i], small, entry); err != nil {
+					t.Error(err)
+				}
+				if _, err := r.putKey(admin, fmt.Sprint("lab", i), key(byte(j))); err != nil {
+					t.Error(err)
+				}
+				f, err := r.FindKey(alice, ids[i].ID, string(small))
+				if err != nil || !bytes.Equal(f.Entry, entry) {
+					t.Errorf("%v", err)
+					continue
+				}
+				r.proven(f, r.leafOf(entry, ids[i].Issuer))
+			}
+		})
+	}
+	work.Wait()
+	tree := func() tlog.Tree {
+		p, err := r.KeyLog(alice, 0, 0)
+		r.must(err)
+		tree, err := keylog.OpenCheckpoint(p.Checkpoint, p.LogKey)
+		r.must(err)
+		return tree
+	}
+	before := tree()
+	r.restart()
+	if after := tree(); after != before || after.N != 2*owners*changes {
+		t.Errorf("the tree was %+v and is %+v", before, after)
+	}
 }

@@ -19,7 +19,7 @@ import (
 
 // node is a real broker over a disk in memory. It can lose its power and come back.
 type node struct {
-	t      *testing.T
+	t      testing.TB
 	ca     *testca.CA
 	fs     *faultfs.FS
 	addr   string

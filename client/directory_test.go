@@ -27,12 +27,12 @@ import (
 
 // town is an authority and a log's key; its brokers can be several, if they lie.
 type town struct {
-	t      *testing.T
+	t      testing.TB
 	ca     *testca.CA
 	signer *keylog.Signer
 }
 
-func newTown(t *testing.T) *town {
+func newTown(t testing.TB) *town {
 	t.Helper()
 	signer, _, err := keylog.NewSigner()
 	if err != nil {
@@ -88,7 +88,7 @@ func with(pins *client.Pins) func(*client.DirectoryConfig) {
 	return func(c *client.DirectoryConfig) { c.Pins = pins }
 }
 
-func generate(t *testing.T, suite seal.Suite) *seal.PublicKey {
+func generate(t testing.TB, suite seal.Suite) *seal.PublicKey {
 	t.Helper()
 	key, err := seal.Generate(suite, 0)
 	if err != nil {
@@ -107,7 +107,7 @@ func (w *town) publish(addr, name string, key *seal.PublicKey) *seal.KeyEntry {
 }
 
 // finds demands one key, the one, or an error like the other.
-func finds(t *testing.T, d *client.Directory, name string, suite seal.Suite, want *seal.PublicKey, wantErr error) {
+func finds(t testing.TB, d *client.Directory, name string, suite seal.Suite, want *seal.PublicKey, wantErr error) {
 	t.Helper()
 	key, err := d.Find(t.Context(), name, suite)
 	switch {
@@ -315,7 +315,7 @@ func named(c *tls.Config) *tls.Config {
 }
 
 // rawFind asks without checking.
-func rawFind(t *testing.T, n *node, line string) (f keylog.Found) {
+func rawFind(t testing.TB, n *node, line string) (f keylog.Found) {
 	t.Helper()
 	reply, err := n.dial(client.Config{}).Command(t.Context(), line)
 	if err != nil {
@@ -547,5 +547,36 @@ func TestExpiredOwner(t *testing.T) {
 	_, err := d.Find(t.Context(), "alice", "")
 	if !errors.Is(err, seal.ErrExpired) || !strings.Contains(seal.Hint(err), "publish the key again") {
 		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	}
+}
+
+// BenchmarkDirectoryFind is a look-up over TLS on this machine with all proofs, of a key
+// that is pinned already, in a log of a thousand records.
+func BenchmarkDirectoryFind(b *testing.B) {
+	w := newTown(b)
+	n := w.broker()
+	admin := n.dial(client.Config{})
+	for i := range 1000 {
+		if _, err := admin.Command(b.Context(), fmt.Sprintf("register_key lab%d %s", i, b64(generate(b, seal.CipherMQG5)))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, suite := range []seal.Suite{seal.HPKEHybrid, seal.HPKEX25519} {
+		key := generate(b, suite)
+		w.publish(n.addr, "alice", key)
+		d := w.directory(n.addr, "bob")
+		finds(b, d, "alice", suite, key, nil)
+		reply, err := admin.Command(b.Context(), "find_key alice "+string(suite))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(string(suite), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := d.Find(b.Context(), "alice", suite); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(reply)+1), "reply-bytes")
+		})
 	}
 }

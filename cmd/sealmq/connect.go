@@ -214,6 +214,7 @@ func explain(err error) error {
 		hinted    *hintError
 		notTLS    tls.RecordHeaderError
 		dnsFailed *net.DNSError
+		fork      *client.ForkError
 	)
 	if errors.Is(err, client.ErrClosed) {
 		err = withoutClosed{err}
@@ -223,6 +224,8 @@ func explain(err error) error {
 		return nil
 	case errors.As(err, &hinted):
 		return err
+	case errors.As(err, &fork):
+		return withHint(err, "%s\n\n%s\n%s", fork.Hint(), fork.Ours, fork.Theirs)
 	case errors.As(err, &dates) && dates.Reason == x509.Expired:
 		return withHint(err, "this is the broker's certificate; \"sealmq serve\" renews its own at a start; or is this machine's clock right?")
 	case errors.As(err, &other):

@@ -175,7 +175,7 @@ func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]c
 	if asJSON {
 		return printJSON(w, rows)
 	}
-	t := table{head: []string{"name", "suite", ">entry", ">record", "hash", "pinned"}}
+	t := table{head: []string{"NAME", "SUITE", ">ENTRY", ">RECORD", "HASH", "PINNED"}}
 	for _, r := range rows {
 		suite, entry := r.Suite, fmt.Sprint(r.Entry)
 		if !r.Proven {

@@ -14,6 +14,7 @@ import (
 	"github.com/sealmq/sealmq/broker/enginetest"
 	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/transcript"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -157,5 +158,17 @@ func TestKeyDirectoryCommandsAreRefused(t *testing.T) {
 	plain := newNode(t).client(t, "alice")
 	for _, line := range []string{"find_key x", "key_log", "key_proof 1 2", "put_key " + hybrid + " AAAA"} {
 		plain.do(line, "Error: this broker keeps no proven key directory")
+	}
+}
+
+// CipherMQ's clients notice nothing of the directory.
+func TestTranscriptsWithADirectory(t *testing.T) {
+	for _, name := range transcript.Names(t, transcripts) {
+		t.Run(name, func(t *testing.T) {
+			tr := transcript.Load(t, transcripts, name)
+			if err := tr.Play(newRegistry(t).dialer, transcript.Whole); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
