@@ -212,13 +212,18 @@ func (e *KeyEntry) explain(err error) error {
 			break
 		}
 	}
+	detail := fmt.Sprintf("key entry %d of %s", e.Serial, e.Owner)
 	switch kind {
-	case ErrExpired, ErrRevoked:
+	case ErrExpired, ErrNotYetValid:
+		leaf := e.chain[0]
+		return refuse(kind, fmt.Sprintf("ask %s to publish the key again with a certificate that is valid", e.Owner),
+			"%s of %s, whose certificate is for %s to %s", detail, date(e.Created), date(leaf.NotBefore), date(leaf.NotAfter))
+	case ErrRevoked:
 		hint = fmt.Sprintf("ask %s to publish the key again with a certificate that is valid", e.Owner)
 	case ErrUndecided:
 		hint = "try again later"
 	}
-	return &Error{Kind: kind, Detail: fmt.Sprintf("key entry %d of %s", e.Serial, e.Owner), Hint: hint, Err: cause(err)}
+	return &Error{Kind: kind, Detail: detail, Hint: hint, Err: cause(err)}
 }
 
 // cause leaves the kind out of an error whose kind is said already.

@@ -96,6 +96,9 @@ func newVerifier(file string) (v *seal.X509Verifier, anchor string, err error) {
 	}
 	pool := x509.NewCertPool()
 	for _, c := range certs {
+		if c.Version == 3 && !(c.BasicConstraintsValid && c.IsCA) { // its owner would vouch for itself
+			return nil, "", fmt.Errorf("%s: %s is not the certificate of an authority", file, c.Subject)
+		}
 		pool.AddCert(c)
 	}
 	sum := sha256.Sum256(certs[0].RawSubjectPublicKeyInfo)
