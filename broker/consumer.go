@@ -19,14 +19,15 @@ type Consumer struct {
 }
 
 // Open opens the consuming side of a connection. notify says that Take may have
-// something; it must not block, may be called more often than needed, and is not called
-// after Close returned.
-func (b *Broker) Open(id sealmq.Identity, notify func()) *Consumer {
+// something, ended that a subscription has ended because its queue was deleted (nil if
+// nobody wants to know). They must not block nor call the broker, and are not called
+// after Close returned; notify may be called more often than needed.
+func (b *Broker) Open(id sealmq.Identity, notify func(), ended func(queue string)) *Consumer {
 	b.metrics.consumers.Inc()
 	return &Consumer{
 		broker:  b,
 		id:      id,
-		session: b.engine.NewSession(SessionConfig{Client: id.ID, Notify: notify}),
+		session: b.engine.NewSession(SessionConfig{Client: id.ID, Notify: notify, Ended: ended}),
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 func (n *node) consumer(id sealmq.Identity, queue string) *broker.Consumer {
 	n.Helper()
-	c := n.Open(id, func() {})
+	c := n.Open(id, func() {}, nil)
 	n.Cleanup(c.Close)
 	n.must(n.do(func(done func(error)) { c.Consume(queue, 0, done) }))
 	return c
@@ -50,7 +50,7 @@ func TestConsumeAndSettle(t *testing.T) {
 func TestConsumeDeclaresTheQueue(t *testing.T) {
 	n := open(t)
 	notified := make(chan struct{}, 10)
-	c := n.Open(bob, func() { notified <- struct{}{} })
+	c := n.Open(bob, func() { notified <- struct{}{} }, nil)
 	defer c.Close()
 	n.must(n.do(func(done func(error)) { c.Consume("q", 0, done) }))
 	n.must(n.bind(alice, "q", "x", "k"))
@@ -73,7 +73,7 @@ func TestFetch(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.stored("x", "k", "1")
-	c := n.Open(bob, func() {})
+	c := n.Open(bob, func() {}, nil)
 	defer c.Close()
 	d, ok, err := c.Fetch("q")
 	if err != nil || !ok || d.ID != "1" {

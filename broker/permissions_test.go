@@ -37,7 +37,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 						want = true
 					case act == "write_key":
 						want = who.CommonName != "" && name == who.CommonName
-					case act == "find", act == "put_key":
+					case act == "find", act == "put_key", act == "put_chain":
 						want = name == who.ID
 					}
 					err := broker.Authorize(who, act, name)
@@ -48,7 +48,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 			}
 		}
 	}
-	if len(broker.Actions()) != 14 {
+	if len(broker.Actions()) != 15 {
 		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
 	}
 	t.Logf("%d cells", cells)
@@ -61,7 +61,7 @@ func TestEveryCommandAsks(t *testing.T) {
 	n.must(n.bind(admin, "sealmq.q", "sealmq.x", "k"))
 	n.stored("x", "k", "1")
 	before := n.Counts()
-	c := n.Open(bob, func() {})
+	c := n.Open(bob, func() {}, nil)
 	defer c.Close()
 	ask := func(f func(done func(error))) error { return n.do(f) }
 	for _, tc := range []struct {

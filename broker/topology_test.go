@@ -63,7 +63,7 @@ func TestDeclareQueue(t *testing.T) {
 func TestDeadLetterQueueIsBoundedWhoeverDeclaresIt(t *testing.T) {
 	n := open(t)
 	n.must(n.declareQueue(alice, "q.dead", nil))
-	c := n.Open(alice, func() {})
+	c := n.Open(alice, func() {}, nil)
 	defer c.Close()
 	n.must(n.do(func(done func(error)) { c.Consume("r.dead", 0, done) }))
 	n.must(n.bind(alice, "s.dead", "x", "k"))
@@ -228,7 +228,7 @@ func TestLimits(t *testing.T) {
 	n.code(sealmq.LimitReached, n.declareExchange(alice, "z", ""))
 	n.code(sealmq.LimitReached, n.bind(alice, "s", "x", "1"))
 	n.code(sealmq.LimitReached, n.bind(alice, "q", "z", "1"))
-	c := n.Open(alice, func() {})
+	c := n.Open(alice, func() {}, nil)
 	defer c.Close()
 	n.code(sealmq.LimitReached, n.do(func(done func(error)) { c.Consume("s", 0, done) }))
 	n.must(n.bind(alice, "q", "x", "2"))
@@ -429,7 +429,7 @@ func TestBindIsRefusedWithItsQueue(t *testing.T) {
 	n.Broker = b
 	n.code(sealmq.NoStorage, n.bind(alice, "q", "x", "k"))
 	n.code(sealmq.NoStorage, n.declareQueue(alice, "q", nil))
-	c := b.Open(alice, func() {})
+	c := b.Open(alice, func() {}, nil)
 	defer c.Close()
 	n.code(sealmq.NoStorage, n.do(func(done func(error)) { c.Consume("q", 0, done) }))
 	if got := n.Counts(); got != (broker.Counts{}) {
@@ -440,7 +440,7 @@ func TestBindIsRefusedWithItsQueue(t *testing.T) {
 func TestClosed(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
-	c := n.Open(alice, func() {})
+	c := n.Open(alice, func() {}, nil)
 	defer c.Close()
 	for range 2 {
 		n.must(n.Broker.Close())

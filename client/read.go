@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+
+	"github.com/sealmq/sealmq"
 )
 
 const (
@@ -110,6 +112,7 @@ var (
 	prefixAck     = []byte("ACK ")
 	prefixMessage = []byte("Message: ")
 	prefixMeta    = []byte("Meta: ")
+	prefixEnded   = []byte("Ended: ")
 )
 
 // handle takes whole lines. Everything that one read brought is one batch: one time
@@ -129,6 +132,10 @@ func (c *Client) handle(block []byte) error {
 			err = r.pushes.message(line[len(prefixMessage):], block)
 		case bytes.HasPrefix(line, prefixMeta):
 			r.pushes.setMeta(line[len(prefixMeta):])
+		case bytes.HasPrefix(line, prefixEnded):
+			if c.sub != nil {
+				c.sub.end(&sealmq.Error{Code: sealmq.NoQueue, Message: "Queue '" + c.sub.queue + "' was deleted"})
+			}
 		default:
 			err = c.reply(line)
 		}

@@ -20,7 +20,11 @@ func (s *Session) consume(args []byte) {
 			Message: "queue is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"})
 		return
 	}
-	if _, again := s.subscriptions[queue]; !again && len(s.subscriptions) >= s.limits.Subscriptions {
+	for _, gone := range s.delivery.takeFreed() {
+		delete(s.subscriptions, gone)
+	}
+	_, again := s.subscriptions[queue]
+	if !again && len(s.subscriptions) >= s.limits.Subscriptions {
 		s.answerError(Consume, &sealmq.Error{Code: sealmq.LimitReached,
 			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})
 		return
@@ -36,7 +40,12 @@ func (s *Session) consume(args []byte) {
 	s.delivery.closeGate()
 	s.ask(Consume, func(g *group) {
 		g.opensGate = true
-		c.Consume(queue, s.prefetch, func(err error) { g.finish(replySubscribed, err) })
+		c.Consume(queue, s.prefetch, func(err error) {
+			if err != nil && !again {
+				s.delivery.free(queue)
+			}
+			g.finish(replySubscribed, err)
+		})
 	})
 }
 
@@ -108,18 +117,21 @@ func (s *Session) setPrefetch(args []byte) {
 	s.reply(Prefetch, prefixPrefetch+strconv.Itoa(n)+"\n")
 }
 
-// setMeta is `meta on|off`.
+// setMeta is `meta on|ends|off`.
 func (s *Session) setMeta(args []byte) {
 	switch string(args) {
 	case "on":
-		s.meta.Store(true)
+		s.meta.Store(metaOn)
 		s.reply(Meta, replyMetaOn)
+	case "ends":
+		s.meta.Store(metaEnds)
+		s.reply(Meta, replyMetaEnds)
 	case "off":
-		s.meta.Store(false)
+		s.meta.Store(metaOff)
 		s.reply(Meta, replyMetaOff)
 	case "":
 		s.missing(Meta, replyMissingParameters)
 	default:
-		s.badArgument(Meta, "meta is on or off")
+		s.badArgument(Meta, "meta is on, ends or off")
 	}
 }

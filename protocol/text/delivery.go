@@ -2,6 +2,7 @@ package text
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,8 @@ type delivery struct {
 	// ready says that the broker may have something to push. It stays set while pushing is
 	// held back.
 	ready atomic.Bool
+	// ending says that there is something in ended.
+	ending atomic.Bool
 
 	// gate is held while messages are taken, so that the number of closed gates cannot
 	// change meanwhile. A gate is a consume whose reply is not printed yet: nothing may be
@@ -33,10 +36,13 @@ type delivery struct {
 	draining bool // under gate; nothing is pushed any more
 	shut     bool // under gate; the session is closed
 
-	// mu guards the ledger. It is taken after gate, and never across a call of the broker.
+	// mu guards the rest. It is taken after gate, and never across a call of the broker,
+	// which takes it when it holds its own.
 	mu     sync.Mutex
 	ledger ledger
-	choked bool // the peer holds as much as it may; the next ack lets it have more
+	ended  []string // queues whose deletion the peer was not told of, each at most once
+	freed  []string // queues that are not consumed any more, for the goroutine in Input
+	choked bool     // the peer holds as much as it may; the next ack lets it have more
 }
 
 // open returns the consumer's side, opening it when it is first needed. It returns nil
@@ -53,6 +59,9 @@ func (s *Session) open() *broker.Consumer {
 	}
 	c := s.broker.Open(s.id, func() {
 		d.ready.Store(true)
+		s.wake()
+	}, func(queue string) {
+		d.end(queue)
 		s.wake()
 	})
 	if s.prefetch > 0 {
@@ -125,14 +134,61 @@ func (d *delivery) settled(under []asked, err error, now time.Time) waits {
 
 // remember puts deliveries into the ledger before they are printed.
 func (d *delivery) remember(list []sealmq.Delivery, c *broker.Consumer, now time.Time) {
+	if d.note(list, now) > remembered {
+		held := c.Unacked()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.ledger.dropOldest(held + remembered)
+	}
+}
+
+func (d *delivery) note(list []sealmq.Delivery, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range list {
 		d.ledger.add(&list[i], now)
 	}
-	if d.ledger.len() > remembered {
-		d.ledger.dropOldest(c.Unacked() + remembered)
+	return d.ledger.len()
+}
+
+// end is called by the broker when a queue that is consumed was deleted.
+func (d *delivery) end(queue string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Contains(d.ended, queue) {
+		d.ended = append(d.ended, queue)
 	}
+	d.ending.Store(true)
+}
+
+// free says that a queue is not consumed any more.
+func (d *delivery) free(queue string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.freed = append(d.freed, queue)
+}
+
+func (d *delivery) takeFreed() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.freed
+	d.freed = nil
+	return list
+}
+
+// appendEnded says which subscriptions have ended, if the peer wants to know. Others are
+// CipherMQ's clients, which know no such line.
+func (d *delivery) appendEnded(dst []byte, wanted bool) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, queue := range d.ended {
+		if wanted {
+			dst = append(appendQuoted(append(append(dst, prefixEnded...), `{"queue":`...), queue), `,"reason":"deleted"}`+"\n"...)
+		}
+		d.freed = append(d.freed, queue)
+	}
+	d.ended = nil
+	return dst
 }
 
 // room is how many more messages the peer may hold.
@@ -150,16 +206,21 @@ var deliveryLists = sync.Pool{New: func() any { return new([]sealmq.Delivery) }}
 // says, and prints it.
 func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	d := &s.delivery
-	if budget <= 0 || !d.ready.Load() {
+	c := d.consumer.Load()
+	if budget <= 0 || c == nil || !d.ready.Load() && !d.ending.Load() {
 		return dst
 	}
 	d.gate.Lock()
 	defer d.gate.Unlock()
-	c := d.consumer.Load()
-	if c == nil || d.closed > 0 || d.draining || d.shut {
+	if d.closed > 0 || d.draining || d.shut {
 		return dst
 	}
-	d.ready.Store(false)
+	if d.ending.Swap(false) {
+		dst = d.appendEnded(dst, s.meta.Load() != metaOff)
+	}
+	if !d.ready.Swap(false) {
+		return dst
+	}
 	most := min(maxTake, d.room(c, s.limits.Unacked))
 	if most <= 0 {
 		return dst
@@ -179,7 +240,7 @@ func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	}
 	if good := s.printable(list, c); len(good) > 0 {
 		d.remember(good, c, start)
-		meta := s.meta.Load()
+		meta := s.meta.Load() == metaOn
 		for i := range good {
 			if meta {
 				dst = appendMeta(dst, &good[i])

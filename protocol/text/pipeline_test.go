@@ -232,6 +232,18 @@ func TestPanicInACallbackEndsOneSession(t *testing.T) {
 	other.want("ACK 2")
 }
 
+// TestManySmallRepliesStopTheInput: what a reply costs besides its text counts too.
+func TestManySmallRepliesStopTheInput(t *testing.T) {
+	n := newNode(t)
+	c := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{WaitingBytes: 10_000}})
+	defer c.session.Close()
+	pair := "ping\nack x\n" // not of one kind, so each reply stands alone
+	used, more := c.session.Input([]byte(strings.Repeat(pair, 1000)))
+	if pairs := used / len(pair); !more || pairs > 10_000/2/256+1 {
+		t.Errorf("%d pairs of commands were carried out (more %v)", pairs, more)
+	}
+}
+
 func TestCloseReleasesWhoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newSlowNode(t)

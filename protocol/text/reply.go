@@ -57,6 +57,7 @@ const (
 	replyExchangeDeleted  = "Exchange deleted\n"
 	replyMetaOn           = "Meta on\n"
 	replyMetaOff          = "Meta off\n"
+	replyMetaEnds         = "Meta ends\n"
 	replyPong             = "Pong\n"
 	replyConnectionClosed = "Connection closed\n"
 
@@ -66,6 +67,7 @@ const (
 	prefixNackConfirmed = "NACK_CONFIRMED "
 	prefixPrefetch      = "Prefetch "
 	prefixMeta          = "Meta: "
+	prefixEnded         = "Ended: "
 	prefixMessages      = "Messages: "
 	prefixQueues        = "Queues: "
 	prefixQueue         = "Queue: "

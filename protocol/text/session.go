@@ -125,11 +125,18 @@ type Session struct {
 
 	commands atomic.Uint64
 	unacked  unacked
-	meta     atomic.Bool // pushes are preceded by a Meta line
+	meta     atomic.Int32 // which lines that CipherMQ does not know are pushed
 
 	pipeline pipeline
 	delivery delivery
 }
+
+// Which lines that CipherMQ does not know are pushed.
+const (
+	metaOff  int32 = iota // none
+	metaEnds              // that a queue was deleted
+	metaOn                // that, and one before each message
+)
 
 // NewSession begins a conversation. It allocates little: the consumer's side is opened
 // by the first command that needs it.

@@ -199,6 +199,64 @@ func TestDescribingAConnectionIsCheap(t *testing.T) {
 	})
 }
 
+// TestConsumersAreToldThatTheirQueueIsGone: who asked for such lines waits for nothing, and
+// CipherMQ's clients, which know no such line, get none.
+func TestConsumersAreToldThatTheirQueueIsGone(t *testing.T) {
+	n := newNode(t)
+	n.bound(t)
+	told, also, plain, admin := n.client(t, "a"), n.client(t, "b"), n.client(t, "c"), n.admin(t)
+	told.do("meta ends", "Meta ends")
+	also.do("meta on", "Meta on")
+	for _, c := range []*lines{told, also, plain} {
+		c.do("consume other", "Subscribed to queue")
+		c.do("consume q", "Subscribed to queue")
+	}
+	told.do(publish("1"), "ACK 1")
+	admin.do("purge q", "Queue purged 0")
+	if got := admin.ask("delete_queue q"); !strings.HasPrefix(got, "Queue deleted ") {
+		t.Fatalf("received %q", got)
+	}
+	const ended = `Ended: {"queue":"q","reason":"deleted"}`
+	for _, c := range []*lines{told, also} {
+		for got := c.next(); got != ended; got = c.next() {
+			if !strings.HasPrefix(got, "Meta: ") && got != push("1") {
+				t.Fatalf("received %q", got)
+			}
+		}
+	}
+	if got := plain.ask("ping"); got == push("1") {
+		plain.want("Pong")
+	} else if got != "Pong" {
+		t.Errorf("received %q", got)
+	}
+	for _, c := range []*lines{told, plain} { // the queue is made anew
+		c.do("consume q", "Subscribed to queue")
+		c.quiet()
+	}
+}
+
+// TestConsumedNamesAreBounded: names that are refused and queues that are gone take no
+// place for ever, and while they take one there is a bound.
+func TestConsumedNamesAreBounded(t *testing.T) {
+	n := newNode(t)
+	admin := n.admin(t)
+	p := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{Subscriptions: 3}})
+	defer p.session.Close()
+	c := &lines{tb: t, pipe: p}
+	for i := range 20 {
+		c.do(fmt.Sprint("consume sealmq.", i), fmt.Sprintf("Error: not allowed to consume from 'sealmq.%d'", i))
+		c.do(fmt.Sprint("consume q", i), "Subscribed to queue")
+		admin.do(fmt.Sprint("delete_queue q", i), "Queue deleted 0")
+		c.quiet()
+	}
+	for i := range 3 {
+		c.do(fmt.Sprint("consume r", i), "Subscribed to queue")
+	}
+	const full = "Error: one connection can consume 3 queues"
+	c.send("consume r3", "consume r4", "consume "+strings.Repeat("x", 300), "consume r2")
+	c.want(full, full, "Error: queue is longer than 255 bytes", "Subscribed to queue")
+}
+
 // TestForeignMessagesCannotBreakLines: another protocol's publishers may send any bytes.
 func TestForeignMessagesCannotBreakLines(t *testing.T) {
 	n := newNode(t)
@@ -329,7 +387,7 @@ func TestAddedCommands(t *testing.T) {
 		{"prefetch 0", "Error: prefetch is not between 1 and 10000"},
 		{"prefetch 10001", "Error: prefetch is not between 1 and 10000"},
 		{"meta", "Missing parameters"},
-		{"meta maybe", "Error: meta is on or off"},
+		{"meta maybe", "Error: meta is on, ends or off"},
 		{"meta off", "Meta off"},
 		{"queue", "Missing queue name"},
 		{"queue nosuch", "Error: Queue 'nosuch' not found"},
