@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
@@ -50,7 +51,7 @@ func (e *Engine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(boo
 		}
 		options = o.Normalize()
 	}
-	if err := e.lockWithRoom(1024); err != nil {
+	if err := e.lockWithRoom(declareBytes(options)); err != nil {
 		done(false, err)
 		return
 	}
@@ -74,9 +75,14 @@ func (e *Engine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(boo
 	}
 }
 
+// declareBytes bounds what the record of a declaration takes. In JSON a character may
+// take six times its size.
+func declareBytes(o sealmq.QueueOptions) int { return 1024 + 6*len(o.Sealed) }
+
 // createQueue records and adds a queue. Callers hold mu and have seen to the room.
 func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error) {
-	q := newQueue(e.nextID, string([]byte(name)), o)
+	o.Sealed = strings.Clone(o.Sealed)
+	q := newQueue(e.nextID, strings.Clone(name), o)
 	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
 	if _, err := e.urgent(kindDeclare, e.scratch); err != nil {
 		return nil, err

@@ -2,11 +2,14 @@ package local_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine/local"
+	"github.com/sealmq/sealmq/internal/faultfs"
 )
 
 // TestAllQueuesTogetherAreBounded: queues without limits of their own cannot take all
@@ -49,4 +52,40 @@ func TestAllQueuesTogetherAreBounded(t *testing.T) {
 	if got := e.Stats(); got.Copies != 9 || got.MaxCopies != 10 {
 		t.Fatalf("%d of %d copies", got.Copies, got.MaxCopies)
 	}
+}
+
+// TestLongDeclarationsWaitForRoom: long declarations come faster than segments are
+// prepared. They wait; none is refused.
+func TestLongDeclarationsWaitForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		synctest.Wait() // what is prepared at the start is there
+		hung := make(chan struct{})
+		r.fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+			if op.Kind == faultfs.Create {
+				return &faultfs.Fault{Hang: hung}
+			}
+			return nil
+		})
+		var suites []string
+		for i := range 5 {
+			suites = append(suites, fmt.Sprint(i, strings.Repeat("<", 200)))
+		}
+		o := &sealmq.QueueOptions{Sealed: sealmq.SealedSuites(suites...)}
+		const n = 20
+		done := make(chan error, n)
+		go func() {
+			for i := range n {
+				r.DeclareQueue(fmt.Sprint("q", i), o, func(_ bool, err error) { done <- err })
+			}
+		}()
+		synctest.Wait() // the prepared segments are full
+		close(hung)
+		for range n {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = r.Close()
+	})
 }

@@ -46,7 +46,6 @@ func TestIDsOutliveTheirSegments(t *testing.T) {
 	})
 }
 
-// ackAll takes and acks everything that waits.
 // TestDigestsOutliveTheirSegments: what a digest stood for is known when only the index
 // file of the segment is left.
 func TestDigestsOutliveTheirSegments(t *testing.T) {
@@ -85,6 +84,7 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 	}
 }
 
+// ackAll takes and acks everything that waits.
 func ackAll(tb testing.TB, e *local.Engine, queue string, total int) {
 	tb.Helper()
 	s := e.NewSession(broker.SessionConfig{})
