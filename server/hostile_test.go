@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testca"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/server"
@@ -336,6 +337,53 @@ func TestHostilePipelinerThatNeverReads(t *testing.T) {
 		synctest.Wait()
 		if got := metric(t, n.counts, "sealmq_server_connections_closed_total", "write"); got != 1 {
 			t.Errorf("%v connections closed for not taking bytes", got)
+		}
+	})
+}
+
+// TestHandshakesAreBounded: while all slots are taken others wait for their turn, no
+// longer than a handshake may take, and are let in once one is free.
+func TestHandshakesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, free := make(chan struct{}, 10), make(chan struct{})
+		n, pipes := startPipes(t, func(cfg *server.Config) {
+			cfg.Limits.Handshakes = 2
+			identify := cfg.Identify
+			cfg.Identify = func(cs tls.ConnectionState) (sealmq.Identity, error) {
+				asked <- struct{}{}
+				<-free
+				return identify(cs)
+			}
+		})
+		cfg := n.ca.ClientTLS("a")
+		for range 2 {
+			c := n.connectPipe(pipes, cfg) // to its end for the client, not for the server
+			go func() { _, _ = c.Write([]byte("ping\n")) }()
+		}
+		synctest.Wait()
+		if len(asked) != 2 {
+			t.Fatalf("%d handshakes are under way", len(asked))
+		}
+		hello := func() net.Conn {
+			raw := pipes.dial()
+			go func() { _ = tls.Client(raw, cfg).Handshake() }()
+			return raw
+		}
+		tooMany := hello()
+		defer tooMany.Close()
+		time.Sleep(server.DefaultHandshakeTimeout - time.Second)
+		synctest.Wait()
+		if len(asked) != 2 {
+			t.Errorf("%d handshakes are under way, the limit is 2", len(asked))
+		}
+		waits := hello()
+		defer waits.Close()
+		time.Sleep(2 * time.Second)
+		n.wantRefused("handshakes", 1)
+		close(free)
+		synctest.Wait()
+		if len(asked) != 3 {
+			t.Errorf("who waited for a slot got none: %d handshakes", len(asked))
 		}
 	})
 }

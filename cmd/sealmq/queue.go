@@ -74,9 +74,9 @@ func newQueueListCmd() *cobra.Command {
 		if a.asJSON {
 			return printJSON(a.out, list)
 		}
-		t := table{head: []string{"QUEUE", ">READY", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">REFUSED"}}
+		t := table{head: []string{"QUEUE", ">READY", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">DROPPED", ">REFUSED"}}
 		for _, q := range list {
-			t.add(q.Name, q.Ready, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Refused)
+			t.add(q.Name, q.Ready, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Dropped, q.Refused)
 		}
 		return t.print(a.out, "there are no queues")
 	})
