@@ -444,3 +444,82 @@ func (w *world) receive(ctx context.Context, lines int) error {
 	}
 	return c.Flush(ctx)
 }
+
+// What the broker has no room for is sent again with the same bytes until it has, and the
+// reason is told once.
+func TestRetriesWithTheSameBytes(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	admin := e.node.dial(client.Config{})
+	if err := admin.DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 2}); err != nil {
+		t.Fatal(err)
+	}
+	e.bind(t)
+	told := make(chan error, 10)
+	s := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
+		cfg.RetryMin, cfg.RetryMax = 10*time.Millisecond, 400*time.Millisecond
+		cfg.Waiting = func(reason error) { told <- reason }
+	})
+	const total = 6
+	sent := make(map[string]bool)
+	var mu sync.Mutex
+	for i := range total {
+		err := s.SendAsync(t.Context(), "post", "bob", fmt.Append(nil, "text ", i), func(id string, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if sent[id] = true; err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reason := <-told; sealmq.CodeOf(reason) != sealmq.QueueFull {
+		t.Errorf("it waits because of %v", reason)
+	}
+	r := e.receiver(t, e.dial(t, "bob"), nil, nil)
+	texts := make(map[string]int)
+	for len(texts) < total {
+		list := next(t, r)
+		for _, m := range list {
+			texts[string(m.Text)]++
+		}
+		if err := r.Commit(client.Output{}, list...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for text, n := range texts {
+		if n != 1 {
+			t.Errorf("%q came %d times", text, n)
+		}
+	}
+	st := s.Stats()
+	if len(sent) != total || st.Confirmed != total || st.Retried == 0 || st.Waited == 0 || st.Waited > total || st.Unknown != 0 || len(told) > 0 {
+		t.Errorf("%d answered, %+v, told %d times more", len(sent), st, len(told))
+	}
+}
+
+func TestSenderGivesUpWhenThereIsNoRoom(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	if err := e.node.dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 1}); err != nil {
+		t.Fatal(err)
+	}
+	e.bind(t)
+	s := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
+		cfg.RetryMin, cfg.GiveUp = time.Millisecond, 50*time.Millisecond
+	})
+	if _, err := s.Send(t.Context(), "post", "bob", []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := s.Send(t.Context(), "post", "bob", []byte("two")); sealmq.CodeOf(err) != sealmq.QueueFull || !errors.Is(err, client.ErrSenderStopped) {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

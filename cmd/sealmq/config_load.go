@@ -154,9 +154,10 @@ func readEnv(environ func() []string) (map[string]any, error) {
 }
 
 // foreignEnv matches variables that are not configuration: the ones that choose the
-// configuration, and those that Kubernetes sets in every container next to a service
+// configuration, those that "sealmq receive --exec" sets for its command, and those that
+// Kubernetes sets in every container next to a service
 // whose name is sealmq.
-var foreignEnv = regexp.MustCompile(`^SEALMQ_(CONFIG|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
+var foreignEnv = regexp.MustCompile(`^SEALMQ_(CONFIG|MSG_.*|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
 
 func envName(key string) string {
 	if strings.HasPrefix(key, envPrefix) {

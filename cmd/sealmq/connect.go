@@ -33,14 +33,20 @@ type connectFlags struct {
 
 // addConnectFlags adds --addr, --as, --cert, --cert-key, --ca and --server-name.
 func addConnectFlags(cmd *cobra.Command) *connectFlags {
-	f := &connectFlags{}
 	configFlag(cmd, "addr", "server.addr", "`host:port` of the broker")
+	f := addIdentityFlags(cmd)
+	cmd.Flags().StringVar(&f.serverName, "server-name", "", "`name` expected in the broker's certificate (default: the host of --addr)")
+	return f
+}
+
+// addIdentityFlags adds those that say who one is and whom one believes.
+func addIdentityFlags(cmd *cobra.Command) *connectFlags {
+	f := &connectFlags{}
 	fl := cmd.Flags()
 	fl.StringVar(&f.as, "as", ca.AdminName, "connect with the certificate of this `name` in the data folder")
 	fl.StringVar(&f.cert, "cert", "", "certificate `file` to connect with, in place of --as")
 	fl.StringVar(&f.key, "cert-key", "", "key `file` of --cert")
 	fl.StringVar(&f.ca, "ca", "", "authority's certificate `file` (default: the one in the data folder)")
-	fl.StringVar(&f.serverName, "server-name", "", "`name` expected in the broker's certificate (default: the host of --addr)")
 	return f
 }
 

@@ -65,10 +65,10 @@ func TestHintsFitTheCause(t *testing.T) {
 
 func TestWhatAnInterruptLeaves(t *testing.T) {
 	for want, s := range map[string]sender.Stats{
-		"interrupted": {Read: 2, Confirmed: 2},
+		"interrupted": {Read: 2, SenderStats: client.SenderStats{Confirmed: 2}},
 		"interrupted: 1 message read, 0 confirmed, 1 not stored":                   {Read: 1},
-		"interrupted: 5 messages read, 2 confirmed, 3 stored or not":               {Read: 5, Confirmed: 2, Unknown: 3},
-		"interrupted: 5 messages read, 1 confirmed, 3 not stored, 1 stored or not": {Read: 5, Confirmed: 1, Unknown: 1},
+		"interrupted: 5 messages read, 2 confirmed, 3 stored or not":               {Read: 5, SenderStats: client.SenderStats{Confirmed: 2, Unknown: 3}},
+		"interrupted: 5 messages read, 1 confirmed, 3 not stored, 1 stored or not": {Read: 5, SenderStats: client.SenderStats{Confirmed: 1, Unknown: 1}},
 	} {
 		if got := interrupted(s).Error(); got != want {
 			t.Errorf("%q, want %q", got, want)

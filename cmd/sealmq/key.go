@@ -23,7 +23,8 @@ func newKeyCmd() *cobra.Command {
 		Use:   "key",
 		Short: "Make, publish and check the keys that messages are sealed with",
 	}
-	cmd.AddCommand(newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyPublishCmd(), newKeyShowCmd(), newKeyVerifyCmd())
+	cmd.AddCommand(newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyListCmd(), newKeyPublishCmd(),
+		newKeyRetireCmd(), newKeyRotateCmd(), newKeyShowCmd(), newKeyVerifyCmd())
 	return cmd
 }
 
@@ -33,6 +34,7 @@ type keyInfo struct {
 	Bits        int    `json:"bits"`
 	Kind        string `json:"kind"` // private or public
 	Fingerprint string `json:"fingerprint"`
+	Digits      string `json:"digits"`
 	Private     string `json:"private_file,omitempty"`
 	Public      string `json:"public_file,omitempty"`
 	PublicPEM   string `json:"public_pem,omitempty"`
@@ -41,19 +43,23 @@ type keyInfo struct {
 func newKeyGenerateCmd() *cobra.Command {
 	var suite, out string
 	var bits int
+	var protect bool
 	cmd := &cobra.Command{
 		Use:   "generate [NAME]",
 		Short: "Make a receiver's key pair",
 		Long: `Make the two files of a receiver: NAME.key, which stays with the receiver and is readable
 by its owner only, and NAME.pub, which goes to everyone who sends to it. They are put into the folder
-keys in the data folder, where "sealmq send --to NAME" and "sealmq receive --key-file NAME" find them.`,
+keys in the data folder, where "sealmq send --to NAME" and "sealmq receive --key-file NAME" find them.
+With --passphrase the private key is encrypted, and receiving asks for the passphrase.`,
 		Example: `  sealmq key generate lab
-  sealmq key generate --out ./receiver --bits 4096`,
+  sealmq key generate lab --suite hpke-x25519-aes256gcm --passphrase
+  sealmq key generate --out ./receiver --suite ciphermq-rsa --bits 4096`,
 		Args: cobra.MaximumNArgs(1),
 	}
-	asJSON := addJSONFlag(cmd)
-	cmd.Flags().StringVar(&suite, "suite", string(seal.CipherMQRSA), "suite: "+suiteNames())
-	cmd.Flags().IntVar(&bits, "bits", 0, "size of the key (default: what the suite recommends)")
+	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
+	cmd.Flags().StringVar(&suite, "suite", string(seal.DefaultSuite), "suite: "+suiteNames())
+	cmd.Flags().IntVar(&bits, "bits", 0, "size of the key, where the suite leaves a choice (default: what it recommends)")
+	cmd.Flags().BoolVar(&protect, "passphrase", false, "encrypt the private key under a passphrase")
 	cmd.Flags().StringVar(&out, "out", "", "`path` of the files without their ending, in place of NAME")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		base, err := keyBase(cmd, args, out)
@@ -66,7 +72,17 @@ keys in the data folder, where "sealmq send --to NAME" and "sealmq receive --key
 		}
 		info := describeKey(key.Public(), "private")
 		info.Private, info.Public = base+".key", base+".pub"
-		if err := writeKeyPair(key, info.Private, info.Public); err != nil {
+		private := key.PEM()
+		if protect || pass.file != "" {
+			passphrase, err := pass.choose(cmd)
+			if err != nil {
+				return err
+			}
+			if private, err = seal.EncryptKeyFile(private, passphrase); err != nil {
+				return err
+			}
+		}
+		if err := writeKeyPair(private, key.Public().PEM(), info.Private, info.Public); err != nil {
 			return err
 		}
 		w := cmd.OutOrStdout()
@@ -118,7 +134,7 @@ func keysDir(data string) string { return filepath.Join(data, "keys") }
 
 // writeKeyPair writes both files and never replaces one: what was sealed for a lost key
 // cannot be opened again.
-func writeKeyPair(key *seal.PrivateKey, private, public string) error {
+func writeKeyPair(privatePEM, publicPEM []byte, private, public string) error {
 	for _, path := range []string{private, public} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			if err == nil {
@@ -130,59 +146,17 @@ func writeKeyPair(key *seal.PrivateKey, private, public string) error {
 	if err := os.MkdirAll(filepath.Dir(private), 0o700); err != nil {
 		return fmt.Errorf("make the folder for the key: %w", err)
 	}
-	if err := durable.WriteFile(durable.OS(), private, key.PEM(), 0o600); err != nil {
+	if err := durable.WriteFile(durable.OS(), private, privatePEM, 0o600); err != nil {
 		return fmt.Errorf("write the private key: %w", err)
 	}
-	if err := durable.WriteFile(durable.OS(), public, key.Public().PEM(), 0o644); err != nil {
+	if err := durable.WriteFile(durable.OS(), public, publicPEM, 0o644); err != nil {
 		return fmt.Errorf("write the public key: %w", err)
 	}
 	return nil
 }
 
-func newKeyShowCmd() *cobra.Command {
-	var public bool
-	cmd := &cobra.Command{
-		Use:   "show FILE",
-		Short: "Show the suite, size and fingerprint of a key",
-		Long: `Show what a key file holds. FILE is a path, or the name of a key in the data folder. Sender and receiver
-compare the fingerprint to be sure that they have the same key.`,
-		Args: cobra.ExactArgs(1),
-	}
-	asJSON := addJSONFlag(cmd)
-	cmd.Flags().BoolVar(&public, "public", false, "print the public key in PEM, to pass on")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path, err := findKeyFile(cmd, args[0], ".key", ".pub")
-		if err != nil {
-			return err
-		}
-		key, kind, err := readAnyKey(path)
-		if err != nil {
-			return err
-		}
-		w := cmd.OutOrStdout()
-		info := describeKey(key, kind)
-		switch {
-		case *asJSON:
-			info.PublicPEM = string(key.PEM())
-			return printJSON(w, info)
-		case public:
-			_, err := w.Write(key.PEM())
-			return err
-		}
-		fmt.Fprintf(w, "file         %s\n", path)
-		fmt.Fprintf(w, "kind         %s key\n", info.Kind)
-		fmt.Fprintf(w, "suite        %s, %d bits\n", info.Suite, info.Bits)
-		fmt.Fprintf(w, "fingerprint  %s\n", info.Fingerprint)
-		if info.Bits < seal.MinRSABits {
-			fmt.Fprintf(w, "note         %d bits are too few to rely on; make a new key with \"sealmq key generate\"\n", info.Bits)
-		}
-		return nil
-	}
-	return cmd
-}
-
 func describeKey(k *seal.PublicKey, kind string) keyInfo {
-	return keyInfo{Suite: string(k.Suite()), Bits: k.Bits(), Kind: kind, Fingerprint: k.Fingerprint()}
+	return keyInfo{Suite: string(k.Suite()), Bits: k.Bits(), Kind: kind, Fingerprint: k.Fingerprint(), Digits: k.Digits()}
 }
 
 // findKeyFile takes a path, or the name of a key in the data folder.
@@ -226,28 +200,8 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 	return key, nil
 }
 
-func readPrivateKey(path string) (*seal.PrivateKey, error) {
-	data, err := durable.ReadPrivate(durable.OS(), path, maxKeyBytes)
-	var open *durable.PrivateError
-	if errors.As(err, &open) {
-		if _, perr := readPublicKey(path); perr == nil {
-			return nil, fmt.Errorf("%s: %w", path, seal.ErrPublicKey)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	key, err := seal.ParsePrivateKey(data)
-	if errors.Is(err, seal.ErrEncryptedKey) {
-		return nil, withHint(fmt.Errorf("%s: %w", path, err), `take the passphrase off with "openssl rsa", and protect the file by its mode`)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return key, nil
-}
-
-// readAnyKey reads a key file of either kind and returns the public half.
+// readAnyKey reads a key file of either kind and returns the public half of the key that
+// senders should use. The file beside it is read in place of one under a passphrase.
 func readAnyKey(path string) (*seal.PublicKey, string, error) {
 	data, err := durable.ReadFile(durable.OS(), path, maxKeyBytes)
 	if err != nil {
@@ -257,12 +211,22 @@ func readAnyKey(path string) (*seal.PublicKey, string, error) {
 	if err == nil {
 		return public, "public", nil
 	}
+	if seal.IsEncryptedKeyFile(data) {
+		beside, perr := readPublicKey(strings.TrimSuffix(path, ".key") + ".pub")
+		if perr != nil {
+			return nil, "", fmt.Errorf("%s: %w", path, seal.ErrEncryptedKey)
+		}
+		return beside, "private", nil
+	}
 	if !errors.Is(err, seal.ErrPrivateKey) {
 		return nil, "", fmt.Errorf("%s: %w", path, err)
 	}
-	private, err := readPrivateKey(path)
+	file, err := readKeyring(nil, path, nil)
 	if err != nil {
 		return nil, "", err
 	}
-	return private.Public(), "private", nil
+	if file.ring.Newest() == nil {
+		return nil, "", fmt.Errorf("%s: all its keys are retired", path)
+	}
+	return file.ring.Newest().Public(), "private", nil
 }

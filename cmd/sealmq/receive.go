@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,23 +14,28 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/seal"
 )
 
 type receiveFlags struct {
-	connect  *connectFlags
-	keyFiles []string
-	out      string
-	count    int
-	idle     time.Duration
-	prefetch int
-	giveUp   time.Duration
-	declare  bool
-	dead     bool
-	asJSON   *bool
+	connect   *connectFlags
+	directory *directoryFlags
+	pass      *passphraseFlag
+	keyFiles  []string
+	names     []string
+	suites    []string
+	expect    string
+	exec      string
+	ledger    string
+	out       string
+	count     int
+	idle      time.Duration
+	prefetch  int
+	giveUp    time.Duration
+	declare   bool
+	dead      bool
+	asJSON    *bool
 }
 
 func newReceiveCmd() *cobra.Command {
@@ -37,21 +43,34 @@ func newReceiveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "receive QUEUE --key-file KEY",
 		Short: "Take messages from a queue, open them and keep them in a file",
-		Long: `Take messages from a queue, open them, and append each as a JSON line to a file. A message is acknowledged
-only after its line is on stable storage, so that a crash loses nothing; one that is in the file already
-is acknowledged and not written again. What cannot be opened goes to the queue's dead-letter
-queue with the reason, and the status is 1 then. A key that opens none of the first messages is taken
-for a wrong one: the command ends and moves nothing, unless --dead-letter says otherwise.
+		Long: `Take messages from a queue, open and check them, and append each as a JSON line to a file. What was
+received is remembered in a ledger beside the file: a message is acknowledged only after its line and
+the ledger are on stable storage, and a line that a crash left without its entry in the ledger is cut off,
+so that each message is in the file once, whatever is killed when. With --exec a command is run for each
+message instead, with the text on its standard input and what is known of it in variables SEALMQ_MSG_…; status
+0 acknowledges it, any other gives it back, later and later.
+
+What cannot be opened, or is not what it says, goes to the queue's dead-letter queue with the reason, and
+the status is 1 then. A key that opens none of the first messages is taken for a wrong one: the command
+ends and moves nothing, unless --dead-letter says otherwise.
 
 It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 		Example: `  sealmq receive lab --key-file lab
-  sealmq receive lab --key-file lab.key --out results.jsonl --count 100 --idle 10s`,
+  sealmq receive lab --key-file lab.key --out results.jsonl --count 100 --idle 10s
+  sealmq receive lab --key-file lab --expect results/lab --exec ./store.sh`,
 		Args: cobra.ExactArgs(1),
 	}
 	f.connect = addConnectFlags(cmd)
 	f.asJSON = addJSONFlag(cmd)
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
+	f.directory = addDirectoryFlags(cmd)
+	f.pass = addPassphraseFlag(cmd)
+	fl.StringArrayVar(&f.names, "name", nil, "your `name`, as senders know it (default: the certificate's, and the key files')")
+	fl.StringArrayVar(&f.suites, "suite", nil, "accept this `suite` only; can be repeated (default: those that say who sent a message, and the keys')")
+	fl.StringVar(&f.expect, "expect", "", "take only what was sent to `EXCHANGE/KEY`; either may be empty")
+	fl.StringVar(&f.exec, "exec", "", "run this `command` for each message, in place of a file")
+	fl.StringVar(&f.ledger, "ledger", "", "`file` that remembers what was received (default: --out with the ending .ledger)")
 	fl.StringVar(&f.out, "out", "", "`file` to append to (default: QUEUE.jsonl)")
 	fl.IntVar(&f.count, "count", 0, "end after so many new messages")
 	fl.DurationVar(&f.idle, "idle", 0, "end when nothing comes for so long")
@@ -67,10 +86,12 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 // receiveResult is what "sealmq receive --json" prints.
 type receiveResult struct {
 	Queue      string  `json:"queue"`
-	File       string  `json:"file"`
+	File       string  `json:"file,omitempty"`
 	Received   uint64  `json:"received"`
 	Known      uint64  `json:"known"`
 	Dead       uint64  `json:"dead"`
+	Failed     uint64  `json:"failed,omitempty"`    // runs of --exec
+	Conflicts  uint64  `json:"conflicts,omitempty"` // among dead
 	Bytes      uint64  `json:"bytes"`
 	InFile     int     `json:"in_file"`
 	Reconnects uint64  `json:"reconnects"`
@@ -78,28 +99,21 @@ type receiveResult struct {
 }
 
 func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
-	if err := f.check(queue); err != nil {
-		return err
-	}
-	keys, err := f.keys(cmd)
+	cfg, err := f.check(queue)
 	if err != nil {
 		return err
 	}
-	file, err := jsonl.Open(durable.OS(), f.out)
-	var damaged *jsonl.DamagedError
-	if errors.As(err, &damaged) {
-		return withHint(err, "name another file with --out; this one was not changed")
-	}
-	if errors.Is(err, durable.ErrLocked) {
-		return withHint(fmt.Errorf("%s is in use by another process", f.out), "another sealmq receive writes to it; name another file with --out")
-	}
+	ring, err := f.keys(cmd)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if n := file.Cut(); n > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: cut off %d bytes of an unfinished line at the end of %s; its message comes again\n", n, f.out)
+	cfg.Keys = ring
+	out, err := f.openOutput(cmd)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, out.close()) }()
+	cfg.Ledger = out.ledger
 	c, err := f.connect.dial(cmd.Context(), cmd, func(cfg *client.Config) {
 		cfg.Meta, cfg.GiveUpAfter = true, f.giveUp
 	})
@@ -110,34 +124,114 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 	if err := f.findQueue(cmd.Context(), c, queue); err != nil {
 		return err
 	}
-	prefetch := receiver.Prefetch(f.prefetch, f.count)
-	sub, err := c.Consume(cmd.Context(), queue, prefetch)
+	if err := f.trust(cmd, c, &cfg); err != nil {
+		return err
+	}
+	cfg.Prefetch = receiver.Prefetch(f.prefetch, f.count)
+	r, err := c.NewReceiver(cmd.Context(), queue, cfg)
 	if err != nil {
 		return explain(err)
 	}
-	return f.receive(cmd, c, receiver.Config{Source: sub, Keys: keys, File: file, Count: f.count, Idle: f.idle,
-		Prefetch: prefetch, DeadLetter: f.dead}, queue)
+	run := receiver.Config{Source: r, File: out.file, Count: f.count, Idle: f.idle, Prefetch: cfg.Prefetch}
+	if f.exec != "" {
+		run.Do, run.Failed = f.command(cmd, queue), f.failed(cmd)
+	}
+	return f.receive(cmd, c, run, queue, ring)
 }
 
-func (f *receiveFlags) check(queue string) error {
+// check looks at the flags.
+func (f *receiveFlags) check(queue string) (cfg client.ReceiverConfig, err error) {
 	switch {
 	case f.count < 0:
-		return usagef("--count is negative")
+		return cfg, usagef("--count is negative")
 	case f.idle < 0:
-		return usagef("--idle is negative")
+		return cfg, usagef("--idle is negative")
 	case f.prefetch < 1 || f.prefetch > sealmq.MaxPrefetch:
-		return usagef("--prefetch %d is not between 1 and %d", f.prefetch, sealmq.MaxPrefetch)
+		return cfg, usagef("--prefetch %d is not between 1 and %d", f.prefetch, sealmq.MaxPrefetch)
+	case f.exec != "" && f.out != "":
+		return cfg, usagef("--exec and --out exclude each other")
 	}
 	if err := sealmq.CheckName("queue", queue); err != nil {
-		return &usageError{err: err}
+		return cfg, &usageError{err: err}
 	}
-	if f.out == "" {
+	if f.out == "" && (f.exec == "" || f.ledger == "") {
 		if strings.ContainsAny(queue, `/\:`) || strings.HasPrefix(queue, ".") {
-			return usagef("queue %q gives no file name; choose the file with --out", queue)
+			flag := "--out"
+			if f.exec != "" {
+				flag = "--ledger"
+			}
+			return cfg, usagef("queue %q gives no file name; choose the file with %s", queue, flag)
 		}
+	}
+	switch {
+	case f.exec != "" && f.ledger == "":
+		f.ledger = queue + ledgerSuffix
+	case f.exec == "" && f.out == "":
 		f.out = queue + ".jsonl"
 	}
+	if f.ledger == "" {
+		f.ledger = f.out + ledgerSuffix
+	}
+	if cfg.Suites, err = parseSuites(f.suites); err != nil {
+		return cfg, err
+	}
+	cfg.Exchange, cfg.RoutingKey, err = parseExpect(f.expect)
+	cfg.DeadLetter = f.dead
+	return cfg, err
+}
+
+const ledgerSuffix = ".ledger"
+
+// trust fills in whom to believe and who the receiver is.
+func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *client.ReceiverConfig) error {
+	files, err := f.connect.files(cmd)
+	if err != nil {
+		return err
+	}
+	if cfg.Verifier, _, err = newVerifier(files.CA); err != nil {
+		return err
+	}
+	cfg.Log = slog.New(&noteHandler{w: cmd.ErrOrStderr()})
+	if cfg.Directory, err = f.directory.openIf(cmd, f.connect, c, f.directory.pins != ""); err != nil {
+		return err
+	}
+	if len(cfg.Suites) == 0 {
+		cfg.Suites = acceptedSuites(cfg.Keys)
+	}
+	if cfg.Names = slices.Clone(f.names); len(cfg.Names) > 0 {
+		return nil
+	}
+	who, err := c.Whoami(cmd.Context())
+	switch {
+	case err == nil:
+		cfg.Names = append(cfg.Names, who.ID)
+	case sealmq.CodeOf(err) != sealmq.Unsupported: // an older broker cannot say
+		return explain(err)
+	}
+	for _, name := range f.keyFiles {
+		if owner := ownerOf(name); !slices.Contains(cfg.Names, owner) {
+			cfg.Names = append(cfg.Names, owner)
+		}
+	}
 	return nil
+}
+
+// acceptedSuites are those that say who sent a message, and those of the keys: who names
+// a key of CipherMQ's means to open what it is for.
+func acceptedSuites(ring *seal.Keyring) (list []seal.Suite) {
+	var box bool
+	for _, k := range ring.Live() {
+		box = box || !k.Suite().Proves() && k.Suite() != seal.CipherMQRSA
+	}
+	for _, s := range seal.Suites() {
+		switch {
+		case s.Proves(), box && s != seal.CipherMQRSA:
+			list = append(list, s)
+		case slices.ContainsFunc(ring.Live(), func(k *seal.PrivateKey) bool { return k.Suite() == s }):
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // findQueue keeps a misspelt name from making a queue, which consuming would do.
@@ -155,26 +249,32 @@ func (f *receiveFlags) findQueue(ctx context.Context, c *client.Client, queue st
 	return explain(err)
 }
 
-func (f *receiveFlags) keys(cmd *cobra.Command) ([]*seal.PrivateKey, error) {
-	var keys []*seal.PrivateKey
+func (f *receiveFlags) keys(cmd *cobra.Command) (*seal.Keyring, error) {
+	var ring *seal.Keyring
 	for _, name := range f.keyFiles {
 		path, err := findKeyFile(cmd, name, ".key")
 		if err != nil {
 			return nil, err
 		}
-		key, err := readPrivateKey(path)
+		file, err := readKeyring(cmd, path, f.pass)
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, key)
+		if ring == nil {
+			ring = file.ring
+			continue
+		}
+		for _, key := range file.ring.Live() {
+			if err := ring.Add(key); err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+		}
 	}
-	return keys, nil
+	return ring, nil
 }
 
-func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receiver.Config, queue string) error {
+func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receiver.Config, queue string, ring *seal.Keyring) error {
 	ctx := cmd.Context()
-	notes := &noteHandler{w: cmd.ErrOrStderr()}
-	cfg.Log = slog.New(notes)
 	r := receiver.New(cfg)
 	began := time.Now()
 	bar := startProgress(cmd.ErrOrStderr(), func() (float64, string) {
@@ -192,28 +292,39 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receive
 	_ = c.Flush(settle)
 	bar.end()
 	st := r.Stats()
-	res := receiveResult{Queue: queue, File: f.out, Received: st.Received, Known: st.Known, Dead: st.Dead, Bytes: st.Bytes,
-		InFile: cfg.File.Len(), Reconnects: c.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
+	res := receiveResult{Queue: queue, File: f.out, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,
+		Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(cfg.File), Reconnects: c.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
 	if perr := f.print(cmd.OutOrStdout(), res); perr != nil {
 		return perr
 	}
-	var unopened *receiver.UnopenedError
+	var unopened *client.UnopenedError
+	var fork *client.ForkError
 	switch {
 	case errors.As(err, &unopened):
-		return f.wrongKey(unopened, cfg.Keys)
-	case err == nil && st.Dead > 0:
-		return withHint(fmt.Errorf("%s could not be opened", plural(st.Dead, "message")),
+		return f.wrongKey(unopened, ring)
+	case errors.As(err, &fork):
+		return withHint(err, "stop trusting this broker, keep its log, and compare \"sealmq key directory\" with the sender")
+	case err == nil && st.Refused > 0:
+		return withHint(fmt.Errorf("%s could not be opened", plural(st.Refused, "message")),
 			`"sealmq queue peek %s%s" shows them with the reasons; "sealmq queue move" puts them back`, queue, sealmq.DeadSuffix)
 	}
 	return explain(err)
 }
 
 // wrongKey says which keys opened nothing.
-func (f *receiveFlags) wrongKey(e *receiver.UnopenedError, keys []*seal.PrivateKey) error {
-	const hint = "is --key-file the right one? --dead-letter moves what cannot be opened"
-	if !errors.Is(e, seal.ErrWrongKey) {
-		return withHint(fmt.Errorf("%w; nothing was moved", e), hint)
+func (f *receiveFlags) wrongKey(e *client.UnopenedError, ring *seal.Keyring) error {
+	hint := "is --key-file the right one? --dead-letter moves what cannot be opened"
+	switch {
+	case errors.Is(e, seal.ErrReceiver):
+		hint = "if it is for you, say under which name: --name NAME"
+	case errors.Is(e, seal.ErrWrongKey):
+	case seal.Hint(e) != "":
+		hint = seal.Hint(e) + "; --dead-letter moves what cannot be opened"
 	}
+	if !errors.Is(e, seal.ErrWrongKey) {
+		return withHint(fmt.Errorf("%w; nothing was moved", e), "%s", hint)
+	}
+	keys := ring.Live()
 	prints := make([]string, len(keys))
 	for i, k := range keys {
 		prints[i] = k.Public().Fingerprint()
@@ -222,14 +333,20 @@ func (f *receiveFlags) wrongKey(e *receiver.UnopenedError, keys []*seal.PrivateK
 	if e.Messages > 1 {
 		what = fmt.Sprintf("the first %d messages are", e.Messages)
 	}
-	return withHint(fmt.Errorf("%s not sealed for this key (%s); nothing was moved", what, strings.Join(prints, ", ")), hint)
+	return withHint(fmt.Errorf("%s not sealed for this key (%s); nothing was moved", what, strings.Join(prints, ", ")), "%s", hint)
 }
 
 func (f *receiveFlags) print(w io.Writer, r receiveResult) error {
 	if *f.asJSON {
 		return printJSON(w, r)
 	}
-	line := fmt.Sprintf("received %s, %s, into %s (%d in it)", plural(r.Received, "new message"), bytesText(r.Bytes), r.File, r.InFile)
+	line := fmt.Sprintf("received %s, %s", plural(r.Received, "new message"), bytesText(r.Bytes))
+	if r.File != "" {
+		line += fmt.Sprintf(", into %s (%d in it)", r.File, r.InFile)
+	}
+	if r.Failed > 0 {
+		line += fmt.Sprintf("; the command failed %s", plural(r.Failed, "time"))
+	}
 	if r.Known > 0 {
 		line += fmt.Sprintf("; %d came again and were known", r.Known)
 	}

@@ -52,7 +52,7 @@ const (
 func commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
 		groupServe: {newDemoCmd(), newInitCmd(), newServeCmd()},
-		groupUse:   {newKeyCmd(), newReceiveCmd(), newSendCmd()},
+		groupUse:   {newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd()},
 		groupAdmin: {newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()},
 		groupTools: {newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()},
 	}

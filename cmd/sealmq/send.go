@@ -5,25 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/seal"
 )
 
 type sendFlags struct {
 	connect       *connectFlags
-	to            string
+	directory     *directoryFlags
+	to            []string
+	suite         string
 	exchange, key string
 	queue         string
 	declare       bool
+	file          string
 	lines         bool
+	spool         string
+	old           string
+	count         int
+	rate          float64
 	window        int
 	giveUp        time.Duration
 	asJSON        *bool
@@ -32,26 +37,41 @@ type sendFlags struct {
 func newSendCmd() *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
-		Use:   "send --to KEY --exchange EXCHANGE --key ROUTING-KEY [FILE...]",
+		Use:   "send --to RECEIVER --exchange EXCHANGE --key ROUTING-KEY [FILE...]",
 		Short: "Seal messages and publish them until each is confirmed",
-		Long: `Seal each file, or standard input if none is named, for the holder of a key, and publish it. With --lines
-each line is a message of its own; empty lines are skipped.
+		Long: `Seal each file, or standard input if none is named, for one or several receivers, and publish it. With
+--lines each line is a message of its own; empty lines are skipped.
+
+A receiver is a name in the broker's key directory, or of a key in the data folder. A key file takes the
+receiver's name from the file's, or from you: --to NAME=FILE. The key's suite is what the messages are
+sealed with; with the suites that begin with hpke- the receiver learns for certain who sent them.
 
 A message counts as sent when the broker has confirmed that it is stored. What is not confirmed is
 published again with the same bytes, also over a lost connection, so that the broker can tell a
-repetition from a new message.`,
+repetition from a new message. With --spool that holds even if this command is killed: messages are kept
+in a folder until they are confirmed, and the same command sends what is left and goes on in the file where
+it was. So a spool belongs to one file.`,
 		Example: `  sealmq send --to lab --exchange results --key lab --declare < report.txt
-  sealmq send --to lab.pub --exchange results --key lab --lines messages.txt`,
+  sealmq send --to lab=lab.pub --to audit=audit.pub --exchange results --key lab --lines messages.txt
+  sealmq send --to lab --exchange results --key lab --spool ./spool --lines --file messages.txt
+  sealmq send --to lab --exchange results --key lab --count 1000 --rate 50`,
 	}
 	f.connect = addConnectFlags(cmd)
 	f.asJSON = addJSONFlag(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.to, "to", "", "receiver's public key: a `file`, or the name of a key in the data folder")
+	f.directory = addDirectoryFlags(cmd)
+	fl.StringArrayVar(&f.to, "to", nil, toUsage)
+	fl.StringVar(&f.suite, "suite", "", "`suite` to seal with (default: that of the receiver's key)")
 	fl.StringVar(&f.exchange, "exchange", "", "`exchange` to publish to")
 	fl.StringVar(&f.key, "key", "", "`routing key` to publish with")
 	fl.BoolVar(&f.declare, "declare", false, "first make the exchange and a queue, and bind them")
 	fl.StringVar(&f.queue, "queue", "", "`queue` for --declare (default: named like the routing key)")
+	fl.StringVar(&f.file, "file", "", "`file` to send, in place of an argument")
 	fl.BoolVar(&f.lines, "lines", false, "each line is a message")
+	fl.StringVar(&f.spool, "spool", "", "`folder` that keeps messages until they are confirmed")
+	fl.StringVar(&f.old, "spool-old", "", "what becomes of messages in the spool that the broker may have forgotten: `again` (they may arrive twice) or drop")
+	fl.IntVar(&f.count, "count", 0, "send so many trial messages in place of files")
+	fl.Float64Var(&f.rate, "rate", 0, "trial messages a second (default: as many as go)")
 	fl.IntVar(&f.window, "window", client.DefaultWindow, "unconfirmed messages at most")
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage("or takes nothing, "))
 	for _, name := range []string{"to", "exchange", "key"} {
@@ -64,6 +84,7 @@ repetition from a new message.`,
 // sendResult is what "sealmq send --json" prints.
 type sendResult struct {
 	Read        uint64  `json:"read"`
+	Replayed    uint64  `json:"replayed,omitempty"`
 	Confirmed   uint64  `json:"confirmed"`
 	Refused     uint64  `json:"refused"`
 	Retried     uint64  `json:"retried"`
@@ -78,18 +99,12 @@ type sendResult struct {
 	Interrupted bool    `json:"interrupted,omitempty"`
 }
 
-func (f *sendFlags) run(cmd *cobra.Command, args []string) error {
-	if f.window < 1 {
-		return usagef("--window %d is not above zero", f.window)
-	}
-	if f.queue != "" && !f.declare {
-		return usagef("--queue is for --declare; without it the exchange decides which queues get the messages")
-	}
-	path, err := findKeyFile(cmd, f.to, ".pub")
+func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
+	suite, args, err := f.check(args)
 	if err != nil {
 		return err
 	}
-	key, err := readPublicKey(path)
+	to, err := findRecipients(cmd, f.to)
 	if err != nil {
 		return err
 	}
@@ -98,6 +113,13 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer in.close()
+	spool, err := f.openSpool(cmd, in)
+	if err != nil {
+		return err
+	}
+	if spool != nil {
+		defer func() { err = errors.Join(err, spool.Close()) }()
+	}
 	ctx := cmd.Context()
 	c, err := f.connect.dial(ctx, cmd, func(cfg *client.Config) {
 		cfg.Window, cfg.GiveUpAfter = f.window, f.giveUp
@@ -111,7 +133,65 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) error {
 			return explain(err)
 		}
 	}
-	return f.send(ctx, cmd, c, key, in)
+	s, err := f.newSender(ctx, cmd, c, to, suite, spool)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	next := in.next
+	if f.count > 0 {
+		next, in.total = sender.Trial(ctx, clock.System, f.count, f.rate), -1
+	}
+	return f.send(ctx, cmd, c, s, in, next)
+}
+
+// check looks at the flags and returns the suite and the files.
+func (f *sendFlags) check(args []string) (seal.Suite, []string, error) {
+	if f.file != "" {
+		args = append([]string{f.file}, args...)
+	}
+	suite, err := oneSuite(f.suite)
+	switch {
+	case err != nil:
+	case f.window < 1:
+		err = usagef("--window %d is not above zero", f.window)
+	case f.queue != "" && !f.declare:
+		err = usagef("--queue is for --declare; without it the exchange decides which queues get the messages")
+	case f.count < 0 || f.rate < 0:
+		err = usagef("--count and --rate cannot be negative")
+	case f.rate > 0 && f.count == 0:
+		err = usagef("--rate is for --count")
+	case f.count > 0 && len(args) > 0:
+		err = usagef("--count and files exclude each other")
+	case f.spool != "" && len(args) > 1:
+		err = usagef("a spool belongs to one file, not to %d", len(args))
+	case f.old != "" && f.spool == "":
+		err = usagef("--spool-old is for --spool")
+	case f.old != "" && f.old != "again" && f.old != "drop":
+		err = usagef("--spool-old is again or drop, not %q", f.old)
+	}
+	return suite, args, err
+}
+
+// newSender prepares to seal, and begins to send what the spool holds.
+func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client.Client, to *recipients, suite seal.Suite, spool *client.Spool) (*client.Sender, error) {
+	directory, err := f.directory.openIf(cmd, f.connect, c, to.unknown())
+	if err != nil {
+		return nil, err
+	}
+	var signer func() (*seal.Signer, error)
+	if to.proves() {
+		if signer, err = f.connect.signers(ctx, cmd, c); err != nil {
+			return nil, explain(err)
+		}
+	}
+	s, err := c.NewSender(ctx, client.SenderConfig{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer,
+		Spool: spool, GiveUp: f.giveUp,
+		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %v\n", reason) }})
+	if errors.Is(err, client.ErrSpoolTooOld) {
+		return nil, withHint(err, "find out whether they arrived; then --spool-old again sends them again, and some may arrive twice, and --spool-old drop gives them up")
+	}
+	return s, explainKey(err)
 }
 
 func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
@@ -129,16 +209,19 @@ func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
 // settleTime is how long an interrupted command waits for what is under way.
 const settleTime = 5 * time.Second
 
-func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Client, key *seal.PublicKey, in *input) error {
-	s := sender.New(sender.Config{Publisher: c, Key: key, Exchange: f.exchange, RoutingKey: f.key, GiveUp: f.giveUp,
-		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %v\n", reason) }})
+func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Client, out *client.Sender, in *input, next func() (sender.Text, error)) error {
+	workers := 1
+	if !out.Suite().Proves() || len(f.to) > 1 { // each message costs a public-key operation
+		workers = sender.Workers()
+	}
+	s := sender.New(sender.Config{Out: out, Exchange: f.exchange, RoutingKey: f.key, Workers: workers})
 	began := time.Now()
 	bar := startProgress(cmd.ErrOrStderr(), func() (float64, string) {
 		st := s.Stats()
 		text := fmt.Sprintf("%s confirmed, %.0f/s", plural(st.Confirmed, "message"), float64(st.Confirmed)/time.Since(began).Seconds())
 		return in.fraction(), text
 	})
-	err := s.Run(ctx, in.next)
+	err := s.Run(ctx, next)
 	if err != nil { // so that the counts are right
 		settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 		_ = c.Flush(settle)
@@ -151,6 +234,9 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 		return perr
 	}
 	if ctx.Err() != nil {
+		if f.spool != "" {
+			return withHint(interrupted(s.Stats()), "the same command goes on where this one was")
+		}
 		return interrupted(s.Stats())
 	}
 	return explain(err)
@@ -158,11 +244,12 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 
 // interrupted says what became of the messages that were read.
 func interrupted(s sender.Stats) error {
-	if s.Confirmed == s.Read {
+	all := s.Read + s.Replayed
+	if s.Confirmed == all {
 		return errors.New("interrupted")
 	}
-	text := fmt.Sprintf("interrupted: %s read, %d confirmed", plural(s.Read, "message"), s.Confirmed)
-	if n := s.Read - s.Confirmed - min(s.Unknown, s.Read-s.Confirmed); n > 0 {
+	text := fmt.Sprintf("interrupted: %s read, %d confirmed", plural(all, "message"), s.Confirmed)
+	if n := all - s.Confirmed - min(s.Unknown, all-s.Confirmed); n > 0 {
 		text += fmt.Sprintf(", %d not stored", n)
 	}
 	if s.Unknown > 0 {
@@ -173,7 +260,7 @@ func interrupted(s sender.Stats) error {
 
 func sendResultOf(s sender.Stats, c client.Stats, took time.Duration) sendResult {
 	return sendResult{
-		Read: s.Read, Confirmed: s.Confirmed, Refused: s.Refused, Retried: s.Retried, Waited: s.Waited, Bytes: s.Bytes,
+		Read: s.Read, Replayed: s.Replayed, Confirmed: s.Confirmed, Refused: s.Refused, Retried: s.Retried, Waited: s.Waited, Bytes: s.Bytes,
 		Resent: c.Resent, Reconnects: c.Connections - 1,
 		Seconds: took.Seconds(), MsgsPerSec: float64(s.Confirmed) / took.Seconds(),
 		ConfirmP50: milliseconds(s.ConfirmP50), ConfirmP99: milliseconds(s.ConfirmP99),
@@ -189,6 +276,9 @@ func (f *sendFlags) print(w io.Writer, r sendResult) error {
 		line += fmt.Sprintf(", %s, in %.2f s (%.0f a second)", bytesText(r.Bytes), r.Seconds, r.MsgsPerSec)
 		line += fmt.Sprintf("; confirmed after p50 %.1f ms, p99 %.1f ms", r.ConfirmP50, r.ConfirmP99)
 	}
+	if r.Replayed > 0 {
+		line += fmt.Sprintf("; %d of them were left in the spool", r.Replayed)
+	}
 	if r.Reconnects > 0 {
 		line += fmt.Sprintf("; connected again %s, sent again %s", plural(r.Reconnects, "time"), plural(r.Resent, "message"))
 	}
@@ -197,114 +287,4 @@ func (f *sendFlags) print(w io.Writer, r sendResult) error {
 	}
 	_, err := fmt.Fprintln(w, line)
 	return err
-}
-
-// input is the files of a command line, one after the other.
-type input struct {
-	names []string
-	lines bool
-	stdin io.Reader
-
-	file  io.Closer // the open one
-	texts func() ([]byte, error)
-	total int64 // bytes of all files, or -1
-	read  countingReader
-}
-
-// openInput checks that all files can be read, so that the last one's name being wrong
-// is known before the first one is sent.
-func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
-	in := &input{names: names, lines: lines, stdin: cmd.InOrStdin()}
-	if len(names) == 0 {
-		in.names = []string{"-"}
-	}
-	for _, name := range in.names {
-		if name == "-" {
-			in.total = -1
-			if f, ok := in.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-				fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: reading from the terminal; end with Ctrl-D")
-			}
-			continue
-		}
-		info, err := os.Stat(name)
-		if err != nil {
-			return nil, err
-		}
-		if info.IsDir() {
-			return nil, fmt.Errorf("%s is a folder", name)
-		}
-		if !info.Mode().IsRegular() {
-			in.total = -1
-		} else if in.total >= 0 {
-			in.total += info.Size()
-		}
-	}
-	return in, nil
-}
-
-// next is the next text of the files.
-func (in *input) next() ([]byte, error) {
-	for {
-		if in.texts == nil {
-			if len(in.names) == 0 {
-				return nil, io.EOF
-			}
-			if err := in.open(in.names[0]); err != nil {
-				return nil, err
-			}
-			in.names = in.names[1:]
-		}
-		text, err := in.texts()
-		if err != io.EOF {
-			return text, err
-		}
-		in.texts = nil
-		in.close()
-	}
-}
-
-func (in *input) open(name string) error {
-	what := name
-	if name == "-" {
-		what, in.read.r = "standard input", in.stdin
-	} else {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		in.file, in.read.r = f, f
-	}
-	if in.lines {
-		in.texts = sender.Lines(what, &in.read)
-	} else {
-		in.texts = sender.Whole(what, &in.read)
-	}
-	return nil
-}
-
-func (in *input) close() {
-	if in.file != nil {
-		in.file.Close()
-		in.file = nil
-	}
-}
-
-// fraction is how much of the input was read, or -1 if nobody knows.
-func (in *input) fraction() float64 {
-	if in.total <= 0 {
-		return -1
-	}
-	return float64(in.read.n.Load()) / float64(in.total)
-}
-
-// countingReader counts what is read through it.
-type countingReader struct {
-	r io.Reader
-	n atomic.Int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
-	return n, err
 }

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"time"
@@ -31,7 +32,7 @@ func (d *Demo) makeCertificates() error {
 
 // makeKey makes the key that only the receiver has, and its public half for senders.
 func (d *Demo) makeKey() (err error) {
-	if d.key, err = seal.Generate(seal.CipherMQRSA, 0); err != nil {
+	if d.key, err = seal.Generate(seal.DefaultSuite, 0); err != nil {
 		return fmt.Errorf("make the receiver's key: %w", err)
 	}
 	if err := os.WriteFile(d.PrivateKeyFile(), d.key.PEM(), 0o600); err != nil {
@@ -47,6 +48,27 @@ func (d *Demo) makeKey() (err error) {
 func (d *Demo) tls(name string) (*tls.Config, error) {
 	p := ca.In(d.Data())
 	return mtls.ClientConfig(mtls.Files{Cert: p.Cert(name), Key: p.Key(name), CA: p.CA}, mtls.ClientOptions{})
+}
+
+// signer signs as the sender.
+func (d *Demo) signer() (*seal.Signer, error) {
+	p := ca.In(d.Data())
+	pair, err := tls.LoadX509KeyPair(p.Cert(Sender), p.Key(Sender))
+	if err != nil {
+		return nil, fmt.Errorf("read the sender's certificate: %w", err)
+	}
+	return seal.NewSigner(Sender, pair.Certificate, pair.PrivateKey)
+}
+
+// verifier believes the authority of this demonstration alone.
+func (d *Demo) verifier() (*seal.X509Verifier, error) {
+	pem, err := os.ReadFile(ca.In(d.Data()).CA)
+	if err != nil {
+		return nil, fmt.Errorf("read the authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return &seal.X509Verifier{Roots: pool, Identify: mtls.Identify}, nil
 }
 
 // giveUpAfter is how long sender and receiver try to reach a broker that is gone.

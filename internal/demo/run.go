@@ -54,12 +54,22 @@ func (d *Demo) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer file.Close() // everything in it is committed
-	sub, err := subscribe(ctx, to)
+	ledger, err := client.OpenLedger(d.ReceivedFile()+".ledger", client.LedgerConfig{})
 	if err != nil {
 		return nil, err
 	}
-	send := sender.New(sender.Config{Publisher: from, Key: d.key.Public(), Exchange: Exchange, RoutingKey: Key})
-	receive := receiver.New(receiver.Config{Source: sub, Keys: []*seal.PrivateKey{d.key}, File: file, Prefetch: prefetch})
+	defer ledger.Close()
+	source, err := d.subscribe(ctx, to, ledger)
+	if err != nil {
+		return nil, err
+	}
+	out, err := from.NewSender(ctx, client.SenderConfig{To: []string{Receiver}, Keys: map[string]*seal.PublicKey{Receiver: d.key.Public()}, Signer: d.signer})
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	send := sender.New(sender.Config{Out: out, Exchange: Exchange, RoutingKey: Key})
+	receive := receiver.New(receiver.Config{Source: source, File: file, Prefetch: prefetch})
 
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -93,7 +103,7 @@ func (d *Demo) Run(ctx context.Context) (*Result, error) {
 		return nil, fmt.Errorf("wait for acknowledgements: %w", err)
 	}
 	stop()
-	r.Sent, r.Resent, r.Redelivered = confirmed(), int(from.Stats().Resent), int(receive.Stats().Known)
+	r.Sent, r.Resent, r.Redelivered = confirmed(), int(from.Stats().Resent), int(receive.Stats().Repeated)
 	if err := d.count(r); err != nil {
 		return nil, err
 	}
@@ -111,33 +121,41 @@ func report(ended chan<- error, err error) {
 }
 
 // letters gives the sender one text after the other, with pauses.
-func (d *Demo) letters(ctx context.Context) func() ([]byte, error) {
+func (d *Demo) letters(ctx context.Context) func() (sender.Text, error) {
 	i, n := 0, d.cfg.Messages
 	began := time.Now()
-	return func() ([]byte, error) {
+	return func() (sender.Text, error) {
 		if i == n {
-			return nil, io.EOF
+			return sender.Text{}, io.EOF
 		}
 		pause := time.NewTimer(time.Until(began.Add(sendTime * time.Duration(i) / time.Duration(n))))
 		defer pause.Stop()
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return sender.Text{}, ctx.Err()
 		}
 		i++
-		return []byte(text(i, n)), nil
+		return sender.Text{Body: []byte(text(i, n))}, nil
 	}
 }
 
 // subscribe makes what the messages go through and consumes it.
-func subscribe(ctx context.Context, c *client.Client) (*client.Subscription, error) {
+func (d *Demo) subscribe(ctx context.Context, c *client.Client, ledger *client.Ledger) (*client.Receiver, error) {
 	for _, line := range []string{"declare_exchange " + Exchange, "declare_queue " + Queue, "bind " + Queue + " " + Exchange + " " + Key} {
 		if _, err := c.Command(ctx, line); err != nil {
 			return nil, fmt.Errorf("%s: %w", line, err)
 		}
 	}
-	return c.Consume(ctx, Queue, prefetch)
+	keys, err := seal.NewKeyring(d.key)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := d.verifier()
+	if err != nil {
+		return nil, err
+	}
+	return c.NewReceiver(ctx, Queue, client.ReceiverConfig{Names: []string{Receiver}, Keys: keys, Verifier: trust, Ledger: ledger, Prefetch: prefetch})
 }
 
 // errStalled says that nothing moves any more.

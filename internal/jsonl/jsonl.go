@@ -41,6 +41,9 @@ type Record struct {
 	Message []byte
 	// Received is printed as timestamp, in seconds since 1970.
 	Received time.Time
+	// Sender and SealedAt are what its sender signed; zero values are left out.
+	Sender   string
+	SealedAt time.Time
 	// The rest is what the broker said about the message; zero values are left out.
 	Queue, Publisher, Exchange, Key string
 	Published                       time.Time
@@ -52,6 +55,8 @@ type line struct {
 	Message   *string    `json:"message,omitempty"`
 	Base64    []byte     `json:"message_base64,omitempty"`
 	Timestamp float64    `json:"timestamp"`
+	Sender    string     `json:"sender,omitempty"`
+	SealedAt  *time.Time `json:"sealed_at,omitempty"`
 	Queue     string     `json:"queue,omitempty"`
 	Publisher string     `json:"publisher,omitempty"`
 	Exchange  string     `json:"exchange,omitempty"`
@@ -79,6 +84,8 @@ type File struct {
 	size   int64             // of what is committed
 	buf    bytes.Buffer      // lines that are not committed yet
 	cut    int64
+	count  int // of messages, those that are not committed among them
+	learnt func(sender, id string, message []byte)
 	err    error // after a failed write or sync nothing may be assumed
 }
 
@@ -111,19 +118,84 @@ func (e *DamagedError) Error() string {
 // Open opens or creates a file, reads which messages it holds, and cuts off what a crash
 // left behind the last whole line. Where fs can lock files, a second Open of the same one
 // fails with an error that wraps durable.ErrLocked.
-func Open(fs durable.FS, name string) (*File, error) {
-	f := &File{name: name, known: make(map[idHash]uint64), unlock: func() error { return nil }}
+func Open(fs durable.FS, name string) (*File, error) { return OpenLearning(fs, name, nil) }
+
+// OpenLearning is Open, and tells what each line holds: the sender, if the line names one,
+// the id and the message.
+func OpenLearning(fs durable.FS, name string, learnt func(sender, id string, message []byte)) (*File, error) {
+	f := &File{name: name, known: make(map[idHash]uint64), learnt: learnt}
+	return f, f.lock(fs, func() error { return f.open(fs) })
+}
+
+// OpenAt opens or creates a file of which somebody else remembers that its first length
+// bytes are committed and hold count messages, and cuts off what is behind them. It does not
+// read it, and Lookup knows nothing. A file that is empty or gone was taken away on purpose
+// and begins anew; one that is shorter than it should be is a *DamagedError.
+func OpenAt(fs durable.FS, name string, length int64, count int) (*File, error) {
+	f := &File{name: name, size: length, count: count}
+	return f, f.lock(fs, func() error { return f.openAt(fs) })
+}
+
+func (f *File) lock(fs durable.FS, open func() error) error {
+	f.unlock = func() error { return nil }
 	if locker, ok := fs.(durable.FileLocker); ok {
-		var err error
-		if f.unlock, err = locker.LockFile(name); err != nil {
-			return nil, err
+		unlock, err := locker.LockFile(f.name)
+		if err != nil {
+			return err
+		}
+		f.unlock = unlock
+	}
+	err := open()
+	if err != nil {
+		f.Close()
+	}
+	return err
+}
+
+func (f *File) openAt(fs durable.FS) (err error) {
+	if f.file, err = fs.OpenFile(f.name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	total, err := f.file.Size()
+	switch {
+	case err != nil:
+		return fmt.Errorf("size of %s: %w", f.name, err)
+	case total == 0:
+		f.size, f.count = 0, 0
+	case total < f.size:
+		return &DamagedError{f.name, 1, fmt.Sprintf("the file has %d bytes, and %d were committed", total, f.size)}
+	}
+	if err := f.checkCut(total); err != nil {
+		return err
+	}
+	if f.cut = total - f.size; f.cut > 0 {
+		if err := f.file.Truncate(f.size); err != nil {
+			return fmt.Errorf("cut off what is not committed in %s: %w", f.name, err)
 		}
 	}
-	if err := f.open(fs); err != nil {
-		f.Close()
-		return nil, err
+	return f.harden(fs)
+}
+
+// checkCut looks around the place where the file is to be cut: before it a line ends, and
+// behind it only a record may begin, or nothing that a crash left.
+func (f *File) checkCut(total int64) error {
+	var around [64]byte
+	from := max(0, f.size-1)
+	n, err := f.file.ReadAt(around[:min(int64(len(around)), total-from)], from)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("read %s: %w", f.name, err)
 	}
-	return f, nil
+	p := around[:n]
+	if f.size > 0 {
+		if n == 0 || p[0] != '\n' {
+			return &DamagedError{f.name, f.count, "the file was changed: the last committed line does not end where it should"}
+		}
+		p = p[1:]
+	}
+	if !torn(p) {
+		return &DamagedError{f.name, f.count + 1, "somebody else has written behind the last committed line"}
+	}
+	return nil
 }
 
 func (f *File) open(fs durable.FS) (err error) {
@@ -142,8 +214,12 @@ func (f *File) open(fs durable.FS) (err error) {
 			return fmt.Errorf("cut off the torn end of %s: %w", f.name, err)
 		}
 	}
-	// What is known is acknowledged without being written again, so it must be durable
-	// by now: lines that a killed process wrote may still be in memory only.
+	return f.harden(fs)
+}
+
+// harden makes what the file holds durable. What is known is acknowledged without being
+// written again, and lines that a killed process wrote may still be in memory only.
+func (f *File) harden(fs durable.FS) error {
 	if err := f.file.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", f.name, err)
 	}
@@ -245,6 +321,10 @@ func (f *File) learn(text []byte) error {
 		message = []byte(*l.Message)
 	}
 	f.known[hashID(l.MessageID)] = digest(message)
+	f.count = len(f.known)
+	if f.learnt != nil {
+		f.learnt(l.Sender, l.MessageID, message)
+	}
 	return nil
 }
 
@@ -265,12 +345,16 @@ func (f *File) Append(r *Record) error {
 		return f.err
 	}
 	l := line{MessageID: r.MessageID, Timestamp: float64(r.Received.UnixMilli()) / 1000, Queue: r.Queue,
-		Publisher: r.Publisher, Exchange: r.Exchange, Key: r.Key, Attempt: r.Attempt}
+		Sender: r.Sender, Publisher: r.Publisher, Exchange: r.Exchange, Key: r.Key, Attempt: r.Attempt}
 	if utf8.Valid(r.Message) {
 		text := string(r.Message)
 		l.Message = &text
 	} else {
 		l.Base64 = r.Message
+	}
+	if !r.SealedAt.IsZero() {
+		sealed := r.SealedAt.UTC()
+		l.SealedAt = &sealed
 	}
 	if !r.Published.IsZero() {
 		published := r.Published.UTC()
@@ -292,7 +376,10 @@ func (f *File) Append(r *Record) error {
 			return err
 		}
 	}
-	f.known[hashID(r.MessageID)] = digest(r.Message)
+	if f.known != nil {
+		f.known[hashID(r.MessageID)] = digest(r.Message)
+	}
+	f.count++
 	return nil
 }
 
@@ -316,7 +403,10 @@ func (f *File) Commit() error {
 }
 
 // Len is the number of messages in the file, those that are not committed among them.
-func (f *File) Len() int { return len(f.known) }
+func (f *File) Len() int { return f.count }
+
+// Size is the length of what is committed.
+func (f *File) Size() int64 { return f.size }
 
 // Cut is how many bytes of a torn line Open cut off.
 func (f *File) Cut() int64 { return f.cut }

@@ -1,23 +1,18 @@
-// Package receiver takes sealed messages from a queue, opens them, writes them to a
-// file, and acknowledges them.
+// Package receiver is what "sealmq receive" does with opened messages: it writes them to a
+// file, or runs a command for each, and commits them.
 //
-// It promises that a message is acknowledged only after its line is on stable storage,
-// that each message is in the file once however often it is delivered, and that what
-// cannot be opened is not lost: it goes to the queue's dead-letter queue with the
-// reason. A key that opens nothing at all moves nothing: the run ends with an
-// UnopenedError, so that one wrong key does not empty a queue.
+// It promises that a line is on stable storage before its message is committed, so that
+// each message is in the file once, whatever dies when; and that a message whose command did
+// not succeed comes again, later and later.
 //
-// It does not connect, does not read key files, and does not print.
+// It does not connect, open messages or remember them, which client.Receiver does, and it
+// does not print.
 package receiver
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"runtime"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,82 +20,59 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/jsonl"
-	"github.com/sealmq/sealmq/seal"
 )
 
-// Source is what a receiver needs of a subscription; *client.Subscription is one.
+// Source is what a run needs of a client.Receiver.
 type Source interface {
-	NextBatch(ctx context.Context, dst []client.Delivery) (int, error)
-	Ack(ids ...string) error
-	Dead(id, reason string) error
+	Next(ctx context.Context, limit int) ([]client.Received, error)
+	Commit(output client.Output, list ...client.Received) error
+	Nack(delay time.Duration, list ...client.Received) error
 	SetPrefetch(n int) error
+	Unopened() error
+	Stats() client.ReceiverStats
 }
 
-// Config is what a receiver works with. Source, Keys and File must be set.
+// Config is what a run works with. Source and either File or Do must be set.
 type Config struct {
 	Source Source
-	// Keys are tried in order.
-	Keys []*seal.PrivateKey
+	// File takes the messages.
 	File *jsonl.File
+	// Do is called for each message, one after the other, instead. One that it returns an
+	// error for is given back.
+	Do func(ctx context.Context, m *client.Received) error
+	// Failed is told of each error of Do, with how long it takes until the message comes
+	// again.
+	Failed func(m *client.Received, err error, again time.Duration)
 	// Count ends Run after so many new messages; 0 is no end.
 	Count int
 	// Idle ends Run when nothing came for so long; 0 is no end.
 	Idle time.Duration
-	// DeadLetter moves what cannot be opened from the first message on.
-	DeadLetter bool
 	// Prefetch is the one of the subscription (default: sealmq.DefaultPrefetch).
 	Prefetch int
 	// Clock is the time of the records (default: the machine's).
 	Clock clock.Clock
-	// Log gets a line for each message that could not be opened (default: nothing).
-	Log *slog.Logger
 }
 
-// Stats counts what a receiver did.
+// Bounds of the pause before a message comes again whose command has failed. It doubles
+// with each attempt.
+const (
+	MinAgain = time.Second
+	MaxAgain = 5 * time.Minute
+)
+
+// Stats counts what a run did.
 type Stats struct {
-	Received uint64 `json:"received"` // new messages written
-	Known    uint64 `json:"known"`    // delivered again, and in the file already
-	Dead     uint64 `json:"dead"`     // put into the dead-letter queue
-	Bytes    uint64 `json:"bytes"`    // of the opened texts
+	client.ReceiverStats
+	Received uint64 // new messages that are committed
+	Failed   uint64 // runs of Do
+	Bytes    uint64 // of the texts
 }
-
-// Trial is how many messages may not open before one does.
-const Trial = 10
-
-// UnopenedError says that the keys opened none of the first messages. Nothing was moved.
-type UnopenedError struct {
-	Messages int
-	Err      error // about the first one
-}
-
-func (e *UnopenedError) Error() string {
-	if e.Messages == 1 {
-		return fmt.Sprintf("the first message cannot be opened: %v", e.Err)
-	}
-	return fmt.Sprintf("none of the first %d messages can be opened: %v", e.Messages, e.Err)
-}
-
-func (e *UnopenedError) Unwrap() error { return e.Err }
-
-// batchSize is how many messages are opened, written and synced together.
-const batchSize = 256
 
 // Receiver is one run; its Stats may be read while it runs.
 type Receiver struct {
-	cfg      Config
-	prefetch int
-	received atomic.Uint64
-	known    atomic.Uint64
-	dead     atomic.Uint64
-	bytes    atomic.Uint64
-	// held are not settled, because nothing was opened yet.
-	held []death
-}
-
-// death is a message that is to go to the dead-letter queue.
-type death struct {
-	id  string
-	err error
+	cfg                     Config
+	prefetch                int
+	received, failed, bytes atomic.Uint64
 }
 
 // New prepares a run.
@@ -108,11 +80,11 @@ func New(cfg Config) *Receiver {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
 	if cfg.Prefetch == 0 {
 		cfg.Prefetch = sealmq.DefaultPrefetch
+	}
+	if cfg.Failed == nil {
+		cfg.Failed = func(*client.Received, error, time.Duration) {}
 	}
 	return &Receiver{cfg: cfg, prefetch: cfg.Prefetch}
 }
@@ -128,184 +100,133 @@ func Prefetch(want, count int) int {
 
 // Stats returns the counters.
 func (r *Receiver) Stats() Stats {
-	return Stats{Received: r.received.Load(), Known: r.known.Load(), Dead: r.dead.Load(), Bytes: r.bytes.Load()}
+	return Stats{ReceiverStats: r.cfg.Source.Stats(), Received: r.received.Load(), Failed: r.failed.Load(), Bytes: r.bytes.Load()}
 }
 
 // Run receives until Count or Idle is reached or ctx ends, which is no error. The
-// acknowledgements of the last batch are on their way then; the client's Flush waits for them.
-// If no message could be opened it returns an UnopenedError, and closing the connection
-// gives them back.
+// acknowledgements of the last messages are on their way then; the client's Flush waits for
+// them. If no message could be opened it returns a *client.UnopenedError, and closing the
+// connection gives them back.
 func (r *Receiver) Run(ctx context.Context) error {
-	if err := r.run(ctx); err != nil {
-		return err
-	}
-	return r.unopened()
-}
-
-func (r *Receiver) unopened() error {
-	if len(r.held) == 0 {
-		return nil
-	}
-	return &UnopenedError{Messages: len(r.held), Err: r.held[0].err}
-}
-
-func (r *Receiver) run(ctx context.Context) error {
-	batch := make([]client.Delivery, batchSize)
-	results := make([]opened, batchSize)
 	for ctx.Err() == nil {
-		room := batchSize
+		limit := 0
 		if r.cfg.Count > 0 {
-			if room = min(room, r.cfg.Count-int(r.received.Load())); room <= 0 {
-				return nil
+			if limit = r.cfg.Count - int(r.received.Load()); limit <= 0 {
+				break
 			}
 		}
-		n, err := r.next(ctx, batch[:room])
+		list, err := r.next(ctx, limit)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
-				return nil
+				break
 			}
 			return err
 		}
-		r.open(batch[:n], results)
-		if err := r.take(batch[:n], results); err != nil {
+		if r.cfg.Do != nil {
+			err = r.do(ctx, list)
+		} else {
+			err = r.keep(list)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.cfg.Source.Unopened()
 }
 
-func (r *Receiver) next(ctx context.Context, dst []client.Delivery) (int, error) {
-	if r.cfg.Idle > 0 {
-		idle, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		t := r.cfg.Clock.AfterFunc(r.cfg.Idle, func() { cancel(context.DeadlineExceeded) })
-		defer t.Stop()
-		n, err := r.cfg.Source.NextBatch(idle, dst)
-		if err != nil && context.Cause(idle) == context.DeadlineExceeded {
-			err = context.DeadlineExceeded
-		}
-		return n, err
+// next waits for messages, and for no longer than Idle if nothing comes at all.
+func (r *Receiver) next(ctx context.Context, limit int) ([]client.Received, error) {
+	if r.cfg.Idle <= 0 {
+		return r.cfg.Source.Next(ctx, limit)
 	}
-	return r.cfg.Source.NextBatch(ctx, dst)
-}
-
-// opened is what became of one delivery.
-type opened struct {
-	text []byte
-	err  error
-}
-
-// open opens a batch on all cores: with RSA this is by far the most work.
-func (r *Receiver) open(batch []client.Delivery, out []opened) {
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(batch)) {
-		workers.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(batch) {
-					return
-				}
-				out[i].text, out[i].err = openOne(r.cfg.Keys, &batch[i])
-			}
-		})
+	idle, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	seen := r.cfg.Source.Stats()
+	var t clock.Timer
+	ready := make(chan struct{})
+	t = r.cfg.Clock.AfterFunc(r.cfg.Idle, func() {
+		<-ready
+		// What came again counts as something that came.
+		if now := r.cfg.Source.Stats(); now != seen {
+			seen = now
+			t.Reset(r.cfg.Idle)
+			return
+		}
+		cancel(context.DeadlineExceeded)
+	})
+	close(ready)
+	defer t.Stop()
+	list, err := r.cfg.Source.Next(idle, limit)
+	if err != nil && context.Cause(idle) == context.DeadlineExceeded {
+		err = context.DeadlineExceeded
 	}
-	workers.Wait()
+	return list, err
 }
 
-var (
-	errOtherID   = errors.New("the envelope names another message id")
-	errOtherText = errors.New("the message id was used for another text")
-)
-
-func openOne(keys []*seal.PrivateKey, d *client.Delivery) ([]byte, error) {
-	var failed error
-	for _, key := range keys {
-		id, text, err := key.Open(d.Body)
-		if err == nil && id != d.ID {
-			err = errOtherID
+// keep writes messages, syncs once, and only then commits them.
+func (r *Receiver) keep(list []client.Received) error {
+	bytes := 0
+	for i := range list {
+		if err := r.cfg.File.Append(r.record(&list[i])); err != nil {
+			return err
 		}
-		if err == nil {
-			return text, nil
-		}
-		// That a key is another one says least of all that can be said.
-		if failed == nil || errors.Is(failed, seal.ErrWrongKey) {
-			failed = err
-		}
-	}
-	return nil, failed
-}
-
-// take writes what is new, syncs once, and only then settles the batch.
-func (r *Receiver) take(batch []client.Delivery, results []opened) error {
-	acks := make([]string, 0, len(batch))
-	var deaths []death
-	var fresh, known, bytes uint64
-	someOpened := false
-	for i := range batch {
-		d, o := &batch[i], &results[i]
-		if o.err != nil {
-			deaths = append(deaths, death{d.ID, o.err})
-			continue
-		}
-		someOpened = true
-		switch r.cfg.File.Lookup(d.ID, o.text) {
-		case jsonl.Same:
-			known++
-		case jsonl.Other:
-			deaths = append(deaths, death{d.ID, errOtherText})
-			continue
-		case jsonl.New:
-			if err := r.cfg.File.Append(r.record(d, o.text)); err != nil {
-				return err
-			}
-			fresh++
-			bytes += uint64(len(o.text))
-		}
-		acks = append(acks, d.ID)
+		bytes += len(list[i].Text)
 	}
 	if err := r.cfg.File.Commit(); err != nil {
 		return err
 	}
-	r.received.Add(fresh)
-	r.known.Add(known)
-	r.bytes.Add(bytes)
+	return r.commit(client.Output{Length: r.cfg.File.Size(), Messages: uint64(r.cfg.File.Len())}, bytes, list...)
+}
+
+func (r *Receiver) commit(output client.Output, bytes int, list ...client.Received) error {
+	r.received.Add(uint64(len(list)))
+	r.bytes.Add(uint64(bytes))
+	// Before the acknowledgements make room for more.
 	if err := r.narrow(); err != nil {
 		return err
 	}
-	if err := r.bury(deaths, someOpened); err != nil {
-		return err
-	}
-	return r.cfg.Source.Ack(acks...)
+	return r.cfg.Source.Commit(output, list...)
 }
 
-// bury moves what cannot be opened, once it is known that the keys open anything.
-func (r *Receiver) bury(deaths []death, someOpened bool) error {
-	if !someOpened && !r.cfg.DeadLetter && r.received.Load()+r.known.Load()+r.dead.Load() == 0 {
-		for _, d := range deaths { // one that came again is held already
-			if !slices.ContainsFunc(r.held, func(h death) bool { return h.id == d.id }) {
-				r.held = append(r.held, d)
+// do runs the command for one message after the other.
+func (r *Receiver) do(ctx context.Context, list []client.Received) error {
+	for i := range list {
+		m := &list[i]
+		if ctx.Err() != nil { // an interruption is nobody's fault
+			return r.cfg.Source.Nack(0, list[i:]...)
+		}
+		err := r.cfg.Do(ctx, m)
+		switch {
+		case err == nil:
+			if err := r.commit(client.Output{}, len(m.Text), *m); err != nil {
+				return err
+			}
+		case ctx.Err() != nil:
+			return r.cfg.Source.Nack(0, list[i:]...)
+		default:
+			again := pauseOf(m)
+			r.failed.Add(1)
+			r.cfg.Failed(m, err, again)
+			if err := r.cfg.Source.Nack(again, *m); err != nil {
+				return err
 			}
 		}
-		if len(r.held) >= min(Trial, r.cfg.Prefetch) {
-			return r.unopened()
-		}
-		return nil
 	}
-	for _, d := range slices.Concat(r.held, deaths) {
-		r.cfg.Log.Warn("message cannot be opened and goes to the dead-letter queue", "message_id", d.id, "err", d.err)
-		if err := r.cfg.Source.Dead(d.id, d.err.Error()); err != nil {
-			return err
-		}
-		r.dead.Add(1)
-	}
-	r.held = nil
 	return nil
 }
 
-// narrow keeps the broker from handing out more than is wanted, before the
-// acknowledgements make room for more. At the end one message too many may still be
-// handed out, because a prefetch cannot be zero; it goes back when the connection closes.
+// pauseOf grows with the attempts that the broker has counted.
+func pauseOf(m *client.Received) time.Duration {
+	meta, err := m.Delivery.Meta()
+	if err != nil || meta.Attempt == 0 {
+		return MinAgain
+	}
+	return min(MaxAgain, MinAgain<<min(meta.Attempt-1, 16))
+}
+
+// narrow keeps the broker from handing out more than is wanted. At the end one message
+// too many may still be handed out, because a prefetch cannot be zero; it goes back when
+// the connection closes.
 func (r *Receiver) narrow() error {
 	if r.cfg.Count == 0 {
 		return nil
@@ -321,11 +242,14 @@ func (r *Receiver) narrow() error {
 	return nil
 }
 
-func (r *Receiver) record(d *client.Delivery, text []byte) *jsonl.Record {
-	rec := &jsonl.Record{MessageID: d.ID, Message: text, Received: r.cfg.Clock.Now()}
-	if m, err := d.Meta(); err == nil {
-		rec.Queue, rec.Publisher, rec.Exchange, rec.Key = m.Queue, m.Publisher, m.Exchange, m.Key
-		rec.Published, rec.Attempt = m.Time, m.Attempt
+func (r *Receiver) record(m *client.Received) *jsonl.Record {
+	rec := &jsonl.Record{MessageID: m.ID, Message: m.Text, Received: r.cfg.Clock.Now()}
+	if meta, err := m.Delivery.Meta(); err == nil {
+		rec.Queue, rec.Publisher, rec.Exchange, rec.Key = meta.Queue, meta.Publisher, meta.Exchange, meta.Key
+		rec.Published, rec.Attempt = meta.Time, meta.Attempt
+	}
+	if m.Proven() { // the sender's word, which the broker cannot change
+		rec.Sender, rec.SealedAt, rec.Exchange, rec.Key = m.Sender.ID, m.SealedAt, m.Exchange, m.RoutingKey
 	}
 	return rec
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,179 +16,110 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/sender"
-	"github.com/sealmq/sealmq/seal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var key = sync.OnceValue(func() *seal.PrivateKey {
-	k, err := seal.Generate(seal.CipherMQRSA, seal.MinRSABits)
-	if err != nil {
-		panic(err)
-	}
-	return k
-})
+// out answers publishes as the test says.
+type out struct {
+	answer func(n int) error // n counts publishes from one
 
-// broker answers publishes as the test says.
-type broker struct {
-	answer func(n int, m client.Message) error // n counts publishes from one
-	n      int
-	bodies map[string][]string // by message id, in the order of the publishes
-	stored []string            // texts
+	mu        sync.Mutex
+	sealed    int
+	texts     []string
+	positions []string
+	stats     client.SenderStats
 }
 
-func (b *broker) PublishAsync(_ context.Context, m client.Message, confirmed func(error)) error {
-	b.n++
-	if b.bodies == nil {
-		b.bodies = make(map[string][]string)
+func (o *out) Seal(_ context.Context, exchange, key string, text []byte) (client.Message, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(text) == 0 {
+		return client.Message{}, errors.New("an empty text")
 	}
-	b.bodies[m.ID] = append(b.bodies[m.ID], string(m.Body))
+	o.sealed++
+	return client.Message{Exchange: exchange, Key: key, ID: fmt.Sprint("id-", o.sealed), Body: text}, nil
+}
+
+func (o *out) Publish(_ context.Context, m client.Message, position []byte, confirmed func(string, error)) error {
+	o.mu.Lock()
+	o.stats.Taken++
 	var err error
-	if b.answer != nil {
-		err = b.answer(b.n, m)
+	if o.answer != nil {
+		err = o.answer(int(o.stats.Taken))
 	}
 	if err == nil {
-		_, text, openErr := key().Open(m.Body)
-		if openErr != nil {
-			return openErr
-		}
-		b.stored = append(b.stored, string(text))
+		o.stats.Confirmed++
+		o.texts = append(o.texts, string(m.Body))
+		o.positions = append(o.positions, string(position))
 	}
-	confirmed(err)
+	o.mu.Unlock()
+	confirmed(m.ID, err)
 	return nil
 }
 
-func (b *broker) Flush(context.Context) error { return nil }
+func (o *out) Flush(context.Context) error { return nil }
 
-func texts(list ...string) func() ([]byte, error) {
-	return func() ([]byte, error) {
-		if len(list) == 0 {
-			return nil, io.EOF
+func (o *out) Stats() client.SenderStats {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stats
+}
+
+func texts(list ...string) func() (sender.Text, error) {
+	i := 0
+	return func() (sender.Text, error) {
+		if i == len(list) {
+			return sender.Text{}, io.EOF
 		}
-		text := list[0]
-		list = list[1:]
-		return []byte(text), nil
+		i++
+		return sender.Text{Body: []byte(list[i-1]), Position: fmt.Append(nil, i)}, nil
 	}
 }
 
-func newSender(b *broker) *sender.Sender {
-	return sender.New(sender.Config{Publisher: b, Key: key().Public(), Exchange: "x", RoutingKey: "k"})
+func newSender(o *out, workers int) *sender.Sender {
+	return sender.New(sender.Config{Out: o, Exchange: "x", RoutingKey: "k", Workers: workers})
 }
 
 func TestSendsInOrder(t *testing.T) {
-	var want []string
-	for i := range 500 {
-		want = append(want, fmt.Sprint("text ", i))
-	}
-	b := &broker{}
-	s := newSender(b)
-	if err := s.Run(t.Context(), texts(want...)); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want, b.stored); d != "" {
-		t.Error(d)
-	}
-	st := s.Stats()
-	if st.Read != 500 || st.Confirmed != 500 || st.Refused != 0 || st.Retried != 0 || st.ConfirmP50 == 0 {
-		t.Errorf("%+v", st)
-	}
-}
-
-func TestRetriesWithTheSameBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		full := &sealmq.Error{Code: sealmq.QueueFull, Message: "queue 'q' is full"}
-		start := time.Now()
-		b := &broker{answer: func(n int, m client.Message) error {
-			if time.Since(start) < 20*time.Second {
-				return full
-			}
-			return nil
-		}}
-		s := newSender(b)
-		if err := s.Run(t.Context(), texts("a", "b", "c")); err != nil {
+	for _, workers := range []int{1, 4} {
+		var want, positions []string
+		for i := range 500 {
+			want = append(want, fmt.Sprint("text ", i))
+			positions = append(positions, fmt.Sprint(i+1))
+		}
+		o := &out{}
+		s := newSender(o, workers)
+		if err := s.Run(t.Context(), texts(want...)); err != nil {
 			t.Fatal(err)
 		}
-		got := slices.Sorted(slices.Values(b.stored))
-		if d := cmp.Diff([]string{"a", "b", "c"}, got); d != "" {
+		if d := cmp.Diff(want, o.texts); d != "" {
 			t.Error(d)
 		}
-		if len(b.bodies) != 3 {
-			t.Errorf("%d message ids for three texts", len(b.bodies))
-		}
-		for id, bodies := range b.bodies {
-			if len(slices.Compact(bodies)) != 1 {
-				t.Errorf("message %s was sealed anew for a retry", id)
-			}
-		}
-		// 0.1, 0.2, 0.4 … 5, 5, 5 seconds: some ten rounds, not hundreds.
-		if st := s.Stats(); st.Retried < 3 || st.Retried > 40 || st.Confirmed != 3 {
-			t.Errorf("%+v", st)
-		}
-	})
-}
-
-// Whoever waits hears why, once for each reason, and counts messages, not attempts.
-func TestTellsWhyItWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		full := &sealmq.Error{Code: sealmq.QueueFull, Message: "queue 'q' is full"}
-		start := time.Now()
-		b := &broker{answer: func(int, client.Message) error {
-			switch waited := time.Since(start); {
-			case waited < 20*time.Second:
-				return full
-			case waited < 40*time.Second:
-				return sealmq.ErrNoStorage
-			}
-			return nil
-		}}
-		var told []string
-		var first time.Duration
-		s := sender.New(sender.Config{Publisher: b, Key: key().Public(), Exchange: "x", RoutingKey: "k", Waiting: func(reason error) {
-			if told = append(told, reason.Error()); len(told) == 1 {
-				first = time.Since(start)
-			}
-		}})
-		if err := s.Run(t.Context(), texts("a")); err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff([]string{full.Error(), sealmq.ErrNoStorage.Error()}, told); d != "" {
+		if d := cmp.Diff(positions, o.positions); d != "" {
 			t.Error(d)
 		}
-		if st := s.Stats(); first != time.Second || st.Waited != 1 || st.Retried <= 2 || st.Unknown != 0 {
-			t.Errorf("told after %v, %+v", first, st)
-		}
-	})
-}
-
-func TestGivesUpWhenThereIsNoRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		b := &broker{answer: func(int, client.Message) error { return sealmq.ErrNoStorage }}
-		s := sender.New(sender.Config{Publisher: b, Key: key().Public(), Exchange: "x", RoutingKey: "k", GiveUp: 7 * time.Second})
-		err := s.Run(t.Context(), texts("a"))
-		if !errors.Is(err, sealmq.ErrNoStorage) || time.Since(start) != 7*time.Second {
-			t.Errorf("%v after %v", err, time.Since(start))
-		}
-		if st := s.Stats(); st.Unknown != 0 || st.Confirmed != 0 {
+		if st := s.Stats(); st.Read != 500 || st.Confirmed != 500 || st.ConfirmP50 == 0 || st.Bytes == 0 {
 			t.Errorf("%+v", st)
 		}
-	})
+	}
 }
 
 func TestFirstRefusalForGoodEndsTheRun(t *testing.T) {
-	b := &broker{answer: func(n int, m client.Message) error {
+	o := &out{answer: func(n int) error {
 		if n == 3 {
 			return sealmq.ErrNoExchange
 		}
 		return nil
 	}}
-	s := newSender(b)
-	many := func() ([]byte, error) { return []byte("text"), nil }
+	many := func() (sender.Text, error) { return sender.Text{Body: []byte("text")}, nil }
+	s := newSender(o, 1)
 	if err := s.Run(t.Context(), many); !errors.Is(err, sealmq.ErrNoExchange) {
 		t.Errorf("%v", err)
 	}
-	if st := s.Stats(); st.Refused != 1 || st.Confirmed < 2 {
+	if st := s.Stats(); st.Confirmed < 2 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -197,34 +127,41 @@ func TestFirstRefusalForGoodEndsTheRun(t *testing.T) {
 func TestErrorsOfTheSource(t *testing.T) {
 	broken := errors.New("broken pipe")
 	n := 0
-	next := func() ([]byte, error) {
+	next := func() (sender.Text, error) {
 		if n++; n > 2 {
-			return nil, broken
+			return sender.Text{}, broken
 		}
-		return []byte("text"), nil
+		return sender.Text{Body: []byte("text")}, nil
 	}
-	if err := newSender(&broker{}).Run(t.Context(), next); !errors.Is(err, broken) {
+	if err := newSender(&out{}, 1).Run(t.Context(), next); !errors.Is(err, broken) {
 		t.Errorf("%v", err)
 	}
-	if err := newSender(&broker{}).Run(t.Context(), texts("a", "")); err == nil {
+	if err := newSender(&out{}, 1).Run(t.Context(), texts("a", "")); err == nil {
 		t.Error("an empty text was sent")
 	}
 }
 
-func TestEndsWithItsContext(t *testing.T) {
+func TestTrialTextsKeepTheirRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		began := time.Now()
+		o := &out{}
+		if err := newSender(o, 1).Run(t.Context(), sender.Trial(t.Context(), clock.System, 11, 5)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 2*time.Second || len(o.texts) != 11 {
+			t.Errorf("%d texts in %v", len(o.texts), took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		b := &broker{answer: func(int, client.Message) error { return sealmq.ErrNoStorage }}
-		if err := newSender(b).Run(ctx, texts("a")); !errors.Is(err, context.DeadlineExceeded) {
+		if err := newSender(o, 1).Run(ctx, sender.Trial(ctx, clock.System, 100, 1)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
 	})
 }
 
-func collect(next func() ([]byte, error)) (list []string, err error) {
+func collect(s *sender.Source) (list []string, err error) {
 	for {
-		text, err := next()
+		text, err := s.Next()
 		if err == io.EOF {
 			return list, nil
 		}
@@ -244,12 +181,22 @@ func TestSources(t *testing.T) {
 		"a\nb\r\n\n c \nd":       {"a", "b", " c ", "d"},
 		long + "\n" + long + "y": {long, long + "y"},
 	} {
-		got, err := collect(sender.Lines("input", strings.NewReader(input)))
+		source := sender.Lines("input", strings.NewReader(input))
+		got, err := collect(source)
 		if err != nil {
 			t.Errorf("%.20q: %v", input, err)
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%.20q: %s", input, d)
+		}
+		if source.Offset() != int64(len(input)) {
+			t.Errorf("%.20q: it ends at byte %d", input, source.Offset())
+		}
+	}
+	source := sender.Lines("input", strings.NewReader("a\n\nbc\nd"))
+	for _, want := range []int64{2, 6, 7} {
+		if _, err := source.Next(); err != nil || source.Offset() != want {
+			t.Errorf("offset %d, %v, want %d", source.Offset(), err, want)
 		}
 	}
 	over := strings.Repeat("x", sender.MaxTextBytes+1)

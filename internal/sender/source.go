@@ -3,36 +3,65 @@ package sender
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // MaxTextBytes bounds one text. Sealed, it is about a third longer, which a broker's
 // request line just takes; what a queue delivers is mostly much less.
 const MaxTextBytes = 3 << 20
 
-// Lines returns a source that gives each line of r, without its line feed and a carriage
-// return before it. Empty lines are skipped. The errors name what is read.
-func Lines(name string, r io.Reader) func() ([]byte, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	number := 0
-	return func() ([]byte, error) {
-		for {
-			text, err := readLine(br)
-			if err == io.EOF && len(text) == 0 {
-				return nil, io.EOF
-			}
-			if err != nil && err != io.EOF {
-				return nil, fmt.Errorf("read %s: %w", name, err)
-			}
-			number++
-			text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
-			if len(text) > MaxTextBytes {
-				return nil, fmt.Errorf("line %d of %s is longer than %d bytes", number, name, MaxTextBytes)
-			}
-			if len(text) > 0 {
-				return text, nil
-			}
+// Source reads texts one after the other.
+type Source struct {
+	name  string
+	lines bool
+	in    *bufio.Reader
+	read  int64 // bytes
+	line  int
+	given bool
+}
+
+// Lines gives each line of r, without its line feed and a carriage return before it. Empty
+// lines are skipped. The errors name what is read.
+func Lines(name string, r io.Reader) *Source {
+	return &Source{name: name, lines: true, in: bufio.NewReaderSize(r, 64<<10)}
+}
+
+// Whole gives all of r as one text.
+func Whole(name string, r io.Reader) *Source { return &Source{name: name, in: bufio.NewReader(r)} }
+
+// Offset is how many bytes were read, up to the end of the last text.
+func (s *Source) Offset() int64 { return s.read }
+
+// Next returns a text, or io.EOF after the last one.
+func (s *Source) Next() ([]byte, error) {
+	if s.lines {
+		return s.nextLine()
+	}
+	return s.whole()
+}
+
+func (s *Source) nextLine() ([]byte, error) {
+	for {
+		text, err := readLine(s.in)
+		if err == io.EOF && len(text) == 0 {
+			return nil, io.EOF
+		}
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("read %s: %w", s.name, err)
+		}
+		s.read += int64(len(text))
+		s.line++
+		text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+		if len(text) > MaxTextBytes {
+			return nil, fmt.Errorf("line %d of %s is longer than %d bytes", s.line, s.name, MaxTextBytes)
+		}
+		if len(text) > 0 {
+			return text, nil
 		}
 	}
 }
@@ -53,23 +82,44 @@ func readLine(br *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// Whole returns a source that gives all of r as one text.
-func Whole(name string, r io.Reader) func() ([]byte, error) {
-	given := false
-	return func() ([]byte, error) {
-		if given {
-			return nil, io.EOF
+func (s *Source) whole() ([]byte, error) {
+	if s.given {
+		return nil, io.EOF
+	}
+	s.given = true
+	text, err := io.ReadAll(io.LimitReader(s.in, MaxTextBytes+1))
+	s.read += int64(len(text))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", s.name, err)
+	case len(text) > MaxTextBytes:
+		return nil, fmt.Errorf("%s is longer than %d bytes; with --lines each line is a message of its own", s.name, MaxTextBytes)
+	case len(text) == 0:
+		return nil, fmt.Errorf("%s is empty", s.name)
+	}
+	return text, nil
+}
+
+// Trial returns a source of count texts for trying things out, rate a second at most; a
+// rate of 0 is as fast as they are taken.
+func Trial(ctx context.Context, c clock.Clock, count int, rate float64) func() (Text, error) {
+	began, i := c.Now(), 0
+	return func() (Text, error) {
+		if i == count {
+			return Text{}, io.EOF
 		}
-		given = true
-		text, err := io.ReadAll(io.LimitReader(r, MaxTextBytes+1))
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("read %s: %w", name, err)
-		case len(text) > MaxTextBytes:
-			return nil, fmt.Errorf("%s is longer than %d bytes; with --lines each line is a message of its own", name, MaxTextBytes)
-		case len(text) == 0:
-			return nil, fmt.Errorf("%s is empty", name)
+		if rate > 0 {
+			due := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+			over := make(chan struct{})
+			t := c.AfterFunc(due.Sub(c.Now()), func() { close(over) })
+			defer t.Stop()
+			select {
+			case <-over:
+			case <-ctx.Done():
+				return Text{}, ctx.Err()
+			}
 		}
-		return text, nil
+		i++
+		return Text{Body: fmt.Appendf(nil, "trial message %d of %d", i, count)}, nil
 	}
 }

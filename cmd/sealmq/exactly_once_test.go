@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/brokerproc"
+)
+
+var kills = flag.Int("kills", 24, "how often TestKilledAnywhereEachLineArrivesOnce kills sender, broker or receiver")
+
+// Sender, broker and receiver are killed at random moments, as processes, and started
+// again by the same commands. In the end each line of the file is in the output once and in order.
+func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts a broker and kills processes")
+	}
+	const lines = 20_000
+	h := newHarness(t)
+	var text strings.Builder
+	for i := range lines {
+		fmt.Fprintf(&text, "line %d\n", i)
+	}
+	if err := os.WriteFile(filepath.Join(h.dir, "lines.txt"), []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.must("key", "generate", "bob")
+	h.must("bind", "inbox", "post", "bob")
+
+	left := make(chan struct{}, *kills) // deaths that are still to come
+	for range *kills {
+		left <- struct{}{}
+	}
+	sent := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		defer close(sent)
+		n := h.untilDone(left, "send", "--to", "bob", "--exchange", "post", "--key", "bob", "--spool", "spool", "--lines", "--file", "lines.txt",
+			"--window", "64", "--give-up", "1m")
+		t.Logf("the sender was killed %d times", n)
+	})
+	receive := []string{"receive", "inbox", "--key-file", "bob", "--out", "out.jsonl", "--prefetch", "50", "--give-up", "1m"}
+	all.Go(func() {
+		n := 0
+		for {
+			select {
+			case <-sent:
+				n += h.untilDone(left, append(receive, "--idle", "2s")...)
+				t.Logf("the receiver was killed %d times", n)
+				return
+			default:
+				if h.kill(left, receive...) {
+					n++
+				}
+			}
+		}
+	})
+	all.Go(func() {
+		n := 0
+		for {
+			select {
+			case <-sent:
+				t.Logf("the broker was killed %d times", n)
+				return
+			case <-time.After(time.Duration(300+rand.IntN(900)) * time.Millisecond):
+			}
+			select {
+			case <-left:
+				h.restart()
+				n++
+			default:
+			}
+		}
+	})
+	all.Wait()
+	h.checkLines("out.jsonl", lines)
+}
+
+// harness is a broker process and a folder in which commands run.
+type harness struct {
+	t        *testing.T
+	exe, dir string
+	mu       sync.Mutex
+	broker   *brokerproc.Process
+}
+
+func newHarness(t *testing.T) *harness {
+	h := &harness{t: t, exe: builtBinary(t), dir: t.TempDir()}
+	h.start("")
+	t.Cleanup(func() { h.broker.Kill() })
+	return h
+}
+
+func (h *harness) start(addr string) {
+	var err error
+	for range 5 { // somebody else may have the port for a moment
+		h.broker, err = brokerproc.Start(h.t.Context(), brokerproc.Config{Exe: h.exe, Data: filepath.Join(h.dir, "data"), Addr: addr})
+		if err == nil {
+			return
+		}
+	}
+	h.t.Errorf("start the broker: %v", err)
+}
+
+func (h *harness) restart() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	addr := h.broker.Addr
+	h.broker.Kill()
+	h.start(addr)
+}
+
+func (h *harness) command(ctx context.Context, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	cmd := exec.CommandContext(ctx, h.exe, append(args, "--data", filepath.Join(h.dir, "data"))...)
+	h.mu.Lock()
+	cmd.Env = append(os.Environ(), "SEALMQ_SERVER_ADDR="+h.broker.Addr, "XDG_CONFIG_HOME="+h.dir)
+	h.mu.Unlock()
+	var out bytes.Buffer
+	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, &out, &out
+	return cmd, &out
+}
+
+func (h *harness) must(args ...string) {
+	h.t.Helper()
+	cmd, out := h.command(h.t.Context(), args...)
+	if err := cmd.Run(); err != nil {
+		h.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// kill runs a command and kills it at a random moment, if there are deaths left. It
+// reports whether it was killed; without a death left it waits a moment.
+func (h *harness) kill(left chan struct{}, args ...string) bool {
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Duration(20+rand.IntN(400))*time.Millisecond)
+	defer cancel()
+	cmd, out := h.command(ctx, args...)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == -1 {
+		select {
+		case <-left:
+		default:
+		}
+		return true
+	}
+	h.t.Errorf("%s ended by itself: %v: %s", args[0], err, out)
+	return false
+}
+
+// untilDone runs a command until it succeeds, and kills it while there are deaths left.
+func (h *harness) untilDone(left chan struct{}, args ...string) (killed int) {
+	for {
+		ctx, cancel := h.t.Context(), context.CancelFunc(func() {})
+		select {
+		case <-left:
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(20+rand.IntN(400))*time.Millisecond)
+		default:
+		}
+		cmd, out := h.command(ctx, args...)
+		err := cmd.Run()
+		cancel()
+		if err == nil {
+			return killed
+		}
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != -1 {
+			h.t.Errorf("%s: %v: %s", args[0], err, out)
+			return killed
+		}
+		killed++
+	}
+}
+
+func (h *harness) checkLines(name string, lines int) {
+	h.t.Helper()
+	data, err := os.ReadFile(filepath.Join(h.dir, name))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	count := make(map[string]int)
+	next, wrong := 0, 0
+	for text := range strings.Lines(string(data)) {
+		var l struct{ Message string }
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			h.t.Fatalf("line %q: %v", text, err)
+		}
+		count[l.Message]++
+		if l.Message != fmt.Sprint("line ", next) {
+			wrong++
+		}
+		next++
+	}
+	for i := range lines {
+		if text := fmt.Sprint("line ", i); count[text] != 1 {
+			h.t.Errorf("%q is there %d times", text, count[text])
+			if h.t.Failed() && i > 20 {
+				break
+			}
+		}
+	}
+	if wrong > 0 || next != lines {
+		h.t.Errorf("%d lines, of which %d are not at their place", next, wrong)
+	}
+}

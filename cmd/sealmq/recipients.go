@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// recipients are whom --to names, and the keys that files say they have.
+type recipients struct {
+	names []string
+	keys  map[string]*seal.PublicKey
+}
+
+const toUsage = "receiver: a `name` in the key directory or of a key in the data folder, a key file, or NAME=FILE; can be repeated"
+
+// findRecipients reads the key files that --to names. Names without one are left to the
+// key directory.
+func findRecipients(cmd *cobra.Command, list []string) (*recipients, error) {
+	r := &recipients{keys: make(map[string]*seal.PublicKey)}
+	for _, to := range list {
+		name, path, err := splitRecipient(cmd, to)
+		if err != nil {
+			return nil, err
+		}
+		r.names = append(r.names, name)
+		if path == "" {
+			continue
+		}
+		if r.keys[name], err = readPublicKey(path); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// splitRecipient returns whose key is meant, and its file if there is one.
+func splitRecipient(cmd *cobra.Command, to string) (name, path string, err error) {
+	if name, file, ok := strings.Cut(to, "="); ok && name != "" && !strings.ContainsAny(name, `/\`) {
+		path, err := findKeyFile(cmd, file, ".pub")
+		return name, path, err
+	}
+	if _, err := os.Stat(to); err == nil || strings.ContainsAny(to, `/\`) {
+		return ownerOf(to), to, nil // what is wrong with it will be said when it is read
+	}
+	path, err = findKeyFile(cmd, to, ".pub")
+	if err == nil {
+		return to, path, nil
+	}
+	if !keyNameOnly(to) {
+		return "", "", err
+	}
+	return to, "", sealmq.CheckName("receiver", to)
+}
+
+// keyNameOnly reports whether an argument can be a name and is not a slip for a file.
+func keyNameOnly(to string) bool {
+	return !strings.HasSuffix(to, ".pub") && !strings.HasSuffix(to, ".key") && !strings.HasSuffix(to, ".pem")
+}
+
+// ownerOf is whose key a file is said to hold, by the file's name.
+func ownerOf(path string) string {
+	base := filepath.Base(path)
+	if cut := strings.TrimSuffix(base, filepath.Ext(base)); cut != "" {
+		return cut
+	}
+	return base
+}
+
+// unknown reports whether there is anybody whose key the directory must know.
+func (r *recipients) unknown() bool { return len(r.keys) < len(r.names) }
+
+// explainKey adds to a refusal of the directory what can be done about it.
+func explainKey(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case sealmq.CodeOf(err) == sealmq.NoKey:
+		return withHint(err, `the receiver publishes it with "sealmq key publish"; or name its file: --to NAME=FILE`)
+	case errors.Is(err, client.ErrUnproven):
+		return withHint(err, "compare its fingerprint with its owner, and say --allow-unproven")
+	}
+	return explain(err)
+}
+
+// openIf opens the key directory for who needs it, and for whom it costs nothing.
+func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *client.Client, needed bool) (*client.Directory, error) {
+	if !needed {
+		if _, err := os.Stat(f.pins); errors.Is(err, fs.ErrNotExist) || f.pins == "" {
+			return nil, nil
+		}
+	}
+	d, _, _, err := f.open(cmd, conn, c)
+	return d, err
+}
+
+// proves reports whether messages to these recipients can only be sealed by somebody with
+// a certificate.
+func (r *recipients) proves() bool {
+	for _, k := range r.keys {
+		if !k.Suite().Proves() {
+			return false
+		}
+	}
+	return true
+}
+
+// parseSuites checks names of suites.
+func parseSuites(names []string) ([]seal.Suite, error) {
+	var list []seal.Suite
+	for _, name := range names {
+		suite := seal.Suite(name)
+		known := false
+		for _, s := range seal.Suites() {
+			known = known || s == suite
+		}
+		if !known {
+			return nil, usagef("no suite is named %q; there is %s", name, suiteNames())
+		}
+		list = append(list, suite)
+	}
+	return list, nil
+}
+
+// oneSuite is parseSuites for at most one.
+func oneSuite(name string) (seal.Suite, error) {
+	if name == "" {
+		return "", nil
+	}
+	list, err := parseSuites([]string{name})
+	if err != nil {
+		return "", err
+	}
+	return list[0], nil
+}
+
+// parseExpect takes --expect apart.
+func parseExpect(text string) (exchange, key string, err error) {
+	if text == "" {
+		return "", "", nil
+	}
+	exchange, key, ok := strings.Cut(text, "/")
+	if !ok || exchange == "" && key == "" {
+		return "", "", usagef("--expect %q is not EXCHANGE/KEY; either may be empty for any", text)
+	}
+	return exchange, key, nil
+}
+
+// signers returns what signs as the owner of this connection's certificate. It reads the
+// files every time, so that a renewed certificate is used.
+func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *client.Client) (func() (*seal.Signer, error), error) {
+	files, err := f.files(cmd)
+	if err != nil {
+		return nil, err
+	}
+	who, err := c.Whoami(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func() (*seal.Signer, error) { return newSigner(files, who.ID) }, nil
+}
+
+// offlineSigner signs as the owner of the certificate, under the name that it has in every
+// broker of its authority.
+func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
+	files, err := f.files(cmd)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := readCertificates(files.Cert)
+	if err != nil {
+		return nil, err
+	}
+	v, _, err := newVerifier(files.CA)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := v.Verify(certs, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", files.Cert, err)
+	}
+	return newSigner(files, owner.ID)
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// maxSealedFile bounds an envelope in a file.
+const maxSealedFile = 24 << 20
+
+func newSealCmd() *cobra.Command {
+	var to []string
+	var suite, out, exchange, key string
+	cmd := &cobra.Command{
+		Use:   "seal FILE --to RECEIVER",
+		Short: "Seal a file for receivers, without a broker",
+		Long: `Seal a file, or standard input if it is -, and print the envelope: one line of JSON with an id of its own, which
+"sealmq open" opens. It is what "sealmq send" publishes. Receivers are key files or names of keys in the data
+folder; the key directory is a broker's and is not asked.`,
+		Example: `  sealmq seal report.txt --to lab=lab.pub --out report.sealed`,
+		Args:    cobra.ExactArgs(1),
+	}
+	conn := addIdentityFlags(cmd)
+	fl := cmd.Flags()
+	fl.StringArrayVar(&to, "to", nil, toUsage)
+	fl.StringVar(&suite, "suite", "", "`suite` to seal with (default: that of the receiver's key)")
+	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
+	fl.StringVar(&exchange, "exchange", "", "`exchange` that the message is meant for")
+	fl.StringVar(&key, "key", "", "`routing key` that the message is meant for")
+	_ = cmd.MarkFlagRequired("to")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := oneSuite(suite)
+		if err != nil {
+			return err
+		}
+		r, err := findRecipients(cmd, to)
+		if err != nil {
+			return err
+		}
+		if r.unknown() {
+			return withHint(errors.New("there is no key file for every receiver"), "name the files: --to NAME=FILE")
+		}
+		text, err := readInput(cmd, args[0], seal.MaxContentBytes)
+		if err != nil {
+			return err
+		}
+		cfg := seal.SealerConfig{Signer: func() (*seal.Signer, error) { return conn.offlineSigner(cmd) }}
+		for _, to := range r.names {
+			key := r.keys[to]
+			if name != "" && name != key.Suite() {
+				if key, err = key.WithSuite(name); err != nil {
+					return fmt.Errorf("key of %s: %w", to, err)
+				}
+			}
+			cfg.Receivers = append(cfg.Receivers, seal.Receiver{Name: to, Key: key})
+		}
+		sealer, err := seal.NewSealer(cfg)
+		if err != nil {
+			return err
+		}
+		body, err := sealer.Seal(seal.Content{ID: seal.NewID(), Exchange: exchange, RoutingKey: key, Body: text})
+		if err != nil {
+			return err
+		}
+		return writeOutput(cmd, out, append(body, '\n'), 0o644)
+	}
+	return cmd
+}
+
+func newOpenCmd() *cobra.Command {
+	var keyFiles, names, suites []string
+	var out, expect string
+	cmd := &cobra.Command{
+		Use:   "open FILE --key-file KEY",
+		Short: "Open a sealed file, without a broker",
+		Long: `Open an envelope, as "sealmq seal" makes it and as messages have it in a queue, and print the text. Who sealed it
+and when goes to standard error. It opens as often as it is asked: only a ledger, as "sealmq receive" keeps it, knows
+what came before.`,
+		Args: cobra.ExactArgs(1),
+	}
+	conn, pass := addIdentityFlags(cmd), addPassphraseFlag(cmd)
+	fl := cmd.Flags()
+	fl.StringArrayVar(&keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
+	fl.StringArrayVar(&names, "name", nil, "your `name`, as the sender knows it (default: the key files')")
+	fl.StringArrayVar(&suites, "suite", nil, "accept this `suite` only; can be repeated")
+	fl.StringVar(&expect, "expect", "", "open only what was meant for `EXCHANGE/KEY`; either may be empty")
+	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
+	_ = cmd.MarkFlagRequired("key-file")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		m, err := openFileOf(cmd, conn, &receiveFlags{keyFiles: keyFiles, names: names, suites: suites, expect: expect, pass: pass}, args[0])
+		if err != nil {
+			return hintOf(err)
+		}
+		if m.Proven() {
+			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: sealed by %s on %s\n", m.Sender.ID, stampText(m.SealedAt))
+		} else {
+			fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: nothing proves who sealed it")
+		}
+		return writeOutput(cmd, out, m.Text, 0o600)
+	}
+	return cmd
+}
+
+func openFileOf(cmd *cobra.Command, conn *connectFlags, f *receiveFlags, name string) (*seal.Message, error) {
+	want := seal.Expect{AnyID: true}
+	var err error
+	if want.Exchange, want.RoutingKey, err = parseExpect(f.expect); err != nil {
+		return nil, err
+	}
+	accepted, err := parseSuites(f.suites)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := f.keys(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if len(accepted) == 0 {
+		accepted = acceptedSuites(ring)
+	}
+	files, err := conn.files(cmd)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readInput(cmd, name, maxSealedFile)
+	if err != nil {
+		return nil, err
+	}
+	names := f.names
+	for _, path := range f.keyFiles {
+		if len(f.names) == 0 {
+			names = append(names, ownerOf(path))
+		}
+	}
+	var m *seal.Message
+	for _, name := range names {
+		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: ring, Verifier: trust{files.CA}, Suites: accepted})
+		if oerr != nil {
+			return nil, oerr
+		}
+		if m, err = o.Open(body, want); err == nil || !errors.Is(err, seal.ErrReceiver) {
+			break
+		}
+	}
+	if errors.Is(err, seal.ErrReceiver) {
+		err = withHint(err, "if it is for you, say under which name: --name NAME")
+	}
+	return m, err
+}
+
+// hintOf adds what package seal suggests, unless there is a hint already.
+func hintOf(err error) error {
+	var hinted *hintError
+	if hint := seal.Hint(err); hint != "" && !errors.As(err, &hinted) {
+		return withHint(err, "%s", hint)
+	}
+	return err
+}
+
+// readInput reads a file, or standard input.
+func readInput(cmd *cobra.Command, name string, most int64) ([]byte, error) {
+	if name != "-" {
+		return durable.ReadFile(durable.OS(), name, most)
+	}
+	text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), most+1))
+	if err != nil {
+		return nil, fmt.Errorf("read standard input: %w", err)
+	}
+	if int64(len(text)) > most {
+		return nil, fmt.Errorf("standard input is longer than %d bytes", most)
+	}
+	return text, nil
+}
+
+// writeOutput replaces a file in one step, or prints.
+func writeOutput(cmd *cobra.Command, name string, data []byte, perm os.FileMode) error {
+	if name == "" {
+		_, err := cmd.OutOrStdout().Write(data)
+		return err
+	}
+	return durable.WriteFile(durable.OS(), name, data, perm)
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sealmq/sealmq/internal/sender"
+)
+
+// input is the files of a command line, one after the other.
+type input struct {
+	names []string
+	lines bool
+	stdin io.Reader
+
+	place *place // where to go on in the only file; nil without a spool
+
+	file  io.Closer // the open one
+	path  string    // its absolute path, if it has one
+	texts *sender.Source
+	total int64 // bytes of all files, or -1
+	read  countingReader
+}
+
+// openInput checks that all files can be read, so that the last one's name being wrong
+// is known before the first one is sent.
+func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
+	in := &input{names: names, lines: lines, stdin: cmd.InOrStdin()}
+	if len(names) == 0 {
+		in.names = []string{"-"}
+	}
+	for _, name := range in.names {
+		if name == "-" {
+			in.total = -1
+			if f, ok := in.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: reading from the terminal; end with Ctrl-D")
+			}
+			continue
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if info.IsDir() {
+			return nil, fmt.Errorf("%s is a folder", name)
+		}
+		if !info.Mode().IsRegular() {
+			in.total = -1
+		} else if in.total >= 0 {
+			in.total += info.Size()
+		}
+	}
+	return in, nil
+}
+
+// next is the next text of the files.
+func (in *input) next() (sender.Text, error) {
+	for {
+		if in.texts == nil {
+			if len(in.names) == 0 {
+				return sender.Text{}, io.EOF
+			}
+			if err := in.open(in.names[0]); err != nil {
+				return sender.Text{}, err
+			}
+			in.names = in.names[1:]
+		}
+		body, err := in.texts.Next()
+		if err == nil {
+			return sender.Text{Body: body, Position: in.position(body)}, nil
+		}
+		if err != io.EOF {
+			return sender.Text{}, err
+		}
+		in.texts = nil
+		in.close()
+	}
+}
+
+func (in *input) open(name string) error {
+	what, done := name, false
+	if name == "-" {
+		what, in.read.r = "standard input", in.stdin
+	} else {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		in.file, in.read.r = f, f
+		if done, err = in.resume(f); err != nil {
+			return err
+		}
+	}
+	if done {
+		in.texts = sender.Lines(what, strings.NewReader(""))
+	} else if in.lines {
+		in.texts = sender.Lines(what, &in.read)
+	} else {
+		in.texts = sender.Whole(what, &in.read)
+	}
+	return nil
+}
+
+func (in *input) close() {
+	if in.file != nil {
+		in.file.Close()
+		in.file = nil
+	}
+}
+
+// fraction is how much of the input was read, or -1 if nobody knows.
+func (in *input) fraction() float64 {
+	if in.total <= 0 {
+		return -1
+	}
+	return float64(in.read.n.Load()) / float64(in.total)
+}
+
+// countingReader counts what is read through it.
+type countingReader struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// place is how far a file was read, as the spool keeps it with each message.
+type place struct {
+	File   string `json:"file"`
+	Offset int64  `json:"offset"`
+	// Length and Sum are of the text that ends there, so that a file that was changed is
+	// not taken for the one that was read.
+	Length int    `json:"length"`
+	Sum    string `json:"sum"`
+	Lines  bool   `json:"lines"`
+}
+
+// openSpool opens the spool, if there is to be one, and lets the input go on where the
+// spool says that it was.
+func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*client.Spool, error) {
+	if f.spool == "" {
+		return nil, nil
+	}
+	spool, err := client.OpenSpool(f.spool, client.SpoolConfig{})
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, withHint(err, "another sealmq send uses this spool; name another folder with --spool")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := f.prepareSpool(cmd, spool, in); err != nil {
+		return nil, errors.Join(err, spool.Close())
+	}
+	return spool, nil
+}
+
+func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *client.Spool, in *input) error {
+	var old *client.SpoolTooOldError
+	if errors.As(spool.CheckAge(), &old) && f.old != "" {
+		ids := make([]string, len(old.Entries))
+		for i, e := range old.Entries {
+			ids[i] = e.ID
+		}
+		if f.old == "again" {
+			spool.Renew(ids...)
+		} else if err := spool.Drop(ids...); err != nil {
+			return err
+		}
+	}
+	in.place = &place{}
+	if p := spool.Position(); len(p) > 0 {
+		if err := json.Unmarshal(p, in.place); err != nil {
+			return fmt.Errorf("the spool's position: %w", err)
+		}
+	}
+	if in.place.File == "" || f.count > 0 || in.names[0] == "-" {
+		return nil
+	}
+	path, err := filepath.Abs(in.names[0])
+	if err != nil {
+		return err
+	}
+	if path != in.place.File {
+		return withHint(fmt.Errorf("the spool %s belongs to %s", f.spool, in.place.File), "name another folder with --spool")
+	}
+	if info, err := os.Stat(path); err == nil && info.Size() == in.place.Offset {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: all of %s was sent, or is in the spool, already; another --spool would send it again\n", in.names[0])
+	} else {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: going on at byte %d of %s\n", in.place.Offset, in.names[0])
+	}
+	return nil
+}
+
+// resume goes to where the file was read to before;
+// done says that there is no more to come.
+func (in *input) resume(f *os.File) (done bool, err error) {
+	if in.place == nil {
+		return false, nil
+	}
+	path, err := filepath.Abs(f.Name())
+	if err != nil {
+		return false, err
+	}
+	in.path = path
+	p := in.place
+	if p.File != path {
+		return false, nil
+	}
+	changed := withHint(fmt.Errorf("%s has changed since it was sent up to byte %d", f.Name(), p.Offset),
+		"a spool goes on in a file that has only grown; send the new file with another --spool")
+	if p.Lines != in.lines {
+		return false, withHint(fmt.Errorf("%s was begun with and goes on without --lines, or the other way round", f.Name()), "use --lines as before")
+	}
+	begin := max(0, p.Offset-int64(p.Length)-int64(len("\r\n")))
+	before := make([]byte, p.Offset-begin)
+	if _, err := f.ReadAt(before, begin); err != nil {
+		return false, changed
+	}
+	text := string(before)
+	if in.lines {
+		text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	}
+	if len(text) < p.Length || sumOf(text[len(text)-p.Length:]) != p.Sum {
+		return false, changed
+	}
+	if !in.lines { // all of it was one message
+		return true, nil
+	}
+	_, err = f.Seek(p.Offset, io.SeekStart)
+	in.read.n.Store(p.Offset)
+	return false, err
+}
+
+func sumOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
+}
+
+// position is what the spool keeps with a text.
+func (in *input) position(text []byte) []byte {
+	if in.place == nil || in.path == "" {
+		return nil
+	}
+	p := place{File: in.path, Offset: in.base() + in.texts.Offset(), Length: len(text), Sum: sumOf(string(text)), Lines: in.lines}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil // a path that is not UTF-8 is changed, not refused
+	}
+	return b
+}
+
+// base is where in the file this run began.
+func (in *input) base() int64 {
+	if in.place.File == in.path {
+		return in.place.Offset
+	}
+	return 0
+}
