@@ -134,8 +134,6 @@ var codeTexts = []struct {
 	{"queue '", "' is full", sealmq.QueueFull},
 	{"queue '", "' takes sealed messages only", sealmq.NotSealed},
 	{"the queue takes sealed messages only", "", sealmq.NotSealed},
-	{"queue '", "' takes sealed messages only", sealmq.NotSealed},
-	{"the queue takes sealed messages only", "", sealmq.NotSealed},
 	{"the queue is full", "", sealmq.QueueFull},
 	{"the message is larger", "", sealmq.TooLarge},
 	{"the message is too large", "", sealmq.TooLarge},
