@@ -10,7 +10,8 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// Send one message and return when the broker has stored it.
+// Seal a message for a receiver whose key is in the broker's directory, send it, and
+// return when the broker has stored it.
 func Example() {
 	ctx := context.Background()
 	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
@@ -19,17 +20,92 @@ func Example() {
 	}
 	defer c.Close()
 
-	key := receiverKey()
-	id := seal.NewID()
-	body, err := key.Seal(id, []byte("the result is negative"))
+	directory, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: trust()})
 	if err != nil {
 		log.Fatal(err)
 	}
-	err = c.Publish(ctx, client.Message{Exchange: "results", Key: "lab", ID: id, Body: body})
+	s, err := c.NewSender(ctx, client.SenderConfig{To: []string{"lab"}, Directory: directory, Signer: ownCertificate})
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("stored")
+	defer s.Close()
+	id, err := s.Send(ctx, "results", "lab", []byte("the result is negative"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("stored", id)
+}
+
+// Send each line of a file exactly once, however often this program dies: messages are
+// in the spool until they are confirmed, with how far the file was read.
+func ExampleSender_Publish() {
+	ctx := context.Background()
+	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	spool, err := client.OpenSpool("spool", client.SpoolConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer spool.Close()
+	s, err := c.NewSender(ctx, client.SenderConfig{
+		To: []string{"lab"}, Keys: map[string]*seal.PublicKey{"lab": receiverKey()}, Signer: ownCertificate, Spool: spool,
+	})
+	if err != nil {
+		log.Fatal(err) // a *client.SpoolTooOldError says what cannot be sent again safely
+	}
+	defer s.Close()
+
+	next := linesFrom(spool.Position())
+	for {
+		text, position, ok := next()
+		if !ok {
+			break
+		}
+		m, err := s.Seal(ctx, "results", "lab", text)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := s.Publish(ctx, m, position, nil); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := s.Flush(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Take each message exactly once: what a crash left of the output behind the last commit
+// is cut off, and its messages come again.
+func ExampleReceiver() {
+	ctx := context.Background()
+	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ledger, err := client.OpenLedger("results.ledger", client.LedgerConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ledger.Close()
+	r, err := c.NewReceiver(ctx, "lab-results", client.ReceiverConfig{Names: []string{"lab"}, Keys: ownKeys(), Verifier: trust(), Ledger: ledger})
+	if err != nil {
+		log.Fatal(err)
+	}
+	out := openAndCut("results.txt", ledger.Output().Length)
+	for {
+		list, err := r.Next(ctx, 0)
+		if err != nil {
+			log.Fatal(err)
+		}
+		length := out.appendAndSync(list)
+		if err := r.Commit(client.Output{Length: length}, list...); err != nil {
+			log.Fatal(err)
+		}
+	}
 }
 
 // Send many messages: the callbacks come in order while later messages are on their way.
@@ -106,7 +182,17 @@ func ExampleClient_Declare() {
 	}
 }
 
-func clientTLS() *tls.Config           { return nil }
+func clientTLS() *tls.Config                                   { return nil }
+func ownCertificate() (*seal.Signer, error)                    { return nil, nil }
+func ownKeys() *seal.Keyring                                   { return nil }
+func trust() *seal.X509Verifier                                { return nil }
+func linesFrom([]byte) func() (text, position []byte, ok bool) { return nil }
+
+type output struct{}
+
+func openAndCut(name string, length int64) *output         { return nil }
+func (*output) appendAndSync(list []client.Received) int64 { return 0 }
+
 func receiverKey() *seal.PublicKey     { return nil }
 func sealedMessages() []client.Message { return nil }
 func store(id string, body []byte)     {}

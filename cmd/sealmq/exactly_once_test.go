@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -147,8 +146,7 @@ func (h *harness) kill(left chan struct{}, args ...string) bool {
 	defer cancel()
 	cmd, out := h.command(ctx, args...)
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == -1 {
+	if err != nil && ctx.Err() != nil {
 		select {
 		case <-left:
 		default:
@@ -170,12 +168,12 @@ func (h *harness) untilDone(left chan struct{}, args ...string) (killed int) {
 		}
 		cmd, out := h.command(ctx, args...)
 		err := cmd.Run()
+		died := ctx.Err() != nil
 		cancel()
 		if err == nil {
 			return killed
 		}
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != -1 {
+		if !died {
 			h.t.Errorf("%s: %v: %s", args[0], err, out)
 			return killed
 		}

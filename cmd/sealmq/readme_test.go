@@ -50,7 +50,7 @@ func TestReadmeWalk(t *testing.T) {
 	shell.Env = append(os.Environ(),
 		"PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"),
 		// The usual ports may be taken on the machine of a test.
-		"SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off")
+		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off")
 	out, err := shell.CombinedOutput()
 	if err != nil {
 		t.Errorf("the last command failed: %v", err)
@@ -59,9 +59,10 @@ func TestReadmeWalk(t *testing.T) {
 	for _, want := range []string{
 		"sealmq-data/certs/admin.crt", "accepting clients",
 		"sealmq-data/certs/alice.crt", "sealmq-data/certs/bob.crt", "sealmq-data/keys/bob.key",
-		"queue letters gets what is published to post with key bob",
+		"queue letters gets what is published to post with key bob", "name         bob", "read out",
 		"sent 1 message", "letters      1", "the broker cannot read it",
-		"received 1 new message", `"message":"Dear Bob, noon is fine.\n"`, `"publisher":"alice"`,
+		"received 1 new message", `"message":"Dear Bob, noon is fine.\n"`, `"sender":"alice"`, `"publisher":"alice"`,
+		"(2 keys open messages)", "received 2 new messages", "received ", "numbers.jsonl (100000 in it)", "100000\n",
 		"sealmq: error: not allowed to delete 'letters'", "sealmq: hint: ", "deleted",
 		"0 lost, 0 delivered twice, 0 changed",
 	} {
