@@ -60,10 +60,10 @@ func TestCanaries(t *testing.T) {
 	}
 }
 
-// everySo changes one delivery of two hundred.
+// everySo changes one delivery of two hundred, and not the last.
 func everySo(lie func(id, body string) string) liar.Lies {
 	return each(func(n int, id, body string) []string {
-		if n%200 == 0 {
+		if n%200 == 100 {
 			return []string{lie(id, body)}
 		}
 		return []string{push(id, body)}
