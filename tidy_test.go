@@ -455,3 +455,38 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestNamedTestsExist: a table that says which test proves a row must name tests that
+// there are. After a slash stands a case, with underscores for the spaces of its name.
+func TestNamedTestsExist(t *testing.T) {
+	sources := make(map[string]string) // test functions to their files' text
+	for _, f := range tree(t) {
+		if !f.test {
+			continue
+		}
+		src, err := os.ReadFile(f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(src), -1) {
+			sources[m[1]] += string(src)
+		}
+	}
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "ARCHITECTURE.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`(Test\\w+)(?:/(\\w+))?`").FindAllStringSubmatch(string(text), -1) {
+			src, ok := sources[m[1]]
+			name := strings.ReplaceAll(m[2], "_", " ")
+			if !ok || m[2] != "" && !strings.Contains(strings.ReplaceAll(src, ",", ""), `"`+name+`"`) {
+				t.Errorf("%s names %s, which does not exist", page, strings.Trim(m[0], "`"))
+			}
+		}
+	}
+}

@@ -32,7 +32,7 @@ func demoCommands(exe string, d *demo.Demo) []string {
 	to := fmt.Sprintf("--data %s --addr %s", shellWord(d.Data()), d.Addr())
 	file := shellWord(d.ReceivedFile())
 	return []string{
-		fmt.Sprintf("echo 'one letter more' | %s send %s --as %s --to %s --exchange %s --key %s", exe, to, demo.Sender, shellWord(d.PublicKeyFile()), demo.Exchange, demo.Key),
+		fmt.Sprintf("echo 'one letter more' | %s send %s --as %s --to %s --pins %s --exchange %s --key %s", exe, to, demo.Sender, demo.Receiver, shellWord(d.PinsFile()), demo.Exchange, demo.Key),
 		fmt.Sprintf("%s queue list %s", exe, to),
 		fmt.Sprintf("%s queue peek %s %s", exe, demo.Queue, to),
 		fmt.Sprintf("%s receive %s %s --as %s --key-file %s --out %s --count 1", exe, demo.Queue, to, demo.Receiver, shellWord(d.PrivateKeyFile()), file),

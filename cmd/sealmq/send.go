@@ -71,7 +71,7 @@ it was. So a spool belongs to one file.`,
 	fl.StringVar(&f.spool, "spool", "", "`folder` that keeps messages until they are confirmed")
 	fl.StringVar(&f.old, "spool-old", "", "what becomes of messages in the spool that the broker may have forgotten: `again` (they may arrive twice) or drop")
 	fl.IntVar(&f.count, "count", 0, "send so many trial messages in place of files")
-	fl.Float64Var(&f.rate, "rate", 0, "trial messages a second (default: as many as go)")
+	fl.Float64Var(&f.rate, "rate", 0, "messages a second at most (default: as many as go)")
 	fl.IntVar(&f.window, "window", client.DefaultWindow, "unconfirmed messages at most")
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage("or takes nothing, "))
 	for _, name := range []string{"to", "exchange", "key"} {
@@ -140,7 +140,10 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
 	defer s.Close()
 	next := in.next
 	if f.count > 0 {
-		next, in.total = sender.Trial(ctx, clock.System, f.count, f.rate), -1
+		next, in.total = sender.Trial(f.count), -1
+	}
+	if f.rate > 0 {
+		next = sender.Paced(ctx, clock.System, f.rate, next)
 	}
 	return f.send(ctx, cmd, c, s, in, next)
 }
@@ -159,8 +162,6 @@ func (f *sendFlags) check(args []string) (seal.Suite, []string, error) {
 		err = usagef("--queue is for --declare; without it the exchange decides which queues get the messages")
 	case f.count < 0 || f.rate < 0:
 		err = usagef("--count and --rate cannot be negative")
-	case f.rate > 0 && f.count == 0:
-		err = usagef("--rate is for --count")
 	case f.count > 0 && len(args) > 0:
 		err = usagef("--count and files exclude each other")
 	case f.spool != "" && len(args) > 1:

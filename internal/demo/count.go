@@ -52,24 +52,38 @@ func (d *Demo) count(r *Result) error {
 	return nil
 }
 
-// searchBroker counts the files of the broker that hold text of a message.
-func (d *Demo) searchBroker() (found int, err error) {
+// judge counts what arrived and searches the broker's files.
+func (d *Demo) judge(r *Result) (err error) {
+	if err := d.count(r); err != nil {
+		return err
+	}
+	if r.PlaintextHits, err = d.searchBroker("letters", marker); err != nil {
+		return err
+	}
+	r.ControlHits, err = d.searchBroker("a message that was not sealed", controlMarker)
+	return err
+}
+
+// searchBroker counts the files of the broker, its log among them, that hold a text.
+func (d *Demo) searchBroker(of, what string) (found int, err error) {
 	searched := int64(0)
-	err = filepath.WalkDir(d.Data(), func(path string, e fs.DirEntry, err error) error {
+	look := func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return gone(err)
 		}
-		has, n, err := contains(path, []byte(marker))
+		has, n, err := contains(path, []byte(what))
 		searched += n
 		if has {
 			found++
 		}
 		return gone(err)
-	})
-	if err != nil {
-		return 0, fmt.Errorf("search the broker's files: %w", err)
 	}
-	d.cfg.Say("searched %d MiB of the broker's files for the text of a message: found in %d", searched>>20, found)
+	for _, root := range []string{d.Data(), d.LogFile()} {
+		if err := filepath.WalkDir(root, look); err != nil {
+			return 0, fmt.Errorf("search the broker's files: %w", err)
+		}
+	}
+	d.cfg.Say("searched %d MiB of the broker's files for the text of %s: found in %d", searched>>20, of, found)
 	return found, nil
 }
 

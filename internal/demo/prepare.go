@@ -1,15 +1,15 @@
 package demo
 
 import (
+	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -30,7 +30,7 @@ func (d *Demo) makeCertificates() error {
 	return nil
 }
 
-// makeKey makes the key that only the receiver has, and its public half for senders.
+// makeKey makes the key that only the receiver has.
 func (d *Demo) makeKey() (err error) {
 	if d.key, err = seal.Generate(seal.DefaultSuite, 0); err != nil {
 		return fmt.Errorf("make the receiver's key: %w", err)
@@ -38,53 +38,100 @@ func (d *Demo) makeKey() (err error) {
 	if err := os.WriteFile(d.PrivateKeyFile(), d.key.PEM(), 0o600); err != nil {
 		return fmt.Errorf("write the receiver's key: %w", err)
 	}
-	if err := os.WriteFile(d.PublicKeyFile(), d.key.Public().PEM(), 0o600); err != nil {
-		return fmt.Errorf("write the receiver's key: %w", err)
-	}
-	d.cfg.Say("made a key for %s; the broker never has it", Receiver)
+	d.cfg.Say("made a key for %s (%s); the broker never has it", Receiver, d.key.Suite())
 	return nil
 }
 
-func (d *Demo) tls(name string) (*tls.Config, error) {
-	p := ca.In(d.Data())
-	return mtls.ClientConfig(mtls.Files{Cert: p.Cert(name), Key: p.Key(name), CA: p.CA}, mtls.ClientOptions{})
+// marker stands in every letter and nowhere else, and controlMarker in a message that is
+// published as it is: the search that does not find the one must find the other.
+const (
+	marker        = "Dear " + Receiver + ", this stays between us"
+	controlMarker = "everybody on the way may read this"
+)
+
+// text is what letter i says.
+func text(i, of int) string {
+	return fmt.Sprintf("%s, letter %d of %d: the meeting is at noon", marker, i, of)
 }
 
-// signer signs as the sender.
-func (d *Demo) signer() (*seal.Signer, error) {
-	p := ca.In(d.Data())
-	pair, err := tls.LoadX509KeyPair(p.Cert(Sender), p.Key(Sender))
+// prepare makes what the letters go through, publishes the receiver's key, and writes
+// the letters.
+func (d *Demo) prepare(ctx context.Context) error {
+	c, err := d.dial(ctx, Receiver)
 	if err != nil {
-		return nil, fmt.Errorf("read the sender's certificate: %w", err)
+		return err
 	}
-	return seal.NewSigner(Sender, pair.Certificate, pair.PrivateKey)
-}
-
-// verifier believes the authority of this demonstration alone.
-func (d *Demo) verifier() (*seal.X509Verifier, error) {
-	pem, err := os.ReadFile(ca.In(d.Data()).CA)
+	defer c.Close()
+	err = c.Declare(ctx, client.Topology{
+		Exchanges: []client.Exchange{{Name: Exchange}},
+		Queues:    []client.Queue{{Name: Queue}, {Name: controlQueue}},
+		Bindings:  []client.Binding{{Queue: Queue, Exchange: Exchange, Key: Key}, {Queue: controlQueue, Exchange: Exchange, Key: controlQueue}},
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the authority: %w", err)
+		return fmt.Errorf("declare exchange and queues: %w", err)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem)
-	return &seal.X509Verifier{Roots: pool, Identify: mtls.Identify}, nil
+	if err := publishControl(ctx, c); err != nil {
+		return err
+	}
+	if err := d.publishKey(ctx); err != nil {
+		return err
+	}
+	return d.writeLetters()
 }
 
-// giveUpAfter is how long sender and receiver try to reach a broker that is gone.
-const giveUpAfter = time.Minute
+// controlQueue keeps the message that is not sealed.
+const controlQueue = "plain"
 
-// dial connects as one of the two.
+func publishControl(ctx context.Context, c *client.Client) error {
+	body, err := json.Marshal(map[string]string{"message_id": "control", "text": controlMarker})
+	if err != nil {
+		return err
+	}
+	if err := c.Publish(ctx, client.Message{Exchange: Exchange, Key: controlQueue, ID: "control", Body: body}); err != nil {
+		return fmt.Errorf("publish a message that is not sealed: %w", err)
+	}
+	return nil
+}
+
+// publishKey puts the receiver's public key, signed with its certificate, into the
+// broker's key directory, where the sender finds it.
+func (d *Demo) publishKey(ctx context.Context) error {
+	c, err := brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
+		"key", "publish", d.PrivateKeyFile(), "--data", d.Data(), "--addr", d.Addr(), "--as", Receiver, "--pins", d.receiverPins(),
+	}})
+	if err != nil {
+		return err
+	}
+	defer c.Kill()
+	select {
+	case <-c.Done():
+		if err := c.Err(); err != nil {
+			return fmt.Errorf("publish the key of %s: %w", Receiver, err)
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	d.cfg.Say("published it, signed by %s, in the broker's key directory", Receiver)
+	return nil
+}
+
+func (d *Demo) writeLetters() error {
+	var letters bytes.Buffer
+	for i := range d.cfg.Messages {
+		fmt.Fprintln(&letters, text(i+1, d.cfg.Messages))
+	}
+	if err := os.WriteFile(d.lettersFile(), letters.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("write the letters: %w", err)
+	}
+	return nil
+}
+
+// dial connects as the receiver does.
 func (d *Demo) dial(ctx context.Context, name string) (*client.Client, error) {
-	cfg, err := d.tls(name)
+	p := ca.In(d.Data())
+	cfg, err := mtls.ClientConfig(mtls.Files{Cert: p.Cert(name), Key: p.Key(name), CA: p.CA}, mtls.ClientOptions{})
 	if err != nil {
 		return nil, err
 	}
-	return client.Dial(ctx, client.Config{
-		Addr:        d.Addr(),
-		TLS:         cfg,
-		BackoffMin:  20 * time.Millisecond,
-		BackoffMax:  500 * time.Millisecond,
-		GiveUpAfter: giveUpAfter,
-	})
+	return client.Dial(ctx, client.Config{Addr: d.Addr(), TLS: cfg})
 }

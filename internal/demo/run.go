@@ -1,173 +1,171 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"os"
 	"time"
 
-	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/jsonl"
-	"github.com/sealmq/sealmq/internal/receiver"
-	"github.com/sealmq/sealmq/internal/sender"
-	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/internal/brokerproc"
 )
 
 const (
 	// sendTime is about how long sending takes, so that the crashes come in the middle.
-	sendTime = 2 * time.Second
+	sendTime = 3 * time.Second
 	// stallTime is longer than the broker's ack timeout, after which at the latest
 	// everything comes again that a lost connection held.
 	stallTime = 45 * time.Second
-	// pollInterval is how often the receiver's count is looked at.
+	// pollInterval is how often the receiver's file is looked at.
 	pollInterval = 5 * time.Millisecond
-	// prefetch keeps few messages in the receiver's hands, as few come again.
-	prefetch = 32
 )
 
-// marker stands in every message and nowhere else; it must be found nowhere.
-const marker = "Dear " + Receiver + ", this stays between us"
-
-// text is what message i says.
-func text(i, of int) string {
-	return fmt.Sprintf("%s, letter %d of %d: the meeting is at noon", marker, i, of)
+// run is one pass over all letters.
+type run struct {
+	*Demo
+	sender, receiver *brokerproc.Command
+	arrived          lineCounter // in the receiver's file
+	result           Result
 }
 
-// Run sends the messages, kills the broker twice on the way, and counts what arrived.
-func (d *Demo) Run(ctx context.Context) (*Result, error) {
+// Run sends the letters, kills sender, broker and receiver once each on the way, and
+// counts what arrived.
+func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
 	began := time.Now()
-	from, err := d.dial(ctx, Sender)
-	if err != nil {
+	if err := d.prepare(ctx); err != nil {
 		return nil, err
 	}
-	defer from.Close()
-	to, err := d.dial(ctx, Receiver)
-	if err != nil {
+	r := &run{Demo: d, arrived: lineCounter{name: d.ReceivedFile()}}
+	defer r.killBoth()
+	if r.receiver, err = d.startReceiver(); err != nil {
 		return nil, err
 	}
-	defer to.Close()
-	file, err := jsonl.Open(durable.OS(), d.ReceivedFile())
-	if err != nil {
+	if r.sender, err = d.startSender(); err != nil {
 		return nil, err
 	}
-	defer file.Close() // everything in it is committed
-	ledger, err := client.OpenLedger(d.ReceivedFile()+".ledger", client.LedgerConfig{})
-	if err != nil {
-		return nil, err
-	}
-	defer ledger.Close()
-	source, err := d.subscribe(ctx, to, ledger)
-	if err != nil {
-		return nil, err
-	}
-	out, err := from.NewSender(ctx, client.SenderConfig{To: []string{Receiver}, Keys: map[string]*seal.PublicKey{Receiver: d.key.Public()}, Signer: d.signer})
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	send := sender.New(sender.Config{Out: out, Exchange: Exchange, RoutingKey: Key})
-	receive := receiver.New(receiver.Config{Source: source, File: file, Prefetch: prefetch})
-
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	stop := func() { cancel(); wg.Wait() }
-	defer stop()
-	ended := make(chan error, 2) // of sender and receiver, only errors
-	d.cfg.Say("%s seals %d messages for %s and sends them", Sender, d.cfg.Messages, Receiver)
-	wg.Go(func() { report(ended, send.Run(ctx, d.letters(ctx))) })
-	wg.Go(func() { report(ended, receive.Run(ctx)) })
-
-	received := func() int { return int(receive.Stats().Received) }
-	r := &Result{}
-	for i := range kills {
-		if err := waitFor(ctx, (i+1)*d.cfg.Messages/(kills+1), received, ended); err != nil {
+	d.cfg.Say("%s (process %d) seals %d letters for %s (process %d) and sends them", Sender, r.sender.ProcessID(),
+		d.cfg.Messages, Receiver, r.receiver.ProcessID())
+	for i, crash := range []func(context.Context, int) error{r.crashSender, r.crashBroker, r.crashReceiver} {
+		if err := r.waitFor(ctx, (i+1)*d.cfg.Messages/4); err != nil {
 			return nil, err
 		}
-		if err := d.crash(ctx, received()); err != nil {
+		if err := crash(ctx, r.arrived.n); err != nil {
 			return nil, err
 		}
-		r.Restarts++
 	}
-	confirmed := func() int { return int(send.Stats().Confirmed) }
-	if err := waitFor(ctx, d.cfg.Messages, confirmed, ended); err != nil {
+	if err := r.ended(ctx, r.sender); err != nil {
 		return nil, err
 	}
-	d.cfg.Say("all %d messages are confirmed", d.cfg.Messages)
-	if err := waitFor(ctx, d.cfg.Messages, received, ended); err != nil && !errors.Is(err, errStalled) {
+	r.result.Sent = d.cfg.Messages
+	d.cfg.Say("all %d letters are confirmed", d.cfg.Messages)
+	if err := r.waitFor(ctx, d.cfg.Messages); err != nil && !errors.Is(err, errStalled) {
 		return nil, err
 	}
-	if err := to.Flush(ctx); err != nil {
-		return nil, fmt.Errorf("wait for acknowledgements: %w", err)
-	}
-	stop()
-	r.Sent, r.Resent, r.Redelivered = confirmed(), int(from.Stats().Resent), int(receive.Stats().Repeated)
-	if err := d.count(r); err != nil {
+	if err := r.stopReceiver(ctx); err != nil {
 		return nil, err
 	}
-	if r.Plaintext, err = d.searchBroker(); err != nil {
+	if err := d.judge(&r.result); err != nil {
 		return nil, err
 	}
-	r.Seconds = time.Since(began).Seconds()
-	return r, nil
+	r.result.Seconds = time.Since(began).Seconds()
+	return &r.result, nil
 }
 
-func report(ended chan<- error, err error) {
-	if err != nil {
-		ended <- err
+// startSender starts a process that ends when every letter is confirmed. Started again,
+// it goes on where the one before was killed.
+func (d *Demo) startSender() (*brokerproc.Command, error) {
+	return brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
+		"send", "--data", d.Data(), "--addr", d.Addr(), "--as", Sender, "--to", Receiver, "--pins", d.PinsFile(),
+		"--exchange", Exchange, "--key", Key, "--spool", d.spoolFolder(), "--file", d.lettersFile(), "--lines",
+		"--rate", fmt.Sprint(d.cfg.Messages * int(time.Second) / int(sendTime)),
+	}})
+}
+
+func (d *Demo) startReceiver() (*brokerproc.Command, error) {
+	return brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
+		"receive", Queue, "--data", d.Data(), "--addr", d.Addr(), "--as", Receiver, "--key-file", d.PrivateKeyFile(),
+		"--pins", d.receiverPins(), "--out", d.ReceivedFile(), "--expect", Exchange + "/" + Key,
+	}})
+}
+
+func (r *run) crashBroker(ctx context.Context, received int) error {
+	pid, addr, metrics := r.process.PID, r.process.Addr, r.process.MetricsAddr
+	r.process.Kill()
+	if err := r.startBroker(ctx, addr, metrics); err != nil {
+		return err
+	}
+	r.cfg.Say("killed the broker   (kill -9 %d) after %d letters had arrived; process %d was ready again after %v",
+		pid, received, r.process.PID, r.process.Took.Round(time.Millisecond))
+	r.result.BrokerRestarts++
+	return nil
+}
+
+func (r *run) crashSender(_ context.Context, received int) (err error) {
+	pid := r.sender.ProcessID()
+	r.sender.Kill()
+	if r.sender, err = r.startSender(); err != nil {
+		return err
+	}
+	r.cfg.Say("killed the sender   (kill -9 %d) after %d letters had arrived; process %d goes on from the spool",
+		pid, received, r.sender.ProcessID())
+	r.result.SenderRestarts++
+	return nil
+}
+
+func (r *run) crashReceiver(_ context.Context, received int) (err error) {
+	pid := r.receiver.ProcessID()
+	r.receiver.Kill()
+	if r.receiver, err = r.startReceiver(); err != nil {
+		return err
+	}
+	r.cfg.Say("killed the receiver (kill -9 %d) after %d letters had arrived; process %d goes on from the ledger",
+		pid, received, r.receiver.ProcessID())
+	r.result.ReceiverRestarts++
+	return nil
+}
+
+func (r *run) killBoth() {
+	for _, c := range []*brokerproc.Command{r.sender, r.receiver} {
+		if c != nil {
+			c.Kill()
+		}
 	}
 }
 
-// letters gives the sender one text after the other, with pauses.
-func (d *Demo) letters(ctx context.Context) func() (sender.Text, error) {
-	i, n := 0, d.cfg.Messages
-	began := time.Now()
-	return func() (sender.Text, error) {
-		if i == n {
-			return sender.Text{}, io.EOF
-		}
-		pause := time.NewTimer(time.Until(began.Add(sendTime * time.Duration(i) / time.Duration(n))))
-		defer pause.Stop()
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return sender.Text{}, ctx.Err()
-		}
-		i++
-		return sender.Text{Body: []byte(text(i, n))}, nil
-	}
+// stopReceiver asks it to end: it acknowledges what it has written and gives the rest back.
+func (r *run) stopReceiver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	return r.receiver.Stop(ctx)
 }
 
-// subscribe makes what the messages go through and consumes it.
-func (d *Demo) subscribe(ctx context.Context, c *client.Client, ledger *client.Ledger) (*client.Receiver, error) {
-	for _, line := range []string{"declare_exchange " + Exchange, "declare_queue " + Queue, "bind " + Queue + " " + Exchange + " " + Key} {
-		if _, err := c.Command(ctx, line); err != nil {
-			return nil, fmt.Errorf("%s: %w", line, err)
-		}
+// ended waits for the end of a command.
+func (r *run) ended(ctx context.Context, c *brokerproc.Command) error {
+	select {
+	case <-c.Done():
+		return c.Err()
+	case <-r.receiver.Done():
+		return fmt.Errorf("the receiver ended: %w", r.receiver.Err())
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	keys, err := seal.NewKeyring(d.key)
-	if err != nil {
-		return nil, err
-	}
-	trust, err := d.verifier()
-	if err != nil {
-		return nil, err
-	}
-	return c.NewReceiver(ctx, Queue, client.ReceiverConfig{Names: []string{Receiver}, Keys: keys, Verifier: trust, Ledger: ledger, Prefetch: prefetch})
 }
 
 // errStalled says that nothing moves any more.
 var errStalled = errors.New("nothing arrived for a long time")
 
-// waitFor waits until count is n, or until sender or receiver has ended with an error.
-func waitFor(ctx context.Context, n int, count func() int, ended <-chan error) error {
+// waitFor waits until n letters have arrived, or until the receiver, or with an error the
+// sender, has ended.
+func (r *run) waitFor(ctx context.Context, n int) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	last, since := -1, time.Now()
 	for {
-		switch got := count(); {
+		switch got, err := r.arrived.count(); {
+		case err != nil:
+			return err
 		case got >= n:
 			return nil
 		case got != last:
@@ -177,10 +175,50 @@ func waitFor(ctx context.Context, n int, count func() int, ended <-chan error) e
 		}
 		select {
 		case <-tick.C:
-		case err := <-ended:
-			return err
+		case <-r.receiver.Done():
+			return fmt.Errorf("the receiver ended: %w", r.receiver.Err())
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		select {
+		case <-r.sender.Done():
+			if err := r.sender.Err(); err != nil {
+				return fmt.Errorf("the sender ended: %w", err)
+			}
+		default:
+		}
 	}
+}
+
+// lineCounter counts the lines of a growing file. A start of the receiver may shorten it
+// by what was not committed.
+type lineCounter struct {
+	name string
+	n    int
+	read int64
+}
+
+func (c *lineCounter) count() (int, error) {
+	file, err := os.Open(c.name)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count what arrived: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("count what arrived: %w", err)
+	}
+	if info.Size() < c.read {
+		c.n, c.read = 0, 0
+	}
+	part, err := io.ReadAll(io.NewSectionReader(file, c.read, info.Size()-c.read))
+	if err != nil {
+		return 0, fmt.Errorf("count what arrived: %w", err)
+	}
+	c.read += int64(len(part))
+	c.n += bytes.Count(part, []byte{'\n'})
+	return c.n, nil
 }

@@ -145,7 +145,7 @@ func TestTrialTextsKeepTheirRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		o := &out{}
-		if err := newSender(o, 1).Run(t.Context(), sender.Trial(t.Context(), clock.System, 11, 5)); err != nil {
+		if err := newSender(o, 1).Run(t.Context(), sender.Paced(t.Context(), clock.System, 5, sender.Trial(11))); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took != 2*time.Second || len(o.texts) != 11 {
@@ -153,7 +153,7 @@ func TestTrialTextsKeepTheirRate(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := newSender(o, 1).Run(ctx, sender.Trial(ctx, clock.System, 100, 1)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := newSender(o, 1).Run(ctx, sender.Paced(ctx, clock.System, 1, sender.Trial(100))); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
 	})

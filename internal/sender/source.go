@@ -100,18 +100,31 @@ func (s *Source) whole() ([]byte, error) {
 	return text, nil
 }
 
-// Trial returns a source of count texts for trying things out, rate a second at most; a
-// rate of 0 is as fast as they are taken.
-func Trial(ctx context.Context, c clock.Clock, count int, rate float64) func() (Text, error) {
-	began, i := c.Now(), 0
+// Trial returns a source of count texts for trying things out.
+func Trial(count int) func() (Text, error) {
+	i := 0
 	return func() (Text, error) {
 		if i == count {
 			return Text{}, io.EOF
 		}
-		if rate > 0 {
-			due := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+		i++
+		return Text{Body: fmt.Appendf(nil, "trial message %d of %d", i, count)}, nil
+	}
+}
+
+// Paced gives what next gives, rate texts a second at most; a rate of 0 is as fast as they
+// are taken.
+func Paced(ctx context.Context, c clock.Clock, rate float64, next func() (Text, error)) func() (Text, error) {
+	if rate <= 0 {
+		return next
+	}
+	began, i := c.Now(), 0
+	return func() (Text, error) {
+		due := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+		i++
+		if wait := due.Sub(c.Now()); wait > 0 {
 			over := make(chan struct{})
-			t := c.AfterFunc(due.Sub(c.Now()), func() { close(over) })
+			t := c.AfterFunc(wait, func() { close(over) })
 			defer t.Stop()
 			select {
 			case <-over:
@@ -119,7 +132,6 @@ func Trial(ctx context.Context, c clock.Clock, count int, rate float64) func() (
 				return Text{}, ctx.Err()
 			}
 		}
-		i++
-		return Text{Body: fmt.Appendf(nil, "trial message %d of %d", i, count)}, nil
+		return next()
 	}
 }
