@@ -171,9 +171,7 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	began := time.Now()
 	for {
 		c, err := client.Dial(ctx, cfg)
-		var network *net.OpError
-		away := errors.As(err, &network) && network.Op == "dial"
-		if !away || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
+		if err == nil || !isAway(err) || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
 			return c, err
 		}
 		wait := time.NewTimer(dialPause)
@@ -184,6 +182,23 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// isAway reports whether an error may be that of a broker that is not there yet, or just
+// went. One that refuses, or is another one than expected, is there.
+func isAway(err error) bool {
+	var (
+		certificate *tls.CertificateVerificationError
+		notTLS      tls.RecordHeaderError
+		network     *net.OpError
+	)
+	switch {
+	case errors.As(err, &certificate), errors.As(err, &notTLS), sealmq.CodeOf(err) != "":
+		return false
+	case errors.As(err, &network):
+		return network.Op != "remote error" // a TLS alert
+	}
+	return true
 }
 
 // withoutClosed leaves out that the client has ended, which its user sees.

@@ -47,7 +47,7 @@ func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
 	all.Go(func() {
 		defer close(sent)
 		n := h.untilDone(left, "send", "--to", "bob", "--exchange", "post", "--key", "bob", "--spool", "spool", "--lines", "--file", "lines.txt",
-			"--window", "64", "--give-up", "1m")
+			"--window", "64", "--rate", "5000", "--give-up", "1m")
 		t.Logf("the sender was killed %d times", n)
 	})
 	receive := []string{"receive", "inbox", "--key-file", "bob", "--out", "out.jsonl", "--prefetch", "50", "--give-up", "1m"}
