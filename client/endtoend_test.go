@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -522,4 +523,52 @@ func TestSenderGivesUpWhenThereIsNoRoom(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A broker that was away for longer than it surely remembers gets nothing again by
+// itself: the sender stops, and the message waits in the spool for a decision.
+func TestOldPublishesAreNotSentAgain(t *testing.T) {
+	key, err := seal.Generate(seal.CipherMQRSA, seal.MinRSABits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		spool := openSpool(t, client.SpoolConfig{FS: faultfs.New(), Horizon: time.Minute})
+		s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		answered := make(chan error, 2)
+		done := func(_ string, err error) { answered <- err }
+		if err := s.SendAsync(t.Context(), "x", "k", []byte("text"), done); err != nil {
+			t.Fatal(err)
+		}
+		first, err := p.r.ReadString('\n')
+		if err != nil || !strings.HasPrefix(first, "publish x k ") {
+			t.Fatalf("%q, %v", first, err)
+		}
+		// Away for less than a minute: the same bytes again.
+		f.refuse = 3
+		p.conn.Close()
+		p = f.accept()
+		if again, err := p.r.ReadString('\n'); again != first {
+			t.Fatalf("%q, %v", again, err)
+		}
+		f.refuse = 20
+		p.conn.Close()
+		p = f.accept()
+		if err := <-answered; !errors.Is(err, client.ErrResendTooOld) {
+			t.Errorf("%v", err)
+		}
+		p.silent()
+		if err := s.SendAsync(t.Context(), "x", "k", []byte("text"), nil); !errors.Is(err, client.ErrSenderStopped) || !errors.Is(err, client.ErrResendTooOld) {
+			t.Errorf("it goes on: %v", err)
+		}
+		if spool.Len() != 1 || spool.CheckAge() == nil {
+			t.Error("the spool does not ask")
+		}
+	})
 }

@@ -88,7 +88,7 @@ type Ledger struct {
 	replay *seal.Replay
 	epochs map[epochKey]uint32 // places in the file's list of epochs
 	list   []*seal.Message     // of each of them, what a Replay needs to know
-	closed bool
+	err    error               // why it takes no commits any more
 }
 
 // idHash stands for a sender and a message id. It is wide enough that nobody can make two
@@ -245,20 +245,17 @@ var errLedgerClosed = errors.New("the ledger is closed")
 func (l *Ledger) Commit(output Output, messages ...*seal.Message) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return errLedgerClosed
+	if l.err != nil {
+		return l.err
 	}
 	ids := make([]known, len(messages))
 	for i, m := range messages {
 		ids[i] = known{hashID(m.Sender.ID, m.ID), sumText(m.Text)}
 	}
 	if l.log != nil {
-		if l.log.err != nil {
-			return l.log.err
-		}
 		l.log.add(func(b []byte) []byte { return l.appendCommit(b, output, messages, ids) })
-		if err := l.log.commit(); err != nil {
-			return err
+		if l.err = l.log.commit(); l.err != nil {
+			return l.err
 		}
 	}
 	for i, m := range messages {
@@ -276,8 +273,8 @@ func (l *Ledger) Commit(output Output, messages ...*seal.Message) error {
 func (l *Ledger) Rewrite(output Output) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return errLedgerClosed
+	if l.err != nil {
+		return l.err
 	}
 	l.output = output
 	if l.log == nil {
@@ -288,22 +285,21 @@ func (l *Ledger) Rewrite(output Output) error {
 
 // rewrite replaces the file by one with the state alone. The caller holds mu, or nobody
 // else knows the ledger yet.
-func (l *Ledger) rewrite() error {
+func (l *Ledger) rewrite() (err error) {
+	defer func() { l.err = err }()
+	if l.log != nil { // closed before, because some systems do not replace an open file
+		err, l.log = l.log.close(), nil
+		if err != nil {
+			return err
+		}
+	}
 	data := appendFrame(nil, 0, 0, l.appendState)
 	if err := durable.WriteFile(l.cfg.FS, l.name, data, 0o600); err != nil {
-		err = fmt.Errorf("write %s: %w", l.name, err)
-		if l.log != nil {
-			l.log.err = err
-		}
-		return err
-	}
-	if l.log != nil {
-		l.log.close()
+		return fmt.Errorf("write %s: %w", l.name, err)
 	}
 	l.epochs, l.list = make(map[epochKey]uint32), nil
 	log, err := openFrameLog(l.cfg.FS, l.name, false, func(int64, []byte) error { return nil })
 	if err != nil {
-		l.closed = true
 		return err
 	}
 	l.log, l.base = log, log.size
@@ -331,10 +327,10 @@ func (l *Ledger) remember(id idHash, sum textSum) {
 func (l *Ledger) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if l.err == errLedgerClosed {
 		return nil
 	}
-	l.closed = true
+	l.err = errLedgerClosed
 	var err error
 	if l.log != nil {
 		err = l.log.close()

@@ -184,6 +184,16 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	}
 }
 
+// again asks anew when the connection was lost before the reply. It is for questions that
+// change nothing when they are asked twice; the client looks for the broker meanwhile.
+func again(ask func() error) error {
+	for {
+		if err := ask(); !errors.Is(err, client.ErrInterrupted) {
+			return err
+		}
+	}
+}
+
 // isAway reports whether an error may be that of a broker that is not there yet, or just
 // went. One that refuses, or is another one than expected, is there.
 func isAway(err error) bool {

@@ -201,7 +201,11 @@ func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *client.R
 	if cfg.Names = slices.Clone(f.names); len(cfg.Names) > 0 {
 		return nil
 	}
-	who, err := c.Whoami(cmd.Context())
+	var who client.Who
+	err = again(func() (err error) {
+		who, err = c.Whoami(cmd.Context())
+		return err
+	})
 	switch {
 	case err == nil:
 		cfg.Names = append(cfg.Names, who.ID)
@@ -237,9 +241,12 @@ func acceptedSuites(ring *seal.Keyring) (list []seal.Suite) {
 // findQueue keeps a misspelt name from making a queue, which consuming would do.
 func (f *receiveFlags) findQueue(ctx context.Context, c *client.Client, queue string) error {
 	if f.declare {
-		return explain(c.DeclareQueue(ctx, queue, nil))
+		return explain(again(func() error { return c.DeclareQueue(ctx, queue, nil) }))
 	}
-	_, err := c.Queue(ctx, queue)
+	err := again(func() error {
+		_, err := c.Queue(ctx, queue)
+		return err
+	})
 	switch sealmq.CodeOf(err) {
 	case sealmq.NoQueue:
 		return withHint(fmt.Errorf("queue '%s' does not exist", queue), `"sealmq queue list" shows which queues there are; --declare makes this one`)

@@ -164,7 +164,11 @@ func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *clien
 	if err != nil {
 		return nil, err
 	}
-	who, err := c.Whoami(ctx)
+	var who client.Who
+	err = again(func() (err error) {
+		who, err = c.Whoami(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
 	}
 	defer c.Close()
 	if f.declare {
-		if err := f.declareAll(ctx, c); err != nil {
+		if err := again(func() error { return f.declareAll(ctx, c) }); err != nil {
 			return explain(err)
 		}
 	}
@@ -186,9 +186,13 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 			return nil, explain(err)
 		}
 	}
-	s, err := c.NewSender(ctx, client.SenderConfig{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer,
-		Spool: spool, GiveUp: f.giveUp,
-		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %v\n", reason) }})
+	cfg := client.SenderConfig{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer, Spool: spool, GiveUp: f.giveUp,
+		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %v\n", reason) }}
+	var s *client.Sender
+	err = again(func() (err error) {
+		s, err = c.NewSender(ctx, cfg)
+		return err
+	})
 	if errors.Is(err, client.ErrSpoolTooOld) {
 		return nil, withHint(err, "find out whether they arrived; then --spool-old again sends them again, and some may arrive twice, and --spool-old drop gives them up")
 	}
