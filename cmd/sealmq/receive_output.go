@@ -73,7 +73,7 @@ func openFile(name string, ledger *client.Ledger) (*jsonl.File, error) {
 	if known.Length > 0 || ledger.Len() > 0 {
 		return jsonl.OpenAt(durable.OS(), name, known.Length, int(known.Messages))
 	}
-	file, err := jsonl.OpenLearning(durable.OS(), name, ledger.Add)
+	file, err := jsonl.Open(durable.OS(), name, ledger.Add)
 	if err != nil || file.Len() == 0 {
 		return file, err
 	}

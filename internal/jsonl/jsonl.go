@@ -1,26 +1,22 @@
-// Package jsonl keeps received messages in a file of JSON lines that is at the same time
-// the memory of what was received: a message is acknowledged only after its line is on
-// stable storage, and one whose id is in the file already is not written again.
+// Package jsonl keeps received messages in a file of JSON lines, so that a message can be
+// acknowledged once its line is on stable storage.
 //
 // It promises that after Commit returned nil the lines are there after any crash; that
 // a crash at any moment leaves a file that opens again with every committed line; and
 // that whatever lies behind the last commit is either a whole line or cut off at Open.
 //
-// It keeps about 50 bytes of memory for each line of the file. It does not rotate files
-// and does not know where messages come from.
+// It does not remember what the lines hold, does not rotate files, and does not know
+// where messages come from.
 package jsonl
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"time"
-	"unicode/utf8"
 
 	"github.com/sealmq/sealmq/internal/durable"
 )
@@ -33,74 +29,17 @@ const (
 	readBytes     = 1 << 20
 )
 
-// Record is one received message. The first three members of a line are those that
-// CipherMQ's receivers write.
-type Record struct {
-	MessageID string
-	// Message is printed as text if it is UTF-8, else as message_base64.
-	Message []byte
-	// Received is printed as timestamp, in seconds since 1970.
-	Received time.Time
-	// Sender and SealedAt are what its sender signed; zero values are left out.
-	Sender   string
-	SealedAt time.Time
-	// The rest is what the broker said about the message; zero values are left out.
-	Queue, Publisher, Exchange, Key string
-	Published                       time.Time
-	Attempt                         uint32
-}
-
-type line struct {
-	MessageID string     `json:"message_id"`
-	Message   *string    `json:"message,omitempty"`
-	Base64    []byte     `json:"message_base64,omitempty"`
-	Timestamp float64    `json:"timestamp"`
-	Sender    string     `json:"sender,omitempty"`
-	SealedAt  *time.Time `json:"sealed_at,omitempty"`
-	Queue     string     `json:"queue,omitempty"`
-	Publisher string     `json:"publisher,omitempty"`
-	Exchange  string     `json:"exchange,omitempty"`
-	Key       string     `json:"key,omitempty"`
-	Published *time.Time `json:"published,omitempty"`
-	Attempt   uint32     `json:"attempt,omitempty"`
-}
-
-// Known says what the file knows of a message.
-type Known uint8
-
-// The answers of Lookup.
-const (
-	New   Known = iota // the id is not in the file
-	Same               // id and message are in the file
-	Other              // the id is in the file with another message
-)
-
 // File is an open output file. It is not safe for concurrent use.
 type File struct {
 	file   durable.File
 	unlock func() error
 	name   string
-	known  map[idHash]uint64 // by id, a digest of the message
-	size   int64             // of what is committed
-	buf    bytes.Buffer      // lines that are not committed yet
+	size   int64  // of what is committed
+	buf    []byte // lines that are not committed yet
 	cut    int64
 	count  int // of messages, those that are not committed among them
 	learnt func(sender, id string, message []byte)
 	err    error // after a failed write or sync nothing may be assumed
-}
-
-// idHash stands for an id. It is wide enough that nobody can make two ids that share one.
-type idHash [16]byte
-
-func hashID(id string) idHash {
-	sum := sha256.Sum256([]byte(id))
-	return idHash(sum[:16])
-}
-
-func digest(message []byte) uint64 {
-	sum := sha256.Sum256(message)
-	return uint64(sum[0])<<56 | uint64(sum[1])<<48 | uint64(sum[2])<<40 | uint64(sum[3])<<32 |
-		uint64(sum[4])<<24 | uint64(sum[5])<<16 | uint64(sum[6])<<8 | uint64(sum[7])
 }
 
 // DamagedError says that a file holds something that is no record, not at its end where
@@ -115,21 +54,18 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("line %d of %s is not a received message: %s", e.Line, e.Name, e.Why)
 }
 
-// Open opens or creates a file, reads which messages it holds, and cuts off what a crash
-// left behind the last whole line. Where fs can lock files, a second Open of the same one
+// Open opens or creates a file, reads it, and cuts off what a crash left behind the last
+// whole line. learnt, if not nil, is told what each line holds: the sender, if the line
+// names one, the id and the message. Where fs can lock files, a second Open of the same one
 // fails with an error that wraps durable.ErrLocked.
-func Open(fs durable.FS, name string) (*File, error) { return OpenLearning(fs, name, nil) }
-
-// OpenLearning is Open, and tells what each line holds: the sender, if the line names one,
-// the id and the message.
-func OpenLearning(fs durable.FS, name string, learnt func(sender, id string, message []byte)) (*File, error) {
-	f := &File{name: name, known: make(map[idHash]uint64), learnt: learnt}
+func Open(fs durable.FS, name string, learnt func(sender, id string, message []byte)) (*File, error) {
+	f := &File{name: name, learnt: learnt}
 	return f, f.lock(fs, func() error { return f.open(fs) })
 }
 
 // OpenAt opens or creates a file of which somebody else remembers that its first length
 // bytes are committed and hold count messages, and cuts off what is behind them. It does not
-// read it, and Lookup knows nothing. A file that is empty or gone was taken away on purpose
+// read it. A file that is empty or gone was taken away on purpose
 // and begins anew; one that is shorter than it should be is a *DamagedError.
 func OpenAt(fs durable.FS, name string, length int64, count int) (*File, error) {
 	f := &File{name: name, size: length, count: count}
@@ -320,23 +256,11 @@ func (f *File) learn(text []byte) error {
 	if l.Message != nil {
 		message = []byte(*l.Message)
 	}
-	f.known[hashID(l.MessageID)] = digest(message)
-	f.count = len(f.known)
+	f.count++
 	if f.learnt != nil {
 		f.learnt(l.Sender, l.MessageID, message)
 	}
 	return nil
-}
-
-// Lookup says whether a message is in the file, lines that are not committed among them.
-func (f *File) Lookup(id string, message []byte) Known {
-	switch known, ok := f.known[hashID(id)]; {
-	case !ok:
-		return New
-	case known == digest(message):
-		return Same
-	}
-	return Other
 }
 
 // Append adds a line. It is on stable storage when Commit has returned.
@@ -344,40 +268,16 @@ func (f *File) Append(r *Record) error {
 	if f.err != nil {
 		return f.err
 	}
-	l := line{MessageID: r.MessageID, Timestamp: float64(r.Received.UnixMilli()) / 1000, Queue: r.Queue,
-		Sender: r.Sender, Publisher: r.Publisher, Exchange: r.Exchange, Key: r.Key, Attempt: r.Attempt}
-	if utf8.Valid(r.Message) {
-		text := string(r.Message)
-		l.Message = &text
-	} else {
-		l.Base64 = r.Message
-	}
-	if !r.SealedAt.IsZero() {
-		sealed := r.SealedAt.UTC()
-		l.SealedAt = &sealed
-	}
-	if !r.Published.IsZero() {
-		published := r.Published.UTC()
-		l.Published = &published
-	}
-	before := f.buf.Len()
-	enc := json.NewEncoder(&f.buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(&l); err != nil {
-		f.buf.Truncate(before)
-		return fmt.Errorf("print a received message: %w", err)
-	}
-	switch n := f.buf.Len(); {
+	before := len(f.buf)
+	f.buf = append(r.appendJSON(f.buf), '\n')
+	switch n := len(f.buf); {
 	case n-before > MaxLineBytes:
-		f.buf.Truncate(before)
+		f.buf = f.buf[:before]
 		return fmt.Errorf("a received message needs a line of %d bytes, the limit is %d", n-before, MaxLineBytes)
 	case n > maxBatchBytes:
 		if err := f.Commit(); err != nil {
 			return err
 		}
-	}
-	if f.known != nil {
-		f.known[hashID(r.MessageID)] = digest(r.Message)
 	}
 	f.count++
 	return nil
@@ -386,10 +286,10 @@ func (f *File) Append(r *Record) error {
 // Commit puts all appended lines on stable storage, with one write and one sync. After
 // an error the file must be opened anew.
 func (f *File) Commit() error {
-	if f.err != nil || f.buf.Len() == 0 {
+	if f.err != nil || len(f.buf) == 0 {
 		return f.err
 	}
-	n, err := f.file.WriteAt(f.buf.Bytes(), f.size)
+	n, err := f.file.WriteAt(f.buf, f.size)
 	if err == nil {
 		err = f.file.Sync()
 	}
@@ -398,7 +298,7 @@ func (f *File) Commit() error {
 		return f.err
 	}
 	f.size += int64(n)
-	f.buf.Reset()
+	f.buf = f.buf[:0]
 	return nil
 }
 

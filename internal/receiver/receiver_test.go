@@ -99,7 +99,7 @@ func TestCommitsWhatIsOnStableStorage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(t, 20)
 		q.fs = faultfs.New()
-		file, err := jsonl.Open(q.fs, name)
+		file, err := jsonl.Open(q.fs, name, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestCommitsWhatIsOnStableStorage(t *testing.T) {
 
 func TestCountTakesNoMore(t *testing.T) {
 	q := newQueue(t, 20)
-	file, err := jsonl.Open(faultfs.New(), name)
+	file, err := jsonl.Open(faultfs.New(), name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestCountTakesNoMore(t *testing.T) {
 
 func TestFailedFileEndsTheRun(t *testing.T) {
 	fs := faultfs.New()
-	file, err := jsonl.Open(fs, name)
+	file, err := jsonl.Open(fs, name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
