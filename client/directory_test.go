@@ -290,6 +290,11 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 		defer l.Lie(liar.Lies{})
 		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, client.ErrRollback)
 		finds(t, w.directory(l.Addr(), "bob"), "dave", "", nil, client.ErrRollback)
+		// Both are pinned, and the log is not read any more.
+		if _, err := w.directory(n.addr, "bob", with(pins)).Find(t.Context(), "dave", seal.HPKEX25519); err != nil {
+			t.Fatal(err)
+		}
+		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, client.ErrRollback)
 	})
 	t.Run("a record hidden in the log", func(t *testing.T) {
 		answer("Key log: ", func(line string) string {
