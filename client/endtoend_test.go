@@ -345,7 +345,7 @@ func runAll(t *testing.T, w *world, lines, die, seed int) (operations int) {
 	go func() { ended <- w.send(ctx, lines) }()
 	go func() { ended <- w.receive(ctx, lines) }()
 	for range 2 {
-		if err := <-ended; err != nil && ctx.Err() == nil {
+		if err := <-ended; err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			t.Errorf("seed %d: %v", seed, err)
 			cancel()
 		}

@@ -97,7 +97,8 @@ type Spool struct {
 	cfg    SpoolConfig
 	unlock func() error
 
-	appending sync.Mutex // held by Append, so that batches do not mix
+	turn      chan struct{} // room for one: held by Append, also while it waits for room, so that batches keep their order
+	appending sync.Mutex    // held while files are written to; taken before mu, and never while somebody waits for room
 
 	mu        sync.Mutex
 	files     []*spoolFile // the last one is written to
@@ -162,7 +163,7 @@ func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	s := &Spool{dir: dir, cfg: cfg, unlock: unlock, next: 1}
+	s := &Spool{dir: dir, cfg: cfg, unlock: unlock, next: 1, turn: make(chan struct{}, 1)}
 	if err := s.open(); err != nil {
 		s.closeFiles()
 		return nil, errors.Join(fmt.Errorf("open spool: %w", err), unlock())
@@ -269,15 +270,20 @@ func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 			return err
 		}
 	}
-	s.appending.Lock()
-	defer s.appending.Unlock()
 	size := int64(0)
 	for i := range list {
 		size += frameHeadBytes + int64(entrySize(&list[i]))
 	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := s.waitForRoom(ctx, size); err != nil {
 		return err
 	}
+	defer s.appending.Unlock()
 	s.mu.Lock()
 	file, added, err := s.add(list)
 	s.mu.Unlock()
@@ -303,29 +309,28 @@ func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 	return nil
 }
 
+// fail makes the first error stay. The caller holds mu.
 func (s *Spool) fail(err error) {
-	if s.err == nil {
+	if s.err == nil && err != nil {
 		s.err = err
+		s.notify()
 	}
 }
 
+// notify lets who waits for room look again. The caller holds mu.
+func (s *Spool) notify() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// waitForRoom returns nil with appending held. It holds nothing while it waits: what makes
+// room may need the spool first.
 func (s *Spool) waitForRoom(ctx context.Context, size int64) error {
 	for {
-		s.mu.Lock()
-		if s.err == nil {
-			s.fail(s.tidy(size))
-		}
-		total := size
-		for _, f := range s.files {
-			total += f.length()
-		}
-		err, room := s.err, total <= s.cfg.MaxBytes || s.unsettled == 0
-		if s.changed == nil {
-			s.changed = make(chan struct{})
-		}
-		changed := s.changed
-		s.mu.Unlock()
-		if err != nil || room {
+		changed, err := s.room(size)
+		if changed == nil {
 			return err
 		}
 		select {
@@ -334,6 +339,32 @@ func (s *Spool) waitForRoom(ctx context.Context, size int64) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// room returns with appending held if there is room, and else what is closed when
+// there may be.
+func (s *Spool) room(size int64) (changed <-chan struct{}, err error) {
+	s.appending.Lock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.fail(s.tidy(size))
+	}
+	total := size
+	for _, f := range s.files {
+		total += f.length()
+	}
+	if s.err == nil && (total <= s.cfg.MaxBytes || s.unsettled == 0) {
+		return nil, nil
+	}
+	s.appending.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed, nil
 }
 
 // add writes frames into the buffer of the current file. The caller holds mu.
@@ -367,10 +398,7 @@ func (s *Spool) Settle(seqs ...uint64) {
 		}
 	}
 	s.trim()
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
-	}
+	s.notify()
 }
 
 // find returns where a message is among the pending ones, or would be. The caller holds mu.
@@ -532,15 +560,15 @@ func (s *Spool) Drop(ids ...string) error {
 		}
 	}
 	s.Settle(seqs...)
-	return s.flush()
-}
-
-// flush puts all marks on stable storage.
-func (s *Spool) flush() error {
 	s.appending.Lock()
 	defer s.appending.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.flush()
+}
+
+// flush puts all marks on stable storage. The caller holds appending and mu.
+func (s *Spool) flush() error {
 	if s.err != nil {
 		return s.err
 	}
@@ -554,15 +582,19 @@ func (s *Spool) flush() error {
 	return err
 }
 
-// Close writes down what was settled and gives the folder up.
+// Close writes down what was settled and gives the folder up. An Append that waits for
+// room fails with ErrSpoolClosed.
 func (s *Spool) Close() error {
-	err := s.flush()
+	s.appending.Lock()
+	defer s.appending.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == ErrSpoolClosed {
 		return nil
 	}
+	err := s.flush()
 	s.err = ErrSpoolClosed
+	s.notify()
 	return errors.Join(err, s.closeFiles(), s.unlock())
 }
 

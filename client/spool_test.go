@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -151,6 +152,52 @@ func TestSpoolIsBounded(t *testing.T) {
 		if s.Append(t.Context(), []client.SpoolEntry{bad}) == nil {
 			t.Errorf("%v was taken", bad.ID)
 		}
+	}
+}
+
+// Nothing waits behind an Append that waits for room, least of all what makes room.
+func TestNothingWaitsForAnAppendWithoutRoom(t *testing.T) {
+	for name, leave := range map[string]struct {
+		do   func(s *client.Spool) error
+		want error
+	}{
+		"Tidy, then Settle": {func(s *client.Spool) error {
+			defer s.Settle(1)
+			return s.Tidy()
+		}, nil},
+		"Drop":  {func(s *client.Spool) error { return s.Drop("id-1") }, nil},
+		"Close": {(*client.Spool).Close, client.ErrSpoolClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := openSpool(t, client.SpoolConfig{FS: faultfs.New(), MaxBytes: 100})
+				if err := s.Append(t.Context(), []client.SpoolEntry{entry(1)}); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				waits := make(chan error)
+				for n := range 2 {
+					go func() { waits <- s.Append(ctx, []client.SpoolEntry{entry(n + 2)}) }()
+					synctest.Wait()
+				}
+				if err := leave.do(s); err != nil {
+					t.Error(err)
+				}
+				if ctx.Err() != nil {
+					t.Error("it waited for the Append")
+				}
+				if err := <-waits; !errors.Is(err, leave.want) {
+					t.Errorf("the Append that waited: %v", err)
+				}
+				if leave.want == nil { // the other one waits for its turn
+					cancel()
+				}
+				if err := <-waits; err == nil {
+					t.Error("a second Append found room")
+				}
+			})
+		})
 	}
 }
 
