@@ -22,7 +22,7 @@ const (
 	// UnopenedTrial is how many messages may not open before one does.
 	UnopenedTrial = 10
 	// receiveBatch is how many messages are opened together at most.
-	receiveBatch = 256
+	receiveBatch = 2048
 	// maxCheckedEpochs bounds the epochs whose checkpoint is known to be good.
 	maxCheckedEpochs = 1024
 )

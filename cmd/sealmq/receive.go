@@ -74,7 +74,7 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 	fl.StringVar(&f.out, "out", "", "`file` to append to (default: QUEUE.jsonl)")
 	fl.IntVar(&f.count, "count", 0, "end after so many new messages")
 	fl.DurationVar(&f.idle, "idle", 0, "end when nothing comes for so long")
-	fl.IntVar(&f.prefetch, "prefetch", 500, "messages to hold unacknowledged at most")
+	fl.IntVar(&f.prefetch, "prefetch", 4096, "messages to hold unacknowledged at most")
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(""))
 	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
 	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message could be opened before")
@@ -292,7 +292,9 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receive
 		}
 		return fraction, fmt.Sprintf("%s received, %.0f/s", plural(st.Received, "message"), float64(st.Received)/time.Since(began).Seconds())
 	})
+	stopTuning := tuneGC()
 	err := r.Run(ctx)
+	stopTuning()
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	// If this fails, what is not acknowledged comes again and is known.

@@ -33,7 +33,11 @@ func (o *output) close() error {
 }
 
 func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
-	ledger, err := client.OpenLedger(f.ledger, client.LedgerConfig{})
+	var ledger *client.Ledger
+	err := whileLocked(cmd.Context(), func() (err error) {
+		ledger, err = client.OpenLedger(f.ledger, client.LedgerConfig{})
+		return err
+	})
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another sealmq receive works with it; name other files with --out or --ledger")
 	}
@@ -48,7 +52,10 @@ func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 	if f.exec != "" {
 		return o, nil
 	}
-	o.file, err = openFile(f.out, ledger)
+	err = whileLocked(cmd.Context(), func() (err error) {
+		o.file, err = openFile(f.out, ledger)
+		return err
+	})
 	var damaged *jsonl.DamagedError
 	switch {
 	case errors.As(err, &damaged):

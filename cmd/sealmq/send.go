@@ -226,7 +226,9 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 		text := fmt.Sprintf("%s confirmed, %.0f/s", plural(st.Confirmed, "message"), float64(st.Confirmed)/time.Since(began).Seconds())
 		return in.fraction(), text
 	})
+	stopTuning := tuneGC()
 	err := s.Run(ctx, next)
+	stopTuning()
 	if err != nil { // so that the counts are right
 		settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 		_ = c.Flush(settle)

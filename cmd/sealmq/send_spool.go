@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +36,11 @@ func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*client.Spool, err
 	if f.spool == "" {
 		return nil, nil
 	}
-	spool, err := client.OpenSpool(f.spool, client.SpoolConfig{})
+	var spool *client.Spool
+	err := whileLocked(cmd.Context(), func() (err error) {
+		spool, err = client.OpenSpool(f.spool, client.SpoolConfig{})
+		return err
+	})
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(err, "another sealmq send uses this spool; name another folder with --spool")
 	}
@@ -45,6 +51,26 @@ func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*client.Spool, err
 		return nil, errors.Join(err, spool.Close())
 	}
 	return spool, nil
+}
+
+// lockWait is for how long a lock may be held by a process that was killed and is not
+// quite gone.
+const lockWait = 2 * time.Second
+
+// whileLocked tries again for a moment while another process has what open wants.
+func whileLocked(ctx context.Context, open func() error) error {
+	began := time.Now()
+	for {
+		err := open()
+		if !errors.Is(err, durable.ErrLocked) || time.Since(began) > lockWait {
+			return err
+		}
+		select {
+		case <-time.After(lockWait / 40):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *client.Spool, in *input) error {

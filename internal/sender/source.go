@@ -120,6 +120,10 @@ func Paced(ctx context.Context, c clock.Clock, rate float64, next func() (Text, 
 	}
 	began, i := c.Now(), 0
 	return func() (Text, error) {
+		text, err := next()
+		if err != nil {
+			return text, err
+		}
 		due := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
 		i++
 		if wait := due.Sub(c.Now()); wait > 0 {
@@ -132,6 +136,6 @@ func Paced(ctx context.Context, c clock.Clock, rate float64, next func() (Text, 
 				return Text{}, ctx.Err()
 			}
 		}
-		return next()
+		return text, nil
 	}
 }
