@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/pem"
 	"errors"
+	"math"
 	"os"
 	"testing"
 
@@ -162,7 +163,7 @@ func FuzzReplayState(f *testing.F) {
 	}
 	f.Add(full)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r := seal.NewReplay(seal.ReplayConfig{MaxEpochs: 1 << 30, MaxPerSender: 1 << 30})
+		r := seal.NewReplay(seal.ReplayConfig{MaxEpochs: 1 << 30, MaxPerSender: 1 << 30, MaxGaps: math.MaxInt, MaxAllGaps: math.MaxInt})
 		if r.UnmarshalBinary(data) != nil {
 			return
 		}

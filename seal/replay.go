@@ -12,14 +12,17 @@ import (
 const (
 	DefaultReplayEpochs    = 2048
 	DefaultReplayPerSender = 512
-	DefaultReplayGaps      = 256
+	// DefaultReplayGaps is as many as an epoch of DefaultEpochMessages can have, so that a
+	// receiver that shares its key with others forgets nothing for the numbers they got.
+	DefaultReplayGaps    = DefaultEpochMessages / 2
+	DefaultReplayAllGaps = 1 << 18
 
 	// replayMarks is how many of an epoch's latest messages are remembered with their
 	// digest, and not by their number alone.
 	replayMarks = 512
 )
 
-// ReplayConfig bounds a Replay. At its bounds it takes about 40 MiB.
+// ReplayConfig bounds a Replay. At its bounds it takes about 45 MiB.
 type ReplayConfig struct {
 	// MaxEpochs bounds the epochs that are remembered (default DefaultReplayEpochs).
 	MaxEpochs int
@@ -29,6 +32,9 @@ type ReplayConfig struct {
 	// MaxGaps bounds the ranges of missing numbers in one epoch (default
 	// DefaultReplayGaps).
 	MaxGaps int
+	// MaxAllGaps bounds those of all epochs together (default DefaultReplayAllGaps). At
+	// the bound the sender who has the most loses those of the oldest epoch that has any.
+	MaxAllGaps int
 }
 
 // Verdict is what a Replay says of a message.
@@ -79,6 +85,7 @@ type Replay struct {
 	mu      sync.Mutex
 	senders map[senderKey]*seenSender
 	epochs  int   // of all senders
+	gaps    int   // ranges of missing numbers, of all senders
 	floor   int64 // an unknown epoch that began then or before may have been forgotten
 }
 
@@ -86,6 +93,7 @@ type senderKey struct{ issuer, id string }
 
 type seenSender struct {
 	floor  int64 // as Replay.floor, for this sender
+	gaps   int   // ranges of missing numbers, of all epochs
 	epochs map[[32]byte]*seenEpoch
 }
 
@@ -114,6 +122,9 @@ func NewReplay(cfg ReplayConfig) *Replay {
 	}
 	if cfg.MaxGaps <= 0 {
 		cfg.MaxGaps = DefaultReplayGaps
+	}
+	if cfg.MaxAllGaps <= 0 {
+		cfg.MaxAllGaps = DefaultReplayAllGaps
 	}
 	return &Replay{cfg: cfg, senders: make(map[senderKey]*seenSender)}
 }
@@ -153,7 +164,10 @@ func (r *Replay) Mark(m *Message) (v Verdict, skipped uint64) {
 		e = s.begin(m.Epoch)
 		r.epochs++
 	}
+	before := len(e.gaps)
 	skipped = e.record(m.Sequence, digestOfMark(m), r.cfg.MaxGaps)
+	s.gaps += len(e.gaps) - before
+	r.gaps += len(e.gaps) - before
 	r.shrink(key, s)
 	return Fresh, skipped
 }
@@ -226,10 +240,7 @@ func (e *seenEpoch) record(seq, digest uint64, maxGaps int) (skipped uint64) {
 		}
 		e.gaps = slices.Replace(e.gaps, i, i+1, rest...)
 	}
-	for len(e.gaps) > maxGaps {
-		e.forgotten = e.gaps[0].to
-		e.gaps = slices.Delete(e.gaps, 0, 1)
-	}
+	e.limitGaps(maxGaps)
 	i := int(seq % replayMarks)
 	for len(e.marks) <= i {
 		e.marks = append(e.marks, mark{})
@@ -238,6 +249,15 @@ func (e *seenEpoch) record(seq, digest uint64, maxGaps int) (skipped uint64) {
 		e.marks[i] = mark{seq, digest}
 	}
 	return skipped
+}
+
+// limitGaps forgets the oldest gaps. It moves none of those that stay: at the bound it is
+// called for every message.
+func (e *seenEpoch) limitGaps(most int) {
+	if over := len(e.gaps) - most; over > 0 {
+		e.forgotten = e.gaps[over-1].to
+		e.gaps = e.gaps[over:]
+	}
 }
 
 // begin adds an epoch and links it with its neighbours.
@@ -264,21 +284,47 @@ func (r *Replay) shrink(key senderKey, s *seenSender) {
 		var most senderKey
 		n := 0
 		for k, s := range r.senders {
-			if len(s.epochs) > n || len(s.epochs) == n && s.oldest().created < r.senders[most].oldest().created {
+			if len(s.epochs) > n || len(s.epochs) == n && s.begun() < r.senders[most].begun() {
 				most, n = k, len(s.epochs)
 			}
 		}
 		r.forget(most, r.senders[most])
 	}
+	for r.gaps > r.cfg.MaxAllGaps {
+		r.forgetGaps()
+	}
 }
 
-func (s *seenSender) oldest() *seenEpoch {
-	_, e := s.oldestByName()
-	return e
+// forgetGaps drops the gaps of one epoch, the oldest with any of the sender with the most.
+func (r *Replay) forgetGaps() {
+	var most *seenSender
+	var who senderKey
+	for k, s := range r.senders {
+		if most == nil || s.gaps > most.gaps || s.gaps == most.gaps && k.compare(who) < 0 {
+			most, who = s, k
+		}
+	}
+	_, e := most.oldest(func(e *seenEpoch) bool { return len(e.gaps) > 0 })
+	most.gaps -= len(e.gaps)
+	r.gaps -= len(e.gaps)
+	e.limitGaps(0)
+	e.gaps = nil
 }
 
-func (s *seenSender) oldestByName() (hash [32]byte, oldest *seenEpoch) {
+// begun is when the oldest epoch began.
+func (s *seenSender) begun() int64 {
+	_, e := s.oldest(anyEpoch)
+	return e.created
+}
+
+func anyEpoch(*seenEpoch) bool { return true }
+
+// oldest is the first of the epochs that are wanted.
+func (s *seenSender) oldest(want func(*seenEpoch) bool) (hash [32]byte, oldest *seenEpoch) {
 	for h, e := range s.epochs {
+		if !want(e) {
+			continue
+		}
 		if oldest == nil || e.created < oldest.created || e.created == oldest.created && bytes.Compare(h[:], hash[:]) < 0 {
 			hash, oldest = h, e
 		}
@@ -288,9 +334,11 @@ func (s *seenSender) oldestByName() (hash [32]byte, oldest *seenEpoch) {
 
 // forget drops a sender's oldest epoch, and with the last one the sender.
 func (r *Replay) forget(key senderKey, s *seenSender) {
-	hash, e := s.oldestByName()
+	hash, e := s.oldest(anyEpoch)
 	delete(s.epochs, hash)
 	r.epochs--
+	s.gaps -= len(e.gaps)
+	r.gaps -= len(e.gaps)
 	s.floor = max(s.floor, e.created)
 	if len(s.epochs) == 0 {
 		r.floor = max(r.floor, s.floor)
@@ -318,7 +366,7 @@ func (r *Replay) Gaps() []Gap {
 				g.From, g.To = e.high+1, e.count
 				all = append(all, g)
 			}
-			if e.previousCount > 0 && s.epochs[e.previous] == nil && s.oldest().created < e.created {
+			if e.previousCount > 0 && s.epochs[e.previous] == nil && s.begun() < e.created {
 				g.Epoch, g.From, g.To = e.previous, 1, e.previousCount
 				all = append(all, g)
 			}

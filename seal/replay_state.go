@@ -82,7 +82,7 @@ func (e *seenEpoch) append(dst []byte) []byte {
 var errReplayState = errors.New("the replay state is damaged, or of a later SealMQ")
 
 // UnmarshalBinary replaces the state by one that AppendBinary wrote. If it is larger than
-// the bounds of this Replay, the oldest epochs are forgotten. On an error nothing changes.
+// the bounds of this Replay, the oldest epochs and gaps are forgotten. On an error nothing changes.
 func (r *Replay) UnmarshalBinary(data []byte) error {
 	in := reader{data}
 	version, _ := in.uint8()
@@ -110,13 +110,18 @@ func (r *Replay) UnmarshalBinary(data []byte) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.senders, r.epochs, r.floor = senders, epochs, int64(floor)
+	r.senders, r.epochs, r.gaps, r.floor = senders, epochs, 0, int64(floor)
 	for key, s := range senders {
+		for _, e := range s.epochs {
+			e.limitGaps(r.cfg.MaxGaps)
+			s.gaps += len(e.gaps)
+		}
+		r.gaps += s.gaps
 		for len(s.epochs) > r.cfg.MaxPerSender {
 			r.forget(key, s)
 		}
 	}
-	for r.epochs > r.cfg.MaxEpochs {
+	if len(senders) > 0 {
 		r.shrink(r.any())
 	}
 	return nil

@@ -161,7 +161,7 @@ func TestReplayAgainstItsModel(t *testing.T) {
 		bounded := rapid.Bool().Draw(t, "bounded")
 		cfg := seal.ReplayConfig{}
 		if bounded {
-			cfg = seal.ReplayConfig{MaxEpochs: 5, MaxPerSender: 3, MaxGaps: 3}
+			cfg = seal.ReplayConfig{MaxEpochs: 5, MaxPerSender: 3, MaxGaps: 3, MaxAllGaps: 6}
 		}
 		r, model := seal.NewReplay(cfg), make(replayModel)
 		for range rapid.IntRange(1, 150).Draw(t, "messages") {
@@ -304,5 +304,57 @@ func TestGapsThroughAnOpener(t *testing.T) {
 	gaps := r.Gaps()
 	if len(gaps) != 2 || gaps[0].From != 3 || gaps[0].To != 3 || gaps[1].From != 5 || gaps[1].To != 5 || gaps[0].Sender != "alice" {
 		t.Errorf("gaps %v", gaps)
+	}
+}
+
+// A receiver that gets every other message, because others share its key or because some
+// were given back, forgets none of the missing ones while an epoch of the usual size lasts.
+func TestReplayKeepsTheGapsOfAWholeEpoch(t *testing.T) {
+	r := seal.NewReplay(seal.ReplayConfig{})
+	for seq := uint64(2); seq <= seal.DefaultEpochMessages; seq += 2 {
+		r.Mark(seenMessage("alice", 0, seq, seq))
+	}
+	for seq := uint64(1); seq < seal.DefaultEpochMessages; seq += 2 {
+		if v := r.Check(seenMessage("alice", 0, seq, seq)); v != seal.Fresh {
+			t.Fatalf("number %d is %v", seq, v)
+		}
+	}
+}
+
+// The gaps of all epochs are bounded together; whoever has the most loses the oldest.
+func TestReplayBoundsAllGaps(t *testing.T) {
+	cfg := seal.ReplayConfig{MaxAllGaps: 10}
+	for _, stored := range []bool{false, true} {
+		r := seal.NewReplay(seal.ReplayConfig{})
+		if !stored {
+			r = seal.NewReplay(cfg)
+		}
+		for _, seq := range []uint64{2, 4} {
+			r.Mark(seenMessage("bob", 0, seq, 1))
+		}
+		for epoch := range 3 {
+			for _, seq := range []uint64{2, 4, 6, 8} {
+				r.Mark(seenMessage("mallory", epoch, seq, 1))
+			}
+		}
+		if stored {
+			state, err := r.MarshalBinary()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r = seal.NewReplay(cfg)
+			if err := r.UnmarshalBinary(state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []struct {
+			sender string
+			epoch  int
+			v      seal.Verdict
+		}{{"bob", 0, seal.Fresh}, {"mallory", 0, seal.Unknown}, {"mallory", 1, seal.Fresh}, {"mallory", 2, seal.Fresh}} {
+			if v := r.Check(seenMessage(want.sender, want.epoch, 1, 1)); v != want.v {
+				t.Errorf("stored %v: the first of %s's epoch %d is %v, want %v", stored, want.sender, want.epoch, v, want.v)
+			}
+		}
 	}
 }
