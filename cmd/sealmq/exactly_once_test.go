@@ -18,15 +18,16 @@ import (
 	"github.com/sealmq/sealmq/internal/brokerproc"
 )
 
-var kills = flag.Int("kills", 24, "how often TestKilledAnywhereEachLineArrivesOnce kills sender, broker or receiver")
+var kills = flag.Int("kills", 60, "how often TestKilledAnywhereEachLineArrivesOnce kills sender, broker or receiver")
 
 // Sender, broker and receiver are killed at random moments, as processes, and started
-// again by the same commands. In the end each line of the file is in the output once and in order.
+// again by the same commands. In the end each line of the file is in the output once, and in
+// order but for what a dead receiver had in hand.
 func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts a broker and kills processes")
 	}
-	const lines = 20_000
+	lines := 800 * *kills // as many as last until about the last kill
 	h := newHarness(t)
 	var text strings.Builder
 	for i := range lines {
@@ -51,17 +52,17 @@ func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
 		t.Logf("the sender was killed %d times", n)
 	})
 	receive := []string{"receive", "inbox", "--key-file", "bob", "--out", "out.jsonl", "--prefetch", "50", "--give-up", "1m"}
+	deaths := 0 // of the receiver
 	all.Go(func() {
-		n := 0
 		for {
 			select {
 			case <-sent:
-				n += h.untilDone(left, append(receive, "--idle", "2s")...)
-				t.Logf("the receiver was killed %d times", n)
+				deaths += h.untilDone(left, append(receive, "--idle", "2s")...)
+				t.Logf("the receiver was killed %d times", deaths)
 				return
 			default:
 				if h.kill(left, receive...) {
-					n++
+					deaths++
 				}
 			}
 		}
@@ -84,7 +85,7 @@ func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
 		}
 	})
 	all.Wait()
-	h.checkLines("out.jsonl", lines)
+	h.checkLines("out.jsonl", lines, deaths)
 }
 
 // harness is a broker process and a folder in which commands run.
@@ -181,23 +182,28 @@ func (h *harness) untilDone(left chan struct{}, args ...string) (killed int) {
 	}
 }
 
-func (h *harness) checkLines(name string, lines int) {
+func (h *harness) checkLines(name string, lines, deaths int) {
 	h.t.Helper()
 	data, err := os.ReadFile(filepath.Join(h.dir, name))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	count := make(map[string]int)
-	next, wrong := 0, 0
+	next, last, back := 0, -1, 0
 	for text := range strings.Lines(string(data)) {
 		var l struct{ Message string }
 		if err := json.Unmarshal([]byte(text), &l); err != nil {
 			h.t.Fatalf("line %q: %v", text, err)
 		}
 		count[l.Message]++
-		if l.Message != fmt.Sprint("line ", next) {
-			wrong++
+		number := 0
+		if _, err := fmt.Sscanf(l.Message, "line %d", &number); err != nil {
+			h.t.Fatalf("line %q: %v", text, err)
 		}
+		if number < last {
+			back++
+		}
+		last = number
 		next++
 	}
 	for i := range lines {
@@ -208,7 +214,9 @@ func (h *harness) checkLines(name string, lines int) {
 			}
 		}
 	}
-	if wrong > 0 || next != lines {
-		h.t.Errorf("%d lines, of which %d are not at their place", next, wrong)
+	// A receiver that is back before the broker has noticed the death of the one before
+	// gets what comes next first, and then what that one had in hand.
+	if back > deaths || next != lines {
+		h.t.Errorf("%d lines, which go back %d times after %d deaths of the receiver", next, back, deaths)
 	}
 }
