@@ -127,6 +127,9 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 	if err := f.trust(cmd, c, &cfg); err != nil {
 		return err
 	}
+	if out.ledger.Len() > 0 {
+		waitForReturn(cmd.Context(), c, queue)
+	}
 	cfg.Prefetch = receiver.Prefetch(f.prefetch, f.count)
 	r, err := c.NewReceiver(cmd.Context(), queue, cfg)
 	if err != nil {
@@ -254,6 +257,28 @@ func (f *receiveFlags) findQueue(ctx context.Context, c *client.Client, queue st
 		return nil
 	}
 	return explain(err)
+}
+
+// returnWait is for how long waitForReturn waits: other receivers may have messages in
+// hand all the time.
+const returnWait = time.Second
+
+// waitForReturn waits until what a receiver had in hand that was killed just now is back in
+// the queue; else what stands behind it would come first. It is about order alone.
+func waitForReturn(ctx context.Context, c *client.Client, queue string) {
+	ctx, cancel := context.WithTimeout(ctx, returnWait)
+	defer cancel()
+	for {
+		info, err := c.Queue(ctx, queue)
+		if err != nil || info.Unacked == 0 {
+			return // an error is met again where it matters
+		}
+		select {
+		case <-time.After(returnWait / 50):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (f *receiveFlags) keys(cmd *cobra.Command) (*seal.Keyring, error) {
