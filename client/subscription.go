@@ -3,7 +3,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -41,11 +40,11 @@ type Meta struct {
 // Meta returns what the broker said about the delivery; it is an error if Config.Meta
 // is not set.
 func (d *Delivery) Meta() (Meta, error) {
-	var m Meta
 	if d.meta == nil {
-		return m, errors.New("there is no meta line for this delivery")
+		return Meta{}, errors.New("there is no meta line for this delivery")
 	}
-	if err := json.Unmarshal(d.meta, &m); err != nil {
+	m, err := readMeta(d.meta)
+	if err != nil {
 		return Meta{}, fmt.Errorf("meta line: %w", err)
 	}
 	return m, nil
