@@ -203,6 +203,8 @@ func TestKeyEntriesAreRefused(t *testing.T) {
 		{"an administrator for somebody else", boss, small, first, sealmq.Denied},
 		{"another authority's", id, small, stranger, sealmq.BadArgument},
 		{"the same name at another authority", sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}, small, first, sealmq.Denied},
+		{"signed below another authority than the connection's", sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}, seal.HPKEHybrid,
+			r.entry(publicKey(t, seal.HPKEHybrid), nil), sealmq.Denied},
 		{"from the future", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Created = time.Now().Add(time.Hour) }), sealmq.BadArgument},
 		{"first again", id, small, r.entry(publicKey(t, small), nil), sealmq.Mismatch},
 		{"a serial left out", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Serial++ }), sealmq.Mismatch},
