@@ -47,8 +47,9 @@ func newReceiveCmd() *cobra.Command {
 received is remembered in a ledger beside the file: a message is acknowledged only after its line and
 the ledger are on stable storage, and a line that a crash left without its entry in the ledger is cut off,
 so that each message is in the file once, whatever is killed when. With --exec a command is run for each
-message instead, with the text on its standard input and what is known of it in variables SEALMQ_MSG_…; status
-0 acknowledges it, any other gives it back, later and later.
+message instead, with the text on its standard input and what is known of it in the variables SEALMQ_MSG_ID, _SUITE,
+_EXCHANGE, _KEY, _QUEUE, _ATTEMPT, _PUBLISHER and, if the sender is proven, _SENDER and _SEALED_AT; status 0
+acknowledges it, any other gives it back, later and later.
 
 What cannot be opened, or is not what it says, goes to the queue's dead-letter queue with the reason, and
 the status is 1 then. A key that opens none of the first messages is taken for a wrong one: the command
