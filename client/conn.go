@@ -186,11 +186,8 @@ func (c *Client) serve(n *connection) error {
 // resume puts a new connection to use and returns the publishes that are too old to be
 // sent again. The caller holds mu.
 func (c *Client) resume(n *connection) (stale []entry) {
-	keep := func(*entry, bool) bool { return true }
-	if c.resendFor > 0 {
-		now := c.cfg.Clock.Now()
-		keep = func(e *entry, _ bool) bool { return !e.sent || now.Sub(e.born) <= c.resendFor }
-	}
+	now := c.cfg.Clock.Now()
+	keep := func(e *entry, _ bool) bool { return e.kind != kindPublish || e.mayLeave(now) }
 	c.out = c.out.restart(c.setup, keep, func(e entry) {
 		c.popped++
 		stale = append(stale, e)

@@ -18,7 +18,7 @@ var ErrInterrupted = errors.New("connection lost before the reply")
 
 // ErrResendTooOld says that the broker was away for longer than it surely remembers a
 // message: it may have been stored or not, and to send it again might store it twice.
-var ErrResendTooOld = errors.New("the broker was away too long to send unconfirmed messages again safely")
+var ErrResendTooOld = errors.New("the broker was away too long to send an unconfirmed message again safely, and it is not known whether it was stored")
 
 // Retryable reports whether the same publish may succeed later by itself: the broker's
 // queue or disk is full, or it is stopping.

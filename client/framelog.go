@@ -30,7 +30,9 @@ type frameLog struct {
 	size   int64 // of what is written
 	synced int64
 	buf    []byte // frames that are not written yet
-	err    error  // after a failed write or sync nothing may be assumed
+	// err stays after a failed write or sync: what the system says afterwards of data that
+	// it could not write is not to be believed. The process ends, as the broker does.
+	err error
 }
 
 const (

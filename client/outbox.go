@@ -50,10 +50,12 @@ type entry struct {
 	id   string // the message id that the reply must name
 	done func(error)
 	call *call
-	// born is when a publish was handed in, if that matters, and sent says that an
-	// earlier connection may have carried it.
-	born time.Time
-	sent bool
+	// sent says that an earlier connection, or an earlier life of the sender, may have
+	// carried a publish, and until how long it may be sent again. resendFor is what until
+	// begins as.
+	sent      bool
+	until     time.Time
+	resendFor time.Duration
 }
 
 const (

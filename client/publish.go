@@ -48,8 +48,8 @@ func (l *call) wait(ctx context.Context) error {
 // most until ctx ends; an error means that the message was not taken and confirmed will not
 // be called. Otherwise confirmed, if not nil, is called once, in the order of the
 // publishes: with nil when the message is stored, with a *sealmq.Error when the broker
-// refused it, with an error that wraps ErrClosed when the client ended first. It runs on the
-// goroutine that reads from the broker: it must be quick and must not call the client.
+// refused it, with ErrResendTooOld when nobody can know any more, and with an error that
+// wraps ErrClosed when the client ended first. It runs on the goroutine that reads from the broker: it must be quick and must not call the client.
 func (c *Client) PublishAsync(ctx context.Context, m Message, confirmed func(error)) error {
 	return c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, done: confirmed})
 }
@@ -78,8 +78,11 @@ func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
 	if c.err != nil {
 		return c.err
 	}
-	if c.resendFor > 0 {
-		e.born = c.cfg.Clock.Now()
+	if e.resendFor == 0 {
+		e.resendFor = c.cfg.ResendFor
+	}
+	if !e.mayLeave(c.cfg.Clock.Now()) {
+		return ErrResendTooOld
 	}
 	line := c.out.reserve(size)
 	line = append(line, verbPublish...)
@@ -93,14 +96,13 @@ func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
 	return nil
 }
 
-// resendWithin keeps publishes from being sent again when they are older than d: they fail
-// with ErrResendTooOld then.
-func (c *Client) resendWithin(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.resendFor == 0 || d < c.resendFor {
-		c.resendFor = d
+// mayLeave reports whether a publish may be sent on a connection now. One that was never
+// sent may, and from now on its time runs.
+func (e *entry) mayLeave(now time.Time) bool {
+	if !e.sent {
+		e.until = now.Add(e.resendFor)
 	}
+	return !now.After(e.until)
 }
 
 // windowOpen reports whether one publish more may be under way. The caller holds mu.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,39 +24,11 @@ const (
 	MaxPositionBytes = 4096
 )
 
-// ErrSpoolTooOld says that messages of a spool are older than what the broker surely
-// remembers: to send them again may deliver them twice.
-var ErrSpoolTooOld = errors.New("unconfirmed messages are too old to be sent again safely")
-
 // ErrSpoolClosed says that a Spool was closed.
 var ErrSpoolClosed = errors.New("the spool is closed")
 
-// SpoolTooOldError lists the messages. Whoever knows that they did not arrive, or can bear
-// to have them twice, calls Spool.Renew; whoever knows that they did calls Spool.Drop.
-type SpoolTooOldError struct {
-	Entries []SpoolEntry // oldest first, without bodies
-	Horizon time.Duration
-}
-
-func (e *SpoolTooOldError) Error() string {
-	const show = 5
-	ids := make([]string, 0, show)
-	for _, entry := range e.Entries[:min(show, len(e.Entries))] {
-		ids = append(ids, entry.ID)
-	}
-	more := ""
-	if n := len(e.Entries) - len(ids); n > 0 {
-		more = fmt.Sprintf(" and %d more", n)
-	}
-	return fmt.Sprintf("%v: %s%s (older than %v)", ErrSpoolTooOld, strings.Join(ids, ", "), more, e.Horizon)
-}
-
-// Hint says how to go on.
-func (e *SpoolTooOldError) Hint() string {
-	return "find out whether they arrived; then either publish them again, knowing that some may arrive twice, or drop them"
-}
-
-func (e *SpoolTooOldError) Unwrap() error { return ErrSpoolTooOld }
+// ErrNotInSpool says that a message is no longer in a Spool: confirmed, or dropped.
+var ErrNotInSpool = errors.New("the message is not in the spool any more")
 
 // SpoolConfig bounds a spool. The zero value means the defaults.
 type SpoolConfig struct {
@@ -67,7 +38,8 @@ type SpoolConfig struct {
 	// may be larger. Who wants to put more in waits for confirms.
 	MaxBytes int64
 	// Horizon is for how long a message may be published again (default
-	// DefaultHorizon). It must be shorter than the broker's dedup.window.
+	// DefaultHorizon). It must be shorter than the broker's dedup.window, and than the time
+	// in which all publishers together publish dedup.max_ids messages (two million).
 	Horizon time.Duration
 	// Clock is the time of the messages (default: the machine's).
 	Clock clock.Clock
@@ -187,8 +159,9 @@ func (s *Spool) open() error {
 			return err
 		})
 		switch {
-		case errors.Is(err, errNoFrames) && last:
-			// It was being made; nothing was put into it. The file before holds its header.
+		case errors.Is(err, errNoFrames) && last && (i > 0 || number == 1):
+			// It was being made; nothing was put into it. The file before holds its header, and is
+			// removed only when this one is durable.
 			if err := s.cfg.FS.Remove(s.path(number)); err != nil {
 				return err
 			}
@@ -262,8 +235,9 @@ func (s *Spool) Len() int {
 }
 
 // Append puts messages in, gives each its Seq and Time, and returns when all of them are
-// on stable storage. It waits for room until ctx ends. After another error the spool must
-// be opened anew, and any of them may be in it.
+// on stable storage. It waits for room until ctx ends. After an error of the disk the spool
+// takes nothing more, and any of them may be in it or not: a failed sync is never tried
+// again, nor the spool opened again by this process, which had better end and say why.
 func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 	for i := range list {
 		if err := checkEntry(&list[i]); err != nil {
@@ -508,13 +482,13 @@ func (s *Spool) entries(want func(*spooled) bool) (list []SpoolEntry) {
 	return list
 }
 
-// Read returns an unsettled message whole.
+// Read returns an unsettled message whole, or an error that wraps ErrNotInSpool.
 func (s *Spool) Read(seq uint64) (SpoolEntry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i, ok := s.find(seq)
 	if !ok || s.pending[i].settled {
-		return SpoolEntry{}, fmt.Errorf("the spool holds no message %d", seq)
+		return SpoolEntry{}, fmt.Errorf("number %d: %w", seq, ErrNotInSpool)
 	}
 	p := s.pending[i]
 	payload, err := p.file.read(p.offset, p.size)
@@ -528,30 +502,8 @@ func (s *Spool) Read(seq uint64) (SpoolEntry, error) {
 	return e, nil
 }
 
-// CheckAge returns a *SpoolTooOldError if there are messages that may not be published
-// again any more.
-func (s *Spool) CheckAge() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.cfg.Clock.Now()
-	old := s.entries(func(p *spooled) bool { return !p.renewed && now.Sub(p.time) > s.cfg.Horizon })
-	if len(old) == 0 {
-		return nil
-	}
-	return &SpoolTooOldError{Entries: old, Horizon: s.cfg.Horizon}
-}
-
-// Renew allows messages to be published again although they are old: some may arrive
-// twice. It holds until the spool is closed.
-func (s *Spool) Renew(ids ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.pending {
-		p.renewed = p.renewed || slices.Contains(ids, p.id)
-	}
-}
-
-// Drop gives messages up, for good when it returns nil.
+// Drop gives messages up, for good when it returns nil. A Sender that has not published
+// them yet skips them.
 func (s *Spool) Drop(ids ...string) error {
 	var seqs []uint64
 	for _, e := range s.Entries() {

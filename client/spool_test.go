@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -341,6 +342,49 @@ func TestDamagedSpoolIsRefused(t *testing.T) {
 		if string(broken.Get(first)) != string(before) {
 			t.Errorf("byte %d: the file was changed", at)
 		}
+	}
+}
+
+// A file that holds nothing but what must be remembered is as precious as any.
+func TestDamagedSpoolIsRefusedWhenItIsEmpty(t *testing.T) {
+	fs := faultfs.New()
+	s := openSpool(t, client.SpoolConfig{FS: fs, MaxBytes: 1000})
+	for n := range 20 {
+		list := []client.SpoolEntry{entry(n)}
+		if err := s.Append(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+		s.Settle(list[0].Seq)
+	}
+	// As if the append that began the last file had not reached the disk.
+	s.Close()
+	name := fs.Files()[len(fs.Files())-1]
+	header := int64(16) + int64(fs.Get(name)[3])
+	file, err := fs.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(file.Truncate(header), file.Sync(), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fs.Files() {
+		if f != name {
+			if err := fs.Remove(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for bit := range 8 * header {
+		broken := fs.Snapshot()
+		broken.FlipBit(name, bit)
+		_, err := client.OpenSpool("spool", client.SpoolConfig{FS: broken})
+		var damaged *client.DamagedFileError
+		if !errors.As(err, &damaged) {
+			t.Fatalf("bit %d of %s: %v", bit, name, err)
+		}
+	}
+	if s = openSpool(t, client.SpoolConfig{FS: fs}); len(s.Position()) == 0 {
+		t.Error("the test has made a spool that remembers nothing")
 	}
 }
 

@@ -1,0 +1,97 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// spoolClockSkew is how far the clock may be set back before the ages of what was put in
+// earlier say nothing any more.
+const spoolClockSkew = time.Minute
+
+// ErrSpoolTooOld says that messages of a spool are older than what the broker surely
+// remembers: to send them again may deliver them twice.
+var ErrSpoolTooOld = errors.New("unconfirmed messages are too old to be sent again safely")
+
+// SpoolTooOldError lists the messages. Whoever knows that they did not arrive, or can bear
+// to have them twice, calls Spool.Renew; whoever knows that they did calls Spool.Drop.
+type SpoolTooOldError struct {
+	Entries []SpoolEntry // oldest first, without bodies
+	Horizon time.Duration
+}
+
+func (e *SpoolTooOldError) Error() string {
+	const show = 5
+	ids := make([]string, 0, show)
+	for _, entry := range e.Entries[:min(show, len(e.Entries))] {
+		ids = append(ids, entry.ID)
+	}
+	more := ""
+	if n := len(e.Entries) - len(ids); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("%v: %s%s (older than %v, or from before the clock was set back)", ErrSpoolTooOld, strings.Join(ids, ", "), more, e.Horizon)
+}
+
+// Hint says how to go on.
+func (e *SpoolTooOldError) Hint() string {
+	return "find out whether they arrived; then either publish them again, knowing that some may arrive twice, or drop them"
+}
+
+func (e *SpoolTooOldError) Unwrap() error { return ErrSpoolTooOld }
+
+// CheckAge returns a *SpoolTooOldError if there are messages that may not be published
+// again any more. When the clock shows less than the newest one's time, nobody knows how
+// old they are, and all of them count as too old.
+func (s *Spool) CheckAge() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Clock.Now()
+	n := len(s.pending)
+	back := n > 0 && s.pending[n-1].time.Sub(now) > spoolClockSkew
+	old := s.entries(func(p *spooled) bool { return !p.renewed && (back || s.tooOld(p.time, now)) })
+	if len(old) == 0 {
+		return nil
+	}
+	return &SpoolTooOldError{Entries: old, Horizon: s.cfg.Horizon}
+}
+
+func (s *Spool) tooOld(t, now time.Time) bool {
+	age := now.Sub(t)
+	return age > s.cfg.Horizon || age < -spoolClockSkew
+}
+
+// foreverLeft is what is left of the horizon of a message that may always be sent again.
+const foreverLeft = 100 * 365 * 24 * time.Hour
+
+// left returns for how long a message may still be published again; it is negative for
+// one that is too old. The error wraps ErrNotInSpool.
+func (s *Spool) left(seq uint64) (time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.find(seq)
+	if !ok || s.pending[i].settled {
+		return 0, fmt.Errorf("number %d: %w", seq, ErrNotInSpool)
+	}
+	p, now := s.pending[i], s.cfg.Clock.Now()
+	switch {
+	case p.renewed:
+		return foreverLeft, nil
+	case s.tooOld(p.time, now):
+		return -1, nil
+	}
+	return min(s.cfg.Horizon, s.cfg.Horizon-now.Sub(p.time)), nil
+}
+
+// Renew allows messages to be published again although they are old: some may arrive
+// twice. It holds until the spool is closed.
+func (s *Spool) Renew(ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.pending {
+		p.renewed = p.renewed || slices.Contains(ids, p.id)
+	}
+}
