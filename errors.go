@@ -24,6 +24,7 @@ const (
 	NoStorage    Code = "no_storage"    // the disk is full or low; retry
 	Unsupported  Code = "unsupported"   // the engine does not have this ability
 	InUse        Code = "in_use"        // the object is still used
+	NotHeld      Code = "not_held"      // the caller does not hold this delivery, or no longer
 	Unavailable  Code = "unavailable"   // shutting down, or the store has failed; retry elsewhere
 )
 
@@ -75,6 +76,7 @@ var (
 	ErrNotSealed   = &Error{Code: NotSealed, Message: "the queue takes sealed messages only"}
 	ErrDenied      = &Error{Code: Denied, Message: "not allowed"}
 	ErrNoStorage   = &Error{Code: NoStorage, Message: "the broker's disk is full; try again later"}
+	ErrNotHeld     = &Error{Code: NotHeld, Message: "this connection does not hold the message"}
 	ErrUnsupported = &Error{Code: Unsupported, Message: "the storage engine cannot do this"}
 	ErrUnavailable = &Error{Code: Unavailable, Message: "the broker is stopping or its store has failed"}
 )

@@ -41,15 +41,18 @@ type Delivery struct {
 	Message
 	Tag   DeliveryTag
 	Queue string
-	// Attempt counts deliveries of this copy from one. Above one it is a redelivery.
+	// Attempt counts deliveries of this copy from one, without those that were given back
+	// uncounted. Above one it is a redelivery.
 	Attempt uint32
+	// Returned says that this copy came back before, counted or not.
+	Returned bool
 	// DeathReason and DeathQueue say why and from where a dead letter came; both are
 	// empty for a message that never died.
 	DeathReason, DeathQueue string
 }
 
 // Redelivered reports whether this copy was delivered before.
-func (d *Delivery) Redelivered() bool { return d.Attempt > 1 }
+func (d *Delivery) Redelivered() bool { return d.Returned || d.Attempt > 1 }
 
 // Identity is who a connection is. It comes from a verified certificate and from
 // nowhere else.

@@ -88,10 +88,12 @@ func (c *Consumer) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deli
 	return dst, err
 }
 
-// Settle ends deliveries. A settlement has an effect if this connection holds the
-// delivery, or held it last and the message waits again; others are ignored. If one of
-// the batch cannot be meant, none has an effect and the error has code BadArgument, or
-// Unsupported for a delay that the engine cannot give.
+// Settle ends deliveries, or prolongs them. A settlement has an effect if this connection
+// holds the delivery, or held it last and the message waits again; others are ignored. An
+// Extend needs a delivery that is held: if there are some and none is, the error has code
+// NotHeld, and what else is in the batch has its effect. If one of the batch cannot be
+// meant, none has an effect and the error has code BadArgument, or Unsupported for what
+// the engine cannot give: a delay, an uncounted return, an extension.
 func (c *Consumer) Settle(batch []Settlement, done func(error)) {
 	for i := range batch {
 		if err := c.broker.checkSettlement(&batch[i]); err != nil {
@@ -112,12 +114,18 @@ func (b *Broker) checkSettlement(s *Settlement) error {
 		switch {
 		case s.Delay < 0 || s.Delay > MaxDelay:
 			return bad("the delay is not between 0 and " + MaxDelay.Round(time.Hour).String())
-		case s.Delay > 0 && !b.engine.Abilities().Delay:
+		case s.Delay > 0 && !b.engine.Abilities().Delay,
+			s.Uncounted && !b.engine.Abilities().Uncounted:
 			return sealmq.ErrUnsupported
 		}
 		return nil
 	case Dead:
 		return checkReason(s.Reason)
+	case Extend:
+		if !b.engine.Abilities().Extend {
+			return sealmq.ErrUnsupported
+		}
+		return nil
 	}
 	return bad("unknown verdict")
 }

@@ -98,7 +98,7 @@ func TestConsumerRefuses(t *testing.T) {
 	tag := list[0].Tag
 	for name, s := range map[string]broker.Settlement{
 		"no verdict":            {Tag: tag},
-		"unknown verdict":       {Tag: tag, Verdict: broker.Dead + 1},
+		"unknown verdict":       {Tag: tag, Verdict: broker.Extend + 1},
 		"negative delay":        {Tag: tag, Verdict: broker.Return, Delay: -1},
 		"long delay":            {Tag: tag, Verdict: broker.Return, Delay: broker.MaxDelay + 1},
 		"long reason":           {Tag: tag, Verdict: broker.Dead, Reason: strings.Repeat("x", 256)},

@@ -70,6 +70,8 @@ type Engine interface {
 // with code Unsupported.
 type Abilities struct {
 	Delay            bool // Settlement.Delay
+	Uncounted        bool // Settlement.Uncounted
+	Extend           bool // the verdict Extend
 	Peek             bool // the engine is a Peeker
 	Move             bool // the engine is a Mover
 	StrictRedelivery bool // what comes back returns to its place in the order
@@ -163,8 +165,11 @@ type Session interface {
 	// (so one message always fits). It may read from disk. Messages of one queue come
 	// in their order.
 	Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error)
-	// Settle ends deliveries. A settlement has an effect if this session holds the
-	// delivery, or held it last and the message waits again; others are ignored.
+	// Settle ends deliveries, or prolongs them. A settlement has an effect if this session
+	// holds the delivery, or held it last and the message waits again; others are ignored.
+	// An Extend needs a delivery that is held. If the batch has Extends and this session
+	// holds none of their deliveries, done gets an error with code NotHeld; what else is in
+	// the batch has its effect all the same.
 	Settle(batch []Settlement, done func(error))
 	// Unacked is the number of deliveries the session holds.
 	Unacked() int
@@ -172,22 +177,27 @@ type Session interface {
 	Close()
 }
 
-// Verdict says how a delivery ends.
+// Verdict says how a delivery ends, or that it goes on.
 type Verdict uint8
 
 // The verdicts.
 const (
 	Ack    Verdict = iota + 1 // settled, never delivered again
-	Return                    // back to its place, after Delay; counts towards the delivery limit
+	Return                    // back to its place, after Delay; counts towards the delivery limit unless Uncounted
 	Dead                      // to the dead-letter queue, with Reason
+	Extend                    // nothing ends: its ack timeout starts again; neither stored nor counted
 )
 
-// Settlement ends one delivery.
+// Settlement is a verdict on one delivery.
 type Settlement struct {
 	Tag     sealmq.DeliveryTag
 	Verdict Verdict
-	Delay   time.Duration // Return only; 0 at once; at most MaxDelay
-	Reason  string        // Dead only; at most sealmq.MaxNameBytes bytes
+	// Uncounted is for Return only: the delivery does not count towards the delivery limit,
+	// so the next one has the same attempt, and may have the same tag. It is stored like
+	// any return.
+	Uncounted bool
+	Delay     time.Duration // Return only; 0 at once; at most MaxDelay
+	Reason    string        // Dead only; at most sealmq.MaxNameBytes bytes
 }
 
 // MaxDelay bounds Settlement.Delay.

@@ -23,7 +23,7 @@ type Metrics struct {
 	exchanges, bindings, queues, keys, keyLog prometheus.Gauge
 
 	outcomes [Refused + 1]prometheus.Counter
-	verdicts [Dead + 1]prometheus.Counter
+	verdicts [released + 1]prometheus.Counter
 	reasons  map[sealmq.Code]prometheus.Counter
 }
 
@@ -47,7 +47,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{
 		published:   counter("publishes_total", "Publishes by what became of them: stored, repeated, conflict, refused.", "outcome"),
 		refused:     counter("refusals_total", "Publishes that were refused, conflicts included, by the reason's code.", "reason"),
-		settled:     counter("settlements_total", "Settlements that consumers sent: ack, return, dead.", "verdict"),
+		settled:     counter("settlements_total", "Settlements that consumers sent: ack, return, release, dead, extend.", "verdict"),
 		deniedTotal: counter("denials_total", "Commands that the caller was not allowed to use.", "command"),
 		delivered:   counter("deliveries_total", "Messages handed to consumers.").WithLabelValues(),
 		consumers:   gauge("consumers", "Connections that have a consumer side open.").WithLabelValues(),
@@ -64,7 +64,7 @@ func NewMetrics() *Metrics {
 	for o, name := range map[Outcome]string{Stored: "stored", Repeated: "repeated", Conflict: "conflict", Refused: "refused"} {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
-	for v, name := range map[Verdict]string{Ack: "ack", Return: "return", Dead: "dead"} {
+	for v, name := range map[Verdict]string{Ack: "ack", Return: "return", Dead: "dead", Extend: "extend", released: "release"} {
 		m.verdicts[v] = m.settled.WithLabelValues(name)
 	}
 	for _, c := range append(refusalReasons[:len(refusalReasons):len(refusalReasons)], otherReason) {
@@ -135,14 +135,20 @@ func (m *Metrics) reason(err error) {
 	c.Inc()
 }
 
+// released is what an uncounted Return counts as.
+const released = Extend + 1
+
 func (m *Metrics) settlements(batch []Settlement) {
-	var n [Dead + 1]int
+	var n [released + 1]int
 	for i := range batch {
-		if v := batch[i].Verdict; v <= Dead {
+		switch v := batch[i].Verdict; {
+		case v == Return && batch[i].Uncounted:
+			n[released]++
+		case v <= Extend:
 			n[v]++
 		}
 	}
-	for v := Ack; v <= Dead; v++ {
+	for v := Ack; v <= released; v++ {
 		if n[v] > 0 {
 			m.verdicts[v].Add(float64(n[v]))
 		}

@@ -59,6 +59,12 @@ func TestMetrics(t *testing.T) {
 	list, err := c.Take(nil, 10, everything)
 	n.must(err)
 	n.must(n.do(func(done func(error)) {
+		c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Extend}, {Tag: list[1].Tag, Verdict: broker.Extend},
+			{Tag: list[1].Tag, Verdict: broker.Return, Uncounted: true}}, done)
+	}))
+	list[1], _, err = c.Fetch("q")
+	n.must(err)
+	n.must(n.do(func(done func(error)) {
 		c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Ack}, {Tag: list[1].Tag, Verdict: broker.Return}}, done)
 	}))
 	c.Fetch("q")
@@ -76,7 +82,7 @@ sealmq_broker_definitions_limit{kind="exchange"} 10000
 sealmq_broker_definitions_limit{kind="key"} 100000
 sealmq_broker_definitions_limit{kind="key_log"} 1e+06
 sealmq_broker_definitions_limit{kind="queue"} 7
-sealmq_broker_deliveries_total 3
+sealmq_broker_deliveries_total 4
 sealmq_broker_denials_total{command="admin"} 1
 sealmq_broker_publishes_total{outcome="conflict"} 1
 sealmq_broker_publishes_total{outcome="refused"} 3
@@ -97,6 +103,8 @@ sealmq_broker_refusals_total{reason="unavailable"} 0
 sealmq_broker_refusals_total{reason="unroutable"} 0
 sealmq_broker_settlements_total{verdict="ack"} 1
 sealmq_broker_settlements_total{verdict="dead"} 0
+sealmq_broker_settlements_total{verdict="extend"} 2
+sealmq_broker_settlements_total{verdict="release"} 1
 sealmq_broker_settlements_total{verdict="return"} 1
 `
 	got, _ := page(t, m)

@@ -49,6 +49,21 @@ var abilityChecks = []check{
 		c.settle(broker.Settlement{Tag: d.Tag, Verdict: broker.Return, Delay: time.Second}).fails(sealmq.Unsupported)
 		h.holds("q", 0, 1)
 	}},
+	{name: "no uncounted return is an error", needs: func(a broker.Abilities) bool { return !a.Uncounted }, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a")
+		c := h.session()
+		d := c.fetch("q")
+		c.settle(broker.Settlement{Tag: d.Tag, Verdict: broker.Return, Uncounted: true}).fails(sealmq.Unsupported)
+		h.holds("q", 0, 1)
+	}},
+	{name: "no extension is an error", needs: func(a broker.Abilities) bool { return !a.Extend }, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a")
+		c := h.session()
+		c.extend(c.fetch("q")).fails(sealmq.Unsupported)
+		h.holds("q", 0, 1)
+	}},
 	{name: "peek", needs: canPeek, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		if list := h.peek("q", 10); len(list) != 0 {

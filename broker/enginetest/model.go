@@ -374,7 +374,7 @@ func (m *Model) Definitions() []broker.Definition {
 
 // Abilities implements broker.Engine.
 func (m *Model) Abilities() broker.Abilities {
-	return broker.Abilities{Delay: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+	return broker.Abilities{Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
 }
 
 // Health implements broker.Engine.

@@ -147,6 +147,7 @@ func (m *Model) next(q *queue) *entry {
 
 func (s *session) deliver(q *queue, e *entry) sealmq.Delivery {
 	e.attempts++
+	e.given = e.attempts
 	e.holder, e.lastHolder, e.delivered = s, s, s.model.now()
 	q.totals.Delivered++
 	return q.delivery(e)
@@ -158,6 +159,7 @@ func (q *queue) delivery(e *entry) sealmq.Delivery {
 		Tag:         sealmq.DeliveryTag{Queue: q.number, Attempt: e.attempts, Seq: e.seq},
 		Queue:       q.name,
 		Attempt:     e.attempts,
+		Returned:    e.returned,
 		DeathReason: e.deathReason,
 		DeathQueue:  e.deathQueue,
 	}
@@ -171,10 +173,34 @@ func (s *session) Settle(batch []broker.Settlement, done func(error)) {
 		m.answer(func(error) { done(errStopped()) })
 		return
 	}
+	asked, extended := false, false
 	for _, b := range batch {
+		if b.Verdict == broker.Extend {
+			asked = true
+			extended = s.extend(b.Tag) || extended
+			continue
+		}
 		s.settle(b)
 	}
-	m.answer(done)
+	m.answer(func(err error) {
+		if err == nil && asked && !extended {
+			err = sealmq.ErrNotHeld
+		}
+		done(err)
+	})
+}
+
+func (s *session) extend(tag sealmq.DeliveryTag) bool {
+	q := s.model.state.byNumber(tag.Queue)
+	if q == nil {
+		return false
+	}
+	e := q.find(tag.Seq)
+	if e == nil || e.holder != s || e.given != tag.Attempt {
+		return false
+	}
+	e.delivered = s.model.now()
+	return true
 }
 
 func (s *session) settle(b broker.Settlement) {
@@ -184,7 +210,7 @@ func (s *session) settle(b broker.Settlement) {
 		return
 	}
 	e := q.find(b.Tag.Seq)
-	if e == nil || e.attempts != b.Tag.Attempt || e.lastHolder != s {
+	if e == nil || e.given != b.Tag.Attempt || e.lastHolder != s {
 		return
 	}
 	s.lastAck = m.now()
@@ -195,7 +221,7 @@ func (s *session) settle(b broker.Settlement) {
 		m.write(gone{q.name, e.seq, m.now()})
 	case broker.Return:
 		if !waits {
-			m.comeBack(q, e, b.Delay)
+			m.comeBack(q, e, b.Delay, b.Uncounted)
 		}
 	case broker.Dead:
 		reason := strings.Clone(b.Reason)
@@ -208,14 +234,16 @@ func (s *session) settle(b broker.Settlement) {
 
 // comeBack returns a delivery to its place, unless its time is over or it came back too
 // often.
-func (m *Model) comeBack(q *queue, e *entry, delay time.Duration) {
+func (m *Model) comeBack(q *queue, e *entry, delay time.Duration, uncounted bool) {
 	q.totals.Returned++
 	e.holder = nil
 	if q.expired(e, m.now()) {
 		m.expire(q, e)
 		return
 	}
-	if e.attempts >= q.options.DeliveryLimit && !q.isDead() {
+	if uncounted {
+		e.attempts--
+	} else if e.attempts >= q.options.DeliveryLimit && !q.isDead() {
 		m.die(q, e, sealmq.DeathDeliveryLimit)
 		return
 	}
@@ -228,7 +256,7 @@ func (m *Model) comeBack(q *queue, e *entry, delay time.Duration) {
 func (m *Model) die(q *queue, e *entry, reason string) {
 	if q.isDead() {
 		if e.holder != nil {
-			m.comeBack(q, e, 0)
+			m.comeBack(q, e, 0, false)
 		}
 		return
 	}
@@ -275,7 +303,7 @@ func (s *session) returnAll() {
 	for _, name := range s.model.state.names() {
 		q := s.model.state.queues[name]
 		for _, e := range s.held(q) {
-			s.model.comeBack(q, e, 0)
+			s.model.comeBack(q, e, 0, false)
 		}
 	}
 }

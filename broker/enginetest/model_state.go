@@ -36,6 +36,7 @@ type entry struct {
 	seq      uint64
 	entered  time.Time
 	attempts uint32
+	returned bool // it came back before
 	deathReason,
 	deathQueue string
 
@@ -45,6 +46,7 @@ type entry struct {
 	lastHolder *session
 	delivered  time.Time
 	notBefore  time.Time
+	given      uint32 // attempt of the last delivery
 }
 
 // identifier is a message id that is remembered.
@@ -135,7 +137,8 @@ func (e gone) apply(s *state) {
 }
 
 func (e returned) apply(s *state) {
-	s.queues[e.queue].find(e.seq).attempts = e.attempts
+	c := s.queues[e.queue].find(e.seq)
+	c.attempts, c.returned = e.attempts, true
 }
 
 func (e moved) apply(s *state) {

@@ -42,7 +42,7 @@ func (m *Model) tickEntry(q *queue, e *entry, due func(time.Time) bool) {
 			since = e.holder.lastAck
 		}
 		if due(since.Add(q.options.AckTimeout)) {
-			m.comeBack(q, e, 0)
+			m.comeBack(q, e, 0, false)
 		}
 		return
 	}

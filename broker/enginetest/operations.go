@@ -279,10 +279,11 @@ func (p *pair) settle() {
 
 func (p *pair) drawSettlement() broker.Settlement {
 	b := broker.Settlement{Verdict: rapid.SampledFrom([]broker.Verdict{
-		broker.Ack, broker.Return, broker.Dead, broker.Return, broker.Ack}).Draw(p.T, "verdict")}
+		broker.Ack, broker.Return, broker.Dead, broker.Return, broker.Ack, broker.Extend}).Draw(p.T, "verdict")}
 	switch b.Verdict {
 	case broker.Return:
 		b.Delay = rapid.SampledFrom([]time.Duration{0, 18 * time.Second, 30 * time.Second}).Draw(p.T, "delay")
+		b.Uncounted = rapid.Bool().Draw(p.T, "uncounted")
 		p.delayed = p.delayed || b.Delay > 0
 	case broker.Dead:
 		b.Reason = rapid.SampledFrom([]string{"", "why"}).Draw(p.T, "reason")

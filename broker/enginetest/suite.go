@@ -71,6 +71,8 @@ func suite() []group {
 		{"publish", publishChecks},
 		{"delivery", deliveryChecks},
 		{"settle", settleChecks},
+		{"release", append(releaseChecks, expand(releaseRestartChecks)...)},
+		{"extend", extendChecks},
 		{"dead letters", deadChecks},
 		{"time", timeChecks},
 		{"limits", limitChecks},

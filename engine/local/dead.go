@@ -339,7 +339,8 @@ func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
 	}
 	q.each(func(seq uint64, m *entry) bool {
 		if m.state == waiting && seq < q.visible {
-			s.taken = append(s.taken, taken{q, seq, q.marks[seq].attempts})
+			mark, back := q.marks[seq]
+			s.taken = append(s.taken, taken{q, seq, mark.attempts, back})
 			s.places = append(s.places, m.place())
 		}
 		return len(s.taken) < n && seq < q.visible
@@ -367,7 +368,7 @@ func (e *Engine) Find(id string) (m sealmq.Message, ok bool) {
 		e.mu.Lock()
 		q.each(func(seq uint64, n *entry) bool {
 			if n.dedup == slot+1 {
-				s.taken = append(s.taken, taken{q, seq, 0})
+				s.taken = append(s.taken, taken{q: q, seq: seq})
 				s.places = append(s.places, n.place())
 			}
 			return len(s.taken) == 0

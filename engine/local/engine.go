@@ -224,7 +224,7 @@ func (e *Engine) Health() error {
 
 // Abilities: everything.
 func (e *Engine) Abilities() broker.Abilities {
-	return broker.Abilities{Delay: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+	return broker.Abilities{Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
 }
 
 // Close stores and answers everything accepted, then releases the folder.

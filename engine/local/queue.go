@@ -87,7 +87,8 @@ type held struct {
 
 // mark is what a copy has that came back at least once.
 type mark struct {
-	attempts uint32
+	attempts uint32 // deliveries that count
+	given    uint32 // attempt of the last delivery, if there is a holder
 	until    int64  // delayed until, Unix milliseconds
 	reason   string // of its death, while dying
 	holder   uint64 // id of the session that held it last

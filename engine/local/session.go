@@ -18,7 +18,7 @@ type session struct {
 	turn     int
 	prefetch int // asked for by SetPrefetch; 0: the queue's
 	unacked  int
-	oldest   *held // the deliveries it holds, by next
+	oldest   *held // the deliveries it holds, by next; since never falls
 	newest   *held
 	lastAck  int64
 	closed   bool
@@ -44,6 +44,7 @@ type taken struct {
 	q       *queue
 	seq     uint64
 	attempt uint32
+	back    bool // it came back before
 }
 
 // NewSession opens the consumer's side of a connection.
@@ -229,9 +230,11 @@ func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (i
 
 // hold gives a waiting copy to the session.
 func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now int64) {
-	attempt := uint32(1)
+	attempt, back := uint32(1), false
 	if q.marks != nil {
-		attempt = q.marks[seq].attempts + 1
+		var m mark
+		m, back = q.marks[seq]
+		attempt = m.attempts + 1
 	}
 	h := s.e.freeHeld
 	if h != nil {
@@ -256,7 +259,7 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 	if sub != nil {
 		sub.inHand++
 	}
-	s.taken = append(s.taken, taken{q, seq, attempt})
+	s.taken = append(s.taken, taken{q, seq, attempt, back})
 	s.places = append(s.places, n.place())
 }
 
@@ -312,7 +315,7 @@ func (e *Engine) deliver(t *taken, place journal.Place, r journal.Record, err er
 		}
 		if err == nil {
 			return sealmq.Delivery{
-				Message: m.message(), Queue: t.q.name, Attempt: t.attempt,
+				Message: m.message(), Queue: t.q.name, Attempt: t.attempt, Returned: t.back,
 				Tag:         sealmq.DeliveryTag{Queue: t.q.id, Attempt: t.attempt, Seq: t.seq},
 				DeathReason: m.deathReason, DeathQueue: m.deathQueue,
 			}, nil

@@ -13,14 +13,29 @@ const settleGroup = 256
 
 // Settle ends deliveries.
 func (s *session) Settle(batch []broker.Settlement, done func(error)) {
+	var held *bool
+	if slices.ContainsFunc(batch, func(b broker.Settlement) bool { return b.Verdict == broker.Extend }) {
+		held = new(bool)
+		done = unlessHeld(held, done)
+	}
 	for len(batch) > settleGroup {
-		if err := s.settleSome(batch[:settleGroup], func(error) {}); err != nil {
+		if err := s.settleSome(batch[:settleGroup], held, func(error) {}); err != nil {
 			done(err)
 			return
 		}
 		batch = batch[settleGroup:]
 	}
-	if err := s.settleSome(batch, done); err != nil {
+	if err := s.settleSome(batch, held, done); err != nil {
+		done(err)
+	}
+}
+
+// unlessHeld makes it an error that there was nothing to extend.
+func unlessHeld(held *bool, done func(error)) func(error) {
+	return func(err error) {
+		if err == nil && !*held {
+			err = sealmq.ErrNotHeld
+		}
 		done(err)
 	}
 }
@@ -30,11 +45,12 @@ type settling struct {
 	back      []byte  // encoding of a return record
 	condemned []dying // to be buried
 	expired   []copyRef
+	held      *bool // whether there was something to extend
 }
 
 // settleSome records and applies one group; if it returns an error done is not called,
 // and nothing was done unless the store has stopped.
-func (s *session) settleSome(batch []broker.Settlement, done func(error)) error {
+func (s *session) settleSome(batch []broker.Settlement, held *bool, done func(error)) error {
 	e := s.e
 	room := 64
 	for i := range batch {
@@ -48,7 +64,7 @@ func (s *session) settleSome(batch []broker.Settlement, done func(error)) error 
 		batch = nil
 	}
 	s.acks.reset(s.acks.b)
-	var out settling
+	out := settling{held: held}
 	for i := range batch {
 		s.settleOne(&batch[i], &out, now)
 	}
@@ -75,6 +91,13 @@ func (s *session) settleOne(b *broker.Settlement, out *settling, now int64) {
 	if !mine {
 		return
 	}
+	if b.Verdict == broker.Extend {
+		if h != nil {
+			s.extend(h, now)
+			*out.held = true
+		}
+		return
+	}
 	s.lastAck = now
 	verdict := b.Verdict
 	if verdict == broker.Dead && q.isDead() {
@@ -95,7 +118,7 @@ func (s *session) settleOne(b *broker.Settlement, out *settling, now int64) {
 		e.condemn(out, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
 	default:
 		if h != nil { // otherwise it waits already
-			e.giveBack(out, n, h, b.Delay, now)
+			e.giveBack(out, n, h, b.Delay, b.Uncounted && b.Verdict == broker.Return, now)
 		}
 	}
 }
@@ -113,7 +136,7 @@ func (s *session) claim(q *queue, tag sealmq.DeliveryTag) (n *entry, h *held, mi
 		return n, h, h.sess == s && h.attempt == tag.Attempt
 	case waiting, delayed:
 		m, ok := q.marks[tag.Seq]
-		return n, nil, ok && m.holder == s.id && m.attempts == tag.Attempt
+		return n, nil, ok && m.holder == s.id && m.given == tag.Attempt
 	}
 	return n, nil, false
 }
@@ -137,9 +160,28 @@ func (e *Engine) logSettling(acks *settleEncoder, out *settling) error {
 	return nil
 }
 
+// extend starts the ack timeout of a delivery again. The list of what the session holds
+// stays in the order in which the timeouts began.
+func (s *session) extend(h *held, now int64) {
+	h.since = now
+	if h.next == nil {
+		return
+	}
+	h.next.prev = h.prev
+	if h.prev == nil {
+		s.oldest = h.next
+	} else {
+		h.prev.next = h.next
+	}
+	h.prev, h.next = s.newest, nil
+	s.newest.next = h
+	s.newest = h
+}
+
 // giveBack returns a delivery to its place, at once or after a delay; or condemns it
-// when it was delivered too often; or removes it when its time is over.
-func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration, now int64) {
+// when it was delivered too often; or removes it when its time is over. One that is
+// uncounted leaves the count as it was before the delivery.
+func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration, uncounted bool, now int64) {
 	q, seq, attempt, holder := h.q, h.seq, h.attempt, h.sess.id
 	e.unhold(h)
 	switch {
@@ -148,11 +190,14 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 		q.expired++
 		out.expired = append(out.expired, copyRef{q.id, seq})
 		return
-	case attempt >= q.options.DeliveryLimit && !q.isDead():
+	case !uncounted && attempt >= q.options.DeliveryLimit && !q.isDead():
 		e.condemn(out, q, seq, n, sealmq.DeathDeliveryLimit, attempt, holder)
 		return
 	}
-	m := mark{attempts: attempt, holder: holder}
+	m := mark{attempts: attempt, given: attempt, holder: holder}
+	if uncounted {
+		m.attempts--
+	}
 	if delay > 0 {
 		m.until = now + min(delay, broker.MaxDelay).Milliseconds()
 		e.postpone(q, seq, n, m.until)
@@ -195,7 +240,7 @@ func (e *Engine) takeBack(s *session, now int64, f func(*held) bool) {
 		for n := 0; h != nil && n < settleGroup; n++ {
 			next := h.next
 			if f(h) {
-				e.giveBack(&out, h.q.at(h.seq), h, 0, now)
+				e.giveBack(&out, h.q.at(h.seq), h, 0, false, now)
 			}
 			h = next
 		}

@@ -46,6 +46,8 @@ const (
 	KeyProof
 	PutChain
 	FindChain
+	Release
+	Extend
 
 	verbs // number of verbs
 )
@@ -64,6 +66,7 @@ var verbNames = [verbs]string{
 	Whoami: "whoami", Ping: "ping",
 	PutKey: "put_key", FindKey: "find_key", KeyLog: "key_log", KeyProof: "key_proof",
 	PutChain: "put_chain", FindChain: "find_chain",
+	Release: "release", Extend: "extend",
 }
 
 // String is the command word; it is "unknown" for Unknown, so that a client cannot
@@ -204,6 +207,10 @@ func addedVerbOf(word []byte) Verb {
 		return PutChain
 	case "find_chain":
 		return FindChain
+	case "release":
+		return Release
+	case "extend":
+		return Extend
 	}
 	return Unknown
 }

@@ -125,11 +125,12 @@ func (d *delivery) ask(g *group, sc *scratch, id []byte, like broker.Settlement)
 	return found, relieved
 }
 
-// settled says how the settlements of a group ended.
-func (d *delivery) settled(under []asked, err error, now time.Time) waits {
+// settled says how the settlements of a group ended: over tells whether the deliveries
+// are no longer the peer's.
+func (d *delivery) settled(under []asked, over bool, now time.Time) waits {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ledger.settled(under, err == nil, now)
+	return d.ledger.settled(under, over, now)
 }
 
 // remember puts deliveries into the ledger before they are printed.

@@ -158,6 +158,9 @@ func appendMeta(dst []byte, d *sealmq.Delivery) []byte {
 	dst = d.Published.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
 	dst = append(dst, `","attempt":`...)
 	dst = strconv.AppendUint(dst, uint64(d.Attempt), 10)
+	if d.Redelivered() {
+		dst = append(dst, `,"redelivered":true`...)
+	}
 	if d.DeathReason != "" || d.DeathQueue != "" {
 		dst = appendQuoted(append(dst, `,"death_reason":`...), d.DeathReason)
 		dst = appendQuoted(append(dst, `,"death_queue":`...), d.DeathQueue)

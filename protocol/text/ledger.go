@@ -134,7 +134,8 @@ func (l *ledger) chooseFirst() {
 	})
 }
 
-// settled says how settlements ended: stored, or refused.
+// settled says how settlements ended: stored, or refused and so as if never asked for.
+// An extension ends like a refused one.
 func (l *ledger) settled(under []asked, stored bool, now time.Time) (w waits) {
 	for _, a := range under {
 		if int(a.index) > len(l.entries) {

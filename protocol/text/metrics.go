@@ -28,7 +28,7 @@ var faultNames = [faults]string{"long_line", "unknown_command", "missing_argumen
 var refusalCodes = [...]sealmq.Code{
 	sealmq.BadName, sealmq.BadArgument, sealmq.NoExchange, sealmq.NoQueue, sealmq.NoKey, sealmq.NotSealed, sealmq.Unroutable, sealmq.Mismatch,
 	sealmq.Duplicate, sealmq.QueueFull, sealmq.TooLarge, sealmq.LimitReached, sealmq.Denied, sealmq.NoStorage,
-	sealmq.Unsupported, sealmq.InUse, sealmq.Unavailable,
+	sealmq.Unsupported, sealmq.InUse, sealmq.NotHeld, sealmq.Unavailable,
 }
 
 // confirmBuckets are the upper bounds of the confirm latency histogram.

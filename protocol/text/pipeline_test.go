@@ -87,8 +87,14 @@ func TestReplyOrder(t *testing.T) {
 		"malformed": func(i int) (string, string) {
 			return "publish x k {}", "Invalid message format: missing field message_id at byte 0"
 		},
-		"ack":     func(i int) (string, string) { return fmt.Sprint("ack m", i-1), fmt.Sprint("ACK_CONFIRMED m", i-1) },
-		"nack":    func(i int) (string, string) { return fmt.Sprint("nack m", i-1), fmt.Sprint("NACK_CONFIRMED m", i-1) },
+		"ack":  func(i int) (string, string) { return fmt.Sprint("ack m", i-1), fmt.Sprint("ACK_CONFIRMED m", i-1) },
+		"nack": func(i int) (string, string) { return fmt.Sprint("nack m", i-1), fmt.Sprint("NACK_CONFIRMED m", i-1) },
+		"release": func(i int) (string, string) {
+			return fmt.Sprint("release m", i-1), fmt.Sprint("RELEASE_CONFIRMED m", i-1)
+		},
+		"extend": func(int) (string, string) {
+			return "extend none", "Error: this connection does not hold the message"
+		},
 		"ping":    func(i int) (string, string) { return "ping", "Pong" },
 		"unknown": func(i int) (string, string) { return "nonsense", "Unknown command" },
 		"declare": func(i int) (string, string) { return "declare_queue q", "Queue declared" },

@@ -65,6 +65,8 @@ const (
 	prefixQueuePurged   = "Queue purged "
 	prefixMoved         = "Moved "
 	prefixNackConfirmed = "NACK_CONFIRMED "
+	prefixReleased      = "RELEASE_CONFIRMED "
+	prefixExtended      = "EXTEND_CONFIRMED "
 	prefixPrefetch      = "Prefetch "
 	prefixMeta          = "Meta: "
 	prefixEnded         = "Ended: "
@@ -96,6 +98,7 @@ var codeTexts = map[sealmq.Code]string{
 	sealmq.NoStorage:    "the broker's disk is full; try again later",
 	sealmq.Unsupported:  "the storage engine cannot do this",
 	sealmq.InUse:        "it is still in use",
+	sealmq.NotHeld:      "this connection does not hold the message",
 	sealmq.Unavailable:  "the broker is stopping or its store has failed",
 }
 

@@ -315,6 +315,10 @@ func (s *Session) dispatch(c Command) {
 		s.move(c.Args)
 	case Nack:
 		s.nack(c.Args)
+	case Release:
+		s.release(c.Args)
+	case Extend:
+		s.extend(c.Args)
 	case Prefetch:
 		s.setPrefetch(c.Args)
 	case Meta:

@@ -91,9 +91,13 @@ func TestNack(t *testing.T) {
 		c.send(publish("m"))
 		attempt := func(k int) {
 			t.Helper()
+			again := ""
+			if k > 1 {
+				again = `,"redelivered":true`
+			}
 			meta := c.next()
 			if !strings.HasPrefix(meta, `Meta: {"queue":"q","publisher":"a","exchange":"x","key":"k","time":"`) ||
-				!strings.HasSuffix(meta, fmt.Sprintf(`Z","attempt":%d}`, k)) {
+				!strings.HasSuffix(meta, fmt.Sprintf(`Z","attempt":%d%s}`, k, again)) {
 				t.Errorf("received %q", meta)
 			}
 			c.want(push("m"))
@@ -386,6 +390,15 @@ func TestAddedCommands(t *testing.T) {
 		{"prefetch", "Missing parameters"},
 		{"prefetch 0", "Error: prefetch is not between 1 and 10000"},
 		{"prefetch 10001", "Error: prefetch is not between 1 and 10000"},
+		{"release", "Missing message ID"},
+		{"release none", "RELEASE_CONFIRMED none"},
+		{"release none delay 1h", "RELEASE_CONFIRMED none"},
+		{"release none delay 25h", "Error: the delay is not between 0s and 24h0m0s"},
+		{"release none delay", "Error: the delay is not a duration such as 30s"},
+		{"release none dead", "Error: release takes nothing or delay after the message id"},
+		{"extend", "Missing message ID"},
+		{"extend none", "Error: this connection does not hold the message"},
+		{"extend \x1b[2J", "Error: this connection does not hold the message"},
 		{"meta", "Missing parameters"},
 		{"meta maybe", "Error: meta is on, ends or off"},
 		{"meta off", "Meta off"},

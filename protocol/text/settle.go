@@ -43,14 +43,8 @@ func nackVerdict(how string) (v broker.Settlement, why string) {
 	case "":
 		return broker.Settlement{Verdict: broker.Return}, ""
 	case "delay":
-		d, err := time.ParseDuration(rest)
-		switch {
-		case err != nil:
-			return v, "the delay is not a duration such as 30s"
-		case d < 0 || d > broker.MaxDelay:
-			return v, "the delay is not between 0s and " + broker.MaxDelay.String()
-		}
-		return broker.Settlement{Verdict: broker.Return, Delay: d}, ""
+		d, why := parseDelay(rest)
+		return broker.Settlement{Verdict: broker.Return, Delay: d}, why
 	case "dead":
 		if len(rest) > sealmq.MaxNameBytes || !oneLine(rest) {
 			return v, "the reason is too long or not one line of text"
@@ -60,6 +54,50 @@ func nackVerdict(how string) (v broker.Settlement, why string) {
 	return v, "nack takes nothing, delay or dead after the message id"
 }
 
+func parseDelay(text string) (d time.Duration, why string) {
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return 0, "the delay is not a duration such as 30s"
+	case d < 0 || d > broker.MaxDelay:
+		return 0, "the delay is not between 0s and " + broker.MaxDelay.String()
+	}
+	return d, ""
+}
+
+// release is `release <id> [delay <duration>]`.
+func (s *Session) release(args []byte) {
+	id, how := cut(args)
+	if len(id) == 0 {
+		s.missing(Release, replyMissingMessageID)
+		return
+	}
+	v := broker.Settlement{Verdict: broker.Return, Uncounted: true}
+	if word, rest, _ := strings.Cut(string(how), " "); word != "" {
+		why := "release takes nothing or delay after the message id"
+		if word == "delay" {
+			v.Delay, why = parseDelay(strings.TrimSpace(rest))
+		}
+		if why != "" {
+			s.badArgument(Release, why)
+			return
+		}
+	}
+	s.settle(Release, prefixReleased, id, v)
+}
+
+// extend is `extend <id>`. Each is a call of the broker, because each has its own answer:
+// the ledger does not know what was taken back.
+func (s *Session) extend(id []byte) {
+	if len(id) == 0 {
+		s.missing(Extend, replyMissingMessageID)
+		return
+	}
+	s.flush()
+	s.settle(Extend, prefixExtended, id, broker.Settlement{Verdict: broker.Extend})
+	s.flush()
+}
+
 func (s *Session) settle(v Verb, confirmed string, id []byte, like broker.Settlement) {
 	g := s.collect(settling, v)
 	sc := s.scratchpad()
@@ -67,6 +105,10 @@ func (s *Session) settle(v Verb, confirmed string, id []byte, like broker.Settle
 	if relieved {
 		s.delivery.ready.Store(true)
 		s.answered = true // wakes at the end of the input
+	}
+	if !found && v == Extend {
+		s.answerError(v, sealmq.ErrNotHeld)
+		return
 	}
 	if !found && (len(id) > sealmq.MaxNameBytes || !oneLine(alias(id))) {
 		// No message can have this id; it is not echoed, so that what leaves is always text.
@@ -91,7 +133,7 @@ func oneLine(s string) bool {
 // ask again.
 func (g *group) settleDone(err error) {
 	defer g.s.contain()
-	if w := g.s.delivery.settled(g.asked, err, g.start); w.n > 0 && g.verb == Ack {
+	if w := g.s.delivery.settled(g.asked, err == nil && g.verb != Extend, g.start); w.n > 0 && g.verb == Ack {
 		g.s.metrics.deliveryToAck.add(w.n, w.sinceDelivery)
 		g.s.metrics.publishToAck.add(w.n, w.sincePublish)
 	}

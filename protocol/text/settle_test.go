@@ -17,6 +17,7 @@ const diskFull = "Error: the broker's disk is full; try again later"
 func TestRefusedSettlementCanBeAskedForAgain(t *testing.T) {
 	for line, reply := range map[string]string{
 		"ack 1": "ACK_CONFIRMED 1", "nack 1 delay 1h": "NACK_CONFIRMED 1", "nack 1 dead no good": "NACK_CONFIRMED 1",
+		"release 1 delay 1h": "RELEASE_CONFIRMED 1",
 	} {
 		for name, refuse := range map[string]func(*slowDisk, error){"at once": (*slowDisk).fail, "later": (*slowDisk).failLate} {
 			t.Run(line+" "+name, func(t *testing.T) {
