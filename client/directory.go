@@ -126,12 +126,8 @@ func (d *Directory) look(ctx context.Context, name string, suite seal.Suite) (*s
 		return nil, err
 	}
 	if r.entry != nil {
-		sender, err := r.entry.Verify(d.cfg.Verifier, name, d.c.cfg.Clock.Now())
-		if err != nil {
+		if err := d.verify(r); err != nil {
 			return nil, err
-		}
-		if sender.Issuer != r.leaf.Issuer {
-			return nil, notProven("the entry of %s stands in it as that of another authority's %s", name, name)
 		}
 	} else if !d.cfg.AllowUnproven {
 		return nil, &DirectoryError{Kind: ErrUnproven, Detail: "it was registered without its owner's signature",
@@ -141,6 +137,18 @@ func (d *Directory) look(ctx context.Context, name string, suite seal.Suite) (*s
 		return nil, err
 	}
 	return r.key, d.pin(ctx, r, d.cfg.StrictPins)
+}
+
+// verify reports whether an entry is its owner's, and stands in the log as that.
+func (d *Directory) verify(r *record) error {
+	sender, err := r.entry.Verify(d.cfg.Verifier, r.name, d.c.cfg.Clock.Now())
+	if err != nil {
+		return err
+	}
+	if sender.Issuer != r.leaf.Issuer {
+		return notProven("the entry of %s stands in it as that of another authority's %s", r.name, r.name)
+	}
+	return nil
 }
 
 // record is a key that stands in the log.
@@ -306,10 +314,7 @@ func (r *record) hides(suite seal.Suite) bool {
 // pin compares a key with what was seen of it before, and remembers it.
 func (d *Directory) pin(ctx context.Context, r *record, strict bool) error {
 	var notice string
-	pin := Pin{Fingerprint: r.key.Fingerprint(), Proven: r.entry != nil, FirstSeen: d.c.cfg.Clock.Now().UTC().Truncate(time.Second)}
-	if r.entry != nil {
-		pin.Serial, pin.Entry, pin.Issuer = r.entry.Serial, hexHash(r.entry.Hash()), r.leaf.Issuer
-	}
+	pin := d.newPin(r)
 	err := d.cfg.Pins.update(ctx, d.cfg.Scope, func(s *pinnedOf) error {
 		var err error
 		if notice, err = r.compare(s.Keys[r.name], pin, strict); err != nil || notice == "" {
@@ -328,6 +333,14 @@ func (d *Directory) pin(ctx context.Context, r *record, strict bool) error {
 		d.cfg.Notice(notice)
 	}
 	return err
+}
+
+func (d *Directory) newPin(r *record) Pin {
+	pin := Pin{Fingerprint: r.key.Fingerprint(), Proven: r.entry != nil, FirstSeen: d.c.cfg.Clock.Now().UTC().Truncate(time.Second)}
+	if r.entry != nil {
+		pin.Serial, pin.Entry, pin.Issuer = r.entry.Serial, hexHash(r.entry.Hash()), r.leaf.Issuer
+	}
+	return pin
 }
 
 // compare returns a notice if the pin is to be written.
@@ -388,20 +401,23 @@ func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.
 }
 
 func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.PublicKey) (*seal.KeyEntry, error) {
-	name, now := signer.Name(), d.c.cfg.Clock.Now()
-	next := seal.KeyEntry{Owner: name, Key: key, Serial: 1, Created: now}
-	current, err := d.own(ctx, name, key.Suite())
+	name := signer.Name()
+	next := seal.KeyEntry{Owner: name, Key: key, Serial: 1, Created: d.c.cfg.Clock.Now()}
+	current, valid, err := d.own(ctx, name, key.Suite())
 	if err != nil {
 		return nil, err
 	}
 	if current != nil {
-		next.Serial, next.Previous = current.entry.Serial+1, current.entry.Hash()
-		_, err := current.entry.Verify(d.cfg.Verifier, name, now)
-		if err == nil && current.key.Fingerprint() == key.Fingerprint() {
-			return current.entry, nil
+		if valid && current.key.Fingerprint() == key.Fingerprint() {
+			return current.entry, d.pin(ctx, current, false)
 		}
+		next.Serial, next.Previous = current.entry.Serial+1, current.entry.Hash()
 	}
 	entry, err := seal.NewKeyEntry(signer, next)
+	if err != nil {
+		return nil, err
+	}
+	put, err := seal.ParseKeyEntry(entry)
 	if err != nil {
 		return nil, err
 	}
@@ -409,38 +425,58 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 	if _, err := d.c.ask(ctx, line, "Key stored "); err != nil {
 		return nil, err
 	}
-	read, err := d.own(ctx, name, key.Suite())
-	if err != nil {
+	return d.readBack(ctx, put)
+}
+
+// readBack looks for an entry that was just put. Nothing else is pinned than this one, or
+// a later one of the same key, which another process of the owner's has made.
+func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.KeyEntry, error) {
+	read, valid, err := d.own(ctx, put.Owner, put.Suite())
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if read == nil || read.entry.Serial < next.Serial {
+	case read == nil || read.entry.Serial < put.Serial:
 		return nil, &DirectoryError{Kind: ErrRollback, Detail: "it does not show the entry that was just put", hint: "the broker lies: ask its operator"}
-	}
-	if read.key.Fingerprint() != key.Fingerprint() {
+	case !valid:
+		return nil, d.verify(read)
+	case read.entry.Serial == put.Serial && read.entry.Hash() != put.Hash(),
+		read.key.Fingerprint() != put.PublicKey().Fingerprint():
 		return nil, &DirectoryError{Kind: ErrPinned, Detail: "it shows another key than the one that was just put",
 			hint: "somebody else publishes under this name: whoever has the certificate's key can"}
 	}
-	return read.entry, nil
+	return read.entry, d.pin(ctx, read, false)
 }
 
-// own looks an entry of this very client up, and pins it; nil if there is none.
-func (d *Directory) own(ctx context.Context, name string, suite seal.Suite) (*record, error) {
-	r, err := d.fetch(ctx, name, suite)
+// own looks an entry of this very client up, with all checks; nil if there is none. It is
+// not pinned yet. It is not valid if its certificate is not any more: such an entry can
+// still be replaced, and by its owner alone.
+func (d *Directory) own(ctx context.Context, name string, suite seal.Suite) (r *record, valid bool, err error) {
+	r, err = d.fetch(ctx, name, suite)
 	if sealmq.CodeOf(err) == sealmq.NoKey {
 		err = d.missing(name, suite, err)
 		if errors.Is(err, errNoKeyKind) {
-			return nil, nil
+			return nil, false, nil
 		}
-		return nil, err
+		return nil, false, err
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if r.entry == nil {
-		return nil, nil // a bare key is no entry, and stays beside it
+		return nil, false, nil // a bare key is no entry, and stays beside it
 	}
+	err = d.verify(r)
+	if err != nil && !errors.Is(err, seal.ErrRevoked) && !errors.Is(err, seal.ErrExpired) {
+		return nil, false, err
+	}
+	valid = err == nil
 	if err := d.newest(ctx, r); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return r, d.pin(ctx, r, false)
+	s, err := d.cfg.Pins.view(d.cfg.Scope)
+	if err != nil {
+		return nil, false, err
+	}
+	_, err = r.compare(s.Keys[name], d.newPin(r), false)
+	return r, valid, err
 }

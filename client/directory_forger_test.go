@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type forger struct {
 	leaves []string
 	hashes []tlog.Hash
 	found  keylog.Found
+	put    func(entry []byte) // called for put_key, without mu; nil asks the broker behind
 }
 
 func newForger(t testing.TB, w *town) *forger {
@@ -48,6 +50,13 @@ func newForger(t testing.TB, w *town) *forger {
 	}
 	t.Cleanup(func() { l.Close() })
 	l.Lie(liar.Lies{ToBroker: func(c *liar.Conn, line string) []string {
+		if rest, ok := strings.CutPrefix(line, "put_key "); ok && f.put != nil {
+			_, entry, _ := strings.Cut(rest, " ")
+			p, _ := base64.StdEncoding.DecodeString(entry)
+			f.put(p)
+			c.ToClient("Key stored 1")
+			return nil
+		}
 		if answer := f.answer(line); answer != "" {
 			c.ToClient(answer)
 			return nil
