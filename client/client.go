@@ -180,6 +180,7 @@ type Client struct {
 	// checkedExchange and checkedKey passed CheckName last; they rarely change.
 	checkedExchange, checkedKey string
 	sub                         *Subscription
+	older                       older // of the connection
 	stats                       Stats
 
 	// rd belongs to the goroutine that reads.

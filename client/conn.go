@@ -192,7 +192,7 @@ func (c *Client) resume(n *connection) (stale []entry) {
 		c.popped++
 		stale = append(stale, e)
 	})
-	c.conn = n
+	c.conn, c.older = n, older{}
 	return stale
 }
 
@@ -236,7 +236,7 @@ func (c *Client) lose(cause error) {
 	}
 	drop := func(e entry) {
 		switch e.kind {
-		case kindAck, kindNack:
+		case kindAck, kindNack, kindRelease, kindExtend:
 			c.popped++
 		case kindSetup:
 			return // whoever waits for it waits for the one that takes its place

@@ -80,12 +80,9 @@ func publishError(line []byte, id string) error {
 	return fmt.Errorf("the broker answered a publish with %q", firstWord(line))
 }
 
-// settleError explains a reply to an ack or nack that does not confirm it.
+// settleError explains a reply to an ack, nack, release or extend that does not confirm it.
 func settleError(line []byte, e *entry) error {
-	word := "ACK_CONFIRMED "
-	if e.kind == kindNack {
-		word = "NACK_CONFIRMED "
-	}
+	word := settleWords[e.kind].reply
 	if len(line) == len(word)+len(e.id) && string(line[:len(word)]) == word && string(line[len(word):]) == e.id {
 		return nil
 	}
@@ -151,6 +148,7 @@ var codeTexts = []struct {
 	{"queue '", "' exists with", sealmq.Mismatch},
 	{"exchange '", "' exists with", sealmq.Mismatch},
 	{"it is still in use", "", sealmq.InUse},
+	{"this connection does not hold", "", sealmq.NotHeld},
 	{"the limit of ", " is reached", sealmq.LimitReached},
 	{"a limit of the broker is reached", "", sealmq.LimitReached},
 	{"too many ", "", sealmq.LimitReached},

@@ -24,7 +24,7 @@ type outbox struct {
 
 	publishes    int // entries of this kind
 	publishBytes int
-	acks         int // entries of kind ack and nack
+	acks         int // entries of the kinds that settle
 	commands     int // entries of kind command
 }
 
@@ -39,6 +39,8 @@ const (
 	kindPublish kind = iota + 1
 	kindAck
 	kindNack
+	kindRelease
+	kindExtend
 	kindCommand // sent for a caller, who gets the reply line
 	kindSetup   // sent by the client itself at the start of a connection, or a ping
 )
@@ -50,6 +52,8 @@ type entry struct {
 	id   string // the message id that the reply must name
 	done func(error)
 	call *call
+	// delay is that of a release, in case it has to be a nack.
+	delay time.Duration
 	// sent says that an earlier connection, or an earlier life of the sender, may have
 	// carried a publish, and until how long it may be sent again. resendFor is what until
 	// begins as.
@@ -113,7 +117,7 @@ func (o *outbox) count(e *entry, d int) {
 	case kindPublish:
 		o.publishes += d
 		o.publishBytes += d * e.size
-	case kindAck, kindNack:
+	case kindAck, kindNack, kindRelease, kindExtend:
 		o.acks += d
 	case kindCommand:
 		o.commands += d

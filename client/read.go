@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
-
-	"github.com/sealmq/sealmq"
 )
 
 const (
@@ -133,9 +131,7 @@ func (c *Client) handle(block []byte) error {
 		case bytes.HasPrefix(line, prefixMeta):
 			r.pushes.setMeta(line[len(prefixMeta):])
 		case bytes.HasPrefix(line, prefixEnded):
-			if c.sub != nil {
-				c.sub.end(&sealmq.Error{Code: sealmq.NoQueue, Message: "Queue '" + c.sub.queue + "' was deleted"})
-			}
+			c.queueEnded(line[len(prefixEnded):])
 		default:
 			err = c.reply(line)
 		}
@@ -187,16 +183,8 @@ func (c *Client) reply(line []byte) error {
 			c.stats.Refused++
 		}
 		c.answer(&out, err)
-	case kindAck, kindNack:
-		c.popped++
-		out := c.out.pop()
-		err := settleError(line, &out)
-		if err == nil {
-			c.stats.Acked++
-		} else {
-			c.cfg.Log.Warn("broker refused an acknowledgement", "message_id", out.id, "err", err)
-		}
-		c.answer(&out, err)
+	case kindAck, kindNack, kindRelease, kindExtend:
+		c.settleReply(line)
 	case kindCommand:
 		out := c.out.pop()
 		out.call.reply = string(line)

@@ -3,10 +3,10 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,8 +30,10 @@ type Meta struct {
 	Exchange  string    `json:"exchange"`
 	Key       string    `json:"key"`
 	Time      time.Time `json:"time"`
-	// Attempt counts the deliveries of this copy from one.
+	// Attempt counts the deliveries of this copy from one, without those that were released.
 	Attempt uint32 `json:"attempt"`
+	// Redelivered says that this copy came back before.
+	Redelivered bool `json:"redelivered,omitempty"`
 	// DeathReason and DeathQueue say why and from where a dead letter came.
 	DeathReason string `json:"death_reason,omitempty"`
 	DeathQueue  string `json:"death_queue,omitempty"`
@@ -51,7 +53,8 @@ func (d *Delivery) Meta() (Meta, error) {
 }
 
 // Subscription is the consuming side of a client: one queue. It goes on over a lost
-// connection and ends with the client.
+// connection. It ends with the client, or with an error of code NoQueue when its queue is
+// deleted, if the broker is one that says so; of what was in hand then, nothing comes again.
 type Subscription struct {
 	c     *Client
 	queue string
@@ -134,11 +137,31 @@ func (s *Subscription) setup(o *outbox) {
 	}
 	if s.c.cfg.Meta {
 		add("meta on\n", nil)
+	} else {
+		const line = "meta ends\n"
+		o.push(append(o.reserve(len(line)), line...), entry{kind: kindSetup, id: verbMetaEnds})
 	}
 	if s.prefetch > 0 {
 		add(prefetchLine(s.prefetch), nil)
 	}
 	add("consume "+s.queue+"\n", s.waiting)
+}
+
+// verbMetaEnds marks the request to be told when the queue is deleted.
+const verbMetaEnds = "meta ends"
+
+// queueEnded ends the subscription if it is the one whose queue was deleted. The caller
+// holds mu.
+func (c *Client) queueEnded(text []byte) {
+	var gone struct {
+		Queue string `json:"queue"`
+	}
+	if c.sub == nil || json.Unmarshal(text, &gone) != nil || gone.Queue != c.sub.queue {
+		return
+	}
+	c.stats.Delivered += uint64(len(c.rd.pushes.list))
+	c.rd.pushes.deliver() // what came before it in this read
+	c.sub.end(&sealmq.Error{Code: sealmq.NoQueue, Message: "Queue '" + gone.Queue + "' was deleted"})
 }
 
 func checkPrefetch(n int) error {
@@ -179,7 +202,8 @@ func (s *Subscription) SetPrefetch(n int) error {
 func (c *Client) setupReply(e *entry, line []byte) error {
 	err := replyError(line)
 	switch {
-	case err == nil || isUnknownCommand(line): // an older broker has no meta, prefetch or ping
+	case err == nil || isUnknownCommand(line), // an older broker has no meta, prefetch or ping,
+		e.id == verbMetaEnds && permanent(err): // or another meta
 		err = nil
 	case e.call == nil && c.sub != nil && permanent(err):
 		c.sub.end(err)
@@ -349,110 +373,4 @@ func (p *pushes) deliver() {
 	p.sub.add(p.list)
 	clear(p.list)
 	p.list, p.ids, p.ends, p.mem = p.list[:0], p.ids[:0], p.ends[:0], nil
-}
-
-// Ack says that the messages are done with and must not come again. It does not wait:
-// acknowledgements gather and go out together, and Flush waits for their confirmations.
-// One whose confirmation a lost connection swallowed may not have arrived; its message
-// comes again then.
-func (s *Subscription) Ack(ids ...string) error {
-	for _, id := range ids {
-		if err := s.settle(kindAck, id, "", nil); err != nil && err != ErrInterrupted {
-			return err
-		}
-	}
-	return nil
-}
-
-// AckWait acknowledges and waits until the broker has confirmed all of it: the messages
-// never come again, not even after a crash. ErrInterrupted says that the connection was
-// lost meanwhile, and that some may come again.
-func (s *Subscription) AckWait(ctx context.Context, ids ...string) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	over := make(chan error, 1)
-	var first error
-	left := len(ids)
-	done := func(err error) { // runs on one goroutine, one after the other
-		if first == nil {
-			first = err
-		}
-		if left--; left == 0 {
-			over <- first
-		}
-	}
-	for _, id := range ids {
-		if err := s.settle(kindAck, id, "", done); err != nil {
-			return err
-		}
-	}
-	select {
-	case err := <-over:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// MaxDelay is the longest delay of Nack.
-const MaxDelay = 24 * time.Hour
-
-// Nack gives a message back to its place in the queue, to be delivered again after
-// delay (0: at once). It counts towards the queue's delivery limit.
-func (s *Subscription) Nack(id string, delay time.Duration) error {
-	if delay < 0 || delay > MaxDelay {
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("delay is not between 0 and %v", MaxDelay)}
-	}
-	rest := ""
-	if delay > 0 {
-		rest = " delay " + delay.String()
-	}
-	return s.nack(id, rest)
-}
-
-// Dead puts a message into the queue's dead-letter queue. reason is kept with it; it is
-// cut after sealmq.MaxNameBytes bytes.
-func (s *Subscription) Dead(id, reason string) error {
-	return s.nack(id, strings.TrimRight(" dead "+oneLine(reason, sealmq.MaxNameBytes), " "))
-}
-
-// nack gives a message back. Without a connection it is back already.
-func (s *Subscription) nack(id, rest string) error {
-	if err := s.settle(kindNack, id, rest, nil); err != ErrInterrupted {
-		return err
-	}
-	return nil
-}
-
-// settle adds one ack or nack to what goes out. It returns ErrInterrupted while there is
-// no connection.
-func (s *Subscription) settle(k kind, id, rest string, done func(error)) error {
-	if err := sealmq.CheckName("message id", id); err != nil {
-		return err
-	}
-	word := "ack "
-	if k == kindNack {
-		word = "nack "
-	}
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.out.acks >= MaxPendingAcks && c.err == nil {
-		if err := c.wait(c.life); err != nil {
-			return c.closedError(err)
-		}
-	}
-	if c.err != nil {
-		return c.err
-	}
-	if c.conn == nil { // the delivery went with its connection
-		return ErrInterrupted
-	}
-	line := c.out.reserve(len(word) + len(id) + len(rest) + 1)
-	line = append(append(append(append(line, word...), id...), rest...), '\n')
-	c.out.push(line, entry{kind: k, id: id, done: done})
-	c.issued++
-	c.kick()
-	return nil
 }

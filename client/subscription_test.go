@@ -19,8 +19,8 @@ import (
 func consume(t *testing.T, c *client.Client, p *peer) *client.Subscription {
 	t.Helper()
 	go func() {
-		p.expect("prefetch 2", "consume q")
-		p.send("Prefetch 2\nSubscribed to queue\n")
+		p.expect("meta ends", "prefetch 2", "consume q")
+		p.send("Meta ends\nPrefetch 2\nSubscribed to queue\n")
 	}()
 	s, err := c.Consume(t.Context(), "q", 2)
 	if err != nil {
@@ -73,8 +73,8 @@ func TestNextBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newFake(t).open(client.Config{})
 		go func() {
-			p.expect("consume q")
-			p.send("Subscribed to queue\nMessage: a 1\nMessage: b 2\nMessage: c 3\n")
+			p.expect("meta ends", "consume q")
+			p.send("Meta ends\nSubscribed to queue\nMessage: a 1\nMessage: b 2\nMessage: c 3\n")
 		}()
 		s, err := c.Consume(t.Context(), "q", 0)
 		if err != nil {
@@ -206,8 +206,8 @@ func TestSubscriptionSurvivesReconnect(t *testing.T) {
 			t.Errorf("ack without a connection: %v", err)
 		}
 		p = f.accept()
-		p.expect("prefetch 2", "consume q")
-		p.send("Prefetch 2\nSubscribed to queue\nMessage: a {}\nMessage: b {}\n")
+		p.expect("meta ends", "prefetch 2", "consume q")
+		p.send("Meta ends\nPrefetch 2\nSubscribed to queue\nMessage: a {}\nMessage: b {}\n")
 		expectNext(t, s, "a", "{}")
 		expectNext(t, s, "b", "{}")
 		p.silent()
@@ -221,8 +221,8 @@ func TestConsumeRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newFake(t).open(client.Config{})
 		go func() {
-			p.expect("consume q")
-			p.send("Error: something\n")
+			p.expect("meta ends", "consume q")
+			p.send("Meta ends\nError: something\n")
 		}()
 		if _, err := c.Consume(t.Context(), "q", 0); err == nil || !strings.Contains(err.Error(), "something") {
 			t.Error(err)
@@ -252,7 +252,7 @@ func TestConsumeIsGivenUp(t *testing.T) {
 		defer cancel()
 		got := make(chan error)
 		go func() { _, err := c.Consume(ctx, "q", 0); got <- err }()
-		p.expect("consume q")
+		p.expect("meta ends", "consume q")
 		if err := <-got; !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
@@ -268,11 +268,11 @@ func TestConsumeWhileTheConnectionIsLost(t *testing.T) {
 		c, p := f.open(client.Config{})
 		got := make(chan error)
 		go func() { _, err := c.Consume(t.Context(), "q", 0); got <- err }()
-		p.expect("consume q")
+		p.expect("meta ends", "consume q")
 		p.conn.Close()
 		p = f.accept()
-		p.expect("consume q")
-		p.send("Subscribed to queue\n")
+		p.expect("meta ends", "consume q")
+		p.send("Meta ends\nSubscribed to queue\n")
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
@@ -336,8 +336,8 @@ func TestSetPrefetch(t *testing.T) {
 		}
 		p.conn.Close()
 		p = f.accept()
-		p.expect("prefetch 1", "consume q")
-		p.send("Prefetch 1\nSubscribed to queue\n")
+		p.expect("meta ends", "prefetch 1", "consume q")
+		p.send("Meta ends\nPrefetch 1\nSubscribed to queue\n")
 		synctest.Wait()
 	})
 }
