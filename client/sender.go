@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 const (
 	DefaultRetryMin = 100 * time.Millisecond
 	DefaultRetryMax = 5 * time.Second
+	DefaultKeysFor  = 24 * time.Hour
 	// senderQueue and senderQueueBytes bound what a Sender has taken and not published.
 	senderQueue      = 1024
 	senderQueueBytes = 16 << 20
@@ -41,11 +41,17 @@ type SenderConfig struct {
 	// Signer is asked at the beginning of every epoch, so that a renewed certificate is
 	// used from then on.
 	Signer func() (*seal.Signer, error)
-	// EpochMessages, EpochAge and Pad are those of seal.SealerConfig. No key is used for
-	// longer than EpochAge without being looked up again.
+	// EpochMessages, EpochAge and Pad are those of seal.SealerConfig. No key of the
+	// Directory is used for longer than EpochAge without being looked up again, as long as
+	// there is a connection to ask it.
 	EpochMessages uint64
 	EpochAge      time.Duration
-	Pad           func(size int) int
+	// KeysFor is for how long after they were looked up keys of the Directory are used while
+	// it cannot be asked because the broker is away (default 24 h, negative is never). In that
+	// time a receiver may have replaced a key, and whoever holds the old one can open what is
+	// sealed. An answer of the Directory that is an error always counts.
+	KeysFor time.Duration
+	Pad     func(size int) int
 	// CarryChain puts the sender's certificates into every message, for receivers who
 	// cannot ask the broker for them. Else they are left with the broker, if it keeps them,
 	// which saves a kilobyte in each.
@@ -99,7 +105,8 @@ type Sender struct {
 	told   map[string]bool // reasons that Waiting has heard; the publishing goroutine's own
 
 	keys     sync.Mutex
-	lookedUp time.Time
+	lookedUp time.Time // when the Directory gave the keys
+	askAt    time.Time // not before then, because it could not be asked just now
 
 	mu          sync.Mutex
 	queue       []*sending // taken, not yet spooled
@@ -121,8 +128,10 @@ type sending struct {
 	confirmed func(id string, err error)
 }
 
-// NewSender looks the receivers' keys up and begins to send what the spool holds. It
-// fails with a *SpoolTooOldError if that is too old.
+// NewSender begins to send what the spool holds and looks the receivers' keys up. It
+// fails with a *SpoolTooOldError if the spool is too old, before anything is sent. When it fails
+// for another reason, as a key that is not found, it first waits until what the spool held is
+// sent, at most until ctx ends.
 func (c *Client) NewSender(ctx context.Context, cfg SenderConfig) (*Sender, error) {
 	if len(cfg.To) == 0 {
 		return nil, errors.New("client: SenderConfig.To is empty")
@@ -136,103 +145,32 @@ func (c *Client) NewSender(ctx context.Context, cfg SenderConfig) (*Sender, erro
 	if cfg.EpochAge <= 0 {
 		cfg.EpochAge = seal.DefaultEpochAge
 	}
+	if cfg.KeysFor == 0 {
+		cfg.KeysFor = DefaultKeysFor
+	}
 	if cfg.Waiting == nil {
 		cfg.Waiting = func(error) {}
 	}
 	s := &Sender{c: c, cfg: cfg, chains: newChains(c), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
-	receivers, err := s.lookUp(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.sealer, err = seal.NewSealer(seal.SealerConfig{Receivers: receivers, Signer: cfg.Signer, EpochMessages: cfg.EpochMessages,
-		EpochAge: cfg.EpochAge, Pad: cfg.Pad, OmitChain: s.omitChain, Extensions: s.extensions, Now: c.cfg.Clock.Now})
-	if err != nil {
-		s.stop()
-		return nil, err
-	}
 	var left []SpoolEntry
 	if cfg.Spool != nil {
 		if err := cfg.Spool.CheckAge(); err != nil {
-			s.stop()
 			return nil, err
 		}
 		left = cfg.Spool.Entries()
 		s.outstanding = len(left)
 	}
+	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.done.Go(func() { s.spool(left) })
 	s.done.Go(s.publish)
+	if err := s.prepare(ctx); err != nil {
+		if len(left) > 0 { // these are sealed and wait for nobody's key
+			err = errors.Join(err, s.Flush(ctx))
+		}
+		s.Close()
+		return nil, err
+	}
 	return s, nil
-}
-
-// omitChain leaves the certificates with the broker.
-func (s *Sender) omitChain(signer *seal.Signer) bool {
-	if s.cfg.CarryChain {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(s.life, chainTimeout)
-	defer cancel()
-	return s.chains.store(ctx, signer)
-}
-
-func (s *Sender) extensions() []seal.Extension {
-	if s.cfg.Directory == nil {
-		return nil
-	}
-	if checkpoint := s.cfg.Directory.Checkpoint(); len(checkpoint) > 0 {
-		return []seal.Extension{{Type: seal.ExtCheckpoint, Value: checkpoint}}
-	}
-	return nil
-}
-
-// lookUp finds the key of every receiver.
-func (s *Sender) lookUp(ctx context.Context) ([]seal.Receiver, error) {
-	list := make([]seal.Receiver, 0, len(s.cfg.To))
-	suite := s.cfg.Suite
-	for _, name := range s.cfg.To {
-		key, err := s.findKey(ctx, name, suite)
-		if err != nil {
-			return nil, err
-		}
-		suite = key.Suite()
-		list = append(list, seal.Receiver{Name: name, Key: key})
-	}
-	s.lookedUp = s.c.cfg.Clock.Now()
-	return list, nil
-}
-
-func (s *Sender) findKey(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
-	if key := s.cfg.Keys[name]; key != nil {
-		if suite == "" || suite == key.Suite() {
-			return key, nil
-		}
-		other, err := key.WithSuite(suite)
-		if err != nil {
-			return nil, fmt.Errorf("key of %s: %w", name, err)
-		}
-		return other, nil
-	}
-	if s.cfg.Directory == nil {
-		return nil, fmt.Errorf("there is no key of %s, and no directory to look it up", name)
-	}
-	return s.cfg.Directory.Find(ctx, name, suite)
-}
-
-// renew looks the keys up again when they are as old as an epoch may get.
-func (s *Sender) renew(ctx context.Context) error {
-	if s.cfg.Directory == nil {
-		return nil
-	}
-	s.keys.Lock()
-	defer s.keys.Unlock()
-	if s.c.cfg.Clock.Now().Sub(s.lookedUp) < s.cfg.EpochAge {
-		return nil
-	}
-	receivers, err := s.lookUp(ctx)
-	if err != nil {
-		return err
-	}
-	return s.sealer.SetReceivers(receivers)
 }
 
 // Suite is what the messages are sealed with.
@@ -258,7 +196,9 @@ func (s *Sender) Send(ctx context.Context, exchange, key string, text []byte) (i
 	}
 }
 
-// SendAsync seals a text and returns; it waits only for room, at most until ctx ends. An
+// SendAsync seals a text and returns; it waits for room, and when keys are looked up again
+// some seconds for the Directory, at most until ctx ends. It does not wait for a broker that is
+// away, until SenderConfig.KeysFor is over. An
 // error means that the text was not taken, and confirmed will not be called. Otherwise
 // confirmed, if not nil, is called once, with nil when the message is stored. It must be quick and
 // must not call the Sender or its Client.

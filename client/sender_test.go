@@ -1,11 +1,16 @@
 package client_test
 
 import (
+	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/faultfs"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -51,5 +56,104 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 	sealedFor(second)
 	if len(d.Checkpoint()) == 0 {
 		t.Error("there is no checkpoint to show")
+	}
+}
+
+// skewed is the machine's clock with another time of day.
+type skewed struct{ by atomic.Int64 }
+
+func (s *skewed) Now() time.Time { return time.Now().Add(time.Duration(s.by.Load())) }
+
+func (s *skewed) AfterFunc(d time.Duration, f func()) clock.Timer {
+	return clock.System.AfterFunc(d, f)
+}
+
+// While the broker is away a sender goes on with the keys that it knows, for a while; what
+// the directory answers when it can be asked counts.
+func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	w.publish(n.addr, "bob", generate(t, seal.HPKEX25519))
+	if err := n.dial(client.Config{}).Bind(t.Context(), "inbox", "post", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	var now skewed
+	c := n.dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: &now, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
+	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := w.signs("alice")
+	spool := openSpool(t, client.SpoolConfig{FS: faultfs.New()})
+	s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Directory: d, EpochAge: 15 * time.Minute, KeysFor: time.Hour,
+		Signer: func() (*seal.Signer, error) { return signer, nil }, Spool: spool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, away := range []bool{false, true} {
+		if away {
+			n.stop()
+		}
+		now.by.Add(int64(20 * time.Minute))
+		if err := s.SendAsync(t.Context(), "post", "bob", []byte("text"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.start()
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	n.stop()
+	now.by.Add(int64(time.Hour))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.SendAsync(ctx, "post", "bob", []byte("text"), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with keys that are too old: %v", err)
+	}
+	n.start()
+	if err := s.SendAsync(t.Context(), "post", "bob", []byte("text"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	n.stop()
+	n.fs = faultfs.New() // it has forgotten the key, and says so
+	n.start()
+	now.by.Add(int64(20 * time.Minute))
+	for { // until it is connected
+		if _, err := c.Command(t.Context(), "ping"); err == nil {
+			break
+		} else if !errors.Is(err, client.ErrInterrupted) {
+			t.Fatal(err)
+		}
+	}
+	if err := s.SendAsync(t.Context(), "post", "bob", []byte("text"), nil); !errors.Is(err, client.ErrRollback) {
+		t.Errorf("the directory has no key any more: %v", err)
+	}
+}
+
+// What the spool holds is sealed: it needs no key, and a directory that has none does not
+// hold it up.
+func TestSpoolIsSentWhenKeysAreNotFound(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	if err := n.dial(client.Config{}).Bind(t.Context(), "inbox", "x", "k"); err != nil {
+		t.Fatal(err)
+	}
+	c := n.dial(client.Config{TLS: w.ca.ClientTLS("alice")})
+	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spool := filled(t, 100, client.SpoolConfig{})
+	if _, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Directory: d, Spool: spool}); !errors.Is(err, sealmq.ErrNoKey) {
+		t.Errorf("%v", err)
+	}
+	if spool.Len() != 0 {
+		t.Errorf("%d messages were not sent", spool.Len())
 	}
 }

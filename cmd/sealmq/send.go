@@ -194,9 +194,13 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 		return err
 	})
 	if errors.Is(err, client.ErrSpoolTooOld) {
-		return nil, withHint(err, "find out whether they arrived; then --spool-old again sends them again, and some may arrive twice, and --spool-old drop gives them up")
+		return nil, explainOld(err)
 	}
 	return s, explainKey(err)
+}
+
+func explainOld(err error) error {
+	return withHint(err, "find out whether they arrived; then --spool-old again sends them again, and some may arrive twice, and --spool-old drop gives them up")
 }
 
 func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
@@ -245,6 +249,9 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 			return withHint(interrupted(s.Stats()), "the same command goes on where this one was")
 		}
 		return interrupted(s.Stats())
+	}
+	if errors.Is(err, client.ErrSpoolTooOld) {
+		return explainOld(err)
 	}
 	return explain(err)
 }
