@@ -58,6 +58,9 @@ const pageLeaves = 500
 
 // read reads all records of a tree and recomputes its root.
 func (d *Directory) read(ctx context.Context, tree tlog.Tree, name string) ([]Record, error) {
+	if tree.N > keylog.MaxLog {
+		return nil, notProven("it says that it has %d records, and no log has more than %d", tree.N, keylog.MaxLog)
+	}
 	var records []Record
 	var hashes []tlog.Hash
 	stored := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {

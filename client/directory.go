@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -117,7 +118,36 @@ func (d *Directory) Find(ctx context.Context, name string, suite seal.Suite) (*s
 	return key, nil
 }
 
-func (d *Directory) look(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
+// look asks again if the pins of the name changed since the question was asked: another
+// process that shares them has seen a newer answer, and an accusation is not sound.
+func (d *Directory) look(ctx context.Context, name string, suite seal.Suite) (key *seal.PublicKey, err error) {
+	err = d.settled(name, func() error {
+		key, err = d.lookOnce(ctx, name, suite)
+		return err
+	})
+	return key, err
+}
+
+// settled repeats a question, whose answer pins do not agree with, until nobody has changed
+// the pins of the name meanwhile.
+func (d *Directory) settled(name string, ask func() error) error {
+	for {
+		before, err := d.cfg.Pins.Keys(d.cfg.Scope)
+		if err != nil {
+			return err
+		}
+		refusal := ask()
+		if !errors.Is(refusal, ErrRollback) && !errors.Is(refusal, ErrPinned) {
+			return refusal
+		}
+		after, err := d.cfg.Pins.Keys(d.cfg.Scope)
+		if err != nil || maps.Equal(before[name], after[name]) {
+			return refusal
+		}
+	}
+}
+
+func (d *Directory) lookOnce(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
 	r, err := d.fetch(ctx, name, suite)
 	if sealmq.CodeOf(err) == sealmq.NoKey {
 		return nil, d.missing(name, suite, err)
@@ -403,13 +433,15 @@ func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.
 func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.PublicKey) (*seal.KeyEntry, error) {
 	name := signer.Name()
 	next := seal.KeyEntry{Owner: name, Key: key, Serial: 1, Created: d.c.cfg.Clock.Now()}
-	current, valid, err := d.own(ctx, name, key.Suite())
+	current, valid, err := d.own(ctx, name, key.Suite(), func(e *seal.KeyEntry) bool {
+		return e.PublicKey().Fingerprint() == key.Fingerprint()
+	})
 	if err != nil {
 		return nil, err
 	}
 	if current != nil {
 		if valid && current.key.Fingerprint() == key.Fingerprint() {
-			return current.entry, d.pin(ctx, current, false)
+			return current.entry, nil
 		}
 		next.Serial, next.Previous = current.entry.Serial+1, current.entry.Hash()
 	}
@@ -431,7 +463,10 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 // readBack looks for an entry that was just put. Nothing else is pinned than this one, or
 // a later one of the same key, which another process of the owner's has made.
 func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.KeyEntry, error) {
-	read, valid, err := d.own(ctx, put.Owner, put.Suite())
+	known := func(e *seal.KeyEntry) bool {
+		return (e.Serial != put.Serial || e.Hash() == put.Hash()) && e.PublicKey().Fingerprint() == put.PublicKey().Fingerprint()
+	}
+	read, valid, err := d.own(ctx, put.Owner, put.Suite(), known)
 	switch {
 	case err != nil:
 		return nil, err
@@ -439,18 +474,28 @@ func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.Key
 		return nil, &DirectoryError{Kind: ErrRollback, Detail: "it does not show the entry that was just put", hint: "the broker lies: ask its operator"}
 	case !valid:
 		return nil, d.verify(read)
-	case read.entry.Serial == put.Serial && read.entry.Hash() != put.Hash(),
-		read.key.Fingerprint() != put.PublicKey().Fingerprint():
+	case !known(read.entry):
 		return nil, &DirectoryError{Kind: ErrPinned, Detail: "it shows another key than the one that was just put",
 			hint: "somebody else publishes under this name: whoever has the certificate's key can"}
 	}
-	return read.entry, d.pin(ctx, read, false)
+	return read.entry, nil
 }
 
 // own looks an entry of this very client up, with all checks; nil if there is none. It is
-// not pinned yet. It is not valid if its certificate is not any more: such an entry can
-// still be replaced, and by its owner alone.
-func (d *Directory) own(ctx context.Context, name string, suite seal.Suite) (r *record, valid bool, err error) {
+// pinned if it is known to be the client's. It is not valid if its certificate is not any
+// more: such an entry can still be replaced, and by its owner alone.
+func (d *Directory) own(ctx context.Context, name string, suite seal.Suite, known func(*seal.KeyEntry) bool) (r *record, valid bool, err error) {
+	err = d.settled(name, func() error {
+		if r, valid, err = d.ownOnce(ctx, name, suite); err == nil && valid && known(r.entry) {
+			err = d.pin(ctx, r, false)
+		}
+		return err
+	})
+	return r, valid, err
+}
+
+// ownOnce compares with the pins, and leaves them as they are.
+func (d *Directory) ownOnce(ctx context.Context, name string, suite seal.Suite) (r *record, valid bool, err error) {
 	r, err = d.fetch(ctx, name, suite)
 	if sealmq.CodeOf(err) == sealmq.NoKey {
 		err = d.missing(name, suite, err)

@@ -1,12 +1,23 @@
 package client_test
 
 import (
+	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/internal/liar"
 	"github.com/sealmq/sealmq/internal/testca"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -111,4 +122,121 @@ func (r revoking) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, 
 		return seal.Sender{}, seal.ErrRevoked
 	}
 	return r.Verifier.Verify(chain, at)
+}
+
+// proxy stands before a broker, and is honest until told otherwise.
+func (w *town) proxy(n *node) *liar.Liar {
+	w.t.Helper()
+	l, err := liar.Listen(liar.Config{TLS: w.ca.ServerTLS(), Identify: w.ca.Identify,
+		Upstream: func(ctx context.Context, name string) (net.Conn, error) {
+			return (&tls.Dialer{Config: named(w.ca.ClientTLS(name))}).DialContext(ctx, "tcp", n.addr)
+		}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// Two clients share pins. While an honest answer is on its way to the one, the key is
+// replaced and the other sees it: the broker is asked again, and not accused.
+func TestSharedPinsAccuseNobody(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		previous bool // there was a key before
+		answer   string
+	}{{"a replaced key", true, "Key: "}, {"a first key", false, "Error: no key "}} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newTown(t)
+			n := w.broker()
+			l := w.proxy(n)
+			pins := client.NewPins()
+			other := w.directory(n.addr, "bob", with(pins))
+			if tc.previous {
+				k := generate(t, seal.HPKEX25519)
+				w.publish(n.addr, "lab", k)
+				finds(t, other, "lab", "", k, nil)
+			}
+			next := generate(t, seal.HPKEX25519)
+			var once sync.Once
+			l.Lie(liar.Lies{ToClient: func(_ *liar.Conn, line string) []string {
+				if strings.HasPrefix(line, tc.answer) {
+					once.Do(func() {
+						w.publish(n.addr, "lab", next)
+						finds(t, other, "lab", "", next, nil)
+					})
+				}
+				return []string{line}
+			}})
+			finds(t, w.directory(l.Addr(), "bob", with(pins)), "lab", "", next, nil)
+		})
+	}
+}
+
+// Only the word that there is no such tree accuses. Any other refusal of a proof decides
+// nothing, and is not remembered.
+func TestRefusedProofsAccuseNobody(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	w.publish(n.addr, "alice", generate(t, seal.HPKEX25519))
+	bob := w.directory(n.addr, "bob")
+	if _, err := bob.Audit(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(n.addr, "carol", generate(t, seal.HPKEX25519))
+	l := w.proxy(n)
+	d := w.directory(l.Addr(), "eve")
+	if _, err := d.Audit(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"Error: something that a later version says", "Error: internal error (0123abcd)", "Error: this broker keeps no proven key directory",
+		"Unknown command", "Key proof: {", "Error: the log has no tree of size 77"} {
+		l.Lie(liar.Lies{ToClient: func(_ *liar.Conn, line string) []string {
+			if strings.HasPrefix(line, "Key proof: ") {
+				line = text
+			}
+			return []string{line}
+		}})
+		var fork *client.ForkError
+		if err := d.CheckPeer(t.Context(), bob.Checkpoint()); err == nil || errors.As(err, &fork) || errors.Is(err, client.ErrCheckpoint) {
+			t.Errorf("%s: error %v", text, err)
+		}
+	}
+	l.Lie(liar.Lies{})
+	if err := d.CheckPeer(t.Context(), bob.Checkpoint()); err != nil {
+		t.Errorf("an honest proof afterwards: %v", err)
+	}
+}
+
+// A log that says it is endless is not read.
+func TestAuditOfAnEndlessLog(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	l := w.proxy(n)
+	checkpoint, err := w.signer.Checkpoint(tlog.Tree{N: keylog.MaxLog + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pages atomic.Int32
+	l.Lie(liar.Lies{ToBroker: func(c *liar.Conn, line string) []string {
+		if !strings.HasPrefix(line, "key_log") {
+			return []string{line}
+		}
+		pages.Add(1)
+		c.ToClient("Key log: " + asJSON(t, keylog.Page{Leaves: []string{}, Size: keylog.MaxLog + 1, Checkpoint: checkpoint, LogKey: w.signer.Public()}))
+		return nil
+	}})
+	_, err = w.directory(l.Addr(), "bob").Audit(t.Context(), "")
+	if !errors.Is(err, client.ErrLog) || pages.Load() != 1 {
+		t.Errorf("%d pages, error %v", pages.Load(), err)
+	}
+}
+
+func asJSON(t testing.TB, v any) string {
+	t.Helper()
+	p, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(p)
 }

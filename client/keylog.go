@@ -168,17 +168,23 @@ func (d *Directory) oneHistory(ctx context.Context, ours, theirs sighting) error
 	}
 	var c keylog.Consistency
 	err := d.query(ctx, &c, "Key proof: ", fmt.Sprintf("key_proof %d %d", small.tree.N, large.tree.N))
-	var e *sealmq.Error
-	if errors.As(err, &e) && (e.Code == sealmq.BadArgument || e.Code == sealmq.Unsupported) {
+	if noTree(err, small.tree.N) || noTree(err, large.tree.N) {
 		return fork("it does not prove that its log of %d records continues the one of %d", large.tree.N, small.tree.N)
 	}
-	if err != nil && !errors.Is(err, ErrLog) {
+	if err != nil {
 		return fmt.Errorf("compare two states of the key directory: %w", err)
 	}
-	if err != nil || tlog.CheckTree(c.Proof, large.tree.N, large.tree.Hash, small.tree.N, small.tree.Hash) != nil {
+	if tlog.CheckTree(c.Proof, large.tree.N, large.tree.Hash, small.tree.N, small.tree.Hash) != nil {
 		return fork("its log of %d records does not continue the one of %d", large.tree.N, small.tree.N)
 	}
 	return nil
+}
+
+// noTree reports whether the broker says definitely that its log was never so large. Any
+// other refusal decides nothing: it may be another version's, or a passing fault.
+func noTree(err error, size int64) bool {
+	var e *sealmq.Error
+	return errors.As(err, &e) && e.Message == keylog.ErrSize(size).Error()
 }
 
 // since is what is remembered before a question is asked.
