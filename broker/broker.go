@@ -105,6 +105,8 @@ type Broker struct {
 	// function takes it, because the engine may call one while mu is held.
 	mu   sync.Mutex
 	topo *topology
+	// keyRates is under mu as well.
+	keyRates keyRates
 
 	descriptions descriptions
 

@@ -47,6 +47,9 @@ func (b *Broker) PutKeyEntry(id sealmq.Identity, suite string, entry []byte, don
 	b.lock()
 	defer b.unlock()
 	index, there, err := d.room(at, leaf, e.Previous, b.keys.Load().len(), b.limits)
+	if err == nil && !there {
+		err = b.keyRates.take(id, b.clock.Now())
+	}
 	if there || err != nil {
 		done(index, err)
 		return

@@ -51,7 +51,7 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 	}
 	definition := []Definition{defineKey(client, key, id.ID)}
 	if b.directory != nil {
-		leaf, record, err := b.directory.register(client, key, !same, b.limits, stored)
+		leaf, record, err := b.registerLeaf(id, client, key, same, stored)
 		if err != nil {
 			done(false, err)
 			return
@@ -68,6 +68,16 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 	}
 	b.keys.Store(keys.with(client, slices.Clone(key)))
 	b.change(definition, func() { b.keys.Store(keys) }, stored)
+}
+
+// registerLeaf gives a bare key its place in the log. The caller holds mu.
+func (b *Broker) registerLeaf(id sealmq.Identity, client string, key []byte, same bool, done func(error)) ([]Definition, func(error), error) {
+	if !same {
+		if err := b.keyRates.take(id, b.clock.Now()); err != nil {
+			return nil, nil, err
+		}
+	}
+	return b.directory.register(client, key, !same, b.limits, done)
 }
 
 // Key returns the public key of a client. The slice must not be changed.
