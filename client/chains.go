@@ -20,8 +20,26 @@ import (
 type chains struct {
 	c *Client
 
-	mu    sync.Mutex
-	known map[[32]byte][]byte // found or stored; nil if the broker does not keep it
+	// pause is for how long what was not found is not asked for again.
+	pause time.Duration
+
+	mu     sync.Mutex
+	known  map[[32]byte][]byte // found or stored; nil if the broker does not keep it
+	failed map[[32]byte]failure
+	asked  map[[32]byte]*question
+}
+
+// failure is why certificates were not found.
+type failure struct {
+	err   error
+	until time.Time
+}
+
+// question is one that the broker has not answered yet.
+type question struct {
+	over  chan struct{} // closed with the answer
+	chain []byte
+	err   error
 }
 
 const (
@@ -32,7 +50,7 @@ const (
 )
 
 func newChains(c *Client) *chains {
-	return &chains{c: c, known: make(map[[32]byte][]byte)}
+	return &chains{c: c, known: make(map[[32]byte][]byte), failed: make(map[[32]byte]failure), asked: make(map[[32]byte]*question)}
 }
 
 // store puts a sender's certificates where receivers find them and reports whether they
@@ -58,15 +76,63 @@ func (k *chains) store(ctx context.Context, s *seal.Signer) bool {
 	return stored
 }
 
-// find returns the certificates with a hash. It is what seal.OpenerConfig.Chain wants.
-func (k *chains) find(sum [32]byte) ([]byte, error) {
+// find returns the certificates with a hash. It is what seal.OpenerConfig.Chain wants. Many
+// may ask for the same ones; the broker is asked once at a time, and not at all for a
+// pause after it did not have them.
+func (k *chains) find(ctx context.Context, sum [32]byte) ([]byte, error) {
 	k.mu.Lock()
-	chain := k.known[sum]
-	k.mu.Unlock()
-	if chain != nil {
+	if chain := k.known[sum]; chain != nil {
+		k.mu.Unlock()
 		return chain, nil
 	}
-	ctx, cancel := context.WithTimeout(k.c.life, chainTimeout)
+	if f, ok := k.failed[sum]; ok {
+		if left := f.until.Sub(k.c.cfg.Clock.Now()); left > 0 && left <= k.pause {
+			k.mu.Unlock()
+			return nil, f.err
+		}
+		delete(k.failed, sum)
+	}
+	if err := ctx.Err(); err != nil {
+		k.mu.Unlock()
+		return nil, err
+	}
+	q := k.asked[sum]
+	if q == nil {
+		q = &question{over: make(chan struct{})}
+		k.asked[sum] = q
+		k.mu.Unlock()
+		k.answer(ctx, sum, q)
+		return q.chain, q.err
+	}
+	k.mu.Unlock()
+	select {
+	case <-q.over:
+		return q.chain, q.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// answer answers a question and lets those know who wait for it.
+func (k *chains) answer(ctx context.Context, sum [32]byte, q *question) {
+	q.chain, q.err = k.ask(ctx, sum)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.asked, sum)
+	switch {
+	case q.err == nil:
+		k.put(sum, q.chain)
+	case ctx.Err() == nil: // else it says nothing about the certificates
+		if len(k.failed) >= maxKnownChains {
+			clear(k.failed)
+		}
+		k.failed[sum] = failure{q.err, k.c.cfg.Clock.Now().Add(k.pause)}
+	}
+	close(q.over)
+}
+
+func (k *chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, chainTimeout)
 	defer cancel()
 	reply, err := k.c.Command(ctx, "find_chain "+hex.EncodeToString(sum[:]))
 	if err != nil {
@@ -76,17 +142,21 @@ func (k *chains) find(sum [32]byte) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("the broker answered find_chain with %q", firstWord([]byte(reply)))
 	}
-	chain, err = base64.StdEncoding.Strict().DecodeString(encoded)
+	chain, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil || sha256.Sum256(chain) != sum {
 		return nil, fmt.Errorf("the broker answered with other certificates than those that were asked for")
 	}
-	k.remember(sum, chain)
 	return chain, nil
 }
 
 func (k *chains) remember(sum [32]byte, chain []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.put(sum, chain)
+}
+
+// put remembers an answer. The caller holds mu.
+func (k *chains) put(sum [32]byte, chain []byte) {
 	if len(k.known) >= maxKnownChains {
 		clear(k.known) // so many senders are rare, and each is found again
 	}

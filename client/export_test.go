@@ -1,5 +1,10 @@
 package client
 
+import (
+	"context"
+	"time"
+)
+
 // SetGrowth makes a ledger's file be made anew after so many bytes.
 func (l *Ledger) SetGrowth(n int64) { l.growth = n }
 
@@ -28,4 +33,17 @@ func DecodeLedger(payload []byte) error {
 		err = l.takeCommit(payload)
 	}
 	return err
+}
+
+// MaxLedgerEpochs is maxLedgerEpochs.
+const MaxLedgerEpochs = maxLedgerEpochs
+
+// Epochs is how many epochs a ledger's file lists.
+func (l *Ledger) Epochs() int { return len(l.list) }
+
+// FindChain finds senders' certificates as a Receiver does.
+func FindChain(c *Client, pause time.Duration) func(context.Context, [32]byte) ([]byte, error) {
+	k := newChains(c)
+	k.pause = pause
+	return k.find
 }

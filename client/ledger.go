@@ -2,9 +2,9 @@ package client
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -15,10 +15,16 @@ import (
 // Defaults of LedgerConfig.
 const (
 	// DefaultLedgerIDs is how many message ids a ledger remembers; they take about
-	// 80 MiB of memory when there are as many.
+	// 90 MiB of memory when there are as many.
 	DefaultLedgerIDs = 1 << 20
+	// MaxLedgerIDs bounds them, so that all fit into one frame of the file.
+	MaxLedgerIDs = 1 << 22
+	// MaxLedgerCommit bounds the messages of one commit.
+	MaxLedgerCommit = 1 << 18
 	// ledgerGrowth is how much a ledger's file grows at least before it is made anew.
 	ledgerGrowth = 8 << 20
+	// maxLedgerEpochs is how many epochs a file lists before it is made anew.
+	maxLedgerEpochs = 1 << 14
 )
 
 // LedgerConfig bounds a ledger. The zero value means the defaults.
@@ -26,7 +32,7 @@ type LedgerConfig struct {
 	// FS is where the file is (default: the operating system's).
 	FS durable.FS
 	// MaxIDs is how many message ids are remembered, the latest ones (default
-	// DefaultLedgerIDs).
+	// DefaultLedgerIDs, at most MaxLedgerIDs in a file).
 	MaxIDs int
 	// Replay bounds what is remembered of senders and their epochs.
 	Replay seal.ReplayConfig
@@ -56,6 +62,8 @@ const (
 	// LedgerForgotten: it is older than what the ledger remembers. To show it might be
 	// the second time, to drop it might lose it.
 	LedgerForgotten
+	// LedgerInHand: a Receiver has shown it, and it is neither committed nor given back.
+	LedgerInHand
 )
 
 // Ledger remembers which messages an application has taken, together with how far its
@@ -66,6 +74,9 @@ const (
 //
 // It remembers ids and digests, no texts. What it forgets at its bounds it never calls
 // new, except for messages of CipherMQ's suites, which have nothing but their ids.
+//
+// It also knows, for as long as the process lives, what its Receivers have shown and not
+// settled: of several that share it each shows a message that no other has in hand.
 //
 // One process at a time can have a ledger open. Competing receivers that each have a ledger
 // of their own see a message twice if one of them takes it and dies before its
@@ -81,14 +92,19 @@ type Ledger struct {
 	growth int64     // by how much it grows at least before it is made anew
 	output Output
 	known  map[idHash]textSum
-	order  []idHash // a ring, oldest at head
+	order  []keptID // a ring, oldest at head
 	head   int
-	// forgot says that an id was dropped, so that one that is not there may have been.
-	forgot bool
-	replay *seal.Replay
-	epochs map[epochKey]uint32 // places in the file's list of epochs
-	list   []*seal.Message     // of each of them, what a Replay needs to know
-	err    error               // why it takes no commits any more
+	// dropped is when the newest message was sealed whose id was dropped, notSealed if
+	// none was: what was sealed later and is not there was never committed.
+	dropped int64
+	// learned says that there are ids of Add, which does not know the sender's authority.
+	learned bool
+	replay  *seal.Replay
+	epochs  map[epochKey]uint32 // places in the file's list of epochs
+	list    []*seal.Message     // of each of them, what a Replay needs to know
+	hands   map[idHash]*hand
+	places  map[place]*hand // the same, of messages that have a place
+	err     error           // why it takes no commits any more
 }
 
 // idHash stands for a sender and a message id. It is wide enough that nobody can make two
@@ -99,21 +115,40 @@ type idHash [16]byte
 type textSum [8]byte
 
 type known struct {
-	id   idHash
-	text textSum
+	id     idHash
+	text   textSum
+	sealed int64
 }
+
+// keptID is an id and when its message was sealed, in milliseconds since 1970.
+type keptID struct {
+	id     idHash
+	sealed int64
+}
+
+// notSealed is the time of messages that do not say when they were sealed.
+const notSealed = math.MinInt64
 
 type epochKey struct {
 	issuer, sender string
 	hash           [32]byte
 }
 
-func hashID(sender, id string) idHash {
+func hashID(issuer, sender, id string) idHash {
 	if sender != "" {
-		id = sender + "\x00" + id
+		id = issuer + "\x00" + sender + "\x00" + id
 	}
 	sum := sha256.Sum256([]byte(id))
 	return idHash(sum[:16])
+}
+
+func idOf(m *seal.Message) idHash { return hashID(m.Sender.Issuer, m.Sender.ID, m.ID) }
+
+func sealedAt(m *seal.Message) int64 {
+	if !m.Proven() {
+		return notSealed
+	}
+	return m.SealedAt.UnixMilli()
 }
 
 func sumText(text []byte) textSum {
@@ -127,6 +162,9 @@ func sumText(text []byte) textSum {
 func OpenLedger(name string, cfg LedgerConfig) (*Ledger, error) {
 	l := newLedger(cfg)
 	l.name = name
+	if l.cfg.MaxIDs > MaxLedgerIDs || l.maxStateBytes() > maxFrameBytes {
+		return nil, fmt.Errorf("open ledger: its bounds allow more than a file holds (%d ids at most)", MaxLedgerIDs)
+	}
 	if locker, ok := l.cfg.FS.(durable.FileLocker); ok {
 		// Not the file itself: it is replaced when it has grown.
 		unlock, err := locker.LockFile(name + ".lock")
@@ -152,7 +190,7 @@ func newLedger(cfg LedgerConfig) *Ledger {
 	if cfg.MaxIDs <= 0 {
 		cfg.MaxIDs = DefaultLedgerIDs
 	}
-	l := &Ledger{cfg: cfg, growth: ledgerGrowth, unlock: func() error { return nil }}
+	l := &Ledger{cfg: cfg, growth: ledgerGrowth, unlock: func() error { return nil }, hands: make(map[idHash]*hand), places: make(map[place]*hand)}
 	l.reset()
 	return l
 }
@@ -161,7 +199,7 @@ func (l *Ledger) reset() {
 	l.known, l.order, l.head = make(map[idHash]textSum), nil, 0
 	l.replay = seal.NewReplay(l.cfg.Replay)
 	l.epochs, l.list = make(map[epochKey]uint32), nil
-	l.output, l.forgot = Output{}, false
+	l.output, l.dropped, l.learned = Output{}, notSealed, false
 }
 
 func (l *Ledger) open() error {
@@ -199,42 +237,67 @@ func (l *Ledger) Len() int {
 // Gaps lists messages of known senders that were not seen; see seal.Replay.
 func (l *Ledger) Gaps() []seal.Gap { return l.replay.Gaps() }
 
-// Judge says whether a message was committed before. It remembers nothing.
+// empty reports whether nothing was ever committed.
+func (l *Ledger) empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.known) == 0 && l.output == Output{}
+}
+
+// Judge says whether a message was committed before, or is in hand. It remembers nothing.
 func (l *Ledger) Judge(m *seal.Message) Judgement {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if known, ok := l.known[hashID(m.Sender.ID, m.ID)]; ok {
-		if known == sumText(m.Text) {
-			return LedgerSeen
-		}
-		return LedgerConflict
+	j, _ := l.judge(m, idOf(m))
+	return j
+}
+
+// judge also returns what is in hand with the message's id or place.
+func (l *Ledger) judge(m *seal.Message, id idHash) (Judgement, *hand) {
+	known, ok := l.known[id]
+	if !ok && l.learned && m.Proven() {
+		known, ok = l.known[hashID("", m.Sender.ID, m.ID)]
+	}
+	switch {
+	case ok && known == sumText(m.Text):
+		return LedgerSeen, nil
+	case ok:
+		return LedgerConflict, nil
+	}
+	if j, h := l.judgeHands(m, id); j != LedgerNew {
+		return j, h
 	}
 	if !m.Proven() {
-		return LedgerNew
+		return LedgerNew, nil
 	}
+	// Whatever was committed is among the ids, or was sealed no later than one that was dropped.
+	forgettable := sealedAt(m) <= l.dropped
 	switch l.replay.Check(m) {
 	case seal.Fresh:
-		return LedgerNew
+		return LedgerNew, nil
 	case seal.Conflict:
-		return LedgerConflict
+		return LedgerConflict, nil
 	case seal.Repeated:
-		if l.forgot {
-			return LedgerSeen
+		if forgettable {
+			return LedgerSeen, nil
 		}
-		return LedgerConflict // its place was seen, its id was not
+		return LedgerConflict, nil // its place was seen, its id was not
 	}
-	if l.forgot {
-		return LedgerForgotten
+	if forgettable {
+		return LedgerForgotten, nil
 	}
-	return LedgerNew
+	return LedgerNew, nil
 }
 
 // Add remembers a message that is in the output already, from before there was a ledger.
-// It is durable with the next Commit.
+// It is durable with the next Rewrite.
 func (l *Ledger) Add(sender, id string, text []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.remember(hashID(sender, id), sumText(text))
+	// When it was sealed is not known, and no later than a sender's clock may be ahead.
+	latest := time.Now().Add(seal.DefaultMaxSkew).UnixMilli()
+	l.remember(known{hashID("", sender, id), sumText(text), latest})
+	l.learned = true
 }
 
 var errLedgerClosed = errors.New("the ledger is closed")
@@ -248,9 +311,12 @@ func (l *Ledger) Commit(output Output, messages ...*seal.Message) error {
 	if l.err != nil {
 		return l.err
 	}
+	if len(messages) > MaxLedgerCommit {
+		return fmt.Errorf("a commit of %d messages is larger than %d", len(messages), MaxLedgerCommit)
+	}
 	ids := make([]known, len(messages))
 	for i, m := range messages {
-		ids[i] = known{hashID(m.Sender.ID, m.ID), sumText(m.Text)}
+		ids[i] = known{idOf(m), sumText(m.Text), sealedAt(m)}
 	}
 	if l.log != nil {
 		l.log.add(func(b []byte) []byte { return l.appendCommit(b, output, messages, ids) })
@@ -259,11 +325,12 @@ func (l *Ledger) Commit(output Output, messages ...*seal.Message) error {
 		}
 	}
 	for i, m := range messages {
-		l.remember(ids[i].id, ids[i].text)
+		l.remember(ids[i])
 		l.replay.Mark(m)
+		l.drop(l.hands[ids[i].id])
 	}
 	l.output = output
-	if l.log == nil || l.log.size < l.base+max(l.growth, l.base) {
+	if l.log == nil || l.log.size < l.base+max(l.growth, l.base) && len(l.list) < maxLedgerEpochs {
 		return nil
 	}
 	return l.rewrite()
@@ -287,13 +354,16 @@ func (l *Ledger) Rewrite(output Output) error {
 // else knows the ledger yet.
 func (l *Ledger) rewrite() (err error) {
 	defer func() { l.err = err }()
+	data := appendFrame(nil, 0, 0, l.appendState)
+	if len(data) > frameHeadBytes+maxFrameBytes {
+		return fmt.Errorf("write %s: its state has %d bytes, which is more than a file holds", l.name, len(data))
+	}
 	if l.log != nil { // closed before, because some systems do not replace an open file
 		err, l.log = l.log.close(), nil
 		if err != nil {
 			return err
 		}
 	}
-	data := appendFrame(nil, 0, 0, l.appendState)
 	if err := durable.WriteFile(l.cfg.FS, l.name, data, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", l.name, err)
 	}
@@ -307,20 +377,21 @@ func (l *Ledger) rewrite() (err error) {
 }
 
 // remember takes an id in and forgets the oldest where there are too many.
-func (l *Ledger) remember(id idHash, sum textSum) {
-	if _, ok := l.known[id]; ok {
-		l.known[id] = sum
+func (l *Ledger) remember(k known) {
+	if _, ok := l.known[k.id]; ok {
+		l.known[k.id] = k.text
 		return
 	}
-	l.known[id] = sum
+	l.known[k.id] = k.text
 	if len(l.order) < l.cfg.MaxIDs {
-		l.order = append(l.order, id)
+		l.order = append(l.order, keptID{k.id, k.sealed})
 		return
 	}
-	delete(l.known, l.order[l.head])
-	l.order[l.head] = id
+	oldest := &l.order[l.head]
+	delete(l.known, oldest.id)
+	l.dropped = max(l.dropped, oldest.sealed)
+	*oldest = keptID{k.id, k.sealed}
 	l.head = (l.head + 1) % len(l.order)
-	l.forgot = true
 }
 
 // Close gives the ledger up. What is committed is on stable storage already.
@@ -336,163 +407,4 @@ func (l *Ledger) Close() error {
 		err = l.log.close()
 	}
 	return errors.Join(err, l.unlock())
-}
-
-// The payloads of a ledger's frames, integers big-endian. The first frame is a state, all
-// others are commits.
-//
-//	state:  1  type, 1             commit:  1  type, 2
-//	        1  version, 1                   8  length of the output
-//	        8  length of the output         8  messages in it
-//	        8  messages in it               4  epochs that are new in this file:
-//	        1  1 if ids were forgotten      n+   issuer
-//	        4  ids, oldest first:           n+   sender
-//	       16    id                        32    hash
-//	        8    text                       8    created, milliseconds
-//	        *  state of the Replay         32    hash of the epoch before
-//	                                        8    messages in that
-//	                                        4  messages:
-//	                                       16    id
-//	                                        8    text
-//	                                        4    place of the epoch in this file's list,
-//	                                             from 1; 0 if it has none, and then no more
-//	                                        8    sequence number
-//	                                        8    beginning of the digest
-const (
-	ledgerState   = 1
-	ledgerCommit  = 2
-	ledgerVersion = 1
-)
-
-var errLedgerFormat = errors.New("it is not what a ledger holds there")
-
-func timeOf(millis uint64) time.Time { return time.UnixMilli(int64(millis)) }
-
-func (l *Ledger) appendState(b []byte) []byte {
-	b = append(b, ledgerState, ledgerVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(l.output.Length))
-	b = binary.BigEndian.AppendUint64(b, l.output.Messages)
-	forgot := byte(0)
-	if l.forgot {
-		forgot = 1
-	}
-	b = append(b, forgot)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(l.order)))
-	for i := range l.order {
-		id := l.order[(l.head+i)%len(l.order)]
-		sum := l.known[id]
-		b = append(append(b, id[:]...), sum[:]...)
-	}
-	b, err := l.replay.AppendBinary(b)
-	if err != nil {
-		panic(err) // there is nothing that could fail
-	}
-	return b
-}
-
-func (l *Ledger) takeState(payload []byte) error {
-	f := &fields{b: payload}
-	if f.byte() != ledgerState {
-		return errLedgerFormat
-	}
-	if v := f.byte(); v > ledgerVersion {
-		return errFutureFormat
-	}
-	output := Output{Length: int64(f.uint64()), Messages: f.uint64()}
-	forgot := f.byte() == 1
-	n := int(f.uint32())
-	if f.bad || output.Length < 0 || n > len(f.b)/24 {
-		return errLedgerFormat
-	}
-	l.reset()
-	for range n {
-		l.remember(idHash(f.bytes(16)), textSum(f.bytes(8)))
-	}
-	l.output, l.forgot = output, l.forgot || forgot
-	return l.replay.UnmarshalBinary(f.b)
-}
-
-func (l *Ledger) appendCommit(b []byte, output Output, messages []*seal.Message, ids []known) []byte {
-	b = append(b, ledgerCommit)
-	b = binary.BigEndian.AppendUint64(b, uint64(output.Length))
-	b = binary.BigEndian.AppendUint64(b, output.Messages)
-	places := make([]uint32, len(messages))
-	count, countAt := uint32(0), len(b)
-	b = binary.BigEndian.AppendUint32(b, 0)
-	for i, m := range messages {
-		if !m.Proven() || m.Epoch == nil {
-			continue
-		}
-		key := epochKey{m.Sender.Issuer, m.Sender.ID, m.Epoch.Hash}
-		place, ok := l.epochs[key]
-		if !ok {
-			place = l.addEpoch(key, m)
-			count++
-			b = appendPrefixed(appendPrefixed(b, key.issuer), key.sender)
-			b = append(b, key.hash[:]...)
-			b = binary.BigEndian.AppendUint64(b, uint64(m.Epoch.Created.UnixMilli()))
-			b = append(b, m.Epoch.Previous[:]...)
-			b = binary.BigEndian.AppendUint64(b, m.Epoch.PreviousMessages)
-		}
-		places[i] = place
-	}
-	binary.BigEndian.PutUint32(b[countAt:], count)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(messages)))
-	for i, m := range messages {
-		b = append(append(b, ids[i].id[:]...), ids[i].text[:]...)
-		b = binary.BigEndian.AppendUint32(b, places[i])
-		if places[i] != 0 {
-			b = binary.BigEndian.AppendUint64(b, m.Sequence)
-			b = append(b, m.Digest[:8]...)
-		}
-	}
-	return b
-}
-
-// addEpoch gives an epoch its place in the file's list.
-func (l *Ledger) addEpoch(key epochKey, m *seal.Message) uint32 {
-	of := &seal.Message{Suite: m.Suite, Epoch: m.Epoch}
-	of.Sender.Issuer, of.Sender.ID = key.issuer, key.sender
-	l.list = append(l.list, of)
-	place := uint32(len(l.list))
-	l.epochs[key] = place
-	return place
-}
-
-func (l *Ledger) takeCommit(payload []byte) error {
-	f := &fields{b: payload}
-	if f.byte() != ledgerCommit {
-		return errLedgerFormat
-	}
-	output := Output{Length: int64(f.uint64()), Messages: f.uint64()}
-	for range f.uint32() {
-		key := epochKey{issuer: string(f.prefixed()), sender: string(f.prefixed()), hash: f.hash()}
-		epoch := &seal.Epoch{Hash: key.hash, Created: timeOf(f.uint64()), Previous: f.hash(), PreviousMessages: f.uint64()}
-		if f.bad || key.sender == "" {
-			return errLedgerFormat
-		}
-		l.addEpoch(key, &seal.Message{Epoch: epoch})
-	}
-	n := f.uint32()
-	for range n {
-		id, sum, place := f.bytes(16), f.bytes(8), f.uint32()
-		if f.bad || place > uint32(len(l.list)) {
-			return errLedgerFormat
-		}
-		if place > 0 {
-			m := *l.list[place-1]
-			m.Sequence = f.uint64()
-			copy(m.Digest[:], f.bytes(8))
-			if f.bad {
-				return errLedgerFormat
-			}
-			l.replay.Mark(&m)
-		}
-		l.remember(idHash(id), textSum(sum))
-	}
-	if f.bad || len(f.b) > 0 || output.Length < 0 {
-		return errLedgerFormat
-	}
-	l.output = output
-	return nil
 }

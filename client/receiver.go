@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,13 @@ const (
 	UnopenedTrial = 10
 	// receiveBatch is how many messages are opened together at most.
 	receiveBatch = 2048
+	// keysPause is how long ReceiverConfig.Reload is not asked again.
+	keysPause = 2 * time.Second
+	// maxChainPause bounds for how long certificates that were not found are not asked for
+	// again.
+	maxChainPause = 5 * time.Second
+	// maxStayed bounds the messages of a dead-letter queue that are known to be counted.
+	maxStayed = 1 << 16
 	// maxCheckedEpochs bounds the epochs whose checkpoint is known to be good.
 	maxCheckedEpochs = 1024
 )
@@ -48,12 +57,17 @@ type ReceiverConfig struct {
 	Ledger *Ledger
 	// Prefetch is how many messages may be in this receiver's hands (default: the queue's).
 	Prefetch int
-	// UndecidedDelay is after what time a message comes again whose sender cannot be
-	// checked now (default 30 s).
+	// UndecidedDelay is after what time a message comes again that time may cure: its
+	// sender cannot be checked now, or was ahead of the clock here (default 30 s).
 	UndecidedDelay time.Duration
-	// DeadLetter moves what cannot be opened from the first message on. Else a Receiver
-	// that opens none of the first messages ends with an *UnopenedError and moves nothing,
-	// so that one wrong key does not empty a queue.
+	// Reload returns the owner's keys as they are now. It is asked, every two seconds at
+	// most, before a message is refused because no key opens it (default: nobody is). It
+	// must not change a ring that it has returned.
+	Reload func(context.Context) (*seal.Keyring, error)
+	// DeadLetter moves what no key opens from the first message on. Else a Receiver with an
+	// empty ledger whose keys open none of the first messages ends with an *UnopenedError,
+	// and moves none of them, so that one wrong key does not empty a queue. What is refused
+	// for other reasons is moved at once.
 	DeadLetter bool
 	// Log gets a line for each message that was refused (default: nothing is logged).
 	Log *slog.Logger
@@ -71,7 +85,8 @@ type ReceiverStats struct {
 	Repeated  uint64 `json:"repeated"`  // delivered again, acknowledged, and not shown
 	Refused   uint64 `json:"refused"`   // put into the dead-letter queue
 	Conflicts uint64 `json:"conflicts"` // among these: another message had the id or the place
-	Undecided uint64 `json:"undecided"` // given back, because the sender could not be checked
+	Undecided uint64 `json:"undecided"` // given back, because time may cure what is wrong
+	Stayed    uint64 `json:"stayed"`    // refused in a dead-letter queue, where they stay
 }
 
 // UnopenedError says that the keys opened none of the first messages. Nothing was moved.
@@ -97,20 +112,31 @@ var (
 )
 
 // Receiver takes messages from a queue, opens and checks them, and shows each that is new
-// once. What it shows is the application's until Commit, Nack or Dead; a message that is not
+// once. What it shows is the application's until Commit, Nack or Dead, for as long as it
+// likes: the broker is told in time that it is still in hand. A message that is not
 // committed comes again, after a crash too. Use one goroutine.
 type Receiver struct {
-	c       *Client
-	cfg     ReceiverConfig
-	sub     *Subscription
-	openers []*seal.Opener
-	checked map[[32]byte]bool // epochs whose checkpoint is good
-	inHand  map[idHash]bool   // shown and not settled
-	held    []refusal         // not settled, because nothing was opened yet
-	batch   []Delivery
-	results []openResult
+	c        *Client
+	cfg      ReceiverConfig
+	sub      *Subscription
+	openers  []*seal.Opener
+	ctx      context.Context // of the Next that opens messages
+	trial    bool            // no key has opened anything yet, which must not empty a queue
+	prefetch int             // how many messages can be in hand
+	dead     bool            // the queue is a dead-letter queue
+	ackTime  time.Duration   // after which the broker takes back what it hears nothing of
+	askAgain time.Time       // when Reload is asked next
+	stayed   map[string]bool
+	checked  map[[32]byte]bool // epochs whose checkpoint is good
+	batch    []Delivery
+	results  []openResult
 
-	opened, repeated, refused, conflicts, undecided atomic.Uint64
+	mu      sync.Mutex          // of what extend reads
+	pending []Delivery          // of the batch, not judged yet
+	held    []refusal           // not settled, because nothing was opened yet
+	shown   map[string]struct{} // the application's
+
+	opened, repeated, refused, conflicts, undecided, stays atomic.Uint64
 }
 
 type refusal struct {
@@ -137,12 +163,15 @@ func (c *Client) NewReceiver(ctx context.Context, queue string, cfg ReceiverConf
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Receiver{c: c, cfg: cfg, checked: make(map[[32]byte]bool), inHand: make(map[idHash]bool),
+	r := &Receiver{c: c, cfg: cfg, trial: !cfg.DeadLetter && cfg.Ledger.empty(), dead: strings.HasSuffix(queue, sealmq.DeadSuffix),
+		checked: make(map[[32]byte]bool), stayed: make(map[string]bool), shown: make(map[string]struct{}),
 		batch: make([]Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
 	certificates := newChains(c)
+	certificates.pause = min(cfg.UndecidedDelay, maxChainPause)
+	find := func(sum [32]byte) ([]byte, error) { return certificates.find(r.ctx, sum) }
 	for _, name := range cfg.Names {
 		o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: cfg.Keys, Verifier: cfg.Verifier, Suites: cfg.Suites,
-			Chain: certificates.find, Now: c.cfg.Clock.Now})
+			Chain: find, Now: c.cfg.Clock.Now})
 		if err != nil {
 			return nil, err
 		}
@@ -152,17 +181,42 @@ func (c *Client) NewReceiver(ctx context.Context, queue string, cfg ReceiverConf
 	if r.sub, err = c.Consume(ctx, queue, cfg.Prefetch); err != nil {
 		return nil, err
 	}
+	if err := r.ask(ctx); err != nil {
+		return nil, err
+	}
+	r.later()
 	return r, nil
+}
+
+// ask learns what the queue does with what is in hand. An older broker, or one that does
+// not tell, is taken to have the defaults.
+func (r *Receiver) ask(ctx context.Context) error {
+	info, err := r.c.Queue(ctx, r.sub.Queue())
+	for errors.Is(err, ErrInterrupted) {
+		info, err = r.c.Queue(ctx, r.sub.Queue())
+	}
+	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+		return err
+	}
+	r.ackTime = cmp.Or(info.Options.AckTimeout, sealmq.DefaultAckTimeout)
+	r.prefetch = cmp.Or(r.cfg.Prefetch, info.Options.Prefetch, sealmq.DefaultPrefetch)
+	return nil
 }
 
 // Stats returns the counters; other goroutines may ask.
 func (r *Receiver) Stats() ReceiverStats {
 	return ReceiverStats{Opened: r.opened.Load(), Repeated: r.repeated.Load(), Refused: r.refused.Load(),
-		Conflicts: r.conflicts.Load(), Undecided: r.undecided.Load()}
+		Conflicts: r.conflicts.Load(), Undecided: r.undecided.Load(), Stayed: r.stays.Load()}
 }
 
 // SetPrefetch is Subscription.SetPrefetch.
-func (r *Receiver) SetPrefetch(n int) error { return r.sub.SetPrefetch(n) }
+func (r *Receiver) SetPrefetch(n int) error {
+	if err := r.sub.SetPrefetch(n); err != nil {
+		return err
+	}
+	r.prefetch = n
+	return nil
+}
 
 // SetKeys takes the keys of another ring, or of one that was changed.
 func (r *Receiver) SetKeys(keys *seal.Keyring) {
@@ -174,22 +228,43 @@ func (r *Receiver) SetKeys(keys *seal.Keyring) {
 // Next waits for new messages and returns at least one and at most limit (0: as many as
 // there are), in the order of the queue. Until it has some it acknowledges, gives back and
 // moves by itself what is not new or not to be shown. A *ForkError and an *UnopenedError end
-// the Receiver; so does the client's end.
+// the Receiver, and so does an error that wraps ErrRollback, ErrLog or ErrPinned: the key
+// directory is not what it was, and somebody must look. Nothing is moved for these, nor for the end of
+// ctx; what was not judged yet is the next call's.
 func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 	if limit <= 0 || limit > receiveBatch {
 		limit = receiveBatch
 	}
+	r.ctx = ctx
 	for {
-		n, err := r.sub.NextBatch(ctx, r.batch[:limit])
+		if len(r.pending) == 0 {
+			n, err := r.sub.NextBatch(ctx, r.batch[:limit])
+			if err != nil {
+				return nil, err
+			}
+			r.setPending(r.batch[:n])
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n := min(limit, len(r.pending))
+		r.open(n)
+		wait := r.reload(ctx, n)
+		list, done, err := r.sort(ctx, n, wait)
+		r.setPending(r.pending[done:])
+		if len(list) > 0 {
+			return list, nil // an error that stands is met again
+		}
 		if err != nil {
 			return nil, err
 		}
-		r.open(n)
-		list, err := r.sort(ctx, n)
-		if err != nil || len(list) > 0 {
-			return list, err
-		}
 	}
+}
+
+func (r *Receiver) setPending(list []Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = list
 }
 
 // Unopened is an *UnopenedError if messages came and none could be opened, else nil. It
@@ -201,7 +276,7 @@ func (r *Receiver) Unopened() error {
 	return &UnopenedError{Messages: len(r.held), Err: r.held[0].err}
 }
 
-// open opens a batch on all cores.
+// open opens the first pending messages on all cores.
 func (r *Receiver) open(n int) {
 	const share = 16 // messages at a time, so that the cores do not fight for the counter
 	var next atomic.Int64
@@ -212,7 +287,7 @@ func (r *Receiver) open(n int) {
 				return
 			}
 			for i := from; i < min(n, from+share); i++ {
-				r.results[i].m, r.results[i].err = r.openOne(&r.batch[i])
+				r.results[i].m, r.results[i].err = r.openOne(&r.pending[i])
 			}
 		}
 	}
@@ -234,65 +309,109 @@ func (r *Receiver) openOne(d *Delivery) (m *seal.Message, err error) {
 	return m, err
 }
 
-// sort returns what is to be shown and settles the rest of a batch.
-func (r *Receiver) sort(ctx context.Context, n int) (list []Received, err error) {
-	var acks []string
-	var refusals []refusal
-	someOpened := false
+// reload looks for new keys if no key opened a message, and opens it with them. It returns
+// for how long nobody can be asked, and nothing be refused for want of a key.
+func (r *Receiver) reload(ctx context.Context, n int) (wait time.Duration) {
+	noKey := func(res openResult) bool { return errors.Is(res.err, seal.ErrWrongKey) }
+	if r.cfg.Reload == nil || !slices.ContainsFunc(r.results[:n], noKey) {
+		return 0
+	}
+	now := r.c.cfg.Clock.Now()
+	if wait = r.askAgain.Sub(now); wait > 0 {
+		return min(wait, keysPause) // the clock may have been set back
+	}
+	r.askAgain = now.Add(keysPause)
+	keys, err := r.cfg.Reload(ctx)
+	if err != nil {
+		r.cfg.Log.Warn("the keys cannot be read again; messages that no key opens come again", "err", err)
+		return keysPause
+	}
+	r.SetKeys(keys)
 	for i := range n {
-		d, res := &r.batch[i], &r.results[i]
-		if res.err == nil {
-			res.err = r.checkPeer(ctx, res.m)
-		}
-		var fork *ForkError
-		switch {
-		case errors.As(res.err, &fork):
-			return nil, fmt.Errorf("message %s of %s: %w", d.ID, res.m.Sender.ID, res.err)
-		case errors.Is(res.err, seal.ErrUndecided):
-			r.undecided.Add(1)
-			r.cfg.Log.Info("sender cannot be checked now; the message comes again", "message_id", d.ID, "err", res.err)
-			if err := r.sub.Nack(d.ID, r.cfg.UndecidedDelay); err != nil {
-				return nil, err
-			}
-			continue
-		case res.err != nil:
-			refusals = append(refusals, refusal{d.ID, res.err})
-			continue
-		}
-		someOpened = true
-		key := hashID(res.m.Sender.ID, res.m.ID)
-		if r.inHand[key] {
-			continue // it came again while the application has it
-		}
-		switch r.cfg.Ledger.Judge(res.m) {
-		case LedgerSeen:
-			r.repeated.Add(1)
-			acks = append(acks, d.ID)
-		case LedgerConflict:
-			r.conflicts.Add(1)
-			refusals = append(refusals, refusal{d.ID, ErrMessageConflict})
-		case LedgerForgotten:
-			refusals = append(refusals, refusal{d.ID, ErrMessageForgotten})
-		default:
-			r.inHand[key] = true
-			one := *d
-			list = append(list, Received{Message: res.m, Delivery: &one})
+		if noKey(r.results[i]) {
+			r.results[i].m, r.results[i].err = r.openOne(&r.pending[i])
 		}
 	}
-	r.opened.Add(uint64(len(list)))
-	if err := r.refuse(refusals, someOpened); err != nil {
-		return nil, err
-	}
-	return list, r.sub.Ack(acks...)
+	return 0
 }
 
-// checkPeer compares the checkpoint of a message's epoch with what is seen here.
-func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) error {
+// sort returns what is to be shown and settles the rest of the first n pending messages, or
+// of so many of them as it says, if an error kept it from judging the next one.
+func (r *Receiver) sort(ctx context.Context, n int, noKeys time.Duration) (list []Received, done int, err error) {
+	var acks []string
+	var refusals []refusal
+	for done < n && err == nil {
+		d, res := &r.pending[done], &r.results[done]
+		reason := res.err
+		if reason == nil {
+			if reason, err = r.checkPeer(ctx, res.m); err != nil {
+				break
+			}
+		}
+		again := time.Duration(0)
+		switch {
+		case undecided(reason) && ctx.Err() != nil:
+			err = ctx.Err()
+		case undecided(reason):
+			again = r.cfg.UndecidedDelay
+		case noKeys > 0 && errors.Is(reason, seal.ErrWrongKey):
+			again = noKeys
+		case reason != nil:
+			refusals = append(refusals, refusal{d.ID, reason})
+		default:
+			r.trial = false
+			j, own := r.cfg.Ledger.take(res.m, r)
+			switch {
+			case j == LedgerSeen:
+				r.repeated.Add(1)
+				acks = append(acks, d.ID)
+			case j == LedgerConflict:
+				r.conflicts.Add(1)
+				refusals = append(refusals, refusal{d.ID, ErrMessageConflict})
+			case j == LedgerForgotten:
+				refusals = append(refusals, refusal{d.ID, ErrMessageForgotten})
+			case j == LedgerNew:
+				one := *d
+				list = append(list, Received{Message: res.m, Delivery: &one})
+			case !own: // it will be committed by the other one, or is this one's then
+				err = r.sub.Release(d.ID, r.cfg.UndecidedDelay)
+			}
+		}
+		if again > 0 {
+			r.undecided.Add(1)
+			r.cfg.Log.Info("message cannot be judged now and comes again", "message_id", d.ID, "err", reason)
+			err = r.sub.Release(d.ID, again)
+		}
+		if err == nil {
+			done++
+		}
+	}
+	r.show(list)
+	return list, done, errors.Join(r.refuse(refusals), r.sub.Ack(acks...), err)
+}
+
+// undecided reports whether time may cure what a message is refused for.
+func undecided(err error) bool {
+	return errors.Is(err, seal.ErrUndecided) || errors.Is(err, seal.ErrFuture)
+}
+
+func (r *Receiver) show(list []Received) {
+	r.opened.Add(uint64(len(list)))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range list {
+		r.shown[list[i].ID] = struct{}{}
+	}
+}
+
+// checkPeer compares the checkpoint of a message's epoch with what is seen here. reason is
+// about the message; err is about the directory, or ctx, and ends the call.
+func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) (reason, err error) {
 	checkpoint, ok := m.Extension(seal.ExtCheckpoint)
 	if r.cfg.Directory == nil || !ok || r.checked[m.Epoch.Hash] {
-		return nil
+		return nil, nil
 	}
-	err := r.cfg.Directory.CheckPeer(ctx, checkpoint)
+	err = r.cfg.Directory.CheckPeer(ctx, checkpoint)
 	var fork *ForkError
 	switch {
 	case err == nil:
@@ -300,36 +419,73 @@ func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) error {
 			clear(r.checked)
 		}
 		r.checked[m.Epoch.Hash] = true
-		return nil
-	case errors.As(err, &fork), errors.Is(err, ErrCheckpoint):
-		return err
+		return nil, nil
+	case errors.Is(err, ErrCheckpoint):
+		return err, nil
+	case errors.As(err, &fork), errors.Is(err, ErrRollback), errors.Is(err, ErrLog), errors.Is(err, ErrPinned):
+		return nil, fmt.Errorf("message %s of %s: %w", m.ID, m.Sender.ID, err)
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
 	}
-	return fmt.Errorf("%w: %w", seal.ErrUndecided, err)
+	return fmt.Errorf("%w: %w", seal.ErrUndecided, err), nil
 }
 
-// refuse moves what cannot be shown, once it is known that the keys open anything.
-func (r *Receiver) refuse(list []refusal, someOpened bool) error {
-	st := r.Stats()
-	if !someOpened && !r.cfg.DeadLetter && st.Opened+st.Repeated+st.Refused == 0 {
-		for _, x := range list { // one that came again is held already
-			if !slices.ContainsFunc(r.held, func(h refusal) bool { return h.id == x.id }) {
-				r.held = append(r.held, x)
+// refuse moves what cannot be shown. What no key opens it moves once it is known that the
+// keys open anything.
+func (r *Receiver) refuse(list []refusal) error {
+	if r.trial {
+		list = slices.DeleteFunc(list, r.hold)
+		if len(r.held) >= min(UnopenedTrial, r.prefetch) {
+			return errors.Join(r.moveAway(list), r.Unopened())
+		}
+		return r.moveAway(list)
+	}
+	list = slices.Concat(r.held, list)
+	r.mu.Lock()
+	r.held = nil
+	r.mu.Unlock()
+	return r.moveAway(list)
+}
+
+// hold keeps what no key opens until it is known whether the keys open anything.
+func (r *Receiver) hold(x refusal) bool {
+	if !errors.Is(x.err, seal.ErrWrongKey) && !errors.Is(x.err, seal.ErrReceiver) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.ContainsFunc(r.held, func(h refusal) bool { return h.id == x.id }) {
+		r.held = append(r.held, x) // else it came again
+	}
+	return true
+}
+
+func (r *Receiver) moveAway(list []refusal) error {
+	for _, x := range list {
+		if !r.dead {
+			r.cfg.Log.Warn("message is refused and goes to the dead-letter queue", "message_id", x.id, "err", x.err)
+			r.refused.Add(1)
+		} else if !r.stayed[x.id] {
+			r.cfg.Log.Warn("message is refused and stays where it is", "message_id", x.id, "err", x.err)
+			r.stays.Add(1)
+			if len(r.stayed) < maxStayed {
+				r.stayed[x.id] = true
 			}
 		}
-		if trial := min(UnopenedTrial, cmp.Or(r.cfg.Prefetch, sealmq.DefaultPrefetch)); len(r.held) >= trial {
-			return r.Unopened()
-		}
-		return nil
-	}
-	for _, x := range slices.Concat(r.held, list) {
-		r.cfg.Log.Warn("message is refused and goes to the dead-letter queue", "message_id", x.id, "err", x.err)
-		if err := r.sub.Dead(x.id, x.err.Error()); err != nil {
+		if err := r.bury(x.id, x.err.Error()); err != nil {
 			return err
 		}
-		r.refused.Add(1)
 	}
-	r.held = nil
 	return nil
+}
+
+// bury puts a message into the dead-letter queue. One that is there already comes again
+// later: a dead-letter queue has no other, and would deliver it at once.
+func (r *Receiver) bury(id, reason string) error {
+	if r.dead {
+		return r.sub.Release(id, r.cfg.UndecidedDelay)
+	}
+	return r.sub.Dead(id, reason)
 }
 
 // Commit says that the application has taken messages and that what came of them is on
@@ -345,7 +501,7 @@ func (r *Receiver) Commit(output Output, list ...Received) error {
 	if err := r.cfg.Ledger.Commit(output, messages...); err != nil {
 		return err
 	}
-	r.forget(list)
+	r.unshow(list)
 	return r.sub.Ack(acks...)
 }
 
@@ -360,19 +516,63 @@ func (r *Receiver) Nack(delay time.Duration, list ...Received) error {
 	return nil
 }
 
-// Dead puts messages into the queue's dead-letter queue.
+// Dead puts messages into the queue's dead-letter queue. In a dead-letter queue they stay,
+// and come again after UndecidedDelay.
 func (r *Receiver) Dead(reason string, list ...Received) error {
 	r.forget(list)
 	for i := range list {
-		if err := r.sub.Dead(list[i].ID, reason); err != nil {
+		if err := r.bury(list[i].ID, reason); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// forget takes messages that are given back out of hand.
 func (r *Receiver) forget(list []Received) {
+	r.cfg.Ledger.give(r, list)
+	r.unshow(list)
+}
+
+func (r *Receiver) unshow(list []Received) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for i := range list {
-		delete(r.inHand, hashID(list[i].Sender.ID, list[i].ID))
+		delete(r.shown, list[i].ID)
 	}
+}
+
+// later has the broker told, again and again, what is in hand. It ends with the client.
+func (r *Receiver) later() {
+	r.c.cfg.Clock.AfterFunc(max(r.ackTime/3, time.Millisecond), func() {
+		if r.c.Err() == nil {
+			// An older broker cannot; one that comes in its place may.
+			_ = r.sub.Extend(r.unsettled()...)
+			r.later()
+		}
+	})
+}
+
+// unsettled are the ids of all that the broker waits for, also of what waits for Next.
+func (r *Receiver) unsettled() []string {
+	ids := r.sub.undelivered()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.pending {
+		ids = append(ids, r.pending[i].ID)
+	}
+	for _, x := range r.held {
+		ids = append(ids, x.id)
+	}
+	return slices.AppendSeq(ids, maps.Keys(r.shown))
+}
+
+// undelivered are the ids of what nobody has asked for yet.
+func (s *Subscription) undelivered() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.buf[s.head:] {
+		ids = append(ids, s.buf[s.head+i].ID)
+	}
+	return ids
 }

@@ -46,6 +46,9 @@ var (
 	ErrUndecided = errors.New("the sender cannot be checked now")
 	// ErrTime says that the message was sealed outside its epoch or in the future.
 	ErrTime = errors.New("the time of the message is wrong")
+	// ErrFuture says of an ErrTime that the message was sealed in the future, by the
+	// clock here. The same message may open later.
+	ErrFuture = errors.New("that is in the future")
 	// ErrEpoch says that an epoch breaks its own bounds or those of the format.
 	ErrEpoch = errors.New("the epoch breaks its bounds")
 	// ErrTooLarge says that a content or an envelope is over a limit of the format.

@@ -206,7 +206,7 @@ func (o *Opener) checkBounds(e *opened, m *message, now time.Time) error {
 	case m.sealedAt < e.created || m.sealedAt > e.notAfter:
 		return refuse(ErrTime, "", "it was sealed on %s, outside its epoch", date(at))
 	case m.sealedAt > now.Add(o.cfg.MaxSkew).UnixMilli():
-		return refuse(ErrTime, "check the clocks of sender and receiver", "it was sealed on %s, which is in the future", date(at))
+		return &Error{Kind: ErrTime, Detail: "it was sealed on " + date(at), Err: ErrFuture, Hint: "check the clocks of sender and receiver"}
 	}
 	return nil
 }

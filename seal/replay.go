@@ -112,21 +112,19 @@ type span struct{ from, to uint64 }
 
 type mark struct{ seq, digest uint64 }
 
+func (c ReplayConfig) withDefaults() ReplayConfig {
+	for bound, other := range map[*int]int{&c.MaxEpochs: DefaultReplayEpochs, &c.MaxPerSender: DefaultReplayPerSender,
+		&c.MaxGaps: DefaultReplayGaps, &c.MaxAllGaps: DefaultReplayAllGaps} {
+		if *bound <= 0 {
+			*bound = other
+		}
+	}
+	return c
+}
+
 // NewReplay makes an empty one.
 func NewReplay(cfg ReplayConfig) *Replay {
-	if cfg.MaxEpochs <= 0 {
-		cfg.MaxEpochs = DefaultReplayEpochs
-	}
-	if cfg.MaxPerSender <= 0 {
-		cfg.MaxPerSender = DefaultReplayPerSender
-	}
-	if cfg.MaxGaps <= 0 {
-		cfg.MaxGaps = DefaultReplayGaps
-	}
-	if cfg.MaxAllGaps <= 0 {
-		cfg.MaxAllGaps = DefaultReplayAllGaps
-	}
-	return &Replay{cfg: cfg, senders: make(map[senderKey]*seenSender)}
+	return &Replay{cfg: cfg.withDefaults(), senders: make(map[senderKey]*seenSender)}
 }
 
 // Check judges a message and remembers nothing.

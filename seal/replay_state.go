@@ -51,6 +51,14 @@ func (r *Replay) AppendBinary(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
+// MaxStateBytes is how long the state of a Replay with these bounds can become, if the name
+// of a sender and that of its authority have no more than nameBytes bytes together.
+func (c ReplayConfig) MaxStateBytes(nameBytes int) int {
+	const head, perSender, perEpoch = 1 + 8 + 4, 2 + 2 + 8 + 4, 32 + 8 + 32 + 4*8 + 4 + 4 + 16*replayMarks
+	c = c.withDefaults()
+	return head + c.MaxEpochs*(perSender+nameBytes+perEpoch) + 16*c.MaxAllGaps
+}
+
 // MarshalBinary is AppendBinary to nothing.
 func (r *Replay) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 

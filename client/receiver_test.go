@@ -1,0 +1,500 @@
+package client_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// undecidedFor answers that it cannot decide, so many times.
+type undecidedFor struct {
+	left atomic.Int32
+	seal.Verifier
+}
+
+func (u *undecidedFor) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
+	if u.left.Add(-1) >= 0 {
+		return seal.Sender{}, seal.ErrUndecided
+	}
+	return u.Verifier.Verify(chain, at)
+}
+
+// shifted is a clock that is wrong by so much.
+type shifted struct{ by atomic.Int64 }
+
+func (s *shifted) Now() time.Time { return time.Now().Add(time.Duration(s.by.Load())) }
+func (s *shifted) AfterFunc(d time.Duration, f func()) clock.Timer {
+	return clock.System.AfterFunc(d, f)
+}
+
+// onLog calls a function for each line.
+type onLog struct {
+	slog.Handler
+	f func(message string)
+}
+
+func (h onLog) Enabled(context.Context, slog.Level) bool { return true }
+func (h onLog) Handle(_ context.Context, r slog.Record) error {
+	h.f(r.Message)
+	return nil
+}
+
+func (e *ends) sends(t *testing.T, s *client.Sender, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if _, err := s.Send(t.Context(), "post", "bob", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// garbage puts messages into the queue that are no envelopes.
+func (e *ends) garbage(t *testing.T, n int) {
+	t.Helper()
+	c := e.dial(t, "mallory")
+	for i := range n {
+		id := fmt.Sprint("garbage-", i)
+		if err := c.Publish(t.Context(), client.Message{Exchange: "post", Key: "bob", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// inbox makes bob's queue with options.
+func (e *ends) inbox(t *testing.T, o sealmq.QueueOptions) {
+	t.Helper()
+	if err := e.node.dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &o); err != nil {
+		t.Fatal(err)
+	}
+	e.bind(t)
+}
+
+// left is how many messages are in a queue, and 0 if there is none.
+func (e *ends) left(t *testing.T, queue string) int {
+	t.Helper()
+	q, err := e.node.dial(client.Config{}).Queue(t.Context(), queue)
+	if err != nil && sealmq.CodeOf(err) != sealmq.NoQueue {
+		t.Fatal(err)
+	}
+	return q.Ready + q.Unacked
+}
+
+// within is next with a bound, for what would not come.
+func within(t *testing.T, r *client.Receiver, d time.Duration) ([]client.Received, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	return r.Next(ctx, 0)
+}
+
+func texts(list []client.Received) string {
+	var all []string
+	for _, m := range list {
+		all = append(all, string(m.Text))
+	}
+	return strings.Join(all, " ")
+}
+
+// gather takes and commits messages until there are n.
+func gather(t *testing.T, r *client.Receiver, n int) (all []client.Received) {
+	t.Helper()
+	for len(all) < n {
+		list, err := within(t, r, 10*time.Second)
+		if err != nil {
+			t.Fatalf("after %q: %v; %+v", texts(all), err, r.Stats())
+		}
+		if err := r.Commit(client.Output{}, list...); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, list...)
+	}
+	return all
+}
+
+// What time may cure comes again until it is cured, whatever the queue's delivery limit.
+func TestUndecidedMessagesNeverDie(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, c *client.Config, r *client.ReceiverConfig){
+		"sender": func(_ *testing.T, _ *client.Config, r *client.ReceiverConfig) {
+			u := &undecidedFor{Verifier: r.Verifier}
+			u.left.Store(20)
+			r.Verifier = u
+		},
+		"clock": func(_ *testing.T, c *client.Config, r *client.ReceiverConfig) {
+			now, lines := new(shifted), 0
+			now.by.Store(int64(-time.Hour))
+			c.Clock = now
+			r.Log = slog.New(onLog{f: func(string) {
+				if lines++; lines == 20 {
+					now.by.Store(0)
+				}
+			}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, startNode(t))
+			e.inbox(t, sealmq.QueueOptions{DeliveryLimit: 2})
+			e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
+			rc := client.ReceiverConfig{Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}}
+			cc := client.Config{TLS: e.node.ca.ClientTLS("bob")}
+			change(t, &cc, &rc)
+			r := e.receiver(t, e.node.dial(cc), nil, func(cfg *client.ReceiverConfig) {
+				cfg.Verifier, cfg.Log, cfg.UndecidedDelay = rc.Verifier, rc.Log, time.Millisecond
+			})
+			gather(t, r, 3)
+			if st := r.Stats(); st.Undecided < 18 || st.Refused > 0 || e.left(t, "inbox.dead") > 0 {
+				t.Errorf("%+v, %d dead", st, e.left(t, "inbox.dead"))
+			}
+		})
+	}
+}
+
+// A message that the application works on for long stays in its hands, and so does what
+// waits behind it.
+func TestReceiverKeepsWhatIsInHand(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.inbox(t, sealmq.QueueOptions{AckTimeout: 150 * time.Millisecond, DeliveryLimit: 2})
+	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
+	c := e.dial(t, "bob")
+	r := e.receiver(t, c, nil, nil)
+	list, err := r.Next(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{}) // of the work, ten times the ack timeout
+	clock.System.AfterFunc(1500*time.Millisecond, func() { close(over) })
+	<-over
+	if err := r.Commit(client.Output{}, list...); err != nil {
+		t.Fatal(err)
+	}
+	gather(t, r, 2)
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if in, dead := e.left(t, "inbox"), e.left(t, "inbox.dead"); in+dead > 0 || r.Stats().Repeated > 0 {
+		t.Errorf("%d are left, %d dead, %+v", in, dead, r.Stats())
+	}
+}
+
+// Of two receivers of one process that share a ledger only one shows a message, also while
+// it is in hand.
+func TestReceiversOfOneLedgerShareWhatIsInHand(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.bind(t)
+	s := e.sender(t, e.dial(t, "alice"), nil)
+	m, err := s.Seal(t.Context(), "post", "bob", []byte("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice := func() {
+		t.Helper()
+		for _, queue := range []string{"inbox", "other"} {
+			if err := e.node.dial(client.Config{}).Bind(t.Context(), queue, "post", "bob"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Publish(t.Context(), m, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	twice()
+	ledger := client.NewLedger(client.LedgerConfig{})
+	first := e.dial(t, "bob")
+	r1 := e.receiver(t, first, ledger, nil)
+	list := next(t, r1)
+	r2, err := e.dial(t, "bob").NewReceiver(t.Context(), "other", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
+		UndecidedDelay: time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown, err := within(t, r2, 200*time.Millisecond); err == nil {
+		t.Fatalf("%q is shown twice", texts(shown))
+	}
+	// What is given back is anybody's, and so is what a client had that has ended.
+	if err := r1.Nack(time.Hour, list...); err != nil {
+		t.Fatal(err)
+	}
+	if shown, err := within(t, r2, 10*time.Second); err != nil || texts(shown) != "one" {
+		t.Fatalf("%q, %v", texts(shown), err)
+	}
+	if j := ledger.Judge(list[0].Message); j != client.LedgerInHand {
+		t.Errorf("in hand it is %v", j)
+	}
+}
+
+func TestWhatAClosedClientHadComesAgain(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.bind(t)
+	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one")
+	ledger := client.NewLedger(client.LedgerConfig{})
+	for range 3 {
+		c := e.dial(t, "bob")
+		if list := next(t, e.receiver(t, c, ledger, nil)); texts(list) != "one" {
+			t.Fatalf("%q", texts(list))
+		}
+		c.Close()
+	}
+}
+
+// Another message with the id, or the place, of one that is in hand is a conflict.
+func TestConflictWithWhatIsInHand(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.bind(t)
+	signer, err := e.signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer, err := seal.NewSealer(seal.SealerConfig{Receivers: []seal.Receiver{{Name: "bob", Key: bobsKey().Public()}},
+		Signer: func() (*seal.Signer, error) { return signer, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each broker would refuse the second text; so there are two.
+	nodes := []*ends{e, newEnds(t, startNode(t))}
+	nodes[1].bind(t)
+	for i, n := range nodes {
+		body, err := sealer.Seal(seal.Content{ID: "same", Exchange: "post", RoutingKey: "bob", Body: fmt.Append(nil, "text ", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.dial(t, "alice").Publish(t.Context(), client.Message{Exchange: "post", Key: "bob", ID: "same", Body: body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ledger := client.NewLedger(client.LedgerConfig{})
+	if list := next(t, e.receiver(t, e.dial(t, "bob"), ledger, nil)); texts(list) != "text 0" {
+		t.Fatalf("%q", texts(list))
+	}
+	other := nodes[1].receiver(t, nodes[1].dial(t, "bob"), ledger, func(cfg *client.ReceiverConfig) {
+		cfg.Verifier = &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}
+	})
+	if list, err := within(t, other, 300*time.Millisecond); err == nil || other.Stats().Conflicts != 1 {
+		t.Errorf("%q is shown, %+v", texts(list), other.Stats())
+	}
+}
+
+// Only what no key opens can stop a receiver that has opened nothing yet.
+func TestGarbageStopsNobody(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.bind(t)
+	e.garbage(t, 2*client.UnopenedTrial)
+	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
+	r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) { cfg.Prefetch = 5 })
+	if all := gather(t, r, 1); texts(all) != "honest" || r.Stats().Refused != 2*client.UnopenedTrial {
+		t.Errorf("%q, %+v", texts(all), r.Stats())
+	}
+}
+
+// A wrong key still moves nothing of its own accord, also behind garbage, and in a queue
+// whose prefetch is smaller than the trial; but whoever has received before has a key that
+// is good.
+func TestWrongKeyMovesNothing(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.inbox(t, sealmq.QueueOptions{Prefetch: 4})
+	e.garbage(t, 3)
+	other := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
+		cfg.Keys = map[string]*seal.PublicKey{"bob": generate(t, seal.DefaultSuite)}
+	})
+	e.sends(t, other, "a", "b", "c", "d", "e")
+	c := e.dial(t, "bob")
+	r := e.receiver(t, c, nil, nil)
+	var unopened *client.UnopenedError
+	if _, err := within(t, r, 10*time.Second); !errors.As(err, &unopened) || unopened.Messages != 4 || r.Stats().Refused != 3 {
+		t.Fatalf("%v, %+v", err, r.Stats())
+	}
+	c.Close()
+	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
+	ledger := client.NewLedger(client.LedgerConfig{})
+	if err := ledger.Commit(client.Output{}, opened(1)); err != nil {
+		t.Fatal(err)
+	}
+	r = e.receiver(t, e.dial(t, "bob"), ledger, nil)
+	if all := gather(t, r, 1); texts(all) != "honest" || r.Stats().Refused != 5 {
+		t.Errorf("%q, %+v", texts(all), r.Stats())
+	}
+}
+
+// A key that the owner has made since is asked for before a message is refused for want of it.
+func TestReceiverAsksForNewKeys(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.bind(t)
+	alice := e.dial(t, "alice")
+	fresh, err := seal.Generate(seal.DefaultSuite, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, fails := 0, errors.New("the file is being replaced")
+	r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) {
+		cfg.Reload = func(context.Context) (*seal.Keyring, error) {
+			switch asked++; asked {
+			case 1:
+				return nil, fails
+			case 2:
+				return e.keys, nil
+			}
+			return seal.NewKeyring(bobsKey(), fresh)
+		}
+	})
+	e.sends(t, e.sender(t, alice, nil), "old key")
+	gather(t, r, 1)
+	to := func(key *seal.PublicKey) *client.Sender {
+		return e.sender(t, alice, func(cfg *client.SenderConfig) { cfg.Keys = map[string]*seal.PublicKey{"bob": key} })
+	}
+	stranger := generate(t, seal.DefaultSuite)
+	e.sends(t, to(stranger), "for nobody")
+	if _, err := within(t, r, 3*time.Second); err == nil || r.Stats().Refused != 1 || asked != 2 {
+		t.Fatalf("%v, asked %d times, %+v", err, asked, r.Stats())
+	}
+	e.sends(t, to(fresh.Public()), "new", "key")
+	if all := gather(t, r, 2); asked != 3 || r.Stats().Refused != 1 {
+		t.Errorf("%q, asked %d times, %+v", texts(all), asked, r.Stats())
+	}
+}
+
+// What is refused in a dead-letter queue stays there, is counted once, and does not keep
+// anybody from the rest.
+func TestReceivingFromADeadLetterQueue(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	admin := e.node.dial(client.Config{})
+	if err := admin.Bind(t.Context(), "inbox.dead", "post", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	e.garbage(t, 3)
+	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
+	r, err := e.dial(t, "bob").NewReceiver(t.Context(), "inbox.dead", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys,
+		UndecidedDelay: 20 * time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gather(t, r, 1)
+	before, err := admin.Queue(t.Context(), "inbox.dead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := within(t, r, 500*time.Millisecond); err == nil {
+		t.Fatalf("%q", texts(list))
+	}
+	after, err := admin.Queue(t.Context(), "inbox.dead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := after.Delivered - before.Delivered; n == 0 || n > 3*500/20 {
+		t.Errorf("in half a second %d deliveries", n)
+	}
+	if st := r.Stats(); st.Stayed != 3 || st.Refused != 0 || e.left(t, "inbox.dead") != 3 {
+		t.Errorf("%+v, %d are left", st, e.left(t, "inbox.dead"))
+	}
+}
+
+// silent swallows what is written once it is told to.
+type silent struct {
+	net.Conn
+	now *atomic.Bool
+}
+
+func (s silent) Write(p []byte) (int, error) {
+	if s.now.Load() {
+		return len(p), nil
+	}
+	return s.Conn.Write(p)
+}
+
+// The end of Next's context ends the search for a sender's certificates, and the messages
+// are the next call's.
+func TestNextEndsWithItsContext(t *testing.T) {
+	n := newTown(t).broker()
+	e := newEnds(t, n)
+	e.bind(t)
+	alice := e.dial(t, "alice")
+	if _, err := alice.Whoami(t.Context()); err != nil { // so that it can leave its certificates
+		t.Fatal(err)
+	}
+	e.sends(t, e.sender(t, alice, nil), "one", "two", "three")
+	var hole atomic.Bool
+	c, err := client.Dial(t.Context(), client.Config{Addr: n.addr, TLS: n.ca.ClientTLS("bob"), BackoffMin: time.Millisecond,
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			return silent{conn, &hole}, err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := e.receiver(t, c, nil, nil)
+	delivered := func() bool { return c.Stats().Delivered == 3 }
+	for !delivered() {
+		if err := c.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Whoami(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hole.Store(true)
+	began := time.Now()
+	if list, err := within(t, r, 200*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%q, %v", texts(list), err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	hole.Store(false)
+	if st := r.Stats(); st.Undecided != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Certificates that the broker does not have are asked for once, by however many messages,
+// and again after a pause.
+func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.open(client.Config{})
+		find := client.FindChain(c, 2*time.Second)
+		sum := [32]byte{7}
+		question := "find_chain " + hex.EncodeToString(sum[:])
+		for range 2 {
+			done := make(chan error, 50)
+			for range cap(done) {
+				go func() {
+					_, err := find(t.Context(), sum)
+					done <- err
+				}()
+			}
+			p.expect(question)
+			// Whoever gives up waiting does not end the question of the others.
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := find(ended, sum); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			p.send("Error: no certificates are stored under this hash\n")
+			for range cap(done) {
+				if err := <-done; err == nil || errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			}
+			if _, err := find(t.Context(), sum); err == nil {
+				t.Error("certificates that nobody has")
+			}
+			p.silent()
+			<-time.After(time.Second)
+		}
+	})
+}
