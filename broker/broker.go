@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/keylog"
 )
 
 // Config is what a Broker needs. Only Engine is required.
@@ -37,17 +38,24 @@ type Limits struct {
 	Exchanges int // default 10,000
 	Bindings  int // default 1,000,000
 	Queues    int // default 100,000; dead-letter queues that the engine creates count from the next start
-	Keys      int // default 100,000; bare keys and entries of the key directory together; as many certificate chains
-	KeyLog    int // default 1,000,000; changes of keys that the directory's log can hold
+	Keys      int // default 100,000; bare keys and entries of the key directory together
+	// KeyLog is how many changes of keys the directory's log can hold (default and most
+	// 1,000,000: clients do not read a longer one), KeyChanges how many of them can be of
+	// one client and suite (default 1,024).
+	KeyLog     int
+	KeyChanges int
+	Chains     int // default 10,000; senders' certificate chains
 }
 
 // Default limits.
 const (
-	DefaultMaxExchanges = 10_000
-	DefaultMaxBindings  = 1_000_000
-	DefaultMaxQueues    = 100_000
-	DefaultMaxKeys      = 100_000
-	DefaultMaxKeyLog    = 1_000_000
+	DefaultMaxExchanges  = 10_000
+	DefaultMaxBindings   = 1_000_000
+	DefaultMaxQueues     = 100_000
+	DefaultMaxKeys       = 100_000
+	DefaultMaxKeyLog     = keylog.MaxLog
+	DefaultMaxKeyChanges = 1024
+	DefaultMaxChains     = 10_000
 )
 
 func (l Limits) withDefaults() Limits {
@@ -60,6 +68,8 @@ func (l Limits) withDefaults() Limits {
 		{&l.Queues, DefaultMaxQueues},
 		{&l.Keys, DefaultMaxKeys},
 		{&l.KeyLog, DefaultMaxKeyLog},
+		{&l.KeyChanges, DefaultMaxKeyChanges},
+		{&l.Chains, DefaultMaxChains},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
@@ -165,6 +175,8 @@ type Counts struct {
 	Exchanges, Bindings, Queues, Keys int
 	// KeyLog is the length of the key directory's log.
 	KeyLog int
+	// Chains are senders' certificates.
+	Chains int
 }
 
 // Counts returns how much is defined.
@@ -182,6 +194,7 @@ func (b *Broker) counts() Counts {
 		Queues:    b.queues.len(),
 		Keys:      b.keys.Load().len() + entries,
 		KeyLog:    leaves,
+		Chains:    b.chains.len(),
 	}
 }
 

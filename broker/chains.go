@@ -97,7 +97,7 @@ func (b *Broker) PutChain(id sealmq.Identity, chain []byte, done func(sum [32]by
 	definition := []Definition{defineChain(sum, s)}
 	b.lock()
 	defer b.unlock()
-	there, err := b.chains.reserve(sum, s, b.limits.Keys)
+	there, err := b.chains.reserve(sum, s, b.limits.Chains)
 	switch {
 	case err != nil:
 		done([32]byte{}, err)

@@ -41,6 +41,20 @@ func TestChainsAreFoundByTheirHash(t *testing.T) {
 	}
 }
 
+func TestChainsAreBoundedAndCounted(t *testing.T) {
+	r := openRegistry(t, func(c *broker.Config) { c.Limits = broker.Limits{Keys: 1, Chains: 2} })
+	put := func(name string) error { return second(r.putChain(r.who(r.ca, name, ""), chainOf(t, r.ca, name))) }
+	r.must(put("alice"))
+	r.must(put("bob"))
+	r.code(sealmq.LimitReached, put("carol"))
+	r.must(put("alice"))
+	r.restart()
+	if c := r.Counts(); c.Chains != 2 || c.Keys != 0 {
+		t.Errorf("%+v", c)
+	}
+	r.code(sealmq.LimitReached, put("carol"))
+}
+
 func TestChainsAreRefused(t *testing.T) {
 	r := openRegistry(t)
 	alice := r.who(r.ca, "alice", sealmq.RoleClient)

@@ -19,10 +19,6 @@ type DirectoryConfig struct {
 	Verifier seal.Verifier
 }
 
-// MaxKeyChanges bounds how often the key of one client and suite can be replaced: the log
-// keeps every change for ever.
-const MaxKeyChanges = 1024
-
 // slot is a place for a key: that of an owner and a suite, or, with an empty suite, that
 // of a client's bare key.
 type slot struct{ owner, suite string }

@@ -256,12 +256,22 @@ func TestKeyDirectoryIsBounded(t *testing.T) {
 }
 
 func TestChangesOfOneKeyAreBounded(t *testing.T) {
-	r := openRegistry(t)
-	for i := range broker.MaxKeyChanges {
+	r := openRegistry(t, func(c *broker.Config) { c.Limits.KeyChanges = 3 })
+	id := r.who(r.ca, "alice", "")
+	var last []byte
+	for i := range 3 {
 		r.must(second(r.putKey(admin, "lab", key(byte(i)))))
+		last = r.entry(publicKey(t, small), last)
+		r.must(second(r.put(id, small, last)))
 	}
+	last = r.entry(publicKey(t, small), last)
 	r.code(sealmq.LimitReached, second(r.putKey(admin, "lab", key(200))))
 	r.must(second(r.putKey(admin, "lab2", key(1))))
+	r.code(sealmq.LimitReached, second(r.put(id, small, last)))
+	// An administrator lets an owner out whose changes somebody else has used up.
+	r.cfg.Limits.KeyChanges = 4
+	r.restart()
+	r.must(second(r.put(id, small, last)))
 }
 
 // Keys that were registered before there was a directory get their place when it is

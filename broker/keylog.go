@@ -158,8 +158,8 @@ func (d *directory) room(at slot, leaf keylog.Leaf, previous [32]byte, bare int,
 
 // bounded refuses a leaf over the limits. The caller holds mu.
 func (d *directory) bounded(at slot, limits Limits) error {
-	if d.changes[at] >= MaxKeyChanges {
-		return errLimit("changes of one key", MaxKeyChanges)
+	if d.changes[at] >= limits.KeyChanges {
+		return errLimit("changes of one key", limits.KeyChanges)
 	}
 	if d.total >= limits.KeyLog {
 		return errLimit("changes of keys", limits.KeyLog)

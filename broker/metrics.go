@@ -20,7 +20,7 @@ type Metrics struct {
 	limits      *prometheus.GaugeVec
 
 	// The children that are used often.
-	exchanges, bindings, queues, keys, keyLog prometheus.Gauge
+	exchanges, bindings, queues, keys, keyLog, chains prometheus.Gauge
 
 	outcomes [Refused + 1]prometheus.Counter
 	verdicts [released + 1]prometheus.Counter
@@ -52,7 +52,7 @@ func NewMetrics() *Metrics {
 		delivered:   counter("deliveries_total", "Messages handed to consumers.").WithLabelValues(),
 		consumers:   gauge("consumers", "Connections that have a consumer side open.").WithLabelValues(),
 		dangling:    counter("dangling_bindings_total", "Bindings removed at load because their queue or exchange was gone.").WithLabelValues(),
-		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key, key_log.", "kind"),
+		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key, key_log, chain.", "kind"),
 		limits:      gauge("definitions_limit", "The most definitions of a kind that clients can make.", "kind"),
 		reasons:     make(map[sealmq.Code]prometheus.Counter),
 	}
@@ -61,6 +61,7 @@ func NewMetrics() *Metrics {
 	m.queues = m.definitions.WithLabelValues("queue")
 	m.keys = m.definitions.WithLabelValues("key")
 	m.keyLog = m.definitions.WithLabelValues("key_log")
+	m.chains = m.definitions.WithLabelValues("chain")
 	for o, name := range map[Outcome]string{Stored: "stored", Repeated: "repeated", Conflict: "conflict", Refused: "refused"} {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
@@ -100,6 +101,7 @@ func (m *Metrics) setLimits(l Limits) {
 	m.limits.WithLabelValues("queue").Set(float64(l.Queues))
 	m.limits.WithLabelValues("key").Set(float64(l.Keys))
 	m.limits.WithLabelValues("key_log").Set(float64(l.KeyLog))
+	m.limits.WithLabelValues("chain").Set(float64(l.Chains))
 }
 
 func (m *Metrics) setDefinitions(c Counts) {
@@ -108,6 +110,7 @@ func (m *Metrics) setDefinitions(c Counts) {
 	m.queues.Set(float64(c.Queues))
 	m.keys.Set(float64(c.Keys))
 	m.keyLog.Set(float64(c.KeyLog))
+	m.chains.Set(float64(c.Chains))
 }
 
 // results counts one answered batch, with one addition per outcome.

@@ -73,11 +73,13 @@ func TestMetrics(t *testing.T) {
 sealmq_broker_consumers 1
 sealmq_broker_dangling_bindings_total 0
 sealmq_broker_definitions{kind="binding"} 1
+sealmq_broker_definitions{kind="chain"} 0
 sealmq_broker_definitions{kind="exchange"} 1
 sealmq_broker_definitions{kind="key"} 0
 sealmq_broker_definitions{kind="key_log"} 0
 sealmq_broker_definitions{kind="queue"} 1
 sealmq_broker_definitions_limit{kind="binding"} 1e+06
+sealmq_broker_definitions_limit{kind="chain"} 10000
 sealmq_broker_definitions_limit{kind="exchange"} 10000
 sealmq_broker_definitions_limit{kind="key"} 100000
 sealmq_broker_definitions_limit{kind="key_log"} 1e+06

@@ -2,6 +2,8 @@ package main
 
 import (
 	"time"
+
+	"github.com/sealmq/sealmq/internal/keylog"
 )
 
 // Config is everything that can be configured. The file sealmq.yaml has the same
@@ -79,6 +81,11 @@ type LimitsConfig struct {
 	Exchanges int `key:"exchanges"`
 	Bindings  int `key:"bindings"`
 	Keys      int `key:"keys"`
+	// KeyLog bounds all changes of keys, KeyChanges those of one client and suite.
+	KeyLog     int `key:"key_log"`
+	KeyChanges int `key:"key_changes"`
+	// Chains bounds senders' certificate chains.
+	Chains int `key:"chains"`
 	// Messages bounds the copies in all queues together.
 	Messages int `key:"messages"`
 }
@@ -122,8 +129,9 @@ func defaultConfig() Config {
 			MinFreeBytes:    256 << 20,
 			MaxPendingBytes: 64 << 20,
 		},
-		Dedup:   DedupConfig{Window: time.Hour, MaxIDs: 2_000_000},
-		Limits:  LimitsConfig{Queues: 100_000, Exchanges: 10_000, Bindings: 1_000_000, Keys: 100_000, Messages: 20_000_000},
+		Dedup: DedupConfig{Window: time.Hour, MaxIDs: 2_000_000},
+		Limits: LimitsConfig{Queues: 100_000, Exchanges: 10_000, Bindings: 1_000_000, Keys: 100_000, KeyLog: keylog.MaxLog, KeyChanges: 1024, Chains: 10_000,
+			Messages: 20_000_000},
 		Metrics: MetricsConfig{Addr: "127.0.0.1:15692", MaxQueueSeries: 1000},
 		Log:     LogConfig{Level: "info", Format: "auto"},
 	}

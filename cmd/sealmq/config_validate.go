@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/keylog"
 )
 
 // Bounds of the configuration.
@@ -67,6 +69,9 @@ func (c *Config) Validate() error {
 	p.between("limits.exchanges", c.Limits.Exchanges, 1, maxDefinition)
 	p.between("limits.bindings", c.Limits.Bindings, 1, maxDefinition)
 	p.between("limits.keys", c.Limits.Keys, 1, maxDefinition)
+	p.between("limits.key_log", c.Limits.KeyLog, 1, keylog.MaxLog)
+	p.between("limits.key_changes", c.Limits.KeyChanges, 1, keylog.MaxLog)
+	p.between("limits.chains", c.Limits.Chains, 1, maxDefinition)
 	p.between("limits.messages", c.Limits.Messages, 1, 2_000_000_000)
 	p.between("metrics.max_queue_series", c.Metrics.MaxQueueSeries, 0, 100_000)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

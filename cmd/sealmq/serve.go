@@ -188,7 +188,8 @@ func (n *node) openStore() error {
 	n.broker, err = broker.New(broker.Config{
 		Engine: e, Log: n.log, Metrics: counts, Audit: n.audit,
 		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust{n.files.CA}},
-		Limits:    broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys},
+		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
+			KeyLog: l.KeyLog, KeyChanges: l.KeyChanges, Chains: l.Chains},
 	})
 	return err
 }
