@@ -55,10 +55,20 @@ func (c *Client) PublishAsync(ctx context.Context, m Message, confirmed func(err
 }
 
 func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
-	size := len(verbPublish) + len(m.Exchange) + len(m.Key) + len(m.Body) + 3
+	size := publishSize(m)
 	if err := c.checkMessage(m, size); err != nil {
 		return err
 	}
+	return c.publishChecked(ctx, m, size, e)
+}
+
+// publishSize is the length of a publish's line.
+func publishSize(m *Message) int {
+	return len(verbPublish) + len(m.Exchange) + len(m.Key) + len(m.Body) + 3
+}
+
+// publishChecked publishes what checkMessage has passed.
+func (c *Client) publishChecked(ctx context.Context, m *Message, size int, e entry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m.Exchange != c.checkedExchange || m.Key != c.checkedKey {

@@ -229,7 +229,7 @@ func (s *Sender) Publish(ctx context.Context, m Message, position []byte, confir
 	if err := checkEntry(&x.SpoolEntry); err != nil { // a bad one must not get in beside good ones
 		return err
 	}
-	if err := s.c.checkMessage(&m, len(verbPublish)+len(m.Exchange)+len(m.Key)+len(m.Body)+3); err != nil {
+	if err := s.c.checkMessage(&m, publishSize(&m)); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -171,7 +171,12 @@ func (s *Sender) publishOne(x *sending) error {
 	s.mu.Lock()
 	s.stats.Unknown++
 	s.mu.Unlock()
-	err := s.c.publish(s.life, &x.Message, e)
+	var err error
+	if x.replayed {
+		err = s.c.publish(s.life, &x.Message, e)
+	} else { // it was checked when it was handed in
+		err = s.c.publishChecked(s.life, &x.Message, publishSize(&x.Message), e)
+	}
 	if err != nil {
 		s.mu.Lock()
 		s.stats.Unknown-- // it was not taken

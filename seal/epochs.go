@@ -142,7 +142,7 @@ func openSecret(h *header, mine *slot, key kemPrivate, body [32]byte) (secret [3
 	}
 	var commitment [32]byte
 	if err == nil {
-		commitment, err = commit(secret, body)
+		commitment = commit(secret, body)
 	}
 	if err != nil {
 		return [32]byte{}, &Error{Kind: ErrChanged, Err: err}

@@ -84,3 +84,8 @@ var Again = map[string]func(p []byte) ([]byte, error){
 		return encodeChain(certs)
 	},
 }
+
+// HKDF is what the keys of messages are derived with.
+func HKDF(secret [32]byte, salt []byte, label string, info []byte) [32]byte {
+	return hkdf32(secret, salt, label, info)
+}

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/chacha20poly1305"
+	"pgregory.net/rapid"
 
 	"github.com/sealmq/sealmq/seal"
 )
@@ -185,4 +186,19 @@ func TestWycheproof(t *testing.T) {
 			t.Errorf("ML-KEM %d: %x %v, want %x", c.ID, k, err, []byte(c.K))
 		}
 	}
+}
+
+func TestHKDFIsThatOfTheStandardLibrary(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		secret := [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "secret"))
+		salt := rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(t, "salt")
+		label, info := rapid.String().Draw(t, "label"), rapid.SliceOfN(rapid.Byte(), 0, 1000).Draw(t, "info")
+		want, err := hkdf.Key(sha256.New, secret[:], salt, label+string(info), 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := seal.HKDF(secret, salt, label, info); !bytes.Equal(got[:], want) {
+			t.Errorf("%x, want %x", got, want)
+		}
+	})
 }

@@ -439,7 +439,7 @@ func (s *Sealer) encodeHeader(h *header, to []Receiver) ([]byte, [32]byte, error
 		}
 	}
 	if err == nil {
-		h.commitment, err = commit(secret, body)
+		h.commitment = commit(secret, body)
 	}
 	if err != nil {
 		return nil, secret, fmt.Errorf("derive the epoch's secret: %w", err)
