@@ -123,6 +123,7 @@ type Broker struct {
 	sealed   sealedQueues // those that take ciphertext only
 	queues   nameSet      // for Limits.Queues
 	defining atomic.Int64 // Define calls that are not answered yet
+	owed     owed         // bindings of queues whose deletion the engine refused
 	stale    atomic.Bool  // the engine refused, late, a definition that topo already has
 	reloaded time.Time    // under mu: when everything was read again because of that
 	closed   atomic.Bool

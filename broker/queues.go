@@ -93,7 +93,8 @@ func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed 
 	var removed int
 	steps := &join{}
 	steps.done = func(err error) { done(removed, err) }
-	if b.unbindAll(name, steps); steps.failed() {
+	gone := b.unbindAll(name, steps)
+	if steps.failed() {
 		steps.start()
 		return
 	}
@@ -103,6 +104,8 @@ func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed 
 		if err == nil {
 			b.queues.remove(name)
 			b.sealed.remove(name, rule)
+		} else {
+			b.owe(gone, err)
 		}
 		removed = n
 		deleted(err)
@@ -110,13 +113,15 @@ func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed 
 	steps.start()
 }
 
-// unbindAll removes the bindings of a queue and waits until no publish uses them.
-func (b *Broker) unbindAll(queue string, steps *join) {
+// unbindAll removes the bindings of a queue, waits until no publish uses them, and
+// returns them.
+func (b *Broker) unbindAll(queue string, steps *join) (gone []Binding) {
 	bound := b.topo.byQueue[queue]
 	if len(bound) == 0 {
-		return
+		return nil
 	}
-	batch, gone := make([]Definition, 0, len(bound)), make([]Binding, 0, len(bound))
+	batch := make([]Definition, 0, len(bound))
+	gone = make([]Binding, 0, len(bound))
 	for l := range bound {
 		one := Binding{Queue: queue, Exchange: l.exchange, Key: l.key}
 		batch, gone = append(batch, Definition{Key: bindingKey(one)}), append(gone, one)
@@ -129,6 +134,7 @@ func (b *Broker) unbindAll(queue string, steps *join) {
 			b.rebind(one)
 		}
 	}, steps.step())
+	return gone
 }
 
 // PurgeQueue removes the waiting messages of a queue; done gets their number.

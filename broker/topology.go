@@ -123,8 +123,14 @@ func (b *Broker) unlock() {
 // client whose definitions are refused must not make it happen all the time.
 const reloadPause = time.Second
 
-// repair goes back to what is stored after the engine refused a definition late.
+// repair goes back to what is stored after the engine refused a definition late, and
+// binds queues again that should have been deleted.
 func (b *Broker) repair() {
+	b.reload()
+	b.bindAgain()
+}
+
+func (b *Broker) reload() {
 	if !b.stale.Load() {
 		return
 	}

@@ -310,6 +310,7 @@ func TestNothingIsAnsweredBeforeItIsStored(t *testing.T) {
 type stubborn struct {
 	broker.Engine
 	definitions, queues, late bool
+	deletes                   bool
 	refused                   []func()
 	read                      int // how often all definitions were read
 }
@@ -341,6 +342,64 @@ func (s *stubborn) DeclareQueue(name string, o *sealmq.QueueOptions, done func(b
 		return
 	}
 	s.Engine.DeclareQueue(name, o, done)
+}
+
+func (s *stubborn) DeleteQueue(name string, done func(int, error)) {
+	if s.deletes {
+		s.refuse(func() { done(0, sealmq.ErrNoStorage) })
+		return
+	}
+	s.Engine.DeleteQueue(name, done)
+}
+
+// TestQueueThatCannotBeDeletedStaysBound: a queue that is still there but gets nothing any
+// more would lose what is published to it meanwhile.
+func TestQueueThatCannotBeDeletedStaysBound(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
+			n := open(t)
+			n.must(n.bind(alice, "q", "x", "k"))
+			n.must(n.bind(alice, "q", "y", "l"))
+			n.must(n.bind(alice, "r", "x", "k"))
+			s := &stubborn{Engine: n.engine, late: late, deletes: true}
+			b, err := broker.New(broker.Config{Engine: s, Clock: n.clock})
+			n.must(err)
+			n.Broker = b
+			before, counts := n.Bindings(admin), n.Counts()
+			for range 2 {
+				answered := make(chan error, 1)
+				b.DeleteQueue(admin, "q", func(_ int, err error) { answered <- err })
+				for _, f := range s.refused {
+					f()
+				}
+				s.refused = nil
+				n.code(sealmq.NoStorage, <-answered)
+				if late { // it is bound with the next change
+					n.must(n.declareExchange(alice, "x", ""))
+				}
+				if diff := cmp.Diff(before, n.Bindings(admin)); diff != "" {
+					t.Errorf("bindings (-want +got):\n%s", diff)
+				}
+			}
+			n.stored("x", "k", "1")
+			n.stored("y", "l", "2")
+			n.restart()
+			n.holds("q", "1", "2")
+			if diff := cmp.Diff(before, n.Bindings(admin)); diff != "" {
+				t.Errorf("bindings after a restart (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(counts, n.Counts()); diff != "" {
+				t.Errorf("counts (-want +got):\n%s", diff)
+			}
+			if _, err := n.deleteQueue(admin, "q"); err != nil {
+				t.Error(err)
+			}
+			n.restart()
+			if diff := cmp.Diff([]broker.Binding{{Queue: "r", Exchange: "x", Key: "k"}}, n.Bindings(admin)); diff != "" {
+				t.Errorf("bindings (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
