@@ -122,10 +122,28 @@ func (s *Session) peek(args []byte) {
 	s.answerJSON(Peek, prefixMessages, list)
 }
 
+// maxResends is how many resends a second one connection gets an answer to: the engine
+// may search all queues for each.
+const maxResends = 10
+
+// mayResend counts a resend.
+func (s *Session) mayResend() bool {
+	if s.resendsSince.IsZero() || s.now.Sub(s.resendsSince) >= time.Second {
+		s.resendsSince, s.resends = s.now, 0
+	}
+	s.resends++
+	return s.resends <= maxResends
+}
+
 // resend is v1.4's: it answers and sends nothing (specification 4.11).
 func (s *Session) resend(args []byte) {
 	if len(args) == 0 {
 		s.missing(Resend, replyMissingMessageID)
+		return
+	}
+	if !s.mayResend() {
+		s.metrics.refused(sealmq.LimitReached)
+		s.reply(Resend, replyResendFailed)
 		return
 	}
 	if !s.barrier() {

@@ -122,6 +122,8 @@ type Session struct {
 	scratch       *scratch  // what they will be handed on in
 	subscriptions map[string]struct{}
 	prefetch      int // what consumers are given; 0 is the queue's own
+	resends       int // since resendsSince
+	resendsSince  time.Time
 
 	commands atomic.Uint64
 	unacked  unacked
