@@ -76,7 +76,7 @@ func TestSealedQueues(t *testing.T) {
 	if err != nil || info.Options.Sealed != "ciphermq-g5,hpke-mlkem768x25519-aes256gcm" || info.Ready != 6 {
 		t.Errorf("%+v, %v", info, err)
 	}
-	// What is moved was looked at when it came in.
+	// What an administrator moves is not looked at, and may be plain text.
 	if moved, err := wait(n, func(done func(int, error)) { n.Move(admin, "open", "safe", 0, done) }); err != nil || moved == 0 {
 		t.Errorf("moved %d, %v", moved, err)
 	}
@@ -86,4 +86,24 @@ func TestSealedQueues(t *testing.T) {
 	n.must(n.declareQueue(alice, "safe", nil))
 	n.must(n.bind(alice, "safe", "x", "k"))
 	n.stored("x", "k", "plain")
+}
+
+// Dead letters are not looked at either: a message must not be lost because the queue for
+// dead letters would not take it from a publisher.
+func TestSealedQueuesTakeDeadLettersAsTheyAre(t *testing.T) {
+	n := open(t)
+	n.must(n.declareQueue(alice, "q.dead", &sealmq.QueueOptions{Sealed: sealmq.SealedSuites(string(seal.HPKEHybrid))}))
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.bind(alice, "q.dead", "x", "dead"))
+	n.stored("x", "k", "plain")
+	c := n.consumer(bob, "q")
+	list, err := c.Take(nil, 1, everything)
+	n.must(err)
+	n.must(n.do(func(done func(error)) {
+		c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Dead}}, done)
+	}))
+	n.holds("q.dead", "plain")
+	if r := n.publish(alice, broker.Publish{Exchange: "x", Key: "dead", MessageID: "2", Body: []byte("plain")})[0]; sealmq.CodeOf(r.Err) != sealmq.NotSealed {
+		t.Errorf("a publisher's: %v", r.Err)
+	}
 }
