@@ -23,6 +23,7 @@ import (
 // directoryFlags are the flags of every command that looks keys up.
 type directoryFlags struct {
 	pins          string
+	name          string
 	strict        bool
 	allowUnproven bool
 }
@@ -38,6 +39,7 @@ func addDirectoryFlags(cmd *cobra.Command) *directoryFlags {
 
 func (f *directoryFlags) addPins(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.pins, "pins", defaultPins(), "`file` that remembers the keys that were seen")
+	cmd.Flags().StringVar(&f.name, "directory", "", "`name` under which they are remembered, the same one for all addresses of a broker (default: its address)")
 }
 
 // defaultPins is in the user's folder for configurations, or empty if there is none.
@@ -59,7 +61,11 @@ func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.
 	if err != nil {
 		return nil, nil, "", err
 	}
-	verifier, scope, err := newVerifier(files.CA)
+	verifier, anchor, err := newVerifier(files.CA)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	scope, err := f.scope(cmd, anchor)
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -72,6 +78,19 @@ func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.
 		Notice: func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", text) },
 	})
 	return d, pins, scope, err
+}
+
+// scope tells directories apart: brokers below one authority have one each.
+func (f *directoryFlags) scope(cmd *cobra.Command, anchor string) (string, error) {
+	if f.name != "" {
+		return anchor + " " + f.name, nil
+	}
+	cfg, err := clientConfig(cmd)
+	if err != nil {
+		return "", err
+	}
+	addr, err := dialAddr(cfg.Server.Addr)
+	return anchor + " " + addr, err
 }
 
 // trust believes certificates of the authorities in a file. It reads the file for every
@@ -88,7 +107,7 @@ func (t trust) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, err
 
 // newVerifier believes certificates of the authorities in a file, and gives them the names
 // that they have as connections. anchor names the first of the authorities, so that two
-// are told apart whatever address their broker has.
+// are told apart even if their brokers have one address.
 func newVerifier(file string) (v *seal.X509Verifier, anchor string, err error) {
 	certs, err := readCertificates(file)
 	if err != nil {
