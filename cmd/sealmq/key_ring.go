@@ -135,9 +135,10 @@ func newKeyRotateCmd() *cobra.Command {
 		Use:   "rotate FILE",
 		Short: "Add a new key to a receiver's key file",
 		Long: `Make a new key and put it before the others in the file of private keys; the public key beside it is
-replaced. The older keys stay and open what is still on its way. Give the new public key to the senders, or
-publish it with "sealmq key publish", and retire the old one when nothing waits for it any more. A receiver that
-runs has to be started again.`,
+replaced. The older keys stay and open what is still on its way. A receiver that runs reads its key files again
+when a message comes that no key opens; one on another machine must have the new file before anybody uses the key.
+Only then give the public key to the senders, or publish it with "sealmq key publish", and retire the old one
+when nothing waits for it any more.`,
 		Example: `  sealmq key rotate lab
   sealmq key publish lab --as lab`,
 		Args: cobra.ExactArgs(1),

@@ -53,7 +53,9 @@ acknowledges it, any other gives it back, later and later.
 
 What cannot be opened, or is not what it says, goes to the queue's dead-letter queue with the reason, and
 the status is 1 then. A key that opens none of the first messages is taken for a wrong one: the command
-ends and moves nothing, unless --dead-letter says otherwise.
+ends and moves nothing of it, unless --dead-letter or a ledger says otherwise. Before a message is refused
+for want of a key the key files are read again: "sealmq key rotate" needs no new start. What time may cure, as
+a sender that cannot be checked now, stays where it is.
 
 It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 		Example: `  sealmq receive lab --key-file lab
@@ -91,6 +93,8 @@ type receiveResult struct {
 	Received   uint64  `json:"received"`
 	Known      uint64  `json:"known"`
 	Dead       uint64  `json:"dead"`
+	Stayed     uint64  `json:"stayed,omitempty"`    // in a dead-letter queue
+	Undecided  uint64  `json:"undecided,omitempty"` // times that a message was given back
 	Failed     uint64  `json:"failed,omitempty"`    // runs of --exec
 	Conflicts  uint64  `json:"conflicts,omitempty"` // among dead
 	Bytes      uint64  `json:"bytes"`
@@ -104,11 +108,11 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 	if err != nil {
 		return err
 	}
-	ring, err := f.keys(cmd)
+	keys, err := f.readKeys(cmd)
 	if err != nil {
 		return err
 	}
-	cfg.Keys = ring
+	cfg.Keys, cfg.Reload = keys.ring, keys.reload
 	out, err := f.openOutput(cmd)
 	if err != nil {
 		return err
@@ -140,7 +144,7 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 	if f.exec != "" {
 		run.Do, run.Failed = f.command(cmd, queue), f.failed(cmd)
 	}
-	return f.receive(cmd, c, run, queue, ring)
+	return f.receive(cmd, c, run, queue, keys)
 }
 
 // check looks at the flags.
@@ -282,31 +286,7 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	}
 }
 
-func (f *receiveFlags) keys(cmd *cobra.Command) (*seal.Keyring, error) {
-	var ring *seal.Keyring
-	for _, name := range f.keyFiles {
-		path, err := findKeyFile(cmd, name, ".key")
-		if err != nil {
-			return nil, err
-		}
-		file, err := readKeyring(cmd, path, f.pass)
-		if err != nil {
-			return nil, err
-		}
-		if ring == nil {
-			ring = file.ring
-			continue
-		}
-		for _, key := range file.ring.Live() {
-			if err := ring.Add(key); err != nil {
-				return nil, fmt.Errorf("%s: %w", path, err)
-			}
-		}
-	}
-	return ring, nil
-}
-
-func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receiver.Config, queue string, ring *seal.Keyring) error {
+func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receiver.Config, queue string, keys *receiveKeys) error {
 	ctx := cmd.Context()
 	r := receiver.New(cfg)
 	began := time.Now()
@@ -328,7 +308,7 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receive
 	bar.end()
 	st := r.Stats()
 	res := receiveResult{Queue: queue, File: f.out, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,
-		Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(cfg.File), Reconnects: c.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
+		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(cfg.File), Reconnects: c.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
 	if perr := f.print(cmd.OutOrStdout(), res); perr != nil {
 		return perr
 	}
@@ -336,9 +316,13 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receive
 	var fork *client.ForkError
 	switch {
 	case errors.As(err, &unopened):
-		return f.wrongKey(unopened, ring)
+		return f.wrongKey(unopened, keys.ring)
 	case errors.As(err, &fork):
 		return withHint(err, "stop trusting this broker, keep its log, and compare \"sealmq key directory\" with the sender")
+	case errors.Is(err, client.ErrLog), errors.Is(err, client.ErrRollback), errors.Is(err, client.ErrPinned):
+		return withHint(err, "nothing was moved; ask the broker's operator what happened to the key directory")
+	case err == nil && st.Stayed > 0:
+		return withHint(fmt.Errorf("%s could not be opened", plural(st.Stayed, "message")), `they stay in %s; "sealmq queue peek %s" shows them`, queue, queue)
 	case err == nil && st.Refused > 0:
 		return withHint(fmt.Errorf("%s could not be opened", plural(st.Refused, "message")),
 			`"sealmq queue peek %s%s" shows them with the reasons; "sealmq queue move" puts them back`, queue, sealmq.DeadSuffix)
@@ -387,6 +371,12 @@ func (f *receiveFlags) print(w io.Writer, r receiveResult) error {
 	}
 	if r.Dead > 0 {
 		line += fmt.Sprintf("; %d could not be opened and went to %s%s", r.Dead, r.Queue, sealmq.DeadSuffix)
+	}
+	if r.Stayed > 0 {
+		line += fmt.Sprintf("; %d could not be opened and stay", r.Stayed)
+	}
+	if r.Undecided > 0 {
+		line += fmt.Sprintf("; %s a message could not be judged yet and was given back", plural(r.Undecided, "time"))
 	}
 	_, err := fmt.Fprintln(w, line)
 	return err

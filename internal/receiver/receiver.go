@@ -141,13 +141,14 @@ func (r *Receiver) next(ctx context.Context, limit int) ([]client.Received, erro
 	}
 	idle, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	seen := r.cfg.Source.Stats()
+	seen := counted(r.cfg.Source.Stats())
 	var t clock.Timer
 	ready := make(chan struct{})
 	t = r.cfg.Clock.AfterFunc(r.cfg.Idle, func() {
 		<-ready
-		// What came again counts as something that came.
-		if now := r.cfg.Source.Stats(); now != seen {
+		// What came again counts as something that came, unless it comes every so often
+		// and stays where it is.
+		if now := counted(r.cfg.Source.Stats()); now != seen {
 			seen = now
 			t.Reset(r.cfg.Idle)
 			return
@@ -161,6 +162,11 @@ func (r *Receiver) next(ctx context.Context, limit int) ([]client.Received, erro
 		err = context.DeadlineExceeded
 	}
 	return list, err
+}
+
+func counted(st client.ReceiverStats) client.ReceiverStats {
+	st.Undecided, st.Stayed = 0, 0
+	return st
 }
 
 // keep writes messages, syncs once, and only then commits them.

@@ -33,6 +33,8 @@ type queue struct {
 	output    client.Output
 	prefetch  []int
 	stats     client.ReceiverStats
+	began     time.Time
+	again     time.Duration // what is given back comes every so often
 }
 
 func message(id, text string) client.Received {
@@ -83,9 +85,16 @@ func (q *queue) Nack(delay time.Duration, list ...client.Received) error {
 	return nil
 }
 
-func (q *queue) SetPrefetch(n int) error     { q.prefetch = append(q.prefetch, n); return nil }
-func (q *queue) Unopened() error             { return nil }
-func (q *queue) Stats() client.ReceiverStats { return q.stats }
+func (q *queue) SetPrefetch(n int) error { q.prefetch = append(q.prefetch, n); return nil }
+func (q *queue) Unopened() error         { return nil }
+func (q *queue) Stats() client.ReceiverStats {
+	st := q.stats
+	if q.again > 0 {
+		st.Undecided = uint64(time.Since(q.began) / q.again)
+		st.Stayed = st.Undecided
+	}
+	return st
+}
 
 func newQueue(t *testing.T, n int) *queue {
 	q := &queue{t: t}
@@ -121,6 +130,20 @@ func TestCommitsWhatIsOnStableStorage(t *testing.T) {
 		}
 		if st := r.Stats(); st.Received != 20 || st.Bytes == 0 {
 			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// What is given back and comes again, for as long as it takes, is not what Idle waits for.
+func TestIdleDoesNotWaitForWhatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, 0)
+		q.began, q.again = time.Now(), 300*time.Millisecond
+		if err := receiver.New(receiver.Config{Source: q, Do: func(context.Context, *client.Received) error { return nil }, Idle: time.Second}).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(q.began) != time.Second {
+			t.Errorf("it ended after %v", time.Since(q.began))
 		}
 	})
 }
