@@ -112,7 +112,13 @@ func (e *entry) mayLeave(now time.Time) bool {
 	if !e.sent {
 		e.until = now.Add(e.resendFor)
 	}
-	return !now.After(e.until)
+	return left(e.until, now) >= 0
+}
+
+// left is the time until then. A machine that sleeps stops its monotonic clock, and one
+// whose clock is set shows another time of day: the one that says less counts.
+func left(then, now time.Time) time.Duration {
+	return min(then.Sub(now), then.Round(0).Sub(now.Round(0)))
 }
 
 // windowOpen reports whether one publish more may be under way. The caller holds mu.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -161,6 +163,49 @@ func TestUnconfirmedPublishesAreNotSentAgainForEver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// asleep is a clock whose machine slept: the time of day went on, and the clock that
+// measures did not.
+type asleep struct{ by atomic.Int64 }
+
+func (a *asleep) Now() time.Time {
+	by := a.by.Load()
+	now := time.Now().Add(time.Duration(by))
+	(*struct {
+		wall uint64
+		ext  int64 // the monotonic reading
+		loc  *time.Location
+	})(unsafe.Pointer(&now)).ext -= by
+	return now
+}
+
+func (a *asleep) AfterFunc(d time.Duration, f func()) clock.Timer {
+	return clock.System.AfterFunc(d, f)
+}
+
+// It runs outside of a bubble, whose times have no monotonic reading.
+func TestAMachineThatSleptSendsNothingOldAgain(t *testing.T) {
+	var now asleep
+	f := newFake(t)
+	c, p := f.open(client.Config{Clock: &now, BackoffMin: time.Millisecond})
+	r := newResults()
+	r.publish(t, c, "a")
+	p.expect(lines("a")...)
+	before := now.Now()
+	now.by.Store(int64(time.Hour))
+	if after := now.Now(); after.Sub(before) > 30*time.Minute || after.Round(0).Sub(before.Round(0)) < time.Hour {
+		t.Fatal("this clock does not sleep")
+	}
+	p.conn.Close()
+	p = f.accept()
+	r.publish(t, c, "b")
+	p.expect(lines("b")...)
+	p.send("ACK b\n")
+	if err := c.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r.expect(t, "a: "+client.ErrResendTooOld.Error(), "b")
 }
 
 // When the clock was set back nobody knows how old what is in the spool is.

@@ -89,7 +89,7 @@ func (s *Sender) renew(ctx context.Context) error {
 	s.keys.Lock()
 	defer s.keys.Unlock()
 	now := s.c.cfg.Clock.Now()
-	age := now.Sub(s.lookedUp)
+	age := -left(s.lookedUp, now)
 	if age < s.cfg.EpochAge {
 		return nil
 	}
