@@ -1,6 +1,7 @@
 package liar_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -323,6 +324,59 @@ func TestForkEndsTheReceiver(t *testing.T) {
 	}
 	if reasons := w.dead(0); len(reasons) != 0 {
 		t.Errorf("the message is dead: %q", reasons)
+	}
+}
+
+// TestChangedDirectoryEndsTheReceiver: a directory that is not what it was is no message's
+// fault, and the operator must know: nothing is moved.
+func TestChangedDirectoryEndsTheReceiver(t *testing.T) {
+	for name, tt := range map[string]struct {
+		show func(w *world, older string) string
+		want error
+	}{
+		"older state": {func(_ *world, older string) string { return older }, client.ErrRollback},
+		"another log key": {func(w *world, _ string) string {
+			other, _, err := keylog.NewSigner()
+			w.must(err)
+			checkpoint, err := other.Checkpoint(tlog.Tree{N: 9})
+			w.must(err)
+			p, err := json.Marshal(keylog.Page{Size: 9, Checkpoint: checkpoint, LogKey: other.Public()})
+			w.must(err)
+			return "Key log: " + string(p)
+		}, client.ErrLog},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			w := newWorld(t)
+			bob, older := w.mailbox(), ""
+			w.liar.Lie(answers("Key log: ", func(line string) string {
+				older = cmp.Or(older, line)
+				return line
+			}))
+			for i, name := range []string{"carol", "dave", "erin"} {
+				k, err := seal.Generate(seal.HPKEX25519, 0)
+				w.must(err)
+				_, err = w.directory(w.dial(w.addr, w.ca.ClientTLS(name), client.Config{})).Publish(t.Context(), w.signs(name), k.Public())
+				w.must(err)
+				w.send(w.sender("alice"), letter(i+1)) // with the newest checkpoint
+				if i < 2 {
+					bob.until(letter(i+1), i+1)
+				}
+			}
+			w.liar.Lie(liar.Lies{}) // whoever lied before has ended now
+			shown := tt.show(w, older)
+			w.liar.Lie(answers("Key log: ", func(string) string { return shown }))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			if list, err := bob.r.Next(ctx, 1); !errors.Is(err, tt.want) {
+				t.Errorf("%d are shown, %v", len(list), err)
+			}
+			if reasons := w.dead(0); len(reasons) != 0 {
+				t.Errorf("the message is dead: %q", reasons)
+			}
+			// When the directory is what it was again, so is the message.
+			w.liar.Lie(liar.Lies{})
+			bob.until(letter(3), 3)
+		})
 	}
 }
 
