@@ -47,7 +47,7 @@ func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		defer close(sent)
-		n := h.untilDone(left, "send", "--to", "bob", "--exchange", "post", "--key", "bob", "--spool", "spool", "--lines", "--file", "lines.txt",
+		n := h.untilDone(left, "send", "--to", "bob=data/keys/bob.pub", "--exchange", "post", "--key", "bob", "--spool", "spool", "--lines", "--file", "lines.txt",
 			"--window", "64", "--rate", "5000", "--give-up", "1m")
 		t.Logf("the sender was killed %d times", n)
 	})

@@ -48,8 +48,10 @@ func newKeyGenerateCmd() *cobra.Command {
 		Use:   "generate [NAME]",
 		Short: "Make a receiver's key pair",
 		Long: `Make the two files of a receiver: NAME.key, which stays with the receiver and is readable
-by its owner only, and NAME.pub, which goes to everyone who sends to it. They are put into the folder
-keys in the data folder, where "sealmq send --to NAME" and "sealmq receive --key-file NAME" find them.
+by its owner only, and NAME.pub, which "sealmq key publish NAME --as NAME" puts into the key directory, where
+"sealmq send --to NAME" finds it. They are put into the folder keys in the data folder, where "sealmq key
+publish" and "sealmq receive --key-file NAME" find them. Senders without a broker's directory are given
+NAME.pub, and name it: --to NAME=FILE.
 With --passphrase the private key is encrypted, and receiving asks for the passphrase.`,
 		Example: `  sealmq key generate lab
   sealmq key generate lab --suite hpke-x25519-aes256gcm --passphrase

@@ -23,10 +23,10 @@ type recipients struct {
 	keys  map[string]*seal.PublicKey
 }
 
-const toUsage = "receiver: a `name` in the key directory or of a key in the data folder, a key file, or NAME=FILE; can be repeated"
+const toUsage = "receiver: a `name` in the key directory, or NAME=FILE with a key file; can be repeated"
 
-// findRecipients reads the key files that --to names. Names without one are left to the
-// key directory.
+// findRecipients reads the key files that --to names, and says which key of which file is
+// taken. Names without one are left to the key directory, whatever files there are.
 func findRecipients(cmd *cobra.Command, list []string) (*recipients, error) {
 	r := &recipients{keys: make(map[string]*seal.PublicKey)}
 	for _, to := range list {
@@ -38,35 +38,52 @@ func findRecipients(cmd *cobra.Command, list []string) (*recipients, error) {
 		if path == "" {
 			continue
 		}
-		if r.keys[name], err = readPublicKey(path); err != nil {
+		key, err := readPublicKey(path)
+		if err != nil {
 			return nil, err
 		}
+		r.keys[name] = key
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: sealing for the key in %s, %s\n", path, key.Fingerprint())
 	}
 	return r, nil
 }
 
-// splitRecipient returns whose key is meant, and its file if there is one.
+// splitRecipient returns whose key is meant, and its file if one is named. It looks at the
+// argument alone: were a file of a receiver's name taken for the receiver, who can make
+// that file would choose the key.
 func splitRecipient(cmd *cobra.Command, to string) (name, path string, err error) {
 	if name, file, ok := strings.Cut(to, "="); ok && name != "" && !strings.ContainsAny(name, `/\`) {
-		path, err := findKeyFile(cmd, file, ".pub")
-		return name, path, err
+		if file == "" {
+			return "", "", usagef("--to %s names no file behind the =; for the key in the directory it is --to %s", to, name)
+		}
+		return name, file, findPublicFile(cmd, file)
 	}
-	if _, err := os.Stat(to); err == nil || strings.ContainsAny(to, `/\`) {
-		return ownerOf(to), to, nil // what is wrong with it will be said when it is read
-	}
-	path, err = findKeyFile(cmd, to, ".pub")
-	if err == nil {
-		return to, path, nil
-	}
-	if !keyNameOnly(to) {
-		return "", "", err
+	if strings.ContainsAny(to, `/\`) || looksLikeKeyFile(to) {
+		return ownerOf(to), to, findPublicFile(cmd, to)
 	}
 	return to, "", sealmq.CheckName("receiver", to)
 }
 
-// keyNameOnly reports whether an argument can be a name and is not a slip for a file.
-func keyNameOnly(to string) bool {
-	return !strings.HasSuffix(to, ".pub") && !strings.HasSuffix(to, ".key") && !strings.HasSuffix(to, ".pem")
+// findPublicFile says what may have been meant if there is no such file.
+func findPublicFile(cmd *cobra.Command, path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // what is wrong with it will be said when it is read
+	}
+	err := fmt.Errorf("there is no key file %s", path)
+	data, derr := dataDir(cmd)
+	if derr != nil {
+		return derr
+	}
+	near := filepath.Join(keysDir(data), strings.TrimSuffix(path, ".pub")+".pub")
+	if _, serr := os.Stat(near); serr == nil {
+		return withHint(err, "did you mean %s?", near)
+	}
+	return withHint(err, `a name alone, without an ending, is looked up in the key directory; "sealmq key generate --out PATH" makes a pair of key files`)
+}
+
+// looksLikeKeyFile reports whether an argument is a file by its ending.
+func looksLikeKeyFile(to string) bool {
+	return strings.HasSuffix(to, ".pub") || strings.HasSuffix(to, ".key") || strings.HasSuffix(to, ".pem")
 }
 
 // ownerOf is whose key a file is said to hold, by the file's name.
@@ -81,13 +98,15 @@ func ownerOf(path string) string {
 // unknown reports whether there is anybody whose key the directory must know.
 func (r *recipients) unknown() bool { return len(r.keys) < len(r.names) }
 
+const noKeyHint = `the receiver publishes it with "sealmq key publish NAME --as NAME"; or name its file: --to NAME=FILE`
+
 // explainKey adds to a refusal of the directory what can be done about it.
 func explainKey(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case sealmq.CodeOf(err) == sealmq.NoKey:
-		return withHint(err, `the receiver publishes it with "sealmq key publish"; or name its file: --to NAME=FILE`)
+		return withHint(err, noKeyHint)
 	case errors.Is(err, client.ErrUnproven):
 		return withHint(err, "compare its fingerprint with its owner, and say --allow-unproven")
 	}

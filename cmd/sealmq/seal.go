@@ -22,14 +22,14 @@ func newSealCmd() *cobra.Command {
 		Use:   "seal FILE --to RECEIVER",
 		Short: "Seal a file for receivers, without a broker",
 		Long: `Seal a file, or standard input if it is -, and print the envelope: one line of JSON with an id of its own, which
-"sealmq open" opens. It is what "sealmq send" publishes. Receivers are key files or names of keys in the data
-folder; the key directory is a broker's and is not asked.`,
-		Example: `  sealmq seal report.txt --to lab=lab.pub --out report.sealed`,
+"sealmq open" opens. It is what "sealmq send" publishes. Every receiver needs a key file, NAME=FILE: the key
+directory is a broker's and is not asked.`,
+		Example: `  sealmq seal report.txt --as alice --to lab=lab.pub --out report.sealed`,
 		Args:    cobra.ExactArgs(1),
 	}
 	conn := addIdentityFlags(cmd)
 	fl := cmd.Flags()
-	fl.StringArrayVar(&to, "to", nil, toUsage)
+	fl.StringArrayVar(&to, "to", nil, "receiver and key file, `NAME=FILE`; a file alone gives the name by its own; can be repeated")
 	fl.StringVar(&suite, "suite", "", "`suite` to seal with (default: that of the receiver's key)")
 	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
 	fl.StringVar(&exchange, "exchange", "", "`exchange` that the message is meant for")
@@ -44,8 +44,10 @@ folder; the key directory is a broker's and is not asked.`,
 		if err != nil {
 			return err
 		}
-		if r.unknown() {
-			return withHint(errors.New("there is no key file for every receiver"), "name the files: --to NAME=FILE")
+		for _, to := range r.names {
+			if r.keys[to] == nil {
+				return withHint(fmt.Errorf("no key file is named for %s, and without a broker there is no key directory", to), "name it: --to %s=FILE", to)
+			}
 		}
 		text, err := readInput(cmd, args[0], seal.MaxContentBytes)
 		if err != nil {
