@@ -52,57 +52,75 @@ func (d *Directory) Audit(ctx context.Context, name string) (*Audit, error) {
 	return &Audit{Size: now.tree.N, Checkpoint: now.signed, LogKey: logKey, Records: records}, nil
 }
 
-// pageLeaves is how many records are asked for at a time, so that the answer fits in a
-// line.
-const pageLeaves = 500
+// pageLeaves is how many records are asked for at a time.
+const pageLeaves = keylog.MaxPage
 
 // read reads all records of a tree and recomputes its root.
 func (d *Directory) read(ctx context.Context, tree tlog.Tree, name string) ([]Record, error) {
-	if tree.N > keylog.MaxLog {
-		return nil, notProven("it says that it has %d records, and no log has more than %d", tree.N, keylog.MaxLog)
-	}
 	var records []Record
-	var hashes []tlog.Hash
-	stored := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		list := make([]tlog.Hash, len(indexes))
-		for i, x := range indexes {
-			list[i] = hashes[x]
+	err := d.readTree(ctx, tree, &treeHashes{}, func(index int64, leaf keylog.Leaf) {
+		if name == "" || leaf.Owner == name {
+			records = append(records, newRecord(index, leaf))
 		}
-		return list, nil
 	})
-	for at := int64(0); at < tree.N; {
+	if err != nil {
+		return nil, err
+	}
+	return records, inOrder(records)
+}
+
+// treeHashes are the hashes of a tree that was read up to some record, as package tlog
+// numbers them.
+type treeHashes struct {
+	list []tlog.Hash
+	n    int64
+}
+
+func (h *treeHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	list := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		list[i] = h.list[x]
+	}
+	return list, nil
+}
+
+// readTree reads the records of a tree that are not among the hashes yet, and recomputes
+// the root. If it returns an error, what take was told is not proven.
+func (d *Directory) readTree(ctx context.Context, tree tlog.Tree, hashes *treeHashes, take func(index int64, leaf keylog.Leaf)) error {
+	if tree.N > keylog.MaxLog {
+		return notProven("it says that it has %d records, and no log has more than %d", tree.N, keylog.MaxLog)
+	}
+	for hashes.n < tree.N {
 		var p keylog.Page
-		n := min(pageLeaves, tree.N-at)
-		if err := d.query(ctx, &p, "Key log: ", fmt.Sprintf("key_log %d %d", at, n)); err != nil {
-			return nil, err
+		n := min(pageLeaves, tree.N-hashes.n)
+		if err := d.query(ctx, &p, "Key log: ", fmt.Sprintf("key_log %d %d", hashes.n, n)); err != nil {
+			return err
 		}
-		if p.From != at || len(p.Leaves) == 0 || int64(len(p.Leaves)) > n {
-			return nil, notProven("it does not show the records from %d on", at)
+		if p.From != hashes.n || len(p.Leaves) == 0 || int64(len(p.Leaves)) > n {
+			return notProven("it does not show the records from %d on", hashes.n)
 		}
 		for _, text := range p.Leaves {
 			leaf, err := keylog.ParseLeaf(text)
 			if err != nil {
-				return nil, notProven("record %d cannot be read", at)
+				return notProven("record %d cannot be read", hashes.n)
 			}
-			more, err := tlog.StoredHashes(at, []byte(text), stored)
+			more, err := tlog.StoredHashes(hashes.n, []byte(text), hashes)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			hashes = append(hashes, more...)
-			if name == "" || leaf.Owner == name {
-				records = append(records, newRecord(at, leaf))
-			}
-			at++
+			hashes.list = append(hashes.list, more...)
+			take(hashes.n, leaf)
+			hashes.n++
 		}
 	}
-	root, err := tlog.TreeHash(tree.N, stored)
+	root, err := tlog.TreeHash(tree.N, hashes)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if root != tree.Hash {
-		return nil, notProven("its records are not the ones that it has signed")
+		return notProven("its records are not the ones that it has signed")
 	}
-	return records, inOrder(records)
+	return nil
 }
 
 func newRecord(index int64, l keylog.Leaf) Record {
@@ -118,18 +136,21 @@ func newRecord(index int64, l keylog.Leaf) Record {
 // inOrder demands that the entries of each owner and suite are numbered without gaps, as
 // an honest broker takes them. The same record again changes nothing.
 func inOrder(records []Record) error {
-	type place struct{ owner, suite string }
-	last := make(map[place]keylog.Leaf)
+	last := make(map[keySlot]keylog.Leaf)
 	for _, r := range slices.DeleteFunc(slices.Clone(records), func(r Record) bool { return !r.Proven }) {
-		at := place{r.Owner, r.Suite}
+		at := keySlot{r.Owner, r.Suite}
 		before := last[at]
 		if r.leaf == before {
 			continue
 		}
 		if r.Serial != before.Serial+1 {
-			return notProven("record %d is entry %d of %s, after entry %d", r.Index, r.Serial, r.Owner, before.Serial)
+			return outOfOrder(r.Index, r.leaf, before)
 		}
 		last[at] = r.leaf
 	}
 	return nil
+}
+
+func outOfOrder(index int64, leaf, before keylog.Leaf) error {
+	return notProven("record %d is entry %d of %s, after entry %d", index, leaf.Serial, leaf.Owner, before.Serial)
 }

@@ -69,8 +69,8 @@ type DirectoryConfig struct {
 	// that is proven.
 	AllowUnproven bool
 	// Notice is told, in a sentence for a person, of every key that is pinned for the
-	// first time, replaced, or unproven (default: nobody is told). It must not call the
-	// Directory.
+	// first time, replaced, or unproven, and if the log is too long to be read for a key
+	// that was never seen (default: nobody is told). It must not call the Directory.
 	Notice func(string)
 }
 
@@ -84,6 +84,10 @@ type Directory struct {
 
 	mu    sync.Mutex
 	peers map[[32]byte]error // what CheckPeer has decided
+
+	firstLook int64         // the longest log that is read for one
+	reading   chan struct{} // of size one, filled while it is
+	seen      *firstLook    // what was read of it, and was right
 }
 
 // NewDirectory makes the directory of the broker that c is connected to. Nothing is asked
@@ -101,7 +105,7 @@ func NewDirectory(c *Client, cfg DirectoryConfig) (*Directory, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	return &Directory{c: c, cfg: cfg, peers: make(map[[32]byte]error)}, nil
+	return &Directory{c: c, cfg: cfg, peers: make(map[[32]byte]error), firstLook: maxFirstLook, reading: make(chan struct{}, 1)}, nil
 }
 
 // Find returns the key to seal for, of the given suite or, if suite is empty, of the best
@@ -290,37 +294,6 @@ func bare(s seal.Suite) bool {
 
 // errNoKeyKind begins the error of a key that nobody has published.
 var errNoKeyKind = errors.New("not in the directory")
-
-// newest looks for a later entry than the one that is shown, the first time that a key is
-// seen: afterwards the pin tells. A log that is too long to be read for this is left to
-// Audit.
-func (d *Directory) newest(ctx context.Context, r *record) error {
-	s, err := d.cfg.Pins.view(d.cfg.Scope)
-	if err != nil {
-		return err
-	}
-	if _, pinned := s.Keys[r.name][r.slot()]; pinned || r.now.tree.N > maxFirstLook {
-		return nil
-	}
-	records, err := d.read(ctx, r.now.tree, r.name)
-	if err != nil {
-		return err
-	}
-	for _, other := range records {
-		if other.Index > r.index && other.Proven == (r.entry != nil) && other.Suite == r.leaf.Suite && other.leaf != r.leaf {
-			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows record %d of its log, and record %d is newer", r.index, other.Index),
-				hint: "the broker lies: ask its operator"}
-		}
-		if other.Proven && r.hides(seal.Suite(other.Suite)) {
-			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows a key for %s, and its log has one for %s", r.key.Suite(), other.Suite),
-				hint: "the broker lies: ask its operator"}
-		}
-	}
-	return nil
-}
-
-// maxFirstLook bounds the log that is read whole when a key is seen for the first time.
-const maxFirstLook = 5000
 
 // hides reports whether an entry of a suite should have been shown in place of r.
 func (r *record) hides(suite seal.Suite) bool {

@@ -20,3 +20,6 @@ func ReadFound(answer []byte, name string, suite seal.Suite) error {
 	}
 	return r.readBare(f)
 }
+
+// SetFirstLook bounds the log that is read when a key is seen for the first time.
+func (d *Directory) SetFirstLook(n int64) { d.firstLook = n }

@@ -1,0 +1,108 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// This file looks into the log the first time that a key is seen: afterwards the pin tells.
+
+// maxFirstLook bounds the log that is read whole when a key is seen for the first time:
+// some 10 MB to be read once, and about as much of memory.
+const maxFirstLook = 50_000
+
+// firstLook is the beginning of a log that was read and found to be the signed one. Only
+// what is new is read the next time.
+type firstLook struct {
+	tree   treeHashes
+	last   map[keySlot]lastLeaf
+	broken map[string]error // by owner: why its entries are not in order
+}
+
+// keySlot is where keys follow each other: an owner's suite, or its bare keys.
+type keySlot struct{ owner, suite string }
+
+type lastLeaf struct {
+	index int64
+	leaf  keylog.Leaf
+}
+
+func newFirstLook() *firstLook {
+	return &firstLook{last: make(map[keySlot]lastLeaf), broken: make(map[string]error)}
+}
+
+func (f *firstLook) take(index int64, leaf keylog.Leaf) {
+	at := keySlot{leaf.Owner, leaf.Suite}
+	before, known := f.last[at]
+	if known && before.leaf == leaf {
+		return // the same record again changes nothing
+	}
+	if leaf.Proven && leaf.Serial != before.leaf.Serial+1 && f.broken[leaf.Owner] == nil {
+		f.broken[leaf.Owner] = outOfOrder(index, leaf, before.leaf)
+	}
+	f.last[at] = lastLeaf{index, leaf}
+}
+
+// newest looks for a later entry than the one that is shown, the first time that a key is
+// seen. A log that is too long to be read for this is left to Audit, and that is said.
+func (d *Directory) newest(ctx context.Context, r *record) error {
+	s, err := d.cfg.Pins.view(d.cfg.Scope)
+	if err != nil {
+		return err
+	}
+	if _, pinned := s.Keys[r.name][r.slot()]; pinned {
+		return nil
+	}
+	if r.now.tree.N > d.firstLook {
+		d.cfg.Notice(fmt.Sprintf("key of %s: the log of the key directory has %d records, too many to be read for a first look, so an older key may have been shown; "+
+			"\"sealmq key verify %s\" reads all", r.name, r.now.tree.N, r.name))
+		return nil
+	}
+	select {
+	case d.reading <- struct{}{}:
+		defer func() { <-d.reading }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	seen, err := d.readOn(ctx, r.now.tree)
+	if err != nil {
+		return err
+	}
+	return seen.newest(r)
+}
+
+// readOn reads what is new of the log up to a tree, or all of it if more was read already.
+// The caller has filled reading.
+func (d *Directory) readOn(ctx context.Context, tree tlog.Tree) (*firstLook, error) {
+	seen := d.seen
+	d.seen = nil // what fails is begun anew
+	if seen == nil || seen.tree.n > tree.N {
+		seen = newFirstLook()
+	}
+	if err := d.readTree(ctx, tree, &seen.tree, seen.take); err != nil {
+		return nil, err
+	}
+	d.seen = seen
+	return seen, nil
+}
+
+func (f *firstLook) newest(r *record) error {
+	if err := f.broken[r.name]; err != nil {
+		return err
+	}
+	const lies = "the broker lies: ask its operator"
+	if last := f.last[keySlot{r.name, r.leaf.Suite}]; last.index > r.index && last.leaf != r.leaf {
+		return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows record %d of its log, and record %d is newer", r.index, last.index), hint: lies}
+	}
+	for at := range f.last {
+		if at.owner == r.name && at.suite != "" && r.hides(seal.Suite(at.suite)) {
+			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows a key for %s, and its log has one for %s", r.key.Suite(), at.suite), hint: lies}
+		}
+	}
+	return nil
+}
