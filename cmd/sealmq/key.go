@@ -38,6 +38,7 @@ type keyInfo struct {
 	Private     string `json:"private_file,omitempty"`
 	Public      string `json:"public_file,omitempty"`
 	PublicPEM   string `json:"public_pem,omitempty"`
+	Unchecked   string `json:"unchecked_file,omitempty"` // the public key is from there, and the private one was not looked at
 }
 
 func newKeyGenerateCmd() *cobra.Command {
@@ -203,32 +204,35 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 }
 
 // readAnyKey reads a key file of either kind and returns the public half of the key that
-// senders should use. The file beside it is read in place of one under a passphrase.
-func readAnyKey(path string) (*seal.PublicKey, string, error) {
+// senders should use, and where else than in the file it was found: without pass, the file
+// beside one that is under a passphrase is read in its place. Who can change that one
+// chooses the key, so it is for looking only.
+func readAnyKey(cmd *cobra.Command, path string, pass *passphraseFlag) (key *seal.PublicKey, kind, beside string, err error) {
 	data, err := durable.ReadFile(durable.OS(), path, maxKeyBytes)
 	if err != nil {
-		return nil, "", fmt.Errorf("read key: %w", err)
+		return nil, "", "", fmt.Errorf("read key: %w", err)
 	}
 	public, err := seal.ParsePublicKey(data)
 	if err == nil {
-		return public, "public", nil
+		return public, "public", "", nil
 	}
-	if seal.IsEncryptedKeyFile(data) {
-		beside, perr := readPublicKey(strings.TrimSuffix(path, ".key") + ".pub")
-		if perr != nil {
-			return nil, "", fmt.Errorf("%s: %w", path, seal.ErrEncryptedKey)
+	encrypted := seal.IsEncryptedKeyFile(data)
+	if encrypted && pass == nil {
+		beside = strings.TrimSuffix(path, ".key") + ".pub"
+		if key, err = readPublicKey(beside); err != nil {
+			return nil, "", "", fmt.Errorf("%s: %w", path, seal.ErrEncryptedKey)
 		}
-		return beside, "private", nil
+		return key, "private", beside, nil
 	}
-	if !errors.Is(err, seal.ErrPrivateKey) {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+	if !encrypted && !errors.Is(err, seal.ErrPrivateKey) {
+		return nil, "", "", fmt.Errorf("%s: %w", path, err)
 	}
-	file, err := readKeyring(nil, path, nil)
+	file, err := readKeyring(cmd, path, pass)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	if file.ring.Newest() == nil {
-		return nil, "", fmt.Errorf("%s: all its keys are retired", path)
+		return nil, "", "", fmt.Errorf("%s: all its keys are retired", path)
 	}
-	return file.ring.Newest().Public(), "private", nil
+	return file.ring.Newest().Public(), "private", "", nil
 }

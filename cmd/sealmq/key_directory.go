@@ -19,21 +19,22 @@ func newKeyPublishCmd() *cobra.Command {
 		Short: "Put your public key into the broker's key directory",
 		Long: `Sign the public key in FILE with your certificate's key and put it into the broker's key directory,
 where "sealmq send --to NAME" finds it. FILE is a key file of either kind, or the name of a key in the
-data folder; its private half is not sent. The key takes the place of the one that you have published for
+data folder; its private half is not sent. Of a private key under a passphrase the passphrase is asked for: the
+public key beside it may be another one. The key takes the place of the one that you have published for
 the same suite before: keep the old private key until nothing waits for it.`,
-		Example: `  sealmq key publish receiver --as lab
+		Example: `  sealmq key publish lab --as lab
   sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
 		Args: cobra.ExactArgs(1),
 	}
 	conn, dir := addConnectFlags(cmd), &directoryFlags{}
 	dir.addPins(cmd)
-	asJSON := addJSONFlag(cmd)
+	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path, err := findKeyFile(cmd, args[0], ".pub", ".key")
+		path, err := findKeyFile(cmd, args[0], ".key", ".pub")
 		if err != nil {
 			return err
 		}
-		key, _, err := readAnyKey(path)
+		key, _, _, err := readAnyKey(cmd, path, pass)
 		if err != nil {
 			return err
 		}
@@ -205,21 +206,21 @@ func newKeyVerifyCmd() *cobra.Command {
 show the keys under NAME, by default your own. With --key-file the newest one must be the key in the file.
 Do this for your own name from time to time: an entry that you have not published was put by somebody who
 has your certificate's key. "sealmq key directory NAME" lists all of them.`,
-		Example: `  sealmq key verify --as lab --key-file receiver
+		Example: `  sealmq key verify --as lab --key-file lab
   sealmq key verify alice`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	conn, dir := addConnectFlags(cmd), addDirectoryFlags(cmd)
-	asJSON := addJSONFlag(cmd)
+	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.Flags().StringVar(&keyFile, "key-file", "", "key `file` of which the directory must have the public half")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var key *seal.PublicKey
 		if keyFile != "" {
-			path, err := findKeyFile(cmd, keyFile, ".pub", ".key")
+			path, err := findKeyFile(cmd, keyFile, ".key", ".pub")
 			if err != nil {
 				return err
 			}
-			if key, _, err = readAnyKey(path); err != nil {
+			if key, _, _, err = readAnyKey(cmd, path, pass); err != nil {
 				return err
 			}
 		}
@@ -240,7 +241,13 @@ has your certificate's key. "sealmq key directory NAME" lists all of them.`,
 			if err != nil {
 				return err
 			}
-			return info.print(cmd.OutOrStdout(), *asJSON)
+			if err := info.print(cmd.OutOrStdout(), *asJSON); err != nil {
+				return err
+			}
+			if len(info.Keys) == 0 {
+				return withHint(fmt.Errorf("the directory has no signed key of %s", name), `its owner publishes one with "sealmq key publish NAME --as NAME"`)
+			}
+			return nil
 		})
 	}
 	return cmd
@@ -272,7 +279,7 @@ func verifyKeys(ctx context.Context, d *client.Directory, name string, key *seal
 		}
 		if key != nil && key.Suite() == suite && key.Fingerprint() != found.Fingerprint() {
 			return nil, withHint(fmt.Errorf("the directory has another key of %s for %s than the file: %s", name, suite, found.Fingerprint()),
-				"if you have not published it, somebody else has your certificate's key: have the certificate revoked, and publish yours again")
+				"if you have not published it, somebody else has your certificate's key, and certificates cannot be revoked: get one under another name, or have the authority made anew, and tell the senders")
 		}
 		info.Keys = append(info.Keys, entryInfo{Name: name, Suite: string(suite), Entry: r.Serial,
 			Published: found.Created().UTC().Format("2006-01-02T15:04:05Z"), Fingerprint: found.Fingerprint(), Digits: found.Digits()})
@@ -295,9 +302,6 @@ func (v *verifyInfo) print(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(w, "%s %s, entry %d of %s\n", orDash(k.Name), k.Suite, k.Entry, k.Published)
 		fmt.Fprintf(w, "  fingerprint  %s\n", k.Fingerprint)
 		fmt.Fprintf(w, "  read out     %s\n", k.Digits)
-	}
-	if len(v.Keys) == 0 {
-		fmt.Fprintf(w, "no signed key of %s is published\n", v.Name)
 	}
 	if v.Unproven > 0 {
 		fmt.Fprintf(w, "note         %s registered under this name without a signature; only senders that allow unproven keys use them\n", plural(v.Unproven, "key"))

@@ -19,22 +19,30 @@ func newKeyShowCmd() *cobra.Command {
 		Short: "Show the suite and the fingerprint of a key",
 		Long: `Show what a key file holds; of several private keys the newest, which senders should use. FILE is a path,
 or the name of a key in the data folder. Sender and receiver compare the fingerprint, or read it out, to be
-sure that they have the same key.`,
+sure that they have the same key. A private key under a passphrase is not opened unless --passphrase-file is
+given; then the public key beside it is shown, and that it was not checked.`,
 		Args: cobra.ExactArgs(1),
 	}
-	asJSON := addJSONFlag(cmd)
+	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.Flags().BoolVar(&public, "public", false, "print the public key in PEM, to pass on")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path, err := findKeyFile(cmd, args[0], ".key", ".pub")
 		if err != nil {
 			return err
 		}
-		key, kind, err := readAnyKey(path)
+		asked := pass
+		if pass.file == "" {
+			asked = nil
+		}
+		key, kind, beside, err := readAnyKey(cmd, path, asked)
 		if err != nil {
 			return err
 		}
 		w := cmd.OutOrStdout()
 		info := describeKey(key, kind)
+		if info.Unchecked = beside; beside != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: this is what %s says; whether it belongs to %s was not checked, --passphrase-file does\n", beside, path)
+		}
 		switch {
 		case *asJSON:
 			info.PublicPEM = string(key.PEM())
