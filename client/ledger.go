@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"math"
 	"sync"
-	"time"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -36,6 +36,8 @@ type LedgerConfig struct {
 	MaxIDs int
 	// Replay bounds what is remembered of senders and their epochs.
 	Replay seal.ReplayConfig
+	// Clock is the time of Add (default: the machine's).
+	Clock clock.Clock
 }
 
 // Output is how far an application has come with what it makes of the messages.
@@ -187,6 +189,9 @@ func newLedger(cfg LedgerConfig) *Ledger {
 	if cfg.FS == nil {
 		cfg.FS = durable.OS()
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System
+	}
 	if cfg.MaxIDs <= 0 {
 		cfg.MaxIDs = DefaultLedgerIDs
 	}
@@ -295,7 +300,7 @@ func (l *Ledger) Add(sender, id string, text []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// When it was sealed is not known, and no later than a sender's clock may be ahead.
-	latest := time.Now().Add(seal.DefaultMaxSkew).UnixMilli()
+	latest := l.cfg.Clock.Now().Add(seal.DefaultMaxSkew).UnixMilli()
 	l.remember(known{hashID("", sender, id), sumText(text), latest})
 	l.learned = true
 }
