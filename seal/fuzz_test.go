@@ -1,6 +1,7 @@
 package seal_test
 
 import (
+	"encoding/json"
 	"bytes"
 	"encoding/pem"
 	"errors"
@@ -32,6 +33,22 @@ func FuzzEnvelope(f *testing.F) {
 	}
 	for _, key := range []string{"bob-x25519", "bob-hybrid"} {
 		openers = append(openers, v.opener(f, "bob", key, v.Envelopes[5].chain()))
+	}
+	// Some refused vectors are good ones in bad JSON, which a change of a few bytes mends.
+	for _, r := range v.Refused {
+		var members map[string]string
+		if json.Unmarshal([]byte(r.JSON), &members) != nil {
+			continue
+		}
+		mended, err := json.Marshal(members)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, o := range openers {
+			if m, err := o.Open(mended, seal.Expect{AnyID: true}); err == nil {
+				known[m.Digest] = string(m.Text)
+			}
+		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		info, inspected := seal.Inspect(body)
