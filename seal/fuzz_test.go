@@ -1,8 +1,8 @@
 package seal_test
 
 import (
-	"encoding/json"
 	"bytes"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"math"
