@@ -123,7 +123,7 @@ func (e *Engine) recover() error {
 		Opened: r.opened, Sealed: e.sealed, Committed: e.cfg.Committed, Clock: e.cfg.Clock, Log: e.log,
 	}, r.replay)
 	if err != nil {
-		return err
+		return r.explain(err)
 	}
 	if err = r.finish(); err == nil {
 		err = r.forgetDamage()
@@ -167,6 +167,16 @@ func (r *recovery) refuse(file, format string, args ...any) error {
 // damaged is an error about a whole file.
 func damaged(file, reason string) error {
 	return &journal.DamageError{Damage: []*journal.Damage{{File: file, Promised: true, Reason: reason}}}
+}
+
+// explain names the checkpoint where its loss can be why the journal looks damaged: then
+// segments were released that only it said were done with.
+func (r *recovery) explain(err error) error {
+	var damage *journal.DamageError
+	if errors.As(err, &damage) && r.cp.at == 0 && len(r.defs)+len(r.index) > 0 {
+		return fmt.Errorf("%s is missing, which may be all: %w", r.e.storeDir(checkpointName), err)
+	}
+	return err
 }
 
 func (r *recovery) loadCheckpoint() error {
