@@ -166,7 +166,7 @@ func TestUndecidedMessagesNeverDie(t *testing.T) {
 // waits behind it.
 func TestReceiverKeepsWhatIsInHand(t *testing.T) {
 	e := newEnds(t, startNode(t))
-	e.inbox(t, sealmq.QueueOptions{AckTimeout: 150 * time.Millisecond, DeliveryLimit: 2})
+	e.inbox(t, sealmq.QueueOptions{AckTimeout: 600 * time.Millisecond, DeliveryLimit: 2})
 	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
 	c := e.dial(t, "bob")
 	r := e.receiver(t, c, nil, nil)
@@ -174,8 +174,8 @@ func TestReceiverKeepsWhatIsInHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over := make(chan struct{}) // of the work, ten times the ack timeout
-	clock.System.AfterFunc(1500*time.Millisecond, func() { close(over) })
+	over := make(chan struct{}) // of the work, which is long enough to die of the limit
+	clock.System.AfterFunc(2*time.Second, func() { close(over) })
 	<-over
 	if err := r.Commit(client.Output{}, list...); err != nil {
 		t.Fatal(err)
@@ -340,6 +340,8 @@ func TestReceiverAsksForNewKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked, fails := 0, errors.New("the file is being replaced")
+	refused, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) {
 		cfg.Reload = func(context.Context) (*seal.Keyring, error) {
 			switch asked++; asked {
@@ -350,6 +352,11 @@ func TestReceiverAsksForNewKeys(t *testing.T) {
 			}
 			return seal.NewKeyring(bobsKey(), fresh)
 		}
+		cfg.Log = slog.New(onLog{f: func(line string) {
+			if strings.Contains(line, "is refused") {
+				cancel()
+			}
+		}})
 	})
 	e.sends(t, e.sender(t, alice, nil), "old key")
 	gather(t, r, 1)
@@ -358,7 +365,7 @@ func TestReceiverAsksForNewKeys(t *testing.T) {
 	}
 	stranger := generate(t, seal.DefaultSuite)
 	e.sends(t, to(stranger), "for nobody")
-	if _, err := within(t, r, 3*time.Second); err == nil || r.Stats().Refused != 1 || asked != 2 {
+	if _, err := r.Next(refused, 0); !errors.Is(err, context.Canceled) || r.Stats().Refused != 1 || asked != 2 {
 		t.Fatalf("%v, asked %d times, %+v", err, asked, r.Stats())
 	}
 	e.sends(t, to(fresh.Public()), "new", "key")
