@@ -101,13 +101,19 @@ func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 	if err != nil {
 		return client.Config{}, err
 	}
-	if err := checkOwnCertificate(files.Cert, time.Now()); err != nil {
-		if f.cert != "" {
-			return client.Config{}, withHint(err, "have it renewed by who issued it, or is this machine's clock right?")
-		}
-		return client.Config{}, withHint(err, `"sealmq cert issue %s --replace" renews it; or is this machine's clock right?`, f.as)
+	if err := f.checkDates(files.Cert); err != nil {
+		return client.Config{}, err
 	}
 	return client.Config{Addr: addr, TLS: conf, Log: slog.New(&noteHandler{w: cmd.ErrOrStderr()})}, nil
+}
+
+// checkDates refuses a certificate that is not valid now, and says who renews it.
+func (f *connectFlags) checkDates(path string) error {
+	err := checkOwnCertificate(path, time.Now())
+	if err != nil && f.cert != "" {
+		return withHint(err, "have it renewed by who issued it, or is this machine's clock right?")
+	}
+	return withHint(err, `"sealmq cert issue %s --replace" renews it; or is this machine's clock right?`, f.as)
 }
 
 // checkOwnCertificate looks at the dates of a client's certificate: the broker would

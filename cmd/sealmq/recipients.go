@@ -107,8 +107,6 @@ func explainKey(err error) error {
 		return nil
 	case sealmq.CodeOf(err) == sealmq.NoKey:
 		return withHint(err, noKeyHint)
-	case errors.Is(err, client.ErrUnproven):
-		return withHint(err, "compare its fingerprint with its owner, and say --allow-unproven")
 	}
 	return explain(err)
 }
@@ -191,7 +189,15 @@ func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *clien
 	if err != nil {
 		return nil, err
 	}
+	f.saySigner(cmd, who.ID)
 	return func() (*seal.Signer, error) { return newSigner(files, who.ID) }, nil
+}
+
+// saySigner says whose signature receivers will see, if nobody has been named.
+func (f *connectFlags) saySigner(cmd *cobra.Command, name string) {
+	if f.cert == "" && !cmd.Flag("as").Changed {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: signing as %s; --as NAME signs as somebody else\n", name)
+	}
 }
 
 // offlineSigner signs as the owner of the certificate, under the name that it has in every
@@ -199,6 +205,9 @@ func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *clien
 func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
 	files, err := f.files(cmd)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.checkDates(files.Cert); err != nil {
 		return nil, err
 	}
 	certs, err := readCertificates(files.Cert)
@@ -213,5 +222,6 @@ func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", files.Cert, err)
 	}
+	f.saySigner(cmd, owner.ID)
 	return newSigner(files, owner.ID)
 }
