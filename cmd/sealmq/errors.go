@@ -71,13 +71,25 @@ func hintFor(err error) string {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return `another program listens there; stop it, or choose another address with --addr, --metrics-addr or in the configuration`
 	case errors.Is(err, fs.ErrPermission):
-		return `run as the user that owns the file or folder, or choose another folder with --data`
+		return "run as the user that owns the file or folder, or choose another " + flagOf(err)
 	case errors.Is(err, syscall.ENOSPC):
 		return `free some space on that file system and try again`
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return `is the broker running there? start it with "sealmq serve", or name another address with --addr`
 	}
 	return ""
+}
+
+// flagOf is what a file or folder that cannot be used was named with.
+func flagOf(err error) string {
+	for _, f := range []struct{ word, text string }{
+		{"pins", "file with --pins"}, {"spool", "folder with --spool"}, {"ledger", "file with --ledger"},
+	} {
+		if strings.Contains(err.Error(), f.word) {
+			return f.text
+		}
+	}
+	return "folder with --data"
 }
 
 // flatten takes joined errors apart, so that each is printed on a line of its own.
@@ -113,6 +125,7 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	text := err.Error()
 	// Cobra appends its suggestions to the text; ours are in the hint.
 	text, _, _ = strings.Cut(text, "\n")
+	text, _, _ = strings.Cut(text, ": strconv.")
 	return &usageError{
 		err:  errors.New(text),
 		hint: fmt.Sprintf("see \"%s --help\"", cmd.CommandPath()),

@@ -140,10 +140,13 @@ func keysDir(data string) string { return filepath.Join(data, "keys") }
 func writeKeyPair(privatePEM, publicPEM []byte, private, public string) error {
 	for _, path := range []string{private, public} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			if err == nil {
-				err = withHint(fmt.Errorf("%s is there already", path), "choose another name, or move the old files away: without them nobody can open what was sealed for them")
+			if err != nil {
+				return err
 			}
-			return err
+			if data, rerr := durable.ReadFile(durable.OS(), path, maxKeyBytes); rerr == nil && isCertificateKey(path, data) {
+				return withHint(fmt.Errorf("%s is there already and is the key of the certificate beside it", path), "a receiver's key is another one; choose another name or folder for it")
+			}
+			return withHint(fmt.Errorf("%s is there already", path), "choose another name, or move the old files away: without them nobody can open what was sealed for them")
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(private), 0o700); err != nil {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -26,6 +28,10 @@ func addPassphraseFlag(cmd *cobra.Command) *passphraseFlag {
 func (f *passphraseFlag) read(cmd *cobra.Command, prompt string) ([]byte, error) {
 	if f.file != "" {
 		text, err := durable.ReadPrivate(durable.OS(), f.file, 4096)
+		var open *durable.PrivateError
+		if errors.As(err, &open) {
+			return nil, withHint(fmt.Errorf("passphrase file %q is open to other users (mode %04o)", open.Path, open.Mode.Perm()), "%s", open.Hint())
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read the passphrase: %w", err)
 		}
@@ -96,10 +102,24 @@ func readKeyring(cmd *cobra.Command, path string, pass *passphraseFlag) (*keyFil
 	if errors.Is(err, seal.ErrEncryptedKey) {
 		return nil, withHint(fmt.Errorf("%s: %w", path, err), `take the passphrase off with "openssl rsa", and protect the file by its mode`)
 	}
+	if err != nil && isCertificateKey(path, data) {
+		return nil, withHint(fmt.Errorf("%s is the key of the certificate beside it, not one that messages are sealed for", path), `"sealmq key generate" makes one of those`)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return f, nil
+}
+
+// isCertificateKey reports whether data, the private key in a file, belongs to a certificate
+// in a file of the same name.
+func isCertificateKey(path string, data []byte) bool {
+	certs, err := readCertificates(strings.TrimSuffix(path, ".key") + ".crt")
+	if err != nil {
+		return false
+	}
+	key, err := mtls.ParsePrivateKey(data)
+	return err == nil && mtls.CheckPair(certs[0], key) == nil
 }
 
 // write replaces the file in one step, under its passphrase if it has one.

@@ -128,18 +128,29 @@ func limitText(n int64, text string) string {
 func newQueueDeclareCmd() *cobra.Command {
 	var o sealmq.QueueOptions
 	var sealed []string
-	cmd := newAskCmd("declare QUEUE", "Make a queue", cobra.ExactArgs(1), func(a asking) error {
+	cmd := newAskCmd("declare QUEUE", "Make a queue", oneQueue, func(a asking) error {
 		options := &o
-		o.Sealed = sealmq.SealedSuites(sealed...)
+		for i, suite := range sealed {
+			if suite == sealedDefault {
+				sealed[i] = string(seal.HPKEHybrid) + "," + string(seal.HPKEX25519)
+			}
+		}
+		o.Sealed = sealmq.SealedSuites(strings.FieldsFunc(strings.Join(sealed, ","), func(r rune) bool { return r == ',' })...)
 		if o == (sealmq.QueueOptions{}) {
 			options = nil // takes a queue that exists as it is
 		} else if err := o.Validate(); err != nil {
 			return &usageError{err: err}
 		}
+		_, err := a.client.Queue(a.ctx, a.args[0])
+		made := sealmq.CodeOf(err) == sealmq.NoQueue
 		if err := a.client.DeclareQueue(a.ctx, a.args[0], options); err != nil {
 			return err
 		}
-		return a.say(map[string]any{"queue": a.args[0], "declared": true}, "queue %s is there", a.args[0])
+		text := "queue %s was there already"
+		if made {
+			text = "made queue %s"
+		}
+		return a.say(map[string]any{"queue": a.args[0], "declared": true, "made": made}, text, a.args[0])
 	})
 	cmd.Long = `Make a queue. If it is there already, the options must be those that it has; without options it is
 taken as it is.`
@@ -152,9 +163,20 @@ taken as it is.`
 	fl.DurationVar(&o.AckTimeout, "ack-timeout", 0, fmt.Sprintf("give back what is not acknowledged for so long (default %v)", sealmq.DefaultAckTimeout))
 	fl.IntVar(&o.Prefetch, "prefetch", 0, fmt.Sprintf("unacknowledged messages of a consumer (default %d)", sealmq.DefaultPrefetch))
 	fl.StringSliceVar(&sealed, "sealed", nil, "refuse what is not sealed with one of these `suites` (without a value: those that say who sent a message)")
-	fl.Lookup("sealed").NoOptDefVal = string(seal.HPKEHybrid) + "," + string(seal.HPKEX25519)
+	fl.Lookup("sealed").NoOptDefVal = sealedDefault
 	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("longest line that is delivered (default %d)", sealmq.DefaultMaxLineBytes))
 	return cmd
+}
+
+// sealedDefault is --sealed without a value.
+const sealedDefault = "proven"
+
+// oneQueue takes one argument, and knows what a second one is meant to be.
+func oneQueue(cmd *cobra.Command, args []string) error {
+	if len(args) == 2 && cmd.Flag("sealed").Changed {
+		return &usageError{err: fmt.Errorf("%q is not a value of --sealed when a blank stands between them", args[1]), hint: "--sealed=" + args[1]}
+	}
+	return cobra.ExactArgs(1)(cmd, args)
 }
 
 func newQueuePeekCmd() *cobra.Command {

@@ -18,6 +18,7 @@ const maxSealedFile = 24 << 20
 func newSealCmd() *cobra.Command {
 	var to []string
 	var suite, out, exchange, key string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "seal FILE --to RECEIVER",
 		Short: "Seal a file for receivers, without a broker",
@@ -34,10 +35,14 @@ directory is a broker's and is not asked.`,
 	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
 	fl.StringVar(&exchange, "exchange", "", "`exchange` that the message is meant for")
 	fl.StringVar(&key, "key", "", "`routing key` that the message is meant for")
+	fl.BoolVar(&force, "force", false, forceUsage)
 	_ = cmd.MarkFlagRequired("to")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := oneSuite(suite)
 		if err != nil {
+			return err
+		}
+		if err := checkOutput(out, force); err != nil {
 			return err
 		}
 		r, err := findRecipients(cmd, to)
@@ -58,7 +63,7 @@ directory is a broker's and is not asked.`,
 			key := r.keys[to]
 			if name != "" && name != key.Suite() {
 				if key, err = key.WithSuite(name); err != nil {
-					return fmt.Errorf("key of %s: %w", to, err)
+					return withHint(fmt.Errorf("key of %s: %w", to, err), "leave --suite out, or name a key of that suite")
 				}
 			}
 			cfg.Receivers = append(cfg.Receivers, seal.Receiver{Name: to, Key: key})
@@ -79,6 +84,7 @@ directory is a broker's and is not asked.`,
 func newOpenCmd() *cobra.Command {
 	var keyFiles, names, suites []string
 	var out, expect string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "open FILE --key-file KEY",
 		Short: "Open a sealed file, without a broker",
@@ -94,8 +100,12 @@ what came before.`,
 	fl.StringArrayVar(&suites, "suite", nil, "accept this `suite` only; can be repeated")
 	fl.StringVar(&expect, "expect", "", "open only what was meant for `EXCHANGE/KEY`; either may be empty")
 	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
+	fl.BoolVar(&force, "force", false, forceUsage)
 	_ = cmd.MarkFlagRequired("key-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkOutput(out, force); err != nil {
+			return err
+		}
 		m, err := openFileOf(cmd, conn, &receiveFlags{keyFiles: keyFiles, names: names, suites: suites, expect: expect, pass: pass}, args[0])
 		if err != nil {
 			return hintOf(err)
@@ -141,15 +151,21 @@ func openFileOf(cmd *cobra.Command, conn *connectFlags, f *receiveFlags, name st
 			names = append(names, ownerOf(path))
 		}
 	}
+	if name == "-" {
+		name = "standard input"
+	}
 	var m *seal.Message
-	for _, name := range names {
-		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: ring, Verifier: trust{files.CA}, Suites: accepted})
+	for _, receiver := range names {
+		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: receiver, Keys: ring, Verifier: trust{files.CA}, Suites: accepted})
 		if oerr != nil {
 			return nil, oerr
 		}
 		if m, err = o.Open(body, want); err == nil || !errors.Is(err, seal.ErrReceiver) {
 			break
 		}
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
 	}
 	if errors.Is(err, seal.ErrReceiver) {
 		err = withHint(err, "if it is for you, say under which name: --name NAME")
@@ -179,6 +195,19 @@ func readInput(cmd *cobra.Command, name string, most int64) ([]byte, error) {
 		return nil, fmt.Errorf("standard input is longer than %d bytes", most)
 	}
 	return text, nil
+}
+
+const forceUsage = "replace the file of --out if it is there"
+
+// checkOutput refuses a file that is there, before anything is done.
+func checkOutput(name string, force bool) error {
+	if name == "" || force {
+		return nil
+	}
+	if _, err := os.Lstat(name); err == nil {
+		return withHint(fmt.Errorf("%s is there already", name), "choose another file with --out, or replace it with --force")
+	}
+	return nil
 }
 
 // writeOutput replaces a file in one step, or prints.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -140,6 +141,9 @@ func (n *node) openTrust() error {
 		n.files = mtls.Files{Cert: t.Cert, Key: t.Key, CA: t.CA}
 		return nil
 	}
+	if err := n.checkPorts(); err != nil {
+		return err
+	}
 	res, err := ca.Setup(n.cfg.Data, nil, ca.Options{})
 	if err != nil {
 		return err
@@ -152,6 +156,27 @@ func (n *node) openTrust() error {
 	}
 	p := ca.In(n.cfg.Data)
 	n.files = mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}
+	return nil
+}
+
+// checkPorts looks whether the addresses are free before a new data folder is made: who
+// starts a second broker by mistake is not left with an authority that nobody wants.
+func (n *node) checkPorts() error {
+	if _, err := os.Stat(ca.In(n.cfg.Data).Root); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, at := range []struct{ what, addr string }{{"on " + n.cfg.Server.Addr, n.cfg.Server.Addr}, {"for metrics", n.cfg.Metrics.Addr}} {
+		if at.addr == "off" {
+			continue
+		}
+		l, err := net.Listen("tcp", at.addr)
+		if err != nil {
+			return fmt.Errorf("listen %s: %w", at.what, err)
+		}
+		if err := l.Close(); err != nil {
+			return fmt.Errorf("listen %s: %w", at.what, err)
+		}
+	}
 	return nil
 }
 
