@@ -130,10 +130,13 @@ func (b *Broker) checkSettlement(s *Settlement) error {
 	return bad("unknown verdict")
 }
 
-// SetPrefetch changes the credit of every subscription, current and future.
+// SetPrefetch changes the credit of every subscription, current and future; 0 gives the
+// current ones nothing more until it is raised.
 func (c *Consumer) SetPrefetch(n int) error {
-	if err := checkPrefetch(n); err != nil {
-		return err
+	if n != 0 {
+		if err := checkPrefetch(n); err != nil {
+			return err
+		}
 	}
 	c.session.SetPrefetch(n)
 	return nil

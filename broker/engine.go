@@ -155,7 +155,9 @@ type Session interface {
 	// Consume subscribes. prefetch 0 means the queue's own. A second Consume of the
 	// same queue only changes the prefetch. Code NoQueue if there is no such queue.
 	Consume(queue string, prefetch int, done func(error))
-	// SetPrefetch changes the credit of every subscription, current and future.
+	// SetPrefetch changes the credit of every subscription, current and future. 0 gives
+	// the current ones nothing more until it is raised or they Consume again; what they
+	// hold stays.
 	SetPrefetch(n int)
 	// Fetch takes one message as an outstanding delivery, without a subscription.
 	// ok is false when nothing waits. Code NoQueue if there is no such queue.

@@ -505,3 +505,38 @@ func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
 		}
 	})
 }
+
+// What a receiver was sent and has not settled goes back uncounted: starting and stopping
+// does not bring messages to the dead-letter queue.
+func TestGivingBackIsNoDelivery(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.bind(t)
+	s := e.sender(t, e.dial(t, "alice"), nil)
+	const n = 20
+	for i := range n {
+		if err := s.SendAsync(t.Context(), "post", "bob", fmt.Appendf(nil, "letter %d", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * sealmq.DefaultDeliveryLimit {
+		c := e.dial(t, "bob")
+		r := e.receiver(t, c, nil, nil)
+		if _, err := r.Next(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.GiveBack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	list := next(t, e.receiver(t, e.dial(t, "bob"), nil, nil))
+	if string(list[0].Text) != "letter 0" {
+		t.Errorf("the first is %q", list[0].Text)
+	}
+	if q, err := e.dial(t, "admin").Queue(t.Context(), "inbox"); err != nil || q.Ready+q.Unacked != n || q.DeadLettered != 0 {
+		t.Errorf("%+v, %v", q, err)
+	}
+}

@@ -118,6 +118,20 @@ var deliveryChecks = []check{
 			h.Errorf("took %v after one more of each", got)
 		}
 	}},
+	{name: "prefetch of none", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", ids("m", 5)...)
+		c := h.consumer("q", 0)
+		c.SetPrefetch(2)
+		held := c.gets("m-0000", "m-0001")
+		c.SetPrefetch(0)
+		c.ack(held[0])
+		c.ack(held[1])
+		c.getsNothing()
+		c.SetPrefetch(2)
+		c.gets("m-0002", "m-0003")
+		c.getsNothing()
+	}},
 	{name: "consumers compete and share", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		a, b := h.consumer("q", 5), h.consumer("q", 5)

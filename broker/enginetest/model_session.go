@@ -21,7 +21,8 @@ type session struct {
 
 type subscription struct {
 	queue    *queue
-	prefetch int // as asked for, or 0
+	prefetch int  // as asked for, or 0
+	paused   bool // by SetPrefetch(0)
 }
 
 // NewSession implements broker.Engine.
@@ -55,9 +56,9 @@ func (s *session) Consume(name string, prefetch int, done func(error)) {
 		return
 	}
 	if sub := s.subscription(q); sub != nil {
-		sub.prefetch = prefetch
+		sub.prefetch, sub.paused = prefetch, false
 	} else {
-		s.subs = append(s.subs, &subscription{q, prefetch})
+		s.subs = append(s.subs, &subscription{queue: q, prefetch: prefetch})
 	}
 	m.answer(done)
 	m.notify()
@@ -66,9 +67,11 @@ func (s *session) Consume(name string, prefetch int, done func(error)) {
 func (s *session) SetPrefetch(n int) {
 	s.model.begin()
 	defer s.model.end()
-	s.prefetch = n
+	if n > 0 {
+		s.prefetch = n
+	}
 	for _, sub := range s.subs {
-		sub.prefetch = 0
+		sub.prefetch, sub.paused = 0, n == 0
 	}
 	s.model.notify()
 }
@@ -76,6 +79,8 @@ func (s *session) SetPrefetch(n int) {
 // credit is how many messages the session may hold for a subscription.
 func (s *session) credit(sub *subscription) int {
 	switch {
+	case sub.paused:
+		return 0
 	case sub.prefetch > 0:
 		return sub.prefetch
 	case s.prefetch > 0:

@@ -202,7 +202,7 @@ func (p *pair) setPrefetch() {
 	if s == nil {
 		return
 	}
-	n := rapid.IntRange(1, 4).Draw(p.T, "prefetch")
+	n := rapid.IntRange(0, 4).Draw(p.T, "prefetch")
 	for i := range p.engines {
 		s.sessions[i].SetPrefetch(n)
 	}

@@ -75,8 +75,18 @@ type brokenSession struct {
 	take   func(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error)
 	settle func(batch []broker.Settlement, done func(error))
 	close  func()
+	// setPrefetch stands for SetPrefetch.
+	setPrefetch func(n int)
 	// fetched is what Fetch has handed out.
 	fetched []sealmq.Delivery
+}
+
+func (s *brokenSession) SetPrefetch(n int) {
+	if s.setPrefetch != nil {
+		s.setPrefetch(n)
+		return
+	}
+	s.Session.SetPrefetch(n)
 }
 
 func (s *brokenSession) Fetch(queue string) (sealmq.Delivery, bool, error) {
@@ -270,6 +280,9 @@ var bugList = []bug{
 	{name: "counts the ack timeout from the delivery", check: "time/a working consumer is left in peace", session: returnAnyway},
 	{name: "gives credit without end", check: "delivery/prefetch is a credit",
 		session: func(s *brokenSession) { s.SetPrefetch(sealmq.MaxPrefetch) }},
+	{name: "takes no credit for the queue's", check: "delivery/prefetch of none", session: func(s *brokenSession) {
+		s.setPrefetch = func(n int) { s.Session.SetPrefetch(max(n, 1)) }
+	}},
 	{name: "takes more than asked for", check: "delivery/take is bounded", session: func(s *brokenSession) {
 		s.take = func(dst []sealmq.Delivery, _, _ int) ([]sealmq.Delivery, error) {
 			return s.Session.Take(dst, everything, everything)

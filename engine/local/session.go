@@ -111,9 +111,12 @@ func (s *session) subscribe(q *queue, prefetch int) {
 func (s *session) SetPrefetch(n int) {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	s.prefetch = min(max(n, 1), sealmq.MaxPrefetch)
+	n = min(max(n, 0), sealmq.MaxPrefetch)
+	if n > 0 {
+		s.prefetch = n
+	}
 	for _, sub := range s.subs {
-		sub.credit = s.prefetch
+		sub.credit = n
 	}
 	s.notifyIfReady()
 }

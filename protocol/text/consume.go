@@ -95,18 +95,20 @@ func (s *Session) fetchOne(c *broker.Consumer, queue string) (d sealmq.Delivery,
 }
 
 // setPrefetch is `prefetch <n>`: the credit of this connection's subscriptions, those
-// to come included.
+// to come included; 0 gives those that there are nothing more.
 func (s *Session) setPrefetch(args []byte) {
 	if len(args) == 0 {
 		s.missing(Prefetch, replyMissingParameters)
 		return
 	}
 	n, err := strconv.Atoi(string(args))
-	if err != nil || n < 1 || n > sealmq.MaxPrefetch {
-		s.badArgument(Prefetch, "prefetch is not between 1 and "+strconv.Itoa(sealmq.MaxPrefetch))
+	if err != nil || n < 0 || n > sealmq.MaxPrefetch {
+		s.badArgument(Prefetch, "prefetch is not between 0 and "+strconv.Itoa(sealmq.MaxPrefetch))
 		return
 	}
-	s.prefetch = n
+	if n > 0 {
+		s.prefetch = n
+	}
 	if c := s.delivery.consumer.Load(); c != nil {
 		s.flush()
 		if err := c.SetPrefetch(n); err != nil {
