@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -225,7 +228,7 @@ has your certificate's key. "sealmq key directory NAME" lists all of them.`,
 			}
 		}
 		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
-			d, _, _, err := dir.open(cmd, conn, c)
+			d, pins, scope, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
 			}
@@ -238,6 +241,9 @@ has your certificate's key. "sealmq key directory NAME" lists all of them.`,
 				name = who.ID
 			}
 			info, err := verifyKeys(ctx, d, name, key)
+			if errors.Is(err, client.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
+				err = errors.Join(err, sayKeys(ctx, cmd, conn, c, name, pins, scope))
+			}
 			if err != nil {
 				return err
 			}
@@ -251,6 +257,36 @@ has your certificate's key. "sealmq key directory NAME" lists all of them.`,
 		})
 	}
 	return cmd
+}
+
+// sayKeys prints what there is to compare with the owner: the pinned keys of a name, and the
+// one that the directory shows, for which nothing is promised and which is not pinned.
+func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *client.Pins, scope string) error {
+	pinned, err := pins.Keys(scope)
+	if err != nil {
+		return err
+	}
+	for _, suite := range slices.Sorted(maps.Keys(pinned[name])) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: pinned for %s (%s): %s\n", name, suite, pinned[name][suite].Fingerprint)
+	}
+	files, err := conn.files(cmd)
+	if err != nil {
+		return err
+	}
+	verifier, _, err := newVerifier(files.CA)
+	if err != nil {
+		return err
+	}
+	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: verifier, AllowUnproven: true})
+	if err != nil {
+		return err
+	}
+	key, err := d.Find(ctx, name, "")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the directory shows for %s (%s): %s, read out: %s\n", name, key.Suite(), key.Fingerprint(), key.Digits())
+	return nil
 }
 
 // verifyKeys looks at everything under a name.

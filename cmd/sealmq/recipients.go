@@ -108,6 +108,10 @@ func explainKey(err error) error {
 	case sealmq.CodeOf(err) == sealmq.NoKey:
 		return withHint(err, noKeyHint)
 	}
+	var refused *client.DirectoryError
+	if (errors.Is(err, client.ErrUnproven) || errors.Is(err, client.ErrPinned)) && errors.As(err, &refused) {
+		return withHint(err, "%s; \"sealmq key verify NAME\" shows what there is to compare", refused.Hint())
+	}
 	return explain(err)
 }
 
