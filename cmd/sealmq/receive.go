@@ -77,7 +77,7 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 	fl.StringVar(&f.out, "out", "", "`file` to append to (default: QUEUE.jsonl)")
 	fl.IntVar(&f.count, "count", 0, "end after so many new messages")
 	fl.DurationVar(&f.idle, "idle", 0, "end when nothing comes for so long")
-	fl.IntVar(&f.prefetch, "prefetch", 4096, "messages to hold unacknowledged at most")
+	fl.IntVar(&f.prefetch, "prefetch", 0, fmt.Sprintf("messages to hold unacknowledged at most (default: %d, and %d with --exec)", filePrefetch, execPrefetch))
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(""))
 	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
 	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message could be opened before")
@@ -144,7 +144,7 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 	if f.exec != "" {
 		run.Do, run.Failed = f.command(cmd, queue), f.failed(cmd)
 	}
-	return f.receive(cmd, c, run, queue, keys)
+	return f.receive(cmd, c, r, run, queue, keys)
 }
 
 // check looks at the flags.
@@ -154,13 +154,19 @@ func (f *receiveFlags) check(queue string) (cfg client.ReceiverConfig, err error
 		return cfg, usagef("--count is negative")
 	case f.idle < 0:
 		return cfg, usagef("--idle is negative")
-	case f.prefetch < 1 || f.prefetch > sealmq.MaxPrefetch:
+	case f.prefetch < 0 || f.prefetch > sealmq.MaxPrefetch:
 		return cfg, usagef("--prefetch %d is not between 1 and %d", f.prefetch, sealmq.MaxPrefetch)
 	case f.exec != "" && f.out != "":
 		return cfg, usagef("--exec and --out exclude each other")
 	}
 	if err := sealmq.CheckName("queue", queue); err != nil {
 		return cfg, &usageError{err: err}
+	}
+	if f.prefetch == 0 {
+		f.prefetch = filePrefetch
+		if f.exec != "" {
+			f.prefetch = execPrefetch
+		}
 	}
 	if f.out == "" && (f.exec == "" || f.ledger == "") {
 		if strings.ContainsAny(queue, `/\:`) || strings.HasPrefix(queue, ".") {
@@ -187,6 +193,13 @@ func (f *receiveFlags) check(queue string) (cfg client.ReceiverConfig, err error
 	cfg.DeadLetter = f.dead
 	return cfg, err
 }
+
+// What a receiver holds when it is killed counts as delivered. Lines are written by the
+// thousand; commands run one by one, so there a few are enough.
+const (
+	filePrefetch = 4096
+	execPrefetch = 4
+)
 
 const ledgerSuffix = ".ledger"
 
@@ -286,7 +299,7 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	}
 }
 
-func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receiver.Config, queue string, keys *receiveKeys) error {
+func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *client.Receiver, cfg receiver.Config, queue string, keys *receiveKeys) error {
 	ctx := cmd.Context()
 	r := receiver.New(cfg)
 	began := time.Now()
@@ -304,7 +317,7 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, cfg receive
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	// If this fails, what is not acknowledged comes again and is known.
-	_ = c.Flush(settle)
+	_ = source.GiveBack(settle)
 	bar.end()
 	st := r.Stats()
 	res := receiveResult{Queue: queue, File: f.out, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,

@@ -198,8 +198,8 @@ func (r *Receiver) commit(output client.Output, bytes int, list ...client.Receiv
 func (r *Receiver) do(ctx context.Context, list []client.Received) error {
 	for i := range list {
 		m := &list[i]
-		if ctx.Err() != nil { // an interruption is nobody's fault
-			return r.cfg.Source.Nack(0, list[i:]...)
+		if ctx.Err() != nil {
+			return nil // an interruption is nobody's fault: they are given back uncounted
 		}
 		err := r.cfg.Do(ctx, m)
 		switch {
@@ -208,7 +208,7 @@ func (r *Receiver) do(ctx context.Context, list []client.Received) error {
 				return err
 			}
 		case ctx.Err() != nil:
-			return r.cfg.Source.Nack(0, list[i:]...)
+			return nil
 		default:
 			again := pauseOf(m)
 			r.failed.Add(1)
