@@ -125,7 +125,15 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	text := err.Error()
 	// Cobra appends its suggestions to the text; ours are in the hint.
 	text, _, _ = strings.Cut(text, "\n")
-	text, _, _ = strings.Cut(text, ": strconv.")
+	if flag, why, ok := strings.Cut(text, ": strconv."); ok {
+		text = flag
+		if !strings.HasPrefix(why, "ParseBool") {
+			text += ": it is not a whole number, or too large"
+		}
+		if strings.HasPrefix(why, "ParseFloat") {
+			text = flag + ": it is not a number"
+		}
+	}
 	return &usageError{
 		err:  errors.New(text),
 		hint: fmt.Sprintf("see \"%s --help\"", cmd.CommandPath()),
