@@ -162,8 +162,10 @@ type Client struct {
 
 	// life ends with Close; done is closed when nothing of the client runs any more.
 	life context.Context
-	stop context.CancelFunc
-	done chan struct{}
+	// inUse tells Dial that the first connection is in use.
+	inUse func()
+	stop  context.CancelFunc
+	done  chan struct{}
 
 	mu  sync.Mutex
 	out outbox
@@ -214,6 +216,8 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, done: make(chan struct{})}
+	used := make(chan struct{})
+	c.inUse = sync.OnceFunc(func() { close(used) })
 	c.life, c.stop = context.WithCancel(context.Background())
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -222,6 +226,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	c.stats.Connections = 1
 	go c.run(conn)
+	<-used // so that nobody takes a client that has just connected for one without a connection
 	return c, nil
 }
 

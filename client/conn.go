@@ -169,6 +169,7 @@ func (c *Client) serve(n *connection) error {
 	c.mu.Lock()
 	stale := c.resume(n)
 	c.mu.Unlock()
+	c.inUse()
 	c.refuse(stale)
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(n) })
