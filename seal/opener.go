@@ -356,5 +356,8 @@ func (o *Opener) errNoKey(h *header, set *keySet) error {
 			return refuse(ErrReceiver, "somebody has announced this receiver's key as their own", "it is sealed for a key of %q under the name %q", o.cfg.Name, s.name)
 		}
 	}
-	return refuse(ErrReceiver, "", "it is for %q and %d others, and this is %q", h.slots[0].name, len(h.slots)-1, o.cfg.Name)
+	if others := len(h.slots) - 1; others > 0 {
+		return refuse(ErrReceiver, "", "it is for %q and %d others, and this is %q", h.slots[0].name, others, o.cfg.Name)
+	}
+	return refuse(ErrReceiver, "", "it is for %q, and this is %q", h.slots[0].name, o.cfg.Name)
 }

@@ -42,19 +42,19 @@ func newSendCmd() *cobra.Command {
 		Long: `Seal each file, or standard input if none is named, for one or several receivers, and publish it. With
 --lines each line is a message of its own; empty lines are skipped.
 
-A receiver is a name in the broker's key directory, or of a key in the data folder. A key file takes the
-receiver's name from the file's, or from you: --to NAME=FILE. The key's suite is what the messages are
-sealed with; with the suites that begin with hpke- the receiver learns for certain who sent them.
+A receiver is a name in the broker's key directory. A key file is NAME=FILE, or a path, and gives the
+receiver's name if you do not. The key's suite is what the messages are sealed with; with the suites that
+begin with hpke- the receiver learns for certain that they are from you, which is what --as or --cert says.
 
 A message counts as sent when the broker has confirmed that it is stored. What is not confirmed is
 published again with the same bytes, also over a lost connection, so that the broker can tell a
 repetition from a new message. With --spool that holds even if this command is killed: messages are kept
 in a folder until they are confirmed, and the same command sends what is left and goes on in the file where
 it was. So a spool belongs to one file.`,
-		Example: `  sealmq send --to lab --exchange results --key lab --declare < report.txt
-  sealmq send --to lab=lab.pub --to audit=audit.pub --exchange results --key lab --lines messages.txt
-  sealmq send --to lab --exchange results --key lab --spool ./spool --lines --file messages.txt
-  sealmq send --to lab --exchange results --key lab --count 1000 --rate 50`,
+		Example: `  sealmq send --as clinic --to lab --exchange results --key lab --declare < report.txt
+  sealmq send --as clinic --to lab=lab.pub --to audit=audit.pub --exchange results --key lab --lines messages.txt
+  sealmq send --as clinic --to lab --exchange results --key lab --spool ./spool --lines --file messages.txt
+  sealmq send --as clinic --to lab --exchange results --key lab --count 1000 --rate 50`,
 	}
 	f.connect = addConnectFlags(cmd)
 	f.asJSON = addJSONFlag(cmd)
