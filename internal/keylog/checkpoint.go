@@ -117,8 +117,12 @@ func OpenCheckpoint(checkpoint []byte, public string) (tlog.Tree, error) {
 	if t.Hash, err = tlog.ParseHash(lines[2]); err != nil || checkpointText(t) != n.Text {
 		return tlog.Tree{}, ErrForm
 	}
-	// Signatures of others are no part of it: with them it would have many spellings.
+	// Signatures of others are no part of it: with them it would have many spellings, as it
+	// would with the unused bits of base64.
 	if len(n.UnverifiedSigs) > 0 || bytes.Count(checkpoint, []byte("\n")) != 5 {
+		return tlog.Tree{}, ErrForm
+	}
+	if _, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64); err != nil {
 		return tlog.Tree{}, ErrForm
 	}
 	return t, nil

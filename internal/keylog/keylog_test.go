@@ -80,7 +80,7 @@ func TestCheckpoints(t *testing.T) {
 		t.Errorf("another key: %v", err)
 	}
 	for i := range c {
-		for _, bit := range []byte{1, 0x80} {
+		for _, bit := range []byte{1, 2, 4, 8, 16, 32, 64, 128} {
 			bad := append([]byte(nil), c...)
 			bad[i] ^= bit
 			if got, err := keylog.OpenCheckpoint(bad, s.Public()); err == nil {
