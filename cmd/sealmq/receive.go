@@ -336,6 +336,9 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *cli
 		return withHint(err, "nothing was moved; ask the broker's operator what happened to the key directory")
 	case err == nil && st.Stayed > 0:
 		return withHint(fmt.Errorf("%s could not be opened", plural(st.Stayed, "message")), `they stay in %s; "sealmq queue peek %s" shows them`, queue, queue)
+	case err == nil && st.Failed > 0 && st.Received == 0:
+		return withHint(fmt.Errorf("the command succeeded for no message and failed %s", plural(st.Failed, "time")),
+			"what it failed for comes again; at the queue's delivery limit it goes to %s%s", queue, sealmq.DeadSuffix)
 	case err == nil && st.Refused > 0:
 		return withHint(fmt.Errorf("%s could not be opened", plural(st.Refused, "message")),
 			`"sealmq queue peek %s%s" shows them with the reasons; "sealmq queue move" puts them back`, queue, sealmq.DeadSuffix)

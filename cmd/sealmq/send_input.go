@@ -19,7 +19,8 @@ type input struct {
 	lines bool
 	stdin io.Reader
 
-	place *place // where to go on in the only file; nil without a spool
+	place   *place // where to go on in the only file; nil without a spool
+	purpose string // of the spool
 
 	file  io.Closer // the open one
 	path  string    // its absolute path, if it has one

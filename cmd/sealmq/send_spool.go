@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,20 @@ type place struct {
 	Length int    `json:"length"`
 	Sum    string `json:"sum"`
 	Lines  bool   `json:"lines"`
+	// For says from whom, to whom and through what, so that one half of a file does not
+	// go another way than the other.
+	For string `json:"for"`
+}
+
+// purpose is what a spool is for.
+func (f *sendFlags) purpose() string {
+	to := slices.Clone(f.to)
+	slices.Sort(to)
+	from := f.connect.as
+	if f.connect.cert != "" {
+		from = f.connect.cert
+	}
+	return fmt.Sprintf("from %s to %s by exchange %s with key %s", from, strings.Join(to, " and "), f.exchange, f.key)
 }
 
 // openSpool opens the spool, if there is to be one, and lets the input go on where the
@@ -86,7 +101,7 @@ func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *client.Spool, in *in
 			return err
 		}
 	}
-	in.place = &place{}
+	in.place, in.purpose = &place{}, f.purpose()
 	if p := spool.Position(); len(p) > 0 {
 		if err := json.Unmarshal(p, in.place); err != nil {
 			return fmt.Errorf("the spool's position: %w", err)
@@ -94,6 +109,9 @@ func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *client.Spool, in *in
 	}
 	if in.place.File == "" || f.count > 0 || in.names[0] == "-" {
 		return nil
+	}
+	if was := in.place.For; was != in.purpose {
+		return withHint(fmt.Errorf("the spool %s is %s, and this is %s", f.spool, was, in.purpose), "name another folder with --spool, or send as before")
 	}
 	path, err := filepath.Abs(in.names[0])
 	if err != nil {
@@ -160,7 +178,7 @@ func (in *input) position(text []byte) []byte {
 	if in.place == nil || in.path == "" {
 		return nil
 	}
-	p := place{File: in.path, Offset: in.base() + in.texts.Offset(), Length: len(text), Sum: sumOf(string(text)), Lines: in.lines}
+	p := place{File: in.path, Offset: in.base() + in.texts.Offset(), Length: len(text), Sum: sumOf(string(text)), Lines: in.lines, For: in.purpose}
 	b, err := json.Marshal(p)
 	if err != nil {
 		return nil // a path that is not UTF-8 is changed, not refused
