@@ -32,8 +32,17 @@ func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) (
 		s.answerError(v, err)
 		return
 	}
+	n := len(g.text) - before
+	if n > ownBytes && n > s.memory.Room() {
+		g.text = g.text[:before]
+		s.answerError(v, errNoMemory)
+		return
+	}
 	g.text = append(g.text, '\n')
 	s.answerNow(v)
+	if n > ownBytes {
+		s.flush() // so that it counts before others look what is left
+	}
 }
 
 func (s *Session) queues() {
