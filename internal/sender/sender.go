@@ -104,6 +104,9 @@ func (s *Sender) Run(ctx context.Context, next func() (Text, error)) error {
 	for {
 		select {
 		case j, ok := <-sealed:
+			if !ok && ctx.Err() != nil { // it did not end, it was given up
+				return s.firstOr(ctx.Err())
+			}
 			if !ok {
 				return s.finish(ctx)
 			}
