@@ -84,6 +84,8 @@ func (f *benchFlags) check(cmd *cobra.Command) error {
 		return usagef("--publishers 0 is for --phase drain only")
 	case f.Consumers == 0 && f.Phase == bench.Drain:
 		return usagef("--consumers 0 leaves nobody to drain")
+	case cmd.Flag("window").Changed && f.Window == 0:
+		return usagef("--window 0 leaves nothing to be sent")
 	case f.running && f.dir != "":
 		return usagef("--addr and --dir exclude each other: a running broker has its folder")
 	case f.running && f.Phase != bench.Both:
