@@ -23,8 +23,9 @@ func backlog(t *testing.T) (r *rig, place func(id string) (file string, off int6
 		r.put(fmt.Sprintf("id-%03d", i), fmt.Sprintf("body-%03d %s", i, bytes.Repeat([]byte("x"), 300)), "q")
 	}
 	return r, func(id string) (string, int64) {
-		for _, name := range r.fs.Files() {
-			if at := bytes.Index(r.fs.Get(name), []byte(strings.Replace(id, "id", "body", 1)+" ")); at >= 0 && strings.HasSuffix(name, ".seg") {
+		fs := r.fs.Snapshot()
+		for _, name := range fs.Files() {
+			if at := bytes.Index(fs.Get(name), []byte(strings.Replace(id, "id", "body", 1)+" ")); at >= 0 && strings.HasSuffix(name, ".seg") {
 				return name, int64(at)
 			}
 		}
@@ -114,8 +115,9 @@ func TestDamageFoundLater(t *testing.T) {
 
 // aside counts the files of damaged bytes that contain a text.
 func (r *rig) aside(text string) (n int) {
-	for _, name := range r.fs.Files() {
-		if strings.Contains(name, "/damaged-") && bytes.Contains(r.fs.Get(name), []byte(text)) {
+	fs := r.fs.Snapshot() // the engine may rename a file meanwhile
+	for _, name := range fs.Files() {
+		if strings.Contains(name, "/damaged-") && bytes.Contains(fs.Get(name), []byte(text)) {
 			n++
 		}
 	}

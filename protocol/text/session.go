@@ -213,8 +213,8 @@ func (s *Session) Input(data []byte) (n int, more bool) {
 		}
 		more = s.full && n < len(data)
 	}
+	s.commands.Add(uint64(commands)) // before anybody has a reply to them
 	s.flush()
-	s.commands.Add(uint64(commands))
 	if s.answered {
 		s.answered = false
 		s.wake()
