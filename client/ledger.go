@@ -93,8 +93,8 @@ type Ledger struct {
 	base   int64     // size of the file when it was made anew last
 	growth int64     // by how much it grows at least before it is made anew
 	output Output
-	known  map[idHash]textSum
-	order  []keptID // a ring, oldest at head
+	known  map[idHash]uint32 // places in ids
+	ids    []known           // a ring, oldest at head
 	head   int
 	// dropped is when the newest message was sealed whose id was dropped, notSealed if
 	// none was: what was sealed later and is not there was never committed.
@@ -116,17 +116,14 @@ type idHash [16]byte
 // textSum stands for a text.
 type textSum [8]byte
 
+// known is what is remembered of a message.
 type known struct {
 	id     idHash
 	text   textSum
-	sealed int64
+	sealed int64 // milliseconds since 1970
 }
 
-// keptID is an id and when its message was sealed, in milliseconds since 1970.
-type keptID struct {
-	id     idHash
-	sealed int64
-}
+func knownOf(m *seal.Message) known { return known{idOf(m), sumText(m.Text), sealedAt(m)} }
 
 // notSealed is the time of messages that do not say when they were sealed.
 const notSealed = math.MinInt64
@@ -137,10 +134,12 @@ type epochKey struct {
 }
 
 func hashID(issuer, sender, id string) idHash {
+	var room [256]byte
+	b := room[:0]
 	if sender != "" {
-		id = issuer + "\x00" + sender + "\x00" + id
+		b = append(append(append(append(b, issuer...), 0), sender...), 0)
 	}
-	sum := sha256.Sum256([]byte(id))
+	sum := sha256.Sum256(append(b, id...))
 	return idHash(sum[:16])
 }
 
@@ -195,13 +194,14 @@ func newLedger(cfg LedgerConfig) *Ledger {
 	if cfg.MaxIDs <= 0 {
 		cfg.MaxIDs = DefaultLedgerIDs
 	}
+	cfg.MaxIDs = min(cfg.MaxIDs, math.MaxInt32)
 	l := &Ledger{cfg: cfg, growth: ledgerGrowth, unlock: func() error { return nil }, hands: make(map[idHash]*hand), places: make(map[place]*hand)}
 	l.reset()
 	return l
 }
 
 func (l *Ledger) reset() {
-	l.known, l.order, l.head = make(map[idHash]textSum), nil, 0
+	l.known, l.ids, l.head = make(map[idHash]uint32), nil, 0
 	l.replay = seal.NewReplay(l.cfg.Replay)
 	l.epochs, l.list = make(map[epochKey]uint32), nil
 	l.output, l.dropped, l.learned = Output{}, notSealed, false
@@ -259,12 +259,12 @@ func (l *Ledger) Judge(m *seal.Message) Judgement {
 
 // judge also returns what is in hand with the message's id or place.
 func (l *Ledger) judge(m *seal.Message, id idHash) (Judgement, *hand) {
-	known, ok := l.known[id]
+	at, ok := l.known[id]
 	if !ok && l.learned && m.Proven() {
-		known, ok = l.known[hashID("", m.Sender.ID, m.ID)]
+		at, ok = l.known[hashID("", m.Sender.ID, m.ID)]
 	}
 	switch {
-	case ok && known == sumText(m.Text):
+	case ok && l.ids[at].text == sumText(m.Text):
 		return LedgerSeen, nil
 	case ok:
 		return LedgerConflict, nil
@@ -311,6 +311,11 @@ var errLedgerClosed = errors.New("the ledger is closed")
 // the ledger knows all of it or nothing. What the output keeps must be on stable storage
 // before; acknowledgements come after. After an error the ledger must be opened anew.
 func (l *Ledger) Commit(output Output, messages ...*seal.Message) error {
+	return l.commit(output, messages, func(i int) known { return knownOf(messages[i]) })
+}
+
+// commit is Commit for whoever knows already what is to be remembered of each message.
+func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) known) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -320,8 +325,8 @@ func (l *Ledger) Commit(output Output, messages ...*seal.Message) error {
 		return fmt.Errorf("a commit of %d messages is larger than %d", len(messages), MaxLedgerCommit)
 	}
 	ids := make([]known, len(messages))
-	for i, m := range messages {
-		ids[i] = known{idOf(m), sumText(m.Text), sealedAt(m)}
+	for i := range ids {
+		ids[i] = of(i)
 	}
 	if l.log != nil {
 		l.log.add(func(b []byte) []byte { return l.appendCommit(b, output, messages, ids) })
@@ -383,20 +388,21 @@ func (l *Ledger) rewrite() (err error) {
 
 // remember takes an id in and forgets the oldest where there are too many.
 func (l *Ledger) remember(k known) {
-	if _, ok := l.known[k.id]; ok {
-		l.known[k.id] = k.text
+	if at, ok := l.known[k.id]; ok {
+		l.ids[at].text = k.text
 		return
 	}
-	l.known[k.id] = k.text
-	if len(l.order) < l.cfg.MaxIDs {
-		l.order = append(l.order, keptID{k.id, k.sealed})
+	if len(l.ids) < l.cfg.MaxIDs {
+		l.known[k.id] = uint32(len(l.ids))
+		l.ids = append(l.ids, k)
 		return
 	}
-	oldest := &l.order[l.head]
+	oldest := &l.ids[l.head]
 	delete(l.known, oldest.id)
 	l.dropped = max(l.dropped, oldest.sealed)
-	*oldest = keptID{k.id, k.sealed}
-	l.head = (l.head + 1) % len(l.order)
+	*oldest = k
+	l.known[k.id] = uint32(l.head)
+	l.head = (l.head + 1) % len(l.ids)
 }
 
 // Close gives the ledger up. What is committed is on stable storage already.

@@ -3,6 +3,7 @@ package client
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -69,10 +70,10 @@ func (l *Ledger) appendState(b []byte) []byte {
 		learned = 1
 	}
 	b = binary.BigEndian.AppendUint64(append(b, learned), uint64(l.dropped))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(l.order)))
-	for i := range l.order {
-		one := l.order[(l.head+i)%len(l.order)]
-		b = known{one.id, l.known[one.id], one.sealed}.append(b)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(l.ids)))
+	b = slices.Grow(b, len(l.ids)*knownBytes)
+	for i := range l.ids {
+		b = l.ids[(l.head+i)%len(l.ids)].append(b)
 	}
 	b, err := l.replay.AppendBinary(b)
 	if err != nil {

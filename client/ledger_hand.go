@@ -4,10 +4,17 @@ import "github.com/sealmq/sealmq/seal"
 
 // hand is a message that a Receiver has shown and that is not settled.
 type hand struct {
-	id    idHash
-	text  textSum
+	known
 	place place // zero if it has none
 	by    *Receiver
+}
+
+// known is what a ledger will remember of m. One that no Receiver has shown has no hand.
+func (m *Received) known() known {
+	if m.hand == nil {
+		return knownOf(m.Message)
+	}
+	return m.hand.known
 }
 
 // place is a message's place among its sender's.
@@ -23,22 +30,22 @@ func placeOf(m *seal.Message) place {
 	return place{epochKey{m.Sender.Issuer, m.Sender.ID, m.Epoch.Hash}, m.Sequence}
 }
 
-// take judges a message and, if it is new, puts it into a Receiver's hand. own says of one
-// that is in hand that it is in this Receiver's.
-func (l *Ledger) take(m *seal.Message, by *Receiver) (j Judgement, own bool) {
+// take judges a message and, if it is new, puts it into a Receiver's hand. It returns that
+// one, or the one that a message is in already.
+func (l *Ledger) take(m *seal.Message, by *Receiver) (Judgement, *hand) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	id := idOf(m)
 	j, h := l.judge(m, id)
 	if j != LedgerNew {
-		return j, h != nil && h.by == by
+		return j, h
 	}
-	h = &hand{id: id, text: sumText(m.Text), place: placeOf(m), by: by}
+	h = &hand{known: known{id, sumText(m.Text), sealedAt(m)}, place: placeOf(m), by: by}
 	l.hands[id] = h
 	if h.place != (place{}) {
 		l.places[h.place] = h
 	}
-	return LedgerNew, true
+	return LedgerNew, h
 }
 
 // give takes messages out of a Receiver's hand.

@@ -77,6 +77,7 @@ type ReceiverConfig struct {
 type Received struct {
 	*seal.Message
 	Delivery *Delivery // its Meta is the broker's word
+	hand     *hand
 }
 
 // ReceiverStats counts what a Receiver did.
@@ -360,7 +361,7 @@ func (r *Receiver) sort(ctx context.Context, n int, noKeys time.Duration) (list 
 			refusals = append(refusals, refusal{d.ID, reason})
 		default:
 			r.trial = false
-			j, own := r.cfg.Ledger.take(res.m, r)
+			j, h := r.cfg.Ledger.take(res.m, r)
 			switch {
 			case j == LedgerSeen:
 				r.repeated.Add(1)
@@ -372,8 +373,8 @@ func (r *Receiver) sort(ctx context.Context, n int, noKeys time.Duration) (list 
 				refusals = append(refusals, refusal{d.ID, ErrMessageForgotten})
 			case j == LedgerNew:
 				one := *d
-				list = append(list, Received{Message: res.m, Delivery: &one})
-			case !own: // it will be committed by the other one, or is this one's then
+				list = append(list, Received{Message: res.m, Delivery: &one, hand: h})
+			case h.by != r: // it will be committed by the other one, or is this one's then
 				err = r.sub.Release(d.ID, r.cfg.UndecidedDelay)
 			}
 		}
@@ -498,7 +499,7 @@ func (r *Receiver) Commit(output Output, list ...Received) error {
 	for i := range list {
 		messages[i], acks[i] = list[i].Message, list[i].ID
 	}
-	if err := r.cfg.Ledger.Commit(output, messages...); err != nil {
+	if err := r.cfg.Ledger.commit(output, messages, func(i int) known { return list[i].known() }); err != nil {
 		return err
 	}
 	r.unshow(list)
