@@ -36,7 +36,7 @@ import (
 // Defaults of Config.
 const (
 	DefaultAddr        = "127.0.0.1:5672"
-	DefaultWindow      = 256
+	DefaultWindow      = 1024
 	DefaultWindowBytes = 16 << 20
 	// DefaultMaxLineBytes is the broker's own limit for a request line.
 	DefaultMaxLineBytes = sealmq.MaxLineBytes
@@ -69,7 +69,7 @@ type Config struct {
 	// DialTimeout bounds one attempt: connect, handshake and first reply (default 10 s).
 	DialTimeout time.Duration
 
-	// Window is how many publishes may wait for their confirm (default 256).
+	// Window is how many publishes may wait for their confirm (default 1024).
 	Window int
 	// WindowBytes bounds the bytes of these publishes (default 16 MiB); a single one
 	// may be larger.
