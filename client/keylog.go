@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // This file checks the directory's log: that all that the broker shows is one log, which
@@ -28,28 +29,19 @@ type DirectoryError struct {
 	hint string
 }
 
-// Error gives the kind, the detail and the cause, and not the hint.
-func (e *DirectoryError) Error() string {
-	s := e.Kind.Error()
-	if e.Detail != "" {
-		s += ": " + e.Detail
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s
+// sealed is the same as a refusal of package seal, which prints and wraps alike.
+func (e *DirectoryError) sealed() *seal.Error {
+	return &seal.Error{Kind: e.Kind, Detail: e.Detail, Err: e.Err}
 }
+
+// Error gives the kind, the detail and the cause, and not the hint.
+func (e *DirectoryError) Error() string { return e.sealed().Error() }
 
 // Hint says what to do about it; it may be empty.
 func (e *DirectoryError) Hint() string { return e.hint }
 
 // Unwrap makes the kind and the cause known to errors.Is and errors.As.
-func (e *DirectoryError) Unwrap() []error {
-	if e.Err != nil {
-		return []error{e.Kind, e.Err}
-	}
-	return []error{e.Kind}
-}
+func (e *DirectoryError) Unwrap() []error { return e.sealed().Unwrap() }
 
 func notProven(format string, args ...any) error {
 	return &DirectoryError{Kind: ErrLog, Detail: fmt.Sprintf(format, args...),
