@@ -27,12 +27,20 @@ var (
 	// not accepted: always, if nothing explains the change, and under StrictPins even if
 	// its owner signed a newer entry.
 	ErrPinned = errors.New("the key is not the pinned one")
+	// ErrPins says that what is pinned cannot be relied on: the file cannot be understood, or
+	// somebody has altered it. It is an ErrPinned, too.
+	ErrPins error = pinsError{}
 	// ErrLog says that the directory's log does not prove what it should.
 	ErrLog = errors.New("the key directory's log does not prove this")
 	// ErrCheckpoint says that a checkpoint is not one that the directory's log signed. If
 	// it came in a message, that is its sender's fault.
 	ErrCheckpoint = errors.New("the checkpoint is not signed by the key directory's log")
 )
+
+type pinsError struct{}
+
+func (pinsError) Error() string        { return "the pins cannot be relied on" }
+func (pinsError) Is(target error) bool { return target == ErrPinned }
 
 // ForkError says that the broker has shown different directories to different people, or
 // at different times: two checkpoints with the signature of its log of which it does not
@@ -368,7 +376,13 @@ func (r *record) compare(pins map[string]Pin, pin Pin, strict bool) (notice stri
 		return "", nil
 	case r.entry == nil:
 		return "", refuse(ErrPinned, forget, "a bare key was replaced, and nothing says by whom")
-	case old.Serial == pin.Serial && old.Entry == pin.Entry:
+	case old.Entry == pin.Entry && (old.Fingerprint != pin.Fingerprint || old.Serial != pin.Serial):
+		return "", refuse(ErrPins, forget, "the pins file was altered: what it says of entry %d of %s is not in that entry; pinned is %s, and the entry's is %s",
+			pin.Serial, r.name, seal.ReadOut(old.Fingerprint), r.key.Digits())
+	case old.Entry == pin.Entry && old.Issuer != pin.Issuer:
+		return "", refuse(ErrPins, forget, "the pins file was altered, or two authorities have signed entry %d of %s: pinned is %s of %q, and shown is %s of %q",
+			pin.Serial, r.name, seal.ReadOut(old.Fingerprint), old.Issuer, r.key.Digits(), pin.Issuer)
+	case old.Entry == pin.Entry:
 		return "", nil
 	case old.Serial > pin.Serial:
 		return "", refuse(ErrRollback, lies, "it showed entry %d of %s before, and shows entry %d", old.Serial, r.name, pin.Serial)

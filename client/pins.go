@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // Pins remembers keys that were seen, and the directories' logs, in memory or in a file
@@ -173,18 +174,50 @@ func parsePins(data []byte) (pinFile, []byte, error) {
 		if json.Unmarshal(data, &head) == nil && head.Version > pinsVersion {
 			return f, nil, errNewerPins(head.Version)
 		}
-		return f, nil, &DirectoryError{Kind: ErrPinned, Detail: "the file cannot be understood", Err: err,
-			hint: "restore it; without it every key is taken on trust once more"}
+		return f, nil, &DirectoryError{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: restorePins}
 	}
-	if f.Version != pinsVersion {
+	switch {
+	case f.Version > pinsVersion:
 		return f, nil, errNewerPins(f.Version)
+	case f.Version != pinsVersion:
+		return f, nil, &DirectoryError{Kind: ErrPins, Detail: "the file is damaged, or no file of pins: it has no version", hint: restorePins}
 	}
-	return f, data, nil
+	return f, data, f.check()
 }
 
+// restorePins is what can be done about pins that are not what was written.
+const restorePins = "restore the file from a backup, or name another one; or move it away and compare all fingerprints again: " +
+	"without it every key is taken on trust once more"
+
 func errNewerPins(version int) error {
-	return &DirectoryError{Kind: ErrPinned, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", version, pinsVersion),
+	return &DirectoryError{Kind: ErrPins, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", version, pinsVersion),
 		hint: "install a newer SealMQ"}
+}
+
+// check finds what no version has written. That a fingerprint is the one of its entry is
+// only known when the entry is seen again.
+func (f *pinFile) check() error {
+	for _, s := range f.Logs {
+		if s == nil {
+			continue
+		}
+		for name, pins := range s.Keys {
+			for slot, pin := range pins {
+				if seal.ReadOut(pin.Fingerprint) == "" || !pin.fits(slot) {
+					return &DirectoryError{Kind: ErrPins, Detail: fmt.Sprintf("the file was altered: the pin of %.255q for %.255q does not fit together", name, slot), hint: restorePins}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// fits reports whether a pin has what its kind must have.
+func (p *Pin) fits(slot string) bool {
+	if slot == bareSuite {
+		return !p.Proven && p.Serial == 0 && p.Entry == hexHash{} && p.Issuer == ""
+	}
+	return p.Proven && p.Serial > 0 && p.Entry != hexHash{}
 }
 
 // update changes what is remembered of one directory, alone: change sees what every other

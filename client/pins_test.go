@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -55,7 +56,8 @@ func TestPinsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var hinted interface{ Hint() string }
-		if _, err := client.OpenPins(client.PinsConfig{File: file}); err == nil || !errors.As(err, &hinted) || hinted.Hint() == "" {
+		_, err := client.OpenPins(client.PinsConfig{File: file})
+		if !errors.Is(err, client.ErrPins) || !errors.As(err, &hinted) || hinted.Hint() == "" || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -63,7 +65,69 @@ func TestPinsFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Replace(string(before), `"checkpoint": "c`, `"checkpoint": "d`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, w.directory(n.addr, "bob", with(open())), "alice", "", nil, client.ErrPinned)
+	finds(t, w.directory(n.addr, "bob", with(open())), "alice", "", nil, client.ErrPins)
+}
+
+// Each member of a pin that somebody has changed is noticed beside those that were left.
+func TestAlteredPins(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	w.publish(n.addr, "alice", generate(t, seal.HPKEX25519))
+	file := filepath.Join(t.TempDir(), "pins.json")
+	find := func() error {
+		p, err := client.OpenPins(client.PinsConfig{File: file})
+		if err != nil {
+			return err
+		}
+		_, err = w.directory(n.addr, "bob", with(p)).Find(t.Context(), "alice", "")
+		return err
+	}
+	if err := find(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := generate(t, seal.HPKEX25519).Fingerprint()
+	for name, change := range map[string]func(pin map[string]any){
+		"fingerprint":     func(pin map[string]any) { pin["fingerprint"] = other },
+		"no fingerprint":  func(pin map[string]any) { pin["fingerprint"] = "sha256:12" },
+		"issuer":          func(pin map[string]any) { pin["issuer"] = "somebody" },
+		"later serial":    func(pin map[string]any) { pin["serial"] = 7 },
+		"no serial":       func(pin map[string]any) { delete(pin, "serial") },
+		"no hash":         func(pin map[string]any) { delete(pin, "entry") },
+		"not proven":      func(pin map[string]any) { pin["proven"] = false },
+		"nothing changed": func(map[string]any) {},
+	} {
+		var all map[string]any
+		if err := json.Unmarshal(before, &all); err != nil {
+			t.Fatal(err)
+		}
+		town := all["directories"].(map[string]any)["town"].(map[string]any)
+		change(town["keys"].(map[string]any)["alice"].(map[string]any)[string(seal.HPKEX25519)].(map[string]any))
+		text, err := json.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err = find()
+		if name == "nothing changed" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		var hinted interface{ Hint() string }
+		if !errors.Is(err, client.ErrPins) || !errors.Is(err, client.ErrPinned) || !errors.As(err, &hinted) || hinted.Hint() == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "fingerprint" && !strings.Contains(err.Error(), seal.ReadOut(other)) {
+			t.Errorf("%v does not say what is pinned", err)
+		}
+	}
 }
 
 // Several processes share a file: none undoes what another has written.

@@ -256,8 +256,19 @@ func (k *PublicKey) Fingerprint() string {
 
 // Digits is the fingerprint in a form to be read out: eight groups of five decimal
 // digits. All eight must agree.
-func (k *PublicKey) Digits() string {
-	sum := k.sum()
+func (k *PublicKey) Digits() string { return digitsOf(k.sum()) }
+
+// ReadOut is the Digits of the key that has a fingerprint, or "" if it is no fingerprint.
+func ReadOut(fingerprint string) string {
+	text, ok := strings.CutPrefix(fingerprint, "sha256:")
+	sum, err := hex.DecodeString(text)
+	if !ok || err != nil || len(sum) != sha256.Size {
+		return ""
+	}
+	return digitsOf([32]byte(sum))
+}
+
+func digitsOf(sum [32]byte) string {
 	groups := make([]string, 8)
 	for i := range groups {
 		groups[i] = fmt.Sprintf("%05d", binary.BigEndian.Uint32(sum[4*i:])%100_000)

@@ -67,6 +67,14 @@ func TestFingerprintsArePinned(t *testing.T) {
 	if got := key.Digits(); !regexp.MustCompile(`^\d{5}( \d{5}){7}$`).MatchString(got) {
 		t.Errorf("digits %q", got)
 	}
+	if got := seal.ReadOut(key.Fingerprint()); got != key.Digits() {
+		t.Errorf("%q is read out for the fingerprint of %q", got, key.Digits())
+	}
+	for _, bad := range []string{"", "sha256:", key.Fingerprint()[7:], key.Fingerprint()[:70], key.Fingerprint() + "00", "sha512" + key.Fingerprint()[6:]} {
+		if got := seal.ReadOut(bad); got != "" {
+			t.Errorf("%q is read out for %q", got, bad)
+		}
+	}
 	hpke, err := seal.NewPrivateKey(seal.HPKEX25519, sequence(1, 32))
 	if err != nil {
 		t.Fatal(err)
