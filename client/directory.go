@@ -172,13 +172,26 @@ func (d *Directory) lookOnce(ctx context.Context, name string, suite seal.Suite)
 			return nil, err
 		}
 	} else if !d.cfg.AllowUnproven {
-		return nil, &DirectoryError{Kind: ErrUnproven, Detail: "it was registered without its owner's signature",
-			hint: fmt.Sprintf("ask %s to publish it with \"sealmq key publish\"; or, having compared the fingerprint %s in another way, allow it with --allow-unproven", name, r.key.Fingerprint())}
+		return nil, d.unproven(r)
 	}
 	if err := d.newest(ctx, r); err != nil {
 		return nil, err
 	}
 	return r.key, d.pin(ctx, r, d.cfg.StrictPins)
+}
+
+// unproven refuses a bare key, and names it beside the pinned one.
+func (d *Directory) unproven(r *record) error {
+	s, err := d.cfg.Pins.view(d.cfg.Scope)
+	if err != nil {
+		return err
+	}
+	pinned := "none is pinned"
+	if old, ok := s.Keys[r.name][bareSuite]; ok {
+		pinned = "pinned is " + seal.ReadOut(old.Fingerprint)
+	}
+	return &DirectoryError{Kind: ErrUnproven, Detail: fmt.Sprintf("it was registered without its owner's signature; %s, and the directory shows %s", pinned, r.key.Digits()),
+		hint: fmt.Sprintf("ask %s to publish it with \"sealmq key publish\"; or, having compared the fingerprint %s in another way, allow it with --allow-unproven", r.name, r.key.Fingerprint())}
 }
 
 // verify reports whether an entry is its owner's, and stands in the log as that.
@@ -367,6 +380,10 @@ func (r *record) compare(pins map[string]Pin, pin Pin, strict bool) (notice stri
 		}
 	}
 	old, known := pins[r.slot()]
+	changed := func(kind error, format string, args ...any) error {
+		both := fmt.Sprintf("; pinned is %s, and the directory shows %s", seal.ReadOut(old.Fingerprint), r.key.Digits())
+		return refuse(kind, forget, "%s", fmt.Sprintf(format, args...)+both)
+	}
 	switch {
 	case !known && r.entry == nil:
 		return fmt.Sprintf("key of %s pinned, which nothing proves: %s (%s)", r.name, pin.Fingerprint, r.key.Digits()), nil
@@ -375,25 +392,23 @@ func (r *record) compare(pins map[string]Pin, pin Pin, strict bool) (notice stri
 	case r.entry == nil && old.Fingerprint == pin.Fingerprint:
 		return "", nil
 	case r.entry == nil:
-		return "", refuse(ErrPinned, forget, "a bare key was replaced, and nothing says by whom")
+		return "", changed(ErrPinned, "a bare key was replaced, and nothing says by whom")
 	case old.Entry == pin.Entry && (old.Fingerprint != pin.Fingerprint || old.Serial != pin.Serial):
-		return "", refuse(ErrPins, forget, "the pins file was altered: what it says of entry %d of %s is not in that entry; pinned is %s, and the entry's is %s",
-			pin.Serial, r.name, seal.ReadOut(old.Fingerprint), r.key.Digits())
+		return "", changed(ErrPins, "the pins file was altered: what it says of entry %d of %s is not in that entry", pin.Serial, r.name)
 	case old.Entry == pin.Entry && old.Issuer != pin.Issuer:
-		return "", refuse(ErrPins, forget, "the pins file was altered, or two authorities have signed entry %d of %s: pinned is %s of %q, and shown is %s of %q",
-			pin.Serial, r.name, seal.ReadOut(old.Fingerprint), old.Issuer, r.key.Digits(), pin.Issuer)
+		return "", changed(ErrPins, "the pins file was altered, or two authorities have signed entry %d of %s: its issuer is not the pinned one", pin.Serial, r.name)
 	case old.Entry == pin.Entry:
 		return "", nil
 	case old.Serial > pin.Serial:
 		return "", refuse(ErrRollback, lies, "it showed entry %d of %s before, and shows entry %d", old.Serial, r.name, pin.Serial)
 	case old.Serial == pin.Serial:
-		return "", refuse(ErrPinned, forget, "%s has signed two entries with the number %d", r.name, pin.Serial)
+		return "", changed(ErrPinned, "%s has signed two entries with the number %d", r.name, pin.Serial)
 	case old.Issuer != pin.Issuer:
-		return "", refuse(ErrPinned, forget, "the new entry is signed with a certificate of another authority")
+		return "", changed(ErrPinned, "the new entry is signed with a certificate of another authority")
 	case old.Serial+1 == pin.Serial && r.entry.Previous != [32]byte(old.Entry):
-		return "", refuse(ErrPinned, forget, "entry %d does not follow the pinned one", pin.Serial)
+		return "", changed(ErrPinned, "entry %d does not follow the pinned one", pin.Serial)
 	case strict && old.Fingerprint != pin.Fingerprint:
-		return "", refuse(ErrPinned, forget, "%s has replaced the key, and pins are strict", r.name)
+		return "", changed(ErrPinned, "%s has replaced the key, and pins are strict", r.name)
 	case old.Fingerprint == pin.Fingerprint:
 		return fmt.Sprintf("entry of %s renewed, with the same key", r.name), nil
 	}
@@ -462,7 +477,8 @@ func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.Key
 	case !valid:
 		return nil, d.verify(read)
 	case !known(read.entry):
-		return nil, &DirectoryError{Kind: ErrPinned, Detail: "it shows another key than the one that was just put",
+		return nil, &DirectoryError{Kind: ErrPinned,
+			Detail: fmt.Sprintf("it shows another key than the one that was just put; put was %s, and the directory shows %s", put.PublicKey().Digits(), read.key.Digits()),
 			hint: "somebody else publishes under this name: whoever has the certificate's key can"}
 	}
 	return read.entry, nil

@@ -191,13 +191,18 @@ func TestPinsAgainstAForgedButSoundLog(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newForger(t, w)
-			first, key := f.entry(w.ca, 1, [32]byte{})
+			first, pinned := f.entry(w.ca, 1, [32]byte{})
 			f.add(first, issuer(w.ca))
 			bob := w.directory(f.addr, "bob", trusting)
-			finds(t, bob, "alice", "", key, nil)
+			finds(t, bob, "alice", "", pinned, nil)
 			entry, key, by := tc.next(f, first)
 			f.add(entry, by)
-			finds(t, bob, "alice", "", key, tc.want)
+			if tc.want != client.ErrPinned {
+				finds(t, bob, "alice", "", key, tc.want)
+				return
+			}
+			_, err := bob.Find(t.Context(), "alice", "")
+			refused(t, err, tc.want, pinned, key)
 		})
 	}
 }

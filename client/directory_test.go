@@ -478,14 +478,18 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	}
 	bare, next := generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
 	register("lab", bare)
-	finds(t, w.directory(n.addr, "bob"), "lab", "", nil, client.ErrUnproven)
+	_, err := w.directory(n.addr, "bob").Find(t.Context(), "lab", "")
+	refused(t, err, client.ErrUnproven, bare)
 	pins := client.NewPins()
 	allow := func(c *client.DirectoryConfig) { c.Pins, c.AllowUnproven = pins, true }
 	loose := w.directory(n.addr, "bob", allow)
 	finds(t, loose, "lab", "", bare, nil)
 	finds(t, loose, "lab", seal.HPKEHybrid, nil, sealmq.ErrNoKey)
 	register("lab", next)
-	finds(t, loose, "lab", "", nil, client.ErrPinned)
+	_, err = loose.Find(t.Context(), "lab", "")
+	refused(t, err, client.ErrPinned, bare, next)
+	_, err = w.directory(n.addr, "bob", with(pins)).Find(t.Context(), "lab", "")
+	refused(t, err, client.ErrUnproven, bare, next)
 	if err := pins.Forget(t.Context(), "town", "lab"); err != nil {
 		t.Fatal(err)
 	}
@@ -498,8 +502,25 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 
 	strict := w.directory(n.addr, "carol", func(c *client.DirectoryConfig) { c.StrictPins = true })
 	finds(t, strict, "lab", "", proven, nil)
-	w.publish(n.addr, "lab", generate(t, seal.HPKEX25519))
-	finds(t, strict, "lab", "", nil, client.ErrPinned)
+	replaced := generate(t, seal.HPKEX25519)
+	w.publish(n.addr, "lab", replaced)
+	_, err = strict.Find(t.Context(), "lab", "")
+	refused(t, err, client.ErrPinned, proven, replaced)
+}
+
+// refused demands an error that names keys in the form to be read out, and what to do.
+func refused(t testing.TB, err, kind error, keys ...*seal.PublicKey) {
+	t.Helper()
+	var hinted interface{ Hint() string }
+	if !errors.Is(err, kind) || !errors.As(err, &hinted) || hinted.Hint() == "" {
+		t.Errorf("error %v, want one like %v with a hint", err, kind)
+		return
+	}
+	for _, key := range keys {
+		if !strings.Contains(err.Error(), key.Digits()) {
+			t.Errorf("%v does not name the key %s", err, key.Digits())
+		}
+	}
 }
 
 func b64(k *seal.PublicKey) string {
