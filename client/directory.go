@@ -479,7 +479,7 @@ func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.Key
 	case !known(read.entry):
 		return nil, &DirectoryError{Kind: ErrPinned,
 			Detail: fmt.Sprintf("it shows another key than the one that was just put; put was %s, and the directory shows %s", put.PublicKey().Digits(), read.key.Digits()),
-			hint: "somebody else publishes under this name: whoever has the certificate's key can"}
+			hint:   "somebody else publishes under this name: whoever has the certificate's key can"}
 	}
 	return read.entry, nil
 }

@@ -31,7 +31,7 @@ type SenderConfig struct {
 	// To names the receivers.
 	To []string
 	// Keys are keys that are known by other means, by the receivers' names. They are
-	// taken before the Directory is asked.
+	// taken before the Directory is asked; Directory.CheckKey compares them with it.
 	Keys map[string]*seal.PublicKey
 	// Directory finds the keys of all others, anew for every epoch. Its latest checkpoint
 	// goes with the messages, so that a broker that shows others another directory is found out.

@@ -74,10 +74,26 @@ func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.
 		return nil, nil, "", err
 	}
 	d, err := client.NewDirectory(c, client.DirectoryConfig{
-		Verifier: verifier, Pins: pins, Scope: scope, StrictPins: f.strict, AllowUnproven: f.allowUnproven,
-		Notice: func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", text) },
-	})
+		Verifier: verifier, Pins: pins, Scope: scope, StrictPins: f.strict, AllowUnproven: f.allowUnproven, Notice: notice(cmd)})
 	return d, pins, scope, err
+}
+
+// notice prints what a directory has to say.
+func notice(cmd *cobra.Command) func(string) {
+	return func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", text) }
+}
+
+// unpinned makes a directory that knows no pins and keeps none.
+func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *client.Client, notice func(string)) (*client.Directory, error) {
+	files, err := conn.files(cmd)
+	if err != nil {
+		return nil, err
+	}
+	verifier, _, err := newVerifier(files.CA)
+	if err != nil {
+		return nil, err
+	}
+	return client.NewDirectory(c, client.DirectoryConfig{Verifier: verifier, StrictPins: f.strict, AllowUnproven: true, Notice: notice})
 }
 
 // scope tells directories apart: brokers below one authority have one each.

@@ -269,15 +269,7 @@ func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *cli
 	for _, suite := range slices.Sorted(maps.Keys(pinned[name])) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: pinned for %s (%s): %s\n", name, suite, pinned[name][suite].Fingerprint)
 	}
-	files, err := conn.files(cmd)
-	if err != nil {
-		return err
-	}
-	verifier, _, err := newVerifier(files.CA)
-	if err != nil {
-		return err
-	}
-	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: verifier, AllowUnproven: true})
+	d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
 	if err != nil {
 		return err
 	}

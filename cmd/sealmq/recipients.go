@@ -109,7 +109,7 @@ func explainKey(err error) error {
 		return withHint(err, noKeyHint)
 	}
 	var refused *client.DirectoryError
-	if (errors.Is(err, client.ErrUnproven) || errors.Is(err, client.ErrPinned)) && errors.As(err, &refused) {
+	if (errors.Is(err, client.ErrUnproven) || errors.Is(err, client.ErrPinned) || errors.Is(err, client.ErrShown)) && errors.As(err, &refused) {
 		return withHint(err, "%s; \"sealmq key verify NAME\" shows what there is to compare", refused.Hint())
 	}
 	return explain(err)
@@ -124,6 +124,24 @@ func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *clien
 	}
 	d, _, _, err := f.open(cmd, conn, c)
 	return d, err
+}
+
+// checkFiles compares the keys that files say somebody has with what is pinned of them and
+// with what the directory shows. Without pins so far, none are made for it.
+func (f *directoryFlags) checkFiles(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, d *client.Directory, to *recipients) (err error) {
+	if d == nil && len(to.keys) > 0 {
+		if d, err = f.unpinned(cmd, conn, c, notice(cmd)); err != nil {
+			return err
+		}
+	}
+	for _, name := range to.names {
+		if key := to.keys[name]; key != nil {
+			if err := again(func() error { return d.CheckKey(ctx, name, key) }); err != nil {
+				return explainKey(err)
+			}
+		}
+	}
+	return nil
 }
 
 // proves reports whether messages to these recipients can only be sealed by somebody with

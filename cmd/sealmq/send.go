@@ -196,7 +196,15 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 	if errors.Is(err, client.ErrSpoolTooOld) {
 		return nil, explainOld(err)
 	}
-	return s, explainKey(err)
+	if err != nil {
+		return nil, explainKey(err)
+	}
+	if err := f.directory.checkFiles(ctx, cmd, f.connect, c, directory, to); err != nil {
+		err = errors.Join(err, s.Flush(ctx)) // what the spool held is sealed already
+		s.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 func explainOld(err error) error {
