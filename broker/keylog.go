@@ -31,14 +31,15 @@ type directory struct {
 	leaves  []string
 	hashes  []tlog.Hash // as package tlog numbers them
 	current map[slot]*logged
-	changes map[slot]int // leaves, those under way included
-	busy    map[slot]int // leaves under way
-	entries int          // slots that hold an entry, those under way included
-	total   int          // leaves, those under way included
-	signed  []byte       // the checkpoint of all leaves; nil if it has to be made
+	resets  map[slot]*logged // the latest one, without data
+	changes map[slot]int     // leaves since then, those under way included
+	busy    map[slot]int     // leaves under way
+	entries int              // slots that hold an entry, those under way included
+	total   int              // leaves, those under way included
+	signed  []byte           // the checkpoint of all leaves; nil if it has to be made
 }
 
-// logged is a key in the directory.
+// logged is a key in the directory, or what has taken one out.
 type logged struct {
 	leaf  keylog.Leaf
 	data  []byte // the entry, or the bare key
@@ -70,7 +71,7 @@ func newDirectory(cfg *DirectoryConfig, s *stored) (d *directory, missing []slot
 	if cfg.Signer == nil || cfg.Verifier == nil {
 		return nil, nil, fmt.Errorf("broker: a key directory needs a signer and a verifier")
 	}
-	d = &directory{signer: cfg.Signer, verifier: cfg.Verifier, current: make(map[slot]*logged),
+	d = &directory{signer: cfg.Signer, verifier: cfg.Verifier, current: make(map[slot]*logged), resets: make(map[slot]*logged),
 		changes: make(map[slot]int), busy: make(map[slot]int)}
 	for at, l := range s.entries {
 		d.current[at] = l
@@ -85,8 +86,12 @@ func newDirectory(cfg *DirectoryConfig, s *stored) (d *directory, missing []slot
 			return nil, nil, err
 		}
 		d.next = l.sequence + 1
-		d.changes[l.slot()]++
 		d.total++
+		if l.leaf.Reset {
+			d.loadReset(l.slot(), l.leaf, index)
+			continue
+		}
+		d.changes[l.slot()]++
 		if c := d.current[l.slot()]; c != nil && c.leaf == l.leaf {
 			c.index = index
 		}
@@ -139,11 +144,11 @@ func (d *directory) room(at slot, leaf keylog.Leaf, previous [32]byte, bare int,
 	case now != nil && now.leaf == leaf && now.index != unlogged:
 		return now.index, true, nil
 	case d.busy[at] > 0:
-		return 0, false, &sealmq.Error{Code: sealmq.InUse, Message: "it is still in use: another key entry of '" + at.owner + "' is being stored"}
-	case now == nil && leaf.Serial != 1:
-		return 0, false, errFollow("there is none before it")
+		return 0, false, errBusy(at.owner)
+	case now == nil && d.first(at, leaf, previous) != nil:
+		return 0, false, d.first(at, leaf, previous)
 	case now != nil && now.leaf.Issuer != leaf.Issuer:
-		return 0, false, &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to replace the key entry of another authority's '" + at.owner + "'"}
+		return 0, false, &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to replace the key entry of another authority's '" + at.owner + "', unless an administrator has reset it"}
 	case now != nil && leaf.Serial != now.leaf.Serial+1:
 		return 0, false, errFollow(fmt.Sprintf("it has serial %d, and the current one has %d", leaf.Serial, now.leaf.Serial))
 	}
@@ -216,7 +221,11 @@ func (d *directory) settle(a *appending) {
 	if a.err == nil {
 		a.next.index, a.err = d.append(a.next.leaf)
 	}
-	if a.err == nil {
+	switch {
+	case a.err == nil && a.next.leaf.Reset:
+		d.settleReset(a)
+		return
+	case a.err == nil:
 		d.current[a.at] = a.next
 		return
 	}

@@ -20,6 +20,7 @@ const (
 	actWriteKey action = "write_key" // the caller's own
 	actPutEntry action = "put_key"   // an entry of the key directory, the caller's own
 	actPutChain action = "put_chain" // the caller's own
+	actResetKey action = "reset_key"
 	actDelete   action = "delete"
 	actPurge    action = "purge"
 	actPeek     action = "peek"
@@ -85,6 +86,7 @@ var denials = map[action]string{
 	actWriteKey: "write the key of",
 	actPutEntry: "put a key entry of",
 	actPutChain: "store the certificates of",
+	actResetKey: "reset the key of",
 	actDelete:   "delete",
 	actPurge:    "purge",
 	actPeek:     "peek into",

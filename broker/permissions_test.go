@@ -48,7 +48,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 			}
 		}
 	}
-	if len(broker.Actions()) != 15 {
+	if len(broker.Actions()) != 16 {
 		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
 	}
 	t.Logf("%d cells", cells)
@@ -84,6 +84,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"inspect", "sealmq.q", func() error { _, err := n.Queue(bob, "sealmq.q"); return err }()},
 		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, broker.KeyBytes)); return err }()},
 		{"publish", "sealmq.x", n.publish(bob, broker.Publish{Exchange: "sealmq.x", Key: "k"})[0].Err},
+		{"reset_key", "alice", ask(func(d func(error)) { n.ResetKey(bob, "alice", "", func(_ []int64, err error) { d(err) }) })},
 		{"reset_stats", "", n.RequireAdmin(bob, "reset_stats")},
 	} {
 		if !errors.Is(tc.err, sealmq.ErrDenied) {

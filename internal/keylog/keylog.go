@@ -19,8 +19,12 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Leaf is one record of the log: a key was put into the directory.
+// Leaf is one record of the log: a key was put into the directory, or an administrator
+// took one out.
 type Leaf struct {
+	// Reset says that the key was taken out. Serial and Hash are then those of the key, and
+	// there is no Issuer.
+	Reset bool
 	// Proven tells an entry with its owner's signature from a bare key.
 	Proven bool
 	// Owner is whose key it is.
@@ -36,23 +40,35 @@ type Leaf struct {
 const (
 	wordEntry    = "entry"
 	wordUnproven = "unproven"
+	wordReset    = "reset"
 )
+
+// Unproven stands for the suite of a bare key, which has none.
+const Unproven = "unproven"
 
 // Text is the record: one line with its line feed.
 //
 //	entry "<owner>" "<issuer>" <suite> <serial> <hash>
 //	unproven "<client>" <sha256>
+//	reset "<owner>" <suite> <serial> <hash>
+//	reset "<client>" unproven 0 <sha256>
 //
 // Names are JSON strings, in the shortest spelling.
 func (l Leaf) Text() string {
 	hash := hex.EncodeToString(l.Hash[:])
-	if !l.Proven {
+	switch {
+	case l.Reset && l.Proven:
+		return wordReset + " " + quote(l.Owner) + " " + l.Suite + " " + strconv.FormatUint(l.Serial, 10) + " " + hash + "\n"
+	case l.Reset:
+		return wordReset + " " + quote(l.Owner) + " " + Unproven + " 0 " + hash + "\n"
+	case !l.Proven:
 		return wordUnproven + " " + quote(l.Owner) + " " + hash + "\n"
 	}
 	return wordEntry + " " + quote(l.Owner) + " " + quote(l.Issuer) + " " + l.Suite + " " + strconv.FormatUint(l.Serial, 10) + " " + hash + "\n"
 }
 
-// Record is the hash of the leaf in the tree.
+// Record is the hash of the leaf in the tree. The entry that follows a reset names it as the
+// hash of what was before: so nothing that was signed earlier can follow.
 func (l Leaf) Record() tlog.Hash { return tlog.RecordHash([]byte(l.Text())) }
 
 func quote(s string) string {
@@ -76,7 +92,7 @@ func ParseLeaf(text string) (Leaf, error) {
 		return Leaf{}, errLeaf
 	}
 	word, rest, _ := strings.Cut(text, " ")
-	l := Leaf{Proven: word == wordEntry}
+	l := Leaf{Reset: word == wordReset, Proven: word == wordEntry}
 	var err error
 	if l.Owner, rest, err = unquote(rest); err != nil {
 		return Leaf{}, err
@@ -85,10 +101,20 @@ func ParseLeaf(text string) (Leaf, error) {
 		if l.Issuer, rest, err = unquote(rest); err != nil {
 			return Leaf{}, err
 		}
+	}
+	if l.Proven || l.Reset {
 		var serial string
 		l.Suite, rest, _ = strings.Cut(rest, " ")
 		serial, rest, _ = strings.Cut(rest, " ")
 		if l.Serial, err = strconv.ParseUint(serial, 10, 64); err != nil {
+			return Leaf{}, errLeaf
+		}
+	}
+	if l.Reset {
+		if l.Proven = l.Suite != Unproven; !l.Proven {
+			l.Suite = ""
+		}
+		if l.Suite == "" && l.Proven || l.Proven != (l.Serial > 0) {
 			return Leaf{}, errLeaf
 		}
 	}
@@ -126,6 +152,16 @@ type Found struct {
 	Key    []byte `json:"key,omitempty"` // a bare key
 	// Index is the place of the leaf in the log, Proof that it stands there in the tree
 	// that Checkpoint signs.
+	Index      int64       `json:"index"`
+	Proof      []tlog.Hash `json:"proof"`
+	Checkpoint []byte      `json:"checkpoint"`
+	LogKey     string      `json:"log_key"`
+}
+
+// FoundReset is the reply to find_reset: the latest reset of a key, and the proof that it
+// stands in the log.
+type FoundReset struct {
+	Leaf       string      `json:"leaf"`
 	Index      int64       `json:"index"`
 	Proof      []tlog.Hash `json:"proof"`
 	Checkpoint []byte      `json:"checkpoint"`

@@ -16,6 +16,8 @@ var leaves = []keylog.Leaf{
 	{Proven: true, Owner: "alice", Issuer: "sha256:00", Suite: "hpke-x25519-aes256gcm", Serial: 7, Hash: sha256.Sum256([]byte("a"))},
 	{Proven: true, Owner: `a "quoted" <name> & ü  `, Issuer: "", Suite: "s", Serial: 1},
 	{Owner: "Lab 1 Receiver", Hash: sha256.Sum256([]byte("b"))},
+	{Reset: true, Proven: true, Owner: "alice", Suite: "hpke-x25519-aes256gcm", Serial: 7, Hash: sha256.Sum256([]byte("a"))},
+	{Reset: true, Owner: "Lab 1 Receiver", Hash: sha256.Sum256([]byte("b"))},
 }
 
 func TestLeavesHaveOneSpelling(t *testing.T) {
@@ -31,10 +33,19 @@ func TestLeavesHaveOneSpelling(t *testing.T) {
 	if want := `entry "alice" "sha256:00" hpke-x25519-aes256gcm 7 ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb` + "\n"; leaves[0].Text() != want {
 		t.Errorf("%q, want %q", leaves[0].Text(), want)
 	}
+	if want := `reset "alice" hpke-x25519-aes256gcm 7 ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb` + "\n"; leaves[3].Text() != want {
+		t.Errorf("%q, want %q", leaves[3].Text(), want)
+	}
+	if want := `reset "Lab 1 Receiver" unproven 0 3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d` + "\n"; leaves[4].Text() != want {
+		t.Errorf("%q, want %q", leaves[4].Text(), want)
+	}
 	good := leaves[2].Text()
 	for _, bad := range []string{"", "\n", good[:len(good)-1], good + "\n", " " + good, strings.Replace(good, "Lab", "L\\u0061b", 1),
 		strings.Replace(good, "unproven", "proven", 1), strings.ToUpper(good), strings.Replace(good, " \"", "  \"", 1),
-		strings.Replace(leaves[0].Text(), " 7 ", " 07 ", 1), strings.Replace(leaves[0].Text(), " 7 ", " -7 ", 1)} {
+		strings.Replace(leaves[0].Text(), " 7 ", " 07 ", 1), strings.Replace(leaves[0].Text(), " 7 ", " -7 ", 1),
+		strings.Replace(leaves[3].Text(), " 7 ", " 0 ", 1), strings.Replace(leaves[3].Text(), " hpke", " \"i\" hpke", 1),
+		strings.Replace(leaves[3].Text(), "hpke-x25519-aes256gcm", "unproven", 1), strings.Replace(leaves[3].Text(), "hpke-x25519-aes256gcm", "", 1),
+		strings.Replace(leaves[4].Text(), " 0 ", " 1 ", 1)} {
 		if l, err := keylog.ParseLeaf(bad); err == nil {
 			t.Errorf("%q is read as %+v", bad, l)
 		}

@@ -48,6 +48,8 @@ const (
 	FindChain
 	Release
 	Extend
+	ResetKey
+	FindReset
 
 	verbs // number of verbs
 )
@@ -67,6 +69,7 @@ var verbNames = [verbs]string{
 	PutKey: "put_key", FindKey: "find_key", KeyLog: "key_log", KeyProof: "key_proof",
 	PutChain: "put_chain", FindChain: "find_chain",
 	Release: "release", Extend: "extend",
+	ResetKey: "reset_key", FindReset: "find_reset",
 }
 
 // String is the command word; it is "unknown" for Unknown, so that a client cannot
@@ -211,6 +214,10 @@ func addedVerbOf(word []byte) Verb {
 		return Release
 	case "extend":
 		return Extend
+	case "reset_key":
+		return ResetKey
+	case "find_reset":
+		return FindReset
 	}
 	return Unknown
 }

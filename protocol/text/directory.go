@@ -18,6 +18,8 @@ const (
 	prefixFoundKey  = "Key: "
 	prefixKeyLog    = "Key log: "
 	prefixKeyProof  = "Key proof: "
+	prefixKeyReset  = "Key reset"
+	prefixReset     = "Reset: "
 )
 
 // putKeyEntry is `put_key <suite> <base64>`.
@@ -65,6 +67,61 @@ func (s *Session) findKey(args []byte) {
 		return
 	}
 	s.answerJSON(FindKey, prefixFoundKey, found)
+}
+
+// resetKey is `reset_key <client> [suite]`.
+func (s *Session) resetKey(args []byte) {
+	client, suite := nameAndSlot(args)
+	if client == "" {
+		s.missing(ResetKey, replyMissingClient)
+		return
+	}
+	if !s.barrier() {
+		return
+	}
+	s.ask(ResetKey, func(g *group) {
+		s.broker.ResetKey(s.id, client, suite, func(indexes []int64, err error) {
+			if err != nil {
+				g.refuse(err)
+				return
+			}
+			line := prefixKeyReset
+			for _, index := range indexes {
+				line += " " + strconv.FormatInt(index, 10)
+			}
+			g.succeed(line + "\n")
+		})
+	})
+}
+
+// findReset is `find_reset <client> <suite>`.
+func (s *Session) findReset(args []byte) {
+	client, suite := nameAndSlot(args)
+	if client == "" || suite == "" {
+		s.missing(FindReset, replyMissingParameters)
+		return
+	}
+	if !s.barrier() {
+		return
+	}
+	found, err := s.broker.FindReset(s.id, client, suite)
+	if err != nil {
+		s.answerError(FindReset, err)
+		return
+	}
+	s.answerJSON(FindReset, prefixReset, found)
+}
+
+// nameAndSlot takes a suite, or the word for a bare key, off the end.
+func nameAndSlot(args []byte) (client, slot string) {
+	i := bytes.LastIndexByte(args, ' ')
+	if i < 0 {
+		return string(args), ""
+	}
+	if last := string(args[i+1:]); last == keylog.Unproven || isSuite(last) {
+		return string(bytes.TrimRight(args[:i], " ")), last
+	}
+	return string(args), ""
 }
 
 func isSuite(name string) bool {

@@ -109,6 +109,19 @@ func TestKeyDirectoryCommands(t *testing.T) {
 	if p := decode[keylog.Page](t, alice.ask("key_log"), "Key log: "); len(p.Leaves) != 3 {
 		t.Errorf("%+v", p)
 	}
+	lab.do("reset_key alice", "Key reset 3 4")
+	alice.do("find_key alice", "Error: no key of 'alice' is known")
+	alice.do("get_public_key alice", "Public key not found")
+	reset := decode[keylog.FoundReset](t, alice.ask("find_reset alice "+string(seal.HPKEHybrid)), "Reset: ")
+	leaf.Reset, leaf.Issuer = true, ""
+	five, err := keylog.OpenCheckpoint(reset.Checkpoint, reset.LogKey)
+	if err != nil || reset.Leaf != leaf.Text() || tlog.CheckRecord(reset.Proof, five.N, five.Hash, reset.Index, leaf.Record()) != nil {
+		t.Errorf("%+v, %v", reset, err)
+	}
+	if f := decode[keylog.FoundReset](t, alice.ask("find_reset alice unproven"), "Reset: "); f.Index != 4 {
+		t.Errorf("%+v", f)
+	}
+	lab.do("reset_key Lab1 unproven", "Key reset 5")
 	t.Logf("a find_key reply has %d bytes with the default suite", len("Key: ")+len(mustJSON(t, found))+1)
 }
 
@@ -152,11 +165,17 @@ func TestKeyDirectoryCommandsAreRefused(t *testing.T) {
 		{"key_proof 1", "Missing parameters"},
 		{"key_proof 1 x", "Error: the two sizes of the log are not numbers"},
 		{"key_proof 1 2", "Error: the log has no tree of size 1"},
+		{"reset_key", "Missing client ID"},
+		{"reset_key alice", "Error: not allowed to reset the key of 'alice'"},
+		{"find_reset", "Missing parameters"},
+		{"find_reset alice", "Missing parameters"},
+		{"find_reset alice nonsense", "Missing parameters"},
+		{"find_reset Lab 1 " + hybrid, "Error: no key of 'Lab 1' for " + hybrid + " was reset"},
 	} {
 		alice.do(tc[0], tc[1])
 	}
 	plain := newNode(t).client(t, "alice")
-	for _, line := range []string{"find_key x", "key_log", "key_proof 1 2", "put_key " + hybrid + " AAAA"} {
+	for _, line := range []string{"find_key x", "key_log", "key_proof 1 2", "put_key " + hybrid + " AAAA", "find_reset x " + hybrid} {
 		plain.do(line, "Error: this broker keeps no proven key directory")
 	}
 }

@@ -351,6 +351,10 @@ func (s *Session) dispatch(c Command) {
 		s.keyLog(c.Args)
 	case KeyProof:
 		s.keyProof(c.Args)
+	case ResetKey:
+		s.resetKey(c.Args)
+	case FindReset:
+		s.findReset(c.Args)
 	}
 }
 

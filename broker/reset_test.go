@@ -1,0 +1,310 @@
+package broker_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/seal"
+)
+
+func (r *registry) reset(id sealmq.Identity, client, suite string) ([]int64, error) {
+	r.Helper()
+	return wait(r, func(done func([]int64, error)) { r.ResetKey(id, client, suite, done) })
+}
+
+// entryAfter makes an entry of alice's with a certificate of an authority.
+func (r *registry) entryAfter(ca *testca.CA, serial uint64, previous [32]byte) []byte {
+	r.Helper()
+	entry, err := seal.NewKeyEntry(signerOf(r, ca, "alice", ""),
+		seal.KeyEntry{Key: publicKey(r, small), Serial: serial, Previous: previous, Created: time.Now()})
+	r.must(err)
+	return entry
+}
+
+// resetOf is the leaf that resets an entry.
+func (r *registry) resetOf(entry []byte) keylog.Leaf {
+	r.Helper()
+	e, err := seal.ParseKeyEntry(entry)
+	r.must(err)
+	return keylog.Leaf{Reset: true, Proven: true, Owner: e.Owner, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
+}
+
+// twoAuthorities is a registry that accepts the certificates of another authority as well.
+func twoAuthorities(t testing.TB, change ...func(*broker.Config)) (*registry, *testca.CA) {
+	other := testca.New(t)
+	var r *registry
+	r = &registry{ca: testca.New(t)}
+	var err error
+	if r.signer, _, err = keylog.NewSigner(); err != nil {
+		t.Fatal(err)
+	}
+	r.node = open(t, append([]func(*broker.Config){r.configure, func(c *broker.Config) {
+		roots := r.ca.Pool()
+		roots.AddCert(other.Root())
+		c.Directory.Verifier = &seal.X509Verifier{Roots: roots, Identify: r.ca.Identify}
+	}}, change...)...)
+	return r, other
+}
+
+// After a reset nothing is shown, and the next entry may be another authority's. It must name
+// the reset, so nothing that was signed before can come back.
+func TestResetOfAnEntry(t *testing.T) {
+	r, other := twoAuthorities(t)
+	id, foreign := r.who(r.ca, "alice", ""), r.who(other, "alice", "")
+	first := r.entry(publicKey(t, small), nil)
+	stolen := r.entry(publicKey(t, small), first)
+	prepared := r.entry(publicKey(t, small), stolen) // signed before the reset
+	hybrid := r.entry(publicKey(t, seal.HPKEHybrid), nil)
+	for _, e := range [][]byte{first, stolen} {
+		r.must(second(r.put(id, small, e)))
+	}
+	r.must(second(r.put(id, seal.HPKEHybrid, hybrid)))
+	r.code(sealmq.Denied, second(r.put(foreign, small, r.entryAfter(other, 3, r.leafOf(stolen, "").Hash))))
+
+	indexes, err := r.reset(admin, "alice", string(small))
+	if err != nil || len(indexes) != 1 || indexes[0] != 3 {
+		t.Fatalf("%v, %v", indexes, err)
+	}
+	leaf := r.resetOf(stolen)
+	next := r.entryAfter(other, 3, leaf.Record())
+	for range 2 { // before and after a restart
+		r.code(sealmq.NoKey, second(r.FindKey(bob, "alice", string(small))))
+		if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, hybrid) {
+			t.Errorf("%+v, %v", f, err)
+		}
+		f, err := r.FindReset(bob, "alice", string(small))
+		if err != nil || f.Leaf != leaf.Text() || f.Index != 3 {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		tree, err := keylog.OpenCheckpoint(f.Checkpoint, f.LogKey)
+		r.must(err)
+		r.must(tlog.CheckRecord(f.Proof, tree.N, tree.Hash, f.Index, leaf.Record()))
+		for name, old := range map[string][]byte{"the first one": first, "the one that was reset": stolen, "one that was signed before": prepared,
+			"a first one": r.entryAfter(other, 1, [32]byte{}), "one that names no reset": r.entryAfter(other, 3, [32]byte{1}),
+			"a later one": r.entryAfter(other, 4, leaf.Record())} {
+			for _, who := range []sealmq.Identity{id, foreign} {
+				if _, err := r.put(who, small, old); err == nil {
+					t.Errorf("%s is taken", name)
+				}
+			}
+		}
+		if c := r.Counts(); c.Keys != 1 || c.KeyLog != 4 {
+			t.Errorf("%+v", c)
+		}
+		r.restart()
+	}
+	r.must(second(r.put(foreign, small, next)))
+	f, err := r.FindKey(bob, "alice", string(small))
+	if err != nil || !bytes.Equal(f.Entry, next) {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	r.proven(f, r.leafOf(next, foreign.Issuer))
+	r.restart()
+	r.must(second(r.put(foreign, small, r.entryAfter(other, 4, r.leafOf(next, "").Hash))))
+	r.code(sealmq.Denied, second(r.put(id, small, r.entry(publicKey(t, small), next))))
+	if f, err := r.FindReset(bob, "alice", string(small)); err != nil || f.Index != 3 {
+		t.Errorf("the latest reset is still found: %+v, %v", f, err)
+	}
+}
+
+// Without a suite everything under the name is reset, the bare key too.
+func TestResetOfAName(t *testing.T) {
+	r := openRegistry(t)
+	id := r.who(r.ca, "alice", "")
+	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
+	r.must(second(r.put(id, seal.HPKEHybrid, r.entry(publicKey(t, seal.HPKEHybrid), nil))))
+	r.must(second(r.putKey(id, "alice", key(1))))
+	r.must(second(r.putKey(admin, "lab", key(2))))
+	indexes, err := r.reset(admin, "alice", "")
+	if err != nil || fmt.Sprint(indexes) != "[4 5 6]" {
+		t.Fatalf("%v, %v", indexes, err)
+	}
+	bare := keylog.Leaf{Reset: true, Owner: "alice", Hash: sha256.Sum256(key(1))}
+	for range 2 {
+		for _, suite := range []seal.Suite{"", small, seal.HPKEHybrid, seal.CipherMQG5} {
+			r.code(sealmq.NoKey, second(r.FindKey(bob, "alice", string(suite))))
+		}
+		if _, ok := r.Key(bob, "alice"); ok {
+			t.Error("the bare key is still there")
+		}
+		if k, ok := r.Key(bob, "lab"); !ok || !bytes.Equal(k, key(2)) {
+			t.Error("another name's key is gone")
+		}
+		if f, err := r.FindReset(bob, "alice", keylog.Unproven); err != nil || f.Leaf != bare.Text() {
+			t.Errorf("%+v, %v", f, err)
+		}
+		if c := r.Counts(); c.Keys != 1 || c.KeyLog != 7 {
+			t.Errorf("%+v", c)
+		}
+		r.restart()
+	}
+	r.code(sealmq.NoKey, second(r.reset(admin, "alice", "")))
+	// What is registered afterwards stands in the log anew, the same key too.
+	for range 2 {
+		r.must(second(r.putKey(id, "alice", key(1))))
+		f, err := r.FindKey(bob, "alice", "")
+		r.must(err)
+		if tree := r.proven(f, keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key(1))}); tree.N != 8 || f.Index != 7 {
+			t.Errorf("place %d of %d", f.Index, tree.N)
+		}
+		r.restart()
+	}
+	if indexes, err := r.reset(admin, "alice", keylog.Unproven); err != nil || fmt.Sprint(indexes) != "[8]" {
+		t.Errorf("%v, %v", indexes, err)
+	}
+}
+
+func TestResetIsRefused(t *testing.T) {
+	r := openRegistry(t)
+	id := r.who(r.ca, "alice", "")
+	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
+	for _, tc := range []struct {
+		id            sealmq.Identity
+		client, suite string
+		code          sealmq.Code
+	}{
+		{id, "alice", "", sealmq.Denied},
+		{bob, "alice", string(small), sealmq.Denied},
+		{sealmq.Identity{}, "alice", "", sealmq.Denied},
+		{admin, "nobody", "", sealmq.NoKey},
+		{admin, "alice", string(seal.HPKEHybrid), sealmq.NoKey},
+		{admin, "alice", keylog.Unproven, sealmq.NoKey},
+		{admin, "alice", "nonsense", sealmq.BadArgument},
+		{admin, "", "", sealmq.BadName},
+	} {
+		r.code(tc.code, second(r.reset(tc.id, tc.client, tc.suite)))
+	}
+	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
+	r.code(sealmq.BadArgument, second(r.FindReset(bob, "alice", "nonsense")))
+	r.code(sealmq.Denied, second(r.FindReset(sealmq.Identity{}, "alice", string(small))))
+	if r.Counts().KeyLog != 1 {
+		t.Errorf("%d leaves", r.Counts().KeyLog)
+	}
+	r.must(second(r.reset(admin, "alice", "")))
+	for _, e := range []entry{{"alice", "reset_key", "alice", sealmq.Denied}, {"admin", "reset_key", "nobody", sealmq.NoKey}, {"admin", "reset_key", "alice", ""}} {
+		if !r.audit.has(e) {
+			t.Errorf("not in the audit: %+v", e)
+		}
+	}
+	without := open(t)
+	r.code(sealmq.Unsupported, without.do(func(d func(error)) {
+		without.ResetKey(admin, "alice", "", func(_ []int64, err error) { d(err) })
+	}))
+	r.code(sealmq.Unsupported, second(without.FindReset(bob, "alice", string(small))))
+}
+
+// A thief who used all changes up has gained nothing.
+func TestChangesAreCountedAnewAfterAReset(t *testing.T) {
+	r := openRegistry(t, func(c *broker.Config) { c.Limits.KeyChanges = 2 })
+	id := r.who(r.ca, "alice", "")
+	first := r.entry(publicKey(t, small), nil)
+	last := r.entry(publicKey(t, small), first)
+	r.must(second(r.put(id, small, first)))
+	r.must(second(r.put(id, small, last)))
+	r.must(second(r.putKey(admin, "lab", key(1))))
+	r.must(second(r.putKey(admin, "lab", key(2))))
+	r.code(sealmq.LimitReached, second(r.put(id, small, r.entry(publicKey(t, small), last))))
+	r.must(second(r.reset(admin, "alice", "")))
+	r.must(second(r.reset(admin, "lab", "")))
+	serial, previous := uint64(3), [32]byte(r.resetOf(last).Record())
+	for range 2 {
+		next := r.entryAfter(r.ca, serial, previous)
+		r.must(second(r.put(id, small, next)))
+		r.must(second(r.putKey(admin, "lab", key(byte(serial)))))
+		serial, previous = serial+1, r.leafOf(next, "").Hash
+		r.restart()
+	}
+	r.code(sealmq.LimitReached, second(r.put(id, small, r.entryAfter(r.ca, serial, previous))))
+	r.code(sealmq.LimitReached, second(r.putKey(admin, "lab", key(200))))
+}
+
+// A reset is in the log when it is stored, and not before; what the store refuses never was.
+func TestResetThatIsNotStored(t *testing.T) {
+	r := openRegistry(t)
+	id := r.who(r.ca, "alice", "")
+	entry := r.entry(publicKey(t, small), nil)
+	r.must(second(r.put(id, small, entry)))
+	r.must(second(r.putKey(id, "alice", key(1))))
+	before := r.Counts()
+	release := r.disk.Hold(t)
+	answered := make(chan error, 1)
+	r.ResetKey(admin, "alice", "", func(_ []int64, err error) { answered <- err })
+	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
+	if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, entry) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	r.code(sealmq.InUse, second(r.reset(admin, "alice", "")))
+	r.code(sealmq.InUse, second(r.put(id, small, r.entry(publicKey(t, small), entry))))
+	r.disk.Crash(t)
+	r.code(sealmq.Unavailable, <-answered)
+	release()
+	r.start()
+	if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, entry) || r.Counts() != before {
+		t.Errorf("%+v, %v, %+v", f, err, r.Counts())
+	}
+	for _, late := range []bool{false, true} {
+		s := &stubborn{Engine: r.engine, late: late, definitions: true}
+		cfg := r.cfg
+		cfg.Engine = s
+		b, err := broker.New(cfg)
+		r.must(err)
+		r.Broker = b
+		b.ResetKey(admin, "alice", "", func(_ []int64, err error) { answered <- err })
+		for _, f := range s.refused {
+			f()
+		}
+		s.definitions = false
+		r.code(sealmq.NoStorage, <-answered)
+		if after := r.Counts(); after != before {
+			t.Errorf("%+v became %+v", before, after)
+		}
+		if k, ok := r.Key(bob, "alice"); !ok || !bytes.Equal(k, key(1)) {
+			t.Errorf("late %v: the bare key is gone", late)
+		}
+	}
+	indexes, err := r.reset(admin, "alice", "")
+	if err != nil || fmt.Sprint(indexes) != "[2 3]" {
+		t.Errorf("afterwards: %v, %v", indexes, err)
+	}
+}
+
+// A full log takes no reset either: clients would not read it.
+func TestResetIsBounded(t *testing.T) {
+	r := openRegistry(t, func(c *broker.Config) { c.Limits.KeyLog = 2 })
+	r.must(second(r.putKey(admin, "lab", key(1))))
+	r.must(second(r.putKey(admin, "lab", key(2))))
+	r.code(sealmq.LimitReached, second(r.reset(admin, "lab", "")))
+	if k, ok := r.Key(bob, "lab"); !ok || !bytes.Equal(k, key(2)) {
+		t.Error("the key is gone")
+	}
+}
+
+// The store's words for an entry and for its end must not disagree: whatever was reset stays so.
+func TestStoredEntryThatTheLogHasReset(t *testing.T) {
+	r := openRegistry(t)
+	id := r.who(r.ca, "alice", "")
+	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
+	var entry broker.Definition
+	for _, d := range r.engine.Definitions() {
+		if strings.HasPrefix(d.Key, "keyentry/") {
+			entry = d
+		}
+	}
+	r.must(second(r.reset(admin, "alice", "")))
+	r.must(r.do(func(done func(error)) { r.engine.Define([]broker.Definition{entry}, done) }))
+	r.restart()
+	r.code(sealmq.NoKey, second(r.FindKey(bob, "alice", "")))
+	if c := r.Counts(); c.Keys != 0 || c.KeyLog != 2 {
+		t.Errorf("%+v", c)
+	}
+}
