@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -20,10 +19,14 @@ type Audit struct {
 	Records []Record
 }
 
-// Record is one record of the log: a key was put into the directory.
+// Record is one record of the log: a key was put into the directory, or an administrator
+// took one out.
 type Record struct {
 	Index int64
 	Owner string
+	// Reset says that the key was taken out. Proven, Suite, Serial and Entry or Key are then
+	// those of that key.
+	Reset bool
 	// Proven tells an entry with its owner's signature from a bare key. Issuer, Suite,
 	// Serial and Entry, the entry's hash, are those of an entry; Key is the SHA-256 of a
 	// bare key.
@@ -124,7 +127,7 @@ func (d *Directory) readTree(ctx context.Context, tree tlog.Tree, hashes *treeHa
 }
 
 func newRecord(index int64, l keylog.Leaf) Record {
-	r := Record{Index: index, Owner: l.Owner, Proven: l.Proven, Issuer: l.Issuer, Suite: l.Suite, Serial: l.Serial, leaf: l}
+	r := Record{Index: index, Owner: l.Owner, Reset: l.Reset, Proven: l.Proven, Issuer: l.Issuer, Suite: l.Suite, Serial: l.Serial, leaf: l}
 	if l.Proven {
 		r.Entry = l.Hash
 	} else {
@@ -133,24 +136,20 @@ func newRecord(index int64, l keylog.Leaf) Record {
 	return r
 }
 
-// inOrder demands that the entries of each owner and suite are numbered without gaps, as
-// an honest broker takes them. The same record again changes nothing.
+// inOrder demands that the entries of each owner and suite are numbered without gaps, and
+// that only the newest is reset, as an honest broker takes them. The same record again
+// changes nothing.
 func inOrder(records []Record) error {
 	last := make(map[keySlot]keylog.Leaf)
-	for _, r := range slices.DeleteFunc(slices.Clone(records), func(r Record) bool { return !r.Proven }) {
+	for _, r := range records {
 		at := keySlot{r.Owner, r.Suite}
-		before := last[at]
-		if r.leaf == before {
+		if r.leaf == last[at] {
 			continue
 		}
-		if r.Serial != before.Serial+1 {
-			return outOfOrder(r.Index, r.leaf, before)
+		if err := order(r.Index, r.leaf, last[at]); err != nil {
+			return err
 		}
 		last[at] = r.leaf
 	}
 	return nil
-}
-
-func outOfOrder(index int64, leaf, before keylog.Leaf) error {
-	return notProven("record %d is entry %d of %s, after entry %d", index, leaf.Serial, leaf.Owner, before.Serial)
 }

@@ -29,6 +29,7 @@ type node struct {
 	served chan error
 
 	directory *broker.DirectoryConfig // of the key directory; nil is without
+	accepts   *testca.CA              // another authority of clients
 }
 
 func startNode(t *testing.T) *node {
@@ -48,7 +49,12 @@ func (n *node) start() {
 	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.directory}); err != nil {
 		n.t.Fatal(err)
 	}
-	n.server, err = server.Listen(server.Config{Addr: n.addr, TLS: n.ca.ServerTLS(), Identify: n.ca.Identify, Broker: n.broker})
+	serverTLS := n.ca.ServerTLS()
+	if n.accepts != nil {
+		serverTLS.ClientCAs = n.ca.Pool()
+		serverTLS.ClientCAs.AddCert(n.accepts.Root())
+	}
+	n.server, err = server.Listen(server.Config{Addr: n.addr, TLS: serverTLS, Identify: n.ca.Identify, Broker: n.broker})
 	if err != nil {
 		n.t.Fatal(err)
 	}

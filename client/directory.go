@@ -162,7 +162,7 @@ func (d *Directory) settled(name string, ask func() error) error {
 func (d *Directory) lookOnce(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
 	r, err := d.fetch(ctx, name, suite)
 	if sealmq.CodeOf(err) == sealmq.NoKey {
-		return nil, d.missing(name, suite, err)
+		return nil, d.explain(ctx, name, d.missing(name, suite, err), nil)
 	}
 	if err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func (d *Directory) lookOnce(ctx context.Context, name string, suite seal.Suite)
 	if err := d.newest(ctx, r); err != nil {
 		return nil, err
 	}
-	return r.key, d.pin(ctx, r, d.cfg.StrictPins)
+	return r.key, d.explain(ctx, name, d.pin(ctx, r, d.cfg.StrictPins), r)
 }
 
 // unproven refuses a bare key, and names it beside the pinned one.
@@ -215,6 +215,7 @@ type record struct {
 	leaf  keylog.Leaf
 	index int64
 	now   sighting
+	own   *Pin // the pinned key that was reset, and that this one of the caller's own replaces
 }
 
 // slot is the name of its pin.
@@ -294,11 +295,13 @@ func (d *Directory) missing(name string, suite seal.Suite, err error) error {
 	if perr != nil {
 		return perr
 	}
-	for slot := range s.Keys[name] {
-		if suite == "" || slot == string(suite) || slot == bareSuite && bare(suite) {
-			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it knows no key of %s, and showed one before", name),
-				hint: "the broker lies, or was restored from an old backup: ask its operator"}
-		}
+	pins := maps.Clone(s.Keys[name])
+	maps.DeleteFunc(pins, func(slot string, _ Pin) bool {
+		return suite != "" && slot != string(suite) && (slot != bareSuite || !bare(suite))
+	})
+	if len(pins) > 0 {
+		return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it knows no key of %s, and showed one before", name), pins: pins,
+			hint: "the broker lies, or was restored from an old backup: ask its operator"}
 	}
 	return &DirectoryError{Kind: errNoKeyKind, Err: err,
 		hint: fmt.Sprintf("ask %s to publish a key with \"sealmq key publish\"", name)}
@@ -341,7 +344,11 @@ func (d *Directory) pin(ctx context.Context, r *record, strict bool) error {
 	pin := d.newPin(r)
 	err := d.cfg.Pins.update(ctx, d.cfg.Scope, func(s *pinnedOf) error {
 		var err error
-		if notice, err = r.compare(s.Keys[r.name], pin, strict); err != nil || notice == "" {
+		notice, err = r.compare(s.Keys[r.name], pin, strict)
+		if old, ok := s.Keys[r.name][r.slot()]; err != nil && ok && r.own != nil && *r.own == old {
+			notice, err = fmt.Sprintf("key of %s pinned in place of the one that was reset: %s (%s)", r.name, pin.Fingerprint, r.key.Digits()), nil
+		}
+		if err != nil || notice == "" {
 			return err
 		}
 		if s.Keys == nil {
@@ -369,17 +376,21 @@ func (d *Directory) newPin(r *record) Pin {
 
 // compare returns a notice if the pin is to be written.
 func (r *record) compare(pins map[string]Pin, pin Pin, strict bool) (notice string, err error) {
+	old, known := pins[r.slot()]
+	ways := map[string]Pin{r.slot(): old}
 	refuse := func(kind error, hint, format string, args ...any) error {
-		return &DirectoryError{Kind: kind, Detail: fmt.Sprintf(format, args...), hint: hint}
+		return &DirectoryError{Kind: kind, Detail: fmt.Sprintf(format, args...), hint: hint, pins: ways}
 	}
 	const lies = "the broker lies, or was restored from an old backup: ask its operator"
 	forget := fmt.Sprintf("compare the fingerprint with %s in another way; if it is right, forget the old one with \"sealmq key directory --forget %s\"", r.name, r.name)
-	for slot, old := range pins {
-		if old.Proven && slot != r.slot() && r.hides(seal.Suite(slot)) {
-			return "", refuse(ErrRollback, lies, "it showed a key for %s before, and shows one for %s", slot, r.key.Suite())
-		}
+	hidden := maps.Clone(pins)
+	maps.DeleteFunc(hidden, func(slot string, old Pin) bool {
+		return !old.Proven || slot == r.slot() || !r.hides(seal.Suite(slot))
+	})
+	if len(hidden) > 0 {
+		ways = hidden
+		return "", refuse(ErrRollback, lies, "it showed a key for %s before, and shows one for %s", first(hidden), r.key.Suite())
 	}
-	old, known := pins[r.slot()]
 	changed := func(kind error, format string, args ...any) error {
 		both := fmt.Sprintf("; pinned is %s, and the directory shows %s", seal.ReadOut(old.Fingerprint), r.key.Digits())
 		return refuse(kind, forget, "%s", fmt.Sprintf(format, args...)+both)
@@ -446,6 +457,8 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 			return current.entry, nil
 		}
 		next.Serial, next.Previous = current.entry.Serial+1, current.entry.Hash()
+	} else if err := d.afterReset(ctx, &next); err != nil {
+		return nil, err
 	}
 	entry, err := seal.NewKeyEntry(signer, next)
 	if err != nil {
@@ -489,7 +502,7 @@ func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.Key
 // more: such an entry can still be replaced, and by its owner alone.
 func (d *Directory) own(ctx context.Context, name string, suite seal.Suite, known func(*seal.KeyEntry) bool) (r *record, valid bool, err error) {
 	err = d.settled(name, func() error {
-		if r, valid, err = d.ownOnce(ctx, name, suite); err == nil && valid && known(r.entry) {
+		if r, valid, err = d.ownOnce(ctx, name, suite, known); err == nil && valid && known(r.entry) {
 			err = d.pin(ctx, r, false)
 		}
 		return err
@@ -497,12 +510,13 @@ func (d *Directory) own(ctx context.Context, name string, suite seal.Suite, know
 	return r, valid, err
 }
 
-// ownOnce compares with the pins, and leaves them as they are.
-func (d *Directory) ownOnce(ctx context.Context, name string, suite seal.Suite) (r *record, valid bool, err error) {
+// ownOnce compares with the pins, and leaves them as they are. That the pinned key was reset
+// keeps its owner from nothing.
+func (d *Directory) ownOnce(ctx context.Context, name string, suite seal.Suite, known func(*seal.KeyEntry) bool) (r *record, valid bool, err error) {
 	r, err = d.fetch(ctx, name, suite)
 	if sealmq.CodeOf(err) == sealmq.NoKey {
-		err = d.missing(name, suite, err)
-		if errors.Is(err, errNoKeyKind) {
+		err = d.explain(ctx, name, d.missing(name, suite, err), nil)
+		if errors.Is(err, errNoKeyKind) || errors.Is(err, ErrReset) {
 			return nil, false, nil
 		}
 		return nil, false, err
@@ -518,13 +532,24 @@ func (d *Directory) ownOnce(ctx context.Context, name string, suite seal.Suite) 
 		return nil, false, err
 	}
 	valid = err == nil
-	if err := d.newest(ctx, r); err != nil {
-		return nil, false, err
+	if err = d.newest(ctx, r); err == nil {
+		err = d.compared(ctx, r)
 	}
-	s, err := d.cfg.Pins.view(d.cfg.Scope)
+	if errors.Is(err, ErrReset) && valid && known(r.entry) {
+		r.own, err = ownReset(err, r.slot()), nil
+	}
 	if err != nil {
 		return nil, false, err
 	}
-	_, err = r.compare(s.Keys[name], d.newPin(r), false)
-	return r, valid, err
+	return r, valid, nil
+}
+
+// compared reports whether a key agrees with the pins.
+func (d *Directory) compared(ctx context.Context, r *record) error {
+	s, err := d.cfg.Pins.view(d.cfg.Scope)
+	if err != nil {
+		return err
+	}
+	_, err = r.compare(s.Keys[r.name], d.newPin(r), false)
+	return d.explain(ctx, r.name, err, r)
 }

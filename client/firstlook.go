@@ -21,19 +21,21 @@ const maxFirstLook = 50_000
 type firstLook struct {
 	tree   treeHashes
 	last   map[keySlot]lastLeaf
-	broken map[string]error // by owner: why its entries are not in order
+	resets map[keySlot]*reset // the latest ones
+	broken map[string]error   // by owner: why its entries are not in order
 }
 
 // keySlot is where keys follow each other: an owner's suite, or its bare keys.
 type keySlot struct{ owner, suite string }
 
 type lastLeaf struct {
-	index int64
-	leaf  keylog.Leaf
+	index  int64
+	leaf   keylog.Leaf
+	before keylog.Leaf // the one that it follows
 }
 
 func newFirstLook() *firstLook {
-	return &firstLook{last: make(map[keySlot]lastLeaf), broken: make(map[string]error)}
+	return &firstLook{last: make(map[keySlot]lastLeaf), resets: make(map[keySlot]*reset), broken: make(map[string]error)}
 }
 
 func (f *firstLook) take(index int64, leaf keylog.Leaf) {
@@ -42,23 +44,30 @@ func (f *firstLook) take(index int64, leaf keylog.Leaf) {
 	if known && before.leaf == leaf {
 		return // the same record again changes nothing
 	}
-	if leaf.Proven && leaf.Serial != before.leaf.Serial+1 && f.broken[leaf.Owner] == nil {
-		f.broken[leaf.Owner] = outOfOrder(index, leaf, before.leaf)
+	if err := order(index, leaf, before.leaf); err != nil && f.broken[leaf.Owner] == nil {
+		f.broken[leaf.Owner] = err
 	}
-	f.last[at] = lastLeaf{index, leaf}
+	if leaf.Reset {
+		f.resets[at] = &reset{leaf, index}
+	}
+	f.last[at] = lastLeaf{index, leaf, before.leaf}
 }
 
 // newest looks for a later entry than the one that is shown, the first time that a key is
-// seen. A log that is too long to be read for this is left to Audit, and that is said.
+// seen, and for a reset, if there were entries between the pinned one and this. A log that is
+// too long to be read for this is left to Audit, and that is said.
 func (d *Directory) newest(ctx context.Context, r *record) error {
 	s, err := d.cfg.Pins.view(d.cfg.Scope)
 	if err != nil {
 		return err
 	}
-	if _, pinned := s.Keys[r.name][r.slot()]; pinned {
+	pin, pinned := s.Keys[r.name][r.slot()]
+	switch {
+	case pinned && (r.entry == nil || r.entry.Serial <= pin.Serial+1):
 		return nil
-	}
-	if r.now.tree.N > d.firstLook {
+	case pinned && r.now.tree.N > d.firstLook:
+		return d.jumped(ctx, r, pin, nil)
+	case r.now.tree.N > d.firstLook:
 		d.cfg.Notice(fmt.Sprintf("key of %s: the log of the key directory has %d records, too many to be read for a first look, so an older key may have been shown; "+
 			"\"sealmq key verify %s\" reads all", r.name, r.now.tree.N, r.name))
 		return nil
@@ -73,7 +82,16 @@ func (d *Directory) newest(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	return seen.newest(r)
+	if err := seen.newest(r); err != nil {
+		return err
+	}
+	if pinned {
+		return d.jumped(ctx, r, pin, seen)
+	}
+	if re := seen.resets[keySlot{r.name, r.leaf.Suite}]; re != nil {
+		d.cfg.Notice(fmt.Sprintf("key of %s: an administrator of the broker had reset the one before (record %d of its log): compare the fingerprint with %s", r.name, re.index, r.name))
+	}
+	return nil
 }
 
 // readOn reads what is new of the log up to a tree, or all of it if more was read already.
@@ -96,11 +114,15 @@ func (f *firstLook) newest(r *record) error {
 		return err
 	}
 	const lies = "the broker lies: ask its operator"
-	if last := f.last[keySlot{r.name, r.leaf.Suite}]; last.index > r.index && last.leaf != r.leaf {
+	last := f.last[keySlot{r.name, r.leaf.Suite}]
+	switch {
+	case last.index > r.index && last.leaf != r.leaf:
 		return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows record %d of its log, and record %d is newer", r.index, last.index), hint: lies}
+	case last.leaf == r.leaf && r.entry != nil && r.entry.Previous != previous(last.before):
+		return notProven("entry %d of %s does not follow the record before it", r.entry.Serial, r.name)
 	}
-	for at := range f.last {
-		if at.owner == r.name && at.suite != "" && r.hides(seal.Suite(at.suite)) {
+	for at, newest := range f.last {
+		if at.owner == r.name && at.suite != "" && !newest.leaf.Reset && r.hides(seal.Suite(at.suite)) {
 			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows a key for %s, and its log has one for %s", r.key.Suite(), at.suite), hint: lies}
 		}
 	}

@@ -27,6 +27,7 @@ type DirectoryError struct {
 	Err error
 
 	hint string
+	pins map[string]Pin // the pinned keys that are in the way, by slot
 }
 
 // sealed is the same as a refusal of package seal, which prints and wraps alike.

@@ -1,0 +1,301 @@
+package client_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// newTownOfTwo accepts certificates of two authorities.
+func newTownOfTwo(t testing.TB) (w *town, other *testca.CA, n *node) {
+	t.Helper()
+	w, other = newTown(t), testca.New(t)
+	n = &node{t: t, ca: w.ca, fs: faultfs.New(), addr: "127.0.0.1:0", accepts: other,
+		directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.both(other)}}
+	n.start()
+	t.Cleanup(func() { n.stop() })
+	return w, other, n
+}
+
+func (w *town) both(other *testca.CA) seal.Verifier {
+	roots := w.ca.Pool()
+	roots.AddCert(other.Root())
+	return &seal.X509Verifier{Roots: roots, Identify: w.ca.Identify}
+}
+
+func trusting(v seal.Verifier) func(*client.DirectoryConfig) {
+	return func(c *client.DirectoryConfig) { c.Verifier = v }
+}
+
+// publishWith publishes with a certificate of an authority.
+func (w *town) publishWith(ca, other *testca.CA, addr, name string, key *seal.PublicKey, change ...func(*client.DirectoryConfig)) (*seal.KeyEntry, error) {
+	w.t.Helper()
+	leaf := ca.Leaf(name, "")
+	signer, err := seal.NewSigner(name, leaf.Certificate, leaf.PrivateKey)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c, err := client.Dial(w.t.Context(), client.Config{Addr: addr, TLS: w.ca.ClientWith(leaf)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	cfg := client.DirectoryConfig{Verifier: w.both(other), Scope: "town"}
+	for _, f := range change {
+		f(&cfg)
+	}
+	d, err := client.NewDirectory(c, cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return d.Publish(w.t.Context(), signer, key)
+}
+
+func (n *node) reset(name string, suite seal.Suite) []int64 {
+	n.t.Helper()
+	records, err := n.dial(client.Config{}).ResetKey(n.t.Context(), name, suite)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return records
+}
+
+// wasReset demands the refusal of a pinned key that was reset, and that it says this.
+func wasReset(t *testing.T, d *client.Directory, name string, suite seal.Suite, says ...string) {
+	t.Helper()
+	key, err := d.Find(t.Context(), name, suite)
+	if key != nil || !errors.Is(err, client.ErrReset) || !errors.Is(err, client.ErrPinned) || errors.Is(err, client.ErrRollback) {
+		t.Fatalf("key %v, error %v, want that it was reset", key, err)
+	}
+	var e *client.DirectoryError
+	if !errors.As(err, &e) || !strings.Contains(e.Hint(), "sealmq key directory --forget "+name) {
+		t.Errorf("%v is no help", err)
+	}
+	for _, s := range says {
+		if !strings.Contains(err.Error(), s) {
+			t.Errorf("%v does not say %q", err, s)
+		}
+	}
+}
+
+// The way out when an authority is replaced: those who have a pin are told, and decide.
+func TestResetForAnotherAuthority(t *testing.T) {
+	w, other, n := newTownOfTwo(t)
+	trust := trusting(w.both(other))
+	pins, strict := client.NewPins(), client.NewPins()
+	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
+	find := func(p *client.Pins, change ...func(*client.DirectoryConfig)) *client.Directory {
+		return w.directory(n.addr, "bob", append([]func(*client.DirectoryConfig){with(p), trust}, change...)...)
+	}
+	w.publish(n.addr, "carol", generate(t, seal.HPKEX25519))
+	w.publish(n.addr, "alice", first)
+	finds(t, find(pins), "alice", "", first, nil)
+	finds(t, find(strict, func(c *client.DirectoryConfig) { c.StrictPins = true }), "alice", "", first, nil)
+	if e, err := w.publishWith(other, other, n.addr, "alice", second); !errors.Is(err, sealmq.ErrDenied) {
+		t.Fatalf("%v, %v", e, err)
+	}
+	if records := n.reset("alice", ""); fmt.Sprint(records) != "[2]" {
+		t.Errorf("records %v", records)
+	}
+	for range 2 {
+		wasReset(t, find(pins), "alice", "", "record 2 ", "pinned is "+first.Digits(), "no key since")
+		wasReset(t, find(pins), "alice", seal.HPKEX25519)
+		finds(t, find(client.NewPins()), "alice", "", nil, sealmq.ErrNoKey)
+		n.stop()
+		n.start()
+	}
+	e, err := w.publishWith(other, other, n.addr, "alice", second)
+	if err != nil || e.Serial != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	for _, p := range []*client.Pins{pins, strict} {
+		wasReset(t, find(p), "alice", "", "record 2 ", "pinned is "+first.Digits(), "shows "+second.Digits())
+	}
+	var notices []string
+	stranger := find(client.NewPins(), func(c *client.DirectoryConfig) { c.Notice = func(s string) { notices = append(notices, s) } })
+	finds(t, stranger, "alice", "", second, nil)
+	if len(notices) != 2 || !strings.Contains(notices[0], "had reset the one before (record 2 ") {
+		t.Errorf("notices %q", notices)
+	}
+	a, err := stranger.Audit(t.Context(), "alice")
+	if err != nil || len(a.Records) != 3 || !a.Records[1].Reset || a.Records[1].Serial != 1 || !a.Records[1].Proven ||
+		a.Records[1].Entry != a.Records[0].Entry || a.Records[2].Reset || a.Records[2].Issuer == a.Records[0].Issuer {
+		t.Errorf("%+v, %v", a, err)
+	}
+	// Later entries change nothing for who has not decided.
+	third := generate(t, seal.HPKEX25519)
+	if _, err := w.publishWith(other, other, n.addr, "alice", third); err != nil {
+		t.Fatal(err)
+	}
+	finds(t, stranger, "alice", "", third, nil)
+	wasReset(t, find(pins), "alice", "", "record 2 ", "shows "+third.Digits())
+	if err := pins.Forget(t.Context(), "town", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	finds(t, find(pins), "alice", "", third, nil)
+}
+
+// The same authority: the owner goes on with the next number, and nobody takes that for an
+// ordinary next entry, however many entries came since.
+func TestResetIsNeverTakenForANextEntry(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	pins, far := client.NewPins(), client.NewPins()
+	keys := []*seal.PublicKey{generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)}
+	w.publish(n.addr, "alice", keys[0])
+	finds(t, w.directory(n.addr, "bob", with(far)), "alice", "", keys[0], nil)
+	w.publish(n.addr, "alice", keys[1])
+	finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", keys[1], nil)
+	n.reset("alice", seal.HPKEX25519)
+	if e := w.publish(n.addr, "alice", keys[2]); e.Serial != 3 {
+		t.Errorf("entry %d", e.Serial)
+	}
+	for range 2 {
+		wasReset(t, w.directory(n.addr, "bob", with(pins)), "alice", "", "record 2 ")
+		wasReset(t, w.directory(n.addr, "bob", with(far)), "alice", "", "record 2 ")
+		// A log that is too long to be read is asked for the reset alone.
+		bob := w.directory(n.addr, "bob", with(far))
+		bob.SetFirstLook(1)
+		wasReset(t, bob, "alice", "", "record 2 ")
+		w.publish(n.addr, "alice", keys[3])
+	}
+	// Who has decided once is not asked again.
+	finds(t, w.directory(n.addr, "carol", with(pins)), "alice", "", nil, client.ErrReset)
+	if err := pins.Forget(t.Context(), "town", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", keys[3], nil)
+	w.publish(n.addr, "alice", keys[0])
+	w.publish(n.addr, "alice", keys[1])
+	finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", keys[1], nil)
+}
+
+// The owner, who has pinned the own key, hears of the reset and publishes again.
+func TestOwnerAfterAReset(t *testing.T) {
+	w, other, n := newTownOfTwo(t)
+	pins := client.NewPins()
+	var notices []string
+	own := func(c *client.DirectoryConfig) {
+		c.Pins, c.Verifier, c.Notice = pins, w.both(other), func(s string) { notices = append(notices, s) }
+	}
+	first, second, third := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
+	if _, err := w.publishWith(w.ca, other, n.addr, "alice", first, own); err != nil {
+		t.Fatal(err)
+	}
+	n.reset("alice", "")
+	wasReset(t, w.directory(n.addr, "alice", own), "alice", "")
+	notices = nil
+	e, err := w.publishWith(other, other, n.addr, "alice", second, own)
+	if err != nil || e.Serial != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if text := strings.Join(notices, "\n"); !strings.Contains(text, "was reset by an administrator of the broker (record 1 ") || !strings.Contains(text, "in place of the one that was reset") {
+		t.Errorf("notices %q", notices)
+	}
+	finds(t, w.directory(n.addr, "alice", own), "alice", "", second, nil)
+	if e, err = w.publishWith(other, other, n.addr, "alice", third, own); err != nil || e.Serial != 3 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	// Somebody else was faster after the next one: the owner must look first.
+	n.reset("alice", "")
+	if _, err := w.publishWith(w.ca, other, n.addr, "alice", first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.publishWith(other, other, n.addr, "alice", second, own); !errors.Is(err, client.ErrReset) {
+		t.Errorf("error %v", err)
+	}
+	if keys, err := pins.Keys("town"); err != nil || keys["alice"][string(seal.HPKEX25519)].Fingerprint != third.Fingerprint() {
+		t.Errorf("pinned %+v, %v", keys, err)
+	}
+}
+
+// One suite of several, and bare keys.
+func TestResetOfOneSuiteAndOfBareKeys(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	pins := client.NewPins()
+	allow := func(c *client.DirectoryConfig) { c.Pins, c.AllowUnproven = pins, true }
+	small, hybrid, bare, next := generate(t, seal.HPKEX25519), generate(t, seal.HPKEHybrid), generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
+	register := func(name string, key *seal.PublicKey) {
+		t.Helper()
+		if _, err := n.dial(client.Config{}).Command(t.Context(), "register_key "+name+" "+b64(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.publish(n.addr, "alice", small)
+	w.publish(n.addr, "alice", hybrid)
+	register("alice", bare)
+	bob := w.directory(n.addr, "bob", allow)
+	for suite, key := range map[seal.Suite]*seal.PublicKey{"": hybrid, seal.HPKEX25519: small, seal.CipherMQG5: bare} {
+		finds(t, bob, "alice", suite, key, nil)
+	}
+	n.reset("alice", seal.HPKEHybrid)
+	wasReset(t, bob, "alice", "", "record 3 ", "shows "+small.Digits()+" for "+string(seal.HPKEX25519))
+	finds(t, bob, "alice", seal.HPKEX25519, small, nil)
+	finds(t, w.directory(n.addr, "carol"), "alice", "", small, nil) // nothing is hidden from a stranger
+	n.reset("alice", client.Unproven)
+	wasReset(t, bob, "alice", seal.CipherMQG5, "record 4 ", "a bare key", "no key since")
+	register("alice", next)
+	wasReset(t, bob, "alice", seal.CipherMQG5, "shows "+next.Digits())
+	n.reset("alice", "")
+	wasReset(t, bob, "alice", "", "no key since")
+	if _, err := bob.Audit(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// A reset happens wholly or not at all, whenever the power is cut, and what anybody was
+// shown is not taken back.
+func TestResetSurvivesPowerCutsAtAnyOperation(t *testing.T) {
+	w := newTown(t)
+	n := w.broker()
+	key, hybrid := generate(t, seal.HPKEX25519), generate(t, seal.HPKEHybrid)
+	w.publish(n.addr, "alice", key)
+	w.publish(n.addr, "alice", hybrid)
+	n.stop()
+	clean := n.fs
+	for at, over := 1, false; !over; at++ {
+		n.fs = clean.Snapshot()
+		n.start()
+		pins := client.NewPins()
+		finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", hybrid, nil)
+		admin := n.dial(client.Config{})
+		n.fs.PowerOffAt(at)
+		_, failed := admin.ResetKey(t.Context(), "alice", "")
+		if failed == nil {
+			over = true
+			wasReset(t, w.directory(n.addr, "bob", with(pins)), "alice", "")
+		}
+		admin.Close()
+		n.crash(uint64(at))
+		bob := w.directory(n.addr, "bob", with(pins))
+		got, err := bob.Find(t.Context(), "alice", "")
+		switch {
+		case errors.Is(err, client.ErrReset):
+			finds(t, bob, "alice", seal.HPKEX25519, nil, sealmq.ErrNoKey)
+		case failed == nil || err != nil || got.Fingerprint() != hybrid.Fingerprint():
+			t.Fatalf("cut at %d: reset %v, then %v, %v", at, failed, got, err)
+		default:
+			finds(t, bob, "alice", seal.HPKEX25519, key, nil)
+			n.reset("alice", "")
+		}
+		if e := w.publish(n.addr, "alice", key); e.Serial != 2 {
+			t.Errorf("cut at %d: entry %d", at, e.Serial)
+		}
+		if a, err := w.directory(n.addr, "carol").Audit(t.Context(), "alice"); err != nil || a.Size != 5 {
+			t.Errorf("cut at %d: %+v, %v", at, a, err)
+		}
+		n.stop()
+		if at > 50 {
+			t.Fatal("a reset takes too many operations")
+		}
+	}
+}
