@@ -28,7 +28,7 @@ import (
 // Operations are called one after the other, each awaited before the next. What the
 // contract leaves open is not compared.
 func Compare(t *testing.T, newA, newB func(tb testing.TB) Opener) {
-	compare(t, patience/3, newA, newB)
+	compare(t, patience, newA, newB)
 }
 
 func compare(t testing.TB, patience time.Duration, newA, newB func(tb testing.TB) Opener) {

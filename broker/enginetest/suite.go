@@ -28,7 +28,7 @@ type restartCheck struct {
 
 // patience bounds the wait for something that must happen. It is far beyond what any
 // engine needs, so that a busy machine fails no test.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Run tests an engine. Every test opens a storage of its own.
 func Run(t *testing.T, newOpener func(tb testing.TB) Opener) {
