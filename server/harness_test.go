@@ -6,9 +6,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,9 +89,12 @@ type peer struct {
 	tb  testing.TB
 	tcp net.Conn
 	buf []byte
-	// patience is how long next waits; 0 is ten seconds.
+	// patience is how long next waits; 0 is the patience of all tests.
 	patience time.Duration
 }
+
+// patience bounds the wait for what must happen. Only a test that fails waits for so long.
+const patience = time.Minute
 
 func (n *node) dial(cfg *tls.Config) (*peer, error) {
 	tcp, err := net.Dial("tcp", n.addr)
@@ -133,7 +138,7 @@ func (p *peer) send(lines ...string) {
 
 func (p *peer) next() string {
 	p.tb.Helper()
-	line, err := p.line(cmp.Or(p.patience, 10*time.Second))
+	line, err := p.line(cmp.Or(p.patience, patience))
 	if err != nil {
 		p.tb.Fatalf("no line: %v", err)
 	}
@@ -181,7 +186,7 @@ func (p *peer) do(line, reply string) {
 }
 
 // wantEnd demands that the server ends the connection.
-func (p *peer) wantEnd(patience time.Duration) {
+func (p *peer) wantEnd() {
 	p.tb.Helper()
 	for {
 		_, err := p.piece(patience)
@@ -214,19 +219,22 @@ func (r replayed) Read(d time.Duration) ([]byte, error) {
 	return piece, err
 }
 
-// Close waits for the server to notice: a polite peer for its close_notify, an impolite
-// one for one connection less.
+// Close waits for the server to notice: a polite peer first for its close_notify, and
+// both until theirs is no connection any more.
 func (r replayed) Close(politely bool) error {
-	if !politely {
-		had := r.node.server.Count()
-		return errors.Join(r.tcp.Close(), r.node.waitForCount(had-1))
+	var err error
+	if politely {
+		if err := r.CloseWrite(); err != nil {
+			return err
+		}
+		_ = r.SetReadDeadline(time.Now().Add(patience))
+		_, err = io.Copy(io.Discard, r.Conn)
 	}
-	if err := r.CloseWrite(); err != nil {
-		return err
-	}
-	_ = r.SetReadDeadline(time.Now().Add(10 * time.Second))
-	_, err := io.Copy(io.Discard, r.Conn)
-	return errors.Join(err, r.tcp.Close())
+	return errors.Join(err, r.tcp.Close(), eventually(func() bool {
+		return !slices.ContainsFunc(r.node.server.Connections(), func(c text.Connection) bool {
+			return c.Address == r.LocalAddr().String()
+		})
+	}))
 }
 
 // waitForCount waits until at most so many connections are open.
@@ -238,12 +246,12 @@ func (n *node) waitForCount(most int) error {
 func eventually(happened func() bool) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	for !happened() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			return errors.New("it did not happen within 10 seconds")
+			return fmt.Errorf("it did not happen within %v", patience)
 		}
 	}
 	return nil

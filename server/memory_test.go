@@ -134,7 +134,7 @@ func TestConnectionsOfAnIdentityAreBounded(t *testing.T) {
 	n.wantRefused("identity_limit", 1)
 	n.connect("b").do("ping", "Pong")
 	_ = inside[0].CloseWrite()
-	inside[0].wantEnd(5 * time.Second)
+	inside[0].wantEnd()
 	if err := n.waitForCount(3); err != nil {
 		t.Fatal(err)
 	}
