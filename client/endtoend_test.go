@@ -201,7 +201,7 @@ func TestReceiverSettlesWhatItDoesNotShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := e.dial(t, "bob")
+	wrong := e.hastyDial(t, "bob")
 	r := e.receiver(t, wrong, nil, func(cfg *client.ReceiverConfig) {
 		cfg.Keys, _ = seal.NewKeyring(stranger)
 		cfg.Prefetch = 4

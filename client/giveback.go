@@ -25,6 +25,10 @@ func (s *Subscription) pause() error {
 // nearer to the queue's delivery limit. It ends the Receiver; call it before the Client is closed.
 // It returns when the broker has taken everything back, or with ctx's error.
 func (r *Receiver) GiveBack(ctx context.Context) error {
+	return r.giveBack(ctx, r.unsettled)
+}
+
+func (r *Receiver) giveBack(ctx context.Context, ids func() []string) error {
 	if err := r.sub.pause(); err != nil {
 		return err
 	}
@@ -32,7 +36,7 @@ func (r *Receiver) GiveBack(ctx context.Context) error {
 	if err := r.c.Ping(ctx); err != nil {
 		return err
 	}
-	for _, id := range r.unsettled() {
+	for _, id := range ids() {
 		if err := r.sub.Release(id, 0); err != nil {
 			return err
 		}

@@ -21,8 +21,6 @@ import (
 // Defaults and bounds of a Receiver.
 const (
 	DefaultUndecidedDelay = 30 * time.Second
-	// UnopenedTrial is how many messages may not open before one does.
-	UnopenedTrial = 10
 	// receiveBatch is how many messages are opened together at most.
 	receiveBatch = 2048
 	// keysPause is how long ReceiverConfig.Reload is not asked again.
@@ -64,10 +62,12 @@ type ReceiverConfig struct {
 	// most, before a message is refused because no key opens it (default: nobody is). It
 	// must not change a ring that it has returned.
 	Reload func(context.Context) (*seal.Keyring, error)
-	// DeadLetter moves what no key opens from the first message on. Else a Receiver with an
-	// empty ledger whose keys open none of the first messages ends with an *UnopenedError,
-	// and moves none of them, so that one wrong key does not empty a queue. What is refused
-	// for other reasons is moved at once.
+	// DeadLetter moves what does not open from the first message on. Else a Receiver that has
+	// opened nothing since its start keeps aside what may be refused because of what it was
+	// given: a wrong key, name, suite or authority, or a clock that is ahead. It moves
+	// that when one message has opened, and ends with an *UnopenedError when none of
+	// UnopenedTrial does and nothing else comes, so that a wrong key file empties no queue.
+	// What is refused for other reasons is moved at once.
 	DeadLetter bool
 	// Log gets a line for each message that was refused (default: nothing is logged).
 	Log *slog.Logger
@@ -90,21 +90,6 @@ type ReceiverStats struct {
 	Stayed    uint64 `json:"stayed"`    // refused in a dead-letter queue, where they stay
 }
 
-// UnopenedError says that the keys opened none of the first messages. Nothing was moved.
-type UnopenedError struct {
-	Messages int
-	Err      error // about the first one
-}
-
-func (e *UnopenedError) Error() string {
-	if e.Messages == 1 {
-		return fmt.Sprintf("the first message cannot be opened: %v", e.Err)
-	}
-	return fmt.Sprintf("none of the first %d messages can be opened: %v", e.Messages, e.Err)
-}
-
-func (e *UnopenedError) Unwrap() error { return e.Err }
-
 // Errors that a message is refused with, for errors.Is; their texts are the reason in the
 // dead-letter queue.
 var (
@@ -122,11 +107,12 @@ type Receiver struct {
 	sub      *Subscription
 	openers  []*seal.Opener
 	ctx      context.Context // of the Next that opens messages
-	trial    bool            // no key has opened anything yet, which must not empty a queue
-	prefetch int             // how many messages can be in hand
-	dead     bool            // the queue is a dead-letter queue
-	ackTime  time.Duration   // after which the broker takes back what it hears nothing of
-	askAgain time.Time       // when Reload is asked next
+	trial    trial
+	keys     []string      // fingerprints
+	prefetch int           // how many messages can be in the application's hands
+	dead     bool          // the queue is a dead-letter queue
+	ackTime  time.Duration // after which the broker takes back what it hears nothing of
+	askAgain time.Time     // when Reload is asked next
 	stayed   map[string]bool
 	checked  map[[32]byte]bool // epochs whose checkpoint is good
 	batch    []Delivery
@@ -134,7 +120,6 @@ type Receiver struct {
 
 	mu      sync.Mutex          // of what extend reads
 	pending []Delivery          // of the batch, not judged yet
-	held    []refusal           // not settled, because nothing was opened yet
 	shown   map[string]struct{} // the application's
 
 	opened, repeated, refused, conflicts, undecided, stays atomic.Uint64
@@ -164,7 +149,7 @@ func (c *Client) NewReceiver(ctx context.Context, queue string, cfg ReceiverConf
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Receiver{c: c, cfg: cfg, trial: !cfg.DeadLetter && cfg.Ledger.empty(), dead: strings.HasSuffix(queue, sealmq.DeadSuffix),
+	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), dead: strings.HasSuffix(queue, sealmq.DeadSuffix),
 		checked: make(map[[32]byte]bool), stayed: make(map[string]bool), shown: make(map[string]struct{}),
 		batch: make([]Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
 	certificates := newChains(c)
@@ -185,6 +170,7 @@ func (c *Client) NewReceiver(ctx context.Context, queue string, cfg ReceiverConf
 	if err := r.ask(ctx); err != nil {
 		return nil, err
 	}
+	r.beginTrial()
 	r.later()
 	return r, nil
 }
@@ -212,18 +198,11 @@ func (r *Receiver) Stats() ReceiverStats {
 
 // SetPrefetch is Subscription.SetPrefetch.
 func (r *Receiver) SetPrefetch(n int) error {
-	if err := r.sub.SetPrefetch(n); err != nil {
+	if err := checkPrefetch(n); err != nil {
 		return err
 	}
 	r.prefetch = n
-	return nil
-}
-
-// SetKeys takes the keys of another ring, or of one that was changed.
-func (r *Receiver) SetKeys(keys *seal.Keyring) {
-	for _, o := range r.openers {
-		o.SetKeys(keys)
-	}
+	return r.widen()
 }
 
 // Next waits for new messages and returns at least one and at most limit (0: as many as
@@ -237,9 +216,12 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 		limit = receiveBatch
 	}
 	r.ctx = ctx
+	if r.trial.over != nil {
+		return nil, r.trial.over
+	}
 	for {
 		if len(r.pending) == 0 {
-			n, err := r.sub.NextBatch(ctx, r.batch[:limit])
+			n, err := r.await(ctx, r.batch[:limit])
 			if err != nil {
 				return nil, err
 			}
@@ -256,6 +238,9 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 		if len(list) > 0 {
 			return list, nil // an error that stands is met again
 		}
+		if err == nil {
+			err = r.checkTrial(ctx)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -266,15 +251,6 @@ func (r *Receiver) setPending(list []Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending = list
-}
-
-// Unopened is an *UnopenedError if messages came and none could be opened, else nil. It
-// is for those who end before there were enough of them for Next to say so.
-func (r *Receiver) Unopened() error {
-	if len(r.held) == 0 {
-		return nil
-	}
-	return &UnopenedError{Messages: len(r.held), Err: r.held[0].err}
 }
 
 // open opens the first pending messages on all cores.
@@ -360,7 +336,7 @@ func (r *Receiver) sort(ctx context.Context, n int, noKeys time.Duration) (list 
 		case reason != nil:
 			refusals = append(refusals, refusal{d.ID, reason})
 		default:
-			r.trial = false
+			r.trial.on = false
 			j, h := r.cfg.Ledger.take(res.m, r)
 			switch {
 			case j == LedgerSeen:
@@ -431,34 +407,19 @@ func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) (reason, err 
 	return fmt.Errorf("%w: %w", seal.ErrUndecided, err), nil
 }
 
-// refuse moves what cannot be shown. What no key opens it moves once it is known that the
-// keys open anything.
+// refuse moves what cannot be shown, during the trial only what cannot be this side's fault.
 func (r *Receiver) refuse(list []refusal) error {
-	if r.trial {
-		list = slices.DeleteFunc(list, r.hold)
-		if len(r.held) >= min(UnopenedTrial, r.prefetch) {
-			return errors.Join(r.moveAway(list), r.Unopened())
+	if r.trial.on {
+		rest, err := r.hold(list)
+		return errors.Join(err, r.moveAway(rest))
+	}
+	held := r.release()
+	if len(held) > 0 {
+		if err := r.widen(); err != nil { // to the prefetch alone, before there is room
+			return err
 		}
-		return r.moveAway(list)
 	}
-	list = slices.Concat(r.held, list)
-	r.mu.Lock()
-	r.held = nil
-	r.mu.Unlock()
-	return r.moveAway(list)
-}
-
-// hold keeps what no key opens until it is known whether the keys open anything.
-func (r *Receiver) hold(x refusal) bool {
-	if !errors.Is(x.err, seal.ErrWrongKey) && !errors.Is(x.err, seal.ErrReceiver) {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !slices.ContainsFunc(r.held, func(h refusal) bool { return h.id == x.id }) {
-		r.held = append(r.held, x) // else it came again
-	}
-	return true
+	return r.moveAway(slices.Concat(held, list))
 }
 
 func (r *Receiver) moveAway(list []refusal) error {
@@ -556,16 +517,24 @@ func (r *Receiver) later() {
 
 // unsettled are the ids of all that the broker waits for, also of what waits for Next.
 func (r *Receiver) unsettled() []string {
+	ids := r.untaken()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.AppendSeq(ids, maps.Keys(r.shown))
+}
+
+// untaken are those of them that the application has not seen.
+func (r *Receiver) untaken() []string {
 	ids := r.sub.undelivered()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.pending {
 		ids = append(ids, r.pending[i].ID)
 	}
-	for _, x := range r.held {
+	for _, x := range r.trial.held {
 		ids = append(ids, x.id)
 	}
-	return slices.AppendSeq(ids, maps.Keys(r.shown))
+	return ids
 }
 
 // undelivered are the ids of what nobody has asked for yet.

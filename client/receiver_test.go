@@ -301,9 +301,8 @@ func TestGarbageStopsNobody(t *testing.T) {
 	}
 }
 
-// A wrong key still moves nothing of its own accord, also behind garbage, and in a queue
-// whose prefetch is smaller than the trial; but whoever has received before has a key that
-// is good.
+// A wrong key moves nothing of its own accord, also behind garbage, and in a queue whose
+// prefetch is smaller than the trial; a key that opens something moves the rest.
 func TestWrongKeyMovesNothing(t *testing.T) {
 	e := newEnds(t, startNode(t))
 	e.inbox(t, sealmq.QueueOptions{Prefetch: 4})
@@ -312,10 +311,10 @@ func TestWrongKeyMovesNothing(t *testing.T) {
 		cfg.Keys = map[string]*seal.PublicKey{"bob": generate(t, seal.DefaultSuite)}
 	})
 	e.sends(t, other, "a", "b", "c", "d", "e")
-	c := e.dial(t, "bob")
+	c := e.hastyDial(t, "bob")
 	r := e.receiver(t, c, nil, nil)
 	var unopened *client.UnopenedError
-	if _, err := within(t, r, 10*time.Second); !errors.As(err, &unopened) || unopened.Messages != 4 || r.Stats().Refused != 3 {
+	if _, err := within(t, r, 10*time.Second); !errors.As(err, &unopened) || unopened.Messages < 4 || r.Stats().Refused != 3 {
 		t.Fatalf("%v, %+v", err, r.Stats())
 	}
 	c.Close()

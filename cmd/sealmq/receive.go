@@ -52,8 +52,10 @@ _EXCHANGE, _KEY, _QUEUE, _ATTEMPT, _PUBLISHER and, if the sender is proven, _SEN
 acknowledges it, any other gives it back, later and later.
 
 What cannot be opened, or is not what it says, goes to the queue's dead-letter queue with the reason, and
-the status is 1 then. A key that opens none of the first messages is taken for a wrong one: the command
-ends and moves nothing of it, unless --dead-letter or a ledger says otherwise. Before a message is refused
+the status is 1 then. As long as nothing was opened since the start, the key, the name or the authority
+may be the wrong one: what they do not open is kept aside then, and moved only when another message opens. If
+none of the first ten does, and nothing else comes for three seconds (or none of a thousand, with a ledger that is not
+empty), the command ends and moves nothing, unless --dead-letter is given. Before a message is refused
 for want of a key the key files are read again: "sealmq key rotate" needs no new start. What time may cure, as
 a sender that cannot be checked now, stays where it is.
 
@@ -80,7 +82,7 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 	fl.IntVar(&f.prefetch, "prefetch", 0, fmt.Sprintf("messages to hold unacknowledged at most (default: %d, and %d with --exec)", filePrefetch, execPrefetch))
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(""))
 	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
-	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message could be opened before")
+	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message was opened since the start")
 	_ = cmd.MarkFlagRequired("key-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) }
 	return cmd
@@ -351,7 +353,9 @@ func (f *receiveFlags) wrongKey(e *client.UnopenedError, ring *seal.Keyring) err
 	hint := "is --key-file the right one? --dead-letter moves what cannot be opened"
 	switch {
 	case errors.Is(e, seal.ErrReceiver):
-		hint = "if it is for you, say under which name: --name NAME"
+		hint = "if it is for you, say under which name: --name NAME; --dead-letter moves what cannot be opened"
+	case errors.Is(e, seal.ErrUntrusted):
+		hint = "is the file with the authority (--ca) the right one? add the senders' authority to it, or move what cannot be opened with --dead-letter"
 	case errors.Is(e, seal.ErrWrongKey):
 	case seal.Hint(e) != "":
 		hint = seal.Hint(e) + "; --dead-letter moves what cannot be opened"
