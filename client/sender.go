@@ -336,11 +336,17 @@ func (s *Sender) drop(list []*sending) {
 	}
 }
 
-// finish calls a message's callback.
-func (s *Sender) finish(x *sending, err error) {
+// tell calls a message's callback, once.
+func (x *sending) tell(err error) {
 	if x.confirmed != nil {
 		x.confirmed(x.ID, err)
+		x.confirmed = nil
 	}
+}
+
+// finish calls a message's callback, and counts it as answered.
+func (s *Sender) finish(x *sending, err error) {
+	x.tell(err)
 	s.mu.Lock()
 	s.outstanding--
 	s.notify()

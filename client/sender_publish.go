@@ -216,7 +216,7 @@ func (s *Sender) answered(x *sending, err error) {
 		s.again, s.reason, later = append(s.again, x), err, true
 	case !lost:
 		s.stats.Refused++
-		err = fmt.Errorf("message %s was refused: %w", x.ID, err)
+		err = &RefusedError{x.ID, err}
 	}
 	s.mu.Unlock()
 	s.signal()
@@ -224,6 +224,7 @@ func (s *Sender) answered(x *sending, err error) {
 		return
 	}
 	if err != nil && (errors.Is(err, ErrClosed) || s.cfg.Spool != nil) {
+		x.tell(err) // before anybody else hears that the Sender has stopped for it
 		s.fail(err)
 	}
 	s.finish(x, err)

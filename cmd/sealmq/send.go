@@ -145,7 +145,7 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if f.rate > 0 {
 		next = sender.Paced(ctx, clock.System, f.rate, next)
 	}
-	return f.send(ctx, cmd, c, s, in, next)
+	return placed(f.send(ctx, cmd, c, s, in, next), spool)
 }
 
 // check looks at the flags and returns the suite and the files.

@@ -74,7 +74,7 @@ func (in *input) next() (sender.Text, error) {
 		}
 		body, err := in.texts.Next()
 		if err == nil {
-			return sender.Text{Body: body, Position: in.position(body)}, nil
+			return sender.Text{Body: body, Position: in.position(body), Source: in.texts.Name(), Line: in.texts.Line()}, nil
 		}
 		if err != io.EOF {
 			return sender.Text{}, err
@@ -101,7 +101,7 @@ func (in *input) open(name string) error {
 	if done {
 		in.texts = sender.Lines(what, strings.NewReader(""))
 	} else if in.lines {
-		in.texts = sender.Lines(what, &in.read)
+		in.texts = sender.Lines(what, &in.read).From(in.baseLine())
 	} else {
 		in.texts = sender.Whole(what, &in.read)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/sender"
 )
 
 // place is how far a file was read, as the spool keeps it with each message.
@@ -29,6 +30,8 @@ type place struct {
 	Length int    `json:"length"`
 	Sum    string `json:"sum"`
 	Lines  bool   `json:"lines"`
+	// Line is the number of the text's line.
+	Line int `json:"line,omitempty"`
 	// For says from whom, to whom and through what, so that one half of a file does not
 	// go another way than the other.
 	For string `json:"for"`
@@ -178,7 +181,7 @@ func (in *input) position(text []byte) []byte {
 	if in.place == nil || in.path == "" {
 		return nil
 	}
-	p := place{File: in.path, Offset: in.base() + in.texts.Offset(), Length: len(text), Sum: sumOf(string(text)), Lines: in.lines, For: in.purpose}
+	p := place{File: in.path, Offset: in.base() + in.texts.Offset(), Length: len(text), Sum: sumOf(string(text)), Lines: in.lines, Line: in.texts.Line(), For: in.purpose}
 	b, err := json.Marshal(p)
 	if err != nil {
 		return nil // a path that is not UTF-8 is changed, not refused
@@ -192,4 +195,42 @@ func (in *input) base() int64 {
 		return in.place.Offset
 	}
 	return 0
+}
+
+// baseLine is how many lines lie before that.
+func (in *input) baseLine() int {
+	if in.place != nil && in.place.File == in.path {
+		return in.place.Line
+	}
+	return 0
+}
+
+// spooledFrom reads where a message in a spool comes from; empty if it was not said.
+func spooledFrom(spool *client.Spool, seq uint64) (p place, err error) {
+	e, err := spool.Read(seq)
+	if err != nil || len(e.Position) == 0 {
+		return place{}, err
+	}
+	if err := json.Unmarshal(e.Position, &p); err != nil {
+		return place{}, fmt.Errorf("the position of message %s: %w", e.ID, err)
+	}
+	return p, nil
+}
+
+// placed says where a refused message stands that an earlier run has read.
+func placed(err error, spool *client.Spool) error {
+	var known *sender.TextError
+	var refused *client.RefusedError
+	if spool == nil || errors.As(err, &known) || !errors.As(err, &refused) {
+		return err
+	}
+	for _, e := range spool.Entries() {
+		if e.ID != refused.ID {
+			continue
+		}
+		if p, perr := spooledFrom(spool, e.Seq); perr == nil && p.File != "" {
+			return &sender.TextError{Place: sender.Place(p.File, p.Line), Err: err}
+		}
+	}
+	return err
 }

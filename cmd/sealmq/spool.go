@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/sender"
 )
 
 func newSpoolCmd() *cobra.Command {
@@ -24,6 +25,8 @@ func newSpoolCmd() *cobra.Command {
 type spoolRow struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
+	File string    `json:"file,omitempty"` // that it was read from
+	Line int       `json:"line,omitempty"`
 }
 
 func newSpoolListCmd() *cobra.Command {
@@ -39,10 +42,14 @@ func newSpoolListCmd() *cobra.Command {
 			return err
 		}
 		rows := []spoolRow{}
-		t := table{head: []string{"id", "spooled"}}
+		t := table{head: []string{"id", "spooled", "from"}}
 		for _, e := range s.Entries() {
-			rows = append(rows, spoolRow{e.ID, e.Time.UTC()})
-			t.add(e.ID, stampText(e.Time))
+			from, err := spooledFrom(s, e.Seq)
+			if err != nil {
+				return errors.Join(err, s.Close())
+			}
+			rows = append(rows, spoolRow{e.ID, e.Time.UTC(), from.File, from.Line})
+			t.add(e.ID, stampText(e.Time), orDash(sender.Place(from.File, from.Line)))
 		}
 		if *asJSON {
 			err = printJSON(cmd.OutOrStdout(), rows)

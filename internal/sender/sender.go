@@ -10,6 +10,8 @@ package sender
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -34,6 +36,38 @@ type Out interface {
 type Text struct {
 	Body     []byte
 	Position []byte
+	// Source and Line are where it stands, for errors; empty and 0 if nowhere.
+	Source string
+	Line   int
+}
+
+// Place says where a text stands, or "".
+func Place(source string, line int) string {
+	if line == 0 {
+		return source
+	}
+	return fmt.Sprintf("line %d of %s", line, source)
+}
+
+// TextError says at which text a run ended.
+type TextError struct {
+	Place string
+	Err   error
+}
+
+// Error begins with the place.
+func (e *TextError) Error() string { return e.Place + ": " + e.Err.Error() }
+
+// Unwrap makes the reason known to errors.Is and errors.As.
+func (e *TextError) Unwrap() error { return e.Err }
+
+// failed says that it was this text that an error is about.
+func (t *Text) failed(err error) error {
+	place := Place(t.Source, t.Line)
+	if err == nil || place == "" || errors.Is(err, client.ErrSenderStopped) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &TextError{place, err}
 }
 
 // Config is what a run works with. Out, Exchange and RoutingKey must be set.
@@ -140,10 +174,11 @@ func (s *Sender) firstOr(err error) error {
 
 func (s *Sender) publish(ctx context.Context, j *job) error {
 	size, began := len(j.text.Body), s.cfg.Clock.Now()
-	return s.cfg.Out.Publish(ctx, j.m, j.text.Position, func(_ string, err error) {
+	where := Text{Source: j.text.Source, Line: j.text.Line} // without the body, which is not kept
+	err := s.cfg.Out.Publish(ctx, j.m, j.text.Position, func(_ string, err error) {
 		if err != nil {
 			select {
-			case s.failed <- err:
+			case s.failed <- where.failed(err):
 			default:
 			}
 			return
@@ -154,6 +189,7 @@ func (s *Sender) publish(ctx context.Context, j *job) error {
 		// Beyond the histogram's hour nobody asks for a third digit.
 		_ = s.latency.RecordValue(max(1, s.cfg.Clock.Now().Sub(began).Microseconds()))
 	})
+	return where.failed(err)
 }
 
 // job is a text that is being sealed.
@@ -182,6 +218,7 @@ func (s *Sender) seal(ctx context.Context, next func() (Text, error)) <-chan *jo
 		go func() {
 			for j := range work {
 				j.m, j.err = s.cfg.Out.Seal(ctx, s.cfg.Exchange, s.cfg.RoutingKey, j.text.Body)
+				j.err = j.text.failed(j.err)
 				close(j.ready)
 			}
 		}()

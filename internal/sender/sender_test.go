@@ -124,6 +124,29 @@ func TestFirstRefusalForGoodEndsTheRun(t *testing.T) {
 	}
 }
 
+// Who hears that a text was refused, or cannot be sealed, hears which one it was.
+func TestErrorsNameTheText(t *testing.T) {
+	o := &out{answer: func(n int) error {
+		if n == 2 {
+			return sealmq.ErrNoExchange
+		}
+		return nil
+	}}
+	lines := sender.Lines("input", strings.NewReader("\na\n\nb\nc")).From(10)
+	next := func() (sender.Text, error) {
+		body, err := lines.Next()
+		return sender.Text{Body: body, Source: lines.Name(), Line: lines.Line()}, err
+	}
+	var at *sender.TextError
+	if err := newSender(o, 1).Run(t.Context(), next); !errors.Is(err, sealmq.ErrNoExchange) || !errors.As(err, &at) || at.Place != "line 14 of input" {
+		t.Errorf("%v", err)
+	}
+	one := func() (sender.Text, error) { return sender.Text{Source: "empty.txt"}, nil }
+	if err := newSender(&out{}, 1).Run(t.Context(), one); err == nil || err.Error() != "empty.txt: an empty text" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestErrorsOfTheSource(t *testing.T) {
 	broken := errors.New("broken pipe")
 	n := 0

@@ -34,6 +34,18 @@ func Lines(name string, r io.Reader) *Source {
 // Whole gives all of r as one text.
 func Whole(name string, r io.Reader) *Source { return &Source{name: name, in: bufio.NewReader(r)} }
 
+// From begins the count of lines behind some that are not read again.
+func (s *Source) From(line int) *Source {
+	s.line = line
+	return s
+}
+
+// Line is the number of the last text's line, from one; 0 of a whole text.
+func (s *Source) Line() int { return s.line }
+
+// Name is what is read.
+func (s *Source) Name() string { return s.name }
+
 // Offset is how many bytes were read, up to the end of the last text.
 func (s *Source) Offset() int64 { return s.read }
 
