@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -177,29 +176,6 @@ func oneQueue(cmd *cobra.Command, args []string) error {
 		return &usageError{err: fmt.Errorf("%q is not a value of --sealed when a blank stands between them", args[1]), hint: "--sealed=" + args[1]}
 	}
 	return cobra.ExactArgs(1)(cmd, args)
-}
-
-func newQueuePeekCmd() *cobra.Command {
-	cmd := newAskCmd("peek QUEUE", "Look at the first waiting messages without taking them", cobra.ExactArgs(1), func(a asking) error {
-		n, err := a.count("count")
-		if err != nil {
-			return err
-		}
-		list, err := a.client.Peek(a.ctx, a.args[0], n)
-		if err != nil {
-			return err
-		}
-		if a.asJSON {
-			return printJSON(a.out, list)
-		}
-		t := table{head: []string{"MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "DIED OF"}}
-		for _, m := range list {
-			t.add(m.ID, bytesText(m.Size), orDash(m.Publisher), m.Exchange, m.Key, stampText(m.Time), m.Attempts, orDash(m.DeathReason))
-		}
-		return t.print(a.out, "no messages wait")
-	})
-	cmd.Flags().IntP("count", "n", 10, fmt.Sprintf("how many, up to %d", broker.MaxPeek))
-	return cmd
 }
 
 func newQueuePurgeCmd() *cobra.Command {
