@@ -51,25 +51,33 @@ func defaultPins() string {
 	return filepath.Join(dir, "sealmq", "pins.json")
 }
 
-// open makes the directory of the broker that c is connected to. Notices are printed for the
-// person at the terminal.
-func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*client.Directory, *client.Pins, string, error) {
+// remembered opens the pins, and finds the name of the directory in them. It asks nobody.
+func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pins *client.Pins, scope string, verifier seal.Verifier, err error) {
 	if f.pins == "" {
-		return nil, nil, "", usagef("there is no folder for configurations of yours; name the file for pins with --pins")
+		return nil, "", nil, usagef("there is no folder for configurations of yours; name the file for pins with --pins")
 	}
 	files, err := conn.files(cmd)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, "", nil, err
 	}
 	verifier, anchor, err := newVerifier(files.CA)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, "", nil, err
 	}
-	scope, err := f.scope(cmd, anchor)
-	if err != nil {
-		return nil, nil, "", err
+	if scope, err = f.scope(cmd, anchor); err != nil {
+		return nil, "", nil, err
 	}
-	pins, err := client.OpenPins(client.PinsConfig{File: f.pins})
+	pins, err = client.OpenPins(client.PinsConfig{File: f.pins})
+	if err != nil && hintFor(err) == "" {
+		err = withHint(err, "name another file with --pins; in one that is new every key is taken on trust once more")
+	}
+	return pins, scope, verifier, err
+}
+
+// open makes the directory of the broker that c is connected to. Notices are printed for the
+// person at the terminal.
+func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*client.Directory, *client.Pins, string, error) {
+	pins, scope, verifier, err := f.remembered(cmd, conn)
 	if err != nil {
 		return nil, nil, "", err
 	}

@@ -106,7 +106,10 @@ type directoryRow struct {
 	Entry  uint64 `json:"entry,omitempty"`
 	Hash   string `json:"hash"`
 	Record int64  `json:"record"`
-	Pinned string `json:"pinned,omitempty"` // the fingerprint of the pinned key
+	// Pinned is the fingerprint of the key that is pinned for this name and suite, on the
+	// rows of its entry and of the newest one; PinnedEntry is its number.
+	Pinned      string `json:"pinned,omitempty"`
+	PinnedEntry uint64 `json:"pinned_entry,omitempty"`
 }
 
 func newKeyDirectoryCmd() *cobra.Command {
@@ -116,7 +119,10 @@ func newKeyDirectoryCmd() *cobra.Command {
 		Short: "List the keys in the broker's key directory",
 		Long: `Read the whole log of the broker's key directory, check that it is one log that continues what was seen
 before, and list the newest key of everybody, or every change under one name. A key without a signed
-entry, as CipherMQ's clients register them, is marked unproven.`,
+entry, as CipherMQ's clients register them, is marked unproven. PINNED is the fingerprint of the key that is
+pinned; in brackets behind it is the entry that it is of, if that is another one.
+
+--forget forgets what is pinned of one name, and asks no broker.`,
 		Example: `  sealmq key directory
   sealmq key directory lab
   sealmq key directory --forget lab`,
@@ -131,13 +137,13 @@ entry, as CipherMQ's clients register them, is marked unproven.`,
 		if forget != "" && name != "" {
 			return usagef("a name and --forget exclude each other")
 		}
+		if forget != "" {
+			return dir.forget(cmd, conn, forget, *asJSON)
+		}
 		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
 			d, pins, scope, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
-			}
-			if forget != "" {
-				return pins.Forget(ctx, scope, forget)
 			}
 			a, err := d.Audit(ctx, name)
 			if err != nil {
@@ -151,6 +157,49 @@ entry, as CipherMQ's clients register them, is marked unproven.`,
 		})
 	}
 	return cmd
+}
+
+// forgotten is a key that is no longer pinned.
+type forgotten struct {
+	Name        string `json:"name"`
+	Suite       string `json:"suite"`
+	Fingerprint string `json:"fingerprint"`
+	Digits      string `json:"digits"`
+}
+
+// forget removes what is pinned of a name, and says what that was.
+func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name string, asJSON bool) error {
+	pins, scope, _, err := f.remembered(cmd, conn)
+	if err != nil {
+		return err
+	}
+	before, err := pins.Keys(scope)
+	if err != nil {
+		return err
+	}
+	gone := []forgotten{}
+	for _, suite := range slices.Sorted(maps.Keys(before[name])) {
+		print := before[name][suite].Fingerprint
+		gone = append(gone, forgotten{name, suite, print, seal.ReadOut(print)})
+	}
+	if len(gone) > 0 {
+		if err := pins.Forget(cmd.Context(), scope, name); err != nil {
+			return err
+		}
+	}
+	w := cmd.OutOrStdout()
+	if asJSON {
+		return printJSON(w, gone)
+	}
+	if len(gone) == 0 {
+		_, directory, _ := strings.Cut(scope, " ")
+		_, err := fmt.Fprintf(w, "nothing was pinned of %s for the directory %s in %s\n", name, directory, f.pins)
+		return err
+	}
+	for _, k := range gone {
+		fmt.Fprintf(w, "forgot the key of %s (%s): %s, read out: %s\n", k.Name, k.Suite, k.Fingerprint, k.Digits)
+	}
+	return nil
 }
 
 func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]client.Pin, newest, asJSON bool) error {
@@ -169,9 +218,9 @@ func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]c
 		if !r.Proven {
 			row.Hash = hex.EncodeToString(r.Key[:])
 		}
-		for _, pin := range pinned[r.Owner] {
-			if r.Proven && pin.Proven && pin.Entry == r.Entry {
-				row.Pinned = pin.Fingerprint
+		for slot, pin := range pinned[r.Owner] {
+			if slot == r.Suite && (pin.Entry == r.Entry || current) || !r.Proven && !pin.Proven && current {
+				row.Pinned, row.PinnedEntry = pin.Fingerprint, pin.Serial
 			}
 		}
 		rows = append(rows, row)
@@ -185,7 +234,11 @@ func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]c
 		if !r.Proven {
 			suite, entry = "unproven, 32 bytes", "-"
 		}
-		t.add(r.Name, suite, entry, r.Record, r.Hash[:16], orDash(r.Pinned))
+		pin := orDash(r.Pinned)
+		if r.PinnedEntry != r.Entry && r.Pinned != "" {
+			pin += fmt.Sprintf(" (entry %d)", r.PinnedEntry)
+		}
+		t.add(r.Name, suite, entry, r.Record, r.Hash[:16], pin)
 	}
 	return t.print(w, "there are no keys")
 }
