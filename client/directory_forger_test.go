@@ -85,13 +85,37 @@ func (f *forger) add(entry []byte, issuer string) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	text := keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}.Text()
-	more, err := tlog.StoredHashes(int64(len(f.leaves)), []byte(text), f.reader())
+	index := f.append(keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()})
+	f.found = keylog.Found{Client: e.Owner, Suite: string(e.Suite()), Proven: true, Issuer: issuer, Entry: entry, Index: index}
+}
+
+// append adds a record to the log. The caller holds mu.
+func (f *forger) append(leaf keylog.Leaf) int64 {
+	f.t.Helper()
+	index, text := int64(len(f.leaves)), leaf.Text()
+	more, err := tlog.StoredHashes(index, []byte(text), f.reader())
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.found = keylog.Found{Client: e.Owner, Suite: string(e.Suite()), Proven: true, Issuer: issuer, Entry: entry, Index: int64(len(f.leaves))}
 	f.leaves, f.hashes = append(f.leaves, text), append(f.hashes, more...)
+	return index
+}
+
+// reset puts a reset of an entry into the log.
+func (f *forger) reset(entry []byte, change ...func(*keylog.Leaf)) keylog.Leaf {
+	f.t.Helper()
+	e, err := seal.ParseKeyEntry(entry)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	leaf := keylog.Leaf{Reset: true, Proven: true, Owner: e.Owner, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
+	for _, c := range change {
+		c(&leaf)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.append(leaf)
+	return leaf
 }
 
 func (f *forger) answer(line string) string {

@@ -213,6 +213,8 @@ func order(index int64, leaf, before keylog.Leaf) error {
 		return notProven("record %d resets a key of %s that is not the newest", index, leaf.Owner)
 	case !leaf.Reset && leaf.Proven && leaf.Serial != before.Serial+1:
 		return notProven("record %d is entry %d of %s, after entry %d", index, leaf.Serial, leaf.Owner, before.Serial)
+	case leaf.Proven && before.Proven && !leaf.Reset && !before.Reset && leaf.Issuer != before.Issuer:
+		return notProven("record %d is an entry of another authority's %s, and nobody has reset the one before", index, leaf.Owner)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testca"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -297,5 +298,84 @@ func TestResetSurvivesPowerCutsAtAnyOperation(t *testing.T) {
 		if at > 50 {
 			t.Fatal("a reset takes too many operations")
 		}
+	}
+}
+
+// A log can have in it what no honest broker takes. Neither a stranger nor who has a pin takes
+// the key that it leads to.
+func TestForgedResets(t *testing.T) {
+	w := newTown(t)
+	other := testca.New(t)
+	v := w.both(other)
+	issuer, foreign := issuerOf(t, w, w.ca), issuerOf(t, w, other)
+	for _, tc := range []struct {
+		name             string
+		forge            func(f *forger, first []byte)
+		pinned, stranger error
+	}{
+		{"an honest one", func(f *forger, first []byte) {
+			e, _ := f.entry(other, 2, [32]byte(f.reset(first).Record()))
+			f.add(e, foreign)
+		}, client.ErrPinned, nil},
+		{"another authority's entry without a reset", func(f *forger, _ []byte) {
+			e, _ := f.entry(other, 2, [32]byte{7})
+			f.add(e, foreign)
+		}, client.ErrPinned, client.ErrLog},
+		{"an entry that does not name the reset", func(f *forger, first []byte) {
+			f.reset(first)
+			e, _ := f.entry(other, 2, hashOf(t, first))
+			f.add(e, foreign)
+		}, client.ErrPinned, client.ErrLog},
+		{"an entry that names a reset which is not there", func(f *forger, first []byte) {
+			leaf := keylog.Leaf{Reset: true, Proven: true, Owner: "alice", Suite: string(seal.HPKEX25519), Serial: 1, Hash: hashOf(t, first)}
+			e, _ := f.entry(other, 2, [32]byte(leaf.Record()))
+			f.add(e, foreign)
+		}, client.ErrPinned, client.ErrLog},
+		{"a first entry after a reset", func(f *forger, first []byte) {
+			f.reset(first)
+			e, _ := f.entry(other, 1, [32]byte{})
+			f.add(e, foreign)
+		}, client.ErrPinned, client.ErrLog},
+		{"the same entry again after a reset", func(f *forger, first []byte) {
+			f.reset(first)
+			f.add(first, issuer)
+		}, nil, client.ErrLog}, // whoever has pinned it has it still
+		{"a reset of another entry", func(f *forger, first []byte) {
+			leaf := f.reset(first, func(l *keylog.Leaf) { l.Hash[3] ^= 1 })
+			e, _ := f.entry(other, 2, [32]byte(leaf.Record()))
+			f.add(e, foreign)
+		}, client.ErrPinned, client.ErrLog},
+		{"a reset of a later entry", func(f *forger, first []byte) {
+			leaf := f.reset(first, func(l *keylog.Leaf) { l.Serial = 5 })
+			e, _ := f.entry(other, 6, [32]byte(leaf.Record()))
+			f.add(e, foreign)
+		}, client.ErrLog, client.ErrLog},
+		{"two resets", func(f *forger, first []byte) {
+			f.reset(first)
+			e, _ := f.entry(other, 2, [32]byte(f.reset(first, func(l *keylog.Leaf) { l.Serial = 2 }).Record()))
+			f.add(e, foreign)
+		}, client.ErrPinned, client.ErrLog},
+		{"a reset of a bare key that nobody has registered", func(f *forger, first []byte) {
+			f.reset(first, func(l *keylog.Leaf) { l.Proven, l.Suite, l.Serial = false, "", 0 })
+		}, nil, client.ErrLog},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newForger(t, w)
+			first, key := f.entry(w.ca, 1, [32]byte{})
+			f.add(first, issuer)
+			bob := w.directory(f.addr, "bob", trusting(v))
+			finds(t, bob, "alice", "", key, nil)
+			tc.forge(f, first)
+			shown, err := seal.ParseKeyEntry(f.found.Entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			finds(t, bob, "alice", "", key, tc.pinned)
+			carol := w.directory(f.addr, "carol", trusting(v))
+			if _, err := carol.Audit(t.Context(), "alice"); tc.name != "an entry that does not name the reset" && !errors.Is(err, tc.stranger) {
+				t.Errorf("the log is read with %v", err)
+			}
+			finds(t, carol, "alice", "", shown.PublicKey(), tc.stranger)
+		})
 	}
 }
