@@ -143,8 +143,8 @@ func writeKeyPair(privatePEM, publicPEM []byte, private, public string) error {
 			if err != nil {
 				return err
 			}
-			if data, rerr := durable.ReadFile(durable.OS(), path, maxKeyBytes); rerr == nil && isCertificateKey(path, data) {
-				return withHint(fmt.Errorf("%s is there already and is the key of the certificate beside it", path), "a receiver's key is another one; choose another name or folder for it")
+			if data, rerr := durable.ReadFile(durable.OS(), path, maxKeyBytes); rerr == nil && certificateOf(path, data) != "" {
+				return withHint(fmt.Errorf("%s is there already and is the key of a certificate", path), "a receiver's key is another one; choose another name or folder for it")
 			}
 			return withHint(fmt.Errorf("%s is there already", path), "choose another name, or move the old files away: without them nobody can open what was sealed for them")
 		}
@@ -200,8 +200,16 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 	if errors.Is(err, seal.ErrPrivateKey) {
 		return nil, withHint(fmt.Errorf("%s: %w", path, err), `"sealmq key show --public %s" prints the public half`, path)
 	}
+	if err != nil && hasCertificate(data) {
+		return nil, withHint(fmt.Errorf("%s is a certificate, not a key that messages are sealed for", path), `the receiver makes a pair of keys with "sealmq key generate", and gives out the public one`)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if key.Suite() == seal.CipherMQRSA {
+		if cert := certificateWith(path, key.Bytes()); cert != "" {
+			return nil, errCertificateKey(path, cert)
+		}
 	}
 	return key, nil
 }
@@ -215,9 +223,10 @@ func readAnyKey(cmd *cobra.Command, path string, pass *passphraseFlag) (key *sea
 	if err != nil {
 		return nil, "", "", fmt.Errorf("read key: %w", err)
 	}
-	public, err := seal.ParsePublicKey(data)
-	if err == nil {
-		return public, "public", "", nil
+	_, err = seal.ParsePublicKey(data)
+	if err == nil || hasCertificate(data) && !errors.Is(err, seal.ErrPrivateKey) {
+		key, err = readPublicKey(path)
+		return key, "public", "", err
 	}
 	encrypted := seal.IsEncryptedKeyFile(data)
 	if encrypted && pass == nil {

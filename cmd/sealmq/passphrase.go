@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -102,24 +100,13 @@ func readKeyring(cmd *cobra.Command, path string, pass *passphraseFlag) (*keyFil
 	if errors.Is(err, seal.ErrEncryptedKey) {
 		return nil, withHint(fmt.Errorf("%s: %w", path, err), `take the passphrase off with "openssl rsa", and protect the file by its mode`)
 	}
-	if err != nil && isCertificateKey(path, data) {
-		return nil, withHint(fmt.Errorf("%s is the key of the certificate beside it, not one that messages are sealed for", path), `"sealmq key generate" makes one of those`)
+	if cert := certificateOf(path, data); cert != "" {
+		return nil, errCertificateKey(path, cert)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return f, nil
-}
-
-// isCertificateKey reports whether data, the private key in a file, belongs to a certificate
-// in a file of the same name.
-func isCertificateKey(path string, data []byte) bool {
-	certs, err := readCertificates(strings.TrimSuffix(path, ".key") + ".crt")
-	if err != nil {
-		return false
-	}
-	key, err := mtls.ParsePrivateKey(data)
-	return err == nil && mtls.CheckPair(certs[0], key) == nil
 }
 
 // write replaces the file in one step, under its passphrase if it has one.
