@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -24,7 +27,10 @@ func newKeyPublishCmd() *cobra.Command {
 where "sealmq send --to NAME" finds it. FILE is a key file of either kind, or the name of a key in the
 data folder; its private half is not sent. Of a private key under a passphrase the passphrase is asked for: the
 public key beside it may be another one. The key takes the place of the one that you have published for
-the same suite before: keep the old private key until nothing waits for it.`,
+the same suite before: keep the old private key until nothing waits for it.
+
+The name is that of your certificate. A file that is named after somebody else is refused: a key in the data
+folder is named after its receiver.`,
 		Example: `  sealmq key publish lab --as lab
   sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
 		Args: cobra.ExactArgs(1),
@@ -32,6 +38,7 @@ the same suite before: keep the old private key until nothing waits for it.`,
 	conn, dir := addConnectFlags(cmd), &directoryFlags{}
 	dir.addPins(cmd)
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
+	force := cmd.Flags().Bool("force", false, "publish the key even if its file is named after somebody else")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path, err := findKeyFile(cmd, args[0], ".key", ".pub")
 		if err != nil {
@@ -50,6 +57,9 @@ the same suite before: keep the old private key until nothing waits for it.`,
 			if err != nil {
 				return err
 			}
+			if err := checkOwner(cmd, path, signer.Name()); err != nil && !*force {
+				return err
+			}
 			e, err := d.Publish(ctx, signer, key)
 			if err != nil {
 				return err
@@ -58,6 +68,35 @@ the same suite before: keep the old private key until nothing waits for it.`,
 		})
 	}
 	return cmd
+}
+
+// checkOwner refuses a key under another name than the one that its file has. A file in the
+// folder for keys is named after its receiver, and any other one may be if somebody here is
+// called so.
+func checkOwner(cmd *cobra.Command, path, name string) error {
+	data, err := dataDir(cmd)
+	if err != nil {
+		return err
+	}
+	owner := ownerOf(path)
+	if owner == name {
+		return nil
+	}
+	_, err = os.Stat(ca.In(data).Cert(owner))
+	if err != nil && !sameFolder(filepath.Dir(path), keysDir(data)) {
+		return nil
+	}
+	return withHint(fmt.Errorf("the file %s is named after %s, and this would publish its key as that of %s; nothing was published", path, owner, name),
+		"--as %s publishes it as %s; if it is %s's all the same, --force publishes it", owner, owner, name)
+}
+
+func sameFolder(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // signer signs as the owner of the certificate of this connection, under the name that the
