@@ -24,7 +24,7 @@ func newKeyCmd() *cobra.Command {
 		Short: "Make, publish and check the keys that messages are sealed with",
 	}
 	cmd.AddCommand(newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyListCmd(), newKeyPublishCmd(),
-		newKeyRetireCmd(), newKeyRotateCmd(), newKeyShowCmd(), newKeyVerifyCmd())
+		newKeyResetCmd(), newKeyRetireCmd(), newKeyRotateCmd(), newKeyShowCmd(), newKeyVerifyCmd())
 	return cmd
 }
 

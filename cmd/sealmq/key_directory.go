@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
@@ -145,6 +146,7 @@ type directoryRow struct {
 	Entry  uint64 `json:"entry,omitempty"`
 	Hash   string `json:"hash"`
 	Record int64  `json:"record"`
+	Reset  bool   `json:"reset,omitempty"` // the record says that the key was reset
 	// Pinned is the fingerprint of the key that is pinned for this name and suite, on the
 	// rows of its entry and of the newest one; PinnedEntry is its number.
 	Pinned      string `json:"pinned,omitempty"`
@@ -158,7 +160,8 @@ func newKeyDirectoryCmd() *cobra.Command {
 		Short: "List the keys in the broker's key directory",
 		Long: `Read the whole log of the broker's key directory, check that it is one log that continues what was seen
 before, and list the newest key of everybody, or every change under one name. A key without a signed
-entry, as CipherMQ's clients register them, is marked unproven. PINNED is the fingerprint of the key that is
+entry, as CipherMQ's clients register them, is marked unproven. A key that an administrator of the broker
+took out of the directory is marked reset. PINNED is the fingerprint of the key that is
 pinned; in brackets behind it is the entry that it is of, if that is another one.
 
 --forget forgets what is pinned of one name, and asks no broker.`,
@@ -253,7 +256,7 @@ func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]c
 		if newest && !current {
 			continue
 		}
-		row := directoryRow{Name: r.Owner, Suite: r.Suite, Proven: r.Proven, Entry: r.Serial, Record: r.Index, Hash: hex.EncodeToString(r.Entry[:])}
+		row := directoryRow{Name: r.Owner, Suite: r.Suite, Proven: r.Proven, Entry: r.Serial, Record: r.Index, Reset: r.Reset, Hash: hex.EncodeToString(r.Entry[:])}
 		if !r.Proven {
 			row.Hash = hex.EncodeToString(r.Key[:])
 		}
@@ -273,6 +276,9 @@ func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]c
 		if !r.Proven {
 			suite, entry = "unproven, 32 bytes", "-"
 		}
+		if r.Reset {
+			entry += " reset"
+		}
 		pin := orDash(r.Pinned)
 		if r.PinnedEntry != r.Entry && r.Pinned != "" {
 			pin += fmt.Sprintf(" (entry %d)", r.PinnedEntry)
@@ -290,6 +296,7 @@ type verifyInfo struct {
 	Checkpoint string      `json:"checkpoint"`
 	Keys       []entryInfo `json:"keys"`
 	Unproven   int         `json:"unproven"` // bare keys that were registered under the name
+	Resets     []resetInfo `json:"resets"`   // keys that an administrator took out, the owner's or a thief's
 }
 
 func newKeyVerifyCmd() *cobra.Command {
@@ -300,7 +307,8 @@ func newKeyVerifyCmd() *cobra.Command {
 		Long: `Read the whole log of the broker's key directory, check that it continues what was seen before, and
 show the keys under NAME, by default your own. With --key-file the newest one must be the key in the file.
 Do this for your own name from time to time: an entry that you have not published was put by somebody who
-has your certificate's key. "sealmq key directory NAME" lists all of them.`,
+has your certificate's key. So does a reset that you have not asked for: an administrator of the broker took a key out
+of the directory, and whoever was the first published the next one. "sealmq key directory NAME" lists all of them.`,
 		Example: `  sealmq key verify --as lab --key-file lab
   sealmq key verify alice`,
 		Args: cobra.MaximumNArgs(1),
@@ -332,7 +340,7 @@ has your certificate's key. "sealmq key directory NAME" lists all of them.`,
 				}
 				name = who.ID
 			}
-			info, err := verifyKeys(ctx, d, name, key)
+			info, err := verifyKeys(ctx, d, pins, scope, name, key)
 			if errors.Is(err, client.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
 				err = errors.Join(err, sayKeys(ctx, cmd, conn, c, name, pins, scope))
 			}
@@ -341,6 +349,9 @@ has your certificate's key. "sealmq key directory NAME" lists all of them.`,
 			}
 			if err := info.print(cmd.OutOrStdout(), *asJSON); err != nil {
 				return err
+			}
+			if len(info.Keys) == 0 && len(info.Resets) > 0 {
+				return withHint(fmt.Errorf("the directory has no signed key of %s since an administrator of the broker reset it", name), `its owner publishes one with "sealmq key publish NAME --as NAME"`)
 			}
 			if len(info.Keys) == 0 {
 				return withHint(fmt.Errorf("the directory has no signed key of %s", name), `its owner publishes one with "sealmq key publish NAME --as NAME"`)
@@ -366,6 +377,10 @@ func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *cli
 		return err
 	}
 	key, err := d.Find(ctx, name, "")
+	if sealmq.CodeOf(err) == sealmq.NoKey {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the directory shows no key for %s\n", name)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -374,17 +389,20 @@ func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *cli
 }
 
 // verifyKeys looks at everything under a name.
-func verifyKeys(ctx context.Context, d *client.Directory, name string, key *seal.PublicKey) (*verifyInfo, error) {
+func verifyKeys(ctx context.Context, d *client.Directory, pins *client.Pins, scope, name string, key *seal.PublicKey) (*verifyInfo, error) {
 	a, err := d.Audit(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	info := &verifyInfo{Name: name, Records: a.Size, LogKey: a.LogKey, Checkpoint: string(a.Checkpoint), Keys: []entryInfo{}}
+	info := &verifyInfo{Name: name, Records: a.Size, LogKey: a.LogKey, Checkpoint: string(a.Checkpoint), Keys: []entryInfo{}, Resets: resetsOf(a.Records)}
 	last := make(map[seal.Suite]client.Record)
 	for _, r := range a.Records {
-		if r.Proven {
+		switch {
+		case r.Proven:
 			last[seal.Suite(r.Suite)] = r
-		} else {
+		case r.Reset:
+			info.Unproven = 0
+		default:
 			info.Unproven++
 		}
 	}
@@ -393,9 +411,12 @@ func verifyKeys(ctx context.Context, d *client.Directory, name string, key *seal
 		if !ok {
 			continue
 		}
-		found, err := d.Find(ctx, name, suite)
+		found, err := shownKey(ctx, d, pins, scope, r)
 		if err != nil {
 			return nil, err
+		}
+		if found == nil {
+			continue
 		}
 		if key != nil && key.Suite() == suite && key.Fingerprint() != found.Fingerprint() {
 			return nil, withHint(fmt.Errorf("the directory has another key of %s for %s than the file: %s", name, suite, found.Fingerprint()),
@@ -405,8 +426,12 @@ func verifyKeys(ctx context.Context, d *client.Directory, name string, key *seal
 			Published: found.Created().UTC().Format("2006-01-02T15:04:05Z"), Fingerprint: found.Fingerprint(), Digits: found.Digits()})
 	}
 	if key != nil {
-		if _, ok := last[key.Suite()]; !ok {
-			return nil, withHint(fmt.Errorf("the directory has no key of %s for %s", name, key.Suite()), `publish it with "sealmq key publish"`)
+		if r, ok := last[key.Suite()]; !ok || r.Reset {
+			since := ""
+			if r.Reset {
+				since = " since an administrator of the broker reset it"
+			}
+			return nil, withHint(fmt.Errorf("the directory has no key of %s for %s%s", name, key.Suite(), since), `publish it with "sealmq key publish"`)
 		}
 	}
 	return info, nil
@@ -422,6 +447,9 @@ func (v *verifyInfo) print(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(w, "%s %s, entry %d of %s\n", orDash(k.Name), k.Suite, k.Entry, k.Published)
 		fmt.Fprintf(w, "  fingerprint  %s\n", k.Fingerprint)
 		fmt.Fprintf(w, "  read out     %s\n", k.Digits)
+	}
+	for _, r := range v.Resets {
+		fmt.Fprintf(w, "note         %s was reset by an administrator of the broker (record %d of the log); if you are %s and do not know why, ask\n", keyText(r.Suite, r.Entry), r.Record, v.Name)
 	}
 	if v.Unproven > 0 {
 		fmt.Fprintf(w, "note         %s registered under this name without a signature; only senders that allow unproven keys use them\n", plural(v.Unproven, "key"))
