@@ -23,6 +23,7 @@ type node struct {
 	ca     *testca.CA
 	fs     *faultfs.FS
 	addr   string
+	pipes  *pipes // in place of a network
 	engine *local.Engine
 	broker *broker.Broker
 	server *server.Server
@@ -34,7 +35,12 @@ type node struct {
 
 func startNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{t: t, ca: testca.New(t), fs: faultfs.New(), addr: "127.0.0.1:0"}
+	return startNodeOn(t, nil)
+}
+
+func startNodeOn(t *testing.T, network *pipes) *node {
+	t.Helper()
+	n := &node{t: t, ca: testca.New(t), fs: faultfs.New(), addr: "127.0.0.1:0", pipes: network}
 	n.start()
 	t.Cleanup(func() { n.stop() })
 	return n
@@ -54,8 +60,11 @@ func (n *node) start() {
 		serverTLS.ClientCAs = n.ca.Pool()
 		serverTLS.ClientCAs.AddCert(n.accepts.Root())
 	}
-	n.server, err = server.Listen(server.Config{Addr: n.addr, TLS: serverTLS, Identify: n.ca.Identify, Broker: n.broker})
-	if err != nil {
+	cfg := server.Config{Addr: n.addr, TLS: serverTLS, Identify: n.ca.Identify, Broker: n.broker}
+	if n.pipes != nil {
+		cfg.Listener = n.pipes
+	}
+	if n.server, err = server.Listen(cfg); err != nil {
 		n.t.Fatal(err)
 	}
 	n.addr = n.server.Addr().String()
@@ -86,6 +95,9 @@ func (n *node) crash(seed uint64) {
 func (n *node) dial(cfg client.Config) *client.Client {
 	n.t.Helper()
 	cfg.Addr = n.addr
+	if n.pipes != nil && cfg.Dial == nil {
+		cfg.Dial = n.pipes.dial
+	}
 	if cfg.TLS == nil {
 		cfg.TLS = n.ca.AdminTLS()
 	}

@@ -48,7 +48,12 @@ func (w *town) verifier() seal.Verifier {
 // broker starts a real one with a key directory.
 func (w *town) broker() *node {
 	w.t.Helper()
-	n := &node{t: w.t, ca: w.ca, fs: faultfs.New(), addr: "127.0.0.1:0",
+	return w.brokerOn(nil)
+}
+
+func (w *town) brokerOn(network *pipes) *node {
+	w.t.Helper()
+	n := &node{t: w.t, ca: w.ca, fs: faultfs.New(), addr: "127.0.0.1:0", pipes: network,
 		directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.verifier()}}
 	n.start()
 	w.t.Cleanup(func() { n.stop() })

@@ -55,13 +55,7 @@ func newEnds(t *testing.T, n *node) *ends {
 
 func (e *ends) dial(t *testing.T, name string) *client.Client {
 	t.Helper()
-	c, err := client.Dial(t.Context(), client.Config{Addr: e.node.addr, TLS: e.node.ca.ClientTLS(name),
-		BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return e.node.dial(client.Config{TLS: e.node.ca.ClientTLS(name), BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
 }
 
 func (e *ends) sender(t *testing.T, c *client.Client, change func(*client.SenderConfig)) *client.Sender {
@@ -109,31 +103,32 @@ func next(t *testing.T, r *client.Receiver) []client.Received {
 }
 
 func TestSealedFromEndToEnd(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	s := e.sender(t, e.dial(t, "alice"), nil)
-	id, err := s.Send(t.Context(), "post", "bob", []byte("noon is fine"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := e.dial(t, "bob")
-	r := e.receiver(t, to, nil, nil)
-	list := next(t, r)
-	if len(list) != 1 || list[0].ID != id || string(list[0].Text) != "noon is fine" || list[0].Sender.ID != "alice" || s.Suite() != seal.DefaultSuite {
-		t.Fatalf("%v", list)
-	}
-	if err := r.Commit(client.Output{}, list...); err != nil {
-		t.Fatal(err)
-	}
-	if err := to.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if st := s.Stats(); st.Taken != 1 || st.Confirmed != 1 || st.Unknown != 0 {
-		t.Errorf("%+v", st)
-	}
-	if q, err := e.dial(t, "admin").Queue(t.Context(), "inbox"); err != nil || q.Ready+q.Unacked != 0 {
-		t.Errorf("left over: %+v, %v", q, err)
-	}
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		s := e.sender(t, e.dial(t, "alice"), nil)
+		id, err := s.Send(t.Context(), "post", "bob", []byte("noon is fine"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := e.dial(t, "bob")
+		r := e.receiver(t, to, nil, nil)
+		list := next(t, r)
+		if len(list) != 1 || list[0].ID != id || string(list[0].Text) != "noon is fine" || list[0].Sender.ID != "alice" || s.Suite() != seal.DefaultSuite {
+			t.Fatalf("%v", list)
+		}
+		if err := r.Commit(client.Output{}, list...); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st := s.Stats(); st.Taken != 1 || st.Confirmed != 1 || st.Unknown != 0 {
+			t.Errorf("%+v", st)
+		}
+		if q, err := e.dial(t, "admin").Queue(t.Context(), "inbox"); err != nil || q.Ready+q.Unacked != 0 {
+			t.Errorf("left over: %+v, %v", q, err)
+		}
+	})
 }
 
 // A refusal for good is the callback's affair without a spool, and stops the sender with
@@ -188,68 +183,69 @@ func TestSenderRefusesAnOldSpool(t *testing.T) {
 // What comes again is acknowledged and not shown, what is not for these eyes goes to the
 // dead-letter queue, and a key that opens nothing moves nothing.
 func TestReceiverSettlesWhatItDoesNotShow(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	admin := e.node.dial(client.Config{})
-	s := e.sender(t, e.dial(t, "alice"), nil)
-	for i := range 4 {
-		if _, err := s.Send(t.Context(), "post", "bob", fmt.Append(nil, "text ", i)); err != nil {
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		admin := e.node.dial(client.Config{})
+		s := e.sender(t, e.dial(t, "alice"), nil)
+		for i := range 4 {
+			if _, err := s.Send(t.Context(), "post", "bob", fmt.Append(nil, "text ", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stranger, err := seal.Generate(seal.DefaultSuite, 0)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	stranger, err := seal.Generate(seal.DefaultSuite, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wrong := e.hastyDial(t, "bob")
-	r := e.receiver(t, wrong, nil, func(cfg *client.ReceiverConfig) {
-		cfg.Keys, _ = seal.NewKeyring(stranger)
-		cfg.Prefetch = 4
-	})
-	var unopened *client.UnopenedError
-	if _, err := r.Next(t.Context(), 0); !errors.As(err, &unopened) || unopened.Messages != 4 {
-		t.Fatalf("%v", err)
-	}
-	wrong.Close()
+		wrong := e.dial(t, "bob")
+		r := e.receiver(t, wrong, nil, func(cfg *client.ReceiverConfig) {
+			cfg.Keys, _ = seal.NewKeyring(stranger)
+			cfg.Prefetch = 4
+		})
+		var unopened *client.UnopenedError
+		if _, err := r.Next(t.Context(), 0); !errors.As(err, &unopened) || unopened.Messages != 4 {
+			t.Fatalf("%v", err)
+		}
+		wrong.Close()
 
-	ledger := client.NewLedger(client.LedgerConfig{})
-	var all []client.Received
-	for restart := range 2 { // the same messages twice: the first time nothing is acknowledged
-		to := e.dial(t, "bob")
-		r = e.receiver(t, to, ledger, nil)
-		if restart == 1 {
-			if _, err := s.Send(t.Context(), "post", "bob", []byte("one more")); err != nil {
-				t.Fatal(err)
+		ledger := client.NewLedger(client.LedgerConfig{})
+		var all []client.Received
+		for restart := range 2 { // the same messages twice: the first time nothing is acknowledged
+			to := e.dial(t, "bob")
+			r = e.receiver(t, to, ledger, nil)
+			if restart == 1 {
+				if _, err := s.Send(t.Context(), "post", "bob", []byte("one more")); err != nil {
+					t.Fatal(err)
+				}
+				list := next(t, r)
+				if len(list) != 1 || string(list[0].Text) != "one more" || r.Stats().Repeated != 4 {
+					t.Errorf("%v, %+v", list, r.Stats())
+				}
+				if err := r.Dead("I do not like it", list...); err != nil {
+					t.Fatal(err)
+				}
+				if err := to.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				break
 			}
-			list := next(t, r)
-			if len(list) != 1 || string(list[0].Text) != "one more" || r.Stats().Repeated != 4 {
-				t.Errorf("%v, %+v", list, r.Stats())
+			for len(all) < 4 {
+				all = append(all, next(t, r)...)
 			}
-			if err := r.Dead("I do not like it", list...); err != nil {
-				t.Fatal(err)
+			for _, m := range all {
+				if err := ledger.Commit(client.Output{}, m.Message); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if err := to.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			break
+			to.Close()
 		}
-		for len(all) < 4 {
-			all = append(all, next(t, r)...)
+		dead, err := admin.Peek(t.Context(), "inbox.dead", 10)
+		if err != nil || len(dead) != 1 || dead[0].DeathReason != "I do not like it" {
+			t.Errorf("dead letters: %v, %v", dead, err)
 		}
-		for _, m := range all {
-			if err := ledger.Commit(client.Output{}, m.Message); err != nil {
-				t.Fatal(err)
-			}
+		if q, err := admin.Queue(t.Context(), "inbox"); err != nil || q.Ready+q.Unacked != 0 {
+			t.Errorf("left over: %+v, %v", q, err)
 		}
-		to.Close()
-	}
-	dead, err := admin.Peek(t.Context(), "inbox.dead", 10)
-	if err != nil || len(dead) != 1 || dead[0].DeathReason != "I do not like it" {
-		t.Errorf("dead letters: %v, %v", dead, err)
-	}
-	if q, err := admin.Queue(t.Context(), "inbox"); err != nil || q.Ready+q.Unacked != 0 {
-		t.Errorf("left over: %+v, %v", q, err)
-	}
+	})
 }
 
 var points = flag.Int("points", 25, "at how many places TestAllDieAtOnce cuts the power")
@@ -461,80 +457,82 @@ func (w *world) receive(ctx context.Context, lines int) error {
 // What the broker has no room for is sent again with the same bytes until it has, and the
 // reason is told once.
 func TestRetriesWithTheSameBytes(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	admin := e.node.dial(client.Config{})
-	if err := admin.DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 2}); err != nil {
-		t.Fatal(err)
-	}
-	e.bind(t)
-	told := make(chan error, 10)
-	s := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
-		cfg.RetryMin, cfg.RetryMax = 10*time.Millisecond, 400*time.Millisecond
-		cfg.Waiting = func(reason error) { told <- reason }
-	})
-	const total = 6
-	sent := make(map[string]bool)
-	var mu sync.Mutex
-	for i := range total {
-		err := s.SendAsync(t.Context(), "post", "bob", fmt.Append(nil, "text ", i), func(id string, err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if sent[id] = true; err != nil {
-				t.Error(err)
-			}
+	inBubble(t, func(t *testing.T, e *ends) {
+		admin := e.node.dial(client.Config{})
+		if err := admin.DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 2}); err != nil {
+			t.Fatal(err)
+		}
+		e.bind(t)
+		told := make(chan error, 10)
+		s := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
+			cfg.RetryMin, cfg.RetryMax = 10*time.Millisecond, 400*time.Millisecond
+			cfg.Waiting = func(reason error) { told <- reason }
 		})
-		if err != nil {
+		const total = 6
+		sent := make(map[string]bool)
+		var mu sync.Mutex
+		for i := range total {
+			err := s.SendAsync(t.Context(), "post", "bob", fmt.Append(nil, "text ", i), func(id string, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if sent[id] = true; err != nil {
+					t.Error(err)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if reason := <-told; sealmq.CodeOf(reason) != sealmq.QueueFull {
+			t.Errorf("it waits because of %v", reason)
+		}
+		r := e.receiver(t, e.dial(t, "bob"), nil, nil)
+		texts := make(map[string]int)
+		for len(texts) < total {
+			list := next(t, r)
+			for _, m := range list {
+				texts[string(m.Text)]++
+			}
+			if err := r.Commit(client.Output{}, list...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if reason := <-told; sealmq.CodeOf(reason) != sealmq.QueueFull {
-		t.Errorf("it waits because of %v", reason)
-	}
-	r := e.receiver(t, e.dial(t, "bob"), nil, nil)
-	texts := make(map[string]int)
-	for len(texts) < total {
-		list := next(t, r)
-		for _, m := range list {
-			texts[string(m.Text)]++
+		for text, n := range texts {
+			if n != 1 {
+				t.Errorf("%q came %d times", text, n)
+			}
 		}
-		if err := r.Commit(client.Output{}, list...); err != nil {
-			t.Fatal(err)
+		st := s.Stats()
+		if len(sent) != total || st.Confirmed != total || st.Retried == 0 || st.Waited == 0 || st.Waited > total || st.Unknown != 0 || len(told) > 0 {
+			t.Errorf("%d answered, %+v, told %d times more", len(sent), st, len(told))
 		}
-	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for text, n := range texts {
-		if n != 1 {
-			t.Errorf("%q came %d times", text, n)
-		}
-	}
-	st := s.Stats()
-	if len(sent) != total || st.Confirmed != total || st.Retried == 0 || st.Waited == 0 || st.Waited > total || st.Unknown != 0 || len(told) > 0 {
-		t.Errorf("%d answered, %+v, told %d times more", len(sent), st, len(told))
-	}
+	})
 }
 
 func TestSenderGivesUpWhenThereIsNoRoom(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	if err := e.node.dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 1}); err != nil {
-		t.Fatal(err)
-	}
-	e.bind(t)
-	s := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
-		cfg.RetryMin, cfg.GiveUp = time.Millisecond, 50*time.Millisecond
-	})
-	if _, err := s.Send(t.Context(), "post", "bob", []byte("one")); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if _, err := s.Send(t.Context(), "post", "bob", []byte("two")); sealmq.CodeOf(err) != sealmq.QueueFull || !errors.Is(err, client.ErrSenderStopped) {
-			t.Errorf("%v", err)
+	inBubble(t, func(t *testing.T, e *ends) {
+		if err := e.node.dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 1}); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+		e.bind(t)
+		s := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
+			cfg.RetryMin, cfg.GiveUp = time.Millisecond, 50*time.Millisecond
+		})
+		if _, err := s.Send(t.Context(), "post", "bob", []byte("one")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := s.Send(t.Context(), "post", "bob", []byte("two")); sealmq.CodeOf(err) != sealmq.QueueFull || !errors.Is(err, client.ErrSenderStopped) {
+				t.Errorf("%v", err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A broker that was away for longer than it surely remembers gets nothing again by

@@ -113,7 +113,7 @@ func texts(list []client.Received) string {
 func gather(t *testing.T, r *client.Receiver, n int) (all []client.Received) {
 	t.Helper()
 	for len(all) < n {
-		list, err := within(t, r, 10*time.Second)
+		list, err := within(t, r, time.Minute)
 		if err != nil {
 			t.Fatalf("after %q: %v; %+v", texts(all), err, r.Stats())
 		}
@@ -145,19 +145,20 @@ func TestUndecidedMessagesNeverDie(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnds(t, startNode(t))
-			e.inbox(t, sealmq.QueueOptions{DeliveryLimit: 2})
-			e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
-			rc := client.ReceiverConfig{Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}}
-			cc := client.Config{TLS: e.node.ca.ClientTLS("bob")}
-			change(t, &cc, &rc)
-			r := e.receiver(t, e.node.dial(cc), nil, func(cfg *client.ReceiverConfig) {
-				cfg.Verifier, cfg.Log, cfg.UndecidedDelay = rc.Verifier, rc.Log, time.Millisecond
+			inBubble(t, func(t *testing.T, e *ends) {
+				e.inbox(t, sealmq.QueueOptions{DeliveryLimit: 2})
+				e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
+				rc := client.ReceiverConfig{Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}}
+				cc := client.Config{TLS: e.node.ca.ClientTLS("bob")}
+				change(t, &cc, &rc)
+				r := e.receiver(t, e.node.dial(cc), nil, func(cfg *client.ReceiverConfig) {
+					cfg.Verifier, cfg.Log, cfg.UndecidedDelay = rc.Verifier, rc.Log, time.Millisecond
+				})
+				gather(t, r, 3)
+				if st := r.Stats(); st.Undecided < 18 || st.Refused > 0 || e.left(t, "inbox.dead") > 0 {
+					t.Errorf("%+v, %d dead", st, e.left(t, "inbox.dead"))
+				}
 			})
-			gather(t, r, 3)
-			if st := r.Stats(); st.Undecided < 18 || st.Refused > 0 || e.left(t, "inbox.dead") > 0 {
-				t.Errorf("%+v, %d dead", st, e.left(t, "inbox.dead"))
-			}
 		})
 	}
 }
@@ -165,247 +166,255 @@ func TestUndecidedMessagesNeverDie(t *testing.T) {
 // A message that the application works on for long stays in its hands, and so does what
 // waits behind it.
 func TestReceiverKeepsWhatIsInHand(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.inbox(t, sealmq.QueueOptions{AckTimeout: 600 * time.Millisecond, DeliveryLimit: 2})
-	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
-	c := e.dial(t, "bob")
-	r := e.receiver(t, c, nil, nil)
-	list, err := r.Next(t.Context(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	over := make(chan struct{}) // of the work, which is long enough to die of the limit
-	clock.System.AfterFunc(2*time.Second, func() { close(over) })
-	<-over
-	if err := r.Commit(client.Output{}, list...); err != nil {
-		t.Fatal(err)
-	}
-	gather(t, r, 2)
-	if err := c.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if in, dead := e.left(t, "inbox"), e.left(t, "inbox.dead"); in+dead > 0 || r.Stats().Repeated > 0 {
-		t.Errorf("%d are left, %d dead, %+v", in, dead, r.Stats())
-	}
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.inbox(t, sealmq.QueueOptions{AckTimeout: 600 * time.Millisecond, DeliveryLimit: 2})
+		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
+		c := e.dial(t, "bob")
+		r := e.receiver(t, c, nil, nil)
+		list, err := r.Next(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		over := make(chan struct{}) // of the work, which is long enough to die of the limit
+		clock.System.AfterFunc(2*time.Second, func() { close(over) })
+		<-over
+		if err := r.Commit(client.Output{}, list...); err != nil {
+			t.Fatal(err)
+		}
+		gather(t, r, 2)
+		if err := c.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if in, dead := e.left(t, "inbox"), e.left(t, "inbox.dead"); in+dead > 0 || r.Stats().Repeated > 0 {
+			t.Errorf("%d are left, %d dead, %+v", in, dead, r.Stats())
+		}
+	})
 }
 
 // Of two receivers of one process that share a ledger only one shows a message, also while
 // it is in hand.
 func TestReceiversOfOneLedgerShareWhatIsInHand(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	s := e.sender(t, e.dial(t, "alice"), nil)
-	m, err := s.Seal(t.Context(), "post", "bob", []byte("one"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	twice := func() {
-		t.Helper()
-		for _, queue := range []string{"inbox", "other"} {
-			if err := e.node.dial(client.Config{}).Bind(t.Context(), queue, "post", "bob"); err != nil {
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		s := e.sender(t, e.dial(t, "alice"), nil)
+		m, err := s.Seal(t.Context(), "post", "bob", []byte("one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		twice := func() {
+			t.Helper()
+			for _, queue := range []string{"inbox", "other"} {
+				if err := e.node.dial(client.Config{}).Bind(t.Context(), queue, "post", "bob"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Publish(t.Context(), m, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := s.Publish(t.Context(), m, nil, nil); err != nil {
+		twice()
+		ledger := client.NewLedger(client.LedgerConfig{})
+		first := e.dial(t, "bob")
+		r1 := e.receiver(t, first, ledger, nil)
+		list := next(t, r1)
+		r2, err := e.dial(t, "bob").NewReceiver(t.Context(), "other", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
+			UndecidedDelay: time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Flush(t.Context()); err != nil {
+		if shown, err := within(t, r2, 200*time.Millisecond); err == nil {
+			t.Fatalf("%q is shown twice", texts(shown))
+		}
+		// What is given back is anybody's, and so is what a client had that has ended.
+		if err := r1.Nack(time.Hour, list...); err != nil {
 			t.Fatal(err)
 		}
-	}
-	twice()
-	ledger := client.NewLedger(client.LedgerConfig{})
-	first := e.dial(t, "bob")
-	r1 := e.receiver(t, first, ledger, nil)
-	list := next(t, r1)
-	r2, err := e.dial(t, "bob").NewReceiver(t.Context(), "other", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
-		UndecidedDelay: time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if shown, err := within(t, r2, 200*time.Millisecond); err == nil {
-		t.Fatalf("%q is shown twice", texts(shown))
-	}
-	// What is given back is anybody's, and so is what a client had that has ended.
-	if err := r1.Nack(time.Hour, list...); err != nil {
-		t.Fatal(err)
-	}
-	if shown, err := within(t, r2, 10*time.Second); err != nil || texts(shown) != "one" {
-		t.Fatalf("%q, %v", texts(shown), err)
-	}
-	if j := ledger.Judge(list[0].Message); j != client.LedgerInHand {
-		t.Errorf("in hand it is %v", j)
-	}
+		if shown, err := within(t, r2, 10*time.Second); err != nil || texts(shown) != "one" {
+			t.Fatalf("%q, %v", texts(shown), err)
+		}
+		if j := ledger.Judge(list[0].Message); j != client.LedgerInHand {
+			t.Errorf("in hand it is %v", j)
+		}
+	})
 }
 
 func TestWhatAClosedClientHadComesAgain(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one")
-	ledger := client.NewLedger(client.LedgerConfig{})
-	for range 3 {
-		c := e.dial(t, "bob")
-		if list := next(t, e.receiver(t, c, ledger, nil)); texts(list) != "one" {
-			t.Fatalf("%q", texts(list))
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one")
+		ledger := client.NewLedger(client.LedgerConfig{})
+		for range 3 {
+			c := e.dial(t, "bob")
+			if list := next(t, e.receiver(t, c, ledger, nil)); texts(list) != "one" {
+				t.Fatalf("%q", texts(list))
+			}
+			c.Close()
 		}
-		c.Close()
-	}
+	})
 }
 
 // Another message with the id, or the place, of one that is in hand is a conflict.
 func TestConflictWithWhatIsInHand(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	signer, err := e.signer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealer, err := seal.NewSealer(seal.SealerConfig{Receivers: []seal.Receiver{{Name: "bob", Key: bobsKey().Public()}},
-		Signer: func() (*seal.Signer, error) { return signer, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Each broker would refuse the second text; so there are two.
-	nodes := []*ends{e, newEnds(t, startNode(t))}
-	nodes[1].bind(t)
-	for i, n := range nodes {
-		body, err := sealer.Seal(seal.Content{ID: "same", Exchange: "post", RoutingKey: "bob", Body: fmt.Append(nil, "text ", i)})
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		signer, err := e.signer()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := n.dial(t, "alice").Publish(t.Context(), client.Message{Exchange: "post", Key: "bob", ID: "same", Body: body}); err != nil {
+		sealer, err := seal.NewSealer(seal.SealerConfig{Receivers: []seal.Receiver{{Name: "bob", Key: bobsKey().Public()}},
+			Signer: func() (*seal.Signer, error) { return signer, nil }})
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	ledger := client.NewLedger(client.LedgerConfig{})
-	if list := next(t, e.receiver(t, e.dial(t, "bob"), ledger, nil)); texts(list) != "text 0" {
-		t.Fatalf("%q", texts(list))
-	}
-	other := nodes[1].receiver(t, nodes[1].dial(t, "bob"), ledger, func(cfg *client.ReceiverConfig) {
-		cfg.Verifier = &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}
+		// Each broker would refuse the second text; so there are two.
+		nodes := []*ends{e, newEnds(t, startNodeOn(t, newPipes()))}
+		nodes[1].bind(t)
+		for i, n := range nodes {
+			body, err := sealer.Seal(seal.Content{ID: "same", Exchange: "post", RoutingKey: "bob", Body: fmt.Append(nil, "text ", i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.dial(t, "alice").Publish(t.Context(), client.Message{Exchange: "post", Key: "bob", ID: "same", Body: body}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ledger := client.NewLedger(client.LedgerConfig{})
+		if list := next(t, e.receiver(t, e.dial(t, "bob"), ledger, nil)); texts(list) != "text 0" {
+			t.Fatalf("%q", texts(list))
+		}
+		other := nodes[1].receiver(t, nodes[1].dial(t, "bob"), ledger, func(cfg *client.ReceiverConfig) {
+			cfg.Verifier = &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}
+		})
+		if list, err := within(t, other, 300*time.Millisecond); err == nil || other.Stats().Conflicts != 1 {
+			t.Errorf("%q is shown, %+v", texts(list), other.Stats())
+		}
 	})
-	if list, err := within(t, other, 300*time.Millisecond); err == nil || other.Stats().Conflicts != 1 {
-		t.Errorf("%q is shown, %+v", texts(list), other.Stats())
-	}
 }
 
 // Only what no key opens can stop a receiver that has opened nothing yet.
 func TestGarbageStopsNobody(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	e.garbage(t, 2*client.UnopenedTrial)
-	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
-	r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) { cfg.Prefetch = 5 })
-	if all := gather(t, r, 1); texts(all) != "honest" || r.Stats().Refused != 2*client.UnopenedTrial {
-		t.Errorf("%q, %+v", texts(all), r.Stats())
-	}
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		e.garbage(t, 2*client.UnopenedTrial)
+		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
+		r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) { cfg.Prefetch = 5 })
+		if all := gather(t, r, 1); texts(all) != "honest" || r.Stats().Refused != 2*client.UnopenedTrial {
+			t.Errorf("%q, %+v", texts(all), r.Stats())
+		}
+	})
 }
 
 // A wrong key moves nothing of its own accord, also behind garbage, and in a queue whose
 // prefetch is smaller than the trial; a key that opens something moves the rest.
 func TestWrongKeyMovesNothing(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.inbox(t, sealmq.QueueOptions{Prefetch: 4})
-	e.garbage(t, 3)
-	other := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
-		cfg.Keys = map[string]*seal.PublicKey{"bob": generate(t, seal.DefaultSuite)}
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.inbox(t, sealmq.QueueOptions{Prefetch: 4})
+		e.garbage(t, 3)
+		other := e.sender(t, e.dial(t, "alice"), func(cfg *client.SenderConfig) {
+			cfg.Keys = map[string]*seal.PublicKey{"bob": generate(t, seal.DefaultSuite)}
+		})
+		e.sends(t, other, "a", "b", "c", "d", "e")
+		c := e.dial(t, "bob")
+		r := e.receiver(t, c, nil, nil)
+		var unopened *client.UnopenedError
+		if _, err := within(t, r, 10*time.Second); !errors.As(err, &unopened) || unopened.Messages < 4 || r.Stats().Refused != 3 {
+			t.Fatalf("%v, %+v", err, r.Stats())
+		}
+		c.Close()
+		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
+		ledger := client.NewLedger(client.LedgerConfig{})
+		if err := ledger.Commit(client.Output{}, opened(1)); err != nil {
+			t.Fatal(err)
+		}
+		r = e.receiver(t, e.dial(t, "bob"), ledger, nil)
+		if all := gather(t, r, 1); texts(all) != "honest" || r.Stats().Refused != 5 {
+			t.Errorf("%q, %+v", texts(all), r.Stats())
+		}
 	})
-	e.sends(t, other, "a", "b", "c", "d", "e")
-	c := e.hastyDial(t, "bob")
-	r := e.receiver(t, c, nil, nil)
-	var unopened *client.UnopenedError
-	if _, err := within(t, r, 10*time.Second); !errors.As(err, &unopened) || unopened.Messages < 4 || r.Stats().Refused != 3 {
-		t.Fatalf("%v, %+v", err, r.Stats())
-	}
-	c.Close()
-	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
-	ledger := client.NewLedger(client.LedgerConfig{})
-	if err := ledger.Commit(client.Output{}, opened(1)); err != nil {
-		t.Fatal(err)
-	}
-	r = e.receiver(t, e.dial(t, "bob"), ledger, nil)
-	if all := gather(t, r, 1); texts(all) != "honest" || r.Stats().Refused != 5 {
-		t.Errorf("%q, %+v", texts(all), r.Stats())
-	}
 }
 
 // A key that the owner has made since is asked for before a message is refused for want of it.
 func TestReceiverAsksForNewKeys(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	alice := e.dial(t, "alice")
-	fresh, err := seal.Generate(seal.DefaultSuite, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked, fails := 0, errors.New("the file is being replaced")
-	refused, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) {
-		cfg.Reload = func(context.Context) (*seal.Keyring, error) {
-			switch asked++; asked {
-			case 1:
-				return nil, fails
-			case 2:
-				return e.keys, nil
-			}
-			return seal.NewKeyring(bobsKey(), fresh)
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		alice := e.dial(t, "alice")
+		fresh, err := seal.Generate(seal.DefaultSuite, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		cfg.Log = slog.New(onLog{f: func(line string) {
-			if strings.Contains(line, "is refused") {
-				cancel()
+		asked, fails := 0, errors.New("the file is being replaced")
+		refused, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) {
+			cfg.Reload = func(context.Context) (*seal.Keyring, error) {
+				switch asked++; asked {
+				case 1:
+					return nil, fails
+				case 2:
+					return e.keys, nil
+				}
+				return seal.NewKeyring(bobsKey(), fresh)
 			}
-		}})
+			cfg.Log = slog.New(onLog{f: func(line string) {
+				if strings.Contains(line, "is refused") {
+					cancel()
+				}
+			}})
+		})
+		e.sends(t, e.sender(t, alice, nil), "old key")
+		gather(t, r, 1)
+		to := func(key *seal.PublicKey) *client.Sender {
+			return e.sender(t, alice, func(cfg *client.SenderConfig) { cfg.Keys = map[string]*seal.PublicKey{"bob": key} })
+		}
+		stranger := generate(t, seal.DefaultSuite)
+		e.sends(t, to(stranger), "for nobody")
+		if _, err := r.Next(refused, 0); !errors.Is(err, context.Canceled) || r.Stats().Refused != 1 || asked != 2 {
+			t.Fatalf("%v, asked %d times, %+v", err, asked, r.Stats())
+		}
+		e.sends(t, to(fresh.Public()), "new", "key")
+		if all := gather(t, r, 2); asked != 3 || r.Stats().Refused != 1 {
+			t.Errorf("%q, asked %d times, %+v", texts(all), asked, r.Stats())
+		}
 	})
-	e.sends(t, e.sender(t, alice, nil), "old key")
-	gather(t, r, 1)
-	to := func(key *seal.PublicKey) *client.Sender {
-		return e.sender(t, alice, func(cfg *client.SenderConfig) { cfg.Keys = map[string]*seal.PublicKey{"bob": key} })
-	}
-	stranger := generate(t, seal.DefaultSuite)
-	e.sends(t, to(stranger), "for nobody")
-	if _, err := r.Next(refused, 0); !errors.Is(err, context.Canceled) || r.Stats().Refused != 1 || asked != 2 {
-		t.Fatalf("%v, asked %d times, %+v", err, asked, r.Stats())
-	}
-	e.sends(t, to(fresh.Public()), "new", "key")
-	if all := gather(t, r, 2); asked != 3 || r.Stats().Refused != 1 {
-		t.Errorf("%q, asked %d times, %+v", texts(all), asked, r.Stats())
-	}
 }
 
 // What is refused in a dead-letter queue stays there, is counted once, and does not keep
 // anybody from the rest.
 func TestReceivingFromADeadLetterQueue(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	admin := e.node.dial(client.Config{})
-	if err := admin.Bind(t.Context(), "inbox.dead", "post", "bob"); err != nil {
-		t.Fatal(err)
-	}
-	e.garbage(t, 3)
-	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
-	r, err := e.dial(t, "bob").NewReceiver(t.Context(), "inbox.dead", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys,
-		UndecidedDelay: 20 * time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	gather(t, r, 1)
-	before, err := admin.Queue(t.Context(), "inbox.dead")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if list, err := within(t, r, 500*time.Millisecond); err == nil {
-		t.Fatalf("%q", texts(list))
-	}
-	after, err := admin.Queue(t.Context(), "inbox.dead")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := after.Delivered - before.Delivered; n == 0 || n > 3*500/20 {
-		t.Errorf("in half a second %d deliveries", n)
-	}
-	if st := r.Stats(); st.Stayed != 3 || st.Refused != 0 || e.left(t, "inbox.dead") != 3 {
-		t.Errorf("%+v, %d are left", st, e.left(t, "inbox.dead"))
-	}
+	inBubble(t, func(t *testing.T, e *ends) {
+		admin := e.node.dial(client.Config{})
+		if err := admin.Bind(t.Context(), "inbox.dead", "post", "bob"); err != nil {
+			t.Fatal(err)
+		}
+		e.garbage(t, 3)
+		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
+		r, err := e.dial(t, "bob").NewReceiver(t.Context(), "inbox.dead", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys,
+			UndecidedDelay: 20 * time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gather(t, r, 1)
+		before, err := admin.Queue(t.Context(), "inbox.dead")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, err := within(t, r, 500*time.Millisecond); err == nil {
+			t.Fatalf("%q", texts(list))
+		}
+		after, err := admin.Queue(t.Context(), "inbox.dead")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := after.Delivered - before.Delivered; n == 0 || n > 3*500/20 {
+			t.Errorf("in half a second %d deliveries", n)
+		}
+		if st := r.Stats(); st.Stayed != 3 || st.Refused != 0 || e.left(t, "inbox.dead") != 3 {
+			t.Errorf("%+v, %d are left", st, e.left(t, "inbox.dead"))
+		}
+	})
 }
 
 // silent swallows what is written once it is told to.
@@ -424,46 +433,44 @@ func (s silent) Write(p []byte) (int, error) {
 // The end of Next's context ends the search for a sender's certificates, and the messages
 // are the next call's.
 func TestNextEndsWithItsContext(t *testing.T) {
-	n := newTown(t).broker()
-	e := newEnds(t, n)
-	e.bind(t)
-	alice := e.dial(t, "alice")
-	if _, err := alice.Whoami(t.Context()); err != nil { // so that it can leave its certificates
-		t.Fatal(err)
-	}
-	e.sends(t, e.sender(t, alice, nil), "one", "two", "three")
-	var hole atomic.Bool
-	c, err := client.Dial(t.Context(), client.Config{Addr: n.addr, TLS: n.ca.ClientTLS("bob"), BackoffMin: time.Millisecond,
-		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-			return silent{conn, &hole}, err
-		}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	r := e.receiver(t, c, nil, nil)
-	delivered := func() bool { return c.Stats().Delivered == 3 }
-	for !delivered() {
-		if err := c.Flush(t.Context()); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTown(t).brokerOn(newPipes())
+		e := newEnds(t, n)
+		e.bind(t)
+		alice := e.dial(t, "alice")
+		if _, err := alice.Whoami(t.Context()); err != nil { // so that it can leave its certificates
 			t.Fatal(err)
 		}
-		if _, err := c.Whoami(t.Context()); err != nil {
-			t.Fatal(err)
+		e.sends(t, e.sender(t, alice, nil), "one", "two", "three")
+		var hole atomic.Bool
+		c := n.dial(client.Config{TLS: n.ca.ClientTLS("bob"), BackoffMin: time.Millisecond,
+			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := n.pipes.dial(ctx, network, addr)
+				return silent{conn, &hole}, err
+			}})
+		r := e.receiver(t, c, nil, nil)
+		delivered := func() bool { return c.Stats().Delivered == 3 }
+		for !delivered() {
+			if err := c.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Whoami(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	hole.Store(true)
-	began := time.Now()
-	if list, err := within(t, r, 200*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("%q, %v", texts(list), err)
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	hole.Store(false)
-	if st := r.Stats(); st.Undecided != 0 {
-		t.Errorf("%+v", st)
-	}
+		hole.Store(true)
+		began := time.Now()
+		if list, err := within(t, r, 200*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("%q, %v", texts(list), err)
+		}
+		if took := time.Since(began); took != 200*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		hole.Store(false)
+		if st := r.Stats(); st.Undecided != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
 }
 
 // Certificates that the broker does not have are asked for once, by however many messages,
@@ -508,34 +515,35 @@ func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
 // What a receiver was sent and has not settled goes back uncounted: starting and stopping
 // does not bring messages to the dead-letter queue.
 func TestGivingBackIsNoDelivery(t *testing.T) {
-	e := newEnds(t, startNode(t))
-	e.bind(t)
-	s := e.sender(t, e.dial(t, "alice"), nil)
-	const n = 20
-	for i := range n {
-		if err := s.SendAsync(t.Context(), "post", "bob", fmt.Appendf(nil, "letter %d", i), nil); err != nil {
+	inBubble(t, func(t *testing.T, e *ends) {
+		e.bind(t)
+		s := e.sender(t, e.dial(t, "alice"), nil)
+		const n = 20
+		for i := range n {
+			if err := s.SendAsync(t.Context(), "post", "bob", fmt.Appendf(nil, "letter %d", i), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 * sealmq.DefaultDeliveryLimit {
-		c := e.dial(t, "bob")
-		r := e.receiver(t, c, nil, nil)
-		if _, err := r.Next(t.Context(), 3); err != nil {
-			t.Fatal(err)
+		for range 2 * sealmq.DefaultDeliveryLimit {
+			c := e.dial(t, "bob")
+			r := e.receiver(t, c, nil, nil)
+			if _, err := r.Next(t.Context(), 3); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.GiveBack(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
 		}
-		if err := r.GiveBack(t.Context()); err != nil {
-			t.Fatal(err)
+		list := next(t, e.receiver(t, e.dial(t, "bob"), nil, nil))
+		if string(list[0].Text) != "letter 0" {
+			t.Errorf("the first is %q", list[0].Text)
 		}
-		c.Close()
-	}
-	list := next(t, e.receiver(t, e.dial(t, "bob"), nil, nil))
-	if string(list[0].Text) != "letter 0" {
-		t.Errorf("the first is %q", list[0].Text)
-	}
-	if q, err := e.dial(t, "admin").Queue(t.Context(), "inbox"); err != nil || q.Ready+q.Unacked != n || q.DeadLettered != 0 {
-		t.Errorf("%+v, %v", q, err)
-	}
+		if q, err := e.dial(t, "admin").Queue(t.Context(), "inbox"); err != nil || q.Ready+q.Unacked != n || q.DeadLettered != 0 {
+			t.Errorf("%+v, %v", q, err)
+		}
+	})
 }
