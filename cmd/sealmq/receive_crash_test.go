@@ -70,7 +70,13 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 	}
 	before, _ := os.ReadFile(filepath.Join(dir, "out.jsonl"))
 	t.Logf("%d of %d messages are there after %d kills", strings.Count(string(before), "\n"), total, kills)
-	must(sealmq(t.Context(), "", append(receive, "--idle", "1s")...))
+	// An idle second is no end on a machine that is busy for so long.
+	for again := true; again && !t.Failed(); {
+		must(sealmq(t.Context(), "", append(receive, "--idle", "1s")...))
+		list, err := sealmq(t.Context(), "", "queue", "list", "--addr", broker.Addr, "--json")
+		must(list, err)
+		again = waitsIn(t, []byte(list), "q")
+	}
 
 	data, err := os.ReadFile(filepath.Join(dir, "out.jsonl"))
 	if err != nil {
@@ -88,10 +94,5 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 		if text := fmt.Sprint("text ", i); seen[text] != 1 {
 			t.Errorf("%q is there %d times", text, seen[text])
 		}
-	}
-	out, err := sealmq(t.Context(), "", "queue", "list", "--addr", broker.Addr, "--json")
-	must(out, err)
-	if !strings.Contains(out, `"ready":0,"unacked":0`) {
-		t.Errorf("left over: %s", out)
 	}
 }

@@ -98,7 +98,7 @@ func TestScripts(t *testing.T) {
 }
 
 // scriptTimeout ends a script whose program should have ended by itself.
-const scriptTimeout = 3 * time.Minute
+const scriptTimeout = 8 * time.Minute
 
 type brokersKey struct{}
 
