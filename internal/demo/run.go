@@ -63,6 +63,9 @@ func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
 	if err := r.waitFor(ctx, d.cfg.Messages); err != nil && !errors.Is(err, errStalled) {
 		return nil, err
 	}
+	if err := r.waitAcknowledged(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.stopReceiver(ctx); err != nil {
 		return nil, err
 	}
@@ -132,6 +135,36 @@ func (r *run) killBoth() {
 			c.Kill()
 		}
 	}
+}
+
+// waitAcknowledged waits until the receiver has acknowledged all there is, or until that
+// takes too long. A receiver that was started just now is not asked to end before it has
+// begun: until it listens to the signal it would die of it.
+func (r *run) waitAcknowledged(ctx context.Context) error {
+	c, err := r.dial(ctx, Receiver)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for since := time.Now(); time.Since(since) < stallTime; {
+		q, err := c.Queue(ctx, Queue)
+		if err != nil {
+			return fmt.Errorf("ask what is left in the queue: %w", err)
+		}
+		if q.Consumers > 0 && q.Ready+q.Unacked == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-r.receiver.Done():
+			return fmt.Errorf("the receiver ended: %w", r.receiver.Err())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // stopReceiver asks it to end: it acknowledges what it has written and gives the rest back.
