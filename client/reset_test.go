@@ -110,6 +110,11 @@ func TestResetForAnotherAuthority(t *testing.T) {
 		wasReset(t, find(pins), "alice", "", "record 2 ", "pinned is "+first.Digits(), "no key since")
 		wasReset(t, find(pins), "alice", seal.HPKEX25519)
 		finds(t, find(client.NewPins()), "alice", "", nil, sealmq.ErrNoKey)
+		told := ""
+		given := find(pins, func(c *client.DirectoryConfig) { c.Notice = func(s string) { told += s } })
+		if err := given.CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, client.ErrReset.Error()) {
+			t.Errorf("%q, %v", told, err)
+		}
 		n.stop()
 		n.start()
 	}
@@ -130,6 +135,11 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	if err != nil || len(a.Records) != 3 || !a.Records[1].Reset || a.Records[1].Serial != 1 || !a.Records[1].Proven ||
 		a.Records[1].Entry != a.Records[0].Entry || a.Records[2].Reset || a.Records[2].Issuer == a.Records[0].Issuer {
 		t.Errorf("%+v, %v", a, err)
+	}
+	// A key that came another way is compared with what is pinned, and the reset is said.
+	told := ""
+	if err := find(pins, func(c *client.DirectoryConfig) { c.Notice = func(s string) { told += s } }).CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, second.Digits()) {
+		t.Errorf("%q, %v", told, err)
 	}
 	// Later entries change nothing for who has not decided.
 	third := generate(t, seal.HPKEX25519)
