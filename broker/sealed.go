@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,6 +74,9 @@ func (s *sealedQueues) check(queues []string, body []byte) error {
 		}
 		if info == nil && err == nil {
 			info, err = seal.Inspect(body)
+		}
+		if errors.Is(err, seal.ErrNotSealed) {
+			return rule.refuse(queue, "this one is not sealed")
 		}
 		if err != nil {
 			return rule.refuse(queue, err.Error())

@@ -59,11 +59,11 @@ func TestSealedQueues(t *testing.T) {
 			{"k", id("2"), sealedBody(t, ca, seal.CipherMQG5, id("2")), "", ""},
 			{"both", id("3"), sealedBody(t, ca, seal.HPKEHybrid, id("3")), "", ""},
 			{"open", id("4"), []byte(`{"message_id":"4"}`), "", ""},
-			{"k", id("5"), []byte(`{"message_id":"5"}`), sealmq.NotSealed, "queue 'safe' takes sealed messages only, of ciphermq-g5, hpke-mlkem768x25519-aes256gcm: "},
+			{"k", id("5"), []byte(`{"message_id":"5"}`), sealmq.NotSealed, "queue 'safe' takes sealed messages only, of ciphermq-g5, hpke-mlkem768x25519-aes256gcm: this one is not sealed"},
 			{"k", id("6"), sealedBody(t, ca, seal.HPKEX25519, id("6")), sealmq.NotSealed, ": this one is of hpke-x25519-aes256gcm"},
 			{"both", id("7"), []byte(`{"message_id":"7"}`), sealmq.NotSealed, "queue 'safe'"},
 			{"k", id("8"), good[:len(good)/2], sealmq.NotSealed, "malformed"},
-			{"k", id("9"), nil, sealmq.NotSealed, "malformed"},
+			{"k", id("9"), nil, sealmq.NotSealed, ": this one is not sealed"},
 		} {
 			r := publish(tc.key, tc.id, tc.body)
 			if sealmq.CodeOf(r.Err) != tc.want || tc.want != "" && (r.Outcome != broker.Refused || !strings.Contains(r.Err.Error(), tc.says)) {

@@ -32,8 +32,8 @@ var b64 = base64.StdEncoding.Strict()
 // Parse reads a published body of CipherMQ's suites. It wants one JSON object in which
 // every member that it knows stands at most once and is a string, base64 in the standard
 // alphabet with padding where it holds bytes. It skips members that it does not know and
-// does not ask for any but message_id: which ones must be there is the suite's affair.
-// The error wraps ErrMalformed.
+// asks for message_id and one that holds bytes: which ones must be there is the suite's
+// affair. The error wraps ErrMalformed, ErrNotSealed if it is no envelope at all.
 func Parse(body []byte) (*Envelope, error) {
 	env := new(Envelope)
 	texts := map[string]*string{
@@ -71,6 +71,9 @@ func Parse(body []byte) (*Envelope, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if env.EncSessionKey == nil && env.Nonce == nil && env.Tag == nil && env.Ciphertext == nil {
+		return nil, notSealed() // it is JSON of another kind
 	}
 	if err := sealmq.CheckName("message_id", env.MessageID); err != nil {
 		return nil, &Error{Kind: ErrMalformed, Err: err}

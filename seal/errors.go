@@ -10,6 +10,9 @@ import (
 var (
 	// ErrMalformed says that the bytes are no envelope of a suite that this version knows.
 	ErrMalformed = errors.New("malformed envelope")
+	// ErrNotSealed says that the bytes do not even try to be an envelope: somebody has sent
+	// plain text, or something else. It is an ErrMalformed, too.
+	ErrNotSealed error = notSealedError{}
 	// ErrVersion says that the envelope is of a later version of the format.
 	ErrVersion = errors.New("the envelope is of a later version")
 	// ErrSuite says that the suite is not one that is accepted here.
@@ -54,6 +57,11 @@ var (
 	// ErrTooLarge says that a content or an envelope is over a limit of the format.
 	ErrTooLarge = errors.New("too large to be sealed")
 )
+
+type notSealedError struct{}
+
+func (notSealedError) Error() string        { return "the message is not sealed" }
+func (notSealedError) Is(target error) bool { return target == ErrMalformed }
 
 // Error is why something was not opened or not sealed.
 type Error struct {
@@ -103,4 +111,9 @@ func refuse(kind error, hint, format string, args ...any) *Error {
 
 func malformed(format string, args ...any) error {
 	return refuse(ErrMalformed, "", format, args...)
+}
+
+func notSealed() error {
+	return refuse(ErrNotSealed, `have its sender use "sealmq send" or package seal; a queue that was declared with --sealed lets nothing else in`,
+		"it came as it is, readable for everybody on its way, and nothing says who sent it")
 }

@@ -57,6 +57,31 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+// What nobody has sealed is called so, and not a broken envelope; what is broken is not.
+func TestWhatIsNotSealedIsCalledSo(t *testing.T) {
+	w := newWorld(t, seal.HPKEX25519, "bob")
+	for body, plain := range map[string]bool{
+		"":                                   true,
+		"hello":                              true,
+		`["message_id"]`:                     true,
+		`{}`:                                 true,
+		`{"message_id": "a", "amount": 7}`:   true,
+		` {"text": "noon"}`:                  true,
+		`{"message_id": "a", "suite": "x"}`:  false,
+		`{"message_id": "a", "nonce": "AA"}`: false,
+		`{"message_id": "a"`:                 false,
+		"SMQ\x01":                            false,
+	} {
+		_, err := seal.Inspect([]byte(body))
+		_, oerr := w.opener("bob").Open([]byte(body), seal.Expect{AnyID: true})
+		for _, err := range []error{err, oerr} {
+			if !errors.Is(err, seal.ErrMalformed) || errors.Is(err, seal.ErrNotSealed) != plain || plain && seal.Hint(err) == "" {
+				t.Errorf("%q: %v", body, err)
+			}
+		}
+	}
+}
+
 func TestErrorsCarryKindCauseAndHint(t *testing.T) {
 	cause := errors.New("the cause")
 	err := fmt.Errorf("open message 7: %w", &seal.Error{Kind: seal.ErrUntrusted, Detail: "the detail", Hint: "the hint", Err: cause})

@@ -64,6 +64,9 @@ func splitAny(body []byte) (parts, error) {
 	if p, ok := splitCanonical(body); ok {
 		return p, nil
 	}
+	if t := bytes.TrimLeft(body, " \t\r\n"); len(t) == 0 || t[0] != '{' {
+		return parts{}, notSealed()
+	}
 	return splitJSON(body)
 }
 
