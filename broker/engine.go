@@ -98,6 +98,22 @@ type Finder interface {
 	Find(id string) (sealmq.Message, bool)
 }
 
+// Rememberer says for how long it recognises a repeated message.
+type Rememberer interface {
+	Memory() Memory
+}
+
+// Memory is for how long an engine remembers the id of a message whose last copy is settled.
+type Memory struct {
+	// Window and MaxIDs end it, whichever comes first: the time, or so many ids that were
+	// settled since.
+	Window time.Duration
+	MaxIDs int
+	// Reach is how far back that goes now: every id that was settled within it is remembered.
+	// It is Window at most, and less if there were too many; 0 if that is not known.
+	Reach time.Duration
+}
+
 // PublishRequest is one message for one or more queues.
 type PublishRequest struct {
 	Message sealmq.Message

@@ -207,6 +207,16 @@ func (b *Broker) Move(id sealmq.Identity, from, to string, n int, done func(move
 	m.Move(from, to, n, b.auditingCount(id, actMove, from+" "+to, done))
 }
 
+// Memory says for how long a repeated message is recognised; ok is false if the engine
+// does not say.
+func (b *Broker) Memory() (m Memory, ok bool) {
+	r, ok := b.engine.(Rememberer)
+	if !ok {
+		return Memory{}, false
+	}
+	return r.Memory(), true
+}
+
 // Find looks a message up by its id while a copy waits or is unacknowledged. Only its
 // publisher and administrators may; others get code Denied. Code Unsupported if the
 // engine cannot.

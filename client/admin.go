@@ -75,6 +75,13 @@ type Who struct {
 	Issuer     string      `json:"issuer"`
 	CommonName string      `json:"common_name"`
 	Role       sealmq.Role `json:"role"`
+	// DedupWindow and DedupMaxIDs are for how many seconds, and until how many others were
+	// settled, the broker remembers the id of a settled message; 0 if it does not say.
+	DedupWindow int64 `json:"dedup_window_s"`
+	DedupMaxIDs int   `json:"dedup_max_ids"`
+	// DedupReach is for how many seconds back it remembers all ids now: less than DedupWindow
+	// if DedupMaxIDs was reached, nil if it does not say.
+	DedupReach *int64 `json:"dedup_reach_s"`
 }
 
 // DeclareQueue creates a queue. If there is one, nil options match whatever it has;
@@ -194,7 +201,11 @@ func (c *Client) BrokerStats(ctx context.Context) (stats json.RawMessage, err er
 
 // Whoami says as whom the broker sees this client.
 func (c *Client) Whoami(ctx context.Context) (who Who, err error) {
-	err = c.look(ctx, &who, "Whoami: ", "whoami")
+	if err = c.look(ctx, &who, prefixWhoami, verbWhoami); err == nil {
+		c.mu.Lock()
+		c.remember(horizonOf(&who))
+		c.mu.Unlock()
+	}
 	return who, err
 }
 

@@ -6,7 +6,7 @@
 //   - A publish whose callback got nil is stored by the broker. Until then the client
 //     keeps its bytes and sends the same bytes again, in order, whenever the connection
 //     had to be made anew; the broker recognises what it already has. What is older than
-//     ResendFor it may have forgotten: that publish fails, and nobody knows what became of it.
+//     its memory or ResendFor it may have forgotten: that publish fails, and nobody knows what became of it.
 //   - Callbacks run once each, in the order of the publishes.
 //   - A subscription survives a lost connection. What was delivered and not acknowledged
 //     comes again: a consumer sees each message at least once.
@@ -91,11 +91,12 @@ type Config struct {
 	// (default: it never does; each call has a context of its own).
 	GiveUpAfter time.Duration
 
-	// ResendFor is for how long after it was handed in an unconfirmed publish may be sent
-	// again on another connection (default DefaultHorizon). After that the broker may have
-	// stored, delivered and forgotten it, and the publish fails with ErrResendTooOld. It
-	// must be shorter than the broker's dedup.window, and than the time in which all
-	// publishers together publish dedup.max_ids messages.
+	// ResendFor is for how long at most after it was handed in an unconfirmed publish may be
+	// sent again on another connection. After that the broker may have stored, delivered and
+	// forgotten it, and the publish fails with ErrResendTooOld. The default is five sixths of
+	// what the broker says that it remembers, which holds besides, too, and DefaultHorizon for a broker that
+	// does not say; then it must be shorter than the broker's dedup.window, and than the time in
+	// which all publishers together publish dedup.max_ids messages.
 	ResendFor time.Duration
 
 	// Meta asks for Delivery.Meta with each delivery, at the price of a line more.
@@ -137,7 +138,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	defaultTime(&c.DialTimeout, DefaultDialTimeout)
 	defaultTime(&c.Heartbeat, DefaultHeartbeat)
-	defaultTime(&c.ResendFor, DefaultHorizon)
 	defaultTime(&c.BackoffMin, DefaultBackoffMin)
 	defaultTime(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
 	if c.TLS != nil {
@@ -182,7 +182,8 @@ type Client struct {
 	// checkedExchange and checkedKey passed CheckName last; they rarely change.
 	checkedExchange, checkedKey string
 	sub                         *Subscription
-	older                       older // of the connection
+	older                       older  // of the connection
+	memory                      memory // of its broker
 	stats                       Stats
 
 	// rd belongs to the goroutine that reads.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/sealmq/sealmq/internal/clock"
 )
@@ -29,6 +30,8 @@ type connection struct {
 	buf *bufferedConn // nil without TLS
 	// wake has room for one signal: the writer looks at the outbox again.
 	wake chan struct{}
+	// horizon is what the broker's first reply said.
+	horizon time.Duration
 	// idle says that the writer waits for wake. Under Client.mu.
 	idle bool
 
@@ -139,9 +142,8 @@ func contextCause(ctx context.Context, err error) error {
 }
 
 // greet asks the broker for a first reply. Under TLS 1.3 a refused certificate shows
-// only here.
+// only here. What is sent again on the connection depends on what it says.
 func (c *Client) greet(n *connection) error {
-	const greeting = "ping\n"
 	written := make(chan error, 1)
 	go func() {
 		_, err := n.Write([]byte(greeting))
@@ -161,6 +163,7 @@ func (c *Client) greet(n *connection) error {
 	if reply := replyError(line); reply != nil && !isUnknownCommand(line) {
 		return reply
 	}
+	n.horizon = readHorizon(line)
 	return nil
 }
 
@@ -188,7 +191,8 @@ func (c *Client) serve(n *connection) error {
 // sent again. The caller holds mu.
 func (c *Client) resume(n *connection) (stale []entry) {
 	now := c.cfg.Clock.Now()
-	keep := func(e *entry, _ bool) bool { return e.kind != kindPublish || e.mayLeave(now) }
+	c.remember(n.horizon)
+	keep := func(e *entry, _ bool) bool { return e.kind != kindPublish || c.mayLeave(e, now) }
 	c.out = c.out.restart(c.setup, keep, func(e entry) {
 		c.popped++
 		stale = append(stale, e)

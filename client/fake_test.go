@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -24,6 +25,9 @@ type fake struct {
 	conns chan net.Conn
 	// refuse makes that many attempts to connect fail.
 	refuse int
+	// greeting is the answer to a client's first question; that of a broker which knows
+	// none if it is empty.
+	greeting string
 }
 
 func newFake(t *testing.T) *fake { return &fake{t: t, conns: make(chan net.Conn, 100)} }
@@ -42,8 +46,8 @@ func (f *fake) dial(ctx context.Context, network, addr string) (net.Conn, error)
 func (f *fake) accept() *peer {
 	f.t.Helper()
 	p := f.acceptSilent()
-	p.expect("ping")
-	p.send("Pong\n")
+	p.expect("whoami")
+	p.send(cmp.Or(f.greeting, "Unknown command") + "\n")
 	return p
 }
 

@@ -55,11 +55,11 @@ type entry struct {
 	// delay is that of a release, in case it has to be a nack.
 	delay time.Duration
 	// sent says that an earlier connection, or an earlier life of the sender, may have
-	// carried a publish, and until how long it may be sent again. resendFor is what until
-	// begins as.
-	sent      bool
-	until     time.Time
-	resendFor time.Duration
+	// carried a publish, and since when. limit is for how long its owner lets it be sent again;
+	// 0 leaves that to the broker.
+	sent  bool
+	since time.Time
+	limit time.Duration
 }
 
 const (

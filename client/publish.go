@@ -29,7 +29,7 @@ const verbPublish = "publish "
 // Errors that the broker answered are *sealmq.Error.
 func (c *Client) Publish(ctx context.Context, m Message) error {
 	wait := newCall()
-	if err := c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, call: wait}); err != nil {
+	if err := c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, limit: c.cfg.ResendFor, call: wait}); err != nil {
 		return err
 	}
 	return wait.wait(ctx)
@@ -51,7 +51,7 @@ func (l *call) wait(ctx context.Context) error {
 // refused it, with ErrResendTooOld when nobody can know any more, and with an error that
 // wraps ErrClosed when the client ended first. It runs on the goroutine that reads from the broker: it must be quick and must not call the client.
 func (c *Client) PublishAsync(ctx context.Context, m Message, confirmed func(error)) error {
-	return c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, done: confirmed})
+	return c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, limit: c.cfg.ResendFor, done: confirmed})
 }
 
 func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
@@ -88,10 +88,7 @@ func (c *Client) publishChecked(ctx context.Context, m *Message, size int, e ent
 	if c.err != nil {
 		return c.err
 	}
-	if e.resendFor == 0 {
-		e.resendFor = c.cfg.ResendFor
-	}
-	if !e.mayLeave(c.cfg.Clock.Now()) {
+	if !c.mayLeave(&e, c.cfg.Clock.Now()) {
 		return ErrResendTooOld
 	}
 	line := c.out.reserve(size)
@@ -107,12 +104,12 @@ func (c *Client) publishChecked(ctx context.Context, m *Message, size int, e ent
 }
 
 // mayLeave reports whether a publish may be sent on a connection now. One that was never
-// sent may, and from now on its time runs.
-func (e *entry) mayLeave(now time.Time) bool {
+// sent may, and from now on its time runs. The caller holds mu.
+func (c *Client) mayLeave(e *entry, now time.Time) bool {
 	if !e.sent {
-		e.until = now.Add(e.resendFor)
+		e.since = now
 	}
-	return left(e.until, now) >= 0
+	return left(e.since.Add(horizon(e.limit, c.memory.horizon)), now) >= 0
 }
 
 // left is the time until then. A machine that sleeps stops its monotonic clock, and one

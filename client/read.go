@@ -62,7 +62,7 @@ func (r *readScratch) fill(conn net.Conn, limit int) error {
 
 // firstLine reads until there is a line and takes it. What follows it stays.
 func (r *readScratch) firstLine(conn net.Conn) ([]byte, error) {
-	const limit = 4 << 10
+	const limit = 16 << 10
 	r.start, r.end = 0, 0
 	for {
 		if i := bytes.IndexByte(r.buf[r.start:r.end], '\n'); i >= 0 {

@@ -242,7 +242,7 @@ func TestDialErrors(t *testing.T) {
 			f := newFake(t)
 			go func() {
 				p := f.acceptSilent()
-				p.expect("ping")
+				p.expect("whoami")
 				p.send("Error: too many connections\n")
 				p.conn.Close()
 			}()
@@ -256,7 +256,7 @@ func TestDialErrors(t *testing.T) {
 			f := newFake(t)
 			go func() {
 				p := f.acceptSilent()
-				p.expect("ping")
+				p.expect("whoami")
 				p.send("Unknown command\n")
 			}()
 			c, err := client.Dial(t.Context(), client.Config{Dial: f.dial})

@@ -154,6 +154,8 @@ func (c *Client) NewSender(ctx context.Context, cfg SenderConfig) (*Sender, erro
 	s := &Sender{c: c, cfg: cfg, chains: newChains(c), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
 	var left []SpoolEntry
 	if cfg.Spool != nil {
+		c.askMemory(ctx)
+		cfg.Spool.hear(c.brokersHorizon())
 		if err := cfg.Spool.CheckAge(); err != nil {
 			return nil, err
 		}

@@ -159,14 +159,19 @@ func (s *Sender) leave() {
 func (s *Sender) publishOne(x *sending) error {
 	e := entry{kind: kindPublish, id: x.ID, done: func(err error) { s.answered(x, err) }}
 	if s.cfg.Spool != nil {
-		left, err := s.cfg.Spool.left(x.Seq)
+		age, err := s.cfg.Spool.age(x.Seq)
 		if err != nil { // dropped
 			s.finish(x, err)
 			return nil
 		}
 		// What this process has not published yet, or the broker refused, it does not have,
 		// however old it is.
-		e.sent, e.until, e.resendFor = x.replayed, s.c.cfg.Clock.Now().Add(left), s.cfg.Spool.Horizon()
+		e.sent, e.since, e.limit = x.replayed, s.c.cfg.Clock.Now().Add(-age), s.cfg.Spool.cfg.Horizon
+	} else {
+		e.limit = s.c.cfg.ResendFor
+	}
+	if x.replayed {
+		s.c.refreshMemory()
 	}
 	s.mu.Lock()
 	s.stats.Unknown++
@@ -190,6 +195,7 @@ func (s *Sender) tooOld(x *sending, err error) error {
 	if s.cfg.Spool == nil || !errors.Is(err, ErrResendTooOld) {
 		return err
 	}
+	s.cfg.Spool.hear(s.c.brokersHorizon())
 	old := s.cfg.Spool.CheckAge()
 	if old == nil { // by the clock, which was set back since
 		old = &SpoolTooOldError{Entries: []SpoolEntry{{Message: Message{ID: x.ID}, Seq: x.Seq, Time: x.Time}}, Horizon: s.cfg.Spool.Horizon()}

@@ -37,9 +37,11 @@ type SpoolConfig struct {
 	// MaxBytes bounds the files together (default DefaultSpoolBytes); a single message
 	// may be larger. Who wants to put more in waits for confirms.
 	MaxBytes int64
-	// Horizon is for how long a message may be published again (default
-	// DefaultHorizon). It must be shorter than the broker's dedup.window, and than the time
-	// in which all publishers together publish dedup.max_ids messages (two million).
+	// Horizon is for how long at most a message may be published again. The default is five
+	// sixths of what the Sender's broker says that it remembers, which holds besides, too, and
+	// DefaultHorizon for a broker that does not say; then it must be shorter than the broker's
+	// dedup.window, and than the time in which all publishers together publish dedup.max_ids
+	// messages (two million).
 	Horizon time.Duration
 	// Clock is the time of the messages (default: the machine's).
 	Clock clock.Clock
@@ -77,8 +79,9 @@ type Spool struct {
 	pending   []*spooled   // oldest first; the first one is not settled
 	unsettled int
 	position  []byte
-	next      uint64 // sequence number
-	marks     []span // settled and not written yet
+	next      uint64        // sequence number
+	marks     []span        // settled and not written yet
+	broker    time.Duration // horizon that the broker told a Sender
 	err       error
 	changed   chan struct{} // closed, and forgotten, when room was made; nil while nobody waits
 }
@@ -122,9 +125,7 @@ func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 	if cfg.MaxBytes <= 0 {
 		cfg.MaxBytes = DefaultSpoolBytes
 	}
-	if cfg.Horizon <= 0 {
-		cfg.Horizon = DefaultHorizon
-	}
+	cfg.Horizon = max(cfg.Horizon, 0)
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System
 	}
@@ -217,8 +218,13 @@ func (s *Spool) begin(number uint64) error {
 	return nil
 }
 
-// Horizon is for how long a message may be published again.
-func (s *Spool) Horizon() time.Duration { return s.cfg.Horizon }
+// Horizon is for how long a message may be published again, as far as is known: a Sender
+// asks its broker.
+func (s *Spool) Horizon() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return horizon(s.cfg.Horizon, s.broker)
+}
 
 // Position is that of the last message that was put in, also if it is long confirmed.
 func (s *Spool) Position() []byte {

@@ -33,7 +33,7 @@ func (e *SpoolTooOldError) Error() string {
 	if n := len(e.Entries) - len(ids); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("%v: %s%s (older than %v, or from before the clock was set back)", ErrSpoolTooOld, strings.Join(ids, ", "), more, e.Horizon)
+	return fmt.Sprintf("%v: %s%s (older than %v, or from before the clock was set back)", ErrSpoolTooOld, strings.Join(ids, ", "), more, e.Horizon.Round(time.Millisecond))
 }
 
 // Hint says how to go on.
@@ -56,34 +56,44 @@ func (s *Spool) CheckAge() error {
 	if len(old) == 0 {
 		return nil
 	}
-	return &SpoolTooOldError{Entries: old, Horizon: s.cfg.Horizon}
+	return &SpoolTooOldError{Entries: old, Horizon: horizon(s.cfg.Horizon, s.broker)}
+}
+
+// hear takes what the broker said last.
+func (s *Spool) hear(broker time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broker = broker
 }
 
 func (s *Spool) tooOld(t, now time.Time) bool {
 	age := now.Sub(t)
-	return age > s.cfg.Horizon || age < -spoolClockSkew
+	return age > horizon(s.cfg.Horizon, s.broker) || age < -spoolClockSkew
 }
 
-// foreverLeft is what is left of the horizon of a message that may always be sent again.
-const foreverLeft = 100 * 365 * 24 * time.Hour
+// The ages of messages that may always be sent again, and never.
+const (
+	neverOld  = -100 * 365 * 24 * time.Hour
+	alwaysOld = -2 * neverOld
+)
 
-// left returns for how long a message may still be published again; it is negative for
-// one that is too old. The error wraps ErrNotInSpool.
-func (s *Spool) left(seq uint64) (time.Duration, error) {
+// age returns how long a message is in the spool. The error wraps ErrNotInSpool.
+func (s *Spool) age(seq uint64) (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i, ok := s.find(seq)
 	if !ok || s.pending[i].settled {
 		return 0, fmt.Errorf("number %d: %w", seq, ErrNotInSpool)
 	}
-	p, now := s.pending[i], s.cfg.Clock.Now()
+	p := s.pending[i]
+	age := s.cfg.Clock.Now().Sub(p.time)
 	switch {
 	case p.renewed:
-		return foreverLeft, nil
-	case s.tooOld(p.time, now):
-		return -1, nil
+		return neverOld, nil
+	case age < -spoolClockSkew:
+		return alwaysOld, nil
 	}
-	return min(s.cfg.Horizon, s.cfg.Horizon-now.Sub(p.time)), nil
+	return max(age, 0), nil
 }
 
 // Renew allows messages to be published again although they are old: some may arrive

@@ -200,6 +200,10 @@ func (s *Subscription) SetPrefetch(n int) error {
 
 // setupReply takes the answer to what the client sent by itself. The caller holds mu.
 func (c *Client) setupReply(e *entry, line []byte) error {
+	if e.id == verbWhoami {
+		c.remember(readHorizon(line))
+		return nil
+	}
 	err := replyError(line)
 	switch {
 	case err == nil || isUnknownCommand(line), // an older broker has no meta, prefetch or ping,

@@ -189,10 +189,17 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 	cfg := client.SenderConfig{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer, Spool: spool, GiveUp: f.giveUp,
 		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %v\n", reason) }}
 	var s *client.Sender
-	err = again(func() (err error) {
+	start := func() (err error) {
 		s, err = c.NewSender(ctx, cfg)
 		return err
-	})
+	}
+	err = again(start)
+	if old := (*client.SpoolTooOldError)(nil); errors.As(err, &old) && f.old != "" {
+		if err := f.settleOld(spool, old); err != nil {
+			return nil, err
+		}
+		err = again(start)
+	}
 	if errors.Is(err, client.ErrSpoolTooOld) {
 		return nil, explainOld(err)
 	}
@@ -205,6 +212,19 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 		return nil, err
 	}
 	return s, nil
+}
+
+// settleOld does what --spool-old says, once the broker has said for how long it remembers.
+func (f *sendFlags) settleOld(spool *client.Spool, old *client.SpoolTooOldError) error {
+	ids := make([]string, len(old.Entries))
+	for i, e := range old.Entries {
+		ids[i] = e.ID
+	}
+	if f.old == "drop" {
+		return spool.Drop(ids...)
+	}
+	spool.Renew(ids...)
+	return nil
 }
 
 func explainOld(err error) error {

@@ -92,18 +92,6 @@ func whileLocked(ctx context.Context, open func() error) error {
 }
 
 func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *client.Spool, in *input) error {
-	var old *client.SpoolTooOldError
-	if errors.As(spool.CheckAge(), &old) && f.old != "" {
-		ids := make([]string, len(old.Entries))
-		for i, e := range old.Entries {
-			ids[i] = e.ID
-		}
-		if f.old == "again" {
-			spool.Renew(ids...)
-		} else if err := spool.Drop(ids...); err != nil {
-			return err
-		}
-	}
 	in.place, in.purpose = &place{}, f.purpose()
 	if p := spool.Position(); len(p) > 0 {
 		if err := json.Unmarshal(p, in.place); err != nil {

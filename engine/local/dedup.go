@@ -32,6 +32,8 @@ type dedup struct {
 	settled        int
 	settledTotal   uint64 // ids ever settled
 	forgotten      uint64 // of these, forgotten
+	forgottenAt    uint32 // the latest second in which one of these was settled; 0 if there is none
+	found          uint32 // what was settled in this second or before was found at the start
 }
 
 type hashKey struct{ k0, k1 uint64 }
@@ -234,6 +236,7 @@ func (d *dedup) forget(maxIDs int, before uint32, budget int) bool {
 			d.unplace(i)
 			d.count--
 		}
+		d.forgottenAt = max(d.forgottenAt, s.settledAt)
 		*s = dedupSlot{link: d.free, settledAt: 1}
 		d.free = i
 		d.settled--
@@ -257,6 +260,23 @@ func (d *dedup) unplace(i uint32) {
 		}
 	}
 	d.index[p] = 0
+}
+
+// reach is for how many seconds back every id that was settled is remembered, at most
+// window. ok is false when nobody knows: too many ids were found at the start, and when
+// those were settled is not stored.
+func (d *dedup) reach(maxIDs int, now, window uint32) (seconds uint32, ok bool) {
+	edge := d.forgottenAt
+	if d.settled > 0 && d.settled >= maxIDs { // the next one to be forgotten
+		edge = max(edge, d.slot(d.oldest).settledAt)
+	}
+	switch {
+	case edge > d.found: // others of that second may be forgotten too
+		return min(window, max(now, edge+1)-edge-1), true
+	case edge == 0, now > d.found && now-d.found > window:
+		return window, true
+	}
+	return 0, false
 }
 
 // horizon is the second in which the oldest settled id was settled; 0 if there is none.

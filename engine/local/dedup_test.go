@@ -84,3 +84,71 @@ func TestReviveKeepsOrderOfForgetting(t *testing.T) {
 		t.Fatal("the revived id was not forgotten")
 	}
 }
+
+// TestReachOfMemory: what reach promises is remembered, whatever made ids forgotten, and of
+// what a start found nothing is promised once there was too much.
+func TestReachOfMemory(t *testing.T) {
+	const window, maxIDs = 100, 10
+	d := newDedup(hashKey{1, 2})
+	now, next := uint32(1000), uint64(1)
+	settled := map[uint64]uint32{}
+	settle := func(n int) {
+		for range n {
+			d.add(next<<20, contentHash{next}, 0, now)
+			settled[next<<20] = now
+			next++
+		}
+		d.forget(maxIDs, now-window, 1<<20)
+	}
+	want := func(reach uint32, ok bool) {
+		t.Helper()
+		got, known := d.reach(maxIDs, now, window)
+		if got != reach || known != ok {
+			t.Errorf("after %d s it reaches %d s back, %v; want %d, %v", now-1000, got, known, reach, ok)
+		}
+		for id, at := range settled {
+			if known && now-at < got && d.find(id) == noSlot {
+				t.Errorf("after %d s an id of %d s ago is forgotten", now-1000, now-at)
+			}
+		}
+	}
+	want(window, true)
+	settle(5)
+	now += 20
+	settle(4)
+	want(window, true)
+	now += 20
+	settle(6) // five of the first second go, and the next are of the second one
+	want(19, true)
+	now += 50
+	settle(0)
+	want(69, true)
+	now += 200
+	settle(1) // all others are too old
+	want(window, true)
+
+	// The same store, opened again: too many are found.
+	d = newDedup(hashKey{1, 2})
+	settled = map[uint64]uint32{}
+	for id := range uint64(maxIDs + 2) {
+		d.add((id+1)<<20, contentHash{id}, 0, now)
+	}
+	d.found = now
+	want(0, false)
+	now += 50
+	settle(3)
+	want(0, false)
+	now += 51 // by now all of the window is of this life
+	settle(1)
+	want(window, true)
+	now++
+	settle(10)
+	want(0, true)
+
+	// Few are found, so nothing can have been forgotten for their number.
+	d = newDedup(hashKey{1, 2})
+	d.add(1<<20, contentHash{}, 0, now)
+	d.found = now
+	settled = map[uint64]uint32{}
+	want(window, true)
+}

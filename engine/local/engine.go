@@ -227,6 +227,18 @@ func (e *Engine) Abilities() broker.Abilities {
 	return broker.Abilities{Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
 }
 
+// Memory implements broker.Rememberer.
+func (e *Engine) Memory() broker.Memory {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	window := uint32(e.cfg.DedupWindow.Seconds())
+	m := broker.Memory{Window: time.Duration(window) * time.Second, MaxIDs: e.cfg.DedupIDs}
+	if seconds, ok := e.dedup.reach(e.cfg.DedupIDs, e.nowSeconds(), window); ok {
+		m.Reach = max(time.Duration(seconds)*time.Second, time.Nanosecond)
+	}
+	return m
+}
+
 // Close stores and answers everything accepted, then releases the folder.
 func (e *Engine) Close() error {
 	e.mu.Lock()

@@ -573,6 +573,7 @@ func (r *recovery) finish() error {
 		exists[gen] = true
 		e.use(gen).sealed = gen != gens[len(gens)-1]
 	}
+	e.dedup.found = r.seconds()
 	for _, u := range e.segs {
 		if u.live == 0 {
 			u.settledBy = e.dedup.settledTotal

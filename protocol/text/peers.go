@@ -77,13 +77,24 @@ func (s *Session) closeConnection(args []byte) {
 	s.reply(CloseConnection, replyConnectionClosed)
 }
 
+// whoami tells who is asking, and for how long a message may be sent again.
 func (s *Session) whoami() {
-	s.answerJSON(Whoami, prefixWhoami, struct {
+	who := struct {
 		ID         string      `json:"id"`
 		Issuer     string      `json:"issuer"`
 		CommonName string      `json:"common_name"`
 		Role       sealmq.Role `json:"role"`
-	}{s.id.ID, s.id.Issuer, s.id.CommonName, s.id.Role})
+		Window     int64       `json:"dedup_window_s,omitempty"`
+		MaxIDs     int         `json:"dedup_max_ids,omitempty"`
+		Reach      *int64      `json:"dedup_reach_s,omitempty"`
+	}{ID: s.id.ID, Issuer: s.id.Issuer, CommonName: s.id.CommonName, Role: s.id.Role}
+	if m, ok := s.broker.Memory(); ok {
+		who.Window, who.MaxIDs = int64(m.Window/time.Second), m.MaxIDs
+		if reach := int64(m.Reach / time.Second); m.Reach > 0 {
+			who.Reach = &reach
+		}
+	}
+	s.answerJSON(Whoami, prefixWhoami, who)
 }
 
 // Unacked is how many deliveries the peer holds. Whoever describes many connections

@@ -1,0 +1,109 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// memory is for how long the broker of a connection says that it remembers ids.
+type memory struct {
+	horizon time.Duration // with a margin; 0 if it does not say
+	heard   time.Time
+	asked   bool // and not answered
+}
+
+const (
+	greeting     = "whoami\n"
+	prefixWhoami = "Whoami: "
+	// memoryFresh is how old the broker's answer may be when old messages are sent again: what it
+	// remembers depends on what all others publish.
+	memoryFresh = 5 * time.Second
+	// memoryMargin is the part that is taken off, because the broker forgets on while a
+	// message is on its way. Of the default window it leaves DefaultHorizon.
+	memoryMargin = 6
+	maxMemory    = int64(100 * 365 * 24 * time.Hour / time.Second)
+)
+
+// horizonOf is for how long a message may be published again to a broker that says this.
+func horizonOf(who *Who) time.Duration {
+	if who.DedupWindow <= 0 {
+		return 0
+	}
+	seconds := min(who.DedupWindow, maxMemory)
+	if who.DedupReach != nil {
+		seconds = min(seconds, max(*who.DedupReach, 0))
+	}
+	d := time.Duration(seconds) * time.Second
+	return max(d-d/memoryMargin, 1)
+}
+
+// readHorizon reads an answer to whoami; brokers that do not know it say nothing.
+func readHorizon(line []byte) time.Duration {
+	var who Who
+	text, ok := bytes.CutPrefix(line, []byte(prefixWhoami))
+	if !ok || json.Unmarshal(text, &who) != nil {
+		return 0
+	}
+	return horizonOf(&who)
+}
+
+// remember takes an answer. The caller holds mu.
+func (c *Client) remember(horizon time.Duration) {
+	c.memory = memory{horizon: horizon, heard: c.cfg.Clock.Now()}
+}
+
+// horizon is for how long a message may be published again: for as long as the broker says, and
+// no longer than its owner does. limit is 0 if the owner says nothing.
+func horizon(limit, broker time.Duration) time.Duration {
+	switch {
+	case broker == 0:
+		return cmp.Or(limit, DefaultHorizon)
+	case limit == 0:
+		return broker
+	}
+	return min(limit, broker)
+}
+
+// brokersHorizon is what the broker said last.
+func (c *Client) brokersHorizon() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.memory.horizon
+}
+
+// stale reports whether the broker should be asked again. The caller holds mu.
+func (c *Client) stale() bool {
+	return c.conn != nil && c.memory.horizon != 0 && c.cfg.Clock.Now().Sub(c.memory.heard) > memoryFresh
+}
+
+// refreshMemory asks the broker again, if that is due, and does not wait.
+func (c *Client) refreshMemory() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.memory.asked || !c.stale() {
+		return
+	}
+	c.memory.asked = true
+	c.out.push(append(c.out.reserve(len(greeting)), greeting...), entry{kind: kindSetup, id: verbWhoami})
+	c.kick()
+}
+
+// verbWhoami marks refreshMemory's question.
+const verbWhoami = "whoami"
+
+// askMemory is refreshMemory for one who waits, for a while. Without an answer what was said
+// last counts; a new connection begins with the question.
+func (c *Client) askMemory(ctx context.Context) {
+	c.mu.Lock()
+	stale := c.stale()
+	c.mu.Unlock()
+	if !stale {
+		return
+	}
+	ctx, cancel := c.withTimeout(ctx)
+	defer cancel()
+	_, _ = c.Whoami(ctx)
+}
