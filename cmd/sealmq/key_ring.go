@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,6 +146,8 @@ func newKeyRotateCmd() *cobra.Command {
 		Long: `Make a new key and put it before the others in the file of private keys; the public key beside it is
 replaced. The older keys stay and open what is still on its way. A receiver that runs reads its key files again
 when a message comes that no key opens; one on another machine must have the new file before anybody uses the key.
+To the first key of a suite of CipherMQ's it must be started again: it does not take messages that do not say who
+sent them unless it had such a key at its start.
 Only then give the public key to the senders, or publish it with "sealmq key publish", and retire the old one
 when nothing waits for it any more.`,
 		Example: `  sealmq key rotate lab
@@ -168,6 +171,7 @@ when nothing waits for it any more.`,
 				suite = k.Suite()
 			}
 		}
+		taken := slices.Contains(acceptedSuites(file.ring), suite)
 		key, err := file.ring.Rotate(suite, time.Now())
 		if err != nil {
 			return err
@@ -182,6 +186,9 @@ when nothing waits for it any more.`,
 		}
 		info := describeKey(key.Public(), "private")
 		info.Private, info.Public = file.path, public
+		if !taken { // it says at its start what it takes, so that nobody can send it what proves no sender
+			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: a \"sealmq receive\" that runs with this file refuses messages of %s: start it again before anybody uses the key\n", suite)
+		}
 		w := cmd.OutOrStdout()
 		if *asJSON {
 			return printJSON(w, info)

@@ -142,9 +142,23 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Defer(func() { l.Close() })
 		ts.Setenv(args[0], l.Addr().String())
 	},
+	// acknowledged QUEUE N waits until so many messages of a queue have been acknowledged.
+	"acknowledged": acknowledged,
 	// nobody COMMAND… runs the program as a user that owns nothing, and expects it to
 	// fail with the error in the file named first: nobody FILE argument…
 	"nobody": asNobody,
+}
+
+func acknowledged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: acknowledged QUEUE N")
+	}
+	for until := time.Now().Add(scriptTimeout); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		if err := ts.Exec("sealmq", "queue", "show", args[0], "--json"); err == nil && strings.Contains(ts.ReadFile("stdout"), `"acked":`+args[1]+`,`) {
+			return
+		}
+	}
+	ts.Fatalf("%s messages of %s were not acknowledged", args[1], args[0])
 }
 
 func scriptBroker(ts *testscript.TestScript, args []string) *brokerproc.Process {
