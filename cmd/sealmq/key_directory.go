@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -30,8 +29,8 @@ data folder; its private half is not sent. Of a private key under a passphrase t
 public key beside it may be another one. The key takes the place of the one that you have published for
 the same suite before: keep the old private key until nothing waits for it.
 
-The name is that of your certificate. A file that is named after somebody else is refused: a key in the data
-folder is named after its receiver.`,
+The name is that of your certificate. A file that is named after somebody else who has a certificate in the data
+folder is refused, and so is any other name than the file's if you have not said who you are.`,
 		Example: `  sealmq key publish lab --as lab
   sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
 		Args: cobra.ExactArgs(1),
@@ -58,7 +57,7 @@ folder is named after its receiver.`,
 			if err != nil {
 				return err
 			}
-			if err := checkOwner(cmd, path, signer.Name()); err != nil && !*force {
+			if err := conn.checkOwner(cmd, path, signer.Name()); err != nil && !*force {
 				return err
 			}
 			e, err := d.Publish(ctx, signer, key)
@@ -71,33 +70,22 @@ folder is named after its receiver.`,
 	return cmd
 }
 
-// checkOwner refuses a key under another name than the one that its file has. A file in the
-// folder for keys is named after its receiver, and any other one may be if somebody here is
-// called so.
-func checkOwner(cmd *cobra.Command, path, name string) error {
-	data, err := dataDir(cmd)
-	if err != nil {
-		return err
-	}
+// checkOwner refuses a key under another name than its file's, if somebody here is called
+// as the file is, or nobody has said as whom it is to be published.
+func (f *connectFlags) checkOwner(cmd *cobra.Command, path, name string) error {
 	owner := ownerOf(path)
 	if owner == name {
 		return nil
 	}
-	_, err = os.Stat(ca.In(data).Cert(owner))
-	if err != nil && !sameFolder(filepath.Dir(path), keysDir(data)) {
+	data, err := dataDir(cmd)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(ca.In(data).Cert(owner)); err != nil && (f.cert != "" || cmd.Flag("as").Changed) {
 		return nil
 	}
 	return withHint(fmt.Errorf("the file %s is named after %s, and this would publish its key as that of %s; nothing was published", path, owner, name),
 		"--as %s publishes it as %s; if it is %s's all the same, --force publishes it", owner, owner, name)
-}
-
-func sameFolder(a, b string) bool {
-	one, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	other, err := os.Stat(b)
-	return err == nil && os.SameFile(one, other)
 }
 
 // signer signs as the owner of the certificate of this connection, under the name that the
