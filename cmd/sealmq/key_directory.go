@@ -62,7 +62,7 @@ folder is refused, and so is any other name than the file's if you have not said
 			}
 			e, err := d.Publish(ctx, signer, key)
 			if err != nil {
-				return err
+				return explainPublish(signer.Name(), err)
 			}
 			return printEntry(cmd.OutOrStdout(), e, *asJSON)
 		})

@@ -138,6 +138,18 @@ func keyText(slot string, entry uint64) string {
 	return fmt.Sprintf("entry %d for %s", entry, slot)
 }
 
+// explainPublish says when only an administrator can help.
+func explainPublish(name string, err error) error {
+	code := sealmq.CodeOf(err)
+	switch {
+	case errors.Is(err, seal.ErrUntrusted), code == sealmq.Denied && strings.Contains(err.Error(), "another authority"):
+		return withHint(err, "the key of %s was published with a certificate of another authority; an administrator takes it out of the directory with \"sealmq key reset %s\"", name, name)
+	case code == sealmq.LimitReached && strings.Contains(err.Error(), "changes of one key"):
+		return withHint(err, "ask who has changed it so often: \"sealmq key directory %s\"; an administrator begins anew with \"sealmq key reset %s\"", name, name)
+	}
+	return err
+}
+
 // resetInfo is a key that was reset.
 type resetInfo struct {
 	Suite  string `json:"suite"` // "unproven" of a bare key
