@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
 	"time"
@@ -167,7 +168,11 @@ func parsePins(data []byte) (pinFile, []byte, error) {
 	var f pinFile
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
+	err := d.Decode(&f)
+	if _, end := d.Token(); err == nil && end != io.EOF {
+		err = errors.New("something follows the JSON object")
+	}
+	if err != nil {
 		var head struct {
 			Version int `json:"v"`
 		}
@@ -270,6 +275,8 @@ func (p *Pins) write(f pinFile, before []byte) error {
 	return nil
 }
 
+var errWritePins = errors.New("write pins")
+
 // lock keeps other processes from writing.
 func (p *Pins) lock(ctx context.Context) (unlock func(), err error) {
 	locker, ok := p.cfg.FS.(durable.FileLocker)
@@ -288,7 +295,8 @@ func (p *Pins) lock(ctx context.Context) (unlock func(), err error) {
 			return func() { _ = release() }, nil
 		}
 		if !errors.Is(err, durable.ErrLocked) || try == lockTries {
-			return nil, fmt.Errorf("write pins: %w", err)
+			return nil, &DirectoryError{Kind: errWritePins, Err: err,
+				hint: "another process writes the same pins and does not end: stop it, or name another file of pins"}
 		}
 		over := make(chan struct{})
 		t := p.cfg.Clock.AfterFunc(lockPause, func() { close(over) })

@@ -3,14 +3,18 @@ package client_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -48,6 +52,7 @@ func TestPinsFile(t *testing.T) {
 	for name, bad := range map[string]string{
 		"cut":            string(before[:len(before)/2]),
 		"empty":          "",
+		"more behind it": string(before) + "x",
 		"unknown member": strings.Replace(string(before), `"proven"`, `"surprise": 1, "proven"`, 1),
 		"newer":          `{"v":2,"more":1}`,
 		"no version":     `{}`,
@@ -161,5 +166,32 @@ func TestPinsAreShared(t *testing.T) {
 	}
 	if pinned, err := p.Keys("town"); err != nil || len(pinned) != len(names) {
 		t.Errorf("%d owners are pinned, %v", len(pinned), err)
+	}
+}
+
+// held is a file system on which another process keeps a file locked, and time that flies.
+type held struct {
+	durable.FS
+	clock.Clock
+}
+
+func (held) LockFile(name string) (func() error, error) {
+	return nil, fmt.Errorf("%s: %w", name, durable.ErrLocked)
+}
+
+func (held) AfterFunc(_ time.Duration, f func()) clock.Timer { return clock.System.AfterFunc(0, f) }
+
+// Who cannot write the pins is told which file is in the way, and what to do.
+func TestPinsThatAnotherProcessHolds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pins.json")
+	h := held{durable.OS(), clock.System}
+	p, err := client.OpenPins(client.PinsConfig{File: file, FS: h, Clock: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Forget(t.Context(), "town", "alice")
+	var hinted interface{ Hint() string }
+	if !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), file) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "pins") {
+		t.Errorf("%v", err)
 	}
 }
