@@ -35,6 +35,21 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
+// TestLeftoversAreNotTorn: a segment that is used again still has the marks of its earlier
+// life, whose bytes, read from within, may be the sequence that comes next.
+func TestLeftoversAreNotTorn(t *testing.T) {
+	for gen := uint64(1); gen < 1000; gen++ {
+		buf := make([]byte, 2*markBytes)
+		fillMark(buf, generationSum(testID, gen), 12345, gen, position(gen, pageBytes))
+		sc := &scanner{next: gen<<8 | uint64(kindMark)}
+		for off := int64(recordAlign); off < markBytes; off += recordAlign {
+			if n := sc.torn(&segment{gen: gen + 1, sum: generationSum(testID, gen+1)}, buf, off); n > 0 {
+				t.Errorf("%d bytes at %d of a mark of generation %d are taken for record %d", n, off, gen, sc.next)
+			}
+		}
+	}
+}
+
 func TestRecordsDecodeAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		gen := rapid.Uint64Min(1).Draw(t, "generation")

@@ -113,10 +113,13 @@ func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
 	n := int64(binary.LittleEndian.Uint32(b[4:]))
 	fits := n >= recordHeaderBytes && n <= int64(len(b))
 	if binary.LittleEndian.Uint64(b[8:]) == sc.next {
-		if !fits {
-			n = recordHeaderBytes
+		switch kind := b[16]; {
+		case fits:
+			return n
+		case kind == kindMark, kind == kindVoid, kind >= FirstKind:
+			return recordHeaderBytes
 		}
-		return n
+		return 0 // from within a record of an earlier life
 	}
 	// If nothing but its sequence is wrong, its checksum tells.
 	var seq [8]byte
