@@ -117,7 +117,7 @@ func wait[T any](t testing.TB, call func(done func(T, error))) (T, error) {
 	select {
 	case a := <-ch:
 		return a.v, a.err
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no answer")
 		panic("unreachable")
 	}

@@ -176,7 +176,7 @@ func TestFailedJournalRefusesEverything(t *testing.T) {
 // eventually waits for a condition that has nothing to signal it.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

@@ -53,7 +53,7 @@ func connect(t testing.TB, server, client *tls.Config) result {
 			return
 		}
 		defer raw.Close()
-		raw.SetDeadline(time.Now().Add(20 * time.Second))
+		raw.SetDeadline(time.Now().Add(time.Minute))
 		conn := tls.Server(raw, server)
 		if r.serverErr = conn.Handshake(); r.serverErr == nil {
 			r.server = conn.ConnectionState()
@@ -63,7 +63,7 @@ func connect(t testing.TB, server, client *tls.Config) result {
 	}()
 	conn, err := tls.Dial("tcp", l.Addr().String(), client)
 	if err == nil {
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		r.client = conn.ConnectionState()
 		var b []byte
 		if b, err = io.ReadAll(conn); err == nil && string(b) != "x" {

@@ -190,7 +190,7 @@ func TestOpenSSLAsClient(t *testing.T) {
 					return
 				}
 				defer raw.Close()
-				raw.SetDeadline(time.Now().Add(20 * time.Second))
+				raw.SetDeadline(time.Now().Add(time.Minute))
 				conn := tls.Server(raw, server)
 				err = conn.Handshake()
 				if err == nil {

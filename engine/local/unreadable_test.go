@@ -199,7 +199,7 @@ func TestDamageOnAHungDisk(t *testing.T) {
 		if err := r.settle(s, broker.Ack, list...); err != nil {
 			t.Error(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("a consumer waits for the damaged bytes")
 	}
 	declare(t, r.Engine, "other", nil)

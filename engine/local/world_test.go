@@ -166,7 +166,7 @@ func (w *world) settle() error {
 		var err error
 		select {
 		case err = <-a.ch:
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			w.tb.Errorf("%s was not answered", a.what)
 			continue
 		}

@@ -315,7 +315,7 @@ func TestForkEndsTheReceiver(t *testing.T) {
 	w.must(err)
 	alice := w.sender("alice", func(cfg *client.SenderConfig) { cfg.Directory = w.directory(other) })
 	w.send(alice, "letter 1")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = bob.r.Next(ctx, 1)
 	var fork *client.ForkError
@@ -365,7 +365,7 @@ func TestChangedDirectoryEndsTheReceiver(t *testing.T) {
 			w.liar.Lie(liar.Lies{}) // whoever lied before has ended now
 			shown := tt.show(w, older)
 			w.liar.Lie(answers("Key log: ", func(string) string { return shown }))
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if list, err := bob.r.Next(ctx, 1); !errors.Is(err, tt.want) {
 				t.Errorf("%d are shown, %v", len(list), err)

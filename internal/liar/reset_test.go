@@ -227,7 +227,7 @@ func TestResetThatOneIsShown(t *testing.T) {
 		t.Fatalf("alice was not taken in: %v, %v", key, err)
 	}
 	w.send(w.sender("alice", func(cfg *client.SenderConfig) { cfg.Directory = false }), "letter 1")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = bob.r.Next(ctx, 1)
 	var fork *client.ForkError

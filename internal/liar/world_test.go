@@ -220,7 +220,7 @@ func (w *world) mailbox(change ...func(*client.ReceiverConfig)) *mailbox {
 // until shows messages until there are n and one has this text.
 func (m *mailbox) until(last string, n int) {
 	m.w.Helper()
-	ctx, cancel := context.WithTimeout(m.w.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(m.w.Context(), time.Minute)
 	defer cancel()
 	for len(m.shown) < n || !slices.Contains(m.shown, last) {
 		list, err := m.r.Next(ctx, 1)
@@ -239,7 +239,7 @@ func (m *mailbox) until(last string, n int) {
 func (w *world) dead(want int) map[string]string {
 	w.Helper()
 	admin := w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
-	ctx, cancel := context.WithTimeout(w.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 	defer cancel()
 	for had := 0; ; {
 		list, err := admin.Peek(ctx, queue+".dead", 100)

@@ -251,7 +251,7 @@ func CutAt(points ...int) Cutter {
 
 // patience is how long an expected line may take. It is only ever waited for when a
 // test fails.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // silence is how long the specification's A= lasts where nothing better is possible.
 const silence = 300 * time.Millisecond

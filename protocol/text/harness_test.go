@@ -214,7 +214,7 @@ func (l *lines) next() string {
 				return line
 			}
 		}
-		piece, err := l.Read(10 * time.Second)
+		piece, err := l.Read(time.Minute)
 		if err != nil {
 			l.tb.Fatalf("no line: %v", err)
 		}

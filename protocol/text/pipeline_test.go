@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -135,7 +136,7 @@ func TestReplyOrder(t *testing.T) {
 		}
 		for len(got) < want.Len() {
 			disk.sync()
-			piece, err := c.Read(5e9)
+			piece, err := c.Read(time.Minute)
 			if err != nil {
 				rt.Fatalf("got %q, want %q", got, want.String())
 			}
