@@ -83,7 +83,7 @@ func remembered(s pinnedOf) (sighting, error) {
 	}
 	tree, err := keylog.OpenCheckpoint(s.Checkpoint, s.LogKey)
 	if err != nil {
-		return sighting{}, &DirectoryError{Kind: ErrPins, Detail: "the pinned checkpoint is not signed with the pinned key of the log", Err: err, hint: restorePins}
+		return sighting{}, &DirectoryError{Kind: ErrPins, Detail: "the pinned checkpoint was altered", Err: err, hint: restorePins}
 	}
 	return sighting{tree, s.Checkpoint}, nil
 }

@@ -334,6 +334,8 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *cli
 		return f.wrongKey(unopened, keys.ring)
 	case errors.As(err, &fork):
 		return withHint(err, "stop trusting this broker, keep its log, and compare \"sealmq key directory\" with the sender")
+	case errors.Is(err, client.ErrPins):
+		return withHint(err, "nothing was moved; %s", hintFor(err))
 	case errors.Is(err, client.ErrLog), errors.Is(err, client.ErrRollback), errors.Is(err, client.ErrPinned):
 		return withHint(err, "nothing was moved; ask the broker's operator what happened to the key directory")
 	case err == nil && st.Stayed > 0:
