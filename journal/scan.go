@@ -113,10 +113,10 @@ func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
 	n := int64(binary.LittleEndian.Uint32(b[4:]))
 	fits := n >= recordHeaderBytes && n <= int64(len(b))
 	if binary.LittleEndian.Uint64(b[8:]) == sc.next {
-		switch kind := b[16]; {
+		switch {
 		case fits:
 			return n
-		case kind == kindMark, kind == kindVoid, kind >= FirstKind:
+		case (off+8)%sectorBytes == 0 || lengthFlipped(b, s.sum):
 			return recordHeaderBytes
 		}
 		return 0 // from within a record of an earlier life
@@ -132,6 +132,27 @@ func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
 		return 0
 	}
 	return n
+}
+
+// sectorBytes is what a disk writes as a whole. A header whose sequence begins a sector may
+// be there without its length.
+const sectorBytes = 512
+
+// lengthFlipped reports whether b begins with a record but for one bit of its length.
+func lengthFlipped(b []byte, sum uint32) bool {
+	n := binary.LittleEndian.Uint32(b[4:])
+	for bit := range 32 {
+		m := n ^ 1<<bit
+		if m < recordHeaderBytes || int64(m) > int64(len(b)) {
+			continue
+		}
+		var length [4]byte
+		binary.LittleEndian.PutUint32(length[:], m)
+		if crc32.Update(crc32.Update(sum, castagnoli, length[:]), castagnoli, b[8:m]) == binary.LittleEndian.Uint32(b) {
+			return true
+		}
+	}
+	return false
 }
 
 // hole notes that no valid record is between two offsets, and that seq comes next. How

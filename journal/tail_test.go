@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -148,4 +149,24 @@ func (im *image) judgeOpen(b []byte, touched *written, promised bool) error {
 		return err
 	}
 	return l.survives(fs, newRand(1))
+}
+
+// TestOldBytesAreNoTornRecord: what an earlier life of the file has left behind the last
+// record is not reported, even where a number in it is the next record's.
+func TestOldBytesAreNoTornRecord(t *testing.T) {
+	im := newImage(t, true)
+	for (im.end+markBytes+8)%512 == 0 { // a sector may begin with a sequence
+		im = newImage(t, true)
+	}
+	end := int(im.end) + markBytes
+	for _, length := range []uint32{0, 16, 1 << 30} {
+		b := bytes.Clone(im.bytes)
+		binary.LittleEndian.PutUint32(b[end+4:], length)
+		binary.LittleEndian.PutUint64(b[end+8:], binary.LittleEndian.Uint64(b[im.end+8:])+1)
+		b[end+16] = byte(journal.FirstKind)
+		o, err := im.inspect(b)
+		if err != nil || len(o.missing)+len(o.reported) > 0 {
+			t.Errorf("length %d: %d records are missing, reported %v, %v", length, len(o.missing), o.reported, err)
+		}
+	}
 }
