@@ -116,7 +116,9 @@ func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
 		switch {
 		case fits:
 			return n
-		case (off+8)%sectorBytes == 0 || lengthFlipped(b, s.sum):
+		case lengthFlipped(b, s.sum):
+			return recordHeaderBytes
+		case (off+8)%sectorBytes == 0 && (b[16] == kindMark || b[16] == kindVoid || b[16] >= FirstKind):
 			return recordHeaderBytes
 		}
 		return 0 // from within a record of an earlier life
