@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
@@ -263,14 +264,18 @@ func (w *world) closeSession() {
 // check compares an opened store with what was promised. What dies may still be on its
 // way, so it looks again for a while.
 func (w *world) check() error {
-	var err error
-	for range 2000 {
-		if err = w.compare(); err == nil {
-			break
+	err := w.compare()
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
+	for end := time.After(10 * time.Second); err != nil; err = w.compare() {
+		select {
+		case <-tick.C: // the store has the processor meanwhile
+		case <-end:
+			return err
 		}
-		w.clock.Advance(1_000_000_000)
+		w.clock.Advance(time.Second)
 	}
-	return err
+	return nil
 }
 
 // contents lists what is in all queues and checks what each queue can tell by itself.
