@@ -236,18 +236,19 @@ func TestResetThatIsNotStored(t *testing.T) {
 	r.must(second(r.put(id, small, entry)))
 	r.must(second(r.putKey(id, "alice", key(1))))
 	before := r.Counts()
-	release := r.disk.Hold(t)
+	t.Cleanup(r.disk.Hold(t))
 	answered := make(chan error, 1)
 	r.ResetKey(admin, "alice", "", func(_ []int64, err error) { answered <- err })
 	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
 	if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, entry) {
 		t.Errorf("%+v, %v", f, err)
 	}
-	r.code(sealmq.InUse, second(r.reset(admin, "alice", "")))
+	for _, suite := range []string{"", string(small), keylog.Unproven} {
+		r.code(sealmq.InUse, second(r.reset(admin, "alice", suite)))
+	}
 	r.code(sealmq.InUse, second(r.put(id, small, r.entry(publicKey(t, small), entry))))
 	r.disk.Crash(t)
 	r.code(sealmq.Unavailable, <-answered)
-	release()
 	r.start()
 	if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, entry) || r.Counts() != before {
 		t.Errorf("%+v, %v, %+v", f, err, r.Counts())
@@ -289,22 +290,28 @@ func TestResetIsBounded(t *testing.T) {
 	}
 }
 
-// The store's words for an entry and for its end must not disagree: whatever was reset stays so.
+// The store's words for an entry and for its end must not disagree: whatever was reset stays
+// so. A bare key, which proves nothing, gets another place in the log.
 func TestStoredEntryThatTheLogHasReset(t *testing.T) {
 	r := openRegistry(t)
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
-	var entry broker.Definition
+	r.must(second(r.putKey(admin, "lab", key(1))))
+	var keys []broker.Definition
 	for _, d := range r.engine.Definitions() {
-		if strings.HasPrefix(d.Key, "keyentry/") {
-			entry = d
+		if strings.HasPrefix(d.Key, "keyentry/") || strings.HasPrefix(d.Key, "key/") {
+			keys = append(keys, d)
 		}
 	}
 	r.must(second(r.reset(admin, "alice", "")))
-	r.must(r.do(func(done func(error)) { r.engine.Define([]broker.Definition{entry}, done) }))
+	r.must(second(r.reset(admin, "lab", "")))
+	r.must(r.do(func(done func(error)) { r.engine.Define(keys, done) }))
 	r.restart()
 	r.code(sealmq.NoKey, second(r.FindKey(bob, "alice", "")))
-	if c := r.Counts(); c.Keys != 0 || c.KeyLog != 2 {
+	if f, err := r.FindKey(bob, "lab", ""); err != nil || f.Index != 4 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if c := r.Counts(); c.Keys != 1 || c.KeyLog != 5 {
 		t.Errorf("%+v", c)
 	}
 }

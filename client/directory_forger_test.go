@@ -133,6 +133,16 @@ func (f *forger) answer(line string) string {
 		found.Proof, _ = tlog.ProveRecord(size, found.Index, f.reader())
 		found.Checkpoint, found.LogKey = checkpoint, f.signer.Public()
 		prefix, reply = "Key: ", found
+	case "find_reset":
+		for i, text := range f.leaves {
+			if strings.HasPrefix(text, "reset ") {
+				proof, _ := tlog.ProveRecord(size, int64(i), f.reader())
+				prefix, reply = "Reset: ", keylog.FoundReset{Leaf: text, Index: int64(i), Proof: proof, Checkpoint: checkpoint, LogKey: f.signer.Public()}
+			}
+		}
+		if reply == nil {
+			return "Error: no key was reset"
+		}
 	case "key_log":
 		_, _ = fmt.Sscan(rest, &from, &to)
 		prefix, reply = "Key log: ", keylog.Page{From: from, Leaves: f.leaves[from:min(size, from+to)], Size: size, Checkpoint: checkpoint, LogKey: f.signer.Public()}

@@ -322,52 +322,53 @@ func TestForgedResets(t *testing.T) {
 		name             string
 		forge            func(f *forger, first []byte)
 		pinned, stranger error
+		reset            bool // who has pinned the first one is told that it was reset
 	}{
 		{"an honest one", func(f *forger, first []byte) {
 			e, _ := f.entry(other, 2, [32]byte(f.reset(first).Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, nil},
+		}, client.ErrPinned, nil, true},
 		{"another authority's entry without a reset", func(f *forger, _ []byte) {
 			e, _ := f.entry(other, 2, [32]byte{7})
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog},
+		}, client.ErrPinned, client.ErrLog, false},
 		{"an entry that does not name the reset", func(f *forger, first []byte) {
 			f.reset(first)
 			e, _ := f.entry(other, 2, hashOf(t, first))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog},
+		}, client.ErrPinned, client.ErrLog, false},
 		{"an entry that names a reset which is not there", func(f *forger, first []byte) {
 			leaf := keylog.Leaf{Reset: true, Proven: true, Owner: "alice", Suite: string(seal.HPKEX25519), Serial: 1, Hash: hashOf(t, first)}
 			e, _ := f.entry(other, 2, [32]byte(leaf.Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog},
+		}, client.ErrPinned, client.ErrLog, false},
 		{"a first entry after a reset", func(f *forger, first []byte) {
 			f.reset(first)
 			e, _ := f.entry(other, 1, [32]byte{})
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog},
+		}, client.ErrPinned, client.ErrLog, false},
 		{"the same entry again after a reset", func(f *forger, first []byte) {
 			f.reset(first)
 			f.add(first, issuer)
-		}, nil, client.ErrLog}, // whoever has pinned it has it still
+		}, nil, client.ErrLog, false}, // whoever has pinned it has it still
 		{"a reset of another entry", func(f *forger, first []byte) {
 			leaf := f.reset(first, func(l *keylog.Leaf) { l.Hash[3] ^= 1 })
 			e, _ := f.entry(other, 2, [32]byte(leaf.Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog},
+		}, client.ErrPinned, client.ErrLog, false},
 		{"a reset of a later entry", func(f *forger, first []byte) {
 			leaf := f.reset(first, func(l *keylog.Leaf) { l.Serial = 5 })
 			e, _ := f.entry(other, 6, [32]byte(leaf.Record()))
 			f.add(e, foreign)
-		}, client.ErrLog, client.ErrLog},
+		}, client.ErrLog, client.ErrLog, false},
 		{"two resets", func(f *forger, first []byte) {
 			f.reset(first)
 			e, _ := f.entry(other, 2, [32]byte(f.reset(first, func(l *keylog.Leaf) { l.Serial = 2 }).Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog},
+		}, client.ErrPinned, client.ErrLog, false},
 		{"a reset of a bare key that nobody has registered", func(f *forger, first []byte) {
 			f.reset(first, func(l *keylog.Leaf) { l.Proven, l.Suite, l.Serial = false, "", 0 })
-		}, nil, client.ErrLog},
+		}, nil, client.ErrLog, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newForger(t, w)
@@ -381,6 +382,9 @@ func TestForgedResets(t *testing.T) {
 				t.Fatal(err)
 			}
 			finds(t, bob, "alice", "", key, tc.pinned)
+			if _, err := bob.Find(t.Context(), "alice", ""); errors.Is(err, client.ErrReset) != tc.reset {
+				t.Errorf("error %v, want one about a reset: %v", err, tc.reset)
+			}
 			carol := w.directory(f.addr, "carol", trusting(v))
 			if _, err := carol.Audit(t.Context(), "alice"); tc.name != "an entry that does not name the reset" && !errors.Is(err, tc.stranger) {
 				t.Errorf("the log is read with %v", err)

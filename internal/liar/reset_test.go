@@ -137,11 +137,13 @@ func TestLiesAboutResets(t *testing.T) {
 		"reset of another name": {tell: func(w *world) (*client.Pins, liar.Lies) {
 			pins := w.pinned()
 			w.publish("carol")
+			w.publish("carol") // a later one than bob's
 			w.reset("carol")
 			return pins, replies(map[string]string{"find_key ": noKey, "find_reset ": w.said("find_reset carol " + suite)})
 		}, want: client.ErrRollback, not: client.ErrReset},
 		"reset of another name under this one": {tell: func(w *world) (*client.Pins, liar.Lies) {
 			pins := w.pinned()
+			w.publish("carol")
 			w.publish("carol")
 			w.reset("carol")
 			false := strings.ReplaceAll(w.said("find_reset carol "+suite), "carol", "bob")
@@ -168,6 +170,13 @@ func TestLiesAboutResets(t *testing.T) {
 			w.reset("bob")
 			w.publish("bob")
 			return w.pinned(), replies(map[string]string{"find_key ": w.again(old)})
+		}, want: client.ErrRollback, not: client.ErrReset},
+		"older entry than the one that was reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			old := w.said("find_key bob")
+			w.publish("bob")
+			pins := w.pinned()
+			w.reset("bob")
+			return pins, replies(map[string]string{"find_key ": w.again(old)})
 		}, want: client.ErrRollback, not: client.ErrReset},
 		"hidden reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
 			pins := w.pinned()
