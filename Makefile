@@ -58,5 +58,5 @@ fuzz: ## run every fuzz target for FUZZTIME
 crash: ## kill brokers and cut their power, briefly
 	$(GO) test -count=1 -v -run 'Crash|Power|Kill' ./internal/crash/...
 
-mutation: ## break the storage code in many ways, each of which a test must notice (test and check try two)
-	nice $(GO) test -count=1 -timeout 30m -v ./internal/mutation -all
+mutation: ## break the product in many ways, each of which a test must notice (test and check try three)
+	nice $(GO) test -count=1 -timeout 90m -v ./internal/mutation -all

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/faultfs"
 )
 
@@ -49,5 +50,40 @@ func sweep[P any](t *testing.T, script func(*faultfs.FS) P, check func(t *testin
 				after(fmt.Sprintf("%v/%d/%s", kind, n, name), fs, script(fs))
 			}
 		}
+	}
+}
+
+// A killed process may have left in memory what its disk has not. Whoever reads it at the
+// next start acts on it, so it must be on the disk by then.
+func TestWhatAStartHasReadIsDurable(t *testing.T) {
+	fs := faultfs.New()
+	spool, ledger := openSpool(t, client.SpoolConfig{FS: fs}), openLedger(t, fs)
+	// killed is the disk of a process that dies in the next sync.
+	killed := func(do func() error) (at *faultfs.FS) {
+		t.Helper()
+		fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+			if op.Kind == faultfs.Sync && at == nil {
+				at = fs.Snapshot()
+			}
+			return nil
+		})
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	disk := killed(func() error { return spool.Append(t.Context(), []client.SpoolEntry{entry(1)}) })
+	for range 2 {
+		if s := openSpool(t, client.SpoolConfig{FS: disk}); s.Len() != 1 {
+			t.Errorf("%d messages in the spool", s.Len())
+		}
+		disk = disk.Crash(faultfs.DropUnsynced, 0)
+	}
+	disk = killed(func() error { return ledger.Commit(client.Output{}, opened(1)) })
+	for range 2 {
+		if j := openLedger(t, disk).Judge(opened(1)); j != client.LedgerSeen {
+			t.Errorf("the ledger says %v", j)
+		}
+		disk = disk.Crash(faultfs.DropUnsynced, 0)
 	}
 }

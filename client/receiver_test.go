@@ -17,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/faultfs"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -546,4 +547,31 @@ func TestGivingBackIsNoDelivery(t *testing.T) {
 			t.Errorf("%+v, %v", q, err)
 		}
 	})
+}
+
+// A message is acknowledged when the ledger has it, and not before: after a ledger that
+// failed it comes again.
+func TestNothingIsAcknowledgedBeforeTheLedger(t *testing.T) {
+	e := newEnds(t, startNode(t))
+	e.bind(t)
+	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one")
+	fs := faultfs.New()
+	ledger := openLedger(t, fs)
+	c := e.dial(t, "bob")
+	r := e.receiver(t, c, ledger, nil)
+	list := next(t, r)
+	fs.PowerOff()
+	if err := r.Commit(client.Output{}, list...); err == nil {
+		t.Fatal("committed without a disk")
+	}
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := e.left(t, "inbox"); n != 1 {
+		t.Fatalf("%d are left", n)
+	}
+	c.Close()
+	if list := next(t, e.receiver(t, e.dial(t, "bob"), openLedger(t, fs.Crash(faultfs.DropUnsynced, 0)), nil)); texts(list) != "one" {
+		t.Errorf("%q", texts(list))
+	}
 }

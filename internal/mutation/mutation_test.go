@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,8 @@ type variant struct {
 	caught   suite
 	quick    bool // tried without -all too
 }
+
+var variants = slices.Concat(store, ends)
 
 // TestBrokenVariantsAreCaught first requires that the suites pass on the product as it
 // is: a test that always fails notices nothing.

@@ -8,7 +8,7 @@ var (
 	restart    = suite{pkg: "journal", test: "TestWhatARestartFindsIsDurable"}
 )
 
-var variants = []variant{
+var store = []variant{
 	// When a batch is answered.
 	{
 		name: "confirm before the sync", file: "journal/commit.go", caught: powerCut, quick: true,
