@@ -153,7 +153,7 @@ func acknowledged(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: acknowledged QUEUE N")
 	}
-	for until := time.Now().Add(scriptTimeout); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(scriptTimeout); time.Now().Before(until); {
 		if err := ts.Exec("sealmq", "queue", "show", args[0], "--json"); err == nil && strings.Contains(ts.ReadFile("stdout"), `"acked":`+args[1]+`,`) {
 			return
 		}
