@@ -155,6 +155,28 @@ func TestMemoryIsAskedForAgainWhileASpoolIsSent(t *testing.T) {
 	})
 }
 
+// A question that is answered with an error tells nothing new.
+func TestMemoryIsKeptWhenTheBrokerCannotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spool := filled(t, 1, client.SpoolConfig{})
+		f := newFake(t)
+		f.greeting = remembers(60, "")
+		k, p := f.open(client.Config{})
+		s := spooler(t, k, spool)
+		p.expect(publishLine(1))
+		<-time.After(45 * time.Second)
+		p.send("Error: queue 'q' is full\n")
+		p.expect("whoami")
+		p.send("Error: the broker is stopping or its store has failed\n")
+		p.expect(publishLine(1))
+		<-time.After(10 * time.Second)
+		p.send("Error: queue 'q' is full\n")
+		p.expect("whoami")
+		wantTooOld(t, s.Flush(t.Context()), "id-1")
+		p.silent()
+	})
+}
+
 func TestRealBrokerTellsItsMemory(t *testing.T) {
 	n := startNode(t)
 	who, err := n.dial(client.Config{}).Whoami(t.Context())

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -201,7 +202,7 @@ func (s *Subscription) SetPrefetch(n int) error {
 // setupReply takes the answer to what the client sent by itself. The caller holds mu.
 func (c *Client) setupReply(e *entry, line []byte) error {
 	if e.id == verbWhoami {
-		c.remember(readHorizon(line))
+		c.remember(cmp.Or(readHorizon(line), c.memory.horizon)) // an error tells nothing new
 		return nil
 	}
 	err := replyError(line)
