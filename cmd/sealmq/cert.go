@@ -13,7 +13,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -186,16 +185,6 @@ func printCertificates(w io.Writer, infos []certInfo) error {
 		line("sha256", c.SHA256)
 	}
 	return tw.Flush()
-}
-
-// printable keeps a certificate from writing to the terminal what is not text.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }
 
 func hostsOf(c *x509.Certificate) string {

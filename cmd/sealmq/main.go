@@ -63,10 +63,10 @@ func printError(w io.Writer, err error) {
 		err = errors.New("interrupted")
 	}
 	for _, e := range flatten(err) {
-		fmt.Fprintf(w, "sealmq: error: %v\n", e)
+		fmt.Fprintf(w, "sealmq: error: %s\n", oneLine(e.Error()))
 	}
 	if hint := hintFor(err); hint != "" {
-		fmt.Fprintf(w, "sealmq: hint: %s\n", hint)
+		fmt.Fprintf(w, "sealmq: hint: %s\n", oneLine(hint))
 	}
 }
 

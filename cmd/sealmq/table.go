@@ -5,8 +5,23 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
+
+// printable keeps what strangers have written, as in certificates, envelopes and a broker's
+// answers, from doing anything to the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// oneLine is printable for what may join several errors.
+func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", "; ")) }
 
 // table is a list for people: columns aligned, numbers to the right.
 type table struct {
@@ -17,7 +32,7 @@ type table struct {
 func (t *table) add(cells ...any) {
 	row := make([]string, len(cells))
 	for i, c := range cells {
-		row[i] = fmt.Sprint(c)
+		row[i] = printable(fmt.Sprint(c))
 	}
 	t.rows = append(t.rows, row)
 }

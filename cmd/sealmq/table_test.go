@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/base64"
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/client"
 )
 
 func TestTable(t *testing.T) {
@@ -20,6 +24,30 @@ func TestTable(t *testing.T) {
 		"größe  12345  x\n"
 	if err := tab.print(&out, ""); err != nil || out.String() != want {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// What a stranger has written into a message, or a broker into an answer, does nothing to
+// the terminal, and begins no line that looks like another row.
+func TestStrangersTextStaysText(t *testing.T) {
+	b64 := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+	forged := []byte(`{"message_id":"m","receiver_client_id":"lab\u001b[2J\nid-2  bob\u202e","enc_session_key":"` + b64(80) +
+		`","nonce":"` + b64(12) + `","ciphertext":"` + b64(20) + `"}`)
+	row := newPeekedRow(client.PeekedMessage{Body: forged})
+	if row.Sealed == nil {
+		t.Fatal("it is not taken for an envelope")
+	}
+	_, _, to := row.cells()
+	tab := table{head: []string{"SEALED FOR"}}
+	tab.add(to)
+	var out strings.Builder
+	if err := tab.print(&out, ""); err != nil || strings.Count(out.String(), "\n") != 2 || strings.ContainsAny(out.String(), "\x1b\u202e") {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	out.Reset()
+	printError(&out, withHint(errors.New("record 1 resets a key of lab\x1b[2J"), "ask \x1b[2J"))
+	if want := "sealmq: error: record 1 resets a key of lab\ufffd[2J\nsealmq: hint: ask \ufffd[2J\n"; out.String() != want {
+		t.Errorf("%q", out.String())
 	}
 }
 
