@@ -318,15 +318,14 @@ func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
 // Handle prints one line.
 func (h *noteHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "sealmq: %s", r.Message)
+	b.WriteString(r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		fmt.Fprintf(&b, ", %s %v", a.Key, a.Value)
 		return true
 	})
-	b.WriteByte('\n')
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := io.WriteString(h.w, b.String())
+	_, err := fmt.Fprintf(h.w, "sealmq: %s\n", oneLine(b.String()))
 	return err
 }
 

@@ -88,7 +88,7 @@ func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.
 
 // notice prints what a directory has to say.
 func notice(cmd *cobra.Command) func(string) {
-	return func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", text) }
+	return func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", oneLine(text)) }
 }
 
 // unpinned makes a directory that knows no pins and keeps none.

@@ -187,7 +187,7 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 		}
 	}
 	cfg := client.SenderConfig{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer, Spool: spool, GiveUp: f.giveUp,
-		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %v\n", reason) }}
+		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %s\n", oneLine(reason.Error())) }}
 	var s *client.Sender
 	start := func() (err error) {
 		s, err = c.NewSender(ctx, cfg)

@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/client"
 )
@@ -47,6 +50,14 @@ func TestStrangersTextStaysText(t *testing.T) {
 	out.Reset()
 	printError(&out, withHint(errors.New("record 1 resets a key of lab\x1b[2J"), "ask \x1b[2J"))
 	if want := "sealmq: error: record 1 resets a key of lab\ufffd[2J\nsealmq: hint: ask \ufffd[2J\n"; out.String() != want {
+		t.Errorf("%q", out.String())
+	}
+	out.Reset()
+	var cmd cobra.Command
+	cmd.SetErr(&out)
+	notice(&cmd)("key of lab\x1b[2J\nbob")
+	slog.New(&noteHandler{w: &out}).Warn("the connection is lost", "err", errors.New("alert\x1b[2J"))
+	if want := "sealmq: key of lab\ufffd[2J; bob\nsealmq: the connection is lost, err alert\ufffd[2J\n"; out.String() != want {
 		t.Errorf("%q", out.String())
 	}
 }
