@@ -75,11 +75,11 @@ func (r *rig) put(id, body string, queues ...string) broker.PublishResult {
 func (r *rig) consumer(queue string) broker.Session {
 	r.tb.Helper()
 	s := r.NewSession(broker.SessionConfig{})
-	s.Consume(queue, sealmq.MaxPrefetch, func(err error) {
-		if err != nil {
-			r.tb.Error(err)
-		}
-	})
+	done := make(chan error, 1)
+	s.Consume(queue, sealmq.MaxPrefetch, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		r.tb.Fatal(err)
+	}
 	return s
 }
 

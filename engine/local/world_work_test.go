@@ -262,12 +262,12 @@ func (w *world) closeSession() {
 }
 
 // check compares an opened store with what was promised. What dies may still be on its
-// way, so it looks again for a while.
+// way, so it looks again until that has arrived, or until the power is off.
 func (w *world) check() error {
 	err := w.compare()
 	tick := time.NewTicker(100 * time.Microsecond)
 	defer tick.Stop()
-	for end := time.After(10 * time.Second); err != nil; err = w.compare() {
+	for end := time.After(time.Minute); err != nil && !w.isOff(); err = w.compare() {
 		select {
 		case <-tick.C: // the store has the processor meanwhile
 		case <-end:
@@ -275,7 +275,7 @@ func (w *world) check() error {
 		}
 		w.clock.Advance(time.Second)
 	}
-	return nil
+	return err
 }
 
 // contents lists what is in all queues and checks what each queue can tell by itself.
