@@ -68,9 +68,12 @@ too. See that the stolen one is not accepted any more before you reset.`,
 			}
 			a, err := d.Audit(ctx, name)
 			if err != nil {
+				return fmt.Errorf("the broker says that it was reset, which cannot be seen: %w", err)
+			}
+			done, err := resetsAt(a.Records, indexes)
+			if err != nil {
 				return err
 			}
-			done := slices.DeleteFunc(resetsOf(a.Records), func(r resetInfo) bool { return !slices.Contains(indexes, r.Record) })
 			return printResets(cmd.OutOrStdout(), name, done, *asJSON)
 		})
 	}
@@ -165,6 +168,16 @@ func resetsOf(records []client.Record) []resetInfo {
 		}
 	}
 	return list
+}
+
+// resetsAt returns the resets at the places where a broker says that they stand, and demands
+// that they do.
+func resetsAt(records []client.Record, indexes []int64) ([]resetInfo, error) {
+	done := slices.DeleteFunc(resetsOf(records), func(r resetInfo) bool { return !slices.Contains(indexes, r.Record) })
+	if len(done) == 0 || len(done) != len(indexes) {
+		return nil, withHint(fmt.Errorf("%w: the broker says that records %v are the resets, and they are not", client.ErrLog, indexes), "the broker lies: ask its operator")
+	}
+	return done, nil
 }
 
 func printResets(w io.Writer, name string, list []resetInfo, asJSON bool) error {
