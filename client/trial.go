@@ -13,7 +13,8 @@ import (
 
 const (
 	// UnopenedTrial is after how many messages that do not open a Receiver which has opened
-	// none since it was started may end with an *UnopenedError.
+	// none since it was started may end with an *UnopenedError. With an empty ledger a smaller
+	// prefetch is enough.
 	UnopenedTrial = 10
 	// MaxUnopenedTrial is the same for one whose ledger is not empty, as long as there are
 	// others to look at: its keys have been good once.

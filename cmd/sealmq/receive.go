@@ -54,9 +54,9 @@ acknowledges it, any other gives it back, later and later.
 What cannot be opened, or is not what it says, goes to the queue's dead-letter queue with the reason, and
 the status is 1 then. As long as nothing was opened since the start, the key, the name or the authority
 may be the wrong one: what they do not open is kept aside then, and moved only when another message opens. If
-none of the first ten does, and nothing else comes for three seconds (or none of a thousand, with a ledger that is not
-empty), the command ends and moves nothing, unless --dead-letter is given. Before a message is refused
-for want of a key the key files are read again: "sealmq key rotate" needs no new start. What time may cure, as
+none of the first ten does (of the first --prefetch, if that is less and the ledger is empty), and nothing else comes for
+three seconds, or none of a thousand, with a ledger that is not empty, the command ends and moves nothing,
+unless --dead-letter is given. Before a message is refused for want of a key the key files are read again: "sealmq key rotate" needs no new start. What time may cure, as
 a sender that cannot be checked now, stays where it is.
 
 It goes on until it is interrupted, unless --count or --idle says otherwise.`,
