@@ -86,7 +86,7 @@ func TestCertIssueAndShow(t *testing.T) {
 		usage bool
 		want  string
 	}{
-		{"cert issue", true, "accepts 1 arg"},
+		{"cert issue", true, "wrong number of arguments (0)"},
 		{"cert issue a --days 0", true, "--days: 0 is not between 1 and 3650"},
 		{"cert issue a --key-type dsa", true, `--key-type: "dsa" is neither ecdsa nor rsa`},
 		{"cert issue a --role king", false, `unknown role "king"`},

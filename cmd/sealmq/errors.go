@@ -125,6 +125,12 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	text := err.Error()
 	// Cobra appends its suggestions to the text; ours are in the hint.
 	text, _, _ = strings.Cut(text, "\n")
+	hint := fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
+	if strings.Contains(text, " arg(s), ") {
+		// Cobra gives the numbers alone; which arguments are meant stands in the form.
+		text = fmt.Sprintf("wrong number of arguments (%s)", text[strings.LastIndexByte(text, ' ')+1:])
+		hint = fmt.Sprintf("it is \"%s\"; %s", strings.TrimSuffix(cmd.UseLine(), " [flags]"), hint)
+	}
 	if flag, why, ok := strings.Cut(text, ": strconv."); ok {
 		text = flag
 		if !strings.HasPrefix(why, "ParseBool") {
@@ -136,7 +142,7 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	}
 	return &usageError{
 		err:  errors.New(text),
-		hint: fmt.Sprintf("see \"%s --help\"", cmd.CommandPath()),
+		hint: hint,
 	}
 }
 

@@ -319,7 +319,7 @@ func (f *sendFlags) print(w io.Writer, r sendResult) error {
 		line += fmt.Sprintf("; confirmed after p50 %.1f ms, p99 %.1f ms", r.ConfirmP50, r.ConfirmP99)
 	}
 	if r.Replayed > 0 {
-		line += fmt.Sprintf("; %d of them were left in the spool", r.Replayed)
+		line += fmt.Sprintf("; %d of them from the spool", r.Replayed)
 	}
 	if r.Reconnects > 0 {
 		line += fmt.Sprintf("; connected again %s, sent again %s", plural(r.Reconnects, "time"), plural(r.Resent, "message"))
