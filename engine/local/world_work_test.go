@@ -262,12 +262,20 @@ func (w *world) closeSession() {
 }
 
 // check compares an opened store with what was promised. What dies may still be on its
-// way, so it looks again until that has arrived, or until the power is off.
+// way, so it looks again until that has arrived, or will not: the power is off, or the store
+// says that something is wrong.
 func (w *world) check() error {
 	err := w.compare()
-	tick := time.NewTicker(100 * time.Microsecond)
+	for range 2000 { // mostly it has arrived
+		if err == nil || w.isOff() {
+			return err
+		}
+		w.clock.Advance(time.Second)
+		err = w.compare()
+	}
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(time.Minute); err != nil && !w.isOff(); err = w.compare() {
+	for end := time.After(time.Minute); err != nil && !w.isOff() && w.e.Health() == nil; err = w.compare() {
 		select {
 		case <-tick.C: // the store has the processor meanwhile
 		case <-end:
