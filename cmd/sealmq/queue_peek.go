@@ -72,11 +72,11 @@ func newQueuePeekCmd() *cobra.Command {
 			return err
 		}
 		rows := make([]peekedRow, len(list))
-		t := table{head: []string{"MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "DIED OF", "SUITE", "SENDER", "SEALED FOR"}}
+		t := table{head: []string{"MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "SUITE", "SENDER", "SEALED FOR", "DIED OF"}}
 		for i, m := range list {
 			rows[i] = newPeekedRow(m)
 			suite, sender, to := rows[i].cells()
-			t.add(m.ID, bytesText(m.Size), orDash(m.Publisher), m.Exchange, m.Key, stampText(m.Time), m.Attempts, orDash(m.DeathReason), suite, sender, to)
+			t.add(m.ID, bytesText(m.Size), orDash(m.Publisher), m.Exchange, m.Key, stampText(m.Time), m.Attempts, suite, sender, to, orDash(m.DeathReason))
 		}
 		if a.asJSON {
 			return printJSON(a.out, rows)

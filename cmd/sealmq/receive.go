@@ -332,6 +332,8 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *cli
 	switch {
 	case errors.As(err, &unopened):
 		return f.wrongKey(unopened, keys.ring)
+	case errors.Is(err, receiver.ErrUnusable):
+		return withHint(err, "is --exec spelled right, and may it be executed? nothing was moved, and nothing counts as delivered")
 	case errors.As(err, &fork):
 		return withHint(err, "stop trusting this broker, keep its log, and compare \"sealmq key directory\" with the sender")
 	case errors.Is(err, client.ErrPins):
@@ -372,7 +374,7 @@ func (f *receiveFlags) wrongKey(e *client.UnopenedError, ring *seal.Keyring) err
 	}
 	what := "the first message is"
 	if e.Messages > 1 {
-		what = fmt.Sprintf("the first %d messages are", e.Messages)
+		what = fmt.Sprintf("none of the first %d messages can be opened; the first is", e.Messages)
 	}
 	return withHint(fmt.Errorf("%s not sealed for this key (%s); nothing was moved", what, strings.Join(prints, ", ")), "%s", hint)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/jsonl"
+	"github.com/sealmq/sealmq/internal/receiver"
 )
 
 // output is the ledger, and the file that it speaks of, if there is one.
@@ -105,15 +107,27 @@ func (f *receiveFlags) command(cmd *cobra.Command, queue string) func(context.Co
 	if runtime.GOOS == "windows" {
 		shell = []string{"cmd", "/C", f.exec}
 	}
+	succeeded := false
 	return func(ctx context.Context, m *client.Received) error {
 		c := exec.CommandContext(ctx, shell[0], shell[1:]...)
 		c.Stdin = strings.NewReader(string(m.Text))
 		c.Stdout, c.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
 		c.WaitDelay = settleTime
 		c.Env = append(os.Environ(), variables(queue, m)...)
-		return c.Run()
+		err := c.Run()
+		if err == nil {
+			succeeded = true
+		} else if exit := new(exec.ExitError); !succeeded && errors.As(err, &exit) && slices.Contains(notRun, exit.ExitCode()) {
+			// Else every message would be tried, and die at the delivery limit.
+			return fmt.Errorf("%w: %w", receiver.ErrUnusable, err)
+		}
+		return err
 	}
 }
+
+// notRun are the exit statuses by which a shell says that there is no such command, or that
+// it may not be executed: POSIX 2.8.2, and cmd.exe's.
+var notRun = []int{126, 127, 9009}
 
 // variables are what a command learns of its message. SEALMQ_MSG_SENDER is there only if the
 // message proves who sent it.

@@ -38,7 +38,7 @@ type Config struct {
 	// File takes the messages.
 	File *jsonl.File
 	// Do is called for each message, one after the other, instead. One that it returns an
-	// error for is given back.
+	// error for is given back. An error that wraps ErrUnusable ends Run.
 	Do func(ctx context.Context, m *client.Received) error
 	// Failed is told of each error of Do, with how long it takes until the message comes
 	// again.
@@ -59,6 +59,10 @@ const (
 	MinAgain = time.Second
 	MaxAgain = 5 * time.Minute
 )
+
+// ErrUnusable is what Do returns if it would fail for every message. Nothing counts as
+// failed then.
+var ErrUnusable = errors.New("the command cannot be run")
 
 // Stats counts what a run did.
 type Stats struct {
@@ -209,6 +213,8 @@ func (r *Receiver) do(ctx context.Context, list []client.Received) error {
 			}
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, ErrUnusable):
+			return err
 		default:
 			again := pauseOf(m)
 			r.failed.Add(1)
