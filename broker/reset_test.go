@@ -42,8 +42,7 @@ func (r *registry) resetOf(entry []byte) keylog.Leaf {
 // twoAuthorities is a registry that accepts the certificates of another authority as well.
 func twoAuthorities(t testing.TB, change ...func(*broker.Config)) (*registry, *testca.CA) {
 	other := testca.New(t)
-	var r *registry
-	r = &registry{ca: testca.New(t)}
+	r := &registry{ca: testca.New(t)}
 	var err error
 	if r.signer, _, err = keylog.NewSigner(); err != nil {
 		t.Fatal(err)
