@@ -69,7 +69,7 @@ var ends = []variant{
 	},
 	{
 		name: "what is sent again is another message", file: "client/sender_publish.go",
-		caught: suite{pkg: "client", test: "TestMessagesThatMayBePublishedHoweverOldTheyAre"},
+		caught: suite{pkg: "client", test: "TestAllDieAtOnce"},
 		old:    "			batch = append(batch, &sending{SpoolEntry: e, order: e.Seq, replayed: true})\n",
 		new:    "			e.Body = append([]byte(`{\"again\":true,`), e.Body[1:]...)\n			batch = append(batch, &sending{SpoolEntry: e, order: e.Seq, replayed: true})\n",
 	},
