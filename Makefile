@@ -56,7 +56,7 @@ fuzz: ## run every fuzz target for FUZZTIME
 	@GO="$(GO)" sh .ci/fuzz $(FUZZTIME)
 
 crash: ## kill brokers and cut their power, briefly
-	$(GO) test -count=1 -v -run 'Crash|Power|Kill' ./internal/crash/...
+	$(GO) test -count=1 -v -run 'Crash|Power|Kill' ./internal/testing/crash/...
 
 mutation: ## break the product in many ways, each of which a test must notice (test and check try three)
-	nice $(GO) test -count=1 -timeout 90m -v ./internal/mutation -all
+	nice $(GO) test -count=1 -timeout 90m -v ./internal/testing/mutation -all

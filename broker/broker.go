@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/keylog"
 )
@@ -16,7 +17,7 @@ import (
 type Config struct {
 	// Engine keeps the queues and the definitions. It stays the caller's to close,
 	// after the broker.
-	Engine Engine
+	Engine engine.Engine
 	// Log gets definitions that were repaired at start and changed keys; nil discards.
 	Log *slog.Logger
 	// Clock stamps messages; nil is the machine's clock.
@@ -88,7 +89,7 @@ func (l Limits) withDefaults() Limits {
 // soon as the method returns. Strings and slices that are handed in belong to the caller
 // again when the method returns; what is handed out must not be changed.
 type Broker struct {
-	engine  Engine
+	engine  engine.Engine
 	log     *slog.Logger
 	clock   clock.Clock
 	limits  Limits

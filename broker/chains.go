@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -94,7 +95,7 @@ func (b *Broker) PutChain(id sealmq.Identity, chain []byte, done func(sum [32]by
 	}
 	sum := sha256.Sum256(chain)
 	s := storedChain{append([]byte(nil), chain...), id.ID}
-	definition := []Definition{defineChain(sum, s)}
+	definition := []engine.Definition{defineChain(sum, s)}
 	b.lock()
 	defer b.unlock()
 	there, err := b.chains.reserve(sum, s, b.limits.Chains)
@@ -150,11 +151,11 @@ type chainDefinition struct {
 	By      string `json:"by"`
 }
 
-func defineChain(sum [32]byte, s storedChain) Definition {
-	return Definition{chainPrefix + hex.EncodeToString(sum[:]), encode(chainDefinition{definitionVersion, s.chain, s.by})}
+func defineChain(sum [32]byte, s storedChain) engine.Definition {
+	return engine.Definition{Key: chainPrefix + hex.EncodeToString(sum[:]), Value: encode(chainDefinition{definitionVersion, s.chain, s.by})}
 }
 
-func readChain(rest string, d Definition) (sum [32]byte, s storedChain, err error) {
+func readChain(rest string, d engine.Definition) (sum [32]byte, s storedChain, err error) {
 	var v chainDefinition
 	if err := decode(d, &v); err != nil {
 		return sum, s, err

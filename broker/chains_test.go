@@ -9,7 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 )
 
 func (r *registry) putChain(id sealmq.Identity, chain []byte) ([32]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // Consumer is the consuming side of one connection. Its methods may be called from
@@ -14,7 +15,7 @@ import (
 type Consumer struct {
 	broker  *Broker
 	id      sealmq.Identity
-	session Session
+	session engine.Session
 	closed  atomic.Bool
 }
 
@@ -27,7 +28,7 @@ func (b *Broker) Open(id sealmq.Identity, notify func(), ended func(queue string
 	return &Consumer{
 		broker:  b,
 		id:      id,
-		session: b.engine.NewSession(SessionConfig{Client: id.ID, Notify: notify, Ended: ended}),
+		session: b.engine.NewSession(engine.SessionConfig{Client: id.ID, Notify: notify, Ended: ended}),
 	}
 }
 
@@ -94,7 +95,7 @@ func (c *Consumer) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deli
 // NotHeld, and what else is in the batch has its effect. If one of the batch cannot be
 // meant, none has an effect and the error has code BadArgument, or Unsupported for what
 // the engine cannot give: a delay, an uncounted return, an extension.
-func (c *Consumer) Settle(batch []Settlement, done func(error)) {
+func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
 	for i := range batch {
 		if err := c.broker.checkSettlement(&batch[i]); err != nil {
 			done(err)
@@ -105,23 +106,23 @@ func (c *Consumer) Settle(batch []Settlement, done func(error)) {
 	c.session.Settle(batch, done)
 }
 
-func (b *Broker) checkSettlement(s *Settlement) error {
+func (b *Broker) checkSettlement(s *engine.Settlement) error {
 	bad := func(why string) error { return &sealmq.Error{Code: sealmq.BadArgument, Message: why} }
 	switch s.Verdict {
-	case Ack:
+	case engine.Ack:
 		return nil
-	case Return:
+	case engine.Return:
 		switch {
-		case s.Delay < 0 || s.Delay > MaxDelay:
-			return bad("the delay is not between 0 and " + MaxDelay.Round(time.Hour).String())
+		case s.Delay < 0 || s.Delay > engine.MaxDelay:
+			return bad("the delay is not between 0 and " + engine.MaxDelay.Round(time.Hour).String())
 		case s.Delay > 0 && !b.engine.Abilities().Delay,
 			s.Uncounted && !b.engine.Abilities().Uncounted:
 			return sealmq.ErrUnsupported
 		}
 		return nil
-	case Dead:
+	case engine.Dead:
 		return checkReason(s.Reason)
-	case Extend:
+	case engine.Extend:
 		if !b.engine.Abilities().Extend {
 			return sealmq.ErrUnsupported
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 func (n *node) consumer(id sealmq.Identity, queue string) *broker.Consumer {
@@ -32,10 +33,10 @@ func TestConsumeAndSettle(t *testing.T) {
 		t.Fatalf("took %d, holds %d, want 3", len(list), c.Unacked())
 	}
 	n.must(n.do(func(done func(error)) {
-		c.Settle([]broker.Settlement{
-			{Tag: list[0].Tag, Verdict: broker.Ack},
-			{Tag: list[1].Tag, Verdict: broker.Return},
-			{Tag: list[2].Tag, Verdict: broker.Dead, Reason: "cannot be opened: wrong key"},
+		c.Settle([]engine.Settlement{
+			{Tag: list[0].Tag, Verdict: engine.Ack},
+			{Tag: list[1].Tag, Verdict: engine.Return},
+			{Tag: list[2].Tag, Verdict: engine.Dead, Reason: "cannot be opened: wrong key"},
 		}, done)
 	}))
 	n.holds("q", "2")
@@ -96,16 +97,16 @@ func TestConsumerRefuses(t *testing.T) {
 	list, err := c.Take(nil, 10, everything)
 	n.must(err)
 	tag := list[0].Tag
-	for name, s := range map[string]broker.Settlement{
+	for name, s := range map[string]engine.Settlement{
 		"no verdict":            {Tag: tag},
-		"unknown verdict":       {Tag: tag, Verdict: broker.Extend + 1},
-		"negative delay":        {Tag: tag, Verdict: broker.Return, Delay: -1},
-		"long delay":            {Tag: tag, Verdict: broker.Return, Delay: broker.MaxDelay + 1},
-		"long reason":           {Tag: tag, Verdict: broker.Dead, Reason: strings.Repeat("x", 256)},
-		"reason of two lines":   {Tag: tag, Verdict: broker.Dead, Reason: "a\nb"},
-		"reason that is binary": {Tag: tag, Verdict: broker.Dead, Reason: "\xff"},
+		"unknown verdict":       {Tag: tag, Verdict: engine.Extend + 1},
+		"negative delay":        {Tag: tag, Verdict: engine.Return, Delay: -1},
+		"long delay":            {Tag: tag, Verdict: engine.Return, Delay: engine.MaxDelay + 1},
+		"long reason":           {Tag: tag, Verdict: engine.Dead, Reason: strings.Repeat("x", 256)},
+		"reason of two lines":   {Tag: tag, Verdict: engine.Dead, Reason: "a\nb"},
+		"reason that is binary": {Tag: tag, Verdict: engine.Dead, Reason: "\xff"},
 	} {
-		batch := []broker.Settlement{{Tag: tag, Verdict: broker.Ack}, s}
+		batch := []engine.Settlement{{Tag: tag, Verdict: engine.Ack}, s}
 		if err := n.do(func(done func(error)) { c.Settle(batch, done) }); sealmq.CodeOf(err) != sealmq.BadArgument {
 			t.Errorf("%s: error %v, want code %s", name, err, sealmq.BadArgument)
 		}
@@ -143,9 +144,9 @@ func TestFindIsForThePublisher(t *testing.T) {
 }
 
 // simple is an engine with no abilities at all.
-type simple struct{ broker.Engine }
+type simple struct{ engine.Engine }
 
-func (simple) Abilities() broker.Abilities { return broker.Abilities{} }
+func (simple) Abilities() engine.Abilities { return engine.Abilities{} }
 
 func TestAbsentAbilitiesAreErrors(t *testing.T) {
 	n := open(t)
@@ -166,7 +167,7 @@ func TestAbsentAbilitiesAreErrors(t *testing.T) {
 	n.must(err)
 	back := func(d time.Duration) error {
 		return n.do(func(done func(error)) {
-			c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Return, Delay: d}}, done)
+			c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Return, Delay: d}}, done)
 		})
 	}
 	n.code(sealmq.Unsupported, back(time.Second))
@@ -205,7 +206,7 @@ func TestSettlementsBelongToTheirConnection(t *testing.T) {
 	list, err := holder.Take(nil, 1, everything)
 	n.must(err)
 	n.must(n.do(func(done func(error)) {
-		other.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Ack}}, done)
+		other.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Ack}}, done)
 	}))
 	holder.Close()
 	if diff := cmp.Diff([]string{"1"}, n.waiting("q")); diff != "" {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // Definitions in the engine. A key is a kind, a slash and names; names contain no
@@ -49,16 +50,16 @@ type keyDefinition struct {
 	By      string `json:"by"`
 }
 
-func defineExchange(name string, kind ExchangeKind) Definition {
-	return Definition{exchangePrefix + name, encode(exchangeDefinition{definitionVersion, kind})}
+func defineExchange(name string, kind ExchangeKind) engine.Definition {
+	return engine.Definition{Key: exchangePrefix + name, Value: encode(exchangeDefinition{definitionVersion, kind})}
 }
 
-func defineBinding(b Binding) Definition {
-	return Definition{bindingKey(b), []byte(bindingValue)}
+func defineBinding(b Binding) engine.Definition {
+	return engine.Definition{Key: bindingKey(b), Value: []byte(bindingValue)}
 }
 
-func defineKey(client string, key []byte, by string) Definition {
-	return Definition{keyPrefix + client, encode(keyDefinition{definitionVersion, key, by})}
+func defineKey(client string, key []byte, by string) engine.Definition {
+	return engine.Definition{Key: keyPrefix + client, Value: encode(keyDefinition{definitionVersion, key, by})}
 }
 
 func bindingKey(b Binding) string {
@@ -76,7 +77,7 @@ func encode(v any) []byte {
 // decode reads a value into v, which has a definitionHeader's member, and refuses any
 // other version and any unknown member: a definition that is understood by half, a
 // grant above all, would be worse than none.
-func decode(d Definition, v any) error {
+func decode(d engine.Definition, v any) error {
 	var h definitionHeader
 	if err := json.Unmarshal(d.Value, &h); err != nil {
 		return fmt.Errorf("definition %q is damaged: %w", d.Key, err)
@@ -96,7 +97,7 @@ func decode(d Definition, v any) error {
 	return nil
 }
 
-func errDamaged(d Definition, why string) error {
+func errDamaged(d engine.Definition, why string) error {
 	return fmt.Errorf("definition %q is damaged: %s", d.Key, why)
 }
 
@@ -115,7 +116,7 @@ type stored struct {
 
 // readDefinitions understands all of batch or nothing. queueExists is asked once per
 // queue that has a binding.
-func readDefinitions(batch []Definition, queueExists func(string) bool) (*stored, error) {
+func readDefinitions(batch []engine.Definition, queueExists func(string) bool) (*stored, error) {
 	s := &stored{topo: newTopology(), keys: make(map[string][]byte), entries: make(map[slot]*logged),
 		chains: make(map[[32]byte]storedChain)}
 	var bindings []Binding
@@ -150,7 +151,7 @@ func readDefinitions(batch []Definition, queueExists func(string) bool) (*stored
 // maxReportedErrors keeps an error about a wholly foreign store readable.
 const maxReportedErrors = 10
 
-func (s *stored) read(d Definition, bindings *[]Binding) error {
+func (s *stored) read(d engine.Definition, bindings *[]Binding) error {
 	if name, ok := strings.CutPrefix(d.Key, exchangePrefix); ok {
 		var v exchangeDefinition
 		if err := decode(d, &v); err != nil {
@@ -243,7 +244,7 @@ func (b *Broker) dropDangling(dangling []Binding) {
 	if len(dangling) == 0 {
 		return
 	}
-	batch := make([]Definition, len(dangling))
+	batch := make([]engine.Definition, len(dangling))
 	for i, d := range dangling {
 		batch[i].Key = bindingKey(d)
 		if i < maxReportedErrors {

@@ -11,7 +11,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/broker/enginetest"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/engine/enginetest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -44,14 +45,14 @@ func TestDefinitionsGolden(t *testing.T) {
 }
 
 // prepared is a model with definitions and one queue, and what New says about it.
-func prepared(t *testing.T, definitions ...string) (broker.Engine, *broker.Broker, *broker.Metrics, error) {
+func prepared(t *testing.T, definitions ...string) (engine.Engine, *broker.Broker, *broker.Metrics, error) {
 	t.Helper()
 	e := enginetest.NewModel(enginetest.Config{})
 	t.Cleanup(func() { e.Close() })
 	e.DeclareQueue("q", nil, func(bool, error) {})
 	for _, d := range definitions {
 		key, value, _ := strings.Cut(d, " = ")
-		e.Define([]broker.Definition{{Key: key, Value: []byte(value)}}, func(error) {})
+		e.Define([]engine.Definition{{Key: key, Value: []byte(value)}}, func(error) {})
 	}
 	m := broker.NewMetrics()
 	b, err := broker.New(broker.Config{Engine: e, Metrics: m})
@@ -113,7 +114,7 @@ func TestCrashWhileDeletingAQueue(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.must(n.bind(alice, "r", "x", "k"))
-	n.engine.Define([]broker.Definition{{Key: "binding/q x k"}}, func(error) {})
+	n.engine.Define([]engine.Definition{{Key: "binding/q x k"}}, func(error) {})
 	n.disk.Crash(t)
 	n.start()
 	n.stored("x", "k", "1")

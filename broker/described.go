@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // Describing all queues costs the engine time under its lock, and anybody may ask. So
@@ -32,7 +33,7 @@ type descriptions struct {
 
 // description is all queues at one moment; it does not change.
 type description struct {
-	queues []QueueInfo
+	queues []engine.QueueInfo
 
 	print   sync.Once
 	printed []byte // JSON of one after the other
@@ -64,8 +65,8 @@ func (b *Broker) described() *description {
 }
 
 // visible gives what the caller may see, with its place.
-func (d *description) visible(id sealmq.Identity) iter.Seq2[int, *QueueInfo] {
-	return func(yield func(int, *QueueInfo) bool) {
+func (d *description) visible(id sealmq.Identity) iter.Seq2[int, *engine.QueueInfo] {
+	return func(yield func(int, *engine.QueueInfo) bool) {
 		for i := range d.queues {
 			if authorize(id, actInspect, d.queues[i].Name) == nil && !yield(i, &d.queues[i]) {
 				return
@@ -76,8 +77,8 @@ func (d *description) visible(id sealmq.Identity) iter.Seq2[int, *QueueInfo] {
 
 // EachQueue gives the queues that the caller may see, sorted by name, as they were up
 // to a second ago; with few queues, as they are. They must not be changed.
-func (b *Broker) EachQueue(id sealmq.Identity) iter.Seq[*QueueInfo] {
-	return func(yield func(*QueueInfo) bool) {
+func (b *Broker) EachQueue(id sealmq.Identity) iter.Seq[*engine.QueueInfo] {
+	return func(yield func(*engine.QueueInfo) bool) {
 		for _, q := range b.described().visible(id) {
 			if !yield(q) {
 				return
@@ -87,8 +88,8 @@ func (b *Broker) EachQueue(id sealmq.Identity) iter.Seq[*QueueInfo] {
 }
 
 // Queues lists what EachQueue gives.
-func (b *Broker) Queues(id sealmq.Identity) []QueueInfo {
-	list := []QueueInfo{}
+func (b *Broker) Queues(id sealmq.Identity) []engine.QueueInfo {
+	list := []engine.QueueInfo{}
 	for q := range b.EachQueue(id) {
 		list = append(list, *q)
 	}

@@ -10,16 +10,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // crowded is an engine with many queues that counts how many of them it described.
 type crowded struct {
-	broker.Engine
-	queues    []broker.QueueInfo
+	engine.Engine
+	queues    []engine.QueueInfo
 	described atomic.Int64
 }
 
-func (c *crowded) Queues() []broker.QueueInfo {
+func (c *crowded) Queues() []engine.QueueInfo {
 	c.described.Add(int64(len(c.queues)))
 	return c.queues
 }
@@ -32,9 +33,9 @@ func TestDescribingIsBounded(t *testing.T) {
 	n := open(t)
 	c := &crowded{Engine: n.engine}
 	for i := range 10_000 {
-		c.queues = append(c.queues, broker.QueueInfo{Name: fmt.Sprintf("q%05d", i)})
+		c.queues = append(c.queues, engine.QueueInfo{Name: fmt.Sprintf("q%05d", i)})
 	}
-	c.queues = append(c.queues, broker.QueueInfo{Name: "sealmq.secret"})
+	c.queues = append(c.queues, engine.QueueInfo{Name: "sealmq.secret"})
 	b, err := broker.New(broker.Config{Engine: c, Clock: n.clock})
 	n.must(err)
 	c.described.Store(0)
@@ -65,7 +66,7 @@ func TestQueuesAreSeenByThoseWhoMay(t *testing.T) {
 		n.must(n.declareQueue(alice, want.queue, nil)) // a few are always described as they are
 		printed, err := n.AppendQueues([]byte("> "), alice)
 		n.must(err)
-		var list []broker.QueueInfo
+		var list []engine.QueueInfo
 		n.must(json.Unmarshal(printed[2:], &list))
 		if diff := cmp.Diff(n.Queues(alice), list); diff != "" {
 			t.Errorf("printed otherwise (-list +printed):\n%s", diff)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -159,9 +160,9 @@ type leafDefinition struct {
 	Leaf    string `json:"leaf"`
 }
 
-func defineEntry(at slot, l *logged) Definition {
-	return Definition{entryPrefix + at.suite + " " + at.owner,
-		encode(entryDefinition{definitionVersion, l.data, l.leaf.Issuer, l.leaf.Serial, l.leaf.Hash[:]})}
+func defineEntry(at slot, l *logged) engine.Definition {
+	return engine.Definition{Key: entryPrefix + at.suite + " " + at.owner,
+		Value: encode(entryDefinition{definitionVersion, l.data, l.leaf.Issuer, l.leaf.Serial, l.leaf.Hash[:]})}
 }
 
 // leafKey orders leaves by their sequence number, which may have gaps: a leaf whose
@@ -171,7 +172,7 @@ func leafKey(sequence uint64) string {
 	return leafPrefix + strings.Repeat("0", 16-len(s)) + s
 }
 
-func readEntry(rest string, d Definition) (slot, *logged, error) {
+func readEntry(rest string, d engine.Definition) (slot, *logged, error) {
 	var v entryDefinition
 	if err := decode(d, &v); err != nil {
 		return slot{}, nil, err
@@ -184,7 +185,7 @@ func readEntry(rest string, d Definition) (slot, *logged, error) {
 	return slot{owner, suite}, &logged{leaf: leaf, data: v.Entry, index: unlogged}, nil
 }
 
-func readLeaf(rest string, d Definition) (storedLeaf, error) {
+func readLeaf(rest string, d engine.Definition) (storedLeaf, error) {
 	var v leafDefinition
 	if err := decode(d, &v); err != nil {
 		return storedLeaf{}, err

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
 )
 

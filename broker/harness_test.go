@@ -12,7 +12,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/broker/enginetest"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
@@ -33,7 +34,7 @@ type node struct {
 	testing.TB
 	*broker.Broker
 	disk   *enginetest.Disk
-	engine broker.Engine
+	engine engine.Engine
 	clock  *clock.Fake
 	audit  *trail
 	cfg    broker.Config
@@ -178,10 +179,10 @@ func (n *node) putKey(id sealmq.Identity, client string, key []byte) (bool, erro
 	return wait(n, func(done func(bool, error)) { n.PutKey(id, client, key, done) })
 }
 
-func (n *node) publish(id sealmq.Identity, batch ...broker.Publish) []broker.PublishResult {
+func (n *node) publish(id sealmq.Identity, batch ...broker.Publish) []engine.PublishResult {
 	n.Helper()
-	results, _ := wait(n, func(done func([]broker.PublishResult, error)) {
-		n.Publish(id, batch, func(r []broker.PublishResult) { done(slices.Clone(r), nil) })
+	results, _ := wait(n, func(done func([]engine.PublishResult, error)) {
+		n.Publish(id, batch, func(r []engine.PublishResult) { done(slices.Clone(r), nil) })
 	})
 	if len(results) != len(batch) {
 		n.Fatalf("%d results for %d messages", len(results), len(batch))
@@ -190,21 +191,21 @@ func (n *node) publish(id sealmq.Identity, batch ...broker.Publish) []broker.Pub
 }
 
 // one publishes one message with its id as its body.
-func (n *node) one(exchange, key, messageID string) broker.PublishResult {
+func (n *node) one(exchange, key, messageID string) engine.PublishResult {
 	n.Helper()
 	return n.publish(alice, broker.Publish{Exchange: exchange, Key: key, MessageID: messageID, Body: []byte(messageID)})[0]
 }
 
 func (n *node) stored(exchange, key, messageID string) {
 	n.Helper()
-	if r := n.one(exchange, key, messageID); r.Outcome != broker.Stored {
+	if r := n.one(exchange, key, messageID); r.Outcome != engine.Stored {
 		n.Fatalf("publish %s to %s with %s: outcome %d, error %v", messageID, exchange, key, r.Outcome, r.Err)
 	}
 }
 
-func (n *node) refused(want error, r broker.PublishResult) {
+func (n *node) refused(want error, r engine.PublishResult) {
 	n.Helper()
-	if r.Outcome != broker.Refused || !errors.Is(r.Err, want) {
+	if r.Outcome != engine.Refused || !errors.Is(r.Err, want) {
 		n.Errorf("outcome %d, error %v, want a refusal like %v", r.Outcome, r.Err, want)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -114,7 +115,7 @@ func (b *Broker) complete(missing []slot) {
 	d := b.directory
 	const most = 1000 // definitions in one call
 	for part := range slices.Chunk(missing, most) {
-		var batch []Definition
+		var batch []engine.Definition
 		var records []func(error)
 		for _, at := range part {
 			l := *d.current[at]
@@ -178,7 +179,7 @@ func errFollow(why string) error {
 
 // begin gives a leaf its place. The returned definitions must be handed to the engine
 // before the next leaf's, and record be called with the answer. The caller holds Broker.mu.
-func (d *directory) begin(at slot, next *logged, done func(index int64, err error)) ([]Definition, func(error)) {
+func (d *directory) begin(at slot, next *logged, done func(index int64, err error)) ([]engine.Definition, func(error)) {
 	a := &appending{at: at, next: next, done: done}
 	key := leafKey(d.next)
 	d.next++
@@ -191,7 +192,7 @@ func (d *directory) begin(at slot, next *logged, done func(index int64, err erro
 		d.entries++
 	}
 	d.mu.Unlock()
-	return []Definition{{key, encode(leafDefinition{definitionVersion, next.leaf.Text()})}},
+	return []engine.Definition{{Key: key, Value: encode(leafDefinition{definitionVersion, next.leaf.Text()})}},
 		func(err error) { d.record(a, err) }
 }
 
@@ -374,7 +375,7 @@ func (d *directory) counts() (entries, leaves int) {
 // register gives a bare key that is being registered its leaf. fresh says that it is another
 // one than before. Nil definitions mean that it has a leaf already. The caller holds
 // Broker.mu.
-func (d *directory) register(client string, key []byte, fresh bool, limits Limits, done func(error)) ([]Definition, func(error), error) {
+func (d *directory) register(client string, key []byte, fresh bool, limits Limits, done func(error)) ([]engine.Definition, func(error), error) {
 	at, next := slot{client, ""}, bareKey(client, slices.Clone(key))
 	d.mu.Lock()
 	now := d.current[at]

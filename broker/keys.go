@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // KeyBytes is the length of a legacy public key. CipherMQ clients register and look up
@@ -49,7 +50,7 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 		}
 		done(err == nil && !same, err)
 	}
-	definition := []Definition{defineKey(client, key, id.ID)}
+	definition := []engine.Definition{defineKey(client, key, id.ID)}
 	if b.directory != nil {
 		leaf, record, err := b.registerLeaf(id, client, key, same, stored)
 		if err != nil {
@@ -71,7 +72,7 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 }
 
 // registerLeaf gives a bare key its place in the log. The caller holds mu.
-func (b *Broker) registerLeaf(id sealmq.Identity, client string, key []byte, same bool, done func(error)) ([]Definition, func(error), error) {
+func (b *Broker) registerLeaf(id sealmq.Identity, client string, key []byte, same bool, done func(error)) ([]engine.Definition, func(error), error) {
 	if !same {
 		if err := b.keyRates.take(id, b.clock.Now()); err != nil {
 			return nil, nil, err

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // Metrics is what a broker counts. It is a prometheus.Collector; register it once.
@@ -22,7 +23,7 @@ type Metrics struct {
 	// The children that are used often.
 	exchanges, bindings, queues, keys, keyLog, chains prometheus.Gauge
 
-	outcomes [Refused + 1]prometheus.Counter
+	outcomes [engine.Refused + 1]prometheus.Counter
 	verdicts [released + 1]prometheus.Counter
 	reasons  map[sealmq.Code]prometheus.Counter
 }
@@ -62,10 +63,10 @@ func NewMetrics() *Metrics {
 	m.keys = m.definitions.WithLabelValues("key")
 	m.keyLog = m.definitions.WithLabelValues("key_log")
 	m.chains = m.definitions.WithLabelValues("chain")
-	for o, name := range map[Outcome]string{Stored: "stored", Repeated: "repeated", Conflict: "conflict", Refused: "refused"} {
+	for o, name := range map[engine.Outcome]string{engine.Stored: "stored", engine.Repeated: "repeated", engine.Conflict: "conflict", engine.Refused: "refused"} {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
-	for v, name := range map[Verdict]string{Ack: "ack", Return: "return", Dead: "dead", Extend: "extend", released: "release"} {
+	for v, name := range map[engine.Verdict]string{engine.Ack: "ack", engine.Return: "return", engine.Dead: "dead", engine.Extend: "extend", released: "release"} {
 		m.verdicts[v] = m.settled.WithLabelValues(name)
 	}
 	for _, c := range append(refusalReasons[:len(refusalReasons):len(refusalReasons)], otherReason) {
@@ -114,16 +115,16 @@ func (m *Metrics) setDefinitions(c Counts) {
 }
 
 // results counts one answered batch, with one addition per outcome.
-func (m *Metrics) results(results []PublishResult) {
-	var n [Refused + 1]int
+func (m *Metrics) results(results []engine.PublishResult) {
+	var n [engine.Refused + 1]int
 	for i := range results {
 		o := results[i].Outcome
 		n[o]++
-		if o == Conflict || o == Refused {
+		if o == engine.Conflict || o == engine.Refused {
 			m.reason(results[i].Err)
 		}
 	}
-	for o := Stored; o <= Refused; o++ {
+	for o := engine.Stored; o <= engine.Refused; o++ {
 		if n[o] > 0 {
 			m.outcomes[o].Add(float64(n[o]))
 		}
@@ -139,19 +140,19 @@ func (m *Metrics) reason(err error) {
 }
 
 // released is what an uncounted Return counts as.
-const released = Extend + 1
+const released = engine.Extend + 1
 
-func (m *Metrics) settlements(batch []Settlement) {
+func (m *Metrics) settlements(batch []engine.Settlement) {
 	var n [released + 1]int
 	for i := range batch {
 		switch v := batch[i].Verdict; {
-		case v == Return && batch[i].Uncounted:
+		case v == engine.Return && batch[i].Uncounted:
 			n[released]++
-		case v <= Extend:
+		case v <= engine.Extend:
 			n[v]++
 		}
 	}
-	for v := Ack; v <= released; v++ {
+	for v := engine.Ack; v <= released; v++ {
 		if n[v] > 0 {
 			m.verdicts[v].Add(float64(n[v]))
 		}

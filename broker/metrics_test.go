@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // page is what a scrape would show, without the comments, and what is wrong with it.
@@ -59,13 +60,13 @@ func TestMetrics(t *testing.T) {
 	list, err := c.Take(nil, 10, everything)
 	n.must(err)
 	n.must(n.do(func(done func(error)) {
-		c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Extend}, {Tag: list[1].Tag, Verdict: broker.Extend},
-			{Tag: list[1].Tag, Verdict: broker.Return, Uncounted: true}}, done)
+		c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Extend}, {Tag: list[1].Tag, Verdict: engine.Extend},
+			{Tag: list[1].Tag, Verdict: engine.Return, Uncounted: true}}, done)
 	}))
 	list[1], _, err = c.Fetch("q")
 	n.must(err)
 	n.must(n.do(func(done func(error)) {
-		c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Ack}, {Tag: list[1].Tag, Verdict: broker.Return}}, done)
+		c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Ack}, {Tag: list[1].Tag, Verdict: engine.Return}}, done)
 	}))
 	c.Fetch("q")
 	n.code(sealmq.Denied, n.RequireAdmin(bob, "reset_stats"))

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // owed is the bindings that were removed for queues that are still there, because the
@@ -41,7 +42,7 @@ func (b *Broker) owe(list []Binding, err error) {
 // again with the next change. The caller holds mu.
 func (b *Broker) bindAgain() {
 	list := b.owed.take()
-	var batch []Definition
+	var batch []engine.Definition
 	var again []Binding
 	for _, one := range list {
 		if _, ok := b.engine.Queue(one.Queue); !ok || b.topo.exchanges[one.Exchange] == nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // Publish is one message as a protocol read it. Strings and slices may be parts of the
@@ -24,7 +25,7 @@ type Publish struct {
 //
 // One goroutine's batches are stored in the order of its calls. done of a batch that the
 // broker refused as a whole may run before that of an earlier one.
-func (b *Broker) Publish(id sealmq.Identity, batch []Publish, done func(results []PublishResult)) {
+func (b *Broker) Publish(id sealmq.Identity, batch []Publish, done func(results []engine.PublishResult)) {
 	r := routings.Get().(*routing)
 	a := b.newAnswer(len(batch), done)
 
@@ -41,7 +42,7 @@ func (b *Broker) Publish(id sealmq.Identity, batch []Publish, done func(results 
 }
 
 // routing is the scratch space of one Publish.
-type routing struct{ requests []PublishRequest }
+type routing struct{ requests []engine.PublishRequest }
 
 var routings = sync.Pool{New: func() any { return new(routing) }}
 
@@ -83,7 +84,7 @@ func (b *Broker) route(id sealmq.Identity, batch []Publish, r *routing, a *answe
 			a.refuse(i, err)
 			continue
 		}
-		r.requests = append(r.requests, PublishRequest{
+		r.requests = append(r.requests, engine.PublishRequest{
 			Message: sealmq.Message{
 				ID:         p.MessageID,
 				Publisher:  id.ID,
@@ -179,12 +180,12 @@ func (b *Broker) routeKey(r router, key string) ([]string, error) {
 // broker's own refusals.
 type answer struct {
 	broker  *Broker
-	done    func([]PublishResult)
+	done    func([]engine.PublishResult)
 	size    int
 	refused []refusal
-	merged  []PublishResult
+	merged  []engine.PublishResult
 	// engineDone is finish, bound once per answer and not once per batch.
-	engineDone func([]PublishResult)
+	engineDone func([]engine.PublishResult)
 }
 
 type refusal struct {
@@ -194,7 +195,7 @@ type refusal struct {
 
 var answers sync.Pool
 
-func (b *Broker) newAnswer(size int, done func([]PublishResult)) *answer {
+func (b *Broker) newAnswer(size int, done func([]engine.PublishResult)) *answer {
 	a, ok := answers.Get().(*answer)
 	if !ok {
 		a = new(answer)
@@ -207,7 +208,7 @@ func (b *Broker) newAnswer(size int, done func([]PublishResult)) *answer {
 func (a *answer) refuse(i int, err error) { a.refused = append(a.refused, refusal{i, err}) }
 
 // finish answers the batch; results are those of the messages that were not refused.
-func (a *answer) finish(results []PublishResult) {
+func (a *answer) finish(results []engine.PublishResult) {
 	if len(a.refused) > 0 {
 		results = a.merge(results)
 	}
@@ -216,11 +217,11 @@ func (a *answer) finish(results []PublishResult) {
 	a.release()
 }
 
-func (a *answer) merge(results []PublishResult) []PublishResult {
+func (a *answer) merge(results []engine.PublishResult) []engine.PublishResult {
 	refused := a.refused
 	for i := range a.size {
 		if len(refused) > 0 && refused[0].index == i {
-			a.merged = append(a.merged, PublishResult{Outcome: Refused, Err: refused[0].err})
+			a.merged = append(a.merged, engine.PublishResult{Outcome: engine.Refused, Err: refused[0].err})
 			refused = refused[1:]
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 func TestPublishRoutesByKind(t *testing.T) {
@@ -69,7 +70,7 @@ func TestPublishRefusals(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := n.one(tc.exchange, tc.key, tc.id)
-			if r.Outcome != broker.Refused || sealmq.CodeOf(r.Err) != tc.code || r.Err.Error() != tc.text {
+			if r.Outcome != engine.Refused || sealmq.CodeOf(r.Err) != tc.code || r.Err.Error() != tc.text {
 				t.Errorf("outcome %d, error %v with code %q\nwant %q with code %q", r.Outcome, r.Err, sealmq.CodeOf(r.Err), tc.text, tc.code)
 			}
 		})
@@ -87,7 +88,7 @@ func TestPublishAnswersEachOfABatchInItsPlace(t *testing.T) {
 	results := n.publish(alice, p("none", "0", ""), p("x", "1", ""), p("x", "bad id", ""), p("x", "1", ""),
 		p("x", "1", "other"), p("x", "2", ""), p("none", "3", ""), p("x", "4", ""), p("x", "5", ""), p("none", "6", ""))
 	type answer struct {
-		Outcome broker.Outcome
+		Outcome engine.Outcome
 		Code    sealmq.Code
 		Queue   string
 	}
@@ -96,10 +97,10 @@ func TestPublishAnswersEachOfABatchInItsPlace(t *testing.T) {
 		got = append(got, answer{r.Outcome, sealmq.CodeOf(r.Err), r.Queue})
 	}
 	want := []answer{
-		{broker.Refused, sealmq.NoExchange, ""}, {broker.Stored, "", ""}, {broker.Refused, sealmq.BadName, ""},
-		{broker.Repeated, "", ""}, {broker.Conflict, sealmq.Duplicate, ""}, {broker.Stored, "", ""},
-		{broker.Refused, sealmq.NoExchange, ""}, {broker.Stored, "", ""}, {broker.Refused, sealmq.QueueFull, "q"},
-		{broker.Refused, sealmq.NoExchange, ""},
+		{engine.Refused, sealmq.NoExchange, ""}, {engine.Stored, "", ""}, {engine.Refused, sealmq.BadName, ""},
+		{engine.Repeated, "", ""}, {engine.Conflict, sealmq.Duplicate, ""}, {engine.Stored, "", ""},
+		{engine.Refused, sealmq.NoExchange, ""}, {engine.Stored, "", ""}, {engine.Refused, sealmq.QueueFull, "q"},
+		{engine.Refused, sealmq.NoExchange, ""},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -116,12 +117,12 @@ func TestPublishKeepsNothingOfTheCallersBuffer(t *testing.T) {
 	n.must(n.bind(alice, "q", "t", "a.#"))
 	buffer := []byte("t a.b id-1 body")
 	part := func(from, to int) string { return unsafe.String(&buffer[from], to-from) }
-	done := make(chan broker.PublishResult, 1)
+	done := make(chan engine.PublishResult, 1)
 	n.Publish(alice, []broker.Publish{{
 		Exchange: part(0, 1), Key: part(2, 5), MessageID: part(6, 10), Body: buffer[11:], Properties: buffer[:1],
-	}}, func(results []broker.PublishResult) { done <- results[0] })
+	}}, func(results []engine.PublishResult) { done <- results[0] })
 	copy(buffer, "################")
-	if r := <-done; r.Outcome != broker.Stored {
+	if r := <-done; r.Outcome != engine.Stored {
 		t.Fatalf("outcome %d, error %v", r.Outcome, r.Err)
 	}
 	list, err := n.Peek(admin, "q", 1)
@@ -151,8 +152,8 @@ func TestDeletedQueueHurtsNoPublisher(t *testing.T) {
 				default:
 				}
 				id := fmt.Sprintf("%d-%d", p, i)
-				n.Publish(alice, []broker.Publish{{Exchange: "f", Key: "k", MessageID: id}}, func(r []broker.PublishResult) {
-					if r[0].Outcome != broker.Stored {
+				n.Publish(alice, []broker.Publish{{Exchange: "f", Key: "k", MessageID: id}}, func(r []engine.PublishResult) {
+					if r[0].Outcome != engine.Stored {
 						t.Errorf("%s: outcome %d, error %v", id, r[0].Outcome, r[0].Err)
 					}
 				})
@@ -174,27 +175,27 @@ func TestDeletedQueueHurtsNoPublisher(t *testing.T) {
 
 // sink is an engine that takes every message and keeps none.
 type sink struct {
-	broker.Engine
-	results []broker.PublishResult
+	engine.Engine
+	results []engine.PublishResult
 }
 
-func (s *sink) Publish(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+func (s *sink) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
 	done(s.results[:len(batch)])
 }
 
-func (s *sink) Definitions() []broker.Definition { return nil }
-func (s *sink) Queues() []broker.QueueInfo       { return nil }
-func (s *sink) Queue(string) (broker.QueueInfo, bool) {
-	return broker.QueueInfo{}, true
+func (s *sink) Definitions() []engine.Definition { return nil }
+func (s *sink) Queues() []engine.QueueInfo       { return nil }
+func (s *sink) Queue(string) (engine.QueueInfo, bool) {
+	return engine.QueueInfo{}, true
 }
-func (s *sink) Define(_ []broker.Definition, done func(error)) { done(nil) }
+func (s *sink) Define(_ []engine.Definition, done func(error)) { done(nil) }
 
 // hot is a broker with n bindings on an exchange of each kind, over an engine that costs
 // nothing, and a batch for one of them.
 func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Broker, []broker.Publish) {
-	s := &sink{results: make([]broker.PublishResult, size)}
+	s := &sink{results: make([]engine.PublishResult, size)}
 	for i := range s.results {
-		s.results[i].Outcome = broker.Stored
+		s.results[i].Outcome = engine.Stored
 	}
 	b, err := broker.New(broker.Config{Engine: s})
 	if err != nil {
@@ -215,7 +216,7 @@ func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Br
 func TestPublishDoesNotAllocatePerMessage(t *testing.T) {
 	for _, kind := range []broker.ExchangeKind{broker.Direct, broker.Fanout, broker.Topic} {
 		b, batch := hot(t, kind, 10, 200)
-		done := func([]broker.PublishResult) {}
+		done := func([]engine.PublishResult) {}
 		n := testing.AllocsPerRun(200, func() { b.Publish(alice, batch, done) })
 		// A pool may lose its content to the garbage collector; that is far below one a message.
 		if n > 4 {
@@ -230,7 +231,7 @@ func BenchmarkPublish(b *testing.B) {
 			for _, size := range []int{1, 100} {
 				b.Run(fmt.Sprintf("%s/%d bindings/batch of %d", kind, bindings, size), func(b *testing.B) {
 					br, batch := hot(b, kind, bindings, size)
-					done := func([]broker.PublishResult) {}
+					done := func([]engine.PublishResult) {}
 					b.ReportAllocs()
 					b.ResetTimer()
 					for i := 0; i < b.N; i += size {

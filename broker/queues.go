@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // MaxPeek bounds the messages of one Peek.
@@ -120,11 +121,11 @@ func (b *Broker) unbindAll(queue string, steps *join) (gone []Binding) {
 	if len(bound) == 0 {
 		return nil
 	}
-	batch := make([]Definition, 0, len(bound))
+	batch := make([]engine.Definition, 0, len(bound))
 	gone = make([]Binding, 0, len(bound))
 	for l := range bound {
 		one := Binding{Queue: queue, Exchange: l.exchange, Key: l.key}
-		batch, gone = append(batch, Definition{Key: bindingKey(one)}), append(gone, one)
+		batch, gone = append(batch, engine.Definition{Key: bindingKey(one)}), append(gone, one)
 		b.unbind(one)
 	}
 	b.publishing.Lock()
@@ -148,16 +149,16 @@ func (b *Broker) PurgeQueue(id sealmq.Identity, name string, done func(removed i
 }
 
 // Queue describes one queue, with code NoQueue if there is none.
-func (b *Broker) Queue(id sealmq.Identity, name string) (QueueInfo, error) {
+func (b *Broker) Queue(id sealmq.Identity, name string) (engine.QueueInfo, error) {
 	if err := checkQueueName(name); err != nil {
-		return QueueInfo{}, err
+		return engine.QueueInfo{}, err
 	}
 	if err := b.allow(id, actInspect, name); err != nil {
-		return QueueInfo{}, err
+		return engine.QueueInfo{}, err
 	}
 	info, ok := b.engine.Queue(name)
 	if !ok {
-		return QueueInfo{}, errNoQueue(name)
+		return engine.QueueInfo{}, errNoQueue(name)
 	}
 	return info, nil
 }
@@ -171,7 +172,7 @@ func (b *Broker) Peek(id sealmq.Identity, queue string, n int) ([]sealmq.Deliver
 	if err := b.administer(id, actPeek, queue); err != nil {
 		return nil, err
 	}
-	p, ok := b.engine.(Peeker)
+	p, ok := b.engine.(engine.Peeker)
 	if !ok || !b.engine.Abilities().Peek {
 		return nil, sealmq.ErrUnsupported
 	}
@@ -199,7 +200,7 @@ func (b *Broker) Move(id sealmq.Identity, from, to string, n int, done func(move
 		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "both queues are the same"})
 		return
 	}
-	m, ok := b.engine.(Mover)
+	m, ok := b.engine.(engine.Mover)
 	if !ok || !b.engine.Abilities().Move {
 		done(0, sealmq.ErrUnsupported)
 		return
@@ -209,10 +210,10 @@ func (b *Broker) Move(id sealmq.Identity, from, to string, n int, done func(move
 
 // Memory says for how long a repeated message is recognised; ok is false if the engine
 // does not say.
-func (b *Broker) Memory() (m Memory, ok bool) {
-	r, ok := b.engine.(Rememberer)
+func (b *Broker) Memory() (m engine.Memory, ok bool) {
+	r, ok := b.engine.(engine.Rememberer)
 	if !ok {
-		return Memory{}, false
+		return engine.Memory{}, false
 	}
 	return r.Memory(), true
 }
@@ -224,7 +225,7 @@ func (b *Broker) Find(id sealmq.Identity, messageID string) (sealmq.Message, boo
 	if err := sealmq.CheckName("message id", messageID); err != nil {
 		return sealmq.Message{}, false, err
 	}
-	f, ok := b.engine.(Finder)
+	f, ok := b.engine.(engine.Finder)
 	if !ok {
 		return sealmq.Message{}, false, sealmq.ErrUnsupported
 	}

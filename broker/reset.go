@@ -9,6 +9,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -48,7 +49,7 @@ func (b *Broker) ResetKey(id sealmq.Identity, client, suite string, done func(in
 		}
 		answer(indexes, err)
 	}}
-	var batch []Definition
+	var batch []engine.Definition
 	var records []func(error)
 	for _, leaf := range leaves {
 		at := slot{leaf.Owner, leaf.Suite}
@@ -111,11 +112,11 @@ func (r *resetting) answered(index int64, err error) {
 	r.done(r.indexes, r.err)
 }
 
-func undefineKey(at slot) Definition {
+func undefineKey(at slot) engine.Definition {
 	if at.suite == "" {
-		return Definition{Key: keyPrefix + at.owner}
+		return engine.Definition{Key: keyPrefix + at.owner}
 	}
-	return Definition{Key: entryPrefix + at.suite + " " + at.owner}
+	return engine.Definition{Key: entryPrefix + at.suite + " " + at.owner}
 }
 
 // resetSlots are the slots that a suite stands for.

@@ -12,8 +12,9 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -296,7 +297,7 @@ func TestStoredEntryThatTheLogHasReset(t *testing.T) {
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
 	r.must(second(r.putKey(admin, "lab", key(1))))
-	var keys []broker.Definition
+	var keys []engine.Definition
 	for _, d := range r.engine.Definitions() {
 		if strings.HasPrefix(d.Key, "keyentry/") || strings.HasPrefix(d.Key, "key/") {
 			keys = append(keys, d)

@@ -6,7 +6,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -40,7 +41,7 @@ func TestSealedQueues(t *testing.T) {
 	n.must(n.bind(alice, "open", "x", "open"))
 	n.must(n.bind(alice, "open", "x", "both"))
 	n.must(n.bind(alice, "safe", "x", "both"))
-	publish := func(key, id string, body []byte) broker.PublishResult {
+	publish := func(key, id string, body []byte) engine.PublishResult {
 		t.Helper()
 		return n.publish(alice, broker.Publish{Exchange: "x", Key: key, MessageID: id, Body: body})[0]
 	}
@@ -66,7 +67,7 @@ func TestSealedQueues(t *testing.T) {
 			{"k", id("9"), nil, sealmq.NotSealed, ": this one is not sealed"},
 		} {
 			r := publish(tc.key, tc.id, tc.body)
-			if sealmq.CodeOf(r.Err) != tc.want || tc.want != "" && (r.Outcome != broker.Refused || !strings.Contains(r.Err.Error(), tc.says)) {
+			if sealmq.CodeOf(r.Err) != tc.want || tc.want != "" && (r.Outcome != engine.Refused || !strings.Contains(r.Err.Error(), tc.says)) {
 				t.Errorf("%s to %s: outcome %d, %v", tc.id, tc.key, r.Outcome, r.Err)
 			}
 		}
@@ -100,7 +101,7 @@ func TestSealedQueuesTakeDeadLettersAsTheyAre(t *testing.T) {
 	list, err := c.Take(nil, 1, everything)
 	n.must(err)
 	n.must(n.do(func(done func(error)) {
-		c.Settle([]broker.Settlement{{Tag: list[0].Tag, Verdict: broker.Dead}}, done)
+		c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Dead}}, done)
 	}))
 	n.holds("q.dead", "plain")
 	if r := n.publish(alice, broker.Publish{Exchange: "x", Key: "dead", MessageID: "2", Body: []byte("plain")})[0]; sealmq.CodeOf(r.Err) != sealmq.NotSealed {

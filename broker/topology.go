@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // Binding sends what an exchange gets to a queue. Key is a routing key, or a pattern if
@@ -147,7 +148,7 @@ func (b *Broker) reload() {
 
 // define has the engine store definitions. If it refuses, done sees to it that nothing
 // is left of them. The caller holds mu.
-func (b *Broker) define(batch []Definition, done func(error)) {
+func (b *Broker) define(batch []engine.Definition, done func(error)) {
 	b.defining.Add(1)
 	b.engine.Define(batch, func(err error) {
 		b.defining.Add(-1)
@@ -158,7 +159,7 @@ func (b *Broker) define(batch []Definition, done func(error)) {
 // change is define for what is in effect already. If the engine refuses at once undo
 // takes it back, with mu held and nothing else changed since. If it refuses later,
 // others may have built upon it: then everything is read again.
-func (b *Broker) change(batch []Definition, undo func(), done func(error)) {
+func (b *Broker) change(batch []engine.Definition, undo func(), done func(error)) {
 	const (
 		calling = iota
 		returned
@@ -181,7 +182,7 @@ func (b *Broker) change(batch []Definition, undo func(), done func(error)) {
 // defined answers a command that changes nothing because the definitions are there.
 // They may be there without being stored yet, by a call of somebody else; then they are
 // stored once more, which costs nothing but the wait for the same sync.
-func (b *Broker) defined(batch []Definition, done func(error)) {
+func (b *Broker) defined(batch []engine.Definition, done func(error)) {
 	// stale is set before defining falls, so this order misses no refusal.
 	if b.defining.Load() == 0 && !b.stale.Load() {
 		done(nil)
@@ -213,7 +214,7 @@ func (b *Broker) DeclareExchange(id sealmq.Identity, name string, kind ExchangeK
 			done(&sealmq.Error{Code: sealmq.Mismatch, Message: "exchange '" + name + "' exists with kind " + string(x.kind)})
 			return
 		}
-		b.defined([]Definition{defineExchange(name, x.kind)}, done)
+		b.defined([]engine.Definition{defineExchange(name, x.kind)}, done)
 		return
 	}
 	if err := b.roomForExchange(); err != nil {
@@ -223,7 +224,7 @@ func (b *Broker) DeclareExchange(id sealmq.Identity, name string, kind ExchangeK
 	if kind == "" {
 		kind = Direct
 	}
-	b.change([]Definition{b.addExchange(name, kind)}, func() { b.removeExchange(name) }, done)
+	b.change([]engine.Definition{b.addExchange(name, kind)}, func() { b.removeExchange(name) }, done)
 }
 
 func (b *Broker) roomForExchange() error {
@@ -234,7 +235,7 @@ func (b *Broker) roomForExchange() error {
 }
 
 // addExchange puts a new exchange into effect and returns what is to be stored.
-func (b *Broker) addExchange(name string, kind ExchangeKind) Definition {
+func (b *Broker) addExchange(name string, kind ExchangeKind) engine.Definition {
 	b.topo.exchanges[name] = &exchange{kind: kind}
 	b.setRouter(name, newRouter(kind, nil))
 	return defineExchange(name, kind)
@@ -274,16 +275,16 @@ func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error
 		done(errNoExchange(name))
 		return
 	}
-	batch, gone := make([]Definition, 0, x.bindings+1), make([]Binding, 0, x.bindings)
+	batch, gone := make([]engine.Definition, 0, x.bindings+1), make([]Binding, 0, x.bindings)
 	for bound := range b.topo.all() {
 		if bound.Exchange == name {
-			batch = append(batch, Definition{Key: bindingKey(bound)})
+			batch = append(batch, engine.Definition{Key: bindingKey(bound)})
 			gone = append(gone, bound)
 			b.topo.remove(bound)
 		}
 	}
 	b.removeExchange(name)
-	b.change(append(batch, Definition{Key: exchangePrefix + name}), func() {
+	b.change(append(batch, engine.Definition{Key: exchangePrefix + name}), func() {
 		b.topo.exchanges[name] = x
 		for _, bound := range gone {
 			b.topo.add(bound)
@@ -303,7 +304,7 @@ func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func
 	b.lock()
 	defer b.unlock()
 	if b.topo.has(bound) {
-		b.defined([]Definition{defineExchange(bound.Exchange, b.topo.exchanges[bound.Exchange].kind), defineBinding(bound)}, done)
+		b.defined([]engine.Definition{defineExchange(bound.Exchange, b.topo.exchanges[bound.Exchange].kind), defineBinding(bound)}, done)
 		return
 	}
 	if err := b.roomForBinding(bound); err != nil {
@@ -317,7 +318,7 @@ func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func
 			return
 		}
 	}
-	var batch []Definition
+	var batch []engine.Definition
 	created := b.topo.exchanges[bound.Exchange] == nil
 	if created {
 		batch = append(batch, b.addExchange(bound.Exchange, Direct))
@@ -371,7 +372,7 @@ func (b *Broker) Unbind(id sealmq.Identity, queue, exchange, key string, done fu
 		done(errNoQueue(queue))
 		return
 	}
-	gone := []Definition{{Key: bindingKey(bound)}}
+	gone := []engine.Definition{{Key: bindingKey(bound)}}
 	if !b.topo.has(bound) {
 		b.defined(gone, done)
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 func TestDeclareExchange(t *testing.T) {
@@ -308,14 +309,14 @@ func TestNothingIsAnsweredBeforeItIsStored(t *testing.T) {
 // stubborn is an engine that refuses definitions or queues for lack of storage, before or
 // after its methods return.
 type stubborn struct {
-	broker.Engine
+	engine.Engine
 	definitions, queues, late bool
 	deletes                   bool
 	refused                   []func()
 	read                      int // how often all definitions were read
 }
 
-func (s *stubborn) Definitions() []broker.Definition {
+func (s *stubborn) Definitions() []engine.Definition {
 	s.read++
 	return s.Engine.Definitions()
 }
@@ -328,7 +329,7 @@ func (s *stubborn) refuse(done func()) {
 	done()
 }
 
-func (s *stubborn) Define(batch []broker.Definition, done func(error)) {
+func (s *stubborn) Define(batch []engine.Definition, done func(error)) {
 	if s.definitions {
 		s.refuse(func() { done(sealmq.ErrNoStorage) })
 		return

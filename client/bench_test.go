@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 )
 
 // The benchmarks measure the client against a broker that does nothing but answer, over

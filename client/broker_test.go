@@ -12,9 +12,9 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
-	"github.com/sealmq/sealmq/internal/testca"
-	"github.com/sealmq/sealmq/server"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/listener"
 )
 
 // node is a real broker over a disk in memory. It can lose its power and come back.
@@ -26,7 +26,7 @@ type node struct {
 	pipes  *pipes // in place of a network
 	engine *local.Engine
 	broker *broker.Broker
-	server *server.Server
+	server *listener.Server
 	served chan error
 
 	directory *broker.DirectoryConfig // of the key directory; nil is without
@@ -60,16 +60,16 @@ func (n *node) start() {
 		serverTLS.ClientCAs = n.ca.Pool()
 		serverTLS.ClientCAs.AddCert(n.accepts.Root())
 	}
-	cfg := server.Config{Addr: n.addr, TLS: serverTLS, Identify: n.ca.Identify, Broker: n.broker}
+	cfg := listener.Config{Addr: n.addr, TLS: serverTLS, Identify: n.ca.Identify, Broker: n.broker}
 	if n.pipes != nil {
 		cfg.Listener = n.pipes
 	}
-	if n.server, err = server.Listen(cfg); err != nil {
+	if n.server, err = listener.Listen(cfg); err != nil {
 		n.t.Fatal(err)
 	}
 	n.addr = n.server.Addr().String()
 	n.served = make(chan error, 1)
-	go func(s *server.Server) { n.served <- s.Serve(context.Background()) }(n.server)
+	go func(s *listener.Server) { n.served <- s.Serve(context.Background()) }(n.server)
 }
 
 func (n *node) stop() {

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // sweep runs a script against a disk that fails at every operation in turn, in every way

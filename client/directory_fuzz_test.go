@@ -6,9 +6,9 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/faultfs"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
 )
 

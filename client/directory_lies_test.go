@@ -17,8 +17,8 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/internal/liar"
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/liar"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
 )
 

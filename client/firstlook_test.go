@@ -9,7 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/internal/liar"
+	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/seal"
 )
 

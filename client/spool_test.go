@@ -16,7 +16,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 func entry(n int) client.SpoolEntry {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 

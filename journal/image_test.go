@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
 )
 

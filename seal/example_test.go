@@ -5,7 +5,7 @@ import (
 	"log"
 	"testing"
 
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
 )
 

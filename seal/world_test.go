@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/testca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/bench"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 )
 
 // benchFlags is what "sealmq bench" is told beyond the load itself.

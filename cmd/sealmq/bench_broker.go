@@ -13,7 +13,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/bench"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/mtls"

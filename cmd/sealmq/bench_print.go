@@ -5,7 +5,7 @@ import (
 	"io"
 	"text/tabwriter"
 
-	"github.com/sealmq/sealmq/internal/bench"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 )
 
 // printBench writes a result for people.

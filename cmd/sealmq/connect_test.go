@@ -13,7 +13,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/sender"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 )
 
 // The broker would only say that it does not accept the certificate.

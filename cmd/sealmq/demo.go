@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealmq/sealmq/internal/demo"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/demo"
 )
 
 func newDemoCmd() *cobra.Command {

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/demo"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/demo"
 )
 
 // printWhereToLook names addresses and files, and commands that can be pasted as they

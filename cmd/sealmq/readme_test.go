@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/bench"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 )
 
 // TestReadmeWalk pastes the commands of the README's walk into a shell, all but the

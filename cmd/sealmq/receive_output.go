@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/jsonl"
-	"github.com/sealmq/sealmq/internal/receiver"
 )
 
 // output is the ledger, and the file that it speaks of, if there is one.

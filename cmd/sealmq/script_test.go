@@ -15,7 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/sealmq/sealmq/internal/bench"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 	"github.com/sealmq/sealmq/internal/brokerproc"
 )
 

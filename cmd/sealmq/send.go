@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/seal"
 )
 

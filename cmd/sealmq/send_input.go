@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/sealmq/sealmq/internal/sender"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 )
 
 // input is the files of a command line, one after the other.

@@ -26,9 +26,9 @@ import (
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/journal"
+	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/protocol/text"
-	"github.com/sealmq/sealmq/server"
 )
 
 // shutdownTime is how long a stopping broker waits for clients to take their answers.
@@ -74,7 +74,7 @@ type node struct {
 	files    mtls.Files
 	engine   *local.Engine
 	broker   *broker.Broker
-	server   *server.Server
+	server   *listener.Server
 	metrics  *metrics.Server // nil if it is off
 
 	deniedSecond, denied atomic.Int64 // denials logged in this second
@@ -256,12 +256,12 @@ func (n *node) openServer() error {
 		return err
 	}
 	s := n.cfg.Server
-	conns, words := server.NewMetrics(), text.NewMetrics()
+	conns, words := listener.NewMetrics(), text.NewMetrics()
 	n.registry.MustRegister(conns, words)
-	n.server, err = server.Listen(server.Config{
+	n.server, err = listener.Listen(listener.Config{
 		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Broker: n.broker, Log: n.log,
 		Metrics: conns, TextMetrics: words,
-		Limits: server.Limits{Connections: s.MaxConnections, ConnectionsPerIdentity: s.MaxConnectionsPerIdentity,
+		Limits: listener.Limits{Connections: s.MaxConnections, ConnectionsPerIdentity: s.MaxConnectionsPerIdentity,
 			Memory: int64(s.MaxMemoryBytes), Handshakes: s.MaxHandshakes,
 			HandshakeTimeout: s.HandshakeTimeout, WriteTimeout: s.WriteTimeout},
 		Session: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed},

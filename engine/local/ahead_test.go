@@ -6,9 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -31,7 +31,7 @@ func fill(tb testing.TB, e *local.Engine, queue string, n int) {
 	tb.Helper()
 	for i := range n {
 		r := publish(tb, e, message(fmt.Sprintf("%s-%d", queue, i), strings.Repeat("x", 1000), queue))
-		if r[0].Outcome != broker.Stored {
+		if r[0].Outcome != engine.Stored {
 			tb.Fatalf("message %d: %+v", i, r[0])
 		}
 	}
@@ -78,7 +78,7 @@ func TestCheckpointIsNotAheadOfTheJournal(t *testing.T) {
 			return nil
 		})
 		for i := 0; !rolling; i++ {
-			e.Publish([]broker.PublishRequest{message(fmt.Sprint(i), strings.Repeat("x", 1000), "other")}, func([]broker.PublishResult) {})
+			e.Publish([]engine.PublishRequest{message(fmt.Sprint(i), strings.Repeat("x", 1000), "other")}, func([]engine.PublishResult) {})
 			synctest.Wait()
 		}
 		moved := false
@@ -106,7 +106,7 @@ func TestSegmentsAreKeptUntilTheirAcksAreSynced(t *testing.T) {
 		declare(t, e, "q", nil)
 		fill(t, e, "q", total)
 		synctest.Wait()
-		s := e.NewSession(broker.SessionConfig{})
+		s := e.NewSession(engine.SessionConfig{})
 		s.Consume("q", total, func(error) {})
 		deliveries, err := s.Take(nil, total, 1<<30)
 		if err != nil || len(deliveries) != total {
@@ -119,9 +119,9 @@ func TestSegmentsAreKeptUntilTheirAcksAreSynced(t *testing.T) {
 			}
 			return nil
 		})
-		var acks []broker.Settlement
+		var acks []engine.Settlement
 		for _, d := range deliveries {
-			acks = append(acks, broker.Settlement{Tag: d.Tag, Verdict: broker.Ack})
+			acks = append(acks, engine.Settlement{Tag: d.Tag, Verdict: engine.Ack})
 		}
 		s.Settle(acks, func(error) {})
 		synctest.Wait() // the keeper is as far as it can get
@@ -139,9 +139,9 @@ func TestWhatIsWrittenIsNotDelivered(t *testing.T) {
 		e := mustOpen(t, aheadConfig(fs))
 		declare(t, e, "q", nil)
 		notified := make(chan struct{}, 10)
-		s := e.NewSession(broker.SessionConfig{Notify: func() { notified <- struct{}{} }})
+		s := e.NewSession(engine.SessionConfig{Notify: func() { notified <- struct{}{} }})
 		s.Consume("q", 10, func(error) {})
-		fetcher := e.NewSession(broker.SessionConfig{})
+		fetcher := e.NewSession(engine.SessionConfig{})
 		synctest.Wait()
 		held := make(chan struct{})
 		fs.Hook(func(op faultfs.Op) *faultfs.Fault {
@@ -151,8 +151,8 @@ func TestWhatIsWrittenIsNotDelivered(t *testing.T) {
 			return nil
 		})
 		stored := false
-		e.Publish([]broker.PublishRequest{message("m", "body", "q")}, func(r []broker.PublishResult) {
-			stored = r[0].Outcome == broker.Stored
+		e.Publish([]engine.PublishRequest{message("m", "body", "q")}, func(r []engine.PublishResult) {
+			stored = r[0].Outcome == engine.Stored
 		})
 		synctest.Wait() // it is written
 		if list, err := s.Take(nil, 10, 1<<20); len(list) > 0 || err != nil {

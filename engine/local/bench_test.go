@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
 )
 
@@ -24,7 +24,7 @@ func publishTakeAck(b *testing.B, idle int) {
 	}
 	const batch = 64
 	notify := make(chan struct{}, 1)
-	s := e.NewSession(broker.SessionConfig{Notify: func() {
+	s := e.NewSession(engine.SessionConfig{Notify: func() {
 		select {
 		case notify <- struct{}{}:
 		default:
@@ -46,16 +46,16 @@ func publishTakeAck(b *testing.B, idle int) {
 					break
 				}
 				n += len(ds)
-				acks := make([]broker.Settlement, len(ds))
+				acks := make([]engine.Settlement, len(ds))
 				for i, d := range ds {
-					acks[i] = broker.Settlement{Tag: d.Tag, Verdict: broker.Ack}
+					acks[i] = engine.Settlement{Tag: d.Tag, Verdict: engine.Ack}
 				}
 				s.Settle(acks, func(error) {})
 			}
 		}
 	}()
 	window := make(chan struct{}, 4)
-	reqs := make([]broker.PublishRequest, batch)
+	reqs := make([]engine.PublishRequest, batch)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for n := 0; n < b.N; n += batch {
@@ -65,7 +65,7 @@ func publishTakeAck(b *testing.B, idle int) {
 			reqs[i] = message(fmt.Sprintf("message-%d", n+i), "", "q")
 			reqs[i].Message.Body = body
 		}
-		e.Publish(reqs[:k], func([]broker.PublishResult) { <-window })
+		e.Publish(reqs[:k], func([]engine.PublishResult) { <-window })
 	}
 	<-received
 }

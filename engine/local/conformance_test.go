@@ -3,10 +3,10 @@ package local_test
 import (
 	"testing"
 
-	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/broker/enginetest"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // opener opens one store in a file system in memory that can lose power.
@@ -17,11 +17,11 @@ type opener struct {
 
 func newOpener(testing.TB) enginetest.Opener { return &opener{fs: faultfs.New()} }
 
-func (o *opener) Open(tb testing.TB, cfg enginetest.Config) broker.Engine {
+func (o *opener) Open(tb testing.TB, cfg enginetest.Config) engine.Engine {
 	return o.open(tb, cfg, 5<<20) // room for the largest message
 }
 
-func (o *opener) open(tb testing.TB, cfg enginetest.Config, segment int) broker.Engine {
+func (o *opener) open(tb testing.TB, cfg enginetest.Config, segment int) engine.Engine {
 	e, err := local.Open(local.Config{
 		Dir: "store", FS: o.fs, Clock: cfg.Clock, SegmentBytes: segment,
 		DedupWindow: cfg.DedupWindow, DedupIDs: cfg.DedupMaxIDs, Log: cfg.Log,
@@ -65,6 +65,6 @@ func newSmallOpener(testing.TB) enginetest.Opener {
 	return &smallOpener{opener{fs: faultfs.New()}}
 }
 
-func (o *smallOpener) Open(tb testing.TB, cfg enginetest.Config) broker.Engine {
+func (o *smallOpener) Open(tb testing.TB, cfg enginetest.Config) engine.Engine {
 	return o.open(tb, cfg, 64<<10)
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 

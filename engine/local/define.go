@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -233,19 +233,19 @@ func (q *queue) purgeable(from, bound uint64) (seqs []uint64) {
 }
 
 // Queue describes one queue.
-func (e *Engine) Queue(name string) (broker.QueueInfo, bool) {
+func (e *Engine) Queue(name string) (engine.QueueInfo, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if q := e.queues[name]; q != nil {
 		return q.info(), true
 	}
-	return broker.QueueInfo{}, false
+	return engine.QueueInfo{}, false
 }
 
 // Queues describes all queues, sorted by name.
-func (e *Engine) Queues() []broker.QueueInfo {
+func (e *Engine) Queues() []engine.QueueInfo {
 	e.mu.Lock()
-	out := make([]broker.QueueInfo, 0, len(e.queues))
+	out := make([]engine.QueueInfo, 0, len(e.queues))
 	for _, q := range e.queues {
 		out = append(out, q.info())
 	}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // TestDelayOutlivesARestart: a message that was returned with a delay comes when it is
@@ -16,7 +16,7 @@ func TestDelayOutlivesARestart(t *testing.T) {
 	s := r.consumer("q")
 	d := r.take(s, 1)[0]
 	done := make(chan error, 1)
-	s.Settle([]broker.Settlement{{Tag: d.Tag, Verdict: broker.Return, Delay: 100 * time.Millisecond}}, func(err error) { done <- err })
+	s.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Return, Delay: 100 * time.Millisecond}}, func(err error) { done <- err })
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

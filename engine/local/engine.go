@@ -1,5 +1,5 @@
 // Package local is the default engine: queues in memory over one journal. It promises
-// what broker.Engine asks, with every ability, on one machine.
+// what engine.Engine asks, with every ability, on one machine.
 //
 // All state is behind one lock that is held for short work in memory only, never
 // across a read, a write or a sync. State changes when a call is accepted, in the
@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/journal"
@@ -81,7 +81,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Engine is the local engine. It implements broker.Engine, Peeker, Mover and Finder.
+// Engine is the local engine. It implements engine.Engine, Peeker, Mover and Finder.
 type Engine struct {
 	cfg    Config
 	opened time.Time
@@ -145,10 +145,10 @@ type Engine struct {
 }
 
 var (
-	_ broker.Engine = (*Engine)(nil)
-	_ broker.Peeker = (*Engine)(nil)
-	_ broker.Mover  = (*Engine)(nil)
-	_ broker.Finder = (*Engine)(nil)
+	_ engine.Engine = (*Engine)(nil)
+	_ engine.Peeker = (*Engine)(nil)
+	_ engine.Mover  = (*Engine)(nil)
+	_ engine.Finder = (*Engine)(nil)
 )
 
 // Open opens or creates the store in cfg.Dir and recovers what is in it. Errors:
@@ -223,16 +223,16 @@ func (e *Engine) Health() error {
 }
 
 // Abilities: everything.
-func (e *Engine) Abilities() broker.Abilities {
-	return broker.Abilities{Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+func (e *Engine) Abilities() engine.Abilities {
+	return engine.Abilities{Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
 }
 
 // Memory implements broker.Rememberer.
-func (e *Engine) Memory() broker.Memory {
+func (e *Engine) Memory() engine.Memory {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	window := uint32(e.cfg.DedupWindow.Seconds())
-	m := broker.Memory{Window: time.Duration(window) * time.Second, MaxIDs: e.cfg.DedupIDs}
+	m := engine.Memory{Window: time.Duration(window) * time.Second, MaxIDs: e.cfg.DedupIDs}
 	if seconds, ok := e.dedup.reach(e.cfg.DedupIDs, e.nowSeconds(), window); ok {
 		m.Reach = max(time.Duration(seconds)*time.Second, time.Nanosecond)
 	}
@@ -297,19 +297,19 @@ func (e *Engine) urgent(kind byte, parts ...[]byte) (journal.Position, error) {
 }
 
 // Definitions returns all definitions sorted by key.
-func (e *Engine) Definitions() []broker.Definition {
+func (e *Engine) Definitions() []engine.Definition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out := make([]broker.Definition, 0, len(e.defs))
+	out := make([]engine.Definition, 0, len(e.defs))
 	for k, v := range e.defs {
-		out = append(out, broker.Definition{Key: k, Value: v})
+		out = append(out, engine.Definition{Key: k, Value: v})
 	}
 	sort.Slice(out, func(a, b int) bool { return out[a].Key < out[b].Key })
 	return out
 }
 
 // Define writes definitions in order, all or none.
-func (e *Engine) Define(batch []broker.Definition, done func(error)) {
+func (e *Engine) Define(batch []engine.Definition, done func(error)) {
 	record := encodeDefinitions(nil, batch)
 	if err := e.lockWithRoom(len(record)); err != nil {
 		done(err)
@@ -326,7 +326,7 @@ func (e *Engine) Define(batch []broker.Definition, done func(error)) {
 	}
 }
 
-func (e *Engine) applyDefinitions(batch []broker.Definition) {
+func (e *Engine) applyDefinitions(batch []engine.Definition) {
 	e.defsChanged = true
 	for _, d := range batch {
 		if d.Value == nil {

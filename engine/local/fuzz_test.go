@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -19,7 +19,7 @@ func FuzzDecode(f *testing.F) {
 		deathQueue: "q", hash: contentHash{1, 2}, copies: []copyRef{{1, 2}, {3, 4}}, publisher: "p", exchange: "x", key: "k",
 		id: "id", properties: []byte("props")}
 	f.Add(append(m.appendHead(nil), "body"...))
-	f.Add(encodeDefinitions(nil, []broker.Definition{{Key: "k", Value: []byte("v")}, {Key: "gone"}}))
+	f.Add(encodeDefinitions(nil, []engine.Definition{{Key: "k", Value: []byte("v")}, {Key: "gone"}}))
 	f.Add(appendQueue(nil, 7, "queue", sealmq.QueueOptions{}.Normalize()))
 	f.Add(appendReturn(nil, 1, 2, mark{attempts: 3, until: 4, reason: "r"}))
 	f.Add((&checkpoint{at: 5 << 32, seq: 9, definitions: 2, queues: []queueState{{id: 1, next: 9, live: []seqRange{{1, 4}, {6, 7}},
@@ -86,10 +86,10 @@ func FuzzReplay(f *testing.F) {
 		if e, err = Open(cfg); err != nil {
 			return
 		}
-		e.Publish([]broker.PublishRequest{{Message: sealmq.Message{ID: "new", Body: []byte("b")}, Queues: []string{"q"}}},
-			func([]broker.PublishResult) { answered <- nil })
+		e.Publish([]engine.PublishRequest{{Message: sealmq.Message{ID: "new", Body: []byte("b")}, Queues: []string{"q"}}},
+			func([]engine.PublishResult) { answered <- nil })
 		<-answered
-		s := e.NewSession(broker.SessionConfig{})
+		s := e.NewSession(engine.SessionConfig{})
 		s.Consume("q", 10, func(error) {})
 		if _, err := s.Take(nil, 100, 1<<20); err != nil {
 			t.Log(err)

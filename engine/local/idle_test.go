@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // walked is how many bytes the garbage collector has to look at in each round.
@@ -38,7 +38,7 @@ func TestQueuesRest(t *testing.T) {
 	for i := range n {
 		r.put(fmt.Sprintf("id-%d", i), "body", fmt.Sprintf("queue-%05d", i))
 		s := r.consumer(fmt.Sprintf("queue-%05d", i))
-		if err := r.settle(s, broker.Ack, r.take(s, 1)...); err != nil {
+		if err := r.settle(s, engine.Ack, r.take(s, 1)...); err != nil {
 			t.Fatal(err)
 		}
 		s.Close()

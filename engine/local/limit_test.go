@@ -7,9 +7,9 @@ import (
 	"testing/synctest"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // TestAllQueuesTogetherAreBounded: queues without limits of their own cannot take all
@@ -23,7 +23,7 @@ func TestAllQueuesTogetherAreBounded(t *testing.T) {
 		for i := from; i < to; i++ {
 			r := publish(t, e, message(fmt.Sprint(i), "x", "a", "b"))[0]
 			switch {
-			case r.Outcome == broker.Stored:
+			case r.Outcome == engine.Stored:
 				stored++
 			case sealmq.CodeOf(r.Err) != sealmq.QueueFull:
 				t.Fatalf("%+v", r)

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
 )
 
@@ -32,15 +32,15 @@ func declare(tb testing.TB, e *local.Engine, name string, o *sealmq.QueueOptions
 	}
 }
 
-func publish(tb testing.TB, e *local.Engine, reqs ...broker.PublishRequest) []broker.PublishResult {
+func publish(tb testing.TB, e *local.Engine, reqs ...engine.PublishRequest) []engine.PublishResult {
 	tb.Helper()
-	done := make(chan []broker.PublishResult, 1)
-	e.Publish(reqs, func(r []broker.PublishResult) { done <- append([]broker.PublishResult(nil), r...) })
+	done := make(chan []engine.PublishResult, 1)
+	e.Publish(reqs, func(r []engine.PublishResult) { done <- append([]engine.PublishResult(nil), r...) })
 	return <-done
 }
 
-func message(id, body string, queues ...string) broker.PublishRequest {
-	return broker.PublishRequest{Message: sealmq.Message{ID: id, Exchange: "x", Key: "k", Publisher: "p", Body: []byte(body)}, Queues: queues}
+func message(id, body string, queues ...string) engine.PublishRequest {
+	return engine.PublishRequest{Message: sealmq.Message{ID: id, Exchange: "x", Key: "k", Publisher: "p", Body: []byte(body)}, Queues: queues}
 }
 
 func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
@@ -48,19 +48,19 @@ func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
 	e := mustOpen(t, cfg)
 	declare(t, e, "q", nil)
 	const total = 5000
-	var reqs []broker.PublishRequest
+	var reqs []engine.PublishRequest
 	for i := range total {
 		reqs = append(reqs, message(fmt.Sprintf("id-%d", i), fmt.Sprintf("body-%d", i), "q"))
 	}
 	for len(reqs) > 0 {
 		for _, r := range publish(t, e, reqs[:50]...) {
-			if r.Outcome != broker.Stored {
+			if r.Outcome != engine.Stored {
 				t.Fatalf("%+v", r)
 			}
 		}
 		reqs = reqs[50:]
 	}
-	s := e.NewSession(broker.SessionConfig{})
+	s := e.NewSession(engine.SessionConfig{})
 	s.Consume("q", 100, func(err error) {
 		if err != nil {
 			t.Error(err)
@@ -77,14 +77,14 @@ func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
 			if len(ds) == 0 {
 				t.Fatalf("nothing to take at %d", next)
 			}
-			var acks []broker.Settlement
+			var acks []engine.Settlement
 			for _, d := range ds {
 				if string(d.Body) != fmt.Sprintf("body-%d", next) || d.ID != fmt.Sprintf("id-%d", next) {
 					t.Fatalf("got %s %q, want %d", d.ID, d.Body, next)
 				}
 				next++
 				n--
-				acks = append(acks, broker.Settlement{Tag: d.Tag, Verdict: broker.Ack})
+				acks = append(acks, engine.Settlement{Tag: d.Tag, Verdict: engine.Ack})
 			}
 			done := make(chan error, 1)
 			s.Settle(acks, func(err error) { done <- err })
@@ -102,10 +102,10 @@ func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
 		if q, _ := e.Queue("q"); q.Ready != total-next {
 			t.Fatalf("round %d: %d ready, want %d", round, q.Ready, total-next)
 		}
-		if r := publish(t, e, message("id-7", "body-7", "q"), message("id-8", "other", "q")); r[0].Outcome != broker.Repeated || r[1].Outcome != broker.Conflict {
+		if r := publish(t, e, message("id-7", "body-7", "q"), message("id-8", "other", "q")); r[0].Outcome != engine.Repeated || r[1].Outcome != engine.Conflict {
 			t.Fatalf("round %d: %+v", round, r)
 		}
-		s = e.NewSession(broker.SessionConfig{})
+		s = e.NewSession(engine.SessionConfig{})
 		s.Consume("q", 100, func(error) {})
 		take(1000)
 	}

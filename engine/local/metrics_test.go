@@ -7,9 +7,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // exposed are the figures as a scrape shows them.
@@ -40,7 +40,7 @@ func TestSegmentMetrics(t *testing.T) {
 			n++
 			r.put(fmt.Sprintf("id-%d", n), string(bytes.Repeat([]byte("x"), 1000)), "q")
 		}
-		if err := r.settle(s, broker.Ack, r.take(s, 1000)...); err != nil {
+		if err := r.settle(s, engine.Ack, r.take(s, 1000)...); err != nil {
 			t.Fatal(err)
 		}
 		m := r.exposed()
@@ -52,7 +52,7 @@ func TestSegmentMetrics(t *testing.T) {
 			r.put(fmt.Sprintf("id-%d", n), string(bytes.Repeat([]byte("x"), 1000)), "q")
 		}
 		for list := r.take(s, 1000); len(list) > 0; list = r.take(s, 1000) {
-			if err := r.settle(s, broker.Ack, list...); err != nil {
+			if err := r.settle(s, engine.Ack, list...); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -80,7 +80,7 @@ func TestDroppedTailIsCounted(t *testing.T) {
 			syncing <- struct{}{}
 			return &faultfs.Fault{Hang: make(chan struct{})}
 		})
-		r.Publish([]broker.PublishRequest{message("id", string(bytes.Repeat([]byte("x"), 3000)), "q")}, func([]broker.PublishResult) {})
+		r.Publish([]engine.PublishRequest{message("id", string(bytes.Repeat([]byte("x"), 3000)), "q")}, func([]engine.PublishResult) {})
 		<-syncing
 		r.fs = r.fs.Crash(faultfs.KeepRandom, seed)
 		_ = r.Engine.Close()

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/journal"
 )
 
 // publishing is the state of one Publish call; it is reused.
 type publishing struct {
-	results []broker.PublishResult
+	results []engine.PublishResult
 	ids     []uint64
 	hashes  []contentHash
 	heads   []byte // exchange, key and id of one message after the other
@@ -35,7 +35,7 @@ type reached struct {
 var publishings = sync.Pool{New: func() any { return new(publishing) }}
 
 // Publish stores each message in all of its queues or in none.
-func (e *Engine) Publish(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+func (e *Engine) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
 	p := publishings.Get().(*publishing)
 	p.prepare(e.dedup.key, batch)
 	now := e.nowMillis()
@@ -59,7 +59,7 @@ func (e *Engine) Publish(batch []broker.PublishRequest, done func([]broker.Publi
 			err = e.j.WaitRoom(e.stopping, false, need)
 			e.mu.Lock()
 			if err != nil {
-				p.results[i] = broker.PublishResult{Outcome: broker.Refused, Err: storageError(err)}
+				p.results[i] = engine.PublishResult{Outcome: engine.Refused, Err: storageError(err)}
 				break
 			}
 		}
@@ -72,9 +72,9 @@ func (e *Engine) Publish(batch []broker.PublishRequest, done func([]broker.Publi
 }
 
 // prepare does what needs no lock: the hashes.
-func (p *publishing) prepare(key hashKey, batch []broker.PublishRequest) {
+func (p *publishing) prepare(key hashKey, batch []engine.PublishRequest) {
 	if cap(p.results) < len(batch) {
-		p.results = make([]broker.PublishResult, len(batch))
+		p.results = make([]engine.PublishResult, len(batch))
 		p.ids = make([]uint64, len(batch))
 		p.hashes = make([]contentHash, len(batch))
 		p.ends = make([]int, len(batch))
@@ -106,25 +106,25 @@ func (p *publishing) prepare(key hashKey, batch []broker.PublishRequest) {
 // the size beyond the body, in units of 8 bytes.
 const maxHead = 8 * (1<<16 - 8)
 
-var errDigest = &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", broker.MaxDigestBytes)}
+var errDigest = &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", engine.MaxDigestBytes)}
 
 // publishOne decides about one message and stores it. If the journal must be waited for
 // it returns ErrNoRoom and how many bytes need room, with nothing changed. Callers hold mu.
-func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, now int64) (need int, err error) {
+func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, now int64) (need int, err error) {
 	m, res := &req.Message, &p.results[i]
 	refuse := func(q string, err error) error {
-		*res = broker.PublishResult{Outcome: broker.Refused, Queue: q, Err: err}
+		*res = engine.PublishResult{Outcome: engine.Refused, Queue: q, Err: err}
 		return nil
 	}
-	if len(req.Digest) > broker.MaxDigestBytes {
+	if len(req.Digest) > engine.MaxDigestBytes {
 		return 0, refuse("", errDigest)
 	}
 	dedupSlot := noSlot
 	if m.ID != "" {
 		if s := e.dedup.find(p.ids[i]); s != noSlot {
-			*res = broker.PublishResult{Outcome: broker.Repeated}
+			*res = engine.PublishResult{Outcome: engine.Repeated}
 			if e.dedup.slot(s).content != p.hashes[i] {
-				*res = broker.PublishResult{Outcome: broker.Conflict, Err: sealmq.ErrDuplicate}
+				*res = engine.PublishResult{Outcome: engine.Conflict, Err: sealmq.ErrDuplicate}
 			}
 			return 0, nil
 		}
@@ -190,7 +190,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *broker.PublishRequest, no
 		q.published++
 	}
 	use.add(len(p.queues), record)
-	*res = broker.PublishResult{Outcome: broker.Stored}
+	*res = engine.PublishResult{Outcome: engine.Stored}
 	return 0, nil
 }
 
@@ -231,10 +231,10 @@ func (q *queue) admits(m *sealmq.Message) error {
 }
 
 // publishDone makes a synced batch visible and answers it.
-func (e *Engine) publishDone(p *publishing, err error, done func([]broker.PublishResult)) {
+func (e *Engine) publishDone(p *publishing, err error, done func([]engine.PublishResult)) {
 	if err != nil {
 		for i := range p.results {
-			p.results[i] = broker.PublishResult{Outcome: broker.Refused, Err: unavailable(err)}
+			p.results[i] = engine.PublishResult{Outcome: engine.Refused, Err: unavailable(err)}
 		}
 	} else if len(p.seen) > 0 {
 		e.mu.Lock()

@@ -4,7 +4,7 @@ import (
 	"sort"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -350,8 +350,8 @@ func (q *queue) each(f func(seq uint64, n *entry) bool) {
 	}
 }
 
-func (q *queue) info() broker.QueueInfo {
-	return broker.QueueInfo{
+func (q *queue) info() engine.QueueInfo {
+	return engine.QueueInfo{
 		Name: q.name, Options: q.options, Ready: q.live - len(q.held), Unacked: len(q.held),
 		Bytes: q.bytes, Consumers: len(q.subs),
 		Published: q.published, Delivered: q.delivered, Acked: q.acked, Returned: q.returned,

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // Kinds of records in the journal. Numbers are uvarints, strings are length and bytes.
@@ -332,7 +332,7 @@ func (d *decoder) queue() (id uint32, name string, o sealmq.QueueOptions) {
 		MaxLineBytes: s.MaxLineBytes, DropOldest: s.DropOldest, Sealed: s.Sealed}
 }
 
-func encodeDefinitions(b []byte, batch []broker.Definition) []byte {
+func encodeDefinitions(b []byte, batch []engine.Definition) []byte {
 	for _, d := range batch {
 		b = appendString(b, d.Key)
 		if d.Value == nil {
@@ -345,10 +345,10 @@ func encodeDefinitions(b []byte, batch []broker.Definition) []byte {
 	return b
 }
 
-func decodeDefinitions(p []byte) (out []broker.Definition, err error) {
+func decodeDefinitions(p []byte) (out []engine.Definition, err error) {
 	d := decoder{b: p}
 	for d.more() {
-		def := broker.Definition{Key: d.string()}
+		def := engine.Definition{Key: d.string()}
 		if d.byte() == 1 {
 			def.Value = append([]byte{}, d.bytes()...)
 		}

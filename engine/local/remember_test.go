@@ -7,9 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // TestIDsOutliveTheirSegments: a message that was acked is recognised when it is published
@@ -51,12 +51,12 @@ func TestIDsOutliveTheirSegments(t *testing.T) {
 func TestDigestsOutliveTheirSegments(t *testing.T) {
 	r := newRig(t, nil)
 	declare(t, r.Engine, "q", nil)
-	send := func(digest, body string) broker.Outcome {
+	send := func(digest, body string) engine.Outcome {
 		req := message("id", body, "q")
 		req.Digest = []byte(digest)
 		return publish(t, r.Engine, req)[0].Outcome
 	}
-	if got := send("digest", "body"); got != broker.Stored {
+	if got := send("digest", "body"); got != engine.Stored {
 		t.Fatalf("outcome %d", got)
 	}
 	for i := range 200 {
@@ -64,7 +64,7 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 	}
 	s := r.consumer("q")
 	for list := r.take(s, 50); len(list) > 0; list = r.take(s, 50) {
-		if err := r.settle(s, broker.Ack, list...); err != nil {
+		if err := r.settle(s, engine.Ack, list...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,8 +76,8 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 	r.open()
 	for _, tt := range []struct {
 		digest, body string
-		want         broker.Outcome
-	}{{"digest", "other", broker.Repeated}, {"other", "body", broker.Conflict}, {"", "body", broker.Conflict}} {
+		want         engine.Outcome
+	}{{"digest", "other", engine.Repeated}, {"other", "body", engine.Conflict}, {"", "body", engine.Conflict}} {
 		if got := send(tt.digest, tt.body); got != tt.want {
 			t.Errorf("digest %q: outcome %d, want %d", tt.digest, got, tt.want)
 		}
@@ -87,16 +87,16 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 // ackAll takes and acks everything that waits.
 func ackAll(tb testing.TB, e *local.Engine, queue string, total int) {
 	tb.Helper()
-	s := e.NewSession(broker.SessionConfig{})
+	s := e.NewSession(engine.SessionConfig{})
 	defer s.Close()
 	s.Consume(queue, total, func(error) {})
 	deliveries, err := s.Take(nil, total, 1<<30)
 	if err != nil || len(deliveries) != total {
 		tb.Fatalf("took %d: %v", len(deliveries), err)
 	}
-	var acks []broker.Settlement
+	var acks []engine.Settlement
 	for _, d := range deliveries {
-		acks = append(acks, broker.Settlement{Tag: d.Tag, Verdict: broker.Ack})
+		acks = append(acks, engine.Settlement{Tag: d.Tag, Verdict: engine.Ack})
 	}
 	done := make(chan error, 1)
 	s.Settle(acks, func(err error) { done <- err })
@@ -111,7 +111,7 @@ func repeated(tb testing.TB, e *local.Engine, queue string, total int) {
 	for i := range total {
 		id := fmt.Sprintf("%s-%d", queue, i)
 		r := publish(tb, e, message(id, strings.Repeat("x", 1000), queue), message(id, "another", queue))
-		if r[0].Outcome != broker.Repeated || r[1].Outcome != broker.Conflict {
+		if r[0].Outcome != engine.Repeated || r[1].Outcome != engine.Conflict {
 			tb.Fatalf("message %s again: %+v, with another body: %+v", id, r[0], r[1])
 		}
 	}

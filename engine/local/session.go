@@ -5,7 +5,7 @@ import (
 	"sync"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -13,7 +13,7 @@ import (
 type session struct {
 	e        *Engine
 	id       uint64
-	cfg      broker.SessionConfig
+	cfg      engine.SessionConfig
 	subs     []*subscription
 	turn     int
 	prefetch int // asked for by SetPrefetch; 0: the queue's
@@ -48,7 +48,7 @@ type taken struct {
 }
 
 // NewSession opens the consumer's side of a connection.
-func (e *Engine) NewSession(cfg broker.SessionConfig) broker.Session {
+func (e *Engine) NewSession(cfg engine.SessionConfig) engine.Session {
 	if cfg.Notify == nil {
 		cfg.Notify = func() {}
 	}

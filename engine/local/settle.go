@@ -5,16 +5,16 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // settleGroup bounds how many settlements share a record, and the time under the lock.
 const settleGroup = 256
 
 // Settle ends deliveries.
-func (s *session) Settle(batch []broker.Settlement, done func(error)) {
+func (s *session) Settle(batch []engine.Settlement, done func(error)) {
 	var held *bool
-	if slices.ContainsFunc(batch, func(b broker.Settlement) bool { return b.Verdict == broker.Extend }) {
+	if slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Extend }) {
 		held = new(bool)
 		done = unlessHeld(held, done)
 	}
@@ -50,7 +50,7 @@ type settling struct {
 
 // settleSome records and applies one group; if it returns an error done is not called,
 // and nothing was done unless the store has stopped.
-func (s *session) settleSome(batch []broker.Settlement, held *bool, done func(error)) error {
+func (s *session) settleSome(batch []engine.Settlement, held *bool, done func(error)) error {
 	e := s.e
 	room := 64
 	for i := range batch {
@@ -81,7 +81,7 @@ func (s *session) settleSome(batch []broker.Settlement, held *bool, done func(er
 	return unavailable(err)
 }
 
-func (s *session) settleOne(b *broker.Settlement, out *settling, now int64) {
+func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	e := s.e
 	q := e.byID[b.Tag.Queue]
 	if q == nil {
@@ -91,7 +91,7 @@ func (s *session) settleOne(b *broker.Settlement, out *settling, now int64) {
 	if !mine {
 		return
 	}
-	if b.Verdict == broker.Extend {
+	if b.Verdict == engine.Extend {
 		if h != nil {
 			s.extend(h, now)
 			*out.held = true
@@ -100,25 +100,25 @@ func (s *session) settleOne(b *broker.Settlement, out *settling, now int64) {
 	}
 	s.lastAck = now
 	verdict := b.Verdict
-	if verdict == broker.Dead && q.isDead() {
-		verdict = broker.Return
+	if verdict == engine.Dead && q.isDead() {
+		verdict = engine.Return
 	}
 	switch verdict {
-	case broker.Ack:
+	case engine.Ack:
 		if h != nil {
 			e.unhold(h)
 		}
 		e.forgetCopy(q, b.Tag.Seq)
 		q.acked++
 		s.acks.add(q.id, b.Tag.Seq)
-	case broker.Dead:
+	case engine.Dead:
 		if h != nil {
 			e.unhold(h)
 		}
 		e.condemn(out, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
 	default:
 		if h != nil { // otherwise it waits already
-			e.giveBack(out, n, h, b.Delay, b.Uncounted && b.Verdict == broker.Return, now)
+			e.giveBack(out, n, h, b.Delay, b.Uncounted && b.Verdict == engine.Return, now)
 		}
 	}
 }
@@ -199,7 +199,7 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 		m.attempts--
 	}
 	if delay > 0 {
-		m.until = now + min(delay, broker.MaxDelay).Milliseconds()
+		m.until = now + min(delay, engine.MaxDelay).Milliseconds()
 		e.postpone(q, seq, n, m.until)
 	} else {
 		q.waitAgain(seq, n)

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -66,15 +66,15 @@ func (r *rig) eventually(what string, ok func() bool) {
 }
 
 // put publishes one message and returns what became of it.
-func (r *rig) put(id, body string, queues ...string) broker.PublishResult {
+func (r *rig) put(id, body string, queues ...string) engine.PublishResult {
 	r.tb.Helper()
 	return publish(r.tb, r.Engine, message(id, body, queues...))[0]
 }
 
 // consumer opens a session that takes all it can get.
-func (r *rig) consumer(queue string) broker.Session {
+func (r *rig) consumer(queue string) engine.Session {
 	r.tb.Helper()
-	s := r.NewSession(broker.SessionConfig{})
+	s := r.NewSession(engine.SessionConfig{})
 	done := make(chan error, 1)
 	s.Consume(queue, sealmq.MaxPrefetch, func(err error) { done <- err })
 	if err := <-done; err != nil {
@@ -83,7 +83,7 @@ func (r *rig) consumer(queue string) broker.Session {
 	return s
 }
 
-func (r *rig) take(s broker.Session, n int) []sealmq.Delivery {
+func (r *rig) take(s engine.Session, n int) []sealmq.Delivery {
 	r.tb.Helper()
 	list, err := s.Take(nil, n, 1<<30)
 	if err != nil {
@@ -92,11 +92,11 @@ func (r *rig) take(s broker.Session, n int) []sealmq.Delivery {
 	return list
 }
 
-func (r *rig) settle(s broker.Session, v broker.Verdict, list ...sealmq.Delivery) error {
+func (r *rig) settle(s engine.Session, v engine.Verdict, list ...sealmq.Delivery) error {
 	r.tb.Helper()
-	var batch []broker.Settlement
+	var batch []engine.Settlement
 	for _, d := range list {
-		batch = append(batch, broker.Settlement{Tag: d.Tag, Verdict: v})
+		batch = append(batch, engine.Settlement{Tag: d.Tag, Verdict: v})
 	}
 	done := make(chan error, 1)
 	s.Settle(batch, func(err error) { done <- err })
@@ -114,7 +114,7 @@ func TestFullDisk(t *testing.T) {
 	stored := 0
 	for {
 		res := r.put(fmt.Sprint("id-", stored), body, "q")
-		if res.Outcome != broker.Stored {
+		if res.Outcome != engine.Stored {
 			if sealmq.CodeOf(res.Err) != sealmq.NoStorage || !errors.Is(res.Err, syscall.ENOSPC) {
 				t.Fatalf("refused with %v", res.Err)
 			}
@@ -125,7 +125,7 @@ func TestFullDisk(t *testing.T) {
 	if err := r.Health(); sealmq.CodeOf(err) != sealmq.NoStorage {
 		t.Errorf("health says %v", err)
 	}
-	if res := r.put("id-0", body, "q"); res.Outcome != broker.Repeated {
+	if res := r.put("id-0", body, "q"); res.Outcome != engine.Repeated {
 		t.Errorf("a repeat of what is stored: %+v", res)
 	}
 	s := r.consumer("q")
@@ -141,13 +141,13 @@ func TestFullDisk(t *testing.T) {
 			}
 			next++
 		}
-		if err := r.settle(s, broker.Ack, list...); err != nil {
+		if err := r.settle(s, engine.Ack, list...); err != nil {
 			t.Fatalf("ack with a full disk, %d of %d: %v", next, stored, err)
 		}
 	}
 	r.eventually("publishing goes on", func() bool {
 		res := r.put(fmt.Sprint("more-", r.clock.Now().Unix()), body, "q")
-		return res.Outcome == broker.Stored && r.Health() == nil
+		return res.Outcome == engine.Stored && r.Health() == nil
 	})
 }
 
@@ -159,7 +159,7 @@ func TestScatteredAcksOnAFullDisk(t *testing.T) {
 	r.eventually("the store is set up", func() bool { return r.Stats().Journal.Ready == 2 })
 	r.fs.SetCapacity(r.fs.Used() + 2<<20)
 	body := string(bytes.Repeat([]byte("x"), 500))
-	for i := 0; r.put(fmt.Sprint("id-", i), body, "q").Outcome == broker.Stored; i++ {
+	for i := 0; r.put(fmt.Sprint("id-", i), body, "q").Outcome == engine.Stored; i++ {
 	}
 	s := r.consumer("q")
 	all := r.take(s, 1<<20)
@@ -173,14 +173,14 @@ func TestScatteredAcksOnAFullDisk(t *testing.T) {
 	}
 	for len(acks) > 0 {
 		n := min(len(acks), 20)
-		if err := r.settle(s, broker.Ack, acks[:n]...); err != nil {
+		if err := r.settle(s, engine.Ack, acks[:n]...); err != nil {
 			t.Fatalf("ack with a full disk, %d to go: %v", len(acks), err)
 		}
 		acks = acks[n:]
 	}
 	more := 0
 	r.eventually("there is room for half as much again", func() bool {
-		for r.put(fmt.Sprint("more-", more), body, "q").Outcome == broker.Stored {
+		for r.put(fmt.Sprint("more-", more), body, "q").Outcome == engine.Stored {
 			more++
 		}
 		return more > len(all)/2
@@ -188,7 +188,7 @@ func TestScatteredAcksOnAFullDisk(t *testing.T) {
 	if r.Stats().CopiedForward == 0 {
 		t.Error("nothing was copied forward")
 	}
-	if err := r.settle(s, broker.Ack, keep...); err != nil {
+	if err := r.settle(s, engine.Ack, keep...); err != nil {
 		t.Error(err)
 	}
 }
@@ -208,7 +208,7 @@ func TestIDsOutliveAFullDisk(t *testing.T) {
 		r.put(fmt.Sprint("id-", i), body, "q")
 	}
 	s := r.consumer("q")
-	if err := r.settle(s, broker.Ack, r.take(s, 1000)...); err != nil {
+	if err := r.settle(s, engine.Ack, r.take(s, 1000)...); err != nil {
 		t.Fatal(err)
 	}
 	before := r.Stats().Checkpoints
@@ -217,7 +217,7 @@ func TestIDsOutliveAFullDisk(t *testing.T) {
 	_ = r.Engine.Close()
 	r.open()
 	for i := range 100 {
-		if res := r.put(fmt.Sprint("id-", i), body, "q"); res.Outcome != broker.Repeated {
+		if res := r.put(fmt.Sprint("id-", i), body, "q"); res.Outcome != engine.Repeated {
 			t.Fatalf("id-%d was published again: %+v", i, res)
 		}
 	}
@@ -271,18 +271,18 @@ func TestDiskStaysBounded(t *testing.T) {
 	s := r.consumer("q")
 	var live []sealmq.Delivery
 	for round := range rounds {
-		var batch []broker.PublishRequest
+		var batch []engine.PublishRequest
 		for i := range 64 { // about one segment
 			batch = append(batch, message(fmt.Sprintf("id-%d-%d", round, i), body, "q"))
 		}
 		publish(t, r.Engine, batch...)
 		list := r.take(s, 64)
 		live = append(live, list[0])
-		if err := r.settle(s, broker.Ack, list[1:]...); err != nil {
+		if err := r.settle(s, engine.Ack, list[1:]...); err != nil {
 			t.Fatal(err)
 		}
 		if round%20 == 19 { // now and then old ones are settled
-			if err := r.settle(s, broker.Ack, live[:10]...); err != nil {
+			if err := r.settle(s, engine.Ack, live[:10]...); err != nil {
 				t.Fatal(err)
 			}
 			live = live[10:]
@@ -329,7 +329,7 @@ func TestMemoryPerMessage(t *testing.T) {
 	body := string(bytes.Repeat([]byte("x"), 100))
 	fill := func(from, to int) {
 		for from < to {
-			batch := make([]broker.PublishRequest, 500)
+			batch := make([]engine.PublishRequest, 500)
 			for i := range batch {
 				batch[i] = message(fmt.Sprintf("message-%08d", from), body, "q")
 				from++
@@ -355,7 +355,7 @@ func TestLargestMessage(t *testing.T) {
 	size := 16 << 10
 	for ; ; size -= 8 {
 		res := r.put("large", string(make([]byte, size)), "q")
-		if res.Outcome == broker.Stored {
+		if res.Outcome == engine.Stored {
 			break
 		}
 		if sealmq.CodeOf(res.Err) != sealmq.TooLarge {
@@ -367,7 +367,7 @@ func TestLargestMessage(t *testing.T) {
 	}
 	s := r.consumer("q")
 	for range 2 {
-		if err := r.settle(s, broker.Return, r.take(s, 1)...); err != nil {
+		if err := r.settle(s, engine.Return, r.take(s, 1)...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -25,10 +25,10 @@ func TestUnfoundedMoveSettlesNothing(t *testing.T) {
 		}
 		return e
 	}
-	put := func(e *Engine, id, queue string) broker.Outcome {
-		done := make(chan broker.Outcome, 1)
-		e.Publish([]broker.PublishRequest{{Message: sealmq.Message{ID: id, Body: []byte("body")}, Queues: []string{queue}}},
-			func(r []broker.PublishResult) { done <- r[0].Outcome })
+	put := func(e *Engine, id, queue string) engine.Outcome {
+		done := make(chan engine.Outcome, 1)
+		e.Publish([]engine.PublishRequest{{Message: sealmq.Message{ID: id, Body: []byte("body")}, Queues: []string{queue}}},
+			func(r []engine.PublishResult) { done <- r[0].Outcome })
 		return <-done
 	}
 	declare := func(e *Engine, name string) uint32 {
@@ -42,7 +42,7 @@ func TestUnfoundedMoveSettlesNothing(t *testing.T) {
 
 	e := open()
 	q := declare(e, "q")
-	if got := put(e, "kept", "q"); got != broker.Stored {
+	if got := put(e, "kept", "q"); got != engine.Stored {
 		t.Fatal(got)
 	}
 	key, storeID := e.dedup.key, e.meta.storeID
@@ -79,7 +79,7 @@ func TestUnfoundedMoveSettlesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if round == 2 {
-			if got := put(e, "fresh", "q"); got != broker.Stored {
+			if got := put(e, "fresh", "q"); got != engine.Stored {
 				t.Errorf("the id of what was never confirmed is taken: outcome %d", got)
 			}
 		}

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // backlog is a rig with messages that are not in memory any more.
@@ -108,7 +108,7 @@ func TestDamageFoundLater(t *testing.T) {
 	if q, _ := r.Queue("q"); q.Ready != 99 {
 		t.Errorf("%d messages after a restart", q.Ready)
 	}
-	if res := r.put("new", "body", "q"); res.Outcome != broker.Stored {
+	if res := r.put("new", "body", "q"); res.Outcome != engine.Stored {
 		t.Errorf("%+v", res)
 	}
 }
@@ -144,7 +144,7 @@ func TestDamageFoundLaterIsKnown(t *testing.T) {
 				q, _ := e.Queue("q")
 				return q.Ready == 99
 			})
-			if res := r.put("new", "body", "q"); res.Outcome != broker.Stored {
+			if res := r.put("new", "body", "q"); res.Outcome != engine.Stored {
 				t.Errorf("%+v", res)
 			}
 		})
@@ -196,7 +196,7 @@ func TestDamageOnAHungDisk(t *testing.T) {
 		if len(list) != 100-harmed {
 			t.Errorf("%d messages were delivered", len(list))
 		}
-		if err := r.settle(s, broker.Ack, list...); err != nil {
+		if err := r.settle(s, engine.Ack, list...); err != nil {
 			t.Error(err)
 		}
 	case <-time.After(time.Minute):

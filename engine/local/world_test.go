@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // world is one store with the clients that use it. It notes what they were promised:
@@ -92,7 +92,7 @@ type asked struct {
 
 // consumer is a session and what it holds.
 type consumer struct {
-	broker.Session
+	engine.Session
 	held []sealmq.Delivery
 	last map[string]int // order of the latest first delivery, by queue
 }
@@ -258,7 +258,7 @@ func (w *world) newMessage() sealmq.Message {
 
 // publish publishes messages to queues, all in one batch.
 func (w *world) publish(n int, queues ...string) {
-	var batch []broker.PublishRequest
+	var batch []engine.PublishRequest
 	var places [][]place
 	for range n {
 		m := w.newMessage()
@@ -268,20 +268,20 @@ func (w *world) publish(n int, queues ...string) {
 			w.at(q, m.ID).may = true
 			list = append(list, place{q, m.ID})
 		}
-		batch = append(batch, broker.PublishRequest{Message: m, Queues: queues})
+		batch = append(batch, engine.PublishRequest{Message: m, Queues: queues})
 		places = append(places, list)
 		w.groups = append(w.groups, list)
 	}
-	var results []broker.PublishResult
+	var results []engine.PublishResult
 	w.ask(fmt.Sprintf("publish %d to %s", n, queues), func() {
 		for i, r := range results {
 			for _, p := range places[i] {
 				c := w.copies[p]
 				switch r.Outcome {
-				case broker.Stored:
+				case engine.Stored:
 					c.stored()
 					w.stored[p.id] = true
-				case broker.Refused:
+				case engine.Refused:
 					c.may = false
 					code := sealmq.CodeOf(r.Err)
 					if code == sealmq.NoQueue && !w.queues[r.Queue].must {
@@ -296,7 +296,7 @@ func (w *world) publish(n int, queues ...string) {
 			}
 		}
 	}, nil, func(done func(error)) {
-		w.e.Publish(batch, func(r []broker.PublishResult) {
+		w.e.Publish(batch, func(r []engine.PublishResult) {
 			results = slices.Clone(r)
 			for _, one := range r {
 				if isDown(one.Err) {
@@ -311,12 +311,12 @@ func (w *world) publish(n int, queues ...string) {
 
 // define writes one to three definitions at once.
 func (w *world) define() {
-	var batch []broker.Definition
+	var batch []engine.Definition
 	want := map[string]string{}
 	for range 1 + w.rng.IntN(3) {
 		key := fmt.Sprintf("def/%d", w.rng.IntN(8))
 		w.serial++
-		d := broker.Definition{Key: key, Value: fmt.Appendf(nil, "v%d", w.serial)}
+		d := engine.Definition{Key: key, Value: fmt.Appendf(nil, "v%d", w.serial)}
 		if w.rng.IntN(4) == 0 {
 			d.Value = nil
 		}
@@ -341,7 +341,7 @@ func (w *world) define() {
 // consume opens a session on some queues.
 func (w *world) consume(queues ...string) {
 	c := &consumer{last: map[string]int{}}
-	c.Session = w.e.NewSession(broker.SessionConfig{Client: "test"})
+	c.Session = w.e.NewSession(engine.SessionConfig{Client: "test"})
 	w.session = c
 	for _, q := range queues {
 		c.Consume(q, 5+w.rng.IntN(40), func(error) {})

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // The queues of a world.
@@ -43,13 +43,13 @@ func (w *world) work(n int) error {
 			w.publish(1+w.rng.IntN(5), "limited")
 		case 8, 9, 10, 11:
 			w.take(1 + w.rng.IntN(12))
-			w.settleSome(broker.Ack, 0.8)
+			w.settleSome(engine.Ack, 0.8)
 		case 12:
 			w.take(1 + w.rng.IntN(6))
-			w.settleSome(broker.Return, 0.5)
+			w.settleSome(engine.Return, 0.5)
 		case 13:
 			w.take(1 + w.rng.IntN(3))
-			w.settleSome(broker.Dead, 0.3)
+			w.settleSome(engine.Dead, 0.3)
 		case 14:
 			w.define()
 		case 15:
@@ -98,8 +98,8 @@ func (w *world) temporary() {
 }
 
 // settleSome ends a part of what the session holds.
-func (w *world) settleSome(v broker.Verdict, share float64) {
-	var batch []broker.Settlement
+func (w *world) settleSome(v engine.Verdict, share float64) {
+	var batch []engine.Settlement
 	var keep []sealmq.Delivery
 	var after []func()
 	var undo []func()
@@ -108,11 +108,11 @@ func (w *world) settleSome(v broker.Verdict, share float64) {
 			keep = append(keep, d)
 			continue
 		}
-		batch = append(batch, broker.Settlement{Tag: d.Tag, Verdict: v, Reason: "test"})
+		batch = append(batch, engine.Settlement{Tag: d.Tag, Verdict: v, Reason: "test"})
 		c := w.copies[place{d.Queue, d.ID}]
 		was := c.must
 		switch {
-		case v == broker.Ack:
+		case v == engine.Ack:
 			c.leave()
 			after = append(after, c.left)
 			undo = append(undo, func() { c.stay(was) })
@@ -143,12 +143,12 @@ func (w *world) settleSome(v broker.Verdict, share float64) {
 }
 
 // dies reports whether a verdict moves a delivery to the dead-letter queue.
-func (w *world) dies(v broker.Verdict, d sealmq.Delivery) bool {
+func (w *world) dies(v engine.Verdict, d sealmq.Delivery) bool {
 	if strings.HasSuffix(d.Queue, sealmq.DeadSuffix) {
 		return false
 	}
 	q := w.queues[d.Queue]
-	return v == broker.Dead || d.Attempt >= q.options.DeliveryLimit
+	return v == engine.Dead || d.Attempt >= q.options.DeliveryLimit
 }
 
 // bury notes that a delivery goes to the dead-letter queue. The functions it returns
@@ -253,7 +253,7 @@ func (w *world) closeSession() {
 	}
 	_ = w.settle()
 	for _, d := range w.session.held {
-		if c := w.copies[place{d.Queue, d.ID}]; c.may && w.dies(broker.Return, d) {
+		if c := w.copies[place{d.Queue, d.ID}]; c.may && w.dies(engine.Return, d) {
 			w.bury(d)
 		}
 	}
@@ -437,10 +437,10 @@ func (w *world) republish(n int) error {
 		}
 		other := m
 		other.Body = []byte("other content")
-		done := make(chan []broker.PublishResult, 1)
-		w.e.Publish([]broker.PublishRequest{{Message: m, Queues: []string{"a"}}, {Message: other, Queues: []string{"a"}}},
-			func(r []broker.PublishResult) { done <- slices.Clone(r) })
-		if r := <-done; r[0].Outcome != broker.Repeated || r[1].Outcome != broker.Conflict {
+		done := make(chan []engine.PublishResult, 1)
+		w.e.Publish([]engine.PublishRequest{{Message: m, Queues: []string{"a"}}, {Message: other, Queues: []string{"a"}}},
+			func(r []engine.PublishResult) { done <- slices.Clone(r) })
+		if r := <-done; r[0].Outcome != engine.Repeated || r[1].Outcome != engine.Conflict {
 			return fmt.Errorf("%s was published again: outcomes %d and %d, %v", id, r[0].Outcome, r[1].Outcome, r[0].Err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 var ErrLocked = errors.New("folder is in use by another process")
 
 // FS is the part of a file system that stores need. Implementations: OS, and
-// internal/faultfs, which fails, tears, reorders and loses on demand.
+// internal/testing/faultfs, which fails, tears, reorders and loses on demand.
 //
 // Durability: File.Sync makes the file's content durable, not its name. SyncDir makes
 // creations, renames and removals in one folder durable. Without them a crash may

@@ -15,7 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/metrics"
 )
 
@@ -188,11 +188,11 @@ func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
 }
 
 func TestQueueSeriesStayBounded(t *testing.T) {
-	var all []broker.QueueInfo
+	var all []engine.QueueInfo
 	for i := range 10_000 {
-		all = append(all, broker.QueueInfo{Name: fmt.Sprintf("q%05d", i), Ready: i, Unacked: 1, Bytes: 10, Consumers: 1, Published: 7})
+		all = append(all, engine.QueueInfo{Name: fmt.Sprintf("q%05d", i), Ready: i, Unacked: 1, Bytes: 10, Consumers: 1, Published: 7})
 	}
-	got := gather(t, metrics.NewQueues(func() []broker.QueueInfo { return all }, 10))
+	got := gather(t, metrics.NewQueues(func() []engine.QueueInfo { return all }, 10))
 	if len(got) > 10*12+5 {
 		t.Errorf("%d series for 10,000 queues", len(got))
 	}
@@ -220,8 +220,8 @@ func TestQueueSeriesStayBounded(t *testing.T) {
 }
 
 func TestFewQueuesHaveNoSumOfOthers(t *testing.T) {
-	got := gather(t, metrics.NewQueues(func() []broker.QueueInfo {
-		return []broker.QueueInfo{{Name: "a", Refused: 2}, {Name: "b"}}
+	got := gather(t, metrics.NewQueues(func() []engine.QueueInfo {
+		return []engine.QueueInfo{{Name: "a", Refused: 2}, {Name: "b"}}
 	}, 2))
 	keys := 0
 	for name := range got {

@@ -4,8 +4,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // otherQueues labels the sum of the queues without series of their own. No queue can
@@ -17,7 +16,7 @@ const otherQueues = "other queues"
 // one label, so that the number of series stays bounded whatever clients declare.
 // Counters of the rest are left out: a sum whose members change is no counter.
 type Queues struct {
-	list func() []broker.QueueInfo
+	list func() []engine.QueueInfo
 	max  int
 
 	count, ready, unacked, bytes, consumers *prometheus.Desc
@@ -26,12 +25,12 @@ type Queues struct {
 
 type queueCounter struct {
 	desc  *prometheus.Desc
-	value func(*broker.QueueInfo) uint64
+	value func(*engine.QueueInfo) uint64
 }
 
 // NewQueues returns a collector over what list returns at each scrape, with series for
 // at most max queues.
-func NewQueues(list func() []broker.QueueInfo, max int) *Queues {
+func NewQueues(list func() []engine.QueueInfo, max int) *Queues {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("sealmq_queue_"+name, help, []string{"queue"}, nil)
 	}
@@ -44,14 +43,14 @@ func NewQueues(list func() []broker.QueueInfo, max int) *Queues {
 		bytes:     desc("bytes", "Bytes of the bodies of waiting and unacknowledged messages."),
 		consumers: desc("consumers", "Subscriptions to the queue."),
 		counters: []queueCounter{
-			{desc("published_total", "Messages stored in the queue."), func(q *broker.QueueInfo) uint64 { return q.Published }},
-			{desc("delivered_total", "Deliveries to consumers, redeliveries included."), func(q *broker.QueueInfo) uint64 { return q.Delivered }},
-			{desc("acked_total", "Messages acknowledged."), func(q *broker.QueueInfo) uint64 { return q.Acked }},
-			{desc("returned_total", "Deliveries that came back without an acknowledgement."), func(q *broker.QueueInfo) uint64 { return q.Returned }},
-			{desc("expired_total", "Messages removed by the queue's time to live."), func(q *broker.QueueInfo) uint64 { return q.Expired }},
-			{desc("dropped_total", "Oldest messages removed at the queue's limit."), func(q *broker.QueueInfo) uint64 { return q.Dropped }},
-			{desc("dead_lettered_total", "Messages moved to the dead-letter queue."), func(q *broker.QueueInfo) uint64 { return q.DeadLettered }},
-			{desc("refused_total", "Publishes refused at the queue's limit."), func(q *broker.QueueInfo) uint64 { return q.Refused }},
+			{desc("published_total", "Messages stored in the queue."), func(q *engine.QueueInfo) uint64 { return q.Published }},
+			{desc("delivered_total", "Deliveries to consumers, redeliveries included."), func(q *engine.QueueInfo) uint64 { return q.Delivered }},
+			{desc("acked_total", "Messages acknowledged."), func(q *engine.QueueInfo) uint64 { return q.Acked }},
+			{desc("returned_total", "Deliveries that came back without an acknowledgement."), func(q *engine.QueueInfo) uint64 { return q.Returned }},
+			{desc("expired_total", "Messages removed by the queue's time to live."), func(q *engine.QueueInfo) uint64 { return q.Expired }},
+			{desc("dropped_total", "Oldest messages removed at the queue's limit."), func(q *engine.QueueInfo) uint64 { return q.Dropped }},
+			{desc("dead_lettered_total", "Messages moved to the dead-letter queue."), func(q *engine.QueueInfo) uint64 { return q.DeadLettered }},
+			{desc("refused_total", "Publishes refused at the queue's limit."), func(q *engine.QueueInfo) uint64 { return q.Refused }},
 		},
 	}
 }
@@ -70,10 +69,10 @@ func (c *Queues) Describe(ch chan<- *prometheus.Desc) {
 func (c *Queues) Collect(ch chan<- prometheus.Metric) {
 	all := c.list()
 	gauge(ch, c.count, len(all))
-	var rest []broker.QueueInfo
+	var rest []engine.QueueInfo
 	if len(all) > c.max {
 		all = slices.Clone(all) // the engine's slice keeps its order
-		slices.SortStableFunc(all, func(a, b broker.QueueInfo) int {
+		slices.SortStableFunc(all, func(a, b engine.QueueInfo) int {
 			return (b.Ready + b.Unacked) - (a.Ready + a.Unacked)
 		})
 		all, rest = all[:c.max], all[c.max:]
@@ -88,7 +87,7 @@ func (c *Queues) Collect(ch chan<- prometheus.Metric) {
 	if len(rest) == 0 {
 		return
 	}
-	sum := broker.QueueInfo{Name: otherQueues}
+	sum := engine.QueueInfo{Name: otherQueues}
 	for i := range rest {
 		sum.Ready += rest[i].Ready
 		sum.Unacked += rest[i].Unacked
@@ -98,7 +97,7 @@ func (c *Queues) Collect(ch chan<- prometheus.Metric) {
 	c.levels(ch, &sum)
 }
 
-func (c *Queues) levels(ch chan<- prometheus.Metric, q *broker.QueueInfo) {
+func (c *Queues) levels(ch chan<- prometheus.Metric, q *engine.QueueInfo) {
 	gauge(ch, c.ready, q.Ready, q.Name)
 	gauge(ch, c.unacked, q.Unacked, q.Name)
 	gauge(ch, c.bytes, q.Bytes, q.Name)

@@ -6,27 +6,28 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/broker/enginetest"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
 // nowhere is an engine that stores nothing and has endless messages, so that what is
 // measured is the protocol.
 type nowhere struct {
-	broker.Engine
-	results []broker.PublishResult
+	engine.Engine
+	results []engine.PublishResult
 }
 
-func (e *nowhere) Publish(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+func (e *nowhere) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
 	done(e.results[:len(batch)])
 }
 
-func (e *nowhere) NewSession(cfg broker.SessionConfig) broker.Session {
+func (e *nowhere) NewSession(cfg engine.SessionConfig) engine.Session {
 	return &endless{notify: cfg.Notify, body: []byte(sample(256))}
 }
 
 type endless struct {
-	broker.Session
+	engine.Session
 	notify func()
 	body   []byte
 	ids    [256]string
@@ -54,7 +55,7 @@ func (s *endless) Take(dst []sealmq.Delivery, most, maxBytes int) ([]sealmq.Deli
 	return dst, nil
 }
 
-func (s *endless) Settle(batch []broker.Settlement, done func(error)) {
+func (s *endless) Settle(batch []engine.Settlement, done func(error)) {
 	s.held -= len(batch)
 	done(nil)
 	s.notify()
@@ -65,16 +66,16 @@ func (s *endless) Close()       {}
 
 func benchNode(b *testing.B) *node {
 	model := enginetest.NewModel(enginetest.Config{})
-	engine := &nowhere{Engine: model, results: make([]broker.PublishResult, 4096)}
-	for i := range engine.results {
-		engine.results[i].Outcome = broker.Stored
+	eng := &nowhere{Engine: model, results: make([]engine.PublishResult, 4096)}
+	for i := range eng.results {
+		eng.results[i].Outcome = engine.Stored
 	}
-	br, err := broker.New(broker.Config{Engine: engine})
+	br, err := broker.New(broker.Config{Engine: eng})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { br.Close(); model.Close() })
-	return &node{broker: br, engine: engine, peers: &table{}}
+	return &node{broker: br, engine: eng, peers: &table{}}
 }
 
 // BenchmarkPublish is one publish of 256 bytes, 40 of them in a read, with its confirm.

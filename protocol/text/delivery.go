@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 const (
@@ -108,13 +109,13 @@ func (d *delivery) quiet() {
 
 // settle hands settlements to the broker. There is a consumer, or there would be
 // nothing to settle.
-func (d *delivery) settle(batch []broker.Settlement, done func(error)) {
+func (d *delivery) settle(batch []engine.Settlement, done func(error)) {
 	d.consumer.Load().Settle(batch, done)
 }
 
 // ask appends a settlement for each delivery that id means, and notes in g that they are
 // under way.
-func (d *delivery) ask(g *group, sc *scratch, id []byte, like broker.Settlement) (found, relieved bool) {
+func (d *delivery) ask(g *group, sc *scratch, id []byte, like engine.Settlement) (found, relieved bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := len(g.asked)
@@ -279,7 +280,7 @@ func canPrint(d *sealmq.Delivery) bool {
 func (s *Session) bury(c *broker.Consumer, d *sealmq.Delivery) {
 	queue := d.Queue
 	s.log.Info("message cannot be a line and is dead-lettered", "queue", queue, "message_id", d.ID)
-	c.Settle([]broker.Settlement{{Tag: d.Tag, Verdict: broker.Dead, Reason: "cannot be delivered over the line protocol"}},
+	c.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Dead, Reason: "cannot be delivered over the line protocol"}},
 		func(err error) {
 			if err != nil {
 				s.log.Error("message that cannot be a line is not dead-lettered", "queue", queue, "err", err)

@@ -11,10 +11,10 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/broker/enginetest"
+	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/internal/testca"
-	"github.com/sealmq/sealmq/internal/transcript"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/internal/testing/transcript"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
 )

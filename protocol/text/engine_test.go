@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/broker/enginetest"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/engine/enginetest"
 )
 
 // slowDisk is an engine whose answers to publishes, settlements and definitions wait
 // until sync is called.
 type slowDisk struct {
-	broker.Engine
+	engine.Engine
 
 	mu      sync.Mutex
 	waiting []func()
@@ -56,32 +57,32 @@ func (d *slowDisk) sync() {
 	}
 }
 
-func (d *slowDisk) Publish(batch []broker.PublishRequest, done func([]broker.PublishResult)) {
+func (d *slowDisk) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
 	d.mu.Lock()
 	d.batches = append(d.batches, len(batch))
 	fail := d.err
 	d.mu.Unlock()
 	if fail != nil {
-		results := make([]broker.PublishResult, len(batch))
+		results := make([]engine.PublishResult, len(batch))
 		for i := range results {
-			results[i] = broker.PublishResult{Outcome: broker.Refused, Err: fail}
+			results[i] = engine.PublishResult{Outcome: engine.Refused, Err: fail}
 		}
 		done(results)
 		return
 	}
-	answered := make(chan []broker.PublishResult, 1)
-	d.Engine.Publish(batch, func(results []broker.PublishResult) {
-		answered <- append([]broker.PublishResult(nil), results...)
+	answered := make(chan []engine.PublishResult, 1)
+	d.Engine.Publish(batch, func(results []engine.PublishResult) {
+		answered <- append([]engine.PublishResult(nil), results...)
 	})
 	d.wait(func() { done(<-answered) })
 }
 
-func (d *slowDisk) NewSession(cfg broker.SessionConfig) broker.Session {
+func (d *slowDisk) NewSession(cfg engine.SessionConfig) engine.Session {
 	return &slowSession{Session: d.Engine.NewSession(cfg), disk: d}
 }
 
 type slowSession struct {
-	broker.Session
+	engine.Session
 	disk *slowDisk
 }
 
@@ -92,7 +93,7 @@ func (s *slowSession) Unacked() int {
 	return s.Session.Unacked()
 }
 
-func (s *slowSession) Settle(batch []broker.Settlement, done func(error)) {
+func (s *slowSession) Settle(batch []engine.Settlement, done func(error)) {
 	s.disk.mu.Lock()
 	s.disk.settles = append(s.disk.settles, len(batch))
 	fail, late := s.disk.err, s.disk.late

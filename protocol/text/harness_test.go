@@ -9,8 +9,9 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/broker/enginetest"
-	"github.com/sealmq/sealmq/internal/transcript"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/engine/enginetest"
+	"github.com/sealmq/sealmq/internal/testing/transcript"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // node is a broker over an engine in memory.
 type node struct {
 	broker *broker.Broker
-	engine broker.Engine
+	engine engine.Engine
 	peers  *table
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // ledger remembers which deliveries a connection was given and has not settled, by
@@ -91,7 +91,7 @@ func (l *ledger) add(d *sealmq.Delivery, now time.Time) {
 
 // settle appends a settlement like the given one to dst for each delivery that an ack of
 // id means, and to under what settled must be told about them.
-func (l *ledger) settle(dst []broker.Settlement, under []asked, id []byte, like broker.Settlement) ([]broker.Settlement, []asked) {
+func (l *ledger) settle(dst []engine.Settlement, under []asked, id []byte, like engine.Settlement) ([]engine.Settlement, []asked) {
 	if l.n == 0 {
 		return dst, under
 	}

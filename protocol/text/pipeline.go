@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // What a session writes at once. A TLS record holds maxRecord bytes.
@@ -59,7 +60,7 @@ type group struct {
 
 	// The callbacks are made once for the life of the group, because a method value
 	// allocates.
-	onPublish func([]broker.PublishResult)
+	onPublish func([]engine.PublishResult)
 	onSettle  func(error)
 }
 
@@ -95,7 +96,7 @@ func (g *group) release() {
 // session's only while the run is collected.
 type scratch struct {
 	requests    []broker.Publish
-	settlements []broker.Settlement
+	settlements []engine.Settlement
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}

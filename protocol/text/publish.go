@@ -1,6 +1,9 @@
 package text
 
-import "github.com/sealmq/sealmq/broker"
+import (
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
+)
 
 // publish: consecutive ones become one call of the broker.
 func (s *Session) publish(args []byte) {
@@ -69,10 +72,10 @@ func (s *Session) badMessage(v Verb, prefix string, err error) {
 }
 
 // publishDone is called by the broker. Mostly the text is right already.
-func (g *group) publishDone(results []broker.PublishResult) {
+func (g *group) publishDone(results []engine.PublishResult) {
 	defer g.s.contain()
 	for i := range results {
-		if results[i].Outcome != broker.Stored && results[i].Outcome != broker.Repeated {
+		if results[i].Outcome != engine.Stored && results[i].Outcome != engine.Repeated {
 			g.text = g.publishReplies(results)
 			break
 		}
@@ -81,14 +84,14 @@ func (g *group) publishDone(results []broker.PublishResult) {
 }
 
 // publishReplies writes the group's replies anew, some of them refusals.
-func (g *group) publishReplies(results []broker.PublishResult) []byte {
+func (g *group) publishReplies(results []engine.PublishResult) []byte {
 	text := make([]byte, 0, len(g.text)+64)
 	from := 0
 	for i, end := range g.ends {
 		line := g.text[from:end]
 		from = end
 		switch results[i].Outcome {
-		case broker.Stored, broker.Repeated:
+		case engine.Stored, engine.Repeated:
 			text = append(text, line...)
 		default:
 			id := line[len(prefixAck) : len(line)-1]

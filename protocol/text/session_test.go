@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -272,7 +273,7 @@ func TestForeignMessagesCannotBreakLines(t *testing.T) {
 		{Exchange: "x", Key: "k", Body: []byte("{}")},
 		{Exchange: "x", Key: "k", MessageID: "good", Body: []byte(message("good"))},
 	}
-	n.broker.Publish(client("b", false), foreign, func([]broker.PublishResult) {})
+	n.broker.Publish(client("b", false), foreign, func([]engine.PublishResult) {})
 	c.want(push("good"))
 	c.quiet()
 	if info, ok := n.engine.Queue("q.dead"); !ok || info.Ready != 2 {

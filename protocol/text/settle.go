@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // ack settles every outstanding delivery of an id on this connection. It is confirmed
@@ -18,7 +18,7 @@ func (s *Session) ack(id []byte) {
 		s.missing(Ack, replyMissingMessageID)
 		return
 	}
-	s.settle(Ack, prefixAckConfirmed, id, broker.Settlement{Verdict: broker.Ack})
+	s.settle(Ack, prefixAckConfirmed, id, engine.Settlement{Verdict: engine.Ack})
 }
 
 // nack is `nack <id> [delay <duration>|dead [reason]]`.
@@ -36,20 +36,20 @@ func (s *Session) nack(args []byte) {
 	s.settle(Nack, prefixNackConfirmed, id, verdict)
 }
 
-func nackVerdict(how string) (v broker.Settlement, why string) {
+func nackVerdict(how string) (v engine.Settlement, why string) {
 	word, rest, _ := strings.Cut(how, " ")
 	rest = strings.TrimSpace(rest)
 	switch word {
 	case "":
-		return broker.Settlement{Verdict: broker.Return}, ""
+		return engine.Settlement{Verdict: engine.Return}, ""
 	case "delay":
 		d, why := parseDelay(rest)
-		return broker.Settlement{Verdict: broker.Return, Delay: d}, why
+		return engine.Settlement{Verdict: engine.Return, Delay: d}, why
 	case "dead":
 		if len(rest) > sealmq.MaxNameBytes || !oneLine(rest) {
 			return v, "the reason is too long or not one line of text"
 		}
-		return broker.Settlement{Verdict: broker.Dead, Reason: rest}, ""
+		return engine.Settlement{Verdict: engine.Dead, Reason: rest}, ""
 	}
 	return v, "nack takes nothing, delay or dead after the message id"
 }
@@ -59,8 +59,8 @@ func parseDelay(text string) (d time.Duration, why string) {
 	switch {
 	case err != nil:
 		return 0, "the delay is not a duration such as 30s"
-	case d < 0 || d > broker.MaxDelay:
-		return 0, "the delay is not between 0s and " + broker.MaxDelay.String()
+	case d < 0 || d > engine.MaxDelay:
+		return 0, "the delay is not between 0s and " + engine.MaxDelay.String()
 	}
 	return d, ""
 }
@@ -72,7 +72,7 @@ func (s *Session) release(args []byte) {
 		s.missing(Release, replyMissingMessageID)
 		return
 	}
-	v := broker.Settlement{Verdict: broker.Return, Uncounted: true}
+	v := engine.Settlement{Verdict: engine.Return, Uncounted: true}
 	if word, rest, _ := strings.Cut(string(how), " "); word != "" {
 		why := "release takes nothing or delay after the message id"
 		if word == "delay" {
@@ -94,11 +94,11 @@ func (s *Session) extend(id []byte) {
 		return
 	}
 	s.flush()
-	s.settle(Extend, prefixExtended, id, broker.Settlement{Verdict: broker.Extend})
+	s.settle(Extend, prefixExtended, id, engine.Settlement{Verdict: engine.Extend})
 	s.flush()
 }
 
-func (s *Session) settle(v Verb, confirmed string, id []byte, like broker.Settlement) {
+func (s *Session) settle(v Verb, confirmed string, id []byte, like engine.Settlement) {
 	g := s.collect(settling, v)
 	sc := s.scratchpad()
 	found, relieved := s.delivery.ask(g, sc, id, like)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 const diskFull = "Error: the broker's disk is full; try again later"
@@ -105,7 +106,7 @@ func TestManyAcksUnderWayHideNoDelivery(t *testing.T) {
 		id := fmt.Sprint(i)
 		batch[i] = broker.Publish{Exchange: "x", Key: "k", MessageID: id, Body: []byte(message(id))}
 	}
-	n.broker.Publish(client("p", false), batch, func([]broker.PublishResult) {})
+	n.broker.Publish(client("p", false), batch, func([]engine.PublishResult) {})
 	disk.sync()
 	c.do("prefetch 10000", "Prefetch 10000")
 	c.do("consume q", "Subscribed to queue")

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // statistics is the reply to stats: CipherMQ's keys in its order, pairs as arrays
@@ -94,7 +94,7 @@ func (s *Session) statistics() statistics {
 	return st
 }
 
-func (st *statistics) count(q *broker.QueueInfo) {
+func (st *statistics) count(q *engine.QueueInfo) {
 	length := q.Ready + q.Unacked // upstream keeps a message in its queue until it is acked
 	st.Queues.add(q.Name, length)
 	if q.Consumers > 0 {

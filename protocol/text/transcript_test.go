@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sealmq/sealmq/internal/transcript"
+	"github.com/sealmq/sealmq/internal/testing/transcript"
 )
 
 const transcripts = "testdata/transcripts"

@@ -1,0 +1,56 @@
+package jsonl_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
+)
+
+// What somebody else has committed stays, what is behind it goes, and what nobody of us
+// has written is left alone.
+func TestOpenAtKeepsWhatIsCommitted(t *testing.T) {
+	const one, two = `{"message_id":"1","message":"a","timestamp":1}` + "\n", `{"message_id":"2","message":"b","timestamp":1}` + "\n"
+	for _, c := range []struct {
+		name, content string
+		length        int64
+		want          string
+		damaged       bool
+	}{
+		{"all is committed", one + two, int64(len(one + two)), one + two, false},
+		{"a line is not", one + two, int64(len(one)), one, false},
+		{"a torn line is not", one + two[:20], int64(len(one)), one, false},
+		{"zeros behind it", one + "\x00\x00\x00", int64(len(one)), one, false},
+		{"nothing is committed", one, 0, "", false},
+		{"it was moved away", "", 500, "", false},
+		{"it is shorter", one, 500, one, true},
+		{"it was edited", one + two, int64(len(one)) - 3, one + two, true},
+		{"somebody wrote behind it", one + "hello\n", int64(len(one)), one + "hello\n", true},
+		{"another file", "hello\n", 0, "hello\n", true},
+	} {
+		fs := faultfs.New()
+		if c.content != "" {
+			fs.Put("out", []byte(c.content))
+		}
+		f, err := jsonl.OpenAt(fs, "out", c.length, 1)
+		var damaged *jsonl.DamagedError
+		if errors.As(err, &damaged) != c.damaged || (err != nil) != c.damaged {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if got := string(fs.Get("out")); got != c.want {
+			t.Errorf("%s: %q", c.name, got)
+		}
+		if err != nil {
+			continue
+		}
+		if err := f.Append(&jsonl.Record{MessageID: "3", Message: []byte("c"), Received: time.Unix(1, 0)}); err != nil {
+			t.Error(err)
+		}
+		if err := f.Commit(); err != nil || f.Size() != int64(len(c.want)+len(one)) {
+			t.Errorf("%s: %v, %d bytes", c.name, err, f.Size())
+		}
+		f.Close()
+	}
+}

@@ -1,0 +1,213 @@
+package enginetest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
+)
+
+var queueChecks = []check{
+	{name: "declare is idempotent", run: func(h *harness) {
+		o := &sealmq.QueueOptions{MaxMessages: 5}
+		h.queue("q", *o)
+		for name, again := range map[string]*sealmq.QueueOptions{
+			"same options":       o,
+			"no options":         nil,
+			"defaults spelt out": {MaxMessages: 5, Prefetch: sealmq.DefaultPrefetch, AckTimeout: sealmq.DefaultAckTimeout},
+		} {
+			if h.declare("q", again).must() {
+				h.Errorf("%s: says that it created the queue", name)
+			}
+		}
+	}},
+	{name: "declare with other options is a mismatch", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 5})
+		for _, o := range []sealmq.QueueOptions{{}, {MaxMessages: 6}, {MaxMessages: 5, TTL: time.Hour},
+			{MaxMessages: 5, DropOldest: true}, {MaxMessages: 5, Prefetch: 7}} {
+			h.declare("q", &o).fails(sealmq.Mismatch)
+		}
+		if got := h.info("q").Options; got != (sealmq.QueueOptions{MaxMessages: 5}).Normalize() {
+			h.Errorf("options changed to %+v", got)
+		}
+	}},
+	{name: "a queue is there as soon as declare returned", run: func(h *harness) {
+		declared := h.declare("q", nil)
+		if _, ok := h.engine.Queue("q"); !ok {
+			h.Error("not described")
+		}
+		published := h.publish(engine.PublishRequest{Message: message("a"), Queues: []string{"q"}})
+		if !declared.must() {
+			h.Error("says that it did not create the queue")
+		}
+		if r := published.must()[0]; r.Outcome != engine.Stored {
+			h.Fatalf("publish: outcome %d, error %v", r.Outcome, r.Err)
+		}
+		h.consumer("q", 0).gets("a")
+	}},
+	{name: "queues are described in order of name", run: func(h *harness) {
+		for _, name := range []string{"b", "ä", "a/1", "c", "a"} {
+			h.queue(name, sealmq.QueueOptions{})
+		}
+		var got []string
+		for _, info := range h.engine.Queues() {
+			got = append(got, info.Name)
+		}
+		if diff := cmp.Diff([]string{"a", "a/1", "b", "c", "ä"}, got); diff != "" {
+			h.Errorf("names (-want +got):\n%s", diff)
+		}
+		if _, ok := h.engine.Queue("none"); ok {
+			h.Error("a queue that does not exist is described")
+		}
+	}},
+	{name: "description counts", run: func(h *harness) {
+		o := sealmq.QueueOptions{MaxMessages: 4, TTL: time.Hour}
+		h.queue("q", o)
+		h.put("q", ids("m", 4)...)
+		h.outcome(engine.Refused, sealmq.QueueFull, message("over"), "q")
+		c := h.consumer("q", 3)
+		list := c.take(3)
+		c.ack(list[0])
+		c.nack(list[1])
+		c.dead(list[2])
+		h.holds("q", 2, 0)
+		want := engine.QueueInfo{
+			Name: "q", Options: o.Normalize(), Ready: 2, Consumers: 1,
+			Bytes:     int64(2 * len(message("m-0000").Body)),
+			Published: 4, Delivered: 3, Acked: 1, Returned: 1, DeadLettered: 1, Refused: 1,
+		}
+		if diff := cmp.Diff(want, h.info("q")); diff != "" {
+			h.Errorf("description (-want +got):\n%s", diff)
+		}
+		c.Session.Close()
+		h.eventually("the consumer is counted no more", func() bool { return h.info("q").Consumers == 0 })
+	}},
+	{name: "what does not exist", run: func(h *harness) {
+		c := h.session()
+		c.consume("none", 0).fails(sealmq.NoQueue)
+		h.remove("none").fails(sealmq.NoQueue)
+		h.purge("none").fails(sealmq.NoQueue)
+		h.outcome(engine.Refused, sealmq.NoQueue, message("a"), "none")
+		if _, _, err := c.Fetch("none"); sealmq.CodeOf(err) != sealmq.NoQueue {
+			h.Errorf("fetch: error %v, want code %s", err, sealmq.NoQueue)
+		}
+	}},
+	{name: "delete removes everything", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{Prefetch: 2})
+		h.queue("other", sealmq.QueueOptions{})
+		h.put("q", ids("m", 5)...)
+		c := h.consumer("q", 0)
+		held := c.take(2)
+		if n := h.remove("q").must(); n != 5 {
+			h.Errorf("removed %d messages, want 5", n)
+		}
+		if _, ok := h.engine.Queue("q"); ok {
+			h.Error("the queue is still described")
+		}
+		if n := c.Unacked(); n != 0 {
+			h.Errorf("the session still holds %d deliveries", n)
+		}
+		c.getsNothing()
+		c.ack(held...)
+		h.outcome(engine.Refused, sealmq.NoQueue, message("late"), "q")
+		h.outcome(engine.Refused, sealmq.NoQueue, message("late"), "other", "q")
+		h.holds("other", 0, 0)
+	}},
+	{name: "a queue declared again after delete is another one", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "old-1", "old-2")
+		c := h.consumer("q", 0)
+		held := c.take(2)
+		h.remove("q").must()
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 7})
+		h.put("q", "new")
+		c.getsNothing()
+		c.ack(held...)
+		h.consumer("q", 0).gets("new")
+		if got := h.info("q").Options.MaxMessages; got != 7 {
+			h.Errorf("the options are those of the old queue: max_messages %d", got)
+		}
+	}},
+	{name: "consumers of a deleted queue are told", run: func(h *harness) {
+		told := func(when string, c *consumer, want ...string) {
+			h.Helper()
+			var got []string
+			for len(c.ended) > 0 {
+				got = append(got, <-c.ended)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				h.Errorf("%s: told of %q, want %q", when, got, want)
+			}
+		}
+		for _, name := range []string{"q", "r", "s"} {
+			h.queue(name, sealmq.QueueOptions{})
+			h.put(name, name+"-1", name+"-2")
+		}
+		both, one, other, left := h.consumer("q", 1), h.consumer("q", 1), h.consumer("s", 1), h.consumer("q", 1)
+		both.consume("r", 1).must()
+		one.consume("q", 2).must() // which changes the prefetch only
+		fetches := h.session()
+		fetches.fetch("r")
+		left.Session.Close()
+		h.purge("q").must()
+		told("after purge", both)
+		h.remove("q").must()
+		told("after delete", both, "q")
+		told("after delete", one, "q")
+		h.remove("r").must()
+		told("of the next one", both, "r")
+		for _, c := range []*consumer{one, other, fetches, left} {
+			told("of what it does not consume", c)
+		}
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "again")
+		both.getsNothing()
+		both.consume("q", 1).must()
+		both.gets("again")
+		h.remove("q").must()
+		told("of the new one", both, "q")
+		told("of the new one", one)
+	}},
+	{name: "purge removes what waits", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", ids("m", 5)...)
+		c := h.consumer("q", 2)
+		held := c.take(2)
+		if n := h.purge("q").must(); n != 3 {
+			h.Errorf("removed %d messages, want 3", n)
+		}
+		h.holds("q", 0, 2)
+		c.nack(held[1])
+		c.ack(held[0])
+		c.gets("m-0001")
+		h.put("q", "after")
+		c.gets("after")
+	}},
+	{name: "many queues", run: func(h *harness) {
+		const n = 300
+		var declared []*pending[bool]
+		for i := range n {
+			declared = append(declared, h.declare(fmt.Sprintf("q%03d", i), nil))
+		}
+		for _, d := range declared {
+			d.must()
+		}
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf("q%03d", i))
+		}
+		h.outcome(engine.Stored, "", message("everywhere"), all...)
+		if got := len(h.engine.Queues()); got != n {
+			h.Fatalf("%d queues, want %d", got, n)
+		}
+		c := h.session()
+		for _, name := range all {
+			c.ack(c.fetch(name))
+		}
+	}},
+}

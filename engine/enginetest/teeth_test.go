@@ -1,0 +1,558 @@
+package enginetest
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/internal/clock"
+)
+
+// bug breaks a model in one way.
+type bug struct {
+	name string
+	// check is the test of the suite that must fail.
+	check string
+	// One of these is set: what stands before the engine, what stands before its sessions,
+	// what a restart finds of the events, what is changed of the configuration.
+	engine  func(e engine.Engine, cfg Config) engine.Engine
+	session func(s *brokenSession)
+	disk    func([]event) []event
+	config  func(*Config)
+}
+
+// brokenEngine passes on what is not overridden.
+type brokenEngine struct {
+	engine.Engine
+	declare func(name string, o *sealmq.QueueOptions, done func(bool, error))
+	publish func(batch []engine.PublishRequest, done func([]engine.PublishResult))
+	define  func(batch []engine.Definition, done func(error))
+	session func(cfg engine.SessionConfig) engine.Session
+}
+
+func (e *brokenEngine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(bool, error)) {
+	if e.declare != nil {
+		e.declare(name, o, done)
+		return
+	}
+	e.Engine.DeclareQueue(name, o, done)
+}
+
+func (e *brokenEngine) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+	if e.publish != nil {
+		e.publish(batch, done)
+		return
+	}
+	e.Engine.Publish(batch, done)
+}
+
+func (e *brokenEngine) Define(batch []engine.Definition, done func(error)) {
+	if e.define != nil {
+		e.define(batch, done)
+		return
+	}
+	e.Engine.Define(batch, done)
+}
+
+func (e *brokenEngine) NewSession(cfg engine.SessionConfig) engine.Session {
+	if e.session != nil {
+		return e.session(cfg)
+	}
+	return e.Engine.NewSession(cfg)
+}
+
+type brokenSession struct {
+	engine.Session
+	cfg    Config
+	take   func(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error)
+	settle func(batch []engine.Settlement, done func(error))
+	close  func()
+	// setPrefetch stands for SetPrefetch.
+	setPrefetch func(n int)
+	// fetched is what Fetch has handed out.
+	fetched []sealmq.Delivery
+}
+
+func (s *brokenSession) SetPrefetch(n int) {
+	if s.setPrefetch != nil {
+		s.setPrefetch(n)
+		return
+	}
+	s.Session.SetPrefetch(n)
+}
+
+func (s *brokenSession) Fetch(queue string) (sealmq.Delivery, bool, error) {
+	d, ok, err := s.Session.Fetch(queue)
+	if ok {
+		s.fetched = append(s.fetched, d)
+	}
+	return d, ok, err
+}
+
+func (s *brokenSession) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
+	if s.take != nil {
+		return s.take(dst, max, maxBytes)
+	}
+	return s.Session.Take(dst, max, maxBytes)
+}
+
+func (s *brokenSession) Settle(batch []engine.Settlement, done func(error)) {
+	if s.settle != nil {
+		s.settle(batch, done)
+		return
+	}
+	s.Session.Settle(batch, done)
+}
+
+func (s *brokenSession) Close() {
+	if s.close != nil {
+		s.close()
+		return
+	}
+	s.Session.Close()
+}
+
+// brokenOpener opens a model with a bug.
+type brokenOpener struct {
+	*Disk
+	bug   bug
+	again bool
+}
+
+func (o *brokenOpener) Open(tb testing.TB, cfg Config) engine.Engine {
+	if o.again && o.bug.disk != nil {
+		o.events = o.bug.disk(o.events)
+	}
+	o.again = true
+	if o.bug.config != nil {
+		o.bug.config(&cfg)
+	}
+	e := o.Disk.Open(tb, cfg)
+	if o.bug.engine != nil {
+		return o.bug.engine(e, cfg)
+	}
+	if o.bug.session != nil {
+		return &brokenEngine{Engine: e, session: func(sc engine.SessionConfig) engine.Session {
+			s := &brokenSession{Session: e.NewSession(sc), cfg: cfg}
+			o.bug.session(s)
+			return s
+		}}
+	}
+	return e
+}
+
+func without[E event](events []event) []event {
+	return slices.DeleteFunc(slices.Clone(events), func(e event) bool { _, ok := e.(E); return ok })
+}
+
+// options has every queue declared with other options than asked for.
+func options(change func(*sealmq.QueueOptions)) func(engine.Engine, Config) engine.Engine {
+	return func(e engine.Engine, _ Config) engine.Engine {
+		return &brokenEngine{Engine: e, declare: func(name string, o *sealmq.QueueOptions, done func(bool, error)) {
+			if o != nil {
+				changed := *o
+				change(&changed)
+				o = &changed
+			}
+			e.DeclareQueue(name, o, done)
+		}}
+	}
+}
+
+// digests has every digest replaced.
+func digests(change func([]byte) []byte) func(engine.Engine, Config) engine.Engine {
+	return func(e engine.Engine, _ Config) engine.Engine {
+		return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+			batch = slices.Clone(batch)
+			for i := range batch {
+				batch[i].Digest = change(batch[i].Digest)
+			}
+			e.Publish(batch, done)
+		}}
+	}
+}
+
+var bugList = []bug{
+	{name: "confirms before the sync", check: "sync/nothing is answered before its sync",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+				results := make([]engine.PublishResult, len(batch))
+				for i := range results {
+					results[i].Outcome = engine.Stored
+				}
+				e.Publish(batch, func([]engine.PublishResult) {})
+				done(results)
+			}}
+		}},
+	{name: "confirms acks before the sync", check: "sync/nothing is answered before its sync",
+		session: func(s *brokenSession) {
+			s.settle = func(batch []engine.Settlement, done func(error)) {
+				s.Session.Settle(batch, func(error) {})
+				done(nil)
+			}
+		}},
+	{name: "delivers before the sync", check: "sync/nothing is delivered before its sync", engine: deliverEarly},
+	{name: "answers twice", check: "definitions/in effect at once",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, define: func(batch []engine.Definition, done func(error)) {
+				e.Define(batch, func(err error) { done(err); done(err) })
+			}}
+		}},
+	{name: "never answers", check: "settle/acked means gone", session: func(s *brokenSession) {
+		s.settle = func(batch []engine.Settlement, _ func(error)) { s.Session.Settle(batch, func(error) {}) }
+	}},
+	{name: "answers out of order", check: "publish/answers come in the order of the calls", engine: answerLate},
+	{name: "loses acks at a restart", check: "durability/acked means gone after close", disk: without[gone]},
+	{name: "loses what was synced last", check: "durability/messages keep content and order after crash",
+		disk: func(events []event) []event { return events[:len(events)-1] }},
+	{name: "loses definitions at a restart", check: "definitions/kept after crash", disk: without[defined]},
+	{name: "loses delivery counts at a restart", check: "durability/delivery counts after close", disk: without[returned]},
+	{name: "ends subscriptions silently", check: "queues/consumers of a deleted queue are told",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, session: func(cfg engine.SessionConfig) engine.Session {
+				cfg.Ended = nil
+				return e.NewSession(cfg)
+			}}
+		}},
+	{name: "brings deleted queues back", check: "durability/purge and delete after crash", disk: without[deleted]},
+	{name: "loses the order at a restart", check: "durability/messages keep content and order after close",
+		disk: func(events []event) []event {
+			events = slices.Clone(events)
+			n := len(events)
+			events[n-1], events[n-2] = events[n-2], events[n-1]
+			return events
+		}},
+	{name: "loses ids at a restart", check: "dedup/an id is remembered after close",
+		disk: func(events []event) []event {
+			events = slices.Clone(events)
+			for _, e := range events {
+				if m, ok := e.(stored); ok {
+					events = append(events, forgotten{m.message.ID})
+				}
+			}
+			return events
+		}},
+	{name: "forgets an id with its message", check: "dedup/an id outlives its message",
+		config: func(c *Config) { c.DedupWindow = -1 }},
+	{name: "remembers ids for ever", check: "dedup/an id is forgotten after its window",
+		config: func(c *Config) { c.DedupWindow = 1000 * time.Hour }},
+	{name: "remembers any number of ids", check: "dedup/remembered ids are bounded in number",
+		config: func(c *Config) { c.DedupMaxIDs = 1_000_000 }},
+	{name: "remembers what was refused", check: "dedup/a refused publish is not remembered", engine: rememberRefused},
+	{name: "ignores the exchange of a repeat", check: "dedup/repeat and conflict",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+				batch = slices.Clone(batch)
+				for i := range batch {
+					batch[i].Message.Exchange = "x"
+				}
+				e.Publish(batch, done)
+			}}
+		}},
+	{name: "ignores digests", check: "digest/a digest stands for the content after close",
+		engine: digests(func([]byte) []byte { return nil })},
+	{name: "has no limit for digests", check: "digest/a digest that is too long is refused",
+		engine: digests(func(d []byte) []byte { return d[:min(len(d), engine.MaxDigestBytes)] })},
+	{name: "loses the digest at a restart", check: "digest/a digest stands for the content after crash",
+		disk: func(events []event) []event {
+			events = slices.Clone(events)
+			for i, e := range events {
+				if m, ok := e.(stored); ok {
+					m.digest = ""
+					events[i] = m
+				}
+			}
+			return events
+		}},
+	{name: "stores in some of the queues", check: "publish/all queues or none", engine: storePartly},
+	{name: "keeps what belongs to the caller", check: "publish/what is handed in belongs to the caller again", engine: keepBuffers},
+	{name: "has another clock", check: "time/ack timeout", config: stopClock},
+	{name: "never expires", check: "time/ttl", config: stopClock},
+	{name: "never ends a delay", check: "settle/delay", config: stopClock},
+	{name: "counts the ack timeout from the delivery", check: "time/a working consumer is left in peace", session: returnAnyway},
+	{name: "gives credit without end", check: "delivery/prefetch is a credit",
+		session: func(s *brokenSession) { s.SetPrefetch(sealmq.MaxPrefetch) }},
+	{name: "takes no credit for the queue's", check: "delivery/prefetch of none", session: func(s *brokenSession) {
+		s.setPrefetch = func(n int) { s.Session.SetPrefetch(max(n, 1)) }
+	}},
+	{name: "takes more than asked for", check: "delivery/take is bounded", session: func(s *brokenSession) {
+		s.take = func(dst []sealmq.Delivery, _, _ int) ([]sealmq.Delivery, error) {
+			return s.Session.Take(dst, everything, everything)
+		}
+	}},
+	{name: "has no delivery limit", check: "dead letters/delivery limit",
+		engine: options(func(o *sealmq.QueueOptions) { o.DeliveryLimit = 1 << 30 })},
+	{name: "has no max_messages", check: "limits/max_messages",
+		engine: options(func(o *sealmq.QueueOptions) { o.MaxMessages = 0 })},
+	{name: "has no max_bytes", check: "limits/max_bytes",
+		engine: options(func(o *sealmq.QueueOptions) { o.MaxBytes = 0 })},
+	{name: "has no max_line_bytes", check: "limits/max_line_bytes",
+		engine: options(func(o *sealmq.QueueOptions) { o.MaxLineBytes = sealmq.MaxLineBytes })},
+	{name: "never drops", check: "limits/drop_oldest by number",
+		engine: options(func(o *sealmq.QueueOptions) { o.DropOldest = false })},
+	{name: "forgets the reason", check: "dead letters/dead with a reason", session: func(s *brokenSession) {
+		s.settle = func(batch []engine.Settlement, done func(error)) {
+			batch = slices.Clone(batch)
+			for i := range batch {
+				batch[i].Reason = ""
+			}
+			s.Session.Settle(batch, done)
+		}
+	}},
+	{name: "delivers the newest first", check: "delivery/first in, first out", session: func(s *brokenSession) {
+		s.take = func(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
+			n := len(dst)
+			dst, err := s.Session.Take(dst, max, maxBytes)
+			slices.Reverse(dst[n:])
+			return dst, err
+		}
+	}},
+	{name: "puts what comes back last", check: "delivery/what comes back takes its place", session: func(s *brokenSession) {
+		s.take = func(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
+			n := len(dst)
+			dst, err := s.Session.Take(dst, max, maxBytes)
+			slices.SortStableFunc(dst[n:], func(a, b sealmq.Delivery) int { return int(a.Attempt) - int(b.Attempt) })
+			return dst, err
+		}
+	}},
+	{name: "lets anybody ack", check: "settle/ack by somebody else", engine: letAnybodyAck},
+	{name: "ignores late acks", check: "settle/late ack by the last holder", session: func(s *brokenSession) {
+		over := make(map[sealmq.DeliveryTag]bool)
+		s.settle = func(batch []engine.Settlement, done func(error)) {
+			batch = slices.DeleteFunc(slices.Clone(batch), func(b engine.Settlement) bool { return over[b.Tag] })
+			for _, b := range batch {
+				over[b.Tag] = true
+			}
+			s.Session.Settle(batch, done)
+		}
+	}},
+	{name: "does not notify", check: "delivery/a waiting session is notified",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, session: func(engine.SessionConfig) engine.Session {
+				return e.NewSession(engine.SessionConfig{})
+			}}
+		}},
+	{name: "keeps what a closed session held", check: "delivery/a closed session gives back in order",
+		session: func(s *brokenSession) { s.close = func() {} }},
+}
+
+func stopClock(c *Config) { c.Clock = clock.NewFake(start) }
+
+func deliverEarly(e engine.Engine, _ Config) engine.Engine {
+	var early []sealmq.Delivery
+	return &brokenEngine{Engine: e,
+		publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+			early = append(early, sealmq.Delivery{Message: batch[0].Message})
+			e.Publish(batch, done)
+		},
+		session: func(cfg engine.SessionConfig) engine.Session {
+			return &brokenSession{Session: e.NewSession(cfg), take: func(dst []sealmq.Delivery, _, _ int) ([]sealmq.Delivery, error) {
+				return append(dst, early...), nil
+			}}
+		}}
+}
+
+func answerLate(e engine.Engine, _ Config) engine.Engine {
+	var late func()
+	return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+		if late == nil {
+			late = func() { e.Publish(batch, done) }
+			return
+		}
+		e.Publish(batch, done)
+		late()
+		late = nil
+	}}
+}
+
+func rememberRefused(e engine.Engine, _ Config) engine.Engine {
+	refused := make(map[string]bool)
+	return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+		id := batch[0].Message.ID
+		e.Publish(batch, func(results []engine.PublishResult) {
+			if refused[id] {
+				results[0] = engine.PublishResult{Outcome: engine.Repeated}
+			}
+			refused[id] = results[0].Outcome == engine.Refused
+			done(results)
+		})
+	}}
+}
+
+func storePartly(e engine.Engine, _ Config) engine.Engine {
+	return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+		var split []engine.PublishRequest
+		for _, r := range batch {
+			for _, q := range r.Queues {
+				split = append(split, engine.PublishRequest{Message: r.Message, Queues: []string{q}})
+				r.Message.ID = ""
+			}
+		}
+		e.Publish(split, func(results []engine.PublishResult) {
+			done(slices.SortedFunc(slices.Values(results), func(a, b engine.PublishResult) int {
+				return int(b.Outcome) - int(a.Outcome)
+			})[:len(batch)])
+		})
+	}}
+}
+
+func keepBuffers(e engine.Engine, _ Config) engine.Engine {
+	var kept []string
+	return &brokenEngine{Engine: e,
+		publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+			kept = append(kept, batch[0].Message.Key)
+			e.Publish(batch, done)
+		},
+		session: func(cfg engine.SessionConfig) engine.Session {
+			s := &brokenSession{Session: e.NewSession(cfg)}
+			s.take = func(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
+				dst, err := s.Session.Take(dst, max, maxBytes)
+				for i := range dst {
+					dst[i].Key = kept[i]
+				}
+				return dst, err
+			}
+			return s
+		}}
+}
+
+// returnAnyway returns each delivery ten seconds after it was made.
+func returnAnyway(s *brokenSession) {
+	s.take = func(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
+		n := len(dst)
+		dst, err := s.Session.Take(dst, max, maxBytes)
+		for _, d := range dst[n:] {
+			s.cfg.Clock.AfterFunc(10*time.Second, func() {
+				s.Session.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Return}}, func(error) {})
+			})
+		}
+		return dst, err
+	}
+}
+
+func letAnybodyAck(e engine.Engine, _ Config) engine.Engine {
+	var sessions []engine.Session
+	return &brokenEngine{Engine: e, session: func(cfg engine.SessionConfig) engine.Session {
+		s := &brokenSession{Session: e.NewSession(cfg)}
+		sessions = append(sessions, s.Session)
+		s.settle = func(batch []engine.Settlement, done func(error)) {
+			for _, other := range sessions {
+				other.Settle(batch, func(error) {})
+			}
+			s.Session.Settle(nil, done)
+		}
+		return s
+	}}
+}
+
+// verdict is a testing.TB that notes whether the test that runs on it failed.
+type verdict struct {
+	testing.TB
+	failed  atomic.Bool
+	mu      sync.Mutex
+	message []string
+}
+
+func (v *verdict) Name() string              { return "verdict" }
+func (v *verdict) Failed() bool              { return v.failed.Load() }
+func (v *verdict) Fail()                     { v.fail("failed") }
+func (v *verdict) FailNow()                  { v.Fail(); runtime.Goexit() }
+func (v *verdict) Log(...any)                {}
+func (v *verdict) Helper()                   {}
+func (v *verdict) Logf(string, ...any)       {}
+func (v *verdict) Error(args ...any)         { v.fail(fmt.Sprint(args...)) }
+func (v *verdict) Errorf(f string, a ...any) { v.fail(fmt.Sprintf(f, a...)) }
+func (v *verdict) Fatal(args ...any)         { v.Error(args...); runtime.Goexit() }
+func (v *verdict) Fatalf(f string, a ...any) { v.Errorf(f, a...); runtime.Goexit() }
+func (v *verdict) Skip(...any)               { runtime.Goexit() }
+func (v *verdict) Skipf(string, ...any)      { runtime.Goexit() }
+
+func (v *verdict) fail(message string) {
+	v.failed.Store(true)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.message = append(v.message, message)
+}
+
+// tried runs one check of the suite on its own and returns how it failed, if it did.
+func tried(c check, opener Opener, patience time.Duration) (failed bool, how string) {
+	v := new(verdict)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.try(v, opener, patience)
+	}()
+	<-done
+	return v.failed.Load(), strings.Join(v.message, "; ")
+}
+
+// TestSuiteNoticesBugs has teeth: a suite that lets a broken engine pass is worth
+// nothing.
+func TestSuiteNoticesBugs(t *testing.T) {
+	checks := make(map[string]check)
+	for _, g := range suite() {
+		for _, c := range g.checks {
+			checks[g.name+"/"+c.name] = c
+		}
+	}
+	for _, b := range slices.Concat(bugList, releaseBugs) {
+		t.Run(b.name, func(t *testing.T) {
+			c, ok := checks[b.check]
+			if !ok {
+				t.Fatalf("the suite has no test %q", b.check)
+			}
+			if failed, how := tried(c, NewDisk(), patience); failed {
+				t.Fatalf("%s fails without the bug: %s", b.check, how)
+			}
+			failed, how := tried(c, &brokenOpener{Disk: NewDisk(), bug: b}, 200*time.Millisecond)
+			if !failed {
+				t.Fatalf("%s passes", b.check)
+			}
+			t.Log(how)
+		})
+	}
+}
+
+// TestCompareNoticesBugs does the same for the comparison.
+func TestCompareNoticesBugs(t *testing.T) {
+	// Which sequences are tried is left to chance, so a bug is looked for until it is found.
+	quick := map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s", "rapid.checks": "5000"}
+	for name, value := range quick {
+		f := flag.Lookup(name)
+		before := f.Value.String()
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		defer flag.Set(name, before)
+	}
+	for _, b := range slices.Concat(bugList, releaseBugs) {
+		switch b.name {
+		case "loses acks at a restart", "loses delivery counts at a restart", "brings deleted queues back",
+			"ignores the exchange of a repeat", "gives credit without end", "has no delivery limit",
+			"has no max_messages", "has no max_bytes", "forgets the reason", "delivers the newest first",
+			"puts what comes back last", "lets anybody ack", "ignores late acks", "counts what is released", "counts releases at a restart", "never extends", "keeps what a closed session held":
+		default:
+			continue
+		}
+		t.Run(b.name, func(t *testing.T) {
+			v := new(verdict)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				compare(v, 50*time.Millisecond, NewModelOpener, func(testing.TB) Opener { return &brokenOpener{Disk: NewDisk(), bug: b} })
+			}()
+			<-done
+			if !v.failed.Load() {
+				t.Error("no difference was found")
+			}
+		})
+	}
+}

@@ -1,0 +1,109 @@
+package crash_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sealmq/sealmq/internal/testing/crash"
+)
+
+var (
+	kills = flag.Int("kills", 0, "how often TestKill kills (0: 30, or 5 with -short)")
+	cuts  = flag.Int("cuts", 0, "how often TestPowerLoss cuts the power (0: 30, or 6 with -short)")
+	seed  = flag.Int64("seed", 0, "seed of a run (0: a new one)")
+	exe   = flag.String("sealmq", "", "a sealmq program to test (default: it is built)")
+)
+
+// times is the number of a flag, or what it stands for.
+func times(n, short, long int) int {
+	switch {
+	case n > 0:
+		return n
+	case testing.Short():
+		return short
+	}
+	return long
+}
+
+// buildFolder holds the program that build made.
+var buildFolder string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	if buildFolder != "" {
+		os.RemoveAll(buildFolder)
+	}
+	os.Exit(code)
+}
+
+var buildOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sealmq-crash-")
+	if err != nil {
+		return "", err
+	}
+	buildFolder = dir
+	out := filepath.Join(dir, "sealmq")
+	cmd := exec.Command("go", "build", "-o", out, "github.com/sealmq/sealmq/cmd/sealmq")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	return out, cmd.Run()
+})
+
+// program is the program under test.
+func program(t *testing.T) string {
+	t.Helper()
+	if *exe != "" {
+		return *exe
+	}
+	path, err := buildOnce()
+	if err != nil {
+		t.Fatalf("build sealmq: %v", err)
+	}
+	return path
+}
+
+// config is what both kinds of runs have in common.
+func config(t *testing.T, dir string, n int) crash.Config {
+	t.Helper()
+	cfg := crash.Config{Exe: program(t), Dir: dir, Cuts: n, Seed: *seed}
+	if cfg.Seed == 0 {
+		cfg.Seed = time.Now().UnixNano() % 1_000_000_000
+	}
+	if end, ok := t.Deadline(); ok {
+		cfg.Deadline = end.Add(-4 * time.Minute)
+	}
+	return cfg
+}
+
+// judge prints the summary and fails for whatever is wrong.
+func judge(t *testing.T, r *crash.Report, err error) {
+	t.Helper()
+	t.Log(r)
+	for _, p := range r.Problems {
+		t.Error(p)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if r.OK() && (r.Delivered == 0 || r.Cuts == 0) {
+		t.Error("nothing was tested")
+	}
+}
+
+func TestKill(t *testing.T) {
+	r, err := crash.Kill(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30)))
+	judge(t, r, err)
+}

@@ -1,0 +1,249 @@
+package liar_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/liar"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// administrator asks the honest broker.
+func (w *world) administrator() *client.Client {
+	return w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
+}
+
+func (w *world) reset(name string) {
+	w.Helper()
+	_, err := w.administrator().ResetKey(w.Context(), name, "")
+	w.must(err)
+}
+
+// publish makes a key and publishes it as its owner, at the honest broker.
+func (w *world) publish(name string) *seal.PublicKey {
+	w.Helper()
+	k, err := seal.Generate(seal.DefaultSuite, 0)
+	w.must(err)
+	d := w.directory(w.dial(w.addr, w.ca.ClientTLS(name), client.Config{}))
+	_, err = d.Publish(w.Context(), w.signs(name), k.Public())
+	w.must(err)
+	return k.Public()
+}
+
+// said is what the honest broker answers.
+func (w *world) said(line string) string {
+	w.Helper()
+	reply, err := w.administrator().Command(w.Context(), line)
+	w.must(err)
+	return reply
+}
+
+// pinned are alice's pins after she has looked bob up honestly.
+func (w *world) pinned() *client.Pins {
+	w.Helper()
+	pins := client.NewPins()
+	_, err := w.asAlice(w.addr, pins).Find(w.Context(), "bob", "")
+	w.must(err)
+	return pins
+}
+
+func (w *world) asAlice(addr string, pins *client.Pins) *client.Directory {
+	w.Helper()
+	d, err := client.NewDirectory(w.dial(addr, w.ca.ClientTLS("alice"), client.Config{}),
+		client.DirectoryConfig{Verifier: w.verifier(), Scope: "world", Pins: pins})
+	w.must(err)
+	return d
+}
+
+// replies answers questions that begin so, in place of the broker.
+func replies(answers map[string]string) liar.Lies {
+	return liar.Lies{ToBroker: func(c *liar.Conn, line string) []string {
+		for question, answer := range answers {
+			if strings.HasPrefix(line, question) {
+				c.ToClient(answer)
+				return nil
+			}
+		}
+		return []string{line}
+	}}
+}
+
+const (
+	noKey   = "Error: no key of 'bob' is known"
+	noReset = "Error: no key of 'bob' was reset"
+)
+
+// again proves an old answer to find_key in the log as it is now.
+func (w *world) again(old string) string {
+	w.Helper()
+	var f keylog.Found
+	w.must(json.Unmarshal([]byte(strings.TrimPrefix(old, "Key: ")), &f))
+	var p keylog.Page
+	w.must(json.Unmarshal([]byte(strings.TrimPrefix(w.said("key_log"), "Key log: ")), &p))
+	var hashes []tlog.Hash
+	reader := tlog.HashReaderFunc(func(indexes []int64) (list []tlog.Hash, err error) {
+		for _, i := range indexes {
+			list = append(list, hashes[i])
+		}
+		return list, nil
+	})
+	for i, leaf := range p.Leaves {
+		more, err := tlog.StoredHashes(int64(i), []byte(leaf), reader)
+		w.must(err)
+		hashes = append(hashes, more...)
+	}
+	var err error
+	f.Proof, err = tlog.ProveRecord(p.Size, f.Index, reader)
+	w.must(err)
+	f.Checkpoint = p.Checkpoint
+	text, err := json.Marshal(f)
+	w.must(err)
+	return "Key: " + string(text)
+}
+
+// TestLiesAboutResets: what a broker says about resets that were not, or hides those that
+// were. The sender seals for nobody.
+func TestLiesAboutResets(t *testing.T) {
+	suite := string(seal.DefaultSuite)
+	for name, tt := range map[string]struct {
+		// tell has done what is true, and returns what alice has pinned, and the lie.
+		tell func(w *world) (*client.Pins, liar.Lies)
+		want error
+		not  error
+	}{
+		"honest": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			pins := w.pinned()
+			w.reset("bob")
+			return pins, liar.Lies{}
+		}, want: client.ErrReset, not: client.ErrRollback},
+		"honest with a new key": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			pins := w.pinned()
+			w.reset("bob")
+			w.publish("bob")
+			return pins, liar.Lies{}
+		}, want: client.ErrReset, not: client.ErrRollback},
+		"reset without a record": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			return w.pinned(), replies(map[string]string{"find_key ": noKey, "find_reset ": noReset})
+		}, want: client.ErrRollback, not: client.ErrReset},
+		"reset of another name": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			pins := w.pinned()
+			w.publish("carol")
+			w.publish("carol") // a later one than bob's
+			w.reset("carol")
+			return pins, replies(map[string]string{"find_key ": noKey, "find_reset ": w.said("find_reset carol " + suite)})
+		}, want: client.ErrRollback, not: client.ErrReset},
+		"reset of another name under this one": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			pins := w.pinned()
+			w.publish("carol")
+			w.publish("carol")
+			w.reset("carol")
+			false := strings.ReplaceAll(w.said("find_reset carol "+suite), "carol", "bob")
+			return pins, replies(map[string]string{"find_key ": noKey, "find_reset ": false})
+		}, want: client.ErrRollback, not: client.ErrReset},
+		"reset of an earlier entry": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			w.reset("bob")
+			w.publish("bob")
+			return w.pinned(), replies(map[string]string{"find_key ": noKey})
+		}, want: client.ErrRollback, not: client.ErrReset},
+		"old entry after a reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			old := w.said("find_key bob")
+			w.reset("bob")
+			return client.NewPins(), replies(map[string]string{"find_key ": w.again(old)})
+		}, want: client.ErrRollback},
+		// Possible: whoever has pinned an entry is not told that it was reset while it is shown.
+		"pinned entry after a reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			pins, old := w.pinned(), w.said("find_key bob")
+			w.reset("bob")
+			return pins, replies(map[string]string{"find_key ": w.again(old)})
+		}},
+		"old entry after a new one": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			old := w.said("find_key bob")
+			w.reset("bob")
+			w.publish("bob")
+			return w.pinned(), replies(map[string]string{"find_key ": w.again(old)})
+		}, want: client.ErrRollback, not: client.ErrReset},
+		"older entry than the one that was reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			old := w.said("find_key bob")
+			w.publish("bob")
+			pins := w.pinned()
+			w.reset("bob")
+			return pins, replies(map[string]string{"find_key ": w.again(old)})
+		}, want: client.ErrRollback, not: client.ErrReset},
+		"hidden reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			pins := w.pinned()
+			w.reset("bob")
+			w.publish("bob")
+			return pins, replies(map[string]string{"find_reset ": noReset})
+		}, want: client.ErrPinned, not: client.ErrReset},
+		"hidden reset before several entries": {tell: func(w *world) (*client.Pins, liar.Lies) {
+			pins := w.pinned()
+			w.reset("bob")
+			w.publish("bob")
+			w.publish("bob")
+			return pins, replies(map[string]string{"find_reset ": noReset})
+		}, want: client.ErrReset, not: client.ErrRollback},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			w := newWorld(t)
+			pins, lies := tt.tell(w)
+			before, err := pins.Keys("world")
+			w.must(err)
+			w.liar.Lie(lies)
+			c := w.connect("alice")
+			s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Directory: w.asAlice(w.liar.Addr(), pins),
+				Signer: func() (*seal.Signer, error) { return w.signs("alice"), nil }})
+			if err == nil {
+				s.Close()
+			}
+			if err != nil && tt.want == nil || !errors.Is(err, tt.want) || tt.not != nil && errors.Is(err, tt.not) {
+				t.Errorf("error %v, want one like %v and none like %v", err, tt.want, tt.not)
+			}
+			after, err := pins.Keys("world")
+			w.must(err)
+			if before["bob"][suite] != after["bob"][suite] {
+				t.Errorf("pinned was %+v and is %+v", before, after)
+			}
+		})
+	}
+}
+
+// TestResetThatOneIsShown: a broker resets carol for alice alone, so that she takes the key of
+// whoever has stolen carol's certificate. It is found out with the first message that she
+// sends to anybody who can read it, and nothing of it is shown.
+func TestResetThatOneIsShown(t *testing.T) {
+	w := newWorld(t)
+	w.publish("carol")
+	bob := w.mailbox()
+	honest := w.addr
+	w.addr = w.startBroker(faultfs.New()) // with the same log key
+	_, err := w.directory(w.dial(w.addr, w.ca.ClientTLS("bob"), client.Config{})).Publish(t.Context(), w.signs("bob"), w.bobs.Newest().Public())
+	w.must(err)
+	w.publish("carol")
+	w.reset("carol")
+	stolen := w.publish("carol")
+	false := w.asAlice(w.addr, client.NewPins())
+	w.addr = honest
+	if key, err := false.Find(t.Context(), "carol", ""); err != nil || key.Fingerprint() != stolen.Fingerprint() {
+		t.Fatalf("alice was not taken in: %v, %v", key, err)
+	}
+	w.send(w.sender("alice", func(cfg *client.SenderConfig) { cfg.Directory = false }), "letter 1")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = bob.r.Next(ctx, 1)
+	var fork *client.ForkError
+	if !errors.As(err, &fork) || len(fork.Ours) == 0 || len(fork.Theirs) == 0 {
+		t.Fatalf("bob's receiver ended with %v", err)
+	}
+	if reasons := w.dead(0); len(reasons) != 0 {
+		t.Errorf("the message is dead: %q", reasons)
+	}
+}

@@ -1,0 +1,294 @@
+package liar_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/engine/local"
+	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/liar"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/listener"
+	"github.com/sealmq/sealmq/protocol/text"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// world is an honest broker, and a liar before it to whom all clients talk.
+type world struct {
+	*testing.T
+	ca      *testca.CA
+	signer  *keylog.Signer       // of the directory's checkpoints
+	fs      *faultfs.FS          // the broker's disk
+	log     safeBuffer           // of broker and server
+	addr    string               // the honest broker's
+	metrics *prometheus.Registry // of the broker that was started last
+	liar    *liar.Liar
+	bobs    *seal.Keyring
+}
+
+// safeBuffer may be written to by many.
+type safeBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *safeBuffer) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+const (
+	exchange = "letters"
+	key      = "bob"
+	queue    = "inbox"
+)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{T: t, ca: testca.New(t), fs: faultfs.New()}
+	var err error
+	w.signer, _, err = keylog.NewSigner()
+	w.must(err)
+	w.addr = w.startBroker(w.fs)
+	w.liar, err = liar.Listen(liar.Config{TLS: w.ca.ServerTLS(), Identify: w.ca.Identify,
+		Upstream: func(ctx context.Context, name string) (net.Conn, error) {
+			d := tls.Dialer{Config: w.ca.ClientTLS(name)}
+			return d.DialContext(ctx, "tcp", w.addr)
+		}})
+	w.must(err)
+	t.Cleanup(func() { w.liar.Close() })
+	w.settle()
+	return w
+}
+
+// startBroker starts an honest one and returns its address.
+func (w *world) startBroker(fs *faultfs.FS) string {
+	w.Helper()
+	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	engine, err := local.Open(local.Config{Dir: "store", FS: fs, SegmentBytes: 1 << 20, Log: log})
+	w.must(err)
+	counts, conns, words := broker.NewMetrics(), listener.NewMetrics(), text.NewMetrics()
+	w.metrics = prometheus.NewRegistry()
+	w.metrics.MustRegister(local.NewCollector(engine), counts, conns, words)
+	b, err := broker.New(broker.Config{Engine: engine, Log: log, Metrics: counts,
+		Directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.verifier()}})
+	w.must(err)
+	s, err := listener.Listen(listener.Config{Addr: "127.0.0.1:0", TLS: w.ca.ServerTLS(), Identify: w.ca.Identify, Broker: b, Log: log,
+		Metrics: conns, TextMetrics: words})
+	w.must(err)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background()) }()
+	w.Cleanup(func() { s.Close(); <-served; b.Close(); engine.Close() })
+	return s.Addr().String()
+}
+
+// settle makes what messages go through, and bob's key known.
+func (w *world) settle() {
+	w.Helper()
+	admin := w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
+	w.must(admin.Declare(w.Context(), client.Topology{
+		Exchanges: []client.Exchange{{Name: exchange}},
+		Queues:    []client.Queue{{Name: queue}},
+		Bindings:  []client.Binding{{Queue: queue, Exchange: exchange, Key: key}},
+	}))
+	k, err := seal.Generate(seal.DefaultSuite, 0)
+	w.must(err)
+	w.bobs, err = seal.NewKeyring(k)
+	w.must(err)
+	_, err = w.directory(w.connect("bob")).Publish(w.Context(), w.signs("bob"), k.Public())
+	w.must(err)
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) verifier() seal.Verifier {
+	return &seal.X509Verifier{Roots: w.ca.Pool(), Identify: w.ca.Identify}
+}
+
+func (w *world) signs(name string) *seal.Signer {
+	w.Helper()
+	leaf := w.ca.Leaf(name, "")
+	s, err := seal.NewSigner(name, leaf.Certificate, leaf.PrivateKey)
+	w.must(err)
+	return s
+}
+
+func (w *world) dial(addr string, cfg *tls.Config, c client.Config) *client.Client {
+	w.Helper()
+	c.Addr, c.TLS = addr, cfg
+	conn, err := client.Dial(w.Context(), c)
+	w.must(err)
+	w.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// connect is a client of the liar.
+func (w *world) connect(name string) *client.Client {
+	w.Helper()
+	return w.dial(w.liar.Addr(), w.ca.ClientTLS(name), client.Config{Meta: name == "bob"})
+}
+
+func (w *world) directory(c *client.Client) *client.Directory {
+	w.Helper()
+	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier(), Scope: "world"})
+	w.must(err)
+	return d
+}
+
+// sender is alice, or somebody else, who sends to bob.
+func (w *world) sender(name string, change ...func(*client.SenderConfig)) *client.Sender {
+	w.Helper()
+	c := w.connect(name)
+	signer := w.signs(name)
+	cfg := client.SenderConfig{To: []string{"bob"}, Directory: w.directory(c), Signer: func() (*seal.Signer, error) { return signer, nil }}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := c.NewSender(w.Context(), cfg)
+	w.must(err)
+	w.Cleanup(func() { s.Close() })
+	return s
+}
+
+// sealer seals for bob without sending, as the liar's accomplices do.
+func (w *world) sealer(name string, cfg seal.SealerConfig) *seal.Sealer {
+	w.Helper()
+	if cfg.Receivers == nil {
+		cfg.Receivers = []seal.Receiver{{Name: "bob", Key: w.bobs.Newest().Public()}}
+	}
+	if cfg.Signer == nil {
+		signer := w.signs(name)
+		cfg.Signer = func() (*seal.Signer, error) { return signer, nil }
+	}
+	s, err := seal.NewSealer(cfg)
+	w.must(err)
+	return s
+}
+
+// mailbox is bob's receiver with what it has shown.
+type mailbox struct {
+	w      *world
+	r      *client.Receiver
+	ledger *client.Ledger
+	log    safeBuffer
+	shown  []string
+	last   []client.Received
+}
+
+func (w *world) mailbox(change ...func(*client.ReceiverConfig)) *mailbox {
+	w.Helper()
+	c := w.connect("bob")
+	m := &mailbox{w: w, ledger: client.NewLedger(client.LedgerConfig{})}
+	cfg := client.ReceiverConfig{Names: []string{"bob"}, Keys: w.bobs, Verifier: w.verifier(), Directory: w.directory(c), Ledger: m.ledger,
+		Exchange: exchange, RoutingKey: key, UndecidedDelay: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&m.log, nil))}
+	for _, f := range change {
+		f(&cfg)
+	}
+	var err error
+	m.r, err = c.NewReceiver(w.Context(), queue, cfg)
+	w.must(err)
+	return m
+}
+
+// until shows messages until there are n and one has this text.
+func (m *mailbox) until(last string, n int) {
+	m.w.Helper()
+	ctx, cancel := context.WithTimeout(m.w.Context(), time.Minute)
+	defer cancel()
+	for len(m.shown) < n || !slices.Contains(m.shown, last) {
+		list, err := m.r.Next(ctx, 1)
+		if err != nil {
+			m.w.Fatalf("after %q: %v", m.shown, err)
+		}
+		for _, r := range list {
+			m.shown = append(m.shown, string(r.Text))
+		}
+		m.last = append(m.last, list...)
+		m.w.must(m.r.Commit(client.Output{}, list...))
+	}
+}
+
+// dead are the reasons in the dead-letter queue, by message id. It asks the honest broker.
+func (w *world) dead(want int) map[string]string {
+	w.Helper()
+	admin := w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+	defer cancel()
+	for had := 0; ; {
+		list, err := admin.Peek(ctx, queue+".dead", 100)
+		if err != nil && sealmq.CodeOf(err) != sealmq.NoQueue {
+			w.Fatalf("%d of %d messages are dead: %v", had, want, err)
+		}
+		reasons := make(map[string]string)
+		had = len(list)
+		for _, m := range list {
+			reasons[m.ID] = m.DeathReason
+		}
+		if len(reasons) >= want {
+			return reasons
+		}
+	}
+}
+
+// pushed splits a delivery.
+func pushed(line string) (id, body string, ok bool) {
+	rest, ok := strings.CutPrefix(line, "Message: ")
+	if !ok {
+		return "", "", false
+	}
+	id, body, ok = strings.Cut(rest, " ")
+	return id, body, ok
+}
+
+func push(id, body string) string { return "Message: " + id + " " + body }
+
+// onDelivery lies about the n-th delivery, counted from one.
+func onDelivery(n int, lie func(c *liar.Conn, id, body string) []string) liar.Lies {
+	count := 0
+	return liar.Lies{ToClient: func(c *liar.Conn, line string) []string {
+		id, body, ok := pushed(line)
+		if !ok {
+			return []string{line}
+		}
+		if count++; count != n {
+			return []string{line}
+		}
+		return lie(c, id, body)
+	}}
+}
+
+func letter(i int) string { return fmt.Sprintf("letter %d", i) }
+
+// send sends a letter and waits until the broker, or who plays it, has confirmed it.
+func (w *world) send(s *client.Sender, text string) {
+	w.Helper()
+	_, err := s.Send(w.Context(), exchange, key, []byte(text))
+	w.must(err)
+}

@@ -1,0 +1,193 @@
+package listener
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/sealmq/sealmq/protocol/text"
+)
+
+// The longest and the shortest pause after a failed accept.
+const (
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+)
+
+// keepAlive finds peers that vanished. There is no idle timeout: a consumer may be
+// silent for ever (specification R11).
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+
+// accept hands each connection to a goroutine of its own, where the handshake runs. A
+// failure such as too many open files passes by itself, so it is waited out.
+func (s *Server) accept() error {
+	pause := time.Duration(0)
+	for {
+		raw, err := s.listener.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.admit(raw)
+			continue
+		case s.stopping():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		}
+		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
+		s.metrics.acceptErrors.Add(1)
+		s.log.Warn("connection not accepted", "err", err, "retry_in", pause)
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-s.stop:
+			wait.Stop()
+			return nil
+		}
+	}
+}
+
+func (s *Server) stopping() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// admit makes a place for a connection or closes it without a byte.
+func (s *Server) admit(raw net.Conn) {
+	c := s.add(raw)
+	if c == nil {
+		_ = raw.Close()
+		return
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(keepAlive)
+	}
+	go c.begin()
+}
+
+// add puts a connection into the table and counts its goroutine.
+func (s *Server) add(raw net.Conn) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil
+	}
+	if len(s.conns) >= s.limits.Connections {
+		s.metrics.refuse(refusedLimit)
+		return nil
+	}
+	s.lastID++
+	c := newConn(s, s.lastID, raw)
+	s.conns[c.id] = c
+	s.metrics.accepted.Add(1)
+	s.running.Add(1)
+	return c
+}
+
+// begin runs the handshake. What follows runs on a goroutine with a fresh stack,
+// because a handshake leaves a large one behind.
+func (c *conn) begin() {
+	defer c.contain()
+	if why, err := c.handshake(); err != nil {
+		c.server.metrics.refuse(why)
+		c.logRefusal(why, err)
+		if why == refusedCrowd {
+			c.sayWhy(err)
+		}
+		c.abort(closedByServer)
+		c.finish()
+		return
+	}
+	c.log().Info("connection opened", "addr", c.raw.RemoteAddr().String())
+	go c.serve()
+}
+
+func (c *conn) logRefusal(why refusal, err error) {
+	attrs := []any{"addr", c.raw.RemoteAddr().String(), "reason", why.String(), "err", err}
+	level, passedOver := why.level(), 0
+	switch why {
+	case refusedPlain:
+		level, passedOver = c.server.plain.level(time.Now())
+	case refusedCrowd:
+		level, passedOver = c.server.crowded.level(time.Now())
+	}
+	if passedOver > 0 {
+		attrs = append(attrs, "passed_over", passedOver)
+	}
+	c.log().Log(context.Background(), level, "connection refused", attrs...)
+}
+
+// sayWhy tells a peer that has shown who it is why it is not let in.
+func (c *conn) sayWhy(err error) {
+	c.raw.timeout = c.server.limits.HandshakeTimeout
+	_, _ = c.tls.Write(text.AppendError(nil, err.Error()))
+	_ = c.tls.Close()
+}
+
+// handshake ends with the peer's identity known, or with an error and the reason to
+// count.
+func (c *conn) handshake() (refusal, error) {
+	s := c.server
+	deadline := time.Now().Add(s.limits.HandshakeTimeout)
+	if err := c.raw.SetDeadline(deadline); err != nil {
+		return refusedOther, err
+	}
+	// A peer that says nothing must not take a slot from those that do.
+	if err := c.raw.waitForByte(); err != nil {
+		return reasonOf(err), err
+	}
+	turn := time.NewTimer(time.Until(deadline))
+	defer turn.Stop()
+	select {
+	case s.handshakes <- struct{}{}:
+		c.raw.slot = s.handshakes
+		defer func() { c.raw.slot = nil; <-s.handshakes }()
+	case <-turn.C:
+		return refusedHandshakes, errors.New("no handshake slot became free")
+	case <-s.stop:
+		return refusedOther, errors.New("the server is stopping")
+	}
+	if err := c.tls.Handshake(); err != nil {
+		return reasonOf(err), err
+	}
+	state := c.tls.ConnectionState()
+	if len(state.VerifiedChains) == 0 {
+		return refusedCertificate, errors.New("the certificate was not verified")
+	}
+	id, err := s.cfg.Identify(state)
+	if err != nil {
+		return refusedIdentity, err
+	}
+	if err := c.raw.SetDeadline(time.Time{}); err != nil {
+		return refusedOther, err
+	}
+	c.raw.timeout = s.limits.WriteTimeout
+	return c.identified(id, state.PeerCertificates[0])
+}
+
+// reasonOf sorts the errors of a handshake.
+func reasonOf(err error) refusal {
+	var (
+		plain  tls.RecordHeaderError
+		cert   *tls.CertificateVerificationError
+		author x509.UnknownAuthorityError
+	)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refusedTimeout
+	case errors.As(err, &plain):
+		return refusedPlain
+	case errors.As(err, &cert), errors.As(err, &author):
+		return refusedCertificate
+	}
+	return refusedOther
+}

@@ -1,0 +1,129 @@
+package listener
+
+import "sync"
+
+const (
+	// quietBuffer is what a silent connection keeps.
+	quietBuffer = 512
+	// spareBuffer is what a connection may have when memory is short. Every command but
+	// those with a message fits in it, acks above all.
+	spareBuffer = 4 << 10
+	// busyBuffer holds a TLS record and an unfinished line of the same size.
+	busyBuffer = 32 << 10
+)
+
+var busyBuffers = sync.Pool{New: func() any { return new([busyBuffer]byte) }}
+
+// readBuffer holds what was received and not used yet. It is small until a read fills
+// it, then of a size that whole records fit in, and larger only while one line needs
+// it. What is unused always starts at the first byte after discard.
+type readBuffer struct {
+	account *account
+	small   [quietBuffer]byte
+	pooled  *[busyBuffer]byte // buf is this one if it is not nil
+	buf     []byte
+	counted int  // bytes of buf that the account has counted
+	n       int  // bytes received and not used
+	filled  bool // the last read used all of buf, so there may be more to read
+	busy    bool // something was received since calm last looked
+}
+
+// free is where the next read goes; it is never empty.
+func (b *readBuffer) free() []byte {
+	if b.buf == nil {
+		b.buf = b.small[:]
+	}
+	return b.buf[b.n:]
+}
+
+func (b *readBuffer) received(n int) {
+	b.n += n
+	b.filled = b.n == len(b.buf)
+	b.busy = true
+}
+
+func (b *readBuffer) data() []byte { return b.buf[:b.n] }
+
+// discard drops what was used.
+func (b *readBuffer) discard(used int) {
+	copy(b.buf, b.buf[used:b.n])
+	b.n -= used
+}
+
+// settle adapts the size to what is left after all complete lines were used: a full
+// buffer grows, one that is larger than it need be becomes an ordinary one. grown
+// reports whether the buffer has just left its smallest size; ok is false if what is
+// left needs memory that there is not.
+func (b *readBuffer) settle() (grown, ok bool) {
+	size := len(b.buf)
+	switch {
+	case size < busyBuffer && b.filled:
+		switch {
+		case b.account.reserve(busyBuffer):
+			b.borrow()
+			b.counted = busyBuffer
+		case size < spareBuffer:
+			b.move(make([]byte, spareBuffer))
+		default:
+			return false, b.n < size
+		}
+		return size == quietBuffer, true
+	case b.n == size:
+		if !b.account.reserve(2 * size) {
+			return false, false
+		}
+		b.move(make([]byte, 2*size))
+		b.account.Add(-b.counted)
+		b.counted = 2 * size
+	case size > busyBuffer && b.n < busyBuffer/2:
+		b.borrow()
+		b.account.Add(busyBuffer - b.counted)
+		b.counted = busyBuffer
+	}
+	return false, true
+}
+
+// borrow moves what is left into a buffer from the pool.
+func (b *readBuffer) borrow() {
+	pooled := busyBuffers.Get().(*[busyBuffer]byte)
+	b.move(pooled[:])
+	b.pooled = pooled
+}
+
+// move makes to the buffer.
+func (b *readBuffer) move(to []byte) {
+	copy(to, b.data())
+	b.giveBack()
+	b.buf = to
+}
+
+func (b *readBuffer) giveBack() {
+	if b.pooled != nil {
+		busyBuffers.Put(b.pooled)
+		b.pooled = nil
+	}
+}
+
+// shrink goes back to the smallest size if what is left fits.
+func (b *readBuffer) shrink() bool {
+	if b.n > quietBuffer/2 {
+		return false
+	}
+	if len(b.buf) != quietBuffer {
+		b.move(b.small[:])
+		b.uncount()
+	}
+	return true
+}
+
+func (b *readBuffer) uncount() {
+	b.account.Add(-b.counted)
+	b.counted = 0
+}
+
+// release gives the memory back for good.
+func (b *readBuffer) release() {
+	b.giveBack()
+	b.uncount()
+	b.buf, b.n = nil, 0
+}

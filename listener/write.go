@@ -1,0 +1,178 @@
+package listener
+
+import (
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+const (
+	// maxRecord is the most that one TLS record holds.
+	maxRecord = 16 << 10
+	// keptOutput is the largest write buffer that is used again.
+	keptOutput = 128 << 10
+)
+
+const (
+	// outputBuffer is what is written at once, a little more than a session gives.
+	outputBuffer = 72 << 10
+	// When there is no memory for that, scarceOutput is asked for, which is room for one
+	// push, and without it spareOutput is used for replies alone.
+	scarceOutput = 8 << 10
+	spareOutput  = 4 << 10
+	// Pushes that had no memory are tried again after a pause that doubles between these.
+	minPushPause = 10 * time.Millisecond
+	maxPushPause = time.Second
+)
+
+var outputs = sync.Pool{New: func() any {
+	b := make([]byte, 0, outputBuffer)
+	return &b
+}}
+
+// output is the buffer of the goroutine that writes and what was reserved for it.
+type output struct {
+	account *account
+	pooled  *[]byte
+	counted int
+}
+
+// room makes sure that there is a buffer, and tells for how many bytes of pushes.
+func (o *output) room() (buffer []byte, pushes int) {
+	if o.pooled == nil && o.account.reserve(outputBuffer) {
+		o.pooled = outputs.Get().(*[]byte)
+		o.counted = outputBuffer
+		o.written() // it may be larger
+	}
+	switch {
+	case o.pooled != nil:
+		return (*o.pooled)[:0], outputBuffer
+	case o.account.reserve(scarceOutput):
+		o.counted = scarceOutput
+		return make([]byte, 0, scarceOutput), scarceOutput
+	}
+	return make([]byte, 0, spareOutput), 0
+}
+
+// hold counts what the buffer has become.
+func (o *output) hold(out []byte) {
+	size := cap(out)
+	if o.pooled == nil && size <= spareOutput {
+		size = 0
+	}
+	o.account.Add(size - o.counted)
+	o.counted = size
+	if o.pooled != nil && cap(out) <= keptOutput {
+		*o.pooled = out[:0]
+	}
+}
+
+// written is called when out is on its way.
+func (o *output) written() {
+	now := 0 // a buffer that was made for this is not used again
+	if o.pooled != nil {
+		now = cap(*o.pooled)
+	}
+	o.account.Add(now - o.counted)
+	o.counted = now
+}
+
+func (o *output) release() {
+	o.account.Add(-o.counted)
+	o.counted = 0
+	if o.pooled != nil {
+		outputs.Put(o.pooled)
+		o.pooled = nil
+	}
+}
+
+// wake makes sure that a goroutine writes what the session has. It is called from any
+// goroutine, under locks of the broker and of the engine, and never blocks.
+func (c *conn) wake() {
+	c.mu.Lock()
+	switch {
+	case c.why != closedNot || c.session == nil:
+	case c.writing:
+		c.again = true
+	default:
+		c.writing = true
+		c.server.running.Add(1) // the goroutine that reads holds one, so this is not the first
+		go c.write()
+	}
+	c.mu.Unlock()
+}
+
+// write writes until there is nothing to write.
+func (c *conn) write() {
+	defer c.server.running.Done()
+	defer c.containWrite()
+	o := output{account: c.account}
+	defer o.release()
+	for {
+		buffer, pushes := o.room()
+		out := c.session.Output(buffer, pushes)
+		if len(out) == 0 {
+			if pushes > 0 {
+				c.pushPause = 0
+			} else {
+				c.pushLater()
+			}
+			if c.rest() {
+				break
+			}
+			o.written()
+			continue
+		}
+		o.hold(out)
+		if err := c.send(out); err != nil {
+			c.abort(closedWrite)
+			c.rest()
+			break
+		}
+		o.written()
+	}
+}
+
+// pushLater looks again after a while whether there is memory for what may wait.
+func (c *conn) pushLater() {
+	c.pushPause = min(max(2*c.pushPause, minPushPause), maxPushPause)
+	time.AfterFunc(c.pushPause, c.wake)
+}
+
+// rest ends the writing unless there may be more.
+func (c *conn) rest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.again && c.why == closedNot {
+		c.again = false
+		return false
+	}
+	c.writing, c.again = false, false
+	c.changed.Broadcast()
+	return true
+}
+
+// send writes in full records, so that the deadline counts for each.
+func (c *conn) send(out []byte) error {
+	for len(out) > 0 {
+		n, err := c.tls.Write(out[:min(len(out), maxRecord)])
+		c.bytesOut.Add(uint64(n))
+		c.server.metrics.bytesOut.Add(uint64(n))
+		if err != nil {
+			return err
+		}
+		out = out[n:]
+	}
+	return nil
+}
+
+// containWrite is contain for the goroutine that writes; the one that reads cleans up.
+func (c *conn) containWrite() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	c.panicked(v, debug.Stack())
+	c.abort(closedPanic)
+	c.rest()
+}
