@@ -439,12 +439,17 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := filepath.Glob(filepath.Join("docs", "*.md"))
+	err = filepath.WalkDir("docs", func(p string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(p) == ".md" {
+			pages = append(pages, p)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	link := regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)`)
-	for _, page := range append(pages, more...) {
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 )
@@ -34,26 +31,12 @@ func TestReadmeWalk(t *testing.T) {
 		t.Fatalf("the walk has %d blocks", len(blocks))
 	}
 	var script strings.Builder
-	patient := strings.NewReplacer(
-		// A measurement of three seconds says no more here than one of a fraction.
-		"--duration 3s", "--duration 200ms",
-		// A person sees that the broker is not there yet; a busy machine needs longer.
-		"sleep 1", "until sealmq stats >/dev/null 2>&1; do sleep 0.05; done")
 	for _, b := range blocks[1:] {
-		patient.WriteString(&script, b[1])
+		script.WriteString(b[1])
 	}
 	script.WriteString("wait\n")
 
-	ctx, cancel := context.WithTimeout(t.Context(), scriptTimeout)
-	defer cancel()
-	shell := exec.CommandContext(ctx, "bash", "-c", script.String())
-	shell.WaitDelay = time.Second // the broker would keep the output open
-	shell.Dir = diskFolder(t)
-	shell.Env = append(os.Environ(),
-		"PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"),
-		// The usual ports may be taken on the machine of a test.
-		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off")
-	out, err := shell.CombinedOutput()
+	out, err := paste(t, script.String())
 	if err != nil {
 		t.Errorf("the last command failed: %v", err)
 	}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pages are the user's pages, from this folder. A page that is not among them has no
+// commands; TestCommandsOfThePagesAreRun checks that.
+func pages(t *testing.T) (list []string) {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(filepath.Join(root, "docs"), func(p string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(p) == ".md" {
+			list = append(list, p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(list, filepath.Join(root, "README.md"))
+}
+
+// fence is a fenced block of a page.
+type fence struct{ language, text string }
+
+var fenceStart = regexp.MustCompile("^```(\\S*)")
+
+func fences(t *testing.T, page string) (list []fence) {
+	t.Helper()
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := false
+	for _, line := range strings.SplitAfter(string(b), "\n") {
+		switch m := fenceStart.FindStringSubmatch(line); {
+		case m != nil && !inside:
+			list, inside = append(list, fence{language: m[1]}), true
+		case m != nil:
+			inside = false
+		case inside:
+			list[len(list)-1].text += line
+		}
+	}
+	if inside {
+		t.Fatalf("%s: a block is not closed", page)
+	}
+	return list
+}
+
+// TestCommandsOfThePages runs the commands of each page of docs, from top to bottom in
+// one empty folder, as a reader would paste them. All have to succeed.
+func TestCommandsOfThePages(t *testing.T) {
+	if testing.Short() || runtime.GOOS != "linux" {
+		t.Skip("it needs a shell and runs for several seconds")
+	}
+	for _, page := range pages(t) {
+		var script strings.Builder
+		for _, f := range fences(t, page) {
+			if f.language == "sh" {
+				script.WriteString(f.text)
+			}
+		}
+		if script.Len() == 0 || filepath.Base(page) == "README.md" { // which has a test of its own
+			continue
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
+			t.Parallel()
+			if strings.Contains(script.String(), "openssl ") {
+				if _, err := exec.LookPath("openssl"); err != nil {
+					t.Skip("openssl is not installed")
+				}
+			}
+			out, err := paste(t, "set -ex\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n"+script.String())
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// patient replaces the pauses of a reader, who sees that the broker is there, by waiting
+// for it: a busy machine may need longer.
+var patient = strings.NewReplacer(
+	"sleep 1\n", "until sealmq stats >/dev/null 2>&1; do sleep 0.05; done\n",
+	// A measurement of three seconds says no more here than one of a fraction.
+	"--duration 3s", "--duration 200ms")
+
+// paste runs commands in a shell, in an empty folder on a disk.
+func paste(t *testing.T, commands string) (output []byte, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), scriptTimeout)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "bash", "-c", patient.Replace(commands))
+	shell.WaitDelay = time.Second // a broker that is left would keep the output open
+	shell.Dir = diskFolder(t)
+	shell.Env = append(os.Environ(),
+		"PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"),
+		// The usual ports may be taken on the machine of a test.
+		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off")
+	return shell.CombinedOutput()
+}
+
+// TestCommandsOfThePagesAreRun: what a reader would paste stands in a block that is run.
+func TestCommandsOfThePagesAreRun(t *testing.T) {
+	command := regexp.MustCompile(`(?m)^\s*(\$ |sealmq |make |openssl |cp -|tar )`)
+	for _, page := range pages(t) {
+		for _, f := range fences(t, page) {
+			if !slices.Contains([]string{"sh", "go"}, f.language) && command.MatchString(f.text) {
+				t.Errorf("%s: commands in a block that no test runs; write ```sh\n%s", page, f.text)
+			}
+		}
+	}
+}
