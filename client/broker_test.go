@@ -9,105 +9,9 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/testing/faultfs"
-	"github.com/sealmq/sealmq/internal/testing/testca"
-	"github.com/sealmq/sealmq/listener"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
-
-// node is a real broker over a disk in memory. It can lose its power and come back.
-type node struct {
-	t      testing.TB
-	ca     *testca.CA
-	fs     *faultfs.FS
-	addr   string
-	pipes  *pipes // in place of a network
-	engine *local.Engine
-	broker *broker.Broker
-	server *listener.Server
-	served chan error
-
-	directory *broker.DirectoryConfig // of the key directory; nil is without
-	accepts   *testca.CA              // another authority of clients
-}
-
-func startNode(t *testing.T) *node {
-	t.Helper()
-	return startNodeOn(t, nil)
-}
-
-func startNodeOn(t *testing.T, network *pipes) *node {
-	t.Helper()
-	n := &node{t: t, ca: testca.New(t), fs: faultfs.New(), addr: "127.0.0.1:0", pipes: network}
-	n.start()
-	t.Cleanup(func() { n.stop() })
-	return n
-}
-
-func (n *node) start() {
-	n.t.Helper()
-	var err error
-	if n.engine, err = local.Open(local.Config{Dir: "store", FS: n.fs, SegmentBytes: 1 << 20}); err != nil {
-		n.t.Fatal(err)
-	}
-	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.directory}); err != nil {
-		n.t.Fatal(err)
-	}
-	serverTLS := n.ca.ServerTLS()
-	if n.accepts != nil {
-		serverTLS.ClientCAs = n.ca.Pool()
-		serverTLS.ClientCAs.AddCert(n.accepts.Root())
-	}
-	cfg := listener.Config{Addr: n.addr, TLS: serverTLS, Identify: n.ca.Identify, Broker: n.broker}
-	if n.pipes != nil {
-		cfg.Listener = n.pipes
-	}
-	if n.server, err = listener.Listen(cfg); err != nil {
-		n.t.Fatal(err)
-	}
-	n.addr = n.server.Addr().String()
-	n.served = make(chan error, 1)
-	go func(s *listener.Server) { n.served <- s.Serve(context.Background()) }(n.server)
-}
-
-func (n *node) stop() {
-	if n.server == nil {
-		return
-	}
-	n.server.Close()
-	<-n.served
-	n.broker.Close()
-	n.engine.Close() // its error is that of the disk, when the power is off
-	n.server = nil
-}
-
-// crash takes the power away under load and starts again on what is left.
-func (n *node) crash(seed uint64) {
-	n.t.Helper()
-	n.fs.PowerOff()
-	n.stop()
-	n.fs = n.fs.Crash(faultfs.KeepRandom, seed)
-	n.start()
-}
-
-func (n *node) dial(cfg client.Config) *client.Client {
-	n.t.Helper()
-	cfg.Addr = n.addr
-	if n.pipes != nil && cfg.Dial == nil {
-		cfg.Dial = n.pipes.dial
-	}
-	if cfg.TLS == nil {
-		cfg.TLS = n.ca.AdminTLS()
-	}
-	c, err := client.Dial(n.t.Context(), cfg)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { c.Close() })
-	return c
-}
 
 var oneQueue = client.Topology{
 	Exchanges: []client.Exchange{{Name: "x"}},
@@ -118,10 +22,10 @@ var oneQueue = client.Topology{
 // The broker answers with texts. Each code that a program may want to act on must be
 // found behind its text.
 func TestCodesOfTheRealBroker(t *testing.T) {
-	n := startNode(t)
+	n := testnode.Start(t, testnode.Config{})
 	ctx := t.Context()
-	c := n.dial(client.Config{})
-	plain := n.dial(client.Config{TLS: n.ca.ClientTLS("lab")})
+	c := n.Dial(client.Config{})
+	plain := n.Dial(client.Config{TLS: n.CA.ClientTLS("lab")})
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -184,9 +88,9 @@ func TestCodesOfTheRealBroker(t *testing.T) {
 func errOf(_ int, err error) error { return err }
 
 func TestConsumeFromTheRealBroker(t *testing.T) {
-	n := startNode(t)
+	n := testnode.Start(t, testnode.Config{})
 	ctx := t.Context()
-	c := n.dial(client.Config{})
+	c := n.Dial(client.Config{})
 	if err := c.Declare(ctx, oneQueue); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +99,7 @@ func TestConsumeFromTheRealBroker(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	k := n.dial(client.Config{Meta: true})
+	k := n.Dial(client.Config{Meta: true})
 	s, err := k.Consume(ctx, "q", 10)
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +133,7 @@ func TestConsumeFromTheRealBroker(t *testing.T) {
 	if err := k.Flush(ctx); err != nil {
 		t.Error(err)
 	}
-	undertaker := n.dial(client.Config{Meta: true})
+	undertaker := n.Dial(client.Config{Meta: true})
 	dead, err := undertaker.Consume(ctx, "q"+sealmq.DeadSuffix, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -246,9 +150,9 @@ func TestConsumeFromTheRealBroker(t *testing.T) {
 // was confirmed arrives; what a publisher was told once is told once.
 func TestPowerCutsUnderLoad(t *testing.T) {
 	const publishers, each = 3, 400
-	n := startNode(t)
+	n := testnode.Start(t, testnode.Config{})
 	ctx := t.Context()
-	admin := n.dial(client.Config{})
+	admin := n.Dial(client.Config{})
 	if err := admin.Declare(ctx, oneQueue); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +163,7 @@ func TestPowerCutsUnderLoad(t *testing.T) {
 	confirmed := make(map[string]int)
 	var work sync.WaitGroup
 	for p := range publishers {
-		c := n.dial(fast)
+		c := n.Dial(fast)
 		work.Go(func() {
 			var ids []string
 			for i := range each {
@@ -272,7 +176,7 @@ func TestPowerCutsUnderLoad(t *testing.T) {
 			})
 		})
 	}
-	consumer := n.dial(fast)
+	consumer := n.Dial(fast)
 	sub, err := consumer.Consume(ctx, "q", 50)
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +197,7 @@ func TestPowerCutsUnderLoad(t *testing.T) {
 		}
 		if len(received) > (crashes+1)*publishers*each/5 && crashes < 4 {
 			crashes++
-			n.crash(uint64(crashes))
+			n.Crash(uint64(crashes))
 		}
 	}
 	work.Wait()
@@ -348,15 +252,15 @@ func publishAll(t *testing.T, ctx context.Context, c *client.Client, ids []strin
 }
 
 func TestManyClients(t *testing.T) {
-	n := startNode(t)
+	n := testnode.Start(t, testnode.Config{})
 	ctx := t.Context()
-	admin := n.dial(client.Config{})
+	admin := n.Dial(client.Config{})
 	if err := admin.Declare(ctx, oneQueue); err != nil {
 		t.Fatal(err)
 	}
 	var work sync.WaitGroup
 	for i := range 20 {
-		c := n.dial(client.Config{TLS: n.ca.ClientTLS(fmt.Sprint("client-", i))})
+		c := n.Dial(client.Config{TLS: n.CA.ClientTLS(fmt.Sprint("client-", i))})
 		work.Go(func() {
 			for j := range 20 {
 				if err := c.Publish(ctx, message(fmt.Sprintf("c%d-%d", i, j))); err != nil {

@@ -4,21 +4,22 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
 
 // A sender's certificates are left with a broker that keeps them, and travel in each
 // message where there is none or where it is asked for.
 func TestCertificatesAreLeftWithTheBroker(t *testing.T) {
-	keeps := func(t *testing.T) *node { return newTown(t).broker() }
+	keeps := func(t *testing.T) *testnode.Node { return newTown(t).broker() }
 	for name, tt := range map[string]struct {
-		node  func(*testing.T) *node
+		node  func(*testing.T) *testnode.Node
 		carry bool
 		in    bool
 	}{
 		"left":              {node: keeps},
 		"asked for":         {node: keeps, carry: true, in: true},
-		"the broker cannot": {node: startNode, in: true},
+		"the broker cannot": {node: func(t *testing.T) *testnode.Node { return testnode.Start(t, testnode.Config{}) }, in: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := tt.node(t)
@@ -31,7 +32,7 @@ func TestCertificatesAreLeftWithTheBroker(t *testing.T) {
 			}
 			// Without asking anybody, only an envelope that carries them can be opened.
 			alone, err := seal.NewOpener(seal.OpenerConfig{Name: "bob", Keys: e.keys,
-				Verifier: &seal.X509Verifier{Roots: n.ca.Pool(), Identify: n.ca.Identify}})
+				Verifier: &seal.X509Verifier{Roots: n.CA.Pool(), Identify: n.CA.Identify}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -43,7 +43,7 @@ func newForger(t testing.TB, w *town) *forger {
 	n := w.broker()
 	l, err := liar.Listen(liar.Config{TLS: w.ca.ServerTLS(), Identify: w.ca.Identify,
 		Upstream: func(ctx context.Context, name string) (net.Conn, error) {
-			return (&tls.Dialer{Config: named(w.ca.ClientTLS(name))}).DialContext(ctx, "tcp", n.addr)
+			return (&tls.Dialer{Config: named(w.ca.ClientTLS(name))}).DialContext(ctx, "tcp", n.Addr)
 		}})
 	if err != nil {
 		t.Fatal(err)

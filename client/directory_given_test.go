@@ -15,11 +15,11 @@ func TestGivenKeysAreCompared(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	first, second, other, bare := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.CipherMQG5)
-	w.publish(n.addr, "lab", first)
+	w.publish(n.Addr, "lab", first)
 	pins := client.NewPins()
-	finds(t, w.directory(n.addr, "bob", with(pins)), "lab", "", first, nil)
-	w.publish(n.addr, "lab", second)
-	if _, err := n.dial(client.Config{}).Command(t.Context(), fmt.Sprintf("register_key old %s", b64(bare))); err != nil {
+	finds(t, w.directory(n.Addr, "bob", with(pins)), "lab", "", first, nil)
+	w.publish(n.Addr, "lab", second)
+	if _, err := n.Dial(client.Config{}).Command(t.Context(), fmt.Sprintf("register_key old %s", b64(bare))); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -42,7 +42,7 @@ func TestGivenKeysAreCompared(t *testing.T) {
 		t.Run(tc.what, func(t *testing.T) {
 			for _, strict := range []bool{false, true} {
 				var notices []string
-				d := w.directory(n.addr, "bob", func(c *client.DirectoryConfig) {
+				d := w.directory(n.Addr, "bob", func(c *client.DirectoryConfig) {
 					c.StrictPins, c.Notice = strict, func(text string) { notices = append(notices, text) }
 					if tc.pinned {
 						c.Pins = pins

@@ -19,6 +19,7 @@ import (
 	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -100,10 +101,10 @@ func TestPublishAfterARevokedEntry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.directory(n.addr, "alice").Publish(t.Context(), stolen, generate(t, seal.HPKEX25519)); err != nil {
+	if _, err := w.directory(n.Addr, "alice").Publish(t.Context(), stolen, generate(t, seal.HPKEX25519)); err != nil {
 		t.Fatal(err)
 	}
-	alice := w.directory(n.addr, "alice", func(c *client.DirectoryConfig) { c.Verifier = revoking{w.verifier(), leaf.Leaf} })
+	alice := w.directory(n.Addr, "alice", func(c *client.DirectoryConfig) { c.Verifier = revoking{w.verifier(), leaf.Leaf} })
 	finds(t, alice, "alice", "", nil, seal.ErrRevoked)
 	e, err := alice.Publish(t.Context(), w.signs("alice"), generate(t, seal.HPKEX25519))
 	if err != nil || e.Serial != 2 {
@@ -125,11 +126,11 @@ func (r revoking) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, 
 }
 
 // proxy stands before a broker, and is honest until told otherwise.
-func (w *town) proxy(n *node) *liar.Liar {
+func (w *town) proxy(n *testnode.Node) *liar.Liar {
 	w.t.Helper()
 	l, err := liar.Listen(liar.Config{TLS: w.ca.ServerTLS(), Identify: w.ca.Identify,
 		Upstream: func(ctx context.Context, name string) (net.Conn, error) {
-			return (&tls.Dialer{Config: named(w.ca.ClientTLS(name))}).DialContext(ctx, "tcp", n.addr)
+			return (&tls.Dialer{Config: named(w.ca.ClientTLS(name))}).DialContext(ctx, "tcp", n.Addr)
 		}})
 	if err != nil {
 		w.t.Fatal(err)
@@ -151,10 +152,10 @@ func TestSharedPinsAccuseNobody(t *testing.T) {
 			n := w.broker()
 			l := w.proxy(n)
 			pins := client.NewPins()
-			other := w.directory(n.addr, "bob", with(pins))
+			other := w.directory(n.Addr, "bob", with(pins))
 			if tc.previous {
 				k := generate(t, seal.HPKEX25519)
-				w.publish(n.addr, "lab", k)
+				w.publish(n.Addr, "lab", k)
 				finds(t, other, "lab", "", k, nil)
 			}
 			next := generate(t, seal.HPKEX25519)
@@ -162,7 +163,7 @@ func TestSharedPinsAccuseNobody(t *testing.T) {
 			l.Lie(liar.Lies{ToClient: func(_ *liar.Conn, line string) []string {
 				if strings.HasPrefix(line, tc.answer) {
 					once.Do(func() {
-						w.publish(n.addr, "lab", next)
+						w.publish(n.Addr, "lab", next)
 						finds(t, other, "lab", "", next, nil)
 					})
 				}
@@ -178,12 +179,12 @@ func TestSharedPinsAccuseNobody(t *testing.T) {
 func TestRefusedProofsAccuseNobody(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	w.publish(n.addr, "alice", generate(t, seal.HPKEX25519))
-	bob := w.directory(n.addr, "bob")
+	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
+	bob := w.directory(n.Addr, "bob")
 	if _, err := bob.Audit(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	w.publish(n.addr, "carol", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "carol", generate(t, seal.HPKEX25519))
 	l := w.proxy(n)
 	d := w.directory(l.Addr(), "eve")
 	if _, err := d.Audit(t.Context(), ""); err != nil {

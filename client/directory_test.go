@@ -19,9 +19,9 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -46,18 +46,15 @@ func (w *town) verifier() seal.Verifier {
 }
 
 // broker starts a real one with a key directory.
-func (w *town) broker() *node {
+func (w *town) broker() *testnode.Node {
 	w.t.Helper()
 	return w.brokerOn(nil)
 }
 
-func (w *town) brokerOn(network *pipes) *node {
+func (w *town) brokerOn(network *testnode.Pipes) *testnode.Node {
 	w.t.Helper()
-	n := &node{t: w.t, ca: w.ca, fs: faultfs.New(), addr: "127.0.0.1:0", pipes: network,
-		directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.verifier()}}
-	n.start()
-	w.t.Cleanup(func() { n.stop() })
-	return n
+	return testnode.Start(w.t, testnode.Config{CA: w.ca, Network: network,
+		Directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.verifier()}})
 }
 
 func (w *town) signs(name string) *seal.Signer {
@@ -151,22 +148,22 @@ func TestDirectoryEndToEnd(t *testing.T) {
 		c.Pins = pins
 		c.Notice = func(s string) { mu.Lock(); notices = append(notices, s); mu.Unlock() }
 	}
-	bob := w.directory(n.addr, "bob", told)
+	bob := w.directory(n.Addr, "bob", told)
 	finds(t, bob, "alice", "", nil, sealmq.ErrNoKey)
 
 	first, hybrid, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEHybrid), generate(t, seal.HPKEX25519)
-	if e := w.publish(n.addr, "alice", first); e.Serial != 1 || e.Owner != "alice" {
+	if e := w.publish(n.Addr, "alice", first); e.Serial != 1 || e.Owner != "alice" {
 		t.Errorf("%+v", e)
 	}
 	finds(t, bob, "alice", "", first, nil)
 	finds(t, bob, "alice", seal.HPKEHybrid, nil, sealmq.ErrNoKey)
-	if e := w.publish(n.addr, "alice", first); e.Serial != 1 {
+	if e := w.publish(n.Addr, "alice", first); e.Serial != 1 {
 		t.Errorf("the same key again made entry %d", e.Serial)
 	}
-	w.publish(n.addr, "alice", hybrid)
+	w.publish(n.Addr, "alice", hybrid)
 	finds(t, bob, "alice", "", hybrid, nil)
 	finds(t, bob, "alice", seal.HPKEX25519, first, nil)
-	if e := w.publish(n.addr, "alice", second); e.Serial != 2 {
+	if e := w.publish(n.Addr, "alice", second); e.Serial != 2 {
 		t.Errorf("the next key made entry %d", e.Serial)
 	}
 	finds(t, bob, "alice", seal.HPKEX25519, second, nil)
@@ -174,13 +171,13 @@ func TestDirectoryEndToEnd(t *testing.T) {
 		t.Errorf("notices %q", notices)
 	}
 
-	n.stop() // and a restart changes nothing
-	n.start()
+	n.Stop() // and a restart changes nothing
+	n.Start()
 	again, err := client.OpenPins(client.PinsConfig{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bob = w.directory(n.addr, "bob", with(again))
+	bob = w.directory(n.Addr, "bob", with(again))
 	finds(t, bob, "alice", "", hybrid, nil)
 	finds(t, bob, "alice", seal.HPKEX25519, second, nil)
 	if keys, err := again.Keys("town"); err != nil || len(keys["alice"]) != 2 || keys["alice"][string(seal.HPKEX25519)].Serial != 2 {
@@ -197,14 +194,14 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
-	w.publish(n.addr, "alice", first)
-	w.publish(n.addr, "carol", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "alice", first)
+	w.publish(n.Addr, "carol", generate(t, seal.HPKEX25519))
 	old := rawFind(t, n, "find_key alice")
-	w.publish(n.addr, "alice", second)
+	w.publish(n.Addr, "alice", second)
 	hybrid := generate(t, seal.HPKEHybrid)
-	w.publish(n.addr, "dave", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "dave", generate(t, seal.HPKEX25519))
 	weak := rawFind(t, n, "find_key dave")
-	w.publish(n.addr, "dave", hybrid)
+	w.publish(n.Addr, "dave", hybrid)
 	fresh := func() keylog.Found { return rawFind(t, n, "find_key alice") }
 	other, _, err := keylog.NewSigner()
 	if err != nil {
@@ -214,7 +211,7 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 
 	l, err := liar.Listen(liar.Config{TLS: w.ca.ServerTLS(), Identify: w.ca.Identify,
 		Upstream: func(ctx context.Context, name string) (net.Conn, error) {
-			return (&tls.Dialer{Config: named(w.ca.ClientTLS(name))}).DialContext(ctx, "tcp", n.addr)
+			return (&tls.Dialer{Config: named(w.ca.ClientTLS(name))}).DialContext(ctx, "tcp", n.Addr)
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +277,7 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			pins := client.NewPins()
 			if tc.pinned {
-				finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", second, nil)
+				finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", second, nil)
 			}
 			answer(tc.prefix, tc.lie)
 			defer l.Lie(liar.Lies{})
@@ -290,13 +287,13 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 
 	t.Run("a weaker suite", func(t *testing.T) {
 		pins := client.NewPins()
-		finds(t, w.directory(n.addr, "bob", with(pins)), "dave", "", hybrid, nil)
+		finds(t, w.directory(n.Addr, "bob", with(pins)), "dave", "", hybrid, nil)
 		answer("Key: ", func(string) string { return reprove(t, n, weak, "find_key dave hpke-x25519-aes256gcm") })
 		defer l.Lie(liar.Lies{})
 		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, client.ErrRollback)
 		finds(t, w.directory(l.Addr(), "bob"), "dave", "", nil, client.ErrRollback)
 		// Both are pinned, and the log is not read any more.
-		if _, err := w.directory(n.addr, "bob", with(pins)).Find(t.Context(), "dave", seal.HPKEX25519); err != nil {
+		if _, err := w.directory(n.Addr, "bob", with(pins)).Find(t.Context(), "dave", seal.HPKEX25519); err != nil {
 			t.Fatal(err)
 		}
 		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, client.ErrRollback)
@@ -325,9 +322,9 @@ func named(c *tls.Config) *tls.Config {
 }
 
 // rawFind asks without checking.
-func rawFind(t testing.TB, n *node, line string) (f keylog.Found) {
+func rawFind(t testing.TB, n *testnode.Node, line string) (f keylog.Found) {
 	t.Helper()
-	reply, err := n.dial(client.Config{}).Command(t.Context(), line)
+	reply, err := n.Dial(client.Config{}).Command(t.Context(), line)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,12 +336,12 @@ func rawFind(t testing.TB, n *node, line string) (f keylog.Found) {
 
 // oldInNewTree is what a liar with the log at hand says: an entry that was replaced, with
 // its own good proof in the newest tree.
-func oldInNewTree(t *testing.T, n *node, old keylog.Found) string {
+func oldInNewTree(t *testing.T, n *testnode.Node, old keylog.Found) string {
 	t.Helper()
 	return reprove(t, n, old, "find_key alice")
 }
 
-func reprove(t *testing.T, n *node, old keylog.Found, line string) string {
+func reprove(t *testing.T, n *testnode.Node, old keylog.Found, line string) string {
 	t.Helper()
 	f := rawFind(t, n, line)
 	old.Checkpoint = f.Checkpoint
@@ -357,9 +354,9 @@ func reprove(t *testing.T, n *node, old keylog.Found, line string) string {
 }
 
 // proofOf proves a record of the log as it is now.
-func proofOf(t *testing.T, n *node, index int64) tlog.RecordProof {
+func proofOf(t *testing.T, n *testnode.Node, index int64) tlog.RecordProof {
 	t.Helper()
-	reply, err := n.dial(client.Config{}).Command(t.Context(), "key_log")
+	reply, err := n.Dial(client.Config{}).Command(t.Context(), "key_log")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,32 +396,32 @@ func TestForkedAndShortenedLogs(t *testing.T) {
 	w := newTown(t)
 	a, b := w.broker(), w.broker() // one operator, two truths
 	real, forged := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
-	w.publish(a.addr, "alice", real)
-	w.publish(b.addr, "alice", forged)
+	w.publish(a.Addr, "alice", real)
+	w.publish(b.Addr, "alice", forged)
 
 	// The same reader is shown both.
 	pins := client.NewPins()
-	finds(t, w.directory(a.addr, "bob", with(pins)), "alice", "", real, nil)
-	_, err := w.directory(b.addr, "bob", with(pins)).Find(t.Context(), "alice", "")
+	finds(t, w.directory(a.Addr, "bob", with(pins)), "alice", "", real, nil)
+	_, err := w.directory(b.Addr, "bob", with(pins)).Find(t.Context(), "alice", "")
 	isFork(t, err)
-	w.publish(b.addr, "carol", generate(t, seal.HPKEX25519))
-	_, err = w.directory(b.addr, "bob", with(pins)).Find(t.Context(), "carol", "")
+	w.publish(b.Addr, "carol", generate(t, seal.HPKEX25519))
+	_, err = w.directory(b.Addr, "bob", with(pins)).Find(t.Context(), "carol", "")
 	isFork(t, err)
 
 	// Two readers are shown one each, and meet.
-	bob, eve := w.directory(a.addr, "bob"), w.directory(b.addr, "eve")
+	bob, eve := w.directory(a.Addr, "bob"), w.directory(b.Addr, "eve")
 	finds(t, bob, "alice", "", real, nil)
 	finds(t, eve, "alice", "", forged, nil)
 	for range 2 {
 		isFork(t, bob.CheckPeer(t.Context(), eve.Checkpoint()))
 		isFork(t, eve.CheckPeer(t.Context(), bob.Checkpoint()))
 	}
-	honest := w.directory(a.addr, "frank")
+	honest := w.directory(a.Addr, "frank")
 	if err := honest.CheckPeer(t.Context(), bob.Checkpoint()); err != nil {
 		t.Errorf("an honest control: %v", err)
 	}
 	grace := generate(t, seal.HPKEX25519)
-	w.publish(a.addr, "grace", grace)
+	w.publish(a.Addr, "grace", grace)
 	finds(t, bob, "alice", "", real, nil)
 	if err := honest.CheckPeer(t.Context(), bob.Checkpoint()); err != nil {
 		t.Errorf("an honest control with a log that has grown: %v", err)
@@ -434,26 +431,26 @@ func TestForkedAndShortenedLogs(t *testing.T) {
 	}
 
 	// A log that has become shorter.
-	finds(t, w.directory(a.addr, "bob", with(pins)), "grace", "", grace, nil)
+	finds(t, w.directory(a.Addr, "bob", with(pins)), "grace", "", grace, nil)
 	empty := w.broker()
-	finds(t, w.directory(empty.addr, "bob", with(pins)), "alice", "", nil, client.ErrRollback)
-	w.publish(empty.addr, "alice", real)
-	finds(t, w.directory(empty.addr, "bob", with(pins)), "alice", "", nil, client.ErrRollback)
-	finds(t, w.directory(a.addr, "henry"), "grace", "", grace, nil)
+	finds(t, w.directory(empty.Addr, "bob", with(pins)), "alice", "", nil, client.ErrRollback)
+	w.publish(empty.Addr, "alice", real)
+	finds(t, w.directory(empty.Addr, "bob", with(pins)), "alice", "", nil, client.ErrRollback)
+	finds(t, w.directory(a.Addr, "henry"), "grace", "", grace, nil)
 }
 
 func TestPeersCheckpointsThatAreNone(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	w.publish(n.addr, "alice", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
 	stranger := newTown(t)
 	other := stranger.broker()
-	stranger.publish(other.addr, "alice", generate(t, seal.HPKEX25519))
-	away := stranger.directory(other.addr, "bob")
+	stranger.publish(other.Addr, "alice", generate(t, seal.HPKEX25519))
+	away := stranger.directory(other.Addr, "bob")
 	if _, err := away.Audit(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	d := w.directory(n.addr, "bob")
+	d := w.directory(n.Addr, "bob")
 	for _, bad := range [][]byte{nil, []byte("nonsense"), away.Checkpoint()} {
 		for range 2 {
 			if err := d.CheckPeer(t.Context(), bad); !errors.Is(err, client.ErrCheckpoint) {
@@ -476,24 +473,24 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	n := w.broker()
 	register := func(name string, key *seal.PublicKey) {
 		t.Helper()
-		p, err := n.dial(client.Config{}).Command(t.Context(), fmt.Sprintf("register_key %s %s", name, b64(key)))
+		p, err := n.Dial(client.Config{}).Command(t.Context(), fmt.Sprintf("register_key %s %s", name, b64(key)))
 		if err != nil || p != "Public key registered" {
 			t.Fatalf("%q, %v", p, err)
 		}
 	}
 	bare, next := generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
 	register("lab", bare)
-	_, err := w.directory(n.addr, "bob").Find(t.Context(), "lab", "")
+	_, err := w.directory(n.Addr, "bob").Find(t.Context(), "lab", "")
 	refused(t, err, client.ErrUnproven, bare)
 	pins := client.NewPins()
 	allow := func(c *client.DirectoryConfig) { c.Pins, c.AllowUnproven = pins, true }
-	loose := w.directory(n.addr, "bob", allow)
+	loose := w.directory(n.Addr, "bob", allow)
 	finds(t, loose, "lab", "", bare, nil)
 	finds(t, loose, "lab", seal.HPKEHybrid, nil, sealmq.ErrNoKey)
 	register("lab", next)
 	_, err = loose.Find(t.Context(), "lab", "")
 	refused(t, err, client.ErrPinned, bare, next)
-	_, err = w.directory(n.addr, "bob", with(pins)).Find(t.Context(), "lab", "")
+	_, err = w.directory(n.Addr, "bob", with(pins)).Find(t.Context(), "lab", "")
 	refused(t, err, client.ErrUnproven, bare, next)
 	if err := pins.Forget(t.Context(), "town", "lab"); err != nil {
 		t.Fatal(err)
@@ -501,14 +498,14 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	finds(t, loose, "lab", "", next, nil)
 	// An entry takes the place of the bare key, and never the other way.
 	proven := generate(t, seal.HPKEX25519)
-	w.publish(n.addr, "lab", proven)
+	w.publish(n.Addr, "lab", proven)
 	finds(t, loose, "lab", "", proven, nil)
 	finds(t, loose, "lab", seal.CipherMQG5, next, nil)
 
-	strict := w.directory(n.addr, "carol", func(c *client.DirectoryConfig) { c.StrictPins = true })
+	strict := w.directory(n.Addr, "carol", func(c *client.DirectoryConfig) { c.StrictPins = true })
 	finds(t, strict, "lab", "", proven, nil)
 	replaced := generate(t, seal.HPKEX25519)
-	w.publish(n.addr, "lab", replaced)
+	w.publish(n.Addr, "lab", replaced)
 	_, err = strict.Find(t.Context(), "lab", "")
 	refused(t, err, client.ErrPinned, proven, replaced)
 }
@@ -541,12 +538,12 @@ func TestDirectorySurvivesPowerCuts(t *testing.T) {
 	var last *seal.PublicKey
 	for i := range 4 {
 		last = generate(t, seal.HPKEX25519)
-		w.publish(n.addr, "alice", last)
-		finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", last, nil)
-		n.crash(uint64(i))
-		finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", last, nil)
+		w.publish(n.Addr, "alice", last)
+		finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", last, nil)
+		n.Crash(uint64(i))
+		finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", last, nil)
 	}
-	if a, err := w.directory(n.addr, "bob", with(pins)).Audit(t.Context(), "alice"); err != nil || a.Size != 4 {
+	if a, err := w.directory(n.Addr, "bob", with(pins)).Audit(t.Context(), "alice"); err != nil || a.Size != 4 {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
@@ -555,16 +552,16 @@ func TestOwnersWhoPublishAtOnce(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	keys := []*seal.PublicKey{generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)}
-	w.publish(n.addr, "alice", keys[0])
+	w.publish(n.Addr, "alice", keys[0])
 	// Somebody who has the certificate's key publishes another one: the owner sees it.
-	if e := w.publish(n.addr, "alice", keys[1]); e.Serial != 2 {
+	if e := w.publish(n.Addr, "alice", keys[1]); e.Serial != 2 {
 		t.Errorf("%+v", e)
 	}
-	a, err := w.directory(n.addr, "alice").Audit(t.Context(), "alice")
+	a, err := w.directory(n.Addr, "alice").Audit(t.Context(), "alice")
 	if err != nil || len(a.Records) != 2 {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if _, err := w.directory(n.addr, "bob").Publish(t.Context(), w.signs("alice"), keys[0]); !errors.Is(err, sealmq.ErrDenied) {
+	if _, err := w.directory(n.Addr, "bob").Publish(t.Context(), w.signs("alice"), keys[0]); !errors.Is(err, sealmq.ErrDenied) {
 		t.Errorf("alice's entry over bob's connection: %v", err)
 	}
 }
@@ -572,9 +569,9 @@ func TestOwnersWhoPublishAtOnce(t *testing.T) {
 func TestExpiredOwner(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	w.publish(n.addr, "alice", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
 	later := &seal.X509Verifier{Roots: w.ca.Pool(), Identify: w.ca.Identify, Now: func() time.Time { return time.Now().AddDate(0, 3, 0) }}
-	d := w.directory(n.addr, "bob", func(c *client.DirectoryConfig) { c.Verifier = later })
+	d := w.directory(n.Addr, "bob", func(c *client.DirectoryConfig) { c.Verifier = later })
 	_, err := d.Find(t.Context(), "alice", "")
 	if !errors.Is(err, seal.ErrExpired) || !strings.Contains(seal.Hint(err), "publish the key again") {
 		t.Errorf("%v, hint %q", err, seal.Hint(err))
@@ -586,7 +583,7 @@ func TestExpiredOwner(t *testing.T) {
 func BenchmarkDirectoryFind(b *testing.B) {
 	w := newTown(b)
 	n := w.broker()
-	admin := n.dial(client.Config{})
+	admin := n.Dial(client.Config{})
 	for i := range 1000 {
 		if _, err := admin.Command(b.Context(), fmt.Sprintf("register_key lab%d %s", i, b64(generate(b, seal.CipherMQG5)))); err != nil {
 			b.Fatal(err)
@@ -594,8 +591,8 @@ func BenchmarkDirectoryFind(b *testing.B) {
 	}
 	for _, suite := range []seal.Suite{seal.HPKEHybrid, seal.HPKEX25519} {
 		key := generate(b, suite)
-		w.publish(n.addr, "alice", key)
-		d := w.directory(n.addr, "bob")
+		w.publish(n.Addr, "alice", key)
+		d := w.directory(n.Addr, "bob")
 		finds(b, d, "alice", suite, key, nil)
 		reply, err := admin.Command(b.Context(), "find_key alice "+string(suite))
 		if err != nil {

@@ -21,12 +21,13 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
 
 // ends are what alice and bob share over all restarts.
 type ends struct {
-	node   *node
+	node   *testnode.Node
 	signer func() (*seal.Signer, error)
 	keys   *seal.Keyring
 }
@@ -39,9 +40,9 @@ var bobsKey = sync.OnceValue(func() *seal.PrivateKey {
 	return key
 })
 
-func newEnds(t *testing.T, n *node) *ends {
+func newEnds(t *testing.T, n *testnode.Node) *ends {
 	t.Helper()
-	leaf := n.ca.Leaf("alice", "")
+	leaf := n.CA.Leaf("alice", "")
 	signer, err := seal.NewSigner("alice", leaf.Certificate, leaf.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func newEnds(t *testing.T, n *node) *ends {
 
 func (e *ends) dial(t *testing.T, name string) *client.Client {
 	t.Helper()
-	return e.node.dial(client.Config{TLS: e.node.ca.ClientTLS(name), BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
+	return e.node.Dial(client.Config{TLS: e.node.CA.ClientTLS(name), BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
 }
 
 func (e *ends) sender(t *testing.T, c *client.Client, change func(*client.SenderConfig)) *client.Sender {
@@ -75,7 +76,7 @@ func (e *ends) sender(t *testing.T, c *client.Client, change func(*client.Sender
 func (e *ends) receiver(t *testing.T, c *client.Client, ledger *client.Ledger, change func(*client.ReceiverConfig)) *client.Receiver {
 	t.Helper()
 	cfg := client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
-		Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}}
+		Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -134,7 +135,7 @@ func TestSealedFromEndToEnd(t *testing.T) {
 // A refusal for good is the callback's affair without a spool, and stops the sender with
 // one: the message waits in it until the cause is gone.
 func TestRefusedMessagesStayInTheSpool(t *testing.T) {
-	e := newEnds(t, startNode(t))
+	e := newEnds(t, testnode.Start(t, testnode.Config{}))
 	c := e.dial(t, "alice")
 	s := e.sender(t, c, nil)
 	for range 2 {
@@ -166,7 +167,7 @@ func TestRefusedMessagesStayInTheSpool(t *testing.T) {
 }
 
 func TestSenderRefusesAnOldSpool(t *testing.T) {
-	e := newEnds(t, startNode(t))
+	e := newEnds(t, testnode.Start(t, testnode.Config{}))
 	now := clock.NewFake(time.Unix(1_700_000_000, 0))
 	spool := openSpool(t, client.SpoolConfig{FS: faultfs.New(), Clock: now})
 	if err := spool.Append(t.Context(), []client.SpoolEntry{entry(1)}); err != nil {
@@ -185,7 +186,7 @@ func TestSenderRefusesAnOldSpool(t *testing.T) {
 func TestReceiverSettlesWhatItDoesNotShow(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *ends) {
 		e.bind(t)
-		admin := e.node.dial(client.Config{})
+		admin := e.node.Dial(client.Config{})
 		s := e.sender(t, e.dial(t, "alice"), nil)
 		for i := range 4 {
 			if _, err := s.Send(t.Context(), "post", "bob", fmt.Append(nil, "text ", i)); err != nil {
@@ -285,8 +286,8 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	n := startNode(t)
-	w := &world{t: t, e: newEnds(t, n), broker: n.fs, spool: faultfs.New(), output: faultfs.New()}
+	n := testnode.Start(t, testnode.Config{})
+	w := &world{t: t, e: newEnds(t, n), broker: n.FS, spool: faultfs.New(), output: faultfs.New()}
 	w.e.bind(t)
 	return w
 }
@@ -294,10 +295,10 @@ func newWorld(t *testing.T) *world {
 // crash replaces every disk by what a crash leaves of it, and starts the broker.
 func (w *world) crash(mode faultfs.CrashMode, seed uint64) {
 	w.t.Helper()
-	w.e.node.stop()
+	w.e.node.Stop()
 	w.broker, w.spool, w.output = w.broker.Crash(mode, seed), w.spool.Crash(mode, seed), w.output.Crash(mode, seed)
-	w.e.node.fs = w.broker
-	w.e.node.start()
+	w.e.node.FS = w.broker
+	w.e.node.Start()
 }
 
 // check compares the output with what was sent. A disk that kept the later one of two
@@ -364,7 +365,7 @@ func runAll(t *testing.T, w *world, lines, die, seed int) (operations int) {
 }
 
 func (w *world) client(ctx context.Context, name string) (*client.Client, error) {
-	return client.Dial(ctx, client.Config{Addr: w.e.node.addr, TLS: w.e.node.ca.ClientTLS(name), Window: 8,
+	return client.Dial(ctx, client.Config{Addr: w.e.node.Addr, TLS: w.e.node.CA.ClientTLS(name), Window: 8,
 		BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
 }
 
@@ -426,7 +427,7 @@ func (w *world) receive(ctx context.Context, lines int) error {
 	}
 	defer c.Close()
 	r, err := c.NewReceiver(ctx, "inbox", client.ReceiverConfig{Names: []string{"bob"}, Keys: w.e.keys, Ledger: ledger, Prefetch: 5,
-		Verifier: &seal.X509Verifier{Roots: w.e.node.ca.Pool(), Identify: w.e.node.ca.Identify}})
+		Verifier: &seal.X509Verifier{Roots: w.e.node.CA.Pool(), Identify: w.e.node.CA.Identify}})
 	if err != nil {
 		return err
 	}
@@ -458,7 +459,7 @@ func (w *world) receive(ctx context.Context, lines int) error {
 // reason is told once.
 func TestRetriesWithTheSameBytes(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *ends) {
-		admin := e.node.dial(client.Config{})
+		admin := e.node.Dial(client.Config{})
 		if err := admin.DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 2}); err != nil {
 			t.Fatal(err)
 		}
@@ -514,7 +515,7 @@ func TestRetriesWithTheSameBytes(t *testing.T) {
 
 func TestSenderGivesUpWhenThereIsNoRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *ends) {
-		if err := e.node.dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 1}); err != nil {
+		if err := e.node.Dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &sealmq.QueueOptions{MaxMessages: 1}); err != nil {
 			t.Fatal(err)
 		}
 		e.bind(t)

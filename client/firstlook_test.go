@@ -18,10 +18,10 @@ func TestFirstLookAtALongLogIsSaid(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
-	w.publish(n.addr, "alice", first)
-	w.publish(n.addr, "carol", second)
+	w.publish(n.Addr, "alice", first)
+	w.publish(n.Addr, "carol", second)
 	var notices []string
-	bob := w.directory(n.addr, "bob", func(c *client.DirectoryConfig) { c.Notice = func(s string) { notices = append(notices, s) } })
+	bob := w.directory(n.Addr, "bob", func(c *client.DirectoryConfig) { c.Notice = func(s string) { notices = append(notices, s) } })
 	bob.SetFirstLook(2)
 	finds(t, bob, "alice", "", first, nil)
 	if len(notices) != 1 || !strings.HasPrefix(notices[0], "key of alice pinned: ") {
@@ -68,10 +68,10 @@ func TestFirstLooksReadOnlyWhatIsNew(t *testing.T) {
 		return []string{"Key log: " + asJSON(t, p)}
 	}})
 	bob := w.directory(l.Addr(), "bob")
-	w.publish(n.addr, "alice", keys["alice"])
+	w.publish(n.Addr, "alice", keys["alice"])
 	finds(t, bob, "alice", "", keys["alice"], nil)
-	w.publish(n.addr, "carol", keys["carol"])
-	w.publish(n.addr, "dave", keys["dave"])
+	w.publish(n.Addr, "carol", keys["carol"])
+	w.publish(n.Addr, "dave", keys["dave"])
 	mu.Lock()
 	swap = true
 	mu.Unlock()
@@ -81,7 +81,7 @@ func TestFirstLooksReadOnlyWhatIsNew(t *testing.T) {
 	mu.Unlock()
 	finds(t, bob, "carol", "", keys["carol"], nil) // nothing is kept of what was wrong
 	finds(t, bob, "dave", "", keys["dave"], nil)
-	w.publish(n.addr, "erin", keys["erin"])
+	w.publish(n.Addr, "erin", keys["erin"])
 	finds(t, bob, "erin", "", keys["erin"], nil)
 	mu.Lock()
 	defer mu.Unlock()
@@ -96,12 +96,12 @@ func TestFirstLookAfterOthersKnowsWhatIsNewer(t *testing.T) {
 	n := w.broker()
 	l := w.proxy(n)
 	first, other := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
-	w.publish(n.addr, "alice", first)
-	w.publish(n.addr, "carol", other)
+	w.publish(n.Addr, "alice", first)
+	w.publish(n.Addr, "carol", other)
 	old := rawFind(t, n, "find_key alice")
 	bob := w.directory(l.Addr(), "bob")
 	finds(t, bob, "carol", "", other, nil)
-	w.publish(n.addr, "alice", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
 	l.Lie(liar.Lies{ToClient: func(_ *liar.Conn, line string) []string {
 		if strings.HasPrefix(line, "Key: ") {
 			line = oldInNewTree(t, n, old)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -178,8 +179,8 @@ func TestMemoryIsKeptWhenTheBrokerCannotAnswer(t *testing.T) {
 }
 
 func TestRealBrokerTellsItsMemory(t *testing.T) {
-	n := startNode(t)
-	who, err := n.dial(client.Config{}).Whoami(t.Context())
+	n := testnode.Start(t, testnode.Config{})
+	who, err := n.Dial(client.Config{}).Whoami(t.Context())
 	if err != nil || who.DedupWindow != 3600 || who.DedupMaxIDs != 2_000_000 || who.DedupReach == nil || *who.DedupReach != 3600 {
 		t.Errorf("%+v, %v", who, err)
 	}

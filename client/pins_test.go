@@ -22,7 +22,7 @@ func TestPinsFile(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	key := generate(t, seal.HPKEX25519)
-	w.publish(n.addr, "alice", key)
+	w.publish(n.Addr, "alice", key)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pins.json")
 	open := func() *client.Pins {
@@ -33,7 +33,7 @@ func TestPinsFile(t *testing.T) {
 		}
 		return p
 	}
-	finds(t, w.directory(n.addr, "bob", with(open())), "alice", "", key, nil)
+	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", key, nil)
 	info, err := os.Stat(file)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestPinsFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	finds(t, w.directory(n.addr, "bob", with(open())), "alice", "", key, nil)
+	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", key, nil)
 	if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
 		t.Errorf("looking up again has changed the file: %v\n%s\n%s", err, before, after)
 	}
@@ -70,21 +70,21 @@ func TestPinsFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Replace(string(before), `"checkpoint": "c`, `"checkpoint": "d`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, w.directory(n.addr, "bob", with(open())), "alice", "", nil, client.ErrPins)
+	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", nil, client.ErrPins)
 }
 
 // Each member of a pin that somebody has changed is noticed beside those that were left.
 func TestAlteredPins(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	w.publish(n.addr, "alice", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
 	file := filepath.Join(t.TempDir(), "pins.json")
 	find := func() error {
 		p, err := client.OpenPins(client.PinsConfig{File: file})
 		if err != nil {
 			return err
 		}
-		_, err = w.directory(n.addr, "bob", with(p)).Find(t.Context(), "alice", "")
+		_, err = w.directory(n.Addr, "bob", with(p)).Find(t.Context(), "alice", "")
 		return err
 	}
 	if err := find(); err != nil {
@@ -143,7 +143,7 @@ func TestPinsAreShared(t *testing.T) {
 	keys := make(map[string]*seal.PublicKey)
 	for _, name := range names {
 		keys[name] = generate(t, seal.HPKEX25519)
-		w.publish(n.addr, name, keys[name])
+		w.publish(n.Addr, name, keys[name])
 	}
 	file := filepath.Join(t.TempDir(), "pins.json")
 	var work sync.WaitGroup
@@ -152,7 +152,7 @@ func TestPinsAreShared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := w.directory(n.addr, "bob", with(p))
+		d := w.directory(n.Addr, "bob", with(p))
 		work.Go(func() {
 			for range 3 {
 				finds(t, d, name, "", keys[name], nil)

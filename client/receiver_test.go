@@ -18,6 +18,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -78,7 +79,7 @@ func (e *ends) garbage(t *testing.T, n int) {
 // inbox makes bob's queue with options.
 func (e *ends) inbox(t *testing.T, o sealmq.QueueOptions) {
 	t.Helper()
-	if err := e.node.dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &o); err != nil {
+	if err := e.node.Dial(client.Config{}).DeclareQueue(t.Context(), "inbox", &o); err != nil {
 		t.Fatal(err)
 	}
 	e.bind(t)
@@ -87,7 +88,7 @@ func (e *ends) inbox(t *testing.T, o sealmq.QueueOptions) {
 // left is how many messages are in a queue, and 0 if there is none.
 func (e *ends) left(t *testing.T, queue string) int {
 	t.Helper()
-	q, err := e.node.dial(client.Config{}).Queue(t.Context(), queue)
+	q, err := e.node.Dial(client.Config{}).Queue(t.Context(), queue)
 	if err != nil && sealmq.CodeOf(err) != sealmq.NoQueue {
 		t.Fatal(err)
 	}
@@ -149,10 +150,10 @@ func TestUndecidedMessagesNeverDie(t *testing.T) {
 			inBubble(t, func(t *testing.T, e *ends) {
 				e.inbox(t, sealmq.QueueOptions{DeliveryLimit: 2})
 				e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
-				rc := client.ReceiverConfig{Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}}
-				cc := client.Config{TLS: e.node.ca.ClientTLS("bob")}
+				rc := client.ReceiverConfig{Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}}
+				cc := client.Config{TLS: e.node.CA.ClientTLS("bob")}
 				change(t, &cc, &rc)
-				r := e.receiver(t, e.node.dial(cc), nil, func(cfg *client.ReceiverConfig) {
+				r := e.receiver(t, e.node.Dial(cc), nil, func(cfg *client.ReceiverConfig) {
 					cfg.Verifier, cfg.Log, cfg.UndecidedDelay = rc.Verifier, rc.Log, time.Millisecond
 				})
 				gather(t, r, 3)
@@ -205,7 +206,7 @@ func TestReceiversOfOneLedgerShareWhatIsInHand(t *testing.T) {
 		twice := func() {
 			t.Helper()
 			for _, queue := range []string{"inbox", "other"} {
-				if err := e.node.dial(client.Config{}).Bind(t.Context(), queue, "post", "bob"); err != nil {
+				if err := e.node.Dial(client.Config{}).Bind(t.Context(), queue, "post", "bob"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -222,7 +223,7 @@ func TestReceiversOfOneLedgerShareWhatIsInHand(t *testing.T) {
 		r1 := e.receiver(t, first, ledger, nil)
 		list := next(t, r1)
 		r2, err := e.dial(t, "bob").NewReceiver(t.Context(), "other", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
-			UndecidedDelay: time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
+			UndecidedDelay: time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,7 +272,7 @@ func TestConflictWithWhatIsInHand(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Each broker would refuse the second text; so there are two.
-		nodes := []*ends{e, newEnds(t, startNodeOn(t, newPipes()))}
+		nodes := []*ends{e, newEnds(t, testnode.Start(t, testnode.Config{Network: testnode.NewPipes()}))}
 		nodes[1].bind(t)
 		for i, n := range nodes {
 			body, err := sealer.Seal(seal.Content{ID: "same", Exchange: "post", RoutingKey: "bob", Body: fmt.Append(nil, "text ", i)})
@@ -287,7 +288,7 @@ func TestConflictWithWhatIsInHand(t *testing.T) {
 			t.Fatalf("%q", texts(list))
 		}
 		other := nodes[1].receiver(t, nodes[1].dial(t, "bob"), ledger, func(cfg *client.ReceiverConfig) {
-			cfg.Verifier = &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}
+			cfg.Verifier = &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}
 		})
 		if list, err := within(t, other, 300*time.Millisecond); err == nil || other.Stats().Conflicts != 1 {
 			t.Errorf("%q is shown, %+v", texts(list), other.Stats())
@@ -386,14 +387,14 @@ func TestReceiverAsksForNewKeys(t *testing.T) {
 // anybody from the rest.
 func TestReceivingFromADeadLetterQueue(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *ends) {
-		admin := e.node.dial(client.Config{})
+		admin := e.node.Dial(client.Config{})
 		if err := admin.Bind(t.Context(), "inbox.dead", "post", "bob"); err != nil {
 			t.Fatal(err)
 		}
 		e.garbage(t, 3)
 		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
 		r, err := e.dial(t, "bob").NewReceiver(t.Context(), "inbox.dead", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys,
-			UndecidedDelay: 20 * time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.ca.Pool(), Identify: e.node.ca.Identify}})
+			UndecidedDelay: 20 * time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -435,7 +436,8 @@ func (s silent) Write(p []byte) (int, error) {
 // are the next call's.
 func TestNextEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newTown(t).brokerOn(newPipes())
+		network := testnode.NewPipes()
+		n := newTown(t).brokerOn(network)
 		e := newEnds(t, n)
 		e.bind(t)
 		alice := e.dial(t, "alice")
@@ -444,9 +446,9 @@ func TestNextEndsWithItsContext(t *testing.T) {
 		}
 		e.sends(t, e.sender(t, alice, nil), "one", "two", "three")
 		var hole atomic.Bool
-		c := n.dial(client.Config{TLS: n.ca.ClientTLS("bob"), BackoffMin: time.Millisecond,
-			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				conn, err := n.pipes.dial(ctx, network, addr)
+		c := n.Dial(client.Config{TLS: n.CA.ClientTLS("bob"), BackoffMin: time.Millisecond,
+			Dial: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				conn, err := network.Dial(ctx, "tcp", addr)
 				return silent{conn, &hole}, err
 			}})
 		r := e.receiver(t, c, nil, nil)
@@ -552,7 +554,7 @@ func TestGivingBackIsNoDelivery(t *testing.T) {
 // A message is acknowledged when the ledger has it, and not before: after a ledger that
 // failed it comes again.
 func TestNothingIsAcknowledgedBeforeTheLedger(t *testing.T) {
-	e := newEnds(t, startNode(t))
+	e := newEnds(t, testnode.Start(t, testnode.Config{}))
 	e.bind(t)
 	e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one")
 	fs := faultfs.New()

@@ -10,19 +10,17 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
 
 // newTownOfTwo accepts certificates of two authorities.
-func newTownOfTwo(t testing.TB) (w *town, other *testca.CA, n *node) {
+func newTownOfTwo(t testing.TB) (w *town, other *testca.CA, n *testnode.Node) {
 	t.Helper()
 	w, other = newTown(t), testca.New(t)
-	n = &node{t: t, ca: w.ca, fs: faultfs.New(), addr: "127.0.0.1:0", accepts: other,
-		directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.both(other)}}
-	n.start()
-	t.Cleanup(func() { n.stop() })
+	n = testnode.Start(t, testnode.Config{CA: w.ca, Accepts: other,
+		Directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.both(other)}})
 	return w, other, n
 }
 
@@ -60,11 +58,11 @@ func (w *town) publishWith(ca, other *testca.CA, addr, name string, key *seal.Pu
 	return d.Publish(w.t.Context(), signer, key)
 }
 
-func (n *node) reset(name string, suite seal.Suite) []int64 {
-	n.t.Helper()
-	records, err := n.dial(client.Config{}).ResetKey(n.t.Context(), name, suite)
+func reset(t *testing.T, n *testnode.Node, name string, suite seal.Suite) []int64 {
+	t.Helper()
+	records, err := n.Dial(client.Config{}).ResetKey(t.Context(), name, suite)
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return records
 }
@@ -94,16 +92,16 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	pins, strict := client.NewPins(), client.NewPins()
 	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
 	find := func(p *client.Pins, change ...func(*client.DirectoryConfig)) *client.Directory {
-		return w.directory(n.addr, "bob", append([]func(*client.DirectoryConfig){with(p), trust}, change...)...)
+		return w.directory(n.Addr, "bob", append([]func(*client.DirectoryConfig){with(p), trust}, change...)...)
 	}
-	w.publish(n.addr, "carol", generate(t, seal.HPKEX25519))
-	w.publish(n.addr, "alice", first)
+	w.publish(n.Addr, "carol", generate(t, seal.HPKEX25519))
+	w.publish(n.Addr, "alice", first)
 	finds(t, find(pins), "alice", "", first, nil)
 	finds(t, find(strict, func(c *client.DirectoryConfig) { c.StrictPins = true }), "alice", "", first, nil)
-	if e, err := w.publishWith(other, other, n.addr, "alice", second); !errors.Is(err, sealmq.ErrDenied) {
+	if e, err := w.publishWith(other, other, n.Addr, "alice", second); !errors.Is(err, sealmq.ErrDenied) {
 		t.Fatalf("%v, %v", e, err)
 	}
-	if records := n.reset("alice", ""); fmt.Sprint(records) != "[2]" {
+	if records := reset(t, n, "alice", ""); fmt.Sprint(records) != "[2]" {
 		t.Errorf("records %v", records)
 	}
 	for range 2 {
@@ -115,10 +113,10 @@ func TestResetForAnotherAuthority(t *testing.T) {
 		if err := given.CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, client.ErrReset.Error()) {
 			t.Errorf("%q, %v", told, err)
 		}
-		n.stop()
-		n.start()
+		n.Stop()
+		n.Start()
 	}
-	e, err := w.publishWith(other, other, n.addr, "alice", second)
+	e, err := w.publishWith(other, other, n.Addr, "alice", second)
 	if err != nil || e.Serial != 2 {
 		t.Fatalf("%+v, %v", e, err)
 	}
@@ -143,7 +141,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	}
 	// Later entries change nothing for who has not decided.
 	third := generate(t, seal.HPKEX25519)
-	if _, err := w.publishWith(other, other, n.addr, "alice", third); err != nil {
+	if _, err := w.publishWith(other, other, n.Addr, "alice", third); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, stranger, "alice", "", third, nil)
@@ -161,32 +159,32 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 	n := w.broker()
 	pins, far := client.NewPins(), client.NewPins()
 	keys := []*seal.PublicKey{generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)}
-	w.publish(n.addr, "alice", keys[0])
-	finds(t, w.directory(n.addr, "bob", with(far)), "alice", "", keys[0], nil)
-	w.publish(n.addr, "alice", keys[1])
-	finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", keys[1], nil)
-	n.reset("alice", seal.HPKEX25519)
-	if e := w.publish(n.addr, "alice", keys[2]); e.Serial != 3 {
+	w.publish(n.Addr, "alice", keys[0])
+	finds(t, w.directory(n.Addr, "bob", with(far)), "alice", "", keys[0], nil)
+	w.publish(n.Addr, "alice", keys[1])
+	finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", keys[1], nil)
+	reset(t, n, "alice", seal.HPKEX25519)
+	if e := w.publish(n.Addr, "alice", keys[2]); e.Serial != 3 {
 		t.Errorf("entry %d", e.Serial)
 	}
 	for range 2 {
-		wasReset(t, w.directory(n.addr, "bob", with(pins)), "alice", "", "record 2 ")
-		wasReset(t, w.directory(n.addr, "bob", with(far)), "alice", "", "record 2 ")
+		wasReset(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", "record 2 ")
+		wasReset(t, w.directory(n.Addr, "bob", with(far)), "alice", "", "record 2 ")
 		// A log that is too long to be read is asked for the reset alone.
-		bob := w.directory(n.addr, "bob", with(far))
+		bob := w.directory(n.Addr, "bob", with(far))
 		bob.SetFirstLook(1)
 		wasReset(t, bob, "alice", "", "record 2 ")
-		w.publish(n.addr, "alice", keys[3])
+		w.publish(n.Addr, "alice", keys[3])
 	}
 	// Who has decided once is not asked again.
-	finds(t, w.directory(n.addr, "carol", with(pins)), "alice", "", nil, client.ErrReset)
+	finds(t, w.directory(n.Addr, "carol", with(pins)), "alice", "", nil, client.ErrReset)
 	if err := pins.Forget(t.Context(), "town", "alice"); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", keys[3], nil)
-	w.publish(n.addr, "alice", keys[0])
-	w.publish(n.addr, "alice", keys[1])
-	finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", keys[1], nil)
+	finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", keys[3], nil)
+	w.publish(n.Addr, "alice", keys[0])
+	w.publish(n.Addr, "alice", keys[1])
+	finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", keys[1], nil)
 }
 
 // The owner, who has pinned the own key, hears of the reset and publishes again.
@@ -198,29 +196,29 @@ func TestOwnerAfterAReset(t *testing.T) {
 		c.Pins, c.Verifier, c.Notice = pins, w.both(other), func(s string) { notices = append(notices, s) }
 	}
 	first, second, third := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
-	if _, err := w.publishWith(w.ca, other, n.addr, "alice", first, own); err != nil {
+	if _, err := w.publishWith(w.ca, other, n.Addr, "alice", first, own); err != nil {
 		t.Fatal(err)
 	}
-	n.reset("alice", "")
-	wasReset(t, w.directory(n.addr, "alice", own), "alice", "")
+	reset(t, n, "alice", "")
+	wasReset(t, w.directory(n.Addr, "alice", own), "alice", "")
 	notices = nil
-	e, err := w.publishWith(other, other, n.addr, "alice", second, own)
+	e, err := w.publishWith(other, other, n.Addr, "alice", second, own)
 	if err != nil || e.Serial != 2 {
 		t.Fatalf("%+v, %v", e, err)
 	}
 	if text := strings.Join(notices, "\n"); !strings.Contains(text, "was reset by an administrator of the broker (record 1 ") || !strings.Contains(text, "in place of the one that was reset") {
 		t.Errorf("notices %q", notices)
 	}
-	finds(t, w.directory(n.addr, "alice", own), "alice", "", second, nil)
-	if e, err = w.publishWith(other, other, n.addr, "alice", third, own); err != nil || e.Serial != 3 {
+	finds(t, w.directory(n.Addr, "alice", own), "alice", "", second, nil)
+	if e, err = w.publishWith(other, other, n.Addr, "alice", third, own); err != nil || e.Serial != 3 {
 		t.Errorf("%+v, %v", e, err)
 	}
 	// Somebody else was faster after the next one: the owner must look first.
-	n.reset("alice", "")
-	if _, err := w.publishWith(w.ca, other, n.addr, "alice", first); err != nil {
+	reset(t, n, "alice", "")
+	if _, err := w.publishWith(w.ca, other, n.Addr, "alice", first); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.publishWith(other, other, n.addr, "alice", second, own); !errors.Is(err, client.ErrReset) {
+	if _, err := w.publishWith(other, other, n.Addr, "alice", second, own); !errors.Is(err, client.ErrReset) {
 		t.Errorf("error %v", err)
 	}
 	if keys, err := pins.Keys("town"); err != nil || keys["alice"][string(seal.HPKEX25519)].Fingerprint != third.Fingerprint() {
@@ -237,26 +235,26 @@ func TestResetOfOneSuiteAndOfBareKeys(t *testing.T) {
 	small, hybrid, bare, next := generate(t, seal.HPKEX25519), generate(t, seal.HPKEHybrid), generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
 	register := func(name string, key *seal.PublicKey) {
 		t.Helper()
-		if _, err := n.dial(client.Config{}).Command(t.Context(), "register_key "+name+" "+b64(key)); err != nil {
+		if _, err := n.Dial(client.Config{}).Command(t.Context(), "register_key "+name+" "+b64(key)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.publish(n.addr, "alice", small)
-	w.publish(n.addr, "alice", hybrid)
+	w.publish(n.Addr, "alice", small)
+	w.publish(n.Addr, "alice", hybrid)
 	register("alice", bare)
-	bob := w.directory(n.addr, "bob", allow)
+	bob := w.directory(n.Addr, "bob", allow)
 	for suite, key := range map[seal.Suite]*seal.PublicKey{"": hybrid, seal.HPKEX25519: small, seal.CipherMQG5: bare} {
 		finds(t, bob, "alice", suite, key, nil)
 	}
-	n.reset("alice", seal.HPKEHybrid)
+	reset(t, n, "alice", seal.HPKEHybrid)
 	wasReset(t, bob, "alice", "", "record 3 ", "shows "+small.Digits()+" for "+string(seal.HPKEX25519))
 	finds(t, bob, "alice", seal.HPKEX25519, small, nil)
-	finds(t, w.directory(n.addr, "carol"), "alice", "", small, nil) // nothing is hidden from a stranger
-	n.reset("alice", client.Unproven)
+	finds(t, w.directory(n.Addr, "carol"), "alice", "", small, nil) // nothing is hidden from a stranger
+	reset(t, n, "alice", client.Unproven)
 	wasReset(t, bob, "alice", seal.CipherMQG5, "record 4 ", "a bare key", "no key since")
 	register("alice", next)
 	wasReset(t, bob, "alice", seal.CipherMQG5, "shows "+next.Digits())
-	n.reset("alice", "")
+	reset(t, n, "alice", "")
 	wasReset(t, bob, "alice", "", "no key since")
 	if _, err := bob.Audit(t.Context(), ""); err != nil {
 		t.Error(err)
@@ -269,25 +267,25 @@ func TestResetSurvivesPowerCutsAtAnyOperation(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	key, hybrid := generate(t, seal.HPKEX25519), generate(t, seal.HPKEHybrid)
-	w.publish(n.addr, "alice", key)
-	w.publish(n.addr, "alice", hybrid)
-	n.stop()
-	clean := n.fs
+	w.publish(n.Addr, "alice", key)
+	w.publish(n.Addr, "alice", hybrid)
+	n.Stop()
+	clean := n.FS
 	for at, over := 1, false; !over; at++ {
-		n.fs = clean.Snapshot()
-		n.start()
+		n.FS = clean.Snapshot()
+		n.Start()
 		pins := client.NewPins()
-		finds(t, w.directory(n.addr, "bob", with(pins)), "alice", "", hybrid, nil)
-		admin := n.dial(client.Config{})
-		n.fs.PowerOffAt(at)
+		finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", hybrid, nil)
+		admin := n.Dial(client.Config{})
+		n.FS.PowerOffAt(at)
 		_, failed := admin.ResetKey(t.Context(), "alice", "")
 		if failed == nil {
 			over = true
-			wasReset(t, w.directory(n.addr, "bob", with(pins)), "alice", "")
+			wasReset(t, w.directory(n.Addr, "bob", with(pins)), "alice", "")
 		}
 		admin.Close()
-		n.crash(uint64(at))
-		bob := w.directory(n.addr, "bob", with(pins))
+		n.Crash(uint64(at))
+		bob := w.directory(n.Addr, "bob", with(pins))
 		got, err := bob.Find(t.Context(), "alice", "")
 		switch {
 		case errors.Is(err, client.ErrReset):
@@ -296,15 +294,15 @@ func TestResetSurvivesPowerCutsAtAnyOperation(t *testing.T) {
 			t.Fatalf("cut at %d: reset %v, then %v, %v", at, failed, got, err)
 		default:
 			finds(t, bob, "alice", seal.HPKEX25519, key, nil)
-			n.reset("alice", "")
+			reset(t, n, "alice", "")
 		}
-		if e := w.publish(n.addr, "alice", key); e.Serial != 2 {
+		if e := w.publish(n.Addr, "alice", key); e.Serial != 2 {
 			t.Errorf("cut at %d: entry %d", at, e.Serial)
 		}
-		if a, err := w.directory(n.addr, "carol").Audit(t.Context(), "alice"); err != nil || a.Size != 5 {
+		if a, err := w.directory(n.Addr, "carol").Audit(t.Context(), "alice"); err != nil || a.Size != 5 {
 			t.Errorf("cut at %d: %+v, %v", at, a, err)
 		}
-		n.stop()
+		n.Stop()
 		if at > 50 {
 			t.Fatal("a reset takes too many operations")
 		}

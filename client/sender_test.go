@@ -20,9 +20,9 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
-	w.publish(n.addr, "bob", first)
+	w.publish(n.Addr, "bob", first)
 	now := clock.NewFake(time.Now())
-	c := n.dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: now})
+	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: now})
 	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 		}
 	}
 	sealedFor(first)
-	w.publish(n.addr, "bob", second)
+	w.publish(n.Addr, "bob", second)
 	now.Advance(59 * time.Second)
 	sealedFor(first)
 	now.Advance(time.Second)
@@ -73,12 +73,12 @@ func (s *skewed) AfterFunc(d time.Duration, f func()) clock.Timer {
 func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	w.publish(n.addr, "bob", generate(t, seal.HPKEX25519))
-	if err := n.dial(client.Config{}).Bind(t.Context(), "inbox", "post", "bob"); err != nil {
+	w.publish(n.Addr, "bob", generate(t, seal.HPKEX25519))
+	if err := n.Dial(client.Config{}).Bind(t.Context(), "inbox", "post", "bob"); err != nil {
 		t.Fatal(err)
 	}
 	var now skewed
-	c := n.dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: &now, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
+	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: &now, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
 	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)
@@ -93,26 +93,26 @@ func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 	defer s.Close()
 	for _, away := range []bool{false, true} {
 		if away {
-			n.stop()
+			n.Stop()
 		}
 		now.by.Add(int64(20 * time.Minute))
 		if err := s.SendAsync(t.Context(), "post", "bob", []byte("text"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	n.start()
+	n.Start()
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
-	n.stop()
+	n.Stop()
 	now.by.Add(int64(time.Hour))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := s.SendAsync(ctx, "post", "bob", []byte("text"), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with keys that are too old: %v", err)
 	}
-	n.start()
+	n.Start()
 	if err := s.SendAsync(t.Context(), "post", "bob", []byte("text"), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -120,9 +120,9 @@ func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	n.stop()
-	n.fs = faultfs.New() // it has forgotten the key, and says so
-	n.start()
+	n.Stop()
+	n.FS = faultfs.New() // it has forgotten the key, and says so
+	n.Start()
 	now.by.Add(int64(20 * time.Minute))
 	for { // until it is connected
 		if _, err := c.Command(t.Context(), "ping"); err == nil {
@@ -141,10 +141,10 @@ func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 func TestSpoolIsSentWhenKeysAreNotFound(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	if err := n.dial(client.Config{}).Bind(t.Context(), "inbox", "x", "k"); err != nil {
+	if err := n.Dial(client.Config{}).Bind(t.Context(), "inbox", "x", "k"); err != nil {
 		t.Fatal(err)
 	}
-	c := n.dial(client.Config{TLS: w.ca.ClientTLS("alice")})
+	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice")})
 	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
 
 func TestReleaseAndExtend(t *testing.T) {
@@ -193,9 +194,9 @@ func TestConsumeFromABrokerThatTellsNoEnds(t *testing.T) {
 }
 
 func TestReleaseAndExtendAtTheRealBroker(t *testing.T) {
-	n := startNode(t)
+	n := testnode.Start(t, testnode.Config{})
 	ctx := t.Context()
-	k := n.dial(client.Config{Meta: true})
+	k := n.Dial(client.Config{Meta: true})
 	topology := oneQueue
 	topology.Queues = []client.Queue{{Name: "q", Options: &sealmq.QueueOptions{DeliveryLimit: 1}}}
 	if err := errors.Join(k.Declare(ctx, topology), k.Publish(ctx, message("a"))); err != nil {
@@ -230,7 +231,7 @@ func TestReleaseAndExtendAtTheRealBroker(t *testing.T) {
 	if err := k.Flush(ctx); err != nil {
 		t.Error(err)
 	}
-	plain := n.dial(client.Config{})
+	plain := n.Dial(client.Config{})
 	s, err = plain.Consume(ctx, "q", 1)
 	if err != nil {
 		t.Fatal(err)

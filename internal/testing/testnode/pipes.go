@@ -1,0 +1,51 @@
+package testnode
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// Pipes is a network in memory, for a broker in a synctest bubble: there time passes only
+// when nobody has anything to do, so nothing is late however busy the machine is. It is a
+// net.Listener.
+type Pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+// NewPipes makes a network without connections.
+func NewPipes() *Pipes { return &Pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+// Accept returns the broker's end of the next connection.
+func (p *Pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close refuses further connections.
+func (p *Pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+// Addr is a made-up address.
+func (p *Pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5672} }
+
+// Dial returns a client's end of a new connection. It fits client.Config.Dial.
+func (p *Pipes) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	mine, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return mine, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,128 @@
+// Package testnode runs a real broker inside a test: engine, broker and TLS listener over
+// a disk in memory, so that it can lose its power and come back.
+package testnode
+
+import (
+	"context"
+	"testing"
+
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/engine/local"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/listener"
+)
+
+// Config says what is special about a node. The zero value is a broker on a free port of
+// this machine with an authority of its own.
+type Config struct {
+	CA *testca.CA
+	// Network replaces TCP, for a node in a synctest bubble.
+	Network *Pipes
+	// Directory turns the key directory on.
+	Directory *broker.DirectoryConfig
+	// Accepts is another authority whose clients may connect.
+	Accepts *testca.CA
+}
+
+// Node is a running broker. FS may be replaced while the node is stopped.
+type Node struct {
+	CA   *testca.CA
+	FS   *faultfs.FS
+	Addr string
+
+	t      testing.TB
+	cfg    Config
+	engine *local.Engine
+	broker *broker.Broker
+	server *listener.Server
+	served chan error
+}
+
+// Start runs a node until the test ends.
+func Start(t testing.TB, cfg Config) *Node {
+	t.Helper()
+	if cfg.CA == nil {
+		cfg.CA = testca.New(t)
+	}
+	n := &Node{CA: cfg.CA, FS: faultfs.New(), Addr: "127.0.0.1:0", t: t, cfg: cfg}
+	n.Start()
+	t.Cleanup(n.Stop)
+	return n
+}
+
+// Start starts a stopped node at the address that it had.
+func (n *Node) Start() {
+	n.t.Helper()
+	var err error
+	if n.engine, err = local.Open(local.Config{Dir: "store", FS: n.FS, SegmentBytes: 1 << 20}); err != nil {
+		n.t.Fatal(err)
+	}
+	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.cfg.Directory}); err != nil {
+		n.t.Fatal(err)
+	}
+	serverTLS := n.CA.ServerTLS()
+	if n.cfg.Accepts != nil {
+		serverTLS.ClientCAs = n.CA.Pool()
+		serverTLS.ClientCAs.AddCert(n.cfg.Accepts.Root())
+	}
+	cfg := listener.Config{Addr: n.Addr, TLS: serverTLS, Identify: n.CA.Identify, Broker: n.broker}
+	if n.cfg.Network != nil {
+		cfg.Listener = n.cfg.Network
+	}
+	if n.server, err = listener.Listen(cfg); err != nil {
+		n.t.Fatal(err)
+	}
+	n.Addr = n.server.Addr().String()
+	n.served = make(chan error, 1)
+	go func(s *listener.Server) { n.served <- s.Serve(context.Background()) }(n.server)
+}
+
+// Stop stops the node. Stopping it twice has no further effect.
+func (n *Node) Stop() {
+	if n.server == nil {
+		return
+	}
+	n.server.Close()
+	<-n.served
+	n.broker.Close()
+	n.engine.Close() // its error is that of the disk, when the power is off
+	n.server = nil
+}
+
+// Crash cuts the power under load and starts again on what is left.
+func (n *Node) Crash(seed uint64) {
+	n.t.Helper()
+	n.FS.PowerOff()
+	n.Stop()
+	n.FS = n.FS.Crash(faultfs.KeepRandom, seed)
+	n.Start()
+}
+
+// Broker is the running broker, for tests that look behind the wire.
+func (n *Node) Broker() *broker.Broker { return n.broker }
+
+// Config completes a client's configuration: address, network, and unless it has its own
+// a certificate, the administrator's.
+func (n *Node) Config(cfg client.Config) client.Config {
+	cfg.Addr = n.Addr
+	if n.cfg.Network != nil && cfg.Dial == nil {
+		cfg.Dial = n.cfg.Network.Dial
+	}
+	if cfg.TLS == nil {
+		cfg.TLS = n.CA.AdminTLS()
+	}
+	return cfg
+}
+
+// Dial connects a client that lives as long as the test.
+func (n *Node) Dial(cfg client.Config) *client.Client {
+	n.t.Helper()
+	c, err := client.Dial(n.t.Context(), n.Config(cfg))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { c.Close() })
+	return c
+}
