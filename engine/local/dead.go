@@ -224,14 +224,10 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	}
 	m.copies = append(m.copies[:0], copyRef{dest.id, dest.next})
 	e.scratch = m.appendHead(e.scratch[:0])
-	pos, err := e.urgent(kindMessage, e.scratch, m.body)
+	place, err := e.store(true, m, e.scratch, e.dedup.key.id(m.id))
 	if err != nil {
 		return err
 	}
-	record := journal.RecordBytes(len(e.scratch) + len(m.body))
-	use := e.use(pos.Generation())
-	use.index(m, pos, record, len(m.body), e.dedup.key.id(m.id))
-	use.add(1, record)
 	slot := n.dedup
 	if slot != 0 {
 		e.dedup.retain(slot - 1)
@@ -240,7 +236,7 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 		e.dropOldest(dest, len(m.body)) // a dead letter is never refused
 	}
 	e.copies++
-	dest.put(dest.next, newEntry(pos, record, len(m.body), slot-1, now))
+	dest.put(dest.next, newEntry(place.Pos, place.Bytes, len(m.body), slot-1, now))
 	at := dest.next
 	dest.next++
 	e.forgetCopy(q, seq)

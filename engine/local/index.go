@@ -48,6 +48,20 @@ func (u *segmentUse) add(copies, record int) {
 	u.bytes += int64(record)
 }
 
+// store appends a message record and notes it in the index of its segment. head is the
+// encoding of m without its body, id the hash of its message id. Callers hold mu.
+func (e *Engine) store(urgent bool, m *messageRecord, head []byte, id uint64) (journal.Place, error) {
+	pos, err := e.j.Append(urgent, kindMessage, head, m.body)
+	if err != nil {
+		return journal.Place{}, err
+	}
+	place := journal.Place{Pos: pos, Bytes: journal.RecordBytes(len(head) + len(m.body))}
+	use := e.use(pos.Generation())
+	use.index(m, place, id)
+	use.add(len(m.copies), place.Bytes)
+	return place, nil
+}
+
 // liveBytes estimates the bytes of records that hold a living copy.
 func (u *segmentUse) liveBytes() int64 {
 	return int64(float64(u.bytes) * float64(u.live) / float64(max(u.total, 1)))
@@ -90,11 +104,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var errIndex = errors.New("index file is damaged")
 
 // index adds a message record to the index of its segment.
-func (u *segmentUse) index(m *messageRecord, pos journal.Position, record, body int, id uint64) {
+func (u *segmentUse) index(m *messageRecord, place journal.Place, id uint64) {
 	b := u.entries
-	b = binary.AppendUvarint(b, uint64(pos.Offset()-u.lastOffset)/8)
-	b = binary.AppendUvarint(b, uint64(record/8))
-	b = binary.AppendUvarint(b, uint64(body))
+	b = binary.AppendUvarint(b, uint64(place.Pos.Offset()-u.lastOffset)/8)
+	b = binary.AppendUvarint(b, uint64(place.Bytes/8))
+	b = binary.AppendUvarint(b, uint64(len(m.body)))
 	b = append(b, m.flags)
 	b = binary.AppendVarint(b, m.arrived-u.lastTime)
 	if m.flags&flagHash != 0 {
@@ -108,7 +122,7 @@ func (u *segmentUse) index(m *messageRecord, pos journal.Position, record, body 
 		b = binary.AppendUvarint(b, uint64(c.queue))
 		b = binary.AppendUvarint(b, c.seq)
 	}
-	u.entries, u.lastOffset, u.lastTime = b, pos.Offset(), m.arrived
+	u.entries, u.lastOffset, u.lastTime = b, place.Pos.Offset(), m.arrived
 	u.count++
 }
 

@@ -400,25 +400,21 @@ func (e *Engine) forwardOne(s *survivor, r journal.Record) error {
 	}
 	m.flags |= flagForward
 	e.scratch = m.appendHead(e.scratch[:0])
-	pos, err := e.j.Append(true, kindMessage, e.scratch, m.body)
+	place, err := e.store(true, &m, e.scratch, e.dedup.key.id(m.id))
 	if err != nil {
 		return err
 	}
-	record := journal.RecordBytes(len(e.scratch) + len(m.body))
-	use := e.use(pos.Generation())
-	use.index(&m, pos, record, len(m.body), e.dedup.key.id(m.id))
-	use.add(len(m.copies), record)
 	e.forwarded.Add(1)
 	copies := m.copies
 	return e.j.OnSync(func(err error) {
 		if err == nil {
-			e.arrived(copies, s.place.Pos, pos, record)
+			e.arrived(copies, s.place.Pos, place)
 		}
 	})
 }
 
 // arrived moves copies to their new place.
-func (e *Engine) arrived(copies []copyRef, from, to journal.Position, record int) {
+func (e *Engine) arrived(copies []copyRef, from journal.Position, to journal.Place) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range copies {
@@ -427,11 +423,11 @@ func (e *Engine) arrived(copies []copyRef, from, to journal.Position, record int
 			n = q.at(c.seq)
 		}
 		if n == nil || n.pos() != from {
-			e.use(to.Generation()).settled(e)
+			e.use(to.Pos.Generation()).settled(e)
 			continue
 		}
-		n.setPos(to)
-		n.over = uint16((record - padTo8(int(n.body))) / 8)
+		n.setPos(to.Pos)
+		n.over = uint16((to.Bytes - padTo8(int(n.body))) / 8)
 		e.use(from.Generation()).settled(e)
 	}
 }

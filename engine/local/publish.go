@@ -154,7 +154,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, no
 		p.copies = append(p.copies, copyRef{q.id, q.next})
 	}
 	rec.copies = p.copies
-	rec.exchange, rec.key, rec.id = m.Exchange, m.Key, m.ID
+	rec.exchange, rec.key, rec.id, rec.body = m.Exchange, m.Key, m.ID, m.Body
 	e.scratch = rec.appendHead(e.scratch[:0])
 	if len(e.scratch) > maxHead {
 		return 0, refuse("", &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
@@ -163,7 +163,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, no
 	if journal.RecordBytes(len(e.scratch)+len(m.Body))+movedBytes > e.maxPayload {
 		return 0, refuse("", storageError(journal.ErrTooLarge))
 	}
-	pos, err := e.j.Append(false, kindMessage, e.scratch, m.Body)
+	place, err := e.store(false, &rec, e.scratch, p.ids[i])
 	switch {
 	case errors.Is(err, journal.ErrNoRoom):
 		return len(e.scratch) + len(m.Body), err
@@ -176,20 +176,16 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, no
 	if m.ID != "" {
 		dedupSlot = e.dedup.add(p.ids[i], p.hashes[i], len(p.queues), uint32(now/1000))
 	}
-	record := journal.RecordBytes(len(e.scratch) + len(m.Body))
-	use := e.use(pos.Generation())
-	use.index(&rec, pos, record, len(m.Body), p.ids[i])
 	for _, q := range p.queues {
 		if q.options.DropOldest {
 			e.dropOldest(q, len(m.Body))
 		}
 		e.copies++
-		q.put(q.next, newEntry(pos, record, len(m.Body), dedupSlot, now))
+		q.put(q.next, newEntry(place.Pos, place.Bytes, len(m.Body), dedupSlot, now))
 		p.reach(q, q.next)
 		q.next++
 		q.published++
 	}
-	use.add(len(p.queues), record)
 	*res = engine.PublishResult{Outcome: engine.Stored}
 	return 0, nil
 }

@@ -487,8 +487,7 @@ func (r *recovery) message(rec journal.Record) error {
 			e.forgetCopy(q, m.fromSeq)
 		}
 	}
-	u := e.use(rec.Pos.Generation())
-	u.index(&m, rec.Pos, rec.Bytes(), len(m.body), id)
+	e.use(rec.Pos.Generation()).index(&m, journal.Place{Pos: rec.Pos, Bytes: rec.Bytes()}, id)
 	r.add(rec.Pos, rec.Bytes(), len(m.body), m.flags, m.arrived, id, m.hash, m.copies)
 	return nil
 }
