@@ -1,12 +1,14 @@
 package mtls
 
 import (
+	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"os"
-	"time"
+	"slices"
 
 	"github.com/sealmq/sealmq/internal/durable"
 )
@@ -23,113 +25,107 @@ type Files struct {
 	CA string
 }
 
-func (f Files) paths() []string {
-	var paths []string
-	for _, p := range []string{f.Cert, f.Key, f.CA} {
-		if p != "" {
-			paths = append(paths, p)
+// content is what the files hold, as bytes.
+type content struct{ cert, key, ca []byte }
+
+// read reads the files, and refuses a key that others can read.
+func (f Files) read() (c content, err error) {
+	if f.Cert != "" || f.Key != "" {
+		if c.cert, err = durable.ReadFile(durable.OS(), f.Cert, MaxFileBytes); err != nil {
+			return c, fmt.Errorf("read certificate: %w", err)
+		}
+		if c.key, err = durable.ReadPrivate(durable.OS(), f.Key, MaxFileBytes); err != nil {
+			return c, fmt.Errorf("read key: %w", err)
 		}
 	}
-	return paths
+	if c.ca, err = durable.ReadFile(durable.OS(), f.CA, MaxFileBytes); err != nil {
+		return c, fmt.Errorf("read CA certificates: %w", err)
+	}
+	return c, nil
 }
 
-// material is what the files hold.
+// digest tells contents apart.
+func (c content) digest() [sha256.Size]byte {
+	sums := [3][sha256.Size]byte{sha256.Sum256(c.cert), sha256.Sum256(c.key), sha256.Sum256(c.ca)}
+	return sha256.Sum256(slices.Concat(sums[0][:], sums[1][:], sums[2][:]))
+}
+
+// material is what the files say.
 type material struct {
 	certs []tls.Certificate // none for a client without certificate
 	roots *x509.CertPool
-	// digest tells whether a later read found something else.
-	digest [sha256.Size]byte
 }
 
-// load reads and checks the files. Its errors name the file.
-func (f Files) load() (*material, error) {
-	m := &material{}
-	sum := sha256.New()
-	if f.Cert != "" || f.Key != "" {
-		pair, err := loadPair(f.Cert, f.Key, sum)
+// parse checks the content of the files. Its errors name the file.
+func (f Files) parse(c content) (*material, error) {
+	m := &material{roots: x509.NewCertPool()}
+	if c.cert != nil {
+		certs, err := ParseCertificates(c.cert)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("certificate file %s: %w", f.Cert, err)
+		}
+		key, err := ParsePrivateKey(c.key)
+		if err != nil {
+			return nil, fmt.Errorf("key file %s: %w", f.Key, err)
+		}
+		if err := CheckPair(certs[0], key); err != nil {
+			return nil, fmt.Errorf("%s and %s: %w", f.Cert, f.Key, err)
+		}
+		pair := tls.Certificate{PrivateKey: key, Leaf: certs[0]}
+		for _, c := range certs {
+			pair.Certificate = append(pair.Certificate, c.Raw)
 		}
 		m.certs = []tls.Certificate{pair}
 	}
-	roots, err := loadRoots(f.CA, sum)
+	roots, err := ParseAuthorities(c.ca)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("CA file %s: %w", f.CA, err)
 	}
-	m.roots = roots
-	sum.Sum(m.digest[:0])
+	for _, root := range roots {
+		m.roots.AddCert(root)
+	}
 	return m, nil
 }
 
-// writer is the part of hash.Hash that is used here.
-type writer interface{ Write([]byte) (int, error) }
-
-func loadPair(certFile, keyFile string, sum writer) (tls.Certificate, error) {
-	certPEM, err := durable.ReadFile(durable.OS(), certFile, MaxFileBytes)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("read certificate: %w", err)
-	}
-	certs, err := ParseCertificates(certPEM)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("certificate file %s: %w", certFile, err)
-	}
-	keyPEM, err := durable.ReadPrivate(durable.OS(), keyFile, MaxFileBytes)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("read key: %w", err)
-	}
-	key, err := ParsePrivateKey(keyPEM)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("key file %s: %w", keyFile, err)
-	}
-	if err := CheckPair(certs[0], key); err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
-	}
-	pair := tls.Certificate{PrivateKey: key, Leaf: certs[0]}
-	for _, c := range certs {
-		pair.Certificate = append(pair.Certificate, c.Raw)
-	}
-	sum.Write(certPEM)
-	sum.Write(keyPEM)
-	return pair, nil
+// ReadCertificates reads a file for ParseCertificates. Its errors name the file.
+func ReadCertificates(file string) ([]*x509.Certificate, error) {
+	return readPEM(file, ParseCertificates)
 }
 
-func loadRoots(file string, sum writer) (*x509.CertPool, error) {
-	data, err := durable.ReadFile(durable.OS(), file, MaxFileBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read CA certificates: %w", err)
-	}
-	certs, err := ParseCertificates(data)
-	if err != nil {
-		return nil, fmt.Errorf("CA file %s: %w", file, err)
-	}
-	pool := x509.NewCertPool()
-	for _, c := range certs {
-		// Whatever is in the pool is believed. A certificate that is no authority is
-		// there by mistake, and its owner would be let in for ever.
-		if c.Version == 3 && !(c.BasicConstraintsValid && c.IsCA) {
-			return nil, fmt.Errorf("CA file %s: %s (serial %s) is not the certificate of an authority", file, c.Subject, Serial(c))
-		}
-		pool.AddCert(c)
-	}
-	sum.Write(data)
-	return pool, nil
+// ReadAuthorities reads a file for ParseAuthorities. Its errors name the file.
+func ReadAuthorities(file string) ([]*x509.Certificate, error) {
+	return readPEM(file, ParseAuthorities)
 }
 
-// stamp tells cheaply whether a file may have changed.
-type stamp struct {
-	mtime time.Time
-	size  int64
+func readPEM(file string, parse func([]byte) ([]*x509.Certificate, error)) ([]*x509.Certificate, error) {
+	f, err := os.Open(file) // it may be a pipe, which has no size
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	if err == nil && len(data) > MaxFileBytes {
+		err = fmt.Errorf("%s has more than %d bytes", file, MaxFileBytes)
+	}
+	if err != nil {
+		return nil, err
+	}
+	certs, err := parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return certs, nil
 }
 
-// stamps of missing files are zero.
-func (f Files) stamps() []stamp {
-	var list []stamp
-	for _, p := range f.paths() {
-		var s stamp
-		if info, err := os.Stat(p); err == nil {
-			s = stamp{info.ModTime(), info.Size()}
-		}
-		list = append(list, s)
+// ReadKey reads a private key that its owner alone can read. Its errors name the file.
+func ReadKey(file string) (crypto.Signer, error) {
+	data, err := durable.ReadPrivate(durable.OS(), file, MaxFileBytes)
+	if err != nil {
+		return nil, err
 	}
-	return list
+	key, err := ParsePrivateKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
 }

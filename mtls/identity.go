@@ -121,9 +121,9 @@ func Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
 // The ID is the client URI or else the first common name of the subject; where both
 // are present they must be equal. A certificate with neither is known by the SHA-256
 // of its encoding. The Issuer is the SHA-256 of the public key of the root that the
-// chain ends in. Of several chains, as cross-signed authorities give, one counts that
-// is within its dates and has nothing revoked, one to our own authority first. An error means that the certificate is ambiguous or malformed: the
-// connection must be closed.
+// chain ends in. Cross-signed authorities give several chains: one counts that is within
+// its dates and has nothing revoked, one to our own authority first. After an error the
+// connection must be closed: the certificate is ambiguous, malformed or revoked.
 func (i *Identifier) Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
 	chain, err := i.chain(cs.VerifiedChains)
 	if err != nil {
@@ -174,14 +174,14 @@ func (i *Identifier) identify(leaf, root *x509.Certificate) (sealmq.Identity, er
 	if err != nil {
 		return sealmq.Identity{}, err
 	}
-	id := sealmq.Identity{ID: san, Issuer: fingerprintPrefix + hexSum(root.RawSubjectPublicKeyInfo), CommonName: cn}
+	id := sealmq.Identity{ID: san, Issuer: Issuer(root), CommonName: cn}
 	switch {
 	case san != "" && cn != "" && san != cn:
 		return sealmq.Identity{}, errors.New("client URI and common name differ")
 	case san == "" && cn != "":
 		id.ID = cn
 	case san == "":
-		id.ID = fingerprintPrefix + hexSum(leaf.Raw)
+		id.ID = fingerprintPrefix + Fingerprint(leaf)
 	}
 	id.Role = i.role(root, role, id.ID)
 	return id, nil
@@ -269,6 +269,15 @@ func Profile(cert *x509.Certificate) (id string, role sealmq.Role, err error) {
 // Serial is how a certificate's serial number is written everywhere: lower-case
 // hexadecimal without a prefix.
 func Serial(cert *x509.Certificate) string { return cert.SerialNumber.Text(16) }
+
+// Fingerprint is the SHA-256 of a certificate in lower-case hexadecimal.
+func Fingerprint(cert *x509.Certificate) string { return hexSum(cert.Raw) }
+
+// Issuer is how an Identity names the root that its certificate chains to: by the SHA-256
+// of the root's public key.
+func Issuer(root *x509.Certificate) string {
+	return fingerprintPrefix + hexSum(root.RawSubjectPublicKeyInfo)
+}
 
 func hexSum(b []byte) string {
 	sum := sha256.Sum256(b)

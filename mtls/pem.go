@@ -33,6 +33,20 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
+// ParseAuthorities is ParseCertificates for a file of authorities whose certificates are
+// believed. A certificate that is no authority is an error: whatever is in a pool is
+// believed, so its owner would vouch for itself and be let in for ever. An X.509 v1
+// certificate cannot say whether it is one, and passes.
+func ParseAuthorities(data []byte) ([]*x509.Certificate, error) {
+	certs, err := ParseCertificates(data)
+	for _, c := range certs {
+		if c.Version == 3 && !(c.BasicConstraintsValid && c.IsCA) {
+			return nil, fmt.Errorf("%s (serial %s) is not the certificate of an authority", c.Subject, Serial(c))
+		}
+	}
+	return certs, err
+}
+
 // errEncryptedKey has a hint for the operator.
 type errEncryptedKey struct{}
 

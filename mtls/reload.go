@@ -1,8 +1,8 @@
 package mtls
 
 import (
+	"crypto/sha256"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,10 +12,6 @@ import (
 
 // DefaultReloadEvery is how often files are looked at, at most.
 const DefaultReloadEvery = time.Second
-
-// settle is how old a file must be before its time stamp is believed: within the
-// granularity of time stamps a second write can go unseen.
-const settle = 2 * time.Second
 
 // reloader keeps something that is built from files up to date. It has no goroutine:
 // whoever needs the value looks at the files first, when it is time to.
@@ -31,18 +27,21 @@ type reloader[T any] struct {
 	next atomic.Int64
 
 	mu      sync.Mutex // one look at a time; guards what follows
-	seen    []stamp    // nil: read the files again
-	digest  [32]byte
+	digest  [sha256.Size]byte
 	lastErr string
 }
 
 // newReloader reads the files; here an error is the caller's.
 func newReloader[T any](files Files, log *slog.Logger, c clock.Clock, every time.Duration, build func(*material) T) (*reloader[T], error) {
-	m, err := files.load()
+	data, err := files.read()
 	if err != nil {
 		return nil, err
 	}
-	r := &reloader[T]{files: files, build: build, log: log, clock: c, every: every, digest: m.digest}
+	m, err := files.parse(data)
+	if err != nil {
+		return nil, err
+	}
+	r := &reloader[T]{files: files, build: build, log: log, clock: c, every: every, digest: data.digest()}
 	v := build(m)
 	r.current.Store(&v)
 	r.next.Store(c.Now().Add(every).UnixNano())
@@ -53,24 +52,26 @@ func newReloader[T any](files Files, log *slog.Logger, c clock.Clock, every time
 // while one caller is reading, the others go on with what there is: a hung disk holds
 // up one handshake, not all.
 func (r *reloader[T]) get() T {
-	now := r.clock.Now()
-	if now.UnixNano() >= r.next.Load() && r.mu.TryLock() {
-		r.look(now)
+	if r.clock.Now().UnixNano() >= r.next.Load() && r.mu.TryLock() {
+		r.look()
 		r.next.Store(r.clock.Now().Add(r.every).UnixNano())
 		r.mu.Unlock()
 	}
 	return *r.current.Load()
 }
 
-// look reads the files if they may have changed. If they cannot be used, the old
-// value stays and the log says so once for each reason.
-func (r *reloader[T]) look(now time.Time) {
-	stamps := r.files.stamps()
-	if r.seen != nil && slices.Equal(stamps, r.seen) {
+// look reads the files and takes what changed. The content decides, not time and size.
+// If it cannot be used, the old value stays and the log says so once for each reason.
+func (r *reloader[T]) look() {
+	data, err := r.files.read()
+	digest := data.digest()
+	if err == nil && digest == r.digest && r.lastErr == "" {
 		return
 	}
-	r.seen = nil
-	m, err := r.files.load()
+	var m *material
+	if err == nil {
+		m, err = r.files.parse(data)
+	}
 	if err != nil {
 		if text := err.Error(); text != r.lastErr {
 			r.lastErr = text
@@ -78,13 +79,8 @@ func (r *reloader[T]) look(now time.Time) {
 		}
 		return
 	}
-	if r.lastErr != "" || m.digest != r.digest {
-		v := r.build(m)
-		r.current.Store(&v)
-		r.digest, r.lastErr = m.digest, ""
-		r.log.Info("TLS files loaded", "cert", r.files.Cert, "ca", r.files.CA)
-	}
-	if !slices.ContainsFunc(stamps, func(s stamp) bool { return now.Sub(s.mtime) < settle }) {
-		r.seen = stamps
-	}
+	v := r.build(m)
+	r.current.Store(&v)
+	r.digest, r.lastErr = digest, ""
+	r.log.Info("TLS files loaded", "cert", r.files.Cert, "ca", r.files.CA)
 }

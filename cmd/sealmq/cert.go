@@ -4,9 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -116,7 +114,7 @@ func newCertShowCmd() *cobra.Command {
 		Short: "Show the certificates in a PEM file",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			certs, err := readCertificates(args[0])
+			certs, err := mtls.ReadCertificates(args[0])
 			if err != nil {
 				return err
 			}
@@ -135,12 +133,11 @@ func newCertShowCmd() *cobra.Command {
 }
 
 func describe(c *x509.Certificate) certInfo {
-	sum := sha256.Sum256(c.Raw)
 	info := certInfo{
 		Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: mtls.Serial(c),
 		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), Expired: time.Now().After(c.NotAfter),
 		Authority: c.IsCA, Key: keyName(c.PublicKey), Signature: c.SignatureAlgorithm.String(),
-		Version: c.Version, SHA256: hex.EncodeToString(sum[:]),
+		Version: c.Version, SHA256: mtls.Fingerprint(c),
 	}
 	if h := hostsOf(c); h != "" {
 		info.Hosts = strings.Split(h, ", ")

@@ -119,7 +119,7 @@ func (f *connectFlags) checkDates(path string) error {
 // checkOwnCertificate looks at the dates of a client's certificate: the broker would
 // only say that it does not accept it.
 func checkOwnCertificate(path string, now time.Time) error {
-	certs, err := readCertificates(path)
+	certs, err := mtls.ReadCertificates(path)
 	if err != nil {
 		return err
 	}

@@ -1,23 +1,19 @@
 package main
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/keylog"
-	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // directoryFlags are the flags of every command that looks keys up.
@@ -60,7 +56,7 @@ func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pin
 	if err != nil {
 		return nil, "", nil, err
 	}
-	verifier, anchor, err := newVerifier(files.CA)
+	verifier, anchor, err := trust.ReadAnchoredVerifier(files.CA)
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -97,7 +93,7 @@ func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *cli
 	if err != nil {
 		return nil, err
 	}
-	verifier, _, err := newVerifier(files.CA)
+	verifier, err := trust.ReadVerifier(files.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -115,58 +111,6 @@ func (f *directoryFlags) scope(cmd *cobra.Command, anchor string) (string, error
 	}
 	addr, err := dialAddr(cfg.Server.Addr)
 	return anchor + " " + addr, err
-}
-
-// trust believes certificates of the authorities in a file. It reads the file for every
-// answer, so that a change of the file needs no restart; answers are wanted rarely.
-type trust struct{ file string }
-
-func (t trust) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
-	v, _, err := newVerifier(t.file)
-	if err != nil {
-		return seal.Sender{}, fmt.Errorf("%w: %w", seal.ErrUndecided, err)
-	}
-	return v.Verify(chain, at)
-}
-
-// newVerifier believes certificates of the authorities in a file, and gives them the names
-// that they have as connections. anchor names the first of the authorities, so that two
-// are told apart even if their brokers have one address.
-func newVerifier(file string) (v *seal.X509Verifier, anchor string, err error) {
-	certs, err := readCertificates(file)
-	if err != nil {
-		return nil, "", fmt.Errorf("read authority: %w", err)
-	}
-	pool := x509.NewCertPool()
-	for _, c := range certs {
-		if c.Version == 3 && !(c.BasicConstraintsValid && c.IsCA) { // its owner would vouch for itself
-			return nil, "", fmt.Errorf("%s: %s is not the certificate of an authority", file, c.Subject)
-		}
-		pool.AddCert(c)
-	}
-	sum := sha256.Sum256(certs[0].RawSubjectPublicKeyInfo)
-	return &seal.X509Verifier{Roots: pool, Identify: mtls.NewIdentifier().Identify}, "sha256:" + hex.EncodeToString(sum[:]), nil
-}
-
-// newSigner signs as the owner of a certificate.
-func newSigner(files mtls.Files, name string) (*seal.Signer, error) {
-	certs, err := readCertificates(files.Cert)
-	if err != nil {
-		return nil, err
-	}
-	pem, err := durable.ReadPrivate(durable.OS(), files.Key, maxKeyBytes)
-	if err != nil {
-		return nil, err
-	}
-	key, err := mtls.ParsePrivateKey(pem)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", files.Key, err)
-	}
-	var chain [][]byte
-	for _, c := range certs {
-		chain = append(chain, c.Raw)
-	}
-	return seal.NewSigner(name, chain, key)
 }
 
 // logKeyFile is where the broker keeps the key that signs the key directory's log.

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
@@ -92,21 +91,9 @@ func printSetup(w io.Writer, res *ca.Result) error {
 func day(t time.Time) string { return t.Local().Format(time.DateOnly) }
 
 func firstCertificate(file string) (*x509.Certificate, error) {
-	certs, err := readCertificates(file)
+	certs, err := mtls.ReadCertificates(file)
 	if err != nil {
 		return nil, err
 	}
 	return certs[0], nil
-}
-
-func readCertificates(file string) ([]*x509.Certificate, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	certs, err := mtls.ParseCertificates(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return certs, nil
 }

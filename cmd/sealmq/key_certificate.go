@@ -40,7 +40,7 @@ func certificateWith(path string, public []byte) string {
 		if err != nil || !info.Mode().IsRegular() || info.Size() > maxKeyBytes {
 			continue
 		}
-		certs, err := readCertificates(file)
+		certs, err := mtls.ReadCertificates(file)
 		if err != nil {
 			continue
 		}

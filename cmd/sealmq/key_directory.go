@@ -17,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 func newKeyPublishCmd() *cobra.Command {
@@ -99,7 +100,7 @@ func (f *connectFlags) signer(ctx context.Context, cmd *cobra.Command, c *client
 	if err != nil {
 		return nil, err
 	}
-	return newSigner(files, who.ID)
+	return trust.ReadSigner(files, who.ID)
 }
 
 // entryInfo describes a published key.

@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 type receiveFlags struct {
@@ -211,7 +212,7 @@ func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *client.R
 	if err != nil {
 		return err
 	}
-	if cfg.Verifier, _, err = newVerifier(files.CA); err != nil {
+	if cfg.Verifier, err = trust.ReadVerifier(files.CA); err != nil {
 		return err
 	}
 	cfg.Log = slog.New(&noteHandler{w: cmd.ErrOrStderr()})

@@ -14,7 +14,9 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // recipients are whom --to names, and the keys that files say they have.
@@ -212,7 +214,7 @@ func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *clien
 		return nil, err
 	}
 	f.saySigner(cmd, who.ID)
-	return func() (*seal.Signer, error) { return newSigner(files, who.ID) }, nil
+	return func() (*seal.Signer, error) { return trust.ReadSigner(files, who.ID) }, nil
 }
 
 // saySigner says whose signature receivers will see, if nobody has been named.
@@ -232,11 +234,11 @@ func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
 	if err := f.checkDates(files.Cert); err != nil {
 		return nil, err
 	}
-	certs, err := readCertificates(files.Cert)
+	certs, err := mtls.ReadCertificates(files.Cert)
 	if err != nil {
 		return nil, err
 	}
-	v, _, err := newVerifier(files.CA)
+	v, err := trust.ReadVerifier(files.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -245,5 +247,5 @@ func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
 		return nil, fmt.Errorf("%s: %w", files.Cert, err)
 	}
 	f.saySigner(cmd, owner.ID)
-	return newSigner(files, owner.ID)
+	return trust.ReadSigner(files, owner.ID)
 }

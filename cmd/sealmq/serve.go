@@ -29,6 +29,7 @@ import (
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/protocol/text"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // shutdownTime is how long a stopping broker waits for clients to take their answers.
@@ -212,7 +213,7 @@ func (n *node) openStore() error {
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
 		Engine: e, Log: n.log, Metrics: counts, Audit: n.audit,
-		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust{n.files.CA}},
+		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA}},
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
 			KeyLog: l.KeyLog, KeyChanges: l.KeyChanges, Chains: l.Chains},
 	})
@@ -247,7 +248,7 @@ func storeHint(err error) error {
 }
 
 func (n *node) openServer() error {
-	identify, err := identifier(n.cfg.Data)
+	identify, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, nil)
 	if err != nil {
 		return err
 	}
@@ -267,22 +268,6 @@ func (n *node) openServer() error {
 		Session: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed},
 	})
 	return err
-}
-
-// identifier believes the roles of the data folder's own authority, if it has one.
-func identifier(data string) (*mtls.Identifier, error) {
-	b, err := os.ReadFile(ca.In(data).Root)
-	if errors.Is(err, os.ErrNotExist) {
-		return mtls.NewIdentifier(), nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read authority: %w", err)
-	}
-	roots, err := mtls.ParseCertificates(b)
-	if err != nil {
-		return nil, fmt.Errorf("read authority %s: %w", ca.In(data).Root, err)
-	}
-	return mtls.NewIdentifier(roots...), nil
 }
 
 func (n *node) openMetrics() error {
