@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 )
 
 func TestAdministration(t *testing.T) {
@@ -72,15 +73,15 @@ func TestAdministration(t *testing.T) {
 			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Ping(ctx) }, nil},
 	}
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		go func() {
 			for _, s := range steps {
-				p.expect(s.request)
-				p.send(s.reply + "\n")
-				p.expect(s.request)
-				p.send("Error: not allowed to do this\n")
-				p.expect(s.request)
-				p.send("Something else\n")
+				p.Expect(s.request)
+				p.Send(s.reply + "\n")
+				p.Expect(s.request)
+				p.Send("Error: not allowed to do this\n")
+				p.Expect(s.request)
+				p.Send("Something else\n")
 			}
 		}()
 		for _, s := range steps {
@@ -100,14 +101,14 @@ func TestAdministration(t *testing.T) {
 		if err := c.Bind(t.Context(), "q x", "x", "k"); sealmq.CodeOf(err) != sealmq.BadName {
 			t.Errorf("argument with a space: %v", err)
 		}
-		p.silent()
+		p.Silent()
 	})
 }
 
 func TestDeclareTopology(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		topology := client.Topology{
 			Exchanges: []client.Exchange{{Name: "x", Kind: "topic"}},
 			Queues:    []client.Queue{{Name: "q"}, {Name: "r", Options: &sealmq.QueueOptions{Prefetch: 1}}},
@@ -116,18 +117,18 @@ func TestDeclareTopology(t *testing.T) {
 		sent := []string{"declare_exchange x topic", "declare_queue q", `declare_queue r {"prefetch":1}`, "bind q x a.#"}
 		declared := make(chan error)
 		go func() { declared <- c.Declare(t.Context(), topology) }()
-		p.expect(sent...)
-		p.send("Exchange declared\n")
-		p.conn.Close() // it is repeated by itself
-		p = f.accept()
-		p.expect(sent...)
-		p.send("Exchange declared\nQueue declared\nQueue declared\nQueue bound\n")
+		p.Expect(sent...)
+		p.Send("Exchange declared\n")
+		p.Conn.Close() // it is repeated by itself
+		p = f.Accept()
+		p.Expect(sent...)
+		p.Send("Exchange declared\nQueue declared\nQueue declared\nQueue bound\n")
 		if err := <-declared; err != nil {
 			t.Error(err)
 		}
 		go func() { declared <- c.Declare(t.Context(), topology) }()
-		p.expect(sent...)
-		p.send("Exchange declared\nQueue declared\nError: queue 'r' exists with other options\nQueue bound\n")
+		p.Expect(sent...)
+		p.Send("Exchange declared\nQueue declared\nError: queue 'r' exists with other options\nQueue bound\n")
 		if err := <-declared; sealmq.CodeOf(err) != sealmq.Mismatch {
 			t.Error(err)
 		}

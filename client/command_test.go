@@ -8,20 +8,21 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 )
 
 func TestCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		go func() {
-			p.expect("get_public_key lab")
-			p.send("Public key: AAAA\n")
-			p.expect("declare_queue q")
-			p.send("Error: Queue 'q' not found\n")
-			p.expect("fetch q")
-			p.send("Message: a {}\n")
-			p.expect("fetch q")
-			p.send("No messages\n")
+			p.Expect("get_public_key lab")
+			p.Send("Public key: AAAA\n")
+			p.Expect("declare_queue q")
+			p.Send("Error: Queue 'q' not found\n")
+			p.Expect("fetch q")
+			p.Send("Message: a {}\n")
+			p.Expect("fetch q")
+			p.Send("No messages\n")
 		}()
 		for _, step := range []struct {
 			line, reply string
@@ -53,20 +54,20 @@ func TestCommand(t *testing.T) {
 // a connection is sent on the next.
 func TestCommandsAndLostConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		purged := make(chan error)
 		go func() { _, err := c.Command(t.Context(), "purge q"); purged <- err }()
-		p.expect("purge q")
-		p.conn.Close()
+		p.Expect("purge q")
+		p.Conn.Close()
 		if err := <-purged; !errors.Is(err, client.ErrInterrupted) {
 			t.Errorf("sent: %v", err)
 		}
 		synctest.Wait()
 		go func() { _, err := c.Command(t.Context(), "purge r"); purged <- err }()
-		p = f.accept()
-		p.expect("purge r")
-		p.send("Queue purged 0\n")
+		p = f.Accept()
+		p.Expect("purge r")
+		p.Send("Queue purged 0\n")
 		if err := <-purged; err != nil {
 			t.Errorf("not sent: %v", err)
 		}

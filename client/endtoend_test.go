@@ -20,6 +20,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
@@ -544,8 +545,8 @@ func TestOldPublishesAreNotSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		spool := openSpool(t, client.SpoolConfig{FS: faultfs.New(), Horizon: time.Minute})
 		s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
 		if err != nil {
@@ -557,24 +558,24 @@ func TestOldPublishesAreNotSentAgain(t *testing.T) {
 		if err := s.SendAsync(t.Context(), "x", "k", []byte("text"), done); err != nil {
 			t.Fatal(err)
 		}
-		first, err := p.r.ReadString('\n')
+		first, err := p.In.ReadString('\n')
 		if err != nil || !strings.HasPrefix(first, "publish x k ") {
 			t.Fatalf("%q, %v", first, err)
 		}
 		// Away for less than a minute: the same bytes again.
-		f.refuse = 3
-		p.conn.Close()
-		p = f.accept()
-		if again, err := p.r.ReadString('\n'); again != first {
+		f.Refuse = 3
+		p.Conn.Close()
+		p = f.Accept()
+		if again, err := p.In.ReadString('\n'); again != first {
 			t.Fatalf("%q, %v", again, err)
 		}
-		f.refuse = 20
-		p.conn.Close()
-		p = f.accept()
+		f.Refuse = 20
+		p.Conn.Close()
+		p = f.Accept()
 		if err := <-answered; !errors.Is(err, client.ErrResendTooOld) {
 			t.Errorf("%v", err)
 		}
-		p.silent()
+		p.Silent()
 		if err := s.SendAsync(t.Context(), "x", "k", []byte("text"), nil); !errors.Is(err, client.ErrSenderStopped) || !errors.Is(err, client.ErrResendTooOld) {
 			t.Errorf("it goes on: %v", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 )
 
 // FuzzReplies lets a broker answer with arbitrary bytes. The client must end or go on, and
@@ -18,15 +19,15 @@ import (
 func FuzzReplies(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		synctest.Test(t, func(t *testing.T) {
-			fk := newFake(t)
-			c, p := fk.open(client.Config{MaxLineBytes: 1000, GiveUpAfter: time.Millisecond})
-			fk.refuse = 1 << 30
+			fk := fakebroker.New(t)
+			c, p := fk.Open(client.Config{MaxLineBytes: 1000, GiveUpAfter: time.Millisecond})
+			fk.Refuse = 1 << 30
 			r := newResults()
 			r.publish(t, c, "a", "b")
-			p.expect(lines("a", "b")...)
-			io.Copy(p.conn, bytes.NewReader(data)) // the client may hang up in the middle
+			p.Expect(lines("a", "b")...)
+			io.Copy(p.Conn, bytes.NewReader(data)) // the client may hang up in the middle
 			synctest.Wait()
-			p.conn.Close()
+			p.Conn.Close()
 			<-time.After(time.Minute) // the bubble's
 			c.Close()
 			replies := strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")

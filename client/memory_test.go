@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -49,22 +50,22 @@ func TestSpoolAsksByTheBrokersMemory(t *testing.T) {
 				now := clock.NewFake(time.Unix(1_700_000_000, 0))
 				spool := filled(t, 1, client.SpoolConfig{Clock: now, Horizon: c.horizon})
 				now.Advance(c.age)
-				f := newFake(t)
-				f.greeting = c.greeting
-				k, p := f.open(client.Config{})
+				f := fakebroker.New(t)
+				f.Greeting = c.greeting
+				k, p := f.Open(client.Config{})
 				s, err := newSpooler(t, k, spool)
 				if c.want == asks {
 					if !errors.Is(err, client.ErrSpoolTooOld) {
 						t.Errorf("%v", err)
 					}
-					p.silent()
+					p.Silent()
 					return
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				p.expect(publishLine(1))
-				p.send("ACK id-1\n")
+				p.Expect(publishLine(1))
+				p.Send("ACK id-1\n")
 				if err := s.Flush(t.Context()); err != nil {
 					t.Error(err)
 				}
@@ -102,9 +103,9 @@ func TestMemoryOfTheBrokerThatComesBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFake(t)
-				f.greeting = c.before
-				k, p := f.open(client.Config{})
+				f := fakebroker.New(t)
+				f.Greeting = c.before
+				k, p := f.Open(client.Config{})
 				var spool *client.Spool
 				if c.spooled {
 					spool = filled(t, 0, client.SpoolConfig{})
@@ -114,20 +115,20 @@ func TestMemoryOfTheBrokerThatComesBack(t *testing.T) {
 				if err := s.Publish(t.Context(), message("a"), nil, func(_ string, err error) { answered <- err }); err != nil {
 					t.Fatal(err)
 				}
-				p.expect(lines("a")...)
+				p.Expect(lines("a")...)
 				<-time.After(15 * time.Second)
-				f.greeting = c.after
-				p.conn.Close()
-				p = f.accept()
+				f.Greeting = c.after
+				p.Conn.Close()
+				p = f.Accept()
 				if !c.again {
 					if err := <-answered; !errors.Is(err, client.ErrResendTooOld) || errors.Is(err, client.ErrSpoolTooOld) != c.spooled {
 						t.Errorf("%v", err)
 					}
-					p.silent()
+					p.Silent()
 					return
 				}
-				p.expect(lines("a")...)
-				p.send("ACK a\n")
+				p.Expect(lines("a")...)
+				p.Send("ACK a\n")
 				if err := <-answered; err != nil {
 					t.Error(err)
 				}
@@ -140,19 +141,19 @@ func TestMemoryOfTheBrokerThatComesBack(t *testing.T) {
 func TestMemoryIsAskedForAgainWhileASpoolIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spool := filled(t, 1, client.SpoolConfig{})
-		f := newFake(t)
-		f.greeting = remembers(3600, `,"dedup_reach_s":3600`)
-		k, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		f.Greeting = remembers(3600, `,"dedup_reach_s":3600`)
+		k, p := f.Open(client.Config{})
 		s := spooler(t, k, spool)
-		p.expect(publishLine(1))
+		p.Expect(publishLine(1))
 		<-time.After(30 * time.Second)
-		p.send("Error: queue 'q' is full\n")
-		p.expect("whoami")
-		p.send(remembers(3600, `,"dedup_reach_s":20`) + "\n")
-		p.expect(publishLine(1)) // it was on its way
-		p.send("Error: queue 'q' is full\n")
+		p.Send("Error: queue 'q' is full\n")
+		p.Expect("whoami")
+		p.Send(remembers(3600, `,"dedup_reach_s":20`) + "\n")
+		p.Expect(publishLine(1)) // it was on its way
+		p.Send("Error: queue 'q' is full\n")
 		wantTooOld(t, s.Flush(t.Context()), "id-1")
-		p.silent()
+		p.Silent()
 	})
 }
 
@@ -160,21 +161,21 @@ func TestMemoryIsAskedForAgainWhileASpoolIsSent(t *testing.T) {
 func TestMemoryIsKeptWhenTheBrokerCannotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spool := filled(t, 1, client.SpoolConfig{})
-		f := newFake(t)
-		f.greeting = remembers(60, "")
-		k, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		f.Greeting = remembers(60, "")
+		k, p := f.Open(client.Config{})
 		s := spooler(t, k, spool)
-		p.expect(publishLine(1))
+		p.Expect(publishLine(1))
 		<-time.After(45 * time.Second)
-		p.send("Error: queue 'q' is full\n")
-		p.expect("whoami")
-		p.send("Error: the broker is stopping or its store has failed\n")
-		p.expect(publishLine(1))
+		p.Send("Error: queue 'q' is full\n")
+		p.Expect("whoami")
+		p.Send("Error: the broker is stopping or its store has failed\n")
+		p.Expect(publishLine(1))
 		<-time.After(10 * time.Second)
-		p.send("Error: queue 'q' is full\n")
-		p.expect("whoami")
+		p.Send("Error: queue 'q' is full\n")
+		p.Expect("whoami")
 		wantTooOld(t, s.Flush(t.Context()), "id-1")
-		p.silent()
+		p.Silent()
 	})
 }
 

@@ -10,14 +10,15 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 )
 
 func TestPublishSendsTheExactBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		go func() {
-			p.expect(`publish ex key {"message_id": "a b\\", "x": " y "} `)
-			p.send("ACK id-1\n")
+			p.Expect(`publish ex key {"message_id": "a b\\", "x": " y "} `)
+			p.Send("ACK id-1\n")
 		}()
 		body := []byte(`{"message_id": "a b\\", "x": " y "} `)
 		if err := c.Publish(t.Context(), client.Message{Exchange: "ex", Key: "key", ID: "id-1", Body: body}); err != nil {
@@ -30,13 +31,13 @@ func TestRepliesMayBeCutAnywhere(t *testing.T) {
 	const all = "ACK a\nError: Exchange 'x' not found\r\nACK c\n"
 	for cut := 1; cut < len(all); cut++ {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := newFake(t).open(client.Config{})
+			c, p := fakebroker.New(t).Open(client.Config{})
 			r := newResults()
 			r.publish(t, c, "a", "b", "c")
-			p.expect(lines("a", "b", "c")...)
-			p.send(all[:cut])
+			p.Expect(lines("a", "b", "c")...)
+			p.Send(all[:cut])
 			synctest.Wait()
-			p.send(all[cut:])
+			p.Send(all[cut:])
 			if err := c.Flush(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -61,12 +62,12 @@ func TestRefusedPublishesHaveCodes(t *testing.T) {
 	}
 	for reply, code := range cases {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := newFake(t).open(client.Config{})
+			c, p := fakebroker.New(t).Open(client.Config{})
 			go func() {
-				p.expect(lines("a")...)
-				p.send(reply + "\n")
-				p.expect(lines("b")...)
-				p.send("ACK b\n")
+				p.Expect(lines("a")...)
+				p.Send(reply + "\n")
+				p.Expect(lines("b")...)
+				p.Send("ACK b\n")
 			}()
 			err := c.Publish(t.Context(), message("a"))
 			if err == nil || sealmq.CodeOf(err) != code {
@@ -81,7 +82,7 @@ func TestRefusedPublishesHaveCodes(t *testing.T) {
 
 func TestPublishChecksTheMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{MaxLineBytes: 1000})
+		c, p := fakebroker.New(t).Open(client.Config{MaxLineBytes: 1000})
 		ok := message("a")
 		with := func(change func(*client.Message)) client.Message {
 			m := ok
@@ -106,13 +107,13 @@ func TestPublishChecksTheMessage(t *testing.T) {
 				t.Errorf("%s: taken", name)
 			}
 		}
-		p.silent()
+		p.Silent()
 	})
 }
 
 func TestWindowHoldsPublishersBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{Window: 2})
+		c, p := fakebroker.New(t).Open(client.Config{Window: 2})
 		r := newResults()
 		r.publish(t, c, "a", "b")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -120,7 +121,7 @@ func TestWindowHoldsPublishersBack(t *testing.T) {
 		if err := c.PublishAsync(ctx, message("c"), r.of("c")); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("over the window: %v", err)
 		}
-		p.expect(lines("a", "b")...)
+		p.Expect(lines("a", "b")...)
 		published := make(chan struct{})
 		go func() { r.publish(t, c, "d"); close(published) }()
 		synctest.Wait()
@@ -129,10 +130,10 @@ func TestWindowHoldsPublishersBack(t *testing.T) {
 			t.Error("published over the window")
 		default:
 		}
-		p.send("ACK a\n")
+		p.Send("ACK a\n")
 		<-published
-		p.expect(lines("d")...)
-		p.send("ACK b\nACK d\n")
+		p.Expect(lines("d")...)
+		p.Send("ACK b\nACK d\n")
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -142,7 +143,7 @@ func TestWindowHoldsPublishersBack(t *testing.T) {
 
 func TestWindowCountsBytesAndLetsOneLargeMessagePass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{WindowBytes: 50})
+		c, p := fakebroker.New(t).Open(client.Config{WindowBytes: 50})
 		large := client.Message{Exchange: "x", Key: "k", ID: "a", Body: []byte(strings.Repeat("x", 200_000))}
 		r := newResults()
 		if err := c.PublishAsync(t.Context(), large, r.of("a")); err != nil {
@@ -153,11 +154,11 @@ func TestWindowCountsBytesAndLetsOneLargeMessagePass(t *testing.T) {
 		if err := c.PublishAsync(ctx, message("b"), nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("over the window's bytes: %v", err)
 		}
-		p.expect("publish x k " + string(large.Body))
-		p.send("ACK a\n")
+		p.Expect("publish x k " + string(large.Body))
+		p.Send("ACK a\n")
 		r.publish(t, c, "b")
-		p.expect(lines("b")...)
-		p.send("ACK b\n")
+		p.Expect(lines("b")...)
+		p.Send("ACK b\n")
 		c.Flush(t.Context())
 		r.expect(t, "a", "b")
 	})
@@ -165,7 +166,7 @@ func TestWindowCountsBytesAndLetsOneLargeMessagePass(t *testing.T) {
 
 func TestBrokerThatNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{Heartbeat: time.Hour})
+		c, p := fakebroker.New(t).Open(client.Config{Heartbeat: time.Hour})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := c.Publish(ctx, message("a")); !errors.Is(err, context.DeadlineExceeded) {
@@ -178,12 +179,12 @@ func TestBrokerThatNeverAnswers(t *testing.T) {
 			t.Errorf("command: %v", err)
 		}
 		// Whoever stops waiting does not put the others out of step.
-		p.expect(lines("a")...)
-		p.expect("stats")
-		p.send("ACK a\nStats: {}\n")
+		p.Expect(lines("a")...)
+		p.Expect("stats")
+		p.Send("ACK a\nStats: {}\n")
 		go func() {
-			p.expect(lines("b")...)
-			p.send("ACK b\n")
+			p.Expect(lines("b")...)
+			p.Send("ACK b\n")
 		}()
 		if err := c.Publish(t.Context(), message("b")); err != nil {
 			t.Error(err)
@@ -193,7 +194,7 @@ func TestBrokerThatNeverAnswers(t *testing.T) {
 
 func TestCloseFailsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{Window: 2})
+		c, p := fakebroker.New(t).Open(client.Config{Window: 2})
 		r := newResults()
 		r.publish(t, c, "a", "b")
 		blocked := make(chan error)
@@ -201,7 +202,7 @@ func TestCloseFailsWhatWaits(t *testing.T) {
 		go func() { blocked <- c.Flush(t.Context()) }()
 		go func() { _, err := c.Command(t.Context(), "stats"); blocked <- err }()
 		synctest.Wait()
-		p.expect(lines("a", "b")...)
+		p.Expect(lines("a", "b")...)
 		c.Close()
 		for range 3 {
 			if err := <-blocked; !errors.Is(err, client.ErrClosed) {
@@ -221,11 +222,11 @@ func TestCloseFailsWhatWaits(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		r := newResults()
 		r.publish(t, c, "a", "b")
-		p.expect(lines("a", "b")...)
-		p.send("ACK a\nError: Exchange 'x' not found\n")
+		p.Expect(lines("a", "b")...)
+		p.Send("ACK a\nError: Exchange 'x' not found\n")
 		c.Flush(t.Context())
 		want := client.Stats{Published: 2, Confirmed: 1, Refused: 1, Connections: 1}
 		if got := c.Stats(); got != want {

@@ -17,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
@@ -480,8 +481,8 @@ func TestNextEndsWithItsContext(t *testing.T) {
 // and again after a pause.
 func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		find := client.FindChain(c, 2*time.Second)
 		sum := [32]byte{7}
 		question := "find_chain " + hex.EncodeToString(sum[:])
@@ -493,14 +494,14 @@ func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
 					done <- err
 				}()
 			}
-			p.expect(question)
+			p.Expect(question)
 			// Whoever gives up waiting does not end the question of the others.
 			ended, cancel := context.WithCancel(t.Context())
 			cancel()
 			if _, err := find(ended, sum); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
-			p.send("Error: no certificates are stored under this hash\n")
+			p.Send("Error: no certificates are stored under this hash\n")
 			for range cap(done) {
 				if err := <-done; err == nil || errors.Is(err, context.Canceled) {
 					t.Error(err)
@@ -509,7 +510,7 @@ func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
 			if _, err := find(t.Context(), sum); err == nil {
 				t.Error("certificates that nobody has")
 			}
-			p.silent()
+			p.Silent()
 			<-time.After(time.Second)
 		}
 	})

@@ -13,22 +13,23 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 )
 
 func TestUnconfirmedPublishesAreSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		r := newResults()
 		r.publish(t, c, "a", "b", "c")
-		p.expect(lines("a", "b", "c")...)
-		p.send("ACK a\nACK ") // the rest of the reply never comes
-		p.conn.Close()
+		p.Expect(lines("a", "b", "c")...)
+		p.Send("ACK a\nACK ") // the rest of the reply never comes
+		p.Conn.Close()
 		synctest.Wait()
 		r.publish(t, c, "d") // taken while there is no connection
-		p = f.accept()
-		p.expect(lines("b", "c", "d")...)
-		p.send("ACK b\nACK c\nACK d\n")
+		p = f.Accept()
+		p.Expect(lines("b", "c", "d")...)
+		p.Send("ACK b\nACK c\nACK d\n")
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -45,26 +46,26 @@ func TestConnectionLostAtEveryByte(t *testing.T) {
 	const replies = "ACK a\nACK b\nACK c\n"
 	for cut := range len(sent) + len(replies) {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
-			c, p := f.open(client.Config{})
+			f := fakebroker.New(t)
+			c, p := f.Open(client.Config{})
 			r := newResults()
 			r.publish(t, c, "a", "b", "c")
-			if _, err := io.ReadFull(p.r, make([]byte, min(cut, len(sent)))); err != nil {
+			if _, err := io.ReadFull(p.In, make([]byte, min(cut, len(sent)))); err != nil {
 				t.Fatal(err)
 			}
 			answered := 0
 			if cut > len(sent) {
 				part := replies[:cut-len(sent)]
 				answered = strings.Count(part, "\n")
-				p.send(part)
+				p.Send(part)
 			}
 			synctest.Wait()
-			p.conn.Close()
-			p = f.accept()
+			p.Conn.Close()
+			p = f.Accept()
 			rest := []string{"a", "b", "c"}[answered:]
-			p.expect(lines(rest...)...)
+			p.Expect(lines(rest...)...)
 			for _, id := range rest {
-				p.send("ACK " + id + "\n")
+				p.Send("ACK " + id + "\n")
 			}
 			if err := c.Flush(t.Context()); err != nil {
 				t.Error(err)
@@ -76,19 +77,19 @@ func TestConnectionLostAtEveryByte(t *testing.T) {
 
 func TestReconnectBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{BackoffMin: 100 * time.Millisecond, BackoffMax: 2 * time.Second})
-		f.refuse = 10
-		p.conn.Close()
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{BackoffMin: 100 * time.Millisecond, BackoffMax: 2 * time.Second})
+		f.Refuse = 10
+		p.Conn.Close()
 		start := time.Now()
-		p = f.accept()
+		p = f.Accept()
 		// 0.1 0.2 0.4 0.8 1.6 and six times 2 seconds, each shorter by up to a half.
 		if took := time.Since(start); took < 7*time.Second || took > 16*time.Second {
 			t.Errorf("eleven attempts took %v", took)
 		}
 		go func() {
-			p.expect(lines("a")...)
-			p.send("ACK a\n")
+			p.Expect(lines("a")...)
+			p.Send("ACK a\n")
 		}()
 		if err := c.Publish(t.Context(), message("a")); err != nil {
 			t.Error(err)
@@ -98,14 +99,14 @@ func TestReconnectBacksOff(t *testing.T) {
 
 func TestGivesUpAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{GiveUpAfter: time.Minute})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{GiveUpAfter: time.Minute})
 		r := newResults()
 		r.publish(t, c, "a")
-		p.expect(lines("a")...)
-		f.refuse = 1_000_000
+		p.Expect(lines("a")...)
+		f.Refuse = 1_000_000
 		start := time.Now()
-		p.conn.Close()
+		p.Conn.Close()
 		err := c.Flush(t.Context())
 		if !errors.Is(err, client.ErrClosed) || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("flush: %v", err)
@@ -119,20 +120,20 @@ func TestGivesUpAfter(t *testing.T) {
 
 func TestSilentBrokerIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{Heartbeat: 10 * time.Second})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{Heartbeat: 10 * time.Second})
 		// A broker that answers is kept, however little happens.
 		for range 5 {
-			p.expect("ping")
-			p.send("Pong\n")
+			p.Expect("ping")
+			p.Send("Pong\n")
 		}
 		start := time.Now()
-		p.expect("ping")
-		p.gone()
+		p.Expect("ping")
+		p.Gone()
 		if took := time.Since(start); took > 31*time.Second {
 			t.Errorf("left after %v", took)
 		}
-		f.accept()
+		f.Accept()
 		synctest.Wait()
 		if s := c.Stats(); s.Connections != 2 {
 			t.Errorf("%+v", s)
@@ -142,15 +143,15 @@ func TestSilentBrokerIsLeft(t *testing.T) {
 
 func TestSilentBrokerIsLeftWhilePublishesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{Heartbeat: 10 * time.Second})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{Heartbeat: 10 * time.Second})
 		r := newResults()
 		r.publish(t, c, "a")
-		p.expect(lines("a")...)
-		p.gone()
-		p = f.accept()
-		p.expect(lines("a")...)
-		p.send("ACK a\n")
+		p.Expect(lines("a")...)
+		p.Gone()
+		p = f.Accept()
+		p.Expect(lines("a")...)
+		p.Send("ACK a\n")
 		c.Flush(t.Context())
 		r.expect(t, "a")
 	})
@@ -166,15 +167,15 @@ func TestBrokerThatBreaksTheProtocolIsLeft(t *testing.T) {
 	for name, bytes := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFake(t)
-				c, p := f.open(client.Config{MaxLineBytes: 5000})
+				f := fakebroker.New(t)
+				c, p := f.Open(client.Config{MaxLineBytes: 5000})
 				// The client may close in the middle of the write.
-				io.WriteString(p.conn, bytes)
-				p.gone()
-				p = f.accept()
+				io.WriteString(p.Conn, bytes)
+				p.Gone()
+				p = f.Accept()
 				go func() {
-					p.expect(lines("a")...)
-					p.send("ACK a\n")
+					p.Expect(lines("a")...)
+					p.Send("ACK a\n")
 				}()
 				if err := c.Publish(t.Context(), message("a")); err != nil {
 					t.Error(err)
@@ -187,18 +188,18 @@ func TestBrokerThatBreaksTheProtocolIsLeft(t *testing.T) {
 // A reply cannot answer what has not been sent.
 func TestReplyBeforeTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		first := client.Message{Exchange: "x", Key: "k", ID: "a", Body: make([]byte, 300_000)}
 		r := newResults()
 		if err := c.PublishAsync(t.Context(), first, r.of("a")); err != nil {
 			t.Fatal(err)
 		}
 		// Not read yet, so the client cannot have sent more than a piece of it.
-		p.send("ACK a\n")
-		p = f.accept()
-		p.expect("publish x k " + string(first.Body))
-		p.send("ACK a\n")
+		p.Send("ACK a\n")
+		p = f.Accept()
+		p.Expect("publish x k " + string(first.Body))
+		p.Send("ACK a\n")
 		c.Flush(t.Context())
 		r.expect(t, "a")
 	})
@@ -206,9 +207,9 @@ func TestReplyBeforeTheRequest(t *testing.T) {
 
 func TestDialErrors(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
-		f := newFake(t)
-		f.refuse = 1
-		if _, err := client.Dial(t.Context(), client.Config{Dial: f.dial}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:5672") {
+		f := fakebroker.New(t)
+		f.Refuse = 1
+		if _, err := client.Dial(t.Context(), client.Config{Dial: f.Dial}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:5672") {
 			t.Error(err)
 		}
 	})
@@ -219,9 +220,9 @@ func TestDialErrors(t *testing.T) {
 	})
 	t.Run("silent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
+			f := fakebroker.New(t)
 			start := time.Now()
-			_, err := client.Dial(t.Context(), client.Config{Dial: f.dial, DialTimeout: 3 * time.Second})
+			_, err := client.Dial(t.Context(), client.Config{Dial: f.Dial, DialTimeout: 3 * time.Second})
 			if err == nil || time.Since(start) != 3*time.Second || !strings.Contains(err.Error(), "no answer in time") {
 				t.Errorf("%v after %v", err, time.Since(start))
 			}
@@ -229,37 +230,37 @@ func TestDialErrors(t *testing.T) {
 	})
 	t.Run("context", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
+			f := fakebroker.New(t)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if _, err := client.Dial(ctx, client.Config{Dial: f.dial}); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := client.Dial(ctx, client.Config{Dial: f.Dial}); !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
 			}
 		})
 	})
 	t.Run("turned away", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
+			f := fakebroker.New(t)
 			go func() {
-				p := f.acceptSilent()
-				p.expect("whoami")
-				p.send("Error: too many connections\n")
-				p.conn.Close()
+				p := f.AcceptSilent()
+				p.Expect("whoami")
+				p.Send("Error: too many connections\n")
+				p.Conn.Close()
 			}()
-			if _, err := client.Dial(t.Context(), client.Config{Dial: f.dial}); err == nil || !strings.Contains(err.Error(), "too many connections") {
+			if _, err := client.Dial(t.Context(), client.Config{Dial: f.Dial}); err == nil || !strings.Contains(err.Error(), "too many connections") {
 				t.Error(err)
 			}
 		})
 	})
 	t.Run("older broker", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
+			f := fakebroker.New(t)
 			go func() {
-				p := f.acceptSilent()
-				p.expect("whoami")
-				p.send("Unknown command\n")
+				p := f.AcceptSilent()
+				p.Expect("whoami")
+				p.Send("Unknown command\n")
 			}()
-			c, err := client.Dial(t.Context(), client.Config{Dial: f.dial})
+			c, err := client.Dial(t.Context(), client.Config{Dial: f.Dial})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -276,7 +277,7 @@ func TestRandomDisconnects(t *testing.T) {
 		window := rapid.IntRange(1, 20).Draw(rt, "window")
 		cuts := rapid.SliceOfN(rapid.IntRange(0, 300), 0, 8).Draw(rt, "cuts")
 		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
+			f := fakebroker.New(t)
 			var stored []string
 			seen := make(map[string]bool)
 			stopped := make(chan struct{})
@@ -284,11 +285,11 @@ func TestRandomDisconnects(t *testing.T) {
 			go func() {
 				defer close(stopped)
 				for i := 0; ; i++ {
-					var p *peer
+					var p *fakebroker.Peer
 					select {
-					case conn := <-f.conns:
-						f.conns <- conn
-						p = f.accept()
+					case conn := <-f.Conns:
+						f.Conns <- conn
+						p = f.Accept()
 					case <-ctx.Done():
 						return
 					}
@@ -304,7 +305,7 @@ func TestRandomDisconnects(t *testing.T) {
 					})
 				}
 			}()
-			c, err := client.Dial(t.Context(), client.Config{Dial: f.dial, Window: window})
+			c, err := client.Dial(t.Context(), client.Config{Dial: f.Dial, Window: window})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -331,10 +332,10 @@ func TestRandomDisconnects(t *testing.T) {
 
 // serveUntil answers publishes until left bytes were read, then hangs up, perhaps
 // between storing and answering.
-func serveUntil(p *peer, left int, store func(id string)) {
-	defer p.conn.Close()
+func serveUntil(p *fakebroker.Peer, left int, store func(id string)) {
+	defer p.Conn.Close()
 	for {
-		line, err := p.r.ReadString('\n')
+		line, err := p.In.ReadString('\n')
 		if err != nil {
 			return
 		}
@@ -347,7 +348,7 @@ func serveUntil(p *peer, left int, store func(id string)) {
 		if left < 0 {
 			return
 		}
-		if _, err := io.WriteString(p.conn, "ACK "+id+"\n"); err != nil {
+		if _, err := io.WriteString(p.Conn, "ACK "+id+"\n"); err != nil {
 			return
 		}
 	}

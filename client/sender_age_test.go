@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -66,15 +67,15 @@ func TestOldMessagesAreNotPublishedWhenThereIsRoomAgain(t *testing.T) {
 		now := clock.NewFake(time.Unix(1_700_000_000, 0))
 		spool := filled(t, 1, client.SpoolConfig{Clock: now})
 		now.Advance(49 * time.Minute)
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := spooler(t, c, spool)
-		p.expect(publishLine(1))
-		p.send("Error: queue 'q' is full\n")
-		p.expect(publishLine(1))
+		p.Expect(publishLine(1))
+		p.Send("Error: queue 'q' is full\n")
+		p.Expect(publishLine(1))
 		now.Advance(2 * time.Minute)
-		p.send("Error: queue 'q' is full\n")
+		p.Send("Error: queue 'q' is full\n")
 		wantTooOld(t, s.Flush(t.Context()), "id-1")
-		p.silent()
+		p.Silent()
 		if spool.Len() != 1 {
 			t.Error("it is not in the spool any more")
 		}
@@ -85,15 +86,15 @@ func TestOldMessagesAreNotPublishedWhenThereIsRoomAgain(t *testing.T) {
 func TestOldMessagesAreNotPublishedWhenTheBrokerIsBack(t *testing.T) {
 	for _, window := range []int{1, 10} {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
-			c, p := f.open(client.Config{Window: window})
-			f.refuse = 20
-			p.conn.Close()
+			f := fakebroker.New(t)
+			c, p := f.Open(client.Config{Window: window})
+			f.Refuse = 20
+			p.Conn.Close()
 			synctest.Wait()
 			s := spooler(t, c, filled(t, 3, client.SpoolConfig{Horizon: time.Minute}))
-			p = f.accept()
+			p = f.Accept()
 			wantTooOld(t, s.Flush(t.Context()), "id-1", "id-2", "id-3")
-			p.silent()
+			p.Silent()
 		})
 	}
 }
@@ -101,10 +102,10 @@ func TestOldMessagesAreNotPublishedWhenTheBrokerIsBack(t *testing.T) {
 // What was never published the broker cannot have, and what was renewed may come twice.
 func TestMessagesThatMayBePublishedHoweverOldTheyAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
-		f.refuse = 20
-		p.conn.Close()
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
+		f.Refuse = 20
+		p.Conn.Close()
 		synctest.Wait()
 		spool := filled(t, 1, client.SpoolConfig{Horizon: time.Minute})
 		spool.Renew("id-1")
@@ -112,13 +113,13 @@ func TestMessagesThatMayBePublishedHoweverOldTheyAre(t *testing.T) {
 		if err := s.Publish(t.Context(), entry(2).Message, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		p = f.accept()
-		p.expect(publishLine(1), publishLine(2))
+		p = f.Accept()
+		p.Expect(publishLine(1), publishLine(2))
 		// Sent now, both may be sent again within the horizon.
-		p.conn.Close()
-		p = f.accept()
-		p.expect(publishLine(1), publishLine(2))
-		p.send("ACK id-1\nACK id-2\n")
+		p.Conn.Close()
+		p = f.Accept()
+		p.Expect(publishLine(1), publishLine(2))
+		p.Send("ACK id-1\nACK id-2\n")
 		if err := s.Flush(t.Context()); err != nil || spool.Len() != 0 {
 			t.Errorf("%v, %d left", err, spool.Len())
 		}
@@ -131,29 +132,29 @@ func TestUnconfirmedPublishesAreNotSentAgainForEver(t *testing.T) {
 	for name, cfg := range map[string]client.Config{"default": {}, "configured": {ResendFor: time.Minute}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFake(t)
-				c, p := f.open(cfg)
+				f := fakebroker.New(t)
+				c, p := f.Open(cfg)
 				s := spooler(t, c, nil)
 				answered := make(chan error, 1)
 				if err := s.Publish(t.Context(), message("a"), nil, func(_ string, err error) { answered <- err }); err != nil {
 					t.Fatal(err)
 				}
-				p.expect(lines("a")...)
-				f.refuse = 20
+				p.Expect(lines("a")...)
+				f.Refuse = 20
 				if cfg.ResendFor == 0 {
-					f.refuse = 700 // with pauses of 5 to 10 s
+					f.Refuse = 700 // with pauses of 5 to 10 s
 				}
-				p.conn.Close()
+				p.Conn.Close()
 				synctest.Wait()
 				if err := s.Publish(t.Context(), message("b"), nil, nil); err != nil {
 					t.Fatal(err)
 				}
-				p = f.accept()
+				p = f.Accept()
 				if err := <-answered; !errors.Is(err, client.ErrResendTooOld) || !strings.Contains(err.Error(), "not known whether it was stored") {
 					t.Errorf("%v", err)
 				}
-				p.expect(lines("b")...)
-				p.send("ACK b\n")
+				p.Expect(lines("b")...)
+				p.Send("ACK b\n")
 				if err := s.Flush(t.Context()); err != nil {
 					t.Error(err)
 				}
@@ -187,21 +188,21 @@ func (a *asleep) AfterFunc(d time.Duration, f func()) clock.Timer {
 // It runs outside of a bubble, whose times have no monotonic reading.
 func TestAMachineThatSleptSendsNothingOldAgain(t *testing.T) {
 	var now asleep
-	f := newFake(t)
-	c, p := f.open(client.Config{Clock: &now, BackoffMin: time.Millisecond})
+	f := fakebroker.New(t)
+	c, p := f.Open(client.Config{Clock: &now, BackoffMin: time.Millisecond})
 	r := newResults()
 	r.publish(t, c, "a")
-	p.expect(lines("a")...)
+	p.Expect(lines("a")...)
 	before := now.Now()
 	now.by.Store(int64(time.Hour))
 	if after := now.Now(); after.Sub(before) > 30*time.Minute || after.Round(0).Sub(before.Round(0)) < time.Hour {
 		t.Fatal("this clock does not sleep")
 	}
-	p.conn.Close()
-	p = f.accept()
+	p.Conn.Close()
+	p = f.Accept()
 	r.publish(t, c, "b")
-	p.expect(lines("b")...)
-	p.send("ACK b\n")
+	p.Expect(lines("b")...)
+	p.Send("ACK b\n")
 	if err := c.Flush(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -244,7 +245,7 @@ func TestSpoolAsksWhenTheClockWasSetBack(t *testing.T) {
 // A name that no broker takes is refused to the one who uses it, and stops nobody else.
 func TestABadNameDoesNotStopASender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := spooler(t, c, nil)
 		for _, m := range []client.Message{{Exchange: "bad name", Key: "k", ID: "a", Body: []byte("{}")}, {Exchange: "x", Key: "bad\tkey", ID: "a", Body: []byte("{}")}} {
 			if err := s.Publish(t.Context(), m, nil, nil); err == nil || errors.Is(err, client.ErrSenderStopped) {
@@ -254,8 +255,8 @@ func TestABadNameDoesNotStopASender(t *testing.T) {
 		if err := s.Publish(t.Context(), message("b"), nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		p.expect(lines("b")...)
-		p.send("ACK b\n")
+		p.Expect(lines("b")...)
+		p.Send("ACK b\n")
 		if err := s.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -267,9 +268,9 @@ func TestDropWhileASenderReplays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 300
 		spool := filled(t, n, client.SpoolConfig{})
-		c, p := newFake(t).open(client.Config{Window: 1})
+		c, p := fakebroker.New(t).Open(client.Config{Window: 1})
 		s := spooler(t, c, spool)
-		p.expect(publishLine(1))
+		p.Expect(publishLine(1))
 		synctest.Wait()
 		var drop []string
 		for i := 2; i < n; i++ {
@@ -278,11 +279,11 @@ func TestDropWhileASenderReplays(t *testing.T) {
 		if err := spool.Drop(drop...); err != nil {
 			t.Fatal(err)
 		}
-		p.send("ACK id-1\n")
-		p.expect(publishLine(2)) // it was on its way
-		p.send("ACK id-2\n")
-		p.expect(publishLine(n))
-		p.send(fmt.Sprintf("ACK id-%d\n", n))
+		p.Send("ACK id-1\n")
+		p.Expect(publishLine(2)) // it was on its way
+		p.Send("ACK id-2\n")
+		p.Expect(publishLine(n))
+		p.Send(fmt.Sprintf("ACK id-%d\n", n))
 		if err := s.Flush(t.Context()); err != nil || spool.Len() != 0 {
 			t.Errorf("%v, %d left", err, spool.Len())
 		}

@@ -9,28 +9,29 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
 
 func TestReleaseAndExtend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		for _, err := range []error{s.Release("a", 0), s.Release("b", 90*time.Second), s.Extend("c", "d"), s.Extend()} {
 			if err != nil {
 				t.Error(err)
 			}
 		}
-		p.expect("release a", "release b delay 1m30s", "extend c", "extend d")
-		p.send("RELEASE_CONFIRMED a\nRELEASE_CONFIRMED b\nEXTEND_CONFIRMED c\nError: this connection does not hold the message\n")
+		p.Expect("release a", "release b delay 1m30s", "extend c", "extend d")
+		p.Send("RELEASE_CONFIRMED a\nRELEASE_CONFIRMED b\nEXTEND_CONFIRMED c\nError: this connection does not hold the message\n")
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if err := s.Extend("d"); err != nil { // that one was gone says nothing of the next
 			t.Error(err)
 		}
-		p.expect("extend d")
-		p.send("EXTEND_CONFIRMED d\n")
+		p.Expect("extend d")
+		p.Send("EXTEND_CONFIRMED d\n")
 		if got := c.Stats().Acked; got != 2 {
 			t.Errorf("%d counted as settled, want the two that were released", got)
 		}
@@ -39,14 +40,14 @@ func TestReleaseAndExtend(t *testing.T) {
 				t.Errorf("taken: %v", err)
 			}
 		}
-		p.silent()
+		p.Silent()
 	})
 }
 
 // All messages of one Extend leave with one write, so that many cost what one costs.
 func TestExtendsLeaveTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		synctest.Wait()
 		if err := s.Extend("a", "b", "c"); err != nil {
@@ -54,7 +55,7 @@ func TestExtendsLeaveTogether(t *testing.T) {
 		}
 		synctest.Wait()
 		buf := make([]byte, 1000)
-		n, err := p.conn.Read(buf)
+		n, err := p.Conn.Read(buf)
 		if got := string(buf[:n]); got != "extend a\nextend b\nextend c\n" || err != nil {
 			t.Errorf("one read brought %q, %v", got, err)
 		}
@@ -66,56 +67,56 @@ func TestExtendsLeaveTogether(t *testing.T) {
 // for, and is not asked again on this connection.
 func TestReleaseAndExtendWithAnOlderBroker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		s := consume(t, c, p)
 		if err := s.Release("a", time.Minute); err != nil {
 			t.Error(err)
 		}
-		p.expect("release a delay 1m0s")
+		p.Expect("release a delay 1m0s")
 		flushed := make(chan error, 1)
 		go func() { flushed <- c.Flush(t.Context()) }()
-		p.send("Unknown command\n")
-		p.expect("nack a delay 1m0s")
+		p.Send("Unknown command\n")
+		p.Expect("nack a delay 1m0s")
 		synctest.Wait()
 		if len(flushed) > 0 {
 			t.Error("Flush did not wait for the nack")
 		}
-		p.send("NACK_CONFIRMED a\n")
+		p.Send("NACK_CONFIRMED a\n")
 		if err := <-flushed; err != nil {
 			t.Error(err)
 		}
 		if err := s.Release("b", 0); err != nil {
 			t.Error(err)
 		}
-		p.expect("nack b")
-		p.send("NACK_CONFIRMED b\n")
+		p.Expect("nack b")
+		p.Send("NACK_CONFIRMED b\n")
 		if err := s.Extend("c"); err != nil {
 			t.Error(err)
 		}
-		p.expect("extend c")
-		p.send("Unknown command\n")
+		p.Expect("extend c")
+		p.Send("Unknown command\n")
 		synctest.Wait()
 		if err := s.Extend("c"); sealmq.CodeOf(err) != sealmq.Unsupported {
 			t.Errorf("extended by a broker that cannot: %v", err)
 		}
-		p.silent()
-		p.conn.Close()
+		p.Silent()
+		p.Conn.Close()
 		synctest.Wait()
 		for _, err := range []error{s.Release("d", 0), s.Extend("d")} { // back with their connection
 			if err != nil {
 				t.Error(err)
 			}
 		}
-		p = f.accept() // it may be a newer one
-		p.expect("meta ends", "prefetch 2", "consume q")
-		p.send("Meta ends\nPrefetch 2\nSubscribed to queue\n")
+		p = f.Accept() // it may be a newer one
+		p.Expect("meta ends", "prefetch 2", "consume q")
+		p.Send("Meta ends\nPrefetch 2\nSubscribed to queue\n")
 		synctest.Wait()
 		if err := errors.Join(s.Release("e", 0), s.Extend("f")); err != nil {
 			t.Error(err)
 		}
-		p.expect("release e", "extend f")
-		p.send("RELEASE_CONFIRMED e\nEXTEND_CONFIRMED f\n")
+		p.Expect("release e", "extend f")
+		p.Send("RELEASE_CONFIRMED e\nEXTEND_CONFIRMED f\n")
 		synctest.Wait()
 	})
 }
@@ -123,15 +124,15 @@ func TestReleaseAndExtendWithAnOlderBroker(t *testing.T) {
 // A release whose nack a lost connection swallowed is over: the message is back.
 func TestReleaseIsInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		if err := errors.Join(s.Release("a", 0), s.Extend("b")); err != nil {
 			t.Error(err)
 		}
-		p.expect("release a", "extend b")
-		p.send("Unknown command\n")
-		p.expect("nack a")
-		p.conn.Close()
+		p.Expect("release a", "extend b")
+		p.Send("Unknown command\n")
+		p.Expect("nack a")
+		p.Conn.Close()
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -148,15 +149,15 @@ func TestDeletedQueueEndsTheSubscription(t *testing.T) {
 	for name, cfg := range map[string]client.Config{"plain": {}, "meta": {Meta: true}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFake(t)
-				c, p := f.open(cfg)
+				f := fakebroker.New(t)
+				c, p := f.Open(cfg)
 				setup, reply := "meta ends", "Meta ends\n"
 				if cfg.Meta {
 					setup, reply = "meta on", "Meta on\n"
 				}
 				go func() {
-					p.expect(setup, "consume q")
-					p.send(reply + "Subscribed to queue\nMessage: a {}\n" +
+					p.Expect(setup, "consume q")
+					p.Send(reply + "Subscribed to queue\nMessage: a {}\n" +
 						`Ended: {"queue":"other","reason":"deleted"}` + "\n" + `Ended: {"queue":"q","reason":"deleted"}` + "\n")
 				}()
 				s, err := c.Consume(t.Context(), "q", 0)
@@ -167,9 +168,9 @@ func TestDeletedQueueEndsTheSubscription(t *testing.T) {
 				if _, err := s.Next(t.Context()); sealmq.CodeOf(err) != sealmq.NoQueue || !strings.Contains(err.Error(), "'q' was deleted") {
 					t.Errorf("the queue is gone: %v", err)
 				}
-				p.conn.Close()
-				p = f.accept()
-				p.silent() // consuming would create the queue anew
+				p.Conn.Close()
+				p = f.Accept()
+				p.Silent() // consuming would create the queue anew
 			})
 		})
 	}
@@ -179,10 +180,10 @@ func TestDeletedQueueEndsTheSubscription(t *testing.T) {
 func TestConsumeFromABrokerThatTellsNoEnds(t *testing.T) {
 	for _, reply := range []string{"Unknown command", "Error: meta is on or off"} {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := newFake(t).open(client.Config{})
+			c, p := fakebroker.New(t).Open(client.Config{})
 			go func() {
-				p.expect("meta ends", "consume q")
-				p.send(reply + "\nSubscribed to queue\nMessage: a {}\n")
+				p.Expect("meta ends", "consume q")
+				p.Send(reply + "\nSubscribed to queue\nMessage: a {}\n")
 			}()
 			s, err := c.Consume(t.Context(), "q", 0)
 			if err != nil {

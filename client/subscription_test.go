@@ -13,14 +13,15 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 )
 
 // consume subscribes with a prefetch of 2.
-func consume(t *testing.T, c *client.Client, p *peer) *client.Subscription {
+func consume(t *testing.T, c *client.Client, p *fakebroker.Peer) *client.Subscription {
 	t.Helper()
 	go func() {
-		p.expect("meta ends", "prefetch 2", "consume q")
-		p.send("Meta ends\nPrefetch 2\nSubscribed to queue\n")
+		p.Expect("meta ends", "prefetch 2", "consume q")
+		p.Send("Meta ends\nPrefetch 2\nSubscribed to queue\n")
 	}()
 	s, err := c.Consume(t.Context(), "q", 2)
 	if err != nil {
@@ -39,26 +40,26 @@ func expectNext(t *testing.T, s *client.Subscription, id, body string) {
 
 func TestDeliveriesAndAcks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		if s.Queue() != "q" {
 			t.Errorf("queue %q", s.Queue())
 		}
-		p.send("Message: a {\"x\": \" 1 \"}\nMess")
+		p.Send("Message: a {\"x\": \" 1 \"}\nMess")
 		expectNext(t, s, "a", `{"x": " 1 "}`)
-		p.send("age: b {}\nMessage: c {")
+		p.Send("age: b {}\nMessage: c {")
 		expectNext(t, s, "b", "{}")
-		p.send("}\r\n")
+		p.Send("}\r\n")
 		expectNext(t, s, "c", "{}")
 
 		if err := s.Ack("a", "b"); err != nil {
 			t.Error(err)
 		}
-		p.expect("ack a", "ack b")
+		p.Expect("ack a", "ack b")
 		acked := make(chan error)
 		go func() { acked <- s.AckWait(t.Context(), "c") }()
-		p.expect("ack c")
-		p.send("ACK_CONFIRMED a\nMessage: d {}\nACK_CONFIRMED b\nACK_CONFIRMED c\n")
+		p.Expect("ack c")
+		p.Send("ACK_CONFIRMED a\nMessage: d {}\nACK_CONFIRMED b\nACK_CONFIRMED c\n")
 		if err := <-acked; err != nil {
 			t.Error(err)
 		}
@@ -71,10 +72,10 @@ func TestDeliveriesAndAcks(t *testing.T) {
 
 func TestNextBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		go func() {
-			p.expect("meta ends", "consume q")
-			p.send("Meta ends\nSubscribed to queue\nMessage: a 1\nMessage: b 2\nMessage: c 3\n")
+			p.Expect("meta ends", "consume q")
+			p.Send("Meta ends\nSubscribed to queue\nMessage: a 1\nMessage: b 2\nMessage: c 3\n")
 		}()
 		s, err := c.Consume(t.Context(), "q", 0)
 		if err != nil {
@@ -113,13 +114,13 @@ func TestNextBatch(t *testing.T) {
 
 func TestBodiesStayAsTheyWere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
-		p.send("Message: a first\nMessage: b second\n")
+		p.Send("Message: a first\nMessage: b second\n")
 		a, _ := s.Next(t.Context())
 		b, _ := s.Next(t.Context())
 		a.Body = append(a.Body, "-and-more-than-fits"...)
-		p.send("Message: c " + strings.Repeat("z", 100_000) + "\n")
+		p.Send("Message: c " + strings.Repeat("z", 100_000) + "\n")
 		expectNext(t, s, "c", strings.Repeat("z", 100_000))
 		if string(a.Body[:5]) != "first" || string(b.Body) != "second" || b.ID != "b" {
 			t.Errorf("%q %q", a.Body, b.Body)
@@ -129,10 +130,10 @@ func TestBodiesStayAsTheyWere(t *testing.T) {
 
 func TestMeta(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{Meta: true})
+		c, p := fakebroker.New(t).Open(client.Config{Meta: true})
 		go func() {
-			p.expect("meta on", "consume q")
-			p.send("Meta on\nSubscribed to queue\n" +
+			p.Expect("meta on", "consume q")
+			p.Send("Meta on\nSubscribed to queue\n" +
 				`Meta: {"queue":"q","publisher":"lab","exchange":"x","key":"k","time":"2026-01-02T03:04:05.678Z","attempt":2}` + "\n" +
 				"Message: a {}\nMessage: b {}\n")
 		}()
@@ -155,7 +156,7 @@ func TestMeta(t *testing.T) {
 
 func TestNackAndDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		for _, err := range []error{
 			s.Nack("a", 0),
@@ -168,9 +169,9 @@ func TestNackAndDead(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		p.expect("nack a", "nack b delay 1m30s", "nack c dead cannot be opened: the key", "nack d dead",
+		p.Expect("nack a", "nack b delay 1m30s", "nack c dead cannot be opened: the key", "nack d dead",
 			"nack e dead "+strings.Repeat("é", 127))
-		p.send("NACK_CONFIRMED a\nNACK_CONFIRMED b\nNACK_CONFIRMED c\nNACK_CONFIRMED d\nError: what\n")
+		p.Send("NACK_CONFIRMED a\nNACK_CONFIRMED b\nNACK_CONFIRMED c\nNACK_CONFIRMED d\nError: what\n")
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -179,21 +180,21 @@ func TestNackAndDead(t *testing.T) {
 				t.Errorf("taken: %v", err)
 			}
 		}
-		p.silent()
+		p.Silent()
 	})
 }
 
 func TestSubscriptionSurvivesReconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		s := consume(t, c, p)
-		p.send("Message: a {}\nMessage: b {}\n")
+		p.Send("Message: a {}\nMessage: b {}\n")
 		expectNext(t, s, "a", "{}")
 		acked := make(chan error)
 		go func() { acked <- s.AckWait(t.Context(), "a") }()
-		p.expect("ack a")
-		p.conn.Close()
+		p.Expect("ack a")
+		p.Conn.Close()
 		if err := <-acked; !errors.Is(err, client.ErrInterrupted) {
 			t.Errorf("ack: %v", err)
 		}
@@ -205,12 +206,12 @@ func TestSubscriptionSurvivesReconnect(t *testing.T) {
 		if err := s.AckWait(t.Context(), "a"); !errors.Is(err, client.ErrInterrupted) {
 			t.Errorf("ack without a connection: %v", err)
 		}
-		p = f.accept()
-		p.expect("meta ends", "prefetch 2", "consume q")
-		p.send("Meta ends\nPrefetch 2\nSubscribed to queue\nMessage: a {}\nMessage: b {}\n")
+		p = f.Accept()
+		p.Expect("meta ends", "prefetch 2", "consume q")
+		p.Send("Meta ends\nPrefetch 2\nSubscribed to queue\nMessage: a {}\nMessage: b {}\n")
 		expectNext(t, s, "a", "{}")
 		expectNext(t, s, "b", "{}")
-		p.silent()
+		p.Silent()
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -219,10 +220,10 @@ func TestSubscriptionSurvivesReconnect(t *testing.T) {
 
 func TestConsumeRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		go func() {
-			p.expect("meta ends", "consume q")
-			p.send("Meta ends\nError: something\n")
+			p.Expect("meta ends", "consume q")
+			p.Send("Meta ends\nError: something\n")
 		}()
 		if _, err := c.Consume(t.Context(), "q", 0); err == nil || !strings.Contains(err.Error(), "something") {
 			t.Error(err)
@@ -246,33 +247,33 @@ func TestConsumeRefused(t *testing.T) {
 
 func TestConsumeIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		got := make(chan error)
 		go func() { _, err := c.Consume(ctx, "q", 0); got <- err }()
-		p.expect("meta ends", "consume q")
+		p.Expect("meta ends", "consume q")
 		if err := <-got; !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		p.gone()
-		p = f.accept() // without a subscription
+		p.Gone()
+		p = f.Accept() // without a subscription
 		consume(t, c, p)
 	})
 }
 
 func TestConsumeWhileTheConnectionIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		got := make(chan error)
 		go func() { _, err := c.Consume(t.Context(), "q", 0); got <- err }()
-		p.expect("meta ends", "consume q")
-		p.conn.Close()
-		p = f.accept()
-		p.expect("meta ends", "consume q")
-		p.send("Meta ends\nSubscribed to queue\n")
+		p.Expect("meta ends", "consume q")
+		p.Conn.Close()
+		p = f.Accept()
+		p.Expect("meta ends", "consume q")
+		p.Send("Meta ends\nSubscribed to queue\n")
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
@@ -283,10 +284,10 @@ func TestConsumeWhileTheConnectionIsLost(t *testing.T) {
 // ack timeout is over. The oldest are no longer its own.
 func TestSlowConsumerHoldsNoMoreThanThePrefetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		for i := range 1000 {
-			p.send(fmt.Sprintf("Message: m%d {}\n", i))
+			p.Send(fmt.Sprintf("Message: m%d {}\n", i))
 		}
 		synctest.Wait()
 		expectNext(t, s, "m998", "{}")
@@ -296,18 +297,18 @@ func TestSlowConsumerHoldsNoMoreThanThePrefetch(t *testing.T) {
 
 func TestPublishAndConsumeOnOneConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{})
+		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		r := newResults()
 		r.publish(t, c, "a")
-		p.expect(lines("a")...)
-		p.send("Message: a {}\nACK a\n")
+		p.Expect(lines("a")...)
+		p.Send("Message: a {}\nACK a\n")
 		expectNext(t, s, "a", "{}")
 		if err := s.Ack("a"); err != nil {
 			t.Error(err)
 		}
-		p.expect("ack a")
-		p.send("ACK_CONFIRMED a\n")
+		p.Expect("ack a")
+		p.Send("ACK_CONFIRMED a\n")
 		c.Flush(t.Context())
 		r.expect(t, "a")
 	})
@@ -315,18 +316,18 @@ func TestPublishAndConsumeOnOneConnection(t *testing.T) {
 
 func TestSetPrefetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.open(client.Config{})
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{})
 		s := consume(t, c, p)
-		p.send("Message: a {}\nMessage: b {}\n")
+		p.Send("Message: a {}\nMessage: b {}\n")
 		if err := s.SetPrefetch(1); err != nil {
 			t.Error(err)
 		}
 		if err := s.Ack("a"); err != nil {
 			t.Error(err)
 		}
-		p.expect("prefetch 1", "ack a")
-		p.send("Prefetch 1\nACK_CONFIRMED a\n")
+		p.Expect("prefetch 1", "ack a")
+		p.Send("Prefetch 1\nACK_CONFIRMED a\n")
 		expectNext(t, s, "a", "{}") // what was handed out stays
 		expectNext(t, s, "b", "{}")
 		for _, n := range []int{0, -1, sealmq.MaxPrefetch + 1} {
@@ -334,10 +335,10 @@ func TestSetPrefetch(t *testing.T) {
 				t.Errorf("%d: %v", n, err)
 			}
 		}
-		p.conn.Close()
-		p = f.accept()
-		p.expect("meta ends", "prefetch 1", "consume q")
-		p.send("Meta ends\nPrefetch 1\nSubscribed to queue\n")
+		p.Conn.Close()
+		p = f.Accept()
+		p.Expect("meta ends", "prefetch 1", "consume q")
+		p.Send("Meta ends\nPrefetch 1\nSubscribed to queue\n")
 		synctest.Wait()
 	})
 }
@@ -345,7 +346,7 @@ func TestSetPrefetch(t *testing.T) {
 // Acknowledgements and commands that nobody answers do not fill the memory.
 func TestUnansweredAcksAndCommandsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newFake(t).open(client.Config{Heartbeat: time.Hour})
+		c, p := fakebroker.New(t).Open(client.Config{Heartbeat: time.Hour})
 		s := consume(t, c, p)
 		taken := 0
 		acked := make(chan error)
