@@ -48,13 +48,17 @@ var rules = []struct{ pkg, not, why string }{
 	{"journal", module + "/broker", "the journal knows records, not queues"},
 	{"journal", "net", "a log in this process needs no network"},
 
+	{"protocol", module + "/broker", "what all protocols share is not about one broker"},
+	{"protocol", "net", "a session takes bytes in and gives bytes out"},
+
 	{"protocol/text", "net", "parsing and printing must be testable byte by byte"},
 	{"protocol/text", "os", "parsing and printing must be testable byte by byte"},
 	{"protocol/text", "crypto/tls", "a session starts after the handshake"},
 	{"protocol/text", module + "/engine/local", "engines are chosen in cmd/sealmq"},
 
-	{"listener", module + "/engine/local", "engines are chosen in cmd/sealmq"},
-	{"listener", module + "/journal", "engines are chosen in cmd/sealmq"},
+	{"listener", module + "/broker", "protocols know what is behind them"},
+	{"listener", module + "/engine", "protocols know what is behind them"},
+	{"listener", module + "/protocol/text", "protocols are chosen in cmd/sealmq"},
 	{"listener", module + "/client", "the two ends of a connection share only the protocol"},
 
 	{"client", module + "/broker", "programs that use the client must not carry a broker"},

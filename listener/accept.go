@@ -9,8 +9,6 @@ import (
 	"net"
 	"os"
 	"time"
-
-	"github.com/sealmq/sealmq/protocol/text"
 )
 
 // The longest and the shortest pause after a failed accept.
@@ -129,7 +127,11 @@ func (c *conn) logRefusal(why refusal, err error) {
 // sayWhy tells a peer that has shown who it is why it is not let in.
 func (c *conn) sayWhy(err error) {
 	c.raw.timeout = c.server.limits.HandshakeTimeout
-	_, _ = c.tls.Write(text.AppendError(nil, err.Error()))
+	for _, p := range c.server.cfg.Protocols {
+		if len(p.Prefix) == 0 && p.Refusal != nil {
+			_, _ = c.tls.Write(p.Refusal(err))
+		}
+	}
 	_ = c.tls.Close()
 }
 

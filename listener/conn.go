@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -16,7 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/mtls"
-	"github.com/sealmq/sealmq/protocol/text"
+	"github.com/sealmq/sealmq/protocol"
 )
 
 // conn is one connection. One goroutine reads for as long as it is open; another one
@@ -32,7 +33,7 @@ type conn struct {
 	// Set by identified, before the goroutine that reads starts.
 	identity sealmq.Identity
 	serial   string
-	account  *account
+	memory   *protocol.Memory
 
 	in        readBuffer    // of the goroutine that reads
 	pushPause time.Duration // of the goroutine that writes: how long it waited last for memory
@@ -43,77 +44,22 @@ type conn struct {
 	// mu is a leaf: nothing is called while it is held except Session.Drained and
 	// deadlines.
 	mu       sync.Mutex
-	changed  sync.Cond // writing ended, or closed
-	session  Session   // nil until the first byte; then never changed
+	changed  sync.Cond        // writing ended, the conversation is over, or closed
+	session  protocol.Session // nil until the protocol is known; then never changed
 	protocol string
 	known    bool // identified was called
 	writing  bool // there is a goroutine that writes
 	again    bool // it must look once more before it ends
 	draining bool
-	why      closing // not zero once the socket is closed
-}
-
-// socket is the TCP connection. It can wait for the first byte without giving it up.
-type socket struct {
-	net.Conn
-	first  [1]byte
-	peeked bool
-	// timeout is for each write once it is not zero; written is when the deadline was set
-	// last, and ending that somebody else has set one. TLS writes one after the other,
-	// whoever makes it write.
-	timeout time.Duration
-	written time.Time
-	ending  bool
-	// slot is not nil while a handshake holds one. It is given up while the peer is waited
-	// for, so that peers that stall in the middle of a handshake hold up nobody else's.
-	slot chan struct{}
-}
-
-func (s *socket) waitForByte() error {
-	_, err := io.ReadFull(s.Conn, s.first[:])
-	s.peeked = err == nil
-	return err
-}
-
-// Read implements net.Conn.
-func (s *socket) Read(p []byte) (int, error) {
-	if s.peeked && len(p) > 0 {
-		s.peeked = false
-		return copy(p, s.first[:]), nil
-	}
-	if s.slot != nil {
-		<-s.slot
-		defer func() { s.slot <- struct{}{} }()
-	}
-	return s.Conn.Read(p)
-}
-
-// Write implements net.Conn. The deadline counts for each write, so that a slow peer
-// that does take bytes is not closed, and so that one which was set long ago ends
-// nothing. It is set anew rarely, because setting it costs as much as a small write.
-func (s *socket) Write(p []byte) (int, error) {
-	if s.timeout > 0 && !s.ending {
-		now := time.Now()
-		if slack := s.timeout / 8; s.written.IsZero() || now.Sub(s.written) > slack {
-			s.written = now
-			if err := s.Conn.SetWriteDeadline(now.Add(s.timeout + slack)); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return s.Conn.Write(p)
-}
-
-// SetWriteDeadline implements net.Conn. TLS calls it when it says goodbye.
-func (s *socket) SetWriteDeadline(t time.Time) error {
-	s.ending = true
-	return s.Conn.SetWriteDeadline(t)
+	over     bool        // the session has said its last words
+	timer    *time.Timer // wakes when Session.Tick asked for it; nil until it does
+	why      closing     // not zero once the socket is closed
 }
 
 func newConn(s *Server, id uint64, raw net.Conn) *conn {
 	c := &conn{server: s, id: id, since: time.Now(), raw: &socket{Conn: raw}}
 	c.changed.L = &c.mu
-	c.tls = tls.Server(c.raw, s.tls)
+	c.tls = tls.Server(c.raw, s.cfg.TLS)
 	return c
 }
 
@@ -129,10 +75,10 @@ func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, 
 	c.identity, c.serial = id, mtls.Serial(leaf)
 	most := s.limits.ConnectionsPerIdentity
 	var ok bool
-	if c.account, ok = s.memory.join(id.Issuer+"\x00"+id.ID, most); !ok {
+	if c.memory, ok = s.memory.Join(id.Issuer+"\x00"+id.ID, most); !ok {
 		return refusedCrowd, fmt.Errorf("too many connections of this identity, the limit is %d", most)
 	}
-	c.in.account = c.account
+	c.in.memory = c.memory
 	s.open++
 	s.metrics.opened.Add(1)
 	c.mu.Lock()
@@ -153,7 +99,10 @@ func (c *conn) log() *slog.Logger {
 func (c *conn) serve() {
 	defer c.contain()
 	err := c.read()
-	if c.isDraining() {
+	switch draining, over := c.ending(); {
+	case over:
+		c.linger()
+	case draining:
 		c.flush()
 	}
 	why := c.end(err)
@@ -162,10 +111,13 @@ func (c *conn) serve() {
 	c.finish()
 }
 
-// read moves what arrives into the session. It returns nil when the peer or a drain
-// ended the conversation.
+// errNoProtocol says that a conversation begins like none that is known.
+var errNoProtocol = errors.New("the first bytes are of no known protocol")
+
+// read moves what arrives into the session. It returns nil when the peer, the session or
+// a drain ended the conversation.
 func (c *conn) read() error {
-	var session Session
+	var session protocol.Session // nil until the protocol is known
 	for {
 		if session != nil && !session.Ready() {
 			return net.ErrClosed
@@ -174,17 +126,25 @@ func (c *conn) read() error {
 		if n > 0 {
 			c.bytesIn.Add(uint64(n))
 			c.server.metrics.bytesIn.Add(uint64(n))
+			c.in.received(n)
 			if session == nil {
-				session = c.begun(c.in.buf[0])
+				p, undecided := choose(c.server.cfg.Protocols, c.in.data())
+				switch {
+				case undecided:
+				case p == nil:
+					return errNoProtocol
+				default:
+					session = c.openSession(p)
+				}
 			}
-			if !c.take(session, n) {
+			if session != nil && !c.take(session) {
 				return net.ErrClosed
 			}
 		}
-		switch {
+		switch draining, over := c.ending(); {
 		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && !c.isDraining():
-			c.calm(session)
+		case errors.Is(err, os.ErrDeadlineExceeded) && !draining && !over:
+			c.onIdle(session)
 		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		default:
@@ -193,30 +153,44 @@ func (c *conn) read() error {
 	}
 }
 
-// begun opens the session at the first byte: a connection that never speaks has none.
-func (c *conn) begun(first byte) Session {
-	session, protocol := c.server.openSession(first, Peer{
+// choose returns the protocol of a conversation that begins with first, nil if there is
+// none. undecided says that bytes to come may lead to another one.
+func choose(protocols []protocol.Protocol, first []byte) (best *protocol.Protocol, undecided bool) {
+	for i := range protocols {
+		p := &protocols[i]
+		switch {
+		case !bytes.HasPrefix(first, p.Prefix):
+			undecided = undecided || bytes.HasPrefix(p.Prefix, first)
+		case best == nil || len(p.Prefix) > len(best.Prefix):
+			best = p
+		}
+	}
+	return best, undecided
+}
+
+// openSession begins the conversation: a connection that never speaks has no session.
+func (c *conn) openSession(p *protocol.Protocol) protocol.Session {
+	session := p.Open(protocol.Peer{
 		Identity: c.identity,
 		Wake:     c.wake,
 		Peers:    c.server,
-		Memory:   c.account,
+		Memory:   c.memory,
 		Panicked: c.panickedElsewhere,
 		Log:      c.log(),
 	})
 	c.mu.Lock()
-	c.session, c.protocol = session, protocol
+	c.session, c.protocol = session, p.Name
 	aborted := c.why != closedNot
 	c.mu.Unlock()
 	if aborted {
 		session.Close()
 	}
-	c.wake() // it may have spoken before it had a place
+	c.wake() // it may have called Wake before it was known here
 	return session
 }
 
 // take gives the session what was read. It returns false once the session is closed.
-func (c *conn) take(session Session, n int) bool {
-	c.in.received(n)
+func (c *conn) take(session protocol.Session) bool {
 	for {
 		used, more := session.Input(c.in.data())
 		c.in.discard(used)
@@ -238,21 +212,24 @@ func (c *conn) take(session Session, n int) bool {
 	return true
 }
 
-// calmAfter is how long a connection that was busy may keep a large read buffer.
-const calmAfter = 5 * time.Second
+// idleAfter is how long a connection that was busy may keep a large read buffer.
+const idleAfter = 5 * time.Second
 
-// arm sets the deadline at which calm is called.
-func (c *conn) arm() {
+// arm sets the deadline at which onIdle is called.
+func (c *conn) arm() { c.readUntil(time.Now().Add(idleAfter)) }
+
+// readUntil sets the deadline for reading, unless the connection is about to end.
+func (c *conn) readUntil(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.draining {
-		_ = c.raw.SetReadDeadline(time.Now().Add(calmAfter))
+	if !c.draining && !c.over {
+		_ = c.raw.SetReadDeadline(t)
 	}
 }
 
-// calm is called when calmAfter has passed: a connection that was silent meanwhile
+// onIdle is called when idleAfter has passed: a connection that was silent meanwhile
 // gives its memory back.
-func (c *conn) calm(session Session) {
+func (c *conn) onIdle(session protocol.Session) {
 	if c.in.busy {
 		c.in.busy = false
 		c.arm()
@@ -262,11 +239,7 @@ func (c *conn) calm(session Session) {
 		c.arm() // in the middle of something large
 		return
 	}
-	c.mu.Lock()
-	if !c.draining {
-		_ = c.raw.SetReadDeadline(time.Time{})
-	}
-	c.mu.Unlock()
+	c.readUntil(time.Time{})
 	if session != nil {
 		session.Quiet()
 	}
@@ -288,10 +261,11 @@ func (c *conn) drain() {
 	}
 }
 
-func (c *conn) isDraining() bool {
+// ending tells whether the server or the session wants the connection to end.
+func (c *conn) ending() (draining, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.draining
+	return c.draining, c.over
 }
 
 // flush waits until everything that was accepted is answered and written.
@@ -305,8 +279,38 @@ func (c *conn) flush() {
 	session.Drain()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.why == closedNot && (c.writing || !session.Drained()) {
+	for c.why == closedNot && !c.over && (c.writing || !session.Drained()) {
 		c.changed.Wait()
+	}
+}
+
+// hangUp is called when the session's last words are written. The goroutine that reads
+// closes the connection.
+func (c *conn) hangUp() {
+	c.mu.Lock()
+	c.over = true
+	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	c.session.Close()
+	_ = c.tls.CloseWrite()
+}
+
+// lingerTime is how long a peer has to close its side after the session's last words.
+const lingerTime = 2 * time.Second
+
+// linger skips what the peer still sends: to close a socket with unread bytes resets it,
+// and the peer might lose the last words.
+func (c *conn) linger() {
+	c.mu.Lock()
+	draining := c.draining
+	if !draining {
+		_ = c.raw.SetReadDeadline(time.Now().Add(lingerTime))
+	}
+	c.mu.Unlock()
+	for err := error(nil); err == nil && !draining; {
+		c.in.discard(c.in.n)
+		_, err = c.tls.Read(c.in.free())
 	}
 }
 
@@ -323,18 +327,22 @@ func (c *conn) abort(why closing) {
 	c.mu.Unlock()
 	_ = c.raw.Close()
 	if session != nil {
-		session.Close() // whoever waits for it must not wait for the peer
+		session.Close() // so that Ready does not wait for the peer
 	}
 }
 
-// end closes the connection politely, with close_notify, unless it is closed already.
-// A peer that sent its own waits for ours (specification R7).
+// end closes the connection with close_notify, unless it is closed already. A peer that
+// sent its own waits for ours (specification R7).
 func (c *conn) end(err error) closing {
 	c.mu.Lock()
 	if c.why == closedNot {
 		switch {
+		case c.over:
+			c.why = closedBySession
 		case c.draining:
 			c.why = closedByServer
+		case errors.Is(err, errNoProtocol):
+			c.why = closedUnknown
 		case err == nil:
 			c.why = closedByPeer
 		default:
@@ -351,10 +359,15 @@ func (c *conn) end(err error) closing {
 	return why
 }
 
-// finish gives the connection's place free. It is the last thing its goroutine does.
+// finish removes the connection from the table. It is the last thing its goroutine does.
 func (c *conn) finish() {
+	c.mu.Lock()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
 	c.in.release()
-	c.account.close()
+	c.memory.Close()
 	c.server.remove(c)
 	c.server.running.Done()
 }
@@ -371,8 +384,7 @@ func (c *conn) contain() {
 	c.finish()
 }
 
-// panicked says that the connection has a defect, which may show on several goroutines;
-// the first tells enough.
+// panicked reports a defect once, which may show on several goroutines.
 func (c *conn) panicked(v any, stack []byte) {
 	if !c.defect.Swap(true) {
 		c.server.metrics.panics.Add(1)
@@ -387,8 +399,8 @@ func (c *conn) panickedElsewhere(v any, stack []byte) {
 }
 
 // describe is the connection as operators see it.
-func (c *conn) describe() text.Connection {
-	d := text.Connection{
+func (c *conn) describe() protocol.Connection {
+	d := protocol.Connection{
 		ID:       c.id,
 		Client:   c.identity.ID,
 		Issuer:   c.identity.Issuer,

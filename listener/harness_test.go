@@ -22,6 +22,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/transcript"
 	"github.com/sealmq/sealmq/listener"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -57,12 +58,11 @@ func startOn(tb testing.TB, ca *testca.CA, engine engine.Engine, change func(*li
 	}
 	n := &node{tb: tb, ca: ca, broker: b, engine: engine, text: text.NewMetrics(), counts: listener.NewMetrics(), served: make(chan error, 1)}
 	cfg := listener.Config{
-		Addr:        "127.0.0.1:0",
-		TLS:         ca.ServerTLS(),
-		Identify:    ca.Identify,
-		Broker:      b,
-		TextMetrics: n.text,
-		Metrics:     n.counts,
+		Addr:      "127.0.0.1:0",
+		TLS:       ca.ServerTLS(),
+		Identify:  ca.Identify,
+		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: b, Metrics: n.text})},
+		Metrics:   n.counts,
 	}
 	if change != nil {
 		change(&cfg)
@@ -232,7 +232,7 @@ func (r replayed) Close(politely bool) error {
 		_, err = io.Copy(io.Discard, r.Conn)
 	}
 	return errors.Join(err, r.tcp.Close(), eventually(func() bool {
-		return !slices.ContainsFunc(r.node.server.Connections(), func(c text.Connection) bool {
+		return !slices.ContainsFunc(r.node.server.Connections(), func(c protocol.Connection) bool {
 			return c.Address == r.LocalAddr().String()
 		})
 	}))

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/protocol"
 )
 
 // refusal is why a connection was not let in.
@@ -18,7 +20,7 @@ const (
 	refusedTimeout                    // no complete handshake in time
 	refusedPlain                      // not TLS
 	refusedCertificate                // of another authority, expired, revoked
-	refusedIdentity                   // a certificate that names nobody clearly
+	refusedIdentity                   // the certificate gives no clear identity
 	refusedCrowd                      // too many connections of one identity
 	refusedOther                      // any other failure, a missing certificate among them
 	refusals
@@ -36,9 +38,9 @@ func (r refusal) level() slog.Level {
 	return slog.LevelDebug
 }
 
-// seldomEvery is how often a peer that does not speak TLS, or one too many of an
-// identity, is worth a line at the information level: its owner looks there for why
-// nothing works.
+// seldomEvery is how often a peer that does not speak TLS, or a connection over an
+// identity's limit, is logged at the information level, where its owner looks for the
+// reason why nothing works.
 const seldomEvery = time.Minute
 
 // seldom limits these lines.
@@ -48,7 +50,7 @@ type seldom struct {
 	silent int // peers since then
 }
 
-// level is the one for a peer at that time, and how many were passed over before.
+// level is the one for a peer at that time, and how many peers were not logged before it.
 func (p *seldom) level(now time.Time) (slog.Level, int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,22 +73,24 @@ const (
 	closedWrite              // writing failed, or the peer took nothing for too long
 	closedByServer           // shutdown
 	closedByOperator         // by command, or because its certificate was revoked
+	closedBySession          // its protocol ended the conversation
+	closedUnknown            // its first bytes belong to no protocol
 	closedPanic              // a defect of ours
 	closings
 )
 
-var closingNames = [closings]string{"open", "peer", "broken", "write", "server", "operator", "panic"}
+var closingNames = [closings]string{"open", "peer", "broken", "write", "server", "operator", "protocol", "unknown_protocol", "panic"}
 
 func (c closing) String() string { return closingNames[c] }
 
-// Metrics is what a server counts. It is a prometheus.Collector; register it once. One
-// Metrics belongs to one Server. All label sets are fixed.
+// Metrics are the counters of one Server. It is a prometheus.Collector; register it once.
+// All label sets are fixed.
 type Metrics struct {
 	accepted         atomic.Uint64
 	opened           atomic.Int64
 	connectionsLimit atomic.Int64
 	perIdentityLimit atomic.Int64
-	memory           atomic.Pointer[memory] // the server's
+	memory           atomic.Pointer[protocol.Budget]
 	refused          [refusals]atomic.Uint64
 	closed           [closings]atomic.Uint64
 	acceptErrors     atomic.Uint64
@@ -112,7 +116,7 @@ var (
 	memoryLimitDesc = prometheus.NewDesc("sealmq_server_memory_limit_bytes",
 		"The most of these bytes.", nil, nil)
 	memoryRefusedDesc = prometheus.NewDesc("sealmq_server_memory_refusals_total",
-		"Times that a connection had to get along with less memory than it asked for.", nil, nil)
+		"Memory requests of connections that were reduced.", nil, nil)
 	acceptedDesc = prometheus.NewDesc("sealmq_server_connections_accepted_total",
 		"Connections accepted, before their handshake.", nil, nil)
 	refusedDesc = prometheus.NewDesc("sealmq_server_connections_refused_total",
@@ -144,9 +148,9 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(limitDesc, prometheus.GaugeValue, float64(m.connectionsLimit.Load()))
 	ch <- prometheus.MustNewConstMetric(perIdentityDesc, prometheus.GaugeValue, float64(m.perIdentityLimit.Load()))
 	if all := m.memory.Load(); all != nil {
-		ch <- prometheus.MustNewConstMetric(memoryDesc, prometheus.GaugeValue, float64(all.used.Load()))
-		ch <- prometheus.MustNewConstMetric(memoryLimitDesc, prometheus.GaugeValue, float64(all.limit))
-		counter(memoryRefusedDesc, all.refused.Load())
+		ch <- prometheus.MustNewConstMetric(memoryDesc, prometheus.GaugeValue, float64(all.Used()))
+		ch <- prometheus.MustNewConstMetric(memoryLimitDesc, prometheus.GaugeValue, float64(all.Limit()))
+		counter(memoryRefusedDesc, all.Refusals())
 	}
 	counter(acceptedDesc, m.accepted.Load())
 	for r := range m.refused {

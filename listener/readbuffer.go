@@ -1,6 +1,10 @@
 package listener
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/sealmq/sealmq/protocol"
+)
 
 const (
 	// quietBuffer is what a silent connection keeps.
@@ -18,11 +22,11 @@ var busyBuffers = sync.Pool{New: func() any { return new([busyBuffer]byte) }}
 // it, then of a size that whole records fit in, and larger only while one line needs
 // it. What is unused always starts at the first byte after discard.
 type readBuffer struct {
-	account *account
+	memory  *protocol.Memory
 	small   [quietBuffer]byte
 	pooled  *[busyBuffer]byte // buf is this one if it is not nil
 	buf     []byte
-	counted int  // bytes of buf that the account has counted
+	counted int  // bytes of buf that memory has counted
 	n       int  // bytes received and not used
 	filled  bool // the last read used all of buf, so there may be more to read
 	busy    bool // something was received since calm last looked
@@ -59,7 +63,7 @@ func (b *readBuffer) settle() (grown, ok bool) {
 	switch {
 	case size < busyBuffer && b.filled:
 		switch {
-		case b.account.reserve(busyBuffer):
+		case b.memory.Reserve(busyBuffer):
 			b.borrow()
 			b.counted = busyBuffer
 		case size < spareBuffer:
@@ -69,15 +73,15 @@ func (b *readBuffer) settle() (grown, ok bool) {
 		}
 		return size == quietBuffer, true
 	case b.n == size:
-		if !b.account.reserve(2 * size) {
+		if !b.memory.Reserve(2 * size) {
 			return false, false
 		}
 		b.move(make([]byte, 2*size))
-		b.account.Add(-b.counted)
+		b.memory.Add(-b.counted)
 		b.counted = 2 * size
 	case size > busyBuffer && b.n < busyBuffer/2:
 		b.borrow()
-		b.account.Add(busyBuffer - b.counted)
+		b.memory.Add(busyBuffer - b.counted)
 		b.counted = busyBuffer
 	}
 	return false, true
@@ -117,7 +121,7 @@ func (b *readBuffer) shrink() bool {
 }
 
 func (b *readBuffer) uncount() {
-	b.account.Add(-b.counted)
+	b.memory.Add(-b.counted)
 	b.counted = 0
 }
 

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/protocol/text"
+	"github.com/sealmq/sealmq/protocol"
 )
 
 // Count is the number of connections that have shown who they are.
@@ -16,19 +16,19 @@ func (s *Server) Count() int {
 }
 
 // Connections describes those connections, sorted by ID.
-func (s *Server) Connections() []text.Connection {
+func (s *Server) Connections() []protocol.Connection {
 	return s.ConnectionsOf(func(*sealmq.Identity) bool { return true })
 }
 
 // ConnectionsOf describes those whose identity matches, sorted by ID.
-func (s *Server) ConnectionsOf(match func(*sealmq.Identity) bool) []text.Connection {
-	list := []text.Connection{}
+func (s *Server) ConnectionsOf(match func(*sealmq.Identity) bool) []protocol.Connection {
+	list := []protocol.Connection{}
 	for _, c := range s.all() {
 		if c.isKnown() && match(&c.identity) {
 			list = append(list, c.describe())
 		}
 	}
-	slices.SortFunc(list, func(a, b text.Connection) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b protocol.Connection) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
@@ -47,7 +47,7 @@ func (s *Server) CloseConnection(id uint64) error {
 
 // CloseWhere closes the connections that match, for example those of a revoked
 // certificate, and returns how many.
-func (s *Server) CloseWhere(match func(text.Connection) bool) int {
+func (s *Server) CloseWhere(match func(protocol.Connection) bool) int {
 	n := 0
 	for _, c := range s.all() {
 		if c.isKnown() && match(c.describe()) {

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,53 +12,47 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/protocol/text"
+	"github.com/sealmq/sealmq/protocol"
 )
 
-// Config is what a Server needs: Addr or Listener, TLS, Identify and Broker.
+// Config is what a Server needs: Addr or Listener, TLS, Identify and Protocols.
 type Config struct {
 	// Addr is the TCP address to listen on; port 0 picks one.
 	Addr string
 	// Listener is used instead of Addr. The server closes it.
 	Listener net.Listener
-	// TLS must require and verify client certificates.
+	// TLS must require and verify client certificates, and should use full-size records
+	// from the start, as package mtls has it: a reply in two records may reach a client
+	// that expects it in one read.
 	TLS *tls.Config
 	// Identify tells who a verified peer is; an error closes the connection.
 	Identify func(tls.ConnectionState) (sealmq.Identity, error)
-	Broker   *broker.Broker
-	// Protocols are those that are spoken besides the line protocol.
-	Protocols []Protocol
+	// Protocols are what is spoken; the first bytes of a conversation choose one of them.
+	Protocols []protocol.Protocol
 	// Log gets the life of connections; nil discards.
 	Log *slog.Logger
-	// Clock is what sessions measure with; nil is the machine's. Deadlines on sockets are
-	// always the machine's.
-	Clock clock.Clock
-	// Metrics and TextMetrics are what is counted into; nil counts for nobody.
-	Metrics     *Metrics
-	TextMetrics *text.Metrics
-	Limits      Limits
-	// Session bounds each conversation in the line protocol.
-	Session text.Limits
+	// Metrics are counters that the caller registers; nil counts nothing.
+	Metrics *Metrics
+	Limits  Limits
 }
 
 // Limits bound the listener. Zero fields mean the defaults.
 type Limits struct {
-	// Connections is how many may be open, those that have not shown who they are
-	// included. More are closed without a byte. Default 10,000.
+	// Connections is the maximum number of open connections, those still in their
+	// handshake included. Further ones are closed without a byte. Default 10,000.
 	Connections int
 	// ConnectionsPerIdentity is how many of them one identity may have. Default half.
 	ConnectionsPerIdentity int
-	// Memory is how many bytes all connections together may hold in read buffers, replies
-	// and deliveries that are not written, besides a few KiB for each. Default 256 MiB.
+	// Memory is how many bytes all connections together may hold in read buffers and in
+	// replies and deliveries that are not written. A few KiB for each connection are not
+	// counted. Default 256 MiB.
 	Memory int64
-	// Handshakes is how many handshakes may be under way; more wait for their turn. A
-	// peer that has not sent a byte needs none. Default 256.
+	// Handshakes is how many handshakes may be under way; further ones wait. A peer that
+	// has not sent a byte is not counted. Default 256.
 	Handshakes int
 	// HandshakeTimeout is the time from accept to the end of the handshake. Default 5 s.
 	HandshakeTimeout time.Duration
-	// WriteTimeout closes a peer that takes no bytes for so long. Default 60 s.
+	// WriteTimeout is how long a peer may take no bytes before it is closed. Default 60 s.
 	WriteTimeout time.Duration
 }
 
@@ -96,11 +91,10 @@ func (l Limits) withDefaults() Limits {
 type Server struct {
 	cfg        Config
 	listener   net.Listener
-	tls        *tls.Config
 	log        *slog.Logger
 	metrics    *Metrics
 	limits     Limits
-	memory     *memory
+	memory     *protocol.Budget
 	handshakes chan struct{} // a slot for each handshake under way
 	stop       chan struct{} // closed when no more connections are wanted
 
@@ -109,8 +103,8 @@ type Server struct {
 	lastID  uint64
 	open    int // of conns, those that have shown who they are
 	stopped bool
-	plain   seldom         // lines about peers that do not speak TLS
-	crowded seldom         // about identities that have too many connections
+	plain   seldom         // log lines about peers that do not speak TLS
+	crowded seldom         // and about identities that have too many connections
 	running sync.WaitGroup // goroutines of connections, and Serve
 }
 
@@ -120,12 +114,14 @@ func Listen(cfg Config) (*Server, error) {
 	switch {
 	case cfg.TLS == nil || cfg.TLS.ClientAuth != tls.RequireAndVerifyClientCert && cfg.TLS.GetConfigForClient == nil:
 		return nil, errors.New("listen: client certificates are not required")
-	case cfg.Identify == nil || cfg.Broker == nil:
-		return nil, errors.New("listen: no identities or no broker given")
+	case cfg.Identify == nil:
+		return nil, errors.New("listen: no identities given")
+	}
+	if err := checkProtocols(cfg.Protocols); err != nil {
+		return nil, err
 	}
 	s := &Server{
 		cfg:     cfg,
-		tls:     wholeRecords(cfg.TLS),
 		log:     cfg.Log,
 		metrics: cfg.Metrics,
 		limits:  cfg.Limits.withDefaults(),
@@ -138,11 +134,8 @@ func Listen(cfg Config) (*Server, error) {
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
 	}
-	if s.cfg.TextMetrics == nil {
-		s.cfg.TextMetrics = text.NewMetrics()
-	}
 	s.handshakes = make(chan struct{}, s.limits.Handshakes)
-	s.memory = newMemory(s.limits.Memory)
+	s.memory = protocol.NewBudget(s.limits.Memory)
 	s.metrics.memory.Store(s.memory)
 	s.metrics.connectionsLimit.Store(int64(s.limits.Connections))
 	s.metrics.perIdentityLimit.Store(int64(s.limits.ConnectionsPerIdentity))
@@ -157,31 +150,24 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// wholeRecords makes TLS use records of full size from the start. By default it begins
-// with small ones, and a reply to publish_batch would arrive in pieces (specification
-// R8).
-func wholeRecords(c *tls.Config) *tls.Config {
-	if !c.DynamicRecordSizingDisabled {
-		c = c.Clone()
-		c.DynamicRecordSizingDisabled = true
+func checkProtocols(list []protocol.Protocol) error {
+	if len(list) == 0 {
+		return errors.New("listen: no protocols given")
 	}
-	choose := c.GetConfigForClient
-	if choose == nil {
-		return c
-	}
-	c = c.Clone()
-	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		chosen, err := choose(hello)
-		if chosen != nil && !chosen.DynamicRecordSizingDisabled {
-			chosen = chosen.Clone()
-			chosen.DynamicRecordSizingDisabled = true
+	for i, p := range list {
+		if p.Open == nil || len(p.Prefix) > protocol.MaxPrefix {
+			return fmt.Errorf("listen: protocol %s has no Open, or its prefix is longer than %d bytes", p.Name, protocol.MaxPrefix)
 		}
-		return chosen, err
+		for _, other := range list[:i] {
+			if bytes.Equal(p.Prefix, other.Prefix) {
+				return fmt.Errorf("listen: protocols %s and %s begin alike", other.Name, p.Name)
+			}
+		}
 	}
-	return c
+	return nil
 }
 
-// Addr is the address that is listened on.
+// Addr is the address of the listener.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Serve accepts connections until ctx is done, or Shutdown or Close is called; then it

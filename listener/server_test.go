@@ -23,20 +23,27 @@ import (
 	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
-func TestListenWantsClientCertificates(t *testing.T) {
+func TestListenRefusesWhatCannotServe(t *testing.T) {
 	n := start(t, nil, nil)
-	cfg := listener.Config{Addr: "127.0.0.1:0", TLS: n.ca.ServerTLS(), Identify: n.ca.Identify, Broker: n.broker}
+	lines := text.Protocol(text.Config{Broker: n.broker})
+	cfg := listener.Config{Addr: "127.0.0.1:0", TLS: n.ca.ServerTLS(), Identify: n.ca.Identify, Protocols: []protocol.Protocol{lines}}
 	open := cfg
 	open.TLS = open.TLS.Clone()
 	open.TLS.ClientAuth = tls.VerifyClientCertIfGiven
 	nobody := cfg
 	nobody.Identify = nil
+	silent, twice, long := cfg, cfg, cfg
+	silent.Protocols = nil
+	twice.Protocols = []protocol.Protocol{lines, lines}
+	long.Protocols = []protocol.Protocol{{Name: "long", Prefix: make([]byte, protocol.MaxPrefix+1), Open: lines.Open}}
 	taken := cfg
 	taken.Addr = n.addr
-	for name, c := range map[string]listener.Config{"certificates optional": open, "no identities": nobody, "port in use": taken} {
+	for name, c := range map[string]listener.Config{"certificates optional": open, "no identities": nobody, "no protocols": silent,
+		"two protocols alike": twice, "prefix too long": long, "port in use": taken} {
 		if s, err := listener.Listen(c); err == nil {
 			s.Close()
 			t.Errorf("%s: no error", name)
@@ -48,7 +55,8 @@ func TestListenWantsClientCertificates(t *testing.T) {
 
 func TestServeEndsWithItsContextAndKeepsConnections(t *testing.T) {
 	n := start(t, nil, nil)
-	s, err := listener.Listen(listener.Config{Addr: "127.0.0.1:0", TLS: n.ca.ServerTLS(), Identify: n.ca.Identify, Broker: n.broker})
+	s, err := listener.Listen(listener.Config{Addr: "127.0.0.1:0", TLS: n.ca.ServerTLS(), Identify: n.ca.Identify,
+		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: n.broker})}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,44 +203,6 @@ func TestAcceptErrorsAreWaitedOut(t *testing.T) {
 	})
 }
 
-// echo is a protocol of its own: it says back what it hears, and panics at a !.
-type echo struct {
-	mu   sync.Mutex
-	out  []byte
-	wake func()
-}
-
-func (e *echo) Input(data []byte) (int, bool) {
-	if bytes.Contains(data, []byte("!")) {
-		panic("heard a !")
-	}
-	e.mu.Lock()
-	e.out = append(e.out, data...)
-	e.mu.Unlock()
-	e.wake()
-	return len(data), false
-}
-
-func (e *echo) Output(dst []byte, _ int) []byte {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if bytes.Contains(e.out, []byte("W")) {
-		panic("must say W")
-	}
-	dst = append(dst, e.out...)
-	e.out = e.out[:0]
-	return dst
-}
-
-func (e *echo) NoRoom()          {}
-func (e *echo) Ready() bool      { return true }
-func (e *echo) Drain()           {}
-func (e *echo) Drained() bool    { return true }
-func (e *echo) Quiet()           {}
-func (e *echo) Commands() uint64 { return 0 }
-func (e *echo) Unacked() int     { return 0 }
-func (e *echo) Close()           {}
-
 // syncBuffer is a buffer for a log.
 type syncBuffer struct {
 	mu sync.Mutex
@@ -251,28 +221,10 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func withEcho(cfg *listener.Config) {
-	cfg.Protocols = []listener.Protocol{{Name: "echo", First: 'A', Open: func(p listener.Peer) listener.Session { return &echo{wake: p.Wake} }}}
-}
-
-func TestProtocolIsChosenByTheFirstByte(t *testing.T) {
-	n := start(t, nil, withEcho)
-	c := n.connect("a")
-	c.do("AMQP or so", "AMQP or so")
-	c.do("ping", "ping")
-	line := n.connect("b")
-	line.do("ping", "Pong")
-	line.do("AMQP or so", "Unknown command")
-	list := n.server.Connections()
-	if len(list) != 2 || list[0].Protocol != "echo" || list[1].Protocol != "text" {
-		t.Errorf("connections %+v", list)
-	}
-}
-
 func TestPanicEndsOneConnection(t *testing.T) {
 	var log syncBuffer
 	n := start(t, nil, func(cfg *listener.Config) {
-		withEcho(cfg)
+		cfg.Protocols = append(cfg.Protocols, fakeProtocol("A", 0))
 		cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	})
 	bystander := n.connect("b")
@@ -287,7 +239,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 		if got := metric(t, n.counts, "sealmq_server_panics_total", ""); got != float64(i+1) {
 			t.Errorf("%v panics counted", got)
 		}
-		if strings.Count(log.String(), "connection panicked") != i+1 || !strings.Contains(log.String(), "(*echo)") {
+		if strings.Count(log.String(), "connection panicked") != i+1 || !strings.Contains(log.String(), "(*fake)") {
 			t.Errorf("the log says %s", log.String())
 		}
 	}
@@ -300,16 +252,16 @@ func TestConnectionsAreDescribedAndClosed(t *testing.T) {
 	for _, p := range []*peer{a, b, admin} {
 		p.do("consume q", "Subscribed to queue")
 	}
-	var list []text.Connection
+	var list []protocol.Connection
 	if err := eventually(func() bool { // what is written is counted after the peer may have it
 		list = n.server.Connections()
-		return len(list) == 3 && !slices.ContainsFunc(list, func(c text.Connection) bool {
+		return len(list) == 3 && !slices.ContainsFunc(list, func(c protocol.Connection) bool {
 			return c.BytesOut == 0 || c.Commands == 0
 		})
 	}); err != nil {
 		t.Fatalf("connections %+v: %v", list, err)
 	}
-	var first text.Connection
+	var first protocol.Connection
 	for _, c := range list {
 		if c.Client == "a" {
 			first = c
@@ -326,7 +278,7 @@ func TestConnectionsAreDescribedAndClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin.do(fmt.Sprintf("close_connection %d", first.ID), "Error: no such connection")
-	if got := n.server.CloseWhere(func(c text.Connection) bool { return c.Client == "b" }); got != 1 {
+	if got := n.server.CloseWhere(func(c protocol.Connection) bool { return c.Client == "b" }); got != 1 {
 		t.Errorf("closed %d", got)
 	}
 	b.wantEnd()

@@ -4,6 +4,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/sealmq/sealmq/protocol"
 )
 
 const (
@@ -32,14 +34,14 @@ var outputs = sync.Pool{New: func() any {
 
 // output is the buffer of the goroutine that writes and what was reserved for it.
 type output struct {
-	account *account
+	memory  *protocol.Memory
 	pooled  *[]byte
 	counted int
 }
 
 // room makes sure that there is a buffer, and tells for how many bytes of pushes.
 func (o *output) room() (buffer []byte, pushes int) {
-	if o.pooled == nil && o.account.reserve(outputBuffer) {
+	if o.pooled == nil && o.memory.Reserve(outputBuffer) {
 		o.pooled = outputs.Get().(*[]byte)
 		o.counted = outputBuffer
 		o.written() // it may be larger
@@ -47,7 +49,7 @@ func (o *output) room() (buffer []byte, pushes int) {
 	switch {
 	case o.pooled != nil:
 		return (*o.pooled)[:0], outputBuffer
-	case o.account.reserve(scarceOutput):
+	case o.memory.Reserve(scarceOutput):
 		o.counted = scarceOutput
 		return make([]byte, 0, scarceOutput), scarceOutput
 	}
@@ -60,7 +62,7 @@ func (o *output) hold(out []byte) {
 	if o.pooled == nil && size <= spareOutput {
 		size = 0
 	}
-	o.account.Add(size - o.counted)
+	o.memory.Add(size - o.counted)
 	o.counted = size
 	if o.pooled != nil && cap(out) <= keptOutput {
 		*o.pooled = out[:0]
@@ -73,12 +75,12 @@ func (o *output) written() {
 	if o.pooled != nil {
 		now = cap(*o.pooled)
 	}
-	o.account.Add(now - o.counted)
+	o.memory.Add(now - o.counted)
 	o.counted = now
 }
 
 func (o *output) release() {
-	o.account.Add(-o.counted)
+	o.memory.Add(-o.counted)
 	o.counted = 0
 	if o.pooled != nil {
 		outputs.Put(o.pooled)
@@ -91,7 +93,7 @@ func (o *output) release() {
 func (c *conn) wake() {
 	c.mu.Lock()
 	switch {
-	case c.why != closedNot || c.session == nil:
+	case c.why != closedNot || c.over || c.session == nil:
 	case c.writing:
 		c.again = true
 	default:
@@ -106,12 +108,13 @@ func (c *conn) wake() {
 func (c *conn) write() {
 	defer c.server.running.Done()
 	defer c.containWrite()
-	o := output{account: c.account}
+	o := output{memory: c.memory}
 	defer o.release()
 	for {
+		c.tick()
 		buffer, pushes := o.room()
-		out := c.session.Output(buffer, pushes)
-		if len(out) == 0 {
+		out, over := c.session.Output(buffer, pushes)
+		if len(out) == 0 && !over {
 			if pushes > 0 {
 				c.pushPause = 0
 			} else {
@@ -130,6 +133,29 @@ func (c *conn) write() {
 			break
 		}
 		o.written()
+		if over {
+			c.hangUp()
+			c.rest()
+			break
+		}
+	}
+}
+
+// tick lets the session look at the time, and wakes it when it asks for that.
+func (c *conn) tick() {
+	now := time.Now()
+	next := c.session.Tick(now)
+	if next.IsZero() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.why != closedNot:
+	case c.timer == nil:
+		c.timer = time.AfterFunc(next.Sub(now), c.wake)
+	default:
+		c.timer.Reset(next.Sub(now))
 	}
 }
 
@@ -139,11 +165,11 @@ func (c *conn) pushLater() {
 	time.AfterFunc(c.pushPause, c.wake)
 }
 
-// rest ends the writing unless there may be more.
+// rest ends the writing unless there may be more to write.
 func (c *conn) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.again && c.why == closedNot {
+	if c.again && c.why == closedNot && !c.over {
 		c.again = false
 		return false
 	}

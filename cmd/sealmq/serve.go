@@ -28,6 +28,7 @@ import (
 	"github.com/sealmq/sealmq/journal"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -259,13 +260,14 @@ func (n *node) openServer() error {
 	s := n.cfg.Server
 	conns, words := listener.NewMetrics(), text.NewMetrics()
 	n.registry.MustRegister(conns, words)
+	lines := text.Protocol(text.Config{Broker: n.broker, Metrics: words,
+		Limits: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed}})
 	n.server, err = listener.Listen(listener.Config{
-		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Broker: n.broker, Log: n.log,
-		Metrics: conns, TextMetrics: words,
+		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Protocols: []protocol.Protocol{lines},
+		Log: n.log, Metrics: conns,
 		Limits: listener.Limits{Connections: s.MaxConnections, ConnectionsPerIdentity: s.MaxConnectionsPerIdentity,
 			Memory: int64(s.MaxMemoryBytes), Handshakes: s.MaxHandshakes,
 			HandshakeTimeout: s.HandshakeTimeout, WriteTimeout: s.WriteTimeout},
-		Session: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed},
 	})
 	return err
 }

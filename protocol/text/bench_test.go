@@ -8,6 +8,7 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/enginetest"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -81,7 +82,7 @@ func benchNode(b *testing.B) *node {
 // BenchmarkPublish is one publish of 256 bytes, 40 of them in a read, with its confirm.
 func BenchmarkPublish(b *testing.B) {
 	n := benchNode(b)
-	s := n.dialWith(text.Config{Identity: client("a", false)}).session
+	s := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{}).session
 	defer s.Close()
 	s.Input([]byte("bind q x k\n"))
 	const batch = 40
@@ -94,18 +95,18 @@ func BenchmarkPublish(b *testing.B) {
 	b.SetBytes(int64(len(input) / batch))
 	for i := 0; i < b.N; i += batch {
 		s.Input(input)
-		out = s.Output(out[:0], maxOutput)
+		out = output(s, out[:0])
 	}
 }
 
 // BenchmarkDeliver is one push of 256 bytes with its ack and its confirmation.
 func BenchmarkDeliver(b *testing.B) {
 	n := benchNode(b)
-	s := n.dialWith(text.Config{Identity: client("a", false)}).session
+	s := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{}).session
 	defer s.Close()
 	s.Input([]byte("consume q\n"))
 	out := make([]byte, 0, 128<<10)
-	for len(s.Output(out[:0], maxOutput)) == 0 {
+	for len(output(s, out[:0])) == 0 {
 	}
 	var acks [256][]byte
 	for i := range acks {
@@ -120,6 +121,6 @@ func BenchmarkDeliver(b *testing.B) {
 			input = append(input, acks[(i+j)%256]...)
 		}
 		s.Input(input)
-		out = s.Output(out[:0], maxOutput)
+		out = output(s, out[:0])
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/transcript"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -56,7 +57,7 @@ func (r *registry) as(t *testing.T, name string) (*lines, *seal.Signer, sealmq.I
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := r.dialWith(text.Config{Identity: id.Identity})
+	p := r.dialWith(protocol.Peer{Identity: id.Identity}, text.Config{})
 	t.Cleanup(func() { p.session.Close() })
 	return &lines{tb: t, pipe: p}, signer, id.Identity
 }

@@ -1,6 +1,7 @@
 package text_test
 
 import (
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/internal/testing/transcript"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -61,11 +63,11 @@ func (t *table) Count() int {
 	return t.open
 }
 
-func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) (list []text.Connection) {
+func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) (list []protocol.Connection) {
 	for i, name := range []string{"alice", "bob"} {
 		for _, issuer := range []string{"", "test"} {
 			if match(&sealmq.Identity{ID: name, Issuer: issuer}) {
-				list = append(list, text.Connection{ID: uint64(i + 1), Client: name, Issuer: issuer})
+				list = append(list, protocol.Connection{ID: uint64(i + 1), Client: name, Issuer: issuer})
 			}
 		}
 	}
@@ -82,7 +84,7 @@ func (t *table) CloseConnection(id uint64) error {
 // pipe is a connection without a network: what is written goes to a session, and what
 // the session has to say is read in pieces of a TLS record at most.
 type pipe struct {
-	session *text.Session
+	session protocol.Session
 	peers   *table
 	woken   chan struct{}
 	rest    []byte // received by the session and not used
@@ -101,19 +103,24 @@ func client(cn string, admin bool) sealmq.Identity {
 }
 
 func (n *node) dial(cn string, admin bool) *pipe {
-	return n.dialWith(text.Config{Identity: client(cn, admin)})
+	return n.dialWith(protocol.Peer{Identity: client(cn, admin)}, text.Config{})
 }
 
-func (n *node) dialWith(cfg text.Config) *pipe {
+// dialWith opens a session for a peer of which only Identity need be set.
+func (n *node) dialWith(peer protocol.Peer, cfg text.Config) *pipe {
 	p := &pipe{woken: make(chan struct{}, 1), peers: n.peers}
-	cfg.Broker, cfg.Peers = n.broker, n.peers
-	cfg.Wake = func() {
+	peer.Peers = n.peers
+	if peer.Log == nil {
+		peer.Log = slog.New(slog.DiscardHandler)
+	}
+	peer.Wake = func() {
 		select {
 		case p.woken <- struct{}{}:
 		default:
 		}
 	}
-	p.session = text.NewSession(cfg)
+	cfg.Broker = n.broker
+	p.session = text.Protocol(cfg).Open(peer)
 	n.peers.add(1)
 	return p
 }
@@ -143,10 +150,19 @@ const (
 	maxOutput = 64 << 10
 )
 
+// output is what a session has to write next.
+func output(s protocol.Session, dst []byte) []byte {
+	dst, end := s.Output(dst, maxOutput)
+	if end {
+		panic("the line protocol ends no conversation")
+	}
+	return dst
+}
+
 func (p *pipe) Read(d time.Duration) ([]byte, error) {
 	var timeout <-chan time.Time
 	for len(p.out) == 0 {
-		if p.out = p.session.Output(nil, maxOutput); len(p.out) > 0 {
+		if p.out = output(p.session, nil); len(p.out) > 0 {
 			break
 		}
 		if d == 0 {

@@ -6,43 +6,8 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/protocol"
 )
-
-// Peers is the server's table of connections, as far as its sessions use it.
-type Peers interface {
-	// Count is the number of authenticated connections.
-	Count() int
-	// ConnectionsOf describes those whose identity matches, sorted by ID. Others are not
-	// looked at.
-	ConnectionsOf(match func(*sealmq.Identity) bool) []Connection
-	// CloseConnection closes one. Code BadArgument if there is none with this id.
-	CloseConnection(id uint64) error
-}
-
-// Connection describes an authenticated connection.
-type Connection struct {
-	ID       uint64    `json:"id"`
-	Client   string    `json:"client"`   // the identity
-	Issuer   string    `json:"issuer"`   // of the identity
-	Role     string    `json:"role"`     // of the identity
-	Serial   string    `json:"serial"`   // of the certificate
-	Address  string    `json:"address"`  // of the peer
-	Protocol string    `json:"protocol"` // "" while nothing was received
-	Since    time.Time `json:"since"`
-	Commands uint64    `json:"commands"`
-	Unacked  int       `json:"unacked"`
-	BytesIn  uint64    `json:"bytes_in"`
-	BytesOut uint64    `json:"bytes_out"`
-}
-
-// noPeers is an empty table.
-type noPeers struct{}
-
-func (noPeers) Count() int                                             { return 0 }
-func (noPeers) ConnectionsOf(func(*sealmq.Identity) bool) []Connection { return nil }
-func (noPeers) CloseConnection(uint64) error                           { return errNoConnection }
-
-var errNoConnection = &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
 
 // connections lists all connections for administrators, and for others those of their
 // own identity: addresses and names of others are not their business.
@@ -51,7 +16,7 @@ func (s *Session) connections() {
 		return s.id.Role == sealmq.RoleAdmin || id.ID == s.id.ID && id.Issuer == s.id.Issuer
 	})
 	if list == nil {
-		list = []Connection{}
+		list = []protocol.Connection{}
 	}
 	s.answerJSON(Connections, prefixConnections, list)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/protocol"
 )
 
 // What a session writes at once. A TLS record holds maxRecord bytes.
@@ -217,7 +218,7 @@ func (g *group) resolve() {
 }
 
 // resolve reports whether the group is the next to leave.
-func (p *pipeline) resolve(g *group, m Memory) bool {
+func (p *pipeline) resolve(g *group, m *protocol.Memory) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g.resolved = true
@@ -260,15 +261,15 @@ func (p *pipeline) over(s *Session) bool {
 		p.charged > 0 && s.short()
 }
 
-func (p *pipeline) charge(m Memory) {
+func (p *pipeline) charge(m *protocol.Memory) {
 	if charged := max(p.bytes-ownBytes, 0); charged != p.charged {
 		m.Add(charged - p.charged)
 		p.charged = charged
 	}
 }
 
-// Ready blocks while more replies wait than the limits allow. It returns false once
-// the session is closed.
+// Ready implements protocol.Session: it blocks while more replies wait than the limits
+// allow.
 func (s *Session) Ready() bool {
 	p := &s.pipeline
 	p.mu.Lock()
@@ -304,9 +305,11 @@ func (s *Session) barrier() bool {
 //
 // A reply to publish_batch is never cut by a multiple of 16 KiB from the start of dst
 // if it fits between two, so that it leaves in one TLS record (specification R8).
-func (s *Session) Output(dst []byte, pushes int) []byte {
+//
+// This protocol never ends a conversation by itself.
+func (s *Session) Output(dst []byte, pushes int) (out []byte, end bool) {
 	dst = s.appendReplies(dst, min(replyBudget, max(pushes, ownBytes)))
-	return s.appendPushes(dst, min(pushes, outputBudget-len(dst)))
+	return s.appendPushes(dst, min(pushes, outputBudget-len(dst))), false
 }
 
 func (s *Session) appendReplies(dst []byte, budget int) []byte {
@@ -325,7 +328,7 @@ func (s *Session) appendReplies(dst []byte, budget int) []byte {
 
 // leaving takes out the groups from first to before rest, which go where size bytes are
 // already.
-func (p *pipeline) leaving(size, budget int, m Memory) (first, rest *group) {
+func (p *pipeline) leaving(size, budget int, m *protocol.Memory) (first, rest *group) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	first = p.head

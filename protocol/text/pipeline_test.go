@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -34,7 +35,7 @@ func TestRepliesWaitForTheDiskInOrder(t *testing.T) {
 	n.bound(t)
 	c := n.client(t, "a")
 	c.send(publish("1"), "ping", "hello", publish("2"), "ack never-seen", publish("bad id"))
-	if out := c.session.Output(nil, maxOutput); len(out) > 0 {
+	if out := output(c.session, nil); len(out) > 0 {
 		t.Fatalf("%q left before the disk answered", out)
 	}
 	disk.sync()
@@ -131,7 +132,7 @@ func TestReplyOrder(t *testing.T) {
 			case 0:
 				disk.sync()
 			case 1:
-				got = c.session.Output(got, maxOutput)
+				got = output(c.session, got)
 			}
 		}
 		for len(got) < want.Len() {
@@ -158,7 +159,7 @@ func TestReadingPausesAtTheLimitAndGoesOn(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n, disk := newSlowNode(t)
 				n.bound(t)
-				c := n.dialWith(text.Config{Identity: client("a", false), Limits: limits})
+				c := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: limits})
 				defer c.session.Close()
 				var input []byte
 				for i := range 12 {
@@ -178,7 +179,7 @@ func TestReadingPausesAtTheLimitAndGoesOn(t *testing.T) {
 				disk.sync()
 				if name != "bytes of messages" { // those do not wait for the peer to read
 					synctest.Wait()
-					c.session.Output(nil, maxOutput)
+					output(c.session, nil)
 				}
 				if !<-ready {
 					t.Error("not ready")
@@ -195,11 +196,11 @@ func TestLargeRepliesStopTheInput(t *testing.T) {
 	for i := range 50 {
 		n.client(t, "a").do(fmt.Sprintf("declare_queue q%d", i), "Queue declared")
 	}
-	c := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{WaitingBytes: 20_000}})
+	c := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{WaitingBytes: 20_000}})
 	defer c.session.Close()
 	input := bytes.Repeat([]byte("queues\n"), 1000)
 	used, more := c.session.Input(input)
-	if out := c.session.Output(nil, maxOutput); !more || used > 100 || len(out) > 60_000 {
+	if out := output(c.session, nil); !more || used > 100 || len(out) > 60_000 {
 		t.Errorf("used %d bytes of input (more %v) for %d bytes of replies", used, more, len(out))
 	}
 }
@@ -211,8 +212,8 @@ func TestPanicInACallbackEndsOneSession(t *testing.T) {
 	other := n.client(t, "b")
 	var armed atomic.Bool
 	told := make(chan any, 10)
-	s := text.NewSession(text.Config{
-		Broker: n.broker, Identity: client("a", false),
+	s := text.Protocol(text.Config{Broker: n.broker}).Open(protocol.Peer{
+		Identity: client("a", false),
 		Wake: func() {
 			if armed.Load() {
 				panic("a defect")
@@ -242,7 +243,7 @@ func TestPanicInACallbackEndsOneSession(t *testing.T) {
 // TestManySmallRepliesStopTheInput: what a reply costs besides its text counts too.
 func TestManySmallRepliesStopTheInput(t *testing.T) {
 	n := newNode(t)
-	c := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{WaitingBytes: 10_000}})
+	c := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{WaitingBytes: 10_000}})
 	defer c.session.Close()
 	pair := "ping\nack x\n" // not of one kind, so each reply stands alone
 	used, more := c.session.Input([]byte(strings.Repeat(pair, 1000)))
@@ -255,9 +256,9 @@ func TestCloseReleasesWhoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newSlowNode(t)
 		n.bound(t)
-		full := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{Waiting: 1}})
+		full := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{Waiting: 1}})
 		full.session.Input([]byte(publish("1") + "\n"))
-		barrier := n.dialWith(text.Config{Identity: client("a", false)})
+		barrier := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{})
 		done := make(chan bool, 2)
 		go func() { done <- full.session.Ready() }()
 		go func() {
@@ -277,7 +278,7 @@ func TestCloseReleasesWhoWaits(t *testing.T) {
 func TestLongLineIsAnsweredOnceAndForgotten(t *testing.T) {
 	n := newNode(t)
 	metrics := text.NewMetrics()
-	p := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{LineBytes: 1000}, Metrics: metrics})
+	p := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{LineBytes: 1000}, Metrics: metrics})
 	defer p.session.Close()
 	c := &lines{tb: t, pipe: p}
 	flood := bytes.Repeat([]byte("x"), 700)
@@ -298,7 +299,7 @@ func TestInternalErrorsAreNotShown(t *testing.T) {
 	n, disk := newSlowNode(t)
 	n.bound(t)
 	var log bytes.Buffer
-	p := n.dialWith(text.Config{Identity: client("a", false), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	p := n.dialWith(protocol.Peer{Identity: client("a", false), Log: slog.New(slog.NewTextHandler(&log, nil))}, text.Config{})
 	defer p.session.Close()
 	c := &lines{tb: t, pipe: p}
 	disk.fail(errors.New("open /secret/path: permission denied"))
@@ -354,7 +355,7 @@ func TestBatchReplyFitsOneRecord(t *testing.T) {
 	c.send("publish_batch x k ["+strings.Join(batch, ",")+"]", "ping")
 	disk.sync()
 	for !c.session.Drained() {
-		out := c.session.Output(nil, maxOutput)
+		out := output(c.session, nil)
 		if i := bytes.Index(out, []byte("ACK ")); i >= 0 && i%maxRecord+390*41 > maxRecord {
 			t.Errorf("the reply to a batch starts at byte %d of a piece of output", i)
 		}

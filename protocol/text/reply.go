@@ -131,9 +131,6 @@ func (s *Session) explain(verb Verb, err error) string {
 	return internalErrorTextHead + id + ")"
 }
 
-// AppendError appends an error line, for a peer that has no session.
-func AppendError(dst []byte, why string) []byte { return appendLine(dst, prefixError, why) }
-
 // appendLine appends one reply line whose free text may hold anything: it is made one
 // line of valid UTF-8, because a name in it may be what a client made up.
 func appendLine(dst []byte, prefix, free string) []byte {

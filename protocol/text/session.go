@@ -3,7 +3,6 @@ package text
 import (
 	"bytes"
 	"log/slog"
-	"math"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/protocol"
 )
 
 // Limits bound one session. Zero fields mean the defaults.
@@ -61,50 +61,37 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Config is what a Session needs. Broker, Identity and Wake are required.
+// Config is what the sessions of one server share. Broker is required.
 type Config struct {
-	Broker   *broker.Broker
-	Identity sealmq.Identity
-	// Wake says that Output may have something. It must not block; it is called from any
-	// goroutine and more often than needed.
-	Wake func()
-	// Peers is the server's table of connections; nil is an empty one.
-	Peers Peers
-	// Panicked is told when the session's own code panicked in a call of the broker's. It
-	// must have the connection end, and neither block nor call the session or the broker.
-	// Nil only logs it and closes the session.
-	Panicked func(v any, stack []byte)
-	// Memory is where replies that wait are counted; nil is without a bound.
-	Memory Memory
-	// Log gets internal errors; nil discards.
-	Log *slog.Logger
+	Broker *broker.Broker
 	// Clock measures; nil is the machine's clock.
 	Clock clock.Clock
-	// Metrics is what the session counts into; nil counts for nobody.
+	// Metrics are counters that the caller registers; nil counts nothing.
 	Metrics *Metrics
 	Limits  Limits
 }
 
-// Memory is the connection's part of the memory for all connections. Its methods must
-// not block and may be called from any goroutine.
-type Memory interface {
-	// Add takes n bytes, or gives them back if n is negative.
-	Add(n int)
-	// Room is how much there is to take, below zero if more was taken than there was.
-	Room() int
+// Protocol is the line protocol. It has no prefix: a conversation that begins like no
+// other is one of lines.
+func Protocol(cfg Config) protocol.Protocol {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
+	return protocol.Protocol{
+		Name:    "text",
+		Open:    func(p protocol.Peer) protocol.Session { return newSession(cfg, p) },
+		Refusal: func(err error) []byte { return appendLine(nil, prefixError, err.Error()) },
+	}
 }
 
-// Session is one connection's conversation.
-//
-// Three parties use it: one goroutine that reads calls Input and Ready; one goroutine
-// at a time that writes calls Output; the broker's goroutines resolve replies. Close
-// and the observers may be called from anywhere.
+// Session is one connection's conversation; it is a protocol.Session. The broker's
+// goroutines resolve its replies.
 type Session struct {
 	broker  *broker.Broker
 	id      sealmq.Identity
 	wake    func()
-	peers   Peers
-	memory  Memory
+	peers   protocol.Peers
+	memory  *protocol.Memory
 	panic   func(v any, stack []byte)
 	log     *slog.Logger
 	clock   clock.Clock
@@ -140,54 +127,32 @@ const (
 	metaOn                // that, and one before each message
 )
 
-// NewSession begins a conversation. It allocates little: the consumer's side is opened
+// newSession begins a conversation. It allocates little: the consumer's side is opened
 // by the first command that needs it.
-func NewSession(cfg Config) *Session {
+func newSession(cfg Config, p protocol.Peer) *Session {
 	s := &Session{
 		broker:  cfg.Broker,
-		id:      cfg.Identity,
-		wake:    cfg.Wake,
-		peers:   cfg.Peers,
-		memory:  cfg.Memory,
-		panic:   cfg.Panicked,
-		log:     cfg.Log,
+		id:      p.Identity,
+		wake:    p.Wake,
+		peers:   p.Peers,
+		memory:  p.Memory,
+		panic:   p.Panicked,
+		log:     p.Log,
 		clock:   cfg.Clock,
 		metrics: cfg.Metrics,
 		limits:  cfg.Limits.withDefaults(),
 	}
-	if s.peers == nil {
-		s.peers = noPeers{}
-	}
-	if s.memory == nil {
-		s.memory = endless{}
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	if s.panic == nil {
-		s.panic = func(v any, stack []byte) {
-			s.log.Error("session panicked", "panic", v, "stack", string(stack))
-			go s.Close() // the broker may hold what it needs
-		}
-	}
 	if s.clock == nil {
 		s.clock = clock.System
-	}
-	if s.metrics == nil {
-		s.metrics = NewMetrics()
 	}
 	s.pipeline.changed.L = &s.pipeline.mu
 	return s
 }
 
-// Input takes what was received: first the bytes that the last call did not use, then
-// newer ones. It carries out the complete lines in it and returns how many bytes it is
-// done with. It keeps no reference to data.
-//
-// All commands in data become as few calls of the broker as their order allows. more
-// says that complete lines are left because enough replies wait; call Ready, then Input
-// again. A rest without a line feed never exceeds Limits.LineBytes: of a longer line
-// nothing is kept.
+// Input implements protocol.Session. It carries out the complete lines in data, with as
+// few calls of the broker as their order allows. more says that complete lines are left
+// because enough replies wait. A rest without a line feed never exceeds
+// Limits.LineBytes: of a longer line nothing is kept.
 func (s *Session) Input(data []byte) (n int, more bool) {
 	s.now = s.clock.Now()
 	s.groupText = min(max(s.memory.Room()/8, ownBytes/2), keptText)
@@ -237,9 +202,7 @@ func (s *Session) unfinished(rest []byte) int {
 	return 0
 }
 
-// NoRoom says that there is no memory for the line that Input left unfinished: it is
-// answered with an error, and its rest will be skipped. The goroutine that calls Input
-// calls it.
+// NoRoom implements protocol.Session: the line that Input left unfinished is refused.
 func (s *Session) NoRoom() {
 	s.discarding, s.scanned = true, 0
 	s.answerError(Unknown, errNoMemory)
@@ -252,12 +215,6 @@ func (s *Session) NoRoom() {
 var errNoMemory = &sealmq.Error{Code: sealmq.QueueFull, Message: "the broker is full, it has no memory for this now; try again later"}
 
 func (s *Session) short() bool { return s.memory.Room() <= 0 }
-
-// endless is memory without a bound.
-type endless struct{}
-
-func (endless) Add(int)   {}
-func (endless) Room() int { return math.MaxInt }
 
 func (s *Session) longLine() {
 	s.metrics.fault(faultLongLine)
@@ -403,18 +360,21 @@ func (s *Session) contain() {
 	}
 }
 
+// Tick implements protocol.Session. The line protocol has neither heartbeats nor
+// time-outs: a consumer may be silent for ever (specification R11).
+func (s *Session) Tick(time.Time) time.Time { return time.Time{} }
+
 // Commands is how many commands were read.
 func (s *Session) Commands() uint64 { return s.commands.Load() }
 
 // Drain stops pushing. Replies go on; Drained tells when all have been handed out.
 func (s *Session) Drain() { s.delivery.drain() }
 
-// Quiet gives memory back that a busy connection keeps. The goroutine that calls Input
-// calls it when nothing was received for a while.
+// Quiet implements protocol.Session.
 func (s *Session) Quiet() { s.delivery.quiet() }
 
-// Close returns every held delivery to its queue and releases whoever waits in Ready
-// or Input. What was handed to the broker is still carried out. It may be called twice.
+// Close implements protocol.Session. It returns every held delivery to its queue and ends
+// the wait in Ready or Input. What was handed to the broker is still carried out.
 func (s *Session) Close() {
 	s.pipeline.close()
 	s.delivery.close()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -44,7 +45,7 @@ func replies(t *testing.T, pieces ...[]byte) []string {
 		t.Fatal(err)
 	}
 	defer stop()
-	p := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{LineBytes: 500}})
+	p := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{LineBytes: 500}})
 	defer p.session.Close()
 	for _, piece := range append(pieces, []byte("\n")) {
 		if err := p.Write(piece); err != nil {
@@ -54,7 +55,7 @@ func replies(t *testing.T, pieces ...[]byte) []string {
 	var out []byte
 	for {
 		drained := p.session.Drained()
-		more := p.session.Output(nil, maxOutput)
+		more := output(p.session, nil)
 		out = append(out, more...)
 		if len(more) > 0 {
 			continue

@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -159,7 +160,7 @@ func TestPipelinedFetchSeesThePublishBeforeIt(t *testing.T) {
 func TestUnackedIsBounded(t *testing.T) {
 	n := newNode(t)
 	n.bound(t)
-	p := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{Unacked: 5, Subscriptions: 2}})
+	p := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{Unacked: 5, Subscriptions: 2}})
 	defer p.session.Close()
 	c := &lines{tb: t, pipe: p}
 	for i := range 8 {
@@ -245,7 +246,7 @@ func TestConsumersAreToldThatTheirQueueIsGone(t *testing.T) {
 func TestConsumedNamesAreBounded(t *testing.T) {
 	n := newNode(t)
 	admin := n.admin(t)
-	p := n.dialWith(text.Config{Identity: client("a", false), Limits: text.Limits{Subscriptions: 3}})
+	p := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{Subscriptions: 3}})
 	defer p.session.Close()
 	c := &lines{tb: t, pipe: p}
 	for i := range 20 {
@@ -316,7 +317,7 @@ func TestStatsHasCipherMQsShape(t *testing.T) {
 	n.bound(t)
 	metrics := text.NewMetrics()
 	connect := func(admin bool) *lines {
-		p := n.dialWith(text.Config{Identity: client("a", admin), Metrics: metrics})
+		p := n.dialWith(protocol.Peer{Identity: client("a", admin)}, text.Config{Metrics: metrics})
 		t.Cleanup(p.session.Close)
 		return &lines{tb: t, pipe: p}
 	}
@@ -456,7 +457,7 @@ func TestAddedCommands(t *testing.T) {
 
 func TestOthersConnectionsAreHidden(t *testing.T) {
 	n := newNode(t)
-	p := n.dialWith(text.Config{Identity: sealmq.Identity{ID: "alice", Role: sealmq.RoleClient}})
+	p := n.dialWith(protocol.Peer{Identity: sealmq.Identity{ID: "alice", Role: sealmq.RoleClient}}, text.Config{})
 	defer p.session.Close()
 	c := &lines{tb: t, pipe: p}
 	got := c.ask("connections")

@@ -24,6 +24,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/listener"
+	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -95,8 +96,8 @@ func (w *world) startBroker(fs *faultfs.FS) string {
 	b, err := broker.New(broker.Config{Engine: engine, Log: log, Metrics: counts,
 		Directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.verifier()}})
 	w.must(err)
-	s, err := listener.Listen(listener.Config{Addr: "127.0.0.1:0", TLS: w.ca.ServerTLS(), Identify: w.ca.Identify, Broker: b, Log: log,
-		Metrics: conns, TextMetrics: words})
+	s, err := listener.Listen(listener.Config{Addr: "127.0.0.1:0", TLS: w.ca.ServerTLS(), Identify: w.ca.Identify, Log: log,
+		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: b, Metrics: words})}, Metrics: conns})
 	w.must(err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background()) }()

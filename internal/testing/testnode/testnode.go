@@ -12,6 +12,8 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/listener"
+	"github.com/sealmq/sealmq/protocol"
+	"github.com/sealmq/sealmq/protocol/text"
 )
 
 // Config says what is special about a node. The zero value is a broker on a free port of
@@ -67,7 +69,8 @@ func (n *Node) Start() {
 		serverTLS.ClientCAs = n.CA.Pool()
 		serverTLS.ClientCAs.AddCert(n.cfg.Accepts.Root())
 	}
-	cfg := listener.Config{Addr: n.Addr, TLS: serverTLS, Identify: n.CA.Identify, Broker: n.broker}
+	cfg := listener.Config{Addr: n.Addr, TLS: serverTLS, Identify: n.CA.Identify,
+		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: n.broker})}}
 	if n.cfg.Network != nil {
 		cfg.Listener = n.cfg.Network
 	}

@@ -1,0 +1,63 @@
+package listener
+
+import (
+	"io"
+	"net"
+	"time"
+)
+
+// socket is the TCP connection. It can wait for the first byte without consuming it.
+type socket struct {
+	net.Conn
+	first  [1]byte
+	peeked bool
+	// timeout bounds each write once it is not zero. written is when the deadline was set
+	// last; ending says that TLS has set one of its own. TLS makes one write at a time.
+	timeout time.Duration
+	written time.Time
+	ending  bool
+	// slot is not nil while a handshake holds one. Reading returns it while it waits, so
+	// that a peer that stalls in the middle of its handshake delays no other.
+	slot chan struct{}
+}
+
+func (s *socket) waitForByte() error {
+	_, err := io.ReadFull(s.Conn, s.first[:])
+	s.peeked = err == nil
+	return err
+}
+
+// Read implements net.Conn.
+func (s *socket) Read(p []byte) (int, error) {
+	if s.peeked && len(p) > 0 {
+		s.peeked = false
+		return copy(p, s.first[:]), nil
+	}
+	if s.slot != nil {
+		<-s.slot
+		defer func() { s.slot <- struct{}{} }()
+	}
+	return s.Conn.Read(p)
+}
+
+// Write implements net.Conn. The deadline is that of one write, so that a slow peer that
+// does take bytes is not closed. It is set rarely, because setting it costs as much as a
+// small write.
+func (s *socket) Write(p []byte) (int, error) {
+	if s.timeout > 0 && !s.ending {
+		now := time.Now()
+		if slack := s.timeout / 8; s.written.IsZero() || now.Sub(s.written) > slack {
+			s.written = now
+			if err := s.Conn.SetWriteDeadline(now.Add(s.timeout + slack)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return s.Conn.Write(p)
+}
+
+// SetWriteDeadline implements net.Conn. TLS calls it for its close_notify.
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	s.ending = true
+	return s.Conn.SetWriteDeadline(t)
+}
