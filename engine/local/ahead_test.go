@@ -124,7 +124,7 @@ func TestSegmentsAreKeptUntilTheirAcksAreSynced(t *testing.T) {
 			acks = append(acks, engine.Settlement{Tag: d.Tag, Verdict: engine.Ack})
 		}
 		s.Settle(acks, func(error) {})
-		synctest.Wait() // the keeper is as far as it can get
+		synctest.Wait() // the reclaimer is as far as it can get
 		if n := afterCut(t, fs, e, "q"); n != total {
 			t.Errorf("after the power cut there are %d messages, want %d", n, total)
 		}

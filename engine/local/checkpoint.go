@@ -221,7 +221,7 @@ func (e *Engine) decodeDefinitionsFile(b []byte) error {
 
 // takeCheckpoint writes a checkpoint as of now and returns the position it names. An
 // error without a position says that none was written; with one, that there was no space
-// for some index files. Only the keeper calls it.
+// for some index files. Only the reclaimer calls it.
 func (e *Engine) takeCheckpoint() (journal.Position, error) {
 	e.mu.Lock()
 	c := checkpoint{definitions: e.definitionsAt}

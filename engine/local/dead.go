@@ -10,7 +10,8 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// dying is a copy whose death is decided and recorded, and which must be moved.
+// dying is a copy that goes to the dead-letter queue: that is decided and recorded, and the
+// copy must still be moved.
 type dying struct {
 	queue uint32
 	seq   uint64
@@ -19,9 +20,9 @@ type dying struct {
 // isDead reports whether q is a dead-letter queue: nothing dies there again.
 func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
 
-// condemn decides that a copy goes to the dead-letter queue; somebody must bury it. The
-// decision is part of the return record, so it survives a crash before the move.
-func (e *Engine) condemn(out *settling, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) {
+// decideDead decides that a copy goes to the dead-letter queue. The caller must have it
+// moved. The decision is part of the return record, so it survives a crash before the move.
+func (e *Engine) decideDead(out *settling, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) {
 	if reason == "" {
 		reason = sealmq.DeathRejected
 	}
@@ -31,45 +32,46 @@ func (e *Engine) condemn(out *settling, q *queue, seq uint64, n *entry, reason s
 	m := mark{attempts: attempts, reason: strings.Clone(reason), holder: holder}
 	q.setState(n, dyingState)
 	q.setMark(seq, m)
-	out.condemned = append(out.condemned, dying{q.id, seq})
+	out.dead = append(out.dead, dying{q.id, seq})
 	out.back = appendReturn(out.back, q.id, seq, m)
 }
 
-// leaveToUndertaker hands condemned copies over. Callers hold mu.
-func (e *Engine) leaveToUndertaker(list []dying) {
+// moveDeadLater leaves decided copies to the dead-letterer. Callers hold mu.
+func (e *Engine) moveDeadLater(list []dying) {
 	if len(list) > 0 {
 		e.dying = append(e.dying, list...)
-		poke(e.bury)
+		poke(e.wakeDeadLetterer)
 	}
 }
 
-// runUndertaker moves copies that nobody waits for: those of closed sessions, of ack
-// timeouts, and what a crash left. It reads bodies, so it works beside the lock.
-func (e *Engine) runUndertaker() {
+// runDeadLetterer moves decided copies that no settlement waits for: those of closed
+// sessions, of ack timeouts, and what a crash left. It reads bodies, so it works without
+// the lock.
+func (e *Engine) runDeadLetterer() {
 	defer e.background.Done()
 	for {
 		select {
 		case <-e.stop:
 			return
-		case <-e.bury:
+		case <-e.wakeDeadLetterer:
 		}
 		e.mu.Lock()
 		list := e.dying
 		e.dying = nil
 		e.mu.Unlock()
-		e.buryAll(list)
+		e.moveDead(list)
 	}
 }
 
-// buryAll moves condemned copies. What cannot be moved now is tried again later; it does
-// not keep others waiting.
-func (e *Engine) buryAll(list []dying) {
+// moveDead moves decided copies. A copy that cannot be moved is tried again later and
+// does not delay the others.
+func (e *Engine) moveDead(list []dying) {
 	var left []dying
 	for _, d := range list {
 		if e.stopping.Err() != nil {
-			return // found condemned at the next start
+			return // the next start finds the decision
 		}
-		err := e.buryOne(d)
+		err := e.moveOneDead(d)
 		if err == nil {
 			continue
 		}
@@ -85,12 +87,12 @@ func (e *Engine) buryAll(list []dying) {
 	defer e.mu.Unlock()
 	e.dying = append(e.dying, left...)
 	if !e.closed {
-		e.buryTimer.Reset(keeperRetry)
+		e.deadTimer.Reset(retryAfter)
 	}
 }
 
-// buryOne moves one condemned copy to its dead-letter queue.
-func (e *Engine) buryOne(d dying) error {
+// moveOneDead moves one decided copy to its dead-letter queue.
+func (e *Engine) moveOneDead(d dying) error {
 	e.mu.Lock()
 	q := e.byID[d.queue]
 	var n *entry

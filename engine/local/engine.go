@@ -103,7 +103,7 @@ type Engine struct {
 	segs        map[uint64]*segmentUse // by generation
 	sessions    map[*session]struct{}
 	nextSess    uint64
-	dying       []dying   // decided dead letters, to be moved by the undertaker
+	dying       []dying   // decided dead letters, for the dead-letterer
 	unlogged    []copyRef // removed from memory, not yet recorded for want of room
 	logged      uint64    // how many removals left unlogged
 	freeHeld    *held     // a list by next
@@ -116,17 +116,17 @@ type Engine struct {
 	neverDeclared map[uint32]bool
 
 	sweepTimer clock.Timer
-	buryTimer  clock.Timer // tries again what could not be buried
+	deadTimer  clock.Timer // wakes the dead-letterer for what could not be moved
 	sweepAt    time.Time   // when sweepTimer fires; zero: not armed
 
-	keep       chan struct{} // capacity 1: the keeper should look
-	bury       chan struct{} // capacity 1: the undertaker should look
-	stop       chan struct{}
-	stopping   context.Context
-	cancel     context.CancelFunc
-	background sync.WaitGroup
+	wakeReclaimer    chan struct{} // capacity 1
+	wakeDeadLetterer chan struct{} // capacity 1
+	stop             chan struct{}
+	stopping         context.Context
+	cancel           context.CancelFunc
+	background       sync.WaitGroup
 
-	// Owned by the keeper after Open.
+	// Owned by the reclaimer after Open.
 	checkpointAt   journal.Position
 	definitionsAt  uint64 // number of the current definitions file; 0 if there is none
 	definitionsTop uint64 // largest number used
@@ -140,8 +140,8 @@ type Engine struct {
 	notKept     atomic.Uint64 // damaged places whose bytes were not kept aside
 	checkpoints atomic.Uint64
 	forwarded   atomic.Uint64
-	full        atomic.Bool // the disk is full: the keeper looks whenever a message is settled
-	keeperErr   atomic.Pointer[error]
+	full        atomic.Bool // the disk is full: each settled message wakes the reclaimer
+	reclaimErr  atomic.Pointer[error]
 }
 
 var (
@@ -162,7 +162,7 @@ func Open(cfg Config) (*Engine, error) {
 		queues: map[string]*queue{}, byID: map[uint32]*queue{}, nextID: 1,
 		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
 		indexed: map[uint64]indexFile{}, neverDeclared: map[uint32]bool{},
-		keep: make(chan struct{}, 1), bury: make(chan struct{}, 1), stop: make(chan struct{}),
+		wakeReclaimer: make(chan struct{}, 1), wakeDeadLetterer: make(chan struct{}, 1), stop: make(chan struct{}),
 		asides: make(chan *journal.Damage, maxAsides),
 	}
 	e.maxPayload = journal.MaxPayload(e.segmentBytes())
@@ -181,18 +181,18 @@ func Open(cfg Config) (*Engine, error) {
 	for _, q := range e.queues {
 		q.durable = true
 	}
-	e.buryTimer = cfg.Clock.AfterFunc(time.Hour, func() { poke(e.bury) })
-	e.buryTimer.Stop()
+	e.deadTimer = cfg.Clock.AfterFunc(time.Hour, func() { poke(e.wakeDeadLetterer) })
+	e.deadTimer.Stop()
 	e.sweepTimer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
 	e.mu.Lock()
 	e.armSweep(minSweep) // which finds out what is due when
 	e.mu.Unlock()
 	e.background.Add(3)
 	go e.runAside()
-	go e.runKeeper()
-	go e.runUndertaker()
-	poke(e.keep)
-	poke(e.bury)
+	go e.runReclaimer()
+	go e.runDeadLetterer()
+	poke(e.wakeReclaimer)
+	poke(e.wakeDeadLetterer)
 	return e, nil
 }
 
@@ -216,7 +216,7 @@ func (e *Engine) Health() error {
 	if n := e.damaged.Load(); n > 0 {
 		return fmt.Errorf("%d damaged records were found; the log names them", n)
 	}
-	if err := e.keeperErr.Load(); err != nil {
+	if err := e.reclaimErr.Load(); err != nil {
 		return fmt.Errorf("checkpoint: %w", *err)
 	}
 	return nil
@@ -248,7 +248,7 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	e.sweepTimer.Stop()
-	e.buryTimer.Stop()
+	e.deadTimer.Stop()
 	e.mu.Unlock()
 	e.cancel()
 	close(e.stop)

@@ -77,7 +77,7 @@ func (u *segmentUse) settled(e *Engine) {
 		u.settledBy = e.dedup.settledTotal
 	}
 	if u.live == 0 || e.full.Load() { // then copying few messages may make room
-		poke(e.keep)
+		poke(e.wakeReclaimer)
 	}
 }
 

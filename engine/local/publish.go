@@ -169,7 +169,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, no
 		return len(e.scratch) + len(m.Body), err
 	case err != nil:
 		if errors.Is(err, journal.ErrDiskFull) && !e.full.Swap(true) {
-			poke(e.keep)
+			poke(e.wakeReclaimer)
 		}
 		return 0, refuse("", storageError(err))
 	}

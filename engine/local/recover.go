@@ -436,7 +436,7 @@ func (r *recovery) declare(id uint32, name string, o sealmq.QueueOptions) {
 		e.queues[name] = q
 	case q != nil:
 	case id < r.known: // deleted before the definitions were written
-	case e.queues[name] != nil: // the deletion of its namesake was lost: see unfounded
+	case e.queues[name] != nil: // the deletion of its namesake was lost: see hasLostQueue
 	default:
 		r.declared[id] = true
 		q = newQueue(id, name, o)
@@ -469,7 +469,7 @@ func (r *recovery) message(rec journal.Record) error {
 	if err != nil {
 		return fmt.Errorf("message at %v: %w", rec.Pos, err)
 	}
-	if r.unfounded(m.copies) {
+	if r.hasLostQueue(m.copies) {
 		e.log.Warn("a message was dropped that was never confirmed: the declaration of its queue is lost", "position", rec.Pos)
 		return nil
 	}
@@ -492,10 +492,10 @@ func (r *recovery) message(rec journal.Record) error {
 	return nil
 }
 
-// unfounded reports whether a message is for a queue whose declaration was lost with a
-// torn batch. So the message was not promised either, and what it settles or repeats
-// must stay as it was. The ids of such queues are never used for others.
-func (r *recovery) unfounded(copies []copyRef) (lost bool) {
+// hasLostQueue reports whether a message is for a queue whose declaration was lost with a
+// torn batch. Then the message was not promised either, and what it settles or repeats must
+// stay as it was. The ids of such queues are never given to other queues.
+func (r *recovery) hasLostQueue(copies []copyRef) (lost bool) {
 	e := r.e
 	for _, c := range copies {
 		if c.queue >= r.known && !r.declared[c.queue] && !e.neverDeclared[c.queue] {

@@ -42,10 +42,10 @@ func unlessHeld(held *bool, done func(error)) func(error) {
 
 // A settling is the outcome of one group of settlements.
 type settling struct {
-	back      []byte  // encoding of a return record
-	condemned []dying // to be buried
-	expired   []copyRef
-	held      *bool // whether there was something to extend
+	back    []byte  // encoding of a return record
+	dead    []dying // to be moved to their dead-letter queues
+	expired []copyRef
+	held    *bool // whether there was something to extend
 }
 
 // settleSome records and applies one group; if it returns an error done is not called,
@@ -69,13 +69,13 @@ func (s *session) settleSome(batch []engine.Settlement, held *bool, done func(er
 		s.settleOne(&batch[i], &out, now)
 	}
 	err := e.logSettling(&s.acks, &out)
-	if err == nil && len(out.condemned) == 0 {
+	if err == nil && len(out.dead) == 0 {
 		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
 	}
 	s.notifyIfReady()
 	e.mu.Unlock()
-	if err == nil && len(out.condemned) > 0 {
-		e.buryAll(out.condemned)
+	if err == nil && len(out.dead) > 0 {
+		e.moveDead(out.dead)
 		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
 	}
 	return unavailable(err)
@@ -115,7 +115,7 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 		if h != nil {
 			e.unhold(h)
 		}
-		e.condemn(out, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
+		e.decideDead(out, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
 	default:
 		if h != nil { // otherwise it waits already
 			e.giveBack(out, n, h, b.Delay, b.Uncounted && b.Verdict == engine.Return, now)
@@ -178,9 +178,9 @@ func (s *session) extend(h *held, now int64) {
 	s.newest = h
 }
 
-// giveBack returns a delivery to its place, at once or after a delay; or condemns it
-// when it was delivered too often; or removes it when its time is over. One that is
-// uncounted leaves the count as it was before the delivery.
+// giveBack returns a delivery to its place, at once or after a delay. A copy that was
+// delivered too often goes to the dead-letter queue, and one that has expired is removed.
+// An uncounted return leaves the count as it was before the delivery.
 func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration, uncounted bool, now int64) {
 	q, seq, attempt, holder := h.q, h.seq, h.attempt, h.sess.id
 	e.unhold(h)
@@ -191,7 +191,7 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 		out.expired = append(out.expired, copyRef{q.id, seq})
 		return
 	case !uncounted && attempt >= q.options.DeliveryLimit && !q.isDead():
-		e.condemn(out, q, seq, n, sealmq.DeathDeliveryLimit, attempt, holder)
+		e.decideDead(out, q, seq, n, sealmq.DeathDeliveryLimit, attempt, holder)
 		return
 	}
 	m := mark{attempts: attempt, given: attempt, holder: holder}
@@ -253,7 +253,7 @@ func (e *Engine) takeBack(s *session, now int64, f func(*held) bool) {
 		} else if err := e.logSettling(&acks, &out); err != nil {
 			e.log.Warn("delivery counts are not recorded", "err", err)
 		}
-		e.leaveToUndertaker(out.condemned)
+		e.moveDeadLater(out.dead)
 	}
 }
 

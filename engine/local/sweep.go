@@ -67,7 +67,7 @@ func (e *Engine) sweep() {
 	}
 	e.logUnlogged()
 	if e.j.Full() != nil {
-		poke(e.keep) // what consumers settled may be enough by now
+		poke(e.wakeReclaimer) // what consumers settled may be enough by now
 	}
 	e.forgetIDs(forgetGroup)
 	e.armSweep(next)

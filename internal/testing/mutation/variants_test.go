@@ -45,11 +45,11 @@ var store = []variant{
 	},
 	{
 		name: "an ack is confirmed before its sync", file: "engine/local/settle.go", caught: heldSync,
-		old: `	if err == nil && len(out.condemned) == 0 {
+		old: `	if err == nil && len(out.dead) == 0 {
 		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
 	}
 `,
-		new: `	if err == nil && len(out.condemned) == 0 {
+		new: `	if err == nil && len(out.dead) == 0 {
 		defer done(nil)
 	}
 `,
@@ -167,13 +167,13 @@ var store = []variant{
 		new:    "",
 	},
 	{
-		name: "a segment is released before its acks are synced", file: "engine/local/keeper.go",
+		name: "a segment is released before its acks are synced", file: "engine/local/reclaim.go",
 		caught: suite{pkg: "engine/local", test: "TestSegmentsAreKeptUntilTheirAcksAreSynced"},
 		old:    "	if err := e.j.Sync(); err != nil {\n		return err\n	}\n	for _, gen := range gens {",
 		new:    "	for _, gen := range gens {",
 	},
 	{
-		name: "a segment is released before a checkpoint is behind it", file: "engine/local/keeper.go",
+		name: "a segment is released before a checkpoint is behind it", file: "engine/local/reclaim.go",
 		caught: suite{pkg: "engine/local", test: "TestEveryOperationFails"},
 		old:    "if u.sealed && u.live == 0 && indexed && gen < e.checkpointAt.Generation() && !u.released {",
 		new:    "if _ = indexed; u.sealed && u.live == 0 && !u.released {",
@@ -185,25 +185,25 @@ var store = []variant{
 		new:    "		b = binary.LittleEndian.AppendUint64(b, 0)\n",
 	},
 	{
-		name: "a segment is released before its ids are in an index file", file: "engine/local/keeper.go",
+		name: "a segment is released before its ids are in an index file", file: "engine/local/reclaim.go",
 		caught: suite{pkg: "engine/local", test: "TestIDsOutliveAFullDisk"},
 		old:    "if u.sealed && u.live == 0 && indexed && gen",
 		new:    "if _ = indexed; u.sealed && u.live == 0 && gen",
 	},
 	{
-		name: "what cannot be read is given up", file: "engine/local/keeper.go",
+		name: "what cannot be read is given up", file: "engine/local/reclaim.go",
 		caught: suite{pkg: "engine/local", test: "TestUnreadableMessageIsKept"},
 		old:    "unread := errors.As(cause, &damage) && damage.Err != nil",
 		new:    "unread := errors.As(cause, &damage) && false",
 	},
 	{
-		name: "damage found while running is met again by the next start", file: "engine/local/keeper.go",
+		name: "damage found while running is met again by the next start", file: "engine/local/reclaim.go",
 		caught: suite{pkg: "engine/local", test: "TestDamageFoundLaterIsKnown"},
 		old:    "	return e.j.Seal(ctx, gen)\n",
 		new:    "	_ = gen\n	return nil\n",
 	},
 	{
-		name: "damaged bytes are written while a consumer waits", file: "engine/local/keeper.go",
+		name: "damaged bytes are written while a consumer waits", file: "engine/local/reclaim.go",
 		caught: suite{pkg: "engine/local", test: "TestDamageOnAHungDisk"},
 		old:    "		e.keepAside(damage)\n",
 		new:    "		_ = e.j.SaveAside(damage)\n",
@@ -228,8 +228,8 @@ var store = []variant{
 	},
 	{
 		name: "a message for a queue that was never declared settles its source", file: "engine/local/recover.go",
-		caught: suite{pkg: "engine/local", test: "TestUnfoundedMoveSettlesNothing"},
-		old:    "	if r.unfounded(m.copies) {",
-		new:    "	if r.unfounded(m.copies) && false {",
+		caught: suite{pkg: "engine/local", test: "TestMessageForALostQueueSettlesNothing"},
+		old:    "	if r.hasLostQueue(m.copies) {",
+		new:    "	if r.hasLostQueue(m.copies) && false {",
 	},
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// TestUnfoundedMoveSettlesNothing: a torn batch may keep a message and lose the declaration
+// TestMessageForALostQueueSettlesNothing: a torn batch may keep a message and lose the declaration
 // of its queue before it. Then the message was never confirmed, and nothing that it says
 // is true: what it was moved from is still there, and its id is free. The id of the queue
 // is never given to another one.
-func TestUnfoundedMoveSettlesNothing(t *testing.T) {
+func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 	fs := faultfs.New()
 	cfg := Config{Dir: "store", FS: fs, SegmentBytes: 16 << 10, Clock: clock.NewFake(time.Unix(1e9, 0))}
 	open := func() *Engine {

@@ -15,8 +15,8 @@ import (
 // indexFile is an index file on disk.
 type indexFile struct{ ids int }
 
-// keeperRetry is how long the keeper waits after an error, a full disk for instance.
-const keeperRetry = time.Second
+// retryAfter is how long background work waits after an error, a full disk for instance.
+const retryAfter = time.Second
 
 // forwardBatch bounds what is read at once while survivors are copied forward.
 const forwardBatch = 256
@@ -33,11 +33,12 @@ func (e *Engine) sealed(gen uint64) {
 		u.settledBy = e.dedup.settledTotal
 	}
 	e.mu.Unlock()
-	poke(e.keep)
+	poke(e.wakeReclaimer)
 }
 
-// runKeeper takes checkpoints and gives segments back to the journal.
-func (e *Engine) runKeeper() {
+// runReclaimer is the one goroutine that takes checkpoints and gives segments back to the
+// journal.
+func (e *Engine) runReclaimer() {
 	defer e.background.Done()
 	e.ensureBallast()
 	var retry clock.Timer
@@ -47,13 +48,13 @@ func (e *Engine) runKeeper() {
 			if retry != nil {
 				retry.Stop()
 			}
-			e.leaveDamageBehind()
+			e.checkpointPastDamage()
 			return
-		case <-e.keep:
+		case <-e.wakeReclaimer:
 		}
-		err := e.keepOnce()
+		err := e.reclaim()
 		if err == nil {
-			e.keeperErr.Store(nil)
+			e.reclaimErr.Store(nil)
 			continue
 		}
 		if e.stopping.Err() != nil || e.j.Err() != nil || errors.Is(err, journal.ErrClosed) {
@@ -63,13 +64,13 @@ func (e *Engine) runKeeper() {
 			e.j.Stop(err)
 			continue
 		}
-		if e.keeperErr.Swap(&err) == nil {
+		if e.reclaimErr.Swap(&err) == nil {
 			e.log.Warn("checkpoint was not written, it will be tried again", "err", err)
 		}
 		if retry == nil {
-			retry = e.cfg.Clock.AfterFunc(keeperRetry, func() { poke(e.keep) })
+			retry = e.cfg.Clock.AfterFunc(retryAfter, func() { poke(e.wakeReclaimer) })
 		} else {
-			retry.Reset(keeperRetry)
+			retry.Reset(retryAfter)
 		}
 	}
 }
@@ -81,10 +82,10 @@ func isFatal(err error) bool {
 	return errors.As(err, &errno) && !journal.IsNoSpace(err)
 }
 
-// keepOnce does one round: checkpoint if a segment was sealed, release what is
+// reclaim does one round: checkpoint if a segment was sealed, release what is
 // settled, and copy survivors forward where they hold too much space.
-func (e *Engine) keepOnce() error {
-	if err := e.leaveDamage(e.stopping); err != nil {
+func (e *Engine) reclaim() error {
+	if err := e.sealDamaged(e.stopping); err != nil {
 		return err
 	}
 	for {
@@ -109,32 +110,32 @@ func (e *Engine) keepOnce() error {
 	}
 }
 
-// leaveDamage ends the segment that takes records if damage was found in it. The
+// sealDamaged ends the segment that takes records if damage was found in it. The
 // checkpoint that follows is behind the damage, so that the next start does not meet
 // it: the operator knows of it, and what it cost is recorded.
-func (e *Engine) leaveDamage(ctx context.Context) error {
-	gen, met := e.meetsDamage()
+func (e *Engine) sealDamaged(ctx context.Context) error {
+	gen, met := e.damageAfterCheckpoint()
 	if !met {
 		return nil
 	}
 	return e.j.Seal(ctx, gen)
 }
 
-// meetsDamage tells whether the next start would meet damage that was found while
+// damageAfterCheckpoint tells whether the next start would meet damage that was found while
 // running, and in which segment.
-func (e *Engine) meetsDamage() (gen uint64, met bool) {
+func (e *Engine) damageAfterCheckpoint() (gen uint64, met bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.damagedIn, e.damagedIn > 0 && e.damagedIn >= e.checkpointAt.Generation()
 }
 
-// leaveDamageBehind takes the checkpoint that is missing when the engine is closed soon
+// checkpointPastDamage takes the checkpoint that is missing when the engine is closed soon
 // after damage was found.
-func (e *Engine) leaveDamageBehind() {
-	if _, met := e.meetsDamage(); !met || e.j.Err() != nil {
+func (e *Engine) checkpointPastDamage() {
+	if _, met := e.damageAfterCheckpoint(); !met || e.j.Err() != nil {
 		return
 	}
-	err := e.leaveDamage(context.Background())
+	err := e.sealDamaged(context.Background())
 	for range 2 { // what the journal calls applied is behind a batch when the next one is answered
 		if err == nil {
 			err = e.j.Sync()
@@ -450,7 +451,7 @@ func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error)
 	defer e.mu.Unlock()
 	if !unread {
 		e.damagedIn = max(e.damagedIn, pos.Generation())
-		poke(e.keep)
+		poke(e.wakeReclaimer)
 	}
 	for _, c := range copies {
 		q := e.byID[c.queue]
