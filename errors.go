@@ -63,6 +63,10 @@ func CodeOf(err error) Code {
 	return ""
 }
 
+// ErrInterrupted says that the connection was lost before the reply came: the command
+// may have been executed or not.
+var ErrInterrupted = errors.New("connection lost before the reply")
+
 // Sentinels for errors.Is.
 var (
 	ErrNoQueue     = &Error{Code: NoQueue, Message: "no such queue"}

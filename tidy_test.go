@@ -61,6 +61,11 @@ var rules = []struct{ pkg, not, why string }{
 	{"listener", module + "/protocol/text", "protocols are chosen in cmd/sealmq"},
 	{"listener", module + "/client", "the two ends of a connection share only the protocol"},
 
+	{"keydir", "net", "a look-up asks over a connection that it is given"},
+	{"keydir", module + "/broker", "who looks a key up must not carry a broker"},
+	{"keydir", module + "/engine", "who looks a key up must not carry a broker"},
+	{"keydir", module + "/client", "a directory asks any connection"},
+
 	{"client", module + "/broker", "programs that use the client must not carry a broker"},
 	{"client", module + "/engine/", "programs that use the client must not carry a broker"},
 	{"client", module + "/journal", "programs that use the client must not carry a broker"},
@@ -85,7 +90,7 @@ var named = map[string][]string{
 
 // seams are the packages that see disk and time only through interfaces, so that a
 // simulation can drive them.
-var seams = []string{"journal", "engine/local", "broker", "client"}
+var seams = []string{"journal", "engine/local", "broker", "client", "keydir"}
 
 // sealed lists what these packages must not use of a package, or all but what they may.
 var sealed = map[string]func(name string) (why string){

@@ -10,7 +10,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // Config is what a Broker needs. Only Engine is required.

@@ -16,10 +16,10 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -196,7 +196,7 @@ func TestPinsAgainstAForgedButSoundLog(t *testing.T) {
 		}
 		return s.Issuer
 	}
-	trusting := func(c *client.DirectoryConfig) { c.Verifier = verifier }
+	trusting := func(c *keydir.Config) { c.Verifier = verifier }
 	for _, tc := range []struct {
 		name string
 		next func(f *forger, first []byte) (entry []byte, key *seal.PublicKey, issuer string)
@@ -209,19 +209,19 @@ func TestPinsAgainstAForgedButSoundLog(t *testing.T) {
 		{"two of one number", func(f *forger, _ []byte) ([]byte, *seal.PublicKey, string) {
 			e, key := f.entry(w.ca, 1, [32]byte{})
 			return e, key, issuer(w.ca)
-		}, client.ErrPinned},
+		}, keydir.ErrPinned},
 		{"one that follows another", func(f *forger, _ []byte) ([]byte, *seal.PublicKey, string) {
 			e, key := f.entry(w.ca, 2, [32]byte{7})
 			return e, key, issuer(w.ca)
-		}, client.ErrPinned},
+		}, keydir.ErrPinned},
 		{"another authority's", func(f *forger, first []byte) ([]byte, *seal.PublicKey, string) {
 			e, key := f.entry(second, 2, hashOf(t, first))
 			return e, key, issuer(second)
-		}, client.ErrPinned},
+		}, keydir.ErrPinned},
 		{"another authority's, passed off as the first one's", func(f *forger, first []byte) ([]byte, *seal.PublicKey, string) {
 			e, key := f.entry(second, 2, hashOf(t, first))
 			return e, key, issuer(w.ca)
-		}, client.ErrLog},
+		}, keydir.ErrLog},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newForger(t, w)
@@ -231,7 +231,7 @@ func TestPinsAgainstAForgedButSoundLog(t *testing.T) {
 			finds(t, bob, "alice", "", pinned, nil)
 			entry, key, by := tc.next(f, first)
 			f.add(entry, by)
-			if tc.want != client.ErrPinned {
+			if tc.want != keydir.ErrPinned {
 				finds(t, bob, "alice", "", key, tc.want)
 				return
 			}
@@ -253,7 +253,7 @@ func TestAuditOfAForgedLog(t *testing.T) {
 	}
 	third, _ := f.entry(w.ca, 3, hashOf(t, first))
 	f.add(third, "")
-	if _, err := bob.Audit(t.Context(), "alice"); !errors.Is(err, client.ErrLog) {
+	if _, err := bob.Audit(t.Context(), "alice"); !errors.Is(err, keydir.ErrLog) {
 		t.Errorf("an entry is left out: %v", err)
 	}
 	// The same log under another key is another log.
@@ -264,8 +264,8 @@ func TestAuditOfAForgedLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bob.Audit(t.Context(), ""); !errors.Is(err, client.ErrLog) || !strings.Contains(err.Error(), "signed with another key than before") {
+	if _, err := bob.Audit(t.Context(), ""); !errors.Is(err, keydir.ErrLog) || !strings.Contains(err.Error(), "signed with another key than before") {
 		t.Errorf("another key: %v", err)
 	}
-	finds(t, bob, "alice", "", key, client.ErrLog)
+	finds(t, bob, "alice", "", key, keydir.ErrLog)
 }

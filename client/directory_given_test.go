@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -16,7 +17,7 @@ func TestGivenKeysAreCompared(t *testing.T) {
 	n := w.broker()
 	first, second, other, bare := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.CipherMQG5)
 	w.publish(n.Addr, "lab", first)
-	pins := client.NewPins()
+	pins := keydir.NewPins()
 	finds(t, w.directory(n.Addr, "bob", with(pins)), "lab", "", first, nil)
 	w.publish(n.Addr, "lab", second)
 	if _, err := n.Dial(client.Config{}).Command(t.Context(), fmt.Sprintf("register_key old %s", b64(bare))); err != nil {
@@ -30,19 +31,19 @@ func TestGivenKeysAreCompared(t *testing.T) {
 		named      []*seal.PublicKey
 	}{
 		{"what the directory shows, which nothing is pinned of", "lab", second, false, nil, nil},
-		{"another one, which nothing is pinned of", "lab", other, false, client.ErrShown, []*seal.PublicKey{other, second}},
+		{"another one, which nothing is pinned of", "lab", other, false, keydir.ErrShown, []*seal.PublicKey{other, second}},
 		{"the pinned one, which was replaced", "lab", first, true, nil, []*seal.PublicKey{first, second}},
-		{"the one that replaced the pinned one", "lab", second, true, client.ErrPinned, []*seal.PublicKey{first, second}},
-		{"another one than pinned and shown", "lab", other, true, client.ErrPinned, []*seal.PublicKey{first, second, other}},
+		{"the one that replaced the pinned one", "lab", second, true, keydir.ErrPinned, []*seal.PublicKey{first, second}},
+		{"another one than pinned and shown", "lab", other, true, keydir.ErrPinned, []*seal.PublicKey{first, second, other}},
 		{"one of another suite", "lab", bare, true, nil, nil},
 		{"one that nobody knows", "eve", other, true, nil, nil},
 		{"the bare one that is shown", "old", bare, true, nil, nil},
-		{"another bare one", "old", generate(t, seal.CipherMQG5), false, client.ErrShown, []*seal.PublicKey{bare}},
+		{"another bare one", "old", generate(t, seal.CipherMQG5), false, keydir.ErrShown, []*seal.PublicKey{bare}},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			for _, strict := range []bool{false, true} {
 				var notices []string
-				d := w.directory(n.Addr, "bob", func(c *client.DirectoryConfig) {
+				d := w.directory(n.Addr, "bob", func(c *keydir.Config) {
 					c.StrictPins, c.Notice = strict, func(text string) { notices = append(notices, text) }
 					if tc.pinned {
 						c.Pins = pins
@@ -77,12 +78,12 @@ func TestGivenKeysAndALyingDirectory(t *testing.T) {
 	f.add(entry, "sha256:11")
 	given := generate(t, seal.HPKEX25519)
 	told := ""
-	notice := func(c *client.DirectoryConfig) { c.Notice = func(text string) { told = text } }
+	notice := func(c *keydir.Config) { c.Notice = func(text string) { told = text } }
 	if err := w.directory(f.addr, "bob", notice).CheckKey(t.Context(), "alice", given); err != nil || !strings.Contains(told, given.Digits()) {
 		t.Errorf("%v, %q", err, told)
 	}
-	strict := func(c *client.DirectoryConfig) { c.StrictPins = true }
-	if err := w.directory(f.addr, "bob", strict).CheckKey(t.Context(), "alice", given); !errors.Is(err, client.ErrLog) {
+	strict := func(c *keydir.Config) { c.StrictPins = true }
+	if err := w.directory(f.addr, "bob", strict).CheckKey(t.Context(), "alice", given); !errors.Is(err, keydir.ErrLog) {
 		t.Errorf("%v", err)
 	}
 }

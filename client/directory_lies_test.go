@@ -15,11 +15,11 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -38,23 +38,23 @@ func TestPublishBelievesOnlyItsOwnEntry(t *testing.T) {
 			e, _ := f.entry(testca.New(t), 9, hashOf(t, first))
 			f.add(e, issuer)
 		}, seal.ErrUntrusted},
-		{"the owner's own, under another authority's name", func(f *forger, _, put []byte) { f.add(put, "sha256:11") }, client.ErrLog},
+		{"the owner's own, under another authority's name", func(f *forger, _, put []byte) { f.add(put, "sha256:11") }, keydir.ErrLog},
 		{"another one with the same number", func(f *forger, first, _ []byte) {
 			e, _ := f.entry(w.ca, 2, hashOf(t, first))
 			f.add(e, issuer)
-		}, client.ErrPinned},
+		}, keydir.ErrPinned},
 		{"a later one of whoever has the certificate's key", func(f *forger, _, put []byte) {
 			f.add(put, issuer)
 			e, _ := f.entry(w.ca, 3, hashOf(t, put))
 			f.add(e, issuer)
-		}, client.ErrPinned},
-		{"the old one", func(*forger, []byte, []byte) {}, client.ErrRollback},
+		}, keydir.ErrPinned},
+		{"the old one", func(*forger, []byte, []byte) {}, keydir.ErrRollback},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newForger(t, w)
 			first, key := f.entry(w.ca, 1, [32]byte{})
 			f.add(first, issuer)
-			pins := client.NewPins()
+			pins := keydir.NewPins()
 			finds(t, w.directory(f.addr, "bob", with(pins)), "alice", "", key, nil)
 			before, err := pins.Keys("town")
 			if err != nil {
@@ -104,7 +104,7 @@ func TestPublishAfterARevokedEntry(t *testing.T) {
 	if _, err := w.directory(n.Addr, "alice").Publish(t.Context(), stolen, generate(t, seal.HPKEX25519)); err != nil {
 		t.Fatal(err)
 	}
-	alice := w.directory(n.Addr, "alice", func(c *client.DirectoryConfig) { c.Verifier = revoking{w.verifier(), leaf.Leaf} })
+	alice := w.directory(n.Addr, "alice", func(c *keydir.Config) { c.Verifier = revoking{w.verifier(), leaf.Leaf} })
 	finds(t, alice, "alice", "", nil, seal.ErrRevoked)
 	e, err := alice.Publish(t.Context(), w.signs("alice"), generate(t, seal.HPKEX25519))
 	if err != nil || e.Serial != 2 {
@@ -151,7 +151,7 @@ func TestSharedPinsAccuseNobody(t *testing.T) {
 			w := newTown(t)
 			n := w.broker()
 			l := w.proxy(n)
-			pins := client.NewPins()
+			pins := keydir.NewPins()
 			other := w.directory(n.Addr, "bob", with(pins))
 			if tc.previous {
 				k := generate(t, seal.HPKEX25519)
@@ -198,8 +198,8 @@ func TestRefusedProofsAccuseNobody(t *testing.T) {
 			}
 			return []string{line}
 		}})
-		var fork *client.ForkError
-		if err := d.CheckPeer(t.Context(), bob.Checkpoint()); err == nil || errors.As(err, &fork) || errors.Is(err, client.ErrCheckpoint) {
+		var fork *keydir.ForkError
+		if err := d.CheckPeer(t.Context(), bob.Checkpoint()); err == nil || errors.As(err, &fork) || errors.Is(err, keydir.ErrCheckpoint) {
 			t.Errorf("%s: error %v", text, err)
 		}
 	}
@@ -228,7 +228,7 @@ func TestAuditOfAnEndlessLog(t *testing.T) {
 		return nil
 	}})
 	_, err = w.directory(l.Addr(), "bob").Audit(t.Context(), "")
-	if !errors.Is(err, client.ErrLog) || pages.Load() != 1 {
+	if !errors.Is(err, keydir.ErrLog) || pages.Load() != 1 {
 		t.Errorf("%d pages, error %v", pages.Load(), err)
 	}
 }

@@ -18,10 +18,11 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -68,26 +69,26 @@ func (w *town) signs(name string) *seal.Signer {
 }
 
 // directory connects as somebody.
-func (w *town) directory(addr, name string, change ...func(*client.DirectoryConfig)) *client.Directory {
+func (w *town) directory(addr, name string, change ...func(*keydir.Config)) *keydir.Directory {
 	w.t.Helper()
 	c, err := client.Dial(w.t.Context(), client.Config{Addr: addr, TLS: w.ca.ClientTLS(name)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { c.Close() })
-	cfg := client.DirectoryConfig{Verifier: w.verifier(), Scope: "town"}
+	cfg := keydir.Config{Verifier: w.verifier(), Scope: "town"}
 	for _, f := range change {
 		f(&cfg)
 	}
-	d, err := client.NewDirectory(c, cfg)
+	d, err := keydir.New(c, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return d
 }
 
-func with(pins *client.Pins) func(*client.DirectoryConfig) {
-	return func(c *client.DirectoryConfig) { c.Pins = pins }
+func with(pins *keydir.Pins) func(*keydir.Config) {
+	return func(c *keydir.Config) { c.Pins = pins }
 }
 
 func generate(t testing.TB, suite seal.Suite) *seal.PublicKey {
@@ -109,7 +110,7 @@ func (w *town) publish(addr, name string, key *seal.PublicKey) *seal.KeyEntry {
 }
 
 // finds demands one key, the one, or an error like the other.
-func finds(t testing.TB, d *client.Directory, name string, suite seal.Suite, want *seal.PublicKey, wantErr error) {
+func finds(t testing.TB, d *keydir.Directory, name string, suite seal.Suite, want *seal.PublicKey, wantErr error) {
 	t.Helper()
 	key, err := d.Find(t.Context(), name, suite)
 	switch {
@@ -122,9 +123,9 @@ func finds(t testing.TB, d *client.Directory, name string, suite seal.Suite, wan
 	}
 }
 
-func isFork(t *testing.T, err error) *client.ForkError {
+func isFork(t *testing.T, err error) *keydir.ForkError {
 	t.Helper()
-	var fork *client.ForkError
+	var fork *keydir.ForkError
 	if !errors.As(err, &fork) {
 		t.Fatalf("error %v, want a fork", err)
 	}
@@ -138,13 +139,13 @@ func TestDirectoryEndToEnd(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	file := filepath.Join(t.TempDir(), "sub", "pins.json")
-	pins, err := client.OpenPins(client.PinsConfig{File: file})
+	pins, err := keydir.OpenPins(keydir.PinsConfig{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
 	var notices []string
-	told := func(c *client.DirectoryConfig) {
+	told := func(c *keydir.Config) {
 		c.Pins = pins
 		c.Notice = func(s string) { mu.Lock(); notices = append(notices, s); mu.Unlock() }
 	}
@@ -173,7 +174,7 @@ func TestDirectoryEndToEnd(t *testing.T) {
 
 	n.Stop() // and a restart changes nothing
 	n.Start()
-	again, err := client.OpenPins(client.PinsConfig{File: file})
+	again, err := keydir.OpenPins(keydir.PinsConfig{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,27 +256,27 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 	}{
 		{"an honest one", "none", nil, false, nil},
 		{"an honest one, pinned", "none", nil, true, nil},
-		{"an old answer", "Key: ", found(func(f *keylog.Found) { *f = old }), true, client.ErrRollback},
-		{"an old entry with a new proof", "Key: ", found(func(f *keylog.Found) { f.Entry = old.Entry }), true, client.ErrLog},
-		{"an old entry, found in the log, to a stranger", "Key: ", func(string) string { return oldInNewTree(t, n, old) }, false, client.ErrRollback},
-		{"an old entry, found in the log, to who knows better", "Key: ", func(string) string { return oldInNewTree(t, n, old) }, true, client.ErrRollback},
-		{"another's entry", "Key: ", found(func(f *keylog.Found) { *f = rawFind(t, n, "find_key carol") }), false, client.ErrLog},
-		{"another's entry under this name", "Key: ", found(func(f *keylog.Found) { *f = rawFind(t, n, "find_key carol"); f.Client = "alice" }), false, client.ErrLog},
+		{"an old answer", "Key: ", found(func(f *keylog.Found) { *f = old }), true, keydir.ErrRollback},
+		{"an old entry with a new proof", "Key: ", found(func(f *keylog.Found) { f.Entry = old.Entry }), true, keydir.ErrLog},
+		{"an old entry, found in the log, to a stranger", "Key: ", func(string) string { return oldInNewTree(t, n, old) }, false, keydir.ErrRollback},
+		{"an old entry, found in the log, to who knows better", "Key: ", func(string) string { return oldInNewTree(t, n, old) }, true, keydir.ErrRollback},
+		{"another's entry", "Key: ", found(func(f *keylog.Found) { *f = rawFind(t, n, "find_key carol") }), false, keydir.ErrLog},
+		{"another's entry under this name", "Key: ", found(func(f *keylog.Found) { *f = rawFind(t, n, "find_key carol"); f.Client = "alice" }), false, keydir.ErrLog},
 		{"an entry without a signature", "Key: ", found(func(f *keylog.Found) { f.Entry = unsign(f.Entry) }), false, seal.ErrSignature},
-		{"an entry of another authority", "Key: ", found(func(f *keylog.Found) { f.Entry = own("alice", foreign) }), false, client.ErrLog},
-		{"an entry signed by somebody else", "Key: ", found(func(f *keylog.Found) { f.Entry = own("mallory", w.ca) }), false, client.ErrLog},
-		{"a bare key in place of the entry", "Key: ", found(func(f *keylog.Found) { f.Proven, f.Entry, f.Key = false, nil, second.Bytes() }), false, client.ErrLog},
-		{"no proof", "Key: ", found(func(f *keylog.Found) { f.Proof = nil }), false, client.ErrLog},
-		{"a wrong place", "Key: ", found(func(f *keylog.Found) { f.Index++ }), false, client.ErrLog},
-		{"another checkpoint's key", "Key: ", found(func(f *keylog.Found) { f.LogKey = other.Public() }), true, client.ErrLog},
-		{"another checkpoint's key, to a stranger", "Key: ", found(func(f *keylog.Found) { f.LogKey = other.Public() }), false, client.ErrLog},
-		{"no checkpoint", "Key: ", found(func(f *keylog.Found) { f.Checkpoint = nil }), false, client.ErrLog},
-		{"no key", "Key: ", func(string) string { return "Error: no key of 'alice' is known" }, true, client.ErrRollback},
+		{"an entry of another authority", "Key: ", found(func(f *keylog.Found) { f.Entry = own("alice", foreign) }), false, keydir.ErrLog},
+		{"an entry signed by somebody else", "Key: ", found(func(f *keylog.Found) { f.Entry = own("mallory", w.ca) }), false, keydir.ErrLog},
+		{"a bare key in place of the entry", "Key: ", found(func(f *keylog.Found) { f.Proven, f.Entry, f.Key = false, nil, second.Bytes() }), false, keydir.ErrLog},
+		{"no proof", "Key: ", found(func(f *keylog.Found) { f.Proof = nil }), false, keydir.ErrLog},
+		{"a wrong place", "Key: ", found(func(f *keylog.Found) { f.Index++ }), false, keydir.ErrLog},
+		{"another checkpoint's key", "Key: ", found(func(f *keylog.Found) { f.LogKey = other.Public() }), true, keydir.ErrLog},
+		{"another checkpoint's key, to a stranger", "Key: ", found(func(f *keylog.Found) { f.LogKey = other.Public() }), false, keydir.ErrLog},
+		{"no checkpoint", "Key: ", found(func(f *keylog.Found) { f.Checkpoint = nil }), false, keydir.ErrLog},
+		{"no key", "Key: ", func(string) string { return "Error: no key of 'alice' is known" }, true, keydir.ErrRollback},
 		{"no key, to a stranger", "Key: ", func(string) string { return "Error: no key of 'alice' is known" }, false, sealmq.ErrNoKey},
-		{"nonsense", "Key: ", func(string) string { return "Key: {" }, false, client.ErrLog},
+		{"nonsense", "Key: ", func(string) string { return "Key: {" }, false, keydir.ErrLog},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			pins := client.NewPins()
+			pins := keydir.NewPins()
 			if tc.pinned {
 				finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", second, nil)
 			}
@@ -286,17 +287,17 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 	}
 
 	t.Run("a weaker suite", func(t *testing.T) {
-		pins := client.NewPins()
+		pins := keydir.NewPins()
 		finds(t, w.directory(n.Addr, "bob", with(pins)), "dave", "", hybrid, nil)
 		answer("Key: ", func(string) string { return reprove(t, n, weak, "find_key dave hpke-x25519-aes256gcm") })
 		defer l.Lie(liar.Lies{})
-		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, client.ErrRollback)
-		finds(t, w.directory(l.Addr(), "bob"), "dave", "", nil, client.ErrRollback)
+		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, keydir.ErrRollback)
+		finds(t, w.directory(l.Addr(), "bob"), "dave", "", nil, keydir.ErrRollback)
 		// Both are pinned, and the log is not read any more.
 		if _, err := w.directory(n.Addr, "bob", with(pins)).Find(t.Context(), "dave", seal.HPKEX25519); err != nil {
 			t.Fatal(err)
 		}
-		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, client.ErrRollback)
+		finds(t, w.directory(l.Addr(), "bob", with(pins)), "dave", "", nil, keydir.ErrRollback)
 	})
 	t.Run("a record hidden in the log", func(t *testing.T) {
 		answer("Key log: ", func(line string) string {
@@ -309,7 +310,7 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 			return "Key log: " + string(out)
 		})
 		defer l.Lie(liar.Lies{})
-		if _, err := w.directory(l.Addr(), "bob").Audit(t.Context(), "alice"); !errors.Is(err, client.ErrLog) {
+		if _, err := w.directory(l.Addr(), "bob").Audit(t.Context(), "alice"); !errors.Is(err, keydir.ErrLog) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -400,7 +401,7 @@ func TestForkedAndShortenedLogs(t *testing.T) {
 	w.publish(b.Addr, "alice", forged)
 
 	// The same reader is shown both.
-	pins := client.NewPins()
+	pins := keydir.NewPins()
 	finds(t, w.directory(a.Addr, "bob", with(pins)), "alice", "", real, nil)
 	_, err := w.directory(b.Addr, "bob", with(pins)).Find(t.Context(), "alice", "")
 	isFork(t, err)
@@ -433,9 +434,9 @@ func TestForkedAndShortenedLogs(t *testing.T) {
 	// A log that has become shorter.
 	finds(t, w.directory(a.Addr, "bob", with(pins)), "grace", "", grace, nil)
 	empty := w.broker()
-	finds(t, w.directory(empty.Addr, "bob", with(pins)), "alice", "", nil, client.ErrRollback)
+	finds(t, w.directory(empty.Addr, "bob", with(pins)), "alice", "", nil, keydir.ErrRollback)
 	w.publish(empty.Addr, "alice", real)
-	finds(t, w.directory(empty.Addr, "bob", with(pins)), "alice", "", nil, client.ErrRollback)
+	finds(t, w.directory(empty.Addr, "bob", with(pins)), "alice", "", nil, keydir.ErrRollback)
 	finds(t, w.directory(a.Addr, "henry"), "grace", "", grace, nil)
 }
 
@@ -453,7 +454,7 @@ func TestPeersCheckpointsThatAreNone(t *testing.T) {
 	d := w.directory(n.Addr, "bob")
 	for _, bad := range [][]byte{nil, []byte("nonsense"), away.Checkpoint()} {
 		for range 2 {
-			if err := d.CheckPeer(t.Context(), bad); !errors.Is(err, client.ErrCheckpoint) {
+			if err := d.CheckPeer(t.Context(), bad); !errors.Is(err, keydir.ErrCheckpoint) {
 				t.Errorf("%.40q: error %v", bad, err)
 			}
 		}
@@ -463,7 +464,7 @@ func TestPeersCheckpointsThatAreNone(t *testing.T) {
 	}
 	flipped := d.Checkpoint()
 	flipped[len(flipped)-10] ^= 1
-	if err := d.CheckPeer(t.Context(), flipped); !errors.Is(err, client.ErrCheckpoint) {
+	if err := d.CheckPeer(t.Context(), flipped); !errors.Is(err, keydir.ErrCheckpoint) {
 		t.Errorf("a changed one: %v", err)
 	}
 }
@@ -481,17 +482,17 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	bare, next := generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
 	register("lab", bare)
 	_, err := w.directory(n.Addr, "bob").Find(t.Context(), "lab", "")
-	refused(t, err, client.ErrUnproven, bare)
-	pins := client.NewPins()
-	allow := func(c *client.DirectoryConfig) { c.Pins, c.AllowUnproven = pins, true }
+	refused(t, err, keydir.ErrUnproven, bare)
+	pins := keydir.NewPins()
+	allow := func(c *keydir.Config) { c.Pins, c.AllowUnproven = pins, true }
 	loose := w.directory(n.Addr, "bob", allow)
 	finds(t, loose, "lab", "", bare, nil)
 	finds(t, loose, "lab", seal.HPKEHybrid, nil, sealmq.ErrNoKey)
 	register("lab", next)
 	_, err = loose.Find(t.Context(), "lab", "")
-	refused(t, err, client.ErrPinned, bare, next)
+	refused(t, err, keydir.ErrPinned, bare, next)
 	_, err = w.directory(n.Addr, "bob", with(pins)).Find(t.Context(), "lab", "")
-	refused(t, err, client.ErrUnproven, bare, next)
+	refused(t, err, keydir.ErrUnproven, bare, next)
 	if err := pins.Forget(t.Context(), "town", "lab"); err != nil {
 		t.Fatal(err)
 	}
@@ -502,12 +503,12 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	finds(t, loose, "lab", "", proven, nil)
 	finds(t, loose, "lab", seal.CipherMQG5, next, nil)
 
-	strict := w.directory(n.Addr, "carol", func(c *client.DirectoryConfig) { c.StrictPins = true })
+	strict := w.directory(n.Addr, "carol", func(c *keydir.Config) { c.StrictPins = true })
 	finds(t, strict, "lab", "", proven, nil)
 	replaced := generate(t, seal.HPKEX25519)
 	w.publish(n.Addr, "lab", replaced)
 	_, err = strict.Find(t.Context(), "lab", "")
-	refused(t, err, client.ErrPinned, proven, replaced)
+	refused(t, err, keydir.ErrPinned, proven, replaced)
 }
 
 // refused demands an error that names keys in the form to be read out, and what to do.
@@ -534,7 +535,7 @@ func b64(k *seal.PublicKey) string {
 func TestDirectorySurvivesPowerCuts(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	pins := client.NewPins()
+	pins := keydir.NewPins()
 	var last *seal.PublicKey
 	for i := range 4 {
 		last = generate(t, seal.HPKEX25519)
@@ -571,7 +572,7 @@ func TestExpiredOwner(t *testing.T) {
 	n := w.broker()
 	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
 	later := &seal.X509Verifier{Roots: w.ca.Pool(), Identify: w.ca.Identify, Now: func() time.Time { return time.Now().AddDate(0, 3, 0) }}
-	d := w.directory(n.Addr, "bob", func(c *client.DirectoryConfig) { c.Verifier = later })
+	d := w.directory(n.Addr, "bob", func(c *keydir.Config) { c.Verifier = later })
 	_, err := d.Find(t.Context(), "alice", "")
 	if !errors.Is(err, seal.ErrExpired) || !strings.Contains(seal.Hint(err), "publish the key again") {
 		t.Errorf("%v, hint %q", err, seal.Hint(err))

@@ -12,9 +12,9 @@ import (
 // ErrClosed says that the client was closed or has given up; what it wraps says why.
 var ErrClosed = errors.New("client is closed")
 
-// ErrInterrupted says that the connection was lost before the reply came: the command
-// may have been executed or not.
-var ErrInterrupted = errors.New("connection lost before the reply")
+// ErrInterrupted is sealmq.ErrInterrupted: the connection was lost before the reply came,
+// and the command may have been executed or not.
+var ErrInterrupted = sealmq.ErrInterrupted
 
 // ErrResendTooOld says that the broker was away for longer than it surely remembers a
 // message: it may have been stored or not, and to send it again might store it twice.

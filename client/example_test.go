@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -20,7 +21,7 @@ func Example() {
 	}
 	defer c.Close()
 
-	directory, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: trust()})
+	directory, err := keydir.New(c, keydir.Config{Verifier: trust()})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"time"
+
+	"github.com/sealmq/sealmq/keydir"
 )
 
 // SetGrowth makes a ledger's file be made anew after so many bytes.
@@ -43,7 +45,5 @@ func (l *Ledger) Epochs() int { return len(l.list) }
 
 // FindChain finds senders' certificates as a Receiver does.
 func FindChain(c *Client, pause time.Duration) func(context.Context, [32]byte) ([]byte, error) {
-	k := newChains(c)
-	k.pause = pause
-	return k.find
+	return keydir.NewChains(c, pause, c.cfg.Clock.Now).Find
 }

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/liar"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -21,15 +21,18 @@ func TestFirstLookAtALongLogIsSaid(t *testing.T) {
 	w.publish(n.Addr, "alice", first)
 	w.publish(n.Addr, "carol", second)
 	var notices []string
-	bob := w.directory(n.Addr, "bob", func(c *client.DirectoryConfig) { c.Notice = func(s string) { notices = append(notices, s) } })
-	bob.SetFirstLook(2)
-	finds(t, bob, "alice", "", first, nil)
+	pins := keydir.NewPins()
+	bob := func(firstLook int64) *keydir.Directory {
+		return w.directory(n.Addr, "bob", with(pins), func(c *keydir.Config) {
+			c.FirstLook, c.Notice = firstLook, func(s string) { notices = append(notices, s) }
+		})
+	}
+	finds(t, bob(2), "alice", "", first, nil)
 	if len(notices) != 1 || !strings.HasPrefix(notices[0], "key of alice pinned: ") {
 		t.Errorf("%q", notices)
 	}
-	bob.SetFirstLook(1)
 	for range 2 {
-		finds(t, bob, "carol", "", second, nil)
+		finds(t, bob(1), "carol", "", second, nil)
 	}
 	if len(notices) != 3 || !strings.HasPrefix(notices[1], "key of carol: the log of the key directory has 2 records, too many") {
 		t.Errorf("%q", notices)
@@ -75,7 +78,7 @@ func TestFirstLooksReadOnlyWhatIsNew(t *testing.T) {
 	mu.Lock()
 	swap = true
 	mu.Unlock()
-	finds(t, bob, "carol", "", nil, client.ErrLog)
+	finds(t, bob, "carol", "", nil, keydir.ErrLog)
 	mu.Lock()
 	swap = false
 	mu.Unlock()
@@ -108,5 +111,5 @@ func TestFirstLookAfterOthersKnowsWhatIsNewer(t *testing.T) {
 		}
 		return []string{line}
 	}})
-	finds(t, bob, "alice", "", nil, client.ErrRollback)
+	finds(t, bob, "alice", "", nil, keydir.ErrRollback)
 }

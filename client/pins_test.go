@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -25,9 +25,9 @@ func TestPinsFile(t *testing.T) {
 	w.publish(n.Addr, "alice", key)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pins.json")
-	open := func() *client.Pins {
+	open := func() *keydir.Pins {
 		t.Helper()
-		p, err := client.OpenPins(client.PinsConfig{File: file})
+		p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,8 +61,8 @@ func TestPinsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var hinted interface{ Hint() string }
-		_, err := client.OpenPins(client.PinsConfig{File: file})
-		if !errors.Is(err, client.ErrPins) || !errors.As(err, &hinted) || hinted.Hint() == "" || !strings.Contains(err.Error(), file) {
+		_, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+		if !errors.Is(err, keydir.ErrPins) || !errors.As(err, &hinted) || hinted.Hint() == "" || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -70,7 +70,7 @@ func TestPinsFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Replace(string(before), `"checkpoint": "c`, `"checkpoint": "d`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", nil, client.ErrPins)
+	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", nil, keydir.ErrPins)
 }
 
 // Each member of a pin that somebody has changed is noticed beside those that were left.
@@ -80,7 +80,7 @@ func TestAlteredPins(t *testing.T) {
 	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
 	file := filepath.Join(t.TempDir(), "pins.json")
 	find := func() error {
-		p, err := client.OpenPins(client.PinsConfig{File: file})
+		p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func TestAlteredPins(t *testing.T) {
 			continue
 		}
 		var hinted interface{ Hint() string }
-		if !errors.Is(err, client.ErrPins) || !errors.Is(err, client.ErrPinned) || !errors.As(err, &hinted) || hinted.Hint() == "" {
+		if !errors.Is(err, keydir.ErrPins) || !errors.Is(err, keydir.ErrPinned) || !errors.As(err, &hinted) || hinted.Hint() == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 		if name == "fingerprint" && !strings.Contains(err.Error(), seal.ReadOut(other)) {
@@ -148,7 +148,7 @@ func TestPinsAreShared(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pins.json")
 	var work sync.WaitGroup
 	for _, name := range names {
-		p, err := client.OpenPins(client.PinsConfig{File: file})
+		p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestPinsAreShared(t *testing.T) {
 		})
 	}
 	work.Wait()
-	p, err := client.OpenPins(client.PinsConfig{File: file})
+	p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func (held) AfterFunc(_ time.Duration, f func()) clock.Timer { return clock.Syst
 func TestPinsThatAnotherProcessHolds(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pins.json")
 	h := held{durable.OS(), clock.System}
-	p, err := client.OpenPins(client.PinsConfig{File: file, FS: h, Clock: h})
+	p, err := keydir.OpenPins(keydir.PinsConfig{File: file, FS: h, Clock: h})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -50,7 +51,7 @@ type ReceiverConfig struct {
 	// Directory compares what senders saw of the key directory with what is seen here
 	// (default: nobody does). A broker that shows two directories ends the Receiver with a
 	// *ForkError.
-	Directory *Directory
+	Directory *keydir.Directory
 	// Ledger remembers what was taken (default: one in memory, which a restart forgets).
 	Ledger *Ledger
 	// Prefetch is how many messages may be in this receiver's hands (default: the queue's).
@@ -152,9 +153,8 @@ func (c *Client) NewReceiver(ctx context.Context, queue string, cfg ReceiverConf
 	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), dead: strings.HasSuffix(queue, sealmq.DeadSuffix),
 		checked: make(map[[32]byte]bool), stayed: make(map[string]bool), shown: make(map[string]struct{}),
 		batch: make([]Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
-	certificates := newChains(c)
-	certificates.pause = min(cfg.UndecidedDelay, maxChainPause)
-	find := func(sum [32]byte) ([]byte, error) { return certificates.find(r.ctx, sum) }
+	certificates := keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), c.cfg.Clock.Now)
+	find := func(sum [32]byte) ([]byte, error) { return certificates.Find(r.ctx, sum) }
 	for _, name := range cfg.Names {
 		o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: cfg.Keys, Verifier: cfg.Verifier, Suites: cfg.Suites,
 			Chain: find, Now: c.cfg.Clock.Now})
@@ -389,7 +389,7 @@ func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) (reason, err 
 		return nil, nil
 	}
 	err = r.cfg.Directory.CheckPeer(ctx, checkpoint)
-	var fork *ForkError
+	var fork *keydir.ForkError
 	switch {
 	case err == nil:
 		if len(r.checked) >= maxCheckedEpochs {
@@ -397,9 +397,9 @@ func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) (reason, err 
 		}
 		r.checked[m.Epoch.Hash] = true
 		return nil, nil
-	case errors.Is(err, ErrCheckpoint):
+	case errors.Is(err, keydir.ErrCheckpoint):
 		return err, nil
-	case errors.As(err, &fork), errors.Is(err, ErrRollback), errors.Is(err, ErrLog), errors.Is(err, ErrPinned):
+	case errors.As(err, &fork), errors.Is(err, keydir.ErrRollback), errors.Is(err, keydir.ErrLog), errors.Is(err, keydir.ErrPinned):
 		return nil, fmt.Errorf("message %s of %s: %w", m.ID, m.Sender.ID, err)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

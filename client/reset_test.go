@@ -9,9 +9,10 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -30,12 +31,12 @@ func (w *town) both(other *testca.CA) seal.Verifier {
 	return &seal.X509Verifier{Roots: roots, Identify: w.ca.Identify}
 }
 
-func trusting(v seal.Verifier) func(*client.DirectoryConfig) {
-	return func(c *client.DirectoryConfig) { c.Verifier = v }
+func trusting(v seal.Verifier) func(*keydir.Config) {
+	return func(c *keydir.Config) { c.Verifier = v }
 }
 
 // publishWith publishes with a certificate of an authority.
-func (w *town) publishWith(ca, other *testca.CA, addr, name string, key *seal.PublicKey, change ...func(*client.DirectoryConfig)) (*seal.KeyEntry, error) {
+func (w *town) publishWith(ca, other *testca.CA, addr, name string, key *seal.PublicKey, change ...func(*keydir.Config)) (*seal.KeyEntry, error) {
 	w.t.Helper()
 	leaf := ca.Leaf(name, "")
 	signer, err := seal.NewSigner(name, leaf.Certificate, leaf.PrivateKey)
@@ -47,11 +48,11 @@ func (w *town) publishWith(ca, other *testca.CA, addr, name string, key *seal.Pu
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { c.Close() })
-	cfg := client.DirectoryConfig{Verifier: w.both(other), Scope: "town"}
+	cfg := keydir.Config{Verifier: w.both(other), Scope: "town"}
 	for _, f := range change {
 		f(&cfg)
 	}
-	d, err := client.NewDirectory(c, cfg)
+	d, err := keydir.New(c, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func (w *town) publishWith(ca, other *testca.CA, addr, name string, key *seal.Pu
 
 func reset(t *testing.T, n *testnode.Node, name string, suite seal.Suite) []int64 {
 	t.Helper()
-	records, err := n.Dial(client.Config{}).ResetKey(t.Context(), name, suite)
+	records, err := keydir.Reset(t.Context(), n.Dial(client.Config{}), name, suite)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,13 +69,13 @@ func reset(t *testing.T, n *testnode.Node, name string, suite seal.Suite) []int6
 }
 
 // wasReset demands the refusal of a pinned key that was reset, and that it says this.
-func wasReset(t *testing.T, d *client.Directory, name string, suite seal.Suite, says ...string) {
+func wasReset(t *testing.T, d *keydir.Directory, name string, suite seal.Suite, says ...string) {
 	t.Helper()
 	key, err := d.Find(t.Context(), name, suite)
-	if key != nil || !errors.Is(err, client.ErrReset) || !errors.Is(err, client.ErrPinned) || errors.Is(err, client.ErrRollback) {
+	if key != nil || !errors.Is(err, keydir.ErrReset) || !errors.Is(err, keydir.ErrPinned) || errors.Is(err, keydir.ErrRollback) {
 		t.Fatalf("key %v, error %v, want that it was reset", key, err)
 	}
-	var e *client.DirectoryError
+	var e *keydir.Error
 	if !errors.As(err, &e) || !strings.Contains(e.Hint(), "sealmq key directory --forget "+name) {
 		t.Errorf("%v is no help", err)
 	}
@@ -89,15 +90,15 @@ func wasReset(t *testing.T, d *client.Directory, name string, suite seal.Suite, 
 func TestResetForAnotherAuthority(t *testing.T) {
 	w, other, n := newTownOfTwo(t)
 	trust := trusting(w.both(other))
-	pins, strict := client.NewPins(), client.NewPins()
+	pins, strict := keydir.NewPins(), keydir.NewPins()
 	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
-	find := func(p *client.Pins, change ...func(*client.DirectoryConfig)) *client.Directory {
-		return w.directory(n.Addr, "bob", append([]func(*client.DirectoryConfig){with(p), trust}, change...)...)
+	find := func(p *keydir.Pins, change ...func(*keydir.Config)) *keydir.Directory {
+		return w.directory(n.Addr, "bob", append([]func(*keydir.Config){with(p), trust}, change...)...)
 	}
 	w.publish(n.Addr, "carol", generate(t, seal.HPKEX25519))
 	w.publish(n.Addr, "alice", first)
 	finds(t, find(pins), "alice", "", first, nil)
-	finds(t, find(strict, func(c *client.DirectoryConfig) { c.StrictPins = true }), "alice", "", first, nil)
+	finds(t, find(strict, func(c *keydir.Config) { c.StrictPins = true }), "alice", "", first, nil)
 	if e, err := w.publishWith(other, other, n.Addr, "alice", second); !errors.Is(err, sealmq.ErrDenied) {
 		t.Fatalf("%v, %v", e, err)
 	}
@@ -107,10 +108,10 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	for range 2 {
 		wasReset(t, find(pins), "alice", "", "record 2 ", "pinned is "+first.Digits(), "no key since")
 		wasReset(t, find(pins), "alice", seal.HPKEX25519)
-		finds(t, find(client.NewPins()), "alice", "", nil, sealmq.ErrNoKey)
+		finds(t, find(keydir.NewPins()), "alice", "", nil, sealmq.ErrNoKey)
 		told := ""
-		given := find(pins, func(c *client.DirectoryConfig) { c.Notice = func(s string) { told += s } })
-		if err := given.CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, client.ErrReset.Error()) {
+		given := find(pins, func(c *keydir.Config) { c.Notice = func(s string) { told += s } })
+		if err := given.CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, keydir.ErrReset.Error()) {
 			t.Errorf("%q, %v", told, err)
 		}
 		n.Stop()
@@ -120,11 +121,11 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	if err != nil || e.Serial != 2 {
 		t.Fatalf("%+v, %v", e, err)
 	}
-	for _, p := range []*client.Pins{pins, strict} {
+	for _, p := range []*keydir.Pins{pins, strict} {
 		wasReset(t, find(p), "alice", "", "record 2 ", "pinned is "+first.Digits(), "shows "+second.Digits())
 	}
 	var notices []string
-	stranger := find(client.NewPins(), func(c *client.DirectoryConfig) { c.Notice = func(s string) { notices = append(notices, s) } })
+	stranger := find(keydir.NewPins(), func(c *keydir.Config) { c.Notice = func(s string) { notices = append(notices, s) } })
 	finds(t, stranger, "alice", "", second, nil)
 	if len(notices) != 2 || !strings.Contains(notices[0], "had reset the one before (record 2 ") {
 		t.Errorf("notices %q", notices)
@@ -136,7 +137,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	}
 	// A key that came another way is compared with what is pinned, and the reset is said.
 	told := ""
-	if err := find(pins, func(c *client.DirectoryConfig) { c.Notice = func(s string) { told += s } }).CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, second.Digits()) {
+	if err := find(pins, func(c *keydir.Config) { c.Notice = func(s string) { told += s } }).CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, second.Digits()) {
 		t.Errorf("%q, %v", told, err)
 	}
 	// Later entries change nothing for who has not decided.
@@ -157,7 +158,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	pins, far := client.NewPins(), client.NewPins()
+	pins, far := keydir.NewPins(), keydir.NewPins()
 	keys := []*seal.PublicKey{generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)}
 	w.publish(n.Addr, "alice", keys[0])
 	finds(t, w.directory(n.Addr, "bob", with(far)), "alice", "", keys[0], nil)
@@ -171,13 +172,11 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 		wasReset(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", "record 2 ")
 		wasReset(t, w.directory(n.Addr, "bob", with(far)), "alice", "", "record 2 ")
 		// A log that is too long to be read is asked for the reset alone.
-		bob := w.directory(n.Addr, "bob", with(far))
-		bob.SetFirstLook(1)
-		wasReset(t, bob, "alice", "", "record 2 ")
+		wasReset(t, w.directory(n.Addr, "bob", with(far), func(c *keydir.Config) { c.FirstLook = 1 }), "alice", "", "record 2 ")
 		w.publish(n.Addr, "alice", keys[3])
 	}
 	// Who has decided once is not asked again.
-	finds(t, w.directory(n.Addr, "carol", with(pins)), "alice", "", nil, client.ErrReset)
+	finds(t, w.directory(n.Addr, "carol", with(pins)), "alice", "", nil, keydir.ErrReset)
 	if err := pins.Forget(t.Context(), "town", "alice"); err != nil {
 		t.Fatal(err)
 	}
@@ -190,9 +189,9 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 // The owner, who has pinned the own key, hears of the reset and publishes again.
 func TestOwnerAfterAReset(t *testing.T) {
 	w, other, n := newTownOfTwo(t)
-	pins := client.NewPins()
+	pins := keydir.NewPins()
 	var notices []string
-	own := func(c *client.DirectoryConfig) {
+	own := func(c *keydir.Config) {
 		c.Pins, c.Verifier, c.Notice = pins, w.both(other), func(s string) { notices = append(notices, s) }
 	}
 	first, second, third := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
@@ -218,7 +217,7 @@ func TestOwnerAfterAReset(t *testing.T) {
 	if _, err := w.publishWith(w.ca, other, n.Addr, "alice", first); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.publishWith(other, other, n.Addr, "alice", second, own); !errors.Is(err, client.ErrReset) {
+	if _, err := w.publishWith(other, other, n.Addr, "alice", second, own); !errors.Is(err, keydir.ErrReset) {
 		t.Errorf("error %v", err)
 	}
 	if keys, err := pins.Keys("town"); err != nil || keys["alice"][string(seal.HPKEX25519)].Fingerprint != third.Fingerprint() {
@@ -230,8 +229,8 @@ func TestOwnerAfterAReset(t *testing.T) {
 func TestResetOfOneSuiteAndOfBareKeys(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
-	pins := client.NewPins()
-	allow := func(c *client.DirectoryConfig) { c.Pins, c.AllowUnproven = pins, true }
+	pins := keydir.NewPins()
+	allow := func(c *keydir.Config) { c.Pins, c.AllowUnproven = pins, true }
 	small, hybrid, bare, next := generate(t, seal.HPKEX25519), generate(t, seal.HPKEHybrid), generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
 	register := func(name string, key *seal.PublicKey) {
 		t.Helper()
@@ -250,7 +249,7 @@ func TestResetOfOneSuiteAndOfBareKeys(t *testing.T) {
 	wasReset(t, bob, "alice", "", "record 3 ", "shows "+small.Digits()+" for "+string(seal.HPKEX25519))
 	finds(t, bob, "alice", seal.HPKEX25519, small, nil)
 	finds(t, w.directory(n.Addr, "carol"), "alice", "", small, nil) // nothing is hidden from a stranger
-	reset(t, n, "alice", client.Unproven)
+	reset(t, n, "alice", keylog.Unproven)
 	wasReset(t, bob, "alice", seal.CipherMQG5, "record 4 ", "a bare key", "no key since")
 	register("alice", next)
 	wasReset(t, bob, "alice", seal.CipherMQG5, "shows "+next.Digits())
@@ -274,11 +273,11 @@ func TestResetSurvivesPowerCutsAtAnyOperation(t *testing.T) {
 	for at, over := 1, false; !over; at++ {
 		n.FS = clean.Snapshot()
 		n.Start()
-		pins := client.NewPins()
+		pins := keydir.NewPins()
 		finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", hybrid, nil)
 		admin := n.Dial(client.Config{})
 		n.FS.PowerOffAt(at)
-		_, failed := admin.ResetKey(t.Context(), "alice", "")
+		_, failed := keydir.Reset(t.Context(), admin, "alice", "")
 		if failed == nil {
 			over = true
 			wasReset(t, w.directory(n.Addr, "bob", with(pins)), "alice", "")
@@ -288,7 +287,7 @@ func TestResetSurvivesPowerCutsAtAnyOperation(t *testing.T) {
 		bob := w.directory(n.Addr, "bob", with(pins))
 		got, err := bob.Find(t.Context(), "alice", "")
 		switch {
-		case errors.Is(err, client.ErrReset):
+		case errors.Is(err, keydir.ErrReset):
 			finds(t, bob, "alice", seal.HPKEX25519, nil, sealmq.ErrNoKey)
 		case failed == nil || err != nil || got.Fingerprint() != hybrid.Fingerprint():
 			t.Fatalf("cut at %d: reset %v, then %v, %v", at, failed, got, err)
@@ -325,48 +324,48 @@ func TestForgedResets(t *testing.T) {
 		{"an honest one", func(f *forger, first []byte) {
 			e, _ := f.entry(other, 2, [32]byte(f.reset(first).Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, nil, true},
+		}, keydir.ErrPinned, nil, true},
 		{"another authority's entry without a reset", func(f *forger, _ []byte) {
 			e, _ := f.entry(other, 2, [32]byte{7})
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog, false},
+		}, keydir.ErrPinned, keydir.ErrLog, false},
 		{"an entry that does not name the reset", func(f *forger, first []byte) {
 			f.reset(first)
 			e, _ := f.entry(other, 2, hashOf(t, first))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog, false},
+		}, keydir.ErrPinned, keydir.ErrLog, false},
 		{"an entry that names a reset which is not there", func(f *forger, first []byte) {
 			leaf := keylog.Leaf{Reset: true, Proven: true, Owner: "alice", Suite: string(seal.HPKEX25519), Serial: 1, Hash: hashOf(t, first)}
 			e, _ := f.entry(other, 2, [32]byte(leaf.Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog, false},
+		}, keydir.ErrPinned, keydir.ErrLog, false},
 		{"a first entry after a reset", func(f *forger, first []byte) {
 			f.reset(first)
 			e, _ := f.entry(other, 1, [32]byte{})
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog, false},
+		}, keydir.ErrPinned, keydir.ErrLog, false},
 		{"the same entry again after a reset", func(f *forger, first []byte) {
 			f.reset(first)
 			f.add(first, issuer)
-		}, nil, client.ErrLog, false}, // whoever has pinned it has it still
+		}, nil, keydir.ErrLog, false}, // whoever has pinned it has it still
 		{"a reset of another entry", func(f *forger, first []byte) {
 			leaf := f.reset(first, func(l *keylog.Leaf) { l.Hash[3] ^= 1 })
 			e, _ := f.entry(other, 2, [32]byte(leaf.Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog, false},
+		}, keydir.ErrPinned, keydir.ErrLog, false},
 		{"a reset of a later entry", func(f *forger, first []byte) {
 			leaf := f.reset(first, func(l *keylog.Leaf) { l.Serial = 5 })
 			e, _ := f.entry(other, 6, [32]byte(leaf.Record()))
 			f.add(e, foreign)
-		}, client.ErrLog, client.ErrLog, false},
+		}, keydir.ErrLog, keydir.ErrLog, false},
 		{"two resets", func(f *forger, first []byte) {
 			f.reset(first)
 			e, _ := f.entry(other, 2, [32]byte(f.reset(first, func(l *keylog.Leaf) { l.Serial = 2 }).Record()))
 			f.add(e, foreign)
-		}, client.ErrPinned, client.ErrLog, false},
+		}, keydir.ErrPinned, keydir.ErrLog, false},
 		{"a reset of a bare key that nobody has registered", func(f *forger, first []byte) {
 			f.reset(first, func(l *keylog.Leaf) { l.Proven, l.Suite, l.Serial = false, "", 0 })
-		}, nil, client.ErrLog, false},
+		}, nil, keydir.ErrLog, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newForger(t, w)
@@ -380,7 +379,7 @@ func TestForgedResets(t *testing.T) {
 				t.Fatal(err)
 			}
 			finds(t, bob, "alice", "", key, tc.pinned)
-			if _, err := bob.Find(t.Context(), "alice", ""); errors.Is(err, client.ErrReset) != tc.reset {
+			if _, err := bob.Find(t.Context(), "alice", ""); errors.Is(err, keydir.ErrReset) != tc.reset {
 				t.Errorf("error %v, want one about a reset: %v", err, tc.reset)
 			}
 			carol := w.directory(f.addr, "carol", trusting(v))

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -35,7 +36,7 @@ type SenderConfig struct {
 	Keys map[string]*seal.PublicKey
 	// Directory finds the keys of all others, anew for every epoch. Its latest checkpoint
 	// goes with the messages, so that a broker that shows others another directory is found out.
-	Directory *Directory
+	Directory *keydir.Directory
 	// Suite is what to seal with (default: the best that the first receiver has a key of).
 	Suite seal.Suite
 	// Signer is asked at the beginning of every epoch, so that a renewed certificate is
@@ -96,7 +97,7 @@ type Sender struct {
 	c      *Client
 	cfg    SenderConfig
 	sealer *seal.Sealer
-	chains *chains
+	chains *keydir.Chains
 	life   context.Context
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -151,7 +152,7 @@ func (c *Client) NewSender(ctx context.Context, cfg SenderConfig) (*Sender, erro
 	if cfg.Waiting == nil {
 		cfg.Waiting = func(error) {}
 	}
-	s := &Sender{c: c, cfg: cfg, chains: newChains(c), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
+	s := &Sender{c: c, cfg: cfg, chains: keydir.NewChains(c, 0, c.cfg.Clock.Now), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
 	var left []SpoolEntry
 	if cfg.Spool != nil {
 		c.askMemory(ctx)

@@ -10,6 +10,8 @@ import (
 )
 
 const (
+	// storeTimeout bounds the wait until the broker has stored the sender's certificates.
+	storeTimeout = 10 * time.Second
 	// lookUpTimeout is how long a Directory is waited for whose keys are known already.
 	lookUpTimeout = 10 * time.Second
 	// lookUpPause is how long one that did not answer is left alone.
@@ -32,9 +34,9 @@ func (s *Sender) omitChain(signer *seal.Signer) bool {
 	if s.cfg.CarryChain {
 		return false
 	}
-	ctx, cancel := s.c.whileConnected(s.life, chainTimeout)
+	ctx, cancel := s.c.whileConnected(s.life, storeTimeout)
 	defer cancel()
-	return s.chains.store(ctx, signer)
+	return s.chains.Store(ctx, signer)
 }
 
 func (s *Sender) extensions() []seal.Extension {
@@ -98,7 +100,7 @@ func (s *Sender) renew(ctx context.Context) error {
 		if now.Before(s.askAt) {
 			return nil
 		}
-		look, cancel = s.cfg.Directory.c.whileConnected(ctx, lookUpTimeout)
+		look, cancel = s.c.whileConnected(ctx, lookUpTimeout)
 	}
 	defer cancel()
 	receivers, err := s.lookUp(look)

@@ -11,6 +11,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -23,7 +24,7 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 	w.publish(n.Addr, "bob", first)
 	now := clock.NewFake(time.Now())
 	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: now})
-	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
+	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 	}
 	var now skewed
 	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: &now, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
-	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
+	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.SendAsync(t.Context(), "post", "bob", []byte("text"), nil); !errors.Is(err, client.ErrRollback) {
+	if err := s.SendAsync(t.Context(), "post", "bob", []byte("text"), nil); !errors.Is(err, keydir.ErrRollback) {
 		t.Errorf("the directory has no key any more: %v", err)
 	}
 }
@@ -145,7 +146,7 @@ func TestSpoolIsSentWhenKeysAreNotFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice")})
-	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier()})
+	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,7 @@ package main
 import (
 	"time"
 
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // Config is everything that can be configured. The file sealmq.yaml has the same

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // Bounds of the configuration.

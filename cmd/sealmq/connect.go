@@ -20,6 +20,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -251,7 +252,7 @@ func explain(err error) error {
 		hinted    *hintError
 		notTLS    tls.RecordHeaderError
 		dnsFailed *net.DNSError
-		fork      *client.ForkError
+		fork      *keydir.ForkError
 	)
 	if errors.Is(err, client.ErrClosed) {
 		err = withoutClosed{err}

@@ -11,7 +11,8 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -48,7 +49,7 @@ func defaultPins() string {
 }
 
 // remembered opens the pins, and finds the name of the directory in them. It asks nobody.
-func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pins *client.Pins, scope string, verifier seal.Verifier, err error) {
+func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pins *keydir.Pins, scope string, verifier seal.Verifier, err error) {
 	if f.pins == "" {
 		return nil, "", nil, usagef("there is no folder for configurations of yours; name the file for pins with --pins")
 	}
@@ -63,7 +64,7 @@ func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pin
 	if scope, err = f.scope(cmd, anchor); err != nil {
 		return nil, "", nil, err
 	}
-	pins, err = client.OpenPins(client.PinsConfig{File: f.pins})
+	pins, err = keydir.OpenPins(keydir.PinsConfig{File: f.pins})
 	if err != nil && hintFor(err) == "" {
 		err = withHint(err, "name another file with --pins; in one that is new every key is taken on trust once more")
 	}
@@ -72,12 +73,12 @@ func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pin
 
 // open makes the directory of the broker that c is connected to. Notices are printed for the
 // person at the terminal.
-func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*client.Directory, *client.Pins, string, error) {
+func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*keydir.Directory, *keydir.Pins, string, error) {
 	pins, scope, verifier, err := f.remembered(cmd, conn)
 	if err != nil {
 		return nil, nil, "", err
 	}
-	d, err := client.NewDirectory(c, client.DirectoryConfig{
+	d, err := keydir.New(c, keydir.Config{
 		Verifier: verifier, Pins: pins, Scope: scope, StrictPins: f.strict, AllowUnproven: f.allowUnproven, Notice: notice(cmd)})
 	return d, pins, scope, err
 }
@@ -88,7 +89,7 @@ func notice(cmd *cobra.Command) func(string) {
 }
 
 // unpinned makes a directory that knows no pins and keeps none.
-func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *client.Client, notice func(string)) (*client.Directory, error) {
+func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *client.Client, notice func(string)) (*keydir.Directory, error) {
 	files, err := conn.files(cmd)
 	if err != nil {
 		return nil, err
@@ -97,7 +98,7 @@ func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *cli
 	if err != nil {
 		return nil, err
 	}
-	return client.NewDirectory(c, client.DirectoryConfig{Verifier: verifier, StrictPins: f.strict, AllowUnproven: true, Notice: notice})
+	return keydir.New(c, keydir.Config{Verifier: verifier, StrictPins: f.strict, AllowUnproven: true, Notice: notice})
 }
 
 // scope tells directories apart: brokers below one authority have one each.

@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -233,7 +234,7 @@ func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name str
 	return nil
 }
 
-func printDirectory(w io.Writer, a *client.Audit, pinned map[string]map[string]client.Pin, newest, asJSON bool) error {
+func printDirectory(w io.Writer, a *keydir.Audit, pinned map[string]map[string]keydir.Pin, newest, asJSON bool) error {
 	type place struct{ name, suite string }
 	last := make(map[place]int64)
 	for _, r := range a.Records {
@@ -330,7 +331,7 @@ of the directory, and whoever was the first published the next one. "sealmq key 
 				name = who.ID
 			}
 			info, err := verifyKeys(ctx, d, pins, scope, name, key)
-			if errors.Is(err, client.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
+			if errors.Is(err, keydir.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
 				err = errors.Join(err, sayKeys(ctx, cmd, conn, c, name, pins, scope))
 			}
 			if err != nil {
@@ -353,7 +354,7 @@ of the directory, and whoever was the first published the next one. "sealmq key 
 
 // sayKeys prints what there is to compare with the owner: the pinned keys of a name, and the
 // one that the directory shows, for which nothing is promised and which is not pinned.
-func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *client.Pins, scope string) error {
+func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *keydir.Pins, scope string) error {
 	pinned, err := pins.Keys(scope)
 	if err != nil {
 		return err
@@ -378,13 +379,13 @@ func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *cli
 }
 
 // verifyKeys looks at everything under a name.
-func verifyKeys(ctx context.Context, d *client.Directory, pins *client.Pins, scope, name string, key *seal.PublicKey) (*verifyInfo, error) {
+func verifyKeys(ctx context.Context, d *keydir.Directory, pins *keydir.Pins, scope, name string, key *seal.PublicKey) (*verifyInfo, error) {
 	a, err := d.Audit(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	info := &verifyInfo{Name: name, Records: a.Size, LogKey: a.LogKey, Checkpoint: string(a.Checkpoint), Keys: []entryInfo{}, Resets: resetsOf(a.Records)}
-	last := make(map[seal.Suite]client.Record)
+	last := make(map[seal.Suite]keydir.Record)
 	for _, r := range a.Records {
 		switch {
 		case r.Proven:

@@ -15,6 +15,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -39,12 +41,12 @@ too. See that the stolen one is not accepted any more before you reset.`,
 		Args: cobra.ExactArgs(1),
 	}
 	conn, asJSON := addConnectFlags(cmd), addJSONFlag(cmd)
-	cmd.Flags().StringVar(&suite, "suite", "", "reset the key of this `suite` only, or \""+client.Unproven+"\" for the one without a signature (default: all)")
+	cmd.Flags().StringVar(&suite, "suite", "", "reset the key of this `suite` only, or \""+keylog.Unproven+"\" for the one without a signature (default: all)")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
-		if suite != "" && suite != client.Unproven && !slices.Contains(seal.Suites(), seal.Suite(suite)) {
-			return usagef("there is no suite %q; there are %s, and %s for keys without a signature", suite, suiteNames(), client.Unproven)
+		if suite != "" && suite != keylog.Unproven && !slices.Contains(seal.Suites(), seal.Suite(suite)) {
+			return usagef("there is no suite %q; there are %s, and %s for keys without a signature", suite, suiteNames(), keylog.Unproven)
 		}
 		if !yes {
 			if err := confirmReset(cmd, conn, name, suite); err != nil {
@@ -52,7 +54,7 @@ too. See that the stolen one is not accepted any more before you reset.`,
 			}
 		}
 		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
-			indexes, err := c.ResetKey(ctx, name, seal.Suite(suite))
+			indexes, err := keydir.Reset(ctx, c, name, seal.Suite(suite))
 			if sealmq.CodeOf(err) == sealmq.NoKey {
 				return withHint(err, "\"sealmq key directory %s\" shows what there is, and what was reset already", name)
 			}
@@ -96,12 +98,12 @@ func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) er
 		if err != nil {
 			return err
 		}
-		newest := make(map[string]client.Record)
+		newest := make(map[string]keydir.Record)
 		for _, r := range a.Records {
 			newest[slotName(r)] = r
 		}
 		found := false
-		for _, slot := range append(seal.Suites(), client.Unproven) {
+		for _, slot := range append(seal.Suites(), keylog.Unproven) {
 			if r, ok := newest[string(slot)]; ok && !r.Reset && (suite == "" || suite == string(slot)) {
 				found = true
 				fmt.Fprintf(w, "%s of %s will be reset (record %d)\n", keyText(string(slot), r.Serial), name, r.Index)
@@ -127,15 +129,15 @@ func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) er
 }
 
 // slotName is what --suite calls the place of a key.
-func slotName(r client.Record) string {
+func slotName(r keydir.Record) string {
 	if !r.Proven {
-		return client.Unproven
+		return keylog.Unproven
 	}
 	return r.Suite
 }
 
 func keyText(slot string, entry uint64) string {
-	if slot == client.Unproven {
+	if slot == keylog.Unproven {
 		return "the unproven key"
 	}
 	return fmt.Sprintf("entry %d for %s", entry, slot)
@@ -160,7 +162,7 @@ type resetInfo struct {
 	Record int64  `json:"record"`
 }
 
-func resetsOf(records []client.Record) []resetInfo {
+func resetsOf(records []keydir.Record) []resetInfo {
 	list := []resetInfo{}
 	for _, r := range records {
 		if r.Reset {
@@ -172,10 +174,10 @@ func resetsOf(records []client.Record) []resetInfo {
 
 // resetsAt returns the resets at the places where a broker says that they stand, and demands
 // that they do.
-func resetsAt(records []client.Record, indexes []int64) ([]resetInfo, error) {
+func resetsAt(records []keydir.Record, indexes []int64) ([]resetInfo, error) {
 	done := slices.DeleteFunc(resetsOf(records), func(r resetInfo) bool { return !slices.Contains(indexes, r.Record) })
 	if len(done) == 0 || len(done) != len(indexes) {
-		return nil, withHint(fmt.Errorf("%w: the broker says that records %v are the resets, and they are not", client.ErrLog, indexes), "the broker lies: ask its operator")
+		return nil, withHint(fmt.Errorf("%w: the broker says that records %v are the resets, and they are not", keydir.ErrLog, indexes), "the broker lies: ask its operator")
 	}
 	return done, nil
 }
@@ -194,9 +196,9 @@ func printResets(w io.Writer, name string, list []resetInfo, asJSON bool) error 
 // shownKey looks up what a record is about, and demands that the directory shows the one that its
 // log has as the newest: a pinned key is taken although there is a newer one. It is nil if
 // the key was reset and there is none since.
-func shownKey(ctx context.Context, d *client.Directory, pins *client.Pins, scope string, newest client.Record) (*seal.PublicKey, error) {
+func shownKey(ctx context.Context, d *keydir.Directory, pins *keydir.Pins, scope string, newest keydir.Record) (*seal.PublicKey, error) {
 	key, err := d.Find(ctx, newest.Owner, seal.Suite(newest.Suite))
-	if newest.Reset && (sealmq.CodeOf(err) == sealmq.NoKey || errors.Is(err, client.ErrUnproven)) {
+	if newest.Reset && (sealmq.CodeOf(err) == sealmq.NoKey || errors.Is(err, keydir.ErrUnproven)) {
 		return nil, nil
 	}
 	if err != nil {
@@ -211,7 +213,7 @@ func shownKey(ctx context.Context, d *client.Directory, pins *client.Pins, scope
 		return nil, nil // a bare key is for suites of CipherMQ's, too
 	}
 	if pin.Serial < newest.Serial || newest.Reset && pin.Serial == newest.Serial {
-		return nil, withHint(fmt.Errorf("key of %s: %w: it shows entry %d, and record %d of its log is newer", newest.Owner, client.ErrRollback, pin.Serial, newest.Index),
+		return nil, withHint(fmt.Errorf("key of %s: %w: it shows entry %d, and record %d of its log is newer", newest.Owner, keydir.ErrRollback, pin.Serial, newest.Index),
 			"the broker lies: ask its operator")
 	}
 	return key, nil

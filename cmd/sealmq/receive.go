@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -329,7 +330,7 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *cli
 		return perr
 	}
 	var unopened *client.UnopenedError
-	var fork *client.ForkError
+	var fork *keydir.ForkError
 	switch {
 	case errors.As(err, &unopened):
 		return f.wrongKey(unopened, keys.ring)
@@ -337,9 +338,9 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *cli
 		return withHint(err, "is --exec spelled right, and may it be executed? nothing was moved, and nothing counts as delivered")
 	case errors.As(err, &fork):
 		return withHint(err, "stop trusting this broker, keep its log, and compare \"sealmq key directory\" with the sender")
-	case errors.Is(err, client.ErrPins):
+	case errors.Is(err, keydir.ErrPins):
 		return withHint(err, "nothing was moved; %s", hintFor(err))
-	case errors.Is(err, client.ErrLog), errors.Is(err, client.ErrRollback), errors.Is(err, client.ErrPinned):
+	case errors.Is(err, keydir.ErrLog), errors.Is(err, keydir.ErrRollback), errors.Is(err, keydir.ErrPinned):
 		return withHint(err, "nothing was moved; ask the broker's operator what happened to the key directory")
 	case err == nil && st.Stayed > 0:
 		return withHint(fmt.Errorf("%s could not be opened", plural(st.Stayed, "message")), `they stay in %s; "sealmq queue peek %s" shows them`, queue, queue)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
@@ -110,15 +111,15 @@ func explainKey(err error) error {
 	case sealmq.CodeOf(err) == sealmq.NoKey:
 		return withHint(err, noKeyHint)
 	}
-	var refused *client.DirectoryError
-	if (errors.Is(err, client.ErrUnproven) || errors.Is(err, client.ErrPinned) || errors.Is(err, client.ErrShown)) && errors.As(err, &refused) {
+	var refused *keydir.Error
+	if (errors.Is(err, keydir.ErrUnproven) || errors.Is(err, keydir.ErrPinned) || errors.Is(err, keydir.ErrShown)) && errors.As(err, &refused) {
 		return withHint(err, "%s; \"sealmq key verify NAME\" shows what there is to compare", refused.Hint())
 	}
 	return explain(err)
 }
 
 // openIf opens the key directory for who needs it, and for whom it costs nothing.
-func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *client.Client, needed bool) (*client.Directory, error) {
+func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *client.Client, needed bool) (*keydir.Directory, error) {
 	if !needed {
 		if _, err := os.Stat(f.pins); errors.Is(err, fs.ErrNotExist) || f.pins == "" {
 			return nil, nil
@@ -130,7 +131,7 @@ func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *clien
 
 // checkFiles compares the keys that files say somebody has with what is pinned of them and
 // with what the directory shows. Without pins so far, none are made for it.
-func (f *directoryFlags) checkFiles(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, d *client.Directory, to *recipients) (err error) {
+func (f *directoryFlags) checkFiles(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, d *keydir.Directory, to *recipients) (err error) {
 	if d == nil && len(to.keys) > 0 {
 		if d, err = f.unpinned(cmd, conn, c, notice(cmd)); err != nil {
 			return err

@@ -5,7 +5,7 @@ import (
 	"strconv"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 

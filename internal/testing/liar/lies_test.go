@@ -14,10 +14,11 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -318,7 +319,7 @@ func TestForkEndsTheReceiver(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = bob.r.Next(ctx, 1)
-	var fork *client.ForkError
+	var fork *keydir.ForkError
 	if !errors.As(err, &fork) || len(fork.Ours) == 0 || len(fork.Theirs) == 0 {
 		t.Fatalf("bob's receiver ended with %v", err)
 	}
@@ -334,7 +335,7 @@ func TestChangedDirectoryEndsTheReceiver(t *testing.T) {
 		show func(w *world, older string) string
 		want error
 	}{
-		"older state": {func(_ *world, older string) string { return older }, client.ErrRollback},
+		"older state": {func(_ *world, older string) string { return older }, keydir.ErrRollback},
 		"another log key": {func(w *world, _ string) string {
 			other, _, err := keylog.NewSigner()
 			w.must(err)
@@ -343,7 +344,7 @@ func TestChangedDirectoryEndsTheReceiver(t *testing.T) {
 			p, err := json.Marshal(keylog.Page{Size: 9, Checkpoint: checkpoint, LogKey: other.Public()})
 			w.must(err)
 			return "Key log: " + string(p)
-		}, client.ErrLog},
+		}, keydir.ErrLog},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			w := newWorld(t)
@@ -408,7 +409,7 @@ func TestSenders(t *testing.T) {
 			return replaced(w, w.sealer("mallory", seal.SealerConfig{Extensions: func() []seal.Extension {
 				return []seal.Extension{{Type: seal.ExtCheckpoint, Value: checkpoint}}
 			}}), key)
-		}, client.ErrCheckpoint},
+		}, keydir.ErrCheckpoint},
 		"garbage": {func(w *world) liar.Lies {
 			return onDelivery(3, func(_ *liar.Conn, id, _ string) []string {
 				return []string{push(id, `{"message_id":"`+id+`","suite":"`+string(seal.DefaultSuite)+`","epoch":"AAAA","sealed":"AAAA"}`)}

@@ -11,9 +11,10 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -24,7 +25,7 @@ func (w *world) administrator() *client.Client {
 
 func (w *world) reset(name string) {
 	w.Helper()
-	_, err := w.administrator().ResetKey(w.Context(), name, "")
+	_, err := keydir.Reset(w.Context(), w.administrator(), name, "")
 	w.must(err)
 }
 
@@ -48,18 +49,18 @@ func (w *world) said(line string) string {
 }
 
 // pinned are alice's pins after she has looked bob up honestly.
-func (w *world) pinned() *client.Pins {
+func (w *world) pinned() *keydir.Pins {
 	w.Helper()
-	pins := client.NewPins()
+	pins := keydir.NewPins()
 	_, err := w.asAlice(w.addr, pins).Find(w.Context(), "bob", "")
 	w.must(err)
 	return pins
 }
 
-func (w *world) asAlice(addr string, pins *client.Pins) *client.Directory {
+func (w *world) asAlice(addr string, pins *keydir.Pins) *keydir.Directory {
 	w.Helper()
-	d, err := client.NewDirectory(w.dial(addr, w.ca.ClientTLS("alice"), client.Config{}),
-		client.DirectoryConfig{Verifier: w.verifier(), Scope: "world", Pins: pins})
+	d, err := keydir.New(w.dial(addr, w.ca.ClientTLS("alice"), client.Config{}),
+		keydir.Config{Verifier: w.verifier(), Scope: "world", Pins: pins})
 	w.must(err)
 	return d
 }
@@ -116,81 +117,81 @@ func TestLiesAboutResets(t *testing.T) {
 	suite := string(seal.DefaultSuite)
 	for name, tt := range map[string]struct {
 		// tell has done what is true, and returns what alice has pinned, and the lie.
-		tell func(w *world) (*client.Pins, liar.Lies)
+		tell func(w *world) (*keydir.Pins, liar.Lies)
 		want error
 		not  error
 	}{
-		"honest": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		"honest": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins := w.pinned()
 			w.reset("bob")
 			return pins, liar.Lies{}
-		}, want: client.ErrReset, not: client.ErrRollback},
-		"honest with a new key": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrReset, not: keydir.ErrRollback},
+		"honest with a new key": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins := w.pinned()
 			w.reset("bob")
 			w.publish("bob")
 			return pins, liar.Lies{}
-		}, want: client.ErrReset, not: client.ErrRollback},
-		"reset without a record": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrReset, not: keydir.ErrRollback},
+		"reset without a record": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			return w.pinned(), replies(map[string]string{"find_key ": noKey, "find_reset ": noReset})
-		}, want: client.ErrRollback, not: client.ErrReset},
-		"reset of another name": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrRollback, not: keydir.ErrReset},
+		"reset of another name": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins := w.pinned()
 			w.publish("carol")
 			w.publish("carol") // a later one than bob's
 			w.reset("carol")
 			return pins, replies(map[string]string{"find_key ": noKey, "find_reset ": w.said("find_reset carol " + suite)})
-		}, want: client.ErrRollback, not: client.ErrReset},
-		"reset of another name under this one": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrRollback, not: keydir.ErrReset},
+		"reset of another name under this one": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins := w.pinned()
 			w.publish("carol")
 			w.publish("carol")
 			w.reset("carol")
 			false := strings.ReplaceAll(w.said("find_reset carol "+suite), "carol", "bob")
 			return pins, replies(map[string]string{"find_key ": noKey, "find_reset ": false})
-		}, want: client.ErrRollback, not: client.ErrReset},
-		"reset of an earlier entry": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrRollback, not: keydir.ErrReset},
+		"reset of an earlier entry": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			w.reset("bob")
 			w.publish("bob")
 			return w.pinned(), replies(map[string]string{"find_key ": noKey})
-		}, want: client.ErrRollback, not: client.ErrReset},
-		"old entry after a reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrRollback, not: keydir.ErrReset},
+		"old entry after a reset": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			old := w.said("find_key bob")
 			w.reset("bob")
-			return client.NewPins(), replies(map[string]string{"find_key ": w.again(old)})
-		}, want: client.ErrRollback},
+			return keydir.NewPins(), replies(map[string]string{"find_key ": w.again(old)})
+		}, want: keydir.ErrRollback},
 		// Possible: whoever has pinned an entry is not told that it was reset while it is shown.
-		"pinned entry after a reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		"pinned entry after a reset": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins, old := w.pinned(), w.said("find_key bob")
 			w.reset("bob")
 			return pins, replies(map[string]string{"find_key ": w.again(old)})
 		}},
-		"old entry after a new one": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		"old entry after a new one": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			old := w.said("find_key bob")
 			w.reset("bob")
 			w.publish("bob")
 			return w.pinned(), replies(map[string]string{"find_key ": w.again(old)})
-		}, want: client.ErrRollback, not: client.ErrReset},
-		"older entry than the one that was reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrRollback, not: keydir.ErrReset},
+		"older entry than the one that was reset": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			old := w.said("find_key bob")
 			w.publish("bob")
 			pins := w.pinned()
 			w.reset("bob")
 			return pins, replies(map[string]string{"find_key ": w.again(old)})
-		}, want: client.ErrRollback, not: client.ErrReset},
-		"hidden reset": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrRollback, not: keydir.ErrReset},
+		"hidden reset": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins := w.pinned()
 			w.reset("bob")
 			w.publish("bob")
 			return pins, replies(map[string]string{"find_reset ": noReset})
-		}, want: client.ErrPinned, not: client.ErrReset},
-		"hidden reset before several entries": {tell: func(w *world) (*client.Pins, liar.Lies) {
+		}, want: keydir.ErrPinned, not: keydir.ErrReset},
+		"hidden reset before several entries": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins := w.pinned()
 			w.reset("bob")
 			w.publish("bob")
 			w.publish("bob")
 			return pins, replies(map[string]string{"find_reset ": noReset})
-		}, want: client.ErrReset, not: client.ErrRollback},
+		}, want: keydir.ErrReset, not: keydir.ErrRollback},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			w := newWorld(t)
@@ -230,7 +231,7 @@ func TestResetThatOneIsShown(t *testing.T) {
 	w.publish("carol")
 	w.reset("carol")
 	stolen := w.publish("carol")
-	false := w.asAlice(w.addr, client.NewPins())
+	false := w.asAlice(w.addr, keydir.NewPins())
 	w.addr = honest
 	if key, err := false.Find(t.Context(), "carol", ""); err != nil || key.Fingerprint() != stolen.Fingerprint() {
 		t.Fatalf("alice was not taken in: %v, %v", key, err)
@@ -239,7 +240,7 @@ func TestResetThatOneIsShown(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = bob.r.Next(ctx, 1)
-	var fork *client.ForkError
+	var fork *keydir.ForkError
 	if !errors.As(err, &fork) || len(fork.Ours) == 0 || len(fork.Theirs) == 0 {
 		t.Fatalf("bob's receiver ended with %v", err)
 	}

@@ -19,10 +19,11 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/keylog"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
@@ -156,9 +157,9 @@ func (w *world) connect(name string) *client.Client {
 	return w.dial(w.liar.Addr(), w.ca.ClientTLS(name), client.Config{Meta: name == "bob"})
 }
 
-func (w *world) directory(c *client.Client) *client.Directory {
+func (w *world) directory(c *client.Client) *keydir.Directory {
 	w.Helper()
-	d, err := client.NewDirectory(c, client.DirectoryConfig{Verifier: w.verifier(), Scope: "world"})
+	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier(), Scope: "world"})
 	w.must(err)
 	return d
 }

@@ -1,4 +1,4 @@
-package client
+package keydir
 
 import (
 	"context"
@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -61,14 +63,13 @@ func (e *ForkError) Hint() string {
 	return "keep both checkpoints as evidence, send nothing more through this broker, and ask its operator; compare keys by their fingerprints"
 }
 
-// DirectoryConfig says whom to believe.
-type DirectoryConfig struct {
+// Config says whom to believe.
+type Config struct {
 	// Verifier says whose the certificates of entries are. It must be set.
 	Verifier seal.Verifier
 	// Pins remembers what was seen (default: in memory, for the life of the Directory).
 	Pins *Pins
-	// Scope names the directory in Pins, which may know several (default: the broker's
-	// address).
+	// Scope names the directory in Pins, which may know several. It must be set with Pins.
 	Scope string
 	// StrictPins refuses every key but the pinned one, also one that its owner has
 	// properly replaced.
@@ -80,6 +81,33 @@ type DirectoryConfig struct {
 	// first time, replaced, or unproven, and if the log is too long to be read for a key
 	// that was never seen (default: nobody is told). It must not call the Directory.
 	Notice func(string)
+	// FirstLook is the longest log, in records, that is read whole when a key is seen for the
+	// first time (default 50,000). A longer one is left to Audit, and Notice is told.
+	FirstLook int64
+	// Now is the time of day (default: the machine's).
+	Now func() time.Time
+}
+
+// Asker is a connection to a broker. *client.Client is one.
+type Asker interface {
+	// Command sends one line and returns the one line that answers it, without its line
+	// feed. A reply that reports an error is an error with its code (sealmq.CodeOf).
+	// sealmq.ErrInterrupted says that the connection was lost before the reply came.
+	Command(ctx context.Context, line string) (reply string, err error)
+}
+
+// ask sends a command and returns what follows the prefix of its reply.
+func ask(ctx context.Context, c Asker, line, prefix string) (string, error) {
+	reply, err := c.Command(ctx, line)
+	if err != nil {
+		return "", err
+	}
+	rest, ok := strings.CutPrefix(reply, prefix)
+	if !ok {
+		first, _, _ := strings.Cut(reply, " ")
+		return "", fmt.Errorf("the broker answered with %.80q", first)
+	}
+	return rest, nil
 }
 
 // Directory looks up and publishes public keys, and believes nothing that is not proven:
@@ -87,33 +115,38 @@ type DirectoryConfig struct {
 // log must continue the one that was seen before, and the key must be the pinned one or
 // follow it. It is safe for concurrent use.
 type Directory struct {
-	c   *Client
-	cfg DirectoryConfig
+	c   Asker
+	cfg Config
 
 	mu    sync.Mutex
 	peers map[[32]byte]error // what CheckPeer has decided
 
-	firstLook int64         // the longest log that is read for one
-	reading   chan struct{} // of size one, filled while it is
-	seen      *firstLook    // what was read of it, and was right
+	reading chan struct{} // of size one, filled while the log is read
+	seen    *firstLook    // what was read of it, and was right
 }
 
-// NewDirectory makes the directory of the broker that c is connected to. Nothing is asked
+// New makes the directory of the broker that c is connected to. Nothing is asked
 // before it is needed.
-func NewDirectory(c *Client, cfg DirectoryConfig) (*Directory, error) {
+func New(c Asker, cfg Config) (*Directory, error) {
 	if cfg.Verifier == nil {
-		return nil, errors.New("client: DirectoryConfig.Verifier is not set")
+		return nil, errors.New("keydir: Config.Verifier is not set")
 	}
-	if cfg.Pins == nil {
+	switch {
+	case cfg.Pins == nil:
 		cfg.Pins = NewPins()
+	case cfg.Scope == "":
+		return nil, errors.New("keydir: Config.Scope is not set: Pins may know several directories")
 	}
-	if cfg.Scope == "" {
-		cfg.Scope = c.cfg.Addr
+	if cfg.FirstLook == 0 {
+		cfg.FirstLook = defaultFirstLook
+	}
+	if cfg.Now == nil {
+		cfg.Now = clock.System.Now
 	}
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	return &Directory{c: c, cfg: cfg, peers: make(map[[32]byte]error), firstLook: maxFirstLook, reading: make(chan struct{}, 1)}, nil
+	return &Directory{c: c, cfg: cfg, peers: make(map[[32]byte]error), reading: make(chan struct{}, 1)}, nil
 }
 
 // Find returns the key to seal for, of the given suite or, if suite is empty, of the best
@@ -190,13 +223,13 @@ func (d *Directory) unproven(r *record) error {
 	if old, ok := s.Keys[r.name][bareSuite]; ok {
 		pinned = "pinned is " + seal.ReadOut(old.Fingerprint)
 	}
-	return &DirectoryError{Kind: ErrUnproven, Detail: fmt.Sprintf("it was registered without its owner's signature; %s, and the directory shows %s", pinned, r.key.Digits()),
+	return &Error{Kind: ErrUnproven, Detail: fmt.Sprintf("it was registered without its owner's signature; %s, and the directory shows %s", pinned, r.key.Digits()),
 		hint: fmt.Sprintf("ask %s to publish it with \"sealmq key publish\"; or, having compared the fingerprint %s in another way, allow it with --allow-unproven", r.name, r.key.Fingerprint())}
 }
 
 // verify reports whether an entry is its owner's, and stands in the log as that.
 func (d *Directory) verify(r *record) error {
-	sender, err := r.entry.Verify(d.cfg.Verifier, r.name, d.c.cfg.Clock.Now())
+	sender, err := r.entry.Verify(d.cfg.Verifier, r.name, d.cfg.Now())
 	if err != nil {
 		return err
 	}
@@ -300,10 +333,10 @@ func (d *Directory) missing(name string, suite seal.Suite, err error) error {
 		return suite != "" && slot != string(suite) && (slot != bareSuite || !bare(suite))
 	})
 	if len(pins) > 0 {
-		return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it knows no key of %s, and showed one before", name), pins: pins,
+		return &Error{Kind: ErrRollback, Detail: fmt.Sprintf("it knows no key of %s, and showed one before", name), pins: pins,
 			hint: "the broker lies, or was restored from an old backup: ask its operator"}
 	}
-	return &DirectoryError{Kind: errNoKeyKind, Err: err,
+	return &Error{Kind: errNoKeyKind, Err: err,
 		hint: fmt.Sprintf("ask %s to publish a key with \"sealmq key publish\"", name)}
 }
 
@@ -367,7 +400,7 @@ func (d *Directory) pin(ctx context.Context, r *record, strict bool) error {
 }
 
 func (d *Directory) newPin(r *record) Pin {
-	pin := Pin{Fingerprint: r.key.Fingerprint(), Proven: r.entry != nil, FirstSeen: d.c.cfg.Clock.Now().UTC().Truncate(time.Second)}
+	pin := Pin{Fingerprint: r.key.Fingerprint(), Proven: r.entry != nil, FirstSeen: d.cfg.Now().UTC().Truncate(time.Second)}
 	if r.entry != nil {
 		pin.Serial, pin.Entry, pin.Issuer = r.entry.Serial, hexHash(r.entry.Hash()), r.leaf.Issuer
 	}
@@ -379,7 +412,7 @@ func (r *record) compare(pins map[string]Pin, pin Pin, strict bool) (notice stri
 	old, known := pins[r.slot()]
 	ways := map[string]Pin{r.slot(): old}
 	refuse := func(kind error, hint, format string, args ...any) error {
-		return &DirectoryError{Kind: kind, Detail: fmt.Sprintf(format, args...), hint: hint, pins: ways}
+		return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...), hint: hint, pins: ways}
 	}
 	const lies = "the broker lies, or was restored from an old backup: ask its operator"
 	forget := fmt.Sprintf("compare the fingerprint with %s in another way; if it is right, forget the old one with \"sealmq key directory --forget %s\"", r.name, r.name)
@@ -432,7 +465,7 @@ func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.
 	name := signer.Name()
 	for try := 1; ; try++ {
 		e, err := d.publish(ctx, signer, key)
-		again := errors.Is(err, ErrInterrupted) || sealmq.CodeOf(err) == sealmq.Mismatch || sealmq.CodeOf(err) == sealmq.InUse
+		again := errors.Is(err, sealmq.ErrInterrupted) || sealmq.CodeOf(err) == sealmq.Mismatch || sealmq.CodeOf(err) == sealmq.InUse
 		if again && try < retries && ctx.Err() == nil {
 			continue // somebody else was faster, or nobody knows: look again
 		}
@@ -445,7 +478,7 @@ func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.
 
 func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.PublicKey) (*seal.KeyEntry, error) {
 	name := signer.Name()
-	next := seal.KeyEntry{Owner: name, Key: key, Serial: 1, Created: d.c.cfg.Clock.Now()}
+	next := seal.KeyEntry{Owner: name, Key: key, Serial: 1, Created: d.cfg.Now()}
 	current, valid, err := d.own(ctx, name, key.Suite(), func(e *seal.KeyEntry) bool {
 		return e.PublicKey().Fingerprint() == key.Fingerprint()
 	})
@@ -469,7 +502,7 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 		return nil, err
 	}
 	line := "put_key " + string(key.Suite()) + " " + base64.StdEncoding.EncodeToString(entry)
-	if _, err := d.c.ask(ctx, line, "Key stored "); err != nil {
+	if _, err := ask(ctx, d.c, line, "Key stored "); err != nil {
 		return nil, err
 	}
 	return d.readBack(ctx, put)
@@ -486,11 +519,11 @@ func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.Key
 	case err != nil:
 		return nil, err
 	case read == nil || read.entry.Serial < put.Serial:
-		return nil, &DirectoryError{Kind: ErrRollback, Detail: "it does not show the entry that was just put", hint: "the broker lies: ask its operator"}
+		return nil, &Error{Kind: ErrRollback, Detail: "it does not show the entry that was just put", hint: "the broker lies: ask its operator"}
 	case !valid:
 		return nil, d.verify(read)
 	case !known(read.entry):
-		return nil, &DirectoryError{Kind: ErrPinned,
+		return nil, &Error{Kind: ErrPinned,
 			Detail: fmt.Sprintf("it shows another key than the one that was just put; put was %s, and the directory shows %s", put.PublicKey().Digits(), read.key.Digits()),
 			hint:   "somebody else publishes under this name: whoever has the certificate's key can"}
 	}

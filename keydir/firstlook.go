@@ -1,4 +1,4 @@
-package client
+package keydir
 
 import (
 	"context"
@@ -6,15 +6,14 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
 // This file looks into the log the first time that a key is seen: afterwards the pin tells.
 
-// maxFirstLook bounds the log that is read whole when a key is seen for the first time:
-// some 10 MB to be read once, and about as much of memory.
-const maxFirstLook = 50_000
+// defaultFirstLook is some 10 MB to be read once, and about as much of memory.
+const defaultFirstLook = 50_000
 
 // firstLook is the beginning of a log that was read and found to be the signed one. Only
 // what is new is read the next time.
@@ -65,9 +64,9 @@ func (d *Directory) newest(ctx context.Context, r *record) error {
 	switch {
 	case pinned && (r.entry == nil || r.entry.Serial <= pin.Serial+1):
 		return nil
-	case pinned && r.now.tree.N > d.firstLook:
+	case pinned && r.now.tree.N > d.cfg.FirstLook:
 		return d.jumped(ctx, r, pin, nil)
-	case r.now.tree.N > d.firstLook:
+	case r.now.tree.N > d.cfg.FirstLook:
 		d.cfg.Notice(fmt.Sprintf("key of %s: the log of the key directory has %d records, too many to be read for a first look, so an older key may have been shown; "+
 			"\"sealmq key verify %s\" reads all", r.name, r.now.tree.N, r.name))
 		return nil
@@ -117,13 +116,13 @@ func (f *firstLook) newest(r *record) error {
 	last := f.last[keySlot{r.name, r.leaf.Suite}]
 	switch {
 	case last.index > r.index && last.leaf != r.leaf:
-		return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows record %d of its log, and record %d is newer", r.index, last.index), hint: lies}
+		return &Error{Kind: ErrRollback, Detail: fmt.Sprintf("it shows record %d of its log, and record %d is newer", r.index, last.index), hint: lies}
 	case last.leaf == r.leaf && r.entry != nil && r.entry.Previous != previous(last.before):
 		return notProven("entry %d of %s does not follow the record before it", r.entry.Serial, r.name)
 	}
 	for at, newest := range f.last {
 		if at.owner == r.name && at.suite != "" && !newest.leaf.Reset && r.hides(seal.Suite(at.suite)) {
-			return &DirectoryError{Kind: ErrRollback, Detail: fmt.Sprintf("it shows a key for %s, and its log has one for %s", r.key.Suite(), at.suite), hint: lies}
+			return &Error{Kind: ErrRollback, Detail: fmt.Sprintf("it shows a key for %s, and its log has one for %s", r.key.Suite(), at.suite), hint: lies}
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package client
+package keydir
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -32,18 +32,15 @@ func (resetError) Error() string {
 }
 func (resetError) Is(target error) bool { return target == ErrPinned }
 
-// Unproven stands for the suite of a bare key in ResetKey.
-const Unproven = keylog.Unproven
-
-// ResetKey takes the keys of a name out of the key directory: the one of a suite, the bare one
+// Reset takes the keys of a name out of the key directory: the one of a suite, the bare one
 // if suite is Unproven, or all of them if it is empty. It returns the places in the log where
 // that stands. Only administrators may; whoever has pinned a key is told.
-func (c *Client) ResetKey(ctx context.Context, name string, suite seal.Suite) (records []int64, err error) {
+func Reset(ctx context.Context, c Asker, name string, suite seal.Suite) (records []int64, err error) {
 	line := "reset_key " + name
 	if suite != "" {
 		line += " " + string(suite)
 	}
-	rest, err := c.ask(ctx, line, "Key reset ")
+	rest, err := ask(ctx, c, line, "Key reset ")
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +104,7 @@ func pinSlot(l keylog.Leaf) string {
 // explain finds out whether a key is refused because what is pinned was reset. r is what the
 // directory shows, nil if nothing. What the log does not prove explains nothing.
 func (d *Directory) explain(ctx context.Context, name string, refusal error, r *record) error {
-	var e *DirectoryError
+	var e *Error
 	if !errors.As(refusal, &e) || len(e.pins) == 0 || errors.Is(refusal, ErrPins) {
 		return refusal
 	}
@@ -151,7 +148,7 @@ func resetRefusal(name string, pins map[string]Pin, resets map[string]*reset, r 
 	if slot == bareSuite {
 		what = "a bare key"
 	}
-	e := &DirectoryError{Kind: ErrReset, pins: pins,
+	e := &Error{Kind: ErrReset, pins: pins,
 		Detail: fmt.Sprintf("record %d of its log, for %s; pinned is %s, and the directory shows ", resets[slot].index, what, seal.ReadOut(pins[slot].Fingerprint)),
 		hint: fmt.Sprintf("compare the fingerprint with %s in another way; if it is right, forget the old one with \"sealmq key directory --forget %s\"; "+
 			"if you are %s, publish your key again with \"sealmq key publish\"", name, name, name)}
@@ -196,7 +193,7 @@ func (d *Directory) afterReset(ctx context.Context, next *seal.KeyEntry) error {
 
 // ownReset returns the pinned key that was reset, and that one of the caller's own may replace.
 func ownReset(err error, slot string) *Pin {
-	var e *DirectoryError
+	var e *Error
 	if errors.As(err, &e) {
 		if pin, ok := e.pins[slot]; ok {
 			return &pin

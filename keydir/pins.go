@@ -1,4 +1,4 @@
-package client
+package keydir
 
 import (
 	"bytes"
@@ -179,13 +179,13 @@ func parsePins(data []byte) (pinFile, []byte, error) {
 		if json.Unmarshal(data, &head) == nil && head.Version > pinsVersion {
 			return f, nil, errNewerPins(head.Version)
 		}
-		return f, nil, &DirectoryError{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: restorePins}
+		return f, nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: restorePins}
 	}
 	switch {
 	case f.Version > pinsVersion:
 		return f, nil, errNewerPins(f.Version)
 	case f.Version != pinsVersion:
-		return f, nil, &DirectoryError{Kind: ErrPins, Detail: "the file is damaged, or no file of pins: it has no version", hint: restorePins}
+		return f, nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins: it has no version", hint: restorePins}
 	}
 	return f, data, f.check()
 }
@@ -195,7 +195,7 @@ const restorePins = "restore the file from a backup, or name another one; or mov
 	"without it every key is taken on trust once more"
 
 func errNewerPins(version int) error {
-	return &DirectoryError{Kind: ErrPins, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", version, pinsVersion),
+	return &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", version, pinsVersion),
 		hint: "install a newer SealMQ"}
 }
 
@@ -209,7 +209,7 @@ func (f *pinFile) check() error {
 		for name, pins := range s.Keys {
 			for slot, pin := range pins {
 				if seal.ReadOut(pin.Fingerprint) == "" || !pin.fits(slot) {
-					return &DirectoryError{Kind: ErrPins, Detail: fmt.Sprintf("the file was altered: the pin of %.255q for %.255q does not fit together", name, slot), hint: restorePins}
+					return &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file was altered: the pin of %.255q for %.255q does not fit together", name, slot), hint: restorePins}
 				}
 			}
 		}
@@ -295,7 +295,7 @@ func (p *Pins) lock(ctx context.Context) (unlock func(), err error) {
 			return func() { _ = release() }, nil
 		}
 		if !errors.Is(err, durable.ErrLocked) || try == lockTries {
-			return nil, &DirectoryError{Kind: errWritePins, Err: err,
+			return nil, &Error{Kind: errWritePins, Err: err,
 				hint: "another process writes the same pins and does not end: stop it, or name another file of pins"}
 		}
 		over := make(chan struct{})

@@ -1,10 +1,10 @@
-// Package keylog is what the two ends of the key directory's log have in common: the text
-// of its leaves, its signed checkpoints, the key that signs them, and the JSON in which
-// the line protocol carries proofs.
+// Package keylog is the log of the key directory: the text of its leaves, its signed
+// checkpoints, the key that signs them, and the JSON in which the line protocol carries
+// proofs.
 //
 // It promises that a leaf and a checkpoint have one spelling each, and that nothing comes
-// out of OpenCheckpoint that the log's key has not signed. It keeps nothing and asks
-// nobody: package broker keeps the log, package client checks it.
+// out of OpenCheckpoint that the log's key has not signed. It asks nobody: package broker
+// keeps the log, package keydir checks it.
 package keylog
 
 import (

@@ -1,12 +1,11 @@
-package client
+package keydir
 
 import (
 	"context"
 	"fmt"
 
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/sealmq/sealmq/internal/keylog"
 )
 
 // Audit is what the whole log of a directory says.

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/sealmq/sealmq/internal/keylog"
 )
 
 var leaves = []keylog.Leaf{

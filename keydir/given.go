@@ -1,4 +1,4 @@
-package client
+package keydir
 
 import (
 	"context"
@@ -29,14 +29,14 @@ func (d *Directory) CheckKey(ctx context.Context, name string, key *seal.PublicK
 		old, known = s.Keys[name][bareSuite]
 	}
 	shown, err := d.shown(ctx, name, key.Suite())
-	if errors.Is(err, ErrInterrupted) || ctx.Err() != nil {
+	if errors.Is(err, sealmq.ErrInterrupted) || ctx.Err() != nil {
 		return fmt.Errorf("key of %s: %w", name, err)
 	}
 	if known && err == nil && shown == nil {
 		err = d.explain(ctx, name, d.missing(name, key.Suite(), nil), nil)
 	}
 	right := known && old.Fingerprint == key.Fingerprint()
-	refusal := &DirectoryError{Kind: ErrShown, Detail: "given is " + key.Digits(), Err: err,
+	refusal := &Error{Kind: ErrShown, Detail: "given is " + key.Digits(), Err: err,
 		hint: fmt.Sprintf("compare the fingerprints with %s in another way; --to %s takes the directory's key, and \"sealmq key directory --forget %s\" forgets the pinned one", name, name, name)}
 	if known {
 		refusal.Detail += ", pinned is " + seal.ReadOut(old.Fingerprint)

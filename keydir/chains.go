@@ -1,4 +1,4 @@
-package client
+package keydir
 
 import (
 	"context"
@@ -6,19 +6,20 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
 )
 
-// chains keeps messages small: a sender's certificates are half of an envelope and the
+// Chains keeps messages small: a sender's certificates are half of an envelope and the
 // same in each, so the broker keeps them and envelopes name them by their hash. Nothing
 // rests on the broker's word: the hash is signed, and certificates are judged as if they
 // had come in the envelope. It is safe for concurrent use.
-type chains struct {
-	c *Client
+type Chains struct {
+	c   Asker
+	now func() time.Time
 
 	// pause is for how long what was not found is not asked for again.
 	pause time.Duration
@@ -49,14 +50,16 @@ const (
 	chainTimeout = 10 * time.Second
 )
 
-func newChains(c *Client) *chains {
-	return &chains{c: c, known: make(map[[32]byte][]byte), failed: make(map[[32]byte]failure), asked: make(map[[32]byte]*question)}
+// NewChains makes a memory of certificates that the broker of c keeps. What it did not have
+// is asked for again after a pause. now is the time of day.
+func NewChains(c Asker, pause time.Duration, now func() time.Time) *Chains {
+	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte][]byte), failed: make(map[[32]byte]failure), asked: make(map[[32]byte]*question)}
 }
 
-// store puts a sender's certificates where receivers find them and reports whether they
+// Store puts a sender's certificates where receivers find them and reports whether they
 // are there. If not, because the broker cannot or will not keep them, envelopes must carry
 // them.
-func (k *chains) store(ctx context.Context, s *seal.Signer) bool {
+func (k *Chains) Store(ctx context.Context, s *seal.Signer) bool {
 	chain, sum := s.Chain()
 	k.mu.Lock()
 	known, there := k.known[sum]
@@ -66,7 +69,7 @@ func (k *chains) store(ctx context.Context, s *seal.Signer) bool {
 	}
 	reply, err := k.c.Command(ctx, "put_chain "+base64.StdEncoding.EncodeToString(chain))
 	stored := err == nil && reply == "Chain stored "+hex.EncodeToString(sum[:])
-	if err != nil && !permanent(err) {
+	if err != nil && !definite(err) {
 		return false // asked again at the next epoch
 	}
 	if !stored {
@@ -76,17 +79,17 @@ func (k *chains) store(ctx context.Context, s *seal.Signer) bool {
 	return stored
 }
 
-// find returns the certificates with a hash. It is what seal.OpenerConfig.Chain wants. Many
+// Find returns the certificates with a hash. It is what seal.OpenerConfig.Chain wants. Many
 // may ask for the same ones; the broker is asked once at a time, and not at all for a
 // pause after it did not have them.
-func (k *chains) find(ctx context.Context, sum [32]byte) ([]byte, error) {
+func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
 	k.mu.Lock()
 	if chain := k.known[sum]; chain != nil {
 		k.mu.Unlock()
 		return chain, nil
 	}
 	if f, ok := k.failed[sum]; ok {
-		if left := f.until.Sub(k.c.cfg.Clock.Now()); left > 0 && left <= k.pause {
+		if left := f.until.Sub(k.now()); left > 0 && left <= k.pause {
 			k.mu.Unlock()
 			return nil, f.err
 		}
@@ -114,7 +117,7 @@ func (k *chains) find(ctx context.Context, sum [32]byte) ([]byte, error) {
 }
 
 // answer answers a question and lets those know who wait for it.
-func (k *chains) answer(ctx context.Context, sum [32]byte, q *question) {
+func (k *Chains) answer(ctx context.Context, sum [32]byte, q *question) {
 	q.chain, q.err = k.ask(ctx, sum)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -126,21 +129,17 @@ func (k *chains) answer(ctx context.Context, sum [32]byte, q *question) {
 		if len(k.failed) >= maxKnownChains {
 			clear(k.failed)
 		}
-		k.failed[sum] = failure{q.err, k.c.cfg.Clock.Now().Add(k.pause)}
+		k.failed[sum] = failure{q.err, k.now().Add(k.pause)}
 	}
 	close(q.over)
 }
 
-func (k *chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {
+func (k *Chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, chainTimeout)
 	defer cancel()
-	reply, err := k.c.Command(ctx, "find_chain "+hex.EncodeToString(sum[:]))
+	encoded, err := ask(ctx, k.c, "find_chain "+hex.EncodeToString(sum[:]), "Chain: ")
 	if err != nil {
 		return nil, err
-	}
-	encoded, ok := strings.CutPrefix(reply, "Chain: ")
-	if !ok {
-		return nil, fmt.Errorf("the broker answered find_chain with %q", firstWord([]byte(reply)))
 	}
 	chain, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil || sha256.Sum256(chain) != sum {
@@ -149,16 +148,25 @@ func (k *chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {
 	return chain, nil
 }
 
-func (k *chains) remember(sum [32]byte, chain []byte) {
+func (k *Chains) remember(sum [32]byte, chain []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.put(sum, chain)
 }
 
 // put remembers an answer. The caller holds mu.
-func (k *chains) put(sum [32]byte, chain []byte) {
+func (k *Chains) put(sum [32]byte, chain []byte) {
 	if len(k.known) >= maxKnownChains {
 		clear(k.known) // so many senders are rare, and each is found again
 	}
 	k.known[sum] = chain
+}
+
+// definite reports whether the broker refuses for good what it refuses so.
+func definite(err error) bool {
+	switch sealmq.CodeOf(err) {
+	case "", sealmq.QueueFull, sealmq.NoStorage, sealmq.Unavailable:
+		return false
+	}
+	return true
 }

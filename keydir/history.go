@@ -1,4 +1,4 @@
-package client
+package keydir
 
 import (
 	"context"
@@ -10,15 +10,15 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/keylog"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
 // This file checks the directory's log: that all that the broker shows is one log, which
 // only grows.
 
-// DirectoryError is why a Directory does not believe something.
-type DirectoryError struct {
+// Error is why a Directory does not believe something.
+type Error struct {
 	// Kind is one of the variables above.
 	Kind error
 	// Detail says what exactly; it may be empty.
@@ -31,21 +31,21 @@ type DirectoryError struct {
 }
 
 // sealed is the same as a refusal of package seal, which prints and wraps alike.
-func (e *DirectoryError) sealed() *seal.Error {
+func (e *Error) sealed() *seal.Error {
 	return &seal.Error{Kind: e.Kind, Detail: e.Detail, Err: e.Err}
 }
 
 // Error gives the kind, the detail and the cause, and not the hint.
-func (e *DirectoryError) Error() string { return e.sealed().Error() }
+func (e *Error) Error() string { return e.sealed().Error() }
 
 // Hint says what to do about it; it may be empty.
-func (e *DirectoryError) Hint() string { return e.hint }
+func (e *Error) Hint() string { return e.hint }
 
 // Unwrap makes the kind and the cause known to errors.Is and errors.As.
-func (e *DirectoryError) Unwrap() []error { return e.sealed().Unwrap() }
+func (e *Error) Unwrap() []error { return e.sealed().Unwrap() }
 
 func notProven(format string, args ...any) error {
-	return &DirectoryError{Kind: ErrLog, Detail: fmt.Sprintf(format, args...),
+	return &Error{Kind: ErrLog, Detail: fmt.Sprintf(format, args...),
 		hint: "the broker or something before it lies, or it was restored from an old backup: ask its operator, and compare fingerprints in another way"}
 }
 
@@ -55,8 +55,8 @@ const retries = 5
 // query asks what changes nothing, and asks again if the connection is lost meanwhile.
 func (d *Directory) query(ctx context.Context, into any, prefix, line string) error {
 	for try := 1; ; try++ {
-		reply, err := d.c.ask(ctx, line, prefix)
-		if errors.Is(err, ErrInterrupted) && try < retries && ctx.Err() == nil {
+		reply, err := ask(ctx, d.c, line, prefix)
+		if errors.Is(err, sealmq.ErrInterrupted) && try < retries && ctx.Err() == nil {
 			continue
 		}
 		if err != nil {
@@ -83,7 +83,7 @@ func remembered(s pinnedOf) (sighting, error) {
 	}
 	tree, err := keylog.OpenCheckpoint(s.Checkpoint, s.LogKey)
 	if err != nil {
-		return sighting{}, &DirectoryError{Kind: ErrPins, Detail: "the pinned checkpoint was altered", Err: err, hint: restorePins}
+		return sighting{}, &Error{Kind: ErrPins, Detail: "the pinned checkpoint was altered", Err: err, hint: restorePins}
 	}
 	return sighting{tree, s.Checkpoint}, nil
 }
@@ -98,16 +98,16 @@ func (d *Directory) see(ctx context.Context, since sighting, checkpoint []byte, 
 			return sighting{}, err
 		}
 		if s.LogKey != "" && s.LogKey != logKey {
-			return sighting{}, &DirectoryError{Kind: ErrLog, Detail: "its checkpoints are signed with another key than before",
+			return sighting{}, &Error{Kind: ErrLog, Detail: "its checkpoints are signed with another key than before",
 				hint: "if the broker's data folder was made anew, begin anew with other pins; else ask its operator"}
 		}
 		tree, err := keylog.OpenCheckpoint(checkpoint, logKey)
 		if err != nil {
-			return sighting{}, &DirectoryError{Kind: ErrLog, Detail: "its checkpoint", Err: err}
+			return sighting{}, &Error{Kind: ErrLog, Detail: "its checkpoint", Err: err}
 		}
 		now := sighting{tree, checkpoint}
 		if tree.N < since.tree.N {
-			return sighting{}, &DirectoryError{Kind: ErrRollback,
+			return sighting{}, &Error{Kind: ErrRollback,
 				Detail: fmt.Sprintf("its log has %d records, and had %d before", tree.N, since.tree.N),
 				hint:   "the broker lies, or was restored from an old backup: ask its operator"}
 		}
@@ -260,7 +260,7 @@ func (d *Directory) checkPeer(ctx context.Context, checkpoint []byte) error {
 	}
 	tree, err := keylog.OpenCheckpoint(checkpoint, logKey)
 	if err != nil {
-		return &DirectoryError{Kind: ErrCheckpoint, Err: err}
+		return &Error{Kind: ErrCheckpoint, Err: err}
 	}
 	theirs := sighting{tree, checkpoint}
 	if theirs.tree.N > ours.tree.N {
