@@ -28,6 +28,8 @@ var rules = []struct{ pkg, not, why string }{
 	{"internal/clock", module + "/", "a seam has no users of its own"},
 	{"internal/durable", module + "/", "files know nothing of messages"},
 
+	{"internal/framelog", module, "frames know nothing of messages"},
+
 	{"broker", "net", "routing and permissions must run without sockets"},
 	{"broker", "net/http", "routing and permissions must run without sockets"},
 	{"broker", "crypto/tls", "identity comes in as a value"},
@@ -90,7 +92,7 @@ var named = map[string][]string{
 
 // seams are the packages that see disk and time only through interfaces, so that a
 // simulation can drive them.
-var seams = []string{"journal", "engine/local", "broker", "client", "keydir"}
+var seams = []string{"journal", "engine/local", "broker", "client", "keydir", "internal/framelog"}
 
 // sealed lists what these packages must not use of a package, or all but what they may.
 var sealed = map[string]func(name string) (why string){

@@ -10,16 +10,6 @@ import (
 // SetGrowth makes a ledger's file be made anew after so many bytes.
 func (l *Ledger) SetGrowth(n int64) { l.growth = n }
 
-// ScanFrames is scanFrames, without the frames' places.
-func ScanFrames(data []byte, take func(payload []byte) error) (int64, error) {
-	return scanFrames("f", data, func(_ int64, p []byte) error { return take(p) })
-}
-
-// AppendFrame is appendFrame.
-func AppendFrame(dst []byte, offset, synced int64, payload []byte) []byte {
-	return appendFrame(dst, offset, synced, func(b []byte) []byte { return append(b, payload...) })
-}
-
 // DecodeSpool reads a spool's payload as a start does.
 func DecodeSpool(payload []byte) error {
 	s := &Spool{}

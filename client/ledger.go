@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/framelog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -89,9 +90,9 @@ type Ledger struct {
 	unlock func() error
 
 	mu     sync.Mutex
-	log    *frameLog // nil in a ledger without a file
-	base   int64     // size of the file when it was made anew last
-	growth int64     // by how much it grows at least before it is made anew
+	log    *framelog.Log // nil in a ledger without a file
+	base   int64         // size of the file when it was made anew last
+	growth int64         // by how much it grows at least before it is made anew
 	output Output
 	known  map[idHash]uint32 // places in ids
 	ids    []known           // a ring, oldest at head
@@ -163,7 +164,7 @@ func sumText(text []byte) textSum {
 func OpenLedger(name string, cfg LedgerConfig) (*Ledger, error) {
 	l := newLedger(cfg)
 	l.name = name
-	if l.cfg.MaxIDs > MaxLedgerIDs || l.maxStateBytes() > maxFrameBytes {
+	if l.cfg.MaxIDs > MaxLedgerIDs || l.maxStateBytes() > framelog.MaxPayloadBytes {
 		return nil, fmt.Errorf("open ledger: its bounds allow more than a file holds (%d ids at most)", MaxLedgerIDs)
 	}
 	if locker, ok := l.cfg.FS.(durable.FileLocker); ok {
@@ -208,9 +209,9 @@ func (l *Ledger) reset() {
 }
 
 func (l *Ledger) open() error {
-	log, err := openFrameLog(l.cfg.FS, l.name, false, func(offset int64, payload []byte) error {
+	log, err := framelog.Open(l.cfg.FS, l.name, false, func(offset int64, payload []byte) error {
 		if offset == 0 {
-			l.base = frameHeadBytes + int64(len(payload))
+			l.base = framelog.HeadBytes + int64(len(payload))
 			return l.takeState(payload)
 		}
 		return l.takeCommit(payload)
@@ -218,8 +219,8 @@ func (l *Ledger) open() error {
 	if durable.IsNotExist(err) {
 		return l.rewrite()
 	}
-	if errors.Is(err, errNoFrames) { // a state is never torn
-		return &DamagedFileError{l.name, 0, "it does not begin with a state"}
+	if errors.Is(err, framelog.ErrEmpty) { // a state is never torn
+		return &framelog.DamagedError{Name: l.name, Offset: 0, Why: "it does not begin with a state"}
 	}
 	l.log = log
 	return err
@@ -329,8 +330,8 @@ func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) 
 		ids[i] = of(i)
 	}
 	if l.log != nil {
-		l.log.add(func(b []byte) []byte { return l.appendCommit(b, output, messages, ids) })
-		if l.err = l.log.commit(); l.err != nil {
+		l.log.Add(func(b []byte) []byte { return l.appendCommit(b, output, messages, ids) })
+		if l.err = l.log.Commit(); l.err != nil {
 			return l.err
 		}
 	}
@@ -340,7 +341,7 @@ func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) 
 		l.drop(l.hands[ids[i].id])
 	}
 	l.output = output
-	if l.log == nil || l.log.size < l.base+max(l.growth, l.base) && len(l.list) < maxLedgerEpochs {
+	if l.log == nil || l.log.Length() < l.base+max(l.growth, l.base) && len(l.list) < maxLedgerEpochs {
 		return nil
 	}
 	return l.rewrite()
@@ -364,12 +365,12 @@ func (l *Ledger) Rewrite(output Output) error {
 // else knows the ledger yet.
 func (l *Ledger) rewrite() (err error) {
 	defer func() { l.err = err }()
-	data := appendFrame(nil, 0, 0, l.appendState)
-	if len(data) > frameHeadBytes+maxFrameBytes {
+	data := framelog.AppendFrame(nil, 0, 0, l.appendState)
+	if len(data) > framelog.HeadBytes+framelog.MaxPayloadBytes {
 		return fmt.Errorf("write %s: its state has %d bytes, which is more than a file holds", l.name, len(data))
 	}
 	if l.log != nil { // closed before, because some systems do not replace an open file
-		err, l.log = l.log.close(), nil
+		err, l.log = l.log.Close(), nil
 		if err != nil {
 			return err
 		}
@@ -378,11 +379,11 @@ func (l *Ledger) rewrite() (err error) {
 		return fmt.Errorf("write %s: %w", l.name, err)
 	}
 	l.epochs, l.list = make(map[epochKey]uint32), nil
-	log, err := openFrameLog(l.cfg.FS, l.name, false, func(int64, []byte) error { return nil })
+	log, err := framelog.Open(l.cfg.FS, l.name, false, func(int64, []byte) error { return nil })
 	if err != nil {
 		return err
 	}
-	l.log, l.base = log, log.size
+	l.log, l.base = log, log.Length()
 	return nil
 }
 
@@ -415,7 +416,7 @@ func (l *Ledger) Close() error {
 	l.err = errLedgerClosed
 	var err error
 	if l.log != nil {
-		err = l.log.close()
+		err = l.log.Close()
 	}
 	return errors.Join(err, l.unlock())
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/framelog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -47,10 +48,10 @@ func (k known) append(b []byte) []byte {
 
 const knownBytes = 32
 
-func takeKnown(f *fields) (k known) {
-	copy(k.id[:], f.bytes(len(k.id)))
-	copy(k.text[:], f.bytes(len(k.text)))
-	k.sealed = int64(f.uint64())
+func takeKnown(f *framelog.Fields) (k known) {
+	copy(k.id[:], f.Bytes(len(k.id)))
+	copy(k.text[:], f.Bytes(len(k.text)))
+	k.sealed = int64(f.Uint64())
 	return k
 }
 
@@ -83,20 +84,20 @@ func (l *Ledger) appendState(b []byte) []byte {
 }
 
 func (l *Ledger) takeState(payload []byte) error {
-	f := &fields{b: payload}
-	if f.byte() != ledgerState {
+	f := &framelog.Fields{Rest: payload}
+	if f.Byte() != ledgerState {
 		return errLedgerFormat
 	}
-	switch v := f.byte(); {
+	switch v := f.Byte(); {
 	case v > ledgerVersion:
-		return errFutureFormat
+		return framelog.ErrFuture
 	case v < ledgerVersion:
 		return errLedgerFormat
 	}
-	output := Output{Length: int64(f.uint64()), Messages: f.uint64()}
-	learned, dropped := f.byte() == 1, int64(f.uint64())
-	n := int(f.uint32())
-	if f.bad || output.Length < 0 || n > len(f.b)/knownBytes {
+	output := Output{Length: int64(f.Uint64()), Messages: f.Uint64()}
+	learned, dropped := f.Byte() == 1, int64(f.Uint64())
+	n := int(f.Uint32())
+	if f.Bad || output.Length < 0 || n > len(f.Rest)/knownBytes {
 		return errLedgerFormat
 	}
 	l.reset()
@@ -104,7 +105,7 @@ func (l *Ledger) takeState(payload []byte) error {
 		l.remember(takeKnown(f))
 	}
 	l.output, l.learned, l.dropped = output, learned, max(l.dropped, dropped)
-	return l.replay.UnmarshalBinary(f.b)
+	return l.replay.UnmarshalBinary(f.Rest)
 }
 
 func (l *Ledger) appendCommit(b []byte, output Output, messages []*seal.Message, ids []known) []byte {
@@ -123,7 +124,7 @@ func (l *Ledger) appendCommit(b []byte, output Output, messages []*seal.Message,
 		if !ok {
 			place = l.addEpoch(key, m)
 			count++
-			b = appendPrefixed(appendPrefixed(b, key.issuer), key.sender)
+			b = framelog.AppendPrefixed(framelog.AppendPrefixed(b, key.issuer), key.sender)
 			b = append(b, key.hash[:]...)
 			b = binary.BigEndian.AppendUint64(b, uint64(m.Epoch.Created.UnixMilli()))
 			b = append(b, m.Epoch.Previous[:]...)
@@ -157,37 +158,37 @@ func (l *Ledger) addEpoch(key epochKey, m *seal.Message) uint32 {
 }
 
 func (l *Ledger) takeCommit(payload []byte) error {
-	f := &fields{b: payload}
-	if f.byte() != ledgerCommit {
+	f := &framelog.Fields{Rest: payload}
+	if f.Byte() != ledgerCommit {
 		return errLedgerFormat
 	}
-	output := Output{Length: int64(f.uint64()), Messages: f.uint64()}
-	for range f.uint32() {
-		key := epochKey{issuer: string(f.prefixed()), sender: string(f.prefixed()), hash: f.hash()}
-		epoch := &seal.Epoch{Hash: key.hash, Created: timeOf(f.uint64()), Previous: f.hash(), PreviousMessages: f.uint64()}
-		if f.bad || key.sender == "" {
+	output := Output{Length: int64(f.Uint64()), Messages: f.Uint64()}
+	for range f.Uint32() {
+		key := epochKey{issuer: string(f.Prefixed()), sender: string(f.Prefixed()), hash: f.Hash()}
+		epoch := &seal.Epoch{Hash: key.hash, Created: timeOf(f.Uint64()), Previous: f.Hash(), PreviousMessages: f.Uint64()}
+		if f.Bad || key.sender == "" {
 			return errLedgerFormat
 		}
 		l.addEpoch(key, &seal.Message{Epoch: epoch})
 	}
-	n := f.uint32()
+	n := f.Uint32()
 	for range n {
-		k, place := takeKnown(f), f.uint32()
-		if f.bad || place > uint32(len(l.list)) {
+		k, place := takeKnown(f), f.Uint32()
+		if f.Bad || place > uint32(len(l.list)) {
 			return errLedgerFormat
 		}
 		if place > 0 {
 			m := *l.list[place-1]
-			m.Sequence = f.uint64()
-			copy(m.Digest[:], f.bytes(8))
-			if f.bad {
+			m.Sequence = f.Uint64()
+			copy(m.Digest[:], f.Bytes(8))
+			if f.Bad {
 				return errLedgerFormat
 			}
 			l.replay.Mark(&m)
 		}
 		l.remember(k)
 	}
-	if f.bad || len(f.b) > 0 || output.Length < 0 {
+	if f.Bad || len(f.Rest) > 0 || output.Length < 0 {
 		return errLedgerFormat
 	}
 	l.output = output

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/framelog"
 )
 
 // Defaults and bounds of a Spool.
@@ -26,6 +27,10 @@ const (
 
 // ErrSpoolClosed says that a Spool was closed.
 var ErrSpoolClosed = errors.New("the spool is closed")
+
+// DamagedFileError says that a spool or a ledger cannot be read where it was known to be on
+// stable storage. Nothing was changed.
+type DamagedFileError = framelog.DamagedError
 
 // ErrNotInSpool says that a message is no longer in a Spool: confirmed, or dropped.
 var ErrNotInSpool = errors.New("the message is not in the spool any more")
@@ -88,7 +93,7 @@ type Spool struct {
 
 // spoolFile is one file of the folder.
 type spoolFile struct {
-	*frameLog
+	*framelog.Log
 	number uint64
 	left   int // messages in it that are not settled
 }
@@ -152,15 +157,15 @@ func (s *Spool) open() error {
 	for i, number := range numbers {
 		f := &spoolFile{number: number}
 		last := i == len(numbers)-1
-		f.frameLog, err = openFrameLog(s.cfg.FS, s.path(number), !last, func(offset int64, payload []byte) error {
-			isHeader, err := s.take(f, offset+frameHeadBytes, payload)
+		f.Log, err = framelog.Open(s.cfg.FS, s.path(number), !last, func(offset int64, payload []byte) error {
+			isHeader, err := s.take(f, offset+framelog.HeadBytes, payload)
 			if err == nil && isHeader != (offset == 0) {
 				err = errSpoolFormat
 			}
 			return err
 		})
 		switch {
-		case errors.Is(err, errNoFrames) && last && (i > 0 || number == 1):
+		case errors.Is(err, framelog.ErrEmpty) && last && (i > 0 || number == 1):
 			// It was being made; nothing was put into it. The file before holds its header, and is
 			// removed only when this one is durable.
 			if err := s.cfg.FS.Remove(s.path(number)); err != nil {
@@ -169,8 +174,8 @@ func (s *Spool) open() error {
 			if err := s.cfg.FS.SyncDir(s.dir); err != nil {
 				return err
 			}
-		case errors.Is(err, errNoFrames):
-			return &DamagedFileError{s.path(number), 0, "it has no beginning"}
+		case errors.Is(err, framelog.ErrEmpty):
+			return &framelog.DamagedError{Name: s.path(number), Offset: 0, Why: "it has no beginning"}
 		case err != nil:
 			return err
 		default:
@@ -210,11 +215,11 @@ func (s *Spool) path(number uint64) string {
 // begin makes the next file, which begins with what must outlive the ones before. The
 // caller holds mu, or nobody else knows the spool.
 func (s *Spool) begin(number uint64) error {
-	log, err := createFrameLog(s.cfg.FS, s.path(number), func(b []byte) []byte { return appendSpoolHeader(b, s.next, s.position) })
+	log, err := framelog.Create(s.cfg.FS, s.path(number), func(b []byte) []byte { return appendSpoolHeader(b, s.next, s.position) })
 	if err != nil {
 		return err
 	}
-	s.files = append(s.files, &spoolFile{frameLog: log, number: number})
+	s.files = append(s.files, &spoolFile{Log: log, number: number})
 	return nil
 }
 
@@ -252,7 +257,7 @@ func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 	}
 	size := int64(0)
 	for i := range list {
-		size += frameHeadBytes + int64(entrySize(&list[i]))
+		size += framelog.HeadBytes + int64(entrySize(&list[i]))
 	}
 	select {
 	case s.turn <- struct{}{}:
@@ -271,7 +276,7 @@ func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 		return err
 	}
 	// Without mu, so that confirms need not wait for the disk.
-	err = file.commit()
+	err = file.Commit()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -332,7 +337,7 @@ func (s *Spool) room(size int64) (changed <-chan struct{}, err error) {
 	}
 	total := size
 	for _, f := range s.files {
-		total += f.length()
+		total += f.Length()
 	}
 	if s.err == nil && (total <= s.cfg.MaxBytes || s.unsettled == 0) {
 		return nil, nil
@@ -360,7 +365,7 @@ func (s *Spool) add(list []SpoolEntry) (*spoolFile, []*spooled, error) {
 		e := &list[i]
 		e.Seq, e.Time = s.next, now
 		s.next++
-		offset := file.add(func(b []byte) []byte { return appendEntry(b, e) })
+		offset := file.Add(func(b []byte) []byte { return appendEntry(b, e) })
 		added[i] = &spooled{seq: e.Seq, id: e.ID, time: now, file: file, offset: offset, size: entrySize(e)}
 	}
 	return file, added, nil
@@ -431,15 +436,15 @@ func (s *Spool) tidy(size int64) error {
 	file := s.files[len(s.files)-1]
 	if s.unsettled == 0 || len(s.marks) > maxUnwrittenMarks {
 		s.addMarks(file)
-		if err := file.write(); err != nil {
+		if err := file.Write(); err != nil {
 			return err
 		}
 	}
 	most := min(int64(spoolFileBytes), max(s.cfg.MaxBytes/4, 1))
-	if file.length()+size > most && file.length() > most/2 && size > 0 {
+	if file.Length()+size > most && file.Length() > most/2 && size > 0 {
 		// What the full file holds must be durable before the next one says that it follows.
 		s.addMarks(file)
-		if err := file.commit(); err != nil {
+		if err := file.Commit(); err != nil {
 			return err
 		}
 		if err := s.begin(file.number + 1); err != nil {
@@ -454,7 +459,7 @@ func (s *Spool) tidy(size int64) error {
 func (s *Spool) removeSettled() error {
 	for len(s.files) > 1 && s.files[0].left == 0 {
 		f := s.files[0]
-		if err := errors.Join(f.close(), s.cfg.FS.Remove(f.name)); err != nil {
+		if err := errors.Join(f.Close(), s.cfg.FS.Remove(f.Name)); err != nil {
 			return err
 		}
 		if err := s.cfg.FS.SyncDir(s.dir); err != nil {
@@ -467,7 +472,7 @@ func (s *Spool) removeSettled() error {
 
 func (s *Spool) addMarks(file *spoolFile) {
 	if len(s.marks) > 0 {
-		file.add(func(b []byte) []byte { return appendMarks(b, s.marks) })
+		file.Add(func(b []byte) []byte { return appendMarks(b, s.marks) })
 		s.marks = s.marks[:0]
 	}
 }
@@ -497,13 +502,13 @@ func (s *Spool) Read(seq uint64) (SpoolEntry, error) {
 		return SpoolEntry{}, fmt.Errorf("number %d: %w", seq, ErrNotInSpool)
 	}
 	p := s.pending[i]
-	payload, err := p.file.read(p.offset, p.size)
+	payload, err := p.file.Read(p.offset, p.size)
 	if err != nil {
 		return SpoolEntry{}, err
 	}
 	e, err := parseEntry(payload)
 	if err != nil || e.ID != p.id {
-		return SpoolEntry{}, &DamagedFileError{p.file.name, p.offset, "it has changed since it was opened"}
+		return SpoolEntry{}, &framelog.DamagedError{Name: p.file.Name, Offset: p.offset, Why: "it has changed since it was opened"}
 	}
 	return e, nil
 }
@@ -532,7 +537,7 @@ func (s *Spool) flush() error {
 	}
 	file := s.files[len(s.files)-1]
 	s.addMarks(file)
-	err := file.commit()
+	err := file.Commit()
 	if err == nil {
 		err = s.removeSettled()
 	}
@@ -558,7 +563,7 @@ func (s *Spool) Close() error {
 
 func (s *Spool) closeFiles() (err error) {
 	for _, f := range s.files {
-		err = errors.Join(err, f.close())
+		err = errors.Join(err, f.Close())
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/framelog"
 )
 
 // The payloads of a spool's frames, integers big-endian. Each file begins with a header
@@ -31,7 +32,7 @@ var errSpoolFormat = errors.New("it is not what a spool holds there")
 func appendSpoolHeader(b []byte, next uint64, position []byte) []byte {
 	b = append(b, spoolHeader, spoolVersion)
 	b = binary.BigEndian.AppendUint64(b, next)
-	return appendPrefixed(b, position)
+	return framelog.AppendPrefixed(b, position)
 }
 
 // entrySize is the length of an entry's payload.
@@ -44,21 +45,21 @@ func appendEntry(b []byte, e *SpoolEntry) []byte {
 	b = binary.BigEndian.AppendUint64(b, e.Seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Time.UnixMilli()))
 	for _, s := range []string{e.ID, e.Exchange, e.Key} {
-		b = appendPrefixed(b, s)
+		b = framelog.AppendPrefixed(b, s)
 	}
-	b = appendPrefixed(b, e.Position)
+	b = framelog.AppendPrefixed(b, e.Position)
 	return append(b, e.Body...)
 }
 
 func parseEntry(payload []byte) (SpoolEntry, error) {
-	f := &fields{b: payload}
-	if f.byte() != spoolMessage {
+	f := &framelog.Fields{Rest: payload}
+	if f.Byte() != spoolMessage {
 		return SpoolEntry{}, errSpoolFormat
 	}
-	e := SpoolEntry{Seq: f.uint64(), Time: timeOf(f.uint64())}
-	e.ID, e.Exchange, e.Key = string(f.prefixed()), string(f.prefixed()), string(f.prefixed())
-	e.Position, e.Body = f.prefixed(), f.b
-	if f.bad || e.ID == "" || e.Seq == 0 {
+	e := SpoolEntry{Seq: f.Uint64(), Time: timeOf(f.Uint64())}
+	e.ID, e.Exchange, e.Key = string(f.Prefixed()), string(f.Prefixed()), string(f.Prefixed())
+	e.Position, e.Body = f.Prefixed(), f.Rest
+	if f.Bad || e.ID == "" || e.Seq == 0 {
 		return SpoolEntry{}, errSpoolFormat
 	}
 	return e, nil
@@ -74,7 +75,7 @@ func checkEntry(e *SpoolEntry) error {
 	switch {
 	case len(e.Position) > MaxPositionBytes:
 		return fmt.Errorf("a position of %d bytes is over the limit of %d", len(e.Position), MaxPositionBytes)
-	case entrySize(e) > maxFrameBytes:
+	case entrySize(e) > framelog.MaxPayloadBytes:
 		return fmt.Errorf("message %s: %w", e.ID, sealmq.ErrTooLarge)
 	}
 	return nil
@@ -93,8 +94,8 @@ func appendMarks(b []byte, marks []span) []byte {
 // take reads one payload at a start and reports whether it is a header. offset is where
 // the payload stands in its file.
 func (s *Spool) take(file *spoolFile, offset int64, payload []byte) (isHeader bool, err error) {
-	f := &fields{b: payload}
-	switch f.byte() {
+	f := &framelog.Fields{Rest: payload}
+	switch f.Byte() {
 	case spoolHeader:
 		return true, s.takeHeader(f)
 	case spoolMessage:
@@ -105,12 +106,12 @@ func (s *Spool) take(file *spoolFile, offset int64, payload []byte) (isHeader bo
 	return false, errSpoolFormat
 }
 
-func (s *Spool) takeHeader(f *fields) error {
-	if v := f.byte(); v > spoolVersion {
-		return errFutureFormat
+func (s *Spool) takeHeader(f *framelog.Fields) error {
+	if v := f.Byte(); v > spoolVersion {
+		return framelog.ErrFuture
 	}
-	next, position := f.uint64(), f.prefixed()
-	if f.bad || len(f.b) > 0 || next < s.next {
+	next, position := f.Uint64(), f.Prefixed()
+	if f.Bad || len(f.Rest) > 0 || next < s.next {
 		return errSpoolFormat
 	}
 	s.next, s.position = next, append([]byte(nil), position...)
@@ -135,13 +136,13 @@ func (s *Spool) takeEntry(file *spoolFile, offset int64, payload []byte) error {
 	return nil
 }
 
-func (s *Spool) takeMarks(f *fields) error {
-	n := f.uint32()
-	if f.bad || uint64(n)*16 != uint64(len(f.b)) {
+func (s *Spool) takeMarks(f *framelog.Fields) error {
+	n := f.Uint32()
+	if f.Bad || uint64(n)*16 != uint64(len(f.Rest)) {
 		return errSpoolFormat
 	}
 	for range n {
-		m := span{f.uint64(), f.uint64()}
+		m := span{f.Uint64(), f.Uint64()}
 		if m.from > m.to {
 			return errSpoolFormat
 		}

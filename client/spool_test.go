@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/framelog"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
@@ -405,26 +406,6 @@ func TestSpoolIsLocked(t *testing.T) {
 	}
 }
 
-func FuzzFrames(f *testing.F) {
-	one := client.AppendFrame(nil, 0, 0, []byte("first"))
-	f.Add(one)
-	f.Add(client.AppendFrame(one, int64(len(one)), int64(len(one)), []byte("second")))
-	f.Add(append(one, 0, 0, 0, 1, 0, 0))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var again []byte
-		good, err := client.ScanFrames(data, func(p []byte) error {
-			if len(p) == 0 {
-				t.Error("an empty frame")
-			}
-			again = append(again, p...)
-			return nil
-		})
-		if good < 0 || good > int64(len(data)) || err == nil && good < int64(len(data)) && len(again) > len(data) {
-			t.Errorf("it ends at %d of %d: %v", good, len(data), err)
-		}
-	})
-}
-
 func FuzzSpoolPayload(f *testing.F) {
 	fs := faultfs.New()
 	s, err := client.OpenSpool("spool", client.SpoolConfig{FS: fs})
@@ -461,7 +442,7 @@ func FuzzLedgerPayload(f *testing.F) {
 
 func addPayloads(f *testing.F, data []byte) {
 	n := 0
-	if _, err := client.ScanFrames(data, func(p []byte) error { n++; f.Add(p); return nil }); err != nil || n < 2 {
+	if _, err := framelog.Scan("f", data, func(_ int64, p []byte) error { n++; f.Add(p); return nil }); err != nil || n < 2 {
 		f.Fatal(n, err)
 	}
 }

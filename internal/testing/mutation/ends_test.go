@@ -14,28 +14,28 @@ var (
 var ends = []variant{
 	// The file under spool and ledger.
 	{
-		name: "a checksum of spool or ledger is not looked at", file: "client/framelog.go", caught: spoolDamaged,
+		name: "a checksum of spool or ledger is not looked at", file: "internal/framelog/framelog.go", caught: spoolDamaged,
 		old: "	if frameSum(offset, frame) != binary.BigEndian.Uint32(frame[4:]) {\n",
 		new: "	if len(frame) == 0 {\n",
 	},
 	{
-		name: "damage in a spool is taken for a torn end", file: "client/framelog.go", caught: suite{pkg: "client", test: "TestDamagedLedgerIsRefusedAndKept"},
+		name: "damage in a spool is taken for a torn end", file: "internal/framelog/framelog.go", caught: suite{pkg: "client", test: "TestDamagedLedgerIsRefusedAndKept"},
 		old: "payload != nil && synced > bad {",
 		new: "payload != nil && synced > bad && bad < 0 {",
 	},
 	{
-		name: "the folder of a new spool file is not synced", file: "client/framelog.go", caught: spoolFaults,
-		old: "	if err = l.commit(); err == nil {\n		err = fs.SyncDir(filepath.Dir(name))\n	}\n",
-		new: "	err = l.commit()\n",
+		name: "the folder of a new spool file is not synced", file: "internal/framelog/framelog.go", caught: spoolFaults,
+		old: "	if err = l.Commit(); err == nil {\n		err = fs.SyncDir(filepath.Dir(name))\n	}\n",
+		new: "	err = l.Commit()\n",
 	},
 	{
-		name: "what a killed process left in memory is believed", file: "client/framelog.go",
+		name: "what a killed process left in memory is believed", file: "internal/framelog/framelog.go",
 		caught: suite{pkg: "client", test: "TestWhatAStartHasReadIsDurable"},
 		old:    "	if err == nil {\n		err = l.file.Sync()\n	}\n",
 		new:    "",
 	},
 	{
-		name: "a failed sync of spool or ledger is not noticed", file: "client/framelog.go", caught: spoolFaults,
+		name: "a failed sync of spool or ledger is not noticed", file: "internal/framelog/framelog.go", caught: spoolFaults,
 		old: "	if err := l.file.Sync(); err != nil {\n",
 		new: "	if err := error(nil); l.file.Sync() != nil && err != nil {\n",
 	},
@@ -43,8 +43,8 @@ var ends = []variant{
 	// The sender.
 	{
 		name: "a message leaves before the spool is synced", file: "client/spool.go", caught: spoolFaults, quick: true,
-		old: "	err = file.commit()\n	s.mu.Lock()\n",
-		new: "	err = file.write()\n	s.mu.Lock()\n",
+		old: "	err = file.Commit()\n	s.mu.Lock()\n",
+		new: "	err = file.Write()\n	s.mu.Lock()\n",
 	},
 	{
 		name: "a spool file is removed while a message in it is not confirmed", file: "client/spool.go", caught: spoolKeeps,
@@ -58,8 +58,8 @@ var ends = []variant{
 	},
 	{
 		name: "a full spool file is not synced before the next one begins", file: "client/spool.go", caught: spoolFaults,
-		old: "		if err := file.commit(); err != nil {\n			return err\n		}\n		if err := s.begin",
-		new: "		if err := file.write(); err != nil {\n			return err\n		}\n		if err := s.begin",
+		old: "		if err := file.Commit(); err != nil {\n			return err\n		}\n		if err := s.begin",
+		new: "		if err := file.Write(); err != nil {\n			return err\n		}\n		if err := s.begin",
 	},
 	{
 		name: "a refused message is taken out of the spool", file: "client/sender_publish.go",
@@ -101,8 +101,8 @@ var ends = []variant{
 	},
 	{
 		name: "a commit of the ledger is not synced", file: "client/ledger.go", caught: ledgerFaults,
-		old: "l.err = l.log.commit(); l.err",
-		new: "l.err = l.log.write(); l.err",
+		old: "l.err = l.log.Commit(); l.err",
+		new: "l.err = l.log.Write(); l.err",
 	},
 	{
 		name: "a commit does not say how long the output is", file: "client/ledger.go", caught: ledgerTold,
