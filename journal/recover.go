@@ -288,9 +288,14 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 			continue
 		}
 		if h.void && h.Promised {
-			if err := j.saveAside(h); err != nil {
+			h.raw = make([]byte, h.Bytes)
+			if err := s.read(h.raw, h.Pos.Offset()); err != nil {
 				return err
 			}
+			if err := h.SaveAside(j.cfg.FS); err != nil {
+				return err
+			}
+			h.raw = nil
 		}
 		// A torn end is cleared, or it would be met again behind later records.
 		cover := make([]byte, h.Bytes)
@@ -337,29 +342,15 @@ func (j *Journal) mend(sc *scanner, report *Report) error {
 // errUnread says that there are no bytes to be kept.
 var errUnread = errors.New("the bytes could not be read")
 
-// SaveAside writes damaged bytes that Read has met to a file of their own, so that they
-// are kept when their segment is used again. It waits for the disk and for nothing else
-// of the journal, and may be called after the segment was released.
-func (j *Journal) SaveAside(d *Damage) error {
+// SaveAside writes the damaged bytes that Read has found to a file of their own beside the
+// segment, so that they are kept when the segment is used again. It needs nothing of the
+// journal and may be called after the segment was released.
+func (d *Damage) SaveAside(fsys durable.FS) error {
 	if d.raw == nil {
 		return errUnread
 	}
-	return j.writeAside(d, d.raw)
-}
-
-// saveAside copies damaged bytes to a file of their own before they are overwritten.
-func (j *Journal) saveAside(h *Damage) error {
-	s := j.segments[h.Pos.Generation()]
-	buf := make([]byte, h.Bytes)
-	if err := s.read(buf, h.Pos.Offset()); err != nil {
-		return err
-	}
-	return j.writeAside(h, buf)
-}
-
-func (j *Journal) writeAside(h *Damage, buf []byte) error {
-	name := filepath.Join(j.cfg.Dir, fmt.Sprintf("damaged-%d-%d.bin", h.Pos.Generation(), h.Pos.Offset()))
-	return durable.WriteFile(j.cfg.FS, name, buf, filePerm)
+	name := fmt.Sprintf("damaged-%d-%d.bin", d.Pos.Generation(), d.Pos.Offset())
+	return durable.WriteFile(fsys, filepath.Join(filepath.Dir(d.File), name), d.raw, filePerm)
 }
 
 // chooseCurrent picks the segment that takes the next record: the last that holds one,

@@ -11,7 +11,7 @@ const (
 
 // ensureBallast makes the file if there is room for it. Nothing depends on its content.
 func (e *Engine) ensureBallast() {
-	size := int64(min(ballastBytes, e.segmentBytes()/2))
+	size := int64(min(ballastBytes, e.cfg.SegmentBytes/2))
 	f, err := e.cfg.FS.OpenFile(e.storeDir(ballastName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return

@@ -306,7 +306,7 @@ func (e *Engine) writeIndexes(below uint64) error {
 	var jobs []job
 	e.mu.Lock()
 	for gen, u := range e.segs {
-		if _, done := e.indexed[gen]; !done && gen < below {
+		if !u.indexed && gen < below {
 			jobs = append(jobs, job{u, u.entries, u.count, u.ids})
 		}
 	}
@@ -315,9 +315,8 @@ func (e *Engine) writeIndexes(below uint64) error {
 		if err := e.writeIndex(w.u, w.entries, w.count, w.ids); err != nil {
 			return err
 		}
-		e.indexed[w.u.gen] = indexFile{ids: w.ids}
 		e.mu.Lock()
-		w.u.entries = nil
+		w.u.indexed, w.u.entries = true, nil
 		e.mu.Unlock()
 	}
 	return nil

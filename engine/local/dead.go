@@ -238,7 +238,7 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 		e.dropOldest(dest, len(m.body)) // a dead letter is never refused
 	}
 	e.copies++
-	dest.put(dest.next, newEntry(place.Pos, place.Bytes, len(m.body), slot-1, now))
+	dest.put(dest.next, newEntry(place, len(m.body), slot-1, now))
 	at := dest.next
 	dest.next++
 	e.forgetCopy(q, seq)

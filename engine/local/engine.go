@@ -63,6 +63,9 @@ func (c Config) withDefaults() Config {
 	if c.FS == nil {
 		c.FS = durable.OS()
 	}
+	if c.SegmentBytes == 0 {
+		c.SegmentBytes = journal.DefaultSegmentBytes
+	}
 	if c.DedupWindow == 0 {
 		c.DedupWindow = DefaultDedupWindow
 	}
@@ -103,13 +106,14 @@ type Engine struct {
 	segs        map[uint64]*segmentUse // by generation
 	sessions    map[*session]struct{}
 	nextSess    uint64
-	dying       []dying   // decided dead letters, for the dead-letterer
-	unlogged    []copyRef // removed from memory, not yet recorded for want of room
-	logged      uint64    // how many removals left unlogged
-	freeHeld    *held     // a list by next
-	scratch     []byte    // for encoding payload heads
-	damagedIn   uint64    // the latest segment in which damage was found
-	defsChanged bool      // since the last definitions file
+	dying       []dying           // decided dead letters, for the dead-letterer
+	unlogged    []copyRef         // removed from memory, not yet recorded for want of room
+	logged      uint64            // how many removals left unlogged
+	freeHeld    *held             // a list by next
+	scratch     []byte            // for encoding payload heads
+	damagedIn   uint64            // the latest segment in which damage was found
+	asides      []*journal.Damage // damaged bytes that wait to be written to files of their own
+	defsChanged bool              // since the last definitions file
 	closed      bool
 	// neverDeclared are ids of queues whose declaration a crash has taken while a
 	// message for them stayed.
@@ -128,13 +132,9 @@ type Engine struct {
 
 	// Owned by the reclaimer after Open.
 	checkpointAt   journal.Position
-	definitionsAt  uint64 // number of the current definitions file; 0 if there is none
-	definitionsTop uint64 // largest number used
-	indexed        map[uint64]indexFile
+	definitionsAt  uint64   // number of the current definitions file; 0 if there is none
+	definitionsTop uint64   // largest number used
 	stale          []string // definitions files that the next checkpoint makes useless
-
-	asides     chan *journal.Damage // damaged bytes to be kept aside
-	asideBytes atomic.Int64         // of these
 
 	damaged     atomic.Uint64
 	notKept     atomic.Uint64 // damaged places whose bytes were not kept aside
@@ -161,11 +161,10 @@ func Open(cfg Config) (*Engine, error) {
 		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(),
 		queues: map[string]*queue{}, byID: map[uint32]*queue{}, nextID: 1,
 		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
-		indexed: map[uint64]indexFile{}, neverDeclared: map[uint32]bool{},
+		neverDeclared: map[uint32]bool{},
 		wakeReclaimer: make(chan struct{}, 1), wakeDeadLetterer: make(chan struct{}, 1), stop: make(chan struct{}),
-		asides: make(chan *journal.Damage, maxAsides),
 	}
-	e.maxPayload = journal.MaxPayload(e.segmentBytes())
+	e.maxPayload = journal.MaxPayload(cfg.SegmentBytes)
 	e.stopping, e.cancel = context.WithCancel(context.Background())
 	if err := durable.MkdirAll(cfg.FS, cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create store folder: %w", err)
@@ -187,8 +186,7 @@ func Open(cfg Config) (*Engine, error) {
 	e.mu.Lock()
 	e.armSweep(minSweep) // which finds out what is due when
 	e.mu.Unlock()
-	e.background.Add(3)
-	go e.runAside()
+	e.background.Add(2)
 	go e.runReclaimer()
 	go e.runDeadLetterer()
 	poke(e.wakeReclaimer)

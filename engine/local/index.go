@@ -21,6 +21,7 @@ type segmentUse struct {
 	live     int   // of these, not gone
 	bytes    int64 // of its message records
 	sealed   bool  // takes no more records
+	indexed  bool  // its index file is on disk
 	released bool  // was given back to the journal
 	// entries is the encoded index while it is not on disk yet, and count and ids
 	// tell how many messages and message ids are in it.

@@ -181,7 +181,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, no
 			e.dropOldest(q, len(m.Body))
 		}
 		e.copies++
-		q.put(q.next, newEntry(place.Pos, place.Bytes, len(m.Body), dedupSlot, now))
+		q.put(q.next, newEntry(place, len(m.Body), dedupSlot, now))
 		p.reach(q, q.next)
 		q.next++
 		q.published++

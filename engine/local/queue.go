@@ -45,7 +45,11 @@ func (n *entry) pos() journal.Position {
 	return journal.Position(uint64(n.posHigh)<<32 | uint64(n.posLow))
 }
 
-func (n *entry) setPos(p journal.Position) { n.posLow, n.posHigh = uint32(p), uint32(p>>32) }
+// setPlace says where the record is. The size of the body must be set.
+func (n *entry) setPlace(p journal.Place) {
+	n.posLow, n.posHigh = uint32(p.Pos), uint32(p.Pos>>32)
+	n.over = uint16((p.Bytes - padTo8(int(n.body))) / 8)
+}
 
 func (n *entry) arrived() int64 { return int64(n.arrivedHigh)<<32 | int64(n.arrivedLow) }
 
@@ -55,13 +59,12 @@ func (n *entry) place() journal.Place {
 
 func padTo8(n int) int { return (n + 7) &^ 7 }
 
-func newEntry(pos journal.Position, record, body int, dedupSlot uint32, arrived int64) entry {
+func newEntry(place journal.Place, body int, dedupSlot uint32, arrived int64) entry {
 	n := entry{
 		body: uint32(body), dedup: dedupSlot + 1, state: waiting,
 		arrivedLow: uint32(arrived), arrivedHigh: uint16(arrived >> 32),
-		over: uint16((record - padTo8(body)) / 8),
 	}
-	n.setPos(pos)
+	n.setPlace(place)
 	return n
 }
 

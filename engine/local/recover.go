@@ -351,9 +351,8 @@ func (r *recovery) loadIndex(gen uint64, scan journal.ScanFunc) error {
 	case err == nil:
 		e.dedup.reserve(ids)
 		u := e.use(gen)
-		u.sealed, u.released = true, !r.gens[gen]
+		u.sealed, u.indexed, u.released = true, true, !r.gens[gen]
 		u.count, u.ids = count, ids
-		e.indexed[gen] = indexFile{ids: ids}
 		return decodeIndex(gen, entries, func(n *indexEntry) {
 			r.add(n.pos, n.record, n.body, n.flags, n.arrived, n.id, n.hash, n.copies)
 		})
@@ -528,9 +527,8 @@ func (r *recovery) add(pos journal.Position, record, body int, flags byte, arriv
 				old.live--
 				q.bytes += int64(body) - int64(n.body)
 				q.readyBytes += int64(body) - int64(n.body)
-				n.setPos(pos)
 				n.body = uint32(body)
-				n.over = uint16((record - padTo8(body)) / 8)
+				n.setPlace(journal.Place{Pos: pos, Bytes: record})
 			} else {
 				u.live--
 			}
@@ -540,7 +538,7 @@ func (r *recovery) add(pos journal.Position, record, body int, flags byte, arriv
 			slot = e.dedup.revive(id, hash)
 		}
 		e.copies++
-		q.put(c.seq, newEntry(pos, record, body, slot, arrived))
+		q.put(c.seq, newEntry(journal.Place{Pos: pos, Bytes: record}, body, slot, arrived))
 		q.next = max(q.next, c.seq+1)
 		if r.lived(c) {
 			r.found[c.queue]++

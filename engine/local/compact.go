@@ -1,0 +1,205 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// Compaction keeps one old message from holding back the disk: what still lives in a
+// segment is appended again, and the segment can be released. Copies keep their sequence
+// numbers, so a start that finds a record twice takes the later one.
+
+// segmentToCompact picks the sealed segment with the fewest living bytes if sealed segments
+// take more than twice the space of what lives in them plus four segments. On a full disk
+// it also picks one if the copies leave half of the remaining room to acks.
+func (e *Engine) segmentToCompact() *segmentUse {
+	full := e.j.Full() != nil
+	e.full.Store(full)
+	room := e.j.RoomLeft()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var used, live int64
+	var best *segmentUse
+	size := int64(e.cfg.SegmentBytes)
+	for gen, u := range e.segs {
+		if !u.sealed || u.released || gen >= e.checkpointAt.Generation() {
+			continue
+		}
+		used += size
+		live += u.liveBytes()
+		if u.live > 0 && (best == nil || u.liveBytes() < best.liveBytes()) {
+			best = u
+		}
+	}
+	switch {
+	case best == nil || best.liveBytes() > size*3/4:
+		return nil
+	case full && best.liveBytes()*2 < room:
+		return best
+	case !full && used > 2*live+4*size:
+		return best
+	}
+	return nil
+}
+
+// survivor is a record of which a copy still lives.
+type survivor struct {
+	place  journal.Place
+	copies []copyRef
+}
+
+// compactBatch bounds how many survivors are read at once.
+const compactBatch = 256
+
+// compact copies the messages that still live in a segment to the end of the journal.
+func (e *Engine) compact(u *segmentUse) error {
+	all, err := e.survivors(u)
+	if err != nil {
+		return err
+	}
+	for len(all) > 0 {
+		n := min(len(all), compactBatch)
+		if err := e.copyForward(all[:n]); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	if err := e.j.Sync(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if u.live > 0 {
+		return fmt.Errorf("%d messages of segment %d are in no index and cannot be copied forward", u.live, u.gen)
+	}
+	return nil
+}
+
+// survivors lists what lives in a segment, from its index or, if that is damaged, from the
+// segment itself.
+func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
+	add := func(place journal.Place, copies []copyRef) {
+		if living := e.livingAt(place.Pos, nil, copies); living != nil {
+			all = append(all, survivor{place, living})
+		}
+	}
+	entries, _, _, err := e.readIndex(nil, u.gen)
+	if err == nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		err = decodeIndex(u.gen, entries, func(n *indexEntry) {
+			add(journal.Place{Pos: n.pos, Bytes: n.record}, n.copies)
+		})
+		return all, err
+	}
+	if isFatal(err) && !durable.IsNotExist(err) {
+		return nil, err
+	}
+	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(u.gen), "err", err)
+	err = e.j.Scan(u.gen, func(r journal.Record) error {
+		if r.Kind != kindMessage {
+			return nil
+		}
+		m, err := decodeMessage(r.Payload, nil)
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		add(journal.Place{Pos: r.Pos, Bytes: r.Bytes()}, m.copies)
+		return nil
+	})
+	var damage *journal.Damage
+	if errors.As(err, &damage) {
+		err = nil // what is in the holes is found damaged when it is read
+	}
+	return all, err
+}
+
+// livingAt appends those copies to dst that still live at a position. Callers hold mu.
+func (e *Engine) livingAt(pos journal.Position, dst, copies []copyRef) []copyRef {
+	for _, c := range copies {
+		if e.copyAt(c, pos) != nil {
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
+// copyAt returns a copy if it lives at a position. Callers hold mu.
+func (e *Engine) copyAt(c copyRef, pos journal.Position) *entry {
+	if q := e.byID[c.queue]; q != nil {
+		if n := q.at(c.seq); n != nil && n.pos() == pos {
+			return n
+		}
+	}
+	return nil
+}
+
+func (e *Engine) copyForward(some []survivor) error {
+	places := make([]journal.Place, len(some))
+	for i := range some {
+		places[i] = some[i].place
+	}
+	var failed error
+	e.j.Read(places, func(i int, r journal.Record, err error) {
+		var damage *journal.Damage
+		switch {
+		case failed != nil:
+		case errors.As(err, &damage) && damage.Err == nil:
+			e.quarantine(some[i].copies, places[i].Pos, err)
+		case err != nil:
+			failed = err
+		default:
+			failed = e.copyRecord(&some[i], r)
+		}
+	})
+	return failed
+}
+
+// copyRecord appends a record again. The copies that still live move to it when it is
+// synced; until then they are read from the old place.
+func (e *Engine) copyRecord(s *survivor, r journal.Record) error {
+	m, err := decodeMessage(r.Payload, nil)
+	if err != nil {
+		return err
+	}
+	if err := e.lockWithRoom(len(r.Payload)); err != nil {
+		return err
+	}
+	defer e.mu.Unlock()
+	if m.copies = e.livingAt(s.place.Pos, m.copies[:0], s.copies); len(m.copies) == 0 {
+		return nil
+	}
+	m.flags |= flagForward
+	e.scratch = m.appendHead(e.scratch[:0])
+	place, err := e.store(true, &m, e.scratch, e.dedup.key.id(m.id))
+	if err != nil {
+		return err
+	}
+	e.forwarded.Add(1)
+	copies := m.copies
+	return e.j.OnSync(func(err error) {
+		if err == nil {
+			e.relocate(copies, s.place.Pos, place)
+		}
+	})
+}
+
+// relocate moves copies to the place of their record's synced copy.
+func (e *Engine) relocate(copies []copyRef, from journal.Position, to journal.Place) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range copies {
+		n := e.copyAt(c, from)
+		if n == nil { // settled or copied meanwhile
+			e.use(to.Pos.Generation()).settled(e)
+			continue
+		}
+		n.setPlace(to)
+		e.use(from.Generation()).settled(e)
+	}
+}

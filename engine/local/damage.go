@@ -1,0 +1,157 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sealmq/sealmq/journal"
+)
+
+// unreadablePause is how long a message waits that could not be read.
+const unreadablePause = time.Minute
+
+// quarantine takes copies whose record is damaged out of their queues and keeps its bytes
+// aside. The damage is counted, logged and shown by health; what follows in the queue is
+// delivered. A record that could not be read at all may be intact: it is tried again
+// later, and nothing is settled. Nothing here waits for the disk.
+func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error) {
+	e.damaged.Add(1)
+	var damage *journal.Damage
+	unread := errors.As(cause, &damage) && damage.Err != nil
+	kept := true
+	var lost []taken
+	e.mu.Lock()
+	if !unread {
+		e.damagedIn = max(e.damagedIn, pos.Generation())
+		kept = damage == nil || e.keepAside(damage)
+		poke(e.wakeReclaimer)
+	}
+	for _, c := range copies {
+		q := e.byID[c.queue]
+		if q == nil {
+			continue
+		}
+		n := q.at(c.seq)
+		if n == nil || n.pos() != pos {
+			continue
+		}
+		lost = append(lost, taken{q: q, seq: c.seq})
+		e.withdraw(q, c.seq, n, unread)
+	}
+	e.logUnlogged()
+	e.mu.Unlock()
+	for _, t := range lost {
+		e.log.Error("message is damaged on disk and cannot be delivered",
+			"queue", t.q.name, "seq", t.seq, "position", pos, "err", cause)
+	}
+	if !kept {
+		e.giveUpAside(damage, errors.New("too many wait for the disk"))
+	}
+}
+
+// withdraw takes a copy that cannot be delivered out of its queue: for good, or for a
+// while if its record could not be read. Callers hold mu.
+func (e *Engine) withdraw(q *queue, seq uint64, n *entry, unread bool) {
+	if h := q.held[seq]; h != nil {
+		s := h.sess
+		e.unhold(h)
+		defer s.notifyIfReady()
+	}
+	if unread {
+		m := q.marks[seq]
+		m.until = e.nowMillis() + unreadablePause.Milliseconds()
+		q.setMark(seq, m)
+		e.postpone(q, seq, n, m.until)
+		return
+	}
+	e.forgetCopy(q, seq)
+	q.damaged++
+	e.unlogged = append(e.unlogged, copyRef{q.id, seq})
+	e.wake(q, 1)
+}
+
+// Damaged bytes that wait to be written are bounded in number and size.
+const (
+	maxAsides     = 64
+	maxAsideBytes = 16 << 20
+)
+
+// keepAside leaves damaged bytes to the reclaimer, which writes them to a file of their
+// own: a consumer gets what is intact even if the disk does not answer. It reports false
+// if too many wait. Callers hold mu.
+func (e *Engine) keepAside(d *journal.Damage) bool {
+	waiting := d.Bytes
+	for _, other := range e.asides {
+		waiting += other.Bytes
+	}
+	if n := len(e.asides); n == maxAsides || n > 0 && waiting > maxAsideBytes {
+		return false
+	}
+	e.asides = append(e.asides, d)
+	return true
+}
+
+func (e *Engine) giveUpAside(d *journal.Damage, err error) {
+	e.notKept.Add(1)
+	e.log.Warn("damaged bytes are not kept aside", "file", d.File, "position", d.Pos, "bytes", d.Bytes, "err", err)
+}
+
+// saveAsides writes the damaged bytes that wait. What cannot be written is counted and
+// given up. Only the reclaimer calls it.
+func (e *Engine) saveAsides() {
+	for {
+		e.mu.Lock()
+		if len(e.asides) == 0 {
+			e.mu.Unlock()
+			return
+		}
+		d := e.asides[0]
+		e.mu.Unlock()
+		if err := d.SaveAside(e.cfg.FS); err != nil {
+			e.giveUpAside(d, err)
+		}
+		e.mu.Lock()
+		e.asides = e.asides[1:]
+		e.mu.Unlock()
+	}
+}
+
+// damageAfterCheckpoint tells whether the next start would find damage that was found
+// while running, and in which segment.
+func (e *Engine) damageAfterCheckpoint() (gen uint64, found bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.damagedIn, e.damagedIn > 0 && e.damagedIn >= e.checkpointAt.Generation()
+}
+
+// sealDamaged ends the segment that takes records if damage was found in it. The
+// checkpoint that follows is behind the damage, so that the next start does not find it
+// again: the operator knows of it, and what it cost is recorded.
+func (e *Engine) sealDamaged(ctx context.Context) error {
+	gen, found := e.damageAfterCheckpoint()
+	if !found {
+		return nil
+	}
+	return e.j.Seal(ctx, gen)
+}
+
+// checkpointPastDamage takes the checkpoint that is missing when the engine is closed soon
+// after damage was found.
+func (e *Engine) checkpointPastDamage() {
+	if _, found := e.damageAfterCheckpoint(); !found || e.j.Err() != nil {
+		return
+	}
+	err := e.sealDamaged(context.Background())
+	for range 2 { // what the journal calls applied is behind a batch when the next one is answered
+		if err == nil {
+			err = e.j.Sync()
+		}
+	}
+	if err == nil {
+		_, err = e.takeCheckpoint()
+	}
+	if err != nil {
+		e.log.Warn("checkpoint was not written, the next start will find damage that is known", "err", err)
+	}
+}
