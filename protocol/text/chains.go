@@ -16,17 +16,13 @@ const (
 )
 
 // putChain is `put_chain <base64>`.
-func (s *Session) putChain(args []byte) {
-	if len(args) == 0 {
-		s.missing(PutChain, replyMissingParameters)
-		return
-	}
+func (s *Session) putChain(v Verb, args []byte) {
 	chain, ok := decodeAtMost(args, seal.MaxChainBytes)
 	if !ok {
-		s.badArgument(PutChain, "the certificates are not the base64 form of at most "+strconv.Itoa(seal.MaxChainBytes)+" bytes")
+		s.badArgument(v, "the certificates are not the base64 form of at most "+strconv.Itoa(seal.MaxChainBytes)+" bytes")
 		return
 	}
-	s.ask(PutChain, func(g *group) {
+	s.ask(v, func(g *group) {
 		s.broker.PutChain(s.id, chain, func(sum [32]byte, err error) {
 			if err != nil {
 				g.refuse(err)
@@ -38,21 +34,18 @@ func (s *Session) putChain(args []byte) {
 }
 
 // findChain is `find_chain <sha256, hex>`.
-func (s *Session) findChain(args []byte) {
+func (s *Session) findChain(v Verb, args []byte) {
 	var sum [32]byte
 	if n, err := hex.Decode(sum[:], args[:min(len(args), 2*len(sum))]); err != nil || n != len(sum) || len(args) != 2*len(sum) {
-		s.badArgument(FindChain, "the hash is not 64 hexadecimal digits")
-		return
-	}
-	if !s.barrier() {
+		s.badArgument(v, "the hash is not 64 hexadecimal digits")
 		return
 	}
 	chain, err := s.broker.Chain(s.id, sum)
 	if err != nil {
-		s.answerError(FindChain, err)
+		s.answerError(v, err)
 		return
 	}
-	s.reply(FindChain, prefixChain+base64.StdEncoding.EncodeToString(chain)+"\n")
+	s.reply(v, prefixChain+base64.StdEncoding.EncodeToString(chain)+"\n")
 }
 
 // decodeAtMost decodes strict base64 of up to n bytes.

@@ -8,15 +8,11 @@ import (
 )
 
 // consume subscribes the connection. Pushes wait until its reply is printed.
-func (s *Session) consume(args []byte) {
-	if len(args) == 0 {
-		s.missing(Consume, replyMissingQueue)
-		return
-	}
+func (s *Session) consume(v Verb, args []byte) {
 	queue := string(args)
 	// What is remembered of a name that the broker will refuse must be bounded as well.
 	if len(queue) > sealmq.MaxNameBytes+len(sealmq.DeadSuffix) {
-		s.answerError(Consume, &sealmq.Error{Code: sealmq.BadName,
+		s.answerError(v, &sealmq.Error{Code: sealmq.BadName,
 			Message: "queue is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"})
 		return
 	}
@@ -25,7 +21,7 @@ func (s *Session) consume(args []byte) {
 	}
 	_, again := s.subscriptions[queue]
 	if !again && len(s.subscriptions) >= s.limits.Subscriptions {
-		s.answerError(Consume, &sealmq.Error{Code: sealmq.LimitReached,
+		s.answerError(v, &sealmq.Error{Code: sealmq.LimitReached,
 			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})
 		return
 	}
@@ -38,7 +34,7 @@ func (s *Session) consume(args []byte) {
 	}
 	s.subscriptions[queue] = struct{}{}
 	s.delivery.closeGate()
-	s.ask(Consume, func(g *group) {
+	s.ask(v, func(g *group) {
 		g.opensGate = true
 		c.Consume(queue, s.prefetch, func(err error) {
 			if err != nil && !again {
@@ -51,14 +47,7 @@ func (s *Session) consume(args []byte) {
 
 // fetch hands out one message, which stays outstanding until it is settled or the
 // connection ends (specification R28).
-func (s *Session) fetch(args []byte) {
-	if len(args) == 0 {
-		s.missing(Fetch, replyMissingQueue)
-		return
-	}
-	if !s.barrier() {
-		return
-	}
+func (s *Session) fetch(v Verb, args []byte) {
 	c := s.open()
 	if c == nil {
 		return
@@ -66,14 +55,14 @@ func (s *Session) fetch(args []byte) {
 	d, ok, err := s.fetchOne(c, string(args))
 	switch {
 	case sealmq.CodeOf(err) == sealmq.NoQueue, err == nil && !ok:
-		s.reply(Fetch, replyNoMessages)
+		s.reply(v, replyNoMessages)
 	case err != nil:
-		s.answerError(Fetch, err)
+		s.answerError(v, err)
 	default:
 		s.delivery.remember([]sealmq.Delivery{d}, c, s.now)
-		g := s.collect(ready, Fetch)
+		g := s.collect(ready, v)
 		g.text = appendMessage(g.text, &d)
-		s.answerNow(Fetch)
+		s.answerNow(v)
 	}
 }
 
@@ -96,14 +85,10 @@ func (s *Session) fetchOne(c *broker.Consumer, queue string) (d sealmq.Delivery,
 
 // setPrefetch is `prefetch <n>`: the credit of this connection's subscriptions, those
 // to come included; 0 gives those that there are nothing more.
-func (s *Session) setPrefetch(args []byte) {
-	if len(args) == 0 {
-		s.missing(Prefetch, replyMissingParameters)
-		return
-	}
+func (s *Session) setPrefetch(v Verb, args []byte) {
 	n, err := strconv.Atoi(string(args))
 	if err != nil || n < 0 || n > sealmq.MaxPrefetch {
-		s.badArgument(Prefetch, "prefetch is not between 0 and "+strconv.Itoa(sealmq.MaxPrefetch))
+		s.badArgument(v, "prefetch is not between 0 and "+strconv.Itoa(sealmq.MaxPrefetch))
 		return
 	}
 	if n > 0 {
@@ -112,28 +97,26 @@ func (s *Session) setPrefetch(args []byte) {
 	if c := s.delivery.consumer.Load(); c != nil {
 		s.flush()
 		if err := c.SetPrefetch(n); err != nil {
-			s.answerError(Prefetch, err)
+			s.answerError(v, err)
 			return
 		}
 	}
-	s.reply(Prefetch, prefixPrefetch+strconv.Itoa(n)+"\n")
+	s.reply(v, prefixPrefetch+strconv.Itoa(n)+"\n")
 }
 
 // setMeta is `meta on|ends|off`.
-func (s *Session) setMeta(args []byte) {
+func (s *Session) setMeta(v Verb, args []byte) {
 	switch string(args) {
 	case "on":
 		s.meta.Store(metaOn)
-		s.reply(Meta, replyMetaOn)
+		s.reply(v, replyMetaOn)
 	case "ends":
 		s.meta.Store(metaEnds)
-		s.reply(Meta, replyMetaEnds)
+		s.reply(v, replyMetaEnds)
 	case "off":
 		s.meta.Store(metaOff)
-		s.reply(Meta, replyMetaOff)
-	case "":
-		s.missing(Meta, replyMissingParameters)
+		s.reply(v, replyMetaOff)
 	default:
-		s.badArgument(Meta, "meta is on, ends or off")
+		s.badArgument(v, "meta is on, ends or off")
 	}
 }

@@ -23,20 +23,16 @@ const (
 )
 
 // putKeyEntry is `put_key <suite> <base64>`.
-func (s *Session) putKeyEntry(args []byte) {
+func (s *Session) putKeyEntry(v Verb, args []byte) {
 	suite, encoded := cut(args)
-	if len(encoded) == 0 {
-		s.missing(PutKey, replyMissingParameters)
-		return
-	}
 	entry, ok := decodeAtMost(encoded, seal.MaxKeyEntryBytes)
 	if !ok {
-		s.answerError(PutKey, &sealmq.Error{Code: sealmq.BadArgument,
+		s.answerError(v, &sealmq.Error{Code: sealmq.BadArgument,
 			Message: "the key entry is not the base64 form of at most " + strconv.Itoa(seal.MaxKeyEntryBytes) + " bytes"})
 		return
 	}
 	name := string(suite)
-	s.ask(PutKey, func(g *group) {
+	s.ask(v, func(g *group) {
 		s.broker.PutKeyEntry(s.id, name, entry, func(index int64, err error) {
 			if err != nil {
 				g.refuse(err)
@@ -49,37 +45,23 @@ func (s *Session) putKeyEntry(args []byte) {
 
 // findKey is `find_key <client> [suite]`. A client's name may have spaces, so the last word
 // is a suite if it is one's name.
-func (s *Session) findKey(args []byte) {
+func (s *Session) findKey(v Verb, args []byte) {
 	client, suite := string(args), ""
 	if i := bytes.LastIndexByte(args, ' '); i >= 0 && isSuite(string(args[i+1:])) {
 		client, suite = string(bytes.TrimRight(args[:i], " ")), string(args[i+1:])
 	}
-	if client == "" {
-		s.missing(FindKey, replyMissingClient)
-		return
-	}
-	if !s.barrier() {
-		return
-	}
 	found, err := s.broker.FindKey(s.id, client, suite)
 	if err != nil {
-		s.answerError(FindKey, err)
+		s.answerError(v, err)
 		return
 	}
-	s.answerJSON(FindKey, prefixFoundKey, found)
+	s.answerJSON(v, prefixFoundKey, found)
 }
 
 // resetKey is `reset_key <client> [suite]`.
-func (s *Session) resetKey(args []byte) {
+func (s *Session) resetKey(v Verb, args []byte) {
 	client, suite := nameAndSlot(args)
-	if client == "" {
-		s.missing(ResetKey, replyMissingClient)
-		return
-	}
-	if !s.barrier() {
-		return
-	}
-	s.ask(ResetKey, func(g *group) {
+	s.ask(v, func(g *group) {
 		s.broker.ResetKey(s.id, client, suite, func(indexes []int64, err error) {
 			if err != nil {
 				g.refuse(err)
@@ -95,21 +77,18 @@ func (s *Session) resetKey(args []byte) {
 }
 
 // findReset is `find_reset <client> <suite>`.
-func (s *Session) findReset(args []byte) {
+func (s *Session) findReset(v Verb, args []byte) {
 	client, suite := nameAndSlot(args)
 	if client == "" || suite == "" {
-		s.missing(FindReset, replyMissingParameters)
-		return
-	}
-	if !s.barrier() {
+		s.missing(v)
 		return
 	}
 	found, err := s.broker.FindReset(s.id, client, suite)
 	if err != nil {
-		s.answerError(FindReset, err)
+		s.answerError(v, err)
 		return
 	}
-	s.answerJSON(FindReset, prefixReset, found)
+	s.answerJSON(v, prefixReset, found)
 }
 
 // nameAndSlot takes a suite, or the word for a bare key, off the end.
@@ -134,46 +113,36 @@ func isSuite(name string) bool {
 }
 
 // keyLog is `key_log [<from> [<n>]]`.
-func (s *Session) keyLog(args []byte) {
+func (s *Session) keyLog(v Verb, args []byte) {
 	from, n := int64(0), int64(keylog.MaxPage)
 	first, second := cut(args)
 	ok := optionalNumber(first, &from) && optionalNumber(second, &n)
 	if !ok || n > keylog.MaxPage {
-		s.badArgument(KeyLog, "the place is not a number, or the number of leaves is over "+strconv.Itoa(keylog.MaxPage))
-		return
-	}
-	if !s.barrier() {
+		s.badArgument(v, "the place is not a number, or the number of leaves is over "+strconv.Itoa(keylog.MaxPage))
 		return
 	}
 	page, err := s.broker.KeyLog(s.id, from, int(n))
 	if err != nil {
-		s.answerError(KeyLog, err)
+		s.answerError(v, err)
 		return
 	}
-	s.answerJSON(KeyLog, prefixKeyLog, page)
+	s.answerJSON(v, prefixKeyLog, page)
 }
 
 // keyProof is `key_proof <from> <to>`.
-func (s *Session) keyProof(args []byte) {
+func (s *Session) keyProof(v Verb, args []byte) {
 	first, second := cut(args)
-	if len(second) == 0 {
-		s.missing(KeyProof, replyMissingParameters)
-		return
-	}
 	var from, to int64
 	if !optionalNumber(first, &from) || !optionalNumber(second, &to) {
-		s.badArgument(KeyProof, "the two sizes of the log are not numbers")
-		return
-	}
-	if !s.barrier() {
+		s.badArgument(v, "the two sizes of the log are not numbers")
 		return
 	}
 	proof, err := s.broker.KeyProof(s.id, from, to)
 	if err != nil {
-		s.answerError(KeyProof, err)
+		s.answerError(v, err)
 		return
 	}
-	s.answerJSON(KeyProof, prefixKeyProof, proof)
+	s.answerJSON(v, prefixKeyProof, proof)
 }
 
 // optionalNumber reads a whole number that is not negative; nothing leaves v as it is.

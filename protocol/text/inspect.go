@@ -45,29 +45,22 @@ func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) (
 	}
 }
 
-func (s *Session) queues() {
-	if s.barrier() {
-		s.answerLarge(Queues, prefixQueues, func(dst []byte) ([]byte, error) { return s.broker.AppendQueues(dst, s.id) })
-	}
+func (s *Session) queues(v Verb, _ []byte) {
+	s.answerLarge(v, prefixQueues, func(dst []byte) ([]byte, error) { return s.broker.AppendQueues(dst, s.id) })
 }
 
-func (s *Session) queue(args []byte) {
-	if len(args) == 0 {
-		s.missing(Queue, replyMissingQueue)
-		return
-	}
-	if !s.barrier() {
-		return
-	}
+func (s *Session) queue(v Verb, args []byte) {
 	info, err := s.broker.Queue(s.id, string(args))
 	if err != nil {
-		s.answerError(Queue, err)
+		s.answerError(v, err)
 		return
 	}
-	s.answerJSON(Queue, prefixQueue, info)
+	s.answerJSON(v, prefixQueue, info)
 }
 
-func (s *Session) exchanges() { s.answerJSON(Exchanges, prefixExchanges, s.broker.Exchanges(s.id)) }
+func (s *Session) exchanges(v Verb, _ []byte) {
+	s.answerJSON(v, prefixExchanges, s.broker.Exchanges(s.id))
+}
 
 const (
 	defaultPeek = 10
@@ -93,23 +86,16 @@ type peeked struct {
 }
 
 // peek is `peek <queue> [n]`.
-func (s *Session) peek(args []byte) {
+func (s *Session) peek(v Verb, args []byte) {
 	queue, count := cut(args)
-	if len(queue) == 0 {
-		s.missing(Peek, replyMissingQueue)
-		return
-	}
 	n, ok := optionalCount(count, defaultPeek)
 	if !ok || n > broker.MaxPeek {
-		s.badArgument(Peek, "the number of messages is not between 1 and "+strconv.Itoa(broker.MaxPeek))
-		return
-	}
-	if !s.barrier() {
+		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(broker.MaxPeek))
 		return
 	}
 	messages, err := s.broker.Peek(s.id, string(queue), n)
 	if err != nil {
-		s.answerError(Peek, err)
+		s.answerError(v, err)
 		return
 	}
 	list := make([]peeked, len(messages))
@@ -128,7 +114,7 @@ func (s *Session) peek(args []byte) {
 			list[i].BodyBytes = d.Body
 		}
 	}
-	s.answerJSON(Peek, prefixMessages, list)
+	s.answerJSON(v, prefixMessages, list)
 }
 
 // maxResends is how many resends a second one connection gets an answer to: the engine
@@ -145,30 +131,23 @@ func (s *Session) mayResend() bool {
 }
 
 // resend is v1.4's: it answers and sends nothing (specification 4.11).
-func (s *Session) resend(args []byte) {
-	if len(args) == 0 {
-		s.missing(Resend, replyMissingMessageID)
-		return
-	}
+func (s *Session) resend(v Verb, args []byte) {
 	if !s.mayResend() {
 		s.metrics.refused(sealmq.LimitReached)
-		s.reply(Resend, replyResendFailed)
-		return
-	}
-	if !s.barrier() {
+		s.reply(v, replyResendFailed)
 		return
 	}
 	_, found, err := s.broker.Find(s.id, string(args))
 	switch code := sealmq.CodeOf(err); {
 	case err == nil && found:
-		s.reply(Resend, replyResend)
+		s.reply(v, replyResend)
 	case err == nil || code == sealmq.BadName:
-		s.reply(Resend, replyResendUnknown)
+		s.reply(v, replyResendUnknown)
 	case code == sealmq.Denied:
-		s.reply(Resend, replyResendUnauthorized)
+		s.reply(v, replyResendUnauthorized)
 	default:
 		s.log.Info("resend cannot be answered", "err", err)
-		s.reply(Resend, replyResendFailed)
+		s.reply(v, replyResendFailed)
 	}
 }
 

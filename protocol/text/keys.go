@@ -10,26 +10,18 @@ import (
 // The key directory speaks two dialects: v1.3 names the client in the command, v1.4 and
 // later take it from the certificate (specification 7, R31 to R33).
 
-func (s *Session) registerKey(args []byte) {
+func (s *Session) registerKey(v Verb, args []byte) {
 	client, key := cut(args)
-	if len(key) == 0 {
-		s.missing(RegisterKey, replyMissingClientOrKey)
-		return
-	}
-	s.putKey(RegisterKey, prefixRegisteringKey, string(client), key)
+	s.putKey(v, prefixRegisteringKey, string(client), key)
 }
 
-func (s *Session) registerPublicKey(args []byte) {
-	if len(args) == 0 {
-		s.missing(RegisterPublicKey, replyMissingKey)
-		return
-	}
+func (s *Session) registerPublicKey(v Verb, args []byte) {
 	if s.id.CommonName == "" {
-		s.answerError(RegisterPublicKey, &sealmq.Error{Code: sealmq.Denied,
+		s.answerError(v, &sealmq.Error{Code: sealmq.Denied,
 			Message: "your certificate has no common name under which a key could be registered"})
 		return
 	}
-	s.putKey(RegisterPublicKey, prefixError, s.id.CommonName, args)
+	s.putKey(v, prefixError, s.id.CommonName, args)
 }
 
 func (s *Session) putKey(v Verb, prefix, client string, encoded []byte) {
@@ -66,10 +58,6 @@ func decodeKey(encoded []byte) ([]byte, error) {
 // getKey looks up as soon as earlier registrations of this connection are decided; the
 // broker makes them visible at once.
 func (s *Session) getKey(v Verb, args []byte) {
-	if len(args) == 0 {
-		s.missing(v, replyMissingClient)
-		return
-	}
 	key, ok := s.broker.Key(s.id, string(args))
 	switch {
 	case ok:

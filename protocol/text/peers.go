@@ -11,39 +11,35 @@ import (
 
 // connections lists all connections for administrators, and for others those of their
 // own identity: addresses and names of others are not their business.
-func (s *Session) connections() {
+func (s *Session) connections(v Verb, _ []byte) {
 	list := s.peers.ConnectionsOf(func(id *sealmq.Identity) bool {
 		return s.id.Role == sealmq.RoleAdmin || id.ID == s.id.ID && id.Issuer == s.id.Issuer
 	})
 	if list == nil {
 		list = []protocol.Connection{}
 	}
-	s.answerJSON(Connections, prefixConnections, list)
+	s.answerJSON(v, prefixConnections, list)
 }
 
-func (s *Session) closeConnection(args []byte) {
-	if len(args) == 0 {
-		s.missing(CloseConnection, replyMissingParameters)
-		return
-	}
-	if err := s.broker.RequireAdmin(s.id, CloseConnection.String()); err != nil {
-		s.answerError(CloseConnection, err)
+func (s *Session) closeConnection(v Verb, args []byte) {
+	if err := s.broker.RequireAdmin(s.id, s.table[v].word); err != nil {
+		s.answerError(v, err)
 		return
 	}
 	id, err := strconv.ParseUint(string(args), 10, 64)
 	if err != nil {
-		s.badArgument(CloseConnection, "the connection id is not a number")
+		s.badArgument(v, "the connection id is not a number")
 		return
 	}
 	if err := s.peers.CloseConnection(id); err != nil {
-		s.answerError(CloseConnection, err)
+		s.answerError(v, err)
 		return
 	}
-	s.reply(CloseConnection, replyConnectionClosed)
+	s.reply(v, replyConnectionClosed)
 }
 
 // whoami tells who is asking, and for how long a message may be sent again.
-func (s *Session) whoami() {
+func (s *Session) whoami(v Verb, _ []byte) {
 	who := struct {
 		ID         string      `json:"id"`
 		Issuer     string      `json:"issuer"`
@@ -59,7 +55,7 @@ func (s *Session) whoami() {
 			who.Reach = &reach
 		}
 	}
-	s.answerJSON(Whoami, prefixWhoami, who)
+	s.answerJSON(v, prefixWhoami, who)
 }
 
 // Unacked is how many deliveries the peer holds. Whoever describes many connections

@@ -6,44 +6,44 @@ import (
 )
 
 // publish: consecutive ones become one call of the broker.
-func (s *Session) publish(args []byte) {
+func (s *Session) publish(v Verb, args []byte) {
 	exchange, key, body, ok := cut3(args)
 	if !ok {
-		s.missing(Publish, replyMissingParameters)
+		s.missing(v)
 		return
 	}
 	e, err := CheckMessage(body)
 	if err != nil {
-		s.badMessage(Publish, prefixBadMessage, err)
+		s.badMessage(v, prefixBadMessage, err)
 		return
 	}
-	g := s.collect(publishing, Publish)
+	g := s.collect(publishing, v)
 	s.add(g, exchange, key, e)
 }
 
 // publishBatch: one line is one call, and its replies are one piece of output. If any
 // element is malformed nothing of the batch is stored.
-func (s *Session) publishBatch(args []byte) {
+func (s *Session) publishBatch(v Verb, args []byte) {
 	exchange, key, body, ok := cut3(args)
 	if !ok {
-		s.missing(PublishBatch, replyMissingParameters)
+		s.missing(v)
 		return
 	}
 	batch, err := CheckBatch(nil, body)
 	if err != nil {
-		s.badMessage(PublishBatch, prefixBadBatch, err)
+		s.badMessage(v, prefixBadBatch, err)
 		return
 	}
 	if len(batch) == 0 {
-		s.reply(PublishBatch, "\n")
+		s.reply(v, "\n")
 		return
 	}
 	if len(body) > ownBytes && s.short() {
-		s.answerError(PublishBatch, errNoMemory)
+		s.answerError(v, errNoMemory)
 		return
 	}
 	s.flush()
-	g := s.collect(publishing, PublishBatch)
+	g := s.collect(publishing, v)
 	g.batch = true
 	for _, e := range batch {
 		s.add(g, exchange, key, e)

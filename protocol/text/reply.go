@@ -127,7 +127,7 @@ func (s *Session) explain(verb Verb, err error) string {
 	_, _ = rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
 	s.metrics.fault(faultInternal)
-	s.log.Error("internal error answered", "command", verb.String(), "error_id", id, "err", err)
+	s.log.Error("internal error answered", "command", s.table[verb].word, "error_id", id, "err", err)
 	return internalErrorTextHead + id + ")"
 }
 

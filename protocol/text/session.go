@@ -87,6 +87,7 @@ func Protocol(cfg Config) protocol.Protocol {
 // Session is one connection's conversation; it is a protocol.Session. The broker's
 // goroutines resolve its replies.
 type Session struct {
+	table   *[verbs]row
 	broker  *broker.Broker
 	id      sealmq.Identity
 	wake    func()
@@ -131,6 +132,7 @@ const (
 // by the first command that needs it.
 func newSession(cfg Config, p protocol.Peer) *Session {
 	s := &Session{
+		table:   &table,
 		broker:  cfg.Broker,
 		id:      p.Identity,
 		wake:    p.Wake,
@@ -222,103 +224,32 @@ func (s *Session) longLine() {
 }
 
 // command carries out one command. Each queues exactly one reply (publish_batch: one
-// per element), at once or when the broker has answered. The two commands that come by
-// the million stand first.
+// per element), at once or when the broker has answered.
 func (s *Session) command(c Command) {
 	switch c.Verb {
-	case Publish:
-		s.publish(c.Args)
+	case Publish: // the two that come by the million look for their arguments themselves
+		s.publish(Publish, c.Args)
 	case Ack:
-		s.ack(c.Args)
+		s.ack(Ack, c.Args)
 	case Unknown:
 		s.metrics.fault(faultUnknownCommand)
 		s.reply(Unknown, replyUnknown)
 	default:
-		s.dispatch(c)
+		switch row := &s.table[c.Verb]; {
+		case !atLeast(row.least, c.Args):
+			s.missing(c.Verb)
+		case row.flags&inOrder == 0 || s.barrier():
+			row.run(s, c.Verb, c.Args)
+		}
 	}
 }
 
-func (s *Session) dispatch(c Command) {
-	switch c.Verb {
-	case DeclareQueue:
-		s.declareQueue(c.Args)
-	case DeclareExchange:
-		s.declareExchange(c.Args)
-	case Bind, Unbind:
-		s.bind(c.Verb, c.Args)
-	case PublishBatch:
-		s.publishBatch(c.Args)
-	case Consume:
-		s.consume(c.Args)
-	case Fetch:
-		s.fetch(c.Args)
-	case Stats:
-		s.stats()
-	case ResetStats:
-		s.resetStats()
-	case RegisterKey:
-		s.registerKey(c.Args)
-	case GetKey, GetPublicKey:
-		s.getKey(c.Verb, c.Args)
-	case RegisterPublicKey:
-		s.registerPublicKey(c.Args)
-	case Resend:
-		s.resend(c.Args)
-	case DeleteQueue, Purge:
-		s.removeMessages(c.Verb, c.Args)
-	case DeleteExchange:
-		s.deleteExchange(c.Args)
-	case Peek:
-		s.peek(c.Args)
-	case Move:
-		s.move(c.Args)
-	case Nack:
-		s.nack(c.Args)
-	case Release:
-		s.release(c.Args)
-	case Extend:
-		s.extend(c.Args)
-	case Prefetch:
-		s.setPrefetch(c.Args)
-	case Meta:
-		s.setMeta(c.Args)
-	case Queues:
-		s.queues()
-	case Queue:
-		s.queue(c.Args)
-	case Exchanges:
-		s.exchanges()
-	case Connections:
-		s.connections()
-	case CloseConnection:
-		s.closeConnection(c.Args)
-	case Whoami:
-		s.whoami()
-	case Ping:
-		s.reply(Ping, replyPong)
-	case PutKey:
-		s.putKeyEntry(c.Args)
-	case FindKey:
-		s.findKey(c.Args)
-	case PutChain:
-		s.putChain(c.Args)
-	case FindChain:
-		s.findChain(c.Args)
-	case KeyLog:
-		s.keyLog(c.Args)
-	case KeyProof:
-		s.keyProof(c.Args)
-	case ResetKey:
-		s.resetKey(c.Args)
-	case FindReset:
-		s.findReset(c.Args)
-	}
-}
+func (s *Session) ping(v Verb, _ []byte) { s.reply(v, replyPong) }
 
 // missing answers a command that lacks an argument.
-func (s *Session) missing(v Verb, reply string) {
+func (s *Session) missing(v Verb) {
 	s.metrics.fault(faultMissingArgument)
-	s.reply(v, reply)
+	s.reply(v, s.table[v].missing)
 }
 
 // badArgument answers a command whose argument cannot be used.

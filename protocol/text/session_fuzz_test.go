@@ -25,6 +25,9 @@ func FuzzSession(f *testing.F) {
 	} {
 		f.Add([]byte(s), len(s)/2)
 	}
+	for _, r := range text.Table() {
+		f.Add([]byte(declared+r.Word+" "+r.Args+"\n"+r.Word+strings.Repeat(" 1", r.Least)+"\n"), 1)
+	}
 	f.Fuzz(func(t *testing.T, data []byte, cut int) {
 		if len(data) > 64<<10 {
 			t.Skip()

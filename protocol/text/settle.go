@@ -13,27 +13,23 @@ import (
 // ack settles every outstanding delivery of an id on this connection. It is confirmed
 // whether there is one or not (specification R26, R27). Consecutive ones become one
 // call of the broker.
-func (s *Session) ack(id []byte) {
+func (s *Session) ack(v Verb, id []byte) {
 	if len(id) == 0 {
-		s.missing(Ack, replyMissingMessageID)
+		s.missing(v)
 		return
 	}
-	s.settle(Ack, prefixAckConfirmed, id, engine.Settlement{Verdict: engine.Ack})
+	s.settle(v, prefixAckConfirmed, id, engine.Settlement{Verdict: engine.Ack})
 }
 
 // nack is `nack <id> [delay <duration>|dead [reason]]`.
-func (s *Session) nack(args []byte) {
+func (s *Session) nack(v Verb, args []byte) {
 	id, how := cut(args)
-	if len(id) == 0 {
-		s.missing(Nack, replyMissingMessageID)
-		return
-	}
 	verdict, why := nackVerdict(string(how))
 	if why != "" {
-		s.badArgument(Nack, why)
+		s.badArgument(v, why)
 		return
 	}
-	s.settle(Nack, prefixNackConfirmed, id, verdict)
+	s.settle(v, prefixNackConfirmed, id, verdict)
 }
 
 func nackVerdict(how string) (v engine.Settlement, why string) {
@@ -66,35 +62,27 @@ func parseDelay(text string) (d time.Duration, why string) {
 }
 
 // release is `release <id> [delay <duration>]`.
-func (s *Session) release(args []byte) {
+func (s *Session) release(v Verb, args []byte) {
 	id, how := cut(args)
-	if len(id) == 0 {
-		s.missing(Release, replyMissingMessageID)
-		return
-	}
-	v := engine.Settlement{Verdict: engine.Return, Uncounted: true}
+	verdict := engine.Settlement{Verdict: engine.Return, Uncounted: true}
 	if word, rest, _ := strings.Cut(string(how), " "); word != "" {
 		why := "release takes nothing or delay after the message id"
 		if word == "delay" {
-			v.Delay, why = parseDelay(strings.TrimSpace(rest))
+			verdict.Delay, why = parseDelay(strings.TrimSpace(rest))
 		}
 		if why != "" {
-			s.badArgument(Release, why)
+			s.badArgument(v, why)
 			return
 		}
 	}
-	s.settle(Release, prefixReleased, id, v)
+	s.settle(v, prefixReleased, id, verdict)
 }
 
 // extend is `extend <id>`. Each is a call of the broker, because each has its own answer:
 // the ledger does not know what was taken back.
-func (s *Session) extend(id []byte) {
-	if len(id) == 0 {
-		s.missing(Extend, replyMissingMessageID)
-		return
-	}
+func (s *Session) extend(v Verb, id []byte) {
 	s.flush()
-	s.settle(Extend, prefixExtended, id, engine.Settlement{Verdict: engine.Extend})
+	s.settle(v, prefixExtended, id, engine.Settlement{Verdict: engine.Extend})
 	s.flush()
 }
 

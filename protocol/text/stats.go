@@ -71,11 +71,8 @@ func averageSeconds(nanos int64, n uint64) seconds {
 // messageDelivery is upstream's pseudo command for a push.
 const messageDelivery = "message_delivery"
 
-func (s *Session) stats() {
-	if !s.barrier() {
-		return
-	}
-	s.answerJSON(Stats, prefixStats, s.statistics())
+func (s *Session) stats(v Verb, _ []byte) {
+	s.answerJSON(v, prefixStats, s.statistics())
 }
 
 func (s *Session) statistics() statistics {
@@ -84,7 +81,7 @@ func (s *Session) statistics() statistics {
 		DeliveryToAck:    averageSeconds(t.deliveryToAck, t.acked),
 		PublishToAck:     averageSeconds(t.publishToAck, t.acked),
 		ConnectedClients: s.peers.Count(),
-		RequestTimes:     t.requestTimes(),
+		RequestTimes:     t.requestTimes(s.table),
 		TotalBindings:    counts.Bindings,
 		TotalExchanges:   counts.Exchanges,
 	}
@@ -104,7 +101,7 @@ func (st *statistics) count(q *engine.QueueInfo) {
 	st.Status.Delivered += q.Unacked
 }
 
-func (t *totals) requestTimes() []requestTimes {
+func (t *totals) requestTimes(table *[verbs]row) []requestTimes {
 	list := []requestTimes{}
 	add := func(name string, n uint64, nanos int64) {
 		if n > 0 {
@@ -112,7 +109,7 @@ func (t *totals) requestTimes() []requestTimes {
 		}
 	}
 	for _, v := range Verbs() {
-		add(v.String(), t.count[v], t.nanos[v])
+		add(table[v].word, t.count[v], t.nanos[v])
 	}
 	add(messageDelivery, t.deliveries, t.deliveryNanos)
 	return list
@@ -120,12 +117,12 @@ func (t *totals) requestTimes() []requestTimes {
 
 // resetStats clears statistics and nothing else (specification R35). It changes what
 // others read, so it is an administrator's.
-func (s *Session) resetStats() {
-	if err := s.broker.RequireAdmin(s.id, ResetStats.String()); err != nil {
-		s.answerError(ResetStats, err)
+func (s *Session) resetStats(v Verb, _ []byte) {
+	if err := s.broker.RequireAdmin(s.id, s.table[v].word); err != nil {
+		s.answerError(v, err)
 		return
 	}
 	s.flush()
 	s.metrics.reset()
-	s.reply(ResetStats, replyStatsReset)
+	s.reply(v, replyStatsReset)
 }

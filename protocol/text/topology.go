@@ -10,59 +10,43 @@ import (
 
 // declareQueue is `declare_queue <name> [JSON options]`. Without options it matches
 // whatever exists.
-func (s *Session) declareQueue(args []byte) {
+func (s *Session) declareQueue(v Verb, args []byte) {
 	name, rest := cut(args)
-	if len(name) == 0 {
-		s.missing(DeclareQueue, replyMissingQueue)
-		return
-	}
 	var options *sealmq.QueueOptions
 	switch {
 	case len(rest) == 0:
 	case rest[0] == '{':
 		o, err := sealmq.ParseQueueOptions(rest)
 		if err != nil {
-			s.answerError(DeclareQueue, err)
+			s.answerError(v, err)
 			return
 		}
 		options = &o
 	default:
 		name = args // a name with a space in it, which the broker refuses
 	}
-	s.ask(DeclareQueue, func(g *group) {
+	s.ask(v, func(g *group) {
 		s.broker.DeclareQueue(s.id, string(name), options, func(err error) { g.finish(replyQueueDeclared, err) })
 	})
 }
 
 // declareExchange is `declare_exchange <name> [direct|fanout|topic]`.
-func (s *Session) declareExchange(args []byte) {
+func (s *Session) declareExchange(v Verb, args []byte) {
 	name, kind := cut(args)
-	if len(name) == 0 {
-		s.missing(DeclareExchange, replyMissingExchange)
-		return
-	}
-	s.ask(DeclareExchange, func(g *group) {
+	s.ask(v, func(g *group) {
 		s.broker.DeclareExchange(s.id, string(name), broker.ExchangeKind(kind), func(err error) { g.finish(replyExchangeDeclared, err) })
 	})
 }
 
-func (s *Session) deleteExchange(args []byte) {
-	if len(args) == 0 {
-		s.missing(DeleteExchange, replyMissingExchange)
-		return
-	}
-	s.ask(DeleteExchange, func(g *group) {
+func (s *Session) deleteExchange(v Verb, args []byte) {
+	s.ask(v, func(g *group) {
 		s.broker.DeleteExchange(s.id, string(args), func(err error) { g.finish(replyExchangeDeleted, err) })
 	})
 }
 
 // bind is `bind <queue> <exchange> <key>` and unbind with the same arguments.
 func (s *Session) bind(v Verb, args []byte) {
-	q, x, k, ok := cut3(args)
-	if !ok {
-		s.missing(v, replyMissingParameters)
-		return
-	}
+	q, x, k, _ := cut3(args)
 	queue, exchange, key := string(q), string(x), string(k)
 	s.ask(v, func(g *group) {
 		if v == Bind {
@@ -75,13 +59,6 @@ func (s *Session) bind(v Verb, args []byte) {
 
 // removeMessages is `delete_queue <queue>` and `purge <queue>`.
 func (s *Session) removeMessages(v Verb, args []byte) {
-	if len(args) == 0 {
-		s.missing(v, replyMissingQueue)
-		return
-	}
-	if !s.barrier() {
-		return
-	}
 	queue := string(args)
 	s.ask(v, func(g *group) {
 		if v == Purge {
@@ -93,22 +70,15 @@ func (s *Session) removeMessages(v Verb, args []byte) {
 }
 
 // move is `move <from> <to> [n]`; without n all messages are moved.
-func (s *Session) move(args []byte) {
+func (s *Session) move(v Verb, args []byte) {
 	from, rest := cut(args)
 	to, count := cut(rest)
-	if len(to) == 0 {
-		s.missing(Move, replyMissingParameters)
-		return
-	}
 	n, ok := optionalCount(count, 0)
 	if !ok {
-		s.badArgument(Move, "the number of messages is not a whole number above zero")
+		s.badArgument(v, "the number of messages is not a whole number above zero")
 		return
 	}
-	if !s.barrier() {
-		return
-	}
-	s.ask(Move, func(g *group) {
+	s.ask(v, func(g *group) {
 		s.broker.Move(s.id, string(from), string(to), n, g.finishCount(prefixMoved))
 	})
 }

@@ -2,6 +2,10 @@ package text_test
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +45,56 @@ func TestEveryVerbIsItsWord(t *testing.T) {
 	for _, v := range text.Verbs() {
 		if got := text.Parse([]byte(v.String() + " x")).Verb; got != v {
 			t.Errorf("the word %q parses as %v", v, got)
+		}
+	}
+}
+
+// TestPageOfTheProtocolHasEveryVerb compares the table of verbs with docs/protocol.md.
+func TestPageOfTheProtocolHasEveryVerb(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "protocol.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, r := range text.Table() {
+		row := "`" + strings.TrimSpace(r.Word+" "+r.Args) + "`"
+		if r.AdminOnly {
+			row += " (administrators)"
+		}
+		want = append(want, row)
+	}
+	for _, section := range []string{"## CipherMQ's commands", "## Added commands"} {
+		_, list, _ := strings.Cut(string(page), section)
+		list, _, _ = strings.Cut(list, "\n## ")
+		for _, m := range regexp.MustCompile("(?m)^\\| (`(?:[^|]|\\\\\\|)+?) \\| ").FindAllStringSubmatch(list, -1) {
+			got = append(got, strings.ReplaceAll(m[1], `\|`, "|"))
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("table and page differ (-table +page):\n%s", diff)
+	}
+}
+
+// TestCommandsWithoutTheirArguments: each lacks some of those that it needs.
+func TestCommandsWithoutTheirArguments(t *testing.T) {
+	n := newNode(t)
+	admin := n.admin(t)
+	for _, r := range text.Table() {
+		for args := range r.Least {
+			admin.do(r.Word+strings.Repeat(" a", args), strings.TrimSpace(r.Missing))
+		}
+	}
+}
+
+// TestCommandsOfAdministrators: others may not use them, and may use all the others.
+func TestCommandsOfAdministrators(t *testing.T) {
+	n := newNode(t)
+	for _, r := range text.Table() {
+		got := n.client(t, "1").ask(r.Word + strings.Repeat(" 1", r.Least))
+		if strings.HasPrefix(got, "Error: not allowed to ") != r.AdminOnly {
+			t.Errorf("%s of one who is no administrator is answered %q", r.Word, got)
 		}
 	}
 }

@@ -1,0 +1,212 @@
+package text
+
+import "bytes"
+
+// Verb is a known command word, or Unknown.
+type Verb uint8
+
+// The verbs: the union of all CipherMQ generations, then what SealMQ adds.
+const (
+	Unknown Verb = iota
+	DeclareQueue
+	DeclareExchange
+	Bind
+	Publish
+	PublishBatch
+	Consume
+	Fetch
+	Ack
+	Stats
+	ResetStats
+	RegisterKey
+	GetKey
+	RegisterPublicKey
+	GetPublicKey
+	Resend
+
+	Unbind
+	DeleteQueue
+	DeleteExchange
+	Purge
+	Peek
+	Move
+	Nack
+	Prefetch
+	Meta
+	Queues
+	Queue
+	Exchanges
+	Connections
+	CloseConnection
+	Whoami
+	Ping
+	PutKey
+	FindKey
+	KeyLog
+	KeyProof
+	PutChain
+	FindChain
+	Release
+	Extend
+	ResetKey
+	FindReset
+
+	verbs // number of verbs
+)
+
+// row is one verb.
+type row struct {
+	word string
+	// args is the grammar of the arguments, as docs/protocol.md has it.
+	args  string
+	flags flags
+	// least is how many arguments there must be, and missing the reply if there are fewer.
+	least   int
+	missing string
+	run     func(s *Session, v Verb, args []byte)
+}
+
+type flags uint8
+
+const (
+	// adminOnly: the broker wants an administrator. Otherwise it wants a grant for the object.
+	adminOnly flags = 1 << iota
+	// inOrder: the command must see what earlier ones did, so it waits for their answers.
+	inOrder
+)
+
+// table is the table of verbs. Handlers reach it through their session, because what
+// initialises a variable must not refer to it.
+var table = [verbs]row{
+	Unknown: {word: "unknown"},
+
+	DeclareQueue:      {"declare_queue", "<queue> [options]", 0, 1, replyMissingQueue, (*Session).declareQueue},
+	DeclareExchange:   {"declare_exchange", "<exchange> [kind]", 0, 1, replyMissingExchange, (*Session).declareExchange},
+	Bind:              {"bind", "<queue> <exchange> <key>", 0, 3, replyMissingParameters, (*Session).bind},
+	Publish:           {"publish", "<exchange> <key> <message>", 0, 3, replyMissingParameters, (*Session).publish},
+	PublishBatch:      {"publish_batch", "<exchange> <key> [<message>, …]", 0, 3, replyMissingParameters, (*Session).publishBatch},
+	Consume:           {"consume", "<queue>", 0, 1, replyMissingQueue, (*Session).consume},
+	Fetch:             {"fetch", "<queue>", inOrder, 1, replyMissingQueue, (*Session).fetch},
+	Ack:               {"ack", "<id>", 0, 1, replyMissingMessageID, (*Session).ack},
+	Stats:             {"stats", "", inOrder, 0, "", (*Session).stats},
+	ResetStats:        {"reset_stats", "", adminOnly, 0, "", (*Session).resetStats},
+	RegisterKey:       {"register_key", "<client> <base64>", 0, 2, replyMissingClientOrKey, (*Session).registerKey},
+	GetKey:            {"get_key", "<client>", 0, 1, replyMissingClient, (*Session).getKey},
+	RegisterPublicKey: {"register_public_key", "<base64>", 0, 1, replyMissingKey, (*Session).registerPublicKey},
+	GetPublicKey:      {"get_public_key", "<client>", 0, 1, replyMissingClient, (*Session).getKey},
+	Resend:            {"resend", "<id>", inOrder, 1, replyMissingMessageID, (*Session).resend},
+
+	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, replyMissingParameters, (*Session).bind},
+	DeleteQueue:     {"delete_queue", "<queue>", adminOnly | inOrder, 1, replyMissingQueue, (*Session).removeMessages},
+	DeleteExchange:  {"delete_exchange", "<exchange>", adminOnly, 1, replyMissingExchange, (*Session).deleteExchange},
+	Purge:           {"purge", "<queue>", adminOnly | inOrder, 1, replyMissingQueue, (*Session).removeMessages},
+	Peek:            {"peek", "<queue> [n]", adminOnly | inOrder, 1, replyMissingQueue, (*Session).peek},
+	Move:            {"move", "<from> <to> [n]", adminOnly | inOrder, 2, replyMissingParameters, (*Session).move},
+	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, replyMissingMessageID, (*Session).nack},
+	Prefetch:        {"prefetch", "<n>", 0, 1, replyMissingParameters, (*Session).setPrefetch},
+	Meta:            {"meta", "<on | ends | off>", 0, 1, replyMissingParameters, (*Session).setMeta},
+	Queues:          {"queues", "", inOrder, 0, "", (*Session).queues},
+	Queue:           {"queue", "<queue>", inOrder, 1, replyMissingQueue, (*Session).queue},
+	Exchanges:       {"exchanges", "", 0, 0, "", (*Session).exchanges},
+	Connections:     {"connections", "", 0, 0, "", (*Session).connections},
+	CloseConnection: {"close_connection", "<id>", adminOnly, 1, replyMissingParameters, (*Session).closeConnection},
+	Whoami:          {"whoami", "", 0, 0, "", (*Session).whoami},
+	Ping:            {"ping", "", 0, 0, "", (*Session).ping},
+	PutKey:          {"put_key", "<suite> <base64>", 0, 2, replyMissingParameters, (*Session).putKeyEntry},
+	FindKey:         {"find_key", "<client> [suite]", inOrder, 1, replyMissingClient, (*Session).findKey},
+	KeyLog:          {"key_log", "[<from> [<n>]]", inOrder, 0, "", (*Session).keyLog},
+	KeyProof:        {"key_proof", "<from> <to>", inOrder, 2, replyMissingParameters, (*Session).keyProof},
+	PutChain:        {"put_chain", "<base64>", 0, 1, replyMissingParameters, (*Session).putChain},
+	FindChain:       {"find_chain", "<sha256>", inOrder, 0, "", (*Session).findChain},
+	Release:         {"release", "<id> [delay <duration>]", 0, 1, replyMissingMessageID, (*Session).release},
+	Extend:          {"extend", "<id>", 0, 1, replyMissingMessageID, (*Session).extend},
+	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, replyMissingClient, (*Session).resetKey},
+	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, replyMissingParameters, (*Session).findReset},
+}
+
+// verbsByWord finds a verb.
+var verbsByWord = func() map[string]Verb {
+	m := make(map[string]Verb, verbs)
+	for _, v := range Verbs() {
+		m[table[v].word] = v
+	}
+	return m
+}()
+
+// String is the command word; it is "unknown" for Unknown, so that a client cannot
+// choose the name of a metric.
+func (v Verb) String() string {
+	if v >= verbs {
+		v = Unknown
+	}
+	return table[v].word
+}
+
+// Verbs lists the known verbs.
+func Verbs() []Verb {
+	list := make([]Verb, 0, verbs-1)
+	for v := Unknown + 1; v < verbs; v++ {
+		list = append(list, v)
+	}
+	return list
+}
+
+// Command is one request line, taken apart. Args aliases the line.
+type Command struct {
+	Verb Verb
+	// Args is everything after the command word without surrounding white space.
+	Args []byte
+}
+
+// Parse takes a line without its line feed apart (specification R3 and R4): white
+// space around it, a carriage return among it, is dropped, and the first space ends
+// the command word. Words are case sensitive. Parse accepts any bytes and does not
+// allocate.
+func Parse(line []byte) Command {
+	line = bytes.TrimSpace(line)
+	word, args := cut(line)
+	return Command{Verb: verbOf(word), Args: args}
+}
+
+// cut splits at the first space. Further spaces between the two parts are dropped.
+func cut(b []byte) (first, rest []byte) {
+	i := bytes.IndexByte(b, ' ')
+	if i < 0 {
+		return b, nil
+	}
+	first, rest = b[:i], b[i+1:]
+	for len(rest) > 0 && rest[0] == ' ' {
+		rest = rest[1:]
+	}
+	return first, rest
+}
+
+// cut3 splits at the first two spaces; the third part keeps all later ones, because it
+// may be JSON. ok is false if there are fewer than three parts.
+func cut3(b []byte) (first, second, rest []byte, ok bool) {
+	first, rest = cut(b)
+	second, rest = cut(rest)
+	return first, second, rest, len(rest) > 0
+}
+
+// verbOf finds the verb. The two that come by the million stand first.
+func verbOf(word []byte) Verb {
+	switch string(word) {
+	case "publish":
+		return Publish
+	case "ack":
+		return Ack
+	}
+	return verbsByWord[string(word)]
+}
+
+// atLeast reports whether args has n arguments.
+func atLeast(n int, args []byte) bool {
+	for ; n > 0; n-- {
+		if len(args) == 0 {
+			return false
+		}
+		_, args = cut(args)
+	}
+	return true
+}
