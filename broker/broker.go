@@ -79,8 +79,14 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// Caller is who calls: the identity of a connection's peer, and the connection.
+type Caller struct {
+	sealmq.Identity
+	Conn uint64
+}
+
 // Broker routes messages to the queues of one engine. Its methods are safe for
-// concurrent use and take the caller's identity first; a caller that may not do what it
+// concurrent use and take the caller first; one that may not do what it
 // asks for gets an error with code Denied.
 //
 // A done function is called exactly once, possibly before the method returns, on any
@@ -106,10 +112,6 @@ type Broker struct {
 	// directory is nil without Config.Directory, which proving is.
 	directory *directory
 	proving   *DirectoryConfig
-	// publishing is read-locked from loading the table until the engine has decided (not
-	// until it has synced). Deleting a queue takes it once between replacing the table and
-	// asking the engine, so that no publish finds a queue gone that its table still named.
-	publishing sync.RWMutex
 
 	// mu serialises changes of the definitions, so that the engine gets them in the
 	// order in which they were decided. It is never held across a sync. No done

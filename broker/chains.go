@@ -80,7 +80,7 @@ func (c *chains) len() int {
 // PutChain stores the caller's certificates, laid out as an envelope carries them
 // (docs/sealing.md, the JSON form), under their SHA-256. They must be the caller's: of its
 // name and authority and valid now. Storing them again is a success without effect.
-func (b *Broker) PutChain(id sealmq.Identity, chain []byte, done func(sum [32]byte, err error)) {
+func (b *Broker) PutChain(id Caller, chain []byte, done func(sum [32]byte, err error)) {
 	if b.directory == nil {
 		done([32]byte{}, errNoDirectory)
 		return
@@ -114,7 +114,7 @@ func (b *Broker) PutChain(id sealmq.Identity, chain []byte, done func(sum [32]by
 	}
 }
 
-func (b *Broker) checkChain(id sealmq.Identity, chain []byte) error {
+func (b *Broker) checkChain(id Caller, chain []byte) error {
 	bad := func(why string) error {
 		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the certificates are refused: " + why}
 	}
@@ -133,7 +133,7 @@ func (b *Broker) checkChain(id sealmq.Identity, chain []byte) error {
 }
 
 // Chain returns the certificates with a hash. The slice must not be changed.
-func (b *Broker) Chain(id sealmq.Identity, sum [32]byte) ([]byte, error) {
+func (b *Broker) Chain(id Caller, sum [32]byte) ([]byte, error) {
 	if err := b.allow(id, actReadKey, ""); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 )
 
-func (r *registry) putChain(id sealmq.Identity, chain []byte) ([32]byte, error) {
+func (r *registry) putChain(id broker.Caller, chain []byte) ([32]byte, error) {
 	return wait(r, func(done func([32]byte, error)) { r.PutChain(id, chain, done) })
 }
 

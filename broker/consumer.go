@@ -14,7 +14,7 @@ import (
 // several goroutines.
 type Consumer struct {
 	broker  *Broker
-	id      sealmq.Identity
+	id      Caller
 	session engine.Session
 	closed  atomic.Bool
 }
@@ -23,7 +23,7 @@ type Consumer struct {
 // something, ended that a subscription has ended because its queue was deleted (nil if
 // nobody wants to know). They must not block nor call the broker, and are not called
 // after Close returned; notify may be called more often than needed.
-func (b *Broker) Open(id sealmq.Identity, notify func(), ended func(queue string)) *Consumer {
+func (b *Broker) Open(id Caller, notify func(), ended func(queue string)) *Consumer {
 	b.metrics.consumers.Inc()
 	return &Consumer{
 		broker:  b,

@@ -12,7 +12,7 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-func (n *node) consumer(id sealmq.Identity, queue string) *broker.Consumer {
+func (n *node) consumer(id broker.Caller, queue string) *broker.Consumer {
 	n.Helper()
 	c := n.Open(id, func() {}, nil)
 	n.Cleanup(c.Close)
@@ -128,7 +128,7 @@ func TestFindIsForThePublisher(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.stored("x", "k", "1")
-	for _, id := range []sealmq.Identity{alice, admin} {
+	for _, id := range []broker.Caller{alice, admin} {
 		m, ok, err := n.Find(id, "1")
 		if err != nil || !ok || m.Publisher != "alice" {
 			t.Errorf("%s: found %v, error %v", id.ID, ok, err)

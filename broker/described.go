@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 )
 
@@ -65,7 +64,7 @@ func (b *Broker) described() *description {
 }
 
 // visible gives what the caller may see, with its place.
-func (d *description) visible(id sealmq.Identity) iter.Seq2[int, *engine.QueueInfo] {
+func (d *description) visible(id Caller) iter.Seq2[int, *engine.QueueInfo] {
 	return func(yield func(int, *engine.QueueInfo) bool) {
 		for i := range d.queues {
 			if authorize(id, actInspect, d.queues[i].Name) == nil && !yield(i, &d.queues[i]) {
@@ -77,7 +76,7 @@ func (d *description) visible(id sealmq.Identity) iter.Seq2[int, *engine.QueueIn
 
 // EachQueue gives the queues that the caller may see, sorted by name, as they were up
 // to a second ago; with few queues, as they are. They must not be changed.
-func (b *Broker) EachQueue(id sealmq.Identity) iter.Seq[*engine.QueueInfo] {
+func (b *Broker) EachQueue(id Caller) iter.Seq[*engine.QueueInfo] {
 	return func(yield func(*engine.QueueInfo) bool) {
 		for _, q := range b.described().visible(id) {
 			if !yield(q) {
@@ -88,7 +87,7 @@ func (b *Broker) EachQueue(id sealmq.Identity) iter.Seq[*engine.QueueInfo] {
 }
 
 // Queues lists what EachQueue gives.
-func (b *Broker) Queues(id sealmq.Identity) []engine.QueueInfo {
+func (b *Broker) Queues(id Caller) []engine.QueueInfo {
 	list := []engine.QueueInfo{}
 	for q := range b.EachQueue(id) {
 		list = append(list, *q)
@@ -98,7 +97,7 @@ func (b *Broker) Queues(id sealmq.Identity) []engine.QueueInfo {
 
 // AppendQueues appends what EachQueue gives as a JSON array. A queue is printed once for
 // all who ask.
-func (b *Broker) AppendQueues(dst []byte, id sealmq.Identity) ([]byte, error) {
+func (b *Broker) AppendQueues(dst []byte, id Caller) ([]byte, error) {
 	d := b.described()
 	d.print.Do(func() {
 		for i := range d.queues {

@@ -28,7 +28,7 @@ type slot struct{ owner, suite string }
 // signed with a certificate of the caller's own name and authority, and follow the
 // current one. done gets the entry's place in the log. The entry that is there already is a
 // success that changes nothing.
-func (b *Broker) PutKeyEntry(id sealmq.Identity, suite string, entry []byte, done func(index int64, err error)) {
+func (b *Broker) PutKeyEntry(id Caller, suite string, entry []byte, done func(index int64, err error)) {
 	d := b.directory
 	if d == nil {
 		done(0, errNoDirectory)
@@ -63,7 +63,7 @@ func (b *Broker) PutKeyEntry(id sealmq.Identity, suite string, entry []byte, don
 }
 
 // checkEntry reports whether an entry is the caller's own.
-func (b *Broker) checkEntry(id sealmq.Identity, suite string, entry []byte) (*seal.KeyEntry, error) {
+func (b *Broker) checkEntry(id Caller, suite string, entry []byte) (*seal.KeyEntry, error) {
 	bad := func(err error) error {
 		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the key entry is refused: " + err.Error()}
 	}
@@ -102,7 +102,7 @@ func (b *Broker) checkEntry(id sealmq.Identity, suite string, entry []byte) (*se
 // of the suite that is named, or of the best suite that there is if none is. A bare key is
 // found if there is no entry, and none or a suite that such keys are for was named. Code
 // NoKey if there is nothing.
-func (b *Broker) FindKey(id sealmq.Identity, client, suite string) (keylog.Found, error) {
+func (b *Broker) FindKey(id Caller, client, suite string) (keylog.Found, error) {
 	if err := b.allow(id, actReadKey, client); err != nil {
 		return keylog.Found{}, err
 	}
@@ -114,7 +114,7 @@ func (b *Broker) FindKey(id sealmq.Identity, client, suite string) (keylog.Found
 
 // KeyLog returns up to n leaves of the log from a place on, at most keylog.MaxPage, with
 // the newest checkpoint.
-func (b *Broker) KeyLog(id sealmq.Identity, from int64, n int) (keylog.Page, error) {
+func (b *Broker) KeyLog(id Caller, from int64, n int) (keylog.Page, error) {
 	if err := b.allow(id, actReadKey, ""); err != nil {
 		return keylog.Page{}, err
 	}
@@ -125,7 +125,7 @@ func (b *Broker) KeyLog(id sealmq.Identity, from int64, n int) (keylog.Page, err
 }
 
 // KeyProof proves that the log as it was with to leaves continues what it was with from.
-func (b *Broker) KeyProof(id sealmq.Identity, from, to int64) (keylog.Consistency, error) {
+func (b *Broker) KeyProof(id Caller, from, to int64) (keylog.Consistency, error) {
 	if err := b.allow(id, actReadKey, ""); err != nil {
 		return keylog.Consistency{}, err
 	}

@@ -49,12 +49,12 @@ func (r *registry) verifier() seal.Verifier {
 }
 
 // who is the identity that a connection with this certificate would have.
-func (r *registry) who(ca *testca.CA, name string, role sealmq.Role) sealmq.Identity {
+func (r *registry) who(ca *testca.CA, name string, role sealmq.Role) broker.Caller {
 	r.Helper()
 	leaf := ca.Leaf(name, role)
 	id, err := ca.Identify(tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf.Leaf, ca.Root()}}})
 	r.must(err)
-	return id
+	return broker.Caller{Identity: id}
 }
 
 func signerOf(t testing.TB, ca *testca.CA, name string, role sealmq.Role) *seal.Signer {
@@ -93,7 +93,7 @@ func (r *registry) entry(key *seal.PublicKey, after []byte, change ...func(*seal
 	return entry
 }
 
-func (r *registry) put(id sealmq.Identity, suite seal.Suite, entry []byte) (int64, error) {
+func (r *registry) put(id broker.Caller, suite seal.Suite, entry []byte) (int64, error) {
 	r.Helper()
 	return wait(r, func(done func(int64, error)) { r.PutKeyEntry(id, string(suite), entry, done) })
 }
@@ -188,7 +188,7 @@ func TestKeyEntriesAreRefused(t *testing.T) {
 	clear(unsigned[2+n+2 : 2+n+2+int(unsigned[2+n+1])])
 	for _, tc := range []struct {
 		name  string
-		id    sealmq.Identity
+		id    broker.Caller
 		suite seal.Suite
 		entry []byte
 		code  sealmq.Code
@@ -202,14 +202,14 @@ func TestKeyEntriesAreRefused(t *testing.T) {
 		{"somebody else's", r.who(r.ca, "bob", ""), small, first, sealmq.Denied},
 		{"an administrator for somebody else", boss, small, first, sealmq.Denied},
 		{"another authority's", id, small, stranger, sealmq.BadArgument},
-		{"the same name at another authority", sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}, small, first, sealmq.Denied},
-		{"signed below another authority than the connection's", sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}, seal.HPKEHybrid,
+		{"the same name at another authority", broker.Caller{Identity: sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}}, small, first, sealmq.Denied},
+		{"signed below another authority than the connection's", broker.Caller{Identity: sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}}, seal.HPKEHybrid,
 			r.entry(publicKey(t, seal.HPKEHybrid), nil), sealmq.Denied},
 		{"from the future", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Created = time.Now().Add(time.Hour) }), sealmq.BadArgument},
 		{"first again", id, small, r.entry(publicKey(t, small), nil), sealmq.Mismatch},
 		{"a serial left out", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Serial++ }), sealmq.Mismatch},
 		{"second before the first", id, seal.HPKEHybrid, r.entry(publicKey(t, seal.HPKEHybrid), first), sealmq.Mismatch},
-		{"no identity", sealmq.Identity{}, small, first, sealmq.Denied},
+		{"no identity", broker.Caller{}, small, first, sealmq.Denied},
 	} {
 		if _, err := r.put(tc.id, tc.suite, tc.entry); sealmq.CodeOf(err) != tc.code {
 			t.Errorf("%s: %v, want code %s", tc.name, err, tc.code)
@@ -328,7 +328,7 @@ func TestKeyLog(t *testing.T) {
 	for _, bad := range []int64{-1, size + 1} {
 		r.code(sealmq.BadArgument, second(r.KeyLog(alice, bad, 1)))
 	}
-	r.code(sealmq.Denied, second(r.KeyLog(sealmq.Identity{}, 0, 1)))
+	r.code(sealmq.Denied, second(r.KeyLog(broker.Caller{}, 0, 1)))
 }
 
 // A checkpoint covers only what a crash cannot take away: while the store is held up,
@@ -406,7 +406,7 @@ func TestKeysOfManyAtOnce(t *testing.T) {
 	r := openRegistry(t)
 	const owners, changes = 8, 12
 	entries := make([][][]byte, owners)
-	ids := make([]sealmq.Identity, owners)
+	ids := make([]broker.Caller, owners)
 	for i := range owners {
 		name := fmt.Sprint("owner", i)
 		ids[i] = r.who(r.ca, name, "")

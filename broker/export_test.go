@@ -2,8 +2,6 @@ package broker
 
 import (
 	"maps"
-
-	"github.com/sealmq/sealmq"
 )
 
 // Router is the routing rule of one exchange, for tests of routing alone.
@@ -28,7 +26,7 @@ func (r Router) Bind(queue, key string) Router   { return Router{r.r.bind(queue,
 func (r Router) Unbind(queue, key string) Router { return Router{r.r.unbind(queue, key)} }
 func CheckTopicKey(key string) error             { return checkTopicKey(key) }
 func TopicIsEmpty(r Router) bool                 { return r.r.(topic).root == nil }
-func Authorize(id sealmq.Identity, act, object string) error {
+func Authorize(id Caller, act, object string) error {
 	return authorize(id, action(act), object)
 }
 

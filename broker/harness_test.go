@@ -20,9 +20,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	alice = sealmq.Identity{ID: "alice", CommonName: "alice", Role: sealmq.RoleClient}
-	bob   = sealmq.Identity{ID: "bob", CommonName: "bob", Role: sealmq.RoleClient}
-	admin = sealmq.Identity{ID: "admin", CommonName: "admin", Role: sealmq.RoleAdmin}
+	alice = broker.Caller{Identity: sealmq.Identity{ID: "alice", CommonName: "alice", Role: sealmq.RoleClient}}
+	bob   = broker.Caller{Identity: sealmq.Identity{ID: "bob", CommonName: "bob", Role: sealmq.RoleClient}}
+	admin = broker.Caller{Identity: sealmq.Identity{ID: "admin", CommonName: "admin", Role: sealmq.RoleAdmin}}
 )
 
 var start = time.Date(2026, 3, 4, 5, 6, 7, 8_900_000, time.UTC)
@@ -144,42 +144,42 @@ func (n *node) code(want sealmq.Code, err error) {
 	}
 }
 
-func (n *node) declareExchange(id sealmq.Identity, name string, kind broker.ExchangeKind) error {
+func (n *node) declareExchange(id broker.Caller, name string, kind broker.ExchangeKind) error {
 	n.Helper()
 	return n.do(func(done func(error)) { n.DeclareExchange(id, name, kind, done) })
 }
 
-func (n *node) deleteExchange(id sealmq.Identity, name string) error {
+func (n *node) deleteExchange(id broker.Caller, name string) error {
 	n.Helper()
 	return n.do(func(done func(error)) { n.DeleteExchange(id, name, done) })
 }
 
-func (n *node) declareQueue(id sealmq.Identity, name string, o *sealmq.QueueOptions) error {
+func (n *node) declareQueue(id broker.Caller, name string, o *sealmq.QueueOptions) error {
 	n.Helper()
 	return n.do(func(done func(error)) { n.DeclareQueue(id, name, o, done) })
 }
 
-func (n *node) deleteQueue(id sealmq.Identity, name string) (int, error) {
+func (n *node) deleteQueue(id broker.Caller, name string) (int, error) {
 	n.Helper()
 	return wait(n, func(done func(int, error)) { n.DeleteQueue(id, name, done) })
 }
 
-func (n *node) bind(id sealmq.Identity, queue, exchange, key string) error {
+func (n *node) bind(id broker.Caller, queue, exchange, key string) error {
 	n.Helper()
 	return n.do(func(done func(error)) { n.Bind(id, queue, exchange, key, done) })
 }
 
-func (n *node) unbind(id sealmq.Identity, queue, exchange, key string) error {
+func (n *node) unbind(id broker.Caller, queue, exchange, key string) error {
 	n.Helper()
 	return n.do(func(done func(error)) { n.Unbind(id, queue, exchange, key, done) })
 }
 
-func (n *node) putKey(id sealmq.Identity, client string, key []byte) (bool, error) {
+func (n *node) putKey(id broker.Caller, client string, key []byte) (bool, error) {
 	n.Helper()
 	return wait(n, func(done func(bool, error)) { n.PutKey(id, client, key, done) })
 }
 
-func (n *node) publish(id sealmq.Identity, batch ...broker.Publish) []engine.PublishResult {
+func (n *node) publish(id broker.Caller, batch ...engine.Publish) []engine.PublishResult {
 	n.Helper()
 	results, _ := wait(n, func(done func([]engine.PublishResult, error)) {
 		n.Publish(id, batch, func(r []engine.PublishResult) { done(slices.Clone(r), nil) })
@@ -193,7 +193,7 @@ func (n *node) publish(id sealmq.Identity, batch ...broker.Publish) []engine.Pub
 // one publishes one message with its id as its body.
 func (n *node) one(exchange, key, messageID string) engine.PublishResult {
 	n.Helper()
-	return n.publish(alice, broker.Publish{Exchange: exchange, Key: key, MessageID: messageID, Body: []byte(messageID)})[0]
+	return n.publish(alice, engine.Publish{Message: sealmq.Message{Exchange: exchange, Key: key, ID: messageID, Body: []byte(messageID)}})[0]
 }
 
 func (n *node) stored(exchange, key, messageID string) {
@@ -205,9 +205,17 @@ func (n *node) stored(exchange, key, messageID string) {
 
 func (n *node) refused(want error, r engine.PublishResult) {
 	n.Helper()
-	if r.Outcome != engine.Refused || !errors.Is(r.Err, want) {
+	if r.Outcome != refusal(r.Err) || !errors.Is(r.Err, want) {
 		n.Errorf("outcome %d, error %v, want a refusal like %v", r.Outcome, r.Err, want)
 	}
+}
+
+// refusal is the outcome that an error comes with.
+func refusal(err error) engine.Outcome {
+	if errors.Is(err, sealmq.ErrUnroutable) {
+		return engine.Unrouted
+	}
+	return engine.Refused
 }
 
 // waiting is the ids that wait in a queue, in order.

@@ -26,7 +26,7 @@ type keyClient struct{ id, issuer string }
 const minKeyRates = 1024
 
 // take counts a change, or refuses it.
-func (r *keyRates) take(id sealmq.Identity, now time.Time) error {
+func (r *keyRates) take(id Caller, now time.Time) error {
 	if id.Role == sealmq.RoleAdmin {
 		return nil
 	}

@@ -19,7 +19,7 @@ const KeyBytes = 32
 // PutKey registers the public key of a client. A client may write the entry of its own
 // common name, administrators every one. The key that is there already is a success
 // that changes nothing.
-func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func(changed bool, err error)) {
+func (b *Broker) PutKey(id Caller, client string, key []byte, done func(changed bool, err error)) {
 	client = strings.Clone(client)
 	if err := checkClient(client); err != nil {
 		done(false, err)
@@ -72,7 +72,7 @@ func (b *Broker) PutKey(id sealmq.Identity, client string, key []byte, done func
 }
 
 // registerLeaf gives a bare key its place in the log. The caller holds mu.
-func (b *Broker) registerLeaf(id sealmq.Identity, client string, key []byte, same bool, done func(error)) ([]engine.Definition, func(error), error) {
+func (b *Broker) registerLeaf(id Caller, client string, key []byte, same bool, done func(error)) ([]engine.Definition, func(error), error) {
 	if !same {
 		if err := b.keyRates.take(id, b.clock.Now()); err != nil {
 			return nil, nil, err
@@ -82,7 +82,7 @@ func (b *Broker) registerLeaf(id sealmq.Identity, client string, key []byte, sam
 }
 
 // Key returns the public key of a client. The slice must not be changed.
-func (b *Broker) Key(id sealmq.Identity, client string) ([]byte, bool) {
+func (b *Broker) Key(id Caller, client string) ([]byte, bool) {
 	if b.allow(id, actReadKey, client) != nil {
 		return nil, false
 	}

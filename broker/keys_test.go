@@ -56,18 +56,18 @@ func TestKeyOfTheCallerIsCopied(t *testing.T) {
 
 func TestKeysAreRefused(t *testing.T) {
 	n := open(t)
-	nameless := sealmq.Identity{ID: "sha256:00", Role: sealmq.RoleClient}
-	spaced := sealmq.Identity{ID: "a b", CommonName: "Lab 1 Receiver", Role: sealmq.RoleClient}
+	nameless := broker.Caller{Identity: sealmq.Identity{ID: "sha256:00", Role: sealmq.RoleClient}}
+	spaced := broker.Caller{Identity: sealmq.Identity{ID: "a b", CommonName: "Lab 1 Receiver", Role: sealmq.RoleClient}}
 	for _, tc := range []struct {
 		name   string
-		id     sealmq.Identity
+		id     broker.Caller
 		client string
 		key    []byte
 		code   sealmq.Code
 	}{
 		{"somebody else's", bob, "alice", key(1), sealmq.Denied},
 		{"near miss", alice, "Alice", key(1), sealmq.Denied},
-		{"id is not the common name", sealmq.Identity{ID: "a", CommonName: "b", Role: sealmq.RoleClient}, "a", key(1), sealmq.Denied},
+		{"id is not the common name", broker.Caller{Identity: sealmq.Identity{ID: "a", CommonName: "b", Role: sealmq.RoleClient}}, "a", key(1), sealmq.Denied},
 		{"no common name", nameless, "sha256:00", key(1), sealmq.Denied},
 		{"no client", nameless, "", key(1), sealmq.BadName},
 		{"short", alice, "alice", key(1)[1:], sealmq.BadArgument},

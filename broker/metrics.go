@@ -23,7 +23,7 @@ type Metrics struct {
 	// The children that are used often.
 	exchanges, bindings, queues, keys, keyLog, chains prometheus.Gauge
 
-	outcomes [engine.Refused + 1]prometheus.Counter
+	outcomes [engine.Unrouted + 1]prometheus.Counter
 	verdicts [released + 1]prometheus.Counter
 	reasons  map[sealmq.Code]prometheus.Counter
 }
@@ -66,6 +66,7 @@ func NewMetrics() *Metrics {
 	for o, name := range map[engine.Outcome]string{engine.Stored: "stored", engine.Repeated: "repeated", engine.Conflict: "conflict", engine.Refused: "refused"} {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
+	m.outcomes[engine.Unrouted] = m.outcomes[engine.Refused]
 	for v, name := range map[engine.Verdict]string{engine.Ack: "ack", engine.Return: "return", engine.Dead: "dead", engine.Extend: "extend", released: "release"} {
 		m.verdicts[v] = m.settled.WithLabelValues(name)
 	}
@@ -116,15 +117,14 @@ func (m *Metrics) setDefinitions(c Counts) {
 
 // results counts one answered batch, with one addition per outcome.
 func (m *Metrics) results(results []engine.PublishResult) {
-	var n [engine.Refused + 1]int
+	var n [engine.Unrouted + 1]int
 	for i := range results {
-		o := results[i].Outcome
-		n[o]++
-		if o == engine.Conflict || o == engine.Refused {
+		n[results[i].Outcome]++
+		if results[i].Err != nil {
 			m.reason(results[i].Err)
 		}
 	}
-	for o := engine.Stored; o <= engine.Refused; o++ {
+	for o := engine.Stored; o <= engine.Unrouted; o++ {
 		if n[o] > 0 {
 			m.outcomes[o].Add(float64(n[o]))
 		}

@@ -50,11 +50,11 @@ func TestMetrics(t *testing.T) {
 	n.Broker = b
 	n.must(n.declareQueue(alice, "q", &sealmq.QueueOptions{MaxMessages: 2}))
 	n.must(n.bind(alice, "q", "x", "k"))
-	p := func(exchange, id string) broker.Publish {
-		return broker.Publish{Exchange: exchange, Key: "k", MessageID: id}
+	p := func(exchange, id string) engine.Publish {
+		return engine.Publish{Message: sealmq.Message{Exchange: exchange, Key: "k", ID: id}}
 	}
 	conflict := p("x", "1")
-	conflict.Body = []byte("other")
+	conflict.Message.Body = []byte("other")
 	n.publish(alice, p("x", "1"), p("x", "1"), conflict, p("none", "2"), p("x", "3"), p("x", "4"), p("none", "5"))
 	c := n.consumer(bob, "q")
 	list, err := c.Take(nil, 10, everything)

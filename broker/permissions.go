@@ -40,7 +40,7 @@ const reservedPrefix = "sealmq."
 // bind and look at everything but reserved names; find its own messages; read every key
 // and write its own.
 // Everything else needs RoleAdmin.
-func authorize(id sealmq.Identity, act action, object string) error {
+func authorize(id Caller, act action, object string) error {
 	if id.ID == "" {
 		return denied(act, object)
 	}
@@ -100,7 +100,7 @@ func denied(act action, object string) error {
 }
 
 // allow asks authorize and counts and audits a refusal.
-func (b *Broker) allow(id sealmq.Identity, act action, object string) error {
+func (b *Broker) allow(id Caller, act action, object string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}
@@ -115,7 +115,7 @@ func (b *Broker) allow(id sealmq.Identity, act action, object string) error {
 // RequireAdmin checks that the caller may use an administrative command of a protocol
 // that is not about a queue or an exchange, such as "reset_stats" or "close_connection".
 // The audit hears of it either way; a refusal is counted.
-func (b *Broker) RequireAdmin(id sealmq.Identity, command string) error {
+func (b *Broker) RequireAdmin(id Caller, command string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // TestAuthorizationMatrix has every action for every role on ordinary and reserved
@@ -40,7 +41,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 					case act == "find", act == "put_key", act == "put_chain":
 						want = name == who.ID
 					}
-					err := broker.Authorize(who, act, name)
+					err := broker.Authorize(broker.Caller{Identity: who}, act, name)
 					if want != (err == nil) || err != nil && !errors.Is(err, sealmq.ErrDenied) {
 						t.Errorf("%+v may %s %q: error %v, want allowed %v", who, act, name, err, want)
 					}
@@ -83,7 +84,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"consume", "sealmq.q", func() error { _, _, err := c.Fetch("sealmq.q"); return err }()},
 		{"inspect", "sealmq.q", func() error { _, err := n.Queue(bob, "sealmq.q"); return err }()},
 		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, broker.KeyBytes)); return err }()},
-		{"publish", "sealmq.x", n.publish(bob, broker.Publish{Exchange: "sealmq.x", Key: "k"})[0].Err},
+		{"publish", "sealmq.x", n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.x", Key: "k"}})[0].Err},
 		{"reset_key", "alice", ask(func(d func(error)) { n.ResetKey(bob, "alice", "", func(_ []int64, err error) { d(err) }) })},
 		{"reset_stats", "", n.RequireAdmin(bob, "reset_stats")},
 	} {
@@ -94,7 +95,7 @@ func TestEveryCommandAsks(t *testing.T) {
 			t.Errorf("%s %s: not in the audit", tc.command, tc.object)
 		}
 	}
-	if _, ok := n.Key(sealmq.Identity{}, "alice"); ok {
+	if _, ok := n.Key(broker.Caller{}, "alice"); ok {
 		t.Error("nobody may read a key")
 	}
 	if got := n.Counts(); got != before {
@@ -141,7 +142,7 @@ func TestExistenceIsNotTold(t *testing.T) {
 	n.must(n.bind(admin, "sealmq.a", "sealmq.x", "k"))
 	for _, pair := range [][2]error{
 		{n.unbind(bob, "sealmq.a", "sealmq.x", "k"), n.unbind(bob, "sealmq.b", "sealmq.y", "k")},
-		{n.publish(bob, broker.Publish{Exchange: "sealmq.x", Key: "k"})[0].Err, n.publish(bob, broker.Publish{Exchange: "sealmq.y", Key: "k"})[0].Err},
+		{n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.x", Key: "k"}})[0].Err, n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.y", Key: "k"}})[0].Err},
 	} {
 		if sealmq.CodeOf(pair[0]) != sealmq.Denied || sealmq.CodeOf(pair[1]) != sealmq.Denied {
 			t.Errorf("errors %v and %v", pair[0], pair[1])

@@ -8,94 +8,112 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// Publish is one message as a protocol read it. Strings and slices may be parts of the
-// caller's read buffer: they are used during the call only.
-type Publish struct {
-	Exchange, Key string
-	// MessageID may be empty; then a repeat is not recognised.
-	MessageID  string
-	Properties []byte
-	Body       []byte
-}
+// maxRoutes bounds how often one message is routed again because a queue that it was
+// routed to was deleted meanwhile.
+const maxRoutes = 10
 
 // Publish routes each message and has the engine store it in all of its queues or in
-// none. results[i] answers batch[i]; the slice is the broker's again when done returns.
-// A message that reaches no queue is Refused: with code NoExchange if its exchange was
-// never declared, Unroutable if nothing is bound for its key, Denied or BadName.
+// none. The caller fills the messages and their Repeat; the broker adds Publisher,
+// Published and Queues in the same slice, which belongs to the caller again when Publish
+// returns, like everything that the messages point to.
 //
-// One goroutine's batches are stored in the order of its calls. done of a batch that the
-// broker refused as a whole may run before that of an earlier one.
-func (b *Broker) Publish(id sealmq.Identity, batch []Publish, done func(results []engine.PublishResult)) {
-	r := routings.Get().(*routing)
-	a := b.newAnswer(len(batch), done)
-
-	b.publishing.RLock()
-	b.route(id, batch, r, a)
-	if len(r.requests) == 0 {
-		b.publishing.RUnlock()
-		a.finish(nil)
-	} else {
-		b.engine.Publish(r.requests, a.engineDone)
-		b.publishing.RUnlock()
-	}
-	r.release()
-}
-
-// routing is the scratch space of one Publish.
-type routing struct{ requests []engine.PublishRequest }
-
-var routings = sync.Pool{New: func() any { return new(routing) }}
-
-// maxPooledRequests keeps one huge batch from pinning its scratch space.
-const maxPooledRequests = 4096
-
-func (r *routing) release() {
-	if cap(r.requests) > maxPooledRequests {
-		return
-	}
-	clear(r.requests) // they point into read buffers
-	r.requests = r.requests[:0]
-	routings.Put(r)
-}
-
-// route fills r with what can be stored and a with what is refused.
-func (b *Broker) route(id sealmq.Identity, batch []Publish, r *routing, a *answer) {
-	if b.closed.Load() {
-		for i := range batch {
-			a.refuse(i, sealmq.ErrUnavailable)
+// results[i] answers batch[i]; the slice is the broker's again when done returns. A
+// message is Refused with code NoExchange if its exchange was never declared, with Denied,
+// BadName or NotSealed, or as the engine refuses it. It is Unrouted, with code Unroutable,
+// if no queue is bound for its key.
+//
+// One goroutine's batches are stored in the order of its calls, and each batch in its own
+// order: a message whose queue was deleted meanwhile is routed again before those behind
+// it are stored.
+func (b *Broker) Publish(c Caller, batch []engine.Publish, done func(results []engine.PublishResult)) {
+	a := &answer{broker: b, done: done, size: len(batch)}
+	for from, tries := 0, 1; ; tries++ {
+		rest := batch[from:]
+		refused := b.route(c, rest)
+		if tries > maxRoutes {
+			rest[0].Queues = nil
+			refused = append(refused, refusal{0, unrouted(&rest[0].Message)})
 		}
-		return
+		taken := b.engine.Publish(rest, a.part(from, refused))
+		if from += taken; from == len(batch) {
+			return
+		}
+		if taken > 0 {
+			tries = 0
+		}
 	}
+}
+
+// refusal is the broker's own answer to one message of a batch.
+type refusal struct {
+	index  int
+	result engine.PublishResult
+}
+
+// route fills in where the messages go: nowhere, if they are refused.
+func (b *Broker) route(c Caller, batch []engine.Publish) (refused []refusal) {
 	now := time.UnixMilli(b.clock.Now().UnixMilli()).UTC()
-	at := &destination{broker: b, id: id, table: b.table.Load()}
+	at := &destination{broker: b, caller: c, table: b.table.Load()}
 	for i := range batch {
 		p := &batch[i]
-		if p.MessageID != "" {
-			if err := sealmq.CheckName("message id", p.MessageID); err != nil {
-				a.refuse(i, err)
-				continue
+		p.Message.Publisher, p.Message.Published = c.ID, now
+		queues, err := at.queues(&p.Message)
+		switch {
+		case err != nil:
+			refused = append(refused, refusal{i, engine.PublishResult{Outcome: engine.Refused, Err: err}})
+		case len(queues) == 0:
+			refused = append(refused, refusal{i, unrouted(&p.Message)})
+		}
+		p.Queues = queues
+	}
+	return refused
+}
+
+func unrouted(m *sealmq.Message) engine.PublishResult {
+	return engine.PublishResult{Outcome: engine.Unrouted, Err: errUnroutable(m.Exchange, m.Key)}
+}
+
+// answer puts the results of one batch together, which the engine may take in parts.
+type answer struct {
+	broker *Broker
+	done   func([]engine.PublishResult)
+	size   int
+
+	mu       sync.Mutex
+	results  []engine.PublishResult // if there is more than one part
+	answered int
+}
+
+// part returns the done function for the messages from one on. refused is the broker's
+// own answers to some of them, which the engine need not have taken.
+func (a *answer) part(from int, refused []refusal) func([]engine.PublishResult) {
+	return func(results []engine.PublishResult) {
+		for _, r := range refused {
+			if r.index < len(results) {
+				results[r.index] = r.result
 			}
 		}
-		queues, err := at.queues(p.Exchange, p.Key)
-		if err == nil {
-			err = b.sealed.check(queues, p.Body)
+		a.broker.metrics.results(results)
+		if len(results) == a.size {
+			a.done(results)
+			return
 		}
-		if err != nil {
-			a.refuse(i, err)
-			continue
-		}
-		r.requests = append(r.requests, engine.PublishRequest{
-			Message: sealmq.Message{
-				ID:         p.MessageID,
-				Publisher:  id.ID,
-				Exchange:   p.Exchange,
-				Key:        p.Key,
-				Published:  now,
-				Properties: p.Properties,
-				Body:       p.Body,
-			},
-			Queues: queues,
-		})
+		a.collect(from, results)
+	}
+}
+
+// collect keeps a part and answers once the last one is there.
+func (a *answer) collect(from int, part []engine.PublishResult) {
+	a.mu.Lock()
+	if a.results == nil {
+		a.results = make([]engine.PublishResult, a.size)
+	}
+	copy(a.results[from:], part)
+	a.answered += len(part)
+	last := len(part) > 0 && a.answered == a.size
+	a.mu.Unlock()
+	if last {
+		a.done(a.results)
 	}
 }
 
@@ -103,7 +121,7 @@ func (b *Broker) route(id sealmq.Identity, batch []Publish, r *routing, a *answe
 // mostly go the same way.
 type destination struct {
 	broker *Broker
-	id     sealmq.Identity
+	caller Caller
 	table  *table
 
 	known    bool // exchange was looked up
@@ -115,7 +133,27 @@ type destination struct {
 	found []string // by router for key; never empty
 }
 
-func (d *destination) queues(exchange, key string) ([]string, error) {
+// queues returns where a message goes, or an error.
+func (d *destination) queues(m *sealmq.Message) ([]string, error) {
+	if d.broker.closed.Load() {
+		return nil, sealmq.ErrUnavailable
+	}
+	if m.ID != "" {
+		if err := sealmq.CheckName("message id", m.ID); err != nil {
+			return nil, err
+		}
+	}
+	queues, err := d.route(m.Exchange, m.Key)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.broker.sealed.check(queues, m.Body); err != nil {
+		return nil, err
+	}
+	return queues, nil
+}
+
+func (d *destination) route(exchange, key string) ([]string, error) {
 	if !d.known || exchange != d.exchange {
 		d.known, d.exchange, d.found = true, exchange, nil
 		d.router, d.err = d.find(exchange)
@@ -131,10 +169,7 @@ func (d *destination) queues(exchange, key string) ([]string, error) {
 		return nil, err
 	}
 	if len(queues) == 0 {
-		if err := sealmq.CheckName("routing key", key); err != nil {
-			return nil, err
-		}
-		return nil, errUnroutable(exchange, key)
+		return nil, sealmq.CheckName("routing key", key)
 	}
 	d.key, d.found = key, queues
 	return queues, nil
@@ -149,7 +184,7 @@ func (d *destination) find(exchange string) (router, error) {
 			return nil, err
 		}
 	}
-	if err := d.broker.allow(d.id, actPublish, exchange); err != nil {
+	if err := d.broker.allow(d.caller, actPublish, exchange); err != nil {
 		return nil, err
 	}
 	if !ok {
@@ -174,70 +209,4 @@ func (b *Broker) routeKey(r router, key string) ([]string, error) {
 		return queues, nil
 	}
 	return r.route(key), nil
-}
-
-// answer waits for the engine's results of one batch and puts them together with the
-// broker's own refusals.
-type answer struct {
-	broker  *Broker
-	done    func([]engine.PublishResult)
-	size    int
-	refused []refusal
-	merged  []engine.PublishResult
-	// engineDone is finish, bound once per answer and not once per batch.
-	engineDone func([]engine.PublishResult)
-}
-
-type refusal struct {
-	index int
-	err   error
-}
-
-var answers sync.Pool
-
-func (b *Broker) newAnswer(size int, done func([]engine.PublishResult)) *answer {
-	a, ok := answers.Get().(*answer)
-	if !ok {
-		a = new(answer)
-		a.engineDone = a.finish
-	}
-	a.broker, a.done, a.size = b, done, size
-	return a
-}
-
-func (a *answer) refuse(i int, err error) { a.refused = append(a.refused, refusal{i, err}) }
-
-// finish answers the batch; results are those of the messages that were not refused.
-func (a *answer) finish(results []engine.PublishResult) {
-	if len(a.refused) > 0 {
-		results = a.merge(results)
-	}
-	a.broker.metrics.results(results)
-	a.done(results)
-	a.release()
-}
-
-func (a *answer) merge(results []engine.PublishResult) []engine.PublishResult {
-	refused := a.refused
-	for i := range a.size {
-		if len(refused) > 0 && refused[0].index == i {
-			a.merged = append(a.merged, engine.PublishResult{Outcome: engine.Refused, Err: refused[0].err})
-			refused = refused[1:]
-			continue
-		}
-		a.merged = append(a.merged, results[0])
-		results = results[1:]
-	}
-	return a.merged
-}
-
-func (a *answer) release() {
-	a.broker, a.done = nil, nil
-	if cap(a.merged) > maxPooledRequests {
-		return
-	}
-	clear(a.refused)
-	clear(a.merged)
-	a.refused, a.merged = a.refused[:0], a.merged[:0]
-	answers.Put(a)
 }

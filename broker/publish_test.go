@@ -70,7 +70,7 @@ func TestPublishRefusals(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := n.one(tc.exchange, tc.key, tc.id)
-			if r.Outcome != engine.Refused || sealmq.CodeOf(r.Err) != tc.code || r.Err.Error() != tc.text {
+			if r.Outcome != refusal(r.Err) || sealmq.CodeOf(r.Err) != tc.code || r.Err.Error() != tc.text {
 				t.Errorf("outcome %d, error %v with code %q\nwant %q with code %q", r.Outcome, r.Err, sealmq.CodeOf(r.Err), tc.text, tc.code)
 			}
 		})
@@ -82,8 +82,8 @@ func TestPublishAnswersEachOfABatchInItsPlace(t *testing.T) {
 	n := open(t)
 	n.must(n.declareQueue(alice, "q", &sealmq.QueueOptions{MaxMessages: 3}))
 	n.must(n.bind(alice, "q", "x", "k"))
-	p := func(exchange, id, body string) broker.Publish {
-		return broker.Publish{Exchange: exchange, Key: "k", MessageID: id, Body: []byte(body)}
+	p := func(exchange, id, body string) engine.Publish {
+		return engine.Publish{Message: sealmq.Message{Exchange: exchange, Key: "k", ID: id, Body: []byte(body)}}
 	}
 	results := n.publish(alice, p("none", "0", ""), p("x", "1", ""), p("x", "bad id", ""), p("x", "1", ""),
 		p("x", "1", "other"), p("x", "2", ""), p("none", "3", ""), p("x", "4", ""), p("x", "5", ""), p("none", "6", ""))
@@ -118,9 +118,9 @@ func TestPublishKeepsNothingOfTheCallersBuffer(t *testing.T) {
 	buffer := []byte("t a.b id-1 body")
 	part := func(from, to int) string { return unsafe.String(&buffer[from], to-from) }
 	done := make(chan engine.PublishResult, 1)
-	n.Publish(alice, []broker.Publish{{
-		Exchange: part(0, 1), Key: part(2, 5), MessageID: part(6, 10), Body: buffer[11:], Properties: buffer[:1],
-	}}, func(results []engine.PublishResult) { done <- results[0] })
+	n.Publish(alice, []engine.Publish{{Message: sealmq.Message{
+		Exchange: part(0, 1), Key: part(2, 5), ID: part(6, 10), Body: buffer[11:], Properties: buffer[:1],
+	}}}, func(results []engine.PublishResult) { done <- results[0] })
 	copy(buffer, "################")
 	if r := <-done; r.Outcome != engine.Stored {
 		t.Fatalf("outcome %d, error %v", r.Outcome, r.Err)
@@ -152,7 +152,7 @@ func TestDeletedQueueHurtsNoPublisher(t *testing.T) {
 				default:
 				}
 				id := fmt.Sprintf("%d-%d", p, i)
-				n.Publish(alice, []broker.Publish{{Exchange: "f", Key: "k", MessageID: id}}, func(r []engine.PublishResult) {
+				n.Publish(alice, []engine.Publish{{Message: sealmq.Message{Exchange: "f", Key: "k", ID: id}}}, func(r []engine.PublishResult) {
 					if r[0].Outcome != engine.Stored {
 						t.Errorf("%s: outcome %d, error %v", id, r[0].Outcome, r[0].Err)
 					}
@@ -179,8 +179,9 @@ type sink struct {
 	results []engine.PublishResult
 }
 
-func (s *sink) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+func (s *sink) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
 	done(s.results[:len(batch)])
+	return len(batch)
 }
 
 func (s *sink) Definitions() []engine.Definition { return nil }
@@ -192,7 +193,7 @@ func (s *sink) Define(_ []engine.Definition, done func(error)) { done(nil) }
 
 // hot is a broker with n bindings on an exchange of each kind, over an engine that costs
 // nothing, and a batch for one of them.
-func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Broker, []broker.Publish) {
+func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Broker, []engine.Publish) {
 	s := &sink{results: make([]engine.PublishResult, size)}
 	for i := range s.results {
 		s.results[i].Outcome = engine.Stored
@@ -205,10 +206,10 @@ func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Br
 	for i := range bindings {
 		b.Bind(admin, fmt.Sprint("queue-", i), "x", fmt.Sprint("key.", i), func(error) {})
 	}
-	batch := make([]broker.Publish, size)
+	batch := make([]engine.Publish, size)
 	for i := range batch {
-		batch[i] = broker.Publish{Exchange: "x", Key: fmt.Sprint("key.", i%bindings),
-			MessageID: fmt.Sprint("0f8fad5b-d9cb-469f-a165-", i), Body: make([]byte, 256)}
+		batch[i] = engine.Publish{Message: sealmq.Message{Exchange: "x", Key: fmt.Sprint("key.", i%bindings),
+			ID: fmt.Sprint("0f8fad5b-d9cb-469f-a165-", i), Body: make([]byte, 256)}}
 	}
 	return b, batch
 }

@@ -19,7 +19,7 @@ func errNoQueue(name string) error {
 
 // DeclareQueue creates a queue. Nil options match whatever exists and otherwise mean the
 // defaults; options that differ from the existing ones are an error with code Mismatch.
-func (b *Broker) DeclareQueue(id sealmq.Identity, name string, o *sealmq.QueueOptions, done func(error)) {
+func (b *Broker) DeclareQueue(id Caller, name string, o *sealmq.QueueOptions, done func(error)) {
 	name = strings.Clone(name)
 	if err := checkQueueName(name); err != nil {
 		done(err)
@@ -76,7 +76,7 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 
 // DeleteQueue removes a queue with its messages and its bindings; done gets the number
 // of messages. Code NoQueue if there is none.
-func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed int, err error)) {
+func (b *Broker) DeleteQueue(id Caller, name string, done func(removed int, err error)) {
 	name = strings.Clone(name)
 	if err := b.administer(id, actDelete, name); err != nil {
 		done(0, err)
@@ -114,8 +114,7 @@ func (b *Broker) DeleteQueue(id sealmq.Identity, name string, done func(removed 
 	steps.start()
 }
 
-// unbindAll removes the bindings of a queue, waits until no publish uses them, and
-// returns them.
+// unbindAll removes the bindings of a queue and returns them.
 func (b *Broker) unbindAll(queue string, steps *join) (gone []Binding) {
 	bound := b.topo.byQueue[queue]
 	if len(bound) == 0 {
@@ -128,8 +127,6 @@ func (b *Broker) unbindAll(queue string, steps *join) (gone []Binding) {
 		batch, gone = append(batch, engine.Definition{Key: bindingKey(one)}), append(gone, one)
 		b.unbind(one)
 	}
-	b.publishing.Lock()
-	b.publishing.Unlock() //lint:ignore SA2001 the wait for publishes under way is all that is wanted
 	b.change(batch, func() {
 		for _, one := range gone {
 			b.rebind(one)
@@ -139,7 +136,7 @@ func (b *Broker) unbindAll(queue string, steps *join) (gone []Binding) {
 }
 
 // PurgeQueue removes the waiting messages of a queue; done gets their number.
-func (b *Broker) PurgeQueue(id sealmq.Identity, name string, done func(removed int, err error)) {
+func (b *Broker) PurgeQueue(id Caller, name string, done func(removed int, err error)) {
 	name = strings.Clone(name)
 	if err := b.administer(id, actPurge, name); err != nil {
 		done(0, err)
@@ -149,7 +146,7 @@ func (b *Broker) PurgeQueue(id sealmq.Identity, name string, done func(removed i
 }
 
 // Queue describes one queue, with code NoQueue if there is none.
-func (b *Broker) Queue(id sealmq.Identity, name string) (engine.QueueInfo, error) {
+func (b *Broker) Queue(id Caller, name string) (engine.QueueInfo, error) {
 	if err := checkQueueName(name); err != nil {
 		return engine.QueueInfo{}, err
 	}
@@ -165,7 +162,7 @@ func (b *Broker) Queue(id sealmq.Identity, name string) (engine.QueueInfo, error
 
 // Peek returns up to n waiting messages from the front of a queue without delivering
 // them; n is at most MaxPeek. Code Unsupported if the engine cannot.
-func (b *Broker) Peek(id sealmq.Identity, queue string, n int) ([]sealmq.Delivery, error) {
+func (b *Broker) Peek(id Caller, queue string, n int) ([]sealmq.Delivery, error) {
 	if n < 1 || n > MaxPeek {
 		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is not between 1 and " + strconv.Itoa(MaxPeek)}
 	}
@@ -183,7 +180,7 @@ func (b *Broker) Peek(id sealmq.Identity, queue string, n int) ([]sealmq.Deliver
 
 // Move moves up to n waiting messages (0: all) from the front of one queue to the end of
 // another. Code Unsupported if the engine cannot.
-func (b *Broker) Move(id sealmq.Identity, from, to string, n int, done func(moved int, err error)) {
+func (b *Broker) Move(id Caller, from, to string, n int, done func(moved int, err error)) {
 	if n < 0 {
 		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is negative"})
 		return
@@ -221,7 +218,7 @@ func (b *Broker) Memory() (m engine.Memory, ok bool) {
 // Find looks a message up by its id while a copy waits or is unacknowledged. Only its
 // publisher and administrators may; others get code Denied. Code Unsupported if the
 // engine cannot.
-func (b *Broker) Find(id sealmq.Identity, messageID string) (sealmq.Message, bool, error) {
+func (b *Broker) Find(id Caller, messageID string) (sealmq.Message, bool, error) {
 	if err := sealmq.CheckName("message id", messageID); err != nil {
 		return sealmq.Message{}, false, err
 	}
@@ -241,14 +238,14 @@ func (b *Broker) Find(id sealmq.Identity, messageID string) (sealmq.Message, boo
 
 // administer checks the name of a queue and the caller's right to an administrative
 // action on it.
-func (b *Broker) administer(id sealmq.Identity, act action, queue string) error {
+func (b *Broker) administer(id Caller, act action, queue string) error {
 	if err := checkQueueName(queue); err != nil {
 		return err
 	}
 	return b.allow(id, act, queue)
 }
 
-func (b *Broker) auditingCount(id sealmq.Identity, act action, object string, done func(int, error)) func(int, error) {
+func (b *Broker) auditingCount(id Caller, act action, object string, done func(int, error)) func(int, error) {
 	return func(n int, err error) {
 		b.audit(id.ID, string(act), object, err)
 		done(n, err)

@@ -23,7 +23,7 @@ import (
 // if suite is keylog.Unproven, or all if it is empty. Only administrators may. Afterwards
 // whoever connects under the name, with a certificate of any accepted authority, can put the
 // next entry. done gets the places of the resets in the log. Code NoKey if there is nothing.
-func (b *Broker) ResetKey(id sealmq.Identity, client, suite string, done func(indexes []int64, err error)) {
+func (b *Broker) ResetKey(id Caller, client, suite string, done func(indexes []int64, err error)) {
 	client, suite = strings.Clone(client), strings.Clone(suite)
 	d := b.directory
 	if err := b.checkReset(id, actResetKey, client, suite); err != nil {
@@ -67,7 +67,7 @@ func (b *Broker) ResetKey(id sealmq.Identity, client, suite string, done func(in
 }
 
 // checkReset reports whether a suite can be asked for, and the caller may.
-func (b *Broker) checkReset(id sealmq.Identity, act action, client, suite string) error {
+func (b *Broker) checkReset(id Caller, act action, client, suite string) error {
 	if err := checkClient(client); err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (d *directory) first(at slot, leaf keylog.Leaf, previous [32]byte) error {
 
 // FindReset returns the latest reset of a client's key with the proof that it stands in the
 // log. suite is that of the key, or keylog.Unproven. Code NoKey if there was none.
-func (b *Broker) FindReset(id sealmq.Identity, client, suite string) (keylog.FoundReset, error) {
+func (b *Broker) FindReset(id Caller, client, suite string) (keylog.FoundReset, error) {
 	if err := b.checkReset(id, actReadKey, client, suite); err != nil {
 		return keylog.FoundReset{}, err
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-func (r *registry) reset(id sealmq.Identity, client, suite string) ([]int64, error) {
+func (r *registry) reset(id broker.Caller, client, suite string) ([]int64, error) {
 	r.Helper()
 	return wait(r, func(done func([]int64, error)) { r.ResetKey(id, client, suite, done) })
 }
@@ -92,7 +92,7 @@ func TestResetOfAnEntry(t *testing.T) {
 		for name, old := range map[string][]byte{"the first one": first, "the one that was reset": stolen, "one that was signed before": prepared,
 			"a first one": r.entryAfter(other, 1, [32]byte{}), "one that names no reset": r.entryAfter(other, 3, [32]byte{1}),
 			"a later one": r.entryAfter(other, 4, leaf.Record())} {
-			for _, who := range []sealmq.Identity{id, foreign} {
+			for _, who := range []broker.Caller{id, foreign} {
 				if _, err := r.put(who, small, old); err == nil {
 					t.Errorf("%s is taken", name)
 				}
@@ -169,13 +169,13 @@ func TestResetIsRefused(t *testing.T) {
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
 	for _, tc := range []struct {
-		id            sealmq.Identity
+		id            broker.Caller
 		client, suite string
 		code          sealmq.Code
 	}{
 		{id, "alice", "", sealmq.Denied},
 		{bob, "alice", string(small), sealmq.Denied},
-		{sealmq.Identity{}, "alice", "", sealmq.Denied},
+		{broker.Caller{}, "alice", "", sealmq.Denied},
 		{admin, "nobody", "", sealmq.NoKey},
 		{admin, "alice", string(seal.HPKEHybrid), sealmq.NoKey},
 		{admin, "alice", keylog.Unproven, sealmq.NoKey},
@@ -186,7 +186,7 @@ func TestResetIsRefused(t *testing.T) {
 	}
 	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
 	r.code(sealmq.BadArgument, second(r.FindReset(bob, "alice", "nonsense")))
-	r.code(sealmq.Denied, second(r.FindReset(sealmq.Identity{}, "alice", string(small))))
+	r.code(sealmq.Denied, second(r.FindReset(broker.Caller{}, "alice", string(small))))
 	if r.Counts().KeyLog != 1 {
 		t.Errorf("%d leaves", r.Counts().KeyLog)
 	}

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
@@ -43,7 +42,7 @@ func TestSealedQueues(t *testing.T) {
 	n.must(n.bind(alice, "safe", "x", "both"))
 	publish := func(key, id string, body []byte) engine.PublishResult {
 		t.Helper()
-		return n.publish(alice, broker.Publish{Exchange: "x", Key: key, MessageID: id, Body: body})[0]
+		return n.publish(alice, engine.Publish{Message: sealmq.Message{Exchange: "x", Key: key, ID: id, Body: body}})[0]
 	}
 	round := 0
 	for range 2 { // also after a restart
@@ -104,7 +103,7 @@ func TestSealedQueuesTakeDeadLettersAsTheyAre(t *testing.T) {
 		c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Dead}}, done)
 	}))
 	n.holds("q.dead", "plain")
-	if r := n.publish(alice, broker.Publish{Exchange: "x", Key: "dead", MessageID: "2", Body: []byte("plain")})[0]; sealmq.CodeOf(r.Err) != sealmq.NotSealed {
+	if r := n.publish(alice, engine.Publish{Message: sealmq.Message{Exchange: "x", Key: "dead", ID: "2", Body: []byte("plain")}})[0]; sealmq.CodeOf(r.Err) != sealmq.NotSealed {
 		t.Errorf("a publisher's: %v", r.Err)
 	}
 }

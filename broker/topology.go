@@ -193,7 +193,7 @@ func (b *Broker) defined(batch []engine.Definition, done func(error)) {
 
 // DeclareExchange creates an exchange. Kind "" matches whatever exists and otherwise
 // means Direct; another kind than the existing one is an error with code Mismatch.
-func (b *Broker) DeclareExchange(id sealmq.Identity, name string, kind ExchangeKind, done func(error)) {
+func (b *Broker) DeclareExchange(id Caller, name string, kind ExchangeKind, done func(error)) {
 	name = strings.Clone(name)
 	if err := sealmq.CheckName("exchange", name); err != nil {
 		done(err)
@@ -257,7 +257,7 @@ func (b *Broker) setRouter(exchange string, r router) {
 }
 
 // DeleteExchange removes an exchange with its bindings. Code NoExchange if there is none.
-func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error)) {
+func (b *Broker) DeleteExchange(id Caller, name string, done func(error)) {
 	name = strings.Clone(name)
 	if err := sealmq.CheckName("exchange", name); err != nil {
 		done(err)
@@ -295,7 +295,7 @@ func (b *Broker) DeleteExchange(id sealmq.Identity, name string, done func(error
 
 // Bind binds a queue to an exchange and is idempotent. It creates a missing queue with
 // default options and a missing exchange with kind Direct.
-func (b *Broker) Bind(id sealmq.Identity, queue, exchange, key string, done func(error)) {
+func (b *Broker) Bind(id Caller, queue, exchange, key string, done func(error)) {
 	bound := Binding{Queue: strings.Clone(queue), Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
 	if err := b.checkBinding(id, bound); err != nil {
 		done(err)
@@ -356,7 +356,7 @@ func (b *Broker) roomForBinding(bound Binding) error {
 
 // Unbind removes a binding and is idempotent. Code NoExchange or NoQueue if one of the
 // two does not exist.
-func (b *Broker) Unbind(id sealmq.Identity, queue, exchange, key string, done func(error)) {
+func (b *Broker) Unbind(id Caller, queue, exchange, key string, done func(error)) {
 	bound := Binding{Queue: strings.Clone(queue), Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
 	if err := b.checkBinding(id, bound); err != nil {
 		done(err)
@@ -387,7 +387,7 @@ func (b *Broker) unbind(bound Binding) {
 	b.setRouter(bound.Exchange, r.unbind(bound.Queue, bound.Key))
 }
 
-func (b *Broker) checkBinding(id sealmq.Identity, bound Binding) error {
+func (b *Broker) checkBinding(id Caller, bound Binding) error {
 	if err := checkQueueName(bound.Queue); err != nil {
 		return err
 	}
@@ -404,7 +404,7 @@ func (b *Broker) checkBinding(id sealmq.Identity, bound Binding) error {
 }
 
 // Exchanges lists what the caller may see, sorted by name.
-func (b *Broker) Exchanges(id sealmq.Identity) []ExchangeInfo {
+func (b *Broker) Exchanges(id Caller) []ExchangeInfo {
 	b.lock()
 	defer b.unlock()
 	list := make([]ExchangeInfo, 0, len(b.topo.exchanges))
@@ -418,7 +418,7 @@ func (b *Broker) Exchanges(id sealmq.Identity) []ExchangeInfo {
 }
 
 // Bindings lists what the caller may see, sorted by exchange, queue and key.
-func (b *Broker) Bindings(id sealmq.Identity) []Binding {
+func (b *Broker) Bindings(id Caller) []Binding {
 	list := b.visibleBindings(id)
 	slices.SortFunc(list, func(a, b Binding) int {
 		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Key, b.Key))
@@ -426,7 +426,7 @@ func (b *Broker) Bindings(id sealmq.Identity) []Binding {
 	return list
 }
 
-func (b *Broker) visibleBindings(id sealmq.Identity) []Binding {
+func (b *Broker) visibleBindings(id Caller) []Binding {
 	b.lock()
 	defer b.unlock()
 	list := make([]Binding, 0, b.topo.bindings)
@@ -443,7 +443,7 @@ func errLimit(what string, limit int) error {
 }
 
 // auditing makes done report its outcome to the audit as well.
-func (b *Broker) auditing(id sealmq.Identity, act action, object string, done func(error)) func(error) {
+func (b *Broker) auditing(id Caller, act action, object string, done func(error)) func(error) {
 	return func(err error) {
 		b.audit(id.ID, string(act), object, err)
 		done(err)

@@ -48,9 +48,16 @@ type Engine interface {
 	// Queues describes all, sorted by name.
 	Queues() []QueueInfo
 
-	// Publish stores each request in all of its queues or in none. results[i] answers
-	// batch[i]. The results slice is the engine's again when done returns.
-	Publish(batch []PublishRequest, done func(results []PublishResult))
+	// Publish stores each message in all of its queues or in none, in the order of the
+	// batch. Before a message that repeats none and names a queue which does not exist it
+	// stops, and returns how many it took: the caller routes the others again, which keeps
+	// the order.
+	// results[i] answers batch[i] of those that were taken. done may change the results; the
+	// slice is the engine's again when it returns.
+	//
+	// It may wait for room on the disk. A queue that is deleted meanwhile is missing like
+	// any other, one that was declared again under its name is not.
+	Publish(batch []Publish, done func(results []PublishResult)) (taken int)
 	// NewSession opens a consumer's side. A session belongs to one connection.
 	NewSession(SessionConfig) Session
 
@@ -98,8 +105,8 @@ type Mover interface {
 
 // Finder looks a message up by its id.
 type Finder interface {
-	// Find returns the message while a copy waits or is unacknowledged. It may cost
-	// time in proportion to the backlog.
+	// Find returns the message while a copy waits or is unacknowledged, unless its Repeat
+	// was Never. It may cost time in proportion to the backlog.
 	Find(id string) (sealmq.Message, bool)
 }
 

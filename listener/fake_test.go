@@ -76,8 +76,8 @@ type slowPublishes struct {
 	release chan struct{}
 }
 
-func (e slowPublishes) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
-	e.Engine.Publish(batch, func(results []engine.PublishResult) {
+func (e slowPublishes) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
+	return e.Engine.Publish(batch, func(results []engine.PublishResult) {
 		results = append([]engine.PublishResult(nil), results...)
 		go func() {
 			<-e.release

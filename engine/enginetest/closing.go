@@ -15,7 +15,7 @@ var closeChecks = []check{
 		first := c.gets("first")
 		var published []*pending[[]engine.PublishResult]
 		for _, id := range ids("m", 50) {
-			published = append(published, h.publish(engine.PublishRequest{Message: message(id), Queues: []string{"q"}}))
+			published = append(published, h.publish(engine.Publish{Message: message(id), Queues: []string{"q"}}))
 		}
 		acked := c.settle(engine.Settlement{Tag: first[0].Tag, Verdict: engine.Ack})
 		defined := h.define(definition("k", "v"))
@@ -49,7 +49,7 @@ var closeChecks = []check{
 				h.Errorf("close: %v", err)
 			}
 		}
-		if r := h.publish(engine.PublishRequest{Message: message("b"), Queues: []string{"q"}}).must()[0]; r.Outcome != engine.Refused ||
+		if r := h.publish(engine.Publish{Message: message("b"), Queues: []string{"q"}}).must()[0]; r.Outcome != engine.Refused ||
 			sealmq.CodeOf(r.Err) != sealmq.Unavailable {
 			h.Errorf("publish: outcome %d, error %v", r.Outcome, r.Err)
 		}
@@ -83,7 +83,7 @@ var closeChecks = []check{
 			wg.Go(func() {
 				for i := range each {
 					m := message(ids(string(rune('a'+p)), each)[i])
-					h.engine.Publish([]engine.PublishRequest{{Message: m, Queues: []string{"q"}}}, func(results []engine.PublishResult) {
+					h.engine.Publish([]engine.Publish{{Message: m, Queues: []string{"q"}}}, func(results []engine.PublishResult) {
 						mu.Lock()
 						defer mu.Unlock()
 						answers++

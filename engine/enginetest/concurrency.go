@@ -88,14 +88,14 @@ func (t *traffic) publisher(n int) {
 	rnd := rand.New(rand.NewPCG(t.seed, uint64(n)))
 	var answered sync.WaitGroup
 	for i := 0; i < trafficMessages; {
-		var batch []engine.PublishRequest
+		var batch []engine.Publish
 		for range 1 + rnd.IntN(8) {
 			if i < trafficMessages {
 				m := message(fmt.Sprintf("%d/%06d", n, i))
 				m.Publisher = fmt.Sprint(n)
 				queues := t.subset(rnd)
 				t.expect(m.ID, queues)
-				batch = append(batch, engine.PublishRequest{Message: m, Queues: queues})
+				batch = append(batch, engine.Publish{Message: m, Queues: queues})
 				i++
 			}
 		}
@@ -271,7 +271,7 @@ func comeAndGo(h *harness) {
 				}
 				open.Add(1)
 				m := message(fmt.Sprintf("%d-%d", p, i))
-				h.engine.Publish([]engine.PublishRequest{{Message: m, Queues: []string{"stays", "q"}}}, func([]engine.PublishResult) { open.Add(-1) })
+				h.engine.Publish([]engine.Publish{{Message: m, Queues: []string{"stays", "q"}}}, func([]engine.PublishResult) { open.Add(-1) })
 				if i > 2000 {
 					return
 				}

@@ -75,13 +75,36 @@ var dedupChecks = []check{
 		h.queue("q", sealmq.QueueOptions{MaxMessages: 1})
 		h.put("q", "a")
 		h.outcome(engine.Refused, sealmq.QueueFull, message("b"), "q")
-		h.outcome(engine.Refused, sealmq.NoQueue, message("b"), "none")
+		h.stops(0, engine.Publish{Message: message("b"), Queues: []string{"none"}})
+		h.outcome(engine.Unrouted, sealmq.Unroutable, message("b"))
 		c := h.consumer("q", 0)
 		c.ack(c.gets("a")...)
 		other := message("b")
 		other.Body = []byte("other")
 		h.outcome(engine.Stored, "", other, "q")
 		h.outcome(engine.Conflict, sealmq.Duplicate, message("b"), "q")
+	}},
+	{name: "a message may be published again on purpose", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		again := engine.Publish{Message: message("a"), Queues: []string{"q"}, Repeat: engine.Never}
+		publish := func() {
+			if r := h.publish(again).must()[0]; r.Outcome != engine.Stored {
+				h.Errorf("outcome %d, error %v", r.Outcome, r.Err)
+			}
+		}
+		publish()
+		publish()
+		h.put("q", "a") // the id is not known yet
+		publish()
+		h.outcome(engine.Repeated, "", message("a"), "q")
+		h.reopen()
+		publish()
+		h.outcome(engine.Repeated, "", message("a"), "q")
+		c := h.consumer("q", 0)
+		c.ack(c.gets("a", "a", "a", "a", "a")...)
+		publish()
+		h.outcome(engine.Repeated, "", message("a"), "q")
+		c.gets("a")
 	}},
 	{name: "an id outlives its message", run: func(h *harness) {
 		h.queue("acked", sealmq.QueueOptions{})
@@ -150,7 +173,7 @@ var dedupChecks = []check{
 		h.queue("q", sealmq.QueueOptions{})
 		var calls []*pending[[]engine.PublishResult]
 		for range 10 {
-			calls = append(calls, h.publish(engine.PublishRequest{Message: message("a"), Queues: []string{"q"}}))
+			calls = append(calls, h.publish(engine.Publish{Message: message("a"), Queues: []string{"q"}}))
 		}
 		for i, c := range calls {
 			want := engine.Repeated

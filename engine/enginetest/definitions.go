@@ -78,7 +78,7 @@ var definitionRestartChecks = []restartCheck{
 		for i := range 50 {
 			// What is called first is also kept first; only the last is awaited.
 			h.define(definition("a", fmt.Sprint(i)), definition("b", fmt.Sprint(i)))
-			h.publish(engine.PublishRequest{Message: message(fmt.Sprint(i)), Queues: []string{"q"}})
+			h.publish(engine.Publish{Message: message(fmt.Sprint(i)), Queues: []string{"q"}})
 		}
 		h.settled()
 		restart()

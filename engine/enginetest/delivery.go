@@ -40,11 +40,11 @@ var deliveryChecks = []check{
 	}},
 	{name: "take is bounded", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
-		var batch []engine.PublishRequest
+		var batch []engine.Publish
 		for _, id := range ids("m", 6) {
 			m := message(id)
 			m.Body = make([]byte, 1000)
-			batch = append(batch, engine.PublishRequest{Message: m, Queues: []string{"q"}})
+			batch = append(batch, engine.Publish{Message: m, Queues: []string{"q"}})
 		}
 		h.publish(batch...).must()
 		c := h.consumer("q", 0)

@@ -245,16 +245,19 @@ func ids(prefix string, n int) []string {
 	return list
 }
 
-func (h *harness) publish(batch ...engine.PublishRequest) *pending[[]engine.PublishResult] {
+func (h *harness) publish(batch ...engine.Publish) *pending[[]engine.PublishResult] {
 	return begin(h, "publish", func(done func([]engine.PublishResult, error)) {
-		h.engine.Publish(batch, func(results []engine.PublishResult) { done(slices.Clone(results), nil) })
+		taken := h.engine.Publish(batch, func(results []engine.PublishResult) { done(slices.Clone(results), nil) })
+		if taken != len(batch) {
+			h.Errorf("%d of %d messages were taken", taken, len(batch))
+		}
 	})
 }
 
 // one publishes one message and returns its result.
 func (h *harness) one(m sealmq.Message, queues ...string) engine.PublishResult {
 	h.Helper()
-	results := h.publish(engine.PublishRequest{Message: m, Queues: queues}).must()
+	results := h.publish(engine.Publish{Message: m, Queues: queues}).must()
 	if len(results) != 1 {
 		h.Fatalf("%d results for one message", len(results))
 	}
@@ -264,11 +267,30 @@ func (h *harness) one(m sealmq.Message, queues ...string) engine.PublishResult {
 // digested is one for a message whose content a digest stands for.
 func (h *harness) digested(m sealmq.Message, digest string, queues ...string) engine.PublishResult {
 	h.Helper()
-	results := h.publish(engine.PublishRequest{Message: m, Queues: queues, Digest: []byte(digest)}).must()
+	results := h.publish(engine.Publish{Message: m, Queues: queues, Digest: []byte(digest)}).must()
 	if len(results) != 1 {
 		h.Fatalf("%d results for one message", len(results))
 	}
 	return results[0]
+}
+
+// stops publishes messages and checks that the engine takes as many as it should, before
+// one that names a queue which does not exist.
+func (h *harness) stops(want int, batch ...engine.Publish) {
+	h.Helper()
+	results := begin(h, "publish", func(done func([]engine.PublishResult, error)) {
+		if taken := h.engine.Publish(batch, func(r []engine.PublishResult) { done(slices.Clone(r), nil) }); taken != want {
+			h.Errorf("%d messages were taken, want %d", taken, want)
+		}
+	}).must()
+	if len(results) != want {
+		h.Errorf("%d results for %d messages that were taken", len(results), want)
+	}
+	for i, r := range results {
+		if r.Outcome != engine.Stored {
+			h.Errorf("message %d: outcome %d, error %v", i, r.Outcome, r.Err)
+		}
+	}
 }
 
 // outcome publishes one message and checks what becomes of it.
@@ -285,9 +307,9 @@ func (h *harness) outcome(want engine.Outcome, code sealmq.Code, m sealmq.Messag
 // put stores messages with the given ids in one queue, in one batch.
 func (h *harness) put(queue string, ids ...string) {
 	h.Helper()
-	var batch []engine.PublishRequest
+	var batch []engine.Publish
 	for _, id := range ids {
-		batch = append(batch, engine.PublishRequest{Message: message(id), Queues: []string{queue}})
+		batch = append(batch, engine.Publish{Message: message(id), Queues: []string{queue}})
 	}
 	for i, r := range h.publish(batch...).must() {
 		if r.Outcome != engine.Stored {

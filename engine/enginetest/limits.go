@@ -34,7 +34,7 @@ var limitChecks = []check{
 		h.queue("q", sealmq.QueueOptions{MaxMessages: 3})
 		var calls []*pending[[]engine.PublishResult]
 		for _, id := range ids("m", 6) {
-			calls = append(calls, h.publish(engine.PublishRequest{Message: message(id), Queues: []string{"q"}}))
+			calls = append(calls, h.publish(engine.Publish{Message: message(id), Queues: []string{"q"}}))
 		}
 		stored := 0
 		for _, c := range calls {

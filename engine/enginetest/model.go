@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -279,16 +280,16 @@ func (m *Model) describe(q *queue) engine.QueueInfo {
 }
 
 // Publish implements engine.Engine.
-func (m *Model) Publish(batch []engine.PublishRequest, done func(results []engine.PublishResult)) {
+func (m *Model) Publish(batch []engine.Publish, done func(results []engine.PublishResult)) (taken int) {
 	m.begin()
 	defer m.end()
-	results := make([]engine.PublishResult, len(batch))
+	var results []engine.PublishResult
 	for i := range batch {
-		if m.closed {
-			results[i] = engine.PublishResult{Outcome: engine.Refused, Err: errStopped()}
-			continue
+		r, ok := m.publish(&batch[i])
+		if !ok {
+			break
 		}
-		results[i] = m.publish(clone(batch[i].Message), string(batch[i].Digest), batch[i].Queues)
+		results = append(results, r)
 	}
 	m.answer(func(err error) {
 		for i := range results {
@@ -298,48 +299,55 @@ func (m *Model) Publish(batch []engine.PublishRequest, done func(results []engin
 		}
 		done(results)
 	})
+	return len(results)
 }
 
-func (m *Model) publish(msg sealmq.Message, digest string, queues []string) engine.PublishResult {
+// publish decides about one message; ok is false if one of its queues does not exist.
+func (m *Model) publish(p *engine.Publish) (r engine.PublishResult, ok bool) {
+	msg, digest := clone(p.Message), string(p.Digest)
+	byID := msg.ID != "" && p.Repeat == engine.ByID
+	if m.closed {
+		return engine.PublishResult{Outcome: engine.Refused, Err: errStopped()}, true
+	}
+	if len(p.Queues) == 0 {
+		return engine.PublishResult{Outcome: engine.Unrouted, Err: sealmq.ErrUnroutable}, true
+	}
 	if len(digest) > engine.MaxDigestBytes {
 		return engine.PublishResult{Outcome: engine.Refused,
-			Err: &sealmq.Error{Code: sealmq.BadArgument, Message: "the digest is too long"}}
+			Err: &sealmq.Error{Code: sealmq.BadArgument, Message: "the digest is too long"}}, true
 	}
-	if i := m.state.ids[msg.ID]; i != nil && msg.ID != "" {
+	if i := m.state.ids[msg.ID]; i != nil && byID {
 		if i.same(&msg, digest) {
-			return engine.PublishResult{Outcome: engine.Repeated}
+			return engine.PublishResult{Outcome: engine.Repeated}, true
 		}
-		return engine.PublishResult{Outcome: engine.Conflict, Err: sealmq.ErrDuplicate}
+		return engine.PublishResult{Outcome: engine.Conflict, Err: sealmq.ErrDuplicate}, true
+	}
+	if slices.ContainsFunc(p.Queues, func(name string) bool { return m.state.queues[name] == nil }) {
+		return r, false
 	}
 	var into []*queue
 	victims := make(map[*queue][]*entry)
-	for _, name := range queues {
+	for _, name := range p.Queues {
 		q := m.state.queues[name]
-		code := sealmq.NoQueue
-		if q != nil {
-			victims[q], code = q.fits(&msg, m.now())
-		}
-		if code != "" {
-			if q != nil {
-				q.totals.Refused++
-			}
+		var code sealmq.Code
+		if victims[q], code = q.fits(&msg, m.now()); code != "" {
+			q.totals.Refused++
 			return engine.PublishResult{Outcome: engine.Refused, Queue: name,
-				Err: &sealmq.Error{Code: code, Message: "refused by the queue"}}
+				Err: &sealmq.Error{Code: code, Message: "refused by the queue"}}, true
 		}
 		into = append(into, q)
 	}
-	m.store(msg, digest, into, victims)
-	return engine.PublishResult{Outcome: engine.Stored}
+	m.store(stored{message: msg, digest: digest, byID: byID, at: m.now()}, into, victims)
+	return engine.PublishResult{Outcome: engine.Stored}, true
 }
 
-func (m *Model) store(msg sealmq.Message, digest string, into []*queue, victims map[*queue][]*entry) {
-	var names []string
+func (m *Model) store(s stored, into []*queue, victims map[*queue][]*entry) {
 	for _, q := range into {
-		names = append(names, q.name)
+		s.queues = append(s.queues, q.name)
 		q.totals.Published++
 		m.drop(q, victims[q])
 	}
-	m.write(stored{msg, digest, names, m.now()})
+	m.write(s)
 	for _, q := range into {
 		m.unsynced = append(m.unsynced, q.entries[len(q.entries)-1])
 	}

@@ -65,7 +65,7 @@ func (m *Model) Find(id string) (sealmq.Message, bool) {
 	defer m.end()
 	for _, name := range m.state.names() {
 		for _, e := range m.state.queues[name].entries {
-			if e.message.ID == id {
+			if e.byID && e.message.ID == id {
 				return *e.message, true
 			}
 		}

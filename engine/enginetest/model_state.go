@@ -37,6 +37,7 @@ type entry struct {
 	entered  time.Time
 	attempts uint32
 	returned bool // it came back before
+	byID     bool // a repeat of it is recognised
 	deathReason,
 	deathQueue string
 
@@ -82,6 +83,7 @@ type (
 	stored struct {
 		message sealmq.Message
 		digest  string
+		byID    bool
 		queues  []string
 		at      time.Time
 	}
@@ -114,7 +116,7 @@ func (e declared) apply(s *state) {
 
 func (e deleted) apply(s *state) {
 	for _, m := range s.queues[e.name].entries {
-		s.ended(m.message.ID, e.at)
+		s.ended(m, e.at)
 	}
 	delete(s.queues, e.name)
 }
@@ -122,18 +124,17 @@ func (e deleted) apply(s *state) {
 func (e stored) apply(s *state) {
 	m := e.message
 	s.lastSeq++
-	if m.ID != "" {
+	if e.byID {
 		s.ids[m.ID] = &identifier{exchange: m.Exchange, key: m.Key, body: m.Body, digest: e.digest, copies: len(e.queues), order: s.lastSeq}
 	}
 	for _, name := range e.queues {
 		q := s.queues[name]
-		q.entries = append(q.entries, &entry{message: &m, seq: s.lastSeq, entered: e.at})
+		q.entries = append(q.entries, &entry{message: &m, seq: s.lastSeq, entered: e.at, byID: e.byID})
 	}
 }
 
 func (e gone) apply(s *state) {
-	m := s.queues[e.queue].remove(e.seq)
-	s.ended(m.message.ID, e.at)
+	s.ended(s.queues[e.queue].remove(e.seq), e.at)
 }
 
 func (e returned) apply(s *state) {
@@ -144,7 +145,7 @@ func (e returned) apply(s *state) {
 func (e moved) apply(s *state) {
 	m := s.queues[e.from].remove(e.seq)
 	s.lastSeq++
-	c := &entry{message: m.message, seq: s.lastSeq, entered: e.at, synced: m.synced}
+	c := &entry{message: m.message, seq: s.lastSeq, entered: e.at, synced: m.synced, byID: m.byID}
 	if e.reason != "" {
 		c.deathReason, c.deathQueue = e.reason, e.from
 	}
@@ -165,8 +166,8 @@ func (e defined) apply(s *state) {
 func (e forgotten) apply(s *state) { delete(s.ids, e.id) }
 
 // ended counts one copy less.
-func (s *state) ended(id string, at time.Time) {
-	if i := s.ids[id]; i != nil {
+func (s *state) ended(e *entry, at time.Time) {
+	if i := s.ids[e.message.ID]; i != nil && e.byID {
 		if i.copies--; i.copies == 0 {
 			i.ended = at
 		}

@@ -105,7 +105,7 @@ func (p *pair) purge() {
 }
 
 func (p *pair) publish() {
-	var batch []engine.PublishRequest
+	var batch []engine.Publish
 	for range rapid.IntRange(1, 5).Draw(p.T, "messages") {
 		m := message(drawID.Draw(p.T, "id"))
 		m.Exchange = rapid.SampledFrom([]string{"x", "y"}).Draw(p.T, "exchange")
@@ -113,7 +113,8 @@ func (p *pair) publish() {
 		m.Published = p.clock.Now()
 		queues := rapid.SliceOfNDistinct(drawQueue, 1, 3, rapid.ID[string]).Draw(p.T, "queues")
 		digest := rapid.SampledFrom([]string{"", "", "", "1", "2"}).Draw(p.T, "digest")
-		batch = append(batch, engine.PublishRequest{Message: m, Queues: queues, Digest: []byte(digest)})
+		repeat := rapid.SampledFrom([]engine.Repeat{engine.ByID, engine.ByID, engine.ByID, engine.Never}).Draw(p.T, "repeat")
+		batch = append(batch, engine.Publish{Message: m, Queues: queues, Digest: []byte(digest), Repeat: repeat})
 	}
 	type result struct {
 		Outcome engine.Outcome

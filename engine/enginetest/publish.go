@@ -61,13 +61,9 @@ var publishChecks = []check{
 		h.queue("wide", sealmq.QueueOptions{})
 		h.queue("narrow", sealmq.QueueOptions{MaxMessages: 1})
 		h.put("narrow", "first")
-		for _, queues := range [][]string{{"wide", "narrow"}, {"narrow", "wide"}, {"wide", "none"}} {
-			code := sealmq.QueueFull
-			if queues[1] == "none" {
-				code = sealmq.NoQueue
-			}
-			r := h.outcome(engine.Refused, code, message("second"), queues...)
-			if r.Queue != "narrow" && r.Queue != "none" {
+		for _, queues := range [][]string{{"wide", "narrow"}, {"narrow", "wide"}} {
+			r := h.outcome(engine.Refused, sealmq.QueueFull, message("second"), queues...)
+			if r.Queue != "narrow" {
 				h.Errorf("%v: queue %q is said to have refused", queues, r.Queue)
 			}
 			h.settled()
@@ -76,13 +72,43 @@ var publishChecks = []check{
 			}
 		}
 	}},
+	{name: "stops before a message without its queue", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.queue("full", sealmq.QueueOptions{MaxMessages: 1})
+		h.put("full", "first")
+		p := func(id string, queues ...string) engine.Publish {
+			return engine.Publish{Message: message(id), Queues: queues}
+		}
+		h.stops(2, p("a", "q"), p("b", "q"), p("c", "q", "none"), p("d", "q"))
+		h.stops(0, p("c", "none", "q"))
+		h.stops(0, p("c", "full", "none"))
+		if n := h.info("full").Refused; n != 0 {
+			h.Errorf("a queue is said to have refused %d messages that were not taken", n)
+		}
+		h.outcome(engine.Repeated, "", message("a"), "none")
+		h.put("q", "c", "d")
+		h.consumer("q", 0).gets("a", "b", "c", "d")
+	}},
+	{name: "a message without a queue is unrouted", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a")
+		for _, id := range []string{"a", "b", ""} { // known or not
+			h.outcome(engine.Unrouted, sealmq.Unroutable, message(id))
+		}
+		results := h.publish(engine.Publish{Message: message("c")}, engine.Publish{Message: message("d"), Queues: []string{"q"}}).must()
+		if results[0].Outcome != engine.Unrouted || results[1].Outcome != engine.Stored {
+			h.Errorf("results %+v", results)
+		}
+		h.put("q", "b")
+		h.consumer("q", 0).gets("a", "d", "b")
+	}},
 	{name: "one batch, many answers", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{MaxMessages: 3})
 		other := message("a")
 		other.Body = []byte("other")
-		var batch []engine.PublishRequest
+		var batch []engine.Publish
 		for _, m := range []sealmq.Message{message("a"), message("a"), other, message("b"), message("c"), message("d")} {
-			batch = append(batch, engine.PublishRequest{Message: m, Queues: []string{"q"}})
+			batch = append(batch, engine.Publish{Message: m, Queues: []string{"q"}})
 		}
 		want := []engine.Outcome{engine.Stored, engine.Repeated, engine.Conflict, engine.Stored, engine.Stored, engine.Refused}
 		codes := []sealmq.Code{"", "", sealmq.Duplicate, "", "", sealmq.QueueFull}
@@ -102,7 +128,7 @@ var publishChecks = []check{
 		const n = 200
 		order := make(chan int, n)
 		for i := range n {
-			batch := []engine.PublishRequest{{Message: message(fmt.Sprint(i % 150)), Queues: []string{"q"}}}
+			batch := []engine.Publish{{Message: message(fmt.Sprint(i % 150)), Queues: []string{"q"}}}
 			begin(h, "publish", func(done func(struct{}, error)) {
 				h.engine.Publish(batch, func([]engine.PublishResult) { order <- i; done(struct{}{}, nil) })
 			})
@@ -144,7 +170,7 @@ func reuseBuffers(h *harness) {
 	scribble()
 	m := message("m-1")
 	m.Properties = []byte("properties")
-	batch := []engine.PublishRequest{{
+	batch := []engine.Publish{{
 		Message: sealmq.Message{
 			ID: part(m.ID), Publisher: part(m.Publisher), Exchange: part(m.Exchange), Key: part(m.Key),
 			Published: m.Published, Properties: []byte(m.Properties), Body: bytes.Clone(m.Body),

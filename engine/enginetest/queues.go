@@ -40,7 +40,7 @@ var queueChecks = []check{
 		if _, ok := h.engine.Queue("q"); !ok {
 			h.Error("not described")
 		}
-		published := h.publish(engine.PublishRequest{Message: message("a"), Queues: []string{"q"}})
+		published := h.publish(engine.Publish{Message: message("a"), Queues: []string{"q"}})
 		if !declared.must() {
 			h.Error("says that it did not create the queue")
 		}
@@ -91,7 +91,7 @@ var queueChecks = []check{
 		c.consume("none", 0).fails(sealmq.NoQueue)
 		h.remove("none").fails(sealmq.NoQueue)
 		h.purge("none").fails(sealmq.NoQueue)
-		h.outcome(engine.Refused, sealmq.NoQueue, message("a"), "none")
+		h.stops(0, engine.Publish{Message: message("a"), Queues: []string{"none"}})
 		if _, _, err := c.Fetch("none"); sealmq.CodeOf(err) != sealmq.NoQueue {
 			h.Errorf("fetch: error %v, want code %s", err, sealmq.NoQueue)
 		}
@@ -113,8 +113,8 @@ var queueChecks = []check{
 		}
 		c.getsNothing()
 		c.ack(held...)
-		h.outcome(engine.Refused, sealmq.NoQueue, message("late"), "q")
-		h.outcome(engine.Refused, sealmq.NoQueue, message("late"), "other", "q")
+		h.stops(0, engine.Publish{Message: message("late"), Queues: []string{"q"}})
+		h.stops(0, engine.Publish{Message: message("late"), Queues: []string{"other", "q"}})
 		h.holds("other", 0, 0)
 	}},
 	{name: "a queue declared again after delete is another one", run: func(h *harness) {

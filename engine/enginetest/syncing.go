@@ -17,8 +17,8 @@ var syncChecks = []check{
 		a := c.gets("a")
 		release := h.hold()
 		defer release()
-		published := h.publish(engine.PublishRequest{Message: message("c"), Queues: []string{"q"}})
-		repeated := h.publish(engine.PublishRequest{Message: message("c"), Queues: []string{"q"}})
+		published := h.publish(engine.Publish{Message: message("c"), Queues: []string{"q"}})
+		repeated := h.publish(engine.Publish{Message: message("c"), Queues: []string{"q"}})
 		acked := c.settle(engine.Settlement{Tag: a[0].Tag, Verdict: engine.Ack})
 		defined := h.define(definition("k", "v"))
 		declared := h.declare("new", nil)
@@ -45,7 +45,7 @@ var syncChecks = []check{
 		c := h.consumer("q", 0)
 		release := h.hold()
 		defer release()
-		p := h.publish(engine.PublishRequest{Message: message("a"), Queues: []string{"q"}})
+		p := h.publish(engine.Publish{Message: message("a"), Queues: []string{"q"}})
 		for range 20 {
 			if list := c.now(); len(list) > 0 {
 				h.Fatalf("took %s", described(list))
@@ -65,7 +65,7 @@ var syncChecks = []check{
 		c := h.consumer("q", 2)
 		release := h.hold()
 		defer release()
-		p := h.publish(engine.PublishRequest{Message: message("new"), Queues: []string{"q"}})
+		p := h.publish(engine.Publish{Message: message("new"), Queues: []string{"q"}})
 		list := c.gets("m-0000", "m-0001")
 		acked := c.settle(engine.Settlement{Tag: list[0].Tag, Verdict: engine.Ack},
 			engine.Settlement{Tag: list[1].Tag, Verdict: engine.Ack})
@@ -86,8 +86,8 @@ var syncChecks = []check{
 		c.ack(a...)
 		h.define(definition("k", "v")).must()
 		h.hold()
-		published := h.publish(engine.PublishRequest{Message: message("c"), Queues: []string{"q"}})
-		repeated := h.publish(engine.PublishRequest{Message: message("c"), Queues: []string{"q"}})
+		published := h.publish(engine.Publish{Message: message("c"), Queues: []string{"q"}})
+		repeated := h.publish(engine.Publish{Message: message("c"), Queues: []string{"q"}})
 		defined := h.define(definition("l", "w"))
 		acked := c.settle(engine.Settlement{Tag: c.gets("b")[0].Tag, Verdict: engine.Ack})
 		crasher.Crash(h)
@@ -118,7 +118,7 @@ var syncChecks = []check{
 	{name: "close waits for what hangs", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		release := h.hold()
-		p := h.publish(engine.PublishRequest{Message: message("a"), Queues: []string{"q"}})
+		p := h.publish(engine.Publish{Message: message("a"), Queues: []string{"q"}})
 		closed := make(chan error, 1)
 		go func() { closed <- h.engine.Close() }()
 		h.unanswered(p.answered, func() bool { return len(closed) > 0 })

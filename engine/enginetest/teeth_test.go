@@ -33,7 +33,7 @@ type bug struct {
 type brokenEngine struct {
 	engine.Engine
 	declare func(name string, o *sealmq.QueueOptions, done func(bool, error))
-	publish func(batch []engine.PublishRequest, done func([]engine.PublishResult))
+	publish func(batch []engine.Publish, done func([]engine.PublishResult)) int
 	define  func(batch []engine.Definition, done func(error))
 	session func(cfg engine.SessionConfig) engine.Session
 }
@@ -46,12 +46,11 @@ func (e *brokenEngine) DeclareQueue(name string, o *sealmq.QueueOptions, done fu
 	e.Engine.DeclareQueue(name, o, done)
 }
 
-func (e *brokenEngine) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+func (e *brokenEngine) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
 	if e.publish != nil {
-		e.publish(batch, done)
-		return
+		return e.publish(batch, done)
 	}
-	e.Engine.Publish(batch, done)
+	return e.Engine.Publish(batch, done)
 }
 
 func (e *brokenEngine) Define(batch []engine.Definition, done func(error)) {
@@ -170,12 +169,12 @@ func options(change func(*sealmq.QueueOptions)) func(engine.Engine, Config) engi
 // digests has every digest replaced.
 func digests(change func([]byte) []byte) func(engine.Engine, Config) engine.Engine {
 	return func(e engine.Engine, _ Config) engine.Engine {
-		return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+		return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 			batch = slices.Clone(batch)
 			for i := range batch {
 				batch[i].Digest = change(batch[i].Digest)
 			}
-			e.Publish(batch, done)
+			return e.Publish(batch, done)
 		}}
 	}
 }
@@ -183,13 +182,13 @@ func digests(change func([]byte) []byte) func(engine.Engine, Config) engine.Engi
 var bugList = []bug{
 	{name: "confirms before the sync", check: "sync/nothing is answered before its sync",
 		engine: func(e engine.Engine, _ Config) engine.Engine {
-			return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+			return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 				results := make([]engine.PublishResult, len(batch))
 				for i := range results {
 					results[i].Outcome = engine.Stored
 				}
-				e.Publish(batch, func([]engine.PublishResult) {})
 				done(results)
+				return e.Publish(batch, func([]engine.PublishResult) {})
 			}}
 		}},
 	{name: "confirms acks before the sync", check: "sync/nothing is answered before its sync",
@@ -249,12 +248,32 @@ var bugList = []bug{
 	{name: "remembers what was refused", check: "dedup/a refused publish is not remembered", engine: rememberRefused},
 	{name: "ignores the exchange of a repeat", check: "dedup/repeat and conflict",
 		engine: func(e engine.Engine, _ Config) engine.Engine {
-			return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+			return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 				batch = slices.Clone(batch)
 				for i := range batch {
 					batch[i].Message.Exchange = "x"
 				}
-				e.Publish(batch, done)
+				return e.Publish(batch, done)
+			}}
+		}},
+	{name: "goes on behind a message without its queue", check: "publish/stops before a message without its queue",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
+				taken := e.Publish(batch, done)
+				if taken < len(batch) {
+					e.Publish(batch[taken+1:], func([]engine.PublishResult) {})
+				}
+				return taken
+			}}
+		}},
+	{name: "always recognises a repeat", check: "dedup/a message may be published again on purpose",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
+				batch = slices.Clone(batch)
+				for i := range batch {
+					batch[i].Repeat = engine.ByID
+				}
+				return e.Publish(batch, done)
 			}}
 		}},
 	{name: "ignores digests", check: "digest/a digest stands for the content after close",
@@ -349,9 +368,9 @@ func stopClock(c *Config) { c.Clock = clock.NewFake(start) }
 func deliverEarly(e engine.Engine, _ Config) engine.Engine {
 	var early []sealmq.Delivery
 	return &brokenEngine{Engine: e,
-		publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+		publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 			early = append(early, sealmq.Delivery{Message: batch[0].Message})
-			e.Publish(batch, done)
+			return e.Publish(batch, done)
 		},
 		session: func(cfg engine.SessionConfig) engine.Session {
 			return &brokenSession{Session: e.NewSession(cfg), take: func(dst []sealmq.Delivery, _, _ int) ([]sealmq.Delivery, error) {
@@ -362,37 +381,36 @@ func deliverEarly(e engine.Engine, _ Config) engine.Engine {
 
 func answerLate(e engine.Engine, _ Config) engine.Engine {
 	var late func()
-	return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+	return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 		if late == nil {
 			late = func() { e.Publish(batch, done) }
-			return
+			return len(batch)
 		}
-		e.Publish(batch, done)
-		late()
-		late = nil
+		defer func() { late(); late = nil }()
+		return e.Publish(batch, done)
 	}}
 }
 
 func rememberRefused(e engine.Engine, _ Config) engine.Engine {
 	refused := make(map[string]bool)
-	return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+	return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 		id := batch[0].Message.ID
-		e.Publish(batch, func(results []engine.PublishResult) {
-			if refused[id] {
+		return e.Publish(batch, func(results []engine.PublishResult) {
+			if len(results) > 0 && refused[id] {
 				results[0] = engine.PublishResult{Outcome: engine.Repeated}
 			}
-			refused[id] = results[0].Outcome == engine.Refused
+			refused[id] = refused[id] || len(results) > 0 && results[0].Outcome == engine.Refused
 			done(results)
 		})
 	}}
 }
 
 func storePartly(e engine.Engine, _ Config) engine.Engine {
-	return &brokenEngine{Engine: e, publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
-		var split []engine.PublishRequest
+	return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
+		var split []engine.Publish
 		for _, r := range batch {
 			for _, q := range r.Queues {
-				split = append(split, engine.PublishRequest{Message: r.Message, Queues: []string{q}})
+				split = append(split, engine.Publish{Message: r.Message, Queues: []string{q}})
 				r.Message.ID = ""
 			}
 		}
@@ -401,15 +419,16 @@ func storePartly(e engine.Engine, _ Config) engine.Engine {
 				return int(b.Outcome) - int(a.Outcome)
 			})[:len(batch)])
 		})
+		return len(batch)
 	}}
 }
 
 func keepBuffers(e engine.Engine, _ Config) engine.Engine {
 	var kept []string
 	return &brokenEngine{Engine: e,
-		publish: func(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+		publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 			kept = append(kept, batch[0].Message.Key)
-			e.Publish(batch, done)
+			return e.Publish(batch, done)
 		},
 		session: func(cfg engine.SessionConfig) engine.Session {
 			s := &brokenSession{Session: e.NewSession(cfg)}

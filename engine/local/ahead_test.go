@@ -78,7 +78,7 @@ func TestCheckpointIsNotAheadOfTheJournal(t *testing.T) {
 			return nil
 		})
 		for i := 0; !rolling; i++ {
-			e.Publish([]engine.PublishRequest{message(fmt.Sprint(i), strings.Repeat("x", 1000), "other")}, func([]engine.PublishResult) {})
+			e.Publish([]engine.Publish{message(fmt.Sprint(i), strings.Repeat("x", 1000), "other")}, func([]engine.PublishResult) {})
 			synctest.Wait()
 		}
 		moved := false
@@ -151,7 +151,7 @@ func TestWhatIsWrittenIsNotDelivered(t *testing.T) {
 			return nil
 		})
 		stored := false
-		e.Publish([]engine.PublishRequest{message("m", "body", "q")}, func(r []engine.PublishResult) {
+		e.Publish([]engine.Publish{message("m", "body", "q")}, func(r []engine.PublishResult) {
 			stored = r[0].Outcome == engine.Stored
 		})
 		synctest.Wait() // it is written

@@ -55,7 +55,7 @@ func publishTakeAck(b *testing.B, idle int) {
 		}
 	}()
 	window := make(chan struct{}, 4)
-	reqs := make([]engine.PublishRequest, batch)
+	reqs := make([]engine.Publish, batch)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for n := 0; n < b.N; n += batch {

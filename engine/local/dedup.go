@@ -6,6 +6,7 @@ import (
 	"math/bits"
 
 	"github.com/dchest/siphash"
+	"github.com/sealmq/sealmq"
 )
 
 // dedup remembers message ids: while a copy waits or is unacknowledged, and then for a
@@ -74,9 +75,11 @@ func (k hashKey) id(id string) uint64 {
 
 // content hashes what makes two publishes the same. head is the unambiguous encoding
 // of exchange, routing key and id.
-func (k hashKey) content(scratch, head, body []byte) (contentHash, []byte) {
-	a, b := siphash.Hash128(k.k0, k.k1, body)
-	scratch = append(scratch[:0], head...)
+func (k hashKey) content(scratch []byte, m *sealmq.Message) (contentHash, []byte) {
+	a, b := siphash.Hash128(k.k0, k.k1, m.Body)
+	scratch = appendString(scratch[:0], m.Exchange)
+	scratch = appendString(scratch, m.Key)
+	scratch = appendString(scratch, m.ID)
 	scratch = binary.LittleEndian.AppendUint64(scratch, a)
 	scratch = binary.LittleEndian.AppendUint64(scratch, b)
 	a, b = siphash.Hash128(k.k0, k.k1, scratch)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dchest/siphash"
+	"github.com/sealmq/sealmq"
 )
 
 // TestDigestIsNoContent: whoever knows even the key finds no digest that says the same as
@@ -13,8 +14,7 @@ import (
 func TestDigestIsNoContent(t *testing.T) {
 	const id, key, body = "same", "key", "body"
 	k := hashKey{1, 2}
-	head := appendString(appendString(appendString(nil, id), key), id) // the exchange has the id's name
-	content, _ := k.content(nil, head, []byte(body))
+	content, _ := k.content(nil, &sealmq.Message{Exchange: id, Key: key, ID: id, Body: []byte(body)})
 	a, b := siphash.Hash128(k.k0, k.k1, []byte(body))
 	forged := appendString(appendString(nil, key), id)
 	forged = binary.LittleEndian.AppendUint64(forged, a)

@@ -86,7 +86,7 @@ func FuzzReplay(f *testing.F) {
 		if e, err = Open(cfg); err != nil {
 			return
 		}
-		e.Publish([]engine.PublishRequest{{Message: sealmq.Message{ID: "new", Body: []byte("b")}, Queues: []string{"q"}}},
+		e.Publish([]engine.Publish{{Message: sealmq.Message{ID: "new", Body: []byte("b")}, Queues: []string{"q"}}},
 			func([]engine.PublishResult) { answered <- nil })
 		<-answered
 		s := e.NewSession(engine.SessionConfig{})

@@ -32,15 +32,15 @@ func declare(tb testing.TB, e *local.Engine, name string, o *sealmq.QueueOptions
 	}
 }
 
-func publish(tb testing.TB, e *local.Engine, reqs ...engine.PublishRequest) []engine.PublishResult {
+func publish(tb testing.TB, e *local.Engine, reqs ...engine.Publish) []engine.PublishResult {
 	tb.Helper()
 	done := make(chan []engine.PublishResult, 1)
 	e.Publish(reqs, func(r []engine.PublishResult) { done <- append([]engine.PublishResult(nil), r...) })
 	return <-done
 }
 
-func message(id, body string, queues ...string) engine.PublishRequest {
-	return engine.PublishRequest{Message: sealmq.Message{ID: id, Exchange: "x", Key: "k", Publisher: "p", Body: []byte(body)}, Queues: queues}
+func message(id, body string, queues ...string) engine.Publish {
+	return engine.Publish{Message: sealmq.Message{ID: id, Exchange: "x", Key: "k", Publisher: "p", Body: []byte(body)}, Queues: queues}
 }
 
 func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
@@ -48,7 +48,7 @@ func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
 	e := mustOpen(t, cfg)
 	declare(t, e, "q", nil)
 	const total = 5000
-	var reqs []engine.PublishRequest
+	var reqs []engine.Publish
 	for i := range total {
 		reqs = append(reqs, message(fmt.Sprintf("id-%d", i), fmt.Sprintf("body-%d", i), "q"))
 	}

@@ -27,7 +27,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 	}
 	put := func(e *Engine, id, queue string) engine.Outcome {
 		done := make(chan engine.Outcome, 1)
-		e.Publish([]engine.PublishRequest{{Message: sealmq.Message{ID: id, Body: []byte("body")}, Queues: []string{queue}}},
+		e.Publish([]engine.Publish{{Message: sealmq.Message{ID: id, Body: []byte("body")}, Queues: []string{queue}}},
 			func(r []engine.PublishResult) { done <- r[0].Outcome })
 		return <-done
 	}
@@ -56,7 +56,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	moved := messageRecord{flags: flagMoved, fromQueue: q, fromSeq: 0, deathReason: "r", copies: []copyRef{{lost, 0}}}
-	hash, _ := key.content(nil, nil, []byte("body"))
+	hash, _ := key.content(nil, &sealmq.Message{Body: []byte("body")})
 	fresh := messageRecord{flags: flagHash, hash: hash, id: "fresh", copies: []copyRef{{q, 1}, {lost, 1}}}
 	for _, m := range []messageRecord{moved, fresh} {
 		if _, err := j.Append(true, kindMessage, m.appendHead(nil), []byte("body")); err != nil {

@@ -80,7 +80,7 @@ func TestDroppedTailIsCounted(t *testing.T) {
 			syncing <- struct{}{}
 			return &faultfs.Fault{Hang: make(chan struct{})}
 		})
-		r.Publish([]engine.PublishRequest{message("id", string(bytes.Repeat([]byte("x"), 3000)), "q")}, func([]engine.PublishResult) {})
+		r.Publish([]engine.Publish{message("id", string(bytes.Repeat([]byte("x"), 3000)), "q")}, func([]engine.PublishResult) {})
 		<-syncing
 		r.fs = r.fs.Crash(faultfs.KeepRandom, seed)
 		_ = r.Engine.Close()

@@ -3,7 +3,6 @@ package local
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,8 +16,6 @@ type publishing struct {
 	results []engine.PublishResult
 	ids     []uint64
 	hashes  []contentHash
-	heads   []byte // exchange, key and id of one message after the other
-	ends    []int
 	scratch []byte
 	queues  []*queue
 	copies  []copyRef
@@ -35,7 +32,7 @@ type reached struct {
 var publishings = sync.Pool{New: func() any { return new(publishing) }}
 
 // Publish stores each message in all of its queues or in none.
-func (e *Engine) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+func (e *Engine) Publish(batch []engine.Publish, done func([]engine.PublishResult)) (taken int) {
 	p := publishings.Get().(*publishing)
 	p.prepare(e.dedup.key, batch)
 	now := e.nowMillis()
@@ -43,61 +40,57 @@ func (e *Engine) Publish(batch []engine.PublishRequest, done func([]engine.Publi
 	if e.closed {
 		e.mu.Unlock()
 		e.publishDone(p, journal.ErrClosed, done)
-		return
+		return len(batch)
 	}
 	// Close waits for the end of this, so that what was appended is answered as stored.
 	e.background.Add(1)
 	defer e.background.Done()
 	e.forgetIDs(2*len(batch) + 8)
-	for i := range batch {
-		for {
-			need, err := e.publishOne(p, i, &batch[i], now)
-			if !errors.Is(err, journal.ErrNoRoom) {
-				break
-			}
+	for taken < len(batch) {
+		need, err := e.publishOne(p, taken, &batch[taken], now)
+		if errors.Is(err, journal.ErrNoRoom) {
 			e.mu.Unlock()
 			err = e.j.WaitRoom(e.stopping, false, need)
 			e.mu.Lock()
-			if err != nil {
-				p.results[i] = engine.PublishResult{Outcome: engine.Refused, Err: storageError(err)}
-				break
+			if err == nil {
+				continue
 			}
+			p.results[taken] = engine.PublishResult{Outcome: engine.Refused, Err: storageError(err)}
+		} else if err != nil {
+			break
 		}
+		taken++
 	}
+	p.results = p.results[:taken]
 	err := e.j.OnSync(func(err error) { e.publishDone(p, err, done) })
 	e.mu.Unlock()
 	if err != nil {
 		e.publishDone(p, err, done)
 	}
+	return taken
 }
 
 // prepare does what needs no lock: the hashes.
-func (p *publishing) prepare(key hashKey, batch []engine.PublishRequest) {
+func (p *publishing) prepare(key hashKey, batch []engine.Publish) {
 	if cap(p.results) < len(batch) {
 		p.results = make([]engine.PublishResult, len(batch))
 		p.ids = make([]uint64, len(batch))
 		p.hashes = make([]contentHash, len(batch))
-		p.ends = make([]int, len(batch))
 	}
 	n := len(batch)
-	p.results, p.ids, p.hashes, p.ends = p.results[:n], p.ids[:n], p.hashes[:n], p.ends[:n]
+	p.results, p.ids, p.hashes = p.results[:n], p.ids[:n], p.hashes[:n]
 	clear(p.results)
-	p.heads, p.seen = p.heads[:0], p.seen[:0]
+	p.seen = p.seen[:0]
 	for i := range batch {
 		m := &batch[i].Message
-		from := len(p.heads)
-		p.heads = appendString(p.heads, m.Exchange)
-		p.heads = appendString(p.heads, m.Key)
-		p.heads = appendString(p.heads, m.ID)
-		p.ends[i] = len(p.heads)
-		if m.ID == "" {
+		if !recognised(&batch[i]) || len(batch[i].Queues) == 0 {
 			continue
 		}
 		p.ids[i] = key.id(m.ID)
 		if d := batch[i].Digest; len(d) > 0 {
 			p.hashes[i], p.scratch = key.digest(p.scratch, m.ID, d)
 		} else {
-			p.hashes[i], p.scratch = key.content(p.scratch, p.heads[from:], m.Body)
+			p.hashes[i], p.scratch = key.content(p.scratch, m)
 		}
 	}
 }
@@ -108,19 +101,27 @@ const maxHead = 8 * (1<<16 - 8)
 
 var errDigest = &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", engine.MaxDigestBytes)}
 
-// publishOne decides about one message and stores it. If the journal must be waited for
-// it returns ErrNoRoom and how many bytes need room, with nothing changed. Callers hold mu.
-func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, now int64) (need int, err error) {
+// recognised reports whether a repeat of the message is recognised.
+func recognised(req *engine.Publish) bool { return req.Message.ID != "" && req.Repeat == engine.ByID }
+
+// publishOne decides about one message and stores it. With nothing changed it returns
+// ErrNoQueue if one of the queues does not exist, and ErrNoRoom if the journal must be
+// waited for, with how many bytes need room. Callers hold mu.
+func (e *Engine) publishOne(p *publishing, i int, req *engine.Publish, now int64) (need int, err error) {
 	m, res := &req.Message, &p.results[i]
 	refuse := func(q string, err error) error {
 		*res = engine.PublishResult{Outcome: engine.Refused, Queue: q, Err: err}
 		return nil
 	}
+	if len(req.Queues) == 0 {
+		*res = engine.PublishResult{Outcome: engine.Unrouted, Err: sealmq.ErrUnroutable}
+		return 0, nil
+	}
 	if len(req.Digest) > engine.MaxDigestBytes {
 		return 0, refuse("", errDigest)
 	}
-	dedupSlot := noSlot
-	if m.ID != "" {
+	dedupSlot, hashed := noSlot, recognised(req)
+	if hashed {
 		if s := e.dedup.find(p.ids[i]); s != noSlot {
 			*res = engine.PublishResult{Outcome: engine.Repeated}
 			if e.dedup.slot(s).content != p.hashes[i] {
@@ -133,19 +134,21 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, no
 	for _, name := range req.Queues {
 		q := e.queues[name]
 		if q == nil {
-			return 0, refuse(strings.Clone(name), sealmq.ErrNoQueue)
+			return 0, sealmq.ErrNoQueue
 		}
+		p.queues = append(p.queues, q)
+	}
+	for _, q := range p.queues {
 		if err := q.admits(m); err != nil {
 			q.refused++
 			return 0, refuse(q.name, err)
 		}
-		p.queues = append(p.queues, q)
 	}
 	if e.copies+len(p.queues) > e.cfg.MaxMessages {
 		return 0, refuse("", &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("the broker is full: %d messages", e.cfg.MaxMessages)})
 	}
 	rec := messageRecord{published: m.Published.UnixMilli(), arrived: now, publisher: m.Publisher, properties: m.Properties}
-	if m.ID != "" {
+	if hashed {
 		rec.flags |= flagHash
 		rec.hash = p.hashes[i]
 	}
@@ -173,7 +176,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.PublishRequest, no
 		}
 		return 0, refuse("", storageError(err))
 	}
-	if m.ID != "" {
+	if hashed {
 		dedupSlot = e.dedup.add(p.ids[i], p.hashes[i], len(p.queues), uint32(now/1000))
 	}
 	for _, q := range p.queues {

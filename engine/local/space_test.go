@@ -271,7 +271,7 @@ func TestDiskStaysBounded(t *testing.T) {
 	s := r.consumer("q")
 	var live []sealmq.Delivery
 	for round := range rounds {
-		var batch []engine.PublishRequest
+		var batch []engine.Publish
 		for i := range 64 { // about one segment
 			batch = append(batch, message(fmt.Sprintf("id-%d-%d", round, i), body, "q"))
 		}
@@ -329,7 +329,7 @@ func TestMemoryPerMessage(t *testing.T) {
 	body := string(bytes.Repeat([]byte("x"), 100))
 	fill := func(from, to int) {
 		for from < to {
-			batch := make([]engine.PublishRequest, 500)
+			batch := make([]engine.Publish, 500)
 			for i := range batch {
 				batch[i] = message(fmt.Sprintf("message-%08d", from), body, "q")
 				from++

@@ -258,7 +258,7 @@ func (w *world) newMessage() sealmq.Message {
 
 // publish publishes messages to queues, all in one batch.
 func (w *world) publish(n int, queues ...string) {
-	var batch []engine.PublishRequest
+	var batch []engine.Publish
 	var places [][]place
 	for range n {
 		m := w.newMessage()
@@ -268,7 +268,7 @@ func (w *world) publish(n int, queues ...string) {
 			w.at(q, m.ID).may = true
 			list = append(list, place{q, m.ID})
 		}
-		batch = append(batch, engine.PublishRequest{Message: m, Queues: queues})
+		batch = append(batch, engine.Publish{Message: m, Queues: queues})
 		places = append(places, list)
 		w.groups = append(w.groups, list)
 	}

@@ -438,7 +438,7 @@ func (w *world) republish(n int) error {
 		other := m
 		other.Body = []byte("other content")
 		done := make(chan []engine.PublishResult, 1)
-		w.e.Publish([]engine.PublishRequest{{Message: m, Queues: []string{"a"}}, {Message: other, Queues: []string{"a"}}},
+		w.e.Publish([]engine.Publish{{Message: m, Queues: []string{"a"}}, {Message: other, Queues: []string{"a"}}},
 			func(r []engine.PublishResult) { done <- slices.Clone(r) })
 		if r := <-done; r[0].Outcome != engine.Repeated || r[1].Outcome != engine.Conflict {
 			return fmt.Errorf("%s was published again: outcomes %d and %d, %v", id, r[0].Outcome, r[1].Outcome, r[0].Err)

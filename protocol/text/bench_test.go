@@ -19,8 +19,9 @@ type nowhere struct {
 	results []engine.PublishResult
 }
 
-func (e *nowhere) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+func (e *nowhere) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
 	done(e.results[:len(batch)])
+	return len(batch)
 }
 
 func (e *nowhere) NewSession(cfg engine.SessionConfig) engine.Session {

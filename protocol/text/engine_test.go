@@ -57,7 +57,7 @@ func (d *slowDisk) sync() {
 	}
 }
 
-func (d *slowDisk) Publish(batch []engine.PublishRequest, done func([]engine.PublishResult)) {
+func (d *slowDisk) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
 	d.mu.Lock()
 	d.batches = append(d.batches, len(batch))
 	fail := d.err
@@ -68,13 +68,14 @@ func (d *slowDisk) Publish(batch []engine.PublishRequest, done func([]engine.Pub
 			results[i] = engine.PublishResult{Outcome: engine.Refused, Err: fail}
 		}
 		done(results)
-		return
+		return len(batch)
 	}
 	answered := make(chan []engine.PublishResult, 1)
-	d.Engine.Publish(batch, func(results []engine.PublishResult) {
+	taken := d.Engine.Publish(batch, func(results []engine.PublishResult) {
 		answered <- append([]engine.PublishResult(nil), results...)
 	})
 	d.wait(func() { done(<-answered) })
+	return taken
 }
 
 func (d *slowDisk) NewSession(cfg engine.SessionConfig) engine.Session {

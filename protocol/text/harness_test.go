@@ -91,6 +91,8 @@ type pipe struct {
 	out     []byte // read from the session and not handed out
 }
 
+func caller(cn string, admin bool) broker.Caller { return broker.Caller{Identity: client(cn, admin)} }
+
 func client(cn string, admin bool) sealmq.Identity {
 	id := sealmq.Identity{ID: cn, CommonName: cn, Issuer: "test", Role: sealmq.RoleClient}
 	if cn == "" {

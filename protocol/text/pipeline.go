@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/protocol"
 )
@@ -96,7 +95,7 @@ func (g *group) release() {
 // scratch is the memory that a run of commands is handed to the broker in. It is the
 // session's only while the run is collected.
 type scratch struct {
-	requests    []broker.Publish
+	requests    []engine.Publish
 	settlements []engine.Settlement
 }
 

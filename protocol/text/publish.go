@@ -1,7 +1,7 @@
 package text
 
 import (
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 )
 
@@ -55,9 +55,9 @@ func (s *Session) publishBatch(v Verb, args []byte) {
 // written to before the group is flushed.
 func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
 	sc := s.scratchpad()
-	sc.requests = append(sc.requests, broker.Publish{
-		Exchange: alias(exchange), Key: alias(key), MessageID: alias(e.ID), Body: e.Body,
-	})
+	sc.requests = append(sc.requests, engine.Publish{Message: sealmq.Message{
+		Exchange: alias(exchange), Key: alias(key), ID: alias(e.ID), Body: e.Body,
+	}})
 	g.text = append(append(append(g.text, prefixAck...), e.ID...), '\n')
 	g.ends = append(g.ends, len(g.text))
 	g.count++

@@ -89,7 +89,7 @@ func Protocol(cfg Config) protocol.Protocol {
 type Session struct {
 	table   *[verbs]row
 	broker  *broker.Broker
-	id      sealmq.Identity
+	id      broker.Caller
 	wake    func()
 	peers   protocol.Peers
 	memory  *protocol.Memory
@@ -134,7 +134,7 @@ func newSession(cfg Config, p protocol.Peer) *Session {
 	s := &Session{
 		table:   &table,
 		broker:  cfg.Broker,
-		id:      p.Identity,
+		id:      broker.Caller{Identity: p.Identity},
 		wake:    p.Wake,
 		peers:   p.Peers,
 		memory:  p.Memory,

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
@@ -269,12 +268,12 @@ func TestForeignMessagesCannotBreakLines(t *testing.T) {
 	n.bound(t)
 	c := n.client(t, "a")
 	c.do("consume q", "Subscribed to queue")
-	foreign := []broker.Publish{
-		{Exchange: "x", Key: "k", MessageID: "a", Body: []byte("{\n\"forged\":1}")},
-		{Exchange: "x", Key: "k", Body: []byte("{}")},
-		{Exchange: "x", Key: "k", MessageID: "good", Body: []byte(message("good"))},
+	foreign := []engine.Publish{
+		{Message: sealmq.Message{Exchange: "x", Key: "k", ID: "a", Body: []byte("{\n\"forged\":1}")}},
+		{Message: sealmq.Message{Exchange: "x", Key: "k", Body: []byte("{}")}},
+		{Message: sealmq.Message{Exchange: "x", Key: "k", ID: "good", Body: []byte(message("good"))}},
 	}
-	n.broker.Publish(client("b", false), foreign, func([]engine.PublishResult) {})
+	n.broker.Publish(caller("b", false), foreign, func([]engine.PublishResult) {})
 	c.want(push("good"))
 	c.quiet()
 	if info, ok := n.engine.Queue("q.dead"); !ok || info.Ready != 2 {

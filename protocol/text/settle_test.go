@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 )
 
@@ -76,7 +75,7 @@ func TestAckMeansTheMessageThatWasGivenFirst(t *testing.T) {
 		c.do("fetch q", push("m"))
 		time.Sleep(time.Minute) // it is dead now
 		moved := make(chan error, 1)
-		n.broker.Move(client("admin", true), "q.dead", "q", 0, func(_ int, err error) { moved <- err })
+		n.broker.Move(caller("admin", true), "q.dead", "q", 0, func(_ int, err error) { moved <- err })
 		if err := <-moved; err != nil {
 			t.Fatal(err)
 		}
@@ -101,12 +100,12 @@ func TestManyAcksUnderWayHideNoDelivery(t *testing.T) {
 	n.bound(t)
 	c := n.client(t, "a")
 	const count = 6000
-	batch := make([]broker.Publish, count)
+	batch := make([]engine.Publish, count)
 	for i := range batch {
 		id := fmt.Sprint(i)
-		batch[i] = broker.Publish{Exchange: "x", Key: "k", MessageID: id, Body: []byte(message(id))}
+		batch[i] = engine.Publish{Message: sealmq.Message{Exchange: "x", Key: "k", ID: id, Body: []byte(message(id))}}
 	}
-	n.broker.Publish(client("p", false), batch, func([]engine.PublishResult) {})
+	n.broker.Publish(caller("p", false), batch, func([]engine.PublishResult) {})
 	disk.sync()
 	c.do("prefetch 10000", "Prefetch 10000")
 	c.do("consume q", "Subscribed to queue")
