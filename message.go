@@ -36,11 +36,16 @@ type DeliveryTag struct {
 	Seq     uint64
 }
 
+// SubscriptionID names a subscription within one session. 0 is none.
+type SubscriptionID uint32
+
 // Delivery is a message in a consumer's hands.
 type Delivery struct {
 	Message
 	Tag   DeliveryTag
 	Queue string
+	// Subscription is the one that the message came through; 0 if it was fetched.
+	Subscription SubscriptionID
 	// Attempt counts deliveries of this copy from one, without those that were given back
 	// uncounted. Above one it is a redelivery.
 	Attempt uint32

@@ -19,11 +19,10 @@ type Consumer struct {
 	closed  atomic.Bool
 }
 
-// Open opens the consuming side of a connection. notify says that Take may have
-// something, ended that a subscription has ended because its queue was deleted (nil if
-// nobody wants to know). They must not block nor call the broker, and are not called
-// after Close returned; notify may be called more often than needed.
-func (b *Broker) Open(id Caller, notify func(), ended func(queue string)) *Consumer {
+// Open opens the consuming side of a connection. notify and ended are as in
+// engine.SessionConfig: they must not block nor call the broker, and are not called after
+// Close returned.
+func (b *Broker) Open(id Caller, notify func(), ended func(sub sealmq.SubscriptionID, queue string, why error)) *Consumer {
 	b.metrics.consumers.Inc()
 	return &Consumer{
 		broker:  b,
@@ -33,48 +32,51 @@ func (b *Broker) Open(id Caller, notify func(), ended func(queue string)) *Consu
 }
 
 // Consume subscribes to a queue, which is declared with default options if it is
-// missing. prefetch 0 means the queue's own. Another Consume of the same queue only
-// changes the prefetch.
-func (c *Consumer) Consume(queue string, prefetch int, done func(error)) {
+// missing. One connection may have several subscriptions to one queue.
+func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(error)) (sub sealmq.SubscriptionID) {
 	if err := c.allow(queue); err != nil {
 		done(err)
-		return
+		return 0
 	}
-	if prefetch != 0 {
-		if err := checkPrefetch(prefetch); err != nil {
-			done(err)
-			return
-		}
+	if err := checkPrefetch(o.Prefetch); err != nil {
+		done(err)
+		return 0
 	}
 	b, queue := c.broker, strings.Clone(queue)
-	if _, ok := b.engine.Queue(queue); ok {
-		c.session.Consume(queue, prefetch, done)
-		return
+	if _, err := b.engine.Queue(queue); err == nil {
+		return c.session.Consume(queue, o, done)
 	}
 	if err := b.allow(c.id, actDeclare, queue); err != nil {
 		done(err)
-		return
+		return 0
 	}
 	b.lock()
 	defer b.unlock()
 	steps := &join{done: done}
 	if b.declare(queue, nil, steps.step()); !steps.failed() {
-		c.session.Consume(queue, prefetch, steps.step())
+		sub = c.session.Consume(queue, o, steps.step())
 	}
 	steps.start()
+	return sub
 }
 
-// Fetch takes one message as an outstanding delivery, without a subscription. ok is
-// false when nothing waits. Code NoQueue if there is no such queue.
-func (c *Consumer) Fetch(queue string) (d sealmq.Delivery, ok bool, err error) {
+// Cancel ends a subscription. What the connection holds stays in its hands.
+func (c *Consumer) Cancel(sub sealmq.SubscriptionID, done func(error)) { c.session.Cancel(sub, done) }
+
+// Fetch takes one message without a subscription, as an outstanding delivery or, with
+// noAck, for good. It finds what this goroutine published before. Code NoQueue if there is
+// no such queue.
+func (c *Consumer) Fetch(queue string, noAck bool, done func(engine.Fetched, error)) {
 	if err := c.allow(queue); err != nil {
-		return d, false, err
+		done(engine.Fetched{}, err)
+		return
 	}
-	d, ok, err = c.session.Fetch(queue)
-	if ok {
-		c.broker.metrics.delivered.Inc()
-	}
-	return d, ok, err
+	c.session.Fetch(queue, noAck, func(f engine.Fetched, err error) {
+		if f.Found {
+			c.broker.metrics.delivered.Inc()
+		}
+		done(f, err)
+	})
 }
 
 // Take appends to dst what may be delivered now, within the credit of each
@@ -109,7 +111,7 @@ func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
 func (b *Broker) checkSettlement(s *engine.Settlement) error {
 	bad := func(why string) error { return &sealmq.Error{Code: sealmq.BadArgument, Message: why} }
 	switch s.Verdict {
-	case engine.Ack:
+	case engine.Ack, engine.Drop:
 		return nil
 	case engine.Return:
 		switch {
@@ -131,27 +133,28 @@ func (b *Broker) checkSettlement(s *engine.Settlement) error {
 	return bad("unknown verdict")
 }
 
-// SetPrefetch changes the credit of every subscription, current and future; 0 gives the
-// current ones nothing more until it is raised.
-func (c *Consumer) SetPrefetch(n int) error {
-	if n != 0 {
-		if err := checkPrefetch(n); err != nil {
-			return err
-		}
+// SetPrefetch changes the prefetch of one subscription, or of all if sub is 0.
+func (c *Consumer) SetPrefetch(sub sealmq.SubscriptionID, n int) error {
+	if err := checkPrefetch(n); err != nil {
+		return err
 	}
-	c.session.SetPrefetch(n)
+	c.session.SetPrefetch(sub, n)
 	return nil
 }
+
+// SetCredit limits what all subscriptions hold together; engine.NoLimit lifts the limit.
+func (c *Consumer) SetCredit(n int) { c.session.SetCredit(n) }
 
 // Unacked is the number of deliveries that the connection holds.
 func (c *Consumer) Unacked() int { return c.session.Unacked() }
 
-// Close returns every held delivery to its place in its queue. It may be called twice.
-func (c *Consumer) Close() {
+// Close returns every held delivery to its place in its queue. counted says whether they
+// count towards the delivery limit. It may be called twice.
+func (c *Consumer) Close(counted bool) {
 	if c.closed.Swap(true) {
 		return
 	}
-	c.session.Close()
+	c.session.Close(counted)
 	c.broker.metrics.consumers.Dec()
 }
 
@@ -163,7 +166,7 @@ func (c *Consumer) allow(queue string) error {
 }
 
 func checkPrefetch(n int) error {
-	if n < 1 || n > sealmq.MaxPrefetch {
+	if n < engine.Paused || n > sealmq.MaxPrefetch {
 		return &sealmq.Error{Code: sealmq.BadArgument,
 			Message: "prefetch is not between 1 and " + strconv.Itoa(sealmq.MaxPrefetch)}
 	}

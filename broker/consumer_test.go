@@ -15,8 +15,8 @@ import (
 func (n *node) consumer(id broker.Caller, queue string) *broker.Consumer {
 	n.Helper()
 	c := n.Open(id, func() {}, nil)
-	n.Cleanup(c.Close)
-	n.must(n.do(func(done func(error)) { c.Consume(queue, 0, done) }))
+	n.Cleanup(func() { c.Close(true) })
+	n.must(n.do(func(done func(error)) { c.Consume(queue, engine.ConsumeOptions{}, done) }))
 	return c
 }
 
@@ -44,16 +44,16 @@ func TestConsumeAndSettle(t *testing.T) {
 	if got := n.Queues(alice); len(got) != 2 || got[1].Name != "q.dead" {
 		t.Errorf("queues %v", got)
 	}
-	c.Close()
-	c.Close()
+	c.Close(true)
+	c.Close(true)
 }
 
 func TestConsumeDeclaresTheQueue(t *testing.T) {
 	n := open(t)
 	notified := make(chan struct{}, 10)
 	c := n.Open(bob, func() { notified <- struct{}{} }, nil)
-	defer c.Close()
-	n.must(n.do(func(done func(error)) { c.Consume("q", 0, done) }))
+	defer c.Close(true)
+	n.must(n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{}, done) }))
 	n.must(n.bind(alice, "q", "x", "k"))
 	for len(notified) > 0 {
 		<-notified
@@ -70,23 +70,29 @@ func TestConsumeDeclaresTheQueue(t *testing.T) {
 	}
 }
 
+func (n *node) fetch(c *broker.Consumer, queue string) engine.Fetched {
+	n.Helper()
+	f, err := wait(n, func(done func(engine.Fetched, error)) { c.Fetch(queue, false, done) })
+	n.must(err)
+	return f
+}
+
 func TestFetch(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.stored("x", "k", "1")
 	c := n.Open(bob, func() {}, nil)
-	defer c.Close()
-	d, ok, err := c.Fetch("q")
-	if err != nil || !ok || d.ID != "1" {
-		t.Errorf("fetched %q, found %v, error %v", d.ID, ok, err)
+	defer c.Close(true)
+	if f := n.fetch(c, "q"); !f.Found || f.Delivery.ID != "1" {
+		t.Errorf("fetched %+v", f)
 	}
-	if _, ok, err = c.Fetch("q"); ok || err != nil {
-		t.Errorf("fetched from an empty queue: found %v, error %v", ok, err)
+	if f := n.fetch(c, "q"); f.Found {
+		t.Errorf("fetched %+v from an empty queue", f)
 	}
-	_, _, err = c.Fetch("none")
-	n.code(sealmq.NoQueue, err)
-	_, _, err = c.Fetch("a b")
-	n.code(sealmq.BadName, err)
+	for queue, code := range map[string]sealmq.Code{"none": sealmq.NoQueue, "a b": sealmq.BadName} {
+		_, err := wait(n, func(done func(engine.Fetched, error)) { c.Fetch(queue, false, done) })
+		n.code(code, err)
+	}
 }
 
 func TestConsumerRefuses(t *testing.T) {
@@ -114,14 +120,14 @@ func TestConsumerRefuses(t *testing.T) {
 	if c.Unacked() != 1 {
 		t.Error("a refused batch settled something")
 	}
-	for _, p := range []int{-1, sealmq.MaxPrefetch + 1} {
-		n.code(sealmq.BadArgument, c.SetPrefetch(p))
-		n.code(sealmq.BadArgument, n.do(func(done func(error)) { c.Consume("q", p, done) }))
+	for _, p := range []int{engine.Paused - 1, sealmq.MaxPrefetch + 1} {
+		n.code(sealmq.BadArgument, c.SetPrefetch(0, p))
+		n.code(sealmq.BadArgument, n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{Prefetch: p}, done) }))
 	}
-	n.must(c.SetPrefetch(0))
-	n.must(c.SetPrefetch(sealmq.MaxPrefetch))
-	n.must(n.do(func(done func(error)) { c.Consume("q", 7, done) }))
-	n.code(sealmq.BadName, n.do(func(done func(error)) { c.Consume("a b", 0, done) }))
+	n.must(c.SetPrefetch(0, engine.Paused))
+	n.must(c.SetPrefetch(0, sealmq.MaxPrefetch))
+	n.must(n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{Prefetch: 7}, done) }))
+	n.code(sealmq.BadName, n.do(func(done func(error)) { c.Consume("a b", engine.ConsumeOptions{}, done) }))
 }
 
 func TestFindIsForThePublisher(t *testing.T) {
@@ -208,7 +214,7 @@ func TestSettlementsBelongToTheirConnection(t *testing.T) {
 	n.must(n.do(func(done func(error)) {
 		other.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Ack}}, done)
 	}))
-	holder.Close()
+	holder.Close(true)
 	if diff := cmp.Diff([]string{"1"}, n.waiting("q")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -206,10 +206,15 @@ func (s *stored) read(d engine.Definition, bindings *[]Binding) error {
 // and also what happens when the engine refused a definition after the fact. The caller
 // holds mu, or is New.
 func (b *Broker) load() error {
-	s, err := readDefinitions(b.engine.Definitions(), func(queue string) bool {
-		_, ok := b.engine.Queue(queue)
-		return ok
-	})
+	queues, err := b.engine.Queues()
+	if err != nil {
+		return err
+	}
+	exists := make(map[string]bool, len(queues))
+	for i := range queues {
+		exists[queues[i].Name] = true
+	}
+	s, err := readDefinitions(b.engine.Definitions(), func(queue string) bool { return exists[queue] })
 	if err != nil {
 		return err
 	}
@@ -229,7 +234,7 @@ func (b *Broker) load() error {
 	b.keys.Store(freeze(s.keys))
 	b.queues.reset()
 	b.sealed.reset()
-	for _, q := range b.engine.Queues() {
+	for _, q := range queues {
 		b.queues.add(q.Name)
 		b.sealed.set(q.Name, q.Options)
 	}

@@ -49,7 +49,7 @@ func prepared(t *testing.T, definitions ...string) (engine.Engine, *broker.Broke
 	t.Helper()
 	e := enginetest.NewModel(enginetest.Config{})
 	t.Cleanup(func() { e.Close() })
-	e.DeclareQueue("q", nil, func(bool, error) {})
+	e.DeclareQueue("q", sealmq.QueueOptions{}, 0, func(engine.QueueInfo, bool, error) {})
 	for _, d := range definitions {
 		key, value, _ := strings.Cut(d, " = ")
 		e.Define([]engine.Definition{{Key: key, Value: []byte(value)}}, func(error) {})

@@ -59,7 +59,8 @@ func (b *Broker) described() *description {
 		}
 	}
 	d.left = max(0, d.left-cost)
-	d.last, d.at = &description{queues: b.engine.Queues()}, now
+	queues, err := b.engine.Queues()
+	d.last, d.at = &description{queues: queues, err: err}, now
 	return d.last
 }
 

@@ -20,9 +20,9 @@ type crowded struct {
 	described atomic.Int64
 }
 
-func (c *crowded) Queues() []engine.QueueInfo {
+func (c *crowded) Queues() ([]engine.QueueInfo, error) {
 	c.described.Add(int64(len(c.queues)))
-	return c.queues
+	return c.queues, nil
 }
 
 // TestDescribingIsBounded: a client that asks for all queues without end takes no more

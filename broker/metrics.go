@@ -67,7 +67,7 @@ func NewMetrics() *Metrics {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
 	m.outcomes[engine.Unrouted] = m.outcomes[engine.Refused]
-	for v, name := range map[engine.Verdict]string{engine.Ack: "ack", engine.Return: "return", engine.Dead: "dead", engine.Extend: "extend", released: "release"} {
+	for v, name := range map[engine.Verdict]string{engine.Ack: "ack", engine.Return: "return", engine.Dead: "dead", engine.Drop: "drop", engine.Extend: "extend", released: "release"} {
 		m.verdicts[v] = m.settled.WithLabelValues(name)
 	}
 	for _, c := range append(refusalReasons[:len(refusalReasons):len(refusalReasons)], otherReason) {

@@ -63,12 +63,12 @@ func TestMetrics(t *testing.T) {
 		c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Extend}, {Tag: list[1].Tag, Verdict: engine.Extend},
 			{Tag: list[1].Tag, Verdict: engine.Return, Uncounted: true}}, done)
 	}))
-	list[1], _, err = c.Fetch("q")
-	n.must(err)
+	f := n.fetch(c, "q")
+	list[1] = f.Delivery
 	n.must(n.do(func(done func(error)) {
 		c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Ack}, {Tag: list[1].Tag, Verdict: engine.Return}}, done)
 	}))
-	c.Fetch("q")
+	n.fetch(c, "q")
 	n.code(sealmq.Denied, n.RequireAdmin(bob, "reset_stats"))
 	want := `
 sealmq_broker_consumers 1
@@ -106,6 +106,7 @@ sealmq_broker_refusals_total{reason="unavailable"} 0
 sealmq_broker_refusals_total{reason="unroutable"} 0
 sealmq_broker_settlements_total{verdict="ack"} 1
 sealmq_broker_settlements_total{verdict="dead"} 0
+sealmq_broker_settlements_total{verdict="drop"} 0
 sealmq_broker_settlements_total{verdict="extend"} 2
 sealmq_broker_settlements_total{verdict="release"} 1
 sealmq_broker_settlements_total{verdict="return"} 1

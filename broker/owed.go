@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/sealmq/sealmq"
@@ -45,7 +46,7 @@ func (b *Broker) bindAgain() {
 	var batch []engine.Definition
 	var again []Binding
 	for _, one := range list {
-		if _, ok := b.engine.Queue(one.Queue); !ok || b.topo.exchanges[one.Exchange] == nil {
+		if _, err := b.engine.Queue(one.Queue); errors.Is(err, sealmq.ErrNoQueue) || b.topo.exchanges[one.Exchange] == nil {
 			continue
 		}
 		if !b.topo.has(one) {

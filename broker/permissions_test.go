@@ -63,7 +63,7 @@ func TestEveryCommandAsks(t *testing.T) {
 	n.stored("x", "k", "1")
 	before := n.Counts()
 	c := n.Open(bob, func() {}, nil)
-	defer c.Close()
+	defer c.Close(true)
 	ask := func(f func(done func(error))) error { return n.do(f) }
 	for _, tc := range []struct {
 		command, object string
@@ -80,8 +80,8 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"bind", "sealmq.q", ask(func(d func(error)) { n.Bind(bob, "sealmq.q", "x", "k", d) })},
 		{"bind", "sealmq.x", ask(func(d func(error)) { n.Bind(bob, "q", "sealmq.x", "k", d) })},
 		{"bind", "sealmq.q", ask(func(d func(error)) { n.Unbind(bob, "sealmq.q", "sealmq.x", "k", d) })},
-		{"consume", "sealmq.q", ask(func(d func(error)) { c.Consume("sealmq.q", 0, d) })},
-		{"consume", "sealmq.q", func() error { _, _, err := c.Fetch("sealmq.q"); return err }()},
+		{"consume", "sealmq.q", ask(func(d func(error)) { c.Consume("sealmq.q", engine.ConsumeOptions{}, d) })},
+		{"consume", "sealmq.q", ask(func(d func(error)) { c.Fetch("sealmq.q", false, func(_ engine.Fetched, err error) { d(err) }) })},
 		{"inspect", "sealmq.q", func() error { _, err := n.Queue(bob, "sealmq.q"); return err }()},
 		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, broker.KeyBytes)); return err }()},
 		{"publish", "sealmq.x", n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.x", Key: "k"}})[0].Err},

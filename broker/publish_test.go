@@ -184,11 +184,9 @@ func (s *sink) Publish(batch []engine.Publish, done func([]engine.PublishResult)
 	return len(batch)
 }
 
-func (s *sink) Definitions() []engine.Definition { return nil }
-func (s *sink) Queues() []engine.QueueInfo       { return nil }
-func (s *sink) Queue(string) (engine.QueueInfo, bool) {
-	return engine.QueueInfo{}, true
-}
+func (s *sink) Definitions() []engine.Definition               { return nil }
+func (s *sink) Queues() ([]engine.QueueInfo, error)            { return nil, nil }
+func (s *sink) Queue(string) (engine.QueueInfo, error)         { return engine.QueueInfo{}, nil }
 func (s *sink) Define(_ []engine.Definition, done func(error)) { done(nil) }
 
 // hot is a broker with n bindings on an exchange of each kind, over an engine that costs

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,14 @@ func cutDeadSuffix(name string) (string, bool) { return strings.CutSuffix(name, 
 
 func errNoQueue(name string) error {
 	return &sealmq.Error{Code: sealmq.NoQueue, Message: "Queue '" + name + "' not found"}
+}
+
+// nameQueue gives an engine's error about a missing queue the queue's name.
+func nameQueue(name string, err error) error {
+	if errors.Is(err, sealmq.ErrNoQueue) {
+		return errNoQueue(name)
+	}
+	return err
 }
 
 // DeclareQueue creates a queue. Nil options match whatever exists and otherwise mean the
@@ -46,8 +55,13 @@ func (b *Broker) DeclareQueue(id Caller, name string, o *sealmq.QueueOptions, do
 
 // declare is DeclareQueue for a caller that may and that holds mu.
 func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) {
-	if _, ok := b.engine.Queue(name); ok {
-		b.engine.DeclareQueue(name, o, func(_ bool, err error) { done(err) })
+	var options sealmq.QueueOptions
+	var given engine.Fields
+	if o != nil {
+		options, given = *o, engine.AllFields
+	}
+	if _, err := b.engine.Queue(name); err == nil {
+		b.engine.DeclareQueue(name, options, given, func(_ engine.QueueInfo, _ bool, err error) { done(err) })
 		return
 	}
 	if b.queues.len() >= b.limits.Queues {
@@ -56,16 +70,11 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 	}
 	if _, ok := cutDeadSuffix(name); ok && o == nil {
 		// Whoever comes first, a consumer or the first dead letter, the queue is bounded.
-		dead := sealmq.DeadLetterOptions(sealmq.QueueOptions{})
-		o = &dead
+		options, given = sealmq.DeadLetterOptions(sealmq.QueueOptions{}), engine.AllFields
 	}
 	b.queues.add(name)
-	var options sealmq.QueueOptions
-	if o != nil {
-		options = *o
-	}
 	rule := b.sealed.set(name, options)
-	b.engine.DeclareQueue(name, o, func(_ bool, err error) {
+	b.engine.DeclareQueue(name, options, given, func(_ engine.QueueInfo, _ bool, err error) {
 		if err != nil {
 			b.queues.remove(name)
 			b.sealed.remove(name, rule)
@@ -85,8 +94,8 @@ func (b *Broker) DeleteQueue(id Caller, name string, done func(removed int, err 
 	done = b.auditingCount(id, actDelete, name, done)
 	b.lock()
 	defer b.unlock()
-	if _, ok := b.engine.Queue(name); !ok {
-		done(0, errNoQueue(name))
+	if _, err := b.engine.Queue(name); err != nil {
+		done(0, nameQueue(name, err))
 		return
 	}
 	// The bindings go first: a crash in between leaves a queue without bindings, which
@@ -101,7 +110,7 @@ func (b *Broker) DeleteQueue(id Caller, name string, done func(removed int, err 
 	}
 	deleted := steps.step()
 	rule := b.sealed.of(name)
-	b.engine.DeleteQueue(name, func(n int, err error) {
+	b.engine.DeleteQueue(name, 0, func(n int, err error) {
 		if err == nil {
 			b.queues.remove(name)
 			b.sealed.remove(name, rule)
@@ -153,11 +162,8 @@ func (b *Broker) Queue(id Caller, name string) (engine.QueueInfo, error) {
 	if err := b.allow(id, actInspect, name); err != nil {
 		return engine.QueueInfo{}, err
 	}
-	info, ok := b.engine.Queue(name)
-	if !ok {
-		return engine.QueueInfo{}, errNoQueue(name)
-	}
-	return info, nil
+	info, err := b.engine.Queue(name)
+	return info, nameQueue(name, err)
 }
 
 // Peek returns up to n waiting messages from the front of a queue without delivering
@@ -205,14 +211,14 @@ func (b *Broker) Move(id Caller, from, to string, n int, done func(moved int, er
 	m.Move(from, to, n, b.auditingCount(id, actMove, from+" "+to, done))
 }
 
-// Memory says for how long a repeated message is recognised; ok is false if the engine
-// does not say.
-func (b *Broker) Memory() (m engine.Memory, ok bool) {
-	r, ok := b.engine.(engine.Rememberer)
+// DedupHorizon says for how long a repeated message is recognised; ok is false if the
+// engine does not say.
+func (b *Broker) DedupHorizon() (h engine.DedupHorizon, ok bool) {
+	r, ok := b.engine.(engine.DedupReporter)
 	if !ok {
-		return engine.Memory{}, false
+		return engine.DedupHorizon{}, false
 	}
-	return r.Memory(), true
+	return r.DedupHorizon(), true
 }
 
 // Find looks a message up by its id while a copy waits or is unacknowledged. Only its

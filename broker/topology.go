@@ -312,7 +312,7 @@ func (b *Broker) Bind(id Caller, queue, exchange, key string, done func(error)) 
 		return
 	}
 	steps := &join{done: done}
-	if _, ok := b.engine.Queue(bound.Queue); !ok {
+	if _, err := b.engine.Queue(bound.Queue); err != nil {
 		if b.declare(bound.Queue, nil, steps.step()); steps.failed() {
 			steps.start()
 			return
@@ -368,8 +368,8 @@ func (b *Broker) Unbind(id Caller, queue, exchange, key string, done func(error)
 		done(errNoExchange(exchange))
 		return
 	}
-	if _, ok := b.engine.Queue(queue); !ok {
-		done(errNoQueue(queue))
+	if _, err := b.engine.Queue(queue); err != nil {
+		done(nameQueue(queue, err))
 		return
 	}
 	gone := []engine.Definition{{Key: bindingKey(bound)}}

@@ -65,8 +65,8 @@ func TestDeadLetterQueueIsBoundedWhoeverDeclaresIt(t *testing.T) {
 	n := open(t)
 	n.must(n.declareQueue(alice, "q.dead", nil))
 	c := n.Open(alice, func() {}, nil)
-	defer c.Close()
-	n.must(n.do(func(done func(error)) { c.Consume("r.dead", 0, done) }))
+	defer c.Close(true)
+	n.must(n.do(func(done func(error)) { c.Consume("r.dead", engine.ConsumeOptions{}, done) }))
 	n.must(n.bind(alice, "s.dead", "x", "k"))
 	for _, name := range []string{"q.dead", "r.dead", "s.dead"} {
 		info, err := n.Queue(alice, name)
@@ -230,8 +230,8 @@ func TestLimits(t *testing.T) {
 	n.code(sealmq.LimitReached, n.bind(alice, "s", "x", "1"))
 	n.code(sealmq.LimitReached, n.bind(alice, "q", "z", "1"))
 	c := n.Open(alice, func() {}, nil)
-	defer c.Close()
-	n.code(sealmq.LimitReached, n.do(func(done func(error)) { c.Consume("s", 0, done) }))
+	defer c.Close(true)
+	n.code(sealmq.LimitReached, n.do(func(done func(error)) { c.Consume("s", engine.ConsumeOptions{}, done) }))
 	n.must(n.bind(alice, "q", "x", "2"))
 	n.code(sealmq.LimitReached, n.bind(alice, "q", "x", "3"))
 	n.must(n.bind(alice, "q", "x", "2")) // what is there is no matter of limits
@@ -337,20 +337,20 @@ func (s *stubborn) Define(batch []engine.Definition, done func(error)) {
 	s.Engine.Define(batch, done)
 }
 
-func (s *stubborn) DeclareQueue(name string, o *sealmq.QueueOptions, done func(bool, error)) {
+func (s *stubborn) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
 	if s.queues {
-		s.refuse(func() { done(false, sealmq.ErrNoStorage) })
+		s.refuse(func() { done(engine.QueueInfo{}, false, sealmq.ErrNoStorage) })
 		return
 	}
-	s.Engine.DeclareQueue(name, o, done)
+	s.Engine.DeclareQueue(name, o, compare, done)
 }
 
-func (s *stubborn) DeleteQueue(name string, done func(int, error)) {
+func (s *stubborn) DeleteQueue(name string, only engine.If, done func(int, error)) {
 	if s.deletes {
 		s.refuse(func() { done(0, sealmq.ErrNoStorage) })
 		return
 	}
-	s.Engine.DeleteQueue(name, done)
+	s.Engine.DeleteQueue(name, only, done)
 }
 
 // TestQueueThatCannotBeDeletedStaysBound: a queue that is still there but gets nothing any
@@ -490,8 +490,8 @@ func TestBindIsRefusedWithItsQueue(t *testing.T) {
 	n.code(sealmq.NoStorage, n.bind(alice, "q", "x", "k"))
 	n.code(sealmq.NoStorage, n.declareQueue(alice, "q", nil))
 	c := b.Open(alice, func() {}, nil)
-	defer c.Close()
-	n.code(sealmq.NoStorage, n.do(func(done func(error)) { c.Consume("q", 0, done) }))
+	defer c.Close(true)
+	n.code(sealmq.NoStorage, n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{}, done) }))
 	if got := n.Counts(); got != (broker.Counts{}) {
 		t.Errorf("something is left: %+v", got)
 	}
@@ -501,14 +501,14 @@ func TestClosed(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
 	c := n.Open(alice, func() {}, nil)
-	defer c.Close()
+	defer c.Close(true)
 	for range 2 {
 		n.must(n.Broker.Close())
 	}
 	n.code(sealmq.Unavailable, n.bind(alice, "q", "x", "l"))
 	n.code(sealmq.Unavailable, n.declareQueue(alice, "r", nil))
 	n.code(sealmq.Unavailable, n.declareExchange(alice, "y", ""))
-	n.code(sealmq.Unavailable, n.do(func(done func(error)) { c.Consume("q", 0, done) }))
+	n.code(sealmq.Unavailable, n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{}, done) }))
 	n.code(sealmq.Unavailable, n.RequireAdmin(admin, "reset_stats"))
 	n.code(sealmq.Unavailable, n.Health())
 	_, err := n.putKey(alice, "alice", make([]byte, broker.KeyBytes))

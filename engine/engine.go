@@ -1,6 +1,6 @@
-// Package engine is what a broker asks of the part that keeps its queues: the contract
-// and its vocabulary. Each engine is a package below it; enginetest is the suite that
-// all of them pass.
+// Package engine is the contract between a broker and whatever keeps its queues, with
+// the vocabulary of both. Each engine is a package below it; enginetest is the suite that
+// every engine passes.
 //
 // It does nothing itself, and knows no exchanges, no permissions and no protocol.
 package engine
@@ -13,18 +13,21 @@ import (
 
 // Engine keeps queues and definitions. The broker decides which queues a message goes
 // to; everything after that is the engine's: order, who holds what, what comes back,
-// duplicates, delivery counts, limits, dead letters.
+// duplicates, delivery counts, limits, dead letters. Engines own their timers: nobody
+// calls an engine so that time passes in it.
 //
 // Everything is in batches and asynchronous. A method with a done argument takes its
-// decision in the order of the calls and calls done exactly once, after what it
-// decided is on stable storage, or with an error that wraps sealmq.ErrUnavailable when
-// it never will be. done may run before the method returns, on any goroutine; it must
-// not block and must not call back into the engine. For the calls of one goroutine the
-// done functions run in the order of the calls, unless a call is refused as a whole.
+// decision in the order of the calls and calls done exactly once: after what it decided
+// is durable as Abilities.Guarantee says, or with an error. An error with code
+// Unavailable says that it is not known whether the decision was stored; any other error
+// says that nothing was. done may run before the method returns, on any goroutine; it
+// must not block and must not call back into the engine. For the calls of one goroutine
+// the done functions run in the order of the calls, unless a call is refused as a whole.
+// Fetch is outside this order.
 //
 // Effects are visible to later calls at once, before done: a queue can be published to
-// right after DeclareQueue returned. Messages are visible to consumers only after the
-// sync that covers them.
+// right after DeclareQueue returned. Messages are visible to consumers only when they
+// are durable.
 //
 // The slices and strings that are handed in belong to the caller again when the method
 // returns; the engine copies what it keeps. What the engine hands out (Delivery.Body
@@ -32,21 +35,26 @@ import (
 //
 // All methods are safe for concurrent use.
 type Engine interface {
-	// DeclareQueue creates a durable queue. If it exists, nil options match whatever it
-	// has; other options that differ after Normalize are an error with code Mismatch.
-	// done gets true if the call created the queue. Options that need an ability the
-	// engine lacks are refused with code Unsupported.
-	DeclareQueue(name string, o *sealmq.QueueOptions, done func(created bool, err error))
-	// DeleteQueue removes the queue with its messages; done gets their number.
-	// Consumers of it get nothing more and are told (SessionConfig.Ended). Code NoQueue
-	// if there is none.
-	DeleteQueue(name string, done func(removed int, err error))
-	// PurgeQueue removes the waiting messages (not those in a consumer's hands).
+	// DeclareQueue creates a durable queue with the options o, or finds it. If the queue
+	// exists, those of its options that are in compare must equal the ones in o, with
+	// defaults filled in, or the error has code Mismatch. done gets the queue as it is, and
+	// whether the call created it. Options that need an ability the engine lacks are refused
+	// with code Unsupported.
+	DeclareQueue(name string, o sealmq.QueueOptions, compare Fields, done func(q QueueInfo, created bool, err error))
+	// DeleteQueue removes the queue with its messages, whether they are durable yet or
+	// not; done gets their number. The conditions in only are checked in the same atomic
+	// step: if one does not hold, nothing happens and the error has code InUse. Code NoQueue
+	// if there is no such queue. Its subscriptions end (SessionConfig.Ended).
+	DeleteQueue(name string, only If, done func(removed int, err error))
+	// PurgeQueue removes the messages that were published before the call and wait,
+	// durable or not. What a consumer holds stays.
 	PurgeQueue(name string, done func(removed int, err error))
-	// Queue describes one queue.
-	Queue(name string) (QueueInfo, bool)
-	// Queues describes all, sorted by name.
-	Queues() []QueueInfo
+	// Queue describes one queue: code NoQueue if there is none, Unavailable if the engine
+	// cannot tell.
+	Queue(name string) (QueueInfo, error)
+	// Queues describes all queues, sorted by name. Code Unavailable if the engine cannot
+	// tell.
+	Queues() ([]QueueInfo, error)
 
 	// Publish stores each message in all of its queues or in none, in the order of the
 	// batch. Before a message that repeats none and names a queue which does not exist it
@@ -58,7 +66,7 @@ type Engine interface {
 	// It may wait for room on the disk. A queue that is deleted meanwhile is missing like
 	// any other, one that was declared again under its name is not.
 	Publish(batch []Publish, done func(results []PublishResult)) (taken int)
-	// NewSession opens a consumer's side. A session belongs to one connection.
+	// NewSession opens a consumer's side. A session belongs to one connection or channel.
 	NewSession(SessionConfig) Session
 
 	// Define writes durable definitions in order, all or none; they are opaque to the
@@ -72,7 +80,8 @@ type Engine interface {
 	// Health is nil while promises hold. An error with code NoStorage means that
 	// publishes are refused; one with code Unavailable, that the store has stopped.
 	Health() error
-	// Failed is closed when the store has stopped for good and the process must exit.
+	// Failed is closed when the engine has stopped for good and must be closed. Health
+	// then says why, for storage with code Unavailable: the process must exit.
 	Failed() <-chan struct{}
 	// Close stops after everything accepted is stored and answered.
 	Close() error
@@ -81,14 +90,27 @@ type Engine interface {
 // Abilities are declared, never assumed: asking for one that is absent is an error
 // with code Unsupported.
 type Abilities struct {
+	// Guarantee is what a done function without an error promises.
+	Guarantee        Guarantee
 	Delay            bool // Settlement.Delay
-	Uncounted        bool // Settlement.Uncounted
+	Uncounted        bool // Settlement.Uncounted, and Session.Close without counting
 	Extend           bool // the verdict Extend
 	Peek             bool // the engine is a Peeker
 	Move             bool // the engine is a Mover
 	StrictRedelivery bool // what comes back returns to its place in the order
 	LongDedup        bool // the dedup horizon outlives a restart
 }
+
+// Guarantee says where something is that an engine calls stored, the strongest first.
+type Guarantee uint8
+
+// The guarantees.
+const (
+	Synced         Guarantee = iota + 1 // synced to the disk of this machine
+	SyncedMajority                      // synced to the disks of a majority of the replicas
+	Replicated                          // in the memory of a majority of the replicas
+	Buffered                            // in memory: a crash may lose it
+)
 
 // Peeker looks at waiting messages without delivering them.
 type Peeker interface {
@@ -110,20 +132,22 @@ type Finder interface {
 	Find(id string) (sealmq.Message, bool)
 }
 
-// Rememberer says for how long it recognises a repeated message.
-type Rememberer interface {
-	Memory() Memory
+// DedupReporter says for how long an engine recognises a repeated message.
+type DedupReporter interface {
+	DedupHorizon() DedupHorizon
 }
 
-// Memory is for how long an engine remembers the id of a message whose last copy is settled.
-type Memory struct {
-	// Window and MaxIDs end it, whichever comes first: the time, or so many ids that were
-	// settled since.
+// DedupHorizon is for how long an engine remembers the id of a message after its last
+// copy was settled.
+type DedupHorizon struct {
+	// Window and MaxIDs end it, whichever comes first: the time, or this many ids that
+	// were settled since.
 	Window time.Duration
 	MaxIDs int
-	// Reach is how far back that goes now: every id that was settled within it is remembered.
-	// It is Window at most, and less if there were too many; 0 if that is not known.
-	Reach time.Duration
+	// Covered is how far back the engine remembers at this moment: every id that was
+	// settled within it. It is Window at most, and less if there were more than MaxIDs; 0 if
+	// it is not known.
+	Covered time.Duration
 }
 
 // Definition is one durable key with its value.

@@ -6,38 +6,47 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// SessionConfig describes the connection that opens a session.
+// SessionConfig describes the connection or channel that opens a session.
 type SessionConfig struct {
 	// Client names the holder in descriptions.
 	Client string
-	// Notify says that Take may have something now. It must not block, may be called
-	// from any goroutine and more often than needed, and not after Close returned.
+	// Notify says that Take may have something. It must not block, may be called from any
+	// goroutine and more often than needed, and not after Close returned.
 	Notify func()
-	// Ended says that a subscription has ended because its queue was deleted; nil if
-	// nobody wants to know. It is called once for each such subscription, before the done
-	// function of DeleteQueue; Take gives nothing of the queue any more, but for what a
-	// Take that was under way returns. What is said of Notify holds for it too, and it
-	// must not call back into the engine. Purging a queue ends nothing.
-	Ended func(queue string)
+	// Ended says that a subscription has ended although nobody cancelled it; nil if
+	// nobody wants to know. why has code NoQueue if the queue was deleted; then the call
+	// comes before the done function of DeleteQueue. It is made once for each such
+	// subscription, maybe before Consume has returned its id. From then on Take gives nothing
+	// more for it, except what a Take returns that was under way. What is said of Notify
+	// holds for it too, and it must not call back into the engine.
+	Ended func(sub sealmq.SubscriptionID, queue string, why error)
 }
 
-// Session holds the deliveries of one connection. Its methods may be called from
-// several goroutines.
+// Session is a consumer's side: subscriptions, and the deliveries that it holds. Its
+// methods may be called from several goroutines.
 type Session interface {
-	// Consume subscribes. prefetch 0 means the queue's own. A second Consume of the
-	// same queue only changes the prefetch. Code NoQueue if there is no such queue.
-	Consume(queue string, prefetch int, done func(error))
-	// SetPrefetch changes the credit of every subscription, current and future. 0 gives
-	// the current ones nothing more until it is raised or they Consume again; what they
-	// hold stays.
-	SetPrefetch(n int)
-	// Fetch takes one message as an outstanding delivery, without a subscription.
-	// ok is false when nothing waits. Code NoQueue if there is no such queue.
-	Fetch(queue string) (d sealmq.Delivery, ok bool, err error)
-	// Take appends to dst what may be delivered now, within the credit of each
-	// subscription: at most max messages, and no more once their bodies reach maxBytes
-	// (so one message always fits). It may read from disk. Messages of one queue come
-	// in their order.
+	// Consume subscribes to a queue and returns the subscription's id, which is never 0.
+	// One session may have several subscriptions to one queue. Code NoQueue if there is no
+	// such queue; with an error there is no subscription.
+	Consume(queue string, o ConsumeOptions, done func(error)) sealmq.SubscriptionID
+	// Cancel ends a subscription. What the session holds stays in its hands. A subscription
+	// that is unknown or has ended is no error.
+	Cancel(sub sealmq.SubscriptionID, done func(error))
+	// SetPrefetch changes the prefetch of one subscription, or of all if sub is 0; n is
+	// read as ConsumeOptions.Prefetch. A lower one takes nothing back.
+	SetPrefetch(sub sealmq.SubscriptionID, n int)
+	// SetCredit limits the deliveries that the session holds through all of its
+	// subscriptions together, ended ones included. NoLimit, the default, lifts the limit.
+	SetCredit(n int)
+	// Fetch takes one message without a subscription, as an outstanding delivery or, with
+	// noAck, for good. It finds what this goroutine published before. It may wait for that
+	// to become durable, and for the disk; done may therefore run after those of later
+	// calls. Code NoQueue if there is no such queue.
+	Fetch(queue string, noAck bool, done func(Fetched, error))
+	// Take appends to dst what may be delivered at this moment, within prefetch and credit:
+	// at most max messages, and no more once their bodies reach maxBytes (so one message
+	// always fits). It may wait for a disk or a network, for a bounded time. Messages of one
+	// queue come in their order.
 	Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error)
 	// Settle ends deliveries, or prolongs them. A settlement has an effect if this session
 	// holds the delivery, or held it last and the message waits again; others are ignored.
@@ -47,8 +56,32 @@ type Session interface {
 	Settle(batch []Settlement, done func(error))
 	// Unacked is the number of deliveries the session holds.
 	Unacked() int
-	// Close returns every held delivery to its place in its queue.
-	Close()
+	// Close ends all subscriptions and returns every held delivery to its place. counted
+	// says whether these deliveries count towards the delivery limit. It may be called twice.
+	Close(counted bool)
+}
+
+// ConsumeOptions are the options of one subscription.
+type ConsumeOptions struct {
+	// Prefetch is how many deliveries the subscription may hold: a number from 1 to
+	// sealmq.MaxPrefetch, or one of the constants below.
+	Prefetch int
+	// NoAck says that a delivery is settled by being taken. Of Prefetch only Paused matters.
+	NoAck bool
+}
+
+// Special values of a prefetch.
+const (
+	QueuesOwn = 0  // the one in the queue's options
+	NoLimit   = -1 // any number
+	Paused    = -2 // nothing more, until it is changed
+)
+
+// Fetched is what a Fetch found.
+type Fetched struct {
+	Delivery sealmq.Delivery
+	Found    bool // if not, nothing waited and Delivery is empty
+	Waiting  int  // how many messages wait behind it
 }
 
 // Verdict says how a delivery ends, or that it goes on.
@@ -59,6 +92,7 @@ const (
 	Ack    Verdict = iota + 1 // settled, never delivered again
 	Return                    // back to its place, after Delay; counts towards the delivery limit unless Uncounted
 	Dead                      // to the dead-letter queue, with Reason
+	Drop                      // settled like Ack, and counted as dropped
 	Extend                    // nothing ends: its ack timeout starts again; neither stored nor counted
 )
 

@@ -163,7 +163,7 @@ func TestRestWithoutLineFeedIsDropped(t *testing.T) {
 	}
 	_ = c.CloseWrite()
 	c.wantEnd()
-	if _, ok := n.engine.Queue("q"); ok {
+	if _, err := n.engine.Queue("q"); err == nil {
 		t.Error("it was carried out")
 	}
 }

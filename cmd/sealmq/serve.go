@@ -197,7 +197,11 @@ func (n *node) openStore() error {
 		return storeHint(err)
 	}
 	n.engine = e
-	messages, queues := 0, e.Queues()
+	queues, err := e.Queues()
+	if err != nil {
+		return err
+	}
+	messages := 0
 	for _, q := range queues {
 		messages += q.Ready
 	}

@@ -62,10 +62,8 @@ var closeChecks = []check{
 		if list, _ := c.Take(nil, everything, everything); len(list) > 0 {
 			h.Errorf("took %s", described(list))
 		}
-		if _, ok, _ := c.Fetch("q"); ok {
-			h.Error("fetched")
-		}
-		c.Session.Close()
+		c.fetchAny("q").fails(sealmq.Unavailable)
+		c.Session.Close(true)
 		if sealmq.CodeOf(h.engine.Health()) != sealmq.Unavailable {
 			h.Errorf("health %v", h.engine.Health())
 		}

@@ -148,7 +148,7 @@ func (t *traffic) consumer(n int) {
 			}
 		}})
 		for _, q := range t.queues {
-			s.Consume(q, 0, func(err error) {
+			s.Consume(q, engine.ConsumeOptions{}, func(err error) {
 				if err != nil {
 					t.h.Errorf("consume %s: %v", q, err)
 				}
@@ -165,7 +165,7 @@ func (t *traffic) consumer(n int) {
 				case <-wake:
 					continue
 				case <-t.quit:
-					s.Close()
+					s.Close(true)
 					return
 				}
 			}
@@ -173,7 +173,7 @@ func (t *traffic) consumer(n int) {
 			t.settle(s, rnd, list)
 			leave = rnd.IntN(40) == 0
 		}
-		s.Close()
+		s.Close(true)
 	}
 }
 
@@ -238,7 +238,7 @@ func (t *traffic) observer() {
 		t.h.engine.Queue("red")
 		t.h.engine.Definitions()
 		t.h.engine.Define([]engine.Definition{definition("k", fmt.Sprint(i))}, func(error) {})
-		t.h.engine.DeclareQueue("red", nil, func(bool, error) {})
+		t.h.engine.DeclareQueue("red", sealmq.QueueOptions{}, 0, func(engine.QueueInfo, bool, error) {})
 		if p, ok := t.h.engine.(engine.Peeker); ok {
 			p.Peek("green", 3)
 		}
@@ -257,8 +257,8 @@ func comeAndGo(h *harness) {
 		defer close(quit)
 		for range rounds {
 			open.Add(2)
-			h.engine.DeclareQueue("q", nil, func(bool, error) { open.Add(-1) })
-			h.engine.DeleteQueue("q", func(int, error) { open.Add(-1) })
+			h.engine.DeclareQueue("q", sealmq.QueueOptions{}, 0, func(engine.QueueInfo, bool, error) { open.Add(-1) })
+			h.engine.DeleteQueue("q", 0, func(int, error) { open.Add(-1) })
 		}
 	})
 	for p := range 2 {
@@ -287,19 +287,19 @@ func comeAndGo(h *harness) {
 			}
 			s := h.engine.NewSession(engine.SessionConfig{Client: "c"})
 			open.Add(1)
-			s.Consume("q", 0, func(error) { open.Add(-1) })
+			s.Consume("q", engine.ConsumeOptions{}, func(error) { open.Add(-1) })
 			list, _ := s.Take(nil, 5, everything)
 			for _, d := range list {
 				open.Add(1)
 				s.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Return}}, func(error) { open.Add(-1) })
 			}
-			s.Close()
+			s.Close(true)
 		}
 	})
 	wg.Wait()
 	h.eventually("everything is answered", func() bool { return open.Load() == 0 })
 	h.settled()
-	if _, ok := h.engine.Queue("q"); ok {
+	if _, err := h.engine.Queue("q"); err == nil {
 		h.Error("the deleted queue is there")
 	}
 	info := h.info("stays")

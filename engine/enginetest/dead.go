@@ -39,7 +39,7 @@ var deadChecks = []check{
 		m := message("large")
 		m.Body = make([]byte, 100<<10)
 		h.outcome(engine.Stored, "", m, "q")
-		if _, ok := h.engine.Queue("q.dead"); ok {
+		if _, err := h.engine.Queue("q.dead"); err == nil {
 			h.Fatal("it is there before anything died")
 		}
 		c := h.consumer("q", 0)
@@ -110,7 +110,7 @@ var deadChecks = []check{
 		}
 		dead.dead(dead.gets("a")...)
 		h.holds("q.dead", 1, 0)
-		if _, ok := h.engine.Queue("q.dead.dead"); ok {
+		if _, err := h.engine.Queue("q.dead.dead"); err == nil {
 			h.Error("a dead-letter queue has a dead-letter queue")
 		}
 		d := dead.gets("a")

@@ -84,13 +84,10 @@ var deliveryChecks = []check{
 		c := h.consumer("q", 1)
 		held := c.gets("m-0000")
 		c.getsNothing()
-		c.consume("q", 4).must()
-		if n := h.info("q").Consumers; n != 1 {
-			h.Errorf("%d consumers after the second consume of one session", n)
-		}
+		c.SetPrefetch(c.sub, 4)
 		held = append(held, c.gets("m-0001", "m-0002", "m-0003")...)
 		c.getsNothing()
-		c.consume("q", 2).must()
+		c.SetPrefetch(c.sub, 2)
 		c.ack(held[:2]...)
 		c.getsNothing()
 		c.ack(held[2])
@@ -103,13 +100,15 @@ var deliveryChecks = []check{
 		h.put("a", ids("a", 5)...)
 		h.put("b", ids("b", 5)...)
 		c := h.consumer("a", 0)
-		c.SetPrefetch(2)
+		c.SetPrefetch(0, 2)
 		c.gets("a-0000", "a-0001")
 		c.getsNothing()
-		c.consume("b", 0).must()
-		c.gets("b-0000", "b-0001")
+		c.consume("b", 1).must()
+		c.gets("b-0000")
+		c.SetPrefetch(c.sub, 2)
+		c.gets("b-0001")
 		c.getsNothing()
-		c.SetPrefetch(3)
+		c.SetPrefetch(0, 3)
 		got := make(map[string]int)
 		for _, d := range c.take(2) {
 			got[d.Queue]++
@@ -118,17 +117,17 @@ var deliveryChecks = []check{
 			h.Errorf("took %v after one more of each", got)
 		}
 	}},
-	{name: "prefetch of none", run: func(h *harness) {
+	{name: "a paused subscription", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		h.put("q", ids("m", 5)...)
 		c := h.consumer("q", 0)
-		c.SetPrefetch(2)
+		c.SetPrefetch(0, 2)
 		held := c.gets("m-0000", "m-0001")
-		c.SetPrefetch(0)
+		c.SetPrefetch(0, engine.Paused)
 		c.ack(held[0])
 		c.ack(held[1])
 		c.getsNothing()
-		c.SetPrefetch(2)
+		c.SetPrefetch(0, 2)
 		c.gets("m-0002", "m-0003")
 		c.getsNothing()
 	}},
@@ -165,8 +164,8 @@ var deliveryChecks = []check{
 	{name: "fetch", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		c := h.session()
-		if _, ok, err := c.Fetch("q"); ok || err != nil {
-			h.Fatalf("fetch from an empty queue: found %v, error %v", ok, err)
+		if f := c.fetchAny("q").must(); f.Found {
+			h.Fatalf("fetched %s from an empty queue", f.Delivery.ID)
 		}
 		h.put("q", "a", "b", "c")
 		a := c.fetch("q")
@@ -217,7 +216,7 @@ var deliveryChecks = []check{
 		h.queue("q", sealmq.QueueOptions{})
 		c := h.consumer("q", 0)
 		c.close()
-		c.Session.Close()
+		c.Session.Close(true)
 		for len(c.notified) > 0 {
 			<-c.notified
 		}

@@ -14,8 +14,8 @@ var durabilityChecks = []restartCheck{
 	{name: "nothing", run: func(h *harness, restart func()) {
 		restart()
 		restart()
-		if n := len(h.engine.Queues()); n != 0 {
-			h.Errorf("%d queues in an empty store", n)
+		if all := h.all(); len(all) != 0 {
+			h.Errorf("%d queues in an empty store", len(all))
 		}
 	}},
 	{name: "messages keep content and order", run: func(h *harness, restart func()) {
@@ -153,7 +153,7 @@ var durabilityChecks = []restartCheck{
 		h.put("both", "new")
 		for range 2 {
 			restart()
-			if _, ok := h.engine.Queue("deleted"); ok {
+			if _, err := h.engine.Queue("deleted"); err == nil {
 				h.Error("a deleted queue is back")
 			}
 			h.holds("purged", 1, 0)

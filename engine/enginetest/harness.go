@@ -161,7 +161,18 @@ func plain(f func(done func(error))) func(func(nothing, error)) {
 }
 
 func (h *harness) declare(name string, o *sealmq.QueueOptions) *pending[bool] {
-	return begin(h, "declare "+name, func(done func(bool, error)) { h.engine.DeclareQueue(name, o, done) })
+	options, compare := declaration(o)
+	return begin(h, "declare "+name, func(done func(bool, error)) {
+		h.engine.DeclareQueue(name, options, compare, func(_ engine.QueueInfo, created bool, err error) { done(created, err) })
+	})
+}
+
+// declaration is what a declaration with all options says, or with none.
+func declaration(o *sealmq.QueueOptions) (sealmq.QueueOptions, engine.Fields) {
+	if o == nil {
+		return sealmq.QueueOptions{}, 0
+	}
+	return *o, engine.AllFields
 }
 
 // queue declares a queue that does not exist.
@@ -173,7 +184,11 @@ func (h *harness) queue(name string, o sealmq.QueueOptions) {
 }
 
 func (h *harness) remove(name string) *pending[int] {
-	return begin(h, "delete "+name, func(done func(int, error)) { h.engine.DeleteQueue(name, done) })
+	return h.removeIf(name, 0)
+}
+
+func (h *harness) removeIf(name string, only engine.If) *pending[int] {
+	return begin(h, "delete "+name, func(done func(int, error)) { h.engine.DeleteQueue(name, only, done) })
 }
 
 func (h *harness) purge(name string) *pending[int] {
@@ -192,11 +207,20 @@ func (h *harness) settled() {
 
 func (h *harness) info(name string) engine.QueueInfo {
 	h.Helper()
-	info, ok := h.engine.Queue(name)
-	if !ok {
-		h.Fatalf("no queue %s", name)
+	info, err := h.engine.Queue(name)
+	if err != nil {
+		h.Fatalf("queue %s: %v", name, err)
 	}
 	return info
+}
+
+func (h *harness) all() []engine.QueueInfo {
+	h.Helper()
+	list, err := h.engine.Queues()
+	if err != nil {
+		h.Fatalf("queues: %v", err)
+	}
+	return list
 }
 
 // eventually waits for a condition that has nothing to signal it.
@@ -323,13 +347,23 @@ type consumer struct {
 	engine.Session
 	h        *harness
 	notified chan struct{}
-	ended    chan string // queues of which the engine said that they are gone
+	ended    chan ending
+	sub      sealmq.SubscriptionID // by the last consume
+}
+
+// ending is what the engine said of a subscription that has ended.
+type ending struct {
+	Sub   sealmq.SubscriptionID
+	Queue string
+	Why   sealmq.Code
 }
 
 func (h *harness) session() *consumer {
-	c := &consumer{h: h, notified: make(chan struct{}, 1), ended: make(chan string, 100)}
+	c := &consumer{h: h, notified: make(chan struct{}, 1), ended: make(chan ending, 100)}
 	c.Session = h.engine.NewSession(engine.SessionConfig{Client: "consumer", Notify: c.notify,
-		Ended: func(queue string) { c.ended <- queue }})
+		Ended: func(sub sealmq.SubscriptionID, queue string, why error) {
+			c.ended <- ending{sub, queue, sealmq.CodeOf(why)}
+		}})
 	return c
 }
 
@@ -349,7 +383,15 @@ func (h *harness) consumer(queue string, prefetch int) *consumer {
 }
 
 func (c *consumer) consume(queue string, prefetch int) *pending[nothing] {
-	return begin(c.h, "consume "+queue, plain(func(done func(error)) { c.Consume(queue, prefetch, done) }))
+	return c.subscribe(queue, engine.ConsumeOptions{Prefetch: prefetch})
+}
+
+func (c *consumer) subscribe(queue string, o engine.ConsumeOptions) *pending[nothing] {
+	return begin(c.h, "consume "+queue, plain(func(done func(error)) { c.sub = c.Consume(queue, o, done) }))
+}
+
+func (c *consumer) cancel(sub sealmq.SubscriptionID) *pending[nothing] {
+	return begin(c.h, "cancel", plain(func(done func(error)) { c.Cancel(sub, done) }))
 }
 
 // now takes what may be delivered at this moment.
@@ -404,11 +446,15 @@ func (c *consumer) getsNothing() {
 // fetch fetches a message that must be there.
 func (c *consumer) fetch(queue string) sealmq.Delivery {
 	c.h.Helper()
-	d, ok, err := c.Fetch(queue)
-	if err != nil || !ok {
-		c.h.Fatalf("fetch from %s: found %v, error %v", queue, ok, err)
+	f := c.fetchAny(queue).must()
+	if !f.Found {
+		c.h.Fatalf("fetched nothing from %s", queue)
 	}
-	return d
+	return f.Delivery
+}
+
+func (c *consumer) fetchAny(queue string) *pending[engine.Fetched] {
+	return begin(c.h, "fetch from "+queue, func(done func(engine.Fetched, error)) { c.Fetch(queue, false, done) })
 }
 
 func (c *consumer) settle(batch ...engine.Settlement) *pending[nothing] {
@@ -431,7 +477,12 @@ func (c *consumer) dead(list ...sealmq.Delivery) { c.h.Helper(); c.verdict(engin
 // close closes the session and waits until what it returned is stored.
 func (c *consumer) close() {
 	c.h.Helper()
-	c.Session.Close()
+	c.closeCounted(true)
+}
+
+func (c *consumer) closeCounted(counted bool) {
+	c.h.Helper()
+	c.Session.Close(counted)
 	c.h.settled()
 }
 

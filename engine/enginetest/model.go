@@ -166,35 +166,41 @@ func errStopped() error {
 }
 
 // DeclareQueue implements engine.Engine.
-func (m *Model) DeclareQueue(name string, o *sealmq.QueueOptions, done func(created bool, err error)) {
+func (m *Model) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(q engine.QueueInfo, created bool, err error)) {
 	m.begin()
 	defer m.end()
-	refuse := func(err error) { m.answer(func(error) { done(false, err) }) }
+	refuse := func(err error) { m.answer(func(error) { done(engine.QueueInfo{}, false, err) }) }
 	if m.closed {
 		refuse(errStopped())
 		return
 	}
-	var options sealmq.QueueOptions
-	if o != nil {
-		options = *o
-	}
-	if q := m.state.queues[name]; q != nil {
-		if o != nil && options.Normalize() != q.options {
-			refuse(sealmq.ErrMismatch)
-			return
-		}
-		m.answer(func(err error) { done(false, err) })
+	q := m.state.queues[name]
+	if q != nil && !compare.Match(q.options, o) {
+		refuse(sealmq.ErrMismatch)
 		return
 	}
-	m.write(declared{strings.Clone(name), options.Normalize()})
-	m.answer(func(err error) { done(err == nil, err) })
+	created := q == nil
+	if created {
+		m.write(declared{strings.Clone(name), o.Normalize()})
+		q = m.state.queues[name]
+	}
+	info := m.describe(q)
+	m.answer(func(err error) {
+		if err != nil {
+			info, created = engine.QueueInfo{}, false
+		}
+		done(info, created, err)
+	})
 }
 
 // DeleteQueue implements engine.Engine.
-func (m *Model) DeleteQueue(name string, done func(removed int, err error)) {
+func (m *Model) DeleteQueue(name string, only engine.If, done func(removed int, err error)) {
 	m.begin()
 	defer m.end()
 	q, err := m.lookUp(name)
+	if err == nil && (only&engine.IfUnused != 0 && m.describe(q).Consumers > 0 || only&engine.IfEmpty != 0 && len(q.entries) > 0) {
+		err = &sealmq.Error{Code: sealmq.InUse, Message: "the queue is in use"}
+	}
 	if err != nil {
 		m.answer(func(error) { done(0, err) })
 		return
@@ -245,25 +251,25 @@ func (m *Model) lookUp(name string) (*queue, error) {
 }
 
 // Queue implements engine.Engine.
-func (m *Model) Queue(name string) (engine.QueueInfo, bool) {
+func (m *Model) Queue(name string) (engine.QueueInfo, error) {
 	m.begin()
 	defer m.end()
 	q := m.state.queues[name]
 	if q == nil {
-		return engine.QueueInfo{}, false
+		return engine.QueueInfo{}, sealmq.ErrNoQueue
 	}
-	return m.describe(q), true
+	return m.describe(q), nil
 }
 
 // Queues implements engine.Engine.
-func (m *Model) Queues() []engine.QueueInfo {
+func (m *Model) Queues() ([]engine.QueueInfo, error) {
 	m.begin()
 	defer m.end()
 	list := []engine.QueueInfo{}
 	for _, name := range m.state.names() {
 		list = append(list, m.describe(m.state.queues[name]))
 	}
-	return list
+	return list, nil
 }
 
 func (m *Model) describe(q *queue) engine.QueueInfo {
@@ -272,8 +278,10 @@ func (m *Model) describe(q *queue) engine.QueueInfo {
 	info.Ready = len(q.waiting())
 	info.Unacked = len(q.entries) - info.Ready
 	for _, s := range m.sessions {
-		if s.subscription(q) != nil {
-			info.Consumers++
+		for _, sub := range s.subs {
+			if sub.queue == q {
+				info.Consumers++
+			}
 		}
 	}
 	return info
@@ -382,7 +390,7 @@ func (m *Model) Definitions() []engine.Definition {
 
 // Abilities implements engine.Engine.
 func (m *Model) Abilities() engine.Abilities {
-	return engine.Abilities{Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+	return engine.Abilities{Guarantee: engine.Synced, Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
 }
 
 // Health implements engine.Engine.
@@ -404,7 +412,7 @@ func (m *Model) Close() error {
 	m.mu.Lock()
 	if !m.closed {
 		for _, s := range m.sessions {
-			s.returnAll()
+			s.returnAll(true)
 		}
 		m.closed = true
 	}

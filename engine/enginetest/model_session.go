@@ -11,106 +11,147 @@ import (
 
 // session is one connection's side of a Model, whose mutex guards it.
 type session struct {
-	model    *Model
-	cfg      engine.SessionConfig
-	subs     []*subscription // in the order of Consume
-	prefetch int             // by SetPrefetch, or 0
-	lastAck  time.Time
-	closed   bool
+	model   *Model
+	cfg     engine.SessionConfig
+	subs    []*subscription // in the order of Consume
+	lastSub sealmq.SubscriptionID
+	credit  int // shared by all subscriptions, or NoLimit
+	lastAck time.Time
+	closed  bool
 }
 
 type subscription struct {
+	id       sealmq.SubscriptionID
 	queue    *queue
-	prefetch int  // as asked for, or 0
-	paused   bool // by SetPrefetch(0)
+	prefetch int // as asked for
+	noAck    bool
 }
 
 // NewSession implements engine.Engine.
 func (m *Model) NewSession(cfg engine.SessionConfig) engine.Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := &session{model: m, cfg: cfg}
+	s := &session{model: m, cfg: cfg, credit: engine.NoLimit}
 	m.sessions = append(m.sessions, s)
 	return s
 }
 
-func (s *session) subscription(q *queue) *subscription {
-	for _, sub := range s.subs {
-		if sub.queue == q {
-			return sub
-		}
-	}
-	return nil
-}
-
-func (s *session) Consume(name string, prefetch int, done func(error)) {
+func (s *session) Consume(name string, o engine.ConsumeOptions, done func(error)) sealmq.SubscriptionID {
 	m := s.model
 	m.begin()
 	defer m.end()
 	q, err := m.lookUp(name)
-	if err == nil && s.closed {
+	if s.closed {
 		err = errStopped()
 	}
 	if err != nil {
 		m.answer(func(error) { done(err) })
-		return
+		return 0
 	}
-	if sub := s.subscription(q); sub != nil {
-		sub.prefetch, sub.paused = prefetch, false
-	} else {
-		s.subs = append(s.subs, &subscription{queue: q, prefetch: prefetch})
+	s.lastSub++
+	s.subs = append(s.subs, &subscription{id: s.lastSub, queue: q, prefetch: o.Prefetch, noAck: o.NoAck})
+	m.answer(done)
+	m.notify()
+	return s.lastSub
+}
+
+func (s *session) Cancel(id sealmq.SubscriptionID, done func(error)) {
+	m := s.model
+	m.begin()
+	defer m.end()
+	s.subs = slices.DeleteFunc(s.subs, func(sub *subscription) bool { return sub.id == id })
+	if m.closed {
+		m.answer(func(error) { done(errStopped()) })
+		return
 	}
 	m.answer(done)
 	m.notify()
 }
 
-func (s *session) SetPrefetch(n int) {
+func (s *session) SetPrefetch(id sealmq.SubscriptionID, n int) {
 	s.model.begin()
 	defer s.model.end()
-	if n > 0 {
-		s.prefetch = n
-	}
 	for _, sub := range s.subs {
-		sub.prefetch, sub.paused = 0, n == 0
+		if id == 0 || sub.id == id {
+			sub.prefetch = n
+		}
 	}
 	s.model.notify()
 }
 
-// credit is how many messages the session may hold for a subscription.
-func (s *session) credit(sub *subscription) int {
-	switch {
-	case sub.paused:
-		return 0
-	case sub.prefetch > 0:
-		return sub.prefetch
-	case s.prefetch > 0:
-		return s.prefetch
-	}
-	return sub.queue.options.Prefetch
+func (s *session) SetCredit(n int) {
+	s.model.begin()
+	defer s.model.end()
+	s.credit = n
+	s.model.notify()
 }
 
-func (s *session) held(q *queue) (list []*entry) {
-	for _, e := range q.entries {
-		if e.holder == s {
-			list = append(list, e)
+// mayTake reports whether a subscription may get one more message.
+func (s *session) mayTake(sub *subscription) bool {
+	prefetch := sub.prefetch
+	switch {
+	case prefetch == engine.Paused:
+		return false
+	case sub.noAck:
+		return true
+	case prefetch == engine.QueuesOwn:
+		prefetch = sub.queue.options.Prefetch
+	}
+	own := len(s.held(func(e *entry) bool { return e.sub == sub }))
+	all := len(s.held(func(e *entry) bool { return e.sub != nil }))
+	return (prefetch < 0 || own < prefetch) && (s.credit < 0 || all < s.credit)
+}
+
+// held lists what the session holds, by queue.
+func (s *session) held(of func(*entry) bool) (list []*entry) {
+	for _, name := range s.model.state.names() {
+		for _, e := range s.model.state.queues[name].entries {
+			if e.holder == s && of(e) {
+				list = append(list, e)
+			}
 		}
 	}
 	return list
 }
 
-func (s *session) Fetch(name string) (sealmq.Delivery, bool, error) {
+func (s *session) Fetch(name string, noAck bool, done func(engine.Fetched, error)) {
 	m := s.model
 	m.begin()
-	defer m.end()
+	f, wait, err := s.fetch(name, noAck)
+	if !wait {
+		m.end()
+		done(f, err)
+		return
+	}
+	m.answer(func(err error) {
+		if err == nil {
+			m.begin()
+			f, _, err = s.fetch(name, noAck)
+			m.mu.Unlock()
+		}
+		done(f, err)
+	})
+	m.end()
+}
+
+// fetch takes one message. wait says that there are only some that are not durable.
+func (s *session) fetch(name string, noAck bool) (f engine.Fetched, wait bool, err error) {
+	m := s.model
 	q, err := m.lookUp(name)
-	if err != nil || s.closed {
-		return sealmq.Delivery{}, false, err
+	if s.closed {
+		err = errStopped()
+	}
+	if err != nil {
+		return f, false, err
 	}
 	e := m.next(q)
+	f.Waiting = len(q.waiting())
 	if e == nil {
-		return sealmq.Delivery{}, false, nil
+		return f, slices.ContainsFunc(q.entries, func(e *entry) bool { return !e.synced }), nil
 	}
-	return s.deliver(q, e), true, nil
+	f.Delivery, f.Found = s.deliver(q, e, nil, noAck), true
+	f.Waiting--
+	return f, false, nil
 }
 
 func (s *session) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
@@ -128,10 +169,10 @@ func (s *session) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deliv
 				return dst, nil
 			}
 			e := m.next(sub.queue)
-			if e == nil || len(s.held(sub.queue)) >= s.credit(sub) {
+			if e == nil || !s.mayTake(sub) {
 				continue
 			}
-			dst = append(dst, s.deliver(sub.queue, e))
+			dst = append(dst, s.deliver(sub.queue, e, sub, sub.noAck))
 			taken++
 			size += len(e.message.Body)
 			more = true
@@ -150,12 +191,22 @@ func (m *Model) next(q *queue) *entry {
 	return nil
 }
 
-func (s *session) deliver(q *queue, e *entry) sealmq.Delivery {
+// deliver hands a message out, through a subscription or none.
+func (s *session) deliver(q *queue, e *entry, sub *subscription, noAck bool) sealmq.Delivery {
+	m := s.model
 	e.attempts++
 	e.given = e.attempts
-	e.holder, e.lastHolder, e.delivered = s, s, s.model.now()
+	e.holder, e.lastHolder, e.delivered, e.sub = s, s, m.now(), sub
 	q.totals.Delivered++
-	return q.delivery(e)
+	d := q.delivery(e)
+	if sub != nil {
+		d.Subscription = sub.id
+	}
+	if noAck {
+		q.totals.Acked++
+		m.write(gone{q.name, e.seq, m.now()})
+	}
+	return d
 }
 
 func (q *queue) delivery(e *entry) sealmq.Delivery {
@@ -224,6 +275,9 @@ func (s *session) settle(b engine.Settlement) {
 	case engine.Ack:
 		q.totals.Acked++
 		m.write(gone{q.name, e.seq, m.now()})
+	case engine.Drop:
+		q.totals.Dropped++
+		m.write(gone{q.name, e.seq, m.now()})
 	case engine.Return:
 		if !waits {
 			m.comeBack(q, e, b.Delay, b.Uncounted)
@@ -283,14 +337,10 @@ func (m *Model) die(q *queue, e *entry, reason string) {
 func (s *session) Unacked() int {
 	s.model.begin()
 	defer s.model.end()
-	n := 0
-	for _, q := range s.model.state.queues {
-		n += len(s.held(q))
-	}
-	return n
+	return len(s.held(func(*entry) bool { return true }))
 }
 
-func (s *session) Close() {
+func (s *session) Close(counted bool) {
 	m := s.model
 	m.begin()
 	defer m.end()
@@ -299,26 +349,33 @@ func (s *session) Close() {
 	}
 	s.closed = true
 	if !m.closed {
-		s.returnAll()
+		s.returnAll(counted)
 	}
 	m.sessions = slices.DeleteFunc(m.sessions, func(other *session) bool { return other == s })
 }
 
-func (s *session) returnAll() {
+func (s *session) returnAll(counted bool) {
 	for _, name := range s.model.state.names() {
 		q := s.model.state.queues[name]
-		for _, e := range s.held(q) {
-			s.model.comeBack(q, e, 0, false)
+		for _, e := range slices.Clone(q.entries) {
+			if e.holder == s {
+				s.model.comeBack(q, e, 0, !counted)
+			}
 		}
 	}
 }
 
-// forget ends a subscription to a queue that is gone.
+// forget ends the subscriptions to a queue that is gone.
 func (s *session) forget(q *queue) {
-	if s.subscription(q) != nil && s.cfg.Ended != nil {
-		s.cfg.Ended(q.name)
-	}
-	s.subs = slices.DeleteFunc(s.subs, func(sub *subscription) bool { return sub.queue == q })
+	s.subs = slices.DeleteFunc(s.subs, func(sub *subscription) bool {
+		if sub.queue != q {
+			return false
+		}
+		if s.cfg.Ended != nil {
+			s.cfg.Ended(sub.id, q.name, sealmq.ErrNoQueue)
+		}
+		return true
+	})
 }
 
 // notify tells every session that something may have changed.

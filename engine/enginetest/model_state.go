@@ -45,6 +45,7 @@ type entry struct {
 	synced     bool // consumers may see it
 	holder     *session
 	lastHolder *session
+	sub        *subscription // through which the holder has it; nil if it was fetched
 	delivered  time.Time
 	notBefore  time.Time
 	given      uint32 // attempt of the last delivery

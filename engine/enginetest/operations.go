@@ -82,15 +82,16 @@ func (p *pair) declare() {
 	if isDead(name) && o != nil && (o.MaxMessages > 0 || o.MaxBytes > 0 || o.TTL > 0) {
 		o = nil
 	}
+	options, compare := declaration(o)
 	p.call("declare "+name, func(_ int, e engine.Engine, done func(any, error)) {
-		e.DeclareQueue(name, o, func(created bool, err error) { done(created, err) })
+		e.DeclareQueue(name, options, compare, func(_ engine.QueueInfo, created bool, err error) { done(created, err) })
 	})
 }
 
 func (p *pair) remove() {
 	name := drawQueue.Draw(p.T, "queue")
 	p.call("delete "+name, func(_ int, e engine.Engine, done func(any, error)) {
-		e.DeleteQueue(name, func(n int, err error) { done(n, err) })
+		e.DeleteQueue(name, 0, func(n int, err error) { done(n, err) })
 	})
 	for _, s := range p.sessions {
 		s.queues = slices.DeleteFunc(s.queues, func(q string) bool { return q == name })
@@ -177,7 +178,7 @@ func (p *pair) closeSession() {
 		return
 	}
 	for i := range p.engines {
-		s.sessions[i].Close()
+		s.sessions[i].Close(true)
 	}
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *twin) bool { return other == s })
 }
@@ -192,7 +193,7 @@ func (p *pair) consume() {
 		prefetch = rapid.IntRange(0, 3).Draw(p.T, "prefetch")
 	}
 	r := p.call("consume "+name, func(i int, _ engine.Engine, done func(any, error)) {
-		s.sessions[i].Consume(name, prefetch, func(err error) { done(nil, err) })
+		s.sessions[i].Consume(name, engine.ConsumeOptions{Prefetch: prefetch}, func(err error) { done(nil, err) })
 	})
 	if r.Code == "" && !slices.Contains(s.queues, name) {
 		s.queues = append(s.queues, name)
@@ -206,7 +207,7 @@ func (p *pair) setPrefetch() {
 	}
 	n := rapid.IntRange(0, 4).Draw(p.T, "prefetch")
 	for i := range p.engines {
-		s.sessions[i].SetPrefetch(n)
+		s.sessions[i].SetPrefetch(0, n)
 	}
 }
 
@@ -221,11 +222,12 @@ func (p *pair) fetch() {
 	}
 	var got [2][]sealmq.Delivery
 	p.call("fetch from "+name, func(i int, _ engine.Engine, done func(any, error)) {
-		d, ok, err := s.sessions[i].Fetch(name)
-		if ok {
-			got[i] = append(got[i], d)
-		}
-		done(ok, err)
+		s.sessions[i].Fetch(name, false, func(f engine.Fetched, err error) {
+			if f.Found {
+				got[i] = append(got[i], f.Delivery)
+			}
+			done(f.Found, err)
+		})
 	})
 	p.compareDeliveries("fetch from "+name, s, got[0], got[1])
 }
@@ -343,7 +345,7 @@ func (p *pair) restart() {
 	for len(p.sessions) > 0 {
 		s := p.sessions[0]
 		for i := range p.engines {
-			s.sessions[i].Close()
+			s.sessions[i].Close(true)
 		}
 		p.sessions = p.sessions[1:]
 		p.same("the end of a session")

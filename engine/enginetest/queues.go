@@ -37,7 +37,7 @@ var queueChecks = []check{
 	}},
 	{name: "a queue is there as soon as declare returned", run: func(h *harness) {
 		declared := h.declare("q", nil)
-		if _, ok := h.engine.Queue("q"); !ok {
+		if _, err := h.engine.Queue("q"); err != nil {
 			h.Error("not described")
 		}
 		published := h.publish(engine.Publish{Message: message("a"), Queues: []string{"q"}})
@@ -54,14 +54,14 @@ var queueChecks = []check{
 			h.queue(name, sealmq.QueueOptions{})
 		}
 		var got []string
-		for _, info := range h.engine.Queues() {
+		for _, info := range h.all() {
 			got = append(got, info.Name)
 		}
 		if diff := cmp.Diff([]string{"a", "a/1", "b", "c", "ä"}, got); diff != "" {
 			h.Errorf("names (-want +got):\n%s", diff)
 		}
-		if _, ok := h.engine.Queue("none"); ok {
-			h.Error("a queue that does not exist is described")
+		if _, err := h.engine.Queue("none"); sealmq.CodeOf(err) != sealmq.NoQueue {
+			h.Errorf("a queue that does not exist: error %v, want code %s", err, sealmq.NoQueue)
 		}
 	}},
 	{name: "description counts", run: func(h *harness) {
@@ -83,7 +83,7 @@ var queueChecks = []check{
 		if diff := cmp.Diff(want, h.info("q")); diff != "" {
 			h.Errorf("description (-want +got):\n%s", diff)
 		}
-		c.Session.Close()
+		c.Session.Close(true)
 		h.eventually("the consumer is counted no more", func() bool { return h.info("q").Consumers == 0 })
 	}},
 	{name: "what does not exist", run: func(h *harness) {
@@ -92,9 +92,7 @@ var queueChecks = []check{
 		h.remove("none").fails(sealmq.NoQueue)
 		h.purge("none").fails(sealmq.NoQueue)
 		h.stops(0, engine.Publish{Message: message("a"), Queues: []string{"none"}})
-		if _, _, err := c.Fetch("none"); sealmq.CodeOf(err) != sealmq.NoQueue {
-			h.Errorf("fetch: error %v, want code %s", err, sealmq.NoQueue)
-		}
+		c.fetchAny("none").fails(sealmq.NoQueue)
 	}},
 	{name: "delete removes everything", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{Prefetch: 2})
@@ -105,7 +103,7 @@ var queueChecks = []check{
 		if n := h.remove("q").must(); n != 5 {
 			h.Errorf("removed %d messages, want 5", n)
 		}
-		if _, ok := h.engine.Queue("q"); ok {
+		if _, err := h.engine.Queue("q"); err == nil {
 			h.Error("the queue is still described")
 		}
 		if n := c.Unacked(); n != 0 {
@@ -133,35 +131,42 @@ var queueChecks = []check{
 		}
 	}},
 	{name: "consumers of a deleted queue are told", run: func(h *harness) {
-		told := func(when string, c *consumer, want ...string) {
+		told := func(when string, c *consumer, want ...sealmq.SubscriptionID) {
 			h.Helper()
-			var got []string
+			var got []sealmq.SubscriptionID
 			for len(c.ended) > 0 {
-				got = append(got, <-c.ended)
+				e := <-c.ended
+				if got = append(got, e.Sub); e.Why != sealmq.NoQueue {
+					h.Errorf("%s: %s ended for %q, want code %s", when, e.Queue, e.Why, sealmq.NoQueue)
+				}
 			}
 			slices.Sort(got)
 			if !slices.Equal(got, want) {
-				h.Errorf("%s: told of %q, want %q", when, got, want)
+				h.Errorf("%s: told of subscriptions %v, want %v", when, got, want)
 			}
 		}
 		for _, name := range []string{"q", "r", "s"} {
 			h.queue(name, sealmq.QueueOptions{})
 			h.put(name, name+"-1", name+"-2")
 		}
-		both, one, other, left := h.consumer("q", 1), h.consumer("q", 1), h.consumer("s", 1), h.consumer("q", 1)
+		both, twice, other, left := h.consumer("q", 1), h.consumer("q", 1), h.consumer("s", 1), h.consumer("q", 1)
+		bothQ := both.sub
 		both.consume("r", 1).must()
-		one.consume("q", 2).must() // which changes the prefetch only
+		bothR, twiceA := both.sub, twice.sub
+		twice.consume("q", 2).must()
+		gone := h.consumer("q", 1)
+		gone.cancel(gone.sub).must()
 		fetches := h.session()
 		fetches.fetch("r")
-		left.Session.Close()
+		left.Session.Close(true)
 		h.purge("q").must()
 		told("after purge", both)
 		h.remove("q").must()
-		told("after delete", both, "q")
-		told("after delete", one, "q")
+		told("after delete", both, bothQ)
+		told("after delete", twice, twiceA, twice.sub)
 		h.remove("r").must()
-		told("of the next one", both, "r")
-		for _, c := range []*consumer{one, other, fetches, left} {
+		told("of the next one", both, bothR)
+		for _, c := range []*consumer{twice, other, fetches, left, gone} {
 			told("of what it does not consume", c)
 		}
 		h.queue("q", sealmq.QueueOptions{})
@@ -170,8 +175,8 @@ var queueChecks = []check{
 		both.consume("q", 1).must()
 		both.gets("again")
 		h.remove("q").must()
-		told("of the new one", both, "q")
-		told("of the new one", one)
+		told("of the new one", both, both.sub)
+		told("of the new one", twice)
 	}},
 	{name: "purge removes what waits", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
@@ -202,7 +207,7 @@ var queueChecks = []check{
 			all = append(all, fmt.Sprintf("q%03d", i))
 		}
 		h.outcome(engine.Stored, "", message("everywhere"), all...)
-		if got := len(h.engine.Queues()); got != n {
+		if got := len(h.all()); got != n {
 			h.Fatalf("%d queues, want %d", got, n)
 		}
 		c := h.session()

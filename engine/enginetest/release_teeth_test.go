@@ -55,7 +55,7 @@ var releaseBugs = []bug{
 			for _, d := range taken {
 				s.Session.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Return, Uncounted: true}}, func(error) {})
 			}
-			s.Session.Close()
+			s.Session.Close(true)
 		}
 	}},
 	{name: "counts releases at a restart", check: "release/what is released does not count after crash",

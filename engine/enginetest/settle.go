@@ -134,13 +134,11 @@ var settleChecks = []check{
 		h.clock.Advance(70 * time.Second)
 		h.put("q", "c")
 		h.eventually("the delay is over", func() bool {
-			if d, ok, _ := c.Fetch("q"); ok {
-				if d.ID == "a" {
-					return true
-				}
-				c.nack(d)
+			f := c.fetchAny("q").must()
+			if f.Found && f.Delivery.ID != "a" {
+				c.nack(f.Delivery)
 			}
-			return false
+			return f.Delivery.ID == "a"
 		})
 	}, needs: func(a engine.Abilities) bool { return a.Delay && a.StrictRedelivery }},
 	{name: "what is delayed is set aside", needs: func(a engine.Abilities) bool { return a.Delay && a.Peek && a.Move }, run: func(h *harness) {

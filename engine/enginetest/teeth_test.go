@@ -32,18 +32,18 @@ type bug struct {
 // brokenEngine passes on what is not overridden.
 type brokenEngine struct {
 	engine.Engine
-	declare func(name string, o *sealmq.QueueOptions, done func(bool, error))
+	declare func(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error))
 	publish func(batch []engine.Publish, done func([]engine.PublishResult)) int
 	define  func(batch []engine.Definition, done func(error))
 	session func(cfg engine.SessionConfig) engine.Session
 }
 
-func (e *brokenEngine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(bool, error)) {
+func (e *brokenEngine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
 	if e.declare != nil {
-		e.declare(name, o, done)
+		e.declare(name, o, compare, done)
 		return
 	}
-	e.Engine.DeclareQueue(name, o, done)
+	e.Engine.DeclareQueue(name, o, compare, done)
 }
 
 func (e *brokenEngine) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
@@ -74,26 +74,33 @@ type brokenSession struct {
 	take   func(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error)
 	settle func(batch []engine.Settlement, done func(error))
 	close  func()
-	// setPrefetch stands for SetPrefetch.
-	setPrefetch func(n int)
+	// setPrefetch changes what Consume and SetPrefetch are asked for.
+	setPrefetch func(n int) int
 	// fetched is what Fetch has handed out.
 	fetched []sealmq.Delivery
 }
 
-func (s *brokenSession) SetPrefetch(n int) {
+func (s *brokenSession) SetPrefetch(sub sealmq.SubscriptionID, n int) {
 	if s.setPrefetch != nil {
-		s.setPrefetch(n)
-		return
+		n = s.setPrefetch(n)
 	}
-	s.Session.SetPrefetch(n)
+	s.Session.SetPrefetch(sub, n)
 }
 
-func (s *brokenSession) Fetch(queue string) (sealmq.Delivery, bool, error) {
-	d, ok, err := s.Session.Fetch(queue)
-	if ok {
-		s.fetched = append(s.fetched, d)
+func (s *brokenSession) Consume(queue string, o engine.ConsumeOptions, done func(error)) sealmq.SubscriptionID {
+	if s.setPrefetch != nil {
+		o.Prefetch = s.setPrefetch(o.Prefetch)
 	}
-	return d, ok, err
+	return s.Session.Consume(queue, o, done)
+}
+
+func (s *brokenSession) Fetch(queue string, noAck bool, done func(engine.Fetched, error)) {
+	s.Session.Fetch(queue, noAck, func(f engine.Fetched, err error) {
+		if f.Found {
+			s.fetched = append(s.fetched, f.Delivery)
+		}
+		done(f, err)
+	})
 }
 
 func (s *brokenSession) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
@@ -111,12 +118,12 @@ func (s *brokenSession) Settle(batch []engine.Settlement, done func(error)) {
 	s.Session.Settle(batch, done)
 }
 
-func (s *brokenSession) Close() {
+func (s *brokenSession) Close(counted bool) {
 	if s.close != nil {
 		s.close()
 		return
 	}
-	s.Session.Close()
+	s.Session.Close(counted)
 }
 
 // brokenOpener opens a model with a bug.
@@ -155,13 +162,9 @@ func without[E event](events []event) []event {
 // options has every queue declared with other options than asked for.
 func options(change func(*sealmq.QueueOptions)) func(engine.Engine, Config) engine.Engine {
 	return func(e engine.Engine, _ Config) engine.Engine {
-		return &brokenEngine{Engine: e, declare: func(name string, o *sealmq.QueueOptions, done func(bool, error)) {
-			if o != nil {
-				changed := *o
-				change(&changed)
-				o = &changed
-			}
-			e.DeclareQueue(name, o, done)
+		return &brokenEngine{Engine: e, declare: func(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
+			change(&o)
+			e.DeclareQueue(name, o, compare, done)
 		}}
 	}
 }
@@ -298,9 +301,9 @@ var bugList = []bug{
 	{name: "never ends a delay", check: "settle/delay", config: stopClock},
 	{name: "counts the ack timeout from the delivery", check: "time/a working consumer is left in peace", session: returnAnyway},
 	{name: "gives credit without end", check: "delivery/prefetch is a credit",
-		session: func(s *brokenSession) { s.SetPrefetch(sealmq.MaxPrefetch) }},
-	{name: "takes no credit for the queue's", check: "delivery/prefetch of none", session: func(s *brokenSession) {
-		s.setPrefetch = func(n int) { s.Session.SetPrefetch(max(n, 1)) }
+		session: func(s *brokenSession) { s.setPrefetch = func(int) int { return sealmq.MaxPrefetch } }},
+	{name: "takes no credit for the queue's", check: "delivery/a paused subscription", session: func(s *brokenSession) {
+		s.setPrefetch = func(n int) int { return max(n, engine.QueuesOwn) }
 	}},
 	{name: "takes more than asked for", check: "delivery/take is bounded", session: func(s *brokenSession) {
 		s.take = func(dst []sealmq.Delivery, _, _ int) ([]sealmq.Delivery, error) {

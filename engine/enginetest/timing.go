@@ -146,7 +146,7 @@ var timeChecks = []check{
 		c.gets("c")
 		c.getsNothing()
 		h.holds("lasting", 1, 0)
-		if _, ok := h.engine.Queue("q.dead"); ok {
+		if _, err := h.engine.Queue("q.dead"); err == nil {
 			h.Error("expired messages became dead letters")
 		}
 	}},

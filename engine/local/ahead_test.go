@@ -107,7 +107,7 @@ func TestSegmentsAreKeptUntilTheirAcksAreSynced(t *testing.T) {
 		fill(t, e, "q", total)
 		synctest.Wait()
 		s := e.NewSession(engine.SessionConfig{})
-		s.Consume("q", total, func(error) {})
+		s.Consume("q", engine.ConsumeOptions{Prefetch: total}, func(error) {})
 		deliveries, err := s.Take(nil, total, 1<<30)
 		if err != nil || len(deliveries) != total {
 			t.Fatalf("took %d: %v", len(deliveries), err)
@@ -140,8 +140,8 @@ func TestWhatIsWrittenIsNotDelivered(t *testing.T) {
 		declare(t, e, "q", nil)
 		notified := make(chan struct{}, 10)
 		s := e.NewSession(engine.SessionConfig{Notify: func() { notified <- struct{}{} }})
-		s.Consume("q", 10, func(error) {})
-		fetcher := e.NewSession(engine.SessionConfig{})
+		s.Consume("q", engine.ConsumeOptions{Prefetch: 10}, func(error) {})
+		fetcher, fetched := e.NewSession(engine.SessionConfig{}), 0
 		synctest.Wait()
 		held := make(chan struct{})
 		fs.Hook(func(op faultfs.Op) *faultfs.Fault {
@@ -158,16 +158,18 @@ func TestWhatIsWrittenIsNotDelivered(t *testing.T) {
 		if list, err := s.Take(nil, 10, 1<<20); len(list) > 0 || err != nil {
 			t.Errorf("took %d: %v", len(list), err)
 		}
-		if _, ok, err := fetcher.Fetch("q"); ok || err != nil {
-			t.Errorf("fetched: %v, %v", ok, err)
+		fetcher.Fetch("q", false, func(engine.Fetched, error) { fetched++ })
+		synctest.Wait()
+		if fetched > 0 {
+			t.Error("a fetch was answered that finds nothing but this message")
 		}
 		if len(notified) > 0 || stored {
 			t.Errorf("consumers were told %d times, the publisher: %v", len(notified), stored)
 		}
 		close(held)
 		synctest.Wait()
-		if list, err := s.Take(nil, 10, 1<<20); len(list) != 1 || len(notified) == 0 || !stored {
-			t.Errorf("after the sync: took %d: %v", len(list), err)
+		if list, err := s.Take(nil, 10, 1<<20); len(list)+fetcher.Unacked() != 1 || fetched != 1 || len(notified) == 0 || !stored {
+			t.Errorf("after the sync: took %d, %d fetches answered: %v", len(list), fetched, err)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
 )
@@ -20,7 +21,7 @@ func publishTakeAck(b *testing.B, idle int) {
 	e := mustOpen(b, local.Config{Dir: b.TempDir()})
 	declare(b, e, "q", nil)
 	for i := range idle {
-		e.DeclareQueue(fmt.Sprintf("idle-%d", i), nil, func(bool, error) {})
+		e.DeclareQueue(fmt.Sprintf("idle-%d", i), sealmq.QueueOptions{}, 0, func(engine.QueueInfo, bool, error) {})
 	}
 	const batch = 64
 	notify := make(chan struct{}, 1)
@@ -30,7 +31,7 @@ func publishTakeAck(b *testing.B, idle int) {
 		default:
 		}
 	}})
-	s.Consume("q", 1000, func(error) {})
+	s.Consume("q", engine.ConsumeOptions{Prefetch: 1000}, func(error) {})
 	body := bytes.Repeat([]byte("x"), 330)
 	received := make(chan struct{})
 	go func() {

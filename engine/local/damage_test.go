@@ -181,7 +181,11 @@ func (w *world) judgeQuarantine(sort string, before []byte) error {
 		return errors.New("with quarantine: health says nothing")
 	}
 	got := map[string]bool{}
-	for _, info := range w.e.Queues() {
+	all, err := w.e.Queues()
+	if err != nil {
+		return err
+	}
+	for _, info := range all {
 		list, err := w.e.Peek(info.Name, 1000)
 		if err != nil {
 			return err

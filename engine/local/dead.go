@@ -338,7 +338,7 @@ func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
 	q.each(func(seq uint64, m *entry) bool {
 		if m.state == waiting && seq < q.visible {
 			mark, back := q.marks[seq]
-			s.taken = append(s.taken, taken{q, seq, mark.attempts, back})
+			s.taken = append(s.taken, taken{q: q, seq: seq, attempt: mark.attempts, back: back})
 			s.places = append(s.places, m.place())
 		}
 		return len(s.taken) < n && seq < q.visible

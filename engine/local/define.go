@@ -42,36 +42,35 @@ func (e *Engine) addQueue(q *queue) {
 }
 
 // DeclareQueue creates a queue, or compares options with those of an existing one.
-func (e *Engine) DeclareQueue(name string, o *sealmq.QueueOptions, done func(bool, error)) {
-	options := sealmq.QueueOptions{}.Normalize()
-	if o != nil {
-		if err := o.Validate(); err != nil {
-			done(false, err)
-			return
-		}
-		options = o.Normalize()
+func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
+	refuse := func(err error) { done(engine.QueueInfo{}, false, err) }
+	if err := o.Validate(); err != nil {
+		refuse(err)
+		return
 	}
-	if err := e.lockWithRoom(declareBytes(options)); err != nil {
-		done(false, err)
+	o = o.Normalize()
+	if err := e.lockWithRoom(declareBytes(o)); err != nil {
+		refuse(err)
 		return
 	}
 	q := e.queues[name]
-	if q != nil && o != nil && q.options != options {
+	if q != nil && !compare.Match(q.options, o) {
 		e.mu.Unlock()
-		done(false, &sealmq.Error{Code: sealmq.Mismatch, Message: fmt.Sprintf("queue '%s' exists with other options", name)})
+		refuse(&sealmq.Error{Code: sealmq.Mismatch, Message: fmt.Sprintf("queue '%s' exists with other options", name)})
 		return
 	}
 	created := q == nil
 	var err error
 	if created {
-		_, err = e.createQueue(name, options)
+		q, err = e.createQueue(name, o)
 	}
 	if err == nil {
-		err = e.j.OnSync(func(err error) { done(created, unavailable(err)) })
+		info := q.info()
+		err = e.j.OnSync(func(err error) { done(info, created && err == nil, unavailable(err)) })
 	}
 	e.mu.Unlock()
 	if err != nil {
-		done(false, storageError(err))
+		refuse(storageError(err))
 	}
 }
 
@@ -99,15 +98,15 @@ func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error)
 }
 
 // DeleteQueue removes a queue with its messages.
-func (e *Engine) DeleteQueue(name string, done func(int, error)) {
+func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error)) {
 	if err := e.lockWithRoom(64); err != nil {
 		done(0, err)
 		return
 	}
 	q := e.queues[name]
-	if q == nil {
+	if err := q.mayDelete(only); err != nil {
 		e.mu.Unlock()
-		done(0, sealmq.ErrNoQueue)
+		done(0, err)
 		return
 	}
 	e.scratch = appendDelete(e.scratch[:0], q.id)
@@ -133,6 +132,22 @@ func (e *Engine) DeleteQueue(name string, done func(int, error)) {
 	}
 }
 
+// mayDelete checks the conditions of a deletion; q may be nil.
+func (q *queue) mayDelete(only engine.If) error {
+	inUse := func(why string) error {
+		return &sealmq.Error{Code: sealmq.InUse, Message: fmt.Sprintf("queue '%s' %s", q.name, why)}
+	}
+	switch {
+	case q == nil:
+		return sealmq.ErrNoQueue
+	case only&engine.IfUnused != 0 && len(q.subs) > 0:
+		return inUse("has consumers")
+	case only&engine.IfEmpty != 0 && q.live > 0:
+		return inUse("has messages")
+	}
+	return nil
+}
+
 // detach takes a queue out of sight. Its copies are still counted until clear.
 func (e *Engine) detach(q *queue) {
 	delete(e.queues, q.name)
@@ -143,13 +158,8 @@ func (e *Engine) detach(q *queue) {
 		e.unhold(h)
 	}
 	for _, sub := range q.subs {
-		for i, have := range sub.sess.subs {
-			if have == sub {
-				sub.sess.subs = append(sub.sess.subs[:i], sub.sess.subs[i+1:]...)
-				break
-			}
-		}
-		sub.sess.cfg.Ended(q.name)
+		sub.sess.forget(sub)
+		sub.sess.cfg.Ended(sub.id, q.name, sealmq.ErrNoQueue)
 	}
 	q.subs = nil
 }
@@ -176,7 +186,7 @@ func (e *Engine) clear(q *queue) {
 // purgeGroup bounds the work under the lock while many messages are removed.
 const purgeGroup = 256
 
-// PurgeQueue removes what waits at the time of the call.
+// PurgeQueue removes what waits at the time of the call, synced or not.
 func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 	e.mu.Lock()
 	q := e.queues[name]
@@ -185,7 +195,7 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 		done(0, sealmq.ErrNoQueue)
 		return
 	}
-	bound := q.visible
+	bound := q.next
 	e.mu.Unlock()
 	removed := 0
 	for from := uint64(0); ; {
@@ -233,17 +243,17 @@ func (q *queue) purgeable(from, bound uint64) (seqs []uint64) {
 }
 
 // Queue describes one queue.
-func (e *Engine) Queue(name string) (engine.QueueInfo, bool) {
+func (e *Engine) Queue(name string) (engine.QueueInfo, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if q := e.queues[name]; q != nil {
-		return q.info(), true
+		return q.info(), nil
 	}
-	return engine.QueueInfo{}, false
+	return engine.QueueInfo{}, sealmq.ErrNoQueue
 }
 
 // Queues describes all queues, sorted by name.
-func (e *Engine) Queues() []engine.QueueInfo {
+func (e *Engine) Queues() ([]engine.QueueInfo, error) {
 	e.mu.Lock()
 	out := make([]engine.QueueInfo, 0, len(e.queues))
 	for _, q := range e.queues {
@@ -251,5 +261,5 @@ func (e *Engine) Queues() []engine.QueueInfo {
 	}
 	e.mu.Unlock()
 	sort.Slice(out, func(a, b int) bool { return out[a].Name < out[b].Name })
-	return out
+	return out, nil
 }

@@ -84,7 +84,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Engine is the local engine. It implements engine.Engine, Peeker, Mover and Finder.
+// Engine is the local engine. It implements engine.Engine and its optional parts.
 type Engine struct {
 	cfg    Config
 	opened time.Time
@@ -149,6 +149,8 @@ var (
 	_ engine.Peeker = (*Engine)(nil)
 	_ engine.Mover  = (*Engine)(nil)
 	_ engine.Finder = (*Engine)(nil)
+
+	_ engine.DedupReporter = (*Engine)(nil)
 )
 
 // Open opens or creates the store in cfg.Dir and recovers what is in it. Errors:
@@ -222,19 +224,19 @@ func (e *Engine) Health() error {
 
 // Abilities: everything.
 func (e *Engine) Abilities() engine.Abilities {
-	return engine.Abilities{Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+	return engine.Abilities{Guarantee: engine.Synced, Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
 }
 
-// Memory implements broker.Rememberer.
-func (e *Engine) Memory() engine.Memory {
+// DedupHorizon implements engine.DedupReporter.
+func (e *Engine) DedupHorizon() engine.DedupHorizon {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	window := uint32(e.cfg.DedupWindow.Seconds())
-	m := engine.Memory{Window: time.Duration(window) * time.Second, MaxIDs: e.cfg.DedupIDs}
+	h := engine.DedupHorizon{Window: time.Duration(window) * time.Second, MaxIDs: e.cfg.DedupIDs}
 	if seconds, ok := e.dedup.reach(e.cfg.DedupIDs, e.nowSeconds(), window); ok {
-		m.Reach = max(time.Duration(seconds)*time.Second, time.Nanosecond)
+		h.Covered = max(time.Duration(seconds)*time.Second, time.Nanosecond)
 	}
-	return m
+	return h
 }
 
 // Close stores and answers everything accepted, then releases the folder.

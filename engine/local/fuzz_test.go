@@ -62,7 +62,7 @@ func FuzzReplay(f *testing.F) {
 			t.Fatal(err)
 		}
 		answered := make(chan error, 1)
-		e.DeclareQueue("q", nil, func(_ bool, err error) { answered <- err })
+		e.DeclareQueue("q", sealmq.QueueOptions{}, 0, func(_ engine.QueueInfo, _ bool, err error) { answered <- err })
 		if err := <-answered; err != nil {
 			t.Fatal(err)
 		}
@@ -90,11 +90,11 @@ func FuzzReplay(f *testing.F) {
 			func([]engine.PublishResult) { answered <- nil })
 		<-answered
 		s := e.NewSession(engine.SessionConfig{})
-		s.Consume("q", 10, func(error) {})
+		s.Consume("q", engine.ConsumeOptions{Prefetch: 10}, func(error) {})
 		if _, err := s.Take(nil, 100, 1<<20); err != nil {
 			t.Log(err)
 		}
-		s.Close()
+		s.Close(true)
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 )
 
@@ -27,7 +28,7 @@ func TestQueuesRest(t *testing.T) {
 	before := walked()
 	left := make(chan error, n)
 	for i := range n {
-		r.DeclareQueue(fmt.Sprintf("queue-%05d", i), nil, func(_ bool, err error) { left <- err })
+		r.DeclareQueue(fmt.Sprintf("queue-%05d", i), sealmq.QueueOptions{}, 0, func(_ engine.QueueInfo, _ bool, err error) { left <- err })
 	}
 	for range n {
 		if err := <-left; err != nil {
@@ -41,7 +42,7 @@ func TestQueuesRest(t *testing.T) {
 		if err := r.settle(s, engine.Ack, r.take(s, 1)...); err != nil {
 			t.Fatal(err)
 		}
-		s.Close()
+		s.Close(true)
 	}
 	r.clock.Advance(2 * time.Second)
 	used := (walked() - before) / n

@@ -71,12 +71,12 @@ func TestLongDeclarationsWaitForRoom(t *testing.T) {
 		for i := range 5 {
 			suites = append(suites, fmt.Sprint(i, strings.Repeat("<", 200)))
 		}
-		o := &sealmq.QueueOptions{Sealed: sealmq.SealedSuites(suites...)}
+		o := sealmq.QueueOptions{Sealed: sealmq.SealedSuites(suites...)}
 		const n = 20
 		done := make(chan error, n)
 		go func() {
 			for i := range n {
-				r.DeclareQueue(fmt.Sprint("q", i), o, func(_ bool, err error) { done <- err })
+				r.DeclareQueue(fmt.Sprint("q", i), o, engine.AllFields, func(_ engine.QueueInfo, _ bool, err error) { done <- err })
 			}
 		}()
 		synctest.Wait() // the prepared segments are full

@@ -26,7 +26,11 @@ func mustOpen(tb testing.TB, cfg local.Config) *local.Engine {
 func declare(tb testing.TB, e *local.Engine, name string, o *sealmq.QueueOptions) {
 	tb.Helper()
 	done := make(chan error, 1)
-	e.DeclareQueue(name, o, func(_ bool, err error) { done <- err })
+	var options sealmq.QueueOptions
+	if o != nil {
+		options = *o
+	}
+	e.DeclareQueue(name, options, engine.AllFields, func(_ engine.QueueInfo, _ bool, err error) { done <- err })
 	if err := <-done; err != nil {
 		tb.Fatal(err)
 	}
@@ -61,7 +65,7 @@ func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
 		reqs = reqs[50:]
 	}
 	s := e.NewSession(engine.SessionConfig{})
-	s.Consume("q", 100, func(err error) {
+	s.Consume("q", engine.ConsumeOptions{Prefetch: 100}, func(err error) {
 		if err != nil {
 			t.Error(err)
 		}
@@ -106,7 +110,7 @@ func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
 			t.Fatalf("round %d: %+v", round, r)
 		}
 		s = e.NewSession(engine.SessionConfig{})
-		s.Consume("q", 100, func(error) {})
+		s.Consume("q", engine.ConsumeOptions{Prefetch: 100}, func(error) {})
 		take(1000)
 	}
 	take(total - next)

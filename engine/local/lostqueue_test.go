@@ -33,7 +33,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 	}
 	declare := func(e *Engine, name string) uint32 {
 		done := make(chan error, 1)
-		e.DeclareQueue(name, nil, func(_ bool, err error) { done <- err })
+		e.DeclareQueue(name, sealmq.QueueOptions{}, 0, func(_ engine.QueueInfo, _ bool, err error) { done <- err })
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}

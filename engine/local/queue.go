@@ -353,9 +353,12 @@ func (q *queue) each(f func(seq uint64, n *entry) bool) {
 	}
 }
 
+// waiting is how many copies are in nobody's hands, delayed and unsynced ones included.
+func (q *queue) waiting() int { return q.live - len(q.held) }
+
 func (q *queue) info() engine.QueueInfo {
 	return engine.QueueInfo{
-		Name: q.name, Options: q.options, Ready: q.live - len(q.held), Unacked: len(q.held),
+		Name: q.name, Options: q.options, Ready: q.waiting(), Unacked: len(q.held),
 		Bytes: q.bytes, Consumers: len(q.subs),
 		Published: q.published, Delivered: q.delivered, Acked: q.acked, Returned: q.returned,
 		Expired: q.expired, Dropped: q.dropped, DeadLettered: q.dead, Refused: q.refused,

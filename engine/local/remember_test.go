@@ -69,7 +69,7 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 		}
 	}
 	r.eventually("segments are used again", func() bool { return r.Stats().Journal.Free > 0 })
-	s.Close()
+	s.Close(true)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +88,8 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 func ackAll(tb testing.TB, e *local.Engine, queue string, total int) {
 	tb.Helper()
 	s := e.NewSession(engine.SessionConfig{})
-	defer s.Close()
-	s.Consume(queue, total, func(error) {})
+	defer s.Close(true)
+	s.Consume(queue, engine.ConsumeOptions{Prefetch: total}, func(error) {})
 	deliveries, err := s.Take(nil, total, 1<<30)
 	if err != nil || len(deliveries) != total {
 		tb.Fatalf("took %d: %v", len(deliveries), err)

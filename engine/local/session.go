@@ -2,6 +2,8 @@ package local
 
 import (
 	"errors"
+	"math"
+	"slices"
 	"sync"
 
 	"github.com/sealmq/sealmq"
@@ -11,18 +13,20 @@ import (
 
 // session is the consumer's side of one connection. The engine's lock guards it.
 type session struct {
-	e        *Engine
-	id       uint64
-	cfg      engine.SessionConfig
-	subs     []*subscription
-	turn     int
-	prefetch int // asked for by SetPrefetch; 0: the queue's
-	unacked  int
-	oldest   *held // the deliveries it holds, by next; since never falls
-	newest   *held
-	lastAck  int64
-	closed   bool
-	acks     settleEncoder
+	e       *Engine
+	id      uint64
+	cfg     engine.SessionConfig
+	subs    []*subscription
+	lastSub sealmq.SubscriptionID
+	turn    int
+	credit  int   // shared by all subscriptions
+	inHand  int   // through subscriptions, ended ones included
+	unacked int   // inHand, and what was fetched
+	oldest  *held // the deliveries it holds, by next; since never falls
+	newest  *held
+	lastAck int64
+	closed  bool
+	acks    settleEncoder
 
 	takeMu sync.Mutex // serialises Take; guards what follows
 	taken  []taken
@@ -30,21 +34,34 @@ type session struct {
 }
 
 type subscription struct {
+	id     sealmq.SubscriptionID
 	sess   *session
 	q      *queue
+	noAck  bool
 	credit int
-	inHand int
+	inHand int // never counted with noAck
 	// notified says that the session was told and has not called Take since.
 	notified bool
 }
 
-func (s *subscription) hasCredit() bool { return s.inHand < s.credit }
+// spare is how many more messages may be given.
+func (s *subscription) spare() int {
+	spare := s.credit - s.inHand
+	if !s.noAck {
+		spare = min(spare, s.sess.credit-s.sess.inHand)
+	}
+	return spare
+}
+
+func (s *subscription) hasCredit() bool { return s.spare() > 0 }
 
 type taken struct {
 	q       *queue
 	seq     uint64
 	attempt uint32
 	back    bool // it came back before
+	noAck   bool
+	sub     sealmq.SubscriptionID
 }
 
 // NewSession opens the consumer's side of a connection.
@@ -53,70 +70,110 @@ func (e *Engine) NewSession(cfg engine.SessionConfig) engine.Session {
 		cfg.Notify = func() {}
 	}
 	if cfg.Ended == nil {
-		cfg.Ended = func(string) {}
+		cfg.Ended = func(sealmq.SubscriptionID, string, error) {}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.nextSess++
-	s := &session{e: e, id: e.nextSess, cfg: cfg}
+	s := &session{e: e, id: e.nextSess, cfg: cfg, credit: math.MaxInt}
 	e.sessions[s] = struct{}{}
 	return s
 }
 
 // Consume subscribes. It is answered in the order of the calls, after the queue's own
 // declaration.
-func (s *session) Consume(name string, prefetch int, done func(error)) {
+func (s *session) Consume(name string, o engine.ConsumeOptions, done func(error)) (id sealmq.SubscriptionID) {
 	e := s.e
 	e.mu.Lock()
 	q := e.queues[name]
 	err := error(sealmq.ErrNoQueue)
 	switch {
-	case e.closed:
+	case e.closed, s.closed:
 		err = sealmq.ErrUnavailable
-	case q != nil && !s.closed:
-		s.subscribe(q, prefetch)
+	case q != nil:
+		id = s.subscribe(q, o)
 		err = unavailable(e.j.OnSync(func(err error) { done(unavailable(err)) }))
 	}
 	e.mu.Unlock()
 	if err != nil {
 		done(err)
 	}
+	return id
 }
 
-func (s *session) subscribe(q *queue, prefetch int) {
-	if prefetch == 0 {
-		prefetch = s.prefetch
-	}
-	if prefetch == 0 {
-		prefetch = q.options.Prefetch
-	}
-	var sub *subscription
-	for _, have := range s.subs {
-		if have.q == q {
-			sub = have
-		}
-	}
-	if sub == nil {
-		sub = &subscription{sess: s, q: q}
-		s.subs = append(s.subs, sub)
-		q.subs = append(q.subs, sub)
-	}
-	sub.credit = min(prefetch, sealmq.MaxPrefetch)
+func (s *session) subscribe(q *queue, o engine.ConsumeOptions) sealmq.SubscriptionID {
+	s.lastSub++
+	sub := &subscription{id: s.lastSub, sess: s, q: q, noAck: o.NoAck}
+	sub.setPrefetch(o.Prefetch)
+	s.subs = append(s.subs, sub)
+	q.subs = append(q.subs, sub)
 	if q.hasWaiting() {
 		s.cfg.Notify()
 	}
+	return sub.id
 }
 
-// SetPrefetch changes the credit of every subscription.
-func (s *session) SetPrefetch(n int) {
+func (s *subscription) setPrefetch(n int) {
+	switch {
+	case n == engine.Paused:
+		s.credit = 0
+	case n < 0, s.noAck:
+		s.credit = math.MaxInt
+	case n == engine.QueuesOwn:
+		s.credit = s.q.options.Prefetch
+	default:
+		s.credit = min(n, sealmq.MaxPrefetch)
+	}
+}
+
+// Cancel ends a subscription; what it gave stays in the session's hands.
+func (s *session) Cancel(id sealmq.SubscriptionID, done func(error)) {
+	e := s.e
+	e.mu.Lock()
+	if i := slices.IndexFunc(s.subs, func(sub *subscription) bool { return sub.id == id }); i >= 0 {
+		sub := s.subs[i]
+		s.forget(sub)
+		e.unsubscribe(sub)
+	}
+	err := e.j.OnSync(func(err error) { done(unavailable(err)) })
+	e.mu.Unlock()
+	if err != nil {
+		done(unavailable(err))
+	}
+}
+
+// forget takes a subscription out of the session's list.
+func (s *session) forget(sub *subscription) {
+	s.subs = slices.DeleteFunc(s.subs, func(have *subscription) bool { return have == sub })
+}
+
+// unsubscribe takes a subscription out of its queue's list.
+func (e *Engine) unsubscribe(sub *subscription) {
+	q := sub.q
+	q.subs = slices.DeleteFunc(q.subs, func(have *subscription) bool { return have == sub })
+	if q.hasWaiting() { // it may have been told of what waits, and not have taken it
+		e.wake(q, 1)
+	}
+}
+
+// SetPrefetch changes the credit of one subscription, or of all.
+func (s *session) SetPrefetch(id sealmq.SubscriptionID, n int) {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	n = min(max(n, 0), sealmq.MaxPrefetch)
-	if n > 0 {
-		s.prefetch = n
-	}
 	for _, sub := range s.subs {
-		sub.credit = n
+		if id == 0 || sub.id == id {
+			sub.setPrefetch(n)
+		}
+	}
+	s.notifyIfReady()
+}
+
+// SetCredit limits what all subscriptions may hold together.
+func (s *session) SetCredit(n int) {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.credit = n; n < 0 {
+		s.credit = math.MaxInt
 	}
 	s.notifyIfReady()
 }
@@ -163,8 +220,8 @@ func (s *session) Unacked() int {
 	return s.unacked
 }
 
-// Take appends what may be delivered now. If everything that it took turns out to be
-// damaged it takes again, so that an empty answer means that nothing waits.
+// Take appends what may be delivered at this moment. If everything that it took turns out
+// to be damaged it takes again, so that an empty answer means that nothing waits.
 func (s *session) Take(dst []sealmq.Delivery, limit, maxBytes int) ([]sealmq.Delivery, error) {
 	s.takeMu.Lock()
 	defer s.takeMu.Unlock()
@@ -172,7 +229,9 @@ func (s *session) Take(dst []sealmq.Delivery, limit, maxBytes int) ([]sealmq.Del
 	for {
 		s.choose(limit, maxBytes)
 		var err error
-		if dst, err = s.read(dst); err != nil || len(dst) > had || len(s.taken) == 0 {
+		dst, err = s.read(dst)
+		s.settleTaken()
+		if err != nil || len(dst) > had || len(s.taken) == 0 {
 			return dst, err
 		}
 	}
@@ -203,7 +262,7 @@ func (s *session) choose(limit, maxBytes int) {
 // takeFrom takes from one queue, a fair share if others could take too.
 func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (int, int) {
 	e, q := s.e, sub.q
-	share := min(limit, sub.credit-sub.inHand)
+	share := min(limit, sub.spare())
 	if len(q.subs) > 1 && q.ready > 0 {
 		hungry := 0
 		for _, other := range q.subs {
@@ -221,7 +280,8 @@ func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (i
 		}
 		q.passed(seq)
 		maxBytes -= int(n.body)
-		s.hold(q, sub, seq, n, now)
+		t := s.hold(q, sub, seq, n, now)
+		t.sub, t.noAck = sub.id, sub.noAck
 		share--
 		limit--
 	}
@@ -231,8 +291,11 @@ func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (i
 	return limit, maxBytes
 }
 
-// hold gives a waiting copy to the session.
-func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now int64) {
+// hold gives a waiting copy to the session. What needs no ack counts for no credit.
+func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now int64) *taken {
+	if sub != nil && sub.noAck {
+		sub = nil
+	}
 	attempt, back := uint32(1), false
 	if q.marks != nil {
 		var m mark
@@ -261,9 +324,30 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 	s.unacked++
 	if sub != nil {
 		sub.inHand++
+		s.inHand++
 	}
-	s.taken = append(s.taken, taken{q, seq, attempt, back})
+	s.taken = append(s.taken, taken{q: q, seq: seq, attempt: attempt, back: back})
 	s.places = append(s.places, n.place())
+	return &s.taken[len(s.taken)-1]
+}
+
+// settleTaken settles what was taken for good, once it was read.
+func (s *session) settleTaken() {
+	if !slices.ContainsFunc(s.taken, func(t taken) bool { return t.noAck }) {
+		return
+	}
+	e := s.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range s.taken {
+		if h := t.q.held[t.seq]; t.noAck && h != nil && h.sess == s {
+			e.unhold(h)
+			t.q.acked++
+			e.forgetCopy(t.q, t.seq)
+			e.unlogged = append(e.unlogged, copyRef{t.q.id, t.seq})
+		}
+	}
+	e.logUnlogged()
 }
 
 // unhold takes a copy out of a session's hands. h must not be used afterwards.
@@ -273,6 +357,7 @@ func (e *Engine) unhold(h *held) {
 	s.unacked--
 	if h.sub != nil {
 		h.sub.inHand--
+		s.inHand--
 	}
 	if h.prev == nil {
 		s.oldest = h.next
@@ -318,7 +403,7 @@ func (e *Engine) deliver(t *taken, place journal.Place, r journal.Record, err er
 		}
 		if err == nil {
 			return sealmq.Delivery{
-				Message: m.message(), Queue: t.q.name, Attempt: t.attempt, Returned: t.back,
+				Message: m.message(), Queue: t.q.name, Subscription: t.sub, Attempt: t.attempt, Returned: t.back,
 				Tag:         sealmq.DeliveryTag{Queue: t.q.id, Attempt: t.attempt, Seq: t.seq},
 				DeathReason: m.deathReason, DeathQueue: m.deathQueue,
 			}, nil
@@ -346,38 +431,79 @@ func (e *Engine) placeOf(t *taken) (journal.Place, bool) {
 	return journal.Place{}, false
 }
 
-// Fetch takes one message as an outstanding delivery.
-func (s *session) Fetch(name string) (d sealmq.Delivery, ok bool, err error) {
+// Fetch takes one message. What waits is older than anything that is not synced yet, so
+// a sync is awaited only if nothing waits.
+func (s *session) Fetch(name string, noAck bool, done func(engine.Fetched, error)) {
+	e := s.e
+	f, unsynced, err := s.fetch(name, noAck)
+	if !unsynced {
+		done(f, err)
+		return
+	}
+	e.mu.Lock()
+	err = sealmq.ErrUnavailable
+	if !e.closed {
+		e.background.Add(1)
+		err = e.j.OnSync(func(err error) {
+			go func() {
+				defer e.background.Done()
+				if err == nil {
+					f, _, err = s.fetch(name, noAck)
+				} else {
+					err = unavailable(err)
+				}
+				done(f, err)
+			}()
+		})
+		if err != nil {
+			e.background.Done()
+		}
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(f, unavailable(err))
+	}
+}
+
+// fetch takes one message that is synced. unsynced says that there are only others.
+func (s *session) fetch(name string, noAck bool) (f engine.Fetched, unsynced bool, err error) {
 	s.takeMu.Lock()
 	defer s.takeMu.Unlock()
 	for {
-		if err := s.fetchOne(name); err != nil {
-			return d, false, err
+		if f.Waiting, unsynced, err = s.fetchOne(name, noAck); err != nil || len(s.taken) == 0 {
+			return f, unsynced, err
 		}
 		out, err := s.read(nil)
-		if err != nil || len(s.taken) == 0 {
-			return d, false, err
+		s.settleTaken()
+		if err != nil {
+			return f, false, err
 		}
 		if len(out) > 0 {
-			return out[0], true, nil
+			f.Delivery, f.Found = out[0], true
+			return f, false, nil
 		}
 	}
 }
 
-func (s *session) fetchOne(name string) error {
+func (s *session) fetchOne(name string, noAck bool) (waiting int, unsynced bool, err error) {
 	s.taken, s.places = s.taken[:0], s.places[:0]
 	e := s.e
 	now := e.nowMillis()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	q := e.queues[name]
-	if q == nil || s.closed || e.closed {
-		return sealmq.ErrNoQueue
+	switch {
+	case e.closed, s.closed:
+		return 0, false, sealmq.ErrUnavailable
+	case q == nil:
+		return 0, false, sealmq.ErrNoQueue
 	}
 	e.expire(q, now, settleGroup)
-	if seq, n := q.nextWaiting(); n != nil && !q.isExpired(n, now) {
-		q.passed(seq)
-		s.hold(q, nil, seq, n, now)
+	seq, n := q.nextWaiting()
+	if n == nil || q.isExpired(n, now) {
+		return q.waiting(), q.visible < q.next, nil
 	}
-	return nil
+	q.passed(seq)
+	s.hold(q, nil, seq, n, now).noAck = noAck
+	return q.waiting(), false, nil
 }

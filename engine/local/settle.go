@@ -104,12 +104,16 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 		verdict = engine.Return
 	}
 	switch verdict {
-	case engine.Ack:
+	case engine.Ack, engine.Drop:
 		if h != nil {
 			e.unhold(h)
 		}
 		e.forgetCopy(q, b.Tag.Seq)
-		q.acked++
+		if verdict == engine.Ack {
+			q.acked++
+		} else {
+			q.dropped++
+		}
 		s.acks.add(q.id, b.Tag.Seq)
 	case engine.Dead:
 		if h != nil {
@@ -211,7 +215,7 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 }
 
 // Close returns every held delivery to its place.
-func (s *session) Close() {
+func (s *session) Close(counted bool) {
 	e := s.e
 	now := e.nowMillis()
 	e.mu.Lock()
@@ -222,25 +226,20 @@ func (s *session) Close() {
 	s.closed = true
 	delete(e.sessions, s)
 	for _, sub := range s.subs {
-		sub.q.unsubscribe(sub)
+		e.unsubscribe(sub)
 	}
-	e.takeBack(s, now, func(*held) bool { return true })
-	for _, sub := range s.subs {
-		if sub.q.hasWaiting() { // it may have been told of what waits and not have come
-			e.wake(sub.q, 1)
-		}
-	}
+	e.takeBack(s, now, !counted, func(*held) bool { return true })
 }
 
 // takeBack returns those deliveries of a session for which f is true.
-func (e *Engine) takeBack(s *session, now int64, f func(*held) bool) {
+func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) {
 	var acks settleEncoder
 	for h := s.oldest; h != nil; {
 		var out settling
 		for n := 0; h != nil && n < settleGroup; n++ {
 			next := h.next
 			if f(h) {
-				e.giveBack(&out, h.q.at(h.seq), h, 0, false, now)
+				e.giveBack(&out, h.q.at(h.seq), h, 0, uncounted, now)
 			}
 			h = next
 		}
@@ -254,11 +253,5 @@ func (e *Engine) takeBack(s *session, now int64, f func(*held) bool) {
 			e.log.Warn("delivery counts are not recorded", "err", err)
 		}
 		e.moveDeadLater(out.dead)
-	}
-}
-
-func (q *queue) unsubscribe(sub *subscription) {
-	if i := slices.Index(q.subs, sub); i >= 0 {
-		q.subs = slices.Delete(q.subs, i, i+1)
 	}
 }

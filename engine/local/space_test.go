@@ -76,7 +76,7 @@ func (r *rig) consumer(queue string) engine.Session {
 	r.tb.Helper()
 	s := r.NewSession(engine.SessionConfig{})
 	done := make(chan error, 1)
-	s.Consume(queue, sealmq.MaxPrefetch, func(err error) { done <- err })
+	s.Consume(queue, engine.ConsumeOptions{Prefetch: sealmq.MaxPrefetch}, func(err error) { done <- err })
 	if err := <-done; err != nil {
 		r.tb.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func TestDiskStaysBounded(t *testing.T) {
 	if r.Stats().CopiedForward == 0 {
 		t.Error("nothing was copied forward")
 	}
-	s.Close()
+	s.Close(true)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,7 @@ func (e *Engine) reclaimSilent(s *session, now int64) {
 	}
 	for h := s.oldest; h != nil; h = h.next {
 		if late(h) {
-			e.takeBack(s, now, late)
+			e.takeBack(s, now, false, late)
 			return
 		}
 		if now-max(h.since, s.lastAck) < minSweep.Milliseconds() {

@@ -78,7 +78,7 @@ func TestUnreadableMessageIsKept(t *testing.T) {
 		}
 		return len(again) > 0
 	})
-	s.Close()
+	s.Close(true)
 	r.fs = r.fs.Crash(faultfs.DropUnsynced, 0)
 	r.cfg.FS = r.fs
 	_ = r.Engine.Close()
@@ -100,7 +100,7 @@ func TestDamageFoundLater(t *testing.T) {
 		t.Errorf("health says %v, %d damaged", err, r.Stats().Damaged)
 	}
 	r.eventually("its bytes are kept aside", func() bool { return r.aside("body-007") == 1 })
-	s.Close()
+	s.Close(true)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}

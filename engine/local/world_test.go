@@ -204,7 +204,7 @@ func (w *world) declare(name string, o sealmq.QueueOptions) {
 		w.queues[name] = q
 	}
 	w.ask("declare "+name, func() { q.must = true }, w.refusal(func() { q.may = q.must }), func(done func(error)) {
-		w.e.DeclareQueue(name, &o, func(_ bool, err error) { done(err) })
+		w.e.DeclareQueue(name, o, engine.AllFields, func(_ engine.QueueInfo, _ bool, err error) { done(err) })
 	})
 }
 
@@ -235,7 +235,7 @@ func (w *world) deleteQueue(name string) {
 		for _, c := range was {
 			c.left()
 		}
-	}, nil, func(done func(error)) { w.e.DeleteQueue(name, func(_ int, err error) { done(err) }) })
+	}, nil, func(done func(error)) { w.e.DeleteQueue(name, 0, func(_ int, err error) { done(err) }) })
 }
 
 // newMessage makes a message that is unlike any other.
@@ -344,7 +344,7 @@ func (w *world) consume(queues ...string) {
 	c.Session = w.e.NewSession(engine.SessionConfig{Client: "test"})
 	w.session = c
 	for _, q := range queues {
-		c.Consume(q, 5+w.rng.IntN(40), func(error) {})
+		c.Consume(q, engine.ConsumeOptions{Prefetch: 5 + w.rng.IntN(40)}, func(error) {})
 	}
 }
 

@@ -257,7 +257,7 @@ func (w *world) closeSession() {
 			w.bury(d)
 		}
 	}
-	w.session.Session.Close()
+	w.session.Session.Close(true)
 	w.session = nil
 }
 
@@ -289,7 +289,11 @@ func (w *world) check() error {
 // contents lists what is in all queues and checks what each queue can tell by itself.
 func (w *world) contents() (map[place]int, error) {
 	got := map[place]int{}
-	for _, info := range w.e.Queues() {
+	all, err := w.e.Queues()
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range all {
 		q := w.queues[info.Name]
 		switch {
 		case q == nil || !q.may:
@@ -352,7 +356,7 @@ func (w *world) compare() error {
 		}
 	}
 	for name, q := range w.queues {
-		if _, ok := w.e.Queue(name); q.must && !ok {
+		if _, err := w.e.Queue(name); q.must && err != nil {
 			return fmt.Errorf("queue %s is gone", name)
 		}
 	}
@@ -402,8 +406,8 @@ func (w *world) adopt() error {
 		c.must, c.may, c.leaving = there, there, false
 	}
 	for name, q := range w.queues {
-		_, ok := w.e.Queue(name)
-		q.must, q.may = ok, ok
+		_, err := w.e.Queue(name)
+		q.must, q.may = err == nil, err == nil
 	}
 	for key, d := range w.defs {
 		d.values = []string{""}

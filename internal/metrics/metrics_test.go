@@ -192,7 +192,7 @@ func TestQueueSeriesStayBounded(t *testing.T) {
 	for i := range 10_000 {
 		all = append(all, engine.QueueInfo{Name: fmt.Sprintf("q%05d", i), Ready: i, Unacked: 1, Bytes: 10, Consumers: 1, Published: 7})
 	}
-	got := gather(t, metrics.NewQueues(func() []engine.QueueInfo { return all }, 10))
+	got := gather(t, metrics.NewQueues(func() ([]engine.QueueInfo, error) { return all, nil }, 10))
 	if len(got) > 10*12+5 {
 		t.Errorf("%d series for 10,000 queues", len(got))
 	}
@@ -220,8 +220,8 @@ func TestQueueSeriesStayBounded(t *testing.T) {
 }
 
 func TestFewQueuesHaveNoSumOfOthers(t *testing.T) {
-	got := gather(t, metrics.NewQueues(func() []engine.QueueInfo {
-		return []engine.QueueInfo{{Name: "a", Refused: 2}, {Name: "b"}}
+	got := gather(t, metrics.NewQueues(func() ([]engine.QueueInfo, error) {
+		return []engine.QueueInfo{{Name: "a", Refused: 2}, {Name: "b"}}, nil
 	}, 2))
 	keys := 0
 	for name := range got {

@@ -16,7 +16,7 @@ const otherQueues = "other queues"
 // one label, so that the number of series stays bounded whatever clients declare.
 // Counters of the rest are left out: a sum whose members change is no counter.
 type Queues struct {
-	list func() []engine.QueueInfo
+	list func() ([]engine.QueueInfo, error)
 	max  int
 
 	count, ready, unacked, bytes, consumers *prometheus.Desc
@@ -30,7 +30,7 @@ type queueCounter struct {
 
 // NewQueues returns a collector over what list returns at each scrape, with series for
 // at most max queues.
-func NewQueues(list func() []engine.QueueInfo, max int) *Queues {
+func NewQueues(list func() ([]engine.QueueInfo, error), max int) *Queues {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("sealmq_queue_"+name, help, []string{"queue"}, nil)
 	}
@@ -67,7 +67,11 @@ func (c *Queues) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *Queues) Collect(ch chan<- prometheus.Metric) {
-	all := c.list()
+	all, err := c.list()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.count, err)
+		return
+	}
 	gauge(ch, c.count, len(all))
 	var rest []engine.QueueInfo
 	if len(all) > c.max {

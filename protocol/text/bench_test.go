@@ -37,12 +37,13 @@ type endless struct {
 	held   int
 }
 
-func (s *endless) Consume(_ string, _ int, done func(error)) {
+func (s *endless) Consume(_ string, _ engine.ConsumeOptions, done func(error)) sealmq.SubscriptionID {
 	for i := range s.ids {
 		s.ids[i] = fmt.Sprintf("p0-%08d-receiver_1", i)
 	}
 	done(nil)
 	s.notify()
+	return 1
 }
 
 func (s *endless) Take(dst []sealmq.Delivery, most, maxBytes int) ([]sealmq.Delivery, error) {
@@ -64,7 +65,7 @@ func (s *endless) Settle(batch []engine.Settlement, done func(error)) {
 }
 
 func (s *endless) Unacked() int { return s.held }
-func (s *endless) Close()       {}
+func (s *endless) Close(bool)   {}
 
 func benchNode(b *testing.B) *node {
 	model := enginetest.NewModel(enginetest.Config{})

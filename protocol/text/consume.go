@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // consume subscribes the connection. Pushes wait until its reply is printed.
@@ -16,32 +17,31 @@ func (s *Session) consume(v Verb, args []byte) {
 			Message: "queue is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"})
 		return
 	}
-	for _, gone := range s.delivery.takeFreed() {
-		delete(s.subscriptions, gone)
-	}
-	_, again := s.subscriptions[queue]
-	if !again && len(s.subscriptions) >= s.limits.Subscriptions {
-		s.answerError(v, &sealmq.Error{Code: sealmq.LimitReached,
-			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})
-		return
-	}
 	c := s.open()
 	if c == nil {
 		return // closed: nobody reads the reply
 	}
-	if s.subscriptions == nil {
-		s.subscriptions = make(map[string]struct{})
+	d := &s.delivery
+	sub, listed, ok := d.list(queue, s.limits.Subscriptions)
+	if !ok {
+		s.answerError(v, &sealmq.Error{Code: sealmq.LimitReached,
+			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})
+		return
 	}
-	s.subscriptions[queue] = struct{}{}
-	s.delivery.closeGate()
+	d.closeGate()
 	s.ask(v, func(g *group) {
 		g.opensGate = true
-		c.Consume(queue, s.prefetch, func(err error) {
-			if err != nil && !again {
-				s.delivery.free(queue)
+		if sub != 0 {
+			g.finish(replySubscribed, c.SetPrefetch(sub, s.prefetch))
+			return
+		}
+		sub = c.Consume(queue, engine.ConsumeOptions{Prefetch: s.prefetch}, func(err error) {
+			if err != nil && !listed {
+				d.unlist(queue)
 			}
 			g.finish(replySubscribed, err)
 		})
+		d.subscribed(queue, sub)
 	})
 }
 
@@ -52,35 +52,60 @@ func (s *Session) fetch(v Verb, args []byte) {
 	if c == nil {
 		return
 	}
-	d, ok, err := s.fetchOne(c, string(args))
+	f, err := s.fetchOne(c, string(args))
 	switch {
-	case sealmq.CodeOf(err) == sealmq.NoQueue, err == nil && !ok:
+	case sealmq.CodeOf(err) == sealmq.NoQueue, err == nil && !f.Found:
 		s.reply(v, replyNoMessages)
 	case err != nil:
 		s.answerError(v, err)
 	default:
-		s.delivery.remember([]sealmq.Delivery{d}, c, s.now)
+		s.delivery.remember([]sealmq.Delivery{f.Delivery}, c, s.now)
 		g := s.collect(ready, v)
-		g.text = appendMessage(g.text, &d)
+		g.text = appendMessage(g.text, &f.Delivery)
 		s.answerNow(v)
 	}
 }
 
-func (s *Session) fetchOne(c *broker.Consumer, queue string) (d sealmq.Delivery, ok bool, err error) {
+func (s *Session) fetchOne(c *broker.Consumer, queue string) (f engine.Fetched, err error) {
 	for {
 		if s.short() {
-			return d, false, errNoMemory
+			return f, errNoMemory
 		}
 		if c.Unacked() >= s.limits.Unacked {
-			return d, false, &sealmq.Error{Code: sealmq.LimitReached,
+			return f, &sealmq.Error{Code: sealmq.LimitReached,
 				Message: "this connection holds " + strconv.Itoa(s.limits.Unacked) + " unacknowledged messages"}
 		}
-		d, ok, err = c.Fetch(queue)
-		if err != nil || !ok || canPrint(&d) {
-			return d, ok, err
+		f, err = s.fetchAny(c, queue)
+		if err != nil || !f.Found || canPrint(&f.Delivery) {
+			return f, err
 		}
-		s.bury(c, &d)
+		s.bury(c, &f.Delivery)
 	}
+}
+
+// fetchAny waits for the broker's answer, but not longer than the session is open.
+func (s *Session) fetchAny(c *broker.Consumer, queue string) (engine.Fetched, error) {
+	var (
+		answered bool
+		fetched  engine.Fetched
+		failed   error
+	)
+	p := &s.pipeline
+	c.Fetch(queue, false, func(f engine.Fetched, err error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		answered, fetched, failed = true, f, err
+		p.changed.Broadcast()
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !answered && !p.closed {
+		p.changed.Wait()
+	}
+	if !answered {
+		return engine.Fetched{}, sealmq.ErrUnavailable // nobody reads the reply
+	}
+	return fetched, failed
 }
 
 // setPrefetch is `prefetch <n>`: the credit of this connection's subscriptions, those
@@ -96,7 +121,11 @@ func (s *Session) setPrefetch(v Verb, args []byte) {
 	}
 	if c := s.delivery.consumer.Load(); c != nil {
 		s.flush()
-		if err := c.SetPrefetch(n); err != nil {
+		credit := n
+		if n == 0 {
+			credit = engine.Paused
+		}
+		if err := c.SetPrefetch(0, credit); err != nil {
 			s.answerError(v, err)
 			return
 		}

@@ -42,8 +42,11 @@ type delivery struct {
 	mu     sync.Mutex
 	ledger ledger
 	ended  []string // queues whose deletion the peer was not told of, each at most once
-	freed  []string // queues that are not consumed any more, for the goroutine in Input
-	choked bool     // the peer holds as much as it may; the next ack lets it have more
+	// subs has the subscription to each queue that is consumed, and 0 for a queue of which
+	// the peer was not told yet that its subscription has ended, or that is just subscribed.
+	subs   map[string]sealmq.SubscriptionID
+	lost   sealmq.SubscriptionID // the last one that ended and was not in subs
+	choked bool                  // the peer holds as much as it may; the next ack lets it have more
 }
 
 // open returns the consumer's side, opening it when it is first needed. It returns nil
@@ -61,13 +64,10 @@ func (s *Session) open() *broker.Consumer {
 	c := s.broker.Open(s.id, func() {
 		d.ready.Store(true)
 		s.wake()
-	}, func(queue string) {
-		d.end(queue)
+	}, func(sub sealmq.SubscriptionID, queue string, _ error) {
+		d.end(sub, queue)
 		s.wake()
 	})
-	if s.prefetch > 0 {
-		_ = c.SetPrefetch(s.prefetch)
-	}
 	d.consumer.Store(c)
 	return c
 }
@@ -89,7 +89,7 @@ func (d *delivery) close() {
 	defer d.gate.Unlock()
 	d.shut = true
 	if c := d.consumer.Load(); c != nil {
-		c.Close()
+		c.Close(true)
 	}
 }
 
@@ -153,29 +153,53 @@ func (d *delivery) note(list []sealmq.Delivery, now time.Time) int {
 	return d.ledger.len()
 }
 
-// end is called by the broker when a queue that is consumed was deleted.
-func (d *delivery) end(queue string) {
+// list makes room for a subscription to a queue, unless there are limit others. It tells
+// which there is already, and whether the queue had its room before.
+func (d *delivery) list(queue string, limit int) (sub sealmq.SubscriptionID, listed, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	sub, listed = d.subs[queue]
+	if !listed {
+		if len(d.subs) >= limit {
+			return 0, false, false
+		}
+		if d.subs == nil {
+			d.subs = make(map[string]sealmq.SubscriptionID)
+		}
+		d.subs[queue] = 0
+	}
+	return sub, listed, true
+}
+
+// subscribed notes which subscription there is, unless it has ended meanwhile.
+func (d *delivery) subscribed(queue string, sub sealmq.SubscriptionID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if sub != 0 && sub != d.lost {
+		d.subs[queue] = sub
+	}
+}
+
+// unlist gives back the room of a subscription that came to nothing.
+func (d *delivery) unlist(queue string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.subs, queue)
+}
+
+// end is called by the broker when a queue that is consumed was deleted.
+func (d *delivery) end(sub sealmq.SubscriptionID, queue string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.subs[queue] == sub {
+		d.subs[queue] = 0
+	} else {
+		d.lost = sub
+	}
 	if !slices.Contains(d.ended, queue) {
 		d.ended = append(d.ended, queue)
 	}
 	d.ending.Store(true)
-}
-
-// free says that a queue is not consumed any more.
-func (d *delivery) free(queue string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.freed = append(d.freed, queue)
-}
-
-func (d *delivery) takeFreed() []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	list := d.freed
-	d.freed = nil
-	return list
 }
 
 // appendEnded says which subscriptions have ended, if the peer wants to know. Others are
@@ -187,7 +211,9 @@ func (d *delivery) appendEnded(dst []byte, wanted bool) []byte {
 		if wanted {
 			dst = append(appendQuoted(append(append(dst, prefixEnded...), `{"queue":`...), queue), `,"reason":"deleted"}`+"\n"...)
 		}
-		d.freed = append(d.freed, queue)
+		if d.subs[queue] == 0 {
+			delete(d.subs, queue)
+		}
 	}
 	d.ended = nil
 	return dst

@@ -49,9 +49,9 @@ func (s *Session) whoami(v Verb, _ []byte) {
 		MaxIDs     int         `json:"dedup_max_ids,omitempty"`
 		Reach      *int64      `json:"dedup_reach_s,omitempty"`
 	}{ID: s.id.ID, Issuer: s.id.Issuer, CommonName: s.id.CommonName, Role: s.id.Role}
-	if m, ok := s.broker.Memory(); ok {
-		who.Window, who.MaxIDs = int64(m.Window/time.Second), m.MaxIDs
-		if reach := int64(m.Reach / time.Second); m.Reach > 0 {
+	if h, ok := s.broker.DedupHorizon(); ok {
+		who.Window, who.MaxIDs = int64(h.Window/time.Second), h.MaxIDs
+		if reach := int64(h.Covered / time.Second); h.Covered > 0 {
 			who.Reach = &reach
 		}
 	}

@@ -100,18 +100,17 @@ type Session struct {
 	limits  Limits
 
 	// The fields of this block belong to the goroutine that calls Input.
-	now           time.Time // when the input that is being worked on was read
-	scanned       int       // bytes at the start of the input known to hold no line feed
-	discarding    bool      // inside a line that is over the limit
-	answered      bool      // a reply was queued that needs no waiting
-	groupText     int       // how much text of replies makes a group
-	full          bool      // more replies wait than the limits allow
-	current       *group    // commands that are collected and not handed on yet
-	scratch       *scratch  // what they will be handed on in
-	subscriptions map[string]struct{}
-	prefetch      int // what consumers are given; 0 is the queue's own
-	resends       int // since resendsSince
-	resendsSince  time.Time
+	now          time.Time // when the input that is being worked on was read
+	scanned      int       // bytes at the start of the input known to hold no line feed
+	discarding   bool      // inside a line that is over the limit
+	answered     bool      // a reply was queued that needs no waiting
+	groupText    int       // how much text of replies makes a group
+	full         bool      // more replies wait than the limits allow
+	current      *group    // commands that are collected and not handed on yet
+	scratch      *scratch  // what they will be handed on in
+	prefetch     int       // what consumers are given; 0 is the queue's own
+	resends      int       // since resendsSince
+	resendsSince time.Time
 
 	commands atomic.Uint64
 	unacked  unacked

@@ -276,7 +276,7 @@ func TestForeignMessagesCannotBreakLines(t *testing.T) {
 	n.broker.Publish(caller("b", false), foreign, func([]engine.PublishResult) {})
 	c.want(push("good"))
 	c.quiet()
-	if info, ok := n.engine.Queue("q.dead"); !ok || info.Ready != 2 {
+	if info, err := n.engine.Queue("q.dead"); err != nil || info.Ready != 2 {
 		t.Errorf("dead letters: %+v", info)
 	}
 }
