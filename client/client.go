@@ -103,8 +103,8 @@ type Config struct {
 	Meta bool
 	// Log gets lost and restored connections (default: nothing is logged).
 	Log *slog.Logger
-	// Clock is the time that the client sees (default: the machine's).
-	Clock clock.Clock
+	// Now is the time of day (default: the machine's).
+	Now func() time.Time
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -120,8 +120,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Clock == nil {
-		c.Clock = clock.System
+	if c.Now == nil {
+		c.Now = clock.System.Now
 	}
 	defaultInt := func(v *int, d int) {
 		if *v <= 0 {
@@ -277,10 +277,10 @@ func (c *Client) run(conn *connection) {
 
 // reconnect tries until there is a connection, the client is closed, or GiveUpAfter is over.
 func (c *Client) reconnect(cause error) (*connection, error) {
-	lost := c.cfg.Clock.Now()
+	lost := c.cfg.Now()
 	pause := c.cfg.BackoffMin
 	for {
-		if away := c.cfg.Clock.Now().Sub(lost); c.cfg.GiveUpAfter > 0 && away >= c.cfg.GiveUpAfter {
+		if away := c.cfg.Now().Sub(lost); c.cfg.GiveUpAfter > 0 && away >= c.cfg.GiveUpAfter {
 			return nil, fmt.Errorf("broker is away for %v: %w", away.Round(time.Millisecond), cause)
 		}
 		if !c.sleep(pause - rand.N(pause/2+1)) {
@@ -302,7 +302,7 @@ func (c *Client) reconnect(cause error) (*connection, error) {
 // sleep reports false if the client was closed meanwhile.
 func (c *Client) sleep(d time.Duration) bool {
 	over := make(chan struct{})
-	t := c.cfg.Clock.AfterFunc(d, func() { close(over) })
+	t := clock.System.AfterFunc(d, func() { close(over) })
 	defer t.Stop()
 	select {
 	case <-over:

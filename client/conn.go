@@ -128,7 +128,7 @@ var errDialTimeout = errors.New("no answer in time")
 
 func (c *Client) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := c.cfg.Clock.AfterFunc(c.cfg.DialTimeout, func() { cancel(errDialTimeout) })
+	t := clock.System.AfterFunc(c.cfg.DialTimeout, func() { cancel(errDialTimeout) })
 	return ctx, func() { t.Stop(); cancel(nil) }
 }
 
@@ -190,7 +190,7 @@ func (c *Client) serve(n *connection) error {
 // resume puts a new connection to use and returns the publishes that are too old to be
 // sent again. The caller holds mu.
 func (c *Client) resume(n *connection) (stale []entry) {
-	now := c.cfg.Clock.Now()
+	now := c.cfg.Now()
 	c.remember(n.horizon)
 	keep := func(e *entry, _ bool) bool { return e.kind != kindPublish || c.mayLeave(e, now) }
 	c.out = c.out.restart(c.setup, keep, func(e entry) {
@@ -269,6 +269,27 @@ func (c *Client) lose(cause error) {
 	c.mu.Unlock()
 }
 
+// WhileConnected returns a context that ends with ctx, when the connection is lost, or at once
+// if there is none: for questions that are not worth waiting for another connection.
+func (c *Client) WhileConnected(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	c.mu.Lock()
+	n := c.conn
+	c.mu.Unlock()
+	if n == nil {
+		cancel()
+		return ctx, cancel
+	}
+	go func() {
+		select {
+		case <-n.failed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // kick lets the writer look at the outbox. The caller holds mu.
 func (c *Client) kick() {
 	if n := c.conn; n != nil && n.idle {
@@ -333,7 +354,7 @@ func (c *Client) heartbeat(n *connection) *heartbeat {
 	h := &heartbeat{c: c, n: n}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h.timer = c.cfg.Clock.AfterFunc(c.cfg.Heartbeat, h.beat)
+	h.timer = clock.System.AfterFunc(c.cfg.Heartbeat, h.beat)
 	return h
 }
 

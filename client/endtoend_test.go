@@ -66,7 +66,7 @@ func (e *ends) sender(t *testing.T, c *client.Client, change func(*client.Sender
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := c.NewSender(t.Context(), cfg)
+	s, err := client.NewSender(t.Context(), c, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func (e *ends) receiver(t *testing.T, c *client.Client, ledger *client.Ledger, c
 	if change != nil {
 		change(&cfg)
 	}
-	r, err := c.NewReceiver(t.Context(), "inbox", cfg)
+	r, err := client.NewReceiver(t.Context(), c, "inbox", cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,12 +170,12 @@ func TestRefusedMessagesStayInTheSpool(t *testing.T) {
 func TestSenderRefusesAnOldSpool(t *testing.T) {
 	e := newEnds(t, testnode.Start(t, testnode.Config{}))
 	now := clock.NewFake(time.Unix(1_700_000_000, 0))
-	spool := openSpool(t, client.SpoolConfig{FS: faultfs.New(), Clock: now})
+	spool := openSpool(t, client.SpoolConfig{FS: faultfs.New(), Now: now.Now})
 	if err := spool.Append(t.Context(), []client.SpoolEntry{entry(1)}); err != nil {
 		t.Fatal(err)
 	}
 	now.Advance(time.Hour)
-	_, err := e.dial(t, "alice").NewSender(t.Context(), client.SenderConfig{To: []string{"bob"},
+	_, err := client.NewSender(t.Context(), e.dial(t, "alice"), client.SenderConfig{To: []string{"bob"},
 		Keys: map[string]*seal.PublicKey{"bob": bobsKey().Public()}, Signer: e.signer, Spool: spool})
 	if !errors.Is(err, client.ErrSpoolTooOld) {
 		t.Errorf("%v", err)
@@ -382,7 +382,7 @@ func (w *world) send(ctx context.Context, lines int) error {
 		return err
 	}
 	defer c.Close()
-	s, err := c.NewSender(ctx, client.SenderConfig{To: []string{"bob"}, Spool: spool, Signer: w.e.signer,
+	s, err := client.NewSender(ctx, c, client.SenderConfig{To: []string{"bob"}, Spool: spool, Signer: w.e.signer,
 		Keys: map[string]*seal.PublicKey{"bob": bobsKey().Public()}})
 	if err != nil {
 		return err
@@ -427,7 +427,7 @@ func (w *world) receive(ctx context.Context, lines int) error {
 		return err
 	}
 	defer c.Close()
-	r, err := c.NewReceiver(ctx, "inbox", client.ReceiverConfig{Names: []string{"bob"}, Keys: w.e.keys, Ledger: ledger, Prefetch: 5,
+	r, err := client.NewReceiver(ctx, c, "inbox", client.ReceiverConfig{Names: []string{"bob"}, Keys: w.e.keys, Ledger: ledger, Prefetch: 5,
 		Verifier: &seal.X509Verifier{Roots: w.e.node.CA.Pool(), Identify: w.e.node.CA.Identify}})
 	if err != nil {
 		return err
@@ -548,7 +548,7 @@ func TestOldPublishesAreNotSentAgain(t *testing.T) {
 		f := fakebroker.New(t)
 		c, p := f.Open(client.Config{})
 		spool := openSpool(t, client.SpoolConfig{FS: faultfs.New(), Horizon: time.Minute})
-		s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
+		s, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
 		if err != nil {
 			t.Fatal(err)
 		}

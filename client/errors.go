@@ -20,18 +20,6 @@ var ErrInterrupted = sealmq.ErrInterrupted
 // message: it may have been stored or not, and to send it again might store it twice.
 var ErrResendTooOld = errors.New("the broker was away too long to send an unconfirmed message again safely, and it is not known whether it was stored")
 
-// RefusedError says that the broker has refused a message of a Sender's for good.
-type RefusedError struct {
-	ID  string
-	Err error
-}
-
-// Error names the message, and says why.
-func (e *RefusedError) Error() string { return fmt.Sprintf("message %s was refused: %v", e.ID, e.Err) }
-
-// Unwrap makes the reason known to errors.Is and errors.As.
-func (e *RefusedError) Unwrap() error { return e.Err }
-
 // Retryable reports whether the same publish may succeed later by itself: the broker's
 // queue or disk is full, or it is stopping.
 func Retryable(err error) bool {

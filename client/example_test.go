@@ -25,7 +25,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	s, err := c.NewSender(ctx, client.SenderConfig{To: []string{"lab"}, Directory: directory, Signer: ownCertificate})
+	s, err := client.NewSender(ctx, c, client.SenderConfig{To: []string{"lab"}, Directory: directory, Signer: ownCertificate})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func ExampleSender_Publish() {
 		log.Fatal(err)
 	}
 	defer spool.Close()
-	s, err := c.NewSender(ctx, client.SenderConfig{
+	s, err := client.NewSender(ctx, c, client.SenderConfig{
 		To: []string{"lab"}, Keys: map[string]*seal.PublicKey{"lab": receiverKey()}, Signer: ownCertificate, Spool: spool,
 	})
 	if err != nil {
@@ -92,7 +92,7 @@ func ExampleReceiver() {
 		log.Fatal(err)
 	}
 	defer ledger.Close()
-	r, err := c.NewReceiver(ctx, "lab-results", client.ReceiverConfig{Names: []string{"lab"}, Keys: ownKeys(), Verifier: trust(), Ledger: ledger})
+	r, err := client.NewReceiver(ctx, c, "lab-results", client.ReceiverConfig{Names: []string{"lab"}, Keys: ownKeys(), Verifier: trust(), Ledger: ledger})
 	if err != nil {
 		log.Fatal(err)
 	}

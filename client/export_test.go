@@ -35,5 +35,5 @@ func (l *Ledger) Epochs() int { return len(l.list) }
 
 // FindChain finds senders' certificates as a Receiver does.
 func FindChain(c *Client, pause time.Duration) func(context.Context, [32]byte) ([]byte, error) {
-	return keydir.NewChains(c, pause, c.cfg.Clock.Now).Find
+	return keydir.NewChains(c, pause, c.cfg.Now).Find
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
@@ -37,8 +38,8 @@ type LedgerConfig struct {
 	MaxIDs int
 	// Replay bounds what is remembered of senders and their epochs.
 	Replay seal.ReplayConfig
-	// Clock is the time of Add (default: the machine's).
-	Clock clock.Clock
+	// Now is the time of day (default: the machine's).
+	Now func() time.Time
 }
 
 // Output is how far an application has come with what it makes of the messages.
@@ -189,8 +190,8 @@ func newLedger(cfg LedgerConfig) *Ledger {
 	if cfg.FS == nil {
 		cfg.FS = durable.OS()
 	}
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System
+	if cfg.Now == nil {
+		cfg.Now = clock.System.Now
 	}
 	if cfg.MaxIDs <= 0 {
 		cfg.MaxIDs = DefaultLedgerIDs
@@ -301,7 +302,7 @@ func (l *Ledger) Add(sender, id string, text []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// When it was sealed is not known, and no later than a sender's clock may be ahead.
-	latest := l.cfg.Clock.Now().Add(seal.DefaultMaxSkew).UnixMilli()
+	latest := l.cfg.Now().Add(seal.DefaultMaxSkew).UnixMilli()
 	l.remember(known{hashID("", sender, id), sumText(text), latest})
 	l.learned = true
 }

@@ -52,11 +52,20 @@ func readHorizon(line []byte) time.Duration {
 
 // remember takes an answer. The caller holds mu.
 func (c *Client) remember(horizon time.Duration) {
-	c.memory = memory{horizon: horizon, heard: c.cfg.Clock.Now()}
+	c.memory = memory{horizon: horizon, heard: c.cfg.Now()}
 }
 
-// horizon is for how long a message may be published again: for as long as the broker says, and
-// no longer than its owner does. limit is 0 if the owner says nothing.
+// Horizon is for how long after its first publish a message may be published again now: for
+// as long as the broker surely recognises it, by what it said last, and no longer than
+// limit, if that is not 0, or else Config.ResendFor. DefaultHorizon stands in for a broker
+// that does not say.
+func (c *Client) Horizon(limit time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return horizon(cmp.Or(limit, c.cfg.ResendFor), c.memory.horizon)
+}
+
+// horizon is the shorter one of the owner's limit and the broker's, where 0 says nothing.
 func horizon(limit, broker time.Duration) time.Duration {
 	switch {
 	case broker == 0:
@@ -67,16 +76,9 @@ func horizon(limit, broker time.Duration) time.Duration {
 	return min(limit, broker)
 }
 
-// brokersHorizon is what the broker said last.
-func (c *Client) brokersHorizon() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.memory.horizon
-}
-
 // stale reports whether the broker should be asked again. The caller holds mu.
 func (c *Client) stale() bool {
-	return c.conn != nil && c.memory.horizon != 0 && c.cfg.Clock.Now().Sub(c.memory.heard) > memoryFresh
+	return c.conn != nil && c.memory.horizon != 0 && c.cfg.Now().Sub(c.memory.heard) > memoryFresh
 }
 
 // refreshMemory asks the broker again, if that is due, and does not wait.
@@ -94,9 +96,10 @@ func (c *Client) refreshMemory() {
 // verbWhoami marks refreshMemory's question.
 const verbWhoami = "whoami"
 
-// askMemory is refreshMemory for one who waits, for a while. Without an answer what was said
-// last counts; a new connection begins with the question.
-func (c *Client) askMemory(ctx context.Context) {
+// RefreshHorizon asks the broker for how long it recognises messages, unless it said so just
+// now, and waits up to DialTimeout. Without an answer what was said last counts; a new
+// connection begins with the question.
+func (c *Client) RefreshHorizon(ctx context.Context) {
 	c.mu.Lock()
 	stale := c.stale()
 	c.mu.Unlock()

@@ -48,7 +48,7 @@ func TestSpoolAsksByTheBrokersMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				now := clock.NewFake(time.Unix(1_700_000_000, 0))
-				spool := filled(t, 1, client.SpoolConfig{Clock: now, Horizon: c.horizon})
+				spool := filled(t, 1, client.SpoolConfig{Now: now.Now, Horizon: c.horizon})
 				now.Advance(c.age)
 				f := fakebroker.New(t)
 				f.Greeting = c.greeting
@@ -80,7 +80,7 @@ func newSpooler(t *testing.T, c *client.Client, spool *client.Spool) (*client.Se
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
+	s, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
 	if err == nil {
 		t.Cleanup(func() { s.Close() })
 	}

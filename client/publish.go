@@ -2,11 +2,13 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // Message is what is published.
@@ -44,6 +46,17 @@ func (l *call) wait(ctx context.Context) error {
 	}
 }
 
+// PublishOptions say more about a publish. The zero value is for a message that nobody has
+// published before.
+type PublishOptions struct {
+	// Since is when the message may have been published first, by an earlier process say; zero
+	// is never. It is sent again only as long as the broker surely recognises it, and else
+	// fails with ErrResendTooOld. A time that is yet to come never gets too old.
+	Since time.Time
+	// ResendFor takes the place of Config.ResendFor for this publish (0: it does not).
+	ResendFor time.Duration
+}
+
 // PublishAsync sends a message and returns. It waits only while the window is full, at
 // most until ctx ends; an error means that the message was not taken and confirmed will not
 // be called. Otherwise confirmed, if not nil, is called once, in the order of the
@@ -51,15 +64,17 @@ func (l *call) wait(ctx context.Context) error {
 // refused it, with ErrResendTooOld when nobody can know any more, and with an error that
 // wraps ErrClosed when the client ended first. It runs on the goroutine that reads from the broker: it must be quick and must not call the client.
 func (c *Client) PublishAsync(ctx context.Context, m Message, confirmed func(error)) error {
-	return c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, limit: c.cfg.ResendFor, done: confirmed})
+	return c.PublishWith(ctx, m, PublishOptions{}, confirmed)
 }
 
-func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
-	size := publishSize(m)
-	if err := c.checkMessage(m, size); err != nil {
-		return err
+// PublishWith is PublishAsync with options.
+func (c *Client) PublishWith(ctx context.Context, m Message, o PublishOptions, confirmed func(error)) error {
+	e := entry{kind: kindPublish, id: m.ID, limit: cmp.Or(o.ResendFor, c.cfg.ResendFor), done: confirmed}
+	if !o.Since.IsZero() {
+		e.sent, e.since = true, o.Since
+		c.refreshMemory()
 	}
-	return c.publishChecked(ctx, m, size, e)
+	return c.publish(ctx, &m, e)
 }
 
 // publishSize is the length of a publish's line.
@@ -67,15 +82,15 @@ func publishSize(m *Message) int {
 	return len(verbPublish) + len(m.Exchange) + len(m.Key) + len(m.Body) + 3
 }
 
-// publishChecked publishes what checkMessage has passed.
-func (c *Client) publishChecked(ctx context.Context, m *Message, size int, e entry) error {
+func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
+	if err := c.checkMessage(m); err != nil {
+		return err
+	}
+	size := publishSize(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m.Exchange != c.checkedExchange || m.Key != c.checkedKey {
-		if err := sealmq.CheckName("exchange", m.Exchange); err != nil {
-			return err
-		}
-		if err := sealmq.CheckName("routing key", m.Key); err != nil {
+		if err := checkRoute(m); err != nil {
 			return err
 		}
 		c.checkedExchange, c.checkedKey = m.Exchange, m.Key
@@ -88,7 +103,7 @@ func (c *Client) publishChecked(ctx context.Context, m *Message, size int, e ent
 	if c.err != nil {
 		return c.err
 	}
-	if !c.mayLeave(&e, c.cfg.Clock.Now()) {
+	if !c.mayLeave(&e, c.cfg.Now()) {
 		return ErrResendTooOld
 	}
 	line := c.out.reserve(size)
@@ -109,13 +124,7 @@ func (c *Client) mayLeave(e *entry, now time.Time) bool {
 	if !e.sent {
 		e.since = now
 	}
-	return left(e.since.Add(horizon(e.limit, c.memory.horizon)), now) >= 0
-}
-
-// left is the time until then. A machine that sleeps stops its monotonic clock, and one
-// whose clock is set shows another time of day: the one that says less counts.
-func left(then, now time.Time) time.Duration {
-	return min(then.Sub(now), then.Round(0).Sub(now.Round(0)))
+	return clock.Until(e.since.Add(horizon(e.limit, c.memory.horizon)), now) >= 0
 }
 
 // windowOpen reports whether one publish more may be under way. The caller holds mu.
@@ -124,11 +133,26 @@ func (c *Client) windowOpen(size int) bool {
 		(c.out.publishes == 0 || c.out.publishBytes+size <= c.cfg.WindowBytes)
 }
 
-func (c *Client) checkMessage(m *Message, size int) error {
+// Check returns the error with which a publish fails before the broker is asked, or nil.
+func (c *Client) Check(m *Message) error {
+	if err := checkRoute(m); err != nil {
+		return err
+	}
+	return c.checkMessage(m)
+}
+
+func checkRoute(m *Message) error {
+	if err := sealmq.CheckName("exchange", m.Exchange); err != nil {
+		return err
+	}
+	return sealmq.CheckName("routing key", m.Key)
+}
+
+func (c *Client) checkMessage(m *Message) error {
 	if err := sealmq.CheckName("message id", m.ID); err != nil {
 		return err
 	}
-	switch {
+	switch size := publishSize(m); {
 	case len(m.Body) == 0:
 		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the message has no body"}
 	case bytes.IndexByte(m.Body, '\n') >= 0:

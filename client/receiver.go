@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -72,6 +73,8 @@ type ReceiverConfig struct {
 	DeadLetter bool
 	// Log gets a line for each message that was refused (default: nothing is logged).
 	Log *slog.Logger
+	// Now is the time of day (default: the machine's).
+	Now func() time.Time
 }
 
 // Received is an opened message that was not taken before.
@@ -137,7 +140,7 @@ type openResult struct {
 }
 
 // NewReceiver subscribes to a queue.
-func (c *Client) NewReceiver(ctx context.Context, queue string, cfg ReceiverConfig) (*Receiver, error) {
+func NewReceiver(ctx context.Context, c *Client, queue string, cfg ReceiverConfig) (*Receiver, error) {
 	if len(cfg.Names) == 0 || cfg.Keys == nil {
 		return nil, errors.New("client: ReceiverConfig.Names and Keys must be set")
 	}
@@ -147,17 +150,20 @@ func (c *Client) NewReceiver(ctx context.Context, queue string, cfg ReceiverConf
 	if cfg.UndecidedDelay <= 0 {
 		cfg.UndecidedDelay = DefaultUndecidedDelay
 	}
+	if cfg.Now == nil {
+		cfg.Now = clock.System.Now
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), dead: strings.HasSuffix(queue, sealmq.DeadSuffix),
 		checked: make(map[[32]byte]bool), stayed: make(map[string]bool), shown: make(map[string]struct{}),
 		batch: make([]Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
-	certificates := keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), c.cfg.Clock.Now)
+	certificates := keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), cfg.Now)
 	find := func(sum [32]byte) ([]byte, error) { return certificates.Find(r.ctx, sum) }
 	for _, name := range cfg.Names {
 		o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: cfg.Keys, Verifier: cfg.Verifier, Suites: cfg.Suites,
-			Chain: find, Now: c.cfg.Clock.Now})
+			Chain: find, Now: cfg.Now})
 		if err != nil {
 			return nil, err
 		}
@@ -293,7 +299,7 @@ func (r *Receiver) reload(ctx context.Context, n int) (wait time.Duration) {
 	if r.cfg.Reload == nil || !slices.ContainsFunc(r.results[:n], noKey) {
 		return 0
 	}
-	now := r.c.cfg.Clock.Now()
+	now := r.cfg.Now()
 	if wait = r.askAgain.Sub(now); wait > 0 {
 		return min(wait, keysPause) // the clock may have been set back
 	}
@@ -506,16 +512,16 @@ func (r *Receiver) unshow(list []Received) {
 
 // later has the broker told, again and again, what is in hand. It ends with the client.
 func (r *Receiver) later() {
-	r.c.cfg.Clock.AfterFunc(max(r.ackTime/3, time.Millisecond), func() {
+	clock.System.AfterFunc(max(r.ackTime/3, time.Millisecond), func() {
 		if r.c.Err() == nil {
 			// An older broker cannot; one that comes in its place may.
-			_ = r.sub.Extend(r.unsettled()...)
+			_ = r.sub.Extend(append(r.unsettled(), r.sub.Waiting()...)...)
 			r.later()
 		}
 	})
 }
 
-// unsettled are the ids of all that the broker waits for, also of what waits for Next.
+// unsettled are the ids of all that was taken from the subscription and is not settled.
 func (r *Receiver) unsettled() []string {
 	ids := r.untaken()
 	r.mu.Lock()
@@ -525,7 +531,7 @@ func (r *Receiver) unsettled() []string {
 
 // untaken are those of them that the application has not seen.
 func (r *Receiver) untaken() []string {
-	ids := r.sub.undelivered()
+	var ids []string
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.pending {
@@ -537,12 +543,10 @@ func (r *Receiver) untaken() []string {
 	return ids
 }
 
-// undelivered are the ids of what nobody has asked for yet.
-func (s *Subscription) undelivered() (ids []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.buf[s.head:] {
-		ids = append(ids, s.buf[s.head+i].ID)
-	}
-	return ids
+// GiveBack gives everything back that the broker has sent and that is not settled, so
+// that it does not count as a delivery: what was only looked at, or waited its turn, comes no
+// nearer to the queue's delivery limit. It ends the Receiver; call it before the Client is closed.
+// It returns when the broker has taken everything back, or with ctx's error.
+func (r *Receiver) GiveBack(ctx context.Context) error {
+	return r.sub.GiveBack(ctx, r.unsettled()...)
 }

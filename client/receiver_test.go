@@ -40,9 +40,6 @@ func (u *undecidedFor) Verify(chain []*x509.Certificate, at time.Time) (seal.Sen
 type shifted struct{ by atomic.Int64 }
 
 func (s *shifted) Now() time.Time { return time.Now().Add(time.Duration(s.by.Load())) }
-func (s *shifted) AfterFunc(d time.Duration, f func()) clock.Timer {
-	return clock.System.AfterFunc(d, f)
-}
 
 // onLog calls a function for each line.
 type onLog struct {
@@ -130,16 +127,16 @@ func gather(t *testing.T, r *client.Receiver, n int) (all []client.Received) {
 
 // What time may cure comes again until it is cured, whatever the queue's delivery limit.
 func TestUndecidedMessagesNeverDie(t *testing.T) {
-	for name, change := range map[string]func(t *testing.T, c *client.Config, r *client.ReceiverConfig){
-		"sender": func(_ *testing.T, _ *client.Config, r *client.ReceiverConfig) {
+	for name, change := range map[string]func(r *client.ReceiverConfig){
+		"sender": func(r *client.ReceiverConfig) {
 			u := &undecidedFor{Verifier: r.Verifier}
 			u.left.Store(20)
 			r.Verifier = u
 		},
-		"clock": func(_ *testing.T, c *client.Config, r *client.ReceiverConfig) {
+		"clock": func(r *client.ReceiverConfig) {
 			now, lines := new(shifted), 0
 			now.by.Store(int64(-time.Hour))
-			c.Clock = now
+			r.Now = now.Now
 			r.Log = slog.New(onLog{f: func(string) {
 				if lines++; lines == 20 {
 					now.by.Store(0)
@@ -152,10 +149,9 @@ func TestUndecidedMessagesNeverDie(t *testing.T) {
 				e.inbox(t, sealmq.QueueOptions{DeliveryLimit: 2})
 				e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
 				rc := client.ReceiverConfig{Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}}
-				cc := client.Config{TLS: e.node.CA.ClientTLS("bob")}
-				change(t, &cc, &rc)
-				r := e.receiver(t, e.node.Dial(cc), nil, func(cfg *client.ReceiverConfig) {
-					cfg.Verifier, cfg.Log, cfg.UndecidedDelay = rc.Verifier, rc.Log, time.Millisecond
+				change(&rc)
+				r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *client.ReceiverConfig) {
+					cfg.Verifier, cfg.Log, cfg.Now, cfg.UndecidedDelay = rc.Verifier, rc.Log, rc.Now, time.Millisecond
 				})
 				gather(t, r, 3)
 				if st := r.Stats(); st.Undecided < 18 || st.Refused > 0 || e.left(t, "inbox.dead") > 0 {
@@ -223,7 +219,7 @@ func TestReceiversOfOneLedgerShareWhatIsInHand(t *testing.T) {
 		first := e.dial(t, "bob")
 		r1 := e.receiver(t, first, ledger, nil)
 		list := next(t, r1)
-		r2, err := e.dial(t, "bob").NewReceiver(t.Context(), "other", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
+		r2, err := client.NewReceiver(t.Context(), e.dial(t, "bob"), "other", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
 			UndecidedDelay: time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}})
 		if err != nil {
 			t.Fatal(err)
@@ -394,7 +390,7 @@ func TestReceivingFromADeadLetterQueue(t *testing.T) {
 		}
 		e.garbage(t, 3)
 		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
-		r, err := e.dial(t, "bob").NewReceiver(t.Context(), "inbox.dead", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys,
+		r, err := client.NewReceiver(t.Context(), e.dial(t, "bob"), "inbox.dead", client.ReceiverConfig{Names: []string{"bob"}, Keys: e.keys,
 			UndecidedDelay: 20 * time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}})
 		if err != nil {
 			t.Fatal(err)

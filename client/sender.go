@@ -3,10 +3,12 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -25,6 +27,18 @@ const (
 
 // ErrSenderStopped says that a Sender takes nothing more; what it wraps says why.
 var ErrSenderStopped = errors.New("the sender has stopped")
+
+// RefusedError says that the broker has refused a message of a Sender's for good.
+type RefusedError struct {
+	ID  string
+	Err error
+}
+
+// Error names the message, and says why.
+func (e *RefusedError) Error() string { return fmt.Sprintf("message %s was refused: %v", e.ID, e.Err) }
+
+// Unwrap makes the reason known to errors.Is and errors.As.
+func (e *RefusedError) Unwrap() error { return e.Err }
 
 // SenderConfig says for whom a Sender seals and what it promises. To must be set, and
 // Signer for the suites that say who sent a message.
@@ -68,6 +82,8 @@ type SenderConfig struct {
 	// Waiting is told, once for each reason, why the broker takes nothing, when it has
 	// taken nothing for a second.
 	Waiting func(reason error)
+	// Now is the time of day (default: the machine's).
+	Now func() time.Time
 }
 
 // SenderStats counts what a Sender did.
@@ -133,7 +149,7 @@ type sending struct {
 // fails with a *SpoolTooOldError if the spool is too old, before anything is sent. When it fails
 // for another reason, as a key that is not found, it first waits until what the spool held is
 // sent, at most until ctx ends.
-func (c *Client) NewSender(ctx context.Context, cfg SenderConfig) (*Sender, error) {
+func NewSender(ctx context.Context, c *Client, cfg SenderConfig) (*Sender, error) {
 	if len(cfg.To) == 0 {
 		return nil, errors.New("client: SenderConfig.To is empty")
 	}
@@ -149,14 +165,17 @@ func (c *Client) NewSender(ctx context.Context, cfg SenderConfig) (*Sender, erro
 	if cfg.KeysFor == 0 {
 		cfg.KeysFor = DefaultKeysFor
 	}
+	if cfg.Now == nil {
+		cfg.Now = clock.System.Now
+	}
 	if cfg.Waiting == nil {
 		cfg.Waiting = func(error) {}
 	}
-	s := &Sender{c: c, cfg: cfg, chains: keydir.NewChains(c, 0, c.cfg.Clock.Now), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
+	s := &Sender{c: c, cfg: cfg, chains: keydir.NewChains(c, 0, cfg.Now), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
 	var left []SpoolEntry
 	if cfg.Spool != nil {
-		c.askMemory(ctx)
-		cfg.Spool.hear(c.brokersHorizon())
+		c.RefreshHorizon(ctx)
+		cfg.Spool.learn(c)
 		if err := cfg.Spool.CheckAge(); err != nil {
 			return nil, err
 		}
@@ -229,10 +248,11 @@ func (s *Sender) Seal(ctx context.Context, exchange, key string, text []byte) (M
 // message: see SpoolEntry.Position. The message must not be changed any more.
 func (s *Sender) Publish(ctx context.Context, m Message, position []byte, confirmed func(id string, err error)) error {
 	x := &sending{SpoolEntry: SpoolEntry{Message: m, Position: position}, confirmed: confirmed}
-	if err := checkEntry(&x.SpoolEntry); err != nil { // a bad one must not get in beside good ones
+	// A bad one must not get in beside good ones.
+	if err := s.c.Check(&m); err != nil {
 		return err
 	}
-	if err := s.c.checkMessage(&m, publishSize(&m)); err != nil {
+	if err := checkEntry(&x.SpoolEntry); err != nil {
 		return err
 	}
 	s.mu.Lock()

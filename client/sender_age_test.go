@@ -26,7 +26,7 @@ func spooler(t *testing.T, c *client.Client, spool *client.Spool) *client.Sender
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
+	s, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func wantTooOld(t *testing.T, err error, want ...string) {
 func TestOldMessagesAreNotPublishedWhenThereIsRoomAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := clock.NewFake(time.Unix(1_700_000_000, 0))
-		spool := filled(t, 1, client.SpoolConfig{Clock: now})
+		spool := filled(t, 1, client.SpoolConfig{Now: now.Now})
 		now.Advance(49 * time.Minute)
 		c, p := fakebroker.New(t).Open(client.Config{})
 		s := spooler(t, c, spool)
@@ -181,15 +181,11 @@ func (a *asleep) Now() time.Time {
 	return now
 }
 
-func (a *asleep) AfterFunc(d time.Duration, f func()) clock.Timer {
-	return clock.System.AfterFunc(d, f)
-}
-
 // It runs outside of a bubble, whose times have no monotonic reading.
 func TestAMachineThatSleptSendsNothingOldAgain(t *testing.T) {
 	var now asleep
 	f := fakebroker.New(t)
-	c, p := f.Open(client.Config{Clock: &now, BackoffMin: time.Millisecond})
+	c, p := f.Open(client.Config{Now: now.Now, BackoffMin: time.Millisecond})
 	r := newResults()
 	r.publish(t, c, "a")
 	p.Expect(lines("a")...)
@@ -214,7 +210,7 @@ func TestSpoolAsksWhenTheClockWasSetBack(t *testing.T) {
 	const start = 1_700_000_000
 	now := clock.NewFake(time.Unix(start, 0))
 	fs := faultfs.New()
-	s := openSpool(t, client.SpoolConfig{FS: fs, Clock: now})
+	s := openSpool(t, client.SpoolConfig{FS: fs, Now: now.Now})
 	for n := range 2 {
 		if err := s.Append(t.Context(), []client.SpoolEntry{entry(n)}); err != nil {
 			t.Fatal(err)
@@ -227,7 +223,7 @@ func TestSpoolAsksWhenTheClockWasSetBack(t *testing.T) {
 		20 * time.Minute:             {"id-0", "id-1"},
 		-24 * time.Hour:              {"id-0", "id-1"},
 	} {
-		s := openSpool(t, client.SpoolConfig{FS: fs, Clock: clock.NewFake(time.Unix(start, 0).Add(back))})
+		s := openSpool(t, client.SpoolConfig{FS: fs, Now: clock.NewFake(time.Unix(start, 0).Add(back)).Now})
 		err := s.CheckAge()
 		if errors.Is(err, client.ErrSpoolTooOld) != (want != nil) {
 			t.Errorf("%v: %v", back, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -25,7 +26,7 @@ func (s *Sender) prepare(ctx context.Context) error {
 		return err
 	}
 	s.sealer, err = seal.NewSealer(seal.SealerConfig{Receivers: receivers, Signer: s.cfg.Signer, EpochMessages: s.cfg.EpochMessages,
-		EpochAge: s.cfg.EpochAge, Pad: s.cfg.Pad, OmitChain: s.omitChain, Extensions: s.extensions, Now: s.c.cfg.Clock.Now})
+		EpochAge: s.cfg.EpochAge, Pad: s.cfg.Pad, OmitChain: s.omitChain, Extensions: s.extensions, Now: s.cfg.Now})
 	return err
 }
 
@@ -34,7 +35,7 @@ func (s *Sender) omitChain(signer *seal.Signer) bool {
 	if s.cfg.CarryChain {
 		return false
 	}
-	ctx, cancel := s.c.whileConnected(s.life, storeTimeout)
+	ctx, cancel := s.whileConnected(s.life, storeTimeout)
 	defer cancel()
 	return s.chains.Store(ctx, signer)
 }
@@ -61,7 +62,7 @@ func (s *Sender) lookUp(ctx context.Context) ([]seal.Receiver, error) {
 		suite = key.Suite()
 		list = append(list, seal.Receiver{Name: name, Key: key})
 	}
-	s.lookedUp = s.c.cfg.Clock.Now()
+	s.lookedUp = s.cfg.Now()
 	return list, nil
 }
 
@@ -90,8 +91,8 @@ func (s *Sender) renew(ctx context.Context) error {
 	}
 	s.keys.Lock()
 	defer s.keys.Unlock()
-	now := s.c.cfg.Clock.Now()
-	age := -left(s.lookedUp, now)
+	now := s.cfg.Now()
+	age := -clock.Until(s.lookedUp, now)
 	if age < s.cfg.EpochAge {
 		return nil
 	}
@@ -100,7 +101,7 @@ func (s *Sender) renew(ctx context.Context) error {
 		if now.Before(s.askAt) {
 			return nil
 		}
-		look, cancel = s.c.whileConnected(ctx, lookUpTimeout)
+		look, cancel = s.whileConnected(ctx, lookUpTimeout)
 	}
 	defer cancel()
 	receivers, err := s.lookUp(look)
@@ -116,23 +117,9 @@ func (s *Sender) renew(ctx context.Context) error {
 	return err
 }
 
-// whileConnected returns a context that ends after d, and at once when the connection is
-// lost or there is none.
-func (c *Client) whileConnected(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	c.mu.Lock()
-	n := c.conn
-	c.mu.Unlock()
-	if n == nil {
-		cancel()
-		return ctx, cancel
-	}
-	go func() {
-		select {
-		case <-n.failed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
+// whileConnected returns a context that ends after d, or when the connection is lost.
+func (s *Sender) whileConnected(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithTimeout(ctx, d)
+	ctx, cancel := s.c.WhileConnected(ctx)
+	return ctx, func() { cancel(); stop() }
 }

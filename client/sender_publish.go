@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // spool puts what is handed in into the spool, a batch with each sync, and passes it on.
@@ -157,31 +159,24 @@ func (s *Sender) leave() {
 }
 
 func (s *Sender) publishOne(x *sending) error {
-	e := entry{kind: kindPublish, id: x.ID, done: func(err error) { s.answered(x, err) }}
+	var o PublishOptions
 	if s.cfg.Spool != nil {
-		age, err := s.cfg.Spool.age(x.Seq)
+		since, err := s.cfg.Spool.since(x.Seq, s.cfg.Now())
 		if err != nil { // dropped
 			s.finish(x, err)
 			return nil
 		}
+		o.ResendFor = s.cfg.Spool.cfg.Horizon
 		// What this process has not published yet, or the broker refused, it does not have,
 		// however old it is.
-		e.sent, e.since, e.limit = x.replayed, s.c.cfg.Clock.Now().Add(-age), s.cfg.Spool.cfg.Horizon
-	} else {
-		e.limit = s.c.cfg.ResendFor
-	}
-	if x.replayed {
-		s.c.refreshMemory()
+		if x.replayed {
+			o.Since = since
+		}
 	}
 	s.mu.Lock()
 	s.stats.Unknown++
 	s.mu.Unlock()
-	var err error
-	if x.replayed {
-		err = s.c.publish(s.life, &x.Message, e)
-	} else { // it was checked when it was handed in
-		err = s.c.publishChecked(s.life, &x.Message, publishSize(&x.Message), e)
-	}
+	err := s.c.PublishWith(s.life, x.Message, o, func(err error) { s.answered(x, err) })
 	if err != nil {
 		s.mu.Lock()
 		s.stats.Unknown-- // it was not taken
@@ -195,7 +190,7 @@ func (s *Sender) tooOld(x *sending, err error) error {
 	if s.cfg.Spool == nil || !errors.Is(err, ErrResendTooOld) {
 		return err
 	}
-	s.cfg.Spool.hear(s.c.brokersHorizon())
+	s.cfg.Spool.learn(s.c)
 	old := s.cfg.Spool.CheckAge()
 	if old == nil { // by the clock, which was set back since
 		old = &SpoolTooOldError{Entries: []SpoolEntry{{Message: Message{ID: x.ID}, Seq: x.Seq, Time: x.Time}}, Horizon: s.cfg.Spool.Horizon()}
@@ -247,7 +242,7 @@ func (s *Sender) signal() {
 // it still has none. New messages wait meanwhile: the broker could not take them either.
 func (s *Sender) publishAgain() error {
 	pause := s.cfg.RetryMin
-	since, confirmed := s.c.cfg.Clock.Now(), s.Stats().Confirmed
+	since, confirmed := s.cfg.Now(), s.Stats().Confirmed
 	for {
 		s.mu.Lock()
 		again, reason := s.again, s.reason
@@ -258,7 +253,7 @@ func (s *Sender) publishAgain() error {
 			return nil
 		}
 		if n != confirmed {
-			since, confirmed = s.c.cfg.Clock.Now(), n
+			since, confirmed = s.cfg.Now(), n
 		}
 		if err := s.pause(pause, since, reason); err != nil {
 			s.fail(err)
@@ -296,7 +291,7 @@ const tellAfter = time.Second
 
 // pause sleeps, tells on its way why, and fails when that has lasted too long.
 func (s *Sender) pause(d time.Duration, since time.Time, reason error) error {
-	lasted := func() time.Duration { return s.c.cfg.Clock.Now().Sub(since) }
+	lasted := func() time.Duration { return s.cfg.Now().Sub(since) }
 	end := lasted() + d
 	if s.cfg.GiveUp > 0 && end > s.cfg.GiveUp {
 		end = s.cfg.GiveUp
@@ -319,7 +314,7 @@ func (s *Sender) pause(d time.Duration, since time.Time, reason error) error {
 
 func (s *Sender) sleep(d time.Duration) error {
 	over := make(chan struct{})
-	t := s.c.cfg.Clock.AfterFunc(d, func() { close(over) })
+	t := clock.System.AfterFunc(d, func() { close(over) })
 	defer t.Stop()
 	select {
 	case <-over:

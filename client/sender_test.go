@@ -23,13 +23,13 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
 	w.publish(n.Addr, "bob", first)
 	now := clock.NewFake(time.Now())
-	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: now})
+	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Now: now.Now})
 	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	signer := w.signs("alice")
-	s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Directory: d, EpochAge: time.Minute,
+	s, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Directory: d, EpochAge: time.Minute, Now: now.Now,
 		Signer: func() (*seal.Signer, error) { return signer, nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -65,10 +65,6 @@ type skewed struct{ by atomic.Int64 }
 
 func (s *skewed) Now() time.Time { return time.Now().Add(time.Duration(s.by.Load())) }
 
-func (s *skewed) AfterFunc(d time.Duration, f func()) clock.Timer {
-	return clock.System.AfterFunc(d, f)
-}
-
 // While the broker is away a sender goes on with the keys that it knows, for a while; what
 // the directory answers when it can be asked counts.
 func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
@@ -79,14 +75,14 @@ func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	var now skewed
-	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Clock: &now, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
+	c := n.Dial(client.Config{TLS: w.ca.ClientTLS("alice"), Now: now.Now, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
 	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	signer := w.signs("alice")
 	spool := openSpool(t, client.SpoolConfig{FS: faultfs.New()})
-	s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Directory: d, EpochAge: 15 * time.Minute, KeysFor: time.Hour,
+	s, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Directory: d, Now: now.Now, EpochAge: 15 * time.Minute, KeysFor: time.Hour,
 		Signer: func() (*seal.Signer, error) { return signer, nil }, Spool: spool})
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +147,7 @@ func TestSpoolIsSentWhenKeysAreNotFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	spool := filled(t, 100, client.SpoolConfig{})
-	if _, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Directory: d, Spool: spool}); !errors.Is(err, sealmq.ErrNoKey) {
+	if _, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Directory: d, Spool: spool}); !errors.Is(err, sealmq.ErrNoKey) {
 		t.Errorf("%v", err)
 	}
 	if spool.Len() != 0 {

@@ -48,8 +48,8 @@ type SpoolConfig struct {
 	// dedup.window, and than the time in which all publishers together publish dedup.max_ids
 	// messages (two million).
 	Horizon time.Duration
-	// Clock is the time of the messages (default: the machine's).
-	Clock clock.Clock
+	// Now is the time of day (default: the machine's).
+	Now func() time.Time
 }
 
 // SpoolEntry is a message in a spool.
@@ -86,7 +86,7 @@ type Spool struct {
 	position  []byte
 	next      uint64        // sequence number
 	marks     []span        // settled and not written yet
-	broker    time.Duration // horizon that the broker told a Sender
+	horizon   time.Duration // for how long a message may be published again
 	err       error
 	changed   chan struct{} // closed, and forgotten, when room was made; nil while nobody waits
 }
@@ -131,8 +131,8 @@ func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 		cfg.MaxBytes = DefaultSpoolBytes
 	}
 	cfg.Horizon = max(cfg.Horizon, 0)
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System
+	if cfg.Now == nil {
+		cfg.Now = clock.System.Now
 	}
 	if err := durable.MkdirAll(cfg.FS, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the spool's folder: %w", err)
@@ -141,7 +141,7 @@ func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	s := &Spool{dir: dir, cfg: cfg, unlock: unlock, next: 1, turn: make(chan struct{}, 1)}
+	s := &Spool{dir: dir, cfg: cfg, unlock: unlock, next: 1, horizon: cmp.Or(cfg.Horizon, DefaultHorizon), turn: make(chan struct{}, 1)}
 	if err := s.open(); err != nil {
 		s.closeFiles()
 		return nil, errors.Join(fmt.Errorf("open spool: %w", err), unlock())
@@ -228,7 +228,7 @@ func (s *Spool) begin(number uint64) error {
 func (s *Spool) Horizon() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return horizon(s.cfg.Horizon, s.broker)
+	return s.horizon
 }
 
 // Position is that of the last message that was put in, also if it is long confirmed.
@@ -359,7 +359,7 @@ func (s *Spool) add(list []SpoolEntry) (*spoolFile, []*spooled, error) {
 	}
 	file := s.files[len(s.files)-1]
 	s.addMarks(file)
-	now := time.UnixMilli(s.cfg.Clock.Now().UnixMilli())
+	now := time.UnixMilli(s.cfg.Now().UnixMilli())
 	added := make([]*spooled, len(list))
 	for i := range list {
 		e := &list[i]
@@ -389,6 +389,14 @@ func (s *Spool) Settle(seqs ...uint64) {
 // find returns where a message is among the pending ones, or would be. The caller holds mu.
 func (s *Spool) find(seq uint64) (int, bool) {
 	return slices.BinarySearchFunc(s.pending, seq, func(p *spooled, seq uint64) int { return cmp.Compare(p.seq, seq) })
+}
+
+// unsettledEntry finds a message that is not settled. The caller holds mu.
+func (s *Spool) unsettledEntry(seq uint64) (*spooled, error) {
+	if i, ok := s.find(seq); ok && !s.pending[i].settled {
+		return s.pending[i], nil
+	}
+	return nil, fmt.Errorf("number %d: %w", seq, ErrNotInSpool)
 }
 
 // settle takes a message out of the count. The caller holds mu.
@@ -497,11 +505,10 @@ func (s *Spool) entries(want func(*spooled) bool) (list []SpoolEntry) {
 func (s *Spool) Read(seq uint64) (SpoolEntry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, ok := s.find(seq)
-	if !ok || s.pending[i].settled {
-		return SpoolEntry{}, fmt.Errorf("number %d: %w", seq, ErrNotInSpool)
+	p, err := s.unsettledEntry(seq)
+	if err != nil {
+		return SpoolEntry{}, err
 	}
-	p := s.pending[i]
 	payload, err := p.file.Read(p.offset, p.size)
 	if err != nil {
 		return SpoolEntry{}, err

@@ -49,51 +49,51 @@ func (e *SpoolTooOldError) Unwrap() error { return ErrSpoolTooOld }
 func (s *Spool) CheckAge() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.cfg.Clock.Now()
+	now := s.cfg.Now()
 	n := len(s.pending)
 	back := n > 0 && s.pending[n-1].time.Sub(now) > spoolClockSkew
 	old := s.entries(func(p *spooled) bool { return !p.renewed && (back || s.tooOld(p.time, now)) })
 	if len(old) == 0 {
 		return nil
 	}
-	return &SpoolTooOldError{Entries: old, Horizon: horizon(s.cfg.Horizon, s.broker)}
+	return &SpoolTooOldError{Entries: old, Horizon: s.horizon}
 }
 
-// hear takes what the broker said last.
-func (s *Spool) hear(broker time.Duration) {
+// learn takes the horizon that a Sender's broker allows.
+func (s *Spool) learn(c *Client) {
+	horizon := c.Horizon(s.cfg.Horizon)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broker = broker
+	s.horizon = horizon
 }
 
 func (s *Spool) tooOld(t, now time.Time) bool {
 	age := now.Sub(t)
-	return age > horizon(s.cfg.Horizon, s.broker) || age < -spoolClockSkew
+	return age > s.horizon || age < -spoolClockSkew
 }
 
-// The ages of messages that may always be sent again, and never.
-const (
-	neverOld  = -100 * 365 * 24 * time.Hour
-	alwaysOld = -2 * neverOld
-)
+const aCentury = 100 * 365 * 24 * time.Hour
 
-// age returns how long a message is in the spool. The error wraps ErrNotInSpool.
-func (s *Spool) age(seq uint64) (time.Duration, error) {
+// since returns since when a message may have been published, by the clock of the client: in
+// the future if it may be sent again in any case, and long ago if nobody knows. The error
+// wraps ErrNotInSpool.
+func (s *Spool) since(seq uint64, now time.Time) (time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, ok := s.find(seq)
-	if !ok || s.pending[i].settled {
-		return 0, fmt.Errorf("number %d: %w", seq, ErrNotInSpool)
+	p, err := s.unsettledEntry(seq)
+	if err != nil {
+		return time.Time{}, err
 	}
-	p := s.pending[i]
-	age := s.cfg.Clock.Now().Sub(p.time)
+	age := s.cfg.Now().Sub(p.time)
 	switch {
 	case p.renewed:
-		return neverOld, nil
+		age = -aCentury
 	case age < -spoolClockSkew:
-		return alwaysOld, nil
+		age = aCentury
+	default:
+		age = max(age, 0)
 	}
-	return max(age, 0), nil
+	return now.Add(-age), nil
 }
 
 // Renew allows messages to be published again although they are old: some may arrive

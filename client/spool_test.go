@@ -205,7 +205,7 @@ func TestNothingWaitsForAnAppendWithoutRoom(t *testing.T) {
 
 func TestSpoolAsksWhenItIsTooOld(t *testing.T) {
 	fs, now := faultfs.New(), clock.NewFake(time.Unix(1_700_000_000, 0))
-	cfg := client.SpoolConfig{FS: fs, Clock: now, Horizon: time.Minute}
+	cfg := client.SpoolConfig{FS: fs, Now: now.Now, Horizon: time.Minute}
 	s := openSpool(t, cfg)
 	for n := range 3 {
 		if err := s.Append(t.Context(), []client.SpoolEntry{entry(n)}); err != nil {

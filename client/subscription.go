@@ -199,6 +199,54 @@ func (s *Subscription) SetPrefetch(n int) error {
 	return nil
 }
 
+// pause tells the broker to send nothing more; a new connection would begin again.
+func (s *Subscription) pause() error {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	if c.conn != nil {
+		line := prefetchLine(0)
+		c.out.push(append(c.out.reserve(len(line)), line...), entry{kind: kindSetup})
+		c.kick()
+	}
+	return nil
+}
+
+// Waiting lists the ids of the deliveries that Next has not returned yet.
+func (s *Subscription) Waiting() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.buf[s.head:] {
+		ids = append(ids, s.buf[s.head+i].ID)
+	}
+	return ids
+}
+
+// GiveBack has the broker send nothing more and releases what Next has not returned, and the
+// messages with these ids. It is for the end of a consumer: what was only looked at comes no
+// nearer to the queue's delivery limit. It returns when the broker has everything back,
+// or with ctx's error.
+func (s *Subscription) GiveBack(ctx context.Context, ids ...string) error {
+	if err := s.pause(); err != nil {
+		return err
+	}
+	// What was on its way when the broker was told to stop is here once it has answered.
+	if err := s.c.Ping(ctx); err != nil {
+		return err
+	}
+	waiting := s.Waiting()
+	s.interrupt()
+	for _, id := range append(waiting, ids...) {
+		if err := s.Release(id, 0); err != nil {
+			return err
+		}
+	}
+	return s.c.Flush(ctx)
+}
+
 // setupReply takes the answer to what the client sent by itself. The caller holds mu.
 func (c *Client) setupReply(e *entry, line []byte) error {
 	if e.id == verbWhoami {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -97,16 +98,16 @@ var errQuiet = errors.New("nothing new comes")
 func (r *Receiver) awaitLittle(ctx context.Context, dst []Delivery) (int, error) {
 	quiet, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	left := unopenedQuiet - r.c.cfg.Clock.Now().Sub(r.trial.lately)
-	t := r.c.cfg.Clock.AfterFunc(min(max(left, 0), unopenedQuiet), func() { cancel(errQuiet) })
+	left := unopenedQuiet - r.cfg.Now().Sub(r.trial.lately)
+	t := clock.System.AfterFunc(min(max(left, 0), unopenedQuiet), func() { cancel(errQuiet) })
 	defer t.Stop()
 	n, err := r.sub.NextBatch(quiet, dst)
 	if n > 0 || ctx.Err() != nil || context.Cause(quiet) != errQuiet {
 		return n, err
 	}
 	err = r.c.Ping(ctx)
-	if errors.Is(err, ErrInterrupted) || err == nil && len(r.sub.undelivered()) > 0 {
-		r.trial.lately = r.c.cfg.Clock.Now()
+	if errors.Is(err, ErrInterrupted) || err == nil && len(r.sub.Waiting()) > 0 {
+		r.trial.lately = r.cfg.Now()
 		return 0, nil
 	}
 	if err != nil {
@@ -137,7 +138,7 @@ func (r *Receiver) hold(list []refusal) (rest []refusal, err error) {
 		err = r.widen()
 	}
 	if n > before || len(rest) > 0 {
-		r.trial.lately = r.c.cfg.Clock.Now()
+		r.trial.lately = r.cfg.Now()
 	}
 	return rest, err
 }
@@ -169,10 +170,9 @@ func (r *Receiver) checkTrial(ctx context.Context) error {
 // endUnopened gives everything back but what the application has in hand.
 func (r *Receiver) endUnopened(ctx context.Context) error {
 	r.trial.over = r.Unopened()
-	err := r.giveBack(ctx, r.untaken)
+	err := r.sub.GiveBack(ctx, r.untaken()...)
 	r.release()
 	r.setPending(nil)
-	r.sub.interrupt()
 	if err != nil && !errors.Is(err, ErrInterrupted) { // what a lost connection had is back
 		return errors.Join(r.trial.over, err)
 	}

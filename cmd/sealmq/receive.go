@@ -140,7 +140,7 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 		waitForReturn(cmd.Context(), c, queue)
 	}
 	cfg.Prefetch = receiver.Prefetch(f.prefetch, f.count)
-	r, err := c.NewReceiver(cmd.Context(), queue, cfg)
+	r, err := client.NewReceiver(cmd.Context(), c, queue, cfg)
 	if err != nil {
 		return explain(err)
 	}

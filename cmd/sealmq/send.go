@@ -190,7 +190,7 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %s\n", oneLine(reason.Error())) }}
 	var s *client.Sender
 	start := func() (err error) {
-		s, err = c.NewSender(ctx, cfg)
+		s, err = client.NewSender(ctx, c, cfg)
 		return err
 	}
 	err = again(start)

@@ -21,6 +21,12 @@ type Timer interface {
 	Reset(d time.Duration) bool
 }
 
+// Until is the time from now until then. A machine that sleeps stops its monotonic clock, and
+// one whose clock is set shows another time of day: the one that says less counts.
+func Until(then, now time.Time) time.Duration {
+	return min(then.Sub(now), then.Round(0).Sub(now.Round(0)))
+}
+
 // System is the machine's clock.
 var System Clock = system{}
 

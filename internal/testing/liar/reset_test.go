@@ -200,7 +200,7 @@ func TestLiesAboutResets(t *testing.T) {
 			w.must(err)
 			w.liar.Lie(lies)
 			c := w.connect("alice")
-			s, err := c.NewSender(t.Context(), client.SenderConfig{To: []string{"bob"}, Directory: w.asAlice(w.liar.Addr(), pins),
+			s, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Directory: w.asAlice(w.liar.Addr(), pins),
 				Signer: func() (*seal.Signer, error) { return w.signs("alice"), nil }})
 			if err == nil {
 				s.Close()

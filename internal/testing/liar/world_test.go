@@ -173,7 +173,7 @@ func (w *world) sender(name string, change ...func(*client.SenderConfig)) *clien
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := c.NewSender(w.Context(), cfg)
+	s, err := client.NewSender(w.Context(), c, cfg)
 	w.must(err)
 	w.Cleanup(func() { s.Close() })
 	return s
@@ -214,7 +214,7 @@ func (w *world) mailbox(change ...func(*client.ReceiverConfig)) *mailbox {
 		f(&cfg)
 	}
 	var err error
-	m.r, err = c.NewReceiver(w.Context(), queue, cfg)
+	m.r, err = client.NewReceiver(w.Context(), c, queue, cfg)
 	w.must(err)
 	return m
 }

@@ -76,7 +76,7 @@ var ends = []variant{
 	{
 		name: "how old a spool is does not matter", file: "client/spool_age.go",
 		caught: suite{pkg: "client", test: "TestSpoolAsksWhenItIsTooOld"},
-		old:    "	return age > horizon(s.cfg.Horizon, s.broker) || age",
+		old:    "	return age > s.horizon || age",
 		new:    "	return age",
 	},
 	{
@@ -158,7 +158,7 @@ var ends = []variant{
 	{
 		name: "what waits for a good message is lost with the start", file: "client/trial.go",
 		caught: suite{pkg: "client", test: "TestAWrongStartEmptiesNoQueue"},
-		old:    "	err := r.giveBack(ctx, r.untaken)\n",
+		old:    "	err := r.sub.GiveBack(ctx, r.untaken()...)\n",
 		new:    "	err := ctx.Err()\n",
 	},
 	{
@@ -170,7 +170,7 @@ var ends = []variant{
 	{
 		name: "the broker is not told what is in hand", file: "client/receiver.go",
 		caught: suite{pkg: "client", test: "TestReceiverKeepsWhatIsInHand"},
-		old:    "			_ = r.sub.Extend(r.unsettled()...)\n",
+		old:    "			_ = r.sub.Extend(append(r.unsettled(), r.sub.Waiting()...)...)\n",
 		new:    "",
 	},
 	{
