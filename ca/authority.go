@@ -15,7 +15,7 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 )
 
-// How long certificates last. The end of an authority is the end of everything below.
+// How long certificates last. No certificate outlives the authority above it.
 const (
 	rootYears         = 20
 	intermediateYears = 15
@@ -36,8 +36,7 @@ type Options struct {
 	FS durable.FS
 	// Clock is the time; nil is the system's.
 	Clock clock.Clock
-	// KeyType is that of new keys of the authority and of those that Setup makes; empty
-	// is ECDSA.
+	// KeyType is the type of new keys; empty is ECDSA.
 	KeyType KeyType
 }
 
@@ -69,18 +68,14 @@ func (a *Authority) Root() *x509.Certificate { return a.root }
 // Intermediate is the certificate that signs the others.
 func (a *Authority) Intermediate() *x509.Certificate { return a.intermediate }
 
-// Paths are its files.
+// Paths are the authority's files.
 func (a *Authority) Paths() Paths { return a.paths }
 
-// noAuthorityError says that there is none, and how to get one.
-type noAuthorityError struct{ dir string }
+// hintError is an error with what its reader can do about it.
+type hintError struct{ text, hint string }
 
-func (e *noAuthorityError) Error() string {
-	return fmt.Sprintf("there is no authority in the data folder %q", e.dir)
-}
-func (e *noAuthorityError) Hint() string {
-	return `run "sealmq init", or name the data folder with --data`
-}
+func (e *hintError) Error() string { return e.text }
+func (e *hintError) Hint() string  { return e.hint }
 
 // Open reads the authority in a data folder. It changes nothing, and fails if a file
 // is missing, does not fit the others, or is a key that other users can read.
@@ -88,7 +83,8 @@ func Open(dir string, o Options) (*Authority, error) {
 	a := &Authority{paths: In(dir), options: o.normalize()}
 	root, err := a.readCert(a.paths.Root)
 	if durable.IsNotExist(err) {
-		return nil, &noAuthorityError{dir}
+		return nil, &hintError{fmt.Sprintf("there is no authority in the data folder %q", dir),
+			`run "sealmq init", or name the data folder with --data`}
 	}
 	if err != nil {
 		return nil, err
@@ -103,7 +99,7 @@ func Open(dir string, o Options) (*Authority, error) {
 	return a, a.check()
 }
 
-// check reports whether the parts fit each other.
+// check returns an error if the parts do not belong together.
 func (a *Authority) check() error {
 	if err := mtls.CheckPair(a.intermediate, a.key); err != nil {
 		return fmt.Errorf("%s and %s: %w", a.paths.Intermediate, a.paths.IntermediateKey, err)
@@ -120,13 +116,13 @@ func (a *Authority) check() error {
 	return nil
 }
 
-// Init completes the authority in a data folder and returns it. It makes what is
-// missing and never replaces what is there: a root that the operator put there, also
-// an RSA one, is used as it is.
+// Init completes the authority in a data folder and returns it. It makes what is missing
+// and never replaces what is there. A root that the operator put there, also an RSA one,
+// is used as it is.
 //
-// It is safe against a crash at any point. Every file is replaced in one step, and a
-// key is written before its certificate, so the certificate is the sign that a pair is
-// complete; a key without one is used for it. Processes exclude each other by a lock.
+// It is safe against a crash at any point. Every file is replaced in one step. A key is
+// written before its certificate, so a certificate shows that its pair is complete, and a
+// key that has no certificate yet gets one. A lock keeps other processes out.
 func Init(dir string, o Options) (*Authority, error) {
 	o = o.normalize()
 	unlock, err := lockFolder(dir, o)
@@ -138,8 +134,8 @@ func Init(dir string, o Options) (*Authority, error) {
 	return a, err
 }
 
-// lockFolder makes the folders and keeps other processes out of them. It waits for one
-// that is there already.
+// lockFolder makes the folders and takes their lock. It waits while another process holds
+// the lock.
 func lockFolder(dir string, o Options) (unlock func() error, err error) {
 	p := In(dir)
 	for _, d := range []string{filepath.Dir(p.Root), p.Certs()} {
@@ -147,7 +143,6 @@ func lockFolder(dir string, o Options) (unlock func() error, err error) {
 			return nil, err
 		}
 	}
-	// Whoever holds it makes a key or two and goes.
 	deadline := time.Now().Add(lockWait)
 	for {
 		unlock, err := o.FS.Lock(filepath.Dir(p.Root))
@@ -158,7 +153,7 @@ func lockFolder(dir string, o Options) (unlock func() error, err error) {
 	}
 }
 
-// How long a process waits for another one that is at work in the same folder.
+// How long a process waits for the lock. Its holder only makes a few keys.
 const (
 	lockWait  = 10 * time.Second
 	lockPause = 20 * time.Millisecond
@@ -184,6 +179,11 @@ func complete(dir string, o Options) (*Authority, []string, error) {
 		return nil, nil, err
 	}
 	return a, m.made, nil
+}
+
+func missingKey(path string) error {
+	return &hintError{path + " does not exist, but its certificate does",
+		"restore the key from a backup, or delete the certificate to make both again"}
 }
 
 // ensureRoot returns the root's key, or nil if it is kept elsewhere.
@@ -227,11 +227,12 @@ func (a *Authority) ensureIntermediate(m *maker, rootKey crypto.Signer) error {
 		a.key = key
 		return nil
 	case err == nil:
-		return fmt.Errorf("read key: %s does not exist, but its certificate does", a.paths.IntermediateKey)
+		return missingKey(a.paths.IntermediateKey)
 	case !durable.IsNotExist(err):
 		return err
 	case rootKey == nil:
-		return &noRootKeyError{a.paths.RootKey}
+		return &hintError{fmt.Sprintf("the key of the root, %s, is needed to make an intermediate certificate", a.paths.RootKey),
+			"bring it back for this one command, or delete the ca folder to start with a new authority"}
 	}
 	if key == nil {
 		if key, err = m.newKey(a.paths.IntermediateKey, a.options.KeyType); err != nil {
@@ -252,18 +253,9 @@ func (a *Authority) ensureIntermediate(m *maker, rootKey crypto.Signer) error {
 	return m.write(a.paths.Intermediate, certPEM(a.intermediate), 0o644)
 }
 
-// noRootKeyError says that the root is kept elsewhere and is needed now.
-type noRootKeyError struct{ path string }
-
-func (e *noRootKeyError) Error() string {
-	return fmt.Sprintf("the key of the root, %s, is needed to make an intermediate certificate", e.path)
-}
-func (e *noRootKeyError) Hint() string {
-	return "bring it back for this one command, or delete the ca folder to start with a new authority"
-}
-
-// authorityTemplate is a certificate that may sign others, pathLen levels deep. The
-// name carries a part of the key's hash, so that two authorities never share a name.
+// authorityTemplate is a certificate that may sign others, with at most pathLen
+// authorities below it. Its name ends in a part of the key's hash, so that two authorities
+// never share a name.
 func (a *Authority) authorityTemplate(name string, key crypto.Signer, years, pathLen int) *x509.Certificate {
 	now := a.options.Clock.Now()
 	id := keyID(key.Public())

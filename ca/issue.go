@@ -21,17 +21,17 @@ type Request struct {
 	// Name becomes the common name and the client URI: a letter or digit, then up to
 	// 63 letters, digits, dots, underscores and hyphens.
 	Name string
-	// Role is written into the certificate; empty is sealmq.RoleClient. Names that
-	// stand for a role by convention (mtls.ReservedRole) need it by name, so that
+	// Role is written into the certificate; empty is sealmq.RoleClient. A name that
+	// means a role by convention (mtls.ReservedRole) needs an explicit role, so that
 	// nobody gets a privileged name by accident.
 	Role sealmq.Role
 	// Days is how long it is valid, 1 to MaxDays; 0 is DefaultDays.
 	Days int
-	// KeyType is that of the new key; empty is ECDSA.
+	// KeyType is the type of the new key; empty is ECDSA.
 	KeyType KeyType
-	// Key, if not nil, is used instead of a new one.
+	// Key, if not nil, is used instead of a new key.
 	Key crypto.Signer
-	// DNSNames and IPs are under what a server is reached.
+	// DNSNames and IPs are where clients reach a server.
 	DNSNames []string
 	IPs      []net.IP
 }
@@ -103,7 +103,7 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		IPAddresses:           r.IPs,
 	}
 	if t.NotAfter.After(a.intermediate.NotAfter) {
-		return nil, fmt.Errorf("the authority itself ends on %s, before the %d days are over", a.intermediate.NotAfter.Format(time.DateOnly), days)
+		return nil, fmt.Errorf("the authority itself expires on %s, before the %d days are over", a.intermediate.NotAfter.Format(time.DateOnly), days)
 	}
 	for _, name := range r.DNSNames {
 		if !validHost(name) {
@@ -116,29 +116,17 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	default:
 		if len(r.DNSNames)+len(r.IPs) > 0 {
-			return nil, fmt.Errorf("a certificate with role %q carries no host names", string(role))
+			return nil, fmt.Errorf("a certificate with role %q cannot have host names", string(role))
 		}
 	}
 	return t, nil
 }
 
-// reservedNameError asks for the role of a name that stands for one.
-type reservedNameError struct {
-	name string
-	role sealmq.Role
-}
-
-func (e *reservedNameError) Error() string {
-	return fmt.Sprintf("the name %q stands for the role %q, which must be asked for", e.name, string(e.role))
-}
-func (e *reservedNameError) Hint() string {
-	return fmt.Sprintf("add --role %s, or choose another name", e.role)
-}
-
 func roleFor(r Request) (sealmq.Role, error) {
 	if r.Role == "" {
 		if reserved := mtls.ReservedRole(r.Name); reserved != sealmq.RoleClient {
-			return "", &reservedNameError{r.Name, reserved}
+			return "", &hintError{fmt.Sprintf("the name %q means the role %q by convention, so the role must be given", r.Name, string(reserved)),
+				fmt.Sprintf("add --role %s, or choose another name", reserved)}
 		}
 		return sealmq.RoleClient, nil
 	}
@@ -148,7 +136,7 @@ func roleFor(r Request) (sealmq.Role, error) {
 	return r.Role, nil
 }
 
-// ParseHosts sorts host names and IP addresses apart.
+// ParseHosts separates host names from IP addresses.
 func ParseHosts(hosts []string) (names []string, ips []net.IP, err error) {
 	for _, h := range hosts {
 		if ip := net.ParseIP(strings.Trim(h, "[]")); ip != nil {
@@ -183,7 +171,7 @@ func validHost(name string) bool {
 	return true
 }
 
-// addHosts merges hosts into what a certificate has; changed says whether any was new.
+// addHosts adds hosts to those of a certificate and reports whether any was new.
 func addHosts(names []string, ips []net.IP, moreNames []string, moreIPs []net.IP) ([]string, []net.IP, bool) {
 	names, ips = slices.Clone(names), slices.Clone(ips)
 	changed := false

@@ -21,10 +21,9 @@ type KeyType string
 
 // The key types.
 const (
-	// ECDSA is P-256: its signatures cost a tenth of those of P-384 or RSA in a
-	// handshake.
+	// ECDSA is P-256. A handshake with it costs a tenth of one with P-384 or RSA.
 	ECDSA KeyType = "ecdsa"
-	// RSA is 3072 bits, for peers that know nothing else.
+	// RSA is 3072 bits, for peers that support nothing else.
 	RSA KeyType = "rsa"
 )
 
@@ -77,7 +76,7 @@ func newSerial() (*big.Int, error) {
 	return nil, errNoSerial
 }
 
-// sign gives the template a serial number and a signature.
+// sign makes a certificate from the template, with a new serial number.
 func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
 	var err error
 	if template.SerialNumber, err = newSerial(); err != nil {
@@ -98,7 +97,7 @@ func certPEM(certs ...*x509.Certificate) []byte {
 	return data
 }
 
-// maker writes files and remembers which.
+// maker writes files and lists them.
 type maker struct {
 	fs   durable.FS
 	made []string
@@ -125,7 +124,7 @@ func (m *maker) newKey(path string, t KeyType) (crypto.Signer, error) {
 	return key, m.write(path, data, 0o600)
 }
 
-// ensureContent writes a file unless it has that content.
+// ensureContent writes a file unless it has that content already.
 func (m *maker) ensureContent(path string, data []byte, perm os.FileMode) error {
 	old, err := durable.ReadFile(m.fs, path, maxFileBytes)
 	if err == nil && string(old) == string(data) {
@@ -137,7 +136,7 @@ func (m *maker) ensureContent(path string, data []byte, perm os.FileMode) error 
 	return m.write(path, data, perm)
 }
 
-// keyType returns "" for a key of another kind.
+// keyType returns "" for any other type.
 func keyType(public crypto.PublicKey) KeyType {
 	switch public.(type) {
 	case *ecdsa.PublicKey:

@@ -17,7 +17,7 @@ import (
 	"github.com/sealmq/sealmq/ca"
 )
 
-// selfSigned is a server certificate that no authority of ours made.
+// selfSigned is a server certificate that no authority of ours issued.
 func selfSigned(t testing.TB, key crypto.Signer) (certPEM, keyPEM []byte) {
 	t.Helper()
 	template := &x509.Certificate{

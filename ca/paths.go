@@ -5,7 +5,7 @@ import "path/filepath"
 // Paths are the files of the authority in a data folder.
 //
 //	ca/root.crt ca/root.key                    the root; the key may be kept elsewhere
-//	ca/intermediate.crt ca/intermediate.key    what issues
+//	ca/intermediate.crt ca/intermediate.key    signs all other certificates
 //	certs/ca.crt                               a copy of the root, for every peer
 //	certs/<name>.crt certs/<name>.key          certificates with their chain, and keys
 type Paths struct {
@@ -28,7 +28,7 @@ func In(dir string) Paths {
 	}
 }
 
-// The certificates that Setup keeps.
+// The names of the certificates that Setup makes and renews.
 const (
 	ServerName = "server"
 	AdminName  = "admin"
@@ -37,8 +37,8 @@ const (
 // Certs is the folder of issued certificates.
 func (p Paths) Certs() string { return filepath.Join(p.Dir, "certs") }
 
-// Cert and Key name the files of an issued certificate.
+// Cert is the file of an issued certificate.
 func (p Paths) Cert(name string) string { return filepath.Join(p.Certs(), name+".crt") }
 
-// Key is the file of the key that belongs to Cert(name).
+// Key is the file of its key.
 func (p Paths) Key(name string) string { return filepath.Join(p.Certs(), name+".key") }

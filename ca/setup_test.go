@@ -148,7 +148,7 @@ func TestNewAuthorityForOldKeys(t *testing.T) {
 	checkFolder(t, fs)
 }
 
-// checkFolder reports everything that a complete folder must not be.
+// checkFolder fails the test if the folder is not complete.
 func checkFolder(t testing.TB, fs *faultfs.FS) {
 	t.Helper()
 	a, err := ca.Open("data", ca.Options{FS: fs})
@@ -171,8 +171,8 @@ func checkFolder(t testing.TB, fs *faultfs.FS) {
 	}
 }
 
-// checkPairs holds at every moment, also right after a crash: a certificate has its
-// key, and both are whole.
+// checkPairs checks what must hold at every moment, also right after a crash: a
+// certificate has its key, and both are whole.
 func checkPairs(t testing.TB, fs *faultfs.FS) {
 	t.Helper()
 	files := fs.Files()

@@ -93,7 +93,7 @@ func TestCertIssueAndShow(t *testing.T) {
 		{"cert issue admin-7", false, "add --role admin"},
 		{"cert issue alice --out keys", false, "--replace"},
 		{"cert issue a/b", false, `name "a/b"`},
-		{"cert issue a --host x.example", false, "carries no host names"},
+		{"cert issue a --host x.example", false, "cannot have host names"},
 		{"cert show nothing.crt", false, "nothing.crt"},
 	} {
 		_, err := runCLI(t, strings.Fields(tc.args)...)

@@ -1,10 +1,10 @@
-// Package brokerproc runs sealmq as a process of its own: a broker ("sealmq serve"),
-// for which Start waits until clients are accepted, or any other command. Both can be
-// stopped and killed.
+// Package brokerproc runs sealmq as a child process. Start runs a broker ("sealmq serve")
+// and waits until it accepts clients; Run runs any other command. Both can be stopped and
+// killed.
 //
-// The process dies with its parent: on Linux the kernel sees to it, elsewhere Kill
-// must be called, as a caller does by "defer". The package knows nothing of what the
-// process does; its output goes where the caller says.
+// On Linux the kernel ends the process when its parent dies. Elsewhere the caller must
+// call Kill, for example with defer. The package does not look at the output: it goes
+// where the caller says.
 package brokerproc
 
 import (
@@ -21,21 +21,21 @@ import (
 type Config struct {
 	// Exe is the sealmq executable.
 	Exe string
-	// Data is the broker's data folder; a missing one is made by the broker.
+	// Data is the broker's data folder. If it is missing, the broker makes it.
 	Data string
-	// Addr and MetricsAddr are host:port; empty takes a free port of 127.0.0.1.
+	// Addr and MetricsAddr are host:port; empty is a free port of 127.0.0.1.
 	Addr, MetricsAddr string
 	// Args are further arguments for "sealmq serve".
 	Args []string
 	// Env is added to the environment of this process, without its SEALMQ_ variables.
 	Env []string
-	// Log receives the broker's log; nil drops it.
+	// Log receives the broker's log; nil discards it.
 	Log io.Writer
-	// Timeout bounds the start; 0 is one minute.
+	// Timeout is how long the start may take; 0 is one minute.
 	Timeout time.Duration
 }
 
-// Ready is what the broker says on its standard output once it accepts clients.
+// Ready is what the broker prints to its standard output once it accepts clients.
 type Ready struct {
 	Addr        string `json:"addr"`
 	MetricsAddr string `json:"metrics_addr"`
@@ -43,7 +43,7 @@ type Ready struct {
 	PID         int    `json:"pid"`
 }
 
-// Process is a broker that accepts clients, or did until Done was closed.
+// Process is a broker. It accepts clients until it ends and Done is closed.
 type Process struct {
 	Ready
 	// Took is the time from the start of the process until it accepted clients.
@@ -51,11 +51,11 @@ type Process struct {
 	*Command
 }
 
-// defaultTimeout bounds the start of a broker.
+// defaultTimeout is how long the start of a broker may take.
 const defaultTimeout = time.Minute
 
-// Start runs the broker and returns when it accepts clients. If it ends before, the
-// error carries the last lines of its log.
+// Start runs the broker and returns when it accepts clients. If it ends before, the error
+// says why, in the words of its log.
 func Start(ctx context.Context, cfg Config) (*Process, error) {
 	addr := func(a string) string {
 		if a == "" {
@@ -98,7 +98,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	return p, nil
 }
 
-// wait reads the ready line, then the rest, and collects the process at its end.
+// wait reads the ready line, then the rest, and waits for the end of the process.
 func (p *Process) wait(out io.Reader, ready chan<- error) {
 	r := bufio.NewReader(out)
 	line, err := r.ReadBytes('\n')
@@ -109,13 +109,13 @@ func (p *Process) wait(out io.Reader, ready chan<- error) {
 		err = errors.New("the ready line names no address")
 	}
 	ready <- err
-	io.Copy(io.Discard, r) // Wait may close the pipe only after it was read to its end
+	io.Copy(io.Discard, r) // Wait closes the pipe, so read it to its end before
 	p.err = p.cmd.Wait()
 	close(p.done)
 }
 
-// startError says why the broker did not start: what it printed last is better than
-// what this side saw.
+// startError says why the broker did not start. What it printed last explains more than
+// the error on this side.
 func (p *Process) startError(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err

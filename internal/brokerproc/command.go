@@ -17,8 +17,8 @@ type CommandConfig struct {
 	Args []string
 	// Env is added to the environment of this process, without its SEALMQ_ variables.
 	Env []string
-	// Out receives what the command prints, Log what it says on its standard error; nil
-	// drops it.
+	// Out receives the command's standard output, Log its standard error; nil discards
+	// it.
 	Out, Log io.Writer
 }
 
@@ -30,7 +30,7 @@ type Command struct {
 	err  error // how it ended; set before done is closed
 }
 
-// Run starts a command and does not wait for anything.
+// Run starts a command and returns at once.
 func Run(cfg CommandConfig) (*Command, error) {
 	c := newCommand(cfg.Exe, cfg.Args, cfg.Env, cfg.Log)
 	c.cmd.Stdout = cfg.Out
@@ -51,14 +51,14 @@ func newCommand(exe string, args, env []string, log io.Writer) *Command {
 	return c
 }
 
-// ProcessID is the number that the system knows the process by.
+// ProcessID is the operating system's id of the process.
 func (c *Command) ProcessID() int { return c.cmd.Process.Pid }
 
 // Done is closed when the process has ended.
 func (c *Command) Done() <-chan struct{} { return c.done }
 
-// Err says after Done how the process ended: nil with status 0, else the error that it
-// printed last.
+// Err says how the process ended, once Done is closed: nil for status 0, else the error
+// that it printed.
 func (c *Command) Err() error {
 	if c.err == nil {
 		return nil
@@ -75,8 +75,8 @@ func (c *Command) Kill() {
 	<-c.done
 }
 
-// Stop asks the process to end and waits for it. When ctx ends first it is killed.
-// Where a process cannot be asked, as on Windows, it is killed.
+// Stop interrupts the process and waits for its end. If ctx ends first, or if a process
+// cannot be interrupted, as on Windows, it is killed.
 func (c *Command) Stop(ctx context.Context) error {
 	if err := c.cmd.Process.Signal(os.Interrupt); err != nil {
 		c.Kill()
@@ -94,8 +94,7 @@ func (c *Command) Stop(ctx context.Context) error {
 	}
 }
 
-// cleanEnv leaves out SEALMQ_ variables, which belong to the commands of the user and
-// not to this one.
+// cleanEnv removes SEALMQ_ variables: they are meant for the user's own commands.
 func cleanEnv(env []string) []string {
 	var out []string
 	for _, kv := range env {
@@ -109,7 +108,7 @@ func cleanEnv(env []string) []string {
 // tailBytes is how much of the log is kept for errors.
 const tailBytes = 2048
 
-// tail passes a log on and keeps its end.
+// tail forwards a log and keeps its end.
 type tail struct {
 	mu   sync.Mutex
 	next io.Writer
@@ -129,7 +128,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	return t.next.Write(b)
 }
 
-// String is the line with the error, or the last line that there is.
+// String is the line with the error, or the last line.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

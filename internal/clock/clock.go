@@ -1,11 +1,10 @@
-// Package clock is the time that parts of the broker see, so that a simulation can
-// drive it. It offers the two things they need, a reading and a wake-up, and does
-// nothing else.
+// Package clock gives parts of the product their time, so that a test can drive it. It
+// offers the two things that they need, the time and a timer, and nothing else.
 package clock
 
 import "time"
 
-// Clock tells the time and wakes.
+// Clock tells the time and runs timers.
 type Clock interface {
 	// Now is the wall clock with Go's monotonic reading where there is one.
 	Now() time.Time
@@ -15,9 +14,9 @@ type Clock interface {
 
 // Timer is a pending AfterFunc.
 type Timer interface {
-	// Stop reports whether it kept f from running.
+	// Stop reports whether it prevented f from running.
 	Stop() bool
-	// Reset starts the timer anew with d.
+	// Reset starts the timer again with d. It reports whether the timer was set.
 	Reset(d time.Duration) bool
 }
 

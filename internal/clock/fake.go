@@ -26,17 +26,17 @@ func (f *Fake) Now() time.Time {
 	return f.now
 }
 
-// AfterFunc has Advance run fn; with no time to wait it runs at once.
+// AfterFunc sets a timer that Advance fires. If d is not positive, fn runs at once.
 func (f *Fake) AfterFunc(d time.Duration, fn func()) Timer {
 	t := &fakeTimer{clock: f, fn: fn, index: -1}
 	t.Reset(d)
 	return t
 }
 
-// Advance moves the clock by d. On the way it stops at every moment for which a timer is
-// set, in their order, also for those that are set meanwhile, and runs their functions
-// one after another, each in a goroutine of its own whose end it waits for. So a timer's
-// function must not wait for the goroutine that calls Advance.
+// Advance moves the clock by d. On the way it fires timers in the order of their times,
+// also those that are set meanwhile. It runs their functions one after another, each in a
+// goroutine of its own, and waits for each. So a timer's function must not wait for the
+// goroutine that calls Advance.
 func (f *Fake) Advance(d time.Duration) {
 	f.advancing.Lock()
 	defer f.advancing.Unlock()

@@ -186,7 +186,7 @@ func TestCheckPrivate(t *testing.T) {
 func TestWriteFileOnDisk(t *testing.T) {
 	fs, dir := durable.OS(), t.TempDir()
 	name := filepath.Join(dir, "key")
-	// What an interrupted call left must neither stay nor lend its mode.
+	// A file that an interrupted call left must not stay, and its mode must not be used.
 	if err := os.WriteFile(name+".tmp", []byte("half"), 0o666); err != nil {
 		t.Fatal(err)
 	}

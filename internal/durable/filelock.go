@@ -5,12 +5,12 @@ import (
 	"os"
 )
 
-// FileLocker is an FS that can keep one file for this process, where taking its whole
-// folder would be too much.
+// FileLocker is an FS that can lock a single file instead of its whole folder.
 type FileLocker interface {
-	// LockFile creates name if there is none and keeps it until the returned function is
-	// called or the process ends. It fails at once with an error that wraps ErrLocked if
-	// another holds it. Others can still read the file.
+	// LockFile creates name if there is none and locks it for this process until the
+	// returned function is called or the process ends. If another process holds the
+	// lock, it fails at once with an error that wraps ErrLocked. Other processes can
+	// still read the file.
 	LockFile(name string) (unlock func() error, err error)
 }
 

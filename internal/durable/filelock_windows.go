@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockContent locks a byte that no content reaches, because a locked range cannot be
-// read by others.
+// lockContent locks a byte far beyond any content, because other processes cannot read a
+// locked range.
 func lockContent(f *os.File) error {
 	at := &windows.Overlapped{OffsetHigh: 1 << 30}
 	return windows.LockFileEx(windows.Handle(f.Fd()),

@@ -1,8 +1,8 @@
-// Package durable is how the product touches files that must survive: a small file
+// Package durable is the access to files that must survive a crash: a small file
 // interface with the guarantees that the storage code relies on, its implementation
-// on the operating system, atomic file replacement, and the folder lock.
+// on the operating system, atomic file replacement, and locks.
 //
-// It knows nothing of formats. Every path is used as given.
+// It knows no formats. Every path is used as given.
 package durable
 
 import (
@@ -11,11 +11,11 @@ import (
 	"os"
 )
 
-// ErrLocked says that another process holds the folder.
+// ErrLocked says that another process holds the lock of a folder or file.
 var ErrLocked = errors.New("folder is in use by another process")
 
-// FS is the part of a file system that stores need. Implementations: OS, and
-// internal/testing/faultfs, which fails, tears, reorders and loses on demand.
+// FS is the part of a file system that stores need. OS implements it, and so does
+// internal/testing/faultfs, whose operations fail, tear, reorder and get lost on demand.
 //
 // Durability: File.Sync makes the file's content durable, not its name. SyncDir makes
 // creations, renames and removals in one folder durable. Without them a crash may
@@ -31,10 +31,11 @@ type FS interface {
 	ReadDir(name string) ([]string, error)
 	SyncDir(name string) error
 	// FreeBytes is the space that an unprivileged process can still use in the file
-	// system of the folder, or math.MaxInt64 where that is not known.
+	// system of the folder, or math.MaxInt64 if it is not known.
 	FreeBytes(dir string) (int64, error)
-	// Lock takes the folder for this process until the returned function is called.
-	// It fails at once with an error that wraps ErrLocked if another holds it.
+	// Lock locks the folder for this process until the returned function is called or
+	// the process ends. If another process holds the lock, it fails at once with an
+	// error that wraps ErrLocked.
 	Lock(dir string) (unlock func() error, err error)
 }
 
@@ -43,7 +44,8 @@ type File interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
 	// Sync returns once everything written before is on stable storage. After an
-	// error nothing may be assumed, and it must not be called again on this file.
+	// error it is unknown what is stored, and Sync must not be called again on this
+	// file.
 	Sync() error
 	Truncate(size int64) error
 	Size() (int64, error)

@@ -12,16 +12,15 @@ import (
 	"syscall"
 )
 
-// lockName is the file that carries the lock of a folder. It is never removed:
-// removing it while another process waits to open it would let both of them in.
+// lockName is the file that carries the lock of a folder. It is never removed: if it were,
+// two processes could each lock a file of this name.
 const lockName = "LOCK"
 
 // OS returns the operating system's file system.
 //
-// File.Sync is fdatasync on Linux, F_FULLFSYNC on macOS and FlushFileBuffers on
-// Windows. SyncDir does nothing on Windows, which has no such call and journals its
-// directory entries. Lock uses flock or LockFileEx, so the end of the process, however
-// it comes, releases it.
+// File.Sync is fdatasync on Linux, F_FULLFSYNC on macOS and FlushFileBuffers on Windows.
+// SyncDir does nothing on Windows, which has no such call and journals its directory
+// entries. Lock uses flock or LockFileEx, which a process releases however it ends.
 func OS() FS { return osFS{} }
 
 type osFS struct{}
@@ -73,7 +72,7 @@ func (osFS) Lock(dir string) (func() error, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
-	// The number is only for the error message of the next process that comes.
+	// The process id is only for the error message of another process.
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
@@ -96,7 +95,7 @@ func lockHolder(f *os.File) string {
 // osFile adds Size and the data-only sync to os.File.
 type osFile struct {
 	*os.File
-	// conn keeps the descriptor valid during a sync that runs beside a Close.
+	// conn keeps the descriptor valid if Close is called during a sync.
 	conn syscall.RawConn
 }
 

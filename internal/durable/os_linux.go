@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncData makes the content durable, and of the metadata only what is needed to read
-// it back: a file that neither grows nor moves costs no journal write.
+// syncData makes the content durable, and only as much metadata as reading it back needs.
+// So the sync of a file that does not grow writes nothing to the file system's journal.
 func syncData(f *osFile) error {
 	var err error
 	if cerr := f.conn.Control(func(fd uintptr) {
 		for {
-			// Interrupted means that nothing was reported yet; every other error has
-			// been consumed by this call and asking again would hide it.
+			// EINTR reports nothing about the data. Any other error is reported once
+			// only: another call would hide it.
 			if err = unix.Fdatasync(int(fd)); err != unix.EINTR {
 				return
 			}

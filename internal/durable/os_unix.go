@@ -26,8 +26,8 @@ func syncDir(name string) error {
 		return err
 	}
 	err = d.Sync()
-	// A file system that cannot sync a folder says so with one of these. Refusing to
-	// run there would help nobody: there is no other way to ask.
+	// A file system that cannot sync a folder answers with one of these. There is no
+	// other way to make its entries durable.
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
 		err = nil
 	}

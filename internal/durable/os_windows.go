@@ -8,8 +8,8 @@ import (
 
 var errWouldBlock error = windows.ERROR_LOCK_VIOLATION
 
-// lockOffset lies beyond any content, because a locked range cannot be read by others
-// and the file tells them who holds it.
+// lockOffset lies beyond any content: other processes cannot read a locked range, and they
+// have to read who holds the lock.
 const lockOffset = 1 << 30
 
 func lockFile(f *os.File) error {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// PrivateError says that a file which must be secret can be read or changed by others.
+// PrivateError says that other users can read or change a file that must be secret.
 type PrivateError struct {
 	Path string
 	Mode os.FileMode
@@ -22,9 +22,9 @@ func (e *PrivateError) Hint() string {
 	return fmt.Sprintf("run: chmod 600 %s", shellQuote(e.Path))
 }
 
-// CheckPrivate returns a *PrivateError if group or others have any right on the file,
-// and an error if there is no such file. On Windows, where rights are inherited from
-// the folder, it only checks that the file exists.
+// CheckPrivate returns a *PrivateError if group or others have any permission on the file,
+// and an error if there is no such file. On Windows a file inherits the permissions of
+// its folder, so CheckPrivate only checks that the file exists.
 func CheckPrivate(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -33,8 +33,8 @@ func CheckPrivate(path string) error {
 	return checkPrivate(path, info)
 }
 
-// ReadPrivate is ReadFile for a secret: on the operating system's file system it
-// refuses a file that CheckPrivate refuses.
+// ReadPrivate is ReadFile for a secret. On the operating system's file system it refuses
+// a file that CheckPrivate refuses.
 func ReadPrivate(fs FS, path string, max int64) ([]byte, error) {
 	if c, ok := fs.(interface{ CheckPrivate(string) error }); ok {
 		if err := c.CheckPrivate(path); err != nil {

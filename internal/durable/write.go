@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// tempSuffix marks a file that WriteFile did not finish. Whoever lists a folder may
+// tempSuffix marks a file that WriteFile did not finish. A caller that lists a folder may
 // ignore and remove such files.
 const tempSuffix = ".tmp"
 
@@ -16,12 +16,12 @@ const tempSuffix = ".tmp"
 // after an error, path has either its old content (or is absent, if it was) or all of
 // data. When WriteFile returns nil the new content is durable.
 //
-// The file next to it that carries the name path + ".tmp" is its own. Two calls for
-// one path must not run at the same time; hold the folder's lock.
+// It uses the file path + ".tmp" and removes what is there. Two calls for one path must
+// not run at the same time; hold the folder's lock.
 //
 // Expected system calls:
 //
-//	unlink(path.tmp)            what an earlier crash left, with whatever mode
+//	unlink(path.tmp)            left by an earlier crash, with any mode
 //	open(path.tmp, O_EXCL)      new, so it has perm from its first byte on
 //	pwrite, fdatasync, close
 //	rename(path.tmp, path)      the commit point
@@ -55,8 +55,8 @@ func writeTemp(fs FS, temp string, data []byte, perm os.FileMode) error {
 	return err
 }
 
-// removeTemp reports nothing for a file that is not there: the rename may have been
-// done although it was reported as failed.
+// removeTemp ignores a missing file: the rename may have succeeded although it was
+// reported as failed.
 func removeTemp(fs FS, temp string) error {
 	if err := fs.Remove(temp); err != nil && !IsNotExist(err) {
 		return err
@@ -77,7 +77,7 @@ func ReadFile(fs FS, path string, max int64) ([]byte, error) {
 		return nil, err
 	}
 	if size > max {
-		return nil, fmt.Errorf("%s has %d bytes, more than the %d that are expected at most", path, size, max)
+		return nil, fmt.Errorf("%s has %d bytes, more than the limit of %d", path, size, max)
 	}
 	data := make([]byte, size)
 	n, err := f.ReadAt(data, 0)
@@ -90,9 +90,9 @@ func ReadFile(fs FS, path string, max int64) ([]byte, error) {
 	return data, nil
 }
 
-// MkdirAll makes dir and its missing parents durable: when it returns nil a crash
-// cannot take the folder away, also not one that an earlier process created and was
-// killed before it could sync the parent.
+// MkdirAll makes dir and its missing parents, durably: when it returns nil, the folder
+// survives a crash. That holds also for a folder that an earlier process created without
+// living to sync its parent.
 func MkdirAll(fs FS, dir string, perm os.FileMode) error {
 	dir = filepath.Clean(dir)
 	parent := filepath.Dir(dir)
@@ -101,7 +101,7 @@ func MkdirAll(fs FS, dir string, perm os.FileMode) error {
 	}
 	if _, err := fs.ReadDir(dir); err != nil {
 		if errors.Is(err, os.ErrPermission) {
-			// It is there, for passing through only.
+			// It exists, but we may only pass through it.
 			return nil
 		}
 		if !IsNotExist(err) {
@@ -115,8 +115,8 @@ func MkdirAll(fs FS, dir string, perm os.FileMode) error {
 		}
 	}
 	err := fs.SyncDir(parent)
-	// A parent that may be passed through but not opened belongs to somebody else,
-	// who made the folder durable when it was created for us.
+	// A parent that we may pass through but not open belongs to another user, who
+	// created the folder for us and made it durable.
 	if errors.Is(err, os.ErrPermission) {
 		return nil
 	}

@@ -28,7 +28,7 @@ func TestWriteFileErrors(t *testing.T) {
 				if n := fs.Count(faultfs.Sync); n > 1 {
 					t.Errorf("%d syncs: a failed one was tried again", n)
 				}
-				// Who is told of an error may meet either state, but no third one.
+				// After an error the file is old or new, and nothing else.
 				if got := string(fs.Get("d/f")); got != "old" && got != "new" {
 					t.Errorf("content %q", got)
 				}
@@ -45,8 +45,8 @@ func TestWriteFileErrors(t *testing.T) {
 	}
 }
 
-// TestMkdirAllSurvives cuts the power after MkdirAll returned, whatever earlier
-// processes had done and not synced before they were killed.
+// TestMkdirAllSurvives cuts the power after MkdirAll returned, also after earlier
+// processes that were killed before they synced.
 func TestMkdirAllSurvives(t *testing.T) {
 	for at := 1; at <= 8; at++ {
 		fs := faultfs.New()
@@ -76,7 +76,7 @@ func TestMkdirAllBelowAFolderThatCannotBeRead(t *testing.T) {
 	fs := faultfs.New()
 	fs.Put("/home/x", nil)
 	fs.Hook(func(op faultfs.Op) *faultfs.Fault {
-		// Of /home we may only pass through.
+		// We may only pass through /home.
 		if (op.Kind == faultfs.ReadDir || op.Kind == faultfs.SyncDir) && op.Path == "/home" {
 			return &faultfs.Fault{Err: os.ErrPermission}
 		}

@@ -5,10 +5,10 @@ import (
 	"math"
 )
 
-// Fields takes a payload apart. After the first field that is not there all further fields
-// are empty and Bad is set. Integers are big-endian.
+// Fields parses a payload. After the first field that is missing, all further fields are
+// empty and Bad is set. Integers are big-endian.
 type Fields struct {
-	Rest []byte // what was not taken yet
+	Rest []byte // not parsed yet
 	Bad  bool
 }
 

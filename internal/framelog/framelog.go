@@ -1,9 +1,9 @@
-// Package framelog is a file of checksummed frames that grows at its end: the file under a
-// sender's spool and a receiver's ledger.
+// Package framelog is an append-only file of checksummed frames: the file under a sender's
+// spool and a receiver's ledger.
 //
-// It promises that what Commit has returned for is read again after a crash, that a torn
-// end is cut off, and that damage to what was known to be on stable storage is an error
-// and changes nothing. It knows nothing of what the frames hold.
+// It promises that everything committed is read again after a crash, that a torn end is
+// cut off, and that damage to what was on stable storage is an error and changes nothing.
+// It does not know what the frames hold.
 package framelog
 
 import (
@@ -25,27 +25,27 @@ import (
 //	8  offset below which the file was synced when the frame was written
 //	n  payload
 //
-// A frame that cannot be read ends the file, and what follows was never promised:
-// unless a later frame says that it was synced there already. Then it is damage.
+// A frame that cannot be read ends the file: it and what follows were never promised. But
+// if a later frame says that the file was synced beyond the bad one, it is damage.
 type Log struct {
-	// Name is the file's.
+	// Name is the name of the file.
 	Name string
 
 	file   durable.File
 	size   int64 // of what is written
 	synced int64
 	buf    []byte // frames that are not written yet
-	// err stays after a failed write or sync: what the system says afterwards of data that
-	// it could not write is not to be believed. The process ends, as the broker does.
+	// err stays after a failed write or sync: later answers of the system about data that
+	// it could not write cannot be trusted. The process has to end, as the broker does.
 	err error
 }
 
 const (
 	// HeadBytes is how much longer a frame is than its payload.
 	HeadBytes = 16
-	// MaxPayloadBytes bounds a payload, and so what a damaged length can ask for.
+	// MaxPayloadBytes is the largest payload. A damaged length cannot ask for more.
 	MaxPayloadBytes = 256 << 20
-	// maxFileBytes bounds a file that is read at a start.
+	// maxFileBytes is the largest file that Open reads.
 	maxFileBytes = 1 << 30
 )
 
@@ -54,10 +54,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // ErrFuture says that a file was written by a later version.
 var ErrFuture = errors.New("it was written by a later version of this program")
 
-// ErrEmpty says that a file has not even a first frame. It was not changed.
+// ErrEmpty says that a file has no first frame. It was not changed.
 var ErrEmpty = errors.New("it has no beginning")
 
-// DamagedError says that a file cannot be read where it was known to be on stable storage.
+// DamagedError says that a part of a file that was on stable storage cannot be read.
 // Nothing was changed.
 type DamagedError struct {
 	Name   string
@@ -78,7 +78,8 @@ func frameSum(offset int64, frame []byte) uint32 {
 	return crc32.Update(sum, castagnoli, frame[8:])
 }
 
-// AppendFrame adds the frame that stands at offset. The payload is what fill appends.
+// AppendFrame appends the frame that will be at offset in the file. fill appends its
+// payload.
 func AppendFrame(dst []byte, offset, synced int64, fill func([]byte) []byte) []byte {
 	begin := len(dst)
 	dst = append(dst, make([]byte, HeadBytes)...)
@@ -131,20 +132,20 @@ func Scan(name string, data []byte, take func(offset int64, payload []byte) erro
 	return at, nil
 }
 
-// checkTail looks behind a frame that cannot be read for one that was written when the
-// bad one was already on stable storage.
+// checkTail searches what follows a frame that cannot be read. A frame that was written
+// after the bad one was synced shows damage.
 func checkTail(name string, data []byte, bad int64) error {
 	for at := bad + 1; at+HeadBytes < int64(len(data)); at++ {
 		if payload, synced := frameAt(data, at); payload != nil && synced > bad {
-			return &DamagedError{name, bad, "what was written there cannot be read, and what follows can"}
+			return &DamagedError{name, bad, "a frame cannot be read, but a later one can"}
 		}
 	}
 	return nil
 }
 
-// Open opens an existing file, hands its frames to take, cuts off what a crash left behind
-// them, and makes the rest durable: a killed process may have left it in memory only. whole
-// says that a crash cannot have torn this file; then a torn end is damage.
+// Open opens an existing file, passes its frames to take, and cuts off a torn end. It syncs
+// the rest, which a killed process may not have done. whole says that a crash cannot have
+// torn this file: then a torn end is damage.
 func Open(fs durable.FS, name string, whole bool, take func(offset int64, payload []byte) error) (*Log, error) {
 	data, err := durable.ReadFile(fs, name, maxFileBytes)
 	if err != nil {
@@ -155,7 +156,7 @@ func Open(fs durable.FS, name string, whole bool, take func(offset int64, payloa
 		return nil, err
 	}
 	if whole && good < int64(len(data)) {
-		return nil, &DamagedError{name, good, "there is more than can be read"}
+		return nil, &DamagedError{name, good, "the rest of the file cannot be read"}
 	}
 	if good == 0 {
 		return nil, fmt.Errorf("%s: %w", name, ErrEmpty)
@@ -179,7 +180,7 @@ func Open(fs durable.FS, name string, whole bool, take func(offset int64, payloa
 	return l, nil
 }
 
-// Create makes a new file with one frame, durable with its name.
+// Create makes a new file with one frame. Both survive a crash once it returns.
 func Create(fs durable.FS, name string, fill func([]byte) []byte) (*Log, error) {
 	file, err := fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -196,19 +197,19 @@ func Create(fs durable.FS, name string, fill func([]byte) []byte) (*Log, error) 
 	return l, nil
 }
 
-// Add gathers a frame for the next write and returns where its payload will stand.
+// Add buffers a frame for the next write and returns the offset of its payload.
 func (l *Log) Add(fill func([]byte) []byte) (offset int64) {
 	at := l.size + int64(len(l.buf))
 	l.buf = AppendFrame(l.buf, at, l.synced, fill)
 	return at + HeadBytes
 }
 
-// Length is the size of the file with what is gathered.
+// Length is the size of the file including what is buffered.
 func (l *Log) Length() int64 { return l.size + int64(len(l.buf)) }
 
 const maxKeptBuffer = 1 << 20
 
-// Write writes what is gathered with one call.
+// Write writes what is buffered with one call.
 func (l *Log) Write() error {
 	if l.err != nil || len(l.buf) == 0 {
 		return l.err
@@ -225,7 +226,7 @@ func (l *Log) Write() error {
 	return nil
 }
 
-// Commit writes what is gathered and returns when all of the file is on stable storage.
+// Commit writes what is buffered and returns when the whole file is on stable storage.
 func (l *Log) Commit() error {
 	if err := l.Write(); err != nil || l.synced == l.size {
 		return err

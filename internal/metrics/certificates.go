@@ -13,10 +13,10 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// expirySoon is when a check begins to warn about a certificate.
+// expirySoon is how long before a certificate expires the check warns.
 const expirySoon = 14 * 24 * time.Hour
 
-// CertificateFile is a PEM file whose first certificate is watched.
+// CertificateFile is a PEM file; its first certificate is watched.
 type CertificateFile struct {
 	Name string // what it is: "server", "authority"
 	Path string
@@ -38,8 +38,8 @@ func NewCertificates(files ...CertificateFile) *Certificates {
 // Describe implements prometheus.Collector.
 func (c *Certificates) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 
-// Collect implements prometheus.Collector. A file that cannot be read has no series;
-// the check reports it.
+// Collect implements prometheus.Collector. A file that cannot be read has no series, but
+// Check reports it.
 func (c *Certificates) Collect(ch chan<- prometheus.Metric) {
 	for _, f := range c.files {
 		if end, err := notAfter(f.Path); err == nil {

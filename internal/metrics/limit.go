@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// limit bounds the open connections of l; the next ones wait in the kernel's queue.
+// limit allows l at most n open connections; further ones wait in the kernel's queue.
 func limit(l net.Listener, n int) net.Listener {
 	return &limitListener{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
 }

@@ -1,9 +1,9 @@
-// Package metrics is the listener for Prometheus and for health checks, and the
-// collectors for what no other part counts by itself: queues and certificates.
+// Package metrics is the listener for Prometheus and health checks, with the collectors
+// for queues and certificates.
 //
-// The registry and the checks are handed in; nothing is global. The listener has no
-// TLS and no login and shows no message, key or address of a client, but it does show
-// queue names, so it belongs on the loopback address or a closed network.
+// The caller passes the registry and the checks; nothing is global. The listener has no
+// TLS and no login. It shows no message, key or client address, but it shows queue names:
+// it belongs on the loopback address or a closed network.
 package metrics
 
 import (
@@ -32,12 +32,12 @@ const (
 
 // Config is what the listener shows. Registry is required.
 type Config struct {
-	// Addr is host:port; port 0 takes a free port.
+	// Addr is host:port; port 0 is a free port.
 	Addr string
 	// Registry holds all collectors.
 	Registry *prometheus.Registry
-	// Live says whether the process can still do its work; when a check fails, only a
-	// restart helps. Ready says whether clients should be sent here.
+	// Live are the checks that the process can still do its work: if one fails, only a
+	// restart helps. Ready are the checks that clients should be sent here.
 	Live, Ready []Check
 	// Log may be nil.
 	Log *slog.Logger
@@ -46,8 +46,8 @@ type Config struct {
 // Status is the answer of a check.
 type Status string
 
-// The answers. Degraded still counts as live and ready: a promise is weaker or a part
-// refuses work, but to send the clients elsewhere would make it worse.
+// The answers. A degraded process still counts as live and ready: a promise is weaker or a
+// part refuses work, but sending its clients elsewhere would make it worse.
 const (
 	OK       Status = "ok"
 	Degraded Status = "degraded"
@@ -57,7 +57,7 @@ const (
 // Check is one aspect of health.
 type Check struct {
 	Name string
-	// Run answers at once; reason is one sentence for an operator, empty when OK.
+	// Run answers at once. The reason is one sentence for the operator, empty if OK.
 	Run func() (status Status, reason string)
 }
 
@@ -111,7 +111,7 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Shutdown finishes the requests under way and stops.
+// Shutdown finishes the open requests and stops.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	s.listener.Close() // also when Serve was never called
@@ -152,6 +152,6 @@ func health(checks []Check) http.HandlerFunc {
 		if r.Status == Failing {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		json.NewEncoder(w).Encode(r) // a scraper that is gone is no error of ours
+		json.NewEncoder(w).Encode(r) // fails only if the client has gone
 	}
 }

@@ -11,10 +11,10 @@ import (
 // have this name, because a name has no white space.
 const otherQueues = "other queues"
 
-// Queues collects the state of queues. The largest, by messages waiting and
-// unacknowledged, have series of their own; the levels of the rest are summed up under
-// one label, so that the number of series stays bounded whatever clients declare.
-// Counters of the rest are left out: a sum whose members change is no counter.
+// Queues collects the state of queues. The number of series is bounded, however many
+// queues clients declare. The queues with the most messages, waiting and unacknowledged,
+// have their own series. The others share one label with the sums of their gauges. They
+// have no counters, because the sum of a changing set of queues is not a counter.
 type Queues struct {
 	list func() ([]engine.QueueInfo, error)
 	max  int
@@ -48,9 +48,9 @@ func NewQueues(list func() ([]engine.QueueInfo, error), max int) *Queues {
 			{desc("acked_total", "Messages acknowledged."), func(q *engine.QueueInfo) uint64 { return q.Acked }},
 			{desc("returned_total", "Deliveries that came back without an acknowledgement."), func(q *engine.QueueInfo) uint64 { return q.Returned }},
 			{desc("expired_total", "Messages removed by the queue's time to live."), func(q *engine.QueueInfo) uint64 { return q.Expired }},
-			{desc("dropped_total", "Oldest messages removed at the queue's limit."), func(q *engine.QueueInfo) uint64 { return q.Dropped }},
+			{desc("dropped_total", "Oldest messages dropped because the queue was full."), func(q *engine.QueueInfo) uint64 { return q.Dropped }},
 			{desc("dead_lettered_total", "Messages moved to the dead-letter queue."), func(q *engine.QueueInfo) uint64 { return q.DeadLettered }},
-			{desc("refused_total", "Publishes refused at the queue's limit."), func(q *engine.QueueInfo) uint64 { return q.Refused }},
+			{desc("refused_total", "Publishes refused because the queue was full."), func(q *engine.QueueInfo) uint64 { return q.Refused }},
 		},
 	}
 }
@@ -75,7 +75,7 @@ func (c *Queues) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, c.count, len(all))
 	var rest []engine.QueueInfo
 	if len(all) > c.max {
-		all = slices.Clone(all) // the engine's slice keeps its order
+		all = slices.Clone(all) // the slice belongs to the engine
 		slices.SortStableFunc(all, func(a, b engine.QueueInfo) int {
 			return (b.Ready + b.Unacked) - (a.Ready + a.Unacked)
 		})
@@ -83,7 +83,7 @@ func (c *Queues) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i := range all {
 		q := &all[i]
-		c.levels(ch, q)
+		c.gauges(ch, q)
 		for _, k := range c.counters {
 			ch <- prometheus.MustNewConstMetric(k.desc, prometheus.CounterValue, float64(k.value(q)), q.Name)
 		}
@@ -98,10 +98,10 @@ func (c *Queues) Collect(ch chan<- prometheus.Metric) {
 		sum.Bytes += rest[i].Bytes
 		sum.Consumers += rest[i].Consumers
 	}
-	c.levels(ch, &sum)
+	c.gauges(ch, &sum)
 }
 
-func (c *Queues) levels(ch chan<- prometheus.Metric, q *engine.QueueInfo) {
+func (c *Queues) gauges(ch chan<- prometheus.Metric, q *engine.QueueInfo) {
 	gauge(ch, c.ready, q.Ready, q.Name)
 	gauge(ch, c.unacked, q.Unacked, q.Name)
 	gauge(ch, c.bytes, q.Bytes, q.Name)

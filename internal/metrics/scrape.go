@@ -16,8 +16,8 @@ const (
 	maxScrapeBytes = 64 << 20
 )
 
-// Scrape reads /metrics of the listener at addr and returns the value of each metric
-// by its name; series that differ in their labels are summed up.
+// Scrape reads /metrics of the listener at addr and returns the value of each metric by
+// its name. Series of one name are summed.
 func Scrape(ctx context.Context, addr string) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTimeout)
 	defer cancel()
