@@ -143,20 +143,17 @@ func TestFailedSyncStopsTheJournal(t *testing.T) {
 
 func TestFailedJournalRefusesEverything(t *testing.T) {
 	fs := faultfs.New()
-	j, _, err := journal.Open(faultConfig(fs), func(journal.Record) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	j := mustStart(t, faultConfig(fs))
 	waitReady(t, j)
 	fs.Fail(faultfs.Sync, 1, faultfs.Fault{})
-	if _, err := j.Append(false, journal.FirstKind, []byte("x")); err != nil {
+	if _, err := j.Append(false, journal.FirstKind, []byte("x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Sync(); !errors.Is(err, faultfs.EIO) {
 		t.Errorf("the sync that failed was answered with %v", err)
 	}
 	<-j.Failed()
-	if _, err := j.Append(true, journal.FirstKind, []byte("x")); !errors.Is(err, faultfs.EIO) {
+	if _, err := j.Append(true, journal.FirstKind, []byte("x"), nil); !errors.Is(err, faultfs.EIO) {
 		t.Errorf("append after a failed sync: %v", err)
 	}
 	if err := j.OnSync(func(error) { t.Error("a function was called that OnSync refused") }); !errors.Is(err, faultfs.EIO) {

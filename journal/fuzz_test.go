@@ -68,7 +68,7 @@ func makeValid(b []byte, at int) {
 }
 
 // FuzzRecovery opens forged journals. Whatever is in the files, opening them must end
-// with an error or with a journal that works, and what was mended must stay mended.
+// with an error or with a journal that works, and what was repaired must stay repaired.
 func FuzzRecovery(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 0x10, 0x10, 2, 9, 0x08, 0x10, 0xff}) // kind becomes void, sequence becomes large
@@ -91,7 +91,7 @@ func FuzzRecovery(f *testing.F) {
 		forge(fs, script)
 		cfg := l.config(fs)
 		cfg.SegmentBytes = journal.MinSegmentBytes
-		_, report, err := journal.Inspect(fs, cfg.Dir, cfg.StoreID, cfg.From, func(journal.Record) error { return nil })
+		_, report, err := journal.Inspect(fs, cfg.Dir, cfg.StoreID, l.from, l.fromSeq, func(journal.Record) error { return nil })
 		if err == nil && report == nil {
 			t.Fatal("no report")
 		}

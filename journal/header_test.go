@@ -121,7 +121,7 @@ func TestLargestRecord(t *testing.T) {
 	if largest < journal.MinSegmentBytes-firstOffset-200 {
 		t.Errorf("the largest record has %d bytes", largest)
 	}
-	if _, err := j.Append(true, journal.FirstKind, make([]byte, largest+1)); !errors.Is(err, journal.ErrTooLarge) {
+	if _, err := j.Append(true, journal.FirstKind, make([]byte, largest+1), nil); !errors.Is(err, journal.ErrTooLarge) {
 		t.Errorf("a larger one: %v", err)
 	}
 	for range 5 {

@@ -181,7 +181,7 @@ func (im *image) inspect(b []byte) (*outcome, error) { return im.inspectFrom(b, 
 func (im *image) inspectFrom(b []byte, from journal.Position) (*outcome, error) {
 	o := &outcome{}
 	next := 0
-	_, report, err := journal.Inspect(&files{name: im.name, bytes: b}, "journal", testStoreID, from, func(r journal.Record) error {
+	_, report, err := journal.Inspect(&files{name: im.name, bytes: b}, "journal", testStoreID, from, 0, func(r journal.Record) error {
 		for next < len(im.records) && im.records[next].pos < r.Pos {
 			o.missing = append(o.missing, im.records[next])
 			next++

@@ -60,10 +60,6 @@ type Config struct {
 	// StoreID is the random id of the store that the journal belongs to. Segments of
 	// another store are refused.
 	StoreID [16]byte
-	// From is where records are not yet in a checkpoint: Open reads the segment of
-	// From and all later ones. FromSeq is the sequence of the first record there.
-	From    Position
-	FromSeq uint64
 	// SegmentBytes is the size of new segment files; existing ones keep theirs.
 	SegmentBytes int
 	// CacheBytes bounds the most recently written records that are kept in memory.
@@ -73,10 +69,7 @@ type Config struct {
 	MaxPendingBytes int
 	// MinFreeBytes is left free in the file system: less is treated as a full disk.
 	MinFreeBytes int64
-	// Opened is called by Open before the first record is replayed, with the
-	// generations that exist, oldest first, and a way to read one of them whole.
-	Opened func(generations []uint64, scan ScanFunc) error
-	// Quarantine lets Open go on past damage below the synced offset.
+	// Quarantine lets Begin go on past damage below the synced offset.
 	Quarantine bool
 	// Sealed is called when a segment takes no more records and all of them are
 	// synced. It must not block.
@@ -86,10 +79,6 @@ type Config struct {
 	Clock     clock.Clock
 	Log       *slog.Logger
 }
-
-// ScanFunc calls visit for each valid record of one segment. A *Damage error says that
-// there are holes; the records around them were visited.
-type ScanFunc func(generation uint64, visit func(Record) error) error
 
 // CommitInfo describes one batch.
 type CommitInfo struct {
@@ -117,9 +106,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Opened == nil {
-		c.Opened = func([]uint64, ScanFunc) error { return nil }
-	}
 	if c.Sealed == nil {
 		c.Sealed = func(uint64) {}
 	}
@@ -146,7 +132,8 @@ func (p Position) String() string { return fmt.Sprintf("%d:%d", p.Generation(), 
 
 // Journal is an open journal. Its methods are safe for concurrent use.
 type Journal struct {
-	cfg Config
+	cfg     Config
+	opening *opening // nil after Begin
 
 	mu      sync.Mutex
 	room    *sync.Cond // broadcast when room may have appeared or the journal failed
@@ -168,7 +155,7 @@ type Journal struct {
 	segments map[uint64]*segment // by generation: all that may hold records
 
 	cache cache
-	// Owned by the committer after Open.
+	// Owned by the committer after Begin.
 	synced   Position
 	unmarked bool // no mark says yet that the last batch is synced
 
@@ -209,30 +196,27 @@ func (j *Journal) Full() error {
 
 // Append gives a record its place and returns at once. The record is durable when a
 // function that is handed to OnSync afterwards is called with nil. kind must be at
-// least FirstKind; the payload is copied.
+// least FirstKind; the payload is head and then body, and is copied.
 //
 // Records that are not urgent leave one segment's worth of room to those that are:
 // they get ErrNoRoom (WaitRoom waits for the end of it) or ErrDiskFull.
-func (j *Journal) Append(urgent bool, kind byte, parts ...[]byte) (Position, error) {
-	n := recordHeaderBytes
-	for _, p := range parts {
-		n += len(p)
-	}
+func (j *Journal) Append(urgent bool, kind byte, head, body []byte) (Position, error) {
+	n := RecordBytes(len(head) + len(body))
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.usable(); err != nil {
 		return 0, err
 	}
-	if err := j.makeRoom(urgent, int64(padded(n))); err != nil {
+	if err := j.makeRoom(urgent, int64(n)); err != nil {
 		return 0, err
 	}
 	r := j.run()
 	pos := position(j.cur.gen, r.end())
-	r.buf = appendRecord(r.buf, j.cur.sum, j.seq, kind, n, parts)
+	r.buf = appendRecord(r.buf, j.cur.sum, j.seq, kind, head, body)
 	j.off = r.end()
 	j.seq++
 	j.pending.records++
-	j.pending.bytes += padded(n)
+	j.pending.bytes += n
 	j.signal()
 	return pos, nil
 }
@@ -298,6 +282,9 @@ func (j *Journal) usable() error {
 	}
 	if j.closed {
 		return ErrClosed
+	}
+	if j.opening != nil {
+		return errNotBegun
 	}
 	return nil
 }
@@ -478,6 +465,11 @@ func (j *Journal) Close() error {
 	}
 	for _, s := range append(j.ready, j.free...) {
 		err = errors.Join(err, s.file.Close())
+	}
+	if j.opening != nil {
+		for _, s := range j.opening.unused {
+			err = errors.Join(err, s.file.Close())
+		}
 	}
 	j.segments, j.ready, j.free = nil, nil, nil
 	return err

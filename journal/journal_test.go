@@ -16,7 +16,7 @@ func testConfig(dir string) journal.Config {
 func mustOpen(t *testing.T, cfg journal.Config) (*journal.Journal, []string, *journal.Report) {
 	t.Helper()
 	var got []string
-	j, report, err := journal.Open(cfg, func(r journal.Record) error {
+	j, report, err := start(cfg, 0, 0, func(r journal.Record) error {
 		got = append(got, fmt.Sprintf("%d:%s", r.Kind, r.Payload[:min(20, len(r.Payload))]))
 		return nil
 	})
@@ -40,7 +40,7 @@ func TestAppendedRecordsComeBackInOrder(t *testing.T) {
 		var pos journal.Position
 		var err error
 		for {
-			if pos, err = j.Append(false, 17, body); err != journal.ErrNoRoom {
+			if pos, err = j.Append(false, 17, body, nil); err != journal.ErrNoRoom {
 				break
 			}
 			if err := j.WaitRoom(t.Context(), false, len(body)); err != nil {

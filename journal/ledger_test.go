@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -51,7 +52,7 @@ type ledger struct {
 	mu      sync.Mutex
 	records []written
 	synced  int // of records, reported as durable
-	// From and FromSeq of the last checkpoint, and which segments were released since.
+	// from and fromSeq are those of the last checkpoint, and which segments were released since.
 	from     journal.Position
 	fromSeq  uint64
 	released map[uint64]bool
@@ -66,7 +67,6 @@ func newLedger() *ledger { return &ledger{released: map[uint64]bool{}} }
 // config is what a process would open the journal with after its last checkpoint.
 func (l *ledger) config(fs *faultfs.FS) journal.Config {
 	cfg := faultConfig(fs)
-	cfg.From, cfg.FromSeq = l.from, l.fromSeq
 	if l.opens++; l.opens%3 == 2 { // an operator may change the size at any start
 		cfg.SegmentBytes += 4 << 10
 	}
@@ -169,8 +169,39 @@ type found struct {
 	report  *journal.Report
 }
 
-// open opens the journal of the ledger and collects all it has to show: the segments
-// before From by way of Opened, the others as they are replayed.
+// start opens a journal, reads its records and begins.
+func start(cfg journal.Config, from journal.Position, seq uint64, visit func(journal.Record) error) (*journal.Journal, *journal.Report, error) {
+	j, err := journal.Open(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	for r, err := range j.Replay(from, seq) {
+		if err == nil {
+			err = visit(r)
+		}
+		if err != nil {
+			return nil, nil, errors.Join(err, j.Close())
+		}
+	}
+	report, err := j.Begin()
+	if err != nil {
+		return nil, report, errors.Join(err, j.Close())
+	}
+	return j, report, nil
+}
+
+// mustStart starts a journal of which no record matters.
+func mustStart(t *testing.T, cfg journal.Config) *journal.Journal {
+	t.Helper()
+	j, _, err := start(cfg, 0, 0, func(journal.Record) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// open starts the journal of the ledger and collects all it has to show: the segments
+// before the checkpoint one by one, the others as they are replayed.
 func (l *ledger) open(cfg journal.Config) (*journal.Journal, *found, error) {
 	f := &found{}
 	take := func(r journal.Record) error {
@@ -181,20 +212,35 @@ func (l *ledger) open(cfg journal.Config) (*journal.Journal, *found, error) {
 		f.records = append(f.records, written{r.Pos, r.Kind, bytes.Clone(r.Payload)})
 		return nil
 	}
-	cfg.Opened = func(gens []uint64, scan journal.ScanFunc) error {
-		for _, gen := range gens {
-			if gen >= cfg.From.Generation() || l.released[gen] {
-				continue
+	j, err := journal.Open(cfg)
+	if err != nil {
+		return nil, f, err
+	}
+	read := func(records iter.Seq2[journal.Record, error]) {
+		for r, readErr := range records {
+			if err == nil && readErr == nil {
+				readErr = take(r)
 			}
-			if err := scan(gen, take); err != nil {
-				return err
+			if err = readErr; err != nil {
+				return
 			}
 		}
-		return nil
 	}
-	j, report, err := journal.Open(cfg, take)
-	f.report = report
-	return j, f, err
+	for _, gen := range j.Generations() {
+		if gen < l.from.Generation() && !l.released[gen] && err == nil {
+			read(j.Scan(gen))
+		}
+	}
+	if err == nil {
+		read(j.Replay(l.from, l.fromSeq))
+	}
+	if err == nil {
+		f.report, err = j.Begin()
+	}
+	if err != nil {
+		return nil, f, errors.Join(err, j.Close())
+	}
+	return j, f, nil
 }
 
 // check compares what was found with what was written. Everything that was reported

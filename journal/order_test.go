@@ -102,13 +102,10 @@ func TestIdleMark(t *testing.T) {
 	fs := faultfs.New()
 	cfg := faultConfig(fs)
 	fake := cfg.Clock.(*clock.Fake)
-	j, _, err := journal.Open(cfg, func(journal.Record) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	j := mustStart(t, cfg)
 	defer j.Close()
 	waitReady(t, j)
-	pos, err := j.Append(false, journal.FirstKind, []byte("the last record"))
+	pos, err := j.Append(false, journal.FirstKind, []byte("the last record"), nil)
 	if err == nil {
 		err = j.Sync()
 	}
@@ -119,7 +116,7 @@ func TestIdleMark(t *testing.T) {
 		left := fs.Snapshot().Crash(faultfs.DropUnsynced, 0)
 		left.FlipBit(testDir+"/00000000.seg", (pos.Offset()+20)*8)
 		cfg := faultConfig(left)
-		j, _, err := journal.Open(cfg, func(journal.Record) error { return nil })
+		j, _, err := start(cfg, 0, 0, func(journal.Record) error { return nil })
 		if err != nil {
 			return err
 		}

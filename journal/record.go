@@ -66,17 +66,16 @@ func generationSum(storeID [16]byte, generation uint64) uint32 {
 	return crc32.Checksum(b[:], castagnoli)
 }
 
-// appendRecord appends a record of n bytes (header included) and its padding.
-func appendRecord(dst []byte, sum uint32, seq uint64, kind byte, n int, parts [][]byte) []byte {
-	start := len(dst)
+// appendRecord appends a record and its padding. The payload is head and then body.
+func appendRecord(dst []byte, sum uint32, seq uint64, kind byte, head, body []byte) []byte {
+	start, n := len(dst), recordHeaderBytes+len(head)+len(body)
 	var h [recordHeaderBytes]byte
 	binary.LittleEndian.PutUint32(h[4:], uint32(n))
 	binary.LittleEndian.PutUint64(h[8:], seq)
 	h[16] = kind
 	dst = append(dst, h[:]...)
-	for _, p := range parts {
-		dst = append(dst, p...)
-	}
+	dst = append(dst, head...)
+	dst = append(dst, body...)
 	binary.LittleEndian.PutUint32(dst[start:], crc32.Update(sum, castagnoli, dst[start+4:]))
 	return append(dst, zeroPad[:padded(n)-n]...)
 }
@@ -88,7 +87,7 @@ func fillMark(dst []byte, sum uint32, seq, generation uint64, synced Position) {
 	var p [16]byte
 	binary.LittleEndian.PutUint64(p[:], generation)
 	binary.LittleEndian.PutUint64(p[8:], uint64(synced))
-	appendRecord(dst[:0:markBytes], sum, seq, kindMark, recordHeaderBytes+len(p), [][]byte{p[:]})
+	appendRecord(dst[:0:markBytes], sum, seq, kindMark, p[:], nil)
 }
 
 // decodeRecord decodes the record at the start of b. ok is false if there is none that
@@ -113,7 +112,7 @@ func appendVoid(dst []byte, sum uint32, n int, seq, missing uint64) []byte {
 	var count [8]byte
 	binary.LittleEndian.PutUint64(count[:], missing)
 	copy(payload, count[:7])
-	return appendRecord(dst, sum, seq, kindVoid, n, [][]byte{payload})
+	return appendRecord(dst, sum, seq, kindVoid, payload, nil)
 }
 
 // nextSeq is the sequence that comes after a record.

@@ -14,7 +14,7 @@ var testID = [16]byte{1, 2, 3}
 func FuzzDecodeRecord(f *testing.F) {
 	f.Add([]byte{}, uint64(1))
 	f.Add(make([]byte, 64), uint64(1))
-	f.Add(appendRecord(nil, generationSum(testID, 7), 1, FirstKind, 17+3, [][]byte{[]byte("abc")}), uint64(7))
+	f.Add(appendRecord(nil, generationSum(testID, 7), 1, FirstKind, []byte("abc"), nil), uint64(7))
 	f.Add(appendVoid(nil, generationSum(testID, 7), 40, 9, 2), uint64(7))
 	f.Fuzz(func(t *testing.T, b []byte, gen uint64) {
 		sum := generationSum(testID, gen)
@@ -26,7 +26,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		n := recordHeaderBytes + len(r.Payload)
-		if again := appendRecord(nil, sum, r.Seq, r.Kind, n, [][]byte{r.Payload}); !bytes.Equal(again[:n], b[:n]) {
+		if again := appendRecord(nil, sum, r.Seq, r.Kind, r.Payload, nil); !bytes.Equal(again[:n], b[:n]) {
 			t.Fatalf("decoded %x, which encodes to %x", b[:n], again[:n])
 		}
 		if _, ok := decodeRecord(b, generationSum(testID, gen+1)); ok {
@@ -60,7 +60,7 @@ func TestRecordsDecodeAsTheyWere(t *testing.T) {
 		cut := rapid.IntRange(0, len(payload)).Draw(t, "cut")
 
 		sum := generationSum(testID, gen)
-		b := appendRecord(nil, sum, seq, kind, recordHeaderBytes+len(payload), [][]byte{payload[:cut], payload[cut:]})
+		b := appendRecord(nil, sum, seq, kind, payload[:cut], payload[cut:])
 		if len(b) != RecordBytes(len(payload)) {
 			t.Fatalf("%d bytes, want %d", len(b), RecordBytes(len(payload)))
 		}

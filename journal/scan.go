@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -14,7 +15,6 @@ type scanner struct {
 	// before from was synced, and fromSeq is the next sequence there, if it is known.
 	from    Position
 	fromSeq uint64
-	replay  func(Record) error
 
 	next    uint64   // expected sequence, 0 before the first record
 	synced  Position // the largest that a mark names, and at least from
@@ -23,6 +23,21 @@ type scanner struct {
 	ends    map[uint64]int64 // offset behind the last record of each segment scanned
 	records int
 	buf     []byte
+	visit   func(Record) bool
+}
+
+// errStopped says that the loop over the records ended early.
+var errStopped = errors.New("the loop over the records ended early")
+
+// run yields the records of some segments and then, if they cannot be read to the end,
+// the error. It returns why it did not come to the end.
+func (sc *scanner) run(gens []uint64, yield func(Record, error) bool) error {
+	sc.visit = func(r Record) bool { return yield(r, nil) }
+	err := sc.scanAll(gens)
+	if err != nil && err != errStopped {
+		yield(Record{}, err)
+	}
+	return err
 }
 
 func (sc *scanner) scanAll(gens []uint64) error {
@@ -193,11 +208,14 @@ func (sc *scanner) take(s *segment, off int, r Record) error {
 		return nil
 	}
 	sc.records++
-	return sc.replay(r)
+	if !sc.visit(r) {
+		return errStopped
+	}
+	return nil
 }
 
-// sort tells damage, which it returns, from what was never promised.
-func (sc *scanner) sort(report *Report) (promised []*Damage) {
+// judge tells damage, which it returns, from what was never promised.
+func (sc *scanner) judge(report *Report) (promised []*Damage) {
 	report.Records = sc.records
 	for _, h := range sc.holes {
 		if h.Promised = h.certain || h.void && h.Pos < sc.synced; h.Promised {

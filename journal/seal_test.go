@@ -17,7 +17,7 @@ func TestSealEndsTheSegment(t *testing.T) {
 	sealed := make(chan uint64, 1)
 	cfg.Sealed = func(gen uint64) { sealed <- gen }
 	j, _, _ := mustOpen(t, cfg)
-	before, err := j.Append(false, 17, []byte("before"))
+	before, err := j.Append(false, 17, []byte("before"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestSealEndsTheSegment(t *testing.T) {
 	if at, _ := j.Applied(); at.Generation() <= before.Generation() {
 		t.Errorf("a checkpoint can name %v, which is not behind %v", at, before)
 	}
-	after, err := j.Append(false, 17, []byte("after"))
+	after, err := j.Append(false, 17, []byte("after"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestFullDisk(t *testing.T) {
 			urgent := 0
 			for {
 				body := l.body(newRand(uint64(urgent)))
-				pos, err := j.Append(true, journal.FirstKind, body)
+				pos, err := j.Append(true, journal.FirstKind, body, nil)
 				if err != nil {
 					if !errors.Is(err, journal.ErrDiskFull) {
 						t.Errorf("urgent: %v", err)
@@ -159,10 +159,7 @@ func TestHungSync(t *testing.T) {
 	fs := faultfs.New()
 	cfg := faultConfig(fs)
 	cfg.MaxPendingBytes, cfg.SegmentBytes = 4<<10, 256<<10
-	j, _, err := journal.Open(cfg, func(journal.Record) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	j := mustStart(t, cfg)
 	defer j.Close()
 	waitReady(t, j)
 	hang := make(chan struct{})
@@ -181,7 +178,7 @@ func TestHungSync(t *testing.T) {
 	answers := make(chan int, 1000)
 	asked := 0
 	put := func() error {
-		if _, err := j.Append(false, journal.FirstKind, make([]byte, 100)); err != nil {
+		if _, err := j.Append(false, journal.FirstKind, make([]byte, 100), nil); err != nil {
 			return err
 		}
 		n := asked
@@ -193,7 +190,8 @@ func TestHungSync(t *testing.T) {
 			answers <- n
 		})
 	}
-	if err := put(); err != nil {
+	err := put()
+	if err != nil {
 		t.Fatal(err)
 	}
 	<-hung
@@ -202,7 +200,7 @@ func TestHungSync(t *testing.T) {
 	if !errors.Is(err, journal.ErrNoRoom) {
 		t.Fatalf("with %d waiting: %v", asked, err)
 	}
-	if _, err := j.Append(true, journal.FirstKind, []byte("x")); err != nil {
+	if _, err := j.Append(true, journal.FirstKind, []byte("x"), nil); err != nil {
 		t.Errorf("urgent: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

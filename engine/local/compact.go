@@ -99,24 +99,23 @@ func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
 		return nil, err
 	}
 	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(u.gen), "err", err)
-	err = e.j.Scan(u.gen, func(r journal.Record) error {
-		if r.Kind != kindMessage {
-			return nil
+	for r, err := range e.j.Scan(u.gen) {
+		var damage *journal.Damage
+		if errors.As(err, &damage) {
+			break // what is in the holes is found damaged when it is read
 		}
-		m, err := decodeMessage(r.Payload, nil)
+		var m messageRecord
+		if err == nil && r.Kind == kindMessage {
+			m, err = decodeMessage(r.Payload, nil)
+		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		e.mu.Lock()
-		defer e.mu.Unlock()
 		add(journal.Place{Pos: r.Pos, Bytes: r.Bytes()}, m.copies)
-		return nil
-	})
-	var damage *journal.Damage
-	if errors.As(err, &damage) {
-		err = nil // what is in the holes is found damaged when it is read
+		e.mu.Unlock()
 	}
-	return all, err
+	return all, nil
 }
 
 // livingAt appends those copies to dst that still live at a position. Callers hold mu.

@@ -292,8 +292,8 @@ func storageError(err error) error {
 
 // urgent appends a record that may use the reserve. Callers hold mu and have seen to
 // the room (lockWithRoom).
-func (e *Engine) urgent(kind byte, parts ...[]byte) (journal.Position, error) {
-	return e.j.Append(true, kind, parts...)
+func (e *Engine) urgent(kind byte, payload []byte) (journal.Position, error) {
+	return e.j.Append(true, kind, payload, nil)
 }
 
 // Definitions returns all definitions sorted by key.

@@ -70,14 +70,10 @@ func FuzzReplay(f *testing.F) {
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}
-		j, _, err := journal.Open(journal.Config{Dir: "store/journal", FS: fs, StoreID: id, SegmentBytes: 16 << 10},
-			func(journal.Record) error { return nil })
-		if err != nil {
-			t.Fatal(err)
-		}
+		j := openJournal(t, fs, id)
 		for len(script) >= 2 { // a kind, a length, and so many bytes
 			n := min(int(script[1]), len(script)-2)
-			_, _ = j.Append(true, journal.FirstKind+script[0]%8, script[2:2+n])
+			_, _ = j.Append(true, journal.FirstKind+script[0]%8, script[2:2+n], nil)
 			script = script[2+n:]
 		}
 		if err := j.Close(); err != nil {

@@ -42,13 +42,12 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 	}
 	in := &Inspection{StoreID: fmt.Sprintf("%x", m.storeID), Checkpoint: "none"}
 	e := &Engine{cfg: Config{Dir: dir, FS: fsys}.withDefaults(), meta: m, queues: map[string]*queue{}, byID: map[uint32]*queue{}, defs: map[string][]byte{}, neverDeclared: map[uint32]bool{}}
-	var from journal.Position
+	cp := &checkpoint{}
 	if b, err := readFile(fsys, e.storeDir(checkpointName)); err == nil {
-		cp, err := decodeCheckpoint(b, m.storeID)
-		if err != nil {
+		if found, err := decodeCheckpoint(b, m.storeID); err != nil {
 			in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", checkpointName, err))
 		} else {
-			from, in.Checkpoint = cp.at, cp.at.String()
+			cp, in.Checkpoint = found, found.at.String()
 		}
 	}
 	names, err := fsys.ReadDir(dir)
@@ -71,7 +70,7 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 			}
 		}
 	}
-	in.Segments, in.Report, err = journal.Inspect(fsys, e.storeDir(journalDir), m.storeID, from, func(r journal.Record) error {
+	in.Segments, in.Report, err = journal.Inspect(fsys, e.storeDir(journalDir), m.storeID, cp.at, cp.seq, func(r journal.Record) error {
 		info, err := describeRecord(r)
 		if err != nil {
 			in.Problems = append(in.Problems, fmt.Sprintf("record at %v: %v", r.Pos, err))

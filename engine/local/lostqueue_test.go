@@ -7,6 +7,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -50,11 +51,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := q + 1
-	j, _, err := journal.Open(journal.Config{Dir: "store/journal", FS: fs, StoreID: storeID, SegmentBytes: 16 << 10},
-		func(journal.Record) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	j := openJournal(t, fs, storeID)
 	moved := messageRecord{flags: flagMoved, fromQueue: q, fromSeq: 0, deathReason: "r", copies: []copyRef{{lost, 0}}}
 	hash, _ := key.content(nil, &sealmq.Message{Body: []byte("body")})
 	fresh := messageRecord{flags: flagHash, hash: hash, id: "fresh", copies: []copyRef{{q, 1}, {lost, 1}}}
@@ -87,4 +84,22 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// openJournal opens the journal of a stopped store.
+func openJournal(t *testing.T, fs durable.FS, storeID [16]byte) *journal.Journal {
+	t.Helper()
+	j, err := journal.Open(journal.Config{Dir: "store/journal", FS: fs, StoreID: storeID, SegmentBytes: 16 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range j.Replay(0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := j.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	return j
 }

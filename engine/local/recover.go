@@ -116,22 +116,41 @@ func (e *Engine) recover() error {
 		return err
 	}
 	r.known = e.nextID
-	e.j, e.report, err = journal.Open(journal.Config{
-		Dir: e.storeDir(journalDir), FS: e.cfg.FS, StoreID: e.meta.storeID,
-		From: r.cp.at, FromSeq: r.cp.seq, SegmentBytes: e.cfg.SegmentBytes, CacheBytes: e.cfg.CacheBytes,
+	e.j, err = journal.Open(journal.Config{
+		Dir: e.storeDir(journalDir), FS: e.cfg.FS, StoreID: e.meta.storeID, SegmentBytes: e.cfg.SegmentBytes, CacheBytes: e.cfg.CacheBytes,
 		MaxPendingBytes: e.cfg.MaxPendingBytes, MinFreeBytes: e.cfg.MinFreeBytes, Quarantine: e.cfg.Quarantine,
-		Opened: r.opened, Sealed: e.sealed, Committed: e.cfg.Committed, Clock: e.cfg.Clock, Log: e.log,
-	}, r.replay)
+		Sealed: e.sealed, Committed: e.cfg.Committed, Clock: e.cfg.Clock, Log: e.log,
+	})
 	if err != nil {
 		return r.explain(err)
 	}
-	if err = r.finish(); err == nil {
-		err = r.forgetDamage()
-	}
-	if err != nil {
-		return errors.Join(err, e.j.Close())
+	if err = r.load(); err != nil {
+		return errors.Join(r.explain(err), e.j.Close())
 	}
 	return nil
+}
+
+func (r *recovery) load() error {
+	e := r.e
+	if err := r.loadIndexes(e.j.Generations()); err != nil {
+		return err
+	}
+	for rec, err := range e.j.Replay(r.cp.at, r.cp.seq) {
+		if err == nil {
+			err = r.apply(rec)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var err error
+	if e.report, err = e.j.Begin(); err != nil {
+		return err
+	}
+	if err := r.finish(); err != nil {
+		return err
+	}
+	return r.forgetDamage()
 }
 
 // forgetDamage takes a checkpoint without what was found damaged, so that the next
@@ -307,8 +326,8 @@ func (r *recovery) listFiles() error {
 	return nil
 }
 
-// opened loads the indexes before the journal replays what came after the checkpoint.
-func (r *recovery) opened(gens []uint64, scan journal.ScanFunc) error {
+// loadIndexes loads what came before the checkpoint.
+func (r *recovery) loadIndexes(gens []uint64) error {
 	if r.cp.at == 0 && len(gens) > 0 && gens[0] != 1 && len(r.defs)+len(r.index) > 0 {
 		// Segments were released, which happens only after a checkpoint.
 		if err := r.refuse(r.e.storeDir(checkpointName), "it is missing; messages that were settled may come again"); err != nil {
@@ -334,14 +353,14 @@ func (r *recovery) opened(gens []uint64, scan journal.ScanFunc) error {
 		if gen >= r.cp.at.Generation() {
 			continue // of a checkpoint that was not completed: replayed and written again
 		}
-		if err := r.loadIndex(gen, scan); err != nil {
+		if err := r.loadIndex(gen); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *recovery) loadIndex(gen uint64, scan journal.ScanFunc) error {
+func (r *recovery) loadIndex(gen uint64) error {
 	e := r.e
 	entries, count, ids, err := e.readIndex(r.buf, gen)
 	if cap(entries) > cap(r.buf) {
@@ -366,21 +385,23 @@ func (r *recovery) loadIndex(gen uint64, scan journal.ScanFunc) error {
 	}
 	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(gen), "err", err)
 	e.use(gen).sealed = true
-	err = scan(gen, func(rec journal.Record) error {
-		if rec.Kind != kindMessage {
-			return nil
+	for rec, err := range e.j.Scan(gen) {
+		if err == nil && rec.Kind == kindMessage {
+			err = r.message(rec)
 		}
-		return r.message(rec)
-	})
-	var damage *journal.Damage
-	if errors.As(err, &damage) {
-		return r.refuse(damage.File, "%v", damage)
+		var damage *journal.Damage
+		if errors.As(err, &damage) {
+			return r.refuse(damage.File, "%v", damage)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
-// replay applies one record of the journal's end.
-func (r *recovery) replay(rec journal.Record) error {
+// apply applies one record of the journal's end.
+func (r *recovery) apply(rec journal.Record) error {
 	e := r.e
 	if rec.Kind == kindMessage {
 		return r.message(rec)

@@ -1,0 +1,156 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// Open opens the journal in cfg.Dir, creating the folder if there is none. The caller holds
+// the folder's lock. Open reads the headers of the segments and changes no file.
+//
+// A start is Open, a loop over Replay, and Begin. Until Begin has returned nothing can be
+// appended; Generations, Scan and Close can be called.
+func Open(cfg Config) (*Journal, error) {
+	if err := durable.MkdirAll(cfg.FS, cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create journal folder: %w", err)
+	}
+	return open(cfg, os.O_RDWR)
+}
+
+func open(cfg Config, flag int) (*Journal, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		cfg: cfg, pending: &batch{}, segments: map[uint64]*segment{}, nextGen: 1,
+		opening: &opening{report: &Report{}, err: errUnread},
+		wake:    make(chan struct{}, 1), prepare: make(chan struct{}, 1),
+		stop: make(chan struct{}), failedCh: make(chan struct{}),
+	}
+	j.room = sync.NewCond(&j.mu)
+	j.cache.limit = cfg.CacheBytes
+	if err := j.openSegments(flag); err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	return j, nil
+}
+
+// openSegments opens every segment file and learns its generation.
+func (j *Journal) openSegments(flag int) error {
+	report := j.opening.report
+	names, err := j.cfg.FS.ReadDir(j.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("read journal folder: %w", err)
+	}
+	for _, name := range names {
+		num, ok := segmentNumber(name)
+		if !ok {
+			continue
+		}
+		j.nextNum = max(j.nextNum, num+1)
+		s, repaired, err := openSegment(j.cfg.FS, filepath.Join(j.cfg.Dir, name), num, flag, j.cfg.StoreID)
+		if err != nil {
+			return err
+		}
+		if repaired {
+			report.Repaired = append(report.Repaired, s.name)
+		}
+		same := []*segment{s}
+		if other := j.segments[s.gen]; other != nil {
+			// One of them has a header that is not its own. Marks cannot be mistaken.
+			delete(j.segments, s.gen)
+			same = append(same, other)
+			report.Repaired = append(report.Repaired, s.name, other.name)
+		}
+		for _, s := range same {
+			if len(same) > 1 {
+				if err := s.rescue(j.cfg.StoreID); err != nil {
+					return err
+				}
+			}
+			if s.gen == 0 { // a crash while it was made: it never held a record
+				j.opening.unused = append(j.opening.unused, s)
+			} else if err := j.addSegment(s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (j *Journal) addSegment(s *segment) error {
+	if other := j.segments[s.gen]; other != nil {
+		_ = s.file.Close()
+		return &DamageError{[]*Damage{{File: s.name, Pos: position(s.gen, 0), Bytes: s.size, Promised: true,
+			Reason: "same generation as " + other.name}}}
+	}
+	j.segments[s.gen] = s
+	j.nextGen = max(j.nextGen, s.gen+1)
+	return nil
+}
+
+// openSegment opens one file. With a bad header the generation is read from the marks
+// in the file; it is 0 if there are none, because then it never held a record.
+func openSegment(fsys durable.FS, name string, num, flag int, storeID [16]byte) (_ *segment, repaired bool, err error) {
+	s := &segment{num: num, name: name}
+	if s.file, err = fsys.OpenFile(name, flag, filePerm); err != nil {
+		return nil, false, fmt.Errorf("open segment: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = s.file.Close()
+		}
+	}()
+	if s.size, err = s.file.Size(); err != nil {
+		return nil, false, s.wrap("size of", err)
+	}
+	page := make([]byte, min(s.size, pageBytes))
+	if _, err := s.file.ReadAt(page, 0); err != nil && len(page) > 0 {
+		return nil, false, s.wrap("read header of", err)
+	}
+	h, err := decodeHeader(page)
+	switch {
+	case err == nil && h.storeID != storeID:
+		return nil, false, s.wrap("open", errors.New("the segment belongs to another store"))
+	case err == nil:
+		s.gen, s.sum = h.generation, generationSum(storeID, h.generation)
+		if int64(h.size) > s.size {
+			s.cut, s.size = s.size, int64(h.size)
+		}
+		return s, false, nil
+	case errors.Is(err, errNoHeader):
+		err = s.rescue(storeID)
+		return s, s.gen != 0, err
+	}
+	return nil, false, s.wrap("open", err)
+}
+
+// rescue takes the highest generation that a valid mark in the file names.
+func (s *segment) rescue(storeID [16]byte) error {
+	if s.cut != 0 {
+		s.cut, s.size = 0, s.cut
+	}
+	buf := make([]byte, s.size)
+	if err := s.read(buf, 0); err != nil && s.size > 0 {
+		return err
+	}
+	s.gen = 0
+	for off := pageBytes; off+markBytes <= len(buf); off += recordAlign {
+		if binary.LittleEndian.Uint32(buf[off+4:]) != recordHeaderBytes+16 || buf[off+16] != kindMark {
+			continue
+		}
+		gen := binary.LittleEndian.Uint64(buf[off+recordHeaderBytes:])
+		if _, ok := decodeRecord(buf[off:], generationSum(storeID, gen)); ok {
+			s.gen = max(s.gen, gen)
+		}
+	}
+	s.sum = generationSum(storeID, s.gen)
+	return nil
+}
