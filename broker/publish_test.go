@@ -2,8 +2,10 @@ package broker_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -176,7 +178,8 @@ func TestDeletedQueueHurtsNoPublisher(t *testing.T) {
 // sink is an engine that takes every message and keeps none.
 type sink struct {
 	engine.Engine
-	results []engine.PublishResult
+	results     []engine.PublishResult
+	definitions []engine.Definition
 }
 
 func (s *sink) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
@@ -184,10 +187,13 @@ func (s *sink) Publish(batch []engine.Publish, done func([]engine.PublishResult)
 	return len(batch)
 }
 
-func (s *sink) Definitions() []engine.Definition               { return nil }
+func (s *sink) Definitions() []engine.Definition               { return s.definitions }
 func (s *sink) Queues() ([]engine.QueueInfo, error)            { return nil, nil }
 func (s *sink) Queue(string) (engine.QueueInfo, error)         { return engine.QueueInfo{}, nil }
 func (s *sink) Define(_ []engine.Definition, done func(error)) { done(nil) }
+func (s *sink) DeclareQueue(_ string, _ sealmq.QueueOptions, _ engine.Fields, done func(engine.QueueInfo, bool, error)) {
+	done(engine.QueueInfo{}, false, nil)
+}
 
 // hot is a broker with n bindings on an exchange of each kind, over an engine that costs
 // nothing, and a batch for one of them.
@@ -196,13 +202,13 @@ func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Br
 	for i := range s.results {
 		s.results[i].Outcome = engine.Stored
 	}
-	b, err := broker.New(broker.Config{Engine: s})
+	s.definitions = append(s.definitions, engine.Definition{Key: "exchange/x", Value: []byte(`{"v":1,"kind":"` + kind + `"}`)})
+	for i := range bindings {
+		s.definitions = append(s.definitions, engine.Definition{Key: fmt.Sprintf("binding/queue-%d x key.%d", i, i), Value: []byte(`{"v":1}`)})
+	}
+	b, err := broker.New(broker.Config{Engine: s, Limits: broker.Limits{Bindings: 2_000_000}})
 	if err != nil {
 		t.Fatal(err)
-	}
-	b.DeclareExchange(admin, "x", kind, func(error) {})
-	for i := range bindings {
-		b.Bind(admin, fmt.Sprint("queue-", i), "x", fmt.Sprint("key.", i), func(error) {})
 	}
 	batch := make([]engine.Publish, size)
 	for i := range batch {
@@ -238,6 +244,42 @@ func BenchmarkPublish(b *testing.B) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkPublishWhileBinding has a client that binds and unbinds all the time.
+func BenchmarkPublishWhileBinding(b *testing.B) {
+	for _, kind := range []broker.ExchangeKind{broker.Direct, broker.Topic} {
+		for _, bindings := range []int{1_000, 1_000_000} {
+			b.Run(fmt.Sprintf("%s/%d bindings", kind, bindings), func(b *testing.B) {
+				const size = 100
+				br, batch := hot(b, kind, bindings, size)
+				var quit atomic.Bool
+				var binds atomic.Int64
+				var binder sync.WaitGroup
+				binder.Go(func() {
+					for i := 0; !quit.Load(); i++ {
+						key := fmt.Sprint("new.", i%100)
+						br.Bind(admin, "queue-1", "x", key, func(error) {})
+						br.Unbind(admin, "queue-1", "x", key, func(error) {})
+						binds.Add(2)
+					}
+				})
+				b.ResetTimer()
+				b.RunParallel(func(pb *testing.PB) {
+					own := slices.Clone(batch)
+					done := func([]engine.PublishResult) {}
+					for n := 0; pb.Next(); n++ {
+						if n%size == 0 {
+							br.Publish(alice, own, done)
+						}
+					}
+				})
+				b.ReportMetric(float64(binds.Load())/b.Elapsed().Seconds(), "binds/s")
+				quit.Store(true)
+				binder.Wait()
+			})
 		}
 	}
 }
