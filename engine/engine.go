@@ -23,7 +23,8 @@ import (
 // says that nothing was. done may run before the method returns, on any goroutine; it
 // must not block and must not call back into the engine. For the calls of one goroutine
 // the done functions run in the order of the calls, unless a call is refused as a whole.
-// Fetch is outside this order.
+// Fetch is outside this order. If DeclareQueue, DeleteQueue or Define is refused, done has
+// run when the method returns.
 //
 // Effects are visible to later calls at once, before done: a queue can be published to
 // right after DeclareQueue returned. Messages are visible to consumers only when they
@@ -57,20 +58,21 @@ type Engine interface {
 	Queues() ([]QueueInfo, error)
 
 	// Publish stores each message in all of its queues or in none, in the order of the
-	// batch. Before a message that repeats none and names a queue which does not exist it
-	// stops, and returns how many it took: the caller routes the others again, which keeps
-	// the order.
-	// results[i] answers batch[i] of those that were taken. done may change the results; the
-	// slice is the engine's again when it returns.
+	// batch. If a message repeats none and one of its queues does not exist, Publish stops
+	// before it. taken is how many messages it decided about; the caller may route the
+	// others again and publish them after these. results[i] answers batch[i] of those that
+	// were taken. done may change the results; the slice is the engine's again when done
+	// returns.
 	//
-	// It may wait for room on the disk. A queue that is deleted meanwhile is missing like
-	// any other, one that was declared again under its name is not.
+	// Publish may wait for room on the disk. Whether a queue exists is decided after that,
+	// by its name: a queue that was deleted and declared again meanwhile gets the message.
 	Publish(batch []Publish, done func(results []PublishResult)) (taken int)
 	// NewSession opens a consumer's side. A session belongs to one connection or channel.
 	NewSession(SessionConfig) Session
 
 	// Define writes durable definitions in order, all or none; they are opaque to the
-	// engine. A nil Value removes the key. Order is kept with DeclareQueue and Publish.
+	// engine. A nil Value removes the key. Order is kept with DeclareQueue and Publish. An
+	// empty batch is answered when everything before it is durable.
 	Define(batch []Definition, done func(error))
 	// Definitions returns all current definitions, sorted by key.
 	Definitions() []Definition

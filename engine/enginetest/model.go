@@ -25,6 +25,7 @@ type Model struct {
 	unsynced []*entry // not visible yet
 	synced   int      // events of the disk that are durable
 	pending  []answer // in the order of the calls
+	refusals []func() // of the call that is under way
 	running  bool     // a goroutine runs answers
 	drained  *sync.Cond
 	closed   bool
@@ -83,6 +84,9 @@ func (m *Model) answer(done func(err error)) {
 	m.pending = append(m.pending, answer{m.disk.len(), done})
 }
 
+// refuse calls done before the call returns.
+func (m *Model) refuse(done func()) { m.refusals = append(m.refusals, done) }
+
 // begin begins an operation: what time demanded since the last one happens first.
 func (m *Model) begin() {
 	m.mu.Lock()
@@ -97,7 +101,12 @@ func (m *Model) end() {
 	if !m.closed {
 		m.tick()
 	}
+	refusals := m.refusals
+	m.refusals = nil
 	m.flush()
+	for _, done := range refusals {
+		done()
+	}
 }
 
 // flush syncs, unless the disk is held, shows what became durable, and runs answers in
@@ -169,7 +178,7 @@ func errStopped() error {
 func (m *Model) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(q engine.QueueInfo, created bool, err error)) {
 	m.begin()
 	defer m.end()
-	refuse := func(err error) { m.answer(func(error) { done(engine.QueueInfo{}, false, err) }) }
+	refuse := func(err error) { m.refuse(func() { done(engine.QueueInfo{}, false, err) }) }
 	if m.closed {
 		refuse(errStopped())
 		return
@@ -202,7 +211,7 @@ func (m *Model) DeleteQueue(name string, only engine.If, done func(removed int, 
 		err = &sealmq.Error{Code: sealmq.InUse, Message: "the queue is in use"}
 	}
 	if err != nil {
-		m.answer(func(error) { done(0, err) })
+		m.refuse(func() { done(0, err) })
 		return
 	}
 	n := len(q.entries)

@@ -40,6 +40,34 @@ var syncChecks = []check{
 		purged.must()
 		h.holds("q", 2, 0)
 	}},
+	{name: "a refusal does not wait for a sync", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a")
+		release := h.hold()
+		defer release()
+		h.publish(engine.Publish{Message: message("b"), Queues: []string{"q"}})
+		refused := map[sealmq.Code]interface {
+			answered() bool
+		}{
+			sealmq.Mismatch: h.declare("q", &sealmq.QueueOptions{MaxMessages: 1}),
+			sealmq.NoQueue:  h.remove("none"),
+			sealmq.InUse:    h.removeIf("q", engine.IfEmpty),
+		}
+		for code, call := range refused {
+			if !call.answered() {
+				h.Errorf("what is refused with code %s waits for a sync", code)
+			}
+		}
+	}},
+	{name: "an empty batch of definitions waits for what was called before", run: func(h *harness) {
+		release := h.hold()
+		defer release()
+		declared, defined := h.declare("q", nil), h.define()
+		h.unanswered(declared.answered, defined.answered)
+		release()
+		declared.must()
+		defined.must()
+	}},
 	{name: "nothing is delivered before its sync", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		c := h.consumer("q", 0)

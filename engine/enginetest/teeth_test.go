@@ -194,6 +194,18 @@ var bugList = []bug{
 				return e.Publish(batch, func([]engine.PublishResult) {})
 			}}
 		}},
+	{name: "refuses late", check: "sync/a refusal does not wait for a sync",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, declare: func(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
+				e.DeclareQueue(name, o, compare, func(q engine.QueueInfo, created bool, err error) {
+					if err == nil {
+						done(q, created, nil)
+						return
+					}
+					e.Define(nil, func(error) { done(q, created, err) })
+				})
+			}}
+		}},
 	{name: "confirms acks before the sync", check: "sync/nothing is answered before its sync",
 		session: func(s *brokenSession) {
 			s.settle = func(batch []engine.Settlement, done func(error)) {

@@ -315,9 +315,13 @@ func (e *Engine) Define(batch []engine.Definition, done func(error)) {
 		done(err)
 		return
 	}
-	_, err := e.urgent(kindDefine, record)
+	var err error
+	if len(batch) > 0 {
+		if _, err = e.urgent(kindDefine, record); err == nil {
+			e.applyDefinitions(batch)
+		}
+	}
 	if err == nil {
-		e.applyDefinitions(batch)
 		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
 	}
 	e.mu.Unlock()
