@@ -49,3 +49,17 @@ func checkNameRunes(kind, rest string) error {
 func badNameRune(kind string) error {
 	return &Error{Code: BadName, Message: kind + " contains white space or a control character"}
 }
+
+// CheckLine refuses text that could break a line of a protocol or of a log. The error has the
+// given code and is safe to show to a peer.
+func CheckLine(what, text string, code Code) error {
+	if !utf8.ValidString(text) {
+		return &Error{Code: code, Message: what + " is not valid UTF-8"}
+	}
+	for _, r := range text {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return &Error{Code: code, Message: what + " contains a control character or a line break"}
+		}
+	}
+	return nil
+}

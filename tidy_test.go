@@ -63,6 +63,9 @@ var rules = []struct{ pkg, not, why string }{
 	{"listener", module + "/protocol/text", "protocols are chosen in cmd/sealmq"},
 	{"listener", module + "/client", "the two ends of a connection share only the protocol"},
 
+	{"keydir/keylog", "os", "parsing and printing must be testable byte by byte"},
+	{"keydir/keylog", "net", "what a broker keeps of keys must run without sockets"},
+	{"keydir/keylog", module + "/engine", "who looks a key up must not carry a broker"},
 	{"keydir", "net", "a look-up asks over a connection that it is given"},
 	{"keydir", module + "/broker", "who looks a key up must not carry a broker"},
 	{"keydir", module + "/engine", "who looks a key up must not carry a broker"},
@@ -92,7 +95,7 @@ var named = map[string][]string{
 
 // seams are the packages that see disk and time only through interfaces, so that a
 // simulation can drive them.
-var seams = []string{"journal", "engine/local", "broker", "client", "keydir", "internal/framelog"}
+var seams = []string{"journal", "engine/local", "broker", "client", "keydir", "keydir/keylog", "internal/framelog"}
 
 // sealed lists what these packages must not use of a package, or all but what they may.
 var sealed = map[string]func(name string) (why string){

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -105,21 +106,13 @@ type Broker struct {
 	// table is what publishes route by. It is replaced as a whole, under mu.
 	table atomic.Pointer[table]
 	cache topicCache
-	// keys is the key directory, replaced under mu as well.
-	keys atomic.Pointer[frozen[[]byte]]
-	// chains are senders' certificates.
-	chains *chains
-	// directory is nil without Config.Directory, which proving is.
-	directory *directory
-	proving   *DirectoryConfig
+	keys  *keylog.Log // the key directory, which has locks of its own
 
 	// mu serialises changes of the definitions, so that the engine gets them in the
 	// order in which they were decided. It is never held across a sync. No done
 	// function takes it, because the engine may call one while mu is held.
 	mu   sync.Mutex
 	topo *topology
-	// keyRates is under mu as well.
-	keyRates keyRates
 
 	descriptions descriptions
 
@@ -146,7 +139,6 @@ func New(cfg Config) (*Broker, error) {
 		limits:  cfg.Limits.withDefaults(),
 		metrics: cfg.Metrics,
 		audit:   cfg.Audit,
-		proving: cfg.Directory,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -160,9 +152,16 @@ func New(cfg Config) (*Broker, error) {
 	if b.audit == nil {
 		b.audit = func(string, string, string, error) {}
 	}
-	if err := b.load(); err != nil {
+	definitions := b.engine.Definitions()
+	s, err := b.readTopology(definitions)
+	keys, kerr := openKeys(b.engine, definitions, cfg.Directory, b.limits, b.log, b.clock)
+	if err := errors.Join(err, kerr); err != nil {
 		return nil, fmt.Errorf("load definitions: %w", err)
 	}
+	b.keys = keys
+	b.apply(s)
+	keys.Complete()
+	b.metrics.setDefinitions(b.counts())
 	b.metrics.setLimits(b.limits)
 	return b, nil
 }
@@ -191,14 +190,14 @@ func (b *Broker) Counts() Counts {
 }
 
 func (b *Broker) counts() Counts {
-	entries, leaves := b.directory.counts()
+	keys := b.keys.Counts()
 	return Counts{
 		Exchanges: len(b.topo.exchanges),
 		Bindings:  b.topo.bindings,
 		Queues:    b.queues.len(),
-		Keys:      b.keys.Load().len() + entries,
-		KeyLog:    leaves,
-		Chains:    b.chains.len(),
+		Keys:      keys.Keys,
+		KeyLog:    keys.Records,
+		Chains:    keys.Chains,
 	}
 }
 

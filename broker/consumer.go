@@ -182,5 +182,5 @@ func checkReason(reason string) error {
 		return &sealmq.Error{Code: sealmq.BadArgument,
 			Message: "the reason is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"}
 	}
-	return checkLine("the reason", reason, sealmq.BadArgument)
+	return sealmq.CheckLine("the reason", reason, sealmq.BadArgument)
 }

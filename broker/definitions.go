@@ -1,14 +1,14 @@
 package broker
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/internal/definition"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // Definitions in the engine. A key is a kind, a slash and names; names contain no
@@ -17,25 +17,17 @@ import (
 //
 //	exchange/<exchange>               {"v":1,"kind":"direct"|"fanout"|"topic"}
 //	binding/<queue> <exchange> <key>  {"v":1}
-//	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>"}
-//	keyentry/<suite> <owner>          {"v":1,"entry":"<base64>","issuer":"…","serial":1,"hash":"<base64>"}
-//	keyleaf/<sequence, hex>           {"v":1,"leaf":"…"}
-//	chain/<sha256, hex>               {"v":1,"chain":"<base64>","by":"<identity>"}
+//
+// Those of the key directory are package keylog's.
 const (
 	exchangePrefix = "exchange/"
 	bindingPrefix  = "binding/"
-	keyPrefix      = "key/"
-	entryPrefix    = "keyentry/"
-	leafPrefix     = "keyleaf/"
-	chainPrefix    = "chain/"
-
-	definitionVersion = 1
 )
 
 // bindingValue is the value of every binding of this version.
 const bindingValue = `{"v":1}`
 
-type definitionHeader struct {
+type bindingDefinition struct {
 	Version int `json:"v"`
 }
 
@@ -44,81 +36,31 @@ type exchangeDefinition struct {
 	Kind    ExchangeKind `json:"kind"`
 }
 
-type keyDefinition struct {
-	Version int    `json:"v"`
-	Key     []byte `json:"key"`
-	By      string `json:"by"`
-}
-
 func defineExchange(name string, kind ExchangeKind) engine.Definition {
-	return engine.Definition{Key: exchangePrefix + name, Value: encode(exchangeDefinition{definitionVersion, kind})}
+	return engine.Definition{Key: exchangePrefix + name, Value: definition.Encode(exchangeDefinition{definition.Version, kind})}
 }
 
 func defineBinding(b Binding) engine.Definition {
 	return engine.Definition{Key: bindingKey(b), Value: []byte(bindingValue)}
 }
 
-func defineKey(client string, key []byte, by string) engine.Definition {
-	return engine.Definition{Key: keyPrefix + client, Value: encode(keyDefinition{definitionVersion, key, by})}
-}
-
 func bindingKey(b Binding) string {
 	return bindingPrefix + b.Queue + " " + b.Exchange + " " + b.Key
-}
-
-func encode(v any) []byte {
-	value, err := json.Marshal(v)
-	if err != nil {
-		panic("broker: internal error: " + err.Error()) // the types above cannot fail
-	}
-	return value
-}
-
-// decode reads a value into v, which has a definitionHeader's member, and refuses any
-// other version and any unknown member: a definition that is understood by half, a
-// grant above all, would be worse than none.
-func decode(d engine.Definition, v any) error {
-	var h definitionHeader
-	if err := json.Unmarshal(d.Value, &h); err != nil {
-		return fmt.Errorf("definition %q is damaged: %w", d.Key, err)
-	}
-	switch {
-	case h.Version > definitionVersion:
-		return fmt.Errorf("definition %q has version %d, this program reads up to %d: it was written by a newer one",
-			d.Key, h.Version, definitionVersion)
-	case h.Version < 1:
-		return fmt.Errorf("definition %q is damaged: it has no version", d.Key)
-	}
-	dec := json.NewDecoder(bytes.NewReader(d.Value))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("definition %q is damaged: %w", d.Key, err)
-	}
-	return nil
-}
-
-func errDamaged(d engine.Definition, why string) error {
-	return fmt.Errorf("definition %q is damaged: %s", d.Key, why)
 }
 
 // stored is what the definitions of an engine say.
 type stored struct {
 	topo *topology
-	keys map[string][]byte
-	// entries are the current entries of the key directory, leaves its log in order.
-	entries map[slot]*logged
-	leaves  []storedLeaf
-	chains  map[[32]byte]storedChain
 	// dangling are bindings whose queue or exchange does not exist. A crash between the
 	// steps of a deletion can leave them, and so can an engine that lost a queue.
 	dangling []Binding
+	queues   []engine.QueueInfo
 }
 
 // readDefinitions understands all of batch or nothing. queueExists is asked once per
 // queue that has a binding.
 func readDefinitions(batch []engine.Definition, queueExists func(string) bool) (*stored, error) {
-	s := &stored{topo: newTopology(), keys: make(map[string][]byte), entries: make(map[slot]*logged),
-		chains: make(map[[32]byte]storedChain)}
+	s := &stored{topo: newTopology()}
 	var bindings []Binding
 	var errs []error
 	for _, d := range batch {
@@ -154,7 +96,7 @@ const maxReportedErrors = 10
 func (s *stored) read(d engine.Definition, bindings *[]Binding) error {
 	if name, ok := strings.CutPrefix(d.Key, exchangePrefix); ok {
 		var v exchangeDefinition
-		if err := decode(d, &v); err != nil {
+		if err := definition.Decode(d.Key, d.Value, &v); err != nil {
 			return err
 		}
 		if err := sealmq.CheckName("exchange", name); err != nil || !v.Kind.valid() {
@@ -165,7 +107,7 @@ func (s *stored) read(d engine.Definition, bindings *[]Binding) error {
 	}
 	if rest, ok := strings.CutPrefix(d.Key, bindingPrefix); ok {
 		if string(d.Value) != bindingValue {
-			if err := decode(d, new(definitionHeader)); err != nil {
+			if err := definition.Decode(d.Key, d.Value, new(bindingDefinition)); err != nil {
 				return err
 			}
 		}
@@ -176,71 +118,43 @@ func (s *stored) read(d engine.Definition, bindings *[]Binding) error {
 		*bindings = append(*bindings, Binding{Queue: names[0], Exchange: names[1], Key: names[2]})
 		return nil
 	}
-	if client, ok := strings.CutPrefix(d.Key, keyPrefix); ok {
-		var v keyDefinition
-		if err := decode(d, &v); err != nil {
-			return err
-		}
-		s.keys[client] = v.Key
+	if keylog.Owns(d.Key) {
 		return nil
-	}
-	if rest, ok := strings.CutPrefix(d.Key, entryPrefix); ok {
-		at, l, err := readEntry(rest, d)
-		s.entries[at] = l
-		return err
-	}
-	if rest, ok := strings.CutPrefix(d.Key, leafPrefix); ok {
-		l, err := readLeaf(rest, d)
-		s.leaves = append(s.leaves, l)
-		return err
-	}
-	if rest, ok := strings.CutPrefix(d.Key, chainPrefix); ok {
-		sum, c, err := readChain(rest, d)
-		s.chains[sum] = c
-		return err
 	}
 	return fmt.Errorf("definition %q is of an unknown kind: it was written by a newer program", d.Key)
 }
 
-// load makes what the engine has stored the broker's truth. It is what start-up does,
-// and also what happens when the engine refused a definition after the fact. The caller
-// holds mu, or is New.
-func (b *Broker) load() error {
+// readTopology reads what the engine has stored.
+func (b *Broker) readTopology(definitions []engine.Definition) (*stored, error) {
 	queues, err := b.engine.Queues()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	exists := make(map[string]bool, len(queues))
 	for i := range queues {
 		exists[queues[i].Name] = true
 	}
-	s, err := readDefinitions(b.engine.Definitions(), func(queue string) bool { return exists[queue] })
+	s, err := readDefinitions(definitions, func(queue string) bool { return exists[queue] })
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if b.directory == nil && b.proving != nil { // afterwards it follows the store by itself
-		d, missing, err := newDirectory(b.proving, s)
-		if err != nil {
-			return err
-		}
-		b.directory = d
-		defer b.complete(missing)
-	}
-	if b.chains == nil { // the same
-		b.chains = newChains(s.chains)
-	}
+	s.queues = queues
+	return s, nil
+}
+
+// apply makes what the engine has stored the broker's truth. It is what start-up does,
+// and also what happens when the engine refused a definition after the fact. The caller
+// holds mu, or is New.
+func (b *Broker) apply(s *stored) {
 	b.topo = s.topo
 	b.table.Store(s.topo.table())
-	b.keys.Store(freeze(s.keys))
 	b.queues.reset()
 	b.sealed.reset()
-	for _, q := range queues {
+	for _, q := range s.queues {
 		b.queues.add(q.Name)
 		b.sealed.set(q.Name, q.Options)
 	}
 	b.dropDangling(s.dangling)
-	b.metrics.setDefinitions(b.counts())
-	return nil
 }
 
 // dropDangling also removes the definitions: otherwise a queue that is declared later

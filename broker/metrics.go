@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // Metrics is what a broker counts. It is a prometheus.Collector; register it once.
@@ -110,8 +111,12 @@ func (m *Metrics) setDefinitions(c Counts) {
 	m.exchanges.Set(float64(c.Exchanges))
 	m.bindings.Set(float64(c.Bindings))
 	m.queues.Set(float64(c.Queues))
+	m.setKeys(keylog.Counts{Keys: c.Keys, Records: c.KeyLog, Chains: c.Chains})
+}
+
+func (m *Metrics) setKeys(c keylog.Counts) {
 	m.keys.Set(float64(c.Keys))
-	m.keyLog.Set(float64(c.KeyLog))
+	m.keyLog.Set(float64(c.Records))
 	m.chains.Set(float64(c.Chains))
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // TestAuthorizationMatrix has every action for every role on ordinary and reserved
@@ -83,7 +84,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"consume", "sealmq.q", ask(func(d func(error)) { c.Consume("sealmq.q", engine.ConsumeOptions{}, d) })},
 		{"consume", "sealmq.q", ask(func(d func(error)) { c.Fetch("sealmq.q", false, func(_ engine.Fetched, err error) { d(err) }) })},
 		{"inspect", "sealmq.q", func() error { _, err := n.Queue(bob, "sealmq.q"); return err }()},
-		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, broker.KeyBytes)); return err }()},
+		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, keylog.KeyBytes)); return err }()},
 		{"publish", "sealmq.x", n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.x", Key: "k"}})[0].Err},
 		{"reset_key", "alice", ask(func(d func(error)) { n.ResetKey(bob, "alice", "", func(_ []int64, err error) { d(err) }) })},
 		{"reset_stats", "", n.RequireAdmin(bob, "reset_stats")},
@@ -123,7 +124,7 @@ func TestAdministratorsCommandsAreAudited(t *testing.T) {
 	_, err = n.deleteQueue(admin, "none")
 	n.code(sealmq.NoQueue, err)
 	n.must(n.deleteExchange(admin, "x"))
-	_, err = n.putKey(admin, "bob", make([]byte, broker.KeyBytes))
+	_, err = n.putKey(admin, "bob", make([]byte, keylog.KeyBytes))
 	n.must(err)
 	for _, e := range []entry{
 		{"admin", "close_connection", "", ""}, {"admin", "peek", "q", ""}, {"admin", "move", "q r", ""},

@@ -107,3 +107,34 @@ func TestSealedQueuesTakeDeadLettersAsTheyAre(t *testing.T) {
 		t.Errorf("a publisher's: %v", r.Err)
 	}
 }
+
+// BenchmarkSealedCheck is what a publish of an envelope of the default suite costs more on
+// its way to a queue that takes sealed messages only.
+func BenchmarkSealedCheck(b *testing.B) {
+	body := sealedBody(b, testca.New(b), seal.HPKEHybrid, "1")
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := seal.Inspect(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func signerOf(t testing.TB, ca *testca.CA, name string, role sealmq.Role) *seal.Signer {
+	t.Helper()
+	leaf := ca.Leaf(name, role)
+	s, err := seal.NewSigner(name, leaf.Certificate, leaf.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func publicKey(t testing.TB, suite seal.Suite) *seal.PublicKey {
+	t.Helper()
+	key, err := seal.Generate(suite, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Public()
+}

@@ -141,9 +141,12 @@ func (b *Broker) reload() {
 		return
 	}
 	b.stale.Store(false)
-	if err := b.load(); err != nil {
+	s, err := b.readTopology(b.engine.Definitions())
+	if err != nil {
 		b.log.Error("cannot read the definitions back", "err", err)
+		return
 	}
+	b.apply(s)
 }
 
 // define has the engine store definitions. If it refuses, done sees to it that nothing

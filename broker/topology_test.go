@@ -12,6 +12,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 func TestDeclareExchange(t *testing.T) {
@@ -288,8 +289,8 @@ func TestNothingIsAnsweredBeforeItIsStored(t *testing.T) {
 	n.Bind(alice, "q", "x", "k", answer("bind"))
 	n.Bind(bob, "q", "x", "k", answer("bind again"))
 	n.Bind(alice, "new", "y", "k", answer("bind new parts"))
-	n.PutKey(alice, "alice", make([]byte, broker.KeyBytes), func(_ bool, err error) { answer("put key")(err) })
-	n.PutKey(alice, "alice", make([]byte, broker.KeyBytes), func(_ bool, err error) { answer("put key again")(err) })
+	n.PutKey(alice, "alice", make([]byte, keylog.KeyBytes), func(_ bool, err error) { answer("put key")(err) })
+	n.PutKey(alice, "alice", make([]byte, keylog.KeyBytes), func(_ bool, err error) { answer("put key again")(err) })
 	n.Unbind(alice, "new", "y", "k", answer("unbind"))
 	n.DeleteQueue(admin, "new", func(_ int, err error) { answer("delete queue")(err) })
 	n.DeleteExchange(admin, "y", answer("delete exchange"))
@@ -413,7 +414,7 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 			n.must(err)
 			n.Broker = b
 			before := n.Counts()
-			key := make([]byte, broker.KeyBytes)
+			key := make([]byte, keylog.KeyBytes)
 			for what, call := range map[string]func(done func(error)){
 				"declare exchange": func(done func(error)) { b.DeclareExchange(alice, "new", broker.Topic, done) },
 				"bind":             func(done func(error)) { b.Bind(alice, "q", "x", "new", done) },
@@ -511,7 +512,7 @@ func TestClosed(t *testing.T) {
 	n.code(sealmq.Unavailable, n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{}, done) }))
 	n.code(sealmq.Unavailable, n.RequireAdmin(admin, "reset_stats"))
 	n.code(sealmq.Unavailable, n.Health())
-	_, err := n.putKey(alice, "alice", make([]byte, broker.KeyBytes))
+	_, err := n.putKey(alice, "alice", make([]byte, keylog.KeyBytes))
 	n.code(sealmq.Unavailable, err)
 	n.refused(sealmq.ErrUnavailable, n.one("x", "k", "1"))
 }

@@ -1,10 +1,3 @@
-// Package keylog is the log of the key directory: the text of its leaves, its signed
-// checkpoints, the key that signs them, and the JSON in which the line protocol carries
-// proofs.
-//
-// It promises that a leaf and a checkpoint have one spelling each, and that nothing comes
-// out of OpenCheckpoint that the log's key has not signed. It asks nobody: package broker
-// keeps the log, package keydir checks it.
 package keylog
 
 import (
@@ -12,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -141,54 +133,3 @@ func unquote(s string) (name, rest string, err error) {
 	}
 	return name, rest, nil
 }
-
-// Found is the reply to find_key.
-type Found struct {
-	Client string `json:"client"`
-	Suite  string `json:"suite,omitempty"` // of an entry
-	Proven bool   `json:"proven"`
-	Issuer string `json:"issuer,omitempty"` // as the leaf has it; the entry's certificates must agree
-	Entry  []byte `json:"entry,omitempty"`
-	Key    []byte `json:"key,omitempty"` // a bare key
-	// Index is the place of the leaf in the log, Proof that it stands there in the tree
-	// that Checkpoint signs.
-	Index      int64       `json:"index"`
-	Proof      []tlog.Hash `json:"proof"`
-	Checkpoint []byte      `json:"checkpoint"`
-	LogKey     string      `json:"log_key"`
-}
-
-// FoundReset is the reply to find_reset: the latest reset of a key, and the proof that it
-// stands in the log.
-type FoundReset struct {
-	Leaf       string      `json:"leaf"`
-	Index      int64       `json:"index"`
-	Proof      []tlog.Hash `json:"proof"`
-	Checkpoint []byte      `json:"checkpoint"`
-	LogKey     string      `json:"log_key"`
-}
-
-// Page is the reply to key_log: some leaves, and the newest checkpoint.
-type Page struct {
-	From       int64    `json:"from"`
-	Leaves     []string `json:"leaves"`
-	Size       int64    `json:"size"`
-	Checkpoint []byte   `json:"checkpoint"`
-	LogKey     string   `json:"log_key"`
-}
-
-// Consistency is the reply to key_proof: that the tree of size To continues that of From.
-type Consistency struct {
-	From  int64       `json:"from"`
-	To    int64       `json:"to"`
-	Proof []tlog.Hash `json:"proof"`
-}
-
-// MaxPage bounds the leaves of one Page.
-const MaxPage = 1000
-
-// MaxLog bounds a log: who reads one whole keeps its hashes meanwhile.
-const MaxLog = 1_000_000
-
-// ErrSize says that a log has no tree of the size that was asked for.
-func ErrSize(size int64) error { return fmt.Errorf("the log has no tree of size %d", size) }

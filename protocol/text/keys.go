@@ -4,7 +4,7 @@ import (
 	"encoding/base64"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // The key directory speaks two dialects: v1.3 names the client in the command, v1.4 and
@@ -45,18 +45,16 @@ func (s *Session) putKey(v Verb, prefix, client string, encoded []byte) {
 
 func decodeKey(encoded []byte) ([]byte, error) {
 	bad := &sealmq.Error{Code: sealmq.BadArgument, Message: "the public key is not the base64 form of 32 bytes"}
-	if len(encoded) != base64.StdEncoding.EncodedLen(broker.KeyBytes) {
+	if len(encoded) != base64.StdEncoding.EncodedLen(keylog.KeyBytes) {
 		return nil, bad
 	}
 	key, err := base64.StdEncoding.Strict().AppendDecode(nil, encoded)
-	if err != nil || len(key) != broker.KeyBytes {
+	if err != nil || len(key) != keylog.KeyBytes {
 		return nil, bad
 	}
 	return key, nil
 }
 
-// getKey looks up as soon as earlier registrations of this connection are decided; the
-// broker makes them visible at once.
 func (s *Session) getKey(v Verb, args []byte) {
 	key, ok := s.broker.Key(s.id, string(args))
 	switch {

@@ -91,9 +91,9 @@ var table = [verbs]row{
 	Stats:             {"stats", "", inOrder, 0, "", (*Session).stats},
 	ResetStats:        {"reset_stats", "", adminOnly, 0, "", (*Session).resetStats},
 	RegisterKey:       {"register_key", "<client> <base64>", 0, 2, replyMissingClientOrKey, (*Session).registerKey},
-	GetKey:            {"get_key", "<client>", 0, 1, replyMissingClient, (*Session).getKey},
+	GetKey:            {"get_key", "<client>", inOrder, 1, replyMissingClient, (*Session).getKey},
 	RegisterPublicKey: {"register_public_key", "<base64>", 0, 1, replyMissingKey, (*Session).registerPublicKey},
-	GetPublicKey:      {"get_public_key", "<client>", 0, 1, replyMissingClient, (*Session).getKey},
+	GetPublicKey:      {"get_public_key", "<client>", inOrder, 1, replyMissingClient, (*Session).getKey},
 	Resend:            {"resend", "<id>", inOrder, 1, replyMissingMessageID, (*Session).resend},
 
 	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, replyMissingParameters, (*Session).bind},

@@ -1,4 +1,4 @@
-package broker_test
+package keylog_test
 
 import (
 	"bytes"
@@ -8,12 +8,12 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
-func (r *registry) putChain(id broker.Caller, chain []byte) ([32]byte, error) {
-	return wait(r, func(done func([32]byte, error)) { r.PutChain(id, chain, done) })
+func (r *registry) putChain(id sealmq.Identity, chain []byte) ([32]byte, error) {
+	return wait(func(done func([32]byte, error)) { r.PutChain(id, chain, done) })
 }
 
 func chainOf(t testing.TB, ca *testca.CA, name string) []byte {
@@ -22,8 +22,8 @@ func chainOf(t testing.TB, ca *testca.CA, name string) []byte {
 }
 
 func TestChainsAreFoundByTheirHash(t *testing.T) {
-	r := openRegistry(t)
-	alice, bob := r.who(r.ca, "alice", sealmq.RoleClient), r.who(r.ca, "bob", sealmq.RoleClient)
+	r := open(t)
+	alice := r.who(r.ca, "alice", sealmq.RoleClient)
 	chain := chainOf(t, r.ca, "alice")
 	for range 2 { // the second time is a success without effect
 		sum, err := r.putChain(alice, chain)
@@ -32,17 +32,17 @@ func TestChainsAreFoundByTheirHash(t *testing.T) {
 		}
 	}
 	r.restart()
-	got, err := r.Chain(bob, sha256.Sum256(chain))
+	got, err := r.Chain(sha256.Sum256(chain))
 	if err != nil || !bytes.Equal(got, chain) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if _, err := r.Chain(bob, [32]byte{1}); !errors.Is(err, sealmq.ErrNoKey) {
+	if _, err := r.Chain([32]byte{1}); !errors.Is(err, sealmq.ErrNoKey) {
 		t.Errorf("of a hash that nobody stored: %v", err)
 	}
 }
 
 func TestChainsAreBoundedAndCounted(t *testing.T) {
-	r := openRegistry(t, func(c *broker.Config) { c.Limits = broker.Limits{Keys: 1, Chains: 2} })
+	r := open(t, func(c *keylog.Config) { c.Limits.Keys, c.Limits.Chains = 1, 2 })
 	put := func(name string) error { return second(r.putChain(r.who(r.ca, name, ""), chainOf(t, r.ca, name))) }
 	r.must(put("alice"))
 	r.must(put("bob"))
@@ -56,7 +56,7 @@ func TestChainsAreBoundedAndCounted(t *testing.T) {
 }
 
 func TestChainsAreRefused(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	alice := r.who(r.ca, "alice", sealmq.RoleClient)
 	chain := chainOf(t, r.ca, "alice")
 	for what, tt := range map[string]struct {
@@ -75,13 +75,13 @@ func TestChainsAreRefused(t *testing.T) {
 }
 
 func TestChainsOfOneClientAreBounded(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	alice := r.who(r.ca, "alice", sealmq.RoleClient)
 	chain := func(i int) []byte {
 		leaf := r.ca.Issue(r.ca.Template("alice", sealmq.RoleClient)).Certificate[0]
 		return append([]byte{byte(len(leaf) >> 8), byte(len(leaf))}, leaf...)
 	}
-	for i := range broker.MaxChains {
+	for i := range keylog.MaxChains {
 		if _, err := r.putChain(alice, chain(i)); err != nil {
 			t.Fatal(fmt.Errorf("chain %d: %w", i, err))
 		}

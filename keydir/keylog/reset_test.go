@@ -1,4 +1,4 @@
-package broker_test
+package keylog_test
 
 import (
 	"bytes"
@@ -11,16 +11,14 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
-func (r *registry) reset(id broker.Caller, client, suite string) ([]int64, error) {
+func (r *registry) reset(id sealmq.Identity, client, suite string) ([]int64, error) {
 	r.Helper()
-	return wait(r, func(done func([]int64, error)) { r.ResetKey(id, client, suite, done) })
+	return wait(func(done func([]int64, error)) { r.Reset(id, client, suite, done) })
 }
 
 // entryAfter makes an entry of alice's with a certificate of an authority.
@@ -41,18 +39,12 @@ func (r *registry) resetOf(entry []byte) keylog.Leaf {
 }
 
 // twoAuthorities is a registry that accepts the certificates of another authority as well.
-func twoAuthorities(t testing.TB, change ...func(*broker.Config)) (*registry, *testca.CA) {
-	other := testca.New(t)
-	r := &registry{ca: testca.New(t)}
-	var err error
-	if r.signer, _, err = keylog.NewSigner(); err != nil {
-		t.Fatal(err)
-	}
-	r.node = open(t, append([]func(*broker.Config){r.configure, func(c *broker.Config) {
-		roots := r.ca.Pool()
-		roots.AddCert(other.Root())
-		c.Directory.Verifier = &seal.X509Verifier{Roots: roots, Identify: r.ca.Identify}
-	}}, change...)...)
+func twoAuthorities(t testing.TB) (*registry, *testca.CA) {
+	r, other := open(t), testca.New(t)
+	roots := r.ca.Pool()
+	roots.AddCert(other.Root())
+	r.cfg.Verifier = &seal.X509Verifier{Roots: roots, Identify: r.ca.Identify}
+	r.restart()
 	return r, other
 }
 
@@ -78,11 +70,11 @@ func TestResetOfAnEntry(t *testing.T) {
 	leaf := r.resetOf(stolen)
 	next := r.entryAfter(other, 3, leaf.Record())
 	for range 2 { // before and after a restart
-		r.code(sealmq.NoKey, second(r.FindKey(bob, "alice", string(small))))
-		if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, hybrid) {
+		r.code(sealmq.NoKey, second(r.Find("alice", string(small))))
+		if f, err := r.Find("alice", ""); err != nil || !bytes.Equal(f.Entry, hybrid) {
 			t.Errorf("%+v, %v", f, err)
 		}
-		f, err := r.FindReset(bob, "alice", string(small))
+		f, err := r.FindReset("alice", string(small))
 		if err != nil || f.Leaf != leaf.Text() || f.Index != 3 {
 			t.Fatalf("%+v, %v", f, err)
 		}
@@ -92,19 +84,19 @@ func TestResetOfAnEntry(t *testing.T) {
 		for name, old := range map[string][]byte{"the first one": first, "the one that was reset": stolen, "one that was signed before": prepared,
 			"a first one": r.entryAfter(other, 1, [32]byte{}), "one that names no reset": r.entryAfter(other, 3, [32]byte{1}),
 			"a later one": r.entryAfter(other, 4, leaf.Record())} {
-			for _, who := range []broker.Caller{id, foreign} {
+			for _, who := range []sealmq.Identity{id, foreign} {
 				if _, err := r.put(who, small, old); err == nil {
 					t.Errorf("%s is taken", name)
 				}
 			}
 		}
-		if c := r.Counts(); c.Keys != 1 || c.KeyLog != 4 {
+		if c := r.Counts(); c.Keys != 1 || c.Records != 4 {
 			t.Errorf("%+v", c)
 		}
 		r.restart()
 	}
 	r.must(second(r.put(foreign, small, next)))
-	f, err := r.FindKey(bob, "alice", string(small))
+	f, err := r.Find("alice", string(small))
 	if err != nil || !bytes.Equal(f.Entry, next) {
 		t.Fatalf("%+v, %v", f, err)
 	}
@@ -112,14 +104,14 @@ func TestResetOfAnEntry(t *testing.T) {
 	r.restart()
 	r.must(second(r.put(foreign, small, r.entryAfter(other, 4, r.leafOf(next, "").Hash))))
 	r.code(sealmq.Denied, second(r.put(id, small, r.entry(publicKey(t, small), next))))
-	if f, err := r.FindReset(bob, "alice", string(small)); err != nil || f.Index != 3 {
+	if f, err := r.FindReset("alice", string(small)); err != nil || f.Index != 3 {
 		t.Errorf("the latest reset is still found: %+v, %v", f, err)
 	}
 }
 
 // Without a suite everything under the name is reset, the bare key too.
 func TestResetOfAName(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
 	r.must(second(r.put(id, seal.HPKEHybrid, r.entry(publicKey(t, seal.HPKEHybrid), nil))))
@@ -132,18 +124,18 @@ func TestResetOfAName(t *testing.T) {
 	bare := keylog.Leaf{Reset: true, Owner: "alice", Hash: sha256.Sum256(key(1))}
 	for range 2 {
 		for _, suite := range []seal.Suite{"", small, seal.HPKEHybrid, seal.CipherMQG5} {
-			r.code(sealmq.NoKey, second(r.FindKey(bob, "alice", string(suite))))
+			r.code(sealmq.NoKey, second(r.Find("alice", string(suite))))
 		}
-		if _, ok := r.Key(bob, "alice"); ok {
+		if _, ok := r.Key("alice"); ok {
 			t.Error("the bare key is still there")
 		}
-		if k, ok := r.Key(bob, "lab"); !ok || !bytes.Equal(k, key(2)) {
+		if k, ok := r.Key("lab"); !ok || !bytes.Equal(k, key(2)) {
 			t.Error("another name's key is gone")
 		}
-		if f, err := r.FindReset(bob, "alice", keylog.Unproven); err != nil || f.Leaf != bare.Text() {
+		if f, err := r.FindReset("alice", keylog.Unproven); err != nil || f.Leaf != bare.Text() {
 			t.Errorf("%+v, %v", f, err)
 		}
-		if c := r.Counts(); c.Keys != 1 || c.KeyLog != 7 {
+		if c := r.Counts(); c.Keys != 1 || c.Records != 7 {
 			t.Errorf("%+v", c)
 		}
 		r.restart()
@@ -152,7 +144,7 @@ func TestResetOfAName(t *testing.T) {
 	// What is registered afterwards stands in the log anew, the same key too.
 	for range 2 {
 		r.must(second(r.putKey(id, "alice", key(1))))
-		f, err := r.FindKey(bob, "alice", "")
+		f, err := r.Find("alice", "")
 		r.must(err)
 		if tree := r.proven(f, keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key(1))}); tree.N != 8 || f.Index != 7 {
 			t.Errorf("place %d of %d", f.Index, tree.N)
@@ -165,47 +157,31 @@ func TestResetOfAName(t *testing.T) {
 }
 
 func TestResetIsRefused(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
 	for _, tc := range []struct {
-		id            broker.Caller
 		client, suite string
 		code          sealmq.Code
 	}{
-		{id, "alice", "", sealmq.Denied},
-		{bob, "alice", string(small), sealmq.Denied},
-		{broker.Caller{}, "alice", "", sealmq.Denied},
-		{admin, "nobody", "", sealmq.NoKey},
-		{admin, "alice", string(seal.HPKEHybrid), sealmq.NoKey},
-		{admin, "alice", keylog.Unproven, sealmq.NoKey},
-		{admin, "alice", "nonsense", sealmq.BadArgument},
-		{admin, "", "", sealmq.BadName},
+		{"nobody", "", sealmq.NoKey},
+		{"alice", string(seal.HPKEHybrid), sealmq.NoKey},
+		{"alice", keylog.Unproven, sealmq.NoKey},
+		{"alice", "nonsense", sealmq.BadArgument},
+		{"", "", sealmq.BadName},
 	} {
-		r.code(tc.code, second(r.reset(tc.id, tc.client, tc.suite)))
+		r.code(tc.code, second(r.reset(admin, tc.client, tc.suite)))
 	}
-	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
-	r.code(sealmq.BadArgument, second(r.FindReset(bob, "alice", "nonsense")))
-	r.code(sealmq.Denied, second(r.FindReset(broker.Caller{}, "alice", string(small))))
-	if r.Counts().KeyLog != 1 {
-		t.Errorf("%d leaves", r.Counts().KeyLog)
+	r.code(sealmq.NoKey, second(r.FindReset("alice", string(small))))
+	r.code(sealmq.BadArgument, second(r.FindReset("alice", "nonsense")))
+	if r.Counts().Records != 1 {
+		t.Errorf("%d leaves", r.Counts().Records)
 	}
-	r.must(second(r.reset(admin, "alice", "")))
-	for _, e := range []entry{{"alice", "reset_key", "alice", sealmq.Denied}, {"admin", "reset_key", "nobody", sealmq.NoKey}, {"admin", "reset_key", "alice", ""}} {
-		if !r.audit.has(e) {
-			t.Errorf("not in the audit: %+v", e)
-		}
-	}
-	without := open(t)
-	r.code(sealmq.Unsupported, without.do(func(d func(error)) {
-		without.ResetKey(admin, "alice", "", func(_ []int64, err error) { d(err) })
-	}))
-	r.code(sealmq.Unsupported, second(without.FindReset(bob, "alice", string(small))))
 }
 
 // A thief who used all changes up has gained nothing.
 func TestChangesAreCountedAnewAfterAReset(t *testing.T) {
-	r := openRegistry(t, func(c *broker.Config) { c.Limits.KeyChanges = 2 })
+	r := open(t, func(c *keylog.Config) { c.Limits.Changes = 2 })
 	id := r.who(r.ca, "alice", "")
 	first := r.entry(publicKey(t, small), nil)
 	last := r.entry(publicKey(t, small), first)
@@ -228,50 +204,39 @@ func TestChangesAreCountedAnewAfterAReset(t *testing.T) {
 	r.code(sealmq.LimitReached, second(r.putKey(admin, "lab", key(200))))
 }
 
-// A reset is in the log when it is stored, and not before; what the store refuses never was.
+// A reset takes effect when it is stored, and not before; what the store refuses never was.
 func TestResetThatIsNotStored(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	id := r.who(r.ca, "alice", "")
 	entry := r.entry(publicKey(t, small), nil)
 	r.must(second(r.put(id, small, entry)))
 	r.must(second(r.putKey(id, "alice", key(1))))
 	before := r.Counts()
-	t.Cleanup(r.disk.Hold(t))
 	answered := make(chan error, 1)
-	r.ResetKey(admin, "alice", "", func(_ []int64, err error) { answered <- err })
-	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
-	if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, entry) {
-		t.Errorf("%+v, %v", f, err)
+	r.store.refuse = sealmq.ErrNoStorage
+	r.store.hold()
+	r.Reset(admin, "alice", "", func(_ []int64, err error) { answered <- err })
+	r.code(sealmq.NoKey, second(r.FindReset("alice", string(small))))
+	unchanged := func() {
+		t.Helper()
+		if f, err := r.Find("alice", ""); err != nil || !bytes.Equal(f.Entry, entry) {
+			t.Errorf("%+v, %v", f, err)
+		}
+		if k, ok := r.Key("alice"); !ok || !bytes.Equal(k, key(1)) {
+			t.Error("the bare key is gone")
+		}
 	}
+	unchanged()
 	for _, suite := range []string{"", string(small), keylog.Unproven} {
 		r.code(sealmq.InUse, second(r.reset(admin, "alice", suite)))
 	}
 	r.code(sealmq.InUse, second(r.put(id, small, r.entry(publicKey(t, small), entry))))
-	r.disk.Crash(t)
-	r.code(sealmq.Unavailable, <-answered)
-	r.start()
-	if f, err := r.FindKey(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, entry) || r.Counts() != before {
-		t.Errorf("%+v, %v, %+v", f, err, r.Counts())
-	}
-	for _, late := range []bool{false, true} {
-		s := &stubborn{Engine: r.engine, late: late, definitions: true}
-		cfg := r.cfg
-		cfg.Engine = s
-		b, err := broker.New(cfg)
-		r.must(err)
-		r.Broker = b
-		b.ResetKey(admin, "alice", "", func(_ []int64, err error) { answered <- err })
-		for _, f := range s.refused {
-			f()
-		}
-		s.definitions = false
-		r.code(sealmq.NoStorage, <-answered)
-		if after := r.Counts(); after != before {
-			t.Errorf("%+v became %+v", before, after)
-		}
-		if k, ok := r.Key(bob, "alice"); !ok || !bytes.Equal(k, key(1)) {
-			t.Errorf("late %v: the bare key is gone", late)
-		}
+	r.store.release(false)
+	r.code(sealmq.NoStorage, <-answered)
+	unchanged()
+	r.store.refuse = nil
+	if after := r.Counts(); after != before {
+		t.Errorf("%+v became %+v", before, after)
 	}
 	indexes, err := r.reset(admin, "alice", "")
 	if err != nil || fmt.Sprint(indexes) != "[2 3]" {
@@ -281,11 +246,11 @@ func TestResetThatIsNotStored(t *testing.T) {
 
 // A full log takes no reset either: clients would not read it.
 func TestResetIsBounded(t *testing.T) {
-	r := openRegistry(t, func(c *broker.Config) { c.Limits.KeyLog = 2 })
+	r := open(t, func(c *keylog.Config) { c.Limits.Records = 2 })
 	r.must(second(r.putKey(admin, "lab", key(1))))
 	r.must(second(r.putKey(admin, "lab", key(2))))
 	r.code(sealmq.LimitReached, second(r.reset(admin, "lab", "")))
-	if k, ok := r.Key(bob, "lab"); !ok || !bytes.Equal(k, key(2)) {
+	if k, ok := r.Key("lab"); !ok || !bytes.Equal(k, key(2)) {
 		t.Error("the key is gone")
 	}
 }
@@ -293,25 +258,25 @@ func TestResetIsBounded(t *testing.T) {
 // The store's words for an entry and for its end must not disagree: whatever was reset stays
 // so. A bare key, which proves nothing, gets another place in the log.
 func TestStoredEntryThatTheLogHasReset(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.put(id, small, r.entry(publicKey(t, small), nil))))
 	r.must(second(r.putKey(admin, "lab", key(1))))
-	var keys []engine.Definition
-	for _, d := range r.engine.Definitions() {
+	var keys []keylog.Definition
+	for _, d := range r.store.definitions() {
 		if strings.HasPrefix(d.Key, "keyentry/") || strings.HasPrefix(d.Key, "key/") {
 			keys = append(keys, d)
 		}
 	}
 	r.must(second(r.reset(admin, "alice", "")))
 	r.must(second(r.reset(admin, "lab", "")))
-	r.must(r.do(func(done func(error)) { r.engine.Define(keys, done) }))
+	r.store.define(keys, func(error) {})
 	r.restart()
-	r.code(sealmq.NoKey, second(r.FindKey(bob, "alice", "")))
-	if f, err := r.FindKey(bob, "lab", ""); err != nil || f.Index != 4 {
+	r.code(sealmq.NoKey, second(r.Find("alice", "")))
+	if f, err := r.Find("lab", ""); err != nil || f.Index != 4 {
 		t.Errorf("%+v, %v", f, err)
 	}
-	if c := r.Counts(); c.Keys != 1 || c.KeyLog != 5 {
+	if c := r.Counts(); c.Keys != 1 || c.Records != 5 {
 		t.Errorf("%+v", c)
 	}
 }

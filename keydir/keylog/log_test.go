@@ -1,125 +1,26 @@
-package broker_test
+package keylog_test
 
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"golang.org/x/mod/sumdb/tlog"
 )
-
-// registry is a broker with a key directory, and an authority whose certificates it knows.
-type registry struct {
-	*node
-	ca     *testca.CA
-	signer *keylog.Signer
-}
-
-func openRegistry(t testing.TB, change ...func(*broker.Config)) *registry {
-	t.Helper()
-	r := &registry{ca: testca.New(t)}
-	var err error
-	if r.signer, _, err = keylog.NewSigner(); err != nil {
-		t.Fatal(err)
-	}
-	r.node = open(t, append([]func(*broker.Config){r.configure}, change...)...)
-	return r
-}
-
-func (r *registry) configure(cfg *broker.Config) {
-	cfg.Clock = clock.System
-	cfg.Directory = &broker.DirectoryConfig{Signer: r.signer, Verifier: r.verifier()}
-}
-
-func (r *registry) verifier() seal.Verifier {
-	return &seal.X509Verifier{Roots: r.ca.Pool(), Identify: r.ca.Identify}
-}
-
-// who is the identity that a connection with this certificate would have.
-func (r *registry) who(ca *testca.CA, name string, role sealmq.Role) broker.Caller {
-	r.Helper()
-	leaf := ca.Leaf(name, role)
-	id, err := ca.Identify(tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf.Leaf, ca.Root()}}})
-	r.must(err)
-	return broker.Caller{Identity: id}
-}
-
-func signerOf(t testing.TB, ca *testca.CA, name string, role sealmq.Role) *seal.Signer {
-	t.Helper()
-	leaf := ca.Leaf(name, role)
-	s, err := seal.NewSigner(name, leaf.Certificate, leaf.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func publicKey(t testing.TB, suite seal.Suite) *seal.PublicKey {
-	t.Helper()
-	key, err := seal.Generate(suite, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key.Public()
-}
-
-// entry makes an entry of alice's that follows another one, or the first.
-func (r *registry) entry(key *seal.PublicKey, after []byte, change ...func(*seal.KeyEntry)) []byte {
-	r.Helper()
-	e := seal.KeyEntry{Key: key, Serial: 1, Created: time.Now()}
-	if after != nil {
-		before, err := seal.ParseKeyEntry(after)
-		r.must(err)
-		e.Serial, e.Previous = before.Serial+1, before.Hash()
-	}
-	for _, f := range change {
-		f(&e)
-	}
-	entry, err := seal.NewKeyEntry(signerOf(r, r.ca, "alice", ""), e)
-	r.must(err)
-	return entry
-}
-
-func (r *registry) put(id broker.Caller, suite seal.Suite, entry []byte) (int64, error) {
-	r.Helper()
-	return wait(r, func(done func(int64, error)) { r.PutKeyEntry(id, string(suite), entry, done) })
-}
-
-// proven checks what find_key answers and returns the tree.
-func (r *registry) proven(f keylog.Found, leaf keylog.Leaf) tlog.Tree {
-	r.Helper()
-	tree, err := keylog.OpenCheckpoint(f.Checkpoint, r.signer.Public())
-	r.must(err)
-	r.must(tlog.CheckRecord(f.Proof, tree.N, tree.Hash, f.Index, leaf.Record()))
-	return tree
-}
-
-func (r *registry) leafOf(entry []byte, issuer string) keylog.Leaf {
-	r.Helper()
-	e, err := seal.ParseKeyEntry(entry)
-	r.must(err)
-	return keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
-}
 
 const small = seal.HPKEX25519
 
 func TestKeyEntries(t *testing.T) {
-	r := openRegistry(t)
-	id, other := r.who(r.ca, "alice", ""), r.who(r.ca, "bob", "")
-	if _, err := r.FindKey(other, "alice", ""); sealmq.CodeOf(err) != sealmq.NoKey {
+	r := open(t)
+	id := r.who(r.ca, "alice", "")
+	if _, err := r.Find("alice", ""); sealmq.CodeOf(err) != sealmq.NoKey {
 		t.Errorf("a key that nobody has put: %v", err)
 	}
 	first := r.entry(publicKey(t, small), nil)
@@ -143,26 +44,26 @@ func TestKeyEntries(t *testing.T) {
 			suite seal.Suite
 			entry []byte
 		}{{"", hybrid}, {seal.HPKEHybrid, hybrid}, {small, second}} {
-			f, err := r.FindKey(other, "alice", string(want.suite))
+			f, err := r.Find("alice", string(want.suite))
 			if err != nil || !f.Proven || !bytes.Equal(f.Entry, want.entry) {
 				t.Fatalf("%s: %+v, %v", want.suite, f, err)
 			}
 			last = r.proven(f, r.leafOf(want.entry, id.Issuer))
 		}
-		f, err := r.FindKey(other, "alice", string(seal.CipherMQG5))
+		f, err := r.Find("alice", string(seal.CipherMQG5))
 		if err != nil || f.Proven || !bytes.Equal(f.Key, key(7)) || f.Entry != nil {
 			t.Fatalf("%+v, %v", f, err)
 		}
 		r.proven(f, keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key(7))})
-		if _, err := r.FindKey(other, "alice", string(seal.CipherMQRSA)); sealmq.CodeOf(err) != sealmq.NoKey {
+		if _, err := r.Find("alice", string(seal.CipherMQRSA)); sealmq.CodeOf(err) != sealmq.NoKey {
 			t.Errorf("a suite without a key: %v", err)
 		}
-		if last.N != 4 || r.Counts().KeyLog != 4 || r.Counts().Keys != 3 {
+		if last.N != 4 || r.Counts().Records != 4 || r.Counts().Keys != 3 {
 			t.Errorf("tree of %d, %+v", last.N, r.Counts())
 		}
 		before := last
 		r.restart()
-		if f, err = r.FindKey(other, "alice", ""); err != nil {
+		if f, err = r.Find("alice", ""); err != nil {
 			t.Fatal(err)
 		}
 		if last = r.proven(f, r.leafOf(hybrid, id.Issuer)); last != before {
@@ -172,7 +73,7 @@ func TestKeyEntries(t *testing.T) {
 }
 
 func TestKeyEntriesAreRefused(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	foreign := testca.New(t)
 	id, boss := r.who(r.ca, "alice", ""), r.who(r.ca, "admin", sealmq.RoleAdmin)
 	first := r.entry(publicKey(t, small), nil)
@@ -188,7 +89,7 @@ func TestKeyEntriesAreRefused(t *testing.T) {
 	clear(unsigned[2+n+2 : 2+n+2+int(unsigned[2+n+1])])
 	for _, tc := range []struct {
 		name  string
-		id    broker.Caller
+		id    sealmq.Identity
 		suite seal.Suite
 		entry []byte
 		code  sealmq.Code
@@ -202,30 +103,26 @@ func TestKeyEntriesAreRefused(t *testing.T) {
 		{"somebody else's", r.who(r.ca, "bob", ""), small, first, sealmq.Denied},
 		{"an administrator for somebody else", boss, small, first, sealmq.Denied},
 		{"another authority's", id, small, stranger, sealmq.BadArgument},
-		{"the same name at another authority", broker.Caller{Identity: sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}}, small, first, sealmq.Denied},
-		{"signed below another authority than the connection's", broker.Caller{Identity: sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}}, seal.HPKEHybrid,
+		{"the same name at another authority", sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}, small, first, sealmq.Denied},
+		{"signed below another authority than the connection's", sealmq.Identity{ID: "alice", Issuer: "sha256:11", Role: sealmq.RoleClient}, seal.HPKEHybrid,
 			r.entry(publicKey(t, seal.HPKEHybrid), nil), sealmq.Denied},
 		{"from the future", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Created = time.Now().Add(time.Hour) }), sealmq.BadArgument},
 		{"first again", id, small, r.entry(publicKey(t, small), nil), sealmq.Mismatch},
 		{"a serial left out", id, small, r.entry(publicKey(t, small), first, func(e *seal.KeyEntry) { e.Serial++ }), sealmq.Mismatch},
 		{"second before the first", id, seal.HPKEHybrid, r.entry(publicKey(t, seal.HPKEHybrid), first), sealmq.Mismatch},
-		{"no identity", broker.Caller{}, small, first, sealmq.Denied},
+		{"no identity", sealmq.Identity{}, small, first, sealmq.Denied},
 	} {
 		if _, err := r.put(tc.id, tc.suite, tc.entry); sealmq.CodeOf(err) != tc.code {
 			t.Errorf("%s: %v, want code %s", tc.name, err, tc.code)
 		}
 	}
-	if r.Counts().KeyLog != 1 {
-		t.Errorf("%d leaves", r.Counts().KeyLog)
-	}
-	without := open(t)
-	if _, err := without.FindKey(id, "alice", ""); !errors.Is(err, sealmq.ErrUnsupported) {
-		t.Errorf("a broker without a directory: %v", err)
+	if r.Counts().Records != 1 {
+		t.Errorf("%d leaves", r.Counts().Records)
 	}
 }
 
 func TestKeyEntryMustNameItsPredecessor(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	id := r.who(r.ca, "alice", "")
 	first := r.entry(publicKey(t, small), nil)
 	r.must(second(r.put(id, small, first)))
@@ -235,10 +132,8 @@ func TestKeyEntryMustNameItsPredecessor(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
-
 func TestKeyDirectoryIsBounded(t *testing.T) {
-	r := openRegistry(t, func(c *broker.Config) { c.Limits = broker.Limits{Keys: 2, KeyLog: 4} })
+	r := open(t, func(c *keylog.Config) { c.Limits.Keys, c.Limits.Records = 2, 4 })
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.putKey(admin, "lab", key(1))))
 	first := r.entry(publicKey(t, small), nil)
@@ -256,7 +151,7 @@ func TestKeyDirectoryIsBounded(t *testing.T) {
 }
 
 func TestChangesOfOneKeyAreBounded(t *testing.T) {
-	r := openRegistry(t, func(c *broker.Config) { c.Limits.KeyChanges = 3 })
+	r := open(t, func(c *keylog.Config) { c.Limits.Changes = 3 })
 	id := r.who(r.ca, "alice", "")
 	var last []byte
 	for i := range 3 {
@@ -269,26 +164,41 @@ func TestChangesOfOneKeyAreBounded(t *testing.T) {
 	r.must(second(r.putKey(admin, "lab2", key(1))))
 	r.code(sealmq.LimitReached, second(r.put(id, small, last)))
 	// An administrator lets an owner out whose changes somebody else has used up.
-	r.cfg.Limits.KeyChanges = 4
+	r.cfg.Limits.Changes = 4
 	r.restart()
 	r.must(second(r.put(id, small, last)))
 }
 
-// Keys that were registered before there was a directory get their place when it is
-// switched on.
+func without(c *keylog.Config) { c.Signer, c.Verifier = nil, nil }
+
+// Without a signer there are bare keys, and no proofs.
+func TestBareKeysAlone(t *testing.T) {
+	r := open(t, without)
+	id := r.who(r.ca, "alice", "")
+	r.must(second(r.putKey(bob, "bob", key(1))))
+	r.restart()
+	if k, ok := r.Key("bob"); !ok || !bytes.Equal(k, key(1)) {
+		t.Errorf("%x, %v", k, ok)
+	}
+	r.code(sealmq.Unsupported, second(r.put(id, small, r.entry(publicKey(t, small), nil))))
+	r.code(sealmq.Unsupported, second(r.putChain(id, nil)))
+	r.code(sealmq.Unsupported, second(r.reset(admin, "bob", "")))
+	r.code(sealmq.Unsupported, second(r.Find("bob", "")))
+	r.code(sealmq.Unsupported, second(r.FindReset("bob", keylog.Unproven)))
+	r.code(sealmq.Unsupported, second(r.Page(0, 1)))
+	r.code(sealmq.Unsupported, second(r.Consistency(1, 1)))
+}
+
+// Keys that were registered before there was a log get their place in it.
 func TestOldKeysJoinTheLog(t *testing.T) {
-	n := open(t)
-	n.must(second(n.putKey(alice, "alice", key(1))))
-	n.must(second(n.putKey(bob, "bob", key(2))))
-	r := &registry{node: n, ca: testca.New(t)}
-	var err error
-	r.signer, _, err = keylog.NewSigner()
-	n.must(err)
-	r.configure(&n.cfg)
+	r := open(t, without)
+	r.must(second(r.putKey(admin, "alice", key(1))))
+	r.must(second(r.putKey(admin, "bob", key(2))))
+	r.cfg.Signer, r.cfg.Verifier = r.signer, r.verifier()
 	for range 2 {
-		n.restart()
-		f, err := r.FindKey(alice, "bob", "")
-		n.must(err)
+		r.restart()
+		f, err := r.Find("bob", "")
+		r.must(err)
 		if tree := r.proven(f, keylog.Leaf{Owner: "bob", Hash: sha256.Sum256(key(2))}); tree.N != 2 {
 			t.Errorf("tree of %d", tree.N)
 		}
@@ -296,20 +206,20 @@ func TestOldKeysJoinTheLog(t *testing.T) {
 }
 
 func TestKeyLog(t *testing.T) {
-	r := openRegistry(t)
-	if p, err := r.KeyLog(alice, 0, 10); err != nil || p.Size != 0 || len(p.Leaves) != 0 {
+	r := open(t)
+	if p, err := r.Page(0, 10); err != nil || p.Size != 0 || len(p.Leaves) != 0 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	const size = 21
 	trees := map[int64]tlog.Tree{}
 	for i := range size {
 		r.must(second(r.putKey(admin, fmt.Sprint("client ", i), key(byte(i)))))
-		p, err := r.KeyLog(alice, 0, 0)
+		p, err := r.Page(0, 0)
 		r.must(err)
 		trees[p.Size], err = keylog.OpenCheckpoint(p.Checkpoint, p.LogKey)
 		r.must(err)
 	}
-	p, err := r.KeyLog(alice, 5, 3)
+	p, err := r.Page(5, 3)
 	r.must(err)
 	want := keylog.Leaf{Owner: "client 5", Hash: sha256.Sum256(key(5))}.Text()
 	if p.From != 5 || len(p.Leaves) != 3 || p.Leaves[0] != want || p.Size != size {
@@ -317,96 +227,97 @@ func TestKeyLog(t *testing.T) {
 	}
 	for from := int64(1); from <= size; from++ {
 		for to := from; to <= size; to++ {
-			c, err := r.KeyProof(alice, from, to)
+			c, err := r.Consistency(from, to)
 			r.must(err)
 			r.must(tlog.CheckTree(c.Proof, to, trees[to].Hash, from, trees[from].Hash))
 		}
 	}
 	for _, bad := range [][2]int64{{0, 1}, {-1, 1}, {2, 1}, {1, size + 1}, {size + 1, size + 1}} {
-		r.code(sealmq.BadArgument, second(r.KeyProof(alice, bad[0], bad[1])))
+		r.code(sealmq.BadArgument, second(r.Consistency(bad[0], bad[1])))
 	}
 	for _, bad := range []int64{-1, size + 1} {
-		r.code(sealmq.BadArgument, second(r.KeyLog(alice, bad, 1)))
+		r.code(sealmq.BadArgument, second(r.Page(bad, 1)))
 	}
-	r.code(sealmq.Denied, second(r.KeyLog(broker.Caller{}, 0, 1)))
 }
 
 // A checkpoint covers only what a crash cannot take away: while the store is held up,
-// nothing new is signed, and what it then forgets was never shown.
+// nothing new is shown or signed, and what it then forgets was never shown.
 func TestCheckpointsCoverWhatIsStored(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	r.must(second(r.putKey(admin, "lab", key(1))))
-	release := r.disk.Hold(t)
-	answered := make(chan error, 1)
-	r.PutKey(admin, "lab", key(2), func(_ bool, err error) { answered <- err })
-	if got, _ := r.Key(alice, "lab"); !bytes.Equal(got, key(2)) {
-		t.Error("a legacy registration is not visible at once")
+	shows := func(want byte, size int64) {
+		t.Helper()
+		if k, _ := r.Key("lab"); !bytes.Equal(k, key(want)) {
+			t.Errorf("key %x", k)
+		}
+		f, err := r.Find("lab", "")
+		r.must(err)
+		if tree := r.proven(f, keylog.Leaf{Owner: "lab", Hash: sha256.Sum256(key(want))}); tree.N != size {
+			t.Errorf("a tree of %d is signed", tree.N)
+		}
 	}
-	f, err := r.FindKey(alice, "lab", "")
-	r.must(err)
-	if tree := r.proven(f, keylog.Leaf{Owner: "lab", Hash: sha256.Sum256(key(1))}); tree.N != 1 {
-		t.Errorf("a tree of %d is signed", tree.N)
+	r.store.hold()
+	answered := make(chan error, 3)
+	for range 2 { // the second caller waits for the first one's
+		r.PutKey(admin, "lab", key(2), func(_ bool, err error) { answered <- err })
 	}
 	entry := r.entry(publicKey(t, small), nil)
 	id := r.who(r.ca, "alice", "")
-	r.PutKeyEntry(id, string(small), entry, func(int64, error) {})
+	r.putEntry(id, small, entry, func(_ int64, err error) { answered <- err })
 	r.code(sealmq.InUse, second(r.put(id, small, entry)))
-	r.code(sealmq.NoKey, second(r.FindKey(alice, "alice", "")))
-	release()
-	r.must(<-answered)
-	f, err = r.FindKey(alice, "lab", "")
-	r.must(err)
-	r.proven(f, keylog.Leaf{Owner: "lab", Hash: sha256.Sum256(key(2))})
+	r.code(sealmq.NoKey, second(r.Find("alice", "")))
+	shows(1, 1)
+	if len(answered) > 0 || r.Counts() != (keylog.Counts{Keys: 2, Records: 3}) {
+		t.Errorf("%d answers, %+v", len(answered), r.Counts())
+	}
+	r.store.release(true) // in whatever order the store answers
+	for range 3 {
+		r.must(<-answered)
+	}
+	shows(2, 3)
 }
 
 // What the store refuses is in no log, and leaves no gap in it.
 func TestRefusedKeysAreNotInTheLog(t *testing.T) {
 	for _, late := range []bool{false, true} {
-		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
-			r := openRegistry(t)
-			r.must(second(r.putKey(admin, "lab", key(1))))
-			s := &stubborn{Engine: r.engine, late: late}
-			cfg := r.cfg
-			cfg.Engine = s
-			b, err := broker.New(cfg)
-			r.must(err)
-			r.Broker = b
-			id := r.who(r.ca, "alice", "")
-			entry := r.entry(publicKey(t, small), nil)
-			before := r.Counts()
-
-			s.definitions = true
-			answers := make(chan error, 2)
-			b.PutKey(admin, "lab", key(2), func(_ bool, err error) { answers <- err })
-			b.PutKeyEntry(id, string(small), entry, func(_ int64, err error) { answers <- err })
-			for _, f := range s.refused {
-				f()
-			}
-			s.definitions, s.refused = false, nil
-			for range 2 {
-				r.code(sealmq.NoStorage, <-answers)
-			}
-			if after := r.Counts(); after != before {
-				t.Errorf("%+v became %+v", before, after)
-			}
-			if index, err := r.put(id, small, entry); err != nil || index != 1 {
-				t.Errorf("afterwards: index %d, %v", index, err)
-			}
-			f, err := r.FindKey(alice, "alice", "")
-			r.must(err)
-			if tree := r.proven(f, r.leafOf(entry, id.Issuer)); tree.N != 2 {
-				t.Errorf("tree of %d", tree.N)
-			}
-		})
+		r := open(t)
+		r.must(second(r.putKey(admin, "lab", key(1))))
+		id := r.who(r.ca, "alice", "")
+		entry := r.entry(publicKey(t, small), nil)
+		before := r.Counts()
+		r.store.refuse = sealmq.ErrNoStorage
+		if late {
+			r.store.hold()
+		}
+		answers := make(chan error, 3)
+		r.PutKey(admin, "lab", key(2), func(_ bool, err error) { answers <- err })
+		r.putEntry(id, small, entry, func(_ int64, err error) { answers <- err })
+		r.PutChain(id, chainOf(t, r.ca, "alice"), func(_ [32]byte, err error) { answers <- err })
+		r.store.release(false)
+		r.store.refuse = nil
+		for range 3 {
+			r.code(sealmq.NoStorage, <-answers)
+		}
+		if after := r.Counts(); after != before {
+			t.Errorf("%+v became %+v", before, after)
+		}
+		if index, err := r.put(id, small, entry); err != nil || index != 1 {
+			t.Errorf("afterwards: index %d, %v", index, err)
+		}
+		f, err := r.Find("alice", "")
+		r.must(err)
+		if tree := r.proven(f, r.leafOf(entry, id.Issuer)); tree.N != 2 {
+			t.Errorf("tree of %d", tree.N)
+		}
 	}
 }
 
 // Many register and publish at once, and every proof that is handed out meanwhile holds.
 func TestKeysOfManyAtOnce(t *testing.T) {
-	r := openRegistry(t)
+	r := open(t)
 	const owners, changes = 8, 12
 	entries := make([][][]byte, owners)
-	ids := make([]broker.Caller, owners)
+	ids := make([]sealmq.Identity, owners)
 	for i := range owners {
 		name := fmt.Sprint("owner", i)
 		ids[i] = r.who(r.ca, name, "")
@@ -433,7 +344,7 @@ func TestKeysOfManyAtOnce(t *testing.T) {
 				if _, err := r.putKey(admin, fmt.Sprint("lab", i), key(byte(j))); err != nil {
 					t.Error(err)
 				}
-				f, err := r.FindKey(alice, ids[i].ID, string(small))
+				f, err := r.Find(ids[i].ID, string(small))
 				if err != nil || !bytes.Equal(f.Entry, entry) {
 					t.Errorf("%v", err)
 					continue
@@ -444,7 +355,7 @@ func TestKeysOfManyAtOnce(t *testing.T) {
 	}
 	work.Wait()
 	tree := func() tlog.Tree {
-		p, err := r.KeyLog(alice, 0, 0)
+		p, err := r.Page(0, 0)
 		r.must(err)
 		tree, err := keylog.OpenCheckpoint(p.Checkpoint, p.LogKey)
 		r.must(err)

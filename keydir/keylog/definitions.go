@@ -1,0 +1,181 @@
+package keylog
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/sealmq/sealmq/internal/definition"
+)
+
+// What the store keeps. A value is JSON whose member "v" is the version of its kind; names
+// stand in the keys:
+//
+//	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>"}
+//	keyentry/<suite> <owner>          {"v":1,"entry":"<base64>","issuer":"…","serial":1,"hash":"<base64>"}
+//	keyleaf/<sequence, hex>           {"v":1,"leaf":"…"}
+//	chain/<sha256, hex>               {"v":1,"chain":"<base64>","by":"<identity>"}
+//
+// Leaves are ordered by their sequence number, which has gaps: a leaf that the store refused
+// is none.
+const (
+	keyPrefix   = "key/"
+	entryPrefix = "keyentry/"
+	leafPrefix  = "keyleaf/"
+	chainPrefix = "chain/"
+)
+
+type keyValue struct {
+	Version int    `json:"v"`
+	Key     []byte `json:"key"`
+	By      string `json:"by"`
+}
+
+// entryValue is the current entry of an owner and suite. What can be read from the entry
+// stands beside it, because reading it means checking a signature.
+type entryValue struct {
+	Version int    `json:"v"`
+	Entry   []byte `json:"entry"`
+	Issuer  string `json:"issuer"`
+	Serial  uint64 `json:"serial"`
+	Hash    []byte `json:"hash"`
+}
+
+type leafValue struct {
+	Version int    `json:"v"`
+	Leaf    string `json:"leaf"`
+}
+
+type chainValue struct {
+	Version int    `json:"v"`
+	Chain   []byte `json:"chain"`
+	By      string `json:"by"`
+}
+
+// definitionKey is where the key of a slot is kept.
+func definitionKey(at slot) string {
+	if at.suite == "" {
+		return keyPrefix + at.owner
+	}
+	return entryPrefix + at.suite + " " + at.owner
+}
+
+func defineKey(client string, key []byte, by string) Definition {
+	return Definition{keyPrefix + client, definition.Encode(keyValue{definition.Version, key, by})}
+}
+
+func defineEntry(r *record) Definition {
+	return Definition{definitionKey(r.leaf.slot()),
+		definition.Encode(entryValue{definition.Version, r.data, r.leaf.Issuer, r.leaf.Serial, r.leaf.Hash[:]})}
+}
+
+func defineLeaf(sequence uint64, leaf Leaf) Definition {
+	return Definition{leafKey(sequence), definition.Encode(leafValue{definition.Version, leaf.Text()})}
+}
+
+func defineChain(sum [32]byte, s storedChain) Definition {
+	return Definition{chainPrefix + hex.EncodeToString(sum[:]), definition.Encode(chainValue{definition.Version, s.chain, s.by})}
+}
+
+func leafKey(sequence uint64) string { return fmt.Sprintf("%s%016x", leafPrefix, sequence) }
+
+// Owns reports whether a definition with this key is a Log's.
+func Owns(key string) bool {
+	kind, _, _ := strings.Cut(key, "/")
+	switch kind + "/" {
+	case keyPrefix, entryPrefix, leafPrefix, chainPrefix:
+		return true
+	}
+	return false
+}
+
+type storedLeaf struct {
+	sequence uint64
+	leaf     Leaf
+}
+
+// maxReportedErrors keeps an error about a wholly foreign store readable.
+const maxReportedErrors = 10
+
+// read takes all definitions but the leaves, which it returns.
+func (l *Log) read(list []Definition) (leaves []storedLeaf, err error) {
+	var errs []error
+	for _, d := range list {
+		kind, rest, _ := strings.Cut(d.Key, "/")
+		var err error
+		switch kind + "/" {
+		case keyPrefix:
+			err = l.readKey(rest, d)
+		case entryPrefix:
+			err = l.readEntry(rest, d)
+		case leafPrefix:
+			var s storedLeaf
+			s, err = readLeaf(rest, d)
+			leaves = append(leaves, s)
+		case chainPrefix:
+			err = l.readChain(rest, d)
+		}
+		if err != nil {
+			if errs = append(errs, err); len(errs) == maxReportedErrors {
+				break
+			}
+		}
+	}
+	return leaves, errors.Join(errs...)
+}
+
+func (l *Log) readKey(client string, d Definition) error {
+	var v keyValue
+	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
+		return err
+	}
+	l.at(slot{client, ""}).current = bareKey(client, v.Key)
+	return nil
+}
+
+func (l *Log) readEntry(rest string, d Definition) error {
+	var v entryValue
+	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
+		return err
+	}
+	suite, owner, ok := strings.Cut(rest, " ")
+	if !ok || len(v.Hash) != 32 {
+		return definition.Damaged(d.Key, "no such entry is possible")
+	}
+	leaf := Leaf{Proven: true, Owner: owner, Issuer: v.Issuer, Suite: suite, Serial: v.Serial, Hash: [32]byte(v.Hash)}
+	l.at(leaf.slot()).current = &record{leaf: leaf, data: v.Entry, index: unlogged}
+	return nil
+}
+
+func readLeaf(rest string, d Definition) (storedLeaf, error) {
+	var v leafValue
+	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
+		return storedLeaf{}, err
+	}
+	sequence, err := strconv.ParseUint(rest, 16, 64)
+	if err != nil || leafKey(sequence) != d.Key {
+		return storedLeaf{}, definition.Damaged(d.Key, "its number cannot be read")
+	}
+	leaf, err := ParseLeaf(v.Leaf)
+	if err != nil {
+		return storedLeaf{}, definition.Damaged(d.Key, err.Error())
+	}
+	return storedLeaf{sequence, leaf}, nil
+}
+
+func (l *Log) readChain(rest string, d Definition) error {
+	var v chainValue
+	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(v.Chain)
+	if rest != hex.EncodeToString(sum[:]) {
+		return definition.Damaged(d.Key, fmt.Sprintf("its hash is %x", sum))
+	}
+	l.chains.stored[sum] = storedChain{v.Chain, v.By}
+	l.chains.count[v.By]++
+	return nil
+}

@@ -1,0 +1,161 @@
+package keylog
+
+import (
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// Key returns the bare key of a client. The slice must not be changed.
+func (l *Log) Key(client string) ([]byte, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.slots[slot{client, ""}]; s != nil && s.current != nil {
+		return s.current.data, true
+	}
+	return nil, false
+}
+
+// Find returns the key of a client with the proof that it stands in the log: the entry of
+// the suite that is named, or of the best suite that there is if none is. A bare key is found
+// if there is no entry, and none or a suite that such keys are for was named. Code NoKey if
+// there is nothing.
+func (l *Log) Find(client, suite string) (Found, error) {
+	if l.cfg.Signer == nil {
+		return Found{}, ErrNoDirectory
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.choose(client, suite)
+	if r == nil || r.index == unlogged {
+		return Found{}, errNoKey(client, suite)
+	}
+	f := Found{Client: client, Suite: r.leaf.Suite, Proven: r.leaf.Proven, Index: r.index, LogKey: l.cfg.Signer.Public()}
+	if f.Proven {
+		f.Entry, f.Issuer = r.data, r.leaf.Issuer
+	} else {
+		f.Key = r.data
+	}
+	var err error
+	f.Proof, f.Checkpoint, err = l.prove(r)
+	return f, err
+}
+
+// choose finds what is asked for. The caller holds mu.
+func (l *Log) choose(client, suite string) *record {
+	current := func(suite string) *record {
+		if s := l.slots[slot{client, suite}]; s != nil {
+			return s.current
+		}
+		return nil
+	}
+	if suite != "" {
+		if r := current(suite); r != nil || !ForBareKeys(seal.Suite(suite)) {
+			return r
+		}
+		return current("")
+	}
+	for _, s := range seal.Suites() { // the best one first
+		if r := current(string(s)); r != nil {
+			return r
+		}
+	}
+	return current("")
+}
+
+// ForBareKeys reports whether CipherMQ's clients register keys of the suite.
+func ForBareKeys(s seal.Suite) bool {
+	switch s {
+	case seal.CipherMQG3, seal.CipherMQG4, seal.CipherMQG5, seal.CipherMQG6:
+		return true
+	}
+	return false
+}
+
+// FindReset returns the latest reset of a client's key with the proof that it stands in the
+// log. suite is that of the key, or Unproven. Code NoKey if there was none.
+func (l *Log) FindReset(client, suite string) (f FoundReset, err error) {
+	if err := l.checkSlot(client, suite); err != nil {
+		return f, err
+	}
+	at := slot{client, suite}
+	if suite == Unproven {
+		at.suite = ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.slots[at]
+	if s == nil || s.reset == nil {
+		return f, &sealmq.Error{Code: sealmq.NoKey, Message: "no key of '" + client + "' for " + suite + " was reset"}
+	}
+	f = FoundReset{Leaf: s.reset.leaf.Text(), Index: s.reset.index, LogKey: l.cfg.Signer.Public()}
+	f.Proof, f.Checkpoint, err = l.prove(s.reset)
+	return f, err
+}
+
+// Page returns up to n leaves of the log from a place on, at most MaxPage, with the newest
+// checkpoint.
+func (l *Log) Page(from int64, n int) (Page, error) {
+	if l.cfg.Signer == nil {
+		return Page{}, ErrNoDirectory
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	size := l.tree.Size()
+	if from < 0 || from > size || n < 0 {
+		return Page{}, badSize(from)
+	}
+	checkpoint, err := l.checkpoint()
+	if err != nil {
+		return Page{}, err
+	}
+	to := min(size, from+int64(min(n, MaxPage)))
+	leaves := append([]string{}, l.leaves[from:to]...)
+	return Page{From: from, Leaves: leaves, Size: size, Checkpoint: checkpoint, LogKey: l.cfg.Signer.Public()}, nil
+}
+
+// Consistency proves that the log as it was with to leaves continues what it was with from.
+func (l *Log) Consistency(from, to int64) (Consistency, error) {
+	if l.cfg.Signer == nil {
+		return Consistency{}, ErrNoDirectory
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if size := l.tree.Size(); from < 1 || from > size {
+		return Consistency{}, badSize(from)
+	} else if to < from || to > size {
+		return Consistency{}, badSize(to)
+	}
+	proof, err := tlog.ProveTree(to, from, &l.tree)
+	if proof == nil {
+		proof = tlog.TreeProof{}
+	}
+	return Consistency{From: from, To: to, Proof: proof}, err
+}
+
+func badSize(size int64) error {
+	return &sealmq.Error{Code: sealmq.BadArgument, Message: ErrSize(size).Error()}
+}
+
+// prove proves a record, with the checkpoint that the proof is for. The caller holds mu.
+func (l *Log) prove(r *record) (proof tlog.RecordProof, checkpoint []byte, err error) {
+	if checkpoint, err = l.checkpoint(); err != nil {
+		return nil, nil, err
+	}
+	proof, err = tlog.ProveRecord(l.tree.Size(), r.index, &l.tree)
+	return proof, checkpoint, err
+}
+
+// checkpoint signs all leaves. The caller holds mu.
+func (l *Log) checkpoint() ([]byte, error) {
+	if l.signed != nil {
+		return l.signed, nil
+	}
+	head, err := l.tree.Head()
+	if err != nil {
+		return nil, err
+	}
+	l.signed, err = l.cfg.Signer.Checkpoint(head)
+	return l.signed, err
+}

@@ -1,0 +1,194 @@
+package keylog
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// KeyBytes is the length of a bare public key. CipherMQ's clients register and look up X25519
+// keys, and do not prove that they hold the private key.
+const KeyBytes = 32
+
+// PutKey registers the bare key of a client. by is the caller, who may do that. done is told
+// whether it is another key than before.
+func (l *Log) PutKey(by sealmq.Identity, client string, key []byte, done func(changed bool, err error)) {
+	client = strings.Clone(client)
+	if err := checkBareKey(client, key); err != nil {
+		done(false, err)
+		return
+	}
+	next, at := bareKey(client, slices.Clone(key)), slot{client, ""}
+	l.order.Lock()
+	defer l.order.Unlock()
+	l.mu.Lock()
+	s := l.at(at)
+	known, logged, replaced := false, l.cfg.Signer == nil, s.holds()
+	if s.latest != nil {
+		if s.latest.next.leaf == next.leaf { // it is being stored: both callers wait for that
+			s.latest.batch.done = append(s.latest.batch.done, func(err error) { done(false, err) })
+			l.mu.Unlock()
+			return
+		}
+	} else if s.current != nil && s.current.leaf == next.leaf {
+		known, logged = true, logged || s.current.index != unlogged
+	}
+	err := l.bounded(s)
+	l.forget(at)
+	l.mu.Unlock()
+	if known && (logged || err != nil) {
+		done(false, nil)
+		return
+	}
+	if err == nil && !known && l.cfg.Signer != nil {
+		err = l.rates.take(by, l.cfg.Now())
+	}
+	if err != nil {
+		done(false, err)
+		return
+	}
+	l.store([]*change{{at: at, next: next}}, []Definition{defineKey(client, key, by.ID)}, func(err error) {
+		if err == nil && !known {
+			l.cfg.Log.Info("public key registered", "client", client, "by", by.ID, "replaced", replaced)
+		}
+		done(err == nil && !known, err)
+	})
+}
+
+func checkBareKey(client string, key []byte) error {
+	if err := CheckClient(client); err != nil {
+		return err
+	}
+	if len(key) != KeyBytes {
+		return &sealmq.Error{Code: sealmq.BadArgument,
+			Message: "a public key has " + strconv.Itoa(KeyBytes) + " bytes, this one has " + strconv.Itoa(len(key))}
+	}
+	return nil
+}
+
+// Entry is a key entry that is well formed and signed by the owner of its certificate.
+type Entry struct {
+	*seal.KeyEntry
+	raw []byte
+}
+
+// ParseEntry reads an entry that is to be put for a suite.
+func (l *Log) ParseEntry(suite string, raw []byte) (Entry, error) {
+	if l.cfg.Verifier == nil {
+		return Entry{}, ErrNoDirectory
+	}
+	bad := func(message string) (Entry, error) {
+		return Entry{}, &sealmq.Error{Code: sealmq.BadArgument, Message: message}
+	}
+	if len(raw) > seal.MaxKeyEntryBytes {
+		return bad("the key entry is longer than " + strconv.Itoa(seal.MaxKeyEntryBytes) + " bytes")
+	}
+	e, err := seal.ParseKeyEntry(raw)
+	if err != nil {
+		return bad("the key entry is refused: " + err.Error())
+	}
+	if string(e.Suite()) != suite {
+		return bad("the key entry is of another suite than the command says")
+	}
+	return Entry{e, slices.Clone(raw)}, CheckClient(e.Owner)
+}
+
+// PutEntry stores the caller's next entry of a suite. It must be signed with a certificate
+// of the caller's own name and authority, and follow the current one, or its reset. Nobody
+// signs for others, administrators included. done gets the entry's place in the log, and
+// whether it is new: the entry that is there already is a success that changes nothing.
+func (l *Log) PutEntry(by sealmq.Identity, e Entry, done func(index int64, changed bool, err error)) {
+	if err := l.checkOwner(by, e); err != nil {
+		done(0, false, err)
+		return
+	}
+	leaf := Leaf{Proven: true, Owner: e.Owner, Issuer: by.Issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
+	at, next := leaf.slot(), &record{leaf: leaf, data: e.raw}
+	l.order.Lock()
+	defer l.order.Unlock()
+	l.mu.Lock()
+	s := l.at(at)
+	if c := s.current; c != nil && c.leaf == leaf && c.index != unlogged {
+		l.mu.Unlock()
+		done(c.index, false, nil)
+		return
+	}
+	err := s.mayFollow(leaf, e.Previous)
+	if err == nil {
+		err = l.bounded(s)
+	}
+	l.forget(at)
+	l.mu.Unlock()
+	if err == nil {
+		err = l.rates.take(by, l.cfg.Now())
+	}
+	if err != nil {
+		done(0, false, err)
+		return
+	}
+	l.store([]*change{{at: at, next: next}}, []Definition{defineEntry(next)}, func(err error) {
+		if err == nil {
+			l.cfg.Log.Info("key entry stored", "client", at.owner, "suite", at.suite, "serial", leaf.Serial)
+		}
+		done(next.index, err == nil, err)
+	})
+}
+
+// checkOwner reports whether an entry is the caller's own.
+func (l *Log) checkOwner(by sealmq.Identity, e Entry) error {
+	if e.Owner != by.ID {
+		return &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to put a key entry of '" + e.Owner + "'"}
+	}
+	signer, err := e.Verify(l.cfg.Verifier, by.ID, l.cfg.Now())
+	if err != nil {
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the key entry is refused: " + err.Error()}
+	}
+	if signer.Issuer != by.Issuer {
+		return &sealmq.Error{Code: sealmq.Denied,
+			Message: "not allowed to put a key entry that is signed with a certificate of another authority than the connection's"}
+	}
+	return nil
+}
+
+// mayFollow reports whether an entry that names a previous one may be put now.
+func (s *slotState) mayFollow(leaf Leaf, previous [32]byte) error {
+	mismatch := func(why string) error {
+		return &sealmq.Error{Code: sealmq.Mismatch, Message: "the key entry does not follow the current one: " + why}
+	}
+	c, reset := s.current, s.reset
+	switch {
+	case s.busy > 0:
+		return errBusy(leaf.Owner)
+	case c == nil && reset == nil && leaf.Serial != 1:
+		return mismatch("there is none before it")
+	case c == nil && reset != nil && (leaf.Serial != reset.leaf.Serial+1 || previous != [32]byte(reset.leaf.Record())):
+		return mismatch("the one before it was reset by an administrator, and it does not name that")
+	case c == nil:
+		return nil
+	case c.leaf.Issuer != leaf.Issuer:
+		return &sealmq.Error{Code: sealmq.Denied,
+			Message: "not allowed to replace the key entry of another authority's '" + leaf.Owner + "', unless an administrator has reset it"}
+	case leaf.Serial != c.leaf.Serial+1:
+		return mismatch(fmt.Sprintf("it has serial %d, and the current one has %d", leaf.Serial, c.leaf.Serial))
+	case previous != c.leaf.Hash:
+		return mismatch("it names another one before it")
+	}
+	return nil
+}
+
+// CheckClient checks the name of a client. It is looser than sealmq.CheckName: a client is
+// named by the common name of its certificate, which may contain spaces.
+func CheckClient(client string) error {
+	switch {
+	case client == "":
+		return &sealmq.Error{Code: sealmq.BadName, Message: "client id is empty"}
+	case len(client) > sealmq.MaxNameBytes:
+		return &sealmq.Error{Code: sealmq.BadName,
+			Message: "client id is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"}
+	}
+	return sealmq.CheckLine("client id", client, sealmq.BadName)
+}

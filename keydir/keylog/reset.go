@@ -1,0 +1,103 @@
+package keylog
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// An owner whose certificate was stolen, or comes from a new authority, cannot replace the
+// entry. So an administrator can take it out. This lets nobody be impersonated: the reset
+// stands in the log, the next entry's serial continues the last one's, and it names the
+// reset. Nothing that was signed earlier can follow, and clients that have pinned the key
+// report the reset.
+
+// Reset takes the keys of a client out of the directory: the one of a suite, the bare one if
+// suite is Unproven, or all if it is empty. by is an administrator. Afterwards anybody who
+// connects under the name, with a certificate of any accepted authority, can put the next
+// entry. done gets the places of the resets in the log. Code NoKey if there is nothing.
+func (l *Log) Reset(by sealmq.Identity, client, suite string, done func(indexes []int64, err error)) {
+	client, suite = strings.Clone(client), strings.Clone(suite)
+	if err := l.checkSlot(client, suite); err != nil {
+		done(nil, err)
+		return
+	}
+	l.order.Lock()
+	defer l.order.Unlock()
+	changes, err := l.resettable(client, suite)
+	if err != nil {
+		done(nil, err)
+		return
+	}
+	var removed []Definition
+	for _, c := range changes {
+		removed = append(removed, Definition{Key: definitionKey(c.at)})
+	}
+	l.store(changes, removed, func(err error) {
+		if err != nil {
+			done(nil, err)
+			return
+		}
+		var indexes []int64
+		for _, c := range changes {
+			indexes = append(indexes, c.next.index)
+		}
+		l.cfg.Log.Warn("keys reset", "client", client, "suite", suite, "by", by.ID, "records", indexes)
+		done(indexes, nil)
+	})
+}
+
+// checkSlot reports whether a client's keys of a suite can be asked for.
+func (l *Log) checkSlot(client, suite string) error {
+	if err := CheckClient(client); err != nil {
+		return err
+	}
+	if l.cfg.Signer == nil {
+		return ErrNoDirectory
+	}
+	if suite != "" && suite != Unproven && !slices.Contains(seal.Suites(), seal.Suite(suite)) {
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: "there is no suite of that name"}
+	}
+	return nil
+}
+
+// slotsOf are the slots that a suite stands for.
+func slotsOf(client, suite string) (list []slot) {
+	switch suite {
+	case Unproven:
+		return []slot{{client, ""}}
+	case "":
+		for _, s := range seal.Suites() {
+			list = append(list, slot{client, string(s)})
+		}
+		return append(list, slot{client, ""})
+	}
+	return []slot{{client, suite}}
+}
+
+// resettable returns the changes that reset what there is.
+func (l *Log) resettable(client, suite string) (changes []*change, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, at := range slotsOf(client, suite) {
+		s := l.slots[at]
+		switch {
+		case s == nil:
+		case s.busy > 0:
+			return nil, errBusy(client)
+		case s.current != nil && s.current.index != unlogged:
+			leaf := s.current.leaf
+			leaf.Reset, leaf.Issuer = true, ""
+			changes = append(changes, &change{at: at, next: &record{leaf: leaf}})
+		}
+	}
+	switch {
+	case len(changes) == 0:
+		return nil, errNoKey(client, suite)
+	case l.records()+len(changes) > l.cfg.Limits.Records:
+		return nil, errLimit("changes of keys", l.cfg.Limits.Records)
+	}
+	return changes, nil
+}
