@@ -79,7 +79,7 @@ func TestAdministration(t *testing.T) {
 				p.Expect(s.request)
 				p.Send(s.reply + "\n")
 				p.Expect(s.request)
-				p.Send("Error: not allowed to do this\n")
+				p.Send("Error denied: not allowed to do this\n")
 				p.Expect(s.request)
 				p.Send("Something else\n")
 			}
@@ -128,7 +128,7 @@ func TestDeclareTopology(t *testing.T) {
 		}
 		go func() { declared <- c.Declare(t.Context(), topology) }()
 		p.Expect(sent...)
-		p.Send("Exchange declared\nQueue declared\nError: queue 'r' exists with other options\nQueue bound\n")
+		p.Send("Exchange declared\nQueue declared\nError mismatch: queue 'r' exists with other options\nQueue bound\n")
 		if err := <-declared; sealmq.CodeOf(err) != sealmq.Mismatch {
 			t.Error(err)
 		}

@@ -18,7 +18,7 @@ func TestCommand(t *testing.T) {
 			p.Expect("get_public_key lab")
 			p.Send("Public key: AAAA\n")
 			p.Expect("declare_queue q")
-			p.Send("Error: Queue 'q' not found\n")
+			p.Send("Error no_queue: Queue 'q' not found\n")
 			p.Expect("fetch q")
 			p.Send("Message: a {}\n")
 			p.Expect("fetch q")
@@ -29,7 +29,7 @@ func TestCommand(t *testing.T) {
 			code        sealmq.Code
 		}{
 			{"get_public_key lab", "Public key: AAAA", ""},
-			{" declare_queue q ", "Error: Queue 'q' not found", sealmq.NoQueue},
+			{" declare_queue q ", "Error no_queue: Queue 'q' not found", sealmq.NoQueue},
 			{"fetch q", "Message: a {}", ""},
 			{"fetch q", "No messages", ""},
 			{"", "", sealmq.BadArgument},

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
@@ -141,15 +142,23 @@ func contextCause(ctx context.Context, err error) error {
 	return err
 }
 
-// greet asks the broker for a first reply. Under TLS 1.3 a refused certificate shows
-// only here. What is sent again on the connection depends on what it says.
+// greet asks for error codes, and for how long the broker remembers ids: what is sent
+// again on the connection depends on that. Under TLS 1.3 a refused certificate shows only
+// here.
 func (c *Client) greet(n *connection) error {
 	written := make(chan error, 1)
 	go func() {
-		_, err := n.Write([]byte(greeting))
+		_, err := n.Write([]byte(codesLine + whoamiLine))
 		written <- err
 	}()
-	line, err := c.rd.firstLine(n)
+	c.rd.start, c.rd.end = 0, 0
+	line, err := c.rd.line(n)
+	if err == nil && string(line) != "Codes on" {
+		err = refusedError(line)
+	}
+	if err == nil {
+		line, err = c.rd.line(n)
+	}
 	if err != nil {
 		n.fail(err) // also ends the write
 	}
@@ -160,7 +169,7 @@ func (c *Client) greet(n *connection) error {
 	if err != nil {
 		return n.cause
 	}
-	if reply := replyError(line); reply != nil && !isUnknownCommand(line) {
+	if reply := replyError(line); reply != nil && sealmq.CodeOf(reply) != sealmq.Unsupported {
 		return reply
 	}
 	n.horizon = readHorizon(line)

@@ -141,7 +141,7 @@ func (f *forger) answer(line string) string {
 			}
 		}
 		if reply == nil {
-			return "Error: no key was reset"
+			return "Error no_key: no key was reset"
 		}
 	case "key_log":
 		_, _ = fmt.Sscan(rest, &from, &to)

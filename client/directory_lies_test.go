@@ -146,7 +146,7 @@ func TestSharedPinsAccuseNobody(t *testing.T) {
 		name     string
 		previous bool // there was a key before
 		answer   string
-	}{{"a replaced key", true, "Key: "}, {"a first key", false, "Error: no key "}} {
+	}{{"a replaced key", true, "Key: "}, {"a first key", false, "Error no_key: no key "}} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newTown(t)
 			n := w.broker()
@@ -190,8 +190,8 @@ func TestRefusedProofsAccuseNobody(t *testing.T) {
 	if _, err := d.Audit(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"Error: something that a later version says", "Error: internal error (0123abcd)", "Error: this broker keeps no proven key directory",
-		"Unknown command", "Key proof: {", "Error: the log has no tree of size 77"} {
+	for _, text := range []string{"Error of_later_versions: something that a later version says", "Error internal: internal error (0123abcd)", "Error unsupported: this broker keeps no proven key directory",
+		"Error unsupported: Unknown command", "Key proof: {", "Error bad_argument: the log has no tree of size 77"} {
 		l.Lie(liar.Lies{ToClient: func(_ *liar.Conn, line string) []string {
 			if strings.HasPrefix(line, "Key proof: ") {
 				line = text

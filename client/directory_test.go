@@ -271,8 +271,8 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 		{"another checkpoint's key", "Key: ", found(func(f *keylog.Found) { f.LogKey = other.Public() }), true, keydir.ErrLog},
 		{"another checkpoint's key, to a stranger", "Key: ", found(func(f *keylog.Found) { f.LogKey = other.Public() }), false, keydir.ErrLog},
 		{"no checkpoint", "Key: ", found(func(f *keylog.Found) { f.Checkpoint = nil }), false, keydir.ErrLog},
-		{"no key", "Key: ", func(string) string { return "Error: no key of 'alice' is known" }, true, keydir.ErrRollback},
-		{"no key, to a stranger", "Key: ", func(string) string { return "Error: no key of 'alice' is known" }, false, sealmq.ErrNoKey},
+		{"no key", "Key: ", func(string) string { return "Error no_key: no key of 'alice' is known" }, true, keydir.ErrRollback},
+		{"no key, to a stranger", "Key: ", func(string) string { return "Error no_key: no key of 'alice' is known" }, false, sealmq.ErrNoKey},
 		{"nonsense", "Key: ", func(string) string { return "Key: {" }, false, keydir.ErrLog},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -45,29 +45,37 @@ func (c *Client) closedError(err error) error {
 	return err
 }
 
-func isUnknownCommand(line []byte) bool { return string(line) == "Unknown command" }
-
 // replyError returns nil for a reply that reports success, and the error that another
-// one reports.
+// one reports. After `codes on` that is "Error <code>: <sentence>".
 func replyError(line []byte) error {
-	text := string(line)
-	switch {
-	case text == "Unknown command":
-		return &sealmq.Error{Code: sealmq.Unsupported, Message: "the broker does not know this command"}
-	case strings.HasPrefix(text, "Missing "),
-		strings.HasPrefix(text, "Invalid message format"),
-		strings.HasPrefix(text, "Invalid batch format"):
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: lowerFirst(text)}
+	rest, ok := bytes.CutPrefix(line, []byte("Error"))
+	if !ok {
+		return nil
 	}
-	for _, prefix := range []string{"Error: ", "Error registering key: ", "Error retrieving key: "} {
-		if rest, ok := strings.CutPrefix(text, prefix); ok {
-			return &sealmq.Error{Code: codeOfText(rest), Message: rest}
-		}
+	code, sentence, ok := strings.Cut(string(rest), ": ")
+	switch code = strings.TrimPrefix(code, " "); {
+	case !ok:
+		return fmt.Errorf("the broker answered %.100q", line)
+	case code == codeInternal:
+		code = ""
 	}
-	return nil
+	return &sealmq.Error{Code: sealmq.Code(code), Message: sentence}
 }
 
-func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+// codeInternal stands for an error that has no code: a defect of the broker.
+const codeInternal = "internal"
+
+// refusedError explains an answer to `codes on` that does not confirm it.
+func refusedError(line []byte) error {
+	switch text := string(line); {
+	case text == "Unknown command":
+		return &sealmq.Error{Code: sealmq.Unsupported, Message: "the broker is older than this client and sends no error codes; upgrade it"}
+	case strings.HasPrefix(text, "Error: "):
+		// All that a broker says before it reads is that the identity has too many connections.
+		return &sealmq.Error{Code: sealmq.LimitReached, Message: strings.TrimPrefix(text, "Error: ")}
+	}
+	return fmt.Errorf("the broker answered a greeting with %q", firstWord(line))
+}
 
 // publishError explains a reply to a publish that is not the confirm of this id.
 func publishError(line []byte, id string) error {
@@ -99,61 +107,4 @@ func oneLine(text string, max int) string {
 		text = strings.ToValidUTF8(text[:max], "")
 	}
 	return text
-}
-
-// codeOfText finds the code behind an error text of the broker. The protocol carries
-// texts only; docs/protocol.md keeps these stable.
-func codeOfText(text string) sealmq.Code {
-	for _, t := range codeTexts {
-		if strings.HasPrefix(text, t.prefix) && strings.Contains(text, t.contains) {
-			return t.code
-		}
-	}
-	return ""
-}
-
-var codeTexts = []struct {
-	prefix, contains string
-	code             sealmq.Code
-}{
-	{"internal error (", "", ""},
-	{"not allowed", "", sealmq.Denied},
-	{"your certificate has no common name", "", sealmq.Denied},
-	{"Duplicate message ", " ignored", sealmq.Duplicate},
-	{"Exchange '", "' not found", sealmq.NoExchange},
-	{"no such exchange", "", sealmq.NoExchange},
-	{"Queue '", "' not found", sealmq.NoQueue},
-	{"no such queue", "", sealmq.NoQueue},
-	{"no key ", "", sealmq.NoKey},
-	{"no such key", "", sealmq.NoKey},
-	{"No queues bound to exchange '", "", sealmq.Unroutable},
-	{"no queue is bound", "", sealmq.Unroutable},
-	{"queue '", "' is full", sealmq.QueueFull},
-	{"queue '", "' takes sealed messages only", sealmq.NotSealed},
-	{"the queue takes sealed messages only", "", sealmq.NotSealed},
-	{"the queue is full", "", sealmq.QueueFull},
-	{"the message is larger", "", sealmq.TooLarge},
-	{"the message is too large", "", sealmq.TooLarge},
-	{"the message needs a line", "", sealmq.TooLarge},
-	{"line is longer", "", sealmq.TooLarge},
-	{"the broker is full", "", sealmq.QueueFull},
-	{"the broker's disk is full", "", sealmq.NoStorage},
-	{"publishes are refused", "", sealmq.NoStorage},
-	{"the broker is stopping", "", sealmq.Unavailable},
-	{"the store has", "", sealmq.Unavailable},
-	{"the storage engine cannot", "", sealmq.Unsupported},
-	{"it exists with other options", "", sealmq.Mismatch},
-	{"the key entry does not follow", "", sealmq.Mismatch},
-	{"this broker keeps no proven key directory", "", sealmq.Unsupported},
-	{"queue '", "' exists with", sealmq.Mismatch},
-	{"exchange '", "' exists with", sealmq.Mismatch},
-	{"it is still in use", "", sealmq.InUse},
-	{"this connection does not hold", "", sealmq.NotHeld},
-	{"the limit of ", " is reached", sealmq.LimitReached},
-	{"a limit of the broker is reached", "", sealmq.LimitReached},
-	{"too many ", "", sealmq.LimitReached},
-	{"one connection can consume", "", sealmq.LimitReached},
-	{"this connection holds", "", sealmq.LimitReached},
-	// What is left is about a name or an argument.
-	{"", "", sealmq.BadArgument},
 }

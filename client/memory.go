@@ -16,7 +16,8 @@ type memory struct {
 }
 
 const (
-	greeting     = "whoami\n"
+	codesLine    = "codes on\n"
+	whoamiLine   = "whoami\n"
 	prefixWhoami = "Whoami: "
 	// memoryFresh is how old the broker's answer may be when old messages are sent again: what it
 	// remembers depends on what all others publish.
@@ -89,7 +90,7 @@ func (c *Client) refreshMemory() {
 		return
 	}
 	c.memory.asked = true
-	c.out.push(append(c.out.reserve(len(greeting)), greeting...), entry{kind: kindSetup, id: verbWhoami})
+	c.out.push(append(c.out.reserve(len(whoamiLine)), whoamiLine...), entry{kind: kindSetup, id: verbWhoami})
 	c.kick()
 }
 

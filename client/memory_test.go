@@ -29,8 +29,8 @@ func TestSpoolAsksByTheBrokersMemory(t *testing.T) {
 		age      time.Duration
 		want     bool
 	}{
-		"older broker, young":   {"Unknown command", 0, 49 * time.Minute, sent},
-		"older broker, old":     {"Unknown command", 0, 51 * time.Minute, asks},
+		"older broker, young":   {"Error unsupported: Unknown command", 0, 49 * time.Minute, sent},
+		"older broker, old":     {"Error unsupported: Unknown command", 0, 51 * time.Minute, asks},
 		"tells nothing":         {`Whoami: {"id":"alice"}`, 0, 51 * time.Minute, asks},
 		"the default":           {remembers(3600, ""), 0, 49 * time.Minute, sent},
 		"beyond the default":    {remembers(3600, ""), 0, 51 * time.Minute, asks},
@@ -40,7 +40,7 @@ func TestSpoolAsksByTheBrokersMemory(t *testing.T) {
 		"beyond a day":          {remembers(86400, ""), 0, 21 * time.Hour, asks},
 		"configured below":      {remembers(86400, ""), time.Hour, 61 * time.Minute, asks},
 		"configured above":      {remembers(60, ""), time.Hour, 51 * time.Second, asks},
-		"configured, no answer": {"Unknown command", 2 * time.Hour, 90 * time.Minute, sent},
+		"configured, no answer": {"Error unsupported: Unknown command", 2 * time.Hour, 90 * time.Minute, sent},
 		"busy, young":           {remembers(3600, `,"dedup_reach_s":600`), 0, 8 * time.Minute, sent},
 		"busy, old":             {remembers(3600, `,"dedup_reach_s":600`), 0, 9 * time.Minute, asks},
 		"has just forgotten":    {remembers(3600, `,"dedup_reach_s":0`), 0, time.Second, asks},
@@ -97,7 +97,7 @@ func TestMemoryOfTheBrokerThatComesBack(t *testing.T) {
 	}{
 		"spool, shorter": {true, remembers(3600, ""), remembers(12, ""), false},
 		"spool, longer":  {true, remembers(12, ""), remembers(3600, ""), true},
-		"spool, unknown": {true, remembers(12, ""), "Unknown command", true},
+		"spool, unknown": {true, remembers(12, ""), "Error unsupported: Unknown command", true},
 		"plain, shorter": {false, remembers(3600, ""), remembers(12, ""), false},
 		"plain, longer":  {false, remembers(12, ""), remembers(3600, ""), true},
 	} {
@@ -147,11 +147,11 @@ func TestMemoryIsAskedForAgainWhileASpoolIsSent(t *testing.T) {
 		s := spooler(t, k, spool)
 		p.Expect(publishLine(1))
 		<-time.After(30 * time.Second)
-		p.Send("Error: queue 'q' is full\n")
+		p.Send("Error queue_full: queue 'q' is full\n")
 		p.Expect("whoami")
 		p.Send(remembers(3600, `,"dedup_reach_s":20`) + "\n")
 		p.Expect(publishLine(1)) // it was on its way
-		p.Send("Error: queue 'q' is full\n")
+		p.Send("Error queue_full: queue 'q' is full\n")
 		wantTooOld(t, s.Flush(t.Context()), "id-1")
 		p.Silent()
 	})
@@ -167,12 +167,12 @@ func TestMemoryIsKeptWhenTheBrokerCannotAnswer(t *testing.T) {
 		s := spooler(t, k, spool)
 		p.Expect(publishLine(1))
 		<-time.After(45 * time.Second)
-		p.Send("Error: queue 'q' is full\n")
+		p.Send("Error queue_full: queue 'q' is full\n")
 		p.Expect("whoami")
-		p.Send("Error: the broker is stopping or its store has failed\n")
+		p.Send("Error unavailable: the broker is stopping or its store has failed\n")
 		p.Expect(publishLine(1))
 		<-time.After(10 * time.Second)
-		p.Send("Error: queue 'q' is full\n")
+		p.Send("Error queue_full: queue 'q' is full\n")
 		p.Expect("whoami")
 		wantTooOld(t, s.Flush(t.Context()), "id-1")
 		p.Silent()

@@ -28,7 +28,7 @@ func TestPublishSendsTheExactBytes(t *testing.T) {
 }
 
 func TestRepliesMayBeCutAnywhere(t *testing.T) {
-	const all = "ACK a\nError: Exchange 'x' not found\r\nACK c\n"
+	const all = "ACK a\nError no_exchange: Exchange 'x' not found\r\nACK c\n"
 	for cut := 1; cut < len(all); cut++ {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := fakebroker.New(t).Open(client.Config{})
@@ -48,17 +48,17 @@ func TestRepliesMayBeCutAnywhere(t *testing.T) {
 
 func TestRefusedPublishesHaveCodes(t *testing.T) {
 	cases := map[string]sealmq.Code{
-		"Error: Exchange 'x' not found":                               sealmq.NoExchange,
-		"Error: No queues bound to exchange 'x' with routing key 'k'": sealmq.Unroutable,
-		"Error: Duplicate message a ignored":                          sealmq.Duplicate,
-		"Invalid message format: unexpected end":                      sealmq.BadArgument,
-		"Missing parameters":                                          sealmq.BadArgument,
-		"Unknown command":                                             sealmq.Unsupported,
-		"Error: internal error (1234abcd)":                            "",
-		"Error: queue 'q' is full: 10 messages":                       sealmq.QueueFull,
-		"Error: queue name is empty":                                  sealmq.BadArgument,
-		"ACK b":                                                       sealmq.BadArgument,
-		"Something else":                                              "",
+		"Error no_exchange: Exchange 'x' not found":                              sealmq.NoExchange,
+		"Error unroutable: No queues bound to exchange 'x' with routing key 'k'": sealmq.Unroutable,
+		"Error duplicate: Duplicate message a ignored":                           sealmq.Duplicate,
+		"Error of_later_versions: what is new":                                   "of_later_versions",
+		"Error: what an older broker says":                                       "",
+		"Error":                                                                  "",
+		"Error internal: internal error (1234abcd)":                              "",
+		"Error queue_full: queue 'q' is full: 10 messages":                       sealmq.QueueFull,
+		"Error bad_argument: queue name is empty":                                sealmq.BadArgument,
+		"ACK b":          sealmq.BadArgument,
+		"Something else": "",
 	}
 	for reply, code := range cases {
 		synctest.Test(t, func(t *testing.T) {
@@ -226,7 +226,7 @@ func TestStats(t *testing.T) {
 		r := newResults()
 		r.publish(t, c, "a", "b")
 		p.Expect(lines("a", "b")...)
-		p.Send("ACK a\nError: Exchange 'x' not found\n")
+		p.Send("ACK a\nError no_exchange: Exchange 'x' not found\n")
 		c.Flush(t.Context())
 		want := client.Stats{Published: 2, Confirmed: 1, Refused: 1, Connections: 1}
 		if got := c.Stats(); got != want {

@@ -60,10 +60,9 @@ func (r *readScratch) fill(conn net.Conn, limit int) error {
 	return err
 }
 
-// firstLine reads until there is a line and takes it. What follows it stays.
-func (r *readScratch) firstLine(conn net.Conn) ([]byte, error) {
+// line reads until there is a line and takes it. What follows it stays.
+func (r *readScratch) line(conn net.Conn) ([]byte, error) {
 	const limit = 16 << 10
-	r.start, r.end = 0, 0
 	for {
 		if i := bytes.IndexByte(r.buf[r.start:r.end], '\n'); i >= 0 {
 			line := trimCR(r.buf[r.start : r.start+i])

@@ -497,7 +497,7 @@ func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
 			if _, err := find(ended, sum); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
-			p.Send("Error: no certificates are stored under this hash\n")
+			p.Send("Error no_key: no certificates are stored under this hash\n")
 			for range cap(done) {
 				if err := <-done; err == nil || errors.Is(err, context.Canceled) {
 					t.Error(err)

@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 )
@@ -243,11 +244,11 @@ func TestDialErrors(t *testing.T) {
 			f := fakebroker.New(t)
 			go func() {
 				p := f.AcceptSilent()
-				p.Expect("whoami")
+				p.Expect("codes on", "whoami")
 				p.Send("Error: too many connections\n")
 				p.Conn.Close()
 			}()
-			if _, err := client.Dial(t.Context(), client.Config{Dial: f.Dial}); err == nil || !strings.Contains(err.Error(), "too many connections") {
+			if _, err := client.Dial(t.Context(), client.Config{Dial: f.Dial}); sealmq.CodeOf(err) != sealmq.LimitReached || !strings.Contains(err.Error(), "too many connections") {
 				t.Error(err)
 			}
 		})
@@ -257,14 +258,12 @@ func TestDialErrors(t *testing.T) {
 			f := fakebroker.New(t)
 			go func() {
 				p := f.AcceptSilent()
-				p.Expect("whoami")
+				p.Expect("codes on", "whoami")
 				p.Send("Unknown command\n")
 			}()
-			c, err := client.Dial(t.Context(), client.Config{Dial: f.Dial})
-			if err != nil {
-				t.Fatal(err)
+			if _, err := client.Dial(t.Context(), client.Config{Dial: f.Dial}); sealmq.CodeOf(err) != sealmq.Unsupported || !strings.Contains(err.Error(), "upgrade it") {
+				t.Error(err)
 			}
-			c.Close()
 		})
 	})
 }

@@ -70,10 +70,10 @@ func TestOldMessagesAreNotPublishedWhenThereIsRoomAgain(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{})
 		s := spooler(t, c, spool)
 		p.Expect(publishLine(1))
-		p.Send("Error: queue 'q' is full\n")
+		p.Send("Error queue_full: queue 'q' is full\n")
 		p.Expect(publishLine(1))
 		now.Advance(2 * time.Minute)
-		p.Send("Error: queue 'q' is full\n")
+		p.Send("Error queue_full: queue 'q' is full\n")
 		wantTooOld(t, s.Flush(t.Context()), "id-1")
 		p.Silent()
 		if spool.Len() != 1 {

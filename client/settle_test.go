@@ -23,7 +23,7 @@ func TestReleaseAndExtend(t *testing.T) {
 			}
 		}
 		p.Expect("release a", "release b delay 1m30s", "extend c", "extend d")
-		p.Send("RELEASE_CONFIRMED a\nRELEASE_CONFIRMED b\nEXTEND_CONFIRMED c\nError: this connection does not hold the message\n")
+		p.Send("RELEASE_CONFIRMED a\nRELEASE_CONFIRMED b\nEXTEND_CONFIRMED c\nError not_held: this connection does not hold the message\n")
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -76,7 +76,7 @@ func TestReleaseAndExtendWithAnOlderBroker(t *testing.T) {
 		p.Expect("release a delay 1m0s")
 		flushed := make(chan error, 1)
 		go func() { flushed <- c.Flush(t.Context()) }()
-		p.Send("Unknown command\n")
+		p.Send("Error unsupported: Unknown command\n")
 		p.Expect("nack a delay 1m0s")
 		synctest.Wait()
 		if len(flushed) > 0 {
@@ -95,7 +95,7 @@ func TestReleaseAndExtendWithAnOlderBroker(t *testing.T) {
 			t.Error(err)
 		}
 		p.Expect("extend c")
-		p.Send("Unknown command\n")
+		p.Send("Error unsupported: Unknown command\n")
 		synctest.Wait()
 		if err := s.Extend("c"); sealmq.CodeOf(err) != sealmq.Unsupported {
 			t.Errorf("extended by a broker that cannot: %v", err)
@@ -130,7 +130,7 @@ func TestReleaseIsInterrupted(t *testing.T) {
 			t.Error(err)
 		}
 		p.Expect("release a", "extend b")
-		p.Send("Unknown command\n")
+		p.Send("Error unsupported: Unknown command\n")
 		p.Expect("nack a")
 		p.Conn.Close()
 		if err := c.Flush(t.Context()); err != nil {
@@ -172,24 +172,6 @@ func TestDeletedQueueEndsTheSubscription(t *testing.T) {
 				p = f.Accept()
 				p.Silent() // consuming would create the queue anew
 			})
-		})
-	}
-}
-
-// Brokers that know no `meta ends` are consumed from all the same.
-func TestConsumeFromABrokerThatTellsNoEnds(t *testing.T) {
-	for _, reply := range []string{"Unknown command", "Error: meta is on or off"} {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := fakebroker.New(t).Open(client.Config{})
-			go func() {
-				p.Expect("meta ends", "consume q")
-				p.Send(reply + "\nSubscribed to queue\nMessage: a {}\n")
-			}()
-			s, err := c.Consume(t.Context(), "q", 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			expectNext(t, s, "a", "{}")
 		})
 	}
 }

@@ -139,17 +139,13 @@ func (s *Subscription) setup(o *outbox) {
 	if s.c.cfg.Meta {
 		add("meta on\n", nil)
 	} else {
-		const line = "meta ends\n"
-		o.push(append(o.reserve(len(line)), line...), entry{kind: kindSetup, id: verbMetaEnds})
+		add("meta ends\n", nil)
 	}
 	if s.prefetch > 0 {
 		add(prefetchLine(s.prefetch), nil)
 	}
 	add("consume "+s.queue+"\n", s.waiting)
 }
-
-// verbMetaEnds marks the request to be told when the queue is deleted.
-const verbMetaEnds = "meta ends"
 
 // queueEnded ends the subscription if it is the one whose queue was deleted. The caller
 // holds mu.
@@ -255,9 +251,7 @@ func (c *Client) setupReply(e *entry, line []byte) error {
 	}
 	err := replyError(line)
 	switch {
-	case err == nil || isUnknownCommand(line), // an older broker has no meta, prefetch or ping,
-		e.id == verbMetaEnds && permanent(err): // or another meta
-		err = nil
+	case err == nil:
 	case e.call == nil && c.sub != nil && permanent(err):
 		c.sub.end(err)
 		return nil

@@ -171,7 +171,7 @@ func TestNackAndDead(t *testing.T) {
 		}
 		p.Expect("nack a", "nack b delay 1m30s", "nack c dead cannot be opened: the key", "nack d dead",
 			"nack e dead "+strings.Repeat("é", 127))
-		p.Send("NACK_CONFIRMED a\nNACK_CONFIRMED b\nNACK_CONFIRMED c\nNACK_CONFIRMED d\nError: what\n")
+		p.Send("NACK_CONFIRMED a\nNACK_CONFIRMED b\nNACK_CONFIRMED c\nNACK_CONFIRMED d\nError bad_argument: what\n")
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -223,7 +223,7 @@ func TestConsumeRefused(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{})
 		go func() {
 			p.Expect("meta ends", "consume q")
-			p.Send("Meta ends\nError: something\n")
+			p.Send("Meta ends\nError bad_argument: something\n")
 		}()
 		if _, err := c.Consume(t.Context(), "q", 0); err == nil || !strings.Contains(err.Error(), "something") {
 			t.Error(err)

@@ -149,3 +149,19 @@ func (s *Session) setMeta(v Verb, args []byte) {
 		s.badArgument(v, "meta is on, ends or off")
 	}
 }
+
+// setCodes is `codes on|off`. It holds for the commands after it.
+func (s *Session) setCodes(v Verb, args []byte) {
+	on := string(args) == "on"
+	switch {
+	case on:
+		s.reply(v, replyCodesOn)
+	case string(args) == "off":
+		s.reply(v, replyCodesOff)
+	default:
+		s.badArgument(v, "codes is on or off")
+		return
+	}
+	s.flush() // so that no group has both forms
+	s.coded = on
+}

@@ -1,8 +1,5 @@
 package text
 
-// ErrorText is errorText for tests.
-var ErrorText = errorText
-
 // VerbRow is a row of the table of verbs.
 type VerbRow struct {
 	Word, Args string

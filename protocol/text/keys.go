@@ -27,9 +27,8 @@ func (s *Session) registerPublicKey(v Verb, args []byte) {
 func (s *Session) putKey(v Verb, prefix, client string, encoded []byte) {
 	key, err := decodeKey(encoded)
 	if err != nil {
-		g := s.collect(ready, v)
-		g.text = appendLine(g.text, prefix, s.explain(v, err))
-		s.answerNow(v)
+		code, sentence := s.explain(v, err)
+		s.fail(v, prefix, code, sentence)
 		return
 	}
 	s.ask(v, func(g *group) {

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/protocol"
 )
 
 // fault is a reason for which input was not carried out, other than the broker's codes.
@@ -23,13 +24,6 @@ const (
 )
 
 var faultNames = [faults]string{"long_line", "unknown_command", "missing_argument", "bad_message", "bad_argument", "internal"}
-
-// refusalCodes are all codes that are counted under their own name.
-var refusalCodes = [...]sealmq.Code{
-	sealmq.BadName, sealmq.BadArgument, sealmq.NoExchange, sealmq.NoQueue, sealmq.NoKey, sealmq.NotSealed, sealmq.Unroutable, sealmq.Mismatch,
-	sealmq.Duplicate, sealmq.QueueFull, sealmq.TooLarge, sealmq.LimitReached, sealmq.Denied, sealmq.NoStorage,
-	sealmq.Unsupported, sealmq.InUse, sealmq.NotHeld, sealmq.Unavailable,
-}
 
 // confirmBuckets are the upper bounds of the confirm latency histogram.
 var confirmBuckets = [...]time.Duration{
@@ -61,7 +55,7 @@ type Metrics struct {
 	commands   [verbs]timing
 	deliveries timing // pushes; the time is that of taking and printing them
 	faults     [faults]atomic.Uint64
-	refusals   [len(refusalCodes)]atomic.Uint64
+	refusals   map[sealmq.Code]*atomic.Uint64 // by the codes of the table; never changed
 
 	confirms   [len(confirmBuckets) + 1]atomic.Uint64
 	confirmSum atomic.Int64
@@ -73,7 +67,13 @@ type Metrics struct {
 }
 
 // NewMetrics returns counters at zero.
-func NewMetrics() *Metrics { return &Metrics{} }
+func NewMetrics() *Metrics {
+	m := &Metrics{refusals: make(map[sealmq.Code]*atomic.Uint64)}
+	for _, r := range protocol.Replies() {
+		m.refusals[r.Code] = new(atomic.Uint64)
+	}
+	return m
+}
 
 // answered counts n commands of one kind that were answered after d.
 func (m *Metrics) answered(v Verb, n int, d time.Duration) {
@@ -91,14 +91,7 @@ func (m *Metrics) answered(v Verb, n int, d time.Duration) {
 
 func (m *Metrics) fault(f fault) { m.faults[f].Add(1) }
 
-func (m *Metrics) refused(code sealmq.Code) {
-	for i, c := range refusalCodes {
-		if c == code {
-			m.refusals[i].Add(1)
-			return
-		}
-	}
-}
+func (m *Metrics) refused(code sealmq.Code) { m.refusals[code].Add(1) }
 
 // totals is a reading of the counters that the stats command shows.
 type totals struct {
@@ -180,8 +173,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	for f := range m.faults {
 		counter(faultsDesc, float64(m.faults[f].Load()), faultNames[f])
 	}
-	for i, c := range refusalCodes {
-		counter(refusalsDesc, float64(m.refusals[i].Load()), string(c))
+	for code, n := range m.refusals {
+		counter(refusalsDesc, float64(n.Load()), string(code))
 	}
 	buckets := make(map[float64]uint64, len(confirmBuckets))
 	var n uint64

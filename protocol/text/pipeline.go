@@ -55,6 +55,7 @@ type group struct {
 	asked     []asked // settling only: what is under way
 	ends      []int   // publishing only: where the optimistic reply to each message ends in text
 	batch     bool    // a publish_batch: one TLS record if it fits, and suffixes in errors
+	coded     bool    // error lines have codes
 	opensGate bool    // a consume: pushes wait until this reply is printed
 	resolved  bool    // under pipeline.mu
 
@@ -132,7 +133,7 @@ func (s *Session) collect(k kind, v Verb) *group {
 	}
 	s.flush()
 	g = groups.Get().(*group)
-	g.s, g.kind, g.verb, g.start = s, k, v, s.now
+	g.s, g.kind, g.verb, g.start, g.coded = s, k, v, s.now, s.coded
 	s.current = g
 	return g
 }
@@ -239,9 +240,10 @@ func (g *group) succeed(line string) {
 
 func (g *group) refuse(err error) { g.refuseAs(prefixError, err) }
 
-func (g *group) refuseAs(prefix string, err error) {
+func (g *group) refuseAs(classic string, err error) {
 	defer g.s.contain()
-	g.text = appendLine(g.text[:0], prefix, g.s.explain(g.verb, err))
+	code, sentence := g.s.explain(g.verb, err)
+	g.text = g.appendError(g.text[:0], classic, code, sentence)
 	g.resolve()
 }
 

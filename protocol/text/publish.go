@@ -14,7 +14,7 @@ func (s *Session) publish(v Verb, args []byte) {
 	}
 	e, err := CheckMessage(body)
 	if err != nil {
-		s.badMessage(v, prefixBadMessage, err)
+		s.badMessage(v, badMessage, err)
 		return
 	}
 	g := s.collect(publishing, v)
@@ -31,7 +31,7 @@ func (s *Session) publishBatch(v Verb, args []byte) {
 	}
 	batch, err := CheckBatch(nil, body)
 	if err != nil {
-		s.badMessage(v, prefixBadBatch, err)
+		s.badMessage(v, badBatch, err)
 		return
 	}
 	if len(batch) == 0 {
@@ -64,11 +64,9 @@ func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
 	g.held += len(e.Body)
 }
 
-func (s *Session) badMessage(v Verb, prefix string, err error) {
+func (s *Session) badMessage(v Verb, what string, err error) {
 	s.metrics.fault(faultBadMessage)
-	g := s.collect(ready, v)
-	g.text = appendLine(g.text, prefix, err.Error())
-	s.answerNow(v)
+	s.fail(v, "", sealmq.BadArgument, what+err.Error())
 }
 
 // publishDone is called by the broker. Mostly the text is right already.
@@ -95,7 +93,7 @@ func (g *group) publishReplies(results []engine.PublishResult) []byte {
 			text = append(text, line...)
 		default:
 			id := line[len(prefixAck) : len(line)-1]
-			text = g.s.appendPublishError(text, id, g.batch, results[i].Err)
+			text = g.appendPublishError(text, id, results[i].Err)
 		}
 	}
 	return text

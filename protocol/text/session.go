@@ -80,7 +80,7 @@ func Protocol(cfg Config) protocol.Protocol {
 	return protocol.Protocol{
 		Name:    "text",
 		Open:    func(p protocol.Peer) protocol.Session { return newSession(cfg, p) },
-		Refusal: func(err error) []byte { return appendLine(nil, prefixError, err.Error()) },
+		Refusal: func(err error) []byte { return append(appendFree([]byte(prefixError), err.Error()), '\n') },
 	}
 }
 
@@ -109,6 +109,7 @@ type Session struct {
 	current      *group    // commands that are collected and not handed on yet
 	scratch      *scratch  // what they will be handed on in
 	prefetch     int       // what consumers are given; 0 is the queue's own
+	coded        bool      // the peer asked for codes in error lines
 	resends      int       // since resendsSince
 	resendsSince time.Time
 
@@ -219,7 +220,7 @@ func (s *Session) short() bool { return s.memory.Room() <= 0 }
 
 func (s *Session) longLine() {
 	s.metrics.fault(faultLongLine)
-	s.fail(Unknown, "line is longer than "+strconv.Itoa(s.limits.LineBytes)+" bytes")
+	s.fail(Unknown, prefixError, sealmq.TooLarge, "line is longer than "+strconv.Itoa(s.limits.LineBytes)+" bytes")
 }
 
 // command carries out one command. Each queues exactly one reply (publish_batch: one
@@ -232,7 +233,7 @@ func (s *Session) command(c Command) {
 		s.ack(Ack, c.Args)
 	case Unknown:
 		s.metrics.fault(faultUnknownCommand)
-		s.reply(Unknown, replyUnknown)
+		s.fail(Unknown, "", sealmq.Unsupported, unknownCommand)
 	default:
 		switch row := &s.table[c.Verb]; {
 		case !atLeast(row.least, c.Args):
@@ -248,19 +249,19 @@ func (s *Session) ping(v Verb, _ []byte) { s.reply(v, replyPong) }
 // missing answers a command that lacks an argument.
 func (s *Session) missing(v Verb) {
 	s.metrics.fault(faultMissingArgument)
-	s.reply(v, s.table[v].missing)
+	s.fail(v, "", sealmq.BadArgument, s.table[v].missing)
 }
 
 // badArgument answers a command whose argument cannot be used.
 func (s *Session) badArgument(v Verb, why string) {
 	s.metrics.fault(faultBadArgument)
-	s.fail(v, why)
+	s.fail(v, prefixError, sealmq.BadArgument, why)
 }
 
-// fail answers with an error line.
-func (s *Session) fail(v Verb, why string) {
+// fail answers with an error line; classic is as in appendError.
+func (s *Session) fail(v Verb, classic string, code sealmq.Code, sentence string) {
 	g := s.collect(ready, v)
-	g.text = appendLine(g.text, prefixError, why)
+	g.text = g.appendError(g.text, classic, code, sentence)
 	s.answerNow(v)
 }
 
@@ -272,7 +273,10 @@ func (s *Session) reply(v Verb, line string) {
 }
 
 // answerError answers with what a peer may know of err.
-func (s *Session) answerError(v Verb, err error) { s.fail(v, s.explain(v, err)) }
+func (s *Session) answerError(v Verb, err error) {
+	code, sentence := s.explain(v, err)
+	s.fail(v, prefixError, code, sentence)
+}
 
 func (s *Session) answerNow(v Verb) {
 	s.current.count++

@@ -3,10 +3,6 @@ package text_test
 import (
 	"encoding/json"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -471,42 +467,6 @@ func TestIDsThatNoMessageCanHave(t *testing.T) {
 	for _, id := range []string{"\xff", "a\rb", "\x1b[2J", strings.Repeat("x", 256)} {
 		if got := c.ask("ack " + id); !strings.HasPrefix(got, "Error: ") {
 			t.Errorf("%q is echoed: %q", id, got)
-		}
-	}
-}
-
-// TestEveryCodeHasAText walks the codes where they are declared.
-func TestEveryCodeHasAText(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../../errors.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := 0
-	ast.Inspect(file, func(node ast.Node) bool {
-		spec, ok := node.(*ast.ValueSpec)
-		if !ok || spec.Type == nil || fmt.Sprint(spec.Type) != "Code" {
-			return true
-		}
-		known++
-		code := sealmq.Code(strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`))
-		if text, ok := text.ErrorText(&sealmq.Error{Code: code}); !ok || text == "" {
-			t.Errorf("code %s has no text for a peer", code)
-		}
-		return true
-	})
-	if known < 10 {
-		t.Errorf("found %d codes", known)
-	}
-}
-
-func TestEveryCommandIsDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../docs/protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range text.Verbs() {
-		if !strings.Contains(string(page), "`"+v.String()) {
-			t.Errorf("docs/protocol.md does not document %s", v)
 		}
 	}
 }

@@ -126,7 +126,8 @@ func (g *group) settleDone(err error) {
 		g.s.metrics.publishToAck.add(w.n, w.sincePublish)
 	}
 	if err != nil {
-		line := appendLine(nil, prefixError, g.s.explain(g.verb, err))
+		code, sentence := g.s.explain(g.verb, err)
+		line := g.appendError(nil, prefixError, code, sentence)
 		g.text = g.text[:0]
 		for range g.count {
 			g.text = append(g.text, line...)

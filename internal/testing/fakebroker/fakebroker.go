@@ -23,8 +23,8 @@ type Fake struct {
 	Conns chan net.Conn
 	// Refuse makes that many attempts to connect fail.
 	Refuse int
-	// Greeting is the answer to a client's first question; that of a broker which knows
-	// none if it is empty.
+	// Greeting is the answer to a client's whoami; that of a broker which knows no such
+	// command if it is empty.
 	Greeting string
 }
 
@@ -46,8 +46,8 @@ func (f *Fake) Dial(ctx context.Context, network, addr string) (net.Conn, error)
 func (f *Fake) Accept() *Peer {
 	f.t.Helper()
 	p := f.AcceptSilent()
-	p.Expect("whoami")
-	p.Send(cmp.Or(f.Greeting, "Unknown command") + "\n")
+	p.Expect("codes on", "whoami")
+	p.Send("Codes on\n" + cmp.Or(f.Greeting, "Error unsupported: Unknown command") + "\n")
 	return p
 }
 

@@ -184,7 +184,7 @@ var lies = map[string]aLie{
 		refusals := 0
 		return answers("Chain: ", func(line string) string {
 			if refusals++; refusals <= 2 {
-				return "Error: no certificates are stored under this hash"
+				return "Error no_key: no certificates are stored under this hash"
 			}
 			return line
 		})

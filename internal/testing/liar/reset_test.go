@@ -79,8 +79,8 @@ func replies(answers map[string]string) liar.Lies {
 }
 
 const (
-	noKey   = "Error: no key of 'bob' is known"
-	noReset = "Error: no key of 'bob' was reset"
+	noKey   = "Error no_key: no key of 'bob' is known"
+	noReset = "Error no_key: no key of 'bob' was reset"
 )
 
 // again proves an old answer to find_key in the log as it is now.
