@@ -26,6 +26,9 @@ func canMove(a engine.Abilities) bool { return a.Move }
 var abilityChecks = []check{
 	{name: "abilities are what they say", run: func(h *harness) {
 		a := h.engine.Abilities()
+		if a.Guarantee < engine.Synced || a.Guarantee > engine.Buffered {
+			h.Errorf("guarantee %d", a.Guarantee)
+		}
 		if _, ok := h.engine.(engine.Peeker); a.Peek && !ok {
 			h.Error("says that it can peek and is no Peeker")
 		}
@@ -70,19 +73,23 @@ var abilityChecks = []check{
 			h.Errorf("peeked %s in an empty queue", described(list))
 		}
 		h.put("q", ids("m", 5)...)
-		c := h.consumer("q", 2)
-		c.nack(c.take(2)[1])
+		c := h.consumer("q", 1)
+		held := c.take(1)
 		list := h.peek("q", 3)
 		h.sameIDs(list, "m-0001", "m-0002", "m-0003")
 		h.content(list[0], message("m-0001"))
-		if list[0].Attempt != 1 || list[1].Attempt != 0 || list[0].Queue != "q" {
-			h.Errorf("peeked %s of %q, want one and no deliveries so far", described(list), list[0].Queue)
-		}
 		if n := len(h.peek("q", 100)); n != 4 {
 			h.Errorf("peeked %d, want all 4", n)
 		}
 		h.holds("q", 4, 1)
-		c.gets("m-0001")
+		c.nack(held...)
+		for _, d := range h.peek("q", 100) {
+			if back := d.ID == "m-0000"; d.Queue != "q" || d.Attempt != 0 && !back || d.Attempt != 1 && back {
+				h.Errorf("peeked %s of %q after %d deliveries", d.ID, d.Queue, d.Attempt)
+			}
+		}
+		h.holds("q", 5, 0)
+		c.take(1)
 		if _, err := h.engine.(engine.Peeker).Peek("none", 1); sealmq.CodeOf(err) != sealmq.NoQueue {
 			h.Errorf("peek into nothing: error %v", err)
 		}

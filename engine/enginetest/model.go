@@ -30,6 +30,7 @@ type Model struct {
 	drained  *sync.Cond
 	closed   bool
 	crashed  bool
+	loose    bool // what comes back waits behind what was never delivered
 	failed   chan struct{}
 	timer    clock.Timer
 }

@@ -183,7 +183,11 @@ func (s *session) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deliv
 
 // next is the message at the front of a queue that may be delivered now.
 func (m *Model) next(q *queue) *entry {
-	for _, e := range q.front(m.now()) {
+	list := q.front(m.now())
+	if m.loose {
+		slices.SortStableFunc(list, func(a, b *entry) int { return int(a.given) - int(b.given) })
+	}
+	for _, e := range list {
 		if e.synced {
 			return e
 		}

@@ -40,6 +40,8 @@ var operations = slices.Concat(
 	repeat(2, operation{"fetch", (*pair).fetch}),
 	repeat(2, operation{"advance", (*pair).advance}),
 	repeat(1, operation{"set prefetch", (*pair).setPrefetch}),
+	repeat(1, operation{"set credit", (*pair).setCredit}),
+	repeat(1, operation{"cancel", (*pair).cancel}),
 	repeat(1, operation{"close session", (*pair).closeSession}),
 	repeat(1, operation{"define", (*pair).define}),
 	repeat(1, operation{"peek", (*pair).peek}),
@@ -90,11 +92,14 @@ func (p *pair) declare() {
 
 func (p *pair) remove() {
 	name := drawQueue.Draw(p.T, "queue")
-	p.call("delete "+name, func(_ int, e engine.Engine, done func(any, error)) {
-		e.DeleteQueue(name, 0, func(n int, err error) { done(n, err) })
+	only := rapid.SampledFrom([]engine.If{0, engine.IfUnused, engine.IfEmpty, engine.IfUnused | engine.IfEmpty}).Draw(p.T, "only if")
+	r := p.call("delete "+name, func(_ int, e engine.Engine, done func(any, error)) {
+		e.DeleteQueue(name, only, func(n int, err error) { done(n, err) })
 	})
-	for _, s := range p.sessions {
-		s.queues = slices.DeleteFunc(s.queues, func(q string) bool { return q == name })
+	if r.Code == "" {
+		for _, s := range p.sessions {
+			delete(s.subs, name)
+		}
 	}
 }
 
@@ -151,7 +156,9 @@ func (p *pair) openSession() {
 	if len(p.sessions) == 4 {
 		return
 	}
-	s := &twin{fetches: rapid.IntRange(0, 3).Draw(p.T, "fetches") == 0, sets: rapid.Bool().Draw(p.T, "sets prefetch")}
+	s := &twin{subs: make(map[string][2]sealmq.SubscriptionID), fetches: rapid.IntRange(0, 3).Draw(p.T, "fetches") == 0,
+		sets: rapid.Bool().Draw(p.T, "sets prefetch"), shares: rapid.IntRange(0, 3).Draw(p.T, "shares credit") == 0,
+		noAck: rapid.IntRange(0, 7).Draw(p.T, "no ack") == 0}
 	for i, e := range p.engines {
 		s.sessions[i] = e.NewSession(engine.SessionConfig{Client: "c"})
 	}
@@ -177,26 +184,60 @@ func (p *pair) closeSession() {
 	if s == nil {
 		return
 	}
+	counted := rapid.Bool().Draw(p.T, "counted")
 	for i := range p.engines {
-		s.sessions[i].Close(true)
+		s.sessions[i].Close(counted)
 	}
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *twin) bool { return other == s })
 }
 
+// consume subscribes a session at most once to a queue: which of two subscriptions gets a
+// message is open.
 func (p *pair) consume() {
 	name, prefetch := drawQueue.Draw(p.T, "queue"), 0
-	s := p.session(func(s *twin) bool { return !s.fetches && !(s.sets && isDead(name)) })
+	s := p.session(func(s *twin) bool {
+		return !s.fetches && !(s.sets && isDead(name)) && !(s.shares && (len(s.subs) > 0 || isDead(name)))
+	})
 	if s == nil {
 		return
 	}
 	if !s.sets && !isDead(name) {
-		prefetch = rapid.IntRange(0, 3).Draw(p.T, "prefetch")
+		prefetch = rapid.IntRange(-1, 3).Draw(p.T, "prefetch")
 	}
+	if subs, ok := s.subs[name]; ok {
+		for i := range p.engines {
+			s.sessions[i].SetPrefetch(subs[i], prefetch)
+		}
+		return
+	}
+	var subs [2]sealmq.SubscriptionID
 	r := p.call("consume "+name, func(i int, _ engine.Engine, done func(any, error)) {
-		s.sessions[i].Consume(name, engine.ConsumeOptions{Prefetch: prefetch}, func(err error) { done(nil, err) })
+		o := engine.ConsumeOptions{Prefetch: prefetch, NoAck: s.noAck}
+		subs[i] = s.sessions[i].Consume(name, o, func(err error) { done(nil, err) })
 	})
-	if r.Code == "" && !slices.Contains(s.queues, name) {
-		s.queues = append(s.queues, name)
+	if r.Code == "" {
+		s.subs[name] = subs
+	}
+}
+
+func (p *pair) cancel() {
+	name := drawQueue.Draw(p.T, "queue")
+	s := p.session(func(s *twin) bool { _, ok := s.subs[name]; return ok })
+	if s == nil {
+		return
+	}
+	p.simple("cancel "+name, func(i int, _ engine.Engine, done func(error)) { s.sessions[i].Cancel(s.subs[name][i], done) })
+	delete(s.subs, name)
+}
+
+func (p *pair) setCredit() {
+	s := p.session(func(s *twin) bool { return s.shares })
+	if s == nil {
+		return
+	}
+	n := rapid.IntRange(-1, 4).Draw(p.T, "credit")
+	for i := range p.engines {
+		s.sessions[i].SetCredit(n)
 	}
 }
 
@@ -205,7 +246,7 @@ func (p *pair) setPrefetch() {
 	if s == nil {
 		return
 	}
-	n := rapid.IntRange(0, 4).Draw(p.T, "prefetch")
+	n := rapid.IntRange(engine.Paused, 4).Draw(p.T, "prefetch")
 	for i := range p.engines {
 		s.sessions[i].SetPrefetch(0, n)
 	}
@@ -222,11 +263,11 @@ func (p *pair) fetch() {
 	}
 	var got [2][]sealmq.Delivery
 	p.call("fetch from "+name, func(i int, _ engine.Engine, done func(any, error)) {
-		s.sessions[i].Fetch(name, false, func(f engine.Fetched, err error) {
+		s.sessions[i].Fetch(name, s.noAck, func(f engine.Fetched, err error) {
 			if f.Found {
 				got[i] = append(got[i], f.Delivery)
 			}
-			done(f.Found, err)
+			done(f.Waiting, err)
 		})
 	})
 	p.compareDeliveries("fetch from "+name, s, got[0], got[1])
@@ -235,12 +276,16 @@ func (p *pair) fetch() {
 // take takes everything where the engines may choose between queues, and no more than a
 // drawn number where they may not.
 func (p *pair) take() {
-	s := p.session(func(s *twin) bool { return len(s.queues) > 0 })
+	s := p.session(func(s *twin) bool { return len(s.subs) > 0 })
 	if s == nil {
 		return
 	}
 	most := sealmq.MaxPrefetch
-	if len(s.queues) == 1 && !isDead(s.queues[0]) {
+	alone := ""
+	for name := range s.subs {
+		alone = name
+	}
+	if len(s.subs) == 1 && !isDead(alone) {
 		most = rapid.IntRange(1, 5).Draw(p.T, "most")
 	}
 	var got [2][]sealmq.Delivery
@@ -283,7 +328,7 @@ func (p *pair) settle() {
 
 func (p *pair) drawSettlement() engine.Settlement {
 	b := engine.Settlement{Verdict: rapid.SampledFrom([]engine.Verdict{
-		engine.Ack, engine.Return, engine.Dead, engine.Return, engine.Ack, engine.Extend}).Draw(p.T, "verdict")}
+		engine.Ack, engine.Return, engine.Dead, engine.Return, engine.Ack, engine.Extend, engine.Drop}).Draw(p.T, "verdict")}
 	switch b.Verdict {
 	case engine.Return:
 		b.Delay = rapid.SampledFrom([]time.Duration{0, 18 * time.Second, 30 * time.Second}).Draw(p.T, "delay")

@@ -193,6 +193,53 @@ var queueChecks = []check{
 		h.put("q", "after")
 		c.gets("after")
 	}},
+	{name: "only the options that are given are compared", run: func(h *harness) {
+		have := sealmq.QueueOptions{MaxMessages: 5, TTL: time.Hour}
+		h.queue("q", have)
+		declare := func(o sealmq.QueueOptions, compare engine.Fields) *pending[engine.QueueInfo] {
+			return begin(h, "declare", func(done func(engine.QueueInfo, error)) {
+				h.engine.DeclareQueue("q", o, compare, func(q engine.QueueInfo, _ bool, err error) { done(q, err) })
+			})
+		}
+		h.put("q", "a")
+		other := sealmq.QueueOptions{MaxMessages: 6, TTL: time.Hour, DeliveryLimit: sealmq.DefaultDeliveryLimit}
+		got := declare(other, engine.TTL|engine.DeliveryLimit|engine.Prefetch).must()
+		if got.Name != "q" || got.Options != have.Normalize() || got.Ready != 1 {
+			h.Errorf("declared %+v, want the queue as it is", got)
+		}
+		declare(other, engine.TTL|engine.MaxMessages).fails(sealmq.Mismatch)
+		declare(sealmq.QueueOptions{}, engine.TTL).fails(sealmq.Mismatch)
+		declare(sealmq.QueueOptions{}, 0).must()
+	}},
+	{name: "delete on conditions", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a")
+		c := h.consumer("q", 0)
+		c.gets("a")
+		h.removeIf("q", engine.IfUnused).fails(sealmq.InUse)
+		h.removeIf("q", engine.IfEmpty).fails(sealmq.InUse)
+		c.close()
+		h.holds("q", 1, 0)
+		h.removeIf("q", engine.IfUnused|engine.IfEmpty).fails(sealmq.InUse)
+		if len(c.ended) > 0 {
+			h.Error("a consumer was told of a deletion that was refused")
+		}
+		h.purge("q").must()
+		fetches := h.session()
+		h.put("q", "b")
+		b := fetches.fetch("q") // nobody is subscribed
+		h.removeIf("q", engine.IfEmpty).fails(sealmq.InUse)
+		fetches.ack(b)
+		if n := h.removeIf("q", engine.IfUnused|engine.IfEmpty).must(); n != 0 {
+			h.Errorf("removed %d messages of an empty queue", n)
+		}
+		h.removeIf("q", engine.IfUnused).fails(sealmq.NoQueue)
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "c")
+		if n := h.removeIf("q", engine.IfUnused).must(); n != 1 {
+			h.Errorf("removed %d messages, want 1", n)
+		}
+	}},
 	{name: "many queues", run: func(h *harness) {
 		const n = 300
 		var declared []*pending[bool]

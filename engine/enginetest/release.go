@@ -39,16 +39,13 @@ func (h *harness) isAttempt(d sealmq.Delivery, n uint32) {
 var releaseChecks = []check{
 	{name: "what is released does not count", needs: canRelease, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2})
-		h.put("q", "a", "b")
+		h.put("q", "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		for range 5 {
 			c.release(d...)
-			h.holds("q", 2, 0)
-			d = c.take(1)
-			if h.engine.Abilities().StrictRedelivery {
-				h.sameIDs(d, "a")
-			}
+			h.holds("q", 1, 0)
+			d = c.gets("a")
 			h.isAttempt(d[0], 1)
 		}
 		if n := h.info("q").Returned; n != 5 {
@@ -61,7 +58,7 @@ var releaseChecks = []check{
 		d = c.take(1)
 		h.isAttempt(d[0], 2)
 		c.nack(d...)
-		h.holds("q", 1, 0)
+		h.holds("q", 0, 0)
 		h.holds("q.dead", 1, 0)
 	}},
 	{name: "only a release does not count", needs: canRelease, run: func(h *harness) {
@@ -102,6 +99,34 @@ var releaseChecks = []check{
 		c.ack(d...)
 		h.holds("q", 0, 0)
 		c.getsNothing()
+	}},
+	{name: "closing a session need not count", needs: canRelease, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2})
+		h.put("q", "a", "b")
+		for range 4 {
+			c := h.consumer("q", 1)
+			fetches := h.session()
+			c.take(1)
+			fetches.fetch("q")
+			c.closeCounted(false)
+			fetches.closeCounted(false)
+			h.holds("q", 2, 0)
+		}
+		c := h.consumer("q", 2)
+		for _, d := range c.take(2) {
+			h.isAttempt(d, 1)
+		}
+		c.closeCounted(true)
+		c = h.consumer("q", 2)
+		for _, d := range c.take(2) {
+			h.isAttempt(d, 2)
+		}
+		c.closeCounted(false)
+		h.holds("q", 2, 0)
+		c = h.consumer("q", 2)
+		c.take(2)
+		c.closeCounted(true)
+		h.holds("q.dead", 2, 0)
 	}},
 	{name: "a release with a delay", needs: func(a engine.Abilities) bool { return a.Uncounted && a.Delay }, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 1})

@@ -21,6 +21,22 @@ var settleChecks = []check{
 		c.close()
 		h.consumer("q", 0).gets("m-0001", "m-0003")
 	}},
+	{name: "dropped means gone", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a", "b", "c")
+		c := h.consumer("q", 0)
+		list := c.take(3)
+		c.verdict(engine.Drop, list[:1])
+		c.nack(list[1])
+		c.verdict(engine.Drop, list[1:2]) // it waits again
+		h.holds("q", 0, 1)
+		if info := h.info("q"); info.Dropped != 2 || info.Acked != 0 || info.DeadLettered != 0 {
+			h.Errorf("%d dropped, %d acked, %d dead, want 2, 0 and 0", info.Dropped, info.Acked, info.DeadLettered)
+		}
+		h.outcome(engine.Repeated, "", message("a"), "q")
+		c.close()
+		h.consumer("q", 0).gets("c")
+	}},
 	{name: "acks without effect", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		h.put("q", "a", "b")

@@ -70,6 +70,7 @@ func suite() []group {
 		{"queues", queueChecks},
 		{"publish", publishChecks},
 		{"delivery", deliveryChecks},
+		{"subscriptions", append(subscriptionChecks, expand(subscriptionRestartChecks)...)},
 		{"settle", settleChecks},
 		{"release", append(releaseChecks, expand(releaseRestartChecks)...)},
 		{"extend", extendChecks},

@@ -84,6 +84,74 @@ var syncChecks = []check{
 		p.must()
 		c.gets("a")
 	}},
+	{name: "a fetch finds what was published before", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.queue("empty", sealmq.QueueOptions{})
+		h.put("q", "old")
+		c := h.session()
+		release := h.hold()
+		defer release()
+		p := h.publish(engine.Publish{Message: message("new"), Queues: []string{"q"}})
+		if d := c.fetch("q"); d.ID != "old" {
+			h.Errorf("fetched %s, want what waits and is synced", d.ID)
+		}
+		if f := c.fetchAny("empty").must(); f.Found {
+			h.Errorf("fetched %s", f.Delivery.ID)
+		}
+		fetched := c.fetchAny("q")
+		h.unanswered(fetched.answered)
+		release()
+		p.must()
+		if f := fetched.must(); f.Delivery.ID != "new" {
+			h.Errorf("fetched %+v, want what was published before", f)
+		}
+		c.fetchAny("none").fails(sealmq.NoQueue)
+	}},
+	{name: "purge removes what is not synced yet", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a", "b")
+		c := h.consumer("q", 1)
+		c.gets("a")
+		release := h.hold()
+		defer release()
+		p := h.publish(engine.Publish{Message: message("c"), Queues: []string{"q"}})
+		purged := h.purge("q")
+		after := h.publish(engine.Publish{Message: message("d"), Queues: []string{"q"}})
+		h.unanswered(p.answered, purged.answered)
+		release()
+		for _, one := range []*pending[[]engine.PublishResult]{p, after} {
+			if r := one.must()[0]; r.Outcome != engine.Stored {
+				h.Errorf("publish: outcome %d, error %v", r.Outcome, r.Err)
+			}
+		}
+		if n := purged.must(); n != 2 {
+			h.Errorf("removed %d messages, want 2", n)
+		}
+		h.holds("q", 1, 1)
+		h.reopen()
+		h.consumer("q", 0).gets("a", "d")
+	}},
+	{name: "delete removes what is not synced yet", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a")
+		release := h.hold()
+		defer release()
+		p := h.publish(engine.Publish{Message: message("b"), Queues: []string{"q"}})
+		refused := h.removeIf("q", engine.IfEmpty)
+		removed := h.remove("q")
+		h.unanswered(p.answered, removed.answered)
+		release()
+		refused.fails(sealmq.InUse)
+		if r := p.must()[0]; r.Outcome != engine.Stored {
+			h.Errorf("publish: outcome %d, error %v", r.Outcome, r.Err)
+		}
+		if n := removed.must(); n != 2 {
+			h.Errorf("removed %d messages, want 2", n)
+		}
+		h.queue("q", sealmq.QueueOptions{})
+		h.reopen()
+		h.holds("q", 0, 0)
+	}},
 	{name: "what is synced is delivered while a sync hangs", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		h.put("q", ids("m", 4)...)
