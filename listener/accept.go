@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // The longest and the shortest pause after a failed accept.
@@ -105,7 +107,7 @@ func (c *conn) begin() {
 		c.finish()
 		return
 	}
-	c.log().Info("connection opened", "addr", c.raw.RemoteAddr().String())
+	c.log().Info("connection opened", "addr", c.raw.RemoteAddr().String(), "serial", c.serial, "issuer", c.identity.Issuer)
 	go c.serve()
 }
 
@@ -161,11 +163,15 @@ func (c *conn) handshake() (refusal, error) {
 	if err := c.tls.Handshake(); err != nil {
 		return reasonOf(err), err
 	}
+	rechecks := s.rechecks.Load()
 	state := c.tls.ConnectionState()
 	if len(state.VerifiedChains) == 0 {
 		return refusedCertificate, errors.New("the certificate was not verified")
 	}
 	id, err := s.cfg.Identify(state)
+	if errors.Is(err, mtls.ErrRevoked) {
+		return refusedRevoked, err
+	}
 	if err != nil {
 		return refusedIdentity, err
 	}
@@ -173,7 +179,11 @@ func (c *conn) handshake() (refusal, error) {
 		return refusedOther, err
 	}
 	c.raw.timeout = s.limits.WriteTimeout
-	return c.identified(id, state.PeerCertificates[0])
+	why, err := c.identified(id, state.PeerCertificates[0])
+	if err == nil && s.rechecks.Load() != rechecks {
+		c.recheck() // Recheck may have missed it
+	}
+	return why, err
 }
 
 // reasonOf sorts the errors of a handshake.
@@ -188,6 +198,8 @@ func reasonOf(err error) refusal {
 		return refusedTimeout
 	case errors.As(err, &plain):
 		return refusedPlain
+	case errors.Is(err, mtls.ErrRevoked):
+		return refusedRevoked
 	case errors.As(err, &cert), errors.As(err, &author):
 		return refusedCertificate
 	}

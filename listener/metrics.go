@@ -19,20 +19,21 @@ const (
 	refusedHandshakes                 // too many handshakes at once
 	refusedTimeout                    // no complete handshake in time
 	refusedPlain                      // not TLS
-	refusedCertificate                // of another authority, expired, revoked
+	refusedCertificate                // of another authority, expired
+	refusedRevoked                    // a revoked certificate
 	refusedIdentity                   // the certificate gives no clear identity
 	refusedCrowd                      // too many connections of one identity
 	refusedOther                      // any other failure, a missing certificate among them
 	refusals
 )
 
-var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "certificate", "identity", "identity_limit", "other"}
+var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "certificate", "revoked", "identity", "identity_limit", "other"}
 
 func (r refusal) String() string { return refusalNames[r] }
 
 // level keeps what any port scanner causes out of the log.
 func (r refusal) level() slog.Level {
-	if r == refusedCertificate || r == refusedIdentity {
+	if r == refusedCertificate || r == refusedRevoked || r == refusedIdentity {
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug
@@ -72,14 +73,15 @@ const (
 	closedBroken             // reading failed
 	closedWrite              // writing failed, or the peer took nothing for too long
 	closedByServer           // shutdown
-	closedByOperator         // by command, or because its certificate was revoked
+	closedByOperator         // by command
+	closedRevoked            // its certificate is not accepted any more
 	closedBySession          // its protocol ended the conversation
 	closedUnknown            // its first bytes belong to no protocol
 	closedPanic              // a defect of ours
 	closings
 )
 
-var closingNames = [closings]string{"open", "peer", "broken", "write", "server", "operator", "protocol", "unknown_protocol", "panic"}
+var closingNames = [closings]string{"open", "peer", "broken", "write", "server", "operator", "revoked", "protocol", "unknown_protocol", "panic"}
 
 func (c closing) String() string { return closingNames[c] }
 

@@ -45,17 +45,25 @@ func (s *Server) CloseConnection(id uint64) error {
 	return nil
 }
 
-// CloseWhere closes the connections that match, for example those of a revoked
-// certificate, and returns how many.
-func (s *Server) CloseWhere(match func(protocol.Connection) bool) int {
-	n := 0
+// Recheck identifies the peer of each open connection again, and closes those that would
+// not be let in now or would have another identity. Call it after a certificate was
+// revoked.
+func (s *Server) Recheck() {
+	s.rechecks.Add(1)
 	for _, c := range s.all() {
-		if c.isKnown() && match(c.describe()) {
-			c.abort(closedByOperator)
-			n++
+		if c.isKnown() {
+			c.recheck()
 		}
 	}
-	return n
+}
+
+func (c *conn) recheck() {
+	id, err := c.server.cfg.Identify(c.tls.ConnectionState())
+	if err == nil && id == c.identity {
+		return
+	}
+	c.log().Info("connection closed: its certificate is not accepted any more", "serial", c.serial, "issuer", c.identity.Issuer, "err", err)
+	c.abort(closedRevoked)
 }
 
 func (s *Server) all() []*conn {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -25,7 +26,8 @@ type Config struct {
 	// from the start, as package mtls has it: a reply in two records may reach a client
 	// that expects it in one read.
 	TLS *tls.Config
-	// Identify tells who a verified peer is; an error closes the connection.
+	// Identify tells who a verified peer is; an error closes the connection. Recheck calls
+	// it again for open ones.
 	Identify func(tls.ConnectionState) (sealmq.Identity, error)
 	// Protocols are what is spoken; the first bytes of a conversation choose one of them.
 	Protocols []protocol.Protocol
@@ -97,6 +99,8 @@ type Server struct {
 	memory     *protocol.Budget
 	handshakes chan struct{} // a slot for each handshake under way
 	stop       chan struct{} // closed when no more connections are wanted
+
+	rechecks atomic.Uint64 // calls of Recheck
 
 	mu      sync.Mutex
 	conns   map[uint64]*conn

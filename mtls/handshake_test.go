@@ -308,12 +308,14 @@ type revoked struct {
 	asked   int
 }
 
-func (r *revoked) Check(c *x509.Certificate) error {
+func (r *revoked) Check(chain []*x509.Certificate) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
-	if r.serials[mtls.Serial(c)] {
-		return mtls.ErrRevoked
+	for _, c := range chain[:len(chain)-1] {
+		if r.serials[mtls.Serial(c)] {
+			return mtls.ErrRevoked
+		}
 	}
 	return nil
 }

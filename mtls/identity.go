@@ -146,9 +146,13 @@ func (i *Identifier) chain(chains [][]*x509.Certificate) (best []*x509.Certifica
 		if len(chain) == 0 {
 			continue
 		}
-		switch why := checkRevocation(chain, i.Revocation); {
-		case why != nil:
-			err = why
+		var revoked error
+		if i.Revocation != nil {
+			revoked = i.Revocation.Check(chain)
+		}
+		switch {
+		case revoked != nil:
+			err = revoked
 		case len(chains) > 1 && slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.Before(c.NotBefore) || now.After(c.NotAfter) }):
 			err = errors.New("the certificate or an authority is not within its dates")
 		case best == nil || i.isOwn(chain[len(chain)-1]) && !i.isOwn(best[len(best)-1]):

@@ -15,7 +15,8 @@ import (
 type Options struct {
 	// MinVersion is tls.VersionTLS12 (default) or tls.VersionTLS13.
 	MinVersion uint16
-	// Revocation, if not nil, is asked on every handshake, resumed ones included.
+	// Revocation, if not nil, is asked at every handshake, those of resumed sessions
+	// included.
 	Revocation Revocation
 	// Log hears of files that were loaded or cannot be used, and of certificates that
 	// are about to expire. Nil discards.
@@ -49,13 +50,14 @@ func (o Options) normalize() (Options, error) {
 
 // Revocation knows the certificates that were withdrawn before their time.
 type Revocation interface {
-	// Check returns an error if cert must not be accepted any more. It is called for
-	// every certificate of a chain below the root, must not block, and must be safe
-	// for concurrent use.
-	Check(cert *x509.Certificate) error
+	// Check returns an error that wraps ErrRevoked if a certificate of a verified chain,
+	// leaf first and root last, is revoked, and any other error if that is not known. The
+	// root of a longer chain is not asked about: it is taken out of the CA file instead.
+	// Check must not block, and must be safe for concurrent use.
+	Check(chain []*x509.Certificate) error
 }
 
-// ErrRevoked is for implementations of Revocation.
+// ErrRevoked says that a certificate is revoked.
 var ErrRevoked = errors.New("certificate is revoked")
 
 // cipherSuites are those of TLS 1.2 with forward secrecy and authenticated encryption,
@@ -85,6 +87,35 @@ var cipherSuites = []uint16{
 // the new ones cannot be used the old ones stay and the log says why. Open connections
 // keep what they have.
 func ServerConfig(files Files, o Options) (*tls.Config, error) {
+	return listenerConfig(files, o, serverConfig)
+}
+
+// HTTPSConfig returns the configuration of an HTTPS server, for HTTP/2 and HTTP/1.1. It
+// is that of ServerConfig, except that a client may come without a certificate: then its
+// requests must show who it is. A certificate that is shown is checked as usual, and one
+// that is not accepted ends the handshake.
+//
+// A revocation is asked for at handshakes only. On open connections have an Identifier
+// identify each request.
+func HTTPSConfig(files Files, o Options) (*tls.Config, error) {
+	return listenerConfig(files, o, func(m *material, o Options) *tls.Config {
+		c := serverConfig(m, o)
+		c.NextProtos = []string{"h2", "http/1.1"}
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+		verify := c.VerifyConnection
+		c.VerifyConnection = func(cs tls.ConnectionState) error {
+			if len(cs.PeerCertificates) == 0 {
+				return nil
+			}
+			return verify(cs)
+		}
+		return c
+	})
+}
+
+// listenerConfig builds configurations from files, and builds the next one when the files
+// have changed.
+func listenerConfig(files Files, o Options, build func(*material, Options) *tls.Config) (*tls.Config, error) {
 	o, err := o.normalize()
 	if err != nil {
 		return nil, err
@@ -94,7 +125,7 @@ func ServerConfig(files Files, o Options) (*tls.Config, error) {
 	}
 	r, err := newReloader(files, o.Log, o.Clock, o.ReloadEvery, func(m *material) *tls.Config {
 		warnServerCertificate(o, files.Cert, m.certs[0].Leaf)
-		return serverConfig(m, o)
+		return build(m, o)
 	})
 	if err != nil {
 		return nil, err
@@ -126,26 +157,14 @@ func serverConfig(m *material, o Options) *tls.Config {
 func verifyChains(chains [][]*x509.Certificate, rev Revocation) error {
 	err := errors.New("peer has no verified certificate")
 	for _, chain := range chains {
-		if err = checkRevocation(chain, rev); err == nil {
+		if rev == nil {
+			return nil
+		}
+		if err = rev.Check(chain); err == nil {
 			return nil
 		}
 	}
 	return err
-}
-
-func checkRevocation(chain []*x509.Certificate, rev Revocation) error {
-	if rev == nil {
-		return nil
-	}
-	for i, cert := range chain {
-		if i > 0 && i == len(chain)-1 {
-			break // the root is removed from the CA file, not revoked
-		}
-		if err := rev.Check(cert); err != nil {
-			return fmt.Errorf("certificate %s: %w", Serial(cert), err)
-		}
-	}
-	return nil
 }
 
 // expiryWarning is how long before its end a certificate is warned about.

@@ -282,7 +282,7 @@ func TestKeyEntryDefaultsAndRefusals(t *testing.T) {
 
 type revokeAll struct{}
 
-func (revokeAll) Check(*x509.Certificate) error { return errors.New("its key was stolen") }
+func (revokeAll) Check([]*x509.Certificate) error { return errors.New("its key was stolen") }
 
 // FuzzKeyEntry demands that what is read is encoded again to the same body, and that
 // nothing but the vectors' entries verifies.

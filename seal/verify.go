@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -33,9 +32,9 @@ type Sender struct {
 
 // Revocation knows the certificates that were withdrawn before their time.
 type Revocation interface {
-	// Check returns an error if cert must not be accepted. One that wraps ErrUndecided
-	// says that nobody knows now.
-	Check(cert *x509.Certificate) error
+	// Check returns an error if a certificate of a chain, leaf first and root last, must
+	// not be accepted. One that wraps ErrUndecided says that nobody knows now.
+	Check(chain []*x509.Certificate) error
 }
 
 // DefaultMaxAge is X509Verifier's.
@@ -54,7 +53,7 @@ type X509Verifier struct {
 	// Identify says whose a verified chain is. It must be set; it is the Identify of
 	// package mtls, so that a sender has the name that a connection would have.
 	Identify func(tls.ConnectionState) (sealmq.Identity, error)
-	// Revocation is asked for every certificate below the root; nil asks nobody.
+	// Revocation is asked about every chain; nil asks nobody.
 	Revocation Revocation
 	// MaxAge is how old a message of a signer who has expired since may be (default
 	// DefaultMaxAge).
@@ -110,23 +109,19 @@ func (v *X509Verifier) choose(chains [][]*x509.Certificate, sealedAt, now time.T
 
 func (v *X509Verifier) judge(chain []*x509.Certificate, sealedAt, now time.Time) (Sender, error) {
 	s := Sender{NotBefore: chain[0].NotBefore, NotAfter: chain[0].NotAfter}
-	for i, c := range chain {
+	for _, c := range chain {
 		if c.NotBefore.After(s.NotBefore) {
 			s.NotBefore = c.NotBefore
 		}
 		if c.NotAfter.Before(s.NotAfter) {
 			s.NotAfter = c.NotAfter
 		}
-		if v.Revocation == nil || i > 0 && i == len(chain)-1 {
-			continue
-		}
-		if err := v.Revocation.Check(c); err != nil {
-			if errors.Is(err, ErrUndecided) {
-				return Sender{}, err
-			}
-			return Sender{}, &Error{Kind: ErrRevoked, Err: err,
-				Detail: fmt.Sprintf("certificate %x of %q", c.SerialNumber, c.Subject.CommonName),
-				Hint:   "put the message into quarantine and ask its sender"}
+	}
+	if v.Revocation != nil {
+		if err := v.Revocation.Check(chain); errors.Is(err, ErrUndecided) {
+			return Sender{}, err
+		} else if err != nil {
+			return Sender{}, &Error{Kind: ErrRevoked, Err: err, Hint: "put the message into quarantine and ask its sender"}
 		}
 	}
 	maxAge := v.MaxAge

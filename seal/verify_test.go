@@ -142,9 +142,9 @@ func TestSignerIsHeldAgainstEachMessage(t *testing.T) {
 	}
 }
 
-type revocations func(*x509.Certificate) error
+type revocations func([]*x509.Certificate) error
 
-func (f revocations) Check(c *x509.Certificate) error { return f(c) }
+func (f revocations) Check(chain []*x509.Certificate) error { return f(chain) }
 
 func TestRevokedSigner(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob")
@@ -152,10 +152,10 @@ func TestRevokedSigner(t *testing.T) {
 	asked := 0
 	o := w.opener("bob", func(c *seal.OpenerConfig) {
 		v := w.verifier()
-		v.Revocation = revocations(func(cert *x509.Certificate) error {
+		v.Revocation = revocations(func(chain []*x509.Certificate) error {
 			asked++
-			if cert.IsCA {
-				t.Error("asked for the root")
+			if len(chain) != 2 || chain[0].IsCA || !chain[1].IsCA {
+				t.Errorf("asked about a chain of %d", len(chain))
 			}
 			if err := answer.Load(); err != nil {
 				return *err
@@ -188,7 +188,7 @@ func TestRevokedSigner(t *testing.T) {
 	}
 	err = refused(t, w.opener("bob", func(c *seal.OpenerConfig) {
 		v := w.verifier()
-		v.Revocation = revocations(func(*x509.Certificate) error { return mtls.ErrRevoked })
+		v.Revocation = revocations(func([]*x509.Certificate) error { return mtls.ErrRevoked })
 		c.Verifier = v
 	}), body, seal.Expect{ID: c.ID}, "revoked before")
 	if !errors.Is(err, seal.ErrRevoked) {

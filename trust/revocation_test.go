@@ -1,0 +1,175 @@
+package trust_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/trust"
+)
+
+func TestRevocationListFormat(t *testing.T) {
+	const sha = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const issuer = "sha256:" + sha
+	for _, tc := range []struct {
+		name, text string
+		entries    int // -1: refused
+	}{
+		{"empty", "", 0},
+		{"comments and blank lines", "# nobody\n\n  # yet\n", 0},
+		{"both kinds", "certificate " + sha + "\nserial 7f issuer " + issuer + "\n", 2},
+		{"blanks and line ends of Windows", "  certificate\t" + sha + " \r\n", 1},
+		{"the same twice", "certificate " + sha + "\ncertificate " + sha + "\n", 1},
+		{"no end of the last line", "certificate " + sha, -1},
+		{"a comment behind an entry", "certificate " + sha + " # alice\n", -1},
+		{"an unknown word", "certificates " + sha + "\n", -1},
+		{"a short fingerprint", "certificate " + sha[1:] + "\n", -1},
+		{"a long fingerprint", "certificate " + sha + "0\n", -1},
+		{"upper case", "certificate " + strings.ToUpper(sha) + "\n", -1},
+		{"colons", "serial 7f:3a issuer " + issuer + "\n", -1},
+		{"a serial without its issuer", "serial 7f\n", -1},
+		{"a serial without digits", "serial  issuer " + issuer + "\n", -1},
+		{"an issuer by name", "serial 7f issuer Example\n", -1},
+		{"a certificate", "-----BEGIN CERTIFICATE-----\n", -1},
+		{"one bad line among good ones", "certificate " + sha + "\n!\n", -1},
+		{"too large", strings.Repeat("#\n", trust.MaxListBytes), -1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "revoked.txt")
+			testca.WriteFile(t, file, []byte(tc.text))
+			l, err := trust.OpenRevocationList(file, false, nil)
+			if (err != nil) != (tc.entries < 0) {
+				t.Fatalf("error %v", err)
+			}
+			if err == nil && l.Len() != tc.entries {
+				t.Errorf("%d entries, want %d", l.Len(), tc.entries)
+			}
+			if err != nil && !strings.Contains(err.Error(), file) {
+				t.Errorf("the error does not name the file: %v", err)
+			}
+		})
+	}
+}
+
+func TestRevocationListNamesCertificates(t *testing.T) {
+	ours, other := testca.New(t), testca.New(t)
+	alice, bob := ours.Leaf("alice", sealmq.RoleClient).Leaf, ours.Leaf("bob", sealmq.RoleClient).Leaf
+	root := ours.Root()
+	for _, tc := range []struct {
+		name, line string
+		chain      []*x509.Certificate
+		revoked    bool
+	}{
+		{"its fingerprint", "certificate " + mtls.Fingerprint(alice), []*x509.Certificate{alice, root}, true},
+		{"another's fingerprint", "certificate " + mtls.Fingerprint(alice), []*x509.Certificate{bob, root}, false},
+		{"its serial number", "serial " + mtls.Serial(alice) + " issuer " + mtls.Issuer(root), []*x509.Certificate{alice, root}, true},
+		{"the serial number below another root", "serial " + mtls.Serial(alice) + " issuer " + mtls.Issuer(other.Root()), []*x509.Certificate{alice, root}, false},
+		{"an authority between", "certificate " + mtls.Fingerprint(bob), []*x509.Certificate{alice, bob, root}, true},
+		{"the root is not asked about", "certificate " + mtls.Fingerprint(root), []*x509.Certificate{alice, root}, false},
+		{"unless it is alone", "certificate " + mtls.Fingerprint(root), []*x509.Certificate{root}, true},
+		{"no chain", "certificate " + mtls.Fingerprint(root), nil, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "revoked.txt")
+			testca.WriteFile(t, file, []byte(tc.line+"\n"))
+			l, err := trust.OpenRevocationList(file, false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Check(tc.chain); errors.Is(err, mtls.ErrRevoked) != tc.revoked || (err == nil) == tc.revoked {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// TestRevocationActsWithinASecond: after each write the list is in force, and whoever
+// watches is told, well within a second. What cannot be used changes nothing.
+func TestRevocationActsWithinASecond(t *testing.T) {
+	ca := testca.New(t)
+	chain := func(cn string) []*x509.Certificate {
+		return []*x509.Certificate{ca.Leaf(cn, sealmq.RoleClient).Leaf, ca.Root()}
+	}
+	entry := func(cn string) string { return "certificate " + mtls.Fingerprint(chain(cn)[0]) + "\n" }
+	alice, bob := entry("alice"), entry("bob")
+	file := filepath.Join(t.TempDir(), "revoked.txt")
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l, err := trust.OpenRevocationList(file, true, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		changes := 0
+		done := make(chan struct{})
+		go func() { defer close(done); l.Watch(ctx, func() { changes++ }) }()
+		for _, step := range []struct {
+			name       string
+			do         func() error
+			alice, bob bool // revoked
+			changes    int
+			err        string
+		}{
+			{"there is no file", func() error { return nil }, false, false, 0, ""},
+			{"it appears", func() error { return os.WriteFile(file, []byte(alice), 0o600) }, true, false, 1, ""},
+			{"another in its place, of the same size and time", func() error { return sameTime(file, []byte(bob)) }, false, true, 2, ""},
+			{"a comment", func() error { return os.WriteFile(file, []byte("#\n"+bob), 0o600) }, false, true, 3, ""},
+			{"damaged", func() error { return os.WriteFile(file, []byte(alice+"x\n"), 0o600) }, false, true, 3, "line 2"},
+			{"gone", func() error { return os.Remove(file) }, false, true, 3, "no such file"},
+			{"back as it was", func() error { return os.WriteFile(file, []byte("#\n"+bob), 0o600) }, false, true, 3, ""},
+			{"both", func() error { return os.WriteFile(file, []byte(alice+bob), 0o600) }, true, true, 4, ""},
+			{"emptied", func() error { return os.WriteFile(file, nil, 0o600) }, false, false, 5, ""},
+		} {
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(999 * time.Millisecond)
+			synctest.Wait()
+			if got := l.Check(chain("alice")) != nil; got != step.alice {
+				t.Errorf("%s: alice revoked: %v", step.name, got)
+			}
+			if got := l.Check(chain("bob")) != nil; got != step.bob {
+				t.Errorf("%s: bob revoked: %v", step.name, got)
+			}
+			if changes != step.changes {
+				t.Errorf("%s: told of %d changes, want %d", step.name, changes, step.changes)
+			}
+			if err := l.Err(); (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
+				t.Errorf("%s: error %v, want %q", step.name, err, step.err)
+			}
+		}
+		stop()
+		<-done
+		if got := strings.Count(log.String(), "level=ERROR"); got != 2 {
+			t.Errorf("%d errors in the log, want one for each reason:\n%s", got, log.String())
+		}
+	})
+}
+
+func sameTime(file string, data []byte) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return err
+	}
+	return os.Chtimes(file, info.ModTime(), info.ModTime())
+}
+
+func TestRevocationListMustExistIfNamed(t *testing.T) {
+	if _, err := trust.OpenRevocationList(filepath.Join(t.TempDir(), "nowhere"), false, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}
