@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir/keylog"
@@ -29,10 +30,9 @@ type Config struct {
 	Directory *DirectoryConfig
 	// Metrics is what the broker counts into; nil counts into collectors that nobody reads.
 	Metrics *Metrics
-	// Audit is told of every denied command, of every administrative one that was let
-	// through (err is then its outcome), and of changed keys; nil is allowed. It must not
-	// block and may be called from any goroutine.
-	Audit func(identity, command, object string, err error)
+	// Audit gets every denied command, every administrative one that was let through, with
+	// its outcome, and changed keys; nil discards.
+	Audit audit.Sink
 }
 
 // Limits bound what clients can define.
@@ -101,7 +101,7 @@ type Broker struct {
 	clock   clock.Clock
 	limits  Limits
 	metrics *Metrics
-	audit   func(identity, command, object string, err error)
+	sink    audit.Sink // may be nil
 
 	// table is what publishes route by. It is replaced as a whole, under mu.
 	table atomic.Pointer[table]
@@ -138,7 +138,7 @@ func New(cfg Config) (*Broker, error) {
 		clock:   cfg.Clock,
 		limits:  cfg.Limits.withDefaults(),
 		metrics: cfg.Metrics,
-		audit:   cfg.Audit,
+		sink:    cfg.Audit,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -148,9 +148,6 @@ func New(cfg Config) (*Broker, error) {
 	}
 	if b.metrics == nil {
 		b.metrics = NewMetrics()
-	}
-	if b.audit == nil {
-		b.audit = func(string, string, string, error) {}
 	}
 	definitions := b.engine.Definitions()
 	s, err := b.readTopology(definitions)

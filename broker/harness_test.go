@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/enginetest"
@@ -51,10 +52,10 @@ type entry struct {
 	code                      sealmq.Code
 }
 
-func (l *trail) add(identity, command, object string, err error) {
+func (l *trail) Write(r audit.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries = append(l.entries, entry{identity, command, object, sealmq.CodeOf(err)})
+	l.entries = append(l.entries, entry{r.Identity, r.Command, r.Object, sealmq.CodeOf(r.Outcome)})
 }
 
 func (l *trail) has(e entry) bool {
@@ -68,7 +69,7 @@ func open(t testing.TB, change ...func(*broker.Config)) *node {
 	n := &node{TB: t, disk: enginetest.NewDisk(), clock: clock.NewFake(start), audit: &trail{}}
 	n.cfg = broker.Config{
 		Clock: n.clock,
-		Audit: n.audit.add,
+		Audit: n.audit,
 		Log:   slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	for _, f := range change {

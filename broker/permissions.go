@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/audit"
 )
 
 // action is what a caller wants to do. Its text is the command in metrics and in the
@@ -97,6 +98,13 @@ var denials = map[action]string{
 
 func denied(act action, object string) error {
 	return &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to " + denials[act] + " '" + object + "'"}
+}
+
+// audit records what somebody did or tried.
+func (b *Broker) audit(identity, command, object string, outcome error) {
+	if b.sink != nil {
+		b.sink.Write(audit.Record{Time: b.clock.Now(), Identity: identity, Command: command, Object: object, Outcome: outcome})
+	}
 }
 
 // allow asks authorize and counts and audits a refusal.

@@ -51,6 +51,8 @@ type TLSConfig struct {
 	Cert string `key:"cert"`
 	Key  string `key:"key"`
 	CA   string `key:"ca"`
+	// Revoked is the revocation list. It is looked for in the data folder if it is empty.
+	Revoked string `key:"revoked"`
 	// MinVersion is 1.2 or 1.3.
 	MinVersion string `key:"min_version"`
 }

@@ -41,6 +41,9 @@ that is wrong. It prints the values that are not the default.`,
 
 // checkFiles reads the files that the configuration names, as "sealmq serve" would.
 func (c *Config) checkFiles() error {
+	if _, err := c.revocationList(nil); err != nil {
+		return err
+	}
 	if c.TLS.Cert == "" {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -20,19 +21,17 @@ func exposed(t *testing.T) []string {
 	cfg.Data = filepath.Join(t.TempDir(), "data")
 	cfg.Server.Addr, cfg.Metrics.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	n := &node{cfg: cfg, log: newLogger(cfg.Log, io.Discard), registry: prometheus.NewRegistry()}
-	for _, start := range []func() error{n.openTrust, n.openStore, n.openServer, n.openMetrics} {
-		if err := start(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		if err := n.stop(); err != nil {
-			t.Error(err)
-		}
-	})
 	descs := make(chan *prometheus.Desc, 1000)
-	n.registry.Describe(descs)
-	close(descs)
+	describe := part{name: "describe", start: func() error {
+		n.registry.Describe(descs)
+		close(descs)
+		return nil
+	}}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := runParts(ctx, append(n.parts(), describe)); err != nil {
+		t.Fatal(err)
+	}
 	var names []string
 	for d := range descs {
 		name := regexp.MustCompile(`fqName: "([^"]*)"`).FindStringSubmatch(d.String())[1]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -11,7 +12,9 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"sync/atomic"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/engine/local"
@@ -33,18 +37,19 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
-// shutdownTime is how long a stopping broker waits for clients to take their answers.
-const shutdownTime = 10 * time.Second
-
 func newServeCmd() *cobra.Command {
 	var readyJSON bool
 	var profile string
 	cmd := &cobra.Command{
-		Use:   "serve",
+		Use:   "serve [ROLE...]",
 		Short: "Run the broker",
 		Long: `Run the broker until it is interrupted. The first start makes what is missing in the
-data folder: an authority, a server certificate, an administrator certificate, the store.`,
-		Args: cobra.NoArgs,
+data folder: an authority, a server certificate, an administrator certificate, the store.
+
+Roles say what a node does; without any it does everything. This version has one role,
+broker.`,
+		Args:      checkRoles,
+		ValidArgs: roles,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(cmd)
 			if err != nil {
@@ -57,7 +62,11 @@ data folder: an authority, a server certificate, an administrator certificate, t
 			if err != nil {
 				return err
 			}
-			return errors.Join(serve(cmd.Context(), cfg, readyJSON, cmd.OutOrStdout(), cmd.ErrOrStderr()), stopProfile())
+			var ready io.Writer
+			if readyJSON {
+				ready = cmd.OutOrStdout()
+			}
+			return errors.Join(serve(cmd.Context(), cfg, ready, cmd.ErrOrStderr()), stopProfile())
 		},
 	}
 	configFlag(cmd, "addr", "server.addr", "`host:port` for clients; port 0 takes a free one")
@@ -68,76 +77,69 @@ data folder: an authority, a server certificate, an administrator certificate, t
 	return cmd
 }
 
-// A node is the parts of a running broker, in the order in which they are started.
-type node struct {
-	cfg      Config
-	log      *slog.Logger
-	registry *prometheus.Registry
-	files    mtls.Files
-	engine   *local.Engine
-	broker   *broker.Broker
-	server   *listener.Server
-	metrics  *metrics.Server // nil if it is off
+// roles are what a node can do.
+var roles = []string{"broker"}
 
-	deniedSecond, denied atomic.Int64 // denials logged in this second
-}
-
-// maxDeniedLines is how many denied commands are logged in a second.
-const maxDeniedLines = 20
-
-// serve runs a broker until ctx ends or a part fails, and stops it in order: no more
-// connections, answers to what was accepted, the store.
-func serve(ctx context.Context, cfg Config, readyJSON bool, stdout, stderr io.Writer) (err error) {
-	n := &node{cfg: cfg, log: newLogger(cfg.Log, stderr), registry: prometheus.NewRegistry()}
-	stopTuning := tuneGC()
-	defer stopTuning()
-	for _, start := range []func() error{n.openTrust, n.openStore, n.openServer, n.openMetrics} {
-		if err := start(); err != nil {
-			return errors.Join(err, n.stop())
+func checkRoles(_ *cobra.Command, args []string) error {
+	for _, a := range args {
+		if !slices.Contains(roles, a) {
+			return usagef("there is no role %q, the roles are: %s", a, strings.Join(roles, ", "))
 		}
 	}
-	if err := n.announce(readyJSON, stdout); err != nil {
-		return errors.Join(err, n.stop())
-	}
-	errs := make(chan error, 2)
-	serveCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { errs <- n.server.Serve(serveCtx) }()
-	if n.metrics != nil {
-		go func() { errs <- n.metrics.Serve() }()
-	}
-	if err = n.wait(ctx, errs); err != nil {
-		return errors.Join(err, n.stop())
-	}
-	n.log.Info("stopping")
-	if err = n.stop(); err == nil {
+	return nil
+}
+
+// A node is what the parts of a running broker share.
+type node struct {
+	cfg       Config
+	log       *slog.Logger
+	registry  *prometheus.Registry
+	readyJSON io.Writer // nil: no line is printed
+
+	files   mtls.Files
+	revoked *trust.RevocationList
+	engine  *local.Engine
+	broker  *broker.Broker
+	metrics *metrics.Server // nil if it is off
+	server  *listener.Server
+}
+
+// serve runs a node until ctx ends or a part fails.
+func serve(ctx context.Context, cfg Config, readyJSON io.Writer, stderr io.Writer) error {
+	n := &node{cfg: cfg, log: newLogger(cfg.Log, stderr), registry: prometheus.NewRegistry(), readyJSON: readyJSON}
+	stopTuning := tuneGC()
+	defer stopTuning()
+	err := runParts(ctx, n.parts())
+	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
 }
 
-// wait returns nil when ctx ends, and else why a part failed. A hangup ends nothing:
-// there is no configuration that would be read again.
-func (n *node) wait(ctx context.Context, errs <-chan error) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	for {
-		select {
-		case <-hangup:
-			n.log.Info("hangup received; certificates are re-read when their files change")
-		case <-ctx.Done():
-			return nil
-		case err := <-errs:
-			return err
-		case <-n.engine.Failed():
-			return withHint(n.engine.Health(), "nothing that was confirmed is lost; look at the disk and its log, then start again")
-		}
+// parts are the parts of a broker in the order in which they are started. Metrics are
+// stopped after the listener, so that they show how it drains.
+func (n *node) parts() []part {
+	return []part{
+		{name: "trust", start: n.openTrust, run: n.watchRevocations},
+		{name: "store", start: n.openStore, run: n.watchStore, stop: n.closeStore},
+		{name: "broker", start: n.openBroker, stop: func(context.Context) error { return n.broker.Close() }},
+		{name: "metrics", start: n.openMetrics, run: n.serveMetrics, stop: n.stopMetrics},
+		{name: "listener", start: n.openServer, run: func(ctx context.Context) error { return n.server.Serve(ctx) }, stop: n.stopServer},
+		{name: "announcement", start: n.announce, run: n.watchHangups, stop: n.sayStopping},
 	}
 }
 
-// openTrust completes the data folder, unless the configuration names files.
 func (n *node) openTrust() error {
+	if err := n.openFiles(); err != nil {
+		return err
+	}
+	var err error
+	n.revoked, err = n.cfg.revocationList(n.log)
+	return err
+}
+
+// openFiles completes the data folder, unless the configuration names files.
+func (n *node) openFiles() error {
 	t := n.cfg.TLS
 	if t.Cert != "" {
 		n.files = mtls.Files{Cert: t.Cert, Key: t.Key, CA: t.CA}
@@ -158,6 +160,19 @@ func (n *node) openTrust() error {
 	}
 	p := ca.In(n.cfg.Data)
 	n.files = mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}
+	return nil
+}
+
+// revocationList opens the list that the configuration names, which must exist, or the one
+// in the data folder, which appears with the first revocation.
+func (c *Config) revocationList(log *slog.Logger) (*trust.RevocationList, error) {
+	file := cmp.Or(c.TLS.Revoked, filepath.Join(c.Data, "revoked.txt"))
+	l, err := trust.OpenRevocationList(file, c.TLS.Revoked == "", log)
+	return l, withHint(err, "mend the list, or restore it from a backup: without it revoked certificates would be accepted")
+}
+
+func (n *node) watchRevocations(ctx context.Context) error {
+	n.revoked.Watch(ctx, n.server.Recheck)
 	return nil
 }
 
@@ -183,7 +198,7 @@ func (n *node) checkPorts() error {
 }
 
 func (n *node) openStore() error {
-	syncs := local.NewMetrics()
+	counts := local.NewMetrics()
 	began := time.Now()
 	s := n.cfg.Storage
 	e, err := local.Open(local.Config{
@@ -191,7 +206,7 @@ func (n *node) openStore() error {
 		MaxPendingBytes: int(s.MaxPendingBytes), MinFreeBytes: int64(s.MinFreeBytes),
 		Quarantine: s.Damage == "quarantine", DedupWindow: n.cfg.Dedup.Window, DedupIDs: n.cfg.Dedup.MaxIDs,
 		MaxMessages: n.cfg.Limits.Messages,
-		Committed:   syncs.Committed, Log: n.log,
+		Committed:   counts.Committed, Log: n.log,
 	})
 	if err != nil {
 		return storeHint(err)
@@ -206,8 +221,33 @@ func (n *node) openStore() error {
 		messages += q.Ready
 	}
 	n.log.Info("store opened", "queues", len(queues), "messages", messages, "took", time.Since(began))
+	n.registry.MustRegister(counts, local.NewCollector(e))
+	return nil
+}
+
+// watchStore fails when the store does: nothing can be confirmed any more.
+func (n *node) watchStore(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.engine.Failed():
+		return withHint(n.engine.Health(), "nothing that was confirmed is lost; look at the disk and its log, then start again")
+	}
+}
+
+func (n *node) closeStore(context.Context) error {
+	err := n.engine.Close()
+	select {
+	case <-n.engine.Failed(): // which watchStore has reported
+		return nil
+	default:
+		return err
+	}
+}
+
+func (n *node) openBroker() error {
 	counts := broker.NewMetrics()
-	n.registry.MustRegister(syncs, local.NewCollector(e), counts)
+	n.registry.MustRegister(counts)
 	signer, made, err := logSigner(n.cfg.Data)
 	if err != nil {
 		return err
@@ -217,28 +257,12 @@ func (n *node) openStore() error {
 	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
-		Engine: e, Log: n.log, Metrics: counts, Audit: n.audit,
-		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA}},
+		Engine: n.engine, Log: n.log, Metrics: counts, Audit: audit.NewLog(n.log),
+		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA, Revocation: n.revoked}},
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
 			KeyLog: l.KeyLog, KeyChanges: l.KeyChanges, Chains: l.Chains},
 	})
 	return err
-}
-
-// audit logs what administrators did and what was denied. Metrics count every denial;
-// the log takes so many a second, or a client could fill it, and with it the disk.
-func (n *node) audit(identity, command, object string, err error) {
-	if err != nil {
-		if now := time.Now().Unix(); n.deniedSecond.Swap(now) != now {
-			n.denied.Store(0)
-		}
-		if n.denied.Add(1) > maxDeniedLines {
-			return
-		}
-		n.log.Warn("denied or refused", "client", identity, "command", command, "object", object, "err", err)
-		return
-	}
-	n.log.Info("administrative command", "client", identity, "command", command, "object", object)
 }
 
 func storeHint(err error) error {
@@ -253,11 +277,11 @@ func storeHint(err error) error {
 }
 
 func (n *node) openServer() error {
-	identify, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, nil)
+	identify, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, n.revoked)
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := mtls.ServerConfig(n.files, mtls.Options{MinVersion: n.cfg.TLS.version(), Log: n.log})
+	tlsConfig, err := mtls.ServerConfig(n.files, mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked, Log: n.log})
 	if err != nil {
 		return err
 	}
@@ -283,15 +307,38 @@ func (n *node) openMetrics() error {
 	certs := metrics.NewCertificates(
 		metrics.CertificateFile{Name: "server", Path: n.files.Cert},
 		metrics.CertificateFile{Name: "authority", Path: n.files.CA})
-	n.registry.MustRegister(certs, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries),
+	entries := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sealmq_revoked_certificates",
+		Help: "Entries of the revocation list in force."}, func() float64 { return float64(n.revoked.Len()) })
+	n.registry.MustRegister(certs, entries, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	store := metrics.Check{Name: "store", Run: n.storeStatus}
 	var err error
 	n.metrics, err = metrics.Listen(metrics.Config{
 		Addr: n.cfg.Metrics.Addr, Registry: n.registry, Log: n.log,
-		Live: []metrics.Check{store}, Ready: []metrics.Check{store, certs.Check(nil)},
+		Live: []metrics.Check{store}, Ready: []metrics.Check{store, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}},
 	})
 	return err
+}
+
+func (n *node) serveMetrics(context.Context) error {
+	if n.metrics == nil {
+		return nil
+	}
+	return n.metrics.Serve()
+}
+
+func (n *node) stopMetrics(ctx context.Context) error {
+	if n.metrics == nil {
+		return nil
+	}
+	return n.metrics.Shutdown(ctx)
+}
+
+func (n *node) revocationStatus() (metrics.Status, string) {
+	if err := n.revoked.Err(); err != nil {
+		return metrics.Degraded, "the last good revocation list is in force: " + err.Error()
+	}
+	return metrics.OK, ""
 }
 
 func (n *node) storeStatus() (metrics.Status, string) {
@@ -314,46 +361,47 @@ func (t TLSConfig) version() uint16 {
 	return tls.VersionTLS12
 }
 
+// stopServer answers what was accepted. Clients that do not take their answers in time
+// are closed, which is no failure.
+func (n *node) stopServer(ctx context.Context) error {
+	if err := n.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
 // announce says where the broker is.
-func (n *node) announce(asJSON bool, stdout io.Writer) error {
+func (n *node) announce() error {
 	r := brokerproc.Ready{Addr: n.server.Addr().String(), Data: n.cfg.Data, PID: os.Getpid()}
 	if n.metrics != nil {
 		r.MetricsAddr = n.metrics.Addr().String()
 	}
 	n.log.Info("accepting clients", "addr", r.Addr, "metrics", r.MetricsAddr, "data", r.Data)
-	if asJSON {
-		return json.NewEncoder(stdout).Encode(r)
+	if n.readyJSON == nil {
+		return nil
 	}
-	return nil
+	return json.NewEncoder(n.readyJSON).Encode(r)
 }
 
-// stop stops what was started, in reverse.
-func (n *node) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
-	defer cancel()
-	var errs []error
-	if n.server != nil {
-		if err := n.server.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			errs = append(errs, fmt.Errorf("stop server: %w", err))
-		}
-	}
-	if n.broker != nil {
-		errs = append(errs, n.broker.Close())
-	}
-	if n.metrics != nil {
-		errs = append(errs, n.metrics.Shutdown(ctx))
-	}
-	if n.engine != nil {
-		err := n.engine.Close()
+// watchHangups keeps a hangup from ending the process: there is no configuration that
+// would be read again.
+func (n *node) watchHangups(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
 		select {
-		case <-n.engine.Failed(): // which is reported already
-		default:
-			if err != nil {
-				errs = append(errs, fmt.Errorf("close store: %w", err))
-			}
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			n.log.Info("hangup received; certificates are re-read when their files change")
 		}
 	}
-	return errors.Join(errs...)
+}
+
+func (n *node) sayStopping(context.Context) error {
+	n.log.Info("stopping")
+	return nil
 }
 
 func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
