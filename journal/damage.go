@@ -41,7 +41,11 @@ func (d *Damage) missing() uint64 {
 // Error names the file, the offset, what was expected and what was found.
 func (d *Damage) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "damaged journal: %s at offset %d, %d bytes: %s", d.File, d.Pos.Offset(), d.Bytes, d.Reason)
+	fmt.Fprintf(&b, "damaged journal: %s", d.File)
+	if d.Bytes > 0 {
+		fmt.Fprintf(&b, " at offset %d, %d bytes", d.Pos.Offset(), d.Bytes)
+	}
+	fmt.Fprintf(&b, ": %s", d.Reason)
 	if d.FirstSeq != 0 {
 		fmt.Fprintf(&b, " (records %d to %d)", d.FirstSeq, d.LastSeq)
 	}

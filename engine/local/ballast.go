@@ -12,7 +12,7 @@ const (
 // ensureBallast makes the file if there is room for it. Nothing depends on its content.
 func (e *Engine) ensureBallast() {
 	size := int64(min(ballastBytes, e.cfg.SegmentBytes/2))
-	f, err := e.cfg.FS.OpenFile(e.storeDir(ballastName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := e.cfg.FS.OpenFile(e.files.path(ballastName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return
 	}
@@ -23,7 +23,7 @@ func (e *Engine) ensureBallast() {
 	zeros := make([]byte, 64<<10)
 	for off := int64(0); off < size; off += int64(len(zeros)) {
 		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err != nil {
-			_ = e.cfg.FS.Remove(e.storeDir(ballastName))
+			_ = e.files.remove(ballastName)
 			return
 		}
 	}
@@ -31,5 +31,5 @@ func (e *Engine) ensureBallast() {
 
 // dropBallast reports whether there was something to give up.
 func (e *Engine) dropBallast() bool {
-	return e.cfg.FS.Remove(e.storeDir(ballastName)) == nil
+	return e.files.remove(ballastName) == nil
 }

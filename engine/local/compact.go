@@ -86,12 +86,12 @@ func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
 			all = append(all, survivor{place, living})
 		}
 	}
-	entries, _, _, err := e.readIndex(nil, u.gen)
+	index, err := e.files.readIndex(u.gen, nil)
 	if err == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		err = decodeIndex(u.gen, entries, func(n *indexEntry) {
-			add(journal.Place{Pos: n.pos, Bytes: n.record}, n.copies)
+		err = decodeIndex(u.gen, index.entries, func(n *indexEntry) {
+			add(n.place, n.copies)
 		})
 		return all, err
 	}

@@ -149,7 +149,7 @@ func (e *Engine) checkpointPastDamage() {
 		}
 	}
 	if err == nil {
-		_, err = e.takeCheckpoint()
+		err = e.takeCheckpoint()
 	}
 	if err != nil {
 		e.log.Warn("checkpoint was not written, the next start will find damage that is known", "err", err)

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -88,7 +87,7 @@ func (c Config) withDefaults() Config {
 type Engine struct {
 	cfg    Config
 	opened time.Time
-	meta   meta
+	files  storeFiles
 	log    *slog.Logger
 	j      *journal.Journal
 	unlock func() error
@@ -160,7 +159,7 @@ var (
 func Open(cfg Config) (*Engine, error) {
 	cfg = cfg.withDefaults()
 	e := &Engine{
-		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(),
+		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(), files: storeFiles{fs: cfg.FS, dir: cfg.Dir},
 		queues: map[string]*queue{}, byID: map[uint32]*queue{}, nextID: 1,
 		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
 		neverDeclared: map[uint32]bool{},
@@ -178,9 +177,6 @@ func Open(cfg Config) (*Engine, error) {
 	e.unlock = unlock
 	if err := e.recover(); err != nil {
 		return nil, errors.Join(err, unlock())
-	}
-	for _, q := range e.queues {
-		q.durable = true
 	}
 	e.deadTimer = cfg.Clock.AfterFunc(time.Hour, func() { poke(e.wakeDeadLetterer) })
 	e.deadTimer.Stop()
@@ -340,5 +336,3 @@ func (e *Engine) applyDefinitions(batch []engine.Definition) {
 		e.defs[string([]byte(d.Key))] = append([]byte{}, d.Value...)
 	}
 }
-
-func (e *Engine) storeDir(name string) string { return filepath.Join(e.cfg.Dir, name) }

@@ -23,7 +23,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(appendQueue(nil, 7, "queue", sealmq.QueueOptions{}.Normalize()))
 	f.Add(appendReturn(nil, 1, 2, mark{attempts: 3, until: 4, reason: "r"}))
 	f.Add((&checkpoint{at: 5 << 32, seq: 9, definitions: 2, queues: []queueState{{id: 1, next: 9, live: []seqRange{{1, 4}, {6, 7}},
-		marks: map[uint64]mark{3: {attempts: 2}}}}}).encode([16]byte{}))
+		marks: map[uint64]mark{3: {attempts: 2}}}}}).appendTo(nil))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if m, err := decodeMessage(b, nil); err == nil {
@@ -45,8 +45,8 @@ func FuzzDecode(f *testing.F) {
 		}
 		d := decoder{b: b}
 		d.queue()
-		_, _ = decodeCheckpoint(b, [16]byte{})
-		_, _ = decodeCheckpoint(appendCRC(append(frameHeader(checkpointMagic, checkpointVersion, [16]byte{}), b...)), [16]byte{})
+		_, _ = decodeCheckpoint(b)
+		_, _ = decodeDefinitionsFile(b)
 	})
 }
 
@@ -66,7 +66,7 @@ func FuzzReplay(f *testing.F) {
 		if err := <-answered; err != nil {
 			t.Fatal(err)
 		}
-		id := e.meta.storeID
+		id := e.files.storeID
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -2,15 +2,11 @@ package local
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 
-	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -23,11 +19,9 @@ type segmentUse struct {
 	sealed   bool  // takes no more records
 	indexed  bool  // its index file is on disk
 	released bool  // was given back to the journal
-	// entries is the encoded index while it is not on disk yet, and count and ids
-	// tell how many messages and message ids are in it.
-	entries    []byte
-	count, ids int
-	lastOffset int64
+	// indexFile is what is to be written. Once it is on disk only the counts stay.
+	indexFile
+	lastOffset int64 // of the last entry
 	lastTime   int64
 	// settledBy is the number of the last id settled, when this segment's last copy
 	// went: from then on its index serves duplicate detection only.
@@ -100,9 +94,12 @@ const (
 
 var indexMagic = [8]byte{'S', 'E', 'A', 'L', 'M', 'Q', 'I', 'X'}
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-var errIndex = errors.New("index file is damaged")
+// indexFile is the content of an index file.
+type indexFile struct {
+	entries []byte
+	count   int // messages in it
+	ids     int // of these, with an id
+}
 
 // index adds a message record to the index of its segment.
 func (u *segmentUse) index(m *messageRecord, place journal.Place, id uint64) {
@@ -129,13 +126,13 @@ func (u *segmentUse) index(m *messageRecord, place journal.Place, id uint64) {
 
 // indexEntry is a decoded entry. copies is valid until the next one.
 type indexEntry struct {
-	pos          journal.Position
-	record, body int
-	flags        byte
-	arrived      int64
-	id           uint64
-	hash         contentHash
-	copies       []copyRef
+	place   journal.Place
+	body    int
+	flags   byte
+	arrived int64
+	id      uint64
+	hash    contentHash
+	copies  []copyRef
 }
 
 func decodeIndex(gen uint64, entries []byte, f func(*indexEntry)) error {
@@ -144,8 +141,7 @@ func decodeIndex(gen uint64, entries []byte, f func(*indexEntry)) error {
 	var off int64
 	for d.more() {
 		off += int64(d.uvarint()) * 8
-		n.pos = journal.Position(gen<<32 | uint64(off))
-		n.record = int(d.uvarint()) * 8
+		n.place = journal.Place{Pos: journal.Position(gen<<32 | uint64(off)), Bytes: int(d.uvarint()) * 8}
 		n.body = int(d.uvarint())
 		n.flags = d.byte()
 		n.arrived += d.varint()
@@ -175,67 +171,39 @@ func indexGeneration(name string) (uint64, bool) {
 	return gen, err == nil
 }
 
-func (e *Engine) encodeIndex(gen uint64, count, ids int, entries []byte) []byte {
-	b := make([]byte, indexHeader, indexHeader+len(entries))
+func (f *storeFiles) writeIndex(gen uint64, x indexFile) error {
+	b := make([]byte, indexHeader, indexHeader+len(x.entries))
 	copy(b, indexMagic[:])
 	binary.LittleEndian.PutUint32(b[8:], indexVersion)
-	binary.LittleEndian.PutUint32(b[12:], uint32(count))
-	binary.LittleEndian.PutUint32(b[16:], uint32(ids))
+	binary.LittleEndian.PutUint32(b[12:], uint32(x.count))
+	binary.LittleEndian.PutUint32(b[16:], uint32(x.ids))
 	binary.LittleEndian.PutUint64(b[24:], gen)
-	copy(b[32:48], e.meta.storeID[:])
-	binary.LittleEndian.PutUint32(b[48:], uint32(len(entries)))
-	binary.LittleEndian.PutUint32(b[52:], crc32.Checksum(entries, castagnoli))
+	copy(b[32:48], f.storeID[:])
+	binary.LittleEndian.PutUint32(b[48:], uint32(len(x.entries)))
+	binary.LittleEndian.PutUint32(b[52:], crc32.Checksum(x.entries, castagnoli))
 	binary.LittleEndian.PutUint32(b[56:], crc32.Checksum(b[:56], castagnoli))
-	return append(b, entries...)
+	return f.write(indexName(gen), append(b, x.entries...))
 }
 
-func (e *Engine) writeIndex(u *segmentUse, entries []byte, count, ids int) error {
-	name := e.storeDir(indexName(u.gen))
-	return durable.WriteFile(e.cfg.FS, name, e.encodeIndex(u.gen, count, ids, entries), 0o600)
-}
-
-// readIndex reads an index file, into buf if it is large enough. errIndex says that it
-// is damaged.
-func (e *Engine) readIndex(buf []byte, gen uint64) (entries []byte, count, ids int, err error) {
-	b, err := readFileInto(buf, e.cfg.FS, e.storeDir(indexName(gen)))
+// readIndex reads an index file, into buf if it is large enough.
+func (f *storeFiles) readIndex(gen uint64, buf []byte) (x indexFile, err error) {
+	name := indexName(gen)
+	b, err := f.read(buf, name)
 	if err != nil {
-		return nil, 0, 0, err
+		return x, err
 	}
 	if len(b) < indexHeader || [8]byte(b[:8]) != indexMagic ||
 		crc32.Checksum(b[:56], castagnoli) != binary.LittleEndian.Uint32(b[56:]) {
-		return nil, 0, 0, errIndex
+		return x, damaged(f.path(name), "it has no valid header")
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v > indexVersion {
-		return nil, 0, 0, fmt.Errorf("index format %d: %w", v, journal.ErrNewer)
+		return x, fmt.Errorf("%s: index format %d: %w", f.path(name), v, journal.ErrNewer)
 	}
-	entries = b[indexHeader:]
-	if binary.LittleEndian.Uint64(b[24:]) != gen || [16]byte(b[32:48]) != e.meta.storeID ||
-		uint32(len(entries)) != binary.LittleEndian.Uint32(b[48:]) ||
-		crc32.Checksum(entries, castagnoli) != binary.LittleEndian.Uint32(b[52:]) {
-		return nil, 0, 0, errIndex
+	x = indexFile{b[indexHeader:], int(binary.LittleEndian.Uint32(b[12:])), int(binary.LittleEndian.Uint32(b[16:]))}
+	if binary.LittleEndian.Uint64(b[24:]) != gen || [16]byte(b[32:48]) != f.storeID ||
+		uint32(len(x.entries)) != binary.LittleEndian.Uint32(b[48:]) ||
+		crc32.Checksum(x.entries, castagnoli) != binary.LittleEndian.Uint32(b[52:]) {
+		return x, damaged(f.path(name), "its checksum does not match, or it is not the index of its segment")
 	}
-	return entries, int(binary.LittleEndian.Uint32(b[12:])), int(binary.LittleEndian.Uint32(b[16:])), nil
-}
-
-func readFile(fsys durable.FS, name string) ([]byte, error) { return readFileInto(nil, fsys, name) }
-
-// readFileInto reads a whole file, into buf if it is large enough.
-func readFileInto(buf []byte, fsys durable.FS, name string) ([]byte, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, fmt.Errorf("size of %s: %w", name, err)
-	}
-	if int64(cap(buf)) < size {
-		buf = make([]byte, size+size/8)
-	}
-	b := buf[:size]
-	if _, err := f.ReadAt(b, 0); err != nil && err != io.EOF {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return b, nil
+	return x, nil
 }

@@ -2,7 +2,6 @@ package local
 
 import (
 	"fmt"
-	"path/filepath"
 	"strconv"
 
 	"github.com/sealmq/sealmq/internal/durable"
@@ -36,44 +35,42 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 		return nil, fmt.Errorf("lock store folder: %w", err)
 	}
 	defer unlock()
-	m, err := loadMeta(fsys, filepath.Join(dir, metaName), false)
+	files := storeFiles{fs: fsys, dir: dir}
+	if _, err := files.loadIdentity(false); err != nil {
+		return nil, err
+	}
+	in := &Inspection{StoreID: fmt.Sprintf("%x", files.storeID), Checkpoint: "none"}
+	problem := func(err error) {
+		if err != nil {
+			in.Problems = append(in.Problems, err.Error())
+		}
+	}
+	cp, err := files.readCheckpoint()
+	switch {
+	case err == nil:
+		in.Checkpoint = cp.at.String()
+	case durable.IsNotExist(err):
+		cp = &checkpoint{}
+	default:
+		cp = &checkpoint{}
+		problem(err)
+	}
+	index, defs, err := files.list()
 	if err != nil {
 		return nil, err
 	}
-	in := &Inspection{StoreID: fmt.Sprintf("%x", m.storeID), Checkpoint: "none"}
-	e := &Engine{cfg: Config{Dir: dir, FS: fsys}.withDefaults(), meta: m, queues: map[string]*queue{}, byID: map[uint32]*queue{}, defs: map[string][]byte{}, neverDeclared: map[uint32]bool{}}
-	cp := &checkpoint{}
-	if b, err := readFile(fsys, e.storeDir(checkpointName)); err == nil {
-		if found, err := decodeCheckpoint(b, m.storeID); err != nil {
-			in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", checkpointName, err))
-		} else {
-			cp, in.Checkpoint = found, found.at.String()
-		}
+	for _, gen := range index {
+		_, err := files.readIndex(gen, nil)
+		problem(err)
 	}
-	names, err := fsys.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("read store folder: %w", err)
+	for _, n := range defs {
+		_, err := files.readDefinitions(n)
+		problem(err)
 	}
-	for _, name := range names {
-		if gen, ok := indexGeneration(name); ok {
-			if _, _, _, err := e.readIndex(nil, gen); err != nil {
-				in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", name, err))
-			}
-		}
-		if _, ok := definitionsNumber(name); ok {
-			b, err := readFile(fsys, e.storeDir(name))
-			if err == nil {
-				err = e.decodeDefinitionsFile(b)
-			}
-			if err != nil {
-				in.Problems = append(in.Problems, fmt.Sprintf("%s: %v", name, err))
-			}
-		}
-	}
-	in.Segments, in.Report, err = journal.Inspect(fsys, e.storeDir(journalDir), m.storeID, cp.at, cp.seq, func(r journal.Record) error {
+	in.Segments, in.Report, err = journal.Inspect(fsys, files.path(journalDir), files.storeID, cp.at, cp.seq, func(r journal.Record) error {
 		info, err := describeRecord(r)
 		if err != nil {
-			in.Problems = append(in.Problems, fmt.Sprintf("record at %v: %v", r.Pos, err))
+			problem(fmt.Errorf("record at %v: %w", r.Pos, err))
 		}
 		if visit == nil {
 			return nil

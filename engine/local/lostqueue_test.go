@@ -46,7 +46,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 	if got := put(e, "kept", "q"); got != engine.Stored {
 		t.Fatal(got)
 	}
-	key, storeID := e.dedup.key, e.meta.storeID
+	key, storeID := e.dedup.key, e.files.storeID
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 		if id := declare(e, []string{"a", "b", "c"}[round]); id == lost {
 			t.Errorf("opening %d: the id of the lost queue was given away", round)
 		}
-		if _, err := e.takeCheckpoint(); err != nil {
+		if err := e.takeCheckpoint(); err != nil {
 			t.Fatal(err)
 		}
 		if round == 2 {

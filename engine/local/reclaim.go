@@ -117,11 +117,11 @@ func (e *Engine) wantsCheckpoint() bool {
 // file for it and then segments that are not needed soon, because without checkpoints
 // and index files no segment comes free.
 func (e *Engine) checkpointWithReserve() error {
-	_, err := e.takeCheckpoint()
+	err := e.takeCheckpoint()
 	if journal.IsNoSpace(err) && e.dropBallast() {
-		_, err = e.takeCheckpoint()
+		err = e.takeCheckpoint()
 	}
-	for journal.IsNoSpace(err) && e.j.LendSpace(func() { _, err = e.takeCheckpoint() }) {
+	for journal.IsNoSpace(err) && e.j.LendSpace(func() { err = e.takeCheckpoint() }) {
 	}
 	if err == nil {
 		e.ensureBallast()
@@ -174,7 +174,7 @@ func (e *Engine) dropIndexes() {
 	e.mu.Unlock()
 	for _, gen := range drop {
 		// A file that comes back after a crash only names ids that are not needed.
-		if err := e.cfg.FS.Remove(e.storeDir(indexName(gen))); err != nil {
+		if err := e.files.remove(indexName(gen)); err != nil {
 			e.log.Warn("index file is not removed", "segment", gen, "err", err)
 		}
 	}

@@ -138,9 +138,9 @@ func (l *startLog) read(line []byte) {
 	case record.Msg == "accepting clients":
 		l.done = true
 		close(l.ready)
-	case record.Msg == "journal was mended" && record.Promised:
+	case record.Msg == "journal was repaired" && record.Promised:
 		l.damaged = string(line)
-	case record.Msg == "journal was mended":
+	case record.Msg == "journal was repaired":
 		l.torn = true
 	}
 }

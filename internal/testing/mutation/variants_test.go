@@ -141,19 +141,19 @@ var store = []variant{
 		new:    "if err := s.read(cover, h.Pos.Offset()); err != nil {",
 	},
 	{
-		name: "message ids are not remembered by recovery", file: "engine/local/recover.go",
+		name: "message ids are not remembered by recovery", file: "engine/local/apply.go",
 		caught: suite{pkg: "engine/local", test: "TestConformance/dedup/an id is remembered after crash"},
-		old:    "hashed := flags&flagHash != 0",
-		new:    "hashed := flags&flagHash != 0 && pos == 0",
+		old:    "hashed := n.flags&flagHash != 0",
+		new:    "hashed := n.flags&flagHash != 0 && n.body < 0",
 	},
 	{
-		name: "ids of settled messages are not remembered by recovery", file: "engine/local/recover.go",
+		name: "ids of settled messages are not remembered by recovery", file: "engine/local/apply.go",
 		caught: suite{pkg: "engine/local", test: "TestIDsOutliveTheirSegments"}, quick: true,
-		old: "			e.dedup.add(id, hash, 0, r.seconds())\n",
+		old: "			e.dedup.add(n.id, n.hash, 0, e.nowSeconds())\n",
 		new: "",
 	},
 	{
-		name: "acks are not replayed", file: "engine/local/recover.go",
+		name: "acks are not replayed", file: "engine/local/apply.go",
 		caught: suite{pkg: "engine/local", test: "TestConformance/durability/acked means gone after crash"},
 		old:    "			if q := e.byID[queue]; q != nil && q.at(seq) != nil {\n				e.forgetCopy(q, seq)\n			}\n",
 		new:    "",
@@ -163,8 +163,8 @@ var store = []variant{
 	{
 		name: "a checkpoint does not wait for the journal", file: "engine/local/checkpoint.go",
 		caught: suite{pkg: "engine/local", test: "TestCheckpointIsNotAheadOfTheJournal"},
-		old:    "	if err := e.j.Sync(); err != nil {\n		return nil, err\n	}\n",
-		new:    "",
+		old:    "	if err := e.j.Sync(); err != nil {\n		return err\n	}\n	if err := e.files.writeCheckpoint",
+		new:    "	if err := e.files.writeCheckpoint",
 	},
 	{
 		name: "a segment is released before its acks are synced", file: "engine/local/reclaim.go",
@@ -221,13 +221,13 @@ var store = []variant{
 		new:    "	scratch = scratch[:0]\n",
 	},
 	{
-		name: "messages that only the checkpoint knows are not missed", file: "engine/local/recover.go",
+		name: "messages that only the checkpoint knows are not missed", file: "engine/local/salvage.go",
 		caught: suite{pkg: "engine/local", test: "TestLostTailWithoutIndex"},
 		old:    "	if missing <= 0 {",
 		new:    "	if missing != -1 {",
 	},
 	{
-		name: "a message for a queue that was never declared settles its source", file: "engine/local/recover.go",
+		name: "a message for a queue that was never declared settles its source", file: "engine/local/apply.go",
 		caught: suite{pkg: "engine/local", test: "TestMessageForALostQueueSettlesNothing"},
 		old:    "	if r.hasLostQueue(m.copies) {",
 		new:    "	if r.hasLostQueue(m.copies) && false {",

@@ -1,0 +1,161 @@
+package local
+
+import (
+	"fmt"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// apply applies one record. Messages before the checkpoint's position are in no index file
+// yet if they are in its segment.
+func (r *recovery) apply(rec journal.Record) error {
+	e := r.e
+	if rec.Kind == kindMessage {
+		return r.message(rec)
+	}
+	if rec.Pos < r.cp.at {
+		return nil
+	}
+	switch rec.Kind {
+	case kindSettle:
+		return decodeSettle(rec.Payload, func(queue uint32, seq uint64) {
+			if q := e.byID[queue]; q != nil && q.at(seq) != nil {
+				e.forgetCopy(q, seq)
+			}
+		})
+	case kindReturn:
+		return decodeReturn(rec.Payload, func(queue uint32, seq uint64, m mark) {
+			if q := e.byID[queue]; q != nil && q.at(seq) != nil {
+				q.setMark(seq, m)
+			}
+		})
+	case kindDeclare:
+		d := decoder{b: rec.Payload}
+		id, name, o := d.queue()
+		if d.err == nil {
+			r.declare(id, name, o)
+		}
+		return d.err
+	case kindDelete:
+		d := decoder{b: rec.Payload}
+		if q := e.byID[uint32(d.uvarint())]; q != nil {
+			e.detach(q)
+			e.clear(q)
+		}
+		return d.err
+	case kindDefine:
+		defs, err := decodeDefinitions(rec.Payload)
+		e.applyDefinitions(defs)
+		return err
+	}
+	return fmt.Errorf("record of unknown kind %d at %v: %w", rec.Kind, rec.Pos, journal.ErrNewer)
+}
+
+// declare adds a queue, unless the definitions know better.
+func (r *recovery) declare(id uint32, name string, o sealmq.QueueOptions) {
+	e := r.e
+	e.nextID = max(e.nextID, id+1)
+	switch q := e.byID[id]; {
+	case q != nil:
+		r.nameAgain(q, name, o)
+	case id < r.known: // deleted before the definitions were written
+	case e.queues[name] != nil: // the deletion of its namesake was lost, so this is a lost queue
+	default:
+		r.declared[id] = true
+		q = newQueue(id, name, o)
+		if s := r.at[id]; s != nil {
+			q.next = s.next
+		}
+		e.addQueue(q)
+	}
+}
+
+// message applies a message record and adds it to the index of its segment.
+func (r *recovery) message(rec journal.Record) error {
+	e := r.e
+	m, err := decodeMessage(rec.Payload, nil)
+	if err != nil {
+		return fmt.Errorf("message at %v: %w", rec.Pos, err)
+	}
+	if r.hasLostQueue(m.copies) {
+		e.log.Warn("a message was dropped that was never confirmed: the declaration of its queue is lost", "position", rec.Pos)
+		return nil
+	}
+	var id uint64
+	if m.flags&flagHash != 0 {
+		id = e.dedup.key.id(m.id)
+	}
+	if m.flags&flagMoved != 0 && rec.Pos >= r.cp.at {
+		if q := e.byID[m.fromQueue]; q != nil && q.at(m.fromSeq) != nil {
+			// The id goes on living in the copy that is added next.
+			if n := q.at(m.fromSeq); n.dedup != 0 {
+				e.dedup.retain(n.dedup - 1)
+				defer e.dedup.release(n.dedup-1, e.nowSeconds())
+			}
+			e.forgetCopy(q, m.fromSeq)
+		}
+	}
+	place := journal.Place{Pos: rec.Pos, Bytes: rec.Bytes()}
+	e.use(rec.Pos.Generation()).index(&m, place, id)
+	r.add(&indexEntry{place, len(m.body), m.flags, m.arrived, id, m.hash, m.copies})
+	return nil
+}
+
+// add adds the copies of one message that live according to the checkpoint, or that
+// came after it, and remembers its id.
+func (r *recovery) add(n *indexEntry) {
+	e := r.e
+	u := e.use(n.place.Pos.Generation())
+	u.add(len(n.copies), n.place.Bytes)
+	slot := noSlot
+	hashed := n.flags&flagHash != 0
+	for _, c := range n.copies {
+		q := e.byID[c.queue]
+		if q == nil || n.place.Pos < r.cp.at && !r.lived(c) {
+			u.live--
+			continue
+		}
+		if have := q.at(c.seq); have != nil { // its record was copied forward
+			r.addAgain(q, have, n)
+			continue
+		}
+		if hashed {
+			slot = e.dedup.revive(n.id, n.hash)
+		}
+		e.copies++
+		q.put(c.seq, newEntry(n.place, n.body, slot, n.arrived))
+		q.next = max(q.next, c.seq+1)
+		if r.lived(c) {
+			r.found[c.queue]++
+		}
+	}
+	if hashed && slot == noSlot {
+		switch i := e.dedup.find(n.id); {
+		case i == noSlot:
+			e.dedup.add(n.id, n.hash, 0, e.nowSeconds())
+		case e.dedup.slot(i).settledAt != 0: // used again after it was forgotten
+			e.dedup.slot(i).content = n.hash
+		}
+	}
+}
+
+// addAgain takes the later one of two records of a copy.
+func (r *recovery) addAgain(q *queue, have *entry, n *indexEntry) {
+	earlier := n.place.Pos
+	if n.place.Pos > have.pos() {
+		earlier = have.pos()
+		more := int64(n.body) - int64(have.body)
+		q.bytes += more
+		q.readyBytes += more
+		have.body = uint32(n.body)
+		have.setPlace(n.place)
+	}
+	r.e.use(earlier.Generation()).live--
+}
+
+// lived reports whether a copy lived at the checkpoint.
+func (r *recovery) lived(c copyRef) bool {
+	s := r.at[c.queue]
+	return s != nil && s.has(c.seq)
+}
