@@ -77,6 +77,12 @@ var rules = []struct{ pkg, not, why string }{
 	{"client", module + "/listener", "programs that use the client must not carry a broker"},
 	{"client", "github.com/prometheus/", "programs that use the client bring their own metrics"},
 
+	{"client", module + "/seal", "a connection carries messages, sealed or not"},
+	{"send", module + "/broker", "programs that send must not carry a broker"},
+	{"send", module + "/receive", "sender and receiver share only the envelope"},
+	{"receive", module + "/broker", "programs that receive must not carry a broker"},
+	{"receive", module + "/send", "sender and receiver share only the envelope"},
+
 	{"seal", "net", "sealing is a calculation"},
 	{"seal", module + "/broker", "the broker must be no part of end-to-end protection"},
 	{"seal", module + "/client", "a sealed message can travel by other means"},
@@ -95,7 +101,7 @@ var named = map[string][]string{
 
 // seams are the packages that see disk and time only through interfaces, so that a
 // simulation can drive them.
-var seams = []string{"journal", "engine/local", "broker", "client", "keydir", "keydir/keylog", "internal/framelog"}
+var seams = []string{"journal", "engine/local", "broker", "client", "send", "receive", "keydir", "keydir/keylog", "internal/framelog"}
 
 // sealed lists what these packages must not use of a package, or all but what they may.
 var sealed = map[string]func(name string) (why string){

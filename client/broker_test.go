@@ -293,3 +293,11 @@ func TestManyClients(t *testing.T) {
 		t.Error("a message came twice")
 	}
 }
+
+func TestRealBrokerTellsItsMemory(t *testing.T) {
+	n := testnode.Start(t, testnode.Config{})
+	who, err := n.Dial(client.Config{}).Whoami(t.Context())
+	if err != nil || who.DedupWindow != 3600 || who.DedupMaxIDs != 2_000_000 || who.DedupReach == nil || *who.DedupReach != 3600 {
+		t.Errorf("%+v, %v", who, err)
+	}
+}

@@ -4,18 +4,17 @@
 // It promises:
 //
 //   - A publish whose callback got nil is stored by the broker. Until then the client
-//     keeps its bytes and sends the same bytes again, in order, whenever the connection
-//     had to be made anew; the broker recognises what it already has. What is older than
-//     its memory or ResendFor it may have forgotten: that publish fails, and nobody knows what became of it.
+//     keeps its bytes and sends the same bytes again, in order, on each new connection; the
+//     broker recognises what it already has. It may have forgotten what is older than its
+//     memory or ResendFor: that publish fails, and whether it was stored is not known.
 //   - Callbacks run once each, in the order of the publishes.
 //   - A subscription survives a lost connection. What was delivered and not acknowledged
 //     comes again: a consumer sees each message at least once.
 //   - Memory is bounded: by Window and WindowBytes for publishes, by the prefetch for
-//     deliveries, by MaxLineBytes for a line. Whoever is over waits, up to its context.
+//     deliveries, by MaxLineBytes for a line. A call that would exceed a bound waits, up to its context.
 //
-// With a Spool a sender that dies sends the same bytes again, and with a Ledger an application
-// sees each message once. These two alone keep something on disk. It does not seal by
-// itself: package seal does.
+// It keeps nothing on disk and does not seal. Package send seals, and keeps messages until
+// they are confirmed; package receive opens messages, and remembers which were taken.
 package client
 
 import (

@@ -8,7 +8,9 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/send"
 )
 
 // Seal a message for a receiver whose key is in the broker's directory, send it, and
@@ -25,7 +27,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	s, err := client.NewSender(ctx, c, client.SenderConfig{To: []string{"lab"}, Directory: directory, Signer: ownCertificate})
+	s, err := send.New(ctx, c, send.Config{To: []string{"lab"}, Directory: directory, Signer: ownCertificate})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -46,12 +48,12 @@ func ExampleSender_Publish() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	spool, err := client.OpenSpool("spool", client.SpoolConfig{})
+	spool, err := send.OpenSpool("spool", send.SpoolConfig{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer spool.Close()
-	s, err := client.NewSender(ctx, c, client.SenderConfig{
+	s, err := send.New(ctx, c, send.Config{
 		To: []string{"lab"}, Keys: map[string]*seal.PublicKey{"lab": receiverKey()}, Signer: ownCertificate, Spool: spool,
 	})
 	if err != nil {
@@ -87,12 +89,12 @@ func ExampleReceiver() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	ledger, err := client.OpenLedger("results.ledger", client.LedgerConfig{})
+	ledger, err := receive.OpenLedger("results.ledger", receive.LedgerConfig{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer ledger.Close()
-	r, err := client.NewReceiver(ctx, c, "lab-results", client.ReceiverConfig{Names: []string{"lab"}, Keys: ownKeys(), Verifier: trust(), Ledger: ledger})
+	r, err := receive.New(ctx, c, "lab-results", receive.Config{Names: []string{"lab"}, Keys: ownKeys(), Verifier: trust(), Ledger: ledger})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func ExampleReceiver() {
 			log.Fatal(err)
 		}
 		length := out.appendAndSync(list)
-		if err := r.Commit(client.Output{Length: length}, list...); err != nil {
+		if err := r.Commit(receive.Output{Length: length}, list...); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -191,8 +193,8 @@ func linesFrom([]byte) func() (text, position []byte, ok bool) { return nil }
 
 type output struct{}
 
-func openAndCut(name string, length int64) *output         { return nil }
-func (*output) appendAndSync(list []client.Received) int64 { return 0 }
+func openAndCut(name string, length int64) *output          { return nil }
+func (*output) appendAndSync(list []receive.Received) int64 { return 0 }
 
 func receiverKey() *seal.PublicKey     { return nil }
 func sealedMessages() []client.Message { return nil }

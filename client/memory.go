@@ -15,6 +15,10 @@ type memory struct {
 	asked   bool // and not answered
 }
 
+// DefaultHorizon is for how long a message may be published again to a broker that does not
+// say for how long it recognises it. It is somewhat less than the broker's default, one hour.
+const DefaultHorizon = 50 * time.Minute
+
 const (
 	codesLine    = "codes on\n"
 	whoamiLine   = "whoami\n"

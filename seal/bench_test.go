@@ -131,16 +131,3 @@ func BenchmarkSeveralReceivers(b *testing.B) {
 		measure(b, func() { w.open(o, body, benchID) })
 	})
 }
-
-func BenchmarkReplay(b *testing.B) {
-	w := newWorld(b, seal.HPKEX25519, "bob")
-	m := w.open(w.opener("bob"), w.seal(w.sealer([]string{"bob"}), benchContent()), benchID)
-	r := seal.NewReplay(seal.ReplayConfig{})
-	m.Sequence = 0
-	measure(b, func() {
-		m.Sequence++
-		if v, _ := r.Mark(m); v != seal.Fresh {
-			b.Fatal(v)
-		}
-	})
-}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -228,48 +227,6 @@ func TestJSONMembersSwapped(t *testing.T) {
 	}
 }
 
-func TestOneThousandReplays(t *testing.T) {
-	w := newWorld(t, seal.HPKEHybrid, "bob")
-	c := content(secretText)
-	body := w.seal(w.sealer([]string{"bob"}), c)
-	o, replay := w.opener("bob"), seal.NewReplay(seal.ReplayConfig{})
-	var mu sync.Mutex
-	verdicts := make(map[seal.Verdict]int)
-	var all sync.WaitGroup
-	for range 10 {
-		all.Go(func() {
-			for range 100 {
-				m, err := o.Open(body, seal.Expect{ID: c.ID})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				v, _ := replay.Mark(m)
-				mu.Lock()
-				verdicts[v]++
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	if verdicts[seal.Fresh] != 1 || verdicts[seal.Repeated] != 999 {
-		t.Errorf("verdicts %v", verdicts)
-	}
-	// A copy in another form, or after a restart, is the same message.
-	state, err := replay.MarshalBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := seal.NewReplay(seal.ReplayConfig{})
-	if err := again.UnmarshalBinary(state); err != nil {
-		t.Fatal(err)
-	}
-	pretty := fmt.Appendf(nil, "  { \"extra\": 1, %s , \"suite\" : %q }", bytes.TrimSuffix(bytes.TrimPrefix(bytes.Replace(body, []byte(`"suite":"`+string(seal.HPKEHybrid)+`",`), nil, 1), []byte("{")), []byte("}")), seal.HPKEHybrid)
-	if v, _ := again.Mark(w.open(w.opener("bob"), pretty, c.ID)); v != seal.Repeated {
-		t.Errorf("the same message with other white space after a restart: %v", v)
-	}
-}
-
 // A receiver knows the epoch's secret when there are several. Without the sender's key
 // it must not be able to speak as the sender to another.
 func TestCoReceiverForgery(t *testing.T) {
@@ -463,9 +420,6 @@ func TestDowngrade(t *testing.T) {
 	m := w.open(w.opener("bob", withAll, func(c *seal.OpenerConfig) { c.Suites = []seal.Suite{seal.HPKEHybrid, seal.CipherMQG5} }), body, id)
 	if m.Proven() || string(m.Text) != secretText {
 		t.Errorf("a suite that was allowed: %+v", m)
-	}
-	if v, _ := seal.NewReplay(seal.ReplayConfig{}).Mark(m); v != seal.Unknown {
-		t.Errorf("the replay state says %v of a message without a number", v)
 	}
 	// The key of one suite under the name of another.
 	e, msg := w.honest("alice", "P-256", "bob")

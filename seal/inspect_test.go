@@ -96,12 +96,6 @@ func TestErrorsCarryKindCauseAndHint(t *testing.T) {
 	}
 }
 
-func TestVerdictsHaveNames(t *testing.T) {
-	if got := fmt.Sprint(seal.Unknown, seal.Fresh, seal.Repeated, seal.Conflict, seal.Verdict(9)); got != "unknown fresh repeated conflict unknown" {
-		t.Error(got)
-	}
-}
-
 func TestWarnings(t *testing.T) {
 	weak, _ := vector(t)
 	if weak.Public().Warning() == "" || newKey(t, seal.HPKEX25519).Public().Warning() != "" {

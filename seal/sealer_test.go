@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -376,7 +377,7 @@ func TestExtensions(t *testing.T) {
 func TestNumbersAreTakenOnceByAll(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob")
 	s, o := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.EpochMessages = 37 }), w.opener("bob", func(c *seal.OpenerConfig) { c.MaxEpochs = 3 })
-	replay := seal.NewReplay(seal.ReplayConfig{})
+	replay := receive.NewReplay(receive.ReplayConfig{})
 	const each, workers = 100, 8
 	var mu sync.Mutex
 	seen := make(map[string]bool)
@@ -395,7 +396,7 @@ func TestNumbersAreTakenOnceByAll(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if v, _ := replay.Mark(m); v != seal.Fresh {
+				if v, _ := replay.Mark(m); v != receive.Fresh {
 					t.Errorf("message %d is %v", m.Sequence, v)
 				}
 				mu.Lock()
@@ -420,7 +421,7 @@ func TestNumbersAreTakenOnceByAll(t *testing.T) {
 func TestRotateWhileOthersSeal(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob")
 	s, o := w.sealer([]string{"bob"}), w.opener("bob")
-	replay := seal.NewReplay(seal.ReplayConfig{})
+	replay := receive.NewReplay(receive.ReplayConfig{})
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {

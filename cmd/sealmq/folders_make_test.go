@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/send"
 )
 
 var makeFolders = flag.String("make-folders", "", "rewrite testdata/folders with this old sealmq `program`")
@@ -318,7 +319,7 @@ func (f *folder) copiedSpool() []folderSpooled {
 
 // readSpool lists a spool that no sender uses.
 func readSpool(t *testing.T, dir string) (list []folderSpooled) {
-	spool, err := client.OpenSpool(dir, client.SpoolConfig{})
+	spool, err := send.OpenSpool(dir, send.SpoolConfig{})
 	if err != nil {
 		return nil
 	}

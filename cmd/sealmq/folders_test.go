@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -433,7 +433,7 @@ func (f *folder) checkLedger(want folderLedger) {
 // needs no key.
 func (f *folder) judge(want folderLedger) {
 	f.t.Helper()
-	ledger, err := client.OpenLedger(filepath.Join(f.dir, "client", "inbox.jsonl.ledger"), client.LedgerConfig{})
+	ledger, err := receive.OpenLedger(filepath.Join(f.dir, "client", "inbox.jsonl.ledger"), receive.LedgerConfig{})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -444,10 +444,10 @@ func (f *folder) judge(want folderLedger) {
 	for _, m := range want.Messages {
 		for _, c := range []struct {
 			what, id, text string
-			want           client.Judgement
+			want           receive.Judgement
 		}{
-			{"itself", m.ID, m.Text, client.LedgerSeen},
-			{"another text", m.ID, m.Text + ".", client.LedgerConflict},
+			{"itself", m.ID, m.Text, receive.LedgerSeen},
+			{"another text", m.ID, m.Text + ".", receive.LedgerConflict},
 		} {
 			message := &seal.Message{ID: c.id, Text: []byte(c.text)}
 			if m.Sender != "" {
@@ -458,7 +458,7 @@ func (f *folder) judge(want folderLedger) {
 			}
 		}
 	}
-	if got := ledger.Judge(&seal.Message{ID: "new", Text: []byte("new")}); got != client.LedgerNew {
+	if got := ledger.Judge(&seal.Message{ID: "new", Text: []byte("new")}); got != receive.LedgerNew {
 		f.t.Errorf("the ledger says %d of a message that is new", got)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -140,7 +141,7 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 		waitForReturn(cmd.Context(), c, queue)
 	}
 	cfg.Prefetch = receiver.Prefetch(f.prefetch, f.count)
-	r, err := client.NewReceiver(cmd.Context(), c, queue, cfg)
+	r, err := receive.New(cmd.Context(), c, queue, cfg)
 	if err != nil {
 		return explain(err)
 	}
@@ -152,7 +153,7 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 }
 
 // check looks at the flags.
-func (f *receiveFlags) check(queue string) (cfg client.ReceiverConfig, err error) {
+func (f *receiveFlags) check(queue string) (cfg receive.Config, err error) {
 	switch {
 	case f.count < 0:
 		return cfg, usagef("--count is negative")
@@ -208,7 +209,7 @@ const (
 const ledgerSuffix = ".ledger"
 
 // trust fills in whom to believe and who the receiver is.
-func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *client.ReceiverConfig) error {
+func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *receive.Config) error {
 	files, err := f.connect.files(cmd)
 	if err != nil {
 		return err
@@ -303,7 +304,7 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	}
 }
 
-func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *client.Receiver, cfg receiver.Config, queue string, keys *receiveKeys) error {
+func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys) error {
 	ctx := cmd.Context()
 	r := receiver.New(cfg)
 	began := time.Now()
@@ -329,7 +330,7 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *cli
 	if perr := f.print(cmd.OutOrStdout(), res); perr != nil {
 		return perr
 	}
-	var unopened *client.UnopenedError
+	var unopened *receive.UnopenedError
 	var fork *keydir.ForkError
 	switch {
 	case errors.As(err, &unopened):
@@ -355,7 +356,7 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *cli
 }
 
 // wrongKey says which keys opened nothing.
-func (f *receiveFlags) wrongKey(e *client.UnopenedError, ring *seal.Keyring) error {
+func (f *receiveFlags) wrongKey(e *receive.UnopenedError, ring *seal.Keyring) error {
 	hint := "is --key-file the right one? --dead-letter moves what cannot be opened"
 	switch {
 	case errors.Is(e, seal.ErrReceiver):

@@ -14,15 +14,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/receive"
 )
 
 // output is the ledger, and the file that it speaks of, if there is one.
 type output struct {
-	ledger *client.Ledger
+	ledger *receive.Ledger
 	file   *jsonl.File
 }
 
@@ -35,15 +35,15 @@ func (o *output) close() error {
 }
 
 func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
-	var ledger *client.Ledger
+	var ledger *receive.Ledger
 	err := whileLocked(cmd.Context(), func() (err error) {
-		ledger, err = client.OpenLedger(f.ledger, client.LedgerConfig{})
+		ledger, err = receive.OpenLedger(f.ledger, receive.LedgerConfig{})
 		return err
 	})
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another sealmq receive works with it; name other files with --out or --ledger")
 	}
-	var broken *client.DamagedFileError
+	var broken *receive.DamagedFileError
 	if errors.As(err, &broken) {
 		return nil, withHint(err, "move it away to begin a new one, which learns from --out what is there")
 	}
@@ -77,7 +77,7 @@ func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 
 // openFile opens the file at what the ledger says is committed. A new ledger learns what is
 // in a file that is there already.
-func openFile(name string, ledger *client.Ledger) (*jsonl.File, error) {
+func openFile(name string, ledger *receive.Ledger) (*jsonl.File, error) {
 	known := ledger.Output()
 	if known.Length > 0 || ledger.Len() > 0 {
 		return jsonl.OpenAt(durable.OS(), name, known.Length, int(known.Messages))
@@ -86,7 +86,7 @@ func openFile(name string, ledger *client.Ledger) (*jsonl.File, error) {
 	if err != nil || file.Len() == 0 {
 		return file, err
 	}
-	err = ledger.Rewrite(client.Output{Length: file.Size(), Messages: uint64(file.Len())})
+	err = ledger.Rewrite(receive.Output{Length: file.Size(), Messages: uint64(file.Len())})
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -102,13 +102,13 @@ func lenOf(file *jsonl.File) int {
 }
 
 // command runs --exec for one message.
-func (f *receiveFlags) command(cmd *cobra.Command, queue string) func(context.Context, *client.Received) error {
+func (f *receiveFlags) command(cmd *cobra.Command, queue string) func(context.Context, *receive.Received) error {
 	shell := []string{"sh", "-c", f.exec}
 	if runtime.GOOS == "windows" {
 		shell = []string{"cmd", "/C", f.exec}
 	}
 	succeeded := false
-	return func(ctx context.Context, m *client.Received) error {
+	return func(ctx context.Context, m *receive.Received) error {
 		c := exec.CommandContext(ctx, shell[0], shell[1:]...)
 		c.Stdin = strings.NewReader(string(m.Text))
 		c.Stdout, c.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -131,7 +131,7 @@ var notRun = []int{126, 127, 9009}
 
 // variables are what a command learns of its message. SEALMQ_MSG_SENDER is there only if the
 // message proves who sent it.
-func variables(queue string, m *client.Received) []string {
+func variables(queue string, m *receive.Received) []string {
 	exchange, key := m.Exchange, m.RoutingKey
 	list := []string{"SEALMQ_MSG_ID=" + m.ID, "SEALMQ_MSG_QUEUE=" + queue, "SEALMQ_MSG_SUITE=" + string(m.Suite)}
 	if meta, err := m.Delivery.Meta(); err == nil {
@@ -147,8 +147,8 @@ func variables(queue string, m *client.Received) []string {
 }
 
 // failed tells of a command that did not succeed.
-func (f *receiveFlags) failed(cmd *cobra.Command) func(*client.Received, error, time.Duration) {
-	return func(m *client.Received, err error, again time.Duration) {
+func (f *receiveFlags) failed(cmd *cobra.Command) func(*receive.Received, error, time.Duration) {
+	return func(m *receive.Received, err error, again time.Duration) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the command failed for message %s, %v; it comes again in %v\n", m.ID, err, again)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/send"
 )
 
 type sendFlags struct {
@@ -175,7 +176,7 @@ func (f *sendFlags) check(args []string) (seal.Suite, []string, error) {
 }
 
 // newSender prepares to seal, and begins to send what the spool holds.
-func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client.Client, to *recipients, suite seal.Suite, spool *client.Spool) (*client.Sender, error) {
+func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client.Client, to *recipients, suite seal.Suite, spool *send.Spool) (*send.Sender, error) {
 	directory, err := f.directory.openIf(cmd, f.connect, c, to.unknown())
 	if err != nil {
 		return nil, err
@@ -186,21 +187,21 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 			return nil, explain(err)
 		}
 	}
-	cfg := client.SenderConfig{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer, Spool: spool, GiveUp: f.giveUp,
+	cfg := send.Config{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer, Spool: spool, GiveUp: f.giveUp,
 		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %s\n", oneLine(reason.Error())) }}
-	var s *client.Sender
+	var s *send.Sender
 	start := func() (err error) {
-		s, err = client.NewSender(ctx, c, cfg)
+		s, err = send.New(ctx, c, cfg)
 		return err
 	}
 	err = again(start)
-	if old := (*client.SpoolTooOldError)(nil); errors.As(err, &old) && f.old != "" {
+	if old := (*send.SpoolTooOldError)(nil); errors.As(err, &old) && f.old != "" {
 		if err := f.settleOld(spool, old); err != nil {
 			return nil, err
 		}
 		err = again(start)
 	}
-	if errors.Is(err, client.ErrSpoolTooOld) {
+	if errors.Is(err, send.ErrSpoolTooOld) {
 		return nil, explainOld(err)
 	}
 	if err != nil {
@@ -215,7 +216,7 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 }
 
 // settleOld does what --spool-old says, once the broker has said for how long it remembers.
-func (f *sendFlags) settleOld(spool *client.Spool, old *client.SpoolTooOldError) error {
+func (f *sendFlags) settleOld(spool *send.Spool, old *send.SpoolTooOldError) error {
 	ids := make([]string, len(old.Entries))
 	for i, e := range old.Entries {
 		ids[i] = e.ID
@@ -246,7 +247,7 @@ func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
 // settleTime is how long an interrupted command waits for what is under way.
 const settleTime = 5 * time.Second
 
-func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Client, out *client.Sender, in *input, next func() (sender.Text, error)) error {
+func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Client, out *send.Sender, in *input, next func() (sender.Text, error)) error {
 	workers := 1
 	if !out.Suite().Proves() || len(f.to) > 1 { // each message costs a public-key operation
 		workers = sender.Workers()
@@ -278,7 +279,7 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 		}
 		return interrupted(s.Stats())
 	}
-	if errors.Is(err, client.ErrSpoolTooOld) {
+	if errors.Is(err, send.ErrSpoolTooOld) {
 		return explainOld(err)
 	}
 	return explain(err)

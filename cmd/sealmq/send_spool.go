@@ -16,9 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/send"
 )
 
 // place is how far a file was read, as the spool keeps it with each message.
@@ -50,13 +50,13 @@ func (f *sendFlags) purpose() string {
 
 // openSpool opens the spool, if there is to be one, and lets the input go on where the
 // spool says that it was.
-func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*client.Spool, error) {
+func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error) {
 	if f.spool == "" {
 		return nil, nil
 	}
-	var spool *client.Spool
+	var spool *send.Spool
 	err := whileLocked(cmd.Context(), func() (err error) {
-		spool, err = client.OpenSpool(f.spool, client.SpoolConfig{})
+		spool, err = send.OpenSpool(f.spool, send.SpoolConfig{})
 		return err
 	})
 	if errors.Is(err, durable.ErrLocked) {
@@ -91,7 +91,7 @@ func whileLocked(ctx context.Context, open func() error) error {
 	}
 }
 
-func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *client.Spool, in *input) error {
+func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *send.Spool, in *input) error {
 	in.place, in.purpose = &place{}, f.purpose()
 	if p := spool.Position(); len(p) > 0 {
 		if err := json.Unmarshal(p, in.place); err != nil {
@@ -194,7 +194,7 @@ func (in *input) baseLine() int {
 }
 
 // spooledFrom reads where a message in a spool comes from; empty if it was not said.
-func spooledFrom(spool *client.Spool, seq uint64) (p place, err error) {
+func spooledFrom(spool *send.Spool, seq uint64) (p place, err error) {
 	e, err := spool.Read(seq)
 	if err != nil || len(e.Position) == 0 {
 		return place{}, err
@@ -206,9 +206,9 @@ func spooledFrom(spool *client.Spool, seq uint64) (p place, err error) {
 }
 
 // placed says where a refused message stands that an earlier run has read.
-func placed(err error, spool *client.Spool) error {
+func placed(err error, spool *send.Spool) error {
 	var known *sender.TextError
-	var refused *client.RefusedError
+	var refused *send.RefusedError
 	if spool == nil || errors.As(err, &known) || !errors.As(err, &refused) {
 		return err
 	}

@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/send"
 )
 
 func newSpoolCmd() *cobra.Command {
@@ -89,11 +89,11 @@ others. Whether one has arrived nevertheless is not known here.`,
 }
 
 // openSpoolFolder opens a spool that is there.
-func openSpoolFolder(dir string) (*client.Spool, error) {
+func openSpoolFolder(dir string) (*send.Spool, error) {
 	if _, err := durable.OS().ReadDir(dir); err != nil {
 		return nil, err
 	}
-	s, err := client.OpenSpool(dir, client.SpoolConfig{})
+	s, err := send.OpenSpool(dir, send.SpoolConfig{})
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(err, "a sealmq send uses it; stop that first")
 	}

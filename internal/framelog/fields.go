@@ -3,6 +3,7 @@ package framelog
 import (
 	"encoding/binary"
 	"math"
+	"time"
 )
 
 // Fields parses a payload. After the first field that is missing, all further fields are
@@ -46,6 +47,9 @@ func (f *Fields) Uint64() uint64 {
 	}
 	return 0
 }
+
+// Time takes eight bytes: milliseconds since 1970.
+func (f *Fields) Time() time.Time { return time.UnixMilli(int64(f.Uint64())) }
 
 // Hash takes a SHA-256.
 func (f *Fields) Hash() (h [32]byte) {

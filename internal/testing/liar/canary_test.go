@@ -11,6 +11,8 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
+	"github.com/sealmq/sealmq/receive"
+	"github.com/sealmq/sealmq/send"
 )
 
 // TestCanaries sends 10,000 marked letters, some of which are changed on the way, and
@@ -22,23 +24,23 @@ func TestCanaries(t *testing.T) {
 	const mark, plainMark = "canary-in-a-sealed-letter", "canary-in-a-plain-message"
 	w := newWorld(t)
 	disk := faultfs.New() // of sender and receiver
-	spool, err := client.OpenSpool("spool", client.SpoolConfig{FS: disk})
+	spool, err := send.OpenSpool("spool", send.SpoolConfig{FS: disk})
 	w.must(err)
 	defer spool.Close()
-	ledger, err := client.OpenLedger("ledger", client.LedgerConfig{FS: disk})
+	ledger, err := receive.OpenLedger("ledger", receive.LedgerConfig{FS: disk})
 	w.must(err)
 	defer ledger.Close()
 
 	w.liar.Lie(everySo(func(id, body string) string {
 		return push(id, change(body, "sealed", func(p []byte) []byte { p[len(p)-1] ^= 1; return p }))
 	}))
-	alice := w.sender("alice", func(cfg *client.SenderConfig) { cfg.Spool = spool })
+	alice := w.sender("alice", func(cfg *send.Config) { cfg.Spool = spool })
 	for i := range letters {
 		w.must(alice.SendAsync(t.Context(), exchange, key, fmt.Appendf(nil, "%s %d", mark, i), nil))
 	}
 	w.must(alice.Flush(t.Context()))
 	publishPlain(w, plainMark, control)
-	bob := w.mailbox(func(cfg *client.ReceiverConfig) { cfg.Ledger = ledger })
+	bob := w.mailbox(func(cfg *receive.Config) { cfg.Ledger = ledger })
 	for len(bob.shown) < letters-letters/200 {
 		list, err := bob.r.Next(t.Context(), 0)
 		w.must(err)
@@ -48,7 +50,7 @@ func TestCanaries(t *testing.T) {
 			}
 			bob.shown = append(bob.shown, "")
 		}
-		w.must(bob.r.Commit(client.Output{}, list...))
+		w.must(bob.r.Commit(receive.Output{}, list...))
 	}
 	w.dead(letters / 200)
 

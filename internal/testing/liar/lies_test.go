@@ -19,7 +19,9 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/keydir/keylog"
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/send"
 )
 
 // aLie is what the broker does while alice sends five letters to bob, and what bob is
@@ -314,7 +316,7 @@ func TestForkEndsTheReceiver(t *testing.T) {
 	other := w.dial(w.startBroker(faultfs.New()), w.ca.ClientTLS("bob"), client.Config{})
 	_, err := w.directory(other).Publish(t.Context(), w.signs("bob"), w.bobs.Newest().Public())
 	w.must(err)
-	alice := w.sender("alice", func(cfg *client.SenderConfig) { cfg.Directory = w.directory(other) })
+	alice := w.sender("alice", func(cfg *send.Config) { cfg.Directory = w.directory(other) })
 	w.send(alice, "letter 1")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -400,7 +402,7 @@ func TestSenders(t *testing.T) {
 				}
 				return lines
 			})
-		}, client.ErrMessageConflict},
+		}, receive.ErrMessageConflict},
 		"slander": {func(w *world) liar.Lies {
 			false, _, err := keylog.NewSigner()
 			w.must(err)

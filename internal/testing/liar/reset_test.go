@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/send"
 )
 
 // administrator asks the honest broker.
@@ -200,7 +201,7 @@ func TestLiesAboutResets(t *testing.T) {
 			w.must(err)
 			w.liar.Lie(lies)
 			c := w.connect("alice")
-			s, err := client.NewSender(t.Context(), c, client.SenderConfig{To: []string{"bob"}, Directory: w.asAlice(w.liar.Addr(), pins),
+			s, err := send.New(t.Context(), c, send.Config{To: []string{"bob"}, Directory: w.asAlice(w.liar.Addr(), pins),
 				Signer: func() (*seal.Signer, error) { return w.signs("alice"), nil }})
 			if err == nil {
 				s.Close()
@@ -236,7 +237,7 @@ func TestResetThatOneIsShown(t *testing.T) {
 	if key, err := false.Find(t.Context(), "carol", ""); err != nil || key.Fingerprint() != stolen.Fingerprint() {
 		t.Fatalf("alice was not taken in: %v, %v", key, err)
 	}
-	w.send(w.sender("alice", func(cfg *client.SenderConfig) { cfg.Directory = false }), "letter 1")
+	w.send(w.sender("alice", func(cfg *send.Config) { cfg.Directory = false }), "letter 1")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = bob.r.Next(ctx, 1)

@@ -27,7 +27,9 @@ import (
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/send"
 )
 
 // world is an honest broker, and a liar before it to whom all clients talk.
@@ -165,15 +167,15 @@ func (w *world) directory(c *client.Client) *keydir.Directory {
 }
 
 // sender is alice, or somebody else, who sends to bob.
-func (w *world) sender(name string, change ...func(*client.SenderConfig)) *client.Sender {
+func (w *world) sender(name string, change ...func(*send.Config)) *send.Sender {
 	w.Helper()
 	c := w.connect(name)
 	signer := w.signs(name)
-	cfg := client.SenderConfig{To: []string{"bob"}, Directory: w.directory(c), Signer: func() (*seal.Signer, error) { return signer, nil }}
+	cfg := send.Config{To: []string{"bob"}, Directory: w.directory(c), Signer: func() (*seal.Signer, error) { return signer, nil }}
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := client.NewSender(w.Context(), c, cfg)
+	s, err := send.New(w.Context(), c, cfg)
 	w.must(err)
 	w.Cleanup(func() { s.Close() })
 	return s
@@ -197,24 +199,24 @@ func (w *world) sealer(name string, cfg seal.SealerConfig) *seal.Sealer {
 // mailbox is bob's receiver with what it has shown.
 type mailbox struct {
 	w      *world
-	r      *client.Receiver
-	ledger *client.Ledger
+	r      *receive.Receiver
+	ledger *receive.Ledger
 	log    safeBuffer
 	shown  []string
-	last   []client.Received
+	last   []receive.Received
 }
 
-func (w *world) mailbox(change ...func(*client.ReceiverConfig)) *mailbox {
+func (w *world) mailbox(change ...func(*receive.Config)) *mailbox {
 	w.Helper()
 	c := w.connect("bob")
-	m := &mailbox{w: w, ledger: client.NewLedger(client.LedgerConfig{})}
-	cfg := client.ReceiverConfig{Names: []string{"bob"}, Keys: w.bobs, Verifier: w.verifier(), Directory: w.directory(c), Ledger: m.ledger,
+	m := &mailbox{w: w, ledger: receive.NewLedger(receive.LedgerConfig{})}
+	cfg := receive.Config{Names: []string{"bob"}, Keys: w.bobs, Verifier: w.verifier(), Directory: w.directory(c), Ledger: m.ledger,
 		Exchange: exchange, RoutingKey: key, UndecidedDelay: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&m.log, nil))}
 	for _, f := range change {
 		f(&cfg)
 	}
 	var err error
-	m.r, err = client.NewReceiver(w.Context(), c, queue, cfg)
+	m.r, err = receive.New(w.Context(), c, queue, cfg)
 	w.must(err)
 	return m
 }
@@ -233,7 +235,7 @@ func (m *mailbox) until(last string, n int) {
 			m.shown = append(m.shown, string(r.Text))
 		}
 		m.last = append(m.last, list...)
-		m.w.must(m.r.Commit(client.Output{}, list...))
+		m.w.must(m.r.Commit(receive.Output{}, list...))
 	}
 }
 
@@ -289,7 +291,7 @@ func onDelivery(n int, lie func(c *liar.Conn, id, body string) []string) liar.Li
 func letter(i int) string { return fmt.Sprintf("letter %d", i) }
 
 // send sends a letter and waits until the broker, or who plays it, has confirmed it.
-func (w *world) send(s *client.Sender, text string) {
+func (w *world) send(s *send.Sender, text string) {
 	w.Helper()
 	_, err := s.Send(w.Context(), exchange, key, []byte(text))
 	w.must(err)

@@ -11,9 +11,11 @@ import (
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // Config says what is special about a node. The zero value is a broker on a free port of
@@ -26,6 +28,16 @@ type Config struct {
 	Directory *broker.DirectoryConfig
 	// Accepts is another authority whose clients may connect.
 	Accepts *testca.CA
+}
+
+// NewDirectory configures a key directory for clients of an authority.
+func NewDirectory(t testing.TB, ca *testca.CA) *broker.DirectoryConfig {
+	t.Helper()
+	signer, _, err := keylog.NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &broker.DirectoryConfig{Signer: signer, Verifier: &seal.X509Verifier{Roots: ca.Pool(), Identify: ca.Identify}}
 }
 
 // Node is a running broker. FS may be replaced while the node is stopped.

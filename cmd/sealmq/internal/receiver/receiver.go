@@ -17,19 +17,19 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/receive"
 )
 
 // Source is what a run needs of a client.Receiver.
 type Source interface {
-	Next(ctx context.Context, limit int) ([]client.Received, error)
-	Commit(output client.Output, list ...client.Received) error
-	Nack(delay time.Duration, list ...client.Received) error
+	Next(ctx context.Context, limit int) ([]receive.Received, error)
+	Commit(output receive.Output, list ...receive.Received) error
+	Nack(delay time.Duration, list ...receive.Received) error
 	SetPrefetch(n int) error
 	Unopened() error
-	Stats() client.ReceiverStats
+	Stats() receive.Stats
 }
 
 // Config is what a run works with. Source and either File or Do must be set.
@@ -39,10 +39,10 @@ type Config struct {
 	File *jsonl.File
 	// Do is called for each message, one after the other, instead. One that it returns an
 	// error for is given back. An error that wraps ErrUnusable ends Run.
-	Do func(ctx context.Context, m *client.Received) error
+	Do func(ctx context.Context, m *receive.Received) error
 	// Failed is told of each error of Do, with how long it takes until the message comes
 	// again.
-	Failed func(m *client.Received, err error, again time.Duration)
+	Failed func(m *receive.Received, err error, again time.Duration)
 	// Count ends Run after so many new messages; 0 is no end.
 	Count int
 	// Idle ends Run when nothing came for so long; 0 is no end.
@@ -66,7 +66,7 @@ var ErrUnusable = errors.New("the command cannot be run")
 
 // Stats counts what a run did.
 type Stats struct {
-	client.ReceiverStats
+	receive.Stats
 	Received uint64 // new messages that are committed
 	Failed   uint64 // runs of Do
 	Bytes    uint64 // of the texts
@@ -88,7 +88,7 @@ func New(cfg Config) *Receiver {
 		cfg.Prefetch = sealmq.DefaultPrefetch
 	}
 	if cfg.Failed == nil {
-		cfg.Failed = func(*client.Received, error, time.Duration) {}
+		cfg.Failed = func(*receive.Received, error, time.Duration) {}
 	}
 	return &Receiver{cfg: cfg, prefetch: cfg.Prefetch}
 }
@@ -104,7 +104,7 @@ func Prefetch(want, count int) int {
 
 // Stats returns the counters.
 func (r *Receiver) Stats() Stats {
-	return Stats{ReceiverStats: r.cfg.Source.Stats(), Received: r.received.Load(), Failed: r.failed.Load(), Bytes: r.bytes.Load()}
+	return Stats{Stats: r.cfg.Source.Stats(), Received: r.received.Load(), Failed: r.failed.Load(), Bytes: r.bytes.Load()}
 }
 
 // Run receives until Count or Idle is reached or ctx ends, which is no error. The
@@ -139,7 +139,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 }
 
 // next waits for messages, and for no longer than Idle if nothing comes at all.
-func (r *Receiver) next(ctx context.Context, limit int) ([]client.Received, error) {
+func (r *Receiver) next(ctx context.Context, limit int) ([]receive.Received, error) {
 	if r.cfg.Idle <= 0 {
 		return r.cfg.Source.Next(ctx, limit)
 	}
@@ -168,13 +168,13 @@ func (r *Receiver) next(ctx context.Context, limit int) ([]client.Received, erro
 	return list, err
 }
 
-func counted(st client.ReceiverStats) client.ReceiverStats {
+func counted(st receive.Stats) receive.Stats {
 	st.Undecided, st.Stayed = 0, 0
 	return st
 }
 
 // keep writes messages, syncs once, and only then commits them.
-func (r *Receiver) keep(list []client.Received) error {
+func (r *Receiver) keep(list []receive.Received) error {
 	bytes := 0
 	for i := range list {
 		if err := r.cfg.File.Append(r.record(&list[i])); err != nil {
@@ -185,10 +185,10 @@ func (r *Receiver) keep(list []client.Received) error {
 	if err := r.cfg.File.Commit(); err != nil {
 		return err
 	}
-	return r.commit(client.Output{Length: r.cfg.File.Size(), Messages: uint64(r.cfg.File.Len())}, bytes, list...)
+	return r.commit(receive.Output{Length: r.cfg.File.Size(), Messages: uint64(r.cfg.File.Len())}, bytes, list...)
 }
 
-func (r *Receiver) commit(output client.Output, bytes int, list ...client.Received) error {
+func (r *Receiver) commit(output receive.Output, bytes int, list ...receive.Received) error {
 	r.received.Add(uint64(len(list)))
 	r.bytes.Add(uint64(bytes))
 	// Before the acknowledgements make room for more.
@@ -199,7 +199,7 @@ func (r *Receiver) commit(output client.Output, bytes int, list ...client.Receiv
 }
 
 // do runs the command for one message after the other.
-func (r *Receiver) do(ctx context.Context, list []client.Received) error {
+func (r *Receiver) do(ctx context.Context, list []receive.Received) error {
 	for i := range list {
 		m := &list[i]
 		if ctx.Err() != nil {
@@ -208,7 +208,7 @@ func (r *Receiver) do(ctx context.Context, list []client.Received) error {
 		err := r.cfg.Do(ctx, m)
 		switch {
 		case err == nil:
-			if err := r.commit(client.Output{}, len(m.Text), *m); err != nil {
+			if err := r.commit(receive.Output{}, len(m.Text), *m); err != nil {
 				return err
 			}
 		case ctx.Err() != nil:
@@ -228,7 +228,7 @@ func (r *Receiver) do(ctx context.Context, list []client.Received) error {
 }
 
 // pauseOf grows with the attempts that the broker has counted.
-func pauseOf(m *client.Received) time.Duration {
+func pauseOf(m *receive.Received) time.Duration {
 	meta, err := m.Delivery.Meta()
 	if err != nil || meta.Attempt == 0 {
 		return MinAgain
@@ -254,7 +254,7 @@ func (r *Receiver) narrow() error {
 	return nil
 }
 
-func (r *Receiver) record(m *client.Received) *jsonl.Record {
+func (r *Receiver) record(m *receive.Received) *jsonl.Record {
 	rec := &jsonl.Record{MessageID: m.ID, Message: m.Text, Received: r.cfg.Clock.Now()}
 	if meta, err := m.Delivery.Meta(); err == nil {
 		rec.Queue, rec.Publisher, rec.Exchange, rec.Key = meta.Queue, meta.Publisher, meta.Exchange, meta.Key

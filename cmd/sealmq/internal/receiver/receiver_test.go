@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -27,23 +28,23 @@ const name = "out.jsonl"
 type queue struct {
 	t         *testing.T
 	fs        *faultfs.FS // to look at the file when a commit comes
-	waiting   []client.Received
+	waiting   []receive.Received
 	committed []string
 	returned  []string
-	output    client.Output
+	output    receive.Output
 	prefetch  []int
-	stats     client.ReceiverStats
+	stats     receive.Stats
 	began     time.Time
 	again     time.Duration // what is given back comes every so often
 }
 
-func message(id, text string) client.Received {
+func message(id, text string) receive.Received {
 	m := &seal.Message{ID: id, Text: []byte(text), Exchange: "x", RoutingKey: "k"}
 	m.Sender.ID = "alice"
-	return client.Received{Message: m, Delivery: &client.Delivery{ID: id}}
+	return receive.Received{Message: m, Delivery: &client.Delivery{ID: id}}
 }
 
-func (q *queue) Next(ctx context.Context, limit int) ([]client.Received, error) {
+func (q *queue) Next(ctx context.Context, limit int) ([]receive.Received, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (q *queue) Next(ctx context.Context, limit int) ([]client.Received, error) 
 	return list, nil
 }
 
-func (q *queue) Commit(output client.Output, list ...client.Received) error {
+func (q *queue) Commit(output receive.Output, list ...receive.Received) error {
 	for _, m := range list {
 		q.committed = append(q.committed, m.ID)
 		if q.fs == nil {
@@ -78,7 +79,7 @@ func (q *queue) Commit(output client.Output, list ...client.Received) error {
 	return nil
 }
 
-func (q *queue) Nack(delay time.Duration, list ...client.Received) error {
+func (q *queue) Nack(delay time.Duration, list ...receive.Received) error {
 	for _, m := range list {
 		q.returned = append(q.returned, fmt.Sprint(m.ID, " ", delay))
 	}
@@ -87,7 +88,7 @@ func (q *queue) Nack(delay time.Duration, list ...client.Received) error {
 
 func (q *queue) SetPrefetch(n int) error { q.prefetch = append(q.prefetch, n); return nil }
 func (q *queue) Unopened() error         { return nil }
-func (q *queue) Stats() client.ReceiverStats {
+func (q *queue) Stats() receive.Stats {
 	st := q.stats
 	if q.again > 0 {
 		st.Undecided = uint64(time.Since(q.began) / q.again)
@@ -122,7 +123,7 @@ func TestCommitsWhatIsOnStableStorage(t *testing.T) {
 			t.Errorf("it ended after %v", time.Since(began))
 		}
 		text := string(q.fs.Get(name))
-		if len(q.committed) != 20 || strings.Count(text, "\n") != 20 || q.output != (client.Output{Length: int64(len(text)), Messages: 20}) {
+		if len(q.committed) != 20 || strings.Count(text, "\n") != 20 || q.output != (receive.Output{Length: int64(len(text)), Messages: 20}) {
 			t.Errorf("%d committed, output %+v", len(q.committed), q.output)
 		}
 		if !strings.Contains(text, `"sender":"alice"`) {
@@ -139,7 +140,7 @@ func TestIdleDoesNotWaitForWhatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(t, 0)
 		q.began, q.again = time.Now(), 300*time.Millisecond
-		if err := receiver.New(receiver.Config{Source: q, Do: func(context.Context, *client.Received) error { return nil }, Idle: time.Second}).Run(t.Context()); err != nil {
+		if err := receiver.New(receiver.Config{Source: q, Do: func(context.Context, *receive.Received) error { return nil }, Idle: time.Second}).Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if time.Since(q.began) != time.Second {
@@ -188,7 +189,7 @@ func TestCommandsAreCommittedOneByOne(t *testing.T) {
 	q := newQueue(t, 5)
 	var failed []string
 	r := receiver.New(receiver.Config{Source: q,
-		Do: func(_ context.Context, m *client.Received) error {
+		Do: func(_ context.Context, m *receive.Received) error {
 			switch m.ID {
 			case "id-1":
 				return errors.New("exit status 1")
@@ -198,7 +199,7 @@ func TestCommandsAreCommittedOneByOne(t *testing.T) {
 			}
 			return nil
 		},
-		Failed: func(m *client.Received, err error, again time.Duration) {
+		Failed: func(m *receive.Received, err error, again time.Duration) {
 			failed = append(failed, fmt.Sprint(m.ID, " ", err, " ", again))
 		},
 	})

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/send"
 )
 
 // Out is what a run needs of a client.Sender.
@@ -29,7 +30,7 @@ type Out interface {
 	Seal(ctx context.Context, exchange, key string, text []byte) (client.Message, error)
 	Publish(ctx context.Context, m client.Message, position []byte, confirmed func(id string, err error)) error
 	Flush(ctx context.Context) error
-	Stats() client.SenderStats
+	Stats() send.Stats
 }
 
 // Text is one text of a source, with how far the source was read with it.
@@ -64,7 +65,7 @@ func (e *TextError) Unwrap() error { return e.Err }
 // failed says that it was this text that an error is about.
 func (t *Text) failed(err error) error {
 	place := Place(t.Source, t.Line)
-	if err == nil || place == "" || errors.Is(err, client.ErrSenderStopped) || errors.Is(err, context.Canceled) {
+	if err == nil || place == "" || errors.Is(err, send.ErrStopped) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &TextError{place, err}
@@ -86,7 +87,7 @@ func Workers() int { return runtime.GOMAXPROCS(0) }
 
 // Stats counts what a run did.
 type Stats struct {
-	client.SenderStats
+	send.Stats
 	Read  uint64 // texts read
 	Bytes uint64 // of the texts that are confirmed
 	// ConfirmP50 and ConfirmP99 are the times from when a message was handed in to its
@@ -118,7 +119,7 @@ func New(cfg Config) *Sender {
 
 // Stats returns the counters.
 func (s *Sender) Stats() Stats {
-	st := Stats{SenderStats: s.cfg.Out.Stats(), Read: s.read.Load(), Bytes: s.bytes.Load()}
+	st := Stats{Stats: s.cfg.Out.Stats(), Read: s.read.Load(), Bytes: s.bytes.Load()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.latency.TotalCount() > 0 {

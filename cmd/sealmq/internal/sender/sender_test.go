@@ -18,6 +18,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/send"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,7 +31,7 @@ type out struct {
 	sealed    int
 	texts     []string
 	positions []string
-	stats     client.SenderStats
+	stats     send.Stats
 }
 
 func (o *out) Seal(_ context.Context, exchange, key string, text []byte) (client.Message, error) {
@@ -62,7 +63,7 @@ func (o *out) Publish(_ context.Context, m client.Message, position []byte, conf
 
 func (o *out) Flush(context.Context) error { return nil }
 
-func (o *out) Stats() client.SenderStats {
+func (o *out) Stats() send.Stats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.stats
