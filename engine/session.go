@@ -54,7 +54,8 @@ type Session interface {
 	// holds none of their deliveries, done gets an error with code NotHeld; what else is in
 	// the batch has its effect all the same.
 	Settle(batch []Settlement, done func(error))
-	// Unacked is the number of deliveries the session holds.
+	// Unacked is the number of deliveries the session holds. It takes no lock: sessions are
+	// described to operators by the thousand.
 	Unacked() int
 	// Close ends all subscriptions and returns every held delivery to its place. counted
 	// says whether these deliveries count towards the delivery limit. It may be called twice.

@@ -172,6 +172,7 @@ func choose(protocols []protocol.Protocol, first []byte) (best *protocol.Protoco
 func (c *conn) openSession(p *protocol.Protocol) protocol.Session {
 	session := p.Open(protocol.Peer{
 		Identity: c.identity,
+		Conn:     c.id,
 		Wake:     c.wake,
 		Peers:    c.server,
 		Memory:   c.memory,

@@ -35,6 +35,8 @@ type Protocol struct {
 // Peer is what a protocol is told about a connection.
 type Peer struct {
 	Identity sealmq.Identity
+	// Conn is the connection's id, the one of its Connection.
+	Conn uint64
 	// Wake says that Output may have something. It never blocks and may be called from any
 	// goroutine, and more often than needed.
 	Wake func()

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
@@ -19,10 +20,10 @@ type session struct {
 	subs    []*subscription
 	lastSub sealmq.SubscriptionID
 	turn    int
-	credit  int   // shared by all subscriptions
-	inHand  int   // through subscriptions, ended ones included
-	unacked int   // inHand, and what was fetched
-	oldest  *held // the deliveries it holds, by next; since never falls
+	credit  int          // shared by all subscriptions
+	inHand  int          // through subscriptions, ended ones included
+	unacked atomic.Int64 // inHand, and what was fetched; changed under Engine.mu
+	oldest  *held        // the deliveries it holds, by next; since never falls
 	newest  *held
 	lastAck int64
 	closed  bool
@@ -215,9 +216,7 @@ func (e *Engine) wake(q *queue, n int) {
 
 // Unacked is the number of deliveries the session holds.
 func (s *session) Unacked() int {
-	s.e.mu.Lock()
-	defer s.e.mu.Unlock()
-	return s.unacked
+	return int(s.unacked.Load())
 }
 
 // Take appends what may be delivered at this moment. If everything that it took turns out
@@ -321,7 +320,7 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 	}
 	q.held[seq] = h
 	q.delivered++
-	s.unacked++
+	s.unacked.Add(1)
 	if sub != nil {
 		sub.inHand++
 		s.inHand++
@@ -354,7 +353,7 @@ func (s *session) settleTaken() {
 func (e *Engine) unhold(h *held) {
 	s := h.sess
 	delete(h.q.held, h.seq)
-	s.unacked--
+	s.unacked.Add(-1)
 	if h.sub != nil {
 		h.sub.inHand--
 		s.inHand--

@@ -2,7 +2,9 @@ package text
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -319,4 +321,47 @@ func appendMessage(dst []byte, d *sealmq.Delivery) []byte {
 	dst = append(append(dst, prefixMessage...), d.ID...)
 	dst = append(append(dst, ' '), d.Body...)
 	return append(dst, '\n')
+}
+
+// appendMeta appends the line that precedes a push after `meta on`.
+func appendMeta(dst []byte, d *sealmq.Delivery) []byte {
+	dst = append(append(dst, prefixMeta...), `{"queue":`...)
+	dst = appendQuoted(dst, d.Queue)
+	dst = appendQuoted(append(dst, `,"publisher":`...), d.Publisher)
+	dst = appendQuoted(append(dst, `,"exchange":`...), d.Exchange)
+	dst = appendQuoted(append(dst, `,"key":`...), d.Key)
+	dst = append(dst, `,"time":"`...)
+	dst = d.Published.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	dst = append(dst, `","attempt":`...)
+	dst = strconv.AppendUint(dst, uint64(d.Attempt), 10)
+	if d.Redelivered() {
+		dst = append(dst, `,"redelivered":true`...)
+	}
+	if d.DeathReason != "" || d.DeathQueue != "" {
+		dst = appendQuoted(append(dst, `,"death_reason":`...), d.DeathReason)
+		dst = appendQuoted(append(dst, `,"death_queue":`...), d.DeathQueue)
+	}
+	return append(dst, "}\n"...)
+}
+
+// appendQuoted appends s as a JSON string. Names are plain ASCII nearly always.
+func appendQuoted(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(s)
+			if err != nil {
+				return append(dst, `""`...)
+			}
+			return append(dst, quoted...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
+}
+
+// Unacked is how many deliveries the peer holds.
+func (s *Session) Unacked() int {
+	if c := s.delivery.consumer.Load(); c != nil {
+		return c.Unacked()
+	}
+	return 0
 }

@@ -2,6 +2,8 @@ package text
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"strconv"
 
 	"github.com/sealmq/sealmq"
@@ -153,4 +155,112 @@ func optionalNumber(text []byte, v *int64) bool {
 	n, err := strconv.ParseUint(string(text), 10, 62)
 	*v = int64(n)
 	return err == nil
+}
+
+// The key directory speaks two dialects: v1.3 names the client in the command, v1.4 and
+// later take it from the certificate (specification 7, R31 to R33).
+
+func (s *Session) registerKey(v Verb, args []byte) {
+	client, key := cut(args)
+	s.putKey(v, prefixRegisteringKey, string(client), key)
+}
+
+func (s *Session) registerPublicKey(v Verb, args []byte) {
+	if s.id.CommonName == "" {
+		s.answerError(v, &sealmq.Error{Code: sealmq.Denied,
+			Message: "your certificate has no common name under which a key could be registered"})
+		return
+	}
+	s.putKey(v, prefixError, s.id.CommonName, args)
+}
+
+func (s *Session) putKey(v Verb, prefix, client string, encoded []byte) {
+	key, err := decodeKey(encoded)
+	if err != nil {
+		code, sentence := s.explain(v, err)
+		s.fail(v, prefix, code, sentence)
+		return
+	}
+	s.ask(v, func(g *group) {
+		s.broker.PutKey(s.id, client, key, func(_ bool, err error) {
+			if err != nil {
+				g.refuseAs(prefix, err)
+				return
+			}
+			g.succeed(replyKeyRegistered)
+		})
+	})
+}
+
+func decodeKey(encoded []byte) ([]byte, error) {
+	bad := &sealmq.Error{Code: sealmq.BadArgument, Message: "the public key is not the base64 form of 32 bytes"}
+	if len(encoded) != base64.StdEncoding.EncodedLen(keylog.KeyBytes) {
+		return nil, bad
+	}
+	key, err := base64.StdEncoding.Strict().AppendDecode(nil, encoded)
+	if err != nil || len(key) != keylog.KeyBytes {
+		return nil, bad
+	}
+	return key, nil
+}
+
+func (s *Session) getKey(v Verb, args []byte) {
+	key, ok := s.broker.Key(s.id, string(args))
+	switch {
+	case ok:
+		s.reply(v, prefixPublicKey+base64.StdEncoding.EncodeToString(key)+"\n")
+	case v == GetKey:
+		s.reply(v, replyNoKeyV13)
+	default:
+		s.reply(v, replyNoKey)
+	}
+}
+
+// Senders' certificates, which envelopes name by their hash.
+
+const (
+	prefixChainStored = "Chain stored "
+	prefixChain       = "Chain: "
+)
+
+// putChain is `put_chain <base64>`.
+func (s *Session) putChain(v Verb, args []byte) {
+	chain, ok := decodeAtMost(args, seal.MaxChainBytes)
+	if !ok {
+		s.badArgument(v, "the certificates are not the base64 form of at most "+strconv.Itoa(seal.MaxChainBytes)+" bytes")
+		return
+	}
+	s.ask(v, func(g *group) {
+		s.broker.PutChain(s.id, chain, func(sum [32]byte, err error) {
+			if err != nil {
+				g.refuse(err)
+				return
+			}
+			g.succeed(prefixChainStored + hex.EncodeToString(sum[:]) + "\n")
+		})
+	})
+}
+
+// findChain is `find_chain <sha256, hex>`.
+func (s *Session) findChain(v Verb, args []byte) {
+	var sum [32]byte
+	if n, err := hex.Decode(sum[:], args[:min(len(args), 2*len(sum))]); err != nil || n != len(sum) || len(args) != 2*len(sum) {
+		s.badArgument(v, "the hash is not 64 hexadecimal digits")
+		return
+	}
+	chain, err := s.broker.Chain(s.id, sum)
+	if err != nil {
+		s.answerError(v, err)
+		return
+	}
+	s.reply(v, prefixChain+base64.StdEncoding.EncodeToString(chain)+"\n")
+}
+
+// decodeAtMost decodes strict base64 of up to n bytes.
+func decodeAtMost(encoded []byte, n int) ([]byte, bool) {
+	if len(encoded) > base64.StdEncoding.EncodedLen(n) {
+		return nil, false
+	}
+	raw, err := base64.StdEncoding.Strict().AppendDecode(nil, encoded)
+	return raw, err == nil
 }

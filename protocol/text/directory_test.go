@@ -3,11 +3,10 @@ package text_test
 import (
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"testing"
-
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
@@ -18,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // registry is a node with a key directory.
@@ -190,5 +190,26 @@ func TestTranscriptsWithADirectory(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestChainCommands(t *testing.T) {
+	r := newRegistry(t)
+	alice, signer, _ := r.as(t, "alice")
+	chain, sum := signer.Chain()
+	encoded, hash := base64.StdEncoding.EncodeToString(chain), hex.EncodeToString(sum[:])
+	alice.send("put_chain "+encoded, "find_chain "+hash) // without waiting
+	alice.want("Chain stored " + hash)
+	alice.want("Chain: " + encoded)
+	bob, _, _ := r.as(t, "bob")
+	bob.do("find_chain "+hash, "Chain: "+encoded)
+	bob.do("find_chain "+strings.Repeat("0", 64), "Error: no certificates are stored under this hash")
+	bob.do("put_chain "+encoded, "Error: not allowed to store the certificates of another client")
+	bob.do("put_chain", "Missing parameters")
+	for _, line := range []string{"put_chain ?", "put_chain " + strings.Repeat("A", 30_000)} {
+		bob.do(line, "Error: the certificates are not the base64 form of at most 16384 bytes")
+	}
+	for _, line := range []string{"find_chain", "find_chain 00", "find_chain " + hash + "00", "find_chain " + strings.Repeat("x", 64)} {
+		bob.do(line, "Error: the hash is not 64 hexadecimal digits")
 	}
 }

@@ -20,7 +20,6 @@ type slowDisk struct {
 	late    error // what settlements are answered with at the next sync, if not nil
 	batches []int // sizes of the publishes
 	settles []int // sizes of the settlements
-	looks   int   // how often it was asked what a session holds
 }
 
 func newSlowNode(tb testing.TB) (*node, *slowDisk) {
@@ -85,13 +84,6 @@ func (d *slowDisk) NewSession(cfg engine.SessionConfig) engine.Session {
 type slowSession struct {
 	engine.Session
 	disk *slowDisk
-}
-
-func (s *slowSession) Unacked() int {
-	s.disk.mu.Lock()
-	s.disk.looks++
-	s.disk.mu.Unlock()
-	return s.Session.Unacked()
 }
 
 func (s *slowSession) Settle(batch []engine.Settlement, done func(error)) {

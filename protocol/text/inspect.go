@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/protocol"
 )
 
 // answerJSON answers with a prefix and a value as compact JSON.
@@ -153,37 +154,51 @@ func (s *Session) resend(v Verb, args []byte) {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// appendMeta appends the line that precedes a push after `meta on`.
-func appendMeta(dst []byte, d *sealmq.Delivery) []byte {
-	dst = append(append(dst, prefixMeta...), `{"queue":`...)
-	dst = appendQuoted(dst, d.Queue)
-	dst = appendQuoted(append(dst, `,"publisher":`...), d.Publisher)
-	dst = appendQuoted(append(dst, `,"exchange":`...), d.Exchange)
-	dst = appendQuoted(append(dst, `,"key":`...), d.Key)
-	dst = append(dst, `,"time":"`...)
-	dst = d.Published.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
-	dst = append(dst, `","attempt":`...)
-	dst = strconv.AppendUint(dst, uint64(d.Attempt), 10)
-	if d.Redelivered() {
-		dst = append(dst, `,"redelivered":true`...)
+// connections lists all connections for administrators, and for others those of their
+// own identity: addresses and names of others are not their business.
+func (s *Session) connections(v Verb, _ []byte) {
+	list := s.peers.ConnectionsOf(func(id *sealmq.Identity) bool {
+		return s.id.Role == sealmq.RoleAdmin || id.ID == s.id.ID && id.Issuer == s.id.Issuer
+	})
+	if list == nil {
+		list = []protocol.Connection{}
 	}
-	if d.DeathReason != "" || d.DeathQueue != "" {
-		dst = appendQuoted(append(dst, `,"death_reason":`...), d.DeathReason)
-		dst = appendQuoted(append(dst, `,"death_queue":`...), d.DeathQueue)
-	}
-	return append(dst, "}\n"...)
+	s.answerJSON(v, prefixConnections, list)
 }
 
-// appendQuoted appends s as a JSON string. Names are plain ASCII nearly always.
-func appendQuoted(dst []byte, s string) []byte {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			quoted, err := json.Marshal(s)
-			if err != nil {
-				return append(dst, `""`...)
-			}
-			return append(dst, quoted...)
+func (s *Session) closeConnection(v Verb, args []byte) {
+	if err := s.broker.RequireAdmin(s.id, s.table[v].word); err != nil {
+		s.answerError(v, err)
+		return
+	}
+	id, err := strconv.ParseUint(string(args), 10, 64)
+	if err != nil {
+		s.badArgument(v, "the connection id is not a number")
+		return
+	}
+	if err := s.peers.CloseConnection(id); err != nil {
+		s.answerError(v, err)
+		return
+	}
+	s.reply(v, replyConnectionClosed)
+}
+
+// whoami tells who is asking, and for how long a message may be sent again.
+func (s *Session) whoami(v Verb, _ []byte) {
+	who := struct {
+		ID         string      `json:"id"`
+		Issuer     string      `json:"issuer"`
+		CommonName string      `json:"common_name"`
+		Role       sealmq.Role `json:"role"`
+		Window     int64       `json:"dedup_window_s,omitempty"`
+		MaxIDs     int         `json:"dedup_max_ids,omitempty"`
+		Reach      *int64      `json:"dedup_reach_s,omitempty"`
+	}{ID: s.id.ID, Issuer: s.id.Issuer, CommonName: s.id.CommonName, Role: s.id.Role}
+	if h, ok := s.broker.DedupHorizon(); ok {
+		who.Window, who.MaxIDs = int64(h.Window/time.Second), h.MaxIDs
+		if reach := int64(h.Covered / time.Second); h.Covered > 0 {
+			who.Reach = &reach
 		}
 	}
-	return append(append(append(dst, '"'), s...), '"')
+	s.answerJSON(v, prefixWhoami, who)
 }

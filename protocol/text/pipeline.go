@@ -79,18 +79,19 @@ const (
 )
 
 func (g *group) release() {
-	text, ends, under := g.text[:0], g.ends[:0], g.asked[:0]
-	if cap(text) > keptText {
-		text = nil
+	*g = group{
+		text: emptied(g.text, keptText), ends: emptied(g.ends, keptCommands), asked: emptied(g.asked, keptCommands),
+		onPublish: g.onPublish, onSettle: g.onSettle,
 	}
-	if cap(ends) > keptCommands {
-		ends = nil
-	}
-	if cap(under) > keptCommands {
-		under = nil
-	}
-	*g = group{text: text, ends: ends, asked: under, onPublish: g.onPublish, onSettle: g.onSettle}
 	groups.Put(g)
+}
+
+// emptied is s without elements, or nil if it holds more memory than most elements take.
+func emptied[T any](s []T, most int) []T {
+	if cap(s) > most {
+		return nil
+	}
+	return s[:0]
 }
 
 // scratch is the memory that a run of commands is handed to the broker in. It is the
@@ -103,12 +104,9 @@ type scratch struct {
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 func (s *scratch) release() {
-	clear(s.requests)
+	clear(s.requests) // what they refer to
 	clear(s.settlements)
-	if cap(s.requests) > keptCommands || cap(s.settlements) > keptCommands {
-		*s = scratch{}
-	}
-	s.requests, s.settlements = s.requests[:0], s.settlements[:0]
+	s.requests, s.settlements = emptied(s.requests, keptCommands), emptied(s.settlements, keptCommands)
 	scratches.Put(s)
 }
 

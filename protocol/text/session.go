@@ -114,7 +114,6 @@ type Session struct {
 	resendsSince time.Time
 
 	commands atomic.Uint64
-	unacked  unacked
 	meta     atomic.Int32 // which lines that CipherMQ does not know are pushed
 
 	pipeline pipeline
@@ -134,7 +133,7 @@ func newSession(cfg Config, p protocol.Peer) *Session {
 	s := &Session{
 		table:   &table,
 		broker:  cfg.Broker,
-		id:      broker.Caller{Identity: p.Identity},
+		id:      broker.Caller{Identity: p.Identity, Conn: p.Conn},
 		wake:    p.Wake,
 		peers:   p.Peers,
 		memory:  p.Memory,

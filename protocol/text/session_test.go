@@ -173,33 +173,6 @@ func TestUnackedIsBounded(t *testing.T) {
 	c.do("consume q3", "Error: one connection can consume 2 queues")
 }
 
-// TestDescribingAConnectionIsCheap: who describes it all the time does not ask the
-// engine each time.
-func TestDescribingAConnectionIsCheap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, disk := newSlowNode(t)
-		n.bound(t)
-		c := n.client(t, "a")
-		c.send(publish("1"))
-		disk.sync()
-		c.want("ACK 1")
-		c.do("fetch q", push("1"))
-		disk.looks = 0
-		const seconds = 3
-		for range seconds {
-			for range 1000 {
-				if got := c.session.Unacked(); got != 1 {
-					t.Fatalf("%d messages are held", got)
-				}
-			}
-			time.Sleep(time.Second)
-		}
-		if disk.looks > seconds*10 {
-			t.Errorf("the engine was asked %d times in %d seconds", disk.looks, seconds)
-		}
-	})
-}
-
 // TestConsumersAreToldThatTheirQueueIsGone: who asked for such lines waits for nothing, and
 // CipherMQ's clients, which know no such line, get none.
 func TestConsumersAreToldThatTheirQueueIsGone(t *testing.T) {
