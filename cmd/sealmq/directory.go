@@ -1,18 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/keydir"
-	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -112,30 +108,4 @@ func (f *directoryFlags) scope(cmd *cobra.Command, anchor string) (string, error
 	}
 	addr, err := dialAddr(cfg.Server.Addr)
 	return anchor + " " + addr, err
-}
-
-// logKeyFile is where the broker keeps the key that signs the key directory's log.
-func logKeyFile(data string) string { return filepath.Join(data, "directory", "log.key") }
-
-// logSigner reads that key, and makes it the first time. made says so.
-func logSigner(data string) (signer *keylog.Signer, made bool, err error) {
-	file := logKeyFile(data)
-	text, err := durable.ReadPrivate(durable.OS(), file, maxKeyBytes)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := durable.MkdirAll(durable.OS(), filepath.Dir(file), 0o700); err != nil {
-			return nil, false, fmt.Errorf("make the folder of the key directory: %w", err)
-		}
-		signer, text, err = keylog.NewSigner()
-		if err != nil {
-			return nil, false, err
-		}
-		return signer, true, durable.WriteFile(durable.OS(), file, text, 0o600)
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	if signer, err = keylog.ParseSigner(text); err != nil {
-		return nil, false, withHint(fmt.Errorf("%s: %w", file, err), "restore it from a backup: with another key every client takes the key directory for another one")
-	}
-	return signer, false, nil
 }

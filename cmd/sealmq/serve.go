@@ -248,12 +248,13 @@ func (n *node) closeStore(context.Context) error {
 func (n *node) openBroker() error {
 	counts := broker.NewMetrics()
 	n.registry.MustRegister(counts)
-	signer, made, err := logSigner(n.cfg.Data)
+	logKey := filepath.Join(n.cfg.Data, "directory", "log.key")
+	signer, made, err := trust.OpenLogSigner(logKey)
 	if err != nil {
 		return err
 	}
 	if made {
-		n.log.Info("made", "file", logKeyFile(n.cfg.Data))
+		n.log.Info("made", "file", logKey)
 	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{

@@ -1,16 +1,13 @@
 package metrics
 
 import (
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // expirySoon is how long before a certificate expires the check warns.
@@ -72,22 +69,11 @@ func (c *Certificates) Check(clk clock.Clock) Check {
 	}}
 }
 
+// notAfter is when the first certificate in a file expires.
 func notAfter(path string) (time.Time, error) {
-	b, err := os.ReadFile(path)
+	certs, err := mtls.ReadCertificates(path)
 	if err != nil {
 		return time.Time{}, err
 	}
-	for {
-		var block *pem.Block
-		if block, b = pem.Decode(b); block == nil {
-			return time.Time{}, errors.New("no certificate in the file")
-		}
-		if block.Type == "CERTIFICATE" {
-			cert, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return time.Time{}, err
-			}
-			return cert.NotAfter, nil
-		}
-	}
+	return certs[0].NotAfter, nil
 }
