@@ -190,7 +190,7 @@ func (a *Authority) keyFor(r Request, certFile, keyFile string, replace bool, m 
 	_, err := a.readCert(certFile)
 	switch {
 	case err == nil && !replace:
-		return nil, &hintError{certFile + " exists already",
+		return nil, &hintError{certFile + " already exists",
 			"add --replace to issue a new certificate for the same key, or choose another folder with --out"}
 	case err != nil && !durable.IsNotExist(err) && !replace:
 		return nil, err

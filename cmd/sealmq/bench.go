@@ -17,12 +17,12 @@ import (
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 )
 
-// benchFlags is what "sealmq bench" is told beyond the load itself.
+// benchFlags are the flags of "sealmq bench".
 type benchFlags struct {
 	bench.Options
 	idleConnections int
 	dir             string
-	running         bool          // measure a broker that is there already
+	running         bool          // measure a running broker
 	connect         *connectFlags // to that broker
 	metricsAddr     string
 	asJSON          bool
@@ -35,15 +35,15 @@ func newBenchCmd() *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure confirmed messages a second over mutual TLS",
-		Long: `Publishes and consumes over the real protocol and mutual TLS, checks every message, and prints
-rate, latencies, losses, duplicates and costs.
+		Short: "Measure throughput and latency of a broker",
+		Long: `Publish and consume messages over the real protocol and mutual TLS. Check every message, and print
+the rate, latencies, losses, duplicates and costs.
 
-Without --addr it starts a broker process of its own in a temporary folder. The folder must be on
-a real disk, because in memory a sync costs nothing; choose one with --dir.
+Without --addr it starts a broker of its own in a temporary folder. The folder must be on a real
+disk, because a sync in memory costs nothing; choose one with --dir.
 
-To measure a backlog, publish it with --phase publish --messages N --dir FOLDER, which ends
-the broker by force, and then drain it with --phase drain --dir FOLDER.`,
+To measure a backlog, publish it with --phase publish --messages N --dir FOLDER, which kills the
+broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 		Example: `  sealmq bench --publishers 4 --consumers 4
   sealmq bench --size 1024 --window 1 --duration 10s --json
   sealmq bench --phase publish --messages 1000000 --dir ./backlog && sealmq bench --phase drain --dir ./backlog
@@ -52,24 +52,24 @@ the broker by force, and then drain it with --phase drain --dir FOLDER.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd, &f) },
 	}
 	fl := cmd.Flags()
-	fl.IntVar(&f.Publishers, "publishers", 1, "publishers, a connection each")
-	fl.IntVar(&f.Consumers, "consumers", 1, "consumers, a connection each; 0 measures publishing alone")
-	fl.IntVar(&f.Size, "size", bench.DefaultSize, "bytes of a message's opaque body")
-	fl.IntVar(&f.Window, "window", bench.DefaultWindow, "unconfirmed messages of a publisher at most")
-	fl.IntVar(&f.Prefetch, "prefetch", bench.DefaultPrefetch, "unacknowledged messages of a consumer at most")
-	fl.IntVar(&f.Queues, "queues", 1, "queues that publishers and consumers are spread over")
-	fl.IntVar(&f.IdleQueues, "idle-queues", 0, "further queues that are bound and get nothing")
-	fl.IntVar(&f.Fanout, "fanout", 0, "give every message to this many queues")
-	fl.Uint64Var(&f.Backlog, "backlog", 0, "messages that wait before the measurement begins")
-	fl.Uint64Var(&f.Messages, "messages", 0, "end after this many messages (0: after --duration)")
-	fl.DurationVar(&f.Duration, "duration", bench.DefaultDuration, "publish for this long")
-	fl.StringVar(&f.Phase, "phase", bench.Both, "both, publish or drain")
+	fl.IntVar(&f.Publishers, "publishers", 1, "number of publishers, each with its own connection")
+	fl.IntVar(&f.Consumers, "consumers", 1, "number of consumers, each with its own connection; 0 measures publishing alone")
+	fl.IntVar(&f.Size, "size", bench.DefaultSize, "size of a message's opaque body in bytes")
+	fl.IntVar(&f.Window, "window", bench.DefaultWindow, "maximum number of unconfirmed messages of a publisher")
+	fl.IntVar(&f.Prefetch, "prefetch", bench.DefaultPrefetch, "maximum number of unacknowledged messages of a consumer")
+	fl.IntVar(&f.Queues, "queues", 1, "number of queues to spread publishers and consumers over")
+	fl.IntVar(&f.IdleQueues, "idle-queues", 0, "number of further queues that are bound and get no message")
+	fl.IntVar(&f.Fanout, "fanout", 0, "number of queues that get every message (default: each message goes to one queue)")
+	fl.Uint64Var(&f.Backlog, "backlog", 0, "number of messages that wait before the measurement begins")
+	fl.Uint64Var(&f.Messages, "messages", 0, "stop after publishing this many messages (0: after --duration)")
+	fl.DurationVar(&f.Duration, "duration", bench.DefaultDuration, "how long to publish")
+	fl.StringVar(&f.Phase, "phase", bench.Both, "`phase` to run: both, publish or drain")
 	fl.IntVar(&f.idleConnections, "idle-connections", 0, "measure the memory of this many idle consumers instead")
 	fl.StringVar(&f.dir, "dir", "", "`folder` for the broker that is started (default: a temporary one)")
 	f.connect = addConnectFlags(cmd)
-	fl.Lookup("addr").Usage = "measure the broker at this `host:port` and start none; the flags of certificates are for it"
+	fl.Lookup("addr").Usage = "measure the running broker at this `host:port`; the certificate flags are for it"
 	fl.Lookup("addr").DefValue = ""
-	fl.StringVar(&f.metricsAddr, "broker-metrics", "", "metrics listener of the broker at --addr (`host:port`)")
+	fl.StringVar(&f.metricsAddr, "broker-metrics", "", "`host:port` of the metrics listener of the broker at --addr")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the load generator to `file`")
 	fl.StringVar(&f.memProfile, "memprofile", "", "write a memory profile of the load generator to `file`")
@@ -81,17 +81,17 @@ func (f *benchFlags) check(cmd *cobra.Command) error {
 	f.running = cmd.Flag("addr").Changed
 	switch {
 	case f.Publishers == 0 && f.Phase != bench.Drain:
-		return usagef("--publishers 0 is for --phase drain only")
+		return usagef("--publishers 0 is only for --phase drain")
 	case f.Consumers == 0 && f.Phase == bench.Drain:
-		return usagef("--consumers 0 leaves nobody to drain")
+		return usagef("--phase drain needs at least one consumer")
 	case cmd.Flag("window").Changed && f.Window == 0:
-		return usagef("--window 0 leaves nothing to be sent")
+		return usagef("--window must be at least 1")
 	case f.running && f.dir != "":
-		return usagef("--addr and --dir exclude each other: a running broker has its folder")
+		return usagef("--addr and --dir cannot be combined: a running broker has its own folder")
 	case f.running && f.Phase != bench.Both:
-		return usagef("--phase %s needs a broker that is started with --dir", f.Phase)
+		return usagef("--phase %s cannot be combined with --addr: it starts a broker in the folder --dir", f.Phase)
 	case f.Phase != bench.Both && f.dir == "":
-		return usagef("--phase %s needs --dir, where the messages stay", f.Phase)
+		return usagef("--phase %s needs --dir, the folder that keeps the messages", f.Phase)
 	case f.Phase == bench.Publish && f.Messages == 0:
 		return usagef("--phase publish needs --messages")
 	case f.idleConnections < 0:
@@ -103,7 +103,7 @@ func (f *benchFlags) check(cmd *cobra.Command) error {
 	}
 	for _, name := range []string{"as", "cert", "cert-key", "ca", "server-name", "broker-metrics"} {
 		if cmd.Flag(name).Changed {
-			return usagef("--%s is for a broker that runs already, at --addr", name)
+			return usagef("--%s is only for a running broker, at --addr", name)
 		}
 	}
 	return nil
@@ -121,7 +121,7 @@ func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
 	var broker *benchBroker
 	f.Dial = func(ctx context.Context, window int) (*client.Client, error) { return broker.dial(ctx, window) }
 	f.Sample = func(ctx context.Context) (bench.Sample, error) { return broker.sample(ctx) }
-	run, err := f.newRun() // before the broker, so that wrong numbers start nothing
+	run, err := f.newRun() // checks the numbers before a broker is started
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
 func (f *benchFlags) measure(ctx context.Context, run *bench.Run, broker *benchBroker) (*bench.Result, error) {
 	res, err := run.Measure(ctx, broker.began)
 	if err != nil {
-		run.Close() // the first error says what happened; what closing adds is its consequence
+		run.Close() // its errors only follow from the first one
 		return nil, errors.Join(err, f.cleanUp(ctx, run))
 	}
 	if err := run.Close(); err != nil {
@@ -176,7 +176,7 @@ func (f *benchFlags) measure(ctx context.Context, run *bench.Run, broker *benchB
 // cleanUpTime is how long an interrupted measurement may take to remove its queues.
 const cleanUpTime = 30 * time.Second
 
-// cleanUp removes what a measurement that failed has left on a broker that goes on.
+// cleanUp removes the queues of a failed measurement from a running broker.
 func (f *benchFlags) cleanUp(ctx context.Context, run *bench.Run) error {
 	if !f.running {
 		return nil
@@ -228,6 +228,6 @@ func writeHeapProfile(path string) error {
 	if err != nil {
 		return fmt.Errorf("write profile: %w", err)
 	}
-	runtime.GC() // the profile shows what is in use after the last collection
+	runtime.GC() // the profile shows the memory in use after the last collection
 	return errors.Join(pprof.WriteHeapProfile(file), file.Close())
 }

@@ -24,12 +24,12 @@ type benchBroker struct {
 	client      client.Config
 	metricsAddr string
 
-	// Of a child only.
+	// Of a child process only.
 	process    *brokerproc.Process
 	began      time.Time // when it was started
 	data       string
-	temporary  bool // the folder goes with the broker
-	kill       bool // end it as a crash would
+	temporary  bool // remove the folder at the end
+	kill       bool // end the broker as a crash would
 	fileSystem string
 	syncTime   time.Duration
 }
@@ -45,8 +45,7 @@ func (f *benchFlags) broker(cmd *cobra.Command) (*benchBroker, error) {
 	return &benchBroker{client: cfg, metricsAddr: f.metricsAddr, fileSystem: "unknown"}, nil
 }
 
-// startBroker starts "sealmq serve" on the folder that was asked for, or on a
-// temporary one.
+// startBroker starts "sealmq serve" in the folder of --dir or in a temporary one.
 func (f *benchFlags) startBroker(cmd *cobra.Command) (*benchBroker, error) {
 	b := &benchBroker{data: f.dir, kill: f.Phase == bench.Publish}
 	err := b.prepareFolder(f)
@@ -59,7 +58,7 @@ func (f *benchFlags) startBroker(cmd *cobra.Command) (*benchBroker, error) {
 	return b, nil
 }
 
-// prepareFolder makes the folder and looks at the disk below it.
+// prepareFolder makes the folder and measures the disk below it.
 func (b *benchBroker) prepareFolder(f *benchFlags) (err error) {
 	if f.Phase == bench.Both {
 		if b.data, err = os.MkdirTemp(f.dir, "sealmq-bench-"); err != nil {
@@ -74,7 +73,7 @@ func (b *benchBroker) prepareFolder(f *benchFlags) (err error) {
 		return err
 	}
 	if inMemory {
-		return withHint(fmt.Errorf("folder %s is on %s, in memory, where a sync costs nothing", filepath.Dir(b.data), b.fileSystem),
+		return withHint(fmt.Errorf("folder %s is in memory (%s), where a sync costs nothing", filepath.Dir(b.data), b.fileSystem),
 			"name a folder on a disk with --dir")
 	}
 	b.syncTime, err = bench.SyncTime(b.data)
@@ -130,7 +129,7 @@ func (b *benchBroker) dial(ctx context.Context, window int) (*client.Client, err
 	return c, explain(err)
 }
 
-// The metrics of the broker that the figures are made of.
+// The broker's metrics that the figures are computed from.
 const (
 	metricCPU   = "process_cpu_seconds_total"
 	metricRSS   = "process_resident_memory_bytes"
@@ -158,7 +157,7 @@ func (b *benchBroker) sample(ctx context.Context) (s bench.Sample, err error) {
 	return s, err
 }
 
-// manifestName is the file that "--phase publish" leaves beside the broker's own.
+// manifestName is the file that "--phase publish" writes beside the broker's own files.
 const manifestName = "bench.json"
 
 func writeManifest(dir string, m bench.Manifest) error {

@@ -22,7 +22,7 @@ import (
 func newCertCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cert",
-		Short: "Issue certificates and look into them",
+		Short: "Issue and show certificates",
 	}
 	cmd.AddCommand(newCertIssueCmd(), newCertShowCmd())
 	return cmd
@@ -39,8 +39,8 @@ func newCertIssueCmd() *cobra.Command {
 		Use:   "issue NAME",
 		Short: "Issue a certificate with a new key",
 		Long: `Issue a certificate and write NAME.crt, NAME.key and the authority's ca.crt.
-The name is the identity of whoever holds the key. Names like admin, worker-1 or server
-stand for a role, which must then be given with --role.`,
+NAME is the identity of the client or server that holds the key. Some names, such as admin,
+worker-1 or server, mean a role by convention; give that role with --role.`,
 		Example: `  sealmq cert issue alice
   sealmq cert issue alice --out /media/usb --days 90
   sealmq cert issue mq2 --role server --host mq2.example.org`,
@@ -79,16 +79,16 @@ stand for a role, which must then be given with --role.`,
 			return nil
 		},
 	}
-	cmd.Flags().IntVar(&f.days, "days", ca.DefaultDays, "how many `days` it is valid")
-	cmd.Flags().StringVar(&f.out, "out", "", "`folder` for the files; the certs folder in the data folder if empty")
-	cmd.Flags().StringVar(&f.keyType, "key-type", string(ca.ECDSA), "`type` of the key: ecdsa or rsa")
-	cmd.Flags().StringVar(&f.role, "role", "", "`role`: client, admin, proxy, worker or server")
-	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "host `name` or address of a server, proxy or worker; can be repeated")
-	cmd.Flags().BoolVar(&f.replace, "replace", false, "issue a new certificate for the key of an existing one")
+	cmd.Flags().IntVar(&f.days, "days", ca.DefaultDays, "number of `days` that the certificate is valid")
+	cmd.Flags().StringVar(&f.out, "out", "", "`folder` for the files (default: the folder certs in the data folder)")
+	cmd.Flags().StringVar(&f.keyType, "key-type", string(ca.ECDSA), "`type` of the new key: ecdsa or rsa")
+	cmd.Flags().StringVar(&f.role, "role", "", "`role` in the certificate: client, admin, proxy, worker or server (default: client)")
+	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "host `name` or IP address of a server, proxy or worker; can be repeated")
+	cmd.Flags().BoolVar(&f.replace, "replace", false, "replace an existing certificate with a new one for the same key")
 	return cmd
 }
 
-// certInfo is what "sealmq cert show" knows of a certificate.
+// certInfo is what "sealmq cert show" prints of a certificate.
 type certInfo struct {
 	Subject    string      `json:"subject"`
 	Client     string      `json:"client,omitempty"`

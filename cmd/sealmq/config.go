@@ -6,10 +6,10 @@ import (
 	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
-// Config is everything that can be configured. The file sealmq.yaml has the same
-// sections and keys; config.example.yaml, which "sealmq config example" prints, says
-// for each key what it means, and a test keeps the two in step. The packages know
-// nothing of it: serve.go turns it into their own small configurations.
+// Config is everything that can be configured. The file sealmq.yaml has the same sections
+// and keys. "sealmq config example" prints config.example.yaml, which explains each key; a
+// test compares the two. No package knows Config: serve.go translates it into their own
+// small configurations.
 type Config struct {
 	// Data is the folder for everything that the broker keeps.
 	Data    string        `key:"data"`
@@ -24,29 +24,31 @@ type Config struct {
 
 // ServerConfig is the listener for clients.
 type ServerConfig struct {
-	// Addr is host:port; port 0 takes a free one.
+	// Addr is host:port; port 0 is a free port.
 	Addr string `key:"addr"`
-	// MaxConnections bounds open connections; one more is closed before the handshake.
+	// MaxConnections limits open connections; further ones are closed before the
+	// handshake.
 	MaxConnections int `key:"max_connections"`
-	// MaxConnectionsPerIdentity bounds those of one identity; 0 is half of all.
+	// MaxConnectionsPerIdentity limits the connections of one identity; 0 is half of
+	// MaxConnections.
 	MaxConnectionsPerIdentity int `key:"max_connections_per_identity"`
-	// MaxMemoryBytes bounds what all connections hold in read buffers and in what was not
-	// written yet.
+	// MaxMemoryBytes limits the memory of all connections for requests, replies and
+	// deliveries.
 	MaxMemoryBytes Size `key:"max_memory_bytes"`
-	// MaxHandshakes bounds TLS handshakes that are under way at one time.
+	// MaxHandshakes limits concurrent TLS handshakes.
 	MaxHandshakes int `key:"max_handshakes"`
-	// HandshakeTimeout bounds one TLS handshake.
+	// HandshakeTimeout limits one TLS handshake.
 	HandshakeTimeout time.Duration `key:"handshake_timeout"`
-	// WriteTimeout closes a peer that accepts nothing for so long.
+	// WriteTimeout is how long a peer may accept no data before it is disconnected.
 	WriteTimeout time.Duration `key:"write_timeout"`
-	// MaxLineBytes bounds one request line.
+	// MaxLineBytes limits one request line.
 	MaxLineBytes Size `key:"max_line_bytes"`
-	// MaxUnconfirmed bounds the commands of one connection that wait for their reply.
+	// MaxUnconfirmed limits the commands of one connection that wait for their reply.
 	MaxUnconfirmed int `key:"max_unconfirmed"`
 }
 
-// TLSConfig names the files of the listener. Empty means the files that "sealmq init"
-// makes in the data folder.
+// TLSConfig names the files of the listener. If they are empty, the listener uses the
+// files that "sealmq init" makes in the data folder.
 type TLSConfig struct {
 	Cert string `key:"cert"`
 	Key  string `key:"key"`
@@ -61,13 +63,13 @@ type TLSConfig struct {
 type StorageConfig struct {
 	// SegmentBytes is the size of one segment file.
 	SegmentBytes Size `key:"segment_bytes"`
-	// CacheBytes bounds the bodies that are kept in memory for consumers.
+	// CacheBytes limits the bodies that are kept in memory for consumers.
 	CacheBytes Size `key:"cache_bytes"`
-	// Damage is what a start does about damaged records: refuse or quarantine.
+	// Damage is what a start does if records are damaged: refuse or quarantine.
 	Damage string `key:"damage"`
-	// MinFreeBytes is the space below which publishes are refused.
+	// MinFreeBytes is the free space below which publishes are refused.
 	MinFreeBytes Size `key:"min_free_bytes"`
-	// MaxPendingBytes bounds what waits for a sync.
+	// MaxPendingBytes limits the bytes that wait for a sync.
 	MaxPendingBytes Size `key:"max_pending_bytes"`
 }
 
@@ -77,18 +79,18 @@ type DedupConfig struct {
 	MaxIDs int           `key:"max_ids"`
 }
 
-// LimitsConfig bounds definitions.
+// LimitsConfig limits definitions and messages.
 type LimitsConfig struct {
 	Queues    int `key:"queues"`
 	Exchanges int `key:"exchanges"`
 	Bindings  int `key:"bindings"`
 	Keys      int `key:"keys"`
-	// KeyLog bounds all changes of keys, KeyChanges those of one client and suite.
+	// KeyLog limits all changes of keys, KeyChanges those of one client and suite.
 	KeyLog     int `key:"key_log"`
 	KeyChanges int `key:"key_changes"`
-	// Chains bounds senders' certificate chains.
+	// Chains limits senders' certificate chains.
 	Chains int `key:"chains"`
-	// Messages bounds the copies in all queues together.
+	// Messages limits the messages of all queues, with each copy counted.
 	Messages int `key:"messages"`
 }
 
@@ -96,20 +98,20 @@ type LimitsConfig struct {
 type MetricsConfig struct {
 	// Addr is host:port, or "off".
 	Addr string `key:"addr"`
-	// MaxQueueSeries is how many queues have series of their own; the rest is summed.
+	// MaxQueueSeries is how many queues have their own series; the others are summed.
 	MaxQueueSeries int `key:"max_queue_series"`
 }
 
-// LogConfig is what is logged, and how; logs go to standard error.
+// LogConfig is what is logged and in which format. Logs go to standard error.
 type LogConfig struct {
 	Level  string `key:"level"`
 	Format string `key:"format"`
 }
 
-// defaultData is where everything is kept unless something else is said.
+// defaultData is the default data folder.
 const defaultData = "sealmq-data"
 
-// defaultConfig is what holds when nothing is configured.
+// defaultConfig has the default of every key.
 func defaultConfig() Config {
 	return Config{
 		Data: defaultData,

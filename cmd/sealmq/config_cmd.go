@@ -20,7 +20,7 @@ func newConfigCmd() *cobra.Command {
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "example",
-			Short: "Print every key with its meaning and default",
+			Short: "Print an example file with every key, its meaning and its default",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				_, err := fmt.Fprint(cmd.OutOrStdout(), configExample)
@@ -29,9 +29,9 @@ func newConfigCmd() *cobra.Command {
 		},
 		&cobra.Command{
 			Use:   "check",
-			Short: "Read the configuration without starting anything",
-			Long: `Reads flags, environment and file as "sealmq serve" would, and reports everything
-that is wrong. It prints the values that are not the default.`,
+			Short: "Check the configuration without starting anything",
+			Long: `Read flags, environment and file as "sealmq serve" would, and report everything that is
+wrong. Print the values that differ from their defaults.`,
 			Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(cmd) },
 		},
@@ -49,7 +49,7 @@ func (c *Config) checkFiles() error {
 	}
 	files := mtls.Files{Cert: c.TLS.Cert, Key: c.TLS.Key, CA: c.TLS.CA}
 	_, err := mtls.ServerConfig(files, mtls.Options{MinVersion: c.TLS.version()})
-	return withHint(err, "tls.cert, tls.key and tls.ca name the broker's certificate, its key, and the authority of its clients; without all three the data folder's are taken")
+	return withHint(err, "tls.cert, tls.key and tls.ca name the broker's certificate, its key, and the authority of its clients; omit all three to use the files in the data folder")
 }
 
 func checkConfig(cmd *cobra.Command) error {

@@ -20,20 +20,21 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// defaultConfigFile is read from the current folder when it is there.
+// defaultConfigFile is read from the current folder if it exists.
 const defaultConfigFile = "sealmq.yaml"
 
-// maxConfigBytes bounds the configuration file, so that a wrong path does not fill the memory.
+// maxConfigBytes limits the configuration file, so that a wrong path cannot fill the memory.
 const maxConfigBytes = 1 << 20
 
 const envPrefix = "SEALMQ_"
 
-// loadConfig puts the configuration of cmd together: flags over environment over file
-// over defaults. Unknown keys, wrong types, values out of range and contradictions are
-// all reported at once, each with the name of its key.
+// loadConfig returns the configuration of cmd: flags over environment over file over
+// defaults. It reports all unknown keys, wrong types, values out of range and
+// contradictions at once, each with the name of its key.
 func loadConfig(cmd *cobra.Command) (Config, error) { return readConfig(cmd, (*Config).Validate) }
 
-// clientConfig is loadConfig for commands that run no broker: its ranges are not theirs.
+// clientConfig is loadConfig for commands that run no broker. It does not check the ranges
+// of the broker's settings.
 func clientConfig(cmd *cobra.Command) (Config, error) {
 	return readConfig(cmd, func(c *Config) error {
 		if c.Data == "" {
@@ -73,7 +74,7 @@ func readConfig(cmd *cobra.Command, validate func(*Config) error) (Config, error
 	if len(p) == 0 {
 		return c, asConfigError(validate(&c))
 	}
-	// A key that could not be read still has its default, so the rest can be judged.
+	// A key that could not be read still has its default, so the rest can be checked.
 	if err := validate(&c); err != nil {
 		p = append(p, flatten(err)...)
 	}
@@ -91,7 +92,7 @@ func dataDir(cmd *cobra.Command) (string, error) {
 	return c.Data, err
 }
 
-// configFile is the file to read and whether it was asked for by name.
+// configFile is the file to read, and whether the user named it.
 func configFile(cmd *cobra.Command) (path string, explicit bool) {
 	if f := cmd.Flag("config"); f != nil && f.Changed {
 		return f.Value.String(), true
@@ -125,8 +126,8 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 	return k.All(), nil
 }
 
-// readEnv maps SEALMQ_SERVER_MAX_CONNECTIONS to server.max_connections. A variable of
-// that prefix that is no key keeps its own name, so that a misspelling is reported. An
+// readEnv maps SEALMQ_SERVER_MAX_CONNECTIONS to server.max_connections. A variable with
+// the prefix that matches no key keeps its own name, so that a misspelling is reported. An
 // empty variable counts as not set.
 func readEnv(environ func() []string) (map[string]any, error) {
 	names := make(map[string]string)
@@ -153,10 +154,9 @@ func readEnv(environ func() []string) (map[string]any, error) {
 	return k.All(), nil
 }
 
-// foreignEnv matches variables that are not configuration: the ones that choose the
-// configuration, those that "sealmq receive --exec" sets for its command, and those that
-// Kubernetes sets in every container next to a service
-// whose name is sealmq.
+// foreignEnv matches variables that are no configuration keys: SEALMQ_CONFIG, the ones that
+// "sealmq receive --exec" sets for its command, and the ones that Kubernetes sets in every
+// container if a service is called sealmq.
 var foreignEnv = regexp.MustCompile(`^SEALMQ_(CONFIG|MSG_.*|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
 
 func envName(key string) string {
@@ -169,7 +169,7 @@ func envName(key string) string {
 // configKeyAnnotation marks a flag that sets a configuration key.
 const configKeyAnnotation = "sealmq_config_key"
 
-// annotateConfigFlag makes f set the configuration key of that name.
+// annotateConfigFlag makes f set a configuration key.
 func annotateConfigFlag(f *pflag.Flag, key string) {
 	if f.Annotations == nil {
 		f.Annotations = make(map[string][]string)
@@ -177,8 +177,8 @@ func annotateConfigFlag(f *pflag.Flag, key string) {
 	f.Annotations[configKeyAnnotation] = []string{key}
 }
 
-// configFlag adds a flag to cmd that sets a configuration key. The flag shows the
-// default of the key, and wins over file and environment only when it is given.
+// configFlag adds a flag to cmd that sets a configuration key. Its default is the default
+// of the key. It overrides file and environment only if it is given.
 func configFlag(cmd *cobra.Command, name, key, usage string) {
 	c := defaultConfig()
 	for _, f := range c.fields() {
@@ -201,7 +201,7 @@ func changedFlags(cmd *cobra.Command) map[string]any {
 	return values
 }
 
-// field is one key of the configuration and where its value is kept.
+// field is one key of the configuration with the place of its value.
 type field struct {
 	key   string
 	value reflect.Value
@@ -224,7 +224,7 @@ func appendFields(list []field, prefix string, v reflect.Value) []field {
 	return list
 }
 
-// apply sets the values of one layer. name says how to call a key of that layer.
+// apply sets the values of one layer. name gives a key's name in errors.
 func (c *Config) apply(values map[string]any, name func(string) string) (p problems) {
 	fields := make(map[string]reflect.Value)
 	var known []string
@@ -245,7 +245,7 @@ func (c *Config) apply(values map[string]any, name func(string) string) (p probl
 			case isSection && isEmpty(values[key]):
 				// A section whose keys are all commented out.
 			case isSection:
-				p.addf("%s: is a section and takes no value", name(key))
+				p.addf("%s: is a section and has no value of its own", name(key))
 			default:
 				p.addf("%s: unknown key%s", name(key), didYouMean(key, known))
 			}
@@ -271,7 +271,7 @@ func setValue(dst reflect.Value, v any) error {
 	}
 	switch dst.Interface().(type) {
 	case string:
-		// YAML reads min_version: 1.3 as a number; its text is what was meant.
+		// YAML reads min_version: 1.3 as a number, but its text is meant.
 		dst.SetString(text)
 	case int:
 		n, err := strconv.Atoi(strings.ReplaceAll(text, "_", ""))
@@ -308,16 +308,16 @@ func scalar(v any) (string, error) {
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64), nil
 	case bool:
-		return "", fmt.Errorf("takes no %v; put it in quotes if it is a text", v)
+		return "", fmt.Errorf("cannot be %v; put it in quotes if it is a text", v)
 	case []any:
-		return "", errors.New("takes one value, not a list")
+		return "", errors.New("needs one value, not a list")
 	case map[string]any:
-		return "", errors.New("takes one value, not a section")
+		return "", errors.New("needs one value, not a section")
 	}
-	return "", fmt.Errorf("takes no %T", v)
+	return "", fmt.Errorf("cannot be a %T", v)
 }
 
-// didYouMean names the known key that key was probably meant to be.
+// didYouMean suggests the known key that is most like key.
 func didYouMean(key string, known []string) string {
 	best, bestDistance := "", 3
 	for _, k := range known {
@@ -337,7 +337,7 @@ func didYouMean(key string, known []string) string {
 	return "; did you mean " + best + "?"
 }
 
-// distance is the number of letters to change, add or leave out between a and b.
+// distance is the Levenshtein distance: the number of letters to change, add or remove.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

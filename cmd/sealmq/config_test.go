@@ -88,7 +88,7 @@ func TestConfigReportsEveryProblemWithItsKey(t *testing.T) {
 			want: `sealmq: error: c.yaml: dedup.window: "60" is not a duration such as 30s, 5m or 1h
 sealmq: error: c.yaml: server.adr: unknown key; did you mean server.addr?
 sealmq: error: c.yaml: server.max_connections: "ten" is not a whole number
-sealmq: error: c.yaml: tls: is a section and takes no value
+sealmq: error: c.yaml: tls: is a section and has no value of its own
 sealmq: error: c.yaml: whatever: unknown key
 ` + hint,
 		},
@@ -108,9 +108,9 @@ sealmq: error: log.level: "loud" is not one of debug, info, warn, error
 		{
 			name: "lists, sections, switches and nothing where a value belongs",
 			file: "data: [a, b]\nserver:\n  addr: {a: 1}\n  max_connections: true\n  max_line_bytes:\nlog:\n",
-			want: `sealmq: error: c.yaml: data: takes one value, not a list
+			want: `sealmq: error: c.yaml: data: needs one value, not a list
 sealmq: error: c.yaml: server.addr.a: unknown key; did you mean server.addr?
-sealmq: error: c.yaml: server.max_connections: takes no true; put it in quotes if it is a text
+sealmq: error: c.yaml: server.max_connections: cannot be true; put it in quotes if it is a text
 sealmq: error: c.yaml: server.max_line_bytes: has no value
 ` + hint,
 		},

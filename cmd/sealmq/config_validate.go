@@ -79,7 +79,7 @@ func (c *Config) Validate() error {
 	return errors.Join(p...)
 }
 
-// problems gathers what is wrong, so that all of it can be mended at once.
+// problems collects everything that is wrong, so that the user can fix it all at once.
 type problems []error
 
 func (p *problems) addf(format string, args ...any) { *p = append(*p, fmt.Errorf(format, args...)) }

@@ -24,7 +24,7 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 )
 
-// commandTimeout bounds a command that asks the broker one thing.
+// commandTimeout limits a command that makes a single request.
 const commandTimeout = 30 * time.Second
 
 // connectFlags are the flags of every command that connects to a broker.
@@ -40,24 +40,25 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	return f
 }
 
-// addIdentityFlags adds those that say who one is and whom one believes.
+// addIdentityFlags adds --as, --cert, --cert-key and --ca: the own identity, and the
+// authority to trust.
 func addIdentityFlags(cmd *cobra.Command) *connectFlags {
 	f := &connectFlags{}
 	fl := cmd.Flags()
 	fl.StringVar(&f.as, "as", ca.AdminName, "connect with the certificate of this `name` in the data folder")
-	fl.StringVar(&f.cert, "cert", "", "certificate `file` to connect with, in place of --as")
+	fl.StringVar(&f.cert, "cert", "", "certificate `file` to connect with, instead of --as")
 	fl.StringVar(&f.key, "cert-key", "", "key `file` of --cert")
-	fl.StringVar(&f.ca, "ca", "", "authority's certificate `file` (default: the one in the data folder)")
+	fl.StringVar(&f.ca, "ca", "", "certificate `file` of the authority to trust (default: the one in the data folder)")
 	return f
 }
 
 // files are the certificate files to connect with.
 func (f *connectFlags) files(cmd *cobra.Command) (mtls.Files, error) {
 	if (f.cert == "") != (f.key == "") {
-		return mtls.Files{}, usagef("--cert and --cert-key belong together")
+		return mtls.Files{}, usagef("--cert and --cert-key must be used together")
 	}
 	if f.cert != "" && cmd.Flag("as").Changed {
-		return mtls.Files{}, usagef("--as and --cert exclude each other")
+		return mtls.Files{}, usagef("--as and --cert cannot be combined")
 	}
 	cfg, err := clientConfig(cmd)
 	if err != nil {
@@ -74,7 +75,7 @@ func (f *connectFlags) files(cmd *cobra.Command) (mtls.Files, error) {
 	return files, nil
 }
 
-// config puts together how to connect.
+// config is the client's configuration for these flags.
 func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 	files, err := f.files(cmd)
 	if err != nil {
@@ -97,7 +98,7 @@ func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 		case f.as != ca.AdminName:
 			return client.Config{}, withHint(err, `issue the certificate with "sealmq cert issue %s", or %s`, f.as, name)
 		}
-		return client.Config{}, withHint(err, `the first "sealmq serve" makes it; or %s`, name)
+		return client.Config{}, withHint(err, `run "sealmq serve" or "sealmq init" to make it, or %s`, name)
 	}
 	if err != nil {
 		return client.Config{}, err
@@ -108,17 +109,17 @@ func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 	return client.Config{Addr: addr, TLS: conf, Log: slog.New(&noteHandler{w: cmd.ErrOrStderr()})}, nil
 }
 
-// checkDates refuses a certificate that is not valid now, and says who renews it.
+// checkDates refuses a certificate that is not valid now, and says how to renew it.
 func (f *connectFlags) checkDates(path string) error {
 	err := checkOwnCertificate(path, time.Now())
 	if err != nil && f.cert != "" {
-		return withHint(err, "have it renewed by who issued it, or is this machine's clock right?")
+		return withHint(err, "ask its issuer to renew it; check this machine's clock too")
 	}
-	return withHint(err, `"sealmq cert issue %s --replace" renews it; or is this machine's clock right?`, f.as)
+	return withHint(err, `renew it with "sealmq cert issue %s --replace"; check this machine's clock too`, f.as)
 }
 
-// checkOwnCertificate looks at the dates of a client's certificate: the broker would
-// only say that it does not accept it.
+// checkOwnCertificate checks the dates of a client's certificate. The broker's answer
+// would only be that it does not accept the certificate.
 func checkOwnCertificate(path string, now time.Time) error {
 	certs, err := mtls.ReadCertificates(path)
 	if err != nil {
@@ -126,14 +127,14 @@ func checkOwnCertificate(path string, now time.Time) error {
 	}
 	switch leaf := certs[0]; {
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("certificate %s has expired on %s", path, day(leaf.NotAfter))
+		return fmt.Errorf("certificate %s expired on %s", path, day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("certificate %s is not valid before %s", path, leaf.NotBefore.Local().Format(time.DateTime))
 	}
 	return nil
 }
 
-// dialAddr is where a broker that listens on addr is reached from this machine.
+// dialAddr is the address to dial on this machine for a broker that listens on addr.
 func dialAddr(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -148,7 +149,7 @@ func dialAddr(addr string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// dial connects, or says why not and what to do about it.
+// dial connects. Its errors carry hints.
 func (f *connectFlags) dial(ctx context.Context, cmd *cobra.Command, change func(*client.Config)) (*client.Client, error) {
 	cfg, err := f.config(cmd)
 	if err != nil {
@@ -169,11 +170,11 @@ func giveUpUsage(or string) string {
 	return "end when the broker is away, " + or + "for so long, at the start too (default: one try at the start, then never)"
 }
 
-// dialPause is the time between two first connections.
+// dialPause is the time between two attempts to connect.
 const dialPause = 250 * time.Millisecond
 
-// dialUntil connects, and tries again while nobody answers, for as long as the client
-// would look for a broker that it has lost.
+// dialUntil connects. While the broker is unreachable it tries again, until GiveUpAfter
+// has passed.
 func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	began := time.Now()
 	for {
@@ -191,8 +192,8 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	}
 }
 
-// again asks anew when the connection was lost before the reply. It is for questions that
-// change nothing when they are asked twice; the client looks for the broker meanwhile.
+// again repeats a request if the connection was lost before the reply; the client
+// reconnects meanwhile. It is only for idempotent requests.
 func again(ask func() error) error {
 	for {
 		if err := ask(); !errors.Is(err, client.ErrInterrupted) {
@@ -201,8 +202,8 @@ func again(ask func() error) error {
 	}
 }
 
-// isAway reports whether an error may be that of a broker that is not there yet, or just
-// went. One that refuses, or is another one than expected, is there.
+// isAway reports whether an error may mean that the broker is not running now. A broker
+// that refuses the connection, or is not the expected one, is running.
 func isAway(err error) bool {
 	var (
 		certificate *tls.CertificateVerificationError
@@ -218,7 +219,8 @@ func isAway(err error) bool {
 	return true
 }
 
-// withoutClosed leaves out that the client has ended, which its user sees.
+// withoutClosed is an error without the text that the client is closed, which is obvious
+// when the command ends.
 type withoutClosed struct{ error }
 
 func (e withoutClosed) Error() string {
@@ -227,8 +229,8 @@ func (e withoutClosed) Error() string {
 
 func (e withoutClosed) Unwrap() error { return e.error }
 
-// ask connects for one question.
-func (f *connectFlags) ask(cmd *cobra.Command, question func(context.Context, *client.Client) error) error {
+// ask connects for one request.
+func (f *connectFlags) ask(cmd *cobra.Command, request func(context.Context, *client.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 	defer cancel()
 	c, err := f.dial(ctx, cmd, func(cfg *client.Config) {
@@ -239,10 +241,10 @@ func (f *connectFlags) ask(cmd *cobra.Command, question func(context.Context, *c
 		return err
 	}
 	defer c.Close()
-	return explain(question(ctx, c))
+	return explain(request(ctx, c))
 }
 
-// explain adds to an error of the client what its reader can do about it.
+// explain adds a hint to an error of the client.
 func explain(err error) error {
 	var (
 		other     x509.UnknownAuthorityError
@@ -265,31 +267,31 @@ func explain(err error) error {
 	case errors.As(err, &fork):
 		return withHint(err, "%s\n\n%s\n%s", fork.Hint(), fork.Ours, fork.Theirs)
 	case errors.As(err, &dates) && dates.Reason == x509.Expired:
-		return withHint(err, "this is the broker's certificate; \"sealmq serve\" renews its own at a start; or is this machine's clock right?")
+		return withHint(err, "this is the broker's certificate, which \"sealmq serve\" renews when it starts; check this machine's clock too")
 	case errors.As(err, &other):
-		return withHint(err, "the broker's certificate is of another authority; name that one's certificate with --ca, or the broker's data folder with --data")
+		return withHint(err, "another authority issued the broker's certificate; name that authority's certificate with --ca, or the broker's data folder with --data")
 	case errors.As(err, &name):
-		return withHint(err, "connect by a name that is in the broker's certificate, or say which one to expect with --server-name")
+		return withHint(err, "connect to a name that is in the broker's certificate, or give the name to expect with --server-name")
 	case errors.As(err, &remote) && remote.Op == "remote error": // a TLS alert
-		return withHint(err, "the broker does not accept this certificate; use one of its own authority, with --as or --cert")
+		return withHint(err, "the broker does not accept this certificate; use one that its authority issued, with --as or --cert")
 	case errors.As(err, &notTLS):
-		return withHint(err, "what listens there does not speak TLS; is --addr right?")
+		return withHint(err, "the server at that address does not use TLS; check --addr")
 	case errors.As(err, &dnsFailed):
-		return withHint(err, "is --addr right?")
+		return withHint(err, "check --addr")
 	}
 	switch sealmq.CodeOf(err) {
 	case sealmq.Denied:
-		return withHint(err, "connect as someone who may, the administrator for example: --as %s", ca.AdminName)
+		return withHint(err, "use an identity with permission, for example --as %s", ca.AdminName)
 	case sealmq.NoExchange, sealmq.Unroutable:
 		return withHint(err, `bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`)
 	case sealmq.NoQueue:
-		return withHint(err, `"sealmq queue list" shows which queues there are`)
+		return withHint(err, `"sealmq queue list" shows all queues`)
 	case sealmq.NotSealed:
-		return withHint(err, "seal the messages with one of these suites: send with a receiver's key of that suite")
+		return withHint(err, "the queue accepts only messages that are sealed with one of these suites; send with a receiver's key of such a suite")
 	case sealmq.TooLarge:
-		return withHint(err, "make the queue for longer lines: \"sealmq queue declare QUEUE --max-line-bytes BYTES\"; that of a queue that exists stays")
+		return withHint(err, "declare a queue for longer lines with \"sealmq queue declare QUEUE --max-line-bytes BYTES\"; an existing queue's limit cannot be changed")
 	case sealmq.Mismatch:
-		return withHint(err, "leave the options out to take it as it is, or delete it and declare it anew")
+		return withHint(err, "omit the options to use it as it is, or delete it and declare it again")
 	}
 	return err
 }
@@ -305,13 +307,13 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// noteHandler prints what a library logs as notes for the person at the terminal.
+// noteHandler prints log records as notes for the person at the terminal.
 type noteHandler struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-// Enabled lets pass what is worth interrupting for.
+// Enabled drops debug records.
 func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo
 }
@@ -330,7 +332,7 @@ func (h *noteHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// WithAttrs is not needed: nobody derives a logger from this one.
+// WithAttrs is not needed: no logger is derived from this one.
 func (h *noteHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 
 // WithGroup is not needed either.

@@ -20,15 +20,16 @@ func newDemoCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "See sealed messages survive crashes of sender, broker and receiver",
-		Long: `Starts a broker in a folder of its own on free ports, issues certificates, makes keys, and sends
-sealed letters from one client to another, each of the three a process of its own. Each is killed once on the way
-(kill -9) and started again. It counts what arrived, and searches the broker's files for what was
-written. Then it says where to look, and stays until Ctrl-C. Everything is removed at the end,
-unless --dir names a folder.`,
+		Long: `Start a broker in a new folder on free ports, and send sealed letters through it from one client to
+another. Sender, broker and receiver are processes of their own; each is killed once (kill -9) and
+started again. Count the letters that arrived, and search the broker's files for their text.
+
+Then the demo prints where to look, and runs until Ctrl-C. At the end it removes everything, unless
+--dir names a folder.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON && !once {
-				return usagef("--json needs --once: what stays has no end to report")
+				return usagef("--json needs --once")
 			}
 			if messages < demo.MinMessages || messages > demo.MaxMessages {
 				return usagef("--messages: %d is not between %d and %d", messages, demo.MinMessages, demo.MaxMessages)
@@ -40,10 +41,10 @@ unless --dir names a folder.`,
 			return runDemo(cmd.Context(), cmd.OutOrStdout(), demoRun{once, asJSON, messages, dir, say})
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "end after counting, with status 0 or 1")
+	cmd.Flags().BoolVar(&once, "once", false, "exit after counting, with status 0 if all is well and 1 if not")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "with --once: print one JSON object")
-	cmd.Flags().IntVar(&messages, "messages", demo.DefaultMessages, fmt.Sprintf("how many messages are sent, from %d to %d", demo.MinMessages, demo.MaxMessages))
-	cmd.Flags().StringVar(&dir, "dir", "", "new or empty `folder` to keep everything in (default: a temporary one)")
+	cmd.Flags().IntVar(&messages, "messages", demo.DefaultMessages, fmt.Sprintf("number of messages to send, from %d to %d", demo.MinMessages, demo.MaxMessages))
+	cmd.Flags().StringVar(&dir, "dir", "", "new or empty `folder` that keeps everything (default: a temporary one)")
 	return cmd
 }
 
@@ -101,7 +102,7 @@ func runDemo(ctx context.Context, stdout io.Writer, run demoRun) (err error) {
 	}
 }
 
-// demoFolder is the folder of the demonstration and whether it goes at the end.
+// demoFolder is the folder of the demonstration, and whether to remove it at the end.
 func demoFolder(dir string) (path string, remove bool, err error) {
 	if dir == "" {
 		path, err = os.MkdirTemp("", "sealmq-demo-")
@@ -115,7 +116,7 @@ func demoFolder(dir string) (path string, remove bool, err error) {
 		return "", false, fmt.Errorf("make a folder for the demonstration: %w", err)
 	}
 	if len(entries) > 0 {
-		return "", false, withHint(fmt.Errorf("folder %s is not empty", dir), "name a new folder with --dir, or leave it out")
+		return "", false, withHint(fmt.Errorf("folder %s is not empty", dir), "name a new folder with --dir, or omit --dir")
 	}
 	return dir, false, nil
 }

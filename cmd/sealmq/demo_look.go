@@ -8,8 +8,7 @@ import (
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/demo"
 )
 
-// printWhereToLook names addresses and files, and commands that can be pasted as they
-// are.
+// printWhereToLook prints addresses, files, and commands to paste.
 func printWhereToLook(say func(string, ...any), exe, atTheEnd string, d *demo.Demo) {
 	say("Look around:")
 	say("  metrics         http://%s/metrics", d.MetricsAddr())
@@ -26,7 +25,7 @@ func printWhereToLook(say func(string, ...any), exe, atTheEnd string, d *demo.De
 	say("Ctrl-C ends the broker%s.", atTheEnd)
 }
 
-// demoCommands send one message more, look at it, and receive it.
+// demoCommands send one more message, look at it, and receive it.
 func demoCommands(exe string, d *demo.Demo) []string {
 	exe = shellWord(exe)
 	to := fmt.Sprintf("--data %s --addr %s", shellWord(d.Data()), d.Addr())

@@ -15,11 +15,11 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// errSilent ends the process with status 1 when a command has already said on its
-// output what is wrong.
+// errSilent ends the process with status 1 if the command has already printed what is
+// wrong.
 var errSilent = errors.New("already reported")
 
-// usageError is a command line that cannot be understood.
+// usageError says that the command line is wrong.
 type usageError struct {
 	err  error
 	hint string
@@ -29,13 +29,13 @@ func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 func (e *usageError) Hint() string  { return e.hint }
 
-// usagef reports wrong usage that cobra cannot see, for example two flags that
-// exclude each other. The process ends with status 2.
+// usagef reports wrong usage that cobra cannot find, for example two flags that cannot be
+// combined. The process ends with status 2.
 func usagef(format string, args ...any) error {
 	return &usageError{err: fmt.Errorf(format, args...)}
 }
 
-// hintError is an error together with what its reader can do about it.
+// hintError is an error with what its reader can do about it.
 type hintError struct {
 	err  error
 	hint string
@@ -45,7 +45,7 @@ func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 func (e *hintError) Hint() string  { return e.hint }
 
-// withHint adds what to try next; it is printed on a line of its own.
+// withHint adds what to try next, which is printed on its own line.
 func withHint(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -53,7 +53,7 @@ func withHint(err error, format string, args ...any) error {
 	return &hintError{err: err, hint: fmt.Sprintf(format, args...)}
 }
 
-// hintFor is the hint that err carries, or the one that fits its cause.
+// hintFor is the hint that err carries, or one for its cause.
 func hintFor(err error) string {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
@@ -67,9 +67,9 @@ func hintFor(err error) string {
 	case errors.As(err, &op) && op.Op == "listen" && errors.Is(err, fs.ErrPermission):
 		return `ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another address with --addr, --metrics-addr or in the configuration`
 	case errors.Is(err, durable.ErrLocked):
-		return `another sealmq uses this data folder; stop it, or choose another folder with --data`
+		return `another sealmq process uses this data folder; stop it, or choose another folder with --data`
 	case errors.Is(err, syscall.EADDRINUSE):
-		return `another program listens there; stop it, or choose another address with --addr, --metrics-addr or in the configuration`
+		return `another program uses this address; stop it, or choose another address with --addr, --metrics-addr or in the configuration`
 	case errors.Is(err, fs.ErrPermission):
 		return "run as the user that owns the file or folder, or choose another " + flagOf(err)
 	case errors.Is(err, syscall.ENOSPC):
@@ -80,7 +80,7 @@ func hintFor(err error) string {
 	return ""
 }
 
-// flagOf is what a file or folder that cannot be used was named with.
+// flagOf is the flag that names the file or folder of an error.
 func flagOf(err error) string {
 	for _, f := range []struct{ word, text string }{
 		{"pins", "file with --pins"}, {"spool", "folder with --spool"}, {"ledger", "file with --ledger"},
@@ -92,7 +92,7 @@ func flagOf(err error) string {
 	return "folder with --data"
 }
 
-// flatten takes joined errors apart, so that each is printed on a line of its own.
+// flatten splits joined errors, so that each is printed on its own line.
 func flatten(err error) []error {
 	switch e := err.(type) {
 	case *hintError:
@@ -112,7 +112,7 @@ func flatten(err error) []error {
 	return []error{err}
 }
 
-// asUsage marks err as wrong usage of the command that args name.
+// asUsage turns an error of cobra into a usage error of the command in args.
 func asUsage(root *cobra.Command, args []string, err error) error {
 	var u *usageError
 	if errors.As(err, &u) {
@@ -127,14 +127,14 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	text, _, _ = strings.Cut(text, "\n")
 	hint := fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
 	if strings.Contains(text, " arg(s), ") {
-		// Cobra gives the numbers alone; which arguments are meant stands in the form.
+		// Cobra's text only has the numbers; the usage line names the arguments.
 		text = fmt.Sprintf("wrong number of arguments (%s)", text[strings.LastIndexByte(text, ' ')+1:])
-		hint = fmt.Sprintf("it is \"%s\"; %s", strings.TrimSuffix(cmd.UseLine(), " [flags]"), hint)
+		hint = fmt.Sprintf("usage: \"%s\"; %s", strings.TrimSuffix(cmd.UseLine(), " [flags]"), hint)
 	}
 	if flag, why, ok := strings.Cut(text, ": strconv."); ok {
 		text = flag
 		if !strings.HasPrefix(why, "ParseBool") {
-			text += ": it is not a whole number, or too large"
+			text += ": it is not a whole number, or it is too large"
 		}
 		if strings.HasPrefix(why, "ParseFloat") {
 			text = flag + ": it is not a number"
@@ -146,7 +146,7 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	}
 }
 
-// nearest prefers what word is the beginning of.
+// nearest is the name most like word; a name that begins with word comes first.
 func nearest(word string, names []string) string {
 	return slices.MinFunc(names, func(a, b string) int {
 		if pa, pb := strings.HasPrefix(a, word), strings.HasPrefix(b, word); pa != pb {
@@ -159,7 +159,7 @@ func nearest(word string, names []string) string {
 	})
 }
 
-// unknownCommand is the error for a word that is no command of cmd.
+// unknownCommand says that word is no command of cmd.
 func unknownCommand(cmd *cobra.Command, word string) error {
 	u := &usageError{err: fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath())}
 	cmd.SuggestionsMinimumDistance = 2

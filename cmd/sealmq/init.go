@@ -19,12 +19,12 @@ func newInitCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make the authority, a server certificate and an administrator certificate",
-		Long: `Make what is missing in the data folder: an authority (a root and an intermediate),
-the server's certificate for localhost, the loopback addresses and the name of this machine,
-and one administrator certificate. Keys can be read by their owner only.
+		Long: `Make what is missing in the data folder: an authority (a root and an intermediate), one
+administrator certificate, and the server's certificate, which is for localhost, the loopback
+addresses and the name of this machine. Only the owner can read the key files.
 
-What is there stays, so it is safe to run this again. "sealmq serve" does the same at its
-start. Put a root.crt and root.key of your own into the ca folder first to use those.`,
+Existing files stay, so it is safe to run this again. "sealmq serve" does the same when it
+starts. To use a root of your own, put root.crt and root.key into the folder ca first.`,
 		Example: `  sealmq init
   sealmq init --host mq.example.org --host 10.0.0.5`,
 		Args: cobra.NoArgs,
@@ -44,8 +44,8 @@ start. Put a root.crt and root.key of your own into the ca folder first to use t
 			return printSetup(cmd.OutOrStdout(), res)
 		},
 	}
-	cmd.Flags().StringSliceVar(&hosts, "host", nil, "another host `name` or address of the server; can be repeated")
-	cmd.Flags().StringVar(&keyType, "key-type", string(ca.ECDSA), "`type` of the keys that are made: ecdsa or rsa")
+	cmd.Flags().StringSliceVar(&hosts, "host", nil, "further host `name` or IP address of the server; can be repeated")
+	cmd.Flags().StringVar(&keyType, "key-type", string(ca.ECDSA), "`type` of new keys: ecdsa or rsa")
 	return cmd
 }
 
@@ -58,7 +58,7 @@ func parseKeyType(s string) (ca.KeyType, error) {
 	return "", usagef("--key-type: %q is neither ecdsa nor rsa", s)
 }
 
-// printSetup says what was done and where everything is.
+// printSetup prints what was done and where everything is.
 func printSetup(w io.Writer, res *ca.Result) error {
 	p := res.Authority.Paths()
 	if len(res.Made)+len(res.Renewed) == 0 {

@@ -19,7 +19,7 @@ func storeFolder(data string) string { return filepath.Join(data, "store") }
 func newJournalCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "journal",
-		Short: "Look into the journal of a stopped broker",
+		Short: "Check and list the journal of a stopped broker",
 	}
 	cmd.AddCommand(newJournalCheckCmd(), newJournalDumpCmd())
 	return cmd
@@ -29,9 +29,9 @@ func newJournalCheckCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Read everything and report damage; changes nothing",
-		Long: `Read every segment, index and checkpoint of a stopped broker and report damage by
-file and offset. Nothing is changed. The exit status is 1 if promised records are damaged.`,
+		Short: "Check the whole journal for damage, without changing it",
+		Long: `Read every segment, index and checkpoint of a stopped broker, and report damage by file and
+offset. Nothing is changed. The exit status is 1 if records that were confirmed are damaged.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := inspectStore(cmd, nil)
@@ -45,7 +45,7 @@ file and offset. Nothing is changed. The exit status is 1 if promised records ar
 			}
 			if err == nil && len(in.Report.Damage)+len(in.Problems) > 0 {
 				return withHint(errors.New("the store is damaged"),
-					`start once with SEALMQ_STORAGE_DAMAGE=quarantine to go on with what is whole, or restore a backup`)
+					`restore a backup, or start once with SEALMQ_STORAGE_DAMAGE=quarantine to set the damaged records aside`)
 			}
 			return err
 		},
@@ -58,7 +58,7 @@ func newJournalDumpCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "dump",
-		Short: "List all records of a stopped broker; bodies are shown by their size only",
+		Short: "List all records of a stopped broker, with the size of each body instead of its content",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := json.NewEncoder(cmd.OutOrStdout())
@@ -72,7 +72,7 @@ func newJournalDumpCmd() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a record")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per record")
 	return cmd
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// maxKeyBytes bounds a key file.
+// maxKeyBytes limits a key file.
 const maxKeyBytes = 1 << 20
 
 func newKeyCmd() *cobra.Command {
@@ -38,7 +38,7 @@ type keyInfo struct {
 	Private     string `json:"private_file,omitempty"`
 	Public      string `json:"public_file,omitempty"`
 	PublicPEM   string `json:"public_pem,omitempty"`
-	Unchecked   string `json:"unchecked_file,omitempty"` // the public key is from there, and the private one was not looked at
+	Unchecked   string `json:"unchecked_file,omitempty"` // where the public key is from, if the private key was not opened
 }
 
 func newKeyGenerateCmd() *cobra.Command {
@@ -48,22 +48,22 @@ func newKeyGenerateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate [NAME]",
 		Short: "Make a receiver's key pair",
-		Long: `Make the two files of a receiver: NAME.key, which stays with the receiver and is readable
-by its owner only, and NAME.pub, which "sealmq key publish NAME --as NAME" puts into the key directory, where
-"sealmq send --to NAME" finds it. They are put into the folder keys in the data folder, where "sealmq key
-publish" and "sealmq receive --key-file NAME" find them. Senders without a broker's directory are given
-NAME.pub, and name it: --to NAME=FILE.
-With --passphrase the private key is encrypted, and receiving asks for the passphrase.`,
+		Long: `Make a receiver's key pair in the folder keys of the data folder. The private key NAME.key stays with
+the receiver, and only its owner can read it. The public key NAME.pub is for the senders.
+
+"sealmq key publish NAME --as NAME" puts the public key into the key directory, where "sealmq send --to
+NAME" finds it. To use no directory, give NAME.pub to the senders, who name it with --to NAME=FILE.
+With --passphrase the private key is encrypted, and "sealmq receive" asks for the passphrase.`,
 		Example: `  sealmq key generate lab
   sealmq key generate lab --suite hpke-x25519-aes256gcm --passphrase
   sealmq key generate --out ./receiver --suite ciphermq-rsa --bits 4096`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().StringVar(&suite, "suite", string(seal.DefaultSuite), "suite: "+suiteNames())
-	cmd.Flags().IntVar(&bits, "bits", 0, "size of the key, where the suite leaves a choice (default: what it recommends)")
-	cmd.Flags().BoolVar(&protect, "passphrase", false, "encrypt the private key under a passphrase")
-	cmd.Flags().StringVar(&out, "out", "", "`path` of the files without their ending, in place of NAME")
+	cmd.Flags().StringVar(&suite, "suite", string(seal.DefaultSuite), "`suite` of the key: "+suiteNames())
+	cmd.Flags().IntVar(&bits, "bits", 0, "size of the key in bits, if the suite has a choice (default: the recommended size)")
+	cmd.Flags().BoolVar(&protect, "passphrase", false, "encrypt the private key with a passphrase")
+	cmd.Flags().StringVar(&out, "out", "", "`path` of the files without their ending, instead of NAME")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		base, err := keyBase(cmd, args, out)
 		if err != nil {
@@ -112,7 +112,7 @@ func suiteNames() string {
 func keyBase(cmd *cobra.Command, args []string, out string) (string, error) {
 	switch {
 	case out != "" && len(args) > 0:
-		return "", usagef("a name and --out exclude each other")
+		return "", usagef("NAME and --out cannot be combined")
 	case out != "":
 		return strings.TrimSuffix(out, ".key"), nil
 	}
@@ -124,7 +124,7 @@ func keyBase(cmd *cobra.Command, args []string, out string) (string, error) {
 		return "", &usageError{err: err}
 	}
 	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
-		return "", usagef("key name %q is no file name; choose the place with --out", name)
+		return "", usagef("key name %q is not a file name; choose the path with --out", name)
 	}
 	data, err := dataDir(cmd)
 	if err != nil {
@@ -135,8 +135,8 @@ func keyBase(cmd *cobra.Command, args []string, out string) (string, error) {
 
 func keysDir(data string) string { return filepath.Join(data, "keys") }
 
-// writeKeyPair writes both files and never replaces one: what was sealed for a lost key
-// cannot be opened again.
+// writeKeyPair writes both files. It never replaces one, because messages that were sealed
+// for a lost key can never be opened.
 func writeKeyPair(privatePEM, publicPEM []byte, private, public string) error {
 	for _, path := range []string{private, public} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -144,9 +144,9 @@ func writeKeyPair(privatePEM, publicPEM []byte, private, public string) error {
 				return err
 			}
 			if data, rerr := durable.ReadFile(durable.OS(), path, maxKeyBytes); rerr == nil && certificateOf(path, data) != "" {
-				return withHint(fmt.Errorf("%s is there already and is the key of a certificate", path), "a receiver's key is another one; choose another name or folder for it")
+				return withHint(fmt.Errorf("%s already exists and is the key of a certificate", path), "a receiver needs a key of its own; choose another name or folder for it")
 			}
-			return withHint(fmt.Errorf("%s is there already", path), "choose another name, or move the old files away: without them nobody can open what was sealed for them")
+			return withHint(fmt.Errorf("%s already exists", path), "choose another name, or move the old files away; keep them, because only they open what was sealed for them")
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(private), 0o700); err != nil {
@@ -165,11 +165,11 @@ func describeKey(k *seal.PublicKey, kind string) keyInfo {
 	return keyInfo{Suite: string(k.Suite()), Bits: k.Bits(), Kind: kind, Fingerprint: k.Fingerprint(), Digits: k.Digits()}
 }
 
-// findKeyFile takes a path, or the name of a key in the data folder.
+// findKeyFile resolves a path, or the name of a key in the data folder.
 func findKeyFile(cmd *cobra.Command, name string, endings ...string) (string, error) {
 	_, err := os.Stat(name)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) || strings.ContainsAny(name, `/\`) {
-		return name, nil // what is wrong with it will be said when it is read
+		return name, nil // reading it will say what is wrong
 	}
 	data, derr := dataDir(cmd)
 	if derr != nil {
@@ -201,7 +201,7 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 		return nil, withHint(fmt.Errorf("%s: %w", path, err), `"sealmq key show --public %s" prints the public half`, path)
 	}
 	if err != nil && hasCertificate(data) {
-		return nil, withHint(fmt.Errorf("%s is a certificate, not a key that messages are sealed for", path), `the receiver makes a pair of keys with "sealmq key generate", and gives out the public one`)
+		return nil, withHint(fmt.Errorf("%s is a certificate, not a key that messages are sealed for", path), `the receiver makes a key pair with "sealmq key generate" and passes on the public key`)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -214,10 +214,12 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 	return key, nil
 }
 
-// readAnyKey reads a key file of either kind and returns the public half of the key that
-// senders should use, and where else than in the file it was found: without pass, the file
-// beside one that is under a passphrase is read in its place. Who can change that one
-// chooses the key, so it is for looking only.
+// readAnyKey reads a private or public key file and returns the public half of the key that
+// senders should use.
+//
+// If the private key has a passphrase and pass is nil, the public key file beside it is
+// read instead, and beside names it. Somebody who can change that file can choose the key,
+// so the result is only for display.
 func readAnyKey(cmd *cobra.Command, path string, pass *passphraseFlag) (key *seal.PublicKey, kind, beside string, err error) {
 	data, err := durable.ReadFile(durable.OS(), path, maxKeyBytes)
 	if err != nil {

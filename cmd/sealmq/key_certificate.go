@@ -13,13 +13,14 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 )
 
-// This file tells keys of certificates from those that messages are sealed for: an RSA key
-// can be read as either, and whoever seals for the key of a connection uses it twice.
+// This file tells the keys of certificates from the keys that messages are sealed for. An
+// RSA key could serve as either, but a key must not have both uses.
 
-// certificateOf is the file of a certificate that the private key in data belongs to, or "".
+// certificateOf is the file of the certificate that belongs to the private key in data, or
+// "".
 func certificateOf(path string, data []byte) string {
 	if block, _ := pem.Decode(data); block == nil || strings.HasPrefix(block.Type, "SEALMQ ") {
-		return "" // it says itself that it is for sealing
+		return "" // its type says that it is for sealing
 	}
 	key, err := mtls.ParsePrivateKey(data)
 	if err != nil {
@@ -32,8 +33,8 @@ func certificateOf(path string, data []byte) string {
 	return certificateWith(path, public)
 }
 
-// certificateWith looks for a certificate with a public key: in the file itself and in the
-// folder around it. What cannot be read there has none.
+// certificateWith searches the file itself and its folder for a certificate with the public
+// key. It skips files that it cannot read.
 func certificateWith(path string, public []byte) string {
 	for _, file := range certificatesNear(path) {
 		info, err := os.Stat(file)
@@ -56,7 +57,7 @@ func certificateWith(path string, public []byte) string {
 // certificatesNear lists where a key's certificate may be, the likeliest first.
 func certificatesNear(path string) []string {
 	list := []string{path, strings.TrimSuffix(path, filepath.Ext(path)) + ".crt"}
-	const most = 1000 // of a folder that is for something else
+	const most = 1000 // a larger folder is for something else
 	dir := filepath.Dir(path)
 	around, err := os.ReadDir(dir)
 	if err != nil || len(around) > most {
@@ -80,5 +81,5 @@ func hasCertificate(data []byte) bool {
 
 func errCertificateKey(path, cert string) error {
 	return withHint(fmt.Errorf("%s is the key of the certificate in %s, not one that messages are sealed for", path, cert),
-		`"sealmq key generate" makes one of those`)
+		`make a key for sealing with "sealmq key generate"`)
 }

@@ -59,7 +59,7 @@ func TestAnRSACertificatesKeyIsNoReceiversKey(t *testing.T) {
 	}
 	for _, file := range []string{"beside/lab.key", "beside/old.key", "beside/lab.pub", "named/lab.key", "named/lab.pub", "joined/lab.key"} {
 		_, err := runCLI(t, "key", "show", file)
-		if got := printed(err); !strings.Contains(got, " is the key of the certificate in ") || !strings.Contains(got, "sealmq: hint: \"sealmq key generate\" makes") {
+		if got := printed(err); !strings.Contains(got, " is the key of the certificate in ") || !strings.Contains(got, "sealmq: hint: make a key for sealing with") {
 			t.Errorf("%s: %q", file, got)
 		}
 	}

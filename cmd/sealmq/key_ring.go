@@ -18,14 +18,16 @@ func newKeyShowCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show FILE",
 		Short: "Show the suite and the fingerprint of a key",
-		Long: `Show what a key file holds; of several private keys the newest, which senders should use. FILE is a path,
-or the name of a key in the data folder. Sender and receiver compare the fingerprint, or read it out, to be
-sure that they have the same key. A private key under a passphrase is not opened unless --passphrase-file is
-given; then the public key beside it is shown, and that it was not checked.`,
+		Long: `Show the key in a key file. If the file has several private keys, show the newest, which senders should
+use. FILE is a path, or the name of a key in the data folder. Sender and receiver compare the fingerprint,
+or read it out, to make sure that they have the same key.
+
+A private key with a passphrase is opened only if --passphrase-file is given. Otherwise the public key
+file beside it is shown, without a check that the two belong together.`,
 		Args: cobra.ExactArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().BoolVar(&public, "public", false, "print the public key in PEM, to pass on")
+	cmd.Flags().BoolVar(&public, "public", false, "print the public key in PEM form, to pass it on")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path, err := findKeyFile(cmd, args[0], ".key", ".pub")
 		if err != nil {
@@ -42,7 +44,7 @@ given; then the public key beside it is shown, and that it was not checked.`,
 		w := cmd.OutOrStdout()
 		info := describeKey(key, kind)
 		if info.Unchecked = beside; beside != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: this is what %s says; whether it belongs to %s was not checked, --passphrase-file does\n", beside, path)
+			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: this is the key in %s; to check that it belongs to %s, use --passphrase-file\n", beside, path)
 		}
 		switch {
 		case *asJSON:
@@ -102,8 +104,8 @@ func newKeyListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list FILE",
 		Short: "List all keys of a receiver's key file",
-		Long: `List the keys in a file of private keys: the newest, which senders should use, the older ones, which open what
-is still on its way, and what is left of retired ones.`,
+		Long: `List the keys in a file of private keys: the newest key, which senders should use; older keys, which open
+messages that are still on their way; and the fingerprints of retired keys.`,
 		Args: cobra.ExactArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
@@ -143,19 +145,21 @@ func newKeyRotateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate FILE",
 		Short: "Add a new key to a receiver's key file",
-		Long: `Make a new key and put it before the others in the file of private keys; the public key beside it is
-replaced. The older keys stay and open what is still on its way. A receiver that runs reads its key files again
-when a message comes that no key opens; one on another machine must have the new file before anybody uses the key.
-To the first key of a suite of CipherMQ's it must be started again: it does not take messages that do not say who
-sent them unless it had such a key at its start.
-Only then give the public key to the senders, or publish it with "sealmq key publish", and retire the old one
-when nothing waits for it any more.`,
+		Long: `Make a new key, put it before the others in the file of private keys, and replace the public key file beside
+it. The older keys stay, to open messages that are still on their way.
+
+A running receiver reads its key files again when a message comes that no key opens. On another machine it
+needs the new file before a sender uses the key. If the new key is the file's first of a CipherMQ suite,
+restart the receiver: it accepts messages without a proven sender only if it had such a key when it started.
+
+Then give the public key to the senders, or publish it with "sealmq key publish". Retire the old key with
+"sealmq key retire" when no message waits for it any more.`,
 		Example: `  sealmq key rotate lab
   sealmq key publish lab --as lab`,
 		Args: cobra.ExactArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().StringVar(&name, "suite", "", "`suite` of the new key (default: that of the newest)")
+	cmd.Flags().StringVar(&name, "suite", "", "`suite` of the new key (default: the suite of the newest key)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		suite, err := oneSuite(name)
 		if err != nil {
@@ -179,15 +183,15 @@ when nothing waits for it any more.`,
 		if err := file.write(); err != nil {
 			return err
 		}
-		// After the private half: nobody may seal for a key that is not kept.
+		// After the private half: nobody may seal for a key that is not stored.
 		public := strings.TrimSuffix(file.path, ".key") + ".pub"
 		if err := durable.WriteFile(durable.OS(), public, key.Public().PEM(), 0o644); err != nil {
 			return fmt.Errorf("write the public key: %w", err)
 		}
 		info := describeKey(key.Public(), "private")
 		info.Private, info.Public = file.path, public
-		if !taken { // it says at its start what it takes, so that nobody can send it what proves no sender
-			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: a \"sealmq receive\" that runs with this file refuses messages of %s: start it again before anybody uses the key\n", suite)
+		if !taken {
+			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: a running \"sealmq receive\" refuses messages of the suite %s: restart it before a sender uses the key\n", suite)
 		}
 		w := cmd.OutOrStdout()
 		if *asJSON {
@@ -204,10 +208,12 @@ when nothing waits for it any more.`,
 func newKeyRetireCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retire FILE FINGERPRINT",
-		Short: "Take an old key out of a receiver's key file for ever",
-		Long: `Forget the secret of a key: nobody who takes the file later can open what was recorded for it, and neither
-can the receiver. Look first that nothing waits for it. FINGERPRINT may be cut off after eight digits; "sealmq key
-list" shows it. The newest key cannot be retired: rotate first.`,
+		Short: "Delete an old key from a receiver's key file for ever",
+		Long: `Delete the secret of an old key. Then nobody, not even the receiver, can open messages that were sealed for
+it. Check first that no message waits for it: "sealmq queue peek" shows the keys of waiting messages.
+
+FINGERPRINT is shown by "sealmq key list"; its first eight digits are enough. The newest key cannot be
+retired: rotate first.`,
 		Args: cobra.ExactArgs(2),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
@@ -230,7 +236,7 @@ list" shows it. The newest key cannot be retired: rotate first.`,
 		if *asJSON {
 			return printRing(cmd.OutOrStdout(), file.ring, true)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "retired %s; what was sealed for it can never be opened again\n", gone.Fingerprint)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "retired %s; messages sealed for it can never be opened again\n", gone.Fingerprint)
 		return err
 	}
 	return cmd

@@ -1,9 +1,9 @@
 // Command sealmq is the whole product in one binary: the broker, the authority that
-// issues its certificates, the clients, and the tools to look at and measure them.
+// issues its certificates, the clients, and the tools to inspect and measure them.
 //
-// Each group of commands has a file of its own; serve.go is the only place where the
-// parts of the broker are put together. Nothing imports this package, and it keeps no
-// rules of its own: what a command does is decided in the packages that it calls.
+// Each group of commands has a file of its own. Only serve.go puts the parts of the broker
+// together. The package has no rules of its own: the packages that it calls decide what a
+// command does.
 package main
 
 import (
@@ -19,8 +19,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the default action is restored, so that a second one ends
-	// a process that does not stop by itself.
+	// After the first signal the default action is restored, so that a second signal ends
+	// a process that does not stop.
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -30,8 +30,7 @@ func main() {
 	}
 }
 
-// run is main without the process: it runs one command line. Standard input is read
-// from os.Stdin by the few commands that need it.
+// run runs one command line. Commands that need standard input read os.Stdin.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -52,9 +51,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	return err
 }
 
-// printError writes what went wrong on one line and, where it is known, what to do
-// about it on the next. Both begin with the program's name, in lower case and without
-// a full stop, so that they stand out in any log.
+// printError writes each error on a line, and on the next line what to do about it, if
+// that is known. The lines begin with the program's name, so that they stand out in a log.
 func printError(w io.Writer, err error) {
 	if errors.Is(err, errSilent) {
 		return

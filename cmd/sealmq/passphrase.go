@@ -18,7 +18,7 @@ type passphraseFlag struct{ file string }
 
 func addPassphraseFlag(cmd *cobra.Command) *passphraseFlag {
 	f := &passphraseFlag{}
-	cmd.Flags().StringVar(&f.file, "passphrase-file", "", "`file` whose first line is the passphrase of the private key (default: it is asked for)")
+	cmd.Flags().StringVar(&f.file, "passphrase-file", "", "`file` whose first line is the passphrase of the private key (default: ask for it)")
 	return f
 }
 
@@ -41,7 +41,7 @@ func (f *passphraseFlag) read(cmd *cobra.Command, prompt string) ([]byte, error)
 	}
 	in, ok := cmd.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return nil, withHint(errors.New("a passphrase is needed, and there is no terminal to ask for it"), "name a file with --passphrase-file")
+		return nil, withHint(errors.New("the private key needs a passphrase, and there is no terminal to ask for it"), "name a file with --passphrase-file")
 	}
 	fmt.Fprint(cmd.ErrOrStderr(), prompt)
 	text, err := term.ReadPassword(int(in.Fd()))
@@ -52,13 +52,13 @@ func (f *passphraseFlag) read(cmd *cobra.Command, prompt string) ([]byte, error)
 	return text, nil
 }
 
-// choose returns a new passphrase, asked for twice.
+// choose asks for a new passphrase twice, or reads it from the file.
 func (f *passphraseFlag) choose(cmd *cobra.Command) ([]byte, error) {
 	first, err := f.read(cmd, "New passphrase: ")
 	if err != nil || f.file != "" {
 		return first, err
 	}
-	second, err := f.read(cmd, "The same again: ")
+	second, err := f.read(cmd, "Repeat the passphrase: ")
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func readKeyring(cmd *cobra.Command, path string, pass *passphraseFlag) (*keyFil
 	}
 	f.ring, err = seal.ParseKeyring(data)
 	if errors.Is(err, seal.ErrEncryptedKey) {
-		return nil, withHint(fmt.Errorf("%s: %w", path, err), `take the passphrase off with "openssl rsa", and protect the file by its mode`)
+		return nil, withHint(fmt.Errorf("%s: %w", path, err), `remove the passphrase with "openssl rsa", and protect the file with its mode`)
 	}
 	if cert := certificateOf(path, data); cert != "" {
 		return nil, errCertificateKey(path, cert)
@@ -109,7 +109,7 @@ func readKeyring(cmd *cobra.Command, path string, pass *passphraseFlag) (*keyFil
 	return f, nil
 }
 
-// write replaces the file in one step, under its passphrase if it has one.
+// write replaces the file in one step, encrypted if it has a passphrase.
 func (f *keyFile) write() error {
 	data := f.ring.PEM()
 	if f.passphrase != nil {

@@ -12,27 +12,28 @@ import (
 )
 
 const (
-	// progressAfter is how long work must take before it is worth a bar.
+	// progressAfter is how long the work must take before the bar is shown.
 	progressAfter = 500 * time.Millisecond
 	progressEvery = 200 * time.Millisecond
 	progressWidth = 30
 )
 
-// progress shows on a terminal how far work is. It shows nothing elsewhere.
+// progress is a progress bar on a terminal. If the output is no terminal, it shows nothing.
 type progress struct {
 	w    io.Writer
-	stop chan struct{}
+	stop chan struct{} // nil if nothing is shown
 	done sync.WaitGroup
 }
 
-// startProgress begins to show what look returns: a fraction, below zero where nobody
-// knows it, and a text.
+// startProgress begins to show what look returns: a fraction, below zero if it is unknown,
+// and a text.
 func startProgress(w io.Writer, look func() (fraction float64, text string)) *progress {
-	p := &progress{w: w, stop: make(chan struct{})}
+	p := &progress{w: w}
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return p
 	}
+	p.stop = make(chan struct{})
 	began := time.Now()
 	p.done.Go(func() {
 		tick := time.NewTicker(progressEvery)
@@ -54,11 +55,12 @@ func startProgress(w io.Writer, look func() (fraction float64, text string)) *pr
 
 // end removes the bar.
 func (p *progress) end() {
+	if p.stop == nil {
+		return
+	}
 	close(p.stop)
 	p.done.Wait()
-	if f, ok := p.w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		io.WriteString(p.w, "\r\x1b[K")
-	}
+	io.WriteString(p.w, "\r\x1b[K")
 }
 
 func progressLine(fraction float64, text string, took time.Duration) string {

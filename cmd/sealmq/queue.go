@@ -15,8 +15,8 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// newAskCmd makes a command that asks the broker one thing. run prints for people or,
-// if asJSON is set, JSON.
+// newAskCmd makes a command that sends the broker one request. run prints the reply for
+// people or, if asJSON is set, as JSON.
 func newAskCmd(use, short string, args cobra.PositionalArgs, run func(a asking) error) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Args: args}
 	connect := addConnectFlags(cmd)
@@ -48,7 +48,7 @@ func (a asking) say(v any, format string, args ...any) error {
 	return err
 }
 
-// positive reads a number above zero from a flag; zero is the flag's default.
+// count reads a flag that must not be negative.
 func (a asking) count(flag string) (int, error) {
 	n, err := a.cmd.Flags().GetInt(flag)
 	if err == nil && n < 0 {
@@ -58,7 +58,7 @@ func (a asking) count(flag string) (int, error) {
 }
 
 func newQueueCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "queue", Short: "Look at queues and change them"}
+	cmd := &cobra.Command{Use: "queue", Short: "List, declare, inspect and delete queues"}
 	cmd.AddCommand(newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueuePeekCmd(),
 		newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd())
 	return cmd
@@ -106,13 +106,13 @@ func newQueueShowCmd() *cobra.Command {
 		t.add("refused", q.Refused)
 		t.add("max messages", limitText(o.MaxMessages, strconv.FormatInt(o.MaxMessages, 10)))
 		t.add("max bytes", limitText(o.MaxBytes, bytesText(o.MaxBytes)))
-		t.add("at the limit", map[bool]string{false: "publishes are refused", true: "the oldest go"}[o.DropOldest])
+		t.add("at the limit", map[bool]string{false: "publishes are refused", true: "the oldest messages are dropped"}[o.DropOldest])
 		t.add("ttl", limitText(int64(o.TTL), o.TTL.String()))
 		t.add("delivery limit", o.DeliveryLimit)
 		t.add("ack timeout", o.AckTimeout)
 		t.add("prefetch", o.Prefetch)
 		t.add("max line", bytesText(o.MaxLineBytes))
-		t.add("takes", map[bool]string{true: "everything", false: "sealed messages only: " + strings.Join(o.Suites(), ", ")}[o.Sealed == ""])
+		t.add("accepts", map[bool]string{true: "all messages", false: "only messages sealed with " + strings.Join(o.Suites(), ", ")}[o.Sealed == ""])
 		return t.print(a.out, "")
 	})
 }
@@ -136,7 +136,7 @@ func newQueueDeclareCmd() *cobra.Command {
 		}
 		o.Sealed = sealmq.SealedSuites(strings.FieldsFunc(strings.Join(sealed, ","), func(r rune) bool { return r == ',' })...)
 		if o == (sealmq.QueueOptions{}) {
-			options = nil // takes a queue that exists as it is
+			options = nil // accepts any existing queue
 		} else if err := o.Validate(); err != nil {
 			return &usageError{err: err}
 		}
@@ -145,41 +145,40 @@ func newQueueDeclareCmd() *cobra.Command {
 		if err := a.client.DeclareQueue(a.ctx, a.args[0], options); err != nil {
 			return err
 		}
-		text := "queue %s was there already"
+		text := "queue %s already existed"
 		if made {
 			text = "made queue %s"
 		}
 		return a.say(map[string]any{"queue": a.args[0], "declared": true, "made": made}, text, a.args[0])
 	})
-	cmd.Long = `Make a queue. If it is there already, the options must be those that it has; without options it is
-taken as it is.`
+	cmd.Long = `Make a queue. If it already exists, the options must be the same as those of the queue, or be omitted.`
 	fl := cmd.Flags()
-	fl.Int64Var(&o.MaxMessages, "max-messages", 0, "refuse publishes when so many messages are in it (default: no limit)")
-	fl.Int64Var(&o.MaxBytes, "max-bytes", 0, "refuse publishes when so many bytes are in it (default: no limit)")
-	fl.BoolVar(&o.DropOldest, "drop-oldest", false, "at a limit remove the oldest messages in place of refusing")
-	fl.DurationVar(&o.TTL, "ttl", 0, "remove what waits longer (default: never)")
-	fl.Uint32Var(&o.DeliveryLimit, "delivery-limit", 0, fmt.Sprintf("dead-letter what comes back after so many deliveries (default %d)", sealmq.DefaultDeliveryLimit))
-	fl.DurationVar(&o.AckTimeout, "ack-timeout", 0, fmt.Sprintf("give back what is not acknowledged for so long (default %v)", sealmq.DefaultAckTimeout))
-	fl.IntVar(&o.Prefetch, "prefetch", 0, fmt.Sprintf("unacknowledged messages of a consumer (default %d)", sealmq.DefaultPrefetch))
-	fl.StringSliceVar(&sealed, "sealed", nil, "refuse what is not sealed with one of these `suites` (without a value: those that say who sent a message)")
+	fl.Int64Var(&o.MaxMessages, "max-messages", 0, "maximum number of messages in the queue; further publishes are refused (default: no limit)")
+	fl.Int64Var(&o.MaxBytes, "max-bytes", 0, "maximum number of bytes in the queue; further publishes are refused (default: no limit)")
+	fl.BoolVar(&o.DropOldest, "drop-oldest", false, "at a limit, drop the oldest messages instead of refusing publishes")
+	fl.DurationVar(&o.TTL, "ttl", 0, "remove messages that have waited for this long (default: never)")
+	fl.Uint32Var(&o.DeliveryLimit, "delivery-limit", 0, fmt.Sprintf("number of deliveries after which a returned message is dead-lettered (default %d)", sealmq.DefaultDeliveryLimit))
+	fl.DurationVar(&o.AckTimeout, "ack-timeout", 0, fmt.Sprintf("return messages that are not acknowledged within this time (default %v)", sealmq.DefaultAckTimeout))
+	fl.IntVar(&o.Prefetch, "prefetch", 0, fmt.Sprintf("maximum number of unacknowledged messages of a consumer (default %d)", sealmq.DefaultPrefetch))
+	fl.StringSliceVar(&sealed, "sealed", nil, "refuse messages that are not sealed with one of these `suites` (without a value: the suites that prove the sender)")
 	fl.Lookup("sealed").NoOptDefVal = sealedDefault
-	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("longest line that is delivered (default %d)", sealmq.DefaultMaxLineBytes))
+	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("maximum length of a delivered line in bytes (default %d)", sealmq.DefaultMaxLineBytes))
 	return cmd
 }
 
 // sealedDefault is --sealed without a value.
 const sealedDefault = "proven"
 
-// oneQueue takes one argument, and knows what a second one is meant to be.
+// oneQueue accepts one argument. A second one is probably a value of --sealed.
 func oneQueue(cmd *cobra.Command, args []string) error {
 	if len(args) == 2 && cmd.Flag("sealed").Changed {
-		return &usageError{err: fmt.Errorf("%q is not a value of --sealed when a blank stands between them", args[1]), hint: "--sealed=" + args[1]}
+		return &usageError{err: fmt.Errorf("unexpected argument %q after --sealed", args[1]), hint: "write --sealed=" + args[1]}
 	}
 	return cobra.ExactArgs(1)(cmd, args)
 }
 
 func newQueuePurgeCmd() *cobra.Command {
-	return newAskCmd("purge QUEUE", "Remove the waiting messages of a queue", cobra.ExactArgs(1), func(a asking) error {
+	return newAskCmd("purge QUEUE", "Remove all waiting messages of a queue", cobra.ExactArgs(1), func(a asking) error {
 		n, err := a.client.PurgeQueue(a.ctx, a.args[0])
 		if err != nil {
 			return err
@@ -189,7 +188,7 @@ func newQueuePurgeCmd() *cobra.Command {
 }
 
 func newQueueDeleteCmd() *cobra.Command {
-	return newAskCmd("delete QUEUE", "Remove a queue with its bindings and messages", cobra.ExactArgs(1), func(a asking) error {
+	return newAskCmd("delete QUEUE", "Delete a queue with its bindings and messages", cobra.ExactArgs(1), func(a asking) error {
 		n, err := a.client.DeleteQueue(a.ctx, a.args[0])
 		if err != nil {
 			return err
@@ -211,12 +210,12 @@ func newQueueMoveCmd() *cobra.Command {
 		return a.say(map[string]any{"from": a.args[0], "to": a.args[1], "moved": n}, "moved %s from %s to %s", plural(n, "message"), a.args[0], a.args[1])
 	})
 	cmd.Example = "  sealmq queue move lab" + sealmq.DeadSuffix + " lab"
-	cmd.Flags().IntP("count", "n", 0, "how many at most (default: all)")
+	cmd.Flags().IntP("count", "n", 0, "maximum number of messages to move (default: all)")
 	return cmd
 }
 
 func newExchangeCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "exchange", Short: "Look at exchanges and change them"}
+	cmd := &cobra.Command{Use: "exchange", Short: "List, declare and delete exchanges"}
 	cmd.AddCommand(newExchangeListCmd(), newExchangeDeclareCmd(), newExchangeDeleteCmd())
 	return cmd
 }
@@ -244,19 +243,19 @@ func newExchangeDeclareCmd() *cobra.Command {
 		switch kind {
 		case "", "direct", "fanout", "topic":
 		default:
-			return usagef("--kind %q is not direct, fanout or topic", kind)
+			return usagef("--kind: %q is not one of direct, fanout, topic", kind)
 		}
 		if err := a.client.DeclareExchange(a.ctx, a.args[0], kind); err != nil {
 			return err
 		}
-		return a.say(map[string]any{"exchange": a.args[0], "declared": true}, "exchange %s is there", a.args[0])
+		return a.say(map[string]any{"exchange": a.args[0], "declared": true}, "declared exchange %s", a.args[0])
 	})
-	cmd.Flags().StringVar(&kind, "kind", "", "direct, fanout or topic (default: what there is, else direct)")
+	cmd.Flags().StringVar(&kind, "kind", "", "`kind` of the exchange: direct, fanout or topic (default: the kind of an existing one, else direct)")
 	return cmd
 }
 
 func newExchangeDeleteCmd() *cobra.Command {
-	return newAskCmd("delete EXCHANGE", "Remove an exchange with its bindings", cobra.ExactArgs(1), func(a asking) error {
+	return newAskCmd("delete EXCHANGE", "Delete an exchange with its bindings", cobra.ExactArgs(1), func(a asking) error {
 		if err := a.client.DeleteExchange(a.ctx, a.args[0]); err != nil {
 			return exchangeHint(err)
 		}
@@ -266,13 +265,13 @@ func newExchangeDeleteCmd() *cobra.Command {
 
 func exchangeHint(err error) error {
 	if sealmq.CodeOf(err) == sealmq.NoExchange {
-		return withHint(err, `"sealmq exchange list" shows which exchanges there are`)
+		return withHint(err, `"sealmq exchange list" shows all exchanges`)
 	}
 	return err
 }
 
 func newBindCmd() *cobra.Command {
-	return newAskCmd("bind QUEUE EXCHANGE KEY", "Give a queue the messages of a routing key", cobra.ExactArgs(3), func(a asking) error {
+	return newAskCmd("bind QUEUE EXCHANGE KEY", "Bind a queue to an exchange with a binding key", cobra.ExactArgs(3), func(a asking) error {
 		if err := a.client.Bind(a.ctx, a.args[0], a.args[1], a.args[2]); err != nil {
 			return err
 		}
@@ -282,7 +281,7 @@ func newBindCmd() *cobra.Command {
 }
 
 func newUnbindCmd() *cobra.Command {
-	return newAskCmd("unbind QUEUE EXCHANGE KEY", "Undo bind", cobra.ExactArgs(3), func(a asking) error {
+	return newAskCmd("unbind QUEUE EXCHANGE KEY", "Remove a binding", cobra.ExactArgs(3), func(a asking) error {
 		if err := a.client.Unbind(a.ctx, a.args[0], a.args[1], a.args[2]); err != nil {
 			return exchangeHint(err)
 		}
@@ -292,7 +291,7 @@ func newUnbindCmd() *cobra.Command {
 }
 
 func newConnectionCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "connection", Short: "Look at open connections and close them"}
+	cmd := &cobra.Command{Use: "connection", Short: "List and close the broker's connections"}
 	cmd.AddCommand(newConnectionListCmd(), newConnectionCloseCmd())
 	return cmd
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// peekedRow is a waiting message, and what its envelope says in clear.
+// peekedRow is a waiting message with the readable part of its envelope.
 type peekedRow struct {
 	client.PeekedMessage
-	Sealed *sealedRow `json:"sealed,omitempty"` // of a message whose body is shown, and is sealed
+	Sealed *sealedRow `json:"sealed,omitempty"` // only if the body is shown and is sealed
 }
 
-// sealedRow is what an envelope says of itself. Nobody has checked it.
+// sealedRow is what an envelope says about itself, unverified.
 type sealedRow struct {
-	Suites    []seal.Suite `json:"suites"` // several where CipherMQ's formats look alike
+	Suites    []seal.Suite `json:"suites"` // several if CipherMQ's formats look alike
 	Sender    string       `json:"sender,omitempty"`
 	Receivers []string     `json:"receivers,omitempty"`
 	Keys      []string     `json:"keys,omitempty"` // the beginnings of their fingerprints
@@ -37,13 +37,13 @@ func newPeekedRow(m client.PeekedMessage) peekedRow {
 	return r
 }
 
-// keyDigits are enough of a fingerprint to find it in "sealmq key list".
+// keyDigits is how much of a fingerprint is shown: enough to find it in "sealmq key list".
 const keyDigits = len("sha256:") + 16
 
-// cells are the suite, the sender and whom a message is sealed for.
+// cells are the suite, the sender and the receivers.
 func (r *peekedRow) cells() (suite, sender, to string) {
 	switch {
-	case len(r.Body)+len(r.BodyBytes) == 0: // the broker has kept a large one to itself
+	case len(r.Body)+len(r.BodyBytes) == 0: // the broker does not show large bodies
 		return "-", "-", "-"
 	case r.Sealed == nil:
 		return "not sealed", "-", "-"
@@ -62,7 +62,7 @@ func (r *peekedRow) cells() (suite, sender, to string) {
 }
 
 func newQueuePeekCmd() *cobra.Command {
-	cmd := newAskCmd("peek QUEUE", "Look at the first waiting messages without taking them", cobra.ExactArgs(1), func(a asking) error {
+	cmd := newAskCmd("peek QUEUE", "Show the first waiting messages without taking them", cobra.ExactArgs(1), func(a asking) error {
 		n, err := a.count("count")
 		if err != nil {
 			return err
@@ -83,10 +83,12 @@ func newQueuePeekCmd() *cobra.Command {
 		}
 		return t.print(a.out, "no messages wait")
 	})
-	cmd.Long = `Look at the first waiting messages without taking them. Of sealed ones the suite, the sender and the receivers
-are shown as their envelopes say in clear, which nobody has checked, and the beginnings of the fingerprints
-of the keys that they were sealed for: "sealmq key list" shows the same, so it is seen which of them still wait
-for a key that is to be retired. What the broker does not show because it is too large is marked with a dash.`
-	cmd.Flags().IntP("count", "n", 10, fmt.Sprintf("how many, up to %d", broker.MaxPeek))
+	cmd.Long = `Show the first waiting messages without taking them.
+
+Of a sealed message the suite, the sender, the receivers and the beginnings of their keys' fingerprints are
+shown. They come from the readable part of its envelope and are not verified. Compare the fingerprints with
+"sealmq key list" to see whether a message still waits for a key that you want to retire. A dash means that
+the message is too large for the broker to show its body.`
+	cmd.Flags().IntP("count", "n", 10, fmt.Sprintf("maximum number of messages to show, up to %d", broker.MaxPeek))
 	return cmd
 }

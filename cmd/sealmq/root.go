@@ -4,14 +4,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newRootCmd builds the whole command tree. Nothing is global: each call gives a tree
-// of its own, so that tests can run several command lines in one process.
+// newRootCmd builds the whole command tree. Nothing is global, so tests can run several
+// command lines in one process.
 func newRootCmd() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sealmq",
 		Short: "Move messages that nobody in between can read, and lose none that was confirmed",
-		Long: `SealMQ is a message broker: publishers hand it sealed messages over mutual TLS,
-it confirms each one when it is on stable storage, and delivers it until it is acknowledged.
+		Long: `SealMQ is a message broker for sealed messages over mutual TLS. It confirms a message when it is on
+stable storage, and delivers it until it is acknowledged.
 
 Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 		Version:           buildVersion().String(),
@@ -27,7 +27,7 @@ Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 	root.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "Run:"},
 		&cobra.Group{ID: groupUse, Title: "Send and receive:"},
-		&cobra.Group{ID: groupAdmin, Title: "Look and change:"},
+		&cobra.Group{ID: groupAdmin, Title: "Administer:"},
 		&cobra.Group{ID: groupTools, Title: "Measure and check:"},
 	)
 	for group, cmds := range commands() {
@@ -48,7 +48,7 @@ const (
 	groupTools = "tools"
 )
 
-// commands is the list of all commands by group.
+// commands are all commands by group.
 func commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
 		groupServe: {newDemoCmd(), newInitCmd(), newServeCmd()},
@@ -58,8 +58,8 @@ func commands() map[string][]*cobra.Command {
 	}
 }
 
-// strictGroups makes a group of commands answer a word that it does not know with an
-// error; cobra would show the help text and succeed.
+// strictGroups makes an unknown subcommand an error; cobra would print the help and
+// succeed.
 func strictGroups(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		strictGroups(c)
@@ -76,8 +76,8 @@ func strictGroups(cmd *cobra.Command) {
 	}
 }
 
-// watchStart reports through the returned pointer whether a command began to run.
-// Until then every error is one of usage.
+// watchStart sets the returned flag when a command begins to run. Until then every error
+// is wrong usage.
 func watchStart(root *cobra.Command) *bool {
 	started := new(bool)
 	var wrap func(*cobra.Command)

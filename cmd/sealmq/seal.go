@@ -13,7 +13,7 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
-// maxSealedFile bounds an envelope in a file.
+// maxSealedFile limits an envelope in a file.
 const maxSealedFile = 24 << 20
 
 func newSealCmd() *cobra.Command {
@@ -23,16 +23,16 @@ func newSealCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seal FILE --to RECEIVER",
 		Short: "Seal a file for receivers, without a broker",
-		Long: `Seal a file, or standard input if it is -, and print the envelope: one line of JSON with an id of its own, which
-"sealmq open" opens. It is what "sealmq send" publishes. Every receiver needs a key file, NAME=FILE: the key
-directory is a broker's and is not asked.`,
+		Long: `Seal a file, or standard input if FILE is -, and print the envelope: one line of JSON with a new message id.
+"sealmq send" publishes the same, and "sealmq open" opens it. Every receiver needs a key file, --to NAME=FILE,
+because without a broker there is no key directory.`,
 		Example: `  sealmq seal report.txt --as alice --to lab=lab.pub --out report.sealed`,
 		Args:    cobra.ExactArgs(1),
 	}
 	conn := addIdentityFlags(cmd)
 	fl := cmd.Flags()
-	fl.StringArrayVar(&to, "to", nil, "receiver and key file, `NAME=FILE`; a file alone gives the name by its own; can be repeated")
-	fl.StringVar(&suite, "suite", "", "`suite` to seal with (default: that of the receiver's key)")
+	fl.StringArrayVar(&to, "to", nil, "receiver and key file, `NAME=FILE`; for FILE alone, NAME is the file's name; can be repeated")
+	fl.StringVar(&suite, "suite", "", "`suite` to seal with (default: the suite of the receiver's key)")
 	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
 	fl.StringVar(&exchange, "exchange", "", "`exchange` that the message is meant for")
 	fl.StringVar(&key, "key", "", "`routing key` that the message is meant for")
@@ -52,7 +52,7 @@ directory is a broker's and is not asked.`,
 		}
 		for _, to := range r.names {
 			if r.keys[to] == nil {
-				return withHint(fmt.Errorf("no key file is named for %s, and without a broker there is no key directory", to), "name it: --to %s=FILE", to)
+				return withHint(fmt.Errorf("no key file is named for %s, and without a broker there is no key directory", to), "name the file with --to %s=FILE", to)
 			}
 		}
 		text, err := readInput(cmd, args[0], seal.MaxContentBytes)
@@ -64,7 +64,7 @@ directory is a broker's and is not asked.`,
 			key := r.keys[to]
 			if name != "" && name != key.Suite() {
 				if key, err = key.WithSuite(name); err != nil {
-					return withHint(fmt.Errorf("key of %s: %w", to, err), "leave --suite out, or name a key of that suite")
+					return withHint(fmt.Errorf("key of %s: %w", to, err), "omit --suite, or name a key of that suite")
 				}
 			}
 			cfg.Receivers = append(cfg.Receivers, seal.Receiver{Name: to, Key: key})
@@ -89,17 +89,16 @@ func newOpenCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "open FILE --key-file KEY",
 		Short: "Open a sealed file, without a broker",
-		Long: `Open an envelope, as "sealmq seal" makes it and as messages have it in a queue, and print the text. Who sealed it
-and when goes to standard error. It opens as often as it is asked: only a ledger, as "sealmq receive" keeps it, knows
-what came before.`,
+		Long: `Open an envelope, from "sealmq seal" or from a queue, and print its content. Standard error says who sealed it
+and when. Unlike "sealmq receive", it has no ledger, so it opens the same message any number of times.`,
 		Args: cobra.ExactArgs(1),
 	}
 	conn, pass := addIdentityFlags(cmd), addPassphraseFlag(cmd)
 	fl := cmd.Flags()
 	fl.StringArrayVar(&keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
-	fl.StringArrayVar(&names, "name", nil, "your `name`, as the sender knows it (default: the key files')")
-	fl.StringArrayVar(&suites, "suite", nil, "accept this `suite` only; can be repeated")
-	fl.StringVar(&expect, "expect", "", "open only what was meant for `EXCHANGE/KEY`; either may be empty")
+	fl.StringArrayVar(&names, "name", nil, "your `name`, as the sender knows it (default: the names of the key files)")
+	fl.StringArrayVar(&suites, "suite", nil, "accept only this `suite`; can be repeated")
+	fl.StringVar(&expect, "expect", "", "open only messages for `EXCHANGE/KEY`; either may be empty")
 	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
 	fl.BoolVar(&force, "force", false, forceUsage)
 	_ = cmd.MarkFlagRequired("key-file")
@@ -109,12 +108,12 @@ what came before.`,
 		}
 		m, err := openFileOf(cmd, conn, &receiveFlags{keyFiles: keyFiles, names: names, suites: suites, expect: expect, pass: pass}, args[0])
 		if err != nil {
-			return hintOf(err)
+			return err
 		}
 		if m.Proven() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: sealed by %s on %s\n", m.Sender.ID, stampText(m.SealedAt))
 		} else {
-			fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: nothing proves who sealed it")
+			fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: the sender is not proven")
 		}
 		return writeOutput(cmd, out, m.Text, 0o600)
 	}
@@ -169,18 +168,9 @@ func openFileOf(cmd *cobra.Command, conn *connectFlags, f *receiveFlags, name st
 		err = fmt.Errorf("%s: %w", name, err)
 	}
 	if errors.Is(err, seal.ErrReceiver) {
-		err = withHint(err, "if it is for you, say under which name: --name NAME")
+		err = withHint(err, "if it is for you, give the name that the sender used with --name NAME")
 	}
 	return m, err
-}
-
-// hintOf adds what package seal suggests, unless there is a hint already.
-func hintOf(err error) error {
-	var hinted *hintError
-	if hint := seal.Hint(err); hint != "" && !errors.As(err, &hinted) {
-		return withHint(err, "%s", hint)
-	}
-	return err
 }
 
 // readInput reads a file, or standard input.
@@ -198,15 +188,15 @@ func readInput(cmd *cobra.Command, name string, most int64) ([]byte, error) {
 	return text, nil
 }
 
-const forceUsage = "replace the file of --out if it is there"
+const forceUsage = "replace the file of --out if it exists"
 
-// checkOutput refuses a file that is there, before anything is done.
+// checkOutput refuses an existing file before any work is done.
 func checkOutput(name string, force bool) error {
 	if name == "" || force {
 		return nil
 	}
 	if _, err := os.Lstat(name); err == nil {
-		return withHint(fmt.Errorf("%s is there already", name), "choose another file with --out, or replace it with --force")
+		return withHint(fmt.Errorf("%s already exists", name), "choose another file with --out, or replace it with --force")
 	}
 	return nil
 }

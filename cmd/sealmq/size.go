@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Size is a number of bytes. It is written as a plain number or with one of the units
-// KiB, MiB, GiB and TiB.
+// Size is a number of bytes, written as a plain number or with one of the units KiB, MiB,
+// GiB and TiB.
 type Size int64
 
 var sizeUnits = []struct {

@@ -15,7 +15,7 @@ import (
 func newSpoolCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "spool",
-		Short: "Look into a spool of \"sealmq send\"",
+		Short: "List and drop messages in a spool of \"sealmq send\"",
 	}
 	cmd.AddCommand(newSpoolDropCmd(), newSpoolListCmd())
 	return cmd
@@ -25,7 +25,7 @@ func newSpoolCmd() *cobra.Command {
 type spoolRow struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
-	File string    `json:"file,omitempty"` // that it was read from
+	File string    `json:"file,omitempty"` // where the message was read from
 	Line int       `json:"line,omitempty"`
 }
 
@@ -64,9 +64,9 @@ func newSpoolListCmd() *cobra.Command {
 func newSpoolDropCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "drop FOLDER ID...",
-		Short: "Give messages up that were not confirmed",
-		Long: `Take messages out of a spool for ever, for example one that the broker refuses for good and that holds up all
-others. Whether one has arrived nevertheless is not known here.`,
+		Short: "Remove unconfirmed messages from a spool for ever",
+		Long: `Remove messages from a spool for ever, for example one that the broker always refuses, so that all others wait
+behind it. A removed message may have reached the broker all the same; the spool cannot know.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := openSpoolFolder(args[0])
@@ -80,7 +80,7 @@ others. Whether one has arrived nevertheless is not known here.`,
 				return err
 			}
 			if dropped == 0 {
-				return withHint(errors.New("no such message is in the spool"), "\"sealmq spool list %s\" shows them", args[0])
+				return withHint(errors.New("no such message is in the spool"), "\"sealmq spool list %s\" shows its messages", args[0])
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "dropped %s\n", plural(uint64(dropped), "message"))
 			return err
@@ -88,14 +88,14 @@ others. Whether one has arrived nevertheless is not known here.`,
 	}
 }
 
-// openSpoolFolder opens a spool that is there.
+// openSpoolFolder opens an existing spool.
 func openSpoolFolder(dir string) (*send.Spool, error) {
 	if _, err := durable.OS().ReadDir(dir); err != nil {
 		return nil, err
 	}
 	s, err := send.OpenSpool(dir, send.SpoolConfig{})
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, withHint(err, "a sealmq send uses it; stop that first")
+		return nil, withHint(err, "a running \"sealmq send\" uses it; stop that process first")
 	}
 	return s, err
 }

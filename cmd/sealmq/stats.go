@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// brokerStats is the broker's reply to the command stats, as far as people read it.
+// brokerStats is the part of the broker's reply to the command stats that is printed.
 type brokerStats struct {
 	Clients      int              `json:"connected_clients"`
 	Exchanges    int              `json:"total_exchanges"`
@@ -29,7 +29,7 @@ func newStatsCmd() *cobra.Command {
 		}
 		var s brokerStats
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("the broker's statistics are not what was expected: %w", err)
+			return fmt.Errorf("read the broker's statistics: %w", err)
 		}
 		t := table{head: []string{"BROKER", ">"}}
 		t.add("connected clients", s.Clients)
@@ -37,7 +37,7 @@ func newStatsCmd() *cobra.Command {
 		t.add("bindings", s.Bindings)
 		t.add("queues", len(s.Queues))
 		t.add("messages not acknowledged", s.Status["sent"])
-		t.add("of these in consumers' hands", s.Status["delivered"])
+		t.add("of these delivered", s.Status["delivered"])
 		t.add("from publish to ack, on average", fmt.Sprintf("%.3f s", s.PublishToAck))
 		if err := t.print(a.out, ""); err != nil || len(s.RequestTimes) == 0 {
 			return err

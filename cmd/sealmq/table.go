@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// printable keeps what strangers have written, as in certificates, envelopes and a broker's
-// answers, from doing anything to the terminal.
+// printable replaces control characters, so that text from certificates, envelopes and
+// brokers cannot control the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -20,12 +20,12 @@ func printable(s string) string {
 	}, s)
 }
 
-// oneLine is printable for what may join several errors.
+// oneLine is printable for a text that may have several lines.
 func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", "; ")) }
 
-// table is a list for people: columns aligned, numbers to the right.
+// table is a list for people with aligned columns.
 type table struct {
-	head []string // a name that begins with ">" is of a column of numbers
+	head []string // a column whose name begins with ">" is aligned to the right
 	rows [][]string
 }
 
@@ -100,7 +100,7 @@ func plural[N ~int | ~int64 | ~uint64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// orDash stands for what there is none of.
+// orDash replaces an empty cell.
 func orDash(s string) string {
 	if s == "" {
 		return "-"

@@ -9,31 +9,30 @@ import (
 	"time"
 )
 
-// The collector may let the heap grow by a share of what lives. A broker with an empty
-// queue has little that lives and makes much garbage; one with a million waiting
-// messages has much that lives, nearly all of it without pointers, and must not double
-// it. So the share is chosen such that the garbage stays near a fixed size: a large one
-// where memory is small anyway and each collection walks through queues and
-// connections, a small one beside a backlog.
+// GOGC lets the heap grow by a percentage of the live heap. A broker with empty queues has
+// a small live heap and makes much garbage. A broker with a million waiting messages has a
+// large live heap, nearly all of it without pointers, which must not double. So the
+// percentage is chosen to keep the garbage near a fixed size. That size is larger for a
+// small heap, where a collection is expensive compared to what it frees.
 const (
-	gcSmallHeap = 48 << 20
-	gcSlack     = 24 << 20
-	gcSlackMore = 8 << 20 // above gcSmallHeap
-	gcAtLeast   = 8
-	gcAtMost    = 1000
+	gcSmallHeap  = 48 << 20
+	gcSlack      = 24 << 20
+	gcSlackLarge = 8 << 20 // for a live heap above gcSmallHeap
+	gcMinPercent = 8
+	gcMaxPercent = 1000
 )
 
-// gcShare is the setting for a heap of which so many bytes live.
-func gcShare(live int) int {
+// gcPercent is the GOGC setting for a live heap of that many bytes.
+func gcPercent(live int) int {
 	slack := gcSlack
 	if live > gcSmallHeap {
-		slack = gcSlackMore
+		slack = gcSlackLarge
 	}
-	return min(max(slack*100/max(live, 1<<20), gcAtLeast), gcAtMost)
+	return min(max(slack*100/max(live, 1<<20), gcMinPercent), gcMaxPercent)
 }
 
-// tuneGC adjusts the collector once a second until the returned function is called.
-// It leaves a setting by GOGC alone.
+// tuneGC adjusts GOGC once a second until the returned function is called. If the
+// environment sets GOGC, it does nothing.
 func tuneGC() (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -46,13 +45,13 @@ func tuneGC() (stop func()) {
 		last := 0
 		for round := 0; ; round++ {
 			if round == 2 {
-				debug.FreeOSMemory() // what recovery read with is not needed again
+				debug.FreeOSMemory() // the memory that recovery needed
 			}
 			metrics.Read(sample)
-			share := gcShare(int(sample[0].Value.Uint64()))
-			if share > last*5/4 || share < last*4/5 {
-				debug.SetGCPercent(share)
-				last = share
+			percent := gcPercent(int(sample[0].Value.Uint64()))
+			if percent > last*5/4 || percent < last*4/5 {
+				debug.SetGCPercent(percent)
+				last = percent
 			}
 			select {
 			case <-done:

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is what this program was built from.
+// version describes the build of this program.
 type version struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
@@ -19,8 +19,8 @@ type version struct {
 	Platform string `json:"platform"`
 }
 
-// buildVersion reads the version from the build information that Go puts into every
-// binary, so that no build step can forget or forge it.
+// buildVersion reads the build information that Go puts into every binary, so that no
+// build step is needed.
 func buildVersion() version {
 	v := version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()

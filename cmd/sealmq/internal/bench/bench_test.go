@@ -44,9 +44,9 @@ func TestEveryChangedByteOfTheBodyIsFound(t *testing.T) {
 	for i := range DefaultSize {
 		changed := bytes.Clone(message)
 		changed[e.body+i] ^= 0x55
-		// A changed number is another message, which then is a duplicate or missing.
+		// A changed number makes it another message, which counts as a duplicate or lost.
 		if got, ok := parse(changed, fill); ok && got == want {
-			t.Fatalf("byte %d changed and nobody saw", i)
+			t.Fatalf("byte %d changed, but parse accepted it", i)
 		}
 	}
 	for _, cut := range [][]byte{nil, message[:10], message[:len(message)-3], append(bytes.Clone(message), ' ')} {

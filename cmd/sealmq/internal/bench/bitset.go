@@ -7,10 +7,10 @@ import (
 // pageBits is how many numbers one page of a bitset holds.
 const pageBits = 1 << 18
 
-// maxPages bounds a bitset; with pageBits it is room for 2^32 messages of a publisher.
+// maxPages limits a bitset to 2^32 messages of a publisher.
 const maxPages = 1 << 14
 
-// bitset is a growing set of numbers that several goroutines fill at once.
+// bitset is a growing set of numbers. It is safe for concurrent use.
 type bitset struct {
 	pages [maxPages]atomic.Pointer[[pageBits / 64]atomic.Uint64]
 }

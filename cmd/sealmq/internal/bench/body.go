@@ -15,14 +15,14 @@ const (
 
 	// MinSize is the smallest body that can be checked.
 	MinSize = headBytes
-	// MaxPublishers is what the digits can tell apart.
+	// MaxPublishers is how many publishers the digits can number.
 	MaxPublishers = 1 << (4 * publisherDigits)
 )
 
 // alphabet has 64 characters that need no escape in JSON.
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
 
-// pattern is the part of a body of that size that all messages share.
+// pattern is the part of a body that all messages of that size share.
 func pattern(size int) []byte {
 	random := rand.New(rand.NewPCG(1, uint64(size)))
 	p := make([]byte, max(0, size-headBytes))
@@ -32,8 +32,8 @@ func pattern(size int) []byte {
 	return p
 }
 
-// envelope is a message of the text protocol with an opaque body: the members that
-// every generation of clients needs, about 400 bytes on the line with a body of 256.
+// envelope is a message of the text protocol with an opaque body. It has the members that
+// every generation of clients needs. With a body of 256 bytes its line has about 400.
 type envelope struct {
 	json           []byte
 	idNumber, body int // offsets in json
@@ -47,7 +47,7 @@ const (
 	bodyMarker = `"ciphertext":"`
 )
 
-// newEnvelope is the envelope of one publisher, whose ids begin with prefix.
+// newEnvelope is the envelope of one publisher. Its message ids begin with prefix.
 func newEnvelope(prefix string, publisher int, fill []byte) *envelope {
 	e := &envelope{}
 	e.json = append(e.json, beforeID...)
@@ -63,8 +63,8 @@ func newEnvelope(prefix string, publisher int, fill []byte) *envelope {
 	return e
 }
 
-// set makes it the message of that number. The returned id and body are valid until
-// the next call.
+// set fills in the number and the time of a message. The returned id and body are valid
+// until the next call.
 func (e *envelope) set(number uint64, sent int64) (id, body []byte) {
 	putHex(e.json[e.idNumber:][:numberDigits], number)
 	b := e.json[e.body:]
@@ -73,15 +73,15 @@ func (e *envelope) set(number uint64, sent int64) (id, body []byte) {
 	return e.json[len(beforeID) : e.idNumber+numberDigits], e.json
 }
 
-// parsed is what a delivered message says of itself.
+// parsed is what the body of a delivered message says.
 type parsed struct {
 	publisher int
 	number    uint64
 	sent      int64
 }
 
-// parse reads a delivered message and compares its pattern. ok is false when anything
-// is not as it was sent.
+// parse parses a delivered message and compares its pattern. ok is false if any byte
+// differs from what was sent.
 func parse(message, fill []byte) (p parsed, ok bool) {
 	at := len(message) - len(afterBody) - len(fill) - headBytes
 	if at < 0 || !bytes.HasSuffix(message[:at], []byte(bodyMarker)) || string(message[len(message)-len(afterBody):]) != afterBody {

@@ -9,13 +9,13 @@ import (
 	"github.com/sealmq/sealmq/client"
 )
 
-// consumer is one connection that receives from one queue and checks what comes.
+// consumer is one connection that consumes from one queue and checks every message.
 type consumer struct {
 	run     *Run
 	client  *client.Client
 	sub     *client.Subscription
-	seen    []bitset // of the copy that its queue gets, by publisher
-	latency *latency // nil for a backlog, whose age says nothing
+	seen    []bitset // of the copies in its queue, by publisher
+	latency *latency // nil for a backlog, because its age is not a latency
 	stop    context.CancelFunc
 	done    chan error // the result of receive
 }
@@ -25,7 +25,7 @@ type counts struct {
 	delivered  atomic.Uint64 // first deliveries
 	duplicates atomic.Uint64
 	corrupt    atomic.Uint64
-	first      atomic.Int64 // when the first message came, on the run's clock; 0 is never
+	first      atomic.Int64 // when the first message arrived, on the run's clock; 0 is never
 }
 
 // newConsumer subscribes to the queue with the given number.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/durable"
 )
 
 const (
@@ -14,15 +16,15 @@ const (
 	probeBytes = 4096
 )
 
-// SyncTime measures the median time of writing 4 KiB and syncing it, in a file of dir
-// that has its final size and is overwritten, as a recycled segment is. The file is
-// removed.
+// SyncTime measures the median time to write 4 KiB to a file in dir and sync it. The file
+// has its final size and is overwritten, like a recycled segment, and is then removed.
 func SyncTime(dir string) (time.Duration, error) {
-	f, err := os.CreateTemp(dir, "sync-probe-")
+	path := filepath.Join(dir, "sync-probe")
+	f, err := durable.OS().OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("measure sync time: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(path)
 	defer f.Close()
 	block := make([]byte, probeBytes)
 	for i := range block {
@@ -37,7 +39,7 @@ func SyncTime(dir string) (time.Duration, error) {
 		if i < probeSyncs-1 {
 			continue
 		}
-		if err := dataSync(f); err != nil {
+		if err := f.Sync(); err != nil {
 			return 0, fmt.Errorf("measure sync time: %w", err)
 		}
 		if i >= probeSyncs {
@@ -48,7 +50,7 @@ func SyncTime(dir string) (time.Duration, error) {
 	return times[len(times)/2], nil
 }
 
-// FolderBytes is what the files of a folder take on the disk.
+// FolderBytes is the disk space that the files of a folder use.
 func FolderBytes(dir string) (total int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -64,7 +66,7 @@ func FolderBytes(dir string) (total int64, err error) {
 	return total, err
 }
 
-// ignoreGone: the broker may remove a file while the folder is walked.
+// ignoreGone ignores a missing file: the broker may remove files meanwhile.
 func ignoreGone(err error) error {
 	if os.IsNotExist(err) {
 		return nil

@@ -2,12 +2,11 @@ package bench
 
 import (
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// fileSystems names what statfs calls by number.
+// fileSystems are the names of the numbers that statfs returns.
 var fileSystems = map[int64]string{
 	unix.EXT4_SUPER_MAGIC:      "ext4",
 	unix.XFS_SUPER_MAGIC:       "xfs",
@@ -22,8 +21,8 @@ var fileSystems = map[int64]string{
 	0x9fa0:                     "proc",
 }
 
-// FileSystem names the file system of a folder and says whether it keeps its files in
-// memory, where a sync does nothing.
+// FileSystem is the file system of a folder, and whether it is in memory, where a sync
+// does nothing.
 func FileSystem(dir string) (name string, inMemory bool, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
@@ -36,5 +35,3 @@ func FileSystem(dir string) (name string, inMemory bool, err error) {
 	}
 	return name, kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC, nil
 }
-
-func dataSync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }

@@ -2,9 +2,5 @@
 
 package bench
 
-import "os"
-
-// FileSystem is not known here.
+// FileSystem is not known on this system.
 func FileSystem(string) (name string, inMemory bool, err error) { return "unknown", false, nil }
-
-func dataSync(f *os.File) error { return f.Sync() }

@@ -10,7 +10,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 )
 
-// IdleResult is what connections cost that only wait.
+// IdleResult is the cost of idle connections.
 type IdleResult struct {
 	Connections      int     `json:"idle_connections"`
 	BrokerRSSBefore  int64   `json:"broker_rss_before_bytes"`
@@ -18,17 +18,17 @@ type IdleResult struct {
 	RSSPerConnection float64 `json:"broker_rss_per_connection_bytes"`
 }
 
-// idleDials is how many connections are made at one time.
+// idleDials is how many connections are opened at a time.
 const idleDials = 8
 
-// idleSettle is how long the connections rest before the broker's memory is read.
+// idleSettle is how long the connections are idle before the broker's memory is read.
 const idleSettle = 5 * time.Second
 
 // MeasureIdle opens n consumers, each on a connection of its own, and reads how much
 // memory the broker took for them.
 func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err error) {
 	if r.opts.Sample == nil {
-		return nil, errors.New("the broker's memory is out of reach without its metrics")
+		return nil, errors.New("reading the broker's memory needs its metrics")
 	}
 	if err := r.Setup(ctx); err != nil {
 		return nil, fmt.Errorf("set up: %w", err)
@@ -42,7 +42,7 @@ func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err erro
 	var open []*client.Client
 	defer func() {
 		for _, c := range open {
-			c.Close() // nothing is under way on it
+			c.Close() // it is idle, so there is no error to report
 		}
 	}()
 	err = inParallel(idleDials, n, func(i int) error {

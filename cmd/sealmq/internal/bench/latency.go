@@ -7,7 +7,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// maxLatency is the longest time that is told apart.
+// maxLatency is the longest time that the histogram records; longer ones count as this.
 const maxLatency = 10 * time.Minute
 
 // latency is a histogram of nanoseconds to three digits. A nil latency records nothing.
@@ -30,10 +30,10 @@ func (l *latency) record(ns int64) {
 	l.h.RecordValue(min(max(ns, 1), int64(maxLatency)))
 }
 
-// Quantiles are of a latency, in milliseconds.
+// Quantiles are the quantiles of a latency, in milliseconds.
 type Quantiles struct{ P50, P99, P999 float64 }
 
-// merged are the quantiles of several latencies together.
+// merged computes the quantiles of several histograms together.
 func merged(parts []*latency) Quantiles {
 	sum := newLatency()
 	for _, l := range parts {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Manifest says what the phase "publish" left in a broker, so that a later "drain" can
-// check it.
+// Manifest describes the messages that the phase "publish" left in a broker, so that a
+// later "drain" can check them.
 type Manifest struct {
 	Run    string   `json:"run"`
 	Size   int      `json:"size"`
@@ -26,8 +26,8 @@ func (r *Run) Manifest() Manifest {
 	return m
 }
 
-// Resume prepares a run that drains what the manifest describes. The other options are
-// those of the drain.
+// Resume prepares a run that drains the messages of the manifest. opts holds the options
+// of the drain.
 func Resume(opts Options, m Manifest) (*Run, error) {
 	if len(m.Run) != 2*runIDBytes || len(m.Sent) == 0 {
 		return nil, errors.New("the manifest names no run")

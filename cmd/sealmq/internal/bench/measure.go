@@ -25,13 +25,13 @@ type Result struct {
 
 	Published  uint64  `json:"published"`
 	Confirmed  uint64  `json:"confirmed"`
-	Delivered  uint64  `json:"delivered"` // copies that came, each counted once
-	Lost       uint64  `json:"lost"`      // copies of confirmed messages that never came
+	Delivered  uint64  `json:"delivered"` // copies that arrived, each counted once
+	Lost       uint64  `json:"lost"`      // copies of confirmed messages that never arrived
 	Duplicates uint64  `json:"duplicates"`
 	Corrupt    uint64  `json:"corrupt"`
 	Seconds    float64 `json:"seconds"`
-	// Rate is delivered messages a second, until the last one came; in the phase
-	// "publish" it is confirmed messages a second.
+	// Rate is delivered messages a second, or confirmed messages a second in the phase
+	// "publish".
 	Rate        float64 `json:"msgs_per_s"`
 	ConfirmRate float64 `json:"confirms_per_s"`
 
@@ -42,8 +42,8 @@ type Result struct {
 	EndToEndP99 float64 `json:"e2e_p99_ms"`
 	EndToEnd999 float64 `json:"e2e_p999_ms"`
 
-	// FirstMessage is how long a drain waited for its first message, counted from the
-	// start of the broker process where this program started it.
+	// FirstMessage is how long a drain waited for its first message. It includes the
+	// start of the broker, if this program started it.
 	FirstMessage float64 `json:"first_message_ms,omitempty"`
 
 	Syncs           uint64  `json:"syncs"`
@@ -56,11 +56,11 @@ type Result struct {
 	DiskBytes       int64   `json:"disk_bytes"`
 	DiskPerMessage  float64 `json:"disk_bytes_per_waiting_msg,omitempty"`
 
-	// RoundTripP50 is what a command takes that the broker answers without its disk: no
-	// confirm at a window of one can be faster than this and a sync.
+	// RoundTripP50 is the time of a command that needs no disk. With a window of one, a
+	// confirm takes at least this time and a sync.
 	RoundTripP50 float64 `json:"rtt_p50_us,omitempty"`
 
-	// FileSystem and SyncP50 describe the broker's folder, where it is known.
+	// FileSystem and SyncP50 describe the broker's folder, if it is known.
 	FileSystem string  `json:"fs"`
 	SyncP50    float64 `json:"fdatasync_p50_us"`
 }
@@ -68,12 +68,12 @@ type Result struct {
 // The phases of a measurement.
 const (
 	Both    = "both"    // publish and consume at the same time
-	Publish = "publish" // publish only; the messages stay
-	Drain   = "drain"   // consume what an earlier Publish left
+	Publish = "publish" // only publish; the messages stay
+	Drain   = "drain"   // consume the messages of an earlier Publish
 )
 
 // Measure sets the run up and measures its phase. began is when the broker process was
-// started, or zero where that is not known; only Drain looks at it.
+// started, or zero if that is not known. Only Drain uses it.
 func (r *Run) Measure(ctx context.Context, began time.Time) (*Result, error) {
 	if r.opts.Phase == Drain {
 		return r.measureDrain(ctx, began)
@@ -146,7 +146,7 @@ func (r *Run) measureDrain(ctx context.Context, began time.Time) (*Result, error
 	return m.end(ctx)
 }
 
-// measurement is one phase under way.
+// measurement is the current phase.
 type measurement struct {
 	run           *Run
 	result        *Result
@@ -169,7 +169,7 @@ func (r *Run) begin(ctx context.Context) (*measurement, error) {
 		}
 		r.emptyRSS = m.before.RSS
 		for _, p := range r.publishers {
-			p.latency = newLatency() // nothing is under way
+			p.latency = newLatency() // safe: no message is unconfirmed
 		}
 	}
 	m.clientCPU = processCPU()
@@ -180,8 +180,7 @@ func (r *Run) begin(ctx context.Context) (*measurement, error) {
 
 const roundTrips = 500
 
-// roundTrip is the median time, in microseconds, of commands on a connection where
-// nothing else is under way.
+// roundTrip is the median time of a command on an idle connection, in microseconds.
 func roundTrip(ctx context.Context, c *client.Client) (float64, error) {
 	times := make([]time.Duration, roundTrips)
 	for i := range times {
@@ -197,7 +196,7 @@ func roundTrip(ctx context.Context, c *client.Client) (float64, error) {
 
 func (m *measurement) published() { m.publishedAt = m.run.now() }
 
-// end takes the figures and waits for the last acknowledgements.
+// end waits for the last acknowledgements and computes the figures.
 func (m *measurement) end(ctx context.Context) (*Result, error) {
 	r, res := m.run, m.result
 	end := r.now()
@@ -218,12 +217,12 @@ func (m *measurement) end(ctx context.Context) (*Result, error) {
 	} else {
 		res.Lost = r.lost()
 	}
-	begun := m.start
+	start := m.start
 	if first := r.counts.first.Load(); res.Phase == Drain && first > 0 {
 		res.FirstMessage = float64(first-m.start) / 1e6
-		begun = first
+		start = first
 	}
-	res.Seconds = float64(end-begun) / 1e9
+	res.Seconds = float64(end-start) / 1e9
 	res.Rate = float64(messages) / res.Seconds
 	if m.publishedAt > 0 {
 		res.ConfirmRate = float64(res.Confirmed) * 1e9 / float64(m.publishedAt-m.start)
@@ -233,7 +232,7 @@ func (m *measurement) end(ctx context.Context) (*Result, error) {
 	return res, nil
 }
 
-// costs are what the messages took from broker, client and disk.
+// costs computes what each message cost broker, client and disk.
 func (m *measurement) costs(after Sample, cpu time.Duration, messages uint64) {
 	res := m.result
 	res.BrokerRSSBefore, res.BrokerRSS, res.DiskBytes = m.before.RSS, after.RSS, after.DiskBytes
@@ -251,7 +250,7 @@ func (m *measurement) costs(after Sample, cpu time.Duration, messages uint64) {
 	case Publish:
 		res.RSSPerMessage = float64(after.RSS-m.before.RSS) / n
 		res.DiskPerMessage = float64(after.DiskBytes-m.before.DiskBytes) / n
-	case Drain: // the backlog is what the broker held before the first message went
+	case Drain: // before the drain, the broker held the whole backlog
 		if m.run.emptyRSS > 0 {
 			res.RSSPerMessage = float64(m.before.RSS-m.run.emptyRSS) / n
 		}
@@ -291,7 +290,7 @@ func (r *Run) sample(ctx context.Context) (Sample, error) {
 	return s, nil
 }
 
-// Failed says why the result is not what the broker promises, or is nil.
+// Failed is an error if the broker broke a promise, or nil.
 func (res *Result) Failed() error {
 	if res.Lost == 0 && res.Duplicates == 0 && res.Corrupt == 0 {
 		return nil

@@ -18,36 +18,37 @@ type Options struct {
 	Publishers, Consumers int
 	// Size is the bytes of a body: 256.
 	Size int
-	// Window is the unconfirmed messages of a publisher: 256.
+	// Window is the maximum number of unconfirmed messages of a publisher: 256.
 	Window int
-	// Prefetch is the unacknowledged messages of a consumer: 256.
+	// Prefetch is the maximum number of unacknowledged messages of a consumer: 256.
 	Prefetch int
-	// Queues is how many queues publishers and consumers are spread over: 1. With more
-	// queues than publishers, each publisher goes round its share of them.
+	// Queues is the number of queues that publishers and consumers are spread over: 1.
+	// With more queues than publishers, each publisher publishes to its share in turn.
 	Queues int
-	// IdleQueues is how many further queues are declared and bound: 0.
+	// IdleQueues is the number of further queues that are declared and bound: 0.
 	IdleQueues int
-	// Fanout, if not 0, is how many queues get a copy of every message; Queues is
-	// ignored then.
+	// Fanout, if not 0, is the number of queues that get a copy of every message. Then
+	// Queues is ignored.
 	Fanout int
-	// Backlog is how many messages wait before the measurement begins: 0.
+	// Backlog is the number of messages that wait before the measurement begins: 0.
 	Backlog uint64
-	// Messages ends publishing after so many of all publishers; 0 goes by Duration.
+	// Messages is the number of messages that all publishers publish together; if it is
+	// 0, they publish for Duration.
 	Messages uint64
-	// Duration ends publishing: 5 s.
+	// Duration is how long to publish: 5 s.
 	Duration time.Duration
-	// Stall gives up waiting for messages when none came for so long: 15 s.
+	// Stall is how long to wait for a next message before giving up: 15 s.
 	Stall time.Duration
 
 	// Dial opens one connection with the given window. Required.
 	Dial func(ctx context.Context, window int) (*client.Client, error)
-	// Sample reads the broker's counters; nil where they are out of reach.
+	// Sample reads the broker's metrics; nil if they are not available.
 	Sample func(ctx context.Context) (Sample, error)
-	// Progress is called now and then with a sentence about what is being done.
+	// Progress is called with a sentence about the current step.
 	Progress func(string)
 }
 
-// Sample is what the broker says of itself at one moment.
+// Sample is a snapshot of the broker's metrics.
 type Sample struct {
 	CPU       time.Duration // since its start
 	RSS       int64
@@ -64,7 +65,7 @@ const (
 	DefaultStall    = 15 * time.Second
 )
 
-// maxWindow bounds Window: what one publisher keeps in memory.
+// maxWindow limits Window, because a publisher keeps a slot for each message in memory.
 const maxWindow = 1 << 20
 
 func (o Options) withDefaults() Options {
@@ -116,7 +117,7 @@ func (o *Options) validate() error {
 	check(o.Prefetch > 0 && o.Prefetch <= sealmq.MaxPrefetch, "prefetch: %d is not between 1 and %d", o.Prefetch, sealmq.MaxPrefetch)
 	check(o.Queues > 0, "queues: %d is not positive", o.Queues)
 	check(o.Phase == Publish || o.Consumers >= o.Queues,
-		"consumers: each takes from one queue, so %d queues need as many; or measure the phase %q alone", o.Queues, Publish)
+		"consumers: each consumes from one queue, so %d queues need at least as many; or measure only the phase %q", o.Queues, Publish)
 	check(o.IdleQueues >= 0, "idle queues: %d is negative", o.IdleQueues)
 	check(o.Fanout >= 0, "fanout: %d is negative", o.Fanout)
 	check(o.Duration > 0, "duration: %v is not positive", o.Duration)

@@ -14,23 +14,23 @@ type publisher struct {
 	run      *Run
 	client   *client.Client
 	envelope *envelope
-	keys     []string // it goes round them
+	keys     []string // used in turn
 	exchange string
 
-	// slots holds what the callbacks of messages under way need. A slot is taken from
-	// the channel for each message, so that no message needs memory of its own.
+	// slots are the unused slots. Each message takes one, so that no message allocates
+	// memory.
 	slots chan *slot
 
 	sent      uint64 // the number of the next message
 	confirmed bitset
 	nConfirms atomic.Uint64
 
-	latency  *latency // nil while nothing is measured
+	latency  *latency // nil before the measurement
 	failures atomic.Uint64
 	firstErr atomic.Pointer[error]
 }
 
-// slot is one message under way.
+// slot holds an unconfirmed message.
 type slot struct {
 	number uint64
 	sent   int64
@@ -43,8 +43,8 @@ func newPublisher(r *Run, i int, c *client.Client) *publisher {
 		client:   c,
 		envelope: newEnvelope(runPrefix(r.id, i), i, r.fill),
 		exchange: r.exchange(),
-		// As many slots as the window has: a message gets its time when the window has room
-		// for it, not when it begins to wait for that.
+		// One slot for each message of the window, so that the time of a message begins
+		// when the window has room for it.
 		slots: make(chan *slot, r.opts.Window),
 	}
 	switch {
@@ -65,7 +65,7 @@ func newPublisher(r *Run, i int, c *client.Client) *publisher {
 	return p
 }
 
-// publish sends up to count messages until stop, and waits for their confirms.
+// publish publishes up to count messages until stop, and waits for their confirms.
 func (p *publisher) publish(ctx context.Context, count uint64, stop time.Time) error {
 	for n := uint64(0); n < count; n++ {
 		var s *slot
@@ -97,7 +97,7 @@ func (p *publisher) publish(ctx context.Context, count uint64, stop time.Time) e
 	return p.failed()
 }
 
-// confirm is called once for each message, by the client.
+// confirm is the client's callback, called once for each message.
 func (p *publisher) confirm(s *slot, err error) {
 	if err != nil {
 		p.failures.Add(1)
@@ -110,7 +110,7 @@ func (p *publisher) confirm(s *slot, err error) {
 	p.slots <- s
 }
 
-// failed is the first refusal, if there was one.
+// failed is the first error of a publish, or nil.
 func (p *publisher) failed() error {
 	err := p.firstErr.Load()
 	if err == nil {

@@ -14,14 +14,13 @@ import (
 	"github.com/sealmq/sealmq/client"
 )
 
-// Run is one measurement: its queues, its connections and what was sent and seen. The
-// phases are called one after the other; none of its methods may be called twice at
-// the same time.
+// Run is one measurement: its queues, its connections, and the messages sent and received.
+// It is not safe for concurrent use.
 type Run struct {
 	opts  Options
 	id    string
 	fill  []byte
-	epoch time.Time // the clock of the run counts from here
+	epoch time.Time // zero of the run's clock
 
 	publishers []*publisher
 	consumers  []*consumer
@@ -54,7 +53,7 @@ func New(opts Options) (*Run, error) {
 	return r, nil
 }
 
-// now is the run's clock in nanoseconds; it never goes back.
+// now is the run's monotonic clock in nanoseconds.
 func (r *Run) now() int64                { return int64(time.Since(r.epoch)) }
 func (r *Run) at(t time.Time) int64      { return int64(t.Sub(r.epoch)) }
 func (r *Run) exchange() string          { return "bench-" + r.id }
@@ -63,7 +62,7 @@ func (r *Run) queue(i int) string        { return fmt.Sprintf("bench-%s-%d", r.i
 func (r *Run) idleQueue(i int) string    { return fmt.Sprintf("bench-%s-idle-%d", r.id, i) }
 func runPrefix(run string, i int) string { return fmt.Sprintf("%s-p%d-", run, i) }
 
-// setupWindow is how many declarations are under way at one time.
+// setupWindow is how many declarations may wait for their reply.
 const setupWindow = 256
 
 // Setup declares the exchange and the queues, and binds them.
@@ -102,7 +101,8 @@ func (r *Run) Setup(ctx context.Context) error {
 	})
 }
 
-// Remove deletes what Setup declared, as far as it came. It needs an administrator's certificate.
+// Remove deletes everything that Setup declared, also after Setup failed halfway. It needs
+// an administrator's certificate.
 func (r *Run) Remove(ctx context.Context) error {
 	c, err := r.opts.Dial(ctx, r.opts.Window)
 	if err != nil {
@@ -114,16 +114,16 @@ func (r *Run) Remove(ctx context.Context) error {
 		if i >= r.opts.Queues {
 			name = r.idleQueue(i - r.opts.Queues)
 		}
-		return ifThere(command(ctx, c, "delete_queue "+name, "Queue deleted"))
+		return ignoreMissing(command(ctx, c, "delete_queue "+name, "Queue deleted"))
 	})
 	if err != nil {
 		return err
 	}
-	return ifThere(command(ctx, c, "delete_exchange "+r.exchange(), "Exchange deleted"))
+	return ignoreMissing(command(ctx, c, "delete_exchange "+r.exchange(), "Exchange deleted"))
 }
 
-// ifThere passes over that there is nothing to delete.
-func ifThere(err error) error {
+// ignoreMissing ignores that there is nothing to delete.
+func ignoreMissing(err error) error {
 	switch sealmq.CodeOf(err) {
 	case sealmq.NoQueue, sealmq.NoExchange:
 		return nil
@@ -143,8 +143,8 @@ func (r *Run) dialPublishers(ctx context.Context) error {
 	return nil
 }
 
-// Publish runs the publishers until the given number of messages, or for the duration
-// if it is 0, and waits until the broker has confirmed all.
+// Publish publishes the given number of messages or, if it is 0, publishes for the
+// duration. It returns when the broker has confirmed all messages.
 func (r *Run) Publish(ctx context.Context, messages uint64, duration time.Duration) error {
 	stop := time.Now().Add(duration)
 	if messages > 0 {
@@ -167,7 +167,7 @@ func (r *Run) Publish(ctx context.Context, messages uint64, duration time.Durati
 	return errors.Join(errs...)
 }
 
-// Subscribe opens the consumers. With measure set they record how old each message is.
+// Subscribe opens the consumers. If measure is set, they record the age of each message.
 func (r *Run) Subscribe(ctx context.Context, measure bool) error {
 	for i := range r.opts.Consumers {
 		conn, err := r.opts.Dial(ctx, r.opts.Window)
@@ -183,11 +183,11 @@ func (r *Run) Subscribe(ctx context.Context, measure bool) error {
 	return nil
 }
 
-// pollInterval is how often the number of delivered messages is looked at.
+// pollInterval is how often the number of delivered messages is read.
 const pollInterval = time.Millisecond
 
-// Drain waits until every confirmed message has come from every queue, or until none
-// came for the stall time.
+// Drain waits until every confirmed message has arrived from every queue, or until no
+// message has arrived for the stall time.
 func (r *Run) Drain(ctx context.Context) error {
 	want := r.confirmed() * uint64(r.opts.copies())
 	tick := time.NewTicker(pollInterval)
@@ -201,7 +201,7 @@ func (r *Run) Drain(ctx context.Context) error {
 		case got != last:
 			last, lastChange = got, time.Now()
 		case time.Since(lastChange) > r.opts.Stall:
-			return nil // what is missing is counted as lost
+			return nil // missing messages count as lost
 		}
 		select {
 		case <-tick.C:
@@ -220,23 +220,23 @@ func (r *Run) Flush(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// ClosePublishers closes the publishers' connections; their numbers stay.
-func (r *Run) ClosePublishers() {
+// closePublishers closes the publishers' connections and keeps their counters.
+func (r *Run) closePublishers() {
 	for _, p := range r.publishers {
 		if p.client != nil {
-			p.client.Close() // it has confirmed everything
+			p.client.Close() // every publish is confirmed, so there is no error to report
 		}
 	}
 }
 
-// Close closes all connections and says what went wrong on them.
+// Close closes all connections and returns the errors of the consumers.
 func (r *Run) Close() error {
 	var errs []error
 	for _, k := range r.consumers {
 		errs = append(errs, k.close())
 	}
 	r.consumers = nil
-	r.ClosePublishers()
+	r.closePublishers()
 	return errors.Join(errs...)
 }
 
@@ -254,7 +254,7 @@ func (r *Run) confirmed() (n uint64) {
 	return n
 }
 
-// lost counts the copies of confirmed messages that never came.
+// lost counts the copies of confirmed messages that never arrived.
 func (r *Run) lost() (n uint64) {
 	for _, seen := range r.seen {
 		for i, p := range r.publishers {
@@ -276,8 +276,8 @@ func command(ctx context.Context, c *client.Client, line, want string) error {
 	return nil
 }
 
-// inParallel calls f for 0 to n-1 with at most limit calls at one time. After the
-// first error, which it returns, it begins no further call.
+// inParallel calls f for 0 to n-1, with at most limit calls at a time. It returns the first
+// error and begins no further call after it.
 func inParallel(limit, n int, f func(i int) error) error {
 	var wg sync.WaitGroup
 	var next atomic.Int64

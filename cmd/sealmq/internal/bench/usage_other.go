@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// processCPU is not known here.
+// processCPU is not known on this system.
 func processCPU() time.Duration { return 0 }
 
 func allocatedBytes(info fs.FileInfo) int64 { return info.Size() }

@@ -17,10 +17,10 @@ func processCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// allocatedBytes counts the blocks of a file, which differ from its length when it has
-// holes or is allocated ahead.
+// allocatedBytes is the size of a file's blocks. It differs from the file's length if the
+// file has holes or was allocated ahead.
 func allocatedBytes(info fs.FileInfo) int64 {
-	const blockBytes = 512 // whatever the file system's own block size is
+	const blockBytes = 512 // the unit of Blocks on every file system
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int64(s.Blocks) * blockBytes
 	}

@@ -12,8 +12,8 @@ import (
 	"path/filepath"
 )
 
-// count compares the receiver's file with what was sent. Each message has a text of its
-// own, so the texts tell what arrived how often.
+// count compares the receiver's file with what was sent. No two messages have the same
+// text, so the texts tell which message arrived how often.
 func (d *Demo) count(r *Result) error {
 	file, err := os.Open(d.ReceivedFile())
 	if err != nil {
@@ -64,19 +64,19 @@ func (d *Demo) judge(r *Result) (err error) {
 	return err
 }
 
-// searchBroker counts the files of the broker, its log among them, that hold a text.
+// searchBroker counts the broker's files, including its log, that contain a text.
 func (d *Demo) searchBroker(of, what string) (found int, err error) {
 	searched := int64(0)
 	look := func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
-			return gone(err)
+			return ignoreGone(err)
 		}
 		has, n, err := contains(path, []byte(what))
 		searched += n
 		if has {
 			found++
 		}
-		return gone(err)
+		return ignoreGone(err)
 	}
 	for _, root := range []string{d.Data(), d.LogFile()} {
 		if err := filepath.WalkDir(root, look); err != nil {
@@ -87,16 +87,16 @@ func (d *Demo) searchBroker(of, what string) (found int, err error) {
 	return found, nil
 }
 
-// gone: the broker may remove a file while the folder is walked.
-func gone(err error) error {
+// ignoreGone ignores a missing file: the broker may remove files meanwhile.
+func ignoreGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// contains reads a file in pieces that overlap by the length of what is looked for, and
-// returns how much it read.
+// contains searches a file and returns how much of it was read. It reads blocks that
+// overlap by the length of the text, so that no match is missed.
 func contains(path string, what []byte) (found bool, n int64, err error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -1,10 +1,10 @@
-// Package demo shows the product at work in a minute: a broker, a sender that seals
-// letters for a receiver, and a crash of each of the three in the middle. At the end it
-// counts, from the receiver's file, what arrived, and searches the broker's files for
-// what was written.
+// Package demo shows the product at work in a minute. A sender seals letters for a receiver
+// and sends them through a broker, and each of the three is killed once. At the end it
+// counts the letters in the receiver's file, and searches the broker's files for the text
+// of the letters.
 //
-// All three are processes of their own, so that they can be killed as the system would.
-// The package prints nothing: it reports its steps through Config.Say.
+// All three are processes, so that they can really be killed. The package prints nothing:
+// it reports its steps through Config.Say.
 package demo
 
 import (
@@ -41,18 +41,18 @@ type Config struct {
 	Exe string
 	// Dir is an existing empty folder; everything is kept below it.
 	Dir string
-	// Messages is how many are sent: 300.
+	// Messages is the number of messages to send: 300.
 	Messages int
 	// Say is called with each step. Required.
 	Say func(format string, args ...any)
 }
 
-// Result is what came of it. The JSON names are an interface: scripts read them.
+// Result counts what happened. The JSON names are an interface: scripts read them.
 type Result struct {
 	Sent     int `json:"sent"`     // letters that the broker confirmed
 	Received int `json:"received"` // letters in the receiver's file, each counted once
-	// Lost were sent and never arrived, Duplicates stand in the receiver's file more than
-	// once, Changed have another text than was sent. All must be 0.
+	// Lost letters never arrived, Duplicates are in the receiver's file more than once,
+	// and Changed ones have another text than was sent. All must be 0.
 	Lost       int `json:"lost"`
 	Duplicates int `json:"duplicates"`
 	Changed    int `json:"changed"`
@@ -60,15 +60,15 @@ type Result struct {
 	BrokerRestarts   int `json:"broker_restarts"`
 	SenderRestarts   int `json:"sender_restarts"`
 	ReceiverRestarts int `json:"receiver_restarts"`
-	// PlaintextHits is how many of the broker's files hold a letter's text; it must be 0.
-	// ControlHits is the same for a message that was published without being sealed; it
-	// must not be 0, or the search could not be believed.
+	// PlaintextHits is how many of the broker's files contain a letter's text; it must be
+	// 0. ControlHits is the same for a message that is not sealed; it must not be 0, or
+	// the search does not work.
 	PlaintextHits int     `json:"plaintext_hits"`
 	ControlHits   int     `json:"plaintext_control_hits"`
 	Seconds       float64 `json:"seconds"`
 }
 
-// Failed says which promise was broken, or is nil.
+// Failed is an error if a promise was broken, or nil.
 func (r *Result) Failed() error {
 	switch {
 	case r.Lost > 0 || r.Duplicates > 0 || r.Changed > 0 || r.Received != r.Sent:
@@ -122,7 +122,7 @@ func Start(ctx context.Context, cfg Config) (_ *Demo, err error) {
 	return d, nil
 }
 
-// startAttempts: another program may hold the port for a moment.
+// startAttempts is how often the broker is started if another program uses its port.
 const startAttempts = 3
 
 func (d *Demo) startBroker(ctx context.Context, addr, metrics string) (err error) {
@@ -150,17 +150,17 @@ func (d *Demo) ReceivedFile() string { return filepath.Join(d.cfg.Dir, "received
 // PrivateKeyFile is the receiver's key.
 func (d *Demo) PrivateKeyFile() string { return filepath.Join(d.cfg.Dir, Receiver+".key") }
 
-// PinsFile is what the sender remembers of the key directory.
+// PinsFile holds the sender's pins of the key directory.
 func (d *Demo) PinsFile() string { return filepath.Join(d.cfg.Dir, Sender+"-pins.json") }
 
 func (d *Demo) receiverPins() string { return filepath.Join(d.cfg.Dir, Receiver+"-pins.json") }
 func (d *Demo) lettersFile() string  { return filepath.Join(d.cfg.Dir, "letters.txt") }
 func (d *Demo) spoolFolder() string  { return filepath.Join(d.cfg.Dir, Sender+"-spool") }
 
-// Addr and MetricsAddr are the broker's addresses.
+// Addr is the broker's address for clients.
 func (d *Demo) Addr() string { return d.process.Addr }
 
-// MetricsAddr serves metrics and health.
+// MetricsAddr is the broker's address for metrics and health.
 func (d *Demo) MetricsAddr() string { return d.process.MetricsAddr }
 
 // Done is closed when the broker has ended.

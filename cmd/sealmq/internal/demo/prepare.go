@@ -14,8 +14,8 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// makeCertificates sets the authority up, as the first start of a broker would, and
-// issues a certificate each for sender and receiver.
+// makeCertificates makes the authority, as the first start of a broker would, and issues
+// the certificates of sender and receiver.
 func (d *Demo) makeCertificates() error {
 	set, err := ca.Setup(d.Data(), nil, ca.Options{})
 	if err != nil {
@@ -42,19 +42,19 @@ func (d *Demo) makeKey() (err error) {
 	return nil
 }
 
-// marker stands in every letter and nowhere else, and controlMarker in a message that is
-// published as it is: the search that does not find the one must find the other.
+// marker is in every letter, and controlMarker in a message that is not sealed. The search
+// must not find the first and must find the second.
 const (
 	marker        = "Dear " + Receiver + ", this stays between us"
 	controlMarker = "everybody on the way may read this"
 )
 
-// text is what letter i says.
+// text is the content of letter i.
 func text(i, of int) string {
 	return fmt.Sprintf("%s, letter %d of %d: the meeting is at noon", marker, i, of)
 }
 
-// prepare makes what the letters go through, publishes the receiver's key, and writes
+// prepare declares the exchange and the queues, publishes the receiver's key, and writes
 // the letters.
 func (d *Demo) prepare(ctx context.Context) error {
 	c, err := d.dial(ctx, Receiver)
@@ -79,7 +79,7 @@ func (d *Demo) prepare(ctx context.Context) error {
 	return d.writeLetters()
 }
 
-// controlQueue keeps the message that is not sealed.
+// controlQueue holds the message that is not sealed.
 const controlQueue = "plain"
 
 func publishControl(ctx context.Context, c *client.Client) error {
@@ -93,7 +93,7 @@ func publishControl(ctx context.Context, c *client.Client) error {
 	return nil
 }
 
-// publishKey puts the receiver's public key, signed with its certificate, into the
+// publishKey publishes the receiver's public key, signed with its certificate, in the
 // broker's key directory, where the sender finds it.
 func (d *Demo) publishKey(ctx context.Context) error {
 	c, err := brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
@@ -126,7 +126,7 @@ func (d *Demo) writeLetters() error {
 	return nil
 }
 
-// dial connects as the receiver does.
+// dial connects with the certificate of that name.
 func (d *Demo) dial(ctx context.Context, name string) (*client.Client, error) {
 	p := ca.In(d.Data())
 	cfg, err := mtls.ClientConfig(mtls.Files{Cert: p.Cert(name), Key: p.Key(name), CA: p.CA}, mtls.ClientOptions{})

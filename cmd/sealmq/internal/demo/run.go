@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// sendTime is about how long sending takes, so that the crashes come in the middle.
+	// sendTime is about how long sending takes. The crashes come within this time.
 	sendTime = 3 * time.Second
-	// stallTime is longer than the broker's ack timeout, after which at the latest
-	// everything comes again that a lost connection held.
+	// stallTime is longer than the broker's ack timeout, after which the broker delivers
+	// again what a lost connection held.
 	stallTime = 45 * time.Second
-	// pollInterval is how often the receiver's file is looked at.
+	// pollInterval is how often the receiver's file is read.
 	pollInterval = 5 * time.Millisecond
 )
 
@@ -55,7 +55,7 @@ func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
 			return nil, err
 		}
 	}
-	if err := r.ended(ctx, r.sender); err != nil {
+	if err := r.waitSender(ctx); err != nil {
 		return nil, err
 	}
 	r.result.Sent = d.cfg.Messages
@@ -76,8 +76,8 @@ func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
 	return &r.result, nil
 }
 
-// startSender starts a process that ends when every letter is confirmed. Started again,
-// it goes on where the one before was killed.
+// startSender starts a process that ends when every letter is confirmed. It continues
+// where a killed sender stopped.
 func (d *Demo) startSender() (*brokerproc.Command, error) {
 	return brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
 		"send", "--data", d.Data(), "--addr", d.Addr(), "--as", Sender, "--to", Receiver, "--pins", d.PinsFile(),
@@ -137,9 +137,9 @@ func (r *run) killBoth() {
 	}
 }
 
-// waitAcknowledged waits until the receiver has acknowledged all there is, or until that
-// takes too long. A receiver that was started just now is not asked to end before it has
-// begun: until it listens to the signal it would die of it.
+// waitAcknowledged waits until the receiver has subscribed and acknowledged everything, or
+// until that takes too long. A receiver that was only just started would not handle the
+// signal of stopReceiver yet and would die.
 func (r *run) waitAcknowledged(ctx context.Context) error {
 	c, err := r.dial(ctx, Receiver)
 	if err != nil {
@@ -151,7 +151,7 @@ func (r *run) waitAcknowledged(ctx context.Context) error {
 	for since := time.Now(); time.Since(since) < stallTime; {
 		q, err := c.Queue(ctx, Queue)
 		if err != nil {
-			return fmt.Errorf("ask what is left in the queue: %w", err)
+			return fmt.Errorf("read the state of the queue: %w", err)
 		}
 		if q.Consumers > 0 && q.Ready+q.Unacked == 0 {
 			return nil
@@ -167,18 +167,19 @@ func (r *run) waitAcknowledged(ctx context.Context) error {
 	return nil
 }
 
-// stopReceiver asks it to end: it acknowledges what it has written and gives the rest back.
+// stopReceiver interrupts the receiver, which then acknowledges what it has written and
+// returns the rest.
 func (r *run) stopReceiver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	return r.receiver.Stop(ctx)
 }
 
-// ended waits for the end of a command.
-func (r *run) ended(ctx context.Context, c *brokerproc.Command) error {
+// waitSender waits for the end of the sender.
+func (r *run) waitSender(ctx context.Context) error {
 	select {
-	case <-c.Done():
-		return c.Err()
+	case <-r.sender.Done():
+		return r.sender.Err()
 	case <-r.receiver.Done():
 		return fmt.Errorf("the receiver ended: %w", r.receiver.Err())
 	case <-ctx.Done():
@@ -186,11 +187,11 @@ func (r *run) ended(ctx context.Context, c *brokerproc.Command) error {
 	}
 }
 
-// errStalled says that nothing moves any more.
+// errStalled says that no letter arrives any more.
 var errStalled = errors.New("nothing arrived for a long time")
 
-// waitFor waits until n letters have arrived, or until the receiver, or with an error the
-// sender, has ended.
+// waitFor waits until n letters have arrived. It fails if the receiver ends, or if the
+// sender ends with an error.
 func (r *run) waitFor(ctx context.Context, n int) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -223,8 +224,8 @@ func (r *run) waitFor(ctx context.Context, n int) error {
 	}
 }
 
-// lineCounter counts the lines of a growing file. A start of the receiver may shorten it
-// by what was not committed.
+// lineCounter counts the lines of a growing file. When a receiver starts, it may cut off
+// lines that were not committed.
 type lineCounter struct {
 	name string
 	n    int
