@@ -47,15 +47,15 @@ func NewMetrics() *Metrics {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sealmq_broker_" + name, Help: help}, labels)
 	}
 	m := &Metrics{
-		published:   counter("publishes_total", "Publishes by what became of them: stored, repeated, conflict, refused.", "outcome"),
-		refused:     counter("refusals_total", "Publishes that were refused, conflicts included, by the reason's code.", "reason"),
-		settled:     counter("settlements_total", "Settlements that consumers sent: ack, return, release, dead, extend.", "verdict"),
-		deniedTotal: counter("denials_total", "Commands that the caller was not allowed to use.", "command"),
-		delivered:   counter("deliveries_total", "Messages handed to consumers.").WithLabelValues(),
-		consumers:   gauge("consumers", "Connections that have a consumer side open.").WithLabelValues(),
-		dangling:    counter("dangling_bindings_total", "Bindings removed at load because their queue or exchange was gone.").WithLabelValues(),
-		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key, key_log, chain.", "kind"),
-		limits:      gauge("definitions_limit", "The most definitions of a kind that clients can make.", "kind"),
+		published:   counter("publishes_total", "Publishes by outcome: stored, repeated, conflict, refused.", "outcome"),
+		refused:     counter("refusals_total", "Refused publishes, conflicts included, by error code.", "reason"),
+		settled:     counter("settlements_total", "Settlements from consumers by verdict: ack, return, release (a return that does not count as an attempt), dead, drop, extend.", "verdict"),
+		deniedTotal: counter("denials_total", "Commands refused because the identity lacks the permission.", "command"),
+		delivered:   counter("deliveries_total", "Messages delivered to consumers.").WithLabelValues(),
+		consumers:   gauge("consumers", "Connections that can consume.").WithLabelValues(),
+		dangling:    counter("dangling_bindings_total", "Bindings removed at the start because their queue or exchange was missing.").WithLabelValues(),
+		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key, key_log (changes in the key directory's log), chain (senders' certificate chains).", "kind"),
+		limits:      gauge("definitions_limit", "Maximum number of definitions by kind (section limits).", "kind"),
 		reasons:     make(map[sealmq.Code]prometheus.Counter),
 	}
 	m.exchanges = m.definitions.WithLabelValues("exchange")

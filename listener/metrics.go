@@ -108,27 +108,27 @@ func (m *Metrics) refuse(why refusal) { m.refused[why].Add(1) }
 
 var (
 	openDesc = prometheus.NewDesc("sealmq_server_connections",
-		"Open connections that have shown who they are.", nil, nil)
+		"Open connections whose identity is known.", nil, nil)
 	limitDesc = prometheus.NewDesc("sealmq_server_connections_limit",
-		"The most connections that are let in.", nil, nil)
+		"Maximum number of open connections (server.max_connections).", nil, nil)
 	perIdentityDesc = prometheus.NewDesc("sealmq_server_connections_per_identity_limit",
-		"The most connections of one identity that are let in.", nil, nil)
+		"Maximum number of open connections of one identity (server.max_connections_per_identity).", nil, nil)
 	memoryDesc = prometheus.NewDesc("sealmq_server_memory_bytes",
-		"Bytes that connections hold in read buffers, replies and deliveries that are not written.", nil, nil)
+		"Bytes that connections hold in read buffers and in replies and deliveries that are not written yet.", nil, nil)
 	memoryLimitDesc = prometheus.NewDesc("sealmq_server_memory_limit_bytes",
-		"The most of these bytes.", nil, nil)
+		"Maximum number of these bytes (server.max_memory_bytes).", nil, nil)
 	memoryRefusedDesc = prometheus.NewDesc("sealmq_server_memory_refusals_total",
 		"Memory requests of connections that were reduced.", nil, nil)
 	acceptedDesc = prometheus.NewDesc("sealmq_server_connections_accepted_total",
-		"Connections accepted, before their handshake.", nil, nil)
+		"Connections accepted, counted before the handshake.", nil, nil)
 	refusedDesc = prometheus.NewDesc("sealmq_server_connections_refused_total",
-		"Connections closed before a protocol byte, by reason.", []string{"reason"}, nil)
+		"Connections closed before the first byte of a protocol, by reason.", []string{"reason"}, nil)
 	closedDesc = prometheus.NewDesc("sealmq_server_connections_closed_total",
-		"Connections that were open and ended, by reason.", []string{"reason"}, nil)
+		"Open connections that ended, by reason.", []string{"reason"}, nil)
 	acceptErrorsDesc = prometheus.NewDesc("sealmq_server_accept_errors_total",
-		"Failures to accept a connection.", nil, nil)
+		"Failures of the system to accept a connection, for example without free file descriptors.", nil, nil)
 	panicsDesc = prometheus.NewDesc("sealmq_server_panics_total",
-		"Connections ended by a defect.", nil, nil)
+		"Connections ended by a bug; please report it.", nil, nil)
 	bytesDesc = prometheus.NewDesc("sealmq_server_bytes_total",
 		"Bytes of protocols, without TLS, by direction.", []string{"direction"}, nil)
 )

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,8 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// exposed are the names of all metrics that a broker registers.
-func exposed(t *testing.T) []string {
+var update = flag.Bool("update", false, "rewrite the pages that are made from the code")
+
+// exposed are the help texts of all metrics that a broker registers, by name.
+func exposed(t *testing.T) map[string]string {
 	t.Helper()
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(t.TempDir(), "data")
@@ -32,28 +35,48 @@ func exposed(t *testing.T) []string {
 	if err := runParts(ctx, append(n.parts(), describe)); err != nil {
 		t.Fatal(err)
 	}
-	var names []string
+	parts := regexp.MustCompile(`fqName: "([^"]*)", help: "([^"]*)"`)
+	help := make(map[string]string)
 	for d := range descs {
-		name := regexp.MustCompile(`fqName: "([^"]*)"`).FindStringSubmatch(d.String())[1]
-		if strings.HasPrefix(name, "sealmq_") {
-			names = append(names, name)
+		if m := parts.FindStringSubmatch(d.String()); strings.HasPrefix(m[1], "sealmq_") {
+			help[m[1]] = m[2]
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return help
 }
 
-func TestMetricsPageListsWhatIsExposed(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+// TestMetricsPageSaysWhatIsExposed compares the page with the program: it lists every
+// metric, with its help text as the meaning. -update writes the help texts into the page.
+func TestMetricsPageSaysWhatIsExposed(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "metrics.md")
+	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	help := exposed(t)
 	var listed []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(sealmq_[a-z_]+)` \\| (?:gauge|counter|histogram) \\|").FindAllStringSubmatch(string(page), -1) {
-		listed = append(listed, m[1])
+	row := regexp.MustCompile("(?m)^(\\| `(sealmq_[a-z_]+)` \\| (?:gauge|counter|histogram) \\|[^|]*\\| )(.*) \\|$")
+	want := row.ReplaceAllStringFunc(string(page), func(line string) string {
+		m := row.FindStringSubmatch(line)
+		listed = append(listed, m[2])
+		return m[1] + help[m[2]] + " |"
+	})
+	var names []string
+	for name := range help {
+		names = append(names, name)
 	}
+	slices.Sort(names)
 	slices.Sort(listed)
-	if diff := cmp.Diff(exposed(t), listed); diff != "" {
+	if diff := cmp.Diff(names, listed); diff != "" {
 		t.Errorf("docs/metrics.md (-exposed +listed):\n%s", diff)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(string(page), "\n")); diff != "" {
+		t.Errorf("docs/metrics.md; write it with -update (-help texts +page):\n%s", diff)
 	}
 }

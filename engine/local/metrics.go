@@ -19,7 +19,7 @@ type Metrics struct {
 func NewMetrics() *Metrics {
 	return &Metrics{
 		sync: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "sealmq_journal_sync_seconds", Help: "Time that one sync of the journal took.",
+			Name: "sealmq_journal_sync_seconds", Help: "Time of one sync of the journal.",
 			Buckets: prometheus.ExponentialBuckets(25e-6, 2, 18),
 		}),
 		records: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -96,28 +96,28 @@ func NewCollector(e *Engine) *Collector {
 	}
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	add(counter, "journal_syncs_total", "Syncs of the journal.", func(s *Stats) float64 { return float64(s.Journal.Syncs) })
-	add(counter, "journal_batches_total", "Batches answered.", func(s *Stats) float64 { return float64(s.Journal.Batches) })
+	add(counter, "journal_batches_total", "Batches answered; a batch without records needs no sync, one over two segments needs two.", func(s *Stats) float64 { return float64(s.Journal.Batches) })
 	add(counter, "journal_records_total", "Records made durable.", func(s *Stats) float64 { return float64(s.Journal.Records) })
 	add(counter, "journal_written_bytes_total", "Bytes written to the journal.", func(s *Stats) float64 { return float64(s.Journal.Bytes) })
-	add(gauge, "journal_live_bytes", "Bytes of records that hold unsettled messages, estimated.", func(s *Stats) float64 { return float64(s.LiveBytes) })
+	add(gauge, "journal_live_bytes", "Estimated bytes of records that hold unsettled messages.", func(s *Stats) float64 { return float64(s.LiveBytes) })
 	add(gauge, "journal_disk_bytes", "Bytes of all segment files.", func(s *Stats) float64 { return float64(s.Journal.DiskBytes) })
-	add(gauge, "journal_pending_bytes", "Bytes that wait for a sync.", func(s *Stats) float64 { return float64(s.Journal.PendingBytes) })
+	add(gauge, "journal_pending_bytes", "Bytes that wait for a sync (limit: storage.max_pending_bytes).", func(s *Stats) float64 { return float64(s.Journal.PendingBytes) })
 	add(gauge, "journal_segments", "Segments that hold records.", func(s *Stats) float64 { return float64(s.Journal.Segments) })
 	add(gauge, "journal_ready_segments", "Segments prepared for records.", func(s *Stats) float64 { return float64(s.Journal.Ready) })
-	add(gauge, "journal_free_segments", "Segments that wait to be used again.", func(s *Stats) float64 { return float64(s.Journal.Free) })
-	add(counter, "journal_created_segments_total", "Segment files made.", func(s *Stats) float64 { return float64(s.Journal.Created) })
-	add(counter, "journal_recycled_segments_total", "Segment files used again.", func(s *Stats) float64 { return float64(s.Journal.Recycled) })
+	add(gauge, "journal_free_segments", "Segments that wait for reuse.", func(s *Stats) float64 { return float64(s.Journal.Free) })
+	add(counter, "journal_created_segments_total", "Segment files created.", func(s *Stats) float64 { return float64(s.Journal.Created) })
+	add(counter, "journal_recycled_segments_total", "Segment files reused; in normal operation this grows and created segments do not.", func(s *Stats) float64 { return float64(s.Journal.Recycled) })
 	add(counter, "journal_removed_segments_total", "Segment files removed.", func(s *Stats) float64 { return float64(s.Journal.Removed) })
-	add(counter, "journal_copied_records_total", "Records copied forward so that their segment could be used again.", func(s *Stats) float64 { return float64(s.CopiedForward) })
+	add(counter, "journal_copied_records_total", "Records copied forward so that their segment could be reused.", func(s *Stats) float64 { return float64(s.CopiedForward) })
 	add(counter, "journal_damaged_records_total", "Damaged places found since the start.", func(s *Stats) float64 { return float64(s.Damaged) })
-	add(counter, "journal_damage_not_kept_total", "Damaged places found whose bytes could not be kept aside.", func(s *Stats) float64 { return float64(s.NotKept) })
-	add(counter, "journal_dropped_tails_total", "Torn places that the start dropped and that were never promised.", func(s *Stats) float64 { return float64(s.Journal.DroppedTail) })
+	add(counter, "journal_damage_not_kept_total", "Damaged places whose bytes could not be set aside in a file damaged-….bin.", func(s *Stats) float64 { return float64(s.NotKept) })
+	add(counter, "journal_dropped_tails_total", "Torn places that the start dropped; nothing in them was ever confirmed.", func(s *Stats) float64 { return float64(s.Journal.DroppedTail) })
 	add(counter, "checkpoints_total", "Checkpoints written.", func(s *Stats) float64 { return float64(s.Checkpoints) })
-	add(gauge, "messages", "Messages in all queues, a copy in each queue counted.", func(s *Stats) float64 { return float64(s.Copies) })
-	add(gauge, "messages_limit", "Messages at which publishes are refused.", func(s *Stats) float64 { return float64(s.MaxCopies) })
+	add(gauge, "messages", "Messages in all queues; a copy in each queue counts.", func(s *Stats) float64 { return float64(s.Copies) })
+	add(gauge, "messages_limit", "Maximum number of messages in all queues (limits.messages); further publishes are refused.", func(s *Stats) float64 { return float64(s.MaxCopies) })
 	add(gauge, "dedup_ids", "Message ids remembered.", func(s *Stats) float64 { return float64(s.DedupIDs) })
-	add(gauge, "dedup_settled_ids", "Message ids remembered whose message is settled.", func(s *Stats) float64 { return float64(s.DedupSettled) })
-	add(gauge, "dedup_horizon_seconds", "Age of the oldest settled message id that is remembered.", func(s *Stats) float64 { return s.DedupHorizon.Seconds() })
+	add(gauge, "dedup_settled_ids", "Remembered message ids whose message is settled (limit: dedup.max_ids).", func(s *Stats) float64 { return float64(s.DedupSettled) })
+	add(gauge, "dedup_horizon_seconds", "Age of the oldest settled message id that is remembered; retry within this time.", func(s *Stats) float64 { return s.DedupHorizon.Seconds() })
 	add(gauge, "dead_letters_waiting", "Messages on their way to a dead-letter queue.", func(s *Stats) float64 { return float64(s.Dying) })
 	return c
 }

@@ -140,17 +140,17 @@ func (m *Metrics) reset() {
 
 var (
 	commandsDesc = prometheus.NewDesc("sealmq_text_commands_total",
-		"Commands answered on the line protocol.", []string{"command"}, nil)
+		"Commands answered.", []string{"command"}, nil)
 	secondsDesc = prometheus.NewDesc("sealmq_text_command_seconds_total",
-		"Time from reading a command to its reply, added up.", []string{"command"}, nil)
+		"Total time from reading a command to its reply.", []string{"command"}, nil)
 	deliveriesDesc = prometheus.NewDesc("sealmq_text_deliveries_total",
 		"Messages pushed to consumers.", nil, nil)
 	faultsDesc = prometheus.NewDesc("sealmq_text_protocol_errors_total",
-		"Lines that could not be carried out, by reason.", []string{"reason"}, nil)
+		"Lines that are not valid commands, by reason.", []string{"reason"}, nil)
 	refusalsDesc = prometheus.NewDesc("sealmq_text_refusals_total",
-		"Commands that the broker refused, by the code of its error.", []string{"reason"}, nil)
+		"Commands that the broker refused, by error code.", []string{"reason"}, nil)
 	confirmDesc = prometheus.NewDesc("sealmq_text_confirm_seconds",
-		"Time from reading a publish to its confirm being ready.", nil, nil)
+		"Time from reading a publish until its confirm is ready.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
