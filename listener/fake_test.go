@@ -4,65 +4,39 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/engine/enginetest"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/listener"
 )
 
-// pipes is a listener without a network. Its connections have no buffers: a write waits
-// until the peer reads, so that a peer that does not read is noticed at once.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func listenPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.done) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "pipe"} }
-
-func (p *pipes) dial() net.Conn {
-	mine, theirs := net.Pipe()
-	p.conns <- theirs
-	return mine
-}
-
 // startPipes runs a server on pipes.
-func startPipes(t *testing.T, change func(*listener.Config)) (*node, *pipes) {
+func startPipes(t *testing.T, change func(*listener.Config)) (*node, *testnode.Pipes) {
 	t.Helper()
-	l := listenPipes()
-	n := start(t, nil, func(cfg *listener.Config) {
-		cfg.Listener = l
-		if change != nil {
-			change(cfg)
-		}
-	})
-	return n, l
+	network := testnode.NewPipes()
+	engine := enginetest.NewModel(enginetest.Config{})
+	return startNode(t, testnode.Config{Engine: engine, Network: network, Listener: change}), network
+}
+
+// dialPipe is a connection that has not spoken yet.
+func dialPipe(tb testing.TB, p *testnode.Pipes) net.Conn {
+	tb.Helper()
+	c, err := p.Dial(tb.Context(), "", "")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // connectPipe is a client whose received bytes nobody takes unless it reads.
-func (n *node) connectPipe(p *pipes, cfg *tls.Config) *peer {
+func (n *node) connectPipe(p *testnode.Pipes, cfg *tls.Config) *peer {
 	n.tb.Helper()
-	raw := p.dial()
-	n.tb.Cleanup(func() { _ = raw.Close() })
+	raw := dialPipe(n.tb, p)
 	c := &peer{tb: n.tb, tcp: raw, Conn: tls.Client(raw, cfg)}
 	if err := c.Handshake(); err != nil {
 		n.tb.Fatal(err)

@@ -3,7 +3,6 @@ package listener_test
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/internal/testing/transcript"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/protocol"
@@ -38,7 +38,6 @@ type node struct {
 	text   *text.Metrics
 	counts *listener.Metrics
 	addr   string
-	served chan error
 }
 
 // start runs a server; change may alter its configuration.
@@ -49,39 +48,13 @@ func start(tb testing.TB, ca *testca.CA, change func(*listener.Config)) *node {
 
 func startOn(tb testing.TB, ca *testca.CA, engine engine.Engine, change func(*listener.Config)) *node {
 	tb.Helper()
-	if ca == nil {
-		ca = testca.New(tb)
-	}
-	b, err := broker.New(broker.Config{Engine: engine})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	n := &node{tb: tb, ca: ca, broker: b, engine: engine, text: text.NewMetrics(), counts: listener.NewMetrics(), served: make(chan error, 1)}
-	cfg := listener.Config{
-		Addr:      "127.0.0.1:0",
-		TLS:       ca.ServerTLS(),
-		Identify:  ca.Identify,
-		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: b, Metrics: n.text})},
-		Metrics:   n.counts,
-	}
-	if change != nil {
-		change(&cfg)
-	}
-	n.server, err = listener.Listen(cfg)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	n.addr = n.server.Addr().String()
-	go func() { n.served <- n.server.Serve(context.Background()) }()
-	tb.Cleanup(func() {
-		_ = n.server.Close()
-		if err := <-n.served; err != nil {
-			tb.Errorf("Serve: %v", err)
-		}
-		_ = b.Close()
-		_ = engine.Close()
-	})
-	return n
+	return startNode(tb, testnode.Config{CA: ca, Engine: engine, Listener: change})
+}
+
+func startNode(tb testing.TB, cfg testnode.Config) *node {
+	tb.Helper()
+	n := testnode.Start(tb, cfg)
+	return &node{tb: tb, ca: n.CA, server: n.Server(), broker: n.Broker(), engine: cfg.Engine, text: n.Text, counts: n.Connections, addr: n.Addr}
 }
 
 // peer is a client's end of a TLS connection.

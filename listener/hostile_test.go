@@ -99,7 +99,7 @@ func TestHostileSilence(t *testing.T) {
 		n, pipes := startPipes(t, func(cfg *listener.Config) { cfg.Limits.Handshakes = 1 })
 		var silent []net.Conn
 		for range 50 {
-			c := pipes.dial()
+			c := dialPipe(t, pipes)
 			defer c.Close()
 			silent = append(silent, c)
 		}
@@ -126,7 +126,7 @@ func TestHostileSilence(t *testing.T) {
 func TestHostileHalfHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, pipes := startPipes(t, func(cfg *listener.Config) { cfg.Limits.Handshakes = 1 })
-		half := pipes.dial()
+		half := dialPipe(t, pipes)
 		defer half.Close()
 		_, _ = half.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // the start of a ClientHello
 		time.Sleep(time.Second)
@@ -375,7 +375,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 			t.Fatalf("%d handshakes are under way", len(asked))
 		}
 		hello := func() net.Conn {
-			raw := pipes.dial()
+			raw := dialPipe(t, pipes)
 			go func() { _ = tls.Client(raw, cfg).Handshake() }()
 			return raw
 		}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/listener"
 )
 
@@ -78,7 +79,7 @@ func TestGreedyConnectionsShareTheMemory(t *testing.T) {
 
 // getsOn publishes, consumes and acknowledges messages of some size. again says that it
 // may have to try more than once, as those who share an identity with the greedy may.
-func (n *node) getsOn(pipes *pipes, cfg *tls.Config, size int, again bool) {
+func (n *node) getsOn(pipes *testnode.Pipes, cfg *tls.Config, size int, again bool) {
 	n.tb.Helper()
 	p := n.connectPipe(pipes, cfg)
 	defer p.tcp.Close()

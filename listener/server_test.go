@@ -21,6 +21,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine/enginetest"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/protocol"
@@ -188,7 +189,7 @@ func (l *failingListener) Accept() (net.Conn, error) {
 
 func TestAcceptErrorsAreWaitedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pipes := listenPipes()
+		pipes := testnode.NewPipes()
 		began := time.Now()
 		n := start(t, nil, func(cfg *listener.Config) {
 			cfg.Listener = &failingListener{Listener: pipes, failures: 10}

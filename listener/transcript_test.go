@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/internal/testing/transcript"
 )
 
@@ -40,21 +40,11 @@ func TestTranscripts(t *testing.T) {
 					t.Errorf("%s: %v", how, err)
 				}
 			}
-			if err := tr.Play(startOnDisk(t, ca).dialer, transcript.Whole); err != nil {
+			if err := tr.Play(startNode(t, testnode.Config{CA: ca}).dialer, transcript.Whole); err != nil {
 				t.Errorf("on the local engine: %v", err)
 			}
 		})
 	}
-}
-
-// startOnDisk is the product as it is served.
-func startOnDisk(t *testing.T, ca *testca.CA) *node {
-	t.Helper()
-	engine, err := local.Open(local.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return startOn(t, ca, engine, nil)
 }
 
 // TestT16TwoConsumers is the transcript T16: each message goes to one of two consumers,
@@ -62,7 +52,7 @@ func startOnDisk(t *testing.T, ca *testca.CA) *node {
 func TestT16TwoConsumers(t *testing.T) {
 	ca := testca.New(t)
 	t.Run("model", func(t *testing.T) { twoConsumers(t, start(t, ca, nil)) })
-	t.Run("local engine", func(t *testing.T) { twoConsumers(t, startOnDisk(t, ca)) })
+	t.Run("local engine", func(t *testing.T) { twoConsumers(t, startNode(t, testnode.Config{CA: ca})) })
 }
 
 func twoConsumers(t *testing.T, n *node) {

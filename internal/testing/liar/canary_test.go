@@ -101,14 +101,14 @@ func (w *world) search(m *mailbox, clients *faultfs.FS, what string) (found []st
 			}
 		}
 	}
-	for name, fs := range map[string]*faultfs.FS{"broker": w.fs, "client": clients} {
+	for name, fs := range map[string]*faultfs.FS{"broker": w.node.FS, "client": clients} {
 		for _, file := range fs.Files() {
 			look(name+" "+file, string(fs.Get(file)))
 		}
 	}
 	look("the broker's log", w.log.text())
 	look("the receiver's log", m.log.text())
-	families, err := w.metrics.Gather()
+	families, err := w.node.Metrics.Gather()
 	w.must(err)
 	for _, family := range families {
 		look("metrics", family.String())

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir"
@@ -313,7 +312,7 @@ func TestForkEndsTheReceiver(t *testing.T) {
 	w := newWorld(t)
 	bob := w.mailbox()
 	// Alice is shown the directory of a broker with the same log key.
-	other := w.dial(w.startBroker(faultfs.New()), w.ca.ClientTLS("bob"), client.Config{})
+	other := w.dial(w.startBroker().Addr, w.ca.ClientTLS("bob"), client.Config{})
 	_, err := w.directory(other).Publish(t.Context(), w.signs("bob"), w.bobs.Newest().Public())
 	w.must(err)
 	alice := w.sender("alice", func(cfg *send.Config) { cfg.Directory = w.directory(other) })

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/keydir/keylog"
@@ -226,7 +225,7 @@ func TestResetThatOneIsShown(t *testing.T) {
 	w.publish("carol")
 	bob := w.mailbox()
 	honest := w.addr
-	w.addr = w.startBroker(faultfs.New()) // with the same log key
+	w.addr = w.startBroker().Addr // with the same log key
 	_, err := w.directory(w.dial(w.addr, w.ca.ClientTLS("bob"), client.Config{})).Publish(t.Context(), w.signs("bob"), w.bobs.Newest().Public())
 	w.must(err)
 	w.publish("carol")

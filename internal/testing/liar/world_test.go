@@ -13,20 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/keydir"
-	"github.com/sealmq/sealmq/keydir/keylog"
-	"github.com/sealmq/sealmq/listener"
-	"github.com/sealmq/sealmq/protocol"
-	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/send"
@@ -35,14 +28,13 @@ import (
 // world is an honest broker, and a liar before it to whom all clients talk.
 type world struct {
 	*testing.T
-	ca      *testca.CA
-	signer  *keylog.Signer       // of the directory's checkpoints
-	fs      *faultfs.FS          // the broker's disk
-	log     safeBuffer           // of broker and server
-	addr    string               // the honest broker's
-	metrics *prometheus.Registry // of the broker that was started last
-	liar    *liar.Liar
-	bobs    *seal.Keyring
+	ca     *testca.CA
+	keyLog *broker.DirectoryConfig // of the directory, with the key of its log
+	log    safeBuffer              // of the brokers
+	node   *testnode.Node          // the honest broker
+	addr   string                  // its address
+	liar   *liar.Liar
+	bobs   *seal.Keyring
 }
 
 // safeBuffer may be written to by many.
@@ -71,11 +63,11 @@ const (
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, ca: testca.New(t), fs: faultfs.New()}
+	w := &world{T: t, ca: testca.New(t)}
+	w.keyLog = testnode.NewDirectory(t, w.ca)
+	w.node = w.startBroker()
+	w.addr = w.node.Addr
 	var err error
-	w.signer, _, err = keylog.NewSigner()
-	w.must(err)
-	w.addr = w.startBroker(w.fs)
 	w.liar, err = liar.Listen(liar.Config{TLS: w.ca.ServerTLS(), Identify: w.ca.Identify,
 		Upstream: func(ctx context.Context, name string) (net.Conn, error) {
 			d := tls.Dialer{Config: w.ca.ClientTLS(name)}
@@ -87,25 +79,11 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// startBroker starts an honest one and returns its address.
-func (w *world) startBroker(fs *faultfs.FS) string {
+// startBroker starts an honest one with the log key of the first.
+func (w *world) startBroker() *testnode.Node {
 	w.Helper()
-	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	engine, err := local.Open(local.Config{Dir: "store", FS: fs, SegmentBytes: 1 << 20, Log: log})
-	w.must(err)
-	counts, conns, words := broker.NewMetrics(), listener.NewMetrics(), text.NewMetrics()
-	w.metrics = prometheus.NewRegistry()
-	w.metrics.MustRegister(local.NewCollector(engine), counts, conns, words)
-	b, err := broker.New(broker.Config{Engine: engine, Log: log, Metrics: counts,
-		Directory: &broker.DirectoryConfig{Signer: w.signer, Verifier: w.verifier()}})
-	w.must(err)
-	s, err := listener.Listen(listener.Config{Addr: "127.0.0.1:0", TLS: w.ca.ServerTLS(), Identify: w.ca.Identify, Log: log,
-		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: b, Metrics: words})}, Metrics: conns})
-	w.must(err)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background()) }()
-	w.Cleanup(func() { s.Close(); <-served; b.Close(); engine.Close() })
-	return s.Addr().String()
+	return testnode.Start(w, testnode.Config{CA: w.ca, Directory: w.keyLog,
+		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 }
 
 // settle makes what messages go through, and bob's key known.

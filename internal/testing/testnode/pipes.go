@@ -7,8 +7,9 @@ import (
 )
 
 // Pipes is a network in memory, for a broker in a synctest bubble: there time passes only
-// when nobody has anything to do, so nothing is late however busy the machine is. It is a
-// net.Listener.
+// when nobody has anything to do, so nothing is late however busy the machine is. Its
+// connections have no buffers: a write waits until the peer reads, so that a peer that
+// does not read is noticed at once. Pipes is a net.Listener.
 type Pipes struct {
 	conns chan net.Conn
 	done  chan struct{}

@@ -1,13 +1,16 @@
-// Package testnode runs a real broker inside a test: engine, broker and TLS listener over
-// a disk in memory, so that it can lose its power and come back.
+// Package testnode runs a real broker inside a test: engine, broker and TLS listener, over
+// a disk in memory that can lose its power and come back, or over a network in memory.
 package testnode
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/testca"
@@ -28,6 +31,12 @@ type Config struct {
 	Directory *broker.DirectoryConfig
 	// Accepts is another authority whose clients may connect.
 	Accepts *testca.CA
+	// Engine replaces the local engine over FS. Such a node is started once.
+	Engine engine.Engine
+	// Listener changes the configuration of the listener last.
+	Listener func(*listener.Config)
+	// Log gets what the node logs.
+	Log *slog.Logger
 }
 
 // NewDirectory configures a key directory for clients of an authority.
@@ -45,10 +54,15 @@ type Node struct {
 	CA   *testca.CA
 	FS   *faultfs.FS
 	Addr string
+	// Metrics are all of the node since its last start. Text and Connections are among
+	// them.
+	Metrics     *prometheus.Registry
+	Text        *text.Metrics
+	Connections *listener.Metrics
 
 	t      testing.TB
 	cfg    Config
-	engine *local.Engine
+	engine engine.Engine
 	broker *broker.Broker
 	server *listener.Server
 	served chan error
@@ -69,11 +83,19 @@ func Start(t testing.TB, cfg Config) *Node {
 // Start starts a stopped node at the address that it had.
 func (n *Node) Start() {
 	n.t.Helper()
-	var err error
-	if n.engine, err = local.Open(local.Config{Dir: "store", FS: n.FS, SegmentBytes: 1 << 20}); err != nil {
-		n.t.Fatal(err)
+	counts := broker.NewMetrics()
+	n.Metrics, n.Text, n.Connections = prometheus.NewRegistry(), text.NewMetrics(), listener.NewMetrics()
+	n.Metrics.MustRegister(counts, n.Text, n.Connections)
+	if n.engine = n.cfg.Engine; n.engine == nil {
+		e, err := local.Open(local.Config{Dir: "store", FS: n.FS, SegmentBytes: 1 << 20, Log: n.cfg.Log})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.engine = e
+		n.Metrics.MustRegister(local.NewCollector(e))
 	}
-	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.cfg.Directory}); err != nil {
+	var err error
+	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.cfg.Directory, Log: n.cfg.Log, Metrics: counts}); err != nil {
 		n.t.Fatal(err)
 	}
 	serverTLS := n.CA.ServerTLS()
@@ -81,10 +103,13 @@ func (n *Node) Start() {
 		serverTLS.ClientCAs = n.CA.Pool()
 		serverTLS.ClientCAs.AddCert(n.cfg.Accepts.Root())
 	}
-	cfg := listener.Config{Addr: n.Addr, TLS: serverTLS, Identify: n.CA.Identify,
-		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: n.broker})}}
+	cfg := listener.Config{Addr: n.Addr, TLS: serverTLS, Identify: n.CA.Identify, Log: n.cfg.Log, Metrics: n.Connections,
+		Protocols: []protocol.Protocol{text.Protocol(text.Config{Broker: n.broker, Metrics: n.Text})}}
 	if n.cfg.Network != nil {
 		cfg.Listener = n.cfg.Network
+	}
+	if n.cfg.Listener != nil {
+		n.cfg.Listener(&cfg)
 	}
 	if n.server, err = listener.Listen(cfg); err != nil {
 		n.t.Fatal(err)
@@ -100,7 +125,9 @@ func (n *Node) Stop() {
 		return
 	}
 	n.server.Close()
-	<-n.served
+	if err := <-n.served; err != nil {
+		n.t.Errorf("Serve: %v", err)
+	}
 	n.broker.Close()
 	n.engine.Close() // its error is that of the disk, when the power is off
 	n.server = nil
@@ -117,6 +144,9 @@ func (n *Node) Crash(seed uint64) {
 
 // Broker is the running broker, for tests that look behind the wire.
 func (n *Node) Broker() *broker.Broker { return n.broker }
+
+// Server is the running listener.
+func (n *Node) Server() *listener.Server { return n.server }
 
 // Config completes a client's configuration: address, network, and unless it has its own
 // a certificate, the administrator's.
