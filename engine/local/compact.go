@@ -16,9 +16,9 @@ import (
 // take more than twice the space of what lives in them plus four segments. On a full disk
 // it also picks one if the copies leave half of the remaining room to acks.
 func (e *Engine) segmentToCompact() *segmentUse {
-	full := e.j.Full() != nil
+	room, noSpace := e.j.Space()
+	full := noSpace != nil
 	e.full.Store(full)
-	room := e.j.RoomLeft()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var used, live int64

@@ -193,14 +193,13 @@ const movedBytes = 1024
 func (e *Engine) readCopy(t *taken) (m *messageRecord, place journal.Place, err error) {
 	place, ok := e.placeOf(t)
 	for ok {
-		m = new(messageRecord)
-		e.j.Read([]journal.Place{place}, func(_ int, r journal.Record, readErr error) {
-			if err = readErr; err == nil {
-				*m, err = decodeMessage(r.Payload, nil)
-			}
-		})
+		var r journal.Record
+		var m messageRecord
+		if r, err = e.readRecord(place); err == nil {
+			m, err = decodeMessage(r.Payload, nil)
+		}
 		if err == nil {
-			return m, place, nil
+			return &m, place, nil
 		}
 		now, still := e.placeOf(t)
 		var damage *journal.Damage

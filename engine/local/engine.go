@@ -89,7 +89,7 @@ type Engine struct {
 	opened time.Time
 	files  storeFiles
 	log    *slog.Logger
-	j      *journal.Journal
+	j      Journal
 	unlock func() error
 	report *journal.Report
 	// maxPayload is the largest payload that fits in a segment.
@@ -206,7 +206,7 @@ func (e *Engine) Health() error {
 	if err := e.j.Err(); err != nil {
 		return &sealmq.Error{Code: sealmq.Unavailable, Message: "the store has stopped", Err: err}
 	}
-	if err := e.j.Full(); err != nil {
+	if _, err := e.j.Space(); err != nil {
 		return &sealmq.Error{Code: sealmq.NoStorage, Message: "publishes are refused", Err: err}
 	}
 	if n := e.damaged.Load(); n > 0 {

@@ -29,9 +29,12 @@ type session struct {
 	closed  bool
 	acks    settleEncoder
 
-	takeMu sync.Mutex // serialises Take; guards what follows
-	taken  []taken
-	places []journal.Place
+	takeMu  sync.Mutex // serialises Take; guards what follows
+	taken   []taken
+	places  []journal.Place
+	onRead  func(int, journal.Record, error) // readOne, allocated once
+	out     []sealmq.Delivery                // of read
+	readErr error
 }
 
 type subscription struct {
@@ -374,17 +377,23 @@ func (e *Engine) unhold(h *held) {
 
 // read turns what was taken into deliveries. Damaged messages are left out.
 func (s *session) read(dst []sealmq.Delivery) ([]sealmq.Delivery, error) {
-	var failed error
-	s.e.j.Read(s.places, func(i int, r journal.Record, err error) {
-		d, err := s.e.deliver(&s.taken[i], s.places[i], r, err)
-		switch {
-		case err == nil:
-			dst = append(dst, d)
-		case !errors.Is(err, errGone):
-			failed = err
-		}
-	})
-	return dst, failed
+	if s.onRead == nil {
+		s.onRead = s.readOne
+	}
+	s.out, s.readErr = dst, nil
+	s.e.j.Read(s.places, s.onRead)
+	dst, s.out = s.out, nil
+	return dst, s.readErr
+}
+
+func (s *session) readOne(i int, r journal.Record, err error) {
+	d, err := s.e.deliver(&s.taken[i], s.places[i], r, err)
+	switch {
+	case err == nil:
+		s.out = append(s.out, d)
+	case !errors.Is(err, errGone):
+		s.readErr = err
+	}
 }
 
 // errGone says that a message is not there to be delivered.
@@ -416,8 +425,13 @@ func (e *Engine) deliver(t *taken, place journal.Place, r journal.Record, err er
 			return sealmq.Delivery{}, errGone
 		}
 		place = now
-		e.j.Read([]journal.Place{place}, func(_ int, again journal.Record, againErr error) { r, err = again, againErr })
+		r, err = e.readRecord(place)
 	}
+}
+
+func (e *Engine) readRecord(place journal.Place) (r journal.Record, err error) {
+	e.j.Read([]journal.Place{place}, func(_ int, found journal.Record, readErr error) { r, err = found, readErr })
+	return r, err
 }
 
 // placeOf tells where a copy is now.

@@ -66,7 +66,7 @@ func (e *Engine) sweep() {
 		e.reclaimSilent(s, now)
 	}
 	e.logUnlogged()
-	if e.j.Full() != nil {
+	if _, full := e.j.Space(); full != nil {
 		poke(e.wakeReclaimer) // what consumers settled may be enough by now
 	}
 	e.forgetIDs(forgetGroup)

@@ -209,7 +209,7 @@ var store = []variant{
 		new:    "		_ = damage.SaveAside(e.cfg.FS)\n",
 	},
 	{
-		name: "the first record after a sealed segment takes the place of its mark", file: "journal/journal.go",
+		name: "the first record after a sealed segment takes the place of its mark", file: "journal/room.go",
 		caught: suite{pkg: "journal", test: "TestSealEndsTheSegment"},
 		old:    "			j.off = j.run().end()\n",
 		new:    "			j.run()\n",
