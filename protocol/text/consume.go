@@ -45,7 +45,7 @@ func (s *Session) consume(v Verb, args []byte) {
 	})
 }
 
-// fetch hands out one message, which stays outstanding until it is settled or the
+// fetch delivers one message, which stays outstanding until it is settled or the
 // connection ends (specification R28).
 func (s *Session) fetch(v Verb, args []byte) {
 	c := s.open()
@@ -68,7 +68,7 @@ func (s *Session) fetch(v Verb, args []byte) {
 
 func (s *Session) fetchOne(c *broker.Consumer, queue string) (f engine.Fetched, err error) {
 	for {
-		if s.short() {
+		if s.memoryUsedUp() {
 			return f, errNoMemory
 		}
 		if c.Unacked() >= s.limits.Unacked {
@@ -79,7 +79,7 @@ func (s *Session) fetchOne(c *broker.Consumer, queue string) (f engine.Fetched, 
 		if err != nil || !f.Found || canPrint(&f.Delivery) {
 			return f, err
 		}
-		s.bury(c, &f.Delivery)
+		s.moveDead(c, &f.Delivery)
 	}
 }
 
@@ -108,8 +108,8 @@ func (s *Session) fetchAny(c *broker.Consumer, queue string) (engine.Fetched, er
 	return fetched, failed
 }
 
-// setPrefetch is `prefetch <n>`: the credit of this connection's subscriptions, those
-// to come included; 0 gives those that there are nothing more.
+// setPrefetch sets the credit of this connection's subscriptions, present and future; 0
+// pauses the present ones.
 func (s *Session) setPrefetch(v Verb, args []byte) {
 	n, err := strconv.Atoi(string(args))
 	if err != nil || n < 0 || n > sealmq.MaxPrefetch {
@@ -133,7 +133,6 @@ func (s *Session) setPrefetch(v Verb, args []byte) {
 	s.reply(v, prefixPrefetch+strconv.Itoa(n)+"\n")
 }
 
-// setMeta is `meta on|ends|off`.
 func (s *Session) setMeta(v Verb, args []byte) {
 	switch string(args) {
 	case "on":
@@ -150,7 +149,7 @@ func (s *Session) setMeta(v Verb, args []byte) {
 	}
 }
 
-// setCodes is `codes on|off`. It holds for the commands after it.
+// setCodes holds for the commands after it.
 func (s *Session) setCodes(v Verb, args []byte) {
 	on := string(args) == "on"
 	switch {

@@ -17,42 +17,42 @@ import (
 const (
 	// maxTake bounds the messages of one Take.
 	maxTake = 256
-	// remembered is how many deliveries that the broker may have taken back are kept in
-	// the ledger, so that a late ack still names its delivery.
+	// remembered is how many deliveries stay in the ledger although the broker may have
+	// taken them back, so that a late ack still names its delivery.
 	remembered = 4096
 )
 
 // delivery is the consumer's side of a session.
 type delivery struct {
-	// ready says that the broker may have something to push. It stays set while pushing is
-	// held back.
+	// ready says that the broker may have something to push. It stays set while nothing may
+	// be pushed.
 	ready atomic.Bool
 	// ending says that there is something in ended.
 	ending atomic.Bool
 
-	// gate is held while messages are taken, so that the number of closed gates cannot
-	// change meanwhile. A gate is a consume whose reply is not printed yet: nothing may be
-	// pushed before it (specification R21).
+	// gate is held while messages are taken, so that closed cannot change meanwhile. closed
+	// counts the consumes whose reply is not printed yet: nothing may be pushed before that
+	// (specification R21).
 	gate     sync.Mutex
 	closed   int
 	consumer atomic.Pointer[broker.Consumer]
 	draining bool // under gate; nothing is pushed any more
 	shut     bool // under gate; the session is closed
 
-	// mu guards the rest. It is taken after gate, and never across a call of the broker,
-	// which takes it when it holds its own.
+	// mu guards the rest. It is taken after gate. It is never held across a call of the
+	// broker, whose callbacks take it.
 	mu     sync.Mutex
 	ledger ledger
 	ended  []string // queues whose deletion the peer was not told of, each at most once
 	// subs has the subscription to each queue that is consumed, and 0 for a queue of which
 	// the peer was not told yet that its subscription has ended, or that is just subscribed.
-	subs   map[string]sealmq.SubscriptionID
-	lost   sealmq.SubscriptionID // the last one that ended and was not in subs
-	choked bool                  // the peer holds as much as it may; the next ack lets it have more
+	subs    map[string]sealmq.SubscriptionID
+	lost    sealmq.SubscriptionID // the last one that ended and was not in subs
+	atLimit bool                  // the peer holds as much as it may; its next ack makes room
 }
 
-// open returns the consumer's side, opening it when it is first needed. It returns nil
-// once the session is closed.
+// open returns the consumer's side, which it opens when it is first needed; nil once the
+// session is closed.
 func (s *Session) open() *broker.Consumer {
 	d := &s.delivery
 	if c := d.consumer.Load(); c != nil {
@@ -115,25 +115,25 @@ func (d *delivery) settle(batch []engine.Settlement, done func(error)) {
 	d.consumer.Load().Settle(batch, done)
 }
 
-// ask appends a settlement for each delivery that id means, and notes in g that they are
-// under way.
-func (d *delivery) ask(g *group, sc *scratch, id []byte, like engine.Settlement) (found, relieved bool) {
+// settleID appends a settlement for each delivery that id means, and notes in g that it is
+// pending.
+func (d *delivery) settleID(g *group, sc *scratch, id []byte, like engine.Settlement) (found, madeRoom bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := len(g.asked)
-	sc.settlements, g.asked = d.ledger.settle(sc.settlements, g.asked, id, like)
-	if found = len(g.asked) > before; found && d.choked {
-		d.choked, relieved = false, true
+	before := len(g.pending)
+	sc.settlements, g.pending = d.ledger.settle(sc.settlements, g.pending, id, like)
+	if found = len(g.pending) > before; found && d.atLimit {
+		d.atLimit, madeRoom = false, true
 	}
-	return found, relieved
+	return found, madeRoom
 }
 
-// settled says how the settlements of a group ended: over tells whether the deliveries
-// are no longer the peer's.
-func (d *delivery) settled(under []asked, over bool, now time.Time) waits {
+// settled ends the pending settlements of a group. over says that the deliveries are no
+// longer the peer's.
+func (d *delivery) settled(list []pending, over bool, now time.Time) latencies {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ledger.settled(under, over, now)
+	return d.ledger.settled(list, over, now)
 }
 
 // remember puts deliveries into the ledger before they are printed.
@@ -225,15 +225,15 @@ func (d *delivery) appendEnded(dst []byte, wanted bool) []byte {
 func (d *delivery) room(c *broker.Consumer, limit int) int {
 	n := limit - c.Unacked()
 	d.mu.Lock()
-	d.choked = n <= 0
+	d.atLimit = n <= 0
 	d.mu.Unlock()
 	return n
 }
 
 var deliveryLists = sync.Pool{New: func() any { return new([]sealmq.Delivery) }}
 
-// appendPushes takes what the broker has for this connection, as much as the budget
-// says, and prints it.
+// appendPushes takes from the broker what it has for this connection, within the budget,
+// and prints it.
 func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	d := &s.delivery
 	c := d.consumer.Load()
@@ -285,15 +285,15 @@ func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	return dst
 }
 
-// printable removes from list, in place, what cannot be a line of this protocol.
-// Messages of its own publishers always can.
+// printable removes from list, in place, what cannot be a line of this protocol. What was
+// published as a line always can.
 func (s *Session) printable(list []sealmq.Delivery, c *broker.Consumer) []sealmq.Delivery {
 	good := list[:0]
 	for i := range list {
 		if canPrint(&list[i]) {
 			good = append(good, list[i])
 		} else {
-			s.bury(c, &list[i])
+			s.moveDead(c, &list[i])
 		}
 	}
 	return good
@@ -303,9 +303,9 @@ func canPrint(d *sealmq.Delivery) bool {
 	return bytes.IndexByte(d.Body, '\n') < 0 && sealmq.CheckName("message id", d.ID) == nil
 }
 
-// bury dead-letters a message that cannot be printed, because a consumer that never
-// sees it can never settle it.
-func (s *Session) bury(c *broker.Consumer, d *sealmq.Delivery) {
+// moveDead dead-letters a message that cannot be printed: a consumer that never sees it
+// cannot settle it.
+func (s *Session) moveDead(c *broker.Consumer, d *sealmq.Delivery) {
 	queue := d.Queue
 	s.log.Info("message cannot be a line and is dead-lettered", "queue", queue, "message_id", d.ID)
 	c.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Dead, Reason: "cannot be delivered over the line protocol"}},

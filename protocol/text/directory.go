@@ -2,8 +2,10 @@ package text
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"slices"
 	"strconv"
 
 	"github.com/sealmq/sealmq"
@@ -11,110 +13,77 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// The proven key directory: entries with their owner's signature, and the log of all
-// changes. What is found was stored before, so looking up waits for what this connection
-// has put.
+// The key directory with proof: entries with their owner's signature, and the log of all
+// changes.
 
 const (
-	prefixKeyStored = "Key stored "
-	prefixFoundKey  = "Key: "
-	prefixKeyLog    = "Key log: "
-	prefixKeyProof  = "Key proof: "
-	prefixKeyReset  = "Key reset"
-	prefixReset     = "Reset: "
+	prefixKeyStored   = "Key stored "
+	prefixFoundKey    = "Key: "
+	prefixKeyLog      = "Key log: "
+	prefixKeyProof    = "Key proof: "
+	prefixKeyReset    = "Key reset"
+	prefixReset       = "Reset: "
+	prefixChainStored = "Chain stored "
+	prefixChain       = "Chain: "
 )
 
-// putKeyEntry is `put_key <suite> <base64>`.
 func (s *Session) putKeyEntry(v Verb, args []byte) {
 	suite, encoded := cut(args)
 	entry, ok := decodeAtMost(encoded, seal.MaxKeyEntryBytes)
 	if !ok {
-		s.answerError(v, &sealmq.Error{Code: sealmq.BadArgument,
-			Message: "the key entry is not the base64 form of at most " + strconv.Itoa(seal.MaxKeyEntryBytes) + " bytes"})
+		s.badArgument(v, "the key entry is not the base64 form of at most "+strconv.Itoa(seal.MaxKeyEntryBytes)+" bytes")
 		return
 	}
 	name := string(suite)
 	s.ask(v, func(g *group) {
 		s.broker.PutKeyEntry(s.id, name, entry, func(index int64, err error) {
-			if err != nil {
-				g.refuse(err)
-				return
-			}
-			g.succeed(prefixKeyStored + strconv.FormatInt(index, 10) + "\n")
+			g.finish(prefixKeyStored+strconv.FormatInt(index, 10)+"\n", err)
 		})
 	})
 }
 
-// findKey is `find_key <client> [suite]`. A client's name may have spaces, so the last word
-// is a suite if it is one's name.
 func (s *Session) findKey(v Verb, args []byte) {
-	client, suite := string(args), ""
-	if i := bytes.LastIndexByte(args, ' '); i >= 0 && isSuite(string(args[i+1:])) {
-		client, suite = string(bytes.TrimRight(args[:i], " ")), string(args[i+1:])
-	}
+	client, suite := nameAndSlot(args, isSuite)
 	found, err := s.broker.FindKey(s.id, client, suite)
-	if err != nil {
-		s.answerError(v, err)
-		return
-	}
-	s.answerJSON(v, prefixFoundKey, found)
+	s.answerJSON(v, prefixFoundKey, found, err)
 }
 
-// resetKey is `reset_key <client> [suite]`.
 func (s *Session) resetKey(v Verb, args []byte) {
-	client, suite := nameAndSlot(args)
+	client, slot := nameAndSlot(args, isSlot)
 	s.ask(v, func(g *group) {
-		s.broker.ResetKey(s.id, client, suite, func(indexes []int64, err error) {
-			if err != nil {
-				g.refuse(err)
-				return
-			}
+		s.broker.ResetKey(s.id, client, slot, func(indexes []int64, err error) {
 			line := prefixKeyReset
 			for _, index := range indexes {
 				line += " " + strconv.FormatInt(index, 10)
 			}
-			g.succeed(line + "\n")
+			g.finish(line+"\n", err)
 		})
 	})
 }
 
-// findReset is `find_reset <client> <suite>`.
 func (s *Session) findReset(v Verb, args []byte) {
-	client, suite := nameAndSlot(args)
-	if client == "" || suite == "" {
+	client, slot := nameAndSlot(args, isSlot)
+	if slot == "" {
 		s.missing(v)
 		return
 	}
-	found, err := s.broker.FindReset(s.id, client, suite)
-	if err != nil {
-		s.answerError(v, err)
-		return
-	}
-	s.answerJSON(v, prefixReset, found)
+	found, err := s.broker.FindReset(s.id, client, slot)
+	s.answerJSON(v, prefixReset, found, err)
 }
 
-// nameAndSlot takes a suite, or the word for a bare key, off the end.
-func nameAndSlot(args []byte) (client, slot string) {
-	i := bytes.LastIndexByte(args, ' ')
-	if i < 0 {
-		return string(args), ""
-	}
-	if last := string(args[i+1:]); last == keylog.Unproven || isSuite(last) {
-		return string(bytes.TrimRight(args[:i], " ")), last
+// nameAndSlot splits at the last space if a slot follows. A client's name may have spaces.
+func nameAndSlot(args []byte, slots func(string) bool) (client, slot string) {
+	if i := bytes.LastIndexByte(args, ' '); i >= 0 && slots(string(args[i+1:])) {
+		return string(bytes.TrimRight(args[:i], " ")), string(args[i+1:])
 	}
 	return string(args), ""
 }
 
-func isSuite(name string) bool {
-	for _, s := range seal.Suites() {
-		if string(s) == name {
-			return true
-		}
-	}
-	return false
-}
+func isSuite(name string) bool { return slices.Contains(seal.Suites(), seal.Suite(name)) }
 
-// keyLog is `key_log [<from> [<n>]]`.
+// isSlot knows the word for a bare key too.
+func isSlot(name string) bool { return name == keylog.Unproven || isSuite(name) }
+
 func (s *Session) keyLog(v Verb, args []byte) {
 	from, n := int64(0), int64(keylog.MaxPage)
 	first, second := cut(args)
@@ -124,14 +93,9 @@ func (s *Session) keyLog(v Verb, args []byte) {
 		return
 	}
 	page, err := s.broker.KeyLog(s.id, from, int(n))
-	if err != nil {
-		s.answerError(v, err)
-		return
-	}
-	s.answerJSON(v, prefixKeyLog, page)
+	s.answerJSON(v, prefixKeyLog, page, err)
 }
 
-// keyProof is `key_proof <from> <to>`.
 func (s *Session) keyProof(v Verb, args []byte) {
 	first, second := cut(args)
 	var from, to int64
@@ -140,14 +104,11 @@ func (s *Session) keyProof(v Verb, args []byte) {
 		return
 	}
 	proof, err := s.broker.KeyProof(s.id, from, to)
-	if err != nil {
-		s.answerError(v, err)
-		return
-	}
-	s.answerJSON(v, prefixKeyProof, proof)
+	s.answerJSON(v, prefixKeyProof, proof, err)
 }
 
-// optionalNumber reads a whole number that is not negative; nothing leaves v as it is.
+// optionalNumber reads a whole number that is not negative. If there is none, v keeps
+// its value.
 func optionalNumber(text []byte, v *int64) bool {
 	if len(text) == 0 {
 		return true
@@ -157,7 +118,7 @@ func optionalNumber(text []byte, v *int64) bool {
 	return err == nil
 }
 
-// The key directory speaks two dialects: v1.3 names the client in the command, v1.4 and
+// Bare keys, in CipherMQ's two dialects: v1.3 names the client in the command, v1.4 and
 // later take it from the certificate (specification 7, R31 to R33).
 
 func (s *Session) registerKey(v Verb, args []byte) {
@@ -174,34 +135,16 @@ func (s *Session) registerPublicKey(v Verb, args []byte) {
 	s.putKey(v, prefixError, s.id.CommonName, args)
 }
 
-func (s *Session) putKey(v Verb, prefix, client string, encoded []byte) {
-	key, err := decodeKey(encoded)
-	if err != nil {
-		code, sentence := s.explain(v, err)
-		s.fail(v, prefix, code, sentence)
+func (s *Session) putKey(v Verb, classic, client string, encoded []byte) {
+	key, ok := decodeAtMost(encoded, keylog.KeyBytes)
+	if !ok || len(key) != keylog.KeyBytes {
+		s.metrics.fault(faultBadArgument)
+		s.fail(v, classic, sealmq.BadArgument, "the public key is not the base64 form of 32 bytes")
 		return
 	}
 	s.ask(v, func(g *group) {
-		s.broker.PutKey(s.id, client, key, func(_ bool, err error) {
-			if err != nil {
-				g.refuseAs(prefix, err)
-				return
-			}
-			g.succeed(replyKeyRegistered)
-		})
+		s.broker.PutKey(s.id, client, key, func(_ bool, err error) { g.finishAs(classic, replyKeyRegistered, err) })
 	})
-}
-
-func decodeKey(encoded []byte) ([]byte, error) {
-	bad := &sealmq.Error{Code: sealmq.BadArgument, Message: "the public key is not the base64 form of 32 bytes"}
-	if len(encoded) != base64.StdEncoding.EncodedLen(keylog.KeyBytes) {
-		return nil, bad
-	}
-	key, err := base64.StdEncoding.Strict().AppendDecode(nil, encoded)
-	if err != nil || len(key) != keylog.KeyBytes {
-		return nil, bad
-	}
-	return key, nil
 }
 
 func (s *Session) getKey(v Verb, args []byte) {
@@ -218,12 +161,6 @@ func (s *Session) getKey(v Verb, args []byte) {
 
 // Senders' certificates, which envelopes name by their hash.
 
-const (
-	prefixChainStored = "Chain stored "
-	prefixChain       = "Chain: "
-)
-
-// putChain is `put_chain <base64>`.
 func (s *Session) putChain(v Verb, args []byte) {
 	chain, ok := decodeAtMost(args, seal.MaxChainBytes)
 	if !ok {
@@ -232,23 +169,18 @@ func (s *Session) putChain(v Verb, args []byte) {
 	}
 	s.ask(v, func(g *group) {
 		s.broker.PutChain(s.id, chain, func(sum [32]byte, err error) {
-			if err != nil {
-				g.refuse(err)
-				return
-			}
-			g.succeed(prefixChainStored + hex.EncodeToString(sum[:]) + "\n")
+			g.finish(prefixChainStored+hex.EncodeToString(sum[:])+"\n", err)
 		})
 	})
 }
 
-// findChain is `find_chain <sha256, hex>`.
 func (s *Session) findChain(v Verb, args []byte) {
-	var sum [32]byte
-	if n, err := hex.Decode(sum[:], args[:min(len(args), 2*len(sum))]); err != nil || n != len(sum) || len(args) != 2*len(sum) {
+	sum, err := hex.DecodeString(string(args[:min(len(args), 2*sha256.Size+1)]))
+	if err != nil || len(sum) != sha256.Size {
 		s.badArgument(v, "the hash is not 64 hexadecimal digits")
 		return
 	}
-	chain, err := s.broker.Chain(s.id, sum)
+	chain, err := s.broker.Chain(s.id, [sha256.Size]byte(sum))
 	if err != nil {
 		s.answerError(v, err)
 		return

@@ -10,18 +10,22 @@ import (
 	"github.com/sealmq/sealmq/protocol"
 )
 
-// answerJSON answers with a prefix and a value as compact JSON.
-func (s *Session) answerJSON(v Verb, prefix string, value any) {
+// answerJSON answers with a prefix and a value as compact JSON, or with an error.
+func (s *Session) answerJSON(v Verb, prefix string, value any, err error) {
+	if err != nil {
+		s.answerError(v, err)
+		return
+	}
 	s.answerLarge(v, prefix, func(dst []byte) ([]byte, error) {
 		encoded, err := json.Marshal(value)
 		return append(dst, encoded...), err
 	})
 }
 
-// answerLarge answers with a prefix and what is appended. That may be large, so it is
-// not even printed while memory is short.
+// answerLarge answers with a prefix and what is appended. That may be large, so nothing is
+// printed when memory is used up.
 func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) ([]byte, error)) {
-	if s.short() {
+	if s.memoryUsedUp() {
 		s.answerError(v, errNoMemory)
 		return
 	}
@@ -34,15 +38,15 @@ func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) (
 		return
 	}
 	n := len(g.text) - before
-	if n > ownBytes && n > s.memory.Room() {
+	if n > uncountedBytes && n > s.memory.Room() {
 		g.text = g.text[:before]
 		s.answerError(v, errNoMemory)
 		return
 	}
 	g.text = append(g.text, '\n')
 	s.answerNow(v)
-	if n > ownBytes {
-		s.flush() // so that it counts before others look what is left
+	if n > uncountedBytes {
+		s.flush() // so that it is counted before others look for memory
 	}
 }
 
@@ -52,15 +56,11 @@ func (s *Session) queues(v Verb, _ []byte) {
 
 func (s *Session) queue(v Verb, args []byte) {
 	info, err := s.broker.Queue(s.id, string(args))
-	if err != nil {
-		s.answerError(v, err)
-		return
-	}
-	s.answerJSON(v, prefixQueue, info)
+	s.answerJSON(v, prefixQueue, info, err)
 }
 
 func (s *Session) exchanges(v Verb, _ []byte) {
-	s.answerJSON(v, prefixExchanges, s.broker.Exchanges(s.id))
+	s.answerJSON(v, prefixExchanges, s.broker.Exchanges(s.id), nil)
 }
 
 const (
@@ -86,7 +86,6 @@ type peeked struct {
 	BodyBytes   []byte          `json:"body_base64,omitempty"` // of a body that is not JSON
 }
 
-// peek is `peek <queue> [n]`.
 func (s *Session) peek(v Verb, args []byte) {
 	queue, count := cut(args)
 	n, ok := optionalCount(count, defaultPeek)
@@ -115,10 +114,10 @@ func (s *Session) peek(v Verb, args []byte) {
 			list[i].BodyBytes = d.Body
 		}
 	}
-	s.answerJSON(v, prefixMessages, list)
+	s.answerJSON(v, prefixMessages, list, nil)
 }
 
-// maxResends is how many resends a second one connection gets an answer to: the engine
+// maxResends is how many resends of one connection are answered in a second: the engine
 // may search all queues for each.
 const maxResends = 10
 
@@ -163,7 +162,7 @@ func (s *Session) connections(v Verb, _ []byte) {
 	if list == nil {
 		list = []protocol.Connection{}
 	}
-	s.answerJSON(v, prefixConnections, list)
+	s.answerJSON(v, prefixConnections, list, nil)
 }
 
 func (s *Session) closeConnection(v Verb, args []byte) {
@@ -200,5 +199,5 @@ func (s *Session) whoami(v Verb, _ []byte) {
 			who.Reach = &reach
 		}
 	}
-	s.answerJSON(v, prefixWhoami, who)
+	s.answerJSON(v, prefixWhoami, who, nil)
 }

@@ -10,26 +10,26 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// ledger remembers which deliveries a connection was given and has not settled, by
-// message id, in the order in which they were given.
+// ledger has the deliveries that a connection was given and has not settled, by message
+// id, in the order in which they were given.
 //
-// An id may occur several times, as when two queues delivered the same message; settling
-// it settles all of them (specification R26). Only one kind waits: a queue may hand out
-// two messages of one id, the second long after the first was taken back, and a peer that
-// acknowledges the first has perhaps not seen the second. Of such messages each ack
-// settles the one that was given first.
+// An id may occur several times, for example because two queues delivered the same
+// message; settling it settles all of them (specification R26). There is one exception. A
+// queue may deliver two messages of one id, the second long after the first was taken back,
+// and a peer that acknowledges the first may not have seen the second. Of such messages each
+// ack settles the one that was given first.
 //
-// An entry stays until its settlement is stored. A settlement that is refused leaves it
-// as it was, so that the peer can ask again, and one that is asked for twice is handed
-// to the broker twice, so that it is confirmed only when it is true.
+// An entry stays until its settlement is stored. A refused settlement leaves it as it was,
+// so that the peer can try again. A settlement that is asked for twice is handed to the
+// broker twice, so that it is confirmed only when it is true.
 //
-// The ledger is not told when the broker takes a delivery back after its ack timeout, so
+// The ledger does not learn that the broker took a delivery back after its ack timeout, so
 // an entry may be stale: the engine ignores a stale tag, or honours it while the message
 // still waits. The owner bounds the ledger with dropOldest.
 //
-// Entries live in one slice and refer to each other by index: a chain per hash bucket
-// to find an id, a list to know the oldest. Adding and settling cost a few stores each
-// and allocate only when the slice grows. The zero value is empty; it is not safe for
+// Entries live in one slice and refer to each other by index: a chain for each hash bucket
+// to find an id, a list to know the oldest. Adding and settling cost a few stores each and
+// allocate only when the slice grows. The zero value is empty. A ledger is not safe for
 // concurrent use.
 type ledger struct {
 	entries []entry
@@ -38,7 +38,7 @@ type ledger struct {
 	oldest  int32   // index plus one
 	newest  int32   // index plus one
 	n       int
-	asked   int    // entries whose settlement is under way
+	pending int    // entries with pending settlements
 	turn    uint64 // of the newest entry
 	matches []int32
 	seed    maphash.Seed
@@ -52,12 +52,12 @@ type entry struct {
 	published           int64  // Unix milliseconds
 	delivered           int64  // Unix nanoseconds
 	hash                uint32
-	asked               uint32 // settlements under way
+	pending             uint32 // settlements that the broker has not answered
 	chain, older, newer int32
 }
 
-// asked is an entry whose settlement was handed to the broker.
-type asked struct {
+// pending is an entry whose settlement the broker has not answered.
+type pending struct {
 	turn  uint64
 	index int32 // plus one
 }
@@ -89,11 +89,11 @@ func (l *ledger) add(d *sealmq.Delivery, now time.Time) {
 	l.n++
 }
 
-// settle appends a settlement like the given one to dst for each delivery that an ack of
-// id means, and to under what settled must be told about them.
-func (l *ledger) settle(dst []engine.Settlement, under []asked, id []byte, like engine.Settlement) ([]engine.Settlement, []asked) {
+// settle appends to dst a settlement like the given one for each delivery that an ack of id
+// means, and to list the entries, for settled.
+func (l *ledger) settle(dst []engine.Settlement, list []pending, id []byte, like engine.Settlement) ([]engine.Settlement, []pending) {
 	if l.n == 0 {
-		return dst, under
+		return dst, list
 	}
 	l.matches = l.matches[:0]
 	h := uint32(maphash.Bytes(l.seed, id))
@@ -107,22 +107,22 @@ func (l *ledger) settle(dst []engine.Settlement, under []asked, id []byte, like 
 	}
 	for _, i := range l.matches {
 		e := &l.entries[i-1]
-		if e.asked++; e.asked == 1 {
-			l.asked++
+		if e.pending++; e.pending == 1 {
+			l.pending++
 		}
 		like.Tag = e.tag
 		dst = append(dst, like)
-		under = append(under, asked{e.turn, i})
+		list = append(list, pending{e.turn, i})
 	}
-	return dst, under
+	return dst, list
 }
 
-// chooseFirst leaves of the matches of each queue those of the message that was given
-// first, of those that nobody has asked for yet if there are any.
+// chooseFirst reduces the matches of each queue to those of the message that was given
+// first. Entries without a pending settlement come before the others.
 func (l *ledger) chooseFirst() {
 	slices.SortFunc(l.matches, func(a, b int32) int {
 		x, y := &l.entries[a-1], &l.entries[b-1]
-		return cmp.Or(cmp.Compare(x.tag.Queue, y.tag.Queue), cmp.Compare(min(x.asked, 1), min(y.asked, 1)), cmp.Compare(x.turn, y.turn))
+		return cmp.Or(cmp.Compare(x.tag.Queue, y.tag.Queue), cmp.Compare(min(x.pending, 1), min(y.pending, 1)), cmp.Compare(x.turn, y.turn))
 	})
 	var first *entry
 	l.matches = slices.DeleteFunc(l.matches, func(i int32) bool {
@@ -134,20 +134,20 @@ func (l *ledger) chooseFirst() {
 	})
 }
 
-// settled says how settlements ended: stored, or refused and so as if never asked for.
-// An extension ends like a refused one.
-func (l *ledger) settled(under []asked, stored bool, now time.Time) (w waits) {
-	for _, a := range under {
+// settled ends pending settlements: stored, or refused, as if never asked for. An extension
+// ends like a refused one.
+func (l *ledger) settled(list []pending, stored bool, now time.Time) (w latencies) {
+	for _, a := range list {
 		if int(a.index) > len(l.entries) {
 			continue
 		}
 		e := &l.entries[a.index-1]
 		if e.turn != a.turn {
-			continue // another one of the same delivery was quicker
+			continue // another settlement of the same delivery came first
 		}
 		if !stored {
-			if e.asked--; e.asked == 0 {
-				l.asked--
+			if e.pending--; e.pending == 0 {
+				l.pending--
 			}
 			continue
 		}
@@ -162,19 +162,19 @@ func (l *ledger) settled(under []asked, stored bool, now time.Time) (w waits) {
 	return w
 }
 
-// waits adds up how long settled deliveries had waited.
-type waits struct {
+// latencies adds up how long settled deliveries had waited.
+type latencies struct {
 	n                           int
 	sincePublish, sinceDelivery time.Duration
 }
 
-// dropOldest forgets the oldest entries until at most keep are left, besides those
-// whose settlement is under way.
+// dropOldest drops the oldest entries until at most keep are left. Entries with pending
+// settlements stay and do not count.
 func (l *ledger) dropOldest(keep int) {
-	for i := l.oldest; l.n-l.asked > keep; {
+	for i := l.oldest; l.n-l.pending > keep; {
 		e := &l.entries[i-1]
 		next := e.newer
-		if e.asked == 0 {
+		if e.pending == 0 {
 			l.drop(i)
 		}
 		i = next
@@ -189,13 +189,13 @@ func (l *ledger) drop(i int32) {
 		link = &l.entries[*link-1].chain
 	}
 	*link = e.chain
-	if e.asked > 0 {
-		l.asked--
+	if e.pending > 0 {
+		l.pending--
 	}
 	l.remove(i)
 }
 
-// remove takes an entry that is in no chain any more out of the list.
+// remove takes an entry that is in no chain out of the list.
 func (l *ledger) remove(i int32) {
 	e := &l.entries[i-1]
 	if e.older != 0 {
@@ -213,7 +213,7 @@ func (l *ledger) remove(i int32) {
 	l.n--
 }
 
-// shrink gives the memory of a burst back once nothing is outstanding.
+// shrink frees the memory of a burst once nothing is outstanding.
 func (l *ledger) shrink() {
 	if l.n == 0 && len(l.entries) > 8*minLedger {
 		*l = ledger{turn: l.turn}

@@ -18,9 +18,9 @@ const (
 	maxGroup = 1024
 	// groupBytes is about what a group takes besides its text.
 	groupBytes = 256
-	// ownBytes of replies may wait without being counted as memory, so that a connection
-	// gets on, slowly, when there is none.
-	ownBytes = 4 << 10
+	// uncountedBytes of replies are not counted as memory, so that a connection makes slow
+	// progress when there is none.
+	uncountedBytes = 4 << 10
 )
 
 // kind says what a group's commands have in common.
@@ -37,30 +37,29 @@ const (
 // together. Groups leave in the order in which their commands came, each as soon as it
 // is resolved and the ones before it have left.
 //
-// text is written before the commands are handed on, as if they all succeeded, so that
-// success costs nothing when it arrives. Until it is resolved a group belongs to the
-// broker's callback, afterwards to the goroutine in Output; before it is enqueued, to
-// the goroutine in Input.
+// text is written before the commands are handed to the broker, as if they all succeeded,
+// so that success costs nothing when it arrives. A group belongs to the goroutine in Input
+// until it is enqueued, then to the broker's callback until it is resolved, and then to the
+// goroutine in Output.
 type group struct {
-	s       *Session
-	next    *group
-	text    []byte
-	count   int // replies
-	kind    kind
-	verb    Verb
-	start   time.Time
-	held    int // bytes of messages that wait to be stored
-	counted int // bytes of text that the pipeline has counted
+	s        *Session
+	next     *group
+	text     []byte
+	count    int // replies
+	kind     kind
+	verb     Verb
+	start    time.Time
+	unstored int // bytes of messages that wait to be stored
+	counted  int // bytes of text that the pipeline has counted
 
-	asked     []asked // settling only: what is under way
-	ends      []int   // publishing only: where the optimistic reply to each message ends in text
-	batch     bool    // a publish_batch: one TLS record if it fits, and suffixes in errors
-	coded     bool    // error lines have codes
-	opensGate bool    // a consume: pushes wait until this reply is printed
-	resolved  bool    // under pipeline.mu
+	pending   []pending // settling only: the deliveries that are being settled
+	ends      []int     // publishing only: where the reply to each message ends in text
+	batch     bool      // a publish_batch: one TLS record if it fits, and suffixes in errors
+	coded     bool      // error lines have codes
+	opensGate bool      // a consume: pushes wait until this reply is printed
+	resolved  bool      // under pipeline.mu
 
-	// The callbacks are made once for the life of the group, because a method value
-	// allocates.
+	// The callbacks are made once in the life of a group, because a method value allocates.
 	onPublish func([]engine.PublishResult)
 	onSettle  func(error)
 }
@@ -72,7 +71,7 @@ var groups = sync.Pool{New: func() any {
 	return g
 }}
 
-// Memory of a group that outgrew these is not kept for the next one.
+// A group's slices are used again up to these sizes.
 const (
 	keptText     = 32 << 10
 	keptCommands = 2 * maxGroup
@@ -80,7 +79,7 @@ const (
 
 func (g *group) release() {
 	*g = group{
-		text: emptied(g.text, keptText), ends: emptied(g.ends, keptCommands), asked: emptied(g.asked, keptCommands),
+		text: emptied(g.text, keptText), ends: emptied(g.ends, keptCommands), pending: emptied(g.pending, keptCommands),
 		onPublish: g.onPublish, onSettle: g.onSettle,
 	}
 	groups.Put(g)
@@ -94,8 +93,8 @@ func emptied[T any](s []T, most int) []T {
 	return s[:0]
 }
 
-// scratch is the memory that a run of commands is handed to the broker in. It is the
-// session's only while the run is collected.
+// scratch is what a run of commands is handed to the broker in. A session has one only
+// while it collects the run.
 type scratch struct {
 	requests    []engine.Publish
 	settlements []engine.Settlement
@@ -110,15 +109,15 @@ func (s *scratch) release() {
 	scratches.Put(s)
 }
 
-// pipeline is the ordered replies that have not been printed.
+// pipeline is the replies that were not handed out yet, in their order.
 type pipeline struct {
 	mu         sync.Mutex
 	changed    sync.Cond // something was resolved or printed, or the session closed
 	head, tail *group
 	waiting    int // replies
 	bytes      int // of their text
-	charged    int // of these, what Memory was told of
-	held       int // bytes of messages that wait to be stored
+	charged    int // what of these Memory has counted
+	unstored   int // bytes of messages that wait to be stored
 	unresolved int // groups
 	closed     bool
 }
@@ -136,8 +135,7 @@ func (s *Session) collect(k kind, v Verb) *group {
 	return g
 }
 
-// flush hands on what is collected. After it every command so far has been decided in
-// its place.
+// flush hands what is collected to the broker.
 func (s *Session) flush() {
 	g := s.current
 	if g == nil {
@@ -173,8 +171,8 @@ func (s *Session) scratchpad() *scratch {
 	return s.scratch
 }
 
-// enqueue gives the group its place. Unless it is resolved, the broker's callback
-// owns it from here on.
+// enqueue gives the group its place. From here on the broker's callback owns it, unless it
+// is resolved.
 func (s *Session) enqueue(g *group, resolved bool) {
 	p := &s.pipeline
 	p.mu.Lock()
@@ -188,7 +186,7 @@ func (s *Session) enqueue(g *group, resolved bool) {
 	g.resolved, g.counted = resolved, groupBytes+len(g.text)
 	if !resolved {
 		p.unresolved++
-		p.held += g.held
+		p.unstored += g.unstored
 	}
 	p.waiting += g.count
 	p.bytes += g.counted
@@ -196,8 +194,8 @@ func (s *Session) enqueue(g *group, resolved bool) {
 	s.full = p.over(s)
 }
 
-// ask runs a command that the broker answers later. start gets the group in which to
-// put the reply and must arrange that resolve is called once.
+// ask runs a command that the broker answers later. start gets the group for the reply;
+// finish must be called on it once.
 func (s *Session) ask(v Verb, start func(g *group)) {
 	g := s.collect(asking, v)
 	s.current = nil
@@ -206,7 +204,7 @@ func (s *Session) ask(v Verb, start func(g *group)) {
 	start(g)
 }
 
-// resolve makes the group's text its reply. The group must not be touched afterwards.
+// resolve makes the group's text its reply. The group must not be used afterwards.
 func (g *group) resolve() {
 	s := g.s
 	s.metrics.answered(g.verb, g.count, s.clock.Now().Sub(g.start))
@@ -221,7 +219,7 @@ func (p *pipeline) resolve(g *group, m *protocol.Memory) bool {
 	defer p.mu.Unlock()
 	g.resolved = true
 	p.unresolved--
-	p.held -= g.held
+	p.unstored -= g.unstored
 	p.bytes += groupBytes + len(g.text) - g.counted
 	g.counted = groupBytes + len(g.text)
 	p.charge(m)
@@ -229,39 +227,30 @@ func (p *pipeline) resolve(g *group, m *protocol.Memory) bool {
 	return p.head == g
 }
 
-// succeed and refuse resolve a group of one reply.
-func (g *group) succeed(line string) {
+// finish resolves a group of one reply with a literal line, or with an error line.
+func (g *group) finish(line string, err error) { g.finishAs(prefixError, line, err) }
+
+// finishAs is finish with another beginning of the error line; classic is as in
+// appendError.
+func (g *group) finishAs(classic, line string, err error) {
 	defer g.s.contain()
-	g.text = append(g.text[:0], line...)
-	g.resolve()
-}
-
-func (g *group) refuse(err error) { g.refuseAs(prefixError, err) }
-
-func (g *group) refuseAs(classic string, err error) {
-	defer g.s.contain()
-	code, sentence := g.s.explain(g.verb, err)
-	g.text = g.appendError(g.text[:0], classic, code, sentence)
-	g.resolve()
-}
-
-// finish resolves a group of one reply with a literal or with an error.
-func (g *group) finish(line string, err error) {
 	if err != nil {
-		g.refuse(err)
-		return
+		code, sentence := g.s.explain(g.verb, err)
+		g.text = g.appendError(g.text[:0], classic, code, sentence)
+	} else {
+		g.text = append(g.text[:0], line...)
 	}
-	g.succeed(line)
+	g.resolve()
 }
 
 func (p *pipeline) over(s *Session) bool {
 	l := &s.limits
-	return p.waiting >= l.Waiting || p.bytes >= l.WaitingBytes || p.held >= l.UnconfirmedBytes ||
-		p.charged > 0 && s.short()
+	return p.waiting >= l.Waiting || p.bytes >= l.WaitingBytes || p.unstored >= l.UnconfirmedBytes ||
+		p.charged > 0 && s.memoryUsedUp()
 }
 
 func (p *pipeline) charge(m *protocol.Memory) {
-	if charged := max(p.bytes-ownBytes, 0); charged != p.charged {
+	if charged := max(p.bytes-uncountedBytes, 0); charged != p.charged {
 		m.Add(charged - p.charged)
 		p.charged = charged
 	}
@@ -280,8 +269,8 @@ func (s *Session) Ready() bool {
 	return !p.closed
 }
 
-// barrier waits until the broker has answered every command so far, so that the next
-// one sees what they did. It returns false once the session is closed.
+// barrier waits until the broker has answered every command so far. It returns false once
+// the session is closed.
 func (s *Session) barrier() bool {
 	s.flush()
 	if s.answered {
@@ -297,17 +286,14 @@ func (s *Session) barrier() bool {
 	return !p.closed
 }
 
-// Output appends to dst what should be written next: replies, then at most about so many
-// bytes of pushes, together about 64 KiB, but less if fewer pushes are asked for, because
-// then memory is short: 4 KiB of replies if it is none. Nothing appended means that there is nothing
-// now; Wake will be called, but not for pushes that were held back by asking for none.
+// Output implements protocol.Session: replies, then pushes, together about 64 KiB. Fewer
+// bytes for pushes mean that memory is short, and then there are fewer replies too. It
+// never ends the conversation.
 //
-// A reply to publish_batch is never cut by a multiple of 16 KiB from the start of dst
-// if it fits between two, so that it leaves in one TLS record (specification R8).
-//
-// This protocol never ends a conversation by itself.
+// A reply to publish_batch that fits in one TLS record leaves in one (specification R8):
+// it does not cross a multiple of 16 KiB from the start of dst.
 func (s *Session) Output(dst []byte, pushes int) (out []byte, end bool) {
-	dst = s.appendReplies(dst, min(replyBudget, max(pushes, ownBytes)))
+	dst = s.appendReplies(dst, min(replyBudget, max(pushes, uncountedBytes)))
 	return s.appendPushes(dst, min(pushes, outputBudget-len(dst))), false
 }
 
@@ -325,8 +311,8 @@ func (s *Session) appendReplies(dst []byte, budget int) []byte {
 	return dst
 }
 
-// leaving takes out the groups from first to before rest, which go where size bytes are
-// already.
+// leaving takes out the groups from first to before rest, to follow size bytes that are
+// already in the output.
 func (p *pipeline) leaving(size, budget int, m *protocol.Memory) (first, rest *group) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

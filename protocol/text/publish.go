@@ -5,7 +5,7 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// publish: consecutive ones become one call of the broker.
+// publish collects messages: consecutive ones become one call of the broker.
 func (s *Session) publish(v Verb, args []byte) {
 	exchange, key, body, ok := cut3(args)
 	if !ok {
@@ -21,8 +21,8 @@ func (s *Session) publish(v Verb, args []byte) {
 	s.add(g, exchange, key, e)
 }
 
-// publishBatch: one line is one call, and its replies are one piece of output. If any
-// element is malformed nothing of the batch is stored.
+// publishBatch makes one call of a line, and its replies are one piece of output. If one
+// element is malformed, nothing of the batch is stored.
 func (s *Session) publishBatch(v Verb, args []byte) {
 	exchange, key, body, ok := cut3(args)
 	if !ok {
@@ -38,7 +38,7 @@ func (s *Session) publishBatch(v Verb, args []byte) {
 		s.reply(v, "\n")
 		return
 	}
-	if len(body) > ownBytes && s.short() {
+	if len(body) > uncountedBytes && s.memoryUsedUp() {
 		s.answerError(v, errNoMemory)
 		return
 	}
@@ -51,8 +51,8 @@ func (s *Session) publishBatch(v Verb, args []byte) {
 	s.flush()
 }
 
-// add puts one message into the group. The strings are parts of the line, which is not
-// written to before the group is flushed.
+// add puts one message into the group. Its strings are parts of the line, which does not
+// change before the group is flushed.
 func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
 	sc := s.scratchpad()
 	sc.requests = append(sc.requests, engine.Publish{Message: sealmq.Message{
@@ -61,7 +61,7 @@ func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
 	g.text = append(append(append(g.text, prefixAck...), e.ID...), '\n')
 	g.ends = append(g.ends, len(g.text))
 	g.count++
-	g.held += len(e.Body)
+	g.unstored += len(e.Body)
 }
 
 func (s *Session) badMessage(v Verb, what string, err error) {
@@ -69,7 +69,7 @@ func (s *Session) badMessage(v Verb, what string, err error) {
 	s.fail(v, "", sealmq.BadArgument, what+err.Error())
 }
 
-// publishDone is called by the broker. Mostly the text is right already.
+// publishDone is called by the broker. Usually the text is right already.
 func (g *group) publishDone(results []engine.PublishResult) {
 	defer g.s.contain()
 	for i := range results {
@@ -81,7 +81,7 @@ func (g *group) publishDone(results []engine.PublishResult) {
 	g.resolve()
 }
 
-// publishReplies writes the group's replies anew, some of them refusals.
+// publishReplies rewrites the group's replies, some of which are refusals.
 func (g *group) publishReplies(results []engine.PublishResult) []byte {
 	text := make([]byte, 0, len(g.text)+64)
 	from := 0

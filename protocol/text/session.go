@@ -19,14 +19,14 @@ type Limits struct {
 	// LineBytes is the longest request line without its line feed. Default 4 MiB.
 	LineBytes int
 	// Waiting and WaitingBytes are how many replies, and how many bytes of them, may wait
-	// for their command to be stored or for the peer to read. At the bound no more is read.
-	// One read may exceed them by what it brings. Defaults 100,000 and 1 MiB.
+	// for their command to be stored or for the peer to read. At the limit reading stops.
+	// One read may exceed it by what it brings. Defaults 100,000 and 1 MiB.
 	Waiting, WaitingBytes int
-	// UnconfirmedBytes is how much of published messages may wait to be stored. At the bound
-	// no more is read. Default 8 MiB.
+	// UnconfirmedBytes is how many bytes of published messages may wait to be stored. At
+	// the limit reading stops. Default 8 MiB.
 	UnconfirmedBytes int
-	// Unacked is how many deliveries the peer may hold; at the bound no more are pushed,
-	// and fetch is refused. Default 65,536.
+	// Unacked is how many deliveries the peer may hold. At the limit nothing is pushed, and
+	// fetch is refused. Default 65,536.
 	Unacked int
 	// Subscriptions is how many queues one connection may consume. Default 1,000.
 	Subscriptions int
@@ -87,61 +87,61 @@ func Protocol(cfg Config) protocol.Protocol {
 // Session is one connection's conversation; it is a protocol.Session. The broker's
 // goroutines resolve its replies.
 type Session struct {
-	table   *[verbs]row
-	broker  *broker.Broker
-	id      broker.Caller
-	wake    func()
-	peers   protocol.Peers
-	memory  *protocol.Memory
-	panic   func(v any, stack []byte)
-	log     *slog.Logger
-	clock   clock.Clock
-	metrics *Metrics
-	limits  Limits
+	table    *[verbs]row
+	broker   *broker.Broker
+	id       broker.Caller
+	wake     func()
+	peers    protocol.Peers
+	memory   *protocol.Memory
+	panicked func(v any, stack []byte)
+	log      *slog.Logger
+	clock    clock.Clock
+	metrics  *Metrics
+	limits   Limits
 
 	// The fields of this block belong to the goroutine that calls Input.
-	now          time.Time // when the input that is being worked on was read
+	now          time.Time // when the current input was read
 	scanned      int       // bytes at the start of the input known to hold no line feed
 	discarding   bool      // inside a line that is over the limit
 	answered     bool      // a reply was queued that needs no waiting
 	groupText    int       // how much text of replies makes a group
 	full         bool      // more replies wait than the limits allow
-	current      *group    // commands that are collected and not handed on yet
-	scratch      *scratch  // what they will be handed on in
-	prefetch     int       // what consumers are given; 0 is the queue's own
+	current      *group    // commands that are collected and not handed to the broker yet
+	scratch      *scratch  // what they will be handed over in
+	prefetch     int       // credit of new subscriptions; 0 is the queue's own
 	coded        bool      // the peer asked for codes in error lines
 	resends      int       // since resendsSince
 	resendsSince time.Time
 
 	commands atomic.Uint64
-	meta     atomic.Int32 // which lines that CipherMQ does not know are pushed
+	meta     atomic.Int32 // which lines are pushed that CipherMQ does not know
 
 	pipeline pipeline
 	delivery delivery
 }
 
-// Which lines that CipherMQ does not know are pushed.
+// Which lines are pushed that CipherMQ does not know.
 const (
 	metaOff  int32 = iota // none
 	metaEnds              // that a queue was deleted
 	metaOn                // that, and one before each message
 )
 
-// newSession begins a conversation. It allocates little: the consumer's side is opened
-// by the first command that needs it.
+// newSession begins a conversation. It allocates little: the first command that needs the
+// consumer's side opens it.
 func newSession(cfg Config, p protocol.Peer) *Session {
 	s := &Session{
-		table:   &table,
-		broker:  cfg.Broker,
-		id:      broker.Caller{Identity: p.Identity, Conn: p.Conn},
-		wake:    p.Wake,
-		peers:   p.Peers,
-		memory:  p.Memory,
-		panic:   p.Panicked,
-		log:     p.Log,
-		clock:   cfg.Clock,
-		metrics: cfg.Metrics,
-		limits:  cfg.Limits.withDefaults(),
+		table:    &table,
+		broker:   cfg.Broker,
+		id:       broker.Caller{Identity: p.Identity, Conn: p.Conn},
+		wake:     p.Wake,
+		peers:    p.Peers,
+		memory:   p.Memory,
+		panicked: p.Panicked,
+		log:      p.Log,
+		clock:    cfg.Clock,
+		metrics:  cfg.Metrics,
+		limits:   cfg.Limits.withDefaults(),
 	}
 	if s.clock == nil {
 		s.clock = clock.System
@@ -156,7 +156,7 @@ func newSession(cfg Config, p protocol.Peer) *Session {
 // Limits.LineBytes: of a longer line nothing is kept.
 func (s *Session) Input(data []byte) (n int, more bool) {
 	s.now = s.clock.Now()
-	s.groupText = min(max(s.memory.Room()/8, ownBytes/2), keptText)
+	s.groupText = min(max(s.memory.Room()/8, uncountedBytes/2), keptText)
 	commands := 0
 	for !more {
 		length := bytes.IndexByte(data[n+s.scanned:], '\n')
@@ -188,8 +188,7 @@ func (s *Session) Input(data []byte) (n int, more bool) {
 	return n, more
 }
 
-// unfinished deals with a rest that has no line feed and returns how much of it is of
-// no further use.
+// unfinished takes a rest that has no line feed and returns how much of it can be dropped.
 func (s *Session) unfinished(rest []byte) int {
 	if !s.discarding && len(rest) > s.limits.LineBytes {
 		s.discarding = true
@@ -212,10 +211,10 @@ func (s *Session) NoRoom() {
 	s.wake()
 }
 
-// errNoMemory is for what would have to be kept when memory is short.
+// errNoMemory refuses what would need memory when there is none.
 var errNoMemory = &sealmq.Error{Code: sealmq.QueueFull, Message: "the broker is full, it has no memory for this now; try again later"}
 
-func (s *Session) short() bool { return s.memory.Room() <= 0 }
+func (s *Session) memoryUsedUp() bool { return s.memory.Room() <= 0 }
 
 func (s *Session) longLine() {
 	s.metrics.fault(faultLongLine)
@@ -226,7 +225,7 @@ func (s *Session) longLine() {
 // per element), at once or when the broker has answered.
 func (s *Session) command(c Command) {
 	switch c.Verb {
-	case Publish: // the two that come by the million look for their arguments themselves
+	case Publish: // these two are the hot path: they check their arguments themselves
 		s.publish(Publish, c.Args)
 	case Ack:
 		s.ack(Ack, c.Args)
@@ -281,15 +280,14 @@ func (s *Session) answerNow(v Verb) {
 	s.current.count++
 	s.metrics.answered(v, 1, 0)
 	if len(s.current.text) >= s.groupText {
-		s.flush() // so that large replies count before the next one is made
+		s.flush() // so that large replies are counted before the next one is made
 	}
 }
 
-// contain ends the session, and nothing else, when its own code panics on a goroutine
-// of the broker's.
+// contain ends only this session when its code panics on a goroutine of the broker.
 func (s *Session) contain() {
 	if v := recover(); v != nil {
-		s.panic(v, debug.Stack())
+		s.panicked(v, debug.Stack())
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // ack settles every outstanding delivery of an id on this connection. It is confirmed
-// whether there is one or not (specification R26, R27). Consecutive ones become one
-// call of the broker.
+// whether there is one or not (specification R26, R27). Consecutive acks become one call of
+// the broker.
 func (s *Session) ack(v Verb, id []byte) {
 	if len(id) == 0 {
 		s.missing(v)
@@ -21,7 +21,6 @@ func (s *Session) ack(v Verb, id []byte) {
 	s.settle(v, prefixAckConfirmed, id, engine.Settlement{Verdict: engine.Ack})
 }
 
-// nack is `nack <id> [delay <duration>|dead [reason]]`.
 func (s *Session) nack(v Verb, args []byte) {
 	id, how := cut(args)
 	verdict, why := nackVerdict(string(how))
@@ -61,7 +60,6 @@ func parseDelay(text string) (d time.Duration, why string) {
 	return d, ""
 }
 
-// release is `release <id> [delay <duration>]`.
 func (s *Session) release(v Verb, args []byte) {
 	id, how := cut(args)
 	verdict := engine.Settlement{Verdict: engine.Return, Uncounted: true}
@@ -78,8 +76,8 @@ func (s *Session) release(v Verb, args []byte) {
 	s.settle(v, prefixReleased, id, verdict)
 }
 
-// extend is `extend <id>`. Each is a call of the broker, because each has its own answer:
-// the ledger does not know what was taken back.
+// extend makes a call of the broker for each command, because each has its own answer: the
+// ledger does not know what was taken back.
 func (s *Session) extend(v Verb, id []byte) {
 	s.flush()
 	s.settle(v, prefixExtended, id, engine.Settlement{Verdict: engine.Extend})
@@ -89,8 +87,8 @@ func (s *Session) extend(v Verb, id []byte) {
 func (s *Session) settle(v Verb, confirmed string, id []byte, like engine.Settlement) {
 	g := s.collect(settling, v)
 	sc := s.scratchpad()
-	found, relieved := s.delivery.ask(g, sc, id, like)
-	if relieved {
+	found, madeRoom := s.delivery.settleID(g, sc, id, like)
+	if madeRoom {
 		s.delivery.ready.Store(true)
 		s.answered = true // wakes at the end of the input
 	}
@@ -99,7 +97,7 @@ func (s *Session) settle(v Verb, confirmed string, id []byte, like engine.Settle
 		return
 	}
 	if !found && (len(id) > sealmq.MaxNameBytes || !oneLine(alias(id))) {
-		// No message can have this id; it is not echoed, so that what leaves is always text.
+		// No message can have this id. It is not echoed, so that every reply is text.
 		s.badArgument(v, "the message id is too long or not one line of text")
 		return
 	}
@@ -116,12 +114,11 @@ func oneLine(s string) bool {
 	}) < 0
 }
 
-// settleDone is called by the broker. An ack is confirmed only once it is stored: if it
-// cannot be, the peer must not believe that the message will never come again, and may
-// ask again.
+// settleDone is called by the broker. An ack that cannot be stored is not confirmed: the
+// message may come again, and the peer may ack it again.
 func (g *group) settleDone(err error) {
 	defer g.s.contain()
-	if w := g.s.delivery.settled(g.asked, err == nil && g.verb != Extend, g.start); w.n > 0 && g.verb == Ack {
+	if w := g.s.delivery.settled(g.pending, err == nil && g.verb != Extend, g.start); w.n > 0 && g.verb == Ack {
 		g.s.metrics.deliveryToAck.add(w.n, w.sinceDelivery)
 		g.s.metrics.publishToAck.add(w.n, w.sincePublish)
 	}

@@ -72,7 +72,7 @@ func averageSeconds(nanos int64, n uint64) seconds {
 const messageDelivery = "message_delivery"
 
 func (s *Session) stats(v Verb, _ []byte) {
-	s.answerJSON(v, prefixStats, s.statistics())
+	s.answerJSON(v, prefixStats, s.statistics(), nil)
 }
 
 func (s *Session) statistics() statistics {

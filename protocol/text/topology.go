@@ -8,8 +8,7 @@ import (
 	"github.com/sealmq/sealmq/broker"
 )
 
-// declareQueue is `declare_queue <name> [JSON options]`. Without options it matches
-// whatever exists.
+// declareQueue without options matches whatever exists.
 func (s *Session) declareQueue(v Verb, args []byte) {
 	name, rest := cut(args)
 	var options *sealmq.QueueOptions
@@ -30,7 +29,6 @@ func (s *Session) declareQueue(v Verb, args []byte) {
 	})
 }
 
-// declareExchange is `declare_exchange <name> [direct|fanout|topic]`.
 func (s *Session) declareExchange(v Verb, args []byte) {
 	name, kind := cut(args)
 	s.ask(v, func(g *group) {
@@ -44,7 +42,7 @@ func (s *Session) deleteExchange(v Verb, args []byte) {
 	})
 }
 
-// bind is `bind <queue> <exchange> <key>` and unbind with the same arguments.
+// bind serves unbind too.
 func (s *Session) bind(v Verb, args []byte) {
 	q, x, k, _ := cut3(args)
 	queue, exchange, key := string(q), string(x), string(k)
@@ -57,7 +55,7 @@ func (s *Session) bind(v Verb, args []byte) {
 	})
 }
 
-// removeMessages is `delete_queue <queue>` and `purge <queue>`.
+// removeMessages serves delete_queue and purge.
 func (s *Session) removeMessages(v Verb, args []byte) {
 	queue := string(args)
 	s.ask(v, func(g *group) {
@@ -69,7 +67,7 @@ func (s *Session) removeMessages(v Verb, args []byte) {
 	})
 }
 
-// move is `move <from> <to> [n]`; without n all messages are moved.
+// move moves all messages if there is no number.
 func (s *Session) move(v Verb, args []byte) {
 	from, rest := cut(args)
 	to, count := cut(rest)
