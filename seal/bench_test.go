@@ -72,29 +72,6 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-func BenchmarkBinary(b *testing.B) {
-	w := newWorld(b, seal.HPKEHybrid, "bob")
-	s := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.EpochMessages, c.Now = 1<<32, nil })
-	o := w.opener("bob", func(c *seal.OpenerConfig) { c.Now = nil })
-	var body []byte
-	b.Run("seal", func(b *testing.B) {
-		measure(b, func() {
-			var err error
-			if body, err = s.AppendBinary(body[:0], benchContent()); err != nil {
-				b.Fatal(err)
-			}
-		})
-		b.ReportMetric(float64(len(body)), "envelope-bytes")
-	})
-	b.Run("open", func(b *testing.B) {
-		measure(b, func() {
-			if _, err := o.Open(body, seal.Expect{ID: benchID}); err != nil {
-				b.Fatal(err)
-			}
-		})
-	})
-}
-
 // An epoch change is a message that opens an epoch, on either side.
 func BenchmarkEpochChange(b *testing.B) {
 	for _, suite := range provingSuites {

@@ -28,12 +28,9 @@ type opened struct {
 // before costly ones, and nothing is calculated with the private key for a sender that
 // the Verifier does not know.
 func (o *Opener) openEpoch(p *parts, at int64, now time.Time) (*opened, error) {
-	raw, err := p.decoded(nil, "epoch", p.epoch)
+	raw, err := decode(nil, "epoch", p.epoch)
 	if err != nil {
 		return nil, err
-	}
-	if p.binary {
-		raw = bytes.Clone(raw) // what is kept must not be the caller's
 	}
 	part, err := splitEpoch(raw)
 	if err != nil {

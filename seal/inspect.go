@@ -33,7 +33,7 @@ func Inspect(body []byte) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := p.decoded(nil, "epoch", p.epoch)
+	raw, err := decode(nil, "epoch", p.epoch)
 	if err != nil {
 		return nil, err
 	}
@@ -45,10 +45,10 @@ func Inspect(body []byte) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !p.binary && string(p.suite) != string(h.suite) {
+	if string(p.suite) != string(h.suite) {
 		return nil, malformed("the suite is %s, and the envelope says it is another", h.suite)
 	}
-	sealed, err := p.decoded(nil, "sealed", p.sealed)
+	sealed, err := decode(nil, "sealed", p.sealed)
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,7 @@ func TestInspect(t *testing.T) {
 			info.Sequence == 0 || info.SealedAt.UnixMilli() != w.now.UnixMilli() {
 			t.Errorf("%s: %+v", form, info)
 		}
-		// Where the ciphertext ends is not said in the binary form; opening finds out.
-		for i := 0; i < len(body)-len(secretText)-1; i += 7 {
+		for i := 0; i < len(body); i += 7 {
 			if _, err := seal.Inspect(body[:i]); !errors.Is(err, seal.ErrMalformed) {
 				t.Errorf("%s cut at %d: %v", form, i, err)
 			}
@@ -70,7 +69,6 @@ func TestWhatIsNotSealedIsCalledSo(t *testing.T) {
 		`{"message_id": "a", "suite": "x"}`:  false,
 		`{"message_id": "a", "nonce": "AA"}`: false,
 		`{"message_id": "a"`:                 false,
-		"SMQ\x01":                            false,
 	} {
 		_, err := seal.Inspect([]byte(body))
 		_, oerr := w.opener("bob").Open([]byte(body), seal.Expect{AnyID: true})

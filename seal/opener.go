@@ -156,14 +156,10 @@ func (o *Opener) Open(body []byte, want Expect) (*Message, error) {
 			o.buffers.Put(b)
 		}
 	}()
-	block, err := p.decoded(b.block[:0], "sealed", p.sealed)
-	if err != nil {
+	if b.block, err = decode(b.block[:0], "sealed", p.sealed); err != nil {
 		return nil, err
 	}
-	if !p.binary {
-		b.block = block
-	}
-	m, err := parseMessage(p.id, block)
+	m, err := parseMessage(p.id, b.block)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +168,7 @@ func (o *Opener) Open(body []byte, want Expect) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !p.binary && string(p.suite) != string(e.suite) {
+	if string(p.suite) != string(e.suite) {
 		return nil, malformed("the suite is %s, and the envelope says it is another", e.suite)
 	}
 	if err := o.checkBounds(e, &m, now); err != nil {

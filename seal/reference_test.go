@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -230,10 +231,6 @@ func (e *refEpoch) part() []byte {
 	return cat(lp(e.headerBytes), lp(e.signature), lp(chain))
 }
 
-func (e *refEpoch) binary(m *refMessage) []byte {
-	return cat([]byte("SMQ\x01"), e.part(), lp(m.id), e.sealed(m))
-}
-
 func (e *refEpoch) json(m *refMessage) []byte {
 	return refJSON(m.id, e.suiteName, e.part(), e.sealed(m))
 }
@@ -241,6 +238,26 @@ func (e *refEpoch) json(m *refMessage) []byte {
 func refJSON(id, suite string, epoch, sealed []byte) []byte {
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Appendf(nil, `{"message_id":%q,"suite":%q,"epoch":%q,"sealed":%q}`, id, suite, b64(epoch), b64(sealed))
+}
+
+// refParsed is an envelope cut at its seams.
+type refParsed struct {
+	id, suite     string
+	epoch, sealed []byte
+}
+
+func refParse(tb testing.TB, body []byte) refParsed {
+	tb.Helper()
+	var v struct {
+		ID     string `json:"message_id"`
+		Suite  string
+		Epoch  []byte
+		Sealed []byte
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		tb.Fatal(err)
+	}
+	return refParsed{v.ID, v.Suite, v.Epoch, v.Sealed}
 }
 
 // honest is an epoch of a sender for receivers of the world, and a message in it.
@@ -273,14 +290,14 @@ type refOpened struct {
 
 var errRef = errors.New("refused")
 
-// refOpen opens the binary form with one receiver's private key.
-func refOpen(p []byte, suite seal.Suite, name string, private []byte) (out refOpened, err error) {
+// refOpen opens an envelope with one receiver's private key.
+func refOpen(v refParsed, suite seal.Suite, name string, private []byte) (out refOpened, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: %v", errRef, r)
 		}
 	}()
-	s := refSuites[suite]
+	s, p := refSuites[suite], v.epoch
 	take := func(n int) []byte {
 		v := p[:n]
 		p = p[n:]
@@ -292,10 +309,9 @@ func refOpen(p []byte, suite seal.Suite, name string, private []byte) (out refOp
 		}
 	}
 	prefixed := func() []byte { return take(int(binary.BigEndian.Uint16(take(2)))) }
-	check(string(take(4)) == "SMQ\x01", "magic")
 	head, signature, chain := prefixed(), prefixed(), prefixed()
-	id := prefixed()
-	message := p
+	check(len(p) == 0, "epoch")
+	id, message := []byte(v.id), v.sealed
 
 	p = head
 	check(take(1)[0] == 1 && take(1)[0] == s.code, "version or suite")

@@ -36,8 +36,7 @@ type SealerConfig struct {
 	EpochMessages uint64
 	EpochAge      time.Duration
 	// Pad returns the size to which a content of the given size is filled up before it
-	// is encrypted, so that its size says less (default: none). PadTo and Padme are
-	// such functions. CipherMQ's suites do not pad.
+	// is encrypted, so that its size says less (default: none). CipherMQ's suites do not pad.
 	Pad func(size int) int
 	// Extensions is asked at the beginning of every epoch for what goes into its
 	// header, signed; no type may stand twice. It may be nil.
@@ -98,8 +97,7 @@ type running struct {
 	created, notAfter int64
 	taken             atomic.Uint64 // sequence numbers
 	closed            uint64        // messages of a closed epoch; guarded by Sealer.mu
-	part              []byte        // of the binary form
-	text              []byte        // of the JSON form: from the end of the id to the beginning of sealed
+	text              []byte        // of the envelope, from the end of the id to the beginning of sealed
 }
 
 // buffer is what sealing one message needs for itself.
@@ -194,46 +192,24 @@ func (s *Sealer) close() {
 // Suite is the suite that messages are sealed with.
 func (s *Sealer) Suite() Suite { return s.plan.Load().suite }
 
-// Seal returns the JSON form of an envelope, one line, which is the body to publish
-// under c.ID.
-func (s *Sealer) Seal(c Content) ([]byte, error) { return s.AppendJSON(nil, c) }
-
-// AppendJSON appends the JSON form of an envelope to dst.
-func (s *Sealer) AppendJSON(dst []byte, c Content) ([]byte, error) {
+// Seal returns an envelope, a JSON object on one line, which is the body to publish under
+// c.ID.
+func (s *Sealer) Seal(c Content) ([]byte, error) {
 	if p := s.plan.Load(); !p.suite.Proves() {
-		return s.appendCipherMQ(dst, p, c)
+		return s.sealCipherMQ(p, c)
 	}
 	b := s.buffers.Get().(*buffer)
 	defer s.release(b)
 	e, err := s.seal(b, c)
 	if err != nil {
-		return dst, err
+		return nil, err
 	}
-	if need := len(c.ID) + 32 + len(e.text) + b64.EncodedLen(len(b.block)); cap(dst)-len(dst) < need {
-		dst = append(make([]byte, 0, len(dst)+need), dst...)
-	}
+	dst := make([]byte, 0, len(c.ID)+32+len(e.text)+b64.EncodedLen(len(b.block)))
 	dst = append(dst, `{"message_id":`...)
 	dst = appendString(dst, c.ID)
 	dst = append(dst, e.text...)
 	dst = b64.AppendEncode(dst, b.block)
 	return append(dst, `"}`...), nil
-}
-
-// AppendBinary appends the binary form of an envelope to dst. CipherMQ's suites have none.
-func (s *Sealer) AppendBinary(dst []byte, c Content) ([]byte, error) {
-	if suite := s.Suite(); !suite.Proves() {
-		return dst, refuse(ErrSuite, "", "suite %s has no binary form", suite)
-	}
-	b := s.buffers.Get().(*buffer)
-	defer s.release(b)
-	e, err := s.seal(b, c)
-	if err != nil {
-		return dst, err
-	}
-	dst = append(dst, magic...)
-	dst = append(dst, e.part...)
-	dst = appendPrefixed(dst, c.ID)
-	return append(dst, b.block...), nil
 }
 
 // release keeps a buffer for the next message, unless a rare large one made it large.
@@ -245,26 +221,19 @@ func (s *Sealer) release(b *buffer) {
 
 const maxKeptBuffer = 1 << 18
 
-func (s *Sealer) appendCipherMQ(dst []byte, p *plan, c Content) ([]byte, error) {
+func (s *Sealer) sealCipherMQ(p *plan, c Content) ([]byte, error) {
 	if err := checkContent(c); err != nil {
-		return dst, err
+		return nil, err
 	}
 	to := p.receivers[0]
-	var body []byte
-	var err error
 	switch key := to.Key.alg.(type) {
 	case rsaPublic:
-		body, err = key.seal(c.ID, c.Body)
+		return key.seal(c.ID, c.Body)
 	case boxPublic:
 		h := boxHeader{id: c.ID, receiver: to.Name, routingKey: c.RoutingKey, sent: s.cfg.Now()}
-		body, err = key.seal(p.suite, h, c.Body, s.random)
-	default:
-		err = errNoKEM
+		return key.seal(p.suite, h, c.Body, s.random)
 	}
-	if err != nil {
-		return dst, err
-	}
-	return append(dst, body...), nil
+	return nil, errNoKEM
 }
 
 func checkContent(c Content) error {
@@ -400,14 +369,14 @@ func (s *Sealer) open(old *running, now int64) (*running, error) {
 	if s.cfg.OmitChain != nil && s.cfg.OmitChain(signer) {
 		part.chain = nil
 	}
-	e := &running{epoch: newEpoch(h, headerBytes, secret), created: now, notAfter: h.notAfter, part: part.append(nil)}
+	e := &running{epoch: newEpoch(h, headerBytes, secret), created: now, notAfter: h.notAfter}
 	if len(h.slots) > 1 {
 		e.signer = signer
 	}
 	e.text = append(e.text, `,"suite":"`...)
 	e.text = append(e.text, p.suite...)
 	e.text = append(e.text, `","epoch":"`...)
-	e.text = b64.AppendEncode(e.text, e.part)
+	e.text = b64.AppendEncode(e.text, part.append(nil))
 	e.text = append(e.text, `","sealed":"`...)
 	return e, nil
 }

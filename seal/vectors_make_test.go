@@ -89,7 +89,6 @@ func (v *vectorEnvelope) fill(tb testing.TB, f *vectorFile, signer crypto.Signer
 		at := 32 + 2 + len(m.exchange) + 2 + len(m.route)
 		v.MessageSignature = sealed[at+2 : len(sealed)-len(v.Ciphertext)]
 	}
-	v.Binary = cat([]byte("SMQ\x01"), e.part(), lp(m.id), sealed)
 	v.JSON = string(refJSON(m.id, e.suiteName, e.part(), sealed))
 }
 

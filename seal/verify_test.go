@@ -94,7 +94,7 @@ func TestWhenASignerIsAccepted(t *testing.T) {
 			key := privateKey(t, "P-256").(*ecdsa.PrivateKey)
 			e, m := w.honest("alice", "P-256", "bob")
 			e.use(key, root.issue(leafTemplate("alice", w.now.Add(tc.from), w.now.Add(tc.to)), key))
-			body := e.finish().binary(m)
+			body := e.finish().json(m)
 
 			w.now = w.now.Add(tc.opened)
 			o := w.opener("bob", func(c *seal.OpenerConfig) {
@@ -125,19 +125,19 @@ func TestSignerIsHeldAgainstEachMessage(t *testing.T) {
 	e.use(key, root.issue(leafTemplate("alice", w.now.Add(-time.Hour), w.now.Add(time.Minute)), key))
 	e.finish()
 	o := w.opener("bob", func(c *seal.OpenerConfig) { c.Verifier = root.verifier(w.clock) })
-	w.open(o, e.binary(m), m.id)
+	w.open(o, e.json(m), m.id)
 	late := *m
 	late.time += 61_000
-	if err := refused(t, o, e.binary(&late), seal.Expect{ID: m.id}, "sealed after the end, a moment later"); !errors.Is(err, seal.ErrExpired) {
+	if err := refused(t, o, e.json(&late), seal.Expect{ID: m.id}, "sealed after the end, a moment later"); !errors.Is(err, seal.ErrExpired) {
 		t.Error(err)
 	}
 	w.now = w.now.Add(2 * time.Minute)
-	if err := refused(t, o, e.binary(&late), seal.Expect{ID: m.id}, "sealed after the end"); !errors.Is(err, seal.ErrExpired) {
+	if err := refused(t, o, e.json(&late), seal.Expect{ID: m.id}, "sealed after the end"); !errors.Is(err, seal.ErrExpired) {
 		t.Error(err)
 	}
-	w.open(o, e.binary(m), m.id)
+	w.open(o, e.json(m), m.id)
 	w.now = w.now.Add(31 * 24 * time.Hour)
-	if err := refused(t, o, e.binary(m), seal.Expect{ID: m.id}, "sealed long ago"); !errors.Is(err, seal.ErrExpired) {
+	if err := refused(t, o, e.json(m), seal.Expect{ID: m.id}, "sealed long ago"); !errors.Is(err, seal.ErrExpired) {
 		t.Error(err)
 	}
 }
@@ -248,7 +248,7 @@ func TestWhoseCertificateItIs(t *testing.T) {
 				v.Intermediates = tc.known
 				c.Verifier = v
 			})
-			body := e.finish().binary(m)
+			body := e.finish().json(m)
 			if tc.want == nil {
 				if got := w.open(o, body, m.id); got.Sender.ID != "alice" || got.Sender.Role != sealmq.RoleClient || got.Sender.Issuer == "" {
 					t.Errorf("sender %+v", got.Sender)

@@ -19,31 +19,10 @@ const (
 	saltBytes        = 16
 )
 
-// magic begins the binary form. Its last byte is the version.
-const magic = "SMQ\x01"
-
-// parts is an envelope cut at its seams, none of it checked. In the JSON form epoch and
-// sealed are base64, in the binary form they are bytes.
-//
-// JSON form:
+// parts is an envelope cut at its seams, none of it checked:
 //
 //	{"message_id":"…","suite":"…","epoch":"base64","sealed":"base64"}
-//
-// Binary form:
-//
-//	  4  "SMQ" 0x01
-//	2+n  header  ┐
-//	2+n  signature of the header
-//	2+n  certificates, each 2+n  ┘ epoch
-//	2+n  message id
-//	     sealed, to the end
-type parts struct {
-	binary bool
-	id     []byte
-	suite  []byte // empty in the binary form
-	epoch  []byte
-	sealed []byte
-}
+type parts struct{ id, suite, epoch, sealed []byte }
 
 // split cuts an envelope.
 func split(body []byte) (parts, error) {
@@ -58,9 +37,6 @@ func splitAny(body []byte) (parts, error) {
 	if len(body) > maxEnvelopeBytes {
 		return parts{}, malformed("it has %d bytes, and %d are allowed", len(body), maxEnvelopeBytes)
 	}
-	if bytes.HasPrefix(body, []byte(magic[:3])) {
-		return splitBinary(body)
-	}
 	if p, ok := splitCanonical(body); ok {
 		return p, nil
 	}
@@ -68,27 +44,6 @@ func splitAny(body []byte) (parts, error) {
 		return parts{}, notSealed()
 	}
 	return splitJSON(body)
-}
-
-func splitBinary(body []byte) (parts, error) {
-	r := reader{body[3:]}
-	if v, _ := r.uint8(); v != formatVersion {
-		return parts{}, refuse(ErrVersion, "install a newer SealMQ", "it is of version %d, and version %d is known here", v, formatVersion)
-	}
-	p := parts{binary: true}
-	start := r.p
-	for range 3 {
-		if _, ok := r.prefixed(); !ok {
-			return parts{}, malformed("it is cut")
-		}
-	}
-	p.epoch = start[:len(start)-len(r.p)]
-	id, ok := r.prefixed()
-	if !ok {
-		return parts{}, malformed("it is cut")
-	}
-	p.id, p.sealed = id, r.p
-	return p, nil
 }
 
 // errNoSuite says that JSON may be an envelope of CipherMQ's suites, and is none of ours.
@@ -146,11 +101,8 @@ func splitJSON(body []byte) (parts, error) {
 	return p, nil
 }
 
-// decoded returns a part as bytes, which may alias it. dst is room for them.
-func (p *parts) decoded(dst []byte, name string, part []byte) ([]byte, error) {
-	if p.binary {
-		return part, nil
-	}
+// decode appends the bytes of a part to dst.
+func decode(dst []byte, name string, part []byte) ([]byte, error) {
 	if bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 { // which the decoder skips
 		return nil, malformed("%s is not base64", name)
 	}
@@ -161,7 +113,11 @@ func (p *parts) decoded(dst []byte, name string, part []byte) ([]byte, error) {
 	return out, nil
 }
 
-// epochPart is the part of an envelope that all messages of an epoch share.
+// epochPart is the part of an envelope that all messages of an epoch share:
+//
+//	2+n  header
+//	2+n  signature of the header
+//	2+n  certificates, each 2+n
 type epochPart struct {
 	header, signature, chain []byte
 }
@@ -269,35 +225,6 @@ func unpad(p []byte) ([]byte, error) {
 		return nil, malformed("the padding has no beginning")
 	}
 	return p[:i:i], nil
-}
-
-// PadTo makes a function for SealerConfig.Pad that fills up to the next multiple of n.
-func PadTo(n int) func(size int) int {
-	return func(size int) int {
-		if n <= 0 {
-			return size
-		}
-		return (size + n - 1) / n * n
-	}
-}
-
-// Padme is a function for SealerConfig.Pad. Of a size of about 2^k it leaves log k bits
-// to be seen, and adds twelve per cent at the most (Nikitin and others, "Reducing
-// Metadata Leakage from Encrypted Files and Communication with PURBs", 2019).
-func Padme(size int) int {
-	if size < 2 {
-		return size
-	}
-	e := 0
-	for n := size; n > 1; n >>= 1 {
-		e++
-	}
-	s := 0
-	for n := e; n > 0; n >>= 1 {
-		s++
-	}
-	mask := 1<<(e-s) - 1
-	return (size + mask) &^ mask
 }
 
 func errContent(n int) error {
