@@ -19,12 +19,12 @@ const (
 	maxAcceptPause = time.Second
 )
 
-// keepAlive finds peers that vanished. There is no idle timeout: a consumer may be
-// silent for ever (specification R11).
+// keepAlive finds peers that vanished. There is no idle timeout here: a consumer of the line
+// protocol may be silent for ever (specification R11).
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
 
-// accept hands each connection to a goroutine of its own, where the handshake runs. A
-// failure such as too many open files passes by itself, so it is waited out.
+// accept hands each connection to a goroutine of its own, where the handshake runs. After a
+// failure it tries again: too many open files, for example, pass by themselves.
 func (s *Server) accept() error {
 	pause := time.Duration(0)
 	for {
@@ -61,7 +61,7 @@ func (s *Server) stopping() bool {
 	}
 }
 
-// admit makes a place for a connection or closes it without a byte.
+// admit adds a connection to the table or closes it without a byte.
 func (s *Server) admit(raw net.Conn) {
 	c := s.add(raw)
 	if c == nil {
@@ -126,7 +126,7 @@ func (c *conn) logRefusal(why refusal, err error) {
 	c.log().Log(context.Background(), level, "connection refused", attrs...)
 }
 
-// sayWhy tells a peer that has shown who it is why it is not let in.
+// sayWhy tells a peer whose identity is known why it is refused.
 func (c *conn) sayWhy(err error) {
 	c.raw.timeout = c.server.limits.HandshakeTimeout
 	for _, p := range c.server.cfg.Protocols {
@@ -145,7 +145,7 @@ func (c *conn) handshake() (refusal, error) {
 	if err := c.raw.SetDeadline(deadline); err != nil {
 		return refusedOther, err
 	}
-	// A peer that says nothing must not take a slot from those that do.
+	// A peer that sends nothing must not take a slot.
 	if err := c.raw.waitForByte(); err != nil {
 		return reasonOf(err), err
 	}

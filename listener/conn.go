@@ -20,9 +20,9 @@ import (
 	"github.com/sealmq/sealmq/protocol"
 )
 
-// conn is one connection. One goroutine reads for as long as it is open; another one
-// writes while there is something to write, and does not exist otherwise, because most
-// connections are idle most of the time.
+// conn is one connection. One goroutine reads while it is open. Another one writes, and
+// exists only while there is something to write, because most connections are idle most of
+// the time.
 type conn struct {
 	server *Server
 	id     uint64
@@ -36,10 +36,10 @@ type conn struct {
 	memory   *protocol.Memory
 
 	in        readBuffer    // of the goroutine that reads
-	pushPause time.Duration // of the goroutine that writes: how long it waited last for memory
+	pushPause time.Duration // of the goroutine that writes: its last pause for want of memory
 
 	bytesIn, bytesOut atomic.Uint64
-	defect            atomic.Bool // it has panicked
+	hasPanicked       atomic.Bool
 
 	// mu is a leaf: nothing is called while it is held except Session.Drained and
 	// deadlines.
@@ -49,7 +49,7 @@ type conn struct {
 	protocol string
 	known    bool // identified was called
 	writing  bool // there is a goroutine that writes
-	again    bool // it must look once more before it ends
+	again    bool // it must ask the session once more before it ends
 	draining bool
 	over     bool        // the session has said its last words
 	timer    *time.Timer // wakes when Session.Tick asked for it; nil until it does
@@ -63,8 +63,8 @@ func newConn(s *Server, id uint64, raw net.Conn) *conn {
 	return c
 }
 
-// identified makes the connection one of those that count as open, unless the server
-// has begun to stop meanwhile or the identity has too many.
+// identified counts the connection as open, unless the server is stopping or the identity
+// has too many connections.
 func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, error) {
 	s := c.server
 	s.mu.Lock()
@@ -128,13 +128,9 @@ func (c *conn) read() error {
 			c.server.metrics.bytesIn.Add(uint64(n))
 			c.in.received(n)
 			if session == nil {
-				p, undecided := choose(c.server.cfg.Protocols, c.in.data())
-				switch {
-				case undecided:
-				case p == nil:
-					return errNoProtocol
-				default:
-					session = c.openSession(p)
+				var err error
+				if session, err = c.openSession(); err != nil {
+					return err
 				}
 			}
 			if session != nil && !c.take(session) {
@@ -168,8 +164,16 @@ func choose(protocols []protocol.Protocol, first []byte) (best *protocol.Protoco
 	return best, undecided
 }
 
-// openSession begins the conversation: a connection that never speaks has no session.
-func (c *conn) openSession(p *protocol.Protocol) protocol.Session {
+// openSession begins the conversation in the protocol that the first bytes choose. It
+// returns nil while they leave it open.
+func (c *conn) openSession() (protocol.Session, error) {
+	p, undecided := choose(c.server.cfg.Protocols, c.in.data())
+	switch {
+	case undecided:
+		return nil, nil
+	case p == nil:
+		return nil, errNoProtocol
+	}
 	session := p.Open(protocol.Peer{
 		Identity: c.identity,
 		Conn:     c.id,
@@ -187,7 +191,7 @@ func (c *conn) openSession(p *protocol.Protocol) protocol.Session {
 		session.Close()
 	}
 	c.wake() // it may have called Wake before it was known here
-	return session
+	return session, nil
 }
 
 // take gives the session what was read. It returns false once the session is closed.
@@ -246,134 +250,7 @@ func (c *conn) onIdle(session protocol.Session) {
 	}
 }
 
-// drain makes the connection end once everything is answered.
-func (c *conn) drain() {
-	c.mu.Lock()
-	c.draining = true
-	session := c.session
-	known := c.known
-	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
-	c.mu.Unlock()
-	if session != nil {
-		session.Drain()
-	}
-	if !known {
-		c.abort(closedByServer)
-	}
-}
-
-// ending tells whether the server or the session wants the connection to end.
-func (c *conn) ending() (draining, over bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.draining, c.over
-}
-
-// flush waits until everything that was accepted is answered and written.
-func (c *conn) flush() {
-	c.mu.Lock()
-	session := c.session
-	c.mu.Unlock()
-	if session == nil {
-		return
-	}
-	session.Drain()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.why == closedNot && !c.over && (c.writing || !session.Drained()) {
-		c.changed.Wait()
-	}
-}
-
-// hangUp is called when the session's last words are written. The goroutine that reads
-// closes the connection.
-func (c *conn) hangUp() {
-	c.mu.Lock()
-	c.over = true
-	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
-	c.changed.Broadcast()
-	c.mu.Unlock()
-	c.session.Close()
-	_ = c.tls.CloseWrite()
-}
-
-// lingerTime is how long a peer has to close its side after the session's last words.
-const lingerTime = 2 * time.Second
-
-// linger skips what the peer still sends: to close a socket with unread bytes resets it,
-// and the peer might lose the last words.
-func (c *conn) linger() {
-	c.mu.Lock()
-	draining := c.draining
-	if !draining {
-		_ = c.raw.SetReadDeadline(time.Now().Add(lingerTime))
-	}
-	c.mu.Unlock()
-	for err := error(nil); err == nil && !draining; {
-		c.in.discard(c.in.n)
-		_, err = c.tls.Read(c.in.free())
-	}
-}
-
-// abort closes the socket at once. The goroutine that reads cleans up.
-func (c *conn) abort(why closing) {
-	c.mu.Lock()
-	if c.why != closedNot {
-		c.mu.Unlock()
-		return
-	}
-	c.why = why
-	session := c.session
-	c.changed.Broadcast()
-	c.mu.Unlock()
-	_ = c.raw.Close()
-	if session != nil {
-		session.Close() // so that Ready does not wait for the peer
-	}
-}
-
-// end closes the connection with close_notify, unless it is closed already. A peer that
-// sent its own waits for ours (specification R7).
-func (c *conn) end(err error) closing {
-	c.mu.Lock()
-	if c.why == closedNot {
-		switch {
-		case c.over:
-			c.why = closedBySession
-		case c.draining:
-			c.why = closedByServer
-		case errors.Is(err, errNoProtocol):
-			c.why = closedUnknown
-		case err == nil:
-			c.why = closedByPeer
-		default:
-			c.why = closedBroken
-		}
-		c.changed.Broadcast()
-	}
-	why, session := c.why, c.session
-	c.mu.Unlock()
-	if session != nil {
-		session.Close()
-	}
-	_ = c.tls.Close()
-	return why
-}
-
-// finish removes the connection from the table. It is the last thing its goroutine does.
-func (c *conn) finish() {
-	c.mu.Lock()
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	c.mu.Unlock()
-	c.in.release()
-	c.memory.Close()
-	c.server.remove(c)
-	c.server.running.Done()
-}
-
-// contain ends the connection, and nothing else, when its own code panics.
+// contain ends only this connection when its code panics.
 func (c *conn) contain() {
 	v := recover()
 	if v == nil {
@@ -385,39 +262,18 @@ func (c *conn) contain() {
 	c.finish()
 }
 
-// panicked reports a defect once, which may show on several goroutines.
+// panicked reports a panic. Several goroutines may panic for one reason; the first report
+// is enough.
 func (c *conn) panicked(v any, stack []byte) {
-	if !c.defect.Swap(true) {
+	if !c.hasPanicked.Swap(true) {
 		c.server.metrics.panics.Add(1)
 		c.log().Error("connection panicked", "panic", v, "stack", string(stack))
 	}
 }
 
-// panickedElsewhere is for a goroutine of the broker, which may hold what closing needs.
+// panickedElsewhere is for a goroutine of the broker, which may hold a lock that closing
+// needs.
 func (c *conn) panickedElsewhere(v any, stack []byte) {
 	c.panicked(v, stack)
 	go c.abort(closedPanic)
-}
-
-// describe is the connection as operators see it.
-func (c *conn) describe() protocol.Connection {
-	d := protocol.Connection{
-		ID:       c.id,
-		Client:   c.identity.ID,
-		Issuer:   c.identity.Issuer,
-		Role:     string(c.identity.Role),
-		Serial:   c.serial,
-		Address:  c.raw.RemoteAddr().String(),
-		Since:    c.since.UTC().Truncate(time.Millisecond),
-		BytesIn:  c.bytesIn.Load(),
-		BytesOut: c.bytesOut.Load(),
-	}
-	c.mu.Lock()
-	session := c.session
-	d.Protocol = c.protocol
-	c.mu.Unlock()
-	if session != nil {
-		d.Commands, d.Unacked = session.Commands(), session.Unacked()
-	}
-	return d
 }

@@ -393,7 +393,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 		close(free)
 		synctest.Wait()
 		if len(asked) != 3 {
-			t.Errorf("who waited for a slot got none: %d handshakes", len(asked))
+			t.Errorf("the peer that waited for a slot got none: %d handshakes", len(asked))
 		}
 	})
 }

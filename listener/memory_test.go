@@ -78,7 +78,7 @@ func TestGreedyConnectionsShareTheMemory(t *testing.T) {
 }
 
 // getsOn publishes, consumes and acknowledges messages of some size. again says that it
-// may have to try more than once, as those who share an identity with the greedy may.
+// may have to try more than once, because it shares an identity with the greedy.
 func (n *node) getsOn(pipes *testnode.Pipes, cfg *tls.Config, size int, again bool) {
 	n.tb.Helper()
 	p := n.connectPipe(pipes, cfg)

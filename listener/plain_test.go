@@ -30,7 +30,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// Whoever forgot TLS finds out why nothing works; a scanner does not fill the log.
+// A client that forgot TLS finds out why nothing works; a scanner does not fill the log.
 func TestPlainPeersAreLoggedSparingly(t *testing.T) {
 	log := &lockedBuffer{}
 	n := start(t, nil, func(cfg *listener.Config) {

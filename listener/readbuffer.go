@@ -9,8 +9,8 @@ import (
 const (
 	// quietBuffer is what a silent connection keeps.
 	quietBuffer = 512
-	// spareBuffer is what a connection may have when memory is short. Every command but
-	// those with a message fits in it, acks above all.
+	// spareBuffer is what a connection may have when memory is short. All commands without
+	// a message fit in it, above all acks.
 	spareBuffer = 4 << 10
 	// busyBuffer holds a TLS record and an unfinished line of the same size.
 	busyBuffer = 32 << 10
@@ -18,9 +18,9 @@ const (
 
 var busyBuffers = sync.Pool{New: func() any { return new([busyBuffer]byte) }}
 
-// readBuffer holds what was received and not used yet. It is small until a read fills
-// it, then of a size that whole records fit in, and larger only while one line needs
-// it. What is unused always starts at the first byte after discard.
+// readBuffer holds what was received and not used yet, from its first byte on. It is small
+// until a read fills it, then it fits whole records, and it is larger only while one line
+// needs that.
 type readBuffer struct {
 	memory  *protocol.Memory
 	small   [quietBuffer]byte
@@ -29,7 +29,7 @@ type readBuffer struct {
 	counted int  // bytes of buf that memory has counted
 	n       int  // bytes received and not used
 	filled  bool // the last read used all of buf, so there may be more to read
-	busy    bool // something was received since calm last looked
+	busy    bool // something was received since the last onIdle
 }
 
 // free is where the next read goes; it is never empty.
@@ -54,10 +54,9 @@ func (b *readBuffer) discard(used int) {
 	b.n -= used
 }
 
-// settle adapts the size to what is left after all complete lines were used: a full
-// buffer grows, one that is larger than it need be becomes an ordinary one. grown
-// reports whether the buffer has just left its smallest size; ok is false if what is
-// left needs memory that there is not.
+// settle adapts the size to what is left after all complete lines were used: a full buffer
+// grows, and one that is larger than needed shrinks. grown reports whether it has just left
+// its smallest size; ok is false if there is no memory for what is left.
 func (b *readBuffer) settle() (grown, ok bool) {
 	size := len(b.buf)
 	switch {
@@ -94,7 +93,7 @@ func (b *readBuffer) borrow() {
 	b.pooled = pooled
 }
 
-// move makes to the buffer.
+// move replaces the buffer.
 func (b *readBuffer) move(to []byte) {
 	copy(to, b.data())
 	b.giveBack()
@@ -125,7 +124,7 @@ func (b *readBuffer) uncount() {
 	b.counted = 0
 }
 
-// release gives the memory back for good.
+// release frees the memory for good.
 func (b *readBuffer) release() {
 	b.giveBack()
 	b.uncount()

@@ -3,12 +3,13 @@ package listener
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/protocol"
 )
 
-// Count is the number of connections that have shown who they are.
+// Count is the number of connections whose identity is known.
 func (s *Server) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,4 +92,27 @@ func (c *conn) isKnown() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.known
+}
+
+// describe is the connection as operators see it.
+func (c *conn) describe() protocol.Connection {
+	d := protocol.Connection{
+		ID:       c.id,
+		Client:   c.identity.ID,
+		Issuer:   c.identity.Issuer,
+		Role:     string(c.identity.Role),
+		Serial:   c.serial,
+		Address:  c.raw.RemoteAddr().String(),
+		Since:    c.since.UTC().Truncate(time.Millisecond),
+		BytesIn:  c.bytesIn.Load(),
+		BytesOut: c.bytesOut.Load(),
+	}
+	c.mu.Lock()
+	session := c.session
+	d.Protocol = c.protocol
+	c.mu.Unlock()
+	if session != nil {
+		d.Commands, d.Unacked = session.Commands(), session.Unacked()
+	}
+	return d
 }

@@ -26,7 +26,7 @@ type Config struct {
 	// from the start, as package mtls has it: a reply in two records may reach a client
 	// that expects it in one read.
 	TLS *tls.Config
-	// Identify tells who a verified peer is; an error closes the connection. Recheck calls
+	// Identify returns the identity of a verified peer; an error closes the connection. Recheck calls
 	// it again for open ones.
 	Identify func(tls.ConnectionState) (sealmq.Identity, error)
 	// Protocols are what is spoken; the first bytes of a conversation choose one of them.
@@ -105,7 +105,7 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[uint64]*conn
 	lastID  uint64
-	open    int // of conns, those that have shown who they are
+	open    int // of conns, those whose identity is known
 	stopped bool
 	plain   seldom         // log lines about peers that do not speak TLS
 	crowded seldom         // and about identities that have too many connections

@@ -18,11 +18,13 @@ const (
 const (
 	// outputBuffer is what is written at once, a little more than a session gives.
 	outputBuffer = 72 << 10
-	// When there is no memory for that, scarceOutput is asked for, which is room for one
-	// push, and without it spareOutput is used for replies alone.
+	// If there is no memory for that, a buffer of scarceOutput bytes has room for one push.
+	// If there is none for that either, replies leave in one of spareOutput bytes, which is
+	// not counted.
 	scarceOutput = 8 << 10
 	spareOutput  = 4 << 10
-	// Pushes that had no memory are tried again after a pause that doubles between these.
+	// Pushes for which there was no memory are tried again after a pause, which doubles
+	// between these.
 	minPushPause = 10 * time.Millisecond
 	maxPushPause = time.Second
 )
@@ -39,7 +41,7 @@ type output struct {
 	counted int
 }
 
-// room makes sure that there is a buffer, and tells for how many bytes of pushes.
+// room returns a buffer, and how many bytes of pushes there is memory for.
 func (o *output) room() (buffer []byte, pushes int) {
 	if o.pooled == nil && o.memory.Reserve(outputBuffer) {
 		o.pooled = outputs.Get().(*[]byte)
@@ -56,7 +58,7 @@ func (o *output) room() (buffer []byte, pushes int) {
 	return make([]byte, 0, spareOutput), 0
 }
 
-// hold counts what the buffer has become.
+// hold counts the buffer as large as it has become.
 func (o *output) hold(out []byte) {
 	size := cap(out)
 	if o.pooled == nil && size <= spareOutput {
@@ -69,9 +71,9 @@ func (o *output) hold(out []byte) {
 	}
 }
 
-// written is called when out is on its way.
+// written is called when the buffer's content is on its way.
 func (o *output) written() {
-	now := 0 // a buffer that was made for this is not used again
+	now := 0 // a buffer that is not pooled is not used again
 	if o.pooled != nil {
 		now = cap(*o.pooled)
 	}
@@ -88,8 +90,8 @@ func (o *output) release() {
 	}
 }
 
-// wake makes sure that a goroutine writes what the session has. It is called from any
-// goroutine, under locks of the broker and of the engine, and never blocks.
+// wake lets a goroutine write what the session has. It is called from any goroutine, under
+// locks of the broker and of the engine, and never blocks.
 func (c *conn) wake() {
 	c.mu.Lock()
 	switch {
@@ -159,13 +161,13 @@ func (c *conn) tick() {
 	}
 }
 
-// pushLater looks again after a while whether there is memory for what may wait.
+// pushLater tries again after a while, because there was no memory for pushes.
 func (c *conn) pushLater() {
 	c.pushPause = min(max(2*c.pushPause, minPushPause), maxPushPause)
 	time.AfterFunc(c.pushPause, c.wake)
 }
 
-// rest ends the writing unless there may be more to write.
+// rest ends the writing, unless there may be more to write.
 func (c *conn) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,7 +180,7 @@ func (c *conn) rest() bool {
 	return true
 }
 
-// send writes in full records, so that the deadline counts for each.
+// send writes in full records, each with a deadline of its own.
 func (c *conn) send(out []byte) error {
 	for len(out) > 0 {
 		n, err := c.tls.Write(out[:min(len(out), maxRecord)])
@@ -192,7 +194,7 @@ func (c *conn) send(out []byte) error {
 	return nil
 }
 
-// containWrite is contain for the goroutine that writes; the one that reads cleans up.
+// containWrite is contain for the goroutine that writes. The one that reads cleans up.
 func (c *conn) containWrite() {
 	v := recover()
 	if v == nil {

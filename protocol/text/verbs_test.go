@@ -88,13 +88,13 @@ func TestCommandsWithoutTheirArguments(t *testing.T) {
 	}
 }
 
-// TestCommandsOfAdministrators: others may not use them, and may use all the others.
+// TestCommandsOfAdministrators: a plain client may use all commands but these.
 func TestCommandsOfAdministrators(t *testing.T) {
 	n := newNode(t)
 	for _, r := range text.Table() {
 		got := n.client(t, "1").ask(r.Word + strings.Repeat(" 1", r.Least))
 		if strings.HasPrefix(got, "Error: not allowed to ") != r.AdminOnly {
-			t.Errorf("%s of one who is no administrator is answered %q", r.Word, got)
+			t.Errorf("%s without an administrator is answered %q", r.Word, got)
 		}
 	}
 }
