@@ -2,23 +2,23 @@ package sealmq
 
 import "errors"
 
-// Code classifies an error for the peer. One table per protocol turns a code into a
-// reply; an error without a code is internal and is shown as a fixed sentence.
+// Code classifies an error for the peer. One table, in package protocol, maps codes to
+// replies. An error without a code is internal and is shown as a fixed sentence.
 type Code string
 
-// The codes. Retry tells whether the same command may succeed later by itself.
+// The codes. "Retry" says that the same command may succeed later without a change.
 const (
 	BadName      Code = "bad_name"      // a name breaks the rules of CheckName
 	BadArgument  Code = "bad_argument"  // any other argument that cannot be used
 	NoExchange   Code = "no_exchange"   // publish or bind to an exchange that does not exist
 	NoQueue      Code = "no_queue"      // the queue does not exist
-	NoKey        Code = "no_key"        // nobody has registered such a key
+	NoKey        Code = "no_key"        // there is no such key
 	Unroutable   Code = "unroutable"    // the exchange has no binding for the routing key
 	Mismatch     Code = "mismatch"      // declared again with other options
 	Duplicate    Code = "duplicate"     // same message id, other content
 	QueueFull    Code = "queue_full"    // a queue is at its limit; retry
 	TooLarge     Code = "too_large"     // the message is over a size limit
-	NotSealed    Code = "not_sealed"    // a queue takes sealed messages only, and this is none of its kind
+	NotSealed    Code = "not_sealed"    // the queue takes sealed messages only, and not such a one
 	LimitReached Code = "limit_reached" // a limit on definitions or connections
 	Denied       Code = "denied"        // the identity may not do this
 	NoStorage    Code = "no_storage"    // the disk is full or low; retry
