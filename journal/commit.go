@@ -42,8 +42,8 @@ func (j *Journal) run() *run {
 
 var zeroMark [markBytes]byte
 
-// Buffers of runs are used again, a few of them and none that a rare large record blew
-// up: what stays in memory of a run is a copy of its exact size in the cache.
+// A few buffers of runs are used again, but none that a rare large record has made large.
+// The cache keeps a copy of a run in its exact size.
 const (
 	maxStaging      = 4
 	maxStagingBytes = 4 << 20
@@ -187,15 +187,15 @@ func (j *Journal) mark() {
 	j.finish(b, j.store(b))
 }
 
-// Stats are totals since Open and levels of the moment.
+// Stats are totals since Open and current levels.
 type Stats struct {
 	Syncs, Batches, Records, Bytes uint64
 	SyncTime                       time.Duration
 	Segments, Ready, Free          int
 	DiskBytes                      int64
 	PendingBytes                   int
-	// Damaged counts the damaged places that Open found, and each reading of one since;
-	// DroppedTail those that were never promised.
+	// Damaged counts the damaged places that the start found, and each read of one since.
+	// DroppedTail counts those that were never promised.
 	Damaged, DroppedTail uint64
 	// Segment files that were used again, made and removed.
 	Recycled, Created, Removed uint64

@@ -23,7 +23,7 @@ type Damage struct {
 	// Err is set if the bytes could not be read at all. Then they may be intact.
 	Err     error  `json:"-"`
 	raw     []byte // what Read found there
-	void    bool   // a void record will cover it; what else there is will be written over
+	void    bool   // a void record will cover it; otherwise it will be cleared
 	seq     uint64 // of the void record
 	certain bool   // damage wherever the synced offset is
 }

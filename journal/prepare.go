@@ -179,8 +179,8 @@ func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EMFILE)
 }
 
-// Release says that nothing in the segment is needed any more, not even after a crash
-// at this moment. The segment that takes records cannot be released.
+// Release gives up a segment: nothing in it is needed, not even after a crash at this
+// moment. The segment that takes records cannot be released.
 func (j *Journal) Release(generation uint64) {
 	j.segMu.Lock()
 	s := j.segments[generation]
@@ -200,8 +200,8 @@ func (j *Journal) Release(generation uint64) {
 	j.askPreparer()
 }
 
-// Generations returns the segments that may hold records, oldest first, and whether a
-// segment still takes records is told by its being the last.
+// Generations returns the segments that may hold records, in ascending order. After Begin
+// the last one takes records.
 func (j *Journal) Generations() []uint64 {
 	j.segMu.RLock()
 	defer j.segMu.RUnlock()

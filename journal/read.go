@@ -60,7 +60,8 @@ type Place struct {
 	Bytes int
 }
 
-// readSpan bounds one read, and readGap what is read in vain between two records.
+// readSpan bounds one read, and readGap the bytes between two records that one read may
+// cover for nothing.
 const (
 	readSpan = 256 << 10
 	readGap  = 4 << 10

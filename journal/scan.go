@@ -119,7 +119,7 @@ func (sc *scanner) end(s *segment, buf []byte, off int64) {
 }
 
 // torn returns how many bytes at off look like the record that comes next, although it
-// is not valid: 0 if there was none, but for what an earlier life of the file has left.
+// is not valid: 0 if nothing does but what an earlier life of the file has left.
 func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
 	if off+recordHeaderBytes > int64(len(buf)) || sc.next == 0 {
 		return 0
@@ -155,7 +155,8 @@ func (sc *scanner) torn(s *segment, buf []byte, off int64) int64 {
 // be there without its length.
 const sectorBytes = 512
 
-// lengthFlipped reports whether b begins with a record but for one bit of its length.
+// lengthFlipped reports whether b begins with a record in which one bit of the length is
+// wrong.
 func lengthFlipped(b []byte, sum uint32) bool {
 	n := binary.LittleEndian.Uint32(b[4:])
 	for bit := range 32 {

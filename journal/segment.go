@@ -144,7 +144,7 @@ func (s *segment) fill(off int64) error {
 }
 
 // createSegment makes a new file full of zeros with a header, durable under its name.
-// On an error nothing is left behind if that can be helped.
+// After an error it removes the file if it can.
 func createSegment(fsys durable.FS, dir string, num, size int, storeID [16]byte, generation uint64) (_ *segment, err error) {
 	s := &segment{num: num, name: filepath.Join(dir, segmentName(num)), size: int64(size)}
 	s.file, err = fsys.OpenFile(s.name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, filePerm)

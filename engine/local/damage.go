@@ -18,7 +18,8 @@ const unreadablePause = time.Minute
 func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error) {
 	e.damaged.Add(1)
 	var damage *journal.Damage
-	unread := errors.As(cause, &damage) && damage.Err != nil
+	errors.As(cause, &damage)
+	unread := isUnread(cause)
 	kept := true
 	var lost []taken
 	e.mu.Lock()
@@ -48,6 +49,12 @@ func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error)
 	if !kept {
 		e.giveUpAside(damage, errors.New("too many wait for the disk"))
 	}
+}
+
+// isUnread reports whether a record could not be read at all: it may be intact.
+func isUnread(err error) bool {
+	var damage *journal.Damage
+	return errors.As(err, &damage) && damage.Err != nil
 }
 
 // withdraw takes a copy that cannot be delivered out of its queue: for good, or for a

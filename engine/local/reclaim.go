@@ -14,18 +14,6 @@ const retryAfter = time.Second
 // forgetGroup bounds how many message ids are forgotten under the lock at once.
 const forgetGroup = 100_000
 
-// sealed is the journal's notice that a segment takes no more records.
-func (e *Engine) sealed(gen uint64) {
-	e.mu.Lock()
-	u := e.use(gen)
-	u.sealed = true
-	if u.live == 0 {
-		u.settledBy = e.dedup.settledTotal
-	}
-	e.mu.Unlock()
-	poke(e.wakeReclaimer)
-}
-
 // runReclaimer is the one goroutine that takes checkpoints and gives segments back to the
 // journal.
 func (e *Engine) runReclaimer() {

@@ -193,8 +193,8 @@ var store = []variant{
 	{
 		name: "what cannot be read is given up", file: "engine/local/damage.go",
 		caught: suite{pkg: "engine/local", test: "TestUnreadableMessageIsKept"},
-		old:    "unread := errors.As(cause, &damage) && damage.Err != nil",
-		new:    "unread := errors.As(cause, &damage) && false",
+		old:    "unread := isUnread(cause)",
+		new:    "unread := isUnread(cause) && false",
 	},
 	{
 		name: "damage found while running is met again by the next start", file: "engine/local/damage.go",

@@ -1,0 +1,192 @@
+package local
+
+import (
+	"errors"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// errTargetGone says that a message cannot be moved because its target was deleted.
+var errTargetGone = &sealmq.Error{Code: sealmq.NoQueue, Message: "the target queue was deleted"}
+
+// transfer moves one copy (in dyingState) to the end of another queue: one record that
+// stores it there and settles it here. The target's declaration is synced first, or a
+// torn batch could keep the move and lose the target. admit may refuse, under the lock.
+// The move is not synced when transfer returns.
+func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admit func(*sealmq.Message) error) error {
+	e.mu.Lock()
+	durable := dest.durable
+	e.mu.Unlock()
+	if !durable {
+		if err := e.j.Sync(); err != nil {
+			return unavailable(err)
+		}
+	}
+	for {
+		m, place, err := e.readCopy(&taken{q: q, seq: seq})
+		if errors.Is(err, errGone) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := e.lockWithRoom(place.Bytes + movedBytes); err != nil {
+			return err
+		}
+		n := q.at(seq)
+		switch {
+		case q.deleted || n == nil || n.state != dyingState:
+			err = nil
+		case n.place() != place:
+			e.mu.Unlock()
+			continue // it was copied forward meanwhile
+		case dest.deleted:
+			err = errTargetGone
+		default:
+			if admit != nil {
+				msg := sealmq.Message{ID: m.id, Body: m.body}
+				err = admit(&msg)
+			}
+			if err == nil {
+				err = e.appendMoved(q, seq, n, m, reason, dest)
+			}
+		}
+		e.mu.Unlock()
+		return err
+	}
+}
+
+// movedBytes is what a moved message may need beyond its record: the reason and the
+// queue of its death.
+const movedBytes = 1024
+
+// readCopy reads one copy where it is. errGone says that there is nothing to read.
+func (e *Engine) readCopy(t *taken) (*messageRecord, journal.Place, error) {
+	place, ok := e.placeOf(t)
+	for ok {
+		var m messageRecord
+		r, err := e.readRecord(place)
+		if err == nil {
+			m, err = decodeMessage(r.Payload, nil)
+		}
+		if err == nil || isUnread(err) {
+			return &m, place, err
+		}
+		var now journal.Place
+		if now, ok = e.placeOf(t); ok && now == place {
+			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
+			break
+		}
+		place = now // it was copied forward meanwhile
+	}
+	return nil, place, errGone
+}
+
+// appendMoved stores a copy at the end of dest and settles it in q. Callers hold mu and
+// have made sure of the room.
+func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, reason string, dest *queue) error {
+	now := e.nowMillis()
+	m.flags = m.flags&flagHash | flagMoved
+	m.arrived, m.fromQueue, m.fromSeq = now, q.id, seq
+	m.deathReason, m.deathQueue = "", ""
+	if reason != "" {
+		m.deathReason, m.deathQueue = reason, q.name
+	}
+	m.copies = append(m.copies[:0], copyRef{dest.id, dest.next})
+	e.scratch = m.appendHead(e.scratch[:0])
+	place, err := e.store(true, m, e.scratch, e.dedup.key.id(m.id))
+	if err != nil {
+		return err
+	}
+	slot := n.dedup
+	if slot != 0 {
+		e.dedup.retain(slot - 1)
+	}
+	if reason != "" || dest.options.DropOldest {
+		e.dropOldest(dest, len(m.body)) // a dead letter is never refused
+	}
+	e.copies++
+	dest.put(dest.next, newEntry(place, len(m.body), slot-1, now))
+	at := dest.next
+	dest.next++
+	e.forgetCopy(q, seq)
+	if reason != "" {
+		q.dead++
+	}
+	return e.j.OnSync(func(err error) {
+		if err == nil {
+			e.mu.Lock()
+			dest.visible = max(dest.visible, at+1)
+			e.wake(dest, 1)
+			e.mu.Unlock()
+		}
+	})
+}
+
+// Move moves waiting messages from the front of one queue to the end of another.
+func (e *Engine) Move(from, to string, n int, done func(int, error)) {
+	e.mu.Lock()
+	src, dst := e.queues[from], e.queues[to]
+	stopped := e.closed
+	if src != nil && dst != nil && !stopped {
+		e.background.Add(1)
+	}
+	e.mu.Unlock()
+	switch {
+	case src == nil || dst == nil:
+		done(0, sealmq.ErrNoQueue)
+	case stopped:
+		done(0, sealmq.ErrUnavailable)
+	case src == dst:
+		e.background.Done()
+		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "source and destination are the same queue"})
+	default:
+		go func() {
+			defer e.background.Done()
+			moved, err := e.moveAll(src, dst, n)
+			if syncErr := e.j.Sync(); err == nil {
+				err = unavailable(syncErr)
+			}
+			done(moved, err)
+		}()
+	}
+}
+
+func (e *Engine) moveAll(src, dst *queue, n int) (moved int, err error) {
+	e.mu.Lock()
+	if n <= 0 {
+		n = src.ready
+	}
+	e.mu.Unlock()
+	for moved < n && e.stopping.Err() == nil {
+		e.mu.Lock()
+		seq, m := src.nextWaiting()
+		if m == nil || src.deleted || dst.deleted {
+			e.mu.Unlock()
+			return moved, nil
+		}
+		src.passed(seq)
+		src.setState(m, dyingState)
+		e.mu.Unlock()
+		if err := e.transfer(src, seq, "", dst, dst.admits); err != nil {
+			e.mu.Lock()
+			if m := src.at(seq); m != nil && m.state == dyingState {
+				src.waitAgain(seq, m)
+				e.wake(src, 1)
+			}
+			e.mu.Unlock()
+			return moved, storageErrorOr(err)
+		}
+		moved++
+	}
+	return moved, nil
+}
+
+// storageErrorOr keeps errors that have a code.
+func storageErrorOr(err error) error {
+	if sealmq.CodeOf(err) != "" {
+		return err
+	}
+	return storageError(err)
+}

@@ -1,0 +1,60 @@
+package local
+
+import "github.com/sealmq/sealmq"
+
+// maxPeek bounds one Peek.
+const maxPeek = 1000
+
+// Peek returns waiting messages from the front without delivering them.
+func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
+	n = min(max(n, 1), maxPeek)
+	s := session{e: e}
+	e.mu.Lock()
+	q := e.queues[name]
+	if q == nil {
+		e.mu.Unlock()
+		return nil, sealmq.ErrNoQueue
+	}
+	q.each(func(seq uint64, m *entry) bool {
+		if m.state == waiting && seq < q.visible {
+			mark, back := q.marks[seq]
+			s.taken = append(s.taken, taken{q: q, seq: seq, attempt: mark.attempts, back: back})
+			s.places = append(s.places, m.place())
+		}
+		return len(s.taken) < n && seq < q.visible
+	})
+	e.mu.Unlock()
+	return s.read(nil)
+}
+
+// Find returns the message with an id while a copy of it lives. It looks through
+// memory in proportion to the backlog, one queue at a time.
+func (e *Engine) Find(id string) (m sealmq.Message, ok bool) {
+	hash := e.dedup.key.id(id)
+	e.mu.Lock()
+	slot := e.dedup.find(hash)
+	live := slot != noSlot && e.dedup.slot(slot).settledAt == 0
+	var queues []*queue
+	if live {
+		for _, q := range e.queues {
+			queues = append(queues, q)
+		}
+	}
+	e.mu.Unlock()
+	for _, q := range queues {
+		s := session{e: e}
+		e.mu.Lock()
+		q.each(func(seq uint64, n *entry) bool {
+			if n.dedup == slot+1 {
+				s.taken = append(s.taken, taken{q: q, seq: seq})
+				s.places = append(s.places, n.place())
+			}
+			return len(s.taken) == 0
+		})
+		e.mu.Unlock()
+		if out, err := s.read(nil); err == nil && len(out) == 1 && out[0].ID == id {
+			return out[0].Message, true
+		}
+	}
+	return m, false
+}
