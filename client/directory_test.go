@@ -139,7 +139,7 @@ func TestDirectoryEndToEnd(t *testing.T) {
 	w := newTown(t)
 	n := w.broker()
 	file := filepath.Join(t.TempDir(), "sub", "pins.json")
-	pins, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+	pins, err := keydir.OpenPins(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestDirectoryEndToEnd(t *testing.T) {
 
 	n.Stop() // and a restart changes nothing
 	n.Start()
-	again, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+	again, err := keydir.OpenPins(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -493,7 +493,7 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	refused(t, err, keydir.ErrPinned, bare, next)
 	_, err = w.directory(n.Addr, "bob", with(pins)).Find(t.Context(), "lab", "")
 	refused(t, err, keydir.ErrUnproven, bare, next)
-	if err := pins.Forget(t.Context(), "town", "lab"); err != nil {
+	if _, err := pins.Forget(t.Context(), "town", "lab"); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, loose, "lab", "", next, nil)

@@ -3,17 +3,13 @@ package client_test
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -27,7 +23,7 @@ func TestPinsFile(t *testing.T) {
 	file := filepath.Join(dir, "pins.json")
 	open := func() *keydir.Pins {
 		t.Helper()
-		p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+		p, err := keydir.OpenPins(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +57,7 @@ func TestPinsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var hinted interface{ Hint() string }
-		_, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+		_, err := keydir.OpenPins(file)
 		if !errors.Is(err, keydir.ErrPins) || !errors.As(err, &hinted) || hinted.Hint() == "" || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -80,7 +76,7 @@ func TestAlteredPins(t *testing.T) {
 	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
 	file := filepath.Join(t.TempDir(), "pins.json")
 	find := func() error {
-		p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+		p, err := keydir.OpenPins(file)
 		if err != nil {
 			return err
 		}
@@ -148,7 +144,7 @@ func TestPinsAreShared(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pins.json")
 	var work sync.WaitGroup
 	for _, name := range names {
-		p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+		p, err := keydir.OpenPins(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,38 +156,11 @@ func TestPinsAreShared(t *testing.T) {
 		})
 	}
 	work.Wait()
-	p, err := keydir.OpenPins(keydir.PinsConfig{File: file})
+	p, err := keydir.OpenPins(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if pinned, err := p.Keys("town"); err != nil || len(pinned) != len(names) {
 		t.Errorf("%d owners are pinned, %v", len(pinned), err)
-	}
-}
-
-// held is a file system on which another process keeps a file locked, and time that flies.
-type held struct {
-	durable.FS
-	clock.Clock
-}
-
-func (held) LockFile(name string) (func() error, error) {
-	return nil, fmt.Errorf("%s: %w", name, durable.ErrLocked)
-}
-
-func (held) AfterFunc(_ time.Duration, f func()) clock.Timer { return clock.System.AfterFunc(0, f) }
-
-// Who cannot write the pins is told which file is in the way, and what to do.
-func TestPinsThatAnotherProcessHolds(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "pins.json")
-	h := held{durable.OS(), clock.System}
-	p, err := keydir.OpenPins(keydir.PinsConfig{File: file, FS: h, Clock: h})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = p.Forget(t.Context(), "town", "alice")
-	var hinted interface{ Hint() string }
-	if !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), file) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "pins") {
-		t.Errorf("%v", err)
 	}
 }

@@ -61,11 +61,19 @@ func (w *town) publishWith(ca, other *testca.CA, addr, name string, key *seal.Pu
 
 func reset(t *testing.T, n *testnode.Node, name string, suite seal.Suite) []int64 {
 	t.Helper()
-	records, err := keydir.Reset(t.Context(), n.Dial(client.Config{}), name, suite)
+	d, err := keydir.New(n.Dial(client.Config{}), keydir.Config{Verifier: &seal.X509Verifier{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return records
+	records, err := d.Reset(t.Context(), name, suite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []int64
+	for _, r := range records {
+		list = append(list, r.Index)
+	}
+	return list
 }
 
 // wasReset demands the refusal of a pinned key that was reset, and that it says this.
@@ -132,7 +140,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	}
 	a, err := stranger.Audit(t.Context(), "alice")
 	if err != nil || len(a.Records) != 3 || !a.Records[1].Reset || a.Records[1].Serial != 1 || !a.Records[1].Proven ||
-		a.Records[1].Entry != a.Records[0].Entry || a.Records[2].Reset || a.Records[2].Issuer == a.Records[0].Issuer {
+		a.Records[1].Hash != a.Records[0].Hash || a.Records[2].Reset || a.Records[2].Issuer == a.Records[0].Issuer {
 		t.Errorf("%+v, %v", a, err)
 	}
 	// A key that came another way is compared with what is pinned, and the reset is said.
@@ -147,7 +155,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	}
 	finds(t, stranger, "alice", "", third, nil)
 	wasReset(t, find(pins), "alice", "", "record 2 ", "shows "+third.Digits())
-	if err := pins.Forget(t.Context(), "town", "alice"); err != nil {
+	if _, err := pins.Forget(t.Context(), "town", "alice"); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, find(pins), "alice", "", third, nil)
@@ -177,7 +185,7 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 	}
 	// Who has decided once is not asked again.
 	finds(t, w.directory(n.Addr, "carol", with(pins)), "alice", "", nil, keydir.ErrReset)
-	if err := pins.Forget(t.Context(), "town", "alice"); err != nil {
+	if _, err := pins.Forget(t.Context(), "town", "alice"); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", keys[3], nil)
@@ -277,7 +285,8 @@ func TestResetSurvivesPowerCutsAtAnyOperation(t *testing.T) {
 		finds(t, w.directory(n.Addr, "bob", with(pins)), "alice", "", hybrid, nil)
 		admin := n.Dial(client.Config{})
 		n.FS.PowerOffAt(at)
-		_, failed := keydir.Reset(t.Context(), admin, "alice", "")
+		dd, _ := keydir.New(admin, keydir.Config{Verifier: &seal.X509Verifier{}})
+		_, failed := dd.Reset(t.Context(), "alice", "")
 		if failed == nil {
 			over = true
 			wasReset(t, w.directory(n.Addr, "bob", with(pins)), "alice", "")

@@ -2,10 +2,14 @@ package keydir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
-	"github.com/sealmq/sealmq/keydir/keylog"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/keydir/keylog"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // Audit is what the whole log of a directory says.
@@ -22,20 +26,19 @@ type Audit struct {
 // took one out.
 type Record struct {
 	Index int64
-	Owner string
-	// Reset says that the key was taken out. Proven, Suite, Serial and Entry or Key are then
-	// those of that key.
-	Reset bool
-	// Proven tells an entry with its owner's signature from a bare key. Issuer, Suite,
-	// Serial and Entry, the entry's hash, are those of an entry; Key is the SHA-256 of a
-	// bare key.
-	Proven     bool
-	Issuer     string
-	Suite      string
-	Serial     uint64
-	Entry, Key [32]byte
+	// Leaf is the record. Its Hash is an entry's hash, or the SHA-256 of a bare key; of a
+	// reset, that of the key that was taken out.
+	keylog.Leaf
+	// Newest says that it is the last record of its owner and suite.
+	Newest bool
+}
 
-	leaf keylog.Leaf
+// Slot is the suite of the key, or keylog.Unproven of a bare key.
+func (r Record) Slot() string {
+	if !r.Proven {
+		return keylog.Unproven
+	}
+	return r.Suite
 }
 
 // Audit reads the whole log, checks that it is the one that the newest checkpoint signs
@@ -43,112 +46,217 @@ type Record struct {
 // if name is empty. An owner who knows the own entries sees here whether anybody else has
 // put one. The error wraps ErrLog or ErrRollback, or is a *ForkError.
 func (d *Directory) Audit(ctx context.Context, name string) (*Audit, error) {
-	now, logKey, err := d.refresh(ctx)
+	a, err := d.audit(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("read the key directory's log: %w", err)
 	}
-	records, err := d.read(ctx, now.tree, name)
-	if err != nil {
-		return nil, fmt.Errorf("read the key directory's log: %w", err)
-	}
-	return &Audit{Size: now.tree.N, Checkpoint: now.signed, LogKey: logKey, Records: records}, nil
+	return a, nil
 }
 
-// pageLeaves is how many records are asked for at a time.
-const pageLeaves = keylog.MaxPage
-
-// read reads all records of a tree and recomputes its root.
-func (d *Directory) read(ctx context.Context, tree tlog.Tree, name string) ([]Record, error) {
-	var records []Record
-	err := d.readTree(ctx, tree, &treeHashes{}, func(index int64, leaf keylog.Leaf) {
-		if name == "" || leaf.Owner == name {
-			records = append(records, newRecord(index, leaf))
-		}
-	})
+func (d *Directory) audit(ctx context.Context, name string) (*Audit, error) {
+	var page *keylog.Page
+	v, err := d.settle(ctx, question{}, func() (_ *answer, err error) {
+		page, err = d.keyLog(ctx, 0, 0)
+		return &answer{page: page}, err
+	}, judgePage)
+	if err == nil {
+		err = v.err
+	}
 	if err != nil {
 		return nil, err
 	}
-	return records, inOrder(records)
-}
-
-// treeHashes are the hashes of a tree that was read up to some record, as package tlog
-// numbers them.
-type treeHashes struct {
-	list []tlog.Hash
-	n    int64
-}
-
-func (h *treeHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	list := make([]tlog.Hash, len(indexes))
-	for i, x := range indexes {
-		list[i] = h.list[x]
+	tree, err := keylog.OpenCheckpoint(page.Checkpoint, page.LogKey)
+	if err != nil {
+		return nil, err
 	}
-	return list, nil
+	a := &Audit{Size: tree.N, Checkpoint: page.Checkpoint, LogKey: page.LogKey}
+	h := newHistory(name)
+	h.tell = func(index int64, leaf keylog.Leaf) { a.Records = append(a.Records, Record{Index: index, Leaf: leaf}) }
+	if err := d.readOn(ctx, tree, h); err != nil {
+		return nil, err
+	}
+	for i := range a.Records {
+		r := &a.Records[i]
+		if err := h.broken[r.Owner]; err != nil {
+			return nil, err
+		}
+		r.Newest = h.last[place{r.Owner, r.Suite}].index == r.Index
+	}
+	return a, nil
 }
 
-// readTree reads the records of a tree that are not among the hashes yet, and recomputes
-// the root. If it returns an error, what take was told is not proven.
-func (d *Directory) readTree(ctx context.Context, tree tlog.Tree, hashes *treeHashes, take func(index int64, leaf keylog.Leaf)) error {
+// history is the beginning of a log that was read and found to be the signed one.
+type history struct {
+	owner  string // whose records are kept; empty: everybody's
+	tree   keylog.Tree
+	last   map[place]logRecord
+	resets map[place]*logRecord                // the latest ones
+	broken map[string]error                    // by owner: the first record that no honest broker takes
+	tell   func(index int64, leaf keylog.Leaf) // told of every record that is kept
+}
+
+// place is where keys follow each other: an owner's suite, or its bare keys.
+type place struct{ owner, suite string }
+
+func newHistory(owner string) *history {
+	return &history{owner: owner, last: make(map[place]logRecord), resets: make(map[place]*logRecord), broken: make(map[string]error),
+		tell: func(int64, keylog.Leaf) {}}
+}
+
+func (h *history) take(index int64, leaf keylog.Leaf) {
+	if h.owner != "" && h.owner != leaf.Owner {
+		return
+	}
+	h.tell(index, leaf)
+	at := place{leaf.Owner, leaf.Suite}
+	last := h.last[at]
+	if last.leaf == leaf { // the same record again changes nothing
+		last.index = index
+		h.last[at] = last
+		return
+	}
+	r := logRecord{index: index, leaf: leaf, before: last.leaf}
+	if err := inOrder(r); err != nil && h.broken[leaf.Owner] == nil {
+		h.broken[leaf.Owner] = err
+	}
+	if leaf.Reset {
+		h.resets[at] = &r
+	}
+	h.last[at] = r
+}
+
+// of returns what the log has of one owner.
+func (h *history) of(owner string) *ownersLog {
+	o := &ownersLog{last: make(map[string]logRecord), reset: make(map[string]*logRecord), broken: h.broken[owner]}
+	for at, r := range h.last {
+		if at.owner == owner {
+			o.last[at.suite], o.reset[at.suite] = r, h.resets[at]
+		}
+	}
+	return o
+}
+
+// readOwner reads what is new of the log up to the tree that signs a key, or all of it if more
+// was read already, and returns what it has of the key's owner.
+func (d *Directory) readOwner(ctx context.Context, s *shown) (*ownersLog, error) {
+	tree, err := keylog.OpenCheckpoint(s.found.Checkpoint, s.found.LogKey)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case d.reading <- struct{}{}:
+		defer func() { <-d.reading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	h := d.read
+	d.read = nil // what is wrong is not kept
+	if h == nil || h.tree.Size() > tree.N {
+		h = newHistory("")
+	}
+	if err := d.readOn(ctx, tree, h); err != nil {
+		return nil, err
+	}
+	d.read = h
+	return h.of(s.name), nil
+}
+
+// readOn reads the records of a tree that were not read yet, and recomputes the root. If it
+// returns an error, nothing that was read is proven.
+func (d *Directory) readOn(ctx context.Context, tree tlog.Tree, h *history) error {
 	if tree.N > keylog.MaxLog {
 		return notProven("it says that it has %d records, and no log has more than %d", tree.N, keylog.MaxLog)
 	}
-	for hashes.n < tree.N {
-		var p keylog.Page
-		n := min(pageLeaves, tree.N-hashes.n)
-		if err := d.query(ctx, &p, "Key log: ", fmt.Sprintf("key_log %d %d", hashes.n, n)); err != nil {
+	for h.tree.Size() < tree.N {
+		from := h.tree.Size()
+		n := min(keylog.MaxPage, tree.N-from)
+		p, err := d.keyLog(ctx, from, n)
+		if err != nil {
 			return err
 		}
-		if p.From != hashes.n || len(p.Leaves) == 0 || int64(len(p.Leaves)) > n {
-			return notProven("it does not show the records from %d on", hashes.n)
+		if p.From != from || len(p.Leaves) == 0 || int64(len(p.Leaves)) > n {
+			return notProven("it does not show the records from %d on", from)
 		}
-		for _, text := range p.Leaves {
+		for i, text := range p.Leaves {
+			index := from + int64(i)
 			leaf, err := keylog.ParseLeaf(text)
 			if err != nil {
-				return notProven("record %d cannot be read", hashes.n)
+				return notProven("record %d cannot be read", index)
 			}
-			more, err := tlog.StoredHashes(hashes.n, []byte(text), hashes)
-			if err != nil {
+			if err := h.tree.Append(text); err != nil {
 				return err
 			}
-			hashes.list = append(hashes.list, more...)
-			take(hashes.n, leaf)
-			hashes.n++
+			h.take(index, leaf)
 		}
 	}
-	root, err := tlog.TreeHash(tree.N, hashes)
+	head, err := h.tree.Head()
 	if err != nil {
 		return err
 	}
-	if root != tree.Hash {
+	if head != tree {
 		return notProven("its records are not the ones that it has signed")
 	}
 	return nil
 }
 
-func newRecord(index int64, l keylog.Leaf) Record {
-	r := Record{Index: index, Owner: l.Owner, Reset: l.Reset, Proven: l.Proven, Issuer: l.Issuer, Suite: l.Suite, Serial: l.Serial, leaf: l}
-	if l.Proven {
-		r.Entry = l.Hash
-	} else {
-		r.Key = l.Hash
-	}
-	return r
+// Verified is what a directory has under one name, checked against the whole log.
+type Verified struct {
+	Audit
+	// Keys are the current entries, the best suite first.
+	Keys []VerifiedKey
 }
 
-// inOrder demands that the entries of each owner and suite are numbered without gaps, and
-// that only the newest is reset, as an honest broker takes them. The same record again
-// changes nothing.
-func inOrder(records []Record) error {
-	last := make(map[keySlot]keylog.Leaf)
-	for _, r := range records {
-		at := keySlot{r.Owner, r.Suite}
-		if r.leaf == last[at] {
-			continue
-		}
-		if err := order(r.Index, r.leaf, last[at]); err != nil {
-			return err
-		}
-		last[at] = r.leaf
+// VerifiedKey is an entry that the directory shows and that is the newest one of its log.
+type VerifiedKey struct {
+	Record
+	Key *seal.PublicKey
+}
+
+// Verify reads the whole log, and demands that the directory shows the newest entries that
+// it has of a name. That finds an entry or a reset which the broker hides from a client that
+// has pinned the one before. It pins what it finds, as Find does; the errors are those of
+// Audit and Find.
+func (d *Directory) Verify(ctx context.Context, name string) (*Verified, error) {
+	a, err := d.Audit(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	v := &Verified{Audit: *a}
+	for _, suite := range seal.Suites() {
+		for _, r := range a.Records {
+			if !r.Proven || !r.Newest || r.Suite != string(suite) {
+				continue
+			}
+			key, err := d.verifyNewest(ctx, r)
+			if err != nil {
+				return nil, err
+			}
+			if key != nil {
+				v.Keys = append(v.Keys, VerifiedKey{r, key})
+			}
+		}
+	}
+	return v, nil
+}
+
+// verifyNewest looks up what the newest record of a suite is about; nil if that is a reset and
+// there is no entry since.
+func (d *Directory) verifyNewest(ctx context.Context, newest Record) (*seal.PublicKey, error) {
+	s, err := d.find(ctx, newest.Owner, seal.Suite(newest.Suite))
+	if newest.Reset && (sealmq.CodeOf(err) == sealmq.NoKey || errors.Is(err, ErrUnproven)) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	serial := uint64(0)
+	if s.entry != nil {
+		serial = s.entry.Serial
+	} else if newest.Reset {
+		return nil, nil // a bare key is for suites of CipherMQ's, too
+	}
+	if serial < newest.Serial || newest.Reset && serial == newest.Serial {
+		return nil, fmt.Errorf("key of %s: %w", newest.Owner, rollback(hintLies, "it shows entry %d, and record %d of its log is newer", serial, newest.Index))
+	}
+	return s.key, nil
 }

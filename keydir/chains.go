@@ -27,7 +27,7 @@ type Chains struct {
 	mu     sync.Mutex
 	known  map[[32]byte][]byte // found or stored; nil if the broker does not keep it
 	failed map[[32]byte]failure
-	asked  map[[32]byte]*question
+	asked  map[[32]byte]*chainQuery
 }
 
 // failure is why certificates were not found.
@@ -36,8 +36,8 @@ type failure struct {
 	until time.Time
 }
 
-// question is one that the broker has not answered yet.
-type question struct {
+// chainQuery is one that the broker has not answered yet.
+type chainQuery struct {
 	over  chan struct{} // closed with the answer
 	chain []byte
 	err   error
@@ -53,7 +53,7 @@ const (
 // NewChains makes a memory of certificates that the broker of c keeps. What it did not have
 // is asked for again after a pause. now is the time of day.
 func NewChains(c Asker, pause time.Duration, now func() time.Time) *Chains {
-	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte][]byte), failed: make(map[[32]byte]failure), asked: make(map[[32]byte]*question)}
+	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte][]byte), failed: make(map[[32]byte]failure), asked: make(map[[32]byte]*chainQuery)}
 }
 
 // Store puts a sender's certificates where receivers find them and reports whether they
@@ -101,7 +101,7 @@ func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
 	}
 	q := k.asked[sum]
 	if q == nil {
-		q = &question{over: make(chan struct{})}
+		q = &chainQuery{over: make(chan struct{})}
 		k.asked[sum] = q
 		k.mu.Unlock()
 		k.answer(ctx, sum, q)
@@ -117,7 +117,7 @@ func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
 }
 
 // answer answers a question and lets those know who wait for it.
-func (k *Chains) answer(ctx context.Context, sum [32]byte, q *question) {
+func (k *Chains) answer(ctx context.Context, sum [32]byte, q *chainQuery) {
 	q.chain, q.err = k.ask(ctx, sum)
 	k.mu.Lock()
 	defer k.mu.Unlock()

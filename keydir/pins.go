@@ -20,20 +20,12 @@ import (
 // Pins remembers keys that were seen, and the directories' logs, in memory or in a file
 // that several processes can share. It is safe for concurrent use.
 type Pins struct {
-	cfg PinsConfig
-	mu  sync.Mutex
-	mem pinFile // without a file
-}
+	file  string // empty: in memory
+	fs    durable.FS
+	clock clock.Clock
 
-// PinsConfig says where pins are kept.
-type PinsConfig struct {
-	// File is where (default: in memory). It is made when there is something to keep, with
-	// mode 0600; beside it lies a file with the ending .lock.
-	File string
-	// FS is the file system (default: the machine's).
-	FS durable.FS
-	// Clock is the time of day (default: the machine's).
-	Clock clock.Clock
+	mu  sync.Mutex
+	mem []byte // the content, without a file
 }
 
 // Pin is what is remembered of a key.
@@ -66,10 +58,6 @@ func (h *hexHash) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// bareSuite stands for the suite of bare keys among pins: nothing says which of CipherMQ's
-// later generations they are for.
-const bareSuite = "ciphermq-x25519"
-
 // pinFile is the content of the file.
 type pinFile struct {
 	Version int                  `json:"v"`
@@ -95,109 +83,181 @@ const (
 // NewPins makes pins in memory.
 func NewPins() *Pins { return &Pins{} }
 
-// OpenPins opens a file of pins. One that is not there yet is empty; one that cannot be
-// understood is an error.
-func OpenPins(cfg PinsConfig) (*Pins, error) {
-	if cfg.FS == nil {
-		cfg.FS = durable.OS()
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System
-	}
-	p := &Pins{cfg: cfg}
+// OpenPins opens a file of pins. One that is not there yet is empty, and is made with mode
+// 0600 when there is something to keep; one that cannot be understood is an error. Beside it
+// lies a file with the ending .lock.
+func OpenPins(file string) (*Pins, error) {
+	return openPins(&Pins{file: file, fs: durable.OS(), clock: clock.System})
+}
+
+func openPins(p *Pins) (*Pins, error) {
 	_, _, err := p.read()
 	return p, err
 }
 
 // Keys lists what is pinned of one directory, by owner and suite.
 func (p *Pins) Keys(scope string) (map[string]map[string]Pin, error) {
-	s, err := p.view(scope)
-	return s.Keys, err
-}
-
-// Forget removes the pins of one owner, so that the next key of this name is pinned as if
-// it were the first.
-func (p *Pins) Forget(ctx context.Context, scope, owner string) error {
-	return p.update(ctx, scope, func(s *pinnedOf) error {
-		delete(s.Keys, owner)
-		return nil
-	})
-}
-
-// view returns what is remembered now. It must not be changed.
-func (p *Pins) view(scope string) (pinnedOf, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f, _, err := p.read()
 	if err != nil {
-		return pinnedOf{}, err
+		return nil, err
 	}
-	if s := f.Logs[scope]; s != nil {
-		return *s, nil
-	}
-	return pinnedOf{}, nil
+	return f.of(scope).Keys, nil
 }
 
-// read returns the content, and the bytes that it was read from. The caller holds mu.
-func (p *Pins) read() (pinFile, []byte, error) {
-	if p.cfg.File == "" {
-		if p.mem.Logs == nil {
-			return pinFile{Version: pinsVersion}, nil, nil
+// Forget removes the pins of one owner, so that the next key of this name is pinned as if
+// it were the first. It returns what was pinned, by suite.
+func (p *Pins) Forget(ctx context.Context, scope, owner string) (gone map[string]Pin, err error) {
+	_, err = p.update(ctx, func(before []byte) (*pinFile, error) {
+		f, err := parsePins(before)
+		if err == nil {
+			gone = f.of(scope).Keys[owner]
+			delete(f.of(scope).Keys, owner)
 		}
-		data, err := json.Marshal(p.mem) // a copy, so that a refused change leaves nothing behind
+		return f, err
+	})
+	return gone, err
+}
+
+// recalled is what is remembered of a directory and one name, as it was read.
+type recalled struct {
+	memory
+	scope, name string
+	content     []byte
+	file        *pinFile
+}
+
+// recall reads what is remembered.
+func (p *Pins) recall(scope, name string) (*recalled, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, content, err := p.read()
+	if err != nil {
+		return nil, err
+	}
+	return &recalled{f.memory(scope, name), scope, name, content, f}, nil
+}
+
+// still returns the file if it has what was recalled, else nil.
+func (r *recalled) still(content []byte) (*pinFile, error) {
+	if bytes.Equal(content, r.content) {
+		return r.file, nil
+	}
+	f, err := parsePins(content)
+	if err != nil || !f.memory(r.scope, r.name).equal(r.memory) {
+		return nil, err
+	}
+	return f, nil
+}
+
+// remember replaces what was recalled by after. It does nothing and returns false if
+// somebody else has changed it meanwhile.
+func (p *Pins) remember(ctx context.Context, r *recalled, after memory) (kept bool, err error) {
+	if after.equal(r.memory) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		content, err := p.content()
 		if err != nil {
-			return pinFile{}, nil, err
+			return false, err
 		}
-		return parsePins(data)
+		f, err := r.still(content)
+		return f != nil, err
 	}
-	data, err := durable.ReadFile(p.cfg.FS, p.cfg.File, maxPinsBytes)
-	if durable.IsNotExist(err) {
-		return pinFile{Version: pinsVersion}, nil, nil
-	}
-	if err != nil {
-		return pinFile{}, nil, fmt.Errorf("read pins: %w", err)
-	}
-	f, data, err := parsePins(data)
-	if err != nil {
-		return f, nil, fmt.Errorf("read pins %s: %w", p.cfg.File, err)
-	}
-	return f, data, nil
+	return p.update(ctx, func(before []byte) (*pinFile, error) {
+		f, err := r.still(before)
+		if err != nil || f == nil {
+			return nil, err
+		}
+		if f.Logs == nil {
+			f.Logs = make(map[string]*pinnedOf)
+		}
+		s := f.of(r.scope)
+		f.Logs[r.scope] = s
+		s.LogKey, s.Checkpoint = after.logKey, after.checkpoint
+		if len(after.pins) > 0 {
+			if s.Keys == nil {
+				s.Keys = make(map[string]map[string]Pin)
+			}
+			s.Keys[r.name] = after.pins
+		}
+		return f, nil
+	})
 }
 
-func parsePins(data []byte) (pinFile, []byte, error) {
-	var f pinFile
+// of returns what is remembered of one directory.
+func (f *pinFile) of(scope string) *pinnedOf {
+	if s := f.Logs[scope]; s != nil {
+		return s
+	}
+	return &pinnedOf{}
+}
+
+func (f *pinFile) memory(scope, name string) memory {
+	s := f.of(scope)
+	return memory{s.LogKey, s.Checkpoint, s.Keys[name]}
+}
+
+// read returns the content, understood and as it is. The caller holds mu.
+func (p *Pins) read() (*pinFile, []byte, error) {
+	content, err := p.content()
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := parsePins(content)
+	if err != nil && p.file != "" {
+		err = fmt.Errorf("read pins %s: %w", p.file, err)
+	}
+	return f, content, err
+}
+
+// content returns the bytes that are kept; nil if there are none. The caller holds mu.
+func (p *Pins) content() ([]byte, error) {
+	if p.file == "" {
+		return p.mem, nil
+	}
+	content, err := durable.ReadFile(p.fs, p.file, maxPinsBytes)
+	if durable.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read pins: %w", err)
+	}
+	return content, nil
+}
+
+// parsePins understands the content of a file; nil is the one that is not there.
+func parsePins(data []byte) (*pinFile, error) {
+	if data == nil {
+		return &pinFile{Version: pinsVersion}, nil
+	}
+	damaged := func(err error) (*pinFile, error) {
+		return nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: hintRestorePins}
+	}
+	var head struct {
+		Version int `json:"v"`
+	}
+	if json.Unmarshal(data, &head) == nil && head.Version > pinsVersion {
+		return nil, &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", head.Version, pinsVersion), hint: "install a newer SealMQ"}
+	}
+	f := new(pinFile)
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	err := d.Decode(&f)
+	err := d.Decode(f)
 	if _, end := d.Token(); err == nil && end != io.EOF {
 		err = errors.New("something follows the JSON object")
 	}
+	if err == nil && f.Version != pinsVersion {
+		err = errors.New("it has no version")
+	}
 	if err != nil {
-		var head struct {
-			Version int `json:"v"`
-		}
-		if json.Unmarshal(data, &head) == nil && head.Version > pinsVersion {
-			return f, nil, errNewerPins(head.Version)
-		}
-		return f, nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: restorePins}
+		return damaged(err)
 	}
-	switch {
-	case f.Version > pinsVersion:
-		return f, nil, errNewerPins(f.Version)
-	case f.Version != pinsVersion:
-		return f, nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins: it has no version", hint: restorePins}
-	}
-	return f, data, f.check()
+	return f, f.check()
 }
 
-// restorePins is what can be done about pins that are not what was written.
-const restorePins = "restore the file from a backup, or name another one; or move it away and compare all fingerprints again: " +
+const hintRestorePins = "restore the file from a backup, or name another one; or move it away and compare all fingerprints again: " +
 	"without it every key is taken on trust once more"
-
-func errNewerPins(version int) error {
-	return &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", version, pinsVersion),
-		hint: "install a newer SealMQ"}
-}
 
 // check finds what no version has written. That a fingerprint is the one of its entry is
 // only known when the entry is seen again.
@@ -209,7 +269,7 @@ func (f *pinFile) check() error {
 		for name, pins := range s.Keys {
 			for slot, pin := range pins {
 				if seal.ReadOut(pin.Fingerprint) == "" || !pin.fits(slot) {
-					return &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file was altered: the pin of %.255q for %.255q does not fit together", name, slot), hint: restorePins}
+					return &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file was altered: the pin of %.255q for %.255q does not fit together", name, slot), hint: hintRestorePins}
 				}
 			}
 		}
@@ -219,78 +279,66 @@ func (f *pinFile) check() error {
 
 // fits reports whether a pin has what its kind must have.
 func (p *Pin) fits(slot string) bool {
-	if slot == bareSuite {
+	if slot == bareSlot {
 		return !p.Proven && p.Serial == 0 && p.Entry == hexHash{} && p.Issuer == ""
 	}
 	return p.Proven && p.Serial > 0 && p.Entry != hexHash{}
 }
 
-// update changes what is remembered of one directory, alone: change sees what every other
-// process has written. If it returns an error nothing is changed.
-func (p *Pins) update(ctx context.Context, scope string, change func(*pinnedOf) error) error {
+// update replaces the content by what change makes of it, and keeps all others from writing
+// meanwhile. A nil file changes nothing.
+func (p *Pins) update(ctx context.Context, change func(before []byte) (*pinFile, error)) (changed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	unlock, err := p.lock(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unlock()
-	f, before, err := p.read()
+	before, err := p.content()
 	if err != nil {
-		return err
+		return false, err
 	}
-	if f.Logs == nil {
-		f.Logs = make(map[string]*pinnedOf)
-	}
-	s := f.Logs[scope]
-	if s == nil {
-		s = &pinnedOf{}
-		f.Logs[scope] = s
-	}
-	if err := change(s); err != nil {
-		return err
-	}
-	return p.write(f, before)
-}
-
-func (p *Pins) write(f pinFile, before []byte) error {
-	if p.cfg.File == "" {
-		p.mem = f
-		return nil
+	f, err := change(before)
+	if err != nil || f == nil {
+		return false, err
 	}
 	after, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
-		return err
+		return false, err
 	}
 	after = append(after, '\n')
-	if bytes.Equal(before, after) {
-		return nil
+	switch {
+	case bytes.Equal(before, after):
+		return true, nil
+	case len(after) > maxPinsBytes:
+		return false, fmt.Errorf("write pins: the file would have more than %d bytes", maxPinsBytes)
+	case p.file == "":
+		p.mem = after
+		return true, nil
 	}
-	if len(after) > maxPinsBytes {
-		return fmt.Errorf("write pins: the file would have more than %d bytes", maxPinsBytes)
+	if err := durable.WriteFile(p.fs, p.file, after, 0o600); err != nil {
+		return false, fmt.Errorf("write pins: %w", err)
 	}
-	if err := durable.WriteFile(p.cfg.FS, p.cfg.File, after, 0o600); err != nil {
-		return fmt.Errorf("write pins: %w", err)
-	}
-	return nil
+	return true, nil
 }
 
 var errWritePins = errors.New("write pins")
 
 // lock keeps other processes from writing.
 func (p *Pins) lock(ctx context.Context) (unlock func(), err error) {
-	locker, ok := p.cfg.FS.(durable.FileLocker)
-	if p.cfg.File == "" {
+	if p.file == "" {
 		return func() {}, nil
 	}
-	if err := durable.MkdirAll(p.cfg.FS, filepath.Dir(p.cfg.File), 0o700); err != nil {
+	if err := durable.MkdirAll(p.fs, filepath.Dir(p.file), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for pins: %w", err)
 	}
+	locker, ok := p.fs.(durable.FileLocker)
 	if !ok { // a file system of tests, which one process has
 		return func() {}, nil
 	}
 	for try := 0; ; try++ {
-		release, err := locker.LockFile(p.cfg.File + ".lock")
+		release, err := locker.LockFile(p.file + ".lock")
 		if err == nil {
 			return func() { _ = release() }, nil
 		}
@@ -299,7 +347,7 @@ func (p *Pins) lock(ctx context.Context) (unlock func(), err error) {
 				hint: "another process writes the same pins and does not end: stop it, or name another file of pins"}
 		}
 		over := make(chan struct{})
-		t := p.cfg.Clock.AfterFunc(lockPause, func() { close(over) })
+		t := p.clock.AfterFunc(lockPause, func() { close(over) })
 		select {
 		case <-over:
 		case <-ctx.Done():

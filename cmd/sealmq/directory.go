@@ -60,7 +60,7 @@ func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pin
 	if scope, err = f.scope(cmd, anchor); err != nil {
 		return nil, "", nil, err
 	}
-	pins, err = keydir.OpenPins(keydir.PinsConfig{File: f.pins})
+	pins, err = keydir.OpenPins(f.pins)
 	if err != nil && hintFor(err) == "" {
 		err = withHint(err, "name another file with --pins; in one that is new every key is taken on trust once more")
 	}

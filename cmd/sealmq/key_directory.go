@@ -64,7 +64,7 @@ folder is refused, and so is any other name than the file's if you have not said
 			}
 			e, err := d.Publish(ctx, signer, key)
 			if err != nil {
-				return explainPublish(signer.Name(), err)
+				return err
 			}
 			return printEntry(cmd.OutOrStdout(), e, *asJSON)
 		})
@@ -205,19 +205,14 @@ func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name str
 	if err != nil {
 		return err
 	}
-	before, err := pins.Keys(scope)
+	before, err := pins.Forget(cmd.Context(), scope, name)
 	if err != nil {
 		return err
 	}
 	gone := []forgotten{}
-	for _, suite := range slices.Sorted(maps.Keys(before[name])) {
-		print := before[name][suite].Fingerprint
+	for _, suite := range slices.Sorted(maps.Keys(before)) {
+		print := before[suite].Fingerprint
 		gone = append(gone, forgotten{name, suite, print, seal.ReadOut(print)})
-	}
-	if len(gone) > 0 {
-		if err := pins.Forget(cmd.Context(), scope, name); err != nil {
-			return err
-		}
 	}
 	w := cmd.OutOrStdout()
 	if asJSON {
@@ -235,23 +230,14 @@ func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name str
 }
 
 func printDirectory(w io.Writer, a *keydir.Audit, pinned map[string]map[string]keydir.Pin, newest, asJSON bool) error {
-	type place struct{ name, suite string }
-	last := make(map[place]int64)
-	for _, r := range a.Records {
-		last[place{r.Owner, r.Suite}] = r.Index
-	}
 	rows := []directoryRow{}
 	for _, r := range a.Records {
-		current := last[place{r.Owner, r.Suite}] == r.Index
-		if newest && !current {
+		if newest && !r.Newest {
 			continue
 		}
-		row := directoryRow{Name: r.Owner, Suite: r.Suite, Proven: r.Proven, Entry: r.Serial, Record: r.Index, Reset: r.Reset, Hash: hex.EncodeToString(r.Entry[:])}
-		if !r.Proven {
-			row.Hash = hex.EncodeToString(r.Key[:])
-		}
+		row := directoryRow{Name: r.Owner, Suite: r.Suite, Proven: r.Proven, Entry: r.Serial, Record: r.Index, Reset: r.Reset, Hash: hex.EncodeToString(r.Hash[:])}
 		for slot, pin := range pinned[r.Owner] {
-			if slot == r.Suite && (pin.Entry == r.Entry || current) || !r.Proven && !pin.Proven && current {
+			if slot == r.Suite && (r.Hash == pin.Entry || r.Newest) || !r.Proven && !pin.Proven && r.Newest {
 				row.Pinned, row.PinnedEntry = pin.Fingerprint, pin.Serial
 			}
 		}
@@ -330,7 +316,11 @@ of the directory, and whoever was the first published the next one. "sealmq key 
 				}
 				name = who.ID
 			}
-			info, err := verifyKeys(ctx, d, pins, scope, name, key)
+			var info *verifyInfo
+			v, err := d.Verify(ctx, name)
+			if err == nil {
+				info, err = newVerifyInfo(v, name, key)
+			}
 			if errors.Is(err, keydir.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
 				err = errors.Join(err, sayKeys(ctx, cmd, conn, c, name, pins, scope))
 			}
@@ -378,51 +368,33 @@ func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *cli
 	return nil
 }
 
-// verifyKeys looks at everything under a name.
-func verifyKeys(ctx context.Context, d *keydir.Directory, pins *keydir.Pins, scope, name string, key *seal.PublicKey) (*verifyInfo, error) {
-	a, err := d.Audit(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	info := &verifyInfo{Name: name, Records: a.Size, LogKey: a.LogKey, Checkpoint: string(a.Checkpoint), Keys: []entryInfo{}, Resets: resetsOf(a.Records)}
-	last := make(map[seal.Suite]keydir.Record)
-	for _, r := range a.Records {
+// newVerifyInfo describes what was verified, and compares it with a key, unless that is nil.
+func newVerifyInfo(v *keydir.Verified, name string, key *seal.PublicKey) (*verifyInfo, error) {
+	info := &verifyInfo{Name: name, Records: v.Size, LogKey: v.LogKey, Checkpoint: string(v.Checkpoint), Keys: []entryInfo{}, Resets: resetsOf(v.Records)}
+	since := ""
+	for _, r := range v.Records {
 		switch {
-		case r.Proven:
-			last[seal.Suite(r.Suite)] = r
-		case r.Reset:
+		case r.Reset && !r.Proven:
 			info.Unproven = 0
-		default:
+		case !r.Proven:
 			info.Unproven++
+		case r.Reset && r.Newest && key != nil && r.Suite == string(key.Suite()):
+			since = " since an administrator of the broker reset it"
 		}
 	}
-	for _, suite := range seal.Suites() {
-		r, ok := last[suite]
-		if !ok {
-			continue
-		}
-		found, err := shownKey(ctx, d, pins, scope, r)
-		if err != nil {
-			return nil, err
-		}
-		if found == nil {
-			continue
-		}
-		if key != nil && key.Suite() == suite && key.Fingerprint() != found.Fingerprint() {
-			return nil, withHint(fmt.Errorf("the directory has another key of %s for %s than the file: %s", name, suite, found.Fingerprint()),
-				"if you have not published it, somebody else has your certificate's key, and certificates cannot be revoked: get one under another name, or have the authority made anew, and tell the senders")
-		}
-		info.Keys = append(info.Keys, entryInfo{Name: name, Suite: string(suite), Entry: r.Serial,
-			Published: found.Created().UTC().Format("2006-01-02T15:04:05Z"), Fingerprint: found.Fingerprint(), Digits: found.Digits()})
-	}
-	if key != nil {
-		if r, ok := last[key.Suite()]; !ok || r.Reset {
-			since := ""
-			if r.Reset {
-				since = " since an administrator of the broker reset it"
+	found := key == nil
+	for _, k := range v.Keys {
+		if key != nil && key.Suite() == k.Key.Suite() {
+			if found = key.Fingerprint() == k.Key.Fingerprint(); !found {
+				return nil, withHint(fmt.Errorf("the directory has another key of %s for %s than the file: %s", name, k.Suite, k.Key.Fingerprint()),
+					"if you have not published it, somebody else has your certificate's key, and certificates cannot be revoked: get one under another name, or have the authority made anew, and tell the senders")
 			}
-			return nil, withHint(fmt.Errorf("the directory has no key of %s for %s%s", name, key.Suite(), since), `publish it with "sealmq key publish"`)
 		}
+		info.Keys = append(info.Keys, entryInfo{Name: name, Suite: k.Suite, Entry: k.Serial,
+			Published: k.Key.Created().UTC().Format("2006-01-02T15:04:05Z"), Fingerprint: k.Key.Fingerprint(), Digits: k.Key.Digits()})
+	}
+	if !found {
+		return nil, withHint(fmt.Errorf("the directory has no key of %s for %s%s", name, key.Suite(), since), `publish it with "sealmq key publish"`)
 	}
 	return info, nil
 }

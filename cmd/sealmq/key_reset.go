@@ -54,7 +54,11 @@ too. See that the stolen one is not accepted any more before you reset.`,
 			}
 		}
 		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
-			indexes, err := keydir.Reset(ctx, c, name, seal.Suite(suite))
+			d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
+			if err != nil {
+				return err
+			}
+			done, err := d.Reset(ctx, name, seal.Suite(suite))
 			if sealmq.CodeOf(err) == sealmq.NoKey {
 				return withHint(err, "\"sealmq key directory %s\" shows what there is, and what was reset already", name)
 			}
@@ -64,19 +68,7 @@ too. See that the stolen one is not accepted any more before you reset.`,
 			if err != nil {
 				return err
 			}
-			d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
-			if err != nil {
-				return err
-			}
-			a, err := d.Audit(ctx, name)
-			if err != nil {
-				return fmt.Errorf("the broker says that it was reset, which cannot be seen: %w", err)
-			}
-			done, err := resetsAt(a.Records, indexes)
-			if err != nil {
-				return err
-			}
-			return printResets(cmd.OutOrStdout(), name, done, *asJSON)
+			return printResets(cmd.OutOrStdout(), name, resetsOf(done), *asJSON)
 		})
 	}
 	return cmd
@@ -98,15 +90,13 @@ func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) er
 		if err != nil {
 			return err
 		}
-		newest := make(map[string]keydir.Record)
-		for _, r := range a.Records {
-			newest[slotName(r)] = r
-		}
 		found := false
 		for _, slot := range append(seal.Suites(), keylog.Unproven) {
-			if r, ok := newest[string(slot)]; ok && !r.Reset && (suite == "" || suite == string(slot)) {
-				found = true
-				fmt.Fprintf(w, "%s of %s will be reset (record %d)\n", keyText(string(slot), r.Serial), name, r.Index)
+			for _, r := range a.Records {
+				if r.Newest && !r.Reset && r.Slot() == string(slot) && (suite == "" || suite == r.Slot()) {
+					found = true
+					fmt.Fprintf(w, "%s of %s will be reset (record %d)\n", keyText(r.Slot(), r.Serial), name, r.Index)
+				}
 			}
 		}
 		if !found {
@@ -128,31 +118,11 @@ func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) er
 	return nil
 }
 
-// slotName is what --suite calls the place of a key.
-func slotName(r keydir.Record) string {
-	if !r.Proven {
-		return keylog.Unproven
-	}
-	return r.Suite
-}
-
 func keyText(slot string, entry uint64) string {
 	if slot == keylog.Unproven {
 		return "the unproven key"
 	}
 	return fmt.Sprintf("entry %d for %s", entry, slot)
-}
-
-// explainPublish says when only an administrator can help.
-func explainPublish(name string, err error) error {
-	code := sealmq.CodeOf(err)
-	switch {
-	case errors.Is(err, seal.ErrUntrusted), code == sealmq.Denied && strings.Contains(err.Error(), "another authority"):
-		return withHint(err, "the key of %s was published with a certificate of another authority; an administrator takes it out of the directory with \"sealmq key reset %s\"", name, name)
-	case code == sealmq.LimitReached && strings.Contains(err.Error(), "changes of one key"):
-		return withHint(err, "ask who has changed it so often: \"sealmq key directory %s\"; an administrator begins anew with \"sealmq key reset %s\"", name, name)
-	}
-	return err
 }
 
 // resetInfo is a key that was reset.
@@ -166,20 +136,10 @@ func resetsOf(records []keydir.Record) []resetInfo {
 	list := []resetInfo{}
 	for _, r := range records {
 		if r.Reset {
-			list = append(list, resetInfo{slotName(r), r.Serial, r.Index})
+			list = append(list, resetInfo{r.Slot(), r.Serial, r.Index})
 		}
 	}
 	return list
-}
-
-// resetsAt returns the resets at the places where a broker says that they stand, and demands
-// that they do.
-func resetsAt(records []keydir.Record, indexes []int64) ([]resetInfo, error) {
-	done := slices.DeleteFunc(resetsOf(records), func(r resetInfo) bool { return !slices.Contains(indexes, r.Record) })
-	if len(done) == 0 || len(done) != len(indexes) {
-		return nil, withHint(fmt.Errorf("%w: the broker says that records %v are the resets, and they are not", keydir.ErrLog, indexes), "the broker lies: ask its operator")
-	}
-	return done, nil
 }
 
 func printResets(w io.Writer, name string, list []resetInfo, asJSON bool) error {
@@ -191,30 +151,4 @@ func printResets(w io.Writer, name string, list []resetInfo, asJSON bool) error 
 	}
 	_, err := fmt.Fprintf(w, "%s publishes the next one with \"sealmq key publish\"; whoever knows the old one compares it and runs \"sealmq key directory --forget %s\"\n", name, name)
 	return err
-}
-
-// shownKey looks up what a record is about, and demands that the directory shows the one that its
-// log has as the newest: a pinned key is taken although there is a newer one. It is nil if
-// the key was reset and there is none since.
-func shownKey(ctx context.Context, d *keydir.Directory, pins *keydir.Pins, scope string, newest keydir.Record) (*seal.PublicKey, error) {
-	key, err := d.Find(ctx, newest.Owner, seal.Suite(newest.Suite))
-	if newest.Reset && (sealmq.CodeOf(err) == sealmq.NoKey || errors.Is(err, keydir.ErrUnproven)) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	all, err := pins.Keys(scope)
-	if err != nil {
-		return nil, err
-	}
-	pin, proven := all[newest.Owner][newest.Suite]
-	if newest.Reset && !proven {
-		return nil, nil // a bare key is for suites of CipherMQ's, too
-	}
-	if pin.Serial < newest.Serial || newest.Reset && pin.Serial == newest.Serial {
-		return nil, withHint(fmt.Errorf("key of %s: %w: it shows entry %d, and record %d of its log is newer", newest.Owner, keydir.ErrRollback, pin.Serial, newest.Index),
-			"the broker lies: ask its operator")
-	}
-	return key, nil
 }

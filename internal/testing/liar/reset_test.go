@@ -25,7 +25,7 @@ func (w *world) administrator() *client.Client {
 
 func (w *world) reset(name string) {
 	w.Helper()
-	_, err := keydir.Reset(w.Context(), w.administrator(), name, "")
+	_, err := w.directory(w.administrator()).Reset(w.Context(), name, "")
 	w.must(err)
 }
 

@@ -1,0 +1,101 @@
+package keydir
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sealmq/sealmq/seal"
+)
+
+// Errors of a Directory, for errors.Is. What wraps them says more, and what to do.
+var (
+	// ErrUnproven says that there is a key, and nothing that proves whose it is.
+	ErrUnproven = errors.New("nothing proves whose key this is")
+	// ErrRollback says that the directory shows an older state than it did before.
+	ErrRollback = errors.New("the key directory shows an older state than before")
+	// ErrPinned says that the key is not the pinned one and that this is not accepted:
+	// always, if nothing explains the change, and under StrictPins even if its owner signed a
+	// newer entry.
+	ErrPinned = errors.New("the key is not the pinned one")
+	// ErrPins says that the pins cannot be relied on: the file cannot be understood, or
+	// somebody has altered it. It is an ErrPinned, too.
+	ErrPins error = pinned("the pins cannot be relied on")
+	// ErrReset says that an administrator of the broker took the pinned key out of the
+	// directory, and that the log proves it. It is an ErrPinned, too: what is shown since, if
+	// anything, is not accepted before the pin is forgotten.
+	ErrReset error = pinned("the pinned key was reset by an administrator of the broker")
+	// ErrLog says that the directory's log does not prove what it should.
+	ErrLog = errors.New("the key directory's log does not prove this")
+	// ErrCheckpoint says that a checkpoint is not one that the directory's log signed. If it
+	// came in a message, that is its sender's fault.
+	ErrCheckpoint = errors.New("the checkpoint is not signed by the key directory's log")
+	// ErrShown says that a key is another one than the one that the directory shows.
+	ErrShown = errors.New("the key is not the one that the directory shows")
+
+	// These two begin errors that need no name of their own.
+	errMissing    = errors.New("not in the directory")
+	errUncompared = errors.New("it cannot be compared with the key directory")
+)
+
+// pinned is a kind of ErrPinned.
+type pinned string
+
+func (p pinned) Error() string      { return string(p) }
+func (pinned) Is(target error) bool { return target == ErrPinned }
+
+// Error is why a Directory does not believe something.
+type Error struct {
+	// Kind is one of the variables above.
+	Kind error
+	// Detail says what exactly; it may be empty.
+	Detail string
+	// Err is the cause; it may be nil.
+	Err error
+
+	hint string
+}
+
+// sealed is the same as a refusal of package seal, which prints and wraps alike.
+func (e *Error) sealed() *seal.Error { return &seal.Error{Kind: e.Kind, Detail: e.Detail, Err: e.Err} }
+
+// Error gives the kind, the detail and the cause, and not the hint.
+func (e *Error) Error() string { return e.sealed().Error() }
+
+// Hint says what to do about it; it may be empty.
+func (e *Error) Hint() string { return e.hint }
+
+// Unwrap makes the kind and the cause known to errors.Is and errors.As.
+func (e *Error) Unwrap() []error { return e.sealed().Unwrap() }
+
+// ForkError says that the broker has shown different directories to different people, or at
+// different times: its log signed two checkpoints, and the broker does not prove that they
+// belong to one history. Together they are the evidence.
+type ForkError struct {
+	Ours, Theirs []byte
+	// Detail says what does not fit.
+	Detail string
+}
+
+// Error says what was found. It contains no key.
+func (e *ForkError) Error() string {
+	return "the broker has shown two histories of its key directory: " + e.Detail
+}
+
+// Hint says what to do about it.
+func (e *ForkError) Hint() string {
+	return "keep both checkpoints as evidence, send nothing more through this broker, and ask its operator; compare keys by their fingerprints"
+}
+
+const (
+	hintLies   = "the broker lies: ask its operator"
+	hintBackup = "the broker lies, or was restored from an old backup: ask its operator"
+)
+
+func notProven(format string, args ...any) *Error {
+	return &Error{Kind: ErrLog, Detail: fmt.Sprintf(format, args...),
+		hint: "the broker or something before it lies, or it was restored from an old backup: ask its operator, and compare fingerprints in another way"}
+}
+
+func rollback(hint, format string, args ...any) *Error {
+	return &Error{Kind: ErrRollback, Detail: fmt.Sprintf(format, args...), hint: hint}
+}
