@@ -1,6 +1,7 @@
 // Package enginetest is the conformance suite that every engine.Engine passes, the
-// naive model that it is measured by, and a comparison of two engines under random
-// operations. An engine's test is
+// naive model that it is measured by, a comparison of two engines under random operations,
+// and a world of clients around an engine whose machine loses its power. An engine's test
+// is
 //
 //	type opener struct{ fs *faultfs.FS }
 //
@@ -16,12 +17,14 @@
 //
 //	func TestConformance(t *testing.T) { enginetest.Run(t, newOpener) }
 //	func TestAgainstModel(t *testing.T) { enginetest.Compare(t, enginetest.NewModelOpener, newOpener) }
+//	func TestCrashes(t *testing.T)      { enginetest.Crashes(t, newMachine) }
 //
 // An Opener that also is a Crasher or a Holder gets more tests. The suite drives time
 // through Config.Clock, closes every engine that it opens, and leaves no goroutine.
 //
 // It asks for nothing faster than it must be and uses little data. It does not test
-// files, damage or disk-full behaviour: those differ between engines.
+// files, damage or disk-full behaviour: those differ between engines. It asks for an order
+// of what came back only if the engine has the ability StrictRedelivery.
 //
 // # What the suite takes the contract to mean
 //
@@ -33,6 +36,11 @@
 //     too), unacknowledged and not yet synced messages count towards limits; a queue
 //     may be filled exactly to its limit. DropOldest removes waiting messages only, those
 //     not yet synced among them, and refuses with QueueFull where that cannot make room.
+//   - A delivery limit counts what a consumer gave back, what it kept beyond its ack
+//     timeout, and what it held when its session closed counted. It does not count what
+//     never reached the consumer, nor what was given back uncounted.
+//   - A delivery without acknowledgement counts as delivered and acked, and for no credit.
+//     It is stored like an ack, but nobody is told when.
 //   - A settlement names a delivery by its tag, attempt included. It has an effect while
 //     the message was not delivered again since. Return of a message that waits already
 //     has none. A settlement on a closed session has none either, and no error.
@@ -53,9 +61,9 @@
 //     removed by its TTL.
 //   - The ack timeout of every delivery that a session holds starts again with each
 //     Settle of it that had an effect.
-//   - Take hands out what waits when it is called, to whoever calls. Notify follows each
+//   - Take hands out what waits when it is called, to any caller. Notify follows each
 //     change that gives a subscribed session something to take, except its own calls of
-//     Consume, Settle and SetPrefetch, after which it takes by itself.
+//     Consume, Settle, SetPrefetch and SetCredit, after which it takes by itself.
 //   - DeleteQueue answers with all messages, held ones included. A session that held
 //     some holds them no more, and settling them has no effect.
 //   - Peek shows the number of deliveries so far as Attempt. A moved message is like new,

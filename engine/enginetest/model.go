@@ -145,6 +145,12 @@ func (m *Model) sync() {
 	if m.crashed {
 		return
 	}
+	if m.disk.isOff() {
+		m.closed, m.crashed = true, true
+		m.stopTimer()
+		close(m.failed)
+		return
+	}
 	n, ok := m.disk.sync()
 	if !ok {
 		return
@@ -413,7 +419,7 @@ func (m *Model) Health() error {
 	return nil
 }
 
-// Failed implements engine.Engine; a model never fails by itself.
+// Failed implements engine.Engine; only the power of its machine can fail.
 func (m *Model) Failed() <-chan struct{} { return m.failed }
 
 // Close implements engine.Engine. It waits until everything is answered, so not while

@@ -14,10 +14,12 @@ type Disk struct {
 	synced int
 	held   bool
 	model  *Model
+	left   int           // events until the power fails; 0: it does not
+	off    chan struct{} // closed when the power has failed
 }
 
 // NewDisk returns an empty disk.
-func NewDisk() *Disk { return &Disk{} }
+func NewDisk() *Disk { return &Disk{off: make(chan struct{})} }
 
 // Open implements Opener.
 func (d *Disk) Open(_ testing.TB, cfg Config) engine.Engine { return d.open(cfg) }
@@ -70,6 +72,20 @@ func (d *Disk) append(e event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.events = append(d.events, e)
+	if d.left > 0 {
+		if d.left--; d.left == 0 {
+			close(d.off)
+		}
+	}
+}
+
+func (d *Disk) isOff() bool {
+	select {
+	case <-d.off:
+		return true
+	default:
+		return false
+	}
 }
 
 func (d *Disk) len() int {

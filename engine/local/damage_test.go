@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
@@ -51,15 +52,24 @@ var harms = []struct {
 
 // stoppedWorld has a store with several checkpoints, with released segments of which an
 // index is left, and which was stopped in order.
-func stoppedWorld(t *testing.T, seed uint64) *world {
+func stoppedWorld(t *testing.T, seed uint64) *harmedWorld {
 	t.Helper()
-	w := newWorld(t, seed)
+	w, m := newWorld(t, seed)
 	for range 2 {
-		if err := w.live(250); err != nil {
+		if err := w.Live(250); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return w
+	return &harmedWorld{World: w, machine: m}
+}
+
+// harmedWorld is a world to whose files things happen.
+type harmedWorld struct {
+	*enginetest.World
+	*machine
+	// Where the journal of the stopped store ends.
+	lastFile string
+	lastEnd  int64
 }
 
 // filesOf lists the files of one sort.
@@ -110,9 +120,9 @@ func TestHarmedFiles(t *testing.T) {
 }
 
 // lastMark returns the mark that a stopped journal ends with.
-func (w *world) lastMark(t *testing.T) []byte {
+func (w *harmedWorld) lastMark(t *testing.T) []byte {
 	t.Helper()
-	in, err := local.Inspect(w.fs, worldDir, nil)
+	in, err := local.Inspect(w.fs, storeDir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +134,7 @@ func (w *world) lastMark(t *testing.T) []byte {
 	return w.markAt(w.lastFile, w.lastEnd)
 }
 
-func (w *world) markAt(file string, end int64) []byte {
+func (w *harmedWorld) markAt(file string, end int64) []byte {
 	if !slices.Contains(w.fs.Files(), "/"+file) {
 		return nil
 	}
@@ -135,23 +145,23 @@ func (w *world) markAt(file string, end int64) []byte {
 	return b[end-40 : end]
 }
 
-func (w *world) judgeHarm(sort, name string, before []byte, unnamed bool) error {
+func (w *harmedWorld) judgeHarm(sort, name string, before []byte, unnamed bool) error {
 	harmed := w.fs.Snapshot()
-	err := w.open()
+	err := w.World.Open()
 	var damage *journal.DamageError
 	switch {
 	case err == nil:
-		err = w.check()
+		err = w.Check()
 		if sort != ".idx" {
-			err = errors.Join(err, w.republish(100))
+			err = errors.Join(err, w.Republish(100))
 		}
-		if err != nil && sort == ".seg" && w.e.Health() != nil {
+		if err != nil && sort == ".seg" && w.engine.Health() != nil {
 			err = nil // segments before the checkpoint are not read before they are needed
 		}
 		if err != nil {
 			err = fmt.Errorf("it went unnoticed: %w", err)
 		}
-		return errors.Join(err, w.close())
+		return errors.Join(err, w.World.Close())
 	case !errors.As(err, &damage):
 		return fmt.Errorf("refused with %w", err)
 	case !unnamed && !strings.Contains(err.Error(), path.Base(name)):
@@ -159,62 +169,58 @@ func (w *world) judgeHarm(sort, name string, before []byte, unnamed bool) error 
 	}
 	// With the file as it was, all is well.
 	w.fs.Put(name, before)
-	if err := w.open(); err != nil {
+	if err := w.World.Open(); err != nil {
 		return fmt.Errorf("with the file put back: %w", err)
 	}
-	if err := errors.Join(w.check(), w.republish(100), w.e.Close()); err != nil {
+	if err := errors.Join(w.Check(), w.Republish(100), w.World.Close()); err != nil {
 		return fmt.Errorf("with the file put back: %w", err)
 	}
 	if sort == "store.json" {
 		return nil // nothing else tells what it held
 	}
-	w.fs, w.session = harmed, nil
+	w.fs = harmed
 	return w.judgeQuarantine(sort, before)
 }
 
-func (w *world) judgeQuarantine(sort string, before []byte) error {
-	w.configure = func(c *local.Config) { c.Quarantine = true }
-	if err := w.open(); err != nil {
+func (w *harmedWorld) judgeQuarantine(sort string, before []byte) error {
+	w.quarantine = true
+	if err := w.World.Open(); err != nil {
 		return fmt.Errorf("with quarantine: %w", err)
 	}
-	if w.e.Health() == nil {
+	if w.engine.Health() == nil {
 		return errors.New("with quarantine: health says nothing")
 	}
 	got := map[string]bool{}
-	all, err := w.e.Queues()
+	all, err := w.engine.Queues()
 	if err != nil {
 		return err
 	}
 	for _, info := range all {
-		list, err := w.e.Peek(info.Name, 1000)
+		list, err := w.engine.Peek(info.Name, 1000)
 		if err != nil {
 			return err
 		}
 		for _, d := range list {
-			m, ok := w.messages[d.ID]
+			m, ok := w.Message(d.ID)
 			if !ok || !bytes.Equal(m.Body, d.Body) {
 				return fmt.Errorf("with quarantine: %s was invented or changed", d.ID)
 			}
 			got[d.ID] = true
 		}
 	}
-	lost := 0
-	for p, c := range w.copies {
-		if c.must && !got[p.id] {
-			if sort != ".seg" || !bytes.Contains(before, []byte(p.id)) && !declares(before, p.queue) {
-				return fmt.Errorf("with quarantine: %s is gone from queue %s and was not touched", p.id, p.queue)
-			}
-			lost++
+	for _, p := range w.Promised() {
+		if !got[p.ID] && (sort != ".seg" || !bytes.Contains(before, []byte(p.ID)) && !declares(before, p.Queue)) {
+			return fmt.Errorf("with quarantine: %s is gone from queue %s and was not touched", p.ID, p.Queue)
 		}
 	}
-	if err := w.e.Close(); err != nil {
+	if err := w.World.Close(); err != nil {
 		return err
 	}
-	w.configure, w.session = nil, nil
-	if err := w.open(); err != nil {
+	w.quarantine = false
+	if err := w.World.Open(); err != nil {
 		return fmt.Errorf("after quarantine: %w", err)
 	}
-	return w.e.Close()
+	return w.World.Close()
 }
 
 // declares reports whether a segment may hold the declaration of a queue that comes and
@@ -235,33 +241,37 @@ func TestBitFlipCostsOneMessage(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	segments := filesOf(stopped, ".seg")
 	for range flips {
-		w.fs, w.session = stopped.Snapshot(), nil
+		w.fs = stopped.Snapshot()
 		name := segments[rng.IntN(len(segments))]
 		bit := rng.Int64N(int64(len(w.fs.Get(name))) * 8)
 		w.fs.FlipBit(name, bit)
-		w.configure = func(c *local.Config) { c.Quarantine = true }
-		if err := w.open(); err != nil {
+		w.quarantine = true
+		if err := w.World.Open(); err != nil {
 			t.Fatalf("bit %d of %s: %v", bit, name, err)
 		}
 		got, lost := map[string]bool{}, map[string]bool{}
-		for q := range w.queues {
-			list, _ := w.e.Peek(q, 1000)
+		all, err := w.engine.Queues()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range all {
+			list, _ := w.engine.Peek(q.Name, 1000)
 			for _, d := range list {
 				got[d.ID] = true
-				if m := w.messages[d.ID]; !bytes.Equal(m.Body, d.Body) {
+				if m, _ := w.Message(d.ID); !bytes.Equal(m.Body, d.Body) {
 					t.Errorf("bit %d of %s: %s has changed", bit, name, d.ID)
 				}
 			}
 		}
-		for p, c := range w.copies {
-			if c.must && !got[p.id] {
-				lost[p.id] = true
+		for _, p := range w.Promised() {
+			if !got[p.ID] {
+				lost[p.ID] = true
 			}
 		}
-		if len(lost) > 1 || len(lost) == 1 && w.e.Health() == nil {
-			t.Errorf("bit %d of %s: %d messages are lost, health says %v", bit, name, len(lost), w.e.Health())
+		if len(lost) > 1 || len(lost) == 1 && w.engine.Health() == nil {
+			t.Errorf("bit %d of %s: %d messages are lost, health says %v", bit, name, len(lost), w.engine.Health())
 		}
-		if err := w.e.Close(); err != nil {
+		if err := w.World.Close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -295,8 +305,8 @@ func TestFilesOfANewerVersionAreRefused(t *testing.T) {
 		w.fs.Put(names[0], f(w.fs.Get(names[0])))
 		for _, quarantine := range []bool{false, true} {
 			before := contentsOf(w.fs)
-			w.configure = func(c *local.Config) { c.Quarantine = quarantine }
-			err := w.open()
+			w.quarantine = quarantine
+			err := w.World.Open()
 			if !errors.Is(err, journal.ErrNewer) || !strings.Contains(fmt.Sprint(err), path.Base(names[0])) {
 				t.Errorf("%s: refused with %v", names[0], err)
 			}
@@ -332,12 +342,12 @@ func TestLostTailWithoutIndex(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	in, err := local.Inspect(r.fs, worldDir, nil)
+	in, err := local.Inspect(r.fs, storeDir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	index := filesOf(r.fs, ".idx")[0]
-	if err := errors.Join(r.fs.Remove(index), r.fs.SyncDir(worldDir)); err != nil {
+	if err := errors.Join(r.fs.Remove(index), r.fs.SyncDir(storeDir)); err != nil {
 		t.Fatal(err)
 	}
 	intact := r.fs.Snapshot()

@@ -30,7 +30,7 @@ type rig struct {
 func newRig(tb testing.TB, configure func(*local.Config)) *rig {
 	tb.Helper()
 	r := &rig{tb: tb, fs: faultfs.New(), clock: clock.NewFake(time.Unix(1_700_000_000, 0))}
-	r.cfg = local.Config{Dir: worldDir, FS: r.fs, Clock: r.clock, SegmentBytes: 16 << 10, CacheBytes: 1}
+	r.cfg = local.Config{Dir: storeDir, FS: r.fs, Clock: r.clock, SegmentBytes: 16 << 10, CacheBytes: 1}
 	if configure != nil {
 		configure(&r.cfg)
 	}
@@ -230,30 +230,24 @@ func TestFullDiskAnywhere(t *testing.T) {
 		step = 40
 	}
 	for k := 0; k < 500; k += step {
-		w := newWorld(t, uint64(k%7))
-		w.fs.SetCapacity(int64(k) * 1024)
-		err := w.open()
+		w, m := newWorld(t, uint64(k%7))
+		m.fs.SetCapacity(int64(k) * 1024)
+		err := w.Open()
 		if err == nil {
-			err = errors.Join(w.setUpAnyhow(), w.work(150))
+			if err = w.SetUp(); sealmq.CodeOf(err) == sealmq.NoStorage {
+				err = nil
+			}
+			err = errors.Join(err, w.Work(150))
 		}
 		if err != nil && !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%d KiB: %v", k, err)
 		}
-		w.crash(faultfs.CrashModes[k%3], uint64(k))
-		w.fs.SetCapacity(0)
-		if err := w.survives(); err != nil {
+		w.Reboot(uint64(k))
+		m.fs.SetCapacity(0)
+		if err := w.Survives(); err != nil {
 			t.Errorf("%d KiB: %v", k, err)
 		}
 	}
-}
-
-// setUpAnyhow is setUp on a disk that may be full.
-func (w *world) setUpAnyhow() error {
-	err := w.setUp()
-	if sealmq.CodeOf(err) == sealmq.NoStorage {
-		return nil
-	}
-	return err
 }
 
 // TestDiskStaysBounded leaves one old message in every segment, again and again. The
