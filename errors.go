@@ -2,32 +2,6 @@ package sealmq
 
 import "errors"
 
-// Code classifies an error for the peer. One table, in package protocol, maps codes to
-// replies. An error without a code is internal and is shown as a fixed sentence.
-type Code string
-
-// The codes. "Retry" says that the same command may succeed later without a change.
-const (
-	BadName      Code = "bad_name"      // a name breaks the rules of CheckName
-	BadArgument  Code = "bad_argument"  // any other argument that cannot be used
-	NoExchange   Code = "no_exchange"   // publish or bind to an exchange that does not exist
-	NoQueue      Code = "no_queue"      // the queue does not exist
-	NoKey        Code = "no_key"        // there is no such key
-	Unroutable   Code = "unroutable"    // the exchange has no binding for the routing key
-	Mismatch     Code = "mismatch"      // declared again with other options
-	Duplicate    Code = "duplicate"     // same message id, other content
-	QueueFull    Code = "queue_full"    // a queue is at its limit; retry
-	TooLarge     Code = "too_large"     // the message is over a size limit
-	NotSealed    Code = "not_sealed"    // the queue takes sealed messages only, and not such a one
-	LimitReached Code = "limit_reached" // a limit on definitions or connections
-	Denied       Code = "denied"        // the identity may not do this
-	NoStorage    Code = "no_storage"    // the disk is full or low; retry
-	Unsupported  Code = "unsupported"   // the engine does not have this ability
-	InUse        Code = "in_use"        // the object is still used
-	NotHeld      Code = "not_held"      // the caller does not hold this delivery, or no longer
-	Unavailable  Code = "unavailable"   // shutting down, or the store has failed; retry elsewhere
-)
-
 // Error is an error with a code and one sentence that is safe to show to a peer.
 type Error struct {
 	Code    Code
@@ -36,7 +10,7 @@ type Error struct {
 	Err error
 }
 
-// Error gives the message and, where there is one, the cause.
+// Error is the message and, if there is one, the cause.
 func (e *Error) Error() string {
 	if e.Err != nil {
 		return e.Message + ": " + e.Err.Error()
@@ -63,8 +37,8 @@ func CodeOf(err error) Code {
 	return ""
 }
 
-// ErrInterrupted says that the connection was lost before the reply came: the command
-// may have been executed or not.
+// ErrInterrupted says that the connection was lost before the reply: the command may have
+// been executed or not.
 var ErrInterrupted = errors.New("connection lost before the reply")
 
 // Sentinels for errors.Is.

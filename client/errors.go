@@ -20,15 +20,9 @@ var ErrInterrupted = sealmq.ErrInterrupted
 // message: it may have been stored or not, and to send it again might store it twice.
 var ErrResendTooOld = errors.New("the broker was away too long to send an unconfirmed message again safely, and it is not known whether it was stored")
 
-// Retryable reports whether the same publish may succeed later by itself: the broker's
-// queue or disk is full, or it is stopping.
-func Retryable(err error) bool {
-	switch sealmq.CodeOf(err) {
-	case sealmq.QueueFull, sealmq.NoStorage, sealmq.Unavailable:
-		return true
-	}
-	return false
-}
+// Retryable reports whether the same command may succeed later, for example because the
+// broker's queue or disk is full, or the broker is stopping.
+func Retryable(err error) bool { return sealmq.CodeOf(err).Info().Retry }
 
 // permanent reports whether a subscription that was refused so is refused for good.
 func permanent(err error) bool {

@@ -162,11 +162,8 @@ func (k *Chains) put(sum [32]byte, chain []byte) {
 	k.known[sum] = chain
 }
 
-// definite reports whether the broker refuses for good what it refuses so.
+// definite reports whether the broker would refuse the same command again.
 func definite(err error) bool {
-	switch sealmq.CodeOf(err) {
-	case "", sealmq.QueueFull, sealmq.NoStorage, sealmq.Unavailable:
-		return false
-	}
-	return true
+	code := sealmq.CodeOf(err)
+	return code != "" && !code.Info().Retry
 }

@@ -279,19 +279,8 @@ func explain(err error) error {
 	case errors.As(err, &dnsFailed):
 		return withHint(err, "check --addr")
 	}
-	switch sealmq.CodeOf(err) {
-	case sealmq.Denied:
-		return withHint(err, "use an identity with permission, for example --as %s", ca.AdminName)
-	case sealmq.NoExchange, sealmq.Unroutable:
-		return withHint(err, `bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`)
-	case sealmq.NoQueue:
-		return withHint(err, `"sealmq queue list" shows all queues`)
-	case sealmq.NotSealed:
-		return withHint(err, "the queue accepts only messages that are sealed with one of these suites; send with a receiver's key of such a suite")
-	case sealmq.TooLarge:
-		return withHint(err, "declare a queue for longer lines with \"sealmq queue declare QUEUE --max-line-bytes BYTES\"; an existing queue's limit cannot be changed")
-	case sealmq.Mismatch:
-		return withHint(err, "omit the options to use it as it is, or delete it and declare it again")
+	if remedy := sealmq.CodeOf(err).Info().Remedy; remedy != "" {
+		return withHint(err, "%s", remedy)
 	}
 	return err
 }

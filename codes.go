@@ -1,0 +1,93 @@
+package sealmq
+
+import "slices"
+
+// Code classifies an error for the peer. One table, in package protocol, maps codes to
+// replies. An error without a code is internal and is shown as a fixed sentence.
+type Code string
+
+// The codes. Codes explains each of them.
+const (
+	BadName      Code = "bad_name"
+	BadArgument  Code = "bad_argument"
+	NoExchange   Code = "no_exchange"
+	NoQueue      Code = "no_queue"
+	NoKey        Code = "no_key"
+	Unroutable   Code = "unroutable"
+	Mismatch     Code = "mismatch"
+	Duplicate    Code = "duplicate"
+	QueueFull    Code = "queue_full"
+	TooLarge     Code = "too_large"
+	NotSealed    Code = "not_sealed"
+	LimitReached Code = "limit_reached"
+	Denied       Code = "denied"
+	NoStorage    Code = "no_storage"
+	Unsupported  Code = "unsupported"
+	InUse        Code = "in_use"
+	NotHeld      Code = "not_held"
+	Unavailable  Code = "unavailable"
+)
+
+// CodeInfo explains a code.
+type CodeInfo struct {
+	Code Code
+	// Meaning says in one sentence what is wrong.
+	Meaning string
+	// Retry says whether the same command may succeed later, although its sender changes
+	// nothing.
+	Retry bool
+	// Remedy says what to do. It is empty if the error's own sentence says that.
+	Remedy string
+}
+
+// codes is the catalogue of codes. docs/errors.md is made from it, and the command line
+// prints the remedies as hints.
+var codes = [...]CodeInfo{
+	{BadName, "A name of an exchange, a queue, a key or a message is not valid.", false,
+		"use 1 to 255 bytes of UTF-8 without white space and control characters"},
+	{BadArgument, "An argument of the command, or the message itself, is not valid.", false, ""},
+	{NoExchange, "The exchange does not exist.", false,
+		`bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`},
+	{NoQueue, "The queue does not exist.", false, `"sealmq queue list" shows all queues`},
+	{NoKey, "The key directory has no such key.", false,
+		`its owner publishes it with "sealmq key publish NAME --as NAME"`},
+	{Unroutable, "The exchange has no binding for the routing key. The message was not stored.", false,
+		`bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`},
+	{Mismatch, "A queue or an exchange with this name exists with other options, or a key entry does not follow the current one.", false,
+		"omit the options to use it as it is, or delete it and declare it again"},
+	{Duplicate, "The message id was used before, with another exchange, routing key or body. The message was not stored.", false,
+		"give every message its own id; if you send a message again, do not change it"},
+	{QueueFull, "A queue of the message is at its limit, or the broker is at its limit of messages or memory. The message was not stored.", true,
+		"wait until consumers have taken messages from the queue, or add consumers"},
+	{TooLarge, "The message is longer than the queue's limit, or the request is longer than the broker's.", false,
+		`declare a queue for longer lines with "sealmq queue declare QUEUE --max-line-bytes BYTES"; an existing queue's limit cannot be changed`},
+	{NotSealed, "The queue accepts only messages that are sealed with certain suites.", false,
+		"send with a receiver's key of one of the suites that the error names"},
+	{LimitReached, "A limit on definitions, on changes of keys, or on connections is reached.", false,
+		"remove what is not needed, or raise the limit in the broker's configuration"},
+	{Denied, "The identity has no permission for the command.", false,
+		"use an identity with permission, for example --as admin"},
+	{NoStorage, "The broker's disk is full or almost full. The message was not stored.", true,
+		"free some space on the broker's disk; then publishing goes on by itself"},
+	{Unsupported, "The broker does not know the command, or its storage engine cannot carry it out.", false,
+		"upgrade the broker, or do without the command or option"},
+	{InUse, "Another change of the same object is under way, or the object is still used.", true,
+		"try again later, or remove what still uses it"},
+	{NotHeld, "The connection does not hold the delivery: it is settled, or the broker took it back after the ack timeout.", false,
+		"settle a delivery within the queue's ack timeout, or extend it; the message will be delivered again"},
+	{Unavailable, "The broker is stopping, or its store has failed.", true,
+		"connect again when the broker runs; its log says why it stopped"},
+}
+
+// Codes is the catalogue of all codes.
+func Codes() []CodeInfo { return slices.Clone(codes[:]) }
+
+// Info explains a code; for an unknown one it has only the code.
+func (c Code) Info() CodeInfo {
+	for _, info := range codes {
+		if info.Code == c {
+			return info
+		}
+	}
+	return CodeInfo{Code: c}
+}
