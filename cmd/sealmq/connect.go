@@ -165,9 +165,9 @@ func (f *connectFlags) dial(ctx context.Context, cmd *cobra.Command, change func
 	return c, nil
 }
 
-// giveUpUsage is the help for --give-up, which dialUntil and the client share.
+// giveUpUsage is the help for --give-up, which dialUntil and the client use.
 func giveUpUsage(or string) string {
-	return "end when the broker is away, " + or + "for so long, at the start too (default: one try at the start, then never)"
+	return "give up when the broker has been unreachable" + or + " for this long, also at the start (default: try once at the start, then never give up)"
 }
 
 // dialPause is the time between two attempts to connect.

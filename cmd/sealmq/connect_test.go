@@ -67,9 +67,9 @@ func TestHintsFitTheCause(t *testing.T) {
 func TestWhatAnInterruptLeaves(t *testing.T) {
 	for want, s := range map[string]sender.Stats{
 		"interrupted": {Read: 2, Stats: send.Stats{Confirmed: 2}},
-		"interrupted: 1 message read, 0 confirmed, 1 not stored":                   {Read: 1},
-		"interrupted: 5 messages read, 2 confirmed, 3 stored or not":               {Read: 5, Stats: send.Stats{Confirmed: 2, Unknown: 3}},
-		"interrupted: 5 messages read, 1 confirmed, 3 not stored, 1 stored or not": {Read: 5, Stats: send.Stats{Confirmed: 1, Unknown: 1}},
+		"interrupted: 1 message read, 0 confirmed, 1 not stored":                     {Read: 1},
+		"interrupted: 5 messages read, 2 confirmed, 3 possibly stored":               {Read: 5, Stats: send.Stats{Confirmed: 2, Unknown: 3}},
+		"interrupted: 5 messages read, 1 confirmed, 3 not stored, 1 possibly stored": {Read: 5, Stats: send.Stats{Confirmed: 1, Unknown: 1}},
 	} {
 		if got := interrupted(s).Error(); got != want {
 			t.Errorf("%q, want %q", got, want)

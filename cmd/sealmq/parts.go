@@ -9,20 +9,19 @@ import (
 	"time"
 )
 
-// stopTime is how long the parts of a node together may take to stop. Most of it is for
-// clients that take their last answers.
+// stopTime is how long all parts of a node may take to stop. Most of it is for clients that
+// read their last replies.
 const stopTime = 10 * time.Second
 
-// A part is a piece of a node with a life of its own.
+// A part is a piece of a node that is started and stopped.
 type part struct {
 	name string
 	// start opens the part and leaves nothing open if it fails.
 	start func() error
-	// run is called once all parts are started; nil does nothing. It returns nil when ctx
-	// ends or the part is stopped, and an error if the part failed, which ends the node.
+	// run is called when all parts are started; it may be nil. It returns nil when ctx ends
+	// or the part is stopped. An error says that the part failed, and ends the node.
 	run func(ctx context.Context) error
-	// stop closes the part if it was started; nil does nothing. At the end of ctx it must
-	// not wait any longer.
+	// stop closes the part if it was started; it may be nil. It must return when ctx ends.
 	stop func(ctx context.Context) error
 }
 
@@ -56,8 +55,8 @@ func runParts(ctx context.Context, parts []part) error {
 	return errors.Join(errs...)
 }
 
-// runAll returns nil when ctx ends, or the error of the first part that failed. Then it has
-// told the parts to end; running counts those that have not.
+// runAll runs all parts. It returns nil when ctx ends, or the error of the first part that
+// failed, after it has cancelled the others. running counts the parts that still run.
 func runAll(ctx context.Context, parts []part, running *sync.WaitGroup) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -74,15 +74,15 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 	fl.StringArrayVar(&f.keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
 	f.directory = addDirectoryFlags(cmd)
 	f.pass = addPassphraseFlag(cmd)
-	fl.StringArrayVar(&f.names, "name", nil, "your `name`, as senders know it (default: the certificate's, and the key files')")
-	fl.StringArrayVar(&f.suites, "suite", nil, "accept this `suite` only; can be repeated (default: those that say who sent a message, and the keys')")
-	fl.StringVar(&f.expect, "expect", "", "take only what was sent to `EXCHANGE/KEY`; either may be empty")
-	fl.StringVar(&f.exec, "exec", "", "run this `command` for each message, in place of a file")
-	fl.StringVar(&f.ledger, "ledger", "", "`file` that remembers what was received (default: --out with the ending .ledger)")
+	fl.StringArrayVar(&f.names, "name", nil, "your `name`, as senders know it (default: the names of the certificate and of the key files)")
+	fl.StringArrayVar(&f.suites, "suite", nil, "accept only this `suite`; can be repeated (default: the suites that prove the sender, and the suites of the keys)")
+	fl.StringVar(&f.expect, "expect", "", "accept only messages that were sent to `EXCHANGE/KEY`; either may be empty")
+	fl.StringVar(&f.exec, "exec", "", "run this `command` for each message, instead of writing a file")
+	fl.StringVar(&f.ledger, "ledger", "", "`file` that records the received messages (default: --out with the ending .ledger)")
 	fl.StringVar(&f.out, "out", "", "`file` to append to (default: QUEUE.jsonl)")
-	fl.IntVar(&f.count, "count", 0, "end after so many new messages")
-	fl.DurationVar(&f.idle, "idle", 0, "end when nothing comes for so long")
-	fl.IntVar(&f.prefetch, "prefetch", 0, fmt.Sprintf("messages to hold unacknowledged at most (default: %d, and %d with --exec)", filePrefetch, execPrefetch))
+	fl.IntVar(&f.count, "count", 0, "stop after this many new messages")
+	fl.DurationVar(&f.idle, "idle", 0, "stop when no message has come for this long")
+	fl.IntVar(&f.prefetch, "prefetch", 0, fmt.Sprintf("maximum number of unacknowledged messages (default: %d, and %d with --exec)", filePrefetch, execPrefetch))
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(""))
 	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
 	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message was opened since the start")
@@ -162,7 +162,7 @@ func (f *receiveFlags) check(queue string) (cfg receive.Config, err error) {
 	case f.prefetch < 0 || f.prefetch > sealmq.MaxPrefetch:
 		return cfg, usagef("--prefetch %d is not between 1 and %d", f.prefetch, sealmq.MaxPrefetch)
 	case f.exec != "" && f.out != "":
-		return cfg, usagef("--exec and --out exclude each other")
+		return cfg, usagef("--exec and --out cannot be combined")
 	}
 	if err := sealmq.CheckName("queue", queue); err != nil {
 		return cfg, &usageError{err: err}
@@ -208,7 +208,7 @@ const (
 
 const ledgerSuffix = ".ledger"
 
-// trust fills in whom to believe and who the receiver is.
+// trust fills in the authorities to trust and the receiver's names.
 func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *receive.Config) error {
 	files, err := f.connect.files(cmd)
 	if err != nil {
@@ -246,8 +246,8 @@ func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *receive.
 	return nil
 }
 
-// acceptedSuites are those that say who sent a message, and those of the keys: who names
-// a key of CipherMQ's means to open what it is for.
+// acceptedSuites are the suites that prove the sender, and the suites of the keys: a
+// receiver with a key of CipherMQ wants to open messages for it.
 func acceptedSuites(ring *seal.Keyring) (list []seal.Suite) {
 	var box bool
 	for _, k := range ring.Live() {
@@ -275,26 +275,25 @@ func (f *receiveFlags) findQueue(ctx context.Context, c *client.Client, queue st
 	})
 	switch sealmq.CodeOf(err) {
 	case sealmq.NoQueue:
-		return withHint(fmt.Errorf("queue '%s' does not exist", queue), `"sealmq queue list" shows which queues there are; --declare makes this one`)
+		return withHint(fmt.Errorf("queue '%s' does not exist", queue), `"sealmq queue list" shows all queues; --declare makes this one`)
 	case sealmq.Unsupported: // an older broker, which cannot say
 		return nil
 	}
 	return explain(err)
 }
 
-// returnWait is for how long waitForReturn waits: other receivers may have messages in
-// hand all the time.
+// returnWait is how long waitForReturn waits. Other receivers may always hold messages.
 const returnWait = time.Second
 
-// waitForReturn waits until what a receiver had in hand that was killed just now is back in
-// the queue; else what stands behind it would come first. It is about order alone.
+// waitForReturn waits until the messages that a killed receiver held are back in the queue.
+// Otherwise later messages would come first. It is only for the order.
 func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	ctx, cancel := context.WithTimeout(ctx, returnWait)
 	defer cancel()
 	for {
 		info, err := c.Queue(ctx, queue)
 		if err != nil || info.Unacked == 0 {
-			return // an error is met again where it matters
+			return // a next call will report the error
 		}
 		select {
 		case <-time.After(returnWait / 50):

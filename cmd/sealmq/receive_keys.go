@@ -11,7 +11,7 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// receiveKeys are the keys of all --key-file together, and how to read them again.
+// receiveKeys are the keys of all --key-file flags. They can be read again.
 type receiveKeys struct {
 	ring  *seal.Keyring
 	files []*keyFile
@@ -59,8 +59,8 @@ func (k *receiveKeys) join() (err error) {
 	return nil
 }
 
-// reload reads the files again, with the passphrases that are known. Files that did not
-// change cost next to nothing.
+// reload reads the files again, with the known passphrases. It parses only files that have
+// changed.
 func (k *receiveKeys) reload(context.Context) (*seal.Keyring, error) {
 	changed := false
 	for i, file := range k.files {

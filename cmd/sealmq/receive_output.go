@@ -20,7 +20,7 @@ import (
 	"github.com/sealmq/sealmq/receive"
 )
 
-// output is the ledger, and the file that it speaks of, if there is one.
+// output is the ledger, and the output file, if there is one.
 type output struct {
 	ledger *receive.Ledger
 	file   *jsonl.File
@@ -41,11 +41,11 @@ func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 		return err
 	})
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another sealmq receive works with it; name other files with --out or --ledger")
+		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another \"sealmq receive\" uses it; name other files with --out or --ledger")
 	}
 	var broken *receive.DamagedFileError
 	if errors.As(err, &broken) {
-		return nil, withHint(err, "move it away to begin a new one, which learns from --out what is there")
+		return nil, withHint(err, "move the ledger away; a new one learns the messages in the file of --out")
 	}
 	if err != nil {
 		return nil, err
@@ -63,20 +63,20 @@ func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 	case errors.As(err, &damaged):
 		err = withHint(err, "name another file with --out; this one was not changed")
 	case errors.Is(err, durable.ErrLocked):
-		err = withHint(fmt.Errorf("%s is in use by another process", f.out), "another sealmq receive writes to it; name another file with --out")
+		err = withHint(fmt.Errorf("%s is in use by another process", f.out), "another \"sealmq receive\" writes to it; name another file with --out")
 	}
 	if err != nil {
 		o.file = nil
 		return nil, errors.Join(err, ledger.Close())
 	}
 	if n := o.file.Cut(); n > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: cut off %d bytes at the end of %s that were not finished; their messages come again\n", n, f.out)
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: cut off %d incomplete bytes at the end of %s; their messages will be delivered again\n", n, f.out)
 	}
 	return o, nil
 }
 
-// openFile opens the file at what the ledger says is committed. A new ledger learns what is
-// in a file that is there already.
+// openFile opens the file and cuts off what the ledger has not committed. A new ledger
+// learns the messages of an existing file.
 func openFile(name string, ledger *receive.Ledger) (*jsonl.File, error) {
 	known := ledger.Output()
 	if known.Length > 0 || ledger.Len() > 0 {
@@ -93,7 +93,7 @@ func openFile(name string, ledger *receive.Ledger) (*jsonl.File, error) {
 	return file, nil
 }
 
-// lenOf is how many messages are in a file, if there is one.
+// lenOf is the number of messages in a file, or 0 if there is none.
 func lenOf(file *jsonl.File) int {
 	if file == nil {
 		return 0
@@ -118,19 +118,19 @@ func (f *receiveFlags) command(cmd *cobra.Command, queue string) func(context.Co
 		if err == nil {
 			succeeded = true
 		} else if exit := new(exec.ExitError); !succeeded && errors.As(err, &exit) && slices.Contains(notRun, exit.ExitCode()) {
-			// Else every message would be tried, and die at the delivery limit.
+			// Otherwise every message would be tried until its delivery limit.
 			return fmt.Errorf("%w: %w", receiver.ErrUnusable, err)
 		}
 		return err
 	}
 }
 
-// notRun are the exit statuses by which a shell says that there is no such command, or that
-// it may not be executed: POSIX 2.8.2, and cmd.exe's.
+// notRun are the exit statuses of shells for a command that does not exist or may not be
+// executed: those of POSIX 2.8.2, and that of cmd.exe.
 var notRun = []int{126, 127, 9009}
 
-// variables are what a command learns of its message. SEALMQ_MSG_SENDER is there only if the
-// message proves who sent it.
+// variables tell a command about its message. SEALMQ_MSG_SENDER is set only if the message
+// proves its sender.
 func variables(queue string, m *receive.Received) []string {
 	exchange, key := m.Exchange, m.RoutingKey
 	list := []string{"SEALMQ_MSG_ID=" + m.ID, "SEALMQ_MSG_QUEUE=" + queue, "SEALMQ_MSG_SUITE=" + string(m.Suite)}
@@ -146,9 +146,9 @@ func variables(queue string, m *receive.Received) []string {
 	return append(list, "SEALMQ_MSG_EXCHANGE="+exchange, "SEALMQ_MSG_KEY="+key)
 }
 
-// failed tells of a command that did not succeed.
+// failed reports a command that failed.
 func (f *receiveFlags) failed(cmd *cobra.Command) func(*receive.Received, error, time.Duration) {
 	return func(m *receive.Received, err error, again time.Duration) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the command failed for message %s, %v; it comes again in %v\n", m.ID, err, again)
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the command failed for message %s (%v); it will be delivered again in %v\n", m.ID, err, again)
 	}
 }

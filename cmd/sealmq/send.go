@@ -40,18 +40,17 @@ func newSendCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send --to RECEIVER --exchange EXCHANGE --key ROUTING-KEY [FILE...]",
 		Short: "Seal messages and publish them until each is confirmed",
-		Long: `Seal each file, or standard input if none is named, for one or several receivers, and publish it. With
---lines each line is a message of its own; empty lines are skipped.
+		Long: `Seal each file for one or several receivers, and publish it. Without a file, seal standard input. With
+--lines each line is a message; empty lines are skipped.
 
-A receiver is a name in the broker's key directory. A key file is NAME=FILE, or a path, and gives the
-receiver's name if you do not. The key's suite is what the messages are sealed with; with the suites that
-begin with hpke- the receiver learns for certain that they are from you, which is what --as or --cert says.
+A receiver is a name in the broker's key directory. For a key file write NAME=FILE, or a path: then the
+name is the file's. The messages are sealed with the suite of the key. The suites that begin with hpke-
+prove to the receiver that you sent the message; --as or --cert says who you are.
 
-A message counts as sent when the broker has confirmed that it is stored. What is not confirmed is
-published again with the same bytes, also over a lost connection, so that the broker can tell a
-repetition from a new message. With --spool that holds even if this command is killed: messages are kept
-in a folder until they are confirmed, and the same command sends what is left and goes on in the file where
-it was. So a spool belongs to one file.`,
+A message is sent when the broker has confirmed that it is stored. Messages without a confirm are
+published again with the same bytes, so that the broker recognises a repeated message. With --spool this
+holds even if the command is killed: a folder keeps the messages until they are confirmed. Start the same
+command again, and it sends the rest and continues in the file. So a spool belongs to one file.`,
 		Example: `  sealmq send --as clinic --to lab --exchange results --key lab --declare < report.txt
   sealmq send --as clinic --to lab=lab.pub --to audit=audit.pub --exchange results --key lab --lines messages.txt
   sealmq send --as clinic --to lab --exchange results --key lab --spool ./spool --lines --file messages.txt
@@ -62,19 +61,19 @@ it was. So a spool belongs to one file.`,
 	fl := cmd.Flags()
 	f.directory = addDirectoryFlags(cmd)
 	fl.StringArrayVar(&f.to, "to", nil, toUsage)
-	fl.StringVar(&f.suite, "suite", "", "`suite` to seal with (default: that of the receiver's key)")
+	fl.StringVar(&f.suite, "suite", "", "`suite` to seal with (default: the suite of the receiver's key)")
 	fl.StringVar(&f.exchange, "exchange", "", "`exchange` to publish to")
 	fl.StringVar(&f.key, "key", "", "`routing key` to publish with")
 	fl.BoolVar(&f.declare, "declare", false, "first make the exchange and a queue, and bind them")
-	fl.StringVar(&f.queue, "queue", "", "`queue` for --declare (default: named like the routing key)")
-	fl.StringVar(&f.file, "file", "", "`file` to send, in place of an argument")
-	fl.BoolVar(&f.lines, "lines", false, "each line is a message")
+	fl.StringVar(&f.queue, "queue", "", "`queue` for --declare (default: the routing key)")
+	fl.StringVar(&f.file, "file", "", "`file` to send, instead of an argument")
+	fl.BoolVar(&f.lines, "lines", false, "send each line as a message")
 	fl.StringVar(&f.spool, "spool", "", "`folder` that keeps messages until they are confirmed")
-	fl.StringVar(&f.old, "spool-old", "", "what becomes of messages in the spool that the broker may have forgotten: `again` (they may arrive twice) or drop")
-	fl.IntVar(&f.count, "count", 0, "send so many trial messages in place of files")
-	fl.Float64Var(&f.rate, "rate", 0, "messages a second at most (default: as many as go)")
-	fl.IntVar(&f.window, "window", client.DefaultWindow, "unconfirmed messages at most")
-	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage("or takes nothing, "))
+	fl.StringVar(&f.old, "spool-old", "", "what to do with messages in the spool that the broker may have forgotten: send them `again` (some may arrive twice) or drop them")
+	fl.IntVar(&f.count, "count", 0, "send this many trial messages instead of files")
+	fl.Float64Var(&f.rate, "rate", 0, "maximum number of messages a second (default: no limit)")
+	fl.IntVar(&f.window, "window", client.DefaultWindow, "maximum number of unconfirmed messages")
+	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(" or has accepted nothing"))
 	for _, name := range []string{"to", "exchange", "key"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -149,7 +148,7 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
 	return placed(f.send(ctx, cmd, c, s, in, next), spool)
 }
 
-// check looks at the flags and returns the suite and the files.
+// check checks the flags and returns the suite and the files.
 func (f *sendFlags) check(args []string) (seal.Suite, []string, error) {
 	if f.file != "" {
 		args = append([]string{f.file}, args...)
@@ -158,24 +157,24 @@ func (f *sendFlags) check(args []string) (seal.Suite, []string, error) {
 	switch {
 	case err != nil:
 	case f.window < 1:
-		err = usagef("--window %d is not above zero", f.window)
+		err = usagef("--window must be at least 1")
 	case f.queue != "" && !f.declare:
-		err = usagef("--queue is for --declare; without it the exchange decides which queues get the messages")
+		err = usagef("--queue needs --declare; without it the exchange decides which queues get the messages")
 	case f.count < 0 || f.rate < 0:
 		err = usagef("--count and --rate cannot be negative")
 	case f.count > 0 && len(args) > 0:
-		err = usagef("--count and files exclude each other")
+		err = usagef("--count and files cannot be combined")
 	case f.spool != "" && len(args) > 1:
 		err = usagef("a spool belongs to one file, not to %d", len(args))
 	case f.old != "" && f.spool == "":
-		err = usagef("--spool-old is for --spool")
+		err = usagef("--spool-old needs --spool")
 	case f.old != "" && f.old != "again" && f.old != "drop":
-		err = usagef("--spool-old is again or drop, not %q", f.old)
+		err = usagef("--spool-old: %q is neither again nor drop", f.old)
 	}
 	return suite, args, err
 }
 
-// newSender prepares to seal, and begins to send what the spool holds.
+// newSender prepares to seal, and begins to send the messages of the spool.
 func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client.Client, to *recipients, suite seal.Suite, spool *send.Spool) (*send.Sender, error) {
 	directory, err := f.directory.openIf(cmd, f.connect, c, to.unknown())
 	if err != nil {
@@ -208,14 +207,14 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 		return nil, explainKey(err)
 	}
 	if err := f.directory.checkFiles(ctx, cmd, f.connect, c, directory, to); err != nil {
-		err = errors.Join(err, s.Flush(ctx)) // what the spool held is sealed already
+		err = errors.Join(err, s.Flush(ctx)) // the messages of the spool are sealed already
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// settleOld does what --spool-old says, once the broker has said for how long it remembers.
+// settleOld does what --spool-old says with the messages that the broker may have forgotten.
 func (f *sendFlags) settleOld(spool *send.Spool, old *send.SpoolTooOldError) error {
 	ids := make([]string, len(old.Entries))
 	for i, e := range old.Entries {
@@ -229,7 +228,7 @@ func (f *sendFlags) settleOld(spool *send.Spool, old *send.SpoolTooOldError) err
 }
 
 func explainOld(err error) error {
-	return withHint(err, "find out whether they arrived; then --spool-old again sends them again, and some may arrive twice, and --spool-old drop gives them up")
+	return withHint(err, "find out whether they arrived; then use --spool-old again to send them once more (some may arrive twice), or --spool-old drop to drop them")
 }
 
 func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
@@ -244,7 +243,7 @@ func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
 	})
 }
 
-// settleTime is how long an interrupted command waits for what is under way.
+// settleTime is how long an interrupted command waits for confirms.
 const settleTime = 5 * time.Second
 
 func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Client, out *send.Sender, in *input, next func() (sender.Text, error)) error {
@@ -275,7 +274,7 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 	}
 	if ctx.Err() != nil {
 		if f.spool != "" {
-			return withHint(interrupted(s.Stats()), "the same command goes on where this one was")
+			return withHint(interrupted(s.Stats()), "run the same command again to continue")
 		}
 		return interrupted(s.Stats())
 	}
@@ -285,7 +284,7 @@ func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Clie
 	return explain(err)
 }
 
-// interrupted says what became of the messages that were read.
+// interrupted says what happened to the messages that were read.
 func interrupted(s sender.Stats) error {
 	all := s.Read + s.Replayed
 	if s.Confirmed == all {
@@ -296,7 +295,7 @@ func interrupted(s sender.Stats) error {
 		text += fmt.Sprintf(", %d not stored", n)
 	}
 	if s.Unknown > 0 {
-		text += fmt.Sprintf(", %d stored or not", s.Unknown)
+		text += fmt.Sprintf(", %d possibly stored", s.Unknown)
 	}
 	return errors.New(text)
 }
@@ -323,7 +322,7 @@ func (f *sendFlags) print(w io.Writer, r sendResult) error {
 		line += fmt.Sprintf("; %d of them from the spool", r.Replayed)
 	}
 	if r.Reconnects > 0 {
-		line += fmt.Sprintf("; connected again %s, sent again %s", plural(r.Reconnects, "time"), plural(r.Resent, "message"))
+		line += fmt.Sprintf("; reconnected %s, sent %s again", plural(r.Reconnects, "time"), plural(r.Resent, "message"))
 	}
 	if r.Waited > 0 {
 		line += fmt.Sprintf("; %s waited for room", plural(r.Waited, "message"))

@@ -19,7 +19,7 @@ type input struct {
 	lines bool
 	stdin io.Reader
 
-	place   *place // where to go on in the only file; nil without a spool
+	place   *place // where to continue in the only file; nil without a spool
 	purpose string // of the spool
 
 	file  io.Closer // the open one
@@ -29,8 +29,7 @@ type input struct {
 	read  countingReader
 }
 
-// openInput checks that all files can be read, so that the last one's name being wrong
-// is known before the first one is sent.
+// openInput checks all files, so that a wrong name is reported before anything is sent.
 func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
 	in := &input{names: names, lines: lines, stdin: cmd.InOrStdin()}
 	if len(names) == 0 {
@@ -115,7 +114,7 @@ func (in *input) close() {
 	}
 }
 
-// fraction is how much of the input was read, or -1 if nobody knows.
+// fraction is how much of the input was read, or -1 if that is unknown.
 func (in *input) fraction() float64 {
 	if in.total <= 0 {
 		return -1
@@ -123,7 +122,7 @@ func (in *input) fraction() float64 {
 	return float64(in.read.n.Load()) / float64(in.total)
 }
 
-// countingReader counts what is read through it.
+// countingReader counts the bytes that are read through it.
 type countingReader struct {
 	r io.Reader
 	n atomic.Int64

@@ -21,19 +21,18 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// place is how far a file was read, as the spool keeps it with each message.
+// place is how far a file was read. The spool stores it with each message.
 type place struct {
 	File   string `json:"file"`
 	Offset int64  `json:"offset"`
-	// Length and Sum are of the text that ends there, so that a file that was changed is
-	// not taken for the one that was read.
+	// Length and Sum describe the text that ends there, to notice a changed file.
 	Length int    `json:"length"`
 	Sum    string `json:"sum"`
 	Lines  bool   `json:"lines"`
 	// Line is the number of the text's line.
 	Line int `json:"line,omitempty"`
-	// For says from whom, to whom and through what, so that one half of a file does not
-	// go another way than the other.
+	// For names sender, receivers, exchange and key, so that the rest of a file is not
+	// sent elsewhere.
 	For string `json:"for"`
 }
 
@@ -48,8 +47,7 @@ func (f *sendFlags) purpose() string {
 	return fmt.Sprintf("from %s to %s by exchange %s with key %s", from, strings.Join(to, " and "), f.exchange, f.key)
 }
 
-// openSpool opens the spool, if there is to be one, and lets the input go on where the
-// spool says that it was.
+// openSpool opens the spool of --spool, if any, and sets where the input continues.
 func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error) {
 	if f.spool == "" {
 		return nil, nil
@@ -60,7 +58,7 @@ func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error
 		return err
 	})
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, withHint(err, "another sealmq send uses this spool; name another folder with --spool")
+		return nil, withHint(err, "another \"sealmq send\" uses this spool; name another folder with --spool")
 	}
 	if err != nil {
 		return nil, err
@@ -71,11 +69,10 @@ func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error
 	return spool, nil
 }
 
-// lockWait is for how long a lock may be held by a process that was killed and is not
-// quite gone.
+// lockWait is how long a killed process that is still ending may hold a lock.
 const lockWait = 2 * time.Second
 
-// whileLocked tries again for a moment while another process has what open wants.
+// whileLocked repeats open for a moment while another process holds the lock.
 func whileLocked(ctx context.Context, open func() error) error {
 	began := time.Now()
 	for {
@@ -102,7 +99,7 @@ func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *send.Spool, in *inpu
 		return nil
 	}
 	if was := in.place.For; was != in.purpose {
-		return withHint(fmt.Errorf("the spool %s is %s, and this is %s", f.spool, was, in.purpose), "name another folder with --spool, or send as before")
+		return withHint(fmt.Errorf("the messages in the spool %s are %s, but this command is %s", f.spool, was, in.purpose), "name another folder with --spool, or use the same flags as before")
 	}
 	path, err := filepath.Abs(in.names[0])
 	if err != nil {
@@ -112,15 +109,15 @@ func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *send.Spool, in *inpu
 		return withHint(fmt.Errorf("the spool %s belongs to %s", f.spool, in.place.File), "name another folder with --spool")
 	}
 	if info, err := os.Stat(path); err == nil && info.Size() == in.place.Offset {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: all of %s was sent, or is in the spool, already; another --spool would send it again\n", in.names[0])
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: all of %s was already sent or is in the spool; to send it again, use another --spool\n", in.names[0])
 	} else {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: going on at byte %d of %s\n", in.place.Offset, in.names[0])
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: continuing at byte %d of %s\n", in.place.Offset, in.names[0])
 	}
 	return nil
 }
 
-// resume goes to where the file was read to before;
-// done says that there is no more to come.
+// resume seeks to the place where an earlier run stopped. done says that the file is
+// complete.
 func (in *input) resume(f *os.File) (done bool, err error) {
 	if in.place == nil {
 		return false, nil
@@ -135,9 +132,13 @@ func (in *input) resume(f *os.File) (done bool, err error) {
 		return false, nil
 	}
 	changed := withHint(fmt.Errorf("%s has changed since it was sent up to byte %d", f.Name(), p.Offset),
-		"a spool goes on in a file that has only grown; send the new file with another --spool")
+		"a spool can continue only if the file has only grown; send the new file with another --spool")
 	if p.Lines != in.lines {
-		return false, withHint(fmt.Errorf("%s was begun with and goes on without --lines, or the other way round", f.Name()), "use --lines as before")
+		before, now := "with", "without"
+		if in.lines {
+			before, now = now, before
+		}
+		return false, withHint(fmt.Errorf("%s was first sent %s --lines, and now %s it", f.Name(), before, now), "use --lines as before")
 	}
 	begin := max(0, p.Offset-int64(p.Length)-int64(len("\r\n")))
 	before := make([]byte, p.Offset-begin)
@@ -164,7 +165,7 @@ func sumOf(text string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// position is what the spool keeps with a text.
+// position is the place that the spool stores with a text.
 func (in *input) position(text []byte) []byte {
 	if in.place == nil || in.path == "" {
 		return nil
@@ -177,7 +178,7 @@ func (in *input) position(text []byte) []byte {
 	return b
 }
 
-// base is where in the file this run began.
+// base is the offset in the file where this run began.
 func (in *input) base() int64 {
 	if in.place.File == in.path {
 		return in.place.Offset
@@ -185,7 +186,7 @@ func (in *input) base() int64 {
 	return 0
 }
 
-// baseLine is how many lines lie before that.
+// baseLine is the number of lines before that.
 func (in *input) baseLine() int {
 	if in.place != nil && in.place.File == in.path {
 		return in.place.Line
@@ -193,7 +194,7 @@ func (in *input) baseLine() int {
 	return 0
 }
 
-// spooledFrom reads where a message in a spool comes from; empty if it was not said.
+// spooledFrom reads where a message in a spool comes from; it is empty if that is unknown.
 func spooledFrom(spool *send.Spool, seq uint64) (p place, err error) {
 	e, err := spool.Read(seq)
 	if err != nil || len(e.Position) == 0 {
@@ -205,7 +206,7 @@ func spooledFrom(spool *send.Spool, seq uint64) (p place, err error) {
 	return p, nil
 }
 
-// placed says where a refused message stands that an earlier run has read.
+// placed adds to an error the place of a refused message that an earlier run has read.
 func placed(err error, spool *send.Spool) error {
 	var known *sender.TextError
 	var refused *send.RefusedError

@@ -43,11 +43,10 @@ func newServeCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [ROLE...]",
 		Short: "Run the broker",
-		Long: `Run the broker until it is interrupted. The first start makes what is missing in the
-data folder: an authority, a server certificate, an administrator certificate, the store.
+		Long: `Run the broker until it is interrupted. The first start makes what is missing in the data folder: an
+authority, a server certificate, an administrator certificate and the store.
 
-Roles say what a node does; without any it does everything. This version has one role,
-broker.`,
+ROLE says what this node does; without a role it does everything. This version has one role, broker.`,
 		Args:      checkRoles,
 		ValidArgs: roles,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +55,7 @@ broker.`,
 				return err
 			}
 			if info, err := os.Stat(cfg.Data); err == nil && !info.IsDir() {
-				return withHint(fmt.Errorf("data folder %s is a file", cfg.Data), "name a folder with --data; what is missing in it is made")
+				return withHint(fmt.Errorf("data folder %s is a file", cfg.Data), "name a folder with --data; if it does not exist, it is made")
 			}
 			stopProfile, err := startProfile(profile)
 			if err != nil {
@@ -69,9 +68,9 @@ broker.`,
 			return errors.Join(serve(cmd.Context(), cfg, ready, cmd.ErrOrStderr()), stopProfile())
 		},
 	}
-	configFlag(cmd, "addr", "server.addr", "`host:port` for clients; port 0 takes a free one")
+	configFlag(cmd, "addr", "server.addr", "`host:port` for clients; port 0 is a free port")
 	configFlag(cmd, "metrics-addr", "metrics.addr", "`host:port` for metrics and health, or off")
-	cmd.Flags().BoolVar(&readyJSON, "ready-json", false, "print one JSON line on standard output once clients are accepted")
+	cmd.Flags().BoolVar(&readyJSON, "ready-json", false, "print one JSON line to standard output when the broker accepts clients")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this `file`")
 	_ = cmd.Flags().MarkHidden("cpuprofile")
 	return cmd
@@ -83,7 +82,7 @@ var roles = []string{"broker"}
 func checkRoles(_ *cobra.Command, args []string) error {
 	for _, a := range args {
 		if !slices.Contains(roles, a) {
-			return usagef("there is no role %q, the roles are: %s", a, strings.Join(roles, ", "))
+			return usagef("there is no role %q; the roles are: %s", a, strings.Join(roles, ", "))
 		}
 	}
 	return nil
@@ -94,7 +93,7 @@ type node struct {
 	cfg       Config
 	log       *slog.Logger
 	registry  *prometheus.Registry
-	readyJSON io.Writer // nil: no line is printed
+	readyJSON io.Writer // gets the ready line; may be nil
 
 	files   mtls.Files
 	revoked *trust.RevocationList
@@ -117,7 +116,7 @@ func serve(ctx context.Context, cfg Config, readyJSON io.Writer, stderr io.Write
 }
 
 // parts are the parts of a broker in the order in which they are started. Metrics are
-// stopped after the listener, so that they show how it drains.
+// stopped after the listener, so that they show how its connections end.
 func (n *node) parts() []part {
 	return []part{
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
@@ -168,7 +167,7 @@ func (n *node) openFiles() error {
 func (c *Config) revocationList(log *slog.Logger) (*trust.RevocationList, error) {
 	file := cmp.Or(c.TLS.Revoked, filepath.Join(c.Data, "revoked.txt"))
 	l, err := trust.OpenRevocationList(file, c.TLS.Revoked == "", log)
-	return l, withHint(err, "mend the list, or restore it from a backup: without it revoked certificates would be accepted")
+	return l, withHint(err, "correct the list, or restore it from a backup: without it the broker would accept revoked certificates")
 }
 
 func (n *node) watchRevocations(ctx context.Context) error {
@@ -176,8 +175,8 @@ func (n *node) watchRevocations(ctx context.Context) error {
 	return nil
 }
 
-// checkPorts looks whether the addresses are free before a new data folder is made: who
-// starts a second broker by mistake is not left with an authority that nobody wants.
+// checkPorts checks that the addresses are free before a new data folder is made. So a
+// second broker that is started by mistake leaves no authority behind.
 func (n *node) checkPorts() error {
 	if _, err := os.Stat(ca.In(n.cfg.Data).Root); !errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -231,7 +230,7 @@ func (n *node) watchStore(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-n.engine.Failed():
-		return withHint(n.engine.Health(), "nothing that was confirmed is lost; look at the disk and its log, then start again")
+		return withHint(n.engine.Health(), "no confirmed message is lost; check the disk and the system's log, then start the broker again")
 	}
 }
 
@@ -270,9 +269,9 @@ func storeHint(err error) error {
 	var damage *journal.DamageError
 	switch {
 	case errors.As(err, &damage):
-		return withHint(err, `"sealmq journal check" shows all of it; start once with SEALMQ_STORAGE_DAMAGE=quarantine to go on with what is whole, or restore a backup`)
+		return withHint(err, `"sealmq journal check" shows all damage; restore a backup, or start once with SEALMQ_STORAGE_DAMAGE=quarantine to set the damaged records aside`)
 	case errors.Is(err, journal.ErrNewer):
-		return withHint(err, "run the version that wrote this folder, or a newer one")
+		return withHint(err, "run the version of sealmq that wrote this folder, or a newer one")
 	}
 	return err
 }
@@ -309,7 +308,7 @@ func (n *node) openMetrics() error {
 		metrics.CertificateFile{Name: "server", Path: n.files.Cert},
 		metrics.CertificateFile{Name: "authority", Path: n.files.CA})
 	entries := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sealmq_revoked_certificates",
-		Help: "Entries of the revocation list in force."}, func() float64 { return float64(n.revoked.Len()) })
+		Help: "Entries of the current revocation list."}, func() float64 { return float64(n.revoked.Len()) })
 	n.registry.MustRegister(certs, entries, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	store := metrics.Check{Name: "store", Run: n.storeStatus}
@@ -337,7 +336,7 @@ func (n *node) stopMetrics(ctx context.Context) error {
 
 func (n *node) revocationStatus() (metrics.Status, string) {
 	if err := n.revoked.Err(); err != nil {
-		return metrics.Degraded, "the last good revocation list is in force: " + err.Error()
+		return metrics.Degraded, "the last valid revocation list is still used: " + err.Error()
 	}
 	return metrics.OK, ""
 }
@@ -354,7 +353,7 @@ func (n *node) storeStatus() (metrics.Status, string) {
 	return metrics.OK, ""
 }
 
-// version is the smallest TLS version that is accepted; Validate knows no others.
+// version is the oldest accepted TLS version. Validate allows no others.
 func (t TLSConfig) version() uint16 {
 	if t.MinVersion == "1.3" {
 		return tls.VersionTLS13
@@ -362,8 +361,8 @@ func (t TLSConfig) version() uint16 {
 	return tls.VersionTLS12
 }
 
-// stopServer answers what was accepted. Clients that do not take their answers in time
-// are closed, which is no failure.
+// stopServer sends the replies of accepted commands. Clients that do not read them in time
+// are disconnected, which is no error.
 func (n *node) stopServer(ctx context.Context) error {
 	if err := n.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -371,7 +370,7 @@ func (n *node) stopServer(ctx context.Context) error {
 	return nil
 }
 
-// announce says where the broker is.
+// announce logs and prints the broker's addresses.
 func (n *node) announce() error {
 	r := brokerproc.Ready{Addr: n.server.Addr().String(), Data: n.cfg.Data, PID: os.Getpid()}
 	if n.metrics != nil {
@@ -384,8 +383,8 @@ func (n *node) announce() error {
 	return json.NewEncoder(n.readyJSON).Encode(r)
 }
 
-// watchHangups keeps a hangup from ending the process: there is no configuration that
-// would be read again.
+// watchHangups prevents SIGHUP from ending the process. The configuration is not read
+// again.
 func (n *node) watchHangups(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -395,7 +394,7 @@ func (n *node) watchHangups(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
-			n.log.Info("hangup received; certificates are re-read when their files change")
+			n.log.Info("hangup ignored; certificate files are read again when they change")
 		}
 	}
 }
