@@ -90,20 +90,12 @@ func (w *world) again(old string) string {
 	w.must(json.Unmarshal([]byte(strings.TrimPrefix(old, "Key: ")), &f))
 	var p keylog.Page
 	w.must(json.Unmarshal([]byte(strings.TrimPrefix(w.said("key_log"), "Key log: ")), &p))
-	var hashes []tlog.Hash
-	reader := tlog.HashReaderFunc(func(indexes []int64) (list []tlog.Hash, err error) {
-		for _, i := range indexes {
-			list = append(list, hashes[i])
-		}
-		return list, nil
-	})
-	for i, leaf := range p.Leaves {
-		more, err := tlog.StoredHashes(int64(i), []byte(leaf), reader)
-		w.must(err)
-		hashes = append(hashes, more...)
+	var tree keylog.Tree
+	for _, leaf := range p.Leaves {
+		w.must(tree.Append(leaf))
 	}
 	var err error
-	f.Proof, err = tlog.ProveRecord(p.Size, f.Index, reader)
+	f.Proof, err = tlog.ProveRecord(p.Size, f.Index, &tree)
 	w.must(err)
 	f.Checkpoint = p.Checkpoint
 	text, err := json.Marshal(f)

@@ -1,35 +1,40 @@
-package client_test
+package keydir
 
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
-	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/seal"
 )
 
 func TestPinsFile(t *testing.T) {
 	w := newTown(t)
-	n := w.broker()
-	key := generate(t, seal.HPKEX25519)
-	w.publish(n.Addr, "alice", key)
+	o := w.office()
+	key := generate(t, small)
+	o.publish("alice", key)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pins.json")
-	open := func() *keydir.Pins {
+	open := func() *Pins {
 		t.Helper()
-		p, err := keydir.OpenPins(file)
+		p, err := OpenPins(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
-	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", key, nil)
+	finds(t, w.directory(o.as("bob"), with(open())), "alice", "", key, nil)
 	info, err := os.Stat(file)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +46,7 @@ func TestPinsFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", key, nil)
+	finds(t, w.directory(o.as("bob"), with(open())), "alice", "", key, nil)
 	if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
 		t.Errorf("looking up again has changed the file: %v\n%s\n%s", err, before, after)
 	}
@@ -57,8 +62,8 @@ func TestPinsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var hinted interface{ Hint() string }
-		_, err := keydir.OpenPins(file)
-		if !errors.Is(err, keydir.ErrPins) || !errors.As(err, &hinted) || hinted.Hint() == "" || !strings.Contains(err.Error(), file) {
+		_, err := OpenPins(file)
+		if !errors.Is(err, ErrPins) || !errors.As(err, &hinted) || hinted.Hint() == "" || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -66,21 +71,21 @@ func TestPinsFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Replace(string(before), `"checkpoint": "c`, `"checkpoint": "d`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, w.directory(n.Addr, "bob", with(open())), "alice", "", nil, keydir.ErrPins)
+	finds(t, w.directory(o.as("bob"), with(open())), "alice", "", nil, ErrPins)
 }
 
 // Each member of a pin that somebody has changed is noticed beside those that were left.
 func TestAlteredPins(t *testing.T) {
 	w := newTown(t)
-	n := w.broker()
-	w.publish(n.Addr, "alice", generate(t, seal.HPKEX25519))
+	o := w.office()
+	o.publish("alice", generate(t, small))
 	file := filepath.Join(t.TempDir(), "pins.json")
 	find := func() error {
-		p, err := keydir.OpenPins(file)
+		p, err := OpenPins(file)
 		if err != nil {
 			return err
 		}
-		_, err = w.directory(n.Addr, "bob", with(p)).Find(t.Context(), "alice", "")
+		_, err = w.directory(o.as("bob"), with(p)).Find(t.Context(), "alice", "")
 		return err
 	}
 	if err := find(); err != nil {
@@ -90,7 +95,7 @@ func TestAlteredPins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := generate(t, seal.HPKEX25519).Fingerprint()
+	other := generate(t, small).Fingerprint()
 	for name, change := range map[string]func(pin map[string]any){
 		"fingerprint":     func(pin map[string]any) { pin["fingerprint"] = other },
 		"no fingerprint":  func(pin map[string]any) { pin["fingerprint"] = "sha256:12" },
@@ -106,7 +111,7 @@ func TestAlteredPins(t *testing.T) {
 			t.Fatal(err)
 		}
 		town := all["directories"].(map[string]any)["town"].(map[string]any)
-		change(town["keys"].(map[string]any)["alice"].(map[string]any)[string(seal.HPKEX25519)].(map[string]any))
+		change(town["keys"].(map[string]any)["alice"].(map[string]any)[string(small)].(map[string]any))
 		text, err := json.Marshal(all)
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +127,7 @@ func TestAlteredPins(t *testing.T) {
 			continue
 		}
 		var hinted interface{ Hint() string }
-		if !errors.Is(err, keydir.ErrPins) || !errors.Is(err, keydir.ErrPinned) || !errors.As(err, &hinted) || hinted.Hint() == "" {
+		if !errors.Is(err, ErrPins) || !errors.Is(err, ErrPinned) || !errors.As(err, &hinted) || hinted.Hint() == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 		if name == "fingerprint" && !strings.Contains(err.Error(), seal.ReadOut(other)) {
@@ -134,21 +139,21 @@ func TestAlteredPins(t *testing.T) {
 // Several processes share a file: none undoes what another has written.
 func TestPinsAreShared(t *testing.T) {
 	w := newTown(t)
-	n := w.broker()
+	o := w.office()
 	names := []string{"anna", "berta", "clara", "dora"}
 	keys := make(map[string]*seal.PublicKey)
 	for _, name := range names {
-		keys[name] = generate(t, seal.HPKEX25519)
-		w.publish(n.Addr, name, keys[name])
+		keys[name] = generate(t, small)
+		o.publish(name, keys[name])
 	}
 	file := filepath.Join(t.TempDir(), "pins.json")
 	var work sync.WaitGroup
 	for _, name := range names {
-		p, err := keydir.OpenPins(file)
+		p, err := OpenPins(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := w.directory(n.Addr, "bob", with(p))
+		d := w.directory(o.as("bob"), with(p))
 		work.Go(func() {
 			for range 3 {
 				finds(t, d, name, "", keys[name], nil)
@@ -156,11 +161,68 @@ func TestPinsAreShared(t *testing.T) {
 		})
 	}
 	work.Wait()
-	p, err := keydir.OpenPins(file)
+	p, err := OpenPins(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if pinned, err := p.Keys("town"); err != nil || len(pinned) != len(names) {
 		t.Errorf("%d owners are pinned, %v", len(pinned), err)
 	}
+}
+
+// held is a file system on which another process keeps a file locked, and time that flies.
+type held struct {
+	durable.FS
+	clock.Clock
+}
+
+func (held) LockFile(name string) (func() error, error) {
+	return nil, fmt.Errorf("%s: %w", name, durable.ErrLocked)
+}
+
+func (held) AfterFunc(_ time.Duration, f func()) clock.Timer { return clock.System.AfterFunc(0, f) }
+
+// Who cannot write the pins is told which file is in the way, and what to do.
+func TestPinsThatAnotherProcessHolds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pins.json")
+	h := held{durable.OS(), clock.System}
+	p, err := openPins(&Pins{file: file, fs: h, clock: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Forget(t.Context(), "town", "alice")
+	var hinted interface{ Hint() string }
+	if !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), file) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "pins") {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzPins opens arbitrary files. What is understood is listed, what is not is an error.
+func FuzzPins(f *testing.F) {
+	f.Add([]byte(`{"v":1,"directories":{}}`))
+	f.Add([]byte(`{"v":1,"directories":{"town":{"log_key":"k","checkpoint":"AAAA","keys":{"alice":{"hpke-x25519-aes256gcm":` +
+		`{"fingerprint":"sha256:00","proven":true,"serial":1,"entry":"0000000000000000000000000000000000000000000000000000000000000000","issuer":"i","first_seen":"2026-05-04T09:00:00Z"}}}}}}`))
+	f.Add([]byte(`{"v":1,"directories":{"town":null}}`))
+	f.Add([]byte(`{"v":2}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		fs := faultfs.New()
+		if err := durable.WriteFile(fs, "pins.json", content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := openPins(&Pins{file: "pins.json", fs: fs})
+		if err != nil {
+			return
+		}
+		before, err := p.Keys("town")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone, err := p.Forget(t.Context(), "town", "alice")
+		if err != nil || !maps.Equal(gone, before["alice"]) {
+			t.Fatalf("%v, %v", gone, err)
+		}
+		if keys, err := p.Keys("town"); err != nil || keys["alice"] != nil {
+			t.Fatalf("%v, %v", keys, err)
+		}
+	})
 }
