@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// How consumers behave.
+// How consumers behave. On average, one in so many deliveries is treated in that way.
 const (
 	prefetch  = 50
-	keep      = 20   // deliveries that may stay unacknowledged while others go on
-	nackOne   = 100  // one of so many deliveries goes back to its queue
-	rejectOne = 400  // one of so many deliveries goes to the dead-letter queue
-	dropOne   = 4000 // one of so many deliveries ends the connection
-	restOne   = 2000 // one of so many deliveries is followed by a pause
+	keep      = 20   // maximum number of deliveries that stay unacknowledged while others go on
+	nackOne   = 100  // returned to its queue
+	rejectOne = 400  // dead-lettered
+	dropOne   = 4000 // the connection is closed
+	restOne   = 2000 // followed by a pause
 	maxDelay  = 100 * time.Millisecond
 )
 
-// consumer takes messages from a queue, or from its dead-letter queue, and does all that
-// consumers do with them, in any order.
+// consumer consumes from a queue or from its dead-letter queue. It acknowledges, returns
+// and rejects messages in any order.
 type consumer struct {
 	*load
 	q    int
 	dead bool
 	rng  *rand.Rand
-	// sent are the settlements of this connection without a confirmation. Replies come in
-	// the order of the requests; a message that went back may be here twice.
+	// sent are the settlements of this connection that are not confirmed yet. Replies come
+	// in the order of the requests. A message that was returned may be here twice.
 	sent []settlement
 }
 
-// settlement is a line that settles a delivery, and what its confirmation will mean.
+// settlement is a line that settles a delivery, with the meaning of its confirmation.
 type settlement struct {
 	id, reply string
 	confirmed copyState
@@ -102,7 +102,7 @@ func (c *consumer) deliver(o *Order, e event) {
 	}
 }
 
-// settle decides what becomes of a delivery.
+// settle decides how to settle a delivery.
 func (c *consumer) settle(s *session, id string) {
 	switch {
 	case c.dead:
@@ -128,7 +128,7 @@ func (c *consumer) ack(s *session, id string) {
 	}
 }
 
-// send tells the ledger before the line leaves.
+// send notes the settlement in the ledger before it writes the line.
 func (c *consumer) send(s *session, line string, what settlement, state copyState) {
 	c.ledger.note(c.q, what.id, state)
 	c.sent = append(c.sent, what)
@@ -145,19 +145,19 @@ func (c *consumer) settled(e event) error {
 	return nil
 }
 
-// drain takes everything that is left in a queue, acknowledges it, and returns when the
-// broker says that nothing is there. Nobody else may use the queue.
+// drain consumes and acknowledges everything in a queue, and returns when the broker says
+// that the queue is empty. Nobody else may use the queue.
 func (c *consumer) drain(ctx context.Context) error {
 	s, err := connect(ctx, c.host)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	// A dead-letter queue may not have been needed yet.
+	// The dead-letter queue may not exist yet.
 	if err := s.expect("declare_queue "+c.name(), "Queue declared"); err != nil {
 		return err
 	}
-	// A delivery that another connection held must be back at its place, for the order.
+	// To check the order, wait until deliveries of other connections are back at their place.
 	for left := -1; left != 0; {
 		if left > 0 && !pause(ctx, 5*time.Millisecond) {
 			return ctx.Err()
@@ -195,7 +195,7 @@ func (c *consumer) drain(ctx context.Context) error {
 	}
 }
 
-// ask returns how many messages wait in the queue, and how many are in consumers' hands.
+// ask returns how many messages of the queue wait, and how many are unacknowledged.
 func (c *consumer) ask(s *session) (ready, unacked int, err error) {
 	fmt.Fprintf(s.w, "queue %s\n", c.name())
 	e, err := s.next()

@@ -22,7 +22,7 @@ var (
 	exe   = flag.String("sealmq", "", "a sealmq program to test (default: it is built)")
 )
 
-// times is the number of a flag, or what it stands for.
+// times is the number of a flag, or its default.
 func times(n, short, long int) int {
 	switch {
 	case n > 0:
@@ -75,7 +75,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-// config is what both kinds of runs have in common.
+// config is the configuration of both kinds of runs.
 func config(t *testing.T, dir string, n int) crash.Config {
 	t.Helper()
 	cfg := crash.Config{Exe: program(t), Dir: dir, Cuts: n, Seed: *seed}
@@ -88,7 +88,7 @@ func config(t *testing.T, dir string, n int) crash.Config {
 	return cfg
 }
 
-// judge prints the summary and fails for whatever is wrong.
+// judge prints the summary and fails the test for every problem.
 func judge(t *testing.T, r *crash.Report, err error) {
 	t.Helper()
 	t.Log(r)

@@ -20,12 +20,12 @@ import (
 	"github.com/sealmq/sealmq/internal/brokerproc"
 )
 
-// patience bounds everything that must happen by itself: a start, a reply, the end of
-// connections to a dead broker.
+// patience is how long a start, a reply, or the end of connections to a dead broker may
+// take.
 const patience = 2 * time.Minute
 
-// env makes the broker's files small, so that segments fill, checkpoints are written and
-// space is used again all the time.
+// env makes the broker's files small, so that it often fills segments, writes checkpoints
+// and reuses segments.
 var env = []string{
 	"SEALMQ_STORAGE_SEGMENT_BYTES=1MiB",
 	"SEALMQ_SERVER_MAX_LINE_BYTES=512KiB",
@@ -34,14 +34,14 @@ var env = []string{
 	"SEALMQ_LOG_FORMAT=json",
 }
 
-// Host is a broker that is started and dies many times on the same data folder. Clients
-// reach whichever process lives through Dial.
+// Host is a broker that starts and dies many times with the same data folder. Clients reach
+// the running process with Dial.
 type Host struct {
 	Exe, Data string
-	Log       io.Writer // nil drops the broker's log
-	// Torn counts the starts that found an unsynced batch in part.
+	Log       io.Writer // nil discards the broker's log
+	// Torn counts the starts that found a part of an unsynced batch.
 	Torn int
-	// OnTorn, if not nil, is called in such a start, before clients are let in.
+	// OnTorn, if not nil, is called in such a start, before clients can connect.
 	OnTorn func()
 
 	mu      sync.Mutex
@@ -53,8 +53,8 @@ type Host struct {
 	root    []byte        // the authority's certificate
 }
 
-// Start starts the broker, checks that it is healthy and its authority the same, and lets
-// clients in.
+// Start starts the broker, checks that it is healthy and that its authority is the same, and
+// then allows clients to connect.
 func (h *Host) Start(ctx context.Context) error {
 	log := &startLog{next: h.Log, ready: make(chan struct{})}
 	p, err := brokerproc.Start(ctx, brokerproc.Config{Exe: h.Exe, Data: h.Data, Env: env, Log: log, Timeout: patience})
@@ -64,10 +64,10 @@ func (h *Host) Start(ctx context.Context) error {
 	h.mu.Lock()
 	h.proc = p
 	h.mu.Unlock()
-	if err := h.mended(ctx, log); err != nil {
+	if err := h.checkRecovery(ctx, log); err != nil {
 		return err
 	}
-	if err := h.trust(); err != nil {
+	if err := h.checkAuthority(); err != nil {
 		return err
 	}
 	if err := healthy(ctx, p.MetricsAddr); err != nil {
@@ -77,9 +77,9 @@ func (h *Host) Start(ctx context.Context) error {
 	return nil
 }
 
-// mended looks at what the broker said about its journal in a start. No death of a
-// process or a disk damages what was promised.
-func (h *Host) mended(ctx context.Context, log *startLog) error {
+// checkRecovery checks what the broker logged about its journal at a start. A kill or a
+// power cut must not damage promised records.
+func (h *Host) checkRecovery(ctx context.Context, log *startLog) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	select {
@@ -99,7 +99,7 @@ func (h *Host) mended(ctx context.Context, log *startLog) error {
 	return nil
 }
 
-// startLog reads a broker's log, a line of JSON at a time, until it accepts clients.
+// startLog reads a broker's log of JSON lines until the broker accepts clients.
 type startLog struct {
 	next io.Writer
 	line []byte
@@ -145,9 +145,9 @@ func (l *startLog) read(line []byte) {
 	}
 }
 
-// trust reads the authority and makes the clients' certificate at the first start, and
-// compares the authority later.
-func (h *Host) trust() error {
+// checkAuthority reads the authority and the clients' certificate at the first start, and
+// compares the authority at later ones.
+func (h *Host) checkAuthority() error {
 	authority, err := ca.Open(h.Data, ca.Options{})
 	if err != nil {
 		return fmt.Errorf("authority after a start: %w", err)
@@ -159,7 +159,7 @@ func (h *Host) trust() error {
 		}
 		return nil
 	}
-	// Read once: a later look at the files would be in the way of an unmount.
+	// Read them only once: an open file would prevent an unmount.
 	p := ca.In(h.Data)
 	leaf, err := tls.LoadX509KeyPair(p.Cert(ca.AdminName), p.Key(ca.AdminName))
 	if err != nil {
@@ -172,7 +172,7 @@ func (h *Host) trust() error {
 	return nil
 }
 
-// healthy asks the broker how it is.
+// healthy checks the broker's health.
 func healthy(ctx context.Context, addr string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/health/ready", nil)
 	if err != nil {
@@ -194,8 +194,8 @@ func healthy(ctx context.Context, addr string) error {
 	return nil
 }
 
-// Flash starts the broker and kills it after d, ready or not. It is no error that it was
-// killed, but that it ended by itself is.
+// Flash starts the broker and kills it after d, ready or not. It is an error if the broker
+// ends by itself.
 func (h *Host) Flash(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -213,8 +213,8 @@ func (h *Host) Flash(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// Kill ends the broker with SIGKILL and returns when no client holds a connection of it.
-// So whatever clients note later is about the next process.
+// Kill ends the broker with SIGKILL and returns when all connections to it are closed. So
+// whatever clients note later is about the next process.
 func (h *Host) Kill() error {
 	p := h.down()
 	if p == nil {
@@ -224,7 +224,7 @@ func (h *Host) Kill() error {
 	return h.idle()
 }
 
-// Stop ends the broker in order.
+// Stop ends the broker with an interrupt.
 func (h *Host) Stop(ctx context.Context) error {
 	p := h.down()
 	if p == nil {
@@ -233,7 +233,7 @@ func (h *Host) Stop(ctx context.Context) error {
 	return errors.Join(p.Stop(ctx), h.idle())
 }
 
-// Inspect stops the broker and has all of its journal read and checked.
+// Inspect stops the broker and checks its whole journal.
 func (h *Host) Inspect(ctx context.Context) error {
 	if err := h.Stop(ctx); err != nil {
 		return err
@@ -245,21 +245,21 @@ func (h *Host) Inspect(ctx context.Context) error {
 	return nil
 }
 
-// down lets no further client in and returns the process, if there is one.
+// down makes new clients wait, and returns the process, if there is one.
 func (h *Host) down() *brokerproc.Process {
 	var p *brokerproc.Process
 	h.set(func() { h.up, p, h.proc = false, h.proc, nil })
 	return p
 }
 
-// PID is the process that lives.
+// PID is the id of the running process.
 func (h *Host) PID() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.proc.PID
 }
 
-// set changes what waiters look at.
+// set changes the state that waiters look at.
 func (h *Host) set(change func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -300,7 +300,8 @@ func (h *Host) idle() error {
 	return nil
 }
 
-// Dial connects to the broker as soon as one lives. Its arguments fit client.Config.
+// Dial connects to the broker as soon as it runs. Its signature is that of
+// client.Config.Dial.
 func (h *Host) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	var addr string
 	err := h.wait(ctx, func() bool {

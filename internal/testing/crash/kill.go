@@ -14,7 +14,7 @@ type Config struct {
 	Dir  string // an empty folder
 	Cuts int
 	Seed int64
-	Log  io.Writer // nil drops the broker's log
+	Log  io.Writer // nil discards the broker's log
 	// Deadline ends a run early, with fewer cuts; zero is none.
 	Deadline time.Time
 }
@@ -25,8 +25,8 @@ func (c *Config) late() bool { return !c.Deadline.IsZero() && time.Now().After(c
 // round is after how many cuts the queues are drained and everything is checked.
 const round = 25
 
-// Kill lets a broker die by SIGKILL again and again. The error says why a run could not
-// go on, such as a broker that does not start; the report is complete up to there.
+// Kill kills a broker again and again. The error says why a run could not go on, for
+// example because the broker did not start; the report is complete up to there.
 func Kill(ctx context.Context, cfg Config) (r *Report, err error) {
 	r = &Report{Kind: "kill", Seed: cfg.Seed}
 	began := time.Now()
@@ -51,13 +51,13 @@ func Kill(ctx context.Context, cfg Config) (r *Report, err error) {
 			return r, fmt.Errorf("after %d kills: %w", r.Cuts, err)
 		}
 		if !r.OK() || ledger.Counts().Problems != nil {
-			break // the folder shows what is wrong; go no further
+			break // keep the folder as it is for the diagnosis
 		}
 	}
 	return r, nil
 }
 
-// killRound kills so many times under load and then checks everything.
+// killRound kills the broker that many times under load and then checks everything.
 func killRound(ctx context.Context, l *load, r *Report, rng *rand.Rand, kills int) error {
 	h := l.host
 	ctx, cancel := context.WithCancel(ctx)
@@ -104,7 +104,7 @@ func killRound(ctx context.Context, l *load, r *Report, rng *rand.Rand, kills in
 	if err := l.complete(ctx); err != nil {
 		return err
 	}
-	// What was acknowledged must stay away for good.
+	// An acknowledged message must not come again after another kill.
 	if err := h.Kill(); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func killRound(ctx context.Context, l *load, r *Report, rng *rand.Rand, kills in
 	return h.Inspect(ctx)
 }
 
-// moment is how long a broker works before it dies: often short, at times long enough to
+// moment is how long a broker works before it dies: mostly short, sometimes long enough to
 // fill many segments.
 func moment(rng *rand.Rand) time.Duration {
 	if rng.IntN(12) == 0 {

@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// The queues of a run. A message of an even number modulo three goes to the fan-out
-// exchange and so to left and right; the others go to direct.
+// The queues of a run. Every third message goes to the direct exchange and its queue; the
+// others go to the fan-out exchange and so to left and right.
 const (
 	direct = iota
 	left
@@ -40,10 +40,10 @@ type copyState uint16
 
 const (
 	delivered  copyState = 1 << iota // seen by a consumer of the queue
-	ackSent                          // an ack has left
-	acked                            // ACK_CONFIRMED has come
-	rejectSent                       // a nack to the dead-letter queue has left
-	rejected                         // NACK_CONFIRMED for it has come
+	ackSent                          // an ack was sent
+	acked                            // ACK_CONFIRMED was received
+	rejectSent                       // a nack to the dead-letter queue was sent
+	rejected                         // its NACK_CONFIRMED was received
 	dead                             // seen by a consumer of the dead-letter queue
 	deadAckSent
 	deadAcked
@@ -56,14 +56,14 @@ type record struct {
 	copies    [queues]copyState
 }
 
-// Ledger knows what should be true. Its methods may be called from many goroutines.
+// Ledger records what the clients were promised. It is safe for concurrent use.
 type Ledger struct {
 	seed int64
 
 	mu      sync.Mutex
 	pubs    [][]record
 	c       Counts
-	waiting int // confirmed copies that nobody has seen yet
+	waiting int // confirmed copies that were not delivered yet
 }
 
 // Counts are the counters of a Report that a ledger fills.
@@ -73,7 +73,7 @@ type Counts struct {
 	Problems                                              []string
 }
 
-// NewLedger is a ledger for so many publishers.
+// NewLedger is a ledger for that many publishers.
 func NewLedger(seed int64, publishers int) *Ledger {
 	return &Ledger{seed: seed, pubs: make([][]record, publishers)}
 }
@@ -85,7 +85,7 @@ func (l *Ledger) Counts() Counts {
 	return l.c
 }
 
-// wrong counts a problem and describes it while there is room.
+// wrong counts a problem, and describes it if there are not too many.
 func (l *Ledger) wrong(counter *int, format string, args ...any) {
 	*counter++
 	if len(l.c.Problems) < maxProblems {
@@ -93,7 +93,7 @@ func (l *Ledger) wrong(counter *int, format string, args ...any) {
 	}
 }
 
-// Waiting is how many confirmed copies nobody has seen yet.
+// Waiting is how many confirmed copies were not delivered yet.
 func (l *Ledger) Waiting() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,9 +127,9 @@ func (l *Ledger) Confirm(pub, n int) {
 	}
 }
 
-// Loosen takes the promise of order from all messages that are not confirmed. When the disk
-// has kept an unsynced batch in part, a later message of it may be stored while an earlier
-// one is not, and so comes to stand behind it when it is published again.
+// Loosen drops the promise of order for all messages that are not confirmed. If the disk
+// kept only a part of an unsynced batch, a later message may be stored and an earlier one
+// not. When the earlier one is published again, it comes after the later one.
 func (l *Ledger) Loosen() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,8 +149,8 @@ func parseID(id string) (pub, n int, ok bool) {
 	return pub, n, ok && err == nil && err2 == nil && pub >= 0 && n >= 0 && messageID(pub, n) == id
 }
 
-// Body is the body of a message, the same whenever it is asked for. Most are small; a
-// few take pages of their own.
+// Body is the body of a message; it is always the same. Most bodies are small, a few have
+// several pages.
 func (l *Ledger) Body(pub, n int) []byte {
 	rng := rand.New(rand.NewPCG(uint64(l.seed), uint64(pub)<<40|uint64(n)))
 	size := 20 + rng.IntN(600)
@@ -167,14 +167,14 @@ func (l *Ledger) Body(pub, n int) []byte {
 
 // Order follows the deliveries of one connection, or of one drained queue.
 type Order struct {
-	// All makes every delivery count, not only first ones: nothing else has taken
-	// messages out of the queue or put any back.
+	// All checks every delivery, not only first ones, because nothing else consumes from
+	// the queue or returns messages to it.
 	All  bool
 	seen map[string]bool // with All
 	last map[int]int     // by publisher
 }
 
-// twice reports whether a queue that is drained had this id already.
+// twice reports whether a drained queue has delivered this id before.
 func (o *Order) twice(id string) bool {
 	if !o.All {
 		return false
@@ -213,7 +213,7 @@ func (l *Ledger) find(q int, id string) (r *record, pub, n int) {
 	return nil, 0, 0
 }
 
-// genuine checks where a delivered message comes from and its content.
+// genuine checks that a delivered message was published to the queue with this content.
 func (l *Ledger) genuine(q int, from, id string, body []byte) (r *record, pub, n int) {
 	r, pub, n = l.find(q, id)
 	if r == nil {
@@ -246,7 +246,7 @@ func (l *Ledger) Deliver(q int, o *Order, id string, body []byte, attempt int) {
 		if o.twice(id) {
 			l.wrong(&l.c.Duplicates, "%s had %s twice", name, id)
 		} else if r.loose {
-			// It may be anywhere.
+			// Its place was not promised.
 		} else if before, ok := o.next(pub, n); !ok {
 			l.wrong(&l.c.Reordered, "%s delivered %s after %s (attempt %d)", name, id, messageID(pub, before), attempt)
 		}
@@ -292,7 +292,7 @@ func (l *Ledger) DeliverDead(q int, id string, body []byte) {
 	*s |= delivered
 }
 
-// note adds to what became of a copy.
+// note adds to the state of a copy.
 func (l *Ledger) note(q int, id string, state copyState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -301,8 +301,8 @@ func (l *Ledger) note(q int, id string, state copyState) {
 	}
 }
 
-// Check counts what is lost. Before, all queues must have been drained: everything in them
-// delivered and acknowledged.
+// Check counts lost messages. All queues must have been drained before: everything in them
+// was delivered and acknowledged.
 func (l *Ledger) Check() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -323,7 +323,7 @@ func (l *Ledger) Check() {
 	}
 }
 
-// missing says in which way a copy is lost, if it is.
+// missing says how a copy was lost, or returns "".
 func missing(s copyState) string {
 	switch {
 	case s&delivered == 0:

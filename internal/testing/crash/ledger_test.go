@@ -5,14 +5,15 @@ import (
 	"testing"
 )
 
-// A ledger that notices nothing would make every run pass.
+// TestLedgerNotices breaks every promise: a ledger that notices nothing would pass every
+// run.
 func TestLedgerNotices(t *testing.T) {
 	// Message 0 goes to direct, 1 and 2 go to left and right. All are confirmed.
 	deliver := func(l *Ledger, q, n, attempt int, o *Order) {
 		l.Deliver(q, o, messageID(0, n), l.Body(0, n), attempt)
 	}
 	settle := func(l *Ledger, q, n int, s copyState) { l.note(q, messageID(0, n), s) }
-	// rest does what an orderly run does with all copies but those of message 0.
+	// rest delivers and acknowledges all copies except those of message 0.
 	rest := func(l *Ledger) {
 		for _, q := range []int{left, right} {
 			var o Order

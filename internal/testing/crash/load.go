@@ -12,12 +12,12 @@ import (
 	"github.com/sealmq/sealmq/client"
 )
 
-// How many there are. The last publisher uses package client.
+// The load. The last publisher uses package client.
 const (
 	publishers        = 4
 	consumersPerQueue = 2
-	deliveryLimit     = 10_000           // so that only consumers decide what is dead
-	ackTimeout        = 10 * time.Minute // so that only consumers give back
+	deliveryLimit     = 10_000           // so that only consumers dead-letter messages
+	ackTimeout        = 10 * time.Minute // so that only consumers return messages
 )
 
 // load is a set of clients that work until they are told to finish.
@@ -65,7 +65,7 @@ func (l *load) client(ctx context.Context) (*client.Client, error) {
 	})
 }
 
-// start sets the clients to work.
+// start starts the clients.
 func (l *load) start(ctx context.Context, rng *rand.Rand) {
 	l.finish = make(chan struct{})
 	next := func() *rand.Rand { return rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())) }
@@ -113,7 +113,7 @@ func (l *load) complete(ctx context.Context) error {
 	}
 	l.consumers()
 	l.consume.Wait()
-	pause(ctx, 2*maxDelay) // so that what went back with a delay is due
+	pause(ctx, 2*maxDelay) // so that messages that were returned with a delay are due
 	if err := l.drain(ctx); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (l *load) drain(ctx context.Context) error {
 	return nil
 }
 
-// complain notes an error that no death of a broker explains: an answer that is wrong.
+// complain notes a wrong answer: an error that the death of a broker does not explain.
 func (l *load) complain(ctx context.Context, who string, err error) {
 	var u unexpected
 	var refused *sealmq.Error
@@ -147,7 +147,7 @@ func (l *load) complain(ctx context.Context, who string, err error) {
 	}
 }
 
-// isTimeout reports whether a living broker did not answer.
+// isTimeout reports whether a running broker did not answer.
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()

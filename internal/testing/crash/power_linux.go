@@ -21,13 +21,13 @@ import (
 
 const (
 	diskBytes = 128 << 20
-	// fsShutdown is FS_IOC_SHUTDOWN, and noLogFlush its way to lose what the journal of
-	// the file system has in memory (include/uapi/linux/fs.h, fs/ext4/ext4.h).
+	// fsShutdown is FS_IOC_SHUTDOWN. noLogFlush makes it lose what the file system's
+	// journal has in memory (include/uapi/linux/fs.h, fs/ext4/ext4.h).
 	fsShutdown = 0x8004587d
 	noLogFlush = 2
 )
 
-// ErrNoDisk says that this machine gives no disk whose power could be cut.
+// ErrNoDisk says that this machine has no disk whose power could be cut.
 var ErrNoDisk = errors.New("no loop device with ext4 here")
 
 // Disk is an ext4 file system on a loop device whose power can be cut.
@@ -51,7 +51,7 @@ func NewDisk(dir string) (*Disk, error) {
 	if err := os.Truncate(d.image, diskBytes); err != nil {
 		return nil, err
 	}
-	// Nothing is initialised in the background: that would be writes of nobody.
+	// Initialise nothing in the background: those writes would disturb the test.
 	if err := command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoDisk, err)
 	}
@@ -61,8 +61,8 @@ func NewDisk(dir string) (*Disk, error) {
 	return d, nil
 }
 
-// mount attaches the image to a loop device, which the unmount detaches, and replays the
-// file system's journal.
+// mount attaches the image to a loop device and replays the file system's journal. The
+// unmount detaches the device.
 func (d *Disk) mount(data string) error {
 	if err := command("mount", "-t", "ext4", "-o", "loop,data="+data, d.image, d.Dir); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (d *Disk) mount(data string) error {
 	return nil
 }
 
-// Cut ends the power: nothing that was not synced is written any more.
+// Cut cuts the power: nothing is written any more.
 func (d *Disk) Cut() error {
 	f, err := os.Open(d.Dir)
 	if err != nil {
@@ -89,7 +89,7 @@ func (d *Disk) Cut() error {
 func (d *Disk) Restore(data string) error {
 	var err error
 	for range 50 {
-		// The kernel may need a moment to let go of a process that was just killed.
+		// The kernel may need a moment to release the files of a killed process.
 		if err = command("umount", d.Dir); err == nil {
 			d.mounted = false
 			return d.mount(data)
@@ -119,12 +119,12 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// scatter writes random pages of the journal's segments to the disk, so that what
-// survives of an unsynced batch is any part of it.
+// scatter writes random pages of the journal's segments to the disk, so that any part of an
+// unsynced batch may survive.
 func scatter(rng *rand.Rand, dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the broker had not got so far
+			return nil // the broker has not made it yet
 		}
 		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".seg") {
 			return err
@@ -151,10 +151,10 @@ func scatter(rng *rand.Rand, dir string) error {
 	})
 }
 
-// freeze stops a process and returns when none of its threads will do anything more: what
-// clients get afterwards had left before. If inSync is set a thread may be inside a system
-// call that cannot be interrupted, a sync above all; it stops on its way back, so that nobody
-// learns what the call returned.
+// freeze stops a process and returns when none of its threads runs any more: what clients
+// receive later was sent before. If inSync is set, a thread may be inside a system call that
+// cannot be interrupted, usually a sync. It stops before it returns from the call, so that
+// the result has no effect.
 func freeze(pid int, inSync bool) error {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		return err
@@ -169,9 +169,9 @@ func freeze(pid int, inSync bool) error {
 	return nil
 }
 
-// stopped reports whether all threads of a process are stopped, or the process is gone.
-// One thread in a system call counts as stopped if inSync is set and another thread shows
-// that the signal has reached all.
+// stopped reports whether all threads of a process are stopped, or the process is gone. If
+// inSync is set, a thread in a system call counts as stopped once another thread shows that
+// the signal has arrived.
 func stopped(pid int, inSync bool) bool {
 	reached, inCall := false, false
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
@@ -274,7 +274,7 @@ func (p *power) folder(ctx context.Context, l *load) (err error) {
 		return err
 	}
 	if p.r.Cuts < p.cfg.Cuts {
-		// What was acknowledged must stay away for good.
+		// An acknowledged message must not come again after another cut.
 		if err := p.cut(); err != nil {
 			return err
 		}
@@ -299,8 +299,8 @@ func (p *power) cut() error {
 	return p.disk.Restore(p.mode())
 }
 
-// dark stops a process and cuts the power of its disk. A process that still ran could
-// confirm what a sync reported that raced with the cut.
+// dark stops a process and then cuts the power of its disk. A process that still runs could
+// confirm a sync that raced with the cut.
 func (p *power) dark(pid int) error {
 	p.r.Cuts++
 	inSync := p.rng.IntN(2) == 0
@@ -313,7 +313,7 @@ func (p *power) dark(pid int) error {
 		}
 	}
 	err := p.disk.Cut()
-	// Clients read what had left before; it counts as confirmed.
+	// Clients read what was sent before the cut; it counts as confirmed.
 	pause(context.Background(), 20*time.Millisecond)
 	return err
 }
@@ -343,7 +343,7 @@ func (p *power) cutStart(ctx context.Context) error {
 	err := p.dark(cmd.Process.Pid)
 	cmd.Process.Kill()
 	cmd.Wait()
-	p.host.OnTorn() // it may have mended a torn batch, and the next start sees nothing of it
+	p.host.OnTorn() // it may have repaired a torn batch, which the next start does not report
 	if strings.Contains(log.String(), "sealmq: error:") {
 		return fmt.Errorf("start: %s", bytes.TrimSpace(log.Bytes()))
 	}

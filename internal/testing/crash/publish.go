@@ -14,10 +14,10 @@ import (
 const (
 	window = 64 // publishes that wait for their confirm
 	// backlog is how many confirmed copies may wait for their first delivery: enough to
-	// fill several segments, and little enough for a small disk.
+	// fill several segments, and few enough for a small disk.
 	backlog   = 4000
-	repeatOne = 50   // one of so many messages is published again after its confirm
-	hangUpOne = 3000 // one of so many confirms is followed by the end of the connection
+	repeatOne = 50   // one in 50 messages is published again after its confirm
+	hangUpOne = 3000 // after one in 3000 confirms the connection is closed
 )
 
 // sent is a publish that waits for its reply.
@@ -26,8 +26,8 @@ type sent struct {
 	repeated bool // it was confirmed before
 }
 
-// publisher publishes one message after the other until it is told to finish, and then
-// goes on until all are confirmed.
+// publisher publishes messages until it is told to finish, and then waits until all are
+// confirmed.
 type publisher struct {
 	*load
 	pub     int
@@ -47,8 +47,8 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// session publishes on one connection: first again what the last one left unconfirmed,
-// with the same bytes and in the same order.
+// session publishes on one connection. It first publishes again what the last connection
+// left unconfirmed, with the same bytes and in the same order.
 func (p *publisher) session(ctx context.Context, s *session) error {
 	var out []sent
 	for _, n := range p.waiting {
@@ -71,7 +71,7 @@ func (p *publisher) session(ctx context.Context, s *session) error {
 				return nil
 			}
 			pause(ctx, time.Millisecond)
-			// Who neither writes nor reads would not notice that the broker died.
+			// Without a write or a read it would not notice that the broker died.
 			if err := s.expect("ping", "Pong"); err != nil {
 				return err
 			}
@@ -100,11 +100,11 @@ func (p *publisher) write(s *session, n int) {
 	fmt.Fprintf(s.w, "publish %s %s %s\n", exchange, routingKey, p.ledger.Body(p.pub, n))
 }
 
-// runClient does the same by way of package client, which keeps its promise to publish
-// unconfirmed messages again by itself.
+// runClient does the same with package client, which publishes unconfirmed messages again
+// by itself.
 func (p *publisher) runClient(ctx context.Context) {
 	c, err := p.client(ctx)
-	for err != nil { // the first attempt is the caller's to repeat
+	for err != nil { // the client does not repeat its first attempt
 		p.complain(ctx, "client", err)
 		if !pause(ctx, time.Millisecond) {
 			return
@@ -133,7 +133,7 @@ func (p *publisher) runClient(ctx context.Context) {
 	p.complain(ctx, "client", c.Flush(ctx))
 }
 
-// pause waits for d, and reports whether ctx still goes on.
+// pause waits for d. It reports false if ctx ended before.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):

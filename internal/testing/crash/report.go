@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// maxProblems bounds how many problems are described; all are counted.
+// maxProblems is how many problems are described; all are counted.
 const maxProblems = 20
 
-// Report is what a run found. Messages are counted once for each queue that they go to,
-// except those of publishers: Attempted and Confirmed.
+// Report is what a run found. Attempted and Confirmed count messages; the other counters
+// count a message once for each of its queues.
 type Report struct {
 	Kind                 string // kill or power
 	Seed                 int64
 	Attempted, Confirmed int
-	Delivered            int // as an application sees it, without repetitions
+	Delivered            int // without redeliveries
 	Dead                 int // arrived in a dead-letter queue
 	Redelivered          int
 	Lost, Duplicates     int
 	Reordered            int
 	Altered, Invented    int
 	Cuts                 int // kills or power cuts
-	EarlyCuts            int // those of them during a start
-	Torn                 int // starts that found an unsynced batch in part
+	EarlyCuts            int // of these, during a start
+	Torn                 int // starts that found a part of an unsynced batch
 	Elapsed              time.Duration
-	// Problems describe what is wrong, the first ones in words.
+	// Problems describe the first problems.
 	Problems []string
 }
 
@@ -38,14 +38,14 @@ func (r *Report) String() string {
 		r.Altered, r.Invented, r.Kind, r.Cuts, r.EarlyCuts, r.Torn, r.Elapsed.Seconds(), r.Seed)
 }
 
-// problem notes something wrong that no counter of its own describes.
+// problem adds a problem that has no counter.
 func (r *Report) problem(format string, args ...any) {
 	if len(r.Problems) < maxProblems {
 		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 	}
 }
 
-// add takes over what a ledger counted.
+// add adds the counters of a ledger.
 func (r *Report) add(l *Ledger) {
 	c := l.Counts()
 	r.Attempted += c.Attempted

@@ -13,8 +13,8 @@ import (
 // maxReply is longer than any line of the broker in a run.
 const maxReply = 128 << 10
 
-// session is a bare connection of the line protocol. Unlike package client it decides
-// about each line by itself: what leaves when, what is acknowledged, and what is not.
+// session is a plain connection of the line protocol. Unlike with package client, its user
+// decides about each line and each acknowledgement.
 type session struct {
 	c    *tls.Conn
 	r    *bufio.Reader
@@ -22,7 +22,7 @@ type session struct {
 	stop func() bool
 }
 
-// connect makes a session with whatever broker lives. It is closed when ctx ends.
+// connect opens a session with the running broker. It is closed when ctx ends.
 func connect(ctx context.Context, h *Host) (*session, error) {
 	raw, err := h.Dial(ctx, "", "")
 	if err != nil {
@@ -39,14 +39,13 @@ func connect(ctx context.Context, h *Host) (*session, error) {
 	return &session{c: c, stop: stop, r: bufio.NewReaderSize(c, maxReply), w: bufio.NewWriterSize(c, 64<<10)}, nil
 }
 
-// close ends the session as a client that crashes does: without a word.
+// close ends the session like a crash of the client, without TLS's closing alert.
 func (s *session) close() {
 	s.stop()
 	s.c.NetConn().Close()
 }
 
-// read returns the next line, which lives until the next call. What was written leaves
-// before it waits.
+// read returns the next line. Before it waits, it flushes what was written.
 func (s *session) read() (string, error) {
 	if s.r.Buffered() == 0 {
 		if err := s.w.Flush(); err != nil {
@@ -78,7 +77,7 @@ func (s *session) expect(pairs ...string) error {
 	return nil
 }
 
-// subscribe makes the session a consumer that is told of attempts.
+// subscribe makes the session a consumer that gets the number of each attempt.
 func (s *session) subscribe(queue string, prefetch int) error {
 	set := fmt.Sprint("refetch ", prefetch)
 	return s.expect("meta on", "Meta on", "p"+set, "P"+set, "consume "+queue, "Subscribed to queue")
@@ -125,7 +124,7 @@ func (s *session) next() (e event, err error) {
 	return e, unexpected(line)
 }
 
-// unexpected is a line that no broker should have sent.
+// unexpected is a line that the broker should not have sent.
 type unexpected string
 
 func (u unexpected) Error() string { return fmt.Sprintf("unexpected line %q", string(u)) }

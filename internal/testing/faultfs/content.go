@@ -129,7 +129,7 @@ func (f *fileData) eachDirty(fn func(i int)) {
 	}
 }
 
-// replace puts a new state of one sector into the live content.
+// replace stores a new state of one sector in the live content.
 func (f *fileData) replace(i int, s *sector) {
 	if f.isDirty(i) {
 		if old := f.live.at(i); old != s {
@@ -143,8 +143,8 @@ func (f *fileData) replace(i int, s *sector) {
 	f.markDirty(i)
 }
 
-// write stores p at off in the live content. The room callback is asked before a hole
-// becomes a sector; when it says no, write stops there.
+// write stores p at off in the live content. It calls room before a hole becomes a sector,
+// and stops if room returns false.
 func (f *fileData) write(p []byte, off int64, room func() bool) int {
 	f.live.own()
 	var block []sector // one allocation for all sectors of this call
@@ -185,7 +185,7 @@ func (f *fileData) truncate(size int64) int {
 		f.markDirty(int(size / SectorBytes))
 	}
 	f.live.resize(size)
-	// A later sync must not bring back what was cut off, should the file grow again.
+	// If the file grows again, a later sync must not bring back what was cut off.
 	for i := sectorCount(size); i < len(f.disk.sectors); i++ {
 		f.markDirty(i)
 	}
@@ -215,9 +215,9 @@ func (f *fileData) sync() {
 	f.clean()
 }
 
-// syncAs makes durable what an earlier snapshot of f had, as a sync does that began
-// then and ends now: what was written meanwhile stays volatile, and what another sync
-// made durable meanwhile stays too.
+// syncAs is a sync that began at an earlier snapshot of f and ends now. It makes the content
+// of the snapshot durable. What was written meanwhile stays volatile, and what another sync
+// made durable meanwhile stays durable.
 func (f *fileData) syncAs(then *fileData) {
 	f.disk.own()
 	then.eachDirty(func(i int) {
@@ -248,8 +248,8 @@ func (f *fileData) unmark(i int) {
 	}
 }
 
-// loseSync is a failed sync: with a nil rng nothing reaches the disk, otherwise a
-// random part does. The pages count as clean from now on.
+// loseSync is a failed sync. With a nil rng nothing reaches the disk, otherwise a random
+// part does. Afterwards the pages count as clean.
 func (f *fileData) loseSync(rng *rand.Rand) {
 	if rng != nil {
 		f.disk = f.survive(KeepRandom, rng)
@@ -288,7 +288,7 @@ func (f *fileData) survive(mode CrashMode, rng *rand.Rand) content {
 			return
 		}
 		s := f.live.at(i)
-		// Now and then the sector was written back in an earlier state.
+		// Sometimes an earlier state of the sector was written.
 		if old := f.versions[i]; mode == KeepRandom && len(old) > 0 && rng.IntN(3) == 0 {
 			s = old[rng.IntN(len(old))]
 		}

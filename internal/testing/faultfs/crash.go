@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// CrashMode says what becomes of that which was not synced.
+// CrashMode says what a crash does to unsynced data.
 type CrashMode uint8
 
 // The modes. A real crash is somewhere between the first and the last.
 const (
-	DropUnsynced CrashMode = iota // nothing of it is left
-	KeepRandom                    // any part: torn, reordered, entries without content
-	KeepAll                       // all of it, as when only the process was killed
+	DropUnsynced CrashMode = iota // lose all of it
+	KeepRandom                    // keep any part: torn, reordered, entries without content
+	KeepAll                       // keep all of it, as if only the process was killed
 )
 
 // CrashModes are all modes, for sweeps.
@@ -50,7 +50,7 @@ func (fs *FS) powerOff() {
 	}
 }
 
-// PowerOffAt cuts the power right before the nth mutation from now on: n-1 more happen.
+// PowerOffAt cuts the power right before the nth mutation from now on, so n-1 more happen.
 func (fs *FS) PowerOffAt(n int) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -60,9 +60,9 @@ func (fs *FS) PowerOffAt(n int) {
 // Off is closed when the power is cut.
 func (fs *FS) Off() <-chan struct{} { return fs.off }
 
-// Crash cuts the power and returns what is found when it is back, everything in it
-// durable. The seed decides what KeepRandom keeps. The result shares nothing that
-// changes with fs, has the same capacity, and no faults or hook.
+// Crash cuts the power and returns the file system as it is found afterwards; everything in
+// it is durable. The seed decides what KeepRandom keeps. The result is independent of fs. It
+// has the same capacity, and no faults or hook.
 func (fs *FS) Crash(mode CrashMode, seed uint64) *FS {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -74,8 +74,8 @@ func (fs *FS) Crash(mode CrashMode, seed uint64) *FS {
 	return after
 }
 
-// survive returns what a crash leaves of n and below. A node that two names lead to,
-// because a rename was kept by half of its neighbours, stays one node.
+// survive returns what a crash leaves of n and below. If only a part of a rename survives,
+// two names may lead to one node; it stays one node.
 func (n *node) survive(mode CrashMode, rng *rand.Rand, done map[*node]*node) *node {
 	if m := done[n]; m != nil {
 		m.links++
@@ -137,9 +137,9 @@ func (n *node) usage(seen map[*node]bool) int64 {
 	return sum
 }
 
-// Snapshot returns a copy in the same state, volatile parts included, on which power
-// is on. Open files, locks, faults and the hook stay behind. It costs time per file
-// and not per byte, so a test can take one before every operation and crash it later.
+// Snapshot returns a copy in the same state, including volatile parts, with power on. It has
+// no open files, locks, faults or hook. Its cost depends on the number of files and not on
+// their sizes, so a test can take one before every operation and crash it later.
 func (fs *FS) Snapshot() *FS {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

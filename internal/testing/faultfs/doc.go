@@ -1,5 +1,5 @@
-// Package faultfs is a file system in memory that knows what a crash would leave of
-// it, and that fails on demand. It implements durable.FS for tests.
+// Package faultfs is a file system in memory that knows what a crash would leave, and that
+// fails on demand. It implements durable.FS for tests.
 //
 // It is stricter than any real file system, on purpose:
 //
@@ -16,6 +16,6 @@
 // Renames from one folder to another are refused, because the interface promises
 // nothing about them. Access rights, links and times do not exist.
 //
-// A test runs a store on an FS, cuts the power (Crash, PowerOffAt), and opens what is
-// left. Everything is deterministic: the same calls and seeds give the same result.
+// A test runs a store on an FS, cuts the power (Crash, PowerOffAt), and opens what is left.
+// The same calls and seeds always give the same result.
 package faultfs

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ErrPowerOff is what every operation returns after the power was cut.
+// ErrPowerOff is the error of every operation after the power was cut.
 var ErrPowerOff = errors.New("faultfs: the power is off")
 
 // Kind is a kind of operation.
@@ -77,17 +77,17 @@ func (o Op) String() string {
 type Fault struct {
 	// Err is what the caller gets. Nil lets the operation succeed, after Hang.
 	Err error
-	// Applied does the operation all the same, as when only the answer got lost. A
-	// Write then reports 0 bytes.
+	// Applied does the operation although it reports the error. A Write then reports 0
+	// bytes.
 	Applied bool
-	// Short lets a Write store so many bytes before it fails.
+	// Short is how many bytes a Write stores before it fails.
 	Short int
-	// Partial lets a failing Sync write a random part of the dirty sectors, chosen
-	// by Seed.
+	// Partial makes a failing Sync write a random part of the dirty sectors, chosen by
+	// Seed.
 	Partial bool
 	Seed    uint64
-	// Hang keeps the operation waiting until the channel is closed or the power cut. A
-	// Sync that hung covers what was written before it began, and no more.
+	// Hang makes the operation wait until the channel is closed or the power is cut. A
+	// Sync that waited covers only what was written before it began.
 	Hang <-chan struct{}
 	// Damage changes what a Read returns; the content stays.
 	Damage func(p []byte)
@@ -123,7 +123,7 @@ func (fs *FS) Hook(hook func(Op) *Fault) {
 	fs.hook = hook
 }
 
-// takeFault counts the scheduled faults down. Called with the lock held.
+// takeFault counts the scheduled faults down. The caller holds the lock.
 func (fs *FS) takeFault(kind Kind) *Fault {
 	var hit *Fault
 	fs.faults = slices.DeleteFunc(fs.faults, func(s scheduled) bool { return s.nth <= 0 })
@@ -144,7 +144,8 @@ func (fs *FS) takeFault(kind Kind) *Fault {
 // and the caller must unlock.
 func (fs *FS) begin(op Op) (*Fault, error) { return fs.beginAfter(op, func() {}) }
 
-// beginAfter calls start, with the lock held, if others may work before it returns.
+// beginAfter calls start, with the lock held, if other operations may run before it
+// returns.
 func (fs *FS) beginAfter(op Op, start func()) (*Fault, error) {
 	fs.mu.Lock()
 	if fs.dead {

@@ -36,7 +36,7 @@ func write(t testing.TB, f durable.File, data string, off int64) {
 	}
 }
 
-// durableFile returns an open file with content that is durable in every respect.
+// durableFile returns an open file; its content and its name are durable.
 func durableFile(t testing.TB, fs *faultfs.FS, name, content string) durable.File {
 	t.Helper()
 	fs.Put(name, []byte(content))
@@ -176,7 +176,7 @@ func TestUnsyncedEntries(t *testing.T) {
 		if err := durable.MkdirAll(fs, "a/b", 0o700); err != nil {
 			t.Fatal(err)
 		}
-		// The entry of a in the root was made by somebody who did not sync it.
+		// The entry of a in the root was not synced.
 		if err := fs.SyncDir("/"); err != nil {
 			t.Fatal(err)
 		}
@@ -248,8 +248,8 @@ func TestPowerOff(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestAtomicReplacement sweeps over every operation of durable.WriteFile and over its
-// mistakes, which must be found: the sweep is worth nothing if it cannot fail.
+// TestAtomicReplacement crashes after every operation of durable.WriteFile, and of wrong
+// variants of it, which it must find: a sweep that cannot fail is worth nothing.
 func TestAtomicReplacement(t *testing.T) {
 	old, now := bytes.Repeat([]byte("o"), 2000), bytes.Repeat([]byte("n"), 1500)
 	broken := map[string]func(durable.FS) error{

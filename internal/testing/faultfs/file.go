@@ -85,7 +85,7 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// write stores what there is room for.
+// write stores as much as there is room for.
 func (h *handle) write(p []byte, off int64) int {
 	fs := h.fs
 	return h.node.file.write(p, off, func() bool {

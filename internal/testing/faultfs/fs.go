@@ -14,8 +14,8 @@ import (
 	"github.com/sealmq/sealmq/internal/durable"
 )
 
-// FS is a file system in memory; see the package comment. Paths are taken from its
-// root, also relative ones. All methods are safe for concurrent use.
+// FS is a file system in memory; see the package comment. All paths start at its root, also
+// relative ones. It is safe for concurrent use.
 type FS struct {
 	mu   sync.Mutex
 	root *node
@@ -25,7 +25,7 @@ type FS struct {
 
 	counts    [kinds]int
 	mutations int
-	offAt     int // the mutation that does not happen any more; 0: none
+	offAt     int // the mutation before which the power is cut; 0: none
 	faults    []scheduled
 	hook      func(Op) *Fault
 
@@ -46,11 +46,11 @@ func newFS(root *node) *FS {
 // node is a file or a folder.
 type node struct {
 	file *fileData // nil for a folder
-	// entries are what a lookup sees, disk what a crash leaves, and pending how the
-	// one came from the other.
+	// entries are what a lookup sees, disk is what a crash leaves, and pending are the
+	// changes between them.
 	entries, disk map[string]*node
 	pending       []change
-	// links and handles keep a removed file's space in use.
+	// links and handles keep the space of a removed file in use.
 	links, handles int
 }
 
@@ -84,7 +84,7 @@ func (c change) apply(m map[string]*node) {
 	}
 }
 
-// change does one step in a folder, volatile until SyncDir.
+// change makes one change in a folder, volatile until SyncDir.
 func (n *node) change(c change) {
 	c.apply(n.entries)
 	n.pending = append(n.pending, c)
@@ -104,7 +104,7 @@ func split(path string) []string {
 	return strings.Split(path, "/")
 }
 
-// lookup finds a node. Called with the lock held.
+// lookup finds a node. The caller holds the lock.
 func (fs *FS) lookup(path string) (*node, error) {
 	n := fs.root
 	for _, elem := range split(path) {
@@ -221,7 +221,7 @@ func (fs *FS) rename(oldName, newName string) error {
 	case dir != newDir:
 		return syscall.EXDEV
 	case target != nil && (target.isDir() || n.isDir()):
-		return syscall.EEXIST // as os.Rename: never in place of a folder
+		return syscall.EEXIST // like os.Rename, which never replaces a folder
 	case n == target:
 		return nil
 	}
@@ -261,7 +261,7 @@ func (fs *FS) Remove(name string) error {
 	return nil
 }
 
-// unlink drops one name of a node and its space with the last one.
+// unlink removes one name of a node. With the last name it frees the space.
 func (fs *FS) unlink(n *node) {
 	n.links--
 	fs.release(n)
@@ -333,7 +333,7 @@ func (fs *FS) ReadDir(name string) ([]string, error) {
 	return slices.Sorted(maps.Keys(n.entries)), nil
 }
 
-// SyncDir implements durable.FS. When it fails without being applied, the entries stay
+// SyncDir implements durable.FS. If it fails without being applied, the entries stay
 // volatile.
 func (fs *FS) SyncDir(name string) error {
 	fault, err := fs.begin(Op{Kind: SyncDir, Path: name})
@@ -358,7 +358,7 @@ func (fs *FS) SyncDir(name string) error {
 	return nil
 }
 
-// FreeBytes implements durable.FS: what SetCapacity leaves.
+// FreeBytes implements durable.FS: the rest of the capacity.
 func (fs *FS) FreeBytes(dir string) (int64, error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -374,7 +374,7 @@ func (fs *FS) FreeBytes(dir string) (int64, error) {
 	return max(0, fs.capacity-fs.used), nil
 }
 
-// Lock implements durable.FS. The end of the power is the end of the lock.
+// Lock implements durable.FS. A power cut releases the lock.
 func (fs *FS) Lock(dir string) (func() error, error) {
 	fault, err := fs.begin(Op{Kind: Lock, Path: dir})
 	if err != nil {

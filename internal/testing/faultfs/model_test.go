@@ -127,7 +127,7 @@ func TestBehavesLikeTheSystem(t *testing.T) {
 	})
 }
 
-// TestSyncedContentAlwaysSurvives is the promise that every store builds on.
+// TestSyncedContentAlwaysSurvives tests the promise that every store relies on.
 func TestSyncedContentAlwaysSurvives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fs := faultfs.New()

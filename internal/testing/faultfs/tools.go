@@ -22,22 +22,22 @@ func (fs *FS) Count(kind Kind) int {
 	return fs.counts[kind]
 }
 
-// SetCapacity bounds the space that files take, in whole sectors; a write beyond it
-// stores what fits and fails with ENOSPC. 0 removes the bound.
+// SetCapacity limits the space of all files, in whole sectors. A write beyond it stores what
+// fits and fails with ENOSPC. 0 is no limit.
 func (fs *FS) SetCapacity(bytes int64) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.capacity = bytes
 }
 
-// Used is the space that files take.
+// Used is the space of all files.
 func (fs *FS) Used() int64 {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return fs.used
 }
 
-// DropCaches makes reads show the disk again where a failed sync lost pages.
+// DropCaches makes reads show the disk's content for pages that a failed sync lost.
 func (fs *FS) DropCaches() {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -49,8 +49,8 @@ func (fs *FS) DropCaches() {
 	fs.used = fs.root.usage(make(map[*node]bool))
 }
 
-// Unsynced names what a crash could still take: files with unsynced content, and
-// entries whose folder was not synced. It is empty when everything is durable.
+// Unsynced names what a crash could still lose: files with unsynced content, and folders
+// with unsynced entries. It is empty if everything is durable.
 func (fs *FS) Unsynced() []string {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -86,8 +86,8 @@ func (fs *FS) walk(n *node, name string, fn func(string, *node)) {
 	}
 }
 
-// Put makes a file with the given content, durable with all its folders. It is how a
-// test builds a folder; it counts as no operation.
+// Put makes a file with the given content, durable with all its folders. Tests build folders
+// with it; it does not count as an operation.
 func (fs *FS) Put(name string, data []byte) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -132,8 +132,8 @@ func (fs *FS) Cut(name string, size int64) {
 	f.sync()
 }
 
-// FlipBit inverts one bit of a file, in memory and on the disk, as rot would. Bit 0 is
-// the lowest bit of the first byte. It panics outside of the file.
+// FlipBit inverts one bit of a file, in memory and on the disk, like bit rot. Bit 0 is the
+// lowest bit of the first byte. It panics if the file has no such bit.
 func (fs *FS) FlipBit(name string, bit int64) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

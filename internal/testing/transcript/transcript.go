@@ -12,11 +12,11 @@
 //	A=             A receives no further line
 //	A.             A closes politely; A! drops the connection
 //
-// Text in parentheses after six or more spaces is a comment, and so is a line that
-// starts with #. $name is replaced by a macro; whole files are text/template templates,
-// so that long conversations can be written down.
+// Text in parentheses after six or more spaces is a comment, and so is a line that starts
+// with #. $name is replaced by a macro. A file is a text/template template, so that it can
+// describe long conversations.
 //
-// It imports testing and knows nothing of TLS: a Dialer brings the connections.
+// The package does not know TLS: a Dialer opens the connections.
 package transcript
 
 import (
@@ -39,15 +39,15 @@ import (
 type Conn interface {
 	// Write sends bytes as one piece.
 	Write(p []byte) error
-	// Read returns the next piece that was received, waiting at most d for it; then the
-	// error is ErrSilent.
+	// Read returns the next piece that is received. If there is none for d, the error is
+	// ErrSilent.
 	Read(d time.Duration) ([]byte, error)
-	// Close ends the connection, politely or not, and returns once the broker knows.
+	// Close ends the connection, politely or not, and returns when the broker has noticed.
 	Close(politely bool) error
 }
 
-// Synchronous is a Conn whose Write returns only after the broker has read everything
-// and answered what it can, so that silence needs no waiting.
+// Synchronous is a Conn whose Write returns only after the broker has read everything and
+// sent all replies that it can. So no time is needed to check for silence.
 type Synchronous interface {
 	Conn
 	Synchronous()
@@ -190,7 +190,7 @@ func loadMacros(file string) (map[string]string, error) {
 	return macros, nil
 }
 
-// Sent is how many bytes each connection sends, in the order in which they are opened.
+// Sent is the number of bytes that each connection sends, in the order of their names.
 func (t *Transcript) Sent() []int {
 	var order []string
 	sent := map[string]int{}
@@ -217,14 +217,14 @@ func (s *step) bytes() []byte {
 	return []byte(strings.ReplaceAll(s.text, `\r`, "\r") + "\n")
 }
 
-// Cutter cuts what one connection sends: offset is how many bytes it sent before.
-// The pieces together must be data.
+// Cutter cuts the data of one connection into pieces. offset is the number of bytes that the
+// connection has sent before. The pieces together must be data.
 type Cutter func(offset int, data []byte) [][]byte
 
 // Whole does not cut.
 func Whole(_ int, data []byte) [][]byte { return [][]byte{data} }
 
-// Bytewise sends every byte by itself.
+// Bytewise sends each byte as one piece.
 func Bytewise(_ int, data []byte) [][]byte {
 	pieces := make([][]byte, len(data))
 	for i := range data {
@@ -233,7 +233,7 @@ func Bytewise(_ int, data []byte) [][]byte {
 	return pieces
 }
 
-// CutAt cuts in front of the given bytes of each connection's stream.
+// CutAt cuts before the given offsets of each connection's stream.
 func CutAt(points ...int) Cutter {
 	slices.Sort(points)
 	return func(offset int, data []byte) [][]byte {
@@ -249,11 +249,10 @@ func CutAt(points ...int) Cutter {
 	}
 }
 
-// patience is how long an expected line may take. It is only ever waited for when a
-// test fails.
+// patience is how long an expected line may take. Only a failing test waits that long.
 const patience = time.Minute
 
-// silence is how long the specification's A= lasts where nothing better is possible.
+// silence is how long A= waits if nothing better is possible.
 const silence = 300 * time.Millisecond
 
 // Play replays the conversation and returns the first difference.
@@ -274,7 +273,7 @@ type player struct {
 	conns map[string]*side
 }
 
-// side is one connection with what it has received.
+// side is one connection with the data that it has received.
 type side struct {
 	conn   Conn
 	sent   int
@@ -352,8 +351,8 @@ func (c *side) line(samePiece bool) (string, error) {
 	}
 }
 
-// silent proves with a ping that nothing else was under way. Within a line there can be
-// no ping, and the specification's time has to pass.
+// silent proves with a ping that no other line was coming. Within a line it cannot send a
+// ping, so it has to wait.
 func (c *side) silent() error {
 	if c.within {
 		if len(c.buf) > 0 {
@@ -395,8 +394,8 @@ func (s *step) compare(line string) error {
 	return nil
 }
 
-// compareJSON wants the text before the object to be equal and every member of the
-// wanted object in the received one.
+// compareJSON requires the text before the object to be equal, and the received object to
+// have every member of the wanted one.
 func compareJSON(want, got string) error {
 	wantText, wantJSON, ok1 := cutObject(want)
 	gotText, gotJSON, ok2 := cutObject(got)
