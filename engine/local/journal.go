@@ -11,10 +11,11 @@ import (
 // that is replicated to several nodes can take its place.
 //
 // A journal is an ordered log of records. What the engine knows is a function of that log,
-// so that whoever reads it comes to the same state: every decision is in a record before
-// it is told, times and random choices are in the records too, and no record depends on
-// anything but the records before it. The checkpoint and the index files of the engine
-// only save reading.
+// so that every reader of it comes to the same state: a decision is in a record before
+// anybody is told of it, times and random choices are in the records too, and a record
+// depends on nothing but the records before it and the store's identity. The checkpoint
+// and the index files of the engine only save reading. When a settled id was settled is
+// not in the log: a start counts its time from then on.
 //
 // Records lie in segments. A position names a segment by its generation and a place in it.
 // Later records have larger positions, and generations are never used again.
