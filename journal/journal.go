@@ -285,14 +285,6 @@ func (j *Journal) Applied() (Position, uint64) {
 	return j.applied, j.appliedSeq
 }
 
-// Next is the position from which the next record can be: everything appended so far
-// is before it.
-func (j *Journal) Next() Position {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return position(j.cur.gen, j.off)
-}
-
 // Close stores what was appended, notes the synced offset and closes the files. A
 // second call does nothing.
 func (j *Journal) Close() error {

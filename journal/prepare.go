@@ -4,20 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
-
-	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // prepareSegments keeps empty segments ready, so that no record waits for a file to be
 // made. Released segments are used again first, then new ones are created.
 func (j *Journal) prepareSegments() {
 	defer j.background.Done()
-	var retry clock.Timer
-	defer func() {
-		if retry != nil {
-			retry.Stop()
-		}
-	}()
+	retry := j.cfg.Clock.AfterFunc(prepareRetry, j.askPreparer)
+	defer retry.Stop()
+	retry.Stop()
 	for {
 		select {
 		case <-j.stop:
@@ -36,11 +31,7 @@ func (j *Journal) prepareSegments() {
 			j.setNoSpace(err)
 			if err != nil {
 				more = false
-				if retry == nil {
-					retry = j.cfg.Clock.AfterFunc(prepareRetry, j.askPreparer)
-				} else {
-					retry.Reset(prepareRetry)
-				}
+				retry.Reset(prepareRetry)
 			}
 		}
 	}
@@ -49,16 +40,16 @@ func (j *Journal) prepareSegments() {
 // setNoSpace publishes the outcome of a preparation to those who wait for room.
 func (j *Journal) setNoSpace(err error) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	if (err == nil) != (j.noSpace == nil) {
-		if err != nil {
-			j.cfg.Log.Warn("no disk space for the journal, publishes are refused", "err", err)
-		} else {
-			j.cfg.Log.Info("disk space for the journal is back")
-		}
-	}
+	before := j.noSpace
 	j.noSpace = err
 	j.room.Broadcast()
+	j.mu.Unlock()
+	switch {
+	case before == nil && err != nil:
+		j.cfg.Log.Warn("no disk space for the journal, publishes are refused", "err", err)
+	case before != nil && err == nil:
+		j.cfg.Log.Info("disk space for the journal is back")
+	}
 }
 
 // prepareOne makes one segment ready or removes one that is too many. It reports
