@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,17 +30,17 @@ type suite struct {
 
 func (s suite) String() string { return s.pkg + ": " + s.test }
 
-// variant is the product with one fault: in file, new stands instead of old, which must be
-// there exactly once. The test that exists to notice it is caught.
+// variant is the product with one fault: in one function, new replaces old. The function
+// is found by its name, in whatever file it is, and old must be in it exactly once; an
+// expression is best, because it survives most changes around it. The test that exists to
+// notice the fault is caught.
 type variant struct {
 	name     string
-	file     string // from the root of the module
+	in, fn   string // the package's folder, and the function: Name or Type.Name
 	old, new string
 	caught   suite
 	quick    bool // tried without -all too
 }
-
-var variants = slices.Concat(store, ends)
 
 // TestBrokenVariantsAreCaught first requires that the suites pass on the product as it
 // is: a test that always fails notices nothing.
@@ -56,11 +58,11 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 	}
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
-			patched := b.patch(t, &v)
+			file, patched := b.patch(t, &v)
 			if !*all && !v.quick {
 				t.Skip("run with -all")
 			}
-			b.fails(t, &v, patched)
+			b.fails(t, &v, file, patched)
 		})
 	}
 }
@@ -84,17 +86,64 @@ func newBench(t *testing.T) *bench {
 	return &bench{root, t.TempDir(), map[string]string{}}
 }
 
-// patch returns the broken text of the variant's file.
-func (b *bench) patch(t *testing.T, v *variant) string {
+// patch finds the variant's function, and returns its file and the file's broken text.
+func (b *bench) patch(t *testing.T, v *variant) (file, text string) {
 	t.Helper()
-	src, err := os.ReadFile(filepath.Join(b.root, filepath.FromSlash(v.file)))
+	files, err := filepath.Glob(filepath.Join(b.root, filepath.FromSlash(v.in), "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(src), v.old); n != 1 {
-		t.Fatalf("%s has %d times, not once, the text that the variant replaces:\n%s", v.file, n, v.old)
+	found := 0
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		set := token.NewFileSet()
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := parser.ParseFile(set, name, src, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || funcName(fn) != v.fn {
+				continue
+			}
+			found++
+			from, to := set.Position(fn.Pos()).Offset, set.Position(fn.End()).Offset
+			body := string(src[from:to])
+			if n := strings.Count(body, v.old); n != 1 {
+				t.Fatalf("%s: %s has %d times, not once, what the variant replaces: %s", name, v.fn, n, v.old)
+			}
+			file, text = name, string(src[:from])+strings.Replace(body, v.old, v.new, 1)+string(src[to:])
+		}
 	}
-	return strings.Replace(string(src), v.old, v.new, 1)
+	if found != 1 {
+		t.Fatalf("package %s has %d functions %s, not one; if it was renamed, rename it in the variant", v.in, found, v.fn)
+	}
+	return file, text
+}
+
+// funcName is Name, or Type.Name for a method.
+func funcName(fn *ast.FuncDecl) string {
+	if fn.Recv == nil {
+		return fn.Name.Name
+	}
+	recv := fn.Recv.List[0].Type
+	if star, ok := recv.(*ast.StarExpr); ok {
+		recv = star.X
+	}
+	if generic, ok := recv.(*ast.IndexExpr); ok {
+		recv = generic.X
+	}
+	name, ok := recv.(*ast.Ident)
+	if !ok {
+		return fn.Name.Name
+	}
+	return name.Name + "." + fn.Name.Name
 }
 
 // passes runs a suite on the product as it is.
@@ -116,7 +165,7 @@ func (b *bench) passes(t *testing.T, s suite) {
 }
 
 // fails runs a variant's suite on the variant.
-func (b *bench) fails(t *testing.T, v *variant, patched string) {
+func (b *bench) fails(t *testing.T, v *variant, file, patched string) {
 	t.Helper()
 	dir := t.TempDir()
 	broken := filepath.Join(dir, "broken.go")
@@ -124,7 +173,7 @@ func (b *bench) fails(t *testing.T, v *variant, patched string) {
 		t.Fatal(err)
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(b.root, filepath.FromSlash(v.file)): broken,
+		file: broken,
 	}})
 	if err != nil {
 		t.Fatal(err)

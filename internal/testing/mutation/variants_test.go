@@ -1,235 +1,188 @@
 package mutation
 
-// The suites that variants must be caught by.
+// The suites that several variants must be caught by.
 var (
 	powerCut   = suite{pkg: "journal", test: "TestPowerCut"}
 	failedSync = suite{pkg: "journal", test: "TestFailedSyncStopsTheJournal"}
-	heldSync   = suite{pkg: "engine/local", test: "TestConformance/sync/nothing is answered before its sync"}
 	restart    = suite{pkg: "journal", test: "TestWhatARestartFindsIsDurable"}
+	heldSync   = suite{pkg: "engine/local", test: "TestConformance/sync/nothing is answered before its sync"}
+	ledgerTold = suite{pkg: "receive", test: "TestLedgerRemembersOverARestart"}
 )
 
-var store = []variant{
-	// When a batch is answered.
+var variants = []variant{
+	// Confirmed means stored.
 	{
-		name: "confirm before the sync", file: "journal/commit.go", caught: powerCut, quick: true,
-		old: "\t\tkept := bytes.Clone(r.buf)\n",
-		new: `		kept := bytes.Clone(r.buf)
-		for _, f := range b.waiters {
-			f(nil)
-		}
-		b.waiters = nil
-`,
+		name: "a publish is confirmed before its sync",
+		in:   "journal", fn: "Journal.store", old: "kept := bytes.Clone(r.buf)",
+		new:    "kept := bytes.Clone(r.buf); for _, f := range b.waiters { f(nil) }; b.waiters = nil",
+		caught: powerCut, quick: true,
 	},
 	{
-		name: "only the last segment of a batch is synced", file: "journal/commit.go", caught: powerCut,
-		old: `		if err := r.seg.file.Sync(); err != nil {
-			return r.seg.wrap("sync", err)
-		}
-`,
-		new: `		if r == b.runs[len(b.runs)-1] {
-			if err := r.seg.file.Sync(); err != nil {
-				return r.seg.wrap("sync", err)
-			}
-		}
-`,
+		name: "a repeat is confirmed before the first is synced",
+		in:   "engine/local", fn: "Engine.Publish", old: "err := e.j.OnSync(",
+		new:    "if len(p.seen) == 0 { e.mu.Unlock(); e.publishDone(p, nil, done); return }; err := e.j.OnSync(",
+		caught: heldSync,
 	},
 	{
-		name: "a failed sync is tried again and believed", file: "journal/commit.go", caught: failedSync,
-		old: "if err := r.seg.file.Sync(); err != nil {",
-		new: "if err := r.seg.file.Sync(); err != nil && r.seg.file.Sync() != nil {",
-	},
-	{
-		name: "a failed sync is not noticed", file: "journal/commit.go", caught: failedSync,
-		old: "if err := r.seg.file.Sync(); err != nil {",
-		new: "if err := error(nil); r.seg.file.Sync() != nil && err != nil {",
-	},
-	{
-		name: "an ack is confirmed before its sync", file: "engine/local/settle.go", caught: heldSync,
-		old: `	if err == nil && len(out.dead) == 0 {
-		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
-	}
-`,
-		new: `	if err == nil && len(out.dead) == 0 {
-		defer done(nil)
-	}
-`,
-	},
-	{
-		name: "a repeat is confirmed before the first is synced", file: "engine/local/publish.go", caught: heldSync,
-		old: "	err := e.j.OnSync(func(err error) { e.publishDone(p, err, done) })\n",
-		new: `	if len(p.seen) == 0 {
-		e.mu.Unlock()
-		e.publishDone(p, nil, done)
-		return
-	}
-	err := e.j.OnSync(func(err error) { e.publishDone(p, err, done) })
-`,
-	},
-	{
-		name: "consumers see a message before its sync", file: "engine/local/publish.go",
+		name: "consumers get a message before its sync",
+		in:   "engine/local", fn: "Engine.publishOne", old: "q.next++", new: "q.next++; q.visible = q.next",
 		caught: suite{pkg: "engine/local", test: "TestWhatIsWrittenIsNotDelivered"},
-		old:    "		p.reach(q, q.next)\n		q.next++\n",
-		new:    "		p.reach(q, q.next)\n		q.next++\n		q.visible = q.next\n",
-	},
-
-	// What a record is.
-	{
-		name: "the generation is not part of a record's checksum", file: "journal/record.go",
-		caught: suite{pkg: "journal", test: "TestHarmedJournal/a page of another segment", long: true},
-		old:    "	binary.LittleEndian.PutUint64(b[16:], generation)\n	return",
-		new:    "	return",
 	},
 	{
-		name: "marks do not say what was synced", file: "journal/commit.go",
-		caught: suite{pkg: "journal", test: "TestHarmedJournal"},
-		old:    "fillMark(r.buf, r.seg.sum, r.seq, r.seg.gen, j.synced)",
-		new:    "fillMark(r.buf, r.seg.sum, r.seq, r.seg.gen, 0)",
+		name: "the folder of a new segment is not synced",
+		in:   "journal", fn: "createSegment", old: "fsys.SyncDir(dir)", new: "error(nil)",
+		caught: powerCut,
 	},
 	{
-		name: "marks say of a batch that it is synced before it is", file: "journal/commit.go",
-		caught: suite{pkg: "journal", test: "TestEveryBitFlip/recycled false"},
-		old:    "fillMark(r.buf, r.seg.sum, r.seq, r.seg.gen, j.synced)",
-		new:    "fillMark(r.buf, r.seg.sum, r.seq, r.seg.gen, position(r.seg.gen, r.end()))",
-	},
-	{
-		name: "a clean stop leaves the last batch without a mark", file: "journal/commit.go",
-		caught: suite{pkg: "journal", test: "TestRecoveredTailIsMarked"},
-		old:    "if j.unmarked && (stopping || quiet.Load()) {",
-		new:    "if j.unmarked && quiet.Load() {",
-	},
-
-	// Files and folders.
-	{
-		name: "the folder of a new segment is not synced", file: "journal/segment.go", caught: powerCut,
-		old: "	if err := fsys.SyncDir(dir); err != nil {\n		return nil, fmt.Errorf(\"sync folder %s: %w\", dir, err)\n	}\n",
-		new: "",
-	},
-	{
-		name: "the folder of a replaced file is not synced", file: "internal/durable/write.go",
-		caught: suite{pkg: "engine/local", test: "TestCrashes/at every change"},
-		old:    "return fs.SyncDir(filepath.Dir(path))",
-		new:    "return nil",
-	},
-	{
-		name: "a file is put in place before it is synced", file: "internal/durable/write.go",
+		name: "a file is put in place before it is synced",
+		in:   "internal/durable", fn: "writeTemp", old: "err = f.Sync()", new: "err = nil",
 		caught: suite{pkg: "internal/durable", test: "TestWriteFileErrors"},
-		old:    "		err = f.Sync()\n",
-		new:    "",
 	},
 	{
-		name: "the folder of a new folder is not synced", file: "internal/durable/write.go",
-		caught: suite{pkg: "internal/durable", test: "TestMkdirAllSurvives"},
-		old:    "err := fs.SyncDir(parent)",
-		new:    "var err error",
+		name: "the folder of a replaced file is not synced",
+		in:   "internal/durable", fn: "WriteFile", old: "fs.SyncDir(filepath.Dir(path))", new: "nil",
+		caught: suite{pkg: "engine/local", test: "TestPowerCut"},
+	},
+	{
+		name: "what a start found above the last sync is delivered, but not written again",
+		in:   "journal", fn: "Journal.rewriteUnsynced", old: "s.file.WriteAt(buf, from)", new: "len(buf), error(nil)",
+		caught: restart,
+	},
+	{
+		name: "what a start wrote again is not synced",
+		in:   "journal", fn: "Journal.repair", old: "s.file.Sync()", new: "error(nil)",
+		caught: restart,
+	},
+	{
+		name: "records of a segment's earlier life are taken for new ones",
+		in:   "journal", fn: "generationSum", old: "binary.LittleEndian.PutUint64(b[16:], generation)", new: "_ = generation",
+		caught: suite{pkg: "journal", test: "TestHarmedJournal/a page of another segment", long: true},
 	},
 
-	// Recovery.
+	// Acked means gone.
 	{
-		name: "what was never promised is not written again", file: "journal/recover.go", caught: restart,
-		old: "if _, err := s.file.WriteAt(buf, from); err != nil {",
-		new: "if err := s.read(buf, from); err != nil {",
+		name: "an ack is confirmed before its sync",
+		in:   "engine/local", fn: "session.settleSome", old: "if err == nil && len(out.dead) == 0 {",
+		new:    "if err == nil && len(out.dead) == 0 { defer done(nil) }; if false {",
+		caught: heldSync,
 	},
 	{
-		name: "what recovery wrote is not synced", file: "journal/recover.go", caught: restart,
-		old: "	for s := range touched {\n		if err := s.file.Sync(); err != nil {\n			return s.wrap(\"sync\", err)\n		}\n	}\n",
-		new: "",
-	},
-	{
-		name: "holes are not covered", file: "journal/recover.go",
-		caught: suite{pkg: "journal", test: "TestHarmedJournal"},
-		old:    "if _, err := s.file.WriteAt(cover, h.Pos.Offset()); err != nil {",
-		new:    "if err := s.read(cover, h.Pos.Offset()); err != nil {",
-	},
-	{
-		name: "message ids are not remembered by recovery", file: "engine/local/apply.go",
-		caught: suite{pkg: "engine/local", test: "TestConformance/dedup/an id is remembered after crash"},
-		old:    "hashed := n.flags&flagHash != 0",
-		new:    "hashed := n.flags&flagHash != 0 && n.body < 0",
-	},
-	{
-		name: "ids of settled messages are not remembered by recovery", file: "engine/local/apply.go",
-		caught: suite{pkg: "engine/local", test: "TestIDsOutliveTheirSegments"}, quick: true,
-		old: "			e.dedup.add(n.id, n.hash, 0, e.nowSeconds())\n",
-		new: "",
-	},
-	{
-		name: "acks are not replayed", file: "engine/local/apply.go",
+		name: "acks are not replayed",
+		in:   "engine/local", fn: "recovery.apply", old: "e.forgetCopy(q, seq)", new: "",
 		caught: suite{pkg: "engine/local", test: "TestConformance/durability/acked means gone after crash"},
-		old:    "			if q := e.byID[queue]; q != nil && q.at(seq) != nil {\n				e.forgetCopy(q, seq)\n			}\n",
-		new:    "",
+	},
+	{
+		name: "a segment is released before its acks are synced",
+		in:   "engine/local", fn: "Engine.release", old: "e.j.Sync()", new: "error(nil)",
+		caught: suite{pkg: "engine/local", test: "TestSegmentsAreKeptUntilTheirAcksAreSynced"},
 	},
 
-	// Checkpoints and the reuse of segments.
+	// Delivered until acked, and stored once.
 	{
-		name: "a checkpoint does not wait for the journal", file: "engine/local/checkpoint.go",
+		name: "a checkpoint is ahead of the journal",
+		in:   "engine/local", fn: "Engine.storeCheckpoint", old: "e.j.Sync()", new: "error(nil)",
 		caught: suite{pkg: "engine/local", test: "TestCheckpointIsNotAheadOfTheJournal"},
-		old:    "	if err := e.j.Sync(); err != nil {\n		return err\n	}\n	if err := e.files.writeCheckpoint",
-		new:    "	if err := e.files.writeCheckpoint",
 	},
 	{
-		name: "a segment is released before its acks are synced", file: "engine/local/reclaim.go",
-		caught: suite{pkg: "engine/local", test: "TestSegmentsAreKeptUntilTheirAcksAreSynced"},
-		old:    "	if err := e.j.Sync(); err != nil {\n		return err\n	}\n	for _, gen := range gens {",
-		new:    "	for _, gen := range gens {",
+		name: "a start forgets the ids of settled messages",
+		in:   "engine/local", fn: "recovery.add", old: "e.dedup.add(n.id, n.hash, 0, e.nowSeconds())", new: "",
+		caught: suite{pkg: "engine/local", test: "TestIDsOutliveTheirSegments"}, quick: true,
 	},
 	{
-		name: "a segment is released before a checkpoint is behind it", file: "engine/local/reclaim.go",
-		caught: suite{pkg: "engine/local", test: "TestEveryOperationFails"},
-		old:    "if u.sealed && u.live == 0 && u.indexed && gen < e.checkpointAt.Generation() && !u.released {",
-		new:    "if u.sealed && u.live == 0 && !u.released {",
-	},
-	{
-		name: "an index file is written without message ids", file: "engine/local/index.go",
-		caught: suite{pkg: "engine/local", test: "TestBacklogSurvivesReopenAcrossManySegments"},
-		old:    "		b = binary.LittleEndian.AppendUint64(b, id)\n",
-		new:    "		b = binary.LittleEndian.AppendUint64(b, 0)\n",
-	},
-	{
-		name: "a segment is released before its ids are in an index file", file: "engine/local/reclaim.go",
-		caught: suite{pkg: "engine/local", test: "TestIDsOutliveAFullDisk"},
-		old:    "if u.sealed && u.live == 0 && u.indexed && gen",
-		new:    "if u.sealed && u.live == 0 && gen",
-	},
-	{
-		name: "what cannot be read is given up", file: "engine/local/damage.go",
+		name: "a message that cannot be read now is given up",
+		in:   "engine/local", fn: "Engine.quarantine", old: "damage.Err != nil", new: "false",
 		caught: suite{pkg: "engine/local", test: "TestUnreadableMessageIsKept"},
-		old:    "unread := isUnread(cause)",
-		new:    "unread := isUnread(cause) && false",
 	},
 	{
-		name: "damage found while running is met again by the next start", file: "engine/local/damage.go",
-		caught: suite{pkg: "engine/local", test: "TestDamageFoundLaterIsKnown"},
-		old:    "	return e.j.Seal(ctx, gen)\n",
-		new:    "	_ = gen\n	return nil\n",
-	},
-	{
-		name: "damaged bytes are written while a consumer waits", file: "engine/local/damage.go",
-		caught: suite{pkg: "engine/local", test: "TestDamageOnAHungDisk"},
-		old:    "		kept = damage == nil || e.keepAside(damage)\n",
-		new:    "		_ = damage.SaveAside(e.cfg.FS)\n",
-	},
-	{
-		name: "the first record after a sealed segment takes the place of its mark", file: "journal/room.go",
-		caught: suite{pkg: "journal", test: "TestSealEndsTheSegment"},
-		old:    "			j.off = j.run().end()\n",
-		new:    "			j.run()\n",
-	},
-	{
-		name: "a digest is hashed like a content", file: "engine/local/dedup.go",
-		caught: suite{pkg: "engine/local", test: "TestDigestIsNoContent"},
-		old:    "	scratch = append(scratch[:0], notContent...)\n",
-		new:    "	scratch = scratch[:0]\n",
-	},
-	{
-		name: "messages that only the checkpoint knows are not missed", file: "engine/local/salvage.go",
+		name: "nobody is told of messages that only the checkpoint knows",
+		in:   "engine/local", fn: "recovery.checkQueue", old: "missing <= 0", new: "missing != -1",
 		caught: suite{pkg: "engine/local", test: "TestLostTailWithoutIndex"},
-		old:    "	if missing <= 0 {",
-		new:    "	if missing != -1 {",
+	},
+
+	// A failed sync is fatal.
+	{
+		name: "a failed sync is tried again and believed",
+		in:   "journal", fn: "Journal.store", old: "err := r.seg.file.Sync(); err != nil",
+		new:    "err := r.seg.file.Sync(); err != nil && r.seg.file.Sync() != nil",
+		caught: failedSync,
 	},
 	{
-		name: "a message for a queue that was never declared settles its source", file: "engine/local/apply.go",
-		caught: suite{pkg: "engine/local", test: "TestMessageForALostQueueSettlesNothing"},
-		old:    "	if r.hasLostQueue(m.copies) {",
-		new:    "	if r.hasLostQueue(m.copies) && false {",
+		name: "a failed sync is not noticed",
+		in:   "journal", fn: "Journal.store", old: "err := r.seg.file.Sync(); err != nil",
+		new:    "err := error(nil); r.seg.file.Sync() != nil && err != nil",
+		caught: failedSync,
+	},
+
+	// Only known parties.
+	{
+		name: "what is not allowed is done",
+		in:   "broker", fn: "Broker.allow", old: "return err", new: "return nil",
+		caught: suite{pkg: "broker", test: "TestEveryCommandAsks"},
+	},
+	{
+		name: "a revoked certificate keeps a connection that was just opened",
+		in:   "listener", fn: "conn.handshake", old: "s.rechecks.Load() != rechecks", new: "rechecks != rechecks",
+		caught: suite{pkg: "listener", test: "TestRecheckSeesConnectionsThatBegin"},
+	},
+	{
+		name: "a revocation list of the same size is taken for the old one",
+		in:   "trust", fn: "RevocationList.take", old: "bytes.Equal(data, l.content)", new: "bytes.Equal(nil, nil) && len(data) == len(l.content)",
+		caught: suite{pkg: "trust", test: "TestRevocationActsWithinASecond"},
+	},
+
+	// The sender loses nothing.
+	{
+		name: "a message leaves before the spool is synced",
+		in:   "send", fn: "Spool.Append", old: "file.Commit()", new: "file.Write()",
+		caught: suite{pkg: "send", test: "TestSpoolSurvivesEveryFault"}, quick: true,
+	},
+	{
+		name: "a refused message is taken out of the spool",
+		in:   "send", fn: "Sender.answered", old: "err == nil && s.cfg.Spool != nil", new: "s.cfg.Spool != nil",
+		caught: suite{pkg: "receive", test: "TestRefusedMessagesStayInTheSpool"},
+	},
+	{
+		name: "damage to spool or ledger is not noticed",
+		in:   "internal/framelog", fn: "frameAt", old: "frameSum(offset, frame) != binary.BigEndian.Uint32(frame[4:])", new: "len(frame) == 0",
+		caught: suite{pkg: "send", test: "TestDamagedSpoolIsRefused"},
+	},
+
+	// The receiver neither loses nor doubles.
+	{
+		name: "a message is acknowledged before the ledger has it",
+		in:   "receive", fn: "Receiver.Commit", old: "if err := r.cfg.Ledger.commit(",
+		new:    "if err := r.sub.Ack(acks...); err != nil { return err }; if err := r.cfg.Ledger.commit(",
+		caught: suite{pkg: "receive", test: "TestNothingIsAcknowledgedBeforeTheLedger"},
+	},
+	{
+		name: "a commit of the ledger is not synced",
+		in:   "receive", fn: "Ledger.commit", old: "l.log.Commit()", new: "l.log.Write()",
+		caught: suite{pkg: "receive", test: "TestLedgerSurvivesEveryFault"},
+	},
+	{
+		name: "what was committed is shown again",
+		in:   "receive", fn: "Ledger.judge", old: "at, ok := l.known[id]", new: "at, ok := l.known[id]; ok = false",
+		caught: ledgerTold,
+	},
+	{
+		name: "another text under a known id is taken for a repeat",
+		in:   "receive", fn: "Ledger.judge", old: "case ok:", new: "case ok: return LedgerSeen, nil; case false:",
+		caught: ledgerTold,
+	},
+	{
+		name: "messages whose numbers are forgotten are taken for repeats",
+		in:   "receive", fn: "seenEpoch.limitGaps", old: "e.forgotten = e.gaps[over-1].to", new: "",
+		caught: suite{pkg: "receive", test: "TestReplayForgetsAndSaysSo"},
+	},
+	{
+		name: "a message that cannot be judged yet is dead-lettered",
+		in:   "receive", fn: "undecided", old: "|| errors.Is(err, seal.ErrFuture)", new: "",
+		caught: suite{pkg: "receive", test: "TestUndecidedMessagesNeverDie"},
+	},
+	{
+		name: "lines are committed before they are synced",
+		in:   "cmd/sealmq/internal/receiver", fn: "Receiver.keep", old: "if err := r.cfg.File.Commit(); err != nil",
+		new:    "defer r.cfg.File.Commit(); if err := error(nil); err != nil",
+		caught: suite{pkg: "cmd/sealmq/internal/receiver", test: "TestCommitsWhatIsOnStableStorage"},
 	},
 }
