@@ -109,7 +109,7 @@ func TestKeyDirectory(t *testing.T) {
 	}
 	n := open(t, func(cfg *broker.Config) {
 		cfg.Clock = clock.System
-		cfg.Directory = &broker.DirectoryConfig{Signer: signer, Verifier: &seal.X509Verifier{Roots: ca.Pool(), Identify: ca.Identify}}
+		cfg.Directory = &broker.DirectoryConfig{Signer: signer, Verifier: ca.Verifier()}
 	})
 	leaf := ca.Leaf("alice", "")
 	who, err := ca.Identify(tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf.Leaf, ca.Root()}}})

@@ -346,7 +346,8 @@ func TestExpiredOwner(t *testing.T) {
 	w := newTown(t)
 	o := w.office()
 	o.publish("alice", generate(t, small))
-	later := &seal.X509Verifier{Roots: w.ca.Pool(), Identify: w.ca.Identify, Now: func() time.Time { return time.Now().AddDate(0, 3, 0) }}
+	later := w.ca.Verifier()
+	later.Now = func() time.Time { return time.Now().AddDate(0, 3, 0) }
 	_, err := w.directory(o.as("bob"), func(c *Config) { c.Verifier = later }).Find(t.Context(), "alice", "")
 	if !errors.Is(err, seal.ErrExpired) || !strings.Contains(seal.Hint(err), "publish the key again") {
 		t.Errorf("%v, hint %q", err, seal.Hint(err))

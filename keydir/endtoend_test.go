@@ -31,7 +31,7 @@ func start(t testing.TB) *node {
 	}
 	ca := testca.New(t)
 	return &node{testnode.Start(t, testnode.Config{CA: ca,
-		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: &seal.X509Verifier{Roots: ca.Pool(), Identify: ca.Identify}}}), t}
+		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: ca.Verifier()}}), t}
 }
 
 // directory connects as somebody, or as an administrator.
@@ -41,7 +41,7 @@ func (n *node) directory(name string, pins *keydir.Pins, notice func(string)) *k
 	if name == "admin" {
 		cfg.TLS = n.CA.AdminTLS()
 	}
-	d, err := keydir.New(n.Dial(cfg), keydir.Config{Verifier: &seal.X509Verifier{Roots: n.CA.Pool(), Identify: n.CA.Identify}, Scope: "town", Pins: pins, Notice: notice})
+	d, err := keydir.New(n.Dial(cfg), keydir.Config{Verifier: n.CA.Verifier(), Scope: "town", Pins: pins, Notice: notice})
 	if err != nil {
 		n.t.Fatal(err)
 	}

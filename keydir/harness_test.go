@@ -56,7 +56,9 @@ func (w *town) must(err error) {
 func (w *town) verifier() seal.Verifier {
 	roots := w.ca.Pool()
 	roots.AddCert(w.other.Root())
-	return &seal.X509Verifier{Roots: roots, Identify: w.ca.Identify}
+	v := w.ca.Verifier()
+	v.Roots = roots
+	return v
 }
 
 func (w *town) signs(ca *testca.CA, name string) *seal.Signer {

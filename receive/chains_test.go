@@ -36,7 +36,7 @@ func TestCertificatesAreLeftWithTheBroker(t *testing.T) {
 			}
 			// Without asking anybody, only an envelope that carries them can be opened.
 			alone, err := seal.NewOpener(seal.OpenerConfig{Name: "bob", Keys: e.keys,
-				Verifier: &seal.X509Verifier{Roots: n.CA.Pool(), Identify: n.CA.Identify}})
+				Verifier: n.CA.Verifier()})
 			if err != nil {
 				t.Fatal(err)
 			}

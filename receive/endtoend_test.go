@@ -76,7 +76,7 @@ func (e *ends) sender(t *testing.T, c *client.Client, change func(*send.Config))
 func (e *ends) receiver(t *testing.T, c *client.Client, ledger *receive.Ledger, change func(*receive.Config)) *receive.Receiver {
 	t.Helper()
 	cfg := receive.Config{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
-		Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}}
+		Verifier: e.node.CA.Verifier()}
 	if change != nil {
 		change(&cfg)
 	}
@@ -416,7 +416,7 @@ func (w *world) receive(ctx context.Context, lines int) error {
 	}
 	defer c.Close()
 	r, err := receive.New(ctx, c, "inbox", receive.Config{Names: []string{"bob"}, Keys: w.e.keys, Ledger: ledger, Prefetch: 5,
-		Verifier: &seal.X509Verifier{Roots: w.e.node.CA.Pool(), Identify: w.e.node.CA.Identify}})
+		Verifier: w.e.node.CA.Verifier()})
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func TestUndecidedMessagesNeverDie(t *testing.T) {
 			inBubble(t, func(t *testing.T, e *ends) {
 				e.inbox(t, sealmq.QueueOptions{DeliveryLimit: 2})
 				e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "one", "two", "three")
-				rc := receive.Config{Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}}
+				rc := receive.Config{Verifier: e.node.CA.Verifier()}
 				change(&rc)
 				r := e.receiver(t, e.dial(t, "bob"), nil, func(cfg *receive.Config) {
 					cfg.Verifier, cfg.Log, cfg.Now, cfg.UndecidedDelay = rc.Verifier, rc.Log, rc.Now, time.Millisecond
@@ -221,7 +221,7 @@ func TestReceiversOfOneLedgerShareWhatIsInHand(t *testing.T) {
 		r1 := e.receiver(t, first, ledger, nil)
 		list := next(t, r1)
 		r2, err := receive.New(t.Context(), e.dial(t, "bob"), "other", receive.Config{Names: []string{"bob"}, Keys: e.keys, Ledger: ledger,
-			UndecidedDelay: time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}})
+			UndecidedDelay: time.Millisecond, Verifier: e.node.CA.Verifier()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestConflictWithWhatIsInHand(t *testing.T) {
 			t.Fatalf("%q", texts(list))
 		}
 		other := nodes[1].receiver(t, nodes[1].dial(t, "bob"), ledger, func(cfg *receive.Config) {
-			cfg.Verifier = &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}
+			cfg.Verifier = e.node.CA.Verifier()
 		})
 		if list, err := within(t, other, 300*time.Millisecond); err == nil || other.Stats().Conflicts != 1 {
 			t.Errorf("%q is shown, %+v", texts(list), other.Stats())
@@ -392,7 +392,7 @@ func TestReceivingFromADeadLetterQueue(t *testing.T) {
 		e.garbage(t, 3)
 		e.sends(t, e.sender(t, e.dial(t, "alice"), nil), "honest")
 		r, err := receive.New(t.Context(), e.dial(t, "bob"), "inbox.dead", receive.Config{Names: []string{"bob"}, Keys: e.keys,
-			UndecidedDelay: 20 * time.Millisecond, Verifier: &seal.X509Verifier{Roots: e.node.CA.Pool(), Identify: e.node.CA.Identify}})
+			UndecidedDelay: 20 * time.Millisecond, Verifier: e.node.CA.Verifier()})
 		if err != nil {
 			t.Fatal(err)
 		}

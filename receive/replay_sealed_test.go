@@ -104,7 +104,7 @@ func sealerAndOpener(t testing.TB, messages uint64) (*seal.Sealer, *seal.Opener)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := seal.NewOpener(seal.OpenerConfig{Name: "bob", Keys: keys, Verifier: &seal.X509Verifier{Roots: ca.Pool(), Identify: ca.Identify}})
+	o, err := seal.NewOpener(seal.OpenerConfig{Name: "bob", Keys: keys, Verifier: ca.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func TestAWrongStartEmptiesNoQueue(t *testing.T) {
 		"key": func(cfg *receive.Config) { cfg.Keys = strangersKeys(t) },
 		"authority": func(cfg *receive.Config) {
 			other := testca.New(t)
-			cfg.Verifier = &seal.X509Verifier{Roots: other.Pool(), Identify: other.Identify}
+			cfg.Verifier = other.Verifier()
 		},
 		"name":  func(cfg *receive.Config) { cfg.Names = []string{"bert"} },
 		"suite": func(cfg *receive.Config) { cfg.Suites = []seal.Suite{seal.HPKEX25519} },

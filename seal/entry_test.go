@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 const entryVectorsPath = "testdata/key-entries.json"
@@ -135,7 +137,7 @@ func (m *vectorMaker) refusedEntries(f *entryVectorFile) {
 	add("of an unknown authority", "untrusted", refEntry(signer, entryLabel, body, m.certificate("alice", signer, nil)))
 }
 
-func readEntryVectors(tb testing.TB) (*entryVectorFile, *seal.X509Verifier) {
+func readEntryVectors(tb testing.TB) (*entryVectorFile, *trust.Verifier) {
 	tb.Helper()
 	data, err := os.ReadFile(entryVectorsPath)
 	if err != nil {
@@ -274,7 +276,7 @@ func TestKeyEntryDefaultsAndRefusals(t *testing.T) {
 	if _, err := e.Verify(revoked, "alice", w.now); !errors.Is(err, seal.ErrRevoked) || seal.Hint(err) == "" {
 		t.Errorf("revoked: %v", err)
 	}
-	undecided := &seal.X509Verifier{}
+	undecided := &trust.Verifier{}
 	if _, err := e.Verify(undecided, "alice", w.now); !errors.Is(err, seal.ErrUndecided) {
 		t.Errorf("undecided: %v", err)
 	}
@@ -282,7 +284,7 @@ func TestKeyEntryDefaultsAndRefusals(t *testing.T) {
 
 type revokeAll struct{}
 
-func (revokeAll) Check([]*x509.Certificate) error { return errors.New("its key was stolen") }
+func (revokeAll) Check([]*x509.Certificate) error { return mtls.ErrRevoked }
 
 // FuzzKeyEntry demands that what is read is encoded again to the same body, and that
 // nothing but the vectors' entries verifies.

@@ -7,16 +7,17 @@ import (
 
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // The two ends of an example: alice's certificate, the authority that both trust, and
 // bob's keys.
-func exampleEnds() (alice func() (*seal.Signer, error), trust *seal.X509Verifier, bob *seal.Keyring) {
+func exampleEnds() (alice func() (*seal.Signer, error), trust *trust.Verifier, bob *seal.Keyring) {
 	ca := testca.New(exampleTB{})
 	leaf := ca.Leaf("alice", "")
 	key := must(seal.Generate(seal.DefaultSuite, 0))
 	return func() (*seal.Signer, error) { return seal.NewSigner("alice", leaf.Certificate, leaf.PrivateKey) },
-		&seal.X509Verifier{Roots: ca.Pool(), Identify: ca.Identify}, must(seal.NewKeyring(key))
+		ca.Verifier(), must(seal.NewKeyring(key))
 }
 
 type exampleTB struct{ testing.TB }

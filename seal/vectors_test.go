@@ -3,7 +3,6 @@ package seal_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -17,8 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 var update = flag.Bool("update", false, "write testdata/vectors.json anew")
@@ -170,7 +169,7 @@ func (f *vectorFile) key(t testing.TB, name string) *seal.PrivateKey {
 	return nil
 }
 
-func (f *vectorFile) verifier(t testing.TB) *seal.X509Verifier {
+func (f *vectorFile) verifier(t testing.TB) *trust.Verifier {
 	t.Helper()
 	root, err := x509.ParseCertificate(f.Root)
 	if err != nil {
@@ -178,9 +177,7 @@ func (f *vectorFile) verifier(t testing.TB) *seal.X509Verifier {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
-	return &seal.X509Verifier{Roots: pool, Now: func() time.Time { return vectorNow }, Identify: func(cs tls.ConnectionState) (sealmq.Identity, error) {
-		return sealmq.Identity{ID: cs.VerifiedChains[0][0].Subject.CommonName}, nil
-	}}
+	return &trust.Verifier{Roots: pool, Now: func() time.Time { return vectorNow }}
 }
 
 func (f *vectorFile) opener(t testing.TB, name string, key string, chain []byte) *seal.Opener {

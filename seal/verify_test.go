@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // authority is a root or an intermediate with any dates.
@@ -56,10 +57,10 @@ func leafTemplate(name string, from, to time.Time) *x509.Certificate {
 		KeyUsage: x509.KeyUsageDigitalSignature}
 }
 
-func (a *authority) verifier(now func() time.Time) *seal.X509Verifier {
+func (a *authority) verifier(now func() time.Time) *trust.Verifier {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
-	return &seal.X509Verifier{Roots: pool, Identify: mtls.NewIdentifier(a.cert).Identify, Now: now}
+	return &trust.Verifier{Roots: pool, Identifier: mtls.NewIdentifier(a.cert), Now: now}
 }
 
 // use makes e an epoch of the holder of chain[0].
@@ -279,8 +280,7 @@ func TestVerifierFailsClosed(t *testing.T) {
 	c := content(secretText)
 	body := w.seal(w.sealer([]string{"bob"}), c)
 	for name, v := range map[string]seal.Verifier{
-		"without roots":      &seal.X509Verifier{Identify: w.ca.Identify},
-		"without identities": &seal.X509Verifier{Roots: w.ca.Pool()},
+		"without roots": &trust.Verifier{},
 		"with an error of its own": verifierFunc(func([]*x509.Certificate, time.Time) (seal.Sender, error) {
 			return seal.Sender{}, errors.New("no connection")
 		}),
@@ -288,7 +288,7 @@ func TestVerifierFailsClosed(t *testing.T) {
 	} {
 		refused(t, w.opener("bob", func(c *seal.OpenerConfig) { c.Verifier = v }), body, seal.Expect{ID: c.ID}, "a verifier "+name)
 	}
-	if _, err := (&seal.X509Verifier{Roots: w.ca.Pool(), Identify: w.ca.Identify}).Verify(nil, w.now); !errors.Is(err, seal.ErrUntrusted) {
+	if _, err := w.ca.Verifier().Verify(nil, w.now); !errors.Is(err, seal.ErrUntrusted) {
 		t.Errorf("no chain: %v", err)
 	}
 	for name, cfg := range map[string]seal.OpenerConfig{

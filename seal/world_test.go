@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // world is an authority, a sender named alice and receivers, of one suite.
@@ -131,8 +132,10 @@ func (w *world) sealer(to []string, change ...func(*seal.SealerConfig)) *seal.Se
 	return s
 }
 
-func (w *world) verifier() *seal.X509Verifier {
-	return &seal.X509Verifier{Roots: w.ca.Pool(), Identify: w.ca.Identify, Now: w.clock}
+func (w *world) verifier() *trust.Verifier {
+	v := w.ca.Verifier()
+	v.Now = w.clock
+	return v
 }
 
 // opener opens as the named receiver.

@@ -56,7 +56,7 @@ func (w *town) signs(name string) *seal.Signer {
 func (w *town) directory(c *client.Client) *keydir.Directory {
 	w.t.Helper()
 	ca := w.node.CA
-	d, err := keydir.New(c, keydir.Config{Verifier: &seal.X509Verifier{Roots: ca.Pool(), Identify: ca.Identify}})
+	d, err := keydir.New(c, keydir.Config{Verifier: ca.Verifier()})
 	if err != nil {
 		w.t.Fatal(err)
 	}

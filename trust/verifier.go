@@ -1,51 +1,146 @@
 package trust
 
 import (
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 )
 
-// ReadVerifier returns a verifier that believes certificates of the authorities in a
-// file, and gives their owners the names that they have as connections.
-func ReadVerifier(caFile string) (*seal.X509Verifier, error) {
-	v, _, err := ReadAnchoredVerifier(caFile)
-	return v, err
-}
+// DefaultMaxAge is how old a message of a signer who has expired since may be.
+const DefaultMaxAge = 30 * 24 * time.Hour
 
-// ReadAnchoredVerifier is ReadVerifier that also names the first of the authorities, so
-// that two brokers with one address but different authorities are told apart.
-func ReadAnchoredVerifier(caFile string) (v *seal.X509Verifier, anchor string, err error) {
-	certs, err := mtls.ReadAuthorities(caFile)
-	if err != nil {
-		return nil, "", fmt.Errorf("read authority: %w", err)
-	}
-	v = &seal.X509Verifier{Roots: x509.NewCertPool(), Identify: mtls.NewIdentifier().Identify}
-	for _, c := range certs {
-		v.Roots.AddCert(c)
-	}
-	return v, mtls.Issuer(certs[0]), nil
-}
-
-// FileVerifier is a ReadVerifier that reads its file for every answer, so that a change
-// needs no restart. It is for answers that are rare.
-type FileVerifier struct {
-	// CA is the file of authorities.
-	CA string
-	// Revocation may be nil.
+// Verifier is the seal.Verifier for certificates of accepted authorities. A certificate
+// must have been valid when the message was sealed. If it has expired since, the message
+// must not be older than MaxAge: a thief who finds a key that is long out of use could
+// seal with any time.
+type Verifier struct {
+	// Roots are the accepted authorities. It must be set.
+	Roots *x509.CertPool
+	// Intermediates are authorities below the roots that senders may leave out of their
+	// chains.
+	Intermediates []*x509.Certificate
+	// Identifier says whose a verified chain is, so that a sender has the name that it has
+	// as a connection. Nil believes no roles, as of foreign authorities.
+	Identifier *mtls.Identifier
+	// Revocation is asked about every chain; nil asks nobody.
 	Revocation mtls.Revocation
+	// MaxAge is how old a message of a signer who has expired since may be (default
+	// DefaultMaxAge).
+	MaxAge time.Duration
+	// Now is the time of day (default time.Now).
+	Now func() time.Time
 }
 
-// Verify implements seal.Verifier. While the file cannot be used, nobody is refused for
-// good: the error wraps seal.ErrUndecided.
-func (f FileVerifier) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
-	v, err := ReadVerifier(f.CA)
-	if err != nil {
-		return seal.Sender{}, fmt.Errorf("%w: %w", seal.ErrUndecided, err)
+// Verify implements seal.Verifier.
+func (v *Verifier) Verify(chain []*x509.Certificate, sealedAt time.Time) (seal.Sender, error) {
+	if v.Roots == nil {
+		return seal.Sender{}, refuse(seal.ErrUndecided, "", "no authority is configured")
 	}
-	v.Revocation = f.Revocation
-	return v.Verify(chain, at)
+	if len(chain) == 0 {
+		return seal.Sender{}, refuse(seal.ErrUntrusted, "", "there is no certificate")
+	}
+	intermediates := x509.NewCertPool()
+	for _, c := range slices.Concat(chain[1:], v.Intermediates) {
+		intermediates.AddCert(c)
+	}
+	chains, err := chain[0].Verify(x509.VerifyOptions{
+		Roots:         v.Roots,
+		Intermediates: intermediates,
+		CurrentTime:   sealedAt,
+		// What a certificate may do is said by its role, not by its key usages, which
+		// certificates of imported authorities often lack.
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return seal.Sender{}, untrusted(chain, sealedAt, err)
+	}
+	now := time.Now
+	if v.Now != nil {
+		now = v.Now
+	}
+	return v.choose(chains, sealedAt, now())
 }
+
+// choose takes the first chain that nothing speaks against.
+func (v *Verifier) choose(chains [][]*x509.Certificate, sealedAt, now time.Time) (seal.Sender, error) {
+	var refused error
+	for _, chain := range chains {
+		sender, err := v.judge(chain, sealedAt, now)
+		if err == nil {
+			return sender, nil
+		}
+		if refused == nil {
+			refused = err
+		}
+	}
+	return seal.Sender{}, refused
+}
+
+func (v *Verifier) judge(chain []*x509.Certificate, sealedAt, now time.Time) (seal.Sender, error) {
+	s := seal.Sender{NotBefore: chain[0].NotBefore, NotAfter: chain[0].NotAfter}
+	for _, c := range chain {
+		if c.NotBefore.After(s.NotBefore) {
+			s.NotBefore = c.NotBefore
+		}
+		if c.NotAfter.Before(s.NotAfter) {
+			s.NotAfter = c.NotAfter
+		}
+	}
+	if v.Revocation != nil {
+		if err := v.Revocation.Check(chain); errors.Is(err, mtls.ErrRevoked) {
+			return seal.Sender{}, &seal.Error{Kind: seal.ErrRevoked, Err: err, Hint: "put the message into quarantine and ask its sender"}
+		} else if err != nil {
+			return seal.Sender{}, &seal.Error{Kind: seal.ErrUndecided, Err: err}
+		}
+	}
+	maxAge := v.MaxAge
+	if maxAge == 0 {
+		maxAge = DefaultMaxAge
+	}
+	if oldest := now.Add(-maxAge); now.After(s.NotAfter) && oldest.After(s.NotBefore) {
+		s.NotBefore = oldest
+		if sealedAt.Before(oldest) {
+			return seal.Sender{}, refuse(seal.ErrExpired, "ask the sender to send it again, or raise the maximum age",
+				"it expired on %s, and the message of %s is older than %v", date(s.NotAfter), date(sealedAt), maxAge)
+		}
+	}
+	identifier := v.Identifier
+	if identifier == nil {
+		identifier = mtls.NewIdentifier()
+	}
+	identity, err := identifier.Identify(tls.ConnectionState{PeerCertificates: chain, VerifiedChains: [][]*x509.Certificate{chain}})
+	if err != nil {
+		return seal.Sender{}, &seal.Error{Kind: seal.ErrUntrusted, Err: err}
+	}
+	s.Identity = identity
+	return s, nil
+}
+
+// untrusted says what x509 did not like.
+func untrusted(chain []*x509.Certificate, at time.Time, err error) error {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		c := invalid.Cert
+		if at.Before(c.NotBefore) {
+			return refuse(seal.ErrNotYetValid, "check the sender's clock", "it is valid from %s, and the message was sealed on %s", date(c.NotBefore), date(at))
+		}
+		return refuse(seal.ErrExpired, "ask the sender to renew the certificate and to send again", "it expired on %s, and the message was sealed on %s", date(c.NotAfter), date(at))
+	}
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return refuse(seal.ErrUntrusted, "if the sender is known, add the authority's certificate to the accepted ones", "it is of authority %q", chain[len(chain)-1].Issuer.CommonName)
+	}
+	return &seal.Error{Kind: seal.ErrUntrusted, Err: err}
+}
+
+func refuse(kind error, hint, format string, args ...any) error {
+	return &seal.Error{Kind: kind, Detail: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }

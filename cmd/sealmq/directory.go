@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -53,11 +54,12 @@ func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pin
 	if err != nil {
 		return nil, "", nil, err
 	}
-	verifier, anchor, err := trust.ReadAnchoredVerifier(files.CA)
+	roots, err := mtls.ReadAuthorities(files.CA)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", nil, fmt.Errorf("read authority: %w", err)
 	}
-	if scope, err = f.scope(cmd, anchor); err != nil {
+	verifier = trust.NewVerifier(roots...)
+	if scope, err = f.scope(cmd, mtls.Issuer(roots[0])); err != nil {
 		return nil, "", nil, err
 	}
 	pins, err = keydir.OpenPins(f.pins)
@@ -98,14 +100,14 @@ func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *cli
 }
 
 // scope tells directories apart: brokers below one authority have one each.
-func (f *directoryFlags) scope(cmd *cobra.Command, anchor string) (string, error) {
+func (f *directoryFlags) scope(cmd *cobra.Command, issuer string) (string, error) {
 	if f.name != "" {
-		return anchor + " " + f.name, nil
+		return issuer + " " + f.name, nil
 	}
 	cfg, err := clientConfig(cmd)
 	if err != nil {
 		return "", err
 	}
 	addr, err := dialAddr(cfg.Server.Addr)
-	return anchor + " " + addr, err
+	return issuer + " " + addr, err
 }

@@ -138,7 +138,7 @@ func (r *registry) code(want sealmq.Code, err error) {
 }
 
 func (r *registry) verifier() seal.Verifier {
-	return &seal.X509Verifier{Roots: r.ca.Pool(), Identify: r.ca.Identify}
+	return r.ca.Verifier()
 }
 
 func key(b byte) []byte { return bytes.Repeat([]byte{b}, keylog.KeyBytes) }

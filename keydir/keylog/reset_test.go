@@ -43,7 +43,9 @@ func twoAuthorities(t testing.TB) (*registry, *testca.CA) {
 	r, other := open(t), testca.New(t)
 	roots := r.ca.Pool()
 	roots.AddCert(other.Root())
-	r.cfg.Verifier = &seal.X509Verifier{Roots: roots, Identify: r.ca.Identify}
+	v := r.ca.Verifier()
+	v.Roots = roots
+	r.cfg.Verifier = v
 	r.restart()
 	return r, other
 }

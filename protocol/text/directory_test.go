@@ -36,7 +36,7 @@ func newRegistry(t *testing.T) *registry {
 	}
 	engine := enginetest.NewModel(enginetest.Config{})
 	b, err := broker.New(broker.Config{Engine: engine, Directory: &broker.DirectoryConfig{
-		Signer: r.signer, Verifier: &seal.X509Verifier{Roots: r.ca.Pool(), Identify: r.ca.Identify}}})
+		Signer: r.signer, Verifier: r.ca.Verifier()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func newRegistry(t *testing.T) *registry {
 func (r *registry) as(t *testing.T, name string) (*lines, *seal.Signer, sealmq.Identity) {
 	t.Helper()
 	leaf := r.ca.Leaf(name, "")
-	id, err := (&seal.X509Verifier{Roots: r.ca.Pool(), Identify: r.ca.Identify}).Verify([]*x509.Certificate{leaf.Leaf}, leaf.Leaf.NotBefore)
+	id, err := r.ca.Verifier().Verify([]*x509.Certificate{leaf.Leaf}, leaf.Leaf.NotBefore)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,7 @@ func (w *world) must(err error) {
 }
 
 func (w *world) verifier() seal.Verifier {
-	return &seal.X509Verifier{Roots: w.ca.Pool(), Identify: w.ca.Identify}
+	return w.ca.Verifier()
 }
 
 func (w *world) signs(name string) *seal.Signer {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // CA is an authority with P-256 keys that lives as long as a test. Its certificates
@@ -75,6 +76,11 @@ func (c *CA) Pool() *x509.CertPool {
 // Identify is mtls.Identify with this authority as our own, so that roles count.
 func (c *CA) Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
 	return mtls.NewIdentifier(c.root).Identify(cs)
+}
+
+// Verifier believes what this authority has signed, roles included.
+func (c *CA) Verifier() *trust.Verifier {
+	return &trust.Verifier{Roots: c.Pool(), Identifier: mtls.NewIdentifier(c.root)}
 }
 
 // Template returns what Issue signs by default for a client: common name, client URI

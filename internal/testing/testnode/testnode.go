@@ -18,7 +18,6 @@ import (
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
-	"github.com/sealmq/sealmq/seal"
 )
 
 // Config says what is special about a node. The zero value is a broker on a free port of
@@ -46,7 +45,7 @@ func NewDirectory(t testing.TB, ca *testca.CA) *broker.DirectoryConfig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &broker.DirectoryConfig{Signer: signer, Verifier: &seal.X509Verifier{Roots: ca.Pool(), Identify: ca.Identify}}
+	return &broker.DirectoryConfig{Signer: signer, Verifier: ca.Verifier()}
 }
 
 // Node is a running broker. FS may be replaced while the node is stopped.

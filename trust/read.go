@@ -1,0 +1,48 @@
+package trust
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// NewVerifier returns a verifier that believes certificates of the given authorities.
+func NewVerifier(roots ...*x509.Certificate) *Verifier {
+	v := &Verifier{Roots: x509.NewCertPool()}
+	for _, c := range roots {
+		v.Roots.AddCert(c)
+	}
+	return v
+}
+
+// ReadVerifier is NewVerifier for the authorities in a file.
+func ReadVerifier(caFile string) (*Verifier, error) {
+	roots, err := mtls.ReadAuthorities(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("read authority: %w", err)
+	}
+	return NewVerifier(roots...), nil
+}
+
+// FileVerifier is a ReadVerifier that reads its file for every answer, so that a change
+// needs no restart. It is for answers that are rare.
+type FileVerifier struct {
+	// CA is the file of authorities.
+	CA string
+	// Revocation may be nil.
+	Revocation mtls.Revocation
+}
+
+// Verify implements seal.Verifier. While the file cannot be used, nobody is refused for
+// good: the error wraps seal.ErrUndecided.
+func (f FileVerifier) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
+	v, err := ReadVerifier(f.CA)
+	if err != nil {
+		return seal.Sender{}, fmt.Errorf("%w: %w", seal.ErrUndecided, err)
+	}
+	v.Revocation = f.Revocation
+	return v.Verify(chain, at)
+}
