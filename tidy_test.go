@@ -1,6 +1,7 @@
 package sealmq_test
 
 import (
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -21,82 +22,92 @@ import (
 
 const module = "github.com/sealmq/sealmq"
 
-// rules say what a package must not reach, neither by itself nor through another
-// package of this module. A name with a slash at its end stands for all below it.
-var rules = []struct{ pkg, not, why string }{
-	{"", module + "/", "the vocabulary is for everyone, so it depends on nobody"},
-	{"internal/clock", module + "/", "a seam has no users of its own"},
-	{"internal/durable", module + "/", "files know nothing of messages"},
+// A layer is a floor of the tree. A package imports packages of lower layers only.
+type layer int
 
-	{"internal/framelog", module, "frames know nothing of messages"},
+const (
+	vocabulary layer = iota // words that everybody uses
+	ground                  // time, files, records: no messages
+	formats                 // contracts and formats: calculations
+	bases                   // what stands on these: the journal, certificates, the log of keys
+	parts                   // each is usable without the others
+	ends                    // what puts parts together: protocols, sender and receiver
+	program                 // the binary
+	tests                   // for tests, which may import anything
+)
 
-	{"broker", "net", "routing and permissions must run without sockets"},
-	{"broker", "net/http", "routing and permissions must run without sockets"},
-	{"broker", "crypto/tls", "identity comes in as a value"},
-	{"broker", "database/sql", "definitions live in the engine"},
-	{"broker", module + "/engine/local", "engines are chosen in cmd/sealmq"},
-	{"broker", module + "/journal", "what a store looks like is the engine's affair"},
-	{"broker", module + "/protocol/", "protocols speak to the broker, not the other way"},
+// Packages of the standard library that a package may not reach, neither by itself nor
+// through what it imports: it must run without sockets, or without the system.
+const (
+	offline = "net net/http crypto/tls database/sql"
+	pure    = offline + " os"
+)
 
-	{"engine", module + "/broker", "an engine keeps queues; who may use them is decided above it"},
-	{"engine", "net", "a contract needs no network"},
-
-	{"engine/local", module + "/broker", "an engine keeps queues; who may use them is decided above it"},
-	{"engine/local", "net", "an engine in this process needs no network"},
-	{"engine/local", module + "/protocol/", "an engine does not know how messages arrive"},
-	{"engine/local", module + "/listener", "an engine does not know how messages arrive"},
-
-	{"journal", module, "the journal knows records, not messages"},
-	{"journal", module + "/broker", "the journal knows records, not queues"},
-	{"journal", "net", "a log in this process needs no network"},
-
-	{"protocol", module + "/broker", "what all protocols share is not about one broker"},
-	{"protocol", "net", "a session takes bytes in and gives bytes out"},
-
-	{"protocol/text", "net", "parsing and printing must be testable byte by byte"},
-	{"protocol/text", "os", "parsing and printing must be testable byte by byte"},
-	{"protocol/text", "crypto/tls", "a session starts after the handshake"},
-	{"protocol/text", module + "/engine/local", "engines are chosen in cmd/sealmq"},
-
-	{"listener", module + "/broker", "protocols know what is behind them"},
-	{"listener", module + "/engine", "protocols know what is behind them"},
-	{"listener", module + "/protocol/text", "protocols are chosen in cmd/sealmq"},
-	{"listener", module + "/client", "the two ends of a connection share only the protocol"},
-
-	{"keydir/keylog", "os", "parsing and printing must be testable byte by byte"},
-	{"keydir/keylog", "net", "what a broker keeps of keys must run without sockets"},
-	{"keydir/keylog", module + "/engine", "who looks a key up must not carry a broker"},
-	{"keydir", "net", "a look-up asks over a connection that it is given"},
-	{"keydir", module + "/broker", "who looks a key up must not carry a broker"},
-	{"keydir", module + "/engine", "who looks a key up must not carry a broker"},
-	{"keydir", module + "/client", "a directory asks any connection"},
-
-	{"client", module + "/broker", "programs that use the client must not carry a broker"},
-	{"client", module + "/engine/", "programs that use the client must not carry a broker"},
-	{"client", module + "/journal", "programs that use the client must not carry a broker"},
-	{"client", module + "/listener", "programs that use the client must not carry a broker"},
-	{"client", "github.com/prometheus/", "programs that use the client bring their own metrics"},
-
-	{"client", module + "/seal", "a connection carries messages, sealed or not"},
-	{"send", module + "/broker", "programs that send must not carry a broker"},
-	{"send", module + "/receive", "sender and receiver share only the envelope"},
-	{"receive", module + "/broker", "programs that receive must not carry a broker"},
-	{"receive", module + "/send", "sender and receiver share only the envelope"},
-
-	{"seal", "net", "sealing is a calculation"},
-	{"seal", module + "/broker", "the broker must be no part of end-to-end protection"},
-	{"seal", module + "/client", "a sealed message can travel by other means"},
-
-	{"mtls", module + "/broker", "identity is decided before anything is routed"},
-	{"mtls", module + "/ca", "a node without our authority must run with imported certificates"},
-	{"ca", "net/http", "an authority signs; how requests reach it is another package's affair"},
-	{"ca", module + "/broker", "an authority needs no broker"},
+// A place says where a package is, what it may import besides the standard library, what it
+// may not reach, and why.
+type place struct {
+	pkg   string // its folder; the root is "sealmq"
+	layer layer
+	// may names packages of this module by their folder, others by the end of their
+	// module's path. "*" is everything.
+	may     string
+	without string
+	why     string
 }
 
-// named are packages that others use for the name of a type in a signature and for
-// nothing that they do; whoever reaches them through that has not reached much.
-var named = map[string][]string{
-	"seal": {"crypto/tls"}, // the argument of mtls's Identify
+// places is the table of layers. What it does not allow is refused. If a package needs
+// more, change its row, reason included.
+var places = []place{
+	{"sealmq", vocabulary, "", pure, "the vocabulary is for everybody, so it depends on nobody"},
+
+	{"internal/clock", ground, "", pure, "a seam has no users of its own"},
+	{"internal/durable", ground, "x/sys", offline, "files know nothing of messages"},
+	{"internal/definition", ground, "", pure, "a definition is bytes"},
+	{"internal/brokerproc", ground, "x/sys", offline, "a process is started by its name"},
+	{"audit", ground, "", offline, "whoever acts can be recorded"},
+
+	{"engine", formats, "sealmq", pure, "a contract needs no network, and knows no broker"},
+	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},
+	{"seal", formats, "sealmq x/crypto", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
+	{"internal/framelog", formats, "internal/durable", offline, "frames know nothing of messages"},
+
+	{"journal", bases, "internal/clock internal/durable", offline, "the journal knows records, not messages or queues"},
+	{"keydir/keylog", bases, "sealmq internal/definition seal x/mod", pure, "the broker keeps the log, others check it: neither must carry the other"},
+	{"mtls", bases, "sealmq internal/clock internal/durable", "net net/http database/sql", "identity is decided before anything is routed, and a node without our authority runs with imported certificates"},
+
+	{"broker", parts, "sealmq audit engine internal/clock internal/definition keydir/keylog seal prometheus/client_golang", offline,
+		"routing and permissions run without sockets; identity comes in as a value; engines are chosen in cmd/sealmq"},
+	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
+		"an engine keeps queues: how messages arrive and who may use them is decided above it"},
+	{"ca", parts, "sealmq internal/clock internal/durable mtls", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
+	{"trust", parts, "internal/durable keydir/keylog mtls seal", "net net/http database/sql", "whom to believe does not depend on who asks"},
+	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
+	{"client", parts, "sealmq internal/clock", "net/http database/sql os",
+		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
+	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal x/mod", offline, "a look-up asks over any connection that it is given"},
+	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
+
+	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal prometheus/client_golang", pure,
+		"parsing and printing are tested byte by byte, and a session starts after the handshake"},
+	{"send", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
+	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
+
+	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
+	{"cmd/sealmq/internal/bench", program, "sealmq client internal/durable HdrHistogram/hdrhistogram-go x/sys", "", "load comes over the wire, like everybody's"},
+	{"cmd/sealmq/internal/demo", program, "ca client internal/brokerproc mtls seal", "", "the demonstration shows the product as it is"},
+	{"cmd/sealmq/internal/jsonl", program, "internal/durable", offline, "an output file knows no messages"},
+	{"cmd/sealmq/internal/receiver", program, "sealmq cmd/sealmq/internal/jsonl internal/clock receive", "", "what the command does around a receiver"},
+	{"cmd/sealmq/internal/sender", program, "client internal/clock send HdrHistogram/hdrhistogram-go", "", "what the command does around a sender"},
+
+	{"engine/enginetest", tests, "*", "", "every engine passes it"},
+	{"internal/testing/crash", tests, "*", "", "it kills the real program"},
+	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},
+	{"internal/testing/faultfs", tests, "*", "", "files that fail"},
+	{"internal/testing/liar", tests, "*", "", "a broker that lies"},
+	{"internal/testing/mutation", tests, "*", "", "a product that is broken"},
+	{"internal/testing/testca", tests, "*", "", "fresh certificates"},
+	{"internal/testing/testnode", tests, "*", "", "a whole broker"},
+	{"internal/testing/transcript", tests, "*", "", "recorded conversations"},
 }
 
 // seams are the packages that see disk and time only through interfaces, so that a
@@ -176,74 +187,133 @@ func tree(t *testing.T) []*goFile {
 	return files
 }
 
-// matches reports whether import path p is what a rule names.
-func matches(p, rule string) bool {
-	if below, ok := strings.CutSuffix(rule, "/"); ok {
-		return p == below && below != module || strings.HasPrefix(p, rule)
+// ownName is how places name a package of this module; external packages have none.
+func ownName(importPath string) string {
+	if importPath == module {
+		return "sealmq"
 	}
-	return p == rule
+	own, _ := strings.CutPrefix(importPath, module+"/")
+	if own == importPath {
+		return ""
+	}
+	return own
 }
 
-func TestDependencies(t *testing.T) {
-	direct := make(map[string][]string)
+func name(folder string) string { return cmp.Or(folder, "sealmq") }
+
+func isStandard(importPath string) bool {
+	first, _, _ := strings.Cut(importPath, "/")
+	return !strings.Contains(first, ".")
+}
+
+// TestPackagesStayOnTheirLayer holds the tree against places.
+func TestPackagesStayOnTheirLayer(t *testing.T) {
+	imports := make(map[string][]string) // of each package, without its tests
 	for _, f := range tree(t) {
+		list := imports[name(f.pkg)]
 		if !f.test {
-			direct[f.pkg] = append(direct[f.pkg], f.imports()...)
+			list = append(list, f.imports()...)
 		}
+		slices.Sort(list)
+		imports[name(f.pkg)] = slices.Compact(list)
 	}
-	for _, r := range rules {
-		if _, ok := direct[r.pkg]; !ok {
-			t.Errorf("there is a rule for package %q, which does not exist", r.pkg)
-		}
-		// Every own package that r.pkg reaches, with the way to it.
-		way := map[string]string{r.pkg: name(r.pkg)}
-		queue := []string{r.pkg}
-		for len(queue) > 0 {
-			pkg := queue[0]
-			queue = queue[1:]
-			for _, p := range direct[pkg] {
-				if pkg != r.pkg && slices.Contains(named[pkg], p) {
-					continue
-				}
-				if matches(p, r.not) {
-					t.Errorf("%s imports %s: %s", way[pkg], p, r.why)
-				}
-				own, ok := strings.CutPrefix(p, module)
-				own = strings.TrimPrefix(own, "/")
-				if ok && way[own] == "" {
-					way[own] = way[pkg] + " → " + own
-					queue = append(queue, own)
-				}
-			}
-		}
+	for _, problem := range checkLayers(places, imports) {
+		t.Error(problem)
 	}
-	for pkg, imports := range direct {
-		for _, p := range imports {
-			if strings.HasPrefix(p, module+"/cmd/") && !strings.HasPrefix(pkg, "cmd/") {
-				t.Errorf("%s imports %s: nobody imports a program", name(pkg), p)
-			}
+}
+
+func TestLayersRefuse(t *testing.T) {
+	low, high := place{"low", ground, "", "net", "w"}, place{"high", parts, "low x/term", "", "w"}
+	for _, tc := range []struct {
+		name    string
+		places  []place
+		imports map[string][]string
+		want    string
+	}{
+		{"nothing", []place{low, high}, map[string][]string{"low": {"os"}, "high": {"net", module + "/low", "golang.org/x/term"}}, ""},
+		{"no place", []place{low}, map[string][]string{"low": nil, "high": nil}, "high has no place in the table of layers"},
+		{"no package", []place{low}, map[string][]string{}, "low has a place and does not exist"},
+		{"two places", []place{low, low}, map[string][]string{"low": nil}, "low has two places"},
+		{"not allowed", []place{low, {"high", parts, "", "", "w"}}, map[string][]string{"low": nil, "high": {module + "/low"}}, "high may not import " + module + "/low: w"},
+		{"not allowed, elsewhere", []place{low}, map[string][]string{"low": {"golang.org/x/term"}}, "low may not import golang.org/x/term: w"},
+		{"upwards", []place{{"low", ground, "high", "", "w"}, {"high", parts, "", "", "w"}}, map[string][]string{"low": {module + "/high"}, "high": nil}, "low imports high, which is not on a lower layer"},
+		{"sideways", []place{low, {"next", ground, "low", "", "w"}}, map[string][]string{"low": nil, "next": {module + "/low"}}, "next imports low, which is not on a lower layer"},
+		{"allowed for nothing", []place{low, high}, map[string][]string{"low": nil, "high": {module + "/low"}}, "high may import x/term and does not: take it out of the table"},
+		{"a socket by another", []place{{"low", ground, "", "", "w"}, {"high", parts, "low", "net", "w"}}, map[string][]string{"low": {"net"}, "high": {module + "/low"}}, "high reaches net by high → low: w"},
+	} {
+		if got := strings.Join(checkLayers(tc.places, tc.imports), "; "); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
 }
 
-func name(pkg string) string {
-	if pkg == "" {
-		return "package sealmq"
-	}
-	return pkg
-}
-
-func TestVocabularyUsesTheStandardLibraryOnly(t *testing.T) {
-	for _, f := range tree(t) {
-		if f.pkg != "" || f.test {
-			continue
+// checkLayers says what imports do not agree with the table.
+func checkLayers(places []place, imports map[string][]string) (problems []string) {
+	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	at := make(map[string]layer)
+	for _, p := range places {
+		if _, twice := at[p.pkg]; twice {
+			add("%s has two places", p.pkg)
 		}
-		for _, p := range f.imports() {
-			if first, _, _ := strings.Cut(p, "/"); strings.Contains(first, ".") {
-				t.Errorf("%s imports %s", f.path, p)
+		if _, ok := imports[p.pkg]; !ok {
+			add("%s has a place and does not exist", p.pkg)
+		}
+		at[p.pkg] = p.layer
+	}
+	for pkg := range imports {
+		if _, ok := at[pkg]; !ok {
+			add("%s has no place in the table of layers", pkg)
+		}
+	}
+	for _, p := range places {
+		may := strings.Fields(p.may)
+		used := make(map[string]bool)
+		for _, imported := range imports[p.pkg] {
+			if isStandard(imported) {
+				continue
+			}
+			own := ownName(imported)
+			if own != "" && (at[own] >= p.layer && p.layer < program || at[own] == tests && p.layer < tests) {
+				add("%s imports %s, which is not on a lower layer", p.pkg, own)
+			}
+			i := slices.IndexFunc(may, func(m string) bool {
+				return m == "*" || m == own || own == "" && strings.Contains(imported+"/", "/"+m+"/")
+			})
+			if i < 0 {
+				add("%s may not import %s: %s", p.pkg, imported, p.why)
+				continue
+			}
+			used[may[i]] = true
+		}
+		for _, m := range may {
+			if m != "*" && !used[m] {
+				add("%s may import %s and does not: take it out of the table", p.pkg, m)
+			}
+		}
+		for _, never := range strings.Fields(p.without) {
+			if way := reaches(imports, p.pkg, never); way != "" {
+				add("%s reaches %s by %s: %s", p.pkg, never, way, p.why)
 			}
 		}
 	}
+	return problems
+}
+
+// reaches is how a package reaches another one, or "".
+func reaches(imports map[string][]string, from, to string) string {
+	ways := map[string]string{from: from}
+	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
+		for _, imported := range imports[queue[0]] {
+			if imported == to {
+				return ways[queue[0]]
+			}
+			if own := ownName(imported); own != "" && ways[own] == "" {
+				ways[own] = ways[queue[0]] + " → " + own
+				queue = append(queue, own)
+			}
+		}
+	}
+	return ""
 }
 
 func TestDiskAndTimeComeThroughInterfaces(t *testing.T) {
@@ -351,57 +421,6 @@ func TestFilesAndFunctionsFitTheirReader(t *testing.T) {
 	}
 }
 
-var requireLine = regexp.MustCompile(`(?m)^(?:require)?\s+(\S+\.\S+) v\S+`)
-
-func TestEveryDependencyHasItsReason(t *testing.T) {
-	mod, err := os.ReadFile("go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join("docs", "dependencies.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var required []string
-	for _, m := range requireLine.FindAllStringSubmatch(string(mod), -1) {
-		required = append(required, m[1])
-	}
-	used := make(map[string]string)
-	for _, f := range tree(t) {
-		for _, p := range f.imports() {
-			first, _, _ := strings.Cut(p, "/")
-			if !strings.Contains(first, ".") || strings.HasPrefix(p, module) {
-				continue
-			}
-			if m := moduleOf(p, required); m != "" {
-				used[m] = f.path
-			} else {
-				t.Errorf("%s imports %s, which no module in go.mod provides", f.path, p)
-			}
-		}
-	}
-	for m, user := range used {
-		if !strings.Contains(string(page), fmt.Sprintf("| `%s` |", m)) {
-			t.Errorf("docs/dependencies.md has no line for %s, which %s imports", m, user)
-		}
-	}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(page), -1) {
-		if used[m[1]] == "" {
-			t.Errorf("docs/dependencies.md has a line for %s, which nobody imports", m[1])
-		}
-	}
-}
-
-// moduleOf is the module that provides an import path.
-func moduleOf(p string, modules []string) (best string) {
-	for _, m := range modules {
-		if (p == m || strings.HasPrefix(p, m+"/")) && len(m) > len(best) {
-			best = m
-		}
-	}
-	return best
-}
-
 var markers = regexp.MustCompile(`\b(TODO|FIXME|XXX)\b`)
 
 func TestNothingIsLeftForLater(t *testing.T) {
@@ -412,109 +431,6 @@ func TestNothingIsLeftForLater(t *testing.T) {
 		for _, group := range f.ast.Comments {
 			if m := markers.FindString(group.Text()); m != "" {
 				t.Errorf("%s: %s", f.set.Position(group.Pos()), m)
-			}
-		}
-	}
-}
-
-// TestArchitectureNamesWhatExists keeps ARCHITECTURE.md from naming tests, files and
-// packages that are gone.
-func TestArchitectureNamesWhatExists(t *testing.T) {
-	page, err := os.ReadFile("ARCHITECTURE.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests, packages := make(map[string]bool), make(map[string]bool)
-	for _, f := range tree(t) {
-		packages[f.pkg] = true
-		for _, d := range f.ast.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && f.test {
-				tests[fn.Name.Name] = true
-			}
-		}
-	}
-	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(string(page), -1) {
-		switch what := m[1]; {
-		case strings.HasPrefix(what, "Test"):
-			if !tests[what] {
-				t.Errorf("there is no test %s", what)
-			}
-		case strings.HasSuffix(what, ".go"):
-			if _, err := os.Stat(filepath.FromSlash(what)); err != nil && what != "engine.go" {
-				t.Errorf("there is no file %s", what)
-			}
-		}
-	}
-	_, table, _ := strings.Cut(string(page), "## The packages")
-	table, _, _ = strings.Cut(table, "\n## ")
-	for pkg := range packages {
-		if pkg != "" && !strings.Contains(table, "`"+pkg+"`") {
-			t.Errorf("the table of packages does not name %s", pkg)
-		}
-	}
-}
-
-func TestLinksLeadSomewhere(t *testing.T) {
-	pages, err := filepath.Glob("*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = filepath.WalkDir("docs", func(p string, _ fs.DirEntry, err error) error {
-		if filepath.Ext(p) == ".md" {
-			pages = append(pages, p)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)`)
-	for _, page := range pages {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), filepath.FromSlash(m[1]))); err != nil {
-				t.Errorf("%s links to %s, which does not exist", page, m[1])
-			}
-		}
-	}
-}
-
-// TestNamedTestsExist: a table that says which test proves a row must name tests that
-// there are. After a slash stands a case, with underscores for the spaces of its name.
-func TestNamedTestsExist(t *testing.T) {
-	sources := make(map[string]string) // test functions to their files' text
-	for _, f := range tree(t) {
-		if !f.test {
-			continue
-		}
-		src, err := os.ReadFile(f.path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(src), -1) {
-			sources[m[1]] += string(src)
-		}
-	}
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range append(pages, "ARCHITECTURE.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range regexp.MustCompile("`(Test\\w+)(?:/(\\w+))?`").FindAllStringSubmatch(string(text), -1) {
-			src, ok := sources[m[1]]
-			name := strings.ReplaceAll(m[2], "_", " ")
-			if !ok || m[2] != "" && !strings.Contains(strings.ReplaceAll(src, ",", ""), `"`+name+`"`) {
-				t.Errorf("%s names %s, which does not exist", page, strings.Trim(m[0], "`"))
 			}
 		}
 	}
