@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
@@ -103,26 +102,18 @@ type Broker struct {
 	metrics *Metrics
 	sink    audit.Sink // may be nil
 
-	// table is what publishes route by. It is replaced as a whole, under mu.
-	table atomic.Pointer[table]
-	cache topicCache
-	keys  *keylog.Log // the key directory, which has locks of its own
-
-	// mu serialises changes of the definitions, so that the engine gets them in the
-	// order in which they were decided. It is never held across a sync. No done
-	// function takes it, because the engine may call one while mu is held.
-	mu   sync.Mutex
 	topo *topology
+	keys *keylog.Log // the key directory, which has locks of its own
+
+	// Changes of the topology take turns, so that the engine gets them in the order in which
+	// they were decided: who holds mu has the turn. It is kept while the engine writes the
+	// change down, which may wait for room, but not until it is durable. Only other changes
+	// wait for it. No done function takes it, because the engine may call one during a turn.
+	mu       sync.Mutex
+	dangling []engine.Definition // to remove: bindings without their queue
 
 	descriptions descriptions
-
-	sealed   sealedQueues // those that take ciphertext only
-	queues   nameSet      // for Limits.Queues
-	defining atomic.Int64 // Define calls that are not answered yet
-	owed     owed         // bindings of queues whose deletion the engine refused
-	stale    atomic.Bool  // the engine refused, late, a definition that topo already has
-	reloaded time.Time    // under mu: when everything was read again because of that
-	closed   atomic.Bool
+	closed       atomic.Bool
 }
 
 // New loads the definitions from the engine and returns a broker that is ready. A
@@ -149,18 +140,29 @@ func New(cfg Config) (*Broker, error) {
 	if b.metrics == nil {
 		b.metrics = NewMetrics()
 	}
-	definitions := b.engine.Definitions()
-	s, err := b.readTopology(definitions)
-	keys, kerr := openKeys(b.engine, definitions, cfg.Directory, b.limits, b.log, b.clock)
-	if err := errors.Join(err, kerr); err != nil {
+	if err := b.load(cfg.Directory); err != nil {
 		return nil, fmt.Errorf("load definitions: %w", err)
 	}
-	b.keys = keys
-	b.apply(s)
-	keys.Complete()
-	b.metrics.setDefinitions(b.counts())
+	b.metrics.setDefinitions(b.Counts())
 	b.metrics.setLimits(b.limits)
 	return b, nil
+}
+
+func (b *Broker) load(directory *DirectoryConfig) error {
+	queues, err := b.engine.Queues()
+	if err != nil {
+		return err
+	}
+	definitions := b.engine.Definitions()
+	s, err := readTopology(queues, definitions)
+	keys, keysErr := openKeys(b.engine, definitions, directory, b.limits, b.log, b.clock)
+	if err := errors.Join(err, keysErr); err != nil {
+		return err
+	}
+	b.topo, b.keys = s.topo, keys
+	b.dropDangling(s.dangling)
+	keys.Complete()
+	return nil
 }
 
 // Close makes every later command fail with code Unavailable. It does not close the
@@ -181,17 +183,13 @@ type Counts struct {
 
 // Counts returns how much is defined.
 func (b *Broker) Counts() Counts {
-	b.lock()
-	defer b.unlock()
-	return b.counts()
-}
-
-func (b *Broker) counts() Counts {
 	keys := b.keys.Counts()
+	b.topo.mu.RLock()
+	defer b.topo.mu.RUnlock()
 	return Counts{
 		Exchanges: len(b.topo.exchanges),
 		Bindings:  b.topo.bindings,
-		Queues:    b.queues.len(),
+		Queues:    len(b.topo.queues),
 		Keys:      keys.Keys,
 		KeyLog:    keys.Records,
 		Chains:    keys.Chains,
@@ -214,34 +212,4 @@ func checkQueueName(name string) error {
 		name = base
 	}
 	return sealmq.CheckName("queue", name)
-}
-
-// nameSet is a set of names with a lock of its own, so that done functions may use it.
-type nameSet struct {
-	mu    sync.Mutex
-	names map[string]struct{}
-}
-
-func (s *nameSet) reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.names = make(map[string]struct{})
-}
-
-func (s *nameSet) add(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.names[name] = struct{}{}
-}
-
-func (s *nameSet) remove(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.names, name)
-}
-
-func (s *nameSet) len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.names)
 }

@@ -14,7 +14,7 @@ import (
 // several goroutines.
 type Consumer struct {
 	broker  *Broker
-	id      Caller
+	caller  Caller
 	session engine.Session
 	closed  atomic.Bool
 }
@@ -22,12 +22,12 @@ type Consumer struct {
 // Open opens the consuming side of a connection. notify and ended are as in
 // engine.SessionConfig: they must not block nor call the broker, and are not called after
 // Close returned.
-func (b *Broker) Open(id Caller, notify func(), ended func(sub sealmq.SubscriptionID, queue string, why error)) *Consumer {
+func (b *Broker) Open(c Caller, notify func(), ended func(sub sealmq.SubscriptionID, queue string, why error)) *Consumer {
 	b.metrics.consumers.Inc()
 	return &Consumer{
 		broker:  b,
-		id:      id,
-		session: b.engine.NewSession(engine.SessionConfig{Client: id.ID, Notify: notify, Ended: ended}),
+		caller:  c,
+		session: b.engine.NewSession(engine.SessionConfig{Client: c.ID, Notify: notify, Ended: ended}),
 	}
 }
 
@@ -46,18 +46,18 @@ func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(erro
 	if _, err := b.engine.Queue(queue); err == nil {
 		return c.session.Consume(queue, o, done)
 	}
-	if err := b.allow(c.id, actDeclare, queue); err != nil {
+	if err := b.allow(c.caller, actDeclare, queue); err != nil {
 		done(err)
 		return 0
 	}
 	b.lock()
 	defer b.unlock()
-	steps := &join{done: done}
-	if b.declare(queue, nil, steps.step()); !steps.failed() {
-		sub = c.session.Consume(queue, o, steps.step())
+	done = join(2, done)
+	if !b.declare(queue, nil, done) {
+		done(nil)
+		return 0
 	}
-	steps.start()
-	return sub
+	return c.session.Consume(queue, o, done)
 }
 
 // Cancel ends a subscription. What the connection holds stays in its hands.
@@ -162,7 +162,7 @@ func (c *Consumer) allow(queue string) error {
 	if err := checkQueueName(queue); err != nil {
 		return err
 	}
-	return c.broker.allow(c.id, actConsume, queue)
+	return c.broker.allow(c.caller, actConsume, queue)
 }
 
 func checkPrefetch(n int) error {

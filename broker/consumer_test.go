@@ -41,7 +41,7 @@ func TestConsumeAndSettle(t *testing.T) {
 	}))
 	n.holds("q", "2")
 	n.holds("q.dead", "3")
-	if got := n.Queues(alice); len(got) != 2 || got[1].Name != "q.dead" {
+	if got := n.queues(alice); len(got) != 2 || got[1].Name != "q.dead" {
 		t.Errorf("queues %v", got)
 	}
 	c.Close(true)

@@ -140,7 +140,7 @@ func TestManyDefinitionsLoad(t *testing.T) {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 	n.stored("x", "all", "1")
-	for _, info := range n.Queues(admin) {
+	for _, info := range n.queues(admin) {
 		if info.Ready != 1 {
 			t.Errorf("queue %s has %d", info.Name, info.Ready)
 		}

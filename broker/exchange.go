@@ -18,111 +18,78 @@ const (
 
 func (k ExchangeKind) valid() bool { return k == Direct || k == Fanout || k == Topic }
 
-// router is the routing rule of one exchange with its bindings. It is immutable: bind
-// and unbind return the next one. Callers bind what is not bound and unbind what is.
+// router is the routing rule of one exchange with its bindings. Callers bind what is not
+// bound and unbind what is.
 type router interface {
-	// route returns the queues for a routing key, each once. The slice is shared.
-	route(key string) []string
-	bind(queue, key string) router
-	unbind(queue, key string) router
+	// route returns the queues for a routing key, each once, or an error if the key is
+	// not valid. The slice is shared and its elements never change.
+	route(key string) ([]string, error)
+	bind(queue, key string)
+	unbind(queue, key string)
 }
 
-// newRouter builds the router of many bindings at once, in time proportional to them.
-func newRouter(kind ExchangeKind, bindings []Binding) router {
+func newRouter(kind ExchangeKind) router {
 	switch kind {
 	case Fanout:
-		return newFanout(bindings)
+		return &fanout{bindings: make(map[string]int)}
 	case Topic:
-		return newTopic(bindings)
+		return &topic{}
 	}
-	return newDirect(bindings)
+	return direct{}
 }
 
-// direct routes by equality. Its map has the queues of each key, in binding order.
-type direct struct{ keys *frozen[[]string] }
+// direct routes by equality. It has the queues of each key, in binding order.
+type direct map[string][]string
 
-func newDirect(bindings []Binding) direct {
-	keys := make(map[string][]string, len(bindings))
-	for _, b := range bindings {
-		keys[b.Key] = append(keys[b.Key], b.Queue)
+// A key that equals a bound one is as valid as that.
+func (d direct) route(key string) ([]string, error) {
+	if queues := d[key]; queues != nil {
+		return queues, nil
 	}
-	return direct{freeze(keys)}
+	return nil, checkRoutingKey(key)
 }
 
-func (d direct) route(key string) []string {
-	queues, _ := d.keys.get(key)
-	return queues
-}
+func (d direct) bind(queue, key string) { d[key] = append(d[key], queue) }
 
-func (d direct) bind(queue, key string) router {
-	return direct{d.keys.with(key, with(d.route(key), queue))}
-}
-
-func (d direct) unbind(queue, key string) router {
-	rest := without(d.route(key), queue)
-	if len(rest) == 0 {
-		return direct{d.keys.without(key)}
+func (d direct) unbind(queue, key string) {
+	if d[key] = without(d[key], queue); d[key] == nil {
+		delete(d, key)
 	}
-	return direct{d.keys.with(key, rest)}
 }
 
 // fanout ignores keys. A queue may be bound under several keys and still gets one copy,
 // so the bindings of each queue are counted.
 type fanout struct {
 	queues   []string
-	bindings *frozen[int]
+	bindings map[string]int
 }
 
-func newFanout(bindings []Binding) fanout {
-	var queues []string
-	count := make(map[string]int, len(bindings))
-	for _, b := range bindings {
-		if count[b.Queue]++; count[b.Queue] == 1 {
-			queues = append(queues, b.Queue)
-		}
+func (f *fanout) route(key string) ([]string, error) { return f.queues, checkRoutingKey(key) }
+
+func (f *fanout) bind(queue, _ string) {
+	if f.bindings[queue]++; f.bindings[queue] == 1 {
+		f.queues = append(f.queues, queue)
 	}
-	return fanout{queues, freeze(count)}
 }
 
-func (f fanout) route(string) []string { return f.queues }
-
-func (f fanout) bind(queue, _ string) router {
-	n, _ := f.bindings.get(queue)
-	if n == 0 {
-		f.queues = with(f.queues, queue)
+func (f *fanout) unbind(queue, _ string) {
+	if f.bindings[queue]--; f.bindings[queue] == 0 {
+		delete(f.bindings, queue)
+		f.queues = without(f.queues, queue)
 	}
-	f.bindings = f.bindings.with(queue, n+1)
-	return f
 }
 
-func (f fanout) unbind(queue, _ string) router {
-	n, _ := f.bindings.get(queue)
-	if n > 1 {
-		f.bindings = f.bindings.with(queue, n-1)
-		return f
-	}
-	f.queues = without(f.queues, queue)
-	f.bindings = f.bindings.without(queue)
-	return f
-}
-
-// with returns a copy of list that ends in s. Published lists are shared with readers
-// and never change.
-func with(list []string, s string) []string {
-	return append(slices.Clip(list), s)
-}
-
-// without returns a copy of list without the first s.
+// without returns a copy of list without the first s, nil if nothing is left. Lists may
+// grow in place, but what a publish has read of one must stay as it was.
 func without(list []string, s string) []string {
-	i := slices.Index(list, s)
-	if i < 0 {
-		return list
+	if len(list) == 1 {
+		return nil
 	}
-	return append(slices.Clone(list[:i]), list[i+1:]...)
+	i := slices.Index(list, s)
+	return slices.Concat(list[:i], list[i+1:])
 }
 
-// table is everything that a publish needs. It is immutable.
-type table struct{ exchanges *frozen[router] }
+func checkRoutingKey(key string) error { return sealmq.CheckName("routing key", key) }
 
 func errNoExchange(name string) error {
 	return &sealmq.Error{Code: sealmq.NoExchange, Message: "Exchange '" + name + "' not found"}

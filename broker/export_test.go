@@ -1,34 +1,43 @@
 package broker
 
-import (
-	"maps"
-)
-
 // Router is the routing rule of one exchange, for tests of routing alone.
 type Router struct{ r router }
 
 func NewRouter(kind ExchangeKind, links ...[2]string) Router {
-	list := make([]Binding, len(links))
-	for i, l := range links {
-		list[i] = Binding{Queue: l[0], Key: l[1]}
+	r := Router{newRouter(kind)}
+	for _, l := range links {
+		r.Bind(l[0], l[1])
 	}
-	return Router{newRouter(kind, list)}
+	return r
+}
+
+// Route routes any key, also one that no publish could have.
+func (r Router) Route(key string) []string {
+	if t, ok := r.r.(*topic); ok {
+		queues, _ := t.match(key)
+		return queues
+	}
+	queues, _ := r.r.route(key)
+	return queues
 }
 
 // Bounded reports whether a topic router looks at all ways to match key.
 func (r Router) Bounded(key string) bool {
-	_, ok := r.r.(topic).match(key)
+	_, ok := r.r.(*topic).match(key)
 	return ok
 }
 
-func (r Router) Route(key string) []string       { return r.r.route(key) }
-func (r Router) Bind(queue, key string) Router   { return Router{r.r.bind(queue, key)} }
-func (r Router) Unbind(queue, key string) Router { return Router{r.r.unbind(queue, key)} }
-func CheckTopicKey(key string) error             { return checkTopicKey(key) }
-func TopicIsEmpty(r Router) bool                 { return r.r.(topic).root == nil }
-func Authorize(id Caller, act, object string) error {
-	return authorize(id, action(act), object)
+func (r Router) Bind(queue, key string)   { r.r.bind(queue, key) }
+func (r Router) Unbind(queue, key string) { r.r.unbind(queue, key) }
+func CheckTopicKey(key string) error      { return checkTopicKey(key) }
+
+// Empty reports whether a topic router has nothing left of what was unbound.
+func (r Router) Empty() bool {
+	n := r.r.(*topic).root
+	return len(n.words) == 0 && len(n.queues) == 0 && n.star == nil && n.hash == nil
 }
+
+func Authorize(c Caller, act, object string) error { return authorize(c, action(act), object) }
 
 // Actions are all that authorize knows.
 func Actions() []string {
@@ -38,13 +47,3 @@ func Actions() []string {
 	}
 	return list
 }
-
-// Frozen is a copy-on-write map of numbers.
-type Frozen struct{ f *frozen[int] }
-
-func Freeze(m map[string]int) Frozen           { return Frozen{freeze(m)} }
-func (f Frozen) Get(key string) (int, bool)    { return f.f.get(key) }
-func (f Frozen) With(key string, v int) Frozen { return Frozen{f.f.with(key, v)} }
-func (f Frozen) Without(key string) Frozen     { return Frozen{f.f.without(key)} }
-func (f Frozen) Len() int                      { return f.f.len() }
-func (f Frozen) All() map[string]int           { return maps.Collect(f.f.all()) }

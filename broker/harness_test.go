@@ -162,7 +162,7 @@ func (n *node) declareQueue(id broker.Caller, name string, o *sealmq.QueueOption
 
 func (n *node) deleteQueue(id broker.Caller, name string) (int, error) {
 	n.Helper()
-	return wait(n, func(done func(int, error)) { n.DeleteQueue(id, name, done) })
+	return wait(n, func(done func(int, error)) { n.DeleteQueue(id, name, 0, done) })
 }
 
 func (n *node) bind(id broker.Caller, queue, exchange, key string) error {
@@ -217,6 +217,17 @@ func refusal(err error) engine.Outcome {
 		return engine.Unrouted
 	}
 	return engine.Refused
+}
+
+// queues lists what the caller may see.
+func (n *node) queues(c broker.Caller) (list []engine.QueueInfo) {
+	n.Helper()
+	queues, err := n.Queues(c)
+	n.must(err)
+	for q := range queues {
+		list = append(list, *q)
+	}
+	return list
 }
 
 // waiting is the ids that wait in a queue, in order.

@@ -41,11 +41,11 @@ const reservedPrefix = "sealmq."
 // bind and look at everything but reserved names; find its own messages; read every key
 // and write its own.
 // Everything else needs RoleAdmin.
-func authorize(id Caller, act action, object string) error {
-	if id.ID == "" {
+func authorize(c Caller, act action, object string) error {
+	if c.ID == "" {
 		return denied(act, object)
 	}
-	switch id.Role {
+	switch c.Role {
 	case sealmq.RoleAdmin:
 		return nil
 	case sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer:
@@ -61,15 +61,15 @@ func authorize(id Caller, act action, object string) error {
 	case actReadKey:
 		return nil
 	case actFind:
-		if object == id.ID {
+		if object == c.ID {
 			return nil
 		}
 	case actPutEntry, actPutChain:
-		if object == id.ID {
+		if object == c.ID {
 			return nil
 		}
 	case actWriteKey:
-		if id.CommonName != "" && object == id.CommonName {
+		if c.CommonName != "" && object == c.CommonName {
 			return nil
 		}
 	}
@@ -108,14 +108,14 @@ func (b *Broker) audit(identity, command, object string, outcome error) {
 }
 
 // allow asks authorize and counts and audits a refusal.
-func (b *Broker) allow(id Caller, act action, object string) error {
+func (b *Broker) allow(c Caller, act action, object string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}
-	err := authorize(id, act, object)
+	err := authorize(c, act, object)
 	if err != nil {
 		b.metrics.denied(act)
-		b.audit(id.ID, string(act), strings.Clone(object), err) // it may be part of a read buffer
+		b.audit(c.ID, string(act), strings.Clone(object), err) // it may be part of a read buffer
 	}
 	return err
 }
@@ -123,14 +123,14 @@ func (b *Broker) allow(id Caller, act action, object string) error {
 // RequireAdmin checks that the caller may use an administrative command of a protocol
 // that is not about a queue or an exchange, such as "reset_stats" or "close_connection".
 // The audit hears of it either way; a refusal is counted.
-func (b *Broker) RequireAdmin(id Caller, command string) error {
+func (b *Broker) RequireAdmin(c Caller, command string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}
-	err := authorize(id, actAdmin, command)
+	err := authorize(c, actAdmin, command)
 	if err != nil {
 		b.metrics.denied(actAdmin)
 	}
-	b.audit(id.ID, command, "", err)
+	b.audit(c.ID, command, "", err)
 	return err
 }

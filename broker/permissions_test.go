@@ -70,7 +70,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		command, object string
 		err             error
 	}{
-		{"delete", "q", ask(func(d func(error)) { n.DeleteQueue(bob, "q", func(_ int, err error) { d(err) }) })},
+		{"delete", "q", ask(func(d func(error)) { n.DeleteQueue(bob, "q", 0, func(_ int, err error) { d(err) }) })},
 		{"delete", "x", ask(func(d func(error)) { n.DeleteExchange(bob, "x", d) })},
 		{"purge", "q", ask(func(d func(error)) { n.PurgeQueue(bob, "q", func(_ int, err error) { d(err) }) })},
 		{"move", "q", ask(func(d func(error)) { n.Move(bob, "q", "r", 0, func(_ int, err error) { d(err) }) })},

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,12 +9,8 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// maxRoutes bounds how often one message is routed again because a queue that it was
-// routed to was deleted meanwhile.
-const maxRoutes = 10
-
 // Publish routes each message and has the engine store it in all of its queues or in
-// none. The caller fills the messages and their Repeat; the broker adds Publisher,
+// none. The caller fills in the messages and their Repeat; the broker adds Publisher,
 // Published and Queues in the same slice, which belongs to the caller again when Publish
 // returns, like everything that the messages point to.
 //
@@ -23,25 +20,30 @@ const maxRoutes = 10
 // if no queue is bound for its key.
 //
 // One goroutine's batches are stored in the order of its calls, and each batch in its own
-// order: a message whose queue was deleted meanwhile is routed again before those behind
-// it are stored.
+// order: if a queue was deleted after a message was routed to it, the message is routed
+// again before those behind it are stored.
 func (b *Broker) Publish(c Caller, batch []engine.Publish, done func(results []engine.PublishResult)) {
 	a := &answer{broker: b, done: done, size: len(batch)}
-	for from, tries := 0, 1; ; tries++ {
-		rest := batch[from:]
-		refused := b.route(c, rest)
-		if tries > maxRoutes {
-			rest[0].Queues = nil
-			refused = append(refused, refusal{0, unrouted(&rest[0].Message)})
-		}
-		taken := b.engine.Publish(rest, a.part(from, refused))
-		if from += taken; from == len(batch) {
-			return
-		}
-		if taken > 0 {
+	refused := b.route(c, batch)
+	taken := b.engine.Publish(batch, a.part(0, refused))
+	for tries := 1; taken < len(batch); tries++ {
+		rest := batch[taken:]
+		refused := b.routeAgain(c, rest, tries >= maxRoutes)
+		n := b.engine.Publish(rest, a.part(taken, refused))
+		if taken += n; n > 0 {
 			tries = 0
 		}
 	}
+}
+
+// maxRoutes bounds how often one message is routed again. Once is enough unless another
+// of its queues is deleted at the same time.
+const maxRoutes = 10
+
+// CanPublish returns the error that every message to an exchange would be refused with.
+func (b *Broker) CanPublish(c Caller, exchange string) error {
+	_, err := b.exchangeFor(c, exchange)
+	return err
 }
 
 // refusal is the broker's own answer to one message of a batch.
@@ -53,7 +55,7 @@ type refusal struct {
 // route fills in where the messages go: nowhere, if they are refused.
 func (b *Broker) route(c Caller, batch []engine.Publish) (refused []refusal) {
 	now := time.UnixMilli(b.clock.Now().UnixMilli()).UTC()
-	at := &destination{broker: b, caller: c, table: b.table.Load()}
+	at := routing{broker: b, caller: c}
 	for i := range batch {
 		p := &batch[i]
 		p.Message.Publisher, p.Message.Published = c.ID, now
@@ -69,8 +71,98 @@ func (b *Broker) route(c Caller, batch []engine.Publish) (refused []refusal) {
 	return refused
 }
 
+// routeAgain is route for a batch of which the first message names a queue that the
+// engine does not have. If the topology still has it, its deletion is under way.
+func (b *Broker) routeAgain(c Caller, batch []engine.Publish, last bool) []refusal {
+	refused := b.route(c, batch)
+	missing := make(map[string]bool)
+	gone := func(queue string) bool {
+		if _, asked := missing[queue]; !asked {
+			_, err := b.engine.Queue(queue)
+			missing[queue] = sealmq.CodeOf(err) == sealmq.NoQueue
+		}
+		return missing[queue]
+	}
+	for i := range batch {
+		p := &batch[i]
+		giveUp := last && i == 0 && len(p.Queues) > 0
+		if !giveUp && !slices.ContainsFunc(p.Queues, gone) {
+			continue
+		}
+		p.Queues = slices.DeleteFunc(slices.Clone(p.Queues), gone)
+		if giveUp || len(p.Queues) == 0 {
+			p.Queues = nil
+			refused = append(refused, refusal{i, unrouted(&p.Message)})
+		}
+	}
+	return refused
+}
+
 func unrouted(m *sealmq.Message) engine.PublishResult {
 	return engine.PublishResult{Outcome: engine.Unrouted, Err: errUnroutable(m.Exchange, m.Key)}
+}
+
+// routing routes one batch. It keeps the last answer, because the messages of a batch
+// mostly go the same way.
+type routing struct {
+	broker *Broker
+	caller Caller
+
+	known bool // name was looked up
+	name  string
+	x     *exchange
+	err   error // why there is no exchange
+
+	key    string
+	found  []string // by x for key; never empty
+	strict []sealedQueue
+}
+
+// queues returns where a message goes; nowhere is no error.
+func (r *routing) queues(m *sealmq.Message) ([]string, error) {
+	if m.ID != "" {
+		if err := sealmq.CheckName("message id", m.ID); err != nil {
+			return nil, err
+		}
+	}
+	if !r.known || m.Exchange != r.name {
+		r.known, r.name, r.found = true, m.Exchange, nil
+		r.x, r.err = r.broker.exchangeFor(r.caller, m.Exchange)
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	if r.found == nil || m.Key != r.key {
+		queues, err := r.x.route(m.Key)
+		if err != nil || len(queues) == 0 {
+			return nil, err
+		}
+		r.key, r.found, r.strict = m.Key, queues, r.broker.topo.strict(queues)
+	}
+	if r.strict != nil {
+		if err := checkSealed(r.strict, m.Body); err != nil {
+			return nil, err
+		}
+	}
+	return r.found, nil
+}
+
+// exchangeFor finds the exchange of a message. The name is checked only if the look-up fails:
+// what is there was checked when it was declared.
+func (b *Broker) exchangeFor(c Caller, name string) (*exchange, error) {
+	x := b.topo.exchange(name)
+	if x == nil {
+		if err := sealmq.CheckName("exchange", name); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.allow(c, actPublish, name); err != nil {
+		return nil, err
+	}
+	if x == nil {
+		return nil, errNoExchange(name)
+	}
+	return x, nil
 }
 
 // answer puts the results of one batch together, which the engine may take in parts.
@@ -115,98 +207,4 @@ func (a *answer) collect(from int, part []engine.PublishResult) {
 	if last {
 		a.done(a.results)
 	}
-}
-
-// destination finds queues. It keeps the last answer, because the messages of a batch
-// mostly go the same way.
-type destination struct {
-	broker *Broker
-	caller Caller
-	table  *table
-
-	known    bool // exchange was looked up
-	exchange string
-	router   router
-	err      error // why there is no router
-
-	key   string
-	found []string // by router for key; never empty
-}
-
-// queues returns where a message goes, or an error.
-func (d *destination) queues(m *sealmq.Message) ([]string, error) {
-	if d.broker.closed.Load() {
-		return nil, sealmq.ErrUnavailable
-	}
-	if m.ID != "" {
-		if err := sealmq.CheckName("message id", m.ID); err != nil {
-			return nil, err
-		}
-	}
-	queues, err := d.route(m.Exchange, m.Key)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.broker.sealed.check(queues, m.Body); err != nil {
-		return nil, err
-	}
-	return queues, nil
-}
-
-func (d *destination) route(exchange, key string) ([]string, error) {
-	if !d.known || exchange != d.exchange {
-		d.known, d.exchange, d.found = true, exchange, nil
-		d.router, d.err = d.find(exchange)
-	}
-	if d.err != nil {
-		return nil, d.err
-	}
-	if d.found != nil && key == d.key {
-		return d.found, nil
-	}
-	queues, err := d.broker.routeKey(d.router, key)
-	if err != nil {
-		return nil, err
-	}
-	if len(queues) == 0 {
-		return nil, sealmq.CheckName("routing key", key)
-	}
-	d.key, d.found = key, queues
-	return queues, nil
-}
-
-// find checks the name after the look-up has failed only: what is in the table was
-// checked when it was declared.
-func (d *destination) find(exchange string) (router, error) {
-	r, ok := d.table.exchanges.get(exchange)
-	if !ok {
-		if err := sealmq.CheckName("exchange", exchange); err != nil {
-			return nil, err
-		}
-	}
-	if err := d.broker.allow(d.caller, actPublish, exchange); err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, errNoExchange(exchange)
-	}
-	return r, nil
-}
-
-func (b *Broker) routeKey(r router, key string) ([]string, error) {
-	if d, ok := r.(direct); ok {
-		// A key that equals a bound one is as valid as that.
-		return d.route(key), nil
-	}
-	if err := sealmq.CheckName("routing key", key); err != nil {
-		return nil, err
-	}
-	if t, ok := r.(topic); ok {
-		queues, ok := b.cache.route(t, key)
-		if !ok {
-			return nil, &sealmq.Error{Code: sealmq.LimitReached, Message: "too many topic bindings could match this routing key"}
-		}
-		return queues, nil
-	}
-	return r.route(key), nil
 }

@@ -175,11 +175,92 @@ func TestDeletedQueueHurtsNoPublisher(t *testing.T) {
 	wg.Wait()
 }
 
+// choosy is an engine that stops before some messages, by their id, although it has their
+// queues, and answers all calls at the end, the last one first.
+type choosy struct {
+	engine.Engine
+	stops   map[string]int // how often
+	answers []func()
+}
+
+func (e *choosy) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
+	n := 0
+	for n < len(batch) && (len(batch[n].Queues) == 0 || e.stops[batch[n].Message.ID] == 0) {
+		n++
+	}
+	if n < len(batch) {
+		e.stops[batch[n].Message.ID]--
+	}
+	return e.Engine.Publish(batch[:n], func(results []engine.PublishResult) {
+		results = slices.Clone(results)
+		e.answers = append(e.answers, func() { done(results) })
+	})
+}
+
+func (e *choosy) answer() {
+	slices.Reverse(e.answers)
+	for _, f := range e.answers {
+		f()
+	}
+	e.answers = nil
+}
+
+// TestMessagesAreRoutedAgain: what is behind a message that is routed again waits for it.
+// A message that never finds its queues holds up nobody for ever.
+func TestMessagesAreRoutedAgain(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	e := &choosy{Engine: n.engine, stops: map[string]int{"2": 1, "4": 3, "5": 1000}}
+	b, err := broker.New(broker.Config{Engine: e, Clock: n.clock})
+	n.must(err)
+	var batch []engine.Publish
+	for i, exchange := range []string{"x", "none", "x", "x", "x", "x", "none", "x", "x"} {
+		batch = append(batch, engine.Publish{Message: sealmq.Message{Exchange: exchange, Key: "k", ID: fmt.Sprint(i)}})
+	}
+	batch[8].Message.Key = "l"
+	var got []string
+	b.Publish(alice, batch, func(results []engine.PublishResult) {
+		if got != nil {
+			t.Error("answered twice")
+		}
+		for _, r := range results {
+			got = append(got, fmt.Sprint(r.Outcome, " ", sealmq.CodeOf(r.Err)))
+		}
+	})
+	if e.answer(); got == nil {
+		t.Fatal("not answered")
+	}
+	stored, none, unrouted := "1 ", "4 no_exchange", "5 unroutable"
+	want := []string{stored, none, stored, stored, stored, unrouted, none, stored, unrouted}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	n.holds("q", "0", "2", "3", "4", "7")
+	if e.stops["5"] < 900 {
+		t.Errorf("a message was routed %d times", 1000-e.stops["5"])
+	}
+}
+
+func TestCanPublish(t *testing.T) {
+	n := open(t)
+	n.must(n.declareExchange(alice, "x", ""))
+	n.must(n.declareExchange(admin, "sealmq.x", ""))
+	for exchange, code := range map[string]sealmq.Code{"x": "", "none": sealmq.NoExchange, "a b": sealmq.BadName, "sealmq.x": sealmq.Denied} {
+		if err := n.CanPublish(alice, exchange); sealmq.CodeOf(err) != code {
+			t.Errorf("%s: error %v, want code %q", exchange, err, code)
+		}
+	}
+	if !n.audit.has(entry{"alice", "publish", "sealmq.x", sealmq.Denied}) {
+		t.Error("the audit was not told of what is denied")
+	}
+}
+
 // sink is an engine that takes every message and keeps none.
 type sink struct {
 	engine.Engine
 	results     []engine.PublishResult
 	definitions []engine.Definition
+	queues      []engine.QueueInfo
 }
 
 func (s *sink) Publish(batch []engine.Publish, done func([]engine.PublishResult)) int {
@@ -188,7 +269,7 @@ func (s *sink) Publish(batch []engine.Publish, done func([]engine.PublishResult)
 }
 
 func (s *sink) Definitions() []engine.Definition               { return s.definitions }
-func (s *sink) Queues() ([]engine.QueueInfo, error)            { return nil, nil }
+func (s *sink) Queues() ([]engine.QueueInfo, error)            { return s.queues, nil }
 func (s *sink) Queue(string) (engine.QueueInfo, error)         { return engine.QueueInfo{}, nil }
 func (s *sink) Define(_ []engine.Definition, done func(error)) { done(nil) }
 func (s *sink) DeclareQueue(_ string, _ sealmq.QueueOptions, _ engine.Fields, done func(engine.QueueInfo, bool, error)) {
@@ -204,6 +285,7 @@ func hot(t testing.TB, kind broker.ExchangeKind, bindings, size int) (*broker.Br
 	}
 	s.definitions = append(s.definitions, engine.Definition{Key: "exchange/x", Value: []byte(`{"v":1,"kind":"` + kind + `"}`)})
 	for i := range bindings {
+		s.queues = append(s.queues, engine.QueueInfo{Name: fmt.Sprint("queue-", i)})
 		s.definitions = append(s.definitions, engine.Definition{Key: fmt.Sprintf("binding/queue-%d x key.%d", i, i), Value: []byte(`{"v":1}`)})
 	}
 	b, err := broker.New(broker.Config{Engine: s, Limits: broker.Limits{Bindings: 2_000_000}})

@@ -28,7 +28,7 @@ func nameQueue(name string, err error) error {
 
 // DeclareQueue creates a queue. Nil options match whatever exists and otherwise mean the
 // defaults; options that differ from the existing ones are an error with code Mismatch.
-func (b *Broker) DeclareQueue(id Caller, name string, o *sealmq.QueueOptions, done func(error)) {
+func (b *Broker) DeclareQueue(c Caller, name string, o *sealmq.QueueOptions, done func(error)) {
 	name = strings.Clone(name)
 	if err := checkQueueName(name); err != nil {
 		done(err)
@@ -44,7 +44,7 @@ func (b *Broker) DeclareQueue(id Caller, name string, o *sealmq.QueueOptions, do
 			return
 		}
 	}
-	if err := b.allow(id, actDeclare, name); err != nil {
+	if err := b.allow(c, actDeclare, name); err != nil {
 		done(err)
 		return
 	}
@@ -53,113 +53,90 @@ func (b *Broker) DeclareQueue(id Caller, name string, o *sealmq.QueueOptions, do
 	b.declare(name, o, done)
 }
 
-// declare is DeclareQueue for a caller that may and that holds mu.
-func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) {
+// declare is DeclareQueue for a caller that may and that holds mu. It reports false if the
+// queue was refused, after done was called.
+func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) (ok bool) {
 	var options sealmq.QueueOptions
 	var given engine.Fields
 	if o != nil {
 		options, given = *o, engine.AllFields
 	}
-	if _, err := b.engine.Queue(name); err == nil {
-		b.engine.DeclareQueue(name, options, given, func(_ engine.QueueInfo, _ bool, err error) { done(err) })
-		return
+	_, err := b.engine.Queue(name)
+	created := err != nil
+	if created {
+		if len(b.topo.queues) >= b.limits.Queues {
+			done(errLimit("queues", b.limits.Queues))
+			return false
+		}
+		if _, ok := cutDeadSuffix(name); ok && o == nil {
+			// Whatever comes first, a consumer or the first dead letter, the queue is bounded.
+			options, given = sealmq.DeadLetterOptions(sealmq.QueueOptions{}), engine.AllFields
+		}
+		b.topo.addQueue(name, options.Suites())
 	}
-	if b.queues.len() >= b.limits.Queues {
-		done(errLimit("queues", b.limits.Queues))
-		return
-	}
-	if _, ok := cutDeadSuffix(name); ok && o == nil {
-		// Whoever comes first, a consumer or the first dead letter, the queue is bounded.
-		options, given = sealmq.DeadLetterOptions(sealmq.QueueOptions{}), engine.AllFields
-	}
-	b.queues.add(name)
-	rule := b.sealed.set(name, options)
+	ok = true
 	b.engine.DeclareQueue(name, options, given, func(_ engine.QueueInfo, _ bool, err error) {
-		if err != nil {
-			b.queues.remove(name)
-			b.sealed.remove(name, rule)
+		if isRefusal(err) {
+			if ok = false; created {
+				b.topo.removeQueue(name)
+			}
 		}
 		done(err)
 	})
+	return ok
 }
 
 // DeleteQueue removes a queue with its messages and its bindings; done gets the number
-// of messages. Code NoQueue if there is none.
-func (b *Broker) DeleteQueue(id Caller, name string, done func(removed int, err error)) {
+// of messages. Code NoQueue if there is none, InUse if a condition in only does not hold.
+func (b *Broker) DeleteQueue(c Caller, name string, only engine.If, done func(removed int, err error)) {
 	name = strings.Clone(name)
-	if err := b.administer(id, actDelete, name); err != nil {
+	if err := b.administer(c, actDelete, name); err != nil {
 		done(0, err)
 		return
 	}
-	done = b.auditingCount(id, actDelete, name, done)
+	done = b.auditingCount(c, actDelete, name, done)
 	b.lock()
 	defer b.unlock()
-	if _, err := b.engine.Queue(name); err != nil {
-		done(0, nameQueue(name, err))
-		return
-	}
-	// The bindings go first: a crash in between leaves a queue without bindings, which
-	// harms nobody, and never a binding without a queue.
+	// The engine decides first. A publish that finds the queue gone knows by that that the
+	// bindings go too, and a start after a crash in between removes them.
 	var removed int
-	steps := &join{}
-	steps.done = func(err error) { done(removed, err) }
-	gone := b.unbindAll(name, steps)
-	if steps.failed() {
-		steps.start()
-		return
-	}
-	deleted := steps.step()
-	rule := b.sealed.of(name)
-	b.engine.DeleteQueue(name, 0, func(n int, err error) {
-		if err == nil {
-			b.queues.remove(name)
-			b.sealed.remove(name, rule)
-		} else {
-			b.owe(gone, err)
+	ok := true
+	step := join(2, func(err error) { done(removed, err) })
+	b.engine.DeleteQueue(name, only, func(n int, err error) {
+		if isRefusal(err) {
+			ok = false
 		}
 		removed = n
-		deleted(err)
+		step(nameQueue(name, err))
 	})
-	steps.start()
-}
-
-// unbindAll removes the bindings of a queue and returns them.
-func (b *Broker) unbindAll(queue string, steps *join) (gone []Binding) {
-	bound := b.topo.byQueue[queue]
-	if len(bound) == 0 {
-		return nil
+	if !ok {
+		step(nil)
+		return
 	}
-	batch := make([]engine.Definition, 0, len(bound))
-	gone = make([]Binding, 0, len(bound))
-	for l := range bound {
-		one := Binding{Queue: queue, Exchange: l.exchange, Key: l.key}
-		batch, gone = append(batch, engine.Definition{Key: bindingKey(one)}), append(gone, one)
-		b.unbind(one)
+	bound := b.topo.bound(name)
+	for _, one := range bound {
+		b.topo.unbind(one)
 	}
-	b.change(batch, func() {
-		for _, one := range gone {
-			b.rebind(one)
-		}
-	}, steps.step())
-	return gone
+	b.topo.removeQueue(name)
+	b.forget(undefine(bound), step)
 }
 
 // PurgeQueue removes the waiting messages of a queue; done gets their number.
-func (b *Broker) PurgeQueue(id Caller, name string, done func(removed int, err error)) {
+func (b *Broker) PurgeQueue(c Caller, name string, done func(removed int, err error)) {
 	name = strings.Clone(name)
-	if err := b.administer(id, actPurge, name); err != nil {
+	if err := b.administer(c, actPurge, name); err != nil {
 		done(0, err)
 		return
 	}
-	b.engine.PurgeQueue(name, b.auditingCount(id, actPurge, name, done))
+	b.engine.PurgeQueue(name, b.auditingCount(c, actPurge, name, done))
 }
 
 // Queue describes one queue, with code NoQueue if there is none.
-func (b *Broker) Queue(id Caller, name string) (engine.QueueInfo, error) {
+func (b *Broker) Queue(c Caller, name string) (engine.QueueInfo, error) {
 	if err := checkQueueName(name); err != nil {
 		return engine.QueueInfo{}, err
 	}
-	if err := b.allow(id, actInspect, name); err != nil {
+	if err := b.allow(c, actInspect, name); err != nil {
 		return engine.QueueInfo{}, err
 	}
 	info, err := b.engine.Queue(name)
@@ -168,11 +145,11 @@ func (b *Broker) Queue(id Caller, name string) (engine.QueueInfo, error) {
 
 // Peek returns up to n waiting messages from the front of a queue without delivering
 // them; n is at most MaxPeek. Code Unsupported if the engine cannot.
-func (b *Broker) Peek(id Caller, queue string, n int) ([]sealmq.Delivery, error) {
+func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) {
 	if n < 1 || n > MaxPeek {
 		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is not between 1 and " + strconv.Itoa(MaxPeek)}
 	}
-	if err := b.administer(id, actPeek, queue); err != nil {
+	if err := b.administer(c, actPeek, queue); err != nil {
 		return nil, err
 	}
 	p, ok := b.engine.(engine.Peeker)
@@ -180,22 +157,22 @@ func (b *Broker) Peek(id Caller, queue string, n int) ([]sealmq.Delivery, error)
 		return nil, sealmq.ErrUnsupported
 	}
 	list, err := p.Peek(queue, n)
-	b.audit(id.ID, string(actPeek), queue, err)
+	b.audit(c.ID, string(actPeek), queue, err)
 	return list, err
 }
 
 // Move moves up to n waiting messages (0: all) from the front of one queue to the end of
 // another. Code Unsupported if the engine cannot.
-func (b *Broker) Move(id Caller, from, to string, n int, done func(moved int, err error)) {
+func (b *Broker) Move(c Caller, from, to string, n int, done func(moved int, err error)) {
 	if n < 0 {
 		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is negative"})
 		return
 	}
-	if err := b.administer(id, actMove, from); err != nil {
+	if err := b.administer(c, actMove, from); err != nil {
 		done(0, err)
 		return
 	}
-	if err := b.administer(id, actMove, to); err != nil {
+	if err := b.administer(c, actMove, to); err != nil {
 		done(0, err)
 		return
 	}
@@ -208,7 +185,7 @@ func (b *Broker) Move(id Caller, from, to string, n int, done func(moved int, er
 		done(0, sealmq.ErrUnsupported)
 		return
 	}
-	m.Move(from, to, n, b.auditingCount(id, actMove, from+" "+to, done))
+	m.Move(from, to, n, b.auditingCount(c, actMove, from+" "+to, done))
 }
 
 // DedupHorizon says for how long a repeated message is recognised; ok is false if the
@@ -224,8 +201,8 @@ func (b *Broker) DedupHorizon() (h engine.DedupHorizon, ok bool) {
 // Find looks a message up by its id while a copy waits or is unacknowledged. Only its
 // publisher and administrators may; others get code Denied. Code Unsupported if the
 // engine cannot.
-func (b *Broker) Find(id Caller, messageID string) (sealmq.Message, bool, error) {
-	if err := sealmq.CheckName("message id", messageID); err != nil {
+func (b *Broker) Find(c Caller, messageID string) (sealmq.Message, bool, error) {
+	if err := sealmq.CheckName("message c", messageID); err != nil {
 		return sealmq.Message{}, false, err
 	}
 	f, ok := b.engine.(engine.Finder)
@@ -236,7 +213,7 @@ func (b *Broker) Find(id Caller, messageID string) (sealmq.Message, bool, error)
 	if !ok {
 		return sealmq.Message{}, false, nil
 	}
-	if err := b.allow(id, actFind, m.Publisher); err != nil {
+	if err := b.allow(c, actFind, m.Publisher); err != nil {
 		return sealmq.Message{}, false, err
 	}
 	return m, true, nil
@@ -244,16 +221,9 @@ func (b *Broker) Find(id Caller, messageID string) (sealmq.Message, bool, error)
 
 // administer checks the name of a queue and the caller's right to an administrative
 // action on it.
-func (b *Broker) administer(id Caller, act action, queue string) error {
+func (b *Broker) administer(c Caller, act action, queue string) error {
 	if err := checkQueueName(queue); err != nil {
 		return err
 	}
-	return b.allow(id, act, queue)
-}
-
-func (b *Broker) auditingCount(id Caller, act action, object string, done func(int, error)) func(int, error) {
-	return func(n int, err error) {
-		b.audit(id.ID, string(act), object, err)
-		done(n, err)
-	}
+	return b.allow(c, act, queue)
 }

@@ -2,117 +2,64 @@ package broker
 
 import (
 	"errors"
+	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
 )
 
-// sealedQueues knows which queues take ciphertext only. Publishes ask it without a lock;
-// while there is no such queue the question costs one load.
-type sealedQueues struct {
-	rules atomic.Pointer[frozen[*sealedRule]]
-	mu    sync.Mutex // of changes; done functions may take it
+// sealedQueue is a queue that takes only messages of some suites.
+type sealedQueue struct {
+	name   string
+	suites []string
 }
 
-// sealedRule is what one queue takes. Its address tells a queue from a later one of the
-// same name.
-type sealedRule struct{ suites []string }
-
-func (s *sealedQueues) reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rules.Store(nil)
-}
-
-// set takes the options of a queue and returns its rule, nil if it takes everything.
-func (s *sealedQueues) set(queue string, o sealmq.QueueOptions) *sealedRule {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o.Sealed == "" {
-		s.rules.Store(s.rules.Load().without(queue))
+// strict returns those of the queues that do not take every body.
+func (t *topology) strict(queues []string) (list []sealedQueue) {
+	if t.sealed.Load() == 0 {
 		return nil
 	}
-	r := &sealedRule{suites: o.Suites()}
-	s.rules.Store(s.rules.Load().with(queue, r))
-	return r
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, name := range queues {
+		if suites := t.queues[name]; suites != nil {
+			list = append(list, sealedQueue{name, suites})
+		}
+	}
+	return list
 }
 
-// of is the rule of a queue, nil if it has none.
-func (s *sealedQueues) of(queue string) *sealedRule {
-	r, _ := s.rules.Load().get(queue)
-	return r
-}
-
-// remove forgets a rule, unless the name has another one by now.
-func (s *sealedQueues) remove(queue string, r *sealedRule) {
-	if r == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.of(queue) == r {
-		s.rules.Store(s.rules.Load().without(queue))
-	}
-}
-
-// check refuses a body that one of the queues does not take. It reads the body once, and
-// only if one of them asks.
-func (s *sealedQueues) check(queues []string, body []byte) error {
-	rules := s.rules.Load()
-	if rules.len() == 0 {
-		return nil
-	}
-	var info *seal.Info
-	var err error
-	for _, queue := range queues {
-		rule, ok := rules.get(queue)
-		if !ok {
-			continue
-		}
-		if info == nil && err == nil {
-			info, err = seal.Inspect(body)
-		}
-		if errors.Is(err, seal.ErrNotSealed) {
-			return rule.refuse(queue, "this one is not sealed")
-		}
-		if err != nil {
-			return rule.refuse(queue, err.Error())
-		}
-		if !rule.takes(info.Suites) {
-			return rule.refuse(queue, "this one is of "+string(info.Suites[0]))
+// checkSealed refuses a body that one of the queues does not take.
+func checkSealed(queues []sealedQueue, body []byte) error {
+	info, err := seal.Inspect(body)
+	for _, q := range queues {
+		switch {
+		case errors.Is(err, seal.ErrNotSealed):
+			return q.refuse("this one is not sealed")
+		case err != nil:
+			return q.refuse(err.Error())
+		case !q.takes(info.Suites):
+			return q.refuse("this one is of " + string(info.Suites[0]))
 		}
 	}
 	return nil
 }
 
 // takes reports whether one of the suites that an envelope may be of is allowed.
-func (r *sealedRule) takes(suites []seal.Suite) bool {
-	for _, have := range suites {
-		for _, want := range r.suites {
-			if string(have) == want {
-				return true
-			}
-		}
-	}
-	return false
+func (q sealedQueue) takes(suites []seal.Suite) bool {
+	return slices.ContainsFunc(suites, func(s seal.Suite) bool { return slices.Contains(q.suites, string(s)) })
 }
 
-func (r *sealedRule) refuse(queue, why string) error {
+func (q sealedQueue) refuse(why string) error {
 	return &sealmq.Error{Code: sealmq.NotSealed,
-		Message: "queue '" + queue + "' takes sealed messages only, of " + strings.Join(r.suites, ", ") + ": " + why}
+		Message: "queue '" + q.name + "' takes sealed messages only, of " + strings.Join(q.suites, ", ") + ": " + why}
 }
 
 // checkSuites refuses a queue that could take nothing.
 func checkSuites(o sealmq.QueueOptions) error {
 	for _, name := range o.Suites() {
-		known := false
-		for _, s := range seal.Suites() {
-			known = known || string(s) == name
-		}
-		if !known {
+		if !slices.Contains(seal.Suites(), seal.Suite(name)) {
 			return &sealmq.Error{Code: sealmq.BadArgument, Message: "sealed names a suite that is not known here: " + name}
 		}
 	}

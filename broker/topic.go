@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -15,25 +14,19 @@ const maxTopicHashes = 16
 // A binding key of a topic exchange is words joined by '.'. The word '*' stands for any
 // one word, '#' for any number of words, also none; a word may be empty.
 //
-// The keys are a trie of words. It is immutable, and changes copy the path from the
-// root. Before a key enters the trie each run of wildcards is put in one order, the '*'
-// first and then at most one '#', which matches the same: "#.*.#" becomes "*.#". So a
-// '#' is followed by a plain word or the end, and once a match has reached a '#' it
-// stays there for every further word.
+// The keys are a trie of words. Before a key enters the trie each run of wildcards is put
+// in one order, the '*' first and then at most one '#', which matches the same: "#.*.#"
+// becomes "*.#". So a '#' is followed by a plain word or the end, and once a match has
+// reached a '#' it stays there for every further word.
 type topicNode struct {
-	words  *frozen[*topicNode]
+	words  map[string]*topicNode
 	star   *topicNode
 	hash   *topicNode
 	queues []string // of the keys that end here; a queue stands once per binding
 }
 
 // topic routes by pattern.
-type topic struct {
-	root *topicNode
-	// version differs between all routers that were ever made, so that cached results
-	// of an older one are never taken for its own.
-	version uint64
-}
+type topic struct{ root topicNode }
 
 // checkTopicKey refuses keys that would be slow to match, with code BadArgument.
 func checkTopicKey(key string) error {
@@ -74,23 +67,26 @@ func topicWords(key string) []string {
 	return out
 }
 
-func newTopic(bindings []Binding) topic {
-	var root topicBuilder
-	for _, b := range bindings {
-		root.add(b)
+func (t *topic) bind(queue, key string) {
+	n := &t.root
+	for _, word := range topicWords(key) {
+		n = n.grow(word)
 	}
-	return topic{root.freeze(), topicVersion.Add(1)}
+	n.queues = append(n.queues, queue)
 }
 
-func (t topic) bind(queue, key string) router {
-	return topic{t.root.with(topicWords(key), queue), topicVersion.Add(1)}
+func (t *topic) unbind(queue, key string) { t.root.remove(topicWords(key), queue) }
+
+// grow returns the node after one word of a binding key, which it makes if it is missing.
+func (n *topicNode) grow(word string) *topicNode {
+	c := n.child(word)
+	if c == nil {
+		c = &topicNode{}
+		n.setChild(word, c)
+	}
+	return c
 }
 
-func (t topic) unbind(queue, key string) router {
-	return topic{t.root.without(topicWords(key), queue), topicVersion.Add(1)}
-}
-
-// child returns the node after one word of a binding key; nil if there is none.
 func (n *topicNode) child(word string) *topicNode {
 	switch word {
 	case "*":
@@ -98,188 +94,125 @@ func (n *topicNode) child(word string) *topicNode {
 	case "#":
 		return n.hash
 	}
-	return n.plain(word)
+	return n.words[word]
 }
 
-// plain is child without wildcards: the '*' and '#' of a routing key are words like any
-// other.
-func (n *topicNode) plain(word string) *topicNode {
-	c, _ := n.words.get(word)
-	return c
-}
-
-// withChild returns a copy of n whose child for word is c; nil removes it.
-func (n *topicNode) withChild(word string, c *topicNode) *topicNode {
-	m := *n
+// setChild puts c after a word of a binding key; nil removes what is there.
+func (n *topicNode) setChild(word string, c *topicNode) {
 	switch {
 	case word == "*":
-		m.star = c
+		n.star = c
 	case word == "#":
-		m.hash = c
+		n.hash = c
 	case c == nil:
-		m.words = n.words.without(word)
+		delete(n.words, word)
 	default:
-		m.words = n.words.with(word, c)
-	}
-	return &m
-}
-
-// with and without may be called on a nil node, which has no bindings.
-func (n *topicNode) with(words []string, queue string) *topicNode {
-	if n == nil {
-		n = &topicNode{}
-	}
-	if len(words) == 0 {
-		m := *n
-		m.queues = with(n.queues, queue)
-		return &m
-	}
-	return n.withChild(words[0], n.child(words[0]).with(words[1:], queue))
-}
-
-// without returns nil for a node with nothing left, so that the trie has no dead ends.
-func (n *topicNode) without(words []string, queue string) *topicNode {
-	if n == nil {
-		return nil
-	}
-	var m *topicNode
-	if len(words) == 0 {
-		c := *n
-		c.queues = without(n.queues, queue)
-		m = &c
-	} else {
-		m = n.withChild(words[0], n.child(words[0]).without(words[1:], queue))
-	}
-	if len(m.queues) == 0 && m.words.len() == 0 && m.star == nil && m.hash == nil {
-		return nil
-	}
-	return m
-}
-
-// topicBuilder is a topicNode in the making: mutable, so that loading many bindings
-// copies nothing.
-type topicBuilder struct {
-	children map[string]*topicBuilder
-	queues   []string
-}
-
-func (b *topicBuilder) add(bound Binding) {
-	for _, w := range topicWords(bound.Key) {
-		c := b.children[w]
-		if c == nil {
-			c = &topicBuilder{}
-			if b.children == nil {
-				b.children = make(map[string]*topicBuilder)
-			}
-			b.children[w] = c
+		if n.words == nil {
+			n.words = make(map[string]*topicNode)
 		}
-		b = c
+		n.words[word] = c
 	}
-	b.queues = append(b.queues, bound.Queue)
 }
 
-func (b *topicBuilder) freeze() *topicNode {
-	n := &topicNode{queues: b.queues}
-	words := make(map[string]*topicNode, len(b.children))
-	for w, c := range b.children {
-		switch w {
-		case "*":
-			n.star = c.freeze()
-		case "#":
-			n.hash = c.freeze()
-		default:
-			words[w] = c.freeze()
-		}
+// remove unbinds a queue below n, and removes the nodes that have nothing left.
+func (n *topicNode) remove(words []string, queue string) {
+	if len(words) == 0 {
+		n.queues = without(n.queues, queue)
+		return
 	}
-	if len(words) > 0 {
-		n.words = freeze(words)
+	c := n.child(words[0])
+	c.remove(words[1:], queue)
+	if len(c.queues) == 0 && len(c.words) == 0 && c.star == nil && c.hash == nil {
+		n.setChild(words[0], nil)
 	}
-	return n
 }
 
-// route walks the trie with the set of all nodes that the words so far lead to. A node
-// has one parent, so it enters the set of one step by one way only; except a '#', which
-// is therefore kept apart, once, for the rest of the key.
-func (t topic) route(key string) []string {
-	queues, _ := t.match(key)
-	return queues
+func (t *topic) route(key string) ([]string, error) {
+	if err := checkRoutingKey(key); err != nil {
+		return nil, err
+	}
+	queues, ok := t.match(key)
+	if !ok {
+		return nil, &sealmq.Error{Code: sealmq.LimitReached, Message: "too many topic bindings could match this routing key"}
+	}
+	return queues, nil
 }
 
 // maxTopicVisits bounds the work for one routing key: bindings with many wildcards can
 // make very many ways to match.
 const maxTopicVisits = 1 << 20
 
-// match is route with a bound: ok is false if there are more ways to match than it
-// looks at.
-func (t topic) match(key string) (queues []string, ok bool) {
-	if t.root == nil {
-		return nil, true
-	}
-	var m topicMatch
-	m.reach(t.root)
+// match walks the trie with the set of all nodes that the words so far lead to. A node
+// has one parent, so it enters the set of one step by one way only; except a '#', which
+// is therefore kept apart, once, for the rest of the key. ok is false if there are more
+// ways to match than it looks at.
+func (t *topic) match(key string) (queues []string, ok bool) {
+	var room [2][8]*topicNode // mostly enough
+	here, next := append(room[0][:0], &t.root), room[1][:0]
+	hashes := hashSet{}.add(t.root.hash)
+	visits := 0
 	for more := true; more; {
-		if m.visits += len(m.here) + len(m.hashes); m.visits > maxTopicVisits {
+		if visits += len(here) + len(hashes.list); visits > maxTopicVisits {
 			return nil, false
 		}
 		var word string
 		word, key, more = strings.Cut(key, ".")
-		m.step(word)
-	}
-	return m.result(), true
-}
-
-type topicMatch struct {
-	visits     int
-	here, next []*topicNode
-	hashes     []*topicNode // every '#' reached so far
-	seen       map[*topicNode]struct{}
-}
-
-// reach adds a node to the next set, with the '#' below it, which may match nothing.
-func (m *topicMatch) reach(n *topicNode) {
-	if n == nil {
-		return
-	}
-	m.here = append(m.here, n)
-	h := n.hash
-	if h == nil {
-		return
-	}
-	if _, ok := m.seen[h]; ok {
-		return
-	}
-	if m.seen == nil {
-		m.seen = make(map[*topicNode]struct{})
-	}
-	m.seen[h] = struct{}{}
-	m.hashes = append(m.hashes, h)
-}
-
-func (m *topicMatch) step(word string) {
-	from := m.here
-	m.here = m.next[:0]
-	// Hashes that this step reaches begin with the next word.
-	hashes := m.hashes
-	for _, n := range from {
-		m.reach(n.plain(word))
-		m.reach(n.star)
-	}
-	for _, h := range hashes {
-		m.reach(h.plain(word))
-	}
-	m.next = from
-}
-
-// result is the queues of all keys that match, each once.
-func (m *topicMatch) result() []string {
-	queues := make(map[string]struct{})
-	for _, n := range append(m.here, m.hashes...) {
-		for _, q := range n.queues {
-			queues[q] = struct{}{}
+		// The '*' and '#' of a routing key are words like any other.
+		next = next[:0]
+		for _, n := range here {
+			next = appendNode(next, n.words[word])
+			next = appendNode(next, n.star)
 		}
+		for _, h := range hashes.list {
+			next = appendNode(next, h.words[word])
+		}
+		// A '#' that is reached here begins with the next word, because it may match none.
+		for _, n := range next {
+			hashes = hashes.add(n.hash)
+		}
+		here, next = next, here
 	}
-	if len(queues) == 0 {
-		return nil
+	return distinct(append(here, hashes.list...)), true
+}
+
+func appendNode(list []*topicNode, n *topicNode) []*topicNode {
+	if n == nil {
+		return list
 	}
-	return slices.Sorted(maps.Keys(queues))
+	return append(list, n)
+}
+
+// hashSet is every '#' that a match has reached.
+type hashSet struct {
+	list []*topicNode
+	seen map[*topicNode]struct{}
+}
+
+func (s hashSet) add(n *topicNode) hashSet {
+	if n == nil {
+		return s
+	}
+	if _, ok := s.seen[n]; ok {
+		return s
+	}
+	if s.seen == nil {
+		s.seen = make(map[*topicNode]struct{})
+	}
+	s.seen[n] = struct{}{}
+	s.list = append(s.list, n)
+	return s
+}
+
+// distinct returns the queues of nodes, each once.
+func distinct(nodes []*topicNode) []string {
+	nodes = slices.DeleteFunc(nodes, func(n *topicNode) bool { return len(n.queues) == 0 })
+	if len(nodes) == 1 && len(nodes[0].queues) == 1 {
+		return nodes[0].queues
+	}
+	var queues []string
+	for _, n := range nodes {
+		queues = append(queues, n.queues...)
+	}
+	slices.Sort(queues)
+	return slices.Compact(queues)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -261,12 +260,12 @@ func TestListsHideReservedNames(t *testing.T) {
 	if got := n.Exchanges(alice); len(got) != 1 || got[0].Name != "x" {
 		t.Errorf("exchanges %v", got)
 	}
-	if got := n.Queues(alice); len(got) != 1 || got[0].Name != "q" {
+	if got := n.queues(alice); len(got) != 1 || got[0].Name != "q" {
 		t.Errorf("queues %v", got)
 	}
 	_, err := n.Queue(alice, "sealmq.q")
 	n.code(sealmq.Denied, err)
-	if len(n.Bindings(admin)) != 3 || len(n.Exchanges(admin)) != 2 || len(n.Queues(admin)) != 2 {
+	if len(n.Bindings(admin)) != 3 || len(n.Exchanges(admin)) != 2 || len(n.queues(admin)) != 2 {
 		t.Error("the administrator does not see everything")
 	}
 }
@@ -292,7 +291,7 @@ func TestNothingIsAnsweredBeforeItIsStored(t *testing.T) {
 	n.PutKey(alice, "alice", make([]byte, keylog.KeyBytes), func(_ bool, err error) { answer("put key")(err) })
 	n.PutKey(alice, "alice", make([]byte, keylog.KeyBytes), func(_ bool, err error) { answer("put key again")(err) })
 	n.Unbind(alice, "new", "y", "k", answer("unbind"))
-	n.DeleteQueue(admin, "new", func(_ int, err error) { answer("delete queue")(err) })
+	n.DeleteQueue(admin, "new", 0, func(_ int, err error) { answer("delete queue")(err) })
 	n.DeleteExchange(admin, "y", answer("delete exchange"))
 	const calls = 10
 	if len(answers) > 0 {
@@ -304,197 +303,6 @@ func TestNothingIsAnsweredBeforeItIsStored(t *testing.T) {
 	}
 	if len(answers) > 0 {
 		t.Errorf("answered twice: %s", <-answers)
-	}
-}
-
-// stubborn is an engine that refuses definitions or queues for lack of storage, before or
-// after its methods return.
-type stubborn struct {
-	engine.Engine
-	definitions, queues, late bool
-	deletes                   bool
-	refused                   []func()
-	read                      int // how often all definitions were read
-}
-
-func (s *stubborn) Definitions() []engine.Definition {
-	s.read++
-	return s.Engine.Definitions()
-}
-
-func (s *stubborn) refuse(done func()) {
-	if s.late {
-		s.refused = append(s.refused, done)
-		return
-	}
-	done()
-}
-
-func (s *stubborn) Define(batch []engine.Definition, done func(error)) {
-	if s.definitions {
-		s.refuse(func() { done(sealmq.ErrNoStorage) })
-		return
-	}
-	s.Engine.Define(batch, done)
-}
-
-func (s *stubborn) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
-	if s.queues {
-		s.refuse(func() { done(engine.QueueInfo{}, false, sealmq.ErrNoStorage) })
-		return
-	}
-	s.Engine.DeclareQueue(name, o, compare, done)
-}
-
-func (s *stubborn) DeleteQueue(name string, only engine.If, done func(int, error)) {
-	if s.deletes {
-		s.refuse(func() { done(0, sealmq.ErrNoStorage) })
-		return
-	}
-	s.Engine.DeleteQueue(name, only, done)
-}
-
-// TestQueueThatCannotBeDeletedStaysBound: a queue that is still there but gets nothing any
-// more would lose what is published to it meanwhile.
-func TestQueueThatCannotBeDeletedStaysBound(t *testing.T) {
-	for _, late := range []bool{false, true} {
-		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
-			n := open(t)
-			n.must(n.bind(alice, "q", "x", "k"))
-			n.must(n.bind(alice, "q", "y", "l"))
-			n.must(n.bind(alice, "r", "x", "k"))
-			s := &stubborn{Engine: n.engine, late: late, deletes: true}
-			b, err := broker.New(broker.Config{Engine: s, Clock: n.clock})
-			n.must(err)
-			n.Broker = b
-			before, counts := n.Bindings(admin), n.Counts()
-			for range 2 {
-				answered := make(chan error, 1)
-				b.DeleteQueue(admin, "q", func(_ int, err error) { answered <- err })
-				for _, f := range s.refused {
-					f()
-				}
-				s.refused = nil
-				n.code(sealmq.NoStorage, <-answered)
-				if late { // it is bound with the next change
-					n.must(n.declareExchange(alice, "x", ""))
-				}
-				if diff := cmp.Diff(before, n.Bindings(admin)); diff != "" {
-					t.Errorf("bindings (-want +got):\n%s", diff)
-				}
-			}
-			n.stored("x", "k", "1")
-			n.stored("y", "l", "2")
-			n.restart()
-			n.holds("q", "1", "2")
-			if diff := cmp.Diff(before, n.Bindings(admin)); diff != "" {
-				t.Errorf("bindings after a restart (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(counts, n.Counts()); diff != "" {
-				t.Errorf("counts (-want +got):\n%s", diff)
-			}
-			if _, err := n.deleteQueue(admin, "q"); err != nil {
-				t.Error(err)
-			}
-			n.restart()
-			if diff := cmp.Diff([]broker.Binding{{Queue: "r", Exchange: "x", Key: "k"}}, n.Bindings(admin)); diff != "" {
-				t.Errorf("bindings (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
-	for _, late := range []bool{false, true} {
-		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
-			n := open(t)
-			n.must(n.bind(alice, "q", "x", "k"))
-			s := &stubborn{Engine: n.engine, late: late}
-			b, err := broker.New(broker.Config{Engine: s, Clock: n.clock})
-			n.must(err)
-			n.Broker = b
-			before := n.Counts()
-			key := make([]byte, keylog.KeyBytes)
-			for what, call := range map[string]func(done func(error)){
-				"declare exchange": func(done func(error)) { b.DeclareExchange(alice, "new", broker.Topic, done) },
-				"bind":             func(done func(error)) { b.Bind(alice, "q", "x", "new", done) },
-				"bind new parts":   func(done func(error)) { b.Bind(alice, "q", "new", "k", done) },
-				"unbind":           func(done func(error)) { b.Unbind(alice, "q", "x", "k", done) },
-				"delete exchange":  func(done func(error)) { b.DeleteExchange(admin, "x", done) },
-				"put key":          func(done func(error)) { b.PutKey(alice, "alice", key, func(_ bool, err error) { done(err) }) },
-			} {
-				n.clock.Advance(time.Second) // what is refused late is read again so often
-				s.definitions = true
-				answered := make(chan error, 2)
-				call(func(err error) { answered <- err })
-				for _, f := range s.refused {
-					f()
-				}
-				s.definitions, s.refused = false, nil
-				if err := <-answered; !errors.Is(err, sealmq.ErrNoStorage) || len(answered) > 0 {
-					t.Errorf("%s: error %v and %d more answers", what, err, len(answered))
-				}
-				if diff := cmp.Diff(before, n.Counts()); diff != "" {
-					t.Errorf("after %s (-want +got):\n%s", what, diff)
-				}
-			}
-			n.stored("x", "k", "1")
-			n.refused(sealmq.ErrUnroutable, n.one("x", "new", "2"))
-			n.refused(sealmq.ErrNoExchange, n.one("new", "k", "3"))
-		})
-	}
-}
-
-// TestRefusalsReadLittle: a client whose definitions are refused must not make the
-// broker read all others again each time.
-func TestRefusalsReadLittle(t *testing.T) {
-	for _, late := range []bool{false, true} {
-		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
-			n := open(t)
-			n.must(n.bind(alice, "q", "x", "k"))
-			s := &stubborn{Engine: n.engine, late: late, definitions: true}
-			b, err := broker.New(broker.Config{Engine: s, Clock: n.clock})
-			n.must(err)
-			n.Broker = b
-			before, read := n.Counts(), s.read
-			const refusals = 100
-			for i := range refusals {
-				answered := make(chan error, 1)
-				b.Bind(alice, "q", fmt.Sprint("new", i), "k", func(err error) { answered <- err })
-				for _, f := range s.refused {
-					f()
-				}
-				s.refused = nil
-				n.code(sealmq.NoStorage, <-answered)
-			}
-			most := 0
-			if late {
-				most = 1 // no time has passed
-			}
-			if s.read-read > most {
-				t.Errorf("all definitions were read %d times for %d refusals", s.read-read, refusals)
-			}
-			n.clock.Advance(time.Second)
-			if diff := cmp.Diff(before, n.Counts()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestBindIsRefusedWithItsQueue(t *testing.T) {
-	n := open(t)
-	s := &stubborn{Engine: n.engine, queues: true}
-	b, err := broker.New(broker.Config{Engine: s})
-	n.must(err)
-	n.Broker = b
-	n.code(sealmq.NoStorage, n.bind(alice, "q", "x", "k"))
-	n.code(sealmq.NoStorage, n.declareQueue(alice, "q", nil))
-	c := b.Open(alice, func() {}, nil)
-	defer c.Close(true)
-	n.code(sealmq.NoStorage, n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{}, done) }))
-	if got := n.Counts(); got != (broker.Counts{}) {
-		t.Errorf("something is left: %+v", got)
 	}
 }
 

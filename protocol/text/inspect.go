@@ -51,7 +51,27 @@ func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) (
 }
 
 func (s *Session) queues(v Verb, _ []byte) {
-	s.answerLarge(v, prefixQueues, func(dst []byte) ([]byte, error) { return s.broker.AppendQueues(dst, s.id) })
+	s.answerLarge(v, prefixQueues, s.appendQueues)
+}
+
+func (s *Session) appendQueues(dst []byte) ([]byte, error) {
+	queues, err := s.broker.Queues(s.id)
+	if err != nil {
+		return dst, err
+	}
+	dst = append(dst, '[')
+	start := len(dst)
+	for q := range queues {
+		one, err := json.Marshal(q)
+		if err != nil {
+			return dst, err
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, one...)
+	}
+	return append(dst, ']'), nil
 }
 
 func (s *Session) queue(v Verb, args []byte) {

@@ -85,8 +85,10 @@ func (s *Session) statistics() statistics {
 		TotalBindings:    counts.Bindings,
 		TotalExchanges:   counts.Exchanges,
 	}
-	for q := range s.broker.EachQueue(s.id) {
-		st.count(q)
+	if queues, err := s.broker.Queues(s.id); err == nil {
+		for q := range queues {
+			st.count(q)
+		}
 	}
 	return st
 }

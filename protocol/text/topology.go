@@ -63,7 +63,7 @@ func (s *Session) removeMessages(v Verb, args []byte) {
 			s.broker.PurgeQueue(s.id, queue, g.finishCount(prefixQueuePurged))
 			return
 		}
-		s.broker.DeleteQueue(s.id, queue, g.finishCount(prefixQueueDeleted))
+		s.broker.DeleteQueue(s.id, queue, 0, g.finishCount(prefixQueueDeleted))
 	})
 }
 
