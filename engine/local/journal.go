@@ -20,8 +20,9 @@ import (
 // Records lie in segments. A position names a segment by its generation and a place in it.
 // Later records have larger positions, and generations are never used again.
 //
-// All methods are safe for concurrent use. None but Sync, WaitRoom, Seal, LendSpace, Read,
-// Scan and Replay waits for a disk or a network.
+// All methods are safe for concurrent use once Begin has returned. Those that may wait for
+// a disk or a network are Scan, Replay, Begin, Sync, WaitRoom, Read, Seal, LendSpace and
+// Close.
 type Journal interface {
 	// A start: Generations and Scan, then Replay to its end, then Begin.
 
