@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine/enginetest"
@@ -17,7 +19,6 @@ import (
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // registry is a node with a key directory.
