@@ -1,35 +1,32 @@
-// Package sealmq is the vocabulary of the product: messages, deliveries, names,
-// limits, identities and errors. Every other package speaks it.
+// Package sealmq is the vocabulary of the product: messages, deliveries, names, limits,
+// identities and errors. Every other package uses it.
 //
-// It deliberately does nothing: no sockets, no files, no routing, and it imports
-// the standard library only.
+// It does nothing by itself, and imports only the standard library.
 package sealmq
 
 import "time"
 
-// Message is one message as a publisher handed it over and as it is stored.
-//
-// The broker never looks inside Body and never changes it.
+// Message is one message as it was published and as it is stored. The broker never changes
+// its body.
 type Message struct {
-	// ID identifies the message for acknowledgement and for duplicate detection.
-	// Empty means the protocol has none; then duplicates are not detected.
-	// At most MaxNameBytes bytes, without white space or control characters.
+	// ID identifies the message for acknowledgement and duplicate detection. If the
+	// protocol has none it is empty, and duplicates are not detected. It has at most
+	// MaxNameBytes bytes, without white space or control characters.
 	ID string
 	// Publisher is the identity (Identity.ID) of the connection that published it.
 	Publisher string
-	// Exchange and Key are the routing as published. They are never rewritten,
-	// neither by dead-lettering nor by a move.
+	// Exchange and Key are as published. Dead-lettering and moving do not change them.
 	Exchange, Key string
 	// Published is when the broker accepted the message, in whole milliseconds.
 	Published time.Time
-	// Properties are opaque to broker and engine; a protocol may keep its own in them.
+	// Properties are opaque to broker and engine. A protocol may store its own there.
 	Properties []byte
 	// Body is stored and delivered byte for byte.
 	Body []byte
 }
 
-// DeliveryTag names one delivery of one message to one session. The numbers are the
-// engine's; callers compare and return tags and never build them.
+// DeliveryTag names one delivery of one message to one session. Only the engine makes tags;
+// callers compare them and pass them back.
 type DeliveryTag struct {
 	Queue   uint32
 	Attempt uint32
@@ -39,45 +36,45 @@ type DeliveryTag struct {
 // SubscriptionID names a subscription within one session. 0 is none.
 type SubscriptionID uint32
 
-// Delivery is a message in a consumer's hands.
+// Delivery is a message that was delivered to a consumer.
 type Delivery struct {
 	Message
 	Tag   DeliveryTag
 	Queue string
-	// Subscription is the one that the message came through; 0 if it was fetched.
+	// Subscription is the subscription of the delivery; 0 if the message was fetched.
 	Subscription SubscriptionID
-	// Attempt counts deliveries of this copy from one, without those that were given back
-	// uncounted. Above one it is a redelivery.
+	// Attempt is the number of this delivery of this copy, from one. Deliveries that were
+	// released do not count.
 	Attempt uint32
-	// Returned says that this copy came back before, counted or not.
+	// Returned says that this copy was returned or released before.
 	Returned bool
-	// DeathReason and DeathQueue say why and from where a dead letter came; both are
-	// empty for a message that never died.
+	// DeathReason and DeathQueue say why and from which queue a message was
+	// dead-lettered. Both are empty for other messages.
 	DeathReason, DeathQueue string
 }
 
 // Redelivered reports whether this copy was delivered before.
 func (d *Delivery) Redelivered() bool { return d.Returned || d.Attempt > 1 }
 
-// Identity is who a connection is. It comes from a verified certificate and from
+// Identity is who the peer of a connection is. It comes from a verified certificate and from
 // nowhere else.
 type Identity struct {
-	// ID is stable and unique within one authority: the SAN URI's client name, the
-	// common name, or "sha256:<hex>" of a certificate that has neither.
+	// ID is stable and unique within one authority: the client name in the SAN URI, else
+	// the common name, else "sha256:<hex>" of the certificate.
 	ID string
-	// Issuer tells the same ID of two authorities apart.
+	// Issuer identifies the authority, because two authorities may use the same ID.
 	Issuer string
-	// CommonName is the first common name of the subject, which CipherMQ's key
-	// commands need; empty if the certificate has none.
+	// CommonName is the first common name of the subject, or empty. CipherMQ's key
+	// commands need it.
 	CommonName string
-	// Role is what the certificate's profile says; plain clients have RoleClient.
+	// Role is the role in the certificate, or RoleClient.
 	Role Role
 }
 
-// Role is the part a certificate plays.
+// Role is what a certificate may be used for.
 type Role string
 
-// The roles. Only certificates of our own authority can be RoleAdmin.
+// The roles. Only certificates of our own authority can have RoleAdmin.
 const (
 	RoleClient Role = "client"
 	RoleAdmin  Role = "admin"

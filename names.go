@@ -6,13 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// MaxNameBytes bounds every name and message id (CipherMQ specification, R36).
+// MaxNameBytes is the maximum length of names and message ids (CipherMQ specification, R36).
 const MaxNameBytes = 255
 
-// CheckName reports whether name may name a thing of the given kind ("queue",
-// "exchange", "routing key", "message id"). White space and control characters are
-// refused, because a name stands as one token in a line of the text protocol.
-// The error has code BadName and is safe to show to a peer.
+// CheckName checks a name of the given kind ("queue", "exchange", "routing key", "message
+// id"). It refuses white space and control characters, because a name is one word in a line
+// of the text protocol. The error has code BadName and is safe to show to a peer.
 func CheckName(kind, name string) error {
 	switch {
 	case name == "":

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// Defaults and bounds of queue options.
+// Defaults and limits of queue options.
 const (
 	// DefaultMaxLineBytes is the longest line that every known CipherMQ client can
 	// read (specification 3.4, R29).
 	DefaultMaxLineBytes = 65_536
 	// MaxLineBytes is the largest value of QueueOptions.MaxLineBytes.
 	MaxLineBytes = 4 << 20
-	// DefaultPrefetch is the credit of a consumer that asked for nothing else.
+	// DefaultPrefetch is the default credit of a consumer.
 	DefaultPrefetch = 100
-	// MaxPrefetch bounds what one consumer can hold unacknowledged.
+	// MaxPrefetch is the largest credit of a consumer.
 	MaxPrefetch = 10_000
 	// DefaultDeliveryLimit is how often a message is delivered before it is dead-lettered.
 	DefaultDeliveryLimit = 16
-	// DefaultAckTimeout is how long a delivery may stay unacknowledged on a
-	// connection that sends no ack at all.
+	// DefaultAckTimeout is how long a delivery may stay unacknowledged on a connection
+	// that sends no acks.
 	DefaultAckTimeout = 30 * time.Second
-	// DefaultDeadMaxMessages and DefaultDeadMaxBytes bound a dead-letter queue that
-	// the broker creates by itself. At the bound its oldest messages are removed and counted.
+	// DefaultDeadMaxMessages and DefaultDeadMaxBytes limit a dead-letter queue that the
+	// broker creates. At a limit its oldest messages are dropped and counted.
 	DefaultDeadMaxMessages = 100_000
 	DefaultDeadMaxBytes    = 256 << 20
 )
@@ -33,14 +33,14 @@ const (
 // DeadSuffix is appended to a queue's name to name its dead-letter queue.
 const DeadSuffix = ".dead"
 
-// The reasons of dead letters for which nobody gave one.
+// The reasons of dead letters if the consumer gives none.
 const (
-	DeathRejected      = "rejected"       // a consumer asked for it
-	DeathDeliveryLimit = "delivery limit" // it came back once too often
+	DeathRejected      = "rejected"       // by a consumer
+	DeathDeliveryLimit = "delivery limit" // returned after its last allowed delivery
 )
 
-// DeadLetterOptions are the options of a dead-letter queue that is created for a queue
-// with options o: bounded, and able to take every message that o lets in.
+// DeadLetterOptions are the options of the dead-letter queue that is created for a queue
+// with options o. It is bounded, and accepts every message that the queue accepts.
 func DeadLetterOptions(o QueueOptions) QueueOptions {
 	return QueueOptions{
 		MaxMessages:  DefaultDeadMaxMessages,
@@ -50,38 +50,41 @@ func DeadLetterOptions(o QueueOptions) QueueOptions {
 	}.Normalize()
 }
 
-// PushOverheadBytes is what "Message: <id> <body>" adds to id and body, without the
-// line feed. A push must fit in the queue's MaxLineBytes.
+// PushOverheadBytes is the length that "Message: <id> <body>" adds to id and body, without
+// the line feed. A push must fit in the queue's MaxLineBytes.
 const PushOverheadBytes = len("Message: ") + 1
 
-// QueueOptions are what a queue is declared with. The zero value of a field means
-// its default; Normalize fills the defaults in. The JSON form, that of the declare_queue
-// command, has the same fields in lower case with underscores (queuejson.go).
+// QueueOptions are the options of a queue's declaration. A zero field has its default, which
+// Normalize fills in. The JSON form of the declare_queue command has the same fields in
+// lower case with underscores (queuejson.go).
 type QueueOptions struct {
-	// MaxMessages and MaxBytes refuse a publish that would exceed them; waiting,
-	// unacknowledged and not yet synced messages count. 0 is no limit.
+	// MaxMessages and MaxBytes are the maximum content of the queue; publishes beyond
+	// are refused. Waiting, unacknowledged and not yet synced messages count. 0 is no
+	// limit.
 	MaxMessages int64
 	MaxBytes    int64
-	// TTL removes a message that waits longer; 0 keeps it for ever.
+	// TTL is how long a message may wait before it is removed; 0 is for ever.
 	TTL time.Duration
-	// DeliveryLimit dead-letters a message that comes back after so many deliveries.
+	// DeliveryLimit is the number of deliveries after which a returned message is
+	// dead-lettered.
 	DeliveryLimit uint32
-	// AckTimeout returns a delivery to the queue.
+	// AckTimeout is how long a delivery may stay unacknowledged before it is returned.
 	AckTimeout time.Duration
-	// Prefetch is the credit of its consumers unless they ask for another.
+	// Prefetch is the default credit of the queue's consumers.
 	Prefetch int
-	// MaxLineBytes bounds a pushed line of the text protocol, without its line feed.
+	// MaxLineBytes is the maximum length of a pushed line of the text protocol, without
+	// its line feed.
 	MaxLineBytes int
-	// DropOldest removes the oldest messages at the limit instead of refusing.
+	// DropOldest drops the oldest messages at a limit instead of refusing publishes.
 	DropOldest bool
-	// Sealed makes a queue for ciphertext only: a publish is refused whose body is not a
-	// well-formed sealed envelope of one of these suites. It is their names in order, joined
-	// by commas (SealedSuites makes it); empty lets everything in. What is dead-lettered or
-	// moved to the queue is not looked at again.
+	// Sealed makes a queue accept only ciphertext: a publish is refused if its body is not
+	// a well-formed sealed envelope of one of these suites. The value is the sorted names
+	// of the suites, joined by commas (see SealedSuites); empty accepts everything.
+	// Messages that are dead-lettered or moved to the queue are not checked.
 	Sealed string
 }
 
-// MaxSealedSuites bounds the suites of QueueOptions.Sealed.
+// MaxSealedSuites is the maximum number of suites in QueueOptions.Sealed.
 const MaxSealedSuites = 16
 
 // SealedSuites makes a value of QueueOptions.Sealed.
@@ -91,7 +94,7 @@ func SealedSuites(suites ...string) string {
 	return strings.Join(slices.Compact(suites), ",")
 }
 
-// Suites are the suites that Sealed names, nil if it names none.
+// Suites are the suites in Sealed, or nil.
 func (o QueueOptions) Suites() []string {
 	if o.Sealed == "" {
 		return nil
@@ -99,8 +102,7 @@ func (o QueueOptions) Suites() []string {
 	return strings.Split(o.Sealed, ",")
 }
 
-// validateSealed demands the one spelling of a list. Which suites there are is known
-// elsewhere.
+// validateSealed checks the form of the list. Package seal knows which suites exist.
 func (o QueueOptions) validateSealed() error {
 	suites := o.Suites()
 	if len(suites) > MaxSealedSuites {

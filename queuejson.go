@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// queueOptionsJSON is the order and the form in which QueueOptions are printed.
+// queueOptionsJSON is the JSON form of QueueOptions.
 type queueOptionsJSON struct {
 	MaxMessages   int64    `json:"max_messages,omitempty"`
 	MaxBytes      int64    `json:"max_bytes,omitempty"`
@@ -22,7 +22,7 @@ type queueOptionsJSON struct {
 	Sealed        []string `json:"sealed,omitempty"`
 }
 
-// MarshalJSON leaves out what is zero and prints durations as Go does: "1m30s".
+// MarshalJSON omits zero values and prints durations as Go does: "1m30s".
 func (o QueueOptions) MarshalJSON() ([]byte, error) {
 	duration := func(d time.Duration) string {
 		if d == 0 {
@@ -43,10 +43,10 @@ func (o QueueOptions) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// ParseQueueOptions reads the JSON form. It is strict, because an option that is
-// silently ignored may be a limit that is not there: members that are unknown, repeated,
-// spelled in another case or null are errors, and so are values out of range and
-// anything after the object. Every error has code BadArgument and is safe to show.
+// ParseQueueOptions parses the JSON form. It is strict, because a silently ignored option
+// may be a missing limit. Unknown, repeated or null members and names in another case are
+// errors, and so are values out of range and text after the object. Every error has code
+// BadArgument and is safe to show.
 func ParseQueueOptions(text []byte) (QueueOptions, error) {
 	var o QueueOptions
 	dec := json.NewDecoder(bytes.NewReader(text))

@@ -109,6 +109,10 @@ func (p *Pins) Keys(scope string) (map[string]map[string]Pin, error) {
 // Forget removes the pins of one owner, so that the next key of this name is pinned as if
 // it were the first. It returns what was pinned, by suite.
 func (p *Pins) Forget(ctx context.Context, scope, owner string) (gone map[string]Pin, err error) {
+	// Do not make the file's folder if there is nothing to forget.
+	if keys, err := p.Keys(scope); err != nil || len(keys[owner]) == 0 {
+		return nil, err
+	}
 	_, err = p.update(ctx, func(before []byte) (*pinFile, error) {
 		f, err := parsePins(before)
 		if err == nil {

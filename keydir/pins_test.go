@@ -182,9 +182,16 @@ func (held) LockFile(name string) (func() error, error) {
 
 func (held) AfterFunc(_ time.Duration, f func()) clock.Timer { return clock.System.AfterFunc(0, f) }
 
-// Who cannot write the pins is told which file is in the way, and what to do.
+// onePin is a file with one pin.
+const onePin = `{"v":1,"directories":{"town":{"log_key":"k","checkpoint":"AAAA","keys":{"alice":{"hpke-x25519-aes256gcm":` +
+	`{"fingerprint":"sha256:00","proven":true,"serial":1,"entry":"0000000000000000000000000000000000000000000000000000000000000000","issuer":"i","first_seen":"2026-05-04T09:00:00Z"}}}}}}`
+
+// TestPinsThatAnotherProcessHolds: the error names the file that is locked, and a hint.
 func TestPinsThatAnotherProcessHolds(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pins.json")
+	if err := os.WriteFile(file, []byte(onePin), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	h := held{durable.OS(), clock.System}
 	p, err := openPins(&Pins{file: file, fs: h, clock: h})
 	if err != nil {
@@ -200,8 +207,7 @@ func TestPinsThatAnotherProcessHolds(t *testing.T) {
 // FuzzPins opens arbitrary files. What is understood is listed, what is not is an error.
 func FuzzPins(f *testing.F) {
 	f.Add([]byte(`{"v":1,"directories":{}}`))
-	f.Add([]byte(`{"v":1,"directories":{"town":{"log_key":"k","checkpoint":"AAAA","keys":{"alice":{"hpke-x25519-aes256gcm":` +
-		`{"fingerprint":"sha256:00","proven":true,"serial":1,"entry":"0000000000000000000000000000000000000000000000000000000000000000","issuer":"i","first_seen":"2026-05-04T09:00:00Z"}}}}}}`))
+	f.Add([]byte(onePin))
 	f.Add([]byte(`{"v":1,"directories":{"town":null}}`))
 	f.Add([]byte(`{"v":2}`))
 	f.Fuzz(func(t *testing.T, content []byte) {

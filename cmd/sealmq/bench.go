@@ -67,7 +67,7 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 	fl.IntVar(&f.idleConnections, "idle-connections", 0, "measure the memory of this many idle consumers instead")
 	fl.StringVar(&f.dir, "dir", "", "`folder` for the broker that is started (default: a temporary one)")
 	f.connect = addConnectFlags(cmd)
-	fl.Lookup("addr").Usage = "measure the running broker at this `host:port`; the certificate flags are for it"
+	fl.Lookup("addr").Usage = "measure the running broker at this address, `host:port`; the certificate flags are for it"
 	fl.Lookup("addr").DefValue = ""
 	fl.StringVar(&f.metricsAddr, "broker-metrics", "", "`host:port` of the metrics listener of the broker at --addr")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")

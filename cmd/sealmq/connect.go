@@ -34,7 +34,7 @@ type connectFlags struct {
 
 // addConnectFlags adds --addr, --as, --cert, --cert-key, --ca and --server-name.
 func addConnectFlags(cmd *cobra.Command) *connectFlags {
-	configFlag(cmd, "addr", "server.addr", "`host:port` of the broker")
+	configFlag(cmd, "addr", "server.addr", "address of the broker, `host:port`")
 	f := addIdentityFlags(cmd)
 	cmd.Flags().StringVar(&f.serverName, "server-name", "", "`name` expected in the broker's certificate (default: the host of --addr)")
 	return f
@@ -251,7 +251,8 @@ func explain(err error) error {
 		name      x509.HostnameError
 		remote    *net.OpError
 		dates     x509.CertificateInvalidError
-		hinted    *hintError
+		explained *hintError
+		hinted    interface{ Hint() string }
 		notTLS    tls.RecordHeaderError
 		dnsFailed *net.DNSError
 		fork      *keydir.ForkError
@@ -262,10 +263,12 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &hinted):
+	case errors.As(err, &explained):
 		return err
 	case errors.As(err, &fork):
 		return withHint(err, "%s\n\n%s\n%s", fork.Hint(), fork.Ours, fork.Theirs)
+	case errors.As(err, &hinted) && hinted.Hint() != "":
+		return err
 	case errors.As(err, &dates) && dates.Reason == x509.Expired:
 		return withHint(err, "this is the broker's certificate, which \"sealmq serve\" renews when it starts; check this machine's clock too")
 	case errors.As(err, &other):

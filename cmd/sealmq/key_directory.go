@@ -24,15 +24,17 @@ import (
 func newKeyPublishCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish FILE",
-		Short: "Put your public key into the broker's key directory",
-		Long: `Sign the public key in FILE with your certificate's key and put it into the broker's key directory,
-where "sealmq send --to NAME" finds it. FILE is a key file of either kind, or the name of a key in the
-data folder; its private half is not sent. Of a private key under a passphrase the passphrase is asked for: the
-public key beside it may be another one. The key takes the place of the one that you have published for
-the same suite before: keep the old private key until nothing waits for it.
+		Short: "Publish your public key in the broker's key directory",
+		Long: `Sign the public key in FILE with your certificate's key, and publish it in the broker's key directory,
+where "sealmq send --to NAME" finds it. NAME is the name in your certificate.
 
-The name is that of your certificate. A file that is named after somebody else who has a certificate in the data
-folder is refused, and so is any other name than the file's if you have not said who you are.`,
+FILE is a private or public key file, or the name of a key in the data folder. Only the public key is sent.
+If the private key has a passphrase, the command asks for it, because the public key file beside it may
+hold another key. The new key replaces the one that you published for the same suite before. Keep the old
+private key until no message waits for it.
+
+A file whose name differs from NAME is refused, unless --as or --cert says who you are and no certificate
+in the data folder has the name of the file.`,
 		Example: `  sealmq key publish lab --as lab
   sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
 		Args: cobra.ExactArgs(1),
@@ -72,8 +74,8 @@ folder is refused, and so is any other name than the file's if you have not said
 	return cmd
 }
 
-// checkOwner refuses a key under another name than its file's, if somebody here is called
-// as the file is, or nobody has said as whom it is to be published.
+// checkOwner refuses a key file that is named after somebody else, if the data folder has a
+// certificate of that name, or if neither --as nor --cert was given.
 func (f *connectFlags) checkOwner(cmd *cobra.Command, path, name string) error {
 	owner := ownerOf(path)
 	if owner == name {
@@ -86,12 +88,12 @@ func (f *connectFlags) checkOwner(cmd *cobra.Command, path, name string) error {
 	if _, err := os.Stat(ca.In(data).Cert(owner)); err != nil && (f.cert != "" || cmd.Flag("as").Changed) {
 		return nil
 	}
-	return withHint(fmt.Errorf("the file %s is named after %s, and this would publish its key as that of %s; nothing was published", path, owner, name),
-		"--as %s publishes it as %s; if it is %s's all the same, --force publishes it", owner, owner, name)
+	return withHint(fmt.Errorf("the file %s is named after %s, but its key would be published as the key of %s; nothing was published", path, owner, name),
+		"use --as %s to publish it as the key of %s, or --force if it is the key of %s", owner, owner, name)
 }
 
-// signer signs as the owner of the certificate of this connection, under the name that the
-// broker knows.
+// signer signs as the owner of the certificate of this connection, with the name that the
+// broker gives it.
 func (f *connectFlags) signer(ctx context.Context, cmd *cobra.Command, c *client.Client) (*seal.Signer, error) {
 	files, err := f.files(cmd)
 	if err != nil {
@@ -128,7 +130,7 @@ func printEntry(w io.Writer, e *seal.KeyEntry, asJSON bool) error {
 	return err
 }
 
-// directoryRow is a key as the log has it last, beside what is pinned.
+// directoryRow is the last change of a key in the log, with the pinned key.
 type directoryRow struct {
 	Name   string `json:"name"`
 	Suite  string `json:"suite,omitempty"`
@@ -137,8 +139,8 @@ type directoryRow struct {
 	Hash   string `json:"hash"`
 	Record int64  `json:"record"`
 	Reset  bool   `json:"reset,omitempty"` // the record says that the key was reset
-	// Pinned is the fingerprint of the key that is pinned for this name and suite, on the
-	// rows of its entry and of the newest one; PinnedEntry is its number.
+	// Pinned is the fingerprint of the pinned key of this name and suite, and PinnedEntry
+	// its entry. They are set in the rows of that entry and of the newest one.
 	Pinned      string `json:"pinned,omitempty"`
 	PinnedEntry uint64 `json:"pinned_entry,omitempty"`
 }
@@ -148,13 +150,14 @@ func newKeyDirectoryCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "directory [NAME]",
 		Short: "List the keys in the broker's key directory",
-		Long: `Read the whole log of the broker's key directory, check that it is one log that continues what was seen
-before, and list the newest key of everybody, or every change under one name. A key without a signed
-entry, as CipherMQ's clients register them, is marked unproven. A key that an administrator of the broker
-took out of the directory is marked reset. PINNED is the fingerprint of the key that is
-pinned; in brackets behind it is the entry that it is of, if that is another one.
+		Long: `Read the whole log of the broker's key directory, and check that it continues the log that was seen
+before. List the newest key of each name or, with NAME, every change of its keys.
 
---forget forgets what is pinned of one name, and asks no broker.`,
+A key without a signed entry, such as CipherMQ's clients register, is marked unproven. A key that an
+administrator removed is marked reset. PINNED is the fingerprint of the pinned key, with its entry in
+brackets if that is not the entry of the row.
+
+--forget removes the pins of one name. It does not connect to a broker.`,
 		Example: `  sealmq key directory
   sealmq key directory lab
   sealmq key directory --forget lab`,
@@ -167,7 +170,7 @@ pinned; in brackets behind it is the entry that it is of, if that is another one
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := strings.Join(args, "")
 		if forget != "" && name != "" {
-			return usagef("a name and --forget exclude each other")
+			return usagef("NAME and --forget cannot be combined")
 		}
 		if forget != "" {
 			return dir.forget(cmd, conn, forget, *asJSON)
@@ -199,7 +202,7 @@ type forgotten struct {
 	Digits      string `json:"digits"`
 }
 
-// forget removes what is pinned of a name, and says what that was.
+// forget removes the pins of a name and prints them.
 func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name string, asJSON bool) error {
 	pins, scope, _, err := f.remembered(cmd, conn)
 	if err != nil {
@@ -220,7 +223,7 @@ func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name str
 	}
 	if len(gone) == 0 {
 		_, directory, _ := strings.Cut(scope, " ")
-		_, err := fmt.Fprintf(w, "nothing was pinned of %s for the directory %s in %s\n", name, directory, f.pins)
+		_, err := fmt.Fprintf(w, "%s has no pinned key of %s for the directory %s\n", f.pins, name, directory)
 		return err
 	}
 	for _, k := range gone {
@@ -264,7 +267,7 @@ func printDirectory(w io.Writer, a *keydir.Audit, pinned map[string]map[string]k
 	return t.print(w, "there are no keys")
 }
 
-// verifyInfo is the outcome of key verify.
+// verifyInfo is the result of key verify.
 type verifyInfo struct {
 	Name       string      `json:"name"`
 	Records    int64       `json:"records"`
@@ -272,26 +275,27 @@ type verifyInfo struct {
 	Checkpoint string      `json:"checkpoint"`
 	Keys       []entryInfo `json:"keys"`
 	Unproven   int         `json:"unproven"` // bare keys that were registered under the name
-	Resets     []resetInfo `json:"resets"`   // keys that an administrator took out, the owner's or a thief's
+	Resets     []resetInfo `json:"resets"`   // keys that an administrator removed
 }
 
 func newKeyVerifyCmd() *cobra.Command {
 	var keyFile string
 	cmd := &cobra.Command{
 		Use:   "verify [NAME]",
-		Short: "Check that the key directory shows everybody the right keys",
-		Long: `Read the whole log of the broker's key directory, check that it continues what was seen before, and
-show the keys under NAME, by default your own. With --key-file the newest one must be the key in the file.
-Do this for your own name from time to time: an entry that you have not published was put by somebody who
-has your certificate's key. So does a reset that you have not asked for: an administrator of the broker took a key out
-of the directory, and whoever was the first published the next one. "sealmq key directory NAME" lists all of them.`,
+		Short: "Check the keys of a name in the key directory",
+		Long: `Read the whole log of the broker's key directory, check that it continues the log that was seen before, and
+show the keys of NAME, by default your own. With --key-file the newest key must be the key in the file.
+
+Check your own name from time to time. If there is an entry that you did not publish, somebody else has your
+certificate's key. If there is a reset that you did not ask for, an administrator removed a key, and anybody
+with a certificate of your name could publish the next one. "sealmq key directory NAME" lists all changes.`,
 		Example: `  sealmq key verify --as lab --key-file lab
   sealmq key verify alice`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	conn, dir := addConnectFlags(cmd), addDirectoryFlags(cmd)
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().StringVar(&keyFile, "key-file", "", "key `file` of which the directory must have the public half")
+	cmd.Flags().StringVar(&keyFile, "key-file", "", "key `file` with the key that the directory must show")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var key *seal.PublicKey
 		if keyFile != "" {
@@ -342,8 +346,8 @@ of the directory, and whoever was the first published the next one. "sealmq key 
 	return cmd
 }
 
-// sayKeys prints what there is to compare with the owner: the pinned keys of a name, and the
-// one that the directory shows, for which nothing is promised and which is not pinned.
+// sayKeys prints the keys to compare with the owner: the pinned keys of a name, and the key
+// that the directory shows. The latter is neither checked nor pinned.
 func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *keydir.Pins, scope string) error {
 	pinned, err := pins.Keys(scope)
 	if err != nil {
@@ -368,7 +372,7 @@ func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *cli
 	return nil
 }
 
-// newVerifyInfo describes what was verified, and compares it with a key, unless that is nil.
+// newVerifyInfo describes the verified keys, and compares them with key if it is not nil.
 func newVerifyInfo(v *keydir.Verified, name string, key *seal.PublicKey) (*verifyInfo, error) {
 	info := &verifyInfo{Name: name, Records: v.Size, LogKey: v.LogKey, Checkpoint: string(v.Checkpoint), Keys: []entryInfo{}, Resets: resetsOf(v.Records)}
 	since := ""
@@ -387,7 +391,7 @@ func newVerifyInfo(v *keydir.Verified, name string, key *seal.PublicKey) (*verif
 		if key != nil && key.Suite() == k.Key.Suite() {
 			if found = key.Fingerprint() == k.Key.Fingerprint(); !found {
 				return nil, withHint(fmt.Errorf("the directory has another key of %s for %s than the file: %s", name, k.Suite, k.Key.Fingerprint()),
-					"if you have not published it, somebody else has your certificate's key, and certificates cannot be revoked: get one under another name, or have the authority made anew, and tell the senders")
+					"if you did not publish it, somebody else has your certificate's key: have the certificate revoked at once, get one with a new key, publish your key again, and tell the senders")
 			}
 		}
 		info.Keys = append(info.Keys, entryInfo{Name: name, Suite: k.Suite, Entry: k.Serial,
@@ -411,10 +415,10 @@ func (v *verifyInfo) print(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(w, "  read out     %s\n", k.Digits)
 	}
 	for _, r := range v.Resets {
-		fmt.Fprintf(w, "note         %s was reset by an administrator of the broker (record %d of the log); if you are %s and do not know why, ask\n", keyText(r.Suite, r.Entry), r.Record, v.Name)
+		fmt.Fprintf(w, "note         %s was reset by an administrator of the broker (record %d of the log); if you are %s and did not ask for it, ask why\n", keyText(r.Suite, r.Entry), r.Record, v.Name)
 	}
 	if v.Unproven > 0 {
-		fmt.Fprintf(w, "note         %s registered under this name without a signature; only senders that allow unproven keys use them\n", plural(v.Unproven, "key"))
+		fmt.Fprintf(w, "note         %s registered with this name without a signature; only senders with --allow-unproven use them\n", plural(v.Unproven, "key"))
 	}
 	return nil
 }

@@ -25,28 +25,29 @@ func newKeyResetCmd() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "reset NAME",
-		Short: "Take the keys of a name out of the key directory (administrators)",
-		Long: `Take the keys of NAME out of the broker's key directory, all of them or those of one suite, so that NAME can
-publish anew: with a certificate of another authority, or after all changes were used up by somebody
-who had stolen the certificate. It stands in the directory's log for good.
+		Short: "Remove the keys of a name from the key directory (administrators)",
+		Long: `Remove all keys of NAME, or the key of one suite, from the broker's key directory, so that NAME can publish a
+new key with a certificate of another authority, or after somebody with a stolen certificate used up all
+changes. The directory's log keeps the reset for ever.
 
-Nobody who knows a key of NAME takes the next one by itself. Such senders get an error that says that an administrator has reset
-it, with both fingerprints. They compare them with NAME, and then run "sealmq key directory --forget NAME".
-NAME runs "sealmq key publish". Who has never seen a key of NAME takes the next one with a notice.
+NAME then runs "sealmq key publish". Senders that have pinned a key of NAME refuse the next one: their error
+says that an administrator reset the key, and shows both fingerprints. They compare the fingerprints with NAME
+and run "sealmq key directory --forget NAME". Senders that have never seen a key of NAME accept the next one
+with a notice.
 
-A reset shuts nobody out: whoever holds a certificate of NAME that the broker accepts can publish the next key, a thief
-too. See that the stolen one is not accepted any more before you reset.`,
+A reset does not lock out a thief: anybody with a certificate of NAME that the broker accepts can publish the
+next key. Revoke the stolen certificate before you reset.`,
 		Example: `  sealmq key reset lab
   sealmq key reset lab --suite hpke-x25519-aes256gcm --yes`,
 		Args: cobra.ExactArgs(1),
 	}
 	conn, asJSON := addConnectFlags(cmd), addJSONFlag(cmd)
-	cmd.Flags().StringVar(&suite, "suite", "", "reset the key of this `suite` only, or \""+keylog.Unproven+"\" for the one without a signature (default: all)")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().StringVar(&suite, "suite", "", "reset only the key of this `suite`, or \""+keylog.Unproven+"\" for the key without a signature (default: all keys)")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
 		if suite != "" && suite != keylog.Unproven && !slices.Contains(seal.Suites(), seal.Suite(suite)) {
-			return usagef("there is no suite %q; there are %s, and %s for keys without a signature", suite, suiteNames(), keylog.Unproven)
+			return usagef("there is no suite %q; the suites are %s, and %s for keys without a signature", suite, suiteNames(), keylog.Unproven)
 		}
 		if !yes {
 			if err := confirmReset(cmd, conn, name, suite); err != nil {
@@ -60,7 +61,7 @@ too. See that the stolen one is not accepted any more before you reset.`,
 			}
 			done, err := d.Reset(ctx, name, seal.Suite(suite))
 			if sealmq.CodeOf(err) == sealmq.NoKey {
-				return withHint(err, "\"sealmq key directory %s\" shows what there is, and what was reset already", name)
+				return withHint(err, "\"sealmq key directory %s\" shows its keys and earlier resets", name)
 			}
 			if errors.Is(err, client.ErrInterrupted) {
 				return withHint(err, "\"sealmq key directory %s\" shows whether it was reset", name)
@@ -74,11 +75,11 @@ too. See that the stolen one is not accepted any more before you reset.`,
 	return cmd
 }
 
-// confirmReset shows what will be reset, and asks whoever sits at the terminal.
+// confirmReset shows what will be reset, and asks the person at the terminal.
 func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) error {
 	in, ok := cmd.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return withHint(errors.New("a reset has to be confirmed, and there is no terminal to ask at"), "add --yes")
+		return withHint(errors.New("a reset needs a confirmation, and there is no terminal to ask for it"), "add --yes")
 	}
 	w := cmd.ErrOrStderr()
 	err := conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
@@ -100,14 +101,14 @@ func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) er
 			}
 		}
 		if !found {
-			return withHint(fmt.Errorf("there is no key of %s to be reset", name), "\"sealmq key directory %s\" shows what there is", name)
+			return withHint(fmt.Errorf("there is no key of %s to reset", name), "\"sealmq key directory %s\" shows its keys", name)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "Everybody who knows a key of %s will be told, and has to compare the next one. Type yes to go on: ", name)
+	fmt.Fprintf(w, "Senders that have pinned a key of %s will refuse the next one until they compare it. Type yes to continue: ", name)
 	answer, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the answer: %w", err)
@@ -149,6 +150,6 @@ func printResets(w io.Writer, name string, list []resetInfo, asJSON bool) error 
 	for _, r := range list {
 		fmt.Fprintf(w, "reset %s of %s: record %d of the log\n", keyText(r.Suite, r.Entry), name, r.Record)
 	}
-	_, err := fmt.Fprintf(w, "%s publishes the next one with \"sealmq key publish\"; whoever knows the old one compares it and runs \"sealmq key directory --forget %s\"\n", name, name)
+	_, err := fmt.Fprintf(w, "%s publishes a new key with \"sealmq key publish\"; senders that pinned the old one compare the new one and run \"sealmq key directory --forget %s\"\n", name, name)
 	return err
 }

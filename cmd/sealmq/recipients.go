@@ -20,7 +20,7 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
-// recipients are whom --to names, and the keys that files say they have.
+// recipients are the receivers of --to, and their keys from files.
 type recipients struct {
 	names []string
 	keys  map[string]*seal.PublicKey
@@ -28,8 +28,8 @@ type recipients struct {
 
 const toUsage = "receiver: a `name` in the key directory, or NAME=FILE with a key file; can be repeated"
 
-// findRecipients reads the key files that --to names, and says which key of which file is
-// taken. Names without one are left to the key directory, whatever files there are.
+// findRecipients reads the key files that --to names, and prints which keys it uses. The key
+// directory provides the keys of names without a file, whatever files exist.
 func findRecipients(cmd *cobra.Command, list []string) (*recipients, error) {
 	r := &recipients{keys: make(map[string]*seal.PublicKey)}
 	for _, to := range list {
@@ -51,13 +51,13 @@ func findRecipients(cmd *cobra.Command, list []string) (*recipients, error) {
 	return r, nil
 }
 
-// splitRecipient returns whose key is meant, and its file if one is named. It looks at the
-// argument alone: were a file of a receiver's name taken for the receiver, who can make
-// that file would choose the key.
+// splitRecipient returns the receiver's name, and the file if one is named. It only looks at
+// the argument. If it used a file that is called like the receiver, somebody who can create
+// that file could choose the key.
 func splitRecipient(cmd *cobra.Command, to string) (name, path string, err error) {
 	if name, file, ok := strings.Cut(to, "="); ok && name != "" && !strings.ContainsAny(name, `/\`) {
 		if file == "" {
-			return "", "", usagef("--to %s names no file behind the =; for the key in the directory it is --to %s", to, name)
+			return "", "", usagef("--to %s names no file after the =; for the key in the directory write --to %s", to, name)
 		}
 		return name, file, findPublicFile(cmd, file)
 	}
@@ -67,10 +67,10 @@ func splitRecipient(cmd *cobra.Command, to string) (name, path string, err error
 	return to, "", sealmq.CheckName("receiver", to)
 }
 
-// findPublicFile says what may have been meant if there is no such file.
+// findPublicFile suggests another file if there is no such file.
 func findPublicFile(cmd *cobra.Command, path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil // what is wrong with it will be said when it is read
+		return nil // reading it will say what is wrong
 	}
 	err := fmt.Errorf("there is no key file %s", path)
 	data, derr := dataDir(cmd)
@@ -81,15 +81,15 @@ func findPublicFile(cmd *cobra.Command, path string) error {
 	if _, serr := os.Stat(near); serr == nil {
 		return withHint(err, "did you mean %s?", near)
 	}
-	return withHint(err, `a name alone, without an ending, is looked up in the key directory; "sealmq key generate --out PATH" makes a pair of key files`)
+	return withHint(err, `for a name in the key directory, leave out the ending; to make a key pair, use "sealmq key generate --out PATH"`)
 }
 
-// looksLikeKeyFile reports whether an argument is a file by its ending.
+// looksLikeKeyFile reports whether an argument ends like a key file.
 func looksLikeKeyFile(to string) bool {
 	return strings.HasSuffix(to, ".pub") || strings.HasSuffix(to, ".key") || strings.HasSuffix(to, ".pem")
 }
 
-// ownerOf is whose key a file is said to hold, by the file's name.
+// ownerOf is the owner of a key file according to the file's name.
 func ownerOf(path string) string {
 	base := filepath.Base(path)
 	if cut := strings.TrimSuffix(base, filepath.Ext(base)); cut != "" {
@@ -98,12 +98,12 @@ func ownerOf(path string) string {
 	return base
 }
 
-// unknown reports whether there is anybody whose key the directory must know.
+// unknown reports whether the directory must provide a key.
 func (r *recipients) unknown() bool { return len(r.keys) < len(r.names) }
 
-const noKeyHint = `the receiver publishes it with "sealmq key publish NAME --as NAME"; or name its file: --to NAME=FILE`
+const noKeyHint = `the receiver publishes it with "sealmq key publish NAME --as NAME"; or name a key file with --to NAME=FILE`
 
-// explainKey adds to a refusal of the directory what can be done about it.
+// explainKey adds a hint to an error of the key directory.
 func explainKey(err error) error {
 	switch {
 	case err == nil:
@@ -113,12 +113,12 @@ func explainKey(err error) error {
 	}
 	var refused *keydir.Error
 	if (errors.Is(err, keydir.ErrUnproven) || errors.Is(err, keydir.ErrPinned) || errors.Is(err, keydir.ErrShown)) && errors.As(err, &refused) {
-		return withHint(err, "%s; \"sealmq key verify NAME\" shows what there is to compare", refused.Hint())
+		return withHint(err, "%s; \"sealmq key verify NAME\" shows the keys to compare", refused.Hint())
 	}
 	return explain(err)
 }
 
-// openIf opens the key directory for who needs it, and for whom it costs nothing.
+// openIf opens the key directory if it is needed, or if a file of pins exists.
 func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *client.Client, needed bool) (*keydir.Directory, error) {
 	if !needed {
 		if _, err := os.Stat(f.pins); errors.Is(err, fs.ErrNotExist) || f.pins == "" {
@@ -129,8 +129,8 @@ func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *clien
 	return d, err
 }
 
-// checkFiles compares the keys that files say somebody has with what is pinned of them and
-// with what the directory shows. Without pins so far, none are made for it.
+// checkFiles compares the keys from files with the pinned keys and with those that the
+// directory shows. It does not create a file of pins.
 func (f *directoryFlags) checkFiles(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, d *keydir.Directory, to *recipients) (err error) {
 	if d == nil && len(to.keys) > 0 {
 		if d, err = f.unpinned(cmd, conn, c, notice(cmd)); err != nil {
@@ -187,20 +187,20 @@ func oneSuite(name string) (seal.Suite, error) {
 	return list[0], nil
 }
 
-// parseExpect takes --expect apart.
+// parseExpect parses --expect.
 func parseExpect(text string) (exchange, key string, err error) {
 	if text == "" {
 		return "", "", nil
 	}
 	exchange, key, ok := strings.Cut(text, "/")
 	if !ok || exchange == "" && key == "" {
-		return "", "", usagef("--expect %q is not EXCHANGE/KEY; either may be empty for any", text)
+		return "", "", usagef("--expect: %q is not EXCHANGE/KEY; either may be empty for any", text)
 	}
 	return exchange, key, nil
 }
 
-// signers returns what signs as the owner of this connection's certificate. It reads the
-// files every time, so that a renewed certificate is used.
+// signers returns a function that signs as the owner of this connection's certificate. It
+// reads the files every time, so that a renewed certificate is used.
 func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *client.Client) (func() (*seal.Signer, error), error) {
 	files, err := f.files(cmd)
 	if err != nil {
@@ -221,12 +221,12 @@ func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *clien
 // saySigner says whose signature receivers will see, if nobody has been named.
 func (f *connectFlags) saySigner(cmd *cobra.Command, name string) {
 	if f.cert == "" && !cmd.Flag("as").Changed {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: signing as %s; --as NAME signs as somebody else\n", name)
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: signing as %s; to use another certificate, add --as NAME\n", name)
 	}
 }
 
-// offlineSigner signs as the owner of the certificate, under the name that it has in every
-// broker of its authority.
+// offlineSigner signs as the owner of the certificate, with the name that every broker of
+// its authority gives it.
 func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
 	files, err := f.files(cmd)
 	if err != nil {
