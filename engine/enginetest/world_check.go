@@ -202,8 +202,8 @@ func (w *World) Republish(n int) error {
 		done := make(chan []engine.PublishResult, 1)
 		w.Engine.Publish([]engine.Publish{{Message: m, Queues: []string{"a"}}, {Message: other, Queues: []string{"a"}}},
 			func(r []engine.PublishResult) { done <- slices.Clone(r) })
-		if r := <-done; r[0].Outcome != engine.Repeated || r[1].Outcome != engine.Conflict {
-			return fmt.Errorf("%s was published again: outcomes %d and %d, %v", id, r[0].Outcome, r[1].Outcome, r[0].Err)
+		if r := <-done; len(r) != 2 || r[0].Outcome != engine.Repeated || r[1].Outcome != engine.Conflict {
+			return fmt.Errorf("%s and other content under its id were published again: %+v", id, r)
 		}
 	}
 	return nil

@@ -19,15 +19,15 @@ func (r *recovery) apply(rec journal.Record) error {
 	}
 	switch rec.Kind {
 	case kindSettle:
-		return decodeSettle(rec.Payload, func(queue uint32, seq uint64) {
-			if q := e.byID[queue]; q != nil && q.at(seq) != nil {
-				e.forgetCopy(q, seq)
+		return decodeSettle(rec.Payload, func(c copyRef) {
+			if q, n := e.state.at(c); n != nil {
+				e.forget(q, c.seq)
 			}
 		})
 	case kindReturn:
-		return decodeReturn(rec.Payload, func(queue uint32, seq uint64, m mark) {
-			if q := e.byID[queue]; q != nil && q.at(seq) != nil {
-				q.setMark(seq, m)
+		return decodeReturn(rec.Payload, func(c copyRef, m mark) {
+			if q, n := e.state.at(c); n != nil {
+				q.setMark(c.seq, m)
 			}
 		})
 	case kindDeclare:
@@ -39,14 +39,14 @@ func (r *recovery) apply(rec journal.Record) error {
 		return d.err
 	case kindDelete:
 		d := decoder{b: rec.Payload}
-		if q := e.byID[uint32(d.uvarint())]; q != nil {
+		if q := e.state.byID[uint32(d.uvarint())]; q != nil {
 			e.detach(q)
 			e.clear(q)
 		}
 		return d.err
 	case kindDefine:
 		defs, err := decodeDefinitions(rec.Payload)
-		e.applyDefinitions(defs)
+		e.state.define(defs)
 		return err
 	}
 	return fmt.Errorf("record of unknown kind %d at %v: %w", rec.Kind, rec.Pos, journal.ErrNewer)
@@ -55,19 +55,19 @@ func (r *recovery) apply(rec journal.Record) error {
 // declare adds a queue, unless the definitions know better.
 func (r *recovery) declare(id uint32, name string, o sealmq.QueueOptions) {
 	e := r.e
-	e.nextID = max(e.nextID, id+1)
-	switch q := e.byID[id]; {
+	e.state.nextID = max(e.state.nextID, id+1)
+	switch q := e.state.byID[id]; {
 	case q != nil:
 		r.nameAgain(q, name, o)
 	case id < r.known: // deleted before the definitions were written
-	case e.queues[name] != nil: // the deletion of its namesake was lost, so this is a lost queue
+	case e.state.queues[name] != nil: // the deletion of its namesake was lost, so this is a lost queue
 	default:
 		r.declared[id] = true
 		q = newQueue(id, name, o)
 		if s := r.at[id]; s != nil {
 			q.next = s.next
 		}
-		e.addQueue(q)
+		e.state.addQueue(q)
 	}
 }
 
@@ -84,20 +84,20 @@ func (r *recovery) message(rec journal.Record) error {
 	}
 	var id uint64
 	if m.flags&flagHash != 0 {
-		id = e.dedup.key.id(m.id)
+		id = e.state.dedup.key.id(m.id)
 	}
 	if m.flags&flagMoved != 0 && rec.Pos >= r.cp.at {
-		if q := e.byID[m.fromQueue]; q != nil && q.at(m.fromSeq) != nil {
+		if q, n := e.state.at(copyRef{m.fromQueue, m.fromSeq}); n != nil {
 			// The id goes on living in the copy that is added next.
-			if n := q.at(m.fromSeq); n.dedup != 0 {
-				e.dedup.retain(n.dedup - 1)
-				defer e.dedup.release(n.dedup-1, e.nowSeconds())
+			if n.dedup != 0 {
+				e.state.dedup.retain(n.dedup - 1)
+				defer e.state.dedup.release(n.dedup-1, e.nowSeconds())
 			}
-			e.forgetCopy(q, m.fromSeq)
+			e.forget(q, m.fromSeq)
 		}
 	}
 	place := journal.Place{Pos: rec.Pos, Bytes: rec.Bytes()}
-	e.use(rec.Pos.Generation()).index(&m, place, id)
+	e.state.use(rec.Pos.Generation()).index(&m, place, id)
 	r.add(&indexEntry{place, len(m.body), m.flags, m.arrived, id, m.hash, m.copies})
 	return nil
 }
@@ -106,12 +106,12 @@ func (r *recovery) message(rec journal.Record) error {
 // came after it, and remembers its id.
 func (r *recovery) add(n *indexEntry) {
 	e := r.e
-	u := e.use(n.place.Pos.Generation())
+	u := e.state.use(n.place.Pos.Generation())
 	u.add(len(n.copies), n.place.Bytes)
 	slot := noSlot
 	hashed := n.flags&flagHash != 0
 	for _, c := range n.copies {
-		q := e.byID[c.queue]
+		q := e.state.byID[c.queue]
 		if q == nil || n.place.Pos < r.cp.at && !r.lived(c) {
 			u.live--
 			continue
@@ -121,21 +121,19 @@ func (r *recovery) add(n *indexEntry) {
 			continue
 		}
 		if hashed {
-			slot = e.dedup.revive(n.id, n.hash)
+			slot = e.state.dedup.revive(n.id, n.hash)
 		}
-		e.copies++
-		q.put(c.seq, newEntry(n.place, n.body, slot, n.arrived))
-		q.next = max(q.next, c.seq+1)
+		e.state.put(q, c.seq, newEntry(n.place, n.body, slot, n.arrived))
 		if r.lived(c) {
 			r.found[c.queue]++
 		}
 	}
 	if hashed && slot == noSlot {
-		switch i := e.dedup.find(n.id); {
+		switch i := e.state.dedup.find(n.id); {
 		case i == noSlot:
-			e.dedup.add(n.id, n.hash, 0, e.nowSeconds())
-		case e.dedup.slot(i).settledAt != 0: // used again after it was forgotten
-			e.dedup.slot(i).content = n.hash
+			e.state.dedup.add(n.id, n.hash, 0, e.nowSeconds())
+		case e.state.dedup.slot(i).settledAt != 0: // used again after it was forgotten
+			e.state.dedup.slot(i).content = n.hash
 		}
 	}
 }
@@ -151,7 +149,7 @@ func (r *recovery) addAgain(q *queue, have *entry, n *indexEntry) {
 		have.body = uint32(n.body)
 		have.setPlace(n.place)
 	}
-	r.e.use(earlier.Generation()).live--
+	r.e.state.use(earlier.Generation()).live--
 }
 
 // lived reports whether a copy lived at the checkpoint.

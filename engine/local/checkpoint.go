@@ -69,7 +69,7 @@ func (q *queue) liveRanges() (out []seqRange) {
 			add(c.base, c.base+uint64(len(c.entries)))
 		default:
 			for k := range c.entries {
-				if c.entries[k].state != gone {
+				if c.entries[k].phase != gone {
 					add(c.base+uint64(k), c.base+uint64(k)+1)
 				}
 			}
@@ -149,14 +149,14 @@ func (e *Engine) takeCheckpoint() error {
 	c.at, c.seq = e.j.Applied()
 	recorded := e.logged + uint64(len(e.unlogged)) // by being absent from what is captured
 	var defs *definitions
-	if e.defsChanged {
-		defs = e.definitions()
-		e.defsChanged = false
+	if e.state.defsChanged {
+		defs = e.state.declared()
+		e.state.defsChanged = false
 		e.definitionsTop++
 		c.definitions = e.definitionsTop
 	}
-	c.queues = make([]queueState, 0, len(e.queues))
-	for _, q := range e.queues {
+	c.queues = make([]queueState, 0, len(e.state.queues))
+	for _, q := range e.state.queues {
 		c.queues = append(c.queues, queueState{id: q.id, next: q.next, live: q.liveRanges(), marks: maps.Clone(q.marks)})
 	}
 	e.mu.Unlock()
@@ -165,7 +165,7 @@ func (e *Engine) takeCheckpoint() error {
 	written := err == nil || errors.Is(err, errUnindexed)
 	e.mu.Lock()
 	if !written {
-		e.defsChanged = e.defsChanged || defs != nil
+		e.state.defsChanged = e.state.defsChanged || defs != nil
 	} else if recorded > e.logged {
 		e.unlogged = e.unlogged[recorded-e.logged:]
 		e.logged = recorded
@@ -219,7 +219,7 @@ func (e *Engine) writeIndexes(below uint64) error {
 	}
 	var jobs []job
 	e.mu.Lock()
-	for gen, u := range e.segs {
+	for gen, u := range e.state.segs {
 		if !u.indexed && gen < below {
 			jobs = append(jobs, job{u, u.indexFile})
 		}

@@ -24,7 +24,7 @@ func (e *Engine) segmentToCompact() *segmentUse {
 	var used, live int64
 	var best *segmentUse
 	size := int64(e.cfg.SegmentBytes)
-	for gen, u := range e.segs {
+	for gen, u := range e.state.segs {
 		if !u.sealed || u.released || gen >= e.checkpointAt.Generation() {
 			continue
 		}
@@ -82,7 +82,7 @@ func (e *Engine) compact(u *segmentUse) error {
 // segment itself.
 func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
 	add := func(place journal.Place, copies []copyRef) {
-		if living := e.livingAt(place.Pos, nil, copies); living != nil {
+		if living := e.state.livingAt(place.Pos, nil, copies); living != nil {
 			all = append(all, survivor{place, living})
 		}
 	}
@@ -118,26 +118,6 @@ func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
 	return all, nil
 }
 
-// livingAt appends those copies to dst that still live at a position. Callers hold mu.
-func (e *Engine) livingAt(pos journal.Position, dst, copies []copyRef) []copyRef {
-	for _, c := range copies {
-		if e.copyAt(c, pos) != nil {
-			dst = append(dst, c)
-		}
-	}
-	return dst
-}
-
-// copyAt returns a copy if it lives at a position. Callers hold mu.
-func (e *Engine) copyAt(c copyRef, pos journal.Position) *entry {
-	if q := e.byID[c.queue]; q != nil {
-		if n := q.at(c.seq); n != nil && n.pos() == pos {
-			return n
-		}
-	}
-	return nil
-}
-
 func (e *Engine) copyForward(some []survivor) error {
 	places := make([]journal.Place, len(some))
 	for i := range some {
@@ -170,12 +150,12 @@ func (e *Engine) copyRecord(s *survivor, r journal.Record) error {
 		return err
 	}
 	defer e.mu.Unlock()
-	if m.copies = e.livingAt(s.place.Pos, m.copies[:0], s.copies); len(m.copies) == 0 {
+	if m.copies = e.state.livingAt(s.place.Pos, m.copies[:0], s.copies); len(m.copies) == 0 {
 		return nil
 	}
 	m.flags |= flagForward
 	e.scratch = m.appendHead(e.scratch[:0])
-	place, err := e.store(true, &m, e.scratch, e.dedup.key.id(m.id))
+	place, err := e.store(true, &m, e.scratch, e.state.dedup.key.id(m.id))
 	if err != nil {
 		return err
 	}
@@ -192,13 +172,5 @@ func (e *Engine) copyRecord(s *survivor, r journal.Record) error {
 func (e *Engine) relocate(copies []copyRef, from journal.Position, to journal.Place) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, c := range copies {
-		n := e.copyAt(c, from)
-		if n == nil { // settled or copied meanwhile
-			e.use(to.Pos.Generation()).settled(e)
-			continue
-		}
-		n.setPlace(to)
-		e.use(from.Generation()).settled(e)
-	}
+	e.state.relocate(copies, from, to)
 }

@@ -29,11 +29,7 @@ func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error)
 		poke(e.wakeReclaimer)
 	}
 	for _, c := range copies {
-		q := e.byID[c.queue]
-		if q == nil {
-			continue
-		}
-		n := q.at(c.seq)
+		q, n := e.state.at(c)
 		if n == nil || n.pos() != pos {
 			continue
 		}
@@ -69,13 +65,14 @@ func (e *Engine) withdraw(q *queue, seq uint64, n *entry, unread bool) {
 		m := q.marks[seq]
 		m.until = e.nowMillis() + unreadablePause.Milliseconds()
 		q.setMark(seq, m)
-		e.postpone(q, seq, n, m.until)
+		q.delay(seq, n)
+		e.armSweep(unreadablePause)
 		return
 	}
-	e.forgetCopy(q, seq)
+	e.forget(q, seq)
 	q.damaged++
 	e.unlogged = append(e.unlogged, copyRef{q.id, seq})
-	e.wake(q, 1)
+	q.wake(1)
 }
 
 // Damaged bytes that wait to be written are bounded in number and size.

@@ -8,16 +8,6 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// dying is a copy that goes to the dead-letter queue: that is decided and recorded, and the
-// copy must still be moved.
-type dying struct {
-	queue uint32
-	seq   uint64
-}
-
-// isDead reports whether q is a dead-letter queue: nothing dies there again.
-func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
-
 // decideDead decides that a copy goes to the dead-letter queue. The caller must have it
 // moved. The decision is part of the return record, so it survives a crash before the move.
 func (e *Engine) decideDead(out *settling, q *queue, seq uint64, n *entry, reason string, attempts uint32, holder uint64) {
@@ -28,14 +18,13 @@ func (e *Engine) decideDead(out *settling, q *queue, seq uint64, n *entry, reaso
 		reason = strings.ToValidUTF8(reason[:sealmq.MaxNameBytes], "")
 	}
 	m := mark{attempts: attempts, reason: strings.Clone(reason), holder: holder}
-	q.setState(n, dyingState)
-	q.setMark(seq, m)
-	out.dead = append(out.dead, dying{q.id, seq})
-	out.back = appendReturn(out.back, q.id, seq, m)
+	q.die(seq, n, m)
+	out.dead = append(out.dead, copyRef{q.id, seq})
+	out.back = appendReturn(out.back, copyRef{q.id, seq}, m)
 }
 
 // moveDeadLater leaves decided copies to the dead-letterer. Callers hold mu.
-func (e *Engine) moveDeadLater(list []dying) {
+func (e *Engine) moveDeadLater(list []copyRef) {
 	if len(list) > 0 {
 		e.dying = append(e.dying, list...)
 		poke(e.wakeDeadLetterer)
@@ -63,8 +52,8 @@ func (e *Engine) runDeadLetterer() {
 
 // moveDead moves decided copies. A copy that cannot be moved is tried again later and
 // does not delay the others.
-func (e *Engine) moveDead(list []dying) {
-	var left []dying
+func (e *Engine) moveDead(list []copyRef) {
+	var left []copyRef
 	for _, d := range list {
 		if e.stopping.Err() != nil {
 			return // the next start finds the decision
@@ -90,14 +79,10 @@ func (e *Engine) moveDead(list []dying) {
 }
 
 // moveOneDead moves one decided copy to its dead-letter queue.
-func (e *Engine) moveOneDead(d dying) error {
+func (e *Engine) moveOneDead(d copyRef) error {
 	e.mu.Lock()
-	q := e.byID[d.queue]
-	var n *entry
-	if q != nil {
-		n = q.at(d.seq)
-	}
-	if n == nil || n.state != dyingState {
+	q, n := e.state.at(d)
+	if n == nil || n.phase != dying {
 		e.mu.Unlock()
 		return nil
 	}
@@ -117,7 +102,7 @@ func (e *Engine) deadQueue(q *queue) (*queue, error) {
 		return nil, err
 	}
 	defer e.mu.Unlock()
-	if dlq := e.queues[name]; dlq != nil {
+	if dlq := e.state.queues[name]; dlq != nil {
 		return dlq, nil
 	}
 	return e.createQueue(name, sealmq.DeadLetterOptions(q.options))

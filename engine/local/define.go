@@ -34,13 +34,6 @@ func (e *Engine) lockWithRoom(n int) error {
 	}
 }
 
-func (e *Engine) addQueue(q *queue) {
-	e.queues[q.name] = q
-	e.byID[q.id] = q
-	e.nextID = max(e.nextID, q.id+1)
-	e.defsChanged = true
-}
-
 // DeclareQueue creates a queue, or compares options with those of an existing one.
 func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
 	refuse := func(err error) { done(engine.QueueInfo{}, false, err) }
@@ -53,7 +46,7 @@ func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine
 		refuse(err)
 		return
 	}
-	q := e.queues[name]
+	q := e.state.queues[name]
 	if q != nil && !compare.Match(q.options, o) {
 		e.mu.Unlock()
 		refuse(&sealmq.Error{Code: sealmq.Mismatch, Message: fmt.Sprintf("queue '%s' exists with other options", name)})
@@ -81,12 +74,12 @@ func declareBytes(o sealmq.QueueOptions) int { return 1024 + 6*len(o.Sealed) }
 // createQueue records and adds a queue. Callers hold mu and have seen to the room.
 func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error) {
 	o.Sealed = strings.Clone(o.Sealed)
-	q := newQueue(e.nextID, strings.Clone(name), o)
+	q := newQueue(e.state.nextID, strings.Clone(name), o)
 	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
 	if _, err := e.urgent(kindDeclare, e.scratch); err != nil {
 		return nil, err
 	}
-	e.addQueue(q)
+	e.state.addQueue(q)
 	e.armSweep(q.sweepInterval())
 	return q, e.j.OnSync(func(err error) {
 		if err == nil {
@@ -103,7 +96,7 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 		done(0, err)
 		return
 	}
-	q := e.queues[name]
+	q := e.state.queues[name]
 	if err := q.mayDelete(only); err != nil {
 		e.mu.Unlock()
 		done(0, err)
@@ -132,28 +125,9 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 	}
 }
 
-// mayDelete checks the conditions of a deletion; q may be nil.
-func (q *queue) mayDelete(only engine.If) error {
-	inUse := func(why string) error {
-		return &sealmq.Error{Code: sealmq.InUse, Message: fmt.Sprintf("queue '%s' %s", q.name, why)}
-	}
-	switch {
-	case q == nil:
-		return sealmq.ErrNoQueue
-	case only&engine.IfUnused != 0 && len(q.subs) > 0:
-		return inUse("has consumers")
-	case only&engine.IfEmpty != 0 && q.live > 0:
-		return inUse("has messages")
-	}
-	return nil
-}
-
 // detach takes a queue out of sight. Its copies are still counted until clear.
 func (e *Engine) detach(q *queue) {
-	delete(e.queues, q.name)
-	delete(e.byID, q.id)
-	e.defsChanged = true
-	q.deleted = true
+	e.state.removeQueue(q)
 	for _, h := range q.held {
 		e.unhold(h)
 	}
@@ -174,7 +148,7 @@ func (e *Engine) clear(q *queue) {
 			return len(seqs) < purgeGroup
 		})
 		for _, seq := range seqs {
-			e.forgetCopy(q, seq)
+			e.forget(q, seq)
 		}
 		e.mu.Unlock()
 		if len(seqs) == 0 {
@@ -189,7 +163,7 @@ const purgeGroup = 256
 // PurgeQueue removes what waits at the time of the call, synced or not.
 func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 	e.mu.Lock()
-	q := e.queues[name]
+	q := e.state.queues[name]
 	if q == nil {
 		e.mu.Unlock()
 		done(0, sealmq.ErrNoQueue)
@@ -205,7 +179,7 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 		}
 		seqs := q.purgeable(from, bound)
 		for _, seq := range seqs {
-			e.forgetCopy(q, seq)
+			e.forget(q, seq)
 			e.unlogged = append(e.unlogged, copyRef{q.id, seq})
 		}
 		e.logUnlogged()
@@ -224,29 +198,11 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 	}
 }
 
-// purgeable lists waiting and delayed copies from a sequence number on.
-func (q *queue) purgeable(from, bound uint64) (seqs []uint64) {
-	for _, c := range q.chunks {
-		if c.base+chunkLen <= from || c.live == 0 {
-			continue
-		}
-		for k := range c.entries {
-			seq := c.base + uint64(k)
-			if st := c.entries[k].state; seq >= from && seq < bound && (st == waiting || st == delayed) {
-				if seqs = append(seqs, seq); len(seqs) == purgeGroup {
-					return seqs
-				}
-			}
-		}
-	}
-	return seqs
-}
-
 // Queue describes one queue.
 func (e *Engine) Queue(name string) (engine.QueueInfo, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if q := e.queues[name]; q != nil {
+	if q := e.state.queues[name]; q != nil {
 		return q.info(), nil
 	}
 	return engine.QueueInfo{}, sealmq.ErrNoQueue
@@ -255,8 +211,8 @@ func (e *Engine) Queue(name string) (engine.QueueInfo, error) {
 // Queues describes all queues, sorted by name.
 func (e *Engine) Queues() ([]engine.QueueInfo, error) {
 	e.mu.Lock()
-	out := make([]engine.QueueInfo, 0, len(e.queues))
-	for _, q := range e.queues {
+	out := make([]engine.QueueInfo, 0, len(e.state.queues))
+	for _, q := range e.state.queues {
 		out = append(out, q.info())
 	}
 	e.mu.Unlock()

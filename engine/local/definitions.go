@@ -86,31 +86,3 @@ func decodeDefinitionsFile(b []byte) (*definitions, error) {
 	c.defs, err = decodeDefinitions(d.b)
 	return c, err
 }
-
-// definitions captures what a definitions file is to hold. Callers hold mu.
-func (e *Engine) definitions() *definitions {
-	c := &definitions{nextID: e.nextID}
-	for id := range e.neverDeclared {
-		c.neverDeclared = append(c.neverDeclared, id)
-	}
-	for _, q := range e.queues {
-		c.queues = append(c.queues, declared{q.id, q.name, q.options})
-	}
-	for k, v := range e.defs {
-		c.defs = append(c.defs, engine.Definition{Key: k, Value: v})
-	}
-	return c
-}
-
-// adopt makes the engine's queues and definitions those of a definitions file.
-func (e *Engine) adopt(c *definitions) {
-	e.queues, e.byID, e.defs = map[string]*queue{}, map[uint32]*queue{}, map[string][]byte{}
-	e.nextID = c.nextID
-	for _, id := range c.neverDeclared {
-		e.neverDeclared[id] = true
-	}
-	for _, q := range c.queues {
-		e.addQueue(newQueue(q.id, q.name, q.options))
-	}
-	e.applyDefinitions(c.defs)
-}

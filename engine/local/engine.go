@@ -15,7 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sort"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,28 +96,18 @@ type Engine struct {
 	// maxPayload is the largest payload that fits in a segment.
 	maxPayload int
 
-	mu          sync.Mutex
-	queues      map[string]*queue
-	byID        map[uint32]*queue
-	nextID      uint32
-	defs        map[string][]byte
-	copies      int // in all queues
-	dedup       dedup
-	segs        map[uint64]*segmentUse // by generation
-	sessions    map[*session]struct{}
-	nextSess    uint64
-	dying       []dying           // decided dead letters, for the dead-letterer
-	unlogged    []copyRef         // removed from memory, not yet recorded for want of room
-	logged      uint64            // how many removals left unlogged
-	freeHeld    *held             // a list by next
-	scratch     []byte            // for encoding payload heads
-	damagedIn   uint64            // the latest segment in which damage was found
-	asides      []*journal.Damage // damaged bytes that wait to be written to files of their own
-	defsChanged bool              // since the last definitions file
-	closed      bool
-	// neverDeclared are ids of queues whose declaration a crash has taken while a
-	// message for them stayed.
-	neverDeclared map[uint32]bool
+	mu        sync.Mutex
+	state     state
+	sessions  map[*session]struct{}
+	nextSess  uint64
+	dying     []copyRef         // decided dead letters, for the dead-letterer
+	unlogged  []copyRef         // removed from memory, not yet recorded for want of room
+	logged    uint64            // how many removals left unlogged
+	freeHeld  *held             // a list by next
+	scratch   []byte            // for encoding payload heads
+	damagedIn uint64            // the latest segment in which damage was found
+	asides    []*journal.Damage // damaged bytes that wait to be written to files of their own
+	closed    bool
 
 	sweepTimer clock.Timer
 	deadTimer  clock.Timer // wakes the dead-letterer for what could not be moved
@@ -160,11 +151,13 @@ func Open(cfg Config) (*Engine, error) {
 	cfg = cfg.withDefaults()
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(), files: storeFiles{fs: cfg.FS, dir: cfg.Dir},
-		queues: map[string]*queue{}, byID: map[uint32]*queue{}, nextID: 1,
-		defs: map[string][]byte{}, segs: map[uint64]*segmentUse{}, sessions: map[*session]struct{}{},
-		neverDeclared: map[uint32]bool{},
-		wakeReclaimer: make(chan struct{}, 1), wakeDeadLetterer: make(chan struct{}, 1), stop: make(chan struct{}),
+		sessions: map[*session]struct{}{}, wakeReclaimer: make(chan struct{}, 1), wakeDeadLetterer: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
+	e.state = newState(func(empty bool) {
+		if empty || e.full.Load() { // then copying few messages may make room
+			poke(e.wakeReclaimer)
+		}
+	})
 	e.maxPayload = journal.MaxPayload(cfg.SegmentBytes)
 	e.stopping, e.cancel = context.WithCancel(context.Background())
 	if err := durable.MkdirAll(cfg.FS, cfg.Dir, 0o700); err != nil {
@@ -229,7 +222,7 @@ func (e *Engine) DedupHorizon() engine.DedupHorizon {
 	defer e.mu.Unlock()
 	window := uint32(e.cfg.DedupWindow.Seconds())
 	h := engine.DedupHorizon{Window: time.Duration(window) * time.Second, MaxIDs: e.cfg.DedupIDs}
-	if seconds, ok := e.dedup.reach(e.cfg.DedupIDs, e.nowSeconds(), window); ok {
+	if seconds, ok := e.state.dedup.reach(e.cfg.DedupIDs, e.nowSeconds(), window); ok {
 		h.Covered = max(time.Duration(seconds)*time.Second, time.Nanosecond)
 	}
 	return h
@@ -295,12 +288,9 @@ func (e *Engine) urgent(kind byte, payload []byte) (journal.Position, error) {
 // Definitions returns all definitions sorted by key.
 func (e *Engine) Definitions() []engine.Definition {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	out := make([]engine.Definition, 0, len(e.defs))
-	for k, v := range e.defs {
-		out = append(out, engine.Definition{Key: k, Value: v})
-	}
-	sort.Slice(out, func(a, b int) bool { return out[a].Key < out[b].Key })
+	out := e.state.definitions()
+	e.mu.Unlock()
+	slices.SortFunc(out, func(a, b engine.Definition) int { return strings.Compare(a.Key, b.Key) })
 	return out
 }
 
@@ -314,7 +304,7 @@ func (e *Engine) Define(batch []engine.Definition, done func(error)) {
 	var err error
 	if len(batch) > 0 {
 		if _, err = e.urgent(kindDefine, record); err == nil {
-			e.applyDefinitions(batch)
+			e.state.define(batch)
 		}
 	}
 	if err == nil {
@@ -323,16 +313,5 @@ func (e *Engine) Define(batch []engine.Definition, done func(error)) {
 	e.mu.Unlock()
 	if err != nil {
 		done(storageError(err))
-	}
-}
-
-func (e *Engine) applyDefinitions(batch []engine.Definition) {
-	e.defsChanged = true
-	for _, d := range batch {
-		if d.Value == nil {
-			delete(e.defs, d.Key)
-			continue
-		}
-		e.defs[string([]byte(d.Key))] = append([]byte{}, d.Value...)
 	}
 }

@@ -21,7 +21,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(append(m.appendHead(nil), "body"...))
 	f.Add(encodeDefinitions(nil, []engine.Definition{{Key: "k", Value: []byte("v")}, {Key: "gone"}}))
 	f.Add(appendQueue(nil, 7, "queue", sealmq.QueueOptions{}.Normalize()))
-	f.Add(appendReturn(nil, 1, 2, mark{attempts: 3, until: 4, reason: "r"}))
+	f.Add(appendReturn(nil, copyRef{1, 2}, mark{attempts: 3, until: 4, reason: "r"}))
 	f.Add((&checkpoint{at: 5 << 32, seq: 9, definitions: 2, queues: []queueState{{id: 1, next: 9, live: []seqRange{{1, 4}, {6, 7}},
 		marks: map[uint64]mark{3: {attempts: 2}}}}}).appendTo(nil))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
@@ -34,8 +34,8 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		seen := 0
-		_ = decodeSettle(b, func(uint32, uint64) { seen++ })
-		_ = decodeReturn(b, func(uint32, uint64, mark) { seen++ })
+		_ = decodeSettle(b, func(copyRef) { seen++ })
+		_ = decodeReturn(b, func(copyRef, mark) { seen++ })
 		_ = decodeIndex(1, b, func(n *indexEntry) { seen += 1 + len(n.copies) })
 		if seen > 3*len(b) {
 			t.Fatalf("%d things were found in %d bytes", seen, len(b))

@@ -94,17 +94,17 @@ func describeRecord(r journal.Record) (RecordInfo, error) {
 	case kindSettle:
 		out.Kind = "settle"
 		n := 0
-		err := decodeSettle(r.Payload, func(queue uint32, seq uint64) {
+		err := decodeSettle(r.Payload, func(c copyRef) {
 			if n++; n <= 20 {
-				out.Detail += fmt.Sprintf("%d/%d ", queue, seq)
+				out.Detail += fmt.Sprintf("%d/%d ", c.queue, c.seq)
 			}
 		})
 		out.Detail = fmt.Sprintf("copies=%d %s", n, out.Detail)
 		return out, err
 	case kindReturn:
 		out.Kind = "return"
-		return out, decodeReturn(r.Payload, func(queue uint32, seq uint64, m mark) {
-			out.Detail += fmt.Sprintf("%d/%d attempts=%d until=%d reason=%q ", queue, seq, m.attempts, m.until, m.reason)
+		return out, decodeReturn(r.Payload, func(c copyRef, m mark) {
+			out.Detail += fmt.Sprintf("%d/%d attempts=%d until=%d reason=%q ", c.queue, c.seq, m.attempts, m.until, m.reason)
 		})
 	case kindDeclare:
 		d := decoder{b: r.Payload}

@@ -38,7 +38,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		return e.queues[name].id
+		return e.state.queues[name].id
 	}
 
 	e := open()
@@ -46,7 +46,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 	if got := put(e, "kept", "q"); got != engine.Stored {
 		t.Fatal(got)
 	}
-	key, storeID := e.dedup.key, e.files.storeID
+	key, storeID := e.state.dedup.key, e.files.storeID
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 
 	for round := range 3 { // the last ones without the record: a checkpoint is behind it
 		e = open()
-		if got := e.queues["q"].live; got != 1 {
+		if got := e.state.queues["q"].live; got != 1 {
 			t.Errorf("opening %d: %d messages in the queue", round, got)
 		}
 		if id := declare(e, []string{"a", "b", "c"}[round]); id == lost {

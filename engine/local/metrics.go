@@ -65,12 +65,12 @@ func (e *Engine) Stats() Stats {
 	s := Stats{Journal: e.j.Stats(), Checkpoints: e.checkpoints.Load(), CopiedForward: e.forwarded.Load(), Damaged: e.damaged.Load(), NotKept: e.notKept.Load()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, u := range e.segs {
+	for _, u := range e.state.segs {
 		s.LiveBytes += u.liveBytes()
 	}
-	s.Copies, s.MaxCopies = e.copies, e.cfg.MaxMessages
-	s.DedupIDs, s.DedupSettled, s.Dying = e.dedup.count, e.dedup.settled, len(e.dying)
-	if at := e.dedup.horizon(); at != 0 {
+	s.Copies, s.MaxCopies = e.state.copies, e.cfg.MaxMessages
+	s.DedupIDs, s.DedupSettled, s.Dying = e.state.dedup.count, e.state.dedup.settled, len(e.dying)
+	if at := e.state.dedup.horizon(); at != 0 {
 		s.DedupHorizon = time.Duration(max(int64(e.nowSeconds())-int64(at), 0)) * time.Second
 	}
 	return s

@@ -10,7 +10,7 @@ import (
 // errTargetGone says that a message cannot be moved because its target was deleted.
 var errTargetGone = &sealmq.Error{Code: sealmq.NoQueue, Message: "the target queue was deleted"}
 
-// transfer moves one copy (in dyingState) to the end of another queue: one record that
+// transfer moves one copy (in dying) to the end of another queue: one record that
 // stores it there and settles it here. The target's declaration is synced first, or a
 // torn batch could keep the move and lose the target. admit may refuse, under the lock.
 // The move is not synced when transfer returns.
@@ -36,7 +36,7 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 		}
 		n := q.at(seq)
 		switch {
-		case q.deleted || n == nil || n.state != dyingState:
+		case q.deleted || n == nil || n.phase != dying:
 			err = nil
 		case n.place() != place:
 			e.mu.Unlock()
@@ -95,22 +95,20 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	}
 	m.copies = append(m.copies[:0], copyRef{dest.id, dest.next})
 	e.scratch = m.appendHead(e.scratch[:0])
-	place, err := e.store(true, m, e.scratch, e.dedup.key.id(m.id))
+	place, err := e.store(true, m, e.scratch, e.state.dedup.key.id(m.id))
 	if err != nil {
 		return err
 	}
 	slot := n.dedup
 	if slot != 0 {
-		e.dedup.retain(slot - 1)
+		e.state.dedup.retain(slot - 1)
 	}
 	if reason != "" || dest.options.DropOldest {
 		e.dropOldest(dest, len(m.body)) // a dead letter is never refused
 	}
-	e.copies++
-	dest.put(dest.next, newEntry(place, len(m.body), slot-1, now))
 	at := dest.next
-	dest.next++
-	e.forgetCopy(q, seq)
+	e.state.put(dest, at, newEntry(place, len(m.body), slot-1, now))
+	e.forget(q, seq)
 	if reason != "" {
 		q.dead++
 	}
@@ -118,7 +116,7 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 		if err == nil {
 			e.mu.Lock()
 			dest.visible = max(dest.visible, at+1)
-			e.wake(dest, 1)
+			dest.wake(1)
 			e.mu.Unlock()
 		}
 	})
@@ -127,7 +125,7 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 // Move moves waiting messages from the front of one queue to the end of another.
 func (e *Engine) Move(from, to string, n int, done func(int, error)) {
 	e.mu.Lock()
-	src, dst := e.queues[from], e.queues[to]
+	src, dst := e.state.queues[from], e.state.queues[to]
 	stopped := e.closed
 	if src != nil && dst != nil && !stopped {
 		e.background.Add(1)
@@ -167,13 +165,13 @@ func (e *Engine) moveAll(src, dst *queue, n int) (moved int, err error) {
 			return moved, nil
 		}
 		src.passed(seq)
-		src.setState(m, dyingState)
+		src.setPhase(m, dying)
 		e.mu.Unlock()
 		if err := e.transfer(src, seq, "", dst, dst.admits); err != nil {
 			e.mu.Lock()
-			if m := src.at(seq); m != nil && m.state == dyingState {
+			if m := src.at(seq); m != nil && m.phase == dying {
 				src.waitAgain(seq, m)
-				e.wake(src, 1)
+				src.wake(1)
 			}
 			e.mu.Unlock()
 			return moved, storageErrorOr(err)

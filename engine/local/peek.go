@@ -10,13 +10,13 @@ func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
 	n = min(max(n, 1), maxPeek)
 	s := session{e: e}
 	e.mu.Lock()
-	q := e.queues[name]
+	q := e.state.queues[name]
 	if q == nil {
 		e.mu.Unlock()
 		return nil, sealmq.ErrNoQueue
 	}
 	q.each(func(seq uint64, m *entry) bool {
-		if m.state == waiting && seq < q.visible {
+		if m.phase == waiting && seq < q.visible {
 			mark, back := q.marks[seq]
 			s.taken = append(s.taken, taken{q: q, seq: seq, attempt: mark.attempts, back: back})
 			s.places = append(s.places, m.place())
@@ -30,13 +30,13 @@ func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
 // Find returns the message with an id while a copy of it lives. It looks through
 // memory in proportion to the backlog, one queue at a time.
 func (e *Engine) Find(id string) (m sealmq.Message, ok bool) {
-	hash := e.dedup.key.id(id)
+	hash := e.state.dedup.key.id(id)
 	e.mu.Lock()
-	slot := e.dedup.find(hash)
-	live := slot != noSlot && e.dedup.slot(slot).settledAt == 0
+	slot := e.state.dedup.find(hash)
+	live := slot != noSlot && e.state.dedup.slot(slot).settledAt == 0
 	var queues []*queue
 	if live {
-		for _, q := range e.queues {
+		for _, q := range e.state.queues {
 			queues = append(queues, q)
 		}
 	}

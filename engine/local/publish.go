@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
@@ -34,7 +33,7 @@ var publishings = sync.Pool{New: func() any { return new(publishing) }}
 // Publish stores each message in all of its queues or in none.
 func (e *Engine) Publish(batch []engine.Publish, done func([]engine.PublishResult)) (taken int) {
 	p := publishings.Get().(*publishing)
-	p.prepare(e.dedup.key, batch)
+	p.prepare(e.state.dedup.key, batch)
 	now := e.nowMillis()
 	e.mu.Lock()
 	if e.closed {
@@ -108,47 +107,100 @@ func recognised(req *engine.Publish) bool { return req.Message.ID != "" && req.R
 // ErrNoQueue if one of the queues does not exist, and ErrNoRoom if the journal must be
 // waited for, with how many bytes need room. Callers hold mu.
 func (e *Engine) publishOne(p *publishing, i int, req *engine.Publish, now int64) (need int, err error) {
-	m, res := &req.Message, &p.results[i]
-	refuse := func(q string, err error) error {
-		*res = engine.PublishResult{Outcome: engine.Refused, Queue: q, Err: err}
-		return nil
+	res := &p.results[i]
+	if stop, err := e.decide(p, i, req); stop {
+		return 0, err
 	}
-	if len(req.Queues) == 0 {
-		*res = engine.PublishResult{Outcome: engine.Unrouted, Err: sealmq.ErrUnroutable}
+	rec := p.record(i, req, now)
+	e.scratch = rec.appendHead(e.scratch[:0])
+	if len(e.scratch) > maxHead {
+		refuse(res, "", &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
+			"properties and queues of the message take more than %d bytes", maxHead)})
 		return 0, nil
 	}
-	if len(req.Digest) > engine.MaxDigestBytes {
-		return 0, refuse("", errDigest)
+	if journal.RecordBytes(len(e.scratch)+len(rec.body))+movedBytes > e.maxPayload {
+		refuse(res, "", storageError(journal.ErrTooLarge))
+		return 0, nil
 	}
-	dedupSlot, hashed := noSlot, recognised(req)
-	if hashed {
-		if s := e.dedup.find(p.ids[i]); s != noSlot {
-			*res = engine.PublishResult{Outcome: engine.Repeated}
-			if e.dedup.slot(s).content != p.hashes[i] {
-				*res = engine.PublishResult{Outcome: engine.Conflict, Err: sealmq.ErrDuplicate}
+	place, err := e.store(false, &rec, e.scratch, p.ids[i])
+	switch {
+	case errors.Is(err, journal.ErrNoRoom):
+		return len(e.scratch) + len(rec.body), err
+	case err != nil:
+		if errors.Is(err, journal.ErrDiskFull) && !e.full.Swap(true) {
+			poke(e.wakeReclaimer)
+		}
+		refuse(res, "", storageError(err))
+		return 0, nil
+	}
+	dedupSlot := noSlot
+	if rec.flags&flagHash != 0 {
+		dedupSlot = e.state.dedup.add(p.ids[i], p.hashes[i], len(p.queues), uint32(now/1000))
+	}
+	for _, q := range p.queues {
+		if q.options.DropOldest {
+			e.dropOldest(q, len(rec.body))
+		}
+		p.reach(q, q.next)
+		e.state.put(q, q.next, newEntry(place, len(rec.body), dedupSlot, now))
+		q.published++
+	}
+	res.Outcome = engine.Stored
+	return 0, nil
+}
+
+// decide finds the queues of a message and decides whether it is stored. If it is not, stop
+// is true, and the result is set unless one of the queues does not exist.
+func (e *Engine) decide(p *publishing, i int, req *engine.Publish) (stop bool, err error) {
+	s, res := &e.state, &p.results[i]
+	if len(req.Queues) == 0 {
+		res.Outcome, res.Err = engine.Unrouted, sealmq.ErrUnroutable
+		return true, nil
+	}
+	if len(req.Digest) > engine.MaxDigestBytes {
+		return refuse(res, "", errDigest), nil
+	}
+	if recognised(req) {
+		if slot := s.dedup.find(p.ids[i]); slot != noSlot {
+			if res.Outcome = engine.Repeated; s.dedup.slot(slot).content != p.hashes[i] {
+				res.Outcome, res.Err = engine.Conflict, sealmq.ErrDuplicate
 			}
-			return 0, nil
+			return true, nil
 		}
 	}
 	p.queues = p.queues[:0]
 	for _, name := range req.Queues {
-		q := e.queues[name]
+		q := s.queues[name]
 		if q == nil {
-			return 0, sealmq.ErrNoQueue
+			return true, sealmq.ErrNoQueue
 		}
 		p.queues = append(p.queues, q)
 	}
 	for _, q := range p.queues {
-		if err := q.admits(m); err != nil {
+		if err := q.admits(&req.Message); err != nil {
 			q.refused++
-			return 0, refuse(q.name, err)
+			return refuse(res, q.name, err), nil
 		}
 	}
-	if e.copies+len(p.queues) > e.cfg.MaxMessages {
-		return 0, refuse("", &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("the broker is full: %d messages", e.cfg.MaxMessages)})
+	if s.copies+len(p.queues) > e.cfg.MaxMessages {
+		return refuse(res, "", &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("the broker is full: %d messages", e.cfg.MaxMessages)}), nil
 	}
-	rec := messageRecord{published: m.Published.UnixMilli(), arrived: now, publisher: m.Publisher, properties: m.Properties}
-	if hashed {
+	return false, nil
+}
+
+func refuse(res *engine.PublishResult, queue string, err error) bool {
+	*res = engine.PublishResult{Outcome: engine.Refused, Queue: queue, Err: err}
+	return true
+}
+
+// record makes the record of a message that is stored at the end of its queues.
+func (p *publishing) record(i int, req *engine.Publish, now int64) messageRecord {
+	m := &req.Message
+	rec := messageRecord{
+		published: m.Published.UnixMilli(), arrived: now, publisher: m.Publisher,
+		exchange: m.Exchange, key: m.Key, id: m.ID, properties: m.Properties, body: m.Body,
+	}
+	if recognised(req) {
 		rec.flags |= flagHash
 		rec.hash = p.hashes[i]
 	}
@@ -157,40 +209,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.Publish, now int64
 		p.copies = append(p.copies, copyRef{q.id, q.next})
 	}
 	rec.copies = p.copies
-	rec.exchange, rec.key, rec.id, rec.body = m.Exchange, m.Key, m.ID, m.Body
-	e.scratch = rec.appendHead(e.scratch[:0])
-	if len(e.scratch) > maxHead {
-		return 0, refuse("", &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
-			"properties and queues of the message take more than %d bytes", maxHead)})
-	}
-	if journal.RecordBytes(len(e.scratch)+len(m.Body))+movedBytes > e.maxPayload {
-		return 0, refuse("", storageError(journal.ErrTooLarge))
-	}
-	place, err := e.store(false, &rec, e.scratch, p.ids[i])
-	switch {
-	case errors.Is(err, journal.ErrNoRoom):
-		return len(e.scratch) + len(m.Body), err
-	case err != nil:
-		if errors.Is(err, journal.ErrDiskFull) && !e.full.Swap(true) {
-			poke(e.wakeReclaimer)
-		}
-		return 0, refuse("", storageError(err))
-	}
-	if hashed {
-		dedupSlot = e.dedup.add(p.ids[i], p.hashes[i], len(p.queues), uint32(now/1000))
-	}
-	for _, q := range p.queues {
-		if q.options.DropOldest {
-			e.dropOldest(q, len(m.Body))
-		}
-		e.copies++
-		q.put(q.next, newEntry(place, len(m.Body), dedupSlot, now))
-		p.reach(q, q.next)
-		q.next++
-		q.published++
-	}
-	*res = engine.PublishResult{Outcome: engine.Stored}
-	return 0, nil
+	return rec
 }
 
 // reach notes that a queue is visible up to seq once the batch is synced.
@@ -208,27 +227,6 @@ func (p *publishing) reach(q *queue, seq uint64) {
 	p.seen = append(p.seen, reached{q, seq, 1})
 }
 
-// admits checks the limits of a queue.
-func (q *queue) admits(m *sealmq.Message) error {
-	o := &q.options
-	if n := sealmq.PushOverheadBytes + len(m.ID) + len(m.Body); n > o.MaxLineBytes {
-		return &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
-			"the message needs a line of %d bytes and queue '%s' delivers at most %d", n, q.name, o.MaxLineBytes)}
-	}
-	// What drop_oldest can make room with is what waits.
-	live, bytes := int64(q.live), q.bytes
-	if o.DropOldest {
-		live, bytes = int64(q.live-q.ready), q.bytes-q.readyBytes
-	}
-	if o.MaxMessages > 0 && live >= o.MaxMessages {
-		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d messages", q.name, o.MaxMessages)}
-	}
-	if o.MaxBytes > 0 && bytes+int64(len(m.Body)) > o.MaxBytes {
-		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d bytes", q.name, o.MaxBytes)}
-	}
-	return nil
-}
-
 // publishDone makes a synced batch visible and answers it.
 func (e *Engine) publishDone(p *publishing, err error, done func([]engine.PublishResult)) {
 	if err != nil {
@@ -239,7 +237,7 @@ func (e *Engine) publishDone(p *publishing, err error, done func([]engine.Publis
 		e.mu.Lock()
 		for _, r := range p.seen {
 			r.q.visible = max(r.q.visible, r.seq+1)
-			e.wake(r.q, r.n)
+			r.q.wake(r.n)
 		}
 		e.mu.Unlock()
 	}
@@ -252,19 +250,14 @@ func (e *Engine) publishDone(p *publishing, err error, done func([]engine.Publis
 // message is in the journal before them, so that a crash between the two leaves one too
 // many and never one too few.
 func (e *Engine) dropOldest(q *queue, body int) {
-	o := &q.options
-	for o.MaxMessages > 0 && int64(q.live) >= o.MaxMessages || o.MaxBytes > 0 && q.bytes+int64(body) > o.MaxBytes {
+	for q.isOver(body) {
 		seq, ok := q.oldestWaiting()
 		if !ok {
 			break
 		}
-		e.forgetCopy(q, seq)
+		e.forget(q, seq)
 		q.dropped++
 		e.unlogged = append(e.unlogged, copyRef{q.id, seq})
-	}
-	if now := e.nowMillis(); q.isDead() && q.dropped > 0 && now-q.warned > time.Minute.Milliseconds() {
-		q.warned = now
-		e.log.Warn("dead-letter queue is full, its oldest messages are removed", "queue", q.name, "removed_since_start", q.dropped)
 	}
 	e.logUnlogged()
 }
@@ -281,7 +274,7 @@ func (e *Engine) logUnlogged() {
 		var s settleEncoder
 		s.reset(e.scratch)
 		for _, c := range group {
-			s.add(c.queue, c.seq)
+			s.add(c)
 		}
 		s.flush()
 		e.scratch = s.b
@@ -297,12 +290,5 @@ func (e *Engine) logUnlogged() {
 // unloggedGroup bounds the size of one record of removals.
 const unloggedGroup = 512
 
-// forgetCopy removes a copy from memory with all that counts it.
-func (e *Engine) forgetCopy(q *queue, seq uint64) {
-	n := q.remove(seq)
-	e.copies--
-	if n.dedup != 0 {
-		e.dedup.release(n.dedup-1, e.nowSeconds())
-	}
-	e.use(n.pos().Generation()).settled(e)
-}
+// forget removes a copy from memory with everything that counts it. Callers hold mu.
+func (e *Engine) forget(q *queue, seq uint64) { e.state.forget(q, seq, e.nowSeconds()) }

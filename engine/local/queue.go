@@ -1,11 +1,15 @@
 package local
 
 import (
+	"container/heap"
+	"fmt"
+	"slices"
 	"sort"
+	"strings"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/journal"
 )
 
 // The life of one copy of a message in a queue:
@@ -19,74 +23,15 @@ import (
 //	      delayed ◀────────────┴── return with delay
 //
 // Every change to the right of waiting is a record in the journal, but for take.
-type state uint8
+type phase uint8
 
 const (
-	gone state = iota
+	gone phase = iota
 	waiting
 	unacked
 	delayed
-	dyingState
+	dying
 )
-
-// entry is what memory holds of one copy: 28 bytes, whatever its size. A million of
-// them are scanned by no garbage collector, because they hold no pointer.
-type entry struct {
-	posLow, posHigh uint32
-	body            uint32 // bytes of the body
-	dedup           uint32 // slot+1; 0 for a message without id
-	arrivedLow      uint32 // when it came to this queue, in Unix milliseconds, low and
-	arrivedHigh     uint16 // high part
-	over            uint16 // the record's size beyond the body, in units of 8 bytes
-	state           state
-}
-
-func (n *entry) pos() journal.Position {
-	return journal.Position(uint64(n.posHigh)<<32 | uint64(n.posLow))
-}
-
-// setPlace says where the record is. The size of the body must be set.
-func (n *entry) setPlace(p journal.Place) {
-	n.posLow, n.posHigh = uint32(p.Pos), uint32(p.Pos>>32)
-	n.over = uint16((p.Bytes - padTo8(int(n.body))) / 8)
-}
-
-func (n *entry) arrived() int64 { return int64(n.arrivedHigh)<<32 | int64(n.arrivedLow) }
-
-func (n *entry) place() journal.Place {
-	return journal.Place{Pos: n.pos(), Bytes: padTo8(int(n.body)) + int(n.over)*8}
-}
-
-func padTo8(n int) int { return (n + 7) &^ 7 }
-
-func newEntry(place journal.Place, body int, dedupSlot uint32, arrived int64) entry {
-	n := entry{
-		body: uint32(body), dedup: dedupSlot + 1, state: waiting,
-		arrivedLow: uint32(arrived), arrivedHigh: uint16(arrived >> 32),
-	}
-	n.setPlace(place)
-	return n
-}
-
-const chunkLen = 64 // 64 entries fill a size class of the allocator exactly
-
-// chunk holds the entries of chunkLen consecutive sequence numbers.
-type chunk struct {
-	base    uint64
-	live    int
-	entries []entry // may be shorter than chunkLen; absent ones are gone
-}
-
-// held is a delivery in a session's hands. It is in the session's list, oldest first.
-type held struct {
-	q          *queue
-	seq        uint64
-	sess       *session
-	sub        *subscription // nil for a fetched message
-	attempt    uint32
-	since      int64 // Unix milliseconds
-	prev, next *held
-}
 
 // mark is what a copy has that came back at least once.
 type mark struct {
@@ -97,7 +42,8 @@ type mark struct {
 	holder   uint64 // id of the session that held it last
 }
 
-// queue is one queue. The engine's lock guards it.
+// queue is one queue: the copies in it with their phases, its order, its limits and its
+// counts. Like all of state it has neither lock nor clock.
 type queue struct {
 	id      uint32
 	name    string
@@ -114,7 +60,6 @@ type queue struct {
 	due      dueHeap // delayed, and copies that were settled meanwhile
 	delayed  int     // copies in that state
 	unsynced uint64  // drop_oldest has looked at unsynced copies below it
-	warned   int64   // when its being full was last logged, Unix milliseconds
 	durable  bool    // its declaration is synced
 
 	live       int   // copies in any state but gone
@@ -124,6 +69,9 @@ type queue struct {
 	subs       []*subscription
 	turn       int // whose turn it is among subs
 
+	warned      int64  // when it was last logged that it drops dead letters, Unix milliseconds
+	warnedDrops uint64 // how many it had dropped then
+
 	published, delivered, acked, returned, expired, dropped, dead, refused, damaged uint64
 }
 
@@ -131,132 +79,11 @@ func newQueue(id uint32, name string, o sealmq.QueueOptions) *queue {
 	return &queue{id: id, name: name, options: o}
 }
 
-// at returns the entry with a sequence number if it is not gone.
-func (q *queue) at(seq uint64) *entry {
-	i := q.chunkIndex(seq)
-	if i < 0 {
-		return nil
-	}
-	c := q.chunks[i]
-	if k := seq - c.base; k < uint64(len(c.entries)) && c.entries[k].state != gone {
-		return &c.entries[k]
-	}
-	return nil
-}
-
-// chunkIndex finds the chunk of a sequence number, or -1.
-func (q *queue) chunkIndex(seq uint64) int {
-	n := len(q.chunks)
-	if n == 0 {
-		return -1
-	}
-	base := seq &^ (chunkLen - 1)
-	switch base {
-	case q.chunks[0].base:
-		return 0
-	case q.chunks[n-1].base:
-		return n - 1
-	}
-	i := sort.Search(n, func(i int) bool { return q.chunks[i].base >= base })
-	if i < n && q.chunks[i].base == base {
-		return i
-	}
-	return -1
-}
-
-// put adds a copy at a sequence number that is free.
-func (q *queue) put(seq uint64, n entry) {
-	c := q.chunkFor(seq)
-	k := int(seq - c.base)
-	for len(c.entries) <= k {
-		c.entries = append(c.entries, entry{})
-	}
-	c.entries[k] = n
-	c.live++
-	q.live++
-	q.bytes += int64(n.body)
-	if n.state == waiting {
-		q.ready++
-		q.readyBytes += int64(n.body)
-	}
-}
-
-func (q *queue) chunkFor(seq uint64) *chunk {
-	if i := q.chunkIndex(seq); i >= 0 {
-		return q.chunks[i]
-	}
-	c := &chunk{base: seq &^ (chunkLen - 1)}
-	if n := len(q.chunks); n > 0 && q.chunks[n-1].base < c.base {
-		last := q.chunks[n-1]
-		if len(last.entries) > chunkLen/2 {
-			c.entries = make([]entry, 0, chunkLen) // a busy queue fills its chunks
-		}
-		if last.live == 0 {
-			if c.entries != nil {
-				c.entries = last.entries[:0]
-			}
-			q.chunks = q.chunks[:n-1]
-		}
-	}
-	i := sort.Search(len(q.chunks), func(i int) bool { return q.chunks[i].base > c.base })
-	q.chunks = append(q.chunks, nil)
-	copy(q.chunks[i+1:], q.chunks[i:])
-	q.chunks[i] = c
-	return c
-}
-
-// remove ends a copy's life in this queue and returns what it was.
-func (q *queue) remove(seq uint64) entry {
-	i := q.chunkIndex(seq)
-	c := q.chunks[i]
-	n := c.entries[seq-c.base]
-	c.entries[seq-c.base] = entry{}
-	c.live--
-	q.live--
-	q.bytes -= int64(n.body)
-	if n.state == waiting {
-		q.ready--
-		q.readyBytes -= int64(n.body)
-	}
-	if n.state == delayed {
-		q.delayed--
-	}
-	delete(q.marks, seq)
-	if c.live == 0 && c.base+chunkLen <= q.next {
-		if i == 0 {
-			q.chunks[0] = nil
-			q.chunks = q.chunks[1:]
-		} else {
-			q.chunks = append(q.chunks[:i], q.chunks[i+1:]...)
-		}
-	}
-	return n
-}
-
-// setState moves a copy between states that are not gone.
-func (q *queue) setState(n *entry, to state) {
-	if n.state == waiting {
-		q.ready--
-		q.readyBytes -= int64(n.body)
-	}
-	if to == waiting {
-		q.ready++
-		q.readyBytes += int64(n.body)
-	}
-	if n.state == delayed {
-		q.delayed--
-	}
-	if to == delayed {
-		q.delayed++
-	}
-	n.state = to
-}
-
 // nextWaiting finds the next copy to deliver: what came back first, then the head.
 func (q *queue) nextWaiting() (seq uint64, n *entry) {
 	for len(q.back) > 0 {
 		seq := q.back[0]
-		if n := q.at(seq); n != nil && n.state == waiting && seq < q.head {
+		if n := q.at(seq); n != nil && n.phase == waiting && seq < q.head {
 			return seq, n
 		}
 		q.back.pop() // settled or taken by other means meanwhile
@@ -274,7 +101,7 @@ func (q *queue) nextWaiting() (seq uint64, n *entry) {
 		}
 		c := q.chunks[i]
 		for k := q.head - c.base; q.head < q.visible && k < chunkLen; k++ {
-			if k < uint64(len(c.entries)) && c.entries[k].state == waiting {
+			if k < uint64(len(c.entries)) && c.entries[k].phase == waiting {
 				return q.head, &c.entries[k]
 			}
 			q.head++
@@ -290,11 +117,69 @@ func (q *queue) oldestWaiting() (seq uint64, ok bool) {
 		return seq, true
 	}
 	for q.unsynced = max(q.unsynced, q.visible); q.unsynced < q.next; q.unsynced++ {
-		if n := q.at(q.unsynced); n != nil && n.state == waiting {
+		if n := q.at(q.unsynced); n != nil && n.phase == waiting {
 			return q.unsynced, true
 		}
 	}
 	return 0, false
+}
+
+// take moves the copy that nextWaiting returned into a consumer's hands. It returns the
+// number of the delivery, and whether the copy came back before.
+func (q *queue) take(seq uint64, n *entry) (attempt uint32, back bool) {
+	q.passed(seq)
+	q.setPhase(n, unacked)
+	q.delivered++
+	m, back := q.marks[seq]
+	return m.attempts + 1, back
+}
+
+// comeBack returns a copy that was delivered to its place, at once or when m says.
+func (q *queue) comeBack(seq uint64, n *entry, m mark) {
+	q.setMark(seq, m)
+	q.returned++
+	if m.until > 0 {
+		q.delay(seq, n)
+	} else {
+		q.waitAgain(seq, n)
+	}
+}
+
+// delay makes a copy wait until the time in its mark.
+func (q *queue) delay(seq uint64, n *entry) {
+	q.setPhase(n, delayed)
+	heap.Push(&q.due, due{q.marks[seq].until, seq})
+	if len(q.due) > 2*q.delayed+64 {
+		q.due = slices.DeleteFunc(q.due, func(d due) bool { return q.dueCopy(d) == nil })
+		heap.Init(&q.due)
+	}
+}
+
+// dueCopy returns the copy that an end of a delay is for, or nil if that was settled or
+// returned by other means.
+func (q *queue) dueCopy(d due) *entry {
+	if n := q.at(d.seq); n != nil && n.phase == delayed && q.marks[d.seq].until == d.at {
+		return n
+	}
+	return nil
+}
+
+// endDelays makes copies wait whose delay is over, and returns how many.
+func (q *queue) endDelays(now int64) (ended int) {
+	for len(q.due) > 0 && q.due[0].at <= now {
+		d := heap.Pop(&q.due).(due)
+		if n := q.dueCopy(d); n != nil {
+			q.waitAgain(d.seq, n)
+			ended++
+		}
+	}
+	return ended
+}
+
+// die takes a copy out of reach until it is moved to the dead-letter queue.
+func (q *queue) die(seq uint64, n *entry, m mark) {
+	q.setPhase(n, dying)
+	q.setMark(seq, m)
 }
 
 // passed notes that the copy that nextWaiting returned was taken from its place.
@@ -308,7 +193,7 @@ func (q *queue) passed(seq uint64) {
 
 // waitAgain makes a copy that was delivered or delayed wait at its place.
 func (q *queue) waitAgain(seq uint64, n *entry) {
-	q.setState(n, waiting)
+	q.setPhase(n, waiting)
 	if seq < q.head {
 		q.back.push(seq)
 	}
@@ -342,19 +227,31 @@ func (q *queue) setMark(seq uint64, m mark) {
 	q.marks[seq] = m
 }
 
-// each calls f for every live copy in order, until f returns false.
-func (q *queue) each(f func(seq uint64, n *entry) bool) {
-	for _, c := range q.chunks {
-		for k := range c.entries {
-			if c.entries[k].state != gone && !f(c.base+uint64(k), &c.entries[k]) {
+// unsubscribe takes a subscription out of the queue's list. It may have been told of what
+// waits, and not have taken it.
+func (q *queue) unsubscribe(sub *subscription) {
+	q.subs = slices.DeleteFunc(q.subs, func(have *subscription) bool { return have == sub })
+	if q.hasWaiting() {
+		q.wake(1)
+	}
+}
+
+// wake tells up to n sessions that there is something, taking turns; first those that
+// have come since they were last told.
+func (q *queue) wake(n int) {
+	for _, told := range []bool{false, true} {
+		for range q.subs {
+			if n <= 0 {
 				return
+			}
+			q.turn++
+			if sub := q.subs[q.turn%len(q.subs)]; sub.hasCredit() && sub.notified == told {
+				sub.notify()
+				n--
 			}
 		}
 	}
 }
-
-// waiting is how many copies are in nobody's hands, delayed and unsynced ones included.
-func (q *queue) waiting() int { return q.live - len(q.held) }
 
 func (q *queue) info() engine.QueueInfo {
 	return engine.QueueInfo{
@@ -365,59 +262,82 @@ func (q *queue) info() engine.QueueInfo {
 	}
 }
 
-// seqHeap is a min-heap of sequence numbers.
-type seqHeap []uint64
+// isOver reports whether one more message needs others to go, by drop_oldest.
+func (q *queue) isOver(body int) bool {
+	o := &q.options
+	return o.MaxMessages > 0 && int64(q.live) >= o.MaxMessages || o.MaxBytes > 0 && q.bytes+int64(body) > o.MaxBytes
+}
 
-func (h *seqHeap) push(seq uint64) {
-	*h = append(*h, seq)
-	s := *h
-	for i := len(s) - 1; i > 0; {
-		p := (i - 1) / 2
-		if s[p] <= s[i] {
-			break
-		}
-		s[p], s[i] = s[i], s[p]
-		i = p
+// admits checks the limits of a queue.
+func (q *queue) admits(m *sealmq.Message) error {
+	o := &q.options
+	if n := sealmq.PushOverheadBytes + len(m.ID) + len(m.Body); n > o.MaxLineBytes {
+		return &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
+			"the message needs a line of %d bytes and queue '%s' delivers at most %d", n, q.name, o.MaxLineBytes)}
 	}
-}
-
-func (h *seqHeap) pop() {
-	s := *h
-	n := len(s) - 1
-	s[0] = s[n]
-	s = s[:n]
-	for i := 0; ; {
-		l := 2*i + 1
-		if l >= n {
-			break
-		}
-		if l+1 < n && s[l+1] < s[l] {
-			l++
-		}
-		if s[i] <= s[l] {
-			break
-		}
-		s[i], s[l] = s[l], s[i]
-		i = l
+	// What drop_oldest can make room with is what waits.
+	live, bytes := int64(q.live), q.bytes
+	if o.DropOldest {
+		live, bytes = int64(q.live-q.ready), q.bytes-q.readyBytes
 	}
-	*h = s
+	if o.MaxMessages > 0 && live >= o.MaxMessages {
+		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d messages", q.name, o.MaxMessages)}
+	}
+	if o.MaxBytes > 0 && bytes+int64(len(m.Body)) > o.MaxBytes {
+		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d bytes", q.name, o.MaxBytes)}
+	}
+	return nil
 }
 
-// dueHeap is a min-heap of delayed copies by the time they are due (container/heap).
-type dueHeap []due
-
-type due struct {
-	at  int64
-	seq uint64
+// mayDelete checks the conditions of a deletion; q may be nil.
+func (q *queue) mayDelete(only engine.If) error {
+	inUse := func(why string) error {
+		return &sealmq.Error{Code: sealmq.InUse, Message: fmt.Sprintf("queue '%s' %s", q.name, why)}
+	}
+	switch {
+	case q == nil:
+		return sealmq.ErrNoQueue
+	case only&engine.IfUnused != 0 && len(q.subs) > 0:
+		return inUse("has consumers")
+	case only&engine.IfEmpty != 0 && q.live > 0:
+		return inUse("has messages")
+	}
+	return nil
 }
 
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(a, b int) bool { return h[a].at < h[b].at }
-func (h dueHeap) Swap(a, b int)      { h[a], h[b] = h[b], h[a] }
-func (h *dueHeap) Push(x any)        { *h = append(*h, x.(due)) }
-func (h *dueHeap) Pop() any {
-	s := *h
-	x := s[len(s)-1]
-	*h = s[:len(s)-1]
-	return x
+// purgeable lists up to purgeGroup waiting and delayed copies with sequence numbers from
+// one up to another.
+func (q *queue) purgeable(from, bound uint64) (seqs []uint64) {
+	for _, c := range q.chunks {
+		if c.base+chunkLen <= from || c.live == 0 {
+			continue
+		}
+		for k := range c.entries {
+			seq := c.base + uint64(k)
+			if st := c.entries[k].phase; seq >= from && seq < bound && (st == waiting || st == delayed) {
+				if seqs = append(seqs, seq); len(seqs) == purgeGroup {
+					return seqs
+				}
+			}
+		}
+	}
+	return seqs
+}
+
+// isDead reports whether q is a dead-letter queue: nothing dies there again.
+func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
+
+// sweepInterval is how often a queue wants to be looked at: after a quarter of the
+// shortest time that it promises. All are looked at as often as any one wants.
+func (q *queue) sweepInterval() time.Duration {
+	d := min(maxSweep, q.options.AckTimeout/4)
+	if q.options.TTL > 0 {
+		d = min(d, q.options.TTL/4)
+	}
+	return max(d, minSweep)
+}
+
+// isExpired reports whether a copy's time to live is over.
+func (q *queue) isExpired(n *entry, now int64) bool {
+	return q.options.TTL > 0 && now-n.arrived() >= q.options.TTL.Milliseconds()
 }

@@ -93,7 +93,7 @@ func (e *Engine) wantsCheckpoint() bool {
 	if len(e.unlogged) > 0 {
 		return true
 	}
-	for gen, u := range e.segs {
+	for gen, u := range e.state.segs {
 		if u.sealed && (!u.indexed || gen >= e.checkpointAt.Generation()) {
 			return true
 		}
@@ -124,7 +124,7 @@ func (e *Engine) release() error {
 	var gens []uint64
 	e.mu.Lock()
 	e.logUnlogged()
-	for gen, u := range e.segs {
+	for gen, u := range e.state.segs {
 		if len(e.unlogged) > 0 {
 			break
 		}
@@ -142,7 +142,7 @@ func (e *Engine) release() error {
 	for _, gen := range gens {
 		e.j.Release(gen)
 		e.mu.Lock()
-		e.segs[gen].released = true
+		e.state.segs[gen].released = true
 		e.mu.Unlock()
 	}
 	return nil
@@ -153,10 +153,10 @@ func (e *Engine) dropIndexes() {
 	var drop []uint64
 	e.mu.Lock()
 	e.forgetIDs(forgetGroup)
-	for gen, u := range e.segs {
-		if u.indexed && u.released && (u.ids == 0 || u.settledBy <= e.dedup.forgotten) {
+	for gen, u := range e.state.segs {
+		if u.indexed && u.released && (u.ids == 0 || u.settledBy <= e.state.dedup.forgotten) {
 			drop = append(drop, gen)
-			delete(e.segs, gen)
+			delete(e.state.segs, gen)
 		}
 	}
 	e.mu.Unlock()
@@ -171,5 +171,5 @@ func (e *Engine) dropIndexes() {
 // forgetIDs forgets message ids whose time is over, at most budget of them.
 func (e *Engine) forgetIDs(budget int) {
 	before := max(int64(e.nowSeconds())-int64(e.cfg.DedupWindow.Seconds()), 0)
-	e.dedup.forget(e.cfg.DedupIDs, uint32(before), budget)
+	e.state.dedup.forget(e.cfg.DedupIDs, uint32(before), budget)
 }

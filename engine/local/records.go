@@ -214,7 +214,7 @@ func aliasString(b []byte) string {
 
 func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// settleEncoder groups settled copies by queue.
+// settleEncoder groups settled copies by queue. b is the record once flush was called.
 type settleEncoder struct {
 	b     []byte
 	queue uint32
@@ -223,12 +223,12 @@ type settleEncoder struct {
 
 func (s *settleEncoder) reset(b []byte) { s.b, s.seqs, s.queue = b[:0], s.seqs[:0], 0 }
 
-func (s *settleEncoder) add(queue uint32, seq uint64) {
-	if queue != s.queue {
+func (s *settleEncoder) add(c copyRef) {
+	if c.queue != s.queue {
 		s.flush()
-		s.queue = queue
+		s.queue = c.queue
 	}
-	s.seqs = append(s.seqs, seq)
+	s.seqs = append(s.seqs, c.seq)
 }
 
 func (s *settleEncoder) flush() {
@@ -245,7 +245,7 @@ func (s *settleEncoder) flush() {
 	s.seqs = s.seqs[:0]
 }
 
-func decodeSettle(p []byte, f func(queue uint32, seq uint64)) error {
+func decodeSettle(p []byte, f func(copyRef)) error {
 	d := decoder{b: p}
 	for d.more() {
 		queue := uint32(d.uvarint())
@@ -254,16 +254,16 @@ func decodeSettle(p []byte, f func(queue uint32, seq uint64)) error {
 		for range n {
 			last += uint64(d.varint())
 			if d.err == nil {
-				f(queue, last)
+				f(copyRef{queue, last})
 			}
 		}
 	}
 	return d.err
 }
 
-func appendReturn(b []byte, queue uint32, seq uint64, m mark) []byte {
-	b = binary.AppendUvarint(b, uint64(queue))
-	b = binary.AppendUvarint(b, seq)
+func appendReturn(b []byte, c copyRef, m mark) []byte {
+	b = binary.AppendUvarint(b, uint64(c.queue))
+	b = binary.AppendUvarint(b, c.seq)
 	return appendMark(b, m)
 }
 
@@ -277,12 +277,12 @@ func (d *decoder) mark() mark {
 	return mark{attempts: uint32(d.uvarint()), until: int64(d.uvarint()), reason: strings.Clone(d.string())}
 }
 
-func decodeReturn(p []byte, f func(queue uint32, seq uint64, m mark)) error {
+func decodeReturn(p []byte, f func(copyRef, mark)) error {
 	d := decoder{b: p}
 	for d.more() {
-		queue, seq, m := uint32(d.uvarint()), d.uvarint(), d.mark()
+		c, m := copyRef{uint32(d.uvarint()), d.uvarint()}, d.mark()
 		if d.err == nil {
-			f(queue, seq, m)
+			f(c, m)
 		}
 	}
 	return d.err

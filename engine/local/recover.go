@@ -1,7 +1,6 @@
 package local
 
 import (
-	"container/heap"
 	"errors"
 	"slices"
 
@@ -49,7 +48,7 @@ func (e *Engine) recover() error {
 	if err != nil {
 		return err
 	}
-	e.dedup = newDedup(key)
+	e.state.dedup = newDedup(key)
 	if r.index, r.definitions, err = e.files.list(); err != nil {
 		return err
 	}
@@ -83,8 +82,8 @@ func (r *recovery) loadCheckpoint() error {
 	if cp.definitions != 0 {
 		defs, err := e.files.readDefinitions(cp.definitions)
 		if err == nil {
-			e.adopt(defs)
-			e.defsChanged = false
+			e.state.adopt(defs)
+			e.state.defsChanged = false
 		} else if err := r.loseDefinitions(cp, err); err != nil {
 			return err
 		}
@@ -93,7 +92,7 @@ func (r *recovery) loadCheckpoint() error {
 	for i := range cp.queues {
 		s := &cp.queues[i]
 		r.at[s.id] = s
-		if q := e.byID[s.id]; q != nil {
+		if q := e.state.byID[s.id]; q != nil {
 			q.next = s.next
 		}
 	}
@@ -108,7 +107,7 @@ func (r *recovery) replay() error {
 	if err := r.checkForLostCheckpoint(gens); err != nil {
 		return err
 	}
-	r.known = e.nextID
+	r.known = e.state.nextID
 	for _, gen := range gens {
 		r.gens[gen] = true
 	}
@@ -151,8 +150,8 @@ func (r *recovery) loadIndex(gen uint64) error {
 	if cap(x.entries) > cap(r.buf) {
 		r.buf = x.entries[:0]
 	}
-	e.dedup.reserve(x.ids)
-	u := e.use(gen)
+	e.state.dedup.reserve(x.ids)
+	u := e.state.use(gen)
 	u.sealed, u.indexed, u.released = true, true, !r.gens[gen]
 	u.count, u.ids = x.count, x.ids
 	return decodeIndex(gen, x.entries, r.add)
@@ -163,15 +162,15 @@ func (r *recovery) derive() error {
 	e := r.e
 	gens := e.j.Generations()
 	for _, gen := range gens {
-		e.use(gen).sealed = gen != gens[len(gens)-1]
+		e.state.use(gen).sealed = gen != gens[len(gens)-1]
 	}
-	e.dedup.found = e.nowSeconds()
-	for _, u := range e.segs {
+	e.state.dedup.found = e.nowSeconds()
+	for _, u := range e.state.segs {
 		if u.live == 0 {
-			u.settledBy = e.dedup.settledTotal
+			u.settledBy = e.state.dedup.settledTotal
 		}
 	}
-	for _, q := range e.queues {
+	for _, q := range e.state.queues {
 		q.visible, q.head, q.durable = q.next, q.next, true
 		if len(q.chunks) > 0 {
 			q.head = q.chunks[0].base
@@ -207,11 +206,10 @@ func (r *recovery) applyMarks(q *queue) {
 		q.marks[seq] = m
 		switch {
 		case m.reason != "":
-			q.setState(n, dyingState)
-			e.dying = append(e.dying, dying{q.id, seq})
+			q.setPhase(n, dying)
+			e.dying = append(e.dying, copyRef{q.id, seq})
 		case m.until > e.nowMillis():
-			q.setState(n, delayed)
-			heap.Push(&q.due, due{m.until, seq})
+			q.delay(seq, n)
 		}
 	}
 }

@@ -81,15 +81,15 @@ func (r *recovery) loseDefinitions(cp *checkpoint, err error) error {
 	for i := range cp.queues {
 		id := cp.queues[i].id
 		exists[id] = true
-		if e.byID[id] == nil {
+		if e.state.byID[id] == nil {
 			r.nameless[id] = true
-			e.addQueue(newQueue(id, fmt.Sprintf("recovered-%d", id), sealmq.QueueOptions{}.Normalize()))
+			e.state.addQueue(newQueue(id, fmt.Sprintf("recovered-%d", id), sealmq.QueueOptions{}.Normalize()))
 		}
 	}
-	for id, q := range e.byID {
+	for id, q := range e.state.byID {
 		if !exists[id] { // deleted after those definitions were written
-			delete(e.byID, id)
-			delete(e.queues, q.name)
+			delete(e.state.byID, id)
+			delete(e.state.queues, q.name)
 		}
 	}
 	return nil
@@ -101,7 +101,7 @@ func (r *recovery) newestDefinitions() error {
 	for i := len(r.definitions) - 1; i >= 0; i-- {
 		defs, err := r.e.files.readDefinitions(r.definitions[i])
 		if err == nil {
-			r.e.adopt(defs)
+			r.e.state.adopt(defs)
 			return nil
 		}
 		if errors.Is(err, journal.ErrNewer) {
@@ -115,12 +115,12 @@ func (r *recovery) newestDefinitions() error {
 // tells it.
 func (r *recovery) nameAgain(q *queue, name string, o sealmq.QueueOptions) {
 	e := r.e
-	if !r.nameless[q.id] || e.queues[name] != nil {
+	if !r.nameless[q.id] || e.state.queues[name] != nil {
 		return
 	}
-	delete(e.queues, q.name)
+	delete(e.state.queues, q.name)
 	q.name, q.options = name, o
-	e.queues[name] = q
+	e.state.queues[name] = q
 }
 
 // loseIndex goes on without an index file: by its segment or, if that was released,
@@ -135,7 +135,7 @@ func (r *recovery) loseIndex(gen uint64, err error) error {
 		return r.accept(err, "repeated publishes of its messages are not recognised")
 	}
 	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(gen), "err", err)
-	e.use(gen).sealed = true
+	e.state.use(gen).sealed = true
 	for rec, err := range e.j.Scan(gen) {
 		if err == nil && rec.Kind == kindMessage {
 			err = r.message(rec)
@@ -157,12 +157,12 @@ func (r *recovery) loseIndex(gen uint64, err error) error {
 func (r *recovery) hasLostQueue(copies []copyRef) (lost bool) {
 	e := r.e
 	for _, c := range copies {
-		if c.queue >= r.known && !r.declared[c.queue] && !e.neverDeclared[c.queue] {
-			e.neverDeclared[c.queue] = true
-			e.nextID = max(e.nextID, c.queue+1)
-			e.defsChanged = true
+		if c.queue >= r.known && !r.declared[c.queue] && !e.state.neverDeclared[c.queue] {
+			e.state.neverDeclared[c.queue] = true
+			e.state.nextID = max(e.state.nextID, c.queue+1)
+			e.state.defsChanged = true
 		}
-		lost = lost || e.neverDeclared[c.queue]
+		lost = lost || e.state.neverDeclared[c.queue]
 	}
 	return lost
 }
@@ -184,7 +184,7 @@ func (r *recovery) checkQueue(q *queue) error {
 			return err
 		}
 		for _, seq := range seqs {
-			r.e.forgetCopy(q, seq)
+			r.e.forget(q, seq)
 			q.damaged++
 		}
 	}
@@ -227,7 +227,7 @@ func (r *recovery) checkpointPastDamage() error {
 	if e.damaged.Load() == 0 {
 		return nil
 	}
-	e.defsChanged = true
+	e.state.defsChanged = true
 	if err := e.takeCheckpoint(); err != nil && !errors.Is(err, errUnindexed) {
 		return fmt.Errorf("checkpoint: %w", err)
 	}

@@ -20,16 +20,6 @@ type segmentUse struct {
 	settledBy uint64
 }
 
-// use returns what is known of a segment. Callers hold mu.
-func (e *Engine) use(gen uint64) *segmentUse {
-	u := e.segs[gen]
-	if u == nil {
-		u = &segmentUse{gen: gen}
-		e.segs[gen] = u
-	}
-	return u
-}
-
 func (u *segmentUse) add(copies, record int) {
 	u.total += copies
 	u.live += copies
@@ -44,7 +34,7 @@ func (e *Engine) store(urgent bool, m *messageRecord, head []byte, id uint64) (j
 		return journal.Place{}, err
 	}
 	place := journal.Place{Pos: pos, Bytes: journal.RecordBytes(len(head) + len(m.body))}
-	use := e.use(pos.Generation())
+	use := e.state.use(pos.Generation())
 	use.index(m, place, id)
 	use.add(len(m.copies), place.Bytes)
 	return place, nil
@@ -55,28 +45,10 @@ func (u *segmentUse) liveBytes() int64 {
 	return int64(float64(u.bytes) * float64(u.live) / float64(max(u.total, 1)))
 }
 
-// settled counts that a copy is gone.
-func (u *segmentUse) settled(e *Engine) {
-	u.live--
-	if !u.sealed {
-		return
-	}
-	if u.live == 0 {
-		u.settledBy = e.dedup.settledTotal
-	}
-	if u.live == 0 || e.full.Load() { // then copying few messages may make room
-		poke(e.wakeReclaimer)
-	}
-}
-
 // sealed is the journal's notice that a segment takes no more records.
 func (e *Engine) sealed(gen uint64) {
 	e.mu.Lock()
-	u := e.use(gen)
-	u.sealed = true
-	if u.live == 0 {
-		u.settledBy = e.dedup.settledTotal
-	}
+	e.state.seal(gen)
 	e.mu.Unlock()
 	poke(e.wakeReclaimer)
 }

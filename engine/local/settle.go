@@ -42,8 +42,8 @@ func unlessHeld(held *bool, done func(error)) func(error) {
 
 // A settling is the outcome of one group of settlements.
 type settling struct {
-	back    []byte  // encoding of a return record
-	dead    []dying // to be moved to their dead-letter queues
+	back    []byte    // encoding of a return record
+	dead    []copyRef // to be moved to their dead-letter queues
 	expired []copyRef
 	held    *bool // whether there was something to extend
 }
@@ -83,7 +83,7 @@ func (s *session) settleSome(batch []engine.Settlement, held *bool, done func(er
 
 func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	e := s.e
-	q := e.byID[b.Tag.Queue]
+	q := e.state.byID[b.Tag.Queue]
 	if q == nil {
 		return
 	}
@@ -93,7 +93,7 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	}
 	if b.Verdict == engine.Extend {
 		if h != nil {
-			s.extend(h, now)
+			s.held.extend(h, now)
 			*out.held = true
 		}
 		return
@@ -108,13 +108,13 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 		if h != nil {
 			e.unhold(h)
 		}
-		e.forgetCopy(q, b.Tag.Seq)
+		e.forget(q, b.Tag.Seq)
 		if verdict == engine.Ack {
 			q.acked++
 		} else {
 			q.dropped++
 		}
-		s.acks.add(q.id, b.Tag.Seq)
+		s.acks.add(copyRef{q.id, b.Tag.Seq})
 	case engine.Dead:
 		if h != nil {
 			e.unhold(h)
@@ -134,7 +134,7 @@ func (s *session) claim(q *queue, tag sealmq.DeliveryTag) (n *entry, h *held, mi
 	if n == nil {
 		return nil, nil, false
 	}
-	switch n.state {
+	switch n.phase {
 	case unacked:
 		h = q.held[tag.Seq]
 		return n, h, h.sess == s && h.attempt == tag.Attempt
@@ -148,7 +148,7 @@ func (s *session) claim(q *queue, tag sealmq.DeliveryTag) (n *entry, h *held, mi
 // logSettling records what a group did. Callers hold mu and have seen to the room.
 func (e *Engine) logSettling(acks *settleEncoder, out *settling) error {
 	for _, c := range out.expired {
-		acks.add(c.queue, c.seq)
+		acks.add(c)
 	}
 	acks.flush()
 	if len(acks.b) > 0 {
@@ -164,24 +164,6 @@ func (e *Engine) logSettling(acks *settleEncoder, out *settling) error {
 	return nil
 }
 
-// extend starts the ack timeout of a delivery again. The list of what the session holds
-// stays in the order in which the timeouts began.
-func (s *session) extend(h *held, now int64) {
-	h.since = now
-	if h.next == nil {
-		return
-	}
-	h.next.prev = h.prev
-	if h.prev == nil {
-		s.oldest = h.next
-	} else {
-		h.prev.next = h.next
-	}
-	h.prev, h.next = s.newest, nil
-	s.newest.next = h
-	s.newest = h
-}
-
 // giveBack returns a delivery to its place, at once or after a delay. A copy that was
 // delivered too often goes to the dead-letter queue, and one that has expired is removed.
 // An uncounted return leaves the count as it was before the delivery.
@@ -190,7 +172,7 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 	e.unhold(h)
 	switch {
 	case q.isExpired(n, now):
-		e.forgetCopy(q, seq)
+		e.forget(q, seq)
 		q.expired++
 		out.expired = append(out.expired, copyRef{q.id, seq})
 		return
@@ -203,15 +185,15 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 		m.attempts--
 	}
 	if delay > 0 {
-		m.until = now + min(delay, engine.MaxDelay).Milliseconds()
-		e.postpone(q, seq, n, m.until)
-	} else {
-		q.waitAgain(seq, n)
-		e.wake(q, 1)
+		delay = min(delay, engine.MaxDelay)
+		m.until = now + delay.Milliseconds()
+		e.armSweep(max(delay, minSweep))
 	}
-	q.setMark(seq, m)
-	q.returned++
-	out.back = appendReturn(out.back, q.id, seq, m)
+	q.comeBack(seq, n, m)
+	if delay <= 0 {
+		q.wake(1)
+	}
+	out.back = appendReturn(out.back, copyRef{q.id, seq}, m)
 }
 
 // Close returns every held delivery to its place.
@@ -219,22 +201,25 @@ func (s *session) Close(counted bool) {
 	e := s.e
 	now := e.nowMillis()
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if s.closed {
+		e.mu.Unlock()
 		return
 	}
 	s.closed = true
 	delete(e.sessions, s)
 	for _, sub := range s.subs {
-		e.unsubscribe(sub)
+		sub.q.unsubscribe(sub)
 	}
-	e.takeBack(s, now, !counted, func(*held) bool { return true })
+	err := e.takeBack(s, now, !counted, func(*held) bool { return true })
+	e.mu.Unlock()
+	e.warnUncounted(err)
 }
 
-// takeBack returns those deliveries of a session for which f is true.
-func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) {
+// takeBack returns those deliveries of a session for which f is true. An error says that
+// this is not recorded: counts are lost with a crash then, removals are not.
+func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) (err error) {
 	var acks settleEncoder
-	for h := s.oldest; h != nil; {
+	for h := s.held.oldest; h != nil; {
 		var out settling
 		for n := 0; h != nil && n < settleGroup; n++ {
 			next := h.next
@@ -244,14 +229,22 @@ func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) b
 			h = next
 		}
 		acks.reset(acks.b)
-		expired := out.expired
-		if e.j.Room(true, len(out.back)+12*len(expired)) != nil {
-			// Counts that are not recorded are lost with a crash, removals must not be.
-			e.unlogged = append(e.unlogged, expired...)
-			e.log.Warn("delivery counts are not recorded, the disk is full")
-		} else if err := e.logSettling(&acks, &out); err != nil {
-			e.log.Warn("delivery counts are not recorded", "err", err)
+		failed := e.j.Room(true, len(out.back)+12*len(out.expired))
+		if failed != nil {
+			e.unlogged = append(e.unlogged, out.expired...)
+		} else {
+			failed = e.logSettling(&acks, &out)
+		}
+		if failed != nil {
+			err = failed
 		}
 		e.moveDeadLater(out.dead)
+	}
+	return err
+}
+
+func (e *Engine) warnUncounted(err error) {
+	if err != nil {
+		e.log.Warn("delivery counts are not recorded", "err", err)
 	}
 }

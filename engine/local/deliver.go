@@ -1,0 +1,254 @@
+package local
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/journal"
+)
+
+// taken is a copy that was taken from its queue and must be read.
+type taken struct {
+	q       *queue
+	seq     uint64
+	attempt uint32
+	back    bool // it came back before
+	noAck   bool
+	sub     sealmq.SubscriptionID
+}
+
+// Take appends what may be delivered at this moment. If everything that it took turns out
+// to be damaged it takes again, so that an empty answer means that nothing waits.
+func (s *session) Take(dst []sealmq.Delivery, limit, maxBytes int) ([]sealmq.Delivery, error) {
+	s.takeMu.Lock()
+	defer s.takeMu.Unlock()
+	had := len(dst)
+	for {
+		s.choose(limit, maxBytes)
+		var err error
+		dst, err = s.read(dst)
+		s.settleTaken()
+		if err != nil || len(dst) > had || len(s.taken) == 0 {
+			return dst, err
+		}
+	}
+}
+
+// choose fills taken and places.
+func (s *session) choose(limit, maxBytes int) {
+	s.taken, s.places = s.taken[:0], s.places[:0]
+	e := s.e
+	now := e.nowMillis()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, sub := range s.subs {
+		sub.notified = false
+	}
+	s.turn++
+	for i := range s.subs {
+		if limit <= 0 || maxBytes <= 0 {
+			return
+		}
+		limit, maxBytes = s.takeFrom(s.subs[(s.turn+i)%len(s.subs)], limit, maxBytes, now)
+	}
+}
+
+// takeFrom takes from one queue, a fair share if others could take too.
+func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (int, int) {
+	e, q := s.e, sub.q
+	share := min(limit, sub.spare())
+	if len(q.subs) > 1 && q.ready > 0 {
+		hungry := 0
+		for _, other := range q.subs {
+			if other.hasCredit() {
+				hungry++
+			}
+		}
+		share = min(share, (q.ready+hungry-1)/max(hungry, 1))
+	}
+	e.expire(q, now, settleGroup)
+	for share > 0 && maxBytes > 0 {
+		seq, n := q.nextWaiting()
+		if n == nil || q.isExpired(n, now) {
+			break
+		}
+		maxBytes -= int(n.body)
+		t := s.hold(q, sub, seq, n, now)
+		t.sub, t.noAck = sub.id, sub.noAck
+		share--
+		limit--
+	}
+	if len(q.subs) > 1 && q.hasWaiting() {
+		q.wake(1)
+	}
+	return limit, maxBytes
+}
+
+// settleTaken settles what was taken for good, once it was read.
+func (s *session) settleTaken() {
+	if !slices.ContainsFunc(s.taken, func(t taken) bool { return t.noAck }) {
+		return
+	}
+	e := s.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range s.taken {
+		if h := t.q.held[t.seq]; t.noAck && h != nil && h.sess == s {
+			e.unhold(h)
+			t.q.acked++
+			e.forget(t.q, t.seq)
+			e.unlogged = append(e.unlogged, copyRef{t.q.id, t.seq})
+		}
+	}
+	e.logUnlogged()
+}
+
+// read turns what was taken into deliveries. Damaged messages are left out.
+func (s *session) read(dst []sealmq.Delivery) ([]sealmq.Delivery, error) {
+	if s.onRead == nil {
+		s.onRead = s.readOne
+	}
+	s.out, s.readErr = dst, nil
+	s.e.j.Read(s.places, s.onRead)
+	dst, s.out = s.out, nil
+	return dst, s.readErr
+}
+
+func (s *session) readOne(i int, r journal.Record, err error) {
+	d, err := s.e.deliver(&s.taken[i], s.places[i], r, err)
+	switch {
+	case err == nil:
+		s.out = append(s.out, d)
+	case !errors.Is(err, errGone):
+		s.readErr = err
+	}
+}
+
+// errGone says that a message is not there to be delivered.
+var errGone = errors.New("message is gone")
+
+// deliver makes a delivery of what was read for t at place. When that is not the
+// message, it may have been copied forward since place was looked up; if it was not, it
+// is damaged.
+func (e *Engine) deliver(t *taken, place journal.Place, r journal.Record, err error) (sealmq.Delivery, error) {
+	for {
+		var refs [4]copyRef
+		var m messageRecord
+		if err == nil {
+			m, err = decodeMessage(r.Payload, refs[:0])
+		}
+		if err == nil {
+			return sealmq.Delivery{
+				Message: m.message(), Queue: t.q.name, Subscription: t.sub, Attempt: t.attempt, Returned: t.back,
+				Tag:         sealmq.DeliveryTag{Queue: t.q.id, Attempt: t.attempt, Seq: t.seq},
+				DeathReason: m.deathReason, DeathQueue: m.deathQueue,
+			}, nil
+		}
+		now, ok := e.placeOf(t)
+		if !ok {
+			return sealmq.Delivery{}, errGone
+		}
+		if now == place {
+			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
+			return sealmq.Delivery{}, errGone
+		}
+		place = now
+		r, err = e.readRecord(place)
+	}
+}
+
+func (e *Engine) readRecord(place journal.Place) (r journal.Record, err error) {
+	e.j.Read([]journal.Place{place}, func(_ int, found journal.Record, readErr error) { r, err = found, readErr })
+	return r, err
+}
+
+// placeOf tells where a copy is now.
+func (e *Engine) placeOf(t *taken) (journal.Place, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := t.q.at(t.seq); n != nil && !t.q.deleted {
+		return n.place(), true
+	}
+	return journal.Place{}, false
+}
+
+// Fetch takes one message. What waits is older than anything that is not synced yet, so
+// a sync is awaited only if nothing waits.
+func (s *session) Fetch(name string, noAck bool, done func(engine.Fetched, error)) {
+	e := s.e
+	f, unsynced, err := s.fetch(name, noAck)
+	if !unsynced {
+		done(f, err)
+		return
+	}
+	e.mu.Lock()
+	err = sealmq.ErrUnavailable
+	if !e.closed {
+		e.background.Add(1)
+		err = e.j.OnSync(func(err error) {
+			go func() {
+				defer e.background.Done()
+				if err == nil {
+					f, _, err = s.fetch(name, noAck)
+				} else {
+					err = unavailable(err)
+				}
+				done(f, err)
+			}()
+		})
+		if err != nil {
+			e.background.Done()
+		}
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(f, unavailable(err))
+	}
+}
+
+// fetch takes one message that is synced. unsynced says that there are only others.
+func (s *session) fetch(name string, noAck bool) (f engine.Fetched, unsynced bool, err error) {
+	s.takeMu.Lock()
+	defer s.takeMu.Unlock()
+	for {
+		if f.Waiting, unsynced, err = s.fetchOne(name, noAck); err != nil || len(s.taken) == 0 {
+			return f, unsynced, err
+		}
+		out, err := s.read(nil)
+		s.settleTaken()
+		if err != nil {
+			return f, false, err
+		}
+		if len(out) > 0 {
+			f.Delivery, f.Found = out[0], true
+			return f, false, nil
+		}
+	}
+}
+
+func (s *session) fetchOne(name string, noAck bool) (waiting int, unsynced bool, err error) {
+	s.taken, s.places = s.taken[:0], s.places[:0]
+	e := s.e
+	now := e.nowMillis()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	q := e.state.queues[name]
+	switch {
+	case e.closed, s.closed:
+		return 0, false, sealmq.ErrUnavailable
+	case q == nil:
+		return 0, false, sealmq.ErrNoQueue
+	}
+	e.expire(q, now, settleGroup)
+	seq, n := q.nextWaiting()
+	if n == nil || q.isExpired(n, now) {
+		return q.waiting(), q.visible < q.next, nil
+	}
+	s.hold(q, nil, seq, n, now).noAck = noAck
+	return q.waiting(), false, nil
+}
