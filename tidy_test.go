@@ -64,7 +64,7 @@ var places = []place{
 	{"internal/durable", ground, "x/sys", offline, "files know nothing of messages"},
 	{"internal/definition", ground, "", pure, "a definition is bytes"},
 	{"internal/brokerproc", ground, "x/sys", offline, "a process is started by its name"},
-	{"audit", ground, "", offline, "whoever acts can be recorded"},
+	{"audit", ground, "", offline, "every package that acts may record it"},
 
 	{"engine", formats, "sealmq", pure, "a contract needs no network, and knows no broker"},
 	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},
@@ -78,7 +78,7 @@ var places = []place{
 	{"broker", parts, "sealmq audit engine internal/clock internal/definition keydir/keylog seal prometheus/client_golang", offline,
 		"routing and permissions run without sockets; identity comes in as a value; engines are chosen in cmd/sealmq"},
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
-		"an engine keeps queues: how messages arrive and who may use them is decided above it"},
+		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
 	{"ca", parts, "sealmq internal/clock internal/durable mtls", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
 	{"trust", parts, "internal/durable keydir/keylog mtls seal", "net net/http database/sql", "whom to believe does not depend on who asks"},
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},

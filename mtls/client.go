@@ -9,10 +9,10 @@ import (
 // ClientOptions say which server a client expects.
 type ClientOptions struct {
 	// ServerName is the host name or IP address that the server's certificate must
-	// carry; empty leaves it to whoever dials.
+	// carry. If it is empty, the dialer sets it.
 	ServerName string
-	// AnyServerName accepts every certificate of the authority that may act as a
-	// server, whatever its name. It is for servers whose certificate names no host.
+	// AnyServerName accepts every server certificate of the authority, whatever its
+	// name. It is for servers whose certificate names no host.
 	AnyServerName bool
 	// Options are those of a server; MinVersion, Log, Clock and ReloadEvery apply, and
 	// Revocation to the server's certificate.
@@ -57,7 +57,7 @@ func ClientConfig(files Files, co ClientOptions) (*tls.Config, error) {
 		},
 	}
 	if co.AnyServerName {
-		// Only the check of the name is left out: VerifyConnection does the others.
+		// VerifyConnection does every check except that of the name.
 		cfg.InsecureSkipVerify = true
 		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 			chains, err := verifyServer(cs.PeerCertificates, roots)

@@ -29,7 +29,7 @@ const (
 	uriScheme    = "sealmq"
 	clientPrefix = "client/"
 	rolePrefix   = "role/"
-	// fingerprintPrefix begins the identity of a certificate that names nobody.
+	// fingerprintPrefix begins the identity of a certificate without a name.
 	fingerprintPrefix = "sha256:"
 )
 
@@ -92,8 +92,8 @@ func KnownRole(role sealmq.Role) bool {
 
 // Identifier tells who a verified connection is.
 type Identifier struct {
-	// Revocation is the listener's: a chain with a revoked certificate tells nothing. Nil
-	// is for a listener that has none.
+	// Revocation is asked about every chain; a chain with a revoked certificate gives no
+	// identity. Nil revokes nothing.
 	Revocation Revocation
 	own        [][]byte // SubjectPublicKeyInfo of our own roots
 }
@@ -110,8 +110,8 @@ func NewIdentifier(ownRoots ...*x509.Certificate) *Identifier {
 	return i
 }
 
-// Identify is Identify of an Identifier without an authority of our own: nobody is an
-// administrator.
+// Identify is Identify of an Identifier without an authority of our own: it makes no
+// administrators.
 func Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
 	return NewIdentifier().Identify(cs)
 }

@@ -33,10 +33,9 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// ParseAuthorities is ParseCertificates for a file of authorities whose certificates are
-// believed. A certificate that is no authority is an error: whatever is in a pool is
-// believed, so its owner would vouch for itself and be let in for ever. An X.509 v1
-// certificate cannot say whether it is one, and passes.
+// ParseAuthorities is ParseCertificates for a file of accepted authorities. A certificate
+// that is no authority is an error: in a pool it would vouch for itself, and its owner
+// would always be accepted. An X.509 v1 certificate cannot say what it is, and passes.
 func ParseAuthorities(data []byte) ([]*x509.Certificate, error) {
 	certs, err := ParseCertificates(data)
 	for _, c := range certs {

@@ -13,8 +13,8 @@ import (
 // DefaultReloadEvery is how often files are looked at, at most.
 const DefaultReloadEvery = time.Second
 
-// reloader keeps something that is built from files up to date. It has no goroutine:
-// whoever needs the value looks at the files first, when it is time to.
+// reloader keeps a value up to date that is built from files. It has no goroutine: get
+// reads the files when it is time to.
 type reloader[T any] struct {
 	files Files
 	build func(*material) T
@@ -60,8 +60,8 @@ func (r *reloader[T]) get() T {
 	return *r.current.Load()
 }
 
-// look reads the files and takes what changed. The content decides, not time and size.
-// If it cannot be used, the old value stays and the log says so once for each reason.
+// look reads the files and rebuilds the value if their content changed. If the content
+// cannot be used, the old value stays and the log says why, once for each reason.
 func (r *reloader[T]) look() {
 	data, err := r.files.read()
 	digest := data.digest()

@@ -27,8 +27,8 @@ func ReadVerifier(caFile string) (*Verifier, error) {
 	return NewVerifier(roots...), nil
 }
 
-// FileVerifier is a ReadVerifier that reads its file for every answer, so that a change
-// needs no restart. It is for answers that are rare.
+// FileVerifier reads its file for every answer, so that a change needs no restart. It is
+// for answers that are rare.
 type FileVerifier struct {
 	// CA is the file of authorities.
 	CA string
@@ -36,8 +36,8 @@ type FileVerifier struct {
 	Revocation mtls.Revocation
 }
 
-// Verify implements seal.Verifier. While the file cannot be used, nobody is refused for
-// good: the error wraps seal.ErrUndecided.
+// Verify implements seal.Verifier. While the file cannot be used, the error wraps
+// seal.ErrUndecided.
 func (f FileVerifier) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
 	v, err := ReadVerifier(f.CA)
 	if err != nil {

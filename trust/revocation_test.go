@@ -94,8 +94,8 @@ func TestRevocationListNamesCertificates(t *testing.T) {
 	}
 }
 
-// TestRevocationActsWithinASecond: after each write the list is in force, and whoever
-// watches is told, well within a second. What cannot be used changes nothing.
+// TestRevocationActsWithinASecond: after each write the list is in force, and the watcher
+// is told, within a second. A list that cannot be used changes nothing.
 func TestRevocationActsWithinASecond(t *testing.T) {
 	ca := testca.New(t)
 	chain := func(cn string) []*x509.Certificate {

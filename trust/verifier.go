@@ -12,7 +12,7 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// DefaultMaxAge is how old a message of a signer who has expired since may be.
+// DefaultMaxAge is the default of Verifier.MaxAge.
 const DefaultMaxAge = 30 * 24 * time.Hour
 
 // Verifier is the seal.Verifier for certificates of accepted authorities. A certificate
@@ -28,7 +28,7 @@ type Verifier struct {
 	// Identifier says whose a verified chain is, so that a sender has the name that it has
 	// as a connection. Nil believes no roles, as of foreign authorities.
 	Identifier *mtls.Identifier
-	// Revocation is asked about every chain; nil asks nobody.
+	// Revocation is asked about every chain; nil revokes nothing.
 	Revocation mtls.Revocation
 	// MaxAge is how old a message of a signer who has expired since may be (default
 	// DefaultMaxAge).
