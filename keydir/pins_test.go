@@ -184,7 +184,7 @@ func (held) AfterFunc(_ time.Duration, f func()) clock.Timer { return clock.Syst
 
 // onePin is a file with one pin.
 const onePin = `{"v":1,"directories":{"town":{"log_key":"k","checkpoint":"AAAA","keys":{"alice":{"hpke-x25519-aes256gcm":` +
-	`{"fingerprint":"sha256:00","proven":true,"serial":1,"entry":"0000000000000000000000000000000000000000000000000000000000000000","issuer":"i","first_seen":"2026-05-04T09:00:00Z"}}}}}}`
+	`{"fingerprint":"sha256:0000000000000000000000000000000000000000000000000000000000000000","proven":true,"serial":1,"entry":"0000000000000000000000000000000000000000000000000000000000000001","issuer":"i","first_seen":"2026-05-04T09:00:00Z"}}}}}}`
 
 // TestPinsThatAnotherProcessHolds: the error names the file that is locked, and a hint.
 func TestPinsThatAnotherProcessHolds(t *testing.T) {
