@@ -29,6 +29,7 @@ const (
 	vocabulary layer = iota // words that everybody uses
 	ground                  // time, files, records: no messages
 	formats                 // contracts and formats: calculations
+	dialects                // formats of other programs, in terms of ours
 	bases                   // what stands on these: the journal, certificates, the log of keys
 	parts                   // each is usable without the others
 	ends                    // what puts parts together: protocols, sender and receiver
@@ -68,14 +69,17 @@ var places = []place{
 
 	{"engine", formats, "sealmq", pure, "a contract needs no network, and knows no broker"},
 	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},
-	{"seal", formats, "sealmq x/crypto", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
+	{"seal/internal/jsonform", ground, "", pure, "JSON is read in one way"},
+	{"seal", formats, "sealmq seal/internal/jsonform x/crypto", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
 	{"internal/framelog", formats, "internal/durable", offline, "frames know nothing of messages"},
 
+	{"seal/ciphermq", dialects, "sealmq seal seal/internal/jsonform x/crypto", pure, "another program's suites are for those who pass them in"},
+
 	{"journal", bases, "internal/clock internal/durable", offline, "the journal knows records, not messages or queues"},
-	{"keydir/keylog", bases, "sealmq internal/definition seal x/mod", pure, "the broker keeps the log, others check it: neither must carry the other"},
+	{"keydir/keylog", bases, "sealmq internal/definition seal seal/ciphermq x/mod", pure, "the broker keeps the log, others check it: neither must carry the other"},
 	{"mtls", bases, "sealmq internal/clock internal/durable", "net net/http database/sql", "identity is decided before anything is routed, and a node without our authority runs with imported certificates"},
 
-	{"broker", parts, "sealmq audit engine internal/clock internal/definition keydir/keylog seal prometheus/client_golang", offline,
+	{"broker", parts, "sealmq audit engine internal/clock internal/definition keydir/keylog seal seal/ciphermq prometheus/client_golang", offline,
 		"routing and permissions run without sockets; identity comes in as a value; engines are chosen in cmd/sealmq"},
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
 		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
@@ -84,10 +88,10 @@ var places = []place{
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
 	{"client", parts, "sealmq internal/clock", "net/http database/sql os",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
-	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal x/mod", offline, "a look-up asks over any connection that it is given"},
+	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
-	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal prometheus/client_golang", pure,
+	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq prometheus/client_golang", pure,
 		"parsing and printing are tested byte by byte, and a session starts after the handshake"},
 	{"send", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},

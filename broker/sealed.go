@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // sealedQueue is a queue that takes only messages of some suites.
@@ -32,7 +33,7 @@ func (t *topology) strict(queues []string) (list []sealedQueue) {
 
 // checkSealed refuses a body that one of the queues does not take.
 func checkSealed(queues []sealedQueue, body []byte) error {
-	info, err := seal.Inspect(body)
+	info, err := seal.Inspect(body, ciphermq.Suites{})
 	for _, q := range queues {
 		switch {
 		case errors.Is(err, seal.ErrNotSealed):
@@ -59,7 +60,7 @@ func (q sealedQueue) refuse(why string) error {
 // checkSuites refuses a queue that could take nothing.
 func checkSuites(o sealmq.QueueOptions) error {
 	for _, name := range o.Suites() {
-		if !slices.Contains(seal.Suites(), seal.Suite(name)) {
+		if !slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(name)) {
 			return &sealmq.Error{Code: sealmq.BadArgument, Message: "sealed names a suite that is not known here: " + name}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // sealedBody is an envelope of a suite.
@@ -33,7 +34,7 @@ func TestSealedQueues(t *testing.T) {
 	only := func(suites ...string) *sealmq.QueueOptions {
 		return &sealmq.QueueOptions{Sealed: sealmq.SealedSuites(suites...)}
 	}
-	n.must(n.declareQueue(alice, "safe", only(string(seal.HPKEHybrid), string(seal.CipherMQG5))))
+	n.must(n.declareQueue(alice, "safe", only(string(seal.HPKEHybrid), string(ciphermq.G5))))
 	n.code(sealmq.BadArgument, n.declareQueue(alice, "odd", only("rot13")))
 	n.code(sealmq.Mismatch, n.declareQueue(alice, "safe", &sealmq.QueueOptions{Prefetch: 1}))
 	n.must(n.bind(alice, "safe", "x", "k"))
@@ -56,7 +57,7 @@ func TestSealedQueues(t *testing.T) {
 			says    string
 		}{
 			{"k", id("1"), good, "", ""},
-			{"k", id("2"), sealedBody(t, ca, seal.CipherMQG5, id("2")), "", ""},
+			{"k", id("2"), sealedBody(t, ca, ciphermq.G5, id("2")), "", ""},
 			{"both", id("3"), sealedBody(t, ca, seal.HPKEHybrid, id("3")), "", ""},
 			{"open", id("4"), []byte(`{"message_id":"4"}`), "", ""},
 			{"k", id("5"), []byte(`{"message_id":"5"}`), sealmq.NotSealed, "queue 'safe' takes sealed messages only, of ciphermq-g5, hpke-mlkem768x25519-aes256gcm: this one is not sealed"},
@@ -114,7 +115,7 @@ func BenchmarkSealedCheck(b *testing.B) {
 	body := sealedBody(b, testca.New(b), seal.HPKEHybrid, "1")
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if _, err := seal.Inspect(body); err != nil {
+		if _, err := seal.Inspect(body, ciphermq.Suites{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -132,7 +133,7 @@ func signerOf(t testing.TB, ca *testca.CA, name string, role sealmq.Role) *seal.
 
 func publicKey(t testing.TB, suite seal.Suite) *seal.PublicKey {
 	t.Helper()
-	key, err := seal.Generate(suite, 0)
+	key, err := seal.Generate(suite, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // Audit is what the whole log of a directory says.
@@ -222,7 +223,7 @@ func (d *Directory) Verify(ctx context.Context, name string) (*Verified, error) 
 		return nil, err
 	}
 	v := &Verified{Audit: *a}
-	for _, suite := range seal.Suites() {
+	for _, suite := range seal.Suites(ciphermq.Suites{}) {
 		for _, r := range a.Records {
 			if !r.Proven || !r.Newest || r.Suite != string(suite) {
 				continue

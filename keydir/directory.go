@@ -85,7 +85,7 @@ func New(c Asker, cfg Config) (*Directory, error) {
 // wrap sealmq.ErrNoKey, ErrUnproven, ErrRollback, ErrPinned, ErrLog, what a seal.KeyEntry's
 // Verify returns, or are a *ForkError.
 //
-// A bare key is of a suite of CipherMQ's: the one that is asked for, else seal.CipherMQG5.
+// A bare key is of a suite of CipherMQ's: the one that is asked for, else ciphermq.G5.
 func (d *Directory) Find(ctx context.Context, name string, suite seal.Suite) (*seal.PublicKey, error) {
 	s, err := d.find(ctx, name, suite)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // Everything that a broker can say about keys in place of the truth, each by itself.
@@ -311,7 +312,7 @@ func TestSharedPinsAccuseNobody(t *testing.T) {
 func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	w := newTown(t)
 	o := w.office()
-	bare, next := generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
+	bare, next := generate(t, ciphermq.G5), generate(t, ciphermq.G5)
 	o.register("lab", bare)
 	_, err := w.directory(o.as("bob")).Find(t.Context(), "lab", "")
 	refused(t, err, ErrUnproven, bare)
@@ -332,7 +333,7 @@ func TestUnprovenKeysAndStrictPins(t *testing.T) {
 	proven := generate(t, small)
 	o.publish("lab", proven)
 	finds(t, loose, "lab", "", proven, nil)
-	finds(t, loose, "lab", seal.CipherMQG5, next, nil)
+	finds(t, loose, "lab", ciphermq.G5, next, nil)
 
 	careful := w.directory(o.as("carol"), strict)
 	finds(t, careful, "lab", "", proven, nil)
@@ -369,7 +370,7 @@ func BenchmarkFind(b *testing.B) {
 	w := newTown(b)
 	o := w.office()
 	for i := range 1000 {
-		o.register(fmt.Sprint("lab", i), generate(b, seal.CipherMQG5))
+		o.register(fmt.Sprint("lab", i), generate(b, ciphermq.G5))
 	}
 	for _, suite := range []seal.Suite{seal.HPKEHybrid, small} {
 		key := generate(b, suite)

@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // node is a real broker with a key directory.
@@ -64,7 +65,7 @@ func (n *node) publish(name string, key *seal.PublicKey) *seal.KeyEntry {
 
 func generate(t testing.TB, suite seal.Suite) *seal.PublicKey {
 	t.Helper()
-	key, err := seal.Generate(suite, 0)
+	key, err := seal.Generate(suite, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}

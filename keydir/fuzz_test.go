@@ -7,6 +7,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // FuzzFound reads answers to find_key from a broker that answers anything.
@@ -37,7 +38,7 @@ func FuzzFound(f *testing.F) {
 	}
 	f.Add([]byte(`{"proof":["AAAA"],"index":-1}`))
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		for _, suite := range []seal.Suite{"", seal.HPKEX25519, seal.CipherMQG5} {
+		for _, suite := range []seal.Suite{"", seal.HPKEX25519, ciphermq.G5} {
 			var found keylog.Found
 			if json.Unmarshal(answer, &found) != nil {
 				continue
@@ -45,7 +46,7 @@ func FuzzFound(f *testing.F) {
 			if _, err := readShown(found, "alice", suite); err != nil || !found.Proven {
 				continue
 			}
-			if e, err := seal.ParseKeyEntry(found.Entry); err != nil || e.Owner != "alice" || suite != "" && e.Suite() != suite {
+			if e, err := seal.ParseKeyEntry(found.Entry, ciphermq.Suites{}); err != nil || e.Owner != "alice" || suite != "" && e.Suite() != suite {
 				t.Fatalf("%q was taken: %v", answer, err)
 			}
 		}

@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // Keys that come in a file are judged by the pins and the directory, too.
 func TestGivenKeysAreCompared(t *testing.T) {
 	w := newTown(t)
 	o := w.office()
-	first, second, other, bare := generate(t, small), generate(t, small), generate(t, small), generate(t, seal.CipherMQG5)
+	first, second, other, bare := generate(t, small), generate(t, small), generate(t, small), generate(t, ciphermq.G5)
 	o.publish("lab", first)
 	pins := NewPins()
 	finds(t, w.directory(o.as("bob"), with(pins)), "lab", "", first, nil)
@@ -33,7 +34,7 @@ func TestGivenKeysAreCompared(t *testing.T) {
 		{"one of another suite", "lab", bare, true, nil, nil},
 		{"one that nobody knows", "eve", other, true, nil, nil},
 		{"the bare one that is shown", "old", bare, true, nil, nil},
-		{"another bare one", "old", generate(t, seal.CipherMQG5), false, ErrShown, []*seal.PublicKey{bare}},
+		{"another bare one", "old", generate(t, ciphermq.G5), false, ErrShown, []*seal.PublicKey{bare}},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			for _, strict := range []bool{false, true} {

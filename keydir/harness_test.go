@@ -23,6 +23,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -79,7 +80,7 @@ func (w *town) identity(ca *testca.CA, name string) sealmq.Identity {
 
 func generate(t testing.TB, suite seal.Suite) *seal.PublicKey {
 	t.Helper()
-	key, err := seal.Generate(suite, 0)
+	key, err := seal.Generate(suite, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +300,7 @@ func (w *town) forger() *forger { return &forger{town: w} }
 // add puts an entry into the log and shows it from then on.
 func (f *forger) add(entry []byte, issuer string) {
 	f.t.Helper()
-	e, err := seal.ParseKeyEntry(entry)
+	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	f.must(err)
 	f.append(keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()})
 	f.found = keylog.Found{Client: e.Owner, Suite: string(e.Suite()), Proven: true, Issuer: issuer, Entry: entry, Index: f.tree.Size() - 1}
@@ -314,7 +315,7 @@ func (f *forger) append(leaf keylog.Leaf) {
 // reset puts a reset of an entry into the log.
 func (f *forger) reset(entry []byte, change ...func(*keylog.Leaf)) keylog.Leaf {
 	f.t.Helper()
-	e, err := seal.ParseKeyEntry(entry)
+	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	f.must(err)
 	leaf := keylog.Leaf{Reset: true, Proven: true, Owner: e.Owner, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
 	for _, c := range change {
@@ -335,7 +336,7 @@ func (f *forger) entry(ca *testca.CA, serial uint64, previous [32]byte) ([]byte,
 
 func hashOf(t testing.TB, entry []byte) [32]byte {
 	t.Helper()
-	e, err := seal.ParseKeyEntry(entry)
+	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // The judge decides what is believed. It is a pure function: what is remembered, what the
@@ -194,7 +195,7 @@ func (d *decision) absent() error {
 	q := d.q
 	pins := maps.Clone(d.v.memory.pins)
 	maps.DeleteFunc(pins, func(slot string, _ Pin) bool {
-		return q.suite != "" && slot != string(q.suite) && (slot != bareSlot || !keylog.ForBareKeys(q.suite))
+		return q.suite != "" && slot != string(q.suite) && (slot != bareSlot || !ciphermq.IsBox(q.suite))
 	})
 	var err error = &Error{Kind: errMissing, Err: d.a.missing, hint: fmt.Sprintf("ask %s to publish a key with \"sealmq key publish\"", q.name)}
 	if len(pins) > 0 {
@@ -362,7 +363,7 @@ func judgeShown(q question, m memory, a *answer) verdict {
 // shown, which is nil if there is none, or failed says why none can be believed.
 func judgeGiven(q question, m memory, key *seal.PublicKey, s *shown, failed error) (notice string, err error) {
 	old, known := m.pins[string(key.Suite())]
-	if !known && keylog.ForBareKeys(key.Suite()) {
+	if !known && ciphermq.IsBox(key.Suite()) {
 		old, known = m.pins[bareSlot]
 	}
 	right := known && old.Fingerprint == key.Fingerprint()

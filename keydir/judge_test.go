@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // The judge is a pure function: it reaches neither network nor file nor clock.
@@ -95,7 +96,7 @@ func (s *scene) show(entry []byte, index int64) { s.found.Entry, s.found.Index =
 
 // bare shows a bare key that stands in the log.
 func (s *scene) bare() {
-	key := generate(s.t, seal.CipherMQG5)
+	key := generate(s.t, ciphermq.G5)
 	leaf := keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key.Bytes())}
 	s.append(leaf)
 	s.found = keylog.Found{Client: "alice", Key: key.Bytes(), Index: s.tree.Size() - 1}

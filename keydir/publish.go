@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // Publish makes signer's next entry of the key's suite, stores it, and reads it back with
@@ -63,7 +64,7 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 	if err != nil {
 		return nil, err
 	}
-	put, err := seal.ParseKeyEntry(entry)
+	put, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // wasReset demands the refusal of a pinned key that was reset, and that it says this.
@@ -173,12 +174,12 @@ func TestResetOfOneSuiteAndOfBareKeys(t *testing.T) {
 	o := w.office()
 	pins := NewPins()
 	allow := func(c *Config) { c.Pins, c.AllowUnproven = pins, true }
-	x25519, hybrid, bare, next := generate(t, small), generate(t, seal.HPKEHybrid), generate(t, seal.CipherMQG5), generate(t, seal.CipherMQG5)
+	x25519, hybrid, bare, next := generate(t, small), generate(t, seal.HPKEHybrid), generate(t, ciphermq.G5), generate(t, ciphermq.G5)
 	o.publish("alice", x25519)
 	o.publish("alice", hybrid)
 	o.register("alice", bare)
 	bob := w.directory(o.as("bob"), allow)
-	for suite, key := range map[seal.Suite]*seal.PublicKey{"": hybrid, small: x25519, seal.CipherMQG5: bare} {
+	for suite, key := range map[seal.Suite]*seal.PublicKey{"": hybrid, small: x25519, ciphermq.G5: bare} {
 		finds(t, bob, "alice", suite, key, nil)
 	}
 	o.reset("alice", seal.HPKEHybrid)
@@ -186,9 +187,9 @@ func TestResetOfOneSuiteAndOfBareKeys(t *testing.T) {
 	finds(t, bob, "alice", small, x25519, nil)
 	finds(t, w.directory(o.as("carol")), "alice", "", x25519, nil) // nothing is hidden from a stranger
 	o.reset("alice", keylog.Unproven)
-	wasReset(t, bob, "alice", seal.CipherMQG5, "record 4 ", "a bare key", "no key since")
+	wasReset(t, bob, "alice", ciphermq.G5, "record 4 ", "a bare key", "no key since")
 	o.register("alice", next)
-	wasReset(t, bob, "alice", seal.CipherMQG5, "shows "+next.Digits())
+	wasReset(t, bob, "alice", ciphermq.G5, "shows "+next.Digits())
 	o.reset("alice", "")
 	wasReset(t, bob, "alice", "", "no key since")
 	if _, err := bob.Audit(t.Context(), ""); err != nil {
@@ -261,7 +262,7 @@ func TestForgedResets(t *testing.T) {
 			bob := w.directory(f)
 			finds(t, bob, "alice", "", key, nil)
 			tc.forge(f, first)
-			shown, err := seal.ParseKeyEntry(f.found.Entry)
+			shown, err := seal.ParseKeyEntry(f.found.Entry, ciphermq.Suites{})
 			if err != nil {
 				t.Fatal(err)
 			}

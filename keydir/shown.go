@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // shown is a key as the directory shows it.
@@ -31,7 +32,7 @@ func readShown(f keylog.Found, name string, suite seal.Suite) (*shown, error) {
 	if !f.Proven {
 		return s, s.readBare()
 	}
-	e, err := seal.ParseKeyEntry(f.Entry)
+	e, err := seal.ParseKeyEntry(f.Entry, ciphermq.Suites{})
 	if err != nil {
 		return nil, fmt.Errorf("the entry that the directory shows: %w", err)
 	}
@@ -44,13 +45,13 @@ func readShown(f keylog.Found, name string, suite seal.Suite) (*shown, error) {
 }
 
 // readBare takes a bare key for the suite of CipherMQ's that is asked for, else for
-// seal.CipherMQG5.
+// ciphermq.G5.
 func (s *shown) readBare() (err error) {
 	suite := s.asked
 	if suite == "" {
-		suite = seal.CipherMQG5
+		suite = ciphermq.G5
 	}
-	if s.key, err = seal.NewPublicKey(suite, s.found.Key); err != nil {
+	if s.key, err = seal.NewPublicKey(suite, s.found.Key, ciphermq.Suites{}); err != nil {
 		return notProven("it answers with something that is no key: %v", err)
 	}
 	s.leaf = keylog.Leaf{Owner: s.name, Hash: sha256.Sum256(s.found.Key)}
@@ -98,7 +99,7 @@ func (s *shown) hides(suite seal.Suite) bool {
 	case s.entry == nil:
 		return true
 	}
-	for _, other := range seal.Suites() { // the best one first
+	for _, other := range seal.Suites(ciphermq.Suites{}) { // the best one first
 		switch other {
 		case s.key.Suite():
 			return false

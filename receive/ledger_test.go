@@ -14,13 +14,14 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
 )
 
 // opened makes message n of a sender as an Opener would return it: ten in each epoch, and
 // every third of a suite that says nothing of its sender.
 func opened(n int) *seal.Message {
-	m := &seal.Message{ID: fmt.Sprint("id-", n), Text: fmt.Append(nil, "text ", n), Suite: seal.CipherMQRSA}
+	m := &seal.Message{ID: fmt.Sprint("id-", n), Text: fmt.Append(nil, "text ", n), Suite: ciphermq.RSA}
 	if n%3 == 0 {
 		return m
 	}

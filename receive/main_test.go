@@ -6,6 +6,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"go.uber.org/goleak"
 )
 
@@ -21,7 +22,7 @@ func inBubble(t *testing.T, test func(t *testing.T, e *ends)) {
 
 func generate(t testing.TB, suite seal.Suite) *seal.PublicKey {
 	t.Helper()
-	key, err := seal.Generate(suite, 0)
+	key, err := seal.Generate(suite, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}

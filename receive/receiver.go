@@ -48,6 +48,8 @@ type Config struct {
 	Verifier seal.Verifier
 	// Suites are what is accepted (default: all that say who sent a message).
 	Suites []seal.Suite
+	// Legacy are the legacy suites that are known; Suites says which of them are accepted.
+	Legacy []seal.Legacy
 	// Exchange and RoutingKey are where messages must have been sent; empty is anywhere.
 	Exchange, RoutingKey string
 	// Directory compares what senders saw of the key directory with what is seen here
@@ -163,7 +165,7 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 	certificates := keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), cfg.Now)
 	find := func(sum [32]byte) ([]byte, error) { return certificates.Find(r.ctx, sum) }
 	for _, name := range cfg.Names {
-		o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: cfg.Keys, Verifier: cfg.Verifier, Suites: cfg.Suites,
+		o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: cfg.Keys, Verifier: cfg.Verifier, Suites: cfg.Suites, Legacy: cfg.Legacy,
 			Chain: find, Now: cfg.Now})
 		if err != nil {
 			return nil, err

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -66,7 +67,11 @@ func NewKeyEntry(signer *Signer, e KeyEntry) ([]byte, error) {
 	entry := appendPrefixed(nil, body)
 	entry = appendPrefixed(entry, sig)
 	entry = appendPrefixed(entry, signer.chain)
-	if _, err := ParseKeyEntry(entry); err != nil {
+	// What readers would refuse must not be signed.
+	_, err = parseKeyEntry(entry, func(_ Suite, raw []byte) (*PublicKey, error) {
+		return &PublicKey{suite: e.Key.suite, alg: e.Key.alg}, nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	return entry, nil
@@ -95,7 +100,20 @@ func (e *KeyEntry) appendBody(dst []byte) []byte {
 // signed it. It accounts for every byte. Whether the certificate is to be trusted, and
 // whether it is Owner's, is not asked: that is Verify's affair. The error wraps
 // ErrMalformed, ErrVersion, ErrSuite or ErrSignature.
-func ParseKeyEntry(b []byte) (*KeyEntry, error) {
+func ParseKeyEntry(b []byte, legacy ...Legacy) (*KeyEntry, error) {
+	return parseKeyEntry(b, func(s Suite, raw []byte) (*PublicKey, error) {
+		if !slices.Contains(Suites(legacy...), s) {
+			return nil, refuse(ErrSuite, "install a newer SealMQ", "the key entry is of suite %.64q, which is not known here", s)
+		}
+		key, err := NewPublicKey(s, raw, legacy...)
+		if err != nil {
+			return nil, &Error{Kind: ErrMalformed, Err: err}
+		}
+		return key, nil
+	})
+}
+
+func parseKeyEntry(b []byte, newKey func(Suite, []byte) (*PublicKey, error)) (*KeyEntry, error) {
 	r := reader{b}
 	body, ok1 := r.prefixed()
 	sig, ok2 := r.prefixed()
@@ -110,7 +128,7 @@ func ParseKeyEntry(b []byte) (*KeyEntry, error) {
 	case len(sig) > maxSignature:
 		return nil, malformed("the signature has %d bytes, and %d are allowed", len(sig), maxSignature)
 	}
-	e, err := parseEntryBody(body)
+	e, err := parseEntryBody(body, newKey)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +144,7 @@ func ParseKeyEntry(b []byte) (*KeyEntry, error) {
 	return e, nil
 }
 
-func parseEntryBody(body []byte) (*KeyEntry, error) {
+func parseEntryBody(body []byte, newKey func(Suite, []byte) (*PublicKey, error)) (*KeyEntry, error) {
 	if len(body) > 0 && body[0] != formatVersion {
 		return nil, refuse(ErrVersion, "install a newer SealMQ", "the key entry is of version %d, and version %d is known here", body[0], formatVersion)
 	}
@@ -156,12 +174,9 @@ func parseEntryBody(body []byte) (*KeyEntry, error) {
 	if first := e.Previous == [32]byte{}; first != (serial == 1) {
 		return nil, malformed("entry %d does not follow the one before it", serial)
 	}
-	if _, err := Suite(name).find(); err != nil {
-		return nil, refuse(ErrSuite, "install a newer SealMQ", "the key entry is of suite %.64q, which is not known here", name)
-	}
-	key, err := NewPublicKey(Suite(name), raw)
+	key, err := newKey(Suite(name), raw)
 	if err != nil {
-		return nil, &Error{Kind: ErrMalformed, Err: err}
+		return nil, err
 	}
 	if !bytes.Equal(key.Bytes(), raw) {
 		return nil, malformed("the public key is not spelled as it should be")

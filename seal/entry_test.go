@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -77,7 +78,7 @@ func TestMakeEntryVectors(t *testing.T) {
 	for i, v := range []struct {
 		name, kind string
 		suite      seal.Suite
-	}{{"the first one, default suite", "P-256", seal.HPKEHybrid}, {"small suite", "Ed25519", seal.HPKEX25519}, {"RSA", "RSA", seal.HPKEX25519}, {"P-384, of CipherMQ's suites", "P-384", seal.CipherMQG5}} {
+	}{{"the first one, default suite", "P-256", seal.HPKEHybrid}, {"small suite", "Ed25519", seal.HPKEX25519}, {"RSA", "RSA", seal.HPKEX25519}, {"P-384, of CipherMQ's suites", "P-384", ciphermq.G5}} {
 		signer := signerOf(v.kind)
 		key := must(seal.NewPrivateKey(v.suite, sequence(byte(i), 32))).Public().Bytes()
 		e := entryVector{Name: v.name, SignerKind: v.kind, SignerKey: must(x509.MarshalPKCS8PrivateKey(signer)), Certificates: []hexBytes{m.certificate("alice", signer, nil)},
@@ -105,7 +106,7 @@ func (m *vectorMaker) refusedEntries(f *entryVectorFile) {
 	signer := signerOf("Ed25519")
 	cert := m.certificate("alice", signer, nil)
 	now, zeros := uint64(vectorNow.UnixMilli()), make([]byte, 32)
-	key := must(seal.NewPrivateKey(seal.HPKEX25519, sequence(1, 32))).Public().Bytes()
+	key := must(seal.NewPrivateKey(seal.HPKEX25519, sequence(1, 32), ciphermq.Suites{})).Public().Bytes()
 	const suite = "hpke-x25519-aes256gcm"
 	add := func(name, why string, entry []byte) { f.Refused = append(f.Refused, entryRefused{name, why, entry}) }
 	body := refEntryBody(1, "alice", suite, now, 1, zeros, key)
@@ -155,7 +156,7 @@ func readEntryVectors(tb testing.TB) (*entryVectorFile, *trust.Verifier) {
 func TestEntryVectors(t *testing.T) {
 	f, verifier := readEntryVectors(t)
 	for _, v := range f.Entries {
-		e, err := seal.ParseKeyEntry(v.Entry)
+		e, err := seal.ParseKeyEntry(v.Entry, ciphermq.Suites{})
 		if err != nil {
 			t.Errorf("%s: %v", v.Name, err)
 			continue
@@ -179,7 +180,7 @@ func TestEntryVectors(t *testing.T) {
 		}
 	}
 	for _, v := range f.Refused {
-		e, err := seal.ParseKeyEntry(v.Entry)
+		e, err := seal.ParseKeyEntry(v.Entry, ciphermq.Suites{})
 		if err == nil {
 			_, err = e.Verify(verifier, "alice", vectorNow)
 		}
@@ -196,7 +197,7 @@ func TestEveryFlippedByteOfAnEntry(t *testing.T) {
 		for i := range v.Entry {
 			bad := bytes.Clone(v.Entry)
 			bad[i] ^= 1 << (i % 8)
-			e, err := seal.ParseKeyEntry(bad)
+			e, err := seal.ParseKeyEntry(bad, ciphermq.Suites{})
 			if err == nil {
 				_, err = e.Verify(verifier, "alice", vectorNow)
 			}
@@ -206,7 +207,7 @@ func TestEveryFlippedByteOfAnEntry(t *testing.T) {
 			}
 		}
 		for n := range v.Entry {
-			if _, err := seal.ParseKeyEntry(v.Entry[:n]); err == nil {
+			if _, err := seal.ParseKeyEntry(v.Entry[:n], ciphermq.Suites{}); err == nil {
 				t.Fatalf("%s: %d of %d bytes are an entry", v.Name, n, len(v.Entry))
 			}
 		}
@@ -231,7 +232,7 @@ func TestPartsOfEntriesSwapped(t *testing.T) {
 			for part := range 3 {
 				mixed := cut(a.Entry)
 				mixed[part] = cut(b.Entry)[part]
-				e, err := seal.ParseKeyEntry(cat(mixed[:]...))
+				e, err := seal.ParseKeyEntry(cat(mixed[:]...), ciphermq.Suites{})
 				if err == nil {
 					_, err = e.Verify(verifier, "alice", vectorNow)
 				}
@@ -250,7 +251,7 @@ func TestKeyEntryDefaultsAndRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := seal.ParseKeyEntry(p)
+	e, err := seal.ParseKeyEntry(p, ciphermq.Suites{})
 	if err != nil || e.Owner != "alice" || e.Serial != 1 || time.Since(e.Created) > time.Minute || e.PublicKey().Fingerprint() != key.Fingerprint() {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -299,7 +300,7 @@ func FuzzKeyEntry(f *testing.F) {
 		f.Add([]byte(v.Entry))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		e, err := seal.ParseKeyEntry(p)
+		e, err := seal.ParseKeyEntry(p, ciphermq.Suites{})
 		if err != nil {
 			var kind *seal.Error
 			if !errors.As(err, &kind) || e != nil {

@@ -17,8 +17,8 @@ var (
 	ErrVersion = errors.New("the envelope is of a later version")
 	// ErrSuite says that the suite is not one that is accepted here.
 	ErrSuite = errors.New("the suite is not accepted")
-	// ErrWrongKey says that the envelope was sealed for another key. With CipherMQ's
-	// suites it may also mean that the wrapped content key was changed.
+	// ErrWrongKey says that the envelope was sealed for another key. With legacy suites it
+	// may also mean that the wrapped content key was changed.
 	ErrWrongKey = errors.New("the envelope was not sealed for this key")
 	// ErrChanged says that the content does not belong to its tag: the content or what
 	// is bound to it was changed on the way.

@@ -5,13 +5,8 @@ import (
 	"io"
 )
 
-// SealWith seals with a chosen content key and nonce, for the published vectors.
-func SealWith(k *PublicKey, id string, plaintext, contentKey, nonce []byte) ([]byte, error) {
-	return k.alg.(rsaPublic).sealWith(id, plaintext, contentKey, nonce)
-}
-
 // SetRandom gives a Sealer its randomness: salts, and the secret of an epoch with several
-// receivers; with CipherMQ's suites content keys, ephemeral keys and nonces.
+// receivers; with legacy suites whatever they draw.
 func (s *Sealer) SetRandom(r io.Reader) { s.random = r }
 
 // SetEncapsulation fixes the encapsulations for receivers whose private keys are known.
@@ -47,14 +42,6 @@ func ExportOf(s Suite, private, enc []byte, aead hpke.AEAD, info []byte, context
 	}
 	return r.Export(context, n)
 }
-
-// Sealed boxes of CipherMQ.
-var (
-	SealBoxA = sealBoxA
-	SealBoxB = sealBoxB
-	OpenBoxA = openBoxA
-	OpenBoxB = openBoxB
-)
 
 // Again decodes and encodes each binary part of an envelope, so that a test can compare.
 var Again = map[string]func(p []byte) ([]byte, error){

@@ -78,7 +78,7 @@ type slot struct {
 
 // appendBody encodes all that is known before the secret is.
 func (h *header) appendBody(dst []byte) []byte {
-	dst = append(dst, formatVersion, h.suite.code())
+	dst = append(dst, formatVersion, kemOf(h.suite).code)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(h.scheme))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(h.created))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(h.notAfter))
@@ -160,9 +160,9 @@ func (h *header) parseFixed(r *reader) error {
 	if !ok {
 		return errHeaderCut
 	}
-	for i := range suites {
-		if s := &suites[i]; s.code != 0 && s.code == fixed[1] {
-			h.suite = s.name
+	for _, kem := range []*kem{hybridKEM, x25519KEM} {
+		if kem.code == fixed[1] {
+			h.suite = kem.suite
 		}
 	}
 	if h.suite == "" {

@@ -8,7 +8,7 @@ import (
 // Info is what an envelope says of itself to everybody. None of it was checked: it is what
 // its maker wrote, or what somebody made of it.
 type Info struct {
-	// Suites are what it can be of; more than one where CipherMQ's formats look alike.
+	// Suites are what it can be of; more than one where legacy formats look alike.
 	Suites     []Suite
 	ID         string
 	Sender     string
@@ -25,10 +25,10 @@ type Info struct {
 // Inspect reads an envelope without a key. The error, which wraps ErrMalformed, ErrVersion
 // or ErrSuite, says that it is not well formed; that there is none says nothing about
 // whether it opens.
-func Inspect(body []byte) (*Info, error) {
+func Inspect(body []byte, legacy ...Legacy) (*Info, error) {
 	p, err := split(body)
 	if err == errNoSuite {
-		return inspectCipherMQ(body)
+		return inspectLegacy(body, legacy)
 	}
 	if err != nil {
 		return nil, err
@@ -66,40 +66,4 @@ func Inspect(body []byte) (*Info, error) {
 		info.Keys = append(info.Keys, fmt.Sprintf("sha256:%x", s.key))
 	}
 	return info, nil
-}
-
-func inspectCipherMQ(body []byte) (*Info, error) {
-	e, err := Parse(body)
-	if err != nil {
-		return nil, err
-	}
-	info := &Info{ID: e.MessageID, RoutingKey: e.RoutingKey}
-	if e.Receiver != "" {
-		info.Receivers = []string{e.Receiver}
-	}
-	family, err := e.family()
-	switch {
-	case err != nil:
-		return nil, err
-	case family == string(CipherMQRSA):
-		info.Suites = []Suite{CipherMQRSA}
-	case e.Tag != nil:
-		info.Suites = []Suite{CipherMQG3, CipherMQG4}
-	default:
-		info.Suites = []Suite{CipherMQG5, CipherMQG6}
-	}
-	return info, nil
-}
-
-// family tells what kind of key an envelope of CipherMQ's suites was sealed for.
-func (e *Envelope) family() (string, error) {
-	split := len(e.Tag) == tagBytes && len(e.Ciphertext) > 0
-	joined := e.Tag == nil && len(e.Ciphertext) > tagBytes
-	switch {
-	case len(e.EncSessionKey) == sealedBoxBytes && len(e.Nonce) == boxNonceBytes && (split || joined):
-		return boxFamily, nil
-	case len(e.EncSessionKey) >= leastRSABits/8 && len(e.Nonce) > 0 && split:
-		return string(CipherMQRSA), nil
-	}
-	return "", malformed("its members fit none of CipherMQ's suites")
 }

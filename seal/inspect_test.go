@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 func TestInspect(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob", "carol")
 	c := content(secretText)
 	for form, body := range forms(t, w, c) {
-		info, err := seal.Inspect(body)
+		info, err := seal.Inspect(body, ciphermq.Suites{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,28 +30,32 @@ func TestInspect(t *testing.T) {
 			t.Errorf("%s: %+v", form, info)
 		}
 		for i := 0; i < len(body); i += 7 {
-			if _, err := seal.Inspect(body[:i]); !errors.Is(err, seal.ErrMalformed) {
+			if _, err := seal.Inspect(body[:i], ciphermq.Suites{}); !errors.Is(err, seal.ErrMalformed) {
 				t.Errorf("%s cut at %d: %v", form, i, err)
 			}
 		}
 	}
-	_, g2 := vector(t)
-	for line, want := range map[string][]seal.Suite{
-		string(g2): {seal.CipherMQRSA}, lineG3: {seal.CipherMQG3, seal.CipherMQG4}, lineG4: {seal.CipherMQG3, seal.CipherMQG4},
-		lineG5: {seal.CipherMQG5, seal.CipherMQG6}, lineG6: {seal.CipherMQG5, seal.CipherMQG6},
-	} {
-		if info, err := seal.Inspect([]byte(line)); err != nil || !slices.Equal(info.Suites, want) || info.Sender != "" {
+	_, g2 := legacyKey(t)
+	lines := map[string][]seal.Suite{string(g2): {ciphermq.RSA}}
+	for _, v := range readVectors(t).CipherMQ {
+		lines[v.Line] = []seal.Suite{ciphermq.G3, ciphermq.G4}
+		if v.Suite == ciphermq.G5 || v.Suite == ciphermq.G6 {
+			lines[v.Line] = []seal.Suite{ciphermq.G5, ciphermq.G6}
+		}
+	}
+	for line, want := range lines {
+		if info, err := seal.Inspect([]byte(line), ciphermq.Suites{}); err != nil || !slices.Equal(info.Suites, want) || info.Sender != "" {
 			t.Errorf("%.60s: %+v %v", line, info, err)
 		}
 	}
 	for name, body := range map[string]string{
 		"a plain text":           "hello",
 		"JSON of something else": `{"message_id": "a", "amount": 7}`,
-		"a short content key":    strings.Replace(lineG5, boxA[:8], "", 1),
+		"a short content key":    strings.Replace(readVectors(t).CipherMQ[2].Line, "WGmv9FBU", "", 1),
 		"no ciphertext":          `{"message_id": "a", "suite": "hpke-x25519-aes256gcm", "epoch": "AAAA"}`,
 		"an enormous epoch":      `{"message_id":"a","suite":"x","epoch":"` + strings.Repeat("A", 1<<17) + `","sealed":""}`,
 	} {
-		if info, err := seal.Inspect([]byte(body)); !errors.Is(err, seal.ErrMalformed) {
+		if info, err := seal.Inspect([]byte(body), ciphermq.Suites{}); !errors.Is(err, seal.ErrMalformed) {
 			t.Errorf("%s: %+v %v", name, info, err)
 		}
 	}
@@ -70,7 +75,7 @@ func TestWhatIsNotSealedIsCalledSo(t *testing.T) {
 		`{"message_id": "a", "nonce": "AA"}`: false,
 		`{"message_id": "a"`:                 false,
 	} {
-		_, err := seal.Inspect([]byte(body))
+		_, err := seal.Inspect([]byte(body), ciphermq.Suites{})
 		_, oerr := w.opener("bob").Open([]byte(body), seal.Expect{AnyID: true})
 		for _, err := range []error{err, oerr} {
 			if !errors.Is(err, seal.ErrMalformed) || errors.Is(err, seal.ErrNotSealed) != plain || plain && seal.Hint(err) == "" {
@@ -95,7 +100,7 @@ func TestErrorsCarryKindCauseAndHint(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	weak, _ := vector(t)
+	weak, _ := legacyKey(t)
 	if weak.Public().Warning() == "" || newKey(t, seal.HPKEX25519).Public().Warning() != "" {
 		t.Errorf("warnings %q and %q", weak.Public().Warning(), newKey(t, seal.HPKEX25519).Public().Warning())
 	}

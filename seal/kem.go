@@ -12,13 +12,14 @@ import (
 type kem struct {
 	suite Suite
 	hpke  hpke.KEM
-	enc   int // bytes of an encapsulation
-	bits  int // as people name the key
+	enc   int  // bytes of an encapsulation
+	bits  int  // as people name the key
+	code  byte // in the epoch header
 }
 
 var (
-	hybridKEM = &kem{suite: HPKEHybrid, hpke: hpke.MLKEM768X25519(), enc: 1088 + 32, bits: 768}
-	x25519KEM = &kem{suite: HPKEX25519, hpke: hpke.DHKEM(ecdh.X25519()), enc: 32, bits: 255}
+	hybridKEM = &kem{suite: HPKEHybrid, hpke: hpke.MLKEM768X25519(), enc: 1088 + 32, bits: 768, code: 1}
+	x25519KEM = &kem{suite: HPKEX25519, hpke: hpke.DHKEM(ecdh.X25519()), enc: 32, bits: 255, code: 2}
 )
 
 // exporter derives secrets that only the two ends of an encapsulation know.
@@ -57,7 +58,7 @@ type kemPrivate struct {
 	key hpke.PrivateKey
 }
 
-func (k *kem) generate(int) (privateAlg, error) {
+func (k *kem) generate() (privateAlg, error) {
 	key, err := k.hpke.GenerateKey()
 	if err != nil {
 		return nil, fmt.Errorf("generate a key of suite %s: %w", k.suite, err)
@@ -85,13 +86,13 @@ func (k *kem) private(raw []byte) (privateAlg, error) {
 	return kemPrivate{k, key}, nil
 }
 
-func (k kemPublic) raw() []byte { return k.key.Bytes() }
+func (k kemPublic) Bytes() []byte { return k.key.Bytes() }
 
-func (k kemPublic) bits() int { return k.kem.bits }
+func (k kemPublic) Bits() int { return k.kem.bits }
 
-func (k kemPrivate) public() publicAlg { return kemPublic{k.kem, k.key.PublicKey()} }
+func (k kemPrivate) public() kemPublic { return kemPublic{k.kem, k.key.PublicKey()} }
 
-func (k kemPrivate) raw() []byte {
+func (k kemPrivate) Bytes() []byte {
 	raw, err := k.key.Bytes()
 	if err != nil {
 		panic("seal: internal error: " + err.Error()) // only keys from hardware have no bytes

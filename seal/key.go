@@ -1,14 +1,13 @@
 package seal
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,17 +35,16 @@ const (
 // errNotMine says that a PEM block is no key that is looked for.
 var errNotMine = errors.New("a PEM block of another kind")
 
-// ParsePrivateKey reads the first private key in PEM data: our own form, or PKCS#8
-// ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY") for CipherMQRSA, with 1024 bits or more.
-// A file with several keys is a Keyring's.
-func ParsePrivateKey(data []byte) (*PrivateKey, error) {
+// ParsePrivateKey reads the first private key in PEM data: our own form, or one that a legacy
+// suite reads. A file with several keys is a Keyring's.
+func ParsePrivateKey(data []byte, legacy ...Legacy) (*PrivateKey, error) {
 	var public bool
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if encrypted(block) {
 			return nil, ErrEncryptedKey
 		}
 		public = public || strings.HasSuffix(block.Type, "PUBLIC KEY")
-		if key, err := privateOf(block); err != errNotMine {
+		if key, err := privateOf(block, legacy); err != errNotMine {
 			return key, err
 		}
 	}
@@ -56,15 +54,14 @@ func ParsePrivateKey(data []byte) (*PrivateKey, error) {
 	return nil, errors.New("there is no private key of a known suite in PEM form")
 }
 
-// ParsePublicKey reads the first public key in PEM data: our own form, or
-// SubjectPublicKeyInfo ("PUBLIC KEY") or PKCS#1 ("RSA PUBLIC KEY") for CipherMQRSA, with
-// 1024 bits or more.
-func ParsePublicKey(data []byte) (*PublicKey, error) {
+// ParsePublicKey reads the first public key in PEM data: our own form, or one that a legacy
+// suite reads.
+func ParsePublicKey(data []byte, legacy ...Legacy) (*PublicKey, error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if strings.HasSuffix(block.Type, "PRIVATE KEY") || block.Type == pemEncrypted {
 			return nil, ErrPrivateKey
 		}
-		if key, err := publicOf(block); err != errNotMine {
+		if key, err := publicOf(block, legacy); err != errNotMine {
 			return key, err
 		}
 	}
@@ -75,72 +72,60 @@ func encrypted(b *pem.Block) bool {
 	return b.Type == pemEncrypted || b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != ""
 }
 
-func privateOf(b *pem.Block) (*PrivateKey, error) {
-	var alg privateAlg
-	var err error
-	switch b.Type {
-	case pemPrivate:
-		head, err := parseKeyHeader(b)
-		if err != nil {
-			return nil, err
+func privateOf(b *pem.Block, legacy []Legacy) (*PrivateKey, error) {
+	if b.Type != pemPrivate {
+		for _, l := range legacy {
+			suite, alg, err := l.PrivatePEM(b)
+			if err != nil {
+				return nil, err
+			}
+			if suite != "" {
+				return &PrivateKey{suite: suite, alg: alg}, nil
+			}
 		}
-		key, err := NewPrivateKey(head.suite, b.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		key.created = head.created
-		if err := head.check(key.Public()); err != nil {
-			return nil, err
-		}
-		return key, nil
-	case "RSA PRIVATE KEY":
-		alg, err = parsePKCS1(b.Bytes)
-	case "PRIVATE KEY":
-		alg, err = parsePKCS8(b.Bytes)
-	default:
 		return nil, errNotMine
 	}
-	if err == errNotRSA {
-		return nil, errNotMine
-	}
+	head, err := parseKeyHeader(b, legacy)
 	if err != nil {
 		return nil, err
 	}
-	return &PrivateKey{suite: CipherMQRSA, alg: alg}, nil
+	key, err := NewPrivateKey(head.suite, b.Bytes, legacy...)
+	if err != nil {
+		return nil, err
+	}
+	key.created = head.created
+	if err := head.check(key.Public()); err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
-func publicOf(b *pem.Block) (*PublicKey, error) {
-	var alg publicAlg
-	var err error
-	switch b.Type {
-	case pemPublic:
-		head, err := parseKeyHeader(b)
-		if err != nil {
-			return nil, err
+func publicOf(b *pem.Block, legacy []Legacy) (*PublicKey, error) {
+	if b.Type != pemPublic {
+		for _, l := range legacy {
+			suite, alg, err := l.PublicPEM(b)
+			if err != nil {
+				return nil, err
+			}
+			if suite != "" {
+				return &PublicKey{suite: suite, alg: alg}, nil
+			}
 		}
-		key, err := NewPublicKey(head.suite, b.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		key.created = head.created
-		if err := head.check(key); err != nil {
-			return nil, err
-		}
-		return key, nil
-	case "RSA PUBLIC KEY":
-		alg, err = parsePKCS1Public(b.Bytes)
-	case "PUBLIC KEY":
-		alg, err = parseSPKI(b.Bytes)
-	default:
 		return nil, errNotMine
 	}
-	if err == errNotRSA {
-		return nil, errNotMine
-	}
+	head, err := parseKeyHeader(b, legacy)
 	if err != nil {
 		return nil, err
 	}
-	return &PublicKey{suite: CipherMQRSA, alg: alg}, nil
+	key, err := NewPublicKey(head.suite, b.Bytes, legacy...)
+	if err != nil {
+		return nil, err
+	}
+	key.created = head.created
+	if err := head.check(key); err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
 // keyHeader is what stands above the base64 of our own PEM blocks.
@@ -151,7 +136,7 @@ type keyHeader struct {
 	retired     time.Time // of retired keys only
 }
 
-func parseKeyHeader(b *pem.Block) (h keyHeader, err error) {
+func parseKeyHeader(b *pem.Block, legacy []Legacy) (h keyHeader, err error) {
 	if v := b.Headers["Version"]; v != keyFileVersion {
 		return h, fmt.Errorf("the key is in a form of version %q, which is not known here; it may be of a later SealMQ", v)
 	}
@@ -173,8 +158,8 @@ func parseKeyHeader(b *pem.Block) (h keyHeader, err error) {
 			return h, fmt.Errorf("the key's line %q is not a time", name)
 		}
 	}
-	if _, err := h.suite.find(); err != nil {
-		return h, err
+	if !slices.Contains(Suites(legacy...), h.suite) {
+		return h, errUnknownSuite(h.suite, legacy)
 	}
 	return h, nil
 }
@@ -199,43 +184,41 @@ func (h keyHeader) block(kind string, raw []byte) *pem.Block {
 	return b
 }
 
-// PEM is the key in text form. CipherMQRSA keys have the form that every version of
-// CipherMQ reads, SubjectPublicKeyInfo; all others have our own.
+// PEM is the key in text form: our own, unless a legacy suite has one.
 func (k *PublicKey) PEM() []byte {
-	if k.suite == CipherMQRSA {
-		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.alg.raw()})
+	if l, ok := k.alg.(LegacyPublicKey); ok && l.PEM() != nil {
+		return pem.EncodeToMemory(l.PEM())
 	}
-	return pem.EncodeToMemory(k.header().block(pemPublic, k.alg.raw()))
+	return pem.EncodeToMemory(k.header().block(pemPublic, k.alg.Bytes()))
 }
 
 func (k *PublicKey) header() keyHeader {
 	return keyHeader{suite: k.suite, fingerprint: k.Fingerprint(), created: k.created}
 }
 
-// PEM is the key in text form, without a passphrase: PKCS#8 for CipherMQRSA, our own form
-// for all others. Keep it in a file that only its owner can read.
+// PEM is the key in text form, without a passphrase: our own, unless a legacy suite has one.
+// Keep it in a file that only its owner can read.
 func (k *PrivateKey) PEM() []byte {
-	if k.suite == CipherMQRSA {
-		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: k.alg.raw()})
+	if l, ok := k.alg.(LegacyPrivateKey); ok && l.PEM() != nil {
+		return pem.EncodeToMemory(l.PEM())
 	}
 	return k.ownPEM()
 }
 
 func (k *PrivateKey) ownPEM() []byte {
-	return pem.EncodeToMemory(k.Public().header().block(pemPrivate, k.alg.raw()))
+	return pem.EncodeToMemory(k.Public().header().block(pemPrivate, k.alg.Bytes()))
 }
 
 // sum identifies a key. Two suites that share their keys share it.
 func (k *PublicKey) sum() [32]byte {
-	if k.suite == CipherMQRSA {
-		return sha256.Sum256(k.alg.raw())
+	family := string(k.suite)
+	if l, ok := k.alg.(LegacyPublicKey); ok {
+		if family = l.Family(); family == "" {
+			return sha256.Sum256(l.Bytes())
+		}
 	}
-	s, err := k.suite.find()
-	if err != nil {
-		panic("seal: internal error: " + err.Error())
-	}
-	p := append([]byte("SealMQ v1 public key\x00"), s.family...)
-	p = append(append(p, 0), k.alg.raw()...)
+	p := append([]byte("SealMQ v1 public key\x00"), family...)
+	p = append(append(p, 0), k.alg.Bytes()...)
 	return sha256.Sum256(p)
 }
 
@@ -274,40 +257,4 @@ func digitsOf(sum [32]byte) string {
 		groups[i] = fmt.Sprintf("%05d", binary.BigEndian.Uint32(sum[4*i:])%100_000)
 	}
 	return strings.Join(groups, " ")
-}
-
-// ImportPrivateKey reads a private key as CipherMQ's X25519 key makers write it, the
-// base64 of 32 bytes. Nothing in such a file tells the private from the public half, so
-// the caller must.
-func ImportPrivateKey(name Suite, data []byte) (*PrivateKey, error) {
-	raw, err := bareKey(name, data)
-	if err != nil {
-		return nil, err
-	}
-	return NewPrivateKey(name, raw)
-}
-
-// ImportPublicKey reads a public key as CipherMQ's X25519 key makers write it and its
-// key directory carries it, the base64 of 32 bytes.
-func ImportPublicKey(name Suite, data []byte) (*PublicKey, error) {
-	raw, err := bareKey(name, data)
-	if err != nil {
-		return nil, err
-	}
-	return NewPublicKey(name, raw)
-}
-
-func bareKey(name Suite, data []byte) ([]byte, error) {
-	s, err := name.find()
-	if err != nil {
-		return nil, err
-	}
-	if s.family != boxFamily {
-		return nil, fmt.Errorf("keys of suite %s are not kept as bare base64", name)
-	}
-	raw, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(data)))
-	if err != nil || len(raw) != boxKeyBytes {
-		return nil, fmt.Errorf("the key is not the base64 of %d bytes", boxKeyBytes)
-	}
-	return raw, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -16,45 +17,50 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 func TestKeyFormsRoundTrip(t *testing.T) {
-	key, body := vector(t)
-	pub := publicRSA(t, key)
+	key, body := legacyKey(t)
+	block, _ := pem.Decode(key.Public().PEM())
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got := key.Public().Bits(); got != 1048 {
 		t.Errorf("%d bits", got)
 	}
 
-	private, err := seal.ParsePrivateKey(key.PEM())
+	private, err := seal.ParsePrivateKey(key.PEM(), ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := private.Open(body); err != nil {
+	if _, err := legacyOpener(t, "bob", private).Open(body, seal.Expect{AnyID: true}); err != nil {
 		t.Errorf("PKCS#8 form does not open: %v", err)
 	}
 	publics := map[string][]byte{
 		"SPKI":             key.Public().PEM(),
-		"PKCS#1":           pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(pub)}),
+		"PKCS#1":           pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(pub.(*rsa.PublicKey))}),
 		"after other text": append([]byte("# the laboratory's key\n"), key.Public().PEM()...),
 	}
 	for name, data := range publics {
-		got, err := seal.ParsePublicKey(data)
+		got, err := seal.ParsePublicKey(data, ciphermq.Suites{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got.Fingerprint() != key.Public().Fingerprint() || got.Suite() != seal.CipherMQRSA {
+		if got.Fingerprint() != key.Public().Fingerprint() || got.Suite() != ciphermq.RSA {
 			t.Errorf("%s: %s of suite %s", name, got.Fingerprint(), got.Suite())
 		}
 	}
 }
 
 func TestGenerate(t *testing.T) {
-	key, err := seal.Generate(seal.CipherMQRSA, 0)
+	key, err := seal.Generate(ciphermq.RSA, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := key.Public().Bits(); got != seal.DefaultRSABits || got < 3072 {
+	if got := key.Public().Bits(); got != ciphermq.DefaultRSABits || got < 3072 {
 		t.Errorf("%d bits by default", got)
 	}
 	if !bytes.HasPrefix(key.PEM(), []byte("-----BEGIN PRIVATE KEY-----")) ||
@@ -62,17 +68,17 @@ func TestGenerate(t *testing.T) {
 		t.Error("the files are not PKCS#8 and SubjectPublicKeyInfo")
 	}
 	for _, bits := range []int{-1, 1, 1024, 1048, 2047, 2049, 1 << 20} {
-		if _, err := seal.Generate(seal.CipherMQRSA, bits); err == nil {
+		if _, err := seal.Generate(ciphermq.RSA, bits, ciphermq.Suites{}); err == nil {
 			t.Errorf("a key of %d bits was made", bits)
 		}
 	}
-	if _, err := seal.Generate("rot13", 0); err == nil || !strings.Contains(err.Error(), "ciphermq-rsa") {
+	if _, err := seal.Generate("rot13", 0, ciphermq.Suites{}); err == nil || !strings.Contains(err.Error(), "ciphermq-rsa") {
 		t.Errorf("unknown suite: %v", err)
 	}
 }
 
 func TestParseKeyRefuses(t *testing.T) {
-	key, _ := vector(t)
+	key, _ := legacyKey(t)
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -105,12 +111,12 @@ func TestParseKeyRefuses(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			if _, err := seal.ParsePrivateKey(c.data); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := seal.ParsePrivateKey(c.data, ciphermq.Suites{}); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q in it", err, c.want)
 			}
 		})
 	}
-	if _, err := seal.ParsePublicKey(key.PEM()); !errors.Is(err, seal.ErrPrivateKey) {
+	if _, err := seal.ParsePublicKey(key.PEM(), ciphermq.Suites{}); !errors.Is(err, seal.ErrPrivateKey) {
 		t.Errorf("a private key as public key: %v", err)
 	}
 	if _, err := seal.ParsePrivateKey(key.Public().PEM()); !errors.Is(err, seal.ErrPublicKey) {
@@ -119,7 +125,7 @@ func TestParseKeyRefuses(t *testing.T) {
 }
 
 func TestPrivateKeyNeverPrints(t *testing.T) {
-	key, _ := vector(t)
+	key, _ := legacyKey(t)
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("made", "key", key, "value", *key)
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("made", "key", key, "value", *key)
@@ -137,18 +143,4 @@ func TestPrivateKeyNeverPrints(t *testing.T) {
 	if !strings.Contains(log.String(), "[redacted]") {
 		t.Errorf("nothing redacted in %s", log.String())
 	}
-}
-
-func ExamplePublicKey_Seal() {
-	key, err := seal.Generate(seal.CipherMQRSA, 2048)
-	if err != nil {
-		panic(err)
-	}
-	body, err := key.Public().Seal(seal.NewID(), []byte("the result is negative"))
-	if err != nil {
-		panic(err)
-	}
-	_, text, err := key.Open(body)
-	fmt.Println(string(text), err)
-	// Output: the result is negative <nil>
 }

@@ -44,7 +44,7 @@ func NewKeyring(keys ...*PrivateKey) (*Keyring, error) {
 
 // ParseKeyring reads all keys of a key file, in any form that ParsePrivateKey reads.
 // Blocks of other kinds are skipped, but there must be at least one key, retired or not.
-func ParseKeyring(data []byte) (*Keyring, error) {
+func ParseKeyring(data []byte, legacy ...Legacy) (*Keyring, error) {
 	r := new(Keyring)
 	var public bool
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
@@ -52,13 +52,13 @@ func ParseKeyring(data []byte) (*Keyring, error) {
 			return nil, ErrEncryptedKey
 		}
 		if block.Type == pemRetired {
-			if err := r.addRetired(block); err != nil {
+			if err := r.addRetired(block, legacy); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		public = public || strings.HasSuffix(block.Type, "PUBLIC KEY")
-		key, err := privateOf(block)
+		key, err := privateOf(block, legacy)
 		if err == errNotMine {
 			continue
 		}
@@ -78,8 +78,8 @@ func ParseKeyring(data []byte) (*Keyring, error) {
 	return nil, errors.New("there is no private key of a known suite in PEM form")
 }
 
-func (r *Keyring) addRetired(b *pem.Block) error {
-	h, err := parseKeyHeader(b)
+func (r *Keyring) addRetired(b *pem.Block, legacy []Legacy) error {
+	h, err := parseKeyHeader(b, legacy)
 	if err != nil {
 		return err
 	}
@@ -137,8 +137,8 @@ func (r *Keyring) Add(k *PrivateKey) error {
 
 // Rotate makes a new key of a suite and puts it before all others. The older ones stay
 // live. at is the time of day.
-func (r *Keyring) Rotate(name Suite, at time.Time) (*PrivateKey, error) {
-	key, err := Generate(name, 0)
+func (r *Keyring) Rotate(name Suite, at time.Time, legacy ...Legacy) (*PrivateKey, error) {
+	key, err := Generate(name, 0, legacy...)
 	if err != nil {
 		return nil, err
 	}

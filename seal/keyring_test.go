@@ -12,30 +12,31 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 func TestKeysOfEverySuiteRoundTrip(t *testing.T) {
-	for _, suite := range seal.Suites() {
+	for _, suite := range seal.Suites(ciphermq.Suites{}) {
 		bits := 0
-		if suite == seal.CipherMQRSA {
+		if suite == ciphermq.RSA {
 			bits = 2048
 		}
-		key, err := seal.Generate(suite, bits)
+		key, err := seal.Generate(suite, bits, ciphermq.Suites{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if key.Suite() != suite || time.Since(key.Created()) > time.Hour {
 			t.Errorf("%s: key of suite %s, made %v", suite, key.Suite(), key.Created())
 		}
-		again, err := seal.ParsePrivateKey(append([]byte("# the laboratory's key\n"), key.PEM()...))
+		again, err := seal.ParsePrivateKey(append([]byte("# the laboratory's key\n"), key.PEM()...), ciphermq.Suites{})
 		if err != nil {
 			t.Fatalf("%s: %v", suite, err)
 		}
-		public, err := seal.ParsePublicKey(key.Public().PEM())
+		public, err := seal.ParsePublicKey(key.Public().PEM(), ciphermq.Suites{})
 		if err != nil {
 			t.Fatalf("%s: %v", suite, err)
 		}
-		raw, err := seal.NewPublicKey(suite, key.Public().Bytes())
+		raw, err := seal.NewPublicKey(suite, key.Public().Bytes(), ciphermq.Suites{})
 		if err != nil {
 			t.Fatalf("%s: %v", suite, err)
 		}
@@ -44,23 +45,27 @@ func TestKeysOfEverySuiteRoundTrip(t *testing.T) {
 				t.Errorf("%s: %s has %v, want %v", suite, form, other, key.Public())
 			}
 		}
-		if suite != seal.CipherMQRSA && (!public.Created().Equal(key.Created()) || !again.Created().Equal(key.Created())) {
+		if suite != ciphermq.RSA && (!public.Created().Equal(key.Created()) || !again.Created().Equal(key.Created())) {
 			t.Errorf("%s: made %v and %v, want %v", suite, public.Created(), again.Created(), key.Created())
 		}
-		if _, err := seal.ParsePublicKey(key.PEM()); !errors.Is(err, seal.ErrPrivateKey) {
+		if _, err := seal.ParsePublicKey(key.PEM(), ciphermq.Suites{}); !errors.Is(err, seal.ErrPrivateKey) {
 			t.Errorf("%s: a private key as a public one: %v", suite, err)
 		}
 		if _, err := seal.ParsePrivateKey(key.Public().PEM()); !errors.Is(err, seal.ErrPublicKey) {
 			t.Errorf("%s: a public key as a private one: %v", suite, err)
 		}
-		if _, err := seal.Generate(suite, 77); err == nil {
+		if _, err := seal.Generate(suite, 77, ciphermq.Suites{}); err == nil {
 			t.Errorf("%s: a key of 77 bits", suite)
 		}
 	}
 }
 
 func TestFingerprintsArePinned(t *testing.T) {
-	key := boxKey(t, seal.CipherMQG5).Public()
+	private, err := seal.NewPrivateKey(ciphermq.G5, sequence(1, 32), ciphermq.Suites{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := private.Public()
 	if got, want := key.Fingerprint(), fmt.Sprintf("sha256:%x", refPublicSum("ciphermq-x25519", key.Bytes())); got != want {
 		t.Errorf("fingerprint %s, want %s", got, want)
 	}
@@ -75,7 +80,7 @@ func TestFingerprintsArePinned(t *testing.T) {
 			t.Errorf("%q is read out for %q", got, bad)
 		}
 	}
-	hpke, err := seal.NewPrivateKey(seal.HPKEX25519, sequence(1, 32))
+	hpke, err := seal.NewPrivateKey(seal.HPKEX25519, sequence(1, 32), ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +122,7 @@ func TestKeyFilesThatAreRefused(t *testing.T) {
 		"nothing":           {"", "no private key"},
 		"a key with a text": {swap(private, "-----BEGIN", "secret text\n-----BEGINN"), "no private key"},
 	} {
-		k, err := seal.ParsePrivateKey([]byte(tc.data))
+		k, err := seal.ParsePrivateKey([]byte(tc.data), ciphermq.Suites{})
 		if err == nil || k != nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, tc.want)
 		}
@@ -126,10 +131,10 @@ func TestKeyFilesThatAreRefused(t *testing.T) {
 		}
 	}
 	for name, data := range map[string]string{
-		"other suite": swap(public, string(seal.HPKEX25519), string(seal.CipherMQG5)),
+		"other suite": swap(public, string(seal.HPKEX25519), string(ciphermq.G5)),
 		"too short":   swap(public, b64(key.Public().Bytes()), b64(key.Public().Bytes()[:31])),
 	} {
-		if k, err := seal.ParsePublicKey([]byte(data)); err == nil || k != nil {
+		if k, err := seal.ParsePublicKey([]byte(data), ciphermq.Suites{}); err == nil || k != nil {
 			t.Errorf("%s: taken as a public key", name)
 		}
 	}
@@ -179,7 +184,7 @@ func TestRotateAndRetire(t *testing.T) {
 		t.Error("a retired key came back")
 	}
 
-	again, err := seal.ParseKeyring(ring.PEM())
+	again, err := seal.ParseKeyring(ring.PEM(), ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,28 +197,28 @@ func TestRotateAndRetire(t *testing.T) {
 	if len(again.Live()) != 4 || len(again.Retired()) != 1 || again.Retired()[0] != gone || again.Newest().Public().Fingerprint() != back.Public().Fingerprint() {
 		t.Errorf("read %d live and %d retired keys", len(again.Live()), len(again.Retired()))
 	}
-	if key, err := seal.ParsePrivateKey(ring.PEM()); err != nil || key.Public().Fingerprint() != back.Public().Fingerprint() {
+	if key, err := seal.ParsePrivateKey(ring.PEM(), ciphermq.Suites{}); err != nil || key.Public().Fingerprint() != back.Public().Fingerprint() {
 		t.Errorf("as a file with one key: %v", err)
 	}
 }
 
 // The keys of a receiver may be of every suite, and from CipherMQ's own makers.
 func TestRingOfAllKinds(t *testing.T) {
-	rsaKey, _ := vector(t)
+	rsaKey, _ := legacyKey(t)
 	var file bytes.Buffer
 	file.Write(rsaKey.PEM())
 	pem.Encode(&file, &pem.Block{Type: "CERTIFICATE", Bytes: []byte("skipped")})
 	file.Write(newKey(t, seal.HPKEHybrid).PEM())
-	file.Write(newKey(t, seal.CipherMQG4).PEM())
-	ring, err := seal.ParseKeyring(file.Bytes())
+	file.Write(newKey(t, ciphermq.G4).PEM())
+	ring, err := seal.ParseKeyring(file.Bytes(), ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	live := ring.Live()
-	if len(live) != 3 || live[2].Suite() != seal.CipherMQRSA {
+	if len(live) != 3 || live[2].Suite() != ciphermq.RSA {
 		t.Errorf("%d keys, the oldest of suite %s", len(live), live[len(live)-1].Suite())
 	}
-	again, err := seal.ParseKeyring(ring.PEM())
+	again, err := seal.ParseKeyring(ring.PEM(), ciphermq.Suites{})
 	if err != nil || !bytes.Equal(again.PEM(), ring.PEM()) {
 		t.Errorf("read again: %v", err)
 	}
@@ -229,7 +234,7 @@ func TestRingOfAllKinds(t *testing.T) {
 		"a nameless retired key": {append(ring.PEM(), pem.EncodeToMemory(&pem.Block{Type: "SEALMQ RETIRED KEY",
 			Headers: map[string]string{"Version": "1", "Suite": string(seal.HPKEX25519), "Fingerprint": "sha256:xyz"}})...), "fingerprint"},
 	} {
-		if _, err := seal.ParseKeyring(tc.data); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := seal.ParseKeyring(tc.data, ciphermq.Suites{}); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -273,7 +278,7 @@ func TestOldKeysOpenWhatIsStillQueued(t *testing.T) {
 }
 
 func TestPassphrase(t *testing.T) {
-	ring := ringOf(t, newKey(t, seal.HPKEHybrid), newKey(t, seal.CipherMQG5))
+	ring := ringOf(t, newKey(t, seal.HPKEHybrid), newKey(t, ciphermq.G5))
 	const logN = 10
 	locked, err := seal.EncryptKeyFileWith(ring.PEM(), []byte("correct horse"), logN)
 	if err != nil {
@@ -285,13 +290,13 @@ func TestPassphrase(t *testing.T) {
 	if bytes.Contains(locked, []byte("hpke")) || bytes.Contains(locked, []byte("PRIVATE")) {
 		t.Error("something of the keys is in clear")
 	}
-	if _, err := seal.ParseKeyring(locked); !errors.Is(err, seal.ErrEncryptedKey) {
+	if _, err := seal.ParseKeyring(locked, ciphermq.Suites{}); !errors.Is(err, seal.ErrEncryptedKey) {
 		t.Errorf("as a ring: %v", err)
 	}
-	if _, err := seal.ParsePrivateKey(locked); !errors.Is(err, seal.ErrEncryptedKey) {
+	if _, err := seal.ParsePrivateKey(locked, ciphermq.Suites{}); !errors.Is(err, seal.ErrEncryptedKey) {
 		t.Errorf("as a private key: %v", err)
 	}
-	if _, err := seal.ParsePublicKey(locked); !errors.Is(err, seal.ErrPrivateKey) {
+	if _, err := seal.ParsePublicKey(locked, ciphermq.Suites{}); !errors.Is(err, seal.ErrPrivateKey) {
 		t.Errorf("as a public key: %v", err)
 	}
 	plain, err := seal.DecryptKeyFile(locked, []byte("correct horse"))

@@ -8,14 +8,14 @@ import (
 )
 
 // Message is an opened message. All of it was checked, if its suite says who sent it;
-// with CipherMQ's suites everything but Text is the carrier's word. It prints without its
+// with legacy suites everything but Text is the carrier's word. It prints without its
 // text, and so does its epoch.
 type Message struct {
 	Suite Suite
 	ID    string
 	// Text is what was sealed.
 	Text []byte
-	// Sender is who sealed it. Its ID is empty with CipherMQ's suites.
+	// Sender is who sealed it. Its ID is empty with legacy suites.
 	Sender Sender
 	// Receivers are whom it was sealed for, the opener among them.
 	Receivers []string
@@ -28,7 +28,7 @@ type Message struct {
 	Epoch    *Epoch
 	Sequence uint64
 	// Digest identifies the message: everything that the sender protected, and nothing
-	// that could be changed on the way. It is zero with CipherMQ's suites.
+	// that could be changed on the way. It is zero with legacy suites.
 	Digest [32]byte
 }
 

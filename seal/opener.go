@@ -28,8 +28,10 @@ type OpenerConfig struct {
 	Verifier Verifier
 	// Suites are what is accepted (default: all suites that say who sent a message).
 	// A receiver that has moved on to a better suite names it alone, so that nobody can
-	// come with a worse one. With one of CipherMQ's suites anybody can be the sender.
+	// come with a worse one. With a legacy suite anybody can be the sender.
 	Suites []Suite
+	// Legacy are the legacy suites that are known; Suites says which of them are accepted.
+	Legacy []Legacy
 	// Chain finds the certificates that a sender left out, by their SHA-256 as it
 	// stands in the epoch's header: for each certificate, leaf first, two bytes of
 	// length and the DER. Nil, or a nil result, refuses such envelopes; an error makes it
@@ -73,9 +75,9 @@ type Opener struct {
 
 // keySet is a Keyring in the order in which an Opener needs it.
 type keySet struct {
-	byID     map[keyID]*PrivateKey
-	retired  map[string]RetiredKey // by the hexadecimal key id
-	ciphermq []*PrivateKey
+	byID    map[keyID]*PrivateKey
+	retired map[string]RetiredKey // by the hexadecimal key id
+	legacy  []*PrivateKey
 }
 
 // NewOpener prepares an Opener.
@@ -90,8 +92,8 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 		cfg.Suites = []Suite{HPKEHybrid, HPKEX25519}
 	}
 	for _, s := range cfg.Suites {
-		if _, err := s.find(); err != nil {
-			return nil, err
+		if !slices.Contains(Suites(cfg.Legacy...), s) {
+			return nil, errUnknownSuite(s, cfg.Legacy)
 		}
 		if s.Proves() && cfg.Verifier == nil {
 			return nil, errors.New("an opener needs a Verifier, which says whom to believe")
@@ -124,7 +126,7 @@ func (o *Opener) SetKeys(r *Keyring) {
 		if k.suite.Proves() {
 			set.byID[k.Public().id()] = k
 		} else {
-			set.ciphermq = append(set.ciphermq, k)
+			set.legacy = append(set.legacy, k)
 		}
 	}
 	for _, k := range r.retired {
@@ -142,7 +144,7 @@ func (o *Opener) Open(body []byte, want Expect) (*Message, error) {
 	}
 	p, err := split(body)
 	if err == errNoSuite {
-		return o.openCipherMQ(body, want)
+		return o.openLegacy(body, want)
 	}
 	if err != nil {
 		return nil, err
@@ -295,44 +297,6 @@ func (o *Opener) openMessage(e *opened, m *message, b *buffer, sender *Sender, w
 }
 
 func (o *Opener) accepts(s Suite) bool { return slices.Contains(o.cfg.Suites, s) }
-
-// openCipherMQ opens an envelope of CipherMQ's suites.
-func (o *Opener) openCipherMQ(body []byte, want Expect) (*Message, error) {
-	env, err := Parse(body)
-	if err != nil {
-		return nil, err
-	}
-	if !want.AnyID && env.MessageID != want.ID {
-		return nil, errOtherID(env.MessageID, want)
-	}
-	if env.Receiver != "" && env.Receiver != o.cfg.Name {
-		return nil, refuse(ErrReceiver, "", "it is for %q, and this is %q", clip(env.Receiver), o.cfg.Name)
-	}
-	family, err := env.family()
-	if err != nil {
-		return nil, err
-	}
-	var refused error = refuse(ErrSuite, "to accept messages of anybody who knows the public key, name their suite, and have a key for it",
-		"it is of CipherMQ's suites, which do not say who sent it")
-	for _, k := range o.keys.Load().ciphermq {
-		alg, ok := k.alg.(ciphermqPrivate)
-		if !ok || !o.accepts(k.suite) || k.suite.family() != family {
-			continue
-		}
-		text, err := alg.open(env)
-		if err == nil {
-			if want.Exchange != "" || want.RoutingKey != "" {
-				return nil, refuse(ErrRoute, "", "CipherMQ's suites do not say where a message was sent")
-			}
-			return &Message{Suite: k.suite, ID: env.MessageID, Text: text, Receivers: []string{o.cfg.Name}}, nil
-		}
-		// That a key is another one says least of all that can be said.
-		if errors.Is(refused, ErrSuite) || errors.Is(refused, ErrWrongKey) {
-			refused = err
-		}
-	}
-	return nil, refused
-}
 
 // errNoKey says for whom an envelope is, if it is not for one of our keys.
 func (o *Opener) errNoKey(h *header, set *keySet) error {

@@ -20,6 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // The vectors of RFC 9180 for DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM, whose
@@ -48,7 +49,7 @@ func TestHPKEVectors(t *testing.T) {
 	aeads := map[seal.Suite]hpke.AEAD{seal.HPKEX25519: hpke.AES256GCM(), seal.HPKEHybrid: hpke.ChaCha20Poly1305()}
 	for _, suite := range provingSuites {
 		v := vectors[suite]
-		key, err := seal.NewPrivateKey(suite, v.Private)
+		key, err := seal.NewPrivateKey(suite, v.Private, ciphermq.Suites{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +141,7 @@ func TestWycheproof(t *testing.T) {
 		if zero != (err != nil) || !zero && !bytes.Equal(shared, c.Shared) {
 			t.Errorf("X25519 %d, %s: %x %v", c.ID, c.Result, shared, err)
 		}
-		if _, err := seal.NewPublicKey(seal.CipherMQG5, c.Public); zero != (err != nil) {
+		if _, err := seal.NewPublicKey(ciphermq.G5, c.Public, ciphermq.Suites{}); zero != (err != nil) {
 			t.Errorf("X25519 %d: as a receiver's key: %v", c.ID, err)
 		}
 	}

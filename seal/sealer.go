@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/seal/internal/jsonform"
 )
 
 // Defaults of SealerConfig.
@@ -25,7 +26,7 @@ const (
 // suites that say who sent a message.
 type SealerConfig struct {
 	// Receivers are whom to seal for. Their keys must be of one suite, which is the
-	// Sealer's. CipherMQ's suites take one receiver.
+	// Sealer's. Legacy suites take one receiver.
 	Receivers []Receiver
 	// Signer is asked at the beginning of every epoch, so that a renewed certificate is
 	// used from then on. It must be safe for concurrent use.
@@ -36,7 +37,7 @@ type SealerConfig struct {
 	EpochMessages uint64
 	EpochAge      time.Duration
 	// Pad returns the size to which a content of the given size is filled up before it
-	// is encrypted, so that its size says less (default: none). CipherMQ's suites do not pad.
+	// is encrypted, so that its size says less (default: none). Legacy suites do not pad.
 	Pad func(size int) int
 	// Extensions is asked at the beginning of every epoch for what goes into its
 	// header, signed; no type may stand twice. It may be nil.
@@ -137,7 +138,7 @@ func encapsulate(r Receiver) ([]byte, exporter, error) {
 }
 
 // SetReceivers changes whom to seal for, or their keys, from the next message on. A
-// Sealer whose messages say who sent them stays one, and one of CipherMQ's suites too.
+// Sealer whose messages say who sent them stays one, and one of legacy suites too.
 func (s *Sealer) SetReceivers(list []Receiver) error {
 	if len(list) == 0 || len(list) > MaxReceivers {
 		return fmt.Errorf("a message is sealed for 1 to %d receivers, not for %d", MaxReceivers, len(list))
@@ -196,7 +197,7 @@ func (s *Sealer) Suite() Suite { return s.plan.Load().suite }
 // c.ID.
 func (s *Sealer) Seal(c Content) ([]byte, error) {
 	if p := s.plan.Load(); !p.suite.Proves() {
-		return s.sealCipherMQ(p, c)
+		return s.sealLegacy(p, c)
 	}
 	b := s.buffers.Get().(*buffer)
 	defer s.release(b)
@@ -204,11 +205,11 @@ func (s *Sealer) Seal(c Content) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	dst := make([]byte, 0, len(c.ID)+32+len(e.text)+b64.EncodedLen(len(b.block)))
+	dst := make([]byte, 0, len(c.ID)+32+len(e.text)+jsonform.Base64.EncodedLen(len(b.block)))
 	dst = append(dst, `{"message_id":`...)
-	dst = appendString(dst, c.ID)
+	dst = jsonform.AppendString(dst, c.ID)
 	dst = append(dst, e.text...)
-	dst = b64.AppendEncode(dst, b.block)
+	dst = jsonform.Base64.AppendEncode(dst, b.block)
 	return append(dst, `"}`...), nil
 }
 
@@ -221,19 +222,16 @@ func (s *Sealer) release(b *buffer) {
 
 const maxKeptBuffer = 1 << 18
 
-func (s *Sealer) sealCipherMQ(p *plan, c Content) ([]byte, error) {
+func (s *Sealer) sealLegacy(p *plan, c Content) ([]byte, error) {
 	if err := checkContent(c); err != nil {
 		return nil, err
 	}
 	to := p.receivers[0]
-	switch key := to.Key.alg.(type) {
-	case rsaPublic:
-		return key.seal(c.ID, c.Body)
-	case boxPublic:
-		h := boxHeader{id: c.ID, receiver: to.Name, routingKey: c.RoutingKey, sent: s.cfg.Now()}
-		return key.seal(p.suite, h, c.Body, s.random)
+	key, ok := to.Key.alg.(LegacyPublicKey)
+	if !ok {
+		return nil, errNoKEM
 	}
-	return nil, errNoKEM
+	return key.Seal(p.suite, to.Name, c, s.cfg.Now(), s.random)
 }
 
 func checkContent(c Content) error {
@@ -376,7 +374,7 @@ func (s *Sealer) open(old *running, now int64) (*running, error) {
 	e.text = append(e.text, `,"suite":"`...)
 	e.text = append(e.text, p.suite...)
 	e.text = append(e.text, `","epoch":"`...)
-	e.text = b64.AppendEncode(e.text, part.append(nil))
+	e.text = jsonform.Base64.AppendEncode(e.text, part.append(nil))
 	e.text = append(e.text, `","sealed":"`...)
 	return e, nil
 }

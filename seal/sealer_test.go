@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 var signerKinds = []string{"P-256", "P-384", "Ed25519", "RSA"}
@@ -244,7 +245,7 @@ func padTo(n int) func(int) int {
 func TestNewSealerRefuses(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob", "carol")
 	hybrid := newKey(t, seal.HPKEHybrid).Public()
-	box := newKey(t, seal.CipherMQG5).Public()
+	box := newKey(t, ciphermq.G5).Public()
 	bob, carol := w.keys["bob"].Public(), w.keys["carol"].Public()
 	signer := func() (*seal.Signer, error) { return w.alice, nil }
 	many := make([]seal.Receiver, seal.MaxReceivers+1)
@@ -260,7 +261,7 @@ func TestNewSealerRefuses(t *testing.T) {
 		"two suites":            {Signer: signer, Receivers: []seal.Receiver{{"bob", bob}, {"carol", hybrid}}},
 		"one name twice":        {Signer: signer, Receivers: []seal.Receiver{{"bob", bob}, {"bob", carol}}},
 		"one key twice":         {Signer: signer, Receivers: []seal.Receiver{{"bob", bob}, {"carol", bob}}},
-		"CipherMQ for two":      {Signer: signer, Receivers: []seal.Receiver{{"bob", box}, {"carol", newKey(t, seal.CipherMQG5).Public()}}},
+		"CipherMQ for two":      {Signer: signer, Receivers: []seal.Receiver{{"bob", box}, {"carol", newKey(t, ciphermq.G5).Public()}}},
 		"too many in an epoch":  {Signer: signer, Receivers: []seal.Receiver{{"bob", bob}}, EpochMessages: seal.MaxEpochMessages + 1},
 		"too long an epoch":     {Signer: signer, Receivers: []seal.Receiver{{"bob", bob}}, EpochAge: seal.MaxEpochAge + 1},
 		"an epoch of no length": {Signer: signer, Receivers: []seal.Receiver{{"bob", bob}}, EpochAge: -1},

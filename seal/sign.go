@@ -42,6 +42,7 @@ const (
 	MaxChainBytes = 16 << 10 // of them together
 	maxSignature  = 1024     // bytes; RSA with 8192 bits
 	minSignerRSA  = 2048
+	maxSignerRSA  = 8192
 )
 
 func schemeOf(key crypto.PublicKey) (Scheme, error) {
@@ -56,8 +57,8 @@ func schemeOf(key crypto.PublicKey) (Scheme, error) {
 	case ed25519.PublicKey:
 		return Ed25519, nil
 	case *rsa.PublicKey:
-		if bits := k.N.BitLen(); bits < minSignerRSA || bits > MaxRSABits {
-			return 0, fmt.Errorf("an RSA key that signs has %d to %d bits, not %d", minSignerRSA, MaxRSABits, bits)
+		if bits := k.N.BitLen(); bits < minSignerRSA || bits > maxSignerRSA {
+			return 0, fmt.Errorf("an RSA key that signs has %d to %d bits, not %d", minSignerRSA, maxSignerRSA, bits)
 		}
 		return RSAPSSSHA256, nil
 	}

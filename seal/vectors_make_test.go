@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // This file makes testdata/vectors.json with the second implementation, when asked to:
@@ -133,9 +134,9 @@ func (m *vectorMaker) keys() {
 	for i, k := range []struct {
 		name  string
 		suite seal.Suite
-	}{{"bob-hybrid", seal.HPKEHybrid}, {"bob-x25519", seal.HPKEX25519}, {"carol-hybrid", seal.HPKEHybrid}, {"carol-x25519", seal.HPKEX25519}, {"bob-ciphermq", seal.CipherMQG5}} {
+	}{{"bob-hybrid", seal.HPKEHybrid}, {"bob-x25519", seal.HPKEX25519}, {"carol-hybrid", seal.HPKEHybrid}, {"carol-x25519", seal.HPKEX25519}, {"bob-ciphermq", ciphermq.G5}} {
 		private := sequence(byte(32*i), 32)
-		public := must(seal.NewPrivateKey(k.suite, private)).Public()
+		public := must(seal.NewPrivateKey(k.suite, private, ciphermq.Suites{})).Public()
 		m.f.Keys = append(m.f.Keys, vectorKey{k.name, k.suite, private, public.Bytes(), refPublicSum(strings.Replace(string(k.suite), "g5", "x25519", 1), public.Bytes())[:16],
 			public.Fingerprint(), public.Digits()})
 	}
@@ -271,9 +272,7 @@ func TestMakeVectors(t *testing.T) {
 	m.keys()
 	m.envelopes()
 	m.refused()
-	for _, v := range boxVectors {
-		m.f.CipherMQ = append(m.f.CipherMQ, vectorCipherMQ{v.suite, sequence(1, 32), boxEphemeral, boxContentKey, v.to, v.routeKey, v.id, v.sent, boxPlaintext, v.line})
-	}
+	m.f.CipherMQ = readVectors(t).CipherMQ // CipherMQ has made them
 	ring := ringOf(t)
 	at := vectorNow.Add(-time.Hour)
 	old := must(ring.Rotate(seal.HPKEX25519, at.Add(-time.Hour)))

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -158,7 +159,7 @@ func (f *vectorFile) key(t testing.TB, name string) *seal.PrivateKey {
 	t.Helper()
 	for _, k := range f.Keys {
 		if k.Name == name {
-			key, err := seal.NewPrivateKey(k.Suite, k.Private)
+			key, err := seal.NewPrivateKey(k.Suite, k.Private, ciphermq.Suites{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -330,12 +331,13 @@ func TestVectorsRefused(t *testing.T) {
 func TestVectorsOfCipherMQ(t *testing.T) {
 	f := readVectors(t)
 	for _, v := range f.CipherMQ {
-		key, err := seal.NewPrivateKey(v.Suite, v.Private)
+		key, err := seal.NewPrivateKey(v.Suite, v.Private, ciphermq.Suites{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, text, err := key.Open([]byte(v.Line)); err != nil || id != v.ID || string(text) != v.Text {
-			t.Errorf("%s opens to %q %q %v", v.Suite, id, text, err)
+		m, err := legacyOpener(t, v.Receiver, key).Open([]byte(v.Line), seal.Expect{ID: v.ID})
+		if err != nil || string(m.Text) != v.Text {
+			t.Errorf("%s opens to %v %v", v.Suite, m, err)
 		}
 	}
 }
@@ -343,15 +345,15 @@ func TestVectorsOfCipherMQ(t *testing.T) {
 func TestVectorKeyFiles(t *testing.T) {
 	f := readVectors(t)
 	v := f.KeyFile
-	key, err := seal.ParsePrivateKey([]byte(v.Private))
+	key, err := seal.ParsePrivateKey([]byte(v.Private), ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := seal.ParsePublicKey([]byte(v.Public))
+	public, err := seal.ParsePublicKey([]byte(v.Public), ciphermq.Suites{})
 	if err != nil || public.Fingerprint() != key.Public().Fingerprint() || string(key.PEM()) != v.Private || string(public.PEM()) != v.Public {
 		t.Errorf("the public key is %v, %v", public, err)
 	}
-	ring, err := seal.ParseKeyring([]byte(v.Private + v.Retired))
+	ring, err := seal.ParseKeyring([]byte(v.Private+v.Retired), ciphermq.Suites{})
 	if err != nil || len(ring.Retired()) != 1 || string(ring.PEM()) != v.Private+v.Retired {
 		t.Errorf("with a retired key: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/seal/internal/jsonform"
 )
 
 // Bounds of an envelope.
@@ -17,6 +18,7 @@ const (
 	maxEnvelopeBytes = 24 << 20
 	maxEpochBytes    = 3*2 + maxHeaderBytes + maxSignature + MaxChainBytes
 	saltBytes        = 16
+	tagBytes         = 16
 )
 
 // parts is an envelope cut at its seams, none of it checked:
@@ -27,8 +29,8 @@ type parts struct{ id, suite, epoch, sealed []byte }
 // split cuts an envelope.
 func split(body []byte) (parts, error) {
 	p, err := splitAny(body)
-	if err == nil && len(p.epoch) > b64.EncodedLen(maxEpochBytes) {
-		return parts{}, malformed("the epoch has %d bytes, and %d are allowed", len(p.epoch), b64.EncodedLen(maxEpochBytes))
+	if err == nil && len(p.epoch) > jsonform.Base64.EncodedLen(maxEpochBytes) {
+		return parts{}, malformed("the epoch has %d bytes, and %d are allowed", len(p.epoch), jsonform.Base64.EncodedLen(maxEpochBytes))
 	}
 	return p, err
 }
@@ -46,7 +48,7 @@ func splitAny(body []byte) (parts, error) {
 	return splitJSON(body)
 }
 
-// errNoSuite says that JSON may be an envelope of CipherMQ's suites, and is none of ours.
+// errNoSuite says that JSON may be an envelope of a legacy suite, and is none of ours.
 var errNoSuite = malformed("suite is missing")
 
 // splitCanonical cuts the JSON form as a Sealer prints it, without a look at what is
@@ -75,20 +77,20 @@ func splitCanonical(body []byte) (p parts, ok bool) {
 func splitJSON(body []byte) (parts, error) {
 	var p parts
 	fields := map[string]*[]byte{"message_id": &p.id, "suite": &p.suite, "epoch": &p.epoch, "sealed": &p.sealed}
-	err := members(body, func(name string, value json.RawMessage) error {
+	err := jsonform.Members(body, func(name string, value json.RawMessage) error {
 		field := fields[name]
 		if field == nil {
 			return nil
 		}
 		if *field != nil {
-			return malformed("%s stands twice", name)
+			return fmt.Errorf("%s stands twice", name)
 		}
-		s, err := stringOf(name, value)
+		s, err := jsonform.String(name, value)
 		*field = append([]byte{}, s...)
 		return err
 	})
 	if err != nil {
-		return parts{}, err
+		return parts{}, &Error{Kind: ErrMalformed, Err: err}
 	}
 	if p.suite == nil {
 		return parts{}, errNoSuite
@@ -106,7 +108,7 @@ func decode(dst []byte, name string, part []byte) ([]byte, error) {
 	if bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 { // which the decoder skips
 		return nil, malformed("%s is not base64", name)
 	}
-	out, err := b64.AppendDecode(dst, part)
+	out, err := jsonform.Base64.AppendDecode(dst, part)
 	if err != nil {
 		return nil, malformed("%s is not base64", name)
 	}

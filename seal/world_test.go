@@ -9,12 +9,14 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -45,7 +47,7 @@ func newWorld(tb testing.TB, suite seal.Suite, receivers ...string) *world {
 
 func newKey(tb testing.TB, suite seal.Suite) *seal.PrivateKey {
 	tb.Helper()
-	key, err := seal.Generate(suite, 0)
+	key, err := seal.Generate(suite, 0, ciphermq.Suites{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -141,7 +143,7 @@ func (w *world) verifier() *trust.Verifier {
 // opener opens as the named receiver.
 func (w *world) opener(name string, change ...func(*seal.OpenerConfig)) *seal.Opener {
 	w.tb.Helper()
-	cfg := seal.OpenerConfig{Name: name, Keys: w.ring(name), Verifier: w.verifier(), Now: w.clock}
+	cfg := seal.OpenerConfig{Name: name, Keys: w.ring(name), Verifier: w.verifier(), Now: w.clock, Legacy: []seal.Legacy{ciphermq.Suites{}}}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -193,4 +195,50 @@ func decodePEM(tb testing.TB, data []byte) *pem.Block {
 		tb.Fatalf("no PEM in %q", data)
 	}
 	return block
+}
+
+func sequence(first byte, n int) []byte {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = first + byte(i)
+	}
+	return p
+}
+
+// legacyKey returns CipherMQ's published throw-away key of 1048 bits and the envelope that
+// was sealed for it.
+func legacyKey(tb testing.TB) (*seal.PrivateKey, []byte) {
+	tb.Helper()
+	keyPEM, err := os.ReadFile("ciphermq/testdata/g2-1048.pem")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	key, err := seal.ParsePrivateKey(keyPEM, ciphermq.Suites{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	body, err := os.ReadFile("ciphermq/testdata/g2-envelope.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key, body
+}
+
+func ringOf(tb testing.TB, keys ...*seal.PrivateKey) *seal.Keyring {
+	tb.Helper()
+	r, err := seal.NewKeyring(keys...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// legacyOpener opens with a key of a legacy suite.
+func legacyOpener(tb testing.TB, name string, key *seal.PrivateKey) *seal.Opener {
+	tb.Helper()
+	o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: ringOf(tb, key), Suites: []seal.Suite{key.Suite()}, Legacy: []seal.Legacy{ciphermq.Suites{}}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return o
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
 )
 
@@ -76,7 +77,7 @@ func TestSpoolAsksByTheBrokersMemory(t *testing.T) {
 
 // newSpooler is spooler for one that may fail.
 func newSpooler(t *testing.T, c *client.Client, spool *send.Spool) (*send.Sender, error) {
-	key, err := seal.Generate(seal.CipherMQG5, 0)
+	key, err := seal.Generate(ciphermq.G5, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,13 +15,14 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
 )
 
 // spooler sends what a spool holds, and seals with a suite that needs no certificate.
 func spooler(t *testing.T, c *client.Client, spool *send.Spool) *send.Sender {
 	t.Helper()
-	key, err := seal.Generate(seal.CipherMQG5, 0)
+	key, err := seal.Generate(ciphermq.G5, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +250,7 @@ func TestDropWhileASenderReplays(t *testing.T) {
 // A broker that was away for longer than it surely remembers gets nothing again by
 // itself: the sender stops, and the message waits in the spool for a decision.
 func TestOldPublishesAreNotSentAgain(t *testing.T) {
-	key, err := seal.Generate(seal.CipherMQRSA, seal.MinRSABits)
+	key, err := seal.Generate(ciphermq.RSA, ciphermq.MinRSABits, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}

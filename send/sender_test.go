@@ -13,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
 )
 
@@ -39,7 +40,7 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		info, err := seal.Inspect(m.Body)
+		info, err := seal.Inspect(m.Body, ciphermq.Suites{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
 )
 
@@ -142,7 +143,7 @@ func (f *folder) publishKeys(l *folderList) {
 	for _, name := range []string{"bob", "carol"} {
 		f.must("", "key", "verify", name, "--as", "alice", "--directory", "fixture", "--pins", "client/pins.json")
 	}
-	f.must("one\ntwo\n", "send", "--as", "alice", "--to", "dora", "--allow-unproven", "--suite", string(seal.CipherMQG5), "--exchange", "post", "--key", "box",
+	f.must("one\ntwo\n", "send", "--as", "alice", "--to", "dora", "--allow-unproven", "--suite", string(ciphermq.G5), "--exchange", "post", "--key", "box",
 		"--directory", "fixture", "--pins", "client/pins.json", "--lines")
 
 	// The pins do not know these changes.
@@ -158,7 +159,7 @@ func (f *folder) fillLedger(l *folderLedger) {
 		f.must(text, "send", "--as", "alice", "--to", to, "--suite", suite, "--exchange", "post", "--key", key,
 			"--allow-unproven", "--directory", "fixture", "--pins", "alice.json", "--lines")
 	}
-	hybrid, g5 := string(seal.HPKEHybrid), string(seal.CipherMQG5)
+	hybrid, g5 := string(seal.HPKEHybrid), string(ciphermq.G5)
 	send("three\nfour\nfive\n", "bob", hybrid, "inbox")
 	f.must("", "receive", "inbox", "--as", "bob", "--key-file", "bob.key", "--key-file", "dora.key", "--name", "bob", "--name", "dora",
 		"--out", "client/inbox.jsonl", "--count", "5")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // folderList is what a folder of testdata/folders holds: list.json.
@@ -467,7 +468,7 @@ func (f *folder) judge(want folderLedger) {
 func receiverKey(t *testing.T, number string) (*seal.PrivateKey, []byte) {
 	t.Helper()
 	raw := sha256.Sum256([]byte("sealmq testdata/folders: key of dora " + number))
-	key, err := seal.NewPrivateKey(seal.CipherMQG5, raw[:])
+	key, err := seal.NewPrivateKey(ciphermq.G5, raw[:], ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -480,7 +481,7 @@ func (f *folder) writeKeyring(name string, fingerprints []string) {
 	var out bytes.Buffer
 	block := func(kind, number, fingerprint string, more ...string) {
 		b := &pem.Block{Type: kind, Headers: map[string]string{
-			"Version": "1", "Suite": string(seal.CipherMQG5), "Fingerprint": fingerprint, "Created": "2026-11-0" + number + "T10:00:00Z"}}
+			"Version": "1", "Suite": string(ciphermq.G5), "Fingerprint": fingerprint, "Created": "2026-11-0" + number + "T10:00:00Z"}}
 		if kind == "SEALMQ PRIVATE KEY" {
 			_, b.Bytes = receiverKey(f.t, number)
 		} else {

@@ -13,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // maxKeyBytes limits a key file.
@@ -69,7 +70,7 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
 		if err != nil {
 			return err
 		}
-		key, err := seal.Generate(seal.Suite(suite), bits)
+		key, err := seal.Generate(seal.Suite(suite), bits, ciphermq.Suites{})
 		if err != nil {
 			return &usageError{err: err}
 		}
@@ -102,7 +103,7 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
 
 func suiteNames() string {
 	var names []string
-	for _, s := range seal.Suites() {
+	for _, s := range seal.Suites(ciphermq.Suites{}) {
 		names = append(names, string(s))
 	}
 	return strings.Join(names, ", ")
@@ -196,7 +197,7 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read public key: %w", err)
 	}
-	key, err := seal.ParsePublicKey(data)
+	key, err := seal.ParsePublicKey(data, ciphermq.Suites{})
 	if errors.Is(err, seal.ErrPrivateKey) {
 		return nil, withHint(fmt.Errorf("%s: %w", path, err), `"sealmq key show --public %s" prints the public half`, path)
 	}
@@ -206,7 +207,7 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if key.Suite() == seal.CipherMQRSA {
+	if key.Suite() == ciphermq.RSA {
 		if cert := certificateWith(path, key.Bytes()); cert != "" {
 			return nil, errCertificateKey(path, cert)
 		}
@@ -225,7 +226,7 @@ func readAnyKey(cmd *cobra.Command, path string, pass *passphraseFlag) (key *sea
 	if err != nil {
 		return nil, "", "", fmt.Errorf("read key: %w", err)
 	}
-	_, err = seal.ParsePublicKey(data)
+	_, err = seal.ParsePublicKey(data, ciphermq.Suites{})
 	if err == nil || hasCertificate(data) && !errors.Is(err, seal.ErrPrivateKey) {
 		key, err = readPublicKey(path)
 		return key, "public", "", err

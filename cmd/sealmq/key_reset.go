@@ -18,6 +18,7 @@ import (
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 func newKeyResetCmd() *cobra.Command {
@@ -46,7 +47,7 @@ next key. Revoke the stolen certificate before you reset.`,
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
-		if suite != "" && suite != keylog.Unproven && !slices.Contains(seal.Suites(), seal.Suite(suite)) {
+		if suite != "" && suite != keylog.Unproven && !slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(suite)) {
 			return usagef("there is no suite %q; the suites are %s, and %s for keys without a signature", suite, suiteNames(), keylog.Unproven)
 		}
 		if !yes {
@@ -92,7 +93,7 @@ func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) er
 			return err
 		}
 		found := false
-		for _, slot := range append(seal.Suites(), keylog.Unproven) {
+		for _, slot := range append(seal.Suites(ciphermq.Suites{}), keylog.Unproven) {
 			for _, r := range a.Records {
 				if r.Newest && !r.Reset && r.Slot() == string(slot) && (suite == "" || suite == r.Slot()) {
 					found = true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 func newKeyShowCmd() *cobra.Command {
@@ -176,7 +177,7 @@ Then give the public key to the senders, or publish it with "sealmq key publish"
 			}
 		}
 		taken := slices.Contains(acceptedSuites(file.ring), suite)
-		key, err := file.ring.Rotate(suite, time.Now())
+		key, err := file.ring.Rotate(suite, time.Now(), ciphermq.Suites{})
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // passphraseFlag is --passphrase-file of every command that reads or writes private keys.
@@ -96,7 +97,7 @@ func readKeyring(cmd *cobra.Command, path string, pass *passphraseFlag) (*keyFil
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	f.ring, err = seal.ParseKeyring(data)
+	f.ring, err = seal.ParseKeyring(data, ciphermq.Suites{})
 	if errors.Is(err, seal.ErrEncryptedKey) {
 		return nil, withHint(fmt.Errorf("%s: %w", path, err), `remove the passphrase with "openssl rsa", and protect the file with its mode`)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // peekedRow is a waiting message with the readable part of its envelope.
@@ -31,7 +32,7 @@ func newPeekedRow(m client.PeekedMessage) peekedRow {
 	if len(m.Body) > 0 {
 		body = m.Body
 	}
-	if info, err := seal.Inspect(body); err == nil {
+	if info, err := seal.Inspect(body, ciphermq.Suites{}); err == nil {
 		r.Sealed = &sealedRow{info.Suites, info.Sender, info.Receivers, info.Keys}
 	}
 	return r

@@ -18,6 +18,7 @@ import (
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -221,6 +222,7 @@ func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *receive.
 	if cfg.Directory, err = f.directory.openIf(cmd, f.connect, c, f.directory.pins != ""); err != nil {
 		return err
 	}
+	cfg.Legacy = []seal.Legacy{ciphermq.Suites{}}
 	if len(cfg.Suites) == 0 {
 		cfg.Suites = acceptedSuites(cfg.Keys)
 	}
@@ -251,11 +253,11 @@ func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *receive.
 func acceptedSuites(ring *seal.Keyring) (list []seal.Suite) {
 	var box bool
 	for _, k := range ring.Live() {
-		box = box || !k.Suite().Proves() && k.Suite() != seal.CipherMQRSA
+		box = box || ciphermq.IsBox(k.Suite())
 	}
-	for _, s := range seal.Suites() {
+	for _, s := range seal.Suites(ciphermq.Suites{}) {
 		switch {
-		case s.Proves(), box && s != seal.CipherMQRSA:
+		case s.Proves(), box && ciphermq.IsBox(s):
 			list = append(list, s)
 		case slices.ContainsFunc(ring.Live(), func(k *seal.PrivateKey) bool { return k.Suite() == s }):
 			list = append(list, s)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // receiveKeys are the keys of all --key-file flags. They can be read again.
@@ -53,7 +54,7 @@ func (k *receiveKeys) join() (err error) {
 	for _, file := range k.files {
 		all = append(all, file.ring.PEM()...)
 	}
-	if k.ring, err = seal.ParseKeyring(all); err != nil {
+	if k.ring, err = seal.ParseKeyring(all, ciphermq.Suites{}); err != nil {
 		return fmt.Errorf("the key files together: %w", err)
 	}
 	return nil
@@ -77,7 +78,7 @@ func (k *receiveKeys) reload(context.Context) (*seal.Keyring, error) {
 				return nil, fmt.Errorf("%s: %w", file.path, err)
 			}
 		}
-		ring, err := seal.ParseKeyring(text)
+		ring, err := seal.ParseKeyring(text, ciphermq.Suites{})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file.path, err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -164,7 +165,7 @@ func parseSuites(names []string) ([]seal.Suite, error) {
 	for _, name := range names {
 		suite := seal.Suite(name)
 		known := false
-		for _, s := range seal.Suites() {
+		for _, s := range seal.Suites(ciphermq.Suites{}) {
 			known = known || s == suite
 		}
 		if !known {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -156,7 +157,7 @@ func openFileOf(cmd *cobra.Command, conn *connectFlags, f *receiveFlags, name st
 	}
 	var m *seal.Message
 	for _, receiver := range names {
-		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: receiver, Keys: ring, Verifier: trust.FileVerifier{CA: files.CA}, Suites: accepted})
+		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: receiver, Keys: ring, Verifier: trust.FileVerifier{CA: files.CA}, Suites: accepted, Legacy: []seal.Legacy{ciphermq.Suites{}}})
 		if oerr != nil {
 			return nil, oerr
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // Key returns the bare key of a client. The slice must not be changed.
@@ -51,26 +52,17 @@ func (l *Log) choose(client, suite string) *record {
 		return nil
 	}
 	if suite != "" {
-		if r := current(suite); r != nil || !ForBareKeys(seal.Suite(suite)) {
+		if r := current(suite); r != nil || !ciphermq.IsBox(seal.Suite(suite)) {
 			return r
 		}
 		return current("")
 	}
-	for _, s := range seal.Suites() { // the best one first
+	for _, s := range seal.Suites(ciphermq.Suites{}) { // the best one first
 		if r := current(string(s)); r != nil {
 			return r
 		}
 	}
 	return current("")
-}
-
-// ForBareKeys reports whether CipherMQ's clients register keys of the suite.
-func ForBareKeys(s seal.Suite) bool {
-	switch s {
-	case seal.CipherMQG3, seal.CipherMQG4, seal.CipherMQG5, seal.CipherMQG6:
-		return true
-	}
-	return false
 }
 
 // FindReset returns the latest reset of a client's key with the proof that it stands in the

@@ -17,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // store keeps definitions in memory. It can hold its answers back, and refuse.
@@ -183,7 +184,7 @@ func signerOf(t testing.TB, ca *testca.CA, name string, role sealmq.Role) *seal.
 
 func publicKey(t testing.TB, suite seal.Suite) *seal.PublicKey {
 	t.Helper()
-	key, err := seal.Generate(suite, 0)
+	key, err := seal.Generate(suite, 0, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +196,7 @@ func (r *registry) entry(key *seal.PublicKey, after []byte, change ...func(*seal
 	r.Helper()
 	e := seal.KeyEntry{Key: key, Serial: 1, Created: time.Now()}
 	if after != nil {
-		before, err := seal.ParseKeyEntry(after)
+		before, err := seal.ParseKeyEntry(after, ciphermq.Suites{})
 		r.must(err)
 		e.Serial, e.Previous = before.Serial+1, before.Hash()
 	}
@@ -223,7 +224,7 @@ func (r *registry) proven(f keylog.Found, leaf keylog.Leaf) tlog.Tree {
 
 func (r *registry) leafOf(entry []byte, issuer string) keylog.Leaf {
 	r.Helper()
-	e, err := seal.ParseKeyEntry(entry)
+	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	r.must(err)
 	return keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -50,12 +51,12 @@ func TestKeyEntries(t *testing.T) {
 			}
 			last = r.proven(f, r.leafOf(want.entry, id.Issuer))
 		}
-		f, err := r.Find("alice", string(seal.CipherMQG5))
+		f, err := r.Find("alice", string(ciphermq.G5))
 		if err != nil || f.Proven || !bytes.Equal(f.Key, key(7)) || f.Entry != nil {
 			t.Fatalf("%+v, %v", f, err)
 		}
 		r.proven(f, keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key(7))})
-		if _, err := r.Find("alice", string(seal.CipherMQRSA)); sealmq.CodeOf(err) != sealmq.NoKey {
+		if _, err := r.Find("alice", string(ciphermq.RSA)); sealmq.CodeOf(err) != sealmq.NoKey {
 			t.Errorf("a suite without a key: %v", err)
 		}
 		if last.N != 4 || r.Counts().Records != 4 || r.Counts().Keys != 3 {
@@ -329,7 +330,7 @@ func TestKeysOfManyAtOnce(t *testing.T) {
 			}
 			entry, err := seal.NewKeyEntry(signerOf(t, r.ca, name, ""), e)
 			r.must(err)
-			before, err = seal.ParseKeyEntry(entry)
+			before, err = seal.ParseKeyEntry(entry, ciphermq.Suites{})
 			r.must(err)
 			entries[i] = append(entries[i], entry)
 		}

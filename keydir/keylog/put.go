@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // KeyBytes is the length of a bare public key. CipherMQ's clients register and look up X25519
@@ -87,7 +88,7 @@ func (l *Log) ParseEntry(suite string, raw []byte) (Entry, error) {
 	if len(raw) > seal.MaxKeyEntryBytes {
 		return bad("the key entry is longer than " + strconv.Itoa(seal.MaxKeyEntryBytes) + " bytes")
 	}
-	e, err := seal.ParseKeyEntry(raw)
+	e, err := seal.ParseKeyEntry(raw, ciphermq.Suites{})
 	if err != nil {
 		return bad("the key entry is refused: " + err.Error())
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // An owner whose certificate was stolen, or comes from a new authority, cannot replace the
@@ -57,7 +58,7 @@ func (l *Log) checkSlot(client, suite string) error {
 	if l.cfg.Signer == nil {
 		return ErrNoDirectory
 	}
-	if suite != "" && suite != Unproven && !slices.Contains(seal.Suites(), seal.Suite(suite)) {
+	if suite != "" && suite != Unproven && !slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(suite)) {
 		return &sealmq.Error{Code: sealmq.BadArgument, Message: "there is no suite of that name"}
 	}
 	return nil
@@ -69,7 +70,7 @@ func slotsOf(client, suite string) (list []slot) {
 	case Unproven:
 		return []slot{{client, ""}}
 	case "":
-		for _, s := range seal.Suites() {
+		for _, s := range seal.Suites(ciphermq.Suites{}) {
 			list = append(list, slot{client, string(s)})
 		}
 		return append(list, slot{client, ""})

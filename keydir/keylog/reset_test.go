@@ -14,6 +14,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 func (r *registry) reset(id sealmq.Identity, client, suite string) ([]int64, error) {
@@ -33,7 +34,7 @@ func (r *registry) entryAfter(ca *testca.CA, serial uint64, previous [32]byte) [
 // resetOf is the leaf that resets an entry.
 func (r *registry) resetOf(entry []byte) keylog.Leaf {
 	r.Helper()
-	e, err := seal.ParseKeyEntry(entry)
+	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	r.must(err)
 	return keylog.Leaf{Reset: true, Proven: true, Owner: e.Owner, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
 }
@@ -125,7 +126,7 @@ func TestResetOfAName(t *testing.T) {
 	}
 	bare := keylog.Leaf{Reset: true, Owner: "alice", Hash: sha256.Sum256(key(1))}
 	for range 2 {
-		for _, suite := range []seal.Suite{"", small, seal.HPKEHybrid, seal.CipherMQG5} {
+		for _, suite := range []seal.Suite{"", small, seal.HPKEHybrid, ciphermq.G5} {
 			r.code(sealmq.NoKey, second(r.Find("alice", string(suite))))
 		}
 		if _, ok := r.Key("alice"); ok {

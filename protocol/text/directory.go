@@ -11,6 +11,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // The key directory with proof: entries with their owner's signature, and the log of all
@@ -79,7 +80,9 @@ func nameAndSlot(args []byte, slots func(string) bool) (client, slot string) {
 	return string(args), ""
 }
 
-func isSuite(name string) bool { return slices.Contains(seal.Suites(), seal.Suite(name)) }
+func isSuite(name string) bool {
+	return slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(name))
+}
 
 // isSlot knows the word for a bare key too.
 func isSlot(name string) bool { return name == keylog.Unproven || isSuite(name) }

@@ -19,6 +19,7 @@ import (
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // registry is a node with a key directory.
@@ -82,7 +83,7 @@ func TestKeyDirectoryCommands(t *testing.T) {
 	if !found.Proven || string(found.Entry) != string(entry) || found.Suite != string(seal.HPKEHybrid) || found.Client != "alice" {
 		t.Errorf("%+v", found)
 	}
-	parsed, err := seal.ParseKeyEntry(found.Entry)
+	parsed, err := seal.ParseKeyEntry(found.Entry, ciphermq.Suites{})
 	if err != nil {
 		t.Fatal(err)
 	}

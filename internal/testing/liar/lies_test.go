@@ -20,6 +20,7 @@ import (
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
 )
 
@@ -140,7 +141,7 @@ var lies = map[string]aLie{
 		return replaced(w, w.sealer("alice", seal.SealerConfig{}), "somewhere else")
 	}},
 	"downgraded suite": {shown: "1 2 4 5", refused: seal.ErrSuite, tell: func(w *world) liar.Lies {
-		old, err := seal.Generate(seal.CipherMQG5, 0)
+		old, err := seal.Generate(ciphermq.G5, 0, ciphermq.Suites{})
 		w.must(err)
 		w.must(w.bobs.Add(old)) // bob can open it, and does not accept it
 		return replaced(w, w.sealer("mallory", seal.SealerConfig{Receivers: []seal.Receiver{{Name: "bob", Key: old.Public()}}}), key)

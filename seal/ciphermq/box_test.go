@@ -1,10 +1,12 @@
-package seal_test
+package ciphermq_test
 
 import (
 	"bytes"
 	"crypto/ecdh"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/crypto/nacl/secretbox"
 
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // The published vectors of CipherMQ's generations G3 to G6, and the lines that its own
@@ -36,10 +39,10 @@ var boxVectors = []struct {
 	id, to, routeKey string
 	sent             string
 }{
-	{seal.CipherMQG3, lineG3, "44444444-4444-4444-8444-444444444444", "CipherMQ-Receiver", "CipherMQ_key", "2025-07-21T10:00:00Z"},
-	{seal.CipherMQG4, lineG4, "55555555-5555-4555-8555-555555555555", "receiver_1", "receiver_1_key", "2025-09-12T10:00:00Z"},
-	{seal.CipherMQG5, lineG5, "sender_1-1a2b3c4d-receiver_1", "receiver_1", "receiver_1_key", "2025-10-18T07:30:00Z"},
-	{seal.CipherMQG6, lineG6, "sender_1-5e6f7a8b-receiver_1", "receiver_1", "receiver_1_key", "2026-06-08T07:03:00.123456789Z"},
+	{ciphermq.G3, lineG3, "44444444-4444-4444-8444-444444444444", "CipherMQ-Receiver", "CipherMQ_key", "2025-07-21T10:00:00Z"},
+	{ciphermq.G4, lineG4, "55555555-5555-4555-8555-555555555555", "receiver_1", "receiver_1_key", "2025-09-12T10:00:00Z"},
+	{ciphermq.G5, lineG5, "sender_1-1a2b3c4d-receiver_1", "receiver_1", "receiver_1_key", "2025-10-18T07:30:00Z"},
+	{ciphermq.G6, lineG6, "sender_1-5e6f7a8b-receiver_1", "receiver_1", "receiver_1_key", "2026-06-08T07:03:00.123456789Z"},
 }
 
 var (
@@ -48,42 +51,54 @@ var (
 	boxNonce      = sequence(0x61, 12)
 )
 
-func boxKey(tb testing.TB, suite seal.Suite) *seal.PrivateKey {
+func boxKey(tb testing.TB) seal.LegacyPrivateKey {
 	tb.Helper()
-	key, err := seal.NewPrivateKey(suite, sequence(1, 32))
+	key, err := ciphermq.Suites{}.PrivateKey(ciphermq.G5, sequence(1, 32))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return key
 }
 
+// keyOf is a key of a suite as an Opener takes it.
+func keyOf(tb testing.TB, suite seal.Suite) *seal.PrivateKey {
+	tb.Helper()
+	key, err := seal.NewPrivateKey(suite, sequence(1, 32), ciphermq.Suites{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+func opener(tb testing.TB, name string, suites []seal.Suite, keys ...*seal.PrivateKey) *seal.Opener {
+	tb.Helper()
+	o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: ringOf(tb, keys...), Suites: suites, Legacy: []seal.Legacy{ciphermq.Suites{}}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return o
+}
+
 func TestPublishedSamplesOfG3ToG6(t *testing.T) {
 	for _, v := range boxVectors {
-		for _, suite := range []seal.Suite{seal.CipherMQG3, seal.CipherMQG4, seal.CipherMQG5, seal.CipherMQG6} {
-			id, text, err := boxKey(t, suite).Open([]byte(v.line))
-			if err != nil || id != v.id || string(text) != boxPlaintext {
-				t.Errorf("%s opened with a key of %s: %q %q %v", v.suite, suite, id, text, err)
-			}
+		id, text, err := open(boxKey(t), []byte(v.line))
+		if err != nil || id != v.id || string(text) != boxPlaintext {
+			t.Errorf("%s opened: %q %q %v", v.suite, id, text, err)
 		}
 		sent, err := time.Parse(time.RFC3339, v.sent)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := seal.NewSealer(seal.SealerConfig{Receivers: []seal.Receiver{{Name: v.to, Key: boxKey(t, v.suite).Public()}}, Now: func() time.Time { return sent }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.SetRandom(bytes.NewReader(bytes.Join([][]byte{boxContentKey, boxEphemeral, boxNonce}, nil)))
-		line, err := s.Seal(seal.Content{ID: v.id, Exchange: "x", RoutingKey: v.routeKey, Body: []byte(boxPlaintext)})
+		random := bytes.NewReader(bytes.Join([][]byte{boxContentKey, boxEphemeral, boxNonce}, nil))
+		line, err := boxKey(t).Public().Seal(v.suite, v.to, seal.Content{ID: v.id, Exchange: "x", RoutingKey: v.routeKey, Body: []byte(boxPlaintext)}, sent, random)
 		if err != nil || string(line) != v.line {
 			t.Errorf("%s, %v:\n%s\nwant\n%s", v.suite, err, line, v.line)
 		}
-		o, err := seal.NewOpener(seal.OpenerConfig{Name: v.to, Keys: ringOf(t, boxKey(t, v.suite)), Suites: []seal.Suite{v.suite}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if m, err := o.Open([]byte(v.line), seal.Expect{ID: v.id}); err != nil || string(m.Text) != boxPlaintext || m.Proven() || m.Suite != v.suite {
-			t.Errorf("%s opened by an opener: %v %v", v.suite, m, err)
+		for _, suite := range []seal.Suite{ciphermq.G3, ciphermq.G4, ciphermq.G5, ciphermq.G6} {
+			o := opener(t, v.to, []seal.Suite{suite}, keyOf(t, suite))
+			if m, err := o.Open([]byte(v.line), seal.Expect{ID: v.id}); err != nil || string(m.Text) != boxPlaintext || m.Proven() || m.Suite != suite {
+				t.Errorf("%s opened with a key of %s: %v %v", v.suite, suite, m, err)
+			}
 		}
 	}
 }
@@ -110,8 +125,8 @@ func TestSealedBoxesOfBothTypes(t *testing.T) {
 		open func([]byte, *ecdh.PrivateKey) ([]byte, error)
 		want string
 	}{
-		"A": {func(p []byte, k *ecdh.PublicKey, r *bytes.Reader) ([]byte, error) { return seal.SealBoxA(p, k, r) }, seal.OpenBoxA, boxA},
-		"B": {func(p []byte, k *ecdh.PublicKey, r *bytes.Reader) ([]byte, error) { return seal.SealBoxB(p, k, r) }, seal.OpenBoxB, boxB},
+		"A": {func(p []byte, k *ecdh.PublicKey, r *bytes.Reader) ([]byte, error) { return ciphermq.SealBoxA(p, k, r) }, ciphermq.OpenBoxA, boxA},
+		"B": {func(p []byte, k *ecdh.PublicKey, r *bytes.Reader) ([]byte, error) { return ciphermq.SealBoxB(p, k, r) }, ciphermq.OpenBoxB, boxB},
 	} {
 		got, err := tc.seal(boxContentKey, key.PublicKey(), bytes.NewReader(boxEphemeral))
 		if err != nil || base64.StdEncoding.EncodeToString(got) != tc.want {
@@ -137,10 +152,10 @@ func TestSealedBoxesOfBothTypes(t *testing.T) {
 	}
 	a, _ := base64.StdEncoding.DecodeString(boxA)
 	b, _ := base64.StdEncoding.DecodeString(boxB)
-	if _, err := seal.OpenBoxB(a, key); err == nil {
+	if _, err := ciphermq.OpenBoxB(a, key); err == nil {
 		t.Error("a box of type A opens as type B")
 	}
-	if _, err := seal.OpenBoxA(b, key); err == nil {
+	if _, err := ciphermq.OpenBoxA(b, key); err == nil {
 		t.Error("a box of type B opens as type A")
 	}
 }
@@ -157,35 +172,36 @@ func TestSealedBoxOfLowOrder(t *testing.T) {
 	var nonceA, nonceB [24]byte
 	box.Precompute(&keyA, &zero, (*[32]byte)(key.Bytes()))
 	both := append(zero[:], key.PublicKey().Bytes()...)
-	h := must(blake2b.New(24, nil))
+	h, err := blake2b.New(24, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.Write(both)
 	h.Sum(nonceA[:0])
 	sum := blake2b.Sum512(both)
 	copy(nonceB[:], sum[:])
-	if p, err := seal.OpenBoxA(secretbox.Seal(make([]byte, 32), boxContentKey, &nonceA, &keyA), key); err == nil {
+	if p, err := ciphermq.OpenBoxA(secretbox.Seal(make([]byte, 32), boxContentKey, &nonceA, &keyA), key); err == nil {
 		t.Errorf("type A opens to %x", p)
 	}
-	if p, err := seal.OpenBoxB(secretbox.Seal(make([]byte, 32), boxContentKey, &nonceB, &zero), key); err == nil {
+	if p, err := ciphermq.OpenBoxB(secretbox.Seal(make([]byte, 32), boxContentKey, &nonceB, &zero), key); err == nil {
 		t.Errorf("type B opens to %x", p)
 	}
-	for _, suite := range []seal.Suite{seal.CipherMQG5, seal.HPKEX25519} {
-		if _, err := seal.NewPublicKey(suite, make([]byte, 32)); err == nil {
-			t.Errorf("%s takes a public key of low order", suite)
-		}
+	if _, err := (ciphermq.Suites{}).PublicKey(ciphermq.G5, make([]byte, 32)); err == nil {
+		t.Error("a public key of low order is taken")
 	}
 }
 
 func TestBoxEnvelopesChanged(t *testing.T) {
-	key := boxKey(t, seal.CipherMQG5)
+	key := boxKey(t)
 	for _, v := range boxVectors {
-		env, err := seal.Parse([]byte(v.line))
+		env, err := ciphermq.Parse([]byte(v.line))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range v.line {
 			changed := []byte(v.line)
 			changed[i] ^= 1
-			_, text, err := key.Open(changed)
+			_, text, err := open(key, changed)
 			if err == nil && string(text) != boxPlaintext {
 				t.Errorf("%s, byte %d: opened to %q", v.suite, i, text)
 			}
@@ -194,22 +210,22 @@ func TestBoxEnvelopesChanged(t *testing.T) {
 			}
 		}
 		for name, tc := range map[string]struct {
-			change func(e *seal.Envelope)
+			change func(e *ciphermq.Envelope)
 			want   error
 		}{
-			"no key":            {func(e *seal.Envelope) { e.EncSessionKey = nil }, seal.ErrWrongKey},
-			"a short key":       {func(e *seal.Envelope) { e.EncSessionKey = e.EncSessionKey[1:] }, seal.ErrWrongKey},
-			"another key":       {func(e *seal.Envelope) { e.EncSessionKey = bytes.Repeat([]byte{3}, 80) }, seal.ErrWrongKey},
-			"no nonce":          {func(e *seal.Envelope) { e.Nonce = nil }, seal.ErrMalformed},
-			"another nonce":     {func(e *seal.Envelope) { e.Nonce = sequence(0, 12) }, seal.ErrChanged},
-			"no ciphertext":     {func(e *seal.Envelope) { e.Ciphertext = nil }, seal.ErrMalformed},
-			"a cut ciphertext":  {func(e *seal.Envelope) { e.Ciphertext = e.Ciphertext[1:] }, seal.ErrChanged},
-			"a tag of 12 bytes": {func(e *seal.Envelope) { e.Tag = make([]byte, 12) }, seal.ErrMalformed},
-			"a tag too many":    {func(e *seal.Envelope) { e.Tag = make([]byte, 16) }, seal.ErrChanged},
+			"no key":            {func(e *ciphermq.Envelope) { e.EncSessionKey = nil }, seal.ErrWrongKey},
+			"a short key":       {func(e *ciphermq.Envelope) { e.EncSessionKey = e.EncSessionKey[1:] }, seal.ErrWrongKey},
+			"another key":       {func(e *ciphermq.Envelope) { e.EncSessionKey = bytes.Repeat([]byte{3}, 80) }, seal.ErrWrongKey},
+			"no nonce":          {func(e *ciphermq.Envelope) { e.Nonce = nil }, seal.ErrMalformed},
+			"another nonce":     {func(e *ciphermq.Envelope) { e.Nonce = sequence(0, 12) }, seal.ErrChanged},
+			"no ciphertext":     {func(e *ciphermq.Envelope) { e.Ciphertext = nil }, seal.ErrMalformed},
+			"a cut ciphertext":  {func(e *ciphermq.Envelope) { e.Ciphertext = e.Ciphertext[1:] }, seal.ErrChanged},
+			"a tag of 12 bytes": {func(e *ciphermq.Envelope) { e.Tag = make([]byte, 12) }, seal.ErrMalformed},
+			"a tag too many":    {func(e *ciphermq.Envelope) { e.Tag = make([]byte, 16) }, seal.ErrChanged},
 		} {
 			e := *env
 			tc.change(&e)
-			if _, text, err := key.Open(e.JSON()); !errors.Is(err, tc.want) || text != nil {
+			if _, text, err := open(key, e.JSON()); !errors.Is(err, tc.want) || text != nil {
 				t.Errorf("%s, %s: %q %v", v.suite, name, text, err)
 			}
 		}
@@ -217,13 +233,21 @@ func TestBoxEnvelopesChanged(t *testing.T) {
 }
 
 func TestOpenersWithCipherMQ(t *testing.T) {
-	suites := []seal.Suite{seal.CipherMQRSA, seal.CipherMQG3, seal.CipherMQG4, seal.CipherMQG5, seal.CipherMQG6}
-	rsaKey, g2 := vector(t)
-	ring := ringOf(t, rsaKey, newKey(t, seal.CipherMQG4), boxKey(t, seal.CipherMQG5))
-	o, err := seal.NewOpener(seal.OpenerConfig{Name: "receiver_1", Keys: ring, Suites: suites})
+	suites := []seal.Suite{ciphermq.RSA, ciphermq.G3, ciphermq.G4, ciphermq.G5, ciphermq.G6}
+	keyPEM, err := os.ReadFile("testdata/g2-1048.pem")
 	if err != nil {
 		t.Fatal(err)
 	}
+	rsaKey, err := seal.ParsePrivateKey(keyPEM, ciphermq.Suites{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, g2 := vector(t)
+	other, err := seal.Generate(ciphermq.G4, 0, ciphermq.Suites{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := opener(t, "receiver_1", suites, rsaKey, other, keyOf(t, ciphermq.G5))
 	for name, tc := range map[string]struct {
 		line string
 		want seal.Expect
@@ -244,12 +268,12 @@ func TestOpenersWithCipherMQ(t *testing.T) {
 			t.Errorf("%s: %v %v", name, m, err)
 		}
 	}
-	sealFor := func(key *seal.PublicKey, name, text string) error {
+	sealsFor := func(key *seal.PublicKey, name, text string) error {
 		s, err := seal.NewSealer(seal.SealerConfig{Receivers: []seal.Receiver{{Name: name, Key: key}}})
 		if err != nil {
 			return err
 		}
-		c := content(text)
+		c := seal.Content{ID: seal.NewID(), Exchange: "x", RoutingKey: "k", Body: []byte(text)}
 		body, err := s.Seal(c)
 		if err != nil {
 			return err
@@ -261,68 +285,46 @@ func TestOpenersWithCipherMQ(t *testing.T) {
 		return err
 	}
 	for _, suite := range suites[1:] {
-		key, err := boxKey(t, seal.CipherMQG5).Public().WithSuite(suite)
+		key, err := keyOf(t, ciphermq.G5).Public().WithSuite(suite)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, text := range []string{"x", "grüße", strings.Repeat("long ", 20_000)} {
-			if err := sealFor(key, "receiver_1", text); err != nil {
+			if err := sealsFor(key, "receiver_1", text); err != nil {
 				t.Errorf("%s: %v", suite, err)
 			}
 		}
-		if sealFor(key, "receiver_1", "") == nil || sealFor(key, "Jane Doe", "x") == nil {
+		if sealsFor(key, "receiver_1", "") == nil || sealsFor(key, "Jane Doe", "x") == nil {
 			t.Errorf("%s seals an empty text, or for a name with a space", suite)
 		}
 	}
-	if err := sealFor(rsaKey.Public(), "receiver_1", "text"); err != nil {
+	if err := sealsFor(rsaKey.Public(), "receiver_1", "text"); err != nil {
 		t.Error(err)
 	}
-	if _, err := newKey(t, seal.HPKEX25519).Public().WithSuite(seal.CipherMQG5); err == nil {
+	if _, err := keyOf(t, ciphermq.G5).Public().WithSuite(ciphermq.RSA); err == nil {
 		t.Error("a key was moved to a suite that is not its own")
 	}
 }
 
-func TestCipherMQKeysOfOtherMakers(t *testing.T) {
-	private := base64.StdEncoding.EncodeToString(sequence(1, 32))
-	key, err := seal.ImportPrivateKey(seal.CipherMQG6, []byte(private+"\n"))
+// One key of G3 to G6 is the same key for all of them.
+func TestKeysOfG3ToG6AreTheSame(t *testing.T) {
+	raw, err := base64.StdEncoding.DecodeString(boxReceiver)
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := seal.ImportPublicKey(seal.CipherMQG6, []byte(boxReceiver))
-	if err != nil || public.Fingerprint() != key.Public().Fingerprint() || public.Suite() != seal.CipherMQG6 {
+	public, err := seal.NewPublicKey(ciphermq.G6, raw, ciphermq.Suites{})
+	if err != nil || public.Fingerprint() != keyOf(t, ciphermq.G3).Public().Fingerprint() || public.Suite() != ciphermq.G6 {
 		t.Errorf("%v %v", public, err)
-	}
-	if other := boxKey(t, seal.CipherMQG3).Public(); other.Fingerprint() != public.Fingerprint() {
-		t.Error("one key has two fingerprints")
-	}
-	if _, text, err := key.Open([]byte(lineG6)); err != nil || string(text) != boxPlaintext {
-		t.Errorf("%q %v", text, err)
-	}
-	for name, data := range map[string]string{"nothing": "", "31 bytes": base64.StdEncoding.EncodeToString(sequence(1, 31)), "no base64": "!!!!", "raw bytes": string(sequence(1, 32))} {
-		if _, err := seal.ImportPrivateKey(seal.CipherMQG5, []byte(data)); err == nil {
-			t.Errorf("%s: accepted", name)
-		} else if data != "" && strings.Contains(err.Error(), data) {
-			t.Errorf("%s: the error quotes the file: %v", name, err)
-		}
-	}
-	for _, suite := range []seal.Suite{seal.HPKEHybrid, seal.CipherMQRSA, "rot13"} {
-		if _, err := seal.ImportPublicKey(suite, []byte(boxReceiver)); err == nil {
-			t.Errorf("imported for %s", suite)
-		}
 	}
 }
 
-func TestKeyAloneIsNotEnough(t *testing.T) {
-	for _, suite := range seal.Suites() {
-		if suite == seal.CipherMQRSA {
-			continue
-		}
-		key := newKey(t, suite)
-		if _, err := key.Public().Seal("id", []byte("x")); !errors.Is(err, seal.ErrSuite) || seal.Hint(err) == "" {
-			t.Errorf("%s: sealed with the key alone, %v", suite, err)
-		}
-		if _, _, err := key.Open([]byte(lineG5)); suite.Proves() && !errors.Is(err, seal.ErrSuite) {
-			t.Errorf("%s: opened with the key alone, %v", suite, err)
+func TestPrivateKeysDoNotPrint(t *testing.T) {
+	rsaKey, _ := vector(t)
+	for _, key := range []seal.LegacyPrivateKey{rsaKey, boxKey(t)} {
+		for _, form := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
+			if got := fmt.Sprintf(form, key); got != "[redacted]" {
+				t.Errorf("%s prints %q", form, got)
+			}
 		}
 	}
 }

@@ -1,13 +1,15 @@
-package seal
+package ciphermq
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/rand"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/blake2b"
@@ -16,6 +18,7 @@ import (
 	"golang.org/x/crypto/nacl/secretbox"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // Sizes of CipherMQ's generations G3 to G6.
@@ -28,23 +31,26 @@ const (
 
 type boxPublic struct{ key *ecdh.PublicKey }
 
-type boxPrivate struct{ key *ecdh.PrivateKey }
+type boxPrivate struct {
+	redacted
+	key *ecdh.PrivateKey
+}
 
-func generateBox(int) (privateAlg, error) {
+func generateBox() (seal.LegacyPrivateKey, error) {
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generate X25519 key: %w", err)
 	}
-	return boxPrivate{key}, nil
+	return boxPrivate{key: key}, nil
 }
 
-func newBoxPublic(raw []byte) (publicAlg, error) {
+func newBoxPublic(raw []byte) (seal.LegacyPublicKey, error) {
 	key, err := ecdh.X25519().NewPublicKey(raw)
 	if err != nil {
 		return nil, fmt.Errorf("an X25519 public key has %d bytes, this one has %d", boxKeyBytes, len(raw))
 	}
 	// A point of low order makes every shared secret the same, known one.
-	probe, err := generateBox(0)
+	probe, err := generateBox()
 	if err != nil {
 		return nil, err
 	}
@@ -54,33 +60,32 @@ func newBoxPublic(raw []byte) (publicAlg, error) {
 	return boxPublic{key}, nil
 }
 
-func newBoxPrivate(raw []byte) (privateAlg, error) {
+func newBoxPrivate(raw []byte) (seal.LegacyPrivateKey, error) {
 	key, err := ecdh.X25519().NewPrivateKey(raw)
 	if err != nil {
 		return nil, fmt.Errorf("an X25519 private key has %d bytes, this one has %d", boxKeyBytes, len(raw))
 	}
-	return boxPrivate{key}, nil
+	return boxPrivate{key: key}, nil
 }
 
-func (k boxPublic) raw() []byte        { return k.key.Bytes() }
-func (k boxPublic) bits() int          { return 255 }
-func (k boxPrivate) raw() []byte       { return k.key.Bytes() }
-func (k boxPrivate) public() publicAlg { return boxPublic{k.key.PublicKey()} }
+func (k boxPublic) Bytes() []byte                 { return k.key.Bytes() }
+func (k boxPublic) Bits() int                     { return 255 }
+func (k boxPublic) Suites() []seal.Suite          { return slices.Clone(boxSuites) }
+func (k boxPublic) Family() string                { return "ciphermq-x25519" }
+func (k boxPublic) Warning() string               { return "" }
+func (k boxPublic) PEM() *pem.Block               { return nil }
+func (k boxPrivate) Bytes() []byte                { return k.key.Bytes() }
+func (k boxPrivate) PEM() *pem.Block              { return nil }
+func (k boxPrivate) Public() seal.LegacyPublicKey { return boxPublic{k.key.PublicKey()} }
 
-// boxHeader is what CipherMQ's G3 to G6 write beside the ciphertext. Nothing protects it.
-type boxHeader struct {
-	id, receiver, routingKey string
-	sent                     time.Time
-}
-
-// seal seals in the format of one of the suites CipherMQG3 to CipherMQG6. It takes from
-// random the content key, the ephemeral key and the nonce.
-func (k boxPublic) seal(s Suite, h boxHeader, plaintext []byte, random io.Reader) ([]byte, error) {
-	if len(plaintext) == 0 {
+// Seal takes from random the content key, the ephemeral key and the nonce. Receiver, time
+// and routing key stand beside the ciphertext; nothing protects them.
+func (k boxPublic) Seal(s seal.Suite, receiver string, c seal.Content, at time.Time, random io.Reader) ([]byte, error) {
+	if len(c.Body) == 0 {
 		return nil, errEmpty(s)
 	}
 	// CipherMQ's receivers know themselves by a name that stands as one token.
-	if err := sealmq.CheckName("receiver", h.receiver); err != nil {
+	if err := sealmq.CheckName("receiver", receiver); err != nil {
 		return nil, err
 	}
 	var contentKey [boxContentBytes]byte
@@ -89,7 +94,7 @@ func (k boxPublic) seal(s Suite, h boxHeader, plaintext []byte, random io.Reader
 		return nil, fmt.Errorf("draw a content key: %w", err)
 	}
 	wrap := sealBoxA
-	if s == CipherMQG6 {
+	if s == G6 {
 		wrap = sealBoxB
 	}
 	wrapped, err := wrap(contentKey[:], k.key, random)
@@ -99,18 +104,18 @@ func (k boxPublic) seal(s Suite, h boxHeader, plaintext []byte, random io.Reader
 	if _, err := io.ReadFull(random, nonce[:]); err != nil {
 		return nil, fmt.Errorf("draw a nonce: %w", err)
 	}
-	aead, err := boxContentCipher(contentKey[:], s == CipherMQG3)
+	aead, err := boxContentCipher(contentKey[:], s == G3)
 	if err != nil {
 		return nil, err
 	}
-	env := Envelope{MessageID: h.id, Receiver: h.receiver, EncSessionKey: wrapped, Nonce: nonce[:],
-		Ciphertext: aead.Seal(nil, nonce[:], plaintext, nil), SentTime: forms[s].sentTime(h.sent)}
-	if s == CipherMQG3 || s == CipherMQG4 {
+	env := Envelope{MessageID: c.ID, Receiver: receiver, EncSessionKey: wrapped, Nonce: nonce[:],
+		Ciphertext: aead.Seal(nil, nonce[:], c.Body, nil), SentTime: forms[s].sentTime(at)}
+	if s == G3 || s == G4 {
 		split := len(env.Ciphertext) - tagBytes
 		env.Ciphertext, env.Tag = env.Ciphertext[:split], env.Ciphertext[split:]
 	}
-	if s == CipherMQG4 {
-		env.RoutingKey = h.routingKey
+	if s == G4 {
+		env.RoutingKey = c.RoutingKey
 	}
 	return env.print(s), nil
 }
@@ -126,12 +131,15 @@ func boxContentCipher(key []byte, useAES bool) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// open opens all of G3 to G6. Nothing in an envelope tells the two kinds of box apart,
+// Open opens all of G3 to G6. Nothing in an envelope tells the two kinds of box apart,
 // nor G3 from G4, so each is tried; a wrong guess fails its tag.
-func (k boxPrivate) open(e *Envelope) ([]byte, error) {
+func (k boxPrivate) Open(body []byte) ([]byte, error) {
+	e, err := Parse(body)
 	switch {
+	case err != nil:
+		return nil, err
 	case len(e.EncSessionKey) != sealedBoxBytes:
-		return nil, refuse(ErrWrongKey, "", "enc_session_key has %d bytes and is no sealed box for an X25519 key, which has %d", len(e.EncSessionKey), sealedBoxBytes)
+		return nil, refuse(seal.ErrWrongKey, "enc_session_key has %d bytes and is no sealed box for an X25519 key, which has %d", len(e.EncSessionKey), sealedBoxBytes)
 	case len(e.Nonce) != boxNonceBytes:
 		return nil, malformed("nonce is missing or not of %d bytes", boxNonceBytes)
 	case e.Tag != nil && len(e.Tag) != tagBytes:
@@ -144,7 +152,7 @@ func (k boxPrivate) open(e *Envelope) ([]byte, error) {
 		contentKey, err = openBoxB(e.EncSessionKey, k.key)
 	}
 	if err != nil || len(contentKey) != boxContentBytes {
-		return nil, refuse(ErrWrongKey, "", "the content key does not unwrap")
+		return nil, refuse(seal.ErrWrongKey, "the content key does not unwrap")
 	}
 	sealed := make([]byte, 0, len(e.Ciphertext)+len(e.Tag))
 	sealed = append(append(sealed, e.Ciphertext...), e.Tag...)
@@ -161,7 +169,7 @@ func (k boxPrivate) open(e *Envelope) ([]byte, error) {
 			return plaintext, nil
 		}
 	}
-	return nil, refuse(ErrChanged, "", "the tag does not fit")
+	return nil, refuse(seal.ErrChanged, "the tag does not fit")
 }
 
 // Sealed boxes of type A are libsodium's crypto_box_seal.

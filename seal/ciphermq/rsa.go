@@ -1,4 +1,4 @@
-package seal
+package ciphermq
 
 import (
 	"crypto/aes"
@@ -7,11 +7,16 @@ import (
 	"crypto/rsa"
 	"crypto/sha1" // CipherMQ's OAEP uses SHA-1; OAEP does not need collision resistance
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"time"
+
+	"github.com/sealmq/sealmq/seal"
 )
 
-// Sizes of the suite CipherMQRSA.
+// Sizes of the suite RSA.
 const (
 	// DefaultRSABits is the size of a generated key.
 	DefaultRSABits = 3072
@@ -30,9 +35,12 @@ const (
 
 type rsaPublic struct{ key *rsa.PublicKey }
 
-type rsaPrivate struct{ key *rsa.PrivateKey }
+type rsaPrivate struct {
+	redacted
+	key *rsa.PrivateKey
+}
 
-func generateRSA(bits int) (privateAlg, error) {
+func generateRSA(bits int) (seal.LegacyPrivateKey, error) {
 	if bits == 0 {
 		bits = DefaultRSABits
 	}
@@ -43,18 +51,21 @@ func generateRSA(bits int) (privateAlg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generate RSA key: %w", err)
 	}
-	return rsaPrivate{key}, nil
+	return rsaPrivate{key: key}, nil
 }
 
-func (k rsaPublic) seal(id string, plaintext []byte) ([]byte, error) {
-	var random [contentKeyBytes + nonceBytes]byte
-	rand.Read(random[:]) // never fails: the runtime stops the program instead
-	return k.sealWith(id, plaintext, random[:contentKeyBytes], random[contentKeyBytes:])
+// Seal takes from random the content key and the nonce. OAEP draws its own.
+func (k rsaPublic) Seal(_ seal.Suite, _ string, c seal.Content, _ time.Time, random io.Reader) ([]byte, error) {
+	var drawn [contentKeyBytes + nonceBytes]byte
+	if _, err := io.ReadFull(random, drawn[:]); err != nil {
+		return nil, fmt.Errorf("draw a content key and a nonce: %w", err)
+	}
+	return k.sealWith(c.ID, c.Body, drawn[:contentKeyBytes], drawn[contentKeyBytes:])
 }
 
 func (k rsaPublic) sealWith(id string, plaintext, contentKey, nonce []byte) ([]byte, error) {
 	if len(plaintext) == 0 {
-		return nil, errEmpty(CipherMQRSA)
+		return nil, errEmpty(RSA)
 	}
 	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, k.key, contentKey, nil)
 	if err != nil {
@@ -67,11 +78,15 @@ func (k rsaPublic) sealWith(id string, plaintext, contentKey, nonce []byte) ([]b
 	sealed := gcm.Seal(nil, nonce, plaintext, nil)
 	split := len(sealed) - tagBytes
 	env := Envelope{MessageID: id, EncSessionKey: wrapped, Nonce: nonce, Tag: sealed[split:], Ciphertext: sealed[:split]}
-	return env.print(CipherMQRSA), nil
+	return env.print(RSA), nil
 }
 
-func (k rsaPrivate) open(e *Envelope) ([]byte, error) {
+// Open opens an envelope with a nonce of any length.
+func (k rsaPrivate) Open(body []byte) ([]byte, error) {
+	e, err := Parse(body)
 	switch {
+	case err != nil:
+		return nil, err
 	case len(e.EncSessionKey) == 0:
 		return nil, malformed("enc_session_key is missing or empty")
 	case len(e.Nonce) == 0:
@@ -82,12 +97,12 @@ func (k rsaPrivate) open(e *Envelope) ([]byte, error) {
 		return nil, malformed("ciphertext is missing or empty")
 	}
 	if len(e.EncSessionKey) != k.key.Size() {
-		return nil, refuse(ErrWrongKey, "", "it is for a key of %d bits, this one has %d", 8*len(e.EncSessionKey), k.key.N.BitLen())
+		return nil, refuse(seal.ErrWrongKey, "it is for a key of %d bits, this one has %d", 8*len(e.EncSessionKey), k.key.N.BitLen())
 	}
 	// One error for all that can go wrong inside OAEP, so that it tells nothing apart.
 	contentKey, err := rsa.DecryptOAEP(sha1.New(), nil, k.key, e.EncSessionKey, nil)
 	if err != nil || len(contentKey) != contentKeyBytes {
-		return nil, refuse(ErrWrongKey, "", "the content key does not unwrap")
+		return nil, refuse(seal.ErrWrongKey, "the content key does not unwrap")
 	}
 	gcm, err := contentCipher(contentKey, len(e.Nonce))
 	if err != nil {
@@ -97,7 +112,7 @@ func (k rsaPrivate) open(e *Envelope) ([]byte, error) {
 	sealed = append(append(sealed, e.Ciphertext...), e.Tag...)
 	plaintext, err := gcm.Open(sealed[:0], e.Nonce, sealed, nil)
 	if err != nil {
-		return nil, refuse(ErrChanged, "", "the tag does not fit")
+		return nil, refuse(seal.ErrChanged, "the tag does not fit")
 	}
 	return plaintext, nil
 }
@@ -114,31 +129,45 @@ func contentCipher(key []byte, nonceSize int) (cipher.AEAD, error) {
 	return gcm, nil
 }
 
-func (k rsaPublic) bits() int { return k.key.N.BitLen() }
+func (k rsaPublic) Bits() int            { return k.key.N.BitLen() }
+func (k rsaPublic) Suites() []seal.Suite { return []seal.Suite{RSA} }
+func (k rsaPublic) Family() string       { return "" }
 
-// raw is the SubjectPublicKeyInfo.
-func (k rsaPublic) raw() []byte {
+// PEM is what every version of CipherMQ reads.
+func (k rsaPublic) PEM() *pem.Block { return &pem.Block{Type: "PUBLIC KEY", Bytes: k.Bytes()} }
+
+func (k rsaPublic) Warning() string {
+	if k.Bits() < MinRSABits {
+		return fmt.Sprintf("%d bits are too few to rely on", k.Bits())
+	}
+	return ""
+}
+
+// Bytes is the SubjectPublicKeyInfo.
+func (k rsaPublic) Bytes() []byte {
 	der, err := x509.MarshalPKIXPublicKey(k.key)
 	if err != nil {
-		panic("seal: internal error: " + err.Error())
+		panic("ciphermq: internal error: " + err.Error())
 	}
 	return der
 }
 
-func (k rsaPrivate) public() publicAlg { return rsaPublic{&k.key.PublicKey} }
+func (k rsaPrivate) Public() seal.LegacyPublicKey { return rsaPublic{&k.key.PublicKey} }
 
-// raw is PKCS#8.
-func (k rsaPrivate) raw() []byte {
+func (k rsaPrivate) PEM() *pem.Block { return &pem.Block{Type: "PRIVATE KEY", Bytes: k.Bytes()} }
+
+// Bytes is PKCS#8.
+func (k rsaPrivate) Bytes() []byte {
 	der, err := x509.MarshalPKCS8PrivateKey(k.key)
 	if err != nil {
-		panic("seal: internal error: " + err.Error())
+		panic("ciphermq: internal error: " + err.Error())
 	}
 	return der
 }
 
 var errNotRSA = errors.New("the key is not an RSA key")
 
-func parsePKCS8(der []byte) (privateAlg, error) {
+func parsePKCS8(der []byte) (seal.LegacyPrivateKey, error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, errors.New("the private key is damaged or of an unknown kind")
@@ -150,7 +179,7 @@ func parsePKCS8(der []byte) (privateAlg, error) {
 	return checkedPrivate(key)
 }
 
-func parsePKCS1(der []byte) (privateAlg, error) {
+func parsePKCS1(der []byte) (seal.LegacyPrivateKey, error) {
 	key, err := x509.ParsePKCS1PrivateKey(der)
 	if err != nil {
 		return nil, errors.New("the RSA private key is damaged")
@@ -158,14 +187,14 @@ func parsePKCS1(der []byte) (privateAlg, error) {
 	return checkedPrivate(key)
 }
 
-func checkedPrivate(key *rsa.PrivateKey) (privateAlg, error) {
+func checkedPrivate(key *rsa.PrivateKey) (seal.LegacyPrivateKey, error) {
 	if err := checkRSASize(&key.PublicKey); err != nil {
 		return nil, err
 	}
-	return rsaPrivate{key}, nil
+	return rsaPrivate{key: key}, nil
 }
 
-func parseSPKI(der []byte) (publicAlg, error) {
+func parseSPKI(der []byte) (seal.LegacyPublicKey, error) {
 	parsed, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return nil, errors.New("the public key is damaged or of an unknown kind")
@@ -177,7 +206,7 @@ func parseSPKI(der []byte) (publicAlg, error) {
 	return checkedPublic(key)
 }
 
-func parsePKCS1Public(der []byte) (publicAlg, error) {
+func parsePKCS1Public(der []byte) (seal.LegacyPublicKey, error) {
 	key, err := x509.ParsePKCS1PublicKey(der)
 	if err != nil {
 		return nil, errors.New("the RSA public key is damaged")
@@ -185,7 +214,7 @@ func parsePKCS1Public(der []byte) (publicAlg, error) {
 	return checkedPublic(key)
 }
 
-func checkedPublic(key *rsa.PublicKey) (publicAlg, error) {
+func checkedPublic(key *rsa.PublicKey) (seal.LegacyPublicKey, error) {
 	if err := checkRSASize(key); err != nil {
 		return nil, err
 	}
