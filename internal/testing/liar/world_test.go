@@ -22,6 +22,7 @@ import (
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
 )
 
@@ -188,7 +189,7 @@ func (w *world) mailbox(change ...func(*receive.Config)) *mailbox {
 	w.Helper()
 	c := w.connect("bob")
 	m := &mailbox{w: w, ledger: receive.NewLedger(receive.LedgerConfig{})}
-	cfg := receive.Config{Names: []string{"bob"}, Keys: w.bobs, Verifier: w.verifier(), Directory: w.directory(c), Ledger: m.ledger,
+	cfg := receive.Config{Names: []string{"bob"}, Keys: w.bobs, Verifier: w.verifier(), Directory: w.directory(c), Legacy: []seal.Legacy{ciphermq.Suites{}}, Ledger: m.ledger,
 		Exchange: exchange, RoutingKey: key, UndecidedDelay: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&m.log, nil))}
 	for _, f := range change {
 		f(&cfg)
