@@ -63,7 +63,7 @@ func (s *Session) open() *broker.Consumer {
 	if d.shut {
 		return nil
 	}
-	c := s.broker.Open(s.id, func() {
+	c := s.broker.Open(s.caller, func() {
 		d.ready.Store(true)
 		s.wake()
 	}, func(sub sealmq.SubscriptionID, queue string, _ error) {

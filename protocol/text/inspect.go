@@ -55,7 +55,7 @@ func (s *Session) queues(v Verb, _ []byte) {
 }
 
 func (s *Session) appendQueues(dst []byte) ([]byte, error) {
-	queues, err := s.broker.Queues(s.id)
+	queues, err := s.broker.Queues(s.caller)
 	if err != nil {
 		return dst, err
 	}
@@ -75,12 +75,12 @@ func (s *Session) appendQueues(dst []byte) ([]byte, error) {
 }
 
 func (s *Session) queue(v Verb, args []byte) {
-	info, err := s.broker.Queue(s.id, string(args))
+	info, err := s.broker.Queue(s.caller, string(args))
 	s.answerJSON(v, prefixQueue, info, err)
 }
 
 func (s *Session) exchanges(v Verb, _ []byte) {
-	s.answerJSON(v, prefixExchanges, s.broker.Exchanges(s.id), nil)
+	s.answerJSON(v, prefixExchanges, s.broker.Exchanges(s.caller), nil)
 }
 
 const (
@@ -113,7 +113,7 @@ func (s *Session) peek(v Verb, args []byte) {
 		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(broker.MaxPeek))
 		return
 	}
-	messages, err := s.broker.Peek(s.id, string(queue), n)
+	messages, err := s.broker.Peek(s.caller, string(queue), n)
 	if err != nil {
 		s.answerError(v, err)
 		return
@@ -157,7 +157,7 @@ func (s *Session) resend(v Verb, args []byte) {
 		s.reply(v, replyResendFailed)
 		return
 	}
-	_, found, err := s.broker.Find(s.id, string(args))
+	_, found, err := s.broker.Find(s.caller, string(args))
 	switch code := sealmq.CodeOf(err); {
 	case err == nil && found:
 		s.reply(v, replyResend)
@@ -177,7 +177,7 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z
 // own identity: addresses and names of others are not their business.
 func (s *Session) connections(v Verb, _ []byte) {
 	list := s.peers.ConnectionsOf(func(id *sealmq.Identity) bool {
-		return s.id.Role == sealmq.RoleAdmin || id.ID == s.id.ID && id.Issuer == s.id.Issuer
+		return s.caller.Role == sealmq.RoleAdmin || id.ID == s.caller.ID && id.Issuer == s.caller.Issuer
 	})
 	if list == nil {
 		list = []protocol.Connection{}
@@ -186,7 +186,7 @@ func (s *Session) connections(v Verb, _ []byte) {
 }
 
 func (s *Session) closeConnection(v Verb, args []byte) {
-	if err := s.broker.RequireAdmin(s.id, s.table[v].word); err != nil {
+	if err := s.broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
 		s.answerError(v, err)
 		return
 	}
@@ -212,7 +212,7 @@ func (s *Session) whoami(v Verb, _ []byte) {
 		Window     int64       `json:"dedup_window_s,omitempty"`
 		MaxIDs     int         `json:"dedup_max_ids,omitempty"`
 		Reach      *int64      `json:"dedup_reach_s,omitempty"`
-	}{ID: s.id.ID, Issuer: s.id.Issuer, CommonName: s.id.CommonName, Role: s.id.Role}
+	}{ID: s.caller.ID, Issuer: s.caller.Issuer, CommonName: s.caller.CommonName, Role: s.caller.Role}
 	if h, ok := s.broker.DedupHorizon(); ok {
 		who.Window, who.MaxIDs = int64(h.Window/time.Second), h.MaxIDs
 		if reach := int64(h.Covered / time.Second); h.Covered > 0 {

@@ -147,7 +147,7 @@ func (s *Session) flush() {
 	switch {
 	case g.kind == publishing && len(sc.requests) > 0:
 		s.enqueue(g, false)
-		s.broker.Publish(s.id, sc.requests, g.onPublish)
+		s.broker.Publish(s.caller, sc.requests, g.onPublish)
 	case g.kind == settling && sc != nil && len(sc.settlements) > 0:
 		s.enqueue(g, false)
 		s.delivery.settle(sc.settlements, g.onSettle)

@@ -89,7 +89,7 @@ func Protocol(cfg Config) protocol.Protocol {
 type Session struct {
 	table    *[verbs]row
 	broker   *broker.Broker
-	id       broker.Caller
+	caller   broker.Caller
 	wake     func()
 	peers    protocol.Peers
 	memory   *protocol.Memory
@@ -133,7 +133,7 @@ func newSession(cfg Config, p protocol.Peer) *Session {
 	s := &Session{
 		table:    &table,
 		broker:   cfg.Broker,
-		id:       broker.Caller{Identity: p.Identity, Conn: p.Conn},
+		caller:   broker.Caller{Identity: p.Identity, Conn: p.Conn},
 		wake:     p.Wake,
 		peers:    p.Peers,
 		memory:   p.Memory,

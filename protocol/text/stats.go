@@ -85,7 +85,7 @@ func (s *Session) statistics() statistics {
 		TotalBindings:    counts.Bindings,
 		TotalExchanges:   counts.Exchanges,
 	}
-	if queues, err := s.broker.Queues(s.id); err == nil {
+	if queues, err := s.broker.Queues(s.caller); err == nil {
 		for q := range queues {
 			st.count(q)
 		}
@@ -120,7 +120,7 @@ func (t *totals) requestTimes(table *[verbs]row) []requestTimes {
 // resetStats clears statistics and nothing else (specification R35). It changes what
 // others read, so it is an administrator's.
 func (s *Session) resetStats(v Verb, _ []byte) {
-	if err := s.broker.RequireAdmin(s.id, s.table[v].word); err != nil {
+	if err := s.broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
 		s.answerError(v, err)
 		return
 	}

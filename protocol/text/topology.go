@@ -25,20 +25,20 @@ func (s *Session) declareQueue(v Verb, args []byte) {
 		name = args // a name with a space in it, which the broker refuses
 	}
 	s.ask(v, func(g *group) {
-		s.broker.DeclareQueue(s.id, string(name), options, func(err error) { g.finish(replyQueueDeclared, err) })
+		s.broker.DeclareQueue(s.caller, string(name), options, func(err error) { g.finish(replyQueueDeclared, err) })
 	})
 }
 
 func (s *Session) declareExchange(v Verb, args []byte) {
 	name, kind := cut(args)
 	s.ask(v, func(g *group) {
-		s.broker.DeclareExchange(s.id, string(name), broker.ExchangeKind(kind), func(err error) { g.finish(replyExchangeDeclared, err) })
+		s.broker.DeclareExchange(s.caller, string(name), broker.ExchangeKind(kind), func(err error) { g.finish(replyExchangeDeclared, err) })
 	})
 }
 
 func (s *Session) deleteExchange(v Verb, args []byte) {
 	s.ask(v, func(g *group) {
-		s.broker.DeleteExchange(s.id, string(args), func(err error) { g.finish(replyExchangeDeleted, err) })
+		s.broker.DeleteExchange(s.caller, string(args), func(err error) { g.finish(replyExchangeDeleted, err) })
 	})
 }
 
@@ -48,10 +48,10 @@ func (s *Session) bind(v Verb, args []byte) {
 	queue, exchange, key := string(q), string(x), string(k)
 	s.ask(v, func(g *group) {
 		if v == Bind {
-			s.broker.Bind(s.id, queue, exchange, key, func(err error) { g.finish(replyQueueBound, err) })
+			s.broker.Bind(s.caller, queue, exchange, key, func(err error) { g.finish(replyQueueBound, err) })
 			return
 		}
-		s.broker.Unbind(s.id, queue, exchange, key, func(err error) { g.finish(replyQueueUnbound, err) })
+		s.broker.Unbind(s.caller, queue, exchange, key, func(err error) { g.finish(replyQueueUnbound, err) })
 	})
 }
 
@@ -60,10 +60,10 @@ func (s *Session) removeMessages(v Verb, args []byte) {
 	queue := string(args)
 	s.ask(v, func(g *group) {
 		if v == Purge {
-			s.broker.PurgeQueue(s.id, queue, g.finishCount(prefixQueuePurged))
+			s.broker.PurgeQueue(s.caller, queue, g.finishCount(prefixQueuePurged))
 			return
 		}
-		s.broker.DeleteQueue(s.id, queue, 0, g.finishCount(prefixQueueDeleted))
+		s.broker.DeleteQueue(s.caller, queue, 0, g.finishCount(prefixQueueDeleted))
 	})
 }
 
@@ -77,7 +77,7 @@ func (s *Session) move(v Verb, args []byte) {
 		return
 	}
 	s.ask(v, func(g *group) {
-		s.broker.Move(s.id, string(from), string(to), n, g.finishCount(prefixMoved))
+		s.broker.Move(s.caller, string(from), string(to), n, g.finishCount(prefixMoved))
 	})
 }
 
