@@ -179,7 +179,7 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	began := time.Now()
 	for {
 		c, err := client.Dial(ctx, cfg)
-		if err == nil || !isAway(err) || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
+		if err == nil || !isUnreachable(err) || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
 			return c, err
 		}
 		wait := time.NewTimer(dialPause)
@@ -192,19 +192,19 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	}
 }
 
-// again repeats a request if the connection was lost before the reply; the client
+// retryInterrupted repeats a request if the connection was lost before the reply; the client
 // reconnects meanwhile. It is only for idempotent requests.
-func again(ask func() error) error {
+func retryInterrupted(do func() error) error {
 	for {
-		if err := ask(); !errors.Is(err, client.ErrInterrupted) {
+		if err := do(); !errors.Is(err, client.ErrInterrupted) {
 			return err
 		}
 	}
 }
 
-// isAway reports whether an error may mean that the broker is not running now. A broker
+// isUnreachable reports whether an error may mean that the broker is not running now. A broker
 // that refuses the connection, or is not the expected one, is running.
-func isAway(err error) bool {
+func isUnreachable(err error) bool {
 	var (
 		certificate *tls.CertificateVerificationError
 		notTLS      tls.RecordHeaderError
@@ -229,8 +229,8 @@ func (e withoutClosed) Error() string {
 
 func (e withoutClosed) Unwrap() error { return e.error }
 
-// ask connects for one request.
-func (f *connectFlags) ask(cmd *cobra.Command, request func(context.Context, *client.Client) error) error {
+// withClient connects for one request.
+func (f *connectFlags) withClient(cmd *cobra.Command, do func(context.Context, *client.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 	defer cancel()
 	c, err := f.dial(ctx, cmd, func(cfg *client.Config) {
@@ -241,7 +241,7 @@ func (f *connectFlags) ask(cmd *cobra.Command, request func(context.Context, *cl
 		return err
 	}
 	defer c.Close()
-	return explain(request(ctx, c))
+	return explain(do(ctx, c))
 }
 
 // explain adds a hint to an error of the client.

@@ -52,7 +52,7 @@ in the data folder has the name of the file.`,
 		if err != nil {
 			return err
 		}
-		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 			d, _, _, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
@@ -175,7 +175,7 @@ brackets if that is not the entry of the row.
 		if forget != "" {
 			return dir.forget(cmd, conn, forget, *asJSON)
 		}
-		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 			d, pins, scope, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
@@ -307,7 +307,7 @@ with a certificate of your name could publish the next one. "sealmq key director
 				return err
 			}
 		}
-		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 			d, pins, scope, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
@@ -326,7 +326,7 @@ with a certificate of your name could publish the next one. "sealmq key director
 				info, err = newVerifyInfo(v, name, key)
 			}
 			if errors.Is(err, keydir.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
-				err = errors.Join(err, sayKeys(ctx, cmd, conn, c, name, pins, scope))
+				err = errors.Join(err, printKeysToCompare(ctx, cmd, conn, c, name, pins, scope))
 			}
 			if err != nil {
 				return err
@@ -346,9 +346,9 @@ with a certificate of your name could publish the next one. "sealmq key director
 	return cmd
 }
 
-// sayKeys prints the keys to compare with the owner: the pinned keys of a name, and the key
+// printKeysToCompare prints the keys to compare with the owner: the pinned keys of a name, and the key
 // that the directory shows. The latter is neither checked nor pinned.
-func sayKeys(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *keydir.Pins, scope string) error {
+func printKeysToCompare(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *keydir.Pins, scope string) error {
 	pinned, err := pins.Keys(scope)
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ next key. Revoke the stolen certificate before you reset.`,
 				return err
 			}
 		}
-		return conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 			d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
 			if err != nil {
 				return err
@@ -83,7 +83,7 @@ func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) er
 		return withHint(errors.New("a reset needs a confirmation, and there is no terminal to ask for it"), "add --yes")
 	}
 	w := cmd.ErrOrStderr()
-	err := conn.ask(cmd, func(ctx context.Context, c *client.Client) error {
+	err := conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 		d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
 		if err != nil {
 			return err

@@ -15,22 +15,22 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// newAskCmd makes a command that sends the broker one request. run prints the reply for
+// newRequestCmd makes a command that sends the broker one request. run prints the reply for
 // people or, if asJSON is set, as JSON.
-func newAskCmd(use, short string, args cobra.PositionalArgs, run func(a asking) error) *cobra.Command {
+func newRequestCmd(use, short string, args cobra.PositionalArgs, run func(a request) error) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Args: args}
 	connect := addConnectFlags(cmd)
 	asJSON := addJSONFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return connect.ask(cmd, func(ctx context.Context, c *client.Client) error {
-			return run(asking{ctx, c, cmd, args, *asJSON, cmd.OutOrStdout()})
+		return connect.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			return run(request{ctx, c, cmd, args, *asJSON, cmd.OutOrStdout()})
 		})
 	}
 	return cmd
 }
 
-// asking is one run of such a command.
-type asking struct {
+// request is one run of such a command.
+type request struct {
 	ctx    context.Context
 	client *client.Client
 	cmd    *cobra.Command
@@ -39,8 +39,8 @@ type asking struct {
 	out    io.Writer
 }
 
-// say prints the result of a change: JSON, or a sentence.
-func (a asking) say(v any, format string, args ...any) error {
+// report prints the result of a change: JSON, or a sentence.
+func (a request) report(v any, format string, args ...any) error {
 	if a.asJSON {
 		return printJSON(a.out, v)
 	}
@@ -49,7 +49,7 @@ func (a asking) say(v any, format string, args ...any) error {
 }
 
 // count reads a flag that must not be negative.
-func (a asking) count(flag string) (int, error) {
+func (a request) count(flag string) (int, error) {
 	n, err := a.cmd.Flags().GetInt(flag)
 	if err == nil && n < 0 {
 		err = usagef("--%s is negative", flag)
@@ -65,7 +65,7 @@ func newQueueCmd() *cobra.Command {
 }
 
 func newQueueListCmd() *cobra.Command {
-	return newAskCmd("list", "List all queues", cobra.NoArgs, func(a asking) error {
+	return newRequestCmd("list", "List all queues", cobra.NoArgs, func(a request) error {
 		list, err := a.client.Queues(a.ctx)
 		if err != nil {
 			return err
@@ -82,7 +82,7 @@ func newQueueListCmd() *cobra.Command {
 }
 
 func newQueueShowCmd() *cobra.Command {
-	return newAskCmd("show QUEUE", "Show one queue with its options and counters", cobra.ExactArgs(1), func(a asking) error {
+	return newRequestCmd("show QUEUE", "Show one queue with its options and counters", cobra.ExactArgs(1), func(a request) error {
 		q, err := a.client.Queue(a.ctx, a.args[0])
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ func limitText(n int64, text string) string {
 func newQueueDeclareCmd() *cobra.Command {
 	var o sealmq.QueueOptions
 	var sealed []string
-	cmd := newAskCmd("declare QUEUE", "Make a queue", oneQueue, func(a asking) error {
+	cmd := newRequestCmd("declare QUEUE", "Make a queue", oneQueue, func(a request) error {
 		options := &o
 		for i, suite := range sealed {
 			if suite == sealedDefault {
@@ -149,7 +149,7 @@ func newQueueDeclareCmd() *cobra.Command {
 		if made {
 			text = "made queue %s"
 		}
-		return a.say(map[string]any{"queue": a.args[0], "declared": true, "made": made}, text, a.args[0])
+		return a.report(map[string]any{"queue": a.args[0], "declared": true, "made": made}, text, a.args[0])
 	})
 	cmd.Long = `Make a queue. If it already exists, the options must be the same as those of the queue, or be omitted.`
 	fl := cmd.Flags()
@@ -178,27 +178,27 @@ func oneQueue(cmd *cobra.Command, args []string) error {
 }
 
 func newQueuePurgeCmd() *cobra.Command {
-	return newAskCmd("purge QUEUE", "Remove all waiting messages of a queue", cobra.ExactArgs(1), func(a asking) error {
+	return newRequestCmd("purge QUEUE", "Remove all waiting messages of a queue", cobra.ExactArgs(1), func(a request) error {
 		n, err := a.client.PurgeQueue(a.ctx, a.args[0])
 		if err != nil {
 			return err
 		}
-		return a.say(map[string]any{"queue": a.args[0], "removed": n}, "removed %s from %s", plural(n, "message"), a.args[0])
+		return a.report(map[string]any{"queue": a.args[0], "removed": n}, "removed %s from %s", plural(n, "message"), a.args[0])
 	})
 }
 
 func newQueueDeleteCmd() *cobra.Command {
-	return newAskCmd("delete QUEUE", "Delete a queue with its bindings and messages", cobra.ExactArgs(1), func(a asking) error {
+	return newRequestCmd("delete QUEUE", "Delete a queue with its bindings and messages", cobra.ExactArgs(1), func(a request) error {
 		n, err := a.client.DeleteQueue(a.ctx, a.args[0])
 		if err != nil {
 			return err
 		}
-		return a.say(map[string]any{"queue": a.args[0], "removed": n}, "deleted queue %s with %s", a.args[0], plural(n, "message"))
+		return a.report(map[string]any{"queue": a.args[0], "removed": n}, "deleted queue %s with %s", a.args[0], plural(n, "message"))
 	})
 }
 
 func newQueueMoveCmd() *cobra.Command {
-	cmd := newAskCmd("move FROM TO", "Move waiting messages from one queue to another", cobra.ExactArgs(2), func(a asking) error {
+	cmd := newRequestCmd("move FROM TO", "Move waiting messages from one queue to another", cobra.ExactArgs(2), func(a request) error {
 		count, err := a.count("count")
 		if err != nil {
 			return err
@@ -207,7 +207,7 @@ func newQueueMoveCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.say(map[string]any{"from": a.args[0], "to": a.args[1], "moved": n}, "moved %s from %s to %s", plural(n, "message"), a.args[0], a.args[1])
+		return a.report(map[string]any{"from": a.args[0], "to": a.args[1], "moved": n}, "moved %s from %s to %s", plural(n, "message"), a.args[0], a.args[1])
 	})
 	cmd.Example = "  sealmq queue move lab" + sealmq.DeadSuffix + " lab"
 	cmd.Flags().IntP("count", "n", 0, "maximum number of messages to move (default: all)")
@@ -221,7 +221,7 @@ func newExchangeCmd() *cobra.Command {
 }
 
 func newExchangeListCmd() *cobra.Command {
-	return newAskCmd("list", "List all exchanges", cobra.NoArgs, func(a asking) error {
+	return newRequestCmd("list", "List all exchanges", cobra.NoArgs, func(a request) error {
 		list, err := a.client.Exchanges(a.ctx)
 		if err != nil {
 			return err
@@ -239,7 +239,7 @@ func newExchangeListCmd() *cobra.Command {
 
 func newExchangeDeclareCmd() *cobra.Command {
 	var kind string
-	cmd := newAskCmd("declare EXCHANGE", "Make an exchange", cobra.ExactArgs(1), func(a asking) error {
+	cmd := newRequestCmd("declare EXCHANGE", "Make an exchange", cobra.ExactArgs(1), func(a request) error {
 		switch kind {
 		case "", "direct", "fanout", "topic":
 		default:
@@ -248,18 +248,18 @@ func newExchangeDeclareCmd() *cobra.Command {
 		if err := a.client.DeclareExchange(a.ctx, a.args[0], kind); err != nil {
 			return err
 		}
-		return a.say(map[string]any{"exchange": a.args[0], "declared": true}, "declared exchange %s", a.args[0])
+		return a.report(map[string]any{"exchange": a.args[0], "declared": true}, "declared exchange %s", a.args[0])
 	})
 	cmd.Flags().StringVar(&kind, "kind", "", "`kind` of the exchange: direct, fanout or topic (default: the kind of an existing one, else direct)")
 	return cmd
 }
 
 func newExchangeDeleteCmd() *cobra.Command {
-	return newAskCmd("delete EXCHANGE", "Delete an exchange with its bindings", cobra.ExactArgs(1), func(a asking) error {
+	return newRequestCmd("delete EXCHANGE", "Delete an exchange with its bindings", cobra.ExactArgs(1), func(a request) error {
 		if err := a.client.DeleteExchange(a.ctx, a.args[0]); err != nil {
 			return exchangeHint(err)
 		}
-		return a.say(map[string]any{"exchange": a.args[0], "deleted": true}, "deleted exchange %s", a.args[0])
+		return a.report(map[string]any{"exchange": a.args[0], "deleted": true}, "deleted exchange %s", a.args[0])
 	})
 }
 
@@ -271,21 +271,21 @@ func exchangeHint(err error) error {
 }
 
 func newBindCmd() *cobra.Command {
-	return newAskCmd("bind QUEUE EXCHANGE KEY", "Bind a queue to an exchange with a binding key", cobra.ExactArgs(3), func(a asking) error {
+	return newRequestCmd("bind QUEUE EXCHANGE KEY", "Bind a queue to an exchange with a binding key", cobra.ExactArgs(3), func(a request) error {
 		if err := a.client.Bind(a.ctx, a.args[0], a.args[1], a.args[2]); err != nil {
 			return err
 		}
-		return a.say(map[string]any{"queue": a.args[0], "exchange": a.args[1], "key": a.args[2], "bound": true},
+		return a.report(map[string]any{"queue": a.args[0], "exchange": a.args[1], "key": a.args[2], "bound": true},
 			"queue %s gets what is published to %s with key %s", a.args[0], a.args[1], a.args[2])
 	})
 }
 
 func newUnbindCmd() *cobra.Command {
-	return newAskCmd("unbind QUEUE EXCHANGE KEY", "Remove a binding", cobra.ExactArgs(3), func(a asking) error {
+	return newRequestCmd("unbind QUEUE EXCHANGE KEY", "Remove a binding", cobra.ExactArgs(3), func(a request) error {
 		if err := a.client.Unbind(a.ctx, a.args[0], a.args[1], a.args[2]); err != nil {
 			return exchangeHint(err)
 		}
-		return a.say(map[string]any{"queue": a.args[0], "exchange": a.args[1], "key": a.args[2], "bound": false},
+		return a.report(map[string]any{"queue": a.args[0], "exchange": a.args[1], "key": a.args[2], "bound": false},
 			"queue %s no longer gets what is published to %s with key %s", a.args[0], a.args[1], a.args[2])
 	})
 }
@@ -297,7 +297,7 @@ func newConnectionCmd() *cobra.Command {
 }
 
 func newConnectionListCmd() *cobra.Command {
-	return newAskCmd("list", "List open connections", cobra.NoArgs, func(a asking) error {
+	return newRequestCmd("list", "List open connections", cobra.NoArgs, func(a request) error {
 		list, err := a.client.Connections(a.ctx)
 		if err != nil {
 			return err
@@ -314,7 +314,7 @@ func newConnectionListCmd() *cobra.Command {
 }
 
 func newConnectionCloseCmd() *cobra.Command {
-	return newAskCmd("close ID", "Close an open connection", cobra.ExactArgs(1), func(a asking) error {
+	return newRequestCmd("close ID", "Close an open connection", cobra.ExactArgs(1), func(a request) error {
 		id, err := strconv.ParseUint(a.args[0], 10, 64)
 		if err != nil {
 			return usagef("connection id %q is not a number", a.args[0])
@@ -322,6 +322,6 @@ func newConnectionCloseCmd() *cobra.Command {
 		if err := a.client.CloseConnection(a.ctx, id); err != nil {
 			return err
 		}
-		return a.say(map[string]any{"connection": id, "closed": true}, "closed connection %d", id)
+		return a.report(map[string]any{"connection": id, "closed": true}, "closed connection %d", id)
 	})
 }

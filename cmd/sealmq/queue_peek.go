@@ -63,7 +63,7 @@ func (r *peekedRow) cells() (suite, sender, to string) {
 }
 
 func newQueuePeekCmd() *cobra.Command {
-	cmd := newAskCmd("peek QUEUE", "Show the first waiting messages without taking them", cobra.ExactArgs(1), func(a asking) error {
+	cmd := newRequestCmd("peek QUEUE", "Show the first waiting messages without taking them", cobra.ExactArgs(1), func(a request) error {
 		n, err := a.count("count")
 		if err != nil {
 			return err

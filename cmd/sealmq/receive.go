@@ -230,7 +230,7 @@ func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *receive.
 		return nil
 	}
 	var who client.Who
-	err = again(func() (err error) {
+	err = retryInterrupted(func() (err error) {
 		who, err = c.Whoami(cmd.Context())
 		return err
 	})
@@ -269,9 +269,9 @@ func acceptedSuites(ring *seal.Keyring) (list []seal.Suite) {
 // findQueue keeps a misspelt name from making a queue, which consuming would do.
 func (f *receiveFlags) findQueue(ctx context.Context, c *client.Client, queue string) error {
 	if f.declare {
-		return explain(again(func() error { return c.DeclareQueue(ctx, queue, nil) }))
+		return explain(retryInterrupted(func() error { return c.DeclareQueue(ctx, queue, nil) }))
 	}
-	err := again(func() error {
+	err := retryInterrupted(func() error {
 		_, err := c.Queue(ctx, queue)
 		return err
 	})

@@ -36,7 +36,7 @@ func (o *output) close() error {
 
 func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 	var ledger *receive.Ledger
-	err := whileLocked(cmd.Context(), func() (err error) {
+	err := retryLocked(cmd.Context(), func() (err error) {
 		ledger, err = receive.OpenLedger(f.ledger, receive.LedgerConfig{})
 		return err
 	})
@@ -54,7 +54,7 @@ func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 	if f.exec != "" {
 		return o, nil
 	}
-	err = whileLocked(cmd.Context(), func() (err error) {
+	err = retryLocked(cmd.Context(), func() (err error) {
 		o.file, err = openFile(f.out, ledger)
 		return err
 	})

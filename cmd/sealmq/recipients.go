@@ -140,7 +140,7 @@ func (f *directoryFlags) checkFiles(ctx context.Context, cmd *cobra.Command, con
 	}
 	for _, name := range to.names {
 		if key := to.keys[name]; key != nil {
-			if err := again(func() error { return d.CheckKey(ctx, name, key) }); err != nil {
+			if err := retryInterrupted(func() error { return d.CheckKey(ctx, name, key) }); err != nil {
 				return explainKey(err)
 			}
 		}
@@ -208,19 +208,19 @@ func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *clien
 		return nil, err
 	}
 	var who client.Who
-	err = again(func() (err error) {
+	err = retryInterrupted(func() (err error) {
 		who, err = c.Whoami(ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	f.saySigner(cmd, who.ID)
+	f.noteSigner(cmd, who.ID)
 	return func() (*seal.Signer, error) { return trust.ReadSigner(files, who.ID) }, nil
 }
 
-// saySigner says whose signature receivers will see, if nobody has been named.
-func (f *connectFlags) saySigner(cmd *cobra.Command, name string) {
+// noteSigner says whose signature receivers will see, if nobody has been named.
+func (f *connectFlags) noteSigner(cmd *cobra.Command, name string) {
 	if f.cert == "" && !cmd.Flag("as").Changed {
 		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: signing as %s; to use another certificate, add --as NAME\n", name)
 	}
@@ -248,6 +248,6 @@ func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", files.Cert, err)
 	}
-	f.saySigner(cmd, owner.ID)
+	f.noteSigner(cmd, owner.ID)
 	return trust.ReadSigner(files, owner.ID)
 }

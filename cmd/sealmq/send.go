@@ -129,7 +129,7 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
 	}
 	defer c.Close()
 	if f.declare {
-		if err := again(func() error { return f.declareAll(ctx, c) }); err != nil {
+		if err := retryInterrupted(func() error { return f.declareAll(ctx, c) }); err != nil {
 			return explain(err)
 		}
 	}
@@ -145,7 +145,7 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if f.rate > 0 {
 		next = sender.Paced(ctx, clock.System, f.rate, next)
 	}
-	return placed(f.send(ctx, cmd, c, s, in, next), spool)
+	return withPlace(f.send(ctx, cmd, c, s, in, next), spool)
 }
 
 // check checks the flags and returns the suite and the files.
@@ -193,12 +193,12 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 		s, err = send.New(ctx, c, cfg)
 		return err
 	}
-	err = again(start)
+	err = retryInterrupted(start)
 	if old := (*send.SpoolTooOldError)(nil); errors.As(err, &old) && f.old != "" {
 		if err := f.settleOld(spool, old); err != nil {
 			return nil, err
 		}
-		err = again(start)
+		err = retryInterrupted(start)
 	}
 	if errors.Is(err, send.ErrSpoolTooOld) {
 		return nil, explainOld(err)

@@ -53,7 +53,7 @@ func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error
 		return nil, nil
 	}
 	var spool *send.Spool
-	err := whileLocked(cmd.Context(), func() (err error) {
+	err := retryLocked(cmd.Context(), func() (err error) {
 		spool, err = send.OpenSpool(f.spool, send.SpoolConfig{})
 		return err
 	})
@@ -72,8 +72,8 @@ func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error
 // lockWait is how long a killed process that is still ending may hold a lock.
 const lockWait = 2 * time.Second
 
-// whileLocked repeats open for a moment while another process holds the lock.
-func whileLocked(ctx context.Context, open func() error) error {
+// retryLocked repeats open for a moment while another process holds the lock.
+func retryLocked(ctx context.Context, open func() error) error {
 	began := time.Now()
 	for {
 		err := open()
@@ -206,8 +206,8 @@ func spooledFrom(spool *send.Spool, seq uint64) (p place, err error) {
 	return p, nil
 }
 
-// placed adds to an error the place of a refused message that an earlier run has read.
-func placed(err error, spool *send.Spool) error {
+// withPlace adds to an error the place of a refused message that an earlier run has read.
+func withPlace(err error, spool *send.Spool) error {
 	var known *sender.TextError
 	var refused *send.RefusedError
 	if spool == nil || errors.As(err, &known) || !errors.As(err, &refused) {

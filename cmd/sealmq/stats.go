@@ -19,7 +19,7 @@ type brokerStats struct {
 }
 
 func newStatsCmd() *cobra.Command {
-	return newAskCmd("stats", "Show the broker's statistics", cobra.NoArgs, func(a asking) error {
+	return newRequestCmd("stats", "Show the broker's statistics", cobra.NoArgs, func(a request) error {
 		raw, err := a.client.BrokerStats(a.ctx)
 		if err != nil {
 			return err
