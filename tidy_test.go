@@ -65,7 +65,7 @@ var places = []place{
 	{"internal/durable", ground, "x/sys", offline, "files know nothing of messages"},
 	{"internal/definition", ground, "", pure, "a definition is bytes"},
 	{"internal/brokerproc", ground, "x/sys", offline, "a process is started by its name"},
-	{"audit", ground, "", offline, "every package that acts may record it"},
+	{"audit", ground, "sealmq", offline, "every package that acts may record it"},
 
 	{"engine", formats, "sealmq", pure, "a contract needs no network, and knows no broker"},
 	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},

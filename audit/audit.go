@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/sealmq/sealmq"
 )
 
 // Record is one thing that somebody did or tried.
 type Record struct {
 	Time     time.Time
-	Identity string // the ID of a sealmq.Identity
+	Identity sealmq.Identity
 	Command  string
 	Object   string // a queue, an exchange, a name; may be empty
 	Outcome  error  // nil if it was carried out
@@ -39,13 +41,13 @@ func NewLog(log *slog.Logger) *Log { return &Log{log: log} }
 // left out that a client does not decide how long the log gets.
 func (l *Log) Write(r Record) {
 	if r.Outcome == nil {
-		l.log.Info("administrative command", "client", r.Identity, "command", r.Command, "object", r.Object)
+		l.log.Info("administrative command", "client", r.Identity.ID, "issuer", r.Identity.Issuer, "command", r.Command, "object", r.Object)
 		return
 	}
 	if now := r.Time.Unix(); l.second.Swap(now) != now {
 		l.denied.Store(0)
 	}
 	if l.denied.Add(1) <= MaxDenied {
-		l.log.Warn("denied or refused", "client", r.Identity, "command", r.Command, "object", r.Object, "err", r.Outcome)
+		l.log.Warn("denied or refused", "client", r.Identity.ID, "issuer", r.Identity.Issuer, "command", r.Command, "object", r.Object, "err", r.Outcome)
 	}
 }

@@ -20,13 +20,13 @@ func TestDenialsDoNotFillTheLog(t *testing.T) {
 	const denials = 10_000
 	for second := range 3 {
 		for range denials {
-			l.Write(audit.Record{Time: now, Identity: "eve", Command: "purge", Object: "results", Outcome: sealmq.ErrDenied})
+			l.Write(audit.Record{Time: now, Identity: sealmq.Identity{ID: "eve"}, Command: "purge", Object: "results", Outcome: sealmq.ErrDenied})
 		}
 		if lines := strings.Count(log.String(), "denied or refused"); lines != (second+1)*audit.MaxDenied {
 			t.Errorf("%d lines after %d seconds with %d denials each", lines, second+1, denials)
 		}
-		l.Write(audit.Record{Time: now, Identity: "admin", Command: "purge", Object: "results"})
-		if lines := strings.Count(log.String(), "client=admin command=purge object=results"); lines != second+1 {
+		l.Write(audit.Record{Time: now, Identity: sealmq.Identity{ID: "admin", Issuer: "sha256:1"}, Command: "purge", Object: "results"})
+		if lines := strings.Count(log.String(), "client=admin issuer=sha256:1 command=purge object=results"); lines != second+1 {
 			t.Errorf("%d commands of an administrator in the log, want %d", lines, second+1)
 		}
 		now = now.Add(time.Second)

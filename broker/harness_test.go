@@ -55,7 +55,7 @@ type entry struct {
 func (l *trail) Write(r audit.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries = append(l.entries, entry{r.Identity, r.Command, r.Object, sealmq.CodeOf(r.Outcome)})
+	l.entries = append(l.entries, entry{r.Identity.ID, r.Command, r.Object, sealmq.CodeOf(r.Outcome)})
 }
 
 func (l *trail) has(e entry) bool {

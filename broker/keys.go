@@ -71,7 +71,7 @@ func (b *Broker) PutKey(id Caller, client string, key []byte, done func(changed 
 // keyChanged tells the audit of a changed key.
 func (b *Broker) keyChanged(id Caller, act action, name string, changed bool) {
 	if changed {
-		b.audit(id.ID, string(act), name, nil)
+		b.audit(id, string(act), name, nil)
 		b.metrics.setKeys(b.keys.Counts())
 	}
 }
@@ -114,7 +114,7 @@ func (b *Broker) ResetKey(id Caller, client, suite string, done func(indexes []i
 	}
 	name := strings.Clone(client)
 	b.keys.Reset(id.Identity, name, suite, func(indexes []int64, err error) {
-		b.audit(id.ID, string(actResetKey), name, err)
+		b.audit(id, string(actResetKey), name, err)
 		b.metrics.setKeys(b.keys.Counts())
 		done(indexes, err)
 	})

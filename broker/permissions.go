@@ -101,9 +101,9 @@ func denied(act action, object string) error {
 }
 
 // audit records what somebody did or tried.
-func (b *Broker) audit(identity, command, object string, outcome error) {
+func (b *Broker) audit(c Caller, command, object string, outcome error) {
 	if b.sink != nil {
-		b.sink.Write(audit.Record{Time: b.clock.Now(), Identity: identity, Command: command, Object: object, Outcome: outcome})
+		b.sink.Write(audit.Record{Time: b.clock.Now(), Identity: c.Identity, Command: command, Object: object, Outcome: outcome})
 	}
 }
 
@@ -115,7 +115,7 @@ func (b *Broker) allow(c Caller, act action, object string) error {
 	err := authorize(c, act, object)
 	if err != nil {
 		b.metrics.denied(act)
-		b.audit(c.ID, string(act), strings.Clone(object), err) // it may be part of a read buffer
+		b.audit(c, string(act), strings.Clone(object), err) // it may be part of a read buffer
 	}
 	return err
 }
@@ -131,6 +131,6 @@ func (b *Broker) RequireAdmin(c Caller, command string) error {
 	if err != nil {
 		b.metrics.denied(actAdmin)
 	}
-	b.audit(c.ID, command, "", err)
+	b.audit(c, command, "", err)
 	return err
 }

@@ -157,7 +157,7 @@ func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) 
 		return nil, sealmq.ErrUnsupported
 	}
 	list, err := p.Peek(queue, n)
-	b.audit(c.ID, string(actPeek), queue, err)
+	b.audit(c, string(actPeek), queue, err)
 	return list, err
 }
 
