@@ -3,14 +3,13 @@ package local
 import (
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/journal"
 )
 
-// publishing is the state of one Publish call; it is reused.
+// publishing is the state of one Publish call.
 type publishing struct {
 	results []engine.PublishResult
 	ids     []uint64
@@ -28,12 +27,9 @@ type reached struct {
 	n   int
 }
 
-var publishings = sync.Pool{New: func() any { return new(publishing) }}
-
 // Publish stores each message in all of its queues or in none.
 func (e *Engine) Publish(batch []engine.Publish, done func([]engine.PublishResult)) (taken int) {
-	p := publishings.Get().(*publishing)
-	p.prepare(e.state.dedup.key, batch)
+	p := prepare(e.state.dedup.key, batch)
 	now := e.nowMillis()
 	e.mu.Lock()
 	if e.closed {
@@ -70,16 +66,12 @@ func (e *Engine) Publish(batch []engine.Publish, done func([]engine.PublishResul
 }
 
 // prepare does what needs no lock: the hashes.
-func (p *publishing) prepare(key hashKey, batch []engine.Publish) {
-	if cap(p.results) < len(batch) {
-		p.results = make([]engine.PublishResult, len(batch))
-		p.ids = make([]uint64, len(batch))
-		p.hashes = make([]contentHash, len(batch))
+func prepare(key hashKey, batch []engine.Publish) *publishing {
+	p := &publishing{
+		results: make([]engine.PublishResult, len(batch)),
+		ids:     make([]uint64, len(batch)),
+		hashes:  make([]contentHash, len(batch)),
 	}
-	n := len(batch)
-	p.results, p.ids, p.hashes = p.results[:n], p.ids[:n], p.hashes[:n]
-	clear(p.results)
-	p.seen = p.seen[:0]
 	for i := range batch {
 		m := &batch[i].Message
 		if !recognised(&batch[i]) || len(batch[i].Queues) == 0 {
@@ -92,6 +84,7 @@ func (p *publishing) prepare(key hashKey, batch []engine.Publish) {
 			p.hashes[i], p.scratch = key.content(p.scratch, m)
 		}
 	}
+	return p
 }
 
 // maxHead bounds what a message record holds besides the body: an entry has 16 bits for
@@ -242,8 +235,6 @@ func (e *Engine) publishDone(p *publishing, err error, done func([]engine.Publis
 		e.mu.Unlock()
 	}
 	done(p.results)
-	p.seen = p.seen[:0]
-	publishings.Put(p)
 }
 
 // dropOldest makes room for one more message, by removing the oldest that wait. The new
