@@ -155,7 +155,7 @@ func (b *Broker) load(directory *DirectoryConfig) error {
 	}
 	definitions := b.engine.Definitions()
 	s, err := readTopology(queues, definitions)
-	keys, keysErr := openKeys(b.engine, definitions, directory, b.limits, b.log, b.clock)
+	keys, keysErr := b.openKeys(definitions, directory)
 	if err := errors.Join(err, keysErr); err != nil {
 		return err
 	}

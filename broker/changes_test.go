@@ -129,7 +129,9 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 		"bind new parts":   func(done func(error)) { n.Bind(alice, "q", "new", "k", done) },
 		"unbind":           func(done func(error)) { n.Unbind(alice, "q", "x", "k", done) },
 		"delete exchange":  func(done func(error)) { n.DeleteExchange(admin, "x", done) },
-		"put key":          func(done func(error)) { n.PutKey(alice, "alice", key, func(_ bool, err error) { done(err) }) },
+		"put key": func(done func(error)) {
+			n.Keys().PutKey(alice.Identity, "alice", key, func(_ bool, err error) { done(err) })
+		},
 	} {
 		s.defines = true
 		answered := make(chan error, 2)

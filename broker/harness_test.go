@@ -177,7 +177,7 @@ func (n *node) unbind(id broker.Caller, queue, exchange, key string) error {
 
 func (n *node) putKey(id broker.Caller, client string, key []byte) (bool, error) {
 	n.Helper()
-	return wait(n, func(done func(bool, error)) { n.PutKey(id, client, key, done) })
+	return wait(n, func(done func(bool, error)) { n.Keys().PutKey(id.Identity, client, key, done) })
 }
 
 func (n *node) publish(id broker.Caller, batch ...engine.Publish) []engine.PublishResult {

@@ -20,7 +20,7 @@ func bareKey(b byte) []byte { return bytes.Repeat([]byte{b}, keylog.KeyBytes) }
 
 func TestKeys(t *testing.T) {
 	n := open(t)
-	if _, ok := n.Key(bob, "alice"); ok {
+	if _, ok := n.Keys().Key(bob.Identity, "alice"); ok {
 		t.Error("a key that was never registered is found")
 	}
 	put := func(k []byte, wantChanged bool) {
@@ -34,7 +34,7 @@ func TestKeys(t *testing.T) {
 	put(bareKey(1), false)
 	put(bareKey(2), true)
 	for range 2 {
-		if got, ok := n.Key(bob, "alice"); !ok || !bytes.Equal(got, bareKey(2)) {
+		if got, ok := n.Keys().Key(bob.Identity, "alice"); !ok || !bytes.Equal(got, bareKey(2)) {
 			t.Errorf("key %x, found %v", got, ok)
 		}
 		put(bareKey(2), false)
@@ -54,9 +54,9 @@ func TestKeys(t *testing.T) {
 func TestKeyOfTheCallerIsCopied(t *testing.T) {
 	n := open(t)
 	k := bareKey(1)
-	n.PutKey(alice, "alice", k, func(bool, error) {})
+	n.Keys().PutKey(alice.Identity, "alice", k, func(bool, error) {})
 	clear(k)
-	if got, _ := n.Key(bob, "alice"); !bytes.Equal(got, bareKey(1)) {
+	if got, _ := n.Keys().Key(bob.Identity, "alice"); !bytes.Equal(got, bareKey(1)) {
 		t.Errorf("key %x", got)
 	}
 }
@@ -95,7 +95,7 @@ func TestKeysAreRefused(t *testing.T) {
 		t.Errorf("an administrator: changed %v, error %v", changed, err)
 	}
 	n.restart()
-	if _, ok := n.Key(alice, "Lab 1 Receiver"); !ok {
+	if _, ok := n.Keys().Key(alice.Identity, "Lab 1 Receiver"); !ok {
 		t.Error("the key of a common name with spaces is lost")
 	}
 }
@@ -116,11 +116,11 @@ func TestKeyDirectory(t *testing.T) {
 	n.must(err)
 	alice := broker.Caller{Identity: who}
 	put := func(id broker.Caller, suite seal.Suite, entry []byte) error {
-		_, err := wait(n, func(done func(int64, error)) { n.PutKeyEntry(id, string(suite), entry, done) })
+		_, err := wait(n, func(done func(int64, error)) { n.Keys().PutEntry(id.Identity, string(suite), entry, done) })
 		return err
 	}
 	reset := func(id broker.Caller, client string) error {
-		_, err := wait(n, func(done func([]int64, error)) { n.ResetKey(id, client, "", done) })
+		_, err := wait(n, func(done func([]int64, error)) { n.Keys().Reset(id.Identity, client, "", done) })
 		return err
 	}
 	entry1, err := seal.NewKeyEntry(signerOf(t, ca, "alice", ""), seal.KeyEntry{Key: publicKey(t, seal.HPKEHybrid)})
@@ -131,14 +131,14 @@ func TestKeyDirectory(t *testing.T) {
 		n.must(put(alice, seal.HPKEHybrid, entry1))
 	}
 	chain, sum := signerOf(t, ca, "alice", "").Chain()
-	_, err = wait(n, func(done func([32]byte, error)) { n.PutChain(alice, chain, done) })
+	_, err = wait(n, func(done func([32]byte, error)) { n.Keys().PutChain(alice.Identity, chain, done) })
 	n.must(err)
 	n.restart()
-	f, err := n.FindKey(bob, "alice", "")
+	f, err := n.Keys().Find(bob.Identity, "alice", "")
 	if err != nil || !bytes.Equal(f.Entry, entry1) {
 		t.Errorf("%+v, %v", f, err)
 	}
-	if got, err := n.Chain(bob, sum); err != nil || !bytes.Equal(got, chain) {
+	if got, err := n.Keys().Chain(bob.Identity, sum); err != nil || !bytes.Equal(got, chain) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	n.code(sealmq.Denied, reset(alice, "alice"))
@@ -149,11 +149,11 @@ func TestKeyDirectory(t *testing.T) {
 	}
 	nobody := broker.Caller{}
 	for what, err := range map[string]error{
-		"find":       errOf(n.FindKey(nobody, "alice", "")),
-		"find reset": errOf(n.FindReset(nobody, "alice", string(seal.HPKEHybrid))),
-		"log":        errOf(n.KeyLog(nobody, 0, 1)),
-		"proof":      errOf(n.KeyProof(nobody, 1, 2)),
-		"chain":      errOf(n.Chain(nobody, sum)),
+		"find":       errOf(n.Keys().Find(nobody.Identity, "alice", "")),
+		"find reset": errOf(n.Keys().FindReset(nobody.Identity, "alice", string(seal.HPKEHybrid))),
+		"log":        errOf(n.Keys().Page(nobody.Identity, 0, 1)),
+		"proof":      errOf(n.Keys().Consistency(nobody.Identity, 1, 2)),
+		"chain":      errOf(n.Keys().Chain(nobody.Identity, sum)),
 	} {
 		if !errors.Is(err, sealmq.ErrDenied) {
 			t.Errorf("%s for nobody: %v", what, err)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // action is what a caller wants to do. Its text is the command in metrics and in the
@@ -17,11 +18,11 @@ const (
 	actDeclare  action = "declare"
 	actBind     action = "bind" // and unbind
 	actInspect  action = "inspect"
-	actReadKey  action = "read_key"
-	actWriteKey action = "write_key" // the caller's own
-	actPutEntry action = "put_key"   // an entry of the key directory, the caller's own
-	actPutChain action = "put_chain" // the caller's own
-	actResetKey action = "reset_key"
+	actReadKey  action = action(keylog.ReadKey)
+	actWriteKey action = action(keylog.WriteKey)   // the caller's own
+	actPutEntry action = action(keylog.PutEntry)   // the caller's own
+	actPutChain action = action(keylog.StoreChain) // the caller's own
+	actResetKey action = action(keylog.ResetKey)
 	actDelete   action = "delete"
 	actPurge    action = "purge"
 	actPeek     action = "peek"

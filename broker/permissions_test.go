@@ -86,7 +86,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"inspect", "sealmq.q", func() error { _, err := n.Queue(bob, "sealmq.q"); return err }()},
 		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, keylog.KeyBytes)); return err }()},
 		{"publish", "sealmq.x", n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.x", Key: "k"}})[0].Err},
-		{"reset_key", "alice", ask(func(d func(error)) { n.ResetKey(bob, "alice", "", func(_ []int64, err error) { d(err) }) })},
+		{"reset_key", "alice", ask(func(d func(error)) { n.Keys().Reset(bob.Identity, "alice", "", func(_ []int64, err error) { d(err) }) })},
 		{"reset_stats", "", n.RequireAdmin(bob, "reset_stats")},
 	} {
 		if !errors.Is(tc.err, sealmq.ErrDenied) {
@@ -96,7 +96,7 @@ func TestEveryCommandAsks(t *testing.T) {
 			t.Errorf("%s %s: not in the audit", tc.command, tc.object)
 		}
 	}
-	if _, ok := n.Key(broker.Caller{}, "alice"); ok {
+	if _, ok := n.Keys().Key(broker.Caller{}.Identity, "alice"); ok {
 		t.Error("nobody may read a key")
 	}
 	if got := n.Counts(); got != before {

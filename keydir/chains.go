@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"sync"
 	"time"
 
@@ -18,29 +18,31 @@ import (
 // rests on the broker's word: the hash is signed, and certificates are judged as if they
 // had come in the envelope. It is safe for concurrent use.
 type Chains struct {
-	c   Asker
-	now func() time.Time
-
-	// pause is for how long what was not found is not asked for again.
+	c     Asker
 	pause time.Duration
+	now   func() time.Time
 
-	mu     sync.Mutex
-	known  map[[32]byte][]byte // found or stored; nil if the broker does not keep it
-	failed map[[32]byte]failure
-	asked  map[[32]byte]*chainQuery
+	mu    sync.Mutex
+	known map[[32]byte]*chain
 }
 
-// failure is why certificates were not found.
-type failure struct {
-	err   error
-	until time.Time
+// chain is what is known of some certificates.
+type chain struct {
+	decided chan struct{} // closed when the broker has answered; what follows is set then
+	certs   []byte        // nil: the broker does not have them, or does not keep them
+	err     error
+	until   time.Time // when the broker is asked again, after an error
 }
 
-// chainQuery is one that the broker has not answered yet.
-type chainQuery struct {
-	over  chan struct{} // closed with the answer
-	chain []byte
-	err   error
+// again reports whether the broker is to be asked.
+func (c *chain) again(now time.Time, pause time.Duration) bool {
+	select {
+	case <-c.decided:
+		left := c.until.Sub(now)
+		return c.certs == nil && (left <= 0 || left > pause)
+	default:
+		return false
+	}
 }
 
 const (
@@ -53,30 +55,42 @@ const (
 // NewChains makes a memory of certificates that the broker of c keeps. What it did not have
 // is asked for again after a pause. now is the time of day.
 func NewChains(c Asker, pause time.Duration, now func() time.Time) *Chains {
-	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte][]byte), failed: make(map[[32]byte]failure), asked: make(map[[32]byte]*chainQuery)}
+	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte]*chain)}
 }
 
 // Store puts a sender's certificates where receivers find them and reports whether they
 // are there. If not, because the broker cannot or will not keep them, envelopes must carry
 // them.
 func (k *Chains) Store(ctx context.Context, s *seal.Signer) bool {
-	chain, sum := s.Chain()
+	certs, sum := s.Chain()
 	k.mu.Lock()
-	known, there := k.known[sum]
-	k.mu.Unlock()
-	if there {
-		return known != nil
+	if known := k.known[sum]; known != nil {
+		defer k.mu.Unlock()
+		return known.certs != nil
 	}
-	reply, err := k.c.Command(ctx, "put_chain "+base64.StdEncoding.EncodeToString(chain))
-	stored := err == nil && reply == "Chain stored "+hex.EncodeToString(sum[:])
-	if err != nil && !definite(err) {
+	k.mu.Unlock()
+	reply, err := k.c.Command(ctx, "put_chain "+base64.StdEncoding.EncodeToString(certs))
+	if code := sealmq.CodeOf(err); err != nil && (code == "" || code.Info().Retry) {
 		return false // asked again at the next epoch
 	}
-	if !stored {
-		chain = nil
+	stored := err == nil && reply == "Chain stored "+hex.EncodeToString(sum[:])
+	c := &chain{decided: make(chan struct{})}
+	close(c.decided)
+	if stored {
+		c.certs = certs
 	}
-	k.remember(sum, chain)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.put(sum, c)
 	return stored
+}
+
+// put remembers what is known. The caller holds mu.
+func (k *Chains) put(sum [32]byte, c *chain) {
+	if len(k.known) >= maxKnownChains {
+		clear(k.known) // so many senders are rare, and each is found again
+	}
+	k.known[sum] = c
 }
 
 // Find returns the certificates with a hash. It is what seal.OpenerConfig.Chain wants. Many
@@ -84,54 +98,30 @@ func (k *Chains) Store(ctx context.Context, s *seal.Signer) bool {
 // pause after it did not have them.
 func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
 	k.mu.Lock()
-	if chain := k.known[sum]; chain != nil {
-		k.mu.Unlock()
-		return chain, nil
-	}
-	if f, ok := k.failed[sum]; ok {
-		if left := f.until.Sub(k.now()); left > 0 && left <= k.pause {
+	c := k.known[sum]
+	if c == nil || c.again(k.now(), k.pause) {
+		if err := ctx.Err(); err != nil {
 			k.mu.Unlock()
-			return nil, f.err
+			return nil, err
 		}
-		delete(k.failed, sum)
-	}
-	if err := ctx.Err(); err != nil {
+		c = &chain{decided: make(chan struct{})}
+		k.put(sum, c)
 		k.mu.Unlock()
-		return nil, err
-	}
-	q := k.asked[sum]
-	if q == nil {
-		q = &chainQuery{over: make(chan struct{})}
-		k.asked[sum] = q
-		k.mu.Unlock()
-		k.answer(ctx, sum, q)
-		return q.chain, q.err
+		certs, err := k.ask(ctx, sum)
+		k.mu.Lock()
+		c.certs, c.err, c.until = certs, err, k.now().Add(k.pause)
+		if ctx.Err() != nil && k.known[sum] == c { // says nothing about the certificates
+			delete(k.known, sum)
+		}
+		close(c.decided)
 	}
 	k.mu.Unlock()
 	select {
-	case <-q.over:
-		return q.chain, q.err
+	case <-c.decided:
+		return c.certs, c.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-}
-
-// answer answers a question and lets those know who wait for it.
-func (k *Chains) answer(ctx context.Context, sum [32]byte, q *chainQuery) {
-	q.chain, q.err = k.ask(ctx, sum)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.asked, sum)
-	switch {
-	case q.err == nil:
-		k.put(sum, q.chain)
-	case ctx.Err() == nil: // else it says nothing about the certificates
-		if len(k.failed) >= maxKnownChains {
-			clear(k.failed)
-		}
-		k.failed[sum] = failure{q.err, k.now().Add(k.pause)}
-	}
-	close(q.over)
 }
 
 func (k *Chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {
@@ -141,29 +131,9 @@ func (k *Chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if err != nil || sha256.Sum256(chain) != sum {
-		return nil, fmt.Errorf("the broker answered with other certificates than those that were asked for")
+	certs, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil || sha256.Sum256(certs) != sum {
+		return nil, errors.New("the broker answered with other certificates than those that were asked for")
 	}
-	return chain, nil
-}
-
-func (k *Chains) remember(sum [32]byte, chain []byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.put(sum, chain)
-}
-
-// put remembers an answer. The caller holds mu.
-func (k *Chains) put(sum [32]byte, chain []byte) {
-	if len(k.known) >= maxKnownChains {
-		clear(k.known) // so many senders are rare, and each is found again
-	}
-	k.known[sum] = chain
-}
-
-// definite reports whether the broker would refuse the same command again.
-func definite(err error) bool {
-	code := sealmq.CodeOf(err)
-	return code != "" && !code.Info().Retry
+	return certs, nil
 }

@@ -131,7 +131,7 @@ func (o *office) found(line string) (f keylog.Found) {
 // newest tree.
 func (o *office) reprove(old keylog.Found) keylog.Found {
 	o.t.Helper()
-	p, err := o.log.Page(0, keylog.MaxPage)
+	p, err := o.log.Page(sealmq.Identity{}, 0, keylog.MaxPage)
 	o.must(err)
 	var tree keylog.Tree
 	for _, text := range p.Leaves {
@@ -236,7 +236,7 @@ func TestRefusedProofsAccuseNobody(t *testing.T) {
 	d := w.directory(c)
 	_, err = d.Audit(t.Context(), "")
 	w.must(err)
-	for _, refusal := range []error{sealmq.ErrUnsupported, sealmq.ErrInterrupted, errAny, keylog.ErrNoDirectory,
+	for _, refusal := range []error{sealmq.ErrUnsupported, sealmq.ErrInterrupted, errAny,
 		&sealmq.Error{Code: sealmq.BadArgument, Message: keylog.ErrSize(77).Error()}, nil} {
 		c.lie = func(line, reply string, err error) (string, error) {
 			if strings.HasPrefix(line, "key_proof ") {

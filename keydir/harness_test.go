@@ -117,8 +117,10 @@ type office struct {
 func (w *town) office() *office {
 	w.t.Helper()
 	log, err := keylog.Open(keylog.Config{
-		Define: func(_ []keylog.Definition, done func(error)) { done(nil) },
-		Signer: w.signer, Verifier: w.verifier(), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Define:  func(_ []keylog.Definition, done func(error)) { done(nil) },
+		Allow:   func(sealmq.Identity, keylog.Action, string) error { return nil },
+		Changed: func(sealmq.Identity, keylog.Action, string, error) {},
+		Signer:  w.signer, Verifier: w.verifier(), Log: slog.New(slog.DiscardHandler), Now: time.Now,
 		Limits: keylog.Limits{Keys: 10_000, Records: 10_000, Changes: 1000, Chains: 10},
 	}, nil)
 	w.must(err)
@@ -183,24 +185,21 @@ func (c *counter) answer(line string) (reply string, err error) {
 	}
 	switch words[0] {
 	case "find_key":
-		f, err := c.log.Find(words[1], words[2])
+		f, err := c.log.Find(c.id, words[1], words[2])
 		return print("Key: ", f, err)
 	case "find_reset":
-		f, err := c.log.FindReset(words[1], words[2])
+		f, err := c.log.FindReset(c.id, words[1], words[2])
 		return print("Reset: ", f, err)
 	case "key_log":
-		p, err := c.log.Page(number(1), int(number(2)))
+		p, err := c.log.Page(c.id, number(1), int(number(2)))
 		return print("Key log: ", p, err)
 	case "key_proof":
-		p, err := c.log.Consistency(number(1), number(2))
+		p, err := c.log.Consistency(c.id, number(1), number(2))
 		return print("Key proof: ", p, err)
 	case "put_key":
 		raw, err := base64.StdEncoding.DecodeString(words[2])
 		c.must(err)
-		e, err := c.log.ParseEntry(words[1], raw)
-		if err == nil {
-			c.log.PutEntry(c.id, e, func(index int64, _ bool, failed error) { reply, err = fmt.Sprint("Key stored ", index), failed })
-		}
+		c.log.PutEntry(c.id, words[1], raw, func(index int64, failed error) { reply, err = fmt.Sprint("Key stored ", index), failed })
 		return reply, err
 	case "reset_key":
 		c.log.Reset(c.id, words[1], words[2], func(indexes []int64, failed error) {

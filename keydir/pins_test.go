@@ -182,9 +182,9 @@ func (held) LockFile(name string) (func() error, error) {
 
 func (held) AfterFunc(_ time.Duration, f func()) clock.Timer { return clock.System.AfterFunc(0, f) }
 
-// onePin is a file with one pin.
+// onePin is a file with one pin, which fits together.
 const onePin = `{"v":1,"directories":{"town":{"log_key":"k","checkpoint":"AAAA","keys":{"alice":{"hpke-x25519-aes256gcm":` +
-	`{"fingerprint":"sha256:0000000000000000000000000000000000000000000000000000000000000000","proven":true,"serial":1,"entry":"0000000000000000000000000000000000000000000000000000000000000001","issuer":"i","first_seen":"2026-05-04T09:00:00Z"}}}}}}`
+	`{"fingerprint":"sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","proven":true,"serial":1,"entry":"1000000000000000000000000000000000000000000000000000000000000000","issuer":"i","first_seen":"2026-05-04T09:00:00Z"}}}}}}`
 
 // TestPinsThatAnotherProcessHolds: the error names the file that is locked, and a hint.
 func TestPinsThatAnotherProcessHolds(t *testing.T) {

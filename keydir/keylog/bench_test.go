@@ -21,7 +21,7 @@ func BenchmarkFindKey(b *testing.B) {
 	r.must(second(r.put(id, seal.HPKEHybrid, r.entry(publicKey(b, seal.HPKEHybrid), nil))))
 	b.ResetTimer()
 	for b.Loop() {
-		if _, err := r.Find("alice", ""); err != nil {
+		if _, err := r.Find(bob, "alice", ""); err != nil {
 			b.Fatal(err)
 		}
 	}

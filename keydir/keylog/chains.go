@@ -64,12 +64,12 @@ func (l *Log) PutChain(by sealmq.Identity, chain []byte, done func(sum [32]byte,
 	case there || err != nil:
 		answer(err)
 	case !busy:
-		l.cfg.Define([]Definition{defineChain(sum, s)}, func(err error) { l.keepChain(sum, s, err) })
+		l.cfg.Define([]Definition{defineChain(sum, s)}, func(err error) { l.keepChain(by, sum, s, err) })
 	}
 }
 
 // keepChain takes the store's answer.
-func (l *Log) keepChain(sum [32]byte, s storedChain, err error) {
+func (l *Log) keepChain(by sealmq.Identity, sum [32]byte, s storedChain, err error) {
 	c := &l.chains
 	l.mu.Lock()
 	done := c.waiting[sum]
@@ -80,6 +80,9 @@ func (l *Log) keepChain(sum [32]byte, s storedChain, err error) {
 		delete(c.count, s.by)
 	}
 	l.mu.Unlock()
+	if err == nil {
+		l.cfg.Changed(by, StoreChain, by.ID, nil)
+	}
 	for _, f := range done {
 		f(err)
 	}
@@ -87,7 +90,10 @@ func (l *Log) keepChain(sum [32]byte, s storedChain, err error) {
 
 func (l *Log) checkChain(by sealmq.Identity, chain []byte) error {
 	if l.cfg.Verifier == nil {
-		return ErrNoDirectory
+		return errNoDirectory
+	}
+	if err := l.cfg.Allow(by, StoreChain, by.ID); err != nil {
+		return err
 	}
 	certs, err := seal.ParseChain(chain)
 	var owner seal.Sender
@@ -104,7 +110,10 @@ func (l *Log) checkChain(by sealmq.Identity, chain []byte) error {
 }
 
 // Chain returns the certificates with a hash. The slice must not be changed.
-func (l *Log) Chain(sum [32]byte) ([]byte, error) {
+func (l *Log) Chain(by sealmq.Identity, sum [32]byte) ([]byte, error) {
+	if err := l.cfg.Allow(by, ReadKey, ""); err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s, ok := l.chains.stored[sum]; ok {

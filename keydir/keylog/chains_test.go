@@ -32,11 +32,11 @@ func TestChainsAreFoundByTheirHash(t *testing.T) {
 		}
 	}
 	r.restart()
-	got, err := r.Chain(sha256.Sum256(chain))
+	got, err := r.Chain(bob, sha256.Sum256(chain))
 	if err != nil || !bytes.Equal(got, chain) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if _, err := r.Chain([32]byte{1}); !errors.Is(err, sealmq.ErrNoKey) {
+	if _, err := r.Chain(bob, [32]byte{1}); !errors.Is(err, sealmq.ErrNoKey) {
 		t.Errorf("of a hash that nobody stored: %v", err)
 	}
 }

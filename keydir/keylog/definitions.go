@@ -108,15 +108,15 @@ func (l *Log) read(list []Definition) (leaves []storedLeaf, err error) {
 		var err error
 		switch kind + "/" {
 		case keyPrefix:
-			err = l.readKey(rest, d)
+			err = l.loadKey(rest, d)
 		case entryPrefix:
-			err = l.readEntry(rest, d)
+			err = l.loadEntry(rest, d)
 		case leafPrefix:
 			var s storedLeaf
-			s, err = readLeaf(rest, d)
+			s, err = loadLeaf(rest, d)
 			leaves = append(leaves, s)
 		case chainPrefix:
-			err = l.readChain(rest, d)
+			err = l.loadChain(rest, d)
 		}
 		if err != nil {
 			if errs = append(errs, err); len(errs) == maxReportedErrors {
@@ -127,7 +127,7 @@ func (l *Log) read(list []Definition) (leaves []storedLeaf, err error) {
 	return leaves, errors.Join(errs...)
 }
 
-func (l *Log) readKey(client string, d Definition) error {
+func (l *Log) loadKey(client string, d Definition) error {
 	var v keyValue
 	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (l *Log) readKey(client string, d Definition) error {
 	return nil
 }
 
-func (l *Log) readEntry(rest string, d Definition) error {
+func (l *Log) loadEntry(rest string, d Definition) error {
 	var v entryValue
 	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (l *Log) readEntry(rest string, d Definition) error {
 	return nil
 }
 
-func readLeaf(rest string, d Definition) (storedLeaf, error) {
+func loadLeaf(rest string, d Definition) (storedLeaf, error) {
 	var v leafValue
 	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
 		return storedLeaf{}, err
@@ -166,7 +166,7 @@ func readLeaf(rest string, d Definition) (storedLeaf, error) {
 	return storedLeaf{sequence, leaf}, nil
 }
 
-func (l *Log) readChain(rest string, d Definition) error {
+func (l *Log) loadChain(rest string, d Definition) error {
 	var v chainValue
 	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
 		return err

@@ -16,6 +16,6 @@
 // returns nothing that the log's key has not signed, and that a checkpoint covers only what
 // is on stable storage: a crash never makes the log forget what it has signed.
 //
-// It keeps its state as definitions in a store that the caller provides, and it does not
-// decide who may ask: package broker does. Package keydir checks what the log shows.
+// It keeps its state as definitions in a store, and asks what a caller may do: both are
+// package broker's. Package keydir checks what the log shows.
 package keylog

@@ -9,7 +9,10 @@ import (
 )
 
 // Key returns the bare key of a client. The slice must not be changed.
-func (l *Log) Key(client string) ([]byte, bool) {
+func (l *Log) Key(by sealmq.Identity, client string) ([]byte, bool) {
+	if l.cfg.Allow(by, ReadKey, client) != nil {
+		return nil, false
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.slots[slot{client, ""}]; s != nil && s.current != nil {
@@ -22,9 +25,9 @@ func (l *Log) Key(client string) ([]byte, bool) {
 // the suite that is named, or of the best suite that there is if none is. A bare key is found
 // if there is no entry, and none or a suite that such keys are for was named. Code NoKey if
 // there is nothing.
-func (l *Log) Find(client, suite string) (Found, error) {
-	if l.cfg.Signer == nil {
-		return Found{}, ErrNoDirectory
+func (l *Log) Find(by sealmq.Identity, client, suite string) (Found, error) {
+	if err := l.mayRead(by, client); err != nil {
+		return Found{}, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -41,6 +44,17 @@ func (l *Log) Find(client, suite string) (Found, error) {
 	var err error
 	f.Proof, f.Checkpoint, err = l.prove(r)
 	return f, err
+}
+
+// mayRead reports whether there is a log, and the caller may read it.
+func (l *Log) mayRead(by sealmq.Identity, client string) error {
+	if err := l.cfg.Allow(by, ReadKey, client); err != nil {
+		return err
+	}
+	if l.cfg.Signer == nil {
+		return errNoDirectory
+	}
+	return nil
 }
 
 // choose finds what is asked for. The caller holds mu.
@@ -67,8 +81,8 @@ func (l *Log) choose(client, suite string) *record {
 
 // FindReset returns the latest reset of a client's key with the proof that it stands in the
 // log. suite is that of the key, or Unproven. Code NoKey if there was none.
-func (l *Log) FindReset(client, suite string) (f FoundReset, err error) {
-	if err := l.checkSlot(client, suite); err != nil {
+func (l *Log) FindReset(by sealmq.Identity, client, suite string) (f FoundReset, err error) {
+	if err := l.checkSlot(by, ReadKey, client, suite); err != nil {
 		return f, err
 	}
 	at := slot{client, suite}
@@ -88,9 +102,9 @@ func (l *Log) FindReset(client, suite string) (f FoundReset, err error) {
 
 // Page returns up to n leaves of the log from a place on, at most MaxPage, with the newest
 // checkpoint.
-func (l *Log) Page(from int64, n int) (Page, error) {
-	if l.cfg.Signer == nil {
-		return Page{}, ErrNoDirectory
+func (l *Log) Page(by sealmq.Identity, from int64, n int) (Page, error) {
+	if err := l.mayRead(by, ""); err != nil {
+		return Page{}, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,9 +122,9 @@ func (l *Log) Page(from int64, n int) (Page, error) {
 }
 
 // Consistency proves that the log as it was with to leaves continues what it was with from.
-func (l *Log) Consistency(from, to int64) (Consistency, error) {
-	if l.cfg.Signer == nil {
-		return Consistency{}, ErrNoDirectory
+func (l *Log) Consistency(by sealmq.Identity, from, to int64) (Consistency, error) {
+	if err := l.mayRead(by, ""); err != nil {
+		return Consistency{}, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -106,7 +106,9 @@ func open(t testing.TB, change ...func(*keylog.Config)) *registry {
 	var err error
 	r.signer, _, err = keylog.NewSigner()
 	r.must(err)
-	r.cfg = keylog.Config{Define: r.store.define, Signer: r.signer, Verifier: r.verifier(), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	r.cfg = keylog.Config{Define: r.store.define,
+		Allow:   func(sealmq.Identity, keylog.Action, string) error { return nil },
+		Changed: func(sealmq.Identity, keylog.Action, string, error) {}, Signer: r.signer, Verifier: r.verifier(), Log: slog.New(slog.DiscardHandler), Now: time.Now,
 		Limits: keylog.Limits{Keys: 1000, Records: 10_000, Changes: 100, Chains: 100}}
 	for _, f := range change {
 		f(&r.cfg)
@@ -210,7 +212,7 @@ func (r *registry) entry(key *seal.PublicKey, after []byte, change ...func(*seal
 
 func (r *registry) put(id sealmq.Identity, suite seal.Suite, entry []byte) (int64, error) {
 	r.Helper()
-	return wait(func(done func(int64, error)) { r.putEntry(id, suite, entry, done) })
+	return wait(func(done func(int64, error)) { r.PutEntry(id, string(suite), entry, done) })
 }
 
 // proven checks what find_key answers and returns the tree.
@@ -227,13 +229,4 @@ func (r *registry) leafOf(entry []byte, issuer string) keylog.Leaf {
 	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	r.must(err)
 	return keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
-}
-
-func (r *registry) putEntry(id sealmq.Identity, suite seal.Suite, entry []byte, done func(int64, error)) {
-	e, err := r.ParseEntry(string(suite), entry)
-	if err != nil {
-		done(0, err)
-		return
-	}
-	r.PutEntry(id, e, func(index int64, _ bool, err error) { done(index, err) })
 }

@@ -20,6 +20,12 @@ type Config struct {
 	// calls. done is called exactly once, possibly before Define returns, after they are on
 	// stable storage or with an error that says that they are not.
 	Define func(batch []Definition, done func(error))
+	// Allow decides whether a caller may do something with the keys of a client, or, with an
+	// empty name, with the log as a whole.
+	Allow func(by sealmq.Identity, act Action, name string) error
+	// Changed is told of every change, and of every allowed reset with its outcome. Of the
+	// Log it may call Counts only.
+	Changed func(by sealmq.Identity, act Action, name string, outcome error)
 	// Signer signs checkpoints. It must stay the same for the life of the store: clients take
 	// a log with another signer for another log. Verifier says whose certificates are. Both
 	// are nil of a Log that keeps bare keys only, without proof.
@@ -32,6 +38,18 @@ type Config struct {
 	// Now is the time of day.
 	Now func() time.Time
 }
+
+// Action is what a caller wants to do.
+type Action string
+
+// The actions.
+const (
+	ReadKey    Action = "read_key"
+	WriteKey   Action = "write_key" // a bare key
+	PutEntry   Action = "put_key"
+	StoreChain Action = "put_chain"
+	ResetKey   Action = "reset_key"
+)
 
 // Limits bound a Log.
 type Limits struct {
@@ -51,8 +69,9 @@ type Definition struct {
 // change takes effect, for all who ask, when it is stored; changes are stored and join the
 // tree in the order in which they were decided. It is safe for concurrent use.
 //
-// A done function is called exactly once, on any goroutine, and must not call the Log. Its
-// caller's slices and strings are not kept.
+// Its methods take the caller first, who may do what Config.Allow says. A done function is
+// called exactly once, on any goroutine, and must not call the Log. The caller's slices and
+// strings are not kept.
 type Log struct {
 	cfg Config
 
@@ -114,8 +133,8 @@ type change struct {
 	counted bool // in Log.keys
 }
 
-// ErrNoDirectory says that a Log keeps bare keys only.
-var ErrNoDirectory = &sealmq.Error{Code: sealmq.Unsupported, Message: "this broker keeps no proven key directory"}
+// errNoDirectory says that a Log keeps bare keys only.
+var errNoDirectory = &sealmq.Error{Code: sealmq.Unsupported, Message: "this broker keeps no proven key directory"}
 
 // Open reads the definitions that are stored, those that Owns reports; it understands all or
 // nothing.

@@ -21,7 +21,7 @@ const small = seal.HPKEX25519
 func TestKeyEntries(t *testing.T) {
 	r := open(t)
 	id := r.who(r.ca, "alice", "")
-	if _, err := r.Find("alice", ""); sealmq.CodeOf(err) != sealmq.NoKey {
+	if _, err := r.Find(bob, "alice", ""); sealmq.CodeOf(err) != sealmq.NoKey {
 		t.Errorf("a key that nobody has put: %v", err)
 	}
 	first := r.entry(publicKey(t, small), nil)
@@ -45,18 +45,18 @@ func TestKeyEntries(t *testing.T) {
 			suite seal.Suite
 			entry []byte
 		}{{"", hybrid}, {seal.HPKEHybrid, hybrid}, {small, second}} {
-			f, err := r.Find("alice", string(want.suite))
+			f, err := r.Find(bob, "alice", string(want.suite))
 			if err != nil || !f.Proven || !bytes.Equal(f.Entry, want.entry) {
 				t.Fatalf("%s: %+v, %v", want.suite, f, err)
 			}
 			last = r.proven(f, r.leafOf(want.entry, id.Issuer))
 		}
-		f, err := r.Find("alice", string(ciphermq.G5))
+		f, err := r.Find(bob, "alice", string(ciphermq.G5))
 		if err != nil || f.Proven || !bytes.Equal(f.Key, key(7)) || f.Entry != nil {
 			t.Fatalf("%+v, %v", f, err)
 		}
 		r.proven(f, keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key(7))})
-		if _, err := r.Find("alice", string(ciphermq.RSA)); sealmq.CodeOf(err) != sealmq.NoKey {
+		if _, err := r.Find(bob, "alice", string(ciphermq.RSA)); sealmq.CodeOf(err) != sealmq.NoKey {
 			t.Errorf("a suite without a key: %v", err)
 		}
 		if last.N != 4 || r.Counts().Records != 4 || r.Counts().Keys != 3 {
@@ -64,7 +64,7 @@ func TestKeyEntries(t *testing.T) {
 		}
 		before := last
 		r.restart()
-		if f, err = r.Find("alice", ""); err != nil {
+		if f, err = r.Find(bob, "alice", ""); err != nil {
 			t.Fatal(err)
 		}
 		if last = r.proven(f, r.leafOf(hybrid, id.Issuer)); last != before {
@@ -178,16 +178,16 @@ func TestBareKeysAlone(t *testing.T) {
 	id := r.who(r.ca, "alice", "")
 	r.must(second(r.putKey(bob, "bob", key(1))))
 	r.restart()
-	if k, ok := r.Key("bob"); !ok || !bytes.Equal(k, key(1)) {
+	if k, ok := r.Key(bob, "bob"); !ok || !bytes.Equal(k, key(1)) {
 		t.Errorf("%x, %v", k, ok)
 	}
 	r.code(sealmq.Unsupported, second(r.put(id, small, r.entry(publicKey(t, small), nil))))
 	r.code(sealmq.Unsupported, second(r.putChain(id, nil)))
 	r.code(sealmq.Unsupported, second(r.reset(admin, "bob", "")))
-	r.code(sealmq.Unsupported, second(r.Find("bob", "")))
-	r.code(sealmq.Unsupported, second(r.FindReset("bob", keylog.Unproven)))
-	r.code(sealmq.Unsupported, second(r.Page(0, 1)))
-	r.code(sealmq.Unsupported, second(r.Consistency(1, 1)))
+	r.code(sealmq.Unsupported, second(r.Find(bob, "bob", "")))
+	r.code(sealmq.Unsupported, second(r.FindReset(bob, "bob", keylog.Unproven)))
+	r.code(sealmq.Unsupported, second(r.Page(bob, 0, 1)))
+	r.code(sealmq.Unsupported, second(r.Consistency(bob, 1, 1)))
 }
 
 // Keys that were registered before there was a log get their place in it.
@@ -198,7 +198,7 @@ func TestOldKeysJoinTheLog(t *testing.T) {
 	r.cfg.Signer, r.cfg.Verifier = r.signer, r.verifier()
 	for range 2 {
 		r.restart()
-		f, err := r.Find("bob", "")
+		f, err := r.Find(bob, "bob", "")
 		r.must(err)
 		if tree := r.proven(f, keylog.Leaf{Owner: "bob", Hash: sha256.Sum256(key(2))}); tree.N != 2 {
 			t.Errorf("tree of %d", tree.N)
@@ -208,19 +208,19 @@ func TestOldKeysJoinTheLog(t *testing.T) {
 
 func TestKeyLog(t *testing.T) {
 	r := open(t)
-	if p, err := r.Page(0, 10); err != nil || p.Size != 0 || len(p.Leaves) != 0 {
+	if p, err := r.Page(bob, 0, 10); err != nil || p.Size != 0 || len(p.Leaves) != 0 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	const size = 21
 	trees := map[int64]tlog.Tree{}
 	for i := range size {
 		r.must(second(r.putKey(admin, fmt.Sprint("client ", i), key(byte(i)))))
-		p, err := r.Page(0, 0)
+		p, err := r.Page(bob, 0, 0)
 		r.must(err)
 		trees[p.Size], err = keylog.OpenCheckpoint(p.Checkpoint, p.LogKey)
 		r.must(err)
 	}
-	p, err := r.Page(5, 3)
+	p, err := r.Page(bob, 5, 3)
 	r.must(err)
 	want := keylog.Leaf{Owner: "client 5", Hash: sha256.Sum256(key(5))}.Text()
 	if p.From != 5 || len(p.Leaves) != 3 || p.Leaves[0] != want || p.Size != size {
@@ -228,16 +228,16 @@ func TestKeyLog(t *testing.T) {
 	}
 	for from := int64(1); from <= size; from++ {
 		for to := from; to <= size; to++ {
-			c, err := r.Consistency(from, to)
+			c, err := r.Consistency(bob, from, to)
 			r.must(err)
 			r.must(tlog.CheckTree(c.Proof, to, trees[to].Hash, from, trees[from].Hash))
 		}
 	}
 	for _, bad := range [][2]int64{{0, 1}, {-1, 1}, {2, 1}, {1, size + 1}, {size + 1, size + 1}} {
-		r.code(sealmq.BadArgument, second(r.Consistency(bad[0], bad[1])))
+		r.code(sealmq.BadArgument, second(r.Consistency(bob, bad[0], bad[1])))
 	}
 	for _, bad := range []int64{-1, size + 1} {
-		r.code(sealmq.BadArgument, second(r.Page(bad, 1)))
+		r.code(sealmq.BadArgument, second(r.Page(bob, bad, 1)))
 	}
 }
 
@@ -248,10 +248,10 @@ func TestCheckpointsCoverWhatIsStored(t *testing.T) {
 	r.must(second(r.putKey(admin, "lab", key(1))))
 	shows := func(want byte, size int64) {
 		t.Helper()
-		if k, _ := r.Key("lab"); !bytes.Equal(k, key(want)) {
+		if k, _ := r.Key(bob, "lab"); !bytes.Equal(k, key(want)) {
 			t.Errorf("key %x", k)
 		}
-		f, err := r.Find("lab", "")
+		f, err := r.Find(bob, "lab", "")
 		r.must(err)
 		if tree := r.proven(f, keylog.Leaf{Owner: "lab", Hash: sha256.Sum256(key(want))}); tree.N != size {
 			t.Errorf("a tree of %d is signed", tree.N)
@@ -264,9 +264,9 @@ func TestCheckpointsCoverWhatIsStored(t *testing.T) {
 	}
 	entry := r.entry(publicKey(t, small), nil)
 	id := r.who(r.ca, "alice", "")
-	r.putEntry(id, small, entry, func(_ int64, err error) { answered <- err })
+	r.PutEntry(id, string(small), entry, func(_ int64, err error) { answered <- err })
 	r.code(sealmq.InUse, second(r.put(id, small, entry)))
-	r.code(sealmq.NoKey, second(r.Find("alice", "")))
+	r.code(sealmq.NoKey, second(r.Find(bob, "alice", "")))
 	shows(1, 1)
 	if len(answered) > 0 || r.Counts() != (keylog.Counts{Keys: 2, Records: 3}) {
 		t.Errorf("%d answers, %+v", len(answered), r.Counts())
@@ -292,7 +292,7 @@ func TestRefusedKeysAreNotInTheLog(t *testing.T) {
 		}
 		answers := make(chan error, 3)
 		r.PutKey(admin, "lab", key(2), func(_ bool, err error) { answers <- err })
-		r.putEntry(id, small, entry, func(_ int64, err error) { answers <- err })
+		r.PutEntry(id, string(small), entry, func(_ int64, err error) { answers <- err })
 		r.PutChain(id, chainOf(t, r.ca, "alice"), func(_ [32]byte, err error) { answers <- err })
 		r.store.release(false)
 		r.store.refuse = nil
@@ -305,7 +305,7 @@ func TestRefusedKeysAreNotInTheLog(t *testing.T) {
 		if index, err := r.put(id, small, entry); err != nil || index != 1 {
 			t.Errorf("afterwards: index %d, %v", index, err)
 		}
-		f, err := r.Find("alice", "")
+		f, err := r.Find(bob, "alice", "")
 		r.must(err)
 		if tree := r.proven(f, r.leafOf(entry, id.Issuer)); tree.N != 2 {
 			t.Errorf("tree of %d", tree.N)
@@ -345,7 +345,7 @@ func TestKeysOfManyAtOnce(t *testing.T) {
 				if _, err := r.putKey(admin, fmt.Sprint("lab", i), key(byte(j))); err != nil {
 					t.Error(err)
 				}
-				f, err := r.Find(ids[i].ID, string(small))
+				f, err := r.Find(bob, ids[i].ID, string(small))
 				if err != nil || !bytes.Equal(f.Entry, entry) {
 					t.Errorf("%v", err)
 					continue
@@ -356,7 +356,7 @@ func TestKeysOfManyAtOnce(t *testing.T) {
 	}
 	work.Wait()
 	tree := func() tlog.Tree {
-		p, err := r.Page(0, 0)
+		p, err := r.Page(bob, 0, 0)
 		r.must(err)
 		tree, err := keylog.OpenCheckpoint(p.Checkpoint, p.LogKey)
 		r.must(err)

@@ -15,11 +15,11 @@ import (
 // keys, and do not prove that they hold the private key.
 const KeyBytes = 32
 
-// PutKey registers the bare key of a client. by is the caller, who may do that. done is told
-// whether it is another key than before.
+// PutKey registers the bare key of a client. done is told whether it is another key than
+// before.
 func (l *Log) PutKey(by sealmq.Identity, client string, key []byte, done func(changed bool, err error)) {
 	client = strings.Clone(client)
-	if err := checkBareKey(client, key); err != nil {
+	if err := l.checkBareKey(by, client, key); err != nil {
 		done(false, err)
 		return
 	}
@@ -55,13 +55,14 @@ func (l *Log) PutKey(by sealmq.Identity, client string, key []byte, done func(ch
 	l.store([]*change{{at: at, next: next}}, []Definition{defineKey(client, key, by.ID)}, func(err error) {
 		if err == nil && !known {
 			l.cfg.Log.Info("public key registered", "client", client, "by", by.ID, "replaced", replaced)
+			l.cfg.Changed(by, WriteKey, client, nil)
 		}
 		done(err == nil && !known, err)
 	})
 }
 
-func checkBareKey(client string, key []byte) error {
-	if err := CheckClient(client); err != nil {
+func (l *Log) checkBareKey(by sealmq.Identity, client string, key []byte) error {
+	if err := l.allow(by, WriteKey, client); err != nil {
 		return err
 	}
 	if len(key) != KeyBytes {
@@ -71,54 +72,28 @@ func checkBareKey(client string, key []byte) error {
 	return nil
 }
 
-// Entry is a key entry that is well formed and signed by the owner of its certificate.
-type Entry struct {
-	*seal.KeyEntry
-	raw []byte
-}
-
-// ParseEntry reads an entry that is to be put for a suite.
-func (l *Log) ParseEntry(suite string, raw []byte) (Entry, error) {
-	if l.cfg.Verifier == nil {
-		return Entry{}, ErrNoDirectory
-	}
-	bad := func(message string) (Entry, error) {
-		return Entry{}, &sealmq.Error{Code: sealmq.BadArgument, Message: message}
-	}
-	if len(raw) > seal.MaxKeyEntryBytes {
-		return bad("the key entry is longer than " + strconv.Itoa(seal.MaxKeyEntryBytes) + " bytes")
-	}
-	e, err := seal.ParseKeyEntry(raw, ciphermq.Suites{})
+// PutEntry stores the caller's next entry of a suite. It must be well formed, be signed with
+// a certificate of the caller's own name and authority, and follow the current one, or its
+// reset. Nobody signs for others, administrators included. done gets the entry's place in the
+// log. The entry that is there already is a success that changes nothing.
+func (l *Log) PutEntry(by sealmq.Identity, suite string, entry []byte, done func(index int64, err error)) {
+	e, err := l.readEntry(by, suite, entry)
 	if err != nil {
-		return bad("the key entry is refused: " + err.Error())
-	}
-	if string(e.Suite()) != suite {
-		return bad("the key entry is of another suite than the command says")
-	}
-	return Entry{e, slices.Clone(raw)}, CheckClient(e.Owner)
-}
-
-// PutEntry stores the caller's next entry of a suite. It must be signed with a certificate
-// of the caller's own name and authority, and follow the current one, or its reset. Nobody
-// signs for others, administrators included. done gets the entry's place in the log, and
-// whether it is new: the entry that is there already is a success that changes nothing.
-func (l *Log) PutEntry(by sealmq.Identity, e Entry, done func(index int64, changed bool, err error)) {
-	if err := l.checkOwner(by, e); err != nil {
-		done(0, false, err)
+		done(0, err)
 		return
 	}
 	leaf := Leaf{Proven: true, Owner: e.Owner, Issuer: by.Issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
-	at, next := leaf.slot(), &record{leaf: leaf, data: e.raw}
+	at, next := leaf.slot(), &record{leaf: leaf, data: slices.Clone(entry)}
 	l.order.Lock()
 	defer l.order.Unlock()
 	l.mu.Lock()
 	s := l.at(at)
 	if c := s.current; c != nil && c.leaf == leaf && c.index != unlogged {
 		l.mu.Unlock()
-		done(c.index, false, nil)
+		done(c.index, nil)
 		return
 	}
-	err := s.mayFollow(leaf, e.Previous)
+	err = s.mayFollow(leaf, e.Previous)
 	if err == nil {
 		err = l.bounded(s)
 	}
@@ -128,31 +103,49 @@ func (l *Log) PutEntry(by sealmq.Identity, e Entry, done func(index int64, chang
 		err = l.rates.take(by, l.cfg.Now())
 	}
 	if err != nil {
-		done(0, false, err)
+		done(0, err)
 		return
 	}
 	l.store([]*change{{at: at, next: next}}, []Definition{defineEntry(next)}, func(err error) {
 		if err == nil {
 			l.cfg.Log.Info("key entry stored", "client", at.owner, "suite", at.suite, "serial", leaf.Serial)
+			l.cfg.Changed(by, PutEntry, at.owner, nil)
 		}
-		done(next.index, err == nil, err)
+		done(next.index, err)
 	})
 }
 
-// checkOwner reports whether an entry is the caller's own.
-func (l *Log) checkOwner(by sealmq.Identity, e Entry) error {
+// readEntry reads an entry and demands that it is the caller's own.
+func (l *Log) readEntry(by sealmq.Identity, suite string, entry []byte) (*seal.KeyEntry, error) {
+	bad := func(message string) error { return &sealmq.Error{Code: sealmq.BadArgument, Message: message} }
+	switch {
+	case l.cfg.Verifier == nil:
+		return nil, errNoDirectory
+	case len(entry) > seal.MaxKeyEntryBytes:
+		return nil, bad("the key entry is longer than " + strconv.Itoa(seal.MaxKeyEntryBytes) + " bytes")
+	}
+	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
+	if err != nil {
+		return nil, bad("the key entry is refused: " + err.Error())
+	}
+	if string(e.Suite()) != suite {
+		return nil, bad("the key entry is of another suite than the command says")
+	}
+	if err := l.allow(by, PutEntry, e.Owner); err != nil {
+		return nil, err
+	}
 	if e.Owner != by.ID {
-		return &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to put a key entry of '" + e.Owner + "'"}
+		return nil, &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to put a key entry of '" + e.Owner + "'"}
 	}
 	signer, err := e.Verify(l.cfg.Verifier, by.ID, l.cfg.Now())
 	if err != nil {
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the key entry is refused: " + err.Error()}
+		return nil, bad("the key entry is refused: " + err.Error())
 	}
 	if signer.Issuer != by.Issuer {
-		return &sealmq.Error{Code: sealmq.Denied,
+		return nil, &sealmq.Error{Code: sealmq.Denied,
 			Message: "not allowed to put a key entry that is signed with a certificate of another authority than the connection's"}
 	}
-	return nil
+	return e, nil
 }
 
 // mayFollow reports whether an entry that names a previous one may be put now.
@@ -181,9 +174,10 @@ func (s *slotState) mayFollow(leaf Leaf, previous [32]byte) error {
 	return nil
 }
 
-// CheckClient checks the name of a client. It is looser than sealmq.CheckName: a client is
-// named by the common name of its certificate, which may contain spaces.
-func CheckClient(client string) error {
+// allow checks the name of a client, and asks whether the caller may. A client is named by
+// the common name of its certificate, which may contain spaces, so this is looser than
+// sealmq.CheckName.
+func (l *Log) allow(by sealmq.Identity, act Action, client string) error {
 	switch {
 	case client == "":
 		return &sealmq.Error{Code: sealmq.BadName, Message: "client id is empty"}
@@ -191,5 +185,8 @@ func CheckClient(client string) error {
 		return &sealmq.Error{Code: sealmq.BadName,
 			Message: "client id is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"}
 	}
-	return sealmq.CheckLine("client id", client, sealmq.BadName)
+	if err := sealmq.CheckLine("client id", client, sealmq.BadName); err != nil {
+		return err
+	}
+	return l.cfg.Allow(by, act, client)
 }

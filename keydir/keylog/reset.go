@@ -16,20 +16,23 @@ import (
 // report the reset.
 
 // Reset takes the keys of a client out of the directory: the one of a suite, the bare one if
-// suite is Unproven, or all if it is empty. by is an administrator. Afterwards anybody who
-// connects under the name, with a certificate of any accepted authority, can put the next
+// suite is Unproven, or all if it is empty. Afterwards anybody who connects under the name, with a certificate of any accepted authority, can put the next
 // entry. done gets the places of the resets in the log. Code NoKey if there is nothing.
 func (l *Log) Reset(by sealmq.Identity, client, suite string, done func(indexes []int64, err error)) {
 	client, suite = strings.Clone(client), strings.Clone(suite)
-	if err := l.checkSlot(client, suite); err != nil {
+	if err := l.checkSlot(by, ResetKey, client, suite); err != nil {
 		done(nil, err)
 		return
+	}
+	answer := func(indexes []int64, err error) {
+		l.cfg.Changed(by, ResetKey, client, err)
+		done(indexes, err)
 	}
 	l.order.Lock()
 	defer l.order.Unlock()
 	changes, err := l.resettable(client, suite)
 	if err != nil {
-		done(nil, err)
+		answer(nil, err)
 		return
 	}
 	var removed []Definition
@@ -38,7 +41,7 @@ func (l *Log) Reset(by sealmq.Identity, client, suite string, done func(indexes 
 	}
 	l.store(changes, removed, func(err error) {
 		if err != nil {
-			done(nil, err)
+			answer(nil, err)
 			return
 		}
 		var indexes []int64
@@ -46,17 +49,17 @@ func (l *Log) Reset(by sealmq.Identity, client, suite string, done func(indexes 
 			indexes = append(indexes, c.next.index)
 		}
 		l.cfg.Log.Warn("keys reset", "client", client, "suite", suite, "by", by.ID, "records", indexes)
-		done(indexes, nil)
+		answer(indexes, nil)
 	})
 }
 
-// checkSlot reports whether a client's keys of a suite can be asked for.
-func (l *Log) checkSlot(client, suite string) error {
-	if err := CheckClient(client); err != nil {
+// checkSlot reports whether a client's keys of a suite can be asked for, and the caller may.
+func (l *Log) checkSlot(by sealmq.Identity, act Action, client, suite string) error {
+	if err := l.allow(by, act, client); err != nil {
 		return err
 	}
 	if l.cfg.Signer == nil {
-		return ErrNoDirectory
+		return errNoDirectory
 	}
 	if suite != "" && suite != Unproven && !slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(suite)) {
 		return &sealmq.Error{Code: sealmq.BadArgument, Message: "there is no suite of that name"}

@@ -73,11 +73,11 @@ func TestResetOfAnEntry(t *testing.T) {
 	leaf := r.resetOf(stolen)
 	next := r.entryAfter(other, 3, leaf.Record())
 	for range 2 { // before and after a restart
-		r.code(sealmq.NoKey, second(r.Find("alice", string(small))))
-		if f, err := r.Find("alice", ""); err != nil || !bytes.Equal(f.Entry, hybrid) {
+		r.code(sealmq.NoKey, second(r.Find(bob, "alice", string(small))))
+		if f, err := r.Find(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, hybrid) {
 			t.Errorf("%+v, %v", f, err)
 		}
-		f, err := r.FindReset("alice", string(small))
+		f, err := r.FindReset(bob, "alice", string(small))
 		if err != nil || f.Leaf != leaf.Text() || f.Index != 3 {
 			t.Fatalf("%+v, %v", f, err)
 		}
@@ -99,7 +99,7 @@ func TestResetOfAnEntry(t *testing.T) {
 		r.restart()
 	}
 	r.must(second(r.put(foreign, small, next)))
-	f, err := r.Find("alice", string(small))
+	f, err := r.Find(bob, "alice", string(small))
 	if err != nil || !bytes.Equal(f.Entry, next) {
 		t.Fatalf("%+v, %v", f, err)
 	}
@@ -107,7 +107,7 @@ func TestResetOfAnEntry(t *testing.T) {
 	r.restart()
 	r.must(second(r.put(foreign, small, r.entryAfter(other, 4, r.leafOf(next, "").Hash))))
 	r.code(sealmq.Denied, second(r.put(id, small, r.entry(publicKey(t, small), next))))
-	if f, err := r.FindReset("alice", string(small)); err != nil || f.Index != 3 {
+	if f, err := r.FindReset(bob, "alice", string(small)); err != nil || f.Index != 3 {
 		t.Errorf("the latest reset is still found: %+v, %v", f, err)
 	}
 }
@@ -127,15 +127,15 @@ func TestResetOfAName(t *testing.T) {
 	bare := keylog.Leaf{Reset: true, Owner: "alice", Hash: sha256.Sum256(key(1))}
 	for range 2 {
 		for _, suite := range []seal.Suite{"", small, seal.HPKEHybrid, ciphermq.G5} {
-			r.code(sealmq.NoKey, second(r.Find("alice", string(suite))))
+			r.code(sealmq.NoKey, second(r.Find(bob, "alice", string(suite))))
 		}
-		if _, ok := r.Key("alice"); ok {
+		if _, ok := r.Key(bob, "alice"); ok {
 			t.Error("the bare key is still there")
 		}
-		if k, ok := r.Key("lab"); !ok || !bytes.Equal(k, key(2)) {
+		if k, ok := r.Key(bob, "lab"); !ok || !bytes.Equal(k, key(2)) {
 			t.Error("another name's key is gone")
 		}
-		if f, err := r.FindReset("alice", keylog.Unproven); err != nil || f.Leaf != bare.Text() {
+		if f, err := r.FindReset(bob, "alice", keylog.Unproven); err != nil || f.Leaf != bare.Text() {
 			t.Errorf("%+v, %v", f, err)
 		}
 		if c := r.Counts(); c.Keys != 1 || c.Records != 7 {
@@ -147,7 +147,7 @@ func TestResetOfAName(t *testing.T) {
 	// What is registered afterwards stands in the log anew, the same key too.
 	for range 2 {
 		r.must(second(r.putKey(id, "alice", key(1))))
-		f, err := r.Find("alice", "")
+		f, err := r.Find(bob, "alice", "")
 		r.must(err)
 		if tree := r.proven(f, keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key(1))}); tree.N != 8 || f.Index != 7 {
 			t.Errorf("place %d of %d", f.Index, tree.N)
@@ -175,8 +175,8 @@ func TestResetIsRefused(t *testing.T) {
 	} {
 		r.code(tc.code, second(r.reset(admin, tc.client, tc.suite)))
 	}
-	r.code(sealmq.NoKey, second(r.FindReset("alice", string(small))))
-	r.code(sealmq.BadArgument, second(r.FindReset("alice", "nonsense")))
+	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
+	r.code(sealmq.BadArgument, second(r.FindReset(bob, "alice", "nonsense")))
 	if r.Counts().Records != 1 {
 		t.Errorf("%d leaves", r.Counts().Records)
 	}
@@ -219,13 +219,13 @@ func TestResetThatIsNotStored(t *testing.T) {
 	r.store.refuse = sealmq.ErrNoStorage
 	r.store.hold()
 	r.Reset(admin, "alice", "", func(_ []int64, err error) { answered <- err })
-	r.code(sealmq.NoKey, second(r.FindReset("alice", string(small))))
+	r.code(sealmq.NoKey, second(r.FindReset(bob, "alice", string(small))))
 	unchanged := func() {
 		t.Helper()
-		if f, err := r.Find("alice", ""); err != nil || !bytes.Equal(f.Entry, entry) {
+		if f, err := r.Find(bob, "alice", ""); err != nil || !bytes.Equal(f.Entry, entry) {
 			t.Errorf("%+v, %v", f, err)
 		}
-		if k, ok := r.Key("alice"); !ok || !bytes.Equal(k, key(1)) {
+		if k, ok := r.Key(bob, "alice"); !ok || !bytes.Equal(k, key(1)) {
 			t.Error("the bare key is gone")
 		}
 	}
@@ -253,7 +253,7 @@ func TestResetIsBounded(t *testing.T) {
 	r.must(second(r.putKey(admin, "lab", key(1))))
 	r.must(second(r.putKey(admin, "lab", key(2))))
 	r.code(sealmq.LimitReached, second(r.reset(admin, "lab", "")))
-	if k, ok := r.Key("lab"); !ok || !bytes.Equal(k, key(2)) {
+	if k, ok := r.Key(bob, "lab"); !ok || !bytes.Equal(k, key(2)) {
 		t.Error("the key is gone")
 	}
 }
@@ -275,8 +275,8 @@ func TestStoredEntryThatTheLogHasReset(t *testing.T) {
 	r.must(second(r.reset(admin, "lab", "")))
 	r.store.define(keys, func(error) {})
 	r.restart()
-	r.code(sealmq.NoKey, second(r.Find("alice", "")))
-	if f, err := r.Find("lab", ""); err != nil || f.Index != 4 {
+	r.code(sealmq.NoKey, second(r.Find(bob, "alice", "")))
+	if f, err := r.Find(bob, "lab", ""); err != nil || f.Index != 4 {
 		t.Errorf("%+v, %v", f, err)
 	}
 	if c := r.Counts(); c.Keys != 1 || c.Records != 5 {

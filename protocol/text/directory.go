@@ -37,7 +37,7 @@ func (s *Session) putKeyEntry(v Verb, args []byte) {
 	}
 	name := string(suite)
 	s.ask(v, func(g *group) {
-		s.broker.PutKeyEntry(s.caller, name, entry, func(index int64, err error) {
+		s.broker.Keys().PutEntry(s.caller.Identity, name, entry, func(index int64, err error) {
 			g.finish(prefixKeyStored+strconv.FormatInt(index, 10)+"\n", err)
 		})
 	})
@@ -45,14 +45,14 @@ func (s *Session) putKeyEntry(v Verb, args []byte) {
 
 func (s *Session) findKey(v Verb, args []byte) {
 	client, suite := nameAndSlot(args, isSuite)
-	found, err := s.broker.FindKey(s.caller, client, suite)
+	found, err := s.broker.Keys().Find(s.caller.Identity, client, suite)
 	s.answerJSON(v, prefixFoundKey, found, err)
 }
 
 func (s *Session) resetKey(v Verb, args []byte) {
 	client, slot := nameAndSlot(args, isSlot)
 	s.ask(v, func(g *group) {
-		s.broker.ResetKey(s.caller, client, slot, func(indexes []int64, err error) {
+		s.broker.Keys().Reset(s.caller.Identity, client, slot, func(indexes []int64, err error) {
 			line := prefixKeyReset
 			for _, index := range indexes {
 				line += " " + strconv.FormatInt(index, 10)
@@ -68,7 +68,7 @@ func (s *Session) findReset(v Verb, args []byte) {
 		s.missing(v)
 		return
 	}
-	found, err := s.broker.FindReset(s.caller, client, slot)
+	found, err := s.broker.Keys().FindReset(s.caller.Identity, client, slot)
 	s.answerJSON(v, prefixReset, found, err)
 }
 
@@ -95,7 +95,7 @@ func (s *Session) keyLog(v Verb, args []byte) {
 		s.badArgument(v, "the place is not a number, or the number of leaves is over "+strconv.Itoa(keylog.MaxPage))
 		return
 	}
-	page, err := s.broker.KeyLog(s.caller, from, int(n))
+	page, err := s.broker.Keys().Page(s.caller.Identity, from, int(n))
 	s.answerJSON(v, prefixKeyLog, page, err)
 }
 
@@ -106,7 +106,7 @@ func (s *Session) keyProof(v Verb, args []byte) {
 		s.badArgument(v, "the two sizes of the log are not numbers")
 		return
 	}
-	proof, err := s.broker.KeyProof(s.caller, from, to)
+	proof, err := s.broker.Keys().Consistency(s.caller.Identity, from, to)
 	s.answerJSON(v, prefixKeyProof, proof, err)
 }
 
@@ -146,12 +146,12 @@ func (s *Session) putKey(v Verb, classic, client string, encoded []byte) {
 		return
 	}
 	s.ask(v, func(g *group) {
-		s.broker.PutKey(s.caller, client, key, func(_ bool, err error) { g.finishAs(classic, replyKeyRegistered, err) })
+		s.broker.Keys().PutKey(s.caller.Identity, client, key, func(_ bool, err error) { g.finishAs(classic, replyKeyRegistered, err) })
 	})
 }
 
 func (s *Session) getKey(v Verb, args []byte) {
-	key, ok := s.broker.Key(s.caller, string(args))
+	key, ok := s.broker.Keys().Key(s.caller.Identity, string(args))
 	switch {
 	case ok:
 		s.reply(v, prefixPublicKey+base64.StdEncoding.EncodeToString(key)+"\n")
@@ -171,7 +171,7 @@ func (s *Session) putChain(v Verb, args []byte) {
 		return
 	}
 	s.ask(v, func(g *group) {
-		s.broker.PutChain(s.caller, chain, func(sum [32]byte, err error) {
+		s.broker.Keys().PutChain(s.caller.Identity, chain, func(sum [32]byte, err error) {
 			g.finish(prefixChainStored+hex.EncodeToString(sum[:])+"\n", err)
 		})
 	})
@@ -183,7 +183,7 @@ func (s *Session) findChain(v Verb, args []byte) {
 		s.badArgument(v, "the hash is not 64 hexadecimal digits")
 		return
 	}
-	chain, err := s.broker.Chain(s.caller, [sha256.Size]byte(sum))
+	chain, err := s.broker.Keys().Chain(s.caller.Identity, [sha256.Size]byte(sum))
 	if err != nil {
 		s.answerError(v, err)
 		return
