@@ -81,7 +81,7 @@ func TestCommandsOfThePages(t *testing.T) {
 					t.Skip("openssl is not installed")
 				}
 			}
-			out, err := paste(t, "set -ex\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n"+script.String())
+			out, err := paste(t, "set -exo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n"+script.String())
 			if err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
