@@ -85,9 +85,8 @@ type Caller struct {
 	Conn uint64
 }
 
-// Broker routes messages to the queues of one engine. Its methods are safe for
-// concurrent use and take the caller first; one that may not do what it
-// asks for gets an error with code Denied.
+// Broker routes messages to the queues of one engine. Its methods are safe for concurrent
+// use. They take the caller first, and refuse with code Denied what the caller may not do.
 //
 // A done function is called exactly once, possibly before the method returns, on any
 // goroutine; it must not block and must not call back into the broker. It is called

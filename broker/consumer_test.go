@@ -146,7 +146,9 @@ func TestFindIsForThePublisher(t *testing.T) {
 		t.Errorf("what is not there: found %v, error %v", ok, err)
 	}
 	_, _, err = n.Find(bob, "a b")
-	n.code(sealmq.BadName, err)
+	if n.code(sealmq.BadName, err); err.Error() != "message id contains white space or a control character" {
+		t.Error(err)
+	}
 }
 
 // simple is an engine with no abilities at all.

@@ -24,10 +24,9 @@ func (c *crowded) Queues() ([]engine.QueueInfo, error) {
 	return c.queues, nil
 }
 
-// TestDescribingIsBounded: a client that asks for all queues without end takes no more
-// of the engine's time than 30,000 descriptions a second. One is about as dear as
-// publishing one message is, so a publisher keeps more than nine tenths of an engine
-// that stores 300,000.
+// TestDescribingIsBounded: a client that asks for all queues all the time takes no more of
+// the engine's time than 30,000 descriptions a second. One costs about as much as one
+// publish, so publishers keep more than nine tenths of an engine that stores 300,000.
 func TestDescribingIsBounded(t *testing.T) {
 	n := open(t)
 	c := &crowded{Engine: n.engine}

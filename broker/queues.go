@@ -202,7 +202,7 @@ func (b *Broker) DedupHorizon() (h engine.DedupHorizon, ok bool) {
 // publisher and administrators may; others get code Denied. Code Unsupported if the
 // engine cannot.
 func (b *Broker) Find(c Caller, messageID string) (sealmq.Message, bool, error) {
-	if err := sealmq.CheckName("message c", messageID); err != nil {
+	if err := sealmq.CheckName("message id", messageID); err != nil {
 		return sealmq.Message{}, false, err
 	}
 	f, ok := b.engine.(engine.Finder)
