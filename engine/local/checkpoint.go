@@ -137,6 +137,14 @@ func decodeCheckpoint(b []byte) (*checkpoint, error) {
 	return c, d.err
 }
 
+// saved is what is on disk of the state. Only the reclaimer uses it after Open.
+type saved struct {
+	at          journal.Position // of the checkpoint
+	definitions uint64           // number of the current definitions file; 0 if there is none
+	newest      uint64           // largest number used
+	stale       []string         // definitions files that the next checkpoint makes useless
+}
+
 // errUnindexed says that a checkpoint was written, but that there was no space for some
 // index files: a start reads their segments instead, and they are not released before they
 // have one.
@@ -145,15 +153,15 @@ var errUnindexed = errors.New("an index file was not written")
 // takeCheckpoint writes a checkpoint as of now. Only the reclaimer calls it.
 func (e *Engine) takeCheckpoint() error {
 	e.mu.Lock()
-	c := checkpoint{definitions: e.definitionsAt}
+	c := checkpoint{definitions: e.saved.definitions}
 	c.at, c.seq = e.j.Applied()
-	recorded := e.logged + uint64(len(e.unlogged)) // by being absent from what is captured
+	recorded := e.removals.total() // by being absent from what is captured
 	var defs *definitions
 	if e.state.defsChanged {
 		defs = e.state.declared()
 		e.state.defsChanged = false
-		e.definitionsTop++
-		c.definitions = e.definitionsTop
+		e.saved.newest++
+		c.definitions = e.saved.newest
 	}
 	c.queues = make([]queueState, 0, len(e.state.queues))
 	for _, q := range e.state.queues {
@@ -166,24 +174,23 @@ func (e *Engine) takeCheckpoint() error {
 	e.mu.Lock()
 	if !written {
 		e.state.defsChanged = e.state.defsChanged || defs != nil
-	} else if recorded > e.logged {
-		e.unlogged = e.unlogged[recorded-e.logged:]
-		e.logged = recorded
+	} else {
+		e.removals.done(recorded)
 	}
 	e.mu.Unlock()
 	if !written {
 		return err
 	}
-	e.checkpoints.Add(1)
-	e.checkpointAt = c.at
-	if old := e.definitionsAt; defs != nil && old != 0 {
-		e.stale = append(e.stale, definitionsName(old))
+	e.reclaimer.checkpoints.Add(1)
+	e.saved.at = c.at
+	if old := e.saved.definitions; defs != nil && old != 0 {
+		e.saved.stale = append(e.saved.stale, definitionsName(old))
 	}
-	e.definitionsAt = c.definitions
-	for _, name := range e.stale {
+	e.saved.definitions = c.definitions
+	for _, name := range e.saved.stale {
 		_ = e.files.remove(name) // or the next start finds and removes it
 	}
-	e.stale = nil
+	e.saved.stale = nil
 	return err
 }
 

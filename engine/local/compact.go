@@ -18,14 +18,14 @@ import (
 func (e *Engine) segmentToCompact() *segmentUse {
 	room, noSpace := e.j.Space()
 	full := noSpace != nil
-	e.full.Store(full)
+	e.reclaimer.full.Store(full)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var used, live int64
 	var best *segmentUse
 	size := int64(e.cfg.SegmentBytes)
 	for gen, u := range e.state.segs {
-		if !u.sealed || u.released || gen >= e.checkpointAt.Generation() {
+		if !u.sealed || u.released || gen >= e.saved.at.Generation() {
 			continue
 		}
 		used += size
@@ -159,7 +159,7 @@ func (e *Engine) copyRecord(s *survivor, r journal.Record) error {
 	if err != nil {
 		return err
 	}
-	e.forwarded.Add(1)
+	e.reclaimer.copied.Add(1)
 	copies := m.copies
 	return e.j.OnSync(func(err error) {
 		if err == nil {

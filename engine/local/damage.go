@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq/journal"
@@ -11,12 +12,20 @@ import (
 // unreadablePause is how long a message waits that could not be read.
 const unreadablePause = time.Minute
 
+// damageFound is the damage that was found since Open, or by it.
+type damageFound struct {
+	last    uint64            // the latest segment in which some was found while running
+	asides  []*journal.Damage // damaged bytes that wait to be written to files of their own
+	found   atomic.Uint64     // damaged places
+	notKept atomic.Uint64     // of these, places whose bytes could not be kept aside
+}
+
 // quarantine takes copies whose record is damaged out of their queues and keeps its bytes
 // aside. The damage is counted, logged and shown by health; what follows in the queue is
 // delivered. A record that could not be read at all may be intact: it is tried again
 // later, and nothing is settled. Nothing here waits for the disk.
 func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error) {
-	e.damaged.Add(1)
+	e.damage.found.Add(1)
 	var damage *journal.Damage
 	errors.As(cause, &damage)
 	unread := isUnread(cause)
@@ -24,9 +33,9 @@ func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error)
 	var lost []taken
 	e.mu.Lock()
 	if !unread {
-		e.damagedIn = max(e.damagedIn, pos.Generation())
+		e.damage.last = max(e.damage.last, pos.Generation())
 		kept = damage == nil || e.keepAside(damage)
-		poke(e.wakeReclaimer)
+		poke(e.reclaimer.wake)
 	}
 	for _, c := range copies {
 		q, n := e.state.at(c)
@@ -36,7 +45,7 @@ func (e *Engine) quarantine(copies []copyRef, pos journal.Position, cause error)
 		lost = append(lost, taken{q: q, seq: c.seq})
 		e.withdraw(q, c.seq, n, unread)
 	}
-	e.logUnlogged()
+	e.recordRemovals()
 	e.mu.Unlock()
 	for _, t := range lost {
 		e.log.Error("message is damaged on disk and cannot be delivered",
@@ -71,7 +80,7 @@ func (e *Engine) withdraw(q *queue, seq uint64, n *entry, unread bool) {
 	}
 	e.forget(q, seq)
 	q.damaged++
-	e.unlogged = append(e.unlogged, copyRef{q.id, seq})
+	e.removals.add(copyRef{q.id, seq})
 	q.wake(1)
 }
 
@@ -86,18 +95,18 @@ const (
 // if too many wait. Callers hold mu.
 func (e *Engine) keepAside(d *journal.Damage) bool {
 	waiting := d.Bytes
-	for _, other := range e.asides {
+	for _, other := range e.damage.asides {
 		waiting += other.Bytes
 	}
-	if n := len(e.asides); n == maxAsides || n > 0 && waiting > maxAsideBytes {
+	if n := len(e.damage.asides); n == maxAsides || n > 0 && waiting > maxAsideBytes {
 		return false
 	}
-	e.asides = append(e.asides, d)
+	e.damage.asides = append(e.damage.asides, d)
 	return true
 }
 
 func (e *Engine) giveUpAside(d *journal.Damage, err error) {
-	e.notKept.Add(1)
+	e.damage.notKept.Add(1)
 	e.log.Warn("damaged bytes are not kept aside", "file", d.File, "position", d.Pos, "bytes", d.Bytes, "err", err)
 }
 
@@ -106,17 +115,17 @@ func (e *Engine) giveUpAside(d *journal.Damage, err error) {
 func (e *Engine) saveAsides() {
 	for {
 		e.mu.Lock()
-		if len(e.asides) == 0 {
+		if len(e.damage.asides) == 0 {
 			e.mu.Unlock()
 			return
 		}
-		d := e.asides[0]
+		d := e.damage.asides[0]
 		e.mu.Unlock()
 		if err := d.SaveAside(e.cfg.FS); err != nil {
 			e.giveUpAside(d, err)
 		}
 		e.mu.Lock()
-		e.asides = e.asides[1:]
+		e.damage.asides = e.damage.asides[1:]
 		e.mu.Unlock()
 	}
 }
@@ -126,7 +135,7 @@ func (e *Engine) saveAsides() {
 func (e *Engine) damageAfterCheckpoint() (gen uint64, found bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.damagedIn, e.damagedIn > 0 && e.damagedIn >= e.checkpointAt.Generation()
+	return e.damage.last, e.damage.last > 0 && e.damage.last >= e.saved.at.Generation()
 }
 
 // sealDamaged ends the segment that takes records if damage was found in it. The

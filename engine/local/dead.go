@@ -6,7 +6,16 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
 )
+
+// deadLetterer has the copies whose death is decided and recorded, and that must still be
+// moved.
+type deadLetterer struct {
+	waiting []copyRef
+	retry   clock.Timer   // wakes the dead-letterer for what could not be moved
+	wake    chan struct{} // capacity 1
+}
 
 // decideDead decides that a copy goes to the dead-letter queue. The caller must have it
 // moved. The decision is part of the return record, so it survives a crash before the move.
@@ -26,8 +35,8 @@ func (e *Engine) decideDead(out *settling, q *queue, seq uint64, n *entry, reaso
 // moveDeadLater leaves decided copies to the dead-letterer. Callers hold mu.
 func (e *Engine) moveDeadLater(list []copyRef) {
 	if len(list) > 0 {
-		e.dying = append(e.dying, list...)
-		poke(e.wakeDeadLetterer)
+		e.dead.waiting = append(e.dead.waiting, list...)
+		poke(e.dead.wake)
 	}
 }
 
@@ -38,13 +47,13 @@ func (e *Engine) runDeadLetterer() {
 	defer e.background.Done()
 	for {
 		select {
-		case <-e.stop:
+		case <-e.stopping.Done():
 			return
-		case <-e.wakeDeadLetterer:
+		case <-e.dead.wake:
 		}
 		e.mu.Lock()
-		list := e.dying
-		e.dying = nil
+		list := e.dead.waiting
+		e.dead.waiting = nil
 		e.mu.Unlock()
 		e.moveDead(list)
 	}
@@ -72,9 +81,9 @@ func (e *Engine) moveDead(list []copyRef) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.dying = append(e.dying, left...)
+	e.dead.waiting = append(e.dead.waiting, left...)
 	if !e.closed {
-		e.deadTimer.Reset(retryAfter)
+		e.dead.retry.Reset(retryAfter)
 	}
 }
 

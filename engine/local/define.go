@@ -180,9 +180,9 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 		seqs := q.purgeable(from, bound)
 		for _, seq := range seqs {
 			e.forget(q, seq)
-			e.unlogged = append(e.unlogged, copyRef{q.id, seq})
+			e.removals.add(copyRef{q.id, seq})
 		}
-		e.logUnlogged()
+		e.recordRemovals()
 		removed += len(seqs)
 		if len(seqs) < purgeGroup {
 			n := removed

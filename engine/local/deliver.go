@@ -102,10 +102,10 @@ func (s *session) settleTaken() {
 			e.unhold(h)
 			t.q.acked++
 			e.forget(t.q, t.seq)
-			e.unlogged = append(e.unlogged, copyRef{t.q.id, t.seq})
+			e.removals.add(copyRef{t.q.id, t.seq})
 		}
 	}
-	e.logUnlogged()
+	e.recordRemovals()
 }
 
 // read turns what was taken into deliveries. Damaged messages are left out.

@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -96,42 +95,22 @@ type Engine struct {
 	// maxPayload is the largest payload that fits in a segment.
 	maxPayload int
 
-	mu        sync.Mutex
+	mu        sync.Mutex // guards what follows, unless its type says otherwise
 	state     state
-	sessions  map[*session]struct{}
-	nextSess  uint64
-	dying     []copyRef         // decided dead letters, for the dead-letterer
-	unlogged  []copyRef         // removed from memory, not yet recorded for want of room
-	logged    uint64            // how many removals left unlogged
-	freeHeld  *held             // a list by next
-	scratch   []byte            // for encoding payload heads
-	damagedIn uint64            // the latest segment in which damage was found
-	asides    []*journal.Damage // damaged bytes that wait to be written to files of their own
+	removals  removals
+	consumers consumers
+	scratch   []byte // for encoding payload heads
 	closed    bool
 
-	sweepTimer clock.Timer
-	deadTimer  clock.Timer // wakes the dead-letterer for what could not be moved
-	sweepAt    time.Time   // when sweepTimer fires; zero: not armed
+	sweeper   sweeper
+	dead      deadLetterer
+	reclaimer reclaimer
+	saved     saved
+	damage    damageFound
 
-	wakeReclaimer    chan struct{} // capacity 1
-	wakeDeadLetterer chan struct{} // capacity 1
-	stop             chan struct{}
-	stopping         context.Context
-	cancel           context.CancelFunc
-	background       sync.WaitGroup
-
-	// Owned by the reclaimer after Open.
-	checkpointAt   journal.Position
-	definitionsAt  uint64   // number of the current definitions file; 0 if there is none
-	definitionsTop uint64   // largest number used
-	stale          []string // definitions files that the next checkpoint makes useless
-
-	damaged     atomic.Uint64
-	notKept     atomic.Uint64 // damaged places whose bytes were not kept aside
-	checkpoints atomic.Uint64
-	forwarded   atomic.Uint64
-	full        atomic.Bool // the disk is full: each settled message wakes the reclaimer
-	reclaimErr  atomic.Pointer[error]
+	stopping   context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
 }
 
 var (
@@ -151,11 +130,12 @@ func Open(cfg Config) (*Engine, error) {
 	cfg = cfg.withDefaults()
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(), files: storeFiles{fs: cfg.FS, dir: cfg.Dir},
-		sessions: map[*session]struct{}{}, wakeReclaimer: make(chan struct{}, 1), wakeDeadLetterer: make(chan struct{}, 1), stop: make(chan struct{}),
+		consumers: consumers{sessions: map[*session]struct{}{}},
+		dead:      deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1)},
 	}
 	e.state = newState(func(empty bool) {
-		if empty || e.full.Load() { // then copying few messages may make room
-			poke(e.wakeReclaimer)
+		if empty || e.reclaimer.full.Load() { // then copying few messages may make room
+			poke(e.reclaimer.wake)
 		}
 	})
 	e.maxPayload = journal.MaxPayload(cfg.SegmentBytes)
@@ -171,17 +151,17 @@ func Open(cfg Config) (*Engine, error) {
 	if err := e.recover(); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
-	e.deadTimer = cfg.Clock.AfterFunc(time.Hour, func() { poke(e.wakeDeadLetterer) })
-	e.deadTimer.Stop()
-	e.sweepTimer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
+	e.dead.retry = cfg.Clock.AfterFunc(time.Hour, func() { poke(e.dead.wake) })
+	e.dead.retry.Stop()
+	e.sweeper.timer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
 	e.mu.Lock()
 	e.armSweep(minSweep) // which finds out what is due when
 	e.mu.Unlock()
 	e.background.Add(2)
 	go e.runReclaimer()
 	go e.runDeadLetterer()
-	poke(e.wakeReclaimer)
-	poke(e.wakeDeadLetterer)
+	poke(e.reclaimer.wake)
+	poke(e.dead.wake)
 	return e, nil
 }
 
@@ -202,10 +182,10 @@ func (e *Engine) Health() error {
 	if _, err := e.j.Space(); err != nil {
 		return &sealmq.Error{Code: sealmq.NoStorage, Message: "publishes are refused", Err: err}
 	}
-	if n := e.damaged.Load(); n > 0 {
+	if n := e.damage.found.Load(); n > 0 {
 		return fmt.Errorf("%d damaged records were found; the log names them", n)
 	}
-	if err := e.reclaimErr.Load(); err != nil {
+	if err := e.reclaimer.err.Load(); err != nil {
 		return fmt.Errorf("checkpoint: %w", *err)
 	}
 	return nil
@@ -236,11 +216,10 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
-	e.sweepTimer.Stop()
-	e.deadTimer.Stop()
+	e.sweeper.timer.Stop()
+	e.dead.retry.Stop()
 	e.mu.Unlock()
 	e.cancel()
-	close(e.stop)
 	e.background.Wait()
 	return errors.Join(e.j.Close(), e.unlock())
 }

@@ -62,14 +62,14 @@ type Stats struct {
 
 // Stats returns the figures of this moment.
 func (e *Engine) Stats() Stats {
-	s := Stats{Journal: e.j.Stats(), Checkpoints: e.checkpoints.Load(), CopiedForward: e.forwarded.Load(), Damaged: e.damaged.Load(), NotKept: e.notKept.Load()}
+	s := Stats{Journal: e.j.Stats(), Checkpoints: e.reclaimer.checkpoints.Load(), CopiedForward: e.reclaimer.copied.Load(), Damaged: e.damage.found.Load(), NotKept: e.damage.notKept.Load()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, u := range e.state.segs {
 		s.LiveBytes += u.liveBytes()
 	}
 	s.Copies, s.MaxCopies = e.state.copies, e.cfg.MaxMessages
-	s.DedupIDs, s.DedupSettled, s.Dying = e.state.dedup.count, e.state.dedup.settled, len(e.dying)
+	s.DedupIDs, s.DedupSettled, s.Dying = e.state.dedup.count, e.state.dedup.settled, len(e.dead.waiting)
 	if at := e.state.dedup.horizon(); at != 0 {
 		s.DedupHorizon = time.Duration(max(int64(e.nowSeconds())-int64(at), 0)) * time.Second
 	}

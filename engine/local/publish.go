@@ -120,8 +120,8 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.Publish, now int64
 	case errors.Is(err, journal.ErrNoRoom):
 		return len(e.scratch) + len(rec.body), err
 	case err != nil:
-		if errors.Is(err, journal.ErrDiskFull) && !e.full.Swap(true) {
-			poke(e.wakeReclaimer)
+		if errors.Is(err, journal.ErrDiskFull) && !e.reclaimer.full.Swap(true) {
+			poke(e.reclaimer.wake)
 		}
 		refuse(res, "", storageError(err))
 		return 0, nil
@@ -248,38 +248,10 @@ func (e *Engine) dropOldest(q *queue, body int) {
 		}
 		e.forget(q, seq)
 		q.dropped++
-		e.unlogged = append(e.unlogged, copyRef{q.id, seq})
+		e.removals.add(copyRef{q.id, seq})
 	}
-	e.logUnlogged()
+	e.recordRemovals()
 }
-
-// logUnlogged records copies that were removed by their queue's own rule. Nobody waits
-// for the record; but while there is no room for it, nothing may be released, or a
-// crash would find the copies in the checkpoint and not in the journal.
-func (e *Engine) logUnlogged() {
-	for len(e.unlogged) > 0 {
-		group := e.unlogged[:min(len(e.unlogged), unloggedGroup)]
-		if e.j.Room(true, 12*len(group)) != nil {
-			return
-		}
-		var s settleEncoder
-		s.reset(e.scratch)
-		for _, c := range group {
-			s.add(c)
-		}
-		s.flush()
-		e.scratch = s.b
-		if _, err := e.urgent(kindSettle, s.b); err != nil {
-			return
-		}
-		e.logged += uint64(len(group))
-		e.unlogged = e.unlogged[len(group):]
-	}
-	e.unlogged = nil
-}
-
-// unloggedGroup bounds the size of one record of removals.
-const unloggedGroup = 512
 
 // forget removes a copy from memory with everything that counts it. Callers hold mu.
 func (e *Engine) forget(q *queue, seq uint64) { e.state.forget(q, seq, e.nowSeconds()) }

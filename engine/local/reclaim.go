@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,26 +15,35 @@ const retryAfter = time.Second
 // forgetGroup bounds how many message ids are forgotten under the lock at once.
 const forgetGroup = 100_000
 
+// reclaimer is what others tell the reclaimer, and what it tells. It needs no lock.
+type reclaimer struct {
+	wake        chan struct{} // capacity 1
+	full        atomic.Bool   // the disk is full: each settled message wakes it
+	err         atomic.Pointer[error]
+	checkpoints atomic.Uint64
+	copied      atomic.Uint64 // records, forward
+}
+
 // runReclaimer is the one goroutine that takes checkpoints and gives segments back to the
 // journal.
 func (e *Engine) runReclaimer() {
 	defer e.background.Done()
 	e.ensureBallast()
-	retry := e.cfg.Clock.AfterFunc(retryAfter, func() { poke(e.wakeReclaimer) })
+	retry := e.cfg.Clock.AfterFunc(retryAfter, func() { poke(e.reclaimer.wake) })
 	retry.Stop()
 	for {
 		select {
-		case <-e.stop:
+		case <-e.stopping.Done():
 			retry.Stop()
 			e.checkpointPastDamage()
 			e.saveAsides()
 			return
-		case <-e.wakeReclaimer:
+		case <-e.reclaimer.wake:
 		}
 		err := e.reclaim()
 		e.saveAsides()
 		if err == nil {
-			e.reclaimErr.Store(nil)
+			e.reclaimer.err.Store(nil)
 			continue
 		}
 		if e.stopping.Err() != nil || e.j.Err() != nil || errors.Is(err, journal.ErrClosed) {
@@ -43,7 +53,7 @@ func (e *Engine) runReclaimer() {
 			e.j.Stop(err)
 			continue
 		}
-		if e.reclaimErr.Swap(&err) == nil {
+		if e.reclaimer.err.Swap(&err) == nil {
 			e.log.Warn("checkpoint was not written, it will be tried again", "err", err)
 		}
 		retry.Reset(retryAfter)
@@ -90,11 +100,11 @@ func (e *Engine) reclaim() error {
 func (e *Engine) wantsCheckpoint() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.unlogged) > 0 {
+	if len(e.removals.waiting) > 0 {
 		return true
 	}
 	for gen, u := range e.state.segs {
-		if u.sealed && (!u.indexed || gen >= e.checkpointAt.Generation()) {
+		if u.sealed && (!u.indexed || gen >= e.saved.at.Generation()) {
 			return true
 		}
 	}
@@ -123,12 +133,12 @@ func (e *Engine) checkpointWithReserve() error {
 func (e *Engine) release() error {
 	var gens []uint64
 	e.mu.Lock()
-	e.logUnlogged()
+	e.recordRemovals()
 	for gen, u := range e.state.segs {
-		if len(e.unlogged) > 0 {
+		if len(e.removals.waiting) > 0 {
 			break
 		}
-		if u.sealed && u.live == 0 && u.indexed && gen < e.checkpointAt.Generation() && !u.released {
+		if u.sealed && u.live == 0 && u.indexed && gen < e.saved.at.Generation() && !u.released {
 			gens = append(gens, gen)
 		}
 	}

@@ -88,7 +88,7 @@ func (r *recovery) loadCheckpoint() error {
 			return err
 		}
 	}
-	r.cp, e.checkpointAt, e.definitionsAt = cp, cp.at, cp.definitions
+	r.cp, e.saved.at, e.saved.definitions = cp, cp.at, cp.definitions
 	for i := range cp.queues {
 		s := &cp.queues[i]
 		r.at[s.id] = s
@@ -181,10 +181,10 @@ func (r *recovery) derive() error {
 		r.applyMarks(q)
 	}
 	for _, n := range r.definitions {
-		if n != e.definitionsAt {
-			e.stale = append(e.stale, definitionsName(n))
+		if n != e.saved.definitions {
+			e.saved.stale = append(e.saved.stale, definitionsName(n))
 		}
-		e.definitionsTop = max(e.definitionsTop, n)
+		e.saved.newest = max(e.saved.newest, n)
 	}
 	r.reportJournal()
 	return nil
@@ -207,7 +207,7 @@ func (r *recovery) applyMarks(q *queue) {
 		switch {
 		case m.reason != "":
 			q.setPhase(n, dying)
-			e.dying = append(e.dying, copyRef{q.id, seq})
+			e.dead.waiting = append(e.dead.waiting, copyRef{q.id, seq})
 		case m.until > e.nowMillis():
 			q.delay(seq, n)
 		}

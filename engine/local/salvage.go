@@ -26,7 +26,7 @@ func (r *recovery) accept(err error, cost string) error {
 			d.Reason += "; " + cost
 		}
 		if r.e.cfg.Quarantine {
-			r.e.damaged.Add(1)
+			r.e.damage.found.Add(1)
 			r.e.log.Error("store is damaged", "file", d.File, "reason", d.Reason)
 		}
 	}
@@ -217,14 +217,14 @@ func (r *recovery) reportJournal() {
 	for _, name := range e.report.Repaired {
 		e.log.Warn("the header of a segment was rebuilt from its records", "file", name)
 	}
-	e.damaged.Add(uint64(len(e.report.Damage)))
+	e.damage.found.Add(uint64(len(e.report.Damage)))
 }
 
 // checkpointPastDamage takes a checkpoint without what was found damaged, and renames
 // damaged index files.
 func (r *recovery) checkpointPastDamage() error {
 	e := r.e
-	if e.damaged.Load() == 0 {
+	if e.damage.found.Load() == 0 {
 		return nil
 	}
 	e.state.defsChanged = true

@@ -50,5 +50,5 @@ func (e *Engine) sealed(gen uint64) {
 	e.mu.Lock()
 	e.state.seal(gen)
 	e.mu.Unlock()
-	poke(e.wakeReclaimer)
+	poke(e.reclaimer.wake)
 }

@@ -11,7 +11,15 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// session is the consumer's side of one connection. The engine's lock guards it.
+// consumers are the open sessions.
+type consumers struct {
+	sessions map[*session]struct{}
+	last     uint64 // id of the last session
+	free     *held  // to be used again; a list by next
+}
+
+// session is the consumer's side of one connection or channel. The engine's lock guards
+// it.
 type session struct {
 	e       *Engine
 	id      uint64
@@ -111,9 +119,9 @@ func (e *Engine) NewSession(cfg engine.SessionConfig) engine.Session {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.nextSess++
-	s := &session{e: e, id: e.nextSess, cfg: cfg, credit: math.MaxInt}
-	e.sessions[s] = struct{}{}
+	e.consumers.last++
+	s := &session{e: e, id: e.consumers.last, cfg: cfg, credit: math.MaxInt}
+	e.consumers.sessions[s] = struct{}{}
 	return s
 }
 
@@ -235,9 +243,9 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 		sub = nil
 	}
 	attempt, back := q.take(seq, n)
-	h := s.e.freeHeld
+	h := s.e.consumers.free
 	if h != nil {
-		s.e.freeHeld = h.next
+		s.e.consumers.free = h.next
 	} else {
 		h = new(held)
 	}
@@ -267,6 +275,6 @@ func (e *Engine) unhold(h *held) {
 		h.sub.inHand--
 		s.inHand--
 	}
-	*h = held{next: e.freeHeld}
-	e.freeHeld = h
+	*h = held{next: e.consumers.free}
+	e.consumers.free = h
 }

@@ -206,7 +206,7 @@ func (s *session) Close(counted bool) {
 		return
 	}
 	s.closed = true
-	delete(e.sessions, s)
+	delete(e.consumers.sessions, s)
 	for _, sub := range s.subs {
 		sub.q.unsubscribe(sub)
 	}
@@ -231,7 +231,7 @@ func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) b
 		acks.reset(acks.b)
 		failed := e.j.Room(true, len(out.back)+12*len(out.expired))
 		if failed != nil {
-			e.unlogged = append(e.unlogged, out.expired...)
+			e.removals.add(out.expired...)
 		} else {
 			failed = e.logSettling(&acks, &out)
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // The sweeper does what time demands: messages that expire, delays that end,
@@ -13,15 +14,21 @@ const (
 	minSweep = 5 * time.Millisecond
 )
 
+// sweeper is the timer of the sweeper.
+type sweeper struct {
+	timer clock.Timer // nil before Open has recovered
+	at    time.Time   // when timer fires; zero: not armed
+}
+
 // armSweep has the sweeper run within d. Callers hold mu.
 func (e *Engine) armSweep(d time.Duration) {
-	if e.closed || e.sweepTimer == nil {
+	if e.closed || e.sweeper.timer == nil {
 		return
 	}
 	at := e.cfg.Clock.Now().Add(d)
-	if e.sweepAt.IsZero() || at.Before(e.sweepAt) {
-		e.sweepAt = at
-		e.sweepTimer.Reset(d)
+	if e.sweeper.at.IsZero() || at.Before(e.sweeper.at) {
+		e.sweeper.at = at
+		e.sweeper.timer.Reset(d)
 	}
 }
 
@@ -32,7 +39,7 @@ func (e *Engine) sweep() {
 		e.mu.Unlock()
 		return
 	}
-	e.sweepAt = time.Time{}
+	e.sweeper.at = time.Time{}
 	now := e.nowMillis()
 	next := maxSweep
 	var full []engine.QueueInfo // dead-letter queues that drop
@@ -44,14 +51,14 @@ func (e *Engine) sweep() {
 		}
 	}
 	var uncounted error
-	for s := range e.sessions {
+	for s := range e.consumers.sessions {
 		if err := e.reclaimSilent(s, now); err != nil {
 			uncounted = err
 		}
 	}
-	e.logUnlogged()
+	e.recordRemovals()
 	if _, full := e.j.Space(); full != nil {
-		poke(e.wakeReclaimer) // what consumers settled may be enough by now
+		poke(e.reclaimer.wake) // what consumers settled may be enough by now
 	}
 	e.forgetIDs(forgetGroup)
 	e.armSweep(next)
@@ -93,15 +100,15 @@ func (e *Engine) expire(q *queue, now int64, budget int) bool {
 	for range budget {
 		seq, n := q.nextWaiting()
 		if n == nil || !q.isExpired(n, now) {
-			e.logUnlogged()
+			e.recordRemovals()
 			return true
 		}
 		q.passed(seq)
 		e.forget(q, seq)
 		q.expired++
-		e.unlogged = append(e.unlogged, copyRef{q.id, seq})
+		e.removals.add(copyRef{q.id, seq})
 	}
-	e.logUnlogged()
+	e.recordRemovals()
 	return false
 }
 
