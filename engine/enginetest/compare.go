@@ -202,8 +202,8 @@ func (p *pair) compareDeliveries(what string, to *twin, a, b []sealmq.Delivery) 
 	}
 }
 
-// inOrder returns a copy in which the order says no more than the contract: that of
-// different queues is open, and so is that of messages that died at the same moment.
+// inOrder returns a copy in which the order says no more than the contract, which leaves
+// open the order of different queues and of messages that died at the same moment.
 func inOrder(list []sealmq.Delivery) []sealmq.Delivery {
 	list = append([]sealmq.Delivery{}, list...)
 	slices.SortStableFunc(list, func(x, y sealmq.Delivery) int {

@@ -359,8 +359,8 @@ func (p *pair) peek() {
 	})
 }
 
-// move empties a dead-letter queue of one message only, because their order is open and
-// would become that of another queue.
+// move empties a dead-letter queue of one message only, because the order of dead letters
+// is open, and the other queue would keep it.
 func (p *pair) move() {
 	names := rapid.SliceOfNDistinct(drawQueue, 2, 2, rapid.ID[string]).Draw(p.T, "queues")
 	n := rapid.IntRange(0, 3).Draw(p.T, "most")

@@ -184,7 +184,7 @@ var extendChecks = []check{
 		h.holds("q", 1, 0)
 		h.isAttempt(c.gets("a")[0], 2) // an extension is no delivery
 	}},
-	{name: "that of one delivery", needs: canExtend, run: func(h *harness) {
+	{name: "the ack timeout of one delivery", needs: canExtend, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
 		h.put("q", "a", "b", "c")
 		c := h.session()
@@ -219,7 +219,7 @@ var extendChecks = []check{
 		h.clock.Advance(8 * time.Second)
 		c.gets("b")
 		h.clock.Advance(4 * time.Second)
-		h.holds("q", 1, 1) // nobody has prolonged the foreign one
+		h.holds("q", 1, 1) // the foreign one was not prolonged
 		other.extend(foreign).fails(sealmq.NotHeld)
 		c.close()
 		c.extend(list[1]).fails(sealmq.NotHeld)

@@ -7,7 +7,7 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// releaseBugs are those of what gives back uncounted and of what prolongs.
+// releaseBugs concern returns that do not count, and extensions.
 var releaseBugs = []bug{
 	{name: "counts what is released", check: "release/what is released does not count", session: settlesOther(func(b *engine.Settlement) bool {
 		b.Uncounted = false
@@ -79,7 +79,7 @@ var releaseBugs = []bug{
 		}
 		return true
 	})},
-	{name: "extends all that is held", check: "extend/that of one delivery", engine: extendAll},
+	{name: "extends all that is held", check: "extend/the ack timeout of one delivery", engine: extendAll},
 	{name: "confirms what cannot be extended", check: "extend/only of what is held", session: func(s *brokenSession) {
 		s.settle = func(batch []engine.Settlement, done func(error)) {
 			s.Session.Settle(batch, func(error) { done(nil) })

@@ -8,7 +8,7 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// subscriptionBugs are those of subscriptions, of conditions, and of what is fetched.
+// subscriptionBugs concern subscriptions, conditional deletion and fetches.
 var subscriptionBugs = []bug{
 	{name: "has one subscription a queue", check: "subscriptions/several on one queue", session: func(s *brokenSession) {
 		subs := make(map[string]sealmq.SubscriptionID)
@@ -22,7 +22,7 @@ var subscriptionBugs = []bug{
 			return subs[queue]
 		}
 	}},
-	{name: "changes the prefetch of all", check: "subscriptions/the credit of one is not that of another",
+	{name: "changes the prefetch of all", check: "subscriptions/each has its own prefetch",
 		session: func(s *brokenSession) { s.all = true }},
 	{name: "cancels nothing", check: "subscriptions/cancel", session: func(s *brokenSession) {
 		s.cancel = func(_ sealmq.SubscriptionID, done func(error)) { done(nil) }
@@ -51,7 +51,7 @@ var subscriptionBugs = []bug{
 			return n
 		}
 	}},
-	{name: "waits for an ack that nobody owes", check: "subscriptions/without acknowledgement", session: func(s *brokenSession) {
+	{name: "waits for an ack that is not due", check: "subscriptions/without acknowledgement", session: func(s *brokenSession) {
 		s.consume = func(queue string, o engine.ConsumeOptions, done func(error)) sealmq.SubscriptionID {
 			return s.Session.Consume(queue, engine.ConsumeOptions{Prefetch: engine.NoLimit}, done)
 		}

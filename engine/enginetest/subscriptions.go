@@ -48,7 +48,7 @@ var subscriptionChecks = []check{
 			h.Errorf("deliveries by subscription %v, want 2 of %d", got, a)
 		}
 	}},
-	{name: "the credit of one is not that of another", run: func(h *harness) {
+	{name: "each has its own prefetch", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{Prefetch: 2})
 		c := h.session()
 		a := c.subscribed("q", engine.ConsumeOptions{Prefetch: 1})

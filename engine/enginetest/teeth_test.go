@@ -306,7 +306,7 @@ var bugList = []bug{
 		}},
 	{name: "forgets an id with its message", check: "dedup/an id outlives its message",
 		config: func(c *Config) { c.DedupWindow = -1 }},
-	{name: "remembers ids for ever", check: "dedup/an id is forgotten after its window",
+	{name: "remembers ids forever", check: "dedup/an id is forgotten after its window",
 		config: func(c *Config) { c.DedupWindow = 1000 * time.Hour }},
 	{name: "remembers any number of ids", check: "dedup/remembered ids are bounded in number",
 		config: func(c *Config) { c.DedupMaxIDs = 1_000_000 }},
@@ -623,7 +623,7 @@ func TestCompareNoticesBugs(t *testing.T) {
 			"ignores the exchange of a repeat", "gives credit without end", "has no delivery limit",
 			"has no max_messages", "has no max_bytes", "forgets the reason", "delivers the newest first",
 			"puts what comes back last", "lets anybody ack", "ignores late acks", "counts what is released", "counts releases at a restart", "never extends", "keeps what a closed session held",
-			"cancels nothing", "shares no credit", "waits for an ack that nobody owes", "counts every end of a session",
+			"cancels nothing", "shares no credit", "waits for an ack that is not due", "counts every end of a session",
 			"deletes whatever is asked", "drops into the dead-letter queue":
 		default:
 			continue

@@ -34,7 +34,7 @@ type dedup struct {
 	settledTotal   uint64 // ids ever settled
 	forgotten      uint64 // of these, forgotten
 	forgottenAt    uint32 // the latest second in which one of these was settled; 0 if there is none
-	found          uint32 // what was settled in this second or before was found at the start
+	found          uint32 // ids settled in this second or before were found at the start
 }
 
 type hashKey struct{ k0, k1 uint64 }
@@ -90,8 +90,8 @@ func (k hashKey) content(scratch []byte, m *sealmq.Message) (contentHash, []byte
 // it, because no exchange has a name of that length.
 var notContent = binary.AppendUvarint(nil, math.MaxUint64)
 
-// digest hashes what the caller says that the content is. It never equals the hash of a
-// content but by a collision of 128 bits.
+// digest hashes the digest that a caller gave for the content. It equals the hash of a
+// content only by a collision of 128 bits.
 func (k hashKey) digest(scratch []byte, id string, digest []byte) (contentHash, []byte) {
 	scratch = append(scratch[:0], notContent...)
 	scratch = appendString(scratch, id)
@@ -182,7 +182,7 @@ func (d *dedup) retain(i uint32) bool {
 	return true
 }
 
-// release counts a copy less and settles the id with the last one.
+// release counts one copy less, and settles the id if that was the last one.
 func (d *dedup) release(i uint32, nowSeconds uint32) {
 	s := d.slot(i)
 	if s.settledAt != 0 {
@@ -223,7 +223,7 @@ func (d *dedup) revive(id uint64, content contentHash) uint32 {
 }
 
 // forget removes settled ids beyond max and those settled before the given second, at
-// most budget of them, and reports whether it got through.
+// most budget of them, and reports whether it finished.
 func (d *dedup) forget(maxIDs int, before uint32, budget int) bool {
 	for d.oldest != noSlot && (d.settled > maxIDs || d.slot(d.oldest).settledAt < before) {
 		if budget--; budget < 0 {
@@ -265,10 +265,10 @@ func (d *dedup) unplace(i uint32) {
 	d.index[p] = 0
 }
 
-// reach is for how many seconds back every id that was settled is remembered, at most
-// window. ok is false when nobody knows: too many ids were found at the start, and when
-// those were settled is not stored.
-func (d *dedup) reach(maxIDs int, now, window uint32) (seconds uint32, ok bool) {
+// covered is for how many seconds back every settled id is remembered, at most window. ok
+// is false if that is not known: too many ids were found at the start, and it is not stored
+// when those were settled.
+func (d *dedup) covered(maxIDs int, now, window uint32) (seconds uint32, ok bool) {
 	edge := d.forgottenAt
 	if d.settled > 0 && d.settled >= maxIDs { // the next one to be forgotten
 		edge = max(edge, d.slot(d.oldest).settledAt)

@@ -9,8 +9,8 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// TestDigestIsNoContent: whoever knows even the key finds no digest that says the same as
-// a content. Without what keeps them apart this one would.
+// TestDigestIsNoContent: even a caller that knows the key finds no digest with the hash of
+// a content. Without the prefix that keeps the two apart, this digest would have it.
 func TestDigestIsNoContent(t *testing.T) {
 	const id, key, body = "same", "key", "body"
 	k := hashKey{1, 2}
@@ -102,7 +102,7 @@ func TestReachOfMemory(t *testing.T) {
 	}
 	want := func(reach uint32, ok bool) {
 		t.Helper()
-		got, known := d.reach(maxIDs, now, window)
+		got, known := d.covered(maxIDs, now, window)
 		if got != reach || known != ok {
 			t.Errorf("after %d s it reaches %d s back, %v; want %d, %v", now-1000, got, known, reach, ok)
 		}

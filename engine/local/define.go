@@ -71,7 +71,8 @@ func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine
 // take six times its size.
 func declareBytes(o sealmq.QueueOptions) int { return 1024 + 6*len(o.Sealed) }
 
-// createQueue records and adds a queue. Callers hold mu and have seen to the room.
+// createQueue records and adds a queue. Callers hold mu and have made
+// sure of the room.
 func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error) {
 	o.Sealed = strings.Clone(o.Sealed)
 	q := newQueue(e.state.nextID, strings.Clone(name), o)
@@ -125,7 +126,8 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 	}
 }
 
-// detach takes a queue out of sight. Its copies are still counted until clear.
+// detach removes a queue from the state and ends its subscriptions. Its copies are
+// counted until clear.
 func (e *Engine) detach(q *queue) {
 	e.state.removeQueue(q)
 	for _, h := range q.held {
@@ -138,7 +140,7 @@ func (e *Engine) detach(q *queue) {
 	q.subs = nil
 }
 
-// clear forgets all copies of a detached queue, a part at a time.
+// clear forgets all copies of a detached queue in small groups.
 func (e *Engine) clear(q *queue) {
 	for {
 		e.mu.Lock()

@@ -58,7 +58,7 @@ func (s *session) choose(limit, maxBytes int) {
 	}
 }
 
-// takeFrom takes from one queue, a fair share if others could take too.
+// takeFrom takes from one queue: a fair share if other subscriptions could take too.
 func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (int, int) {
 	e, q := s.e, sub.q
 	share := min(limit, sub.spare())
@@ -132,9 +132,8 @@ func (s *session) readOne(i int, r journal.Record, err error) {
 // errGone says that a message is not there to be delivered.
 var errGone = errors.New("message is gone")
 
-// deliver makes a delivery of what was read for t at place. When that is not the
-// message, it may have been copied forward since place was looked up; if it was not, it
-// is damaged.
+// deliver makes a delivery of what was read for t at place. If that is not the message,
+// the message was copied forward since place was looked up, or it is damaged.
 func (e *Engine) deliver(t *taken, place journal.Place, r journal.Record, err error) (sealmq.Delivery, error) {
 	for {
 		var refs [4]copyRef

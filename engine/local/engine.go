@@ -1,11 +1,11 @@
 // Package local is the default engine: queues in memory over one journal. It promises
 // what engine.Engine asks, with every ability, on one machine.
 //
-// All state is behind one lock that is held for short work in memory only, never
-// across a read, a write or a sync. State changes when a call is accepted, in the
-// order of the journal; answers, and the sight of new messages by consumers, wait for
-// the sync that covers the record. So what is in memory may run ahead of the disk, but
-// nobody was told; after a failed sync the process must end.
+// One lock guards everything. It is held for short work in memory only, never across a
+// read, a write or a sync. A call changes the state when it is accepted, in the order of
+// the journal. Answers wait for the sync that covers the record, and consumers get no
+// message before it. So memory may be ahead of the disk, but no caller is told before the
+// disk is there, too. After a failed sync the process must end.
 //
 // It does not route, knows no permissions and never looks inside a body.
 package local
@@ -202,7 +202,7 @@ func (e *Engine) DedupHorizon() engine.DedupHorizon {
 	defer e.mu.Unlock()
 	window := uint32(e.cfg.DedupWindow.Seconds())
 	h := engine.DedupHorizon{Window: time.Duration(window) * time.Second, MaxIDs: e.cfg.DedupIDs}
-	if seconds, ok := e.state.dedup.reach(e.cfg.DedupIDs, e.nowSeconds(), window); ok {
+	if seconds, ok := e.state.dedup.covered(e.cfg.DedupIDs, e.nowSeconds(), window); ok {
 		h.Covered = max(time.Duration(seconds)*time.Second, time.Nanosecond)
 	}
 	return h
@@ -231,8 +231,8 @@ func poke(c chan struct{}) {
 	}
 }
 
-// nowMillis is the wall clock of Open plus the time since, so that a clock that is set
-// while the broker runs neither expires nor returns nor forgets anything.
+// nowMillis is the wall clock of Open plus the time since. So nothing expires, returns or
+// is forgotten because the clock is set while the broker runs.
 func (e *Engine) nowMillis() int64 {
 	return e.opened.UnixMilli() + e.cfg.Clock.Now().Sub(e.opened).Milliseconds()
 }
@@ -258,7 +258,7 @@ func storageError(err error) error {
 	return unavailable(err)
 }
 
-// urgent appends a record that may use the reserve. Callers hold mu and have seen to
+// urgent appends a record that may use the reserve. Callers hold mu and have made sure of
 // the room (lockWithRoom).
 func (e *Engine) urgent(kind byte, payload []byte) (journal.Position, error) {
 	return e.j.Append(true, kind, payload, nil)

@@ -6,8 +6,8 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// entry is what memory holds of one copy: 28 bytes, whatever its size. A million of
-// them are scanned by no garbage collector, because they hold no pointer.
+// entry is what memory holds of one copy: 28 bytes, however large the message is. It has
+// no pointer, so the garbage collector does not scan a backlog.
 type entry struct {
 	posLow, posHigh uint32
 	body            uint32 // bytes of the body
@@ -186,5 +186,5 @@ func (q *queue) each(f func(seq uint64, n *entry) bool) {
 	}
 }
 
-// waiting is how many copies are in nobody's hands, delayed and unsynced ones included.
+// waiting is how many copies no consumer holds, delayed and unsynced ones included.
 func (q *queue) waiting() int { return q.live - len(q.held) }

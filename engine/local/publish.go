@@ -65,7 +65,7 @@ func (e *Engine) Publish(batch []engine.Publish, done func([]engine.PublishResul
 	return taken
 }
 
-// prepare does what needs no lock: the hashes.
+// prepare computes the hashes, which needs no lock.
 func prepare(key hashKey, batch []engine.Publish) *publishing {
 	p := &publishing{
 		results: make([]engine.PublishResult, len(batch)),

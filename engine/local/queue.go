@@ -207,7 +207,7 @@ func (q *queue) hasWaiting() bool {
 	return n != nil
 }
 
-// rest gives back what an empty queue has kept from busier times.
+// rest frees the memory that an empty queue has kept from busier times.
 func (q *queue) rest() {
 	if len(q.held) == 0 {
 		q.held = nil
@@ -327,8 +327,8 @@ func (q *queue) purgeable(from, bound uint64) (seqs []uint64) {
 // isDead reports whether q is a dead-letter queue: nothing dies there again.
 func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
 
-// sweepInterval is how often a queue wants to be looked at: after a quarter of the
-// shortest time that it promises. All are looked at as often as any one wants.
+// sweepInterval is how often a queue must be swept: after a quarter of the shortest time
+// that it promises. All queues are swept as often as the most frequent one.
 func (q *queue) sweepInterval() time.Duration {
 	d := min(maxSweep, q.options.AckTimeout/4)
 	if q.options.TTL > 0 {

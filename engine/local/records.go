@@ -204,7 +204,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// aliasString views bytes that never change again as a string.
+// aliasString returns a string that shares its bytes, which must never change again.
 func aliasString(b []byte) string {
 	if len(b) == 0 {
 		return ""
@@ -288,8 +288,8 @@ func decodeReturn(p []byte, f func(copyRef, mark)) error {
 	return d.err
 }
 
-// storedOptions are the options of a queue in a record; durations as numbers, so that
-// their form does not depend on that of the protocol.
+// storedOptions are the options of a queue in a record. Durations are numbers, so that the
+// form on disk does not depend on the form in a protocol.
 type storedOptions struct {
 	MaxMessages   int64  `json:"max_messages,omitempty"`
 	MaxBytes      int64  `json:"max_bytes,omitempty"`

@@ -40,7 +40,7 @@ func unlessHeld(held *bool, done func(error)) func(error) {
 	}
 }
 
-// A settling is the outcome of one group of settlements.
+// settling is the outcome of one group of settlements.
 type settling struct {
 	back    []byte    // encoding of a return record
 	dead    []copyRef // to be moved to their dead-letter queues
@@ -48,8 +48,8 @@ type settling struct {
 	held    *bool // whether there was something to extend
 }
 
-// settleSome records and applies one group; if it returns an error done is not called,
-// and nothing was done unless the store has stopped.
+// settleSome records and applies one group. If it returns an error, done is not called and
+// nothing has changed, unless the store has stopped.
 func (s *session) settleSome(batch []engine.Settlement, held *bool, done func(error)) error {
 	e := s.e
 	room := 64
@@ -145,7 +145,8 @@ func (s *session) claim(q *queue, tag sealmq.DeliveryTag) (n *entry, h *held, mi
 	return n, nil, false
 }
 
-// logSettling records what a group did. Callers hold mu and have seen to the room.
+// logSettling records what a group did. Callers hold mu and have made
+// sure of the room.
 func (e *Engine) logSettling(acks *settleEncoder, out *settling) error {
 	for _, c := range out.expired {
 		acks.add(c)
@@ -215,8 +216,8 @@ func (s *session) Close(counted bool) {
 	e.warnUncounted(err)
 }
 
-// takeBack returns those deliveries of a session for which f is true. An error says that
-// this is not recorded: counts are lost with a crash then, removals are not.
+// takeBack returns the deliveries of a session for which f is true. An error says that
+// this is not recorded: then a crash loses the delivery counts, but no removal.
 func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) (err error) {
 	var acks settleEncoder
 	for h := s.held.oldest; h != nil; {

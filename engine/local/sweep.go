@@ -7,8 +7,8 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// The sweeper does what time demands: messages that expire, delays that end,
-// deliveries nobody acknowledges, ids that may be forgotten. One timer serves all.
+// The sweeper does what is due: it expires messages, ends delays, takes back deliveries
+// that were not acknowledged in time, and forgets ids. One timer serves all of that.
 const (
 	maxSweep = time.Second
 	minSweep = 5 * time.Millisecond
@@ -69,8 +69,8 @@ func (e *Engine) sweep() {
 	}
 }
 
-// sweepQueue does what time demands in one queue, and returns when it wants to be looked
-// at again. Sessions that have credit are told again of what waits.
+// sweepQueue does what is due in one queue, and returns when it must be swept again.
+// Sessions that have credit are told again of what waits.
 func (e *Engine) sweepQueue(q *queue, now int64) (next time.Duration) {
 	next = q.sweepInterval()
 	q.wake(q.endDelays(now))
@@ -92,7 +92,7 @@ func (e *Engine) sweepQueue(q *queue, now int64) (next time.Duration) {
 }
 
 // expire removes expired messages from the front, at most budget, and reports whether
-// it got through.
+// it finished.
 func (e *Engine) expire(q *queue, now int64, budget int) bool {
 	if q.options.TTL == 0 {
 		return true
@@ -123,7 +123,7 @@ func (e *Engine) reclaimSilent(s *session, now int64) error {
 			return e.takeBack(s, now, false, late)
 		}
 		if now-max(h.since, s.lastAck) < minSweep.Milliseconds() {
-			break // nor is any that came later
+			break // all that came later are younger still
 		}
 	}
 	return nil
