@@ -1,11 +1,10 @@
 // Package jsonl keeps received messages in a file of JSON lines, so that a message can be
 // acknowledged once its line is on stable storage.
 //
-// It promises that after Commit returned nil the lines are there after any crash; that
-// a crash at any moment leaves a file that opens again with every committed line; and
-// that whatever lies behind the last commit is either a whole line or cut off at Open.
+// It promises that committed lines survive a crash, that the file always opens again after
+// a crash, and that Open cuts off an incomplete line after the last commit.
 //
-// It does not remember what the lines hold, does not rotate files, and does not know
+// It does not remember the content of the lines, does not rotate files, and does not know
 // where messages come from.
 package jsonl
 
@@ -22,9 +21,9 @@ import (
 )
 
 const (
-	// MaxLineBytes bounds a line of the file.
+	// MaxLineBytes is the maximum length of a line.
 	MaxLineBytes = 32 << 20
-	// maxBatchBytes bounds what one Commit writes, and with it what a crash can damage.
+	// maxBatchBytes is about how much one Commit writes, and so what a crash can tear.
 	maxBatchBytes = 64 << 20
 	readBytes     = 1 << 20
 )
@@ -34,16 +33,16 @@ type File struct {
 	file   durable.File
 	unlock func() error
 	name   string
-	size   int64  // of what is committed
+	size   int64  // of the committed lines
 	buf    []byte // lines that are not committed yet
 	cut    int64
-	count  int // of messages, those that are not committed among them
-	learnt func(sender, id string, message []byte)
-	err    error // after a failed write or sync nothing may be assumed
+	count  int // number of messages, including those not committed yet
+	found  func(sender, id string, message []byte)
+	err    error // of a failed write or sync, after which the content is unknown
 }
 
-// DamagedError says that a file holds something that is no record, not at its end where
-// a crash may leave it.
+// DamagedError says that a file holds something that is no record, at a place where a crash
+// cannot have left it.
 type DamagedError struct {
 	Name string
 	Line int
@@ -54,19 +53,19 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("line %d of %s is not a received message: %s", e.Line, e.Name, e.Why)
 }
 
-// Open opens or creates a file, reads it, and cuts off what a crash left behind the last
-// whole line. learnt, if not nil, is told what each line holds: the sender, if the line
-// names one, the id and the message. Where fs can lock files, a second Open of the same one
-// fails with an error that wraps durable.ErrLocked.
-func Open(fs durable.FS, name string, learnt func(sender, id string, message []byte)) (*File, error) {
-	f := &File{name: name, learnt: learnt}
+// Open opens or creates a file, reads it, and cuts off an incomplete line at its end. It
+// calls found, if not nil, for each line, with its message, the message id, and the sender
+// if the line names one. If fs can lock files, a second Open of the same file fails with an
+// error that wraps durable.ErrLocked.
+func Open(fs durable.FS, name string, found func(sender, id string, message []byte)) (*File, error) {
+	f := &File{name: name, found: found}
 	return f, f.lock(fs, func() error { return f.open(fs) })
 }
 
-// OpenAt opens or creates a file of which somebody else remembers that its first length
-// bytes are committed and hold count messages, and cuts off what is behind them. It does not
-// read it. A file that is empty or gone was taken away on purpose
-// and begins anew; one that is shorter than it should be is a *DamagedError.
+// OpenAt opens or creates a file without reading it. The caller knows that its first length
+// bytes are committed and hold count messages; OpenAt cuts off the rest. An empty or missing
+// file was taken away on purpose, so it starts again. A file that is too short is a
+// *DamagedError.
 func OpenAt(fs durable.FS, name string, length int64, count int) (*File, error) {
 	f := &File{name: name, size: length, count: count}
 	return f, f.lock(fs, func() error { return f.openAt(fs) })
@@ -99,7 +98,7 @@ func (f *File) openAt(fs durable.FS) (err error) {
 	case total == 0:
 		f.size, f.count = 0, 0
 	case total < f.size:
-		return &DamagedError{f.name, 1, fmt.Sprintf("the file has %d bytes, and %d were committed", total, f.size)}
+		return &DamagedError{f.name, 1, fmt.Sprintf("the file has %d bytes, but %d were committed", total, f.size)}
 	}
 	if err := f.checkCut(total); err != nil {
 		return err
@@ -112,8 +111,8 @@ func (f *File) openAt(fs durable.FS) (err error) {
 	return f.harden(fs)
 }
 
-// checkCut looks around the place where the file is to be cut: before it a line ends, and
-// behind it only a record may begin, or nothing that a crash left.
+// checkCut checks the place where the file is to be cut: a line must end before it, and only
+// a record, or what a crash left of one, may follow.
 func (f *File) checkCut(total int64) error {
 	var around [64]byte
 	from := max(0, f.size-1)
@@ -129,7 +128,7 @@ func (f *File) checkCut(total int64) error {
 		p = p[1:]
 	}
 	if !torn(p) {
-		return &DamagedError{f.name, f.count + 1, "somebody else has written behind the last committed line"}
+		return &DamagedError{f.name, f.count + 1, "another program has written after the last committed line"}
 	}
 	return nil
 }
@@ -153,8 +152,8 @@ func (f *File) open(fs durable.FS) (err error) {
 	return f.harden(fs)
 }
 
-// harden makes what the file holds durable. What is known is acknowledged without being
-// written again, and lines that a killed process wrote may still be in memory only.
+// harden syncs the file. Messages in it are acknowledged without being written again, but
+// the lines of a killed process may still be in memory only.
 func (f *File) harden(fs durable.FS) error {
 	if err := f.file.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", f.name, err)
@@ -165,7 +164,7 @@ func (f *File) harden(fs durable.FS) error {
 	return nil
 }
 
-// scan reads all lines and leaves in size where the last whole one ends.
+// scan reads all lines and sets size to the end of the last complete one.
 func (f *File) scan(total int64) error {
 	r := io.NewSectionReader(f.file, 0, total)
 	buf := make([]byte, 0, readBytes)
@@ -185,8 +184,8 @@ func (f *File) scan(total int64) error {
 				break
 			}
 			number++
-			if err := f.learn(buf[:i]); err != nil {
-				return f.judge(buf[:i], number, total, err)
+			if err := f.parse(buf[:i]); err != nil {
+				return f.checkBad(buf[:i], number, total, err)
 			}
 			f.size += int64(i) + 1
 			buf = buf[:copy(buf, buf[i+1:])]
@@ -200,13 +199,13 @@ func (f *File) scan(total int64) error {
 	}
 }
 
-// lastLine deals with what follows the last line feed. A whole record is kept, and gets
-// its line feed: it may have been put there by hand. The beginning of one was torn.
+// lastLine handles what follows the last line feed. A complete record may have been added by
+// hand: it gets its line feed. An incomplete one was torn.
 func (f *File) lastLine(rest []byte, number int) error {
 	if len(rest) == 0 {
 		return nil
 	}
-	if err := f.learn(rest); err != nil {
+	if err := f.parse(rest); err != nil {
 		if !torn(rest) {
 			return &DamagedError{f.name, number, err.Error()}
 		}
@@ -219,18 +218,18 @@ func (f *File) lastLine(rest []byte, number int) error {
 	return nil
 }
 
-// judge decides about a line that is no record. After a power cut the last batch may
-// have holes, which read as zeros; JSON has none. Elsewhere it is damage, and cutting
-// there would throw away what was acknowledged.
-func (f *File) judge(text []byte, number int, total int64, why error) error {
+// checkBad handles a line that is no record. After a power cut the last batch may have
+// holes, which read as zeros. Anywhere else the line is damaged, and cutting it off would
+// lose acknowledged messages.
+func (f *File) checkBad(text []byte, number int, total int64, why error) error {
 	if total-f.size <= maxBatchBytes+MaxLineBytes && bytes.IndexByte(text, 0) >= 0 && torn(text) {
 		return nil
 	}
 	return &DamagedError{f.name, number, why.Error()}
 }
 
-// torn reports whether text may be what a crash left of a line. A file of another kind
-// must not be taken for one that is torn from its first byte on.
+// torn reports whether text may be a line that a crash has torn. A file of another kind must
+// not count as torn.
 func torn(text []byte) bool {
 	const begin = `{"message_id":`
 	n := min(len(text), len(begin))
@@ -240,8 +239,8 @@ func torn(text []byte) bool {
 	return string(text[:n]) == begin[:n]
 }
 
-// learn remembers the message of a line.
-func (f *File) learn(text []byte) error {
+// parse parses a line, counts it, and reports its message.
+func (f *File) parse(text []byte) error {
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil {
 		return errors.New("it is not a JSON object")
@@ -257,13 +256,13 @@ func (f *File) learn(text []byte) error {
 		message = []byte(*l.Message)
 	}
 	f.count++
-	if f.learnt != nil {
-		f.learnt(l.Sender, l.MessageID, message)
+	if f.found != nil {
+		f.found(l.Sender, l.MessageID, message)
 	}
 	return nil
 }
 
-// Append adds a line. It is on stable storage when Commit has returned.
+// Append adds a line. The line is on stable storage when Commit has returned.
 func (f *File) Append(r *Record) error {
 	if f.err != nil {
 		return f.err
@@ -273,7 +272,7 @@ func (f *File) Append(r *Record) error {
 	switch n := len(f.buf); {
 	case n-before > MaxLineBytes:
 		f.buf = f.buf[:before]
-		return fmt.Errorf("a received message needs a line of %d bytes, the limit is %d", n-before, MaxLineBytes)
+		return fmt.Errorf("a received message needs a line of %d bytes, but the limit is %d", n-before, MaxLineBytes)
 	case n > maxBatchBytes:
 		if err := f.Commit(); err != nil {
 			return err
@@ -283,8 +282,8 @@ func (f *File) Append(r *Record) error {
 	return nil
 }
 
-// Commit puts all appended lines on stable storage, with one write and one sync. After
-// an error the file must be opened anew.
+// Commit stores all appended lines, with one write and one sync. After an error the file
+// must be opened again.
 func (f *File) Commit() error {
 	if f.err != nil || len(f.buf) == 0 {
 		return f.err
@@ -302,13 +301,13 @@ func (f *File) Commit() error {
 	return nil
 }
 
-// Len is the number of messages in the file, those that are not committed among them.
+// Len is the number of messages in the file, including those not committed yet.
 func (f *File) Len() int { return f.count }
 
-// Size is the length of what is committed.
+// Size is the length of the committed lines.
 func (f *File) Size() int64 { return f.size }
 
-// Cut is how many bytes of a torn line Open cut off.
+// Cut is how many bytes Open cut off.
 func (f *File) Cut() int64 { return f.cut }
 
 // Close closes the file. Lines that are not committed are dropped.

@@ -7,24 +7,23 @@ import (
 	"unicode/utf8"
 )
 
-// Record is one received message. The first three members of a line are those that
-// CipherMQ's receivers write.
+// Record is one received message. CipherMQ's receivers write the first three members too.
 type Record struct {
 	MessageID string
 	// Message is printed as text if it is UTF-8, else as message_base64.
 	Message []byte
 	// Received is printed as timestamp, in seconds since 1970.
 	Received time.Time
-	// Sender and SealedAt are what its sender signed; zero values are left out.
+	// Sender and SealedAt were signed by the sender; zero values are omitted.
 	Sender   string
 	SealedAt time.Time
-	// The rest is what the broker said about the message; zero values are left out.
+	// The rest comes from the broker; zero values are omitted.
 	Queue, Publisher, Exchange, Key string
 	Published                       time.Time
 	Attempt                         uint32
 }
 
-// line is what is read of a line.
+// line is the part of a line that is read again.
 type line struct {
 	MessageID string  `json:"message_id"`
 	Message   *string `json:"message"`
@@ -32,8 +31,8 @@ type line struct {
 	Sender    string  `json:"sender"`
 }
 
-// appendJSON appends the record as a JSON object. It is written by hand because it is
-// most of what a receiver does besides opening messages.
+// appendJSON appends the record as a JSON object. It does not use encoding/json, because
+// this is most of a receiver's work apart from opening messages.
 func (r *Record) appendJSON(dst []byte) []byte {
 	dst = appendString(append(dst, `{"message_id":`...), r.MessageID)
 	if utf8.Valid(r.Message) {
@@ -71,12 +70,12 @@ func appendTime(dst []byte, name string, t time.Time) []byte {
 	return append(t.UTC().AppendFormat(append(dst, name...), time.RFC3339Nano), '"')
 }
 
-// appendString quotes text for JSON. What is not valid UTF-8 becomes U+FFFD; U+2028 and
-// U+2029 are escaped, because some readers take them for the end of a line.
+// appendString quotes text for JSON. Invalid UTF-8 becomes U+FFFD. U+2028 and U+2029 are
+// escaped, because some readers treat them as the end of a line.
 func appendString[T string | []byte](dst []byte, s T) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, '"')
-	from := 0 // of what is not copied yet
+	from := 0 // start of the text that is not copied yet
 	for i := 0; i < len(s); {
 		c, n := rune(s[i]), 1
 		if c >= utf8.RuneSelf {

@@ -1,12 +1,12 @@
 // Package receiver is what "sealmq receive" does with opened messages: it writes them to a
 // file, or runs a command for each, and commits them.
 //
-// It promises that a line is on stable storage before its message is committed, so that
-// each message is in the file once, whatever dies when; and that a message whose command did
-// not succeed comes again, later and later.
+// It promises that a line is on stable storage before its message is committed, so that each
+// message is in the file once after any crash. A message whose command failed is delivered
+// again, after a pause that grows.
 //
-// It does not connect, open messages or remember them, which client.Receiver does, and it
-// does not print.
+// It does not connect, open messages or remember them: receive.Receiver does. It does not
+// print.
 package receiver
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/sealmq/sealmq/receive"
 )
 
-// Source is what a run needs of a client.Receiver.
+// Source is the part of a receive.Receiver that a run needs.
 type Source interface {
 	Next(ctx context.Context, limit int) ([]receive.Received, error)
 	Commit(output receive.Output, list ...receive.Received) error
@@ -32,36 +32,36 @@ type Source interface {
 	Stats() receive.Stats
 }
 
-// Config is what a run works with. Source and either File or Do must be set.
+// Config is the configuration of a run. Source and either File or Do must be set.
 type Config struct {
 	Source Source
-	// File takes the messages.
+	// File is where the messages are written.
 	File *jsonl.File
-	// Do is called for each message, one after the other, instead. One that it returns an
-	// error for is given back. An error that wraps ErrUnusable ends Run.
+	// Do is called for each message instead, one after the other. If it returns an error,
+	// the message is returned to the queue. An error that wraps ErrUnusable ends Run.
 	Do func(ctx context.Context, m *receive.Received) error
-	// Failed is told of each error of Do, with how long it takes until the message comes
-	// again.
+	// Failed is called with each error of Do, and with the pause before the message is
+	// delivered again.
 	Failed func(m *receive.Received, err error, again time.Duration)
-	// Count ends Run after so many new messages; 0 is no end.
+	// Count ends Run after this many new messages; 0 is no limit.
 	Count int
-	// Idle ends Run when nothing came for so long; 0 is no end.
+	// Idle ends Run when no message has come for this long; 0 is no limit.
 	Idle time.Duration
-	// Prefetch is the one of the subscription (default: sealmq.DefaultPrefetch).
+	// Prefetch is the prefetch of the subscription (default: sealmq.DefaultPrefetch).
 	Prefetch int
-	// Clock is the time of the records (default: the machine's).
+	// Clock is the time of the records (default: the system's).
 	Clock clock.Clock
 }
 
-// Bounds of the pause before a message comes again whose command has failed. It doubles
-// with each attempt.
+// Bounds of the pause before a message whose command failed is delivered again. The pause
+// doubles with each attempt.
 const (
 	MinAgain = time.Second
 	MaxAgain = 5 * time.Minute
 )
 
-// ErrUnusable is what Do returns if it would fail for every message. Nothing counts as
-// failed then.
+// ErrUnusable is what Do returns if it would fail for every message. The message then does
+// not count as failed.
 var ErrUnusable = errors.New("the command cannot be run")
 
 // Stats counts what a run did.
@@ -93,8 +93,8 @@ func New(cfg Config) *Receiver {
 	return &Receiver{cfg: cfg, prefetch: cfg.Prefetch}
 }
 
-// Prefetch is what to subscribe with: no more than what is wanted at all, because every
-// message that is taken and given back counts as an attempt to deliver it.
+// Prefetch is the prefetch of the subscription: at most the number of wanted messages,
+// because every message that is delivered and returned counts as an attempt.
 func Prefetch(want, count int) int {
 	if count > 0 {
 		return min(want, count)
@@ -107,10 +107,9 @@ func (r *Receiver) Stats() Stats {
 	return Stats{Stats: r.cfg.Source.Stats(), Received: r.received.Load(), Failed: r.failed.Load(), Bytes: r.bytes.Load()}
 }
 
-// Run receives until Count or Idle is reached or ctx ends, which is no error. The
-// acknowledgements of the last messages are on their way then; the client's Flush waits for
-// them. If no message could be opened it returns a *client.UnopenedError, and closing the
-// connection gives them back.
+// Run receives until Count or Idle is reached or ctx ends, which is no error. The last acks
+// may not be confirmed yet; the client's Flush waits for them. If no message could be opened
+// it returns a *receive.UnopenedError, and closing the connection returns the messages.
 func (r *Receiver) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		limit := 0
@@ -138,7 +137,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	return r.cfg.Source.Unopened()
 }
 
-// next waits for messages, and for no longer than Idle if nothing comes at all.
+// next waits for messages, or for Idle if no message comes.
 func (r *Receiver) next(ctx context.Context, limit int) ([]receive.Received, error) {
 	if r.cfg.Idle <= 0 {
 		return r.cfg.Source.Next(ctx, limit)
@@ -150,8 +149,8 @@ func (r *Receiver) next(ctx context.Context, limit int) ([]receive.Received, err
 	ready := make(chan struct{})
 	t = r.cfg.Clock.AfterFunc(r.cfg.Idle, func() {
 		<-ready
-		// What came again counts as something that came, unless it comes every so often
-		// and stays where it is.
+		// A redelivered message counts as one that came, except one that cannot be
+		// handled and comes again and again.
 		if now := counted(r.cfg.Source.Stats()); now != seen {
 			seen = now
 			t.Reset(r.cfg.Idle)
@@ -191,7 +190,7 @@ func (r *Receiver) keep(list []receive.Received) error {
 func (r *Receiver) commit(output receive.Output, bytes int, list ...receive.Received) error {
 	r.received.Add(uint64(len(list)))
 	r.bytes.Add(uint64(bytes))
-	// Before the acknowledgements make room for more.
+	// Narrow it before the acks make room for more deliveries.
 	if err := r.narrow(); err != nil {
 		return err
 	}
@@ -203,7 +202,7 @@ func (r *Receiver) do(ctx context.Context, list []receive.Received) error {
 	for i := range list {
 		m := &list[i]
 		if ctx.Err() != nil {
-			return nil // an interruption is nobody's fault: they are given back uncounted
+			return nil // interrupted: the messages are released without counting an attempt
 		}
 		err := r.cfg.Do(ctx, m)
 		switch {
@@ -227,7 +226,7 @@ func (r *Receiver) do(ctx context.Context, list []receive.Received) error {
 	return nil
 }
 
-// pauseOf grows with the attempts that the broker has counted.
+// pauseOf is the pause before the next attempt. It grows with the broker's count of attempts.
 func pauseOf(m *receive.Received) time.Duration {
 	meta, err := m.Delivery.Meta()
 	if err != nil || meta.Attempt == 0 {
@@ -236,9 +235,9 @@ func pauseOf(m *receive.Received) time.Duration {
 	return min(MaxAgain, MinAgain<<min(meta.Attempt-1, 16))
 }
 
-// narrow keeps the broker from handing out more than is wanted. At the end one message
-// too many may still be handed out, because a prefetch cannot be zero; it goes back when
-// the connection closes.
+// narrow reduces the prefetch to the number of messages that are still wanted. At the end
+// one message too many may be delivered, because a prefetch cannot be zero. It is returned
+// when the connection closes.
 func (r *Receiver) narrow() error {
 	if r.cfg.Count == 0 {
 		return nil
@@ -260,7 +259,7 @@ func (r *Receiver) record(m *receive.Received) *jsonl.Record {
 		rec.Queue, rec.Publisher, rec.Exchange, rec.Key = meta.Queue, meta.Publisher, meta.Exchange, meta.Key
 		rec.Published, rec.Attempt = meta.Time, meta.Attempt
 	}
-	if m.Proven() { // the sender's word, which the broker cannot change
+	if m.Proven() { // signed by the sender, so the broker cannot change it
 		rec.Sender, rec.SealedAt, rec.Exchange, rec.Key = m.Sender.ID, m.SealedAt, m.Exchange, m.RoutingKey
 	}
 	return rec

@@ -1,11 +1,11 @@
-// Package sender is what "sealmq send" does with its texts: it reads them ahead, seals
-// them on all cores where that takes long, hands them in in their order, and counts.
+// Package sender is what "sealmq send" does with its texts: it reads them ahead, seals them
+// on all cores if that takes long, publishes them in order, and counts them.
 //
-// It promises that the first error, of the source, of sealing, or a refusal for good, ends
-// the run, and that what it has handed in then is still counted right.
+// It promises that the first error ends the run, whether of the source, of sealing, or a
+// refusal by the broker. Messages that were published before are still counted correctly.
 //
-// It does not connect, does not read files by itself, and does not print. That each text is
-// sealed once and sent until it is confirmed is client.Sender's promise.
+// It does not connect, open files or print. It is send.Sender that seals each text once and
+// sends it until it is confirmed.
 package sender
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// Out is what a run needs of a client.Sender.
+// Out is the part of a send.Sender that a run needs.
 type Out interface {
 	Seal(ctx context.Context, exchange, key string, text []byte) (client.Message, error)
 	Publish(ctx context.Context, m client.Message, position []byte, confirmed func(id string, err error)) error
@@ -33,16 +33,16 @@ type Out interface {
 	Stats() send.Stats
 }
 
-// Text is one text of a source, with how far the source was read with it.
+// Text is one text of a source, with the position after it.
 type Text struct {
 	Body     []byte
 	Position []byte
-	// Source and Line are where it stands, for errors; empty and 0 if nowhere.
+	// Source and Line are its place, for errors; they are empty and 0 if it has none.
 	Source string
 	Line   int
 }
 
-// Place says where a text stands, or "".
+// Place describes the place of a text, or is "".
 func Place(source string, line int) string {
 	if line == 0 {
 		return source
@@ -50,7 +50,7 @@ func Place(source string, line int) string {
 	return fmt.Sprintf("line %d of %s", line, source)
 }
 
-// TextError says at which text a run ended.
+// TextError is an error with the place of its text.
 type TextError struct {
 	Place string
 	Err   error
@@ -59,10 +59,10 @@ type TextError struct {
 // Error begins with the place.
 func (e *TextError) Error() string { return e.Place + ": " + e.Err.Error() }
 
-// Unwrap makes the reason known to errors.Is and errors.As.
+// Unwrap returns the cause.
 func (e *TextError) Unwrap() error { return e.Err }
 
-// failed says that it was this text that an error is about.
+// failed adds the place of the text to an error.
 func (t *Text) failed(err error) error {
 	place := Place(t.Source, t.Line)
 	if err == nil || place == "" || errors.Is(err, send.ErrStopped) || errors.Is(err, context.Canceled) {
@@ -71,27 +71,26 @@ func (t *Text) failed(err error) error {
 	return &TextError{place, err}
 }
 
-// Config is what a run works with. Out, Exchange and RoutingKey must be set.
+// Config is the configuration of a run. Out, Exchange and RoutingKey must be set.
 type Config struct {
 	Out                  Out
 	Exchange, RoutingKey string
-	// Workers is how many texts are sealed at a time (default 1). More are worth it where
-	// sealing one takes long, and give the messages numbers that are not in their order.
+	// Workers is how many texts are sealed at a time (default 1). More workers help if
+	// sealing takes long. Then the sequence numbers are not in the order of the messages.
 	Workers int
-	// Clock is the time that latencies see (default: the machine's).
+	// Clock is the time for latencies (default: the system's).
 	Clock clock.Clock
 }
 
-// Workers is how many cores there are to seal on.
+// Workers is the number of cores to seal on.
 func Workers() int { return runtime.GOMAXPROCS(0) }
 
 // Stats counts what a run did.
 type Stats struct {
 	send.Stats
 	Read  uint64 // texts read
-	Bytes uint64 // of the texts that are confirmed
-	// ConfirmP50 and ConfirmP99 are the times from when a message was handed in to its
-	// confirm.
+	Bytes uint64 // of the confirmed texts
+	// ConfirmP50 and ConfirmP99 are quantiles of the time from publish to confirm.
 	ConfirmP50, ConfirmP99 time.Duration
 }
 
@@ -102,7 +101,7 @@ type Sender struct {
 
 	mu      sync.Mutex
 	latency *hdrhistogram.Histogram // microseconds
-	failed  chan error              // the first refusal for good
+	failed  chan error              // the first refusal
 }
 
 // New prepares a run.
@@ -129,9 +128,9 @@ func (s *Sender) Stats() Stats {
 	return st
 }
 
-// Run sends what next returns, until io.EOF, and waits for the confirms. It returns the
-// first error: of next, of sealing, a refusal for good, or ctx's. What was published and
-// is not confirmed when ctx ends may be stored or not.
+// Run sends the texts of next until io.EOF, and waits for the confirms. It returns the first
+// error: of next, of sealing, a refusal, or that of ctx. If ctx ends, published messages that
+// are not confirmed may be stored or not.
 func (s *Sender) Run(ctx context.Context, next func() (Text, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -139,7 +138,7 @@ func (s *Sender) Run(ctx context.Context, next func() (Text, error)) error {
 	for {
 		select {
 		case j, ok := <-sealed:
-			if !ok && ctx.Err() != nil { // it did not end, it was given up
+			if !ok && ctx.Err() != nil { // not the end of the texts
 				return s.firstOr(ctx.Err())
 			}
 			if !ok {
@@ -163,7 +162,7 @@ func (s *Sender) finish(ctx context.Context) error {
 	return s.firstOr(s.cfg.Out.Flush(ctx))
 }
 
-// firstOr prefers the refusal that came first to what followed from it.
+// firstOr returns the first refusal, if there was one, because err may only follow from it.
 func (s *Sender) firstOr(err error) error {
 	select {
 	case first := <-s.failed:
@@ -175,7 +174,7 @@ func (s *Sender) firstOr(err error) error {
 
 func (s *Sender) publish(ctx context.Context, j *job) error {
 	size, began := len(j.text.Body), s.cfg.Clock.Now()
-	where := Text{Source: j.text.Source, Line: j.text.Line} // without the body, which is not kept
+	where := Text{Source: j.text.Source, Line: j.text.Line} // without the body, to free it
 	err := s.cfg.Out.Publish(ctx, j.m, j.text.Position, func(_ string, err error) {
 		if err != nil {
 			select {
@@ -187,7 +186,7 @@ func (s *Sender) publish(ctx context.Context, j *job) error {
 		s.bytes.Add(uint64(size))
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		// Beyond the histogram's hour nobody asks for a third digit.
+		// An error means more than the histogram's maximum of an hour: it is not recorded.
 		_ = s.latency.RecordValue(max(1, s.cfg.Clock.Now().Sub(began).Microseconds()))
 	})
 	return where.failed(err)
@@ -210,10 +209,10 @@ func (j *job) wait(ctx context.Context) error {
 	}
 }
 
-// seal reads and seals ahead and returns the results in order. A read that blocks, from a
-// terminal say, may outlive ctx; nothing waits for it.
+// seal reads and seals texts ahead and returns the results in order. A read that blocks, for
+// example from a terminal, may outlive ctx; nothing waits for it.
 func (s *Sender) seal(ctx context.Context, next func() (Text, error)) <-chan *job {
-	const ahead = 64 // texts that are read and not yet published
+	const ahead = 64 // texts that are read and not published yet
 	ordered, work := make(chan *job, ahead), make(chan *job, ahead)
 	for range s.cfg.Workers {
 		go func() {
@@ -237,7 +236,7 @@ func (s *Sender) seal(ctx context.Context, next func() (Text, error)) <-chan *jo
 				close(j.ready)
 			} else {
 				s.read.Add(1)
-				work <- j // has as much room as ordered
+				work <- j // it has as much room as ordered, so it does not block
 			}
 			select {
 			case ordered <- j:

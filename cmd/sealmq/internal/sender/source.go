@@ -11,11 +11,11 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// MaxTextBytes bounds one text. Sealed, it is about a third longer, which a broker's
-// request line just takes; what a queue delivers is mostly much less.
+// MaxTextBytes is the maximum length of a text. Sealed, it is about a third longer, which
+// just fits in a request line. Most queues deliver much shorter lines.
 const MaxTextBytes = 3 << 20
 
-// Source reads texts one after the other.
+// Source reads one text after the other.
 type Source struct {
 	name  string
 	lines bool
@@ -25,28 +25,28 @@ type Source struct {
 	given bool
 }
 
-// Lines gives each line of r, without its line feed and a carriage return before it. Empty
-// lines are skipped. The errors name what is read.
+// Lines returns each line of r as a text, without its line feed and a carriage return before
+// it. Empty lines are skipped. name is for errors.
 func Lines(name string, r io.Reader) *Source {
 	return &Source{name: name, lines: true, in: bufio.NewReaderSize(r, 64<<10)}
 }
 
-// Whole gives all of r as one text.
+// Whole returns all of r as one text.
 func Whole(name string, r io.Reader) *Source { return &Source{name: name, in: bufio.NewReader(r)} }
 
-// From begins the count of lines behind some that are not read again.
+// From sets the number of lines that were read before, so that the count continues.
 func (s *Source) From(line int) *Source {
 	s.line = line
 	return s
 }
 
-// Line is the number of the last text's line, from one; 0 of a whole text.
+// Line is the line number of the last text, from one. It is 0 for Whole.
 func (s *Source) Line() int { return s.line }
 
-// Name is what is read.
+// Name is the name of the source.
 func (s *Source) Name() string { return s.name }
 
-// Offset is how many bytes were read, up to the end of the last text.
+// Offset is the offset of the end of the last text.
 func (s *Source) Offset() int64 { return s.read }
 
 // Next returns a text, or io.EOF after the last one.
@@ -78,8 +78,8 @@ func (s *Source) nextLine() ([]byte, error) {
 	}
 }
 
-// readLine returns a line with its end, in memory of its own. It stops reading a line
-// that is too long.
+// readLine returns a new slice with a line and its end. It stops reading a line that is too
+// long.
 func readLine(br *bufio.Reader) ([]byte, error) {
 	var text []byte
 	for {
@@ -105,14 +105,14 @@ func (s *Source) whole() ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", s.name, err)
 	case len(text) > MaxTextBytes:
-		return nil, fmt.Errorf("%s is longer than %d bytes; with --lines each line is a message of its own", s.name, MaxTextBytes)
+		return nil, fmt.Errorf("%s is longer than %d bytes; with --lines each line is a message", s.name, MaxTextBytes)
 	case len(text) == 0:
 		return nil, fmt.Errorf("%s is empty", s.name)
 	}
 	return text, nil
 }
 
-// Trial returns a source of count texts for trying things out.
+// Trial returns a source of count trial messages.
 func Trial(count int) func() (Text, error) {
 	i := 0
 	return func() (Text, error) {
@@ -124,8 +124,7 @@ func Trial(count int) func() (Text, error) {
 	}
 }
 
-// Paced gives what next gives, rate texts a second at most; a rate of 0 is as fast as they
-// are taken.
+// Paced limits next to rate texts a second; 0 is no limit.
 func Paced(ctx context.Context, c clock.Clock, rate float64, next func() (Text, error)) func() (Text, error) {
 	if rate <= 0 {
 		return next
