@@ -13,7 +13,7 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// runCLI runs one command line in a folder of its own, so that no configuration file
+// runCLI runs one command line in a new folder, so that no configuration file
 // of the machine takes part.
 func runCLI(t *testing.T, args ...string) (stdout string, err error) {
 	t.Helper()

@@ -89,11 +89,11 @@ func TestCommandsOfThePages(t *testing.T) {
 	}
 }
 
-// patient replaces the pauses of a reader, who sees that the broker is there, by waiting
-// for it: a busy machine may need longer.
+// patient replaces the pauses of the pages by waiting for the broker, because a busy machine
+// may need longer.
 var patient = strings.NewReplacer(
 	"sleep 1\n", "until sealmq stats >/dev/null 2>&1; do sleep 0.05; done\n",
-	// A measurement of three seconds says no more here than one of a fraction.
+	// A short measurement is enough here.
 	"--duration 3s", "--duration 200ms")
 
 // paste runs commands in a shell, in an empty folder on a disk.
@@ -111,7 +111,8 @@ func paste(t *testing.T, commands string) (output []byte, err error) {
 	return shell.CombinedOutput()
 }
 
-// TestCommandsOfThePagesAreRun: what a reader would paste stands in a block that is run.
+// TestCommandsOfThePagesAreRun: every command that a reader would paste is in a block that a
+// test runs.
 // A format that looks like a command is marked as text.
 func TestCommandsOfThePagesAreRun(t *testing.T) {
 	command := regexp.MustCompile(`(?m)^\s*(\$ |sealmq |make |openssl |cp -|tar )`)

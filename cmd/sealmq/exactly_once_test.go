@@ -59,7 +59,7 @@ func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
 		for {
 			select {
 			case <-sent:
-				// Two idle seconds are no end on a machine that is busy for so long.
+				// On a busy machine, two idle seconds do not mean that everything has arrived.
 				for again := true; again; again = h.waits("inbox") && !t.Failed() {
 					deaths += h.untilDone(left, append(receive, "--idle", "2s")...)
 				}

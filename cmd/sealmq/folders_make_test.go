@@ -342,7 +342,7 @@ func readSpool(t *testing.T, dir string) (list []folderSpooled) {
 	return list
 }
 
-// publishLast writes records behind the checkpoint. One message is unacknowledged when the
+// publishLast writes records after the checkpoint. One message is unacknowledged when the
 // broker is killed.
 func (f *folder) publishLast() {
 	c := f.dial("admin")

@@ -70,7 +70,7 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 	}
 	before, _ := os.ReadFile(filepath.Join(dir, "out.jsonl"))
 	t.Logf("%d of %d messages are there after %d kills", strings.Count(string(before), "\n"), total, kills)
-	// An idle second is no end on a machine that is busy for so long.
+	// On a busy machine, an idle second does not mean that everything has arrived.
 	for again := true; again && !t.Failed(); {
 		must(sealmq(t.Context(), "", append(receive, "--idle", "1s")...))
 		list, err := sealmq(t.Context(), "", "queue", "list", "--addr", broker.Addr, "--json")

@@ -4,7 +4,7 @@ package main
 
 import "github.com/rogpeppe/go-internal/testscript"
 
-// asNobody has no meaning here; scripts use it under [root] alone.
+// asNobody is not supported; scripts use it only under [root].
 func asNobody(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("not on this system")
 }

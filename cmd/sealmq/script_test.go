@@ -142,7 +142,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Defer(func() { l.Close() })
 		ts.Setenv(args[0], l.Addr().String())
 	},
-	// acknowledged QUEUE N waits until so many messages of a queue have been acknowledged.
+	// acknowledged QUEUE N waits until N messages of a queue have been acknowledged.
 	"acknowledged": acknowledged,
 	// nobody COMMAND… runs the program as a user that owns nothing, and expects it to
 	// fail with the error in the file named first: nobody FILE argument…

@@ -14,7 +14,7 @@ import (
 // nobodyID is the user that owns nothing, by convention.
 const nobodyID = 65534
 
-// asNobody runs the program as another user than root, whom file permissions hold back.
+// asNobody runs the program as a user other than root, so that file permissions apply.
 func asNobody(ts *testscript.TestScript, neg bool, args []string) {
 	exe, err := binary()
 	ts.Check(err)

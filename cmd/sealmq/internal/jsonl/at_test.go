@@ -9,8 +9,8 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
-// What somebody else has committed stays, what is behind it goes, and what nobody of us
-// has written is left alone.
+// OpenAt keeps the committed lines, cuts off what follows, and does not change a file with
+// content that this package has not written.
 func TestOpenAtKeepsWhatIsCommitted(t *testing.T) {
 	const one, two = `{"message_id":"1","message":"a","timestamp":1}` + "\n", `{"message_id":"2","message":"b","timestamp":1}` + "\n"
 	for _, c := range []struct {

@@ -26,7 +26,7 @@ func record(id, text string) *jsonl.Record {
 	return &jsonl.Record{MessageID: id, Message: []byte(text), Received: time.UnixMilli(1_700_000_000_123)}
 }
 
-// remembering is a file with what its lines held when it was opened.
+// remembering is a file with the content of its lines when it was opened.
 type remembering struct {
 	*jsonl.File
 	texts map[string]string
@@ -110,7 +110,7 @@ func TestWhatTheLinesHold(t *testing.T) {
 	}
 }
 
-// What is printed by hand reads as it was.
+// A line that is written by hand is read correctly.
 func TestEveryTextReadsAsItWas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text, id := rapid.String().Draw(t, "text"), rapid.String().Draw(t, "id")
@@ -148,7 +148,7 @@ func TestTornLastLineIsCutOff(t *testing.T) {
 			t.Fatalf("cut at %d: %s", cut, d)
 		}
 	}
-	// A whole record that only lacks its line feed is no torn one.
+	// A complete record without its line feed is not torn.
 	fs := faultfs.New()
 	fs.Put(name, []byte(whole+last))
 	f := open(t, fs)
@@ -309,9 +309,9 @@ func receive(f *remembering, total int, rng *rand.Rand, acked map[string]bool) e
 	return nil
 }
 
-// The power goes at every single change of the file system, and once more while the
-// receiver works on what it finds. Whatever was acknowledged is there, and in the end
-// everything is there once.
+// TestPowerCutAtEveryStep cuts the power at every change of the file system, and once more
+// while the receiver goes on. Every acknowledged message is there, and in the end each
+// message is there once.
 func TestPowerCutAtEveryStep(t *testing.T) {
 	const total = 40
 	steps := 0

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const name = "out.jsonl"
 
-// queue hands out messages as a client.Receiver does.
+// queue delivers messages as a receive.Receiver does.
 type queue struct {
 	t         *testing.T
 	fs        *faultfs.FS // to look at the file when a commit comes
@@ -135,7 +135,7 @@ func TestCommitsWhatIsOnStableStorage(t *testing.T) {
 	})
 }
 
-// What is given back and comes again, for as long as it takes, is not what Idle waits for.
+// A message that is returned and comes again and again does not keep Idle from ending Run.
 func TestIdleDoesNotWaitForWhatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(t, 0)
@@ -182,7 +182,7 @@ func TestFailedFileEndsTheRun(t *testing.T) {
 	}
 }
 
-// What its command does not take comes again; what is interrupted comes again at once.
+// A message whose command fails is delivered again later; an interrupted one at once.
 func TestCommandsAreCommittedOneByOne(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

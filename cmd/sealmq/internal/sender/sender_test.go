@@ -125,7 +125,7 @@ func TestFirstRefusalForGoodEndsTheRun(t *testing.T) {
 	}
 }
 
-// Who hears that a text was refused, or cannot be sealed, hears which one it was.
+// The error of a text that is refused or cannot be sealed names its place.
 func TestErrorsNameTheText(t *testing.T) {
 	o := &out{answer: func(n int) error {
 		if n == 2 {
