@@ -44,14 +44,14 @@ type conn struct {
 	// mu is a leaf: nothing is called while it is held except Session.Drained and
 	// deadlines.
 	mu       sync.Mutex
-	changed  sync.Cond        // writing ended, the conversation is over, or closed
+	changed  sync.Cond        // the writing ended, the conversation is over, or the socket is closed
 	session  protocol.Session // nil until the protocol is known; then never changed
 	protocol string
 	known    bool // identified was called
 	writing  bool // there is a goroutine that writes
 	again    bool // it must ask the session once more before it ends
 	draining bool
-	over     bool        // the session has said its last words
+	over     bool        // the conversation is over: Session.Output said so
 	timer    *time.Timer // wakes when Session.Tick asked for it; nil until it does
 	why      closing     // not zero once the socket is closed
 }
@@ -103,7 +103,7 @@ func (c *conn) serve() {
 	case over:
 		c.linger()
 	case draining:
-		c.flush()
+		c.waitDrained()
 	}
 	why := c.end(err)
 	c.server.metrics.closed[why].Add(1)
@@ -133,7 +133,7 @@ func (c *conn) read() error {
 					return err
 				}
 			}
-			if session != nil && !c.take(session) {
+			if session != nil && !c.passInput(session) {
 				return net.ErrClosed
 			}
 		}
@@ -194,8 +194,8 @@ func (c *conn) openSession() (protocol.Session, error) {
 	return session, nil
 }
 
-// take gives the session what was read. It returns false once the session is closed.
-func (c *conn) take(session protocol.Session) bool {
+// passInput gives the session what was read. It returns false once the session is closed.
+func (c *conn) passInput(session protocol.Session) bool {
 	for {
 		used, more := session.Input(c.in.data())
 		c.in.discard(used)

@@ -28,8 +28,8 @@ func (c *conn) ending() (draining, over bool) {
 	return c.draining, c.over
 }
 
-// flush waits until everything that was accepted is answered and written.
-func (c *conn) flush() {
+// waitDrained waits until everything that was accepted is answered and written.
+func (c *conn) waitDrained() {
 	c.mu.Lock()
 	session := c.session
 	c.mu.Unlock()
@@ -44,8 +44,8 @@ func (c *conn) flush() {
 	}
 }
 
-// hangUp is called when the session's last words are written. It makes the goroutine that
-// reads close the connection.
+// hangUp is called when the session has ended the conversation and its last bytes are
+// written. It makes the goroutine that reads close the connection.
 func (c *conn) hangUp() {
 	c.mu.Lock()
 	c.over = true
@@ -56,11 +56,11 @@ func (c *conn) hangUp() {
 	_ = c.tls.CloseWrite()
 }
 
-// lingerTime is how long a peer has to close its side after the session's last words.
+// lingerTime is how long a peer has to close its side after the session's last bytes.
 const lingerTime = 2 * time.Second
 
 // linger skips what the peer still sends. Closing a socket with unread bytes resets the
-// connection, and the peer might lose the last words.
+// connection, and the peer might lose the last bytes.
 func (c *conn) linger() {
 	c.mu.Lock()
 	draining := c.draining

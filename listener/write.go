@@ -122,7 +122,7 @@ func (c *conn) write() {
 			} else {
 				c.pushLater()
 			}
-			if c.rest() {
+			if c.stopWriting() {
 				break
 			}
 			o.written()
@@ -131,13 +131,13 @@ func (c *conn) write() {
 		o.hold(out)
 		if err := c.send(out); err != nil {
 			c.abort(closedWrite)
-			c.rest()
+			c.stopWriting()
 			break
 		}
 		o.written()
 		if over {
 			c.hangUp()
-			c.rest()
+			c.stopWriting()
 			break
 		}
 	}
@@ -167,8 +167,9 @@ func (c *conn) pushLater() {
 	time.AfterFunc(c.pushPause, c.wake)
 }
 
-// rest ends the writing, unless there may be more to write.
-func (c *conn) rest() bool {
+// stopWriting ends the writing. It returns false if there may be more to write: then the
+// goroutine goes on.
+func (c *conn) stopWriting() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.again && c.why == closedNot && !c.over {
@@ -202,5 +203,5 @@ func (c *conn) containWrite() {
 	}
 	c.panicked(v, debug.Stack())
 	c.abort(closedPanic)
-	c.rest()
+	c.stopWriting()
 }
