@@ -17,27 +17,27 @@ func (s *Session) consume(v Verb, args []byte) {
 			Message: "queue is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"})
 		return
 	}
-	c := s.open()
+	c := s.openConsumer()
 	if c == nil {
 		return // closed: nobody reads the reply
 	}
 	d := &s.delivery
-	sub, listed, ok := d.list(queue, s.limits.Subscriptions)
+	sub, listed, ok := d.reserve(queue, s.limits.Subscriptions)
 	if !ok {
 		s.answerError(v, &sealmq.Error{Code: sealmq.LimitReached,
 			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})
 		return
 	}
-	d.closeGate()
+	d.holdPushes()
 	s.ask(v, func(g *group) {
-		g.opensGate = true
+		g.resumesPushes = true
 		if sub != 0 {
 			g.finish(replySubscribed, c.SetPrefetch(sub, s.prefetch))
 			return
 		}
 		sub = c.Consume(queue, engine.ConsumeOptions{Prefetch: s.prefetch}, func(err error) {
 			if err != nil && !listed {
-				d.unlist(queue)
+				d.unreserve(queue)
 			}
 			g.finish(replySubscribed, err)
 		})
@@ -48,7 +48,7 @@ func (s *Session) consume(v Verb, args []byte) {
 // fetch delivers one message, which stays outstanding until it is settled or the
 // connection ends (specification R28).
 func (s *Session) fetch(v Verb, args []byte) {
-	c := s.open()
+	c := s.openConsumer()
 	if c == nil {
 		return
 	}

@@ -30,16 +30,16 @@ type delivery struct {
 	// ending says that there is something in ended.
 	ending atomic.Bool
 
-	// gate is held while messages are taken, so that closed cannot change meanwhile. closed
+	// pushMu is held while messages are taken, so that holds cannot change meanwhile. holds
 	// counts the consumes whose reply is not printed yet: nothing may be pushed before that
 	// (specification R21).
-	gate     sync.Mutex
-	closed   int
+	pushMu   sync.Mutex
+	holds    int
 	consumer atomic.Pointer[broker.Consumer]
-	draining bool // under gate; nothing is pushed any more
-	shut     bool // under gate; the session is closed
+	draining bool // under pushMu; nothing is pushed any more
+	closed   bool // under pushMu; the session is closed
 
-	// mu guards the rest. It is taken after gate. It is never held across a call of the
+	// mu guards the rest. It is taken after pushMu. It is never held across a call of the
 	// broker, whose callbacks take it.
 	mu     sync.Mutex
 	ledger ledger
@@ -47,20 +47,20 @@ type delivery struct {
 	// subs has the subscription to each queue that is consumed, and 0 for a queue of which
 	// the peer was not told yet that its subscription has ended, or that is just subscribed.
 	subs    map[string]sealmq.SubscriptionID
-	lost    sealmq.SubscriptionID // the last one that ended and was not in subs
+	lost    sealmq.SubscriptionID // the last one that ended before it was in subs
 	atLimit bool                  // the peer holds as much as it may; its next ack makes room
 }
 
-// open returns the consumer's side, which it opens when it is first needed; nil once the
-// session is closed.
-func (s *Session) open() *broker.Consumer {
+// openConsumer returns the consumer's side, which it opens when it is first needed; nil
+// once the session is closed.
+func (s *Session) openConsumer() *broker.Consumer {
 	d := &s.delivery
 	if c := d.consumer.Load(); c != nil {
 		return c
 	}
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	if d.shut {
+	d.pushMu.Lock()
+	defer d.pushMu.Unlock()
+	if d.closed {
 		return nil
 	}
 	c := s.broker.Open(s.caller, func() {
@@ -74,30 +74,31 @@ func (s *Session) open() *broker.Consumer {
 	return c
 }
 
-func (d *delivery) closeGate() {
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	d.closed++
+// holdPushes stops pushing until resumePushes is called as often.
+func (d *delivery) holdPushes() {
+	d.pushMu.Lock()
+	defer d.pushMu.Unlock()
+	d.holds++
 }
 
-func (d *delivery) openGate() {
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	d.closed--
+func (d *delivery) resumePushes() {
+	d.pushMu.Lock()
+	defer d.pushMu.Unlock()
+	d.holds--
 }
 
 func (d *delivery) close() {
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	d.shut = true
+	d.pushMu.Lock()
+	defer d.pushMu.Unlock()
+	d.closed = true
 	if c := d.consumer.Load(); c != nil {
 		c.Close(true)
 	}
 }
 
 func (d *delivery) drain() {
-	d.gate.Lock()
-	defer d.gate.Unlock()
+	d.pushMu.Lock()
+	defer d.pushMu.Unlock()
 	d.draining = true
 }
 
@@ -109,31 +110,24 @@ func (d *delivery) quiet() {
 	}
 }
 
-// settle hands settlements to the broker. There is a consumer, or there would be
-// nothing to settle.
-func (d *delivery) settle(batch []engine.Settlement, done func(error)) {
-	d.consumer.Load().Settle(batch, done)
-}
-
 // settleID appends a settlement for each delivery that id means, and notes in g that it is
 // pending.
-func (d *delivery) settleID(g *group, sc *scratch, id []byte, like engine.Settlement) (found, madeRoom bool) {
+func (d *delivery) settleID(g *group, r *requests, id []byte, like engine.Settlement) (found, madeRoom bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := len(g.pending)
-	sc.settlements, g.pending = d.ledger.settle(sc.settlements, g.pending, id, like)
+	r.settlements, g.pending = d.ledger.settle(r.settlements, g.pending, id, like)
 	if found = len(g.pending) > before; found && d.atLimit {
 		d.atLimit, madeRoom = false, true
 	}
 	return found, madeRoom
 }
 
-// settled ends the pending settlements of a group. over says that the deliveries are no
-// longer the peer's.
-func (d *delivery) settled(list []pending, over bool, now time.Time) latencies {
+// settled ends the pending settlements of a group, as in ledger.
+func (d *delivery) settled(list []pending, stored bool, now time.Time) latencies {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ledger.settled(list, over, now)
+	return d.ledger.settled(list, stored, now)
 }
 
 // remember puts deliveries into the ledger before they are printed.
@@ -146,6 +140,7 @@ func (d *delivery) remember(list []sealmq.Delivery, c *broker.Consumer, now time
 	}
 }
 
+// note adds deliveries to the ledger and returns how many there are in it.
 func (d *delivery) note(list []sealmq.Delivery, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -155,9 +150,9 @@ func (d *delivery) note(list []sealmq.Delivery, now time.Time) int {
 	return d.ledger.len()
 }
 
-// list makes room for a subscription to a queue, unless there are limit others. It tells
-// which there is already, and whether the queue had its room before.
-func (d *delivery) list(queue string, limit int) (sub sealmq.SubscriptionID, listed, ok bool) {
+// reserve gives a queue its place in subs, unless there are limit others. It returns the
+// subscription that there is already, or 0; listed says that the queue had its place before.
+func (d *delivery) reserve(queue string, limit int) (sub sealmq.SubscriptionID, listed, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	sub, listed = d.subs[queue]
@@ -182,8 +177,8 @@ func (d *delivery) subscribed(queue string, sub sealmq.SubscriptionID) {
 	}
 }
 
-// unlist gives back the room of a subscription that came to nothing.
-func (d *delivery) unlist(queue string) {
+// unreserve takes the place of a queue back whose subscription failed.
+func (d *delivery) unreserve(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.subs, queue)
@@ -240,9 +235,9 @@ func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	if budget <= 0 || c == nil || !d.ready.Load() && !d.ending.Load() {
 		return dst
 	}
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	if d.closed > 0 || d.draining || d.shut {
+	d.pushMu.Lock()
+	defer d.pushMu.Unlock()
+	if d.holds > 0 || d.draining || d.closed {
 		return dst
 	}
 	if d.ending.Swap(false) {

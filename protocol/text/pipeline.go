@@ -50,14 +50,14 @@ type group struct {
 	verb     Verb
 	start    time.Time
 	unstored int // bytes of messages that wait to be stored
-	counted  int // bytes of text that the pipeline has counted
+	counted  int // its part of pipeline.bytes
 
-	pending   []pending // settling only: the deliveries that are being settled
-	ends      []int     // publishing only: where the reply to each message ends in text
-	batch     bool      // a publish_batch: one TLS record if it fits, and suffixes in errors
-	coded     bool      // error lines have codes
-	opensGate bool      // a consume: pushes wait until this reply is printed
-	resolved  bool      // under pipeline.mu
+	pending       []pending // settling only: the deliveries that are being settled
+	ends          []int     // publishing only: where the reply to each message ends in text
+	batch         bool      // a publish_batch: one TLS record if it fits, and suffixes in errors
+	coded         bool      // error lines have codes
+	resumesPushes bool      // a consume: pushes wait until this reply is printed
+	resolved      bool      // under pipeline.mu
 
 	// The callbacks are made once in the life of a group, because a method value allocates.
 	onPublish func([]engine.PublishResult)
@@ -93,20 +93,21 @@ func emptied[T any](s []T, most int) []T {
 	return s[:0]
 }
 
-// scratch is what a run of commands is handed to the broker in. A session has one only
-// while it collects the run.
-type scratch struct {
-	requests    []engine.Publish
+// requests are what the commands of the current group ask of the broker. A session has
+// some only while it collects them: they are the broker's for the time of one call, and the
+// group lives on until its replies have left.
+type requests struct {
+	publishes   []engine.Publish
 	settlements []engine.Settlement
 }
 
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
+var requestPool = sync.Pool{New: func() any { return new(requests) }}
 
-func (s *scratch) release() {
-	clear(s.requests) // what they refer to
-	clear(s.settlements)
-	s.requests, s.settlements = emptied(s.requests, keptCommands), emptied(s.settlements, keptCommands)
-	scratches.Put(s)
+func (r *requests) release() {
+	clear(r.publishes) // what they refer to
+	clear(r.settlements)
+	r.publishes, r.settlements = emptied(r.publishes, keptCommands), emptied(r.settlements, keptCommands)
+	requestPool.Put(r)
 }
 
 // pipeline is the replies that were not handed out yet, in their order.
@@ -115,14 +116,15 @@ type pipeline struct {
 	changed    sync.Cond // something was resolved or printed, or the session closed
 	head, tail *group
 	waiting    int // replies
-	bytes      int // of their text
-	charged    int // what of these Memory has counted
+	bytes      int // of their text, and groupBytes for each group
+	charged    int // how many of these bytes protocol.Memory counts
 	unstored   int // bytes of messages that wait to be stored
 	unresolved int // groups
 	closed     bool
 }
 
-// collect returns the group that the next command of this kind joins.
+// collect returns the group that the next command of this kind joins: the current one, or a
+// new one after a flush.
 func (s *Session) collect(k kind, v Verb) *group {
 	g := s.current
 	if g != nil && g.kind == k && (k == ready || g.verb == v) && g.count < maxGroup && len(g.text) < s.groupText {
@@ -135,22 +137,23 @@ func (s *Session) collect(k kind, v Verb) *group {
 	return g
 }
 
-// flush hands what is collected to the broker.
+// flush enqueues the current group and hands its requests to the broker.
 func (s *Session) flush() {
 	g := s.current
 	if g == nil {
 		return
 	}
 	s.current = nil
-	sc := s.scratch
-	s.scratch = nil
+	r := s.requests
+	s.requests = nil
 	switch {
-	case g.kind == publishing && len(sc.requests) > 0:
+	case g.kind == publishing && len(r.publishes) > 0:
 		s.enqueue(g, false)
-		s.broker.Publish(s.caller, sc.requests, g.onPublish)
-	case g.kind == settling && sc != nil && len(sc.settlements) > 0:
+		s.broker.Publish(s.caller, r.publishes, g.onPublish)
+	case g.kind == settling && r != nil && len(r.settlements) > 0:
 		s.enqueue(g, false)
-		s.delivery.settle(sc.settlements, g.onSettle)
+		// There is a consumer, or there would be nothing to settle.
+		s.delivery.consumer.Load().Settle(r.settlements, g.onSettle)
 	default:
 		if g.kind == settling {
 			s.metrics.answered(g.verb, g.count, 0)
@@ -158,17 +161,17 @@ func (s *Session) flush() {
 		s.enqueue(g, true)
 		s.answered = true
 	}
-	if sc != nil {
-		sc.release()
+	if r != nil {
+		r.release()
 	}
 }
 
-// scratchpad returns the memory of the current run.
-func (s *Session) scratchpad() *scratch {
-	if s.scratch == nil {
-		s.scratch = scratches.Get().(*scratch)
+// collected returns the requests of the current group, to add one.
+func (s *Session) collected() *requests {
+	if s.requests == nil {
+		s.requests = requestPool.Get().(*requests)
 	}
-	return s.scratch
+	return s.requests
 }
 
 // enqueue gives the group its place. From here on the broker's callback owns it, unless it
@@ -302,8 +305,8 @@ func (s *Session) appendReplies(dst []byte, budget int) []byte {
 	for g := first; g != rest; {
 		next := g.next
 		dst = append(dst, g.text...)
-		if g.opensGate {
-			s.delivery.openGate()
+		if g.resumesPushes {
+			s.delivery.resumePushes()
 		}
 		g.release()
 		g = next

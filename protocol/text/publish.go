@@ -54,8 +54,8 @@ func (s *Session) publishBatch(v Verb, args []byte) {
 // add puts one message into the group. Its strings are parts of the line, which does not
 // change before the group is flushed.
 func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
-	sc := s.scratchpad()
-	sc.requests = append(sc.requests, engine.Publish{Message: sealmq.Message{
+	r := s.collected()
+	r.publishes = append(r.publishes, engine.Publish{Message: sealmq.Message{
 		Exchange: alias(exchange), Key: alias(key), ID: alias(e.ID), Body: e.Body,
 	}})
 	g.text = append(append(append(g.text, prefixAck...), e.ID...), '\n')

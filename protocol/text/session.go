@@ -106,8 +106,8 @@ type Session struct {
 	answered     bool      // a reply was queued that needs no waiting
 	groupText    int       // how much text of replies makes a group
 	full         bool      // more replies wait than the limits allow
-	current      *group    // commands that are collected and not handed to the broker yet
-	scratch      *scratch  // what they will be handed over in
+	current      *group    // the replies to the commands that are collected now; nil if none are
+	requests     *requests // what these commands ask of the broker; nil if nothing
 	prefetch     int       // credit of new subscriptions; 0 is the queue's own
 	coded        bool      // the peer asked for codes in error lines
 	resends      int       // since resendsSince

@@ -84,10 +84,10 @@ func (s *Session) extend(v Verb, id []byte) {
 	s.flush()
 }
 
+// settle collects the settlements that a command means; like is one of them without its tag.
 func (s *Session) settle(v Verb, confirmed string, id []byte, like engine.Settlement) {
 	g := s.collect(settling, v)
-	sc := s.scratchpad()
-	found, madeRoom := s.delivery.settleID(g, sc, id, like)
+	found, madeRoom := s.delivery.settleID(g, s.collected(), id, like)
 	if madeRoom {
 		s.delivery.ready.Store(true)
 		s.answered = true // wakes at the end of the input

@@ -62,6 +62,7 @@ type row struct {
 	args  string
 	flags flags
 	// least is how many arguments there must be, and missing the reply if there are fewer.
+	// publish and ack check that themselves.
 	least   int
 	missing string
 	run     func(s *Session, v Verb, args []byte)
@@ -70,7 +71,7 @@ type row struct {
 type flags uint8
 
 const (
-	// adminOnly: the broker wants an administrator. Otherwise it wants a grant for the object.
+	// adminOnly: only an administrator may use it. It describes what package broker checks.
 	adminOnly flags = 1 << iota
 	// inOrder: the command must see what earlier ones did, so it waits for their answers.
 	inOrder
