@@ -192,8 +192,8 @@ func TestReceiverSettlesWhatItDoesNotShow(t *testing.T) {
 			cfg.Prefetch = 4
 		})
 		var unopened *receive.UnopenedError
-		if _, err := r.Next(t.Context(), 0); !errors.As(err, &unopened) || unopened.Messages != 4 {
-			t.Fatalf("%v", err)
+		if list, err := within(t, r, 10*time.Second); err == nil || !errors.As(r.Unopened(), &unopened) || unopened.Messages != 4 {
+			t.Fatalf("%q, %v, %v", texts(list), err, r.Unopened())
 		}
 		wrong.Close()
 

@@ -248,13 +248,6 @@ func (l *Ledger) Len() int {
 // Gaps lists messages of known senders that were not seen; see seal.Replay.
 func (l *Ledger) Gaps() []Gap { return l.replay.Gaps() }
 
-// empty reports whether nothing was ever committed.
-func (l *Ledger) empty() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.known) == 0 && l.output == Output{}
-}
-
 // Judge says whether a message was committed before, or is in hand. It remembers nothing.
 func (l *Ledger) Judge(m *seal.Message) Judgement {
 	l.mu.Lock()

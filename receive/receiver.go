@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -31,8 +29,12 @@ const (
 	// maxChainPause bounds for how long certificates that were not found are not asked for
 	// again.
 	maxChainPause = 5 * time.Second
-	// maxStayed bounds the messages of a dead-letter queue that are known to be counted.
-	maxStayed = 1 << 16
+	// maxLeft bounds the messages that were left in the queue and are known again.
+	maxLeft = 1 << 16
+	// minLeftDelay and maxLeftDelay bound the time after which such a message comes again. It
+	// doubles each time.
+	minLeftDelay = time.Second
+	maxLeftDelay = 5 * time.Minute
 	// maxCheckedEpochs bounds the epochs whose checkpoint is known to be good.
 	maxCheckedEpochs = 1024
 )
@@ -67,12 +69,10 @@ type Config struct {
 	// most, before a message is refused because no key opens it (default: nobody is). It
 	// must not change a ring that it has returned.
 	Reload func(context.Context) (*seal.Keyring, error)
-	// DeadLetter moves what does not open from the first message on. Else a Receiver that has
-	// opened nothing since its start keeps aside what may be refused because of what it was
-	// given: a wrong key, name, suite or authority, or a clock that is ahead. It moves
-	// that when one message has opened, and ends with an *UnopenedError when none of
-	// UnopenedTrial does and nothing else comes, so that a wrong key file empties no queue.
-	// What is refused for other reasons is moved at once.
+	// DeadLetter moves messages that do not open with what the Receiver was given: its keys,
+	// names, suites, authorities and clock. Without it they stay in the queue and come again,
+	// uncounted and later and later, so that a wrong key file empties no queue. Messages that
+	// are bad by themselves are moved in any case.
 	DeadLetter bool
 	// Log gets a line for each message that was refused (default: nothing is logged).
 	Log *slog.Logger
@@ -94,7 +94,7 @@ type Stats struct {
 	Refused   uint64 `json:"refused"`   // put into the dead-letter queue
 	Conflicts uint64 `json:"conflicts"` // among these: another message had the id or the place
 	Undecided uint64 `json:"undecided"` // given back, because time may cure what is wrong
-	Stayed    uint64 `json:"stayed"`    // refused in a dead-letter queue, where they stay
+	Stayed    uint64 `json:"stayed"`    // messages that were refused and left in the queue
 }
 
 // Errors that a message is refused with, for errors.Is; their texts are the reason in the
@@ -105,47 +105,37 @@ var (
 )
 
 // Receiver takes messages from a queue, opens and checks them, and shows each that is new
-// once. What it shows is the application's until Commit, Nack or Dead, for as long as it
-// likes: the broker is told in time that it is still in hand. A message that is not
-// committed comes again, after a crash too. Use one goroutine.
+// once. A message that it shows belongs to the application until Commit, Nack or Dead, however
+// long that takes: the broker is told in time that it is still in hand. A message that is not
+// committed comes again, also after a crash. Use one goroutine.
 type Receiver struct {
-	c        *client.Client
-	cfg      Config
-	sub      *client.Subscription
-	openers  []*seal.Opener
-	ctx      context.Context // of the Next that opens messages
-	trial    trial
-	keys     []string      // fingerprints
-	prefetch int           // how many messages can be in the application's hands
-	dead     bool          // the queue is a dead-letter queue
-	ackTime  time.Duration // after which the broker takes back what it hears nothing of
-	askAgain time.Time     // when Reload is asked next
-	stayed   map[string]bool
-	checked  map[[32]byte]bool // epochs whose checkpoint is good
-	batch    []client.Delivery
-	results  []openResult
+	c         *client.Client
+	cfg       Config
+	sub       *client.Subscription
+	openers   []*seal.Opener
+	ctx       context.Context   // of the Next that opens messages
+	deadQueue bool              // the queue is a dead-letter queue: nothing is moved from there
+	ackTime   time.Duration     // after which the broker takes back what it hears nothing of
+	askAgain  time.Time         // when Reload is asked next
+	checked   map[[32]byte]bool // epochs whose checkpoint is good
+	keys      []string          // fingerprints
+	left      map[string]int    // how often a message was left in the queue with these keys, by its id
+	unopened  error             // why the first of them did not open, while none has
+	hasOpened bool
+	batch     []client.Delivery
+	results   []openResult
 
-	mu      sync.Mutex          // of what extend reads
+	mu      sync.Mutex          // of what extendAll reads
 	pending []client.Delivery   // of the batch, not judged yet
 	shown   map[string]struct{} // the application's
 
-	opened, repeated, refused, conflicts, undecided, stays atomic.Uint64
-}
-
-type refusal struct {
-	id  string
-	err error
-}
-
-type openResult struct {
-	m   *seal.Message
-	err error
+	opened, repeated, refused, conflicts, undecided, stayed atomic.Uint64
 }
 
 // New subscribes to a queue.
 func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Receiver, error) {
 	if len(cfg.Names) == 0 || cfg.Keys == nil {
-		return nil, errors.New("client: Config.Names and Keys must be set")
+		return nil, errors.New("receive: Config.Names and Keys must be set")
 	}
 	if cfg.Ledger == nil {
 		cfg.Ledger = NewLedger(LedgerConfig{})
@@ -159,8 +149,8 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), dead: strings.HasSuffix(queue, sealmq.DeadSuffix),
-		checked: make(map[[32]byte]bool), stayed: make(map[string]bool), shown: make(map[string]struct{}),
+	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), deadQueue: strings.HasSuffix(queue, sealmq.DeadSuffix),
+		checked: make(map[[32]byte]bool), left: make(map[string]int), shown: make(map[string]struct{}),
 		batch: make([]client.Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
 	certificates := keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), cfg.Now)
 	find := func(sum [32]byte) ([]byte, error) { return certificates.Find(r.ctx, sum) }
@@ -176,17 +166,16 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 	if r.sub, err = c.Consume(ctx, queue, cfg.Prefetch); err != nil {
 		return nil, err
 	}
-	if err := r.ask(ctx); err != nil {
+	if err := r.askQueue(ctx); err != nil {
 		return nil, err
 	}
-	r.beginTrial()
-	r.later()
+	r.extendAll()
 	return r, nil
 }
 
-// ask learns what the queue does with what is in hand. An older broker, or one that does
-// not tell, is taken to have the defaults.
-func (r *Receiver) ask(ctx context.Context) error {
+// askQueue learns the queue's ack timeout. An older broker, or one that does not tell, is
+// taken to have the default.
+func (r *Receiver) askQueue(ctx context.Context) error {
 	info, err := r.c.Queue(ctx, r.sub.Queue())
 	for errors.Is(err, client.ErrInterrupted) {
 		info, err = r.c.Queue(ctx, r.sub.Queue())
@@ -195,44 +184,53 @@ func (r *Receiver) ask(ctx context.Context) error {
 		return err
 	}
 	r.ackTime = cmp.Or(info.Options.AckTimeout, sealmq.DefaultAckTimeout)
-	r.prefetch = cmp.Or(r.cfg.Prefetch, info.Options.Prefetch, sealmq.DefaultPrefetch)
 	return nil
 }
 
-// Stats returns the counters; other goroutines may ask.
+// Stats returns the counters. Any goroutine may ask.
 func (r *Receiver) Stats() Stats {
 	return Stats{Opened: r.opened.Load(), Repeated: r.repeated.Load(), Refused: r.refused.Load(),
-		Conflicts: r.conflicts.Load(), Undecided: r.undecided.Load(), Stayed: r.stays.Load()}
+		Conflicts: r.conflicts.Load(), Undecided: r.undecided.Load(), Stayed: r.stayed.Load()}
 }
 
 // SetPrefetch is Subscription.SetPrefetch.
-func (r *Receiver) SetPrefetch(n int) error {
-	if err := r.sub.SetPrefetch(n); err != nil {
-		return err
+func (r *Receiver) SetPrefetch(n int) error { return r.sub.SetPrefetch(n) }
+
+// SetKeys takes the keys of another ring, or of one that was changed.
+func (r *Receiver) SetKeys(keys *seal.Keyring) {
+	for _, o := range r.openers {
+		o.SetKeys(keys)
 	}
-	if r.prefetch = n; len(r.trial.held) > 0 {
-		return r.widen()
+	before := r.keys
+	r.keys = fingerprints(keys)
+	if slices.ContainsFunc(r.keys, func(k string) bool { return !slices.Contains(before, k) }) {
+		for id := range r.left { // the new key may open it
+			r.left[id] = 0
+		}
 	}
-	return nil
+}
+
+func fingerprints(keys *seal.Keyring) (list []string) {
+	for _, k := range keys.Live() {
+		list = append(list, k.Public().Fingerprint())
+	}
+	return list
 }
 
 // Next waits for new messages and returns at least one and at most limit (0: as many as
-// there are), in the order of the queue. Until it has some it acknowledges, gives back and
-// moves by itself what is not new or not to be shown. A *ForkError and an *UnopenedError end
-// the Receiver, and so does an error that wraps ErrRollback, ErrLog or ErrPinned: the key
-// directory is not what it was, and somebody must look. Nothing is moved for these, nor for the end of
-// ctx; what was not judged yet is the next call's.
+// there are), in the order of the queue. Until it has some it settles by itself what is not
+// new or not to be shown. A *keydir.ForkError ends the Receiver, and so does an error that
+// wraps keydir.ErrRollback, ErrLog or ErrPinned: the key directory is not what it was, and
+// somebody must look. Nothing is moved for these, nor for the end of ctx; what was not judged
+// yet is left for the next call.
 func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 	if limit <= 0 || limit > receiveBatch {
 		limit = receiveBatch
 	}
 	r.ctx = ctx
-	if r.trial.over != nil {
-		return nil, r.trial.over
-	}
 	for {
 		if len(r.pending) == 0 {
-			n, err := r.await(ctx, r.batch[:limit])
+			n, err := r.sub.NextBatch(ctx, r.batch[:limit])
 			if err != nil {
 				return nil, err
 			}
@@ -243,14 +241,11 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 		}
 		n := min(limit, len(r.pending))
 		r.open(n)
-		wait := r.reload(ctx, n)
-		list, done, err := r.sort(ctx, n, wait)
+		noKeys := r.reload(ctx, n)
+		list, done, err := r.settle(ctx, n, noKeys)
 		r.setPending(r.pending[done:])
 		if len(list) > 0 {
 			return list, nil // an error that stands is met again
-		}
-		if err == nil {
-			err = r.checkTrial(ctx)
 		}
 		if err != nil {
 			return nil, err
@@ -264,207 +259,10 @@ func (r *Receiver) setPending(list []client.Delivery) {
 	r.pending = list
 }
 
-// open opens the first pending messages on all cores.
-func (r *Receiver) open(n int) {
-	const share = 16 // messages at a time, so that the cores do not fight for the counter
-	var next atomic.Int64
-	work := func() {
-		for {
-			from := int(next.Add(share)) - share
-			if from >= n {
-				return
-			}
-			for i := from; i < min(n, from+share); i++ {
-				r.results[i].m, r.results[i].err = r.openOne(&r.pending[i])
-			}
-		}
-	}
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), (n+share-1)/share) - 1 {
-		workers.Go(work)
-	}
-	work()
-	workers.Wait()
-}
-
-func (r *Receiver) openOne(d *client.Delivery) (m *seal.Message, err error) {
-	want := seal.Expect{ID: d.ID, Exchange: r.cfg.Exchange, RoutingKey: r.cfg.RoutingKey}
-	for _, o := range r.openers {
-		if m, err = o.Open(d.Body, want); err == nil || !errors.Is(err, seal.ErrReceiver) {
-			return m, err
-		}
-	}
-	return m, err
-}
-
-// reload looks for new keys if no key opened a message, and opens it with them. It returns
-// for how long nobody can be asked, and nothing be refused for want of a key.
-func (r *Receiver) reload(ctx context.Context, n int) (wait time.Duration) {
-	noKey := func(res openResult) bool { return errors.Is(res.err, seal.ErrWrongKey) }
-	if r.cfg.Reload == nil || !slices.ContainsFunc(r.results[:n], noKey) {
-		return 0
-	}
-	now := r.cfg.Now()
-	if wait = r.askAgain.Sub(now); wait > 0 {
-		return min(wait, keysPause) // the clock may have been set back
-	}
-	r.askAgain = now.Add(keysPause)
-	keys, err := r.cfg.Reload(ctx)
-	if err != nil {
-		r.cfg.Log.Warn("the keys cannot be read again; messages that no key opens come again", "err", err)
-		return keysPause
-	}
-	r.SetKeys(keys)
-	for i := range n {
-		if noKey(r.results[i]) {
-			r.results[i].m, r.results[i].err = r.openOne(&r.pending[i])
-		}
-	}
-	return 0
-}
-
-// sort returns what is to be shown and settles the rest of the first n pending messages, or
-// of so many of them as it says, if an error kept it from judging the next one.
-func (r *Receiver) sort(ctx context.Context, n int, noKeys time.Duration) (list []Received, done int, err error) {
-	var acks []string
-	var refusals []refusal
-	for done < n && err == nil {
-		d, res := &r.pending[done], &r.results[done]
-		reason := res.err
-		if reason == nil {
-			if reason, err = r.checkPeer(ctx, res.m); err != nil {
-				break
-			}
-		}
-		again := time.Duration(0)
-		switch {
-		case undecided(reason) && ctx.Err() != nil:
-			err = ctx.Err()
-		case undecided(reason):
-			again = r.cfg.UndecidedDelay
-		case noKeys > 0 && errors.Is(reason, seal.ErrWrongKey):
-			again = noKeys
-		case reason != nil:
-			refusals = append(refusals, refusal{d.ID, reason})
-		default:
-			r.trial.on = false
-			j, h := r.cfg.Ledger.take(res.m, r)
-			switch {
-			case j == LedgerSeen:
-				r.repeated.Add(1)
-				acks = append(acks, d.ID)
-			case j == LedgerConflict:
-				r.conflicts.Add(1)
-				refusals = append(refusals, refusal{d.ID, ErrMessageConflict})
-			case j == LedgerForgotten:
-				refusals = append(refusals, refusal{d.ID, ErrMessageForgotten})
-			case j == LedgerNew:
-				one := *d
-				list = append(list, Received{Message: res.m, Delivery: &one, hand: h})
-			case h.by != r: // it will be committed by the other one, or is this one's then
-				err = r.sub.Release(d.ID, r.cfg.UndecidedDelay)
-			}
-		}
-		if again > 0 {
-			r.undecided.Add(1)
-			r.cfg.Log.Info("message cannot be judged now and comes again", "message_id", d.ID, "err", reason)
-			err = r.sub.Release(d.ID, again)
-		}
-		if err == nil {
-			done++
-		}
-	}
-	r.show(list)
-	return list, done, errors.Join(r.refuse(refusals), r.sub.Ack(acks...), err)
-}
-
-// undecided reports whether time may cure what a message is refused for.
-func undecided(err error) bool {
-	return errors.Is(err, seal.ErrUndecided) || errors.Is(err, seal.ErrFuture)
-}
-
-func (r *Receiver) show(list []Received) {
-	r.opened.Add(uint64(len(list)))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i := range list {
-		r.shown[list[i].ID] = struct{}{}
-	}
-}
-
-// checkPeer compares the checkpoint of a message's epoch with what is seen here. reason is
-// about the message; err is about the directory, or ctx, and ends the call.
-func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) (reason, err error) {
-	checkpoint, ok := m.Extension(seal.ExtCheckpoint)
-	if r.cfg.Directory == nil || !ok || r.checked[m.Epoch.Hash] {
-		return nil, nil
-	}
-	err = r.cfg.Directory.CheckPeer(ctx, checkpoint)
-	var fork *keydir.ForkError
-	switch {
-	case err == nil:
-		if len(r.checked) >= maxCheckedEpochs {
-			clear(r.checked)
-		}
-		r.checked[m.Epoch.Hash] = true
-		return nil, nil
-	case errors.Is(err, keydir.ErrCheckpoint):
-		return err, nil
-	case errors.As(err, &fork), errors.Is(err, keydir.ErrRollback), errors.Is(err, keydir.ErrLog), errors.Is(err, keydir.ErrPinned):
-		return nil, fmt.Errorf("message %s of %s: %w", m.ID, m.Sender.ID, err)
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	}
-	return fmt.Errorf("%w: %w", seal.ErrUndecided, err), nil
-}
-
-// refuse moves what cannot be shown, during the trial only what cannot be this side's fault.
-func (r *Receiver) refuse(list []refusal) error {
-	if r.trial.on {
-		rest, err := r.hold(list)
-		return errors.Join(err, r.moveAway(rest))
-	}
-	held := r.release()
-	if len(held) > 0 {
-		if err := r.widen(); err != nil { // to the prefetch alone, before there is room
-			return err
-		}
-	}
-	return r.moveAway(slices.Concat(held, list))
-}
-
-func (r *Receiver) moveAway(list []refusal) error {
-	for _, x := range list {
-		if !r.dead {
-			r.cfg.Log.Warn("message is refused and goes to the dead-letter queue", "message_id", x.id, "err", x.err)
-			r.refused.Add(1)
-		} else if !r.stayed[x.id] {
-			r.cfg.Log.Warn("message is refused and stays where it is", "message_id", x.id, "err", x.err)
-			r.stays.Add(1)
-			if len(r.stayed) < maxStayed {
-				r.stayed[x.id] = true
-			}
-		}
-		if err := r.bury(x.id, x.err.Error()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// bury puts a message into the dead-letter queue. One that is there already comes again
-// later: a dead-letter queue has no other, and would deliver it at once.
-func (r *Receiver) bury(id, reason string) error {
-	if r.dead {
-		return r.sub.Release(id, r.cfg.UndecidedDelay)
-	}
-	return r.sub.Dead(id, reason)
-}
-
-// Commit says that the application has taken messages and that what came of them is on
-// stable storage. They are remembered together with output in one step, and acknowledged. It
-// does not wait for the acknowledgements; Client.Flush does. After an error it is not known
-// whether they will come again; the ledger must be opened anew.
+// Commit says that the application has taken messages and that their effect is on stable
+// storage. They are remembered together with output in one step, and acknowledged. It does
+// not wait for the acknowledgements; Client.Flush does. After an error it is not known
+// whether they come again; the ledger must be opened anew.
 func (r *Receiver) Commit(output Output, list ...Received) error {
 	messages := make([]*seal.Message, len(list))
 	acks := make([]string, len(list))
@@ -494,7 +292,13 @@ func (r *Receiver) Nack(delay time.Duration, list ...Received) error {
 func (r *Receiver) Dead(reason string, list ...Received) error {
 	r.forget(list)
 	for i := range list {
-		if err := r.bury(list[i].ID, reason); err != nil {
+		err := error(nil)
+		if r.deadQueue {
+			err = r.sub.Release(list[i].ID, r.cfg.UndecidedDelay)
+		} else {
+			err = r.sub.Dead(list[i].ID, reason)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -515,43 +319,31 @@ func (r *Receiver) unshow(list []Received) {
 	}
 }
 
-// later has the broker told, again and again, what is in hand. It ends with the client.
-func (r *Receiver) later() {
+// extendAll has the broker told, again and again, what is in hand. It ends with the client.
+func (r *Receiver) extendAll() {
 	clock.System.AfterFunc(max(r.ackTime/3, time.Millisecond), func() {
 		if r.c.Err() == nil {
 			// An older broker cannot; one that comes in its place may.
 			_ = r.sub.Extend(append(r.unsettled(), r.sub.Waiting()...)...)
-			r.later()
+			r.extendAll()
 		}
 	})
 }
 
 // unsettled are the ids of all that was taken from the subscription and is not settled.
-func (r *Receiver) unsettled() []string {
-	ids := r.untaken()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.AppendSeq(ids, maps.Keys(r.shown))
-}
-
-// untaken are those of them that the application has not seen.
-func (r *Receiver) untaken() []string {
-	var ids []string
+func (r *Receiver) unsettled() (ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.pending {
 		ids = append(ids, r.pending[i].ID)
 	}
-	for _, x := range r.trial.held {
-		ids = append(ids, x.id)
-	}
-	return ids
+	return slices.AppendSeq(ids, maps.Keys(r.shown))
 }
 
-// GiveBack gives everything back that the broker has sent and that is not settled, so
-// that it does not count as a delivery: what was only looked at, or waited its turn, comes no
-// nearer to the queue's delivery limit. It ends the Receiver; call it before the Client is closed.
-// It returns when the broker has taken everything back, or with ctx's error.
+// GiveBack gives everything back that the broker has sent and that is not settled. It does not
+// count as a delivery, so that what was only looked at comes no nearer to the queue's
+// delivery limit. It ends the Receiver; call it before the Client is closed. It returns when
+// the broker has everything back, or with ctx's error.
 func (r *Receiver) GiveBack(ctx context.Context) error {
 	return r.sub.GiveBack(ctx, r.unsettled()...)
 }

@@ -55,13 +55,13 @@ message instead, with the text on its standard input and what is known of it in 
 _EXCHANGE, _KEY, _QUEUE, _ATTEMPT, _PUBLISHER and, if the sender is proven, _SENDER and _SEALED_AT; status 0
 acknowledges it, any other gives it back, later and later.
 
-What cannot be opened, or is not what it says, goes to the queue's dead-letter queue with the reason, and
-the status is 1 then. As long as nothing was opened since the start, the key, the name or the authority
-may be the wrong one: what they do not open is kept aside then, and moved only when another message opens. If
-none of the first ten does (of the first --prefetch, if that is less and the ledger is empty), and nothing else comes for
-three seconds, or none of a thousand, with a ledger that is not empty, the command ends and moves nothing,
-unless --dead-letter is given. Before a message is refused for want of a key the key files are read again: "sealmq key rotate" needs no new start. What time may cure, as
-a sender that cannot be checked now, stays where it is.
+A message that is damaged or forged, or that was sent elsewhere than --expect says, goes to the queue's
+dead-letter queue with the reason. A message that your keys, names, suites or authorities do not open stays in
+the queue, because one of these may be wrong; it comes again, later each time, and the messages behind it
+are received in the meantime. With --dead-letter such messages are moved too. In both cases the status is 1.
+Before the command refuses a message because it has no key for it, it reads the key files again: after
+"sealmq key rotate" it need not be restarted. A message that cannot be judged now, because its sender cannot be
+checked for example, stays in the queue too.
 
 It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 		Example: `  sealmq receive lab --key-file lab
@@ -86,7 +86,7 @@ It goes on until it is interrupted, unless --count or --idle says otherwise.`,
 	fl.IntVar(&f.prefetch, "prefetch", 0, fmt.Sprintf("maximum number of unacknowledged messages (default: %d, and %d with --exec)", filePrefetch, execPrefetch))
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(""))
 	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
-	fl.BoolVar(&f.dead, "dead-letter", false, "move what cannot be opened even if no message was opened since the start")
+	fl.BoolVar(&f.dead, "dead-letter", false, "move messages that cannot be opened to the dead-letter queue (default: they stay in the queue)")
 	_ = cmd.MarkFlagRequired("key-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) }
 	return cmd
@@ -99,7 +99,7 @@ type receiveResult struct {
 	Received   uint64  `json:"received"`
 	Known      uint64  `json:"known"`
 	Dead       uint64  `json:"dead"`
-	Stayed     uint64  `json:"stayed,omitempty"`    // in a dead-letter queue
+	Stayed     uint64  `json:"stayed,omitempty"`    // in the queue
 	Undecided  uint64  `json:"undecided,omitempty"` // times that a message was given back
 	Failed     uint64  `json:"failed,omitempty"`    // runs of --exec
 	Conflicts  uint64  `json:"conflicts,omitempty"` // among dead
@@ -345,7 +345,11 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *rec
 	case errors.Is(err, keydir.ErrLog), errors.Is(err, keydir.ErrRollback), errors.Is(err, keydir.ErrPinned):
 		return withHint(err, "nothing was moved; ask the broker's operator what happened to the key directory")
 	case err == nil && st.Stayed > 0:
-		return withHint(fmt.Errorf("%s could not be opened", plural(st.Stayed, "message")), `they stay in %s; "sealmq queue peek %s" shows them`, queue, queue)
+		hint := fmt.Sprintf(`they stay in %s; "sealmq queue peek %s" shows them`, queue, queue)
+		if !strings.HasSuffix(queue, sealmq.DeadSuffix) {
+			hint += ", and --dead-letter moves them"
+		}
+		return withHint(fmt.Errorf("%s could not be opened", plural(st.Stayed, "message")), "%s", hint)
 	case err == nil && st.Failed > 0 && st.Received == 0:
 		return withHint(fmt.Errorf("the command succeeded for no message and failed %s", plural(st.Failed, "time")),
 			"what it failed for comes again; at the queue's delivery limit it goes to %s%s", queue, sealmq.DeadSuffix)

@@ -189,7 +189,7 @@ func (w *world) mailbox(change ...func(*receive.Config)) *mailbox {
 	w.Helper()
 	c := w.connect("bob")
 	m := &mailbox{w: w, ledger: receive.NewLedger(receive.LedgerConfig{})}
-	cfg := receive.Config{Names: []string{"bob"}, Keys: w.bobs, Verifier: w.verifier(), Directory: w.directory(c), Legacy: []seal.Legacy{ciphermq.Suites{}}, Ledger: m.ledger,
+	cfg := receive.Config{Names: []string{"bob"}, Keys: w.bobs, Verifier: w.verifier(), Directory: w.directory(c), Legacy: []seal.Legacy{ciphermq.Suites{}}, Ledger: m.ledger, DeadLetter: true,
 		Exchange: exchange, RoutingKey: key, UndecidedDelay: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&m.log, nil))}
 	for _, f := range change {
 		f(&cfg)

@@ -175,8 +175,13 @@ var variants = []variant{
 		caught: suite{pkg: "receive", test: "TestReplayForgetsAndSaysSo"},
 	},
 	{
+		name: "a wrong key empties a queue",
+		in:   "receive", fn: "Receiver.refuse", old: "mayBeMine(reason) && !r.cfg.DeadLetter", new: "mayBeMine(reason) && r.hasOpened && !r.cfg.DeadLetter",
+		caught: suite{pkg: "receive", test: "TestAWrongStartEmptiesNoQueue"},
+	},
+	{
 		name: "a message that cannot be judged yet is dead-lettered",
-		in:   "receive", fn: "undecided", old: "|| errors.Is(err, seal.ErrFuture)", new: "",
+		in:   "receive", fn: "isUndecided", old: "|| errors.Is(err, seal.ErrFuture)", new: "",
 		caught: suite{pkg: "receive", test: "TestUndecidedMessagesNeverDie"},
 	},
 	{
