@@ -127,10 +127,9 @@ type batch struct {
 
 // change is a record on its way to the store.
 type change struct {
-	at      slot
-	next    *record
-	batch   *batch
-	counted bool // in Log.keys
+	at    slot
+	next  *record
+	batch *batch
 }
 
 // errNoDirectory says that a Log keeps bare keys only.
@@ -256,18 +255,16 @@ func (l *Log) store(changes []*change, with []Definition, done func(error)) {
 	for _, c := range changes {
 		c.batch = b
 		s := l.at(c.at)
-		if c.counted = !s.holds() && !c.next.leaf.Reset; c.counted {
-			l.keys++
-		}
+		held := s.holds()
 		s.latest = c
 		s.busy++
-		if l.cfg.Signer == nil {
-			continue
-		}
 		s.changes++
-		l.waiting++
-		definitions = append(definitions, defineLeaf(l.next, c.next.leaf))
-		l.next++
+		l.count(s, held)
+		if l.cfg.Signer != nil {
+			l.waiting++
+			definitions = append(definitions, defineLeaf(l.next, c.next.leaf))
+			l.next++
+		}
 	}
 	l.pending = append(l.pending, b)
 	l.mu.Unlock()
@@ -282,8 +279,18 @@ func (s *slotState) holds() bool {
 	return s.current != nil
 }
 
-// decide takes the store's answer. All changes join the tree of which it is known that they
-// are stored, and what was decided before them too.
+// count keeps the number of keys in step with a slot that has changed.
+func (l *Log) count(s *slotState, held bool) {
+	switch holds := s.holds(); {
+	case holds && !held:
+		l.keys++
+	case held && !holds:
+		l.keys--
+	}
+}
+
+// decide takes the store's answer. A change joins the tree when it is known to be stored, and
+// so are those that were decided before it, or refused.
 func (l *Log) decide(b *batch, err error) {
 	l.mu.Lock()
 	b.decided, b.err = true, err
@@ -306,36 +313,27 @@ func (l *Log) decide(b *batch, err error) {
 
 // settle has a change take effect, or takes it back. The caller holds mu.
 func (l *Log) settle(c *change) {
-	s, err := l.slots[c.at], c.batch.err
-	s.busy--
+	s, b := l.slots[c.at], c.batch
+	held := s.holds()
 	if s.latest == c {
 		s.latest = nil
 	}
-	if c.counted {
-		l.keys--
-	}
+	s.busy--
 	if l.cfg.Signer != nil {
 		l.waiting--
-		if err == nil {
-			c.next.index = l.tree.Size()
-			err = l.append(c.next.leaf)
-		}
-		if err != nil {
-			s.changes--
+		if b.err == nil {
+			c.next.index, b.err = l.tree.Size(), l.append(c.next.leaf)
 		}
 	}
-	if err == nil {
-		if s.current != nil {
-			l.keys--
-		}
-		if c.next.leaf.Reset {
-			s.current, s.reset, s.changes = nil, c.next, s.busy
-		} else {
-			s.current = c.next
-			l.keys++
-		}
+	switch {
+	case b.err != nil:
+		s.changes--
+	case c.next.leaf.Reset:
+		s.current, s.reset, s.changes = nil, c.next, s.busy
+	default:
+		s.current = c.next
 	}
-	c.batch.err = err
+	l.count(s, held)
 	l.forget(c.at)
 }
 
