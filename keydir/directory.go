@@ -203,6 +203,7 @@ func (d *Directory) checkPeer(ctx context.Context, checkpoint []byte) error {
 // wraps ErrPinned or ErrShown and names the keys, or is one of Find's.
 func (d *Directory) CheckKey(ctx context.Context, name string, key *seal.PublicKey) error {
 	q := d.question(name, key.Suite())
+	q.given = true
 	interrupted := func(err error) bool { return errors.Is(err, sealmq.ErrInterrupted) || ctx.Err() != nil }
 	var known *memory
 	v, err := d.settle(ctx, q, func() (*answer, error) {
@@ -213,7 +214,7 @@ func (d *Directory) CheckKey(ctx context.Context, name string, key *seal.PublicK
 		return a, err
 	}, func(m memory, a *answer) verdict {
 		known = &m
-		return judgeShown(q, m, a)
+		return judge(q, m, a)
 	})
 	if err == nil {
 		err = v.err

@@ -41,6 +41,9 @@ type question struct {
 	allowUnproven bool
 	longestLog    int64 // the longest log that is read
 	now           time.Time
+	// given says that another key is compared with what is shown: nothing is pinned, and the
+	// directory may have no key.
+	given bool
 	// own is set if the caller asks for its own entry, to replace it. It reports whether an
 	// entry is known to be the caller's.
 	own func(*seal.KeyEntry) bool
@@ -124,23 +127,30 @@ func decide(q question, m memory, a *answer, how func(*decision) error) verdict 
 }
 
 func (d *decision) judge() error {
-	if d.a.shown == nil {
+	s := d.a.shown
+	switch {
+	case d.a.failed != nil:
+		return d.a.failed
+	case s == nil:
 		return d.absent()
 	}
-	s := d.a.shown
-	tree, err := d.stands(s)
+	tree, err := d.observe(s.found.Checkpoint, s.found.LogKey)
 	if err != nil {
 		return err
+	}
+	if tlog.CheckRecord(s.found.Proof, tree.N, tree.Hash, s.found.Index, s.leaf.Record()) != nil {
+		return notProven("the key of %s does not stand in it", s.name)
 	}
 	if d.q.own != nil {
 		return d.judgeOwn(s, tree)
 	}
-	switch {
-	case s.entry != nil:
-		if err := s.trusted(); err != nil {
-			return err
-		}
-	case !d.q.allowUnproven:
+	if err := s.trusted(); err != nil {
+		return err
+	}
+	if d.v.shown = s; d.q.given {
+		return nil
+	}
+	if s.entry == nil && !d.q.allowUnproven {
 		return d.unproven(s)
 	}
 	if err := d.newest(s, tree); err != nil {
@@ -150,17 +160,7 @@ func (d *decision) judge() error {
 		return err
 	}
 	d.pin(s)
-	d.v.shown = s
 	return nil
-}
-
-// stands reports whether a key stands in the log, and returns the tree that it stands in.
-func (d *decision) stands(s *shown) (tlog.Tree, error) {
-	tree, err := d.observe(s.found.Checkpoint, s.found.LogKey)
-	if err == nil && tlog.CheckRecord(s.found.Proof, tree.N, tree.Hash, s.found.Index, s.leaf.Record()) != nil {
-		err = notProven("the key of %s does not stand in it", s.name)
-	}
-	return tree, err
 }
 
 // judgeOwn compares the caller's own entry with the pins, and pins it only if it is known to
@@ -201,8 +201,11 @@ func (d *decision) absent() error {
 	if len(pins) > 0 {
 		err = d.explain(rollback(hintBackup, "it knows no key of %s, and showed one before", q.name), pins, nil)
 	}
-	if q.own != nil && (errors.Is(err, errMissing) || errors.Is(err, ErrReset)) {
+	switch missing := errors.Is(err, errMissing); {
+	case q.own != nil && (missing || errors.Is(err, ErrReset)):
 		return d.toBeginWith()
+	case q.given && missing:
+		return nil
 	}
 	return err
 }
@@ -332,32 +335,6 @@ func hintForget(name string) string {
 
 // first is the first of some suites, so that an error has one text.
 func first[V any](slots map[string]V) string { return slices.Min(slices.Collect(maps.Keys(slots))) }
-
-// judgeShown decides about a key that is shown, but for whether it agrees with the pins. It
-// believes that there is none, if none is pinned.
-func judgeShown(q question, m memory, a *answer) verdict {
-	return decide(q, m, a, func(d *decision) error {
-		if a.failed != nil {
-			return a.failed
-		}
-		if a.shown == nil {
-			if err := d.absent(); !errors.Is(err, errMissing) {
-				return err
-			}
-			return nil
-		}
-		if _, err := d.stands(a.shown); err != nil {
-			return err
-		}
-		if a.shown.entry != nil {
-			if err := a.shown.trusted(); err != nil {
-				return err
-			}
-		}
-		d.v.shown = a.shown
-		return nil
-	})
-}
 
 // judgeGiven compares a key that came another way with the pinned one and the one that is
 // shown, which is nil if there is none, or failed says why none can be believed.

@@ -23,6 +23,7 @@ type Pins struct {
 	file  string // empty: in memory
 	fs    durable.FS
 	clock clock.Clock
+	turn  chan struct{} // of size one: who has filled it writes
 
 	mu  sync.Mutex
 	mem []byte // the content, without a file
@@ -81,24 +82,24 @@ const (
 )
 
 // NewPins makes pins in memory.
-func NewPins() *Pins { return &Pins{} }
+func NewPins() *Pins { return &Pins{turn: make(chan struct{}, 1)} }
 
 // OpenPins opens a file of pins. One that is not there yet is empty, and is made with mode
 // 0600 when there is something to keep; one that cannot be understood is an error. Beside it
 // lies a file with the ending .lock.
 func OpenPins(file string) (*Pins, error) {
-	return openPins(&Pins{file: file, fs: durable.OS(), clock: clock.System})
+	return openPins(file, durable.OS(), clock.System)
 }
 
-func openPins(p *Pins) (*Pins, error) {
+func openPins(file string, fs durable.FS, c clock.Clock) (*Pins, error) {
+	p := NewPins()
+	p.file, p.fs, p.clock = file, fs, c
 	_, _, err := p.read()
 	return p, err
 }
 
 // Keys lists what is pinned of one directory, by owner and suite.
 func (p *Pins) Keys(scope string) (map[string]map[string]Pin, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	f, _, err := p.read()
 	if err != nil {
 		return nil, err
@@ -113,15 +114,18 @@ func (p *Pins) Forget(ctx context.Context, scope, owner string) (gone map[string
 	if keys, err := p.Keys(scope); err != nil || len(keys[owner]) == 0 {
 		return nil, err
 	}
-	_, err = p.update(ctx, func(before []byte) (*pinFile, error) {
-		f, err := parsePins(before)
-		if err == nil {
-			gone = f.of(scope).Keys[owner]
-			delete(f.of(scope).Keys, owner)
-		}
-		return f, err
-	})
-	return gone, err
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	f, _, err := p.read()
+	if err != nil {
+		return nil, err
+	}
+	gone = f.of(scope).Keys[owner]
+	delete(f.of(scope).Keys, owner)
+	return gone, p.write(f)
 }
 
 // recalled is what is remembered of a directory and one name, as it was read.
@@ -134,8 +138,6 @@ type recalled struct {
 
 // recall reads what is remembered.
 func (p *Pins) recall(scope, name string) (*recalled, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	f, content, err := p.read()
 	if err != nil {
 		return nil, err
@@ -143,50 +145,37 @@ func (p *Pins) recall(scope, name string) (*recalled, error) {
 	return &recalled{f.memory(scope, name), scope, name, content, f}, nil
 }
 
-// still returns the file if it has what was recalled, else nil.
-func (r *recalled) still(content []byte) (*pinFile, error) {
-	if bytes.Equal(content, r.content) {
-		return r.file, nil
-	}
-	f, err := parsePins(content)
-	if err != nil || !f.memory(r.scope, r.name).equal(r.memory) {
-		return nil, err
-	}
-	return f, nil
-}
-
-// remember replaces what was recalled by after. It does nothing and returns false if
+// remember replaces what was recalled by after. It returns false, and changes nothing, if
 // somebody else has changed it meanwhile.
 func (p *Pins) remember(ctx context.Context, r *recalled, after memory) (kept bool, err error) {
-	if after.equal(r.memory) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		content, err := p.content()
+	same := after.equal(r.memory)
+	if !same {
+		unlock, err := p.lock(ctx)
 		if err != nil {
 			return false, err
 		}
-		f, err := r.still(content)
-		return f != nil, err
+		defer unlock()
 	}
-	return p.update(ctx, func(before []byte) (*pinFile, error) {
-		f, err := r.still(before)
-		if err != nil || f == nil {
-			return nil, err
+	content, err := p.content()
+	if err != nil {
+		return false, err
+	}
+	f := r.file
+	if !bytes.Equal(content, r.content) {
+		if f, err = p.parse(content); err != nil || !f.memory(r.scope, r.name).equal(r.memory) {
+			return false, err
 		}
-		if f.Logs == nil {
-			f.Logs = make(map[string]*pinnedOf)
-		}
-		s := f.of(r.scope)
-		f.Logs[r.scope] = s
-		s.LogKey, s.Checkpoint = after.logKey, after.checkpoint
-		if len(after.pins) > 0 {
-			if s.Keys == nil {
-				s.Keys = make(map[string]map[string]Pin)
-			}
-			s.Keys[r.name] = after.pins
-		}
-		return f, nil
-	})
+	}
+	if same {
+		return true, nil
+	}
+	s := f.of(r.scope)
+	f.Logs[r.scope] = s
+	s.LogKey, s.Checkpoint = after.logKey, after.checkpoint
+	if len(after.pins) > 0 {
+		s.Keys[r.name] = after.pins
+	}
+	return true, p.write(f)
 }
 
 // of returns what is remembered of one directory.
@@ -194,7 +183,7 @@ func (f *pinFile) of(scope string) *pinnedOf {
 	if s := f.Logs[scope]; s != nil {
 		return s
 	}
-	return &pinnedOf{}
+	return &pinnedOf{Keys: make(map[string]map[string]Pin)}
 }
 
 func (f *pinFile) memory(scope, name string) memory {
@@ -202,22 +191,21 @@ func (f *pinFile) memory(scope, name string) memory {
 	return memory{s.LogKey, s.Checkpoint, s.Keys[name]}
 }
 
-// read returns the content, understood and as it is. The caller holds mu.
+// read returns the content, understood and as it is.
 func (p *Pins) read() (*pinFile, []byte, error) {
 	content, err := p.content()
 	if err != nil {
 		return nil, nil, err
 	}
-	f, err := parsePins(content)
-	if err != nil && p.file != "" {
-		err = fmt.Errorf("read pins %s: %w", p.file, err)
-	}
+	f, err := p.parse(content)
 	return f, content, err
 }
 
-// content returns the bytes that are kept; nil if there are none. The caller holds mu.
+// content returns the bytes that are kept; nil if there are none.
 func (p *Pins) content() ([]byte, error) {
 	if p.file == "" {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		return p.mem, nil
 	}
 	content, err := durable.ReadFile(p.fs, p.file, maxPinsBytes)
@@ -230,13 +218,18 @@ func (p *Pins) content() ([]byte, error) {
 	return content, nil
 }
 
+func (p *Pins) parse(content []byte) (*pinFile, error) {
+	f, err := parsePins(content)
+	if err != nil && p.file != "" {
+		err = fmt.Errorf("read pins %s: %w", p.file, err)
+	}
+	return f, err
+}
+
 // parsePins understands the content of a file; nil is the one that is not there.
 func parsePins(data []byte) (*pinFile, error) {
 	if data == nil {
-		return &pinFile{Version: pinsVersion}, nil
-	}
-	damaged := func(err error) (*pinFile, error) {
-		return nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: hintRestorePins}
+		return &pinFile{Version: pinsVersion, Logs: make(map[string]*pinnedOf)}, nil
 	}
 	var head struct {
 		Version int `json:"v"`
@@ -255,7 +248,7 @@ func parsePins(data []byte) (*pinFile, error) {
 		err = errors.New("it has no version")
 	}
 	if err != nil {
-		return damaged(err)
+		return nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: hintRestorePins}
 	}
 	return f, f.check()
 }
@@ -263,12 +256,18 @@ func parsePins(data []byte) (*pinFile, error) {
 const hintRestorePins = "restore the file from a backup, or name another one; or move it away and compare all fingerprints again: " +
 	"without it every key is taken on trust once more"
 
-// check finds what no version has written. That a fingerprint is the one of its entry is
-// only known when the entry is seen again.
+// check finds what no version has written, and makes what is left out. That a fingerprint is
+// the one of its entry is only known when the entry is seen again.
 func (f *pinFile) check() error {
+	if f.Logs == nil {
+		f.Logs = make(map[string]*pinnedOf)
+	}
 	for _, s := range f.Logs {
 		if s == nil {
 			continue
+		}
+		if s.Keys == nil {
+			s.Keys = make(map[string]map[string]Pin)
 		}
 		for name, pins := range s.Keys {
 			for slot, pin := range pins {
@@ -289,48 +288,46 @@ func (p *Pin) fits(slot string) bool {
 	return p.Proven && p.Serial > 0 && p.Entry != hexHash{}
 }
 
-// update replaces the content by what change makes of it, and keeps all others from writing
-// meanwhile. A nil file changes nothing.
-func (p *Pins) update(ctx context.Context, change func(before []byte) (*pinFile, error)) (changed bool, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	unlock, err := p.lock(ctx)
+// write replaces the content. The caller has locked it.
+func (p *Pins) write(f *pinFile) error {
+	content, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
-		return false, err
+		return err
 	}
-	defer unlock()
-	before, err := p.content()
-	if err != nil {
-		return false, err
-	}
-	f, err := change(before)
-	if err != nil || f == nil {
-		return false, err
-	}
-	after, err := json.MarshalIndent(f, "", "  ")
-	if err != nil {
-		return false, err
-	}
-	after = append(after, '\n')
+	content = append(content, '\n')
 	switch {
-	case bytes.Equal(before, after):
-		return true, nil
-	case len(after) > maxPinsBytes:
-		return false, fmt.Errorf("write pins: the file would have more than %d bytes", maxPinsBytes)
+	case len(content) > maxPinsBytes:
+		return fmt.Errorf("write pins: the file would have more than %d bytes", maxPinsBytes)
 	case p.file == "":
-		p.mem = after
-		return true, nil
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.mem = content
+		return nil
 	}
-	if err := durable.WriteFile(p.fs, p.file, after, 0o600); err != nil {
-		return false, fmt.Errorf("write pins: %w", err)
+	if err := durable.WriteFile(p.fs, p.file, content, 0o600); err != nil {
+		return fmt.Errorf("write pins: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 var errWritePins = errors.New("write pins")
 
-// lock keeps other processes from writing.
+// lock keeps all others from writing, other processes too.
 func (p *Pins) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	release, err := p.lockFile(ctx)
+	if err != nil {
+		<-p.turn
+		return nil, err
+	}
+	return func() { release(); <-p.turn }, nil
+}
+
+func (p *Pins) lockFile(ctx context.Context) (unlock func(), err error) {
 	if p.file == "" {
 		return func() {}, nil
 	}

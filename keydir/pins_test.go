@@ -193,7 +193,7 @@ func TestPinsThatAnotherProcessHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := held{durable.OS(), clock.System}
-	p, err := openPins(&Pins{file: file, fs: h, clock: h})
+	p, err := openPins(file, h, h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func FuzzPins(f *testing.F) {
 		if err := durable.WriteFile(fs, "pins.json", content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p, err := openPins(&Pins{file: "pins.json", fs: fs})
+		p, err := openPins("pins.json", fs, clock.System)
 		if err != nil {
 			return
 		}

@@ -58,9 +58,12 @@ func (s *shown) readBare() (err error) {
 	return nil
 }
 
-// trusted reports whether an entry is its owner's, and stands in the log as that.
+// trusted reports whether an entry is its owner's, and stands in the log as that. A bare key
+// is nobody's in particular.
 func (s *shown) trusted() error {
 	switch {
+	case s.entry == nil:
+		return nil
 	case s.untrusted != nil:
 		return s.untrusted
 	case s.owner.Issuer != s.leaf.Issuer:

@@ -16,21 +16,37 @@ const MaxChains = 64
 // chains keeps senders' certificates by their hash, so that not every message has to carry
 // them. A reader checks the hash, and whom to trust: nothing depends on the broker's word.
 type chains struct {
-	stored  map[[32]byte]storedChain
-	waiting map[[32]byte][]func(error) // being stored: who waits for it
-	count   map[string]int             // by who stored them, those being stored included
+	bySum map[[32]byte]*storedChain
+	count map[string]int // by who stored them
+}
+
+func (c *chains) add(sum [32]byte, s *storedChain) {
+	c.bySum[sum] = s
+	c.count[s.by]++
 }
 
 type storedChain struct {
-	chain []byte
-	by    string
+	chain  []byte
+	by     string
+	stored bool // or under way
 }
 
-func newChains() chains {
-	return chains{stored: make(map[[32]byte]storedChain), waiting: make(map[[32]byte][]func(error)), count: make(map[string]int)}
+// reserve makes room for a chain, or returns the one that is there, and whether it is stored.
+func (l *Log) reserve(sum [32]byte, s *storedChain) (_ *storedChain, stored bool, err error) {
+	c := &l.chains
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch there := c.bySum[sum]; {
+	case there != nil:
+		return there, there.stored, nil
+	case len(c.bySum) >= l.cfg.Limits.Chains:
+		return nil, false, errLimit("certificate chains", l.cfg.Limits.Chains)
+	case c.count[s.by] >= MaxChains:
+		return nil, false, errLimit("certificate chains of one client", MaxChains)
+	}
+	c.add(sum, s)
+	return s, false, nil
 }
-
-func (c *chains) len() int { return len(c.stored) + len(c.waiting) }
 
 // PutChain stores the caller's certificates, laid out as an envelope carries them
 // (docs/sealing.md, the JSON form), under their SHA-256. They must be the caller's: of its
@@ -40,52 +56,30 @@ func (l *Log) PutChain(by sealmq.Identity, chain []byte, done func(sum [32]byte,
 		done([32]byte{}, err)
 		return
 	}
-	sum, s := sha256.Sum256(chain), storedChain{slices.Clone(chain), by.ID}
-	answer := func(err error) { done(sum, err) }
-	c := &l.chains
-	l.mu.Lock()
-	_, there := c.stored[sum]
-	waiting, busy := c.waiting[sum]
-	var err error
-	switch {
-	case there:
-	case busy:
-		c.waiting[sum] = append(waiting, answer)
-	case c.len() >= l.cfg.Limits.Chains:
-		err = errLimit("certificate chains", l.cfg.Limits.Chains)
-	case c.count[s.by] >= MaxChains:
-		err = errLimit("certificate chains of one client", MaxChains)
-	default:
-		c.waiting[sum] = []func(error){answer}
-		c.count[s.by]++
+	sum, own := sha256.Sum256(chain), &storedChain{chain: slices.Clone(chain), by: by.ID}
+	s, stored, err := l.reserve(sum, own)
+	if err != nil || stored {
+		done(sum, err)
+		return
 	}
-	l.mu.Unlock()
-	switch {
-	case there || err != nil:
-		answer(err)
-	case !busy:
-		l.cfg.Define([]Definition{defineChain(sum, s)}, func(err error) { l.keepChain(by, sum, s, err) })
-	}
-}
-
-// keepChain takes the store's answer.
-func (l *Log) keepChain(by sealmq.Identity, sum [32]byte, s storedChain, err error) {
-	c := &l.chains
-	l.mu.Lock()
-	done := c.waiting[sum]
-	delete(c.waiting, sum)
-	if err == nil {
-		c.stored[sum] = s
-	} else if c.count[s.by]--; c.count[s.by] == 0 {
-		delete(c.count, s.by)
-	}
-	l.mu.Unlock()
-	if err == nil {
-		l.cfg.Changed(by, StoreChain, by.ID, nil)
-	}
-	for _, f := range done {
-		f(err)
-	}
+	// If it is under way already, storing it once more costs the wait for the same sync.
+	l.cfg.Define([]Definition{defineChain(sum, s)}, func(err error) {
+		l.mu.Lock()
+		switch {
+		case err == nil:
+			if s.stored = true; l.chains.bySum[sum] == nil {
+				l.chains.add(sum, s)
+			}
+		case s == own && !s.stored:
+			delete(l.chains.bySum, sum)
+			l.chains.count[s.by]--
+		}
+		l.mu.Unlock()
+		if err == nil && s == own {
+			l.cfg.Changed(by, StoreChain, by.ID, nil)
+		}
+		done(sum, err)
+	})
 }
 
 func (l *Log) checkChain(by sealmq.Identity, chain []byte) error {
@@ -116,7 +110,7 @@ func (l *Log) Chain(by sealmq.Identity, sum [32]byte) ([]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s, ok := l.chains.stored[sum]; ok {
+	if s := l.chains.bySum[sum]; s != nil && s.stored {
 		return s.chain, nil
 	}
 	return nil, &sealmq.Error{Code: sealmq.NoKey, Message: "no certificates are stored under this hash"}

@@ -133,12 +133,3 @@ func OpenCheckpoint(checkpoint []byte, public string) (tlog.Tree, error) {
 	}
 	return t, nil
 }
-
-// CheckPublic reports whether public can be a log's key.
-func CheckPublic(public string) error {
-	v, err := note.NewVerifier(public)
-	if err != nil || v.Name() != keyName {
-		return errors.New("this is no public key of a key directory's log")
-	}
-	return nil
-}

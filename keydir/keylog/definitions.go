@@ -76,7 +76,7 @@ func defineLeaf(sequence uint64, leaf Leaf) Definition {
 	return Definition{leafKey(sequence), definition.Encode(leafValue{definition.Version, leaf.Text()})}
 }
 
-func defineChain(sum [32]byte, s storedChain) Definition {
+func defineChain(sum [32]byte, s *storedChain) Definition {
 	return Definition{chainPrefix + hex.EncodeToString(sum[:]), definition.Encode(chainValue{definition.Version, s.chain, s.by})}
 }
 
@@ -175,7 +175,6 @@ func (l *Log) loadChain(rest string, d Definition) error {
 	if rest != hex.EncodeToString(sum[:]) {
 		return definition.Damaged(d.Key, fmt.Sprintf("its hash is %x", sum))
 	}
-	l.chains.stored[sum] = storedChain{v.Chain, v.By}
-	l.chains.count[v.By]++
+	l.chains.add(sum, &storedChain{v.Chain, v.By, true})
 	return nil
 }

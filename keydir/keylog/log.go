@@ -141,7 +141,7 @@ func Open(cfg Config, stored []Definition) (*Log, error) {
 	if (cfg.Signer == nil) != (cfg.Verifier == nil) {
 		return nil, errors.New("a key directory needs a signer and a verifier")
 	}
-	l := &Log{cfg: cfg, slots: make(map[slot]*slotState), chains: newChains()}
+	l := &Log{cfg: cfg, slots: make(map[slot]*slotState), chains: chains{make(map[[32]byte]*storedChain), make(map[string]int)}}
 	leaves, err := l.read(stored)
 	if err != nil {
 		return nil, err
@@ -223,7 +223,7 @@ type Counts struct{ Keys, Records, Chains int }
 func (l *Log) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Counts{Keys: l.keys, Records: l.records(), Chains: l.chains.len()}
+	return Counts{Keys: l.keys, Records: l.records(), Chains: len(l.chains.bySum)}
 }
 
 // records is the size of the log when everything under way is stored. The caller holds mu.
