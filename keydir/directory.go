@@ -19,8 +19,6 @@ type Config struct {
 	Verifier seal.Verifier
 	// Pins remembers what was seen (default: in memory, for the life of the Directory).
 	Pins *Pins
-	// Scope names the directory in Pins, which may know several. It must be set with Pins.
-	Scope string
 	// StrictPins refuses every key but the pinned one, even one that its owner has properly
 	// replaced.
 	StrictPins bool
@@ -62,11 +60,8 @@ func New(c Asker, cfg Config) (*Directory, error) {
 	if cfg.Verifier == nil {
 		return nil, errors.New("keydir: Config.Verifier is not set")
 	}
-	switch {
-	case cfg.Pins == nil:
+	if cfg.Pins == nil {
 		cfg.Pins = NewPins()
-	case cfg.Scope == "":
-		return nil, errors.New("keydir: Config.Scope is not set; Pins may know several directories")
 	}
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
@@ -120,7 +115,7 @@ func (d *Directory) lookUp(ctx context.Context, q question) (verdict, error) {
 // again: that process may have seen a newer answer.
 func (d *Directory) settle(ctx context.Context, q question, ask func() (*answer, error), judge func(memory, *answer) verdict) (v verdict, err error) {
 	for {
-		before, err := d.cfg.Pins.recall(d.cfg.Scope, q.name)
+		before, err := d.cfg.Pins.recall(q.name)
 		if err != nil {
 			return verdict{}, err
 		}
@@ -147,10 +142,13 @@ func (d *Directory) settle(ctx context.Context, q question, ask func() (*answer,
 	}
 }
 
+// Pins is what the Directory remembers.
+func (d *Directory) Pins() *Pins { return d.cfg.Pins }
+
 // Checkpoint is the latest signed checkpoint of the log that was seen, or nil. A sender
 // puts it into its messages as seal.ExtCheckpoint. It asks nobody.
 func (d *Directory) Checkpoint() []byte {
-	known, err := d.cfg.Pins.recall(d.cfg.Scope, "")
+	known, err := d.cfg.Pins.recall("")
 	if err != nil {
 		return nil
 	}

@@ -42,7 +42,7 @@ func (n *node) directory(name string, pins *keydir.Pins, notice func(string)) *k
 	if name == "admin" {
 		cfg.TLS = n.CA.AdminTLS()
 	}
-	d, err := keydir.New(n.Dial(cfg), keydir.Config{Verifier: n.CA.Verifier(), Scope: "town", Pins: pins, Notice: notice})
+	d, err := keydir.New(n.Dial(cfg), keydir.Config{Verifier: n.CA.Verifier(), Pins: pins, Notice: notice})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func finds(t testing.TB, d *keydir.Directory, suite seal.Suite, want *seal.Publi
 func TestDirectoryEndToEnd(t *testing.T) {
 	n := start(t)
 	file := filepath.Join(t.TempDir(), "sub", "pins.json")
-	pins, err := keydir.OpenPins(file)
+	pins, err := keydir.OpenPins(file, "town")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,14 +114,14 @@ func TestDirectoryEndToEnd(t *testing.T) {
 
 	n.Stop() // and a restart changes nothing
 	n.Start()
-	again, err := keydir.OpenPins(file)
+	again, err := keydir.OpenPins(file, "town")
 	if err != nil {
 		t.Fatal(err)
 	}
 	bob = n.directory("bob", again, nil)
 	finds(t, bob, "", hybrid, nil)
 	finds(t, bob, seal.HPKEX25519, second, nil)
-	if keys, err := again.Keys("town"); err != nil || len(keys["alice"]) != 2 || keys["alice"][string(seal.HPKEX25519)].Serial != 2 {
+	if keys, err := again.Keys(); err != nil || len(keys["alice"]) != 2 || keys["alice"][string(seal.HPKEX25519)].Serial != 2 {
 		t.Errorf("%+v, %v", keys, err)
 	}
 	a, err := bob.Audit(t.Context(), "alice")

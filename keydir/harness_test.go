@@ -90,7 +90,7 @@ func generate(t testing.TB, suite seal.Suite) *seal.PublicKey {
 // directory asks somebody.
 func (w *town) directory(c Asker, change ...func(*Config)) *Directory {
 	w.t.Helper()
-	cfg := Config{Verifier: w.verifier(), Scope: "town"}
+	cfg := Config{Verifier: w.verifier()}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -17,10 +17,12 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// Pins remembers keys that were seen, and the directories' logs, in memory or in a file
-// that several processes can share. It is safe for concurrent use.
+// Pins remembers the keys of a directory that were seen, and the directory's log, in memory
+// or in a file that several processes and directories can share. It is safe for concurrent
+// use.
 type Pins struct {
 	file  string // empty: in memory
+	scope string // names the directory in the file
 	fs    durable.FS
 	clock clock.Clock
 	turn  chan struct{} // of size one: who has filled it writes
@@ -84,34 +86,38 @@ const (
 // NewPins makes pins in memory.
 func NewPins() *Pins { return &Pins{turn: make(chan struct{}, 1)} }
 
-// OpenPins opens a file of pins. One that is not there yet is empty, and is made with mode
-// 0600 when there is something to keep; one that cannot be understood is an error. Beside it
-// lies a file with the ending .lock.
-func OpenPins(file string) (*Pins, error) {
-	return openPins(file, durable.OS(), clock.System)
+// OpenPins opens the pins of one directory in a file, which may have several; scope is a name
+// for the directory. A file that is not there yet is empty, and is made with mode 0600 when
+// there is something to keep; one that cannot be understood is an error. Beside it lies a file
+// with the ending .lock.
+func OpenPins(file, scope string) (*Pins, error) {
+	return openPins(file, scope, durable.OS(), clock.System)
 }
 
-func openPins(file string, fs durable.FS, c clock.Clock) (*Pins, error) {
+func openPins(file, scope string, fs durable.FS, c clock.Clock) (*Pins, error) {
 	p := NewPins()
-	p.file, p.fs, p.clock = file, fs, c
+	p.file, p.scope, p.fs, p.clock = file, scope, fs, c
 	_, _, err := p.read()
 	return p, err
 }
 
-// Keys lists what is pinned of one directory, by owner and suite.
-func (p *Pins) Keys(scope string) (map[string]map[string]Pin, error) {
+// Scope is the name of the directory in the file.
+func (p *Pins) Scope() string { return p.scope }
+
+// Keys lists what is pinned, by owner and suite.
+func (p *Pins) Keys() (map[string]map[string]Pin, error) {
 	f, _, err := p.read()
 	if err != nil {
 		return nil, err
 	}
-	return f.of(scope).Keys, nil
+	return f.of(p.scope).Keys, nil
 }
 
 // Forget removes the pins of one owner, so that the next key of this name is pinned as if
 // it were the first. It returns what was pinned, by suite.
-func (p *Pins) Forget(ctx context.Context, scope, owner string) (gone map[string]Pin, err error) {
+func (p *Pins) Forget(ctx context.Context, owner string) (gone map[string]Pin, err error) {
 	// Do not make the file's folder if there is nothing to forget.
-	if keys, err := p.Keys(scope); err != nil || len(keys[owner]) == 0 {
+	if keys, err := p.Keys(); err != nil || len(keys[owner]) == 0 {
 		return nil, err
 	}
 	unlock, err := p.lock(ctx)
@@ -123,26 +129,27 @@ func (p *Pins) Forget(ctx context.Context, scope, owner string) (gone map[string
 	if err != nil {
 		return nil, err
 	}
-	gone = f.of(scope).Keys[owner]
-	delete(f.of(scope).Keys, owner)
+	keys := f.of(p.scope).Keys
+	gone = keys[owner]
+	delete(keys, owner)
 	return gone, p.write(f)
 }
 
-// recalled is what is remembered of a directory and one name, as it was read.
+// recalled is what is remembered of the directory and one name, as it was read.
 type recalled struct {
 	memory
-	scope, name string
-	content     []byte
-	file        *pinFile
+	name    string
+	content []byte
+	file    *pinFile
 }
 
 // recall reads what is remembered.
-func (p *Pins) recall(scope, name string) (*recalled, error) {
+func (p *Pins) recall(name string) (*recalled, error) {
 	f, content, err := p.read()
 	if err != nil {
 		return nil, err
 	}
-	return &recalled{f.memory(scope, name), scope, name, content, f}, nil
+	return &recalled{f.memory(p.scope, name), name, content, f}, nil
 }
 
 // remember replaces what was recalled by after. It returns false, and changes nothing, if
@@ -162,15 +169,15 @@ func (p *Pins) remember(ctx context.Context, r *recalled, after memory) (kept bo
 	}
 	f := r.file
 	if !bytes.Equal(content, r.content) {
-		if f, err = p.parse(content); err != nil || !f.memory(r.scope, r.name).equal(r.memory) {
+		if f, err = p.parse(content); err != nil || !f.memory(p.scope, r.name).equal(r.memory) {
 			return false, err
 		}
 	}
 	if same {
 		return true, nil
 	}
-	s := f.of(r.scope)
-	f.Logs[r.scope] = s
+	s := f.of(p.scope)
+	f.Logs[p.scope] = s
 	s.LogKey, s.Checkpoint = after.logKey, after.checkpoint
 	if len(after.pins) > 0 {
 		s.Keys[r.name] = after.pins

@@ -28,7 +28,7 @@ func TestPinsFile(t *testing.T) {
 	file := filepath.Join(dir, "pins.json")
 	open := func() *Pins {
 		t.Helper()
-		p, err := OpenPins(file)
+		p, err := OpenPins(file, "town")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestPinsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var hinted interface{ Hint() string }
-		_, err := OpenPins(file)
+		_, err := OpenPins(file, "town")
 		if !errors.Is(err, ErrPins) || !errors.As(err, &hinted) || hinted.Hint() == "" || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -81,7 +81,7 @@ func TestAlteredPins(t *testing.T) {
 	o.publish("alice", generate(t, small))
 	file := filepath.Join(t.TempDir(), "pins.json")
 	find := func() error {
-		p, err := OpenPins(file)
+		p, err := OpenPins(file, "town")
 		if err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func TestPinsAreShared(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pins.json")
 	var work sync.WaitGroup
 	for _, name := range names {
-		p, err := OpenPins(file)
+		p, err := OpenPins(file, "town")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,11 +161,11 @@ func TestPinsAreShared(t *testing.T) {
 		})
 	}
 	work.Wait()
-	p, err := OpenPins(file)
+	p, err := OpenPins(file, "town")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if pinned, err := p.Keys("town"); err != nil || len(pinned) != len(names) {
+	if pinned, err := p.Keys(); err != nil || len(pinned) != len(names) {
 		t.Errorf("%d owners are pinned, %v", len(pinned), err)
 	}
 }
@@ -193,11 +193,11 @@ func TestPinsThatAnotherProcessHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := held{durable.OS(), clock.System}
-	p, err := openPins(file, h, h)
+	p, err := openPins(file, "town", h, h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.Forget(t.Context(), "town", "alice")
+	_, err = p.Forget(t.Context(), "alice")
 	var hinted interface{ Hint() string }
 	if !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), file) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "pins") {
 		t.Errorf("%v", err)
@@ -215,19 +215,19 @@ func FuzzPins(f *testing.F) {
 		if err := durable.WriteFile(fs, "pins.json", content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p, err := openPins("pins.json", fs, clock.System)
+		p, err := openPins("pins.json", "town", fs, clock.System)
 		if err != nil {
 			return
 		}
-		before, err := p.Keys("town")
+		before, err := p.Keys()
 		if err != nil {
 			t.Fatal(err)
 		}
-		gone, err := p.Forget(t.Context(), "town", "alice")
+		gone, err := p.Forget(t.Context(), "alice")
 		if err != nil || !maps.Equal(gone, before["alice"]) {
 			t.Fatalf("%v, %v", gone, err)
 		}
-		if keys, err := p.Keys("town"); err != nil || keys["alice"] != nil {
+		if keys, err := p.Keys(); err != nil || keys["alice"] != nil {
 			t.Fatalf("%v, %v", keys, err)
 		}
 	})

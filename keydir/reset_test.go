@@ -89,7 +89,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	}
 	finds(t, stranger, "alice", "", third, nil)
 	wasReset(t, find(pins), "alice", "", "record 2 ", "shows "+third.Digits())
-	if _, err := pins.Forget(t.Context(), "town", "alice"); err != nil {
+	if _, err := pins.Forget(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, find(pins), "alice", "", third, nil)
@@ -119,7 +119,7 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 	}
 	// Who has decided once is not asked again.
 	finds(t, w.directory(o.as("carol"), with(pins)), "alice", "", nil, ErrReset)
-	if _, err := pins.Forget(t.Context(), "town", "alice"); err != nil {
+	if _, err := pins.Forget(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
 	}
 	finds(t, w.directory(o.as("bob"), with(pins)), "alice", "", keys[3], nil)
@@ -163,7 +163,7 @@ func TestOwnerAfterAReset(t *testing.T) {
 	if _, err := o.publishWith(other, "alice", second, own); !errors.Is(err, ErrReset) {
 		t.Errorf("error %v", err)
 	}
-	if keys, err := pins.Keys("town"); err != nil || keys["alice"][string(small)].Fingerprint != third.Fingerprint() {
+	if keys, err := pins.Keys(); err != nil || keys["alice"][string(small)].Fingerprint != third.Fingerprint() {
 		t.Errorf("pinned %+v, %v", keys, err)
 	}
 }

@@ -45,40 +45,40 @@ func defaultPins() string {
 	return filepath.Join(dir, "sealmq", "pins.json")
 }
 
-// remembered opens the pins, and finds the name of the directory in them. It asks nobody.
-func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pins *keydir.Pins, scope string, verifier seal.Verifier, err error) {
+// remembered opens the pins of the directory. It asks nobody.
+func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pins *keydir.Pins, verifier seal.Verifier, err error) {
 	if f.pins == "" {
-		return nil, "", nil, usagef("there is no folder for configurations of yours; name the file for pins with --pins")
+		return nil, nil, usagef("there is no folder for configurations of yours; name the file for pins with --pins")
 	}
 	files, err := conn.files(cmd)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, nil, err
 	}
 	roots, err := mtls.ReadAuthorities(files.CA)
 	if err != nil {
-		return nil, "", nil, fmt.Errorf("read authority: %w", err)
+		return nil, nil, fmt.Errorf("read authority: %w", err)
 	}
 	verifier = trust.NewVerifier(roots...)
-	if scope, err = f.scope(cmd, mtls.Issuer(roots[0])); err != nil {
-		return nil, "", nil, err
+	scope, err := f.scope(cmd, mtls.Issuer(roots[0]))
+	if err != nil {
+		return nil, nil, err
 	}
-	pins, err = keydir.OpenPins(f.pins)
+	pins, err = keydir.OpenPins(f.pins, scope)
 	if err != nil && hintFor(err) == "" {
 		err = withHint(err, "name another file with --pins; in one that is new every key is taken on trust once more")
 	}
-	return pins, scope, verifier, err
+	return pins, verifier, err
 }
 
 // open makes the directory of the broker that c is connected to. Notices are printed for the
 // person at the terminal.
-func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*keydir.Directory, *keydir.Pins, string, error) {
-	pins, scope, verifier, err := f.remembered(cmd, conn)
+func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*keydir.Directory, error) {
+	pins, verifier, err := f.remembered(cmd, conn)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, err
 	}
-	d, err := keydir.New(c, keydir.Config{
-		Verifier: verifier, Pins: pins, Scope: scope, StrictPins: f.strict, AllowUnproven: f.allowUnproven, Notice: notice(cmd)})
-	return d, pins, scope, err
+	return keydir.New(c, keydir.Config{
+		Verifier: verifier, Pins: pins, StrictPins: f.strict, AllowUnproven: f.allowUnproven, Notice: notice(cmd)})
 }
 
 // notice prints what a directory has to say.

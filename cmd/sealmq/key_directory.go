@@ -53,7 +53,7 @@ in the data folder has the name of the file.`,
 			return err
 		}
 		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			d, _, _, err := dir.open(cmd, conn, c)
+			d, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
 			}
@@ -176,7 +176,7 @@ brackets if that is not the entry of the row.
 			return dir.forget(cmd, conn, forget, *asJSON)
 		}
 		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			d, pins, scope, err := dir.open(cmd, conn, c)
+			d, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
 			}
@@ -184,7 +184,7 @@ brackets if that is not the entry of the row.
 			if err != nil {
 				return err
 			}
-			pinned, err := pins.Keys(scope)
+			pinned, err := d.Pins().Keys()
 			if err != nil {
 				return err
 			}
@@ -204,11 +204,11 @@ type forgotten struct {
 
 // forget removes the pins of a name and prints them.
 func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name string, asJSON bool) error {
-	pins, scope, _, err := f.remembered(cmd, conn)
+	pins, _, err := f.remembered(cmd, conn)
 	if err != nil {
 		return err
 	}
-	before, err := pins.Forget(cmd.Context(), scope, name)
+	before, err := pins.Forget(cmd.Context(), name)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name str
 		return printJSON(w, gone)
 	}
 	if len(gone) == 0 {
-		_, directory, _ := strings.Cut(scope, " ")
+		_, directory, _ := strings.Cut(pins.Scope(), " ")
 		_, err := fmt.Fprintf(w, "%s has no pinned key of %s for the directory %s\n", f.pins, name, directory)
 		return err
 	}
@@ -308,7 +308,7 @@ with a certificate of your name could publish the next one. "sealmq key director
 			}
 		}
 		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			d, pins, scope, err := dir.open(cmd, conn, c)
+			d, err := dir.open(cmd, conn, c)
 			if err != nil {
 				return err
 			}
@@ -326,7 +326,7 @@ with a certificate of your name could publish the next one. "sealmq key director
 				info, err = newVerifyInfo(v, name, key)
 			}
 			if errors.Is(err, keydir.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
-				err = errors.Join(err, printKeysToCompare(ctx, cmd, conn, c, name, pins, scope))
+				err = errors.Join(err, printKeysToCompare(ctx, cmd, conn, c, name, d.Pins()))
 			}
 			if err != nil {
 				return err
@@ -348,8 +348,8 @@ with a certificate of your name could publish the next one. "sealmq key director
 
 // printKeysToCompare prints the keys to compare with the owner: the pinned keys of a name, and the key
 // that the directory shows. The latter is neither checked nor pinned.
-func printKeysToCompare(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *keydir.Pins, scope string) error {
-	pinned, err := pins.Keys(scope)
+func printKeysToCompare(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *keydir.Pins) error {
+	pinned, err := pins.Keys()
 	if err != nil {
 		return err
 	}

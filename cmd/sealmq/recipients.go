@@ -126,8 +126,7 @@ func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *clien
 			return nil, nil
 		}
 	}
-	d, _, _, err := f.open(cmd, conn, c)
-	return d, err
+	return f.open(cmd, conn, c)
 }
 
 // checkFiles compares the keys from files with the pinned keys and with those that the

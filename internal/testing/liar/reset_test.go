@@ -60,7 +60,7 @@ func (w *world) pinned() *keydir.Pins {
 func (w *world) asAlice(addr string, pins *keydir.Pins) *keydir.Directory {
 	w.Helper()
 	d, err := keydir.New(w.dial(addr, w.ca.ClientTLS("alice"), client.Config{}),
-		keydir.Config{Verifier: w.verifier(), Scope: "world", Pins: pins})
+		keydir.Config{Verifier: w.verifier(), Pins: pins})
 	w.must(err)
 	return d
 }
@@ -188,7 +188,7 @@ func TestLiesAboutResets(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			w := newWorld(t)
 			pins, lies := tt.tell(w)
-			before, err := pins.Keys("world")
+			before, err := pins.Keys()
 			w.must(err)
 			w.liar.Lie(lies)
 			c := w.connect("alice")
@@ -200,7 +200,7 @@ func TestLiesAboutResets(t *testing.T) {
 			if err != nil && tt.want == nil || !errors.Is(err, tt.want) || tt.not != nil && errors.Is(err, tt.not) {
 				t.Errorf("error %v, want one like %v and none like %v", err, tt.want, tt.not)
 			}
-			after, err := pins.Keys("world")
+			after, err := pins.Keys()
 			w.must(err)
 			if before["bob"][suite] != after["bob"][suite] {
 				t.Errorf("pinned was %+v and is %+v", before, after)

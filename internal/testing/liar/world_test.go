@@ -140,7 +140,7 @@ func (w *world) connect(name string) *client.Client {
 
 func (w *world) directory(c *client.Client) *keydir.Directory {
 	w.Helper()
-	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier(), Scope: "world"})
+	d, err := keydir.New(c, keydir.Config{Verifier: w.verifier()})
 	w.must(err)
 	return d
 }
