@@ -108,7 +108,8 @@ func (b *Broker) audit(c Caller, command, object string, outcome error) {
 	}
 }
 
-// allow asks authorize and counts and audits a refusal.
+// allow asks authorize, and counts and audits a refusal. Every command asks it before it
+// changes or shows anything; those of the key directory ask through keylog.Config.Allow.
 func (b *Broker) allow(c Caller, act action, object string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable

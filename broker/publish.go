@@ -165,7 +165,8 @@ func (b *Broker) exchangeFor(c Caller, name string) (*exchange, error) {
 	return x, nil
 }
 
-// answer puts the results of one batch together, which the engine may take in parts.
+// answer is the answer to one batch. The engine may take the batch in parts, and its results
+// are put together here.
 type answer struct {
 	broker *Broker
 	done   func([]engine.PublishResult)
@@ -176,8 +177,9 @@ type answer struct {
 	answered int
 }
 
-// part returns the done function for the messages from one on. refused is the broker's
-// own answers to some of them, which the engine need not have taken.
+// part returns the done function for the part of the batch that begins at from. refused has
+// the broker's own answers to messages of the part, or to later ones: the engine sees these
+// as unrouted, and may take fewer messages than it was given.
 func (a *answer) part(from int, refused []refusal) func([]engine.PublishResult) {
 	return func(results []engine.PublishResult) {
 		for _, r := range refused {

@@ -58,7 +58,7 @@ type Engine interface {
 	Queues() ([]QueueInfo, error)
 
 	// Publish stores each message in all of its queues or in none, in the order of the
-	// batch. If a message repeats none and one of its queues does not exist, Publish stops
+	// batch. If a message is not a repeat and one of its queues does not exist, Publish stops
 	// before it. taken is how many messages it decided about; the caller may route the
 	// others again and publish them after these. results[i] answers batch[i] of those that
 	// were taken. done may change the results; the slice is the engine's again when done

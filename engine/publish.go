@@ -5,12 +5,13 @@ import "github.com/sealmq/sealmq"
 // Publish is one message for any number of queues.
 type Publish struct {
 	Message sealmq.Message
-	// Queues are named once each. Without any the message is Unrouted.
+	// Queues are where the message goes, each named once. If there are none, the message is
+	// Unrouted.
 	Queues []string
-	// Digest says what the content is, where the bytes of the body do not: if it is not
-	// empty, a repeat is the same id with the same digest, whatever exchange, key and body
-	// are, and no digest is the same as none. At most MaxDigestBytes, or the request is
-	// refused with code BadArgument. Without an id it means nothing.
+	// Digest stands for the content where the same content may have other bytes. If it is not
+	// empty, a message is a repeat if id and digest are the same, whatever its exchange, key
+	// and body are. A message with a digest never repeats one without. A digest over
+	// MaxDigestBytes is refused with code BadArgument. Without an id it has no effect.
 	Digest []byte
 	Repeat Repeat
 }
@@ -42,7 +43,7 @@ const (
 // PublishResult answers one Publish.
 type PublishResult struct {
 	Outcome Outcome
-	// Queue is the queue that refused, where one did.
+	// Queue is the queue that refused the message; empty if none did.
 	Queue string
 	// Err is set unless the message is Stored or Repeated, and has a code: Duplicate,
 	// Unroutable, QueueFull, TooLarge, NoStorage, Unavailable or BadArgument.

@@ -10,14 +10,15 @@ import (
 type batch struct {
 	runs    []*run
 	waiters []func(error)
-	sealed  []uint64 // generations that get no record after this batch
+	sealed  []uint64 // generations of segments that get no record after this batch
 	nextSeq uint64   // of the first record after this batch
 	records int
 	bytes   int
 }
 
-// A run is the part of a batch that goes to one segment with one write. It starts with
-// room for the mark, which is filled in when the write is about to happen.
+// A run is the part of a batch that goes to one segment with one write. It begins with a
+// mark: a record that says up to where the journal is synced. The mark is filled in just
+// before the write.
 type run struct {
 	seg   *segment
 	start int64

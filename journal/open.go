@@ -12,7 +12,8 @@ import (
 )
 
 // Open opens the journal in cfg.Dir, creating the folder if there is none. The caller holds
-// the folder's lock. Open reads the headers of the segments and changes no file.
+// the folder's lock. Open reads the headers of the segments and changes no file; Replay
+// reads the records, and Begin decides what is damaged.
 //
 // A start is Open, a loop over Replay, and Begin. Until Begin has returned nothing can be
 // appended; Generations, Scan and Close can be called.

@@ -110,9 +110,10 @@ func (d *Directory) lookUp(ctx context.Context, q question) (verdict, error) {
 	return v, err
 }
 
-// settle reads what is remembered, asks, supplies what the judge needs, and remembers what
-// the judge says, in one step. If another process has changed the pins meanwhile it asks
-// again: that process may have seen a newer answer.
+// settle is the loop around the judge: it reads what is remembered, asks the broker, has the
+// answer judged, supplies the evidence that the judge needs, and remembers the verdict, in one
+// step. If another process has changed the pins meanwhile it begins again: that process may
+// have seen a newer answer.
 func (d *Directory) settle(ctx context.Context, q question, ask func() (*answer, error), judge func(memory, *answer) verdict) (v verdict, err error) {
 	for {
 		before, err := d.cfg.Pins.recall(q.name)

@@ -113,6 +113,7 @@ type decision struct {
 	seen map[string]tlog.Tree // the checkpoints that were observed
 }
 
+// decide makes one run of the judge, by how: (*decision).judge, or a variant of it.
 func decide(q question, m memory, a *answer, how func(*decision) error) verdict {
 	d := &decision{q: q, a: a, v: verdict{memory: m}, seen: make(map[string]tlog.Tree)}
 	err := how(d)
@@ -126,6 +127,7 @@ func decide(q question, m memory, a *answer, how func(*decision) error) verdict 
 	return d.v
 }
 
+// judge decides about a key that was looked up, or about its absence.
 func (d *decision) judge() error {
 	s := d.a.shown
 	switch {

@@ -7,8 +7,9 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// apply applies one record. Messages before the checkpoint's position are in no index file
-// yet if they are in its segment.
+// apply changes the state by one record. The checkpoint's position lies inside a segment,
+// which has no index file yet: messages before the position in that segment are read from
+// the segment. The checkpoint has the effect of all other records before it.
 func (r *recovery) apply(rec journal.Record) error {
 	e := r.e
 	if rec.Kind == kindMessage {
@@ -71,7 +72,7 @@ func (r *recovery) declare(id uint32, name string, o sealmq.QueueOptions) {
 	}
 }
 
-// message applies a message record and adds it to the index of its segment.
+// message applies a message record, and notes it for the index file of its segment.
 func (r *recovery) message(rec journal.Record) error {
 	e := r.e
 	m, err := decodeMessage(rec.Payload, nil)

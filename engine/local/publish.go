@@ -96,9 +96,9 @@ var errDigest = &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("th
 // recognised reports whether a repeat of the message is recognised.
 func recognised(req *engine.Publish) bool { return req.Message.ID != "" && req.Repeat == engine.ByID }
 
-// publishOne decides about one message and stores it. With nothing changed it returns
-// ErrNoQueue if one of the queues does not exist, and ErrNoRoom if the journal must be
-// waited for, with how many bytes need room. Callers hold mu.
+// publishOne decides about one message and stores it. If one of the queues does not exist it
+// returns ErrNoQueue, and if the caller must wait for room in the journal ErrNoRoom with the
+// bytes that need it; then it has changed nothing. Callers hold mu.
 func (e *Engine) publishOne(p *publishing, i int, req *engine.Publish, now int64) (need int, err error) {
 	res := &p.results[i]
 	if stop, err := e.decide(p, i, req); stop {

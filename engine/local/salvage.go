@@ -10,7 +10,7 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// This file is what a start does about damage. Without Quarantine it refuses with an error
+// This file is what a start does about damage; what is found later is in damage.go. Without Quarantine it refuses with an error
 // that names the file. With it, it goes on with what is left, says so, and ends with a
 // checkpoint behind the damage, so that the next start does not find it again.
 

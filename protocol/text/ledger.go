@@ -11,7 +11,8 @@ import (
 )
 
 // ledger has the deliveries that a connection was given and has not settled, by message
-// id, in the order in which they were given.
+// id, in the order in which they were given. It is needed because the line protocol
+// acknowledges by message id, and the engine by delivery tag.
 //
 // An id may occur several times, for example because two queues delivered the same
 // message; settling it settles all of them (specification R26). There is one exception. A
