@@ -312,6 +312,43 @@ func TestPublishDoesNotAllocatePerMessage(t *testing.T) {
 	}
 }
 
+// TestRoutesStayAsTheyWereRead binds and unbinds while others route.
+func TestRoutesStayAsTheyWereRead(t *testing.T) {
+	for _, kind := range []broker.ExchangeKind{broker.Direct, broker.Fanout, broker.Topic} {
+		b, batch := hot(t, kind, 1, 10)
+		stop := make(chan struct{})
+		var publishers sync.WaitGroup
+		for range 2 {
+			publishers.Go(func() {
+				own := slices.Clone(batch)
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					b.Publish(alice, own, func(results []engine.PublishResult) {})
+					for i := range own {
+						if q := own[i].Queues; len(q) == 0 || q[0] > q[len(q)-1] || q[0] != "queue-0" {
+							t.Errorf("%s: routed to %v", kind, q)
+						}
+					}
+				}
+			})
+		}
+		for range 300 {
+			for _, queue := range []string{"queue-1", "queue-2"} {
+				b.Bind(alice, queue, "x", "key.0", func(error) {})
+			}
+			for _, queue := range []string{"queue-2", "queue-1"} {
+				b.Unbind(alice, queue, "x", "key.0", func(error) {})
+			}
+		}
+		close(stop)
+		publishers.Wait()
+	}
+}
+
 func BenchmarkPublish(b *testing.B) {
 	for _, kind := range []broker.ExchangeKind{broker.Direct, broker.Topic} {
 		for _, bindings := range []int{1, 10_000} {
