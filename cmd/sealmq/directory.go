@@ -14,7 +14,7 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
-// directoryFlags are the flags of every command that looks keys up.
+// directoryFlags are the flags of commands that use the key directory.
 type directoryFlags struct {
 	pins          string
 	name          string
@@ -26,17 +26,17 @@ type directoryFlags struct {
 func addDirectoryFlags(cmd *cobra.Command) *directoryFlags {
 	f := &directoryFlags{}
 	f.addPins(cmd)
-	cmd.Flags().BoolVar(&f.strict, "strict-pins", false, "refuse every key but the pinned one, even if its owner has replaced it")
-	cmd.Flags().BoolVar(&f.allowUnproven, "allow-unproven", false, "take keys of which nothing proves whose they are, if there is none that is proven")
+	cmd.Flags().BoolVar(&f.strict, "strict-pins", false, "refuse every key except the pinned one, even if its owner has replaced it")
+	cmd.Flags().BoolVar(&f.allowUnproven, "allow-unproven", false, "use a key without proof of its owner if there is none with proof")
 	return f
 }
 
 func (f *directoryFlags) addPins(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.pins, "pins", defaultPins(), "`file` that remembers the keys that were seen")
-	cmd.Flags().StringVar(&f.name, "directory", "", "`name` under which they are remembered, the same one for all addresses of a broker (default: its address)")
+	cmd.Flags().StringVar(&f.pins, "pins", defaultPins(), "`file` with the pinned keys")
+	cmd.Flags().StringVar(&f.name, "directory", "", "`name` of the key directory in the pins; use one name for all addresses of a broker (default: the address)")
 }
 
-// defaultPins is in the user's folder for configurations, or empty if there is none.
+// defaultPins is in the user's configuration directory, or empty if there is none.
 func defaultPins() string {
 	dir, err := os.UserConfigDir()
 	if err != nil {
@@ -45,10 +45,10 @@ func defaultPins() string {
 	return filepath.Join(dir, "sealmq", "pins.json")
 }
 
-// remembered opens the pins of the directory. It asks nobody.
-func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pins *keydir.Pins, verifier seal.Verifier, err error) {
+// openPins opens the pins of the directory. It does not connect to the broker.
+func (f *directoryFlags) openPins(cmd *cobra.Command, conn *connectFlags) (pins *keydir.Pins, verifier seal.Verifier, err error) {
 	if f.pins == "" {
-		return nil, nil, usagef("there is no folder for configurations of yours; name the file for pins with --pins")
+		return nil, nil, usagef("there is no user configuration directory; name the file of pins with --pins")
 	}
 	files, err := conn.files(cmd)
 	if err != nil {
@@ -65,15 +65,15 @@ func (f *directoryFlags) remembered(cmd *cobra.Command, conn *connectFlags) (pin
 	}
 	pins, err = keydir.OpenPins(f.pins, scope)
 	if err != nil && hintFor(err) == "" {
-		err = withHint(err, "name another file with --pins; in one that is new every key is taken on trust once more")
+		err = withHint(err, "name another file with --pins; with a new file, the first key of each name is pinned again")
 	}
 	return pins, verifier, err
 }
 
-// open makes the directory of the broker that c is connected to. Notices are printed for the
-// person at the terminal.
+// open opens the key directory of the broker that c is connected to. It prints notices for
+// the person at the terminal.
 func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*keydir.Directory, error) {
-	pins, verifier, err := f.remembered(cmd, conn)
+	pins, verifier, err := f.openPins(cmd, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -81,12 +81,12 @@ func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.
 		Verifier: verifier, Pins: pins, StrictPins: f.strict, AllowUnproven: f.allowUnproven, Notice: notice(cmd)})
 }
 
-// notice prints what a directory has to say.
+// notice prints the notices of a directory.
 func notice(cmd *cobra.Command) func(string) {
 	return func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", oneLine(text)) }
 }
 
-// unpinned makes a directory that knows no pins and keeps none.
+// unpinned opens the key directory without pins.
 func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *client.Client, notice func(string)) (*keydir.Directory, error) {
 	files, err := conn.files(cmd)
 	if err != nil {
@@ -99,7 +99,7 @@ func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *cli
 	return keydir.New(c, keydir.Config{Verifier: verifier, StrictPins: f.strict, AllowUnproven: true, Notice: notice})
 }
 
-// scope tells directories apart: brokers below one authority have one each.
+// scope is the name of a directory in the pins. Each broker of an authority has its own.
 func (f *directoryFlags) scope(cmd *cobra.Command, issuer string) (string, error) {
 	if f.name != "" {
 		return issuer + " " + f.name, nil

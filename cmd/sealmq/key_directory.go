@@ -204,7 +204,7 @@ type forgotten struct {
 
 // forget removes the pins of a name and prints them.
 func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name string, asJSON bool) error {
-	pins, _, err := f.remembered(cmd, conn)
+	pins, _, err := f.openPins(cmd, conn)
 	if err != nil {
 		return err
 	}
