@@ -1,5 +1,5 @@
-// Package fakebroker is a broker that does what a test says, line by line, for tests of
-// what a client sends and how it takes the answers.
+// Package fakebroker is a broker that does what a test says, line by line, to test what a
+// client sends and how it handles the answers.
 package fakebroker
 
 import (
@@ -23,15 +23,15 @@ type Fake struct {
 	Conns chan net.Conn
 	// Refuse makes that many attempts to connect fail.
 	Refuse int
-	// Greeting is the answer to a client's whoami; that of a broker which knows no such
-	// command if it is empty.
+	// Greeting is the answer to a client's whoami. If it is empty, the answer is that of a
+	// broker without this command.
 	Greeting string
 }
 
 // New makes a fake without connections.
 func New(t *testing.T) *Fake { return &Fake{t: t, Conns: make(chan net.Conn, 100)} }
 
-// Dial opens a connection to the fake. It fits client.Config.Dial.
+// Dial opens a connection to the fake. Its signature is that of client.Config.Dial.
 func (f *Fake) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if f.Refuse > 0 {
 		f.Refuse--
@@ -76,7 +76,7 @@ type Peer struct {
 	t *testing.T
 
 	Conn net.Conn
-	// In is what the client sent. Conn must not be read beside it.
+	// In reads what the client sent. Do not read Conn directly too.
 	In *bufio.Reader
 }
 

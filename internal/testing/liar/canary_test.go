@@ -15,10 +15,10 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// TestCanaries sends 10,000 marked letters, some of which are changed on the way, and
-// looks for the mark everywhere but in what the receiver was shown: on the disks of
-// broker, sender and receiver, in logs, metrics, dead-letter reasons. The mark of
-// messages that are not sealed must be found there, or the search is worth nothing.
+// TestCanaries sends 10,000 marked letters, some of which are changed on the way. It searches
+// the disks of broker, sender and receiver, logs, metrics and dead-letter reasons for the
+// mark, which only the receiver may see. The search must find the mark of messages that are
+// not sealed.
 func TestCanaries(t *testing.T) {
 	const letters, control = 10_000, 10
 	const mark, plainMark = "canary-in-a-sealed-letter", "canary-in-a-plain-message"
@@ -62,7 +62,7 @@ func TestCanaries(t *testing.T) {
 	}
 }
 
-// everySo changes one delivery of two hundred, and not the last.
+// everySo changes one in two hundred deliveries, but not the last.
 func everySo(lie func(id, body string) string) liar.Lies {
 	return each(func(n int, id, body string) []string {
 		if n%200 == 100 {
@@ -72,7 +72,7 @@ func everySo(lie func(id, body string) string) liar.Lies {
 	})
 }
 
-// publishPlain publishes messages that are not sealed, to a queue of their own.
+// publishPlain publishes messages that are not sealed, to a separate queue.
 func publishPlain(w *world, mark string, n int) {
 	w.Helper()
 	admin := w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
@@ -85,7 +85,7 @@ func publishPlain(w *world, mark string, n int) {
 	}
 }
 
-// search names the places where a text stands, as it is or inside of base64.
+// search names the places that contain a text, plain or in base64.
 func (w *world) search(m *mailbox, clients *faultfs.FS, what string) (found []string) {
 	w.Helper()
 	forms := []string{what}

@@ -1,10 +1,10 @@
-// Package liar is a broker that lies: it stands between clients and an honest broker,
-// holds the broker's certificate, and changes whatever its tests want in either
-// direction. To clients it is the broker; what they catch it at is what end-to-end
-// protection is worth.
+// Package liar is a broker that lies. It is a proxy between clients and an honest broker,
+// with the broker's certificate, and changes lines in both directions as a test wants. The
+// clients believe that it is the broker. The tests check which lies end-to-end protection
+// finds.
 //
-// Without lies it passes every line on as it came, which is the control of each test.
-// It knows lines and nothing of what they mean. It is for tests only.
+// Without lies it forwards every line unchanged, which is the control of each test. It knows
+// lines, but not their meaning. It is for tests only.
 package liar
 
 import (
@@ -20,17 +20,17 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// Lies say what becomes of a line, given without its line feed: the lines that go on in
-// its place, none to swallow it. Nil passes everything on. They are called for one line
-// at a time, whichever connection it is of, so they may share state without locks.
+// Lies replace a line, given without its line feed, by other lines, or by none. Nil forwards
+// everything. They are called for one line of one connection at a time, so they may share
+// state without locks.
 type Lies struct {
 	ToBroker func(c *Conn, line string) []string
 	ToClient func(c *Conn, line string) []string
 }
 
-// Config says who the liar is and whom it stands before.
+// Config is the configuration of a liar.
 type Config struct {
-	// TLS is the broker's own configuration: clients are to take the liar for it.
+	// TLS is the broker's own configuration, so that clients trust the liar.
 	TLS *tls.Config
 	// Identify names the client, as the broker's own function does.
 	Identify func(tls.ConnectionState) (sealmq.Identity, error)
@@ -53,13 +53,13 @@ type Liar struct {
 
 // Conn is one client's connection through the liar.
 type Conn struct {
-	// Client is who connected, by the certificate.
+	// Client is the client's identity from its certificate.
 	Client string
 
 	down, up net.Conn
 }
 
-// maxLine is more than any line that a test sends.
+// maxLine is longer than any line of a test.
 const maxLine = 8 << 20
 
 // Listen starts a liar on a free port of the loopback interface. It is honest until
@@ -75,17 +75,17 @@ func Listen(cfg Config) (*Liar, error) {
 	return l, nil
 }
 
-// Addr is where clients find the liar.
+// Addr is the liar's address.
 func (l *Liar) Addr() string { return l.listener.Addr().String() }
 
-// Lie replaces what it does from the next line on.
+// Lie sets the lies from the next line on.
 func (l *Liar) Lie(lies Lies) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lies = lies
 }
 
-// Close ends all connections and waits until nothing of the liar runs.
+// Close ends all connections and waits until all goroutines have ended.
 func (l *Liar) Close() error {
 	l.cancel()
 	err := l.listener.Close()
@@ -98,13 +98,13 @@ func (l *Liar) Close() error {
 	return err
 }
 
-// ToClient sends lines that the broker never said. It is for use within a lie.
+// ToClient sends lines that the broker did not send. It is for use within a lie.
 func (c *Conn) ToClient(lines ...string) { send(c.down, lines) }
 
-// ToBroker sends lines that the client never said. It is for use within a lie.
+// ToBroker sends lines that the client did not send. It is for use within a lie.
 func (c *Conn) ToBroker(lines ...string) { send(c.up, lines) }
 
-// send ignores errors: whoever reads from the connection meets them too.
+// send ignores errors, because the reader of the connection gets them too.
 func send(conn net.Conn, lines []string) {
 	if len(lines) > 0 {
 		_, _ = conn.Write([]byte(strings.Join(lines, "\n") + "\n"))
@@ -159,7 +159,7 @@ func (l *Liar) serve(down *tls.Conn) {
 	l.mu.Unlock()
 }
 
-// pass carries lines one way until the connection ends.
+// pass forwards lines in one direction until the connection ends.
 func (l *Liar) pass(c *Conn, from, to net.Conn, lie func(Lies) func(*Conn, string) []string) {
 	lines := bufio.NewScanner(from)
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)

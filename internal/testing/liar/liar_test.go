@@ -17,7 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start puts a liar before a peer that answers each line with who says what.
+// start starts a liar before a peer that answers each line with the client's name and the
+// line.
 func start(t *testing.T) (*liar.Liar, func(cn string) (ask func(line string) string)) {
 	ca := testca.New(t)
 	l, err := liar.Listen(liar.Config{TLS: ca.ServerTLS(), Identify: ca.Identify,

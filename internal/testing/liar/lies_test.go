@@ -24,19 +24,19 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// aLie is what the broker does while alice sends five letters to bob, and what bob is
-// shown then. The last letter is always delivered honestly.
+// aLie is what the broker does while alice sends five letters to bob, and what bob's
+// application sees. The last letter is always delivered honestly.
 type aLie struct {
 	tell func(w *world) liar.Lies
 	// shown are the letters that bob's application sees, in order.
 	shown string
-	// late says that some come later than they were sent, in whatever order.
+	// late says that some letters come later, in any order.
 	late bool
 	// refused is the reason with which messages go to the dead-letter queue: one, or as
 	// many as dead says.
 	refused error
 	dead    int
-	// check looks at what else must be true.
+	// check checks what else must be true.
 	check func(t *testing.T, w *world, m *mailbox)
 }
 
@@ -212,7 +212,7 @@ var lies = map[string]aLie{
 	}},
 }
 
-// each lies about deliveries, which are counted from one.
+// each lies about deliveries, counted from one.
 func each(lie func(n int, id, body string) []string) liar.Lies {
 	count := 0
 	return liar.Lies{ToClient: func(_ *liar.Conn, line string) []string {
@@ -225,7 +225,7 @@ func each(lie func(n int, id, body string) []string) liar.Lies {
 	}}
 }
 
-// answers changes the replies that begin so.
+// answers changes replies with this prefix.
 func answers(prefix string, lie func(line string) string) liar.Lies {
 	return liar.Lies{ToClient: func(_ *liar.Conn, line string) []string {
 		if strings.HasPrefix(line, prefix) {
@@ -257,15 +257,15 @@ func encode(env map[string]string) string {
 	return string(p)
 }
 
-// withoutSignature empties the second of an epoch's parts, each of which has its length
-// before it in two bytes.
+// withoutSignature empties the second part of an epoch. Each part follows its length in two
+// bytes.
 func withoutSignature(p []byte) []byte {
 	header := 2 + int(p[0])<<8 + int(p[1])
 	signature := 2 + int(p[header])<<8 + int(p[header+1])
 	return append(append(p[:header:header], 0, 0), p[header+signature:]...)
 }
 
-// renamed delivers the third message under another id, and understands bob's answers.
+// renamed delivers the third message with another id, and translates bob's answers.
 func renamed(inside bool) liar.Lies {
 	const other = "another-id"
 	real := ""
@@ -289,8 +289,8 @@ func renamed(inside bool) liar.Lies {
 	return lies
 }
 
-// replaced delivers in place of the third message one that is sealed otherwise, under
-// the id that bob can settle.
+// replaced delivers another sealed message instead of the third one, with an id that bob can
+// settle.
 func replaced(w *world, s *seal.Sealer, route string) liar.Lies {
 	return onDelivery(3, func(_ *liar.Conn, id, _ string) []string {
 		body, err := s.Seal(seal.Content{ID: id, Exchange: exchange, RoutingKey: route, Body: []byte("letter 3")})
@@ -299,7 +299,7 @@ func replaced(w *world, s *seal.Sealer, route string) liar.Lies {
 	})
 }
 
-// forged is a message in alice's name that mallory signed.
+// forged is a message with alice's name that mallory signed.
 func forged(w *world, ca *testca.CA) liar.Lies {
 	leaf := ca.Leaf("mallory", "")
 	signer, err := seal.NewSigner("alice", leaf.Certificate, leaf.PrivateKey)
@@ -307,12 +307,12 @@ func forged(w *world, ca *testca.CA) liar.Lies {
 	return replaced(w, w.sealer("mallory", seal.SealerConfig{Signer: func() (*seal.Signer, error) { return signer, nil }}), key)
 }
 
-// TestForkEndsTheReceiver: a sender and a receiver who were shown two directories find
-// out with the first message, and nothing of it is shown or moved.
+// TestForkEndsTheReceiver shows sender and receiver different directories. They find out with
+// the first message, which is neither shown nor moved.
 func TestForkEndsTheReceiver(t *testing.T) {
 	w := newWorld(t)
 	bob := w.mailbox()
-	// Alice is shown the directory of a broker with the same log key.
+	// Alice sees the directory of another broker with the same log key.
 	other := w.dial(w.startBroker().Addr, w.ca.ClientTLS("bob"), client.Config{})
 	_, err := w.directory(other).Publish(t.Context(), w.signs("bob"), w.bobs.Newest().Public())
 	w.must(err)
@@ -330,8 +330,8 @@ func TestForkEndsTheReceiver(t *testing.T) {
 	}
 }
 
-// TestChangedDirectoryEndsTheReceiver: a directory that is not what it was is no message's
-// fault, and the operator must know: nothing is moved.
+// TestChangedDirectoryEndsTheReceiver changes the directory. That is not the fault of a
+// message, so nothing is moved and the receiver ends.
 func TestChangedDirectoryEndsTheReceiver(t *testing.T) {
 	for name, tt := range map[string]struct {
 		show func(w *world, older string) string
@@ -376,21 +376,20 @@ func TestChangedDirectoryEndsTheReceiver(t *testing.T) {
 			if reasons := w.dead(0); len(reasons) != 0 {
 				t.Errorf("the message is dead: %q", reasons)
 			}
-			// When the directory is what it was again, so is the message.
+			// With the old directory, the message is received again.
 			w.liar.Lie(liar.Lies{})
 			bob.until(letter(3), 3)
 		})
 	}
 }
 
-// TestSenders: what a sender with a good certificate tries.
+// TestSenders tries what a malicious sender with a good certificate can do.
 func TestSenders(t *testing.T) {
 	for name, tt := range map[string]struct {
 		lie     func(w *world) liar.Lies
 		refused error
 	}{
-		// The broker would refuse the second text while it remembers the first; so it is
-		// the sender's accomplice here.
+		// An honest broker would refuse the second text, so here it helps the sender.
 		"one id, two texts": {func(w *world) liar.Lies {
 			sealer := w.sealer("mallory", seal.SealerConfig{})
 			return onDelivery(1, func(_ *liar.Conn, id, _ string) []string {

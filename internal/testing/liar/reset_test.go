@@ -18,7 +18,7 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// administrator asks the honest broker.
+// administrator is connected to the honest broker.
 func (w *world) administrator() *client.Client {
 	return w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
 }
@@ -29,7 +29,7 @@ func (w *world) reset(name string) {
 	w.must(err)
 }
 
-// publish makes a key and publishes it as its owner, at the honest broker.
+// publish makes a key and publishes it as its owner, with the honest broker.
 func (w *world) publish(name string) *seal.PublicKey {
 	w.Helper()
 	k, err := seal.Generate(seal.DefaultSuite, 0)
@@ -40,7 +40,7 @@ func (w *world) publish(name string) *seal.PublicKey {
 	return k.Public()
 }
 
-// said is what the honest broker answers.
+// said is the answer of the honest broker.
 func (w *world) said(line string) string {
 	w.Helper()
 	reply, err := w.administrator().Command(w.Context(), line)
@@ -65,7 +65,7 @@ func (w *world) asAlice(addr string, pins *keydir.Pins) *keydir.Directory {
 	return d
 }
 
-// replies answers questions that begin so, in place of the broker.
+// replies answers requests with this prefix instead of the broker.
 func replies(answers map[string]string) liar.Lies {
 	return liar.Lies{ToBroker: func(c *liar.Conn, line string) []string {
 		for question, answer := range answers {
@@ -83,7 +83,7 @@ const (
 	noReset = "Error no_key: no key of 'bob' was reset"
 )
 
-// again proves an old answer to find_key in the log as it is now.
+// again gives an old answer to find_key a proof in the current log.
 func (w *world) again(old string) string {
 	w.Helper()
 	var f keylog.Found
@@ -103,12 +103,11 @@ func (w *world) again(old string) string {
 	return "Key: " + string(text)
 }
 
-// TestLiesAboutResets: what a broker says about resets that were not, or hides those that
-// were. The sender seals for nobody.
+// TestLiesAboutResets invents resets and hides real ones. The sender must not seal anything.
 func TestLiesAboutResets(t *testing.T) {
 	suite := string(seal.DefaultSuite)
 	for name, tt := range map[string]struct {
-		// tell has done what is true, and returns what alice has pinned, and the lie.
+		// tell does what really happens, and returns alice's pins and the lie.
 		tell func(w *world) (*keydir.Pins, liar.Lies)
 		want error
 		not  error
@@ -152,7 +151,7 @@ func TestLiesAboutResets(t *testing.T) {
 			w.reset("bob")
 			return keydir.NewPins(), replies(map[string]string{"find_key ": w.again(old)})
 		}, want: keydir.ErrRollback},
-		// Possible: whoever has pinned an entry is not told that it was reset while it is shown.
+		// Possible: while an entry is shown, a client that pinned it does not notice its reset.
 		"pinned entry after a reset": {tell: func(w *world) (*keydir.Pins, liar.Lies) {
 			pins, old := w.pinned(), w.said("find_key bob")
 			w.reset("bob")
@@ -209,9 +208,9 @@ func TestLiesAboutResets(t *testing.T) {
 	}
 }
 
-// TestResetThatOneIsShown: a broker resets carol for alice alone, so that she takes the key of
-// whoever has stolen carol's certificate. It is found out with the first message that she
-// sends to anybody who can read it, and nothing of it is shown.
+// TestResetThatOneIsShown shows only alice a reset of carol's key, so that she uses the key
+// of a thief with carol's certificate. The first message that she sends to anybody who can
+// read it reveals the lie, and is not shown.
 func TestResetThatOneIsShown(t *testing.T) {
 	w := newWorld(t)
 	w.publish("carol")

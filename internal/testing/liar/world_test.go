@@ -26,7 +26,7 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// world is an honest broker, and a liar before it to whom all clients talk.
+// world is an honest broker, with a liar before it that all clients connect to.
 type world struct {
 	*testing.T
 	ca     *testca.CA
@@ -38,7 +38,7 @@ type world struct {
 	bobs   *seal.Keyring
 }
 
-// safeBuffer may be written to by many.
+// safeBuffer is safe for concurrent use.
 type safeBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -87,7 +87,7 @@ func (w *world) startBroker() *testnode.Node {
 		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 }
 
-// settle makes what messages go through, and bob's key known.
+// settle declares exchange and queues, and publishes bob's key.
 func (w *world) settle() {
 	w.Helper()
 	admin := w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
@@ -145,7 +145,7 @@ func (w *world) directory(c *client.Client) *keydir.Directory {
 	return d
 }
 
-// sender is alice, or somebody else, who sends to bob.
+// sender is alice or another client, and sends to bob.
 func (w *world) sender(name string, change ...func(*send.Config)) *send.Sender {
 	w.Helper()
 	c := w.connect(name)
@@ -200,7 +200,7 @@ func (w *world) mailbox(change ...func(*receive.Config)) *mailbox {
 	return m
 }
 
-// until shows messages until there are n and one has this text.
+// until receives messages until there are n and one has this text.
 func (m *mailbox) until(last string, n int) {
 	m.w.Helper()
 	ctx, cancel := context.WithTimeout(m.w.Context(), time.Minute)
@@ -218,7 +218,7 @@ func (m *mailbox) until(last string, n int) {
 	}
 }
 
-// dead are the reasons in the dead-letter queue, by message id. It asks the honest broker.
+// dead are the reasons in the dead-letter queue of the honest broker, by message id.
 func (w *world) dead(want int) map[string]string {
 	w.Helper()
 	admin := w.dial(w.addr, w.ca.AdminTLS(), client.Config{})
@@ -269,7 +269,7 @@ func onDelivery(n int, lie func(c *liar.Conn, id, body string) []string) liar.Li
 
 func letter(i int) string { return fmt.Sprintf("letter %d", i) }
 
-// send sends a letter and waits until the broker, or who plays it, has confirmed it.
+// send sends a letter and waits until the broker or the liar has confirmed it.
 func (w *world) send(s *send.Sender, text string) {
 	w.Helper()
 	_, err := s.Send(w.Context(), exchange, key, []byte(text))

@@ -1,7 +1,7 @@
-// Package mutation asks whether the tests of the product have teeth. It breaks the product in
-// ways that would lose, repeat or invent messages, one at a time, and requires that a test
-// that exists for it fails. The variants are made with "go build -overlay", so no switch
-// of theirs is in the product.
+// Package mutation tests the tests of the product. It breaks the product in ways that would
+// lose, repeat or invent messages, one at a time, and requires that the test for that promise
+// fails. The variants are built with "go build -overlay", so the product has no switch for
+// them.
 //
-// It holds tests only and says nothing about the product itself: the suites that it runs do.
+// It has only tests. They do not test the product itself: the suites that they run do.
 package mutation

@@ -19,7 +19,7 @@ import (
 
 var all = flag.Bool("all", false, "try all variants, not only a few quick ones")
 
-// patience bounds one suite, broken or not. A suite that hangs has caught nothing.
+// patience is how long one suite may take. A suite that hangs has not caught the fault.
 const patience = 2 * time.Minute
 
 // suite is a test of a package, as -run names it.
@@ -30,10 +30,10 @@ type suite struct {
 
 func (s suite) String() string { return s.pkg + ": " + s.test }
 
-// variant is the product with one fault: in one function, new replaces old. The function
-// is found by its name, in whatever file it is, and old must be in it exactly once; an
-// expression is best, because it survives most changes around it. The test that exists to
-// notice the fault is caught.
+// variant is the product with one fault: in one function, new replaces old. The function is
+// found by its name in any file of its package. It must contain old exactly once; an
+// expression is best, because it survives most changes around it. caught is the test that
+// must notice the fault.
 type variant struct {
 	name     string
 	in, fn   string // the package's folder, and the function: Name or Type.Name
@@ -42,8 +42,8 @@ type variant struct {
 	quick    bool // tried without -all too
 }
 
-// TestBrokenVariantsAreCaught first requires that the suites pass on the product as it
-// is: a test that always fails notices nothing.
+// TestBrokenVariantsAreCaught first requires that the suites pass on the unchanged product: a
+// test that always fails notices nothing.
 func TestBrokenVariantsAreCaught(t *testing.T) {
 	b := newBench(t)
 	tried := map[suite]bool{}
@@ -71,7 +71,7 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 type bench struct {
 	root string // of the module
 	dir  string // for what is built
-	// The tests of each package, built from the product as it is.
+	// The tests of each package, built from the unchanged product.
 	unbroken map[string]string
 }
 
@@ -146,7 +146,7 @@ func funcName(fn *ast.FuncDecl) string {
 	return name.Name + "." + fn.Name.Name
 }
 
-// passes runs a suite on the product as it is.
+// passes runs a suite on the unchanged product.
 func (b *bench) passes(t *testing.T, s suite) {
 	t.Helper()
 	bin := b.unbroken[s.pkg]
@@ -196,10 +196,10 @@ func (b *bench) fails(t *testing.T, v *variant, file, patched string) {
 	}
 }
 
-// firstFailure is what a test has said first about a failure.
+// firstFailure is the first message about a failure.
 var firstFailure = regexp.MustCompile(`(?m)^ +\w+\.go:\d+: .*`)
 
-// build makes a package's tests. A variant that does not compile is no variant.
+// build builds a package's tests. A variant that does not compile is an error.
 func (b *bench) build(t *testing.T, pkg, bin string, args ...string) {
 	t.Helper()
 	args = append(append([]string{"test", "-c", "-o", bin}, args...), "./"+pkg)
@@ -224,7 +224,7 @@ func (b *bench) run(s suite, bin string) (string, error) {
 // top is the name of the test without its subtests.
 func (s suite) top() string { return strings.Split(s.test, "/")[0] }
 
-// pattern is for -run, which takes each part for an expression.
+// pattern is the test's name for -run, which treats each part as an expression.
 func (s suite) pattern() string {
 	parts := strings.Split(s.test, "/")
 	for i, p := range parts {

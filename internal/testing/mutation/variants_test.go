@@ -1,6 +1,6 @@
 package mutation
 
-// The suites that several variants must be caught by.
+// The suites that must catch several variants.
 var (
 	powerCut   = suite{pkg: "journal", test: "TestPowerCut"}
 	failedSync = suite{pkg: "journal", test: "TestFailedSyncStopsTheJournal"}
@@ -147,7 +147,7 @@ var variants = []variant{
 		caught: suite{pkg: "send", test: "TestDamagedSpoolIsRefused"},
 	},
 
-	// The receiver neither loses nor doubles.
+	// The receiver neither loses nor repeats messages.
 	{
 		name: "a message is acknowledged before the ledger has it",
 		in:   "receive", fn: "Receiver.Commit", old: "if err := r.cfg.Ledger.commit(",

@@ -1,5 +1,5 @@
-// Package testca makes fresh certificates for tests: good ones, and every kind of bad
-// one that a server must refuse. Nothing is checked in, so nothing expires.
+// Package testca makes new certificates for tests: good ones, and every kind of bad one that
+// a server must refuse. No certificate is in the repository, so none expires.
 //
 // It is for tests only and imports testing.
 package testca
@@ -66,7 +66,7 @@ func (c *CA) Key() *ecdsa.PrivateKey { return c.key }
 // RootPEM is the content of a ca.crt.
 func (c *CA) RootPEM() []byte { return certPEM(c.root.Raw) }
 
-// Pool holds the root.
+// Pool is a pool with the root.
 func (c *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(c.root)
@@ -78,14 +78,13 @@ func (c *CA) Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
 	return mtls.NewIdentifier(c.root).Identify(cs)
 }
 
-// Verifier believes what this authority has signed, roles included.
+// Verifier trusts certificates of this authority, including their roles.
 func (c *CA) Verifier() *trust.Verifier {
 	return &trust.Verifier{Roots: c.Pool(), Identifier: mtls.NewIdentifier(c.root)}
 }
 
-// Template returns what Issue signs by default for a client: common name, client URI
-// where the name allows one, role, and both extended key usages. Change it and call
-// Issue.
+// Template returns the default template of a client certificate, for Issue: common name,
+// client URI if the name allows one, role, and both extended key usages.
 func (c *CA) Template(cn string, role sealmq.Role) *x509.Certificate {
 	t := &x509.Certificate{
 		SerialNumber: newSerial(c.tb),
@@ -115,7 +114,7 @@ func (c *CA) Issue(template *x509.Certificate) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: parse(c.tb, der)}
 }
 
-// Leaf returns the certificate of a client; asked again it returns the same one.
+// Leaf returns the certificate of a client, always the same one.
 func (c *CA) Leaf(cn string, role sealmq.Role) tls.Certificate {
 	c.tb.Helper()
 	c.mu.Lock()
@@ -145,8 +144,8 @@ func (c *CA) ServerLeaf() tls.Certificate {
 	return leaf
 }
 
-// ServerTLS is a listener's configuration: client certificates of this authority are
-// required. It is fixed; mtls.ServerConfig with Files is the product's own.
+// ServerTLS is a listener's configuration that requires client certificates of this
+// authority. It never changes; the product uses mtls.ServerConfig with Files.
 func (c *CA) ServerTLS() *tls.Config {
 	c.tb.Helper()
 	return &tls.Config{
@@ -204,7 +203,7 @@ func (c *CA) ClientWithoutCN() *tls.Config {
 	return c.ClientWith(c.Issue(t))
 }
 
-// ExpiredClient is a client whose certificate ended an hour ago.
+// ExpiredClient is a client whose certificate expired an hour ago.
 func (c *CA) ExpiredClient(cn string) *tls.Config {
 	c.tb.Helper()
 	t := c.Template(cn, "")
@@ -212,7 +211,7 @@ func (c *CA) ExpiredClient(cn string) *tls.Config {
 	return c.ClientWith(c.Issue(t))
 }
 
-// FutureClient is a client whose certificate begins in an hour.
+// FutureClient is a client whose certificate will be valid in an hour.
 func (c *CA) FutureClient(cn string) *tls.Config {
 	c.tb.Helper()
 	t := c.Template(cn, "")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// certificateV1 and tbsV1 are RFC 5280's structures without the fields that came with
-// version 3. crypto/x509 writes version 3 only, openssl without extensions writes this.
+// certificateV1 and tbsV1 are RFC 5280's structures without the fields of version 3.
+// crypto/x509 only writes version 3; openssl without extensions writes version 1.
 type certificateV1 struct {
 	TBS       asn1.RawValue
 	Algorithm pkix.AlgorithmIdentifier
@@ -31,7 +31,7 @@ type tbsV1 struct {
 
 var ecdsaWithSHA256 = pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}
 
-// IssueV1 signs an X.509 v1 certificate, as plain openssl commands make them.
+// IssueV1 signs an X.509 v1 certificate, as plain openssl commands do.
 func (c *CA) IssueV1(subject pkix.Name) tls.Certificate {
 	c.tb.Helper()
 	key := newKey(c.tb)

@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// Pipes is a network in memory, for a broker in a synctest bubble: there time passes only
-// when nobody has anything to do, so nothing is late however busy the machine is. Its
-// connections have no buffers: a write waits until the peer reads, so that a peer that
-// does not read is noticed at once. Pipes is a net.Listener.
+// Pipes is a network in memory, for a broker in a synctest bubble. There time passes only
+// when all goroutines wait, so a busy machine makes nothing late. Its connections have no
+// buffers: a write waits until the peer reads, so a peer that does not read is noticed at
+// once. Pipes is a net.Listener.
 type Pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -38,7 +38,8 @@ func (p *Pipes) Close() error {
 // Addr is a made-up address.
 func (p *Pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5672} }
 
-// Dial returns a client's end of a new connection. It fits client.Config.Dial.
+// Dial returns a client's end of a new connection. Its signature is that of
+// client.Config.Dial.
 func (p *Pipes) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	mine, theirs := net.Pipe()
 	select {

@@ -1,5 +1,5 @@
-// Package testnode runs a real broker inside a test: engine, broker and TLS listener, over
-// a disk in memory that can lose its power and come back, or over a network in memory.
+// Package testnode runs a real broker inside a test: engine, broker and TLS listener. Its
+// disk is in memory and can lose its power; its network can be in memory too.
 package testnode
 
 import (
@@ -20,8 +20,8 @@ import (
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
-// Config says what is special about a node. The zero value is a broker on a free port of
-// this machine with an authority of its own.
+// Config is the configuration of a node. The zero value is a broker on a free port with its
+// own authority.
 type Config struct {
 	CA *testca.CA
 	// Network replaces TCP, for a node in a synctest bubble.
@@ -30,11 +30,11 @@ type Config struct {
 	Directory *broker.DirectoryConfig
 	// Accepts is another authority whose clients may connect.
 	Accepts *testca.CA
-	// Engine replaces the local engine over FS. Such a node is started once.
+	// Engine replaces the local engine. Such a node can be started only once.
 	Engine engine.Engine
 	// Listener changes the configuration of the listener last.
 	Listener func(*listener.Config)
-	// Log gets what the node logs.
+	// Log is the node's log.
 	Log *slog.Logger
 }
 
@@ -79,7 +79,7 @@ func Start(t testing.TB, cfg Config) *Node {
 	return n
 }
 
-// Start starts a stopped node at the address that it had.
+// Start starts a stopped node with its old address.
 func (n *Node) Start() {
 	n.t.Helper()
 	counts := broker.NewMetrics()
@@ -132,7 +132,7 @@ func (n *Node) Stop() {
 	n.server = nil
 }
 
-// Crash cuts the power under load and starts again on what is left.
+// Crash cuts the power and starts the node again with what the crash left.
 func (n *Node) Crash(seed uint64) {
 	n.t.Helper()
 	n.FS.PowerOff()
@@ -141,7 +141,7 @@ func (n *Node) Crash(seed uint64) {
 	n.Start()
 }
 
-// Broker is the running broker, for tests that look behind the wire.
+// Broker is the running broker.
 func (n *Node) Broker() *broker.Broker { return n.broker }
 
 // Server is the running listener.
