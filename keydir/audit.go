@@ -44,8 +44,7 @@ func (r Record) Slot() string {
 
 // Audit reads the whole log, checks that it is the one that the newest checkpoint signs
 // and that it continues what was seen before, and returns the records of one owner, or all
-// if name is empty. An owner who knows the own entries sees here whether anybody else has
-// put one. The error wraps ErrLog or ErrRollback, or is a *ForkError.
+// if name is empty. An owner sees here whether anybody else has put an entry. The error wraps ErrLog or ErrRollback, or is a *ForkError.
 func (d *Directory) Audit(ctx context.Context, name string) (*Audit, error) {
 	a, err := d.audit(ctx, name)
 	if err != nil {
@@ -254,7 +253,7 @@ func (d *Directory) verifyNewest(ctx context.Context, newest Record) (*seal.Publ
 	if s.entry != nil {
 		serial = s.entry.Serial
 	} else if newest.Reset {
-		return nil, nil // a bare key is for suites of CipherMQ's, too
+		return nil, nil // the name has a bare key, which is not of this suite
 	}
 	if serial < newest.Serial || newest.Reset && serial == newest.Serial {
 		return nil, fmt.Errorf("key of %s: %w", newest.Owner, rollback(hintLies, "it shows entry %d, and record %d of its log is newer", serial, newest.Index))

@@ -51,8 +51,8 @@ func TestAuditOfAForgedLog(t *testing.T) {
 	finds(t, bob, "alice", "", key, ErrLog)
 }
 
-// A log that is too long is not read for a first look, and that is said, once for a name.
-func TestFirstLookAtALongLogIsSaid(t *testing.T) {
+// A log that is too long is not read for a look-up; a notice says so, once for a name.
+func TestLongLogIsNotReadForALookUp(t *testing.T) {
 	w := newTown(t)
 	o := w.office()
 	first, second := generate(t, small), generate(t, small)
@@ -60,9 +60,9 @@ func TestFirstLookAtALongLogIsSaid(t *testing.T) {
 	o.publish("carol", second)
 	var notices []string
 	pins := NewPins()
-	bob := func(firstLook int64) *Directory {
+	bob := func(maxLogRead int64) *Directory {
 		return w.directory(o.as("bob"), with(pins), func(c *Config) {
-			c.FirstLook, c.Notice = firstLook, func(s string) { notices = append(notices, s) }
+			c.MaxLogRead, c.Notice = maxLogRead, func(s string) { notices = append(notices, s) }
 		})
 	}
 	finds(t, bob(2), "alice", "", first, nil)
@@ -78,7 +78,7 @@ func TestFirstLookAtALongLogIsSaid(t *testing.T) {
 }
 
 // What was read of the log is not read again, and is proven together with what is new.
-func TestFirstLooksReadOnlyWhatIsNew(t *testing.T) {
+func TestFirstLookUpsReadOnlyWhatIsNew(t *testing.T) {
 	w := newTown(t)
 	o := w.office()
 	keys := make(map[string]*seal.PublicKey)
@@ -114,7 +114,7 @@ func TestFirstLooksReadOnlyWhatIsNew(t *testing.T) {
 }
 
 // A replaced entry is found out also if the log was read before it was replaced.
-func TestFirstLookAfterOthersKnowsWhatIsNewer(t *testing.T) {
+func TestFirstLookUpAfterOthersKnowsWhatIsNewer(t *testing.T) {
 	w := newTown(t)
 	o := w.office()
 	first, other := generate(t, small), generate(t, small)
@@ -134,7 +134,7 @@ func TestFirstLookAfterOthersKnowsWhatIsNewer(t *testing.T) {
 	finds(t, bob, "alice", "", nil, ErrRollback)
 }
 
-// Verify demands the newest entries of the log, also of who has pinned the ones before.
+// Verify demands the newest entries of the log, although the ones before are pinned.
 func TestVerify(t *testing.T) {
 	w := newTown(t)
 	o := w.office()
@@ -160,7 +160,7 @@ func TestVerify(t *testing.T) {
 	if err != nil || len(v.Keys) != 1 || !v.Records[3].Reset || !v.Records[3].Newest || v.Records[2].Newest {
 		t.Errorf("%+v, %v", v, err)
 	}
-	// A reset that is hidden from who has pinned what was reset.
+	// A reset that is hidden from a client that has pinned the key.
 	last := o.found("find_key alice " + string(seal.HPKEHybrid))
 	o.reset("alice", seal.HPKEHybrid)
 	liar = o.lying("bob", "", func(reply string) string { return reply })

@@ -25,19 +25,19 @@ type Config struct {
 	// AllowUnproven accepts keys of which nothing proves whose they are, if there is none that
 	// is proven.
 	AllowUnproven bool
-	// Notice is told, in a sentence for a person, of every key that is pinned for the first
-	// time, replaced, or unproven, and if the log is too long to be read for a key that was
-	// never seen (default: nobody is told). It must not call the Directory.
+	// Notice gets a sentence for a person about every key that is pinned for the first time,
+	// replaced, or unproven, and about a log that is too long to be read (default: it is
+	// dropped). It must not call the Directory.
 	Notice func(string)
-	// FirstLook is the longest log, in records, that is read whole when a key is seen for the
-	// first time (default 50,000). A longer one is left to Audit, and Notice is told.
-	FirstLook int64
+	// MaxLogRead is the longest log, in records, that a look-up reads when no key of the name
+	// is pinned (default 50,000). A longer one is left to Audit, and Notice is told.
+	MaxLogRead int64
 	// Now is the time of day (default: the machine's).
 	Now func() time.Time
 }
 
-// defaultFirstLook is some 10 MB to be read once, and about as much of memory.
-const defaultFirstLook = 50_000
+// defaultMaxLogRead is some 10 MB to be read once, and about as much of memory.
+const defaultMaxLogRead = 50_000
 
 // Directory looks up and publishes public keys, and believes nothing that is not proven:
 // an entry must be signed by its owner's certificate, stand in the directory's log, the
@@ -66,8 +66,8 @@ func New(c Asker, cfg Config) (*Directory, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	if cfg.FirstLook == 0 {
-		cfg.FirstLook = defaultFirstLook
+	if cfg.MaxLogRead == 0 {
+		cfg.MaxLogRead = defaultMaxLogRead
 	}
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
@@ -98,7 +98,7 @@ func (d *Directory) find(ctx context.Context, name string, suite seal.Suite) (*s
 }
 
 func (d *Directory) question(name string, suite seal.Suite) question {
-	return question{name: name, suite: suite, strict: d.cfg.StrictPins, allowUnproven: d.cfg.AllowUnproven, longestLog: d.cfg.FirstLook, now: d.cfg.Now()}
+	return question{name: name, suite: suite, strict: d.cfg.StrictPins, allowUnproven: d.cfg.AllowUnproven, longestLog: d.cfg.MaxLogRead, now: d.cfg.Now()}
 }
 
 // lookUp asks for a key and has it judged.

@@ -60,7 +60,7 @@ func TestLyingDirectoryIsCaught(t *testing.T) {
 		{"an old answer", found(func(f *keylog.Found) { *f = old }), true, ErrRollback},
 		{"an old entry with a new proof", found(func(f *keylog.Found) { f.Entry = old.Entry }), true, ErrLog},
 		{"an old entry, found in the log, to a stranger", oldInNewTree, false, ErrRollback},
-		{"an old entry, found in the log, to who knows better", oldInNewTree, true, ErrRollback},
+		{"an old entry, found in the log, to a client that has the newer one", oldInNewTree, true, ErrRollback},
 		{"another's entry", found(func(f *keylog.Found) { *f = o.found("find_key carol") }), false, ErrLog},
 		{"another's entry under this name", found(func(f *keylog.Found) { *f = o.found("find_key carol"); f.Client = "alice" }), false, ErrLog},
 		{"an entry without a signature", found(func(f *keylog.Found) { f.Entry = unsign(f.Entry) }), false, seal.ErrSignature},

@@ -18,11 +18,11 @@ var (
 	// newer entry.
 	ErrPinned = errors.New("the key is not the pinned one")
 	// ErrPins says that the pins cannot be relied on: the file cannot be understood, or
-	// somebody has altered it. It is an ErrPinned, too.
+	// somebody has altered it. It is also an ErrPinned.
 	ErrPins error = pinned("the pins cannot be relied on")
 	// ErrReset says that an administrator of the broker took the pinned key out of the
-	// directory, and that the log proves it. It is an ErrPinned, too: what is shown since, if
-	// anything, is not accepted before the pin is forgotten.
+	// directory, and that the log proves it. It is also an ErrPinned:
+	// no later key is accepted before the pin is forgotten.
 	ErrReset error = pinned("the pinned key was reset by an administrator of the broker")
 	// ErrLog says that the directory's log does not prove what it should.
 	ErrLog = errors.New("the key directory's log does not prove this")

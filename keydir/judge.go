@@ -141,7 +141,7 @@ func (d *decision) judge() error {
 		return err
 	}
 	if tlog.CheckRecord(s.found.Proof, tree.N, tree.Hash, s.found.Index, s.leaf.Record()) != nil {
-		return notProven("the key of %s does not stand in it", s.name)
+		return notProven("it does not contain the key of %s", s.name)
 	}
 	if d.q.own != nil {
 		return d.judgeOwn(s, tree)
@@ -166,11 +166,11 @@ func (d *decision) judge() error {
 }
 
 // judgeOwn compares the caller's own entry with the pins, and pins it only if it is known to
-// be the caller's. One whose certificate is not valid any more can still be replaced, and by
-// its owner alone. That the pinned key was reset keeps its owner from nothing.
+// be the caller's. An entry whose certificate has expired or was revoked can still be replaced,
+// by its owner alone. A reset of the pinned key does not stop its owner.
 func (d *decision) judgeOwn(s *shown, tree tlog.Tree) error {
 	if s.entry == nil {
-		return d.toBeginWith() // a bare key is no entry, and stays beside it
+		return d.startAfterReset() // a bare key is no entry, and stays beside it
 	}
 	err := s.trusted()
 	if err != nil && !errors.Is(err, seal.ErrRevoked) && !errors.Is(err, seal.ErrExpired) {
@@ -192,7 +192,7 @@ func (d *decision) judgeOwn(s *shown, tree tlog.Tree) error {
 	return nil
 }
 
-// absent judges that no key is shown. That there was one is no answer to be believed.
+// absent decides about the answer that there is no key. It is not believed if one is pinned.
 func (d *decision) absent() error {
 	q := d.q
 	pins := maps.Clone(d.v.memory.pins)
@@ -205,20 +205,21 @@ func (d *decision) absent() error {
 	}
 	switch missing := errors.Is(err, errMissing); {
 	case q.own != nil && (missing || errors.Is(err, ErrReset)):
-		return d.toBeginWith()
+		return d.startAfterReset()
 	case q.given && missing:
 		return nil
 	}
 	return err
 }
 
-// toBeginWith finds what the caller's next entry follows where there is none.
-func (d *decision) toBeginWith() (err error) {
+// startAfterReset finds the reset that the caller's next entry has to name, where there is no
+// entry.
+func (d *decision) startAfterReset() (err error) {
 	d.v.reset, err = d.lastReset(string(d.q.suite))
 	return err
 }
 
-// unproven refuses a bare key, and names it beside the pinned one.
+// unproven refuses a bare key. The error names it and the pinned one.
 func (d *decision) unproven(s *shown) error {
 	pinned := "none is pinned"
 	if old, ok := d.v.memory.pins[bareSlot]; ok {
@@ -234,7 +235,7 @@ func (d *decision) pin(s *shown) {
 	what := fmt.Sprintf("%s (%s)", s.key.Fingerprint(), s.key.Digits())
 	switch {
 	case !known && s.entry == nil:
-		d.notice("key of %s pinned, which nothing proves: %s", s.name, what)
+		d.notice("unproven key of %s pinned: %s", s.name, what)
 	case !known:
 		d.notice("key of %s pinned: %s", s.name, what)
 	case s.entry == nil || old.Entry == hexHash(s.entry.Hash()):
@@ -312,7 +313,7 @@ func (s *shown) follows(old Pin, strict bool) *Error {
 	now := s.pin(time.Time{})
 	switch {
 	case old.Entry == now.Entry && (old.Fingerprint != now.Fingerprint || old.Serial != now.Serial):
-		return changed(ErrPins, "the pins file was altered: what it says of entry %d of %s is not in that entry", now.Serial, s.name)
+		return changed(ErrPins, "the pins file was altered: the pin of %s does not match entry %d", s.name, now.Serial)
 	case old.Entry == now.Entry && old.Issuer != now.Issuer:
 		return changed(ErrPins, "the pins file was altered, or two authorities have signed entry %d of %s: its issuer is not the pinned one", now.Serial, s.name)
 	case old.Entry == now.Entry:
@@ -365,5 +366,5 @@ func judgeGiven(q question, m memory, key *seal.PublicKey, s *shown, failed erro
 	if q.strict && !right {
 		return "", refusal
 	}
-	return fmt.Sprintf("key of %s: %v; it is taken all the same: compare it with %s", q.name, refusal, q.name), nil
+	return fmt.Sprintf("key of %s: %v; it is used anyway: compare it with %s", q.name, refusal, q.name), nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// This part of the judge is about the log: that everything shown is one log, which only grows,
-// that it has nothing newer than what is shown, and what it says of resets.
+// This part of the judge is about the log: everything shown must be one log, which only grows;
+// it must have nothing newer than what is shown; and it says what was reset.
 
 // observedCheckpoint is a checkpoint that the log's key has signed.
 type observedCheckpoint struct {
@@ -42,7 +42,7 @@ func (d *decision) observe(checkpoint []byte, logKey string) (tlog.Tree, error) 
 	m := &d.v.memory
 	if m.logKey != "" && m.logKey != logKey {
 		return tlog.Tree{}, &Error{Kind: ErrLog, Detail: "its checkpoints are signed with another key than before",
-			hint: "if the broker's data folder was made anew, begin anew with other pins; else ask its operator"}
+			hint: "if the broker was set up again with a new data folder, name another file for pins; otherwise ask its operator"}
 	}
 	tree, err := keylog.OpenCheckpoint(checkpoint, logKey)
 	if err != nil {
@@ -134,9 +134,9 @@ func judgePeer(m memory, a *answer, checkpoint []byte) verdict {
 	})
 }
 
-// newest looks for something newer in the log than the key that is shown: the first time
-// that a key is seen, and if there were entries between the pinned one and this. A log that
-// is too long to be read for this is left to Audit, and that is said.
+// newest looks in the log for something newer than the key that is shown: if no key is
+// pinned, and if there are entries between the pinned one and this. A log that is too long
+// for that is left to Audit, with a notice.
 func (d *decision) newest(s *shown, tree tlog.Tree) error {
 	pin, pinned := d.v.memory.pins[s.slot()]
 	long := tree.N > d.q.longestLog
@@ -150,8 +150,8 @@ func (d *decision) newest(s *shown, tree tlog.Tree) error {
 		}
 		return d.skipped(s, pin, reset)
 	case long:
-		d.notice("key of %s: the log of the key directory has %d records, too many to be read for a first look, so an older key may have been shown; "+
-			"\"sealmq key verify %s\" reads all", s.name, tree.N, s.name)
+		d.notice("key of %s: the log of the key directory has %d records, too many to read for the first look-up of a key, so this may be an old key; "+
+			"\"sealmq key verify %s\" reads all of them", s.name, tree.N, s.name)
 		return nil
 	case d.a.log == nil:
 		return &missing{need{log: true}}
@@ -164,12 +164,13 @@ func (d *decision) newest(s *shown, tree tlog.Tree) error {
 		return d.skipped(s, pin, reset)
 	}
 	if reset != nil {
-		d.notice("key of %s: an administrator of the broker had reset the one before (record %d of its log): compare the fingerprint with %s", s.name, reset.index, s.name)
+		d.notice("key of %s: an administrator of the broker reset the key before this one (record %d of the log): compare the fingerprint with %s", s.name, reset.index, s.name)
 	}
 	return nil
 }
 
-// skipped refuses a later entry than the pinned one's next, if there was a reset between.
+// skipped refuses an entry that does not follow the pinned one directly, if there was a reset
+// in between.
 func (d *decision) skipped(s *shown, pin Pin, reset *logRecord) error {
 	if reset == nil || reset.leaf.Serial < pin.Serial {
 		return nil
@@ -228,8 +229,8 @@ func inOrder(r logRecord) error {
 }
 
 // An administrator of the broker can take a key out of the directory, so that its owner can
-// begin anew with a certificate of any accepted authority. A reset is never a reason to take a
-// key: whoever has pinned what was reset is told, and decides.
+// publish another one with a certificate of any accepted authority. A reset is never a reason
+// to accept a key: a client that has pinned the key is told, and its user decides.
 
 // lastReset returns the latest reset of a key; nil if the broker knows of none. The error
 // wraps ErrLog if the log does not prove what it says.
@@ -243,14 +244,14 @@ func (d *decision) lastReset(slot string) (*logRecord, error) {
 		}
 		leaf, err := keylog.ParseLeaf(r.found.Leaf)
 		if err != nil || !leaf.Reset || leaf.Owner != d.q.name || slotOf(leaf) != slot {
-			return nil, notProven("asked for a reset of %s, it answers with something else", d.q.name)
+			return nil, notProven("the answer about a reset of %s is about something else", d.q.name)
 		}
 		tree, err := d.observe(r.found.Checkpoint, r.found.LogKey)
 		if err != nil {
 			return nil, err
 		}
 		if tlog.CheckRecord(r.found.Proof, tree.N, tree.Hash, r.found.Index, leaf.Record()) != nil {
-			return nil, notProven("the reset of %s does not stand in it", d.q.name)
+			return nil, notProven("it does not contain the reset of %s", d.q.name)
 		}
 		return &logRecord{index: r.found.Index, leaf: leaf}, nil
 	}

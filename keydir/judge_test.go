@@ -190,13 +190,13 @@ func TestJudge(t *testing.T) {
 		{"an old entry that was never seen, in a long log", func(s *scene) { s.m = memory{}; s.q.longestLog = 1; s.show(s.first, 0) }, nil, 1,
 			"key of alice: the log of the key directory has 2 records, too many | key of alice pinned: "},
 		{"an entry that was never seen, after a reset", func(s *scene) { s.m = memory{}; s.next(3, s.reset(s.second).Record()) }, nil, 3,
-			"key of alice: an administrator of the broker had reset the one before (record 2 | key of alice pinned: "},
+			"key of alice: an administrator of the broker reset the key before this one (record 2 | key of alice pinned: "},
 		{"a bare key that was never seen", func(s *scene) { s.m = memory{}; *s.forger = *s.town.forger(); s.bare() }, ErrUnproven, 0, ""},
 		{"a bare key that was never seen, which is allowed", func(s *scene) {
 			s.m, s.q.allowUnproven = memory{}, true
 			*s.forger = *s.town.forger()
 			s.bare()
-		}, nil, 0, "key of alice pinned, which nothing proves: "},
+		}, nil, 0, "unproven key of alice pinned: "},
 		{"a bare key that was never seen, beside an entry", func(s *scene) { s.m, s.q.allowUnproven = memory{}, true; s.bare() }, ErrRollback, 0, ""},
 		{"no key that was ever seen", func(s *scene) { s.m = memory{}; s.found.Entry = nil }, sealmq.ErrNoKey, 0, ""},
 	} {

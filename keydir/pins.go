@@ -25,7 +25,7 @@ type Pins struct {
 	scope string // names the directory in the file
 	fs    durable.FS
 	clock clock.Clock
-	turn  chan struct{} // of size one: who has filled it writes
+	turn  chan struct{} // of size one; the goroutine that has filled it writes
 
 	mu  sync.Mutex
 	mem []byte // the content, without a file
@@ -352,7 +352,7 @@ func (p *Pins) lockFile(ctx context.Context) (unlock func(), err error) {
 		}
 		if !errors.Is(err, durable.ErrLocked) || try == lockTries {
 			return nil, &Error{Kind: errWritePins, Err: err,
-				hint: "another process writes the same pins and does not end: stop it, or name another file of pins"}
+				hint: "another process holds the file of pins for too long: stop it, or name another file"}
 		}
 		over := make(chan struct{})
 		t := p.clock.AfterFunc(lockPause, func() { close(over) })

@@ -21,7 +21,7 @@ func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.
 		code := sealmq.CodeOf(err)
 		again := errors.Is(err, sealmq.ErrInterrupted) || code == sealmq.Mismatch || code == sealmq.InUse
 		if again && try < retries && ctx.Err() == nil {
-			continue // somebody else was faster, or nobody knows: look again
+			continue // another process was faster, or the outcome is not known: look again
 		}
 		if err != nil {
 			return nil, fmt.Errorf("publish the key of %s: %w", name, explainRefusal(name, err))
@@ -30,14 +30,14 @@ func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.
 	}
 }
 
-// explainRefusal says when only an administrator can help.
+// explainRefusal adds a hint if only an administrator can help.
 func explainRefusal(name string, err error) error {
 	hint := ""
 	switch code := sealmq.CodeOf(err); {
 	case errors.Is(err, seal.ErrUntrusted), code == sealmq.Denied && strings.Contains(err.Error(), "another authority"):
-		hint = fmt.Sprintf("the key of %s was published with a certificate of another authority; an administrator takes it out of the directory with \"sealmq key reset %s\"", name, name)
+		hint = fmt.Sprintf("the key of %s was published with a certificate of another authority; an administrator can take it out of the directory with \"sealmq key reset %s\"", name, name)
 	case code == sealmq.LimitReached && strings.Contains(err.Error(), "changes of one key"):
-		hint = fmt.Sprintf("ask who has changed it so often: \"sealmq key directory %s\"; an administrator begins anew with \"sealmq key reset %s\"", name, name)
+		hint = fmt.Sprintf("\"sealmq key directory %s\" shows all changes; an administrator can reset the key with \"sealmq key reset %s\"", name, name)
 	default:
 		return err
 	}
@@ -57,7 +57,7 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 		next.Serial, next.Previous = v.shown.entry.Serial+1, v.shown.entry.Hash()
 	case v.reset != nil:
 		next.Serial, next.Previous = v.reset.leaf.Serial+1, v.reset.leaf.Record()
-		d.cfg.Notice(fmt.Sprintf("the key of %s for %s was reset by an administrator of the broker (record %d of its log); the new entry has the number %d, and whoever pinned the old one is told",
+		d.cfg.Notice(fmt.Sprintf("the key of %s for %s was reset by an administrator of the broker (record %d of the log); the new entry has number %d, and senders that pinned the old key are told",
 			next.Owner, key.Suite(), v.reset.index, next.Serial))
 	}
 	entry, err := seal.NewKeyEntry(signer, next)
@@ -91,7 +91,7 @@ func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.Key
 	case !known(v.shown.entry):
 		return nil, &Error{Kind: ErrPinned,
 			Detail: fmt.Sprintf("it shows another key than the one that was just put; put was %s, and the directory shows %s", put.PublicKey().Digits(), v.shown.key.Digits()),
-			hint:   "somebody else publishes under this name: whoever has the certificate's key can"}
+			hint:   "somebody else publishes with your name and has your certificate's key: have the certificate revoked"}
 	}
 	return v.shown.entry, nil
 }
@@ -105,7 +105,7 @@ func (d *Directory) own(ctx context.Context, name string, suite seal.Suite, know
 
 // Reset takes the keys of a name out of the directory: the one of a suite, the bare one if
 // suite is keylog.Unproven, or all of them if it is empty. It returns the records of the log
-// where that stands. Only administrators may; whoever has pinned a key is told. The error
+// with the resets. Only administrators may; clients that have pinned a key are told. The error
 // wraps ErrLog if the broker says that it was done, and the log does not prove it.
 func (d *Directory) Reset(ctx context.Context, name string, suite seal.Suite) ([]Record, error) {
 	indexes, err := resetKey(ctx, d.c, name, suite)

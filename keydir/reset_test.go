@@ -69,7 +69,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	var notices []string
 	stranger := find(NewPins(), func(c *Config) { c.Notice = func(s string) { notices = append(notices, s) } })
 	finds(t, stranger, "alice", "", second, nil)
-	if len(notices) != 2 || !strings.Contains(notices[0], "had reset the one before (record 2 ") {
+	if len(notices) != 2 || !strings.Contains(notices[0], "reset the key before this one (record 2 ") {
 		t.Errorf("notices %q", notices)
 	}
 	a, err := stranger.Audit(t.Context(), "alice")
@@ -114,7 +114,7 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 		wasReset(t, w.directory(o.as("bob"), with(pins)), "alice", "", "record 2 ")
 		wasReset(t, w.directory(o.as("bob"), with(far)), "alice", "", "record 2 ")
 		// A log that is too long to be read is asked for the reset alone.
-		wasReset(t, w.directory(o.as("bob"), with(far), func(c *Config) { c.FirstLook = 1 }), "alice", "", "record 2 ")
+		wasReset(t, w.directory(o.as("bob"), with(far), func(c *Config) { c.MaxLogRead = 1 }), "alice", "", "record 2 ")
 		o.publish("alice", keys[3])
 	}
 	// Who has decided once is not asked again.

@@ -27,7 +27,7 @@ type shown struct {
 func readShown(f keylog.Found, name string, suite seal.Suite) (*shown, error) {
 	s := &shown{name: name, asked: suite, found: f}
 	if f.Client != name {
-		return nil, notProven("asked for %s, it answers about %.255q", name, f.Client)
+		return nil, notProven("asked about %s, the broker answered about %.255q", name, f.Client)
 	}
 	if !f.Proven {
 		return s, s.readBare()
@@ -37,7 +37,7 @@ func readShown(f keylog.Found, name string, suite seal.Suite) (*shown, error) {
 		return nil, fmt.Errorf("the entry that the directory shows: %w", err)
 	}
 	if e.Owner != name || suite != "" && e.Suite() != suite {
-		return nil, notProven("asked for %s, it answers with an entry of %.255q for suite %s", name, e.Owner, e.Suite())
+		return nil, notProven("asked about %s, the broker answered with an entry of %.255q for suite %s", name, e.Owner, e.Suite())
 	}
 	s.entry, s.key = e, e.PublicKey()
 	s.leaf = keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: f.Issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()}
@@ -52,7 +52,7 @@ func (s *shown) readBare() (err error) {
 		suite = ciphermq.G5
 	}
 	if s.key, err = seal.NewPublicKey(suite, s.found.Key, ciphermq.Suites{}); err != nil {
-		return notProven("it answers with something that is no key: %v", err)
+		return notProven("the broker answered with something that is not a key: %v", err)
 	}
 	s.leaf = keylog.Leaf{Owner: s.name, Hash: sha256.Sum256(s.found.Key)}
 	return nil
@@ -67,7 +67,7 @@ func (s *shown) trusted() error {
 	case s.untrusted != nil:
 		return s.untrusted
 	case s.owner.Issuer != s.leaf.Issuer:
-		return notProven("the entry of %s stands in it as that of another authority's %s", s.name, s.name)
+		return notProven("it has another authority beside the entry of %s", s.name)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ const maxEntryBody = 4096
 // names the one before it.
 //
 // An entry that ParseKeyEntry returned is signed by the owner of the certificate that it
-// carries. Whether that is who it says is Verify's answer.
+// carries. Verify reports whether that owner is the one that the entry names.
 type KeyEntry struct {
 	// Owner is the name of whose key it is, as senders and receivers know it.
 	Owner string

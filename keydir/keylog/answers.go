@@ -51,7 +51,7 @@ type Consistency struct {
 // MaxPage bounds the leaves of one Page.
 const MaxPage = 1000
 
-// MaxLog bounds a log: who reads one whole keeps its hashes meanwhile.
+// MaxLog bounds a log: a client that reads all of it keeps its hashes meanwhile.
 const MaxLog = 1_000_000
 
 // ErrSize says that a log has no tree of the size that was asked for.

@@ -66,10 +66,10 @@ type Definition struct {
 }
 
 // Log is the key directory: the current keys, and the append-only log of all changes. A
-// change takes effect, for all who ask, when it is stored; changes are stored and join the
+// change takes effect when it is stored; changes are stored and join the
 // tree in the order in which they were decided. It is safe for concurrent use.
 //
-// Its methods take the caller first, who may do what Config.Allow says. A done function is
+// Its methods take the caller first; Config.Allow says what the caller may do. A done function is
 // called exactly once, on any goroutine, and must not call the Log. The caller's slices and
 // strings are not kept.
 type Log struct {

@@ -8,17 +8,17 @@ import (
 )
 
 // A client can change keys ChangeBurst times at once, and then once every ChangePause: the
-// log keeps every change for ever, and everybody who looks a name up for the first time reads
-// it. Administrators are not held back.
+// log keeps every change for ever, and clients read all of it. The limit does not apply to
+// administrators.
 const (
 	ChangeBurst = 16
 	ChangePause = time.Minute
 )
 
-// rates remembers who has changed keys lately.
+// rates remembers the clients that have changed keys lately.
 type rates struct {
 	full  map[rateOf]time.Time // when the whole burst is available again
-	prune int                  // the size at which those who have it are forgotten
+	prune int                  // the size at which clients with a whole burst are forgotten
 }
 
 type rateOf struct{ id, issuer string }

@@ -16,8 +16,9 @@ import (
 // report the reset.
 
 // Reset takes the keys of a client out of the directory: the one of a suite, the bare one if
-// suite is Unproven, or all if it is empty. Afterwards anybody who connects under the name, with a certificate of any accepted authority, can put the next
-// entry. done gets the places of the resets in the log. Code NoKey if there is nothing.
+// suite is Unproven, or all if it is empty. Afterwards anybody with a certificate of the name,
+// of any accepted authority, can put the next entry. done gets the places of the resets in
+// the log. Code NoKey if there is nothing.
 func (l *Log) Reset(by sealmq.Identity, client, suite string, done func(indexes []int64, err error)) {
 	client, suite = strings.Clone(client), strings.Clone(suite)
 	if err := l.checkSlot(by, ResetKey, client, suite); err != nil {
