@@ -86,7 +86,7 @@ var places = []place{
 	{"ca", parts, "sealmq internal/clock internal/durable mtls", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
 	{"trust", parts, "internal/durable keydir/keylog mtls seal", "net net/http database/sql", "whom to believe does not depend on who asks"},
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
-	{"client", parts, "sealmq internal/clock", "net/http database/sql os",
+	{"client", parts, "sealmq internal/clock mtls", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
@@ -438,4 +438,69 @@ func TestNothingIsLeftForLater(t *testing.T) {
 			}
 		}
 	}
+}
+
+// public are the packages that promise compatibility. A type of internal/ in what they
+// export is one that nobody outside can name.
+var public = []string{"client", "send", "receive", "keydir", "seal", "seal/ciphermq"}
+
+func TestPublicPackagesExportNoInternalTypes(t *testing.T) {
+	for _, f := range tree(t) {
+		if f.test || !slices.Contains(public, f.pkg) {
+			continue
+		}
+		internal := make(map[string]bool)
+		for _, p := range f.imports() {
+			if strings.Contains(p, "/internal/") {
+				internal[path.Base(p)] = true
+			}
+		}
+		look := func(n ast.Node) {
+			ast.Inspect(n, func(n ast.Node) bool {
+				if sel, ok := n.(*ast.SelectorExpr); ok {
+					if pkg, ok := sel.X.(*ast.Ident); ok && internal[pkg.Name] {
+						t.Errorf("%s exports %s.%s", f.set.Position(n.Pos()), pkg.Name, sel.Sel.Name)
+					}
+				}
+				return true
+			})
+		}
+		for _, d := range f.ast.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if d.Name.IsExported() && (d.Recv == nil || ast.IsExported(receiver(d))) {
+					look(d.Type)
+				}
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					typ, ok := spec.(*ast.TypeSpec)
+					if !ok || !typ.Name.IsExported() {
+						continue
+					}
+					if s, ok := typ.Type.(*ast.StructType); ok {
+						for _, field := range s.Fields.List {
+							if slices.ContainsFunc(field.Names, (*ast.Ident).IsExported) {
+								look(field.Type)
+							}
+						}
+					} else if !typ.Assign.IsValid() { // an alias has a name here
+						look(typ.Type)
+					}
+				}
+			}
+		}
+	}
+}
+
+// receiver is the name of the type that a method belongs to.
+func receiver(d *ast.FuncDecl) string {
+	typ := d.Recv.List[0].Type
+	if star, ok := typ.(*ast.StarExpr); ok {
+		typ = star.X
+	}
+	name, _ := typ.(*ast.Ident)
+	if name == nil {
+		return ""
+	}
+	return name.Name
 }

@@ -2,129 +2,75 @@ package client_test
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/keydir"
-	"github.com/sealmq/sealmq/receive"
-	"github.com/sealmq/sealmq/seal"
-	"github.com/sealmq/sealmq/send"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
 
-// Seal a message for a receiver whose key is in the broker's directory, send it, and
-// return when the broker has stored it.
+// Connect as alice, publish a message, and take it from its queue.
 func Example() {
+	dir, addr, stop := testnode.ForExample("alice") // a broker, and alice's certificate
+	defer stop()
 	ctx := context.Background()
-	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
+	alice, err := client.LoadIdentity(dir, "alice")
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := client.Dial(ctx, client.Config{Addr: addr, TLS: alice.TLS})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer c.Close()
-
-	directory, err := keydir.New(c, keydir.Config{Verifier: trust()})
+	if err := c.Bind(ctx, "lab-results", "results", "lab"); err != nil {
+		log.Fatal(err)
+	}
+	// When Publish returns, the message is on stable storage.
+	m := client.Message{Exchange: "results", Key: "lab", ID: "7", Body: []byte(`{"message_id":"7","result":"negative"}`)}
+	if err := c.Publish(ctx, m); err != nil {
+		log.Fatal(err)
+	}
+	sub, err := c.Consume(ctx, "lab-results", 100)
 	if err != nil {
 		log.Fatal(err)
 	}
-	s, err := send.New(ctx, c, send.Config{To: []string{"lab"}, Directory: directory, Signer: ownCertificate})
+	d, err := sub.Next(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer s.Close()
-	id, err := s.Send(ctx, "results", "lab", []byte("the result is negative"))
-	if err != nil {
+	fmt.Println(string(d.Body))
+	if err := sub.AckWait(ctx, d.ID); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("stored", id)
+	// Output: {"message_id":"7","result":"negative"}
 }
 
-// Send each line of a file exactly once, however often this program dies: messages are
-// in the spool until they are confirmed, with how far the file was read.
-func ExampleSender_Publish() {
-	ctx := context.Background()
-	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
+// connected is a client of a broker that has the queue lab-results.
+func connected() (c *client.Client, stop func()) {
+	dir, addr, stopNode := testnode.ForExample("alice")
+	alice, err := client.LoadIdentity(dir, "alice")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer c.Close()
-	spool, err := send.OpenSpool("spool", send.SpoolConfig{})
-	if err != nil {
+	if c, err = client.Dial(context.Background(), client.Config{Addr: addr, TLS: alice.TLS}); err != nil {
 		log.Fatal(err)
 	}
-	defer spool.Close()
-	s, err := send.New(ctx, c, send.Config{
-		To: []string{"lab"}, Keys: map[string]*seal.PublicKey{"lab": receiverKey()}, Signer: ownCertificate, Spool: spool,
-	})
-	if err != nil {
-		log.Fatal(err) // a *client.SpoolTooOldError says what cannot be sent again safely
-	}
-	defer s.Close()
-
-	next := linesFrom(spool.Position())
-	for {
-		text, position, ok := next()
-		if !ok {
-			break
-		}
-		m, err := s.Seal(ctx, "results", "lab", text)
-		if err != nil {
-			log.Fatal(err)
-		}
-		if err := s.Publish(ctx, m, position, nil); err != nil {
-			log.Fatal(err)
-		}
-	}
-	if err := s.Flush(ctx); err != nil {
+	if err := c.Bind(context.Background(), "lab-results", "results", "lab"); err != nil {
 		log.Fatal(err)
 	}
-}
-
-// Take each message exactly once: what a crash left of the output behind the last commit
-// is cut off, and its messages come again.
-func ExampleReceiver() {
-	ctx := context.Background()
-	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-	ledger, err := receive.OpenLedger("results.ledger", receive.LedgerConfig{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer ledger.Close()
-	r, err := receive.New(ctx, c, "lab-results", receive.Config{Names: []string{"lab"}, Keys: ownKeys(), Verifier: trust(), Ledger: ledger})
-	if err != nil {
-		log.Fatal(err)
-	}
-	out := openAndCut("results.txt", ledger.Output().Length)
-	for {
-		list, err := r.Next(ctx, 0)
-		if err != nil {
-			log.Fatal(err)
-		}
-		length := out.appendAndSync(list)
-		if err := r.Commit(receive.Output{Length: length}, list...); err != nil {
-			log.Fatal(err)
-		}
-	}
+	return c, func() { c.Close(); stopNode() }
 }
 
 // Send many messages: the callbacks come in order while later messages are on their way.
 func ExampleClient_PublishAsync() {
+	c, stop := connected()
+	defer stop()
 	ctx := context.Background()
-	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS(), Window: 1024})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-
-	for _, m := range sealedMessages() {
+	for i := range 3 {
+		m := client.Message{Exchange: "results", Key: "lab", ID: fmt.Sprint(i), Body: fmt.Appendf(nil, `{"message_id":"%d"}`, i)}
 		err := c.PublishAsync(ctx, m, func(err error) {
-			if err != nil {
-				log.Printf("message %s is not stored: %v", m.ID, err)
-			}
+			fmt.Println(m.ID, err)
 		})
 		if err != nil {
 			log.Fatal(err)
@@ -133,69 +79,62 @@ func ExampleClient_PublishAsync() {
 	if err := c.Flush(ctx); err != nil {
 		log.Fatal(err)
 	}
+	// Output:
+	// 0 <nil>
+	// 1 <nil>
+	// 2 <nil>
 }
 
-// Take messages in batches and acknowledge each batch when it is dealt with.
+// Take messages in batches and acknowledge each batch when its work is done.
 func ExampleSubscription_NextBatch() {
+	c, stop := connected()
+	defer stop()
 	ctx := context.Background()
-	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
-	if err != nil {
-		log.Fatal(err)
+	for _, id := range []string{"a", "b", "c"} {
+		if err := c.Publish(ctx, client.Message{Exchange: "results", Key: "lab", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}); err != nil {
+			log.Fatal(err)
+		}
 	}
-	defer c.Close()
-
 	sub, err := c.Consume(ctx, "lab-results", 100)
 	if err != nil {
 		log.Fatal(err)
 	}
 	batch := make([]client.Delivery, 100)
-	for {
+	for left := 3; left > 0; {
 		n, err := sub.NextBatch(ctx, batch)
 		if err != nil {
 			log.Fatal(err)
 		}
+		left -= n
 		var ids []string
 		for _, d := range batch[:n] {
-			// A message can come twice, after a crash of either side: store it by its id.
-			store(d.ID, d.Body)
+			// After a crash of either side a message comes again: store it by its id.
+			fmt.Println(d.ID, string(d.Body))
 			ids = append(ids, d.ID)
 		}
 		if err := sub.Ack(ids...); err != nil {
 			log.Fatal(err)
 		}
 	}
+	// Output:
+	// a {"message_id":"a"}
+	// b {"message_id":"b"}
+	// c {"message_id":"c"}
 }
 
-// Make what the application needs; doing it again has no further effect.
+// Make what the application needs. To declare it again has no further effect.
 func ExampleClient_Declare() {
-	ctx := context.Background()
-	c, err := client.Dial(ctx, client.Config{Addr: "broker.example:5672", TLS: clientTLS()})
-	if err != nil {
-		log.Fatal(err)
+	c, stop := connected()
+	defer stop()
+	for range 2 {
+		err := c.Declare(context.Background(), client.Topology{
+			Exchanges: []client.Exchange{{Name: "alarms", Kind: "topic"}},
+			Queues:    []client.Queue{{Name: "alarms-of-the-lab"}},
+			Bindings:  []client.Binding{{Queue: "alarms-of-the-lab", Exchange: "alarms", Key: "lab.#"}},
+		})
+		fmt.Println(err)
 	}
-	defer c.Close()
-
-	err = c.Declare(ctx, client.Topology{
-		Exchanges: []client.Exchange{{Name: "results", Kind: "topic"}},
-		Queues:    []client.Queue{{Name: "lab-results"}},
-		Bindings:  []client.Binding{{Queue: "lab-results", Exchange: "results", Key: "lab.#"}},
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
+	// Output:
+	// <nil>
+	// <nil>
 }
-
-func clientTLS() *tls.Config                                   { return nil }
-func ownCertificate() (*seal.Signer, error)                    { return nil, nil }
-func ownKeys() *seal.Keyring                                   { return nil }
-func trust() seal.Verifier                                     { return nil }
-func linesFrom([]byte) func() (text, position []byte, ok bool) { return nil }
-
-type output struct{}
-
-func openAndCut(name string, length int64) *output          { return nil }
-func (*output) appendAndSync(list []receive.Received) int64 { return 0 }
-
-func receiverKey() *seal.PublicKey     { return nil }
-func sealedMessages() []client.Message { return nil }
-func store(id string, body []byte)     {}

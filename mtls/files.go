@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/sealmq/sealmq/internal/durable"
@@ -23,6 +24,15 @@ type Files struct {
 	Key string
 	// CA holds the roots that the peer's certificate may chain to.
 	CA string
+}
+
+// FindFiles returns the files of a name as "sealmq cert issue" writes them: NAME.crt, NAME.key
+// and ca.crt, in dir itself or in the folder certs of a data folder. They need not be there.
+func FindFiles(dir, name string) Files {
+	if names, err := durable.OS().ReadDir(dir); err != nil || !slices.Contains(names, name+".crt") {
+		dir = filepath.Join(dir, "certs")
+	}
+	return Files{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key"), CA: filepath.Join(dir, "ca.crt")}
 }
 
 // content is what the files hold, as bytes.

@@ -143,7 +143,7 @@ func TestRefusedMessagesStayInTheSpool(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 	}
-	spool, err := send.OpenSpool("spool", send.SpoolConfig{FS: faultfs.New()})
+	spool, err := send.OpenSpool("spool", spoolOn(faultfs.New(), send.SpoolConfig{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +360,7 @@ func (w *world) client(ctx context.Context, name string) (*client.Client, error)
 
 // send sends the lines that the spool does not know of.
 func (w *world) send(ctx context.Context, lines int) error {
-	spool, err := send.OpenSpool("spool", send.SpoolConfig{FS: w.spool, MaxBytes: 30_000})
+	spool, err := send.OpenSpool("spool", spoolOn(w.spool, send.SpoolConfig{MaxBytes: 30_000}))
 	if err != nil {
 		return err
 	}
@@ -396,7 +396,7 @@ func (w *world) send(ctx context.Context, lines int) error {
 
 // receive writes what comes into a file until the last line is there.
 func (w *world) receive(ctx context.Context, lines int) error {
-	ledger, err := receive.OpenLedger("ledger", receive.LedgerConfig{FS: w.output})
+	ledger, err := receive.OpenLedger("ledger", ledgerOn(w.output, receive.LedgerConfig{}))
 	if err != nil {
 		return err
 	}

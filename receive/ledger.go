@@ -31,8 +31,6 @@ const (
 
 // LedgerConfig bounds a ledger. The zero value means the defaults.
 type LedgerConfig struct {
-	// FS is where the file is (default: the operating system's).
-	FS durable.FS
 	// MaxIDs is how many message ids are remembered, the latest ones (default
 	// DefaultLedgerIDs, at most MaxLedgerIDs in a file).
 	MaxIDs int
@@ -40,7 +38,15 @@ type LedgerConfig struct {
 	Replay ReplayConfig
 	// Now is the time of day (default: the machine's).
 	Now func() time.Time
+
+	disk
 }
+
+// disk lets tests of this module put another file system under a ledger.
+type disk = durable.Override
+
+// ErrInUse says that another process has a ledger open.
+var ErrInUse = durable.ErrLocked
 
 // Output is how far an application has come with what it makes of the messages.
 type Output struct {
@@ -163,9 +169,9 @@ func sumText(text []byte) textSum {
 	return textSum(sum[:8])
 }
 
-// OpenLedger opens or creates a ledger. A second Open of the same one fails with an
-// error that wraps durable.ErrLocked, where the file system has locks; one that cannot be
-// read fails with a *DamagedFileError and is not changed.
+// OpenLedger opens or creates a ledger. The error wraps ErrInUse if it is open elsewhere and the
+// file system has locks, and is a *DamagedFileError if it cannot be read; then nothing is
+// changed.
 func OpenLedger(name string, cfg LedgerConfig) (*Ledger, error) {
 	l := newLedger(cfg)
 	l.name = name
@@ -191,9 +197,7 @@ func OpenLedger(name string, cfg LedgerConfig) (*Ledger, error) {
 func NewLedger(cfg LedgerConfig) *Ledger { return newLedger(cfg) }
 
 func newLedger(cfg LedgerConfig) *Ledger {
-	if cfg.FS == nil {
-		cfg.FS = durable.OS()
-	}
+	cfg.FS = cfg.System()
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
 	}

@@ -29,7 +29,7 @@ func sealedOn(epoch, n int) *seal.Message {
 // much is forgotten about its place.
 func TestLedgerCallsNewWhatItCannotHaveDropped(t *testing.T) {
 	for _, restart := range []bool{false, true} {
-		cfg := receive.LedgerConfig{FS: faultfs.New(), MaxIDs: 20, Replay: receive.ReplayConfig{MaxGaps: 2}}
+		cfg := ledgerOn(faultfs.New(), receive.LedgerConfig{MaxIDs: 20, Replay: receive.ReplayConfig{MaxGaps: 2}})
 		l, err := receive.OpenLedger("l", cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -141,14 +141,14 @@ func TestLedgerBoundsItsListOfEpochs(t *testing.T) {
 func TestLedgerRefusesBoundsThatDoNotFit(t *testing.T) {
 	fs := faultfs.New()
 	for name, cfg := range map[string]receive.LedgerConfig{
-		"ids":    {FS: fs, MaxIDs: receive.MaxLedgerIDs + 1},
-		"epochs": {FS: fs, Replay: receive.ReplayConfig{MaxEpochs: 1 << 20}},
+		"ids":    ledgerOn(fs, receive.LedgerConfig{MaxIDs: receive.MaxLedgerIDs + 1}),
+		"epochs": ledgerOn(fs, receive.LedgerConfig{Replay: receive.ReplayConfig{MaxEpochs: 1 << 20}}),
 	} {
 		if _, err := receive.OpenLedger("l", cfg); err == nil || len(fs.Files()) > 0 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	l, err := receive.OpenLedger("l", receive.LedgerConfig{FS: fs, MaxIDs: receive.MaxLedgerIDs})
+	l, err := receive.OpenLedger("l", ledgerOn(fs, receive.LedgerConfig{MaxIDs: receive.MaxLedgerIDs}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestFailedLedgerGivesUpItsLock(t *testing.T) {
 	failed := errors.New("no disk")
 	for kind := range 40 {
 		fs := lockedFS{faultfs.New(), t.TempDir()}
-		l, err := receive.OpenLedger("l", receive.LedgerConfig{FS: fs})
+		l, err := receive.OpenLedger("l", ledgerOn(fs, receive.LedgerConfig{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +194,7 @@ func TestFailedLedgerGivesUpItsLock(t *testing.T) {
 		}
 		_ = l.Close()
 		fs.Hook(nil)
-		again, err := receive.OpenLedger("l", receive.LedgerConfig{FS: fs})
+		again, err := receive.OpenLedger("l", ledgerOn(fs, receive.LedgerConfig{}))
 		if err != nil {
 			t.Fatalf("after %d operations and %v: %v", kind, first, err)
 		}

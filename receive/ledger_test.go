@@ -39,7 +39,7 @@ func opened(n int) *seal.Message {
 
 func openLedger(t testing.TB, fs durable.FS) *receive.Ledger {
 	t.Helper()
-	l, err := receive.OpenLedger("out.ledger", receive.LedgerConfig{FS: fs})
+	l, err := receive.OpenLedger("out.ledger", ledgerOn(fs, receive.LedgerConfig{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestLedgerRemembersOverARestart(t *testing.T) {
 func TestLedgerIsBounded(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		fs := faultfs.New()
-		cfg := receive.LedgerConfig{FS: fs, MaxIDs: 4, Replay: receive.ReplayConfig{MaxEpochs: 2}}
+		cfg := ledgerOn(fs, receive.LedgerConfig{MaxIDs: 4, Replay: receive.ReplayConfig{MaxEpochs: 2}})
 		l, err := receive.OpenLedger("l", cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func TestLedgerIsBounded(t *testing.T) {
 func TestLedgerSurvivesEveryFault(t *testing.T) {
 	const commits = 14
 	script := func(fs *faultfs.FS) (promised int) {
-		l, err := receive.OpenLedger("out.ledger", receive.LedgerConfig{FS: fs})
+		l, err := receive.OpenLedger("out.ledger", ledgerOn(fs, receive.LedgerConfig{}))
 		if err != nil {
 			return 0
 		}
@@ -184,7 +184,7 @@ func TestDamagedLedgerIsRefusedAndKept(t *testing.T) {
 		broken := fs.Snapshot()
 		broken.FlipBit("out.ledger", 8*at+at%8)
 		before := broken.Get("out.ledger")
-		_, err := receive.OpenLedger("out.ledger", receive.LedgerConfig{FS: broken})
+		_, err := receive.OpenLedger("out.ledger", ledgerOn(broken, receive.LedgerConfig{}))
 		var damaged *send.DamagedFileError
 		if !errors.As(err, &damaged) {
 			t.Errorf("byte %d: %v", at, err)

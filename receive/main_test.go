@@ -4,9 +4,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
+	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
+	"github.com/sealmq/sealmq/send"
 	"go.uber.org/goleak"
 )
 
@@ -27,4 +30,16 @@ func generate(t testing.TB, suite seal.Suite) *seal.PublicKey {
 		t.Fatal(err)
 	}
 	return key.Public()
+}
+
+// spoolOn puts a spool on another disk.
+func spoolOn(fs durable.FS, cfg send.SpoolConfig) send.SpoolConfig {
+	cfg.FS = fs
+	return cfg
+}
+
+// ledgerOn puts a ledger on another disk.
+func ledgerOn(fs durable.FS, cfg receive.LedgerConfig) receive.LedgerConfig {
+	cfg.FS = fs
+	return cfg
 }

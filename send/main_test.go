@@ -6,11 +6,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
+	"github.com/sealmq/sealmq/send"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -71,4 +73,10 @@ func (w *town) publish(name string, key *seal.PublicKey) {
 	if _, err := w.directory(c).Publish(w.t.Context(), w.signs(name), key); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// spoolOn puts a spool on another disk.
+func spoolOn(fs durable.FS, cfg send.SpoolConfig) send.SpoolConfig {
+	cfg.FS = fs
+	return cfg
 }

@@ -171,7 +171,7 @@ func TestSpoolAsksWhenTheClockWasSetBack(t *testing.T) {
 	const start = 1_700_000_000
 	now := clock.NewFake(time.Unix(start, 0))
 	fs := faultfs.New()
-	s := openSpool(t, send.SpoolConfig{FS: fs, Now: now.Now})
+	s := openSpool(t, spoolOn(fs, send.SpoolConfig{Now: now.Now}))
 	for n := range 2 {
 		if err := s.Append(t.Context(), []send.SpoolEntry{entry(n)}); err != nil {
 			t.Fatal(err)
@@ -184,7 +184,7 @@ func TestSpoolAsksWhenTheClockWasSetBack(t *testing.T) {
 		20 * time.Minute:             {"id-0", "id-1"},
 		-24 * time.Hour:              {"id-0", "id-1"},
 	} {
-		s := openSpool(t, send.SpoolConfig{FS: fs, Now: clock.NewFake(time.Unix(start, 0).Add(back)).Now})
+		s := openSpool(t, spoolOn(fs, send.SpoolConfig{Now: clock.NewFake(time.Unix(start, 0).Add(back)).Now}))
 		err := s.CheckAge()
 		if errors.Is(err, send.ErrSpoolTooOld) != (want != nil) {
 			t.Errorf("%v: %v", back, err)
@@ -257,7 +257,7 @@ func TestOldPublishesAreNotSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := fakebroker.New(t)
 		c, p := f.Open(client.Config{})
-		spool := openSpool(t, send.SpoolConfig{FS: faultfs.New(), Horizon: time.Minute})
+		spool := openSpool(t, spoolOn(faultfs.New(), send.SpoolConfig{Horizon: time.Minute}))
 		s, err := send.New(t.Context(), c, send.Config{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key.Public()}, Spool: spool})
 		if err != nil {
 			t.Fatal(err)

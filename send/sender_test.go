@@ -77,7 +77,7 @@ func TestSenderSealsWhileTheBrokerIsAway(t *testing.T) {
 	c := n.Dial(client.Config{TLS: n.CA.ClientTLS("alice"), Now: now.Now, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond})
 	d := w.directory(c)
 	signer := w.signs("alice")
-	spool := openSpool(t, send.SpoolConfig{FS: faultfs.New()})
+	spool := openSpool(t, spoolOn(faultfs.New(), send.SpoolConfig{}))
 	s, err := send.New(t.Context(), c, send.Config{To: []string{"bob"}, Directory: d, Now: now.Now, EpochAge: 15 * time.Minute, KeysFor: time.Hour,
 		Signer: func() (*seal.Signer, error) { return signer, nil }, Spool: spool})
 	if err != nil {

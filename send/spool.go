@@ -35,8 +35,6 @@ var ErrNotInSpool = errors.New("the message is not in the spool any more")
 
 // SpoolConfig bounds a spool. The zero value means the defaults.
 type SpoolConfig struct {
-	// FS is where the folder is (default: the operating system's).
-	FS durable.FS
 	// MaxBytes bounds the files together (default DefaultSpoolBytes); a single message
 	// may be larger. Who wants to put more in waits for confirms.
 	MaxBytes int64
@@ -48,7 +46,15 @@ type SpoolConfig struct {
 	Horizon time.Duration
 	// Now is the time of day (default: the machine's).
 	Now func() time.Time
+
+	disk
 }
+
+// disk lets tests of this module put another file system under a spool.
+type disk = durable.Override
+
+// ErrInUse says that another process has a spool open.
+var ErrInUse = durable.ErrLocked
 
 // SpoolEntry is a message in a spool.
 type SpoolEntry struct {
@@ -119,12 +125,10 @@ const (
 	maxUnwrittenMarks = 1024
 )
 
-// OpenSpool opens or creates a folder. A second Open of the same one fails with an error
-// that wraps durable.ErrLocked; one that cannot be read fails with a *DamagedFileError.
+// OpenSpool opens or creates a folder. The error wraps ErrInUse if it is open elsewhere, and
+// is a *DamagedFileError if it cannot be read.
 func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
-	if cfg.FS == nil {
-		cfg.FS = durable.OS()
-	}
+	cfg.FS = cfg.System()
 	if cfg.MaxBytes <= 0 {
 		cfg.MaxBytes = DefaultSpoolBytes
 	}

@@ -46,7 +46,7 @@ func ids(list []send.SpoolEntry) (ids []string) {
 
 func TestSpoolKeepsWhatIsNotConfirmed(t *testing.T) {
 	fs := faultfs.New()
-	s := openSpool(t, send.SpoolConfig{FS: fs, MaxBytes: 4000})
+	s := openSpool(t, spoolOn(fs, send.SpoolConfig{MaxBytes: 4000}))
 	var seqs []uint64
 	for n := range 100 {
 		list := []send.SpoolEntry{entry(n)}
@@ -64,7 +64,7 @@ func TestSpoolKeepsWhatIsNotConfirmed(t *testing.T) {
 	if n := fs.Used(); n > 5000 {
 		t.Errorf("%d bytes are left of 100 messages", n)
 	}
-	s = openSpool(t, send.SpoolConfig{FS: fs})
+	s = openSpool(t, spoolOn(fs, send.SpoolConfig{}))
 	if d := cmp.Diff([]string{"id-94", "id-98", "id-99"}, ids(s.Entries())); d != "" {
 		t.Error(d)
 	}
@@ -85,7 +85,7 @@ func TestSpoolKeepsWhatIsNotConfirmed(t *testing.T) {
 	if err := s.Drop("id-94", "id-98", "id-99", "never"); err != nil {
 		t.Fatal(err)
 	}
-	s = openSpool(t, send.SpoolConfig{FS: fs.Crash(faultfs.DropUnsynced, 0)})
+	s = openSpool(t, spoolOn(fs.Crash(faultfs.DropUnsynced, 0), send.SpoolConfig{}))
 	if s.Len() != 0 || string(s.Position()) != "line 99" {
 		t.Errorf("%d messages after a drop, position %q", s.Len(), s.Position())
 	}
@@ -94,7 +94,7 @@ func TestSpoolKeepsWhatIsNotConfirmed(t *testing.T) {
 // The position outlives the files that its message was in.
 func TestSpoolPositionOutlivesItsMessage(t *testing.T) {
 	fs := faultfs.New()
-	s := openSpool(t, send.SpoolConfig{FS: fs, MaxBytes: 1000})
+	s := openSpool(t, spoolOn(fs, send.SpoolConfig{MaxBytes: 1000}))
 	list := []send.SpoolEntry{entry(1)}
 	if err := s.Append(t.Context(), list); err != nil {
 		t.Fatal(err)
@@ -113,13 +113,13 @@ func TestSpoolPositionOutlivesItsMessage(t *testing.T) {
 	if cmp.Equal(first, fs.Files()) {
 		t.Error("no file was replaced")
 	}
-	if s = openSpool(t, send.SpoolConfig{FS: fs}); string(s.Position()) != "line 1" || s.Len() != 0 {
+	if s = openSpool(t, spoolOn(fs, send.SpoolConfig{})); string(s.Position()) != "line 1" || s.Len() != 0 {
 		t.Errorf("position %q, %d messages", s.Position(), s.Len())
 	}
 }
 
 func TestSpoolIsBounded(t *testing.T) {
-	s := openSpool(t, send.SpoolConfig{FS: faultfs.New(), MaxBytes: 1000})
+	s := openSpool(t, spoolOn(faultfs.New(), send.SpoolConfig{MaxBytes: 1000}))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var list []send.SpoolEntry
@@ -173,7 +173,7 @@ func TestNothingWaitsForAnAppendWithoutRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := openSpool(t, send.SpoolConfig{FS: faultfs.New(), MaxBytes: 100})
+				s := openSpool(t, spoolOn(faultfs.New(), send.SpoolConfig{MaxBytes: 100}))
 				if err := s.Append(t.Context(), []send.SpoolEntry{entry(1)}); err != nil {
 					t.Fatal(err)
 				}
@@ -206,7 +206,7 @@ func TestNothingWaitsForAnAppendWithoutRoom(t *testing.T) {
 
 func TestSpoolAsksWhenItIsTooOld(t *testing.T) {
 	fs, now := faultfs.New(), clock.NewFake(time.Unix(1_700_000_000, 0))
-	cfg := send.SpoolConfig{FS: fs, Now: now.Now, Horizon: time.Minute}
+	cfg := spoolOn(fs, send.SpoolConfig{Now: now.Now, Horizon: time.Minute})
 	s := openSpool(t, cfg)
 	for n := range 3 {
 		if err := s.Append(t.Context(), []send.SpoolEntry{entry(n)}); err != nil {
@@ -246,7 +246,7 @@ func TestSpoolSurvivesEveryFault(t *testing.T) {
 	type promise struct{ appended, dropped int }
 	confirmed := func(n int) bool { return n%5 != 0 }
 	script := func(fs *faultfs.FS) (p promise) {
-		s, err := send.OpenSpool("spool", send.SpoolConfig{FS: fs, MaxBytes: 2400})
+		s, err := send.OpenSpool("spool", spoolOn(fs, send.SpoolConfig{MaxBytes: 2400}))
 		if err != nil {
 			return p
 		}
@@ -273,7 +273,7 @@ func TestSpoolSurvivesEveryFault(t *testing.T) {
 		return p
 	}
 	faultfs.Sweep(t, script, func(t *testing.T, fs *faultfs.FS, p promise) {
-		s := openSpool(t, send.SpoolConfig{FS: fs})
+		s := openSpool(t, spoolOn(fs, send.SpoolConfig{}))
 		at := -1
 		if s.Position() != nil {
 			if _, err := fmt.Sscanf(string(s.Position()), "line %d", &at); err != nil {
@@ -311,7 +311,7 @@ func TestSpoolSurvivesEveryFault(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Close()
-		s = openSpool(t, send.SpoolConfig{FS: fs.Crash(faultfs.DropUnsynced, 0)})
+		s = openSpool(t, spoolOn(fs.Crash(faultfs.DropUnsynced, 0), send.SpoolConfig{}))
 		if string(s.Position()) != "line 99" {
 			t.Errorf("after the crash it does not go on: position %q", s.Position())
 		}
@@ -320,7 +320,7 @@ func TestSpoolSurvivesEveryFault(t *testing.T) {
 
 func TestDamagedSpoolIsRefused(t *testing.T) {
 	fs := faultfs.New()
-	s := openSpool(t, send.SpoolConfig{FS: fs, MaxBytes: 4000})
+	s := openSpool(t, spoolOn(fs, send.SpoolConfig{MaxBytes: 4000}))
 	for n := range 24 {
 		if err := s.Append(t.Context(), []send.SpoolEntry{entry(n)}); err != nil {
 			t.Fatal(err)
@@ -336,7 +336,7 @@ func TestDamagedSpoolIsRefused(t *testing.T) {
 		broken := fs.Snapshot()
 		broken.FlipBit(first, 8*at+at%8)
 		before := broken.Get(first)
-		_, err := send.OpenSpool("spool", send.SpoolConfig{FS: broken})
+		_, err := send.OpenSpool("spool", spoolOn(broken, send.SpoolConfig{}))
 		var damaged *send.DamagedFileError
 		if !errors.As(err, &damaged) {
 			t.Errorf("byte %d of %s: %v", at, first, err)
@@ -350,7 +350,7 @@ func TestDamagedSpoolIsRefused(t *testing.T) {
 // A file that holds nothing but what must be remembered is as precious as any.
 func TestDamagedSpoolIsRefusedWhenItIsEmpty(t *testing.T) {
 	fs := faultfs.New()
-	s := openSpool(t, send.SpoolConfig{FS: fs, MaxBytes: 1000})
+	s := openSpool(t, spoolOn(fs, send.SpoolConfig{MaxBytes: 1000}))
 	for n := range 20 {
 		list := []send.SpoolEntry{entry(n)}
 		if err := s.Append(t.Context(), list); err != nil {
@@ -379,13 +379,13 @@ func TestDamagedSpoolIsRefusedWhenItIsEmpty(t *testing.T) {
 	for bit := range 8 * header {
 		broken := fs.Snapshot()
 		broken.FlipBit(name, bit)
-		_, err := send.OpenSpool("spool", send.SpoolConfig{FS: broken})
+		_, err := send.OpenSpool("spool", spoolOn(broken, send.SpoolConfig{}))
 		var damaged *send.DamagedFileError
 		if !errors.As(err, &damaged) {
 			t.Fatalf("bit %d of %s: %v", bit, name, err)
 		}
 	}
-	if s = openSpool(t, send.SpoolConfig{FS: fs}); len(s.Position()) == 0 {
+	if s = openSpool(t, spoolOn(fs, send.SpoolConfig{})); len(s.Position()) == 0 {
 		t.Error("the test has made a spool that remembers nothing")
 	}
 }
@@ -409,7 +409,7 @@ func TestSpoolIsLocked(t *testing.T) {
 
 func FuzzSpoolPayload(f *testing.F) {
 	fs := faultfs.New()
-	s, err := send.OpenSpool("spool", send.SpoolConfig{FS: fs})
+	s, err := send.OpenSpool("spool", spoolOn(fs, send.SpoolConfig{}))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -435,10 +435,10 @@ func addPayloads(f *testing.F, data []byte) {
 // acts on it, so it must be on the disk by then.
 func TestWhatAStartHasReadIsDurable(t *testing.T) {
 	fs := faultfs.New()
-	spool := openSpool(t, send.SpoolConfig{FS: fs})
+	spool := openSpool(t, spoolOn(fs, send.SpoolConfig{}))
 	disk := faultfs.KilledInSync(t, fs, func() error { return spool.Append(t.Context(), []send.SpoolEntry{entry(1)}) })
 	for range 2 {
-		if s := openSpool(t, send.SpoolConfig{FS: disk}); s.Len() != 1 {
+		if s := openSpool(t, spoolOn(disk, send.SpoolConfig{})); s.Len() != 1 {
 			t.Errorf("%d messages in the spool", s.Len())
 		}
 		disk = disk.Crash(faultfs.DropUnsynced, 0)

@@ -64,8 +64,7 @@ func (f *connectFlags) files(cmd *cobra.Command) (mtls.Files, error) {
 	if err != nil {
 		return mtls.Files{}, err
 	}
-	p := ca.In(cfg.Data)
-	files := mtls.Files{Cert: p.Cert(f.as), Key: p.Key(f.as), CA: p.CA}
+	files := mtls.FindFiles(cfg.Data, f.as)
 	if f.cert != "" {
 		files.Cert, files.Key = f.cert, f.key
 	}

@@ -24,10 +24,14 @@ func TestCanaries(t *testing.T) {
 	const mark, plainMark = "canary-in-a-sealed-letter", "canary-in-a-plain-message"
 	w := newWorld(t)
 	disk := faultfs.New() // of sender and receiver
-	spool, err := send.OpenSpool("spool", send.SpoolConfig{FS: disk})
+	var spooled send.SpoolConfig
+	spooled.FS = disk
+	spool, err := send.OpenSpool("spool", spooled)
 	w.must(err)
 	defer spool.Close()
-	ledger, err := receive.OpenLedger("ledger", receive.LedgerConfig{FS: disk})
+	var remembered receive.LedgerConfig
+	remembered.FS = disk
+	ledger, err := receive.OpenLedger("ledger", remembered)
 	w.must(err)
 	defer ledger.Close()
 
