@@ -83,7 +83,8 @@ type Engine interface {
 	// publishes are refused; one with code Unavailable, that the store has stopped.
 	Health() error
 	// Failed is closed when the engine has stopped for good and must be closed. Health
-	// then says why, for storage with code Unavailable: the process must exit.
+	// then says why. With code Unavailable storage has failed, and the process must exit;
+	// another code says that another node has the queues, and the process may stay.
 	Failed() <-chan struct{}
 	// Close stops after everything accepted is stored and answered.
 	Close() error

@@ -63,6 +63,7 @@ var closeChecks = []check{
 			h.Errorf("took %s", described(list))
 		}
 		c.fetchAny("q").fails(sealmq.Unavailable)
+		c.cancel(c.sub).fails(sealmq.Unavailable)
 		c.Session.Close(true)
 		if sealmq.CodeOf(h.engine.Health()) != sealmq.Unavailable {
 			h.Errorf("health %v", h.engine.Health())
