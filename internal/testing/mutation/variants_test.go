@@ -130,6 +130,24 @@ var variants = []variant{
 		caught: suite{pkg: "trust", test: "TestRevocationActsWithinASecond"},
 	},
 
+	// No other key in the receiver's place.
+	{
+		name: "a checkpoint covers what is not stored",
+		in:   "keydir/keylog", fn: "Log.store", old: "l.cfg.Define(definitions, func(err error) { l.decide(b, err) })",
+		new:    "l.decide(b, nil); l.cfg.Define(definitions, func(error) {})",
+		caught: suite{pkg: "keydir/keylog", test: "TestCheckpointsCoverWhatIsStored"},
+	},
+	{
+		name: "a log need not continue the one before",
+		in:   "keydir", fn: "decision.observe", old: "d.oneHistory(last, observedCheckpoint{tree, checkpoint})", new: "error(nil)",
+		caught: suite{pkg: "keydir", test: "TestForkedAndShortenedLogs"},
+	},
+	{
+		name: "a key need not agree with the pins",
+		in:   "keydir", fn: "decision.agrees", old: "refusal == nil", new: "refusal == nil || true",
+		caught: suite{pkg: "keydir", test: "TestJudge"},
+	},
+
 	// The sender loses nothing.
 	{
 		name: "a message leaves before the spool is synced",
