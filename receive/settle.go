@@ -23,12 +23,13 @@ func (r *Receiver) settle(ctx context.Context, n int, noKeys time.Duration) (lis
 				break
 			}
 		}
+		_, left := r.left[d.ID] // it was refused before, and has come again
 		switch {
 		case isUndecided(reason) && ctx.Err() != nil:
 			err = ctx.Err()
 		case isUndecided(reason):
 			err = r.postpone(d.ID, r.cfg.UndecidedDelay, reason)
-		case noKeys > 0 && errors.Is(reason, seal.ErrWrongKey):
+		case noKeys > 0 && !left && errors.Is(reason, seal.ErrWrongKey):
 			err = r.postpone(d.ID, noKeys, reason)
 		case reason != nil:
 			err = r.refuse(d.ID, reason)
