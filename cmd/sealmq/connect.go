@@ -35,22 +35,24 @@ type connectFlags struct {
 // addConnectFlags adds --addr, --as, --cert, --cert-key, --ca and --server-name.
 func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	configFlag(cmd, "addr", "server.addr", "address of the broker, `host:port`")
-	f := addIdentityFlags(cmd)
+	f := addIdentityFlags(cmd, "connect")
 	cmd.Flags().StringVar(&f.serverName, "server-name", "", "`name` expected in the broker's certificate (default: the host of --addr)")
 	return f
 }
 
 // addIdentityFlags adds --as, --cert, --cert-key and --ca: the own identity, and the
-// authority to trust.
-func addIdentityFlags(cmd *cobra.Command) *connectFlags {
+// authority to trust. verb says what the command does with the identity.
+func addIdentityFlags(cmd *cobra.Command, verb string) *connectFlags {
 	f := &connectFlags{}
 	fl := cmd.Flags()
-	fl.StringVar(&f.as, "as", ca.AdminName, "connect with the certificate of this `name` in the data folder")
-	fl.StringVar(&f.cert, "cert", "", "certificate `file` to connect with, instead of --as")
+	fl.StringVar(&f.as, "as", ca.AdminName, verb+" with the certificate of this `name` in the data folder")
+	fl.StringVar(&f.cert, "cert", "", "certificate `file` to "+verb+" with, instead of --as")
 	fl.StringVar(&f.key, "cert-key", "", "key `file` of --cert")
-	fl.StringVar(&f.ca, "ca", "", "certificate `file` of the authority to trust (default: the one in the data folder)")
+	fl.StringVar(&f.ca, "ca", "", caUsage)
 	return f
 }
+
+const caUsage = "certificate `file` of the authority to trust (default: the one in the data folder)"
 
 // files are the certificate files to connect with.
 func (f *connectFlags) files(cmd *cobra.Command) (mtls.Files, error) {

@@ -46,24 +46,26 @@ func newReceiveCmd() *cobra.Command {
 	var f receiveFlags
 	cmd := &cobra.Command{
 		Use:   "receive QUEUE --key-file KEY",
-		Short: "Take messages from a queue, open them and keep them in a file",
-		Long: `Take messages from a queue, open and check them, and append each as a JSON line to a file. What was
-received is remembered in a ledger beside the file: a message is acknowledged only after its line and
-the ledger are on stable storage, and a line that a crash left without its entry in the ledger is cut off,
-so that each message is in the file once, whatever is killed when. With --exec a command is run for each
-message instead, with the text on its standard input and what is known of it in the variables SEALMQ_MSG_ID, _SUITE,
-_EXCHANGE, _KEY, _QUEUE, _ATTEMPT, _PUBLISHER and, if the sender is proven, _SENDER and _SEALED_AT; status 0
-acknowledges it, any other gives it back, later and later.
+		Short: "Receive messages from a queue, open them and append them to a file",
+		Long: `Receive messages from a queue, open and check them, and append each as a JSON line to a file. The command
+runs until it is interrupted, or until --count or --idle ends it.
 
-A message that is damaged or forged, or that was sent elsewhere than --expect says, goes to the queue's
+A ledger beside the file records the received messages. A message is acknowledged only after its line and
+the ledger are on stable storage, and a line without an entry in the ledger is cut off after a crash. So
+each message is in the file once, whatever is killed.
+
+With --exec a command is run for each message instead. The message is on its standard input. The variables
+SEALMQ_MSG_ID, _SUITE, _EXCHANGE, _KEY, _QUEUE, _ATTEMPT and _PUBLISHER describe it and, if the sender is
+proven, _SENDER and _SEALED_AT. If the command exits with status 0 the message is acknowledged; otherwise it
+is delivered again, later each time.
+
+A message that is damaged or forged, or that was sent to another place than --expect, goes to the queue's
 dead-letter queue with the reason. A message that your keys, names, suites or authorities do not open stays in
-the queue, because one of these may be wrong; it comes again, later each time, and the messages behind it
-are received in the meantime. With --dead-letter such messages are moved too. In both cases the status is 1.
-Before the command refuses a message because it has no key for it, it reads the key files again: after
-"sealmq key rotate" it need not be restarted. A message that cannot be judged now, because its sender cannot be
-checked for example, stays in the queue too.
+the queue, because one of these may be wrong. It is delivered again, later each time, and other messages are
+received meanwhile. With --dead-letter such messages are moved too. In both cases the exit status is 1.
 
-It goes on until it is interrupted, unless --count or --idle says otherwise.`,
+Before a message is refused because no key opens it, the key files are read again, so a restart after "sealmq
+key rotate" is not necessary. A message whose sender cannot be checked at the moment stays in the queue too.`,
 		Example: `  sealmq receive lab --key-file lab
   sealmq receive lab --key-file lab.key --out results.jsonl --count 100 --idle 10s
   sealmq receive lab --key-file lab --expect results/lab --exec ./store.sh`,
@@ -322,7 +324,7 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *rec
 	stopTuning()
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	// If this fails, what is not acknowledged comes again and is known.
+	// If this fails, messages that are not acknowledged come again, and the ledger knows them.
 	_ = source.GiveBack(settle)
 	bar.end()
 	st := r.Stats()
@@ -337,9 +339,9 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *rec
 	case errors.As(err, &unopened):
 		return f.wrongKey(unopened, keys.ring)
 	case errors.Is(err, receiver.ErrUnusable):
-		return withHint(err, "is --exec spelled right, and may it be executed? nothing was moved, and nothing counts as delivered")
+		return withHint(err, "check the command of --exec and its permissions; no message was moved, and no delivery counts as an attempt")
 	case errors.As(err, &fork):
-		return withHint(err, "stop trusting this broker, keep its log, and compare \"sealmq key directory\" with the sender")
+		return withHint(err, "do not trust this broker any more, keep its log, and compare \"sealmq key directory\" with the sender")
 	case errors.Is(err, keydir.ErrPins):
 		return withHint(err, "nothing was moved; %s", hintFor(err))
 	case errors.Is(err, keydir.ErrLog), errors.Is(err, keydir.ErrRollback), errors.Is(err, keydir.ErrPinned):
@@ -352,25 +354,26 @@ func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *rec
 		return withHint(fmt.Errorf("%s could not be opened", plural(st.Stayed, "message")), "%s", hint)
 	case err == nil && st.Failed > 0 && st.Received == 0:
 		return withHint(fmt.Errorf("the command succeeded for no message and failed %s", plural(st.Failed, "time")),
-			"what it failed for comes again; at the queue's delivery limit it goes to %s%s", queue, sealmq.DeadSuffix)
+			"these messages are delivered again; at the queue's delivery limit they go to %s%s", queue, sealmq.DeadSuffix)
 	case err == nil && st.Refused > 0:
 		return withHint(fmt.Errorf("%s could not be opened", plural(st.Refused, "message")),
-			`"sealmq queue peek %s%s" shows them with the reasons; "sealmq queue move" puts them back`, queue, sealmq.DeadSuffix)
+			`"sealmq queue peek %s%s" shows them with the reasons; "sealmq queue move" moves them back`, queue, sealmq.DeadSuffix)
 	}
 	return explain(err)
 }
 
-// wrongKey says which keys opened nothing.
+// wrongKey adds a hint, and names the keys that do not open the messages.
 func (f *receiveFlags) wrongKey(e *receive.UnopenedError, ring *seal.Keyring) error {
-	hint := "is --key-file the right one? --dead-letter moves what cannot be opened"
+	const move = "; --dead-letter moves messages that cannot be opened"
+	hint := "check --key-file" + move
 	switch {
 	case errors.Is(e, seal.ErrReceiver):
-		hint = "if it is for you, say under which name: --name NAME; --dead-letter moves what cannot be opened"
+		hint = "if it is for you, give the name that the sender used with --name NAME" + move
 	case errors.Is(e, seal.ErrUntrusted):
-		hint = "is the file with the authority (--ca) the right one? add the senders' authority to it, or move what cannot be opened with --dead-letter"
+		hint = "check the file of authorities (--ca), and add the senders' authority to it" + move
 	case errors.Is(e, seal.ErrWrongKey):
 	case seal.Hint(e) != "":
-		hint = seal.Hint(e) + "; --dead-letter moves what cannot be opened"
+		hint = seal.Hint(e) + move
 	}
 	if !errors.Is(e, seal.ErrWrongKey) {
 		return withHint(fmt.Errorf("%w; nothing was moved", e), "%s", hint)
@@ -399,7 +402,7 @@ func (f *receiveFlags) print(w io.Writer, r receiveResult) error {
 		line += fmt.Sprintf("; the command failed %s", plural(r.Failed, "time"))
 	}
 	if r.Known > 0 {
-		line += fmt.Sprintf("; %d came again and were known", r.Known)
+		line += fmt.Sprintf("; %d came again and were already in the ledger", r.Known)
 	}
 	if r.Dead > 0 {
 		line += fmt.Sprintf("; %d could not be opened and went to %s%s", r.Dead, r.Queue, sealmq.DeadSuffix)
@@ -408,7 +411,7 @@ func (f *receiveFlags) print(w io.Writer, r receiveResult) error {
 		line += fmt.Sprintf("; %d could not be opened and stay", r.Stayed)
 	}
 	if r.Undecided > 0 {
-		line += fmt.Sprintf("; %s a message could not be judged yet and was given back", plural(r.Undecided, "time"))
+		line += fmt.Sprintf("; %s a message could not be checked yet and was returned", plural(r.Undecided, "time"))
 	}
 	_, err := fmt.Fprintln(w, line)
 	return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
@@ -30,7 +31,7 @@ because without a broker there is no key directory.`,
 		Example: `  sealmq seal report.txt --as alice --to lab=lab.pub --out report.sealed`,
 		Args:    cobra.ExactArgs(1),
 	}
-	conn := addIdentityFlags(cmd)
+	conn := addIdentityFlags(cmd, "sign")
 	fl := cmd.Flags()
 	fl.StringArrayVar(&to, "to", nil, "receiver and key file, `NAME=FILE`; for FILE alone, NAME is the file's name; can be repeated")
 	fl.StringVar(&suite, "suite", "", "`suite` to seal with (default: the suite of the receiver's key)")
@@ -85,7 +86,7 @@ because without a broker there is no key directory.`,
 
 func newOpenCmd() *cobra.Command {
 	var keyFiles, names, suites []string
-	var out, expect string
+	var out, expect, authority string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "open FILE --key-file KEY",
@@ -94,8 +95,9 @@ func newOpenCmd() *cobra.Command {
 and when. Unlike "sealmq receive", it has no ledger, so it opens the same message any number of times.`,
 		Args: cobra.ExactArgs(1),
 	}
-	conn, pass := addIdentityFlags(cmd), addPassphraseFlag(cmd)
+	pass := addPassphraseFlag(cmd)
 	fl := cmd.Flags()
+	fl.StringVar(&authority, "ca", "", caUsage)
 	fl.StringArrayVar(&keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
 	fl.StringArrayVar(&names, "name", nil, "your `name`, as the sender knows it (default: the names of the key files)")
 	fl.StringArrayVar(&suites, "suite", nil, "accept only this `suite`; can be repeated")
@@ -107,7 +109,7 @@ and when. Unlike "sealmq receive", it has no ledger, so it opens the same messag
 		if err := checkOutput(out, force); err != nil {
 			return err
 		}
-		m, err := openFileOf(cmd, conn, &receiveFlags{keyFiles: keyFiles, names: names, suites: suites, expect: expect, pass: pass}, args[0])
+		m, err := openFileOf(cmd, authority, &receiveFlags{keyFiles: keyFiles, names: names, suites: suites, expect: expect, pass: pass}, args[0])
 		if err != nil {
 			return err
 		}
@@ -121,7 +123,7 @@ and when. Unlike "sealmq receive", it has no ledger, so it opens the same messag
 	return cmd
 }
 
-func openFileOf(cmd *cobra.Command, conn *connectFlags, f *receiveFlags, name string) (*seal.Message, error) {
+func openFileOf(cmd *cobra.Command, authority string, f *receiveFlags, name string) (*seal.Message, error) {
 	want := seal.Expect{AnyID: true}
 	var err error
 	if want.Exchange, want.RoutingKey, err = parseExpect(f.expect); err != nil {
@@ -138,9 +140,12 @@ func openFileOf(cmd *cobra.Command, conn *connectFlags, f *receiveFlags, name st
 	if len(accepted) == 0 {
 		accepted = acceptedSuites(ring)
 	}
-	files, err := conn.files(cmd)
-	if err != nil {
-		return nil, err
+	if authority == "" {
+		data, err := dataDir(cmd)
+		if err != nil {
+			return nil, err
+		}
+		authority = ca.In(data).CA
 	}
 	body, err := readInput(cmd, name, maxSealedFile)
 	if err != nil {
@@ -157,7 +162,7 @@ func openFileOf(cmd *cobra.Command, conn *connectFlags, f *receiveFlags, name st
 	}
 	var m *seal.Message
 	for _, receiver := range names {
-		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: receiver, Keys: ring, Verifier: trust.FileVerifier{CA: files.CA}, Suites: accepted, Legacy: []seal.Legacy{ciphermq.Suites{}}})
+		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: receiver, Keys: ring, Verifier: trust.FileVerifier{CA: authority}, Suites: accepted, Legacy: []seal.Legacy{ciphermq.Suites{}}})
 		if oerr != nil {
 			return nil, oerr
 		}
