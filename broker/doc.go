@@ -1,4 +1,4 @@
-// Package broker decides which queues a message goes to and who may do what:
+// Package broker decides which queues a message goes to and which identity may do what:
 // exchanges, bindings, routing, permissions, the key directory. What happens inside a
 // queue is the engine's (Engine).
 //

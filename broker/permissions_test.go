@@ -56,7 +56,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 	t.Logf("%d cells", cells)
 }
 
-// TestEveryCommandAsks calls each method as somebody who may not.
+// TestEveryCommandAsks calls each method with an identity without permission.
 func TestEveryCommandAsks(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))

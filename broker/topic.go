@@ -11,7 +11,7 @@ import (
 // follows each of them through the whole routing key.
 const maxTopicHashes = 16
 
-// A binding key of a topic exchange is words joined by '.'. The word '*' stands for any
+// A binding key of a topic exchange is words joined by '.'. The word '*' matches any
 // one word, '#' for any number of words, also none; a word may be empty.
 //
 // The keys are a trie of words. Before a key enters the trie each run of wildcards is put
@@ -22,7 +22,7 @@ type topicNode struct {
 	words  map[string]*topicNode
 	star   *topicNode
 	hash   *topicNode
-	queues []string // of the keys that end here; a queue stands once per binding
+	queues []string // of the keys that end here, one for each binding
 }
 
 // topic routes by pattern.

@@ -8,7 +8,7 @@ type Publish struct {
 	// Queues are where the message goes, each named once. If there are none, the message is
 	// Unrouted.
 	Queues []string
-	// Digest stands for the content where the same content may have other bytes. If it is not
+	// Digest identifies the content if the same content may have other bytes. If it is not
 	// empty, a message is a repeat if id and digest are the same, whatever its exchange, key
 	// and body are. A message with a digest never repeats one without. A digest over
 	// MaxDigestBytes is refused with code BadArgument. Without an id it has no effect.

@@ -53,7 +53,7 @@ type Record struct {
 // Bytes is the room that the record takes in its segment.
 func (r Record) Bytes() int { return padded(recordHeaderBytes + len(r.Payload)) }
 
-// RecordBytes is the room that a record with so many payload bytes takes.
+// RecordBytes is the size of a record with that many payload bytes.
 func RecordBytes(payload int) int { return padded(recordHeaderBytes + payload) }
 
 func padded(n int) int { return (n + recordAlign - 1) &^ (recordAlign - 1) }

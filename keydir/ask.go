@@ -139,7 +139,7 @@ func (d *Directory) putKey(ctx context.Context, entry []byte, suite seal.Suite) 
 	return err
 }
 
-// resetKey returns the places in the log where the broker says that the resets stand.
+// resetKey returns the places of the resets in the log, as the broker says them.
 func resetKey(ctx context.Context, c Asker, name string, suite seal.Suite) (records []int64, err error) {
 	line := "reset_key " + name
 	if suite != "" {

@@ -88,7 +88,7 @@ func (k *Chains) Store(ctx context.Context, s *seal.Signer) bool {
 // put remembers what is known. The caller holds mu.
 func (k *Chains) put(sum [32]byte, c *chain) {
 	if len(k.known) >= maxKnownChains {
-		clear(k.known) // so many senders are rare, and each is found again
+		clear(k.known) // that many senders are rare, and each is found again
 	}
 	k.known[sum] = c
 }

@@ -31,7 +31,7 @@ func TestMissingCertificatesAreAskedForOnce(t *testing.T) {
 				}()
 			}
 			p.Expect(question)
-			// Whoever gives up waiting does not end the question of the others.
+			// A caller that gives up waiting does not end the request of the others.
 			ended, cancel := context.WithCancel(t.Context())
 			cancel()
 			if _, err := find(ended, sum); !errors.Is(err, context.Canceled) {

@@ -91,10 +91,10 @@ func (s *scene) next(serial uint64, previous [32]byte) []byte {
 	return e
 }
 
-// show shows an entry that stands in the log already.
+// show shows an entry that is in the log already.
 func (s *scene) show(entry []byte, index int64) { s.found.Entry, s.found.Index = entry, index }
 
-// bare shows a bare key that stands in the log.
+// bare shows a bare key that is in the log.
 func (s *scene) bare() {
 	key := generate(s.t, ciphermq.G5)
 	leaf := keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key.Bytes())}

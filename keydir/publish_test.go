@@ -31,7 +31,7 @@ func TestPublishBelievesOnlyItsOwnEntry(t *testing.T) {
 			e, _ := f.entry(w.ca, 2, hashOf(t, first))
 			f.add(e, issuer)
 		}, ErrPinned},
-		{"a later one of whoever has the certificate's key", func(f *forger, _, put []byte) {
+		{"a later one of a thief with the certificate's key", func(f *forger, _, put []byte) {
 			f.add(put, issuer)
 			e, _ := f.entry(w.ca, 3, hashOf(t, put))
 			f.add(e, issuer)
@@ -107,7 +107,7 @@ func TestOwnersWhoPublishAtOnce(t *testing.T) {
 	o := w.office()
 	keys := []*seal.PublicKey{generate(t, small), generate(t, small)}
 	o.publish("alice", keys[0])
-	// Somebody who has the certificate's key publishes another one: the owner sees it.
+	// A thief with the certificate's key publishes another key: the owner notices it.
 	if e := o.publish("alice", keys[1]); e.Serial != 2 {
 		t.Errorf("%+v", e)
 	}

@@ -82,7 +82,7 @@ func TestResetForAnotherAuthority(t *testing.T) {
 	if err := find(pins, func(c *Config) { c.Notice = func(s string) { told += s } }).CheckKey(t.Context(), "alice", first); err != nil || !strings.Contains(told, second.Digits()) {
 		t.Errorf("%q, %v", told, err)
 	}
-	// Later entries change nothing for who has not decided.
+	// Later entries change nothing for a client that has not decided.
 	third := generate(t, small)
 	if _, err := o.publishWith(other, "alice", third); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 		wasReset(t, w.directory(o.as("bob"), with(far), func(c *Config) { c.MaxLogRead = 1 }), "alice", "", "record 2 ")
 		o.publish("alice", keys[3])
 	}
-	// Who has decided once is not asked again.
+	// A client that has decided is not asked again.
 	finds(t, w.directory(o.as("carol"), with(pins)), "alice", "", nil, ErrReset)
 	if _, err := pins.Forget(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestResetIsNeverTakenForANextEntry(t *testing.T) {
 	finds(t, w.directory(o.as("bob"), with(pins)), "alice", "", keys[1], nil)
 }
 
-// The owner, who has pinned the own key, hears of the reset and publishes again.
+// The owner has pinned the own key too, gets the error about the reset and publishes again.
 func TestOwnerAfterAReset(t *testing.T) {
 	w := newTown(t)
 	o, other := w.office(), w.other
@@ -207,7 +207,7 @@ func TestForgedResets(t *testing.T) {
 		name             string
 		forge            func(f *forger, first []byte)
 		pinned, stranger error
-		reset            bool // who has pinned the first one is told that it was reset
+		reset            bool // a client that pinned the first key gets the error about the reset
 	}{
 		{"an honest one", func(f *forger, first []byte) {
 			e, _ := f.entry(other, 2, [32]byte(f.reset(first).Record()))
@@ -235,7 +235,7 @@ func TestForgedResets(t *testing.T) {
 		{"the same entry again after a reset", func(f *forger, first []byte) {
 			f.reset(first)
 			f.add(first, issuer)
-		}, nil, ErrLog, false}, // whoever has pinned it has it still
+		}, nil, ErrLog, false}, // a client that pinned it still has its pin
 		{"a reset of another entry", func(f *forger, first []byte) {
 			leaf := f.reset(first, func(l *keylog.Leaf) { l.Hash[3] ^= 1 })
 			e, _ := f.entry(other, 2, [32]byte(leaf.Record()))

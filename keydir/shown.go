@@ -17,7 +17,7 @@ type shown struct {
 	found keylog.Found
 	key   *seal.PublicKey
 	entry *seal.KeyEntry // nil of a bare key
-	leaf  keylog.Leaf    // what must stand in the log
+	leaf  keylog.Leaf    // what must be in the log
 	// owner is whose the Verifier says that the entry is, or untrusted why it does not.
 	owner     seal.Sender
 	untrusted error

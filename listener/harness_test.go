@@ -67,7 +67,7 @@ type peer struct {
 	patience time.Duration
 }
 
-// patience bounds the wait for what must happen. Only a test that fails waits for so long.
+// patience is how long to wait for what must happen. Only a failing test waits that long.
 const patience = time.Minute
 
 func (n *node) dial(cfg *tls.Config) (*peer, error) {
@@ -211,7 +211,7 @@ func (r replayed) Close(politely bool) error {
 	}))
 }
 
-// waitForCount waits until at most so many connections are open.
+// waitForCount waits until at most that many connections are open.
 func (n *node) waitForCount(most int) error {
 	return eventually(func() bool { return n.server.Count() <= most })
 }

@@ -23,7 +23,7 @@ import (
 
 const refused = "sealmq_server_connections_refused_total"
 
-// wantRefused waits until so many connections were refused for a reason.
+// wantRefused waits until that many connections were refused for a reason.
 func (n *node) wantRefused(reason string, count float64) {
 	n.tb.Helper()
 	if err := eventually(func() bool { return metric(n.tb, n.counts, refused, reason) == count }); err != nil {

@@ -174,7 +174,7 @@ func TestReload(t *testing.T) {
 		testca.WriteLeaf(t, f.Dir, "server", second.ServerLeaf())
 		os.Chmod(f.ServerKey, 0o600)
 		now.Advance(time.Second)
-		check("mended", second, first)
+		check("repaired", second, first)
 	}
 
 	// The content decides: a file may keep its size and its time.

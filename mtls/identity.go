@@ -45,7 +45,7 @@ func RoleURI(role sealmq.Role) *url.URL {
 // common name.
 const MaxIDBytes = 64
 
-// ValidID reports whether id can stand in a ClientURI: a letter or digit, then letters,
+// ValidID reports whether id can be in a ClientURI: a letter or digit, then letters,
 // digits, dots, underscores and hyphens, all ASCII.
 func ValidID(id string) bool {
 	if id == "" || len(id) > MaxIDBytes {
@@ -62,7 +62,7 @@ func ValidID(id string) bool {
 	return true
 }
 
-// ReservedRole is the role that a name stands for by convention: admin, admin-…,
+// ReservedRole is the role that a name means by convention: admin, admin-…,
 // proxy-…, worker-…, and server, localhost, portal. Other names are RoleClient.
 //
 // Our authority asks for the role by name before it issues such a name. Certificates

@@ -31,7 +31,7 @@ type share struct {
 	connections int // under Budget.mu
 }
 
-// NewBudget returns a budget of so many bytes.
+// NewBudget returns a budget of that many bytes.
 func NewBudget(limit int64) *Budget {
 	return &Budget{limit: limit, shares: make(map[string]*share)}
 }

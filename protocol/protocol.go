@@ -68,7 +68,7 @@ type Session interface {
 	// error, and the rest of it will be skipped.
 	NoRoom()
 	// Output appends what should be written next; nothing if there is nothing now. There is
-	// memory for about so many bytes of pushes, one at least unless it is 0. end says that
+	// memory for about that many bytes of pushes, one at least unless it is 0. end says that
 	// the conversation is over: the connection is closed when out is written.
 	Output(dst []byte, pushes int) (out []byte, end bool)
 	// Tick is for heartbeats and time-outs. It is called before Output whenever there is

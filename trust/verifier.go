@@ -30,7 +30,7 @@ type Verifier struct {
 	Identifier *mtls.Identifier
 	// Revocation is asked about every chain; nil revokes nothing.
 	Revocation mtls.Revocation
-	// MaxAge is how old a message of a signer who has expired since may be (default
+	// MaxAge is how old a message may be if its signer's certificate has expired since (default
 	// DefaultMaxAge).
 	MaxAge time.Duration
 	// Now is the time of day (default time.Now).

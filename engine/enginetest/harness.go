@@ -238,7 +238,7 @@ func (h *harness) eventually(what string, ok func() bool) {
 	}
 }
 
-// holds waits until a queue has so many waiting and so many unacknowledged messages.
+// holds waits until a queue has these numbers of waiting and unacknowledged messages.
 func (h *harness) holds(name string, ready, unacked int) {
 	h.Helper()
 	var info engine.QueueInfo
@@ -288,7 +288,7 @@ func (h *harness) one(m sealmq.Message, queues ...string) engine.PublishResult {
 	return results[0]
 }
 
-// digested is one for a message whose content a digest stands for.
+// digested is one for a message whose content is compared by a digest.
 func (h *harness) digested(m sealmq.Message, digest string, queues ...string) engine.PublishResult {
 	h.Helper()
 	results := h.publish(engine.Publish{Message: m, Queues: queues, Digest: []byte(digest)}).must()

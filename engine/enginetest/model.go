@@ -13,7 +13,7 @@ import (
 
 // Model is an engine as the contract reads: maps and slices behind one mutex, searched
 // from the front each time, over a disk that is a list of events in memory. It is the
-// reference for other engines, and a quick engine for the tests of what stands on one.
+// reference for other engines, and a quick engine for the tests of packages that use one.
 // It has every ability.
 type Model struct {
 	cfg  Config

@@ -55,7 +55,7 @@ type entry struct {
 type identifier struct {
 	exchange, key string
 	body          []byte
-	digest        string // stands for these three, if there is one
+	digest        string // replaces these three, if there is one
 	copies        int
 	ended         time.Time // when the last copy went
 	order         uint64
@@ -264,7 +264,7 @@ func (q *queue) fits(m *sealmq.Message, now time.Time) (victims []*entry, code s
 	return nil, sealmq.QueueFull
 }
 
-// same reports whether m repeats what i stands for.
+// same reports whether m has the same content as i.
 func (i *identifier) same(m *sealmq.Message, digest string) bool {
 	if i.digest != "" || digest != "" {
 		return i.digest == digest

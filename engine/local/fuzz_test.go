@@ -71,7 +71,7 @@ func FuzzReplay(f *testing.F) {
 			t.Fatal(err)
 		}
 		j := openJournal(t, fs, id)
-		for len(script) >= 2 { // a kind, a length, and so many bytes
+		for len(script) >= 2 { // a kind, a length, and that many bytes
 			n := min(int(script[1]), len(script)-2)
 			_, _ = j.Append(true, journal.FirstKind+script[0]%8, script[2:2+n], nil)
 			script = script[2+n:]

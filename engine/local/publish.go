@@ -87,7 +87,7 @@ func prepare(key hashKey, batch []engine.Publish) *publishing {
 	return p
 }
 
-// maxHead bounds what a message record holds besides the body: an entry has 16 bits for
+// maxHead bounds a message record without its body: an entry has 16 bits for
 // the size beyond the body, in units of 8 bytes.
 const maxHead = 8 * (1<<16 - 8)
 

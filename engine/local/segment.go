@@ -16,7 +16,7 @@ type segmentUse struct {
 	lastOffset int64 // of the last entry
 	lastTime   int64
 	// settledBy is how many ids had been settled when the last copy in this segment was
-	// gone. When so many are forgotten, nothing needs its index file.
+	// gone. When all of them are forgotten, nothing needs its index file.
 	settledBy uint64
 }
 

@@ -14,7 +14,7 @@ type Found struct {
 	Issuer string `json:"issuer,omitempty"` // as the leaf has it; the entry's certificates must agree
 	Entry  []byte `json:"entry,omitempty"`
 	Key    []byte `json:"key,omitempty"` // a bare key
-	// Index is the place of the leaf in the log, Proof that it stands there in the tree
+	// Index is the place of the leaf in the log, Proof proves that it is there in the tree
 	// that Checkpoint signs.
 	Index      int64       `json:"index"`
 	Proof      []tlog.Hash `json:"proof"`

@@ -9,7 +9,7 @@
 //	        └────────┬─────────┘
 //	               root ──▶ checkpoint       size and root, signed with the log's key
 //
-// A record proof shows that a leaf stands in the tree of a checkpoint; a consistency proof
+// A record proof shows that a leaf is in the tree of a checkpoint; a consistency proof
 // shows that the tree of one checkpoint continues that of another.
 //
 // It promises that a leaf and a checkpoint have one spelling each, that OpenCheckpoint

@@ -21,7 +21,7 @@ func (l *Log) Key(by sealmq.Identity, client string) ([]byte, bool) {
 	return nil, false
 }
 
-// Find returns the key of a client with the proof that it stands in the log: the entry of
+// Find returns the key of a client with the proof that it is in the log: the entry of
 // the suite that is named, or of the best suite that there is if none is. A bare key is found
 // if there is no entry, and none or a suite that such keys are for was named. Code NoKey if
 // there is nothing.
@@ -79,7 +79,7 @@ func (l *Log) choose(client, suite string) *record {
 	return current("")
 }
 
-// FindReset returns the latest reset of a client's key with the proof that it stands in the
+// FindReset returns the latest reset of a client's key with the proof that it is in the
 // log. suite is that of the key, or Unproven. Code NoKey if there was none.
 func (l *Log) FindReset(by sealmq.Identity, client, suite string) (f FoundReset, err error) {
 	if err := l.checkSlot(by, ReadKey, client, suite); err != nil {

@@ -165,7 +165,7 @@ func (r *registry) putKey(by sealmq.Identity, client string, key []byte) (change
 	return wait(func(done func(bool, error)) { r.PutKey(by, client, key, done) })
 }
 
-// who is the identity that a connection with this certificate would have.
+// who is the identity of a connection with this certificate.
 func (r *registry) who(ca *testca.CA, name string, role sealmq.Role) sealmq.Identity {
 	r.Helper()
 	leaf := ca.Leaf(name, role)

@@ -35,7 +35,7 @@ const (
 	wordReset    = "reset"
 )
 
-// Unproven stands for the suite of a bare key, which has none.
+// Unproven is used instead of a suite for a bare key, which has none.
 const Unproven = "unproven"
 
 // Text is the record: one line with its line feed.

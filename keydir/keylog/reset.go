@@ -68,7 +68,7 @@ func (l *Log) checkSlot(by sealmq.Identity, act Action, client, suite string) er
 	return nil
 }
 
-// slotsOf are the slots that a suite stands for.
+// slotsOf are the slots of a suite.
 func slotsOf(client, suite string) (list []slot) {
 	switch suite {
 	case Unproven:

@@ -144,7 +144,7 @@ func TestResetOfAName(t *testing.T) {
 		r.restart()
 	}
 	r.code(sealmq.NoKey, second(r.reset(admin, "alice", "")))
-	// What is registered afterwards stands in the log anew, the same key too.
+	// A later registration is a new record in the log, also of the same key.
 	for range 2 {
 		r.must(second(r.putKey(id, "alice", key(1))))
 		f, err := r.Find(bob, "alice", "")

@@ -202,7 +202,7 @@ func (s *Session) closeConnection(v Verb, args []byte) {
 	s.reply(v, replyConnectionClosed)
 }
 
-// whoami tells who is asking, and for how long a message may be sent again.
+// whoami returns the caller's identity, and for how long a message may be sent again.
 func (s *Session) whoami(v Verb, _ []byte) {
 	who := struct {
 		ID         string      `json:"id"`

@@ -132,7 +132,7 @@ func (m *Metrics) sinceReset() totals {
 	return t
 }
 
-// reset begins the stats command's counting anew. Prometheus's counters go on.
+// reset restarts the counters of the stats command. Prometheus's counters go on.
 func (m *Metrics) reset() {
 	t := m.read()
 	m.base.Store(&t)

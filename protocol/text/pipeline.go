@@ -16,7 +16,7 @@ const (
 	replyBudget = 48 << 10
 	// maxGroup bounds how many commands are handed to the broker in one call.
 	maxGroup = 1024
-	// groupBytes is about what a group takes besides its text.
+	// groupBytes is about the memory of a group without its text.
 	groupBytes = 256
 	// uncountedBytes of replies are not counted as memory, so that a connection makes slow
 	// progress when there is none.

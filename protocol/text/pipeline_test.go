@@ -240,12 +240,12 @@ func TestPanicInACallbackEndsOneSession(t *testing.T) {
 	other.want("ACK 2")
 }
 
-// TestManySmallRepliesStopTheInput: what a reply costs besides its text counts too.
+// TestManySmallRepliesStopTheInput: the overhead of a reply counts too.
 func TestManySmallRepliesStopTheInput(t *testing.T) {
 	n := newNode(t)
 	c := n.dialWith(protocol.Peer{Identity: client("a", false)}, text.Config{Limits: text.Limits{WaitingBytes: 10_000}})
 	defer c.session.Close()
-	pair := "ping\nack x\n" // not of one kind, so each reply stands alone
+	pair := "ping\nack x\n" // not of one kind, so each reply is separate
 	used, more := c.session.Input([]byte(strings.Repeat(pair, 1000)))
 	if pairs := used / len(pair); !more || pairs > 10_000/2/256+1 {
 		t.Errorf("%d pairs of commands were carried out (more %v)", pairs, more)
@@ -348,7 +348,7 @@ func TestBatchReplyFitsOneRecord(t *testing.T) {
 	for i := range 390 {
 		batch = append(batch, message(fmt.Sprintf("%036d", i)))
 	}
-	// The reply of 15,990 bytes fits one record, but not one in which others stand before it.
+	// The reply of 15,990 bytes fits in one record, but not after other replies.
 	for range 500 {
 		c.send("ping")
 	}

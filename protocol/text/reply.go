@@ -95,7 +95,7 @@ func (s *Session) explain(verb Verb, err error) (code sealmq.Code, sentence stri
 	return codeInternal, "internal error (" + id + ")"
 }
 
-// codeInternal stands on the wire for an error that has no code.
+// codeInternal is the code on the wire of an error without a code.
 const codeInternal sealmq.Code = "internal"
 
 // appendError appends an error line: to a peer that asked for codes in the one form that

@@ -296,7 +296,7 @@ func hex4(b []byte) (r rune, ok bool) {
 }
 
 // unescape decodes what str returned. ok is false for half of a surrogate pair, which
-// stands for no character.
+// is no character.
 func unescape(raw []byte) (out []byte, ok bool) {
 	out = make([]byte, 0, len(raw))
 	for i := 0; i < len(raw); {

@@ -203,7 +203,7 @@ func TestConsumersAreToldThatTheirQueueIsGone(t *testing.T) {
 	} else if got != "Pong" {
 		t.Errorf("received %q", got)
 	}
-	for _, c := range []*lines{told, plain} { // the queue is made anew
+	for _, c := range []*lines{told, plain} { // the queue is made again
 		c.do("consume q", "Subscribed to queue")
 		c.quiet()
 	}

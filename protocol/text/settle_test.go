@@ -131,7 +131,7 @@ func TestManyAcksUnderWayHideNoDelivery(t *testing.T) {
 
 const notHeld = "Error: this connection does not hold the message"
 
-// TestReleaseDoesNotCount: whoever gives a message back uses up none of its deliveries.
+// TestReleaseDoesNotCount: a released delivery does not count as an attempt.
 func TestReleaseDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

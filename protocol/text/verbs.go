@@ -192,7 +192,7 @@ func cut3(b []byte) (first, second, rest []byte, ok bool) {
 	return first, second, rest, len(rest) > 0
 }
 
-// verbOf finds the verb. The two that come by the million stand first.
+// verbOf finds the verb. The two most frequent ones come first.
 func verbOf(word []byte) Verb {
 	switch string(word) {
 	case "publish":
