@@ -282,7 +282,7 @@ func (c *Client) reconnect(cause error) (*connection, error) {
 		if away := c.cfg.Now().Sub(lost); c.cfg.GiveUpAfter > 0 && away >= c.cfg.GiveUpAfter {
 			return nil, fmt.Errorf("broker is away for %v: %w", away.Round(time.Millisecond), cause)
 		}
-		if !c.sleep(pause - rand.N(pause/2+1)) {
+		if clock.Sleep(c.life, clock.System, pause-rand.N(pause/2+1)) != nil {
 			return nil, ErrClosed
 		}
 		conn, err := c.connect(c.life)
@@ -295,19 +295,6 @@ func (c *Client) reconnect(cause error) (*connection, error) {
 		cause = err
 		c.cfg.Log.Debug("cannot reach broker", "addr", c.cfg.Addr, "err", err)
 		pause = min(2*pause, c.cfg.BackoffMax)
-	}
-}
-
-// sleep reports false if the client was closed meanwhile.
-func (c *Client) sleep(d time.Duration) bool {
-	over := make(chan struct{})
-	t := clock.System.AfterFunc(d, func() { close(over) })
-	defer t.Stop()
-	select {
-	case <-over:
-		return true
-	case <-c.life.Done():
-		return false
 	}
 }
 

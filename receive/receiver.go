@@ -193,9 +193,6 @@ func (r *Receiver) Stats() Stats {
 		Conflicts: r.conflicts.Load(), Undecided: r.undecided.Load(), Stayed: r.stayed.Load()}
 }
 
-// SetPrefetch is Subscription.SetPrefetch.
-func (r *Receiver) SetPrefetch(n int) error { return r.sub.SetPrefetch(n) }
-
 // SetKeys takes the keys of another ring, or of one that was changed.
 func (r *Receiver) SetKeys(keys *seal.Keyring) {
 	for _, o := range r.openers {

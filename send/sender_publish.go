@@ -298,29 +298,17 @@ func (s *Sender) pause(d time.Duration, since time.Time, reason error) error {
 		end = s.cfg.GiveUp
 	}
 	if !s.told[reason.Error()] && end >= tellAfter {
-		if err := s.sleep(max(0, tellAfter-lasted())); err != nil {
+		if err := clock.Sleep(s.life, clock.System, max(0, tellAfter-lasted())); err != nil {
 			return err
 		}
 		s.told[reason.Error()] = true
 		s.cfg.Waiting(reason)
 	}
-	if err := s.sleep(max(0, end-lasted())); err != nil {
+	if err := clock.Sleep(s.life, clock.System, max(0, end-lasted())); err != nil {
 		return err
 	}
 	if s.cfg.GiveUp > 0 && lasted() >= s.cfg.GiveUp {
 		return fmt.Errorf("the broker took nothing for %v: %w", s.cfg.GiveUp, reason)
 	}
 	return nil
-}
-
-func (s *Sender) sleep(d time.Duration) error {
-	over := make(chan struct{})
-	t := clock.System.AfterFunc(d, func() { close(over) })
-	defer t.Stop()
-	select {
-	case <-over:
-		return nil
-	case <-s.life.Done():
-		return s.life.Err()
-	}
 }

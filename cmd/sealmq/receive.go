@@ -143,12 +143,14 @@ func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
 	if out.ledger.Len() > 0 {
 		waitForReturn(cmd.Context(), c, queue)
 	}
-	cfg.Prefetch = receiver.Prefetch(f.prefetch, f.count)
+	if cfg.Prefetch = f.prefetch; f.count > 0 {
+		cfg.Prefetch = min(f.prefetch, f.count) // others get the rest
+	}
 	r, err := receive.New(cmd.Context(), c, queue, cfg)
 	if err != nil {
 		return explain(err)
 	}
-	run := receiver.Config{Source: r, File: out.file, Count: f.count, Idle: f.idle, Prefetch: cfg.Prefetch}
+	run := receiver.Config{Source: r, File: out.file, Count: f.count, Idle: f.idle}
 	if f.exec != "" {
 		run.Do, run.Failed = f.command(cmd, queue), f.failed(cmd)
 	}

@@ -2,7 +2,10 @@
 // offers the two things that they need, the time and a timer, and nothing else.
 package clock
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Clock tells the time and runs timers.
 type Clock interface {
@@ -24,6 +27,19 @@ type Timer interface {
 // one whose clock is set shows another time of day: the one that says less counts.
 func Until(then, now time.Time) time.Duration {
 	return min(then.Sub(now), then.Round(0).Sub(now.Round(0)))
+}
+
+// Sleep waits for d by a clock, or until ctx ends, and then returns its error.
+func Sleep(ctx context.Context, c Clock, d time.Duration) error {
+	over := make(chan struct{})
+	t := c.AfterFunc(d, func() { close(over) })
+	defer t.Stop()
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // System is the machine's clock.

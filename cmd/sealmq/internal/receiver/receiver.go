@@ -12,11 +12,9 @@ package receiver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
-	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/receive"
@@ -27,7 +25,6 @@ type Source interface {
 	Next(ctx context.Context, limit int) ([]receive.Received, error)
 	Commit(output receive.Output, list ...receive.Received) error
 	Nack(delay time.Duration, list ...receive.Received) error
-	SetPrefetch(n int) error
 	Unopened() error
 	Stats() receive.Stats
 }
@@ -47,8 +44,6 @@ type Config struct {
 	Count int
 	// Idle ends Run when no message has come for this long; 0 is no limit.
 	Idle time.Duration
-	// Prefetch is the prefetch of the subscription (default: sealmq.DefaultPrefetch).
-	Prefetch int
 	// Clock is the time of the records (default: the system's).
 	Clock clock.Clock
 }
@@ -75,7 +70,6 @@ type Stats struct {
 // Receiver is one run; its Stats may be read while it runs.
 type Receiver struct {
 	cfg                     Config
-	prefetch                int
 	received, failed, bytes atomic.Uint64
 }
 
@@ -84,22 +78,10 @@ func New(cfg Config) *Receiver {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System
 	}
-	if cfg.Prefetch == 0 {
-		cfg.Prefetch = sealmq.DefaultPrefetch
-	}
 	if cfg.Failed == nil {
 		cfg.Failed = func(*receive.Received, error, time.Duration) {}
 	}
-	return &Receiver{cfg: cfg, prefetch: cfg.Prefetch}
-}
-
-// Prefetch is the prefetch of the subscription: at most the number of wanted messages,
-// because every message that is delivered and returned counts as an attempt.
-func Prefetch(want, count int) int {
-	if count > 0 {
-		return min(want, count)
-	}
-	return want
+	return &Receiver{cfg: cfg}
 }
 
 // Stats returns the counters.
@@ -190,10 +172,6 @@ func (r *Receiver) keep(list []receive.Received) error {
 func (r *Receiver) commit(output receive.Output, bytes int, list ...receive.Received) error {
 	r.received.Add(uint64(len(list)))
 	r.bytes.Add(uint64(bytes))
-	// Narrow it before the acks make room for more deliveries.
-	if err := r.narrow(); err != nil {
-		return err
-	}
 	return r.cfg.Source.Commit(output, list...)
 }
 
@@ -233,24 +211,6 @@ func pauseOf(m *receive.Received) time.Duration {
 		return MinAgain
 	}
 	return min(MaxAgain, MinAgain<<min(meta.Attempt-1, 16))
-}
-
-// narrow reduces the prefetch to the number of messages that are still wanted. At the end
-// one message too many may be delivered, because a prefetch cannot be zero. It is returned
-// when the connection closes.
-func (r *Receiver) narrow() error {
-	if r.cfg.Count == 0 {
-		return nil
-	}
-	left := max(1, r.cfg.Count-int(r.received.Load()))
-	if left >= r.prefetch {
-		return nil
-	}
-	r.prefetch = left
-	if err := r.cfg.Source.SetPrefetch(left); err != nil {
-		return fmt.Errorf("narrow the prefetch: %w", err)
-	}
-	return nil
 }
 
 func (r *Receiver) record(m *receive.Received) *jsonl.Record {

@@ -138,13 +138,8 @@ func Paced(ctx context.Context, c clock.Clock, rate float64, next func() (Text, 
 		due := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
 		i++
 		if wait := due.Sub(c.Now()); wait > 0 {
-			over := make(chan struct{})
-			t := c.AfterFunc(wait, func() { close(over) })
-			defer t.Stop()
-			select {
-			case <-over:
-			case <-ctx.Done():
-				return Text{}, ctx.Err()
+			if err := clock.Sleep(ctx, c, wait); err != nil {
+				return Text{}, err
 			}
 		}
 		return text, nil
