@@ -78,24 +78,25 @@ type Config struct {
 	// Replies that list many objects may need more.
 	MaxLineBytes int
 
-	// Heartbeat is how long nothing may come from the broker and nothing may leave before
-	// it is asked whether it is there (default 30 s, at most twice that); if nothing comes
-	// for the same time again, the connection is given up.
+	// Heartbeat is the time without traffic in either direction after which the broker is
+	// pinged (default 30 s, at most twice that). If nothing comes for the same time again, the
+	// connection is given up.
 	Heartbeat time.Duration
 	// BackoffMin and BackoffMax bound the pause before another attempt to connect
 	// (default 100 ms and 10 s). It doubles from one to the other; a random part of up
 	// to a half is taken off, so that many clients do not come at once.
 	BackoffMin, BackoffMax time.Duration
 	// GiveUpAfter is how long the broker may be away before the client closes itself
-	// (default: it never does; each call has a context of its own).
+	// (default: it never does; each call has its own context).
 	GiveUpAfter time.Duration
 
-	// ResendFor is for how long at most after it was handed in an unconfirmed publish may be
-	// sent again on another connection. After that the broker may have stored, delivered and
-	// forgotten it, and the publish fails with ErrResendTooOld. The default is five sixths of
-	// what the broker says that it remembers, which holds besides, too, and DefaultHorizon for a broker that
-	// does not say; then it must be shorter than the broker's dedup.window, and than the time in
-	// which all publishers together publish dedup.max_ids messages.
+	// ResendFor is the longest time after which an unconfirmed publish may be sent again on
+	// another connection. Later the broker may have stored, delivered and forgotten it, and
+	// the publish fails with ErrResendTooOld. The limit of the broker, five sixths of the time
+	// that it says it remembers messages, also applies and is the default. For a broker that
+	// does not say, the default is DefaultHorizon. Then ResendFor must be shorter than the
+	// broker's dedup.window, and than the time in which all publishers together publish
+	// dedup.max_ids messages.
 	ResendFor time.Duration
 
 	// Meta asks for Delivery.Meta with each delivery, at the price of a line more.
@@ -154,7 +155,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Client is one connection to a broker, made anew when it is lost. Its methods may be
+// Client is one connection to a broker, which it makes again when it is lost. Its methods may be
 // called from many goroutines.
 type Client struct {
 	cfg Config
@@ -181,8 +182,8 @@ type Client struct {
 	// checkedExchange and checkedKey passed CheckName last; they rarely change.
 	checkedExchange, checkedKey string
 	sub                         *Subscription
-	older                       older  // of the connection
-	memory                      memory // of its broker
+	older                       older        // of the connection
+	dedup                       dedupHorizon // of its broker
 	stats                       Stats
 
 	// rd belongs to the goroutine that reads.
@@ -356,7 +357,7 @@ func (c *Client) wait(ctx context.Context) error {
 
 // Flush sends what is buffered and waits until every publish and acknowledgement that
 // was handed in before is answered and the callbacks of these publishes have returned.
-// What a publish became is its callback's affair. An acknowledgement that a lost
+// The callbacks get the results of the publishes. An acknowledgement that a lost
 // connection swallowed counts as answered: its message comes again.
 func (c *Client) Flush(ctx context.Context) error {
 	c.mu.Lock()

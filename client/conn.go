@@ -92,9 +92,8 @@ func (b *bufferedConn) together(write func() error) error {
 	return err
 }
 
-// connect makes one attempt: it dials, shakes hands, starts the outbox anew, and waits
-// for the broker's first reply. On an error nothing was changed that another attempt
-// would not change again.
+// connect makes one attempt: it dials, shakes hands, and waits for the broker's first reply.
+// After an error, another attempt starts from the same state.
 func (c *Client) connect(ctx context.Context) (*connection, error) {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
@@ -224,7 +223,7 @@ func (c *Client) refuse(stale []entry) {
 	c.mu.Unlock()
 }
 
-// setup adds what makes the subscription anew at the start of a connection.
+// setup adds the commands that renew the subscription on a new connection.
 func (c *Client) setup(o *outbox) {
 	if c.sub != nil {
 		c.sub.setup(o)
@@ -253,7 +252,7 @@ func (c *Client) lose(cause error) {
 		case kindAck, kindNack, kindRelease, kindExtend:
 			c.popped++
 		case kindSetup:
-			return // whoever waits for it waits for the one that takes its place
+			return // its caller waits for the one that takes its place
 		}
 		dropped = append(dropped, e)
 	}

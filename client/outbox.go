@@ -52,7 +52,7 @@ type entry struct {
 	id   string // the message id that the reply must name
 	done func(error)
 	call *call
-	// delay is that of a release, in case it has to be a nack.
+	// delay is kept of a release, which an older broker may need as a nack.
 	delay time.Duration
 	// sent says that an earlier connection, or an earlier life of the sender, may have
 	// carried a publish, and since when. limit is for how long its owner lets it be sent again;

@@ -72,7 +72,7 @@ func (c *Client) PublishWith(ctx context.Context, m Message, o PublishOptions, c
 	e := entry{kind: kindPublish, id: m.ID, limit: cmp.Or(o.ResendFor, c.cfg.ResendFor), done: confirmed}
 	if !o.Since.IsZero() {
 		e.sent, e.since = true, o.Since
-		c.refreshMemory()
+		c.refreshHorizon()
 	}
 	return c.publish(ctx, &m, e)
 }
@@ -124,7 +124,7 @@ func (c *Client) mayLeave(e *entry, now time.Time) bool {
 	if !e.sent {
 		e.since = now
 	}
-	return clock.Until(e.since.Add(horizon(e.limit, c.memory.horizon)), now) >= 0
+	return clock.Until(e.since.Add(horizon(e.limit, c.dedup.horizon)), now) >= 0
 }
 
 // windowOpen reports whether one publish more may be under way. The caller holds mu.

@@ -155,7 +155,7 @@ func (c *Client) handle(block []byte) error {
 	return err
 }
 
-// awaitsFetch reports whether the next reply is that of a fetch, which looks like a
+// awaitsFetch reports whether the next reply answers a fetch, which looks like a
 // push. A subscription can only have been asked for after it, so there are no pushes
 // yet. The caller holds mu.
 func (c *Client) awaitsFetch() bool {
@@ -216,7 +216,7 @@ func (e *entry) finish(err error) {
 	}
 }
 
-// call waits for one reply. Whoever gives up waiting leaves it to the garbage collector.
+// call waits for one reply. A caller that gives up leaves it to the garbage collector.
 type call struct {
 	reply string
 	err   error

@@ -23,9 +23,9 @@ const (
 	MaxLedgerIDs = 1 << 22
 	// MaxLedgerCommit bounds the messages of one commit.
 	MaxLedgerCommit = 1 << 18
-	// ledgerGrowth is how much a ledger's file grows at least before it is made anew.
+	// ledgerGrowth is how much a ledger's file grows at least before it is rewritten.
 	ledgerGrowth = 8 << 20
-	// maxLedgerEpochs is how many epochs a file lists before it is made anew.
+	// maxLedgerEpochs is how many epochs a file lists before it is rewritten.
 	maxLedgerEpochs = 1 << 14
 )
 
@@ -102,8 +102,8 @@ type Ledger struct {
 
 	mu     sync.Mutex
 	log    *framelog.Log // nil in a ledger without a file
-	base   int64         // size of the file when it was made anew last
-	growth int64         // by how much it grows at least before it is made anew
+	base   int64         // size of the file after the last rewriting
+	growth int64         // by how much it grows at least before it is rewritten
 	output Output
 	known  map[idHash]uint32 // places in ids
 	ids    []known           // a ring, oldest at head
@@ -312,12 +312,12 @@ var errLedgerClosed = errors.New("the ledger is closed")
 
 // Commit remembers messages and how far the output has come, in one step: after a crash
 // the ledger knows all of it or nothing. What the output keeps must be on stable storage
-// before; acknowledgements come after. After an error the ledger must be opened anew.
+// before; acknowledgements come after. After an error the ledger must be opened again.
 func (l *Ledger) Commit(output Output, messages ...*seal.Message) error {
 	return l.commit(output, messages, func(i int) known { return knownOf(messages[i]) })
 }
 
-// commit is Commit for whoever knows already what is to be remembered of each message.
+// commit is Commit with what is remembered of each message, which a Receiver has already.
 func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) known) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -349,7 +349,7 @@ func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) 
 	return l.rewrite()
 }
 
-// Rewrite makes the file anew, with what Add has added.
+// Rewrite writes the whole file again, with what Add has added.
 func (l *Ledger) Rewrite(output Output) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

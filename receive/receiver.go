@@ -115,7 +115,7 @@ type Receiver struct {
 	openers   []*seal.Opener
 	ctx       context.Context   // of the Next that opens messages
 	deadQueue bool              // the queue is a dead-letter queue: nothing is moved from there
-	ackTime   time.Duration     // after which the broker takes back what it hears nothing of
+	ackTime   time.Duration     // after which the broker takes back a message without a sign of life
 	askAgain  time.Time         // when Reload is asked next
 	checked   map[[32]byte]bool // epochs whose checkpoint is good
 	keys      []string          // fingerprints
@@ -259,7 +259,7 @@ func (r *Receiver) setPending(list []client.Delivery) {
 // Commit says that the application has taken messages and that their effect is on stable
 // storage. They are remembered together with output in one step, and acknowledged. It does
 // not wait for the acknowledgements; Client.Flush does. After an error it is not known
-// whether they come again; the ledger must be opened anew.
+// whether they come again; the ledger must be opened again.
 func (r *Receiver) Commit(output Output, list ...Received) error {
 	messages := make([]*seal.Message, len(list))
 	acks := make([]string, len(list))

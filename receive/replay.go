@@ -35,7 +35,7 @@ type ReplayConfig struct {
 	// DefaultReplayGaps).
 	MaxGaps int
 	// MaxAllGaps bounds those of all epochs together (default DefaultReplayAllGaps). At
-	// the bound the sender who has the most loses those of the oldest epoch that has any.
+	// the bound, the sender with the most gaps loses the gaps of its oldest epoch.
 	MaxAllGaps int
 }
 
@@ -44,8 +44,8 @@ type Verdict int
 
 const (
 	// Unknown says that it cannot be told whether the message was seen before: it is
-	// of CipherMQ's suites, or so old that the Replay has forgotten. Whoever has no
-	// other memory, as a ledger of message ids, must treat it as seen.
+	// of CipherMQ's suites, or so old that the Replay has forgotten. A program that has
+	// no other memory, such as a ledger of message ids, must treat it as seen.
 	Unknown Verdict = iota
 	// Fresh says that the message was not seen before.
 	Fresh

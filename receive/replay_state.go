@@ -56,8 +56,8 @@ func (r *Replay) AppendBinary(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// MaxStateBytes is how long the state of a Replay with these bounds can become, if the name
-// of a sender and that of its authority have no more than nameBytes bytes together.
+// MaxStateBytes is how long the state of a Replay with these bounds can become, if the names
+// of a sender and of its authority have no more than nameBytes bytes together.
 func (c ReplayConfig) MaxStateBytes(nameBytes int) int {
 	const head, perSender, perEpoch = 1 + 8 + 4, 2 + 2 + 8 + 4, 32 + 8 + 32 + 4*8 + 4 + 4 + 16*replayMarks
 	c = c.withDefaults()

@@ -98,7 +98,7 @@ func (e *KeyEntry) appendBody(dst []byte) []byte {
 
 // ParseKeyEntry reads an entry and checks that the owner of its leaf certificate has
 // signed it. It accounts for every byte. Whether the certificate is to be trusted, and
-// whether it is Owner's, is not asked: that is Verify's affair. The error wraps
+// whether it is Owner's, is not checked: Verify does that. The error wraps
 // ErrMalformed, ErrVersion, ErrSuite or ErrSignature.
 func ParseKeyEntry(b []byte, legacy ...Legacy) (*KeyEntry, error) {
 	return parseKeyEntry(b, func(s Suite, raw []byte) (*PublicKey, error) {

@@ -21,7 +21,7 @@ var (
 	// may also mean that the wrapped content key was changed.
 	ErrWrongKey = errors.New("the envelope was not sealed for this key")
 	// ErrChanged says that the content does not belong to its tag: the content or what
-	// is bound to it was changed on the way.
+	// is bound to it was changed in transit.
 	ErrChanged = errors.New("the sealed content was changed")
 	// ErrReceiver says that the envelope is addressed to somebody else.
 	ErrReceiver = errors.New("the envelope is addressed to another receiver")

@@ -28,7 +28,7 @@ type Message struct {
 	Epoch    *Epoch
 	Sequence uint64
 	// Digest identifies the message: everything that the sender protected, and nothing
-	// that could be changed on the way. It is zero with legacy suites.
+	// that could be changed in transit. It is zero with legacy suites.
 	Digest [32]byte
 }
 

@@ -184,7 +184,7 @@ func (o *Opener) Open(body []byte, want Expect) (*Message, error) {
 }
 
 func errOtherID(id string, want Expect) error {
-	return refuse(ErrID, "the broker, or whoever carried the message, has changed its id", "it was delivered as %q and is %q", want.ID, clip(id))
+	return refuse(ErrID, "the broker, or somebody else between sender and receiver, has changed its id", "it was delivered as %q and is %q", want.ID, clip(id))
 }
 
 // clip keeps a stranger's text short and printable enough for an error.
@@ -267,7 +267,7 @@ func (o *Opener) openMessage(e *opened, m *message, b *buffer, sender *Sender, w
 	}
 	text, err := aead.Open(nil, zeroNonce[:], m.ciphertext, b.data)
 	if err != nil {
-		return nil, refuse(ErrChanged, "whoever carried the message has changed it", "the tag does not fit")
+		return nil, refuse(ErrChanged, "somebody between sender and receiver has changed it", "the tag does not fit")
 	}
 	digest := digestOf(b.data, m.salt, m.ciphertext)
 	switch {

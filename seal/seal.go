@@ -1,21 +1,20 @@
 // Package seal makes and opens end-to-end envelopes: a message is sealed for its
-// receivers' keys before it leaves the sender, and whoever carries it carries
+// receivers' keys before it leaves the sender, and everything in between carries
 // ciphertext.
 //
 // A suite is one way of doing that. The suites HPKEHybrid (the default) and HPKEX25519
-// hide the text, say who sent it, and bind the message id, the sender, the receivers,
-// the exchange, the routing key, the time and a sequence number; a Sealer makes such
-// envelopes, and an Opener opens and checks them. It opens one as often as it is asked:
-// package receive tells a repeated message from a new one. The suites of other programs
-// are Legacy ones and known only where they are passed in.
+// hide the text, prove the sender, and bind the message id, the sender, the receivers, the
+// exchange, the routing key, the time and a sequence number. A Sealer makes such envelopes,
+// and an Opener opens and checks them. An Opener remembers nothing: package receive tells a
+// repeated message from a new one. Suites of other programs are Legacy suites, and known
+// only where they are passed in.
 //
-// The format is written down in docs/sealing.md. This package promises that it opens
-// what that page describes and nothing else, that it returns no text before every check
-// has passed, and that neither an error nor a log line contains plaintext or key
-// material.
+// The format is specified in docs/sealing.md. This package promises that it opens what that
+// page describes and nothing else, that it returns no text before every check has passed,
+// and that neither an error nor a log line contains plaintext or key material.
 //
-// It does not read or write files, does not talk to a broker, and does not decide whom
-// to trust: that is the Verifier's affair.
+// It does not read or write files, does not talk to a broker, and does not decide whom to
+// trust: a Verifier does.
 package seal
 
 import (
@@ -36,13 +35,13 @@ type Suite string
 // The suites that say who sent a message and which one it is.
 const (
 	// HPKEHybrid is the default. Its epochs are opened by HPKE (RFC 9180) with the key
-	// encapsulation MLKEM768-X25519, also known as X-Wing: who wants to read has to
+	// encapsulation MLKEM768-X25519, also known as X-Wing: an attacker has to
 	// break both ML-KEM, which stands against quantum computers as far as anyone knows,
 	// and X25519. It adds about 1.1 KiB to each message.
 	HPKEHybrid Suite = "hpke-mlkem768x25519-aes256gcm"
 	// HPKEX25519 is the same with DHKEM(X25519, HKDF-SHA256) alone, for constrained
-	// clients: messages that are recorded today can be read by whoever has a quantum
-	// computer one day.
+	// clients: messages that are recorded today can be read with a quantum computer
+	// one day.
 	HPKEX25519 Suite = "hpke-x25519-aes256gcm"
 )
 

@@ -19,17 +19,18 @@ const (
 	DefaultRetryMin = 100 * time.Millisecond
 	DefaultRetryMax = 5 * time.Second
 	DefaultKeysFor  = 24 * time.Hour
-	// senderQueue and senderQueueBytes bound what a Sender has taken and not published.
-	senderQueue      = 1024
-	senderQueueBytes = 16 << 20
-	// senderBatch bounds what goes into the spool with one sync.
-	senderBatch = 512
+	// maxQueued and maxQueuedBytes bound what a Sender has taken and not put into the spool.
+	maxQueued      = 1024
+	maxQueuedBytes = 16 << 20
+	// maxBatch bounds what goes into the spool with one sync.
+	maxBatch = 512
 )
 
-// ErrStopped says that a Sender takes nothing more; what it wraps says why.
+// ErrStopped says that a Sender takes no more messages. The error that it comes with says
+// why.
 var ErrStopped = errors.New("the sender has stopped")
 
-// RefusedError says that the broker has refused a message of a Sender's for good.
+// RefusedError says that the broker refused a message for good.
 type RefusedError struct {
 	ID  string
 	Err error
@@ -41,47 +42,46 @@ func (e *RefusedError) Error() string { return fmt.Sprintf("message %s was refus
 // Unwrap makes the reason known to errors.Is and errors.As.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// Config says for whom a Sender seals and what it promises. To must be set, and
-// Signer for the suites that say who sent a message.
+// Config says for whom a Sender seals and what it promises. To must be set, and Signer for
+// suites that prove the sender.
 type Config struct {
 	// To names the receivers.
 	To []string
-	// Keys are keys that are known by other means, by the receivers' names. They are
-	// taken before the Directory is asked; Directory.CheckKey compares them with it.
+	// Keys has receivers' keys that are known by other means. For these receivers the
+	// Directory is not asked; Directory.CheckKey compares such a key with it.
 	Keys map[string]*seal.PublicKey
-	// Directory finds the keys of all others, anew for every epoch. Its latest checkpoint
-	// goes with the messages, so that a broker that shows others another directory is found out.
+	// Directory finds the keys of all other receivers, again for every epoch. Its latest
+	// checkpoint travels with the messages, so that receivers notice a broker that shows them
+	// another directory.
 	Directory *keydir.Directory
-	// Suite is what to seal with (default: the best that the first receiver has a key of).
+	// Suite is the suite to seal with (default: the best one for which the first receiver
+	// has a key).
 	Suite seal.Suite
-	// Signer is asked at the beginning of every epoch, so that a renewed certificate is
-	// used from then on.
+	// Signer is asked at the beginning of every epoch, so that a renewed certificate is used.
 	Signer func() (*seal.Signer, error)
-	// EpochMessages, EpochAge and Pad are those of seal.SealerConfig. No key of the
-	// Directory is used for longer than EpochAge without being looked up again, as long as
-	// there is a connection to ask it.
+	// EpochMessages, EpochAge and Pad are those of seal.SealerConfig. While there is a
+	// connection, a key of the Directory is looked up again after EpochAge.
 	EpochMessages uint64
 	EpochAge      time.Duration
-	// KeysFor is for how long after they were looked up keys of the Directory are used while
-	// it cannot be asked because the broker is away (default 24 h, negative is never). In that
-	// time a receiver may have replaced a key, and whoever holds the old one can open what is
-	// sealed. An answer of the Directory that is an error always counts.
+	// KeysFor is how long keys of the Directory are used after their look-up while the broker
+	// is away (default 24 h, negative is never). In that time a receiver may have replaced a
+	// key, and a thief of the old one can open what is sealed. An error that the Directory
+	// answers with always counts.
 	KeysFor time.Duration
 	Pad     func(size int) int
-	// CarryChain puts the sender's certificates into every message, for receivers who
-	// cannot ask the broker for them. Else they are left with the broker, if it keeps them,
-	// which saves a kilobyte in each.
+	// CarryChain puts the sender's certificates into every message, for receivers that cannot
+	// ask the broker for them. By default they are left with the broker, if it keeps them,
+	// which saves a kilobyte in each message.
 	CarryChain bool
-	// Spool keeps messages until they are confirmed, over the death of this process
-	// (default: none; then a message is lost with the process, or sent twice by whoever
-	// sends its text again). What it holds is sent before anything new.
+	// Spool keeps messages until they are confirmed, also if this process dies (default: none;
+	// then a message is lost with the process). What it holds is sent first.
 	Spool *Spool
-	// RetryMin and RetryMax bound the pause before what the broker had no room for is
-	// published again (default 100 ms and 5 s). GiveUp stops the Sender when the broker
-	// could take nothing for so long (default: never).
+	// RetryMin and RetryMax bound the pause before a message is published again for which the
+	// broker had no room (default 100 ms and 5 s). GiveUp stops the Sender when the broker has
+	// had no room for this long (default: never).
 	RetryMin, RetryMax, GiveUp time.Duration
-	// Waiting is told, once for each reason, why the broker takes nothing, when it has
-	// taken nothing for a second.
+	// Waiting is called once for each reason why the broker takes nothing, when that has
+	// lasted a second.
 	Waiting func(reason error)
 	// Now is the time of day (default: the machine's).
 	Now func() time.Time
@@ -90,26 +90,30 @@ type Config struct {
 // Stats counts what a Sender did.
 type Stats struct {
 	Taken     uint64 // messages handed in
-	Replayed  uint64 // messages that the spool held from before
-	Confirmed uint64 // both of them
+	Replayed  uint64 // messages that the spool held at the start
+	Confirmed uint64 // of both
 	Refused   uint64 // for good
-	Retried   uint64 // publishes again after the broker had no room
-	Waited    uint64 // messages that were published again so, each counted once
-	// Unknown were published and neither confirmed nor refused: stored or not.
+	Retried   uint64 // repeated publishes, because the broker had no room
+	Waited    uint64 // messages that were published again, each counted once
+	// Unknown messages were published and neither confirmed nor refused: it is not known
+	// whether they are stored.
 	Unknown uint64
 }
 
 // Sender seals texts for receivers and publishes them until each is confirmed. A text is
-// sealed once; what is sent again are the same bytes, which the broker recognises.
+// sealed once; a repeated publish has the same bytes, which the broker recognises.
 //
-// With a Spool a message that was taken is sent even if the process dies, in its order,
-// and the first refusal that time cannot cure stops the Sender: the message stays in the
-// spool, to be sent when the cause is gone, or dropped there. So does a message that may
-// have been published and has become too old to be published again, with an error that wraps
-// a *SpoolTooOldError. Without a Spool both are the callback's affair.
+// With a Spool, a message that was taken is sent even if the process dies. The first refusal
+// for good stops the Sender: the message stays in the spool, to be sent when the cause is
+// gone, or to be dropped. A message that may have been published, and has become too old to
+// be published again, stops it too, with an error that wraps a *SpoolTooOldError. Without a
+// Spool the callback gets both errors.
 //
-// Messages leave in the order in which they were handed in. Only what the broker has no room
-// for while it takes later ones can come to stand behind them. It is safe for concurrent use.
+// Messages leave in the order in which they were handed in. If the broker has no room for one
+// and takes later ones, it comes to stand behind them. A Sender is safe for concurrent use.
+//
+// A message passes two goroutines: stage puts messages into the spool, a batch with each
+// sync, and publish hands them to the client.
 type Sender struct {
 	c      *client.Client
 	cfg    Config
@@ -118,19 +122,19 @@ type Sender struct {
 	life   context.Context
 	stop   context.CancelFunc
 	done   sync.WaitGroup
-	ready  chan []*sending // spooled, to be published
-	wake   chan struct{}   // room for one signal to the publishing goroutine
-	told   map[string]bool // reasons that Waiting has heard; the publishing goroutine's own
+	ready  chan []*sending // from stage to publish
+	wake   chan struct{}   // room for one signal to publish
+	told   map[string]bool // reasons that Waiting has got; belongs to publish
 
 	keys     sync.Mutex
 	lookedUp time.Time // when the Directory gave the keys
-	askAt    time.Time // not before then, because it could not be asked just now
+	askAt    time.Time // when it is asked again, after it did not answer
 
 	mu          sync.Mutex
-	queue       []*sending // taken, not yet spooled
+	queue       []*sending // for stage
 	queueBytes  int
-	again       []*sending // refused for now
-	reason      error      // the last such refusal
+	again       []*sending // the broker had no room for them
+	reason      error      // what it said last
 	failed      error
 	outstanding int
 	stats       Stats
@@ -140,19 +144,18 @@ type Sender struct {
 // sending is a message that is not answered.
 type sending struct {
 	SpoolEntry
-	order     uint64
 	again     bool
 	replayed  bool // an earlier process may have published it
 	confirmed func(id string, err error)
 }
 
-// New begins to send what the spool holds and looks the receivers' keys up. It
-// fails with a *SpoolTooOldError if the spool is too old, before anything is sent. When it fails
-// for another reason, as a key that is not found, it first waits until what the spool held is
-// sent, at most until ctx ends.
+// New begins to send what the spool holds and looks up the receivers' keys. If messages of
+// the spool are too old, it fails with a *SpoolTooOldError before anything is sent. If it
+// fails for another reason, for example a key that is not found, it first waits until what
+// the spool held is sent, at most until ctx ends.
 func New(ctx context.Context, c *client.Client, cfg Config) (*Sender, error) {
 	if len(cfg.To) == 0 {
-		return nil, errors.New("client: Config.To is empty")
+		return nil, errors.New("send: Config.To is empty")
 	}
 	if cfg.RetryMin <= 0 {
 		cfg.RetryMin = DefaultRetryMin
@@ -184,10 +187,10 @@ func New(ctx context.Context, c *client.Client, cfg Config) (*Sender, error) {
 		s.outstanding = len(left)
 	}
 	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.done.Go(func() { s.spool(left) })
+	s.done.Go(func() { s.stage(left) })
 	s.done.Go(s.publish)
 	if err := s.prepare(ctx); err != nil {
-		if len(left) > 0 { // these are sealed and wait for nobody's key
+		if len(left) > 0 { // these are sealed already
 			err = errors.Join(err, s.Flush(ctx))
 		}
 		s.Close()
@@ -196,12 +199,12 @@ func New(ctx context.Context, c *client.Client, cfg Config) (*Sender, error) {
 	return s, nil
 }
 
-// Suite is what the messages are sealed with.
+// Suite is the suite that the messages are sealed with.
 func (s *Sender) Suite() seal.Suite { return s.sealer.Suite() }
 
 // Send seals a text and returns when the broker has confirmed it. If ctx ends first, the
-// message may be stored nevertheless, and the Sender goes on trying; so whoever calls it
-// again sends another message.
+// message may be stored nevertheless, and the Sender goes on trying: another call sends
+// another message.
 func (s *Sender) Send(ctx context.Context, exchange, key string, text []byte) (id string, err error) {
 	over := make(chan error, 1)
 	m, err := s.Seal(ctx, exchange, key, text)
@@ -219,12 +222,11 @@ func (s *Sender) Send(ctx context.Context, exchange, key string, text []byte) (i
 	}
 }
 
-// SendAsync seals a text and returns; it waits for room, and when keys are looked up again
-// some seconds for the Directory, at most until ctx ends. It does not wait for a broker that is
-// away, until Config.KeysFor is over. An
-// error means that the text was not taken, and confirmed will not be called. Otherwise
-// confirmed, if not nil, is called once, with nil when the message is stored. It must be quick and
-// must not call the Sender or its Client.
+// SendAsync seals a text and returns. It waits for room, and some seconds for the Directory
+// when keys are looked up again, at most until ctx ends. It does not wait for a broker that
+// is away until Config.KeysFor is over. An error means that the text was not taken, and that
+// confirmed is not called. Otherwise confirmed, if not nil, is called once, with nil when the
+// message is stored. It must be quick and must not call the Sender or its Client.
 func (s *Sender) SendAsync(ctx context.Context, exchange, key string, text []byte, confirmed func(id string, err error)) error {
 	m, err := s.Seal(ctx, exchange, key, text)
 	if err != nil {
@@ -233,8 +235,8 @@ func (s *Sender) SendAsync(ctx context.Context, exchange, key string, text []byt
 	return s.Publish(ctx, m, nil, confirmed)
 }
 
-// Seal seals a text and does not publish it. It is one half of SendAsync, for those who
-// seal ahead.
+// Seal seals a text and does not publish it. It is the first half of SendAsync, for programs
+// that seal ahead.
 func (s *Sender) Seal(ctx context.Context, exchange, key string, text []byte) (client.Message, error) {
 	if err := s.renew(ctx); err != nil {
 		return client.Message{}, err
@@ -245,11 +247,11 @@ func (s *Sender) Seal(ctx context.Context, exchange, key string, text []byte) (c
 	return m, err
 }
 
-// Publish is the other half of SendAsync. With a Spool, position is kept with the
-// message: see SpoolEntry.Position. The message must not be changed any more.
+// Publish is the second half of SendAsync. With a Spool, position is kept with the message:
+// see SpoolEntry.Position. The message must not be changed afterwards.
 func (s *Sender) Publish(ctx context.Context, m client.Message, position []byte, confirmed func(id string, err error)) error {
 	x := &sending{SpoolEntry: SpoolEntry{Message: m, Position: position}, confirmed: confirmed}
-	// A bad one must not get in beside good ones.
+	// A bad message must not get into the spool beside good ones.
 	if err := s.c.Check(&m); err != nil {
 		return err
 	}
@@ -258,7 +260,7 @@ func (s *Sender) Publish(ctx context.Context, m client.Message, position []byte,
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.failed == nil && len(s.queue) > 0 && (len(s.queue) >= senderQueue || s.queueBytes+len(m.Body) > senderQueueBytes) {
+	for s.failed == nil && len(s.queue) > 0 && (len(s.queue) >= maxQueued || s.queueBytes+len(m.Body) > maxQueuedBytes) {
 		if err := s.wait(ctx); err != nil {
 			return err
 		}
@@ -298,8 +300,8 @@ func (s *Sender) notify() {
 	}
 }
 
-// Flush waits until everything that was handed in, and what the spool held, is answered
-// and its callbacks have returned. It returns why the Sender stopped, if it did.
+// Flush waits until everything that was handed in, and what the spool held, is answered and
+// the callbacks have returned. If the Sender stopped, it returns why.
 func (s *Sender) Flush(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -318,9 +320,9 @@ func (s *Sender) Stats() Stats {
 	return s.stats
 }
 
-// Close stops sending at once; call Flush first to wait for confirms. What is not
-// published fails with ErrStopped, or stays in the spool to be sent next time. It
-// closes neither the Client nor the Spool, and must not be called from a callback.
+// Close stops sending at once; call Flush first to wait for confirms. What is not published
+// fails with ErrStopped, or stays in the spool to be sent next time. Close closes neither the
+// Client nor the Spool, and must not be called from a callback.
 func (s *Sender) Close() error {
 	s.fail(nil)
 	s.done.Wait()
@@ -344,7 +346,7 @@ func (s *Sender) fail(cause error) {
 	s.drop(rest)
 }
 
-// stoppedError prints the cause alone: who reads it knows that it has stopped.
+// stoppedError prints the cause only: its reader sees that the Sender has stopped.
 type stoppedError struct{ cause error }
 
 func (e *stoppedError) Error() string   { return e.cause.Error() }

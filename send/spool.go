@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -35,14 +34,14 @@ var ErrNotInSpool = errors.New("the message is not in the spool any more")
 
 // SpoolConfig bounds a spool. The zero value means the defaults.
 type SpoolConfig struct {
-	// MaxBytes bounds the files together (default DefaultSpoolBytes); a single message
-	// may be larger. Who wants to put more in waits for confirms.
+	// MaxBytes bounds the files together (default DefaultSpoolBytes); a single message may be
+	// larger. Append blocks while the spool is full.
 	MaxBytes int64
-	// Horizon is for how long at most a message may be published again. The default is five
-	// sixths of what the Sender's broker says that it remembers, which holds besides, too, and
-	// DefaultHorizon for a broker that does not say; then it must be shorter than the broker's
-	// dedup.window, and than the time in which all publishers together publish dedup.max_ids
-	// messages (two million).
+	// Horizon is the longest time after which a message may be published again. The limit of
+	// the broker, five sixths of the time that it says it remembers messages, also applies and
+	// is the default. For a broker that does not say, the default is client.DefaultHorizon. Then
+	// Horizon must be shorter than the broker's dedup.window, and than the time in which all
+	// publishers together publish dedup.max_ids messages (two million).
 	Horizon time.Duration
 	// Now is the time of day (default: the machine's).
 	Now func() time.Time
@@ -63,25 +62,29 @@ type SpoolEntry struct {
 	Seq uint64
 	// Time is when it was put in, in whole milliseconds.
 	Time time.Time
-	// Position says how far the source of the messages was read with this one, in the
-	// application's own words. Empty leaves the position of the one before.
+	// Position says how far the source of the messages was read up to this message, in a form
+	// of the application's. If it is empty, the position of the message before stays.
 	Position []byte
 }
 
-// Spool keeps sealed messages on stable storage from before their first publish until
-// the broker has confirmed them, so that a sender that dies can send the same bytes
-// again. One process at a time can have it open. It is safe for concurrent use.
+// Spool keeps sealed messages on stable storage from before their first publish until the
+// broker has confirmed them. A sender that died can so send the same bytes again. One
+// process at a time can have it open. It is safe for concurrent use.
 //
-// What Append has returned for survives a crash, with its position. What was confirmed may
-// come back after a power cut, and is sent again: the broker recognises it within the
+// When Append returns, its messages survive a crash, with their position. Confirmed messages
+// may come back after a power cut and are sent again: the broker recognises them within the
 // horizon.
 type Spool struct {
 	dir    string
 	cfg    SpoolConfig
 	unlock func() error
 
-	turn      chan struct{} // room for one: held by Append, also while it waits for room, so that batches keep their order
-	appending sync.Mutex    // held while files are written to; taken before mu, and never while somebody waits for room
+	// turn has room for one: Append holds it, also while it waits for room, so that batches
+	// keep their order.
+	turn chan struct{}
+	// writing is held while files are written to. It is taken before mu, and never while
+	// somebody waits for room.
+	writing sync.Mutex
 
 	mu        sync.Mutex
 	files     []*spoolFile // the last one is written to
@@ -92,14 +95,7 @@ type Spool struct {
 	marks     []span        // settled and not written yet
 	horizon   time.Duration // for how long a message may be published again
 	err       error
-	changed   chan struct{} // closed, and forgotten, when room was made; nil while nobody waits
-}
-
-// spoolFile is one file of the folder.
-type spoolFile struct {
-	*framelog.Log
-	number uint64
-	left   int // messages in it that are not settled
+	changed   chan struct{} // closed and forgotten when room was made; nil while nobody waits
 }
 
 // spooled is where an unsettled message stands.
@@ -111,19 +107,11 @@ type spooled struct {
 	offset  int64
 	size    int
 	settled bool
-	renewed bool // may be sent again although it is old
+	renewed bool // may be published again although it is old
 }
 
 // span is a range of sequence numbers, both ends included.
 type span struct{ from, to uint64 }
-
-const (
-	spoolSuffix = ".spool"
-	// spoolFileBytes is how large a file gets before the next one is begun.
-	spoolFileBytes = 8 << 20
-	// maxUnwrittenMarks is how many ranges of settled messages are kept in memory.
-	maxUnwrittenMarks = 1024
-)
 
 // OpenSpool opens or creates a folder. The error wraps ErrInUse if it is open elsewhere, and
 // is a *DamagedFileError if it cannot be read.
@@ -151,81 +139,7 @@ func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 	return s, nil
 }
 
-func (s *Spool) open() error {
-	numbers, err := s.list()
-	if err != nil {
-		return err
-	}
-	for i, number := range numbers {
-		f := &spoolFile{number: number}
-		last := i == len(numbers)-1
-		f.Log, err = framelog.Open(s.cfg.FS, s.path(number), !last, func(offset int64, payload []byte) error {
-			isHeader, err := s.take(f, offset+framelog.HeadBytes, payload)
-			if err == nil && isHeader != (offset == 0) {
-				err = errSpoolFormat
-			}
-			return err
-		})
-		switch {
-		case errors.Is(err, framelog.ErrEmpty) && last && (i > 0 || number == 1):
-			// It was being made; nothing was put into it. The file before holds its header, and is
-			// removed only when this one is durable.
-			if err := s.cfg.FS.Remove(s.path(number)); err != nil {
-				return err
-			}
-			if err := s.cfg.FS.SyncDir(s.dir); err != nil {
-				return err
-			}
-		case errors.Is(err, framelog.ErrEmpty):
-			return &framelog.DamagedError{Name: s.path(number), Offset: 0, Why: "it has no beginning"}
-		case err != nil:
-			return err
-		default:
-			s.files = append(s.files, f)
-		}
-	}
-	if len(s.files) == 0 {
-		if err := s.begin(1); err != nil {
-			return err
-		}
-	}
-	s.trim()
-	return s.removeSettled()
-}
-
-// list returns the numbers of the spool's files, ascending.
-func (s *Spool) list() ([]uint64, error) {
-	names, err := s.cfg.FS.ReadDir(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	var numbers []uint64
-	for _, name := range names {
-		var n uint64
-		if _, err := fmt.Sscanf(name, "%016x"+spoolSuffix, &n); err == nil && name == filepath.Base(s.path(n)) {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
-}
-
-func (s *Spool) path(number uint64) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%016x"+spoolSuffix, number))
-}
-
-// begin makes the next file, which begins with what must outlive the ones before. The
-// caller holds mu, or nobody else knows the spool.
-func (s *Spool) begin(number uint64) error {
-	log, err := framelog.Create(s.cfg.FS, s.path(number), func(b []byte) []byte { return appendSpoolHeader(b, s.next, s.position) })
-	if err != nil {
-		return err
-	}
-	s.files = append(s.files, &spoolFile{Log: log, number: number})
-	return nil
-}
-
-// Horizon is for how long a message may be published again, as far as is known: a Sender
+// Horizon is for how long a message may be published again, as far as it is known: a Sender
 // asks its broker.
 func (s *Spool) Horizon() time.Duration {
 	s.mu.Lock()
@@ -233,7 +147,7 @@ func (s *Spool) Horizon() time.Duration {
 	return s.horizon
 }
 
-// Position is that of the last message that was put in, also if it is long confirmed.
+// Position is the position of the last message that was put in, also if it was confirmed.
 func (s *Spool) Position() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,8 +163,8 @@ func (s *Spool) Len() int {
 
 // Append puts messages in, gives each its Seq and Time, and returns when all of them are
 // on stable storage. It waits for room until ctx ends. After an error of the disk the spool
-// takes nothing more, and any of them may be in it or not: a failed sync is never tried
-// again, nor the spool opened again by this process, which had better end and say why.
+// takes nothing more, and each of them may be in it or not: a failed sync is never tried
+// again. The process should end and say why, and not open the spool again.
 func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 	for i := range list {
 		if err := checkEntry(&list[i]); err != nil {
@@ -270,7 +184,7 @@ func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 	if err := s.waitForRoom(ctx, size); err != nil {
 		return err
 	}
-	defer s.appending.Unlock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	file, added, err := s.add(list)
 	s.mu.Unlock()
@@ -304,7 +218,7 @@ func (s *Spool) fail(err error) {
 	}
 }
 
-// notify lets who waits for room look again. The caller holds mu.
+// notify lets an Append that waits for room look again. The caller holds mu.
 func (s *Spool) notify() {
 	if s.changed != nil {
 		close(s.changed)
@@ -312,7 +226,7 @@ func (s *Spool) notify() {
 	}
 }
 
-// waitForRoom returns nil with appending held. It holds nothing while it waits: what makes
+// waitForRoom returns nil with writing held. It holds nothing while it waits: what makes
 // room may need the spool first.
 func (s *Spool) waitForRoom(ctx context.Context, size int64) error {
 	for {
@@ -328,10 +242,10 @@ func (s *Spool) waitForRoom(ctx context.Context, size int64) error {
 	}
 }
 
-// room returns with appending held if there is room, and else what is closed when
+// room returns with writing held if there is room, and else what is closed when
 // there may be.
 func (s *Spool) room(size int64) (changed <-chan struct{}, err error) {
-	s.appending.Lock()
+	s.writing.Lock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
@@ -344,7 +258,7 @@ func (s *Spool) room(size int64) (changed <-chan struct{}, err error) {
 	if s.err == nil && (total <= s.cfg.MaxBytes || s.unsettled == 0) {
 		return nil, nil
 	}
-	s.appending.Unlock()
+	s.writing.Unlock()
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -427,66 +341,6 @@ func addSpan(list []span, seq uint64) []span {
 	return append(list, span{seq, seq})
 }
 
-// Tidy writes down what was settled, without a sync, and removes files that hold nothing
-// else. Append does it too; somebody who has nothing to append calls it now and then.
-func (s *Spool) Tidy() error {
-	s.appending.Lock()
-	defer s.appending.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.fail(s.tidy(0))
-	}
-	return s.err
-}
-
-// tidy also begins a new file if the current one is full, and makes room for size more
-// bytes. The caller holds appending and mu.
-func (s *Spool) tidy(size int64) error {
-	file := s.files[len(s.files)-1]
-	if s.unsettled == 0 || len(s.marks) > maxUnwrittenMarks {
-		s.addMarks(file)
-		if err := file.Write(); err != nil {
-			return err
-		}
-	}
-	most := min(int64(spoolFileBytes), max(s.cfg.MaxBytes/4, 1))
-	if file.Length()+size > most && file.Length() > most/2 && size > 0 {
-		// What the full file holds must be durable before the next one says that it follows.
-		s.addMarks(file)
-		if err := file.Commit(); err != nil {
-			return err
-		}
-		if err := s.begin(file.number + 1); err != nil {
-			return err
-		}
-	}
-	return s.removeSettled()
-}
-
-// removeSettled removes files from the oldest on that hold nothing unsettled, each for
-// good before the next: its marks may stand in that one. The caller holds mu.
-func (s *Spool) removeSettled() error {
-	for len(s.files) > 1 && s.files[0].left == 0 {
-		f := s.files[0]
-		if err := errors.Join(f.Close(), s.cfg.FS.Remove(f.Name)); err != nil {
-			return err
-		}
-		if err := s.cfg.FS.SyncDir(s.dir); err != nil {
-			return err
-		}
-		s.files = s.files[1:]
-	}
-	return nil
-}
-
-func (s *Spool) addMarks(file *spoolFile) {
-	if len(s.marks) > 0 {
-		file.Add(func(b []byte) []byte { return appendMarks(b, s.marks) })
-		s.marks = s.marks[:0]
-	}
-}
-
 // Entries lists what is not settled, oldest first, without bodies.
 func (s *Spool) Entries() []SpoolEntry {
 	s.mu.Lock()
@@ -532,33 +386,18 @@ func (s *Spool) Drop(ids ...string) error {
 		}
 	}
 	s.Settle(seqs...)
-	s.appending.Lock()
-	defer s.appending.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.flush()
 }
 
-// flush puts all marks on stable storage. The caller holds appending and mu.
-func (s *Spool) flush() error {
-	if s.err != nil {
-		return s.err
-	}
-	file := s.files[len(s.files)-1]
-	s.addMarks(file)
-	err := file.Commit()
-	if err == nil {
-		err = s.removeSettled()
-	}
-	s.fail(err)
-	return err
-}
-
 // Close writes down what was settled and gives the folder up. An Append that waits for
 // room fails with ErrSpoolClosed.
 func (s *Spool) Close() error {
-	s.appending.Lock()
-	defer s.appending.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == ErrSpoolClosed {
@@ -568,11 +407,4 @@ func (s *Spool) Close() error {
 	s.err = ErrSpoolClosed
 	s.notify()
 	return errors.Join(err, s.closeFiles(), s.unlock())
-}
-
-func (s *Spool) closeFiles() (err error) {
-	for _, f := range s.files {
-		err = errors.Join(err, f.Close())
-	}
-	return err
 }

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,14 +11,14 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// spool puts what is handed in into the spool, a batch with each sync, and passes it on.
-func (s *Sender) spool(left []SpoolEntry) {
+// stage puts messages into the spool, first those that it held at the start, and passes them
+// on to publish.
+func (s *Sender) stage(left []SpoolEntry) {
 	defer close(s.ready)
 	if !s.replay(left) {
 		return
 	}
-	order := uint64(0)
-	for {
+	for order := uint64(1); ; {
 		batch := s.take()
 		if batch == nil {
 			return
@@ -27,20 +28,20 @@ func (s *Sender) spool(left []SpoolEntry) {
 			s.drop(batch)
 			return
 		}
-		for _, x := range batch {
-			order++
-			if x.order = order; s.cfg.Spool != nil {
-				x.order = x.Seq
+		if s.cfg.Spool == nil { // else they have a number already
+			for _, x := range batch {
+				x.Seq = order
+				order++
 			}
 		}
-		if !s.hand(batch) {
+		if !s.pass(batch) {
 			return
 		}
 	}
 }
 
-// hand passes a batch on to be published.
-func (s *Sender) hand(batch []*sending) bool {
+// pass passes a batch on to publish.
+func (s *Sender) pass(batch []*sending) bool {
 	select {
 	case s.ready <- batch:
 		return true
@@ -50,7 +51,7 @@ func (s *Sender) hand(batch []*sending) bool {
 	}
 }
 
-// replay passes on what the spool held before.
+// replay passes on what the spool held at the start.
 func (s *Sender) replay(left []SpoolEntry) bool {
 	for page := range slices.Chunk(left, 64) {
 		batch := make([]*sending, 0, len(page))
@@ -64,12 +65,12 @@ func (s *Sender) replay(left []SpoolEntry) bool {
 				s.fail(err)
 				return false
 			}
-			batch = append(batch, &sending{SpoolEntry: e, order: e.Seq, replayed: true})
+			batch = append(batch, &sending{SpoolEntry: e, replayed: true})
 		}
 		s.mu.Lock()
 		s.stats.Replayed += uint64(len(batch))
 		s.mu.Unlock()
-		if !s.hand(batch) {
+		if !s.pass(batch) {
 			return false
 		}
 	}
@@ -88,7 +89,7 @@ func (s *Sender) take() []*sending {
 	if s.failed != nil {
 		return nil
 	}
-	n := min(len(s.queue), senderBatch)
+	n := min(len(s.queue), maxBatch)
 	batch := slices.Clone(s.queue[:n])
 	s.queue = slices.Delete(s.queue, 0, n)
 	for _, x := range batch {
@@ -116,10 +117,14 @@ func (s *Sender) append(batch []*sending) error {
 	return nil
 }
 
-// publish hands messages to the client in their order, and those that the broker had no
-// room for again, before all others.
+// publish hands messages to the client in their order. Messages for which the broker had no
+// room go again before all others.
 func (s *Sender) publish() {
-	defer s.leave()
+	defer func() {
+		for batch := range s.ready { // these are not published any more
+			s.drop(batch)
+		}
+	}()
 	for {
 		select {
 		case batch, ok := <-s.ready:
@@ -152,13 +157,6 @@ func (s *Sender) publish() {
 	}
 }
 
-// leave answers what is handed over and will not be published.
-func (s *Sender) leave() {
-	for batch := range s.ready {
-		s.drop(batch)
-	}
-}
-
 func (s *Sender) publishOne(x *sending) error {
 	var o client.PublishOptions
 	if s.cfg.Spool != nil {
@@ -168,8 +166,8 @@ func (s *Sender) publishOne(x *sending) error {
 			return nil
 		}
 		o.ResendFor = s.cfg.Spool.cfg.Horizon
-		// What this process has not published yet, or the broker refused, it does not have,
-		// however old it is.
+		// A message that only this process can have published, and that was refused or not
+		// published yet, the broker does not have, however old the message is.
 		if x.replayed {
 			o.Since = since
 		}
@@ -186,14 +184,14 @@ func (s *Sender) publishOne(x *sending) error {
 	return s.tooOld(x, err)
 }
 
-// tooOld says which messages of the spool are too old.
+// tooOld adds to an ErrResendTooOld which messages of the spool are too old.
 func (s *Sender) tooOld(x *sending, err error) error {
 	if s.cfg.Spool == nil || !errors.Is(err, client.ErrResendTooOld) {
 		return err
 	}
 	s.cfg.Spool.learn(s.c)
 	old := s.cfg.Spool.CheckAge()
-	if old == nil { // by the clock, which was set back since
+	if old == nil { // the clock was set back since
 		old = &SpoolTooOldError{Entries: []SpoolEntry{{Message: client.Message{ID: x.ID}, Seq: x.Seq, Time: x.Time}}, Horizon: s.cfg.Spool.Horizon()}
 	}
 	return fmt.Errorf("%w: %w", err, old)
@@ -226,7 +224,7 @@ func (s *Sender) answered(x *sending, err error) {
 		return
 	}
 	if err != nil && (errors.Is(err, client.ErrClosed) || s.cfg.Spool != nil) {
-		x.tell(err) // before anybody else hears that the Sender has stopped for it
+		x.tell(err) // before others get it as the reason why the Sender stopped
 		s.fail(err)
 	}
 	s.finish(x, err)
@@ -239,8 +237,8 @@ func (s *Sender) signal() {
 	}
 }
 
-// publishAgain publishes what the broker had no room for, after a pause that grows while
-// it still has none. New messages wait meanwhile: the broker could not take them either.
+// publishAgain publishes messages for which the broker had no room, after a pause that grows
+// while it still has none. New messages wait meanwhile: they would be refused too.
 func (s *Sender) publishAgain() error {
 	pause := s.cfg.RetryMin
 	since, confirmed := s.cfg.Now(), s.Stats().Confirmed
@@ -262,7 +260,7 @@ func (s *Sender) publishAgain() error {
 			return err
 		}
 		pause = min(2*pause, s.cfg.RetryMax)
-		slices.SortFunc(again, func(a, b *sending) int { return int(int64(a.order - b.order)) })
+		slices.SortFunc(again, func(a, b *sending) int { return cmp.Compare(a.Seq, b.Seq) })
 		for i, x := range again {
 			s.countRetry(x)
 			if err := s.publishOne(x); err != nil {
@@ -287,10 +285,10 @@ func (s *Sender) countRetry(x *sending) {
 	}
 }
 
-// tellAfter is how long the broker takes nothing before Waiting is told.
+// tellAfter is how long the broker takes nothing before Waiting is called.
 const tellAfter = time.Second
 
-// pause sleeps, tells on its way why, and fails when that has lasted too long.
+// pause sleeps, calls Waiting in between if it is time, and fails when GiveUp is over.
 func (s *Sender) pause(d time.Duration, since time.Time, reason error) error {
 	lasted := func() time.Duration { return s.cfg.Now().Sub(since) }
 	end := lasted() + d

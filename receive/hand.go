@@ -60,7 +60,7 @@ func (l *Ledger) give(by *Receiver, list []Received) {
 }
 
 // judgeHands says whether a message, or another one with its id or its place, is in hand.
-// What a Receiver has whose client has ended is nobody's: it comes again.
+// When a client disconnects, the messages of its Receiver become available again.
 func (l *Ledger) judgeHands(m *seal.Message, id idHash) (Judgement, *hand) {
 	if h := l.held(l.hands[id]); h != nil {
 		if h.text != sumText(m.Text) {

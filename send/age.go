@@ -18,13 +18,14 @@ const spoolClockSkew = time.Minute
 // remembers: to send them again may deliver them twice.
 var ErrSpoolTooOld = errors.New("unconfirmed messages are too old to be sent again safely")
 
-// SpoolTooOldError lists the messages. Whoever knows that they did not arrive, or can bear
-// to have them twice, calls Spool.Renew; whoever knows that they did calls Spool.Drop.
+// SpoolTooOldError lists the messages. If they did not arrive, or may arrive twice, call
+// Spool.Renew; if they arrived, call Spool.Drop.
 type SpoolTooOldError struct {
 	Entries []SpoolEntry // oldest first, without bodies
 	Horizon time.Duration
 }
 
+// Error names some of the messages.
 func (e *SpoolTooOldError) Error() string {
 	const show = 5
 	ids := make([]string, 0, show)
@@ -43,11 +44,12 @@ func (e *SpoolTooOldError) Hint() string {
 	return "find out whether they arrived; then either publish them again, knowing that some may arrive twice, or drop them"
 }
 
+// Unwrap makes it an ErrSpoolTooOld.
 func (e *SpoolTooOldError) Unwrap() error { return ErrSpoolTooOld }
 
 // CheckAge returns a *SpoolTooOldError if there are messages that may not be published
-// again any more. When the clock shows less than the newest one's time, nobody knows how
-// old they are, and all of them count as too old.
+// again. If the clock shows less than the time of the newest one, their ages are not known,
+// and all of them count as too old.
 func (s *Spool) CheckAge() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

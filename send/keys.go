@@ -14,9 +14,9 @@ import (
 const (
 	// storeTimeout bounds the wait until the broker has stored the sender's certificates.
 	storeTimeout = 10 * time.Second
-	// lookUpTimeout is how long a Directory is waited for whose keys are known already.
+	// lookUpTimeout bounds the wait for a Directory whose keys are known already.
 	lookUpTimeout = 10 * time.Second
-	// lookUpPause is how long one that did not answer is left alone.
+	// lookUpPause is the time until a Directory that did not answer is asked again.
 	lookUpPause = time.Minute
 )
 
@@ -84,8 +84,8 @@ func (s *Sender) findKey(ctx context.Context, name string, suite seal.Suite) (*s
 	return s.cfg.Directory.Find(ctx, name, suite)
 }
 
-// renew looks the keys up again when they are as old as an epoch may get. Those that are
-// known stay in use for KeysFor while the directory cannot be asked.
+// renew looks up the keys again when they are as old as an epoch may get. While the directory
+// cannot be asked, the known keys stay in use for KeysFor.
 func (s *Sender) renew(ctx context.Context) error {
 	if s.cfg.Directory == nil {
 		return nil

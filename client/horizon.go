@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// memory is for how long the broker of a connection says that it remembers ids.
-type memory struct {
+// dedupHorizon is how long the broker of a connection says that it recognises message ids.
+type dedupHorizon struct {
 	horizon time.Duration // with a margin; 0 if it does not say
 	heard   time.Time
 	asked   bool // and not answered
@@ -23,13 +23,13 @@ const (
 	codesLine    = "codes on\n"
 	whoamiLine   = "whoami\n"
 	prefixWhoami = "Whoami: "
-	// memoryFresh is how old the broker's answer may be when old messages are sent again: what it
+	// horizonFresh is how old the broker's answer may be when old messages are sent again: what it
 	// remembers depends on what all others publish.
-	memoryFresh = 5 * time.Second
-	// memoryMargin is the part that is taken off, because the broker forgets on while a
+	horizonFresh = 5 * time.Second
+	// horizonMargin is the part that is taken off, because the broker forgets on while a
 	// message is on its way. Of the default window it leaves DefaultHorizon.
-	memoryMargin = 6
-	maxMemory    = int64(100 * 365 * 24 * time.Hour / time.Second)
+	horizonMargin = 6
+	maxWindow     = int64(100 * 365 * 24 * time.Hour / time.Second)
 )
 
 // horizonOf is for how long a message may be published again to a broker that says this.
@@ -37,12 +37,12 @@ func horizonOf(who *Who) time.Duration {
 	if who.DedupWindow <= 0 {
 		return 0
 	}
-	seconds := min(who.DedupWindow, maxMemory)
+	seconds := min(who.DedupWindow, maxWindow)
 	if who.DedupReach != nil {
 		seconds = min(seconds, max(*who.DedupReach, 0))
 	}
 	d := time.Duration(seconds) * time.Second
-	return max(d-d/memoryMargin, 1)
+	return max(d-d/horizonMargin, 1)
 }
 
 // readHorizon reads an answer to whoami; brokers that do not know it say nothing.
@@ -57,7 +57,7 @@ func readHorizon(line []byte) time.Duration {
 
 // remember takes an answer. The caller holds mu.
 func (c *Client) remember(horizon time.Duration) {
-	c.memory = memory{horizon: horizon, heard: c.cfg.Now()}
+	c.dedup = dedupHorizon{horizon: horizon, heard: c.cfg.Now()}
 }
 
 // Horizon is for how long after its first publish a message may be published again now: for
@@ -67,7 +67,7 @@ func (c *Client) remember(horizon time.Duration) {
 func (c *Client) Horizon(limit time.Duration) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return horizon(cmp.Or(limit, c.cfg.ResendFor), c.memory.horizon)
+	return horizon(cmp.Or(limit, c.cfg.ResendFor), c.dedup.horizon)
 }
 
 // horizon is the shorter one of the owner's limit and the broker's, where 0 says nothing.
@@ -83,22 +83,22 @@ func horizon(limit, broker time.Duration) time.Duration {
 
 // stale reports whether the broker should be asked again. The caller holds mu.
 func (c *Client) stale() bool {
-	return c.conn != nil && c.memory.horizon != 0 && c.cfg.Now().Sub(c.memory.heard) > memoryFresh
+	return c.conn != nil && c.dedup.horizon != 0 && c.cfg.Now().Sub(c.dedup.heard) > horizonFresh
 }
 
-// refreshMemory asks the broker again, if that is due, and does not wait.
-func (c *Client) refreshMemory() {
+// refreshHorizon asks the broker again, if that is due, and does not wait.
+func (c *Client) refreshHorizon() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.memory.asked || !c.stale() {
+	if c.dedup.asked || !c.stale() {
 		return
 	}
-	c.memory.asked = true
+	c.dedup.asked = true
 	c.out.push(append(c.out.reserve(len(whoamiLine)), whoamiLine...), entry{kind: kindSetup, id: verbWhoami})
 	c.kick()
 }
 
-// verbWhoami marks refreshMemory's question.
+// verbWhoami marks refreshHorizon's question.
 const verbWhoami = "whoami"
 
 // RefreshHorizon asks the broker for how long it recognises messages, unless it said so just
