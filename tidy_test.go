@@ -100,7 +100,7 @@ var places = []place{
 	{"cmd/sealmq/internal/bench", program, "sealmq client internal/durable HdrHistogram/hdrhistogram-go x/sys", "", "load comes over the wire, like everybody's"},
 	{"cmd/sealmq/internal/demo", program, "ca client internal/brokerproc mtls seal", "", "the demonstration shows the product as it is"},
 	{"cmd/sealmq/internal/jsonl", program, "internal/durable", offline, "an output file knows no messages"},
-	{"cmd/sealmq/internal/receiver", program, "sealmq cmd/sealmq/internal/jsonl internal/clock receive", "", "what the command does around a receiver"},
+	{"cmd/sealmq/internal/receiver", program, "cmd/sealmq/internal/jsonl internal/clock receive", "", "what the command does around a receiver"},
 	{"cmd/sealmq/internal/sender", program, "client internal/clock send HdrHistogram/hdrhistogram-go", "", "what the command does around a sender"},
 
 	{"engine/enginetest", tests, "*", "", "every engine passes it"},
