@@ -41,7 +41,7 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 		}
 	}
 	// A small key and prefetch, so that the time goes into many small commits.
-	key, err := os.ReadFile(filepath.Join("..", "..", "seal", "testdata", "g2-1048.pem"))
+	key, err := os.ReadFile(filepath.Join("..", "..", "seal", "ciphermq", "testdata", "g2-1048.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
