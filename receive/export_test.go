@@ -1,6 +1,6 @@
 package receive
 
-// SetGrowth makes a ledger's file be made anew after so many bytes.
+// SetGrowth makes a ledger's file be replaced after this many bytes.
 func (l *Ledger) SetGrowth(n int64) { l.growth = n }
 
 // DecodeLedger reads a ledger's payload as a start does.

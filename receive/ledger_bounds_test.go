@@ -120,7 +120,7 @@ func TestLedgerKeepsLittleOfEpochs(t *testing.T) {
 	runtime.KeepAlive(l)
 }
 
-// The list of epochs is bounded: at its bound the file is made anew.
+// The list of epochs is bounded: at its bound the file is replaced.
 func TestLedgerBoundsItsListOfEpochs(t *testing.T) {
 	l := openLedger(t, faultfs.New())
 	var list []*seal.Message

@@ -129,7 +129,7 @@ func TestLedgerSurvivesEveryFault(t *testing.T) {
 			return 0
 		}
 		defer l.Close()
-		l.SetGrowth(400) // it is made anew in between
+		l.SetGrowth(400) // it is replaced in between
 		for n := range commits {
 			if err := l.Commit(receive.Output{Length: int64(n + 1)}, opened(n)); err != nil {
 				if l.Commit(receive.Output{Length: 99}, opened(n)) == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// remembers is the answer of a broker that remembers ids for so long.
+// remembers is the answer of a broker that remembers ids for this long.
 func remembers(seconds int, more string) string {
 	return fmt.Sprintf(`Whoami: {"id":"alice","dedup_window_s":%d,"dedup_max_ids":2000000%s}`, seconds, more)
 }
