@@ -91,7 +91,7 @@ func readPlainMeta(s string, m *Meta) bool {
 	return err == nil
 }
 
-// plainLength is how much of s stands in a JSON string for itself.
+// plainLength is how much of s needs no escape in a JSON string.
 func plainLength(s string) int {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {

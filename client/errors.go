@@ -56,7 +56,7 @@ func replyError(line []byte) error {
 	return &sealmq.Error{Code: sealmq.Code(code), Message: sentence}
 }
 
-// codeInternal stands for an error that has no code: a defect of the broker.
+// codeInternal is the code on the wire of an error without a code: a bug in the broker.
 const codeInternal = "internal"
 
 // refusedError explains an answer to `codes on` that does not confirm it.
@@ -94,7 +94,7 @@ func settleError(line []byte, e *entry) error {
 	return fmt.Errorf("the broker answered an acknowledgement with %q", firstWord(line))
 }
 
-// oneLine makes text fit to stand at the end of a command.
+// oneLine makes text fit for the end of a command.
 func oneLine(text string, max int) string {
 	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
 	if len(text) > max {

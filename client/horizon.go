@@ -62,7 +62,7 @@ func (c *Client) remember(horizon time.Duration) {
 
 // Horizon is for how long after its first publish a message may be published again now: for
 // as long as the broker surely recognises it, by what it said last, and no longer than
-// limit, if that is not 0, or else Config.ResendFor. DefaultHorizon stands in for a broker
+// limit, if that is not 0, or else Config.ResendFor. DefaultHorizon is used for a broker
 // that does not say.
 func (c *Client) Horizon(limit time.Duration) time.Duration {
 	c.mu.Lock()

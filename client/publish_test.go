@@ -178,7 +178,7 @@ func TestBrokerThatNeverAnswers(t *testing.T) {
 		if _, err := c.Command(ctx, "stats"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("command: %v", err)
 		}
-		// Whoever stops waiting does not put the others out of step.
+		// A caller that stops waiting does not disturb the others.
 		p.Expect(lines("a")...)
 		p.Expect("stats")
 		p.Send("ACK a\nStats: {}\n")

@@ -72,7 +72,7 @@ func checkDelay(delay time.Duration) error {
 	return nil
 }
 
-// delayed is how a delay stands in a command.
+// delayed is the form of a delay in a command.
 func delayed(delay time.Duration) string {
 	if delay <= 0 {
 		return ""

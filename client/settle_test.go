@@ -170,7 +170,7 @@ func TestDeletedQueueEndsTheSubscription(t *testing.T) {
 				}
 				p.Conn.Close()
 				p = f.Accept()
-				p.Silent() // consuming would create the queue anew
+				p.Silent() // consuming would create the queue again
 			})
 		})
 	}

@@ -40,7 +40,7 @@ type Config struct {
 const defaultMaxLogRead = 50_000
 
 // Directory looks up and publishes public keys, and believes nothing that is not proven:
-// an entry must be signed by its owner's certificate, stand in the directory's log, the
+// an entry must be signed by its owner's certificate and be in the directory's log, the
 // log must continue the one that was seen before, and the key must be the pinned one or
 // follow it. It is safe for concurrent use.
 type Directory struct {

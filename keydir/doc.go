@@ -14,7 +14,7 @@
 //
 // The broker keeps a log of everything that was ever put into its directory (package keylog).
 // A checkpoint is the log's size and root with a signature. A proof shows that a record
-// stands in the log of a checkpoint, or that the log of one checkpoint continues that of
+// is in the log of a checkpoint, or that the log of one checkpoint continues that of
 // another. Pins remember what was seen. What is shown later must agree with it.
 //
 // A Directory looks up and publishes keys. It asks over a connection, an Asker, and fetches

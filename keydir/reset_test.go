@@ -197,7 +197,7 @@ func TestResetOfOneSuiteAndOfBareKeys(t *testing.T) {
 	}
 }
 
-// A log can have in it what no honest broker takes. Neither a stranger nor who has a pin takes
+// A log can have records that no honest broker accepts. No client, with or without a pin, takes
 // the key that it leads to.
 func TestForgedResets(t *testing.T) {
 	w := newTown(t)

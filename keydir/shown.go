@@ -58,7 +58,7 @@ func (s *shown) readBare() (err error) {
 	return nil
 }
 
-// trusted reports whether an entry is its owner's, and stands in the log as that. A bare key
+// trusted reports whether an entry is its owner's, and is in the log as that. A bare key
 // is nobody's in particular.
 func (s *shown) trusted() error {
 	switch {
@@ -72,7 +72,7 @@ func (s *shown) trusted() error {
 	return nil
 }
 
-// bareSlot stands for the suite of bare keys among pins: nothing says which of CipherMQ's
+// bareSlot replaces the suite of bare keys among pins: nothing says which of CipherMQ's
 // later generations they are for.
 const bareSlot = "ciphermq-x25519"
 

@@ -121,11 +121,11 @@ type Ledger struct {
 	err     error           // why it takes no commits any more
 }
 
-// idHash stands for a sender and a message id. It is wide enough that nobody can make two
+// idHash identifies a sender and a message id. It is wide enough that nobody can make two
 // that share one.
 type idHash [16]byte
 
-// textSum stands for a text.
+// textSum identifies a text.
 type textSum [8]byte
 
 // known is what is remembered of a message.

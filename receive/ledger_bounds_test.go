@@ -171,7 +171,7 @@ func (f lockedFS) LockFile(name string) (func() error, error) {
 	return durable.OS().(durable.FileLocker).LockFile(filepath.Join(f.dir, name))
 }
 
-// Whatever has failed, Close gives up the lock, and the ledger can be opened anew.
+// Whatever has failed, Close releases the lock, and the ledger can be opened again.
 func TestFailedLedgerGivesUpItsLock(t *testing.T) {
 	failed := errors.New("no disk")
 	for kind := range 40 {

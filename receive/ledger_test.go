@@ -89,7 +89,7 @@ func TestLedgerRemembersOverARestart(t *testing.T) {
 	}
 }
 
-// What it cannot remember it does not call new, for senders who can be told apart.
+// A message that it cannot remember does not count as new, if its sender is proven.
 func TestLedgerIsBounded(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		fs := faultfs.New()

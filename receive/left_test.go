@@ -92,7 +92,7 @@ func TestAWrongStartEmptiesNoQueue(t *testing.T) {
 	}
 }
 
-// Messages that do not open stop nobody whose keys are good, also one who takes one at a
+// Messages that do not open stop no receiver with good keys, also one that takes one at a
 // time. They stay where they are.
 func TestPoisonInFrontStopsNobody(t *testing.T) {
 	for prefetch, poison := range map[int]int{1: 1, 2: 100} {
@@ -150,7 +150,7 @@ func TestALostKeyEmptiesNoQueue(t *testing.T) {
 	})
 }
 
-// Who asks for it has what does not open moved.
+// With DeadLetter, messages that do not open are moved.
 func TestDeadLetterMovesWhatDoesNotOpen(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *ends) {
 		e.bind(t)

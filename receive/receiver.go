@@ -242,7 +242,7 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 		list, done, err := r.settle(ctx, n, noKeys)
 		r.setPending(r.pending[done:])
 		if len(list) > 0 {
-			return list, nil // an error that stands is met again
+			return list, nil // a lasting error is found again
 		}
 		if err != nil {
 			return nil, err

@@ -24,7 +24,7 @@ import (
 	"github.com/sealmq/sealmq/send"
 )
 
-// undecidedFor answers that it cannot decide, so many times.
+// undecidedFor answers that many times that it cannot decide.
 type undecidedFor struct {
 	left atomic.Int32
 	seal.Verifier

@@ -108,7 +108,7 @@ func TestReplayForgetsAndSaysSo(t *testing.T) {
 	}
 	// Others' old epochs are not forgotten with alice's.
 	mark(t, r, seenMessage("bob", 0, 1, 1), receive.Fresh, 0)
-	// Too many in all: the oldest of whoever has the most goes.
+	// Too many in all: the oldest of the sender with the most goes.
 	mark(t, r, seenMessage("carol", 0, 1, 1), receive.Fresh, 0)
 	mark(t, r, seenMessage("alice", 2, 1, 1), receive.Unknown, 0)
 	mark(t, r, seenMessage("alice", 3, 1, 1), receive.Repeated, 0)
@@ -304,7 +304,7 @@ func TestReplayKeepsTheGapsOfAWholeEpoch(t *testing.T) {
 	}
 }
 
-// The gaps of all epochs are bounded together; whoever has the most loses the oldest.
+// The gaps of all epochs are bounded together; the sender with the most loses the oldest.
 func TestReplayBoundsAllGaps(t *testing.T) {
 	cfg := receive.ReplayConfig{MaxAllGaps: 10}
 	for _, stored := range []bool{false, true} {

@@ -62,7 +62,7 @@ func (r *reader) prefixed() ([]byte, bool) {
 	return r.take(int(n))
 }
 
-// checkText reports whether s can stand as a name in an envelope: 1 to 255 bytes of
+// checkText reports whether s can be a name in an envelope: 1 to 255 bytes of
 // UTF-8 without control characters. Unlike sealmq.CheckName it lets spaces pass, because
 // certificates have them in names.
 func checkText(kind, s string) error {

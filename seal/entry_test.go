@@ -129,7 +129,7 @@ func (m *vectorMaker) refusedEntries(f *entryVectorFile) {
 	add("another label", "signature", refEntry(signer, "SealMQ v1 epoch header", body, cert))
 	add("signed by somebody else", "signature", refEntry(signerOf("P-256"), entryLabel, body, cert))
 	add("from the future", "time", signed(refEntryBody(1, "alice", suite, now+360_000, 1, zeros, key)))
-	add("another owner than the one who is asked for", "sender", refEntry(signer, entryLabel, refEntryBody(1, "mallory", suite, now, 1, zeros, key), m.certificate("mallory", signer, nil)))
+	add("another owner than the expected one", "sender", refEntry(signer, entryLabel, refEntryBody(1, "mallory", suite, now, 1, zeros, key), m.certificate("mallory", signer, nil)))
 	add("signed with another's certificate", "sender", refEntry(signer, entryLabel, body, m.certificate("mallory", signer, nil)))
 	add("signed with an expired certificate", "expired", refEntry(signer, entryLabel, body, m.certificate("alice", signer, func(c *x509.Certificate) { c.NotAfter = vectorNow.Add(-time.Second) })))
 	add("signed with a certificate of tomorrow", "not yet valid", refEntry(signer, entryLabel, body, m.certificate("alice", signer, func(c *x509.Certificate) { c.NotBefore = vectorNow.Add(24 * time.Hour) })))

@@ -150,7 +150,7 @@ func openSecret(h *header, mine *slot, key kemPrivate, body [32]byte) (secret [3
 	return secret, nil
 }
 
-// epochCache keeps the epochs that were used last, by their bytes as they stand in an
+// epochCache keeps the epochs that were used last, by their bytes as they are in an
 // envelope. Only epochs that opened get in, so nobody can push out good ones with bad.
 type epochCache struct {
 	mu      sync.Mutex

@@ -33,7 +33,7 @@ func FuzzEnvelope(f *testing.F) {
 	for _, key := range []string{"bob-x25519", "bob-hybrid"} {
 		openers = append(openers, v.opener(f, "bob", key, v.Envelopes[5].chain()))
 	}
-	// Some refused vectors are good ones in bad JSON, which a change of a few bytes mends.
+	// Some refused vectors are good ones in bad JSON, which a change of a few bytes repairs.
 	for _, r := range v.Refused {
 		var members map[string]string
 		if json.Unmarshal([]byte(r.JSON), &members) != nil {

@@ -225,12 +225,12 @@ func (h *header) parseSlots(r *reader) error {
 	return nil
 }
 
-// distinct refuses a receiver or a key that stands twice.
+// distinct refuses a receiver or a key that is there twice.
 func distinct(slots []slot) error {
 	for i, a := range slots {
 		for _, b := range slots[:i] {
 			if a.name == b.name {
-				return fmt.Errorf("the receiver %q stands twice", a.name)
+				return fmt.Errorf("the receiver %q is there twice", a.name)
 			}
 			if a.key == b.key {
 				return fmt.Errorf("the receivers %q and %q have the same key", b.name, a.name)

@@ -279,7 +279,7 @@ func TestCoReceiverForgery(t *testing.T) {
 	}
 }
 
-// Whoever takes a foreign epoch and signs it as their own must not pass for the author
+// A sender who takes a foreign epoch and signs it must not pass for the author
 // of what was sealed in it.
 func TestForeignEncapsulationUnderAnotherName(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob")

@@ -16,10 +16,10 @@ import (
 // takes it off those that this package wrote.
 var ErrEncryptedKey = errors.New("the key is protected with a passphrase")
 
-// ErrPrivateKey says that a private key stands where a public key belongs.
+// ErrPrivateKey says that there is a private key instead of a public one.
 var ErrPrivateKey = errors.New("this is a private key; a sender needs the receiver's public key only")
 
-// ErrPublicKey says that a public key stands where a private key belongs.
+// ErrPublicKey says that there is a public key instead of a private one.
 var ErrPublicKey = errors.New("this is a public key; a receiver needs its private key")
 
 // Kinds of PEM blocks.
@@ -128,7 +128,7 @@ func publicOf(b *pem.Block, legacy []Legacy) (*PublicKey, error) {
 	return key, nil
 }
 
-// keyHeader is what stands above the base64 of our own PEM blocks.
+// keyHeader is the header above the base64 of our own PEM blocks.
 type keyHeader struct {
 	suite       Suite
 	fingerprint string

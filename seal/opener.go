@@ -33,7 +33,7 @@ type OpenerConfig struct {
 	// Legacy are the legacy suites that are known; Suites says which of them are accepted.
 	Legacy []Legacy
 	// Chain finds the certificates that a sender left out, by their SHA-256 as it
-	// stands in the epoch's header: for each certificate, leaf first, two bytes of
+	// is in the epoch's header: for each certificate, leaf first, two bytes of
 	// length and the DER. Nil, or a nil result, refuses such envelopes; an error makes it
 	// ErrUndecided. It must be safe for concurrent use.
 	Chain func(sum [32]byte) ([]byte, error)

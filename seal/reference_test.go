@@ -370,7 +370,7 @@ func refOpen(v refParsed, suite seal.Suite, name string, private []byte) (out re
 	return out, nil
 }
 
-// rawPrivate is the private key's bytes as they stand in its file.
+// rawPrivate is the private key's bytes as they are in its file.
 func rawPrivate(tb testing.TB, key *seal.PrivateKey) []byte {
 	tb.Helper()
 	block := decodePEM(tb, key.PEM())

@@ -36,7 +36,7 @@ type Suite string
 const (
 	// HPKEHybrid is the default. Its epochs are opened by HPKE (RFC 9180) with the key
 	// encapsulation MLKEM768-X25519, also known as X-Wing: an attacker has to
-	// break both ML-KEM, which stands against quantum computers as far as anyone knows,
+	// break both ML-KEM, which resists quantum computers as far as is known,
 	// and X25519. It adds about 1.1 KiB to each message.
 	HPKEHybrid Suite = "hpke-mlkem768x25519-aes256gcm"
 	// HPKEX25519 is the same with DHKEM(X25519, HKDF-SHA256) alone, for constrained

@@ -40,7 +40,7 @@ type SealerConfig struct {
 	// is encrypted, so that its size says less (default: none). Legacy suites do not pad.
 	Pad func(size int) int
 	// Extensions is asked at the beginning of every epoch for what goes into its
-	// header, signed; no type may stand twice. It may be nil.
+	// header, signed; no type may be there twice. It may be nil.
 	Extensions func() []Extension
 	// OmitChain is asked at the beginning of every epoch whether to leave the signer's
 	// certificates out of its envelopes, which saves about 1.5 KiB in each (default: they
@@ -278,7 +278,7 @@ func (s *Sealer) seal(b *buffer, c Content) (*running, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cipher of the message: %w", err)
 	}
-	// With room for all of it the text is encrypted where it stands, and is not left behind.
+	// With room for all of it the text is encrypted in place, and no copy of it is left.
 	b.text = slices.Grow(b.text[:0], size+1+tagBytes)
 	b.text = append(append(b.text, c.Body...), 1)
 	b.text = append(b.text, make([]byte, size-len(c.Body))...)

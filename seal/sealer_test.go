@@ -310,7 +310,7 @@ func TestReceiversChange(t *testing.T) {
 	body := w.seal(s, c)
 	w.open(w.opener("carol"), body, c.ID)
 	if _, err := w.opener("bob").Open(body, seal.Expect{ID: c.ID}); !errors.Is(err, seal.ErrReceiver) {
-		t.Errorf("who is a receiver no more: %v", err)
+		t.Errorf("a removed receiver: %v", err)
 	}
 	w.keys["carol"] = newKey(t, seal.HPKEHybrid)
 	if err := s.SetReceivers(w.receivers("carol")); err != nil {

@@ -21,11 +21,11 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
-var update = flag.Bool("update", false, "write testdata/vectors.json anew")
+var update = flag.Bool("update", false, "rewrite testdata/vectors.json")
 
 const vectorsPath = "testdata/vectors.json"
 
-// The file testdata/vectors.json is for whoever implements docs/sealing.md in another
+// The file testdata/vectors.json is for implementations of docs/sealing.md in another
 // language. All bytes are in hexadecimal, all times in milliseconds since 1970.
 type vectorFile struct {
 	Comment   string           `json:"comment"`

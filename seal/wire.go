@@ -83,7 +83,7 @@ func splitJSON(body []byte) (parts, error) {
 			return nil
 		}
 		if *field != nil {
-			return fmt.Errorf("%s stands twice", name)
+			return fmt.Errorf("%s is there twice", name)
 		}
 		s, err := jsonform.String(name, value)
 		*field = append([]byte{}, s...)
@@ -206,7 +206,7 @@ func (m *message) check() error {
 	return nil
 }
 
-// appendFields encodes what stands before the signature.
+// appendFields encodes what comes before the signature.
 func (m *message) appendFields(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, m.seq)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(m.sealedAt))

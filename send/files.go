@@ -136,7 +136,7 @@ func (s *Spool) tidy(size int64) error {
 }
 
 // removeSettled removes files from the oldest on that hold nothing unsettled, each for
-// good before the next: its marks may stand in that one. The caller holds mu.
+// good before the next: its marks may be in that one. The caller holds mu.
 func (s *Spool) removeSettled() error {
 	for len(s.files) > 1 && s.files[0].left == 0 {
 		f := s.files[0]

@@ -92,7 +92,7 @@ func appendMarks(b []byte, marks []span) []byte {
 }
 
 // take reads one payload at a start and reports whether it is a header. offset is where
-// the payload stands in its file.
+// the payload is in its file.
 func (s *Spool) take(file *spoolFile, offset int64, payload []byte) (isHeader bool, err error) {
 	f := &framelog.Fields{Rest: payload}
 	switch f.Byte() {
@@ -124,7 +124,7 @@ func (s *Spool) takeEntry(file *spoolFile, offset int64, payload []byte) error {
 		return err
 	}
 	if e.Seq < s.next {
-		return fmt.Errorf("message number %d stands behind number %d", e.Seq, s.next-1)
+		return fmt.Errorf("message number %d comes after number %d", e.Seq, s.next-1)
 	}
 	s.next = e.Seq + 1
 	if len(e.Position) > 0 {

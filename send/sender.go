@@ -110,7 +110,7 @@ type Stats struct {
 // Spool the callback gets both errors.
 //
 // Messages leave in the order in which they were handed in. If the broker has no room for one
-// and takes later ones, it comes to stand behind them. A Sender is safe for concurrent use.
+// and takes later ones, it comes after them. A Sender is safe for concurrent use.
 //
 // A message passes two goroutines: stage puts messages into the spool, a batch with each
 // sync, and publish hands them to the client.

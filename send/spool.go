@@ -98,7 +98,7 @@ type Spool struct {
 	changed   chan struct{} // closed and forgotten when room was made; nil while nobody waits
 }
 
-// spooled is where an unsettled message stands.
+// spooled is the place of an unsettled message.
 type spooled struct {
 	seq     uint64
 	id      string

@@ -23,7 +23,7 @@ type Found struct {
 }
 
 // FoundReset is the reply to find_reset: the latest reset of a key, and the proof that it
-// stands in the log.
+// is in the log.
 type FoundReset struct {
 	Leaf       string      `json:"leaf"`
 	Index      int64       `json:"index"`

@@ -12,7 +12,7 @@ import (
 )
 
 // What the store keeps. A value is JSON whose member "v" is the version of its kind; names
-// stand in the keys:
+// are in the keys:
 //
 //	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>"}
 //	keyentry/<suite> <owner>          {"v":1,"entry":"<base64>","issuer":"…","serial":1,"hash":"<base64>"}
@@ -35,7 +35,7 @@ type keyValue struct {
 }
 
 // entryValue is the current entry of an owner and suite. What can be read from the entry
-// stands beside it, because reading it means checking a signature.
+// is stored beside it, because reading it means checking a signature.
 type entryValue struct {
 	Version int    `json:"v"`
 	Entry   []byte `json:"entry"`

@@ -11,7 +11,7 @@ import (
 
 // An owner whose certificate was stolen, or comes from a new authority, cannot replace the
 // entry. So an administrator can take it out. This lets nobody be impersonated: the reset
-// stands in the log, the next entry's serial continues the last one's, and it names the
+// is in the log, the next entry's serial continues the last one's, and it names the
 // reset. Nothing that was signed earlier can follow, and clients that have pinned the key
 // report the reset.
 

@@ -79,12 +79,12 @@ func (k boxPrivate) PEM() *pem.Block              { return nil }
 func (k boxPrivate) Public() seal.LegacyPublicKey { return boxPublic{k.key.PublicKey()} }
 
 // Seal takes from random the content key, the ephemeral key and the nonce. Receiver, time
-// and routing key stand beside the ciphertext; nothing protects them.
+// and routing key are beside the ciphertext; nothing protects them.
 func (k boxPublic) Seal(s seal.Suite, receiver string, c seal.Content, at time.Time, random io.Reader) ([]byte, error) {
 	if len(c.Body) == 0 {
 		return nil, errEmpty(s)
 	}
-	// CipherMQ's receivers know themselves by a name that stands as one token.
+	// The name of a CipherMQ receiver is one word in a line.
 	if err := sealmq.CheckName("receiver", receiver); err != nil {
 		return nil, err
 	}

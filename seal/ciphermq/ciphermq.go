@@ -3,7 +3,7 @@
 //
 // They hide a text and detect a changed one, and nothing more. They do not say who sent a
 // message: anybody who has the public key can seal. They do not bind the message id, the
-// exchange or the routing key, so whoever carries an envelope can give it another id or
+// exchange or the routing key, so anybody who carries an envelope can give it another id or
 // repeat it.
 package ciphermq
 

@@ -49,7 +49,7 @@ func Parse(body []byte) (*Envelope, error) {
 			return nil
 		}
 		if seen[name] {
-			return fmt.Errorf("%s stands twice", name)
+			return fmt.Errorf("%s is there twice", name)
 		}
 		seen[name] = true
 		s, err := jsonform.String(name, value)
