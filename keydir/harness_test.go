@@ -103,11 +103,6 @@ func with(pins *Pins) func(*Config) { return func(c *Config) { c.Pins = pins } }
 
 func strict(c *Config) { c.StrictPins = true }
 
-// notices collects what a directory says.
-func notices(into *[]string) func(*Config) {
-	return func(c *Config) { c.Notice = func(s string) { *into = append(*into, s) } }
-}
-
 // office is an honest key directory, without the broker around it.
 type office struct {
 	*town
