@@ -1,0 +1,80 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+)
+
+// Main is the main server as proxies and workers see it: the service itself in one
+// process, an HTTPS client between processes. Who calls is known from the connection; in
+// one process the caller is given when the value is made.
+//
+// Batches have 1 to MaxBatch entries; result i answers entry i. An error is for the whole
+// call: code Unavailable if the main server or its database cannot be reached, Denied if
+// the caller may not do this. The methods are safe for concurrent use.
+type Main interface {
+	// Register stores rows for items that were enqueued. A row that is there stays as it
+	// is. It may wait up to a second for the delivery of the same item. Proxies may call it.
+	Register(ctx context.Context, items []Item) ([]Result, error)
+	// Deliver stores the items as delivered, and makes the rows that are missing. Workers
+	// may call it.
+	Deliver(ctx context.Context, worker string, items []Item) ([]Result, error)
+	// Status changes rows. Workers may call it.
+	Status(ctx context.Context, updates []Update) ([]Result, error)
+	// Keys returns the key entries (seal.ParseKeyEntry) of the main server, the one to seal
+	// for first.
+	Keys(ctx context.Context) ([][]byte, error)
+}
+
+// State is the state of a message's row (specification 5.5).
+type State string
+
+// The states.
+const (
+	Queued     State = "queued"
+	Processing State = "processing"
+	Delivered  State = "delivered"
+	Failed     State = "failed"
+)
+
+// Update changes the state of one message.
+type Update struct {
+	MessageID string
+	// ClientID may be empty if the id is unique.
+	ClientID string
+	State    State
+	Attempts int    // -1 leaves the count as it is
+	Error    string // why it failed; cut at 500 characters
+	Worker   string
+}
+
+// Result answers one entry of a call to Main.
+type Result struct {
+	MessageID string
+	Status    ResultStatus
+	RowID     int64
+	// At is when it was registered, delivered or updated: the first time, if it had been
+	// before.
+	At time.Time
+	// State is the state of the row afterwards.
+	State State
+	// Reason is a sentence for Invalid, Conflict and Refused.
+	Reason string
+}
+
+// ResultStatus says what became of an entry (specification 5.1).
+type ResultStatus string
+
+// The statuses.
+const (
+	StatusRegistered ResultStatus = "registered"
+	StatusDuplicate  ResultStatus = "duplicate" // registered before, with the same content
+	StatusConflict   ResultStatus = "conflict"  // the id is there with another content
+	StatusInvalid    ResultStatus = "invalid"   // the item breaks a rule, or cannot be opened; it will not be taken later either
+	StatusRefused    ResultStatus = "refused"   // this client may not; an administrator can change that
+	StatusDelivered  ResultStatus = "delivered"
+	StatusAlready    ResultStatus = "already" // delivered before
+	StatusUpdated    ResultStatus = "updated"
+	StatusKept       ResultStatus = "kept" // the change was not applied: the life cycle does not have it
+	StatusNotFound   ResultStatus = "not_found"
+)

@@ -1,0 +1,60 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// sealedContent is what an envelope holds. It repeats what the item says in clear, so that
+// an item whose clear part was changed does not open.
+type sealedContent struct {
+	Content
+	ClientID  string    `json:"client_id"`
+	ClientKey string    `json:"client_key,omitempty"`
+	Domain    string    `json:"domain"`
+	QueuedAt  time.Time `json:"queued_at"`
+}
+
+// SealItem seals a content into an item whose other fields are set. The sealer's receiver
+// must be the main server. QueuedAt is cut to microseconds.
+func SealItem(s *seal.Sealer, it *Item, c Content) error {
+	if it.Domain == "" {
+		it.Domain = DefaultDomain
+	}
+	it.QueuedAt = it.QueuedAt.UTC().Truncate(time.Microsecond)
+	body, err := json.Marshal(sealedContent{c, it.ClientID, it.ClientKey, it.Domain, it.QueuedAt})
+	if err != nil {
+		return err
+	}
+	envelope, err := s.Seal(seal.Content{ID: it.MessageID, Exchange: QueueName, Body: body})
+	if err != nil {
+		return err
+	}
+	it.Enc, it.Sealed = EncHPKE, envelope
+	return nil
+}
+
+// OpenItem opens an item that a proxy sealed. An error of package seal that wraps
+// seal.ErrUndecided may pass; every other one says that the item is not what a proxy
+// sealed. The caller must have checked that the item is not in clear.
+func OpenItem(o *seal.Opener, it *Item) (Content, error) {
+	m, err := o.Open(it.Sealed, seal.Expect{ID: it.MessageID, Exchange: QueueName})
+	if err != nil {
+		return Content{}, err
+	}
+	if role := m.Sender.Role; role != sealmq.RoleProxy {
+		return Content{}, fmt.Errorf("%w: the item was sealed by a certificate of the role %q; only a proxy's counts", ErrMalformed, role)
+	}
+	var c sealedContent
+	if err := json.Unmarshal(m.Text, &c); err != nil {
+		return Content{}, fmt.Errorf("%w: its content is not readable", ErrMalformed)
+	}
+	if c.ClientID != it.ClientID || c.ClientKey != it.ClientKey || c.Domain != it.Domain || !c.QueuedAt.Equal(it.QueuedAt) {
+		return Content{}, fmt.Errorf("%w: its clear part was changed after it was sealed", ErrMalformed)
+	}
+	return c.Content, nil
+}
