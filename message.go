@@ -81,4 +81,6 @@ const (
 	RoleProxy  Role = "proxy"
 	RoleWorker Role = "worker"
 	RoleServer Role = "server"
+	// RoleMonitor may read metrics, and nothing else.
+	RoleMonitor Role = "monitor"
 )

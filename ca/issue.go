@@ -131,7 +131,7 @@ func roleFor(r Request) (sealmq.Role, error) {
 		return sealmq.RoleClient, nil
 	}
 	if !mtls.KnownRole(r.Role) {
-		return "", fmt.Errorf("unknown role %q, known are client, admin, proxy, worker and server", string(r.Role))
+		return "", fmt.Errorf("unknown role %q, known are client, admin, proxy, worker, server and monitor", string(r.Role))
 	}
 	return r.Role, nil
 }

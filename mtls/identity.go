@@ -84,7 +84,7 @@ func ReservedRole(name string) sealmq.Role {
 // KnownRole reports whether role is one that a certificate can carry.
 func KnownRole(role sealmq.Role) bool {
 	switch role {
-	case sealmq.RoleClient, sealmq.RoleAdmin, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer:
+	case sealmq.RoleClient, sealmq.RoleAdmin, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleMonitor:
 		return true
 	}
 	return false

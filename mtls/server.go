@@ -26,6 +26,12 @@ type Options struct {
 	// ReloadEvery is how often the files are looked at, at most; 0 is
 	// DefaultReloadEvery.
 	ReloadEvery time.Duration
+	// AnswerRevoked lets clients with revoked certificates through the handshake of an
+	// HTTPSConfig, so that they get an answer instead of a broken connection. An
+	// Identifier, which the caller asks for each request, must refuse them.
+	AnswerRevoked bool
+
+	bare *bareCertificates
 }
 
 func (o Options) normalize() (Options, error) {
@@ -45,6 +51,7 @@ func (o Options) normalize() (Options, error) {
 	if o.ReloadEvery == 0 {
 		o.ReloadEvery = DefaultReloadEvery
 	}
+	o.bare = &bareCertificates{log: o.Log}
 	return o, nil
 }
 
@@ -77,8 +84,10 @@ var cipherSuites = []uint16{
 // The certificate must chain to files.CA and be within its dates. X.509 v1
 // certificates and those without subject alternative names, extended key usage or
 // common name are good; an extended key usage that is present must allow client
-// authentication. Every issuer between the certificate and the root must be marked as
-// an authority.
+// authentication, and a key usage digital signature. The certificate of an authority is no
+// client's, and RSA keys have at least 2048 bits. Every issuer between the certificate and
+// the root must be marked as an authority. A certificate without any extension is warned
+// about once.
 //
 // Sessions are not resumed: a ticket would outlive a change of the files, saves only
 // the signatures of a handshake, and none of the known clients asks for it.
@@ -107,7 +116,10 @@ func HTTPSConfig(files Files, o Options) (*tls.Config, error) {
 			if len(cs.PeerCertificates) == 0 {
 				return nil
 			}
-			return verify(cs)
+			if err := verify(cs); err != nil && !(o.AnswerRevoked && errors.Is(err, ErrRevoked)) {
+				return err
+			}
+			return nil
 		}
 		return c
 	})
@@ -147,7 +159,14 @@ func serverConfig(m *material, o Options) *tls.Config {
 		// that expects it in one.
 		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			return verifyChains(cs.VerifiedChains, o.Revocation)
+			if err := checkClient(cs.VerifiedChains); err != nil {
+				return err
+			}
+			err := verifyChains(cs.VerifiedChains, o.Revocation)
+			if err == nil {
+				o.bare.warn(cs.VerifiedChains[0])
+			}
+			return err
 		},
 	}
 }

@@ -82,7 +82,7 @@ worker-1 or server, mean a role by convention; give that role with --role.`,
 	cmd.Flags().IntVar(&f.days, "days", ca.DefaultDays, "number of `days` that the certificate is valid")
 	cmd.Flags().StringVar(&f.out, "out", "", "`folder` for the files (default: the folder certs in the data folder)")
 	cmd.Flags().StringVar(&f.keyType, "key-type", string(ca.ECDSA), "`type` of the new key: ecdsa or rsa")
-	cmd.Flags().StringVar(&f.role, "role", "", "`role` in the certificate: client, admin, proxy, worker or server (default: client)")
+	cmd.Flags().StringVar(&f.role, "role", "", "`role` in the certificate: client, admin, proxy, worker, server or monitor (default: client)")
 	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "host `name` or IP address of a server, proxy or worker; can be repeated")
 	cmd.Flags().BoolVar(&f.replace, "replace", false, "replace an existing certificate with a new one for the same key")
 	return cmd
