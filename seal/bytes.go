@@ -3,6 +3,7 @@ package seal
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -17,49 +18,64 @@ func appendPrefixed[T ~string | ~[]byte](dst []byte, v T) []byte {
 	return append(dst, v...)
 }
 
-// reader takes a byte string apart. Once something is missing, nothing more comes.
-type reader struct{ p []byte }
-
-func (r *reader) take(n int) ([]byte, bool) {
-	if n < 0 || len(r.p) < n {
-		r.p = nil
-		return nil, false
-	}
-	v := r.p[:n:n]
-	r.p = r.p[n:]
-	return v, true
+// fields reads or writes a binary form, so that one function describes it for both. Once
+// something is missing, nothing more is read.
+type fields struct {
+	p       []byte // what is left to read, or what was written
+	reading bool
+	cut     bool // something was missing
 }
 
-func (r *reader) uint8() (byte, bool) {
-	v, ok := r.take(1)
-	if !ok {
-		return 0, false
+// bytes is for n bytes. What is read aliases what is read from.
+func (f *fields) bytes(v *[]byte, n int) {
+	switch {
+	case !f.reading:
+		f.p = append(f.p, *v...)
+	case len(f.p) < n:
+		f.p, f.cut, *v = nil, true, nil
+	default:
+		*v, f.p = f.p[:n:n], f.p[n:]
 	}
-	return v[0], true
 }
 
-func (r *reader) uint16() (uint16, bool) {
-	v, ok := r.take(2)
-	if !ok {
-		return 0, false
+// array is for bytes that have a place already.
+func (f *fields) array(v []byte) {
+	p := v
+	if f.bytes(&p, len(v)); f.reading {
+		copy(v, p)
 	}
-	return binary.BigEndian.Uint16(v), true
 }
 
-func (r *reader) uint64() (uint64, bool) {
-	v, ok := r.take(8)
-	if !ok {
-		return 0, false
-	}
-	return binary.BigEndian.Uint64(v), true
+// integer is for a number in so many bytes.
+func integer[T byte | uint16 | uint64 | int64 | Scheme](f *fields, v *T, size int) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(*v))
+	f.array(b[8-size:])
+	*v = T(binary.BigEndian.Uint64(b[:]))
 }
 
-func (r *reader) prefixed() ([]byte, bool) {
-	n, ok := r.uint16()
-	if !ok {
-		return nil, false
+// prefixed is for what has its length before it.
+func prefixed[T ~string | ~[]byte](f *fields, v *T) {
+	if !f.reading {
+		f.p = appendPrefixed(f.p, *v)
+		return
 	}
-	return r.take(int(n))
+	var n uint16
+	var p []byte
+	integer(f, &n, 2)
+	f.bytes(&p, int(n))
+	*v = T(p)
+}
+
+// end refuses a form that lacks something or is followed by something.
+func (f *fields) end(what string) error {
+	switch {
+	case f.cut:
+		return malformed("%s is cut", what)
+	case len(f.p) > 0:
+		return malformed("something follows %s", what)
+	}
+	return nil
 }
 
 // checkText reports whether s can be a name in an envelope: 1 to 255 bytes of
@@ -77,20 +93,11 @@ func checkOptional(kind, s string) error {
 	if len(s) > sealmq.MaxNameBytes {
 		return fmt.Errorf("the %s is longer than %d bytes", kind, sealmq.MaxNameBytes)
 	}
-	plain := true
-	for i := 0; i < len(s); i++ {
-		plain = plain && s[i] >= ' ' && s[i] < 0x7f
-	}
-	if plain {
-		return nil
-	}
 	if !utf8.ValidString(s) {
 		return fmt.Errorf("the %s is not valid UTF-8", kind)
 	}
-	for _, r := range s {
-		if unicode.IsControl(r) {
-			return fmt.Errorf("the %s has a control character", kind)
-		}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Errorf("the %s has a control character", kind)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 )
 
 // The labels of everything that is derived. A label ends in a zero byte, so that none is
@@ -19,22 +18,14 @@ const (
 	digestLabel     = "SealMQ v1 digest\x00"
 )
 
-// exportSecret is the epoch's secret of a single receiver. body is the SHA-256 of the
-// header's body: who puts another name over a foreign encapsulation gets another secret.
-func exportSecret(e exporter, body [32]byte) ([32]byte, error) { return export(e, secretLabel, body) }
-
-// exportMask hides the epoch's secret for one of several receivers, by exclusive or.
-func exportMask(e exporter, body [32]byte) ([32]byte, error) { return export(e, maskLabel, body) }
-
+// export derives from an encapsulation: under secretLabel the epoch's secret of a single
+// receiver, under maskLabel what hides the secret for one of several, by exclusive or. body
+// is the SHA-256 of the header's body: who puts another name over a foreign encapsulation
+// gets another secret.
 func export(e exporter, label string, body [32]byte) (out [32]byte, err error) {
 	p, err := e.Export(label+string(body[:]), len(out))
-	if err != nil {
-		return out, err
-	}
-	if len(p) != len(out) {
-		return out, errors.New("the exporter gave another length")
-	}
-	return [32]byte(p), nil
+	copy(out[:], p)
+	return out, err
 }
 
 func xor(a, b [32]byte) (out [32]byte) {
@@ -64,7 +55,7 @@ func newEpoch(h *header, headerBytes []byte, secret [32]byte) *epoch {
 	e := &epoch{secret: secret, hash: sha256.Sum256(headerBytes), max: h.maxMessages}
 	p := append([]byte(dataLabel), e.hash[:]...)
 	p = append(p, formatVersion)
-	p = appendPrefixed(p, string(h.suite))
+	p = appendPrefixed(p, string(h.kem.suite))
 	p = appendPrefixed(p, h.sender)
 	p = append(p, byte(len(h.slots)))
 	for _, s := range h.slots {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -59,17 +58,17 @@ func NewKeyEntry(signer *Signer, e KeyEntry) ([]byte, error) {
 	if e.Created.IsZero() {
 		e.Created = time.Now()
 	}
-	body := e.appendBody(nil)
-	sig, err := signer.Sign(LabelKeyEntry, body)
+	var f fields
+	raw := e.Key.Bytes()
+	e.body(&f, &e.Key.suite, &raw)
+	sig, err := signer.Sign(LabelKeyEntry, f.p)
 	if err != nil {
 		return nil, err
 	}
-	entry := appendPrefixed(nil, body)
-	entry = appendPrefixed(entry, sig)
-	entry = appendPrefixed(entry, signer.chain)
+	entry := (&signed{f.p, sig, signer.chain}).append(nil)
 	// What readers would refuse must not be signed.
 	_, err = parseKeyEntry(entry, func(_ Suite, raw []byte) (*PublicKey, error) {
-		return &PublicKey{suite: e.Key.suite, alg: e.Key.alg}, nil
+		return &PublicKey{e.Key.keyOf, e.Key.alg}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -77,7 +76,7 @@ func NewKeyEntry(signer *Signer, e KeyEntry) ([]byte, error) {
 	return entry, nil
 }
 
-// appendBody encodes what is signed:
+// body is what is signed:
 //
 //	0    1  version, 1
 //	1  2+n  owner
@@ -86,14 +85,16 @@ func NewKeyEntry(signer *Signer, e KeyEntry) ([]byte, error) {
 //	     8  serial
 //	    32  SHA-256 of the body of the entry before, or zeros
 //	   2+n  public key
-func (e *KeyEntry) appendBody(dst []byte) []byte {
-	dst = append(dst, formatVersion)
-	dst = appendPrefixed(dst, e.Owner)
-	dst = appendPrefixed(dst, e.Key.suite)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Created.UnixMilli()))
-	dst = binary.BigEndian.AppendUint64(dst, e.Serial)
-	dst = append(dst, e.Previous[:]...)
-	return appendPrefixed(dst, e.Key.Bytes())
+func (e *KeyEntry) body(f *fields, suite *Suite, key *[]byte) {
+	version, created := byte(formatVersion), e.Created.UnixMilli()
+	integer(f, &version, 1)
+	prefixed(f, &e.Owner)
+	prefixed(f, suite)
+	integer(f, &created, 8)
+	integer(f, &e.Serial, 8)
+	f.array(e.Previous[:])
+	prefixed(f, key)
+	e.Created = time.UnixMilli(created).UTC()
 }
 
 // ParseKeyEntry reads an entry and checks that the owner of its leaf certificate has
@@ -114,31 +115,24 @@ func ParseKeyEntry(b []byte, legacy ...Legacy) (*KeyEntry, error) {
 }
 
 func parseKeyEntry(b []byte, newKey func(Suite, []byte) (*PublicKey, error)) (*KeyEntry, error) {
-	r := reader{b}
-	body, ok1 := r.prefixed()
-	sig, ok2 := r.prefixed()
-	encoded, ok3 := r.prefixed()
-	switch {
-	case !ok1 || !ok2 || !ok3:
-		return nil, malformed("the key entry is cut")
-	case len(r.p) > 0:
-		return nil, malformed("something follows the key entry")
-	case len(body) > maxEntryBody:
-		return nil, malformed("the key entry has %d bytes, and %d are allowed", len(body), maxEntryBody)
-	case len(sig) > maxSignature:
-		return nil, malformed("the signature has %d bytes, and %d are allowed", len(sig), maxSignature)
-	}
-	e, err := parseEntryBody(body, newKey)
+	s, err := parseSigned(b, "the key entry")
 	if err != nil {
 		return nil, err
 	}
-	if e.chain, err = ParseChain(encoded); err != nil {
+	if len(s.content) > maxEntryBody {
+		return nil, malformed("the key entry has %d bytes, and %d are allowed", len(s.content), maxEntryBody)
+	}
+	e, err := parseEntryBody(s.content, newKey)
+	if err != nil {
+		return nil, err
+	}
+	if e.chain, err = ParseChain(s.chain); err != nil {
 		return nil, err
 	}
 	if err := maySign(e.chain[0]); err != nil {
 		return nil, &Error{Kind: ErrSignature, Err: err}
 	}
-	if err := CheckSignature(e.chain[0], LabelKeyEntry, body, sig); err != nil {
+	if err := CheckSignature(e.chain[0], LabelKeyEntry, s.content, s.signature); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -148,33 +142,26 @@ func parseEntryBody(body []byte, newKey func(Suite, []byte) (*PublicKey, error))
 	if len(body) > 0 && body[0] != formatVersion {
 		return nil, refuse(ErrVersion, "install a newer SealMQ", "the key entry is of version %d, and version %d is known here", body[0], formatVersion)
 	}
-	r := reader{body}
-	_, ok0 := r.uint8()
-	owner, ok1 := r.prefixed()
-	name, ok2 := r.prefixed()
-	created, ok3 := r.uint64()
-	serial, ok4 := r.uint64()
-	previous, ok5 := r.take(32)
-	raw, ok6 := r.prefixed()
-	switch {
-	case !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6:
-		return nil, malformed("the key entry is cut")
-	case len(r.p) > 0:
-		return nil, malformed("something follows the key entry's body")
-	case created > maxMillis:
-		return nil, malformed("the key entry's time is after the year 9999")
-	case serial == 0:
-		return nil, malformed("the key entry has no serial")
+	f := fields{p: body, reading: true}
+	e := &KeyEntry{hash: sha256.Sum256(body)}
+	var suite Suite
+	var raw []byte
+	e.body(&f, &suite, &raw)
+	if err := f.end("the key entry's body"); err != nil {
+		return nil, err
 	}
-	e := &KeyEntry{Owner: string(owner), Created: time.UnixMilli(int64(created)).UTC(), Serial: serial,
-		Previous: [32]byte(previous), hash: sha256.Sum256(body)}
+	switch first := e.Previous == [32]byte{}; {
+	case uint64(e.Created.UnixMilli()) > maxMillis:
+		return nil, malformed("the key entry's time is after the year 9999")
+	case e.Serial == 0:
+		return nil, malformed("the key entry has no serial")
+	case first != (e.Serial == 1):
+		return nil, malformed("entry %d does not follow the one before it", e.Serial)
+	}
 	if err := checkText("owner", e.Owner); err != nil {
 		return nil, &Error{Kind: ErrMalformed, Err: err}
 	}
-	if first := e.Previous == [32]byte{}; first != (serial == 1) {
-		return nil, malformed("entry %d does not follow the one before it", serial)
-	}
-	key, err := newKey(Suite(name), raw)
+	key, err := newKey(suite, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -219,22 +206,15 @@ func (e *KeyEntry) Verify(v Verifier, want string, now time.Time) (Sender, error
 
 // explain says of a Verifier's error, which speaks of messages, what it means for a key.
 func (e *KeyEntry) explain(err error) error {
-	var kind error = ErrUntrusted
-	hint := "ask for the key in another way, and compare fingerprints"
-	for _, k := range []error{ErrUndecided, ErrRevoked, ErrExpired, ErrNotYetValid} {
-		if errors.Is(err, k) {
-			kind = k
-			break
-		}
-	}
+	kind, hint := kindOf(err), "ask for the key in another way, and compare fingerprints"
 	detail := fmt.Sprintf("key entry %d of %s", e.Serial, e.Owner)
+	again := fmt.Sprintf("ask %s to publish the key again with a certificate that is valid", e.Owner)
 	switch kind {
 	case ErrExpired, ErrNotYetValid:
 		leaf := e.chain[0]
-		return refuse(kind, fmt.Sprintf("ask %s to publish the key again with a certificate that is valid", e.Owner),
-			"%s of %s, whose certificate is for %s to %s", detail, date(e.Created), date(leaf.NotBefore), date(leaf.NotAfter))
+		return refuse(kind, again, "%s of %s, whose certificate is for %s to %s", detail, date(e.Created), date(leaf.NotBefore), date(leaf.NotAfter))
 	case ErrRevoked:
-		hint = fmt.Sprintf("ask %s to publish the key again with a certificate that is valid", e.Owner)
+		hint = again
 	case ErrUndecided:
 		hint = "try again later"
 	}

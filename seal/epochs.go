@@ -28,20 +28,12 @@ type opened struct {
 // before costly ones, and nothing is calculated with the private key for a sender that
 // the Verifier does not know.
 func (o *Opener) openEpoch(p *parts, at int64, now time.Time) (*opened, error) {
-	raw, err := decode(nil, "epoch", p.epoch)
+	part, h, body, err := p.header()
 	if err != nil {
 		return nil, err
 	}
-	part, err := splitEpoch(raw)
-	if err != nil {
-		return nil, err
-	}
-	h, body, err := parseHeader(part.header)
-	if err != nil {
-		return nil, err
-	}
-	if !o.accepts(h.suite) {
-		return nil, refuse(ErrSuite, "ask the sender to take a key of another suite", "suite %s is not accepted here", h.suite)
+	if !o.accepts(h.kem.suite) {
+		return nil, refuse(ErrSuite, "ask the sender to take a key of another suite", "suite %s is not accepted here", h.kem.suite)
 	}
 	key, mine, err := o.slotOf(h)
 	if err != nil {
@@ -58,14 +50,14 @@ func (o *Opener) openEpoch(p *parts, at int64, now time.Time) (*opened, error) {
 	if scheme, err := schemeOf(certs[0].PublicKey); err != nil || scheme != h.scheme {
 		return nil, refuse(ErrSignature, "", "the certificate's key is of another kind than the signature")
 	}
-	if err := CheckSignature(certs[0], LabelEpoch, part.header, part.signature); err != nil {
+	if err := CheckSignature(certs[0], LabelEpoch, part.content, part.signature); err != nil {
 		return nil, err
 	}
 	secret, err := openSecret(h, mine, key, body)
 	if err != nil {
 		return nil, err
 	}
-	e := &opened{epoch: newEpoch(h, part.header, secret), suite: h.suite, sender: h.sender, alone: len(h.slots) == 1,
+	e := &opened{epoch: newEpoch(h, part.content, secret), suite: h.kem.suite, sender: h.sender, alone: len(h.slots) == 1,
 		created: h.created, notAfter: h.notAfter, certs: certs}
 	for _, s := range h.slots {
 		e.receivers = append(e.receivers, s.name)
@@ -88,7 +80,7 @@ func (o *Opener) slotOf(h *header) (kemPrivate, *slot, error) {
 			continue
 		}
 		// A key of another suite has another id.
-		if k := set.byID[s.key]; k != nil && k.suite == h.suite {
+		if k := set.byID[s.key]; k != nil && k.suite == h.kem.suite {
 			if key, ok := k.alg.(kemPrivate); ok {
 				return key, s, nil
 			}
@@ -131,19 +123,16 @@ func openSecret(h *header, mine *slot, key kemPrivate, body [32]byte) (secret [3
 		return secret, refuse(ErrChanged, "", "the encapsulation cannot be used")
 	}
 	if mine.masked == nil {
-		secret, err = exportSecret(e, body)
+		secret, err = export(e, secretLabel, body)
 	} else {
 		var mask [32]byte
-		mask, err = exportMask(e, body)
+		mask, err = export(e, maskLabel, body)
 		secret = xor([32]byte(mine.masked), mask)
-	}
-	var commitment [32]byte
-	if err == nil {
-		commitment = commit(secret, body)
 	}
 	if err != nil {
 		return [32]byte{}, &Error{Kind: ErrChanged, Err: err}
 	}
+	commitment := commit(secret, body)
 	if subtle.ConstantTimeCompare(commitment[:], h.commitment[:]) != 1 {
 		return [32]byte{}, refuse(ErrChanged, "", "the epoch's secret is not the one that the sender committed to")
 	}

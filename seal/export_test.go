@@ -50,10 +50,13 @@ var Again = map[string]func(p []byte) ([]byte, error){
 		if err != nil {
 			return nil, err
 		}
-		return h.appendRest(h.appendBody(nil)), nil
+		var f fields
+		err = h.body(&f)
+		h.rest(&f)
+		return f.p, err
 	},
 	"epoch": func(p []byte) ([]byte, error) {
-		e, err := splitEpoch(p)
+		e, err := parseSigned(p, "the epoch")
 		return e.append(nil), err
 	},
 	"message": func(p []byte) ([]byte, error) {
@@ -61,7 +64,7 @@ var Again = map[string]func(p []byte) ([]byte, error){
 		if err != nil {
 			return nil, err
 		}
-		return append(appendPrefixed(m.appendFields(nil), m.signature), m.ciphertext...), nil
+		return m.append(nil), nil
 	},
 	"chain": func(p []byte) ([]byte, error) {
 		certs, err := ParseChain(p)

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -54,7 +53,7 @@ const ExtCheckpoint uint16 = 1
 //	  n × 32  the secret, masked for each receiver; only if there is more than one
 //	      32  commitment to the secret
 type header struct {
-	suite         Suite
+	kem           *kem
 	scheme        Scheme
 	created       int64 // milliseconds since 1970
 	notAfter      int64
@@ -76,150 +75,147 @@ type slot struct {
 	masked []byte // nil if there is one receiver
 }
 
-// appendBody encodes all that is known before the secret is.
-func (h *header) appendBody(dst []byte) []byte {
-	dst = append(dst, formatVersion, kemOf(h.suite).code)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(h.scheme))
-	dst = binary.BigEndian.AppendUint64(dst, uint64(h.created))
-	dst = binary.BigEndian.AppendUint64(dst, uint64(h.notAfter))
-	dst = binary.BigEndian.AppendUint64(dst, h.maxMessages)
-	dst = append(dst, h.previous[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, h.previousCount)
-	dst = append(dst, h.chain[:]...)
-	dst = appendPrefixed(dst, h.sender)
-	dst = append(dst, byte(len(h.slots)))
-	for _, s := range h.slots {
-		dst = appendPrefixed(dst, s.name)
-		dst = append(dst, s.key[:]...)
-		dst = append(dst, s.enc...)
+// body is all that is known before the secret is. It refuses what breaks the format's
+// bounds, also in a header that is written.
+func (h *header) body(f *fields) error {
+	version, code, receivers := byte(formatVersion), byte(0), byte(len(h.slots))
+	if h.kem != nil {
+		code = h.kem.code
 	}
-	return appendPrefixed(dst, encodeExtensions(h.extensions))
+	integer(f, &version, 1)
+	integer(f, &code, 1)
+	integer(f, &h.scheme, 2)
+	integer(f, &h.created, 8)
+	integer(f, &h.notAfter, 8)
+	integer(f, &h.maxMessages, 8)
+	f.array(h.previous[:])
+	integer(f, &h.previousCount, 8)
+	f.array(h.chain[:])
+	if f.cut {
+		return errHeaderCut
+	}
+	if h.kem = kemWhere(func(k *kem) bool { return k.code == code }); h.kem == nil {
+		return refuse(ErrSuite, "install a newer SealMQ", "the epoch is of a suite with number %d, which is not known here", code)
+	}
+	if err := h.checkBounds(); err != nil {
+		return err
+	}
+	prefixed(f, &h.sender)
+	integer(f, &receivers, 1)
+	if f.cut {
+		return errHeaderCut
+	}
+	if receivers == 0 || receivers > MaxReceivers {
+		return malformed("the epoch has %d receivers, and 1 to %d are allowed", receivers, MaxReceivers)
+	}
+	if f.reading {
+		h.slots = make([]slot, receivers)
+	}
+	for i := range h.slots {
+		s := &h.slots[i]
+		prefixed(f, &s.name)
+		f.array(s.key[:])
+		f.bytes(&s.enc, h.kem.enc)
+	}
+	if err := h.extensionFields(f); err != nil {
+		return err
+	}
+	return h.checkNames()
 }
 
-// appendRest encodes what follows the body.
-func (h *header) appendRest(dst []byte) []byte {
+// rest is what follows the body.
+func (h *header) rest(f *fields) {
 	if len(h.slots) > 1 {
-		for _, s := range h.slots {
-			dst = append(dst, s.masked...)
+		for i := range h.slots {
+			f.bytes(&h.slots[i].masked, len(h.commitment))
 		}
 	}
-	return append(dst, h.commitment[:]...)
+	f.array(h.commitment[:])
 }
 
-func encodeExtensions(list []Extension) (p []byte) {
-	for _, x := range list {
-		p = binary.BigEndian.AppendUint16(p, x.Type)
-		p = appendPrefixed(p, x.Value)
+func (h *header) extensionFields(f *fields) error {
+	var list fields
+	for i := range h.extensions {
+		h.extensions[i].fields(&list)
 	}
-	return p
+	if prefixed(f, &list.p); f.cut {
+		return errHeaderCut
+	}
+	if f.reading {
+		list.reading = true
+		for len(list.p) > 0 {
+			var x Extension
+			x.fields(&list)
+			h.extensions = append(h.extensions, x)
+		}
+		if list.cut {
+			return malformed("the epoch's extensions are cut")
+		}
+	}
+	size, last := 0, -1
+	for _, x := range h.extensions {
+		if int(x.Type) <= last {
+			return malformed("the extensions of an epoch are ordered by their type, each once")
+		}
+		last = int(x.Type)
+		size += 4 + len(x.Value)
+	}
+	if size > MaxExtensions {
+		return malformed("the epoch's extensions have %d bytes, and %d are allowed", size, MaxExtensions)
+	}
+	return nil
+}
+
+func (x *Extension) fields(f *fields) {
+	integer(f, &x.Type, 2)
+	prefixed(f, &x.Value)
 }
 
 // parseHeader reads a header and returns the SHA-256 of its body with it. What it
 // returns is well formed and within the format's bounds, and is not authentic.
-func parseHeader(p []byte) (*header, [32]byte, error) {
-	var body [32]byte
+func parseHeader(p []byte) (h *header, body [32]byte, err error) {
 	if len(p) > 0 && p[0] != formatVersion {
 		return nil, body, refuse(ErrVersion, "install a newer SealMQ", "it is of version %d, and version %d is known here", p[0], formatVersion)
 	}
-	r := reader{p}
-	h := new(header)
-	if err := h.parseFixed(&r); err != nil {
+	f := fields{p: p, reading: true}
+	h = new(header)
+	if err := h.body(&f); err != nil {
 		return nil, body, err
 	}
-	if err := h.parseSlots(&r); err != nil {
-		return nil, body, err
-	}
-	if err := h.parseExtensions(&r); err != nil {
-		return nil, body, err
-	}
-	body = sha256.Sum256(p[:len(p)-len(r.p)])
-	if len(h.slots) > 1 {
-		for i := range h.slots {
-			masked, ok := r.take(32)
-			if !ok {
-				return nil, body, errHeaderCut
-			}
-			h.slots[i].masked = masked
-		}
-	}
-	commitment, ok := r.take(32)
-	if !ok {
-		return nil, body, errHeaderCut
-	}
-	copy(h.commitment[:], commitment)
-	if len(r.p) > 0 {
-		return nil, body, malformed("something follows the epoch's header")
-	}
-	return h, body, nil
+	body = sha256.Sum256(p[:len(p)-len(f.p)])
+	h.rest(&f)
+	return h, body, f.end("the epoch's header")
 }
 
 var errHeaderCut = malformed("the epoch's header is cut")
 
-func (h *header) parseFixed(r *reader) error {
-	fixed, ok := r.take(100)
-	if !ok {
-		return errHeaderCut
-	}
-	for _, kem := range []*kem{hybridKEM, x25519KEM} {
-		if kem.code == fixed[1] {
-			h.suite = kem.suite
-		}
-	}
-	if h.suite == "" {
-		return refuse(ErrSuite, "install a newer SealMQ", "the epoch is of a suite with number %d, which is not known here", fixed[1])
-	}
-	h.scheme = Scheme(binary.BigEndian.Uint16(fixed[2:]))
-	created, notAfter := binary.BigEndian.Uint64(fixed[4:]), binary.BigEndian.Uint64(fixed[12:])
-	if created > maxMillis || notAfter > maxMillis {
+func (h *header) checkBounds() error {
+	switch age := h.notAfter - h.created; {
+	case uint64(h.created) > maxMillis || uint64(h.notAfter) > maxMillis:
 		return malformed("the epoch's times are after the year 9999")
-	}
-	h.created, h.notAfter = int64(created), int64(notAfter)
-	h.maxMessages = binary.BigEndian.Uint64(fixed[20:])
-	copy(h.previous[:], fixed[28:])
-	h.previousCount = binary.BigEndian.Uint64(fixed[60:])
-	copy(h.chain[:], fixed[68:])
-	if h.previous == [32]byte{} && h.previousCount != 0 {
+	case h.previous == [32]byte{} && h.previousCount != 0:
 		return malformed("the epoch counts the messages of no epoch before it")
-	}
-	if h.previousCount > MaxEpochMessages {
+	case h.previousCount > MaxEpochMessages:
 		return refuse(ErrEpoch, "", "it follows one of %d messages, and %d are allowed", h.previousCount, uint64(MaxEpochMessages))
-	}
-	if h.notAfter < h.created || h.notAfter-h.created > MaxEpochAge.Milliseconds() {
-		return refuse(ErrEpoch, "", "it lasts %d ms, and %d are allowed", h.notAfter-h.created, MaxEpochAge.Milliseconds())
-	}
-	if h.maxMessages == 0 || h.maxMessages > MaxEpochMessages {
+	case age < 0 || age > MaxEpochAge.Milliseconds():
+		return refuse(ErrEpoch, "", "it lasts %d ms, and %d are allowed", age, MaxEpochAge.Milliseconds())
+	case h.maxMessages == 0 || h.maxMessages > MaxEpochMessages:
 		return refuse(ErrEpoch, "", "it has room for %d messages, and %d are allowed", h.maxMessages, uint64(MaxEpochMessages))
 	}
 	return nil
 }
 
-func (h *header) parseSlots(r *reader) error {
-	sender, ok := r.prefixed()
-	if !ok {
-		return errHeaderCut
-	}
-	h.sender = string(sender)
-	if err := checkText("sender", h.sender); err != nil {
-		return &Error{Kind: ErrMalformed, Err: err}
-	}
-	n, ok := r.uint8()
-	if !ok || n == 0 || n > MaxReceivers {
-		return malformed("the epoch has %d receivers, and 1 to %d are allowed", n, MaxReceivers)
-	}
-	h.slots = make([]slot, n)
-	for i := range h.slots {
-		name, ok1 := r.prefixed()
-		key, ok2 := r.take(len(keyID{}))
-		enc, ok3 := r.take(kemOf(h.suite).enc)
-		if !ok1 || !ok2 || !ok3 {
-			return errHeaderCut
-		}
-		h.slots[i] = slot{name: string(name), key: keyID(key), enc: enc}
-		if err := checkText("receiver", h.slots[i].name); err != nil {
-			return &Error{Kind: ErrMalformed, Err: err}
+func (h *header) checkNames() error {
+	err := checkText("sender", h.sender)
+	for _, s := range h.slots {
+		if err == nil {
+			err = checkText("receiver", s.name)
 		}
 	}
-	if err := distinct(h.slots); err != nil {
+	if err == nil {
+		err = distinct(h.slots)
+	}
+	if err != nil {
 		return &Error{Kind: ErrMalformed, Err: err}
 	}
 	return nil
@@ -236,30 +232,6 @@ func distinct(slots []slot) error {
 				return fmt.Errorf("the receivers %q and %q have the same key", b.name, a.name)
 			}
 		}
-	}
-	return nil
-}
-
-func (h *header) parseExtensions(r *reader) error {
-	list, ok := r.prefixed()
-	if !ok {
-		return errHeaderCut
-	}
-	if len(list) > MaxExtensions {
-		return malformed("the epoch's extensions have %d bytes, and %d are allowed", len(list), MaxExtensions)
-	}
-	e := reader{list}
-	for last := -1; len(e.p) > 0; {
-		kind, ok1 := e.uint16()
-		value, ok2 := e.prefixed()
-		if !ok1 || !ok2 {
-			return malformed("the epoch's extensions are cut")
-		}
-		if int(kind) <= last {
-			return malformed("the epoch's extensions are not in order")
-		}
-		last = int(kind)
-		h.extensions = append(h.extensions, Extension{Type: kind, Value: value})
 	}
 	return nil
 }

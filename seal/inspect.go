@@ -33,37 +33,33 @@ func Inspect(body []byte, legacy ...Legacy) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := decode(nil, "epoch", p.epoch)
+	_, h, _, err := p.header()
 	if err != nil {
 		return nil, err
 	}
-	part, err := splitEpoch(raw)
-	if err != nil {
-		return nil, err
-	}
-	h, _, err := parseHeader(part.header)
-	if err != nil {
-		return nil, err
-	}
-	if string(p.suite) != string(h.suite) {
-		return nil, malformed("the suite is %s, and the envelope says it is another", h.suite)
+	if string(p.suite) != string(h.kem.suite) {
+		return nil, errOtherSuite(h.kem.suite)
 	}
 	sealed, err := decode(nil, "sealed", p.sealed)
 	if err != nil {
 		return nil, err
 	}
 	m, err := parseMessage(p.id, sealed)
+	if err == nil {
+		err = m.check()
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := m.check(); err != nil {
-		return nil, err
-	}
-	info := &Info{Suites: []Suite{h.suite}, ID: string(m.id), Sender: h.sender, Exchange: string(m.exchange),
+	info := &Info{Suites: []Suite{h.kem.suite}, ID: string(m.id), Sender: h.sender, Exchange: string(m.exchange),
 		RoutingKey: string(m.routingKey), SealedAt: time.UnixMilli(m.sealedAt), Sequence: m.seq}
 	for _, s := range h.slots {
 		info.Receivers = append(info.Receivers, s.name)
 		info.Keys = append(info.Keys, fmt.Sprintf("sha256:%x", s.key))
 	}
 	return info, nil
+}
+
+func errOtherSuite(s Suite) error {
+	return malformed("the suite is %s, and the envelope says it is another", s)
 }

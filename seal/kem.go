@@ -58,7 +58,10 @@ type kemPrivate struct {
 	key hpke.PrivateKey
 }
 
-func (k *kem) generate() (privateAlg, error) {
+func (k *kem) generate(bits int) (privateAlg, error) {
+	if bits != 0 {
+		return nil, fmt.Errorf("keys of suite %s have one size; leave the bits out", k.suite)
+	}
 	key, err := k.hpke.GenerateKey()
 	if err != nil {
 		return nil, fmt.Errorf("generate a key of suite %s: %w", k.suite, err)
@@ -101,12 +104,13 @@ func (k kemPrivate) Bytes() []byte {
 }
 
 // kemOf is the kem of a suite, or nil.
-func kemOf(s Suite) *kem {
-	switch s {
-	case HPKEHybrid:
-		return hybridKEM
-	case HPKEX25519:
-		return x25519KEM
+func kemOf(s Suite) *kem { return kemWhere(func(k *kem) bool { return k.suite == s }) }
+
+func kemWhere(f func(*kem) bool) *kem {
+	for _, k := range []*kem{hybridKEM, x25519KEM} {
+		if f(k) {
+			return k
+		}
 	}
 	return nil
 }

@@ -35,23 +35,18 @@ const (
 // errNotMine says that a PEM block is no key that is looked for.
 var errNotMine = errors.New("a PEM block of another kind")
 
-// ParsePrivateKey reads the first private key in PEM data: our own form, or one that a legacy
-// suite reads. A file with several keys is a Keyring's.
+var errNoPrivateKey = errors.New("there is no private key of a known suite in PEM form")
+
+// ParsePrivateKey reads the newest private key of a key file. ParseKeyring reads all of them.
 func ParsePrivateKey(data []byte, legacy ...Legacy) (*PrivateKey, error) {
-	var public bool
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if encrypted(block) {
-			return nil, ErrEncryptedKey
-		}
-		public = public || strings.HasSuffix(block.Type, "PUBLIC KEY")
-		if key, err := privateOf(block, legacy); err != errNotMine {
-			return key, err
-		}
+	r, err := ParseKeyring(data, legacy...)
+	if err != nil {
+		return nil, err
 	}
-	if public {
-		return nil, ErrPublicKey
+	if k := r.Newest(); k != nil {
+		return k, nil
 	}
-	return nil, errors.New("there is no private key of a known suite in PEM form")
+	return nil, errNoPrivateKey
 }
 
 // ParsePublicKey reads the first public key in PEM data: our own form, or one that a legacy
@@ -61,8 +56,12 @@ func ParsePublicKey(data []byte, legacy ...Legacy) (*PublicKey, error) {
 		if strings.HasSuffix(block.Type, "PRIVATE KEY") || block.Type == pemEncrypted {
 			return nil, ErrPrivateKey
 		}
-		if key, err := publicOf(block, legacy); err != errNotMine {
-			return key, err
+		key, err := publicOf(block, legacy)
+		if err == nil {
+			return key, nil
+		}
+		if err != errNotMine {
+			return nil, err
 		}
 	}
 	return nil, errors.New("there is no public key of a known suite in PEM form")
@@ -75,66 +74,48 @@ func encrypted(b *pem.Block) bool {
 func privateOf(b *pem.Block, legacy []Legacy) (*PrivateKey, error) {
 	if b.Type != pemPrivate {
 		for _, l := range legacy {
-			suite, alg, err := l.PrivatePEM(b)
-			if err != nil {
-				return nil, err
-			}
-			if suite != "" {
-				return &PrivateKey{suite: suite, alg: alg}, nil
+			if suite, alg, err := l.PrivatePEM(b); err != nil || suite != "" {
+				return &PrivateKey{keyOf: keyOf{suite: suite}, alg: alg}, err
 			}
 		}
 		return nil, errNotMine
 	}
-	head, err := parseKeyHeader(b, legacy)
+	h, err := parseKeyHeader(b, legacy)
 	if err != nil {
 		return nil, err
 	}
-	key, err := NewPrivateKey(head.suite, b.Bytes, legacy...)
+	key, err := NewPrivateKey(h.Suite, b.Bytes, legacy...)
 	if err != nil {
 		return nil, err
 	}
-	key.created = head.created
-	if err := head.check(key.Public()); err != nil {
-		return nil, err
-	}
-	return key, nil
+	key.created = h.Created
+	return key, h.check(key.Public())
 }
 
 func publicOf(b *pem.Block, legacy []Legacy) (*PublicKey, error) {
 	if b.Type != pemPublic {
 		for _, l := range legacy {
-			suite, alg, err := l.PublicPEM(b)
-			if err != nil {
-				return nil, err
-			}
-			if suite != "" {
-				return &PublicKey{suite: suite, alg: alg}, nil
+			if suite, alg, err := l.PublicPEM(b); err != nil || suite != "" {
+				return &PublicKey{keyOf{suite: suite}, alg}, err
 			}
 		}
 		return nil, errNotMine
 	}
-	head, err := parseKeyHeader(b, legacy)
+	h, err := parseKeyHeader(b, legacy)
 	if err != nil {
 		return nil, err
 	}
-	key, err := NewPublicKey(head.suite, b.Bytes, legacy...)
+	key, err := NewPublicKey(h.Suite, b.Bytes, legacy...)
 	if err != nil {
 		return nil, err
 	}
-	key.created = head.created
-	if err := head.check(key); err != nil {
-		return nil, err
-	}
-	return key, nil
+	key.created = h.Created
+	return key, h.check(key)
 }
 
-// keyHeader is the header above the base64 of our own PEM blocks.
-type keyHeader struct {
-	suite       Suite
-	fingerprint string
-	created     time.Time // zero if not said
-	retired     time.Time // of retired keys only
-}
+// keyHeader is the header above the base64 of our own PEM blocks. The times are zero if
+// they are not said; only retired keys have the second.
+type keyHeader RetiredKey
 
 func parseKeyHeader(b *pem.Block, legacy []Legacy) (h keyHeader, err error) {
 	if v := b.Headers["Version"]; v != keyFileVersion {
@@ -144,13 +125,13 @@ func parseKeyHeader(b *pem.Block, legacy []Legacy) (h keyHeader, err error) {
 		switch name {
 		case "Version":
 		case "Suite":
-			h.suite = Suite(value)
+			h.Suite = Suite(value)
 		case "Fingerprint":
-			h.fingerprint = value
+			h.Fingerprint = value
 		case "Created":
-			h.created, err = time.Parse(time.RFC3339, value)
+			h.Created, err = time.Parse(time.RFC3339, value)
 		case "Retired":
-			h.retired, err = time.Parse(time.RFC3339, value)
+			h.Retired, err = time.Parse(time.RFC3339, value)
 		default:
 			return h, fmt.Errorf("the key has a line %q, which is not known here", name)
 		}
@@ -158,15 +139,15 @@ func parseKeyHeader(b *pem.Block, legacy []Legacy) (h keyHeader, err error) {
 			return h, fmt.Errorf("the key's line %q is not a time", name)
 		}
 	}
-	if !slices.Contains(Suites(legacy...), h.suite) {
-		return h, errUnknownSuite(h.suite, legacy)
+	if !slices.Contains(Suites(legacy...), h.Suite) {
+		return h, errUnknownSuite(h.Suite, legacy)
 	}
 	return h, nil
 }
 
 // check finds out whether the key is the one that its file says.
 func (h keyHeader) check(k *PublicKey) error {
-	if h.fingerprint != k.Fingerprint() {
+	if h.Fingerprint != k.Fingerprint() {
 		return errors.New("the key is damaged: its fingerprint is another one than its file says")
 	}
 	return nil
@@ -174,12 +155,11 @@ func (h keyHeader) check(k *PublicKey) error {
 
 func (h keyHeader) block(kind string, raw []byte) *pem.Block {
 	b := &pem.Block{Type: kind, Bytes: raw, Headers: map[string]string{
-		"Version": keyFileVersion, "Suite": string(h.suite), "Fingerprint": h.fingerprint}}
-	if !h.created.IsZero() {
-		b.Headers["Created"] = h.created.UTC().Format(time.RFC3339)
-	}
-	if !h.retired.IsZero() {
-		b.Headers["Retired"] = h.retired.UTC().Format(time.RFC3339)
+		"Version": keyFileVersion, "Suite": string(h.Suite), "Fingerprint": h.Fingerprint}}
+	for name, t := range map[string]time.Time{"Created": h.Created, "Retired": h.Retired} {
+		if !t.IsZero() {
+			b.Headers[name] = t.UTC().Format(time.RFC3339)
+		}
 	}
 	return b
 }
@@ -193,7 +173,7 @@ func (k *PublicKey) PEM() []byte {
 }
 
 func (k *PublicKey) header() keyHeader {
-	return keyHeader{suite: k.suite, fingerprint: k.Fingerprint(), created: k.created}
+	return keyHeader{Suite: k.suite, Fingerprint: k.Fingerprint(), Created: k.created}
 }
 
 // PEM is the key in text form, without a passphrase: our own, unless a legacy suite has one.
@@ -232,9 +212,16 @@ func (k *PublicKey) id() keyID {
 
 // Fingerprint names the key: "sha256:" and 64 hexadecimal digits. Two people who compare
 // it know that they have the same key.
-func (k *PublicKey) Fingerprint() string {
-	sum := k.sum()
-	return "sha256:" + hex.EncodeToString(sum[:])
+func (k *PublicKey) Fingerprint() string { return fingerprint(k.sum()) }
+
+func fingerprint(sum [32]byte) string { return "sha256:" + hex.EncodeToString(sum[:]) }
+
+// sumOf is the other way round.
+func sumOf(fingerprint string) (sum [32]byte, ok bool) {
+	text, ok := strings.CutPrefix(fingerprint, "sha256:")
+	raw, err := hex.DecodeString(text)
+	copy(sum[:], raw)
+	return sum, ok && err == nil && len(raw) == len(sum)
 }
 
 // Digits is the fingerprint in a form to be read out: eight groups of five decimal
@@ -243,12 +230,10 @@ func (k *PublicKey) Digits() string { return digitsOf(k.sum()) }
 
 // ReadOut is the Digits of the key that has a fingerprint, or "" if it is no fingerprint.
 func ReadOut(fingerprint string) string {
-	text, ok := strings.CutPrefix(fingerprint, "sha256:")
-	sum, err := hex.DecodeString(text)
-	if !ok || err != nil || len(sum) != sha256.Size {
-		return ""
+	if sum, ok := sumOf(fingerprint); ok {
+		return digitsOf(sum)
 	}
-	return digitsOf([32]byte(sum))
+	return ""
 }
 
 func digitsOf(sum [32]byte) string {

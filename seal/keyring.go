@@ -75,7 +75,7 @@ func ParseKeyring(data []byte, legacy ...Legacy) (*Keyring, error) {
 	case public:
 		return nil, ErrPublicKey
 	}
-	return nil, errors.New("there is no private key of a known suite in PEM form")
+	return nil, errNoPrivateKey
 }
 
 func (r *Keyring) addRetired(b *pem.Block, legacy []Legacy) error {
@@ -83,14 +83,13 @@ func (r *Keyring) addRetired(b *pem.Block, legacy []Legacy) error {
 	if err != nil {
 		return err
 	}
-	sum, ok := strings.CutPrefix(h.fingerprint, "sha256:")
-	if !ok || len(sum) != 64 || strings.Trim(sum, "0123456789abcdef") != "" {
+	if sum, ok := sumOf(h.Fingerprint); !ok || fingerprint(sum) != h.Fingerprint {
 		return errors.New("a retired key has no fingerprint")
 	}
 	if len(r.live)+len(r.retired) >= MaxKeys {
 		return errTooManyKeys
 	}
-	r.insertRetired(RetiredKey{h.suite, h.fingerprint, h.created, h.retired})
+	r.addRetiredKey(RetiredKey(h))
 	return nil
 }
 
@@ -103,8 +102,7 @@ func (r *Keyring) PEM() []byte {
 		out.Write(k.ownPEM())
 	}
 	for _, k := range r.retired {
-		h := keyHeader{suite: k.Suite, fingerprint: k.Fingerprint, created: k.Created, retired: k.Retired}
-		out.Write(pem.EncodeToMemory(h.block(pemRetired, nil)))
+		out.Write(pem.EncodeToMemory(keyHeader(k).block(pemRetired, nil)))
 	}
 	return out.Bytes()
 }
@@ -127,11 +125,8 @@ func (r *Keyring) Add(k *PrivateKey) error {
 	if len(r.live)+len(r.retired) >= MaxKeys {
 		return errTooManyKeys
 	}
-	i := 0
-	for i < len(r.live) && !r.live[i].created.Before(k.created) {
-		i++
-	}
-	r.live = slices.Insert(r.live, i, k)
+	r.live = append(r.live, k)
+	slices.SortStableFunc(r.live, func(a, b *PrivateKey) int { return b.created.Compare(a.created) })
 	return nil
 }
 
@@ -164,16 +159,13 @@ func (r *Keyring) Retire(fingerprint string, at time.Time) (RetiredKey, error) {
 	k := r.live[i]
 	gone := RetiredKey{k.suite, k.Public().Fingerprint(), k.created, at.UTC().Truncate(time.Second)}
 	r.live = slices.Delete(r.live, i, i+1)
-	r.insertRetired(gone)
+	r.addRetiredKey(gone)
 	return gone, nil
 }
 
-func (r *Keyring) insertRetired(k RetiredKey) {
-	i := 0
-	for i < len(r.retired) && !r.retired[i].Retired.Before(k.Retired) {
-		i++
-	}
-	r.retired = slices.Insert(r.retired, i, k)
+func (r *Keyring) addRetiredKey(k RetiredKey) {
+	r.retired = append(r.retired, k)
+	slices.SortStableFunc(r.retired, func(a, b RetiredKey) int { return b.Retired.Compare(a.Retired) })
 }
 
 func (r *Keyring) find(fingerprint string) (int, error) {

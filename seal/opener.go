@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -99,15 +100,9 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 			return nil, errors.New("an opener needs a Verifier, which says whom to believe")
 		}
 	}
-	if cfg.MaxEpochs <= 0 {
-		cfg.MaxEpochs = DefaultMaxEpochs
-	}
-	if cfg.MaxSkew <= 0 {
-		cfg.MaxSkew = DefaultMaxSkew
-	}
-	if cfg.Recheck <= 0 {
-		cfg.Recheck = DefaultRecheck
-	}
+	cfg.MaxEpochs = cmp.Or(max(cfg.MaxEpochs, 0), DefaultMaxEpochs)
+	cfg.MaxSkew = cmp.Or(max(cfg.MaxSkew, 0), DefaultMaxSkew)
+	cfg.Recheck = cmp.Or(max(cfg.Recheck, 0), DefaultRecheck)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -171,7 +166,7 @@ func (o *Opener) Open(body []byte, want Expect) (*Message, error) {
 		return nil, err
 	}
 	if string(p.suite) != string(e.suite) {
-		return nil, malformed("the suite is %s, and the envelope says it is another", e.suite)
+		return nil, errOtherSuite(e.suite)
 	}
 	if err := o.checkBounds(e, &m, now); err != nil {
 		return nil, err
@@ -247,15 +242,21 @@ func refusal(err error) error {
 	if errors.As(err, &e) {
 		return err
 	}
-	for _, kind := range []error{ErrExpired, ErrNotYetValid, ErrRevoked} {
+	refused := &Error{Kind: kindOf(err), Err: err}
+	if refused.Kind == ErrUndecided {
+		refused.Hint = "leave the message where it is, and try again"
+	}
+	return refused
+}
+
+// kindOf sorts what a Verifier returned.
+func kindOf(err error) error {
+	for _, kind := range []error{ErrRevoked, ErrExpired, ErrNotYetValid, ErrUndecided} {
 		if errors.Is(err, kind) {
-			return &Error{Kind: kind, Err: err}
+			return kind
 		}
 	}
-	if errors.Is(err, ErrUndecided) {
-		return &Error{Kind: ErrUndecided, Err: err, Hint: "leave the message where it is, and try again"}
-	}
-	return &Error{Kind: ErrUntrusted, Err: err}
+	return ErrUntrusted
 }
 
 // openMessage opens a message of an open epoch. It is the only way to a text.

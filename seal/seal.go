@@ -77,32 +77,45 @@ type publicAlg interface {
 // privateAlg is a kemPrivate or a LegacyPrivateKey.
 type privateAlg interface{ Bytes() []byte }
 
+// algOf makes a key of a suite, which is ours or a legacy one.
+func algOf[A any](s Suite, legacy []Legacy, ours func(*kem) (A, error), theirs func(Legacy) (A, error)) (alg A, err error) {
+	if k := kemOf(s); k != nil {
+		return ours(k)
+	}
+	if l := legacyOf(s, legacy); l != nil {
+		return theirs(l)
+	}
+	return alg, errUnknownSuite(s, legacy)
+}
+
+// keyOf is what the two halves of a key have in common.
+type keyOf struct {
+	suite   Suite
+	created time.Time
+}
+
+// Suite is the suite that the key belongs to.
+func (k *keyOf) Suite() Suite { return k.suite }
+
+// Created is when the key was made, or zero if its file does not say.
+func (k *keyOf) Created() time.Time { return k.created }
+
 // PublicKey is what senders need of a receiver. It is safe for concurrent use.
 type PublicKey struct {
-	suite   Suite
-	alg     publicAlg
-	created time.Time
+	keyOf
+	alg publicAlg
 }
 
 // NewPublicKey makes a key of its bytes: 1216 for HPKEHybrid, 32 for HPKEX25519.
 func NewPublicKey(name Suite, raw []byte, legacy ...Legacy) (*PublicKey, error) {
-	var alg publicAlg
-	var err error
-	if kem := kemOf(name); kem != nil {
-		alg, err = kem.public(raw)
-	} else if l := legacyOf(name, legacy); l != nil {
-		alg, err = l.PublicKey(name, raw)
-	} else {
-		err = errUnknownSuite(name, legacy)
-	}
+	alg, err := algOf(name, legacy,
+		func(k *kem) (publicAlg, error) { return k.public(raw) },
+		func(l Legacy) (publicAlg, error) { return l.PublicKey(name, raw) })
 	if err != nil {
 		return nil, err
 	}
-	return &PublicKey{suite: name, alg: alg}, nil
+	return &PublicKey{keyOf{suite: name}, alg}, nil
 }
-
-// Suite is the suite that the key belongs to.
-func (k *PublicKey) Suite() Suite { return k.suite }
 
 // Bytes is the key in the form that NewPublicKey reads.
 func (k *PublicKey) Bytes() []byte { return k.alg.Bytes() }
@@ -110,9 +123,6 @@ func (k *PublicKey) Bytes() []byte { return k.alg.Bytes() }
 // Bits is the size of the key as its kind counts it. It says something about strength
 // only between keys of one suite.
 func (k *PublicKey) Bits() int { return k.alg.Bits() }
-
-// Created is when the key was made, or zero if its file does not say.
-func (k *PublicKey) Created() time.Time { return k.created }
 
 // Warning is a sentence for a person who is about to rely on the key, or "".
 func (k *PublicKey) Warning() string {
@@ -132,7 +142,7 @@ func (k *PublicKey) WithSuite(name Suite) (*PublicKey, error) {
 	if !slices.Contains(suites, name) {
 		return nil, fmt.Errorf("a key of suite %s cannot be used with %s", k.suite, name)
 	}
-	return &PublicKey{suite: name, alg: k.alg, created: k.created}, nil
+	return &PublicKey{keyOf{name, k.created}, k.alg}, nil
 }
 
 // String is the suite and the fingerprint.
@@ -142,54 +152,32 @@ func (k *PublicKey) String() string { return string(k.suite) + " " + k.Fingerpri
 // It prints as "[redacted]".
 type PrivateKey struct {
 	redacted
-	suite   Suite
-	alg     privateAlg
-	created time.Time
+	keyOf
+	alg privateAlg
 }
 
 // NewPrivateKey makes a key of its bytes, which are 32 for the suites of this package.
 func NewPrivateKey(name Suite, raw []byte, legacy ...Legacy) (*PrivateKey, error) {
-	var alg privateAlg
-	var err error
-	if kem := kemOf(name); kem != nil {
-		alg, err = kem.private(raw)
-	} else if l := legacyOf(name, legacy); l != nil {
-		alg, err = l.PrivateKey(name, raw)
-	} else {
-		err = errUnknownSuite(name, legacy)
-	}
+	alg, err := algOf(name, legacy,
+		func(k *kem) (privateAlg, error) { return k.private(raw) },
+		func(l Legacy) (privateAlg, error) { return l.PrivateKey(name, raw) })
 	if err != nil {
 		return nil, err
 	}
-	return &PrivateKey{suite: name, alg: alg}, nil
+	return &PrivateKey{keyOf: keyOf{suite: name}, alg: alg}, nil
 }
 
 // Generate makes a key of the suite. bits is the key's size where a legacy suite leaves a
 // choice; 0 is the suite's default.
 func Generate(name Suite, bits int, legacy ...Legacy) (*PrivateKey, error) {
-	var alg privateAlg
-	var err error
-	if kem := kemOf(name); kem != nil {
-		if bits != 0 {
-			return nil, fmt.Errorf("keys of suite %s have one size; leave the bits out", name)
-		}
-		alg, err = kem.generate()
-	} else if l := legacyOf(name, legacy); l != nil {
-		alg, err = l.Generate(name, bits)
-	} else {
-		err = errUnknownSuite(name, legacy)
-	}
+	alg, err := algOf(name, legacy,
+		func(k *kem) (privateAlg, error) { return k.generate(bits) },
+		func(l Legacy) (privateAlg, error) { return l.Generate(name, bits) })
 	if err != nil {
 		return nil, err
 	}
-	return &PrivateKey{suite: name, alg: alg, created: time.Now().UTC().Truncate(time.Second)}, nil
+	return &PrivateKey{keyOf: keyOf{name, time.Now().UTC().Truncate(time.Second)}, alg: alg}, nil
 }
-
-// Suite is the suite that the key belongs to.
-func (k *PrivateKey) Suite() Suite { return k.suite }
-
-// Created is when the key was made, or zero if its file does not say.
-func (k *PrivateKey) Created() time.Time { return k.created }
 
 // Public is the half that senders need.
 func (k *PrivateKey) Public() *PublicKey {
@@ -200,7 +188,7 @@ func (k *PrivateKey) Public() *PublicKey {
 	case LegacyPrivateKey:
 		alg = key.Public()
 	}
-	return &PublicKey{suite: k.suite, alg: alg, created: k.created}
+	return &PublicKey{k.keyOf, alg}
 }
 
 // redacted keeps what embeds it out of everything that fmt prints, whatever the verb, and
@@ -219,15 +207,6 @@ func NewID() string {
 	rand.Read(u[:]) // never fails: the runtime stops the program instead
 	u[6] = u[6]&0x0f | 0x40
 	u[8] = u[8]&0x3f | 0x80
-	var s [36]byte
-	hex.Encode(s[0:8], u[0:4])
-	s[8] = '-'
-	hex.Encode(s[9:13], u[4:6])
-	s[13] = '-'
-	hex.Encode(s[14:18], u[6:8])
-	s[18] = '-'
-	hex.Encode(s[19:23], u[8:10])
-	s[23] = '-'
-	hex.Encode(s[24:36], u[10:16])
-	return string(s[:])
+	s := hex.EncodeToString(u[:])
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

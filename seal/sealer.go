@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -36,9 +37,6 @@ type SealerConfig struct {
 	// its signer's certificate at the latest.
 	EpochMessages uint64
 	EpochAge      time.Duration
-	// Pad returns the size to which a content of the given size is filled up before it
-	// is encrypted, so that its size says less (default: none). Legacy suites do not pad.
-	Pad func(size int) int
 	// Extensions is asked at the beginning of every epoch for what goes into its
 	// header, signed; no type may be there twice. It may be nil.
 	Extensions func() []Extension
@@ -106,12 +104,8 @@ type buffer struct{ names, data, text, block []byte }
 
 // NewSealer prepares a Sealer. The first epoch is opened with the first message.
 func NewSealer(cfg SealerConfig) (*Sealer, error) {
-	if cfg.EpochMessages == 0 {
-		cfg.EpochMessages = DefaultEpochMessages
-	}
-	if cfg.EpochAge == 0 {
-		cfg.EpochAge = DefaultEpochAge
-	}
+	cfg.EpochMessages = cmp.Or(cfg.EpochMessages, DefaultEpochMessages)
+	cfg.EpochAge = cmp.Or(cfg.EpochAge, DefaultEpochAge)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -252,13 +246,6 @@ func (s *Sealer) seal(b *buffer, c Content) (*running, error) {
 	if err := checkContent(c); err != nil {
 		return nil, err
 	}
-	size := len(c.Body)
-	if s.cfg.Pad != nil {
-		size = max(size, s.cfg.Pad(size))
-	}
-	if size > MaxContentBytes {
-		return nil, errContent(size)
-	}
 	e, m, err := s.take()
 	if err != nil {
 		return nil, err
@@ -279,9 +266,8 @@ func (s *Sealer) seal(b *buffer, c Content) (*running, error) {
 		return nil, fmt.Errorf("cipher of the message: %w", err)
 	}
 	// With room for all of it the text is encrypted in place, and no copy of it is left.
-	b.text = slices.Grow(b.text[:0], size+1+tagBytes)
+	b.text = slices.Grow(b.text[:0], len(c.Body)+1+tagBytes)
 	b.text = append(append(b.text, c.Body...), 1)
-	b.text = append(b.text, make([]byte, size-len(c.Body))...)
 	b.text = aead.Seal(b.text[:0], zeroNonce[:], b.text, b.data)
 	if e.signer != nil {
 		digest := digestOf(b.data, m.salt, b.text)
@@ -289,9 +275,8 @@ func (s *Sealer) seal(b *buffer, c Content) (*running, error) {
 			return nil, err
 		}
 	}
-	b.block = m.appendFields(b.block[:0])
-	b.block = appendPrefixed(b.block, m.signature)
-	b.block = append(b.block, b.text...)
+	m.ciphertext = b.text
+	b.block = m.append(b.block[:0])
 	return e, nil
 }
 
@@ -341,16 +326,13 @@ func (s *Sealer) open(old *running, now int64) (*running, error) {
 		return nil, err
 	}
 	p := s.plan.Load()
-	h := &header{suite: p.suite, scheme: signer.scheme, created: now, maxMessages: s.cfg.EpochMessages, chain: signer.sum, sender: signer.name}
+	h := &header{kem: kemOf(p.suite), scheme: signer.scheme, created: now, maxMessages: s.cfg.EpochMessages, chain: signer.sum, sender: signer.name}
 	h.notAfter = min(now+s.cfg.EpochAge.Milliseconds(), signer.NotAfter().UnixMilli())
 	if old != nil {
 		h.previous, h.previousCount = old.hash, old.closed
 	}
 	if s.cfg.Extensions != nil {
 		h.extensions = s.cfg.Extensions()
-		if err := checkExtensions(h.extensions); err != nil {
-			return nil, err
-		}
 	}
 	headerBytes, secret, err := s.encodeHeader(h, p.receivers)
 	if err != nil {
@@ -363,7 +345,7 @@ func (s *Sealer) open(old *running, now int64) (*running, error) {
 	if len(signature) > maxSignature {
 		return nil, errors.New("the signature is too long for an envelope")
 	}
-	part := epochPart{header: headerBytes, signature: signature, chain: signer.chain}
+	part := signed{headerBytes, signature, signer.chain}
 	if s.cfg.OmitChain != nil && s.cfg.OmitChain(signer) {
 		part.chain = nil
 	}
@@ -391,30 +373,31 @@ func (s *Sealer) encodeHeader(h *header, to []Receiver) ([]byte, [32]byte, error
 		exporters[i] = e
 		h.slots = append(h.slots, slot{name: r.Name, key: r.Key.id(), enc: enc})
 	}
-	p := h.appendBody(nil)
-	body := sha256.Sum256(p)
+	var f fields
+	if err := h.body(&f); err != nil {
+		return nil, secret, err
+	}
+	body := sha256.Sum256(f.p)
 	var err error
 	if len(exporters) == 1 {
-		secret, err = exportSecret(exporters[0], body)
+		secret, err = export(exporters[0], secretLabel, body)
 	} else {
 		_, err = io.ReadFull(s.random, secret[:])
 		for i := 0; i < len(exporters) && err == nil; i++ {
 			var mask [32]byte
-			mask, err = exportMask(exporters[i], body)
+			mask, err = export(exporters[i], maskLabel, body)
 			masked := xor(secret, mask)
 			h.slots[i].masked = masked[:]
 		}
 	}
-	if err == nil {
-		h.commitment = commit(secret, body)
-	}
 	if err != nil {
 		return nil, secret, fmt.Errorf("derive the epoch's secret: %w", err)
 	}
-	if p = h.appendRest(p); len(p) > maxHeaderBytes {
+	h.commitment = commit(secret, body)
+	if h.rest(&f); len(f.p) > maxHeaderBytes {
 		return nil, secret, errors.New("the epoch's header is too long; seal for fewer receivers")
 	}
-	return p, secret, nil
+	return f.p, secret, nil
 }
 
 func validNow(s *Signer, now int64) error {
@@ -428,18 +411,3 @@ func validNow(s *Signer, now int64) error {
 }
 
 func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
-
-func checkExtensions(list []Extension) error {
-	size, last := 0, -1
-	for _, x := range list {
-		if int(x.Type) <= last {
-			return errors.New("the extensions of an epoch are ordered by their type, each once")
-		}
-		last = int(x.Type)
-		size += 4 + len(x.Value)
-	}
-	if size > MaxExtensions {
-		return fmt.Errorf("the extensions of an epoch have at most %d bytes, not %d", MaxExtensions, size)
-	}
-	return nil
-}

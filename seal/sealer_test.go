@@ -77,7 +77,7 @@ func TestSecondImplementation(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%d", suite, kind, len(to)), func(t *testing.T) {
 					w := newWorld(t, suite, "bob", "carol", "dave")
 					w.alice = w.signer("alice", kind)
-					s := w.sealer(to, func(c *seal.SealerConfig) { c.Pad = padTo(64) })
+					s := w.sealer(to)
 					c := content("the text")
 					p := w.seal(s, c)
 					ours := w.open(w.opener("bob"), p, c.ID)
@@ -176,7 +176,7 @@ func TestEpochEndsWithTheCertificate(t *testing.T) {
 
 func TestSealRefusesContents(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob")
-	s := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.Pad = func(n int) int { return n - 5 } })
+	s := w.sealer([]string{"bob"})
 	long := strings.Repeat("x", 256)
 	for name, c := range map[string]seal.Content{
 		"no id":                 {},
@@ -210,35 +210,15 @@ func TestLargestContent(t *testing.T) {
 	}
 }
 
-func TestPadding(t *testing.T) {
+// A sealer does not pad, and what looks like padding in a text is text.
+func TestTextsKeepTheirEnds(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob")
-	o := w.opener("bob")
-	for name, pad := range map[string]func(int) int{"multiples": padTo(256), "less than there is": func(int) int { return 0 }} {
-		s := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.Pad = pad })
-		for _, text := range []string{"", "x", strings.Repeat("\x00", 300), "ends in\x01", "ends in\x01\x00\x00", strings.Repeat("x", 1000)} {
-			c := content(text)
-			if m := w.open(o, w.seal(s, c), c.ID); string(m.Text) != text {
-				t.Errorf("%s: %q became %q", name, text, m.Text)
-			}
+	o, s := w.opener("bob"), w.sealer([]string{"bob"})
+	for _, text := range []string{"", "x", strings.Repeat("\x00", 300), "ends in\x01", "ends in\x01\x00\x00", strings.Repeat("x", 1000)} {
+		c := content(text)
+		if m := w.open(o, w.seal(s, c), c.ID); string(m.Text) != text {
+			t.Errorf("%q became %q", text, m.Text)
 		}
-	}
-	sizes := map[int]bool{}
-	s := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.Pad = padTo(256) })
-	for n := 1; n <= 256; n += 15 {
-		sizes[len(w.seal(s, content(strings.Repeat("x", n))))] = true
-	}
-	if len(sizes) != 1 {
-		t.Errorf("texts of 1 to 256 bytes have envelopes of %d sizes", len(sizes))
-	}
-}
-
-// padTo fills up to the next multiple of n.
-func padTo(n int) func(int) int {
-	return func(size int) int {
-		if n == 0 {
-			return size
-		}
-		return (size + n - 1) / n * n
 	}
 }
 

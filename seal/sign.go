@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -143,18 +144,11 @@ func (s *Signer) NotAfter() time.Time { return s.leaf.NotAfter }
 
 // Sign signs content for what label says it is.
 func (s *Signer) Sign(label Label, content []byte) ([]byte, error) {
-	message := signedBytes(label, content)
 	random := rand.Reader
 	if !s.random && s.scheme != RSAPSSSHA256 {
 		random = nil
 	}
-	hash, opts := s.scheme.options()
-	digest := message
-	if hash != 0 {
-		h := hash.New()
-		h.Write(message)
-		digest = h.Sum(nil)
-	}
+	digest, opts := s.scheme.digest(label, content)
 	sig, err := s.key.Sign(random, digest, opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign as %s: %w", s.name, err)
@@ -162,17 +156,24 @@ func (s *Signer) Sign(label Label, content []byte) ([]byte, error) {
 	return sig, nil
 }
 
-// options are the hash to apply before signing, 0 for none, and what to tell the key.
-func (s Scheme) options() (crypto.Hash, crypto.SignerOpts) {
+// pss has a salt of 32 bytes.
+var pss = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+
+// digest is what is handed to the key, and what to tell it. Ed25519 hashes by itself.
+func (s Scheme) digest(label Label, content []byte) ([]byte, crypto.SignerOpts) {
+	message := signedBytes(label, content)
 	switch s {
-	case ECDSAP256SHA256:
-		return crypto.SHA256, crypto.SHA256
+	case Ed25519:
+		return message, crypto.Hash(0)
 	case ECDSAP384SHA384:
-		return crypto.SHA384, crypto.SHA384
-	case RSAPSSSHA256:
-		return crypto.SHA256, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+		sum := sha512.Sum384(message)
+		return sum[:], crypto.SHA384
 	}
-	return 0, crypto.Hash(0)
+	sum := sha256.Sum256(message)
+	if s == RSAPSSSHA256 {
+		return sum[:], pss
+	}
+	return sum[:], crypto.SHA256
 }
 
 // CheckSignature reports whether sig is a signature of content under label by the owner
@@ -183,14 +184,7 @@ func CheckSignature(cert *x509.Certificate, label Label, content, sig []byte) er
 	if err != nil {
 		return &Error{Kind: ErrSignature, Err: err}
 	}
-	message := signedBytes(label, content)
-	hash, _ := scheme.options()
-	digest := message
-	if hash != 0 {
-		h := hash.New()
-		h.Write(message)
-		digest = h.Sum(nil)
-	}
+	digest, _ := scheme.digest(label, content)
 	var ok bool
 	switch key := cert.PublicKey.(type) {
 	case *ecdsa.PublicKey:
@@ -198,8 +192,7 @@ func CheckSignature(cert *x509.Certificate, label Label, content, sig []byte) er
 	case ed25519.PublicKey:
 		ok = ed25519.Verify(key, digest, sig)
 	case *rsa.PublicKey:
-		opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
-		ok = rsa.VerifyPSS(key, crypto.SHA256, digest, sig, opts) == nil
+		ok = rsa.VerifyPSS(key, crypto.SHA256, digest, sig, pss) == nil
 	}
 	if !ok {
 		return refuse(ErrSignature, "", "it is not the certificate owner's")
@@ -224,20 +217,15 @@ func encodeChain(certs []*x509.Certificate) ([]byte, error) {
 	if len(certs) > MaxChain {
 		return nil, fmt.Errorf("the sender's chain has %d certificates, more than %d", len(certs), MaxChain)
 	}
-	var p []byte
+	var f fields
 	for _, c := range certs {
-		if len(c.Raw) > MaxChainBytes {
-			return nil, errChainSize
+		if len(f.p)+2+len(c.Raw) > MaxChainBytes {
+			return nil, fmt.Errorf("the sender's chain has more than %d bytes", MaxChainBytes)
 		}
-		p = appendPrefixed(p, c.Raw)
+		prefixed(&f, &c.Raw)
 	}
-	if len(p) > MaxChainBytes {
-		return nil, errChainSize
-	}
-	return p, nil
+	return f.p, nil
 }
-
-var errChainSize = fmt.Errorf("the sender's chain has more than %d bytes", MaxChainBytes)
 
 // ParseChain takes apart certificates as an envelope carries them: for each, leaf first,
 // two bytes of length and the DER; one to MaxChain of them. It says nothing about whom to
@@ -247,10 +235,9 @@ func ParseChain(p []byte) ([]*x509.Certificate, error) {
 		return nil, malformed("the certificate chain has %d bytes, more than %d", len(p), MaxChainBytes)
 	}
 	var certs []*x509.Certificate
-	r := reader{p}
-	for len(r.p) > 0 {
-		der, ok := r.prefixed()
-		if !ok || len(certs) == MaxChain {
+	for f := (fields{p: p, reading: true}); len(f.p) > 0; {
+		var der []byte
+		if prefixed(&f, &der); f.cut || len(certs) == MaxChain {
 			return nil, malformed("the certificate chain is cut or too long")
 		}
 		cert, err := x509.ParseCertificate(der)

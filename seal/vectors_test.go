@@ -251,7 +251,7 @@ func (f *vectorFile) sealer(t *testing.T, v *vectorEnvelope) *seal.Sealer {
 	for _, x := range v.Extensions {
 		extensions = append(extensions, seal.Extension{Type: x.Type, Value: x.Value})
 	}
-	s, err := seal.NewSealer(seal.SealerConfig{Receivers: to, EpochMessages: v.MaxMessages, Pad: padTo(v.PaddedTo), OmitChain: func(*seal.Signer) bool { return v.ChainLeftOut },
+	s, err := seal.NewSealer(seal.SealerConfig{Receivers: to, EpochMessages: v.MaxMessages, OmitChain: func(*seal.Signer) bool { return v.ChainLeftOut },
 		EpochAge:   time.Duration(v.NotAfter-v.Created) * time.Millisecond,
 		Signer:     func() (*seal.Signer, error) { return signer, nil },
 		Extensions: func() []seal.Extension { return extensions },
@@ -274,8 +274,8 @@ func TestVectorsSeal(t *testing.T) {
 	made := 0
 	for i := range f.Envelopes {
 		v := &f.Envelopes[i]
-		// RSA-PSS draws its salt by itself, and a new Sealer has no epoch before.
-		if v.SignerKind == "RSA" || v.PreviousCount > 0 || v.Sequence != 1 {
+		// RSA-PSS draws its salt by itself, a new Sealer has no epoch before, and does not pad.
+		if v.SignerKind == "RSA" || v.PaddedTo > 0 || v.PreviousCount > 0 || v.Sequence != 1 {
 			continue
 		}
 		c := seal.Content{ID: v.ID, Exchange: v.Exchange, RoutingKey: v.RoutingKey, Body: v.Content}

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 
@@ -12,7 +11,7 @@ import (
 
 // Bounds of an envelope.
 const (
-	// MaxContentBytes bounds what can be sealed, padding included.
+	// MaxContentBytes bounds what can be sealed, padding of other sealers included.
 	MaxContentBytes = 16 << 20
 
 	maxEnvelopeBytes = 24 << 20
@@ -115,36 +114,54 @@ func decode(dst []byte, name string, part []byte) ([]byte, error) {
 	return out, nil
 }
 
-// epochPart is the part of an envelope that all messages of an epoch share:
-//
-//	2+n  header
-//	2+n  signature of the header
-//	2+n  certificates, each 2+n
-type epochPart struct {
-	header, signature, chain []byte
-}
-
-func splitEpoch(p []byte) (e epochPart, err error) {
-	r := reader{p}
-	var ok1, ok2, ok3 bool
-	e.header, ok1 = r.prefixed()
-	e.signature, ok2 = r.prefixed()
-	e.chain, ok3 = r.prefixed()
-	switch {
-	case !ok1 || !ok2 || !ok3:
-		return e, malformed("the epoch is cut")
-	case len(r.p) > 0:
-		return e, malformed("something follows the epoch")
-	case len(e.signature) > maxSignature:
-		return e, malformed("the signature has %d bytes, and %d are allowed", len(e.signature), maxSignature)
+// header takes the epoch apart and returns the SHA-256 of its header's body as well.
+func (p *parts) header() (signed, *header, [32]byte, error) {
+	raw, err := decode(nil, "epoch", p.epoch)
+	if err != nil {
+		return signed{}, nil, [32]byte{}, err
 	}
-	return e, nil
+	s, err := parseSigned(raw, "the epoch")
+	if err != nil {
+		return s, nil, [32]byte{}, err
+	}
+	h, body, err := parseHeader(s.content)
+	return s, h, body, err
 }
 
-func (e *epochPart) append(dst []byte) []byte {
-	dst = appendPrefixed(dst, e.header)
-	dst = appendPrefixed(dst, e.signature)
-	return appendPrefixed(dst, e.chain)
+// signed is something with its signature. The messages of an epoch share one, around
+// the epoch's header; a key entry is one around its body.
+//
+//	2+n  content
+//	2+n  signature of the content
+//	2+n  certificates, each 2+n
+type signed struct{ content, signature, chain []byte }
+
+func (s *signed) fields(f *fields) {
+	prefixed(f, &s.content)
+	prefixed(f, &s.signature)
+	prefixed(f, &s.chain)
+}
+
+func (s *signed) append(dst []byte) []byte {
+	f := fields{p: dst}
+	s.fields(&f)
+	return f.p
+}
+
+func parseSigned(p []byte, what string) (s signed, err error) {
+	f := fields{p: p, reading: true}
+	s.fields(&f)
+	if err := f.end(what); err != nil {
+		return s, err
+	}
+	return s, checkSignatureSize(s.signature)
+}
+
+func checkSignatureSize(sig []byte) error {
+	if len(sig) > maxSignature {
+		return malformed("the signature has %d bytes, and %d are allowed", len(sig), maxSignature)
+	}
+	return nil
 }
 
 // message is the part of an envelope that is its own:
@@ -166,28 +183,38 @@ type message struct {
 	ciphertext           []byte
 }
 
+func (m *message) fields(f *fields) {
+	integer(f, &m.seq, 8)
+	integer(f, &m.sealedAt, 8)
+	f.bytes(&m.salt, saltBytes)
+	prefixed(f, &m.exchange)
+	prefixed(f, &m.routingKey)
+	prefixed(f, &m.signature)
+	f.bytes(&m.ciphertext, len(f.p))
+}
+
+func (m *message) append(dst []byte) []byte {
+	f := fields{p: dst}
+	m.fields(&f)
+	return f.p
+}
+
 // parseMessage reads a message. What it returns aliases id and p.
-func parseMessage(id, p []byte) (m message, err error) {
-	r := reader{p}
-	seq, ok1 := r.uint64()
-	sealedAt, ok2 := r.uint64()
-	salt, ok3 := r.take(saltBytes)
-	exchange, ok4 := r.prefixed()
-	routingKey, ok5 := r.prefixed()
-	signature, ok6 := r.prefixed()
-	switch {
-	case !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || len(r.p) < tagBytes+1:
+func parseMessage(id, p []byte) (message, error) {
+	f := fields{p: p, reading: true}
+	m := message{id: id}
+	m.fields(&f)
+	switch n := len(m.ciphertext); {
+	case f.cut || n < tagBytes+1:
 		return m, malformed("the message is cut")
-	case sealedAt > maxMillis:
+	case uint64(m.sealedAt) > maxMillis:
 		return m, malformed("the message's time is after the year 9999")
-	case len(signature) > maxSignature:
-		return m, malformed("the signature has %d bytes, and %d are allowed", len(signature), maxSignature)
-	case len(r.p) > MaxContentBytes+1+tagBytes:
-		return m, malformed("the ciphertext has %d bytes, and %d are allowed", len(r.p), MaxContentBytes+1+tagBytes)
-	case len(exchange) > sealmq.MaxNameBytes || len(routingKey) > sealmq.MaxNameBytes:
+	case n > MaxContentBytes+1+tagBytes:
+		return m, malformed("the ciphertext has %d bytes, and %d are allowed", n, MaxContentBytes+1+tagBytes)
+	case len(m.exchange) > sealmq.MaxNameBytes || len(m.routingKey) > sealmq.MaxNameBytes:
 		return m, malformed("the exchange or the routing key is longer than %d bytes", sealmq.MaxNameBytes)
 	}
-	return message{id, seq, int64(sealedAt), salt, exchange, routingKey, signature, r.p}, nil
+	return m, checkSignatureSize(m.signature)
 }
 
 // check refuses what parseMessage lets pass for speed: texts that no sender may use.
@@ -206,15 +233,6 @@ func (m *message) check() error {
 	return nil
 }
 
-// appendFields encodes what comes before the signature.
-func (m *message) appendFields(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, m.seq)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(m.sealedAt))
-	dst = append(dst, m.salt...)
-	dst = appendPrefixed(dst, m.exchange)
-	return appendPrefixed(dst, m.routingKey)
-}
-
 // The padding is part of what is encrypted: the content, a byte 1, and any number of
 // zeros.
 
@@ -230,5 +248,5 @@ func unpad(p []byte) ([]byte, error) {
 }
 
 func errContent(n int) error {
-	return &Error{Kind: ErrTooLarge, Detail: fmt.Sprintf("the content has %d bytes with its padding, and %d are allowed", n, MaxContentBytes)}
+	return &Error{Kind: ErrTooLarge, Detail: fmt.Sprintf("the content has %d bytes, and %d are allowed", n, MaxContentBytes)}
 }

@@ -27,7 +27,7 @@ func (s *Sender) prepare(ctx context.Context) error {
 		return err
 	}
 	s.sealer, err = seal.NewSealer(seal.SealerConfig{Receivers: receivers, Signer: s.cfg.Signer, EpochMessages: s.cfg.EpochMessages,
-		EpochAge: s.cfg.EpochAge, Pad: s.cfg.Pad, OmitChain: s.omitChain, Extensions: s.extensions, Now: s.cfg.Now})
+		EpochAge: s.cfg.EpochAge, OmitChain: s.omitChain, Extensions: s.extensions, Now: s.cfg.Now})
 	return err
 }
 

@@ -59,7 +59,7 @@ type Config struct {
 	Suite seal.Suite
 	// Signer is asked at the beginning of every epoch, so that a renewed certificate is used.
 	Signer func() (*seal.Signer, error)
-	// EpochMessages, EpochAge and Pad are those of seal.SealerConfig. While there is a
+	// EpochMessages and EpochAge are those of seal.SealerConfig. While there is a
 	// connection, a key of the Directory is looked up again after EpochAge.
 	EpochMessages uint64
 	EpochAge      time.Duration
@@ -68,7 +68,6 @@ type Config struct {
 	// key, and a thief of the old one can open what is sealed. An error that the Directory
 	// answers with always counts.
 	KeysFor time.Duration
-	Pad     func(size int) int
 	// CarryChain puts the sender's certificates into every message, for receivers that cannot
 	// ask the broker for them. By default they are left with the broker, if it keeps them,
 	// which saves a kilobyte in each message.

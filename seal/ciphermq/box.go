@@ -1,7 +1,6 @@
 package ciphermq
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -124,11 +123,7 @@ func boxContentCipher(key []byte, useAES bool) (cipher.AEAD, error) {
 	if !useAES {
 		return chacha20poly1305.New(key)
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
+	return contentCipher(key, boxNonceBytes)
 }
 
 // Open opens all of G3 to G6. Nothing in an envelope tells the two kinds of box apart,

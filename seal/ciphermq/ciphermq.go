@@ -66,7 +66,7 @@ func (Suites) Generate(s seal.Suite, bits int) (seal.LegacyPrivateKey, error) {
 func (Suites) PublicKey(s seal.Suite, raw []byte) (seal.LegacyPublicKey, error) {
 	switch {
 	case s == RSA:
-		return parseSPKI(raw)
+		return parsePublic(raw)
 	case IsBox(s):
 		return newBoxPublic(raw)
 	}
@@ -77,7 +77,7 @@ func (Suites) PublicKey(s seal.Suite, raw []byte) (seal.LegacyPublicKey, error) 
 func (Suites) PrivateKey(s seal.Suite, raw []byte) (seal.LegacyPrivateKey, error) {
 	switch {
 	case s == RSA:
-		return parsePKCS8(raw)
+		return parsePrivate(raw)
 	case IsBox(s):
 		return newBoxPrivate(raw)
 	}
@@ -89,16 +89,10 @@ func errUnknown(s seal.Suite) error { return fmt.Errorf("%s is no suite of Ciphe
 // PublicPEM reads an RSA key as CipherMQ's key makers write it: SubjectPublicKeyInfo or
 // PKCS#1.
 func (Suites) PublicPEM(b *pem.Block) (seal.Suite, seal.LegacyPublicKey, error) {
-	var key seal.LegacyPublicKey
-	var err error
-	switch b.Type {
-	case "PUBLIC KEY":
-		key, err = parseSPKI(b.Bytes)
-	case "RSA PUBLIC KEY":
-		key, err = parsePKCS1Public(b.Bytes)
-	default:
+	if b.Type != "PUBLIC KEY" && b.Type != "RSA PUBLIC KEY" {
 		return "", nil, nil
 	}
+	key, err := parsePublic(b.Bytes)
 	if err == errNotRSA {
 		return "", nil, nil
 	}
@@ -107,16 +101,10 @@ func (Suites) PublicPEM(b *pem.Block) (seal.Suite, seal.LegacyPublicKey, error) 
 
 // PrivatePEM reads an RSA key as CipherMQ's key makers write it: PKCS#8 or PKCS#1.
 func (Suites) PrivatePEM(b *pem.Block) (seal.Suite, seal.LegacyPrivateKey, error) {
-	var key seal.LegacyPrivateKey
-	var err error
-	switch b.Type {
-	case "PRIVATE KEY":
-		key, err = parsePKCS8(b.Bytes)
-	case "RSA PRIVATE KEY":
-		key, err = parsePKCS1(b.Bytes)
-	default:
+	if b.Type != "PRIVATE KEY" && b.Type != "RSA PRIVATE KEY" {
 		return "", nil, nil
 	}
+	key, err := parsePrivate(b.Bytes)
 	if err == errNotRSA {
 		return "", nil, nil
 	}

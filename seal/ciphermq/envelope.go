@@ -23,6 +23,14 @@ type Envelope struct {
 	RoutingKey    string // routing_key; G4
 }
 
+func (e *Envelope) texts() map[string]*string {
+	return map[string]*string{"message_id": &e.MessageID, "receiver_client_id": &e.Receiver, "sent_time": &e.SentTime, "routing_key": &e.RoutingKey}
+}
+
+func (e *Envelope) fields() map[string]*[]byte {
+	return map[string]*[]byte{"enc_session_key": &e.EncSessionKey, "nonce": &e.Nonce, "tag": &e.Tag, "ciphertext": &e.Ciphertext}
+}
+
 // Parse reads a published body. It wants one JSON object in which every member that it knows
 // stands at most once and is a string, base64 in the standard alphabet with padding where it
 // holds bytes. It skips members that it does not know and asks for message_id and one that
@@ -30,19 +38,8 @@ type Envelope struct {
 // seal.ErrMalformed, and seal.ErrNotSealed if the body is no envelope at all.
 func Parse(body []byte) (*Envelope, error) {
 	env := new(Envelope)
-	texts := map[string]*string{
-		"message_id":         &env.MessageID,
-		"receiver_client_id": &env.Receiver,
-		"sent_time":          &env.SentTime,
-		"routing_key":        &env.RoutingKey,
-	}
-	fields := map[string]*[]byte{
-		"enc_session_key": &env.EncSessionKey,
-		"nonce":           &env.Nonce,
-		"tag":             &env.Tag,
-		"ciphertext":      &env.Ciphertext,
-	}
-	seen := make(map[string]bool, len(fields)+len(texts))
+	texts, fields := env.texts(), env.fields()
+	seen := make(map[string]bool, len(texts)+len(fields))
 	err := jsonform.Members(body, func(name string, value json.RawMessage) error {
 		text, field := texts[name], fields[name]
 		if text == nil && field == nil {
@@ -102,15 +99,6 @@ func (f form) sentTime(t time.Time) string {
 	return t.UTC().Format(f.time)
 }
 
-// JSON prints the envelope byte for byte as CipherMQ's own sender does, for every
-// generation but G6, which writes the members of G5 in another order.
-func (e *Envelope) JSON() []byte {
-	if e.Tag == nil && e.Receiver != "" && e.RoutingKey == "" {
-		return e.print(G5)
-	}
-	return e.print(G4) // G2 and G3 are the same with less
-}
-
 // print prints the members of a generation, those that are there, in its order and with
 // its white space.
 func (e *Envelope) print(s seal.Suite) []byte {
@@ -120,59 +108,23 @@ func (e *Envelope) print(s seal.Suite) []byte {
 		size += jsonform.Base64.EncodedLen(len(p))
 	}
 	dst := append(make([]byte, 0, size), '{')
+	texts, fields := e.texts(), e.fields()
 	for _, name := range f.members {
-		if e.lacks(name) {
+		text, field := texts[name], fields[name]
+		if text != nil && *text == "" || field != nil && *field == nil {
 			continue
 		}
 		if len(dst) > 1 {
 			dst = append(dst, f.comma...)
 		}
-		dst = append(dst, '"')
-		dst = append(dst, name...)
-		dst = append(dst, '"')
-		dst = append(dst, f.colon...)
-		dst = e.appendMember(dst, name)
+		dst = append(jsonform.AppendString(dst, name), f.colon...)
+		if text != nil {
+			dst = jsonform.AppendString(dst, *text)
+		} else {
+			dst = append(jsonform.Base64.AppendEncode(append(dst, '"'), *field), '"')
+		}
 	}
 	return append(dst, '}')
-}
-
-func (e *Envelope) lacks(member string) bool {
-	switch member {
-	case "receiver_client_id":
-		return e.Receiver == ""
-	case "sent_time":
-		return e.SentTime == ""
-	case "routing_key":
-		return e.RoutingKey == ""
-	case "tag":
-		return e.Tag == nil
-	}
-	return false
-}
-
-func (e *Envelope) appendMember(dst []byte, name string) []byte {
-	var p []byte
-	switch name {
-	case "message_id":
-		return jsonform.AppendString(dst, e.MessageID)
-	case "receiver_client_id":
-		return jsonform.AppendString(dst, e.Receiver)
-	case "sent_time":
-		return jsonform.AppendString(dst, e.SentTime)
-	case "routing_key":
-		return jsonform.AppendString(dst, e.RoutingKey)
-	case "enc_session_key":
-		p = e.EncSessionKey
-	case "nonce":
-		p = e.Nonce
-	case "tag":
-		p = e.Tag
-	case "ciphertext":
-		p = e.Ciphertext
-	}
-	dst = append(dst, '"')
-	dst = jsonform.Base64.AppendEncode(dst, p)
-	return append(dst, '"')
 }
 
 // errEmpty: CipherMQ's receivers take an empty text for a failure and never acknowledge

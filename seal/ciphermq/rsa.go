@@ -120,13 +120,9 @@ func (k rsaPrivate) Open(body []byte) ([]byte, error) {
 func contentCipher(key []byte, nonceSize int) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, fmt.Errorf("content cipher: %w", err)
+		return nil, err
 	}
-	gcm, err := cipher.NewGCMWithNonceSize(block, nonceSize)
-	if err != nil {
-		return nil, fmt.Errorf("content cipher: %w", err)
-	}
-	return gcm, nil
+	return cipher.NewGCMWithNonceSize(block, nonceSize)
 }
 
 func (k rsaPublic) Bits() int            { return k.key.N.BitLen() }
@@ -167,8 +163,13 @@ func (k rsaPrivate) Bytes() []byte {
 
 var errNotRSA = errors.New("the key is not an RSA key")
 
-func parsePKCS8(der []byte) (seal.LegacyPrivateKey, error) {
+// parsePrivate reads PKCS#8 or PKCS#1.
+func parsePrivate(der []byte) (seal.LegacyPrivateKey, error) {
+	var parsed any
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		parsed, err = x509.ParsePKCS1PrivateKey(der)
+	}
 	if err != nil {
 		return nil, errors.New("the private key is damaged or of an unknown kind")
 	}
@@ -176,26 +177,19 @@ func parsePKCS8(der []byte) (seal.LegacyPrivateKey, error) {
 	if !ok {
 		return nil, errNotRSA
 	}
-	return checkedPrivate(key)
-}
-
-func parsePKCS1(der []byte) (seal.LegacyPrivateKey, error) {
-	key, err := x509.ParsePKCS1PrivateKey(der)
-	if err != nil {
-		return nil, errors.New("the RSA private key is damaged")
-	}
-	return checkedPrivate(key)
-}
-
-func checkedPrivate(key *rsa.PrivateKey) (seal.LegacyPrivateKey, error) {
 	if err := checkRSASize(&key.PublicKey); err != nil {
 		return nil, err
 	}
 	return rsaPrivate{key: key}, nil
 }
 
-func parseSPKI(der []byte) (seal.LegacyPublicKey, error) {
+// parsePublic reads a SubjectPublicKeyInfo or PKCS#1.
+func parsePublic(der []byte) (seal.LegacyPublicKey, error) {
+	var parsed any
 	parsed, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		parsed, err = x509.ParsePKCS1PublicKey(der)
+	}
 	if err != nil {
 		return nil, errors.New("the public key is damaged or of an unknown kind")
 	}
@@ -203,18 +197,6 @@ func parseSPKI(der []byte) (seal.LegacyPublicKey, error) {
 	if !ok {
 		return nil, errNotRSA
 	}
-	return checkedPublic(key)
-}
-
-func parsePKCS1Public(der []byte) (seal.LegacyPublicKey, error) {
-	key, err := x509.ParsePKCS1PublicKey(der)
-	if err != nil {
-		return nil, errors.New("the RSA public key is damaged")
-	}
-	return checkedPublic(key)
-}
-
-func checkedPublic(key *rsa.PublicKey) (seal.LegacyPublicKey, error) {
 	if err := checkRSASize(key); err != nil {
 		return nil, err
 	}
