@@ -93,6 +93,8 @@ var places = []place{
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
+	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
+
 	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq prometheus/client_golang", pure,
 		"parsing and printing are tested byte by byte, and a session starts after the handshake"},
 	{"send", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},

@@ -1,0 +1,78 @@
+package worker
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/pipeline"
+)
+
+// Metrics are the counters of one Worker (specification 12.4). It is a
+// prometheus.Collector; register it once. All label sets are fixed.
+type Metrics struct {
+	processed, failed   *prometheus.CounterVec
+	delivered, retried  prometheus.Counter
+	duration, wait      prometheus.Histogram
+	running, processing prometheus.Gauge
+}
+
+var (
+	durationBuckets = []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}
+	waitBuckets     = append(durationBuckets[:len(durationBuckets):len(durationBuckets)], 30, 60, 300, 1800)
+)
+
+// NewMetrics returns counters at zero for a worker's name.
+func NewMetrics(name string) *Metrics {
+	labels := prometheus.Labels{"worker_id": name}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
+	}
+	vector := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, []string{label})
+		for _, value := range values {
+			v.WithLabelValues(value)
+		}
+		return v
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, ConstLabels: labels, Buckets: buckets})
+	}
+	return &Metrics{
+		processed: vector("worker_messages_processed_total", "Messages by how their attempt ended.", "status", "delivered", "retried", "failed", pipeline.ReasonMalformed),
+		failed: vector("worker_messages_failed_total", "Messages that were given up, by reason.", "reason",
+			pipeline.ReasonMaxAttempts, pipeline.ReasonMalformed, pipeline.ReasonConflict, pipeline.ReasonRefused),
+		delivered:  counter("worker_messages_delivered_total", "Messages that the main server has stored."),
+		retried:    counter("worker_messages_retried_total", "Attempts that failed and are made again."),
+		duration:   histogram("worker_delivery_duration_seconds", "Duration of a call to the main server.", durationBuckets),
+		wait:       histogram("worker_queue_wait_seconds", "Time from queueing to delivery.", waitBuckets),
+		running:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "worker_active_workers", Help: "1 while the worker runs."}),
+		processing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "worker_processing_messages", Help: "Messages in the worker's hands.", ConstLabels: labels}),
+	}
+}
+
+// gaveUp counts a message that became a dead letter.
+func (m *Metrics) gaveUp(reason string) {
+	m.failed.WithLabelValues(reason).Inc()
+	status := "failed"
+	if reason == pipeline.ReasonMalformed {
+		status = reason
+	}
+	m.processed.WithLabelValues(status).Inc()
+}
+
+func (m *Metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.processed, m.failed, m.delivered, m.retried, m.duration, m.wait, m.running, m.processing}
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.all() {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.all() {
+		c.Collect(ch)
+	}
+}

@@ -1,0 +1,315 @@
+// Package worker takes items from the pipeline's queue and delivers them to the main
+// server.
+//
+// It promises that an item leaves the queue only after the main server has stored it, or
+// after the item was given up and is a dead letter; that an item that waits for its next
+// attempt is in nobody's hands; and that while the main server does not answer, attempts
+// are not used up: the worker pauses and tries with single items until one is taken.
+//
+// It does not open items, and knows neither the queue's kind nor the way to the main server.
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/pipeline"
+)
+
+// Defaults of Config.
+const (
+	DefaultConcurrency = 4
+	DefaultBatch       = 100
+	DefaultTimeout     = 30 * time.Second
+	DefaultDrain       = 25 * time.Second
+)
+
+// Config is what a Worker works with. Name, Queue and Main must be set; a zero field has its
+// default.
+type Config struct {
+	// Name names the worker in queue, records and metrics; at most 100 bytes.
+	Name  string
+	Queue pipeline.Queue
+	Main  pipeline.Main
+	// Concurrency is how many calls to the main server are under way at a time.
+	Concurrency int
+	// Batch is how many items one call carries, at most pipeline.MaxBatch.
+	Batch int
+	// RetryInterval is the time between two attempts (default pipeline.RetryInterval).
+	RetryInterval time.Duration
+	// MaxAttempts is how often an item is tried before it is given up (default
+	// pipeline.MaxAttempts); a negative number is no limit.
+	MaxAttempts int
+	// Timeout bounds one call to the main server.
+	Timeout time.Duration
+	// Drain is how long Run waits for calls that are under way when it is told to stop.
+	Drain time.Duration
+	// Log may be nil.
+	Log *slog.Logger
+	// Metrics may be nil.
+	Metrics *Metrics
+}
+
+// Worker delivers items. It is used once.
+type Worker struct {
+	cfg      Config
+	consumer pipeline.Consumer
+	main     gate // of the main server
+	queue    gate // of the queue
+}
+
+// New prepares a worker. It takes nothing before Run.
+func New(cfg Config) (*Worker, error) {
+	if cfg.Name == "" || len(cfg.Name) > 100 {
+		return nil, errors.New("a worker needs a name of 1 to 100 bytes")
+	}
+	cfg.Concurrency = cmp.Or(cfg.Concurrency, DefaultConcurrency)
+	cfg.Batch = cmp.Or(cfg.Batch, DefaultBatch)
+	cfg.RetryInterval = cmp.Or(cfg.RetryInterval, pipeline.RetryInterval)
+	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, pipeline.MaxAttempts)
+	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
+	cfg.Drain = cmp.Or(cfg.Drain, DefaultDrain)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(cfg.Name)
+	}
+	switch {
+	case cfg.Concurrency < 1 || cfg.Concurrency > 1000:
+		return nil, fmt.Errorf("a worker's concurrency is between 1 and 1000, not %d", cfg.Concurrency)
+	case cfg.Batch < 1 || cfg.Batch > pipeline.MaxBatch:
+		return nil, fmt.Errorf("a worker's batch is between 1 and %d, not %d", pipeline.MaxBatch, cfg.Batch)
+	}
+	w := &Worker{cfg: cfg}
+	w.main = gate{what: "the main server", log: cfg.Log}
+	w.queue = gate{what: "the queue", log: cfg.Log}
+	return w, nil
+}
+
+// Run delivers items until ctx ends. Then it takes no more, lets the calls that are under
+// way finish for Config.Drain, gives back what is not finished and returns nil. A queue
+// or a main server that is away is waited for, at the start too.
+func (w *Worker) Run(ctx context.Context) error {
+	if !w.open(ctx) {
+		return nil
+	}
+	w.cfg.Metrics.running.Set(1)
+	defer w.cfg.Metrics.running.Set(0)
+	// Calls outlive ctx by the time to drain.
+	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(w.cfg.Drain, cancel) })
+	defer stop()
+	var slots sync.WaitGroup
+	for range w.cfg.Concurrency {
+		slots.Go(func() { w.slot(ctx, calls) })
+	}
+	slots.Wait()
+	return w.consumer.Close()
+}
+
+// open begins to consume, and tries again until it can or ctx ends.
+func (w *Worker) open(ctx context.Context) bool {
+	for {
+		alone, ok := w.queue.enter(ctx)
+		if !ok {
+			return false
+		}
+		c, err := w.cfg.Queue.Consumer(w.cfg.Name)
+		w.queue.leave(alone, err)
+		if err == nil {
+			w.consumer = c
+			return true
+		}
+	}
+}
+
+// slot takes items and delivers them, a batch at a time.
+func (w *Worker) slot(ctx, calls context.Context) {
+	for w.queueIsThere(ctx) {
+		alone, ok := w.main.enter(ctx)
+		if !ok {
+			return
+		}
+		taken, err := w.take(ctx, alone)
+		if err != nil && ctx.Err() == nil {
+			w.queue.leave(false, err)
+		}
+		w.process(calls, alone, taken)
+	}
+}
+
+// queueIsThere waits for the queue. It is false when ctx has ended.
+func (w *Worker) queueIsThere(ctx context.Context) bool {
+	for {
+		alone, ok := w.queue.enter(ctx)
+		if !ok || !alone {
+			return ok
+		}
+		_, err := w.cfg.Queue.Counts(ctx)
+		w.queue.leave(true, err)
+	}
+}
+
+// take takes a batch, or a single item if this is the one to try whether the main server
+// is back.
+func (w *Worker) take(ctx context.Context, alone bool) ([]pipeline.Taken, error) {
+	if !alone {
+		return w.consumer.Take(ctx, w.cfg.Batch)
+	}
+	wait, cancel := context.WithTimeout(ctx, maxPause)
+	defer cancel()
+	taken, err := w.consumer.Take(wait, 1)
+	if wait.Err() != nil {
+		err = nil
+	}
+	return taken, err
+}
+
+// process delivers what was taken and tells the queue what became of it.
+func (w *Worker) process(ctx context.Context, alone bool, taken []pipeline.Taken) {
+	w.cfg.Metrics.processing.Add(float64(len(taken)))
+	defer w.cfg.Metrics.processing.Sub(float64(len(taken)))
+	finished, tries := w.sort(ctx, taken)
+	switch {
+	case len(tries) > 0:
+		finished = append(finished, w.deliver(ctx, alone, tries)...)
+	case alone: // there was nothing to try with
+		call, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+		_, err := w.cfg.Main.Keys(call)
+		cancel()
+		w.main.leave(true, err)
+	}
+	if len(finished) > 0 {
+		w.finish(ctx, finished)
+	}
+}
+
+// sort sets aside what is not to be delivered: items that are none, and those that have
+// used up their attempts.
+func (w *Worker) sort(ctx context.Context, taken []pipeline.Taken) (finished []pipeline.Finished, tries []pipeline.Taken) {
+	var spent []pipeline.Update
+	for _, t := range taken {
+		switch {
+		case t.Err != nil:
+			w.cfg.Log.Warn("an item of the queue cannot be read; it is a dead letter now", "error", t.Err)
+			w.cfg.Metrics.gaveUp(pipeline.ReasonMalformed)
+			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: pipeline.ReasonMalformed})
+		case w.cfg.MaxAttempts > 0 && t.Item.AttemptCount >= w.cfg.MaxAttempts:
+			w.cfg.Log.Warn("a message was given up after its last attempt", "message_id", t.Item.MessageID, "attempts", t.Item.AttemptCount)
+			w.cfg.Metrics.gaveUp(pipeline.ReasonMaxAttempts)
+			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: pipeline.ReasonMaxAttempts})
+			spent = append(spent, pipeline.Update{MessageID: t.Item.MessageID, ClientID: t.Item.ClientID, State: pipeline.Failed,
+				Attempts: t.Item.AttemptCount, Worker: w.cfg.Name, Error: fmt.Sprintf("Exceeded maximum attempts (%d)", w.cfg.MaxAttempts)})
+		default:
+			tries = append(tries, t)
+		}
+	}
+	w.report(ctx, spent)
+	return finished, tries
+}
+
+// report changes rows as well as it can: what counts is where the item is.
+func (w *Worker) report(ctx context.Context, updates []pipeline.Update) {
+	if len(updates) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+	defer cancel()
+	if _, err := w.cfg.Main.Status(ctx, updates); err != nil {
+		w.cfg.Log.Info("the state of messages could not be reported", "messages", len(updates), "error", err)
+	}
+}
+
+// deliver makes one call for all items and says what is to become of each.
+func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken) []pipeline.Finished {
+	items := make([]pipeline.Item, len(tries))
+	for i, t := range tries {
+		items[i] = t.Item
+		items[i].AttemptCount++
+	}
+	call, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+	defer cancel()
+	began := time.Now()
+	results, err := w.cfg.Main.Deliver(call, w.cfg.Name, items)
+	if err == nil && len(results) != len(items) {
+		err = fmt.Errorf("the main server answered %d of %d messages", len(results), len(items))
+	}
+	w.main.leave(alone, err)
+	if err != nil {
+		return w.failed(ctx, tries, err)
+	}
+	w.cfg.Metrics.duration.Observe(time.Since(began).Seconds())
+	finished := make([]pipeline.Finished, len(tries))
+	now := time.Now()
+	for i := range tries {
+		finished[i] = w.judge(&tries[i], &results[i], now)
+	}
+	return finished
+}
+
+// failed returns the items of a call that failed. A single one has had its attempt. Of
+// several nobody knows which one is to blame, so none has: they are tried one at a time
+// until the main server answers again.
+func (w *Worker) failed(ctx context.Context, tries []pipeline.Taken, err error) []pipeline.Finished {
+	finished := make([]pipeline.Finished, len(tries))
+	for i, t := range tries {
+		if len(tries) > 1 || ctx.Err() != nil {
+			finished[i] = pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Release}
+			continue
+		}
+		w.cfg.Metrics.retried.Inc()
+		w.cfg.Metrics.processed.WithLabelValues("retried").Inc()
+		finished[i] = pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Retry, After: w.cfg.RetryInterval, Reason: err.Error()}
+	}
+	return finished
+}
+
+// judge says what becomes of an item by what the main server answered.
+func (w *Worker) judge(t *pipeline.Taken, r *pipeline.Result, now time.Time) pipeline.Finished {
+	m := w.cfg.Metrics
+	dead := func(reason string) pipeline.Finished {
+		w.cfg.Log.Warn("a message was given up", "message_id", t.Item.MessageID, "client_id", t.Item.ClientID, "status", r.Status, "reason", r.Reason)
+		m.gaveUp(reason)
+		return pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: reason + ": " + r.Reason}
+	}
+	switch r.Status {
+	case pipeline.StatusDelivered, pipeline.StatusAlready:
+		m.delivered.Inc()
+		m.processed.WithLabelValues("delivered").Inc()
+		if !t.Item.QueuedAt.IsZero() {
+			m.wait.Observe(max(0, now.Sub(t.Item.QueuedAt).Seconds()))
+		}
+		return pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Done}
+	case pipeline.StatusConflict:
+		return dead(pipeline.ReasonConflict)
+	case pipeline.StatusInvalid:
+		return dead(pipeline.ReasonMalformed)
+	case pipeline.StatusRefused:
+		return dead(pipeline.ReasonRefused)
+	}
+	m.retried.Inc()
+	m.processed.WithLabelValues("retried").Inc()
+	return pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Retry, After: w.cfg.RetryInterval, Reason: string(r.Status)}
+}
+
+// finish tells the queue until it has heard. What it never hears of comes again, and the
+// main server recognises it.
+func (w *Worker) finish(ctx context.Context, finished []pipeline.Finished) {
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
+		err := w.consumer.Finish(ctx, finished)
+		if err == nil {
+			return
+		}
+		w.cfg.Log.Info("the queue did not take what became of its items; they may come again", "items", len(finished), "error", err)
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+}

@@ -1,0 +1,408 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/worker"
+)
+
+// queue is a queue in memory for one consumer.
+type queue struct {
+	pipeline.Queue
+	mu       sync.Mutex
+	ready    []pipeline.Item
+	attempts map[string]int
+	dead     map[string]string // by message id: the reason
+	done     map[string]int
+	held     map[string]pipeline.Item
+	retried  map[string]time.Duration
+	away     error
+	more     chan struct{}
+}
+
+func newQueue(ids ...string) *queue {
+	q := &queue{attempts: map[string]int{}, dead: map[string]string{}, done: map[string]int{}, held: map[string]pipeline.Item{},
+		retried: map[string]time.Duration{}, more: make(chan struct{}, 1)}
+	for _, id := range ids {
+		q.ready = append(q.ready, pipeline.Item{MessageID: id, ClientID: "acme", QueuedAt: time.Now()})
+	}
+	return q
+}
+
+func (q *queue) Consumer(string) (pipeline.Consumer, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return consumer{q}, q.away
+}
+
+func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return pipeline.Counts{Ready: len(q.ready)}, q.away
+}
+
+func (q *queue) setAway(err error) {
+	q.mu.Lock()
+	q.away = err
+	q.mu.Unlock()
+	q.wake()
+}
+
+func (q *queue) wake() {
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) put(it pipeline.Item) {
+	q.mu.Lock()
+	q.ready = append(q.ready, it)
+	q.mu.Unlock()
+	q.wake()
+}
+
+func (q *queue) left() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.ready) + len(q.held)
+}
+
+type consumer struct{ *queue }
+
+func (c consumer) Close() error { return nil }
+
+func (c consumer) Take(ctx context.Context, max int) ([]pipeline.Taken, error) {
+	for {
+		c.mu.Lock()
+		if c.away != nil {
+			defer c.mu.Unlock()
+			return nil, c.away
+		}
+		if n := min(max, len(c.ready)); n > 0 {
+			var taken []pipeline.Taken
+			for _, it := range c.ready[:n] {
+				c.held[it.MessageID] = it
+				it.AttemptCount = c.attempts[it.MessageID]
+				t := pipeline.Taken{Item: it, Ticket: it.MessageID}
+				if strings.HasPrefix(it.MessageID, "garbage") {
+					t = pipeline.Taken{Err: fmt.Errorf("%w: no JSON", pipeline.ErrMalformed), Ticket: it.MessageID}
+				}
+				taken = append(taken, t)
+			}
+			c.ready = c.ready[n:]
+			if len(c.ready) > 0 {
+				c.wake()
+			}
+			c.mu.Unlock()
+			return taken, nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-c.more:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (c consumer) Finish(_ context.Context, finished []pipeline.Finished) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away != nil {
+		return c.away
+	}
+	for _, f := range finished {
+		id := f.Ticket.(string)
+		it := c.held[id]
+		delete(c.held, id)
+		switch f.Verdict {
+		case pipeline.Done:
+			c.done[id]++
+		case pipeline.Dead:
+			c.dead[id] = f.Reason
+		case pipeline.Release:
+			c.ready = append([]pipeline.Item{it}, c.ready...)
+			c.wake()
+		case pipeline.Retry:
+			c.attempts[id]++
+			c.retried[id] = f.After
+			time.AfterFunc(f.After, func() { c.put(it) })
+		}
+	}
+	return nil
+}
+
+// server is a main server whose answer a test decides.
+type server struct {
+	pipeline.Main
+	mu      sync.Mutex
+	deliver func(it pipeline.Item) (pipeline.ResultStatus, error)
+	calls   [][]string
+	updates []pipeline.Update
+	away    error
+}
+
+func (s *server) Deliver(ctx context.Context, _ string, items []pipeline.Item) ([]pipeline.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	var results []pipeline.Result
+	for _, it := range items {
+		ids = append(ids, it.MessageID)
+	}
+	s.calls = append(s.calls, ids)
+	if s.away != nil {
+		return nil, s.away
+	}
+	for _, it := range items {
+		status, err := s.deliver(it)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, pipeline.Result{MessageID: it.MessageID, Status: status, Reason: "because"})
+	}
+	return results, ctx.Err()
+}
+
+func (s *server) Status(_ context.Context, updates []pipeline.Update) ([]pipeline.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.updates = append(s.updates, updates...)
+	return make([]pipeline.Result, len(updates)), s.away
+}
+
+func (s *server) Keys(context.Context) ([][]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return nil, s.away
+}
+
+func (s *server) setAway(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = err
+}
+
+func takeAll(pipeline.Item) (pipeline.ResultStatus, error) { return pipeline.StatusDelivered, nil }
+
+// start runs a worker until the returned function is called.
+func start(t *testing.T, cfg worker.Config) (w *worker.Worker, stop func()) {
+	t.Helper()
+	cfg.Name = "worker-1"
+	w, err := worker.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	return w, func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func ids(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("m-%03d", i)
+	}
+	return list
+}
+
+func TestEverythingIsDeliveredOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(ids(1000)...), &server{deliver: takeAll}
+		w, stop := start(t, worker.Config{Queue: q, Main: s})
+		synctest.Wait()
+		for _, id := range ids(1000) {
+			if q.done[id] != 1 {
+				t.Fatalf("%s was finished %d times", id, q.done[id])
+			}
+		}
+		if h := w.Health(); h.Status != "healthy" {
+			t.Errorf("health is %+v", h)
+		}
+		stop()
+	})
+}
+
+// TestMainServerAway: ten minutes without a main server use up no attempts but those of the
+// items that were tried with, cost few calls, and everything arrives soon afterwards.
+func TestMainServerAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(ids(1000)...), &server{deliver: takeAll, away: errors.New("connection refused")}
+		w, stop := start(t, worker.Config{Queue: q, Main: s})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if calls := len(s.calls); calls > 200 {
+			t.Errorf("%d calls were made while the main server was away", calls)
+		}
+		if h := w.Health(); h.Status != "unhealthy" || !strings.Contains(h.Checks["main_server"], "connection refused") {
+			t.Errorf("health is %+v", h)
+		}
+		s.setAway(nil)
+		time.Sleep(pipeline.RetryInterval + time.Second)
+		synctest.Wait()
+		if n := q.left(); n > 0 || len(q.done) != 1000 || len(q.dead) > 0 {
+			t.Errorf("%d items are left, %d delivered, %d dead", n, len(q.done), len(q.dead))
+		}
+		stop()
+	})
+}
+
+// TestOnePoisonousItem: an item that makes every call fail that carries it holds up no other.
+func TestOnePoisonousItem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(ids(300)...)
+		s := &server{deliver: func(it pipeline.Item) (pipeline.ResultStatus, error) {
+			if it.MessageID == "m-007" {
+				return "", errors.New("internal error")
+			}
+			return pipeline.StatusDelivered, nil
+		}}
+		_, stop := start(t, worker.Config{Queue: q, Main: s, MaxAttempts: 5})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if len(q.done) != 299 {
+			t.Errorf("%d of 299 good items were delivered", len(q.done))
+		}
+		if q.dead["m-007"] != pipeline.ReasonMaxAttempts {
+			t.Errorf("the bad item is dead for %q after %d attempts", q.dead["m-007"], q.attempts["m-007"])
+		}
+		if len(s.updates) != 1 || s.updates[0].State != pipeline.Failed || s.updates[0].Error != "Exceeded maximum attempts (5)" {
+			t.Errorf("the main server was told %+v", s.updates)
+		}
+		stop()
+	})
+}
+
+func TestAnswersDecide(t *testing.T) {
+	for answer, want := range map[pipeline.ResultStatus]string{
+		pipeline.StatusDelivered: "done", pipeline.StatusAlready: "done", pipeline.StatusConflict: "conflict: because",
+		pipeline.StatusInvalid: "malformed: because", pipeline.StatusRefused: "refused: because", pipeline.StatusNotFound: "retry", "strange": "retry",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQueue("m-1")
+			s := &server{deliver: func(pipeline.Item) (pipeline.ResultStatus, error) { return answer, nil }}
+			_, stop := start(t, worker.Config{Queue: q, Main: s})
+			synctest.Wait()
+			got := q.dead["m-1"]
+			if q.done["m-1"] == 1 {
+				got = "done"
+			} else if q.retried["m-1"] == pipeline.RetryInterval {
+				got = "retry"
+			}
+			if got != want {
+				t.Errorf("%s: became %q, want %q", answer, got, want)
+			}
+			stop()
+		})
+	}
+}
+
+func TestGarbageIsADeadLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue("garbage-1", "m-1", "garbage-2"), &server{deliver: takeAll}
+		_, stop := start(t, worker.Config{Queue: q, Main: s})
+		synctest.Wait()
+		if len(q.dead) != 2 || q.dead["garbage-1"] != pipeline.ReasonMalformed || q.done["m-1"] != 1 {
+			t.Errorf("dead: %v, delivered: %v", q.dead, q.done)
+		}
+		stop()
+	})
+}
+
+// TestQueueAway: the worker starts without a queue, finds it, loses it and finds it again;
+// what was delivered while it was away is settled when it is back.
+func TestQueueAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(ids(10)...), &server{deliver: takeAll}
+		q.away = errors.New("no broker")
+		w, stop := start(t, worker.Config{Queue: q, Main: s})
+		time.Sleep(time.Minute)
+		if h := w.Health(); h.Status != "unhealthy" || h.Checks["main_server"] != "healthy" {
+			t.Errorf("health is %+v", h)
+		}
+		s.deliver = func(pipeline.Item) (pipeline.ResultStatus, error) {
+			q.setAway(errors.New("gone again"))
+			return pipeline.StatusDelivered, nil
+		}
+		q.setAway(nil)
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		s.deliver = takeAll
+		s.mu.Unlock()
+		q.setAway(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(q.done) != 10 {
+			t.Errorf("%d of 10 were delivered", len(q.done))
+		}
+		if h := w.Health(); h.Status != "healthy" {
+			t.Errorf("health is %+v", h)
+		}
+		stop()
+	})
+}
+
+// TestStopFinishesWhatIsUnderWay: a delivery that is under way when the worker is stopped is
+// finished, and nothing else is begun.
+func TestStopFinishesWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(ids(10)...)
+		s := &server{deliver: func(pipeline.Item) (pipeline.ResultStatus, error) {
+			time.Sleep(10 * time.Second)
+			return pipeline.StatusDelivered, nil
+		}}
+		_, stop := start(t, worker.Config{Queue: q, Main: s, Concurrency: 1, Batch: 2})
+		synctest.Wait()
+		stop()
+		if len(q.done) != 2 || q.left() != 8 {
+			t.Errorf("%d were delivered and %d are left, want 2 and 8", len(q.done), q.left())
+		}
+	})
+}
+
+func TestStopGivesBackWhatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(ids(3)...), &hanging{}
+		_, stop := start(t, worker.Config{Queue: q, Main: s, Timeout: time.Hour})
+		synctest.Wait()
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > worker.DefaultDrain+time.Second {
+			t.Errorf("the stop took %s", took)
+		}
+		if q.left() != 3 || len(q.attempts) > 0 {
+			t.Errorf("%d of 3 items are left; attempts %v", q.left(), q.attempts)
+		}
+	})
+}
+
+type hanging struct{ server }
+
+func (*hanging) Deliver(ctx context.Context, _ string, _ []pipeline.Item) ([]pipeline.Result, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestBadConfigurations(t *testing.T) {
+	for _, cfg := range []worker.Config{{}, {Name: strings.Repeat("w", 101)}, {Name: "w", Batch: 501}, {Name: "w", Batch: -1}, {Name: "w", Concurrency: -1}} {
+		if _, err := worker.New(cfg); err == nil {
+			t.Errorf("%+v is accepted", cfg)
+		}
+	}
+}
