@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -60,29 +61,12 @@ func (j *Journal) staging() []byte {
 	return make([]byte, 0, 16<<10)
 }
 
-// unstage takes the buffers of a finished batch back.
-func (j *Journal) unstage(b *batch) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, r := range b.runs {
-		if len(j.spare) < maxStaging && cap(r.buf) <= maxStagingBytes {
-			j.spare = append(j.spare, r.buf[:0])
-		}
-		r.buf = nil
-	}
-}
-
-type counters struct {
-	syncs, batches, records, bytes, syncNanos     atomic.Uint64
-	damaged, droppedTail, recycled, created, gone atomic.Uint64
-}
-
 // commit is the one goroutine that writes and syncs. There is no timer: whatever
-// arrives while it works is its next batch.
+// arrives while it works is its next batch. Once it is idle, a batch of nothing but a mark
+// lets damage to the last batch be told from a torn tail.
 func (j *Journal) commit() {
-	defer j.background.Done()
 	var quiet atomic.Bool
-	idle := j.cfg.Clock.AfterFunc(idleMark, func() { quiet.Store(true); j.signal() })
+	idle := j.cfg.Clock.AfterFunc(idleMark, func() { quiet.Store(true); poke(j.wake) })
 	defer idle.Stop()
 	for {
 		stopping := false
@@ -91,18 +75,18 @@ func (j *Journal) commit() {
 		case <-j.stop:
 			stopping = true
 		}
-		for b := j.takePending(); b != nil; b = j.takePending() {
+		for {
+			mark := j.unmarked && (stopping || quiet.Load())
+			b := j.takePending(mark)
+			if b == nil {
+				break
+			}
+			j.unmarked = b.records > 0 || j.unmarked && !mark
 			j.finish(b, j.store(b))
-			j.unstage(b)
 			if b.records > 0 {
-				j.unmarked = true
 				quiet.Store(false)
 				idle.Reset(idleMark)
 			}
-		}
-		if j.unmarked && (stopping || quiet.Load()) {
-			j.mark()
-			j.unmarked = false
 		}
 		if stopping {
 			return
@@ -110,10 +94,15 @@ func (j *Journal) commit() {
 	}
 }
 
-func (j *Journal) takePending() *batch {
+// takePending returns what has arrived, with at least a mark if that is asked for and fits,
+// or nil.
+func (j *Journal) takePending(mark bool) *batch {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	b := j.pending
+	if mark && len(b.runs) == 0 && j.failed == nil && j.off+markBytes+minRecordBytes <= j.cur.size {
+		j.off = j.run().end()
+	}
 	if len(b.runs) == 0 && len(b.waiters) == 0 {
 		return nil
 	}
@@ -141,9 +130,11 @@ func (j *Journal) store(b *batch) error {
 		took := j.cfg.Clock.Now().Sub(began)
 		j.synced = position(r.seg.gen, r.end())
 		j.cache.add(position(r.seg.gen, r.start), kept)
-		j.stats.syncs.Add(1)
-		j.stats.bytes.Add(uint64(len(r.buf)))
-		j.stats.syncNanos.Add(uint64(took))
+		j.mu.Lock()
+		j.stats.Syncs++
+		j.stats.Bytes += uint64(len(r.buf))
+		j.stats.SyncTime += took
+		j.mu.Unlock()
 		j.cfg.Committed(CommitInfo{Records: b.records, Bytes: len(r.buf), Sync: took})
 	}
 	return nil
@@ -159,33 +150,23 @@ func (j *Journal) finish(b *batch, err error) {
 	for _, f := range b.waiters {
 		f(err)
 	}
-	if err != nil {
-		return
-	}
-	j.stats.batches.Add(1)
-	j.stats.records.Add(uint64(b.records))
-	j.appliedMu.Lock()
-	j.applied, j.appliedSeq = j.synced, b.nextSeq
-	j.appliedMu.Unlock()
-	for _, gen := range b.sealed {
-		j.cfg.Sealed(gen)
-	}
-}
-
-// mark writes a batch of nothing but a mark, so that damage to the batch before it is
-// recognised as damage and not taken for a torn tail.
-func (j *Journal) mark() {
 	j.mu.Lock()
-	if j.failed != nil || len(j.pending.runs) > 0 || j.off+markBytes+minRecordBytes > j.cur.size {
-		j.mu.Unlock()
-		return
+	for _, r := range b.runs {
+		if len(j.spare) < maxStaging && cap(r.buf) <= maxStagingBytes {
+			j.spare = append(j.spare, r.buf[:0])
+		}
 	}
-	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: make([]byte, markBytes)}
-	j.seq++
-	j.off += markBytes
+	if err == nil {
+		j.stats.Batches++
+		j.stats.Records += uint64(b.records)
+		j.applied, j.appliedSeq = j.synced, b.nextSeq
+	}
 	j.mu.Unlock()
-	b := &batch{runs: []*run{r}, nextSeq: r.seq + 1}
-	j.finish(b, j.store(b))
+	if err == nil {
+		for _, gen := range b.sealed {
+			j.cfg.Sealed(gen)
+		}
+	}
 }
 
 // Stats are totals since Open and current levels.
@@ -204,21 +185,13 @@ type Stats struct {
 
 // Stats returns the journal's counters.
 func (j *Journal) Stats() Stats {
-	s := Stats{
-		Syncs: j.stats.syncs.Load(), Batches: j.stats.batches.Load(), Records: j.stats.records.Load(),
-		Bytes: j.stats.bytes.Load(), SyncTime: time.Duration(j.stats.syncNanos.Load()),
-		Damaged: j.stats.damaged.Load(), DroppedTail: j.stats.droppedTail.Load(),
-		Recycled: j.stats.recycled.Load(), Created: j.stats.created.Load(), Removed: j.stats.gone.Load(),
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s.Ready, s.Free, s.PendingBytes = len(j.ready), len(j.free), j.pending.bytes
-	for _, seg := range append(append([]*segment(nil), j.ready...), j.free...) {
+	s := j.stats
+	s.Segments, s.Ready, s.Free, s.PendingBytes = len(j.segments), len(j.ready), len(j.free), j.pending.bytes
+	for _, seg := range slices.Concat(j.ready, j.free) {
 		s.DiskBytes += seg.size
 	}
-	j.segMu.RLock()
-	defer j.segMu.RUnlock()
-	s.Segments = len(j.segments)
 	for _, seg := range j.segments {
 		s.DiskBytes += seg.size
 	}

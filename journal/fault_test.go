@@ -156,8 +156,8 @@ func TestFailedJournalRefusesEverything(t *testing.T) {
 	if _, err := j.Append(true, journal.FirstKind, []byte("x"), nil); !errors.Is(err, faultfs.EIO) {
 		t.Errorf("append after a failed sync: %v", err)
 	}
-	if err := j.OnSync(func(error) { t.Error("a function was called that OnSync refused") }); !errors.Is(err, faultfs.EIO) {
-		t.Errorf("OnSync after a failed sync: %v", err)
+	if err := j.Sync(); !errors.Is(err, faultfs.EIO) {
+		t.Errorf("sync after a failed sync: %v", err)
 	}
 	if err := j.WaitRoom(t.Context(), true, 10); !errors.Is(err, faultfs.EIO) {
 		t.Errorf("WaitRoom after a failed sync: %v", err)
@@ -167,6 +167,9 @@ func TestFailedJournalRefusesEverything(t *testing.T) {
 	}
 	if err := j.Close(); err != nil {
 		t.Errorf("second close: %v", err)
+	}
+	if err := j.Sync(); !errors.Is(err, faultfs.EIO) {
+		t.Errorf("sync after close: %v", err)
 	}
 }
 

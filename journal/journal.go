@@ -8,9 +8,12 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,25 +89,15 @@ type CommitInfo struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.SegmentBytes == 0 {
-		c.SegmentBytes = DefaultSegmentBytes
-	}
+	c.SegmentBytes = cmp.Or(c.SegmentBytes, DefaultSegmentBytes)
 	if c.SegmentBytes < MinSegmentBytes || c.SegmentBytes > MaxSegmentBytes || c.SegmentBytes%pageBytes != 0 {
 		return c, fmt.Errorf("segment size %d is not a multiple of %d between %d and %d",
 			c.SegmentBytes, pageBytes, MinSegmentBytes, MaxSegmentBytes)
 	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = DefaultCacheBytes
-	}
-	if c.MaxPendingBytes == 0 {
-		c.MaxPendingBytes = DefaultMaxPendingBytes
-	}
-	if c.Clock == nil {
-		c.Clock = clock.System
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	c.MaxPendingBytes = cmp.Or(c.MaxPendingBytes, DefaultMaxPendingBytes)
+	c.Clock = cmp.Or(c.Clock, clock.System)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Sealed == nil {
 		c.Sealed = func(uint64) {}
 	}
@@ -140,36 +133,33 @@ type Journal struct {
 	off     int64      // where in cur
 	seq     uint64     // of the next record
 	pending *batch
-	ready   []*segment // empty, with header, in the order of their generations
-	free    []*segment // released, to be prepared again or removed
-	nextGen uint64
-	nextNum int
-	noSpace error // why the last preparation failed
-	failed  error
-	closed  bool
+	// segments are all that may hold records, by generation.
+	segments map[uint64]*segment
+	ready    []*segment // empty, with header, in the order of their generations
+	free     []*segment // released, to be prepared again or removed
+	nextGen  uint64
+	nextNum  int
+	noSpace  error // why the last preparation failed
+	failed   error
+	closed   bool
+	spare    [][]byte // buffers for runs
+	stats    Stats    // its totals
+	// What every function of OnSync was called for.
+	applied    Position
+	appliedSeq uint64
 
 	making sync.Mutex // held while a segment is made, or must not be
-
-	segMu    sync.RWMutex
-	segments map[uint64]*segment // by generation: all that may hold records
 
 	cache cache
 	// Owned by the committer after Begin.
 	synced   Position
 	unmarked bool // no mark says yet that the last batch is synced
 
-	appliedMu  sync.Mutex
-	applied    Position
-	appliedSeq uint64
-
-	stats counters
-
 	wake       chan struct{} // capacity 1: something is pending
 	prepare    chan struct{} // capacity 1: the preparer should look
 	stop       chan struct{}
 	failedCh   chan struct{}
 	background sync.WaitGroup
-	spare      [][]byte // buffers for runs; guarded by mu
 }
 
 // Failed is closed when a write or sync has failed. Nothing is accepted any more and
@@ -193,10 +183,7 @@ func (j *Journal) Append(urgent bool, kind byte, head, body []byte) (Position, e
 	n := RecordBytes(len(head) + len(body))
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.usable(); err != nil {
-		return 0, err
-	}
-	if err := j.makeRoom(urgent, int64(n)); err != nil {
+	if err := j.makeRoom(urgent, n); err != nil {
 		return 0, err
 	}
 	r := j.run()
@@ -206,30 +193,28 @@ func (j *Journal) Append(urgent bool, kind byte, head, body []byte) (Position, e
 	j.seq++
 	j.pending.records++
 	j.pending.bytes += n
-	j.signal()
+	poke(j.wake)
 	return pos, nil
 }
 
 // OnSync arranges for f to be called once everything appended before is durable, or
-// with the error that stopped the journal. Calls come in the order of OnSync, from one
-// goroutine; f must not block. If OnSync itself returns an error, f is never called.
-func (j *Journal) OnSync(f func(error)) error {
+// with the error that stopped the journal: then it is not known whether it is. Calls come in
+// the order of OnSync, from one goroutine, until the journal is closed; f must not block.
+func (j *Journal) OnSync(f func(error)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.usable(); err != nil {
-		return err
+	if j.closed || j.opening != nil {
+		go f(j.usable())
+		return
 	}
 	j.pending.waiters = append(j.pending.waiters, f)
-	j.signal()
-	return nil
+	poke(j.wake)
 }
 
 // Sync waits until everything appended before is durable.
 func (j *Journal) Sync() error {
 	done := make(chan error, 1)
-	if err := j.OnSync(func(err error) { done <- err }); err != nil {
-		return err
-	}
+	j.OnSync(func(err error) { done <- err })
 	return <-done
 }
 
@@ -246,16 +231,10 @@ func (j *Journal) usable() error {
 	return nil
 }
 
-func (j *Journal) signal() {
+// poke wakes the goroutine that waits for c, now or when it comes to wait.
+func poke(c chan struct{}) {
 	select {
-	case j.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (j *Journal) askPreparer() {
-	select {
-	case j.prepare <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -280,8 +259,8 @@ func (j *Journal) Stop(cause error) { j.fail(cause) }
 // sequence of the first record behind it. A checkpoint of what those functions did may
 // name it as Config.From.
 func (j *Journal) Applied() (Position, uint64) {
-	j.appliedMu.Lock()
-	defer j.appliedMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	return j.applied, j.appliedSeq
 }
 
@@ -299,18 +278,10 @@ func (j *Journal) Close() error {
 	close(j.stop)
 	j.background.Wait()
 	err := j.Err()
-	j.segMu.Lock()
-	defer j.segMu.Unlock()
-	for _, s := range j.segments {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, s := range slices.Concat(j.ready, j.free, slices.Collect(maps.Values(j.segments))) {
 		err = errors.Join(err, s.file.Close())
-	}
-	for _, s := range append(j.ready, j.free...) {
-		err = errors.Join(err, s.file.Close())
-	}
-	if j.opening != nil {
-		for _, s := range j.opening.unused {
-			err = errors.Join(err, s.file.Close())
-		}
 	}
 	j.segments, j.ready, j.free = nil, nil, nil
 	return err

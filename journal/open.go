@@ -77,7 +77,7 @@ func (j *Journal) openSegments(flag int) error {
 				}
 			}
 			if s.gen == 0 { // a crash while it was made: it never held a record
-				j.opening.unused = append(j.opening.unused, s)
+				j.free = append(j.free, s)
 			} else if err := j.addSegment(s); err != nil {
 				return err
 			}
@@ -118,12 +118,12 @@ func openSegment(fsys durable.FS, name string, num, flag int, storeID [16]byte) 
 	}
 	h, err := decodeHeader(page)
 	switch {
-	case err == nil && h.storeID != storeID:
+	case err == nil && h.StoreID != storeID:
 		return nil, false, s.wrap("open", errors.New("the segment belongs to another store"))
 	case err == nil:
-		s.gen, s.sum = h.generation, generationSum(storeID, h.generation)
-		if int64(h.size) > s.size {
-			s.cut, s.size = s.size, int64(h.size)
+		s.gen, s.sum = h.Generation, generationSum(storeID, h.Generation)
+		if int64(h.Size) > s.size {
+			s.cut, s.size = s.size, int64(h.Size)
 		}
 		return s, false, nil
 	case errors.Is(err, errNoHeader):

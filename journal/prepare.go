@@ -3,14 +3,15 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"syscall"
 )
 
 // prepareSegments keeps empty segments ready, so that no record waits for a file to be
 // made. Released segments are used again first, then new ones are created.
 func (j *Journal) prepareSegments() {
-	defer j.background.Done()
-	retry := j.cfg.Clock.AfterFunc(prepareRetry, j.askPreparer)
+	retry := j.cfg.Clock.AfterFunc(prepareRetry, func() { poke(j.prepare) })
 	defer retry.Stop()
 	retry.Stop()
 	for {
@@ -64,44 +65,38 @@ func (j *Journal) prepareOne() (more bool, err error) {
 	var s *segment
 	if n := len(j.free); n > 0 {
 		s, j.free = j.free[n-1], j.free[:n-1]
-		if s.size != int64(j.cfg.SegmentBytes) {
-			remove = true
-		}
-	}
-	gen, num := j.nextGen, j.nextNum
-	if !remove {
-		j.nextGen++
-	}
-	if s == nil {
+		remove = remove || s.size != int64(j.cfg.SegmentBytes)
+	} else {
 		j.nextNum++
 	}
+	gen, num, again := j.nextGen, j.nextNum-1, s != nil
+	j.nextGen++
 	j.mu.Unlock()
 
 	switch {
 	case remove:
 		return true, j.removeSegment(s)
-	case s != nil:
+	case again:
 		if err = s.writeHeader(j.cfg.StoreID, gen); IsNoSpace(err) {
 			// Its sync may have failed, so the file cannot be used again.
 			err = errors.Join(err, j.removeSegment(s))
 		}
-		if err == nil {
-			j.stats.recycled.Add(1)
-		}
 	default:
 		if err = j.checkFree(); err == nil {
 			s, err = createSegment(j.cfg.FS, j.cfg.Dir, num, j.cfg.SegmentBytes, j.cfg.StoreID, gen)
-		}
-		if err == nil {
-			j.stats.created.Add(1)
 		}
 	}
 	if err != nil {
 		return false, err
 	}
 	j.mu.Lock()
+	defer j.mu.Unlock()
+	if again {
+		j.stats.Recycled++
+	} else {
+		j.stats.Created++
+	}
 	j.ready = append(j.ready, s)
-	j.mu.Unlock()
 	return true, nil
 }
 
@@ -130,7 +125,7 @@ func (j *Journal) LendSpace(f func()) bool {
 		return false
 	}
 	f()
-	j.askPreparer()
+	poke(j.prepare)
 	return true
 }
 
@@ -145,7 +140,9 @@ func (j *Journal) removeSegment(s *segment) error {
 	if err != nil {
 		return s.wrap("remove", err)
 	}
-	j.stats.gone.Add(1)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.stats.Removed++
 	return nil
 }
 
@@ -167,34 +164,31 @@ func (j *Journal) checkFree() error {
 // IsNoSpace reports whether an error says that there is no space, which may come back,
 // and not that the disk is broken.
 func IsNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EMFILE)
+	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EMFILE},
+		func(full error) bool { return errors.Is(err, full) })
 }
 
 // Release gives up a segment: nothing in it is needed, not even after a crash at this
 // moment. The segment that takes records cannot be released.
 func (j *Journal) Release(generation uint64) {
-	j.segMu.Lock()
-	s := j.segments[generation]
-	if s != nil {
-		delete(j.segments, generation)
-	}
-	j.segMu.Unlock()
-	if s == nil {
-		return
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if s == j.cur {
+	s := j.segments[generation]
+	switch s {
+	case nil:
+		return
+	case j.cur:
 		panic("journal: internal error: release of the current segment")
 	}
+	delete(j.segments, generation)
 	j.free = append(j.free, s)
-	j.askPreparer()
+	poke(j.prepare)
 }
 
 // Generations returns the segments that may hold records, in ascending order. After Begin
 // the last one takes records.
 func (j *Journal) Generations() []uint64 {
-	j.segMu.RLock()
-	defer j.segMu.RUnlock()
-	return sortedGenerations(j.segments)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Sorted(maps.Keys(j.segments))
 }

@@ -143,25 +143,18 @@ func (j *Journal) decodeAt(b []byte, pos Position) (Record, bool) {
 
 // unreadable is a *Damage, or ErrReleased if that explains it.
 func (j *Journal) unreadable(p Place, reason string, raw []byte, err error) error {
-	s := j.segmentOf(p.Pos)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := j.segments[p.Pos.Generation()]
 	if s == nil {
 		return ErrReleased
 	}
-	j.stats.damaged.Add(1)
+	j.stats.Damaged++
 	return &Damage{File: s.name, Pos: p.Pos, Bytes: int64(p.Bytes), Promised: true, Reason: reason, Err: err, raw: raw}
 }
 
 func (j *Journal) segmentOf(pos Position) *segment {
-	j.segMu.RLock()
-	defer j.segMu.RUnlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	return j.segments[pos.Generation()]
-}
-
-func sortedGenerations(m map[uint64]*segment) []uint64 {
-	out := make([]uint64, 0, len(m))
-	for gen := range m {
-		out = append(out, gen)
-	}
-	sort.Slice(out, func(a, b int) bool { return out[a] < out[b] })
-	return out
 }

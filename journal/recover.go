@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"iter"
 	"slices"
@@ -16,7 +17,6 @@ var errNotBegun = errors.New("the journal has not begun")
 // opening is what a journal knows between Open and Begin.
 type opening struct {
 	report *Report
-	unused []*segment // files that never held a record
 	sc     *scanner
 	err    error // why the records were not read to their end, or nil
 }
@@ -58,28 +58,20 @@ func (j *Journal) Begin() (*Report, error) {
 		return o.report, &DamageError{promised}
 	}
 	o.report.Damage = promised
-	j.stats.damaged.Add(uint64(len(promised)))
-	j.stats.droppedTail.Add(uint64(len(o.report.Dropped)))
-	for len(o.unused) > 0 {
-		s := o.unused[0]
-		o.unused = o.unused[1:]
-		if err := j.removeSegment(s); err != nil {
-			return o.report, err
-		}
+	j.stats.Damaged, j.stats.DroppedTail = uint64(len(promised)), uint64(len(o.report.Dropped))
+	err := j.repair(o.sc, o.report)
+	if err == nil {
+		err = j.chooseCurrent(o.sc)
 	}
-	if err := j.repair(o.sc, o.report); err != nil {
-		return o.report, err
-	}
-	if err := j.chooseCurrent(o.sc); err != nil {
+	if err != nil {
 		return o.report, err
 	}
 	j.unmarked = o.sc.tail > o.sc.synced || len(o.report.Dropped) > 0
 	j.applied, j.appliedSeq = j.synced, j.seq
 	j.opening = nil
-	j.background.Add(2)
-	go j.commit()
-	go j.prepareSegments()
-	j.askPreparer()
+	j.background.Go(j.commit)
+	j.background.Go(j.prepareSegments)
+	poke(j.prepare)
 	return o.report, nil
 }
 
@@ -180,10 +172,9 @@ func (j *Journal) chooseCurrent(sc *scanner) error {
 		if s.cut == 0 && j.cur == nil {
 			// Nothing was ever written: the first segment stays the first.
 			j.segments[gen], j.cur, j.off = s, s, end
-		} else if s.cut == 0 {
+		} else { // one that a crash has cut short while it was made has another size than it should
+			s.size, s.cut = cmp.Or(s.cut, s.size), 0
 			j.free = append(j.free, s)
-		} else if err := j.removeSegment(s); err != nil { // a crash while it was made
-			return err
 		}
 	}
 	if j.cur == nil {

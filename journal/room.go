@@ -12,25 +12,28 @@ import (
 func (j *Journal) Room(urgent bool, n int) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.usable(); err != nil {
-		return err
-	}
-	return j.makeRoom(urgent, int64(padded(recordHeaderBytes+n)))
+	return j.makeRoom(urgent, RecordBytes(n))
 }
 
 // WaitRoom blocks until Room no longer says ErrNoRoom, and returns what it says then.
 func (j *Journal) WaitRoom(ctx context.Context, urgent bool, n int) error {
-	defer j.wakeOnDone(ctx)()
+	return j.await(ctx, func() error { return j.makeRoom(urgent, RecordBytes(n)) })
+}
+
+// await calls f under mu, again and again, until it does not say ErrNoRoom.
+func (j *Journal) await(ctx context.Context, f func() error) error {
+	defer context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.room.Broadcast()
+	})()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
+		err := ctx.Err()
+		if err == nil {
+			err = f()
 		}
-		if err := j.usable(); err != nil {
-			return err
-		}
-		err := j.makeRoom(urgent, int64(padded(recordHeaderBytes+n)))
 		if !errors.Is(err, ErrNoRoom) {
 			return err
 		}
@@ -61,8 +64,11 @@ func (j *Journal) full() error {
 
 // makeRoom makes cur a segment in which n bytes fit, with a mark before them if need be.
 // Callers hold mu.
-func (j *Journal) makeRoom(urgent bool, n int64) error {
-	need := n + markBytes + reserveBytes
+func (j *Journal) makeRoom(urgent bool, n int) error {
+	if err := j.usable(); err != nil {
+		return err
+	}
+	need := int64(n + markBytes + reserveBytes)
 	if need > int64(j.cfg.SegmentBytes)-pageBytes {
 		return ErrTooLarge
 	}
@@ -101,7 +107,7 @@ func MaxPayload(segmentBytes int) int {
 }
 
 func (j *Journal) noRoom() error {
-	j.askPreparer()
+	poke(j.prepare)
 	if j.noSpace != nil && len(j.free) == 0 {
 		return fmt.Errorf("%w: %w", ErrDiskFull, j.noSpace)
 	}
@@ -113,46 +119,28 @@ func (j *Journal) roll() {
 	j.pending.sealed = append(j.pending.sealed, j.cur.gen)
 	j.cur, j.ready = j.ready[0], j.ready[1:]
 	j.off = pageBytes
-	j.segMu.Lock()
 	j.segments[j.cur.gen] = j.cur
-	j.segMu.Unlock()
-	j.askPreparer()
+	poke(j.prepare)
 }
 
 // Seal ends a segment: if it is the one that takes records, the next one begins, with a
 // mark. It waits until there is one, or returns ErrDiskFull. Config.Sealed tells when it is
 // done.
 func (j *Journal) Seal(ctx context.Context, generation uint64) error {
-	defer j.wakeOnDone(ctx)()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for {
-		if err := errors.Join(ctx.Err(), j.usable()); err != nil {
+	return j.await(ctx, func() error {
+		if err := j.usable(); err != nil || j.cur.gen != generation {
 			return err
-		}
-		if j.cur.gen != generation {
-			return nil
 		}
 		if err := j.full(); err != nil {
 			return err
 		}
-		if len(j.ready) > 0 {
-			j.roll()
-			j.off = j.run().end()
-			j.signal()
-			return nil
+		if len(j.ready) == 0 {
+			poke(j.prepare)
+			return ErrNoRoom
 		}
-		j.askPreparer()
-		j.room.Wait()
-	}
-}
-
-// wakeOnDone wakes everything that waits for room when ctx is done, until the returned
-// function is called.
-func (j *Journal) wakeOnDone(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.room.Broadcast()
+		j.roll()
+		j.off = j.run().end()
+		poke(j.wake)
+		return nil
 	})
 }

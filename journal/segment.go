@@ -27,7 +27,6 @@ import (
 // life of all records in it with one small write.
 const (
 	pageBytes     = 4096
-	headerBytes   = 44
 	formatVersion = 1
 	segmentSuffix = ".seg"
 	filePerm      = 0o600
@@ -68,38 +67,26 @@ func (s *segment) read(p []byte, off int64) error {
 	return nil
 }
 
+// segmentHeader is what the first page begins with. It keeps its meaning in every version,
+// so that a newer one is told from damage.
 type segmentHeader struct {
-	version, size uint32
-	generation    uint64
-	storeID       [16]byte
+	Magic         [8]byte
+	Version, Size uint32
+	Generation    uint64
+	StoreID       [16]byte
+	Sum           uint32 // of all before
 }
 
-func encodeHeader(h segmentHeader) []byte {
-	b := make([]byte, pageBytes)
-	copy(b, segmentMagic[:])
-	binary.LittleEndian.PutUint32(b[8:], h.version)
-	binary.LittleEndian.PutUint32(b[12:], h.size)
-	binary.LittleEndian.PutUint64(b[16:], h.generation)
-	copy(b[24:40], h.storeID[:])
-	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], castagnoli))
-	return b
-}
-
-// decodeHeader decodes a segment's first page. The first 44 bytes keep their meaning
-// in every version, so that a newer one is told from damage.
+// decodeHeader decodes a segment's first page.
 func decodeHeader(b []byte) (h segmentHeader, err error) {
-	if len(b) < headerBytes || [8]byte(b[:8]) != segmentMagic {
+	if _, err := binary.Decode(b, binary.LittleEndian, &h); err != nil || h.Magic != segmentMagic {
 		return h, errNoHeader
 	}
-	h.version = binary.LittleEndian.Uint32(b[8:])
-	h.size = binary.LittleEndian.Uint32(b[12:])
-	h.generation = binary.LittleEndian.Uint64(b[16:])
-	copy(h.storeID[:], b[24:40])
-	valid := crc32.Checksum(b[:40], castagnoli) == binary.LittleEndian.Uint32(b[40:])
+	valid := crc32.Checksum(b[:40], castagnoli) == h.Sum
 	switch {
-	case valid && h.version > formatVersion:
-		return h, fmt.Errorf("format %d, this program reads up to %d: %w", h.version, formatVersion, ErrNewer)
-	case !valid || h.version == 0 || h.generation == 0 || h.size > MaxSegmentBytes:
+	case valid && h.Version > formatVersion:
+		return h, fmt.Errorf("format %d, this program reads up to %d: %w", h.Version, formatVersion, ErrNewer)
+	case !valid || h.Version == 0 || h.Generation == 0 || h.Size > MaxSegmentBytes:
 		return h, errNoHeader
 	}
 	return h, nil
@@ -107,8 +94,11 @@ func decodeHeader(b []byte) (h segmentHeader, err error) {
 
 // writeHeader starts a new life of the segment and makes it durable.
 func (s *segment) writeHeader(storeID [16]byte, generation uint64) error {
-	h := encodeHeader(segmentHeader{formatVersion, uint32(s.size), generation, storeID})
-	if _, err := s.file.WriteAt(h, 0); err != nil {
+	b := make([]byte, pageBytes)
+	h := segmentHeader{Magic: segmentMagic, Version: formatVersion, Size: uint32(s.size), Generation: generation, StoreID: storeID}
+	_, _ = binary.Encode(b, binary.LittleEndian, h) // cannot fail
+	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], castagnoli))
+	if _, err := s.file.WriteAt(b, 0); err != nil {
 		return s.wrap("write header of", err)
 	}
 	if err := s.file.Sync(); err != nil {
@@ -121,12 +111,8 @@ func (s *segment) writeHeader(storeID [16]byte, generation uint64) error {
 func segmentName(num int) string { return fmt.Sprintf("%08d%s", num, segmentSuffix) }
 
 func segmentNumber(name string) (int, bool) {
-	digits, ok := strings.CutSuffix(name, segmentSuffix)
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.Atoi(digits)
-	return n, err == nil && n >= 0
+	n, err := strconv.Atoi(strings.TrimSuffix(name, segmentSuffix))
+	return n, err == nil && n >= 0 && strings.HasSuffix(name, segmentSuffix)
 }
 
 var zeros [1 << 20]byte

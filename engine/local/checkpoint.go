@@ -23,12 +23,9 @@ import (
 // Nothing in it may be ahead of the journal: before the file is put in place, the
 // journal is synced. It may be ahead of its own position; replaying what it already
 // contains changes nothing.
-const (
-	checkpointName    = "checkpoint"
-	checkpointVersion = 1
-)
+const checkpointName = "checkpoint"
 
-var checkpointMagic = [8]byte{'S', 'E', 'A', 'L', 'M', 'Q', 'C', 'P'}
+var checkpointKind = framed{[8]byte([]byte("SEALMQCP")), 1}
 
 // seqRange is from, to exclusive.
 type seqRange struct{ from, to uint64 }
@@ -79,16 +76,11 @@ func (q *queue) liveRanges() (out []seqRange) {
 }
 
 func (f *storeFiles) writeCheckpoint(c *checkpoint) error {
-	return f.writeFramed(checkpointName, c.appendTo(f.frame(checkpointMagic, checkpointVersion)))
+	return f.writeFramed(checkpointName, checkpointKind, c.appendTo)
 }
 
 func (f *storeFiles) readCheckpoint() (*checkpoint, error) {
-	b, err := f.readFramed(checkpointName, checkpointMagic, checkpointVersion)
-	if err != nil {
-		return nil, err
-	}
-	c, err := decodeCheckpoint(b)
-	return c, f.undecoded(checkpointName, err)
+	return readFramed(f, checkpointName, checkpointKind, decodeCheckpoint)
 }
 
 func (c *checkpoint) appendTo(b []byte) []byte {

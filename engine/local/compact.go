@@ -86,7 +86,7 @@ func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
 			all = append(all, survivor{place, living})
 		}
 	}
-	index, err := e.files.readIndex(u.gen, nil)
+	index, err := e.files.readIndex(u.gen)
 	if err == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -161,16 +161,12 @@ func (e *Engine) copyRecord(s *survivor, r journal.Record) error {
 	}
 	e.reclaimer.copied.Add(1)
 	copies := m.copies
-	return e.j.OnSync(func(err error) {
+	e.j.OnSync(func(err error) {
 		if err == nil {
-			e.relocate(copies, s.place.Pos, place)
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.state.relocate(copies, s.place.Pos, place)
 		}
 	})
-}
-
-// relocate moves copies to the place of their record's synced copy.
-func (e *Engine) relocate(copies []copyRef, from journal.Position, to journal.Place) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.state.relocate(copies, from, to)
+	return nil
 }

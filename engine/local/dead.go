@@ -44,7 +44,6 @@ func (e *Engine) moveDeadLater(list []copyRef) {
 // sessions, of ack timeouts, and what a crash left. It reads bodies, so it works without
 // the lock.
 func (e *Engine) runDeadLetterer() {
-	defer e.background.Done()
 	for {
 		select {
 		case <-e.stopping.Done():

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sort"
@@ -59,7 +60,7 @@ func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine
 	}
 	if err == nil {
 		info := q.info()
-		err = e.j.OnSync(func(err error) { done(info, created && err == nil, unavailable(err)) })
+		e.onSync(func(err error) { done(info, created && err == nil, err) })
 	}
 	e.mu.Unlock()
 	if err != nil {
@@ -82,13 +83,12 @@ func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error)
 	}
 	e.state.addQueue(q)
 	e.armSweep(q.sweepInterval())
-	return q, e.j.OnSync(func(err error) {
-		if err == nil {
-			e.mu.Lock()
-			q.durable = true
-			e.mu.Unlock()
-		}
+	e.j.OnSync(func(err error) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		q.durable = err == nil
 	})
+	return q, nil
 }
 
 // DeleteQueue removes a queue with its messages.
@@ -98,31 +98,22 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 		return
 	}
 	q := e.state.queues[name]
-	if err := q.mayDelete(only); err != nil {
-		e.mu.Unlock()
-		done(0, err)
-		return
+	err := q.mayDelete(only)
+	if err == nil {
+		e.scratch = binary.AppendUvarint(e.scratch[:0], uint64(q.id))
+		if _, err = e.urgent(kindDelete, e.scratch); err != nil {
+			err = storageError(err)
+		}
 	}
-	e.scratch = appendDelete(e.scratch[:0], q.id)
-	_, err := e.urgent(kindDelete, e.scratch)
-	if err != nil {
-		e.mu.Unlock()
-		done(0, storageError(err))
-		return
-	}
-	removed := q.live
-	e.detach(q)
-	err = e.j.OnSync(func(err error) { done(removed, unavailable(err)) })
-	if !e.closed {
-		e.background.Add(1)
-		go func() {
-			defer e.background.Done()
-			e.clear(q)
-		}()
+	if err == nil {
+		removed := q.live
+		e.detach(q)
+		e.onSync(func(err error) { done(removed, err) })
+		e.background.Go(func() { e.clear(q) })
 	}
 	e.mu.Unlock()
 	if err != nil {
-		done(0, unavailable(err))
+		done(0, err)
 	}
 }
 
@@ -144,11 +135,7 @@ func (e *Engine) detach(q *queue) {
 func (e *Engine) clear(q *queue) {
 	for {
 		e.mu.Lock()
-		var seqs []uint64
-		q.each(func(seq uint64, _ *entry) bool {
-			seqs = append(seqs, seq)
-			return len(seqs) < purgeGroup
-		})
+		seqs := q.some(0, q.next, func(*entry) bool { return true })
 		for _, seq := range seqs {
 			e.forget(q, seq)
 		}
@@ -179,7 +166,7 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 			done(removed, err)
 			return
 		}
-		seqs := q.purgeable(from, bound)
+		seqs := q.some(from, bound, func(n *entry) bool { return n.phase == waiting || n.phase == delayed })
 		for _, seq := range seqs {
 			e.forget(q, seq)
 			e.removals.add(copyRef{q.id, seq})
@@ -187,12 +174,8 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 		e.recordRemovals()
 		removed += len(seqs)
 		if len(seqs) < purgeGroup {
-			n := removed
-			err := e.j.OnSync(func(err error) { done(n, unavailable(err)) })
+			e.onSync(func(err error) { done(removed, err) })
 			e.mu.Unlock()
-			if err != nil {
-				done(n, unavailable(err))
-			}
 			return
 		}
 		from = seqs[len(seqs)-1] + 1

@@ -6,54 +6,35 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 )
 
-const (
-	definitionsPrefix  = "definitions-"
-	definitionsVersion = 1
-)
+const definitionsPrefix = "definitions-"
 
-var definitionsMagic = [8]byte{'S', 'E', 'A', 'L', 'M', 'Q', 'D', 'F'}
+var definitionsKind = framed{[8]byte([]byte("SEALMQDF")), 1}
 
 // definitions are what a definitions file holds: everything that was declared or defined.
 type definitions struct {
 	nextID        uint32
 	neverDeclared []uint32
-	queues        []declared
+	queues        []*queue // their names and options
 	defs          []engine.Definition
-}
-
-// declared is a queue without its messages.
-type declared struct {
-	id      uint32
-	name    string
-	options sealmq.QueueOptions
 }
 
 func definitionsName(n uint64) string { return fmt.Sprintf("%s%d", definitionsPrefix, n) }
 
 func definitionsNumber(name string) (uint64, bool) {
 	digits, ok := strings.CutPrefix(name, definitionsPrefix)
-	if !ok {
-		return 0, false
-	}
 	n, err := strconv.ParseUint(digits, 10, 64)
-	return n, err == nil
+	return n, ok && err == nil
 }
 
 func (f *storeFiles) writeDefinitions(n uint64, c *definitions) error {
-	return f.writeFramed(definitionsName(n), c.appendTo(f.frame(definitionsMagic, definitionsVersion)))
+	return f.writeFramed(definitionsName(n), definitionsKind, c.appendTo)
 }
 
 func (f *storeFiles) readDefinitions(n uint64) (*definitions, error) {
-	b, err := f.readFramed(definitionsName(n), definitionsMagic, definitionsVersion)
-	if err != nil {
-		return nil, err
-	}
-	c, err := decodeDefinitionsFile(b)
-	return c, f.undecoded(definitionsName(n), err)
+	return readFramed(f, definitionsName(n), definitionsKind, decodeDefinitionsFile)
 }
 
 func (c *definitions) appendTo(b []byte) []byte {
@@ -76,8 +57,7 @@ func decodeDefinitionsFile(b []byte) (*definitions, error) {
 		c.neverDeclared = append(c.neverDeclared, uint32(d.uvarint()))
 	}
 	for range d.count(3) {
-		id, name, o := d.queue()
-		c.queues = append(c.queues, declared{id, name, o})
+		c.queues = append(c.queues, newQueue(d.queue()))
 	}
 	if d.err != nil {
 		return nil, d.err

@@ -132,29 +132,41 @@ func (s *session) readOne(i int, r journal.Record, err error) {
 // errGone says that a message is not there to be delivered.
 var errGone = errors.New("message is gone")
 
-// deliver makes a delivery of what was read for t at place. If that is not the message,
-// the message was copied forward since place was looked up, or it is damaged.
+// deliver makes a delivery of what was read for t at place.
 func (e *Engine) deliver(t *taken, place journal.Place, r journal.Record, err error) (sealmq.Delivery, error) {
+	var refs [4]copyRef
+	m, place, err := e.messageOf(t, place, r, err, refs[:0])
+	if err != nil {
+		if err != errGone {
+			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
+		}
+		return sealmq.Delivery{}, errGone
+	}
+	return sealmq.Delivery{
+		Message: m.message(), Queue: t.q.name, Subscription: t.sub, Attempt: t.attempt, Returned: t.back,
+		Tag:         sealmq.DeliveryTag{Queue: t.q.id, Attempt: t.attempt, Seq: t.seq},
+		DeathReason: m.deathReason, DeathQueue: m.deathQueue,
+	}, nil
+}
+
+// messageOf decodes what was read for t at place. If that is not the message, the message
+// was copied forward since place was looked up: then it is read again where it is now, which
+// is returned too. Otherwise it is damaged, or errGone says that it is not there any more.
+func (e *Engine) messageOf(t *taken, place journal.Place, r journal.Record, err error, refs []copyRef) (messageRecord, journal.Place, error) {
 	for {
-		var refs [4]copyRef
 		var m messageRecord
 		if err == nil {
-			m, err = decodeMessage(r.Payload, refs[:0])
+			m, err = decodeMessage(r.Payload, refs)
 		}
 		if err == nil {
-			return sealmq.Delivery{
-				Message: m.message(), Queue: t.q.name, Subscription: t.sub, Attempt: t.attempt, Returned: t.back,
-				Tag:         sealmq.DeliveryTag{Queue: t.q.id, Attempt: t.attempt, Seq: t.seq},
-				DeathReason: m.deathReason, DeathQueue: m.deathQueue,
-			}, nil
+			return m, place, nil
 		}
 		now, ok := e.placeOf(t)
 		if !ok {
-			return sealmq.Delivery{}, errGone
+			err = errGone
 		}
-		if now == place {
-			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
-			return sealmq.Delivery{}, errGone
+		if !ok || now == place {
+			return m, place, err
 		}
 		place = now
 		r, err = e.readRecord(place)
@@ -186,27 +198,19 @@ func (s *session) Fetch(name string, noAck bool, done func(engine.Fetched, error
 		return
 	}
 	e.mu.Lock()
-	err = sealmq.ErrUnavailable
-	if !e.closed {
-		e.background.Add(1)
-		err = e.j.OnSync(func(err error) {
-			go func() {
-				defer e.background.Done()
-				if err == nil {
-					f, _, err = s.fetch(name, noAck)
-				} else {
-					err = unavailable(err)
-				}
-				done(f, err)
-			}()
+	closed := e.closed
+	if !closed {
+		e.background.Go(func() {
+			err := unavailable(e.j.Sync())
+			if err == nil {
+				f, _, err = s.fetch(name, noAck)
+			}
+			done(f, err)
 		})
-		if err != nil {
-			e.background.Done()
-		}
 	}
 	e.mu.Unlock()
-	if err != nil {
-		done(f, unavailable(err))
+	if closed {
+		done(f, sealmq.ErrUnavailable)
 	}
 }
 

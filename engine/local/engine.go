@@ -11,6 +11,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,27 +60,13 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	if c.FS == nil {
-		c.FS = durable.OS()
-	}
-	if c.SegmentBytes == 0 {
-		c.SegmentBytes = journal.DefaultSegmentBytes
-	}
-	if c.DedupWindow == 0 {
-		c.DedupWindow = DefaultDedupWindow
-	}
-	if c.DedupIDs == 0 {
-		c.DedupIDs = DefaultDedupIDs
-	}
-	if c.MaxMessages == 0 {
-		c.MaxMessages = DefaultMaxMessages
-	}
-	if c.Clock == nil {
-		c.Clock = clock.System
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.FS = cmp.Or(c.FS, durable.OS())
+	c.SegmentBytes = cmp.Or(c.SegmentBytes, journal.DefaultSegmentBytes)
+	c.DedupWindow = cmp.Or(c.DedupWindow, DefaultDedupWindow)
+	c.DedupIDs = cmp.Or(c.DedupIDs, DefaultDedupIDs)
+	c.MaxMessages = cmp.Or(c.MaxMessages, DefaultMaxMessages)
+	c.Clock = cmp.Or(c.Clock, clock.System)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	return c
 }
 
@@ -157,9 +144,8 @@ func Open(cfg Config) (*Engine, error) {
 	e.mu.Lock()
 	e.armSweep(minSweep) // which finds out what is due when
 	e.mu.Unlock()
-	e.background.Add(2)
-	go e.runReclaimer()
-	go e.runDeadLetterer()
+	e.background.Go(e.runReclaimer)
+	e.background.Go(e.runDeadLetterer)
 	poke(e.reclaimer.wake)
 	poke(e.dead.wake)
 	return e, nil
@@ -264,6 +250,11 @@ func (e *Engine) urgent(kind byte, payload []byte) (journal.Position, error) {
 	return e.j.Append(true, kind, payload, nil)
 }
 
+// onSync calls done when everything that was appended is synced, or cannot be.
+func (e *Engine) onSync(done func(error)) {
+	e.j.OnSync(func(err error) { done(unavailable(err)) })
+}
+
 // Definitions returns all definitions sorted by key.
 func (e *Engine) Definitions() []engine.Definition {
 	e.mu.Lock()
@@ -282,12 +273,11 @@ func (e *Engine) Define(batch []engine.Definition, done func(error)) {
 	}
 	var err error
 	if len(batch) > 0 {
-		if _, err = e.urgent(kindDefine, record); err == nil {
-			e.state.define(batch)
-		}
+		_, err = e.urgent(kindDefine, record)
 	}
 	if err == nil {
-		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
+		e.state.define(batch)
+		e.onSync(done)
 	}
 	e.mu.Unlock()
 	if err != nil {

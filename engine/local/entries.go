@@ -1,6 +1,8 @@
 package local
 
 import (
+	"iter"
+	"slices"
 	"sort"
 
 	"github.com/sealmq/sealmq/journal"
@@ -98,9 +100,17 @@ func (q *queue) put(seq uint64, n entry) {
 	c.live++
 	q.live++
 	q.bytes += int64(n.body)
-	if n.phase == waiting {
-		q.ready++
-		q.readyBytes += int64(n.body)
+	q.count(&n, 1)
+}
+
+// count adds a copy to those in its phase, or with -1 takes it out.
+func (q *queue) count(n *entry, by int) {
+	switch n.phase {
+	case waiting:
+		q.ready += by
+		q.readyBytes += int64(by) * int64(n.body)
+	case delayed:
+		q.delayed += by
 	}
 }
 
@@ -122,9 +132,7 @@ func (q *queue) chunkFor(seq uint64) *chunk {
 		}
 	}
 	i := sort.Search(len(q.chunks), func(i int) bool { return q.chunks[i].base > c.base })
-	q.chunks = append(q.chunks, nil)
-	copy(q.chunks[i+1:], q.chunks[i:])
-	q.chunks[i] = c
+	q.chunks = slices.Insert(q.chunks, i, c)
 	return c
 }
 
@@ -137,20 +145,14 @@ func (q *queue) remove(seq uint64) entry {
 	c.live--
 	q.live--
 	q.bytes -= int64(n.body)
-	if n.phase == waiting {
-		q.ready--
-		q.readyBytes -= int64(n.body)
-	}
-	if n.phase == delayed {
-		q.delayed--
-	}
+	q.count(&n, -1)
 	delete(q.marks, seq)
 	if c.live == 0 && c.base+chunkLen <= q.next {
 		if i == 0 {
 			q.chunks[0] = nil
 			q.chunks = q.chunks[1:]
 		} else {
-			q.chunks = append(q.chunks[:i], q.chunks[i+1:]...)
+			q.chunks = slices.Delete(q.chunks, i, i+1)
 		}
 	}
 	return n
@@ -158,32 +160,42 @@ func (q *queue) remove(seq uint64) entry {
 
 // setPhase moves a copy between phases that are not gone.
 func (q *queue) setPhase(n *entry, to phase) {
-	if n.phase == waiting {
-		q.ready--
-		q.readyBytes -= int64(n.body)
-	}
-	if to == waiting {
-		q.ready++
-		q.readyBytes += int64(n.body)
-	}
-	if n.phase == delayed {
-		q.delayed--
-	}
-	if to == delayed {
-		q.delayed++
-	}
+	q.count(n, -1)
 	n.phase = to
+	q.count(n, 1)
 }
 
-// each calls f for every live copy in order, until f returns false.
-func (q *queue) each(f func(seq uint64, n *entry) bool) {
-	for _, c := range q.chunks {
-		for k := range c.entries {
-			if c.entries[k].phase != gone && !f(c.base+uint64(k), &c.entries[k]) {
-				return
+// from yields the living copies with sequence numbers from first on, in order. None may be
+// removed meanwhile.
+func (q *queue) from(first uint64) iter.Seq2[uint64, *entry] {
+	return func(yield func(uint64, *entry) bool) {
+		i := sort.Search(len(q.chunks), func(i int) bool { return q.chunks[i].base+chunkLen > first })
+		for _, c := range q.chunks[i:] {
+			if c.live == 0 {
+				continue
+			}
+			for k := range c.entries {
+				seq := c.base + uint64(k)
+				if c.entries[k].phase != gone && seq >= first && !yield(seq, &c.entries[k]) {
+					return
+				}
 			}
 		}
 	}
+}
+
+// some lists up to purgeGroup copies with sequence numbers from one up to another for which
+// f is true.
+func (q *queue) some(from, bound uint64, f func(*entry) bool) (seqs []uint64) {
+	for seq, n := range q.from(from) {
+		if seq >= bound || len(seqs) == purgeGroup {
+			break
+		}
+		if f(n) {
+			seqs = append(seqs, seq)
+		}
+	}
+	return seqs
 }
 
 // waiting is how many copies no consumer holds, delayed and unsynced ones included.

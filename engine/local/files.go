@@ -2,11 +2,9 @@ package local
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"os"
+	"math"
 	"path/filepath"
 	"slices"
 
@@ -35,22 +33,9 @@ func (f *storeFiles) write(name string, b []byte) error {
 
 func (f *storeFiles) remove(name string) error { return f.fs.Remove(f.path(name)) }
 
-// read reads a whole file, into buf if it is large enough.
-func (f *storeFiles) read(buf []byte, name string) ([]byte, error) {
-	file, err := f.fs.OpenFile(f.path(name), os.O_RDONLY, 0)
+func (f *storeFiles) read(name string) ([]byte, error) {
+	b, err := durable.ReadFile(f.fs, f.path(name), math.MaxInt64)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", f.path(name), err)
-	}
-	defer file.Close()
-	size, err := file.Size()
-	if err != nil {
-		return nil, fmt.Errorf("size of %s: %w", f.path(name), err)
-	}
-	if int64(cap(buf)) < size {
-		buf = make([]byte, size+size/8)
-	}
-	b := buf[:size]
-	if _, err := file.ReadAt(b, 0); err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read %s: %w", f.path(name), err)
 	}
 	return b, nil
@@ -80,49 +65,43 @@ func damaged(file, reason string) *journal.DamageError {
 	return &journal.DamageError{Damage: []*journal.Damage{{File: file, Promised: true, Reason: reason}}}
 }
 
-// undecoded names the file that could not be decoded, and tells damage from a newer version.
-func (f *storeFiles) undecoded(name string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, journal.ErrNewer):
-		return fmt.Errorf("%s: %w", f.path(name), err)
-	}
-	return damaged(f.path(name), err.Error())
+// framed is a kind of file with a frame: its magic, version 4, store id 16, content, crc32c
+// of all before 4.
+type framed struct {
+	magic   [8]byte
+	version uint32
 }
 
-// The checkpoint and the definitions are framed: 8 bytes that name the kind of file,
-// version 4, store id 16, content, crc32c of all before 4.
 const frameHeader = 8 + 4 + 16
 
-// frame begins a framed file.
-func (f *storeFiles) frame(magic [8]byte, version uint32) []byte {
-	b := append([]byte{}, magic[:]...)
-	b = binary.LittleEndian.AppendUint32(b, version)
-	return append(b, f.storeID[:]...)
-}
-
-func (f *storeFiles) writeFramed(name string, b []byte) error {
+func (f *storeFiles) writeFramed(name string, kind framed, content func(dst []byte) []byte) error {
+	b := binary.LittleEndian.AppendUint32(kind.magic[:], kind.version)
+	b = content(append(b, f.storeID[:]...))
 	return f.write(name, binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)))
 }
 
-// readFramed returns the content of a framed file.
-func (f *storeFiles) readFramed(name string, magic [8]byte, version uint32) ([]byte, error) {
-	b, err := f.read(nil, name)
+// readFramed reads a framed file and decodes its content.
+func readFramed[T any](f *storeFiles, name string, kind framed, decode func([]byte) (*T, error)) (*T, error) {
+	b, err := f.read(name)
 	if err != nil {
 		return nil, err
 	}
-	if len(b) < frameHeader+4 || [8]byte(b[:8]) != magic {
-		return nil, damaged(f.path(name), fmt.Sprintf("it does not begin with %q", magic[:]))
-	}
-	if crc32.Checksum(b[:len(b)-4], castagnoli) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
+	n := len(b) - 4
+	switch {
+	case n < frameHeader || [8]byte(b[:8]) != kind.magic:
+		return nil, damaged(f.path(name), fmt.Sprintf("it does not begin with %q", kind.magic[:]))
+	case crc32.Checksum(b[:n], castagnoli) != binary.LittleEndian.Uint32(b[n:]):
 		return nil, damaged(f.path(name), "its checksum does not match")
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v > version {
-		return nil, fmt.Errorf("%s: format %d, this program reads up to %d: %w", f.path(name), v, version, journal.ErrNewer)
+	if v := binary.LittleEndian.Uint32(b[8:]); v > kind.version {
+		return nil, fmt.Errorf("%s: format %d, this program reads up to %d: %w", f.path(name), v, kind.version, journal.ErrNewer)
 	}
 	if [16]byte(b[12:28]) != f.storeID {
 		return nil, damaged(f.path(name), "it belongs to another store")
 	}
-	return b[frameHeader : len(b)-4], nil
+	out, err := decode(b[frameHeader:n])
+	if err != nil {
+		return nil, damaged(f.path(name), err.Error())
+	}
+	return out, nil
 }

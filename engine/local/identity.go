@@ -34,7 +34,7 @@ func (f identity) sum() string {
 // loadIdentity reads the store's identity, or makes one for an empty folder if create is
 // set. It sets storeID and returns the key of the hashes.
 func (f *storeFiles) loadIdentity(create bool) (hashKey, error) {
-	b, err := f.read(nil, identityName)
+	b, err := f.read(identityName)
 	if durable.IsNotExist(err) && create {
 		return f.createIdentity()
 	}
@@ -48,13 +48,17 @@ func (f *storeFiles) loadIdentity(create bool) (hashKey, error) {
 	if id.Format > identityFormat {
 		return hashKey{}, fmt.Errorf("store identity %s: format %d: %w", f.path(identityName), id.Format, journal.ErrNewer)
 	}
-	storeID, err1 := hex.DecodeString(id.StoreID)
-	key, err2 := hex.DecodeString(id.HashKey)
-	if err1 != nil || err2 != nil || len(storeID) != 16 || len(key) != 16 || id.sum() != id.CRC32C {
+	born, err := hex.DecodeString(id.StoreID + id.HashKey)
+	if err != nil || len(born) != 32 || id.sum() != id.CRC32C {
 		return hashKey{}, damaged(f.path(identityName), "its checksum does not match")
 	}
-	copy(f.storeID[:], storeID)
-	return hashKey{binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[8:])}, nil
+	return f.adoptIdentity([32]byte(born)), nil
+}
+
+// adoptIdentity takes the store's id and, behind it, the key of the hashes.
+func (f *storeFiles) adoptIdentity(born [32]byte) hashKey {
+	f.storeID = [16]byte(born[:16])
+	return hashKey{binary.LittleEndian.Uint64(born[16:]), binary.LittleEndian.Uint64(born[24:])}
 }
 
 // createIdentity refuses where there is a journal: a store that has lost its identity must
@@ -63,14 +67,13 @@ func (f *storeFiles) createIdentity() (hashKey, error) {
 	if names, err := f.fs.ReadDir(f.path(journalDir)); err == nil && len(names) > 0 {
 		return hashKey{}, damaged(f.path(identityName), "it is missing although there is a journal")
 	}
-	var key [16]byte
-	rand.Read(f.storeID[:])
-	rand.Read(key[:])
-	id := identity{Format: identityFormat, StoreID: hex.EncodeToString(f.storeID[:]), HashKey: hex.EncodeToString(key[:])}
+	var born [32]byte
+	rand.Read(born[:])
+	id := identity{Format: identityFormat, StoreID: hex.EncodeToString(born[:16]), HashKey: hex.EncodeToString(born[16:])}
 	id.CRC32C = id.sum()
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return hashKey{}, err
 	}
-	return hashKey{binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])}, f.write(identityName, append(b, '\n'))
+	return f.adoptIdentity(born), f.write(identityName, append(b, '\n'))
 }

@@ -12,21 +12,26 @@ import (
 
 // An index file summarises the messages of one sealed segment, so that a start need
 // not read the segment, and so that their ids are remembered when the segment is used
-// for something else. It is written once and never changed (little endian):
-//
-//	"SEALMQIX", version 4, count 4, ids 4, reserved 4, generation 8, store id 16,
-//	length of entries 8, crc32c of the entries 4, crc32c of all before 4, entries
-//
-// An entry is, in uvarints if nothing else is said: offset/8 since the last entry,
+// for something else. It is written once and never changed. After the head (little endian)
+// come the entries. An entry is, in uvarints if nothing else is said: offset/8 since the last entry,
 // record size/8, body size, flags, time since the last entry in ms (zig-zag),
 // [id hash 8 bytes, content hash 16 bytes,] n, n × (queue id, seq).
 const (
-	indexHeader  = 60
 	indexVersion = 1
 	indexSuffix  = ".idx"
 )
 
 var indexMagic = [8]byte{'S', 'E', 'A', 'L', 'M', 'Q', 'I', 'X'}
+
+// indexHead is what an index file begins with.
+type indexHead struct {
+	Magic                  [8]byte
+	Version, Count, IDs, _ uint32
+	Generation             uint64
+	StoreID                [16]byte
+	Bytes, EntriesSum      uint32 // of the entries
+	Sum                    uint32 // of all before
+}
 
 // indexFile is the content of an index file.
 type indexFile struct {
@@ -44,17 +49,10 @@ func (u *segmentUse) index(m *messageRecord, place journal.Place, id uint64) {
 	b = append(b, m.flags)
 	b = binary.AppendVarint(b, m.arrived-u.lastTime)
 	if m.flags&flagHash != 0 {
-		b = binary.LittleEndian.AppendUint64(b, id)
-		b = binary.LittleEndian.AppendUint64(b, m.hash[0])
-		b = binary.LittleEndian.AppendUint64(b, m.hash[1])
+		b = appendHash(binary.LittleEndian.AppendUint64(b, id), m.hash)
 		u.ids++
 	}
-	b = binary.AppendUvarint(b, uint64(len(m.copies)))
-	for _, c := range m.copies {
-		b = binary.AppendUvarint(b, uint64(c.queue))
-		b = binary.AppendUvarint(b, c.seq)
-	}
-	u.entries, u.lastOffset, u.lastTime = b, place.Pos.Offset(), m.arrived
+	u.entries, u.lastOffset, u.lastTime = appendCopies(b, m.copies), place.Pos.Offset(), m.arrived
 	u.count++
 }
 
@@ -83,10 +81,7 @@ func decodeIndex(gen uint64, entries []byte, f func(*indexEntry)) error {
 		if n.flags&flagHash != 0 {
 			n.id, n.hash = d.uint64(), contentHash{d.uint64(), d.uint64()}
 		}
-		n.copies = n.copies[:0]
-		for range d.count(2) {
-			n.copies = append(n.copies, copyRef{uint32(d.uvarint()), d.uvarint()})
-		}
+		n.copies = d.copies(n.copies)
 		if d.err == nil {
 			f(&n)
 		}
@@ -98,45 +93,36 @@ func indexName(gen uint64) string { return fmt.Sprintf("%016x%s", gen, indexSuff
 
 func indexGeneration(name string) (uint64, bool) {
 	digits, ok := strings.CutSuffix(name, indexSuffix)
-	if !ok {
-		return 0, false
-	}
 	gen, err := strconv.ParseUint(digits, 16, 64)
-	return gen, err == nil
+	return gen, ok && err == nil
 }
 
 func (f *storeFiles) writeIndex(gen uint64, x indexFile) error {
-	b := make([]byte, indexHeader, indexHeader+len(x.entries))
-	copy(b, indexMagic[:])
-	binary.LittleEndian.PutUint32(b[8:], indexVersion)
-	binary.LittleEndian.PutUint32(b[12:], uint32(x.count))
-	binary.LittleEndian.PutUint32(b[16:], uint32(x.ids))
-	binary.LittleEndian.PutUint64(b[24:], gen)
-	copy(b[32:48], f.storeID[:])
-	binary.LittleEndian.PutUint32(b[48:], uint32(len(x.entries)))
-	binary.LittleEndian.PutUint32(b[52:], crc32.Checksum(x.entries, castagnoli))
-	binary.LittleEndian.PutUint32(b[56:], crc32.Checksum(b[:56], castagnoli))
+	b, _ := binary.Append(nil, binary.LittleEndian, indexHead{Magic: indexMagic, Version: indexVersion, // cannot fail
+		Count: uint32(x.count), IDs: uint32(x.ids), Generation: gen, StoreID: f.storeID,
+		Bytes: uint32(len(x.entries)), EntriesSum: crc32.Checksum(x.entries, castagnoli)})
+	b = b[:len(b)-4]
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	return f.write(indexName(gen), append(b, x.entries...))
 }
 
-// readIndex reads an index file, into buf if it is large enough.
-func (f *storeFiles) readIndex(gen uint64, buf []byte) (x indexFile, err error) {
+func (f *storeFiles) readIndex(gen uint64) (x indexFile, err error) {
 	name := indexName(gen)
-	b, err := f.read(buf, name)
+	b, err := f.read(name)
 	if err != nil {
 		return x, err
 	}
-	if len(b) < indexHeader || [8]byte(b[:8]) != indexMagic ||
-		crc32.Checksum(b[:56], castagnoli) != binary.LittleEndian.Uint32(b[56:]) {
+	var h indexHead
+	n, err := binary.Decode(b, binary.LittleEndian, &h)
+	if err != nil || h.Magic != indexMagic || crc32.Checksum(b[:n-4], castagnoli) != h.Sum {
 		return x, damaged(f.path(name), "it has no valid header")
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v > indexVersion {
-		return x, fmt.Errorf("%s: index format %d: %w", f.path(name), v, journal.ErrNewer)
+	if h.Version > indexVersion {
+		return x, fmt.Errorf("%s: index format %d: %w", f.path(name), h.Version, journal.ErrNewer)
 	}
-	x = indexFile{b[indexHeader:], int(binary.LittleEndian.Uint32(b[12:])), int(binary.LittleEndian.Uint32(b[16:]))}
-	if binary.LittleEndian.Uint64(b[24:]) != gen || [16]byte(b[32:48]) != f.storeID ||
-		uint32(len(x.entries)) != binary.LittleEndian.Uint32(b[48:]) ||
-		crc32.Checksum(x.entries, castagnoli) != binary.LittleEndian.Uint32(b[52:]) {
+	x = indexFile{b[n:], int(h.Count), int(h.IDs)}
+	if h.Generation != gen || h.StoreID != f.storeID || uint32(len(x.entries)) != h.Bytes ||
+		crc32.Checksum(x.entries, castagnoli) != h.EntriesSum {
 		return x, damaged(f.path(name), "its checksum does not match, or it is not the index of its segment")
 	}
 	return x, nil

@@ -60,7 +60,7 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 		return nil, err
 	}
 	for _, gen := range index {
-		_, err := files.readIndex(gen, nil)
+		_, err := files.readIndex(gen)
 		problem(err)
 	}
 	for _, n := range defs {

@@ -11,37 +11,30 @@ import (
 // Metrics measures syncs as they happen. Hand Committed to Config.Committed and
 // register the collector of the opened engine (NewCollector) beside it.
 type Metrics struct {
-	sync    prometheus.Histogram
-	records prometheus.Histogram
+	prometheus.Collector
+	Committed func(journal.CommitInfo) // observes one sync
 }
 
 // NewMetrics returns collectors that count nothing yet.
 func NewMetrics() *Metrics {
+	sync := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "sealmq_journal_sync_seconds", Help: "Time of one sync of the journal.",
+		Buckets: prometheus.ExponentialBuckets(25e-6, 2, 18),
+	})
+	records := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "sealmq_journal_batch_records", Help: "Records that one sync made durable.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 16),
+	})
 	return &Metrics{
-		sync: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "sealmq_journal_sync_seconds", Help: "Time of one sync of the journal.",
-			Buckets: prometheus.ExponentialBuckets(25e-6, 2, 18),
+		Collector: prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) {
+			sync.Collect(ch)
+			records.Collect(ch)
 		}),
-		records: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "sealmq_journal_batch_records", Help: "Records that one sync made durable.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 16),
-		}),
+		Committed: func(c journal.CommitInfo) {
+			sync.Observe(c.Sync.Seconds())
+			records.Observe(float64(c.Records))
+		},
 	}
-}
-
-// Committed observes one sync.
-func (m *Metrics) Committed(c journal.CommitInfo) {
-	m.sync.Observe(c.Sync.Seconds())
-	m.records.Observe(float64(c.Records))
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	m.sync.Collect(ch)
-	m.records.Collect(ch)
 }
 
 // Stats are levels and totals of the engine and its journal.
@@ -76,63 +69,37 @@ func (e *Engine) Stats() Stats {
 	return s
 }
 
-// Collector shows Stats.
-type Collector struct {
-	e       *Engine
-	figures []figure
-}
-
-type figure struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-	of   func(*Stats) float64
-}
-
-// NewCollector returns a collector over an engine.
-func NewCollector(e *Engine) *Collector {
-	c := &Collector{e: e}
-	add := func(kind prometheus.ValueType, name, help string, of func(*Stats) float64) {
-		c.figures = append(c.figures, figure{prometheus.NewDesc("sealmq_"+name, help, nil, nil), kind, of})
-	}
-	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
-	add(counter, "journal_syncs_total", "Syncs of the journal.", func(s *Stats) float64 { return float64(s.Journal.Syncs) })
-	add(counter, "journal_batches_total", "Batches answered; a batch without records needs no sync, one over two segments needs two.", func(s *Stats) float64 { return float64(s.Journal.Batches) })
-	add(counter, "journal_records_total", "Records made durable.", func(s *Stats) float64 { return float64(s.Journal.Records) })
-	add(counter, "journal_written_bytes_total", "Bytes written to the journal.", func(s *Stats) float64 { return float64(s.Journal.Bytes) })
-	add(gauge, "journal_live_bytes", "Estimated bytes of records that hold unsettled messages.", func(s *Stats) float64 { return float64(s.LiveBytes) })
-	add(gauge, "journal_disk_bytes", "Bytes of all segment files.", func(s *Stats) float64 { return float64(s.Journal.DiskBytes) })
-	add(gauge, "journal_pending_bytes", "Bytes that wait for a sync (limit: storage.max_pending_bytes).", func(s *Stats) float64 { return float64(s.Journal.PendingBytes) })
-	add(gauge, "journal_segments", "Segments that hold records.", func(s *Stats) float64 { return float64(s.Journal.Segments) })
-	add(gauge, "journal_ready_segments", "Segments prepared for records.", func(s *Stats) float64 { return float64(s.Journal.Ready) })
-	add(gauge, "journal_free_segments", "Segments that wait for reuse.", func(s *Stats) float64 { return float64(s.Journal.Free) })
-	add(counter, "journal_created_segments_total", "Segment files created.", func(s *Stats) float64 { return float64(s.Journal.Created) })
-	add(counter, "journal_recycled_segments_total", "Segment files reused; in normal operation this grows and created segments do not.", func(s *Stats) float64 { return float64(s.Journal.Recycled) })
-	add(counter, "journal_removed_segments_total", "Segment files removed.", func(s *Stats) float64 { return float64(s.Journal.Removed) })
-	add(counter, "journal_copied_records_total", "Records copied forward so that their segment could be reused.", func(s *Stats) float64 { return float64(s.CopiedForward) })
-	add(counter, "journal_damaged_records_total", "Damaged places found since the start.", func(s *Stats) float64 { return float64(s.Damaged) })
-	add(counter, "journal_damage_not_kept_total", "Damaged places whose bytes could not be set aside in a file damaged-….bin.", func(s *Stats) float64 { return float64(s.NotKept) })
-	add(counter, "journal_dropped_tails_total", "Torn places that the start dropped; nothing in them was ever confirmed.", func(s *Stats) float64 { return float64(s.Journal.DroppedTail) })
-	add(counter, "checkpoints_total", "Checkpoints written.", func(s *Stats) float64 { return float64(s.Checkpoints) })
-	add(gauge, "messages", "Messages in all queues; a copy in each queue counts.", func(s *Stats) float64 { return float64(s.Copies) })
-	add(gauge, "messages_limit", "Maximum number of messages in all queues (limits.messages); further publishes are refused.", func(s *Stats) float64 { return float64(s.MaxCopies) })
-	add(gauge, "dedup_ids", "Message ids remembered.", func(s *Stats) float64 { return float64(s.DedupIDs) })
-	add(gauge, "dedup_settled_ids", "Remembered message ids whose message is settled (limit: dedup.max_ids).", func(s *Stats) float64 { return float64(s.DedupSettled) })
-	add(gauge, "dedup_horizon_seconds", "Age of the oldest settled message id that is remembered; retry within this time.", func(s *Stats) float64 { return s.DedupHorizon.Seconds() })
-	add(gauge, "dead_letters_waiting", "Messages on their way to a dead-letter queue.", func(s *Stats) float64 { return float64(s.Dying) })
-	return c
-}
-
-// Describe implements prometheus.Collector.
-func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, f := range c.figures {
-		ch <- f.desc
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.e.Stats()
-	for _, f := range c.figures {
-		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(&s))
-	}
+// NewCollector returns a collector that shows the Stats of an engine.
+func NewCollector(e *Engine) prometheus.Collector {
+	return prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) {
+		s := e.Stats()
+		add := func(kind prometheus.ValueType, name, help string, value float64) {
+			ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("sealmq_"+name, help, nil, nil), kind, value)
+		}
+		const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+		add(counter, "journal_syncs_total", "Syncs of the journal.", float64(s.Journal.Syncs))
+		add(counter, "journal_batches_total", "Batches answered; a batch without records needs no sync, one over two segments needs two.", float64(s.Journal.Batches))
+		add(counter, "journal_records_total", "Records made durable.", float64(s.Journal.Records))
+		add(counter, "journal_written_bytes_total", "Bytes written to the journal.", float64(s.Journal.Bytes))
+		add(gauge, "journal_live_bytes", "Estimated bytes of records that hold unsettled messages.", float64(s.LiveBytes))
+		add(gauge, "journal_disk_bytes", "Bytes of all segment files.", float64(s.Journal.DiskBytes))
+		add(gauge, "journal_pending_bytes", "Bytes that wait for a sync (limit: storage.max_pending_bytes).", float64(s.Journal.PendingBytes))
+		add(gauge, "journal_segments", "Segments that hold records.", float64(s.Journal.Segments))
+		add(gauge, "journal_ready_segments", "Segments prepared for records.", float64(s.Journal.Ready))
+		add(gauge, "journal_free_segments", "Segments that wait for reuse.", float64(s.Journal.Free))
+		add(counter, "journal_created_segments_total", "Segment files created.", float64(s.Journal.Created))
+		add(counter, "journal_recycled_segments_total", "Segment files reused; in normal operation this grows and created segments do not.", float64(s.Journal.Recycled))
+		add(counter, "journal_removed_segments_total", "Segment files removed.", float64(s.Journal.Removed))
+		add(counter, "journal_copied_records_total", "Records copied forward so that their segment could be reused.", float64(s.CopiedForward))
+		add(counter, "journal_damaged_records_total", "Damaged places found since the start.", float64(s.Damaged))
+		add(counter, "journal_damage_not_kept_total", "Damaged places whose bytes could not be set aside in a file damaged-….bin.", float64(s.NotKept))
+		add(counter, "journal_dropped_tails_total", "Torn places that the start dropped; nothing in them was ever confirmed.", float64(s.Journal.DroppedTail))
+		add(counter, "checkpoints_total", "Checkpoints written.", float64(s.Checkpoints))
+		add(gauge, "messages", "Messages in all queues; a copy in each queue counts.", float64(s.Copies))
+		add(gauge, "messages_limit", "Maximum number of messages in all queues (limits.messages); further publishes are refused.", float64(s.MaxCopies))
+		add(gauge, "dedup_ids", "Message ids remembered.", float64(s.DedupIDs))
+		add(gauge, "dedup_settled_ids", "Remembered message ids whose message is settled (limit: dedup.max_ids).", float64(s.DedupSettled))
+		add(gauge, "dedup_horizon_seconds", "Age of the oldest settled message id that is remembered; retry within this time.", s.DedupHorizon.Seconds())
+		add(gauge, "dead_letters_waiting", "Messages on their way to a dead-letter queue.", float64(s.Dying))
+	})
 }

@@ -1,11 +1,6 @@
 package local
 
-import (
-	"errors"
-
-	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/journal"
-)
+import "github.com/sealmq/sealmq"
 
 // errTargetGone says that a message cannot be moved because its target was deleted.
 var errTargetGone = &sealmq.Error{Code: sealmq.NoQueue, Message: "the target queue was deleted"}
@@ -24,12 +19,18 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 		}
 	}
 	for {
-		m, place, err := e.readCopy(&taken{q: q, seq: seq})
-		if errors.Is(err, errGone) {
+		t := &taken{q: q, seq: seq}
+		place, _ := e.placeOf(t)
+		r, err := e.readRecord(place)
+		m, place, err := e.messageOf(t, place, r, err, nil)
+		switch {
+		case err == errGone:
 			return nil
-		}
-		if err != nil {
+		case isUnread(err):
 			return err
+		case err != nil:
+			e.quarantine([]copyRef{{q.id, seq}}, place.Pos, err)
+			return nil
 		}
 		if err := e.lockWithRoom(place.Bytes + movedBytes); err != nil {
 			return err
@@ -45,11 +46,10 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 			err = errTargetGone
 		default:
 			if admit != nil {
-				msg := sealmq.Message{ID: m.id, Body: m.body}
-				err = admit(&msg)
+				err = admit(&sealmq.Message{ID: m.id, Body: m.body})
 			}
 			if err == nil {
-				err = e.appendMoved(q, seq, n, m, reason, dest)
+				err = e.appendMoved(q, seq, n, &m, reason, dest)
 			}
 		}
 		e.mu.Unlock()
@@ -60,28 +60,6 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 // movedBytes is what a moved message may need beyond its record: the reason and the
 // queue of its death.
 const movedBytes = 1024
-
-// readCopy reads one copy where it is. errGone says that there is nothing to read.
-func (e *Engine) readCopy(t *taken) (*messageRecord, journal.Place, error) {
-	place, ok := e.placeOf(t)
-	for ok {
-		var m messageRecord
-		r, err := e.readRecord(place)
-		if err == nil {
-			m, err = decodeMessage(r.Payload, nil)
-		}
-		if err == nil || isUnread(err) {
-			return &m, place, err
-		}
-		var now journal.Place
-		if now, ok = e.placeOf(t); ok && now == place {
-			e.quarantine([]copyRef{{t.q.id, t.seq}}, place.Pos, err)
-			break
-		}
-		place = now // it was copied forward meanwhile
-	}
-	return nil, place, errGone
-}
 
 // appendMoved stores a copy at the end of dest and settles it in q. Callers hold mu and
 // have made sure of the room.
@@ -112,42 +90,41 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	if reason != "" {
 		q.dead++
 	}
-	return e.j.OnSync(func(err error) {
+	e.j.OnSync(func(err error) {
 		if err == nil {
 			e.mu.Lock()
+			defer e.mu.Unlock()
 			dest.visible = max(dest.visible, at+1)
 			dest.wake(1)
-			e.mu.Unlock()
 		}
 	})
+	return nil
 }
 
 // Move moves waiting messages from the front of one queue to the end of another.
 func (e *Engine) Move(from, to string, n int, done func(int, error)) {
 	e.mu.Lock()
 	src, dst := e.state.queues[from], e.state.queues[to]
-	stopped := e.closed
-	if src != nil && dst != nil && !stopped {
-		e.background.Add(1)
-	}
-	e.mu.Unlock()
+	var err error
 	switch {
 	case src == nil || dst == nil:
-		done(0, sealmq.ErrNoQueue)
-	case stopped:
-		done(0, sealmq.ErrUnavailable)
+		err = sealmq.ErrNoQueue
+	case e.closed:
+		err = sealmq.ErrUnavailable
 	case src == dst:
-		e.background.Done()
-		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "source and destination are the same queue"})
+		err = &sealmq.Error{Code: sealmq.BadArgument, Message: "source and destination are the same queue"}
 	default:
-		go func() {
-			defer e.background.Done()
+		e.background.Go(func() {
 			moved, err := e.moveAll(src, dst, n)
 			if syncErr := e.j.Sync(); err == nil {
 				err = unavailable(syncErr)
 			}
 			done(moved, err)
-		}()
+		})
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(0, err)
 	}
 }
 

@@ -1,6 +1,9 @@
 package local
 
-import "github.com/sealmq/sealmq"
+import (
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/journal"
+)
 
 // maxPeek bounds one Peek.
 const maxPeek = 1000
@@ -15,14 +18,16 @@ func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
 		e.mu.Unlock()
 		return nil, sealmq.ErrNoQueue
 	}
-	q.each(func(seq uint64, m *entry) bool {
-		if m.phase == waiting && seq < q.visible {
+	for seq, m := range q.from(0) {
+		if seq >= q.visible || len(s.taken) == n {
+			break
+		}
+		if m.phase == waiting {
 			mark, back := q.marks[seq]
 			s.taken = append(s.taken, taken{q: q, seq: seq, attempt: mark.attempts, back: back})
 			s.places = append(s.places, m.place())
 		}
-		return len(s.taken) < n && seq < q.visible
-	})
+	}
 	e.mu.Unlock()
 	return s.read(nil)
 }
@@ -44,13 +49,12 @@ func (e *Engine) Find(id string) (m sealmq.Message, ok bool) {
 	for _, q := range queues {
 		s := session{e: e}
 		e.mu.Lock()
-		q.each(func(seq uint64, n *entry) bool {
+		for seq, n := range q.from(0) {
 			if n.dedup == slot+1 {
-				s.taken = append(s.taken, taken{q: q, seq: seq})
-				s.places = append(s.places, n.place())
+				s.taken, s.places = []taken{{q: q, seq: seq}}, []journal.Place{n.place()}
+				break
 			}
-			return len(s.taken) == 0
-		})
+		}
 		e.mu.Unlock()
 		if out, err := s.read(nil); err == nil && len(out) == 1 && out[0].ID == id {
 			return out[0].Message, true

@@ -57,11 +57,8 @@ func (e *Engine) Publish(batch []engine.Publish, done func([]engine.PublishResul
 		taken++
 	}
 	p.results = p.results[:taken]
-	err := e.j.OnSync(func(err error) { e.publishDone(p, err, done) })
+	e.j.OnSync(func(err error) { e.publishDone(p, err, done) })
 	e.mu.Unlock()
-	if err != nil {
-		e.publishDone(p, err, done)
-	}
 	return taken
 }
 

@@ -54,7 +54,7 @@ type queue struct {
 	next     uint64   // sequence number of the next message
 	visible  uint64   // below it everything is synced
 	head     uint64   // below it nothing waits that was never delivered
-	back     seqHeap  // waiting again, below head
+	back     dueHeap  // waiting again, below head; all are due
 	held     map[uint64]*held
 	marks    map[uint64]mark
 	due      dueHeap // delayed, and copies that were settled meanwhile
@@ -82,11 +82,11 @@ func newQueue(id uint32, name string, o sealmq.QueueOptions) *queue {
 // nextWaiting finds the next copy to deliver: what came back first, then the head.
 func (q *queue) nextWaiting() (seq uint64, n *entry) {
 	for len(q.back) > 0 {
-		seq := q.back[0]
+		seq := q.back[0].seq
 		if n := q.at(seq); n != nil && n.phase == waiting && seq < q.head {
 			return seq, n
 		}
-		q.back.pop() // settled or taken by other means meanwhile
+		heap.Pop(&q.back) // settled or taken by other means meanwhile
 	}
 	for q.head < q.visible {
 		i := q.chunkIndex(q.head)
@@ -186,8 +186,8 @@ func (q *queue) die(seq uint64, n *entry, m mark) {
 func (q *queue) passed(seq uint64) {
 	if seq == q.head {
 		q.head++
-	} else if len(q.back) > 0 && q.back[0] == seq {
-		q.back.pop()
+	} else if len(q.back) > 0 && q.back[0].seq == seq {
+		heap.Pop(&q.back)
 	}
 }
 
@@ -195,7 +195,7 @@ func (q *queue) passed(seq uint64) {
 func (q *queue) waitAgain(seq uint64, n *entry) {
 	q.setPhase(n, waiting)
 	if seq < q.head {
-		q.back.push(seq)
+		heap.Push(&q.back, due{seq: seq})
 	}
 }
 
@@ -303,25 +303,6 @@ func (q *queue) mayDelete(only engine.If) error {
 		return inUse("has messages")
 	}
 	return nil
-}
-
-// purgeable lists up to purgeGroup waiting and delayed copies with sequence numbers from
-// one up to another.
-func (q *queue) purgeable(from, bound uint64) (seqs []uint64) {
-	for _, c := range q.chunks {
-		if c.base+chunkLen <= from || c.live == 0 {
-			continue
-		}
-		for k := range c.entries {
-			seq := c.base + uint64(k)
-			if st := c.entries[k].phase; seq >= from && seq < bound && (st == waiting || st == delayed) {
-				if seqs = append(seqs, seq); len(seqs) == purgeGroup {
-					return seqs
-				}
-			}
-		}
-	}
-	return seqs
 }
 
 // isDead reports whether q is a dead-letter queue: nothing dies there again.

@@ -124,9 +124,11 @@ func compareQueue(q *queue, list []*naive) string {
 		return "another copy is the oldest that waits"
 	}
 	found := 0
-	q.each(func(uint64, *entry) bool { found++; return true })
+	for range q.from(0) {
+		found++
+	}
 	if found != len(list) {
-		return "each finds another number of copies"
+		return "from finds another number of copies"
 	}
 	return ""
 }

@@ -27,7 +27,6 @@ type reclaimer struct {
 // runReclaimer is the one goroutine that takes checkpoints and gives segments back to the
 // journal.
 func (e *Engine) runReclaimer() {
-	defer e.background.Done()
 	e.ensureBallast()
 	retry := e.cfg.Clock.AfterFunc(retryAfter, func() { poke(e.reclaimer.wake) })
 	retry.Stop()

@@ -74,14 +74,9 @@ func (m *messageRecord) appendHead(b []byte) []byte {
 		b = appendString(b, m.deathQueue)
 	}
 	if m.flags&flagHash != 0 {
-		b = binary.LittleEndian.AppendUint64(b, m.hash[0])
-		b = binary.LittleEndian.AppendUint64(b, m.hash[1])
+		b = appendHash(b, m.hash)
 	}
-	b = binary.AppendUvarint(b, uint64(len(m.copies)))
-	for _, c := range m.copies {
-		b = binary.AppendUvarint(b, uint64(c.queue))
-		b = binary.AppendUvarint(b, c.seq)
-	}
+	b = appendCopies(b, m.copies)
 	b = appendString(b, m.publisher)
 	b = appendString(b, m.exchange)
 	b = appendString(b, m.key)
@@ -104,11 +99,7 @@ func decodeMessage(p []byte, copies []copyRef) (m messageRecord, err error) {
 	if m.flags&flagHash != 0 {
 		m.hash = contentHash{d.uint64(), d.uint64()}
 	}
-	n := d.count(2)
-	m.copies = copies[:0]
-	for range n {
-		m.copies = append(m.copies, copyRef{uint32(d.uvarint()), d.uvarint()})
-	}
+	m.copies = d.copies(copies)
 	m.publisher = d.string()
 	m.exchange = d.string()
 	m.key = d.string()
@@ -138,14 +129,29 @@ func (d *decoder) fail() {
 	d.b, d.err = nil, errRecord
 }
 
-func (d *decoder) byte() byte {
-	if len(d.b) == 0 {
+// take takes n bytes, or nil if there are fewer.
+func (d *decoder) take(n int) []byte {
+	if n > len(d.b) {
 		d.fail()
-		return 0
+		return nil
 	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
+	v := d.b[:n:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) byte() byte {
+	if v := d.take(1); v != nil {
+		return v[0]
+	}
+	return 0
+}
+
+func (d *decoder) uint64() uint64 {
+	if v := d.take(8); v != nil {
+		return binary.LittleEndian.Uint64(v)
+	}
+	return 0
 }
 
 func (d *decoder) uvarint() uint64 {
@@ -159,23 +165,8 @@ func (d *decoder) uvarint() uint64 {
 }
 
 func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
-}
-
-func (d *decoder) uint64() uint64 {
-	if len(d.b) < 8 {
-		d.fail()
-		return 0
-	}
-	v := binary.LittleEndian.Uint64(d.b)
-	d.b = d.b[8:]
-	return v
+	v := d.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 // count reads a number of things that take at least size bytes each.
@@ -188,16 +179,33 @@ func (d *decoder) count(size int) int {
 	return int(v)
 }
 
-func (d *decoder) bytes() []byte {
-	n := d.count(1)
-	v := d.b[:n:n]
-	d.b = d.b[n:]
-	return v
+func (d *decoder) bytes() []byte { return d.take(d.count(1)) }
+
+// copies appends a list of copies to dst[:0].
+func (d *decoder) copies(dst []copyRef) []copyRef {
+	dst = dst[:0]
+	for range d.count(2) {
+		dst = append(dst, copyRef{uint32(d.uvarint()), d.uvarint()})
+	}
+	return dst
 }
 
 func (d *decoder) string() string { return aliasString(d.bytes()) }
 
 func (d *decoder) more() bool { return d.err == nil && len(d.b) > 0 }
+
+func appendCopies(b []byte, copies []copyRef) []byte {
+	b = binary.AppendUvarint(b, uint64(len(copies)))
+	for _, c := range copies {
+		b = binary.AppendUvarint(b, uint64(c.queue))
+		b = binary.AppendUvarint(b, c.seq)
+	}
+	return b
+}
+
+func appendHash(b []byte, h contentHash) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, h[0]), h[1])
+}
 
 func appendString(b []byte, s string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(s)))
@@ -214,35 +222,23 @@ func aliasString(b []byte) string {
 
 func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// settleEncoder groups settled copies by queue. b is the record once flush was called.
-type settleEncoder struct {
-	b     []byte
-	queue uint32
-	seqs  []uint64
-}
-
-func (s *settleEncoder) reset(b []byte) { s.b, s.seqs, s.queue = b[:0], s.seqs[:0], 0 }
-
-func (s *settleEncoder) add(c copyRef) {
-	if c.queue != s.queue {
-		s.flush()
-		s.queue = c.queue
+// appendSettle encodes settled copies. Those of one queue are best next to each other.
+func appendSettle(b []byte, copies []copyRef) []byte {
+	for len(copies) > 0 {
+		queue, n := copies[0].queue, 1
+		for n < len(copies) && copies[n].queue == queue {
+			n++
+		}
+		b = binary.AppendUvarint(b, uint64(queue))
+		b = binary.AppendUvarint(b, uint64(n))
+		last := uint64(0)
+		for _, c := range copies[:n] {
+			b = binary.AppendVarint(b, int64(c.seq-last))
+			last = c.seq
+		}
+		copies = copies[n:]
 	}
-	s.seqs = append(s.seqs, c.seq)
-}
-
-func (s *settleEncoder) flush() {
-	if len(s.seqs) == 0 {
-		return
-	}
-	s.b = binary.AppendUvarint(s.b, uint64(s.queue))
-	s.b = binary.AppendUvarint(s.b, uint64(len(s.seqs)))
-	last := uint64(0)
-	for _, seq := range s.seqs {
-		s.b = binary.AppendVarint(s.b, int64(seq-last))
-		last = seq
-	}
-	s.seqs = s.seqs[:0]
+	return b
 }
 
 func decodeSettle(p []byte, f func(copyRef)) error {
@@ -291,45 +287,37 @@ func decodeReturn(p []byte, f func(copyRef, mark)) error {
 // storedOptions are the options of a queue in a record. Durations are numbers, so that the
 // form on disk does not depend on the form in a protocol.
 type storedOptions struct {
-	MaxMessages   int64  `json:"max_messages,omitempty"`
-	MaxBytes      int64  `json:"max_bytes,omitempty"`
-	TTL           int64  `json:"ttl_ns,omitempty"`
-	DeliveryLimit uint32 `json:"delivery_limit"`
-	AckTimeout    int64  `json:"ack_timeout_ns"`
-	Prefetch      int    `json:"prefetch"`
-	MaxLineBytes  int    `json:"max_line_bytes"`
-	DropOldest    bool   `json:"drop_oldest,omitempty"`
-	Sealed        string `json:"sealed,omitempty"`
+	MaxMessages   int64         `json:"max_messages,omitempty"`
+	MaxBytes      int64         `json:"max_bytes,omitempty"`
+	TTL           time.Duration `json:"ttl_ns,omitempty"`
+	DeliveryLimit uint32        `json:"delivery_limit"`
+	AckTimeout    time.Duration `json:"ack_timeout_ns"`
+	Prefetch      int           `json:"prefetch"`
+	MaxLineBytes  int           `json:"max_line_bytes"`
+	DropOldest    bool          `json:"drop_oldest,omitempty"`
+	Sealed        string        `json:"sealed,omitempty"`
 }
 
 func appendQueue(b []byte, id uint32, name string, o sealmq.QueueOptions) []byte {
 	b = binary.AppendUvarint(b, uint64(id))
 	b = appendString(b, name)
-	text, err := json.Marshal(storedOptions{o.MaxMessages, o.MaxBytes, int64(o.TTL), o.DeliveryLimit,
-		int64(o.AckTimeout), o.Prefetch, o.MaxLineBytes, o.DropOldest, o.Sealed})
+	text, err := json.Marshal(storedOptions(o))
 	if err != nil {
 		panic("local: internal error: " + err.Error())
 	}
 	return appendString(b, aliasString(text))
 }
 
-func appendDelete(b []byte, id uint32) []byte { return binary.AppendUvarint(b, uint64(id)) }
-
 func (d *decoder) queue() (id uint32, name string, o sealmq.QueueOptions) {
 	id = uint32(d.uvarint())
 	name = strings.Clone(d.string())
 	text := d.bytes()
-	if d.err != nil {
-		return id, name, o
+	if d.err == nil {
+		if err := json.Unmarshal(text, (*storedOptions)(&o)); err != nil {
+			d.err = fmt.Errorf("options of queue %q: %w", name, err)
+		}
 	}
-	var s storedOptions
-	if err := json.Unmarshal(text, &s); err != nil {
-		d.err = fmt.Errorf("options of queue %q: %w", name, err)
-		return id, name, o
-	}
-	return id, name, sealmq.QueueOptions{MaxMessages: s.MaxMessages, MaxBytes: s.MaxBytes, TTL: time.Duration(s.TTL),
-		DeliveryLimit: s.DeliveryLimit, AckTimeout: time.Duration(s.AckTimeout), Prefetch: s.Prefetch,
-		MaxLineBytes: s.MaxLineBytes, DropOldest: s.DropOldest, Sealed: s.Sealed}
+	return id, name, o
 }
 
 func encodeDefinitions(b []byte, batch []engine.Definition) []byte {

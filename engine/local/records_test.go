@@ -37,14 +37,8 @@ func TestMessageRecords(t *testing.T) {
 
 func TestSettleRecords(t *testing.T) {
 	want := []copyRef{{1, 5}, {1, 6}, {1, 3}, {2, 1 << 40}, {1, 7}}
-	var s settleEncoder
-	s.reset(nil)
-	for _, c := range want {
-		s.add(c)
-	}
-	s.flush()
 	var got []copyRef
-	err := decodeSettle(s.b, func(c copyRef) { got = append(got, c) })
+	err := decodeSettle(appendSettle(nil, want), func(c copyRef) { got = append(got, c) })
 	if diff := cmp.Diff(want, got, comparable); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}

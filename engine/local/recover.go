@@ -26,7 +26,6 @@ type recovery struct {
 	e    *Engine
 	cp   *checkpoint            // empty if there is none
 	at   map[uint32]*queueState // the queues of the checkpoint, by id
-	buf  []byte                 // that index files are read into
 	gens map[uint64]bool        // the segments that exist
 	// The index files and definitions files that exist.
 	index, definitions []uint64
@@ -143,12 +142,9 @@ func (r *recovery) replay() error {
 // released, its index is there for the ids of its messages.
 func (r *recovery) loadIndex(gen uint64) error {
 	e := r.e
-	x, err := e.files.readIndex(gen, r.buf)
+	x, err := e.files.readIndex(gen)
 	if err != nil {
 		return r.loseIndex(gen, err)
-	}
-	if cap(x.entries) > cap(r.buf) {
-		r.buf = x.entries[:0]
 	}
 	e.state.dedup.reserve(x.ids)
 	u := e.state.use(gen)

@@ -36,14 +36,8 @@ func (e *Engine) recordRemovals() {
 		if e.j.Room(true, 12*len(group)) != nil {
 			return
 		}
-		var s settleEncoder
-		s.reset(e.scratch)
-		for _, c := range group {
-			s.add(c)
-		}
-		s.flush()
-		e.scratch = s.b
-		if _, err := e.urgent(kindSettle, s.b); err != nil {
+		e.scratch = appendSettle(e.scratch[:0], group)
+		if _, err := e.urgent(kindSettle, e.scratch); err != nil {
 			return
 		}
 		r.done(r.recorded + uint64(len(group)))

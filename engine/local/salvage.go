@@ -172,12 +172,11 @@ func (r *recovery) hasLostQueue(copies []copyRef) (lost bool) {
 func (r *recovery) checkQueue(q *queue) error {
 	dir := r.e.files.path(journalDir)
 	lost := map[uint64][]uint64{}
-	q.each(func(seq uint64, n *entry) bool {
+	for seq, n := range q.from(0) {
 		if gen := n.pos().Generation(); !r.gens[gen] {
 			lost[gen] = append(lost[gen], seq)
 		}
-		return true
-	})
+	}
 	for gen, seqs := range lost {
 		err := damaged(dir, fmt.Sprintf("segment with generation %d is missing", gen))
 		if err := r.accept(err, fmt.Sprintf("%d messages of queue %q are lost", len(seqs), q.name)); err != nil {

@@ -33,7 +33,7 @@ type session struct {
 	held    heldList
 	lastAck int64
 	closed  bool
-	acks    settleEncoder
+	gone    []copyRef // of settleSome
 
 	takeMu  sync.Mutex // serialises Take; guards what follows
 	taken   []taken
@@ -137,7 +137,8 @@ func (s *session) Consume(name string, o engine.ConsumeOptions, done func(error)
 		err = sealmq.ErrUnavailable
 	case q != nil:
 		id = s.subscribe(q, o)
-		err = unavailable(e.j.OnSync(func(err error) { done(unavailable(err)) }))
+		err = nil
+		e.onSync(done)
 	}
 	e.mu.Unlock()
 	if err != nil {
@@ -180,11 +181,8 @@ func (s *session) Cancel(id sealmq.SubscriptionID, done func(error)) {
 		s.forget(sub)
 		sub.q.unsubscribe(sub)
 	}
-	err := e.j.OnSync(func(err error) { done(unavailable(err)) })
+	e.onSync(done)
 	e.mu.Unlock()
-	if err != nil {
-		done(unavailable(err))
-	}
 }
 
 // forget takes a subscription out of the session's list.

@@ -42,10 +42,10 @@ func unlessHeld(held *bool, done func(error)) func(error) {
 
 // settling is the outcome of one group of settlements.
 type settling struct {
-	back    []byte    // encoding of a return record
-	dead    []copyRef // to be moved to their dead-letter queues
-	expired []copyRef
-	held    *bool // whether there was something to extend
+	gone []copyRef
+	back []byte    // encoding of a return record
+	dead []copyRef // to be moved to their dead-letter queues
+	held *bool     // whether there was something to extend
 }
 
 // settleSome records and applies one group. If it returns an error, done is not called and
@@ -63,20 +63,20 @@ func (s *session) settleSome(batch []engine.Settlement, held *bool, done func(er
 	if s.closed {
 		batch = nil
 	}
-	s.acks.reset(s.acks.b)
-	out := settling{held: held}
+	out := settling{gone: s.gone[:0], held: held}
 	for i := range batch {
 		s.settleOne(&batch[i], &out, now)
 	}
-	err := e.logSettling(&s.acks, &out)
+	s.gone = out.gone
+	err := e.logSettling(&out)
 	if err == nil && len(out.dead) == 0 {
-		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
+		e.onSync(done)
 	}
 	s.notifyIfReady()
 	e.mu.Unlock()
 	if err == nil && len(out.dead) > 0 {
 		e.moveDead(out.dead)
-		err = e.j.OnSync(func(err error) { done(unavailable(err)) })
+		e.onSync(done)
 	}
 	return unavailable(err)
 }
@@ -103,28 +103,27 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	if verdict == engine.Dead && q.isDead() {
 		verdict = engine.Return
 	}
-	switch verdict {
-	case engine.Ack, engine.Drop:
-		if h != nil {
-			e.unhold(h)
-		}
-		e.forget(q, b.Tag.Seq)
-		if verdict == engine.Ack {
-			q.acked++
-		} else {
-			q.dropped++
-		}
-		s.acks.add(copyRef{q.id, b.Tag.Seq})
-	case engine.Dead:
-		if h != nil {
-			e.unhold(h)
-		}
-		e.decideDead(out, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
-	default:
-		if h != nil { // otherwise it waits already
-			e.giveBack(out, n, h, b.Delay, b.Uncounted && b.Verdict == engine.Return, now)
-		}
+	ends := verdict == engine.Ack || verdict == engine.Drop || verdict == engine.Dead
+	if ends && h != nil {
+		e.unhold(h)
 	}
+	switch {
+	case verdict == engine.Dead:
+		e.decideDead(out, q, b.Tag.Seq, n, b.Reason, b.Tag.Attempt, s.id)
+	case verdict == engine.Ack:
+		out.remove(e, q, b.Tag.Seq, &q.acked)
+	case verdict == engine.Drop:
+		out.remove(e, q, b.Tag.Seq, &q.dropped)
+	case h != nil: // otherwise it waits already
+		e.giveBack(out, n, h, b.Delay, b.Uncounted && b.Verdict == engine.Return, now)
+	}
+}
+
+// remove removes a copy and counts it.
+func (out *settling) remove(e *Engine, q *queue, seq uint64, count *uint64) {
+	e.forget(q, seq)
+	*count++
+	out.gone = append(out.gone, copyRef{q.id, seq})
 }
 
 // claim finds the copy of a tag if this session may settle it: it holds the delivery,
@@ -147,22 +146,15 @@ func (s *session) claim(q *queue, tag sealmq.DeliveryTag) (n *entry, h *held, mi
 
 // logSettling records what a group did. Callers hold mu and have made
 // sure of the room.
-func (e *Engine) logSettling(acks *settleEncoder, out *settling) error {
-	for _, c := range out.expired {
-		acks.add(c)
+func (e *Engine) logSettling(out *settling) (err error) {
+	if len(out.gone) > 0 {
+		e.scratch = appendSettle(e.scratch[:0], out.gone)
+		_, err = e.urgent(kindSettle, e.scratch)
 	}
-	acks.flush()
-	if len(acks.b) > 0 {
-		if _, err := e.urgent(kindSettle, acks.b); err != nil {
-			return err
-		}
+	if err == nil && len(out.back) > 0 {
+		_, err = e.urgent(kindReturn, out.back)
 	}
-	if len(out.back) > 0 {
-		if _, err := e.urgent(kindReturn, out.back); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // giveBack returns a delivery to its place, at once or after a delay. A copy that was
@@ -173,9 +165,7 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 	e.unhold(h)
 	switch {
 	case q.isExpired(n, now):
-		e.forget(q, seq)
-		q.expired++
-		out.expired = append(out.expired, copyRef{q.id, seq})
+		out.remove(e, q, seq, &q.expired)
 		return
 	case !uncounted && attempt >= q.options.DeliveryLimit && !q.isDead():
 		e.decideDead(out, q, seq, n, sealmq.DeathDeliveryLimit, attempt, holder)
@@ -219,7 +209,6 @@ func (s *session) Close(counted bool) {
 // takeBack returns the deliveries of a session for which f is true. An error says that
 // this is not recorded: then a crash loses the delivery counts, but no removal.
 func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) (err error) {
-	var acks settleEncoder
 	for h := s.held.oldest; h != nil; {
 		var out settling
 		for n := 0; h != nil && n < settleGroup; n++ {
@@ -229,12 +218,11 @@ func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) b
 			}
 			h = next
 		}
-		acks.reset(acks.b)
-		failed := e.j.Room(true, len(out.back)+12*len(out.expired))
+		failed := e.j.Room(true, len(out.back)+12*len(out.gone))
 		if failed != nil {
-			e.removals.add(out.expired...)
+			e.removals.add(out.gone...)
 		} else {
-			failed = e.logSettling(&acks, &out)
+			failed = e.logSettling(&out)
 		}
 		if failed != nil {
 			err = failed

@@ -1,6 +1,9 @@
 package local
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -51,8 +54,8 @@ func (s *state) removeQueue(q *queue) {
 
 // define applies definitions; those without a value are removed.
 func (s *state) define(batch []engine.Definition) {
-	s.defsChanged = true
 	for _, d := range batch {
+		s.defsChanged = true
 		if d.Value == nil {
 			delete(s.defs, d.Key)
 			continue
@@ -73,12 +76,8 @@ func (s *state) definitions() []engine.Definition {
 // declared captures what a definitions file is to hold.
 func (s *state) declared() *definitions {
 	c := &definitions{nextID: s.nextID, defs: s.definitions()}
-	for id := range s.neverDeclared {
-		c.neverDeclared = append(c.neverDeclared, id)
-	}
-	for _, q := range s.queues {
-		c.queues = append(c.queues, declared{q.id, q.name, q.options})
-	}
+	c.neverDeclared = slices.Collect(maps.Keys(s.neverDeclared))
+	c.queues = slices.Collect(maps.Values(s.queues))
 	return c
 }
 
@@ -90,7 +89,7 @@ func (s *state) adopt(c *definitions) {
 		s.neverDeclared[id] = true
 	}
 	for _, q := range c.queues {
-		s.addQueue(newQueue(q.id, q.name, q.options))
+		s.addQueue(q)
 	}
 	s.define(c.defs)
 }

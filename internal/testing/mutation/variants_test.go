@@ -19,8 +19,8 @@ var variants = []variant{
 	},
 	{
 		name: "a repeat is confirmed before the first is synced",
-		in:   "engine/local", fn: "Engine.Publish", old: "err := e.j.OnSync(",
-		new:    "if len(p.seen) == 0 { e.mu.Unlock(); e.publishDone(p, nil, done); return }; err := e.j.OnSync(",
+		in:   "engine/local", fn: "Engine.Publish", old: "e.j.OnSync(",
+		new:    "if len(p.seen) == 0 { e.mu.Unlock(); e.publishDone(p, nil, done); return }; e.j.OnSync(",
 		caught: heldSync,
 	},
 	{

@@ -1,7 +1,0 @@
-//go:build unix
-
-package journal
-
-import "syscall"
-
-var errQuota error = syscall.EDQUOT
