@@ -8,7 +8,8 @@
 package brokerproc
 
 import (
-	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,74 +58,58 @@ const defaultTimeout = time.Minute
 // Start runs the broker and returns when it accepts clients. If it ends before, the error
 // says why, in the words of its log.
 func Start(ctx context.Context, cfg Config) (*Process, error) {
-	addr := func(a string) string {
-		if a == "" {
-			return "127.0.0.1:0"
-		}
-		return a
-	}
+	const freePort = "127.0.0.1:0"
 	args := append([]string{"serve", "--ready-json", "--data", cfg.Data,
-		"--addr", addr(cfg.Addr), "--metrics-addr", addr(cfg.MetricsAddr)}, cfg.Args...)
-	p := &Process{Command: newCommand(cfg.Exe, args, cfg.Env, cfg.Log)}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start broker: %w", err)
-	}
+		"--addr", cmp.Or(cfg.Addr, freePort), "--metrics-addr", cmp.Or(cfg.MetricsAddr, freePort)}, cfg.Args...)
+	out := &firstLine{got: make(chan []byte, 1)}
 	began := time.Now()
-	if err := startTied(p.cmd); err != nil {
-		return nil, fmt.Errorf("start broker: %w", err)
-	}
-	ready := make(chan error, 1)
-	go p.wait(out, ready)
-
-	timeout := cfg.Timeout
-	if timeout == 0 {
-		timeout = defaultTimeout
-	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	select {
-	case err = <-ready:
-	case <-timer.C:
-		err = fmt.Errorf("not ready after %v", timeout)
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+	c, err := Run(CommandConfig{Exe: cfg.Exe, Args: args, Env: cfg.Env, Out: out, Log: cfg.Log})
 	if err != nil {
-		p.Kill()
-		return nil, p.startError(err)
+		return nil, err
 	}
-	p.Took = time.Since(began)
-	return p, nil
-}
-
-// wait reads the ready line, then the rest, and waits for the end of the process.
-func (p *Process) wait(out io.Reader, ready chan<- error) {
-	r := bufio.NewReader(out)
-	line, err := r.ReadBytes('\n')
-	if err == nil {
+	p := &Process{Command: c}
+	timeout := cmp.Or(cfg.Timeout, defaultTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not ready after %v", timeout))
+	defer cancel()
+	select {
+	case line := <-out.got:
 		err = json.Unmarshal(line, &p.Ready)
+		if err == nil && p.Addr == "" {
+			err = errors.New("the ready line names no address")
+		}
+	case <-c.done:
+		if err = c.err; err == nil {
+			err = errors.New("it ended before it was ready")
+		}
+	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
-	if err == nil && p.Addr == "" {
-		err = errors.New("the ready line names no address")
+	if err == nil {
+		p.Took = time.Since(began)
+		return p, nil
 	}
-	ready <- err
-	io.Copy(io.Discard, r) // Wait closes the pipe, so read it to its end before
-	p.err = p.cmd.Wait()
-	close(p.done)
+	p.Kill()
+	// What it printed last explains more than the error on this side.
+	if text := p.tail.String(); text != "" && !errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("it said: %s", text)
+	}
+	return nil, fmt.Errorf("start broker: %w", err)
 }
 
-// startError says why the broker did not start. What it printed last explains more than
-// the error on this side.
-func (p *Process) startError(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
+// firstLine passes on the first line that is written to it.
+type firstLine struct {
+	line []byte
+	done bool
+	got  chan []byte // has room for the line
+}
+
+func (w *firstLine) Write(b []byte) (int, error) {
+	if !w.done {
+		w.line = append(w.line, b...)
+		if line, _, found := bytes.Cut(w.line, []byte("\n")); found {
+			w.done = true
+			w.got <- line
+		}
 	}
-	if text := p.tail.String(); text != "" {
-		return fmt.Errorf("start broker: it said: %s", text)
-	}
-	if errors.Is(err, io.EOF) && p.err != nil {
-		err = p.err
-	}
-	return fmt.Errorf("start broker: %w", err)
+	return len(b), nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -32,8 +33,11 @@ type Command struct {
 
 // Run starts a command and returns at once.
 func Run(cfg CommandConfig) (*Command, error) {
-	c := newCommand(cfg.Exe, cfg.Args, cfg.Env, cfg.Log)
-	c.cmd.Stdout = cfg.Out
+	c := &Command{cmd: exec.Command(cfg.Exe, cfg.Args...), tail: &tail{next: cfg.Log}, done: make(chan struct{})}
+	// SEALMQ_ variables are meant for the user's own commands.
+	clean := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "SEALMQ_") })
+	c.cmd.Env = append(clean, cfg.Env...)
+	c.cmd.Stdout, c.cmd.Stderr = cfg.Out, c.tail
 	if err := startTied(c.cmd); err != nil {
 		return nil, fmt.Errorf("start sealmq %s: %w", cfg.Args[0], err)
 	}
@@ -42,13 +46,6 @@ func Run(cfg CommandConfig) (*Command, error) {
 		close(c.done)
 	}()
 	return c, nil
-}
-
-func newCommand(exe string, args, env []string, log io.Writer) *Command {
-	c := &Command{cmd: exec.Command(exe, args...), tail: &tail{next: log}, done: make(chan struct{})}
-	c.cmd.Env = append(cleanEnv(os.Environ()), env...)
-	c.cmd.Stderr = c.tail
-	return c
 }
 
 // ProcessID is the operating system's id of the process.
@@ -92,17 +89,6 @@ func (c *Command) Stop(ctx context.Context) error {
 		c.Kill()
 		return fmt.Errorf("stop sealmq %s: %w", c.cmd.Args[1], ctx.Err())
 	}
-}
-
-// cleanEnv removes SEALMQ_ variables: they are meant for the user's own commands.
-func cleanEnv(env []string) []string {
-	var out []string
-	for _, kv := range env {
-		if !strings.HasPrefix(kv, "SEALMQ_") {
-			out = append(out, kv)
-		}
-	}
-	return out
 }
 
 // tailBytes is how much of the log is kept for errors.

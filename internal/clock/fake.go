@@ -1,7 +1,7 @@
 package clock
 
 import (
-	"container/heap"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,8 +12,7 @@ type Fake struct {
 
 	mu     sync.Mutex
 	now    time.Time
-	timers timerHeap
-	order  uint64
+	timers []*fakeTimer // in the order of their times, equal times in the order in which they were set
 }
 
 // NewFake returns a clock that shows t0.
@@ -28,7 +27,7 @@ func (f *Fake) Now() time.Time {
 
 // AfterFunc sets a timer that Advance fires. If d is not positive, fn runs at once.
 func (f *Fake) AfterFunc(d time.Duration, fn func()) Timer {
-	t := &fakeTimer{clock: f, fn: fn, index: -1}
+	t := &fakeTimer{clock: f, fn: fn}
 	t.Reset(d)
 	return t
 }
@@ -66,7 +65,8 @@ func (f *Fake) due(end time.Time) func() {
 		f.now = end
 		return nil
 	}
-	t := heap.Pop(&f.timers).(*fakeTimer)
+	t := f.timers[0]
+	f.timers = f.timers[1:]
 	if t.at.After(f.now) {
 		f.now = t.at
 	}
@@ -83,10 +83,7 @@ func (f *Fake) Timers() int {
 type fakeTimer struct {
 	clock *Fake
 	fn    func()
-	// The rest belongs to clock.mu.
-	at    time.Time
-	order uint64 // of the call that set it: equal times fire in this order
-	index int    // in the heap, or -1
+	at    time.Time // guarded by clock.mu
 }
 
 func (t *fakeTimer) Stop() bool {
@@ -96,10 +93,11 @@ func (t *fakeTimer) Stop() bool {
 }
 
 func (t *fakeTimer) stop() bool {
-	if t.index < 0 {
+	i := slices.Index(t.clock.timers, t)
+	if i < 0 {
 		return false
 	}
-	heap.Remove(&t.clock.timers, t.index)
+	t.clock.timers = slices.Delete(t.clock.timers, i, i+1)
 	return true
 }
 
@@ -112,39 +110,11 @@ func (t *fakeTimer) Reset(d time.Duration) bool {
 		go t.fn()
 		return was
 	}
-	f.order++
-	t.at, t.order = f.now.Add(d), f.order
-	heap.Push(&f.timers, t)
-	return was
-}
-
-type timerHeap []*fakeTimer
-
-func (h timerHeap) Len() int { return len(h) }
-
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].at.Equal(h[j].at) {
-		return h[i].order < h[j].order
+	t.at = f.now.Add(d)
+	i := len(f.timers)
+	for i > 0 && f.timers[i-1].at.After(t.at) {
+		i--
 	}
-	return h[i].at.Before(h[j].at)
-}
-
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *timerHeap) Push(x any) {
-	t := x.(*fakeTimer)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-
-func (h *timerHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	t.index = -1
-	return t
+	f.timers = slices.Insert(f.timers, i, t)
+	return was
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 // Limits of the listener.
@@ -87,7 +88,7 @@ func Listen(cfg Config) (*Server, error) {
 	mux.HandleFunc("GET /health/live", health(cfg.Live))
 	mux.HandleFunc("GET /health/ready", health(cfg.Ready))
 	return &Server{
-		listener: limit(l, maxConnections),
+		listener: netutil.LimitListener(l, maxConnections),
 		http: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: headerTimeout,
@@ -125,24 +126,20 @@ func (s *Server) Close() error {
 	return err
 }
 
-// report is the body of a health answer.
-type report struct {
-	Status Status        `json:"status"`
-	Checks []checkResult `json:"checks"`
-}
-
-type checkResult struct {
-	Name   string `json:"name"`
-	Status Status `json:"status"`
-	Reason string `json:"reason,omitempty"`
-}
-
 func health(checks []Check) http.HandlerFunc {
+	type result struct {
+		Name   string `json:"name"`
+		Status Status `json:"status"`
+		Reason string `json:"reason,omitempty"`
+	}
 	return func(w http.ResponseWriter, _ *http.Request) {
-		r := report{Status: OK, Checks: make([]checkResult, 0, len(checks))}
+		r := struct {
+			Status Status   `json:"status"`
+			Checks []result `json:"checks"`
+		}{OK, []result{}}
 		for _, c := range checks {
 			status, reason := c.Run()
-			r.Checks = append(r.Checks, checkResult{c.Name, status, reason})
+			r.Checks = append(r.Checks, result{c.Name, status, reason})
 			if status == Failing || r.Status == OK {
 				r.Status = status
 			}
