@@ -91,7 +91,7 @@ var places = []place{
 	{"client", parts, "sealmq internal/clock mtls", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
-	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
+	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
 
 	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 
@@ -101,7 +101,7 @@ var places = []place{
 	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
-	{"cmd/sealmq/internal/bench", program, "sealmq client internal/durable HdrHistogram/hdrhistogram-go x/sys", "", "load comes over the wire, like everybody's"},
+	{"cmd/sealmq/internal/bench", program, "sealmq client internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},
 	{"cmd/sealmq/internal/demo", program, "ca client internal/brokerproc mtls seal", "", "the demonstration shows the product as it is"},
 	{"cmd/sealmq/internal/jsonl", program, "internal/durable", offline, "an output file knows no messages"},
 	{"cmd/sealmq/internal/receiver", program, "cmd/sealmq/internal/jsonl internal/clock receive", "", "what the command does around a receiver"},

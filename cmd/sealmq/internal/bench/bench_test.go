@@ -57,7 +57,7 @@ func TestEveryChangedByteOfTheBodyIsFound(t *testing.T) {
 }
 
 func TestLineBytesIsWhatADeliveryTakes(t *testing.T) {
-	o := Options{Size: DefaultSize}
+	o := Options{Load: Load{Size: DefaultSize}}
 	id, message := newEnvelope(runPrefix("0123456789ab", 0), 0, pattern(o.Size)).set(1, 1)
 	line := "Message: " + string(id) + " " + string(message)
 	if len(line) != o.lineBytes() {
@@ -110,7 +110,7 @@ func TestQuantilesOfNothingAndOfMany(t *testing.T) {
 }
 
 func TestOptionsReportEveryProblem(t *testing.T) {
-	_, err := New(Options{Phase: "x", Publishers: -1, Size: 5, Window: -1, Prefetch: 1 << 20, Queues: -1, Fanout: -1})
+	_, err := New(Options{Load: Load{Phase: "x", Publishers: -1, Size: 5, Window: -1, Prefetch: 1 << 20, Queues: -1, Fanout: -1}})
 	if err == nil || bytes.Count([]byte(err.Error()), []byte("\n")) != 7 {
 		t.Errorf("got %v", err)
 	}
@@ -130,22 +130,5 @@ func TestSyncTimeLeavesNothingBehind(t *testing.T) {
 	}
 	if _, err := SyncTime(dir + "/missing"); err == nil {
 		t.Error("measured a folder that does not exist")
-	}
-}
-
-func TestInParallelStopsAtTheFirstError(t *testing.T) {
-	var mu sync.Mutex
-	calls := 0
-	err := inParallel(4, 1000, func(i int) error {
-		mu.Lock()
-		defer mu.Unlock()
-		calls++
-		if i >= 10 {
-			return os.ErrInvalid
-		}
-		return nil
-	})
-	if err != os.ErrInvalid || calls > 14 {
-		t.Errorf("%v after %d calls", err, calls)
 	}
 }

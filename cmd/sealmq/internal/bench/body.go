@@ -2,6 +2,8 @@ package bench
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 )
 
@@ -35,6 +37,7 @@ func pattern(size int) []byte {
 // envelope is a message of the text protocol with an opaque body. It has the members that
 // every generation of clients needs. With a body of 256 bytes its line has about 400.
 type envelope struct {
+	publisher      int
 	json           []byte
 	idNumber, body int // offsets in json
 }
@@ -49,7 +52,7 @@ const (
 
 // newEnvelope is the envelope of one publisher. Its message ids begin with prefix.
 func newEnvelope(prefix string, publisher int, fill []byte) *envelope {
-	e := &envelope{}
+	e := &envelope{publisher: publisher}
 	e.json = append(e.json, beforeID...)
 	e.json = append(e.json, prefix...)
 	e.idNumber = len(e.json)
@@ -57,7 +60,6 @@ func newEnvelope(prefix string, publisher int, fill []byte) *envelope {
 	e.json = append(e.json, afterID...)
 	e.body = len(e.json)
 	e.json = append(e.json, make([]byte, headBytes)...)
-	putHex(e.json[e.body:][:publisherDigits], uint64(publisher))
 	e.json = append(e.json, fill...)
 	e.json = append(e.json, afterBody...)
 	return e
@@ -66,11 +68,18 @@ func newEnvelope(prefix string, publisher int, fill []byte) *envelope {
 // set fills in the number and the time of a message. The returned id and body are valid
 // until the next call.
 func (e *envelope) set(number uint64, sent int64) (id, body []byte) {
-	putHex(e.json[e.idNumber:][:numberDigits], number)
-	b := e.json[e.body:]
-	putHex(b[publisherDigits:][:numberDigits], number)
-	putHex(b[publisherDigits+numberDigits:][:timeDigits], uint64(sent))
+	head := e.json[e.body:][:headBytes]
+	putHead(head, e.publisher, number, sent)
+	copy(e.json[e.idNumber:], head[publisherDigits:][:numberDigits])
 	return e.json[len(beforeID) : e.idNumber+numberDigits], e.json
+}
+
+// putHead writes the publisher, the number and the time in hexadecimal digits.
+func putHead(dst []byte, publisher int, number uint64, sent int64) {
+	var b [headBytes / 2]byte
+	binary.BigEndian.PutUint64(b[:], uint64(publisher)<<(4*numberDigits)|number)
+	binary.BigEndian.PutUint64(b[8:], uint64(sent))
+	hex.Encode(dst, b[:])
 }
 
 // parsed is what the body of a delivered message says.
@@ -87,35 +96,14 @@ func parse(message, fill []byte) (p parsed, ok bool) {
 	if at < 0 || !bytes.HasSuffix(message[:at], []byte(bodyMarker)) || string(message[len(message)-len(afterBody):]) != afterBody {
 		return p, false
 	}
-	b := message[at:]
-	publisher, ok1 := parseHex(b[:publisherDigits])
-	number, ok2 := parseHex(b[publisherDigits:][:numberDigits])
-	sent, ok3 := parseHex(b[publisherDigits+numberDigits:][:timeDigits])
-	if !ok1 || !ok2 || !ok3 || !bytes.Equal(b[headBytes:headBytes+len(fill)], fill) {
+	head, rest := message[at:][:headBytes], message[at+headBytes:]
+	var b [headBytes / 2]byte
+	if _, err := hex.Decode(b[:], head); err != nil || !bytes.Equal(rest[:len(fill)], fill) {
 		return p, false
 	}
-	return parsed{int(publisher), number, int64(sent)}, true
-}
-
-const hexDigits = "0123456789abcdef"
-
-func putHex(dst []byte, v uint64) {
-	for i := len(dst) - 1; i >= 0; i-- {
-		dst[i] = hexDigits[v&15]
-		v >>= 4
-	}
-}
-
-func parseHex(b []byte) (v uint64, ok bool) {
-	for _, c := range b {
-		switch {
-		case c >= '0' && c <= '9':
-			v = v<<4 | uint64(c-'0')
-		case c >= 'a' && c <= 'f':
-			v = v<<4 | uint64(c-'a'+10)
-		default:
-			return 0, false
-		}
-	}
-	return v, true
+	first := binary.BigEndian.Uint64(b[:])
+	p = parsed{int(first >> (4 * numberDigits)), first & (1<<(4*numberDigits) - 1), int64(binary.BigEndian.Uint64(b[8:]))}
+	var again [headBytes]byte // Decode also accepts upper case
+	putHead(again[:], p.publisher, p.number, p.sent)
+	return p, bytes.Equal(again[:], head)
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sealmq/sealmq/client"
 )
 
@@ -45,18 +47,22 @@ func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err erro
 			c.Close() // it is idle, so there is no error to report
 		}
 	}()
-	err = inParallel(idleDials, n, func(i int) error {
-		c, err := r.opts.Dial(ctx, 1)
-		if err != nil {
+	g, dialing := errgroup.WithContext(ctx)
+	g.SetLimit(idleDials)
+	for i := range n {
+		g.Go(func() error {
+			c, err := r.opts.Dial(dialing, 1)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
+			_, err = c.Consume(dialing, r.queue(i%r.opts.Queues), 1)
 			return err
-		}
-		mu.Lock()
-		open = append(open, c)
-		mu.Unlock()
-		_, err = c.Consume(ctx, r.queue(i%r.opts.Queues), 1)
-		return err
-	})
-	if err != nil {
+		})
+	}
+	if err := g.Wait(); err != nil {
 		return nil, fmt.Errorf("open idle connections: %w", err)
 	}
 	select {

@@ -11,17 +11,7 @@ import (
 
 // Result is what was measured. The JSON names are an interface: scripts read them.
 type Result struct {
-	Phase      string `json:"phase"`
-	Publishers int    `json:"publishers"`
-	Consumers  int    `json:"consumers"`
-	Size       int    `json:"size"`
-	LineBytes  int    `json:"line_bytes"` // of a delivered line
-	Window     int    `json:"window"`
-	Prefetch   int    `json:"prefetch"`
-	Queues     int    `json:"queues"`
-	IdleQueues int    `json:"idle_queues,omitempty"`
-	Fanout     int    `json:"fanout,omitempty"`
-	Backlog    uint64 `json:"backlog,omitempty"`
+	Load
 
 	Published  uint64  `json:"published"`
 	Confirmed  uint64  `json:"confirmed"`
@@ -75,75 +65,62 @@ const (
 // Measure sets the run up and measures its phase. began is when the broker process was
 // started, or zero if that is not known. Only Drain uses it.
 func (r *Run) Measure(ctx context.Context, began time.Time) (*Result, error) {
-	if r.opts.Phase == Drain {
-		return r.measureDrain(ctx, began)
-	}
-	r.opts.Progress("declaring queues")
-	if err := r.Setup(ctx); err != nil {
-		return nil, fmt.Errorf("set up: %w", err)
-	}
-	if err := r.dialPublishers(ctx); err != nil {
-		return nil, err
-	}
-	if r.opts.Phase == Publish {
-		return r.measurePublish(ctx)
-	}
-	return r.measureBoth(ctx)
-}
-
-func (r *Run) measureBoth(ctx context.Context) (*Result, error) {
-	if r.opts.Backlog > 0 {
-		r.opts.Progress(fmt.Sprintf("publishing a backlog of %d messages", r.opts.Backlog))
-		if err := r.Publish(ctx, r.opts.Backlog, 0); err != nil {
+	o := &r.opts
+	if o.Phase != Drain {
+		o.Progress("declaring queues")
+		if err := r.prepare(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if err := r.Subscribe(ctx, r.opts.Backlog == 0); err != nil {
-		return nil, err
-	}
 	m, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.Publish(ctx, r.opts.Messages, r.opts.Duration); err != nil {
-		return nil, err
+	if o.Phase != Drain {
+		if err := r.Publish(ctx, o.Messages, o.Duration); err != nil {
+			return nil, err
+		}
+		m.publishedAt = r.now()
+	} else {
+		if !began.IsZero() {
+			m.start = r.at(began)
+		}
+		if err := r.Subscribe(ctx, false); err != nil {
+			return nil, err
+		}
 	}
-	m.published()
-	r.opts.Progress("waiting for the last messages")
-	if err := r.Drain(ctx); err != nil {
-		return nil, err
+	if o.Phase != Publish {
+		o.Progress("waiting for the last messages")
+		if err := r.Drain(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return m.end(ctx)
 }
 
-func (r *Run) measurePublish(ctx context.Context) (*Result, error) {
-	m, err := r.begin(ctx)
-	if err != nil {
-		return nil, err
+// prepare declares the queues, connects, and publishes the backlog.
+func (r *Run) prepare(ctx context.Context) error {
+	o := &r.opts
+	if err := r.Setup(ctx); err != nil {
+		return fmt.Errorf("set up: %w", err)
 	}
-	if err := r.Publish(ctx, r.opts.Messages, r.opts.Duration); err != nil {
-		return nil, err
+	for i := range o.Publishers {
+		c, err := o.Dial(ctx, o.Window)
+		if err != nil {
+			return err
+		}
+		r.publishers = append(r.publishers, newPublisher(r, i, c))
 	}
-	m.published()
-	return m.end(ctx)
-}
-
-func (r *Run) measureDrain(ctx context.Context, began time.Time) (*Result, error) {
-	m, err := r.begin(ctx)
-	if err != nil {
-		return nil, err
+	if o.Phase == Publish {
+		return nil
 	}
-	if !began.IsZero() {
-		m.start = r.at(began)
+	if o.Backlog > 0 {
+		o.Progress(fmt.Sprintf("publishing a backlog of %d messages", o.Backlog))
+		if err := r.Publish(ctx, o.Backlog, 0); err != nil {
+			return err
+		}
 	}
-	if err := r.Subscribe(ctx, false); err != nil {
-		return nil, err
-	}
-	r.opts.Progress("draining")
-	if err := r.Drain(ctx); err != nil {
-		return nil, err
-	}
-	return m.end(ctx)
+	return r.Subscribe(ctx, o.Backlog == 0)
 }
 
 // measurement is the current phase.
@@ -158,7 +135,7 @@ type measurement struct {
 }
 
 func (r *Run) begin(ctx context.Context) (*measurement, error) {
-	m := &measurement{run: r, result: r.describe(), sent: r.sent(), confirm: r.confirmed()}
+	m := &measurement{run: r, result: &Result{Load: r.opts.Load}, sent: r.sent(), confirm: r.confirmed()}
 	var err error
 	if m.before, err = r.sample(ctx); err != nil {
 		return nil, err
@@ -193,8 +170,6 @@ func roundTrip(ctx context.Context, c *client.Client) (float64, error) {
 	slices.Sort(times)
 	return float64(times[roundTrips/2].Nanoseconds()) / 1000, nil
 }
-
-func (m *measurement) published() { m.publishedAt = m.run.now() }
 
 // end waits for the last acknowledgements and computes the figures.
 func (m *measurement) end(ctx context.Context) (*Result, error) {
@@ -269,14 +244,6 @@ func (r *Run) quantiles(res *Result) {
 	res.ConfirmP50, res.ConfirmP99, res.ConfirmP999 = q.P50, q.P99, q.P999
 	q = merged(ages)
 	res.EndToEndP50, res.EndToEndP99, res.EndToEnd999 = q.P50, q.P99, q.P999
-}
-
-func (r *Run) describe() *Result {
-	o := &r.opts
-	return &Result{
-		Phase: o.Phase, Publishers: o.Publishers, Consumers: o.Consumers, Size: o.Size, LineBytes: o.lineBytes(),
-		Window: o.Window, Prefetch: o.Prefetch, Queues: o.Queues, IdleQueues: o.IdleQueues, Fanout: o.Fanout, Backlog: o.Backlog,
-	}
 }
 
 func (r *Run) sample(ctx context.Context) (Sample, error) {

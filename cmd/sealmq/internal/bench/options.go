@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,28 +11,37 @@ import (
 	"github.com/sealmq/sealmq/client"
 )
 
-// Options is what is measured. Zero values of the numbers mean the defaults named here.
-type Options struct {
+// Load is what is measured. The JSON names are an interface: scripts read them.
+type Load struct {
 	// Phase is Both (if empty), Publish or Drain.
-	Phase string
+	Phase string `json:"phase"`
 	// Publishers and Consumers are connections: 1 each. Publish has no consumers.
-	Publishers, Consumers int
-	// Size is the bytes of a body: 256.
-	Size int
+	Publishers int `json:"publishers"`
+	Consumers  int `json:"consumers"`
+	// Size is the bytes of a body: 256. New computes LineBytes, the bytes of a delivered
+	// line.
+	Size      int `json:"size"`
+	LineBytes int `json:"line_bytes"`
 	// Window is the maximum number of unconfirmed messages of a publisher: 256.
-	Window int
+	Window int `json:"window"`
 	// Prefetch is the maximum number of unacknowledged messages of a consumer: 256.
-	Prefetch int
+	Prefetch int `json:"prefetch"`
 	// Queues is the number of queues that publishers and consumers are spread over: 1.
 	// With more queues than publishers, each publisher publishes to its share in turn.
-	Queues int
+	Queues int `json:"queues"`
 	// IdleQueues is the number of further queues that are declared and bound: 0.
-	IdleQueues int
+	IdleQueues int `json:"idle_queues,omitempty"`
 	// Fanout, if not 0, is the number of queues that get a copy of every message. Then
 	// Queues is ignored.
-	Fanout int
+	Fanout int `json:"fanout,omitempty"`
 	// Backlog is the number of messages that wait before the measurement begins: 0.
-	Backlog uint64
+	Backlog uint64 `json:"backlog,omitempty"`
+}
+
+// Options is a load and how long it lasts. Zero values of the numbers mean the defaults
+// named here.
+type Options struct {
+	Load
 	// Messages is the number of messages that all publishers publish together; if it is
 	// 0, they publish for Duration.
 	Messages uint64
@@ -69,36 +79,20 @@ const (
 const maxWindow = 1 << 20
 
 func (o Options) withDefaults() Options {
-	if o.Phase == "" {
-		o.Phase = Both
-	}
-	set := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	set(&o.Publishers, 1)
+	o.Phase = cmp.Or(o.Phase, Both)
+	o.Publishers, o.Consumers = cmp.Or(o.Publishers, 1), cmp.Or(o.Consumers, 1)
 	if o.Phase == Publish {
 		o.Consumers = 0
-	} else {
-		set(&o.Consumers, 1)
 	}
-	set(&o.Size, DefaultSize)
-	set(&o.Window, DefaultWindow)
-	set(&o.Prefetch, DefaultPrefetch)
-	set(&o.Queues, 1)
-	if o.Fanout > 0 {
+	o.Size, o.Window, o.Prefetch = cmp.Or(o.Size, DefaultSize), cmp.Or(o.Window, DefaultWindow), cmp.Or(o.Prefetch, DefaultPrefetch)
+	if o.Queues = cmp.Or(o.Queues, 1); o.Fanout > 0 {
 		o.Queues = o.Fanout
 	}
-	if o.Duration == 0 {
-		o.Duration = DefaultDuration
-	}
-	if o.Stall == 0 {
-		o.Stall = DefaultStall
-	}
+	o.Duration, o.Stall = cmp.Or(o.Duration, DefaultDuration), cmp.Or(o.Stall, DefaultStall)
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
+	o.LineBytes = o.lineBytes()
 	return o
 }
 
@@ -112,7 +106,7 @@ func (o *Options) validate() error {
 	check(o.Phase == Both || o.Phase == Publish || o.Phase == Drain, "phase: %q is not one of %s, %s, %s", o.Phase, Both, Publish, Drain)
 	check(o.Publishers > 0 && o.Publishers <= MaxPublishers, "publishers: %d is not between 1 and %d", o.Publishers, MaxPublishers)
 	check(o.Phase == Publish || o.Consumers > 0, "consumers: %d is not positive", o.Consumers)
-	check(o.Size >= MinSize && o.lineBytes() <= sealmq.MaxLineBytes-sealmq.MaxNameBytes, "size: %d is not between %d and what fits in a line of %d bytes", o.Size, MinSize, sealmq.MaxLineBytes)
+	check(o.Size >= MinSize && o.LineBytes <= sealmq.MaxLineBytes-sealmq.MaxNameBytes, "size: %d is not between %d and what fits in a line of %d bytes", o.Size, MinSize, sealmq.MaxLineBytes)
 	check(o.Window > 0 && o.Window <= maxWindow, "window: %d is not between 1 and %d", o.Window, maxWindow)
 	check(o.Prefetch > 0 && o.Prefetch <= sealmq.MaxPrefetch, "prefetch: %d is not between 1 and %d", o.Prefetch, sealmq.MaxPrefetch)
 	check(o.Queues > 0, "queues: %d is not positive", o.Queues)

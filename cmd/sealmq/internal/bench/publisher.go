@@ -47,15 +47,8 @@ func newPublisher(r *Run, i int, c *client.Client) *publisher {
 		// when the window has room for it.
 		slots: make(chan *slot, r.opts.Window),
 	}
-	switch {
-	case r.opts.Fanout > 0:
-		p.keys = []string{"all"}
-	case r.opts.Queues <= r.opts.Publishers:
-		p.keys = []string{r.key(i % r.opts.Queues)}
-	default:
-		for q := i; q < r.opts.Queues; q += r.opts.Publishers {
-			p.keys = append(p.keys, r.key(q))
-		}
+	for q := i % r.opts.Queues; q < r.opts.Queues; q += r.opts.Publishers {
+		p.keys = append(p.keys, r.key(q))
 	}
 	for range cap(p.slots) {
 		s := &slot{}

@@ -1,3 +1,12 @@
+// Package bench is the load generator: publishers and consumers that drive a broker
+// over the real protocol and mutual TLS, and check every message.
+//
+// The body of a message carries its publisher, its number and the time it was sent, and
+// is otherwise a fixed pattern. So the checker knows for each confirmed message whether
+// every queue delivered it once, never, twice, or changed. The generator shares the
+// machine with the broker, so it allocates no memory per message.
+//
+// The package starts no broker and prints nothing; "sealmq bench" does both.
 package bench
 
 import (
@@ -7,8 +16,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
@@ -57,13 +67,16 @@ func New(opts Options) (*Run, error) {
 func (r *Run) now() int64                { return int64(time.Since(r.epoch)) }
 func (r *Run) at(t time.Time) int64      { return int64(t.Sub(r.epoch)) }
 func (r *Run) exchange() string          { return "bench-" + r.id }
-func (r *Run) key(i int) string          { return fmt.Sprintf("k%d", i) }
 func (r *Run) queue(i int) string        { return fmt.Sprintf("bench-%s-%d", r.id, i) }
-func (r *Run) idleQueue(i int) string    { return fmt.Sprintf("bench-%s-idle-%d", r.id, i) }
 func runPrefix(run string, i int) string { return fmt.Sprintf("%s-p%d-", run, i) }
 
-// setupWindow is how many declarations may wait for their reply.
-const setupWindow = 256
+// key is the binding key of a queue.
+func (r *Run) key(i int) string {
+	if r.opts.Fanout > 0 {
+		return "all"
+	}
+	return fmt.Sprintf("k%d", i)
+}
 
 // Setup declares the exchange and the queues, and binds them.
 func (r *Run) Setup(ctx context.Context) error {
@@ -72,34 +85,23 @@ func (r *Run) Setup(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	kind := "direct"
+	t := client.Topology{Exchanges: []client.Exchange{{Name: r.exchange(), Kind: "direct"}}}
 	if r.opts.Fanout > 0 {
-		kind = "fanout"
+		t.Exchanges[0].Kind = "fanout"
 	}
-	if err := command(ctx, c, "declare_exchange "+r.exchange()+" "+kind, "Exchange declared"); err != nil {
-		return err
+	var options *sealmq.QueueOptions
+	if need := r.opts.LineBytes; need > sealmq.DefaultMaxLineBytes {
+		options = &sealmq.QueueOptions{MaxLineBytes: need}
 	}
-	options := ""
-	if need := r.opts.lineBytes(); need > 65_536 {
-		options = fmt.Sprintf(` {"max_line_bytes":%d}`, need)
+	for i := range r.opts.Queues + r.opts.IdleQueues {
+		t.Queues = append(t.Queues, client.Queue{Name: r.queue(i), Options: options})
+		t.Bindings = append(t.Bindings, client.Binding{Queue: r.queue(i), Exchange: r.exchange(), Key: r.key(i)})
 	}
-	total := r.opts.Queues + r.opts.IdleQueues
-	return inParallel(setupWindow, total, func(i int) error {
-		name, key := "", ""
-		if i < r.opts.Queues {
-			name, key = r.queue(i), r.key(i)
-		} else {
-			name, key = r.idleQueue(i-r.opts.Queues), fmt.Sprintf("idle%d", i)
-		}
-		if r.opts.Fanout > 0 {
-			key = "all"
-		}
-		if err := command(ctx, c, "declare_queue "+name+options, "Queue declared"); err != nil {
-			return err
-		}
-		return command(ctx, c, "bind "+name+" "+r.exchange()+" "+key, "Queue bound")
-	})
+	return c.Declare(ctx, t)
 }
+
+// removeWindow is how many deletions may wait for their reply.
+const removeWindow = 256
 
 // Remove deletes everything that Setup declared, also after Setup failed halfway. It needs
 // an administrator's certificate.
@@ -109,17 +111,16 @@ func (r *Run) Remove(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	err = inParallel(setupWindow, r.opts.Queues+r.opts.IdleQueues, func(i int) error {
-		name := r.queue(i)
-		if i >= r.opts.Queues {
-			name = r.idleQueue(i - r.opts.Queues)
-		}
-		return ignoreMissing(command(ctx, c, "delete_queue "+name, "Queue deleted"))
-	})
-	if err != nil {
-		return err
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(removeWindow)
+	for i := range r.opts.Queues + r.opts.IdleQueues {
+		g.Go(func() error {
+			_, err := c.DeleteQueue(ctx, r.queue(i))
+			return ignoreMissing(err)
+		})
 	}
-	return ignoreMissing(command(ctx, c, "delete_exchange "+r.exchange(), "Exchange deleted"))
+	g.Go(func() error { return ignoreMissing(c.DeleteExchange(ctx, r.exchange())) })
+	return g.Wait()
 }
 
 // ignoreMissing ignores that there is nothing to delete.
@@ -129,18 +130,6 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// dialPublishers opens the publishers' connections.
-func (r *Run) dialPublishers(ctx context.Context) error {
-	for i := range r.opts.Publishers {
-		c, err := r.opts.Dial(ctx, r.opts.Window)
-		if err != nil {
-			return err
-		}
-		r.publishers = append(r.publishers, newPublisher(r, i, c))
-	}
-	return nil
 }
 
 // Publish publishes the given number of messages or, if it is 0, publishes for the
@@ -220,15 +209,6 @@ func (r *Run) Flush(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// closePublishers closes the publishers' connections and keeps their counters.
-func (r *Run) closePublishers() {
-	for _, p := range r.publishers {
-		if p.client != nil {
-			p.client.Close() // every publish is confirmed, so there is no error to report
-		}
-	}
-}
-
 // Close closes all connections and returns the errors of the consumers.
 func (r *Run) Close() error {
 	var errs []error
@@ -236,7 +216,11 @@ func (r *Run) Close() error {
 		errs = append(errs, k.close())
 	}
 	r.consumers = nil
-	r.closePublishers()
+	for _, p := range r.publishers {
+		if p.client != nil {
+			p.client.Close() // every publish is confirmed, so there is no error to report
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -262,42 +246,4 @@ func (r *Run) lost() (n uint64) {
 		}
 	}
 	return n
-}
-
-// command sends one line and expects a reply that begins with want.
-func command(ctx context.Context, c *client.Client, line, want string) error {
-	reply, err := c.Command(ctx, line)
-	if err != nil {
-		return fmt.Errorf("%s: %w", line, err)
-	}
-	if len(reply) < len(want) || reply[:len(want)] != want {
-		return fmt.Errorf("%s: %s", line, reply)
-	}
-	return nil
-}
-
-// inParallel calls f for 0 to n-1, with at most limit calls at a time. It returns the first
-// error and begins no further call after it.
-func inParallel(limit, n int, f func(i int) error) error {
-	var wg sync.WaitGroup
-	var next atomic.Int64
-	var failed atomic.Pointer[error]
-	for range min(limit, n) {
-		wg.Go(func() {
-			for failed.Load() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				if err := f(i); err != nil {
-					failed.CompareAndSwap(nil, &err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
-	}
-	return nil
 }

@@ -1,12 +1,10 @@
 package demo
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,21 +13,19 @@ import (
 // count compares the receiver's file with what was sent. No two messages have the same
 // text, so the texts tell which message arrived how often.
 func (d *Demo) count(r *Result) error {
-	file, err := os.Open(d.ReceivedFile())
+	content, err := os.ReadFile(d.ReceivedFile())
 	if err != nil {
 		return fmt.Errorf("count what arrived: %w", err)
 	}
-	defer file.Close()
 	times := make(map[string]int)
 	for i := range d.cfg.Messages {
 		times[text(i+1, d.cfg.Messages)] = 0
 	}
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
+	for line := range bytes.Lines(content) {
 		var l struct {
 			Message string `json:"message"`
 		}
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+		if err := json.Unmarshal(line, &l); err != nil {
 			return fmt.Errorf("count what arrived: %w", err)
 		}
 		if _, ok := times[l.Message]; ok {
@@ -37,9 +33,6 @@ func (d *Demo) count(r *Result) error {
 		} else {
 			r.Changed++
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("count what arrived: %w", err)
 	}
 	for _, n := range times {
 		if n == 0 {
@@ -64,19 +57,23 @@ func (d *Demo) judge(r *Result) (err error) {
 	return err
 }
 
-// searchBroker counts the broker's files, including its log, that contain a text.
+// searchBroker counts the broker's files, including its log, that contain a text. The
+// largest are the segments of 32 MiB.
 func (d *Demo) searchBroker(of, what string) (found int, err error) {
-	searched := int64(0)
+	searched := 0
 	look := func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return ignoreGone(err)
+		var content []byte
+		if err == nil && e.Type().IsRegular() {
+			content, err = os.ReadFile(path)
 		}
-		has, n, err := contains(path, []byte(what))
-		searched += n
-		if has {
+		if errors.Is(err, fs.ErrNotExist) { // the broker may remove files meanwhile
+			return nil
+		}
+		searched += len(content)
+		if bytes.Contains(content, []byte(what)) {
 			found++
 		}
-		return ignoreGone(err)
+		return err
 	}
 	for _, root := range []string{d.Data(), d.LogFile()} {
 		if err := filepath.WalkDir(root, look); err != nil {
@@ -85,39 +82,4 @@ func (d *Demo) searchBroker(of, what string) (found int, err error) {
 	}
 	d.cfg.Say("searched %d MiB of the broker's files for the text of %s: found in %d", searched>>20, of, found)
 	return found, nil
-}
-
-// ignoreGone ignores a missing file: the broker may remove files meanwhile.
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// contains searches a file and returns how much of it was read. It reads blocks that
-// overlap by the length of the text, so that no match is missed.
-func contains(path string, what []byte) (found bool, n int64, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return false, 0, err
-	}
-	defer file.Close()
-	buf := make([]byte, 1<<20)
-	kept := 0
-	for {
-		k, err := file.Read(buf[kept:])
-		n += int64(k)
-		k += kept
-		if bytes.Contains(buf[:k], what) {
-			return true, n, nil
-		}
-		if err == io.EOF {
-			return false, n, nil
-		}
-		if err != nil {
-			return false, n, err
-		}
-		kept = copy(buf, buf[max(0, k-len(what)+1):k])
-	}
 }

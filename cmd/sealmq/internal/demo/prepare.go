@@ -96,9 +96,7 @@ func publishControl(ctx context.Context, c *client.Client) error {
 // publishKey publishes the receiver's public key, signed with its certificate, in the
 // broker's key directory, where the sender finds it.
 func (d *Demo) publishKey(ctx context.Context) error {
-	c, err := brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
-		"key", "publish", d.PrivateKeyFile(), "--data", d.Data(), "--addr", d.Addr(), "--as", Receiver, "--pins", d.receiverPins(),
-	}})
+	c, err := d.command("key", "publish", d.PrivateKeyFile(), "--as", Receiver, "--pins", d.receiverPins())
 	if err != nil {
 		return err
 	}
@@ -113,6 +111,11 @@ func (d *Demo) publishKey(ctx context.Context) error {
 	}
 	d.cfg.Say("published it, signed by %s, in the broker's key directory", Receiver)
 	return nil
+}
+
+// command starts a command for this broker.
+func (d *Demo) command(args ...string) (*brokerproc.Command, error) {
+	return brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: append(args, "--data", d.Data(), "--addr", d.Addr())})
 }
 
 func (d *Demo) writeLetters() error {

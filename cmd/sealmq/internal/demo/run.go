@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -47,11 +48,11 @@ func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
 	}
 	d.cfg.Say("%s (process %d) seals %d letters for %s (process %d) and sends them", Sender, r.sender.ProcessID(),
 		d.cfg.Messages, Receiver, r.receiver.ProcessID())
-	for i, crash := range []func(context.Context, int) error{r.crashSender, r.crashBroker, r.crashReceiver} {
+	for i, crash := range []func(context.Context) error{r.crashSender, r.crashBroker, r.crashReceiver} {
 		if err := r.waitFor(ctx, (i+1)*d.cfg.Messages/4); err != nil {
 			return nil, err
 		}
-		if err := crash(ctx, r.arrived.n); err != nil {
+		if err := crash(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -79,54 +80,51 @@ func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
 // startSender starts a process that ends when every letter is confirmed. It continues
 // where a killed sender stopped.
 func (d *Demo) startSender() (*brokerproc.Command, error) {
-	return brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
-		"send", "--data", d.Data(), "--addr", d.Addr(), "--as", Sender, "--to", Receiver, "--pins", d.PinsFile(),
+	return d.command("send", "--as", Sender, "--to", Receiver, "--pins", d.PinsFile(),
 		"--exchange", Exchange, "--key", Key, "--spool", d.spoolFolder(), "--file", d.lettersFile(), "--lines",
-		"--rate", fmt.Sprint(d.cfg.Messages * int(time.Second) / int(sendTime)),
-	}})
+		"--rate", fmt.Sprint(d.cfg.Messages*int(time.Second)/int(sendTime)))
 }
 
 func (d *Demo) startReceiver() (*brokerproc.Command, error) {
-	return brokerproc.Run(brokerproc.CommandConfig{Exe: d.cfg.Exe, Args: []string{
-		"receive", Queue, "--data", d.Data(), "--addr", d.Addr(), "--as", Receiver, "--key-file", d.PrivateKeyFile(),
-		"--pins", d.receiverPins(), "--out", d.ReceivedFile(), "--expect", Exchange + "/" + Key,
-	}})
+	return d.command("receive", Queue, "--as", Receiver, "--key-file", d.PrivateKeyFile(),
+		"--pins", d.receiverPins(), "--out", d.ReceivedFile(), "--expect", Exchange+"/"+Key)
 }
 
-func (r *run) crashBroker(ctx context.Context, received int) error {
-	pid, addr, metrics := r.process.PID, r.process.Addr, r.process.MetricsAddr
-	r.process.Kill()
-	if err := r.startBroker(ctx, addr, metrics); err != nil {
+func (r *run) crashBroker(ctx context.Context) error {
+	before := r.process
+	before.Kill()
+	if err := r.startBroker(ctx, before.Addr, before.MetricsAddr); err != nil {
 		return err
 	}
-	r.cfg.Say("killed the broker   (kill -9 %d) after %d letters had arrived; process %d was ready again after %v",
-		pid, received, r.process.PID, r.process.Took.Round(time.Millisecond))
+	r.sayKilled("broker  ", before.Command, r.process.Command, fmt.Sprintf("was ready again after %v", r.process.Took.Round(time.Millisecond)))
 	r.result.BrokerRestarts++
 	return nil
 }
 
-func (r *run) crashSender(_ context.Context, received int) (err error) {
-	pid := r.sender.ProcessID()
-	r.sender.Kill()
+func (r *run) crashSender(context.Context) (err error) {
+	before := r.sender
+	before.Kill()
 	if r.sender, err = r.startSender(); err != nil {
 		return err
 	}
-	r.cfg.Say("killed the sender   (kill -9 %d) after %d letters had arrived; process %d goes on from the spool",
-		pid, received, r.sender.ProcessID())
+	r.sayKilled("sender  ", before, r.sender, "goes on from the spool")
 	r.result.SenderRestarts++
 	return nil
 }
 
-func (r *run) crashReceiver(_ context.Context, received int) (err error) {
-	pid := r.receiver.ProcessID()
-	r.receiver.Kill()
+func (r *run) crashReceiver(context.Context) (err error) {
+	before := r.receiver
+	before.Kill()
 	if r.receiver, err = r.startReceiver(); err != nil {
 		return err
 	}
-	r.cfg.Say("killed the receiver (kill -9 %d) after %d letters had arrived; process %d goes on from the ledger",
-		pid, received, r.receiver.ProcessID())
+	r.sayKilled("receiver", before, r.receiver, "goes on from the ledger")
 	r.result.ReceiverRestarts++
 	return nil
+}
+
+func (r *run) sayKilled(what string, before, after *brokerproc.Command, how string) {
+	r.cfg.Say("killed the %s (kill -9 %d) after %d letters had arrived; process %d %s", what, before.ProcessID(), r.arrived.n, after.ProcessID(), how)
 }
 
 func (r *run) killBoth() {
@@ -146,25 +144,14 @@ func (r *run) waitAcknowledged(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for since := time.Now(); time.Since(since) < stallTime; {
+	since := time.Now()
+	return r.poll(ctx, func() (bool, error) {
 		q, err := c.Queue(ctx, Queue)
 		if err != nil {
-			return fmt.Errorf("read the state of the queue: %w", err)
+			return false, fmt.Errorf("read the state of the queue: %w", err)
 		}
-		if q.Consumers > 0 && q.Ready+q.Unacked == 0 {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-r.receiver.Done():
-			return fmt.Errorf("the receiver ended: %w", r.receiver.Err())
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+		return q.Consumers > 0 && q.Ready+q.Unacked == 0 || time.Since(since) > stallTime, nil
+	})
 }
 
 // stopReceiver interrupts the receiver, which then acknowledges what it has written and
@@ -177,49 +164,55 @@ func (r *run) stopReceiver(ctx context.Context) error {
 
 // waitSender waits for the end of the sender.
 func (r *run) waitSender(ctx context.Context) error {
-	select {
-	case <-r.sender.Done():
-		return r.sender.Err()
-	case <-r.receiver.Done():
-		return fmt.Errorf("the receiver ended: %w", r.receiver.Err())
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return r.poll(ctx, func() (bool, error) {
+		select {
+		case <-r.sender.Done():
+			return true, r.sender.Err()
+		default:
+			return false, nil
+		}
+	})
 }
 
 // errStalled says that no letter arrives any more.
 var errStalled = errors.New("nothing arrived for a long time")
 
-// waitFor waits until n letters have arrived. It fails if the receiver ends, or if the
-// sender ends with an error.
+// waitFor waits until n letters have arrived.
 func (r *run) waitFor(ctx context.Context, n int) error {
+	last, since := -1, time.Now()
+	return r.poll(ctx, func() (bool, error) {
+		got, err := r.arrived.count()
+		if got != last {
+			last, since = got, time.Now()
+		}
+		if err == nil && got < n && time.Since(since) > stallTime {
+			err = errStalled
+		}
+		return got >= n, err
+	})
+}
+
+// poll calls done until it reports true or an error. It fails if the receiver ends, or if
+// the sender ends with an error.
+func (r *run) poll(ctx context.Context, done func() (bool, error)) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	last, since := -1, time.Now()
+	senderDone := r.sender.Done()
 	for {
-		switch got, err := r.arrived.count(); {
-		case err != nil:
+		if ok, err := done(); ok || err != nil {
 			return err
-		case got >= n:
-			return nil
-		case got != last:
-			last, since = got, time.Now()
-		case time.Since(since) > stallTime:
-			return errStalled
 		}
 		select {
 		case <-tick.C:
+		case <-senderDone:
+			if err := r.sender.Err(); err != nil {
+				return fmt.Errorf("the sender ended: %w", err)
+			}
+			senderDone = nil
 		case <-r.receiver.Done():
 			return fmt.Errorf("the receiver ended: %w", r.receiver.Err())
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-		select {
-		case <-r.sender.Done():
-			if err := r.sender.Err(); err != nil {
-				return fmt.Errorf("the sender ended: %w", err)
-			}
-		default:
 		}
 	}
 }
@@ -232,7 +225,7 @@ type lineCounter struct {
 	read int64
 }
 
-func (c *lineCounter) count() (int, error) {
+func (c *lineCounter) count() (n int, err error) {
 	file, err := os.Open(c.name)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -241,14 +234,10 @@ func (c *lineCounter) count() (int, error) {
 		return 0, fmt.Errorf("count what arrived: %w", err)
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return 0, fmt.Errorf("count what arrived: %w", err)
-	}
-	if info.Size() < c.read {
+	if info, err := file.Stat(); err == nil && info.Size() < c.read {
 		c.n, c.read = 0, 0
 	}
-	part, err := io.ReadAll(io.NewSectionReader(file, c.read, info.Size()-c.read))
+	part, err := io.ReadAll(io.NewSectionReader(file, c.read, math.MaxInt64-c.read))
 	if err != nil {
 		return 0, fmt.Errorf("count what arrived: %w", err)
 	}
