@@ -1,18 +1,23 @@
 package main
 
 import (
+	_ "embed"
+	"errors"
+	"slices"
+	"strings"
 	"time"
-
-	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
-// Config is everything that can be configured. The file sealmq.yaml has the same sections
-// and keys. "sealmq config example" prints config.example.yaml, which explains each key; a
-// test compares the two. No package knows Config: serve.go translates it into their own
-// small configurations.
+// configExample explains every setting. Its values are the defaults.
+//
+//go:embed config.example.yaml
+var configExample string
+
+// Config is everything that can be configured. A field is a setting: its tag key is its
+// name in sealmq.yaml, and its tag check says which values it can have, as allowed explains.
+// No package knows Config: serve.go translates it into their own small configurations.
 type Config struct {
-	// Data is the folder for everything that the broker keeps.
-	Data    string        `key:"data"`
+	Data    string        `key:"data" check:"folder"`
 	Server  ServerConfig  `key:"server"`
 	TLS     TLSConfig     `key:"tls"`
 	Storage StorageConfig `key:"storage"`
@@ -24,119 +29,103 @@ type Config struct {
 
 // ServerConfig is the listener for clients.
 type ServerConfig struct {
-	// Addr is host:port; port 0 is a free port.
-	Addr string `key:"addr"`
-	// MaxConnections limits open connections; further ones are closed before the
-	// handshake.
-	MaxConnections int `key:"max_connections"`
-	// MaxConnectionsPerIdentity limits the connections of one identity; 0 is half of
-	// MaxConnections.
-	MaxConnectionsPerIdentity int `key:"max_connections_per_identity"`
-	// MaxMemoryBytes limits the memory of all connections for requests, replies and
-	// deliveries.
-	MaxMemoryBytes Size `key:"max_memory_bytes"`
-	// MaxHandshakes limits concurrent TLS handshakes.
-	MaxHandshakes int `key:"max_handshakes"`
-	// HandshakeTimeout limits one TLS handshake.
-	HandshakeTimeout time.Duration `key:"handshake_timeout"`
-	// WriteTimeout is how long a peer may accept no data before it is disconnected.
-	WriteTimeout time.Duration `key:"write_timeout"`
-	// MaxLineBytes limits one request line.
-	MaxLineBytes Size `key:"max_line_bytes"`
-	// MaxUnconfirmed limits the commands of one connection that wait for their reply.
-	MaxUnconfirmed int `key:"max_unconfirmed"`
+	Addr                      string        `key:"addr" check:"address"`
+	MaxConnections            int           `key:"max_connections" check:"1..1_000_000"`
+	MaxConnectionsPerIdentity int           `key:"max_connections_per_identity" check:"0..1_000_000"`
+	MaxMemoryBytes            Size          `key:"max_memory_bytes" check:"1MiB..1TiB"`
+	MaxHandshakes             int           `key:"max_handshakes" check:"1..100_000"`
+	HandshakeTimeout          time.Duration `key:"handshake_timeout" check:"100ms..1h"`
+	WriteTimeout              time.Duration `key:"write_timeout" check:"1s..1h"`
+	MaxLineBytes              Size          `key:"max_line_bytes" check:"1KiB..4MiB"`
+	MaxUnconfirmed            int           `key:"max_unconfirmed" check:"1..10_000_000"`
 }
 
 // TLSConfig names the files of the listener. If they are empty, the listener uses the
 // files that "sealmq init" makes in the data folder.
 type TLSConfig struct {
-	Cert string `key:"cert"`
-	Key  string `key:"key"`
-	CA   string `key:"ca"`
-	// Revoked is the revocation list. It is looked for in the data folder if it is empty.
-	Revoked string `key:"revoked"`
-	// MinVersion is 1.2 or 1.3.
-	MinVersion string `key:"min_version"`
+	Cert       string `key:"cert"`
+	Key        string `key:"key"`
+	CA         string `key:"ca"`
+	Revoked    string `key:"revoked"`
+	MinVersion string `key:"min_version" check:"1.2|1.3"`
 }
 
 // StorageConfig is the journal and the local engine.
 type StorageConfig struct {
-	// SegmentBytes is the size of one segment file.
-	SegmentBytes Size `key:"segment_bytes"`
-	// CacheBytes limits the bodies that are kept in memory for consumers.
-	CacheBytes Size `key:"cache_bytes"`
-	// Damage is what a start does if records are damaged: refuse or quarantine.
-	Damage string `key:"damage"`
-	// MinFreeBytes is the free space below which publishes are refused.
-	MinFreeBytes Size `key:"min_free_bytes"`
-	// MaxPendingBytes limits the bytes that wait for a sync.
-	MaxPendingBytes Size `key:"max_pending_bytes"`
+	SegmentBytes    Size   `key:"segment_bytes" check:"1MiB..1GiB"`
+	CacheBytes      Size   `key:"cache_bytes" check:"0..1TiB"`
+	Damage          string `key:"damage" check:"refuse|quarantine"`
+	MinFreeBytes    Size   `key:"min_free_bytes" check:"0..1024TiB"`
+	MaxPendingBytes Size   `key:"max_pending_bytes" check:"1MiB..1TiB"`
 }
 
 // DedupConfig is the horizon within which a repeated message id is recognised.
 type DedupConfig struct {
-	Window time.Duration `key:"window"`
-	MaxIDs int           `key:"max_ids"`
+	Window time.Duration `key:"window" check:"1s..720h"`
+	MaxIDs int           `key:"max_ids" check:"1..100_000_000"`
 }
 
-// LimitsConfig limits definitions and messages.
+// LimitsConfig limits definitions and messages. The log of keys has at most keylog.MaxLog
+// changes.
 type LimitsConfig struct {
-	Queues    int `key:"queues"`
-	Exchanges int `key:"exchanges"`
-	Bindings  int `key:"bindings"`
-	Keys      int `key:"keys"`
-	// KeyLog limits all changes of keys, KeyChanges those of one client and suite.
-	KeyLog     int `key:"key_log"`
-	KeyChanges int `key:"key_changes"`
-	// Chains limits senders' certificate chains.
-	Chains int `key:"chains"`
-	// Messages limits the messages of all queues, with each copy counted.
-	Messages int `key:"messages"`
+	Queues     int `key:"queues" check:"1..100_000_000"`
+	Exchanges  int `key:"exchanges" check:"1..100_000_000"`
+	Bindings   int `key:"bindings" check:"1..100_000_000"`
+	Keys       int `key:"keys" check:"1..100_000_000"`
+	KeyLog     int `key:"key_log" check:"1..1_000_000"`
+	KeyChanges int `key:"key_changes" check:"1..1_000_000"`
+	Chains     int `key:"chains" check:"1..100_000_000"`
+	Messages   int `key:"messages" check:"1..2_000_000_000"`
 }
 
 // MetricsConfig is the listener for metrics and health.
 type MetricsConfig struct {
-	// Addr is host:port, or "off".
-	Addr string `key:"addr"`
-	// MaxQueueSeries is how many queues have their own series; the others are summed.
-	MaxQueueSeries int `key:"max_queue_series"`
+	Addr           string `key:"addr" check:"address|off"`
+	MaxQueueSeries int    `key:"max_queue_series" check:"0..100_000"`
 }
 
 // LogConfig is what is logged and in which format. Logs go to standard error.
 type LogConfig struct {
-	Level  string `key:"level"`
-	Format string `key:"format"`
+	Level  string `key:"level" check:"debug|info|warn|error"`
+	Format string `key:"format" check:"auto|text|json"`
 }
 
-// defaultData is the default data folder.
-const defaultData = "sealmq-data"
+// Validate reports every value that is not allowed and every contradiction, each with the
+// name of its key.
+func (c *Config) Validate() error {
+	var p problems
+	for _, f := range c.fields() {
+		if err := allowed(f.check, f.value); err != nil {
+			p.addf("%s: %w", f.key, err)
+		}
+	}
+	if c.Metrics.Addr == c.Server.Addr && !strings.HasSuffix(c.Server.Addr, ":0") {
+		p.addf("metrics.addr: must differ from server.addr")
+	}
+	line := c.Server.MaxLineBytes
+	if c.Server.MaxMemoryBytes < 16*line {
+		p.addf("server.max_memory_bytes: must be at least 16 times server.max_line_bytes (%v)", line)
+	}
+	if c.Storage.SegmentBytes < 2*line {
+		p.addf("storage.segment_bytes: must be at least twice server.max_line_bytes (%v)", line)
+	}
+	if c.Storage.MaxPendingBytes < 2*line {
+		p.addf("storage.max_pending_bytes: must be at least twice server.max_line_bytes (%v)", line)
+	}
+	p.together(c, "tls.ca", "tls.cert", "tls.key")
+	return errors.Join(p...)
+}
 
-// defaultConfig has the default of every key.
-func defaultConfig() Config {
-	return Config{
-		Data: defaultData,
-		Server: ServerConfig{
-			Addr:             "127.0.0.1:5672",
-			MaxConnections:   10_000,
-			MaxMemoryBytes:   256 << 20,
-			MaxHandshakes:    256,
-			HandshakeTimeout: 5 * time.Second,
-			WriteTimeout:     time.Minute,
-			MaxLineBytes:     4 << 20,
-			MaxUnconfirmed:   100_000,
-		},
-		TLS: TLSConfig{MinVersion: "1.2"},
-		Storage: StorageConfig{
-			SegmentBytes:    32 << 20,
-			CacheBytes:      8 << 20,
-			Damage:          "refuse",
-			MinFreeBytes:    256 << 20,
-			MaxPendingBytes: 64 << 20,
-		},
-		Dedup: DedupConfig{Window: time.Hour, MaxIDs: 2_000_000},
-		Limits: LimitsConfig{Queues: 100_000, Exchanges: 10_000, Bindings: 1_000_000, Keys: 100_000, KeyLog: keylog.MaxLog, KeyChanges: 1024, Chains: 10_000,
-			Messages: 20_000_000},
-		Metrics: MetricsConfig{Addr: "127.0.0.1:15692", MaxQueueSeries: 1000},
-		Log:     LogConfig{Level: "info", Format: "auto"},
+// together checks that all of some texts are set, or none.
+func (p *problems) together(c *Config, keys ...string) {
+	empty := make(map[string]bool)
+	for _, f := range c.fields() {
+		empty[f.key] = f.value.IsZero()
+	}
+	set := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return empty[key] })
+	for _, key := range keys {
+		if empty[key] && len(set) > 0 {
+			p.addf("%s: must be set together with %s", key, strings.Join(set, " and "))
+		}
 	}
 }

@@ -1,16 +1,12 @@
 package main
 
 import (
-	_ "embed"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/mtls"
 )
-
-//go:embed config.example.yaml
-var configExample string
 
 func newConfigCmd() *cobra.Command {
 	cmd := &cobra.Command{

@@ -4,16 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"os"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
-	"github.com/knadh/koanf/providers/env/v2"
 	"github.com/knadh/koanf/providers/rawbytes"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
@@ -47,43 +49,29 @@ func clientConfig(cmd *cobra.Command) (Config, error) {
 func readConfig(cmd *cobra.Command, validate func(*Config) error) (Config, error) {
 	c := defaultConfig()
 	path, explicit := configFile(cmd)
-	var p problems
-	for _, layer := range []struct {
-		load func() (map[string]any, error)
-		name func(key string) string
-	}{
-		{
-			func() (map[string]any, error) { return readConfigFile(path, explicit) },
-			func(key string) string { return path + ": " + key },
-		},
-		{
-			func() (map[string]any, error) { return readEnv(os.Environ) },
-			func(key string) string { return "environment " + envName(key) },
-		},
-		{
-			func() (map[string]any, error) { return changedFlags(cmd), nil },
-			func(key string) string { return "flag for " + key },
-		},
-	} {
-		values, err := layer.load()
-		if err != nil {
-			return c, err
-		}
-		p = append(p, c.apply(values, layer.name)...)
+	file, err := readConfigFile(path, explicit)
+	if err != nil {
+		return c, err
 	}
-	if len(p) == 0 {
-		return c, asConfigError(validate(&c))
-	}
+	p := c.apply(file, func(key string) string { return path + ": " + key })
+	p = append(p, c.apply(readEnv(), func(key string) string { return "environment " + envName(key) })...)
+	p = append(p, c.apply(changedFlags(cmd), func(key string) string { return "flag for " + key })...)
 	// A key that could not be read still has its default, so the rest can be checked.
 	if err := validate(&c); err != nil {
 		p = append(p, flatten(err)...)
 	}
-	return c, asConfigError(errors.Join(p...))
+	return c, withHint(errors.Join(p...), `"sealmq config example" prints every key with its meaning and default`)
 }
 
-func asConfigError(err error) error {
-	return withHint(err, `"sealmq config example" prints every key with its meaning and default`)
-}
+// defaultConfig has the default of every key, as the example shows them.
+var defaultConfig = sync.OnceValue(func() (c Config) {
+	k := koanf.New(".")
+	err := k.Load(rawbytes.Provider([]byte(configExample)), yaml.Parser())
+	if err = errors.Join(append(c.apply(k.All(), envName), err)...); err != nil {
+		panic("sealmq: internal error: " + err.Error())
+	}
+	return c
+})
 
 // dataDir is the data folder of cmd, for commands that need nothing else of the
 // configuration.
@@ -129,29 +117,21 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 // readEnv maps SEALMQ_SERVER_MAX_CONNECTIONS to server.max_connections. A variable with
 // the prefix that matches no key keeps its own name, so that a misspelling is reported. An
 // empty variable counts as not set.
-func readEnv(environ func() []string) (map[string]any, error) {
-	names := make(map[string]string)
+func readEnv() map[string]any {
+	keys := make(map[string]string)
 	for _, f := range (&Config{}).fields() {
-		names[envName(f.key)] = f.key
+		keys[envName(f.key)] = f.key
 	}
-	k := koanf.New(".")
-	err := k.Load(env.Provider("\x00", env.Opt{
-		Prefix:      envPrefix,
-		EnvironFunc: environ,
-		TransformFunc: func(name, value string) (string, any) {
-			if key, ok := names[name]; ok && value != "" {
-				return key, value
-			}
-			if foreignEnv.MatchString(name) || value == "" {
-				return "", nil
-			}
-			return name, value
-		},
-	}), nil)
-	if err != nil {
-		return nil, fmt.Errorf("read environment: %w", err)
+	values := make(map[string]any)
+	for _, kv := range os.Environ() {
+		name, value, _ := strings.Cut(kv, "=")
+		if key, ok := keys[name]; ok && value != "" {
+			values[key] = value
+		} else if strings.HasPrefix(name, envPrefix) && value != "" && !foreignEnv.MatchString(name) {
+			values[name] = value
+		}
 	}
-	return k.All(), nil
+	return values
 }
 
 // foreignEnv matches variables that are no configuration keys: SEALMQ_CONFIG, the ones that
@@ -169,22 +149,14 @@ func envName(key string) string {
 // configKeyAnnotation marks a flag that sets a configuration key.
 const configKeyAnnotation = "sealmq_config_key"
 
-// annotateConfigFlag makes f set a configuration key.
-func annotateConfigFlag(f *pflag.Flag, key string) {
-	if f.Annotations == nil {
-		f.Annotations = make(map[string][]string)
-	}
-	f.Annotations[configKeyAnnotation] = []string{key}
-}
-
-// configFlag adds a flag to cmd that sets a configuration key. Its default is the default
-// of the key. It overrides file and environment only if it is given.
-func configFlag(cmd *cobra.Command, name, key, usage string) {
+// configFlag adds a flag that sets a configuration key. Its default is the default of the
+// key. It overrides file and environment only if it is given.
+func configFlag(fl *pflag.FlagSet, name, key, usage string) {
 	c := defaultConfig()
 	for _, f := range c.fields() {
 		if f.key == key {
-			cmd.Flags().String(name, fmt.Sprint(f.value.Interface()), usage)
-			annotateConfigFlag(cmd.Flags().Lookup(name), key)
+			fl.String(name, fmt.Sprint(f.value.Interface()), usage)
+			fl.Lookup(name).Annotations = map[string][]string{configKeyAnnotation: {key}}
 			return
 		}
 	}
@@ -201,10 +173,10 @@ func changedFlags(cmd *cobra.Command) map[string]any {
 	return values
 }
 
-// field is one key of the configuration with the place of its value.
+// field is one key of the configuration with its check and the place of its value.
 type field struct {
-	key   string
-	value reflect.Value
+	key, check string
+	value      reflect.Value
 }
 
 // fields lists all keys of c in the order of their declaration.
@@ -214,15 +186,21 @@ func (c *Config) fields() []field {
 
 func appendFields(list []field, prefix string, v reflect.Value) []field {
 	for i := range v.NumField() {
-		key := prefix + v.Type().Field(i).Tag.Get("key")
+		tag := v.Type().Field(i).Tag
+		key := prefix + tag.Get("key")
 		if v.Field(i).Kind() == reflect.Struct {
 			list = appendFields(list, key+".", v.Field(i))
-			continue
+		} else {
+			list = append(list, field{key, tag.Get("check"), v.Field(i)})
 		}
-		list = append(list, field{key, v.Field(i)})
 	}
 	return list
 }
+
+// problems collects everything that is wrong, so that the user can fix it all at once.
+type problems []error
+
+func (p *problems) addf(format string, args ...any) { *p = append(*p, fmt.Errorf(format, args...)) }
 
 // apply sets the values of one layer. name gives a key's name in errors.
 func (c *Config) apply(values map[string]any, name func(string) string) (p problems) {
@@ -232,12 +210,7 @@ func (c *Config) apply(values map[string]any, name func(string) string) (p probl
 		fields[f.key] = f.value
 		known = append(known, f.key)
 	}
-	keys := make([]string, 0, len(values))
-	for key := range values {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		dst, ok := fields[key]
 		if !ok {
 			isSection := slices.ContainsFunc(known, func(k string) bool { return strings.HasPrefix(k, key+".") })
@@ -269,6 +242,10 @@ func setValue(dst reflect.Value, v any) error {
 	if err != nil {
 		return err
 	}
+	return setText(dst, text)
+}
+
+func setText(dst reflect.Value, text string) error {
 	switch dst.Interface().(type) {
 	case string:
 		// YAML reads min_version: 1.3 as a number, but its text is meant.
@@ -293,6 +270,45 @@ func setValue(dst reflect.Value, v any) error {
 		dst.SetInt(int64(d))
 	default:
 		panic("sealmq: internal error: configuration field of type " + dst.Type().String())
+	}
+	return nil
+}
+
+// allowed compares a value with a check. The check is a range such as 1KiB..4MiB, or a list
+// such as on|off. The words "address" in a list, for host:port, and "folder" stand for
+// texts of that kind. An empty check allows everything.
+func allowed(check string, v reflect.Value) error {
+	if low, high, ok := strings.Cut(check, ".."); ok {
+		bounds := [2]reflect.Value{reflect.New(v.Type()).Elem(), reflect.New(v.Type()).Elem()}
+		if err := errors.Join(setText(bounds[0], low), setText(bounds[1], high)); err != nil {
+			panic("sealmq: internal error: check of a setting: " + err.Error())
+		}
+		if v.Int() < bounds[0].Int() || v.Int() > bounds[1].Int() {
+			return fmt.Errorf("%v is not between %v and %v", v, bounds[0], bounds[1])
+		}
+		return nil
+	}
+	list := strings.Split(check, "|")
+	switch {
+	case check == "", slices.Contains(list, v.String()):
+		return nil
+	case check == "folder" && v.IsZero():
+		return errors.New("must name a folder")
+	case check == "folder":
+		return nil
+	case list[0] == "address":
+		return checkAddress(v.String())
+	}
+	return fmt.Errorf("%q is not one of %s", v, strings.Join(list, ", "))
+}
+
+func checkAddress(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("port %q is not a number from 0 to 65535", port)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ type connectFlags struct {
 
 // addConnectFlags adds --addr, --as, --cert, --cert-key, --ca and --server-name.
 func addConnectFlags(cmd *cobra.Command) *connectFlags {
-	configFlag(cmd, "addr", "server.addr", "address of the broker, `host:port`")
+	configFlag(cmd.Flags(), "addr", "server.addr", "address of the broker, `host:port`")
 	f := addIdentityFlags(cmd, "connect")
 	cmd.Flags().StringVar(&f.serverName, "server-name", "", "`name` expected in the broker's certificate (default: the host of --addr)")
 	return f

@@ -20,9 +20,8 @@ Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.PersistentFlags().String("data", defaultData, "data `folder` (SEALMQ_DATA)")
+	configFlag(root.PersistentFlags(), "data", "data", "data `folder` (SEALMQ_DATA)")
 	root.PersistentFlags().String("config", "", "configuration `file` (SEALMQ_CONFIG); sealmq.yaml in the current folder if there is one")
-	annotateConfigFlag(root.PersistentFlags().Lookup("data"), "data")
 
 	root.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "Run:"},

@@ -68,8 +68,8 @@ ROLE says what this node does; without a role it does everything. This version h
 			return errors.Join(serve(cmd.Context(), cfg, ready, cmd.ErrOrStderr()), stopProfile())
 		},
 	}
-	configFlag(cmd, "addr", "server.addr", "listen for clients on this address, `host:port`; port 0 is a free port")
-	configFlag(cmd, "metrics-addr", "metrics.addr", "serve metrics and health on this address, `host:port`, or off")
+	configFlag(cmd.Flags(), "addr", "server.addr", "listen for clients on this address, `host:port`; port 0 is a free port")
+	configFlag(cmd.Flags(), "metrics-addr", "metrics.addr", "serve metrics and health on this address, `host:port`, or off")
 	cmd.Flags().BoolVar(&readyJSON, "ready-json", false, "print one JSON line to standard output when the broker accepts clients")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this `file`")
 	_ = cmd.Flags().MarkHidden("cpuprofile")
