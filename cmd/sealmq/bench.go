@@ -48,7 +48,6 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
   sealmq bench --size 1024 --window 1 --duration 10s --json
   sealmq bench --phase publish --messages 1000000 --dir ./backlog && sealmq bench --phase drain --dir ./backlog
   sealmq bench --idle-connections 2000`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd, &f) },
 	}
 	fl := cmd.Flags()

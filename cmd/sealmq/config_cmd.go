@@ -17,7 +17,6 @@ func newConfigCmd() *cobra.Command {
 		&cobra.Command{
 			Use:   "example",
 			Short: "Print an example file with every key, its meaning and its default",
-			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				_, err := fmt.Fprint(cmd.OutOrStdout(), configExample)
 				return err
@@ -28,7 +27,6 @@ func newConfigCmd() *cobra.Command {
 			Short: "Check the configuration without starting anything",
 			Long: `Read flags, environment and file as "sealmq serve" would, and report everything that is
 wrong. Print the values that differ from their defaults.`,
-			Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(cmd) },
 		},
 	)

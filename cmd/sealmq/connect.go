@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -287,17 +286,6 @@ func explain(err error) error {
 		return withHint(err, "%s", remedy)
 	}
 	return err
-}
-
-// addJSONFlag adds --json.
-func addJSONFlag(cmd *cobra.Command) *bool {
-	return cmd.Flags().Bool("json", false, "print JSON")
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }
 
 // noteHandler prints log records as notes for the person at the terminal.

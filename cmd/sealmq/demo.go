@@ -26,7 +26,6 @@ started again. Count the letters that arrived, and search the broker's files for
 
 Then the demo prints where to look, and runs until Ctrl-C. At the end it removes everything, unless
 --dir names a folder.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON && !once {
 				return usagef("--json needs --once")

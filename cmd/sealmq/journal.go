@@ -32,7 +32,6 @@ func newJournalCheckCmd() *cobra.Command {
 		Short: "Check the whole journal for damage, without changing it",
 		Long: `Read every segment, index and checkpoint of a stopped broker, and report damage by file and
 offset. Nothing is changed. The exit status is 1 if records that were confirmed are damaged.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := inspectStore(cmd, nil)
 			if err != nil {
@@ -59,7 +58,6 @@ func newJournalDumpCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "List all records of a stopped broker, with the size of each body instead of its content",
-		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := json.NewEncoder(cmd.OutOrStdout())
 			_, err := inspectStore(cmd, func(r local.RecordInfo) error {

@@ -58,7 +58,6 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
 		Example: `  sealmq key generate lab
   sealmq key generate lab --suite hpke-x25519-aes256gcm --passphrase
   sealmq key generate --out ./receiver --suite ciphermq-rsa --bits 4096`,
-		Args: cobra.MaximumNArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.Flags().StringVar(&suite, "suite", string(seal.DefaultSuite), "`suite` of the key: "+suiteNames())

@@ -37,7 +37,6 @@ A file whose name differs from NAME is refused, unless --as or --cert says who y
 in the data folder has the name of the file.`,
 		Example: `  sealmq key publish lab --as lab
   sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
-		Args: cobra.ExactArgs(1),
 	}
 	conn, dir := addConnectFlags(cmd), &directoryFlags{}
 	dir.addPins(cmd)
@@ -161,7 +160,6 @@ brackets if that is not the entry of the row.
 		Example: `  sealmq key directory
   sealmq key directory lab
   sealmq key directory --forget lab`,
-		Args: cobra.MaximumNArgs(1),
 	}
 	conn, dir := addConnectFlags(cmd), &directoryFlags{}
 	dir.addPins(cmd)
@@ -291,7 +289,6 @@ certificate's key. If there is a reset that you did not ask for, an administrato
 with a certificate of your name could publish the next one. "sealmq key directory NAME" lists all changes.`,
 		Example: `  sealmq key verify --as lab --key-file lab
   sealmq key verify alice`,
-		Args: cobra.MaximumNArgs(1),
 	}
 	conn, dir := addConnectFlags(cmd), addDirectoryFlags(cmd)
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)

@@ -40,7 +40,6 @@ A reset does not lock out a thief: anybody with a certificate of NAME that the b
 next key. Revoke the stolen certificate before you reset.`,
 		Example: `  sealmq key reset lab
   sealmq key reset lab --suite hpke-x25519-aes256gcm --yes`,
-		Args: cobra.ExactArgs(1),
 	}
 	conn, asJSON := addConnectFlags(cmd), addJSONFlag(cmd)
 	cmd.Flags().StringVar(&suite, "suite", "", "reset only the key of this `suite`, or \""+keylog.Unproven+"\" for the key without a signature (default: all keys)")

@@ -25,7 +25,6 @@ or read it out, to make sure that they have the same key.
 
 A private key with a passphrase is opened only if --passphrase-file is given. Otherwise the public key
 file beside it is shown, without a check that the two belong together.`,
-		Args: cobra.ExactArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.Flags().BoolVar(&public, "public", false, "print the public key in PEM form, to pass it on")
@@ -107,7 +106,6 @@ func newKeyListCmd() *cobra.Command {
 		Short: "List all keys of a receiver's key file",
 		Long: `List the keys in a file of private keys: the newest key, which senders should use; older keys, which open
 messages that are still on their way; and the fingerprints of retired keys.`,
-		Args: cobra.ExactArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -157,7 +155,6 @@ Then give the public key to the senders, or publish it with "sealmq key publish"
 "sealmq key retire" when no message waits for it any more.`,
 		Example: `  sealmq key rotate lab
   sealmq key publish lab --as lab`,
-		Args: cobra.ExactArgs(1),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.Flags().StringVar(&name, "suite", "", "`suite` of the new key (default: the suite of the newest key)")
@@ -215,7 +212,6 @@ it. Check first that no message waits for it: "sealmq queue peek" shows the keys
 
 FINGERPRINT is shown by "sealmq key list"; its first eight digits are enough. The newest key cannot be
 retired: rotate first.`,
-		Args: cobra.ExactArgs(2),
 	}
 	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

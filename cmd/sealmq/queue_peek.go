@@ -63,33 +63,31 @@ func (r *peekedRow) cells() (suite, sender, to string) {
 }
 
 func newQueuePeekCmd() *cobra.Command {
-	cmd := newRequestCmd("peek QUEUE", "Show the first waiting messages without taking them", cobra.ExactArgs(1), func(a request) error {
+	cmd := connected(&cobra.Command{
+		Use:   "peek QUEUE",
+		Short: "Show the first waiting messages without taking them",
+		Long: `Show the first waiting messages without taking them.
+
+Of a sealed message the suite, the sender, the receivers and the beginnings of their keys' fingerprints are
+shown. They come from the readable part of its envelope and are not verified. Compare the fingerprints with
+"sealmq key list" to see whether a message still waits for a key that you want to retire. A dash means that
+the message is too large for the broker to show its body.`,
+	}, func(a call) error {
 		n, err := a.count("count")
 		if err != nil {
 			return err
 		}
 		list, err := a.client.Peek(a.ctx, a.args[0], n)
-		if err != nil {
-			return err
-		}
 		rows := make([]peekedRow, len(list))
-		t := table{head: []string{"MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "SUITE", "SENDER", "SEALED FOR", "DIED OF"}}
 		for i, m := range list {
 			rows[i] = newPeekedRow(m)
-			suite, sender, to := rows[i].cells()
-			t.add(m.ID, bytesText(m.Size), orDash(m.Publisher), m.Exchange, m.Key, stampText(m.Time), m.Attempts, suite, sender, to, orDash(m.DeathReason))
 		}
-		if a.asJSON {
-			return printJSON(a.out, rows)
-		}
-		return t.print(a.out, "no messages wait")
+		head := []string{"MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "SUITE", "SENDER", "SEALED FOR", "DIED OF"}
+		return printList(a, err, rows, "no messages wait", head, func(r peekedRow) []any {
+			suite, sender, to := r.cells()
+			return []any{r.ID, bytesText(r.Size), orDash(r.Publisher), r.Exchange, r.Key, stampText(r.Time), r.Attempts, suite, sender, to, orDash(r.DeathReason)}
+		})
 	})
-	cmd.Long = `Show the first waiting messages without taking them.
-
-Of a sealed message the suite, the sender, the receivers and the beginnings of their keys' fingerprints are
-shown. They come from the readable part of its envelope and are not verified. Compare the fingerprints with
-"sealmq key list" to see whether a message still waits for a key that you want to retire. A dash means that
-the message is too large for the broker to show its body.`
 	cmd.Flags().IntP("count", "n", 10, fmt.Sprintf("maximum number of messages to show, up to %d", broker.MaxPeek))
 	return cmd
 }

@@ -69,7 +69,6 @@ key rotate" is not necessary. A message whose sender cannot be checked at the mo
 		Example: `  sealmq receive lab --key-file lab
   sealmq receive lab --key-file lab.key --out results.jsonl --count 100 --idle 10s
   sealmq receive lab --key-file lab --expect results/lab --exec ./store.sh`,
-		Args: cobra.ExactArgs(1),
 	}
 	f.connect = addConnectFlags(cmd)
 	f.asJSON = addJSONFlag(cmd)

@@ -35,7 +35,7 @@ Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 			root.AddCommand(c)
 		}
 	}
-	strictGroups(root)
+	strictArgs(root)
 	return root
 }
 
@@ -57,11 +57,14 @@ func commands() map[string][]*cobra.Command {
 	}
 }
 
-// strictGroups makes an unknown subcommand an error; cobra would print the help and
-// succeed.
-func strictGroups(cmd *cobra.Command) {
+// strictArgs makes a command check the number of arguments that its Use line names, and an
+// unknown subcommand an error; cobra would print the help and succeed.
+func strictArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
-		strictGroups(c)
+		strictArgs(c)
+	}
+	if cmd.Runnable() && cmd.Args == nil {
+		cmd.Args = argsOf(cmd.Use)
 	}
 	if !cmd.HasSubCommands() || cmd.Runnable() {
 		return

@@ -29,7 +29,6 @@ func newSealCmd() *cobra.Command {
 "sealmq send" publishes the same, and "sealmq open" opens it. Every receiver needs a key file, --to NAME=FILE,
 because without a broker there is no key directory.`,
 		Example: `  sealmq seal report.txt --as alice --to lab=lab.pub --out report.sealed`,
-		Args:    cobra.ExactArgs(1),
 	}
 	conn := addIdentityFlags(cmd, "sign")
 	fl := cmd.Flags()
@@ -93,7 +92,6 @@ func newOpenCmd() *cobra.Command {
 		Short: "Open a sealed file, without a broker",
 		Long: `Open an envelope, from "sealmq seal" or from a queue, and print its content. Standard error says who sealed it
 and when. Unlike "sealmq receive", it has no ledger, so it opens the same message any number of times.`,
-		Args: cobra.ExactArgs(1),
 	}
 	pass := addPassphraseFlag(cmd)
 	fl := cmd.Flags()

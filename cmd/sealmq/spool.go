@@ -33,7 +33,6 @@ func newSpoolListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list FOLDER",
 		Short: "List the messages that no broker has confirmed yet",
-		Args:  cobra.ExactArgs(1),
 	}
 	asJSON := addJSONFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -67,7 +66,6 @@ func newSpoolDropCmd() *cobra.Command {
 		Short: "Remove unconfirmed messages from a spool for ever",
 		Long: `Remove messages from a spool for ever, for example one that the broker always refuses, so that all others wait
 behind it. A removed message may have reached the broker all the same; the spool cannot know.`,
-		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := openSpoolFolder(args[0])
 			if err != nil {

@@ -19,37 +19,28 @@ type brokerStats struct {
 }
 
 func newStatsCmd() *cobra.Command {
-	return newRequestCmd("stats", "Show the broker's statistics", cobra.NoArgs, func(a request) error {
+	return connected(&cobra.Command{Use: "stats", Short: "Show the broker's statistics"}, func(a call) error {
 		raw, err := a.client.BrokerStats(a.ctx)
-		if err != nil {
-			return err
-		}
-		if a.asJSON {
-			return printJSON(a.out, raw)
+		if err != nil || a.asJSON {
+			return a.json(err, raw)
 		}
 		var s brokerStats
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return fmt.Errorf("read the broker's statistics: %w", err)
 		}
-		t := table{head: []string{"BROKER", ">"}}
-		t.add("connected clients", s.Clients)
-		t.add("exchanges", s.Exchanges)
-		t.add("bindings", s.Bindings)
-		t.add("queues", len(s.Queues))
-		t.add("messages not acknowledged", s.Status["sent"])
-		t.add("of these delivered", s.Status["delivered"])
-		t.add("from publish to ack, on average", fmt.Sprintf("%.3f s", s.PublishToAck))
+		t := factsTable("connected clients", s.Clients, "exchanges", s.Exchanges, "bindings", s.Bindings, "queues", len(s.Queues),
+			"messages not acknowledged", s.Status["sent"], "of these delivered", s.Status["delivered"],
+			"from publish to ack, on average", fmt.Sprintf("%.3f s", s.PublishToAck))
+		t.head = []string{"BROKER", ">"}
 		if err := t.print(a.out, ""); err != nil || len(s.RequestTimes) == 0 {
 			return err
 		}
 		fmt.Fprintln(a.out)
-		times := table{head: []string{"COMMAND", ">COUNT", ">AVERAGE", ">TOTAL"}}
-		for _, r := range s.RequestTimes {
+		return printList(a, nil, s.RequestTimes, "", []string{"COMMAND", ">COUNT", ">AVERAGE", ">TOTAL"}, func(r [4]any) []any {
 			average, _ := r[1].(float64)
 			count, _ := r[2].(float64)
 			total, _ := r[3].(float64)
-			times.add(r[0], fmt.Sprintf("%.0f", count), fmt.Sprintf("%.1f µs", average*1e6), fmt.Sprintf("%.3f s", total))
-		}
-		return times.print(a.out, "")
+			return []any{r[0], fmt.Sprintf("%.0f", count), fmt.Sprintf("%.1f µs", average*1e6), fmt.Sprintf("%.3f s", total)}
+		})
 	})
 }

@@ -25,7 +25,7 @@ func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", "; 
 
 // table is a list for people with aligned columns.
 type table struct {
-	head []string // a column whose name begins with ">" is aligned to the right
+	head []string // a column whose name begins with ">" is aligned to the right; may be nil
 	rows [][]string
 }
 
@@ -43,12 +43,16 @@ func (t *table) print(w io.Writer, empty string) error {
 		_, err := fmt.Fprintln(w, empty)
 		return err
 	}
-	width := make([]int, len(t.head))
-	head := make([]string, len(t.head))
-	for i, name := range t.head {
-		head[i] = strings.TrimPrefix(name, ">")
+	all := t.rows
+	right := make([]bool, len(all[0]))
+	if t.head != nil {
+		head := make([]string, len(t.head))
+		for i, name := range t.head {
+			head[i], right[i] = strings.CutPrefix(name, ">")
+		}
+		all = append([][]string{head}, all...)
 	}
-	all := append([][]string{head}, t.rows...)
+	width := make([]int, len(right))
 	for _, row := range all {
 		for i, cell := range row {
 			width[i] = max(width[i], utf8.RuneCountInString(cell))
@@ -58,19 +62,13 @@ func (t *table) print(w io.Writer, empty string) error {
 	for _, row := range all {
 		var l strings.Builder
 		for i, cell := range row {
-			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
-			if strings.HasPrefix(t.head[i], ">") {
-				cell = pad + cell
-			} else {
-				cell += pad
+			format := "%-*s  "
+			if right[i] {
+				format = "%*s  "
 			}
-			if i > 0 {
-				l.WriteString("  ")
-			}
-			l.WriteString(cell)
+			fmt.Fprintf(&l, format, width[i], cell) // the width counts runes
 		}
-		b.WriteString(strings.TrimRight(l.String(), " "))
-		b.WriteByte('\n')
+		b.WriteString(strings.TrimRight(l.String(), " ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/client"
+)
+
+// This file has what most commands are made of. A new command is a cobra.Command with a Use
+// line, which also says how many arguments there are, and a function that gets a call. The
+// function does the work and ends with one of the call's methods that print: a sentence, a
+// list of facts or a table, or JSON if --json asks for it.
+
+// call is one run of a command.
+type call struct {
+	ctx    context.Context
+	cmd    *cobra.Command
+	args   []string
+	out    io.Writer
+	asJSON bool
+	// client is the connection of a command that was made by connected, else nil.
+	client *client.Client
+}
+
+// standalone completes a command that makes no connection by itself. It adds --json.
+func standalone(cmd *cobra.Command, run func(a call) error) *cobra.Command {
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return run(call{ctx: cmd.Context(), cmd: cmd, args: args, out: cmd.OutOrStdout(), asJSON: *asJSON})
+	}
+	return cmd
+}
+
+// connected completes a command that sends the broker requests. It adds the flags to connect,
+// and --json. All requests together have commandTimeout.
+func connected(cmd *cobra.Command, run func(a call) error) *cobra.Command {
+	conn := addConnectFlags(cmd)
+	return standalone(cmd, func(a call) error {
+		return conn.withClient(a.cmd, func(ctx context.Context, c *client.Client) error {
+			a.ctx, a.client = ctx, c
+			return run(a)
+		})
+	})
+}
+
+// group is a command that only has subcommands.
+func group(use, short string, sub ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short}
+	cmd.AddCommand(sub...)
+	return cmd
+}
+
+// note prints a line for the person at the terminal.
+func (a call) note(format string, args ...any) { notef(a.cmd, format, args...) }
+
+func notef(cmd *cobra.Command, format string, args ...any) {
+	fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", oneLine(fmt.Sprintf(format, args...)))
+}
+
+// result is the JSON of a command that reports a change.
+type result map[string]any
+
+// report prints the result of a change: v as JSON, or a sentence. It returns err if that is
+// set.
+func (a call) report(err error, v any, format string, args ...any) error {
+	if err != nil || a.asJSON {
+		return a.json(err, v)
+	}
+	_, err = fmt.Fprintf(a.out, format+"\n", args...)
+	return err
+}
+
+// facts prints v as JSON, or names and values in turn, without those that are "". It returns
+// err if that is set.
+func (a call) facts(err error, v any, pairs ...any) error {
+	if err != nil || a.asJSON {
+		return a.json(err, v)
+	}
+	return factsTable(pairs...).print(a.out, "")
+}
+
+func factsTable(pairs ...any) *table {
+	t := &table{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			t.add(pairs[i], pairs[i+1])
+		}
+	}
+	return t
+}
+
+// printList prints a list as JSON, or as a table with these columns, or empty if the list is
+// empty. It returns err if that is set.
+func printList[T any](a call, err error, list []T, empty string, head []string, cells func(T) []any) error {
+	if err != nil || a.asJSON {
+		return a.json(err, list)
+	}
+	t := &table{head: head}
+	for _, v := range list {
+		t.add(cells(v)...)
+	}
+	return t.print(a.out, empty)
+}
+
+func (a call) json(err error, v any) error {
+	if err != nil {
+		return err
+	}
+	return printJSON(a.out, v)
+}
+
+// count reads a flag that must not be negative.
+func (a call) count(flag string) (int, error) {
+	n, err := a.cmd.Flags().GetInt(flag)
+	if err == nil && n < 0 {
+		err = usagef("--%s is negative", flag)
+	}
+	return n, err
+}
+
+// addJSONFlag adds --json.
+func addJSONFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "print JSON")
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// argsOf checks the number of arguments that a Use line names: a word for each, in brackets
+// if it can be omitted, with dots if it can be repeated. Flags in the line do not count.
+func argsOf(use string) cobra.PositionalArgs {
+	least, most := 0, 0
+	words := strings.Fields(use)[1:]
+	for i, word := range words {
+		if strings.HasPrefix(word, "--") || i > 0 && strings.HasPrefix(words[i-1], "--") {
+			continue
+		}
+		most++
+		if !strings.HasPrefix(word, "[") {
+			least++
+		}
+		if strings.Contains(word, "...") {
+			return cobra.MinimumNArgs(least)
+		}
+	}
+	switch {
+	case most == 0:
+		return cobra.NoArgs
+	case least == most:
+		return cobra.ExactArgs(most)
+	}
+	return cobra.RangeArgs(least, most)
+}
