@@ -71,6 +71,7 @@ var places = []place{
 	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},
 	{"seal/internal/jsonform", ground, "", pure, "JSON is read in one way"},
 	{"seal", formats, "sealmq seal/internal/jsonform x/crypto", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
+	{"api", formats, "yaml/v3", offline, "the truth of the API is a text, and what is read from it"},
 	{"internal/framelog", formats, "internal/durable", offline, "frames know nothing of messages"},
 
 	{"seal/ciphermq", dialects, "sealmq seal seal/internal/jsonform x/crypto", pure, "another program's suites are for those who pass them in"},
@@ -81,6 +82,8 @@ var places = []place{
 	{"pipeline/records/atrest", bases, "internal/durable", offline, "encryption is a calculation: who stores a text, and where, is not its subject"},
 	{"mtls", bases, "sealmq internal/clock internal/durable", "net net/http database/sql", "identity is decided before anything is routed, and a node without our authority runs with imported certificates"},
 
+	{"api/proxyapi", parts, "pipeline oapi-codegen/runtime", "database/sql", "a client of the proxy carries no main server"},
+	{"api/mainapi", parts, "sealmq pipeline oapi-codegen/runtime", "database/sql", "a client of the main server carries no proxy"},
 	{"broker", parts, "sealmq audit engine internal/clock internal/definition keydir/keylog seal seal/ciphermq prometheus/client_golang", offline,
 		"routing and permissions run without sockets; identity comes in as a value; engines are chosen in cmd/sealmq"},
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
@@ -418,7 +421,7 @@ func TestFilesAndFunctionsFitTheirReader(t *testing.T) {
 		if f.test {
 			most = maxTestLines
 		}
-		if f.size > most {
+		if f.size > most && !ast.IsGenerated(f.ast) {
 			t.Errorf("%s has %d lines, more than %d: it probably has two subjects", f.path, f.size, most)
 		}
 		for _, d := range f.ast.Decls {

@@ -21,6 +21,9 @@ type Main interface {
 	Deliver(ctx context.Context, worker string, items []Item) ([]Result, error)
 	// Status changes rows. Workers may call it.
 	Status(ctx context.Context, updates []Update) ([]Result, error)
+	// Find returns the state of a client's message; found is false if it has no row, as
+	// happens for up to a second after it was queued. Proxies may call it.
+	Find(ctx context.Context, clientID, messageID string) (m MessageState, found bool, err error)
 	// Keys returns the key entries (seal.ParseKeyEntry) of the main server, the one to seal
 	// for first.
 	Keys(ctx context.Context) ([][]byte, error)
@@ -37,29 +40,44 @@ const (
 	Failed     State = "failed"
 )
 
+// MessageState is what a client is told about its own message.
+type MessageState struct {
+	MessageID string    `json:"message_id"`
+	ClientID  string    `json:"client_id"`
+	ClientKey string    `json:"client_key,omitempty"`
+	State     State     `json:"status"`
+	Attempts  int       `json:"attempt_count"`
+	Domain    string    `json:"domain,omitempty"`
+	QueuedAt  time.Time `json:"queued_at"`
+	// DeliveredAt is zero unless State is Delivered.
+	DeliveredAt time.Time `json:"delivered_at,omitzero"`
+	// Error says why the last attempt failed.
+	Error string `json:"error_message,omitempty"`
+}
+
 // Update changes the state of one message.
 type Update struct {
-	MessageID string
+	MessageID string `json:"message_id"`
 	// ClientID may be empty if the id is unique.
-	ClientID string
-	State    State
-	Attempts int    // -1 leaves the count as it is
-	Error    string // why it failed; cut at 500 characters
-	Worker   string
+	ClientID string `json:"client_id,omitempty"`
+	State    State  `json:"status"`
+	Attempts int    `json:"attempt_count"`           // -1 leaves the count as it is
+	Error    string `json:"error_message,omitempty"` // why it failed; cut at 500 characters
+	Worker   string `json:"worker_id,omitempty"`
 }
 
 // Result answers one entry of a call to Main.
 type Result struct {
-	MessageID string
-	Status    ResultStatus
-	RowID     int64
+	MessageID string       `json:"message_id"`
+	Status    ResultStatus `json:"status"`
+	RowID     int64        `json:"id,omitempty"`
 	// At is when it was registered, delivered or updated: the first time, if it had been
 	// before.
-	At time.Time
+	At time.Time `json:"at,omitzero"`
 	// State is the state of the row afterwards.
-	State State
+	State State `json:"state,omitempty"`
 	// Reason is a sentence for Invalid, Conflict and Refused.
-	Reason string
+	Reason string `json:"reason,omitempty"`
 }
 
 // ResultStatus says what became of an entry (specification 5.1).
