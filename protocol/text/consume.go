@@ -1,6 +1,7 @@
 package text
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/sealmq/sealmq"
@@ -22,24 +23,24 @@ func (s *Session) consume(v Verb, args []byte) {
 		return // closed: nobody reads the reply
 	}
 	d := &s.delivery
-	sub, listed, ok := d.reserve(queue, s.limits.Subscriptions)
+	sub, listed, ok := d.reserve(queue, s.cfg.Limits.Subscriptions)
 	if !ok {
 		s.answerError(v, &sealmq.Error{Code: sealmq.LimitReached,
-			Message: "one connection can consume " + strconv.Itoa(s.limits.Subscriptions) + " queues"})
+			Message: "one connection can consume " + strconv.Itoa(s.cfg.Limits.Subscriptions) + " queues"})
 		return
 	}
 	d.holdPushes()
 	s.ask(v, func(g *group) {
 		g.resumesPushes = true
 		if sub != 0 {
-			g.finish(replySubscribed, c.SetPrefetch(sub, s.prefetch))
+			g.finish(c.SetPrefetch(sub, s.prefetch))
 			return
 		}
 		sub = c.Consume(queue, engine.ConsumeOptions{Prefetch: s.prefetch}, func(err error) {
 			if err != nil && !listed {
 				d.unreserve(queue)
 			}
-			g.finish(replySubscribed, err)
+			g.finish(err)
 		})
 		d.subscribed(queue, sub)
 	})
@@ -55,7 +56,7 @@ func (s *Session) fetch(v Verb, args []byte) {
 	f, err := s.fetchOne(c, string(args))
 	switch {
 	case sealmq.CodeOf(err) == sealmq.NoQueue, err == nil && !f.Found:
-		s.reply(v, replyNoMessages)
+		s.reply(v, "No messages")
 	case err != nil:
 		s.answerError(v, err)
 	default:
@@ -71,9 +72,9 @@ func (s *Session) fetchOne(c *broker.Consumer, queue string) (f engine.Fetched, 
 		if s.memoryUsedUp() {
 			return f, errNoMemory
 		}
-		if c.Unacked() >= s.limits.Unacked {
+		if c.Unacked() >= s.cfg.Limits.Unacked {
 			return f, &sealmq.Error{Code: sealmq.LimitReached,
-				Message: "this connection holds " + strconv.Itoa(s.limits.Unacked) + " unacknowledged messages"}
+				Message: "this connection holds " + strconv.Itoa(s.cfg.Limits.Unacked) + " unacknowledged messages"}
 		}
 		f, err = s.fetchAny(c, queue)
 		if err != nil || !f.Found || canPrint(&f.Delivery) {
@@ -130,37 +131,27 @@ func (s *Session) setPrefetch(v Verb, args []byte) {
 			return
 		}
 	}
-	s.reply(v, prefixPrefetch+strconv.Itoa(n)+"\n")
+	s.succeed(v, strconv.Itoa(n))
 }
 
 func (s *Session) setMeta(v Verb, args []byte) {
-	switch string(args) {
-	case "on":
-		s.meta.Store(metaOn)
-		s.reply(v, replyMetaOn)
-	case "ends":
-		s.meta.Store(metaEnds)
-		s.reply(v, replyMetaEnds)
-	case "off":
-		s.meta.Store(metaOff)
-		s.reply(v, replyMetaOff)
-	default:
+	which := slices.Index([]string{metaOff: "off", metaEnds: "ends", metaOn: "on"}, string(args))
+	if which < 0 {
 		s.badArgument(v, "meta is on, ends or off")
+		return
 	}
+	s.meta.Store(int32(which))
+	s.succeed(v, string(args))
 }
 
 // setCodes holds for the commands after it.
 func (s *Session) setCodes(v Verb, args []byte) {
 	on := string(args) == "on"
-	switch {
-	case on:
-		s.reply(v, replyCodesOn)
-	case string(args) == "off":
-		s.reply(v, replyCodesOff)
-	default:
+	if !on && string(args) != "off" {
 		s.badArgument(v, "codes is on or off")
 		return
 	}
+	s.succeed(v, string(args))
 	s.flush() // so that no group has both forms
 	s.coded = on
 }

@@ -63,12 +63,12 @@ func (s *Session) openConsumer() *broker.Consumer {
 	if d.closed {
 		return nil
 	}
-	c := s.broker.Open(s.caller, func() {
+	c := s.cfg.Broker.Open(s.caller, func() {
 		d.ready.Store(true)
-		s.wake()
+		s.peer.Wake()
 	}, func(sub sealmq.SubscriptionID, queue string, _ error) {
 		d.end(sub, queue)
-		s.wake()
+		s.peer.Wake()
 	})
 	d.consumer.Store(c)
 	return c
@@ -246,15 +246,15 @@ func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	if !d.ready.Swap(false) {
 		return dst
 	}
-	most := min(maxTake, d.room(c, s.limits.Unacked))
+	most := min(maxTake, d.room(c, s.cfg.Limits.Unacked))
 	if most <= 0 {
 		return dst
 	}
-	start := s.clock.Now()
+	start := s.cfg.Clock.Now()
 	pooled := deliveryLists.Get().(*[]sealmq.Delivery)
 	list, err := c.Take((*pooled)[:0], most, budget)
 	if err != nil {
-		s.log.Error("messages cannot be taken", "err", err)
+		s.peer.Log.Error("messages cannot be taken", "err", err)
 	}
 	taken := 0
 	for i := range list {
@@ -272,7 +272,7 @@ func (s *Session) appendPushes(dst []byte, budget int) []byte {
 			}
 			dst = appendMessage(dst, &good[i])
 		}
-		s.metrics.deliveries.add(len(good), s.clock.Now().Sub(start))
+		s.cfg.Metrics.deliveries.add(len(good), s.cfg.Clock.Now().Sub(start))
 	}
 	clear(list)
 	*pooled = list[:0]
@@ -302,11 +302,11 @@ func canPrint(d *sealmq.Delivery) bool {
 // cannot settle it.
 func (s *Session) moveDead(c *broker.Consumer, d *sealmq.Delivery) {
 	queue := d.Queue
-	s.log.Info("message cannot be a line and is dead-lettered", "queue", queue, "message_id", d.ID)
+	s.peer.Log.Info("message cannot be a line and is dead-lettered", "queue", queue, "message_id", d.ID)
 	c.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Dead, Reason: "cannot be delivered over the line protocol"}},
 		func(err error) {
 			if err != nil {
-				s.log.Error("message that cannot be a line is not dead-lettered", "queue", queue, "err", err)
+				s.peer.Log.Error("message that cannot be a line is not dead-lettered", "queue", queue, "err", err)
 			}
 		})
 }

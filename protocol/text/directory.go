@@ -17,17 +17,6 @@ import (
 // The key directory with proof: entries with their owner's signature, and the log of all
 // changes.
 
-const (
-	prefixKeyStored   = "Key stored "
-	prefixFoundKey    = "Key: "
-	prefixKeyLog      = "Key log: "
-	prefixKeyProof    = "Key proof: "
-	prefixKeyReset    = "Key reset"
-	prefixReset       = "Reset: "
-	prefixChainStored = "Chain stored "
-	prefixChain       = "Chain: "
-)
-
 func (s *Session) putKeyEntry(v Verb, args []byte) {
 	suite, encoded := cut(args)
 	entry, ok := decodeAtMost(encoded, seal.MaxKeyEntryBytes)
@@ -35,29 +24,26 @@ func (s *Session) putKeyEntry(v Verb, args []byte) {
 		s.badArgument(v, "the key entry is not the base64 form of at most "+strconv.Itoa(seal.MaxKeyEntryBytes)+" bytes")
 		return
 	}
-	name := string(suite)
 	s.ask(v, func(g *group) {
-		s.broker.Keys().PutEntry(s.caller.Identity, name, entry, func(index int64, err error) {
-			g.finish(prefixKeyStored+strconv.FormatInt(index, 10)+"\n", err)
-		})
+		s.cfg.Broker.Keys().PutEntry(s.caller.Identity, string(suite), entry, func(index int64, err error) { g.finishCount(int(index), err) })
 	})
 }
 
 func (s *Session) findKey(v Verb, args []byte) {
 	client, suite := nameAndSlot(args, isSuite)
-	found, err := s.broker.Keys().Find(s.caller.Identity, client, suite)
-	s.answerJSON(v, prefixFoundKey, found, err)
+	found, err := s.cfg.Broker.Keys().Find(s.caller.Identity, client, suite)
+	s.answerJSON(v, found, err)
 }
 
 func (s *Session) resetKey(v Verb, args []byte) {
 	client, slot := nameAndSlot(args, isSlot)
 	s.ask(v, func(g *group) {
-		s.broker.Keys().Reset(s.caller.Identity, client, slot, func(indexes []int64, err error) {
-			line := prefixKeyReset
+		s.cfg.Broker.Keys().Reset(s.caller.Identity, client, slot, func(indexes []int64, err error) {
+			var rest []byte
 			for _, index := range indexes {
-				line += " " + strconv.FormatInt(index, 10)
+				rest = strconv.AppendInt(append(rest, ' '), index, 10)
 			}
-			g.finish(line+"\n", err)
+			g.finishWith(string(rest), err)
 		})
 	})
 }
@@ -68,8 +54,8 @@ func (s *Session) findReset(v Verb, args []byte) {
 		s.missing(v)
 		return
 	}
-	found, err := s.broker.Keys().FindReset(s.caller.Identity, client, slot)
-	s.answerJSON(v, prefixReset, found, err)
+	found, err := s.cfg.Broker.Keys().FindReset(s.caller.Identity, client, slot)
+	s.answerJSON(v, found, err)
 }
 
 // nameAndSlot splits at the last space if a slot follows. A client's name may have spaces.
@@ -95,8 +81,8 @@ func (s *Session) keyLog(v Verb, args []byte) {
 		s.badArgument(v, "the place is not a number, or the number of leaves is over "+strconv.Itoa(keylog.MaxPage))
 		return
 	}
-	page, err := s.broker.Keys().Page(s.caller.Identity, from, int(n))
-	s.answerJSON(v, prefixKeyLog, page, err)
+	page, err := s.cfg.Broker.Keys().Page(s.caller.Identity, from, int(n))
+	s.answerJSON(v, page, err)
 }
 
 func (s *Session) keyProof(v Verb, args []byte) {
@@ -106,8 +92,8 @@ func (s *Session) keyProof(v Verb, args []byte) {
 		s.badArgument(v, "the two sizes of the log are not numbers")
 		return
 	}
-	proof, err := s.broker.Keys().Consistency(s.caller.Identity, from, to)
-	s.answerJSON(v, prefixKeyProof, proof, err)
+	proof, err := s.cfg.Broker.Keys().Consistency(s.caller.Identity, from, to)
+	s.answerJSON(v, proof, err)
 }
 
 // optionalNumber reads a whole number that is not negative. If there is none, v keeps
@@ -126,7 +112,7 @@ func optionalNumber(text []byte, v *int64) bool {
 
 func (s *Session) registerKey(v Verb, args []byte) {
 	client, key := cut(args)
-	s.putKey(v, prefixRegisteringKey, string(client), key)
+	s.putKey(v, string(client), key)
 }
 
 func (s *Session) registerPublicKey(v Verb, args []byte) {
@@ -135,30 +121,29 @@ func (s *Session) registerPublicKey(v Verb, args []byte) {
 			Message: "your certificate has no common name under which a key could be registered"})
 		return
 	}
-	s.putKey(v, prefixError, s.caller.CommonName, args)
+	s.putKey(v, s.caller.CommonName, args)
 }
 
-func (s *Session) putKey(v Verb, classic, client string, encoded []byte) {
+func (s *Session) putKey(v Verb, client string, encoded []byte) {
 	key, ok := decodeAtMost(encoded, keylog.KeyBytes)
 	if !ok || len(key) != keylog.KeyBytes {
-		s.metrics.fault(faultBadArgument)
-		s.fail(v, classic, sealmq.BadArgument, "the public key is not the base64 form of 32 bytes")
+		s.badArgument(v, "the public key is not the base64 form of 32 bytes")
 		return
 	}
 	s.ask(v, func(g *group) {
-		s.broker.Keys().PutKey(s.caller.Identity, client, key, func(_ bool, err error) { g.finishAs(classic, replyKeyRegistered, err) })
+		s.cfg.Broker.Keys().PutKey(s.caller.Identity, client, key, func(_ bool, err error) { g.finish(err) })
 	})
 }
 
 func (s *Session) getKey(v Verb, args []byte) {
-	key, ok := s.broker.Keys().Key(s.caller.Identity, string(args))
+	key, ok := s.cfg.Broker.Keys().Key(s.caller.Identity, string(args))
 	switch {
 	case ok:
-		s.reply(v, prefixPublicKey+base64.StdEncoding.EncodeToString(key)+"\n")
+		s.succeed(v, base64.StdEncoding.EncodeToString(key))
 	case v == GetKey:
-		s.reply(v, replyNoKeyV13)
+		s.reply(v, "No public key found")
 	default:
-		s.reply(v, replyNoKey)
+		s.reply(v, "Public key not found")
 	}
 }
 
@@ -171,8 +156,8 @@ func (s *Session) putChain(v Verb, args []byte) {
 		return
 	}
 	s.ask(v, func(g *group) {
-		s.broker.Keys().PutChain(s.caller.Identity, chain, func(sum [32]byte, err error) {
-			g.finish(prefixChainStored+hex.EncodeToString(sum[:])+"\n", err)
+		s.cfg.Broker.Keys().PutChain(s.caller.Identity, chain, func(sum [32]byte, err error) {
+			g.finishWith(hex.EncodeToString(sum[:]), err)
 		})
 	})
 }
@@ -183,12 +168,12 @@ func (s *Session) findChain(v Verb, args []byte) {
 		s.badArgument(v, "the hash is not 64 hexadecimal digits")
 		return
 	}
-	chain, err := s.broker.Keys().Chain(s.caller.Identity, [sha256.Size]byte(sum))
+	chain, err := s.cfg.Broker.Keys().Chain(s.caller.Identity, [sha256.Size]byte(sum))
 	if err != nil {
 		s.answerError(v, err)
 		return
 	}
-	s.reply(v, prefixChain+base64.StdEncoding.EncodeToString(chain)+"\n")
+	s.succeed(v, base64.StdEncoding.EncodeToString(chain))
 }
 
 // decodeAtMost decodes strict base64 of up to n bytes.

@@ -2,48 +2,36 @@ package text
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/protocol"
 )
 
-// answerJSON answers with a prefix and a value as compact JSON, or with an error.
-func (s *Session) answerJSON(v Verb, prefix string, value any, err error) {
+// answerJSON answers with the verb's reply and a value as compact JSON, or with an error.
+// The value may be large, so it is not printed when memory is used up.
+func (s *Session) answerJSON(v Verb, value any, err error) {
+	if err == nil && s.memoryUsedUp() {
+		err = errNoMemory
+	}
+	var encoded []byte
+	if err == nil {
+		encoded, err = json.Marshal(value)
+	}
+	n := len(encoded)
+	if n > uncountedBytes && n > s.peer.Memory.Room() {
+		err = errNoMemory
+	}
 	if err != nil {
 		s.answerError(v, err)
 		return
 	}
-	s.answerLarge(v, prefix, func(dst []byte) ([]byte, error) {
-		encoded, err := json.Marshal(value)
-		return append(dst, encoded...), err
-	})
-}
-
-// answerLarge answers with a prefix and what is appended. That may be large, so nothing is
-// printed when memory is used up.
-func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) ([]byte, error)) {
-	if s.memoryUsedUp() {
-		s.answerError(v, errNoMemory)
-		return
-	}
 	g := s.collect(ready, v)
-	before := len(g.text)
-	text, err := appendTo(append(g.text, prefix...))
-	if g.text = text; err != nil {
-		g.text = g.text[:before]
-		s.answerError(v, err)
-		return
-	}
-	n := len(g.text) - before
-	if n > uncountedBytes && n > s.memory.Room() {
-		g.text = g.text[:before]
-		s.answerError(v, errNoMemory)
-		return
-	}
-	g.text = append(g.text, '\n')
+	g.text = append(append(append(g.text, s.table[v].reply...), encoded...), '\n')
 	s.answerNow(v)
 	if n > uncountedBytes {
 		s.flush() // so that it is counted before others look for memory
@@ -51,36 +39,21 @@ func (s *Session) answerLarge(v Verb, prefix string, appendTo func(dst []byte) (
 }
 
 func (s *Session) queues(v Verb, _ []byte) {
-	s.answerLarge(v, prefixQueues, s.appendQueues)
-}
-
-func (s *Session) appendQueues(dst []byte) ([]byte, error) {
-	queues, err := s.broker.Queues(s.caller)
-	if err != nil {
-		return dst, err
+	queues, err := s.cfg.Broker.Queues(s.caller)
+	list := []*engine.QueueInfo{}
+	if err == nil {
+		list = slices.AppendSeq(list, queues)
 	}
-	dst = append(dst, '[')
-	start := len(dst)
-	for q := range queues {
-		one, err := json.Marshal(q)
-		if err != nil {
-			return dst, err
-		}
-		if len(dst) > start {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, one...)
-	}
-	return append(dst, ']'), nil
+	s.answerJSON(v, list, err)
 }
 
 func (s *Session) queue(v Verb, args []byte) {
-	info, err := s.broker.Queue(s.caller, string(args))
-	s.answerJSON(v, prefixQueue, info, err)
+	info, err := s.cfg.Broker.Queue(s.caller, string(args))
+	s.answerJSON(v, info, err)
 }
 
 func (s *Session) exchanges(v Verb, _ []byte) {
-	s.answerJSON(v, prefixExchanges, s.broker.Exchanges(s.caller), nil)
+	s.answerJSON(v, s.cfg.Broker.Exchanges(s.caller), nil)
 }
 
 const (
@@ -113,7 +86,7 @@ func (s *Session) peek(v Verb, args []byte) {
 		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(broker.MaxPeek))
 		return
 	}
-	messages, err := s.broker.Peek(s.caller, string(queue), n)
+	messages, err := s.cfg.Broker.Peek(s.caller, string(queue), n)
 	if err != nil {
 		s.answerError(v, err)
 		return
@@ -134,7 +107,7 @@ func (s *Session) peek(v Verb, args []byte) {
 			list[i].BodyBytes = d.Body
 		}
 	}
-	s.answerJSON(v, prefixMessages, list, nil)
+	s.answerJSON(v, list, nil)
 }
 
 // maxResends is how many resends of one connection are answered in a second: the engine
@@ -150,24 +123,26 @@ func (s *Session) mayResend() bool {
 	return s.resends <= maxResends
 }
 
+const resendFailed = "Error retrieving message metadata"
+
 // resend is v1.4's: it answers and sends nothing (specification 4.11).
 func (s *Session) resend(v Verb, args []byte) {
 	if !s.mayResend() {
-		s.metrics.refused(sealmq.LimitReached)
-		s.reply(v, replyResendFailed)
+		s.cfg.Metrics.refused(sealmq.LimitReached)
+		s.reply(v, resendFailed)
 		return
 	}
-	_, found, err := s.broker.Find(s.caller, string(args))
+	_, found, err := s.cfg.Broker.Find(s.caller, string(args))
 	switch code := sealmq.CodeOf(err); {
 	case err == nil && found:
-		s.reply(v, replyResend)
+		s.succeed(v, "")
 	case err == nil || code == sealmq.BadName:
-		s.reply(v, replyResendUnknown)
+		s.reply(v, "Message ID not found")
 	case code == sealmq.Denied:
-		s.reply(v, replyResendUnauthorized)
+		s.reply(v, "Unauthorized resend request")
 	default:
-		s.log.Info("resend cannot be answered", "err", err)
-		s.reply(v, replyResendFailed)
+		s.peer.Log.Info("resend cannot be answered", "err", err)
+		s.reply(v, resendFailed)
 	}
 }
 
@@ -176,17 +151,17 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z
 // connections lists all connections for administrators, and for others those of their
 // own identity: addresses and names of others are not their business.
 func (s *Session) connections(v Verb, _ []byte) {
-	list := s.peers.ConnectionsOf(func(id *sealmq.Identity) bool {
+	list := s.peer.Peers.ConnectionsOf(func(id *sealmq.Identity) bool {
 		return s.caller.Role == sealmq.RoleAdmin || id.ID == s.caller.ID && id.Issuer == s.caller.Issuer
 	})
 	if list == nil {
 		list = []protocol.Connection{}
 	}
-	s.answerJSON(v, prefixConnections, list, nil)
+	s.answerJSON(v, list, nil)
 }
 
 func (s *Session) closeConnection(v Verb, args []byte) {
-	if err := s.broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
+	if err := s.cfg.Broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
 		s.answerError(v, err)
 		return
 	}
@@ -195,11 +170,11 @@ func (s *Session) closeConnection(v Verb, args []byte) {
 		s.badArgument(v, "the connection id is not a number")
 		return
 	}
-	if err := s.peers.CloseConnection(id); err != nil {
+	if err := s.peer.Peers.CloseConnection(id); err != nil {
 		s.answerError(v, err)
 		return
 	}
-	s.reply(v, replyConnectionClosed)
+	s.succeed(v, "")
 }
 
 // whoami returns the caller's identity, and for how long a message may be sent again.
@@ -213,11 +188,11 @@ func (s *Session) whoami(v Verb, _ []byte) {
 		MaxIDs     int         `json:"dedup_max_ids,omitempty"`
 		Reach      *int64      `json:"dedup_reach_s,omitempty"`
 	}{ID: s.caller.ID, Issuer: s.caller.Issuer, CommonName: s.caller.CommonName, Role: s.caller.Role}
-	if h, ok := s.broker.DedupHorizon(); ok {
+	if h, ok := s.cfg.Broker.DedupHorizon(); ok {
 		who.Window, who.MaxIDs = int64(h.Window/time.Second), h.MaxIDs
 		if reach := int64(h.Covered / time.Second); h.Covered > 0 {
 			who.Reach = &reach
 		}
 	}
-	s.answerJSON(v, prefixWhoami, who, nil)
+	s.answerJSON(v, who, nil)
 }

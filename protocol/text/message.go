@@ -64,30 +64,20 @@ func (s *scanner) batch(dst []Envelope) ([]Envelope, bool) {
 	if s.peek() != '[' {
 		return dst, s.fail("expected an array of JSON objects")
 	}
-	s.pos++
-	if s.peek() == ']' {
-		s.pos++
-		return dst, true
-	}
-	for n := 0; ; n++ {
-		if n == MaxBatch {
-			return dst, s.failAt(s.pos, fmt.Sprintf("more than %d messages", MaxBatch))
+	n := 0
+	s.depth = -1 // the array does not count
+	ok := s.items(']', "expected a comma or the end of the array", func() bool {
+		if n++; n > MaxBatch {
+			return s.failAt(s.pos, fmt.Sprintf("more than %d messages", MaxBatch))
 		}
 		var e Envelope
 		if !s.message(&e) {
-			return dst, false
+			return false
 		}
 		dst = append(dst, e)
-		switch s.peek() {
-		case ',':
-			s.pos++
-		case ']':
-			s.pos++
-			return dst, true
-		default:
-			return dst, s.fail("expected a comma or the end of the array")
-		}
-	}
+		return true
+	})
+	return dst, ok
 }
 
 // message scans the object at pos, whose members alone are compared with message_id.
@@ -96,53 +86,19 @@ func (s *scanner) message(e *Envelope) bool {
 		return s.fail("expected a JSON object")
 	}
 	start := s.pos
-	s.pos++
-	s.depth++
-	for first := true; ; first = false {
-		switch c := s.peek(); {
-		case c == '"' && first:
-		case c == ',' && !first:
-			s.pos++
-			if s.peek() != '"' {
-				return s.fail("expected a member name")
-			}
-		case c == '}':
-			s.pos++
-			s.depth--
-			e.Body = s.data[start:s.pos]
-			if e.ID == nil {
-				return s.failAt(start, "missing field message_id")
-			}
-			return true
-		default:
-			return s.fail("expected a member or the end of the object")
-		}
-		if !s.member(e) {
-			return false
-		}
-	}
-}
-
-func (s *scanner) member(e *Envelope) bool {
-	at := s.pos
-	name, escaped, ok := s.str()
-	if !ok {
+	if !s.items('}', "expected a member or the end of the object", func() bool { return s.member(e) }) {
 		return false
 	}
-	if s.peek() != ':' {
-		return s.fail("expected a colon")
-	}
-	s.pos++
-	if !isMessageID(name, escaped) {
-		return s.value()
-	}
-	if e.ID != nil {
-		return s.failAt(at, "repeated field message_id")
-	}
+	e.Body = s.data[start:s.pos]
+	return e.ID != nil || s.failAt(start, "missing field message_id")
+}
+
+// messageID scans the value of message_id.
+func (s *scanner) messageID(e *Envelope) bool {
 	if s.peek() != '"' {
 		return s.fail("message_id is not a string")
 	}
-	at = s.pos
+	at := s.pos
 	raw, escaped, ok := s.str()
 	if !ok {
 		return false
@@ -159,12 +115,9 @@ func (s *scanner) member(e *Envelope) bool {
 	return true
 }
 
-const messageIDName = "message_id"
-
 func isMessageID(name []byte, escaped bool) bool {
-	if !escaped {
-		return string(name) == messageIDName
+	if escaped {
+		name, _ = unescape(name)
 	}
-	name, ok := unescape(name)
-	return ok && string(name) == messageIDName
+	return string(name) == "message_id"
 }

@@ -34,6 +34,16 @@ var confirmBuckets = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
+// reading is what a timing has counted.
+type reading struct {
+	count uint64
+	nanos int64
+}
+
+func (r *reading) subtract(o reading) { r.count, r.nanos = r.count-o.count, r.nanos-o.nanos }
+
+func (t *timing) read() reading { return reading{t.count.Load(), t.nanos.Load()} }
+
 // timing adds up how often something happened and how long it took.
 type timing struct {
 	count atomic.Uint64
@@ -93,50 +103,37 @@ func (m *Metrics) fault(f fault) { m.faults[f].Add(1) }
 
 func (m *Metrics) refused(code sealmq.Code) { m.refusals[code].Add(1) }
 
-// totals is a reading of the counters that the stats command shows.
+// totals is a reading of the counters that the stats command shows. The last two are of
+// acknowledged deliveries: how long before the ack they were published and pushed.
 type totals struct {
-	count         [verbs]uint64
-	nanos         [verbs]int64
-	deliveries    uint64
-	deliveryNanos int64
-	// Acknowledged deliveries, and how long before the ack they were published and pushed.
-	acked                       uint64
-	publishToAck, deliveryToAck int64
+	commands                                [verbs]reading
+	deliveries, publishToAck, deliveryToAck reading
 }
 
-func (m *Metrics) read() totals {
-	var t totals
+func (m *Metrics) read() *totals {
+	t := &totals{deliveries: m.deliveries.read(), publishToAck: m.publishToAck.read(), deliveryToAck: m.deliveryToAck.read()}
 	for v := range m.commands {
-		t.count[v], t.nanos[v] = m.commands[v].count.Load(), m.commands[v].nanos.Load()
+		t.commands[v] = m.commands[v].read()
 	}
-	t.deliveries, t.deliveryNanos = m.deliveries.count.Load(), m.deliveries.nanos.Load()
-	t.acked = m.deliveryToAck.count.Load()
-	t.publishToAck, t.deliveryToAck = m.publishToAck.nanos.Load(), m.deliveryToAck.nanos.Load()
 	return t
 }
 
 // sinceReset is what has been counted since the last reset.
-func (m *Metrics) sinceReset() totals {
+func (m *Metrics) sinceReset() *totals {
 	t := m.read()
 	if b := m.base.Load(); b != nil {
-		for v := range t.count {
-			t.count[v] -= b.count[v]
-			t.nanos[v] -= b.nanos[v]
+		for v := range t.commands {
+			t.commands[v].subtract(b.commands[v])
 		}
-		t.deliveries -= b.deliveries
-		t.deliveryNanos -= b.deliveryNanos
-		t.acked -= b.acked
-		t.publishToAck -= b.publishToAck
-		t.deliveryToAck -= b.deliveryToAck
+		t.deliveries.subtract(b.deliveries)
+		t.publishToAck.subtract(b.publishToAck)
+		t.deliveryToAck.subtract(b.deliveryToAck)
 	}
 	return t
 }
 
 // reset restarts the counters of the stats command. Prometheus's counters go on.
-func (m *Metrics) reset() {
-	t := m.read()
-	m.base.Store(&t)
-}
+func (m *Metrics) reset() { m.base.Store(m.read()) }
 
 var (
 	commandsDesc = prometheus.NewDesc("sealmq_text_commands_total",

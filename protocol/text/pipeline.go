@@ -1,6 +1,7 @@
 package text
 
 import (
+	"strconv"
 	"sync"
 	"time"
 
@@ -149,14 +150,14 @@ func (s *Session) flush() {
 	switch {
 	case g.kind == publishing && len(r.publishes) > 0:
 		s.enqueue(g, false)
-		s.broker.Publish(s.caller, r.publishes, g.onPublish)
+		s.cfg.Broker.Publish(s.caller, r.publishes, g.onPublish)
 	case g.kind == settling && r != nil && len(r.settlements) > 0:
 		s.enqueue(g, false)
 		// There is a consumer, or there would be nothing to settle.
 		s.delivery.consumer.Load().Settle(r.settlements, g.onSettle)
 	default:
 		if g.kind == settling {
-			s.metrics.answered(g.verb, g.count, 0)
+			s.cfg.Metrics.answered(g.verb, g.count, 0)
 		}
 		s.enqueue(g, true)
 		s.answered = true
@@ -193,7 +194,7 @@ func (s *Session) enqueue(g *group, resolved bool) {
 	}
 	p.waiting += g.count
 	p.bytes += g.counted
-	p.charge(s.memory)
+	p.charge(s.peer.Memory)
 	s.full = p.over(s)
 }
 
@@ -210,9 +211,9 @@ func (s *Session) ask(v Verb, start func(g *group)) {
 // resolve makes the group's text its reply. The group must not be used afterwards.
 func (g *group) resolve() {
 	s := g.s
-	s.metrics.answered(g.verb, g.count, s.clock.Now().Sub(g.start))
-	if s.pipeline.resolve(g, s.memory) {
-		s.wake()
+	s.cfg.Metrics.answered(g.verb, g.count, s.cfg.Clock.Now().Sub(g.start))
+	if s.pipeline.resolve(g, s.peer.Memory) {
+		s.peer.Wake()
 	}
 }
 
@@ -230,24 +231,25 @@ func (p *pipeline) resolve(g *group, m *protocol.Memory) bool {
 	return p.head == g
 }
 
-// finish resolves a group of one reply with a literal line, or with an error line.
-func (g *group) finish(line string, err error) { g.finishAs(prefixError, line, err) }
+// finish resolves a group of one reply with the verb's own, or with an error line.
+func (g *group) finish(err error) { g.finishWith("", err) }
 
-// finishAs is finish with another beginning of the error line; classic is as in
-// appendError.
-func (g *group) finishAs(classic, line string, err error) {
+func (g *group) finishCount(n int, err error) { g.finishWith(strconv.Itoa(n), err) }
+
+// finishWith is finish with what follows the verb's reply.
+func (g *group) finishWith(rest string, err error) {
 	defer g.s.contain()
 	if err != nil {
 		code, sentence := g.s.explain(g.verb, err)
-		g.text = g.appendError(g.text[:0], classic, code, sentence)
+		g.text = g.appendError(g.text[:0], classic(g.verb), code, sentence)
 	} else {
-		g.text = append(g.text[:0], line...)
+		g.text = append(append(append(g.text[:0], g.s.table[g.verb].reply...), rest...), '\n')
 	}
 	g.resolve()
 }
 
 func (p *pipeline) over(s *Session) bool {
-	l := &s.limits
+	l := &s.cfg.Limits
 	return p.waiting >= l.Waiting || p.bytes >= l.WaitingBytes || p.unstored >= l.UnconfirmedBytes ||
 		p.charged > 0 && s.memoryUsedUp()
 }
@@ -278,7 +280,7 @@ func (s *Session) barrier() bool {
 	s.flush()
 	if s.answered {
 		s.answered = false
-		s.wake()
+		s.peer.Wake()
 	}
 	p := &s.pipeline
 	p.mu.Lock()
@@ -301,7 +303,7 @@ func (s *Session) Output(dst []byte, pushes int) (out []byte, end bool) {
 }
 
 func (s *Session) appendReplies(dst []byte, budget int) []byte {
-	first, rest := s.pipeline.leaving(len(dst), budget, s.memory)
+	first, rest := s.pipeline.leaving(len(dst), budget, s.peer.Memory)
 	for g := first; g != rest; {
 		next := g.next
 		dst = append(dst, g.text...)

@@ -14,7 +14,7 @@ func (s *Session) publish(v Verb, args []byte) {
 	}
 	e, err := CheckMessage(body)
 	if err != nil {
-		s.badMessage(v, badMessage, err)
+		s.badMessage(v, "Invalid message format: ", err)
 		return
 	}
 	g := s.collect(publishing, v)
@@ -31,11 +31,11 @@ func (s *Session) publishBatch(v Verb, args []byte) {
 	}
 	batch, err := CheckBatch(nil, body)
 	if err != nil {
-		s.badMessage(v, badBatch, err)
+		s.badMessage(v, "Invalid batch format: ", err)
 		return
 	}
 	if len(batch) == 0 {
-		s.reply(v, "\n")
+		s.reply(v, "")
 		return
 	}
 	if len(body) > uncountedBytes && s.memoryUsedUp() {
@@ -65,7 +65,7 @@ func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
 }
 
 func (s *Session) badMessage(v Verb, what string, err error) {
-	s.metrics.fault(faultBadMessage)
+	s.cfg.Metrics.fault(faultBadMessage)
 	s.fail(v, "", sealmq.BadArgument, what+err.Error())
 }
 

@@ -10,88 +10,28 @@ import (
 	"github.com/sealmq/sealmq/protocol"
 )
 
-// The literal replies. Those in the first block are CipherMQ's and must not change:
-// clients compare whole lines (specification R5).
+// What is not a command's own reply. CipherMQ's clients compare whole lines (specification R5).
 const (
-	replyQueueDeclared      = "Queue declared\n"
-	replyExchangeDeclared   = "Exchange declared\n"
-	replyQueueBound         = "Queue bound\n"
-	replySubscribed         = "Subscribed to queue\n"
-	replyNoMessages         = "No messages\n"
-	replyStatsReset         = "Stats reset\n"
-	replyKeyRegistered      = "Public key registered\n"
-	replyNoKeyV13           = "No public key found\n"
-	replyNoKey              = "Public key not found\n"
-	replyResend             = "Resend requested\n"
-	replyResendUnauthorized = "Unauthorized resend request\n"
-	replyResendUnknown      = "Message ID not found\n"
-	replyResendFailed       = "Error retrieving message metadata\n"
-
-	unknownCommand     = "Unknown command"
-	missingQueue       = "Missing queue name"
-	missingExchange    = "Missing exchange name"
-	missingParameters  = "Missing parameters"
-	missingMessageID   = "Missing message ID"
-	missingClient      = "Missing client ID"
-	missingClientOrKey = "Missing client ID or public key"
-	missingKey         = "Missing public key"
-
-	prefixAck            = "ACK "
-	prefixAckConfirmed   = "ACK_CONFIRMED "
-	prefixMessage        = "Message: "
-	prefixPublicKey      = "Public key: "
-	prefixStats          = "Stats: "
-	prefixError          = "Error: "
-	badMessage           = "Invalid message format: "
-	badBatch             = "Invalid batch format: "
-	prefixRegisteringKey = "Error registering key: "
-	suffixForMessage     = " for message "
-	textDuplicate        = "Duplicate message "
-	textDuplicateEnd     = " ignored"
-)
-
-// The replies that SealMQ adds.
-const (
-	replyQueueUnbound     = "Queue unbound\n"
-	replyExchangeDeleted  = "Exchange deleted\n"
-	replyMetaOn           = "Meta on\n"
-	replyMetaOff          = "Meta off\n"
-	replyMetaEnds         = "Meta ends\n"
-	replyCodesOn          = "Codes on\n"
-	replyCodesOff         = "Codes off\n"
-	replyPong             = "Pong\n"
-	replyConnectionClosed = "Connection closed\n"
-
-	prefixCoded         = "Error "
-	prefixQueueDeleted  = "Queue deleted "
-	prefixQueuePurged   = "Queue purged "
-	prefixMoved         = "Moved "
-	prefixNackConfirmed = "NACK_CONFIRMED "
-	prefixReleased      = "RELEASE_CONFIRMED "
-	prefixExtended      = "EXTEND_CONFIRMED "
-	prefixPrefetch      = "Prefetch "
-	prefixMeta          = "Meta: "
-	prefixEnded         = "Ended: "
-	prefixMessages      = "Messages: "
-	prefixQueues        = "Queues: "
-	prefixQueue         = "Queue: "
-	prefixExchanges     = "Exchanges: "
-	prefixConnections   = "Connections: "
-	prefixWhoami        = "Whoami: "
+	prefixAck     = "ACK "
+	prefixMessage = "Message: "
+	prefixMeta    = "Meta: "
+	prefixEnded   = "Ended: "
+	prefixError   = "Error: "
+	prefixCoded   = "Error " // and a code
 )
 
 // explain is what a peer may know of an error. An internal error goes to the log with an
 // id, and the peer gets the id.
 func (s *Session) explain(verb Verb, err error) (code sealmq.Code, sentence string) {
 	if r, ok := protocol.ReplyTo(err); ok {
-		s.metrics.refused(r.Code)
+		s.cfg.Metrics.refused(r.Code)
 		return r.Code, r.Sentence
 	}
 	var raw [4]byte
 	_, _ = rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
-	s.metrics.fault(faultInternal)
-	s.log.Error("internal error answered", "command", s.table[verb].word, "error_id", id, "err", err)
+	s.cfg.Metrics.fault(faultInternal)
+	s.peer.Log.Error("internal error answered", "command", s.table[verb].word, "error_id", id, "err", err)
 	return codeInternal, "internal error (" + id + ")"
 }
 
@@ -109,6 +49,14 @@ func (g *group) beginError(dst []byte, classic string, code sealmq.Code) []byte 
 		return append(append(append(dst, prefixCoded...), code...), ": "...)
 	}
 	return append(dst, classic...)
+}
+
+// classic is how CipherMQ's errors about a command begin.
+func classic(v Verb) string {
+	if v == RegisterKey {
+		return "Error registering key: "
+	}
+	return prefixError
 }
 
 // maxFreeBytes bounds what is echoed in an error text.
@@ -135,12 +83,12 @@ func (g *group) appendPublishError(dst, id []byte, err error) []byte {
 	code, sentence := g.s.explain(g.verb, err)
 	dst = g.beginError(dst, prefixError, code)
 	if code == sealmq.Duplicate {
-		dst = append(append(append(dst, textDuplicate...), id...), textDuplicateEnd...)
+		dst = append(append(append(dst, "Duplicate message "...), id...), " ignored"...)
 	} else {
 		dst = appendFree(dst, sentence)
 	}
 	if g.batch {
-		dst = append(append(dst, suffixForMessage...), id...)
+		dst = append(append(dst, " for message "...), id...)
 	}
 	return append(dst, '\n')
 }

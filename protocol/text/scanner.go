@@ -1,8 +1,12 @@
 package text
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"strconv"
+	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
 )
@@ -51,87 +55,14 @@ func (s *scanner) end() bool {
 	return true
 }
 
-// value scans any value. It keeps the kinds of the open containers in a bit each and
-// does not recurse, so that depth costs no stack.
+// value scans any value.
 func (s *scanner) value() bool {
-	var objects [MaxDepth/64 + 1]uint64
-	floor := s.depth
-	for {
-		c := s.peek()
-		if c != '{' && c != '[' {
-			if !s.scalar(c) {
-				return false
-			}
-		} else {
-			if s.depth == MaxDepth {
-				return s.fail("nested too deep")
-			}
-			s.depth++
-			s.pos++
-			word, bit := s.depth/64, uint64(1)<<(s.depth%64)
-			if c == '[' {
-				objects[word] &^= bit
-				if s.peek() != ']' {
-					continue
-				}
-			} else {
-				objects[word] |= bit
-				if s.peek() != '}' {
-					if !s.name() {
-						return false
-					}
-					continue
-				}
-			}
-			s.pos++
-			s.depth--
-		}
-		more, ok := s.afterValue(&objects, floor)
-		if !more {
-			return ok
-		}
-	}
-}
-
-// afterValue closes the containers that end here. more says that another value must
-// follow; otherwise ok says whether the outermost value is complete.
-func (s *scanner) afterValue(objects *[MaxDepth/64 + 1]uint64, floor int) (more, ok bool) {
-	for s.depth > floor {
-		object := objects[s.depth/64]>>(s.depth%64)&1 == 1
-		switch c := s.peek(); {
-		case c == ',':
-			s.pos++
-			if object && !s.name() {
-				return false, false
-			}
-			return true, true
-		case c == '}' && object, c == ']' && !object:
-			s.pos++
-			s.depth--
-		default:
-			return false, s.fail("expected a comma or the end of an object or array")
-		}
-	}
-	return false, true
-}
-
-// name scans a member name and its colon.
-func (s *scanner) name() bool {
-	if s.peek() != '"' {
-		return s.fail("expected a member name")
-	}
-	if _, _, ok := s.str(); !ok {
-		return false
-	}
-	if s.peek() != ':' {
-		return s.fail("expected a colon")
-	}
-	s.pos++
-	return true
-}
-
-func (s *scanner) scalar(c byte) bool {
-	switch {
+	const ends = "expected a comma or the end of an object or array"
+	switch c := s.peek(); {
+	case c == '{':
+		return s.items('}', ends, func() bool { return s.member(nil) })
+	case c == '[':
+		return s.items(']', ends, s.value)
 	case c == '"':
 		_, _, ok := s.str()
 		return ok
@@ -145,6 +76,52 @@ func (s *scanner) scalar(c byte) bool {
 		return s.literal("null")
 	}
 	return s.fail("expected a value")
+}
+
+// items scans the object or array at pos, whose parts item scans. ends is the reason if
+// neither a comma nor the end follows one.
+func (s *scanner) items(closing byte, ends string, item func() bool) bool {
+	if s.depth == MaxDepth {
+		return s.fail("nested too deep")
+	}
+	s.depth++
+	s.pos++
+	for c := s.peek(); c != closing; {
+		if !item() {
+			return false
+		}
+		if c = s.peek(); c == ',' {
+			s.pos++
+		} else if c != closing {
+			return s.fail(ends)
+		}
+	}
+	s.pos++
+	s.depth--
+	return true
+}
+
+// member scans a member of an object. If it is the message_id of e, it notes that.
+func (s *scanner) member(e *Envelope) bool {
+	if s.peek() != '"' {
+		return s.fail("expected a member name")
+	}
+	at := s.pos
+	name, escaped, ok := s.str()
+	if !ok {
+		return false
+	}
+	if s.peek() != ':' {
+		return s.fail("expected a colon")
+	}
+	s.pos++
+	if e == nil || !isMessageID(name, escaped) {
+		return s.value()
+	}
+	if e.ID != nil {
+		return s.failAt(at, "repeated field message_id")
+	}
+	return s.messageID(e)
 }
 
 func (s *scanner) literal(word string) bool {
@@ -281,18 +258,8 @@ func hex4(b []byte) (r rune, ok bool) {
 	if len(b) < 4 {
 		return 0, false
 	}
-	for _, c := range b[:4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c|0x20 && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
+	n, err := strconv.ParseUint(alias(b[:4]), 16, 16)
+	return rune(n), err == nil
 }
 
 // unescape decodes what str returned. ok is false for half of a surrogate pair, which
@@ -306,42 +273,29 @@ func unescape(raw []byte) (out []byte, ok bool) {
 			continue
 		}
 		if raw[i+1] != 'u' {
-			out = append(out, unescaped(raw[i+1]))
+			c := raw[i+1]
+			if at := strings.IndexByte("bfnrt", c); at >= 0 {
+				c = "\b\f\n\r\t"[at]
+			}
+			out = append(out, c)
 			i += 2
 			continue
 		}
 		r, _ := hex4(raw[i+2:])
 		i += 6
-		if 0xd800 <= r && r < 0xe000 {
-			low, ok := rune(0), false
-			if r < 0xdc00 && i+6 <= len(raw) && raw[i] == '\\' && raw[i+1] == 'u' {
-				low, ok = hex4(raw[i+2:])
+		if utf16.IsSurrogate(r) {
+			low := rune(0)
+			if bytes.HasPrefix(raw[i:], []byte(`\u`)) {
+				low, _ = hex4(raw[i+2:])
 			}
-			if !ok || low < 0xdc00 || low >= 0xe000 {
+			if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
 				return nil, false
 			}
-			r = 0x10000 + (r-0xd800)<<10 + (low - 0xdc00)
 			i += 6
 		}
 		out = utf8.AppendRune(out, r)
 	}
 	return out, true
-}
-
-func unescaped(c byte) byte {
-	switch c {
-	case 'b':
-		return '\b'
-	case 'f':
-		return '\f'
-	case 'n':
-		return '\n'
-	case 'r':
-		return '\r'
-	case 't':
-		return '\t'
-	}
-	return c
 }
 
 // alias gives b's bytes as a string without copying. The string is valid only while b

@@ -2,7 +2,7 @@ package text
 
 import (
 	"bytes"
-	"log/slog"
+	"cmp"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -43,21 +43,12 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
-	for _, f := range []struct {
-		field *int
-		value int
-	}{
-		{&l.LineBytes, DefaultLineBytes},
-		{&l.Waiting, DefaultWaiting},
-		{&l.WaitingBytes, DefaultWaitingBytes},
-		{&l.UnconfirmedBytes, DefaultUnconfirmedBytes},
-		{&l.Unacked, DefaultUnacked},
-		{&l.Subscriptions, DefaultSubscriptions},
-	} {
-		if *f.field <= 0 {
-			*f.field = f.value
-		}
-	}
+	l.LineBytes = cmp.Or(max(l.LineBytes, 0), DefaultLineBytes)
+	l.Waiting = cmp.Or(max(l.Waiting, 0), DefaultWaiting)
+	l.WaitingBytes = cmp.Or(max(l.WaitingBytes, 0), DefaultWaitingBytes)
+	l.UnconfirmedBytes = cmp.Or(max(l.UnconfirmedBytes, 0), DefaultUnconfirmedBytes)
+	l.Unacked = cmp.Or(max(l.Unacked, 0), DefaultUnacked)
+	l.Subscriptions = cmp.Or(max(l.Subscriptions, 0), DefaultSubscriptions)
 	return l
 }
 
@@ -77,9 +68,13 @@ func Protocol(cfg Config) protocol.Protocol {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics()
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
 	return protocol.Protocol{
 		Name:    "text",
-		Open:    func(p protocol.Peer) protocol.Session { return newSession(cfg, p) },
+		Open:    func(p protocol.Peer) protocol.Session { return newSession(&cfg, p) },
 		Refusal: func(err error) []byte { return append(appendFree([]byte(prefixError), err.Error()), '\n') },
 	}
 }
@@ -87,17 +82,10 @@ func Protocol(cfg Config) protocol.Protocol {
 // Session is one connection's conversation; it is a protocol.Session. The broker's
 // goroutines resolve its replies.
 type Session struct {
-	table    *[verbs]row
-	broker   *broker.Broker
-	caller   broker.Caller
-	wake     func()
-	peers    protocol.Peers
-	memory   *protocol.Memory
-	panicked func(v any, stack []byte)
-	log      *slog.Logger
-	clock    clock.Clock
-	metrics  *Metrics
-	limits   Limits
+	cfg    *Config
+	table  *[verbs]row
+	peer   protocol.Peer
+	caller broker.Caller
 
 	// The fields of this block belong to the goroutine that calls Input.
 	now          time.Time // when the current input was read
@@ -129,23 +117,8 @@ const (
 
 // newSession begins a conversation. It allocates little: the first command that needs the
 // consumer's side opens it.
-func newSession(cfg Config, p protocol.Peer) *Session {
-	s := &Session{
-		table:    &table,
-		broker:   cfg.Broker,
-		caller:   broker.Caller{Identity: p.Identity, Conn: p.Conn},
-		wake:     p.Wake,
-		peers:    p.Peers,
-		memory:   p.Memory,
-		panicked: p.Panicked,
-		log:      p.Log,
-		clock:    cfg.Clock,
-		metrics:  cfg.Metrics,
-		limits:   cfg.Limits.withDefaults(),
-	}
-	if s.clock == nil {
-		s.clock = clock.System
-	}
+func newSession(cfg *Config, p protocol.Peer) *Session {
+	s := &Session{cfg: cfg, table: &table, peer: p, caller: broker.Caller{Identity: p.Identity, Conn: p.Conn}}
 	s.pipeline.changed.L = &s.pipeline.mu
 	return s
 }
@@ -155,8 +128,8 @@ func newSession(cfg Config, p protocol.Peer) *Session {
 // because enough replies wait. A rest without a line feed never exceeds
 // Limits.LineBytes: of a longer line nothing is kept.
 func (s *Session) Input(data []byte) (n int, more bool) {
-	s.now = s.clock.Now()
-	s.groupText = min(max(s.memory.Room()/8, uncountedBytes/2), keptText)
+	s.now = s.cfg.Clock.Now()
+	s.groupText = min(max(s.peer.Memory.Room()/8, uncountedBytes/2), keptText)
 	commands := 0
 	for !more {
 		length := bytes.IndexByte(data[n+s.scanned:], '\n')
@@ -172,7 +145,7 @@ func (s *Session) Input(data []byte) (n int, more bool) {
 			continue
 		}
 		commands++
-		if len(line) > s.limits.LineBytes {
+		if len(line) > s.cfg.Limits.LineBytes {
 			s.longLine()
 		} else {
 			s.command(Parse(line))
@@ -183,14 +156,14 @@ func (s *Session) Input(data []byte) (n int, more bool) {
 	s.flush()
 	if s.answered {
 		s.answered = false
-		s.wake()
+		s.peer.Wake()
 	}
 	return n, more
 }
 
 // unfinished takes a rest that has no line feed and returns how much of it can be dropped.
 func (s *Session) unfinished(rest []byte) int {
-	if !s.discarding && len(rest) > s.limits.LineBytes {
+	if !s.discarding && len(rest) > s.cfg.Limits.LineBytes {
 		s.discarding = true
 		s.longLine()
 	}
@@ -208,17 +181,17 @@ func (s *Session) NoRoom() {
 	s.answerError(Unknown, errNoMemory)
 	s.flush()
 	s.answered = false
-	s.wake()
+	s.peer.Wake()
 }
 
 // errNoMemory refuses what would need memory when there is none.
 var errNoMemory = &sealmq.Error{Code: sealmq.QueueFull, Message: "the broker is full, it has no memory for this now; try again later"}
 
-func (s *Session) memoryUsedUp() bool { return s.memory.Room() <= 0 }
+func (s *Session) memoryUsedUp() bool { return s.peer.Memory.Room() <= 0 }
 
 func (s *Session) longLine() {
-	s.metrics.fault(faultLongLine)
-	s.fail(Unknown, prefixError, sealmq.TooLarge, "line is longer than "+strconv.Itoa(s.limits.LineBytes)+" bytes")
+	s.cfg.Metrics.fault(faultLongLine)
+	s.fail(Unknown, prefixError, sealmq.TooLarge, "line is longer than "+strconv.Itoa(s.cfg.Limits.LineBytes)+" bytes")
 }
 
 // command carries out one command. Each queues exactly one reply (publish_batch: one
@@ -230,8 +203,8 @@ func (s *Session) command(c Command) {
 	case Ack:
 		s.ack(Ack, c.Args)
 	case Unknown:
-		s.metrics.fault(faultUnknownCommand)
-		s.fail(Unknown, "", sealmq.Unsupported, unknownCommand)
+		s.cfg.Metrics.fault(faultUnknownCommand)
+		s.fail(Unknown, "", sealmq.Unsupported, "Unknown command")
 	default:
 		switch row := &s.table[c.Verb]; {
 		case !atLeast(row.least, c.Args):
@@ -242,21 +215,21 @@ func (s *Session) command(c Command) {
 	}
 }
 
-func (s *Session) ping(v Verb, _ []byte) { s.reply(v, replyPong) }
+func (s *Session) ping(v Verb, _ []byte) { s.succeed(v, "") }
 
 // missing answers a command that lacks an argument.
 func (s *Session) missing(v Verb) {
-	s.metrics.fault(faultMissingArgument)
+	s.cfg.Metrics.fault(faultMissingArgument)
 	s.fail(v, "", sealmq.BadArgument, s.table[v].missing)
 }
 
 // badArgument answers a command whose argument cannot be used.
 func (s *Session) badArgument(v Verb, why string) {
-	s.metrics.fault(faultBadArgument)
-	s.fail(v, prefixError, sealmq.BadArgument, why)
+	s.cfg.Metrics.fault(faultBadArgument)
+	s.fail(v, classic(v), sealmq.BadArgument, why)
 }
 
-// fail answers with an error line; classic is as in appendError.
+// fail answers with an error line that begins as in appendError.
 func (s *Session) fail(v Verb, classic string, code sealmq.Code, sentence string) {
 	g := s.collect(ready, v)
 	g.text = g.appendError(g.text, classic, code, sentence)
@@ -266,19 +239,22 @@ func (s *Session) fail(v Verb, classic string, code sealmq.Code, sentence string
 // reply answers with a literal line.
 func (s *Session) reply(v Verb, line string) {
 	g := s.collect(ready, v)
-	g.text = append(g.text, line...)
+	g.text = append(append(g.text, line...), '\n')
 	s.answerNow(v)
 }
+
+// succeed answers with the verb's own reply and what follows it.
+func (s *Session) succeed(v Verb, rest string) { s.reply(v, s.table[v].reply+rest) }
 
 // answerError answers with what a peer may know of err.
 func (s *Session) answerError(v Verb, err error) {
 	code, sentence := s.explain(v, err)
-	s.fail(v, prefixError, code, sentence)
+	s.fail(v, classic(v), code, sentence)
 }
 
 func (s *Session) answerNow(v Verb) {
 	s.current.count++
-	s.metrics.answered(v, 1, 0)
+	s.cfg.Metrics.answered(v, 1, 0)
 	if len(s.current.text) >= s.groupText {
 		s.flush() // so that large replies are counted before the next one is made
 	}
@@ -287,7 +263,7 @@ func (s *Session) answerNow(v Verb) {
 // contain ends only this session when its code panics on a goroutine of the broker.
 func (s *Session) contain() {
 	if v := recover(); v != nil {
-		s.panicked(v, debug.Stack())
+		s.peer.Panicked(v, debug.Stack())
 	}
 }
 

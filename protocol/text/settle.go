@@ -3,8 +3,6 @@ package text
 import (
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
@@ -18,35 +16,35 @@ func (s *Session) ack(v Verb, id []byte) {
 		s.missing(v)
 		return
 	}
-	s.settle(v, prefixAckConfirmed, id, engine.Settlement{Verdict: engine.Ack})
+	s.settle(v, id, engine.Settlement{Verdict: engine.Ack})
 }
 
+// nack serves release too: a nack that does not count as an attempt.
 func (s *Session) nack(v Verb, args []byte) {
 	id, how := cut(args)
-	verdict, why := nackVerdict(string(how))
+	word, rest, _ := strings.Cut(string(how), " ")
+	rest = strings.TrimSpace(rest)
+	verdict := engine.Settlement{Verdict: engine.Return, Uncounted: v == Release}
+	why := ""
+	switch {
+	case word == "":
+	case word == "delay":
+		verdict.Delay, why = parseDelay(rest)
+	case v == Release:
+		why = "release takes nothing or delay after the message id"
+	case word == "dead":
+		verdict = engine.Settlement{Verdict: engine.Dead, Reason: rest}
+		if len(rest) > sealmq.MaxNameBytes || !oneLine(rest) {
+			why = "the reason is too long or not one line of text"
+		}
+	default:
+		why = "nack takes nothing, delay or dead after the message id"
+	}
 	if why != "" {
 		s.badArgument(v, why)
 		return
 	}
-	s.settle(v, prefixNackConfirmed, id, verdict)
-}
-
-func nackVerdict(how string) (v engine.Settlement, why string) {
-	word, rest, _ := strings.Cut(how, " ")
-	rest = strings.TrimSpace(rest)
-	switch word {
-	case "":
-		return engine.Settlement{Verdict: engine.Return}, ""
-	case "delay":
-		d, why := parseDelay(rest)
-		return engine.Settlement{Verdict: engine.Return, Delay: d}, why
-	case "dead":
-		if len(rest) > sealmq.MaxNameBytes || !oneLine(rest) {
-			return v, "the reason is too long or not one line of text"
-		}
-		return engine.Settlement{Verdict: engine.Dead, Reason: rest}, ""
-	}
-	return v, "nack takes nothing, delay or dead after the message id"
+	s.settle(v, id, verdict)
 }
 
 func parseDelay(text string) (d time.Duration, why string) {
@@ -60,32 +58,16 @@ func parseDelay(text string) (d time.Duration, why string) {
 	return d, ""
 }
 
-func (s *Session) release(v Verb, args []byte) {
-	id, how := cut(args)
-	verdict := engine.Settlement{Verdict: engine.Return, Uncounted: true}
-	if word, rest, _ := strings.Cut(string(how), " "); word != "" {
-		why := "release takes nothing or delay after the message id"
-		if word == "delay" {
-			verdict.Delay, why = parseDelay(strings.TrimSpace(rest))
-		}
-		if why != "" {
-			s.badArgument(v, why)
-			return
-		}
-	}
-	s.settle(v, prefixReleased, id, verdict)
-}
-
 // extend makes a call of the broker for each command, because each has its own answer: the
 // ledger does not know what was taken back.
 func (s *Session) extend(v Verb, id []byte) {
 	s.flush()
-	s.settle(v, prefixExtended, id, engine.Settlement{Verdict: engine.Extend})
+	s.settle(v, id, engine.Settlement{Verdict: engine.Extend})
 	s.flush()
 }
 
 // settle collects the settlements that a command means; like is one of them without its tag.
-func (s *Session) settle(v Verb, confirmed string, id []byte, like engine.Settlement) {
+func (s *Session) settle(v Verb, id []byte, like engine.Settlement) {
 	g := s.collect(settling, v)
 	found, madeRoom := s.delivery.settleID(g, s.collected(), id, like)
 	if madeRoom {
@@ -101,17 +83,12 @@ func (s *Session) settle(v Verb, confirmed string, id []byte, like engine.Settle
 		s.badArgument(v, "the message id is too long or not one line of text")
 		return
 	}
-	g.text = append(append(append(g.text, confirmed...), id...), '\n')
+	g.text = append(append(append(g.text, s.table[v].reply...), id...), '\n')
 	g.count++
 }
 
 func oneLine(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	return strings.IndexFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' // as broker.checkLine has it
-	}) < 0
+	return sealmq.CheckLine("", s, "") == nil
 }
 
 // settleDone is called by the broker. An ack that cannot be stored is not confirmed: the
@@ -119,8 +96,8 @@ func oneLine(s string) bool {
 func (g *group) settleDone(err error) {
 	defer g.s.contain()
 	if w := g.s.delivery.settled(g.pending, err == nil && g.verb != Extend, g.start); w.n > 0 && g.verb == Ack {
-		g.s.metrics.deliveryToAck.add(w.n, w.sinceDelivery)
-		g.s.metrics.publishToAck.add(w.n, w.sincePublish)
+		g.s.cfg.Metrics.deliveryToAck.add(w.n, w.sinceDelivery)
+		g.s.cfg.Metrics.publishToAck.add(w.n, w.sincePublish)
 	}
 	if err != nil {
 		code, sentence := g.s.explain(g.verb, err)

@@ -45,47 +45,36 @@ func (f seconds) MarshalJSON() ([]byte, error) {
 	return []byte(text), nil
 }
 
-// pairs is the inside of a JSON array of a name and a number each. There may be very many.
-type pairs []byte
+// pairs are a name and a number each.
+type pairs [][2]any
 
-func (p *pairs) add(name string, n int) {
-	if len(*p) > 0 {
-		*p = append(*p, ',')
-	}
-	*p = strconv.AppendInt(append(appendQuoted(append(*p, '['), name), ','), int64(n), 10)
-	*p = append(*p, ']')
-}
-
-// MarshalJSON implements json.Marshaler.
-func (p pairs) MarshalJSON() ([]byte, error) {
-	return append(append([]byte{'['}, p...), ']'), nil
-}
-
-func averageSeconds(nanos int64, n uint64) seconds {
-	if n == 0 {
+func (r reading) average() seconds {
+	if r.count == 0 {
 		return 0
 	}
-	return seconds(time.Duration(nanos).Seconds() / float64(n))
+	return seconds(time.Duration(r.nanos).Seconds() / float64(r.count))
 }
 
 // messageDelivery is upstream's pseudo command for a push.
 const messageDelivery = "message_delivery"
 
 func (s *Session) stats(v Verb, _ []byte) {
-	s.answerJSON(v, prefixStats, s.statistics(), nil)
+	s.answerJSON(v, s.statistics(), nil)
 }
 
 func (s *Session) statistics() statistics {
-	t, counts := s.metrics.sinceReset(), s.broker.Counts()
+	t, counts := s.cfg.Metrics.sinceReset(), s.cfg.Broker.Counts()
 	st := statistics{
-		DeliveryToAck:    averageSeconds(t.deliveryToAck, t.acked),
-		PublishToAck:     averageSeconds(t.publishToAck, t.acked),
-		ConnectedClients: s.peers.Count(),
+		DeliveryToAck:    t.deliveryToAck.average(),
+		PublishToAck:     t.publishToAck.average(),
+		ConnectedClients: s.peer.Peers.Count(),
+		Consumers:        pairs{},
+		Queues:           pairs{},
 		RequestTimes:     t.requestTimes(s.table),
 		TotalBindings:    counts.Bindings,
 		TotalExchanges:   counts.Exchanges,
 	}
-	if queues, err := s.broker.Queues(s.caller); err == nil {
+	if queues, err := s.cfg.Broker.Queues(s.caller); err == nil {
 		for q := range queues {
 			st.count(q)
 		}
@@ -95,9 +84,9 @@ func (s *Session) statistics() statistics {
 
 func (st *statistics) count(q *engine.QueueInfo) {
 	length := q.Ready + q.Unacked // upstream keeps a message in its queue until it is acked
-	st.Queues.add(q.Name, length)
+	st.Queues = append(st.Queues, [2]any{q.Name, length})
 	if q.Consumers > 0 {
-		st.Consumers.add(q.Name, q.Consumers)
+		st.Consumers = append(st.Consumers, [2]any{q.Name, q.Consumers})
 	}
 	st.Status.Sent += length
 	st.Status.Delivered += q.Unacked
@@ -105,26 +94,26 @@ func (st *statistics) count(q *engine.QueueInfo) {
 
 func (t *totals) requestTimes(table *[verbs]row) []requestTimes {
 	list := []requestTimes{}
-	add := func(name string, n uint64, nanos int64) {
-		if n > 0 {
-			list = append(list, requestTimes{name, averageSeconds(nanos, n), n, seconds(time.Duration(nanos).Seconds())})
+	add := func(name string, r reading) {
+		if r.count > 0 {
+			list = append(list, requestTimes{name, r.average(), r.count, seconds(time.Duration(r.nanos).Seconds())})
 		}
 	}
 	for _, v := range Verbs() {
-		add(table[v].word, t.count[v], t.nanos[v])
+		add(table[v].word, t.commands[v])
 	}
-	add(messageDelivery, t.deliveries, t.deliveryNanos)
+	add(messageDelivery, t.deliveries)
 	return list
 }
 
 // resetStats clears statistics and nothing else (specification R35). It changes what
 // others read, so it is an administrator's.
 func (s *Session) resetStats(v Verb, _ []byte) {
-	if err := s.broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
+	if err := s.cfg.Broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
 		s.answerError(v, err)
 		return
 	}
 	s.flush()
-	s.metrics.reset()
-	s.reply(v, replyStatsReset)
+	s.cfg.Metrics.reset()
+	s.succeed(v, "")
 }

@@ -25,45 +25,41 @@ func (s *Session) declareQueue(v Verb, args []byte) {
 		name = args // a name with a space in it, which the broker refuses
 	}
 	s.ask(v, func(g *group) {
-		s.broker.DeclareQueue(s.caller, string(name), options, func(err error) { g.finish(replyQueueDeclared, err) })
+		s.cfg.Broker.DeclareQueue(s.caller, string(name), options, g.finish)
 	})
 }
 
 func (s *Session) declareExchange(v Verb, args []byte) {
 	name, kind := cut(args)
 	s.ask(v, func(g *group) {
-		s.broker.DeclareExchange(s.caller, string(name), broker.ExchangeKind(kind), func(err error) { g.finish(replyExchangeDeclared, err) })
+		s.cfg.Broker.DeclareExchange(s.caller, string(name), broker.ExchangeKind(kind), g.finish)
 	})
 }
 
 func (s *Session) deleteExchange(v Verb, args []byte) {
 	s.ask(v, func(g *group) {
-		s.broker.DeleteExchange(s.caller, string(args), func(err error) { g.finish(replyExchangeDeleted, err) })
+		s.cfg.Broker.DeleteExchange(s.caller, string(args), g.finish)
 	})
 }
 
 // bind serves unbind too.
 func (s *Session) bind(v Verb, args []byte) {
 	q, x, k, _ := cut3(args)
-	queue, exchange, key := string(q), string(x), string(k)
-	s.ask(v, func(g *group) {
-		if v == Bind {
-			s.broker.Bind(s.caller, queue, exchange, key, func(err error) { g.finish(replyQueueBound, err) })
-			return
-		}
-		s.broker.Unbind(s.caller, queue, exchange, key, func(err error) { g.finish(replyQueueUnbound, err) })
-	})
+	change := s.cfg.Broker.Bind
+	if v == Unbind {
+		change = s.cfg.Broker.Unbind
+	}
+	s.ask(v, func(g *group) { change(s.caller, string(q), string(x), string(k), g.finish) })
 }
 
 // removeMessages serves delete_queue and purge.
 func (s *Session) removeMessages(v Verb, args []byte) {
-	queue := string(args)
 	s.ask(v, func(g *group) {
 		if v == Purge {
-			s.broker.PurgeQueue(s.caller, queue, g.finishCount(prefixQueuePurged))
+			s.cfg.Broker.PurgeQueue(s.caller, string(args), g.finishCount)
 			return
 		}
-		s.broker.DeleteQueue(s.caller, queue, 0, g.finishCount(prefixQueueDeleted))
+		s.cfg.Broker.DeleteQueue(s.caller, string(args), 0, g.finishCount)
 	})
 }
 
@@ -77,7 +73,7 @@ func (s *Session) move(v Verb, args []byte) {
 		return
 	}
 	s.ask(v, func(g *group) {
-		s.broker.Move(s.caller, string(from), string(to), n, g.finishCount(prefixMoved))
+		s.cfg.Broker.Move(s.caller, string(from), string(to), n, g.finishCount)
 	})
 }
 
@@ -88,8 +84,4 @@ func optionalCount(arg []byte, otherwise int) (n int, ok bool) {
 	}
 	n, err := strconv.Atoi(string(arg))
 	return n, err == nil && n > 0 && !strings.HasPrefix(string(arg), "+")
-}
-
-func (g *group) finishCount(prefix string) func(int, error) {
-	return func(n int, err error) { g.finish(prefix+strconv.Itoa(n)+"\n", err) }
 }

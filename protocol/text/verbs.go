@@ -65,7 +65,10 @@ type row struct {
 	// publish and ack check that themselves.
 	least   int
 	missing string
-	run     func(s *Session, v Verb, args []byte)
+	// reply is the line of success, or its beginning. CipherMQ's must not change: clients
+	// compare whole lines (specification R5).
+	reply string
+	run   func(s *Session, v Verb, args []byte)
 }
 
 type flags uint8
@@ -77,54 +80,65 @@ const (
 	inOrder
 )
 
+// What a command with too few arguments is answered.
+const (
+	missingQueue       = "Missing queue name"
+	missingExchange    = "Missing exchange name"
+	missingParameters  = "Missing parameters"
+	missingMessageID   = "Missing message ID"
+	missingClient      = "Missing client ID"
+	missingClientOrKey = "Missing client ID or public key"
+	missingKey         = "Missing public key"
+)
+
 // table is the table of verbs. Handlers reach it through their session, because what
 // initialises a variable must not refer to it.
 var table = [verbs]row{
 	Unknown: {word: "unknown"},
 
-	DeclareQueue:      {"declare_queue", "<queue> [options]", 0, 1, missingQueue, (*Session).declareQueue},
-	DeclareExchange:   {"declare_exchange", "<exchange> [kind]", 0, 1, missingExchange, (*Session).declareExchange},
-	Bind:              {"bind", "<queue> <exchange> <key>", 0, 3, missingParameters, (*Session).bind},
-	Publish:           {"publish", "<exchange> <key> <message>", 0, 3, missingParameters, (*Session).publish},
-	PublishBatch:      {"publish_batch", "<exchange> <key> [<message>, …]", 0, 3, missingParameters, (*Session).publishBatch},
-	Consume:           {"consume", "<queue>", 0, 1, missingQueue, (*Session).consume},
-	Fetch:             {"fetch", "<queue>", inOrder, 1, missingQueue, (*Session).fetch},
-	Ack:               {"ack", "<id>", 0, 1, missingMessageID, (*Session).ack},
-	Stats:             {"stats", "", inOrder, 0, "", (*Session).stats},
-	ResetStats:        {"reset_stats", "", adminOnly, 0, "", (*Session).resetStats},
-	RegisterKey:       {"register_key", "<client> <base64>", 0, 2, missingClientOrKey, (*Session).registerKey},
-	GetKey:            {"get_key", "<client>", inOrder, 1, missingClient, (*Session).getKey},
-	RegisterPublicKey: {"register_public_key", "<base64>", 0, 1, missingKey, (*Session).registerPublicKey},
-	GetPublicKey:      {"get_public_key", "<client>", inOrder, 1, missingClient, (*Session).getKey},
-	Resend:            {"resend", "<id>", inOrder, 1, missingMessageID, (*Session).resend},
+	DeclareQueue:      {"declare_queue", "<queue> [options]", 0, 1, missingQueue, "Queue declared", (*Session).declareQueue},
+	DeclareExchange:   {"declare_exchange", "<exchange> [kind]", 0, 1, missingExchange, "Exchange declared", (*Session).declareExchange},
+	Bind:              {"bind", "<queue> <exchange> <key>", 0, 3, missingParameters, "Queue bound", (*Session).bind},
+	Publish:           {"publish", "<exchange> <key> <message>", 0, 3, missingParameters, prefixAck, (*Session).publish},
+	PublishBatch:      {"publish_batch", "<exchange> <key> [<message>, …]", 0, 3, missingParameters, prefixAck, (*Session).publishBatch},
+	Consume:           {"consume", "<queue>", 0, 1, missingQueue, "Subscribed to queue", (*Session).consume},
+	Fetch:             {"fetch", "<queue>", inOrder, 1, missingQueue, prefixMessage, (*Session).fetch},
+	Ack:               {"ack", "<id>", 0, 1, missingMessageID, "ACK_CONFIRMED ", (*Session).ack},
+	Stats:             {"stats", "", inOrder, 0, "", "Stats: ", (*Session).stats},
+	ResetStats:        {"reset_stats", "", adminOnly, 0, "", "Stats reset", (*Session).resetStats},
+	RegisterKey:       {"register_key", "<client> <base64>", 0, 2, missingClientOrKey, "Public key registered", (*Session).registerKey},
+	GetKey:            {"get_key", "<client>", inOrder, 1, missingClient, "Public key: ", (*Session).getKey},
+	RegisterPublicKey: {"register_public_key", "<base64>", 0, 1, missingKey, "Public key registered", (*Session).registerPublicKey},
+	GetPublicKey:      {"get_public_key", "<client>", inOrder, 1, missingClient, "Public key: ", (*Session).getKey},
+	Resend:            {"resend", "<id>", inOrder, 1, missingMessageID, "Resend requested", (*Session).resend},
 
-	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, missingParameters, (*Session).bind},
-	DeleteQueue:     {"delete_queue", "<queue>", adminOnly | inOrder, 1, missingQueue, (*Session).removeMessages},
-	DeleteExchange:  {"delete_exchange", "<exchange>", adminOnly, 1, missingExchange, (*Session).deleteExchange},
-	Purge:           {"purge", "<queue>", adminOnly | inOrder, 1, missingQueue, (*Session).removeMessages},
-	Peek:            {"peek", "<queue> [n]", adminOnly | inOrder, 1, missingQueue, (*Session).peek},
-	Move:            {"move", "<from> <to> [n]", adminOnly | inOrder, 2, missingParameters, (*Session).move},
-	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, (*Session).nack},
-	Prefetch:        {"prefetch", "<n>", 0, 1, missingParameters, (*Session).setPrefetch},
-	Meta:            {"meta", "<on | ends | off>", 0, 1, missingParameters, (*Session).setMeta},
-	Codes:           {"codes", "<on | off>", 0, 1, missingParameters, (*Session).setCodes},
-	Queues:          {"queues", "", inOrder, 0, "", (*Session).queues},
-	Queue:           {"queue", "<queue>", inOrder, 1, missingQueue, (*Session).queue},
-	Exchanges:       {"exchanges", "", 0, 0, "", (*Session).exchanges},
-	Connections:     {"connections", "", 0, 0, "", (*Session).connections},
-	CloseConnection: {"close_connection", "<id>", adminOnly, 1, missingParameters, (*Session).closeConnection},
-	Whoami:          {"whoami", "", 0, 0, "", (*Session).whoami},
-	Ping:            {"ping", "", 0, 0, "", (*Session).ping},
-	PutKey:          {"put_key", "<suite> <base64>", 0, 2, missingParameters, (*Session).putKeyEntry},
-	FindKey:         {"find_key", "<client> [suite]", inOrder, 1, missingClient, (*Session).findKey},
-	KeyLog:          {"key_log", "[<from> [<n>]]", inOrder, 0, "", (*Session).keyLog},
-	KeyProof:        {"key_proof", "<from> <to>", inOrder, 2, missingParameters, (*Session).keyProof},
-	PutChain:        {"put_chain", "<base64>", 0, 1, missingParameters, (*Session).putChain},
-	FindChain:       {"find_chain", "<sha256>", inOrder, 0, "", (*Session).findChain},
-	Release:         {"release", "<id> [delay <duration>]", 0, 1, missingMessageID, (*Session).release},
-	Extend:          {"extend", "<id>", 0, 1, missingMessageID, (*Session).extend},
-	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, (*Session).resetKey},
-	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, (*Session).findReset},
+	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, missingParameters, "Queue unbound", (*Session).bind},
+	DeleteQueue:     {"delete_queue", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
+	DeleteExchange:  {"delete_exchange", "<exchange>", adminOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
+	Purge:           {"purge", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
+	Peek:            {"peek", "<queue> [n]", adminOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
+	Move:            {"move", "<from> <to> [n]", adminOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
+	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, "NACK_CONFIRMED ", (*Session).nack},
+	Prefetch:        {"prefetch", "<n>", 0, 1, missingParameters, "Prefetch ", (*Session).setPrefetch},
+	Meta:            {"meta", "<on | ends | off>", 0, 1, missingParameters, "Meta ", (*Session).setMeta},
+	Codes:           {"codes", "<on | off>", 0, 1, missingParameters, "Codes ", (*Session).setCodes},
+	Queues:          {"queues", "", inOrder, 0, "", "Queues: ", (*Session).queues},
+	Queue:           {"queue", "<queue>", inOrder, 1, missingQueue, "Queue: ", (*Session).queue},
+	Exchanges:       {"exchanges", "", 0, 0, "", "Exchanges: ", (*Session).exchanges},
+	Connections:     {"connections", "", 0, 0, "", "Connections: ", (*Session).connections},
+	CloseConnection: {"close_connection", "<id>", adminOnly, 1, missingParameters, "Connection closed", (*Session).closeConnection},
+	Whoami:          {"whoami", "", 0, 0, "", "Whoami: ", (*Session).whoami},
+	Ping:            {"ping", "", 0, 0, "", "Pong", (*Session).ping},
+	PutKey:          {"put_key", "<suite> <base64>", 0, 2, missingParameters, "Key stored ", (*Session).putKeyEntry},
+	FindKey:         {"find_key", "<client> [suite]", inOrder, 1, missingClient, "Key: ", (*Session).findKey},
+	KeyLog:          {"key_log", "[<from> [<n>]]", inOrder, 0, "", "Key log: ", (*Session).keyLog},
+	KeyProof:        {"key_proof", "<from> <to>", inOrder, 2, missingParameters, "Key proof: ", (*Session).keyProof},
+	PutChain:        {"put_chain", "<base64>", 0, 1, missingParameters, "Chain stored ", (*Session).putChain},
+	FindChain:       {"find_chain", "<sha256>", inOrder, 0, "", "Chain: ", (*Session).findChain},
+	Release:         {"release", "<id> [delay <duration>]", 0, 1, missingMessageID, "RELEASE_CONFIRMED ", (*Session).nack},
+	Extend:          {"extend", "<id>", 0, 1, missingMessageID, "EXTEND_CONFIRMED ", (*Session).extend},
+	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
+	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
 }
 
 // verbsByWord finds a verb.
