@@ -41,6 +41,9 @@ func CodeOf(err error) Code {
 // been executed or not.
 var ErrInterrupted = errors.New("connection lost before the reply")
 
+// ErrClosed says that a connection was closed, or has ended for good; what wraps it says why.
+var ErrClosed = errors.New("connection is closed")
+
 // Sentinels for errors.Is.
 var (
 	ErrNoQueue     = &Error{Code: NoQueue, Message: "no such queue"}

@@ -2,6 +2,7 @@ package sealmq
 
 import (
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -61,4 +62,18 @@ func CheckLine(what, text string, code Code) error {
 		}
 	}
 	return nil
+}
+
+// OneLine makes one line of text that CheckLine accepts, cut after max bytes.
+func OneLine(text string, max int) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && !unicode.IsSpace(r) {
+			return '?'
+		}
+		return r
+	}, strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " "))
+	if len(text) > max {
+		text = strings.ToValidUTF8(text[:max], "")
+	}
+	return text
 }

@@ -1,6 +1,7 @@
 package sealmq
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,14 @@ const (
 	DefaultDeadMaxMessages = 100_000
 	DefaultDeadMaxBytes    = 256 << 20
 )
+
+// CheckPrefetch checks the number of a prefetch.
+func CheckPrefetch(n int) error {
+	if n < 1 || n > MaxPrefetch {
+		return &Error{Code: BadArgument, Message: fmt.Sprintf("prefetch is not between 1 and %d", MaxPrefetch)}
+	}
+	return nil
+}
 
 // DeadSuffix is appended to a queue's name to name its dead-letter queue.
 const DeadSuffix = ".dead"
@@ -150,8 +159,8 @@ func (o QueueOptions) Validate() error {
 		return bad("ttl is shorter than a millisecond")
 	case o.AckTimeout < 0 || o.AckTimeout > 0 && o.AckTimeout < time.Millisecond:
 		return bad("ack_timeout is shorter than a millisecond")
-	case o.Prefetch < 0 || o.Prefetch > MaxPrefetch:
-		return bad("prefetch is not between 1 and %d", MaxPrefetch)
+	case o.Prefetch != 0 && CheckPrefetch(o.Prefetch) != nil:
+		return CheckPrefetch(o.Prefetch)
 	case o.MaxLineBytes < 0 || o.MaxLineBytes > 0 && o.MaxLineBytes < 1024 || o.MaxLineBytes > MaxLineBytes:
 		return bad("max_line_bytes is not between 1024 and %d", MaxLineBytes)
 	}
@@ -159,4 +168,44 @@ func (o QueueOptions) Validate() error {
 		return bad("%v", err)
 	}
 	return nil
+}
+
+// QueueInfo describes a queue at one moment.
+type QueueInfo struct {
+	Name      string       `json:"name"`
+	Options   QueueOptions `json:"options"`
+	Ready     int          `json:"ready"`     // waiting, delayed ones included
+	Unacked   int          `json:"unacked"`   // in consumers' hands
+	Bytes     int64        `json:"bytes"`     // of bodies, ready and unacked
+	Consumers int          `json:"consumers"` // subscriptions
+	// Totals since the broker was started.
+	Published    uint64 `json:"published"`
+	Delivered    uint64 `json:"delivered"`
+	Acked        uint64 `json:"acked"` // by a consumer, or delivered without acknowledgement
+	Returned     uint64 `json:"returned"`
+	Expired      uint64 `json:"expired"`       // removed by the queue's TTL
+	Dropped      uint64 `json:"dropped"`       // removed by drop_oldest, or by the verdict Drop
+	DeadLettered uint64 `json:"dead_lettered"` // moved to the dead-letter queue
+	Refused      uint64 `json:"refused"`       // publishes refused at a limit
+}
+
+// Bounds of a peek.
+const (
+	DefaultPeek = 10  // messages that are shown if no number is given
+	MaxPeek     = 100 // the most that are shown
+)
+
+// PeekedMessage is a waiting message that was looked at and not taken.
+type PeekedMessage struct {
+	ID          string          `json:"id"`
+	Publisher   string          `json:"publisher"`
+	Exchange    string          `json:"exchange"`
+	Key         string          `json:"key"`
+	Time        time.Time       `json:"time"`
+	Attempts    uint32          `json:"attempts"`
+	DeathReason string          `json:"death_reason,omitempty"`
+	DeathQueue  string          `json:"death_queue,omitempty"`
+	Size        int             `json:"size"`
+	Body        json.RawMessage `json:"body,omitempty"`        // unless it is too large to be shown
+	BodyBytes   []byte          `json:"body_base64,omitempty"` // of a body that is not JSON
 }

@@ -166,11 +166,10 @@ func (c *Consumer) allow(queue string) error {
 }
 
 func checkPrefetch(n int) error {
-	if n < engine.Paused || n > sealmq.MaxPrefetch {
-		return &sealmq.Error{Code: sealmq.BadArgument,
-			Message: "prefetch is not between 1 and " + strconv.Itoa(sealmq.MaxPrefetch)}
+	if n >= engine.Paused && n <= 0 {
+		return nil
 	}
-	return nil
+	return sealmq.CheckPrefetch(n)
 }
 
 // checkReason lets a reason be a sentence, on one line.

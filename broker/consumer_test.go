@@ -185,7 +185,7 @@ func TestAbsentAbilitiesAreErrors(t *testing.T) {
 func TestPeekAndMoveArguments(t *testing.T) {
 	n := open(t)
 	n.must(n.declareQueue(alice, "q", nil))
-	for _, count := range []int{-1, 0, broker.MaxPeek + 1} {
+	for _, count := range []int{-1, 0, sealmq.MaxPeek + 1} {
 		_, err := n.Peek(admin, "q", count)
 		n.code(sealmq.BadArgument, err)
 	}

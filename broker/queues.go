@@ -9,9 +9,6 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// MaxPeek bounds the messages of one Peek.
-const MaxPeek = 100
-
 func cutDeadSuffix(name string) (string, bool) { return strings.CutSuffix(name, sealmq.DeadSuffix) }
 
 func errNoQueue(name string) error {
@@ -144,10 +141,10 @@ func (b *Broker) Queue(c Caller, name string) (engine.QueueInfo, error) {
 }
 
 // Peek returns up to n waiting messages from the front of a queue without delivering
-// them; n is at most MaxPeek. Code Unsupported if the engine cannot.
+// them; n is at most sealmq.MaxPeek. Code Unsupported if the engine cannot.
 func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) {
-	if n < 1 || n > MaxPeek {
-		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is not between 1 and " + strconv.Itoa(MaxPeek)}
+	if n < 1 || n > sealmq.MaxPeek {
+		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is not between 1 and " + strconv.Itoa(sealmq.MaxPeek)}
 	}
 	if err := b.administer(c, actPeek, queue); err != nil {
 		return nil, err

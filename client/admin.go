@@ -12,25 +12,6 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// QueueInfo describes a queue at one moment.
-type QueueInfo struct {
-	Name      string              `json:"name"`
-	Options   sealmq.QueueOptions `json:"options"`
-	Ready     int                 `json:"ready"`   // waiting, delayed ones included
-	Unacked   int                 `json:"unacked"` // in consumers' hands
-	Bytes     int64               `json:"bytes"`   // of bodies, ready and unacked
-	Consumers int                 `json:"consumers"`
-	// Totals since the broker started.
-	Published    uint64 `json:"published"`
-	Delivered    uint64 `json:"delivered"`
-	Acked        uint64 `json:"acked"`
-	Returned     uint64 `json:"returned"`
-	Expired      uint64 `json:"expired"`
-	Dropped      uint64 `json:"dropped"`
-	DeadLettered uint64 `json:"dead_lettered"`
-	Refused      uint64 `json:"refused"`
-}
-
 // ExchangeInfo describes an exchange.
 type ExchangeInfo struct {
 	Name     string `json:"name"`
@@ -52,21 +33,6 @@ type ConnectionInfo struct {
 	Unacked  int       `json:"unacked"`
 	BytesIn  uint64    `json:"bytes_in"`
 	BytesOut uint64    `json:"bytes_out"`
-}
-
-// PeekedMessage is a waiting message that was looked at and not taken.
-type PeekedMessage struct {
-	ID          string          `json:"id"`
-	Publisher   string          `json:"publisher"`
-	Exchange    string          `json:"exchange"`
-	Key         string          `json:"key"`
-	Time        time.Time       `json:"time"`
-	Attempts    uint32          `json:"attempts"`
-	DeathReason string          `json:"death_reason,omitempty"`
-	DeathQueue  string          `json:"death_queue,omitempty"`
-	Size        int             `json:"size"`
-	Body        json.RawMessage `json:"body,omitempty"`
-	BodyBytes   []byte          `json:"body_base64,omitempty"` // of a body that is not JSON
 }
 
 // Who is what the broker knows of this client.
@@ -152,9 +118,8 @@ func (c *Client) Move(ctx context.Context, from, to string, n int) (moved int, e
 	return c.count(ctx, "Moved ", "move", args...)
 }
 
-// Peek looks at up to n messages (0: as many as the broker shows by default) at the
-// front of a queue without taking them.
-func (c *Client) Peek(ctx context.Context, queue string, n int) (list []PeekedMessage, err error) {
+// Peek looks at up to n messages (0: sealmq.DefaultPeek) at the front of a queue without taking them.
+func (c *Client) Peek(ctx context.Context, queue string, n int) (list []sealmq.PeekedMessage, err error) {
 	args := []string{queue}
 	if n > 0 {
 		args = append(args, strconv.Itoa(n))
@@ -164,13 +129,13 @@ func (c *Client) Peek(ctx context.Context, queue string, n int) (list []PeekedMe
 }
 
 // Queues describes all queues, sorted by name.
-func (c *Client) Queues(ctx context.Context) (list []QueueInfo, err error) {
+func (c *Client) Queues(ctx context.Context) (list []sealmq.QueueInfo, err error) {
 	err = c.look(ctx, &list, "Queues: ", "queues")
 	return list, err
 }
 
 // Queue describes one queue.
-func (c *Client) Queue(ctx context.Context, name string) (info QueueInfo, err error) {
+func (c *Client) Queue(ctx context.Context, name string) (info sealmq.QueueInfo, err error) {
 	err = c.look(ctx, &info, "Queue: ", "queue", name)
 	return info, err
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 )
@@ -34,7 +35,7 @@ func BenchmarkPublish(b *testing.B) {
 			for i := range b.N {
 				id := strconv.Itoa(1_000_000_000 + i)
 				body = appendBody(body[:0], id)
-				if err := c.PublishAsync(ctx, client.Message{Exchange: "bench", Key: "k0", ID: id, Body: body}, confirmed); err != nil {
+				if err := c.PublishAsync(ctx, sealmq.Message{Exchange: "bench", Key: "k0", ID: id, Body: body}, confirmed); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -53,20 +54,15 @@ func BenchmarkConsume(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	batch := make([]client.Delivery, 256)
-	ids := make([]string, 0, len(batch))
+	batch := make([]sealmq.Delivery, 256)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for got := 0; got < b.N; {
-		n, err := sub.NextBatch(ctx, batch)
+		n, err := sub.Next(ctx, batch)
 		if err != nil {
 			b.Fatal(err)
 		}
-		ids = ids[:0]
-		for i := range batch[:n] {
-			ids = append(ids, batch[i].ID)
-		}
-		if err := sub.Ack(ids...); err != nil {
+		if err := sub.Ack(batch[:n]...); err != nil {
 			b.Fatal(err)
 		}
 		got += n

@@ -39,7 +39,7 @@ func TestCodesOfTheRealBroker(t *testing.T) {
 	}))
 	publish := func(exchange, key, id, extra string) error {
 		body := []byte(`{"message_id":"` + id + `","extra":"` + extra + `"}`)
-		return c.Publish(ctx, client.Message{Exchange: exchange, Key: key, ID: id, Body: body})
+		return c.Publish(ctx, sealmq.Message{Exchange: exchange, Key: key, ID: id, Body: body})
 	}
 	must(publish("x", "k", "first", "1"))
 	must(publish("x", "k", "first", "1")) // a repetition is confirmed
@@ -105,29 +105,28 @@ func TestConsumeFromTheRealBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"a", "b", "c"} {
-		d, err := s.Next(ctx)
+		d, err := next(ctx, s)
 		if err != nil || d.ID != id {
 			t.Fatalf("%q, %v; want %s", d.ID, err, id)
 		}
-		m, err := d.Meta()
-		if err != nil || m.Queue != "q" || m.Publisher != "admin" || m.Exchange != "x" || m.Key != "k" || m.Attempt != 1 || m.Time.IsZero() {
-			t.Errorf("%+v, %v", m, err)
+		if d.Queue != "q" || d.Publisher != "admin" || d.Exchange != "x" || d.Key != "k" || d.Attempt != 1 || d.Published.IsZero() {
+			t.Errorf("%+v", d)
 		}
 	}
-	if err := s.AckWait(ctx, "a"); err != nil {
+	if err := s.AckWait(ctx, of("a")...); err != nil {
 		t.Error(err)
 	}
-	if err := s.Nack("b", 0); err != nil {
+	if err := s.Nack(0, of("b")...); err != nil {
 		t.Error(err)
 	}
-	d, err := s.Next(ctx)
+	d, err := next(ctx, s)
 	if err != nil || d.ID != "b" {
 		t.Fatalf("%q, %v", d.ID, err)
 	}
-	if m, err := d.Meta(); err != nil || m.Attempt != 2 {
-		t.Errorf("%+v, %v", m, err)
+	if d.Attempt != 2 || !d.Redelivered() {
+		t.Errorf("%+v", d)
 	}
-	if err := s.Dead("c", "cannot be opened"); err != nil {
+	if err := s.Dead("cannot be opened", of("c")...); err != nil {
 		t.Error(err)
 	}
 	if err := k.Flush(ctx); err != nil {
@@ -138,11 +137,11 @@ func TestConsumeFromTheRealBroker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d, err = dead.Next(ctx); err != nil || d.ID != "c" {
+	if d, err = next(ctx, dead); err != nil || d.ID != "c" {
 		t.Errorf("%q, %v", d.ID, err)
 	}
-	if m, err := d.Meta(); err != nil || m.DeathReason != "cannot be opened" || m.DeathQueue != "q" || m.Exchange != "x" {
-		t.Errorf("%+v, %v", m, err)
+	if d.DeathReason != "cannot be opened" || d.DeathQueue != "q" || d.Exchange != "x" {
+		t.Errorf("%+v", d)
 	}
 }
 
@@ -183,15 +182,15 @@ func TestPowerCutsUnderLoad(t *testing.T) {
 	}
 	received := make(map[string]int)
 	crashes := 0
-	batch := make([]client.Delivery, 20)
+	batch := make([]sealmq.Delivery, 20)
 	for len(received) < publishers*each {
-		k, err := sub.NextBatch(ctx, batch)
+		k, err := sub.Next(ctx, batch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range batch[:k] {
 			received[d.ID]++
-			if err := sub.Ack(d.ID); err != nil {
+			if err := sub.Ack(d); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -275,15 +274,15 @@ func TestManyClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ids []string
-	batch := make([]client.Delivery, 100)
+	batch := make([]sealmq.Delivery, 100)
 	for len(ids) < 400 {
-		k, err := s.NextBatch(ctx, batch)
+		k, err := s.Next(ctx, batch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range batch[:k] {
 			ids = append(ids, d.ID)
-			if err := s.Ack(d.ID); err != nil {
+			if err := s.Ack(d); err != nil {
 				t.Fatal(err)
 			}
 		}

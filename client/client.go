@@ -99,7 +99,8 @@ type Config struct {
 	// dedup.max_ids messages.
 	ResendFor time.Duration
 
-	// Meta asks for Delivery.Meta with each delivery, at the price of a line more.
+	// Meta has the broker say more of each delivery than ID and Body, at the price of a line.
+	// There is only the broker's word for it.
 	Meta bool
 	// Log gets lost and restored connections (default: nothing is logged).
 	Log *slog.Logger
@@ -155,6 +156,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+var _ sealmq.Connection = (*Client)(nil)
+
 // Client is one connection to a broker, which it makes again when it is lost. Its methods may be
 // called from many goroutines.
 type Client struct {
@@ -181,9 +184,8 @@ type Client struct {
 	issued, popped, settled uint64
 	// checkedExchange and checkedKey passed CheckName last; they rarely change.
 	checkedExchange, checkedKey string
-	sub                         *Subscription
-	older                       older        // of the connection
-	dedup                       dedupHorizon // of its broker
+	sub                         *subscription
+	dedup                       dedupHorizon // of the connection's broker
 	stats                       Stats
 
 	// rd belongs to the goroutine that reads.

@@ -150,7 +150,7 @@ func (c *Client) greet(n *connection) error {
 		_, err := n.Write([]byte(codesLine + whoamiLine))
 		written <- err
 	}()
-	c.rd.start, c.rd.end = 0, 0
+	c.rd.start, c.rd.end, c.rd.pushes.next = 0, 0, sealmq.Delivery{}
 	line, err := c.rd.line(n)
 	if err == nil && string(line) != "Codes on" {
 		err = refusedError(line)
@@ -205,7 +205,7 @@ func (c *Client) resume(n *connection) (stale []entry) {
 		c.popped++
 		stale = append(stale, e)
 	})
-	c.conn, c.older = n, older{}
+	c.conn = n
 	return stale
 }
 
@@ -393,7 +393,7 @@ func (h *heartbeat) beat() {
 		h.asked = true
 		if c.out.len() == 0 {
 			const ping = "ping\n"
-			c.out.push(append(c.out.reserve(len(ping)), ping...), entry{kind: kindSetup})
+			c.out.line(ping, entry{kind: kindSetup})
 			h.seen += uint64(len(ping)) // our own question is no sign of life
 			c.kick()
 		}

@@ -8,111 +8,74 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sealmq/sealmq"
 )
 
-// Delivery is one message in this consumer's hands, until it is acknowledged, returned,
-// or taken back by the broker because its ack timeout is over or the connection is lost.
-type Delivery struct {
-	ID string
-	// Body is as the publisher sent it. It is the receiver's to keep and to change.
-	Body []byte
-	meta []byte
-}
-
-// Meta is what the broker says about a delivery. The publisher is the identity that the
-// broker verified; there is only the broker's word for it.
-type Meta struct {
-	Queue     string    `json:"queue"`
-	Publisher string    `json:"publisher"`
-	Exchange  string    `json:"exchange"`
-	Key       string    `json:"key"`
-	Time      time.Time `json:"time"`
-	// Attempt counts the deliveries of this copy from one, without those that were released.
-	Attempt uint32 `json:"attempt"`
-	// Redelivered says that this copy came back before.
-	Redelivered bool `json:"redelivered,omitempty"`
-	// DeathReason and DeathQueue say why and from where a dead letter came.
-	DeathReason string `json:"death_reason,omitempty"`
-	DeathQueue  string `json:"death_queue,omitempty"`
-}
-
-// Meta returns what the broker said about the delivery; it is an error if Config.Meta
-// is not set.
-func (d *Delivery) Meta() (Meta, error) {
-	if d.meta == nil {
-		return Meta{}, errors.New("there is no meta line for this delivery")
+// readMeta reads what the broker says about a delivery. It prints all such lines in one form,
+// which is read by hand; any other JSON is the library's.
+func readMeta(line []byte) (d sealmq.Delivery, err error) {
+	if readPlainMeta(string(line), &d) {
+		return d, nil
 	}
-	m, err := readMeta(d.meta)
-	if err != nil {
-		return Meta{}, fmt.Errorf("meta line: %w", err)
+	var m struct {
+		Queue       string    `json:"queue"`
+		Publisher   string    `json:"publisher"`
+		Exchange    string    `json:"exchange"`
+		Key         string    `json:"key"`
+		Time        time.Time `json:"time"`
+		Attempt     uint32    `json:"attempt"`
+		Redelivered bool      `json:"redelivered"`
+		DeathReason string    `json:"death_reason"`
+		DeathQueue  string    `json:"death_queue"`
 	}
-	return m, nil
-}
-
-// readMeta reads a meta line. The broker prints all of them in one form, which is read
-// by hand; any other JSON is the library's.
-func readMeta(line []byte) (m Meta, err error) {
-	if readPlainMeta(string(line), &m) {
-		return m, nil
-	}
-	m = Meta{}
 	err = json.Unmarshal(line, &m)
-	return m, err
+	return sealmq.Delivery{Message: sealmq.Message{Publisher: m.Publisher, Exchange: m.Exchange, Key: m.Key, Published: m.Time},
+		Queue: m.Queue, Attempt: m.Attempt, Returned: m.Redelivered, DeathReason: m.DeathReason, DeathQueue: m.DeathQueue}, err
 }
 
-// readPlainMeta reads the form without escapes and without a dead letter's members.
-func readPlainMeta(s string, m *Meta) bool {
+// readPlainMeta reads the form without escapes and without the members of a delivery that
+// came back or of a dead letter.
+func readPlainMeta(s string, d *sealmq.Delivery) bool {
 	var stamp string
 	for _, f := range [...]struct {
 		before string
 		to     *string
 	}{
-		{`{"queue":"`, &m.Queue}, {`","publisher":"`, &m.Publisher}, {`","exchange":"`, &m.Exchange},
-		{`","key":"`, &m.Key}, {`","time":"`, &stamp},
+		{`{"queue":"`, &d.Queue}, {`","publisher":"`, &d.Publisher}, {`","exchange":"`, &d.Exchange},
+		{`","key":"`, &d.Key}, {`","time":"`, &stamp},
 	} {
 		rest, ok := strings.CutPrefix(s, f.before)
 		if !ok {
 			return false
 		}
-		n := plainLength(rest)
+		n := strings.IndexFunc(rest, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
+		if n < 0 {
+			return false
+		}
 		*f.to, s = rest[:n], rest[n:]
 	}
 	rest, ok := strings.CutPrefix(s, `","attempt":`)
 	number, more := strings.CutSuffix(rest, "}")
-	if !ok || !more {
-		return false
-	}
 	attempt, err := strconv.ParseUint(number, 10, 32)
-	if err != nil {
+	if !ok || !more || err != nil {
 		return false
 	}
-	m.Attempt = uint32(attempt)
-	m.Time, err = time.Parse(time.RFC3339, stamp)
+	d.Attempt = uint32(attempt)
+	d.Published, err = time.Parse(time.RFC3339, stamp)
 	return err == nil
-}
-
-// plainLength is how much of s needs no escape in a JSON string.
-func plainLength(s string) int {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return i
-		}
-	}
-	return len(s)
 }
 
 // pushes gathers the deliveries of one read. Their bodies share one piece of memory
 // and their ids one string, so that a read costs two allocations and not two a message.
 type pushes struct {
-	sub  *Subscription
-	list []Delivery
+	sub  *subscription
+	list []sealmq.Delivery
 	ids  []byte
 	ends []int // where in ids each id ends
 	mem  []byte
-	meta []byte
+	next sealmq.Delivery // what a line said about the next one
 }
-
-func (p *pushes) begin(s *Subscription) { p.sub = s }
 
 // keep copies b to memory that outlives the read buffer; more bytes may follow.
 func (p *pushes) keep(b []byte, more int) []byte {
@@ -124,7 +87,12 @@ func (p *pushes) keep(b []byte, more int) []byte {
 	return p.mem[at:len(p.mem):len(p.mem)]
 }
 
-func (p *pushes) setMeta(text []byte) { p.meta = append([]byte(nil), text...) }
+func (p *pushes) meta(text []byte) (err error) {
+	if p.next, err = readMeta(text); err != nil {
+		return fmt.Errorf("the broker says of a message what cannot be read: %w", err)
+	}
+	return nil
+}
 
 // message takes "<id> <body>"; rest is what follows it in this read.
 func (p *pushes) message(text, rest []byte) error {
@@ -137,8 +105,10 @@ func (p *pushes) message(text, rest []byte) error {
 	}
 	p.ids = append(p.ids, text[:i]...)
 	p.ends = append(p.ends, len(p.ids))
-	p.list = append(p.list, Delivery{Body: p.keep(text[i+1:], len(rest)), meta: p.meta})
-	p.meta = nil
+	p.list = append(p.list, p.next)
+	d := &p.list[len(p.list)-1]
+	d.Queue, d.Body = p.sub.queue, p.keep(text[i+1:], len(rest))
+	p.next = sealmq.Delivery{}
 	return nil
 }
 

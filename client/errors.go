@@ -9,12 +9,12 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// ErrClosed says that the client was closed or has given up; what it wraps says why.
-var ErrClosed = errors.New("client is closed")
-
-// ErrInterrupted is sealmq.ErrInterrupted: the connection was lost before the reply came,
-// and the command may have been executed or not.
-var ErrInterrupted = sealmq.ErrInterrupted
+// The errors of a connection, by their names in package sealmq. ErrClosed is returned as well
+// when the client has given up.
+var (
+	ErrClosed      = sealmq.ErrClosed
+	ErrInterrupted = sealmq.ErrInterrupted
+)
 
 // ErrResendTooOld says that the broker was away for longer than it surely remembers a
 // message: it may have been stored or not, and to send it again might store it twice.
@@ -92,13 +92,4 @@ func settleError(line []byte, e *entry) error {
 		return err
 	}
 	return fmt.Errorf("the broker answered an acknowledgement with %q", firstWord(line))
-}
-
-// oneLine makes text fit for the end of a command.
-func oneLine(text string, max int) string {
-	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
-	if len(text) > max {
-		text = strings.ToValidUTF8(text[:max], "")
-	}
-	return text
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
@@ -27,7 +28,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	// When Publish returns, the message is on stable storage.
-	m := client.Message{Exchange: "results", Key: "lab", ID: "7", Body: []byte(`{"message_id":"7","result":"negative"}`)}
+	m := sealmq.Message{Exchange: "results", Key: "lab", ID: "7", Body: []byte(`{"message_id":"7","result":"negative"}`)}
 	if err := c.Publish(ctx, m); err != nil {
 		log.Fatal(err)
 	}
@@ -35,12 +36,12 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	d, err := sub.Next(ctx)
-	if err != nil {
+	var one [1]sealmq.Delivery
+	if _, err := sub.Next(ctx, one[:]); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(string(d.Body))
-	if err := sub.AckWait(ctx, d.ID); err != nil {
+	fmt.Println(string(one[0].Body))
+	if err := sub.AckWait(ctx, one[0]); err != nil {
 		log.Fatal(err)
 	}
 	// Output: {"message_id":"7","result":"negative"}
@@ -68,7 +69,7 @@ func ExampleClient_PublishAsync() {
 	defer stop()
 	ctx := context.Background()
 	for i := range 3 {
-		m := client.Message{Exchange: "results", Key: "lab", ID: fmt.Sprint(i), Body: fmt.Appendf(nil, `{"message_id":"%d"}`, i)}
+		m := sealmq.Message{Exchange: "results", Key: "lab", ID: fmt.Sprint(i), Body: fmt.Appendf(nil, `{"message_id":"%d"}`, i)}
 		err := c.PublishAsync(ctx, m, func(err error) {
 			fmt.Println(m.ID, err)
 		})
@@ -86,12 +87,12 @@ func ExampleClient_PublishAsync() {
 }
 
 // Take messages in batches and acknowledge each batch when its work is done.
-func ExampleSubscription_NextBatch() {
+func ExampleClient_Consume() {
 	c, stop := connected()
 	defer stop()
 	ctx := context.Background()
 	for _, id := range []string{"a", "b", "c"} {
-		if err := c.Publish(ctx, client.Message{Exchange: "results", Key: "lab", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}); err != nil {
+		if err := c.Publish(ctx, sealmq.Message{Exchange: "results", Key: "lab", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -99,20 +100,18 @@ func ExampleSubscription_NextBatch() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	batch := make([]client.Delivery, 100)
+	batch := make([]sealmq.Delivery, 100)
 	for left := 3; left > 0; {
-		n, err := sub.NextBatch(ctx, batch)
+		n, err := sub.Next(ctx, batch)
 		if err != nil {
 			log.Fatal(err)
 		}
 		left -= n
-		var ids []string
 		for _, d := range batch[:n] {
 			// After a crash of either side a message comes again: store it by its id.
 			fmt.Println(d.ID, string(d.Body))
-			ids = append(ids, d.ID)
 		}
-		if err := sub.Ack(ids...); err != nil {
+		if err := sub.Ack(batch[:n]...); err != nil {
 			log.Fatal(err)
 		}
 	}

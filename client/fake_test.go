@@ -1,18 +1,20 @@
 package client_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func message(id string) client.Message {
-	return client.Message{Exchange: "x", Key: "k", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}
+func message(id string) sealmq.Message {
+	return sealmq.Message{Exchange: "x", Key: "k", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}
 }
 
 // lines returns what the client sends for messages with these ids.
@@ -61,4 +63,19 @@ func (r *results) publish(t *testing.T, c *client.Client, ids ...string) {
 			t.Fatalf("publish %s: %v", id, err)
 		}
 	}
+}
+
+// of names deliveries by their ids, which is all that counts of them over the line protocol.
+func of(ids ...string) (list []sealmq.Delivery) {
+	for _, id := range ids {
+		list = append(list, sealmq.Delivery{Message: sealmq.Message{ID: id}})
+	}
+	return list
+}
+
+// next waits for one delivery.
+func next(ctx context.Context, s sealmq.Subscription) (sealmq.Delivery, error) {
+	var one [1]sealmq.Delivery
+	_, err := s.Next(ctx, one[:])
+	return one[0], err
 }

@@ -52,8 +52,6 @@ type entry struct {
 	id   string // the message id that the reply must name
 	done func(error)
 	call *call
-	// delay is kept of a release, which an older broker may need as a nack.
-	delay time.Duration
 	// sent says that an earlier connection, or an earlier life of the sender, may have
 	// carried a publish, and since when. limit is for how long its owner lets it be sent again;
 	// 0 leaves that to the broker.
@@ -103,6 +101,9 @@ func (o *outbox) push(buf []byte, e entry) {
 	o.ring[o.tail&uint64(len(o.ring)-1)] = e
 	o.tail++
 }
+
+// line adds a line that is at hand, with its entry.
+func (o *outbox) line(line string, e entry) { o.push(append(o.reserve(len(line)), line...), e) }
 
 func (o *outbox) growRing() {
 	ring := make([]entry, max(64, 2*len(o.ring)))

@@ -11,30 +11,28 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// Message is what is published.
-type Message struct {
-	// Exchange and Key decide which queues get it.
-	Exchange, Key string
-	// ID is the message_id that Body names. The broker recognises a repeated message by it.
-	ID string
-	// Body is a JSON object on one line with the member message_id, as package seal
-	// makes it. It is copied before the call returns.
-	Body []byte
-}
-
 const verbPublish = "publish "
 
-// Publish sends a message and waits until the broker has confirmed that it is stored in
-// all its queues. If ctx ends first, the message may be stored nevertheless, and the
-// client goes on trying; publishing the same bytes again is safe.
-//
-// Errors that the broker answered are *sealmq.Error.
-func (c *Client) Publish(ctx context.Context, m Message) error {
-	wait := newCall()
-	if err := c.publish(ctx, &m, entry{kind: kindPublish, id: m.ID, limit: c.cfg.ResendFor, call: wait}); err != nil {
-		return err
+// Publish sends a message and waits for its result; see sealmq.Publisher. If ctx ends first,
+// the client goes on trying.
+func (c *Client) Publish(ctx context.Context, m sealmq.Message) error {
+	return c.PublishBatch(ctx, []sealmq.Message{m})[0]
+}
+
+// PublishBatch sends messages and waits for their results; see sealmq.Publisher. If ctx ends
+// first, the client goes on trying.
+func (c *Client) PublishBatch(ctx context.Context, batch []sealmq.Message) []error {
+	errs, calls := make([]error, len(batch)), make([]*call, len(batch))
+	for i := range batch {
+		calls[i] = newCall()
+		errs[i] = c.publish(ctx, &batch[i], entry{kind: kindPublish, id: batch[i].ID, limit: c.cfg.ResendFor, call: calls[i]})
 	}
-	return wait.wait(ctx)
+	for i, wait := range calls {
+		if errs[i] == nil {
+			errs[i] = wait.wait(ctx)
+		}
+	}
+	return errs
 }
 
 func (l *call) wait(ctx context.Context) error {
@@ -57,18 +55,18 @@ type PublishOptions struct {
 	ResendFor time.Duration
 }
 
-// PublishAsync sends a message and returns. It waits only while the window is full, at
+// PublishAsync sends a message, of which it copies what it needs, and returns. It waits only while the window is full, at
 // most until ctx ends; an error means that the message was not taken and confirmed will not
 // be called. Otherwise confirmed, if not nil, is called once, in the order of the
 // publishes: with nil when the message is stored, with a *sealmq.Error when the broker
 // refused it, with ErrResendTooOld when nobody can know any more, and with an error that
 // wraps ErrClosed when the client ended first. It runs on the goroutine that reads from the broker: it must be quick and must not call the client.
-func (c *Client) PublishAsync(ctx context.Context, m Message, confirmed func(error)) error {
+func (c *Client) PublishAsync(ctx context.Context, m sealmq.Message, confirmed func(error)) error {
 	return c.PublishWith(ctx, m, PublishOptions{}, confirmed)
 }
 
 // PublishWith is PublishAsync with options.
-func (c *Client) PublishWith(ctx context.Context, m Message, o PublishOptions, confirmed func(error)) error {
+func (c *Client) PublishWith(ctx context.Context, m sealmq.Message, o PublishOptions, confirmed func(error)) error {
 	e := entry{kind: kindPublish, id: m.ID, limit: cmp.Or(o.ResendFor, c.cfg.ResendFor), done: confirmed}
 	if !o.Since.IsZero() {
 		e.sent, e.since = true, o.Since
@@ -78,11 +76,11 @@ func (c *Client) PublishWith(ctx context.Context, m Message, o PublishOptions, c
 }
 
 // publishSize is the length of a publish's line.
-func publishSize(m *Message) int {
+func publishSize(m *sealmq.Message) int {
 	return len(verbPublish) + len(m.Exchange) + len(m.Key) + len(m.Body) + 3
 }
 
-func (c *Client) publish(ctx context.Context, m *Message, e entry) error {
+func (c *Client) publish(ctx context.Context, m *sealmq.Message, e entry) error {
 	if err := c.checkMessage(m); err != nil {
 		return err
 	}
@@ -134,25 +132,27 @@ func (c *Client) windowOpen(size int) bool {
 }
 
 // Check returns the error with which a publish fails before the broker is asked, or nil.
-func (c *Client) Check(m *Message) error {
+func (c *Client) Check(m *sealmq.Message) error {
 	if err := checkRoute(m); err != nil {
 		return err
 	}
 	return c.checkMessage(m)
 }
 
-func checkRoute(m *Message) error {
+func checkRoute(m *sealmq.Message) error {
 	if err := sealmq.CheckName("exchange", m.Exchange); err != nil {
 		return err
 	}
 	return sealmq.CheckName("routing key", m.Key)
 }
 
-func (c *Client) checkMessage(m *Message) error {
+func (c *Client) checkMessage(m *sealmq.Message) error {
 	if err := sealmq.CheckName("message id", m.ID); err != nil {
 		return err
 	}
 	switch size := publishSize(m); {
+	case len(m.Properties) > 0:
+		return &sealmq.Error{Code: sealmq.Unsupported, Message: "the line protocol carries no properties of messages"}
 	case len(m.Body) == 0:
 		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the message has no body"}
 	case bytes.IndexByte(m.Body, '\n') >= 0:

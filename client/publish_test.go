@@ -21,7 +21,7 @@ func TestPublishSendsTheExactBytes(t *testing.T) {
 			p.Send("ACK id-1\n")
 		}()
 		body := []byte(`{"message_id": "a b\\", "x": " y "} `)
-		if err := c.Publish(t.Context(), client.Message{Exchange: "ex", Key: "key", ID: "id-1", Body: body}); err != nil {
+		if err := c.Publish(t.Context(), sealmq.Message{Exchange: "ex", Key: "key", ID: "id-1", Body: body}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -84,20 +84,20 @@ func TestPublishChecksTheMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{MaxLineBytes: 1000})
 		ok := message("a")
-		with := func(change func(*client.Message)) client.Message {
+		with := func(change func(*sealmq.Message)) sealmq.Message {
 			m := ok
 			change(&m)
 			return m
 		}
-		cases := map[string]client.Message{
-			"no id":           with(func(m *client.Message) { m.ID = "" }),
-			"id with space":   with(func(m *client.Message) { m.ID = "a b" }),
-			"injected line":   with(func(m *client.Message) { m.Body = []byte("{}\npurge q") }),
-			"no body":         with(func(m *client.Message) { m.Body = nil }),
-			"no exchange":     with(func(m *client.Message) { m.Exchange = "" }),
-			"exchange, space": with(func(m *client.Message) { m.Exchange = "x y" }),
-			"key, line feed":  with(func(m *client.Message) { m.Key = "k\nack a" }),
-			"too long":        with(func(m *client.Message) { m.Body = make([]byte, 990) }),
+		cases := map[string]sealmq.Message{
+			"no id":           with(func(m *sealmq.Message) { m.ID = "" }),
+			"id with space":   with(func(m *sealmq.Message) { m.ID = "a b" }),
+			"injected line":   with(func(m *sealmq.Message) { m.Body = []byte("{}\npurge q") }),
+			"no body":         with(func(m *sealmq.Message) { m.Body = nil }),
+			"no exchange":     with(func(m *sealmq.Message) { m.Exchange = "" }),
+			"exchange, space": with(func(m *sealmq.Message) { m.Exchange = "x y" }),
+			"key, line feed":  with(func(m *sealmq.Message) { m.Key = "k\nack a" }),
+			"too long":        with(func(m *sealmq.Message) { m.Body = make([]byte, 990) }),
 		}
 		for name, m := range cases {
 			if err := c.Publish(t.Context(), m); sealmq.CodeOf(err) == "" {
@@ -144,7 +144,7 @@ func TestWindowHoldsPublishersBack(t *testing.T) {
 func TestWindowCountsBytesAndLetsOneLargeMessagePass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{WindowBytes: 50})
-		large := client.Message{Exchange: "x", Key: "k", ID: "a", Body: []byte(strings.Repeat("x", 200_000))}
+		large := sealmq.Message{Exchange: "x", Key: "k", ID: "a", Body: []byte(strings.Repeat("x", 200_000))}
 		r := newResults()
 		if err := c.PublishAsync(t.Context(), large, r.of("a")); err != nil {
 			t.Fatal(err)
@@ -209,7 +209,7 @@ func TestCloseFailsWhatWaits(t *testing.T) {
 				t.Errorf("blocked call: %v", err)
 			}
 		}
-		r.expect(t, "a: client is closed", "b: client is closed")
+		r.expect(t, "a: connection is closed", "b: connection is closed")
 		c.Close()
 		if err := c.Publish(t.Context(), message("d")); !errors.Is(err, client.ErrClosed) {
 			t.Errorf("publish after close: %v", err)

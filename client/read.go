@@ -119,7 +119,7 @@ func (c *Client) handle(block []byte) error {
 	r.answered, r.errs = r.answered[:0], r.errs[:0]
 	var err error
 	c.mu.Lock()
-	r.pushes.begin(c.sub)
+	r.pushes.sub = c.sub
 	for err == nil && len(block) > 0 {
 		i := bytes.IndexByte(block, '\n')
 		line := trimCR(block[:i])
@@ -128,7 +128,7 @@ func (c *Client) handle(block []byte) error {
 		case bytes.HasPrefix(line, prefixMessage) && !c.awaitsFetch():
 			err = r.pushes.message(line[len(prefixMessage):], block)
 		case bytes.HasPrefix(line, prefixMeta):
-			r.pushes.setMeta(line[len(prefixMeta):])
+			err = r.pushes.meta(line[len(prefixMeta):])
 		case bytes.HasPrefix(line, prefixEnded):
 			c.queueEnded(line[len(prefixEnded):])
 		default:

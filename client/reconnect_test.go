@@ -115,7 +115,7 @@ func TestGivesUpAfter(t *testing.T) {
 		if took := time.Since(start); took < time.Minute || took > 80*time.Second {
 			t.Errorf("gave up after %v", took)
 		}
-		r.expect(t, "a: client is closed")
+		r.expect(t, "a: connection is closed")
 	})
 }
 
@@ -191,7 +191,7 @@ func TestReplyBeforeTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := fakebroker.New(t)
 		c, p := f.Open(client.Config{})
-		first := client.Message{Exchange: "x", Key: "k", ID: "a", Body: make([]byte, 300_000)}
+		first := sealmq.Message{Exchange: "x", Key: "k", ID: "a", Body: make([]byte, 300_000)}
 		r := newResults()
 		if err := c.PublishAsync(t.Context(), first, r.of("a")); err != nil {
 			t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 )
 
 // consume subscribes with a prefetch of 2.
-func consume(t *testing.T, c *client.Client, p *fakebroker.Peer) *client.Subscription {
+func consume(t *testing.T, c *client.Client, p *fakebroker.Peer) sealmq.Subscription {
 	t.Helper()
 	go func() {
 		p.Expect("meta ends", "prefetch 2", "consume q")
@@ -30,9 +30,9 @@ func consume(t *testing.T, c *client.Client, p *fakebroker.Peer) *client.Subscri
 	return s
 }
 
-func expectNext(t *testing.T, s *client.Subscription, id, body string) {
+func expectNext(t *testing.T, s sealmq.Subscription, id, body string) {
 	t.Helper()
-	d, err := s.Next(t.Context())
+	d, err := next(t.Context(), s)
 	if err != nil || d.ID != id || string(d.Body) != body {
 		t.Errorf("delivery %q %q, %v; want %q %q", d.ID, d.Body, err, id, body)
 	}
@@ -42,9 +42,6 @@ func TestDeliveriesAndAcks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
-		if s.Queue() != "q" {
-			t.Errorf("queue %q", s.Queue())
-		}
 		p.Send("Message: a {\"x\": \" 1 \"}\nMess")
 		expectNext(t, s, "a", `{"x": " 1 "}`)
 		p.Send("age: b {}\nMessage: c {")
@@ -52,12 +49,12 @@ func TestDeliveriesAndAcks(t *testing.T) {
 		p.Send("}\r\n")
 		expectNext(t, s, "c", "{}")
 
-		if err := s.Ack("a", "b"); err != nil {
+		if err := s.Ack(of("a", "b")...); err != nil {
 			t.Error(err)
 		}
 		p.Expect("ack a", "ack b")
 		acked := make(chan error)
-		go func() { acked <- s.AckWait(t.Context(), "c") }()
+		go func() { acked <- s.AckWait(t.Context(), of("c")...) }()
 		p.Expect("ack c")
 		p.Send("ACK_CONFIRMED a\nMessage: d {}\nACK_CONFIRMED b\nACK_CONFIRMED c\n")
 		if err := <-acked; err != nil {
@@ -82,15 +79,15 @@ func TestNextBatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		batch := make([]client.Delivery, 2)
+		batch := make([]sealmq.Delivery, 2)
 		over, stop := context.WithCancel(t.Context())
 		stop()
-		if _, err := s.NextBatch(over, batch); !errors.Is(err, context.Canceled) {
+		if _, err := s.Next(over, batch); !errors.Is(err, context.Canceled) {
 			t.Errorf("context is over: %v", err)
 		}
 		var got []string
 		for range 2 {
-			n, err := s.NextBatch(t.Context(), batch)
+			n, err := s.Next(t.Context(), batch)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,10 +100,10 @@ func TestNextBatch(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := s.NextBatch(ctx, batch); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Next(ctx, batch); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("nothing there: %v", err)
 		}
-		if _, err := s.NextBatch(ctx, nil); err == nil {
+		if _, err := s.Next(ctx, nil); err == nil {
 			t.Error("no room, and no error")
 		}
 	})
@@ -117,8 +114,8 @@ func TestBodiesStayAsTheyWere(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		p.Send("Message: a first\nMessage: b second\n")
-		a, _ := s.Next(t.Context())
-		b, _ := s.Next(t.Context())
+		a, _ := next(t.Context(), s)
+		b, _ := next(t.Context(), s)
 		a.Body = append(a.Body, "-and-more-than-fits"...)
 		p.Send("Message: c " + strings.Repeat("z", 100_000) + "\n")
 		expectNext(t, s, "c", strings.Repeat("z", 100_000))
@@ -141,15 +138,19 @@ func TestMeta(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, _ := s.Next(t.Context())
-		got, err := d.Meta()
-		want := client.Meta{Queue: "q", Publisher: "lab", Exchange: "x", Key: "k", Time: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC), Attempt: 2}
-		if err != nil || got != want {
-			t.Errorf("%+v, %v", got, err)
+		got, _ := next(t.Context(), s)
+		want := sealmq.Delivery{Message: sealmq.Message{ID: "a", Publisher: "lab", Exchange: "x", Key: "k",
+			Published: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC), Body: []byte("{}")}, Queue: "q", Attempt: 2}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
 		}
-		d, _ = s.Next(t.Context())
-		if _, err := d.Meta(); err == nil {
-			t.Error("meta without a meta line")
+		got, _ = next(t.Context(), s)
+		if want := (sealmq.Delivery{Message: sealmq.Message{ID: "b", Body: []byte("{}")}, Queue: "q"}); !cmp.Equal(want, got) {
+			t.Errorf("without a meta line: %+v", got)
+		}
+		p.Send("Meta: {\n")
+		if line, err := p.In.ReadString('\n'); err == nil {
+			t.Errorf("a broken meta line is believed: %q", line)
 		}
 	})
 }
@@ -159,11 +160,11 @@ func TestNackAndDead(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{})
 		s := consume(t, c, p)
 		for _, err := range []error{
-			s.Nack("a", 0),
-			s.Nack("b", 90*time.Second),
-			s.Dead("c", "cannot be opened:\n the key "),
-			s.Dead("d", ""),
-			s.Dead("e", strings.Repeat("é", 200)),
+			s.Nack(0, of("a")...),
+			s.Nack(90*time.Second, of("b")...),
+			s.Dead("cannot be opened:\n the key ", of("c")...),
+			s.Dead("", of("d")...),
+			s.Dead(strings.Repeat("é", 200), of("e")...),
 		} {
 			if err != nil {
 				t.Error(err)
@@ -175,7 +176,7 @@ func TestNackAndDead(t *testing.T) {
 		if err := c.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
-		for _, err := range []error{s.Nack("a", -1), s.Nack("a", 25*time.Hour), s.Nack("a b", 0), s.Ack("a\nack b")} {
+		for _, err := range []error{s.Nack(-1, of("a")...), s.Nack(25*time.Hour, of("a")...), s.Nack(0, of("a b")...), s.Ack(of("a\nack b")...)} {
 			if sealmq.CodeOf(err) == "" {
 				t.Errorf("taken: %v", err)
 			}
@@ -192,7 +193,7 @@ func TestSubscriptionSurvivesReconnect(t *testing.T) {
 		p.Send("Message: a {}\nMessage: b {}\n")
 		expectNext(t, s, "a", "{}")
 		acked := make(chan error)
-		go func() { acked <- s.AckWait(t.Context(), "a") }()
+		go func() { acked <- s.AckWait(t.Context(), of("a")...) }()
 		p.Expect("ack a")
 		p.Conn.Close()
 		if err := <-acked; !errors.Is(err, client.ErrInterrupted) {
@@ -200,10 +201,10 @@ func TestSubscriptionSurvivesReconnect(t *testing.T) {
 		}
 		synctest.Wait()
 		// The ack has nothing to settle now; b was never handed out and comes again.
-		if err := s.Ack("a"); err != nil {
+		if err := s.Ack(of("a")...); err != nil {
 			t.Error(err)
 		}
-		if err := s.AckWait(t.Context(), "a"); !errors.Is(err, client.ErrInterrupted) {
+		if err := s.AckWait(t.Context(), of("a")...); !errors.Is(err, client.ErrInterrupted) {
 			t.Errorf("ack without a connection: %v", err)
 		}
 		p = f.Accept()
@@ -239,7 +240,7 @@ func TestConsumeRefused(t *testing.T) {
 			t.Errorf("bad prefetch: %v", err)
 		}
 		c.Close()
-		if _, err := s.Next(t.Context()); !errors.Is(err, client.ErrClosed) {
+		if _, err := next(t.Context(), s); !errors.Is(err, client.ErrClosed) {
 			t.Errorf("after close: %v", err)
 		}
 	})
@@ -304,7 +305,7 @@ func TestPublishAndConsumeOnOneConnection(t *testing.T) {
 		p.Expect(lines("a")...)
 		p.Send("Message: a {}\nACK a\n")
 		expectNext(t, s, "a", "{}")
-		if err := s.Ack("a"); err != nil {
+		if err := s.Ack(of("a")...); err != nil {
 			t.Error(err)
 		}
 		p.Expect("ack a")
@@ -323,7 +324,7 @@ func TestSetPrefetch(t *testing.T) {
 		if err := s.SetPrefetch(1); err != nil {
 			t.Error(err)
 		}
-		if err := s.Ack("a"); err != nil {
+		if err := s.Ack(of("a")...); err != nil {
 			t.Error(err)
 		}
 		p.Expect("prefetch 1", "ack a")
@@ -352,7 +353,7 @@ func TestUnansweredAcksAndCommandsAreBounded(t *testing.T) {
 		acked := make(chan error)
 		go func() {
 			for {
-				if err := s.Ack("a"); err != nil {
+				if err := s.Ack(of("a")...); err != nil {
 					acked <- err
 					return
 				}

@@ -110,4 +110,4 @@ type Settlement struct {
 }
 
 // MaxDelay bounds Settlement.Delay.
-const MaxDelay = 24 * time.Hour
+const MaxDelay = sealmq.MaxDelay

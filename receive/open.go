@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -42,7 +42,7 @@ func (r *Receiver) open(n int) {
 	workers.Wait()
 }
 
-func (r *Receiver) openOne(d *client.Delivery) (m *seal.Message, err error) {
+func (r *Receiver) openOne(d *sealmq.Delivery) (m *seal.Message, err error) {
 	want := seal.Expect{ID: d.ID, Exchange: r.cfg.Exchange, RoutingKey: r.cfg.RoutingKey}
 	for _, o := range r.openers {
 		if m, err = o.Open(d.Body, want); err == nil || !errors.Is(err, seal.ErrReceiver) {

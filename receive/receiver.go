@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -83,7 +82,7 @@ type Config struct {
 // Received is an opened message that was not taken before.
 type Received struct {
 	*seal.Message
-	Delivery *client.Delivery // its Meta is the broker's word
+	Delivery *sealmq.Delivery // the broker's word, and only the id if the client's Config.Meta is not set
 	hand     *hand
 }
 
@@ -111,7 +110,7 @@ var (
 type Receiver struct {
 	c         *client.Client
 	cfg       Config
-	sub       *client.Subscription
+	sub       sealmq.Subscription
 	openers   []*seal.Opener
 	ctx       context.Context   // of the Next that opens messages
 	deadQueue bool              // the queue is a dead-letter queue: nothing is moved from there
@@ -122,12 +121,12 @@ type Receiver struct {
 	left      map[string]int    // how often a message was left in the queue with these keys, by its id
 	unopened  error             // why the first of them did not open, while none has
 	hasOpened bool
-	batch     []client.Delivery
+	batch     []sealmq.Delivery
 	results   []openResult
 
-	mu      sync.Mutex          // of what extendAll reads
-	pending []client.Delivery   // of the batch, not judged yet
-	shown   map[string]struct{} // the application's
+	mu      sync.Mutex                  // of what extendAll reads
+	pending []sealmq.Delivery           // of the batch, not judged yet
+	shown   map[string]*sealmq.Delivery // the application's
 
 	opened, repeated, refused, conflicts, undecided, stayed atomic.Uint64
 }
@@ -150,8 +149,8 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), deadQueue: strings.HasSuffix(queue, sealmq.DeadSuffix),
-		checked: make(map[[32]byte]bool), left: make(map[string]int), shown: make(map[string]struct{}),
-		batch: make([]client.Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
+		checked: make(map[[32]byte]bool), left: make(map[string]int), shown: make(map[string]*sealmq.Delivery),
+		batch: make([]sealmq.Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
 	certificates := keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), cfg.Now)
 	find := func(sum [32]byte) ([]byte, error) { return certificates.Find(r.ctx, sum) }
 	for _, name := range cfg.Names {
@@ -166,7 +165,7 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 	if r.sub, err = c.Consume(ctx, queue, cfg.Prefetch); err != nil {
 		return nil, err
 	}
-	if err := r.askQueue(ctx); err != nil {
+	if err := r.askQueue(ctx, queue); err != nil {
 		return nil, err
 	}
 	r.extendAll()
@@ -175,10 +174,10 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 
 // askQueue learns the queue's ack timeout. An older broker, or one that does not tell, is
 // taken to have the default.
-func (r *Receiver) askQueue(ctx context.Context) error {
-	info, err := r.c.Queue(ctx, r.sub.Queue())
+func (r *Receiver) askQueue(ctx context.Context, queue string) error {
+	info, err := r.c.Queue(ctx, queue)
 	for errors.Is(err, client.ErrInterrupted) {
-		info, err = r.c.Queue(ctx, r.sub.Queue())
+		info, err = r.c.Queue(ctx, queue)
 	}
 	if ctx.Err() != nil || errors.Is(err, client.ErrClosed) {
 		return err
@@ -227,7 +226,7 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 	r.ctx = ctx
 	for {
 		if len(r.pending) == 0 {
-			n, err := r.sub.NextBatch(ctx, r.batch[:limit])
+			n, err := r.sub.Next(ctx, r.batch[:limit])
 			if err != nil {
 				return nil, err
 			}
@@ -250,7 +249,7 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 	}
 }
 
-func (r *Receiver) setPending(list []client.Delivery) {
+func (r *Receiver) setPending(list []sealmq.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending = list
@@ -262,44 +261,38 @@ func (r *Receiver) setPending(list []client.Delivery) {
 // whether they come again; the ledger must be opened again.
 func (r *Receiver) Commit(output Output, list ...Received) error {
 	messages := make([]*seal.Message, len(list))
-	acks := make([]string, len(list))
 	for i := range list {
-		messages[i], acks[i] = list[i].Message, list[i].ID
+		messages[i] = list[i].Message
 	}
 	if err := r.cfg.Ledger.commit(output, messages, func(i int) known { return list[i].known() }); err != nil {
 		return err
 	}
 	r.unshow(list)
-	return r.sub.Ack(acks...)
+	return r.sub.Ack(deliveries(list)...)
+}
+
+func deliveries(list []Received) []sealmq.Delivery {
+	out := make([]sealmq.Delivery, len(list))
+	for i := range list {
+		out[i] = *list[i].Delivery
+	}
+	return out
 }
 
 // Nack gives messages back, to be delivered again after delay.
 func (r *Receiver) Nack(delay time.Duration, list ...Received) error {
 	r.forget(list)
-	for i := range list {
-		if err := r.sub.Nack(list[i].ID, delay); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.sub.Nack(delay, deliveries(list)...)
 }
 
 // Dead puts messages into the queue's dead-letter queue. In a dead-letter queue they stay,
 // and come again after UndecidedDelay.
 func (r *Receiver) Dead(reason string, list ...Received) error {
 	r.forget(list)
-	for i := range list {
-		err := error(nil)
-		if r.deadQueue {
-			err = r.sub.Release(list[i].ID, r.cfg.UndecidedDelay)
-		} else {
-			err = r.sub.Dead(list[i].ID, reason)
-		}
-		if err != nil {
-			return err
-		}
+	if r.deadQueue {
+		return r.sub.Release(r.cfg.UndecidedDelay, deliveries(list)...)
 	}
-	return nil
+	return r.sub.Dead(reason, deliveries(list)...)
 }
 
 // forget takes messages that are given back out of hand.
@@ -320,21 +313,21 @@ func (r *Receiver) unshow(list []Received) {
 func (r *Receiver) extendAll() {
 	clock.System.AfterFunc(max(r.ackTime/3, time.Millisecond), func() {
 		if r.c.Err() == nil {
-			// An older broker cannot; one that comes in its place may.
-			_ = r.sub.Extend(append(r.unsettled(), r.sub.Waiting()...)...)
+			_ = r.sub.Extend(r.unsettled()...) // without it they come again
 			r.extendAll()
 		}
 	})
 }
 
-// unsettled are the ids of all that was taken from the subscription and is not settled.
-func (r *Receiver) unsettled() (ids []string) {
+// unsettled is all that was taken from the subscription and is not settled.
+func (r *Receiver) unsettled() []sealmq.Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := range r.pending {
-		ids = append(ids, r.pending[i].ID)
+	list := slices.Clone(r.pending)
+	for _, d := range r.shown {
+		list = append(list, *d)
 	}
-	return slices.AppendSeq(ids, maps.Keys(r.shown))
+	return list
 }
 
 // GiveBack gives everything back that the broker has sent and that is not settled. It does not
@@ -342,5 +335,5 @@ func (r *Receiver) unsettled() (ids []string) {
 // delivery limit. It ends the Receiver; call it before the Client is closed. It returns when
 // the broker has everything back, or with ctx's error.
 func (r *Receiver) GiveBack(ctx context.Context) error {
-	return r.sub.GiveBack(ctx, r.unsettled()...)
+	return r.sub.Close(ctx, r.unsettled()...)
 }

@@ -69,7 +69,7 @@ func (e *ends) garbage(t *testing.T, n int) {
 	c := e.dial(t, "mallory")
 	for i := range n {
 		id := fmt.Sprint("garbage-", i)
-		if err := c.Publish(t.Context(), client.Message{Exchange: "post", Key: "bob", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}); err != nil {
+		if err := c.Publish(t.Context(), sealmq.Message{Exchange: "post", Key: "bob", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -277,7 +277,7 @@ func TestConflictWithWhatIsInHand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := n.dial(t, "alice").Publish(t.Context(), client.Message{Exchange: "post", Key: "bob", ID: "same", Body: body}); err != nil {
+			if err := n.dial(t, "alice").Publish(t.Context(), sealmq.Message{Exchange: "post", Key: "bob", ID: "same", Body: body}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -14,7 +15,7 @@ import (
 // settle returns those of the first n pending messages that are to be shown, and settles the
 // others. If an error keeps it from judging one, it says how many were done.
 func (r *Receiver) settle(ctx context.Context, n int, noKeys time.Duration) (list []Received, done int, err error) {
-	var acks []string
+	var acks []sealmq.Delivery
 	for done < n && err == nil {
 		d, res := &r.pending[done], &r.results[done]
 		reason := res.err
@@ -28,11 +29,11 @@ func (r *Receiver) settle(ctx context.Context, n int, noKeys time.Duration) (lis
 		case isUndecided(reason) && ctx.Err() != nil:
 			err = ctx.Err()
 		case isUndecided(reason):
-			err = r.postpone(d.ID, r.cfg.UndecidedDelay, reason)
+			err = r.postpone(d, r.cfg.UndecidedDelay, reason)
 		case noKeys > 0 && !left && errors.Is(reason, seal.ErrWrongKey):
-			err = r.postpone(d.ID, noKeys, reason)
+			err = r.postpone(d, noKeys, reason)
 		case reason != nil:
-			err = r.refuse(d.ID, reason)
+			err = r.refuse(d, reason)
 		default:
 			r.hasOpened = true
 			switch j, h := r.cfg.Ledger.take(res.m, r); j {
@@ -41,15 +42,15 @@ func (r *Receiver) settle(ctx context.Context, n int, noKeys time.Duration) (lis
 				list = append(list, Received{Message: res.m, Delivery: &one, hand: h})
 			case LedgerSeen:
 				r.repeated.Add(1)
-				acks = append(acks, d.ID)
+				acks = append(acks, *d)
 			case LedgerConflict:
 				r.conflicts.Add(1)
-				err = r.refuse(d.ID, ErrMessageConflict)
+				err = r.refuse(d, ErrMessageConflict)
 			case LedgerForgotten:
-				err = r.refuse(d.ID, ErrMessageForgotten)
+				err = r.refuse(d, ErrMessageForgotten)
 			case LedgerInHand:
 				if h.by != r { // the other one commits it, or it is this one's then
-					err = r.sub.Release(d.ID, r.cfg.UndecidedDelay)
+					err = r.sub.Release(r.cfg.UndecidedDelay, *d)
 				}
 			}
 		}
@@ -66,7 +67,7 @@ func (r *Receiver) show(list []Received) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range list {
-		r.shown[list[i].ID] = struct{}{}
+		r.shown[list[i].ID] = list[i].Delivery
 	}
 }
 
@@ -76,10 +77,10 @@ func isUndecided(err error) bool {
 }
 
 // postpone gives a message back uncounted that cannot be judged now.
-func (r *Receiver) postpone(id string, delay time.Duration, reason error) error {
+func (r *Receiver) postpone(d *sealmq.Delivery, delay time.Duration, reason error) error {
 	r.undecided.Add(1)
-	r.cfg.Log.Info("message cannot be judged now and comes again", "message_id", id, "err", reason)
-	return r.sub.Release(id, delay)
+	r.cfg.Log.Info("message cannot be judged now and comes again", "message_id", d.ID, "err", reason)
+	return r.sub.Release(delay, *d)
 }
 
 // checkPeer compares the checkpoint of a message's epoch with what is seen here. reason is
@@ -116,32 +117,32 @@ func mayBeMine(err error) bool {
 }
 
 // refuse moves a message to the dead-letter queue, or leaves it where it is.
-func (r *Receiver) refuse(id string, reason error) error {
+func (r *Receiver) refuse(d *sealmq.Delivery, reason error) error {
 	if r.deadQueue || mayBeMine(reason) && !r.cfg.DeadLetter {
-		return r.leave(id, reason)
+		return r.leave(d, reason)
 	}
-	r.cfg.Log.Warn("message is refused and goes to the dead-letter queue", "message_id", id, "err", reason)
+	r.cfg.Log.Warn("message is refused and goes to the dead-letter queue", "message_id", d.ID, "err", reason)
 	r.refused.Add(1)
-	return r.sub.Dead(id, reason.Error())
+	return r.sub.Dead(reason.Error(), *d)
 }
 
 // leave gives a message back uncounted. It comes again later each time, so that it stops
 // nobody and costs little however long it stays.
-func (r *Receiver) leave(id string, reason error) error {
-	times, known := r.left[id]
+func (r *Receiver) leave(d *sealmq.Delivery, reason error) error {
+	times, known := r.left[d.ID]
 	delay := maxLeftDelay
 	if known || len(r.left) < maxLeft {
-		r.left[id] = times + 1
+		r.left[d.ID] = times + 1
 		delay = min(maxLeftDelay, minLeftDelay<<min(times, 16))
 	}
 	if !known {
 		r.stayed.Add(1)
-		r.cfg.Log.Warn("message cannot be opened and stays in the queue", "message_id", id, "err", reason)
+		r.cfg.Log.Warn("message cannot be opened and stays in the queue", "message_id", d.ID, "err", reason)
 		if r.unopened == nil {
 			r.unopened = reason
 		}
 	}
-	return r.sub.Release(id, delay)
+	return r.sub.Release(delay, *d)
 }
 
 // Unopened is an *UnopenedError if messages came and none could be opened, else nil.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/fakebroker"
@@ -204,7 +205,7 @@ func TestABadNameDoesNotStopASender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := fakebroker.New(t).Open(client.Config{})
 		s := spooler(t, c, nil)
-		for _, m := range []client.Message{{Exchange: "bad name", Key: "k", ID: "a", Body: []byte("{}")}, {Exchange: "x", Key: "bad\tkey", ID: "a", Body: []byte("{}")}} {
+		for _, m := range []sealmq.Message{{Exchange: "bad name", Key: "k", ID: "a", Body: []byte("{}")}, {Exchange: "x", Key: "bad\tkey", ID: "a", Body: []byte("{}")}} {
 			if err := s.Publish(t.Context(), m, nil, nil); err == nil || errors.Is(err, send.ErrStopped) {
 				t.Errorf("%q %q: %v", m.Exchange, m.Key, err)
 			}

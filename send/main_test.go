@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/testing/testca"
@@ -17,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func message(id string) client.Message {
-	return client.Message{Exchange: "x", Key: "k", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}
+func message(id string) sealmq.Message {
+	return sealmq.Message{Exchange: "x", Key: "k", ID: id, Body: []byte(`{"message_id":"` + id + `"}`)}
 }
 
 // line is what a client sends for the message with this id.

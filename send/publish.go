@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 )
@@ -192,7 +193,7 @@ func (s *Sender) tooOld(x *sending, err error) error {
 	s.cfg.Spool.learn(s.c)
 	old := s.cfg.Spool.CheckAge()
 	if old == nil { // the clock was set back since
-		old = &SpoolTooOldError{Entries: []SpoolEntry{{Message: client.Message{ID: x.ID}, Seq: x.Seq, Time: x.Time}}, Horizon: s.cfg.Spool.Horizon()}
+		old = &SpoolTooOldError{Entries: []SpoolEntry{{Message: sealmq.Message{ID: x.ID}, Seq: x.Seq, Time: x.Time}}, Horizon: s.cfg.Spool.Horizon()}
 	}
 	return fmt.Errorf("%w: %w", err, old)
 }

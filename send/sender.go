@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
@@ -236,11 +237,11 @@ func (s *Sender) SendAsync(ctx context.Context, exchange, key string, text []byt
 
 // Seal seals a text and does not publish it. It is the first half of SendAsync, for programs
 // that seal ahead.
-func (s *Sender) Seal(ctx context.Context, exchange, key string, text []byte) (client.Message, error) {
+func (s *Sender) Seal(ctx context.Context, exchange, key string, text []byte) (sealmq.Message, error) {
 	if err := s.renew(ctx); err != nil {
-		return client.Message{}, err
+		return sealmq.Message{}, err
 	}
-	m := client.Message{Exchange: exchange, Key: key, ID: seal.NewID()}
+	m := sealmq.Message{Exchange: exchange, Key: key, ID: seal.NewID()}
 	var err error
 	m.Body, err = s.sealer.Seal(seal.Content{ID: m.ID, Exchange: exchange, RoutingKey: key, Body: text})
 	return m, err
@@ -248,7 +249,7 @@ func (s *Sender) Seal(ctx context.Context, exchange, key string, text []byte) (c
 
 // Publish is the second half of SendAsync. With a Spool, position is kept with the message:
 // see SpoolEntry.Position. The message must not be changed afterwards.
-func (s *Sender) Publish(ctx context.Context, m client.Message, position []byte, confirmed func(id string, err error)) error {
+func (s *Sender) Publish(ctx context.Context, m sealmq.Message, position []byte, confirmed func(id string, err error)) error {
 	x := &sending{SpoolEntry: SpoolEntry{Message: m, Position: position}, confirmed: confirmed}
 	// A bad message must not get into the spool beside good ones.
 	if err := s.c.Check(&m); err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
@@ -57,7 +58,7 @@ var ErrInUse = durable.ErrLocked
 
 // SpoolEntry is a message in a spool.
 type SpoolEntry struct {
-	client.Message
+	sealmq.Message
 	// Seq counts the messages of a spool from one.
 	Seq uint64
 	// Time is when it was put in, in whole milliseconds.
@@ -351,7 +352,7 @@ func (s *Spool) Entries() []SpoolEntry {
 func (s *Spool) entries(want func(*spooled) bool) (list []SpoolEntry) {
 	for _, p := range s.pending {
 		if !p.settled && want(p) {
-			list = append(list, SpoolEntry{Message: client.Message{ID: p.id}, Seq: p.seq, Time: p.time})
+			list = append(list, SpoolEntry{Message: sealmq.Message{ID: p.id}, Seq: p.seq, Time: p.time})
 		}
 	}
 	return list

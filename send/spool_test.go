@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/framelog"
@@ -23,7 +23,7 @@ import (
 
 func entry(n int) send.SpoolEntry {
 	id := fmt.Sprint("id-", n)
-	return send.SpoolEntry{Position: fmt.Append(nil, "line ", n), Message: client.Message{
+	return send.SpoolEntry{Position: fmt.Append(nil, "line ", n), Message: sealmq.Message{
 		Exchange: "x", Key: "k", ID: id, Body: fmt.Appendf(nil, `{"message_id":"%s","n":"%s"}`, id, strings.Repeat("x", 40))}}
 }
 
@@ -151,7 +151,7 @@ func TestSpoolIsBounded(t *testing.T) {
 	if d := cmp.Diff([]string{"id-90"}, ids(s.Entries())); d != "" {
 		t.Error(d)
 	}
-	for _, bad := range []send.SpoolEntry{{}, {Message: client.Message{ID: "a b", Exchange: "x", Key: "k"}}, {Message: entry(1).Message, Position: make([]byte, send.MaxPositionBytes+1)}} {
+	for _, bad := range []send.SpoolEntry{{}, {Message: sealmq.Message{ID: "a b", Exchange: "x", Key: "k"}}, {Message: entry(1).Message, Position: make([]byte, send.MaxPositionBytes+1)}} {
 		if s.Append(t.Context(), []send.SpoolEntry{bad}) == nil {
 			t.Errorf("%v was taken", bad.ID)
 		}

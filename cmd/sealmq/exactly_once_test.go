@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/brokerproc"
 )
 
@@ -200,11 +200,11 @@ func (h *harness) waits(queue string) bool {
 // waitsIn says so of what "sealmq queue list --json" has printed.
 func waitsIn(t *testing.T, list []byte, queue string) bool {
 	t.Helper()
-	var queues []client.QueueInfo
+	var queues []sealmq.QueueInfo
 	if err := json.Unmarshal(list, &queues); err != nil {
 		t.Errorf("list of queues %q: %v", list, err)
 	}
-	return slices.ContainsFunc(queues, func(q client.QueueInfo) bool { return q.Name == queue && q.Ready+q.Unacked > 0 })
+	return slices.ContainsFunc(queues, func(q sealmq.QueueInfo) bool { return q.Name == queue && q.Ready+q.Unacked > 0 })
 }
 
 func (h *harness) checkLines(name string, lines, deaths int) {

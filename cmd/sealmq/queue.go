@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -21,7 +20,7 @@ func newQueueListCmd() *cobra.Command {
 	return connected(&cobra.Command{Use: "list", Short: "List all queues"}, func(a call) error {
 		list, err := a.client.Queues(a.ctx)
 		head := []string{"QUEUE", ">READY", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">DROPPED", ">REFUSED"}
-		return printList(a, err, list, "there are no queues", head, func(q client.QueueInfo) []any {
+		return printList(a, err, list, "there are no queues", head, func(q sealmq.QueueInfo) []any {
 			return []any{q.Name, q.Ready, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Dropped, q.Refused}
 		})
 	})

@@ -6,15 +6,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealmq/sealmq/broker"
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // peekedRow is a waiting message with the readable part of its envelope.
 type peekedRow struct {
-	client.PeekedMessage
+	sealmq.PeekedMessage
 	Sealed *sealedRow `json:"sealed,omitempty"` // only if the body is shown and is sealed
 }
 
@@ -26,7 +25,7 @@ type sealedRow struct {
 	Keys      []string     `json:"keys,omitempty"` // the beginnings of their fingerprints
 }
 
-func newPeekedRow(m client.PeekedMessage) peekedRow {
+func newPeekedRow(m sealmq.PeekedMessage) peekedRow {
 	r := peekedRow{PeekedMessage: m}
 	body := m.BodyBytes
 	if len(m.Body) > 0 {
@@ -88,6 +87,6 @@ the message is too large for the broker to show its body.`,
 			return []any{r.ID, bytesText(r.Size), orDash(r.Publisher), r.Exchange, r.Key, stampText(r.Time), r.Attempts, suite, sender, to, orDash(r.DeathReason)}
 		})
 	})
-	cmd.Flags().IntP("count", "n", 10, fmt.Sprintf("maximum number of messages to show, up to %d", broker.MaxPeek))
+	cmd.Flags().IntP("count", "n", sealmq.DefaultPeek, fmt.Sprintf("maximum number of messages to show, up to %d", sealmq.MaxPeek))
 	return cmd
 }

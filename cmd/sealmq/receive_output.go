@@ -134,10 +134,10 @@ var notRun = []int{126, 127, 9009}
 func variables(queue string, m *receive.Received) []string {
 	exchange, key := m.Exchange, m.RoutingKey
 	list := []string{"SEALMQ_MSG_ID=" + m.ID, "SEALMQ_MSG_QUEUE=" + queue, "SEALMQ_MSG_SUITE=" + string(m.Suite)}
-	if meta, err := m.Delivery.Meta(); err == nil {
-		list = append(list, "SEALMQ_MSG_ATTEMPT="+strconv.Itoa(int(meta.Attempt)), "SEALMQ_MSG_PUBLISHER="+meta.Publisher)
+	if d := m.Delivery; d.Attempt > 0 {
+		list = append(list, "SEALMQ_MSG_ATTEMPT="+strconv.Itoa(int(d.Attempt)), "SEALMQ_MSG_PUBLISHER="+d.Publisher)
 		if !m.Proven() {
-			exchange, key = meta.Exchange, meta.Key
+			exchange, key = d.Exchange, d.Key
 		}
 	}
 	if m.Proven() {

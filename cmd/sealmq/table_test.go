@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 )
 
 func TestTable(t *testing.T) {
@@ -36,7 +36,7 @@ func TestStrangersTextStaysText(t *testing.T) {
 	b64 := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	forged := []byte(`{"message_id":"m","receiver_client_id":"lab\u001b[2J\nid-2  bob\u202e","enc_session_key":"` + b64(80) +
 		`","nonce":"` + b64(12) + `","ciphertext":"` + b64(20) + `"}`)
-	row := newPeekedRow(client.PeekedMessage{Body: forged})
+	row := newPeekedRow(sealmq.PeekedMessage{Body: forged})
 	if row.Sealed == nil {
 		t.Fatal("it is not taken for an envelope")
 	}

@@ -7,7 +7,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 )
 
@@ -347,7 +346,7 @@ func (p *pair) advance() {
 func (p *pair) peek() {
 	name, n := drawQueue.Draw(p.T, "queue"), rapid.IntRange(1, 10).Draw(p.T, "most")
 	if isDead(name) {
-		n = broker.MaxPeek
+		n = sealmq.MaxPeek
 	}
 	p.call("peek into "+name, func(_ int, e engine.Engine, done func(any, error)) {
 		list, err := e.(engine.Peeker).Peek(name, n)

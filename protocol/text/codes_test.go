@@ -52,7 +52,7 @@ func TestEveryCodeReachesTheClient(t *testing.T) {
 	n.bound(t)
 	c := n.dialClient(t)
 	publish := func() error {
-		return c.Publish(t.Context(), goclient.Message{Exchange: "x", Key: "k", ID: "1", Body: []byte(message("1"))})
+		return c.Publish(t.Context(), sealmq.Message{Exchange: "x", Key: "k", ID: "1", Body: []byte(message("1"))})
 	}
 	for _, r := range protocol.Replies() {
 		for _, sentence := range []string{"", "queue 'q' is full: it says so"} {

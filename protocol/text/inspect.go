@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/protocol"
 )
@@ -57,7 +56,6 @@ func (s *Session) exchanges(v Verb, _ []byte) {
 }
 
 const (
-	defaultPeek = 10
 	// A peek shows bodies up to maxPeekBody and stops showing them after maxPeekBodies,
 	// so that one reply stays small.
 	maxPeekBody   = sealmq.DefaultMaxLineBytes
@@ -81,9 +79,9 @@ type peeked struct {
 
 func (s *Session) peek(v Verb, args []byte) {
 	queue, count := cut(args)
-	n, ok := optionalCount(count, defaultPeek)
-	if !ok || n > broker.MaxPeek {
-		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(broker.MaxPeek))
+	n, ok := optionalCount(count, sealmq.DefaultPeek)
+	if !ok || n > sealmq.MaxPeek {
+		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(sealmq.MaxPeek))
 		return
 	}
 	messages, err := s.cfg.Broker.Peek(s.caller, string(queue), n)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 )
 
@@ -119,7 +120,7 @@ func (p *publisher) runClient(ctx context.Context) {
 		}
 		n := p.ledger.Next(p.pub)
 		exchange, _ := route(n)
-		m := client.Message{Exchange: exchange, Key: routingKey, ID: messageID(p.pub, n), Body: p.ledger.Body(p.pub, n)}
+		m := sealmq.Message{Exchange: exchange, Key: routingKey, ID: messageID(p.pub, n), Body: p.ledger.Body(p.pub, n)}
 		err := c.PublishAsync(ctx, m, func(err error) {
 			switch {
 			case err == nil:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/internal/testing/liar"
@@ -85,7 +86,7 @@ func publishPlain(w *world, mark string, n int) {
 		id := fmt.Sprint("plain-", i)
 		body, err := json.Marshal(map[string]string{"message_id": id, "text": mark})
 		w.must(err)
-		w.must(admin.Publish(w.Context(), client.Message{Exchange: exchange, Key: "plain", ID: id, Body: body}))
+		w.must(admin.Publish(w.Context(), sealmq.Message{Exchange: exchange, Key: "plain", ID: id, Body: body}))
 	}
 }
 

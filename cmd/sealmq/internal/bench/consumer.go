@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 )
 
@@ -13,7 +14,7 @@ import (
 type consumer struct {
 	run     *Run
 	client  *client.Client
-	sub     *client.Subscription
+	sub     sealmq.Subscription
 	seen    []bitset // of the copies in its queue, by publisher
 	latency *latency // nil for a backlog, because its age is not a latency
 	stop    context.CancelFunc
@@ -51,9 +52,9 @@ const receiveBatch = 64
 
 // receive checks and acknowledges until ctx ends.
 func (k *consumer) receive(ctx context.Context) error {
-	var batch [receiveBatch]client.Delivery
+	var batch [receiveBatch]sealmq.Delivery
 	for {
-		n, err := k.sub.NextBatch(ctx, batch[:])
+		n, err := k.sub.Next(ctx, batch[:])
 		if err != nil {
 			if errors.Is(err, context.Canceled) {
 				return nil
@@ -62,9 +63,9 @@ func (k *consumer) receive(ctx context.Context) error {
 		}
 		for i := range batch[:n] {
 			k.check(batch[i].Body)
-			if err := k.sub.Ack(batch[i].ID); err != nil {
-				return fmt.Errorf("acknowledge: %w", err)
-			}
+		}
+		if err := k.sub.Ack(batch[:n]...); err != nil {
+			return fmt.Errorf("acknowledge: %w", err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 )
 
@@ -73,7 +74,7 @@ func (p *publisher) publish(ctx context.Context, count uint64, stop time.Time) e
 			break
 		}
 		id, body := p.envelope.set(s.number, s.sent)
-		err := p.client.PublishAsync(ctx, client.Message{
+		err := p.client.PublishAsync(ctx, sealmq.Message{
 			Exchange: p.exchange,
 			Key:      p.keys[s.number%uint64(len(p.keys))],
 			ID:       string(id),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/brokerproc"
@@ -87,7 +88,7 @@ func publishControl(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Publish(ctx, client.Message{Exchange: Exchange, Key: controlQueue, ID: "control", Body: body}); err != nil {
+	if err := c.Publish(ctx, sealmq.Message{Exchange: Exchange, Key: controlQueue, ID: "control", Body: body}); err != nil {
 		return fmt.Errorf("publish a message that is not sealed: %w", err)
 	}
 	return nil

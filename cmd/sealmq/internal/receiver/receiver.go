@@ -206,19 +206,13 @@ func (r *Receiver) do(ctx context.Context, list []receive.Received) error {
 
 // pauseOf is the pause before the next attempt. It grows with the broker's count of attempts.
 func pauseOf(m *receive.Received) time.Duration {
-	meta, err := m.Delivery.Meta()
-	if err != nil || meta.Attempt == 0 {
-		return MinAgain
-	}
-	return min(MaxAgain, MinAgain<<min(meta.Attempt-1, 16))
+	return min(MaxAgain, MinAgain<<min(max(m.Delivery.Attempt, 1)-1, 16))
 }
 
 func (r *Receiver) record(m *receive.Received) *jsonl.Record {
-	rec := &jsonl.Record{MessageID: m.ID, Message: m.Text, Received: r.cfg.Clock.Now()}
-	if meta, err := m.Delivery.Meta(); err == nil {
-		rec.Queue, rec.Publisher, rec.Exchange, rec.Key = meta.Queue, meta.Publisher, meta.Exchange, meta.Key
-		rec.Published, rec.Attempt = meta.Time, meta.Attempt
-	}
+	d := m.Delivery
+	rec := &jsonl.Record{MessageID: m.ID, Message: m.Text, Received: r.cfg.Clock.Now(), Queue: d.Queue, Publisher: d.Publisher,
+		Exchange: d.Exchange, Key: d.Key, Published: d.Published, Attempt: d.Attempt}
 	if m.Proven() { // signed by the sender, so the broker cannot change it
 		rec.Sender, rec.SealedAt, rec.Exchange, rec.Key = m.Sender.ID, m.SealedAt, m.Exchange, m.RoutingKey
 	}

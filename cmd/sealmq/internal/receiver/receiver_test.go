@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
@@ -40,7 +40,7 @@ type queue struct {
 func message(id, text string) receive.Received {
 	m := &seal.Message{ID: id, Text: []byte(text), Exchange: "x", RoutingKey: "k"}
 	m.Sender.ID = "alice"
-	return receive.Received{Message: m, Delivery: &client.Delivery{ID: id}}
+	return receive.Received{Message: m, Delivery: &sealmq.Delivery{Message: sealmq.Message{ID: id}}}
 }
 
 func (q *queue) Next(ctx context.Context, limit int) ([]receive.Received, error) {

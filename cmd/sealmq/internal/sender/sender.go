@@ -20,15 +20,15 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/send"
 )
 
 // Out is the part of a send.Sender that a run needs.
 type Out interface {
-	Seal(ctx context.Context, exchange, key string, text []byte) (client.Message, error)
-	Publish(ctx context.Context, m client.Message, position []byte, confirmed func(id string, err error)) error
+	Seal(ctx context.Context, exchange, key string, text []byte) (sealmq.Message, error)
+	Publish(ctx context.Context, m sealmq.Message, position []byte, confirmed func(id string, err error)) error
 	Flush(ctx context.Context) error
 	Stats() send.Stats
 }
@@ -195,7 +195,7 @@ func (s *Sender) publish(ctx context.Context, j *job) error {
 // job is a text that is being sealed.
 type job struct {
 	text  Text
-	m     client.Message
+	m     sealmq.Message
 	err   error
 	ready chan struct{}
 }

@@ -15,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/send"
@@ -34,17 +33,17 @@ type out struct {
 	stats     send.Stats
 }
 
-func (o *out) Seal(_ context.Context, exchange, key string, text []byte) (client.Message, error) {
+func (o *out) Seal(_ context.Context, exchange, key string, text []byte) (sealmq.Message, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(text) == 0 {
-		return client.Message{}, errors.New("an empty text")
+		return sealmq.Message{}, errors.New("an empty text")
 	}
 	o.sealed++
-	return client.Message{Exchange: exchange, Key: key, ID: fmt.Sprint("id-", o.sealed), Body: text}, nil
+	return sealmq.Message{Exchange: exchange, Key: key, ID: fmt.Sprint("id-", o.sealed), Body: text}, nil
 }
 
-func (o *out) Publish(_ context.Context, m client.Message, position []byte, confirmed func(string, error)) error {
+func (o *out) Publish(_ context.Context, m sealmq.Message, position []byte, confirmed func(string, error)) error {
 	o.mu.Lock()
 	o.stats.Taken++
 	var err error
