@@ -12,15 +12,11 @@ import (
 // means Direct; another kind than the existing one is an error with code Mismatch.
 func (b *Broker) DeclareExchange(c Caller, name string, kind ExchangeKind, done func(error)) {
 	name = strings.Clone(name)
-	if err := sealmq.CheckName("exchange", name); err != nil {
-		done(err)
-		return
+	err := b.allowExchange(c, actDeclare, name)
+	if err == nil && kind != "" && !kind.valid() {
+		err = badArgument("the kind of an exchange is direct, fanout or topic")
 	}
-	if kind != "" && !kind.valid() {
-		done(&sealmq.Error{Code: sealmq.BadArgument, Message: "the kind of an exchange is direct, fanout or topic"})
-		return
-	}
-	if err := b.allow(c, actDeclare, name); err != nil {
+	if err != nil {
 		done(err)
 		return
 	}
@@ -55,20 +51,17 @@ func (b *Broker) roomForExchange() error {
 // DeleteExchange removes an exchange with its bindings. Code NoExchange if there is none.
 func (b *Broker) DeleteExchange(c Caller, name string, done func(error)) {
 	name = strings.Clone(name)
-	if err := sealmq.CheckName("exchange", name); err != nil {
+	if err := b.allowExchange(c, actDelete, name); err != nil {
 		done(err)
 		return
 	}
-	if err := b.allow(c, actDelete, name); err != nil {
-		done(err)
-		return
-	}
-	done = b.auditing(c, actDelete, name, done)
+	answer := b.auditing(c, actDelete, name, func(_ int, err error) { done(err) })
+	audited := func(err error) { answer(0, err) }
 	b.lock()
 	defer b.unlock()
 	x := b.topo.exchanges[name]
 	if x == nil {
-		done(errNoExchange(name))
+		audited(errNoExchange(name))
 		return
 	}
 	gone := b.topo.removeExchange(name)
@@ -77,12 +70,24 @@ func (b *Broker) DeleteExchange(c Caller, name string, done func(error)) {
 		for _, bound := range gone {
 			b.topo.bind(bound)
 		}
-	}, done)
+	}, audited)
 }
 
 // Bind binds a queue to an exchange and is idempotent. It creates a missing queue with
 // default options and a missing exchange with kind Direct.
 func (b *Broker) Bind(c Caller, queue, exchange, key string, done func(error)) {
+	b.changeBinding(c, queue, exchange, key, done, b.bind)
+}
+
+// Unbind removes a binding and is idempotent. Code NoExchange or NoQueue if one of the
+// two does not exist.
+func (b *Broker) Unbind(c Caller, queue, exchange, key string, done func(error)) {
+	b.changeBinding(c, queue, exchange, key, done, b.unbind)
+}
+
+// changeBinding calls change in a turn, if the caller may. Its error is what done gets
+// when change has not called it.
+func (b *Broker) changeBinding(c Caller, queue, exchange, key string, done func(error), change func(Binding, func(error)) error) {
 	bound := Binding{Queue: strings.Clone(queue), Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
 	if err := b.checkBinding(c, bound); err != nil {
 		done(err)
@@ -90,19 +95,24 @@ func (b *Broker) Bind(c Caller, queue, exchange, key string, done func(error)) {
 	}
 	b.lock()
 	defer b.unlock()
+	if err := change(bound, done); err != nil {
+		done(err)
+	}
+}
+
+func (b *Broker) bind(bound Binding, done func(error)) error {
 	if b.topo.has(bound) {
 		b.unchanged(done)
-		return
+		return nil
 	}
 	if err := b.roomForBinding(bound); err != nil {
-		done(err)
-		return
+		return err
 	}
 	if _, err := b.engine.Queue(bound.Queue); err != nil {
 		done = join(2, done)
 		if !b.declare(bound.Queue, nil, done) {
 			done(nil)
-			return
+			return nil
 		}
 	}
 	var batch []engine.Definition
@@ -117,6 +127,7 @@ func (b *Broker) Bind(c Caller, queue, exchange, key string, done func(error)) {
 			b.topo.removeExchange(bound.Exchange)
 		}
 	}, done)
+	return nil
 }
 
 // roomForBinding is asked before anything is created for a binding.
@@ -134,30 +145,20 @@ func (b *Broker) roomForBinding(bound Binding) error {
 	return nil
 }
 
-// Unbind removes a binding and is idempotent. Code NoExchange or NoQueue if one of the
-// two does not exist.
-func (b *Broker) Unbind(c Caller, queue, exchange, key string, done func(error)) {
-	bound := Binding{Queue: strings.Clone(queue), Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
-	if err := b.checkBinding(c, bound); err != nil {
-		done(err)
-		return
-	}
-	b.lock()
-	defer b.unlock()
+func (b *Broker) unbind(bound Binding, done func(error)) error {
 	if b.topo.exchanges[bound.Exchange] == nil {
-		done(errNoExchange(bound.Exchange))
-		return
+		return errNoExchange(bound.Exchange)
 	}
 	if _, err := b.engine.Queue(bound.Queue); err != nil {
-		done(nameQueue(bound.Queue, err))
-		return
+		return nameQueue(bound.Queue, err)
 	}
 	if !b.topo.has(bound) {
 		b.unchanged(done)
-		return
+		return nil
 	}
 	b.topo.unbind(bound)
 	b.change(undefine([]Binding{bound}), func() { b.topo.bind(bound) }, done)
+	return nil
 }
 
 func (b *Broker) checkBinding(c Caller, bound Binding) error {
@@ -175,6 +176,16 @@ func (b *Broker) checkBinding(c Caller, bound Binding) error {
 	}
 	return b.allow(c, actBind, bound.Exchange)
 }
+
+// allowExchange checks the name of an exchange and asks allow.
+func (b *Broker) allowExchange(c Caller, act action, exchange string) error {
+	if err := sealmq.CheckName("exchange", exchange); err != nil {
+		return err
+	}
+	return b.allow(c, act, exchange)
+}
+
+func badArgument(why string) error { return &sealmq.Error{Code: sealmq.BadArgument, Message: why} }
 
 func errLimit(what string, limit int) error {
 	return &sealmq.Error{Code: sealmq.LimitReached, Message: "the limit of " + strconv.Itoa(limit) + " " + what + " is reached"}

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -60,22 +62,13 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
-	for _, f := range []struct {
-		field *int
-		value int
-	}{
-		{&l.Exchanges, DefaultMaxExchanges},
-		{&l.Bindings, DefaultMaxBindings},
-		{&l.Queues, DefaultMaxQueues},
-		{&l.Keys, DefaultMaxKeys},
-		{&l.KeyLog, DefaultMaxKeyLog},
-		{&l.KeyChanges, DefaultMaxKeyChanges},
-		{&l.Chains, DefaultMaxChains},
-	} {
-		if *f.field == 0 {
-			*f.field = f.value
-		}
-	}
+	l.Exchanges = cmp.Or(l.Exchanges, DefaultMaxExchanges)
+	l.Bindings = cmp.Or(l.Bindings, DefaultMaxBindings)
+	l.Queues = cmp.Or(l.Queues, DefaultMaxQueues)
+	l.Keys = cmp.Or(l.Keys, DefaultMaxKeys)
+	l.KeyLog = cmp.Or(l.KeyLog, DefaultMaxKeyLog)
+	l.KeyChanges = cmp.Or(l.KeyChanges, DefaultMaxKeyChanges)
+	l.Chains = cmp.Or(l.Chains, DefaultMaxChains)
 	return l
 }
 
@@ -207,8 +200,5 @@ func (b *Broker) Health() error {
 // longer as its suffix is: the engine names it after a queue whose name may be as long
 // as names can be.
 func checkQueueName(name string) error {
-	if base, ok := cutDeadSuffix(name); ok {
-		name = base
-	}
-	return sealmq.CheckName("queue", name)
+	return sealmq.CheckName("queue", strings.TrimSuffix(name, sealmq.DeadSuffix))
 }

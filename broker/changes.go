@@ -77,14 +77,7 @@ func join(n int, done func(error)) func(error) {
 }
 
 // auditing makes done report its outcome to the audit as well.
-func (b *Broker) auditing(c Caller, act action, object string, done func(error)) func(error) {
-	return func(err error) {
-		b.audit(c, string(act), object, err)
-		done(err)
-	}
-}
-
-func (b *Broker) auditingCount(c Caller, act action, object string, done func(int, error)) func(int, error) {
+func (b *Broker) auditing(c Caller, act action, object string, done func(int, error)) func(int, error) {
 	return func(n int, err error) {
 		b.audit(c, string(act), object, err)
 		done(n, err)

@@ -34,7 +34,7 @@ func (b *Broker) Open(c Caller, notify func(), ended func(sub sealmq.Subscriptio
 // Consume subscribes to a queue, which is declared with default options if it is
 // missing. One connection may have several subscriptions to one queue.
 func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(error)) (sub sealmq.SubscriptionID) {
-	if err := c.allow(queue); err != nil {
+	if err := c.broker.allowQueue(c.caller, actConsume, queue); err != nil {
 		done(err)
 		return 0
 	}
@@ -60,14 +60,11 @@ func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(erro
 	return c.session.Consume(queue, o, done)
 }
 
-// Cancel ends a subscription. What the connection holds stays in its hands.
-func (c *Consumer) Cancel(sub sealmq.SubscriptionID, done func(error)) { c.session.Cancel(sub, done) }
-
 // Fetch takes one message without a subscription, as an outstanding delivery or, with
 // noAck, for good. It finds what this goroutine published before. Code NoQueue if there is
 // no such queue.
 func (c *Consumer) Fetch(queue string, noAck bool, done func(engine.Fetched, error)) {
-	if err := c.allow(queue); err != nil {
+	if err := c.broker.allowQueue(c.caller, actConsume, queue); err != nil {
 		done(engine.Fetched{}, err)
 		return
 	}
@@ -109,14 +106,13 @@ func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
 }
 
 func (b *Broker) checkSettlement(s *engine.Settlement) error {
-	bad := func(why string) error { return &sealmq.Error{Code: sealmq.BadArgument, Message: why} }
 	switch s.Verdict {
 	case engine.Ack, engine.Drop:
 		return nil
 	case engine.Return:
 		switch {
 		case s.Delay < 0 || s.Delay > engine.MaxDelay:
-			return bad("the delay is not between 0 and " + engine.MaxDelay.Round(time.Hour).String())
+			return badArgument("the delay is not between 0 and " + engine.MaxDelay.Round(time.Hour).String())
 		case s.Delay > 0 && !b.engine.Abilities().Delay,
 			s.Uncounted && !b.engine.Abilities().Uncounted:
 			return sealmq.ErrUnsupported
@@ -130,7 +126,7 @@ func (b *Broker) checkSettlement(s *engine.Settlement) error {
 		}
 		return nil
 	}
-	return bad("unknown verdict")
+	return badArgument("unknown verdict")
 }
 
 // SetPrefetch changes the prefetch of one subscription, or of all if sub is 0.
@@ -141,9 +137,6 @@ func (c *Consumer) SetPrefetch(sub sealmq.SubscriptionID, n int) error {
 	c.session.SetPrefetch(sub, n)
 	return nil
 }
-
-// SetCredit limits what all subscriptions hold together; engine.NoLimit lifts the limit.
-func (c *Consumer) SetCredit(n int) { c.session.SetCredit(n) }
 
 // Unacked is the number of deliveries that the connection holds.
 func (c *Consumer) Unacked() int { return c.session.Unacked() }
@@ -158,13 +151,6 @@ func (c *Consumer) Close(counted bool) {
 	c.broker.metrics.consumers.Dec()
 }
 
-func (c *Consumer) allow(queue string) error {
-	if err := checkQueueName(queue); err != nil {
-		return err
-	}
-	return c.broker.allow(c.caller, actConsume, queue)
-}
-
 func checkPrefetch(n int) error {
 	if n >= engine.Paused && n <= 0 {
 		return nil
@@ -174,12 +160,8 @@ func checkPrefetch(n int) error {
 
 // checkReason lets a reason be a sentence, on one line.
 func checkReason(reason string) error {
-	switch {
-	case reason == "":
-		return nil
-	case len(reason) > sealmq.MaxNameBytes:
-		return &sealmq.Error{Code: sealmq.BadArgument,
-			Message: "the reason is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes"}
+	if len(reason) > sealmq.MaxNameBytes {
+		return badArgument("the reason is longer than " + strconv.Itoa(sealmq.MaxNameBytes) + " bytes")
 	}
 	return sealmq.CheckLine("the reason", reason, sealmq.BadArgument)
 }

@@ -1,5 +1,10 @@
 package broker
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Router is the routing rule of one exchange, for tests of routing alone.
 type Router struct{ r router }
 
@@ -34,7 +39,7 @@ func CheckTopicKey(key string) error      { return checkTopicKey(key) }
 // Empty reports whether a topic router has nothing left of what was unbound.
 func (r Router) Empty() bool {
 	n := r.r.(*topic).root
-	return len(n.words) == 0 && len(n.queues) == 0 && n.star == nil && n.hash == nil
+	return len(n.next) == 0 && len(n.queues) == 0
 }
 
 func Authorize(c Caller, act, object string) error { return authorize(c, action(act), object) }
@@ -45,5 +50,24 @@ func Actions() []string {
 	for a := range denials {
 		list = append(list, string(a))
 	}
+	return list
+}
+
+// CanPublish returns the error that every message to an exchange would be refused with.
+func (b *Broker) CanPublish(c Caller, exchange string) error {
+	_, err := b.exchangeFor(c, exchange)
+	return err
+}
+
+// Bindings lists what the caller may see, sorted by exchange, queue and key.
+func (b *Broker) Bindings(c Caller) []Binding {
+	b.mu.Lock()
+	list := b.topo.all(func(bound Binding) bool {
+		return authorize(c, actInspect, bound.Queue) == nil && authorize(c, actInspect, bound.Exchange) == nil
+	})
+	b.mu.Unlock()
+	slices.SortFunc(list, func(a, b Binding) int {
+		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Key, b.Key))
+	})
 	return list
 }

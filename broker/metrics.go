@@ -21,9 +21,6 @@ type Metrics struct {
 	definitions *prometheus.GaugeVec
 	limits      *prometheus.GaugeVec
 
-	// The children that are used often.
-	exchanges, bindings, queues, keys, keyLog, chains prometheus.Gauge
-
 	outcomes [engine.Unrouted + 1]prometheus.Counter
 	verdicts [released + 1]prometheus.Counter
 	reasons  map[sealmq.Code]prometheus.Counter
@@ -58,12 +55,6 @@ func NewMetrics() *Metrics {
 		limits:      gauge("definitions_limit", "Maximum number of definitions by kind (section limits).", "kind"),
 		reasons:     make(map[sealmq.Code]prometheus.Counter),
 	}
-	m.exchanges = m.definitions.WithLabelValues("exchange")
-	m.bindings = m.definitions.WithLabelValues("binding")
-	m.queues = m.definitions.WithLabelValues("queue")
-	m.keys = m.definitions.WithLabelValues("key")
-	m.keyLog = m.definitions.WithLabelValues("key_log")
-	m.chains = m.definitions.WithLabelValues("chain")
 	for o, name := range map[engine.Outcome]string{engine.Stored: "stored", engine.Repeated: "repeated", engine.Conflict: "conflict", engine.Refused: "refused"} {
 		m.outcomes[o] = m.published.WithLabelValues(name)
 	}
@@ -99,28 +90,35 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 func (m *Metrics) denied(act action) { m.deniedTotal.WithLabelValues(string(act)).Inc() }
 
 func (m *Metrics) setLimits(l Limits) {
-	m.limits.WithLabelValues("exchange").Set(float64(l.Exchanges))
-	m.limits.WithLabelValues("binding").Set(float64(l.Bindings))
-	m.limits.WithLabelValues("queue").Set(float64(l.Queues))
-	m.limits.WithLabelValues("key").Set(float64(l.Keys))
-	m.limits.WithLabelValues("key_log").Set(float64(l.KeyLog))
-	m.limits.WithLabelValues("chain").Set(float64(l.Chains))
+	set(m.limits, map[string]int{"exchange": l.Exchanges, "binding": l.Bindings, "queue": l.Queues})
+	set(m.limits, map[string]int{"key": l.Keys, "key_log": l.KeyLog, "chain": l.Chains})
 }
 
 func (m *Metrics) setDefinitions(c Counts) {
-	m.exchanges.Set(float64(c.Exchanges))
-	m.bindings.Set(float64(c.Bindings))
-	m.queues.Set(float64(c.Queues))
+	set(m.definitions, map[string]int{"exchange": c.Exchanges, "binding": c.Bindings, "queue": c.Queues})
 	m.setKeys(keylog.Counts{Keys: c.Keys, Records: c.KeyLog, Chains: c.Chains})
 }
 
 func (m *Metrics) setKeys(c keylog.Counts) {
-	m.keys.Set(float64(c.Keys))
-	m.keyLog.Set(float64(c.Records))
-	m.chains.Set(float64(c.Chains))
+	set(m.definitions, map[string]int{"key": c.Keys, "key_log": c.Records, "chain": c.Chains})
 }
 
-// results counts one answered batch, with one addition per outcome.
+func set(to *prometheus.GaugeVec, kinds map[string]int) {
+	for kind, n := range kinds {
+		to.WithLabelValues(kind).Set(float64(n))
+	}
+}
+
+// add adds to each counter what a batch has, with one addition.
+func add(to []prometheus.Counter, counts []int) {
+	for i, n := range counts {
+		if n > 0 {
+			to[i].Add(float64(n))
+		}
+	}
+}
+
+// results counts one answered batch.
 func (m *Metrics) results(results []engine.PublishResult) {
 	var n [engine.Unrouted + 1]int
 	for i := range results {
@@ -129,11 +127,7 @@ func (m *Metrics) results(results []engine.PublishResult) {
 			m.reason(results[i].Err)
 		}
 	}
-	for o := engine.Stored; o <= engine.Unrouted; o++ {
-		if n[o] > 0 {
-			m.outcomes[o].Add(float64(n[o]))
-		}
-	}
+	add(m.outcomes[:], n[:])
 }
 
 func (m *Metrics) reason(err error) {
@@ -157,9 +151,5 @@ func (m *Metrics) settlements(batch []engine.Settlement) {
 			n[v]++
 		}
 	}
-	for v := engine.Ack; v <= released; v++ {
-		if n[v] > 0 {
-			m.verdicts[v].Add(float64(n[v]))
-		}
-	}
+	add(m.verdicts[:], n[:])
 }

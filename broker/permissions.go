@@ -61,11 +61,7 @@ func authorize(c Caller, act action, object string) error {
 		return nil
 	case actReadKey:
 		return nil
-	case actFind:
-		if object == c.ID {
-			return nil
-		}
-	case actPutEntry, actPutChain:
+	case actFind, actPutEntry, actPutChain:
 		if object == c.ID {
 			return nil
 		}

@@ -40,12 +40,6 @@ func (b *Broker) Publish(c Caller, batch []engine.Publish, done func(results []e
 // of its queues is deleted at the same time.
 const maxRoutes = 10
 
-// CanPublish returns the error that every message to an exchange would be refused with.
-func (b *Broker) CanPublish(c Caller, exchange string) error {
-	_, err := b.exchangeFor(c, exchange)
-	return err
-}
-
 // refusal is the broker's own answer to one message of a batch.
 type refusal struct {
 	index  int

@@ -9,8 +9,6 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-func cutDeadSuffix(name string) (string, bool) { return strings.CutSuffix(name, sealmq.DeadSuffix) }
-
 func errNoQueue(name string) error {
 	return &sealmq.Error{Code: sealmq.NoQueue, Message: "Queue '" + name + "' not found"}
 }
@@ -27,21 +25,13 @@ func nameQueue(name string, err error) error {
 // defaults; options that differ from the existing ones are an error with code Mismatch.
 func (b *Broker) DeclareQueue(c Caller, name string, o *sealmq.QueueOptions, done func(error)) {
 	name = strings.Clone(name)
-	if err := checkQueueName(name); err != nil {
-		done(err)
-		return
-	}
-	if o != nil {
-		if err := o.Validate(); err != nil {
-			done(err)
-			return
-		}
-		if err := checkSuites(*o); err != nil {
-			done(err)
-			return
+	err := b.allowQueue(c, actDeclare, name)
+	if err == nil && o != nil {
+		if err = o.Validate(); err == nil {
+			err = checkSuites(*o)
 		}
 	}
-	if err := b.allow(c, actDeclare, name); err != nil {
+	if err != nil {
 		done(err)
 		return
 	}
@@ -65,7 +55,7 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 			done(errLimit("queues", b.limits.Queues))
 			return false
 		}
-		if _, ok := cutDeadSuffix(name); ok && o == nil {
+		if o == nil && strings.HasSuffix(name, sealmq.DeadSuffix) {
 			// Whatever comes first, a consumer or the first dead letter, the queue is bounded.
 			options, given = sealmq.DeadLetterOptions(sealmq.QueueOptions{}), engine.AllFields
 		}
@@ -87,11 +77,11 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 // of messages. Code NoQueue if there is none, InUse if a condition in only does not hold.
 func (b *Broker) DeleteQueue(c Caller, name string, only engine.If, done func(removed int, err error)) {
 	name = strings.Clone(name)
-	if err := b.administer(c, actDelete, name); err != nil {
+	if err := b.allowQueue(c, actDelete, name); err != nil {
 		done(0, err)
 		return
 	}
-	done = b.auditingCount(c, actDelete, name, done)
+	done = b.auditing(c, actDelete, name, done)
 	b.lock()
 	defer b.unlock()
 	// The engine decides first. A publish that finds the queue gone knows by that that the
@@ -121,19 +111,16 @@ func (b *Broker) DeleteQueue(c Caller, name string, only engine.If, done func(re
 // PurgeQueue removes the waiting messages of a queue; done gets their number.
 func (b *Broker) PurgeQueue(c Caller, name string, done func(removed int, err error)) {
 	name = strings.Clone(name)
-	if err := b.administer(c, actPurge, name); err != nil {
+	if err := b.allowQueue(c, actPurge, name); err != nil {
 		done(0, err)
 		return
 	}
-	b.engine.PurgeQueue(name, b.auditingCount(c, actPurge, name, done))
+	b.engine.PurgeQueue(name, b.auditing(c, actPurge, name, done))
 }
 
 // Queue describes one queue, with code NoQueue if there is none.
 func (b *Broker) Queue(c Caller, name string) (engine.QueueInfo, error) {
-	if err := checkQueueName(name); err != nil {
-		return engine.QueueInfo{}, err
-	}
-	if err := b.allow(c, actInspect, name); err != nil {
+	if err := b.allowQueue(c, actInspect, name); err != nil {
 		return engine.QueueInfo{}, err
 	}
 	info, err := b.engine.Queue(name)
@@ -144,9 +131,9 @@ func (b *Broker) Queue(c Caller, name string) (engine.QueueInfo, error) {
 // them; n is at most sealmq.MaxPeek. Code Unsupported if the engine cannot.
 func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) {
 	if n < 1 || n > sealmq.MaxPeek {
-		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is not between 1 and " + strconv.Itoa(sealmq.MaxPeek)}
+		return nil, badArgument("the number of messages is not between 1 and " + strconv.Itoa(sealmq.MaxPeek))
 	}
-	if err := b.administer(c, actPeek, queue); err != nil {
+	if err := b.allowQueue(c, actPeek, queue); err != nil {
 		return nil, err
 	}
 	p, ok := b.engine.(engine.Peeker)
@@ -161,28 +148,23 @@ func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) 
 // Move moves up to n waiting messages (0: all) from the front of one queue to the end of
 // another. Code Unsupported if the engine cannot.
 func (b *Broker) Move(c Caller, from, to string, n int, done func(moved int, err error)) {
-	if n < 0 {
-		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "the number of messages is negative"})
-		return
-	}
-	if err := b.administer(c, actMove, from); err != nil {
-		done(0, err)
-		return
-	}
-	if err := b.administer(c, actMove, to); err != nil {
-		done(0, err)
-		return
-	}
-	if from == to {
-		done(0, &sealmq.Error{Code: sealmq.BadArgument, Message: "both queues are the same"})
-		return
+	for _, queue := range []string{from, to} {
+		if err := b.allowQueue(c, actMove, queue); err != nil {
+			done(0, err)
+			return
+		}
 	}
 	m, ok := b.engine.(engine.Mover)
-	if !ok || !b.engine.Abilities().Move {
+	switch {
+	case n < 0:
+		done(0, badArgument("the number of messages is negative"))
+	case from == to:
+		done(0, badArgument("both queues are the same"))
+	case !ok || !b.engine.Abilities().Move:
 		done(0, sealmq.ErrUnsupported)
-		return
+	default:
+		m.Move(from, to, n, b.auditing(c, actMove, from+" "+to, done))
 	}
-	m.Move(from, to, n, b.auditingCount(c, actMove, from+" "+to, done))
 }
 
 // DedupHorizon says for how long a repeated message is recognised; ok is false if the
@@ -207,18 +189,16 @@ func (b *Broker) Find(c Caller, messageID string) (sealmq.Message, bool, error) 
 		return sealmq.Message{}, false, sealmq.ErrUnsupported
 	}
 	m, ok := f.Find(messageID)
-	if !ok {
-		return sealmq.Message{}, false, nil
+	if ok {
+		if err := b.allow(c, actFind, m.Publisher); err != nil {
+			return sealmq.Message{}, false, err
+		}
 	}
-	if err := b.allow(c, actFind, m.Publisher); err != nil {
-		return sealmq.Message{}, false, err
-	}
-	return m, true, nil
+	return m, ok, nil
 }
 
-// administer checks the name of a queue and the caller's right to an administrative
-// action on it.
-func (b *Broker) administer(c Caller, act action, queue string) error {
+// allowQueue checks the name of a queue and asks allow.
+func (b *Broker) allowQueue(c Caller, act action, queue string) error {
 	if err := checkQueueName(queue); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,10 +20,8 @@ const maxTopicHashes = 16
 // becomes "*.#". So a '#' is followed by a plain word or the end, and once a match has
 // reached a '#' it stays there for every further word.
 type topicNode struct {
-	words  map[string]*topicNode
-	star   *topicNode
-	hash   *topicNode
-	queues []string // of the keys that end here, one for each binding
+	next   map[string]*topicNode // "*" and "#" are the wildcards
+	queues []string              // of the keys that end here, one for each binding
 }
 
 // topic routes by pattern.
@@ -37,7 +36,7 @@ func checkTopicKey(key string) error {
 		}
 	}
 	if n > maxTopicHashes {
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the binding key has too many '#'"}
+		return badArgument("the binding key has too many '#'")
 	}
 	return nil
 }
@@ -70,49 +69,18 @@ func topicWords(key string) []string {
 func (t *topic) bind(queue, key string) {
 	n := &t.root
 	for _, word := range topicWords(key) {
-		n = n.grow(word)
+		if n.next == nil {
+			n.next = make(map[string]*topicNode)
+		}
+		if n.next[word] == nil {
+			n.next[word] = &topicNode{}
+		}
+		n = n.next[word]
 	}
 	n.queues = append(n.queues, queue)
 }
 
 func (t *topic) unbind(queue, key string) { t.root.remove(topicWords(key), queue) }
-
-// grow returns the node after one word of a binding key, which it makes if it is missing.
-func (n *topicNode) grow(word string) *topicNode {
-	c := n.child(word)
-	if c == nil {
-		c = &topicNode{}
-		n.setChild(word, c)
-	}
-	return c
-}
-
-func (n *topicNode) child(word string) *topicNode {
-	switch word {
-	case "*":
-		return n.star
-	case "#":
-		return n.hash
-	}
-	return n.words[word]
-}
-
-// setChild puts c after a word of a binding key; nil removes what is there.
-func (n *topicNode) setChild(word string, c *topicNode) {
-	switch {
-	case word == "*":
-		n.star = c
-	case word == "#":
-		n.hash = c
-	case c == nil:
-		delete(n.words, word)
-	default:
-		if n.words == nil {
-			n.words = make(map[string]*topicNode)
-		}
-		n.words[word] = c
-	}
-}
 
 // remove unbinds a queue below n, and removes the nodes that have nothing left.
 func (n *topicNode) remove(words []string, queue string) {
@@ -120,10 +88,10 @@ func (n *topicNode) remove(words []string, queue string) {
 		n.queues = without(n.queues, queue)
 		return
 	}
-	c := n.child(words[0])
+	c := n.next[words[0]]
 	c.remove(words[1:], queue)
-	if len(c.queues) == 0 && len(c.words) == 0 && c.star == nil && c.hash == nil {
-		n.setChild(words[0], nil)
+	if len(c.queues) == 0 && len(c.next) == 0 {
+		delete(n.next, words[0])
 	}
 }
 
@@ -149,58 +117,44 @@ const maxTopicVisits = 1 << 20
 func (t *topic) match(key string) (queues []string, ok bool) {
 	var room [2][8]*topicNode // mostly enough
 	here, next := append(room[0][:0], &t.root), room[1][:0]
-	hashes := hashSet{}.add(t.root.hash)
+	hashes := make(map[*topicNode]bool) // every '#' that was reached
+	reach := func(n *topicNode) {
+		if h := n.next["#"]; h != nil {
+			hashes[h] = true
+		}
+	}
+	reach(&t.root)
 	visits := 0
 	for more := true; more; {
-		if visits += len(here) + len(hashes.list); visits > maxTopicVisits {
+		if visits += len(here) + len(hashes); visits > maxTopicVisits {
 			return nil, false
 		}
 		var word string
 		word, key, more = strings.Cut(key, ".")
-		// The '*' and '#' of a routing key are words like any other.
 		next = next[:0]
-		for _, n := range here {
-			next = appendNode(next, n.words[word])
-			next = appendNode(next, n.star)
+		step := func(n *topicNode, word string) {
+			if to := n.next[word]; to != nil {
+				next = append(next, to)
+			}
 		}
-		for _, h := range hashes.list {
-			next = appendNode(next, h.words[word])
+		plain := word != "*" && word != "#" // in a binding key these are never words
+		for _, n := range here {
+			if step(n, "*"); plain {
+				step(n, word)
+			}
+		}
+		for h := range hashes {
+			if plain {
+				step(h, word)
+			}
 		}
 		// A '#' that is reached here begins with the next word, because it may match none.
 		for _, n := range next {
-			hashes = hashes.add(n.hash)
+			reach(n)
 		}
 		here, next = next, here
 	}
-	return distinct(append(here, hashes.list...)), true
-}
-
-func appendNode(list []*topicNode, n *topicNode) []*topicNode {
-	if n == nil {
-		return list
-	}
-	return append(list, n)
-}
-
-// hashSet is every '#' that a match has reached.
-type hashSet struct {
-	list []*topicNode
-	seen map[*topicNode]struct{}
-}
-
-func (s hashSet) add(n *topicNode) hashSet {
-	if n == nil {
-		return s
-	}
-	if _, ok := s.seen[n]; ok {
-		return s
-	}
-	if s.seen == nil {
-		s.seen = make(map[*topicNode]struct{})
-	}
-	s.seen[n] = struct{}{}
-	s.list = append(s.list, n)
-	return s
+	return distinct(slices.AppendSeq(here, maps.Keys(hashes))), true
 }
 
 // distinct returns the queues of nodes, each once.

@@ -10,9 +10,7 @@ import (
 // Binding sends what an exchange gets to a queue. Key is a routing key, or a pattern if
 // the exchange's kind is Topic.
 type Binding struct {
-	Queue    string `json:"queue"`
-	Exchange string `json:"exchange"`
-	Key      string `json:"key"`
+	Queue, Exchange, Key string
 }
 
 // ExchangeInfo describes an exchange.
@@ -189,18 +187,5 @@ func (b *Broker) Exchanges(c Caller) []ExchangeInfo {
 	b.topo.mu.RUnlock()
 	list = slices.DeleteFunc(list, func(x ExchangeInfo) bool { return authorize(c, actInspect, x.Name) != nil })
 	slices.SortFunc(list, func(a, b ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
-	return list
-}
-
-// Bindings lists what the caller may see, sorted by exchange, queue and key.
-func (b *Broker) Bindings(c Caller) []Binding {
-	b.mu.Lock()
-	list := b.topo.all(func(bound Binding) bool {
-		return authorize(c, actInspect, bound.Queue) == nil && authorize(c, actInspect, bound.Exchange) == nil
-	})
-	b.mu.Unlock()
-	slices.SortFunc(list, func(a, b Binding) int {
-		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Key, b.Key))
-	})
 	return list
 }
