@@ -9,11 +9,7 @@ import (
 )
 
 func newConfigCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Show and check the configuration",
-	}
-	cmd.AddCommand(
+	return group("config", "Show and check the configuration",
 		&cobra.Command{
 			Use:   "example",
 			Short: "Print an example file with every key, its meaning and its default",
@@ -28,9 +24,7 @@ func newConfigCmd() *cobra.Command {
 			Long: `Read flags, environment and file as "sealmq serve" would, and report everything that is
 wrong. Print the values that differ from their defaults.`,
 			RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(cmd) },
-		},
-	)
-	return cmd
+		})
 }
 
 // checkFiles reads the files that the configuration names, as "sealmq serve" would.

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"text/tabwriter"
 
@@ -17,60 +17,44 @@ import (
 func storeFolder(data string) string { return filepath.Join(data, "store") }
 
 func newJournalCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "journal",
-		Short: "Check and list the journal of a stopped broker",
-	}
-	cmd.AddCommand(newJournalCheckCmd(), newJournalDumpCmd())
-	return cmd
+	return group("journal", "Check and list the journal of a stopped broker", newJournalCheckCmd(), newJournalDumpCmd())
 }
 
 func newJournalCheckCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return standalone(&cobra.Command{
 		Use:   "check",
 		Short: "Check the whole journal for damage, without changing it",
 		Long: `Read every segment, index and checkpoint of a stopped broker, and report damage by file and
 offset. Nothing is changed. The exit status is 1 if records that were confirmed are damaged.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			in, err := inspectStore(cmd, nil)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(in)
-			} else {
-				err = printInspection(cmd, in)
-			}
-			if err == nil && len(in.Report.Damage)+len(in.Problems) > 0 {
-				return withHint(errors.New("the store is damaged"),
-					`restore a backup, or start once with SEALMQ_STORAGE_DAMAGE=quarantine to set the damaged records aside`)
-			}
+	}, func(a call) error {
+		in, err := inspectStore(a.cmd, nil)
+		if err != nil {
 			return err
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+		}
+		if a.asJSON {
+			err = a.json(nil, in)
+		} else {
+			err = printInspection(a.out, in)
+		}
+		if err == nil && len(in.Report.Damage)+len(in.Problems) > 0 {
+			return withHint(errors.New("the store is damaged"),
+				`restore a backup, or start once with SEALMQ_STORAGE_DAMAGE=quarantine to set the damaged records aside`)
+		}
+		return err
+	})
 }
 
 func newJournalDumpCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := standalone(&cobra.Command{
 		Use:   "dump",
 		Short: "List all records of a stopped broker, with the size of each body instead of its content",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := json.NewEncoder(cmd.OutOrStdout())
-			_, err := inspectStore(cmd, func(r local.RecordInfo) error {
-				if asJSON {
-					return out.Encode(r)
-				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%-14s %8d %7d %-8s %s\n", r.Position, r.Seq, r.Bytes, r.Kind, r.Detail)
-				return err
-			})
-			return err
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per record")
+	}, func(a call) error {
+		_, err := inspectStore(a.cmd, func(r local.RecordInfo) error {
+			return a.report(nil, r, "%-14s %8d %7d %-8s %s", r.Position, r.Seq, r.Bytes, r.Kind, r.Detail)
+		})
+		return err
+	})
+	cmd.Flag("json").Usage = "print one JSON object per record"
 	return cmd
 }
 
@@ -86,8 +70,8 @@ func inspectStore(cmd *cobra.Command, visit func(local.RecordInfo) error) (*loca
 	return in, err
 }
 
-func printInspection(cmd *cobra.Command, in *local.Inspection) error {
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 2, 8, 2, ' ', 0)
+func printInspection(out io.Writer, in *local.Inspection) error {
+	w := tabwriter.NewWriter(out, 2, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "store\t%s\ncheckpoint\t%s\nrecords\t%d\n\n", in.StoreID, in.Checkpoint, in.Report.Records)
 	fmt.Fprintln(w, "GENERATION\tRECORDS\tBYTES\tFILE")
 	for _, s := range in.Segments {

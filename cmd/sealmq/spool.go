@@ -13,12 +13,7 @@ import (
 )
 
 func newSpoolCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "spool",
-		Short: "List and drop messages in a spool of \"sealmq send\"",
-	}
-	cmd.AddCommand(newSpoolDropCmd(), newSpoolListCmd())
-	return cmd
+	return group("spool", "List and drop messages in a spool of \"sealmq send\"", newSpoolDropCmd(), newSpoolListCmd())
 }
 
 // spoolRow is a message that is not confirmed.
@@ -30,34 +25,22 @@ type spoolRow struct {
 }
 
 func newSpoolListCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "list FOLDER",
-		Short: "List the messages that no broker has confirmed yet",
-	}
-	asJSON := addJSONFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := openSpoolFolder(args[0])
+	return standalone(&cobra.Command{Use: "list FOLDER", Short: "List the messages that no broker has confirmed yet"}, func(a call) error {
+		s, err := openSpoolFolder(a.args[0])
 		if err != nil {
 			return err
 		}
 		rows := []spoolRow{}
-		t := table{head: []string{"id", "spooled", "from"}}
 		for _, e := range s.Entries() {
-			from, err := spooledFrom(s, e.Seq)
-			if err != nil {
-				return errors.Join(err, s.Close())
-			}
+			from, perr := spooledFrom(s, e.Seq)
+			err = errors.Join(err, perr)
 			rows = append(rows, spoolRow{e.ID, e.Time.UTC(), from.File, from.Line})
-			t.add(e.ID, stampText(e.Time), orDash(sender.Place(from.File, from.Line)))
 		}
-		if *asJSON {
-			err = printJSON(cmd.OutOrStdout(), rows)
-		} else {
-			err = t.print(cmd.OutOrStdout(), "every message is confirmed")
-		}
-		return errors.Join(err, s.Close())
-	}
-	return cmd
+		err = errors.Join(err, s.Close())
+		return printList(a, err, rows, "every message is confirmed", []string{"id", "spooled", "from"}, func(r spoolRow) []any {
+			return []any{r.ID, stampText(r.Time), orDash(sender.Place(r.File, r.Line))}
+		})
+	})
 }
 
 func newSpoolDropCmd() *cobra.Command {

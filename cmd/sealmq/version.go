@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -56,19 +54,8 @@ func (v version) String() string {
 }
 
 func newVersionCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version and what it was built from",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := buildVersion()
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), v)
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return standalone(&cobra.Command{Use: "version", Short: "Print the version and what it was built from"}, func(a call) error {
+		v := buildVersion()
+		return a.report(nil, v, "%v", v)
+	})
 }
