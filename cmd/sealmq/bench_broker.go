@@ -38,7 +38,7 @@ func (f *benchFlags) broker(cmd *cobra.Command) (*benchBroker, error) {
 	if !f.running {
 		return f.startBroker(cmd)
 	}
-	cfg, err := f.connect.config(cmd)
+	cfg, err := f.connect.config()
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func standalone(cmd *cobra.Command, run func(a call) error) *cobra.Command {
 func connected(cmd *cobra.Command, run func(a call) error) *cobra.Command {
 	conn := addConnectFlags(cmd)
 	return standalone(cmd, func(a call) error {
-		return conn.withClient(a.cmd, func(ctx context.Context, c *client.Client) error {
+		return conn.withClient(func(ctx context.Context, c *client.Client) error {
 			a.ctx, a.client = ctx, c
 			return run(a)
 		})

@@ -28,6 +28,7 @@ const commandTimeout = 30 * time.Second
 
 // connectFlags are the flags of every command that connects to a broker.
 type connectFlags struct {
+	cmd                           *cobra.Command
 	as, cert, key, ca, serverName string
 }
 
@@ -42,7 +43,7 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 // addIdentityFlags adds --as, --cert, --cert-key and --ca: the own identity, and the
 // authority to trust. verb says what the command does with the identity.
 func addIdentityFlags(cmd *cobra.Command, verb string) *connectFlags {
-	f := &connectFlags{}
+	f := &connectFlags{cmd: cmd}
 	fl := cmd.Flags()
 	fl.StringVar(&f.as, "as", ca.AdminName, verb+" with the certificate of this `name` in the data folder")
 	fl.StringVar(&f.cert, "cert", "", "certificate `file` to "+verb+" with, instead of --as")
@@ -54,14 +55,14 @@ func addIdentityFlags(cmd *cobra.Command, verb string) *connectFlags {
 const caUsage = "certificate `file` of the authority to trust (default: the one in the data folder)"
 
 // files are the certificate files to connect with.
-func (f *connectFlags) files(cmd *cobra.Command) (mtls.Files, error) {
+func (f *connectFlags) files() (mtls.Files, error) {
 	if (f.cert == "") != (f.key == "") {
 		return mtls.Files{}, usagef("--cert and --cert-key must be used together")
 	}
-	if f.cert != "" && cmd.Flag("as").Changed {
+	if f.cert != "" && f.cmd.Flag("as").Changed {
 		return mtls.Files{}, usagef("--as and --cert cannot be combined")
 	}
-	cfg, err := clientConfig(cmd)
+	cfg, err := clientConfig(f.cmd)
 	if err != nil {
 		return mtls.Files{}, err
 	}
@@ -75,17 +76,22 @@ func (f *connectFlags) files(cmd *cobra.Command) (mtls.Files, error) {
 	return files, nil
 }
 
+// addr is the address to dial.
+func (f *connectFlags) addr() (string, error) {
+	cfg, err := clientConfig(f.cmd)
+	if err != nil {
+		return "", err
+	}
+	return dialAddr(cfg.Server.Addr)
+}
+
 // config is the client's configuration for these flags.
-func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
-	files, err := f.files(cmd)
+func (f *connectFlags) config() (client.Config, error) {
+	files, err := f.files()
 	if err != nil {
 		return client.Config{}, err
 	}
-	cfg, err := clientConfig(cmd)
-	if err != nil {
-		return client.Config{}, err
-	}
-	addr, err := dialAddr(cfg.Server.Addr)
+	addr, err := f.addr()
 	if err != nil {
 		return client.Config{}, err
 	}
@@ -106,7 +112,7 @@ func (f *connectFlags) config(cmd *cobra.Command) (client.Config, error) {
 	if err := f.checkDates(files.Cert); err != nil {
 		return client.Config{}, err
 	}
-	return client.Config{Addr: addr, TLS: conf, Log: slog.New(&noteHandler{w: cmd.ErrOrStderr()})}, nil
+	return client.Config{Addr: addr, TLS: conf, Log: slog.New(&noteHandler{w: f.cmd.ErrOrStderr()})}, nil
 }
 
 // checkDates refuses a certificate that is not valid now, and says how to renew it.
@@ -150,8 +156,8 @@ func dialAddr(addr string) (string, error) {
 }
 
 // dial connects. Its errors carry hints.
-func (f *connectFlags) dial(ctx context.Context, cmd *cobra.Command, change func(*client.Config)) (*client.Client, error) {
-	cfg, err := f.config(cmd)
+func (f *connectFlags) dial(ctx context.Context, change func(*client.Config)) (*client.Client, error) {
+	cfg, err := f.config()
 	if err != nil {
 		return nil, err
 	}
@@ -230,10 +236,10 @@ func (e withoutClosed) Error() string {
 func (e withoutClosed) Unwrap() error { return e.error }
 
 // withClient connects for one request.
-func (f *connectFlags) withClient(cmd *cobra.Command, do func(context.Context, *client.Client) error) error {
-	ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
+func (f *connectFlags) withClient(do func(context.Context, *client.Client) error) error {
+	ctx, cancel := context.WithTimeout(f.cmd.Context(), commandTimeout)
 	defer cancel()
-	c, err := f.dial(ctx, cmd, func(cfg *client.Config) {
+	c, err := f.dial(ctx, func(cfg *client.Config) {
 		cfg.MaxLineBytes = 64 << 20 // a list of all queues may be long
 		cfg.Log = nil
 	})

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/keydir"
@@ -16,24 +17,28 @@ import (
 
 // directoryFlags are the flags of commands that use the key directory.
 type directoryFlags struct {
+	conn          *connectFlags
 	pins          string
 	name          string
 	strict        bool
 	allowUnproven bool
+	notice        func(string)
 }
 
-// addDirectoryFlags adds --pins, --strict-pins and --allow-unproven.
-func addDirectoryFlags(cmd *cobra.Command) *directoryFlags {
-	f := &directoryFlags{}
-	f.addPins(cmd)
-	cmd.Flags().BoolVar(&f.strict, "strict-pins", false, "refuse every key except the pinned one, even if its owner has replaced it")
-	cmd.Flags().BoolVar(&f.allowUnproven, "allow-unproven", false, "use a key without proof of its owner if there is none with proof")
+// addDirectoryFlags adds --pins, --directory, --strict-pins and --allow-unproven.
+func addDirectoryFlags(conn *connectFlags) *directoryFlags {
+	f := addPinsFlags(conn)
+	conn.cmd.Flags().BoolVar(&f.strict, "strict-pins", false, "refuse every key except the pinned one, even if its owner has replaced it")
+	conn.cmd.Flags().BoolVar(&f.allowUnproven, "allow-unproven", false, "use a key without proof of its owner if there is none with proof")
 	return f
 }
 
-func (f *directoryFlags) addPins(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.pins, "pins", defaultPins(), "`file` with the pinned keys")
-	cmd.Flags().StringVar(&f.name, "directory", "", "`name` of the key directory in the pins; use one name for all addresses of a broker (default: the address)")
+// addPinsFlags adds --pins and --directory.
+func addPinsFlags(conn *connectFlags) *directoryFlags {
+	f := &directoryFlags{conn: conn, notice: func(text string) { notef(conn.cmd, "%s", text) }}
+	conn.cmd.Flags().StringVar(&f.pins, "pins", defaultPins(), "`file` with the pinned keys")
+	conn.cmd.Flags().StringVar(&f.name, "directory", "", "`name` of the key directory in the pins; use one name for all addresses of a broker (default: the address)")
+	return f
 }
 
 // defaultPins is in the user's configuration directory, or empty if there is none.
@@ -46,11 +51,11 @@ func defaultPins() string {
 }
 
 // openPins opens the pins of the directory. It does not connect to the broker.
-func (f *directoryFlags) openPins(cmd *cobra.Command, conn *connectFlags) (pins *keydir.Pins, verifier seal.Verifier, err error) {
+func (f *directoryFlags) openPins() (pins *keydir.Pins, verifier seal.Verifier, err error) {
 	if f.pins == "" {
 		return nil, nil, usagef("there is no user configuration directory; name the file of pins with --pins")
 	}
-	files, err := conn.files(cmd)
+	files, err := f.conn.files()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -58,37 +63,44 @@ func (f *directoryFlags) openPins(cmd *cobra.Command, conn *connectFlags) (pins 
 	if err != nil {
 		return nil, nil, fmt.Errorf("read authority: %w", err)
 	}
-	verifier = trust.NewVerifier(roots...)
-	scope, err := f.scope(cmd, mtls.Issuer(roots[0]))
-	if err != nil {
-		return nil, nil, err
+	// Each broker of an authority has a directory of its own.
+	name := f.name
+	if name == "" {
+		if name, err = f.conn.addr(); err != nil {
+			return nil, nil, err
+		}
 	}
-	pins, err = keydir.OpenPins(f.pins, scope)
+	pins, err = keydir.OpenPins(f.pins, mtls.Issuer(roots[0])+" "+name)
 	if err != nil && hintFor(err) == "" {
 		err = withHint(err, "name another file with --pins; with a new file, the first key of each name is pinned again")
 	}
-	return pins, verifier, err
+	return pins, trust.NewVerifier(roots...), err
 }
 
 // open opens the key directory of the broker that c is connected to. It prints notices for
 // the person at the terminal.
-func (f *directoryFlags) open(cmd *cobra.Command, conn *connectFlags, c *client.Client) (*keydir.Directory, error) {
-	pins, verifier, err := f.openPins(cmd, conn)
+func (f *directoryFlags) open(c *client.Client) (*keydir.Directory, error) {
+	pins, verifier, err := f.openPins()
 	if err != nil {
 		return nil, err
 	}
 	return keydir.New(c, keydir.Config{
-		Verifier: verifier, Pins: pins, StrictPins: f.strict, AllowUnproven: f.allowUnproven, Notice: notice(cmd)})
+		Verifier: verifier, Pins: pins, StrictPins: f.strict, AllowUnproven: f.allowUnproven, Notice: f.notice})
 }
 
-// notice prints the notices of a directory.
-func notice(cmd *cobra.Command) func(string) {
-	return func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", oneLine(text)) }
+// openIf opens the key directory if it is needed, or if a file of pins exists.
+func (f *directoryFlags) openIf(c *client.Client, needed bool) (*keydir.Directory, error) {
+	if !needed {
+		if _, err := os.Stat(f.pins); errors.Is(err, fs.ErrNotExist) || f.pins == "" {
+			return nil, nil
+		}
+	}
+	return f.open(c)
 }
 
 // unpinned opens the key directory without pins.
-func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *client.Client, notice func(string)) (*keydir.Directory, error) {
-	files, err := conn.files(cmd)
+func (f *directoryFlags) unpinned(c *client.Client) (*keydir.Directory, error) {
+	files, err := f.conn.files()
 	if err != nil {
 		return nil, err
 	}
@@ -96,18 +108,24 @@ func (f *directoryFlags) unpinned(cmd *cobra.Command, conn *connectFlags, c *cli
 	if err != nil {
 		return nil, err
 	}
-	return keydir.New(c, keydir.Config{Verifier: verifier, StrictPins: f.strict, AllowUnproven: true, Notice: notice})
+	return keydir.New(c, keydir.Config{Verifier: verifier, StrictPins: f.strict, AllowUnproven: true, Notice: f.notice})
 }
 
-// scope is the name of a directory in the pins. Each broker of an authority has its own.
-func (f *directoryFlags) scope(cmd *cobra.Command, issuer string) (string, error) {
-	if f.name != "" {
-		return issuer + " " + f.name, nil
-	}
-	cfg, err := clientConfig(cmd)
-	if err != nil {
-		return "", err
-	}
-	addr, err := dialAddr(cfg.Server.Addr)
-	return issuer + " " + addr, err
+// quiet is the directory of a connection without pins and notices.
+func quiet(conn *connectFlags) *directoryFlags { return &directoryFlags{conn: conn} }
+
+// with connects for one request, and opens the key directory.
+func (f *directoryFlags) with(a call, do func(a call, d *keydir.Directory) error) error {
+	return f.conn.withClient(func(ctx context.Context, c *client.Client) error {
+		open := f.open
+		if f.notice == nil {
+			open = f.unpinned
+		}
+		d, err := open(c)
+		if err != nil {
+			return err
+		}
+		a.ctx, a.client = ctx, c
+		return do(a, d)
+	})
 }

@@ -20,13 +20,9 @@ import (
 const maxKeyBytes = 1 << 20
 
 func newKeyCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "key",
-		Short: "Make, publish and check the keys that messages are sealed with",
-	}
-	cmd.AddCommand(newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyListCmd(), newKeyPublishCmd(),
-		newKeyResetCmd(), newKeyRetireCmd(), newKeyRotateCmd(), newKeyShowCmd(), newKeyVerifyCmd())
-	return cmd
+	return group("key", "Make, publish and check the keys that messages are sealed with",
+		newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyListCmd(), newKeyPublishCmd(), newKeyResetCmd(),
+		newKeyRetireCmd(), newKeyRotateCmd(), newKeyShowCmd(), newKeyVerifyCmd())
 }
 
 // keyInfo describes a key or a pair of key files.
@@ -43,9 +39,6 @@ type keyInfo struct {
 }
 
 func newKeyGenerateCmd() *cobra.Command {
-	var suite, out string
-	var bits int
-	var protect bool
 	cmd := &cobra.Command{
 		Use:   "generate [NAME]",
 		Short: "Make a receiver's key pair",
@@ -59,25 +52,25 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
   sealmq key generate lab --suite hpke-x25519-aes256gcm --passphrase
   sealmq key generate --out ./receiver --suite ciphermq-rsa --bits 4096`,
 	}
-	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().StringVar(&suite, "suite", string(seal.DefaultSuite), "`suite` of the key: "+suiteNames())
-	cmd.Flags().IntVar(&bits, "bits", 0, "size of the key in bits, if the suite has a choice (default: the recommended size)")
-	cmd.Flags().BoolVar(&protect, "passphrase", false, "encrypt the private key with a passphrase")
-	cmd.Flags().StringVar(&out, "out", "", "`path` of the files without their ending, instead of NAME")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		base, err := keyBase(cmd, args, out)
+	pass, fl := addPassphraseFlag(cmd), cmd.Flags()
+	suite := fl.String("suite", string(seal.DefaultSuite), "`suite` of the key: "+suiteNames())
+	bits := fl.Int("bits", 0, "size of the key in bits, if the suite has a choice (default: the recommended size)")
+	protect := fl.Bool("passphrase", false, "encrypt the private key with a passphrase")
+	out := fl.String("out", "", "`path` of the files without their ending, instead of NAME")
+	return standalone(cmd, func(a call) error {
+		base, err := keyBase(cmd, a.args, *out)
 		if err != nil {
 			return err
 		}
-		key, err := seal.Generate(seal.Suite(suite), bits, ciphermq.Suites{})
+		key, err := seal.Generate(seal.Suite(*suite), *bits, ciphermq.Suites{})
 		if err != nil {
 			return &usageError{err: err}
 		}
 		info := describeKey(key.Public(), "private")
 		info.Private, info.Public = base+".key", base+".pub"
 		private := key.PEM()
-		if protect || pass.file != "" {
-			passphrase, err := pass.choose(cmd)
+		if *protect || pass.file != "" {
+			passphrase, err := pass.choose()
 			if err != nil {
 				return err
 			}
@@ -85,19 +78,11 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
 				return err
 			}
 		}
-		if err := writeKeyPair(private, key.Public().PEM(), info.Private, info.Public); err != nil {
-			return err
-		}
-		w := cmd.OutOrStdout()
-		if *asJSON {
-			return printJSON(w, info)
-		}
-		fmt.Fprintf(w, "private key  %s  (stays with the receiver)\n", info.Private)
-		fmt.Fprintf(w, "public key   %s  (goes to the senders)\n", info.Public)
-		fmt.Fprintf(w, "fingerprint  %s\n", info.Fingerprint)
-		return nil
-	}
-	return cmd
+		return a.facts(writeKeyPair(private, key.Public().PEM(), info.Private, info.Public), info,
+			"private key", info.Private+"  (stays with the receiver)",
+			"public key", info.Public+"  (goes to the senders)",
+			"fingerprint", info.Fingerprint)
+	})
 }
 
 func suiteNames() string {
@@ -220,7 +205,7 @@ func readPublicKey(path string) (*seal.PublicKey, error) {
 // If the private key has a passphrase and pass is nil, the public key file beside it is
 // read instead, and beside names it. Somebody who can change that file can choose the key,
 // so the result is only for display.
-func readAnyKey(cmd *cobra.Command, path string, pass *passphraseFlag) (key *seal.PublicKey, kind, beside string, err error) {
+func readAnyKey(path string, pass *passphraseFlag) (key *seal.PublicKey, kind, beside string, err error) {
 	data, err := durable.ReadFile(durable.OS(), path, maxKeyBytes)
 	if err != nil {
 		return nil, "", "", fmt.Errorf("read key: %w", err)
@@ -241,7 +226,7 @@ func readAnyKey(cmd *cobra.Command, path string, pass *passphraseFlag) (key *sea
 	if !encrypted && !errors.Is(err, seal.ErrPrivateKey) {
 		return nil, "", "", fmt.Errorf("%s: %w", path, err)
 	}
-	file, err := readKeyring(cmd, path, pass)
+	file, err := readKeyring(path, pass)
 	if err != nil {
 		return nil, "", "", err
 	}

@@ -1,24 +1,21 @@
 package main
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
-	"github.com/sealmq/sealmq/trust"
 )
 
 func newKeyPublishCmd() *cobra.Command {
@@ -38,71 +35,56 @@ in the data folder has the name of the file.`,
 		Example: `  sealmq key publish lab --as lab
   sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
 	}
-	conn, dir := addConnectFlags(cmd), &directoryFlags{}
-	dir.addPins(cmd)
-	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
+	dir, pass := addPinsFlags(addConnectFlags(cmd)), addPassphraseFlag(cmd)
 	force := cmd.Flags().Bool("force", false, "publish the key even if its file is named after somebody else")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path, err := findKeyFile(cmd, args[0], ".key", ".pub")
+	return standalone(cmd, func(a call) error {
+		path, err := findKeyFile(cmd, a.args[0], ".key", ".pub")
 		if err != nil {
 			return err
 		}
-		key, _, _, err := readAnyKey(cmd, path, pass)
+		key, _, _, err := readAnyKey(path, pass)
 		if err != nil {
 			return err
 		}
-		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			d, err := dir.open(cmd, conn, c)
+		return dir.with(a, func(a call, d *keydir.Directory) error {
+			name, sign, err := dir.conn.signers(a.ctx, a.client)
 			if err != nil {
 				return err
 			}
-			signer, err := conn.signer(ctx, cmd, c)
+			if err := dir.conn.checkOwner(path, name); err != nil && !*force {
+				return err
+			}
+			signer, err := sign()
 			if err != nil {
 				return err
 			}
-			if err := conn.checkOwner(cmd, path, signer.Name()); err != nil && !*force {
-				return err
-			}
-			e, err := d.Publish(ctx, signer, key)
+			e, err := d.Publish(a.ctx, signer, key)
 			if err != nil {
 				return err
 			}
-			return printEntry(cmd.OutOrStdout(), e, *asJSON)
+			info := newEntryInfo(e.Owner, e.Serial, e.PublicKey(), e.Created)
+			return a.facts(nil, info, "name", info.Name, "suite", info.Suite, "entry", fmt.Sprintf("%d, of %s", info.Entry, stampText(e.Created)),
+				"fingerprint", info.Fingerprint, "read out", info.Digits)
 		})
-	}
-	return cmd
+	})
 }
 
 // checkOwner refuses a key file that is named after somebody else, if the data folder has a
 // certificate of that name, or if neither --as nor --cert was given.
-func (f *connectFlags) checkOwner(cmd *cobra.Command, path, name string) error {
+func (f *connectFlags) checkOwner(path, name string) error {
 	owner := ownerOf(path)
 	if owner == name {
 		return nil
 	}
-	data, err := dataDir(cmd)
+	data, err := dataDir(f.cmd)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(ca.In(data).Cert(owner)); err != nil && (f.cert != "" || cmd.Flag("as").Changed) {
+	if _, err := os.Stat(ca.In(data).Cert(owner)); err != nil && (f.cert != "" || f.cmd.Flag("as").Changed) {
 		return nil
 	}
 	return withHint(fmt.Errorf("the file %s is named after %s, but its key would be published as the key of %s; nothing was published", path, owner, name),
 		"use --as %s to publish it as the key of %s, or --force if it is the key of %s", owner, owner, name)
-}
-
-// signer signs as the owner of the certificate of this connection, with the name that the
-// broker gives it.
-func (f *connectFlags) signer(ctx context.Context, cmd *cobra.Command, c *client.Client) (*seal.Signer, error) {
-	files, err := f.files(cmd)
-	if err != nil {
-		return nil, err
-	}
-	who, err := c.Whoami(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return trust.ReadSigner(files, who.ID)
 }
 
 // entryInfo describes a published key.
@@ -115,18 +97,8 @@ type entryInfo struct {
 	Digits      string `json:"digits"`
 }
 
-func printEntry(w io.Writer, e *seal.KeyEntry, asJSON bool) error {
-	key := e.PublicKey()
-	info := entryInfo{e.Owner, string(e.Suite()), e.Serial, e.Created.UTC().Format("2006-01-02T15:04:05Z"), key.Fingerprint(), key.Digits()}
-	if asJSON {
-		return printJSON(w, info)
-	}
-	fmt.Fprintf(w, "name         %s\n", info.Name)
-	fmt.Fprintf(w, "suite        %s\n", info.Suite)
-	fmt.Fprintf(w, "entry        %d, of %s\n", info.Entry, stampText(e.Created))
-	fmt.Fprintf(w, "fingerprint  %s\n", info.Fingerprint)
-	_, err := fmt.Fprintf(w, "read out     %s\n", info.Digits)
-	return err
+func newEntryInfo(name string, entry uint64, key *seal.PublicKey, published time.Time) entryInfo {
+	return entryInfo{name, string(key.Suite()), entry, published.UTC().Format(time.RFC3339), key.Fingerprint(), key.Digits()}
 }
 
 // directoryRow is the last change of a key in the log, with the pinned key.
@@ -145,7 +117,6 @@ type directoryRow struct {
 }
 
 func newKeyDirectoryCmd() *cobra.Command {
-	var forget string
 	cmd := &cobra.Command{
 		Use:   "directory [NAME]",
 		Short: "List the keys in the broker's key directory",
@@ -161,35 +132,26 @@ brackets if that is not the entry of the row.
   sealmq key directory lab
   sealmq key directory --forget lab`,
 	}
-	conn, dir := addConnectFlags(cmd), &directoryFlags{}
-	dir.addPins(cmd)
-	asJSON := addJSONFlag(cmd)
-	cmd.Flags().StringVar(&forget, "forget", "", "forget the pinned keys of this `name`, so that its next key is taken as the first")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := strings.Join(args, "")
-		if forget != "" && name != "" {
+	dir := addPinsFlags(addConnectFlags(cmd))
+	forget := cmd.Flags().String("forget", "", "forget the pinned keys of this `name`, so that its next key is taken as the first")
+	return standalone(cmd, func(a call) error {
+		name := strings.Join(a.args, "")
+		if *forget != "" && name != "" {
 			return usagef("NAME and --forget cannot be combined")
 		}
-		if forget != "" {
-			return dir.forget(cmd, conn, forget, *asJSON)
+		if *forget != "" {
+			return dir.forget(a, *forget)
 		}
-		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			d, err := dir.open(cmd, conn, c)
-			if err != nil {
-				return err
-			}
-			a, err := d.Audit(ctx, name)
+		return dir.with(a, func(a call, d *keydir.Directory) error {
+			audit, err := d.Audit(a.ctx, name)
 			if err != nil {
 				return err
 			}
 			pinned, err := d.Pins().Keys()
-			if err != nil {
-				return err
-			}
-			return printDirectory(cmd.OutOrStdout(), a, pinned, name == "", *asJSON)
+			return printList(a, err, directoryRows(audit, pinned, name == ""), "there are no keys",
+				[]string{"NAME", "SUITE", ">ENTRY", ">RECORD", "HASH", "PINNED"}, directoryRow.cells)
 		})
-	}
-	return cmd
+	})
 }
 
 // forgotten is a key that is no longer pinned.
@@ -201,36 +163,31 @@ type forgotten struct {
 }
 
 // forget removes the pins of a name and prints them.
-func (f *directoryFlags) forget(cmd *cobra.Command, conn *connectFlags, name string, asJSON bool) error {
-	pins, _, err := f.openPins(cmd, conn)
+func (f *directoryFlags) forget(a call, name string) error {
+	pins, _, err := f.openPins()
 	if err != nil {
 		return err
 	}
-	before, err := pins.Forget(cmd.Context(), name)
-	if err != nil {
-		return err
-	}
+	before, err := pins.Forget(a.ctx, name)
 	gone := []forgotten{}
 	for _, suite := range slices.Sorted(maps.Keys(before)) {
 		print := before[suite].Fingerprint
 		gone = append(gone, forgotten{name, suite, print, seal.ReadOut(print)})
 	}
-	w := cmd.OutOrStdout()
-	if asJSON {
-		return printJSON(w, gone)
+	if err != nil || a.asJSON {
+		return a.json(err, gone)
 	}
 	if len(gone) == 0 {
 		_, directory, _ := strings.Cut(pins.Scope(), " ")
-		_, err := fmt.Fprintf(w, "%s has no pinned key of %s for the directory %s\n", f.pins, name, directory)
-		return err
+		_, err = fmt.Fprintf(a.out, "%s has no pinned key of %s for the directory %s\n", f.pins, name, directory)
 	}
 	for _, k := range gone {
-		fmt.Fprintf(w, "forgot the key of %s (%s): %s, read out: %s\n", k.Name, k.Suite, k.Fingerprint, k.Digits)
+		_, err = fmt.Fprintf(a.out, "forgot the key of %s (%s): %s, read out: %s\n", k.Name, k.Suite, k.Fingerprint, k.Digits)
 	}
-	return nil
+	return err
 }
 
-func printDirectory(w io.Writer, a *keydir.Audit, pinned map[string]map[string]keydir.Pin, newest, asJSON bool) error {
+func directoryRows(a *keydir.Audit, pinned map[string]map[string]keydir.Pin, newest bool) []directoryRow {
 	rows := []directoryRow{}
 	for _, r := range a.Records {
 		if newest && !r.Newest {
@@ -244,25 +201,22 @@ func printDirectory(w io.Writer, a *keydir.Audit, pinned map[string]map[string]k
 		}
 		rows = append(rows, row)
 	}
-	if asJSON {
-		return printJSON(w, rows)
+	return rows
+}
+
+func (r directoryRow) cells() []any {
+	suite, entry := r.Suite, fmt.Sprint(r.Entry)
+	if !r.Proven {
+		suite, entry = "unproven, 32 bytes", "-"
 	}
-	t := table{head: []string{"NAME", "SUITE", ">ENTRY", ">RECORD", "HASH", "PINNED"}}
-	for _, r := range rows {
-		suite, entry := r.Suite, fmt.Sprint(r.Entry)
-		if !r.Proven {
-			suite, entry = "unproven, 32 bytes", "-"
-		}
-		if r.Reset {
-			entry += " reset"
-		}
-		pin := orDash(r.Pinned)
-		if r.PinnedEntry != r.Entry && r.Pinned != "" {
-			pin += fmt.Sprintf(" (entry %d)", r.PinnedEntry)
-		}
-		t.add(r.Name, suite, entry, r.Record, r.Hash[:16], pin)
+	if r.Reset {
+		entry += " reset"
 	}
-	return t.print(w, "there are no keys")
+	pin := orDash(r.Pinned)
+	if r.PinnedEntry != r.Entry && r.Pinned != "" {
+		pin += fmt.Sprintf(" (entry %d)", r.PinnedEntry)
+	}
+	return []any{r.Name, suite, entry, r.Record, r.Hash[:16], pin}
 }
 
 // verifyInfo is the result of key verify.
@@ -277,7 +231,6 @@ type verifyInfo struct {
 }
 
 func newKeyVerifyCmd() *cobra.Command {
-	var keyFile string
 	cmd := &cobra.Command{
 		Use:   "verify [NAME]",
 		Short: "Check the keys of a name in the key directory",
@@ -290,83 +243,76 @@ with a certificate of your name could publish the next one. "sealmq key director
 		Example: `  sealmq key verify --as lab --key-file lab
   sealmq key verify alice`,
 	}
-	conn, dir := addConnectFlags(cmd), addDirectoryFlags(cmd)
-	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().StringVar(&keyFile, "key-file", "", "key `file` with the key that the directory must show")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	dir, pass := addDirectoryFlags(addConnectFlags(cmd)), addPassphraseFlag(cmd)
+	keyFile := cmd.Flags().String("key-file", "", "key `file` with the key that the directory must show")
+	return standalone(cmd, func(a call) error {
 		var key *seal.PublicKey
-		if keyFile != "" {
-			path, err := findKeyFile(cmd, keyFile, ".key", ".pub")
+		if *keyFile != "" {
+			path, err := findKeyFile(cmd, *keyFile, ".key", ".pub")
 			if err != nil {
 				return err
 			}
-			if key, _, _, err = readAnyKey(cmd, path, pass); err != nil {
+			if key, _, _, err = readAnyKey(path, pass); err != nil {
 				return err
 			}
 		}
-		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			d, err := dir.open(cmd, conn, c)
-			if err != nil {
-				return err
-			}
-			name := strings.Join(args, "")
-			if name == "" {
-				who, err := c.Whoami(ctx)
-				if err != nil {
-					return err
-				}
-				name = who.ID
-			}
-			var info *verifyInfo
-			v, err := d.Verify(ctx, name)
-			if err == nil {
-				info, err = newVerifyInfo(v, name, key)
-			}
-			if errors.Is(err, keydir.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
-				err = errors.Join(err, printKeysToCompare(ctx, cmd, conn, c, name, d.Pins()))
-			}
-			if err != nil {
-				return err
-			}
-			if err := info.print(cmd.OutOrStdout(), *asJSON); err != nil {
-				return err
-			}
-			if len(info.Keys) == 0 && len(info.Resets) > 0 {
-				return withHint(fmt.Errorf("the directory has no signed key of %s since an administrator of the broker reset it", name), `its owner publishes one with "sealmq key publish NAME --as NAME"`)
-			}
-			if len(info.Keys) == 0 {
-				return withHint(fmt.Errorf("the directory has no signed key of %s", name), `its owner publishes one with "sealmq key publish NAME --as NAME"`)
-			}
-			return nil
-		})
+		return dir.with(a, func(a call, d *keydir.Directory) error { return verifyName(a, d, dir.conn, key) })
+	})
+}
+
+func verifyName(a call, d *keydir.Directory, conn *connectFlags, key *seal.PublicKey) error {
+	name := strings.Join(a.args, "")
+	if name == "" {
+		who, err := a.client.Whoami(a.ctx)
+		if err != nil {
+			return err
+		}
+		name = who.ID
 	}
-	return cmd
+	var info *verifyInfo
+	v, err := d.Verify(a.ctx, name)
+	if err == nil {
+		info, err = newVerifyInfo(v, name, key)
+	}
+	if errors.Is(err, keydir.ErrPinned) || err == nil && len(info.Keys) == 0 && info.Unproven > 0 {
+		err = errors.Join(err, printKeysToCompare(a, conn, name, d.Pins()))
+	}
+	if err != nil {
+		return err
+	}
+	if err := info.print(a); err != nil || len(info.Keys) > 0 {
+		return err
+	}
+	since := ""
+	if len(info.Resets) > 0 {
+		since = " since an administrator of the broker reset it"
+	}
+	return withHint(fmt.Errorf("the directory has no signed key of %s%s", name, since), `its owner publishes one with "sealmq key publish NAME --as NAME"`)
 }
 
 // printKeysToCompare prints the keys to compare with the owner: the pinned keys of a name, and the key
 // that the directory shows. The latter is neither checked nor pinned.
-func printKeysToCompare(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, name string, pins *keydir.Pins) error {
+func printKeysToCompare(a call, conn *connectFlags, name string, pins *keydir.Pins) error {
 	pinned, err := pins.Keys()
 	if err != nil {
 		return err
 	}
 	for _, suite := range slices.Sorted(maps.Keys(pinned[name])) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: pinned for %s (%s): %s\n", name, suite, pinned[name][suite].Fingerprint)
+		a.note("pinned for %s (%s): %s", name, suite, pinned[name][suite].Fingerprint)
 	}
-	d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
+	d, err := quiet(conn).unpinned(a.client)
 	if err != nil {
 		return err
 	}
-	key, err := d.Find(ctx, name, "")
+	key, err := d.Find(a.ctx, name, "")
 	if sealmq.CodeOf(err) == sealmq.NoKey {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the directory shows no key for %s\n", name)
+		a.note("the directory shows no key for %s", name)
 		return nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		a.note("the directory shows for %s (%s): %s, read out: %s", name, key.Suite(), key.Fingerprint(), key.Digits())
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the directory shows for %s (%s): %s, read out: %s\n", name, key.Suite(), key.Fingerprint(), key.Digits())
-	return nil
+	return err
 }
 
 // newVerifyInfo describes the verified keys, and compares them with key if it is not nil.
@@ -391,8 +337,7 @@ func newVerifyInfo(v *keydir.Verified, name string, key *seal.PublicKey) (*verif
 					"if you did not publish it, somebody else has your certificate's key: have the certificate revoked at once, get one with a new key, publish your key again, and tell the senders")
 			}
 		}
-		info.Keys = append(info.Keys, entryInfo{Name: name, Suite: k.Suite, Entry: k.Serial,
-			Published: k.Key.Created().UTC().Format("2006-01-02T15:04:05Z"), Fingerprint: k.Key.Fingerprint(), Digits: k.Key.Digits()})
+		info.Keys = append(info.Keys, newEntryInfo(name, k.Serial, k.Key, k.Key.Created()))
 	}
 	if !found {
 		return nil, withHint(fmt.Errorf("the directory has no key of %s for %s%s", name, key.Suite(), since), `publish it with "sealmq key publish"`)
@@ -400,10 +345,11 @@ func newVerifyInfo(v *keydir.Verified, name string, key *seal.PublicKey) (*verif
 	return info, nil
 }
 
-func (v *verifyInfo) print(w io.Writer, asJSON bool) error {
-	if asJSON {
-		return printJSON(w, v)
+func (v *verifyInfo) print(a call) error {
+	if a.asJSON {
+		return a.json(nil, v)
 	}
+	w := a.out
 	fmt.Fprintf(w, "log          %s, signed, continues what was seen before\n", plural(v.Records, "record"))
 	fmt.Fprintf(w, "log key      %s\n", v.LogKey)
 	for _, k := range v.Keys {

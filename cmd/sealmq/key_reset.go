@@ -2,16 +2,13 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
@@ -22,8 +19,6 @@ import (
 )
 
 func newKeyResetCmd() *cobra.Command {
-	var suite string
-	var yes bool
 	cmd := &cobra.Command{
 		Use:   "reset NAME",
 		Short: "Remove the keys of a name from the key directory (administrators)",
@@ -41,59 +36,48 @@ next key. Revoke the stolen certificate before you reset.`,
 		Example: `  sealmq key reset lab
   sealmq key reset lab --suite hpke-x25519-aes256gcm --yes`,
 	}
-	conn, asJSON := addConnectFlags(cmd), addJSONFlag(cmd)
-	cmd.Flags().StringVar(&suite, "suite", "", "reset only the key of this `suite`, or \""+keylog.Unproven+"\" for the key without a signature (default: all keys)")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := args[0]
-		if suite != "" && suite != keylog.Unproven && !slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(suite)) {
+	dir := quiet(addConnectFlags(cmd))
+	suite := cmd.Flags().String("suite", "", "reset only the key of this `suite`, or \""+keylog.Unproven+"\" for the key without a signature (default: all keys)")
+	yes := cmd.Flags().Bool("yes", false, "do not ask for confirmation")
+	return standalone(cmd, func(a call) error {
+		name, suite := a.args[0], seal.Suite(*suite)
+		if suite != "" && suite != keylog.Unproven && !slices.Contains(seal.Suites(ciphermq.Suites{}), suite) {
 			return usagef("there is no suite %q; the suites are %s, and %s for keys without a signature", suite, suiteNames(), keylog.Unproven)
 		}
-		if !yes {
-			if err := confirmReset(cmd, conn, name, suite); err != nil {
+		if !*yes {
+			if err := confirmReset(a, dir, name, string(suite)); err != nil {
 				return err
 			}
 		}
-		return conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
-			if err != nil {
-				return err
-			}
-			done, err := d.Reset(ctx, name, seal.Suite(suite))
-			if sealmq.CodeOf(err) == sealmq.NoKey {
+		return dir.with(a, func(a call, d *keydir.Directory) error {
+			done, err := d.Reset(a.ctx, name, suite)
+			switch {
+			case sealmq.CodeOf(err) == sealmq.NoKey:
 				return withHint(err, "\"sealmq key directory %s\" shows its keys and earlier resets", name)
-			}
-			if errors.Is(err, client.ErrInterrupted) {
+			case errors.Is(err, client.ErrInterrupted):
 				return withHint(err, "\"sealmq key directory %s\" shows whether it was reset", name)
-			}
-			if err != nil {
+			case err != nil:
 				return err
 			}
-			return printResets(cmd.OutOrStdout(), name, resetsOf(done), *asJSON)
+			return printResets(a, name, resetsOf(done))
 		})
-	}
-	return cmd
+	})
 }
 
 // confirmReset shows what will be reset, and asks the person at the terminal.
-func confirmReset(cmd *cobra.Command, conn *connectFlags, name, suite string) error {
-	in, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
+func confirmReset(a call, dir *directoryFlags, name, suite string) error {
+	in, w := terminalOf(a.cmd), a.cmd.ErrOrStderr()
+	if in == nil {
 		return withHint(errors.New("a reset needs a confirmation, and there is no terminal to ask for it"), "add --yes")
 	}
-	w := cmd.ErrOrStderr()
-	err := conn.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-		d, err := new(directoryFlags).unpinned(cmd, conn, c, nil)
-		if err != nil {
-			return err
-		}
-		a, err := d.Audit(ctx, name)
+	err := dir.with(a, func(a call, d *keydir.Directory) error {
+		audit, err := d.Audit(a.ctx, name)
 		if err != nil {
 			return err
 		}
 		found := false
 		for _, slot := range append(seal.Suites(ciphermq.Suites{}), keylog.Unproven) {
-			for _, r := range a.Records {
+			for _, r := range audit.Records {
 				if r.Newest && !r.Reset && r.Slot() == string(slot) && (suite == "" || suite == r.Slot()) {
 					found = true
 					fmt.Fprintf(w, "%s of %s will be reset (record %d)\n", keyText(r.Slot(), r.Serial), name, r.Index)
@@ -143,13 +127,11 @@ func resetsOf(records []keydir.Record) []resetInfo {
 	return list
 }
 
-func printResets(w io.Writer, name string, list []resetInfo, asJSON bool) error {
-	if asJSON {
-		return printJSON(w, list)
+func printResets(a call, name string, list []resetInfo) error {
+	if !a.asJSON {
+		for _, r := range list {
+			fmt.Fprintf(a.out, "reset %s of %s: record %d of the log\n", keyText(r.Suite, r.Entry), name, r.Record)
+		}
 	}
-	for _, r := range list {
-		fmt.Fprintf(w, "reset %s of %s: record %d of the log\n", keyText(r.Suite, r.Entry), name, r.Record)
-	}
-	_, err := fmt.Fprintf(w, "%s publishes a new key with \"sealmq key publish\"; senders that pinned the old one compare the new one and run \"sealmq key directory --forget %s\"\n", name, name)
-	return err
+	return a.report(nil, list, "%s publishes a new key with \"sealmq key publish\"; senders that pinned the old one compare the new one and run \"sealmq key directory --forget %s\"", name, name)
 }

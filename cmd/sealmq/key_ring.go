@@ -15,7 +15,6 @@ import (
 )
 
 func newKeyShowCmd() *cobra.Command {
-	var public bool
 	cmd := &cobra.Command{
 		Use:   "show FILE",
 		Short: "Show the suite and the fingerprint of a key",
@@ -26,10 +25,10 @@ or read it out, to make sure that they have the same key.
 A private key with a passphrase is opened only if --passphrase-file is given. Otherwise the public key
 file beside it is shown, without a check that the two belong together.`,
 	}
-	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().BoolVar(&public, "public", false, "print the public key in PEM form, to pass it on")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path, err := findKeyFile(cmd, args[0], ".key", ".pub")
+	pass := addPassphraseFlag(cmd)
+	public := cmd.Flags().Bool("public", false, "print the public key in PEM form, to pass it on")
+	return standalone(cmd, func(a call) error {
+		path, err := findKeyFile(cmd, a.args[0], ".key", ".pub")
 		if err != nil {
 			return err
 		}
@@ -37,37 +36,25 @@ file beside it is shown, without a check that the two belong together.`,
 		if pass.file == "" {
 			asked = nil
 		}
-		key, kind, beside, err := readAnyKey(cmd, path, asked)
+		key, kind, beside, err := readAnyKey(path, asked)
 		if err != nil {
 			return err
 		}
-		w := cmd.OutOrStdout()
 		info := describeKey(key, kind)
 		if info.Unchecked = beside; beside != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: this is the key in %s; to check that it belongs to %s, use --passphrase-file\n", beside, path)
+			a.note("this is the key in %s; to check that it belongs to %s, use --passphrase-file", beside, path)
 		}
-		switch {
-		case *asJSON:
-			info.PublicPEM = string(key.PEM())
-			return printJSON(w, info)
-		case public:
-			_, err := w.Write(key.PEM())
+		if info.PublicPEM = string(key.PEM()); *public && !a.asJSON {
+			_, err := io.WriteString(a.out, info.PublicPEM)
 			return err
 		}
-		fmt.Fprintf(w, "file         %s\n", path)
-		fmt.Fprintf(w, "kind         %s key\n", info.Kind)
-		fmt.Fprintf(w, "suite        %s, %d bits\n", info.Suite, info.Bits)
+		made := ""
 		if t := key.Created(); !t.IsZero() {
-			fmt.Fprintf(w, "made         %s\n", stampText(t))
+			made = stampText(t)
 		}
-		fmt.Fprintf(w, "fingerprint  %s\n", info.Fingerprint)
-		fmt.Fprintf(w, "read out     %s\n", info.Digits)
-		if note := key.Warning(); note != "" {
-			fmt.Fprintf(w, "note         %s\n", note)
-		}
-		return nil
-	}
-	return cmd
+		return a.facts(nil, info, "file", path, "kind", info.Kind+" key", "suite", fmt.Sprintf("%s, %d bits", info.Suite, info.Bits),
+			"made", made, "fingerprint", info.Fingerprint, "read out", info.Digits, "note", key.Warning())
+	})
 }
 
 // ringRow is one key of a file.
@@ -107,27 +94,16 @@ func newKeyListCmd() *cobra.Command {
 		Long: `List the keys in a file of private keys: the newest key, which senders should use; older keys, which open
 messages that are still on their way; and the fingerprints of retired keys.`,
 	}
-	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		file, err := openKeyring(cmd, args[0], pass)
+	pass := addPassphraseFlag(cmd)
+	return standalone(cmd, func(a call) error {
+		file, err := openKeyring(cmd, a.args[0], pass)
 		if err != nil {
 			return err
 		}
-		return printRing(cmd.OutOrStdout(), file.ring, *asJSON)
-	}
-	return cmd
-}
-
-func printRing(w io.Writer, ring *seal.Keyring, asJSON bool) error {
-	rows := ringRows(ring)
-	if asJSON {
-		return printJSON(w, rows)
-	}
-	t := table{head: []string{"state", "suite", "created", "retired", "fingerprint"}}
-	for _, r := range rows {
-		t.add(r.State, r.Suite, orDash(r.Created), orDash(r.Retired), r.Fingerprint)
-	}
-	return t.print(w, "there are no keys")
+		return printList(a, nil, ringRows(file.ring), "there are no keys", []string{"state", "suite", "created", "retired", "fingerprint"}, func(r ringRow) []any {
+			return []any{r.State, r.Suite, orDash(r.Created), orDash(r.Retired), r.Fingerprint}
+		})
+	})
 }
 
 // openKeyring finds and reads a file of private keys.
@@ -136,11 +112,10 @@ func openKeyring(cmd *cobra.Command, name string, pass *passphraseFlag) (*keyFil
 	if err != nil {
 		return nil, err
 	}
-	return readKeyring(cmd, path, pass)
+	return readKeyring(path, pass)
 }
 
 func newKeyRotateCmd() *cobra.Command {
-	var name string
 	cmd := &cobra.Command{
 		Use:   "rotate FILE",
 		Short: "Add a new key to a receiver's key file",
@@ -156,14 +131,14 @@ Then give the public key to the senders, or publish it with "sealmq key publish"
 		Example: `  sealmq key rotate lab
   sealmq key publish lab --as lab`,
 	}
-	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.Flags().StringVar(&name, "suite", "", "`suite` of the new key (default: the suite of the newest key)")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		suite, err := oneSuite(name)
+	pass := addPassphraseFlag(cmd)
+	name := cmd.Flags().String("suite", "", "`suite` of the new key (default: the suite of the newest key)")
+	return standalone(cmd, func(a call) error {
+		suite, err := oneSuite(*name)
 		if err != nil {
 			return err
 		}
-		file, err := openKeyring(cmd, args[0], pass)
+		file, err := openKeyring(cmd, a.args[0], pass)
 		if err != nil {
 			return err
 		}
@@ -189,18 +164,13 @@ Then give the public key to the senders, or publish it with "sealmq key publish"
 		info := describeKey(key.Public(), "private")
 		info.Private, info.Public = file.path, public
 		if !taken {
-			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: a running \"sealmq receive\" refuses messages of the suite %s: restart it before a sender uses the key\n", suite)
+			a.note(`a running "sealmq receive" refuses messages of the suite %s: restart it before a sender uses the key`, suite)
 		}
-		w := cmd.OutOrStdout()
-		if *asJSON {
-			return printJSON(w, info)
-		}
-		fmt.Fprintf(w, "private keys  %s  (%s open messages)\n", info.Private, plural(uint64(len(file.ring.Live())), "key"))
-		fmt.Fprintf(w, "public key    %s  (goes to the senders)\n", info.Public)
-		fmt.Fprintf(w, "fingerprint   %s\n", info.Fingerprint)
-		return nil
-	}
-	return cmd
+		return a.facts(nil, info,
+			"private keys", fmt.Sprintf("%s  (%s open messages)", info.Private, plural(len(file.ring.Live()), "key")),
+			"public key", info.Public+"  (goes to the senders)",
+			"fingerprint", info.Fingerprint)
+	})
 }
 
 func newKeyRetireCmd() *cobra.Command {
@@ -213,28 +183,20 @@ it. Check first that no message waits for it: "sealmq queue peek" shows the keys
 FINGERPRINT is shown by "sealmq key list"; its first eight digits are enough. The newest key cannot be
 retired: rotate first.`,
 	}
-	asJSON, pass := addJSONFlag(cmd), addPassphraseFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		file, err := openKeyring(cmd, args[0], pass)
+	pass := addPassphraseFlag(cmd)
+	return standalone(cmd, func(a call) error {
+		file, err := openKeyring(cmd, a.args[0], pass)
 		if err != nil {
 			return err
 		}
 		newest := file.ring.Newest()
-		gone, err := file.ring.Retire(args[1], time.Now())
+		gone, err := file.ring.Retire(a.args[1], time.Now())
 		if err != nil {
-			return withHint(err, "\"sealmq key list %s\" shows the fingerprints", args[0])
+			return withHint(err, "\"sealmq key list %s\" shows the fingerprints", a.args[0])
 		}
 		if newest != nil && newest.Public().Fingerprint() == gone.Fingerprint {
-			return withHint(fmt.Errorf("%s is the newest key, which senders use; nothing was changed", gone.Fingerprint), "\"sealmq key rotate %s\" first", args[0])
+			return withHint(fmt.Errorf("%s is the newest key, which senders use; nothing was changed", gone.Fingerprint), "\"sealmq key rotate %s\" first", a.args[0])
 		}
-		if err := file.write(); err != nil {
-			return err
-		}
-		if *asJSON {
-			return printRing(cmd.OutOrStdout(), file.ring, true)
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "retired %s; messages sealed for it can never be opened again\n", gone.Fingerprint)
-		return err
-	}
-	return cmd
+		return a.report(file.write(), ringRows(file.ring), "retired %s; messages sealed for it can never be opened again", gone.Fingerprint)
+	})
 }

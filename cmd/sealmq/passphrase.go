@@ -15,16 +15,19 @@ import (
 )
 
 // passphraseFlag is --passphrase-file of every command that reads or writes private keys.
-type passphraseFlag struct{ file string }
+type passphraseFlag struct {
+	cmd  *cobra.Command
+	file string
+}
 
 func addPassphraseFlag(cmd *cobra.Command) *passphraseFlag {
-	f := &passphraseFlag{}
+	f := &passphraseFlag{cmd: cmd}
 	cmd.Flags().StringVar(&f.file, "passphrase-file", "", "`file` whose first line is the passphrase of the private key (default: ask for it)")
 	return f
 }
 
 // read returns the passphrase from the file, or asks the person at the terminal.
-func (f *passphraseFlag) read(cmd *cobra.Command, prompt string) ([]byte, error) {
+func (f *passphraseFlag) read(prompt string) ([]byte, error) {
 	if f.file != "" {
 		text, err := durable.ReadPrivate(durable.OS(), f.file, 4096)
 		var open *durable.PrivateError
@@ -40,13 +43,13 @@ func (f *passphraseFlag) read(cmd *cobra.Command, prompt string) ([]byte, error)
 		}
 		return line, nil
 	}
-	in, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
+	in := terminalOf(f.cmd)
+	if in == nil {
 		return nil, withHint(errors.New("the private key needs a passphrase, and there is no terminal to ask for it"), "name a file with --passphrase-file")
 	}
-	fmt.Fprint(cmd.ErrOrStderr(), prompt)
+	fmt.Fprint(f.cmd.ErrOrStderr(), prompt)
 	text, err := term.ReadPassword(int(in.Fd()))
-	fmt.Fprintln(cmd.ErrOrStderr())
+	fmt.Fprintln(f.cmd.ErrOrStderr())
 	if err != nil {
 		return nil, fmt.Errorf("read the passphrase: %w", err)
 	}
@@ -54,12 +57,12 @@ func (f *passphraseFlag) read(cmd *cobra.Command, prompt string) ([]byte, error)
 }
 
 // choose asks for a new passphrase twice, or reads it from the file.
-func (f *passphraseFlag) choose(cmd *cobra.Command) ([]byte, error) {
-	first, err := f.read(cmd, "New passphrase: ")
+func (f *passphraseFlag) choose() ([]byte, error) {
+	first, err := f.read("New passphrase: ")
 	if err != nil || f.file != "" {
 		return first, err
 	}
-	second, err := f.read(cmd, "Repeat the passphrase: ")
+	second, err := f.read("Repeat the passphrase: ")
 	if err != nil {
 		return nil, err
 	}
@@ -69,52 +72,71 @@ func (f *passphraseFlag) choose(cmd *cobra.Command) ([]byte, error) {
 	return first, nil
 }
 
+// terminalOf is standard input if it is a terminal, else nil.
+func terminalOf(cmd *cobra.Command) *os.File {
+	if in, ok := cmd.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		return in
+	}
+	return nil
+}
+
 // keyFile is an open file of private keys.
 type keyFile struct {
 	path       string
+	data       []byte // as it was read last
 	ring       *seal.Keyring
 	passphrase []byte // nil if it has none
 }
 
 // readKeyring reads all private keys of a file.
-func readKeyring(cmd *cobra.Command, path string, pass *passphraseFlag) (*keyFile, error) {
-	data, err := durable.ReadPrivate(durable.OS(), path, maxKeyBytes)
+func readKeyring(path string, pass *passphraseFlag) (*keyFile, error) {
+	f := &keyFile{path: path}
+	_, err := f.read(pass)
+	if errors.Is(err, seal.ErrEncryptedKey) {
+		err = withHint(err, `remove the passphrase with "openssl rsa", and protect the file with its mode`)
+	}
 	var open *durable.PrivateError
 	if errors.As(err, &open) {
 		if _, perr := readPublicKey(path); perr == nil {
 			return nil, fmt.Errorf("%s: %w", path, seal.ErrPublicKey)
 		}
 	}
-	if err != nil {
-		return nil, err
+	return f, err
+}
+
+// read reads the file, and parses it if it has changed. It uses the passphrase that is
+// known, or asks for it if pass is not nil.
+func (f *keyFile) read(pass *passphraseFlag) (changed bool, err error) {
+	data, err := durable.ReadPrivate(durable.OS(), f.path, maxKeyBytes)
+	if err != nil || bytes.Equal(data, f.data) {
+		return false, err
 	}
-	f := &keyFile{path: path}
+	text := data
 	if seal.IsEncryptedKeyFile(data) {
-		if f.passphrase, err = pass.read(cmd, fmt.Sprintf("Passphrase of %s: ", path)); err != nil {
-			return nil, err
+		if f.passphrase == nil && pass != nil {
+			if f.passphrase, err = pass.read(fmt.Sprintf("Passphrase of %s: ", f.path)); err != nil {
+				return false, err
+			}
 		}
-		if data, err = seal.DecryptKeyFile(data, f.passphrase); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+		if text, err = seal.DecryptKeyFile(data, f.passphrase); err != nil {
+			return false, fmt.Errorf("%s: %w", f.path, err)
 		}
 	}
-	f.ring, err = seal.ParseKeyring(data, ciphermq.Suites{})
-	if errors.Is(err, seal.ErrEncryptedKey) {
-		return nil, withHint(fmt.Errorf("%s: %w", path, err), `remove the passphrase with "openssl rsa", and protect the file with its mode`)
-	}
-	if cert := certificateOf(path, data); cert != "" {
-		return nil, errCertificateKey(path, cert)
+	ring, err := seal.ParseKeyring(text, ciphermq.Suites{})
+	if cert := certificateOf(f.path, text); cert != "" {
+		return false, errCertificateKey(f.path, cert)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return false, fmt.Errorf("%s: %w", f.path, err)
 	}
-	return f, nil
+	f.data, f.ring = data, ring
+	return true, nil
 }
 
 // write replaces the file in one step, encrypted if it has a passphrase.
-func (f *keyFile) write() error {
+func (f *keyFile) write() (err error) {
 	data := f.ring.PEM()
 	if f.passphrase != nil {
-		var err error
 		if data, err = seal.EncryptKeyFile(data, f.passphrase); err != nil {
 			return err
 		}

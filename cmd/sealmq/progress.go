@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -16,51 +17,39 @@ const (
 	progressAfter = 500 * time.Millisecond
 	progressEvery = 200 * time.Millisecond
 	progressWidth = 30
+	clearLine     = "\r\x1b[K"
 )
 
-// progress is a progress bar on a terminal. If the output is no terminal, it shows nothing.
-type progress struct {
-	w    io.Writer
-	stop chan struct{} // nil if nothing is shown
-	done sync.WaitGroup
-}
-
-// startProgress begins to show what look returns: a fraction, below zero if it is unknown,
+// withProgress runs a long task while it adjusts the garbage collector, and shows a progress
+// bar if standard error is a terminal. look returns a fraction, below zero if it is unknown,
 // and a text.
-func startProgress(w io.Writer, look func() (fraction float64, text string)) *progress {
-	p := &progress{w: w}
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return p
+func withProgress(cmd *cobra.Command, look func(took time.Duration) (fraction float64, text string), task func() error) error {
+	defer tuneGC()()
+	w, ok := cmd.ErrOrStderr().(*os.File)
+	if !ok || !term.IsTerminal(int(w.Fd())) {
+		return task()
 	}
-	p.stop = make(chan struct{})
-	began := time.Now()
-	p.done.Go(func() {
+	began, stop := time.Now(), make(chan struct{})
+	var shown sync.WaitGroup
+	shown.Go(func() {
 		tick := time.NewTicker(progressEvery)
 		defer tick.Stop()
 		for {
 			select {
-			case <-p.stop:
+			case <-stop:
+				io.WriteString(w, clearLine)
 				return
 			case now := <-tick.C:
-				if now.Sub(began) >= progressAfter {
-					fraction, text := look()
-					io.WriteString(w, "\r\x1b[K"+progressLine(fraction, text, now.Sub(began)))
+				if took := now.Sub(began); took >= progressAfter {
+					fraction, text := look(took)
+					io.WriteString(w, clearLine+progressLine(fraction, text, took))
 				}
 			}
 		}
 	})
-	return p
-}
-
-// end removes the bar.
-func (p *progress) end() {
-	if p.stop == nil {
-		return
-	}
-	close(p.stop)
-	p.done.Wait()
-	io.WriteString(p.w, "\r\x1b[K")
+	defer shown.Wait()
+	defer close(stop)
+	return task()
 }
 
 func progressLine(fraction float64, text string, took time.Duration) string {

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -25,11 +25,7 @@ import (
 type receiveFlags struct {
 	connect   *connectFlags
 	directory *directoryFlags
-	pass      *passphraseFlag
-	keyFiles  []string
-	names     []string
-	suites    []string
-	expect    string
+	open      *openFlags
 	exec      string
 	ledger    string
 	out       string
@@ -39,7 +35,6 @@ type receiveFlags struct {
 	giveUp    time.Duration
 	declare   bool
 	dead      bool
-	asJSON    *bool
 }
 
 func newReceiveCmd() *cobra.Command {
@@ -70,15 +65,11 @@ key rotate" is not necessary. A message whose sender cannot be checked at the mo
   sealmq receive lab --key-file lab.key --out results.jsonl --count 100 --idle 10s
   sealmq receive lab --key-file lab --expect results/lab --exec ./store.sh`,
 	}
-	f.connect = addConnectFlags(cmd)
-	f.asJSON = addJSONFlag(cmd)
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
-	f.directory = addDirectoryFlags(cmd)
-	f.pass = addPassphraseFlag(cmd)
-	fl.StringArrayVar(&f.names, "name", nil, "your `name`, as senders know it (default: the names of the certificate and of the key files)")
-	fl.StringArrayVar(&f.suites, "suite", nil, "accept only this `suite`; can be repeated (default: the suites that prove the sender, and the suites of the keys)")
-	fl.StringVar(&f.expect, "expect", "", "accept only messages that were sent to `EXCHANGE/KEY`; either may be empty")
+	f.connect = addConnectFlags(cmd)
+	f.directory = addDirectoryFlags(f.connect)
+	f.open = addOpenFlags(cmd, "senders know it (default: the names of the certificate and of the key files)",
+		" (default: the suites that prove the sender, and the suites of the keys)", "accept only messages that were sent to")
 	fl.StringVar(&f.exec, "exec", "", "run this `command` for each message, instead of writing a file")
 	fl.StringVar(&f.ledger, "ledger", "", "`file` that records the received messages (default: --out with the ending .ledger)")
 	fl.StringVar(&f.out, "out", "", "`file` to append to (default: QUEUE.jsonl)")
@@ -88,9 +79,7 @@ key rotate" is not necessary. A message whose sender cannot be checked at the mo
 	fl.DurationVar(&f.giveUp, "give-up", 0, giveUpUsage(""))
 	fl.BoolVar(&f.declare, "declare", false, "first make the queue if it does not exist")
 	fl.BoolVar(&f.dead, "dead-letter", false, "move messages that cannot be opened to the dead-letter queue (default: they stay in the queue)")
-	_ = cmd.MarkFlagRequired("key-file")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) }
-	return cmd
+	return standalone(cmd, f.run)
 }
 
 // receiveResult is what "sealmq receive --json" prints.
@@ -110,50 +99,52 @@ type receiveResult struct {
 	Seconds    float64 `json:"seconds"`
 }
 
-func (f *receiveFlags) run(cmd *cobra.Command, queue string) (err error) {
+func (f *receiveFlags) run(a call) (err error) {
+	queue := a.args[0]
 	cfg, err := f.check(queue)
 	if err != nil {
 		return err
 	}
-	keys, err := f.readKeys(cmd)
+	keys, err := readReceiveKeys(a.cmd, f.open)
 	if err != nil {
 		return err
 	}
 	cfg.Keys, cfg.Reload = keys.ring, keys.reload
-	out, err := f.openOutput(cmd)
+	out, err := f.openOutput(a)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
 	cfg.Ledger = out.ledger
-	c, err := f.connect.dial(cmd.Context(), cmd, func(cfg *client.Config) {
+	if a.client, err = f.connect.dial(a.ctx, func(cfg *client.Config) {
 		cfg.Meta, cfg.GiveUpAfter = true, f.giveUp
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	defer c.Close()
-	if err := f.findQueue(cmd.Context(), c, queue); err != nil {
+	defer a.client.Close()
+	if err := f.findQueue(a.ctx, a.client, queue); err != nil {
 		return err
 	}
-	if err := f.trust(cmd, c, &cfg); err != nil {
+	if err := f.trust(a, &cfg); err != nil {
 		return err
 	}
 	if out.ledger.Len() > 0 {
-		waitForReturn(cmd.Context(), c, queue)
+		waitForReturn(a.ctx, a.client, queue)
 	}
 	if cfg.Prefetch = f.prefetch; f.count > 0 {
 		cfg.Prefetch = min(f.prefetch, f.count) // others get the rest
 	}
-	r, err := receive.New(cmd.Context(), c, queue, cfg)
+	r, err := receive.New(a.ctx, a.client, queue, cfg)
 	if err != nil {
 		return explain(err)
 	}
 	run := receiver.Config{Source: r, File: out.file, Count: f.count, Idle: f.idle}
 	if f.exec != "" {
-		run.Do, run.Failed = f.command(cmd, queue), f.failed(cmd)
+		run.Do, run.Failed = f.command(a, queue), func(m *receive.Received, err error, again time.Duration) {
+			a.note("the command failed for message %s (%v); it will be delivered again in %v", m.ID, err, again)
+		}
 	}
-	return f.receive(cmd, c, r, run, queue, keys)
+	return f.receive(a, r, run, queue, keys)
 }
 
 // check looks at the flags.
@@ -177,28 +168,22 @@ func (f *receiveFlags) check(queue string) (cfg receive.Config, err error) {
 			f.prefetch = execPrefetch
 		}
 	}
-	if f.out == "" && (f.exec == "" || f.ledger == "") {
+	// The file that the queue's name gives, if none is named.
+	byName, flag, ending := &f.out, "--out", ".jsonl"
+	if f.exec != "" {
+		byName, flag, ending = &f.ledger, "--ledger", ledgerSuffix
+	}
+	if *byName == "" {
 		if strings.ContainsAny(queue, `/\:`) || strings.HasPrefix(queue, ".") {
-			flag := "--out"
-			if f.exec != "" {
-				flag = "--ledger"
-			}
 			return cfg, usagef("queue %q gives no file name; choose the file with %s", queue, flag)
 		}
+		*byName = queue + ending
 	}
-	switch {
-	case f.exec != "" && f.ledger == "":
-		f.ledger = queue + ledgerSuffix
-	case f.exec == "" && f.out == "":
-		f.out = queue + ".jsonl"
-	}
-	if f.ledger == "" {
-		f.ledger = f.out + ledgerSuffix
-	}
-	if cfg.Suites, err = parseSuites(f.suites); err != nil {
+	f.ledger = cmp.Or(f.ledger, f.out+ledgerSuffix)
+	if cfg.Suites, err = parseSuites(f.open.suites); err != nil {
 		return cfg, err
 	}
-	cfg.Exchange, cfg.RoutingKey, err = parseExpect(f.expect)
+	cfg.Exchange, cfg.RoutingKey, err = parseExpect(f.open.expect)
 	cfg.DeadLetter = f.dead
 	return cfg, err
 }
@@ -213,41 +198,33 @@ const (
 const ledgerSuffix = ".ledger"
 
 // trust fills in the authorities to trust and the receiver's names.
-func (f *receiveFlags) trust(cmd *cobra.Command, c *client.Client, cfg *receive.Config) error {
-	files, err := f.connect.files(cmd)
+func (f *receiveFlags) trust(a call, cfg *receive.Config) error {
+	files, err := f.connect.files()
 	if err != nil {
 		return err
 	}
 	if cfg.Verifier, err = trust.ReadVerifier(files.CA); err != nil {
 		return err
 	}
-	cfg.Log = slog.New(&noteHandler{w: cmd.ErrOrStderr()})
-	if cfg.Directory, err = f.directory.openIf(cmd, f.connect, c, f.directory.pins != ""); err != nil {
+	cfg.Log = slog.New(&noteHandler{w: a.cmd.ErrOrStderr()})
+	if cfg.Directory, err = f.directory.openIf(a.client, f.directory.pins != ""); err != nil {
 		return err
 	}
 	cfg.Legacy = []seal.Legacy{ciphermq.Suites{}}
 	if len(cfg.Suites) == 0 {
 		cfg.Suites = acceptedSuites(cfg.Keys)
 	}
-	if cfg.Names = slices.Clone(f.names); len(cfg.Names) > 0 {
+	if cfg.Names = slices.Clone(f.open.names); len(cfg.Names) > 0 {
 		return nil
 	}
-	var who client.Who
-	err = retryInterrupted(func() (err error) {
-		who, err = c.Whoami(cmd.Context())
-		return err
-	})
+	name, _, err := f.connect.signers(a.ctx, a.client)
 	switch {
 	case err == nil:
-		cfg.Names = append(cfg.Names, who.ID)
+		cfg.Names = append(cfg.Names, name)
 	case sealmq.CodeOf(err) != sealmq.Unsupported: // an older broker cannot say
 		return explain(err)
 	}
-	for _, name := range f.keyFiles {
-		if owner := ownerOf(name); !slices.Contains(cfg.Names, owner) {
-			cfg.Names = append(cfg.Names, owner)
-		}
-	}
+	cfg.Names = f.open.ownersOf(cfg.Names)
 	return nil
 }
 
@@ -308,30 +285,26 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	}
 }
 
-func (f *receiveFlags) receive(cmd *cobra.Command, c *client.Client, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys) error {
-	ctx := cmd.Context()
-	r := receiver.New(cfg)
-	began := time.Now()
-	bar := startProgress(cmd.ErrOrStderr(), func() (float64, string) {
-		st := r.Stats()
-		fraction := -1.0
+func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys) error {
+	r, began := receiver.New(cfg), time.Now()
+	err := withProgress(a.cmd, func(took time.Duration) (float64, string) {
+		st, fraction := r.Stats(), -1.0
 		if f.count > 0 {
 			fraction = float64(st.Received) / float64(f.count)
 		}
-		return fraction, fmt.Sprintf("%s received, %.0f/s", plural(st.Received, "message"), float64(st.Received)/time.Since(began).Seconds())
+		return fraction, fmt.Sprintf("%s received, %.0f/s", plural(st.Received, "message"), float64(st.Received)/took.Seconds())
+	}, func() error {
+		err := r.Run(a.ctx)
+		settle, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), settleTime)
+		defer cancel()
+		// If this fails, messages that are not acknowledged come again, and the ledger knows them.
+		_ = source.GiveBack(settle)
+		return err
 	})
-	stopTuning := tuneGC()
-	err := r.Run(ctx)
-	stopTuning()
-	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
-	// If this fails, messages that are not acknowledged come again, and the ledger knows them.
-	_ = source.GiveBack(settle)
-	bar.end()
 	st := r.Stats()
 	res := receiveResult{Queue: queue, File: f.out, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,
-		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(cfg.File), Reconnects: c.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
-	if perr := f.print(cmd.OutOrStdout(), res); perr != nil {
+		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(cfg.File), Reconnects: a.client.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
+	if perr := a.report(nil, res, "%v", res); perr != nil {
 		return perr
 	}
 	var unopened *receive.UnopenedError
@@ -391,29 +364,14 @@ func (f *receiveFlags) wrongKey(e *receive.UnopenedError, ring *seal.Keyring) er
 	return withHint(fmt.Errorf("%s not sealed for this key (%s); nothing was moved", what, strings.Join(prints, ", ")), "%s", hint)
 }
 
-func (f *receiveFlags) print(w io.Writer, r receiveResult) error {
-	if *f.asJSON {
-		return printJSON(w, r)
-	}
-	line := fmt.Sprintf("received %s, %s", plural(r.Received, "new message"), bytesText(r.Bytes))
-	if r.File != "" {
-		line += fmt.Sprintf(", into %s (%d in it)", r.File, r.InFile)
-	}
-	if r.Failed > 0 {
-		line += fmt.Sprintf("; the command failed %s", plural(r.Failed, "time"))
-	}
-	if r.Known > 0 {
-		line += fmt.Sprintf("; %d came again and were already in the ledger", r.Known)
-	}
-	if r.Dead > 0 {
-		line += fmt.Sprintf("; %d could not be opened and went to %s%s", r.Dead, r.Queue, sealmq.DeadSuffix)
-	}
-	if r.Stayed > 0 {
-		line += fmt.Sprintf("; %d could not be opened and stay", r.Stayed)
-	}
-	if r.Undecided > 0 {
-		line += fmt.Sprintf("; %s a message could not be checked yet and was returned", plural(r.Undecided, "time"))
-	}
-	_, err := fmt.Fprintln(w, line)
-	return err
+func (r receiveResult) String() string {
+	var s sentence
+	s.add(true, "received %s, %s", plural(r.Received, "new message"), bytesText(r.Bytes))
+	s.add(r.File != "", ", into %s (%d in it)", r.File, r.InFile)
+	s.add(r.Failed > 0, "; the command failed %s", plural(r.Failed, "time"))
+	s.add(r.Known > 0, "; %d came again and were already in the ledger", r.Known)
+	s.add(r.Dead > 0, "; %d could not be opened and went to %s%s", r.Dead, r.Queue, sealmq.DeadSuffix)
+	s.add(r.Stayed > 0, "; %d could not be opened and stay", r.Stayed)
+	s.add(r.Undecided > 0, "; %s a message could not be checked yet and was returned", plural(r.Undecided, "time"))
+	return s.String()
 }

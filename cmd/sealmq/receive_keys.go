@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
 )
@@ -16,31 +14,17 @@ import (
 type receiveKeys struct {
 	ring  *seal.Keyring
 	files []*keyFile
-	data  [][]byte // of each, as it was read last
 }
 
-func (f *receiveFlags) keys(cmd *cobra.Command) (*seal.Keyring, error) {
-	k, err := f.readKeys(cmd)
-	if err != nil {
-		return nil, err
-	}
-	return k.ring, nil
-}
-
-func (f *receiveFlags) readKeys(cmd *cobra.Command) (*receiveKeys, error) {
+func readReceiveKeys(cmd *cobra.Command, f *openFlags) (*receiveKeys, error) {
 	k := new(receiveKeys)
 	for _, name := range f.keyFiles {
-		path, err := findKeyFile(cmd, name, ".key")
-		if err != nil {
-			return nil, err
-		}
-		file, err := readKeyring(cmd, path, f.pass)
+		file, err := openKeyring(cmd, name, f.pass)
 		if err != nil {
 			return nil, err
 		}
 		k.files = append(k.files, file)
 	}
-	k.data = make([][]byte, len(k.files))
 	return k, k.join()
 }
 
@@ -64,25 +48,12 @@ func (k *receiveKeys) join() (err error) {
 // changed.
 func (k *receiveKeys) reload(context.Context) (*seal.Keyring, error) {
 	changed := false
-	for i, file := range k.files {
-		data, err := durable.ReadPrivate(durable.OS(), file.path, maxKeyBytes)
+	for _, file := range k.files {
+		again, err := file.read(nil)
 		if err != nil {
 			return nil, err
 		}
-		if bytes.Equal(data, k.data[i]) {
-			continue
-		}
-		text := data
-		if seal.IsEncryptedKeyFile(data) {
-			if text, err = seal.DecryptKeyFile(data, file.passphrase); err != nil {
-				return nil, fmt.Errorf("%s: %w", file.path, err)
-			}
-		}
-		ring, err := seal.ParseKeyring(text, ciphermq.Suites{})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file.path, err)
-		}
-		file.ring, k.data[i], changed = ring, data, true
+		changed = changed || again
 	}
 	if changed {
 		if err := k.join(); err != nil {

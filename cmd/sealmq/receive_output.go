@@ -10,9 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
@@ -34,9 +31,9 @@ func (o *output) close() error {
 	return errors.Join(err, o.ledger.Close())
 }
 
-func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
+func (f *receiveFlags) openOutput(a call) (*output, error) {
 	var ledger *receive.Ledger
-	err := retryLocked(cmd.Context(), func() (err error) {
+	err := retryLocked(a.ctx, func() (err error) {
 		ledger, err = receive.OpenLedger(f.ledger, receive.LedgerConfig{})
 		return err
 	})
@@ -54,7 +51,7 @@ func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 	if f.exec != "" {
 		return o, nil
 	}
-	err = retryLocked(cmd.Context(), func() (err error) {
+	err = retryLocked(a.ctx, func() (err error) {
 		o.file, err = openFile(f.out, ledger)
 		return err
 	})
@@ -70,7 +67,7 @@ func (f *receiveFlags) openOutput(cmd *cobra.Command) (*output, error) {
 		return nil, errors.Join(err, ledger.Close())
 	}
 	if n := o.file.Cut(); n > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: cut off %d incomplete bytes at the end of %s; their messages will be delivered again\n", n, f.out)
+		a.note("cut off %d incomplete bytes at the end of %s; their messages will be delivered again", n, f.out)
 	}
 	return o, nil
 }
@@ -102,7 +99,7 @@ func lenOf(file *jsonl.File) int {
 }
 
 // command runs --exec for one message.
-func (f *receiveFlags) command(cmd *cobra.Command, queue string) func(context.Context, *receive.Received) error {
+func (f *receiveFlags) command(a call, queue string) func(context.Context, *receive.Received) error {
 	shell := []string{"sh", "-c", f.exec}
 	if runtime.GOOS == "windows" {
 		shell = []string{"cmd", "/C", f.exec}
@@ -111,7 +108,7 @@ func (f *receiveFlags) command(cmd *cobra.Command, queue string) func(context.Co
 	return func(ctx context.Context, m *receive.Received) error {
 		c := exec.CommandContext(ctx, shell[0], shell[1:]...)
 		c.Stdin = strings.NewReader(string(m.Text))
-		c.Stdout, c.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+		c.Stdout, c.Stderr = a.out, a.cmd.ErrOrStderr()
 		c.WaitDelay = settleTime
 		c.Env = append(os.Environ(), variables(queue, m)...)
 		err := c.Run()
@@ -144,11 +141,4 @@ func variables(queue string, m *receive.Received) []string {
 		list = append(list, "SEALMQ_MSG_SENDER="+m.Sender.ID, "SEALMQ_MSG_SEALED_AT="+m.SealedAt.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
 	}
 	return append(list, "SEALMQ_MSG_EXCHANGE="+exchange, "SEALMQ_MSG_KEY="+key)
-}
-
-// failed reports a command that failed.
-func (f *receiveFlags) failed(cmd *cobra.Command) func(*receive.Received, error, time.Duration) {
-	return func(m *receive.Received, err error, again time.Duration) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: the command failed for message %s (%v); it will be delivered again in %v\n", m.ID, err, again)
-	}
 }

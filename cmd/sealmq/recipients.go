@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func findRecipients(cmd *cobra.Command, list []string) (*recipients, error) {
 			return nil, err
 		}
 		r.keys[name] = key
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: sealing for the key in %s, %s\n", path, key.Fingerprint())
+		notef(cmd, "sealing for the key in %s, %s", path, key.Fingerprint())
 	}
 	return r, nil
 }
@@ -119,21 +120,11 @@ func explainKey(err error) error {
 	return explain(err)
 }
 
-// openIf opens the key directory if it is needed, or if a file of pins exists.
-func (f *directoryFlags) openIf(cmd *cobra.Command, conn *connectFlags, c *client.Client, needed bool) (*keydir.Directory, error) {
-	if !needed {
-		if _, err := os.Stat(f.pins); errors.Is(err, fs.ErrNotExist) || f.pins == "" {
-			return nil, nil
-		}
-	}
-	return f.open(cmd, conn, c)
-}
-
 // checkFiles compares the keys from files with the pinned keys and with those that the
 // directory shows. It does not create a file of pins.
-func (f *directoryFlags) checkFiles(ctx context.Context, cmd *cobra.Command, conn *connectFlags, c *client.Client, d *keydir.Directory, to *recipients) (err error) {
+func (f *directoryFlags) checkFiles(ctx context.Context, c *client.Client, d *keydir.Directory, to *recipients) (err error) {
 	if d == nil && len(to.keys) > 0 {
-		if d, err = f.unpinned(cmd, conn, c, notice(cmd)); err != nil {
+		if d, err = f.unpinned(c); err != nil {
 			return err
 		}
 	}
@@ -159,18 +150,12 @@ func (r *recipients) proves() bool {
 }
 
 // parseSuites checks names of suites.
-func parseSuites(names []string) ([]seal.Suite, error) {
-	var list []seal.Suite
+func parseSuites(names []string) (list []seal.Suite, err error) {
 	for _, name := range names {
-		suite := seal.Suite(name)
-		known := false
-		for _, s := range seal.Suites(ciphermq.Suites{}) {
-			known = known || s == suite
-		}
-		if !known {
+		if !slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(name)) {
 			return nil, usagef("no suite is named %q; there is %s", name, suiteNames())
 		}
-		list = append(list, suite)
+		list = append(list, seal.Suite(name))
 	}
 	return list, nil
 }
@@ -180,55 +165,46 @@ func oneSuite(name string) (seal.Suite, error) {
 	if name == "" {
 		return "", nil
 	}
-	list, err := parseSuites([]string{name})
-	if err != nil {
-		return "", err
-	}
-	return list[0], nil
+	_, err := parseSuites([]string{name})
+	return seal.Suite(name), err
 }
 
 // parseExpect parses --expect.
 func parseExpect(text string) (exchange, key string, err error) {
-	if text == "" {
-		return "", "", nil
-	}
 	exchange, key, ok := strings.Cut(text, "/")
-	if !ok || exchange == "" && key == "" {
+	if text != "" && (!ok || exchange == "" && key == "") {
 		return "", "", usagef("--expect: %q is not EXCHANGE/KEY; either may be empty for any", text)
 	}
 	return exchange, key, nil
 }
 
-// signers returns a function that signs as the owner of this connection's certificate. It
-// reads the files every time, so that a renewed certificate is used.
-func (f *connectFlags) signers(ctx context.Context, cmd *cobra.Command, c *client.Client) (func() (*seal.Signer, error), error) {
-	files, err := f.files(cmd)
+// signers returns the name that the broker gives to the owner of this connection's
+// certificate, and a function that signs as that owner. The function reads the files every
+// time, so that a renewed certificate is used.
+func (f *connectFlags) signers(ctx context.Context, c *client.Client) (name string, sign func() (*seal.Signer, error), err error) {
+	files, err := f.files()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	var who client.Who
 	err = retryInterrupted(func() (err error) {
 		who, err = c.Whoami(ctx)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	f.noteSigner(cmd, who.ID)
-	return func() (*seal.Signer, error) { return trust.ReadSigner(files, who.ID) }, nil
+	return who.ID, func() (*seal.Signer, error) { return trust.ReadSigner(files, who.ID) }, err
 }
 
 // noteSigner says whose signature receivers will see, if nobody has been named.
-func (f *connectFlags) noteSigner(cmd *cobra.Command, name string) {
-	if f.cert == "" && !cmd.Flag("as").Changed {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: signing as %s; to use another certificate, add --as NAME\n", name)
+func (f *connectFlags) noteSigner(name string) {
+	if f.cert == "" && !f.cmd.Flag("as").Changed {
+		notef(f.cmd, "signing as %s; to use another certificate, add --as NAME", name)
 	}
 }
 
 // offlineSigner signs as the owner of the certificate, with the name that every broker of
 // its authority gives it.
-func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
-	files, err := f.files(cmd)
+func (f *connectFlags) offlineSigner() (*seal.Signer, error) {
+	files, err := f.files()
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +223,6 @@ func (f *connectFlags) offlineSigner(cmd *cobra.Command) (*seal.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", files.Cert, err)
 	}
-	f.noteSigner(cmd, owner.ID)
+	f.noteSigner(owner.ID)
 	return trust.ReadSigner(files, owner.ID)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -19,9 +20,6 @@ import (
 const maxSealedFile = 24 << 20
 
 func newSealCmd() *cobra.Command {
-	var to []string
-	var suite, out, exchange, key string
-	var force bool
 	cmd := &cobra.Command{
 		Use:   "seal FILE --to RECEIVER",
 		Short: "Seal a file for receivers, without a broker",
@@ -30,113 +28,131 @@ func newSealCmd() *cobra.Command {
 because without a broker there is no key directory.`,
 		Example: `  sealmq seal report.txt --as alice --to lab=lab.pub --out report.sealed`,
 	}
-	conn := addIdentityFlags(cmd, "sign")
-	fl := cmd.Flags()
-	fl.StringArrayVar(&to, "to", nil, "receiver and key file, `NAME=FILE`; for FILE alone, NAME is the file's name; can be repeated")
-	fl.StringVar(&suite, "suite", "", "`suite` to seal with (default: the suite of the receiver's key)")
-	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
-	fl.StringVar(&exchange, "exchange", "", "`exchange` that the message is meant for")
-	fl.StringVar(&key, "key", "", "`routing key` that the message is meant for")
-	fl.BoolVar(&force, "force", false, forceUsage)
+	conn, fl := addIdentityFlags(cmd, "sign"), cmd.Flags()
+	list := fl.StringArray("to", nil, "receiver and key file, `NAME=FILE`; for FILE alone, NAME is the file's name; can be repeated")
+	suite := fl.String("suite", "", "`suite` to seal with (default: the suite of the receiver's key)")
+	exchange := fl.String("exchange", "", "`exchange` that the message is meant for")
+	key := fl.String("key", "", "`routing key` that the message is meant for")
+	out := addOutputFlags(cmd)
 	_ = cmd.MarkFlagRequired("to")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := oneSuite(suite)
+		name, err := oneSuite(*suite)
 		if err != nil {
 			return err
 		}
-		if err := checkOutput(out, force); err != nil {
+		if err := out.check(); err != nil {
 			return err
 		}
-		r, err := findRecipients(cmd, to)
+		to, err := findRecipients(cmd, *list)
 		if err != nil {
 			return err
 		}
-		for _, to := range r.names {
-			if r.keys[to] == nil {
-				return withHint(fmt.Errorf("no key file is named for %s, and without a broker there is no key directory", to), "name the file with --to %s=FILE", to)
+		for _, name := range to.names {
+			if to.keys[name] == nil {
+				return withHint(fmt.Errorf("no key file is named for %s, and without a broker there is no key directory", name), "name the file with --to %s=FILE", name)
 			}
 		}
 		text, err := readInput(cmd, args[0], seal.MaxContentBytes)
 		if err != nil {
 			return err
 		}
-		cfg := seal.SealerConfig{Signer: func() (*seal.Signer, error) { return conn.offlineSigner(cmd) }}
-		for _, to := range r.names {
-			key := r.keys[to]
+		cfg := seal.SealerConfig{Signer: conn.offlineSigner}
+		for _, receiver := range to.names {
+			key := to.keys[receiver]
 			if name != "" && name != key.Suite() {
 				if key, err = key.WithSuite(name); err != nil {
-					return withHint(fmt.Errorf("key of %s: %w", to, err), "omit --suite, or name a key of that suite")
+					return withHint(fmt.Errorf("key of %s: %w", receiver, err), "omit --suite, or name a key of that suite")
 				}
 			}
-			cfg.Receivers = append(cfg.Receivers, seal.Receiver{Name: to, Key: key})
+			cfg.Receivers = append(cfg.Receivers, seal.Receiver{Name: receiver, Key: key})
 		}
 		sealer, err := seal.NewSealer(cfg)
 		if err != nil {
 			return err
 		}
-		body, err := sealer.Seal(seal.Content{ID: seal.NewID(), Exchange: exchange, RoutingKey: key, Body: text})
+		body, err := sealer.Seal(seal.Content{ID: seal.NewID(), Exchange: *exchange, RoutingKey: *key, Body: text})
 		if err != nil {
 			return err
 		}
-		return writeOutput(cmd, out, append(body, '\n'), 0o644)
+		return out.write(append(body, '\n'), 0o644)
 	}
 	return cmd
 }
 
+// openFlags are the flags of commands that open messages: what opens them, and what is
+// accepted.
+type openFlags struct {
+	keyFiles, names, suites []string
+	expect                  string
+	pass                    *passphraseFlag
+}
+
+// addOpenFlags adds --key-file, --name, --suite, --expect and --passphrase-file. The
+// arguments are the help of those whose help differs.
+func addOpenFlags(cmd *cobra.Command, name, suite, expect string) *openFlags {
+	f, fl := &openFlags{pass: addPassphraseFlag(cmd)}, cmd.Flags()
+	fl.StringArrayVar(&f.keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
+	fl.StringArrayVar(&f.names, "name", nil, "your `name`, as "+name)
+	fl.StringArrayVar(&f.suites, "suite", nil, "accept only this `suite`; can be repeated"+suite)
+	fl.StringVar(&f.expect, "expect", "", expect+" `EXCHANGE/KEY`; either may be empty")
+	_ = cmd.MarkFlagRequired("key-file")
+	return f
+}
+
+// ownersOf adds the owners of the key files to the names.
+func (f *openFlags) ownersOf(names []string) []string {
+	for _, path := range f.keyFiles {
+		if owner := ownerOf(path); !slices.Contains(names, owner) {
+			names = append(names, owner)
+		}
+	}
+	return names
+}
+
 func newOpenCmd() *cobra.Command {
-	var keyFiles, names, suites []string
-	var out, expect, authority string
-	var force bool
 	cmd := &cobra.Command{
 		Use:   "open FILE --key-file KEY",
 		Short: "Open a sealed file, without a broker",
 		Long: `Open an envelope, from "sealmq seal" or from a queue, and print its content. Standard error says who sealed it
 and when. Unlike "sealmq receive", it has no ledger, so it opens the same message any number of times.`,
 	}
-	pass := addPassphraseFlag(cmd)
-	fl := cmd.Flags()
-	fl.StringVar(&authority, "ca", "", caUsage)
-	fl.StringArrayVar(&keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
-	fl.StringArrayVar(&names, "name", nil, "your `name`, as the sender knows it (default: the names of the key files)")
-	fl.StringArrayVar(&suites, "suite", nil, "accept only this `suite`; can be repeated")
-	fl.StringVar(&expect, "expect", "", "open only messages for `EXCHANGE/KEY`; either may be empty")
-	fl.StringVar(&out, "out", "", "`file` to write (default: standard output)")
-	fl.BoolVar(&force, "force", false, forceUsage)
-	_ = cmd.MarkFlagRequired("key-file")
+	f := addOpenFlags(cmd, "the sender knows it (default: the names of the key files)", "", "open only messages for")
+	authority := cmd.Flags().String("ca", "", caUsage)
+	out := addOutputFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := checkOutput(out, force); err != nil {
+		if err := out.check(); err != nil {
 			return err
 		}
-		m, err := openFileOf(cmd, authority, &receiveFlags{keyFiles: keyFiles, names: names, suites: suites, expect: expect, pass: pass}, args[0])
+		m, err := openFileOf(cmd, *authority, f, args[0])
 		if err != nil {
 			return err
 		}
 		if m.Proven() {
-			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: sealed by %s on %s\n", m.Sender.ID, stampText(m.SealedAt))
+			notef(cmd, "sealed by %s on %s", m.Sender.ID, stampText(m.SealedAt))
 		} else {
-			fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: the sender is not proven")
+			notef(cmd, "the sender is not proven")
 		}
-		return writeOutput(cmd, out, m.Text, 0o600)
+		return out.write(m.Text, 0o600)
 	}
 	return cmd
 }
 
-func openFileOf(cmd *cobra.Command, authority string, f *receiveFlags, name string) (*seal.Message, error) {
+func openFileOf(cmd *cobra.Command, authority string, f *openFlags, name string) (*seal.Message, error) {
 	want := seal.Expect{AnyID: true}
 	var err error
 	if want.Exchange, want.RoutingKey, err = parseExpect(f.expect); err != nil {
 		return nil, err
 	}
-	accepted, err := parseSuites(f.suites)
+	cfg := seal.OpenerConfig{Legacy: []seal.Legacy{ciphermq.Suites{}}}
+	if cfg.Suites, err = parseSuites(f.suites); err != nil {
+		return nil, err
+	}
+	keys, err := readReceiveKeys(cmd, f)
 	if err != nil {
 		return nil, err
 	}
-	ring, err := f.keys(cmd)
-	if err != nil {
-		return nil, err
-	}
-	if len(accepted) == 0 {
-		accepted = acceptedSuites(ring)
+	if cfg.Keys = keys.ring; len(cfg.Suites) == 0 {
+		cfg.Suites = acceptedSuites(keys.ring)
 	}
 	if authority == "" {
 		data, err := dataDir(cmd)
@@ -145,22 +161,21 @@ func openFileOf(cmd *cobra.Command, authority string, f *receiveFlags, name stri
 		}
 		authority = ca.In(data).CA
 	}
+	cfg.Verifier = trust.FileVerifier{CA: authority}
 	body, err := readInput(cmd, name, maxSealedFile)
 	if err != nil {
 		return nil, err
 	}
 	names := f.names
-	for _, path := range f.keyFiles {
-		if len(f.names) == 0 {
-			names = append(names, ownerOf(path))
-		}
+	if len(names) == 0 {
+		names = f.ownersOf(nil)
 	}
 	if name == "-" {
 		name = "standard input"
 	}
 	var m *seal.Message
-	for _, receiver := range names {
-		o, oerr := seal.NewOpener(seal.OpenerConfig{Name: receiver, Keys: ring, Verifier: trust.FileVerifier{CA: authority}, Suites: accepted, Legacy: []seal.Legacy{ciphermq.Suites{}}})
+	for _, cfg.Name = range names {
+		o, oerr := seal.NewOpener(cfg)
 		if oerr != nil {
 			return nil, oerr
 		}
@@ -192,24 +207,36 @@ func readInput(cmd *cobra.Command, name string, most int64) ([]byte, error) {
 	return text, nil
 }
 
-const forceUsage = "replace the file of --out if it exists"
+// outputFlags are --out and --force of commands that write a file or print it.
+type outputFlags struct {
+	cmd   *cobra.Command
+	name  string
+	force bool
+}
 
-// checkOutput refuses an existing file before any work is done.
-func checkOutput(name string, force bool) error {
-	if name == "" || force {
+func addOutputFlags(cmd *cobra.Command) *outputFlags {
+	f := &outputFlags{cmd: cmd}
+	cmd.Flags().StringVar(&f.name, "out", "", "`file` to write (default: standard output)")
+	cmd.Flags().BoolVar(&f.force, "force", false, "replace the file of --out if it exists")
+	return f
+}
+
+// check refuses an existing file before any work is done.
+func (f *outputFlags) check() error {
+	if f.name == "" || f.force {
 		return nil
 	}
-	if _, err := os.Lstat(name); err == nil {
-		return withHint(fmt.Errorf("%s already exists", name), "choose another file with --out, or replace it with --force")
+	if _, err := os.Lstat(f.name); err == nil {
+		return withHint(fmt.Errorf("%s already exists", f.name), "choose another file with --out, or replace it with --force")
 	}
 	return nil
 }
 
-// writeOutput replaces a file in one step, or prints.
-func writeOutput(cmd *cobra.Command, name string, data []byte, perm os.FileMode) error {
-	if name == "" {
-		_, err := cmd.OutOrStdout().Write(data)
+// write replaces the file in one step, or prints.
+func (f *outputFlags) write(data []byte, perm os.FileMode) error {
+	if f.name == "" {
+		_, err := f.cmd.OutOrStdout().Write(data)
 		return err
 	}
-	return durable.WriteFile(durable.OS(), name, data, perm)
+	return durable.WriteFile(durable.OS(), f.name, data, perm)
 }

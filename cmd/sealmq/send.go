@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,7 +32,6 @@ type sendFlags struct {
 	rate          float64
 	window        int
 	giveUp        time.Duration
-	asJSON        *bool
 }
 
 func newSendCmd() *cobra.Command {
@@ -56,10 +55,9 @@ command again, and it sends the rest and continues in the file. So a spool belon
   sealmq send --as clinic --to lab --exchange results --key lab --spool ./spool --lines --file messages.txt
   sealmq send --as clinic --to lab --exchange results --key lab --count 1000 --rate 50`,
 	}
-	f.connect = addConnectFlags(cmd)
-	f.asJSON = addJSONFlag(cmd)
 	fl := cmd.Flags()
-	f.directory = addDirectoryFlags(cmd)
+	f.connect = addConnectFlags(cmd)
+	f.directory = addDirectoryFlags(f.connect)
 	fl.StringArrayVar(&f.to, "to", nil, toUsage)
 	fl.StringVar(&f.suite, "suite", "", "`suite` to seal with (default: the suite of the receiver's key)")
 	fl.StringVar(&f.exchange, "exchange", "", "`exchange` to publish to")
@@ -77,8 +75,7 @@ command again, and it sends the rest and continues in the file. So a spool belon
 	for _, name := range []string{"to", "exchange", "key"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) }
-	return cmd
+	return standalone(cmd, f.run)
 }
 
 // sendResult is what "sealmq send --json" prints.
@@ -99,41 +96,39 @@ type sendResult struct {
 	Interrupted bool    `json:"interrupted,omitempty"`
 }
 
-func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
-	suite, args, err := f.check(args)
+func (f *sendFlags) run(a call) (err error) {
+	suite, files, err := f.check(a.args)
 	if err != nil {
 		return err
 	}
-	to, err := findRecipients(cmd, f.to)
+	to, err := findRecipients(a.cmd, f.to)
 	if err != nil {
 		return err
 	}
-	in, err := openInput(cmd, args, f.lines)
+	in, err := openInput(a.cmd, files, f.lines)
 	if err != nil {
 		return err
 	}
 	defer in.close()
-	spool, err := f.openSpool(cmd, in)
+	spool, err := f.openSpool(a, in)
 	if err != nil {
 		return err
 	}
 	if spool != nil {
 		defer func() { err = errors.Join(err, spool.Close()) }()
 	}
-	ctx := cmd.Context()
-	c, err := f.connect.dial(ctx, cmd, func(cfg *client.Config) {
+	if a.client, err = f.connect.dial(a.ctx, func(cfg *client.Config) {
 		cfg.Window, cfg.GiveUpAfter = f.window, f.giveUp
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	defer c.Close()
+	defer a.client.Close()
 	if f.declare {
-		if err := retryInterrupted(func() error { return f.declareAll(ctx, c) }); err != nil {
+		if err := retryInterrupted(func() error { return f.declareAll(a.ctx, a.client) }); err != nil {
 			return explain(err)
 		}
 	}
-	s, err := f.newSender(ctx, cmd, c, to, suite, spool)
+	s, err := f.newSender(a, to, suite, spool)
 	if err != nil {
 		return err
 	}
@@ -142,10 +137,8 @@ func (f *sendFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if f.count > 0 {
 		next, in.total = sender.Trial(f.count), -1
 	}
-	if f.rate > 0 {
-		next = sender.Paced(ctx, clock.System, f.rate, next)
-	}
-	return withPlace(f.send(ctx, cmd, c, s, in, next), spool)
+	next = sender.Paced(a.ctx, clock.System, f.rate, next)
+	return withPlace(f.send(a, s, in, next), spool)
 }
 
 // check checks the flags and returns the suite and the files.
@@ -175,22 +168,21 @@ func (f *sendFlags) check(args []string) (seal.Suite, []string, error) {
 }
 
 // newSender prepares to seal, and begins to send the messages of the spool.
-func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client.Client, to *recipients, suite seal.Suite, spool *send.Spool) (*send.Sender, error) {
-	directory, err := f.directory.openIf(cmd, f.connect, c, to.unknown())
-	if err != nil {
+func (f *sendFlags) newSender(a call, to *recipients, suite seal.Suite, spool *send.Spool) (s *send.Sender, err error) {
+	cfg := send.Config{To: to.names, Keys: to.keys, Suite: suite, Spool: spool, GiveUp: f.giveUp,
+		Waiting: func(reason error) { a.note("waiting: %v", reason) }}
+	if cfg.Directory, err = f.directory.openIf(a.client, to.unknown()); err != nil {
 		return nil, err
 	}
-	var signer func() (*seal.Signer, error)
 	if to.proves() {
-		if signer, err = f.connect.signers(ctx, cmd, c); err != nil {
+		var name string
+		if name, cfg.Signer, err = f.connect.signers(a.ctx, a.client); err != nil {
 			return nil, explain(err)
 		}
+		f.connect.noteSigner(name)
 	}
-	cfg := send.Config{To: to.names, Keys: to.keys, Directory: directory, Suite: suite, Signer: signer, Spool: spool, GiveUp: f.giveUp,
-		Waiting: func(reason error) { fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting: %s\n", oneLine(reason.Error())) }}
-	var s *send.Sender
 	start := func() (err error) {
-		s, err = send.New(ctx, c, cfg)
+		s, err = send.New(a.ctx, a.client, cfg)
 		return err
 	}
 	err = retryInterrupted(start)
@@ -206,8 +198,8 @@ func (f *sendFlags) newSender(ctx context.Context, cmd *cobra.Command, c *client
 	if err != nil {
 		return nil, explainKey(err)
 	}
-	if err := f.directory.checkFiles(ctx, cmd, f.connect, c, directory, to); err != nil {
-		err = errors.Join(err, s.Flush(ctx)) // the messages of the spool are sealed already
+	if err := f.directory.checkFiles(a.ctx, a.client, cfg.Directory, to); err != nil {
+		err = errors.Join(err, s.Flush(a.ctx)) // the messages of the spool are sealed already
 		s.Close()
 		return nil, err
 	}
@@ -232,10 +224,7 @@ func explainOld(err error) error {
 }
 
 func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
-	queue := f.queue
-	if queue == "" {
-		queue = f.key
-	}
+	queue := cmp.Or(f.queue, f.key)
 	return c.Declare(ctx, client.Topology{
 		Exchanges: []client.Exchange{{Name: f.exchange}},
 		Queues:    []client.Queue{{Name: queue}},
@@ -246,37 +235,36 @@ func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
 // settleTime is how long an interrupted command waits for confirms.
 const settleTime = 5 * time.Second
 
-func (f *sendFlags) send(ctx context.Context, cmd *cobra.Command, c *client.Client, out *send.Sender, in *input, next func() (sender.Text, error)) error {
+func (f *sendFlags) send(a call, out *send.Sender, in *input, next func() (sender.Text, error)) error {
 	workers := 1
 	if !out.Suite().Proves() || len(f.to) > 1 { // each message costs a public-key operation
 		workers = sender.Workers()
 	}
 	s := sender.New(sender.Config{Out: out, Exchange: f.exchange, RoutingKey: f.key, Workers: workers})
 	began := time.Now()
-	bar := startProgress(cmd.ErrOrStderr(), func() (float64, string) {
+	err := withProgress(a.cmd, func(took time.Duration) (float64, string) {
 		st := s.Stats()
-		text := fmt.Sprintf("%s confirmed, %.0f/s", plural(st.Confirmed, "message"), float64(st.Confirmed)/time.Since(began).Seconds())
-		return in.fraction(), text
+		return in.fraction(), fmt.Sprintf("%s confirmed, %.0f/s", plural(st.Confirmed, "message"), float64(st.Confirmed)/took.Seconds())
+	}, func() error {
+		err := s.Run(a.ctx, next)
+		if err != nil { // so that the counts are right
+			settle, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), settleTime)
+			defer cancel()
+			_ = a.client.Flush(settle)
+		}
+		return err
 	})
-	stopTuning := tuneGC()
-	err := s.Run(ctx, next)
-	stopTuning()
-	if err != nil { // so that the counts are right
-		settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-		_ = c.Flush(settle)
-		cancel()
-	}
-	bar.end()
-	res := sendResultOf(s.Stats(), c.Stats(), time.Since(began))
-	res.Interrupted = ctx.Err() != nil
-	if perr := f.print(cmd.OutOrStdout(), res); perr != nil {
+	res := sendResultOf(s.Stats(), a.client.Stats(), time.Since(began))
+	res.Interrupted = a.ctx.Err() != nil
+	if perr := a.report(nil, res, "%v", res); perr != nil {
 		return perr
 	}
-	if ctx.Err() != nil {
+	if res.Interrupted {
+		err = interrupted(s.Stats())
 		if f.spool != "" {
-			return withHint(interrupted(s.Stats()), "run the same command again to continue")
+			err = withHint(err, "run the same command again to continue")
 		}
-		return interrupted(s.Stats())
+		return err
 	}
 	if errors.Is(err, send.ErrSpoolTooOld) {
 		return explainOld(err)
@@ -290,14 +278,12 @@ func interrupted(s sender.Stats) error {
 	if s.Confirmed == all {
 		return errors.New("interrupted")
 	}
-	text := fmt.Sprintf("interrupted: %s read, %d confirmed", plural(all, "message"), s.Confirmed)
-	if n := all - s.Confirmed - min(s.Unknown, all-s.Confirmed); n > 0 {
-		text += fmt.Sprintf(", %d not stored", n)
-	}
-	if s.Unknown > 0 {
-		text += fmt.Sprintf(", %d possibly stored", s.Unknown)
-	}
-	return errors.New(text)
+	var text sentence
+	text.add(true, "interrupted: %s read, %d confirmed", plural(all, "message"), s.Confirmed)
+	gone := all - s.Confirmed - min(s.Unknown, all-s.Confirmed)
+	text.add(gone > 0, ", %d not stored", gone)
+	text.add(s.Unknown > 0, ", %d possibly stored", s.Unknown)
+	return errors.New(text.String())
 }
 
 func sendResultOf(s sender.Stats, c client.Stats, took time.Duration) sendResult {
@@ -309,24 +295,13 @@ func sendResultOf(s sender.Stats, c client.Stats, took time.Duration) sendResult
 	}
 }
 
-func (f *sendFlags) print(w io.Writer, r sendResult) error {
-	if *f.asJSON {
-		return printJSON(w, r)
-	}
-	line := "sent " + plural(r.Confirmed, "message")
-	if r.Confirmed > 0 {
-		line += fmt.Sprintf(", %s, in %.2f s (%.0f a second)", bytesText(r.Bytes), r.Seconds, r.MsgsPerSec)
-		line += fmt.Sprintf("; confirmed after p50 %.1f ms, p99 %.1f ms", r.ConfirmP50, r.ConfirmP99)
-	}
-	if r.Replayed > 0 {
-		line += fmt.Sprintf("; %d of them from the spool", r.Replayed)
-	}
-	if r.Reconnects > 0 {
-		line += fmt.Sprintf("; reconnected %s, sent %s again", plural(r.Reconnects, "time"), plural(r.Resent, "message"))
-	}
-	if r.Waited > 0 {
-		line += fmt.Sprintf("; %s waited for room", plural(r.Waited, "message"))
-	}
-	_, err := fmt.Fprintln(w, line)
-	return err
+func (r sendResult) String() string {
+	var s sentence
+	s.add(true, "sent %s", plural(r.Confirmed, "message"))
+	s.add(r.Confirmed > 0, ", %s, in %.2f s (%.0f a second); confirmed after p50 %.1f ms, p99 %.1f ms",
+		bytesText(r.Bytes), r.Seconds, r.MsgsPerSec, r.ConfirmP50, r.ConfirmP99)
+	s.add(r.Replayed > 0, "; %d of them from the spool", r.Replayed)
+	s.add(r.Reconnects > 0, "; reconnected %s, sent %s again", plural(r.Reconnects, "time"), plural(r.Resent, "message"))
+	s.add(r.Waited > 0, "; %s waited for room", plural(r.Waited, "message"))
+	return s.String()
 }

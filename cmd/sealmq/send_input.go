@@ -71,9 +71,10 @@ func (in *input) next() (sender.Text, error) {
 			}
 			in.names = in.names[1:]
 		}
-		body, err := in.texts.Next()
+		text, err := in.texts.Next()
 		if err == nil {
-			return sender.Text{Body: body, Position: in.position(body), Source: in.texts.Name(), Line: in.texts.Line()}, nil
+			text.Position = in.position(&text)
+			return text, nil
 		}
 		if err != io.EOF {
 			return sender.Text{}, err
@@ -84,7 +85,7 @@ func (in *input) next() (sender.Text, error) {
 }
 
 func (in *input) open(name string) error {
-	what, done := name, false
+	what, from := name, place{}
 	if name == "-" {
 		what, in.read.r = "standard input", in.stdin
 	} else {
@@ -93,15 +94,16 @@ func (in *input) open(name string) error {
 			return err
 		}
 		in.file, in.read.r = f, f
-		if done, err = in.resume(f); err != nil {
+		if from, err = in.resume(f); err != nil {
 			return err
 		}
 	}
-	if done {
+	switch {
+	case in.lines:
+		in.texts = sender.Lines(what, &in.read).From(from.Line, from.Offset)
+	case from.File != "": // all of it was one message
 		in.texts = sender.Lines(what, strings.NewReader(""))
-	} else if in.lines {
-		in.texts = sender.Lines(what, &in.read).From(in.baseLine())
-	} else {
+	default:
 		in.texts = sender.Whole(what, &in.read)
 	}
 	return nil

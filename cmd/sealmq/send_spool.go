@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/send"
@@ -48,12 +46,12 @@ func (f *sendFlags) purpose() string {
 }
 
 // openSpool opens the spool of --spool, if any, and sets where the input continues.
-func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error) {
+func (f *sendFlags) openSpool(a call, in *input) (*send.Spool, error) {
 	if f.spool == "" {
 		return nil, nil
 	}
 	var spool *send.Spool
-	err := retryLocked(cmd.Context(), func() (err error) {
+	err := retryLocked(a.ctx, func() (err error) {
 		spool, err = send.OpenSpool(f.spool, send.SpoolConfig{})
 		return err
 	})
@@ -63,7 +61,7 @@ func (f *sendFlags) openSpool(cmd *cobra.Command, in *input) (*send.Spool, error
 	if err != nil {
 		return nil, err
 	}
-	if err := f.prepareSpool(cmd, spool, in); err != nil {
+	if err := f.prepareSpool(a, spool, in); err != nil {
 		return nil, errors.Join(err, spool.Close())
 	}
 	return spool, nil
@@ -88,7 +86,7 @@ func retryLocked(ctx context.Context, open func() error) error {
 	}
 }
 
-func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *send.Spool, in *input) error {
+func (f *sendFlags) prepareSpool(a call, spool *send.Spool, in *input) error {
 	in.place, in.purpose = &place{}, f.purpose()
 	if p := spool.Position(); len(p) > 0 {
 		if err := json.Unmarshal(p, in.place); err != nil {
@@ -109,27 +107,24 @@ func (f *sendFlags) prepareSpool(cmd *cobra.Command, spool *send.Spool, in *inpu
 		return withHint(fmt.Errorf("the spool %s belongs to %s", f.spool, in.place.File), "name another folder with --spool")
 	}
 	if info, err := os.Stat(path); err == nil && info.Size() == in.place.Offset {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: all of %s was already sent or is in the spool; to send it again, use another --spool\n", in.names[0])
+		a.note("all of %s was already sent or is in the spool; to send it again, use another --spool", in.names[0])
 	} else {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: continuing at byte %d of %s\n", in.place.Offset, in.names[0])
+		a.note("continuing at byte %d of %s", in.place.Offset, in.names[0])
 	}
 	return nil
 }
 
-// resume seeks to the place where an earlier run stopped. done says that the file is
-// complete.
-func (in *input) resume(f *os.File) (done bool, err error) {
+// resume seeks to the place where an earlier run stopped, and returns it.
+func (in *input) resume(f *os.File) (from place, err error) {
 	if in.place == nil {
-		return false, nil
+		return place{}, nil
 	}
-	path, err := filepath.Abs(f.Name())
-	if err != nil {
-		return false, err
+	if in.path, err = filepath.Abs(f.Name()); err != nil {
+		return place{}, err
 	}
-	in.path = path
-	p := in.place
-	if p.File != path {
-		return false, nil
+	p := *in.place
+	if p.File != in.path {
+		return place{}, nil
 	}
 	changed := withHint(fmt.Errorf("%s has changed since it was sent up to byte %d", f.Name(), p.Offset),
 		"a spool can continue only if the file has only grown; send the new file with another --spool")
@@ -138,26 +133,23 @@ func (in *input) resume(f *os.File) (done bool, err error) {
 		if in.lines {
 			before, now = now, before
 		}
-		return false, withHint(fmt.Errorf("%s was first sent %s --lines, and now %s it", f.Name(), before, now), "use --lines as before")
+		return place{}, withHint(fmt.Errorf("%s was first sent %s --lines, and now %s it", f.Name(), before, now), "use --lines as before")
 	}
 	begin := max(0, p.Offset-int64(p.Length)-int64(len("\r\n")))
 	before := make([]byte, p.Offset-begin)
 	if _, err := f.ReadAt(before, begin); err != nil {
-		return false, changed
+		return place{}, changed
 	}
 	text := string(before)
 	if in.lines {
 		text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
 	}
 	if len(text) < p.Length || sumOf(text[len(text)-p.Length:]) != p.Sum {
-		return false, changed
-	}
-	if !in.lines { // all of it was one message
-		return true, nil
+		return place{}, changed
 	}
 	_, err = f.Seek(p.Offset, io.SeekStart)
 	in.read.n.Store(p.Offset)
-	return false, err
+	return p, err
 }
 
 func sumOf(text string) string {
@@ -166,32 +158,16 @@ func sumOf(text string) string {
 }
 
 // position is the place that the spool stores with a text.
-func (in *input) position(text []byte) []byte {
+func (in *input) position(t *sender.Text) []byte {
 	if in.place == nil || in.path == "" {
 		return nil
 	}
-	p := place{File: in.path, Offset: in.base() + in.texts.Offset(), Length: len(text), Sum: sumOf(string(text)), Lines: in.lines, Line: in.texts.Line(), For: in.purpose}
+	p := place{File: in.path, Offset: in.texts.Offset(), Length: len(t.Body), Sum: sumOf(string(t.Body)), Lines: in.lines, Line: t.Line, For: in.purpose}
 	b, err := json.Marshal(p)
 	if err != nil {
 		return nil // a path that is not UTF-8 is changed, not refused
 	}
 	return b
-}
-
-// base is the offset in the file where this run began.
-func (in *input) base() int64 {
-	if in.place.File == in.path {
-		return in.place.Offset
-	}
-	return 0
-}
-
-// baseLine is the number of lines before that.
-func (in *input) baseLine() int {
-	if in.place != nil && in.place.File == in.path {
-		return in.place.Line
-	}
-	return 0
 }
 
 // spooledFrom reads where a message in a spool comes from; it is empty if that is unknown.

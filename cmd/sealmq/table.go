@@ -112,3 +112,13 @@ func stampText(t time.Time) string {
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
 }
+
+// sentence is a line for people that grows by clauses.
+type sentence struct{ strings.Builder }
+
+// add appends a clause if it says something.
+func (s *sentence) add(when bool, format string, args ...any) {
+	if when {
+		fmt.Fprintf(s, format, args...)
+	}
+}

@@ -55,7 +55,8 @@ func TestStrangersTextStaysText(t *testing.T) {
 	out.Reset()
 	var cmd cobra.Command
 	cmd.SetErr(&out)
-	notice(&cmd)("key of lab\x1b[2J\nbob")
+	show := addPinsFlags(addConnectFlags(&cmd)).notice
+	show("key of lab\x1b[2J\nbob")
 	slog.New(&noteHandler{w: &out}).Warn("the connection is lost", "err", errors.New("alert\x1b[2J"))
 	if want := "sealmq: key of lab\ufffd[2J; bob\nsealmq: the connection is lost, err alert\ufffd[2J\n"; out.String() != want {
 		t.Errorf("%q", out.String())

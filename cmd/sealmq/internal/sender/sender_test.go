@@ -132,13 +132,9 @@ func TestErrorsNameTheText(t *testing.T) {
 		}
 		return nil
 	}}
-	lines := sender.Lines("input", strings.NewReader("\na\n\nb\nc")).From(10)
-	next := func() (sender.Text, error) {
-		body, err := lines.Next()
-		return sender.Text{Body: body, Source: lines.Name(), Line: lines.Line()}, err
-	}
+	lines := sender.Lines("input", strings.NewReader("\na\n\nb\nc")).From(10, 0)
 	var at *sender.TextError
-	if err := newSender(o, 1).Run(t.Context(), next); !errors.Is(err, sealmq.ErrNoExchange) || !errors.As(err, &at) || at.Place != "line 14 of input" {
+	if err := newSender(o, 1).Run(t.Context(), lines.Next); !errors.Is(err, sealmq.ErrNoExchange) || !errors.As(err, &at) || at.Place != "line 14 of input" {
 		t.Errorf("%v", err)
 	}
 	one := func() (sender.Text, error) { return sender.Text{Source: "empty.txt"}, nil }
@@ -191,7 +187,7 @@ func collect(s *sender.Source) (list []string, err error) {
 		if err != nil {
 			return list, err
 		}
-		list = append(list, string(text))
+		list = append(list, string(text.Body))
 	}
 }
 

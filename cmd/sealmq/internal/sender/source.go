@@ -34,27 +34,23 @@ func Lines(name string, r io.Reader) *Source {
 // Whole returns all of r as one text.
 func Whole(name string, r io.Reader) *Source { return &Source{name: name, in: bufio.NewReader(r)} }
 
-// From sets the number of lines that were read before, so that the count continues.
-func (s *Source) From(line int) *Source {
-	s.line = line
+// From says how many lines and bytes were read before, so that the counts continue.
+func (s *Source) From(line int, offset int64) *Source {
+	s.line, s.read = line, offset
 	return s
 }
-
-// Line is the line number of the last text, from one. It is 0 for Whole.
-func (s *Source) Line() int { return s.line }
-
-// Name is the name of the source.
-func (s *Source) Name() string { return s.name }
 
 // Offset is the offset of the end of the last text.
 func (s *Source) Offset() int64 { return s.read }
 
-// Next returns a text, or io.EOF after the last one.
-func (s *Source) Next() ([]byte, error) {
+// Next returns a text, or io.EOF after the last one. A text of Whole has no line number.
+func (s *Source) Next() (Text, error) {
+	read := s.whole
 	if s.lines {
-		return s.nextLine()
+		read = s.nextLine
 	}
-	return s.whole()
+	body, err := read()
+	return Text{Body: body, Source: s.name, Line: s.line}, err
 }
 
 func (s *Source) nextLine() ([]byte, error) {
