@@ -31,6 +31,7 @@ const (
 	formats                 // contracts and formats: calculations
 	dialects                // formats of other programs, in terms of ours
 	bases                   // what stands on these: the journal, certificates, the log of keys
+	beliefs                 // what stands on certificates: who is believed
 	parts                   // each is usable without the others
 	ends                    // what puts parts together: protocols, sender and receiver
 	program                 // the binary
@@ -82,6 +83,8 @@ var places = []place{
 	{"pipeline/records/atrest", bases, "internal/durable", offline, "encryption is a calculation: who stores a text, and where, is not its subject"},
 	{"mtls", bases, "sealmq internal/clock internal/durable", "net net/http database/sql", "identity is decided before anything is routed, and a node without our authority runs with imported certificates"},
 
+	{"trust", beliefs, "internal/durable keydir/keylog mtls seal x/text", "net net/http database/sql", "whom to believe does not depend on who asks"},
+
 	{"api/proxyapi", parts, "pipeline oapi-codegen/runtime", "database/sql", "a client of the proxy carries no main server"},
 	{"api/mainapi", parts, "sealmq pipeline oapi-codegen/runtime", "database/sql", "a client of the main server carries no proxy"},
 	{"broker", parts, "sealmq audit engine internal/clock internal/definition keydir/keylog seal seal/ciphermq prometheus/client_golang", offline,
@@ -89,7 +92,6 @@ var places = []place{
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
 		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
 	{"ca", parts, "sealmq internal/clock internal/durable mtls", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
-	{"trust", parts, "internal/durable keydir/keylog mtls seal", "net net/http database/sql", "whom to believe does not depend on who asks"},
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
 	{"client", parts, "sealmq internal/clock mtls", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},

@@ -114,7 +114,7 @@ func TestRevocationEndsEverything(t *testing.T) {
 		}
 	}
 
-	testca.WriteFile(t, list, nil)
+	testca.WriteFile(t, list, []byte("# none\n"))
 	if err := eventually(func() bool { _, err := resume(); return err == nil }); err != nil {
 		t.Errorf("a certificate that is not in the list any more: %v", err)
 	}

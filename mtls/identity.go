@@ -205,6 +205,19 @@ func (i *Identifier) role(root *x509.Certificate, written sealmq.Role, name stri
 	return sealmq.RoleClient
 }
 
+// Names are all names by which a certificate's owner may be known: its client URI and its
+// first common name. A certificate that Identify refuses may have more.
+func Names(cert *x509.Certificate) []string {
+	var names []string
+	if id, _, err := Profile(cert); err == nil && id != "" {
+		names = append(names, id)
+	}
+	if cn, err := firstCommonName(cert.Subject); err == nil && cn != "" && !slices.Contains(names, cn) {
+		names = append(names, cn)
+	}
+	return names
+}
+
 var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
 
 // firstCommonName returns "" for a subject without one. It does not use the field that
@@ -218,14 +231,14 @@ func firstCommonName(subject pkix.Name) (string, error) {
 		if !ok {
 			return "", errors.New("common name is not a string")
 		}
-		return cn, checkCommonName(cn)
+		return cn, CheckCommonName(cn)
 	}
 	return "", nil
 }
 
-// checkCommonName refuses what could pass for another name to a person or a program:
+// CheckCommonName refuses what could pass for another name to a person or a program:
 // invisible characters, outer blanks, and our own form of a fingerprint.
-func checkCommonName(cn string) error {
+func CheckCommonName(cn string) error {
 	switch {
 	case len(cn) > sealmq.MaxNameBytes:
 		return fmt.Errorf("common name is longer than %d bytes", sealmq.MaxNameBytes)

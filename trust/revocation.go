@@ -3,93 +3,154 @@ package trust
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/mtls"
 )
 
-// MaxListBytes bounds a revocation list, about 30,000 entries.
-const MaxListBytes = 4 << 20
+// MaxListBytes bounds a file of revocations, about 60,000 entries.
+const MaxListBytes = 16 << 20
 
-// lookEvery is how often the file is read. It leaves most of the second within which a
+// lookEvery is how often the files are read. It leaves most of the second within which a
 // revocation acts to closing connections.
-const lookEvery = 250 * time.Millisecond
+const lookEvery = 100 * time.Millisecond
 
-// RevocationList is the list of revoked certificates in a file; parseList describes the
-// format. It implements mtls.Revocation.
-//
-// The content of the file decides what is revoked, not its time or size. If it cannot be
-// used, the last good list stays in force, Err says why, and the log says it once.
-type RevocationList struct {
-	file    string
-	log     *slog.Logger
-	entries atomic.Pointer[map[string]bool]
-
-	content []byte // of the list in force, or nil; OpenRevocationList's and Watch's
-
-	mu  sync.Mutex
-	err error // why the file is not in force
+// ListFile is a file of revocations; parser describes its format.
+type ListFile struct {
+	Path string
+	// MayBeMissing says that nothing is revoked by the file until it appears. Otherwise a
+	// missing file is an error.
+	MayBeMissing bool
+	// Ledger says that the file is the one of this installation's Ledger.
+	Ledger bool
 }
 
-// OpenRevocationList reads the list in a file; what cannot be read is an error. If the
+// ListConfig says what is read for a RevocationList.
+type ListConfig struct {
+	Files []ListFile
+	// FeedFile keeps the list that Apply gets. It is empty if there is none.
+	FeedFile string
+	// Authorities sign CRLs; nil accepts no CRL.
+	Authorities Authorities
+	// NoteLists gives a change of the files other than the ledger a number, as
+	// Ledger.NoteLists does. Nil: Since sends their entries each time.
+	NoteLists func(digest string) error
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// RevocationList is the one list of what is revoked, combined from files and a feed. It
+// implements mtls.Revocation and is safe for concurrent use.
+//
+// The content of a file decides what is revoked, not its time or size. If it cannot be used,
+// the last good content stays in force, Err says why, and the log says it once. That also
+// holds for a file that is emptied: to revoke nothing, leave a comment in it.
+type RevocationList struct {
+	cfg   ListConfig
+	index atomic.Pointer[index]
+
+	mu      sync.Mutex // one look at a time; guards what follows
+	sources []*source
+	feed    feedState
+	changed map[*func()]bool
+}
+
+// source is a file.
+type source struct {
+	ListFile
+	content []byte // in force, nil if there is none yet
+	unended []byte // seen at the last look; it may be only half written
+	parsed  *parsed
+	crls    map[string]*big.Int // the highest numbers that were seen
+	err     error               // why the file is not in force
+}
+
+// OpenRevocationList reads the list in one file; what cannot be read is an error. If the
 // file may be missing, nothing is revoked until it appears.
 func OpenRevocationList(file string, mayBeMissing bool, log *slog.Logger) (*RevocationList, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	return OpenRevocations(ListConfig{Files: []ListFile{{Path: file, MayBeMissing: mayBeMissing}}, Log: log})
+}
+
+// OpenRevocations reads all files; what cannot be read is an error.
+func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &RevocationList{file: file, log: log}
-	l.entries.Store(&map[string]bool{})
-	data, err := durable.ReadFile(durable.OS(), file, MaxListBytes)
-	if errors.Is(err, fs.ErrNotExist) && mayBeMissing {
-		return l, nil
+	l := &RevocationList{cfg: cfg, changed: make(map[*func()]bool)}
+	for _, f := range cfg.Files {
+		s := &source{ListFile: f, parsed: &parsed{}, crls: make(map[string]*big.Int)}
+		l.sources = append(l.sources, s)
+		data, err := durable.ReadFile(durable.OS(), f.Path, MaxListBytes)
+		if errors.Is(err, fs.ErrNotExist) && f.MayBeMissing {
+			continue
+		}
+		if err == nil {
+			s.unended = data // nobody is writing it, as far as can be known
+			_, err = l.take(s, data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read revocation list: %w", err)
+		}
 	}
-	if err == nil {
-		_, err = l.take(data)
-	}
-	if err != nil {
+	if err := l.readFeed(); err != nil {
 		return nil, fmt.Errorf("read revocation list: %w", err)
 	}
+	l.build()
+	l.note()
 	return l, nil
 }
 
 // Check implements mtls.Revocation. The last certificate of a chain is the root, which is
 // taken out of the CA file and not revoked; a chain of one certificate is checked.
-func (l *RevocationList) Check(chain []*x509.Certificate) error {
-	entries := *l.entries.Load()
-	if len(entries) == 0 || len(chain) == 0 {
-		return nil
-	}
-	issuer := mtls.Issuer(chain[len(chain)-1])
-	for _, c := range chain[:max(1, len(chain)-1)] {
-		if entries[certificateEntry(mtls.Fingerprint(c))] || entries[serialEntry(mtls.Serial(c), issuer)] {
-			return fmt.Errorf("certificate %s of %q: %w", mtls.Serial(c), c.Subject.CommonName, mtls.ErrRevoked)
+func (l *RevocationList) Check(chain []*x509.Certificate) error { return l.index.Load().check(chain) }
+
+// RevokesName reports whether every certificate of a name is revoked, also one that is yet to
+// be issued.
+func (l *RevocationList) RevokesName(name string) bool { return l.index.Load().revokesName(name) }
+
+// Len is the number of entries in force.
+func (l *RevocationList) Len() int { return l.index.Load().entries }
+
+// Problems are sentences about files that are not in force and lines that were ignored.
+func (l *RevocationList) Problems() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []string
+	for _, s := range l.sources {
+		if s.err != nil {
+			list = append(list, fmt.Sprintf("the last good list is still used: %v", s.err))
 		}
+		for _, p := range s.parsed.problems {
+			list = append(list, fmt.Sprintf("%s: %s", s.Path, p))
+		}
+	}
+	return list
+}
+
+// Err is Problems as one error, or nil if there are none.
+func (l *RevocationList) Err() error {
+	if p := l.Problems(); len(p) > 0 {
+		return errors.New(strings.Join(p, "; "))
 	}
 	return nil
 }
 
-// Len is the number of entries in force.
-func (l *RevocationList) Len() int { return len(*l.entries.Load()) }
-
-// Err says why the content of the file is not in force, or nil if it is.
-func (l *RevocationList) Err() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
-}
-
-// Watch reads the file again and again until ctx ends, and calls changed after each
-// change of what is revoked.
+// Watch reads the files again and again until ctx ends, and calls changed after each change
+// of what is revoked.
 func (l *RevocationList) Watch(ctx context.Context, changed func()) {
+	defer l.OnChange(changed)()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
@@ -97,86 +158,167 @@ func (l *RevocationList) Watch(ctx context.Context, changed func()) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if l.look() {
-				changed()
-			}
+			l.Refresh()
 		}
 	}
 }
 
-// look reads the file and reports whether another list came into force.
-func (l *RevocationList) look() (changed bool) {
-	data, err := durable.ReadFile(durable.OS(), l.file, MaxListBytes)
-	if errors.Is(err, fs.ErrNotExist) && l.content == nil {
+// OnChange calls f after each change of what is revoked, until stop is called.
+func (l *RevocationList) OnChange(f func()) (stop func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed[&f] = true
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.changed, &f)
+	}
+}
+
+// Refresh reads the files now. When it returns, what they revoke is in force and those who
+// want to know of changes were called.
+func (l *RevocationList) Refresh() {
+	l.mu.Lock()
+	changed := false
+	for _, s := range l.sources {
+		changed = l.look(s) || changed
+	}
+	if changed {
+		l.build()
+	}
+	l.mu.Unlock()
+	if changed {
+		l.tell()
+		l.note()
+	}
+}
+
+// tell calls those who want to know of changes, without the lock.
+func (l *RevocationList) tell() {
+	l.mu.Lock()
+	var calls []func()
+	for f := range l.changed {
+		calls = append(calls, *f)
+	}
+	l.mu.Unlock()
+	for _, f := range calls {
+		f()
+	}
+}
+
+// build puts what the sources have into force.
+func (l *RevocationList) build() {
+	var all [][]Entry
+	for _, s := range l.sources {
+		all = append(all, s.parsed.entries)
+	}
+	l.index.Store(newIndex(append(all, l.feed.entries)...))
+}
+
+// look reads a file and reports whether it revokes something else now.
+func (l *RevocationList) look(s *source) (changed bool) {
+	data, err := durable.ReadFile(durable.OS(), s.Path, MaxListBytes)
+	if errors.Is(err, fs.ErrNotExist) && s.content == nil {
 		return false // it has not appeared yet
 	}
 	if err == nil {
-		changed, err = l.take(data)
+		changed, err = l.take(s, data)
 	}
-	l.mu.Lock()
-	last := l.err
-	l.err = err
-	l.mu.Unlock()
+	last := s.err
+	s.err = err
 	if err != nil && (last == nil || last.Error() != err.Error()) {
-		l.log.Error("the revocation list cannot be used, the last good one stays in force", "file", l.file, "entries", l.Len(), "err", err)
+		l.cfg.Log.Error("the revocation list cannot be used, the last good one stays in force", "file", s.Path, "entries", len(s.parsed.entries), "err", err)
 	}
 	return changed
 }
 
-// take puts a list in force if it differs from the one that is.
-func (l *RevocationList) take(data []byte) (changed bool, err error) {
-	if l.content != nil && bytes.Equal(data, l.content) {
+// take puts a file's content in force if it differs from what is.
+func (l *RevocationList) take(s *source, data []byte) (changed bool, err error) {
+	if s.content != nil && bytes.Equal(data, s.content) && !s.parsed.unsigned {
 		return false, nil
 	}
-	entries, err := parseList(data)
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", l.file, err)
+	if len(bytes.TrimSpace(data)) == 0 && len(s.parsed.entries) > 0 {
+		return false, fmt.Errorf("%s is empty; to revoke nothing any more, leave a line with # in it", s.Path)
 	}
-	l.entries.Store(&entries)
-	l.content = data
-	l.log.Info("revocation list loaded", "file", l.file, "entries", len(entries))
+	p, err := parseList(data, l.cfg.Authorities)
+	if err == nil {
+		err = s.goesOn(p)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", s.Path, err)
+	}
+	if p.unended && !bytes.Equal(data, s.unended) {
+		s.unended = data // perhaps the rest is being written
+		return false, s.err
+	}
+	if p.unended {
+		p.problems = append(p.problems, "the last line has no end, so the list may be cut off")
+	}
+	same := s.content != nil && slices.Equal(p.problems, s.parsed.problems) && bytes.Equal(data, s.content)
+	s.content, s.parsed, s.unended = data, p, nil
+	for issuer, number := range p.crls {
+		s.crls[issuer] = number
+	}
+	if same {
+		return false, nil
+	}
+	for _, problem := range p.problems {
+		l.cfg.Log.Error("a part of the revocation list is ignored", "file", s.Path, "problem", problem)
+	}
+	l.cfg.Log.Info("revocation list loaded", "file", s.Path, "entries", len(p.entries))
 	return true, nil
 }
 
-func certificateEntry(fingerprint string) string { return "certificate " + fingerprint }
-
-func serialEntry(serial, issuer string) string { return "serial " + serial + " issuer " + issuer }
-
-// parseList reads a list. Each line is one of
-//
-//	certificate FINGERPRINT       one certificate, by its SHA-256
-//	serial SERIAL issuer ISSUER   every certificate with this serial number below a root
-//	# a comment, or an empty line
-//
-// in the form in which "sealmq cert show" and the broker's log print them. Anything else
-// is an error, and so is a last line without an end: the rest of it may be missing.
-func parseList(data []byte) (map[string]bool, error) {
-	if len(data) > 0 && data[len(data)-1] != '\n' {
-		return nil, errors.New("the last line has no end, so the list may be cut off")
+// goesOn refuses a list that is older than one that was in force: a backup was restored.
+func (s *source) goesOn(p *parsed) error {
+	if s.content != nil && p.version < s.parsed.version {
+		return fmt.Errorf("its last number is %d and was %d before: revocations are missing", p.version, s.parsed.version)
 	}
-	entries := make(map[string]bool)
-	n := 0
-	for line := range strings.Lines(string(data)) {
-		n++
-		switch words := strings.Fields(line); {
-		case len(words) == 0 || strings.HasPrefix(words[0], "#"):
-		case len(words) == 2 && words[0] == "certificate" && isHex(words[1], 64, 64):
-			entries[certificateEntry(words[1])] = true
-		case len(words) == 4 && words[0] == "serial" && isHex(words[1], 1, 64) && words[2] == "issuer" && isIssuer(words[3]):
-			entries[serialEntry(words[1], words[3])] = true
-		default:
-			return nil, fmt.Errorf(`line %d is neither "certificate SHA256" nor "serial SERIAL issuer sha256:KEY", in lower case`, n)
+	for issuer, number := range p.crls {
+		if last := s.crls[issuer]; last != nil && number.Cmp(last) < 0 {
+			return fmt.Errorf("the CRL of %s has number %d, and one with number %d was seen before", issuer, number, last)
 		}
 	}
-	return entries, nil
+	return nil
 }
 
-func isIssuer(s string) bool {
-	hex, ok := strings.CutPrefix(s, "sha256:")
-	return ok && isHex(hex, 64, 64)
+// note gives the present content of the files other than the ledger a number.
+func (l *RevocationList) note() {
+	l.mu.Lock()
+	digest, noted := l.digest(), l.noted()
+	l.mu.Unlock()
+	if l.cfg.NoteLists == nil || digest == noted {
+		return
+	}
+	if err := l.cfg.NoteLists(digest); err != nil { // it may wait for another process
+		l.cfg.Log.Error("a change of the revocation lists got no number", "err", err)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sources {
+		if s.Ledger {
+			l.look(s)
+		}
+	}
 }
 
-// isHex reports whether s has shortest to longest lower-case hexadecimal digits.
-func isHex(s string, shortest, longest int) bool {
-	return len(s) >= shortest && len(s) <= longest && strings.Trim(s, "0123456789abcdef") == ""
+// noLists is the digest of files that revoke nothing.
+const noLists = "none"
+
+// digest tells the contents of the files other than the ledger apart.
+func (l *RevocationList) digest() string {
+	sum, some := sha256.New(), false
+	for _, s := range l.sources {
+		if s.Ledger || len(s.parsed.entries) == 0 {
+			continue
+		}
+		one := sha256.Sum256(s.content)
+		sum.Write(one[:])
+		some = true
+	}
+	if !some {
+		return noLists
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }

@@ -19,49 +19,6 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
-func TestRevocationListFormat(t *testing.T) {
-	const sha = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	const issuer = "sha256:" + sha
-	for _, tc := range []struct {
-		name, text string
-		entries    int // -1: refused
-	}{
-		{"empty", "", 0},
-		{"comments and blank lines", "# nobody\n\n  # yet\n", 0},
-		{"both kinds", "certificate " + sha + "\nserial 7f issuer " + issuer + "\n", 2},
-		{"blanks and line ends of Windows", "  certificate\t" + sha + " \r\n", 1},
-		{"the same twice", "certificate " + sha + "\ncertificate " + sha + "\n", 1},
-		{"no end of the last line", "certificate " + sha, -1},
-		{"a comment behind an entry", "certificate " + sha + " # alice\n", -1},
-		{"an unknown word", "certificates " + sha + "\n", -1},
-		{"a short fingerprint", "certificate " + sha[1:] + "\n", -1},
-		{"a long fingerprint", "certificate " + sha + "0\n", -1},
-		{"upper case", "certificate " + strings.ToUpper(sha) + "\n", -1},
-		{"colons", "serial 7f:3a issuer " + issuer + "\n", -1},
-		{"a serial without its issuer", "serial 7f\n", -1},
-		{"a serial without digits", "serial  issuer " + issuer + "\n", -1},
-		{"an issuer by name", "serial 7f issuer Example\n", -1},
-		{"a certificate", "-----BEGIN CERTIFICATE-----\n", -1},
-		{"one bad line among good ones", "certificate " + sha + "\n!\n", -1},
-		{"too large", strings.Repeat("#\n", trust.MaxListBytes), -1},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "revoked.txt")
-			testca.WriteFile(t, file, []byte(tc.text))
-			l, err := trust.OpenRevocationList(file, false, nil)
-			if (err != nil) != (tc.entries < 0) {
-				t.Fatalf("error %v", err)
-			}
-			if err == nil && l.Len() != tc.entries {
-				t.Errorf("%d entries, want %d", l.Len(), tc.entries)
-			}
-			if err != nil && !strings.Contains(err.Error(), file) {
-				t.Errorf("the error does not name the file: %v", err)
-			}
-		})
-	}
-}
-
 func TestRevocationListNamesCertificates(t *testing.T) {
 	ours, other := testca.New(t), testca.New(t)
 	alice, bob := ours.Leaf("alice", sealmq.RoleClient).Leaf, ours.Leaf("bob", sealmq.RoleClient).Leaf
@@ -125,11 +82,14 @@ func TestRevocationActsWithinASecond(t *testing.T) {
 			{"it appears", func() error { return os.WriteFile(file, []byte(alice), 0o600) }, true, false, 1, ""},
 			{"another in its place, of the same size and time", func() error { return sameTime(file, []byte(bob)) }, false, true, 2, ""},
 			{"a comment", func() error { return os.WriteFile(file, []byte("#\n"+bob), 0o600) }, false, true, 3, ""},
-			{"damaged", func() error { return os.WriteFile(file, []byte(alice+"x\n"), 0o600) }, false, true, 3, "line 2"},
+			{"damaged", func() error { return os.WriteFile(file, []byte(alice+"{x\n"), 0o600) }, false, true, 3, "line 2"},
 			{"gone", func() error { return os.Remove(file) }, false, true, 3, "no such file"},
 			{"back as it was", func() error { return os.WriteFile(file, []byte("#\n"+bob), 0o600) }, false, true, 3, ""},
 			{"both", func() error { return os.WriteFile(file, []byte(alice+bob), 0o600) }, true, true, 4, ""},
-			{"emptied", func() error { return os.WriteFile(file, nil, 0o600) }, false, false, 5, ""},
+			{"emptied by damage", func() error { return os.WriteFile(file, nil, 0o600) }, true, true, 4, "is empty"},
+			{"a line that is ignored", func() error { return os.WriteFile(file, []byte(alice+"serial 7\n"), 0o600) }, true, false, 5, "line 2 is ignored"},
+			{"the last line has no end", func() error { return os.WriteFile(file, []byte(bob[:len(bob)-1]), 0o600) }, false, true, 6, "no end"},
+			{"emptied on purpose", func() error { return os.WriteFile(file, []byte("# nobody\n"), 0o600) }, false, false, 7, ""},
 		} {
 			if err := step.do(); err != nil {
 				t.Fatal(err)
@@ -151,7 +111,7 @@ func TestRevocationActsWithinASecond(t *testing.T) {
 		}
 		stop()
 		<-done
-		if got := strings.Count(log.String(), "level=ERROR"); got != 2 {
+		if got := strings.Count(log.String(), "level=ERROR"); got != 5 {
 			t.Errorf("%d errors in the log, want one for each reason:\n%s", got, log.String())
 		}
 	})

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -29,7 +31,7 @@ wrong. Print the values that differ from their defaults.`,
 
 // checkFiles reads the files that the configuration names, as "sealmq serve" would.
 func (c *Config) checkFiles() error {
-	if _, err := c.revocationList(nil); err != nil {
+	if _, err := c.revocationList(cmp.Or(c.TLS.CA, ca.In(c.Data).CA), nil); err != nil {
 		return err
 	}
 	if c.TLS.Cert == "" {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -133,7 +132,7 @@ func (n *node) openTrust() error {
 		return err
 	}
 	var err error
-	n.revoked, err = n.cfg.revocationList(n.log)
+	n.revoked, err = n.cfg.revocationList(n.files.CA, n.log)
 	return err
 }
 
@@ -160,14 +159,6 @@ func (n *node) openFiles() error {
 	p := ca.In(n.cfg.Data)
 	n.files = mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}
 	return nil
-}
-
-// revocationList opens the list that the configuration names, which must exist, or the one
-// in the data folder, which appears with the first revocation.
-func (c *Config) revocationList(log *slog.Logger) (*trust.RevocationList, error) {
-	file := cmp.Or(c.TLS.Revoked, filepath.Join(c.Data, "revoked.txt"))
-	l, err := trust.OpenRevocationList(file, c.TLS.Revoked == "", log)
-	return l, withHint(err, "correct the list, or restore it from a backup: without it the broker would accept revoked certificates")
 }
 
 func (n *node) watchRevocations(ctx context.Context) error {
@@ -309,7 +300,9 @@ func (n *node) openMetrics() error {
 		metrics.CertificateFile{Name: "authority", Path: n.files.CA})
 	entries := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sealmq_revoked_certificates",
 		Help: "Entries of the current revocation list."}, func() float64 { return float64(n.revoked.Len()) })
-	n.registry.MustRegister(certs, entries, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries),
+	problems := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sealmq_revocation_list_problems",
+		Help: "Files of revocations that are not in force, and their lines that are ignored."}, func() float64 { return float64(len(n.revoked.Problems())) })
+	n.registry.MustRegister(certs, entries, problems, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	store := metrics.Check{Name: "store", Run: n.storeStatus}
 	var err error
@@ -336,7 +329,7 @@ func (n *node) stopMetrics(ctx context.Context) error {
 
 func (n *node) revocationStatus() (metrics.Status, string) {
 	if err := n.revoked.Err(); err != nil {
-		return metrics.Degraded, "the last valid revocation list is still used: " + err.Error()
+		return metrics.Degraded, err.Error()
 	}
 	return metrics.OK, ""
 }

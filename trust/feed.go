@@ -1,0 +1,245 @@
+package trust
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// Feed is what one component tells another about revocations.
+type Feed struct {
+	// Version is the number of the last change. It only grows.
+	Version uint64 `json:"version"`
+	// Full says that Entries is everything. Otherwise it is what came after Since.
+	Full    bool    `json:"full"`
+	Since   uint64  `json:"since,omitempty"`
+	Entries []Entry `json:"entries"`
+}
+
+// feedState is the feed that a list is filled from.
+type feedState struct {
+	version   uint64
+	entries   []Entry
+	refreshed time.Time
+	written   time.Time // what the feed file says
+}
+
+// writeFeedEvery bounds how much older the time in the feed file is.
+const writeFeedEvery = time.Hour
+
+// GapError says that a feed is older than what was seen before, as after a backup of its
+// source was restored. Nothing was changed: what was revoked stays so.
+type GapError struct {
+	Seen, Got uint64
+	// Missing are the revocations that the older state lacks, as far as they have numbers.
+	Missing []Entry
+}
+
+// Error says how much is missing.
+func (e *GapError) Error() string {
+	return fmt.Sprintf("the revocations went back from number %d to %d, %d are missing; the list that was seen stays in force", e.Seen, e.Got, len(e.Missing))
+}
+
+// Hint tells the operator what to do.
+func (e *GapError) Hint() string {
+	return "was a backup of the authority restored? revoke there again what is missing"
+}
+
+// Version is the number of the list: that of the ledger among its files, or else of the feed.
+func (l *RevocationList) Version() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.version()
+}
+
+func (l *RevocationList) version() uint64 {
+	v := l.feed.version
+	for _, s := range l.sources {
+		if s.Ledger {
+			v = max(v, s.parsed.version)
+		}
+	}
+	return v
+}
+
+// Since returns what was revoked after a version; 0 asks for everything. Where that cannot be
+// told apart, it is everything too.
+func (l *RevocationList) Since(version uint64) Feed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := Feed{Version: l.version(), Since: version, Entries: []Entry{}}
+	if version == 0 || version > f.Version || version < l.noteVersion() || l.digest() != l.noted() || version < l.feed.version {
+		f.Full, f.Since = true, 0
+	}
+	for _, s := range l.sources {
+		for _, e := range inForce(s.parsed.entries) {
+			if f.Full || s.Ledger && e.Version > version {
+				f.Entries = append(f.Entries, e)
+			}
+		}
+	}
+	if f.Full {
+		f.Entries = append(f.Entries, inForce(l.feed.entries)...)
+	}
+	return f
+}
+
+// noted is the digest of the other files that has a number, and noteVersion that number.
+func (l *RevocationList) noted() string {
+	for _, s := range l.sources {
+		if s.Ledger && s.parsed.lists != "" {
+			return s.parsed.lists
+		}
+	}
+	return noLists
+}
+
+func (l *RevocationList) noteVersion() uint64 {
+	for _, s := range l.sources {
+		if s.Ledger {
+			return s.parsed.listsVersion
+		}
+	}
+	return 0
+}
+
+// Apply puts a feed into force and keeps it in the feed file. A feed that is older than the
+// last one is refused with a *GapError. It says whether something else is revoked now; then
+// those who want to know of changes were called.
+func (l *RevocationList) Apply(f Feed) (changed bool, err error) {
+	l.mu.Lock()
+	changed, err = l.apply(f)
+	l.mu.Unlock()
+	if changed {
+		l.tell()
+	}
+	return changed, err
+}
+
+// maxFeedEntries bounds the list that another component can fill.
+const maxFeedEntries = 500_000
+
+func (l *RevocationList) apply(f Feed) (bool, error) {
+	old := &l.feed
+	if f.Version < old.version {
+		return false, l.gap(f)
+	}
+	if !f.Full && f.Since > old.version {
+		return false, fmt.Errorf("the feed begins at number %d, and only %d was seen; ask for everything", f.Since, old.version)
+	}
+	if len(f.Entries) > maxFeedEntries {
+		return false, fmt.Errorf("the feed has %d entries, more than %d", len(f.Entries), maxFeedEntries)
+	}
+	for i := range f.Entries {
+		if err := f.Entries[i].check(); err != nil {
+			return false, fmt.Errorf("entry %d of the feed: %w", i+1, err)
+		}
+	}
+	entries := f.Entries
+	if !f.Full {
+		entries = append(old.entries[:len(old.entries):len(old.entries)], newer(f.Entries, old.version)...)
+	}
+	now, before, same := time.Now(), l.index.Load(), f.Version == old.version
+	l.feed = feedState{version: f.Version, entries: inForce(entries), refreshed: now, written: old.written}
+	l.build()
+	changed := !before.equal(l.index.Load())
+	if same && !changed && now.Sub(old.written) < writeFeedEvery {
+		return false, nil
+	}
+	return changed, l.writeFeed()
+}
+
+func newer(entries []Entry, version uint64) (list []Entry) {
+	for _, e := range entries {
+		if e.Version > version {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+func (l *RevocationList) gap(f Feed) error {
+	g := &GapError{Seen: l.feed.version, Got: f.Version}
+	has := newIndex(f.Entries)
+	for _, e := range l.feed.entries {
+		if e.Version > f.Version || f.Full && e.Version == 0 && has.insert(e) {
+			g.Missing = append(g.Missing, e)
+		}
+	}
+	return g
+}
+
+// Refreshed is when the feed was last known to be complete, also before this start. It is
+// zero if it never was.
+func (l *RevocationList) Refreshed() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.feed.refreshed
+}
+
+// storedFeed is the content of the feed file.
+type storedFeed struct {
+	Feed
+	Refreshed time.Time `json:"refreshed"`
+}
+
+func (l *RevocationList) writeFeed() error {
+	if l.cfg.FeedFile == "" {
+		return nil
+	}
+	data, err := json.Marshal(storedFeed{Feed{Version: l.feed.version, Full: true, Entries: l.feed.entries}, l.feed.refreshed.UTC()})
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(durable.OS(), filepath.Dir(l.cfg.FeedFile), 0o700); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(durable.OS(), l.cfg.FeedFile, data, 0o600); err != nil {
+		return fmt.Errorf("the revocations are in force, and could not be kept for the next start: %w", err)
+	}
+	l.feed.written = l.feed.refreshed
+	return nil
+}
+
+func (l *RevocationList) readFeed() error {
+	if l.cfg.FeedFile == "" {
+		return nil
+	}
+	data, err := durable.ReadFile(durable.OS(), l.cfg.FeedFile, maxLedgerBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var f storedFeed
+	err = json.Unmarshal(data, &f)
+	for i := range f.Entries {
+		if err == nil {
+			err = f.Entries[i].check()
+		}
+	}
+	if err != nil {
+		return &feedFileError{l.cfg.FeedFile, err}
+	}
+	l.feed = feedState{version: f.Version, entries: f.Entries, refreshed: f.Refreshed, written: f.Refreshed}
+	return nil
+}
+
+type feedFileError struct {
+	file string
+	err  error
+}
+
+func (e *feedFileError) Error() string {
+	return fmt.Sprintf("the stored revocations in %s are damaged: %v", e.file, e.err)
+}
+func (e *feedFileError) Unwrap() error { return e.err }
+func (e *feedFileError) Hint() string {
+	return "remove the file while the main server can be reached: the list is then asked for again"
+}
