@@ -96,6 +96,7 @@ var places = []place{
 	{"client", parts, "sealmq internal/clock mtls", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
+	{"internal/httpkit", parts, "sealmq mtls prometheus/client_golang go-json-experiment/json x/net x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
 
 	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},

@@ -1,0 +1,147 @@
+package httpkit
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Values of checks.
+const (
+	Healthy   = "healthy"
+	Unhealthy = "unhealthy"
+)
+
+// Level is how much the health of a component suffers.
+type Level uint8
+
+// The levels.
+const (
+	OK       Level = iota
+	Degraded       // it works, and somebody should look
+	Down           // it does not work: 503
+)
+
+func (l Level) String() string { return [...]string{"healthy", "degraded", "unhealthy"}[l] }
+
+// Finding is what a check has found.
+type Finding struct {
+	Level Level
+	// Value is what the check shows (default Healthy or Unhealthy, by Level).
+	Value string
+	// Reason is a sentence for the operator, empty if Level is OK.
+	Reason string
+}
+
+// Check is one part of the health of a component.
+type Check struct {
+	Name string
+	// Run is given a second. If it takes longer, its finding is Late.
+	Run  func(ctx context.Context) Finding
+	Late Level
+}
+
+const (
+	healthAge     = 2 * time.Second
+	healthTimeout = time.Second
+)
+
+// Health answers GET /health (specification 2.2 and 8.6). Its checks run at most once in
+// two seconds, however many ask.
+type Health struct {
+	version    string
+	components bool
+	checks     []Check
+	started    time.Time
+
+	mu     sync.Mutex
+	last   *health
+	lastAt time.Time
+}
+
+// NewHealth makes the health of a component. components repeats the checks under that name.
+func NewHealth(version string, components bool, checks ...Check) *Health {
+	return &Health{version: version, components: components, checks: checks, started: time.Now()}
+}
+
+type health struct {
+	Status     string            `json:"status"`
+	Version    string            `json:"version"`
+	Timestamp  Time              `json:"timestamp"`
+	Checks     map[string]string `json:"checks"`
+	Components map[string]string `json:"components,omitempty"`
+	Uptime     int64             `json:"uptime_seconds"`
+	Errors     []string          `json:"errors"`
+
+	level Level
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	state := h.state()
+	status := http.StatusOK
+	if state.level == Down {
+		status = http.StatusServiceUnavailable
+	}
+	WriteJSON(w, status, state)
+}
+
+// Level is the worst level that the checks find.
+func (h *Health) Level() Level { return h.state().level }
+
+// state holds the lock while the checks run: who comes meanwhile waits for their findings.
+func (h *Health) state() *health {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last != nil && time.Since(h.lastAt) < healthAge {
+		return h.last
+	}
+	findings := make([]Finding, len(h.checks))
+	var wg sync.WaitGroup
+	for i, c := range h.checks {
+		wg.Go(func() { findings[i] = c.run() })
+	}
+	wg.Wait()
+	now := time.Now()
+	s := &health{Version: h.version, Timestamp: Time{now}, Checks: make(map[string]string), Uptime: int64(now.Sub(h.started).Seconds()), Errors: []string{}}
+	for i, f := range findings {
+		if f.Value == "" {
+			f.Value = Healthy
+			if f.Level != OK {
+				f.Value = Unhealthy
+			}
+		}
+		s.Checks[h.checks[i].Name] = f.Value
+		if f.Reason != "" {
+			s.Errors = append(s.Errors, f.Reason)
+		}
+		s.level = max(s.level, f.Level)
+	}
+	s.Status = s.level.String()
+	if h.components {
+		s.Components = s.Checks
+	}
+	h.last, h.lastAt = s, now
+	return s
+}
+
+// run gives a check its second. A Run must heed its context: one that does not is left
+// behind.
+func (c *Check) run() Finding {
+	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+	defer cancel()
+	done := make(chan Finding, 1)
+	go func() { done <- c.Run(ctx) }()
+	select {
+	case f := <-done:
+		return f
+	case <-ctx.Done():
+		return Finding{Level: c.Late, Reason: "the check of " + c.Name + " took longer than a second"}
+	}
+}
+
+// Live answers GET /health/live: the process runs.
+func Live(w http.ResponseWriter, _ *http.Request) {
+	WriteJSON(w, http.StatusOK, map[string]string{"status": "alive"})
+}

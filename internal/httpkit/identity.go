@@ -1,0 +1,122 @@
+package httpkit
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// Texts of refusals that outside programs compare (specification 1.1 and 1.2).
+const (
+	TextNoIdentity = "Invalid or missing client certificate"
+	TextRevoked    = "Client certificate has been revoked"
+)
+
+// ErrNoIdentity is what an Authenticate returns for a request that shows nothing it knows.
+var ErrNoIdentity = errors.New("no identity")
+
+// peer is what is known of the certificate of a connection, so that it is not worked out
+// again for each of its requests. A revocation is asked for each request.
+type peer struct {
+	caller     Caller
+	validUntil time.Time
+}
+
+// connection is what a connection keeps. Its requests may run at the same time (HTTP/2).
+type connection struct{ peer atomic.Pointer[peer] }
+
+type connectionKey struct{}
+
+// identify says who makes a request by its certificate. known is false if none was shown.
+func (rt *Router) identify(r *http.Request) (c Caller, known bool, err error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		rt.seen("missing")
+		return Caller{}, false, nil
+	}
+	conn, _ := r.Context().Value(connectionKey{}).(*connection)
+	var p *peer
+	if conn != nil {
+		p = conn.peer.Load()
+	}
+	// With one chain nothing but its revocation and the time can change who it is.
+	if len(r.TLS.VerifiedChains) != 1 {
+		p = nil
+	} else if rev := rt.cfg.Identifier.Revocation; p != nil && rev != nil {
+		if err := rev.Check(r.TLS.VerifiedChains[0]); err != nil {
+			return Caller{}, false, rt.refuse(err)
+		}
+	}
+	if p == nil {
+		id, err := rt.cfg.Identifier.Identify(*r.TLS)
+		if err != nil {
+			return Caller{}, false, rt.refuse(err)
+		}
+		p = &peer{caller: Caller{Identity: id, Source: ByCertificate, Fingerprint: mtls.Fingerprint(r.TLS.PeerCertificates[0])},
+			validUntil: mtls.ValidUntil(*r.TLS)}
+		if conn != nil {
+			conn.peer.Store(p)
+		}
+	}
+	if rt.cfg.Now().After(p.validUntil) {
+		rt.seen("expired")
+		return Caller{}, false, &Error{Code: CodeAuthentication, Message: "Client certificate has expired", Close: true}
+	}
+	rt.seen("valid")
+	return p.caller, true, nil
+}
+
+func (rt *Router) refuse(err error) error {
+	if errors.Is(err, mtls.ErrRevoked) {
+		rt.seen("revoked")
+		return &Error{Code: CodeAuthorization, Message: TextRevoked, Close: true, Err: err}
+	}
+	rt.seen("untrusted")
+	return &Error{Code: CodeAuthentication, Message: TextNoIdentity, Close: true, Err: err}
+}
+
+func (rt *Router) seen(result string) {
+	if rt.cfg.CertificateSeen != nil {
+		rt.cfg.CertificateSeen(result)
+	}
+}
+
+// admit identifies the caller of a request and checks that the route is for it.
+func (rt *Router) admit(r *http.Request, q *request) error {
+	o := &q.route.options
+	if o.Access == Public {
+		return nil
+	}
+	c, known, err := rt.identify(r)
+	if err == nil && !known && rt.cfg.Authenticate != nil {
+		c, err = rt.cfg.Authenticate(r)
+		known = err == nil
+		if errors.Is(err, ErrNoIdentity) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	q.caller, q.known = c, known
+	if !known && o.Access == Required {
+		return &Error{Code: CodeAuthentication, Message: TextNoIdentity, Challenge: rt.cfg.Challenge}
+	}
+	if len(o.Roles) == 0 {
+		return nil
+	}
+	for _, role := range o.Roles {
+		if known && c.Role == role {
+			return nil
+		}
+	}
+	return Errorf(CodeAuthorization, "The role of this identity may not do this")
+}
+
+// withConnection gives each connection its place for what is known of its peer.
+func withConnection(ctx context.Context) context.Context {
+	return context.WithValue(ctx, connectionKey{}, new(connection))
+}

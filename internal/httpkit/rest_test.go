@@ -1,0 +1,248 @@
+package httpkit_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/httpkit"
+)
+
+func (w *world) dial(t *testing.T) net.Conn {
+	t.Helper()
+	conf := w.ca.ClientTLS("alice")
+	conn, err := tls.Dial("tcp", w.server.Addr().String(), conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	w := newWorld(t, httpkit.Limits{MaxConnections: 2}, basic)
+	a, b := w.dial(t), w.dial(t)
+	defer b.Close()
+	third := make(chan error, 1)
+	go func() {
+		conn, err := tls.Dial("tcp", w.server.Addr().String(), w.ca.ClientTLS("alice"))
+		if err == nil {
+			conn.Close()
+		}
+		third <- err
+	}()
+	// The third one waits until another ends.
+	io.WriteString(a, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	select {
+	case <-third:
+		t.Error("a third connection")
+	default:
+	}
+	io.Copy(io.Discard, a)
+	a.Close()
+	if err := <-third; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdownFinishesRequests(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, httpkit.Limits{}, func(rt *httpkit.Router) {
+		rt.Handle("GET /slow", httpkit.Options{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			close(arrived)
+			<-release
+			io.WriteString(w, "done")
+		}))
+	})
+	got := make(chan string, 1)
+	c := w.client(w.ca.ClientTLS("alice"), false)
+	go func() { a, err := w.try(c, "GET", "/slow", ""); got <- fmt.Sprint(a.body, err) }()
+	<-arrived
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.server.Shutdown(context.Background()) }()
+	if eventually(func() bool { _, err := net.Dial("tcp", w.server.Addr().String()); return err != nil }) != nil {
+		t.Error("it still accepts connections")
+	}
+	close(release)
+	if s := <-got; s != "done<nil>" {
+		t.Error(s)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRateLimiter(t *testing.T) {
+	l := httpkit.NewRateLimiter(httpkit.Rate{PerSecond: 10}, map[string]httpkit.Rate{"free": {PerSecond: -1}, "blocked": {}, "own": {PerSecond: 1, Burst: 1}}, 2)
+	now := time.Unix(1_000_000, 0)
+	for i := range 20 {
+		if q := l.Take("a", 1, now); !q.OK || q.Remaining != 19-i || q.Limit != 10 {
+			t.Fatalf("%d: %+v", i, q)
+		}
+	}
+	q := l.Take("a", 1, now)
+	if q.OK || q.Remaining != 0 || q.RetryAfter != time.Second || !q.Reset.Equal(now.Add(2*time.Second)) {
+		t.Errorf("over: %+v", q)
+	}
+	if err := q.Err("messages"); err == nil || err.Error() != "Rate limit exceeded: 10 messages per second" {
+		t.Error(err)
+	}
+	h := make(http.Header)
+	q.SetHeaders(h)
+	if h.Get("X-RateLimit-Limit") != "10" || h.Get("X-RateLimit-Remaining") != "0" || h.Get("X-RateLimit-Reset") != "1000003" {
+		t.Error(h)
+	}
+	if q := l.Take("a", 5, now.Add(500*time.Millisecond)); !q.OK {
+		t.Errorf("half a second later: %+v", q)
+	}
+	if q := l.Take("a", 1, now.Add(500*time.Millisecond)); q.OK {
+		t.Errorf("taken twice: %+v", q)
+	}
+	if q := l.Take("b", 21, now); q.OK || q.Remaining != 20 {
+		t.Errorf("more than the burst: %+v", q)
+	}
+	if q := l.Take("free", 1_000_000, now); !q.OK || q.Err("") != nil {
+		t.Errorf("free: %+v", q)
+	}
+	if q := l.Take("blocked", 1, now); q.OK || q.RetryAfter == 0 {
+		t.Errorf("blocked: %+v", q)
+	}
+	if q := l.Take("own", 1, now); !q.OK || q.Limit != 1 {
+		t.Errorf("own: %+v", q)
+	}
+	// a was used least recently of three, so it was forgotten.
+	if q := l.Take("a", 1, now.Add(500*time.Millisecond)); !q.OK || q.Remaining != 19 {
+		t.Errorf("forgotten: %+v", q)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, level, hang := 0, httpkit.OK, false
+		h := httpkit.NewHealth("1.2.3", true,
+			httpkit.Check{Name: "database", Late: httpkit.Down, Run: func(ctx context.Context) httpkit.Finding {
+				calls++
+				if hang {
+					<-ctx.Done()
+					time.Sleep(time.Millisecond) // so that the check's own answer comes second
+				}
+				if level == httpkit.OK {
+					return httpkit.Finding{}
+				}
+				return httpkit.Finding{Level: level, Reason: "the database is away"}
+			}},
+			httpkit.Check{Name: "certificate", Run: func(context.Context) httpkit.Finding { return httpkit.Finding{Value: "valid"} }})
+		get := func() (int, map[string]any) {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+			var m map[string]any
+			if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil {
+				t.Fatal(err)
+			}
+			return w.Code, m
+		}
+		status, m := get()
+		if status != 200 || m["status"] != "healthy" || m["version"] != "1.2.3" || m["uptime_seconds"] != 0.0 || len(m["errors"].([]any)) != 0 ||
+			m["checks"].(map[string]any)["database"] != "healthy" || m["components"].(map[string]any)["certificate"] != "valid" {
+			t.Errorf("%d %v", status, m)
+		}
+		level = httpkit.Down
+		if status, m = get(); status != 200 || calls != 1 {
+			t.Errorf("within two seconds: %d %v, %d calls", status, m, calls)
+		}
+		time.Sleep(2 * time.Second)
+		if status, m = get(); status != 503 || m["status"] != "unhealthy" || m["checks"].(map[string]any)["database"] != "unhealthy" || m["errors"].([]any)[0] != "the database is away" {
+			t.Errorf("%d %v", status, m)
+		}
+		level = httpkit.Degraded
+		time.Sleep(2 * time.Second)
+		if status, m = get(); status != 200 || m["status"] != "degraded" {
+			t.Errorf("%d %v", status, m)
+		}
+		hang = true
+		time.Sleep(2 * time.Second)
+		start := time.Now()
+		if status, _ = get(); status != 503 || time.Since(start) != time.Second {
+			t.Errorf("a check that hangs: %d after %v", status, time.Since(start))
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+	})
+}
+
+func TestCheckJSON(t *testing.T) {
+	deep := strings.Repeat("[", 33) + strings.Repeat("]", 33)
+	for _, tc := range []struct{ name, body, msg string }{
+		{"an object", `{"a":[1,2,{"b":null}],"c":"\u00e9\ud83d\ude00"}`, ""},
+		{"space around", " {} \n", ""},
+		{"nothing", "", "The body is empty"},
+		{"blanks", "  ", "The body is empty"},
+		{"cut off", `{"a":`, "The JSON ends too early"},
+		{"two values", `{} {}`, "Something follows the JSON value"},
+		{"garbage behind", `{}x`, "Something follows the JSON value"},
+		{"a name twice", `{"a":1,"a":2}`, "A name is twice in one object"},
+		{"a name twice, escaped", `{"a":1,"\u0061":2}`, "A name is twice in one object"},
+		{"not UTF-8", "{\"a\":\"\xff\"}", "The body is not valid JSON"},
+		{"half a surrogate", `{"a":"\ud800"}`, "The body is not valid JSON"},
+		{"too deep", deep, "The JSON is nested too deep"},
+		{"a number like none", `{"a":01}`, "The body is not valid JSON"},
+		{"a comment", `{/**/}`, "The body is not valid JSON"},
+	} {
+		err := httpkit.CheckJSON([]byte(tc.body))
+		if (err != nil) != (tc.msg != "") || err != nil && err.Error() != tc.msg {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if err != nil {
+			if e := httpkit.ErrorOf(err); e.Code != httpkit.CodeValidation || len(e.Fields) != 1 || e.Fields[0].Type != "json_invalid" || e.Fields[0].Loc[0] != "body" {
+				t.Errorf("%s: %+v", tc.name, e)
+			}
+		}
+	}
+}
+
+func TestStrictJSONHandsTheBodyOn(t *testing.T) {
+	h := httpkit.StrictJSON(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	for body, status := range map[string]int{`{"a":1}`: 200, `{"a":1,"a":1}`: 422} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("POST", "/", strings.NewReader(body)))
+		if w.Code != status || status == 200 && w.Body.String() != body {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+}
+
+func TestMetricsAreForMonitors(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	w := newWorld(t, httpkit.Limits{}, func(rt *httpkit.Router) {
+		rt.Handle("GET /metrics", httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}, httpkit.Metrics(reg))
+		rt.Handle("GET /far", httpkit.Options{Access: httpkit.Optional}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.RemoteAddr = "192.0.2.1:1234"
+			httpkit.Metrics(reg).ServeHTTP(w, r)
+		}))
+	})
+	for _, tc := range []struct {
+		conf   *tls.Config
+		path   string
+		status int
+	}{
+		{w.ca.WithoutCertificate(), "/metrics", 200},
+		{w.ca.WithoutCertificate(), "/far", 401},
+		{w.ca.ClientTLS("alice"), "/far", 403},
+		{w.ca.RoleTLS("prometheus", sealmq.RoleMonitor), "/far", 200},
+	} {
+		if a := w.ask(w.client(tc.conf, true), "GET", tc.path, ""); a.StatusCode != tc.status {
+			t.Errorf("%s: %d, want %d", tc.path, a.StatusCode, tc.status)
+		}
+	}
+}

@@ -1,0 +1,35 @@
+package httpkit
+
+import (
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sealmq/sealmq"
+)
+
+// Metrics answers GET /metrics, on a route with Optional access: to a peer on this machine,
+// and to certificates of the roles monitor and admin, because the labels have names of
+// clients.
+func Metrics(reg prometheus.Gatherer) http.Handler {
+	h := promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, known := CallerOf(r.Context())
+		switch {
+		case known && (c.Role == sealmq.RoleMonitor || c.Role == sealmq.RoleAdmin), isLoopback(r.RemoteAddr):
+			h.ServeHTTP(w, r)
+		case known:
+			WriteError(w, r, Errorf(CodeAuthorization, "Metrics are for certificates of the role monitor"))
+		default:
+			WriteError(w, r, Errorf(CodeAuthentication, "Metrics are for this machine and for certificates of the role monitor"))
+		}
+	})
+}
+
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,129 @@
+package httpkit
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// Limits bound what peers of a listener can hold. Zero values are the defaults.
+type Limits struct {
+	// MaxConnections is how many connections are open at once; further ones wait in the
+	// system's queue (default 4096).
+	MaxConnections int
+	// MaxStreams is how many requests of one HTTP/2 connection run at once (default 256).
+	MaxStreams int
+	// HeaderTimeout bounds the handshake, and reading the header of a request (default 10 s).
+	HeaderTimeout time.Duration
+	// ReadTimeout bounds reading a request with its body (default 30 s).
+	ReadTimeout time.Duration
+	// WriteTimeout bounds a request from the end of its header to the end of its answer
+	// (default 60 s). A handler of a stream sets a deadline for each write instead
+	// (http.ResponseController).
+	WriteTimeout time.Duration
+	// IdleTimeout bounds the time between two requests of a connection (default 120 s).
+	IdleTimeout time.Duration
+}
+
+const (
+	// maxHeaderBytes bounds the header of a request.
+	maxHeaderBytes = 16 << 10
+	// receiveBuffer bounds what an HTTP/2 peer can send before a handler has read it.
+	receiveBuffer = 256 << 10
+)
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		MaxConnections: cmp.Or(l.MaxConnections, 4096),
+		MaxStreams:     cmp.Or(l.MaxStreams, 256),
+		HeaderTimeout:  cmp.Or(l.HeaderTimeout, 10*time.Second),
+		ReadTimeout:    cmp.Or(l.ReadTimeout, 30*time.Second),
+		WriteTimeout:   cmp.Or(l.WriteTimeout, time.Minute),
+		IdleTimeout:    cmp.Or(l.IdleTimeout, 2*time.Minute),
+	}
+}
+
+// Server is an HTTPS listener.
+type Server struct {
+	listener net.Listener
+	http     *http.Server
+	open     atomic.Int64
+}
+
+// Listen binds an address. The TLS configuration is mtls.HTTPSConfig's, with AnswerRevoked
+// so that revoked clients get an answer. Serve must follow.
+func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, error) {
+	if conf == nil {
+		return nil, errors.New("an HTTPS listener needs a TLS configuration")
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s: %w", rt.cfg.Component, err)
+	}
+	limits = limits.withDefaults()
+	s := &Server{listener: netutil.LimitListener(l, limits.MaxConnections)}
+	s.http = &http.Server{
+		Handler:           rt,
+		TLSConfig:         conf,
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		ReadTimeout:       limits.ReadTimeout,
+		WriteTimeout:      limits.WriteTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.MaxStreams, MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer},
+		ErrorLog:          slog.NewLogLogger(rt.cfg.Log.Handler(), slog.LevelDebug),
+		ConnContext:       func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) },
+		ConnState:         s.count,
+	}
+	return s, nil
+}
+
+func (s *Server) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.open.Add(-1)
+	}
+}
+
+// Connections is how many connections are open.
+func (s *Server) Connections() int { return int(s.open.Load()) }
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve answers requests until Shutdown or Close, and returns nil then.
+func (s *Server) Serve() error {
+	if err := s.http.ServeTLS(s.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTPS: %w", err)
+	}
+	return nil
+}
+
+// Shutdown takes no more requests and waits for those that run. If ctx ends first, it
+// closes their connections and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	s.listener.Close() // also when Serve was never called
+	if err != nil {
+		s.http.Close()
+	}
+	return err
+}
+
+// Close stops at once.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	s.listener.Close()
+	return err
+}
