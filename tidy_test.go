@@ -107,7 +107,7 @@ var places = []place{
 	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
-	{"cmd/sealmq/internal/bench", program, "sealmq client internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},
+	{"cmd/sealmq/internal/bench", program, "sealmq client internal/clock internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},
 	{"cmd/sealmq/internal/demo", program, "sealmq ca client internal/brokerproc mtls seal", "", "the demonstration shows the product as it is"},
 	{"cmd/sealmq/internal/jsonl", program, "internal/durable", offline, "an output file knows no messages"},
 	{"cmd/sealmq/internal/receiver", program, "cmd/sealmq/internal/jsonl internal/clock receive", "", "what the command does around a receiver"},

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -25,7 +23,6 @@ type benchFlags struct {
 	running         bool          // measure a running broker
 	connect         *connectFlags // to that broker
 	metricsAddr     string
-	asJSON          bool
 	cpuProfile      string
 	memProfile      string
 	brokerProfile   string
@@ -33,7 +30,7 @@ type benchFlags struct {
 
 func newBenchCmd() *cobra.Command {
 	var f benchFlags
-	cmd := &cobra.Command{
+	cmd := standalone(&cobra.Command{
 		Use:   "bench",
 		Short: "Measure throughput and latency of a broker",
 		Long: `Publish and consume messages over the real protocol and mutual TLS. Check every message, and print
@@ -48,8 +45,8 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
   sealmq bench --size 1024 --window 1 --duration 10s --json
   sealmq bench --phase publish --messages 1000000 --dir ./backlog && sealmq bench --phase drain --dir ./backlog
   sealmq bench --idle-connections 2000`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd, &f) },
-	}
+	}, f.run)
+	cmd.Flag("json").Usage = "print one JSON object"
 	fl := cmd.Flags()
 	fl.IntVar(&f.Publishers, "publishers", 1, "number of publishers, each with its own connection")
 	fl.IntVar(&f.Consumers, "consumers", 1, "number of consumers, each with its own connection; 0 measures publishing alone")
@@ -69,7 +66,6 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 	fl.Lookup("addr").Usage = "measure the running broker at this address, `host:port`; the certificate flags are for it"
 	fl.Lookup("addr").DefValue = ""
 	fl.StringVar(&f.metricsAddr, "broker-metrics", "", "`host:port` of the metrics listener of the broker at --addr")
-	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the load generator to `file`")
 	fl.StringVar(&f.memProfile, "memprofile", "", "write a memory profile of the load generator to `file`")
 	fl.StringVar(&f.brokerProfile, "broker-cpuprofile", "", "write a CPU profile of the started broker to `file`")
@@ -108,14 +104,12 @@ func (f *benchFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
-	if err := f.check(cmd); err != nil {
+func (f *benchFlags) run(a call) (err error) {
+	if err := f.check(a.cmd); err != nil {
 		return err
 	}
-	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
-	f.Progress = func(text string) { fmt.Fprintf(stderr, "sealmq: %s\n", text) }
-	if f.asJSON {
-		f.Progress = nil
+	if !a.asJSON {
+		f.Progress = func(text string) { a.note("%s", text) }
 	}
 	var broker *benchBroker
 	f.Dial = func(ctx context.Context, window int) (*client.Client, error) { return broker.dial(ctx, window) }
@@ -124,7 +118,7 @@ func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if broker, err = f.broker(cmd); err != nil {
+	if broker, err = f.broker(a.cmd); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, broker.close()) }()
@@ -135,51 +129,37 @@ func runBench(cmd *cobra.Command, f *benchFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, stopProfile(), writeHeapProfile(f.memProfile)) }()
 	if f.idleConnections > 0 {
-		return f.runIdle(ctx, run, cmd.OutOrStdout())
+		res, err := run.MeasureIdle(a.ctx, f.idleConnections)
+		if f.running {
+			err = errors.Join(err, removeQueues(a.ctx, run))
+		}
+		if err != nil {
+			return err
+		}
+		return a.report(nil, res, "%d idle consumers: %.1f KiB of the broker's memory each (%s before, %s after)",
+			res.Connections, res.RSSPerConnection/1024, mebibytes(res.BrokerRSSBefore), mebibytes(res.BrokerRSS))
 	}
-	res, err := f.measure(ctx, run, broker)
+	res, err := run.Measure(a.ctx, broker.began)
+	if cerr := run.Close(); err == nil { // else its errors only follow from the first one
+		err = cerr
+	}
+	if err == nil && f.Phase == bench.Publish {
+		err = writeManifest(f.dir, run.Manifest())
+	} else if f.running || err == nil && !broker.temporary {
+		err = errors.Join(err, removeQueues(a.ctx, run))
+	}
 	if err != nil {
 		return err
 	}
 	res.FileSystem, res.SyncP50 = broker.fileSystem, float64(broker.syncTime.Nanoseconds())/1000
-	if f.asJSON {
-		err = json.NewEncoder(cmd.OutOrStdout()).Encode(res)
-	} else {
-		err = printBench(cmd.OutOrStdout(), res)
-	}
-	return errors.Join(err, res.Failed())
-}
-
-// measure runs the phase that was asked for.
-func (f *benchFlags) measure(ctx context.Context, run *bench.Run, broker *benchBroker) (*bench.Result, error) {
-	res, err := run.Measure(ctx, broker.began)
-	if err != nil {
-		run.Close() // its errors only follow from the first one
-		return nil, errors.Join(err, f.cleanUp(ctx, run))
-	}
-	if err := run.Close(); err != nil {
-		return nil, err
-	}
-	switch {
-	case f.Phase == bench.Publish:
-		return res, writeManifest(f.dir, run.Manifest())
-	case broker.temporary:
-		return res, nil
-	}
-	if err := run.Remove(ctx); err != nil {
-		return nil, fmt.Errorf("remove the queues of the measurement: %w", err)
-	}
-	return res, nil
+	return errors.Join(a.facts(nil, res, benchFacts(res)...), res.Failed())
 }
 
 // cleanUpTime is how long an interrupted measurement may take to remove its queues.
 const cleanUpTime = 30 * time.Second
 
-// cleanUp removes the queues of a failed measurement from a running broker.
-func (f *benchFlags) cleanUp(ctx context.Context, run *bench.Run) error {
-	if !f.running {
-		return nil
-	}
+// removeQueues removes the queues of a measurement, also one that was interrupted.
+func removeQueues(ctx context.Context, run *bench.Run) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
 	if err := run.Remove(ctx); err != nil {
@@ -201,22 +181,6 @@ func (f *benchFlags) newRun() (*bench.Run, error) {
 		return nil, err
 	}
 	return bench.Resume(f.Options, m)
-}
-
-func (f *benchFlags) runIdle(ctx context.Context, run *bench.Run, stdout io.Writer) error {
-	res, err := run.MeasureIdle(ctx, f.idleConnections)
-	if err != nil {
-		return errors.Join(err, f.cleanUp(ctx, run))
-	}
-	if f.running {
-		err = run.Remove(ctx)
-	}
-	if f.asJSON {
-		return errors.Join(err, json.NewEncoder(stdout).Encode(res))
-	}
-	fmt.Fprintf(stdout, "%d idle consumers: %.1f KiB of the broker's memory each (%s before, %s after)\n",
-		res.Connections, res.RSSPerConnection/1024, mebibytes(res.BrokerRSSBefore), mebibytes(res.BrokerRSS))
-	return err
 }
 
 func writeHeapProfile(path string) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -188,12 +189,8 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 		if err == nil || !isUnreachable(err) || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
 			return c, err
 		}
-		wait := time.NewTimer(dialPause)
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
-			return nil, ctx.Err()
+		if err := clock.Sleep(ctx, clock.System, dialPause); err != nil {
+			return nil, err
 		}
 	}
 }

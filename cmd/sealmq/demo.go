@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -14,10 +11,8 @@ import (
 )
 
 func newDemoCmd() *cobra.Command {
-	var once, asJSON bool
-	var messages int
-	var dir string
-	cmd := &cobra.Command{
+	var f demoFlags
+	cmd := standalone(&cobra.Command{
 		Use:   "demo",
 		Short: "See sealed messages survive crashes of sender, broker and receiver",
 		Long: `Start a broker in a new folder on free ports, and send sealed letters through it from one client to
@@ -26,41 +21,38 @@ started again. Count the letters that arrived, and search the broker's files for
 
 Then the demo prints where to look, and runs until Ctrl-C. At the end it removes everything, unless
 --dir names a folder.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asJSON && !once {
-				return usagef("--json needs --once")
-			}
-			if messages < demo.MinMessages || messages > demo.MaxMessages {
-				return usagef("--messages: %d is not between %d and %d", messages, demo.MinMessages, demo.MaxMessages)
-			}
-			say := func(format string, args ...any) { fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...) }
-			if asJSON {
-				say = func(string, ...any) {}
-			}
-			return runDemo(cmd.Context(), cmd.OutOrStdout(), demoRun{once, asJSON, messages, dir, say})
-		},
-	}
-	cmd.Flags().BoolVar(&once, "once", false, "exit after counting, with status 0 if all is well and 1 if not")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "with --once: print one JSON object")
-	cmd.Flags().IntVar(&messages, "messages", demo.DefaultMessages, fmt.Sprintf("number of messages to send, from %d to %d", demo.MinMessages, demo.MaxMessages))
-	cmd.Flags().StringVar(&dir, "dir", "", "new or empty `folder` that keeps everything (default: a temporary one)")
+	}, f.run)
+	cmd.Flag("json").Usage = "with --once: print one JSON object"
+	cmd.Flags().BoolVar(&f.once, "once", false, "exit after counting, with status 0 if all is well and 1 if not")
+	cmd.Flags().IntVar(&f.messages, "messages", demo.DefaultMessages, fmt.Sprintf("number of messages to send, from %d to %d", demo.MinMessages, demo.MaxMessages))
+	cmd.Flags().StringVar(&f.dir, "dir", "", "new or empty `folder` that keeps everything (default: a temporary one)")
 	return cmd
 }
 
-type demoRun struct {
-	once, asJSON bool
-	messages     int
-	dir          string
-	say          func(format string, args ...any)
+type demoFlags struct {
+	once     bool
+	messages int
+	dir      string
 }
 
-func runDemo(ctx context.Context, stdout io.Writer, run demoRun) (err error) {
-	dir, remove, err := demoFolder(run.dir)
+func (f *demoFlags) run(a call) (err error) {
+	if a.asJSON && !f.once {
+		return usagef("--json needs --once")
+	}
+	if f.messages < demo.MinMessages || f.messages > demo.MaxMessages {
+		return usagef("--messages: %d is not between %d and %d", f.messages, demo.MinMessages, demo.MaxMessages)
+	}
+	say := func(format string, args ...any) {
+		if !a.asJSON {
+			fmt.Fprintf(a.out, format+"\n", args...)
+		}
+	}
+	dir, remove, err := demoFolder(f.dir)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if remove && (err == nil || ctx.Err() != nil) {
+		if remove && (err == nil || a.ctx.Err() != nil) {
 			err = errors.Join(err, os.RemoveAll(dir))
 		} else if err != nil {
 			err = withHint(err, "the broker's log and all files are in %s", dir)
@@ -70,31 +62,30 @@ func runDemo(ctx context.Context, stdout io.Writer, run demoRun) (err error) {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	d, err := demo.Start(ctx, demo.Config{Exe: exe, Dir: dir, Messages: run.messages, Say: run.say})
+	d, err := demo.Start(a.ctx, demo.Config{Exe: exe, Dir: dir, Messages: f.messages, Say: say})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	res, err := d.Run(ctx)
+	res, err := d.Run(a.ctx)
 	if err != nil {
 		return err
 	}
-	if run.asJSON {
-		err = json.NewEncoder(stdout).Encode(res)
-	} else {
-		printDemo(run.say, res)
+	if a.asJSON {
+		err = a.json(nil, res)
 	}
-	if err = errors.Join(err, res.Failed()); err != nil || run.once {
+	printDemo(say, res)
+	if err = errors.Join(err, res.Failed()); err != nil || f.once {
 		return err
 	}
 	atTheEnd := " and removes " + dir
 	if !remove {
 		atTheEnd = "; " + dir + " stays"
 	}
-	printWhereToLook(run.say, exe, atTheEnd, d)
+	printWhereToLook(say, exe, atTheEnd, d)
 	select {
-	case <-ctx.Done():
-		run.say("\nstopping")
+	case <-a.ctx.Done():
+		say("\nstopping")
 		return nil
 	case <-d.Done():
 		return errors.New("the broker has ended")
@@ -107,10 +98,10 @@ func demoFolder(dir string) (path string, remove bool, err error) {
 		path, err = os.MkdirTemp("", "sealmq-demo-")
 		return path, true, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", false, fmt.Errorf("make a folder for the demonstration: %w", err)
+	var entries []os.DirEntry
+	if err = os.MkdirAll(dir, 0o700); err == nil {
+		entries, err = os.ReadDir(dir)
 	}
-	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return "", false, fmt.Errorf("make a folder for the demonstration: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
@@ -274,13 +275,8 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	defer cancel()
 	for {
 		info, err := c.Queue(ctx, queue)
-		if err != nil || info.Unacked == 0 {
+		if err != nil || info.Unacked == 0 || clock.Sleep(ctx, clock.System, returnWait/50) != nil {
 			return // a next call will report the error
-		}
-		select {
-		case <-time.After(returnWait / 50):
-		case <-ctx.Done():
-			return
 		}
 	}
 }

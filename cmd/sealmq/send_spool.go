@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/send"
 )
@@ -75,12 +76,7 @@ func retryLocked(ctx context.Context, open func() error) error {
 	began := time.Now()
 	for {
 		err := open()
-		if !errors.Is(err, durable.ErrLocked) || time.Since(began) > lockWait {
-			return err
-		}
-		select {
-		case <-time.After(lockWait / 40):
-		case <-ctx.Done():
+		if !errors.Is(err, durable.ErrLocked) || time.Since(began) > lockWait || clock.Sleep(ctx, clock.System, lockWait/40) != nil {
 			return err
 		}
 	}

@@ -117,14 +117,19 @@ func serve(ctx context.Context, cfg Config, readyJSON io.Writer, stderr io.Write
 // parts are the parts of a broker in the order in which they are started. Metrics are
 // stopped after the listener, so that they show how its connections end.
 func (n *node) parts() []part {
-	return []part{
+	list := []part{
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
 		{name: "store", start: n.openStore, run: n.watchStore, stop: n.closeStore},
 		{name: "broker", start: n.openBroker, stop: func(context.Context) error { return n.broker.Close() }},
-		{name: "metrics", start: n.openMetrics, run: n.serveMetrics, stop: n.stopMetrics},
-		{name: "listener", start: n.openServer, run: func(ctx context.Context) error { return n.server.Serve(ctx) }, stop: n.stopServer},
-		{name: "announcement", start: n.announce, run: n.watchHangups, stop: n.sayStopping},
 	}
+	if n.cfg.Metrics.Addr != "off" {
+		list = append(list, part{name: "metrics", start: n.openMetrics,
+			run:  func(context.Context) error { return n.metrics.Serve() },
+			stop: func(ctx context.Context) error { return n.metrics.Shutdown(ctx) }})
+	}
+	return append(list,
+		part{name: "listener", start: n.openServer, run: func(ctx context.Context) error { return n.server.Serve(ctx) }, stop: n.stopServer},
+		part{name: "announcement", start: n.announce, run: n.watchHangups, stop: n.sayStopping})
 }
 
 func (n *node) openTrust() error {
@@ -177,10 +182,10 @@ func (n *node) checkPorts() error {
 			continue
 		}
 		l, err := net.Listen("tcp", at.addr)
-		if err != nil {
-			return fmt.Errorf("listen %s: %w", at.what, err)
+		if err == nil {
+			err = l.Close()
 		}
-		if err := l.Close(); err != nil {
+		if err != nil {
 			return fmt.Errorf("listen %s: %w", at.what, err)
 		}
 	}
@@ -292,9 +297,6 @@ func (n *node) openServer() error {
 }
 
 func (n *node) openMetrics() error {
-	if n.cfg.Metrics.Addr == "off" {
-		return nil
-	}
 	certs := metrics.NewCertificates(
 		metrics.CertificateFile{Name: "server", Path: n.files.Cert},
 		metrics.CertificateFile{Name: "authority", Path: n.files.CA})
@@ -313,20 +315,6 @@ func (n *node) openMetrics() error {
 	return err
 }
 
-func (n *node) serveMetrics(context.Context) error {
-	if n.metrics == nil {
-		return nil
-	}
-	return n.metrics.Serve()
-}
-
-func (n *node) stopMetrics(ctx context.Context) error {
-	if n.metrics == nil {
-		return nil
-	}
-	return n.metrics.Shutdown(ctx)
-}
-
 func (n *node) revocationStatus() (metrics.Status, string) {
 	if err := n.revoked.Err(); err != nil {
 		return metrics.Degraded, err.Error()
@@ -335,15 +323,16 @@ func (n *node) revocationStatus() (metrics.Status, string) {
 }
 
 func (n *node) storeStatus() (metrics.Status, string) {
+	err := n.engine.Health()
+	if err == nil {
+		return metrics.OK, ""
+	}
 	select {
 	case <-n.engine.Failed():
-		return metrics.Failing, n.engine.Health().Error()
+		return metrics.Failing, err.Error()
 	default:
-	}
-	if err := n.engine.Health(); err != nil {
 		return metrics.Degraded, err.Error()
 	}
-	return metrics.OK, ""
 }
 
 // version is the oldest accepted TLS version. Validate allows no others.

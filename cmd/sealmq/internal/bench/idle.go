@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // IdleResult is the cost of idle connections.
@@ -65,10 +66,8 @@ func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err erro
 	if err := g.Wait(); err != nil {
 		return nil, fmt.Errorf("open idle connections: %w", err)
 	}
-	select {
-	case <-time.After(idleSettle):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := clock.Sleep(ctx, clock.System, idleSettle); err != nil {
+		return nil, err
 	}
 	after, err := r.sample(ctx)
 	if err != nil {

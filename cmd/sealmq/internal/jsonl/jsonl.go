@@ -9,6 +9,7 @@
 package jsonl
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,7 @@ func (e *DamagedError) Error() string {
 // error that wraps durable.ErrLocked.
 func Open(fs durable.FS, name string, found func(sender, id string, message []byte)) (*File, error) {
 	f := &File{name: name, found: found}
-	return f, f.lock(fs, func() error { return f.open(fs) })
+	return f, f.open(fs, f.scan)
 }
 
 // OpenAt opens or creates a file without reading it. The caller knows that its first length
@@ -68,10 +69,13 @@ func Open(fs durable.FS, name string, found func(sender, id string, message []by
 // *DamagedError.
 func OpenAt(fs durable.FS, name string, length int64, count int) (*File, error) {
 	f := &File{name: name, size: length, count: count}
-	return f, f.lock(fs, func() error { return f.openAt(fs) })
+	return f, f.open(fs, f.checkCut)
 }
 
-func (f *File) lock(fs durable.FS, open func() error) error {
+// open locks and opens the file, and cuts it where find says. It syncs the file: messages in
+// it are acknowledged without being written again, but the lines of a killed process may
+// still be in memory only.
+func (f *File) open(fs durable.FS, find func(total int64) error) (err error) {
 	f.unlock = func() error { return nil }
 	if locker, ok := fs.(durable.FileLocker); ok {
 		unlock, err := locker.LockFile(f.name)
@@ -80,27 +84,19 @@ func (f *File) lock(fs durable.FS, open func() error) error {
 		}
 		f.unlock = unlock
 	}
-	err := open()
-	if err != nil {
-		f.Close()
-	}
-	return err
-}
-
-func (f *File) openAt(fs durable.FS) (err error) {
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
 	if f.file, err = fs.OpenFile(f.name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
 	total, err := f.file.Size()
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("size of %s: %w", f.name, err)
-	case total == 0:
-		f.size, f.count = 0, 0
-	case total < f.size:
-		return &DamagedError{f.name, 1, fmt.Sprintf("the file has %d bytes, but %d were committed", total, f.size)}
 	}
-	if err := f.checkCut(total); err != nil {
+	if err := find(total); err != nil {
 		return err
 	}
 	if f.cut = total - f.size; f.cut > 0 {
@@ -108,12 +104,24 @@ func (f *File) openAt(fs durable.FS) (err error) {
 			return fmt.Errorf("cut off what is not committed in %s: %w", f.name, err)
 		}
 	}
-	return f.harden(fs)
+	if err := f.file.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.name, err)
+	}
+	if err := fs.SyncDir(filepath.Dir(f.name)); err != nil {
+		return fmt.Errorf("sync the folder of %s: %w", f.name, err)
+	}
+	return nil
 }
 
 // checkCut checks the place where the file is to be cut: a line must end before it, and only
 // a record, or what a crash left of one, may follow.
 func (f *File) checkCut(total int64) error {
+	if total == 0 {
+		f.size, f.count = 0, 0
+	}
+	if total < f.size {
+		return &DamagedError{f.name, 1, fmt.Sprintf("the file has %d bytes, but %d were committed", total, f.size)}
+	}
 	var around [64]byte
 	from := max(0, f.size-1)
 	n, err := f.file.ReadAt(around[:min(int64(len(around)), total-from)], from)
@@ -133,78 +141,43 @@ func (f *File) checkCut(total int64) error {
 	return nil
 }
 
-func (f *File) open(fs durable.FS) (err error) {
-	if f.file, err = fs.OpenFile(f.name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return err
-	}
-	total, err := f.file.Size()
-	if err != nil {
-		return fmt.Errorf("size of %s: %w", f.name, err)
-	}
-	if err := f.scan(total); err != nil {
-		return err
-	}
-	if f.cut = total - f.size; f.cut > 0 {
-		if err := f.file.Truncate(f.size); err != nil {
-			return fmt.Errorf("cut off the torn end of %s: %w", f.name, err)
-		}
-	}
-	return f.harden(fs)
-}
-
-// harden syncs the file. Messages in it are acknowledged without being written again, but
-// the lines of a killed process may still be in memory only.
-func (f *File) harden(fs durable.FS) error {
-	if err := f.file.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", f.name, err)
-	}
-	if err := fs.SyncDir(filepath.Dir(f.name)); err != nil {
-		return fmt.Errorf("sync the folder of %s: %w", f.name, err)
-	}
-	return nil
-}
-
 // scan reads all lines and sets size to the end of the last complete one.
 func (f *File) scan(total int64) error {
-	r := io.NewSectionReader(f.file, 0, total)
-	buf := make([]byte, 0, readBytes)
+	lines := bufio.NewScanner(io.NewSectionReader(f.file, 0, total))
+	lines.Buffer(make([]byte, readBytes), 2*MaxLineBytes)
+	lines.Split(func(data []byte, atEOF bool) (int, []byte, error) {
+		n := bytes.IndexByte(data, '\n') + 1
+		if n == 0 && atEOF {
+			n = len(data)
+		}
+		if n == 0 {
+			return 0, nil, nil
+		}
+		return n, data[:n], nil
+	})
 	number := 0
-	for {
-		if len(buf) == cap(buf) {
-			if len(buf) > MaxLineBytes {
-				return &DamagedError{f.name, number + 1, "it is too long"}
-			}
-			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+	for lines.Scan() {
+		number++
+		text, complete := bytes.CutSuffix(lines.Bytes(), []byte("\n"))
+		if !complete {
+			return f.lastLine(text, number)
 		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		for {
-			i := bytes.IndexByte(buf, '\n')
-			if i < 0 {
-				break
-			}
-			number++
-			if err := f.parse(buf[:i]); err != nil {
-				return f.checkBad(buf[:i], number, total, err)
-			}
-			f.size += int64(i) + 1
-			buf = buf[:copy(buf, buf[i+1:])]
+		if err := f.parse(text); err != nil {
+			return f.checkBad(text, number, total, err)
 		}
-		if err == io.EOF {
-			return f.lastLine(buf, number+1)
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", f.name, err)
-		}
+		f.size += int64(len(text)) + 1
 	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return &DamagedError{f.name, number + 1, "it is too long"}
+	} else if err != nil {
+		return fmt.Errorf("read %s: %w", f.name, err)
+	}
+	return nil
 }
 
 // lastLine handles what follows the last line feed. A complete record may have been added by
 // hand: it gets its line feed. An incomplete one was torn.
 func (f *File) lastLine(rest []byte, number int) error {
-	if len(rest) == 0 {
-		return nil
-	}
 	if err := f.parse(rest); err != nil {
 		if !torn(rest) {
 			return &DamagedError{f.name, number, err.Error()}
