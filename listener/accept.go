@@ -40,7 +40,7 @@ func (s *Server) accept() error {
 			return fmt.Errorf("accept: %w", err)
 		}
 		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
-		s.metrics.acceptErrors.Add(1)
+		s.metrics.acceptErrors.Inc()
 		s.log.Warn("connection not accepted", "err", err, "retry_in", pause)
 		wait := time.NewTimer(pause)
 		select {
@@ -82,13 +82,13 @@ func (s *Server) add(raw net.Conn) *conn {
 		return nil
 	}
 	if len(s.conns) >= s.limits.Connections {
-		s.metrics.refuse(refusedLimit)
+		s.metrics.refused[refusedLimit].Inc()
 		return nil
 	}
 	s.lastID++
 	c := newConn(s, s.lastID, raw)
 	s.conns[c.id] = c
-	s.metrics.accepted.Add(1)
+	s.metrics.accepted.Inc()
 	s.running.Add(1)
 	return c
 }
@@ -96,9 +96,9 @@ func (s *Server) add(raw net.Conn) *conn {
 // begin runs the handshake. What follows runs on a goroutine with a fresh stack,
 // because a handshake leaves a large one behind.
 func (c *conn) begin() {
-	defer c.contain()
+	defer c.contain(c.finishPanicked)
 	if why, err := c.handshake(); err != nil {
-		c.server.metrics.refuse(why)
+		c.server.metrics.refused[why].Inc()
 		c.logRefusal(why, err)
 		if why == refusedCrowd {
 			c.sayWhy(err)

@@ -80,7 +80,7 @@ func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, 
 	}
 	c.in.memory = c.memory
 	s.open++
-	s.metrics.opened.Add(1)
+	s.metrics.opened.Inc()
 	c.mu.Lock()
 	c.known = true
 	c.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *conn) log() *slog.Logger {
 
 // serve reads until the connection ends, and cleans up.
 func (c *conn) serve() {
-	defer c.contain()
+	defer c.contain(c.finishPanicked)
 	err := c.read()
 	switch draining, over := c.ending(); {
 	case over:
@@ -106,7 +106,7 @@ func (c *conn) serve() {
 		c.waitDrained()
 	}
 	why := c.end(err)
-	c.server.metrics.closed[why].Add(1)
+	c.server.metrics.closed[why].Inc()
 	c.log().Info("connection closed", "reason", why.String(), "took", time.Since(c.since).Round(time.Millisecond))
 	c.finish()
 }
@@ -125,7 +125,7 @@ func (c *conn) read() error {
 		n, err := c.tls.Read(c.in.free())
 		if n > 0 {
 			c.bytesIn.Add(uint64(n))
-			c.server.metrics.bytesIn.Add(uint64(n))
+			c.server.metrics.bytesIn.Add(float64(n))
 			c.in.received(n)
 			if session == nil {
 				var err error
@@ -250,15 +250,18 @@ func (c *conn) onIdle(session protocol.Session) {
 	}
 }
 
-// contain ends only this connection when its code panics.
-func (c *conn) contain() {
-	v := recover()
-	if v == nil {
-		return
+// contain ends only this connection when its code panics, and then calls after.
+func (c *conn) contain(after func()) {
+	if v := recover(); v != nil {
+		c.panicked(v, debug.Stack())
+		c.abort(closedPanic)
+		after()
 	}
-	c.panicked(v, debug.Stack())
-	c.abort(closedPanic)
-	c.server.metrics.closed[closedPanic].Add(1)
+}
+
+// finishPanicked is for the goroutine that reads.
+func (c *conn) finishPanicked() {
+	c.server.metrics.closed[closedPanic].Inc()
 	c.finish()
 }
 
@@ -266,7 +269,7 @@ func (c *conn) contain() {
 // is enough.
 func (c *conn) panicked(v any, stack []byte) {
 	if !c.hasPanicked.Swap(true) {
-		c.server.metrics.panics.Add(1)
+		c.server.metrics.panics.Inc()
 		c.log().Error("connection panicked", "panic", v, "stack", string(stack))
 	}
 }

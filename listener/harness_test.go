@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/enginetest"
@@ -205,7 +206,7 @@ func (r replayed) Close(politely bool) error {
 		_, err = io.Copy(io.Discard, r.Conn)
 	}
 	return errors.Join(err, r.tcp.Close(), eventually(func() bool {
-		return !slices.ContainsFunc(r.node.server.Connections(), func(c protocol.Connection) bool {
+		return !slices.ContainsFunc(r.node.all(), func(c protocol.Connection) bool {
 			return c.Address == r.LocalAddr().String()
 		})
 	}))
@@ -244,4 +245,9 @@ func (n *node) dialer(cn string, admin bool) (transcript.Conn, error) {
 		return nil, err
 	}
 	return replayed{p, n}, nil
+}
+
+// all describes every connection whose identity is known.
+func (n *node) all() []protocol.Connection {
+	return n.server.ConnectionsOf(func(*sealmq.Identity) bool { return true })
 }

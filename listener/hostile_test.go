@@ -221,7 +221,7 @@ func TestHostileEndlessLine(t *testing.T) {
 		}
 	}
 	c.want(fmt.Sprintf("Error: line is longer than %d bytes", text.DefaultLineBytes))
-	if err := eventually(func() bool { return n.server.Connections()[0].BytesIn == total }); err != nil {
+	if err := eventually(func() bool { return n.all()[0].BytesIn == total }); err != nil {
 		t.Fatalf("the line is not read to its end: %v", err)
 	}
 	if grown := heap() - before; grown > 2<<20 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/sealmq/sealmq/protocol"
 )
@@ -88,81 +89,52 @@ func (c closing) String() string { return closingNames[c] }
 // Metrics are the counters of one Server. It is a prometheus.Collector; register it once.
 // All label sets are fixed.
 type Metrics struct {
-	accepted         atomic.Uint64
-	opened           atomic.Int64
-	connectionsLimit atomic.Int64
-	perIdentityLimit atomic.Int64
-	memory           atomic.Pointer[protocol.Budget]
-	refused          [refusals]atomic.Uint64
-	closed           [closings]atomic.Uint64
-	acceptErrors     atomic.Uint64
-	panics           atomic.Uint64
-	bytesIn          atomic.Uint64
-	bytesOut         atomic.Uint64
+	prometheus.Collector
+	accepted, acceptErrors, panics             prometheus.Counter
+	bytesIn, bytesOut                          prometheus.Counter
+	opened, connectionsLimit, perIdentityLimit prometheus.Gauge
+	refused                                    [refusals]prometheus.Counter
+	closed                                     [closings]prometheus.Counter
+	memory                                     atomic.Pointer[protocol.Budget]
 }
 
 // NewMetrics returns counters at zero.
-func NewMetrics() *Metrics { return &Metrics{} }
-
-func (m *Metrics) refuse(why refusal) { m.refused[why].Add(1) }
-
-var (
-	openDesc = prometheus.NewDesc("sealmq_server_connections",
-		"Open connections whose identity is known.", nil, nil)
-	limitDesc = prometheus.NewDesc("sealmq_server_connections_limit",
-		"Maximum number of open connections (server.max_connections).", nil, nil)
-	perIdentityDesc = prometheus.NewDesc("sealmq_server_connections_per_identity_limit",
-		"Maximum number of open connections of one identity (server.max_connections_per_identity).", nil, nil)
-	memoryDesc = prometheus.NewDesc("sealmq_server_memory_bytes",
-		"Bytes that connections hold in read buffers and in replies and deliveries that are not written yet.", nil, nil)
-	memoryLimitDesc = prometheus.NewDesc("sealmq_server_memory_limit_bytes",
-		"Maximum number of these bytes (server.max_memory_bytes).", nil, nil)
-	memoryRefusedDesc = prometheus.NewDesc("sealmq_server_memory_refusals_total",
-		"Memory requests of connections that were reduced.", nil, nil)
-	acceptedDesc = prometheus.NewDesc("sealmq_server_connections_accepted_total",
-		"Connections accepted, counted before the handshake.", nil, nil)
-	refusedDesc = prometheus.NewDesc("sealmq_server_connections_refused_total",
-		"Connections closed before the first byte of a protocol, by reason.", []string{"reason"}, nil)
-	closedDesc = prometheus.NewDesc("sealmq_server_connections_closed_total",
-		"Open connections that ended, by reason.", []string{"reason"}, nil)
-	acceptErrorsDesc = prometheus.NewDesc("sealmq_server_accept_errors_total",
-		"Failures of the system to accept a connection, for example without free file descriptors.", nil, nil)
-	panicsDesc = prometheus.NewDesc("sealmq_server_panics_total",
-		"Connections ended by a bug; please report it.", nil, nil)
-	bytesDesc = prometheus.NewDesc("sealmq_server_bytes_total",
-		"Bytes of protocols, without TLS, by direction.", []string{"direction"}, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{openDesc, limitDesc, acceptedDesc, refusedDesc, closedDesc,
-		acceptErrorsDesc, panicsDesc, bytesDesc, perIdentityDesc, memoryDesc, memoryLimitDesc, memoryRefusedDesc} {
-		ch <- d
+func NewMetrics() *Metrics {
+	all := prometheus.NewRegistry()
+	make := promauto.With(all)
+	counter := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Name: "sealmq_server_" + name, Help: help}
 	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	gauge := func(name, help string) prometheus.GaugeOpts { return prometheus.GaugeOpts(counter(name, help)) }
+	m := &Metrics{
+		Collector: all,
+		opened:    make.NewGauge(gauge("connections", "Open connections whose identity is known.")),
+		connectionsLimit: make.NewGauge(gauge("connections_limit",
+			"Maximum number of open connections (server.max_connections).")),
+		perIdentityLimit: make.NewGauge(gauge("connections_per_identity_limit",
+			"Maximum number of open connections of one identity (server.max_connections_per_identity).")),
+		accepted: make.NewCounter(counter("connections_accepted_total", "Connections accepted, counted before the handshake.")),
+		acceptErrors: make.NewCounter(counter("accept_errors_total",
+			"Failures of the system to accept a connection, for example without free file descriptors.")),
+		panics: make.NewCounter(counter("panics_total", "Connections ended by a bug; please report it.")),
 	}
-	ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, float64(m.opened.Load()))
-	ch <- prometheus.MustNewConstMetric(limitDesc, prometheus.GaugeValue, float64(m.connectionsLimit.Load()))
-	ch <- prometheus.MustNewConstMetric(perIdentityDesc, prometheus.GaugeValue, float64(m.perIdentityLimit.Load()))
-	if all := m.memory.Load(); all != nil {
-		ch <- prometheus.MustNewConstMetric(memoryDesc, prometheus.GaugeValue, float64(all.Used()))
-		ch <- prometheus.MustNewConstMetric(memoryLimitDesc, prometheus.GaugeValue, float64(all.Limit()))
-		counter(memoryRefusedDesc, all.Refusals())
+	m.memory.Store(protocol.NewBudget(0))
+	make.NewGaugeFunc(gauge("memory_bytes", "Bytes that connections hold in read buffers and in replies and deliveries that are not written yet."),
+		func() float64 { return float64(m.memory.Load().Used()) })
+	make.NewGaugeFunc(gauge("memory_limit_bytes", "Maximum number of these bytes (server.max_memory_bytes)."),
+		func() float64 { return float64(m.memory.Load().Limit()) })
+	make.NewCounterFunc(counter("memory_refusals_total", "Memory requests of connections that were reduced."),
+		func() float64 { return float64(m.memory.Load().Refusals()) })
+	bytes := make.NewCounterVec(counter("bytes_total", "Bytes of protocols, without TLS, by direction."), []string{"direction"})
+	m.bytesIn, m.bytesOut = bytes.WithLabelValues("in"), bytes.WithLabelValues("out")
+	refused := make.NewCounterVec(counter("connections_refused_total",
+		"Connections closed before the first byte of a protocol, by reason."), []string{"reason"})
+	for r, name := range refusalNames {
+		m.refused[r] = refused.WithLabelValues(name)
 	}
-	counter(acceptedDesc, m.accepted.Load())
-	for r := range m.refused {
-		counter(refusedDesc, m.refused[r].Load(), refusalNames[r])
+	closed := make.NewCounterVec(counter("connections_closed_total", "Open connections that ended, by reason."), []string{"reason"})
+	for c := closedNot + 1; c < closings; c++ {
+		m.closed[c] = closed.WithLabelValues(c.String())
 	}
-	for r := closedNot + 1; r < closings; r++ {
-		counter(closedDesc, m.closed[r].Load(), closingNames[r])
-	}
-	counter(acceptErrorsDesc, m.acceptErrors.Load())
-	counter(panicsDesc, m.panics.Load())
-	counter(bytesDesc, m.bytesIn.Load(), "in")
-	counter(bytesDesc, m.bytesOut.Load(), "out")
+	return m
 }

@@ -112,7 +112,7 @@ func TestProtocolIsChosenByThePrefix(t *testing.T) {
 					}
 				}
 				c.want(tt.reply)
-				if list := n.server.Connections(); len(list) != 1 || list[0].Protocol != tt.protocol {
+				if list := n.all(); len(list) != 1 || list[0].Protocol != tt.protocol {
 					t.Errorf("connections %+v", list)
 				}
 			})
@@ -129,7 +129,7 @@ func TestFirstBytesMayLeaveItOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
-		if list := n.server.Connections(); len(list) != 1 || list[0].Protocol != "" {
+		if list := n.all(); len(list) != 1 || list[0].Protocol != "" {
 			t.Errorf("connections %+v", list)
 		}
 		c.do("P", "AMQP")

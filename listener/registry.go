@@ -2,6 +2,7 @@ package listener
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,11 +15,6 @@ func (s *Server) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open
-}
-
-// Connections describes those connections, sorted by ID.
-func (s *Server) Connections() []protocol.Connection {
-	return s.ConnectionsOf(func(*sealmq.Identity) bool { return true })
 }
 
 // ConnectionsOf describes those whose identity matches, sorted by ID.
@@ -70,11 +66,7 @@ func (c *conn) recheck() {
 func (s *Server) all() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*conn, 0, len(s.conns))
-	for _, c := range s.conns {
-		list = append(list, c)
-	}
-	return list
+	return slices.Collect(maps.Values(s.conns))
 }
 
 func (s *Server) remove(c *conn) {
@@ -84,7 +76,7 @@ func (s *Server) remove(c *conn) {
 	delete(s.conns, c.id)
 	if known {
 		s.open--
-		s.metrics.opened.Add(-1)
+		s.metrics.opened.Dec()
 	}
 }
 

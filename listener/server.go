@@ -2,6 +2,7 @@ package listener
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -68,24 +69,12 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
-	if l.Connections <= 0 {
-		l.Connections = DefaultConnections
-	}
-	if l.ConnectionsPerIdentity <= 0 {
-		l.ConnectionsPerIdentity = max(l.Connections/2, 1)
-	}
-	if l.Memory <= 0 {
-		l.Memory = DefaultMemory
-	}
-	if l.Handshakes <= 0 {
-		l.Handshakes = DefaultHandshakes
-	}
-	if l.HandshakeTimeout <= 0 {
-		l.HandshakeTimeout = DefaultHandshakeTimeout
-	}
-	if l.WriteTimeout <= 0 {
-		l.WriteTimeout = DefaultWriteTimeout
-	}
+	l.Connections = cmp.Or(max(l.Connections, 0), DefaultConnections)
+	l.ConnectionsPerIdentity = cmp.Or(max(l.ConnectionsPerIdentity, 0), l.Connections/2, 1)
+	l.Memory = cmp.Or(max(l.Memory, 0), DefaultMemory)
+	l.Handshakes = cmp.Or(max(l.Handshakes, 0), DefaultHandshakes)
+	l.HandshakeTimeout = cmp.Or(max(l.HandshakeTimeout, 0), DefaultHandshakeTimeout)
+	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), DefaultWriteTimeout)
 	return l
 }
 
@@ -141,8 +130,8 @@ func Listen(cfg Config) (*Server, error) {
 	s.handshakes = make(chan struct{}, s.limits.Handshakes)
 	s.memory = protocol.NewBudget(s.limits.Memory)
 	s.metrics.memory.Store(s.memory)
-	s.metrics.connectionsLimit.Store(int64(s.limits.Connections))
-	s.metrics.perIdentityLimit.Store(int64(s.limits.ConnectionsPerIdentity))
+	s.metrics.connectionsLimit.Set(float64(s.limits.Connections))
+	s.metrics.perIdentityLimit.Set(float64(s.limits.ConnectionsPerIdentity))
 	s.listener = cfg.Listener
 	if s.listener == nil {
 		l, err := net.Listen("tcp", cfg.Addr)

@@ -255,7 +255,7 @@ func TestConnectionsAreDescribedAndClosed(t *testing.T) {
 	}
 	var list []protocol.Connection
 	if err := eventually(func() bool { // what is written is counted after the peer may have it
-		list = n.server.Connections()
+		list = n.all()
 		return len(list) == 3 && !slices.ContainsFunc(list, func(c protocol.Connection) bool {
 			return c.BytesOut == 0 || c.Commands == 0
 		})

@@ -1,7 +1,6 @@
 package listener
 
 import (
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -109,7 +108,7 @@ func (c *conn) wake() {
 // write writes until there is nothing to write.
 func (c *conn) write() {
 	defer c.server.running.Done()
-	defer c.containWrite()
+	defer c.contain(func() { c.stopWriting() }) // the goroutine that reads cleans up
 	o := output{memory: c.memory}
 	defer o.release()
 	for {
@@ -186,22 +185,11 @@ func (c *conn) send(out []byte) error {
 	for len(out) > 0 {
 		n, err := c.tls.Write(out[:min(len(out), maxRecord)])
 		c.bytesOut.Add(uint64(n))
-		c.server.metrics.bytesOut.Add(uint64(n))
+		c.server.metrics.bytesOut.Add(float64(n))
 		if err != nil {
 			return err
 		}
 		out = out[n:]
 	}
 	return nil
-}
-
-// containWrite is contain for the goroutine that writes. The one that reads cleans up.
-func (c *conn) containWrite() {
-	v := recover()
-	if v == nil {
-		return
-	}
-	c.panicked(v, debug.Stack())
-	c.abort(closedPanic)
-	c.stopWriting()
 }
