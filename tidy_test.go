@@ -100,6 +100,8 @@ var places = []place{
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
 
 	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
+	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
+		"a store knows rows: how a message came, and who may read it, is decided above it"},
 
 	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq prometheus/client_golang", pure,
 		"parsing and printing are tested byte by byte, and a session starts after the handshake"},
@@ -118,6 +120,7 @@ var places = []place{
 	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},
 	{"internal/testing/faultfs", tests, "*", "", "files that fail"},
 	{"internal/testing/liar", tests, "*", "", "a broker that lies"},
+	{"internal/testing/mariadb", tests, "*", "", "a private database server"},
 	{"internal/testing/mutation", tests, "*", "", "a product that is broken"},
 	{"internal/testing/testca", tests, "*", "", "fresh certificates"},
 	{"internal/testing/testnode", tests, "*", "", "a whole broker"},

@@ -21,7 +21,7 @@ const (
 )
 
 // MaxText is the length of the longest encrypted text that is read.
-const MaxText = 256 << 10
+const MaxText = 512 << 10
 
 // ErrUnreadable says that a text cannot be decrypted: it is damaged, belongs to another row,
 // or was made under another key.

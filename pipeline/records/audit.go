@@ -1,0 +1,98 @@
+package records
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+)
+
+// Severity says how much an event matters.
+type Severity string
+
+// The severities.
+const (
+	Info     Severity = "info"
+	Warning  Severity = "warning"
+	Error    Severity = "error"
+	Critical Severity = "critical"
+)
+
+// AuditEvent is a row of audit_log. The table is for searching; the record that counts is the
+// audit log's file.
+type AuditEvent struct {
+	ID       int64 // set when read
+	Type     string
+	User     int64 // 0: none
+	Client   string
+	IP       string
+	Data     json.RawMessage // or nil
+	Severity Severity        // empty is Info
+	At       time.Time       // zero is now
+}
+
+func (e *AuditEvent) check(now time.Time) reason {
+	if e.Severity == "" {
+		e.Severity = Info
+	}
+	if e.At.IsZero() {
+		e.At = now
+	}
+	if why := checkName("event type", e.Type, 50); why != "" {
+		return why
+	}
+	if e.Client != "" {
+		if why := checkName("client id", e.Client, maxName); why != "" {
+			return why
+		}
+	}
+	switch {
+	case len(e.IP) > 45 || !isASCII(e.IP):
+		return "IP address is not valid"
+	case len(e.Data) > MaxMetadata || e.Data != nil && (!json.Valid(e.Data) || !utf8.Valid(e.Data)):
+		return "event data is not valid JSON, or too long"
+	case e.Severity != Info && e.Severity != Warning && e.Severity != Error && e.Severity != Critical:
+		return "severity is none of info, warning, error and critical"
+	case !storable(e.At):
+		return "time is out of range"
+	}
+	return ""
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// AddAudit stores events, all or none.
+func (s *Store) AddAudit(ctx context.Context, events []AuditEvent) error {
+	if len(events) > MaxBatch {
+		return invalid("too many events in one call")
+	}
+	return s.transact(ctx, "store audit events", func(tx *sql.Tx) error {
+		for _, e := range events {
+			if err := s.addAudit(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Store) addAudit(ctx context.Context, tx *sql.Tx, e AuditEvent) error {
+	if why := e.check(s.now()); why != "" {
+		return invalid(why)
+	}
+	user := any(nil)
+	if e.User != 0 {
+		user = e.User
+	}
+	_, err := tx.ExecContext(ctx, "INSERT INTO audit_log (event_type, user_id, client_id, ip_address, event_data, severity, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		e.Type, user, null(e.Client), null(e.IP), null(string(e.Data)), string(e.Severity), s.d.stamp(e.At))
+	return err
+}

@@ -1,0 +1,105 @@
+package records
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A rule that a value breaks, as a sentence, or "".
+type reason = string
+
+// checkName checks an identity. Blanks at its end are refused because MySQL ignores them
+// when it compares.
+func checkName(what, name string, most int) reason {
+	switch {
+	case name == "":
+		return what + " is empty"
+	case len(name) > most:
+		return what + " is too long"
+	case !utf8.ValidString(name):
+		return what + " is not valid UTF-8"
+	case strings.TrimSpace(name) != name:
+		return what + " begins or ends with a blank"
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return what + " has a control character"
+	}
+	return ""
+}
+
+// checkMessage checks a complete message, and completes what may be missing.
+func checkMessage(m *Message, now time.Time) reason {
+	if m.Domain == "" {
+		m.Domain = DefaultDomain
+	}
+	if m.QueuedAt.IsZero() {
+		m.QueuedAt = now
+	}
+	for _, why := range []reason{
+		checkName("message id", m.ID, maxID),
+		checkName("client id", m.Client, maxName),
+		checkName("domain", m.Domain, maxName),
+		checkName("number", m.Number, MaxNumber),
+	} {
+		if why != "" {
+			return why
+		}
+	}
+	if m.ClientKey != "" {
+		if why := checkName("client key", m.ClientKey, maxKey); why != "" {
+			return why
+		}
+	}
+	switch {
+	case m.Body == "":
+		return "text is empty"
+	case len(m.Body) > MaxBody:
+		return "text is too long"
+	case !utf8.ValidString(m.Body):
+		return "text is not valid UTF-8"
+	case len(m.Metadata) > MaxMetadata:
+		return "metadata is too long"
+	case m.Metadata != nil && (!json.Valid(m.Metadata) || !utf8.Valid(m.Metadata)):
+		return "metadata is not valid JSON"
+	case !storable(m.QueuedAt):
+		return "time of queueing is out of range"
+	}
+	return ""
+}
+
+// storable reports whether both databases can store a time.
+func storable(t time.Time) bool {
+	year := t.UTC().Year()
+	return year >= 1970 && year < 9999
+}
+
+func checkWorker(worker string) reason {
+	if worker == "" {
+		return ""
+	}
+	return checkName("worker id", worker, maxWork)
+}
+
+func checkAttempts(n int) reason {
+	if n < -1 || n > 1<<31-1 {
+		return "attempt count is out of range"
+	}
+	return ""
+}
+
+// cleanError makes a text of another program fit for its column.
+func cleanError(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if utf8.RuneCountInString(s) > MaxError {
+		s = string([]rune(s)[:MaxError])
+	}
+	return s
+}

@@ -1,0 +1,280 @@
+package records
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/sealmq/sealmq/pipeline/records/atrest"
+)
+
+// rowKey identifies a message.
+type rowKey struct{ client, id string }
+
+// row is a row of messages while a group works on it.
+type row struct {
+	rowKey
+	id        int64
+	state     State
+	stored    State // in the database; empty for a new row
+	changed   bool
+	attempts  int
+	errText   string
+	worker    string
+	domain    string
+	created   time.Time
+	queued    time.Time
+	delivered time.Time
+	last      time.Time
+
+	hash     string
+	hashKey  uint16
+	version  uint16
+	body     string
+	number   string
+	msg      *Message // of a new row
+	sealed   sealed
+	original counted
+}
+
+// group is one transaction of the committer: it reads the rows of its entries, decides about
+// each entry in order, and writes what changed.
+type group struct {
+	s       *Store
+	ctx     context.Context
+	tx      *sql.Tx
+	now     time.Time
+	rows    map[rowKey]*row
+	byID    map[string][]*row // rows by message id
+	order   []*row            // new and changed rows, in the order of their first change
+	revoked map[string]bool   // of clients; absent if there is no row
+}
+
+func (g *group) run(entries []*entry) error {
+	if err := g.loadClients(entries); err != nil {
+		return err
+	}
+	if err := g.loadRows(entries); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := g.decide(e); err != nil {
+			return err
+		}
+	}
+	if err := g.insertRows(); err != nil {
+		return err
+	}
+	if err := g.updateRows(); err != nil {
+		return err
+	}
+	return g.addCounts()
+}
+
+// find is the row of an entry, or nil. ok is false if the id names several.
+func (g *group) find(k rowKey) (r *row, ok bool) {
+	if k.client != "" {
+		return g.rows[k], true
+	}
+	switch list := g.byID[k.id]; len(list) {
+	case 0:
+		return nil, true
+	case 1:
+		return list[0], true
+	}
+	return nil, false
+}
+
+func (g *group) decide(e *entry) error {
+	r, ok := g.find(e.key)
+	if !ok {
+		e.result = Result{Outcome: Invalid, Reason: "several clients have a message with this id; name the client"}
+		return nil
+	}
+	switch {
+	case e.kind == register && r == nil:
+		g.create(e, Queued)
+	case e.kind == register:
+		same, err := g.same(r, e)
+		if err != nil {
+			return err
+		}
+		g.answer(e, r, Duplicate, r.created)
+		if !same {
+			g.conflict(e)
+		}
+	case e.kind == deliver:
+		return g.deliver(e, r)
+	default:
+		g.update(e, r)
+	}
+	return nil
+}
+
+func (g *group) answer(e *entry, r *row, o Outcome, at time.Time) {
+	e.row = r
+	e.result = Result{Outcome: o, At: at, State: r.state}
+}
+
+func (g *group) conflict(e *entry) {
+	e.result.Outcome, e.result.Reason = Conflict, "the client has a message with this id and another number or text"
+}
+
+// create makes a row for an entry that has a message.
+func (g *group) create(e *entry, state State) {
+	revoked, known := g.revoked[e.key.client]
+	switch {
+	case !known:
+		e.result = Result{Outcome: Refused, Reason: "the client is not registered"}
+		return
+	case revoked:
+		e.result = Result{Outcome: Refused, Reason: "the client is revoked"}
+		return
+	}
+	r := &row{rowKey: e.key, state: state, domain: e.msg.Domain, created: g.now, queued: e.msg.QueuedAt.UTC().Truncate(time.Microsecond),
+		msg: e.msg, sealed: e.sealed, hash: e.sealed.hash, hashKey: e.sealed.hashKey, worker: e.worker}
+	outcome := Registered
+	if state == Delivered {
+		outcome = WasDelivered
+		r.delivered, r.last, r.attempts = g.now, g.now, max(e.attempts, 0)
+		if e.attempts < 0 {
+			r.attempts = 1
+		}
+	}
+	g.add(r)
+	g.order = append(g.order, r)
+	g.answer(e, r, outcome, g.now)
+}
+
+func (g *group) add(r *row) {
+	g.rows[r.rowKey] = r
+	if g.byID == nil {
+		g.byID = make(map[string][]*row)
+	}
+	g.byID[r.rowKey.id] = append(g.byID[r.rowKey.id], r)
+}
+
+func (g *group) deliver(e *entry, r *row) error {
+	if r == nil {
+		if e.msg == nil {
+			e.result = Result{Outcome: NotFound}
+			return nil
+		}
+		g.create(e, Delivered)
+		return nil
+	}
+	if e.msg != nil {
+		same, err := g.same(r, e)
+		if err != nil {
+			return err
+		}
+		if !same {
+			g.answer(e, r, Conflict, r.created)
+			g.conflict(e)
+			return nil
+		}
+	}
+	if r.state == Delivered {
+		g.answer(e, r, Already, r.delivered)
+		return nil
+	}
+	g.change(r)
+	r.state, r.delivered, r.last, r.errText = Delivered, g.now, g.now, ""
+	g.note(e, r)
+	g.answer(e, r, WasDelivered, g.now)
+	return nil
+}
+
+// note takes over what an entry says about attempts.
+func (g *group) note(e *entry, r *row) {
+	if e.attempts >= 0 {
+		r.attempts = e.attempts
+	}
+	if e.worker != "" {
+		r.worker = e.worker
+	}
+}
+
+func (g *group) update(e *entry, r *row) {
+	if r == nil {
+		e.result = Result{Outcome: NotFound}
+		return
+	}
+	if r.state == Delivered && e.state == Delivered {
+		g.answer(e, r, Already, r.delivered)
+		return
+	}
+	g.change(r)
+	r.last = g.now
+	if !allowed(r.state, e.state, e.requeue) {
+		g.answer(e, r, Kept, g.now)
+		return
+	}
+	r.state = e.state
+	r.errText = e.errText
+	if e.state == Delivered {
+		r.delivered = g.now
+	}
+	g.note(e, r)
+	g.answer(e, r, Updated, g.now)
+}
+
+// allowed is the life cycle. A report of the same state is allowed too: it brings attempts
+// and errors up to date.
+func allowed(from, to State, requeue bool) bool {
+	switch from {
+	case Queued, Processing:
+		return true
+	case Failed:
+		return to != Processing && (to != Queued || requeue)
+	}
+	return false
+}
+
+func known(s State) bool { return slices.Contains(states, s) }
+
+// change notes that a row differs from what is stored.
+func (g *group) change(r *row) {
+	if r.stored != "" && !r.changed {
+		r.changed = true
+		g.order = append(g.order, r)
+	}
+}
+
+// same reports whether a row has the number and the text of an entry's message.
+func (g *group) same(r *row, e *entry) (bool, error) {
+	if r.msg != nil { // made in this group
+		return r.msg.Number == e.msg.Number && r.msg.Body == e.msg.Body, nil
+	}
+	hash, ok := g.s.cfg.Numbers.HashWith(r.hashKey, e.msg.Number)
+	if ok && hash != r.hash {
+		return false, nil
+	}
+	if !ok { // the key of that hash is gone
+		if r.number == "" {
+			return false, nil
+		}
+		number, err := g.s.open(g.ctx, atrest.Number, r.rowKey.id, r.client, r.version, r.number)
+		if err != nil {
+			return false, g.ifDown(err)
+		}
+		if number != e.msg.Number {
+			return false, nil
+		}
+	}
+	body, err := g.s.open(g.ctx, atrest.Body, r.rowKey.id, r.client, r.version, r.body)
+	if err != nil {
+		return false, g.ifDown(err)
+	}
+	return body == e.msg.Body, nil
+}
+
+// ifDown returns errors of the database. That a stored text is unreadable is none: then the
+// message cannot be shown to be the same.
+func (g *group) ifDown(err error) error {
+	if unreadable(err) {
+		return nil
+	}
+	return err
+}

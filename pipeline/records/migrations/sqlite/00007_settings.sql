@@ -1,0 +1,5 @@
+-- +goose Up
+CREATE TABLE settings (
+  name VARCHAR(100) NOT NULL COLLATE BINARY PRIMARY KEY,
+  value TEXT NOT NULL
+);

@@ -1,0 +1,2 @@
+-- +goose Up
+CREATE UNIQUE INDEX idx_client_message ON messages (client_id, message_id);

@@ -1,0 +1,2 @@
+-- +goose Up
+CREATE INDEX idx_message_id ON messages (message_id);

@@ -1,0 +1,110 @@
+package records
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/pressly/goose/v3"
+
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+var mysqlDialect = dialect{
+	name:       "mysql",
+	goose:      goose.DialectMySQL,
+	insertRows: 500,
+	addCounts:  " ON DUPLICATE KEY UPDATE messages = messages + VALUES(messages), delivery_us = delivery_us + VALUES(delivery_us)",
+	ignore:     " ON DUPLICATE KEY UPDATE id = id",
+	setting:    " ON DUPLICATE KEY UPDATE value = VALUES(value)",
+	stamp:      func(t time.Time) any { return t.UTC() },
+	classify:   classifyMySQL,
+	describe:   describeMySQL,
+}
+
+// serverTimeout bounds every answer of a server.
+const serverTimeout = 30 * time.Second
+
+// mysqlConfig is how every connection is made. The time zone and the strict mode hold
+// whatever the server's own settings are.
+func mysqlConfig(a address, tlsConfig *tls.Config) (*mysql.Config, error) {
+	c := mysql.NewConfig()
+	c.User, c.Passwd, c.DBName = a.user, a.password, a.name
+	c.Net, c.Addr = "tcp", net.JoinHostPort(a.host, a.port)
+	if a.socket != "" {
+		c.Net, c.Addr = "unix", a.socket
+	}
+	c.Collation = "utf8mb4_bin"
+	c.ParseTime, c.Loc = true, time.UTC
+	c.InterpolateParams = true // one round trip for each statement
+	c.ClientFoundRows = true
+	c.Timeout, c.ReadTimeout, c.WriteTimeout = 5*time.Second, serverTimeout, serverTimeout
+	c.Params = map[string]string{
+		"time_zone": "'+00:00'",
+		"sql_mode":  "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+	}
+	c.Logger = &mysql.NopLogger{} // its errors come back from the calls
+	if tlsConfig == nil && a.tls {
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.host}
+		if a.ca != "" {
+			pem, err := durable.ReadFile(durable.OS(), a.ca, 1<<20)
+			if err != nil {
+				return nil, fmt.Errorf("authority of the database: %w", err)
+			}
+			tlsConfig.RootCAs = x509.NewCertPool()
+			if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
+				return nil, fmt.Errorf("authority of the database: %q has no certificate in PEM", a.ca)
+			}
+		}
+	}
+	c.TLS = tlsConfig
+	return c, nil
+}
+
+// openMySQL makes the pool. It does not connect yet.
+func openMySQL(c *mysql.Config, size, overflow int) (*sql.DB, error) {
+	connector, err := mysql.NewConnector(c)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(size + overflow)
+	db.SetMaxIdleConns(size)
+	db.SetConnMaxLifetime(time.Hour)
+	return db, nil
+}
+
+func classifyMySQL(err error) class {
+	var e *mysql.MySQLError
+	if !errors.As(err, &e) {
+		return down
+	}
+	switch e.Number {
+	case 1062, // a row with this key was stored meanwhile
+		1205, 1213, 1020: // lock wait timeout, deadlock, record has changed
+		return again
+	case 1021, 1114, 1041: // disk full, table full
+		return full
+	case 1048, 1153, 1264, 1265, 1292, 1366, 1406, 1451, 1452, 1690, 3819, 4025:
+		return bad
+	}
+	return down
+}
+
+func describeMySQL(err error) string {
+	var e *mysql.MySQLError
+	var n net.Error
+	switch {
+	case errors.As(err, &e):
+		return fmt.Sprintf("MySQL error %d, SQLSTATE %s", e.Number, e.SQLState[:])
+	case errors.As(err, &n), errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn):
+		return err.Error()
+	}
+	return fmt.Sprintf("error of type %T", err)
+}

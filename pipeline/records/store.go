@@ -1,0 +1,269 @@
+package records
+
+import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/pipeline/records/atrest"
+)
+
+// Config is the configuration of a store.
+type Config struct {
+	// URL is sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME with the options tls,
+	// ssl_ca and unix_socket. A "+DRIVER" behind mysql is ignored.
+	URL string
+	// TLS is for the connections to MySQL; nil follows the URL.
+	TLS *tls.Config
+	// Keys encrypt numbers and texts. Required.
+	Keys *atrest.Ring
+	// Numbers hashes numbers. Required.
+	Numbers *atrest.Hasher
+	// OmitNumbers keeps only the hashes of numbers.
+	OmitNumbers bool
+	// AutoRegister makes a row for a client that has none.
+	AutoRegister bool
+	// PoolSize and MaxOverflow bound the connections to MySQL; 0 is 10 and 20.
+	PoolSize, MaxOverflow int
+	// KeepTables refuses to change the tables: a database of an older version is an error.
+	KeepTables bool
+	// Clock is for tests; nil is the system's.
+	Clock clock.Clock
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Store is an open database. Its methods are safe for concurrent use. One process at a time
+// may have an SQLite file open; several may share a MySQL database.
+type Store struct {
+	cfg   Config
+	addr  address
+	d     *dialect
+	write *sql.DB // for SQLite one connection; else the same as read
+	read  *sql.DB
+
+	scopes scopes
+	stmts  map[string]*sql.Stmt // prepared on the writing connection; does not change
+	step   int64                // between the ids of the rows of one INSERT
+
+	calls  chan *call
+	closed chan struct{} // closed by Close
+	done   chan struct{} // closed when the committer has ended
+	once   sync.Once
+
+	failed   atomic.Pointer[sealmq.Error] // set once the file must not be written to any more
+	counters counters
+}
+
+type counters struct {
+	groups, entries, retries, alone, unreadable atomic.Int64
+}
+
+// Counters are what happened since the store was opened.
+type Counters struct {
+	// Groups is the number of transactions of the committer, Entries of entries in them.
+	Groups, Entries int64
+	// Retries is how often one was repeated because another process was faster.
+	Retries int64
+	// Alone is how many entries were tried one by one.
+	Alone int64
+	// Unreadable is how often a stored text could not be decrypted.
+	Unreadable int64
+}
+
+// Counters returns a snapshot.
+func (s *Store) Counters() Counters {
+	c := &s.counters
+	return Counters{c.groups.Load(), c.entries.Load(), c.retries.Load(), c.alone.Load(), c.unreadable.Load()}
+}
+
+// Open opens a database and brings its tables up to date. It fails if the server cannot be
+// reached. The caller must close the store.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Keys == nil || cfg.Numbers == nil {
+		return nil, errors.New("records: keys and number hashes are required")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.PoolSize <= 0 {
+		cfg.PoolSize = 10
+	}
+	if cfg.MaxOverflow <= 0 {
+		cfg.MaxOverflow = 20
+	}
+	a, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, addr: a, step: 1,
+		calls: make(chan *call), closed: make(chan struct{}), done: make(chan struct{})}
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.checkKeys(ctx), s.prepare(ctx)); err != nil {
+		return nil, errors.Join(err, s.closePools())
+	}
+	s.scopes.s = s
+	go s.commitLoop()
+	return s, nil
+}
+
+// connect opens the pools and migrates.
+func (s *Store) connect(ctx context.Context) error {
+	if s.addr.path != "" {
+		s.d = &sqliteDialect
+		var err error
+		if s.write, s.read, err = openSQLite(s.addr); err != nil {
+			return err
+		}
+		if err := migrate(ctx, s.write, s.d, !s.cfg.KeepTables); err != nil {
+			return errors.Join(s.openError(err), s.closePools())
+		}
+		return nil
+	}
+	s.d = &mysqlDialect
+	c, err := mysqlConfig(s.addr, s.cfg.TLS)
+	if err != nil {
+		return err
+	}
+	patient := c.Clone()
+	patient.ReadTimeout = 0 // a change of a large table takes its time
+	db, err := openMySQL(patient, 2, 0)
+	if err != nil {
+		return err
+	}
+	err = migrate(ctx, db, s.d, !s.cfg.KeepTables)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return s.openError(err)
+	}
+	if s.write, err = openMySQL(c, s.cfg.PoolSize, s.cfg.MaxOverflow); err != nil {
+		return err
+	}
+	s.read = s.write
+	err = s.read.QueryRowContext(ctx, "SELECT @@auto_increment_increment").Scan(&s.step)
+	if err != nil {
+		return errors.Join(s.openError(err), s.closePools())
+	}
+	return nil
+}
+
+// openError says what is wrong without quoting the address, which has a password.
+func (s *Store) openError(err error) error { return fmt.Errorf("database: %w", err) }
+
+// checkKeys notices a key file that was exchanged, before rows are written under two keys of
+// one version.
+func (s *Store) checkKeys(ctx context.Context) error {
+	for _, version := range s.cfg.Keys.Versions() {
+		name, mine := fmt.Sprintf("key_fingerprint_%d", version), s.cfg.Keys.Fingerprint(version)
+		stored, err := s.setting(ctx, s.write, name)
+		if err != nil {
+			return s.d.coded("read the key's fingerprint", err)
+		}
+		if stored == "" {
+			if err := s.putSetting(ctx, s.write, name, mine); err != nil {
+				return s.d.coded("store the key's fingerprint", err)
+			}
+			stored = mine
+		}
+		if stored != mine {
+			return fmt.Errorf("encryption key version %d is not the one that this database was written with: restore that key file, or give the new key a new version", version)
+		}
+	}
+	return nil
+}
+
+// setting reads a setting; one that is not there is empty.
+func (s *Store) setting(ctx context.Context, r runner, name string) (value string, err error) {
+	err = each(ctx, r, "SELECT value FROM settings WHERE name = ?", []any{name}, func(rows *sql.Rows) error {
+		return rows.Scan(&value)
+	})
+	return value, err
+}
+
+func (s *Store) putSetting(ctx context.Context, r runner, name, value string) error {
+	_, err := r.ExecContext(ctx, "INSERT INTO settings (name, value) VALUES (?, ?)"+s.d.setting, name, value)
+	return err
+}
+
+// Close ends the store. Calls that wait get an error of code Unavailable.
+func (s *Store) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	<-s.done
+	return s.closePools()
+}
+
+func (s *Store) closePools() error {
+	for _, st := range s.stmts {
+		st.Close() //nolint:errcheck // nothing is written by it any more
+	}
+	err := s.write.Close()
+	if s.read != s.write {
+		err = errors.Join(s.read.Close(), err)
+	}
+	return err
+}
+
+// Ping asks the database for an answer.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.failed.Load(); err != nil {
+		return err
+	}
+	return s.d.coded("ping", s.read.PingContext(ctx))
+}
+
+// transact runs f in a transaction of its own, and repeats it if another process was faster.
+func (s *Store) transact(ctx context.Context, doing string, f func(*sql.Tx) error) error {
+	for try := 0; ; try++ {
+		err := s.transactOnce(ctx, f)
+		if err == nil {
+			return nil
+		}
+		if s.d.classOf(err) == again && try < maxTries {
+			s.counters.retries.Add(1)
+			continue
+		}
+		return s.d.coded(doing, err)
+	}
+}
+
+// maxTries is how often a transaction is repeated because another process was faster.
+const maxTries = 10
+
+func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
+	if err := s.failed.Load(); err != nil {
+		return err
+	}
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err = f(tx); err == nil {
+		err = tx.Commit()
+	} else {
+		tx.Rollback() //nolint:errcheck // the first error says more
+	}
+	if err != nil && sealmq.CodeOf(err) == "" && s.d.classOf(err) == broken {
+		s.fail(err)
+	}
+	return err
+}
+
+// fail stops all writing. After a failed write or sync nobody knows what is in the file.
+func (s *Store) fail(err error) {
+	e := &sealmq.Error{Code: sealmq.Unavailable, Message: "the database has failed; restart the program once its disk is in order",
+		Err: errors.New(s.d.describe(err))}
+	if s.failed.CompareAndSwap(nil, e) {
+		s.cfg.Log.Error("the database has failed and is not written to any more", "error", s.d.describe(err))
+	}
+}
