@@ -100,6 +100,8 @@ var places = []place{
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
 
 	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
+	{"pipeline/mainserver", ends, "sealmq internal/durable pipeline pipeline/records seal", "", "it takes in messages however they come"},
+	{"pipeline/mainclient", ends, "sealmq api/mainapi pipeline", "database/sql", "a caller has no database"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 

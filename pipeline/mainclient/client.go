@@ -1,0 +1,161 @@
+// Package mainclient is the pipeline.Main of a proxy or worker whose main server is another
+// process: calls over HTTPS with the caller's certificate.
+//
+// It keeps nothing, and repeats nothing by itself: proxies and workers know what may be
+// repeated, and when.
+package mainclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/pipeline"
+)
+
+// Timeouts of a call.
+const (
+	dialTimeout = 5 * time.Second
+	callTimeout = 30 * time.Second
+)
+
+// maxConnections bounds the connections to the main server.
+const maxConnections = 16
+
+// Client is a pipeline.Main.
+type Client struct {
+	api  *mainapi.ClientWithResponses
+	http *http.Transport
+}
+
+// New returns a client for the main server at a URL, https://host:port. conf is what
+// mtls.ClientConfig returns, with the caller's certificate; the server's name is the URL's
+// host. Nothing is connected before the first call.
+func New(address string, conf *tls.Config) (*Client, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
+		return nil, fmt.Errorf("the main server's address %q is not https://host:port", address)
+	}
+	t := &http.Transport{
+		TLSClientConfig:     conf,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxConnsPerHost:     maxConnections,
+		MaxIdleConnsPerHost: maxConnections,
+		IdleConnTimeout:     time.Minute,
+		ForceAttemptHTTP2:   false, // large bodies on connections of their own do not wait for each other
+	}
+	c := &http.Client{Transport: t, Timeout: callTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	api, err := mainapi.NewClientWithResponses(u.Scheme+"://"+u.Host, mainapi.WithHTTPClient(c))
+	if err != nil {
+		return nil, err
+	}
+	return &Client{api: api, http: t}, nil
+}
+
+// Close closes the connections that are not in use.
+func (c *Client) Close() error {
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+// Register implements pipeline.Main.
+func (c *Client) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.Result, error) {
+	r, err := c.api.RegisterMessagesWithResponse(ctx, mainapi.RegisterRequest{Messages: items})
+	if err != nil {
+		return nil, failed(err)
+	}
+	return results(len(items), r.JSON200, r.HTTPResponse, r.ApplicationProblemJSONDefault)
+}
+
+// Deliver implements pipeline.Main.
+func (c *Client) Deliver(ctx context.Context, worker string, items []pipeline.Item) ([]pipeline.Result, error) {
+	r, err := c.api.DeliverMessagesWithResponse(ctx, mainapi.DeliverRequest{WorkerID: worker, Messages: items})
+	if err != nil {
+		return nil, failed(err)
+	}
+	return results(len(items), r.JSON200, r.HTTPResponse, r.ApplicationProblemJSONDefault)
+}
+
+// Status implements pipeline.Main.
+func (c *Client) Status(ctx context.Context, updates []pipeline.Update) ([]pipeline.Result, error) {
+	r, err := c.api.UpdateMessagesWithResponse(ctx, mainapi.StatusRequest{Updates: updates})
+	if err != nil {
+		return nil, failed(err)
+	}
+	return results(len(updates), r.JSON200, r.HTTPResponse, r.ApplicationProblemJSONDefault)
+}
+
+// Find implements pipeline.Main.
+func (c *Client) Find(ctx context.Context, clientID, messageID string) (m pipeline.MessageState, found bool, err error) {
+	r, err := c.api.FindMessageWithResponse(ctx, clientID, messageID)
+	if err != nil {
+		return m, false, failed(err)
+	}
+	if p := r.ApplicationProblemJSONDefault; p != nil && p.Code == "not_found" {
+		return m, false, nil
+	}
+	if r.JSON200 == nil {
+		return m, false, refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+	}
+	return *r.JSON200, true, nil
+}
+
+// Keys implements pipeline.Main.
+func (c *Client) Keys(ctx context.Context) ([][]byte, error) {
+	r, err := c.api.GetKeysWithResponse(ctx)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if r.JSON200 == nil {
+		return nil, refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+	}
+	return r.JSON200.Keys, nil
+}
+
+// results are those of an answer, if it has one for each of n entries.
+func results(n int, ok *mainapi.Results, resp *http.Response, p *mainapi.Problem) ([]pipeline.Result, error) {
+	switch {
+	case ok == nil:
+		return nil, refused(resp, p)
+	case len(ok.Results) != n:
+		return nil, unavailable("the main server answered %d of %d messages", len(ok.Results), n)
+	}
+	return ok.Results, nil
+}
+
+// failed is the error of a call that had no answer.
+func failed(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err // the address says nothing that the operator does not know
+	}
+	return &sealmq.Error{Code: sealmq.Unavailable, Message: "the main server does not answer", Err: err}
+}
+
+func unavailable(format string, args ...any) error {
+	return &sealmq.Error{Code: sealmq.Unavailable, Message: fmt.Sprintf(format, args...)}
+}
+
+// refused is the error of an answer that is not the expected one. What is not a refusal for
+// good may pass.
+func refused(resp *http.Response, p *mainapi.Problem) error {
+	if p == nil {
+		return unavailable("the main server answered %s", resp.Status)
+	}
+	text := fmt.Sprintf("the main server answered %d %s: %s (request %s)", p.Status, p.Code, p.Detail, p.RequestID)
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return &sealmq.Error{Code: sealmq.Denied, Message: text}
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: text}
+	}
+	return &sealmq.Error{Code: sealmq.Unavailable, Message: text}
+}

@@ -1,0 +1,238 @@
+package mainserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// Records is what the service needs of package records to take in messages.
+type Records interface {
+	Register(ctx context.Context, messages []records.Message) ([]records.Result, error)
+	Deliver(ctx context.Context, deliveries []records.Delivery) ([]records.Result, error)
+	Status(ctx context.Context, updates []records.Update) ([]records.Result, error)
+	// Find returns the state of a client's message.
+	Find(ctx context.Context, client, id string) (m pipeline.MessageState, found bool, err error)
+}
+
+// Config is what a Service works with. Records, Keys and Opener must be set.
+type Config struct {
+	Records Records
+	// Keys are the sealing keys, and Opener opens with them.
+	Keys   *Keys
+	Opener *seal.Opener
+	// TakeClear accepts items in clear, which come from foreign producers. Their rows are
+	// marked.
+	TakeClear bool
+	// MaxBody is the longest text in code points (default pipeline.DefaultMaxBody).
+	MaxBody int
+	// Now is the time of day (default time.Now).
+	Now func() time.Time
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Service takes in messages. It is safe for concurrent use.
+type Service struct {
+	cfg    Config
+	recent recent
+}
+
+// keepRecent is longer than a proxy waits before it registers a message.
+const keepRecent = 5 * time.Second
+
+// New returns a service.
+func New(cfg Config) (*Service, error) {
+	if cfg.Records == nil || cfg.Keys == nil || cfg.Opener == nil {
+		return nil, errors.New("a main server needs records, keys and an opener")
+	}
+	cfg.MaxBody = cmp.Or(cfg.MaxBody, pipeline.DefaultMaxBody)
+	if cfg.MaxBody < 1 || cfg.MaxBody > pipeline.MaxBody {
+		return nil, fmt.Errorf("the limit of a text is between 1 and %d characters, not %d", pipeline.MaxBody, cfg.MaxBody)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Service{cfg: cfg, recent: recent{keep: keepRecent}}, nil
+}
+
+// For returns the service as a caller sees it, with the caller's permissions.
+func (s *Service) For(caller sealmq.Identity) pipeline.Main { return &view{s, caller} }
+
+// view is a pipeline.Main for one caller.
+type view struct {
+	*Service
+	caller sealmq.Identity
+}
+
+// may returns an error with code Denied unless the caller has one of the roles.
+func (v *view) may(what string, roles ...sealmq.Role) error {
+	for _, r := range roles {
+		if v.caller.Role == r {
+			return nil
+		}
+	}
+	return &sealmq.Error{Code: sealmq.Denied, Message: fmt.Sprintf("a certificate of the role %q may not %s", v.caller.Role, what)}
+}
+
+// checkBatch checks the number of entries of a call.
+func checkBatch(n int) error {
+	if n < 1 || n > pipeline.MaxBatch {
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("a call has 1 to %d entries, not %d", pipeline.MaxBatch, n)}
+	}
+	return nil
+}
+
+// Register implements pipeline.Main.
+func (v *view) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.Result, error) {
+	if err := cmp.Or(v.may("register messages", sealmq.RoleProxy, sealmq.RoleWorker), checkBatch(len(items))); err != nil {
+		return nil, err
+	}
+	results := make([]pipeline.Result, len(items))
+	now := v.cfg.Now()
+	var messages []records.Message
+	var places []int
+	for i := range items {
+		it := &items[i]
+		if d, ok := v.recent.find(it.ClientID, it.MessageID, now); ok {
+			results[i] = pipeline.Result{MessageID: it.MessageID, Status: pipeline.StatusDuplicate, RowID: d.row, At: d.at, State: pipeline.Delivered}
+			continue
+		}
+		m, bad, err := v.open(it)
+		if err != nil {
+			return nil, err
+		}
+		if bad != nil {
+			results[i] = *bad
+			continue
+		}
+		messages, places = append(messages, m), append(places, i)
+	}
+	if len(messages) == 0 {
+		return results, nil
+	}
+	stored, err := v.cfg.Records.Register(ctx, messages)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range stored {
+		results[places[i]] = result(messages[i].ID, r)
+	}
+	return results, nil
+}
+
+// Deliver implements pipeline.Main.
+func (v *view) Deliver(ctx context.Context, worker string, items []pipeline.Item) ([]pipeline.Result, error) {
+	if err := cmp.Or(v.may("deliver messages", sealmq.RoleWorker), checkBatch(len(items))); err != nil {
+		return nil, err
+	}
+	results := make([]pipeline.Result, len(items))
+	deliveries := make([]records.Delivery, 0, len(items))
+	places := make([]int, 0, len(items))
+	for i := range items {
+		m, bad, err := v.open(&items[i])
+		if err != nil {
+			return nil, err
+		}
+		if bad != nil {
+			results[i] = *bad
+			continue
+		}
+		deliveries = append(deliveries, records.Delivery{Message: m, Worker: worker, Attempts: items[i].AttemptCount})
+		places = append(places, i)
+	}
+	if len(deliveries) == 0 {
+		return results, nil
+	}
+	stored, err := v.cfg.Records.Deliver(ctx, deliveries)
+	if err != nil {
+		return nil, err
+	}
+	now := v.cfg.Now()
+	for i, r := range stored {
+		m := &deliveries[i].Message
+		results[places[i]] = result(m.ID, r)
+		if r.State == records.Delivered && r.Outcome != records.Conflict {
+			v.recent.add(m.Client, m.ID, delivered{r.RowID, r.At}, now)
+		}
+	}
+	return results, nil
+}
+
+// Status implements pipeline.Main.
+func (v *view) Status(ctx context.Context, updates []pipeline.Update) ([]pipeline.Result, error) {
+	if err := cmp.Or(v.may("change the state of messages", sealmq.RoleWorker), checkBatch(len(updates))); err != nil {
+		return nil, err
+	}
+	list := make([]records.Update, len(updates))
+	for i, u := range updates {
+		list[i] = records.Update{ID: u.MessageID, Client: u.ClientID, State: records.State(u.State), Attempts: u.Attempts, Error: u.Error, Worker: u.Worker}
+	}
+	stored, err := v.cfg.Records.Status(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]pipeline.Result, len(stored))
+	for i, r := range stored {
+		results[i] = result(updates[i].MessageID, r)
+	}
+	return results, nil
+}
+
+// Keys implements pipeline.Main.
+func (v *view) Keys(context.Context) ([][]byte, error) {
+	if err := v.may("ask for the keys of the main server", sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin); err != nil {
+		return nil, err
+	}
+	return v.cfg.Keys.Entries(v.cfg.Now())
+}
+
+// Find implements pipeline.Main.
+func (v *view) Find(ctx context.Context, clientID, messageID string) (m pipeline.MessageState, found bool, err error) {
+	if err := v.may("ask for the state of messages", sealmq.RoleProxy, sealmq.RoleWorker); err != nil {
+		return m, false, err
+	}
+	return v.cfg.Records.Find(ctx, clientID, messageID)
+}
+
+func result(id string, r records.Result) pipeline.Result {
+	return pipeline.Result{MessageID: id, Status: pipeline.ResultStatus(r.Outcome), RowID: r.RowID, At: r.At, State: pipeline.State(r.State), Reason: r.Reason}
+}
+
+// open returns the message in an item, or the result for an item that will never be taken.
+// An error is for the whole call: it may pass.
+func (s *Service) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result, err error) {
+	refuse := func(why error) (records.Message, *pipeline.Result, error) {
+		s.cfg.Log.Warn("an item was refused", "message_id", it.MessageID, "client_id", it.ClientID, "error", why)
+		return records.Message{}, &pipeline.Result{MessageID: it.MessageID, Status: pipeline.StatusInvalid, Reason: why.Error()}, nil
+	}
+	c := pipeline.Content{SenderNumber: it.SenderNumber, MessageBody: it.MessageBody, Metadata: it.Metadata}
+	switch {
+	case it.Enc != "":
+		c, err = pipeline.OpenItem(s.cfg.Opener, it)
+		if errors.Is(err, seal.ErrUndecided) || errors.Is(err, seal.ErrFuture) {
+			return m, nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "an item cannot be opened now", Err: err}
+		}
+		if err != nil {
+			return refuse(err)
+		}
+	case !s.cfg.TakeClear:
+		return refuse(errors.New("the item is not sealed; a setting takes items in clear"))
+	}
+	if err := cmp.Or(pipeline.CheckNumber(c.SenderNumber), pipeline.CheckBody(c.MessageBody, s.cfg.MaxBody)); err != nil {
+		return refuse(err)
+	}
+	return records.Message{ID: it.MessageID, Client: it.ClientID, ClientKey: it.ClientKey, Domain: it.Domain, Number: c.SenderNumber,
+		Body: c.MessageBody, Metadata: c.Metadata, QueuedAt: it.QueuedAt, Sealed: it.Enc != ""}, nil, nil
+}

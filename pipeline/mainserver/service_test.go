@@ -1,0 +1,255 @@
+package mainserver_test
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/mainserver"
+	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// store is a database that remembers what it was asked.
+type store struct {
+	err        error
+	registers  []records.Message
+	deliveries []records.Delivery
+	updates    []records.Update
+}
+
+func (s *store) Register(_ context.Context, list []records.Message) ([]records.Result, error) {
+	s.registers = append(s.registers, list...)
+	results := make([]records.Result, len(list))
+	for i := range results {
+		results[i] = records.Result{Outcome: records.Registered, RowID: int64(i + 1), State: records.Queued}
+	}
+	return results, s.err
+}
+
+func (s *store) Deliver(_ context.Context, list []records.Delivery) ([]records.Result, error) {
+	s.deliveries = append(s.deliveries, list...)
+	results := make([]records.Result, len(list))
+	for i := range results {
+		results[i] = records.Result{Outcome: records.WasDelivered, RowID: int64(i + 1), State: records.Delivered}
+	}
+	return results, s.err
+}
+
+func (s *store) Status(_ context.Context, list []records.Update) ([]records.Result, error) {
+	s.updates = append(s.updates, list...)
+	return make([]records.Result, len(list)), s.err
+}
+
+func (s *store) Find(_ context.Context, client, id string) (pipeline.MessageState, bool, error) {
+	return pipeline.MessageState{MessageID: id, ClientID: client}, true, s.err
+}
+
+// world is a main server with a proxy that seals for it.
+type world struct {
+	*testing.T
+	store  *store
+	svc    *mainserver.Service
+	sealer *seal.Sealer
+	ca     *testca.CA
+}
+
+func newWorld(t *testing.T, change func(*mainserver.Config)) *world {
+	t.Helper()
+	w := &world{T: t, store: &store{}, ca: testca.New(t)}
+	server, proxy := w.ca.Leaf("server", sealmq.RoleServer), w.ca.Leaf("proxy", sealmq.RoleProxy)
+	file := filepath.Join(t.TempDir(), "keys.pem")
+	signer := func() (*seal.Signer, error) { return seal.NewSigner("server", server.Certificate, server.PrivateKey) }
+	keys, made, err := mainserver.OpenKeys(file, signer)
+	if err != nil || !made {
+		t.Fatalf("open keys: made %t, error %v", made, err)
+	}
+	opener, err := keys.Opener("server", w.ca.Verifier())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := mainserver.Config{Records: w.store, Keys: keys, Opener: opener}
+	if change != nil {
+		change(&cfg)
+	}
+	if w.svc, err = mainserver.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := w.as(sealmq.RoleProxy).Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := seal.ParseKeyEntry(entries[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := entry.Verify(w.ca.Verifier(), "server", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.sealer, err = seal.NewSealer(seal.SealerConfig{
+		Signer:    func() (*seal.Signer, error) { return seal.NewSigner("proxy", proxy.Certificate, proxy.PrivateKey) },
+		Receivers: []seal.Receiver{{Name: "server", Key: entry.PublicKey()}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) as(role sealmq.Role) pipeline.Main {
+	return w.svc.For(sealmq.Identity{ID: string(role), Role: role})
+}
+
+func (w *world) item(id string) pipeline.Item {
+	w.Helper()
+	it := pipeline.Item{MessageID: id, ClientID: "acme-01", QueuedAt: time.Now()}
+	c := pipeline.Content{SenderNumber: "+4915200000000", MessageBody: "hello", Metadata: json.RawMessage(`{"k":1}`)}
+	if err := pipeline.SealItem(w.sealer, &it, c); err != nil {
+		w.Fatal(err)
+	}
+	return it
+}
+
+func TestDeliverOpensAndStores(t *testing.T) {
+	w := newWorld(t, nil)
+	it := w.item("m-1")
+	it.AttemptCount = 3
+	results, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "worker-1", []pipeline.Item{it})
+	if err != nil || results[0].Status != pipeline.StatusDelivered {
+		t.Fatalf("%+v, error %v", results, err)
+	}
+	d := w.store.deliveries[0]
+	if d.Message.Number != "+4915200000000" || d.Message.Body != "hello" || string(d.Message.Metadata) != `{"k":1}` ||
+		!d.Message.Sealed || d.Attempts != 3 || d.Worker != "worker-1" || d.Message.Client != "acme-01" {
+		t.Errorf("stored %+v", d)
+	}
+}
+
+// TestRegistrationAfterDelivery: it costs nothing, not even for an item that cannot be opened.
+func TestRegistrationAfterDelivery(t *testing.T) {
+	w := newWorld(t, nil)
+	it := w.item("m-1")
+	if _, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "worker-1", []pipeline.Item{it}); err != nil {
+		t.Fatal(err)
+	}
+	results, err := w.as(sealmq.RoleProxy).Register(t.Context(), []pipeline.Item{it, w.item("m-2")})
+	if err != nil || results[0].Status != pipeline.StatusDuplicate || results[0].State != pipeline.Delivered || results[1].Status != pipeline.StatusRegistered {
+		t.Fatalf("%+v, error %v", results, err)
+	}
+	if len(w.store.registers) != 1 || w.store.registers[0].ID != "m-2" {
+		t.Errorf("the database was asked to register %+v", w.store.registers)
+	}
+}
+
+func TestRolesDecide(t *testing.T) {
+	w := newWorld(t, nil)
+	items := []pipeline.Item{w.item("m-1")}
+	for _, role := range []sealmq.Role{sealmq.RoleClient, sealmq.RoleAdmin, sealmq.RoleServer, sealmq.RoleProxy, sealmq.RoleWorker} {
+		m := w.as(role)
+		_, register := m.Register(t.Context(), items)
+		_, deliver := m.Deliver(t.Context(), "w", items)
+		_, status := m.Status(t.Context(), []pipeline.Update{{MessageID: "m-1", State: pipeline.Queued}})
+		for call, got := range map[string]struct {
+			err     error
+			allowed bool
+		}{
+			"register": {register, role == sealmq.RoleProxy || role == sealmq.RoleWorker},
+			"deliver":  {deliver, role == sealmq.RoleWorker},
+			"status":   {status, role == sealmq.RoleWorker},
+		} {
+			if denied := sealmq.CodeOf(got.err) == sealmq.Denied; denied == got.allowed {
+				t.Errorf("%s as %s: %v", call, role, got.err)
+			}
+		}
+	}
+}
+
+// TestBadItems: an item that cannot be taken spoils no other, and is not shown.
+func TestBadItems(t *testing.T) {
+	w := newWorld(t, nil)
+	clear := pipeline.Item{MessageID: "clear", ClientID: "acme-01", SenderNumber: "+4915200000000", MessageBody: "secret-text"}
+	renamed := w.item("m-1")
+	renamed.ClientID = "other"
+	garbage := pipeline.Item{MessageID: "garbage", ClientID: "acme-01", Enc: pipeline.EncHPKE, Sealed: json.RawMessage(`{"a":1}`)}
+	results, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", []pipeline.Item{clear, renamed, w.item("good"), garbage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []pipeline.ResultStatus{pipeline.StatusInvalid, pipeline.StatusInvalid, pipeline.StatusDelivered, pipeline.StatusInvalid} {
+		if results[i].Status != want || strings.Contains(results[i].Reason, "secret-text") || want == pipeline.StatusInvalid && results[i].Reason == "" {
+			t.Errorf("item %d: %+v, want %s", i, results[i], want)
+		}
+	}
+	if len(w.store.deliveries) != 1 {
+		t.Errorf("%d items were stored", len(w.store.deliveries))
+	}
+}
+
+func TestItemsInClearBySetting(t *testing.T) {
+	w := newWorld(t, func(c *mainserver.Config) { c.TakeClear = true })
+	list := []pipeline.Item{{MessageID: "good", ClientID: "foreign", SenderNumber: "+4915200000000", MessageBody: "text"},
+		{MessageID: "number", ClientID: "foreign", SenderNumber: "12", MessageBody: "text"}, {MessageID: "empty", ClientID: "foreign", SenderNumber: "+4915200000000"}}
+	results, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if results[0].Status != pipeline.StatusDelivered || results[1].Status != pipeline.StatusInvalid || results[2].Status != pipeline.StatusInvalid {
+		t.Errorf("%+v", results)
+	}
+	if w.store.deliveries[0].Message.Sealed {
+		t.Error("an item in clear is marked as sealed")
+	}
+}
+
+func TestDatabaseAway(t *testing.T) {
+	w := newWorld(t, nil)
+	w.store.err = &sealmq.Error{Code: sealmq.Unavailable, Message: "the database does not answer"}
+	for name, call := range map[string]func() error{
+		"register": func() error {
+			_, err := w.as(sealmq.RoleProxy).Register(t.Context(), []pipeline.Item{w.item("m-1")})
+			return err
+		},
+		"deliver": func() error {
+			_, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", []pipeline.Item{w.item("m-1")})
+			return err
+		},
+	} {
+		if err := call(); sealmq.CodeOf(err) != sealmq.Unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestBatchesAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, n := range []int{0, pipeline.MaxBatch + 1} {
+		if _, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", make([]pipeline.Item, n)); sealmq.CodeOf(err) != sealmq.BadArgument {
+			t.Errorf("%d items: %v", n, err)
+		}
+	}
+}
+
+func TestSealingKeysAreKept(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.pem")
+	first, made, err := mainserver.OpenKeys(file, nil)
+	if err != nil || !made {
+		t.Fatal(made, err)
+	}
+	again, made, err := mainserver.OpenKeys(file, nil)
+	if err != nil || made {
+		t.Fatal(made, err)
+	}
+	if first == nil || again == nil {
+		t.Fatal("no keys")
+	}
+	testca.WriteFile(t, file, []byte("not a key"))
+	if _, _, err := mainserver.OpenKeys(file, nil); err == nil {
+		t.Error("a damaged file of keys is replaced or ignored")
+	}
+}
