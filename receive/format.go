@@ -23,7 +23,7 @@ import (
 //	       16    id                         8    created, milliseconds
 //	        8    text                      32    hash of the epoch before
 //	        8    sealed, milliseconds       8    messages in that
-//	        *  state of the Replay          4  messages:
+//	        *  state of the replay          4  messages:
 //	                                       16    id
 //	                                        8    text
 //	                                        8    sealed, milliseconds
@@ -56,7 +56,7 @@ func takeKnown(f *framelog.Fields) (k known) {
 // sealmq.MaxNameBytes bytes.
 func (l *Ledger) maxStateBytes() int {
 	const head, names = 64, 2 * sealmq.MaxNameBytes
-	return head + l.cfg.MaxIDs*knownBytes + l.cfg.Replay.MaxStateBytes(names)
+	return head + l.cfg.MaxIDs*knownBytes + l.cfg.Replay.maxStateBytes(names)
 }
 
 func (l *Ledger) appendState(b []byte) []byte {
@@ -73,11 +73,7 @@ func (l *Ledger) appendState(b []byte) []byte {
 	for i := range l.ids {
 		b = l.ids[(l.head+i)%len(l.ids)].append(b)
 	}
-	b, err := l.replay.AppendBinary(b)
-	if err != nil {
-		panic(err) // there is nothing that could fail
-	}
-	return b
+	return l.replay.append(b)
 }
 
 func (l *Ledger) takeState(payload []byte) error {
@@ -102,7 +98,7 @@ func (l *Ledger) takeState(payload []byte) error {
 		l.remember(takeKnown(f))
 	}
 	l.output, l.learned, l.dropped = output, learned, max(l.dropped, dropped)
-	return l.replay.UnmarshalBinary(f.Rest)
+	return l.replay.take(f.Rest)
 }
 
 func (l *Ledger) appendCommit(b []byte, output Output, messages []*seal.Message, ids []known) []byte {
@@ -181,7 +177,7 @@ func (l *Ledger) takeCommit(payload []byte) error {
 			if f.Bad {
 				return errLedgerFormat
 			}
-			l.replay.Mark(&m)
+			l.replay.mark(&m)
 		}
 		l.remember(k)
 	}

@@ -113,7 +113,7 @@ type Ledger struct {
 	dropped int64
 	// learned says that there are ids of Add, which does not know the sender's authority.
 	learned bool
-	replay  *Replay
+	replay  *replay
 	epochs  map[epochKey]uint32 // places in the file's list of epochs
 	list    []*seal.Message     // of each of them, what a Replay needs to know
 	hands   map[idHash]*hand
@@ -212,7 +212,7 @@ func newLedger(cfg LedgerConfig) *Ledger {
 
 func (l *Ledger) reset() {
 	l.known, l.ids, l.head = make(map[idHash]uint32), nil, 0
-	l.replay = NewReplay(l.cfg.Replay)
+	l.replay = newReplay(l.cfg.Replay)
 	l.epochs, l.list = make(map[epochKey]uint32), nil
 	l.output, l.dropped, l.learned = Output{}, notSealed, false
 }
@@ -249,8 +249,16 @@ func (l *Ledger) Len() int {
 	return len(l.known)
 }
 
-// Gaps lists messages of known senders that were not seen; see seal.Replay.
-func (l *Ledger) Gaps() []Gap { return l.replay.Gaps() }
+// Gaps lists the numbers that were not seen, as far as they are known to exist: below
+// the highest number of an epoch, up to the count that the next epoch gives, and epochs
+// of which nothing was seen between two that were. A receiver that shares its key with
+// others sees gaps where the others' messages are. Messages at the end of a sender's last
+// epoch cannot be missed.
+func (l *Ledger) Gaps() []Gap {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.replay.missing()
+}
 
 // Judge says whether a message was committed before, or is in hand. It remembers nothing.
 func (l *Ledger) Judge(m *seal.Message) Judgement {
@@ -280,21 +288,14 @@ func (l *Ledger) judge(m *seal.Message, id idHash) (Judgement, *hand) {
 	}
 	// Whatever was committed is among the ids, or was sealed no later than one that was dropped.
 	forgettable := sealedAt(m) <= l.dropped
-	switch l.replay.Check(m) {
-	case Fresh:
-		return LedgerNew, nil
-	case Conflict:
-		return LedgerConflict, nil
-	case Repeated:
-		if forgettable {
-			return LedgerSeen, nil
-		}
+	switch j := l.replay.judge(m); {
+	case j == LedgerSeen && !forgettable:
 		return LedgerConflict, nil // its place was seen, its id was not
+	case j == LedgerForgotten && !forgettable:
+		return LedgerNew, nil
+	default:
+		return j, nil
 	}
-	if forgettable {
-		return LedgerForgotten, nil
-	}
-	return LedgerNew, nil
 }
 
 // Add remembers a message that is in the output already, from before there was a ledger.
@@ -339,7 +340,7 @@ func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) 
 	}
 	for i, m := range messages {
 		l.remember(ids[i])
-		l.replay.Mark(m)
+		l.replay.mark(m)
 		l.drop(l.hands[ids[i].id])
 	}
 	l.output = output

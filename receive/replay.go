@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
-	"sync"
 
 	"github.com/sealmq/sealmq/seal"
 )
@@ -24,7 +23,8 @@ const (
 	replayMarks = 512
 )
 
-// ReplayConfig bounds a Replay. At its bounds it takes about 45 MiB.
+// ReplayConfig bounds what a ledger remembers of senders and their epochs. At its bounds that
+// takes about 45 MiB.
 type ReplayConfig struct {
 	// MaxEpochs bounds the epochs that are remembered (default DefaultReplayEpochs).
 	MaxEpochs int
@@ -39,36 +39,6 @@ type ReplayConfig struct {
 	MaxAllGaps int
 }
 
-// Verdict is what a Replay says of a message.
-type Verdict int
-
-const (
-	// Unknown says that it cannot be told whether the message was seen before: it is
-	// of CipherMQ's suites, or so old that the Replay has forgotten. A program that has
-	// no other memory, such as a ledger of message ids, must treat it as seen.
-	Unknown Verdict = iota
-	// Fresh says that the message was not seen before.
-	Fresh
-	// Repeated says that it was. It should be acknowledged and not shown again.
-	Repeated
-	// Conflict says that another message had the same number: the sender has been
-	// copied while it was running, or is not honest. Somebody should look.
-	Conflict
-)
-
-// String names the verdict.
-func (v Verdict) String() string {
-	switch v {
-	case Fresh:
-		return "fresh"
-	case Repeated:
-		return "repeated"
-	case Conflict:
-		return "conflict"
-	}
-	return "unknown"
-}
-
 // Gap is a range of numbers that were not seen, both ends included.
 type Gap struct {
 	// Sender is the sender's name, Issuer its authority.
@@ -78,13 +48,11 @@ type Gap struct {
 	From, To uint64
 }
 
-// Replay remembers which messages were seen, by sender, epoch and number. Its size is
-// bounded; what it had to forget it calls Unknown, never Fresh. It is safe for concurrent
-// use. AppendBinary and UnmarshalBinary carry it over a restart.
-type Replay struct {
-	cfg ReplayConfig
-
-	mu      sync.Mutex
+// replay remembers which messages were seen, by sender, epoch and number. Its size is
+// bounded; what it had to forget it calls LedgerForgotten, never LedgerNew. The ledger's mutex
+// guards it.
+type replay struct {
+	cfg     ReplayConfig
 	senders map[senderKey]*seenSender
 	epochs  int   // of all senders
 	gaps    int   // ranges of missing numbers, of all senders
@@ -94,7 +62,7 @@ type Replay struct {
 type senderKey struct{ issuer, id string }
 
 type seenSender struct {
-	floor  int64 // as Replay.floor, for this sender
+	floor  int64 // as replay.floor, for this sender
 	gaps   int   // ranges of missing numbers, of all epochs
 	epochs map[[32]byte]*seenEpoch
 }
@@ -124,34 +92,14 @@ func (c ReplayConfig) withDefaults() ReplayConfig {
 	return c
 }
 
-// NewReplay makes an empty one.
-func NewReplay(cfg ReplayConfig) *Replay {
-	return &Replay{cfg: cfg.withDefaults(), senders: make(map[senderKey]*seenSender)}
+func newReplay(cfg ReplayConfig) *replay {
+	return &replay{cfg: cfg.withDefaults(), senders: make(map[senderKey]*seenSender)}
 }
 
-// Check judges a message and remembers nothing.
-func (r *Replay) Check(m *seal.Message) Verdict {
-	if !m.Proven() || m.Epoch == nil {
-		return Unknown
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.judge(m)
-}
-
-// Mark judges a message and, if it is Fresh, remembers it. It belongs where the message
-// takes effect: of two goroutines with the same message one is told Fresh.
-//
-// skipped is how many numbers lie between the message and the highest one before that
-// was seen. They may be lost, or on their way, or another receiver's.
-func (r *Replay) Mark(m *seal.Message) (v Verdict, skipped uint64) {
-	if !m.Proven() || m.Epoch == nil {
-		return Unknown, 0
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if v = r.judge(m); v != Fresh {
-		return v, 0
+// mark remembers a message that is new.
+func (r *replay) mark(m *seal.Message) {
+	if r.judge(m) != LedgerNew {
+		return
 	}
 	key := senderKey{m.Sender.Issuer, m.Sender.ID}
 	s := r.senders[key]
@@ -165,67 +113,62 @@ func (r *Replay) Mark(m *seal.Message) (v Verdict, skipped uint64) {
 		r.epochs++
 	}
 	before := len(e.gaps)
-	skipped = e.record(m.Sequence, digestOfMark(m), r.cfg.MaxGaps)
+	e.record(m.Sequence, digestOfMark(m), r.cfg.MaxGaps)
 	s.gaps += len(e.gaps) - before
 	r.gaps += len(e.gaps) - before
 	r.shrink(key, s)
-	return Fresh, skipped
 }
 
 func digestOfMark(m *seal.Message) uint64 { return binary.BigEndian.Uint64(m.Digest[:]) }
 
-func (r *Replay) judge(m *seal.Message) Verdict {
-	created := m.Epoch.Created.UnixMilli()
-	s := r.senders[senderKey{m.Sender.Issuer, m.Sender.ID}]
-	if s == nil {
-		if created <= r.floor {
-			return Unknown
-		}
-		return Fresh
+// judge says LedgerForgotten of messages of CipherMQ's suites: they have no number.
+func (r *replay) judge(m *seal.Message) Judgement {
+	if !m.Proven() || m.Epoch == nil {
+		return LedgerForgotten
 	}
-	e := s.epochs[m.Epoch.Hash]
-	if e == nil {
-		if created <= r.floor || created <= s.floor {
-			return Unknown
+	floor := r.floor
+	if s := r.senders[senderKey{m.Sender.Issuer, m.Sender.ID}]; s != nil {
+		if e := s.epochs[m.Epoch.Hash]; e != nil {
+			return e.judge(m.Sequence, digestOfMark(m))
 		}
-		return Fresh
+		floor = max(floor, s.floor)
 	}
-	return e.judge(m.Sequence, digestOfMark(m))
+	if m.Epoch.Created.UnixMilli() <= floor {
+		return LedgerForgotten
+	}
+	return LedgerNew
 }
 
-func (e *seenEpoch) judge(seq, digest uint64) Verdict {
+func (e *seenEpoch) judge(seq, digest uint64) Judgement {
 	if seq > e.high {
-		return Fresh
+		return LedgerNew
 	}
 	if seq <= e.forgotten {
-		return Unknown
+		return LedgerForgotten
 	}
 	if _, missing := e.find(seq); missing {
-		return Fresh
+		return LedgerNew
 	}
 	if i := int(seq % replayMarks); i < len(e.marks) && e.marks[i].seq == seq && e.marks[i].digest != digest {
-		return Conflict
+		return LedgerConflict
 	}
-	return Repeated
+	return LedgerSeen
 }
 
 // find returns the place of a number among the gaps, and whether it is in one.
 func (e *seenEpoch) find(seq uint64) (int, bool) {
 	return slices.BinarySearchFunc(e.gaps, seq, func(g span, seq uint64) int {
-		switch {
-		case g.to < seq:
-			return -1
-		case g.from > seq:
+		if g.from > seq {
 			return 1
 		}
-		return 0
+		return min(0, cmp.Compare(g.to, seq))
 	})
 }
 
 // record takes in a fresh number.
-func (e *seenEpoch) record(seq, digest uint64, maxGaps int) (skipped uint64) {
+func (e *seenEpoch) record(seq, digest uint64, maxGaps int) {
 	if seq > e.high {
-		if skipped = seq - e.high - 1; skipped > 0 {
+		if seq > e.high+1 {
 			e.gaps = append(e.gaps, span{e.high + 1, seq - 1})
 		}
 		e.high = seq
@@ -248,7 +191,6 @@ func (e *seenEpoch) record(seq, digest uint64, maxGaps int) (skipped uint64) {
 	if e.marks[i].seq < seq {
 		e.marks[i] = mark{seq, digest}
 	}
-	return skipped
 }
 
 // limitGaps forgets the oldest gaps. It moves none of those that stay: at the bound it is
@@ -276,7 +218,7 @@ func (s *seenSender) begin(of *seal.Epoch) *seenEpoch {
 }
 
 // shrink forgets epochs until the bounds hold. s is who had one added.
-func (r *Replay) shrink(key senderKey, s *seenSender) {
+func (r *replay) shrink(key senderKey, s *seenSender) {
 	for len(s.epochs) > r.cfg.MaxPerSender {
 		r.forget(key, s)
 	}
@@ -296,7 +238,7 @@ func (r *Replay) shrink(key senderKey, s *seenSender) {
 }
 
 // forgetGaps drops the gaps of one epoch, the oldest with any of the sender with the most.
-func (r *Replay) forgetGaps() {
+func (r *replay) forgetGaps() {
 	var most *seenSender
 	var who senderKey
 	for k, s := range r.senders {
@@ -333,7 +275,7 @@ func (s *seenSender) oldest(want func(*seenEpoch) bool) (hash [32]byte, oldest *
 }
 
 // forget drops a sender's oldest epoch, and with the last one the sender.
-func (r *Replay) forget(key senderKey, s *seenSender) {
+func (r *replay) forget(key senderKey, s *seenSender) {
 	hash, e := s.oldest(anyEpoch)
 	delete(s.epochs, hash)
 	r.epochs--
@@ -346,14 +288,8 @@ func (r *Replay) forget(key senderKey, s *seenSender) {
 	}
 }
 
-// Gaps lists the numbers that were not seen, as far as they are known to exist: below
-// the highest number of an epoch, up to the count that the next epoch gives, and epochs
-// of which nothing was seen between two that were. A receiver that shares its key with
-// others sees gaps where the others' messages are. Messages at the end of a sender's last
-// epoch cannot be missed.
-func (r *Replay) Gaps() []Gap {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// missing lists the gaps; see Ledger.Gaps.
+func (r *replay) missing() []Gap {
 	var all []Gap
 	for key, s := range r.senders {
 		for hash, e := range s.epochs {

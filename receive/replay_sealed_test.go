@@ -45,7 +45,7 @@ func TestOneThousandReplays(t *testing.T) {
 	}
 	replay := receive.NewReplay(receive.ReplayConfig{})
 	var mu sync.Mutex
-	verdicts := make(map[receive.Verdict]int)
+	verdicts := make(map[receive.Judgement]int)
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
@@ -55,15 +55,14 @@ func TestOneThousandReplays(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				v, _ := replay.Mark(m)
 				mu.Lock()
-				verdicts[v]++
+				verdicts[replay.Mark(m)]++
 				mu.Unlock()
 			}
 		})
 	}
 	all.Wait()
-	if verdicts[receive.Fresh] != 1 || verdicts[receive.Repeated] != 999 {
+	if verdicts[receive.LedgerNew] != 1 || verdicts[receive.LedgerSeen] != 999 {
 		t.Errorf("verdicts %v", verdicts)
 	}
 	// A copy in another form, or after a restart, is the same message.
@@ -81,7 +80,7 @@ func TestOneThousandReplays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, _ := again.Mark(m); v != receive.Repeated {
+	if v := again.Mark(m); v != receive.LedgerSeen {
 		t.Errorf("the same message with other white space after a restart: %v", v)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// The state of a Replay as bytes, integers big-endian:
+// The state of a replay as bytes, integers big-endian:
 //
 //	  1  version, 1
 //	  8  floor, milliseconds
@@ -34,10 +34,8 @@ const replayVersion = 1
 
 const maxMillis = 253402300799999 // the end of the year 9999
 
-// AppendBinary appends the state to dst. Equal states give equal bytes.
-func (r *Replay) AppendBinary(dst []byte) ([]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// append appends the state to dst. Equal states give equal bytes.
+func (r *replay) append(dst []byte) []byte {
 	dst = append(dst, replayVersion)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(r.floor))
 	keys := slices.SortedFunc(maps.Keys(r.senders), senderKey.compare)
@@ -53,19 +51,16 @@ func (r *Replay) AppendBinary(dst []byte) ([]byte, error) {
 			dst = s.epochs[h].append(append(dst, h[:]...))
 		}
 	}
-	return dst, nil
+	return dst
 }
 
-// MaxStateBytes is how long the state of a Replay with these bounds can become, if the names
+// maxStateBytes is how long the state of a replay with these bounds can become, if the names
 // of a sender and of its authority have no more than nameBytes bytes together.
-func (c ReplayConfig) MaxStateBytes(nameBytes int) int {
+func (c ReplayConfig) maxStateBytes(nameBytes int) int {
 	const head, perSender, perEpoch = 1 + 8 + 4, 2 + 2 + 8 + 4, 32 + 8 + 32 + 4*8 + 4 + 4 + 16*replayMarks
 	c = c.withDefaults()
 	return head + c.MaxEpochs*(perSender+nameBytes+perEpoch) + 16*c.MaxAllGaps
 }
-
-// MarshalBinary is AppendBinary to nothing.
-func (r *Replay) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
 func (k senderKey) compare(other senderKey) int {
 	return cmp.Or(cmp.Compare(k.issuer, other.issuer), cmp.Compare(k.id, other.id))
@@ -94,9 +89,9 @@ func (e *seenEpoch) append(dst []byte) []byte {
 
 var errReplayState = errors.New("the replay state is damaged, or of a later SealMQ")
 
-// UnmarshalBinary replaces the state by one that AppendBinary wrote. If it is larger than
-// the bounds of this Replay, the oldest epochs and gaps are forgotten. On an error nothing changes.
-func (r *Replay) UnmarshalBinary(data []byte) error {
+// take replaces the state by one that append wrote. If it is larger than the bounds of this
+// replay, the oldest epochs and gaps are forgotten. On an error nothing changes.
+func (r *replay) take(data []byte) error {
 	in := &framelog.Fields{Rest: data}
 	version, floor, n := in.Byte(), in.Uint64(), in.Uint32()
 	if in.Bad || version != replayVersion || floor > maxMillis {
@@ -119,8 +114,6 @@ func (r *Replay) UnmarshalBinary(data []byte) error {
 	if len(in.Rest) > 0 {
 		return errReplayState
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.senders, r.epochs, r.gaps, r.floor = senders, epochs, 0, int64(floor)
 	for key, s := range senders {
 		for _, e := range s.epochs {
@@ -132,17 +125,8 @@ func (r *Replay) UnmarshalBinary(data []byte) error {
 			r.forget(key, s)
 		}
 	}
-	if len(senders) > 0 {
-		r.shrink(r.any())
-	}
+	r.shrink(senderKey{}, &seenSender{})
 	return nil
-}
-
-func (r *Replay) any() (senderKey, *seenSender) {
-	for k, s := range r.senders {
-		return k, s
-	}
-	return senderKey{}, &seenSender{}
 }
 
 func readSender(in *framelog.Fields) (key senderKey, s *seenSender, err error) {
