@@ -63,6 +63,7 @@ var places = []place{
 	{"sealmq", vocabulary, "", pure, "the vocabulary is for everybody, so it depends on nobody"},
 
 	{"internal/clock", ground, "", pure, "a seam has no users of its own"},
+	{"internal/changes", ground, "", pure, "waiting is about no subject"},
 	{"internal/durable", ground, "x/sys", offline, "files know nothing of messages"},
 	{"internal/definition", ground, "", pure, "a definition is bytes"},
 	{"internal/brokerproc", ground, "x/sys", offline, "a process is started by its name"},
@@ -93,7 +94,7 @@ var places = []place{
 		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
 	{"ca", parts, "sealmq internal/clock internal/durable mtls", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
-	{"client", parts, "sealmq internal/clock mtls", "net/http database/sql",
+	{"client", parts, "sealmq internal/changes internal/clock mtls", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
 	{"internal/httpkit", parts, "sealmq mtls prometheus/client_golang go-json-experiment/json x/net x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
@@ -107,7 +108,7 @@ var places = []place{
 
 	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq prometheus/client_golang", pure,
 		"parsing and printing are tested byte by byte, and a session starts after the handshake"},
-	{"send", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
+	{"send", ends, "sealmq client internal/changes internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},

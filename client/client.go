@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/changes"
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
@@ -124,23 +125,13 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Now == nil {
 		c.Now = clock.System.Now
 	}
-	defaultInt := func(v *int, d int) {
-		if *v <= 0 {
-			*v = d
-		}
-	}
-	defaultInt(&c.Window, DefaultWindow)
-	defaultInt(&c.WindowBytes, DefaultWindowBytes)
-	defaultInt(&c.MaxLineBytes, DefaultMaxLineBytes)
-	defaultTime := func(v *time.Duration, d time.Duration) {
-		if *v <= 0 {
-			*v = d
-		}
-	}
-	defaultTime(&c.DialTimeout, DefaultDialTimeout)
-	defaultTime(&c.Heartbeat, DefaultHeartbeat)
-	defaultTime(&c.BackoffMin, DefaultBackoffMin)
-	defaultTime(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
+	orDefault(&c.Window, DefaultWindow)
+	orDefault(&c.WindowBytes, DefaultWindowBytes)
+	orDefault(&c.MaxLineBytes, DefaultMaxLineBytes)
+	orDefault(&c.DialTimeout, DefaultDialTimeout)
+	orDefault(&c.Heartbeat, DefaultHeartbeat)
+	orDefault(&c.BackoffMin, DefaultBackoffMin)
+	orDefault(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 		// Small first records would only split what is gathered on purpose.
@@ -157,6 +148,12 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 var _ sealmq.Connection = (*Client)(nil)
+
+func orDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
 
 // Client is one connection to a broker, which it makes again when it is lost. Its methods may be
 // called from many goroutines.
@@ -176,9 +173,8 @@ type Client struct {
 	conn *connection
 	// err is set once, when the client is closed for good.
 	err error
-	// changed is closed, and forgotten, when something happened that a waiting call may
-	// wait for; nil while nobody waits.
-	changed chan struct{}
+	// changed is when something happened that a call may wait for.
+	changed changes.Signal
 	// popped counts publishes and acks that were answered; settled, those whose
 	// callbacks have returned as well. issued counts all that were handed in.
 	issued, popped, settled uint64
@@ -315,26 +311,23 @@ func (c *Client) end(err error) {
 		rest = append(rest, c.out.pop())
 	}
 	c.popped = c.issued
-	c.wakeAll()
+	c.changed.Notify()
 	c.mu.Unlock()
-	for i := range rest {
-		rest[i].finish(err)
-	}
 	if sub != nil {
 		sub.end(err)
 	}
-	c.mu.Lock()
-	c.settled = c.popped
-	c.wakeAll()
-	c.mu.Unlock()
+	c.finish(rest, err)
 }
 
-// wakeAll lets every waiting call look again. The caller holds mu.
-func (c *Client) wakeAll() {
-	if c.changed != nil {
-		close(c.changed)
-		c.changed = nil
+// finish ends entries that get no reply. What was popped is settled then.
+func (c *Client) finish(list []entry, err error) {
+	for i := range list {
+		list[i].finish(err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = c.popped
+	c.changed.Notify()
 }
 
 // wait gives mu up until something happened. The caller holds mu and looks again.
@@ -342,19 +335,8 @@ func (c *Client) wait(ctx context.Context) error {
 	if c.err != nil {
 		return c.err
 	}
-	if c.changed == nil {
-		c.changed = make(chan struct{})
-	}
-	changed := c.changed
 	c.kick()
-	c.mu.Unlock()
-	defer c.mu.Lock()
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return c.changed.Wait(ctx, &c.mu)
 }
 
 // Flush sends what is buffered and waits until every publish and acknowledgement that

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/clock"
 )
 
 const (
@@ -35,6 +35,11 @@ type connection struct {
 	horizon time.Duration
 	// idle says that the writer waits for wake. Under Client.mu.
 	idle bool
+	// writes counts what was written, for the heartbeat; seen is what it was last, and asked
+	// says that the broker was asked for a sign of life since.
+	writes atomic.Uint64
+	seen   uint64
+	asked  bool
 
 	failOnce sync.Once
 	failed   chan struct{}
@@ -95,7 +100,7 @@ func (b *bufferedConn) together(write func() error) error {
 // connect makes one attempt: it dials, shakes hands, and waits for the broker's first reply.
 // After an error, another attempt starts from the same state.
 func (c *Client) connect(ctx context.Context) (*connection, error) {
-	ctx, cancel := c.withTimeout(ctx)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.DialTimeout, errDialTimeout)
 	defer cancel()
 	raw, err := c.cfg.Dial(ctx, "tcp", c.cfg.Addr)
 	if err != nil {
@@ -125,12 +130,6 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 }
 
 var errDialTimeout = errors.New("no answer in time")
-
-func (c *Client) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	t := clock.System.AfterFunc(c.cfg.DialTimeout, func() { cancel(errDialTimeout) })
-	return ctx, func() { t.Stop(); cancel(nil) }
-}
 
 // contextCause prefers the reason why an attempt was broken off to the shape in which
 // the network library reports it.
@@ -181,15 +180,13 @@ func (c *Client) serve(n *connection) error {
 	stale := c.resume(n)
 	c.mu.Unlock()
 	c.inUse()
-	c.refuse(stale)
+	c.finish(stale, ErrResendTooOld)
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(n) })
-	beat := c.heartbeat(n)
 	if c.life.Err() != nil { // Close came before conn was set
 		n.fail(ErrClosed)
 	}
 	n.fail(c.read(n))
-	beat.stop()
 	writer.Wait()
 	c.lose(n.cause)
 	return n.cause
@@ -207,20 +204,6 @@ func (c *Client) resume(n *connection) (stale []entry) {
 	})
 	c.conn = n
 	return stale
-}
-
-// refuse finishes publishes that are too old.
-func (c *Client) refuse(stale []entry) {
-	if len(stale) == 0 {
-		return
-	}
-	for i := range stale {
-		stale[i].finish(ErrResendTooOld)
-	}
-	c.mu.Lock()
-	c.settled += uint64(len(stale))
-	c.wakeAll()
-	c.mu.Unlock()
 }
 
 // setup adds the commands that renew the subscription on a new connection.
@@ -268,13 +251,7 @@ func (c *Client) lose(cause error) {
 	if c.life.Err() != nil {
 		why = ErrClosed
 	}
-	for i := range dropped {
-		dropped[i].finish(why)
-	}
-	c.mu.Lock()
-	c.settled = c.popped
-	c.wakeAll()
-	c.mu.Unlock()
+	c.finish(dropped, why)
 }
 
 // WhileConnected returns a context that ends with ctx, when the connection is lost, or at once
@@ -309,28 +286,25 @@ func (c *Client) kick() {
 // write sends what is in the outbox until the connection fails. While one Write is
 // under way, all that arrives gathers for the next.
 func (c *Client) write(n *connection) {
-	c.mu.Lock()
+	buf := make([]byte, 0, writeBytes)
 	for {
-		p := c.out.next(writeBytes)
-		if p == nil {
-			n.idle = true
-			c.mu.Unlock()
+		c.mu.Lock()
+		p := c.out.next(buf)
+		n.idle = len(p) == 0
+		c.mu.Unlock()
+		if len(p) == 0 {
 			select {
 			case <-n.wake:
+				continue
 			case <-n.failed:
 				return
 			}
-			c.mu.Lock()
-			continue
 		}
-		c.mu.Unlock()
 		if err := n.write(p); err != nil {
 			n.fail(fmt.Errorf("write: %w", err))
 			return
 		}
-		c.mu.Lock()
-		c.out.wrote()
-		c.out.recycle()
+		n.writes.Add(1)
 	}
 }
 
@@ -346,57 +320,25 @@ func (n *connection) write(p []byte) error {
 	return n.buf.together(write)
 }
 
-// heartbeat watches that the broker is there.
-type heartbeat struct {
-	c     *Client
-	n     *connection
-	timer clock.Timer
-
-	// Under Client.mu.
-	stopped bool
-	seen    uint64
-	asked   bool
-}
-
-func (c *Client) heartbeat(n *connection) *heartbeat {
-	h := &heartbeat{c: c, n: n}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h.timer = clock.System.AfterFunc(c.cfg.Heartbeat, h.beat)
-	return h
-}
-
-func (h *heartbeat) stop() {
-	h.c.mu.Lock()
-	h.stopped = true
-	h.c.mu.Unlock()
-	h.timer.Stop()
-}
-
 var errSilent = errors.New("the broker does not answer")
 
-func (h *heartbeat) beat() {
-	c := h.c
+// silence is called when nothing was read for the time of a heartbeat. The broker is asked for
+// a sign of life; the second time in a row, without a write meanwhile, is the end.
+func (c *Client) silence(n *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h.stopped {
-		return
-	}
-	progress := c.rd.reads.Load() + c.out.written
-	switch {
-	case progress != h.seen:
-		h.seen, h.asked = progress, false
-	case h.asked:
-		h.n.fail(errSilent)
-		return
+	switch writes := n.writes.Load(); {
+	case n.asked && writes == n.seen:
+		return errSilent
+	case writes != n.seen:
+		n.seen, n.asked = writes, false
 	default:
-		h.asked = true
+		n.asked = true
 		if c.out.len() == 0 {
-			const ping = "ping\n"
-			c.out.line(ping, entry{kind: kindSetup})
-			h.seen += uint64(len(ping)) // our own question is no sign of life
+			c.out.line("ping\n", entry{kind: kindSetup})
+			n.seen++ // our own question is no sign of life
 			c.kick()
 		}
 	}
-	h.timer.Reset(c.cfg.Heartbeat)
+	return nil
 }

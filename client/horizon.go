@@ -111,7 +111,7 @@ func (c *Client) RefreshHorizon(ctx context.Context) {
 	if !stale {
 		return
 	}
-	ctx, cancel := c.withTimeout(ctx)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
 	defer cancel()
 	_, _ = c.Whoami(ctx)
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync/atomic"
+	"os"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 const (
@@ -17,9 +19,8 @@ const (
 // readScratch is what the reading goroutine keeps from one read to the next.
 type readScratch struct {
 	buf        []byte
-	start, end int           // the bytes of buf that are not taken yet
-	reads      atomic.Uint64 // successful reads, for the heartbeat
-	fills      int           // reads in a row that filled the buffer
+	start, end int // the bytes of buf that are not taken yet
+	fills      int // reads in a row that filled the buffer
 
 	answered []func(error) // callbacks of the publishes that the last read answered
 	errs     []error       // their results
@@ -46,7 +47,6 @@ func (r *readScratch) fill(conn net.Conn, limit int) error {
 	n, err := conn.Read(r.buf[r.end:])
 	r.end += n
 	if n > 0 {
-		r.reads.Add(1)
 		if r.end == len(r.buf) {
 			r.fills++
 		} else {
@@ -91,7 +91,17 @@ func (c *Client) read(n *connection) error {
 		if pending > c.cfg.MaxLineBytes {
 			return errLineTooLong
 		}
-		if err := r.fill(n, c.cfg.MaxLineBytes); err != nil {
+		if err := n.SetReadDeadline(clock.System.Now().Add(c.cfg.Heartbeat)); err != nil {
+			return err
+		}
+		err := r.fill(n, c.cfg.MaxLineBytes)
+		switch {
+		case err == nil:
+			n.asked = false
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = c.silence(n)
+		}
+		if err != nil {
 			return err
 		}
 		scanned = r.start + pending
@@ -137,7 +147,7 @@ func (c *Client) handle(block []byte) error {
 	}
 	c.stats.Delivered += uint64(len(r.pushes.list))
 	popped := c.popped
-	c.wakeAll()
+	c.changed.Notify()
 	c.mu.Unlock()
 
 	for i := range r.answered {
@@ -149,7 +159,7 @@ func (c *Client) handle(block []byte) error {
 	if popped != c.settled { // settled is written by this goroutine alone
 		c.mu.Lock()
 		c.settled = popped
-		c.wakeAll()
+		c.changed.Notify()
 		c.mu.Unlock()
 	}
 	return err
