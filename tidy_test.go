@@ -94,7 +94,7 @@ var places = []place{
 		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
 	{"ca", parts, "sealmq internal/clock internal/durable mtls", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
-	{"client", parts, "sealmq internal/changes internal/clock mtls", "net/http database/sql",
+	{"client", parts, "sealmq internal/changes internal/clock mtls x/sync", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
 	{"internal/httpkit", parts, "sealmq mtls prometheus/client_golang go-json-experiment/json x/net x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},

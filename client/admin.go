@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sealmq/sealmq"
 )
 
@@ -50,27 +52,21 @@ type Who struct {
 	DedupReach *int64 `json:"dedup_reach_s"`
 }
 
-// DeclareQueue creates a queue. If there is one, nil options match whatever it has;
-// other options that differ are sealmq.ErrMismatch.
+// DeclareQueue creates a queue; see sealmq.Administrator.
 func (c *Client) DeclareQueue(ctx context.Context, queue string, o *sealmq.QueueOptions) error {
-	line, err := declareQueueLine(queue, o)
+	line, err := commandLine("declare_queue", queue)
 	if err != nil {
 		return err
 	}
+	if o != nil {
+		options, err := json.Marshal(o)
+		if err != nil {
+			return fmt.Errorf("queue options: %w", err)
+		}
+		line += " " + string(options)
+	}
 	_, err = c.ask(ctx, line, "Queue declared")
 	return err
-}
-
-func declareQueueLine(queue string, o *sealmq.QueueOptions) (string, error) {
-	line, err := commandLine("declare_queue", queue)
-	if err != nil || o == nil {
-		return line, err
-	}
-	options, err := json.Marshal(o)
-	if err != nil {
-		return "", fmt.Errorf("queue options: %w", err)
-	}
-	return line + " " + string(options), nil
 }
 
 // DeclareExchange creates an exchange: direct, fanout or topic. An empty kind matches
@@ -111,20 +107,12 @@ func (c *Client) PurgeQueue(ctx context.Context, queue string) (removed int, err
 
 // Move moves up to n messages (0: all) from the front of one queue to the end of another.
 func (c *Client) Move(ctx context.Context, from, to string, n int) (moved int, err error) {
-	args := []string{from, to}
-	if n > 0 {
-		args = append(args, strconv.Itoa(n))
-	}
-	return c.count(ctx, "Moved ", "move", args...)
+	return c.count(ctx, "Moved ", "move", withCount(n, from, to)...)
 }
 
 // Peek looks at up to n messages (0: sealmq.DefaultPeek) at the front of a queue without taking them.
 func (c *Client) Peek(ctx context.Context, queue string, n int) (list []sealmq.PeekedMessage, err error) {
-	args := []string{queue}
-	if n > 0 {
-		args = append(args, strconv.Itoa(n))
-	}
-	err = c.look(ctx, &list, "Messages: ", "peek", args...)
+	err = c.look(ctx, &list, "Messages: ", "peek", withCount(n, queue)...)
 	return list, err
 }
 
@@ -200,44 +188,38 @@ func (c *Client) ask(ctx context.Context, line, prefix string) (string, error) {
 	return rest, nil
 }
 
-func (c *Client) do(ctx context.Context, reply, verb string, args ...string) error {
-	line, err := commandLine(verb, args...)
-	if err != nil {
-		return err
-	}
-	_, err = c.ask(ctx, line, reply)
+func (c *Client) do(ctx context.Context, prefix, verb string, args ...string) error {
+	_, err := c.request(ctx, prefix, verb, args...)
 	return err
 }
 
-func (c *Client) count(ctx context.Context, prefix, verb string, args ...string) (int, error) {
-	line, err := commandLine(verb, args...)
-	if err != nil {
-		return 0, err
-	}
-	rest, err := c.ask(ctx, line, prefix)
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.Atoi(rest)
-	if err != nil {
-		return 0, fmt.Errorf("the broker answered %s without a number", verb)
-	}
-	return n, nil
+func (c *Client) count(ctx context.Context, prefix, verb string, args ...string) (n int, err error) {
+	err = c.look(ctx, &n, prefix, verb, args...)
+	return n, err
 }
 
 func (c *Client) look(ctx context.Context, into any, prefix, verb string, args ...string) error {
-	line, err := commandLine(verb, args...)
-	if err != nil {
-		return err
-	}
-	rest, err := c.ask(ctx, line, prefix)
-	if err != nil {
-		return err
-	}
-	if json.Unmarshal([]byte(rest), into) != nil {
+	rest, err := c.request(ctx, prefix, verb, args...)
+	if err == nil && json.Unmarshal([]byte(rest), into) != nil {
 		return fmt.Errorf("the broker answered %s with something that is not what was expected", verb)
 	}
-	return nil
+	return err
+}
+
+func (c *Client) request(ctx context.Context, prefix, verb string, args ...string) (rest string, err error) {
+	line, err := commandLine(verb, args...)
+	if err != nil {
+		return "", err
+	}
+	return c.ask(ctx, line, prefix)
+}
+
+// withCount adds a number to arguments unless it is 0.
+func withCount(n int, args ...string) []string {
+	if n > 0 {
+		args = append(args, strconv.Itoa(n))
+	}
+	return args
 }
 
 // Topology is what an application needs to be there.
@@ -259,71 +241,34 @@ type Queue struct {
 // Binding is a binding to make; see Client.Bind.
 type Binding struct{ Queue, Exchange, Key string }
 
-func (t Topology) lines() ([]string, error) {
-	var lines []string
-	add := func(line string, err error) error {
-		lines = append(lines, line)
-		return err
-	}
+// Declare makes everything in t exist. It may be called again, and repeats by itself what
+// a lost connection interrupted. An error says what was refused; other parts may exist.
+func (c *Client) Declare(ctx context.Context, t Topology) error {
+	var exchanges, queues, bindings []func() error
 	for _, x := range t.Exchanges {
-		args := []string{x.Name}
-		if x.Kind != "" {
-			args = append(args, x.Kind)
-		}
-		if err := add(commandLine("declare_exchange", args...)); err != nil {
-			return nil, err
-		}
+		exchanges = append(exchanges, func() error { return c.DeclareExchange(ctx, x.Name, x.Kind) })
 	}
 	for _, q := range t.Queues {
-		if err := add(declareQueueLine(q.Name, q.Options)); err != nil {
-			return nil, err
-		}
+		queues = append(queues, func() error { return c.DeclareQueue(ctx, q.Name, q.Options) })
 	}
 	for _, b := range t.Bindings {
-		if err := add(commandLine("bind", b.Queue, b.Exchange, b.Key)); err != nil {
-			return nil, err
+		bindings = append(bindings, func() error { return c.Bind(ctx, b.Queue, b.Exchange, b.Key) })
+	}
+	for _, step := range [][]func() error{exchanges, queues, bindings} {
+		var all errgroup.Group
+		all.SetLimit(MaxPendingCommands / 4) // so that they share syncs, and leave room for others
+		for _, declare := range step {
+			all.Go(func() error {
+				for {
+					if err := declare(); !errors.Is(err, ErrInterrupted) { // declaring twice is no harm
+						return err
+					}
+				}
+			})
 		}
-	}
-	return lines, nil
-}
-
-// Declare makes everything in t exist. It may be called again, and repeats by itself what
-// a lost connection interrupted. The first refusal is returned; what came before it stays.
-func (c *Client) Declare(ctx context.Context, t Topology) error {
-	lines, err := t.lines()
-	if err != nil {
-		return err
-	}
-	for len(lines) > 0 {
-		// As many at a time as surely fit beside others.
-		part := lines[:min(len(lines), MaxPendingCommands/4)]
-		switch err := c.sendAll(ctx, part); {
-		case errors.Is(err, ErrInterrupted): // declaring twice is no harm
-		case err != nil:
-			return err
-		default:
-			lines = lines[len(part):]
+		if err := all.Wait(); err != nil {
+			return fmt.Errorf("declare: %w", err)
 		}
 	}
 	return nil
-}
-
-// sendAll sends commands together and waits for all replies.
-func (c *Client) sendAll(ctx context.Context, lines []string) error {
-	calls := make([]*call, len(lines))
-	for i, line := range lines {
-		calls[i] = newCall()
-		if err := c.send(ctx, line, calls[i]); err != nil {
-			return err
-		}
-	}
-	var first error
-	for i, wait := range calls {
-		err := wait.wait(ctx)
-		if err != nil && first == nil {
-			verb, _, _ := strings.Cut(lines[i], " ")
-			first = fmt.Errorf("%s: %w", verb, err)
-		}
-	}
-	return first
 }

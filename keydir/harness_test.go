@@ -297,7 +297,7 @@ func (f *forger) add(entry []byte, issuer string) {
 	e, err := seal.ParseKeyEntry(entry, ciphermq.Suites{})
 	f.must(err)
 	f.append(keylog.Leaf{Proven: true, Owner: e.Owner, Issuer: issuer, Suite: string(e.Suite()), Serial: e.Serial, Hash: e.Hash()})
-	f.found = keylog.Found{Client: e.Owner, Suite: string(e.Suite()), Proven: true, Issuer: issuer, Entry: entry, Index: f.tree.Size() - 1}
+	f.found = keylog.Found{Client: e.Owner, Suite: string(e.Suite()), Proven: true, Issuer: issuer, Entry: entry, Place: keylog.Place{Index: f.tree.Size() - 1}}
 }
 
 func (f *forger) append(leaf keylog.Leaf) {
@@ -356,7 +356,7 @@ func (f *forger) Command(_ context.Context, line string) (string, error) {
 	case "find_reset":
 		for i, text := range slices.Backward(f.leaves) {
 			if strings.HasPrefix(text, "reset ") {
-				return print("Reset: ", keylog.FoundReset{Leaf: text, Index: int64(i), Proof: prove(int64(i)), Checkpoint: checkpoint, LogKey: f.signer.Public()}, nil)
+				return print("Reset: ", keylog.FoundReset{Leaf: text, Place: keylog.Place{Index: int64(i), Proof: prove(int64(i)), Checkpoint: checkpoint, LogKey: f.signer.Public()}}, nil)
 			}
 		}
 		return "", &sealmq.Error{Code: sealmq.NoKey, Message: "no key was reset"}

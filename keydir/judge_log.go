@@ -65,6 +65,16 @@ func (d *decision) observe(checkpoint []byte, logKey string) (tlog.Tree, error) 
 	return tree, nil
 }
 
+// contains demands that a record is where it is said to be, in a log that continues what was
+// seen.
+func (d *decision) contains(p *keylog.Place, leaf keylog.Leaf, what string) (tlog.Tree, error) {
+	tree, err := d.observe(p.Checkpoint, p.LogKey)
+	if err == nil && tlog.CheckRecord(p.Proof, tree.N, tree.Hash, p.Index, leaf.Record()) != nil {
+		err = notProven("it does not contain %s of %s", what, leaf.Owner)
+	}
+	return tree, err
+}
+
 // oneHistory reports whether the smaller of two trees is the beginning of the larger one.
 // The error is a *ForkError if it is not, or if the broker does not prove that it is.
 func (d *decision) oneHistory(ours, theirs observedCheckpoint) error {
@@ -246,12 +256,8 @@ func (d *decision) lastReset(slot string) (*logRecord, error) {
 		if err != nil || !leaf.Reset || leaf.Owner != d.q.name || slotOf(leaf) != slot {
 			return nil, notProven("the answer about a reset of %s is about something else", d.q.name)
 		}
-		tree, err := d.observe(r.found.Checkpoint, r.found.LogKey)
-		if err != nil {
+		if _, err := d.contains(&r.found.Place, leaf, "the reset"); err != nil {
 			return nil, err
-		}
-		if tlog.CheckRecord(r.found.Proof, tree.N, tree.Hash, r.found.Index, leaf.Record()) != nil {
-			return nil, notProven("it does not contain the reset of %s", d.q.name)
 		}
 		return &logRecord{index: r.found.Index, leaf: leaf}, nil
 	}

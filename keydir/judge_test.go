@@ -99,7 +99,7 @@ func (s *scene) bare() {
 	key := generate(s.t, ciphermq.G5)
 	leaf := keylog.Leaf{Owner: "alice", Hash: sha256.Sum256(key.Bytes())}
 	s.append(leaf)
-	s.found = keylog.Found{Client: "alice", Key: key.Bytes(), Index: s.tree.Size() - 1}
+	s.found = keylog.Found{Client: "alice", Key: key.Bytes(), Place: keylog.Place{Index: s.tree.Size() - 1}}
 }
 
 func (s *scene) altered(change func(*Pin)) {

@@ -25,8 +25,7 @@ func (s *Sender) stage(left []SpoolEntry) {
 			return
 		}
 		if err := s.append(batch); err != nil {
-			s.fail(err)
-			s.drop(batch)
+			s.fail(err, batch...)
 			return
 		}
 		if s.cfg.Spool == nil { // else they have a number already
@@ -83,7 +82,7 @@ func (s *Sender) take() []*sending {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.queue) == 0 {
-		if s.wait(s.life) != nil {
+		if s.changed.Wait(s.life, &s.mu) != nil {
 			return nil
 		}
 	}
@@ -96,7 +95,7 @@ func (s *Sender) take() []*sending {
 	for _, x := range batch {
 		s.queueBytes -= len(x.Body)
 	}
-	s.notify()
+	s.changed.Notify()
 	return batch
 }
 
@@ -138,8 +137,7 @@ func (s *Sender) publish() {
 					err = s.publishOne(x)
 				}
 				if err != nil {
-					s.fail(err)
-					s.drop(batch[i:])
+					s.fail(err, batch[i:]...)
 					return
 				}
 			}
@@ -256,8 +254,7 @@ func (s *Sender) publishAgain() error {
 			since, confirmed = s.cfg.Now(), n
 		}
 		if err := s.pause(pause, since, reason); err != nil {
-			s.fail(err)
-			s.drop(again)
+			s.fail(err, again...)
 			return err
 		}
 		pause = min(2*pause, s.cfg.RetryMax)
@@ -265,8 +262,7 @@ func (s *Sender) publishAgain() error {
 		for i, x := range again {
 			s.countRetry(x)
 			if err := s.publishOne(x); err != nil {
-				s.fail(err)
-				s.drop(again[i:])
+				s.fail(err, again[i:]...)
 				return err
 			}
 		}

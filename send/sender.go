@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/changes"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
@@ -138,7 +139,7 @@ type Sender struct {
 	failed      error
 	outstanding int
 	stats       Stats
-	changed     chan struct{} // closed, and forgotten, when any of this changed
+	changed     changes.Signal // when any of this changed
 }
 
 // sending is a message that is not answered.
@@ -261,7 +262,7 @@ func (s *Sender) Publish(ctx context.Context, m sealmq.Message, position []byte,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.failed == nil && len(s.queue) > 0 && (len(s.queue) >= maxQueued || s.queueBytes+len(m.Body) > maxQueuedBytes) {
-		if err := s.wait(ctx); err != nil {
+		if err := s.changed.Wait(ctx, &s.mu); err != nil {
 			return err
 		}
 	}
@@ -272,32 +273,8 @@ func (s *Sender) Publish(ctx context.Context, m sealmq.Message, position []byte,
 	s.queueBytes += len(m.Body)
 	s.outstanding++
 	s.stats.Taken++
-	s.notify()
+	s.changed.Notify()
 	return nil
-}
-
-// wait gives mu up until something changed. The caller holds mu and looks again.
-func (s *Sender) wait(ctx context.Context) error {
-	if s.changed == nil {
-		s.changed = make(chan struct{})
-	}
-	changed := s.changed
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// notify lets every waiting call look again. The caller holds mu.
-func (s *Sender) notify() {
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
-	}
 }
 
 // Flush waits until everything that was handed in, and what the spool held, is answered and
@@ -306,7 +283,7 @@ func (s *Sender) Flush(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.outstanding > 0 && s.failed == nil {
-		if err := s.wait(ctx); err != nil {
+		if err := s.changed.Wait(ctx, &s.mu); err != nil {
 			return err
 		}
 	}
@@ -329,8 +306,8 @@ func (s *Sender) Close() error {
 	return nil
 }
 
-// fail stops the Sender; the first cause stays.
-func (s *Sender) fail(cause error) {
+// fail stops the Sender; the first cause stays. What is left will not be published either.
+func (s *Sender) fail(cause error, left ...*sending) {
 	s.mu.Lock()
 	if s.failed == nil {
 		s.failed = ErrStopped
@@ -339,9 +316,9 @@ func (s *Sender) fail(cause error) {
 		}
 	}
 	s.stop()
-	rest := slices.Concat(s.again, s.queue)
+	rest := slices.Concat(left, s.again, s.queue)
 	s.again, s.queue = nil, nil
-	s.notify()
+	s.changed.Notify()
 	s.mu.Unlock()
 	s.drop(rest)
 }
@@ -375,6 +352,6 @@ func (s *Sender) finish(x *sending, err error) {
 	x.tell(err)
 	s.mu.Lock()
 	s.outstanding--
-	s.notify()
+	s.changed.Notify()
 	s.mu.Unlock()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/changes"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/framelog"
@@ -96,7 +97,7 @@ type Spool struct {
 	marks     []span        // settled and not written yet
 	horizon   time.Duration // for how long a message may be published again
 	err       error
-	changed   chan struct{} // closed and forgotten when room was made; nil while nobody waits
+	changed   changes.Signal // when room was made
 }
 
 // spooled is the place of an unsettled message.
@@ -215,15 +216,7 @@ func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 func (s *Spool) fail(err error) {
 	if s.err == nil && err != nil {
 		s.err = err
-		s.notify()
-	}
-}
-
-// notify lets an Append that waits for room look again. The caller holds mu.
-func (s *Spool) notify() {
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
+		s.changed.Notify()
 	}
 }
 
@@ -231,42 +224,29 @@ func (s *Spool) notify() {
 // room may need the spool first.
 func (s *Spool) waitForRoom(ctx context.Context, size int64) error {
 	for {
-		changed, err := s.room(size)
-		if changed == nil {
+		s.writing.Lock()
+		s.mu.Lock()
+		if s.err == nil {
+			s.fail(s.tidy(size))
+		}
+		total := size
+		for _, f := range s.files {
+			total += f.Length()
+		}
+		err := s.err
+		if err == nil && (total <= s.cfg.MaxBytes || s.unsettled == 0) {
+			s.mu.Unlock()
+			return nil
+		}
+		s.writing.Unlock()
+		if err == nil {
+			err = s.changed.Wait(ctx, &s.mu)
+		}
+		s.mu.Unlock()
+		if err != nil {
 			return err
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	}
-}
-
-// room returns with writing held if there is room, and else what is closed when
-// there may be.
-func (s *Spool) room(size int64) (changed <-chan struct{}, err error) {
-	s.writing.Lock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.fail(s.tidy(size))
-	}
-	total := size
-	for _, f := range s.files {
-		total += f.Length()
-	}
-	if s.err == nil && (total <= s.cfg.MaxBytes || s.unsettled == 0) {
-		return nil, nil
-	}
-	s.writing.Unlock()
-	if s.err != nil {
-		return nil, s.err
-	}
-	if s.changed == nil {
-		s.changed = make(chan struct{})
-	}
-	return s.changed, nil
 }
 
 // add writes frames into the buffer of the current file. The caller holds mu.
@@ -300,7 +280,7 @@ func (s *Spool) Settle(seqs ...uint64) {
 		}
 	}
 	s.trim()
-	s.notify()
+	s.changed.Notify()
 }
 
 // find returns where a message is among the pending ones, or would be. The caller holds mu.
@@ -406,6 +386,6 @@ func (s *Spool) Close() error {
 	}
 	err := s.flush()
 	s.err = ErrSpoolClosed
-	s.notify()
+	s.changed.Notify()
 	return errors.Join(err, s.closeFiles(), s.unlock())
 }

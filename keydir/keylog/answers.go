@@ -14,22 +14,22 @@ type Found struct {
 	Issuer string `json:"issuer,omitempty"` // as the leaf has it; the entry's certificates must agree
 	Entry  []byte `json:"entry,omitempty"`
 	Key    []byte `json:"key,omitempty"` // a bare key
-	// Index is the place of the leaf in the log, Proof proves that it is there in the tree
-	// that Checkpoint signs.
+	Place
+}
+
+// Place is where a leaf is in the log, and the proof of it.
+type Place struct {
+	// Proof proves that the leaf is at Index in the tree that Checkpoint signs.
 	Index      int64       `json:"index"`
 	Proof      []tlog.Hash `json:"proof"`
 	Checkpoint []byte      `json:"checkpoint"`
 	LogKey     string      `json:"log_key"`
 }
 
-// FoundReset is the reply to find_reset: the latest reset of a key, and the proof that it
-// is in the log.
+// FoundReset is the reply to find_reset: the latest reset of a key.
 type FoundReset struct {
-	Leaf       string      `json:"leaf"`
-	Index      int64       `json:"index"`
-	Proof      []tlog.Hash `json:"proof"`
-	Checkpoint []byte      `json:"checkpoint"`
-	LogKey     string      `json:"log_key"`
+	Leaf string `json:"leaf"`
+	Place
 }
 
 // Page is the reply to key_log: some leaves, and the newest checkpoint.

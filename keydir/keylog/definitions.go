@@ -104,19 +104,42 @@ const maxReportedErrors = 10
 func (l *Log) read(list []Definition) (leaves []storedLeaf, err error) {
 	var errs []error
 	for _, d := range list {
-		kind, rest, _ := strings.Cut(d.Key, "/")
 		var err error
-		switch kind + "/" {
+		switch kind, rest, _ := strings.Cut(d.Key, "/"); kind + "/" {
 		case keyPrefix:
-			err = l.loadKey(rest, d)
+			err = decode(d, func(v keyValue) error {
+				l.at(slot{rest, ""}).current = bareKey(rest, v.Key)
+				return nil
+			})
 		case entryPrefix:
-			err = l.loadEntry(rest, d)
+			err = decode(d, func(v entryValue) error {
+				suite, owner, ok := strings.Cut(rest, " ")
+				if !ok || len(v.Hash) != 32 {
+					return errors.New("no such entry is possible")
+				}
+				leaf := Leaf{Proven: true, Owner: owner, Issuer: v.Issuer, Suite: suite, Serial: v.Serial, Hash: [32]byte(v.Hash)}
+				l.at(leaf.slot()).current = &record{leaf: leaf, data: v.Entry, index: unlogged}
+				return nil
+			})
 		case leafPrefix:
-			var s storedLeaf
-			s, err = loadLeaf(rest, d)
-			leaves = append(leaves, s)
+			err = decode(d, func(v leafValue) error {
+				sequence, err := strconv.ParseUint(rest, 16, 64)
+				if err != nil || leafKey(sequence) != d.Key {
+					return errors.New("its number cannot be read")
+				}
+				leaf, err := ParseLeaf(v.Leaf)
+				leaves = append(leaves, storedLeaf{sequence, leaf})
+				return err
+			})
 		case chainPrefix:
-			err = l.loadChain(rest, d)
+			err = decode(d, func(v chainValue) error {
+				sum := sha256.Sum256(v.Chain)
+				if rest != hex.EncodeToString(sum[:]) {
+					return fmt.Errorf("its hash is %x", sum)
+				}
+				l.chains.add(sum, &storedChain{v.Chain, v.By, true})
+				return nil
+			})
 		}
 		if err != nil {
 			if errs = append(errs, err); len(errs) == maxReportedErrors {
@@ -127,54 +150,14 @@ func (l *Log) read(list []Definition) (leaves []storedLeaf, err error) {
 	return leaves, errors.Join(errs...)
 }
 
-func (l *Log) loadKey(client string, d Definition) error {
-	var v keyValue
+// decode reads a value and passes it to take, which says what is wrong with it.
+func decode[T any](d Definition, take func(v T) error) error {
+	var v T
 	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
 		return err
 	}
-	l.at(slot{client, ""}).current = bareKey(client, v.Key)
-	return nil
-}
-
-func (l *Log) loadEntry(rest string, d Definition) error {
-	var v entryValue
-	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
-		return err
+	if err := take(v); err != nil {
+		return definition.Damaged(d.Key, err.Error())
 	}
-	suite, owner, ok := strings.Cut(rest, " ")
-	if !ok || len(v.Hash) != 32 {
-		return definition.Damaged(d.Key, "no such entry is possible")
-	}
-	leaf := Leaf{Proven: true, Owner: owner, Issuer: v.Issuer, Suite: suite, Serial: v.Serial, Hash: [32]byte(v.Hash)}
-	l.at(leaf.slot()).current = &record{leaf: leaf, data: v.Entry, index: unlogged}
-	return nil
-}
-
-func loadLeaf(rest string, d Definition) (storedLeaf, error) {
-	var v leafValue
-	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
-		return storedLeaf{}, err
-	}
-	sequence, err := strconv.ParseUint(rest, 16, 64)
-	if err != nil || leafKey(sequence) != d.Key {
-		return storedLeaf{}, definition.Damaged(d.Key, "its number cannot be read")
-	}
-	leaf, err := ParseLeaf(v.Leaf)
-	if err != nil {
-		return storedLeaf{}, definition.Damaged(d.Key, err.Error())
-	}
-	return storedLeaf{sequence, leaf}, nil
-}
-
-func (l *Log) loadChain(rest string, d Definition) error {
-	var v chainValue
-	if err := definition.Decode(d.Key, d.Value, &v); err != nil {
-		return err
-	}
-	sum := sha256.Sum256(v.Chain)
-	if rest != hex.EncodeToString(sum[:]) {
-		return definition.Damaged(d.Key, fmt.Sprintf("its hash is %x", sum))
-	}
-	l.chains.add(sum, &storedChain{v.Chain, v.By, true})
 	return nil
 }

@@ -35,14 +35,13 @@ func (l *Log) Find(by sealmq.Identity, client, suite string) (Found, error) {
 	if r == nil || r.index == unlogged {
 		return Found{}, errNoKey(client, suite)
 	}
-	f := Found{Client: client, Suite: r.leaf.Suite, Proven: r.leaf.Proven, Index: r.index, LogKey: l.cfg.Signer.Public()}
+	place, err := l.prove(r)
+	f := Found{Client: client, Suite: r.leaf.Suite, Proven: r.leaf.Proven, Place: place}
 	if f.Proven {
 		f.Entry, f.Issuer = r.data, r.leaf.Issuer
 	} else {
 		f.Key = r.data
 	}
-	var err error
-	f.Proof, f.Checkpoint, err = l.prove(r)
 	return f, err
 }
 
@@ -95,9 +94,8 @@ func (l *Log) FindReset(by sealmq.Identity, client, suite string) (f FoundReset,
 	if s == nil || s.reset == nil {
 		return f, &sealmq.Error{Code: sealmq.NoKey, Message: "no key of '" + client + "' for " + suite + " was reset"}
 	}
-	f = FoundReset{Leaf: s.reset.leaf.Text(), Index: s.reset.index, LogKey: l.cfg.Signer.Public()}
-	f.Proof, f.Checkpoint, err = l.prove(s.reset)
-	return f, err
+	place, err := l.prove(s.reset)
+	return FoundReset{s.reset.leaf.Text(), place}, err
 }
 
 // Page returns up to n leaves of the log from a place on, at most MaxPage, with the newest
@@ -145,12 +143,13 @@ func badSize(size int64) error {
 }
 
 // prove proves a record, with the checkpoint that the proof is for. The caller holds mu.
-func (l *Log) prove(r *record) (proof tlog.RecordProof, checkpoint []byte, err error) {
-	if checkpoint, err = l.checkpoint(); err != nil {
-		return nil, nil, err
+func (l *Log) prove(r *record) (Place, error) {
+	checkpoint, err := l.checkpoint()
+	if err != nil {
+		return Place{}, err
 	}
-	proof, err = tlog.ProveRecord(l.tree.Size(), r.index, &l.tree)
-	return proof, checkpoint, err
+	proof, err := tlog.ProveRecord(l.tree.Size(), r.index, &l.tree)
+	return Place{r.index, proof, checkpoint, l.cfg.Signer.Public()}, err
 }
 
 // checkpoint signs all leaves. The caller holds mu.
