@@ -162,10 +162,8 @@ type Client struct {
 
 	// life ends with Close; done is closed when nothing of the client runs any more.
 	life context.Context
-	// inUse tells Dial that the first connection is in use.
-	inUse func()
-	stop  context.CancelFunc
-	done  chan struct{}
+	stop context.CancelFunc
+	done chan struct{}
 
 	mu  sync.Mutex
 	out outbox
@@ -178,11 +176,9 @@ type Client struct {
 	// popped counts publishes and acks that were answered; settled, those whose
 	// callbacks have returned as well. issued counts all that were handed in.
 	issued, popped, settled uint64
-	// checkedExchange and checkedKey passed CheckName last; they rarely change.
-	checkedExchange, checkedKey string
-	sub                         *subscription
-	dedup                       dedupHorizon // of the connection's broker
-	stats                       Stats
+	sub                     *subscription
+	dedup                   dedupHorizon // of the connection's broker
+	stats                   Stats
 
 	// rd belongs to the goroutine that reads.
 	rd readScratch
@@ -215,17 +211,14 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, done: make(chan struct{})}
-	used := make(chan struct{})
-	c.inUse = sync.OnceFunc(func() { close(used) })
 	c.life, c.stop = context.WithCancel(context.Background())
 	conn, err := c.connect(ctx)
 	if err != nil {
 		c.stop()
 		return nil, err
 	}
-	c.stats.Connections = 1
+	c.use(conn)
 	go c.run(conn)
-	<-used // so that nobody takes a client that has just connected for one without a connection
 	return c, nil
 }
 
@@ -266,9 +259,7 @@ func (c *Client) run(conn *connection) {
 			c.end(err)
 			return
 		}
-		c.mu.Lock()
-		c.stats.Connections++
-		c.mu.Unlock()
+		c.use(conn)
 		c.cfg.Log.Info("connection to broker restored", "addr", c.cfg.Addr)
 	}
 }

@@ -15,10 +15,9 @@ import (
 )
 
 const (
-	// writeBytes is the largest piece handed to one Write: four full TLS records.
-	writeBytes = 64 << 10
-	// maxRecordBytes is what fits in one TLS record.
-	maxRecordBytes = 16 << 10
+	// writeBytes is the largest piece handed to one Write, apart from a long line: what fits in
+	// one TLS record.
+	writeBytes = 16 << 10
 	// rawReadBytes is how much is read from the socket under TLS at a time, so that
 	// several records cost one system call.
 	rawReadBytes = 32 << 10
@@ -27,8 +26,7 @@ const (
 // connection is one network connection and the goroutine that writes to it.
 type connection struct {
 	net.Conn
-	raw net.Conn      // under TLS
-	buf *bufferedConn // nil without TLS
+	raw net.Conn // under TLS
 	// wake has room for one signal: the writer looks at the outbox again.
 	wake chan struct{}
 	// horizon is what the broker's first reply said.
@@ -56,46 +54,13 @@ func (n *connection) fail(cause error) {
 	})
 }
 
-// bufferedConn is the socket under TLS. It reads in larger pieces than TLS asks for, and
-// writes the records of one Write of ours with one system call.
+// bufferedConn is the socket under TLS, read in larger pieces than TLS asks for.
 type bufferedConn struct {
 	net.Conn
 	r *bufio.Reader
-
-	mu   sync.Mutex // TLS may write by itself, to answer a key update
-	held []byte
-	hold bool
 }
 
 func (b *bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
-
-func (b *bufferedConn) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.hold {
-		b.held = append(b.held, p...)
-		return len(p), nil
-	}
-	return b.Conn.Write(p)
-}
-
-// together makes what write writes leave with one system call.
-func (b *bufferedConn) together(write func() error) error {
-	b.mu.Lock()
-	b.hold = true
-	b.mu.Unlock()
-	err := write()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.hold = false
-	if len(b.held) > 0 {
-		if _, werr := b.Conn.Write(b.held); err == nil {
-			err = werr
-		}
-		b.held = b.held[:0]
-	}
-	return err
-}
 
 // connect makes one attempt: it dials, shakes hands, and waits for the broker's first reply.
 // After an error, another attempt starts from the same state.
@@ -106,17 +71,16 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Addr, contextCause(ctx, err))
 	}
-	conn, buffered := raw, (*bufferedConn)(nil)
+	conn := raw
 	if c.cfg.TLS != nil {
-		buffered = &bufferedConn{Conn: raw, r: bufio.NewReaderSize(raw, rawReadBytes)}
-		t := tls.Client(buffered, c.cfg.TLS)
+		t := tls.Client(&bufferedConn{raw, bufio.NewReaderSize(raw, rawReadBytes)}, c.cfg.TLS)
 		if err := t.HandshakeContext(ctx); err != nil {
 			raw.Close()
 			return nil, fmt.Errorf("TLS with %s: %w", c.cfg.Addr, contextCause(ctx, err))
 		}
 		conn = t
 	}
-	n := &connection{Conn: conn, raw: raw, buf: buffered, wake: make(chan struct{}, 1), failed: make(chan struct{})}
+	n := &connection{Conn: conn, raw: raw, wake: make(chan struct{}, 1), failed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { n.fail(context.Cause(ctx)) })
 	err = c.greet(n)
 	if !stop() && err == nil {
@@ -176,11 +140,6 @@ func (c *Client) greet(n *connection) error {
 
 // serve uses a connection until it fails and returns why.
 func (c *Client) serve(n *connection) error {
-	c.mu.Lock()
-	stale := c.resume(n)
-	c.mu.Unlock()
-	c.inUse()
-	c.finish(stale, ErrResendTooOld)
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(n) })
 	if c.life.Err() != nil { // Close came before conn was set
@@ -192,9 +151,10 @@ func (c *Client) serve(n *connection) error {
 	return n.cause
 }
 
-// resume puts a new connection to use and returns the publishes that are too old to be
-// sent again. The caller holds mu.
-func (c *Client) resume(n *connection) (stale []entry) {
+// use puts a new connection to use. Publishes that are too old to be sent again fail.
+func (c *Client) use(n *connection) {
+	var stale []entry
+	c.mu.Lock()
 	now := c.cfg.Now()
 	c.remember(n.horizon)
 	keep := func(e *entry, _ bool) bool { return e.kind != kindPublish || c.mayLeave(e, now) }
@@ -203,7 +163,9 @@ func (c *Client) resume(n *connection) (stale []entry) {
 		stale = append(stale, e)
 	})
 	c.conn = n
-	return stale
+	c.stats.Connections++
+	c.mu.Unlock()
+	c.finish(stale, ErrResendTooOld)
 }
 
 // setup adds the commands that renew the subscription on a new connection.
@@ -300,24 +262,12 @@ func (c *Client) write(n *connection) {
 				return
 			}
 		}
-		if err := n.write(p); err != nil {
+		if _, err := n.Write(p); err != nil {
 			n.fail(fmt.Errorf("write: %w", err))
 			return
 		}
 		n.writes.Add(1)
 	}
-}
-
-// write writes p with one system call where it can.
-func (n *connection) write(p []byte) error {
-	write := func() error {
-		_, err := n.Write(p)
-		return err
-	}
-	if n.buf == nil || len(p) <= maxRecordBytes {
-		return write()
-	}
-	return n.buf.together(write)
 }
 
 var errSilent = errors.New("the broker does not answer")

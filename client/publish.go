@@ -81,18 +81,12 @@ func publishSize(m *sealmq.Message) int {
 }
 
 func (c *Client) publish(ctx context.Context, m *sealmq.Message, e entry) error {
-	if err := c.checkMessage(m); err != nil {
+	if err := c.Check(m); err != nil {
 		return err
 	}
 	size := publishSize(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.Exchange != c.checkedExchange || m.Key != c.checkedKey {
-		if err := checkRoute(m); err != nil {
-			return err
-		}
-		c.checkedExchange, c.checkedKey = m.Exchange, m.Key
-	}
 	for !c.windowOpen(size) {
 		if err := c.wait(ctx); err != nil {
 			return err
@@ -133,32 +127,23 @@ func (c *Client) windowOpen(size int) bool {
 
 // Check returns the error with which a publish fails before the broker is asked, or nil.
 func (c *Client) Check(m *sealmq.Message) error {
-	if err := checkRoute(m); err != nil {
-		return err
+	size := publishSize(m)
+	refuse := func(code sealmq.Code, message string) error { return &sealmq.Error{Code: code, Message: message} }
+	switch {
+	case len(m.Properties) > 0:
+		return refuse(sealmq.Unsupported, "the line protocol carries no properties of messages")
+	case len(m.Body) == 0:
+		return refuse(sealmq.BadArgument, "the message has no body")
+	case bytes.IndexByte(m.Body, '\n') >= 0:
+		return refuse(sealmq.BadArgument, "the body is more than one line")
+	case size > c.cfg.MaxLineBytes:
+		return refuse(sealmq.TooLarge, fmt.Sprintf("the publish is a line of %d bytes, the limit is %d", size, c.cfg.MaxLineBytes))
 	}
-	return c.checkMessage(m)
-}
-
-func checkRoute(m *sealmq.Message) error {
 	if err := sealmq.CheckName("exchange", m.Exchange); err != nil {
 		return err
 	}
-	return sealmq.CheckName("routing key", m.Key)
-}
-
-func (c *Client) checkMessage(m *sealmq.Message) error {
-	if err := sealmq.CheckName("message id", m.ID); err != nil {
+	if err := sealmq.CheckName("routing key", m.Key); err != nil {
 		return err
 	}
-	switch size := publishSize(m); {
-	case len(m.Properties) > 0:
-		return &sealmq.Error{Code: sealmq.Unsupported, Message: "the line protocol carries no properties of messages"}
-	case len(m.Body) == 0:
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the message has no body"}
-	case bytes.IndexByte(m.Body, '\n') >= 0:
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the body is more than one line"}
-	case size > c.cfg.MaxLineBytes:
-		return &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf("the publish is a line of %d bytes, the limit is %d", size, c.cfg.MaxLineBytes)}
-	}
-	return nil
+	return sealmq.CheckName("message id", m.ID)
 }

@@ -11,16 +11,13 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-const (
-	minReadBytes = 4 << 10
-	maxReadBytes = 64 << 10
-)
+// readBytes is how much is read at a time.
+const readBytes = 64 << 10
 
 // readScratch is what the reading goroutine keeps from one read to the next.
 type readScratch struct {
 	buf        []byte
 	start, end int // the bytes of buf that are not taken yet
-	fills      int // reads in a row that filled the buffer
 
 	answered []func(error) // callbacks of the publishes that the last read answered
 	errs     []error       // their results
@@ -30,28 +27,23 @@ type readScratch struct {
 var errLineTooLong = errors.New("the broker sent a line that is longer than MaxLineBytes")
 
 // fill reads once. It makes room first: what is taken goes, and the buffer grows up to
-// limit when a line does not fit, or when the reads keep filling it.
+// limit when a line does not fit.
 func (r *readScratch) fill(conn net.Conn, limit int) error {
 	if r.start > 0 {
 		r.end = copy(r.buf, r.buf[r.start:r.end])
 		r.start = 0
 	}
-	if size := len(r.buf); r.end == size || r.fills >= 4 && size < maxReadBytes {
+	if r.end == len(r.buf) {
 		if r.end > limit {
 			return errLineTooLong
 		}
-		grown := make([]byte, max(minReadBytes, 2*size))
-		copy(grown, r.buf[:r.end])
-		r.buf, r.fills = grown, 0
+		grown := make([]byte, max(readBytes, 2*r.end))
+		copy(grown, r.buf)
+		r.buf = grown
 	}
 	n, err := conn.Read(r.buf[r.end:])
 	r.end += n
 	if n > 0 {
-		if r.end == len(r.buf) {
-			r.fills++
-		} else {
-			r.fills = 0
-		}
 		return nil // an error, if there was one, comes again
 	}
 	if err == io.EOF {
