@@ -10,7 +10,8 @@ type outbox struct {
 	entries []entry // from head on
 	head    int
 	sent    int    // index of the first entry that was not given to the writer
-	memory  []byte // lines are cut from it, so that they cost few allocations
+	chunk   *chunk // short lines are cut from it
+	spare   *chunk // to be used next; nil if there is none
 
 	publishes    int // entries of this kind
 	publishBytes int
@@ -32,11 +33,12 @@ const (
 
 // entry is one request that has no reply yet.
 type entry struct {
-	kind kind
-	line []byte
-	id   string // the message id that the reply must name
-	done func(error)
-	call *call
+	kind  kind
+	line  []byte
+	chunk *chunk // that the line was cut from; nil of a long line
+	id    string // the message id that the reply must name
+	done  func(error)
+	call  *call
 	// sent says that an earlier connection, or an earlier life of the sender, may have
 	// carried a publish, and since when. limit is for how long its owner lets it be sent again;
 	// 0 leaves that to the broker.
@@ -45,21 +47,50 @@ type entry struct {
 	limit time.Duration
 }
 
+// chunk is memory for many lines. It is used again when all of them are answered: the writer
+// copies short lines.
+type chunk struct {
+	buf   []byte
+	lines int
+}
+
 const chunkBytes = 64 << 10
 
-// reserve returns an empty buffer with room for a line of size bytes.
+// reserve returns an empty buffer for a line of size bytes, to be given back with push.
 func (o *outbox) reserve(size int) []byte {
-	if cap(o.memory)-len(o.memory) < size {
-		o.memory = make([]byte, 0, max(size, chunkBytes))
+	if size > writeBytes {
+		return make([]byte, 0, size)
 	}
-	n := len(o.memory)
-	o.memory = o.memory[:n+size]
-	return o.memory[n : n : n+size]
+	if o.chunk == nil || cap(o.chunk.buf)-len(o.chunk.buf) < size {
+		if o.chunk = o.spare; o.chunk == nil {
+			o.chunk = &chunk{buf: make([]byte, 0, chunkBytes)}
+		}
+		o.spare = nil
+	}
+	n := len(o.chunk.buf)
+	return o.chunk.buf[n : n : n+size]
 }
 
 // push adds an entry with its line.
 func (o *outbox) push(line []byte, e entry) {
-	e.line = line
+	if e.line = line; len(line) <= writeBytes {
+		e.chunk = o.chunk
+		e.chunk.buf = e.chunk.buf[:len(e.chunk.buf)+len(line)]
+		e.chunk.lines++
+	}
+	o.add(e)
+}
+
+// release gives up an entry's line.
+func (o *outbox) release(e *entry) {
+	if c := e.chunk; c != nil {
+		if c.lines--; c.lines == 0 && c != o.chunk {
+			c.buf, o.spare = c.buf[:0], c
+		}
+	}
+}
+
+func (o *outbox) add(e entry) {
 	o.count(&e, 1)
 	if len(o.entries) == cap(o.entries) && o.head > len(o.entries)/2 {
 		n := copy(o.entries, o.entries[o.head:])
@@ -102,6 +133,7 @@ func (o *outbox) pop() entry {
 	o.head++
 	o.sent = max(o.sent, o.head)
 	o.count(&e, -1)
+	o.release(&e)
 	return e
 }
 
@@ -127,12 +159,13 @@ func (o *outbox) next(buf []byte) []byte {
 // entries that keep wants, in order and unsent; it calls drop for the others. sent tells
 // whether an entry's line may have reached the broker.
 func (o *outbox) restart(first func(*outbox), keep func(e *entry, sent bool) bool, drop func(entry)) outbox {
-	next := outbox{memory: o.memory}
+	next := outbox{chunk: o.chunk, spare: o.spare}
 	first(&next)
 	for i := o.head; i < len(o.entries); i++ {
 		if e := &o.entries[i]; keep(e, i < o.sent) {
-			next.push(e.line, *e)
+			next.add(*e)
 		} else {
+			next.release(e)
 			drop(*e)
 		}
 	}
