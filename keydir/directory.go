@@ -124,14 +124,14 @@ func (d *Directory) settle(ctx context.Context, q question, ask func() (*answer,
 		if err != nil {
 			return verdict{}, err
 		}
-		v := judge(before.memory, a)
+		v := judge(before, a)
 		for v.need != nil {
 			if err := d.supply(ctx, q, v.need, a); err != nil {
 				return verdict{}, err
 			}
-			v = judge(before.memory, a)
+			v = judge(before, a)
 		}
-		if kept, err := d.cfg.Pins.remember(ctx, before, v.memory); err != nil {
+		if kept, err := d.cfg.Pins.remember(ctx, q.name, before, v.memory); err != nil {
 			return verdict{}, err
 		} else if !kept {
 			continue
@@ -153,7 +153,7 @@ func (d *Directory) Checkpoint() []byte {
 	if err != nil {
 		return nil
 	}
-	return known.memory.checkpoint
+	return known.checkpoint
 }
 
 // CheckPeer compares the checkpoint that a sender put into its messages with what the

@@ -97,7 +97,7 @@ func OpenPins(file, scope string) (*Pins, error) {
 func openPins(file, scope string, fs durable.FS, c clock.Clock) (*Pins, error) {
 	p := NewPins()
 	p.file, p.scope, p.fs, p.clock = file, scope, fs, c
-	_, _, err := p.read()
+	_, err := p.read()
 	return p, err
 }
 
@@ -106,7 +106,7 @@ func (p *Pins) Scope() string { return p.scope }
 
 // Keys lists what is pinned, by owner and suite.
 func (p *Pins) Keys() (map[string]map[string]Pin, error) {
-	f, _, err := p.read()
+	f, err := p.read()
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (p *Pins) Forget(ctx context.Context, owner string) (gone map[string]Pin, e
 		return nil, err
 	}
 	defer unlock()
-	f, _, err := p.read()
+	f, err := p.read()
 	if err != nil {
 		return nil, err
 	}
@@ -135,27 +135,19 @@ func (p *Pins) Forget(ctx context.Context, owner string) (gone map[string]Pin, e
 	return gone, p.write(f)
 }
 
-// recalled is what is remembered of the directory and one name, as it was read.
-type recalled struct {
-	memory
-	name    string
-	content []byte
-	file    *pinFile
-}
-
-// recall reads what is remembered.
-func (p *Pins) recall(name string) (*recalled, error) {
-	f, content, err := p.read()
+// recall reads what is remembered of the directory and one name.
+func (p *Pins) recall(name string) (memory, error) {
+	f, err := p.read()
 	if err != nil {
-		return nil, err
+		return memory{}, err
 	}
-	return &recalled{f.memory(p.scope, name), name, content, f}, nil
+	return f.memory(p.scope, name), nil
 }
 
-// remember replaces what was recalled by after. It returns false, and changes nothing, if
-// somebody else has changed it meanwhile.
-func (p *Pins) remember(ctx context.Context, r *recalled, after memory) (kept bool, err error) {
-	same := after.equal(r.memory)
+// remember replaces what was recalled of a name by after. It returns false, and changes
+// nothing, if somebody else has changed it meanwhile.
+func (p *Pins) remember(ctx context.Context, name string, before, after memory) (kept bool, err error) {
+	same := after.equal(before)
 	if !same {
 		unlock, err := p.lock(ctx)
 		if err != nil {
@@ -163,15 +155,9 @@ func (p *Pins) remember(ctx context.Context, r *recalled, after memory) (kept bo
 		}
 		defer unlock()
 	}
-	content, err := p.content()
-	if err != nil {
+	f, err := p.read()
+	if err != nil || !f.memory(p.scope, name).equal(before) {
 		return false, err
-	}
-	f := r.file
-	if !bytes.Equal(content, r.content) {
-		if f, err = p.parse(content); err != nil || !f.memory(p.scope, r.name).equal(r.memory) {
-			return false, err
-		}
 	}
 	if same {
 		return true, nil
@@ -180,7 +166,7 @@ func (p *Pins) remember(ctx context.Context, r *recalled, after memory) (kept bo
 	f.Logs[p.scope] = s
 	s.LogKey, s.Checkpoint = after.logKey, after.checkpoint
 	if len(after.pins) > 0 {
-		s.Keys[r.name] = after.pins
+		s.Keys[name] = after.pins
 	}
 	return true, p.write(f)
 }
@@ -198,36 +184,19 @@ func (f *pinFile) memory(scope, name string) memory {
 	return memory{s.LogKey, s.Checkpoint, s.Keys[name]}
 }
 
-// read returns the content, understood and as it is.
-func (p *Pins) read() (*pinFile, []byte, error) {
-	content, err := p.content()
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := p.parse(content)
-	return f, content, err
-}
-
-// content returns the bytes that are kept; nil if there are none.
-func (p *Pins) content() ([]byte, error) {
+// read understands the content.
+func (p *Pins) read() (*pinFile, error) {
 	if p.file == "" {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.mem, nil
+		return parsePins(p.mem)
 	}
 	content, err := durable.ReadFile(p.fs, p.file, maxPinsBytes)
-	if durable.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !durable.IsNotExist(err) {
 		return nil, fmt.Errorf("read pins: %w", err)
 	}
-	return content, nil
-}
-
-func (p *Pins) parse(content []byte) (*pinFile, error) {
 	f, err := parsePins(content)
-	if err != nil && p.file != "" {
+	if err != nil {
 		err = fmt.Errorf("read pins %s: %w", p.file, err)
 	}
 	return f, err
