@@ -92,7 +92,7 @@ var places = []place{
 		"routing and permissions run without sockets; identity comes in as a value; engines are chosen in cmd/sealmq"},
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
 		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
-	{"ca", parts, "sealmq internal/clock internal/durable mtls", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
+	{"ca", parts, "sealmq internal/clock internal/durable mtls seal trust", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
 	{"client", parts, "sealmq internal/changes internal/clock mtls x/sync", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/clock"
@@ -38,6 +39,15 @@ type Options struct {
 	Clock clock.Clock
 	// KeyType is the type of new keys; empty is ECDSA.
 	KeyType KeyType
+	// RootPassphrase returns the passphrase of the root's key. It is called when the key has
+	// one and is needed; nil is an error then.
+	RootPassphrase func() ([]byte, error)
+	// ProtectRoot, if not nil, returns a passphrase for a root's key that has none.
+	ProtectRoot func() ([]byte, error)
+	// Lists are files of revocations besides the authority's own. Where a name that they
+	// revoke gets a new certificate, they are changed. Nil is Paths.Revoked and revoked.txt
+	// in the data folder.
+	Lists []string
 }
 
 func (o Options) normalize() Options {
@@ -58,14 +68,20 @@ type Authority struct {
 	paths   Paths
 	options Options
 
-	root, intermediate *x509.Certificate
-	key                crypto.Signer // of intermediate
+	root, intermediate *x509.Certificate // intermediate may be nil
+	key                crypto.Signer     // of intermediate
+
+	newRoot crypto.Signer // the root's key, if it was made by this call
+
+	mu      sync.Mutex // guards history
+	history history
 }
 
 // Root is the certificate that peers trust.
 func (a *Authority) Root() *x509.Certificate { return a.root }
 
-// Intermediate is the certificate that signs the others.
+// Intermediate is the certificate that signs the others. It is nil below an imported root
+// that allows none: then the root signs itself.
 func (a *Authority) Intermediate() *x509.Certificate { return a.intermediate }
 
 // Paths are the authority's files.
@@ -90,6 +106,12 @@ func Open(dir string, o Options) (*Authority, error) {
 		return nil, err
 	}
 	a.root = root
+	if a.options.Lists == nil {
+		a.options.Lists = a.paths.lists()
+	}
+	if a.isDirect() {
+		return a, nil
+	}
 	if a.intermediate, err = a.readCert(a.paths.Intermediate); err != nil {
 		return nil, err
 	}
@@ -101,6 +123,9 @@ func Open(dir string, o Options) (*Authority, error) {
 
 // check returns an error if the parts do not belong together.
 func (a *Authority) check() error {
+	if a.isDirect() {
+		return nil
+	}
 	if err := mtls.CheckPair(a.intermediate, a.key); err != nil {
 		return fmt.Errorf("%s and %s: %w", a.paths.Intermediate, a.paths.IntermediateKey, err)
 	}
@@ -134,6 +159,24 @@ func Init(dir string, o Options) (*Authority, error) {
 	return a, err
 }
 
+// lock takes the lock of the folder and reads what other processes have added.
+func (a *Authority) lock() (unlock func(), err error) {
+	release, err := lockFolder(a.paths.Dir, a.options)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	unlock = func() {
+		a.mu.Unlock()
+		_ = release()
+	}
+	if err := a.history.refresh(a.options.FS, a.paths.Issued); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
 // lockFolder makes the folders and takes their lock. It waits while another process holds
 // the lock.
 func lockFolder(dir string, o Options) (unlock func() error, err error) {
@@ -164,14 +207,19 @@ func complete(dir string, o Options) (*Authority, []string, error) {
 	a := &Authority{paths: In(dir), options: o}
 	m := &maker{fs: o.FS}
 
-	rootKey, err := a.ensureRoot(m)
-	if err != nil {
+	if err := a.ensureRoot(m); err != nil {
 		return nil, nil, err
 	}
-	if err := a.ensureIntermediate(m, rootKey); err != nil {
+	if o.Lists == nil {
+		a.options.Lists = a.paths.lists()
+	}
+	if err := a.ensureIntermediate(m); err != nil {
 		return nil, nil, err
 	}
 	if err := a.check(); err != nil {
+		return nil, nil, err
+	}
+	if err := a.history.refresh(o.FS, a.paths.Issued); err != nil {
 		return nil, nil, err
 	}
 	rootPEM := certPEM(a.root)
@@ -186,37 +234,32 @@ func missingKey(path string) error {
 		"restore the key from a backup, or delete the certificate to make both again"}
 }
 
-// ensureRoot returns the root's key, or nil if it is kept elsewhere.
-func (a *Authority) ensureRoot(m *maker) (crypto.Signer, error) {
-	key, err := a.readKey(a.paths.RootKey)
-	if err != nil && !durable.IsNotExist(err) {
-		return nil, err
-	}
-	a.root, err = a.readCert(a.paths.Root)
+// ensureRoot reads the root, or makes it. Its key may be kept elsewhere.
+func (a *Authority) ensureRoot(m *maker) error {
+	root, err := a.readCert(a.paths.Root)
 	if err == nil {
-		if key != nil {
-			if err := mtls.CheckPair(a.root, key); err != nil {
-				return nil, fmt.Errorf("%s and %s: %w", a.paths.Root, a.paths.RootKey, err)
-			}
-		}
-		return key, nil
+		a.root = root
+		return a.checkRootKey()
 	}
 	if !durable.IsNotExist(err) {
-		return nil, err
+		return err
 	}
-	if key == nil {
-		if key, err = m.newKey(a.paths.RootKey, a.options.KeyType); err != nil {
-			return nil, err
-		}
+	key, err := a.newRootKey(m)
+	if err != nil {
+		return err
 	}
 	template := a.authorityTemplate("SealMQ Root", key, rootYears, 1)
 	if a.root, err = sign(template, template, key.Public(), key); err != nil {
-		return nil, fmt.Errorf("make root certificate: %w", err)
+		return fmt.Errorf("make root certificate: %w", err)
 	}
-	return key, m.write(a.paths.Root, certPEM(a.root), 0o644)
+	a.newRoot = key
+	return m.write(a.paths.Root, certPEM(a.root), 0o644)
 }
 
-func (a *Authority) ensureIntermediate(m *maker, rootKey crypto.Signer) error {
+func (a *Authority) ensureIntermediate(m *maker) error {
+	if a.isDirect() {
+		return nil
+	}
 	key, err := a.readKey(a.paths.IntermediateKey)
 	if err != nil && !durable.IsNotExist(err) {
 		return err
@@ -230,9 +273,12 @@ func (a *Authority) ensureIntermediate(m *maker, rootKey crypto.Signer) error {
 		return missingKey(a.paths.IntermediateKey)
 	case !durable.IsNotExist(err):
 		return err
-	case rootKey == nil:
-		return &hintError{fmt.Sprintf("the key of the root, %s, is needed to make an intermediate certificate", a.paths.RootKey),
-			"bring it back for this one command, or delete the ca folder to start with a new authority"}
+	}
+	rootKey := a.newRoot
+	if rootKey == nil {
+		if rootKey, err = a.rootKey("to make an intermediate certificate"); err != nil {
+			return err
+		}
 	}
 	if key == nil {
 		if key, err = m.newKey(a.paths.IntermediateKey, a.options.KeyType); err != nil {

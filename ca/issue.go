@@ -29,8 +29,20 @@ type Request struct {
 	Days int
 	// KeyType is the type of the new key; empty is ECDSA.
 	KeyType KeyType
+	// Domain is a label that becomes the organizational unit; it may be empty. It has the
+	// form of a Name.
+	Domain string
 	// Key, if not nil, is used instead of a new key.
 	Key crypto.Signer
+	// CSR, if not nil, is a certificate signing request in PEM (ParseCSR), whose public key
+	// is used. Then Key must be nil.
+	CSR []byte
+	// Direct has the root sign the certificate, for peers that send no chain. It needs the
+	// root's key.
+	Direct bool
+	// By and Source are for the record.
+	By     string
+	Source Source
 	// DNSNames and IPs are where clients reach a server.
 	DNSNames []string
 	IPs      []net.IP
@@ -41,44 +53,132 @@ type Certificate struct {
 	Leaf *x509.Certificate
 	// CertPEM is the certificate followed by the intermediate.
 	CertPEM []byte
-	// KeyPEM is the key as PKCS#8. It is a secret.
+	// KeyPEM is the key as PKCS#8. It is a secret. There is none for a CSR.
 	KeyPEM []byte
 }
 
-// Issue makes a certificate. It writes no file.
+// Issue makes a certificate and records it before it is signed. It writes no other file,
+// except that a name that was revoked as a whole is let in again: its old certificates stay
+// revoked, and the new one is valid from now on, without the usual hour for slow clocks.
 //
 // The profile: common name, client URI and role URI; digital signature (with key
 // encipherment for RSA); client authentication, and server authentication for the
 // roles that listen; a random serial number of 128 bits.
 func (a *Authority) Issue(r Request) (*Certificate, error) {
+	if _, err := a.leafTemplate(r); err != nil {
+		return nil, err
+	}
+	unlock, err := a.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return a.issue(r)
+}
+
+// issue is Issue with the lock held.
+func (a *Authority) issue(r Request) (*Certificate, error) {
 	template, err := a.leafTemplate(r)
 	if err != nil {
 		return nil, err
 	}
+	c := &Certificate{}
+	public, err := r.publicKey(c)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := public.(*rsa.PublicKey); ok {
+		template.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
+	template.SubjectKeyId = keyID(public)
+	if err := a.checkNewKey(keyHash(public)); err != nil {
+		return nil, err
+	}
+	parent, key := a.intermediate, a.key
+	if r.Direct || a.isDirect() {
+		parent = a.root
+		if key, err = a.rootKey("to sign this certificate"); err != nil {
+			return nil, err
+		}
+	}
+	from, err := a.readmit(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	if from.After(template.NotBefore) {
+		template.NotBefore = from
+	}
+	if c.Leaf, err = sign(template, parent, public, key); err != nil {
+		return nil, fmt.Errorf("issue certificate for %q: %w", r.Name, err)
+	}
+	if err := a.record(r, c.Leaf, parent); err != nil {
+		return nil, err
+	}
+	c.CertPEM = certPEM(c.Leaf)
+	if parent != a.root {
+		c.CertPEM = certPEM(c.Leaf, parent)
+	}
+	return c, nil
+}
+
+// publicKey is the key of the new certificate. A private key goes into c.
+func (r *Request) publicKey(c *Certificate) (crypto.PublicKey, error) {
+	if r.CSR != nil {
+		csr, err := ParseCSR(r.CSR)
+		if err != nil {
+			return nil, err
+		}
+		if csr.CommonName != "" && csr.CommonName != r.Name {
+			return nil, fmt.Errorf("the request is for the name %q, not for %q", csr.CommonName, r.Name)
+		}
+		return csr.Public, nil
+	}
 	key := r.Key
 	if key == nil {
+		var err error
 		if key, err = GenerateKey(r.KeyType); err != nil {
 			return nil, err
 		}
 	}
-	if _, ok := key.Public().(*rsa.PublicKey); ok {
-		template.KeyUsage |= x509.KeyUsageKeyEncipherment
-	}
-	template.SubjectKeyId = keyID(key.Public())
-	c := &Certificate{}
+	var err error
 	if c.KeyPEM, err = keyPEM(key); err != nil {
 		return nil, fmt.Errorf("encode key: %w", err)
 	}
-	if c.Leaf, err = sign(template, a.intermediate, key.Public(), a.key); err != nil {
-		return nil, fmt.Errorf("issue certificate for %q: %w", r.Name, err)
+	return key.Public(), nil
+}
+
+// record adds a new certificate to the history. It counts as issued from then on, although
+// nobody has it yet.
+func (a *Authority) record(r Request, leaf, parent *x509.Certificate) error {
+	now := a.options.Clock.Now()
+	_, role, err := mtls.Profile(leaf)
+	if err != nil {
+		return err
 	}
-	c.CertPEM = certPEM(c.Leaf, a.intermediate)
-	return c, nil
+	entry := Issued{Serial: mtls.Serial(leaf), Name: r.Name, Role: role, Domain: r.Domain, NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
+		Fingerprint: mtls.Fingerprint(leaf), Signer: mtls.Issuer(parent), Key: keyHash(leaf.PublicKey), IssuedAt: now.UTC().Truncate(time.Second),
+		IssuedBy: r.By, Source: r.Source}
+	for _, old := range a.history.of(r.Name) {
+		if old.SupersededBy == "" && old.NotAfter.After(now) {
+			entry.Supersedes = append(entry.Supersedes, old.Serial)
+		}
+	}
+	return a.history.append(a.options.FS, a.paths.Issued, entry)
+}
+
+func checkID(name string) error {
+	if !mtls.ValidID(name) {
+		return fmt.Errorf("name %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", name, mtls.MaxIDBytes-1)
+	}
+	return nil
 }
 
 func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
-	if !mtls.ValidID(r.Name) {
-		return nil, fmt.Errorf("name %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", r.Name, mtls.MaxIDBytes-1)
+	if err := checkID(r.Name); err != nil {
+		return nil, err
+	}
+	if r.Domain != "" && !mtls.ValidID(r.Domain) {
+		return nil, fmt.Errorf("domain %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", r.Domain, mtls.MaxIDBytes-1)
 	}
 	role, err := roleFor(r)
 	if err != nil {
@@ -102,8 +202,15 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		URIs:                  []*url.URL{mtls.ClientURI(r.Name), mtls.RoleURI(role)},
 		IPAddresses:           r.IPs,
 	}
-	if t.NotAfter.After(a.intermediate.NotAfter) {
-		return nil, fmt.Errorf("the authority itself expires on %s, before the %d days are over", a.intermediate.NotAfter.Format(time.DateOnly), days)
+	if r.Domain != "" {
+		t.Subject.OrganizationalUnit = []string{r.Domain}
+	}
+	end := a.root.NotAfter
+	if !r.Direct && a.intermediate != nil {
+		end = a.intermediate.NotAfter
+	}
+	if t.NotAfter.After(end) {
+		return nil, fmt.Errorf("the authority itself expires on %s, before the %d days are over", end.Format(time.DateOnly), days)
 	}
 	for _, name := range r.DNSNames {
 		if !validHost(name) {
@@ -114,6 +221,9 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 	switch role {
 	case sealmq.RoleServer, sealmq.RoleProxy, sealmq.RoleWorker:
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+		if role != sealmq.RoleWorker { // clients on the same machine check for these
+			t.DNSNames, t.IPAddresses, _ = addHosts(t.DNSNames, t.IPAddresses, []string{"localhost"}, loopback())
+		}
 	default:
 		if len(r.DNSNames)+len(r.IPs) > 0 {
 			return nil, fmt.Errorf("a certificate with role %q cannot have host names", string(role))

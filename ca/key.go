@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -60,6 +61,16 @@ func keyID(public crypto.PublicKey) []byte {
 	}
 	sum := sha256.Sum256(der)
 	return sum[:20]
+}
+
+// keyHash tells public keys apart in the record.
+func keyHash(public crypto.PublicKey) string {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		panic("ca: internal error: a public key cannot be encoded: " + err.Error())
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
 }
 
 // newSerial returns 128 random bits, never zero.
@@ -136,8 +147,8 @@ func (m *maker) ensureContent(path string, data []byte, perm os.FileMode) error 
 	return m.write(path, data, perm)
 }
 
-// keyType returns "" for any other type.
-func keyType(public crypto.PublicKey) KeyType {
+// keyTypeOf returns "" for any other type.
+func keyTypeOf(public crypto.PublicKey) KeyType {
 	switch public.(type) {
 	case *ecdsa.PublicKey:
 		return ECDSA

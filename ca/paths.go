@@ -50,6 +50,9 @@ func In(dir string) Paths {
 	}
 }
 
+// lists are the files of revocations that people and scripts write.
+func (p Paths) lists() []string { return []string{p.Revoked, filepath.Join(p.Dir, "revoked.txt")} }
+
 // The names of the certificates that Setup makes and renews.
 const (
 	ServerName = "server"

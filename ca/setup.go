@@ -2,6 +2,7 @@ package ca
 
 import (
 	"crypto"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // renewBefore is how long before a certificate expires Setup renews it.
@@ -23,6 +25,12 @@ type Result struct {
 	// Made are the new files, Renewed the certificates that were replaced. Both are
 	// empty if there was nothing to do.
 	Made, Renewed []string
+	// Gap are revocations that the folder lacked, because a backup was restored. They are in
+	// effect.
+	Gap []trust.Entry
+	// CopyErr says why the revocations have no copy beside the data folder, nil if there is
+	// one or nothing was revoked yet.
+	CopyErr error
 }
 
 // Setup completes a data folder for a broker: the authority as Init does, the server
@@ -47,6 +55,14 @@ func Setup(dir string, hosts []string, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	ledger, err := a.openLedger()
+	if err != nil {
+		return nil, err
+	}
+	gap := ledger.Gap()
+	if err := ledger.Save(); err != nil {
+		return nil, err
+	}
 	n := &renewer{a: a, m: &maker{fs: o.FS}}
 	if err := n.ensureServer(names, ips); err != nil {
 		return nil, err
@@ -54,7 +70,7 @@ func Setup(dir string, hosts []string, o Options) (*Result, error) {
 	if err := n.ensure(Request{Name: AdminName, Role: sealmq.RoleAdmin, KeyType: o.KeyType}, false); err != nil {
 		return nil, err
 	}
-	return &Result{Authority: a, Made: append(made, n.m.made...), Renewed: n.renewed}, nil
+	return &Result{Authority: a, Made: append(made, n.m.made...), Renewed: n.renewed, Gap: gap, CopyErr: ledger.CopyErr()}, nil
 }
 
 // renewer makes and renews the certificates that belong to a data folder.
@@ -97,9 +113,12 @@ func (n *renewer) ensure(r Request, stale bool) error {
 			return fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
 		}
 		left := cert.NotAfter.Sub(n.a.options.Clock.Now())
-		fresh := left > renewBefore && !stale && cert.CheckSignatureFrom(n.a.intermediate) == nil
+		fresh := left > renewBefore && !stale && n.a.isOurs(cert)
 		if _, role, err := mtls.Profile(cert); fresh || err != nil || role == "" {
 			return nil
+		}
+		if revoked, err := n.a.isRevoked(cert); err != nil || revoked {
+			return err // a revoked one is never renewed
 		}
 	}
 	if key == nil {
@@ -108,7 +127,7 @@ func (n *renewer) ensure(r Request, stale bool) error {
 		}
 	}
 	r.Key = key
-	issued, err := n.a.Issue(r)
+	issued, err := n.a.issue(r)
 	if err != nil {
 		return err
 	}
@@ -130,44 +149,72 @@ func defaultHosts() ([]string, []net.IP) {
 			names = append(names, h)
 		}
 	}
-	return names, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	return names, loopback()
 }
+
+func loopback() []net.IP { return []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback} }
 
 // IssueFiles issues a certificate and writes <name>.key and <name>.crt to outDir, with a
 // copy of the root as ca.crt. An empty outDir is the folder certs of the data folder. If
 // the certificate exists, that is an error, or with replace only the certificate is
-// replaced, in one step, and the key stays.
-func (a *Authority) IssueFiles(r Request, outDir string, replace bool) (c *Certificate, certFile, keyFile string, err error) {
+// replaced, in one step, and the key stays. One that is revoked is replaced together with its
+// key, after copies were made. For a CSR there is no key file.
+func (a *Authority) IssueFiles(r Request, outDir string, replace bool) (*Files, error) {
 	if outDir == "" {
 		outDir = a.paths.Certs()
 	}
 	// A bad request must not leave a key behind.
 	if _, err := a.leafTemplate(r); err != nil {
-		return nil, "", "", err
+		return nil, err
 	}
-	unlock, err := lockFolder(a.paths.Dir, a.options)
+	unlock, err := a.lock()
 	if err != nil {
-		return nil, "", "", err
+		return nil, err
 	}
 	defer unlock()
 	m := &maker{fs: a.options.FS}
 	if err := durable.MkdirAll(m.fs, outDir, 0o700); err != nil {
-		return nil, "", "", err
+		return nil, err
 	}
 	if err := a.copyRoot(m, filepath.Join(outDir, "ca.crt")); err != nil {
-		return nil, "", "", err
+		return nil, err
 	}
-	certFile, keyFile = filepath.Join(outDir, r.Name+".crt"), filepath.Join(outDir, r.Name+".key")
-	if r.Key, err = a.keyFor(r, certFile, keyFile, replace, m); err != nil {
-		return nil, "", "", err
+	f := &Files{CertFile: filepath.Join(outDir, r.Name+".crt"), KeyFile: filepath.Join(outDir, r.Name+".key")}
+	old, err := a.readCert(f.CertFile)
+	switch {
+	case err == nil:
+		revoked, err := a.isRevoked(old)
+		if err != nil {
+			return nil, err
+		}
+		if revoked && r.CSR == nil {
+			if f.Certificate, err = a.issue(r); err != nil {
+				return nil, err
+			}
+			return f, a.replacePair(f)
+		}
+		replace = replace || revoked
+	case !durable.IsNotExist(err) && !replace:
+		return nil, err
 	}
-	if c, err = a.Issue(r); err != nil {
-		return nil, "", "", err
+	if old != nil && !replace {
+		return nil, &hintError{f.CertFile + " already exists",
+			"add --replace to issue a new certificate for the same key, or choose another folder with --out"}
 	}
-	if err := m.write(certFile, c.CertPEM, 0o644); err != nil {
-		return nil, "", "", err
+	if r.CSR != nil {
+		f.KeyFile = ""
+	} else if r.Key, err = a.keyFor(r, f.KeyFile, m); err != nil {
+		return nil, err
 	}
-	return c, certFile, keyFile, nil
+	if f.Certificate, err = a.issue(r); err != nil {
+		return nil, err
+	}
+	return f, m.write(f.CertFile, f.CertPEM, 0o644)
+}
+
+// isOurs reports whether this authority signed a certificate.
+func (a *Authority) isOurs(c *x509.Certificate) bool {
+	return a.intermediate != nil && c.CheckSignatureFrom(a.intermediate) == nil || a.isDirect() && c.CheckSignatureFrom(a.root) == nil
 }
 
 // copyRoot puts the root beside the certificates that need it. It replaces nothing.
@@ -186,15 +233,7 @@ func (a *Authority) copyRoot(m *maker, path string) error {
 
 // keyFor returns the key that is there, or makes one. An interrupted call may have left a
 // key without its certificate.
-func (a *Authority) keyFor(r Request, certFile, keyFile string, replace bool, m *maker) (crypto.Signer, error) {
-	_, err := a.readCert(certFile)
-	switch {
-	case err == nil && !replace:
-		return nil, &hintError{certFile + " already exists",
-			"add --replace to issue a new certificate for the same key, or choose another folder with --out"}
-	case err != nil && !durable.IsNotExist(err) && !replace:
-		return nil, err
-	}
+func (a *Authority) keyFor(r Request, keyFile string, m *maker) (crypto.Signer, error) {
 	key, err := a.readKey(keyFile)
 	switch {
 	case err == nil:
@@ -207,7 +246,7 @@ func (a *Authority) keyFor(r Request, certFile, keyFile string, replace bool, m 
 
 // checkKeyType refuses an existing key of another type than was asked for.
 func (a *Authority) checkKeyType(key crypto.Signer, want KeyType, path string) error {
-	if want == "" || keyType(key.Public()) == want {
+	if want == "" || keyTypeOf(key.Public()) == want {
 		return nil
 	}
 	return fmt.Errorf("%s holds a key of another type than %s", path, want)

@@ -285,33 +285,33 @@ func TestSetupFailsAnywhere(t *testing.T) {
 func TestIssueFiles(t *testing.T) {
 	fs := faultfs.New()
 	a := setup(t, fs).Authority
-	c, certFile, keyFile, err := a.IssueFiles(ca.Request{Name: "alice"}, "out", false)
+	c, err := a.IssueFiles(ca.Request{Name: "alice"}, "out", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if certFile != "out/alice.crt" || keyFile != "out/alice.key" || string(fs.Get(certFile)) != string(c.CertPEM) {
-		t.Errorf("files %s, %s", certFile, keyFile)
+	if c.CertFile != "out/alice.crt" || c.KeyFile != "out/alice.key" || string(fs.Get(c.CertFile)) != string(c.CertPEM) {
+		t.Errorf("files %s, %s", c.CertFile, c.KeyFile)
 	}
 	if string(fs.Get("out/ca.crt")) != string(fs.Get("data/certs/ca.crt")) {
 		t.Error("out/ca.crt is not the root")
 	}
-	key := string(fs.Get(keyFile))
+	key := string(fs.Get(c.KeyFile))
 
 	before := contents(fs)
-	_, _, _, err = a.IssueFiles(ca.Request{Name: "alice"}, "out", false)
+	_, err = a.IssueFiles(ca.Request{Name: "alice"}, "out", false)
 	if err == nil || !strings.Contains(hintOf(err), "--replace") {
 		t.Errorf("again: %v", err)
 	}
 	for what, r := range map[string]ca.Request{"bad name": {Name: "a b"}, "bad days": {Name: "b", Days: -1}} {
-		if _, _, _, err := a.IssueFiles(r, "out", false); err == nil {
+		if _, err := a.IssueFiles(r, "out", false); err == nil {
 			t.Errorf("%s: issued", what)
 		}
 	}
-	if _, _, _, err := a.IssueFiles(ca.Request{Name: "alice", KeyType: ca.RSA}, "out", true); err == nil {
+	if _, err := a.IssueFiles(ca.Request{Name: "alice", KeyType: ca.RSA}, "out", true); err == nil {
 		t.Error("replaced by a certificate for a key of another type")
 	}
 	fs.Put("other/ca.crt", other(t))
-	if _, _, _, err := a.IssueFiles(ca.Request{Name: "alice"}, "other", false); err == nil || !strings.Contains(hintOf(err), "--out") {
+	if _, err := a.IssueFiles(ca.Request{Name: "alice"}, "other", false); err == nil || !strings.Contains(hintOf(err), "--out") {
 		t.Errorf("into the folder of another authority: %v", err)
 	}
 	fs.Remove("other/ca.crt")
@@ -320,10 +320,10 @@ func TestIssueFiles(t *testing.T) {
 		t.Errorf("refused requests changed files:\n%s", diff)
 	}
 
-	if c, _, _, err = a.IssueFiles(ca.Request{Name: "alice", Days: 10}, "out", true); err != nil {
+	if c, err = a.IssueFiles(ca.Request{Name: "alice", Days: 10}, "out", true); err != nil {
 		t.Fatal(err)
 	}
-	if string(fs.Get(certFile)) != string(c.CertPEM) || string(fs.Get(keyFile)) != key {
+	if string(fs.Get(c.CertFile)) != string(c.CertPEM) || string(fs.Get(c.KeyFile)) != key {
 		t.Error("replace must change the certificate and keep the key")
 	}
 	if got := fs.Unsynced(); len(got) != 0 {
@@ -341,7 +341,7 @@ func TestIssueFilesIsCutAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		fs.PowerOffAt(at)
-		_, _, _, err = a.IssueFiles(ca.Request{Name: "alice"}, "", false)
+		_, err = a.IssueFiles(ca.Request{Name: "alice"}, "", false)
 		if err == nil {
 			return
 		}
@@ -353,7 +353,7 @@ func TestIssueFilesIsCutAnywhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			done := slices.Contains(after.Files(), "/data/certs/alice.crt")
-			if _, _, _, err := b.IssueFiles(ca.Request{Name: "alice"}, "", false); (err == nil) == done {
+			if _, err := b.IssueFiles(ca.Request{Name: "alice"}, "", false); (err == nil) == done {
 				t.Errorf("cut at %d, %v: certificate there: %v, %v", at, mode, done, err)
 			}
 			checkPairs(t, after)

@@ -209,7 +209,7 @@ func TestBuiltInAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := res.Authority.IssueFiles(ca.Request{Name: "old", KeyType: ca.RSA}, "", false); err != nil {
+	if _, err := res.Authority.IssueFiles(ca.Request{Name: "old", KeyType: ca.RSA}, "", false); err != nil {
 		t.Fatal(err)
 	}
 	p := ca.In(dir)

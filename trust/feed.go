@@ -196,10 +196,10 @@ func (l *RevocationList) writeFeed() error {
 	if err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(durable.OS(), filepath.Dir(l.cfg.FeedFile), 0o700); err != nil {
+	if err := durable.MkdirAll(l.cfg.FS, filepath.Dir(l.cfg.FeedFile), 0o700); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(durable.OS(), l.cfg.FeedFile, data, 0o600); err != nil {
+	if err := durable.WriteFile(l.cfg.FS, l.cfg.FeedFile, data, 0o600); err != nil {
 		return fmt.Errorf("the revocations are in force, and could not be kept for the next start: %w", err)
 	}
 	l.feed.written = l.feed.refreshed
@@ -210,7 +210,7 @@ func (l *RevocationList) readFeed() error {
 	if l.cfg.FeedFile == "" {
 		return nil
 	}
-	data, err := durable.ReadFile(durable.OS(), l.cfg.FeedFile, maxLedgerBytes)
+	data, err := durable.ReadFile(l.cfg.FS, l.cfg.FeedFile, maxLedgerBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -42,9 +43,10 @@ type Ledger struct {
 
 	records []record
 	version uint64
+	revoked uint64 // number of the last revocation
 	crl     uint64
-	covers  uint64 // what the last CRL has
-	lists   record // the last mark
+	covers  map[uint64]uint64 // what each CRL has
+	lists   record            // the last mark
 
 	gap       []Entry
 	copyErr   error
@@ -59,7 +61,7 @@ const maxLedgerBytes = 64 << 20
 // OpenLedger reads a ledger. Neither file needs to exist. It changes nothing. copy may be
 // empty.
 func OpenLedger(fs durable.FS, file, copy string) (*Ledger, error) {
-	l := &Ledger{fs: fs, file: file, copy: copy}
+	l := &Ledger{fs: fs, file: file, copy: copy, covers: make(map[uint64]uint64)}
 	var err, copyErr error
 	l.fileLines, err = l.read(file)
 	if copy != "" {
@@ -202,12 +204,14 @@ func (l *Ledger) take(line []byte) error {
 		if r.CRLNumber <= l.crl {
 			return fmt.Errorf("%s: CRL number %d behind %d", l.file, r.CRLNumber, l.crl)
 		}
-		l.crl, l.covers = r.CRLNumber, r.Covers
+		l.crl, l.covers[r.CRLNumber] = r.CRLNumber, r.Covers
 		return nil
 	case r.Version <= l.version:
 		return fmt.Errorf("%s: number %d behind %d", l.file, r.Version, l.version)
 	case r.Lists != "":
 		l.lists = r
+	default:
+		l.revoked = r.Version
 	}
 	l.version = r.Version
 	l.records = append(l.records, r)
@@ -217,8 +221,20 @@ func (l *Ledger) take(line []byte) error {
 // Version is the number of the last change.
 func (l *Ledger) Version() uint64 { return l.version }
 
-// CRL returns the number of the last CRL and the version that it covers, 0 if there is none.
-func (l *Ledger) CRL() (number, covers uint64) { return l.crl, l.covers }
+// Revoked is the number of the last revocation.
+func (l *Ledger) Revoked() uint64 { return l.revoked }
+
+// CRL returns the number of the last CRL, 0 if there is none.
+func (l *Ledger) CRL() uint64 { return l.crl }
+
+// Covers returns the number of the last revocation that the CRL with a number has.
+func (l *Ledger) Covers(number *big.Int) (revoked uint64, ok bool) {
+	if !number.IsUint64() {
+		return 0, false
+	}
+	revoked, ok = l.covers[number.Uint64()]
+	return revoked, ok
+}
 
 // Entries returns all revocations in the order of their numbers.
 func (l *Ledger) Entries() []Entry {
@@ -255,7 +271,7 @@ func (l *Ledger) Append(entries ...Entry) ([]Entry, error) {
 
 // NextCRL returns the number for a CRL that has all revocations.
 func (l *Ledger) NextCRL(now time.Time) (uint64, error) {
-	err := l.push(record{CRLNumber: l.crl + 1, Covers: l.version, Time: now.UTC().Truncate(time.Second)})
+	err := l.push(record{CRLNumber: l.crl + 1, Covers: l.revoked, Time: now.UTC().Truncate(time.Second)})
 	if err != nil {
 		return 0, err
 	}
@@ -293,7 +309,7 @@ func (l *Ledger) write(name string, has *[][]byte) error {
 	join := func(lines [][]byte) []byte { return append(bytes.Join(lines, []byte("\n")), '\n') }
 	var err error
 	if len(*has) > 0 && sameLines(*has, l.lines) {
-		err = appendFile(l.fs, name, len(join(*has)), join(l.lines[len(*has):]))
+		err = durable.Append(l.fs, name, int64(len(join(*has))), join(l.lines[len(*has):]))
 	} else if err = durable.MkdirAll(l.fs, filepath.Dir(name), 0o700); err == nil {
 		err = durable.WriteFile(l.fs, name, join(l.lines), 0o600)
 	}
@@ -314,21 +330,4 @@ func sameLines(short, long [][]byte) bool {
 		}
 	}
 	return true
-}
-
-// appendFile writes behind the size bytes that a file is known to have. A part of a line
-// that an earlier try left there is written over or cut off.
-func appendFile(fs durable.FS, name string, size int, data []byte) error {
-	f, err := fs.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	err = f.Truncate(int64(size))
-	if err == nil {
-		_, err = f.WriteAt(data, int64(size))
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

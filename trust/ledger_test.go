@@ -3,6 +3,7 @@ package trust_test
 import (
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -60,8 +61,8 @@ func TestLedgerKeepsWhatWasRevoked(t *testing.T) {
 	if got := named(again.Entries()); got != "1 alice, 2 bob, 3 carol" || again.Version() != 3 || len(again.Gap()) > 0 || again.CopyErr() != nil {
 		t.Errorf("%s, version %d, gap %v, copy %v", got, again.Version(), again.Gap(), again.CopyErr())
 	}
-	if n, covers := again.CRL(); n != 2 || covers != 3 {
-		t.Errorf("CRL %d covers %d", n, covers)
+	if covers, ok := again.Covers(big.NewInt(2)); again.CRL() != 2 || covers != 3 || !ok {
+		t.Errorf("CRL %d covers %d", again.CRL(), covers)
 	}
 	if string(fs.Get(ledgerFile)) != string(fs.Get(ledgerCopy)) {
 		t.Error("the two files differ")

@@ -39,6 +39,8 @@ type ListFile struct {
 
 // ListConfig says what is read for a RevocationList.
 type ListConfig struct {
+	// FS is where the files are; nil is the operating system's file system.
+	FS    durable.FS
 	Files []ListFile
 	// FeedFile keeps the list that Apply gets. It is empty if there is none.
 	FeedFile string
@@ -85,6 +87,9 @@ func OpenRevocationList(file string, mayBeMissing bool, log *slog.Logger) (*Revo
 
 // OpenRevocations reads all files; what cannot be read is an error.
 func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
+	if cfg.FS == nil {
+		cfg.FS = durable.OS()
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -92,7 +97,7 @@ func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
 	for _, f := range cfg.Files {
 		s := &source{ListFile: f, parsed: &parsed{}, crls: make(map[string]*big.Int)}
 		l.sources = append(l.sources, s)
-		data, err := durable.ReadFile(durable.OS(), f.Path, MaxListBytes)
+		data, err := durable.ReadFile(l.cfg.FS, f.Path, MaxListBytes)
 		if errors.Is(err, fs.ErrNotExist) && f.MayBeMissing {
 			continue
 		}
@@ -217,7 +222,7 @@ func (l *RevocationList) build() {
 
 // look reads a file and reports whether it revokes something else now.
 func (l *RevocationList) look(s *source) (changed bool) {
-	data, err := durable.ReadFile(durable.OS(), s.Path, MaxListBytes)
+	data, err := durable.ReadFile(l.cfg.FS, s.Path, MaxListBytes)
 	if errors.Is(err, fs.ErrNotExist) && s.content == nil {
 		return false // it has not appeared yet
 	}

@@ -68,14 +68,14 @@ worker-1 or server, mean a role by convention; give that role with --role.`,
 			if err != nil {
 				return err
 			}
-			c, certFile, keyFile, err := a.IssueFiles(r, f.out, f.replace)
+			c, err := a.IssueFiles(r, f.out, f.replace)
 			if err != nil {
 				return err
 			}
 			_, role, _ := mtls.Profile(c.Leaf)
 			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "certificate  %s  (%s, role %s, until %s, serial %s)\n", certFile, args[0], role, day(c.Leaf.NotAfter), mtls.Serial(c.Leaf))
-			fmt.Fprintf(w, "key          %s\n", keyFile)
+			fmt.Fprintf(w, "certificate  %s  (%s, role %s, until %s, serial %s)\n", c.CertFile, args[0], role, day(c.Leaf.NotAfter), mtls.Serial(c.Leaf))
+			fmt.Fprintf(w, "key          %s\n", c.KeyFile)
 			return nil
 		},
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"log/slog"
 	"path/filepath"
@@ -38,4 +39,25 @@ func authorities(files ...string) (list []*x509.Certificate) {
 		}
 	}
 	return list
+}
+
+// reportGap says which revocations the data folder lacked.
+func (n *node) reportGap(res *ca.Result) {
+	for _, e := range res.Gap {
+		n.log.Error("this revocation was missing in the data folder, as after a restore from a backup; it is in effect",
+			"version", e.Version, "scope", string(e.Scope), "client", e.Name, "serial", e.Serial, "revoked_at", e.RevokedAt)
+	}
+	if res.CopyErr != nil {
+		n.log.Warn("the revocations have no copy beside the data folder, so a restore from a backup could take some back", "err", res.CopyErr)
+	}
+}
+
+// maintainCRL refreshes crl/crl.pem once it exists.
+func (n *node) maintainCRL(ctx context.Context) error {
+	if n.authority == nil {
+		<-ctx.Done()
+		return nil
+	}
+	n.authority.MaintainCRL(ctx, n.log)
+	return nil
 }

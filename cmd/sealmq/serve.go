@@ -94,12 +94,14 @@ type node struct {
 	registry  *prometheus.Registry
 	readyJSON io.Writer // gets the ready line; may be nil
 
-	files   mtls.Files
-	revoked *trust.RevocationList
-	engine  *local.Engine
-	broker  *broker.Broker
-	metrics *metrics.Server // nil if it is off
-	server  *listener.Server
+	files mtls.Files
+	// authority is nil if the configuration names files.
+	authority *ca.Authority
+	revoked   *trust.RevocationList
+	engine    *local.Engine
+	broker    *broker.Broker
+	metrics   *metrics.Server // nil if it is off
+	server    *listener.Server
 }
 
 // serve runs a node until ctx ends or a part fails.
@@ -119,6 +121,7 @@ func serve(ctx context.Context, cfg Config, readyJSON io.Writer, stderr io.Write
 func (n *node) parts() []part {
 	list := []part{
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
+		{name: "authority", start: func() error { return nil }, run: n.maintainCRL},
 		{name: "store", start: n.openStore, run: n.watchStore, stop: n.closeStore},
 		{name: "broker", start: n.openBroker, stop: func(context.Context) error { return n.broker.Close() }},
 	}
@@ -161,6 +164,8 @@ func (n *node) openFiles() error {
 	for _, f := range res.Renewed {
 		n.log.Info("renewed", "file", f)
 	}
+	n.authority = res.Authority
+	n.reportGap(res)
 	p := ca.In(n.cfg.Data)
 	n.files = mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}
 	return nil

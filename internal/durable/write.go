@@ -64,6 +64,27 @@ func removeTemp(fs FS, temp string) error {
 	return nil
 }
 
+// Append writes data behind the first size bytes of a file, which are what the caller knows
+// to be durable, and returns when it is durable itself. What an interrupted call has left
+// there is cut off. If size is 0, the file need not exist.
+func Append(fs FS, path string, size int64, data []byte) error {
+	if size == 0 {
+		return WriteFile(fs, path, data, 0o600)
+	}
+	f, err := fs.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(size)
+	if err == nil {
+		_, err = f.WriteAt(data, size)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
 // ReadFile reads a whole file of at most max bytes; a longer one is an error, so that
 // a wrong path cannot fill the memory.
 func ReadFile(fs FS, path string, max int64) ([]byte, error) {

@@ -23,7 +23,7 @@ func (d *Demo) makeCertificates() error {
 		return fmt.Errorf("make the authority: %w", err)
 	}
 	for _, name := range []string{Sender, Receiver} {
-		if _, _, _, err := set.Authority.IssueFiles(ca.Request{Name: name}, "", false); err != nil {
+		if _, err := set.Authority.IssueFiles(ca.Request{Name: name}, "", false); err != nil {
 			return fmt.Errorf("issue the certificate of %s: %w", name, err)
 		}
 	}

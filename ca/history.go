@@ -1,0 +1,177 @@
+package ca
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/durable"
+)
+
+// Source says by which way a certificate was asked for.
+type Source string
+
+// The sources.
+const (
+	SourceCLI Source = "cli"
+	SourceAPI Source = "api"
+	SourceCSR Source = "csr"
+)
+
+// Issued is the record of one certificate. Records are only ever added.
+type Issued struct {
+	Serial      string      `json:"serial"`
+	Name        string      `json:"name"`
+	Role        sealmq.Role `json:"role"`
+	Domain      string      `json:"domain,omitempty"`
+	NotBefore   time.Time   `json:"not_before"`
+	NotAfter    time.Time   `json:"not_after"`
+	Fingerprint string      `json:"fingerprint"`
+	// Signer is mtls.Issuer of the certificate that signed.
+	Signer string `json:"signer"`
+	// Key is the SHA-256 of the public key.
+	Key      string    `json:"key"`
+	IssuedAt time.Time `json:"issued_at"`
+	IssuedBy string    `json:"issued_by,omitempty"`
+	Source   Source    `json:"source,omitempty"`
+	// Supersedes are the serial numbers of the certificates that this one replaces. They
+	// stay valid unless they are revoked.
+	Supersedes []string `json:"supersedes,omitempty"`
+	// SupersededBy is the serial number of the certificate that replaced this one. It is
+	// not stored.
+	SupersededBy string `json:"-"`
+}
+
+const (
+	// MaxIssued bounds the record of issued certificates.
+	MaxIssued       = 1_000_000
+	maxHistoryBytes = 1 << 30
+)
+
+// history is the record of issued certificates in memory. Other processes may add to its file
+// at any time, so it is brought up to date before each use.
+type history struct {
+	list     []Issued
+	bySerial map[string]int
+	byName   map[string][]int
+	size     int64 // of what was read, up to the end of a line
+}
+
+// refresh reads what is new in the file.
+func (h *history) refresh(fs durable.FS, name string) error {
+	size, data, err := tail(fs, name, h.size)
+	if err == nil && size < h.size { // another file is in its place
+		*h = history{}
+		_, data, err = tail(fs, name, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("read the record of certificates: %w", err)
+	}
+	if h.bySerial == nil {
+		h.bySerial, h.byName = make(map[string]int), make(map[string][]int)
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	for i, line := range lines[:len(lines)-1] {
+		var c Issued
+		if err := json.Unmarshal(line, &c); err != nil || c.Serial == "" {
+			if slices.ContainsFunc(lines[i+1:], func(l []byte) bool { return json.Valid(l) }) {
+				return &hintError{fmt.Sprintf("the record of certificates %s is damaged behind byte %d", name, h.size),
+					"restore the file from a backup, or delete the damaged line"}
+			}
+			return nil // its end was never promised
+		}
+		h.add(c)
+		h.size += int64(len(line))
+	}
+	return nil
+}
+
+// tail returns the size of a file and its content from an offset on.
+func tail(fs durable.FS, name string, from int64) (size int64, data []byte, err error) {
+	f, err := fs.OpenFile(name, 0, 0)
+	if durable.IsNotExist(err) {
+		return 0, nil, nil
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	if size, err = f.Size(); err != nil || size <= from {
+		return size, nil, err
+	}
+	if size > maxHistoryBytes {
+		return size, nil, fmt.Errorf("%s has %d bytes, more than the limit of %d", name, size, maxHistoryBytes)
+	}
+	data = make([]byte, size-from)
+	if n, err := f.ReadAt(data, from); err != nil && !(errors.Is(err, io.EOF) && n == len(data)) {
+		return size, nil, err
+	}
+	return size, data, nil
+}
+
+func (h *history) add(c Issued) {
+	for _, serial := range c.Supersedes {
+		if i, ok := h.bySerial[serial]; ok {
+			h.list[i].SupersededBy = c.Serial
+		}
+	}
+	h.bySerial[c.Serial] = len(h.list)
+	h.byName[c.Name] = append(h.byName[c.Name], len(h.list))
+	h.list = append(h.list, c)
+}
+
+// of returns the certificates of a name, oldest first.
+func (h *history) of(name string) []Issued {
+	var list []Issued
+	for _, i := range h.byName[name] {
+		list = append(list, h.list[i])
+	}
+	return list
+}
+
+// append adds a record and returns when it is on stable storage.
+func (h *history) append(fs durable.FS, name string, c Issued) error {
+	if len(h.list) >= MaxIssued {
+		return fmt.Errorf("%d certificates were issued, which is the limit", len(h.list))
+	}
+	line, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
+	if err := durable.MkdirAll(fs, filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	if err := durable.Append(fs, name, h.size, line); err != nil {
+		return fmt.Errorf("record the certificate: %w", err)
+	}
+	h.add(c)
+	h.size += int64(len(line))
+	return nil
+}
+
+// History returns what was issued, oldest first.
+func (a *Authority) History() ([]Issued, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.history.refresh(a.options.FS, a.paths.Issued); err != nil {
+		return nil, err
+	}
+	return slices.Clone(a.history.list), nil
+}
+
+// HistoryOf is History for the certificates of one name.
+func (a *Authority) HistoryOf(name string) ([]Issued, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.history.refresh(a.options.FS, a.paths.Issued); err != nil {
+		return nil, err
+	}
+	return a.history.of(name), nil
+}

@@ -1,0 +1,199 @@
+package ca
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/trust"
+)
+
+// Revocation asks for certificates to be revoked.
+type Revocation struct {
+	// Name is whose certificates: all of them, those of other accepted authorities and those
+	// that are in no record included.
+	Name string
+	// Serial or Fingerprint, in the forms of package mtls, revoke one certificate instead.
+	Serial, Fingerprint string
+	// Reason is a reason of RFC 5280 or any other text, at most trust.MaxReasonBytes.
+	Reason string
+}
+
+// ErrAlreadyRevoked says that there is nothing left to revoke.
+var ErrAlreadyRevoked = errors.New("already revoked")
+
+// Revoke revokes certificates and returns the new entries when they are on stable storage. A
+// trust.RevocationList that reads this authority's files has them at its next look, or after
+// its Refresh.
+func (a *Authority) Revoke(r Revocation) ([]trust.Entry, error) {
+	if len(r.Reason) > trust.MaxReasonBytes {
+		return nil, fmt.Errorf("the reason has more than %d bytes", trust.MaxReasonBytes)
+	}
+	if r.Reason != "" {
+		if err := sealmq.CheckLine("the reason", r.Reason, sealmq.BadArgument); err != nil {
+			return nil, err
+		}
+	}
+	unlock, err := a.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return a.revoke(r)
+}
+
+// revoke is Revoke with the lock held.
+func (a *Authority) revoke(r Revocation) ([]trust.Entry, error) {
+	ledger, err := a.openLedger()
+	if err != nil {
+		return nil, err
+	}
+	now := a.options.Clock.Now().UTC().Truncate(time.Second)
+	have := revokedIn(ledger.Entries())
+	var entries []trust.Entry
+	add := func(e trust.Entry) {
+		e.RevokedAt, e.Reason, e.Code = now, r.Reason, trust.ParseReason(r.Reason)
+		entries = append(entries, e)
+	}
+	for _, c := range a.history.of(r.Name) {
+		one := r.Serial != "" || r.Fingerprint != ""
+		if one && c.Serial != r.Serial && c.Fingerprint != r.Fingerprint || !one && now.After(c.NotAfter) {
+			continue
+		}
+		if have.certificate(c) {
+			continue
+		}
+		add(entryOf(c))
+	}
+	switch {
+	case r.Serial == "" && r.Fingerprint == "":
+		if !have.names[r.Name] {
+			add(trust.Entry{Scope: trust.ScopeName, Name: r.Name})
+		}
+	case len(entries) == 0 && !have.serials[r.Serial] && !have.fingerprints[r.Fingerprint]:
+		// It is in no record: another accepted authority issued it.
+		add(trust.Entry{Scope: trust.ScopeCertificate, Name: r.Name, Serial: r.Serial, Fingerprint: r.Fingerprint})
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("%s: %w", r.Name, ErrAlreadyRevoked)
+	}
+	return ledger.Append(entries...)
+}
+
+func entryOf(c Issued) trust.Entry {
+	return trust.Entry{Scope: trust.ScopeCertificate, Name: c.Name, Serial: c.Serial, Issuer: c.Signer, Fingerprint: c.Fingerprint, ExpiresAt: c.NotAfter}
+}
+
+// revokedSet is what a ledger revokes.
+type revokedSet struct {
+	serials, fingerprints map[string]bool
+	names                 map[string]bool      // revoked as a whole
+	before                map[string]time.Time // what Entry.IssuedBefore says of a name
+}
+
+func revokedIn(entries []trust.Entry) revokedSet {
+	s := revokedSet{make(map[string]bool), make(map[string]bool), make(map[string]bool), make(map[string]time.Time)}
+	for _, e := range entries {
+		if e.Scope == trust.ScopeName {
+			s.names[e.Name] = e.IssuedBefore.IsZero()
+			if e.IssuedBefore.After(s.before[e.Name]) {
+				s.before[e.Name] = e.IssuedBefore
+			}
+			continue
+		}
+		if e.Serial != "" {
+			s.serials[e.Serial] = true
+		}
+		if e.Fingerprint != "" {
+			s.fingerprints[e.Fingerprint] = true
+		}
+	}
+	return s
+}
+
+func (s revokedSet) certificate(c Issued) bool {
+	return s.serials[c.Serial] || s.fingerprints[c.Fingerprint]
+}
+
+// Revocations opens the list of what the authority's own files revoke now.
+func (a *Authority) Revocations() (*trust.RevocationList, error) {
+	files := []trust.ListFile{{Path: a.paths.Revocations, MayBeMissing: true, Ledger: true}}
+	for _, f := range a.options.Lists {
+		files = append(files, trust.ListFile{Path: f, MayBeMissing: true})
+	}
+	return trust.OpenRevocations(trust.ListConfig{FS: a.options.FS, Files: files, Authorities: a.signers})
+}
+
+// readmit lets a name have certificates again, if it was revoked as a whole: its old
+// certificates stay revoked, one by one in the lists of names, and those that are in no
+// record by the time from which new ones are valid. It returns that time; it is zero if the
+// name never was revoked as a whole.
+func (a *Authority) readmit(name string) (from time.Time, err error) {
+	ledger, err := a.openLedger()
+	if err != nil {
+		return from, err
+	}
+	list, err := a.Revocations()
+	if err != nil {
+		return from, err
+	}
+	have := revokedIn(ledger.Entries())
+	from = have.before[name]
+	if !list.RevokesName(name) {
+		return from, nil
+	}
+	now := a.options.Clock.Now().UTC().Truncate(time.Second)
+	reason := "issued again"
+	for _, e := range ledger.Entries() {
+		if e.Scope == trust.ScopeName && e.Name == name && e.Reason != "" {
+			reason = e.Reason
+		}
+	}
+	from = now
+	var old, entries []trust.Entry
+	for _, c := range a.history.of(name) {
+		if !c.NotBefore.Before(from) {
+			from = c.NotBefore.Add(time.Second)
+		}
+		if now.After(c.NotAfter) {
+			continue
+		}
+		e := entryOf(c)
+		e.Reason, e.Code, e.RevokedAt = reason, trust.ParseReason(reason), now
+		old = append(old, e)
+		if !have.certificate(c) {
+			entries = append(entries, e)
+		}
+	}
+	entries = append(entries, trust.Entry{Scope: trust.ScopeName, Name: name, IssuedBefore: from, Reason: reason, RevokedAt: now})
+	if _, err := ledger.Append(entries...); err != nil {
+		return from, err
+	}
+	for _, file := range a.options.Lists {
+		if err := trust.ReplaceName(a.options.FS, file, name, old); err != nil {
+			return from, fmt.Errorf("%q is revoked in %s, which cannot be changed: %w", name, file, err)
+		}
+	}
+	return from, nil
+}
+
+// checkNewKey refuses a key whose certificate was revoked: a thief may have it.
+func (a *Authority) checkNewKey(key string) error {
+	ledger, err := a.openLedger()
+	if err != nil {
+		return err
+	}
+	have := revokedIn(ledger.Entries())
+	i := slices.IndexFunc(a.history.list, func(c Issued) bool { return c.Key == key && have.certificate(c) })
+	if i < 0 {
+		return nil
+	}
+	return &hintError{fmt.Sprintf("this key was in certificate %s of %q, which is revoked", a.history.list[i].Serial, a.history.list[i].Name), "make a new key"}
+}
+
+// openLedger reads the ledger; the lock must be held to append to it.
+func (a *Authority) openLedger() (*trust.Ledger, error) {
+	return trust.OpenLedger(a.options.FS, a.paths.Revocations, a.paths.revocationsCopy(a.root))
+}
