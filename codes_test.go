@@ -51,6 +51,9 @@ func TestEveryCodeIsExplained(t *testing.T) {
 		if !strings.HasSuffix(info.Meaning, ".") || strings.HasSuffix(info.Remedy, ".") {
 			t.Errorf("%s: the meaning is a sentence, and the remedy a hint without a full stop", info.Code)
 		}
+		if info.Sentence == "" || strings.HasSuffix(info.Sentence, ".") {
+			t.Errorf("%s: a peer is told %q", info.Code, info.Sentence)
+		}
 		if info.Code.Info() != info {
 			t.Errorf("%s: another explanation", info.Code)
 		}
@@ -58,7 +61,7 @@ func TestEveryCodeIsExplained(t *testing.T) {
 	if diff := cmp.Diff(constants(t), got); diff != "" {
 		t.Errorf("codes (-constants +explained):\n%s", diff)
 	}
-	if info := sealmq.Code("unheard_of").Info(); info.Retry || info.Remedy != "" {
+	if info := sealmq.Code("unheard_of").Info(); info.Retry || info.Remedy != "" || info.Sentence != "" {
 		t.Errorf("an unknown code is explained: %+v", info)
 	}
 }

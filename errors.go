@@ -46,18 +46,21 @@ var ErrClosed = errors.New("connection is closed")
 
 // Sentinels for errors.Is.
 var (
-	ErrNoQueue     = &Error{Code: NoQueue, Message: "no such queue"}
-	ErrNoKey       = &Error{Code: NoKey, Message: "no such key"}
-	ErrNoExchange  = &Error{Code: NoExchange, Message: "no such exchange"}
-	ErrUnroutable  = &Error{Code: Unroutable, Message: "no queue is bound for this routing key"}
-	ErrMismatch    = &Error{Code: Mismatch, Message: "it exists with other options"}
-	ErrDuplicate   = &Error{Code: Duplicate, Message: "the message id was used for other content"}
-	ErrQueueFull   = &Error{Code: QueueFull, Message: "the queue is full"}
-	ErrTooLarge    = &Error{Code: TooLarge, Message: "the message is too large"}
-	ErrNotSealed   = &Error{Code: NotSealed, Message: "the queue takes sealed messages only"}
-	ErrDenied      = &Error{Code: Denied, Message: "not allowed"}
-	ErrNoStorage   = &Error{Code: NoStorage, Message: "the broker's disk is full; try again later"}
-	ErrNotHeld     = &Error{Code: NotHeld, Message: "this connection does not hold the message"}
-	ErrUnsupported = &Error{Code: Unsupported, Message: "the storage engine cannot do this"}
-	ErrUnavailable = &Error{Code: Unavailable, Message: "the broker is stopping or its store has failed"}
+	ErrNoQueue     = usual(NoQueue)
+	ErrNoKey       = usual(NoKey)
+	ErrNoExchange  = usual(NoExchange)
+	ErrUnroutable  = usual(Unroutable)
+	ErrMismatch    = usual(Mismatch)
+	ErrDuplicate   = usual(Duplicate)
+	ErrQueueFull   = usual(QueueFull)
+	ErrTooLarge    = usual(TooLarge)
+	ErrNotSealed   = usual(NotSealed)
+	ErrDenied      = usual(Denied)
+	ErrNoStorage   = usual(NoStorage)
+	ErrNotHeld     = usual(NotHeld)
+	ErrUnsupported = usual(Unsupported)
+	ErrUnavailable = usual(Unavailable)
 )
+
+// usual is an error with the sentence of the table.
+func usual(code Code) *Error { return &Error{Code: code, Message: code.Info().Sentence} }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
@@ -11,6 +12,7 @@ import (
 // Metrics is what a broker counts. It is a prometheus.Collector; register it once.
 // One Metrics belongs to one Broker. All label sets are fixed.
 type Metrics struct {
+	prometheus.Collector
 	published   *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 	settled     *prometheus.CounterVec
@@ -37,13 +39,15 @@ const otherReason sealmq.Code = "other"
 
 // NewMetrics returns collectors at zero.
 func NewMetrics() *Metrics {
+	all := prometheus.NewRegistry()
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sealmq_broker_" + name, Help: help}, labels)
+		return promauto.With(all).NewCounterVec(prometheus.CounterOpts{Name: "sealmq_broker_" + name, Help: help}, labels)
 	}
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sealmq_broker_" + name, Help: help}, labels)
+		return promauto.With(all).NewGaugeVec(prometheus.GaugeOpts{Name: "sealmq_broker_" + name, Help: help}, labels)
 	}
 	m := &Metrics{
+		Collector:   all,
 		published:   counter("publishes_total", "Publishes by outcome: stored, repeated, conflict, refused.", "outcome"),
 		refused:     counter("refusals_total", "Refused publishes, conflicts included, by error code.", "reason"),
 		settled:     counter("settlements_total", "Settlements from consumers by verdict: ack, return, release (a return that does not count as an attempt), dead, drop, extend.", "verdict"),
@@ -66,25 +70,6 @@ func NewMetrics() *Metrics {
 		m.reasons[c] = m.refused.WithLabelValues(string(c))
 	}
 	return m
-}
-
-func (m *Metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.published, m.refused, m.settled, m.deniedTotal, m.delivered,
-		m.consumers, m.dangling, m.definitions, m.limits}
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.collectors() {
-		c.Describe(ch)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.collectors() {
-		c.Collect(ch)
-	}
 }
 
 func (m *Metrics) denied(act action) { m.deniedTotal.WithLabelValues(string(act)).Inc() }

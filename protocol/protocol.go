@@ -1,6 +1,6 @@
 // Package protocol is what the protocols on the broker's port share: what a listener
 // asks of one, what it tells one about a connection, the memory that all connections
-// share, and the table from error codes to replies.
+// share, and what a peer may read of an error.
 //
 // A protocol takes bytes in and gives bytes out. It knows no sockets and no TLS: package
 // listener has those. A listener knows no commands: it is given a list of protocols and

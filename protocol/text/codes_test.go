@@ -54,7 +54,7 @@ func TestEveryCodeReachesTheClient(t *testing.T) {
 	publish := func() error {
 		return c.Publish(t.Context(), sealmq.Message{Exchange: "x", Key: "k", ID: "1", Body: []byte(message("1"))})
 	}
-	for _, r := range protocol.Replies() {
+	for _, r := range sealmq.Codes() {
 		for _, sentence := range []string{"", "queue 'q' is full: it says so"} {
 			disk.fail(&sealmq.Error{Code: r.Code, Message: sentence})
 			if err := publish(); sealmq.CodeOf(err) != r.Code {
@@ -115,7 +115,7 @@ func TestPageOfTheProtocolHasEveryCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range protocol.Replies() {
+	for _, r := range sealmq.Codes() {
 		if !strings.Contains(string(page), fmt.Sprintf("\n| `%s` | ", r.Code)) {
 			t.Errorf("docs/protocol.md does not have code %s", r.Code)
 		}

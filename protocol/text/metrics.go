@@ -7,7 +7,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/protocol"
 )
 
 // fault is a reason for which input was not carried out, other than the broker's codes.
@@ -79,7 +78,7 @@ type Metrics struct {
 // NewMetrics returns counters at zero.
 func NewMetrics() *Metrics {
 	m := &Metrics{refusals: make(map[sealmq.Code]*atomic.Uint64)}
-	for _, r := range protocol.Replies() {
+	for _, r := range sealmq.Codes() {
 		m.refusals[r.Code] = new(atomic.Uint64)
 	}
 	return m
@@ -135,43 +134,29 @@ func (m *Metrics) sinceReset() *totals {
 // reset restarts the counters of the stats command. Prometheus's counters go on.
 func (m *Metrics) reset() { m.base.Store(m.read()) }
 
-var (
-	commandsDesc = prometheus.NewDesc("sealmq_text_commands_total",
-		"Commands answered.", []string{"command"}, nil)
-	secondsDesc = prometheus.NewDesc("sealmq_text_command_seconds_total",
-		"Total time from reading a command to its reply.", []string{"command"}, nil)
-	deliveriesDesc = prometheus.NewDesc("sealmq_text_deliveries_total",
-		"Messages pushed to consumers.", nil, nil)
-	faultsDesc = prometheus.NewDesc("sealmq_text_protocol_errors_total",
-		"Lines that are not valid commands, by reason.", []string{"reason"}, nil)
-	refusalsDesc = prometheus.NewDesc("sealmq_text_refusals_total",
-		"Commands that the broker refused, by error code.", []string{"reason"}, nil)
-	confirmDesc = prometheus.NewDesc("sealmq_text_confirm_seconds",
-		"Time from reading a publish until its confirm is ready.", nil, nil)
-)
-
 // Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{commandsDesc, secondsDesc, deliveriesDesc, faultsDesc, refusalsDesc, confirmDesc} {
-		ch <- d
-	}
-}
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	counter := func(name, help string, v float64, label, value string) {
+		var labels prometheus.Labels
+		if label != "" {
+			labels = prometheus.Labels{label: value}
+		}
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("sealmq_text_"+name, help, nil, labels), prometheus.CounterValue, v)
 	}
 	for v := range m.commands {
-		counter(commandsDesc, float64(m.commands[v].count.Load()), Verb(v).String())
-		counter(secondsDesc, time.Duration(m.commands[v].nanos.Load()).Seconds(), Verb(v).String())
+		r := m.commands[v].read()
+		counter("commands_total", "Commands answered.", float64(r.count), "command", Verb(v).String())
+		counter("command_seconds_total", "Total time from reading a command to its reply.", time.Duration(r.nanos).Seconds(), "command", Verb(v).String())
 	}
-	counter(deliveriesDesc, float64(m.deliveries.count.Load()))
+	counter("deliveries_total", "Messages pushed to consumers.", float64(m.deliveries.count.Load()), "", "")
 	for f := range m.faults {
-		counter(faultsDesc, float64(m.faults[f].Load()), faultNames[f])
+		counter("protocol_errors_total", "Lines that are not valid commands, by reason.", float64(m.faults[f].Load()), "reason", faultNames[f])
 	}
 	for code, n := range m.refusals {
-		counter(refusalsDesc, float64(n.Load()), string(code))
+		counter("refusals_total", "Commands that the broker refused, by error code.", float64(n.Load()), "reason", string(code))
 	}
 	buckets := make(map[float64]uint64, len(confirmBuckets))
 	var n uint64
@@ -180,5 +165,6 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		buckets[le.Seconds()] = n
 	}
 	n += m.confirms[len(confirmBuckets)].Load()
-	ch <- prometheus.MustNewConstHistogram(confirmDesc, n, time.Duration(m.confirmSum.Load()).Seconds(), buckets)
+	ch <- prometheus.MustNewConstHistogram(prometheus.NewDesc("sealmq_text_confirm_seconds",
+		"Time from reading a publish until its confirm is ready.", nil, nil), n, time.Duration(m.confirmSum.Load()).Seconds(), buckets)
 }

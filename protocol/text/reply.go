@@ -23,9 +23,9 @@ const (
 // explain is what a peer may know of an error. An internal error goes to the log with an
 // id, and the peer gets the id.
 func (s *Session) explain(verb Verb, err error) (code sealmq.Code, sentence string) {
-	if r, ok := protocol.ReplyTo(err); ok {
-		s.cfg.Metrics.refused(r.Code)
-		return r.Code, r.Sentence
+	if code, sentence, ok := protocol.ReplyTo(err); ok {
+		s.cfg.Metrics.refused(code)
+		return code, sentence
 	}
 	var raw [4]byte
 	_, _ = rand.Read(raw[:])
