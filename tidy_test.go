@@ -87,7 +87,7 @@ var places = []place{
 	{"trust", beliefs, "internal/durable keydir/keylog mtls seal x/text", "net net/http database/sql", "whom to believe does not depend on who asks"},
 
 	{"api/proxyapi", parts, "pipeline oapi-codegen/runtime", "database/sql", "a client of the proxy carries no main server"},
-	{"api/mainapi", parts, "sealmq pipeline oapi-codegen/runtime", "database/sql", "a client of the main server carries no proxy"},
+	{"api/mainapi", parts, "sealmq pipeline trust oapi-codegen/runtime", "database/sql", "a client of the main server carries no proxy"},
 	{"broker", parts, "sealmq audit engine internal/clock internal/definition keydir/keylog seal seal/ciphermq prometheus/client_golang", offline,
 		"routing and permissions run without sockets; identity comes in as a value; engines are chosen in cmd/sealmq"},
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
@@ -110,6 +110,9 @@ var places = []place{
 		"parsing and printing are tested byte by byte, and a session starts after the handshake"},
 	{"send", ends, "sealmq client internal/changes internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
+
+	{"pipeline/proxy", ends, "sealmq api api/proxyapi internal/durable internal/httpkit mtls pipeline seal trust go-json-experiment/json prometheus/client_golang", "database/sql",
+		"a proxy has no database, and knows neither the queue's kind nor the way to the main server"},
 
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
 	{"cmd/sealmq/internal/bench", program, "sealmq client internal/clock internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},

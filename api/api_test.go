@@ -19,6 +19,7 @@ import (
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/api/proxyapi"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/trust"
 )
 
 func load(t *testing.T, tag string) *openapi3.T {
@@ -112,6 +113,9 @@ func TestTypesOfThePipelineAgree(t *testing.T) {
 		"Result": pipeline.Result{MessageID: "m", Status: pipeline.StatusDelivered, RowID: 1, At: at, State: pipeline.Delivered, Reason: "r"},
 		"MessageState": pipeline.MessageState{MessageID: "m", ClientID: "c", ClientKey: "k", State: pipeline.Delivered, Attempts: 1, Domain: "d",
 			QueuedAt: at, DeliveredAt: at, Error: "e"},
+		"Revocations": trust.Feed{Version: 1, Full: true, Since: 1, Entries: []trust.Entry{}},
+		"Revocation": trust.Entry{Version: 1, Name: "n", Serial: "1", Fingerprint: "f", Scope: trust.ScopeName, Issuer: "i", IssuedBefore: at, ExpiresAt: at,
+			Code: trust.KeyCompromise, Reason: "r", RevokedAt: at},
 	} {
 		got := generic(t, v)
 		schema := schemas[name].Value

@@ -125,6 +125,12 @@ func (l *RevocationList) Check(chain []*x509.Certificate) error { return l.index
 // be issued.
 func (l *RevocationList) RevokesName(name string) bool { return l.index.Load().revokesName(name) }
 
+// RevokesFingerprint reports whether the certificate with a fingerprint (mtls.Fingerprint) is
+// revoked by an entry that names it. Serial numbers and names are not looked at.
+func (l *RevocationList) RevokesFingerprint(fingerprint string) bool {
+	return l.index.Load().fingerprints[fingerprint]
+}
+
 // Len is the number of entries in force.
 func (l *RevocationList) Len() int { return l.index.Load().entries }
 

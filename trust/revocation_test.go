@@ -133,3 +133,17 @@ func TestRevocationListMustExistIfNamed(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestRevokesFingerprint(t *testing.T) {
+	ca := testca.New(t)
+	alice := ca.Leaf("alice", sealmq.RoleClient).Leaf
+	file := filepath.Join(t.TempDir(), "revoked.txt")
+	testca.WriteFile(t, file, []byte("certificate "+mtls.Fingerprint(alice)+"\n"))
+	l, err := trust.OpenRevocationList(file, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !l.RevokesFingerprint(mtls.Fingerprint(alice)) || l.RevokesFingerprint(mtls.Fingerprint(ca.Root())) {
+		t.Error("it does not say what the list says")
+	}
+}

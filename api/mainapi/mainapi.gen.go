@@ -20,6 +20,7 @@ import (
 	"github.com/oapi-codegen/runtime"
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // Defines values for AuditEntrySeverity.
@@ -232,24 +233,6 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeCodeUnsupportedMediaType:
 		return true
 	case ProblemCodeCodeValidation:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for RevocationScope.
-const (
-	RevocationScopeCert RevocationScope = "cert"
-	RevocationScopeCn   RevocationScope = "cn"
-)
-
-// Valid indicates whether the value is a known member of the RevocationScope enum.
-func (e RevocationScope) Valid() bool {
-	switch e {
-	case RevocationScopeCert:
-		return true
-	case RevocationScopeCn:
 		return true
 	default:
 		return false
@@ -677,31 +660,10 @@ type RetentionResult struct {
 }
 
 // Revocation defines model for Revocation.
-type Revocation struct {
-	ClientID    string `json:"client_id"`
-	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
-
-	// Issuer sha256: and the hash of the root's public key
-	Issuer    string    `json:"issuer,omitempty,omitzero"`
-	Reason    string    `json:"reason,omitempty,omitzero"`
-	RevokedAt time.Time `json:"revoked_at"`
-
-	// Scope One certificate or every certificate of the name
-	Scope  RevocationScope `json:"scope"`
-	Serial string          `json:"serial,omitempty,omitzero"`
-}
-
-// RevocationScope One certificate or every certificate of the name
-type RevocationScope string
+type Revocation = trust.Entry
 
 // Revocations defines model for Revocations.
-type Revocations struct {
-	Entries []Revocation `json:"entries"`
-
-	// Full The entries replace everything that the caller has
-	Full    bool  `json:"full"`
-	Version int64 `json:"version"`
-}
+type Revocations = trust.Feed
 
 // RevokeRequest defines model for RevokeRequest.
 type RevokeRequest struct {

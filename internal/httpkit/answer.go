@@ -51,6 +51,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := ErrorOf(err)
 	q := requestOf(r.Context())
 	q.failed = err
+	if q.route != nil && q.route.options.OnError != nil {
+		q.route.options.OnError(e)
+	}
 	h := w.Header()
 	if e.Close {
 		h.Set("Connection", "close")

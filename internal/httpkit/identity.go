@@ -34,7 +34,6 @@ type connectionKey struct{}
 // identify says who makes a request by its certificate. known is false if none was shown.
 func (rt *Router) identify(r *http.Request) (c Caller, known bool, err error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		rt.seen("missing")
 		return Caller{}, false, nil
 	}
 	conn, _ := r.Context().Value(connectionKey{}).(*connection)
@@ -91,12 +90,8 @@ func (rt *Router) admit(r *http.Request, q *request) error {
 		return nil
 	}
 	c, known, err := rt.identify(r)
-	if err == nil && !known && rt.cfg.Authenticate != nil {
-		c, err = rt.cfg.Authenticate(r)
-		known = err == nil
-		if errors.Is(err, ErrNoIdentity) {
-			err = nil
-		}
+	if err == nil && !known {
+		c, known, err = rt.authenticate(r)
 	}
 	if err != nil {
 		return err
@@ -114,6 +109,23 @@ func (rt *Router) admit(r *http.Request, q *request) error {
 		}
 	}
 	return Errorf(CodeAuthorization, "The role of this identity may not do this")
+}
+
+// authenticate asks the listener who makes a request without a certificate.
+func (rt *Router) authenticate(r *http.Request) (c Caller, known bool, err error) {
+	err = ErrNoIdentity
+	if rt.cfg.Authenticate != nil {
+		c, err = rt.cfg.Authenticate(r)
+	}
+	switch {
+	case err == nil:
+		rt.seen(string(c.Source))
+		return c, true, nil
+	case errors.Is(err, ErrNoIdentity):
+		rt.seen("missing")
+		return Caller{}, false, nil
+	}
+	return Caller{}, false, err
 }
 
 // withConnection gives each connection its place for what is known of its peer.

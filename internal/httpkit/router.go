@@ -40,8 +40,8 @@ type Config struct {
 	Authenticate func(*http.Request) (Caller, error)
 	// Challenge is the WWW-Authenticate header of answers 401, or empty.
 	Challenge string
-	// CertificateSeen is called with the result of looking at a request's certificate:
-	// missing, valid, revoked, expired, untrusted. It may be nil.
+	// CertificateSeen is called with the result of looking at who makes a request: missing,
+	// valid, revoked, expired, untrusted, or the Source that Authenticate gave. It may be nil.
 	CertificateSeen func(result string)
 	// Registry takes the metrics; nil keeps none.
 	Registry prometheus.Registerer
@@ -82,6 +82,9 @@ type Options struct {
 	MaxBody int64
 	// AnyType lets bodies in that are not JSON.
 	AnyType bool
+	// OnError is called for each error that the route answers with, those of its admission
+	// included. It may be nil.
+	OnError func(*Error)
 	// Success is the usual status, whose counter is there from the start (default 200).
 	Success int
 }

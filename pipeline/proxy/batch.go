@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"net/http"
+
+	"github.com/sealmq/sealmq/api/proxyapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline"
+)
+
+// submitBatch answers POST /api/v1/messages/batch and its alias.
+func (p *Proxy) submitBatch(w http.ResponseWriter, r *http.Request) {
+	c, now, err := p.admit(w, r)
+	var list []message
+	if err == nil {
+		list, err = p.readBatch(r)
+	}
+	if err == nil && len(list) > 1 {
+		q := p.limiter.Take(c.ID, len(list)-1, now)
+		q.SetHeaders(w.Header())
+		err = q.Err("messages")
+	}
+	if err != nil {
+		httpkit.WriteError(w, r, err)
+		return
+	}
+	out := proxyapi.SubmissionResults{Results: make([]proxyapi.SubmissionResult, len(list))}
+	domain := registeredDomain(r, c, p.cfg.Authority)
+	var items []pipeline.Item
+	var places []int // of the items in the answer
+	for i := range list {
+		m := &list[i]
+		if m.check(p.cfg.MaxBody); len(m.fields) > 0 {
+			out.Results[i] = p.invalid(m)
+			continue
+		}
+		it, err := p.seal(m, c, domain, now)
+		if e := httpkit.ErrorOf(err); err != nil && e.Code == httpkit.CodeAuthorization {
+			out.Results[i] = p.failed(proxyapi.SubmissionResultStatusRefused, err)
+			continue
+		} else if err != nil {
+			httpkit.WriteError(w, r, err)
+			return
+		}
+		items, places = append(items, it), append(places, i)
+	}
+	if len(items) > 0 {
+		results, err := p.enqueuer.enqueue(items)
+		if err != nil {
+			httpkit.WriteError(w, r, err)
+			return
+		}
+		p.place(&out, items, places, results)
+	}
+	httpkit.WriteJSON(w, http.StatusOK, out)
+}
+
+func (p *Proxy) readBatch(r *http.Request) ([]message, error) {
+	b := p.buffers.Get().(*buffer)
+	defer p.release(b)
+	body, err := httpkit.ReadBody(r, b.body)
+	b.body = body
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	return decodeBatch(b.reset(body))
+}
+
+// place writes the queue's results into the answer.
+func (p *Proxy) place(out *proxyapi.SubmissionResults, items []pipeline.Item, places []int, results []pipeline.EnqueueResult) {
+	stored := make([]pipeline.Item, 0, len(items))
+	for i, res := range results {
+		it, entry := &items[i], &out.Results[places[i]]
+		if err := outcome(res); err != nil {
+			status := proxyapi.SubmissionResultStatusRefused
+			if res.Outcome == pipeline.Conflict {
+				status = proxyapi.SubmissionResultStatusConflict
+			}
+			*entry = p.failed(status, err)
+		} else {
+			*entry = proxyapi.SubmissionResult{Status: proxyapi.SubmissionResultStatusQueued, QueuedAt: it.QueuedAt, Duplicate: res.Outcome == pipeline.Duplicate}
+			out.Accepted++
+			if !entry.Duplicate {
+				stored = append(stored, *it)
+			}
+		}
+		entry.MessageID, entry.ClientKey = it.MessageID, it.ClientKey
+	}
+	p.counts.position(len(stored))
+	p.metrics.enqueued.Add(float64(len(stored)))
+	p.register.add(stored...)
+}
+
+func (p *Proxy) failed(status proxyapi.SubmissionResultStatus, err error) proxyapi.SubmissionResult {
+	e := httpkit.ErrorOf(err)
+	p.metrics.refused(e)
+	return proxyapi.SubmissionResult{Status: status, Detail: e.Message}
+}
+
+func (p *Proxy) invalid(m *message) proxyapi.SubmissionResult {
+	res := p.failed(proxyapi.SubmissionResultStatusInvalid, httpkit.Invalid(m.fields...))
+	for _, f := range m.fields {
+		res.Errors = append(res.Errors, proxyapi.FieldProblem{Type: proxyapi.FieldProblemType(f.Type), Loc: f.Loc, Msg: f.Msg})
+	}
+	return res
+}

@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
+)
+
+// maxPending bounds the messages that wait for the queue in memory.
+const maxPending = 20 * pipeline.MaxBatch
+
+// enqueuer groups submissions into calls of Queue.Enqueue. There is one call at a time and
+// no timer: what arrives while it runs is the next one.
+type enqueuer struct {
+	queue pipeline.Queue
+
+	mu      sync.Mutex
+	pending []*submission
+	waiting int // messages in pending
+	busy    bool
+}
+
+// submission is what one request enqueues.
+type submission struct {
+	items   []pipeline.Item
+	results []pipeline.EnqueueResult
+	err     error
+	since   time.Time
+	done    chan struct{}
+}
+
+// enqueue returns when the queue has stored the items, or has not. Who finds the queue idle
+// makes the call, and does not pass it to another goroutine.
+func (e *enqueuer) enqueue(items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
+	s := &submission{items: items, since: time.Now()}
+	e.mu.Lock()
+	if e.busy {
+		if e.waiting+len(items) > maxPending {
+			e.mu.Unlock()
+			return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "Too many messages are waiting for the queue; try again"}
+		}
+		s.done = make(chan struct{})
+		e.pending = append(e.pending, s)
+		e.waiting += len(items)
+		e.mu.Unlock()
+		<-s.done
+		return s.results, s.err
+	}
+	e.busy = true
+	e.mu.Unlock()
+	e.call([]*submission{s})
+	e.next()
+	return s.results, s.err
+}
+
+// next goes on with what has arrived meanwhile, in a goroutine of its own.
+func (e *enqueuer) next() {
+	e.mu.Lock()
+	e.busy = len(e.pending) > 0
+	busy := e.busy
+	e.mu.Unlock()
+	if busy {
+		go e.drain()
+	}
+}
+
+func (e *enqueuer) drain() {
+	for {
+		e.mu.Lock()
+		if len(e.pending) == 0 {
+			e.busy = false
+			e.mu.Unlock()
+			return
+		}
+		n, size := 0, 0
+		for n < len(e.pending) && (n == 0 || size+len(e.pending[n].items) <= pipeline.MaxBatch) {
+			size += len(e.pending[n].items)
+			n++
+		}
+		group := e.pending[:n:n]
+		e.pending = e.pending[n:]
+		if len(e.pending) == 0 {
+			e.pending = nil
+		}
+		e.waiting -= size
+		e.mu.Unlock()
+		e.call(group)
+	}
+}
+
+// call enqueues the items of a group. All are answered within submitTimeout of the arrival
+// of the oldest.
+func (e *enqueuer) call(group []*submission) {
+	items := group[0].items
+	if len(group) > 1 {
+		items = nil
+		for _, s := range group {
+			items = append(items, s.items...)
+		}
+	}
+	deadline := time.Now().Add(enqueueTimeout)
+	if end := group[0].since.Add(submitTimeout); end.Before(deadline) {
+		deadline = end
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	results, err := e.queue.Enqueue(ctx, items)
+	cancel()
+	if err == nil && len(results) != len(items) {
+		err = &sealmq.Error{Code: sealmq.Unavailable, Message: "The queue has not answered for every message"}
+	}
+	for _, s := range group {
+		if s.err = err; err == nil {
+			s.results, results = results[:len(s.items):len(s.items)], results[len(s.items):]
+		}
+		if s.done != nil {
+			close(s.done)
+		}
+	}
+}
+
+// counts knows roughly how much waits in the queue.
+type counts struct {
+	queue pipeline.Queue
+	now   func() time.Time
+
+	ready  atomic.Int64
+	added  atomic.Int64 // since ready was read
+	at     atomic.Int64 // Unix nanoseconds of the last reading
+	asking atomic.Bool
+}
+
+// countsAge is how old a reading may be.
+const countsAge = time.Second
+
+// position is where a message that was just enqueued stands. Nobody waits for a new reading.
+func (c *counts) position(n int) int64 {
+	added := c.added.Add(int64(n))
+	if c.stale() && c.asking.CompareAndSwap(false, true) {
+		go func() {
+			defer c.asking.Store(false)
+			c.read()
+		}()
+	}
+	return c.ready.Load() + added
+}
+
+func (c *counts) stale() bool { return c.now().UnixNano()-c.at.Load() > int64(countsAge) }
+
+func (c *counts) read() {
+	ctx, cancel := context.WithTimeout(context.Background(), countsAge)
+	defer cancel()
+	if n, err := c.queue.Counts(ctx); err == nil {
+		c.ready.Store(int64(n.Ready))
+		c.added.Store(0)
+	}
+	c.at.Store(c.now().UnixNano())
+}
+
+// current is for a scrape: at most countsAge old.
+func (c *counts) current() float64 {
+	if c.stale() && c.asking.CompareAndSwap(false, true) {
+		c.read()
+		c.asking.Store(false)
+	}
+	return float64(c.ready.Load())
+}

@@ -1,0 +1,141 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// Bounds of what identifies a client without a certificate.
+const (
+	maxAPIKeys     = 1000
+	maxAPIKeyBytes = 256
+)
+
+type apiKey struct {
+	APIKey
+	sum [sha256.Size]byte
+}
+
+func parseAPIKeys(list []APIKey) ([]apiKey, error) {
+	if len(list) > maxAPIKeys {
+		return nil, fmt.Errorf("there are %d API keys, more than %d", len(list), maxAPIKeys)
+	}
+	keys := make([]apiKey, len(list))
+	for i, k := range list {
+		if err := mtls.CheckCommonName(k.ClientID); err != nil || k.ClientID == "" {
+			return nil, fmt.Errorf("API key %d: its client id is not a name: %w", i+1, err)
+		}
+		digits, ok := strings.CutPrefix(k.Hash, "sha256:")
+		sum, err := hex.DecodeString(digits)
+		if !ok || err != nil || len(sum) != sha256.Size {
+			return nil, fmt.Errorf("the API key of %s is not sha256: and 64 hexadecimal digits; never write the key itself into the configuration", k.ClientID)
+		}
+		keys[i] = apiKey{k, [sha256.Size]byte(sum)}
+	}
+	return keys, nil
+}
+
+// authenticate says who makes a request without a certificate: whom a trusted reverse proxy
+// names, or whose API key it has.
+func (p *Proxy) authenticate(r *http.Request) (httpkit.Caller, error) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return httpkit.Caller{}, httpkit.ErrNoIdentity
+	}
+	addr := peer.Addr().Unmap()
+	if name := r.Header.Get("X-Client-Cert-CN"); name != "" && contains(p.cfg.TrustedProxies, addr) {
+		return p.named(name, r.Header.Get("X-Client-Cert-Fingerprint"))
+	}
+	if key := r.Header.Get("X-API-Key"); key != "" && len(key) <= maxAPIKeyBytes {
+		return p.keyed(key, addr)
+	}
+	return httpkit.Caller{}, httpkit.ErrNoIdentity
+}
+
+func (p *Proxy) named(name, fingerprint string) (httpkit.Caller, error) {
+	if mtls.CheckCommonName(name) != nil {
+		return httpkit.Caller{}, httpkit.ErrNoIdentity
+	}
+	fingerprint = strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(fingerprint, ":", "")), "sha256")
+	if r := p.cfg.Revocation; r != nil && (r.RevokesName(name) || fingerprint != "" && r.RevokesFingerprint(fingerprint)) {
+		p.metrics.certificateSeen("revoked")
+		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
+	}
+	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByHeader, Fingerprint: fingerprint}, nil
+}
+
+// keyed compares with every key, so that the time says nothing about them.
+func (p *Proxy) keyed(key string, addr netip.Addr) (httpkit.Caller, error) {
+	sum := sha256.Sum256([]byte(key))
+	found := -1
+	for i := range p.apiKeys {
+		k := &p.apiKeys[i]
+		if subtle.ConstantTimeCompare(sum[:], k.sum[:]) == 1 && (len(k.AllowedIPs) == 0 || contains(k.AllowedIPs, addr)) {
+			found = i
+		}
+	}
+	if found < 0 {
+		return httpkit.Caller{}, httpkit.ErrNoIdentity
+	}
+	name := p.apiKeys[found].ClientID
+	if r := p.cfg.Revocation; r != nil && r.RevokesName(name) {
+		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
+	}
+	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByAPIKey}, nil
+}
+
+func plainClient(name string) sealmq.Identity {
+	return sealmq.Identity{ID: name, CommonName: name, Role: sealmq.RoleClient}
+}
+
+func contains(list []netip.Prefix, addr netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// ownCertificate remembers for a moment whether the proxy's own certificate is revoked.
+type ownCertificate struct{ last atomic.Pointer[ownState] }
+
+type ownState struct {
+	at  time.Time
+	err error
+}
+
+// ownFor is how long the answer is good.
+const ownFor = 100 * time.Millisecond
+
+// checkOwn says why the proxy's own certificate is no good, or nil. A proxy whose certificate
+// is revoked is cut off from its clients too.
+func (p *Proxy) checkOwn(now time.Time) error {
+	if s := p.own.last.Load(); s != nil && now.Sub(s.at) < ownFor && !now.Before(s.at) {
+		return s.err
+	}
+	s := &ownState{at: now}
+	chain := p.cfg.Certificate()
+	switch {
+	case len(chain) == 0:
+		s.err = errors.New("the proxy has no certificate")
+	case now.After(chain[0].NotAfter):
+		s.err = errors.New("the proxy's certificate has expired")
+	case p.cfg.Revocation != nil && p.cfg.Revocation.Check(chain) != nil:
+		s.err = errors.New("the proxy's certificate has been revoked")
+	}
+	p.own.last.Store(s)
+	return s.err
+}

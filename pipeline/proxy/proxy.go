@@ -1,0 +1,178 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/seal"
+)
+
+// Revocations are the certificates and names that were withdrawn; trust.RevocationList is
+// one.
+type Revocations interface {
+	mtls.Revocation
+	// RevokesName reports whether every certificate of a name is revoked.
+	RevokesName(name string) bool
+	// RevokesFingerprint reports whether the certificate with this SHA-256, in lower-case
+	// hexadecimal, is revoked.
+	RevokesFingerprint(fingerprint string) bool
+}
+
+// APIKey lets a client without a certificate in.
+type APIKey struct {
+	ClientID string
+	// Hash is sha256: and the SHA-256 of the key in hexadecimal.
+	Hash string
+	// AllowedIPs are the networks that the key is good for; none means all.
+	AllowedIPs []netip.Prefix
+}
+
+// Config is what a Proxy works with. The first group must be set.
+type Config struct {
+	Queue pipeline.Queue
+	Main  pipeline.Main
+	// Authority are the roots of our own authority. A key of the main server counts only
+	// below one of them, and only they make roles.
+	Authority []*x509.Certificate
+	// Signer is who seals: a certificate of the role proxy. It is asked for each epoch.
+	Signer func() (*seal.Signer, error)
+	// Certificate is the proxy's own certificate with its chain, leaf first, root last, as
+	// it is in use now.
+	Certificate func() []*x509.Certificate
+	// Secret has pipeline.IDKeyBytes; all proxies of one queue have the same. It makes the
+	// ids of messages with a client's key, and the digests.
+	Secret []byte
+
+	// Revocation may be nil: then nothing is revoked.
+	Revocation Revocations
+	// KeyCache is the file that keeps the main server's key for a start without it; empty
+	// keeps it in memory only.
+	KeyCache string
+	// FS holds KeyCache (default the system's).
+	FS durable.FS
+	// MaxBody is the longest text in code points (default pipeline.DefaultMaxBody, at most
+	// pipeline.MaxBody).
+	MaxBody int
+	// Rate limits each client (default httpkit.DefaultRate a second; PerClient has exceptions).
+	Rate      *httpkit.Rate
+	PerClient map[string]httpkit.Rate
+	// TrustedProxies are the networks of reverse proxies whose X-Client-Cert-CN and
+	// X-Client-Cert-Fingerprint are believed.
+	TrustedProxies []netip.Prefix
+	APIKeys        []APIKey
+	// MaxBacklog is how many messages wait for their registration in memory (default
+	// DefaultBacklog). Registration only makes their rows earlier.
+	MaxBacklog int
+	// Checks are shown in the proxy's health beside its own.
+	Checks   []httpkit.Check
+	Version  string
+	Registry *prometheus.Registry
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// Defaults of Config.
+const (
+	DefaultBacklog = 10_000
+	// enqueueTimeout and submitTimeout bound how long a submission waits for the queue.
+	enqueueTimeout = 1200 * time.Millisecond
+	submitTimeout  = 2 * time.Second
+)
+
+// Proxy answers clients. Run does what goes on beside the requests.
+type Proxy struct {
+	cfg      Config
+	router   *httpkit.Router
+	metrics  *metrics
+	limiter  *httpkit.RateLimiter
+	enqueuer *enqueuer
+	counts   *counts
+	register *registrar
+	keys     *keys
+	apiKeys  []apiKey
+	own      ownCertificate
+	health   *httpkit.Health
+	buffers  sync.Pool // of *buffer
+}
+
+// New makes a Proxy. Without a usable key of the main server in the cache it answers
+// submissions with 503 until Run has fetched one.
+func New(cfg Config) (*Proxy, error) {
+	switch {
+	case cfg.Queue == nil || cfg.Main == nil || cfg.Signer == nil || cfg.Certificate == nil || len(cfg.Authority) == 0:
+		return nil, errors.New("a proxy needs a queue, a main server, a certificate and its authority")
+	case len(cfg.Secret) != pipeline.IDKeyBytes:
+		return nil, fmt.Errorf("the secret of the proxies has %d bytes, not %d", pipeline.IDKeyBytes, len(cfg.Secret))
+	case cfg.MaxBody < 0 || cfg.MaxBody > pipeline.MaxBody:
+		return nil, fmt.Errorf("the limit of a text is 1 to %d characters", pipeline.MaxBody)
+	}
+	cfg.MaxBody = cmp.Or(cfg.MaxBody, pipeline.DefaultMaxBody)
+	cfg.MaxBacklog = cmp.Or(cfg.MaxBacklog, DefaultBacklog)
+	cfg.Version = cmp.Or(cfg.Version, "dev")
+	if cfg.FS == nil {
+		cfg.FS = durable.OS()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Registry == nil {
+		cfg.Registry = prometheus.NewRegistry()
+	}
+	if cfg.Rate == nil {
+		cfg.Rate = &httpkit.Rate{PerSecond: httpkit.DefaultRate}
+	}
+	p := &Proxy{cfg: cfg}
+	p.metrics = newMetrics(p)
+	p.limiter = httpkit.NewRateLimiter(*cfg.Rate, cfg.PerClient, 0)
+	p.enqueuer = &enqueuer{queue: cfg.Queue}
+	p.counts = &counts{queue: cfg.Queue, now: cfg.Now}
+	p.register = newRegistrar(cfg.Main, cfg.MaxBacklog, p.metrics, cfg.Log)
+	p.keys = newKeys(&p.cfg)
+	p.buffers.New = func() any { return new(buffer) }
+	var err error
+	if p.apiKeys, err = parseAPIKeys(cfg.APIKeys); err != nil {
+		return nil, err
+	}
+	p.health = p.newHealth()
+	if p.router, err = p.routes(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Router has the proxy's routes, for httpkit.Listen.
+func (p *Proxy) Router() *httpkit.Router { return p.router }
+
+// Run fetches keys and registers messages until ctx ends, and then for a few seconds what
+// waits to be registered.
+func (p *Proxy) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.keys.run(ctx) })
+	wg.Go(func() { p.register.run(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// revocation is the list as mtls knows it, nil if there is none.
+func (c *Config) revocation() mtls.Revocation {
+	if c.Revocation == nil {
+		return nil
+	}
+	return c.Revocation
+}
