@@ -16,16 +16,28 @@ type FileLocker interface {
 
 // LockFile makes OS a FileLocker.
 func (osFS) LockFile(name string) (func() error, error) {
+	// On Windows other processes cannot read a locked range: it lies beyond any content.
+	f, err := openLocked(name, name, 1<<62)
+	if err != nil {
+		return nil, err
+	}
+	return f.Close, nil
+}
+
+// openLocked opens a file, which it creates if there is none, and locks it. what is for
+// errors; at is the byte that is locked where a system locks ranges.
+func openLocked(name, what string, at uint64) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := lockContent(f); err != nil {
+	if err := lockFile(f, at); err != nil {
+		holder := lockHolder(f)
 		f.Close()
 		if err == errWouldBlock {
 			err = ErrLocked
 		}
-		return nil, fmt.Errorf("lock %s: %w", name, err)
+		return nil, fmt.Errorf("lock %s%s: %w", what, holder, err)
 	}
-	return f.Close, nil
+	return f, nil
 }

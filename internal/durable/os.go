@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // lockName is the file that carries the lock of a folder. It is never removed: if it were,
@@ -30,7 +29,7 @@ func (osFS) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openOSFile(f)
+	return osFile{f}, nil
 }
 
 func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
@@ -59,18 +58,10 @@ func (osFS) FreeBytes(dir string) (int64, error) { return freeBytes(dir) }
 func (osFS) CheckPrivate(name string) error { return CheckPrivate(name) }
 
 func (osFS) Lock(dir string) (func() error, error) {
-	name := filepath.Join(dir, lockName)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	// The locked byte is beyond the process id, which other processes have to read.
+	f, err := openLocked(filepath.Join(dir, lockName), dir, 1<<30)
 	if err != nil {
 		return nil, err
-	}
-	if err := lockFile(f); err != nil {
-		holder := lockHolder(f)
-		f.Close()
-		if err == errWouldBlock {
-			return nil, fmt.Errorf("lock %s%s: %w", dir, holder, ErrLocked)
-		}
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
 	// The process id is only for the error message of another process.
 	if err := f.Truncate(0); err == nil {
@@ -93,22 +84,9 @@ func lockHolder(f *os.File) string {
 }
 
 // osFile adds Size and the data-only sync to os.File.
-type osFile struct {
-	*os.File
-	// conn keeps the descriptor valid if Close is called during a sync.
-	conn syscall.RawConn
-}
+type osFile struct{ *os.File }
 
-func openOSFile(f *os.File) (*osFile, error) {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &osFile{File: f, conn: conn}, nil
-}
-
-func (f *osFile) Size() (int64, error) {
+func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -116,7 +94,7 @@ func (f *osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (f *osFile) Sync() error {
+func (f osFile) Sync() error {
 	if err := syncData(f); err != nil {
 		return &os.PathError{Op: "sync", Path: f.Name(), Err: err}
 	}

@@ -11,7 +11,7 @@ import (
 
 var errWouldBlock error = unix.EWOULDBLOCK
 
-func lockFile(f *os.File) error {
+func lockFile(f *os.File, _ uint64) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err != unix.EINTR {

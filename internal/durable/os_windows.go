@@ -8,14 +8,9 @@ import (
 
 var errWouldBlock error = windows.ERROR_LOCK_VIOLATION
 
-// lockOffset lies beyond any content: other processes cannot read a locked range, and they
-// have to read who holds the lock.
-const lockOffset = 1 << 30
-
-func lockFile(f *os.File) error {
-	at := &windows.Overlapped{Offset: lockOffset}
-	return windows.LockFileEx(windows.Handle(f.Fd()),
-		windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)
+func lockFile(f *os.File, at uint64) error {
+	return windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY,
+		0, 1, 0, &windows.Overlapped{Offset: uint32(at), OffsetHigh: uint32(at >> 32)})
 }
 
 func syncDir(string) error { return nil }

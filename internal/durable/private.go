@@ -3,6 +3,7 @@ package durable
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 )
 
@@ -30,7 +31,10 @@ func CheckPrivate(path string) error {
 	if err != nil {
 		return err
 	}
-	return checkPrivate(path, info)
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return &PrivateError{Path: path, Mode: info.Mode()}
+	}
+	return nil
 }
 
 // ReadPrivate is ReadFile for a secret. On the operating system's file system it refuses

@@ -28,13 +28,14 @@ const tempSuffix = ".tmp"
 //	open(dir), fsync, close     the rename survives a crash
 func WriteFile(fs FS, path string, data []byte, perm os.FileMode) error {
 	temp := path + tempSuffix
-	if err := fs.Remove(temp); err != nil && !IsNotExist(err) {
+	if err := removeTemp(fs, temp); err != nil {
 		return err
 	}
-	if err := writeTemp(fs, temp, data, perm); err != nil {
-		return errors.Join(err, removeTemp(fs, temp))
+	err := writeTemp(fs, temp, data, perm)
+	if err == nil {
+		err = fs.Rename(temp, path)
 	}
-	if err := fs.Rename(temp, path); err != nil {
+	if err != nil {
 		return errors.Join(err, removeTemp(fs, temp))
 	}
 	return fs.SyncDir(filepath.Dir(path))
@@ -58,10 +59,11 @@ func writeTemp(fs FS, temp string, data []byte, perm os.FileMode) error {
 // removeTemp ignores a missing file: the rename may have succeeded although it was
 // reported as failed.
 func removeTemp(fs FS, temp string) error {
-	if err := fs.Remove(temp); err != nil && !IsNotExist(err) {
-		return err
+	err := fs.Remove(temp)
+	if IsNotExist(err) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Append writes data behind the first size bytes of a file, which are what the caller knows
@@ -102,13 +104,13 @@ func ReadFile(fs FS, path string, max int64) ([]byte, error) {
 	}
 	data := make([]byte, size)
 	n, err := f.ReadAt(data, 0)
-	if err != nil && err != io.EOF {
-		return nil, err
+	if int64(n) == size {
+		return data, nil
 	}
-	if int64(n) != size {
-		return nil, fmt.Errorf("read %s: %w", path, io.ErrUnexpectedEOF)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
-	return data, nil
+	return nil, fmt.Errorf("read %s: %w", path, err)
 }
 
 // MkdirAll makes dir and its missing parents, durably: when it returns nil, the folder

@@ -1,5 +1,0 @@
-package durable
-
-import "os"
-
-func checkPrivate(string, os.FileInfo) error { return nil }
