@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,30 +35,13 @@ func (j *Journal) run() *run {
 	if n := len(b.runs); n > 0 && b.runs[n-1].seg == j.cur {
 		return b.runs[n-1]
 	}
-	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: append(j.staging(), zeroMark[:]...)}
+	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: append(make([]byte, 0, min(j.lastRun, 1<<20)), zeroMark[:]...)}
 	j.seq++
 	b.runs = append(b.runs, r)
 	return r
 }
 
 var zeroMark [markBytes]byte
-
-// A few buffers of runs are used again, but none that a rare large record has made large.
-// The cache keeps a copy of a run in its exact size.
-const (
-	maxStaging      = 4
-	maxStagingBytes = 4 << 20
-)
-
-// staging returns an empty buffer for a run. Callers hold mu.
-func (j *Journal) staging() []byte {
-	if n := len(j.spare); n > 0 {
-		b := j.spare[n-1]
-		j.spare = j.spare[:n-1]
-		return b
-	}
-	return make([]byte, 0, 16<<10)
-}
 
 // commit is the one goroutine that writes and syncs. There is no timer: whatever
 // arrives while it works is its next batch. Once it is idle, a batch of nothing but a mark
@@ -122,18 +104,18 @@ func (j *Journal) store(b *batch) error {
 		if _, err := r.seg.file.WriteAt(r.buf, r.start); err != nil {
 			return r.seg.wrap("write", err)
 		}
-		kept := bytes.Clone(r.buf)
 		began := j.cfg.Clock.Now()
 		if err := r.seg.file.Sync(); err != nil {
 			return r.seg.wrap("sync", err)
 		}
 		took := j.cfg.Clock.Now().Sub(began)
 		j.synced = position(r.seg.gen, r.end())
-		j.cache.add(position(r.seg.gen, r.start), kept)
+		j.cache.add(position(r.seg.gen, r.start), r.buf)
 		j.mu.Lock()
 		j.stats.Syncs++
 		j.stats.Bytes += uint64(len(r.buf))
 		j.stats.SyncTime += took
+		j.lastRun = len(r.buf)
 		j.mu.Unlock()
 		j.cfg.Committed(CommitInfo{Records: b.records, Bytes: len(r.buf), Sync: took})
 	}
@@ -151,11 +133,6 @@ func (j *Journal) finish(b *batch, err error) {
 		f(err)
 	}
 	j.mu.Lock()
-	for _, r := range b.runs {
-		if len(j.spare) < maxStaging && cap(r.buf) <= maxStagingBytes {
-			j.spare = append(j.spare, r.buf[:0])
-		}
-	}
 	if err == nil {
 		j.stats.Batches++
 		j.stats.Records += uint64(b.records)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/sealmq/sealmq/internal/durable"
@@ -45,11 +46,12 @@ func open(cfg Config, flag int) (*Journal, error) {
 
 // openSegments opens every segment file and learns its generation.
 func (j *Journal) openSegments(flag int) error {
-	report := j.opening.report
 	names, err := j.cfg.FS.ReadDir(j.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("read journal folder: %w", err)
 	}
+	report := j.opening.report
+	times := map[uint64]int{}
 	for _, name := range names {
 		num, ok := segmentNumber(name)
 		if !ok {
@@ -63,38 +65,32 @@ func (j *Journal) openSegments(flag int) error {
 		if repaired {
 			report.Repaired = append(report.Repaired, s.name)
 		}
-		same := []*segment{s}
-		if other := j.segments[s.gen]; other != nil {
-			// One of them has a header that is not its own. Marks cannot be mistaken.
-			delete(j.segments, s.gen)
-			same = append(same, other)
-			report.Repaired = append(report.Repaired, s.name, other.name)
-		}
-		for _, s := range same {
-			if len(same) > 1 {
-				if err := s.rescue(j.cfg.StoreID); err != nil {
-					return err
-				}
-			}
-			if s.gen == 0 { // a crash while it was made: it never held a record
-				j.free = append(j.free, s)
-			} else if err := j.addSegment(s); err != nil {
+		times[s.gen]++
+		j.free = append(j.free, s)
+	}
+	for _, s := range j.free {
+		if s.gen > 0 && times[s.gen] > 1 { // one of them has a header that is not its own; marks cannot be mistaken
+			if err := s.rescue(j.cfg.StoreID); err != nil {
 				return err
 			}
+			report.Repaired = append(report.Repaired, s.name)
 		}
 	}
-	return nil
-}
-
-func (j *Journal) addSegment(s *segment) error {
-	if other := j.segments[s.gen]; other != nil {
-		_ = s.file.Close()
-		return &DamageError{[]*Damage{{File: s.name, Pos: position(s.gen, 0), Bytes: s.size, Promised: true,
-			Reason: "same generation as " + other.name}}}
-	}
-	j.segments[s.gen] = s
-	j.nextGen = max(j.nextGen, s.gen+1)
-	return nil
+	j.free = slices.DeleteFunc(j.free, func(s *segment) bool {
+		other := j.segments[s.gen]
+		switch {
+		case s.gen == 0: // a crash while it was made: it never held a record
+			return false
+		case other != nil:
+			err = &DamageError{[]*Damage{{File: s.name, Pos: position(s.gen, 0), Bytes: s.size, Promised: true,
+				Reason: "same generation as " + other.name}}}
+			return false
+		}
+		j.segments[s.gen] = s
+		j.nextGen = max(j.nextGen, s.gen+1)
+		return true
+	})
+	return err
 }
 
 // openSegment opens one file. With a bad header the generation is read from the marks

@@ -20,8 +20,7 @@ func (j *Journal) prepareSegments() {
 			return
 		case <-j.prepare:
 		}
-		for more := true; more; {
-			var err error
+		for more, err := true, error(nil); more && err == nil; {
 			j.making.Lock()
 			more, err = j.prepareOne()
 			j.making.Unlock()
@@ -31,7 +30,6 @@ func (j *Journal) prepareSegments() {
 			}
 			j.setNoSpace(err)
 			if err != nil {
-				more = false
 				retry.Reset(prepareRetry)
 			}
 		}

@@ -13,8 +13,8 @@ var variants = []variant{
 	// Confirmed means stored.
 	{
 		name: "a publish is confirmed before its sync",
-		in:   "journal", fn: "Journal.store", old: "kept := bytes.Clone(r.buf)",
-		new:    "kept := bytes.Clone(r.buf); for _, f := range b.waiters { f(nil) }; b.waiters = nil",
+		in:   "journal", fn: "Journal.store", old: "began := j.cfg.Clock.Now()",
+		new:    "began := j.cfg.Clock.Now(); for _, f := range b.waiters { f(nil) }; b.waiters = nil",
 		caught: powerCut, quick: true,
 	},
 	{
