@@ -2,9 +2,8 @@ package local
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"maps"
+	"slices"
 	"sort"
 
 	"github.com/sealmq/sealmq/journal"
@@ -133,27 +132,26 @@ func decodeCheckpoint(b []byte) (*checkpoint, error) {
 type saved struct {
 	at          journal.Position // of the checkpoint
 	definitions uint64           // number of the current definitions file; 0 if there is none
-	newest      uint64           // largest number used
-	stale       []string         // definitions files that the next checkpoint makes useless
+	files       []uint64         // numbers of all definitions files, ascending
 }
 
-// errUnindexed says that a checkpoint was written, but that there was no space for some
-// index files: a start reads their segments instead, and they are not released before they
-// have one.
-var errUnindexed = errors.New("an index file was not written")
-
-// takeCheckpoint writes a checkpoint as of now. Only the reclaimer calls it.
-func (e *Engine) takeCheckpoint() error {
+// takeCheckpoint writes a checkpoint as of now. unindexed says that there was no space for
+// some index files: a start reads their segments instead, and they are not released before
+// they have one. Only the reclaimer calls it.
+func (e *Engine) takeCheckpoint() (unindexed, err error) {
 	e.mu.Lock()
 	c := checkpoint{definitions: e.saved.definitions}
 	c.at, c.seq = e.j.Applied()
-	recorded := e.removals.total() // by being absent from what is captured
+	recorded := e.removals // by being absent from what is captured
+	e.removals = nil
 	var defs *definitions
 	if e.state.defsChanged {
 		defs = e.state.declared()
 		e.state.defsChanged = false
-		e.saved.newest++
-		c.definitions = e.saved.newest
+		if c.definitions = 1; len(e.saved.files) > 0 {
+			c.definitions += slices.Max(e.saved.files)
+		}
+		e.saved.files = append(e.saved.files, c.definitions)
 	}
 	c.queues = make([]queueState, 0, len(e.state.queues))
 	for _, q := range e.state.queues {
@@ -161,75 +159,58 @@ func (e *Engine) takeCheckpoint() error {
 	}
 	e.mu.Unlock()
 
-	err := e.storeCheckpoint(&c, defs)
-	written := err == nil || errors.Is(err, errUnindexed)
-	e.mu.Lock()
-	if !written {
+	if unindexed, err = e.storeCheckpoint(&c, defs); err != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
 		e.state.defsChanged = e.state.defsChanged || defs != nil
-	} else {
-		e.removals.done(recorded)
-	}
-	e.mu.Unlock()
-	if !written {
-		return err
+		e.removals = append(recorded, e.removals...)
+		return nil, err
 	}
 	e.reclaimer.checkpoints.Add(1)
-	e.saved.at = c.at
-	if old := e.saved.definitions; defs != nil && old != 0 {
-		e.saved.stale = append(e.saved.stale, definitionsName(old))
-	}
-	e.saved.definitions = c.definitions
-	for _, name := range e.saved.stale {
-		_ = e.files.remove(name) // or the next start finds and removes it
-	}
-	e.saved.stale = nil
-	return err
+	e.saved.at, e.saved.definitions = c.at, c.definitions
+	e.saved.files = slices.DeleteFunc(e.saved.files, func(n uint64) bool {
+		if n != c.definitions {
+			_ = e.files.remove(definitionsName(n)) // or after the next start
+		}
+		return n != c.definitions
+	})
+	return unindexed, nil
 }
 
 // storeCheckpoint writes the files of a checkpoint.
-func (e *Engine) storeCheckpoint(c *checkpoint, defs *definitions) error {
-	unindexed := e.writeIndexes(c.at.Generation())
+func (e *Engine) storeCheckpoint(c *checkpoint, defs *definitions) (unindexed, err error) {
+	unindexed = e.writeIndexes(c.at.Generation())
 	if unindexed != nil && !journal.IsNoSpace(unindexed) {
-		return unindexed
+		return nil, unindexed
 	}
 	if defs != nil {
-		if err := e.files.writeDefinitions(c.definitions, defs); err != nil {
-			return err
-		}
+		err = e.files.writeDefinitions(c.definitions, defs)
 	}
-	// The state that was captured may contain what is not synced yet.
-	if err := e.j.Sync(); err != nil {
-		return err
+	if err == nil { // the state that was captured may contain what is not synced yet
+		err = e.j.Sync()
 	}
-	if err := e.files.writeCheckpoint(c); err != nil {
-		return err
+	if err == nil {
+		err = e.files.writeCheckpoint(c)
 	}
-	if unindexed != nil {
-		return fmt.Errorf("%w: %w", errUnindexed, unindexed)
-	}
-	return nil
+	return unindexed, err
 }
 
 // writeIndexes writes the missing index files of all segments below a generation.
 func (e *Engine) writeIndexes(below uint64) error {
-	type job struct {
-		u    *segmentUse
-		file indexFile
-	}
-	var jobs []job
+	var missing []segmentUse
 	e.mu.Lock()
 	for gen, u := range e.state.segs {
 		if !u.indexed && gen < below {
-			jobs = append(jobs, job{u, u.indexFile})
+			missing = append(missing, *u)
 		}
 	}
 	e.mu.Unlock()
-	for _, w := range jobs {
-		if err := e.files.writeIndex(w.u.gen, w.file); err != nil {
+	for _, u := range missing {
+		if err := e.files.writeIndex(u.gen, u.indexFile); err != nil {
 			return err
 		}
 		e.mu.Lock()
-		w.u.indexed, w.u.entries = true, nil
+		e.state.segs[u.gen].indexed, e.state.segs[u.gen].entries = true, nil
 		e.mu.Unlock()
 	}
 	return nil

@@ -51,21 +51,25 @@ type survivor struct {
 	copies []copyRef
 }
 
-// compactBatch bounds how many survivors are read at once.
-const compactBatch = 256
-
 // compact copies the messages that still live in a segment to the end of the journal.
 func (e *Engine) compact(u *segmentUse) error {
 	all, err := e.survivors(u)
 	if err != nil {
 		return err
 	}
-	for len(all) > 0 {
-		n := min(len(all), compactBatch)
-		if err := e.copyForward(all[:n]); err != nil {
+	for i := range all {
+		r, err := e.readRecord(all[i].place)
+		var damage *journal.Damage
+		if errors.As(err, &damage) && damage.Err == nil {
+			e.quarantine(all[i].copies, all[i].place.Pos, err)
+			continue
+		}
+		if err == nil {
+			err = e.copyRecord(&all[i], r)
+		}
+		if err != nil {
 			return err
 		}
-		all = all[n:]
 	}
 	if err := e.j.Sync(); err != nil {
 		return err
@@ -116,27 +120,6 @@ func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
 		e.mu.Unlock()
 	}
 	return all, nil
-}
-
-func (e *Engine) copyForward(some []survivor) error {
-	places := make([]journal.Place, len(some))
-	for i := range some {
-		places[i] = some[i].place
-	}
-	var failed error
-	e.j.Read(places, func(i int, r journal.Record, err error) {
-		var damage *journal.Damage
-		switch {
-		case failed != nil:
-		case errors.As(err, &damage) && damage.Err == nil:
-			e.quarantine(some[i].copies, places[i].Pos, err)
-		case err != nil:
-			failed = err
-		default:
-			failed = e.copyRecord(&some[i], r)
-		}
-	})
-	return failed
 }
 
 // copyRecord appends a record again. The copies that still live move to it when it is

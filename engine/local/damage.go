@@ -79,8 +79,7 @@ func (e *Engine) withdraw(q *queue, seq uint64, n *entry, unread bool) {
 		return
 	}
 	e.forget(q, seq)
-	q.damaged++
-	e.removals.add(copyRef{q.id, seq})
+	e.removals = append(e.removals, copyRef{q.id, seq})
 	q.wake(1)
 }
 
@@ -120,49 +119,43 @@ func (e *Engine) saveAsides() {
 			return
 		}
 		d := e.damage.asides[0]
+		e.damage.asides = e.damage.asides[1:]
 		e.mu.Unlock()
 		if err := d.SaveAside(e.cfg.FS); err != nil {
 			e.giveUpAside(d, err)
 		}
-		e.mu.Lock()
-		e.damage.asides = e.damage.asides[1:]
-		e.mu.Unlock()
 	}
 }
 
-// damageAfterCheckpoint tells whether the next start would find damage that was found
-// while running, and in which segment.
-func (e *Engine) damageAfterCheckpoint() (gen uint64, found bool) {
+// sealDamaged ends the segment that takes records if damage was found in it, and reports
+// whether the next start would find damage that was found while running. The checkpoint that
+// follows is behind the damage, so that it does not: the operator knows of it, and what it
+// cost is recorded.
+func (e *Engine) sealDamaged(ctx context.Context) (found bool, err error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.damage.last, e.damage.last > 0 && e.damage.last >= e.saved.at.Generation()
-}
-
-// sealDamaged ends the segment that takes records if damage was found in it. The
-// checkpoint that follows is behind the damage, so that the next start does not find it
-// again: the operator knows of it, and what it cost is recorded.
-func (e *Engine) sealDamaged(ctx context.Context) error {
-	gen, found := e.damageAfterCheckpoint()
-	if !found {
-		return nil
+	gen := e.damage.last
+	found = gen > 0 && gen >= e.saved.at.Generation()
+	e.mu.Unlock()
+	if found {
+		err = e.j.Seal(ctx, gen)
 	}
-	return e.j.Seal(ctx, gen)
+	return found, err
 }
 
 // checkpointPastDamage takes the checkpoint that is missing when the engine is closed soon
 // after damage was found.
 func (e *Engine) checkpointPastDamage() {
-	if _, found := e.damageAfterCheckpoint(); !found || e.j.Err() != nil {
+	found, err := e.sealDamaged(context.Background())
+	if !found || e.j.Err() != nil {
 		return
 	}
-	err := e.sealDamaged(context.Background())
 	for range 2 { // what the journal calls applied is behind a batch when the next one is answered
 		if err == nil {
 			err = e.j.Sync()
 		}
 	}
 	if err == nil {
-		err = e.takeCheckpoint()
+		_, err = e.takeCheckpoint()
 	}
 	if err != nil {
 		e.log.Warn("checkpoint was not written, the next start will find damage that is known", "err", err)

@@ -48,15 +48,12 @@ func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine
 		return
 	}
 	q := e.state.queues[name]
-	if q != nil && !compare.Match(q.options, o) {
-		e.mu.Unlock()
-		refuse(&sealmq.Error{Code: sealmq.Mismatch, Message: fmt.Sprintf("queue '%s' exists with other options", name)})
-		return
-	}
 	created := q == nil
 	var err error
 	if created {
 		q, err = e.createQueue(name, o)
+	} else if !compare.Match(q.options, o) {
+		err = &sealmq.Error{Code: sealmq.Mismatch, Message: fmt.Sprintf("queue '%s' exists with other options", name)}
 	}
 	if err == nil {
 		info := q.info()
@@ -101,9 +98,7 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 	err := q.mayDelete(only)
 	if err == nil {
 		e.scratch = binary.AppendUvarint(e.scratch[:0], uint64(q.id))
-		if _, err = e.urgent(kindDelete, e.scratch); err != nil {
-			err = storageError(err)
-		}
+		_, err = e.urgent(kindDelete, e.scratch)
 	}
 	if err == nil {
 		removed := q.live
@@ -113,7 +108,7 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 	}
 	e.mu.Unlock()
 	if err != nil {
-		done(0, err)
+		done(0, storageError(err))
 	}
 }
 
@@ -169,7 +164,7 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 		seqs := q.some(from, bound, func(n *entry) bool { return n.phase == waiting || n.phase == delayed })
 		for _, seq := range seqs {
 			e.forget(q, seq)
-			e.removals.add(copyRef{q.id, seq})
+			e.removals = append(e.removals, copyRef{q.id, seq})
 		}
 		e.recordRemovals()
 		removed += len(seqs)

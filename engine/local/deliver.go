@@ -19,26 +19,35 @@ type taken struct {
 	sub     sealmq.SubscriptionID
 }
 
-// Take appends what may be delivered at this moment. If everything that it took turns out
-// to be damaged it takes again, so that an empty answer means that nothing waits.
+// Take appends what may be delivered at this moment.
 func (s *session) Take(dst []sealmq.Delivery, limit, maxBytes int) ([]sealmq.Delivery, error) {
+	return s.takeChosen(dst, func() error {
+		s.choose(limit, maxBytes)
+		return nil
+	})
+}
+
+// takeChosen reads what choose adds to taken and places. If everything turns out to be
+// damaged it takes again, so that an empty answer means that nothing waits.
+func (s *session) takeChosen(dst []sealmq.Delivery, choose func() error) ([]sealmq.Delivery, error) {
 	s.takeMu.Lock()
 	defer s.takeMu.Unlock()
 	had := len(dst)
 	for {
-		s.choose(limit, maxBytes)
-		var err error
-		dst, err = s.read(dst)
-		s.settleTaken()
+		s.taken, s.places = s.taken[:0], s.places[:0]
+		err := choose()
+		if err == nil {
+			dst, err = s.read(dst)
+			s.settleTaken()
+		}
 		if err != nil || len(dst) > had || len(s.taken) == 0 {
 			return dst, err
 		}
 	}
 }
 
-// choose fills taken and places.
+// choose takes what waits in the queues of the subscriptions.
 func (s *session) choose(limit, maxBytes int) {
-	s.taken, s.places = s.taken[:0], s.places[:0]
 	e := s.e
 	now := e.nowMillis()
 	e.mu.Lock()
@@ -102,7 +111,7 @@ func (s *session) settleTaken() {
 			e.unhold(h)
 			t.q.acked++
 			e.forget(t.q, t.seq)
-			e.removals.add(copyRef{t.q.id, t.seq})
+			e.removals = append(e.removals, copyRef{t.q.id, t.seq})
 		}
 	}
 	e.recordRemovals()
@@ -216,26 +225,17 @@ func (s *session) Fetch(name string, noAck bool, done func(engine.Fetched, error
 
 // fetch takes one message that is synced. unsynced says that there are only others.
 func (s *session) fetch(name string, noAck bool) (f engine.Fetched, unsynced bool, err error) {
-	s.takeMu.Lock()
-	defer s.takeMu.Unlock()
-	for {
-		if f.Waiting, unsynced, err = s.fetchOne(name, noAck); err != nil || len(s.taken) == 0 {
-			return f, unsynced, err
-		}
-		out, err := s.read(nil)
-		s.settleTaken()
-		if err != nil {
-			return f, false, err
-		}
-		if len(out) > 0 {
-			f.Delivery, f.Found = out[0], true
-			return f, false, nil
-		}
+	out, err := s.takeChosen(nil, func() (err error) {
+		f.Waiting, unsynced, err = s.fetchOne(name, noAck)
+		return err
+	})
+	if len(out) > 0 {
+		f.Delivery, f.Found = out[0], true
 	}
+	return f, unsynced, err
 }
 
 func (s *session) fetchOne(name string, noAck bool) (waiting int, unsynced bool, err error) {
-	s.taken, s.places = s.taken[:0], s.places[:0]
 	e := s.e
 	now := e.nowMillis()
 	e.mu.Lock()

@@ -82,9 +82,13 @@ type Engine struct {
 	// maxPayload is the largest payload that fits in a segment.
 	maxPayload int
 
-	mu        sync.Mutex // guards what follows, unless its type says otherwise
-	state     state
-	removals  removals
+	mu    sync.Mutex // guards what follows, unless its type says otherwise
+	state state
+	// removals are copies that were removed from memory by their queue's own rule, or that
+	// needed no ack, and whose record is not written for want of room. Nobody waits for the
+	// record; but while there are some, no segment may be released, or a crash would find the
+	// copies in the checkpoint and not in the journal.
+	removals  []copyRef
 	consumers consumers
 	scratch   []byte // for encoding payload heads
 	closed    bool
@@ -233,9 +237,11 @@ func unavailable(err error) error {
 	return &sealmq.Error{Code: sealmq.Unavailable, Message: sealmq.ErrUnavailable.Message, Err: err}
 }
 
-// storageError turns an error of Append into one for a publisher.
+// storageError turns an error of the journal into one for a publisher; others have a code.
 func storageError(err error) error {
 	switch {
+	case sealmq.CodeOf(err) != "":
+		return err
 	case errors.Is(err, journal.ErrDiskFull):
 		return &sealmq.Error{Code: sealmq.NoStorage, Message: sealmq.ErrNoStorage.Message, Err: err}
 	case errors.Is(err, journal.ErrTooLarge):

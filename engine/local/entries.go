@@ -169,14 +169,13 @@ func (q *queue) setPhase(n *entry, to phase) {
 // removed meanwhile.
 func (q *queue) from(first uint64) iter.Seq2[uint64, *entry] {
 	return func(yield func(uint64, *entry) bool) {
-		i := sort.Search(len(q.chunks), func(i int) bool { return q.chunks[i].base+chunkLen > first })
+		i := 0
+		if len(q.chunks) > 0 && q.chunks[0].base+chunkLen <= first {
+			i = sort.Search(len(q.chunks), func(i int) bool { return q.chunks[i].base+chunkLen > first })
+		}
 		for _, c := range q.chunks[i:] {
-			if c.live == 0 {
-				continue
-			}
-			for k := range c.entries {
-				seq := c.base + uint64(k)
-				if c.entries[k].phase != gone && seq >= first && !yield(seq, &c.entries[k]) {
+			for k := max(first, c.base) - c.base; k < uint64(len(c.entries)); k++ {
+				if c.entries[k].phase != gone && !yield(c.base+k, &c.entries[k]) {
 					return
 				}
 			}

@@ -2,8 +2,8 @@ package local
 
 import (
 	"fmt"
-	"strconv"
 
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -49,11 +49,11 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 	switch {
 	case err == nil:
 		in.Checkpoint = cp.at.String()
-	case durable.IsNotExist(err):
-		cp = &checkpoint{}
+	case !durable.IsNotExist(err):
+		problem(err)
+		fallthrough
 	default:
 		cp = &checkpoint{}
-		problem(err)
 	}
 	index, defs, err := files.list()
 	if err != nil {
@@ -80,49 +80,50 @@ func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspec
 	return in, err
 }
 
-func describeRecord(r journal.Record) (RecordInfo, error) {
-	out := RecordInfo{Position: r.Pos.String(), Seq: r.Seq, Bytes: r.Bytes()}
+func describeRecord(r journal.Record) (out RecordInfo, err error) {
+	out = RecordInfo{Position: r.Pos.String(), Seq: r.Seq, Bytes: r.Bytes()}
+	add := func(format string, args ...any) { out.Detail += fmt.Sprintf(format, args...) }
+	d := decoder{b: r.Payload}
 	switch r.Kind {
 	case kindMessage:
-		m, err := decodeMessage(r.Payload, nil)
+		var m messageRecord
+		m, err = decodeMessage(r.Payload, nil)
 		out.Kind = "message"
-		out.Detail = fmt.Sprintf("id=%s exchange=%s key=%s publisher=%s body_bytes=%d copies=%v", m.id, m.exchange, m.key, m.publisher, len(m.body), m.copies)
+		add("id=%s exchange=%s key=%s publisher=%s body_bytes=%d copies=%v", m.id, m.exchange, m.key, m.publisher, len(m.body), m.copies)
 		if m.flags&flagMoved != 0 {
-			out.Detail += fmt.Sprintf(" from=%d/%d reason=%q", m.fromQueue, m.fromSeq, m.deathReason)
+			add(" from=%d/%d reason=%q", m.fromQueue, m.fromSeq, m.deathReason)
 		}
-		return out, err
 	case kindSettle:
 		out.Kind = "settle"
 		n := 0
-		err := decodeSettle(r.Payload, func(c copyRef) {
+		err = decodeSettle(r.Payload, func(c copyRef) {
 			if n++; n <= 20 {
-				out.Detail += fmt.Sprintf("%d/%d ", c.queue, c.seq)
+				add("%d/%d ", c.queue, c.seq)
 			}
 		})
 		out.Detail = fmt.Sprintf("copies=%d %s", n, out.Detail)
-		return out, err
 	case kindReturn:
 		out.Kind = "return"
-		return out, decodeReturn(r.Payload, func(c copyRef, m mark) {
-			out.Detail += fmt.Sprintf("%d/%d attempts=%d until=%d reason=%q ", c.queue, c.seq, m.attempts, m.until, m.reason)
+		err = decodeReturn(r.Payload, func(c copyRef, m mark) {
+			add("%d/%d attempts=%d until=%d reason=%q ", c.queue, c.seq, m.attempts, m.until, m.reason)
 		})
 	case kindDeclare:
-		d := decoder{b: r.Payload}
 		id, name, _ := d.queue()
-		out.Kind, out.Detail = "declare", fmt.Sprintf("queue=%s id=%d", name, id)
-		return out, d.err
+		out.Kind, err = "declare", d.err
+		add("queue=%s id=%d", name, id)
 	case kindDelete:
-		d := decoder{b: r.Payload}
-		out.Kind, out.Detail = "delete", fmt.Sprintf("id=%d", d.uvarint())
-		return out, d.err
+		out.Kind = "delete"
+		add("id=%d", d.uvarint())
+		err = d.err
 	case kindDefine:
-		defs, err := decodeDefinitions(r.Payload)
+		var defs []engine.Definition
+		defs, err = decodeDefinitions(r.Payload)
 		out.Kind = "define"
 		for _, d := range defs {
-			out.Detail += fmt.Sprintf("%s (%d bytes) ", strconv.Quote(d.Key), len(d.Value))
+			add("%q (%d bytes) ", d.Key, len(d.Value))
 		}
-		return out, err
+	default:
+		out.Kind = fmt.Sprintf("unknown (%d)", r.Kind)
 	}
-	out.Kind = fmt.Sprintf("unknown (%d)", r.Kind)
-	return out, nil
+	return out, err
 }

@@ -49,8 +49,8 @@ func TestAllQueuesTogetherAreBounded(t *testing.T) {
 	if n := fill(20, 30); n != 0 {
 		t.Fatalf("%d messages stored after a restart, want none", n)
 	}
-	if got := e.Stats(); got.Copies != 9 || got.MaxCopies != 10 {
-		t.Fatalf("%d of %d copies", got.Copies, got.MaxCopies)
+	if got := exposed(t, e); got["sealmq_messages"] != 9 || got["sealmq_messages_limit"] != 10 {
+		t.Fatalf("%v of %v copies", got["sealmq_messages"], got["sealmq_messages_limit"])
 	}
 }
 

@@ -13,13 +13,13 @@ import (
 )
 
 // exposed are the figures as a scrape shows them.
-func (r *rig) exposed() map[string]float64 {
-	r.tb.Helper()
+func exposed(tb testing.TB, e *local.Engine) map[string]float64 {
+	tb.Helper()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(local.NewCollector(r.Engine))
+	registry.MustRegister(local.NewCollector(e))
 	families, err := registry.Gather()
 	if err != nil {
-		r.tb.Fatal(err)
+		tb.Fatal(err)
 	}
 	all := map[string]float64{}
 	for _, f := range families {
@@ -28,6 +28,9 @@ func (r *rig) exposed() map[string]float64 {
 	}
 	return all
 }
+
+// figure is one of them.
+func (r *rig) figure(name string) float64 { return exposed(r.tb, r.Engine)["sealmq_"+name] }
 
 // TestSegmentMetrics: the life of segment files can be followed.
 func TestSegmentMetrics(t *testing.T) {
@@ -43,7 +46,7 @@ func TestSegmentMetrics(t *testing.T) {
 		if err := r.settle(s, engine.Ack, r.take(s, 1000)...); err != nil {
 			t.Fatal(err)
 		}
-		m := r.exposed()
+		m := exposed(t, r.Engine)
 		return m["sealmq_journal_recycled_segments_total"] > 0 && m["sealmq_journal_free_segments"] > 0
 	})
 	r.eventually("one that is too many is removed", func() bool {
@@ -56,9 +59,9 @@ func TestSegmentMetrics(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return r.exposed()["sealmq_journal_removed_segments_total"] > 0
+		return r.figure("journal_removed_segments_total") > 0
 	})
-	m := r.exposed()
+	m := exposed(t, r.Engine)
 	if got := m["sealmq_journal_created_segments_total"]; got < 2 {
 		t.Errorf("%v segments were made", got)
 	}
@@ -87,7 +90,7 @@ func TestDroppedTailIsCounted(t *testing.T) {
 		r.cfg.FS = r.fs
 		r.open()
 		want := len(r.Report().Dropped)
-		if got := r.exposed()["sealmq_journal_dropped_tails_total"]; got != float64(want) {
+		if got := r.figure("journal_dropped_tails_total"); got != float64(want) {
 			t.Fatalf("%v torn places, the report has %d", got, want)
 		}
 		if want > 0 {

@@ -151,17 +151,9 @@ func (e *Engine) moveAll(src, dst *queue, n int) (moved int, err error) {
 				src.wake(1)
 			}
 			e.mu.Unlock()
-			return moved, storageErrorOr(err)
+			return moved, storageError(err)
 		}
 		moved++
 	}
 	return moved, nil
-}
-
-// storageErrorOr keeps errors that have a code.
-func storageErrorOr(err error) error {
-	if sealmq.CodeOf(err) != "" {
-		return err
-	}
-	return storageError(err)
 }

@@ -245,7 +245,7 @@ func (e *Engine) dropOldest(q *queue, body int) {
 		}
 		e.forget(q, seq)
 		q.dropped++
-		e.removals.add(copyRef{q.id, seq})
+		e.removals = append(e.removals, copyRef{q.id, seq})
 	}
 	e.recordRemovals()
 }

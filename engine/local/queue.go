@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -72,7 +71,7 @@ type queue struct {
 	warned      int64  // when it was last logged that it drops dead letters, Unix milliseconds
 	warnedDrops uint64 // how many it had dropped then
 
-	published, delivered, acked, returned, expired, dropped, dead, refused, damaged uint64
+	published, delivered, acked, returned, expired, dropped, dead, refused uint64
 }
 
 func newQueue(id uint32, name string, o sealmq.QueueOptions) *queue {
@@ -88,25 +87,16 @@ func (q *queue) nextWaiting() (seq uint64, n *entry) {
 		}
 		heap.Pop(&q.back) // settled or taken by other means meanwhile
 	}
-	for q.head < q.visible {
-		i := q.chunkIndex(q.head)
-		if i < 0 { // nothing lives in this chunk: go on with the next
-			i = sort.Search(len(q.chunks), func(i int) bool { return q.chunks[i].base > q.head })
-			if i == len(q.chunks) {
-				q.head = q.visible
-				break
-			}
-			q.head = min(q.chunks[i].base, q.visible)
-			continue
+	for seq, n := range q.from(q.head) {
+		if seq >= q.visible {
+			break
 		}
-		c := q.chunks[i]
-		for k := q.head - c.base; q.head < q.visible && k < chunkLen; k++ {
-			if k < uint64(len(c.entries)) && c.entries[k].phase == waiting {
-				return q.head, &c.entries[k]
-			}
-			q.head++
+		if n.phase == waiting {
+			q.head = seq
+			return seq, n
 		}
 	}
+	q.head = max(q.head, q.visible)
 	return 0, nil
 }
 

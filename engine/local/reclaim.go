@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"errors"
 	"sync/atomic"
 	"syscall"
@@ -69,7 +70,7 @@ func isFatal(err error) bool {
 // reclaim does one round: take a checkpoint if a segment was sealed, release what is
 // settled, and compact while survivors hold too much space.
 func (e *Engine) reclaim() error {
-	if err := e.sealDamaged(e.stopping); err != nil {
+	if _, err := e.sealDamaged(e.stopping); err != nil {
 		return err
 	}
 	for {
@@ -99,7 +100,7 @@ func (e *Engine) reclaim() error {
 func (e *Engine) wantsCheckpoint() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.removals.waiting) > 0 {
+	if len(e.removals) > 0 {
 		return true
 	}
 	for gen, u := range e.state.segs {
@@ -114,11 +115,17 @@ func (e *Engine) wantsCheckpoint() bool {
 // file for it and then segments that are not needed soon, because without checkpoints
 // and index files no segment comes free.
 func (e *Engine) checkpointWithReserve() error {
-	err := e.takeCheckpoint()
-	if journal.IsNoSpace(err) && e.dropBallast() {
-		err = e.takeCheckpoint()
+	var err error
+	take := func() {
+		var unindexed error
+		unindexed, err = e.takeCheckpoint()
+		err = cmp.Or(err, unindexed)
 	}
-	for journal.IsNoSpace(err) && e.j.LendSpace(func() { err = e.takeCheckpoint() }) {
+	take()
+	if journal.IsNoSpace(err) && e.dropBallast() {
+		take()
+	}
+	for journal.IsNoSpace(err) && e.j.LendSpace(take) {
 	}
 	if err == nil {
 		e.ensureBallast()
@@ -134,7 +141,7 @@ func (e *Engine) release() error {
 	e.mu.Lock()
 	e.recordRemovals()
 	for gen, u := range e.state.segs {
-		if len(e.removals.waiting) > 0 {
+		if len(e.removals) > 0 {
 			break
 		}
 		if u.sealed && u.live == 0 && u.indexed && gen < e.saved.at.Generation() && !u.released {
@@ -148,11 +155,11 @@ func (e *Engine) release() error {
 	if err := e.j.Sync(); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	for _, gen := range gens {
 		e.j.Release(gen)
-		e.mu.Lock()
 		e.state.segs[gen].released = true
-		e.mu.Unlock()
 	}
 	return nil
 }

@@ -176,12 +176,7 @@ func (r *recovery) derive() error {
 		}
 		r.applyMarks(q)
 	}
-	for _, n := range r.definitions {
-		if n != e.saved.definitions {
-			e.saved.stale = append(e.saved.stale, definitionsName(n))
-		}
-		e.saved.newest = max(e.saved.newest, n)
-	}
+	e.saved.files = r.definitions
 	r.reportJournal()
 	return nil
 }

@@ -68,7 +68,7 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.eventually("segments are used again", func() bool { return r.Stats().Journal.Free > 0 })
+	r.eventually("segments are used again", func() bool { return r.figure("journal_free_segments") > 0 })
 	s.Close(true)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)

@@ -184,7 +184,6 @@ func (r *recovery) checkQueue(q *queue) error {
 		}
 		for _, seq := range seqs {
 			r.e.forget(q, seq)
-			q.damaged++
 		}
 	}
 	s := r.at[q.id]
@@ -198,7 +197,6 @@ func (r *recovery) checkQueue(q *queue) error {
 	if missing <= 0 {
 		return nil
 	}
-	q.damaged += uint64(missing)
 	return r.accept(damaged(dir, fmt.Sprintf("%d messages of queue %q are in the checkpoint and in no segment", missing, q.name)), "")
 }
 
@@ -227,7 +225,7 @@ func (r *recovery) checkpointPastDamage() error {
 		return nil
 	}
 	e.state.defsChanged = true
-	if err := e.takeCheckpoint(); err != nil && !errors.Is(err, errUnindexed) {
+	if _, err := e.takeCheckpoint(); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	for _, gen := range r.unusable {

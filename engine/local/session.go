@@ -76,29 +76,24 @@ type held struct {
 	prev, next *held
 }
 
-// heldList has deliveries in the order in which their ack timeouts began.
-type heldList struct{ oldest, newest *held }
+// heldList is a ring of deliveries in the order in which their ack timeouts began.
+type heldList struct{ root held } // the oldest is root.next
 
 func (l *heldList) add(h *held) {
-	h.prev, h.next = l.newest, nil
-	if l.newest == nil {
-		l.oldest = h
-	} else {
-		l.newest.next = h
-	}
-	l.newest = h
+	h.prev, h.next = l.root.prev, &l.root
+	h.prev.next, l.root.prev = h, h
 }
 
-func (l *heldList) remove(h *held) {
-	if h.prev == nil {
-		l.oldest = h.next
-	} else {
-		h.prev.next = h.next
-	}
-	if h.next == nil {
-		l.newest = h.prev
-	} else {
-		h.next.prev = h.prev
+func (l *heldList) remove(h *held) { h.prev.next, h.next.prev = h.next, h.prev }
+
+// all yields the deliveries. The one that was yielded may be removed.
+func (l *heldList) all(yield func(*held) bool) {
+	for h := l.root.next; h != &l.root; {
+		next := h.next
+		if !yield(h) {
+			return
+		}
+		h = next
 	}
 }
 
@@ -121,6 +116,7 @@ func (e *Engine) NewSession(cfg engine.SessionConfig) engine.Session {
 	defer e.mu.Unlock()
 	e.consumers.last++
 	s := &session{e: e, id: e.consumers.last, cfg: cfg, credit: math.MaxInt}
+	s.held.root.prev, s.held.root.next = &s.held.root, &s.held.root
 	e.consumers.sessions[s] = struct{}{}
 	return s
 }

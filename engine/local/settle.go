@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -16,7 +17,13 @@ func (s *session) Settle(batch []engine.Settlement, done func(error)) {
 	var held *bool
 	if slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Extend }) {
 		held = new(bool)
-		done = unlessHeld(held, done)
+		answer := done
+		done = func(err error) {
+			if err == nil && !*held {
+				err = sealmq.ErrNotHeld
+			}
+			answer(err)
+		}
 	}
 	for len(batch) > settleGroup {
 		if err := s.settleSome(batch[:settleGroup], held, func(error) {}); err != nil {
@@ -26,16 +33,6 @@ func (s *session) Settle(batch []engine.Settlement, done func(error)) {
 		batch = batch[settleGroup:]
 	}
 	if err := s.settleSome(batch, held, done); err != nil {
-		done(err)
-	}
-}
-
-// unlessHeld makes it an error that there was nothing to extend.
-func unlessHeld(held *bool, done func(error)) func(error) {
-	return func(err error) {
-		if err == nil && !*held {
-			err = sealmq.ErrNotHeld
-		}
 		done(err)
 	}
 }
@@ -209,25 +206,29 @@ func (s *session) Close(counted bool) {
 // takeBack returns the deliveries of a session for which f is true. An error says that
 // this is not recorded: then a crash loses the delivery counts, but no removal.
 func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) (err error) {
-	for h := s.held.oldest; h != nil; {
-		var out settling
-		for n := 0; h != nil && n < settleGroup; n++ {
-			next := h.next
-			if f(h) {
-				e.giveBack(&out, h.q.at(h.seq), h, 0, uncounted, now)
-			}
-			h = next
-		}
+	var out settling
+	record := func() {
 		failed := e.j.Room(true, len(out.back)+12*len(out.gone))
 		if failed != nil {
-			e.removals.add(out.gone...)
+			e.removals = append(e.removals, out.gone...)
 		} else {
 			failed = e.logSettling(&out)
 		}
-		if failed != nil {
-			err = failed
-		}
+		err = cmp.Or(failed, err)
 		e.moveDeadLater(out.dead)
+		out = settling{}
+	}
+	n := 0
+	for h := range s.held.all {
+		if f(h) {
+			e.giveBack(&out, h.q.at(h.seq), h, 0, uncounted, now)
+		}
+		if n++; n%settleGroup == 0 {
+			record()
+		}
+	}
+	if n%settleGroup != 0 {
+		record()
 	}
 	return err
 }

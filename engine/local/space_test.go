@@ -108,7 +108,7 @@ func (r *rig) settle(s engine.Session, v engine.Verdict, list ...sealmq.Delivery
 func TestFullDisk(t *testing.T) {
 	r := newRig(t, func(c *local.Config) { c.SegmentBytes = 64 << 10 })
 	declare(t, r.Engine, "q", nil)
-	r.eventually("the store is set up", func() bool { return r.Stats().Journal.Ready == 2 })
+	r.eventually("the store is set up", func() bool { return r.figure("journal_ready_segments") == 2 })
 	r.fs.SetCapacity(r.fs.Used() + 800<<10)
 	body := string(bytes.Repeat([]byte("x"), 500))
 	stored := 0
@@ -156,7 +156,7 @@ func TestFullDisk(t *testing.T) {
 func TestScatteredAcksOnAFullDisk(t *testing.T) {
 	r := newRig(t, func(c *local.Config) { c.SegmentBytes = 128 << 10 })
 	declare(t, r.Engine, "q", nil)
-	r.eventually("the store is set up", func() bool { return r.Stats().Journal.Ready == 2 })
+	r.eventually("the store is set up", func() bool { return r.figure("journal_ready_segments") == 2 })
 	r.fs.SetCapacity(r.fs.Used() + 2<<20)
 	body := string(bytes.Repeat([]byte("x"), 500))
 	for i := 0; r.put(fmt.Sprint("id-", i), body, "q").Outcome == engine.Stored; i++ {
@@ -185,7 +185,7 @@ func TestScatteredAcksOnAFullDisk(t *testing.T) {
 		}
 		return more > len(all)/2
 	})
-	if r.Stats().CopiedForward == 0 {
+	if r.figure("journal_copied_records_total") == 0 {
 		t.Error("nothing was copied forward")
 	}
 	if err := r.settle(s, engine.Ack, keep...); err != nil {
@@ -211,8 +211,8 @@ func TestIDsOutliveAFullDisk(t *testing.T) {
 	if err := r.settle(s, engine.Ack, r.take(s, 1000)...); err != nil {
 		t.Fatal(err)
 	}
-	before := r.Stats().Checkpoints
-	r.eventually("checkpoints go on", func() bool { return r.Stats().Checkpoints > before+2 })
+	before := r.figure("checkpoints_total")
+	r.eventually("checkpoints go on", func() bool { return r.figure("checkpoints_total") > before+2 })
 	r.cfg.FS = r.fs.Crash(faultfs.DropUnsynced, 0)
 	_ = r.Engine.Close()
 	r.open()
@@ -283,10 +283,10 @@ func TestDiskStaysBounded(t *testing.T) {
 		}
 		bound := 2*int64(len(live))*record + 12*segment // docs/storage.md, "Space"
 		r.eventually(fmt.Sprintf("%d messages take at most %d bytes", len(live), bound), func() bool {
-			return r.Stats().Journal.DiskBytes <= bound
+			return int64(r.figure("journal_disk_bytes")) <= bound
 		})
 	}
-	if r.Stats().CopiedForward == 0 {
+	if r.figure("journal_copied_records_total") == 0 {
 		t.Error("nothing was copied forward")
 	}
 	s.Close(true)

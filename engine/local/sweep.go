@@ -106,7 +106,7 @@ func (e *Engine) expire(q *queue, now int64, budget int) bool {
 		q.passed(seq)
 		e.forget(q, seq)
 		q.expired++
-		e.removals.add(copyRef{q.id, seq})
+		e.removals = append(e.removals, copyRef{q.id, seq})
 	}
 	e.recordRemovals()
 	return false
@@ -118,7 +118,7 @@ func (e *Engine) reclaimSilent(s *session, now int64) error {
 	late := func(h *held) bool {
 		return now-max(h.since, s.lastAck) >= h.q.options.AckTimeout.Milliseconds()
 	}
-	for h := s.held.oldest; h != nil; h = h.next {
+	for h := range s.held.all {
 		if late(h) {
 			return e.takeBack(s, now, false, late)
 		}
@@ -127,4 +127,20 @@ func (e *Engine) reclaimSilent(s *session, now int64) error {
 		}
 	}
 	return nil
+}
+
+// removalGroup bounds the size of one record of removals.
+const removalGroup = 512
+
+// recordRemovals records the removals that wait, if there is room. Callers hold mu.
+func (e *Engine) recordRemovals() {
+	for len(e.removals) > 0 {
+		group := e.removals[:min(len(e.removals), removalGroup)]
+		e.scratch = appendSettle(e.scratch[:0], group)
+		if _, err := e.urgent(kindSettle, e.scratch); err != nil {
+			return
+		}
+		e.removals = e.removals[len(group):]
+	}
+	e.removals = nil
 }

@@ -96,8 +96,8 @@ func TestDamageFoundLater(t *testing.T) {
 	r.fs.FlipBit(file, (off+50)*8)
 	s := r.consumer("q")
 	without(t, r.take(s, 1000), "id-007")
-	if err := r.Health(); err == nil || r.Stats().Damaged != 1 {
-		t.Errorf("health says %v, %d damaged", err, r.Stats().Damaged)
+	if err := r.Health(); err == nil || r.figure("journal_damaged_records_total") != 1 {
+		t.Errorf("health says %v, %v damaged", err, r.figure("journal_damaged_records_total"))
 	}
 	r.eventually("its bytes are kept aside", func() bool { return r.aside("body-007") == 1 })
 	s.Close(true)
@@ -207,9 +207,9 @@ func TestDamageOnAHungDisk(t *testing.T) {
 	if list := r.take(r.consumer("other"), 1); len(list) != 1 {
 		t.Error("another queue waits")
 	}
-	lost := int(r.Stats().NotKept)
-	if lost == 0 || r.Stats().Damaged != harmed {
-		t.Errorf("%d damaged, %d of them not kept", r.Stats().Damaged, lost)
+	lost := int(r.figure("journal_damage_not_kept_total"))
+	if damaged := r.figure("journal_damaged_records_total"); lost == 0 || damaged != harmed {
+		t.Errorf("%v damaged, %d of them not kept", damaged, lost)
 	}
 	r.fs.Hook(nil)
 	release()
