@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,56 +96,48 @@ func (o *QueueOptions) UnmarshalJSON(text []byte) error {
 }
 
 func (o *QueueOptions) set(name string, value json.RawMessage) error {
-	number := func(field any) error {
-		if string(value) == "null" || json.Unmarshal(value, field) != nil {
-			return badOptions("%s is not a whole number in its range", name)
-		}
-		return nil
-	}
+	var field any
+	var duration string
+	var suites []string
+	what := "a whole number in its range"
 	switch name {
 	case "max_messages":
-		return number(&o.MaxMessages)
+		field = &o.MaxMessages
 	case "max_bytes":
-		return number(&o.MaxBytes)
-	case "ttl":
-		return setDuration(&o.TTL, name, value)
+		field = &o.MaxBytes
 	case "delivery_limit":
-		return number(&o.DeliveryLimit)
-	case "ack_timeout":
-		return setDuration(&o.AckTimeout, name, value)
+		field = &o.DeliveryLimit
 	case "prefetch":
-		return number(&o.Prefetch)
+		field = &o.Prefetch
 	case "max_line_bytes":
-		return number(&o.MaxLineBytes)
+		field = &o.MaxLineBytes
+	case "ttl", "ack_timeout":
+		field, what = &duration, `a duration such as "30s"`
 	case "drop_oldest":
-		if string(value) == "null" || json.Unmarshal(value, &o.DropOldest) != nil {
-			return badOptions("drop_oldest is not true or false")
-		}
-		return nil
+		field, what = &o.DropOldest, "true or false"
 	case "sealed":
-		var suites []string
-		if json.Unmarshal(value, &suites) != nil || len(suites) == 0 {
-			return badOptions("sealed is not a list of suites")
-		}
-		for _, s := range suites {
-			if strings.Contains(s, ",") || CheckName("suite", s) != nil {
-				return badOptions("sealed is not a list of suites")
-			}
-		}
+		field, what = &suites, "a list of suites"
+	default:
+		return badOptions("unknown queue option %s", quoteOption(name))
+	}
+	ok := string(value) != "null" && json.Unmarshal(value, field) == nil
+	switch {
+	case !ok:
+	case name == "sealed":
+		ok = len(suites) > 0 && !slices.ContainsFunc(suites, func(s string) bool {
+			return strings.Contains(s, ",") || CheckName("suite", s) != nil
+		})
 		o.Sealed = SealedSuites(suites...)
-		return nil
+	case field == &duration:
+		d, err := time.ParseDuration(duration)
+		if ok = err == nil; name == "ttl" {
+			o.TTL = d
+		} else {
+			o.AckTimeout = d
+		}
 	}
-	return badOptions("unknown queue option %s", quoteOption(name))
-}
-
-func setDuration(field *time.Duration, name string, value json.RawMessage) error {
-	var text string
-	err := json.Unmarshal(value, &text)
-	if err == nil {
-		*field, err = time.ParseDuration(text)
-	}
-	if err != nil || string(value) == "null" {
-		return badOptions(`%s is not a duration such as "30s"`, name)
+	if !ok {
+		return badOptions("%s is not %s", name, what)
 	}
 	return nil
 }

@@ -161,12 +161,6 @@ type pendingEpoch struct {
 	epoch *opened // nil if it did not open
 }
 
-func (c *epochCache) init(max int) {
-	c.max = max
-	c.byPart = make(map[string]*list.Element)
-	c.pending = make(map[string]*pendingEpoch)
-}
-
 // get returns the epoch of the given bytes, which open makes if it is not there.
 func (c *epochCache) get(part []byte, open func() (*opened, error)) (*opened, error) {
 	c.mu.Lock()

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"cmp"
+	"container/list"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -106,9 +107,8 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	o := &Opener{cfg: cfg}
+	o := &Opener{cfg: cfg, epochs: epochCache{max: cfg.MaxEpochs, byPart: make(map[string]*list.Element), pending: make(map[string]*pendingEpoch)}}
 	o.buffers.New = func() any { return new(buffer) }
-	o.epochs.init(cfg.MaxEpochs)
 	o.SetKeys(cfg.Keys)
 	return o, nil
 }

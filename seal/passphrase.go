@@ -62,8 +62,7 @@ func encryptKeyFile(data, passphrase []byte, logN byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var nonce [12]byte
-	return pem.EncodeToMemory(&pem.Block{Type: pemEncrypted, Bytes: aead.Seal(head, nonce[:], data, head)}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: pemEncrypted, Bytes: aead.Seal(head, zeroNonce[:], data, head)}), nil
 }
 
 func passphraseCipher(head, passphrase []byte) (cipher.AEAD, error) {
@@ -106,8 +105,7 @@ func DecryptKeyFile(data, passphrase []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var nonce [12]byte
-	plain, err := aead.Open(nil, nonce[:], p[encryptedHead:], p[:encryptedHead])
+	plain, err := aead.Open(nil, zeroNonce[:], p[encryptedHead:], p[:encryptedHead])
 	if err != nil {
 		return nil, ErrPassphrase
 	}

@@ -1,9 +1,6 @@
 package text
 
 import (
-	"strconv"
-	"strings"
-
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 )
@@ -79,9 +76,7 @@ func (s *Session) move(v Verb, args []byte) {
 
 // optionalCount reads a positive number that may be left out.
 func optionalCount(arg []byte, otherwise int) (n int, ok bool) {
-	if len(arg) == 0 {
-		return otherwise, true
-	}
-	n, err := strconv.Atoi(string(arg))
-	return n, err == nil && n > 0 && !strings.HasPrefix(string(arg), "+")
+	v := int64(otherwise)
+	ok = optionalNumber(arg, &v) && (v > 0 || len(arg) == 0)
+	return int(v), ok
 }
