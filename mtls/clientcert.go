@@ -14,9 +14,9 @@ import (
 // MinRSABits is the size of the smallest RSA key that a client may have.
 const MinRSABits = 2048
 
-// checkClient refuses certificates that no client should show, although their chain is good.
+// CheckClient refuses certificates that no client should show, although their chain is good.
 // A certificate without extensions passes: it does not say what it is for.
-func checkClient(chains [][]*x509.Certificate) error {
+func CheckClient(chains [][]*x509.Certificate) error {
 	if len(chains) == 0 {
 		return errors.New("peer has no verified certificate")
 	}

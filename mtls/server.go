@@ -159,7 +159,7 @@ func serverConfig(m *material, o Options) *tls.Config {
 		// that expects it in one.
 		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			if err := checkClient(cs.VerifiedChains); err != nil {
+			if err := CheckClient(cs.VerifiedChains); err != nil {
 				return err
 			}
 			err := verifyChains(cs.VerifiedChains, o.Revocation)

@@ -123,16 +123,16 @@ func isHex(s string, shortest, longest int) bool {
 	return len(s) >= shortest && len(s) <= longest && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// hexForm turns a number as openssl and people write it into ours: without colons, blanks and
+// HexForm turns a number as openssl and people write it into ours: without colons, blanks and
 // "0x", in lower case.
-func hexForm(s string) string {
+func HexForm(s string) string {
 	s = strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(s))
 	return strings.TrimPrefix(s, "0x")
 }
 
-// serialForm is hexForm without leading zeros.
-func serialForm(s string) string {
-	s = hexForm(s)
+// SerialForm is HexForm without leading zeros.
+func SerialForm(s string) string {
+	s = HexForm(s)
 	if t := strings.TrimLeft(s, "0"); t != "" {
 		return t
 	}

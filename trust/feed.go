@@ -167,7 +167,7 @@ func (l *RevocationList) gap(f Feed) error {
 	g := &GapError{Seen: l.feed.version, Got: f.Version}
 	has := newIndex(f.Entries)
 	for _, e := range l.feed.entries {
-		if e.Version > f.Version || f.Full && e.Version == 0 && has.insert(e) {
+		if e.Version > f.Version || f.Full && e.Version == 0 && has.insert(&e) {
 			g.Missing = append(g.Missing, e)
 		}
 	}

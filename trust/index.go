@@ -10,62 +10,64 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 )
 
+// Certificate is what is needed to look a certificate up.
+type Certificate struct {
+	// Names are mtls.Names; Serial, Fingerprint and NotBefore are the certificate's.
+	Names               []string
+	Serial, Fingerprint string
+	NotBefore           time.Time
+	// Issuers are mtls.Issuer of the root and of the certificate that signed.
+	Issuers []string
+}
+
 // index answers in constant time whether a certificate is revoked. It never changes.
 type index struct {
-	fingerprints map[string]bool
-	serials      map[serialKey]bool
-	names        map[string][]nameRule
+	fingerprints map[string]*Entry
+	serials      map[serialKey]*Entry
+	names        map[string][]*Entry
 	entries      int
 }
 
 // serialKey has an issuer or, if that is not known, a name.
 type serialKey struct{ serial, issuer, name string }
 
-type nameRule struct {
-	issuer       string    // empty: every one
-	issuedBefore time.Time // zero: whenever it was issued
-}
-
 // newIndex combines the entries of several sources. What one of them revokes is revoked.
 func newIndex(sources ...[]Entry) *index {
-	x := &index{fingerprints: make(map[string]bool), serials: make(map[serialKey]bool), names: make(map[string][]nameRule)}
+	x := &index{fingerprints: make(map[string]*Entry), serials: make(map[serialKey]*Entry), names: make(map[string][]*Entry)}
 	for _, entries := range sources {
 		for _, e := range inForce(entries) {
-			x.add(e)
+			if x.insert(&e) {
+				x.entries++
+			}
 		}
 	}
 	return x
 }
 
-func (x *index) add(e Entry) {
-	if x.insert(e) {
-		x.entries++
-	}
-}
-
 // insert reports whether the entry says something new.
-func (x *index) insert(e Entry) (added bool) {
+func (x *index) insert(e *Entry) (added bool) {
 	if e.Scope == ScopeName {
-		rule := nameRule{e.Issuer, e.IssuedBefore}
-		for _, r := range x.names[e.Name] {
-			if r.issuer == rule.issuer && r.issuedBefore.Equal(rule.issuedBefore) {
-				return false
-			}
+		if slices.ContainsFunc(x.names[e.Name], e.sameRule) {
+			return false
 		}
-		x.names[e.Name] = append(x.names[e.Name], rule)
+		x.names[e.Name] = append(x.names[e.Name], e)
 		return true
 	}
-	if e.Fingerprint != "" && !x.fingerprints[e.Fingerprint] {
-		x.fingerprints[e.Fingerprint], added = true, true
+	if e.Fingerprint != "" && x.fingerprints[e.Fingerprint] == nil {
+		x.fingerprints[e.Fingerprint], added = e, true
 	}
 	key := serialKey{serial: e.Serial, issuer: e.Issuer}
 	if e.Issuer == "" {
 		key.name = e.Name
 	}
-	if e.Serial != "" && (key.issuer != "" || key.name != "") && !x.serials[key] {
-		x.serials[key], added = true, true
+	if e.Serial != "" && (key.issuer != "" || key.name != "") && x.serials[key] == nil {
+		x.serials[key], added = e, true
 	}
 	return added
+}
+
+func (e *Entry) sameRule(o *Entry) bool {
+	return e.Issuer == o.Issuer && e.IssuedBefore.Equal(o.IssuedBefore)
 }
 
 // inForce leaves out what a later entry of the same source replaces: the last word about a
@@ -93,64 +95,54 @@ func (x *index) check(chain []*x509.Certificate) error {
 	}
 	root := mtls.Issuer(chain[len(chain)-1])
 	for i, c := range chain[:max(1, len(chain)-1)] {
-		signer := root
+		one := Certificate{Serial: mtls.Serial(c), NotBefore: c.NotBefore, Issuers: []string{root}}
 		if i+2 < len(chain) {
-			signer = mtls.Issuer(chain[i+1])
+			one.Issuers = append(one.Issuers, mtls.Issuer(chain[i+1]))
 		}
-		if x.has(c, signer, root) || i == 0 && x.hasName(c, signer, root) {
-			return fmt.Errorf("certificate %s of %q: %w", mtls.Serial(c), c.Subject.CommonName, mtls.ErrRevoked)
+		if i == 0 { // an authority has no name that counts
+			one.Names = mtls.Names(c)
+		}
+		if len(x.fingerprints) > 0 {
+			one.Fingerprint = mtls.Fingerprint(c)
+		}
+		if x.find(one) != nil {
+			return fmt.Errorf("certificate %s of %q: %w", one.Serial, c.Subject.CommonName, mtls.ErrRevoked)
 		}
 	}
 	return nil
 }
 
-func (x *index) has(c *x509.Certificate, signer, root string) bool {
-	if len(x.fingerprints) > 0 && x.fingerprints[mtls.Fingerprint(c)] {
-		return true
+// find returns the entry that revokes a certificate, or nil.
+func (x *index) find(c Certificate) *Entry {
+	if e := x.fingerprints[c.Fingerprint]; e != nil {
+		return e
 	}
-	if len(x.serials) == 0 {
-		return false
-	}
-	serial := mtls.Serial(c)
-	if x.serials[serialKey{serial: serial, issuer: root}] || signer != root && x.serials[serialKey{serial: serial, issuer: signer}] {
-		return true
-	}
-	for _, name := range mtls.Names(c) {
-		if x.serials[serialKey{serial: serial, name: name}] {
-			return true
+	for _, issuer := range c.Issuers {
+		if e := x.serials[serialKey{serial: c.Serial, issuer: issuer}]; e != nil {
+			return e
 		}
 	}
-	return false
-}
-
-func (x *index) hasName(c *x509.Certificate, signer, root string) bool {
-	if len(x.names) == 0 {
-		return false
-	}
-	for _, name := range mtls.Names(c) {
-		for _, r := range x.names[name] {
-			if (r.issuer == "" || r.issuer == root || r.issuer == signer) && (r.issuedBefore.IsZero() || c.NotBefore.Before(r.issuedBefore)) {
-				return true
+	for _, name := range c.Names {
+		if e := x.serials[serialKey{serial: c.Serial, name: name}]; e != nil {
+			return e
+		}
+		for _, e := range x.names[name] {
+			if (e.Issuer == "" || slices.Contains(c.Issuers, e.Issuer)) && (e.IssuedBefore.IsZero() || c.NotBefore.Before(e.IssuedBefore)) {
+				return e
 			}
 		}
 	}
-	return false
+	return nil
 }
 
-// revokesName returns the rule for every certificate of a name, if there is one.
+// revokesName reports whether every certificate of a name is revoked.
 func (x *index) revokesName(name string) bool {
-	for _, r := range x.names[name] {
-		if r.issuedBefore.IsZero() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(x.names[name], func(e *Entry) bool { return e.IssuedBefore.IsZero() })
 }
 
 // equal reports whether both revoke the same.
 func (x *index) equal(y *index) bool {
-	return maps.Equal(x.fingerprints, y.fingerprints) && maps.Equal(x.serials, y.serials) &&
-		maps.EqualFunc(x.names, y.names, func(a, b []nameRule) bool {
-			return slices.EqualFunc(a, b, func(r, s nameRule) bool { return r.issuer == s.issuer && r.issuedBefore.Equal(s.issuedBefore) })
-		})
+	same := func(*Entry, *Entry) bool { return true }
+	return maps.EqualFunc(x.fingerprints, y.fingerprints, same) && maps.EqualFunc(x.serials, y.serials, same) &&
+		maps.EqualFunc(x.names, y.names, func(a, b []*Entry) bool { return slices.EqualFunc(a, b, (*Entry).sameRule) })
 }

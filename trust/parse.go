@@ -215,7 +215,7 @@ func (p *parser) certificate(line string) error {
 		case "certificate:":
 			e.Name = strings.TrimSpace(line[len(key):])
 		case "serial:":
-			e.Serial = serialForm(line[len(key):])
+			e.Serial = SerialForm(line[len(key):])
 		case "reason:":
 			e.Reason = strings.TrimSpace(line[len(key):])
 			e.Code = ParseReason(e.Reason)
@@ -224,7 +224,7 @@ func (p *parser) certificate(line string) error {
 		case "fingerprint=":
 			_, value, _ := strings.Cut(line, "=")
 			// SHA-1 is of no use, and the serial number is beside it.
-			if f := hexForm(value); len(f) == 64 {
+			if f := HexForm(value); len(f) == 64 {
 				e.Fingerprint = f
 			}
 		default:

@@ -77,9 +77,9 @@ func replaceName(text, name, blocks string) (changed string, ok bool) {
 			case "certificate:":
 				e.Name = strings.TrimSpace(value)
 			case "serial:":
-				e.Serial = serialForm(value)
+				e.Serial = SerialForm(value)
 			case "fingerprint=":
-				e.Fingerprint = hexForm(value)
+				e.Fingerprint = HexForm(value)
 			}
 		case plain == name:
 			replace()

@@ -121,6 +121,14 @@ func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
 // taken out of the CA file and not revoked; a chain of one certificate is checked.
 func (l *RevocationList) Check(chain []*x509.Certificate) error { return l.index.Load().check(chain) }
 
+// Find returns the entry that revokes a certificate.
+func (l *RevocationList) Find(c Certificate) (e Entry, revoked bool) {
+	if found := l.index.Load().find(c); found != nil {
+		return *found, true
+	}
+	return Entry{}, false
+}
+
 // RevokesName reports whether every certificate of a name is revoked, also one that is yet to
 // be issued.
 func (l *RevocationList) RevokesName(name string) bool { return l.index.Load().revokesName(name) }

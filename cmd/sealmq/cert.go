@@ -1,16 +1,11 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/json"
+	"cmp"
 	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
-	"time"
+	"os"
+	"os/user"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -20,186 +15,134 @@ import (
 )
 
 func newCertCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "cert",
-		Short: "Issue and show certificates",
+	return group("cert", "Issue, list, renew and revoke certificates",
+		newCertIssueCmd(), newCertRequestCmd(), newCertSignCmd(), newCertListCmd(), newCertShowCmd(), newCertVerifyCmd(),
+		newCertRenewCmd(), newCertRevokeCmd(), newCertCRLCmd(), newCertExportCmd())
+}
+
+// openAuthority opens the authority in the data folder. pass may be nil; then a root's key
+// with a passphrase cannot be used.
+func openAuthority(a call, pass *passphraseFlag) (*ca.Authority, Config, error) {
+	cfg, err := clientConfig(a.cmd)
+	if err != nil {
+		return nil, cfg, err
 	}
-	cmd.AddCommand(newCertIssueCmd(), newCertShowCmd())
-	return cmd
+	o := ca.Options{Lists: cfg.revocationFiles()}
+	if pass != nil {
+		o.RootPassphrase = func() ([]byte, error) { return pass.read("Passphrase of the root's key: ") }
+	}
+	authority, err := ca.Open(cfg.Data, o)
+	return authority, cfg, err
+}
+
+// revocationFiles are the lists that people and scripts write.
+func (c *Config) revocationFiles() []string {
+	return []string{cmp.Or(c.TLS.Revoked, filepath.Join(c.Data, "revoked.txt")), ca.In(c.Data).Revoked}
+}
+
+// userName is who issues and revokes, for the record.
+func userName() string {
+	u, err := user.Current()
+	if err != nil {
+		return fmt.Sprintf("user %d", os.Getuid())
+	}
+	return u.Username
+}
+
+// issueFlags are those of the commands that issue certificates.
+type issueFlags struct {
+	days         int
+	role, domain string
+	out          string
+	hosts        []string
+	direct       bool
+	replace      bool
+	pass         *passphraseFlag
+}
+
+func addIssueFlags(cmd *cobra.Command) *issueFlags {
+	f := &issueFlags{pass: addPassphraseFlag(cmd)}
+	cmd.Flags().IntVar(&f.days, "days", ca.DefaultDays, "number of `days` that the certificate is valid")
+	cmd.Flags().StringVar(&f.out, "out", "", "`folder` for the files (default: the folder certs in the data folder)")
+	cmd.Flags().StringVar(&f.role, "role", "", "`role` in the certificate: client, admin, proxy, worker, server or monitor (default: client)")
+	cmd.Flags().StringVar(&f.domain, "domain", "", "`label` that becomes the organizational unit of the subject")
+	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "host `name` or IP address of a server, proxy or worker; can be repeated")
+	cmd.Flags().BoolVar(&f.direct, "direct", false, "sign with the root's key, for programs that send no intermediate certificate")
+	return f
+}
+
+func (f *issueFlags) request(name string) (r ca.Request, err error) {
+	if f.days < 1 || f.days > ca.MaxDays {
+		return r, usagef("--days: %d is not between 1 and %d", f.days, ca.MaxDays)
+	}
+	r = ca.Request{Name: name, Role: sealmq.Role(f.role), Domain: f.domain, Days: f.days, Direct: f.direct, By: userName(), Source: ca.SourceCLI}
+	r.DNSNames, r.IPs, err = ca.ParseHosts(f.hosts)
+	return r, err
+}
+
+// issue writes the files and says where they are.
+func (f *issueFlags) issue(a call, r ca.Request) error {
+	authority, _, err := openAuthority(a, f.pass)
+	if err != nil {
+		return err
+	}
+	files, err := authority.IssueFiles(r, f.out, f.replace)
+	if err != nil {
+		return err
+	}
+	return printIssued(a, r.Name, files)
+}
+
+// issuedInfo is what was written.
+type issuedInfo struct {
+	Certificate string   `json:"certificate"`
+	Key         string   `json:"key,omitempty"`
+	Backups     []string `json:"backups,omitempty"`
+	certInfo
+}
+
+func printIssued(a call, name string, f *ca.Files) error {
+	_, role, err := mtls.Profile(f.Leaf)
+	if err != nil {
+		return err
+	}
+	pairs := []any{"certificate", fmt.Sprintf("%s  (%s, role %s, until %s, serial %s)", f.CertFile, name, role, day(f.Leaf.NotAfter), mtls.Serial(f.Leaf)),
+		"key", f.KeyFile}
+	for _, b := range f.Backups {
+		pairs = append(pairs, "old copy", b)
+	}
+	return a.facts(nil, issuedInfo{f.CertFile, f.KeyFile, f.Backups, describe(f.Leaf)}, pairs...)
 }
 
 func newCertIssueCmd() *cobra.Command {
-	var f struct {
-		days               int
-		out, keyType, role string
-		hosts              []string
-		replace            bool
-	}
 	cmd := &cobra.Command{
 		Use:   "issue NAME",
 		Short: "Issue a certificate with a new key",
 		Long: `Issue a certificate and write NAME.crt, NAME.key and the authority's ca.crt.
 NAME is the identity of the client or server that holds the key. Some names, such as admin,
-worker-1 or server, mean a role by convention; give that role with --role.`,
+worker-1 or server, mean a role by convention; give that role with --role.
+
+A name that was revoked can be issued again. It gets a new key; copies of the old files are in
+the folder backup, and the old certificates stay revoked.`,
 		Example: `  sealmq cert issue alice
   sealmq cert issue alice --out /media/usb --days 90
   sealmq cert issue mq2 --role server --host mq2.example.org`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			kt, err := parseKeyType(f.keyType)
-			if err != nil {
-				return err
-			}
-			if f.days < 1 || f.days > ca.MaxDays {
-				return usagef("--days: %d is not between 1 and %d", f.days, ca.MaxDays)
-			}
-			dir, err := dataDir(cmd)
-			if err != nil {
-				return err
-			}
-			r := ca.Request{Name: args[0], Role: sealmq.Role(f.role), Days: f.days}
-			if cmd.Flag("key-type").Changed || !f.replace {
-				r.KeyType = kt
-			}
-			if r.DNSNames, r.IPs, err = ca.ParseHosts(f.hosts); err != nil {
-				return err
-			}
-			a, err := ca.Open(dir, ca.Options{})
-			if err != nil {
-				return err
-			}
-			c, err := a.IssueFiles(r, f.out, f.replace)
-			if err != nil {
-				return err
-			}
-			_, role, _ := mtls.Profile(c.Leaf)
-			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "certificate  %s  (%s, role %s, until %s, serial %s)\n", c.CertFile, args[0], role, day(c.Leaf.NotAfter), mtls.Serial(c.Leaf))
-			fmt.Fprintf(w, "key          %s\n", c.KeyFile)
-			return nil
-		},
 	}
-	cmd.Flags().IntVar(&f.days, "days", ca.DefaultDays, "number of `days` that the certificate is valid")
-	cmd.Flags().StringVar(&f.out, "out", "", "`folder` for the files (default: the folder certs in the data folder)")
-	cmd.Flags().StringVar(&f.keyType, "key-type", string(ca.ECDSA), "`type` of the new key: ecdsa or rsa")
-	cmd.Flags().StringVar(&f.role, "role", "", "`role` in the certificate: client, admin, proxy, worker, server or monitor (default: client)")
-	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "host `name` or IP address of a server, proxy or worker; can be repeated")
+	f := addIssueFlags(cmd)
+	keyType := cmd.Flags().String("key-type", string(ca.ECDSA), "`type` of the new key: ecdsa or rsa")
 	cmd.Flags().BoolVar(&f.replace, "replace", false, "replace an existing certificate with a new one for the same key")
-	return cmd
-}
-
-// certInfo is what "sealmq cert show" prints of a certificate.
-type certInfo struct {
-	Subject    string      `json:"subject"`
-	Client     string      `json:"client,omitempty"`
-	Role       sealmq.Role `json:"role,omitempty"`
-	Issuer     string      `json:"issuer"`
-	Serial     string      `json:"serial"`
-	NotBefore  time.Time   `json:"not_before"`
-	NotAfter   time.Time   `json:"not_after"`
-	Expired    bool        `json:"expired"`
-	Authority  bool        `json:"authority"`
-	Hosts      []string    `json:"hosts,omitempty"`
-	Key        string      `json:"key"`
-	Signature  string      `json:"signature"`
-	Version    int         `json:"version"`
-	SHA256     string      `json:"sha256"`
-	ProfileErr string      `json:"profile_error,omitempty"`
-}
-
-func newCertShowCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "show FILE",
-		Short: "Show the certificates in a PEM file",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			certs, err := mtls.ReadCertificates(args[0])
-			if err != nil {
-				return err
-			}
-			infos := make([]certInfo, len(certs))
-			for i, c := range certs {
-				infos[i] = describe(c)
-			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(infos)
-			}
-			return printCertificates(cmd.OutOrStdout(), infos)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
-	return cmd
-}
-
-func describe(c *x509.Certificate) certInfo {
-	info := certInfo{
-		Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: mtls.Serial(c),
-		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), Expired: time.Now().After(c.NotAfter),
-		Authority: c.IsCA, Key: keyName(c.PublicKey), Signature: c.SignatureAlgorithm.String(),
-		Version: c.Version, SHA256: mtls.Fingerprint(c),
-	}
-	if h := hostsOf(c); h != "" {
-		info.Hosts = strings.Split(h, ", ")
-	}
-	var err error
-	if info.Client, info.Role, err = mtls.Profile(c); err != nil {
-		info.ProfileErr = err.Error()
-	}
-	return info
-}
-
-func printCertificates(w io.Writer, infos []certInfo) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for i, c := range infos {
-		if i > 0 {
-			fmt.Fprintln(tw)
+	return standalone(cmd, func(a call) error {
+		kt, err := parseKeyType(*keyType)
+		if err != nil {
+			return err
 		}
-		line := func(name, value string) {
-			if value != "" {
-				fmt.Fprintf(tw, "%s\t%s\n", name, printable(value))
-			}
+		r, err := f.request(a.args[0])
+		if err != nil {
+			return err
 		}
-		until := c.NotAfter.Local().Format(time.DateTime)
-		if c.Expired {
-			until += " (expired)"
+		if cmd.Flag("key-type").Changed || !f.replace {
+			r.KeyType = kt
 		}
-		line("subject", c.Subject)
-		line("client", c.Client)
-		line("role", string(c.Role))
-		line("profile", c.ProfileErr)
-		if c.Authority {
-			line("authority", "yes")
-		}
-		line("hosts", strings.Join(c.Hosts, ", "))
-		line("issuer", c.Issuer)
-		line("serial", c.Serial)
-		line("from", c.NotBefore.Local().Format(time.DateTime))
-		line("until", until)
-		line("key", c.Key)
-		line("signature", c.Signature)
-		line("version", fmt.Sprintf("X.509 v%d", c.Version))
-		line("sha256", c.SHA256)
-	}
-	return tw.Flush()
-}
-
-func hostsOf(c *x509.Certificate) string {
-	hosts := append([]string(nil), c.DNSNames...)
-	for _, ip := range c.IPAddresses {
-		hosts = append(hosts, ip.String())
-	}
-	return strings.Join(hosts, ", ")
-}
-
-func keyName(public any) string {
-	switch k := public.(type) {
-	case *ecdsa.PublicKey:
-		return "ECDSA " + k.Curve.Params().Name
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", k.N.BitLen())
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return fmt.Sprintf("%T", public)
+		return f.issue(a, r)
+	})
 }

@@ -16,6 +16,8 @@ import (
 func newInitCmd() *cobra.Command {
 	var hosts []string
 	var keyType string
+	var protect bool
+	var pass *passphraseFlag
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make the authority, a server certificate and an administrator certificate",
@@ -24,9 +26,13 @@ administrator certificate, and the server's certificate, which is for localhost,
 addresses and the name of this machine. Only the owner can read the key files.
 
 Existing files stay, so it is safe to run this again. "sealmq serve" does the same when it
-starts. To use a root of your own, put root.crt and root.key into the folder ca first.`,
+starts. To use a root of your own, put root.crt and root.key into the folder ca first.
+
+--protect-root puts a passphrase on the root's key. The key can also be moved away. It is needed again only to
+make a new intermediate, and for "sealmq cert issue --direct".`,
 		Example: `  sealmq init
-  sealmq init --host mq.example.org --host 10.0.0.5`,
+  sealmq init --host mq.example.org --host 10.0.0.5
+  sealmq init --protect-root --passphrase-file passphrase.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := dataDir(cmd)
@@ -37,7 +43,11 @@ starts. To use a root of your own, put root.crt and root.key into the folder ca 
 			if err != nil {
 				return err
 			}
-			res, err := ca.Setup(dir, hosts, ca.Options{KeyType: kt})
+			o := ca.Options{KeyType: kt, RootPassphrase: func() ([]byte, error) { return pass.read("Passphrase of the root's key: ") }}
+			if protect {
+				o.ProtectRoot = pass.choose
+			}
+			res, err := ca.Setup(dir, hosts, o)
 			if err != nil {
 				return err
 			}
@@ -46,6 +56,8 @@ starts. To use a root of your own, put root.crt and root.key into the folder ca 
 	}
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "further host `name` or IP address of the server; can be repeated")
 	cmd.Flags().StringVar(&keyType, "key-type", string(ca.ECDSA), "`type` of new keys: ecdsa or rsa")
+	cmd.Flags().BoolVar(&protect, "protect-root", false, "put a passphrase on the root's key")
+	pass = addPassphraseFlag(cmd)
 	return cmd
 }
 
@@ -69,6 +81,12 @@ func printSetup(w io.Writer, res *ca.Result) error {
 	}
 	for _, f := range res.Renewed {
 		fmt.Fprintf(w, "renewed  %s\n", f)
+	}
+	for _, e := range res.Gap {
+		fmt.Fprintf(w, "missing  a revocation of %s of %s, as after a restore from a backup; it is in effect\n", printable(e.Name), day(e.RevokedAt))
+	}
+	if res.CopyErr != nil {
+		fmt.Fprintf(w, "warning  the revocations have no copy beside the data folder: %v\n", res.CopyErr)
 	}
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

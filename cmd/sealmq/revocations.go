@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"log/slog"
-	"path/filepath"
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/mtls"
@@ -17,12 +15,12 @@ import (
 // names must exist; the others appear with the first revocation. caFile has the accepted
 // authorities.
 func (c *Config) revocationList(caFile string, log *slog.Logger) (*trust.RevocationList, error) {
-	p := ca.In(c.Data)
+	p, files := ca.In(c.Data), c.revocationFiles()
 	l, err := trust.OpenRevocations(trust.ListConfig{
 		Files: []trust.ListFile{
 			{Path: p.Revocations, MayBeMissing: true, Ledger: true},
-			{Path: cmp.Or(c.TLS.Revoked, filepath.Join(c.Data, "revoked.txt")), MayBeMissing: c.TLS.Revoked == ""},
-			{Path: p.Revoked, MayBeMissing: true},
+			{Path: files[0], MayBeMissing: c.TLS.Revoked == ""},
+			{Path: files[1], MayBeMissing: true},
 		},
 		Authorities: func() []*x509.Certificate { return authorities(caFile, p.Root, p.Intermediate) },
 		Log:         log,

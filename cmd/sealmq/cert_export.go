@@ -1,0 +1,138 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+func newCertExportCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "export NAME",
+		Short: "Write a certificate with its key and chain into one file",
+		Long: `Write the certificate of NAME, its key and its chain into one file: NAME.pem, or with --p12 NAME.p12, which
+Windows, browsers and the curl of Windows read. NAME.p12 has a password, which is asked for.`,
+		Example: `  sealmq cert export alice
+  sealmq cert export alice --p12 --passphrase-file password.txt`,
+	}
+	p12 := cmd.Flags().Bool("p12", false, "write PKCS#12 with a password")
+	old := cmd.Flags().Bool("old", false, "with --p12: encrypt for programs before 2018, which is weak")
+	out := cmd.Flags().String("out", "", "`file` to write (default: NAME.pem or NAME.p12 in the current folder)")
+	pass := addPassphraseFlag(cmd)
+	cmd.Flags().Lookup("passphrase-file").Usage = "with --p12: `file` whose first line is the password (default: ask for it)"
+	return standalone(cmd, func(a call) error {
+		dir, err := dataDir(a.cmd)
+		if err != nil {
+			return err
+		}
+		name := a.args[0]
+		p := ca.In(dir)
+		certs, err := mtls.ReadCertificates(p.Cert(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return withHint(err, "\"sealmq cert issue %s\" makes it", name)
+		}
+		if err != nil {
+			return err
+		}
+		key, err := mtls.ReadKey(p.Key(name))
+		if err != nil {
+			return err
+		}
+		if err := mtls.CheckPair(certs[0], key); err != nil {
+			return fmt.Errorf("%s and %s: %w", p.Cert(name), p.Key(name), err)
+		}
+		var data []byte
+		file := *out
+		if *p12 {
+			if file == "" {
+				file = name + ".p12"
+			}
+			data, err = p12Of(certs, authorities(p.CA), key, *old, pass)
+		} else {
+			if file == "" {
+				file = name + ".pem"
+			}
+			data, err = pemOf(certs, key)
+		}
+		if err != nil {
+			return err
+		}
+		if err := durable.WriteFile(durable.OS(), file, data, 0o600); err != nil {
+			return fmt.Errorf("write the file: %w", err)
+		}
+		return a.report(nil, result{"file": file}, "wrote %s: the certificate of %s with its key, keep it secret", file, name)
+	})
+}
+
+func p12Of(certs, roots []*x509.Certificate, key any, old bool, pass *passphraseFlag) ([]byte, error) {
+	password, err := pass.choose()
+	if err != nil {
+		return nil, err
+	}
+	encoder := pkcs12.Modern
+	if old {
+		encoder = pkcs12.LegacyDES
+	}
+	data, err := encoder.Encode(key, certs[0], slices.Concat(certs[1:], roots), string(password))
+	if err != nil {
+		return nil, fmt.Errorf("encode PKCS#12: %w", err)
+	}
+	return data, nil
+}
+
+func pemOf(certs []*x509.Certificate, key any) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	for _, c := range certs {
+		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return data, nil
+}
+
+func newCertCRLCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "crl",
+		Short: "Make the certificate revocation list",
+		Long: `Sign a certificate revocation list (CRL) of X.509 if the last one lacks a revocation or is older than a day,
+and say where it is: crl/crl.pem in the data folder. It promises the next one within seven days. A running
+broker keeps it current from then on.
+
+A name that is revoked as a whole is in it with the certificates that are on record.`,
+		Example: `  sealmq cert crl
+  sealmq cert crl --root`,
+	}
+	root := cmd.Flags().Bool("root", false, "the CRL of the certificates that the root signed itself; a new one needs the root's key")
+	pass := addPassphraseFlag(cmd)
+	return standalone(cmd, func(a call) error {
+		authority, _, err := openAuthority(a, pass)
+		if err != nil {
+			return err
+		}
+		crl, err := authority.CRL()
+		if *root {
+			crl, err = authority.RootCRL()
+		}
+		if err != nil {
+			return err
+		}
+		l := crl.List
+		return a.facts(nil, result{"file": crl.File, "number": l.Number, "issuer": l.Issuer.String(), "this_update": l.ThisUpdate, "next_update": l.NextUpdate,
+			"entries": len(l.RevokedCertificateEntries), "pem": string(crl.PEM)},
+			"file", crl.File, "number", l.Number.String(), "issuer", l.Issuer.String(), "made", l.ThisUpdate.Local().Format(time.DateTime),
+			"next", l.NextUpdate.Local().Format(time.DateTime), "revoked", plural(len(l.RevokedCertificateEntries), "certificate"))
+	})
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/trust"
+)
+
+// issued is what "sealmq cert list" prints of a certificate.
+type issued struct {
+	Name         string      `json:"name"`
+	Status       string      `json:"status"` // active, revoked, expired
+	Role         sealmq.Role `json:"role"`
+	Domain       string      `json:"domain,omitempty"`
+	IssuedAt     time.Time   `json:"issued_at"`
+	IssuedBy     string      `json:"issued_by,omitempty"`
+	Source       ca.Source   `json:"source,omitempty"`
+	NotAfter     time.Time   `json:"not_after"`
+	Serial       string      `json:"serial"`
+	Fingerprint  string      `json:"fingerprint"`
+	SupersededBy string      `json:"superseded_by,omitempty"`
+	RevokedAt    time.Time   `json:"revoked_at,omitzero"`
+	Reason       string      `json:"reason,omitempty"`
+}
+
+const (
+	statusActive  = "active"
+	statusRevoked = "revoked"
+	statusExpired = "expired"
+	statusAll     = "all"
+)
+
+func newCertListCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the certificates that the authority has issued",
+		Long: `List what the authority in the data folder has issued, soonest end first. Certificates that were made with
+other tools are not in its record.`,
+		Example: `  sealmq cert list --status active
+  sealmq cert list --expiring 30`,
+	}
+	status := cmd.Flags().String("status", statusAll, "only certificates with this `status`: all, active, revoked or expired")
+	cmd.Flags().Int("expiring", 0, "only active certificates that expire within this number of `days` and were not replaced")
+	return standalone(cmd, func(a call) error {
+		if !slices.Contains([]string{statusAll, statusActive, statusRevoked, statusExpired}, *status) {
+			return usagef("--status: %q is not one of all, active, revoked, expired", *status)
+		}
+		days, err := a.count("expiring")
+		if err != nil {
+			return err
+		}
+		list, err := listIssued(a, time.Now())
+		if err != nil {
+			return err
+		}
+		list = slices.DeleteFunc(list, func(c issued) bool {
+			return *status != statusAll && c.Status != *status ||
+				days > 0 && (c.Status != statusActive || c.SupersededBy != "" || c.NotAfter.After(time.Now().AddDate(0, 0, days)))
+		})
+		return printList(a, nil, list, "there are no such certificates",
+			[]string{"STATUS", "NAME", "ROLE", "DOMAIN", "UNTIL", "SERIAL", "SHA-256", "NOTE"}, issued.cells)
+	})
+}
+
+func (c issued) cells() []any {
+	note := ""
+	switch {
+	case c.Status == statusRevoked:
+		note = "revoked " + day(c.RevokedAt)
+		if c.Reason != "" {
+			note += ": " + c.Reason
+		}
+	case c.SupersededBy != "":
+		note = "replaced by " + c.SupersededBy[:min(8, len(c.SupersededBy))] + "…"
+	}
+	return []any{c.Status, c.Name, c.Role, orDash(c.Domain), day(c.NotAfter), c.Serial, c.Fingerprint[:min(16, len(c.Fingerprint))] + "…", note}
+}
+
+// listIssued joins the record of certificates with what is revoked now.
+func listIssued(a call, now time.Time) ([]issued, error) {
+	authority, _, err := openAuthority(a, nil)
+	if err != nil {
+		return nil, err
+	}
+	history, err := authority.History()
+	if err != nil {
+		return nil, err
+	}
+	revoked, err := authority.Revocations()
+	if err != nil {
+		return nil, err
+	}
+	list, root := make([]issued, 0, len(history)), mtls.Issuer(authority.Root())
+	for _, c := range history {
+		i := issued{Name: c.Name, Status: statusActive, Role: c.Role, Domain: c.Domain, IssuedAt: c.IssuedAt, IssuedBy: c.IssuedBy, Source: c.Source,
+			NotAfter: c.NotAfter, Serial: c.Serial, Fingerprint: c.Fingerprint, SupersededBy: c.SupersededBy}
+		if e, ok := revoked.Find(trust.Certificate{Names: []string{c.Name}, Serial: c.Serial, Fingerprint: c.Fingerprint, Issuers: []string{c.Signer, root}, NotBefore: c.NotBefore}); ok {
+			i.Status, i.RevokedAt, i.Reason = statusRevoked, e.RevokedAt, e.Reason
+		} else if now.After(c.NotAfter) {
+			i.Status = statusExpired
+		}
+		list = append(list, i)
+	}
+	slices.SortStableFunc(list, func(a, b issued) int {
+		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Name, b.Name))
+	})
+	return list, nil
+}
