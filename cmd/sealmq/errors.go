@@ -15,26 +15,6 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
-// errSilent ends the process with status 1 if the command has already printed what is
-// wrong.
-var errSilent = errors.New("already reported")
-
-// usageError says that the command line is wrong.
-type usageError struct {
-	err  error
-	hint string
-}
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-func (e *usageError) Hint() string  { return e.hint }
-
-// usagef reports wrong usage that cobra cannot find, for example two flags that cannot be
-// combined. The process ends with status 2.
-func usagef(format string, args ...any) error {
-	return &usageError{err: fmt.Errorf(format, args...)}
-}
-
 // hintError is an error with what its reader can do about it.
 type hintError struct {
 	err  error
@@ -52,6 +32,21 @@ func withHint(err error, format string, args ...any) error {
 	}
 	return &hintError{err: err, hint: fmt.Sprintf(format, args...)}
 }
+
+// usageError says that the command line is wrong. The process ends with status 2.
+type usageError struct{ hintError }
+
+// usage makes a usageError of an error, which may be nil.
+func usage(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &usageError{hintError{err, hint}}
+}
+
+// usagef reports wrong usage that cobra cannot find, for example two flags that cannot be
+// combined.
+func usagef(format string, args ...any) error { return usage(fmt.Errorf(format, args...), "") }
 
 // hintFor is the hint that err carries, or one for its cause.
 func hintFor(err error) string {
@@ -140,10 +135,7 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 			text = flag + ": it is not a number"
 		}
 	}
-	return &usageError{
-		err:  errors.New(text),
-		hint: hint,
-	}
+	return usage(errors.New(text), hint)
 }
 
 // nearest is the name most like word; a name that begins with word comes first.
@@ -161,12 +153,10 @@ func nearest(word string, names []string) string {
 
 // unknownCommand says that word is no command of cmd.
 func unknownCommand(cmd *cobra.Command, word string) error {
-	u := &usageError{err: fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath())}
+	hint := fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		u.hint = fmt.Sprintf("did you mean \"%s %s\"?", cmd.CommandPath(), nearest(word, near))
-	} else {
-		u.hint = fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
+		hint = fmt.Sprintf("did you mean \"%s %s\"?", cmd.CommandPath(), nearest(word, near))
 	}
-	return u
+	return usage(fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath()), hint)
 }

@@ -64,7 +64,7 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
 		}
 		key, err := seal.Generate(seal.Suite(*suite), *bits, ciphermq.Suites{})
 		if err != nil {
-			return &usageError{err: err}
+			return usage(err, "")
 		}
 		info := describeKey(key.Public(), "private")
 		info.Private, info.Public = base+".key", base+".pub"
@@ -106,7 +106,7 @@ func keyBase(cmd *cobra.Command, args []string, out string) (string, error) {
 		name = args[0]
 	}
 	if err := sealmq.CheckName("key name", name); err != nil {
-		return "", &usageError{err: err}
+		return "", usage(err, "")
 	}
 	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
 		return "", usagef("key name %q is not a file name; choose the path with --out", name)

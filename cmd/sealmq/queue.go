@@ -80,7 +80,7 @@ func newQueueDeclareCmd() *cobra.Command {
 		if o == (sealmq.QueueOptions{}) {
 			options = nil // accepts any existing queue
 		} else if err := o.Validate(); err != nil {
-			return &usageError{err: err}
+			return usage(err, "")
 		}
 		_, err := a.client.Queue(a.ctx, name)
 		made := sealmq.CodeOf(err) == sealmq.NoQueue
@@ -110,7 +110,7 @@ const sealedDefault = "proven"
 // oneQueue accepts one argument. A second one is probably a value of --sealed.
 func oneQueue(cmd *cobra.Command, args []string) error {
 	if len(args) == 2 && cmd.Flag("sealed").Changed {
-		return &usageError{err: fmt.Errorf("unexpected argument %q after --sealed", args[1]), hint: "write --sealed=" + args[1]}
+		return usage(fmt.Errorf("unexpected argument %q after --sealed", args[1]), "write --sealed="+args[1])
 	}
 	return cobra.ExactArgs(1)(cmd, args)
 }

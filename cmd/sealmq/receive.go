@@ -161,7 +161,7 @@ func (f *receiveFlags) check(queue string) (cfg receive.Config, err error) {
 		return cfg, usagef("--exec and --out cannot be combined")
 	}
 	if err := sealmq.CheckName("queue", queue); err != nil {
-		return cfg, &usageError{err: err}
+		return cfg, usage(err, "")
 	}
 	if f.prefetch == 0 {
 		f.prefetch = filePrefetch
@@ -231,20 +231,13 @@ func (f *receiveFlags) trust(a call, cfg *receive.Config) error {
 
 // acceptedSuites are the suites that prove the sender, and the suites of the keys: a
 // receiver with a key of CipherMQ wants to open messages for it.
-func acceptedSuites(ring *seal.Keyring) (list []seal.Suite) {
-	var box bool
-	for _, k := range ring.Live() {
-		box = box || ciphermq.IsBox(k.Suite())
-	}
-	for _, s := range seal.Suites(ciphermq.Suites{}) {
-		switch {
-		case s.Proves(), box && ciphermq.IsBox(s):
-			list = append(list, s)
-		case slices.ContainsFunc(ring.Live(), func(k *seal.PrivateKey) bool { return k.Suite() == s }):
-			list = append(list, s)
-		}
-	}
-	return list
+func acceptedSuites(ring *seal.Keyring) []seal.Suite {
+	return slices.DeleteFunc(seal.Suites(ciphermq.Suites{}), func(s seal.Suite) bool {
+		hasKey := slices.ContainsFunc(ring.Live(), func(k *seal.PrivateKey) bool {
+			return k.Suite() == s || ciphermq.IsBox(k.Suite()) && ciphermq.IsBox(s)
+		})
+		return !s.Proves() && !hasKey
+	})
 }
 
 // findQueue keeps a misspelt name from making a queue, which consuming would do.

@@ -23,15 +23,10 @@ Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 	configFlag(root.PersistentFlags(), "data", "data", "data `folder` (SEALMQ_DATA)")
 	root.PersistentFlags().String("config", "", "configuration `file` (SEALMQ_CONFIG); sealmq.yaml in the current folder if there is one")
 
-	root.AddGroup(
-		&cobra.Group{ID: groupServe, Title: "Run:"},
-		&cobra.Group{ID: groupUse, Title: "Send and receive:"},
-		&cobra.Group{ID: groupAdmin, Title: "Administer:"},
-		&cobra.Group{ID: groupTools, Title: "Measure and check:"},
-	)
-	for group, cmds := range commands() {
-		for _, c := range cmds {
-			c.GroupID = group
+	for _, g := range groups() {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.title
 			root.AddCommand(c)
 		}
 	}
@@ -39,21 +34,19 @@ Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 	return root
 }
 
-// The groups under which "sealmq --help" lists the commands.
-const (
-	groupServe = "serve"
-	groupUse   = "use"
-	groupAdmin = "admin"
-	groupTools = "tools"
-)
+// commandGroup is a title under which "sealmq --help" lists commands.
+type commandGroup struct {
+	title    string
+	commands []*cobra.Command
+}
 
-// commands are all commands by group.
-func commands() map[string][]*cobra.Command {
-	return map[string][]*cobra.Command{
-		groupServe: {newDemoCmd(), newInitCmd(), newServeCmd()},
-		groupUse:   {newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd()},
-		groupAdmin: {newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()},
-		groupTools: {newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()},
+// groups are all commands.
+func groups() []commandGroup {
+	return []commandGroup{
+		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
+		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd()}},
+		{"Administer:", []*cobra.Command{newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()}},
+		{"Measure and check:", []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()}},
 	}
 }
 

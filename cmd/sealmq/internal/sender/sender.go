@@ -142,7 +142,7 @@ func (s *Sender) Run(ctx context.Context, next func() (Text, error)) error {
 				return s.firstOr(ctx.Err())
 			}
 			if !ok {
-				return s.finish(ctx)
+				return s.firstOr(s.cfg.Out.Flush(ctx))
 			}
 			if err := j.wait(ctx); err != nil {
 				return err
@@ -156,10 +156,6 @@ func (s *Sender) Run(ctx context.Context, next func() (Text, error)) error {
 			return ctx.Err()
 		}
 	}
-}
-
-func (s *Sender) finish(ctx context.Context) error {
-	return s.firstOr(s.cfg.Out.Flush(ctx))
 }
 
 // firstOr returns the first refusal, if there was one, because err may only follow from it.
@@ -213,19 +209,9 @@ func (j *job) wait(ctx context.Context) error {
 // example from a terminal, may outlive ctx; nothing waits for it.
 func (s *Sender) seal(ctx context.Context, next func() (Text, error)) <-chan *job {
 	const ahead = 64 // texts that are read and not published yet
-	ordered, work := make(chan *job, ahead), make(chan *job, ahead)
-	for range s.cfg.Workers {
-		go func() {
-			for j := range work {
-				j.m, j.err = s.cfg.Out.Seal(ctx, s.cfg.Exchange, s.cfg.RoutingKey, j.text.Body)
-				j.err = j.text.failed(j.err)
-				close(j.ready)
-			}
-		}()
-	}
+	ordered, workers := make(chan *job, ahead), make(chan struct{}, s.cfg.Workers)
 	go func() {
 		defer close(ordered)
-		defer close(work)
 		for {
 			text, err := next()
 			if err == io.EOF {
@@ -236,7 +222,13 @@ func (s *Sender) seal(ctx context.Context, next func() (Text, error)) <-chan *jo
 				close(j.ready)
 			} else {
 				s.read.Add(1)
-				work <- j // it has as much room as ordered, so it does not block
+				workers <- struct{}{} // sealing ends with ctx, so this does too
+				go func() {
+					j.m, j.err = s.cfg.Out.Seal(ctx, s.cfg.Exchange, s.cfg.RoutingKey, j.text.Body)
+					j.err = j.text.failed(j.err)
+					<-workers
+					close(j.ready)
+				}()
 			}
 			select {
 			case ordered <- j:
