@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // stopTime is how long all parts of a node may take to stop. Most of it is for clients that
@@ -26,7 +28,8 @@ type part struct {
 }
 
 // runParts starts parts in order and runs them until ctx ends or one of them fails. Then,
-// or if one does not start, it stops those that were started, in reverse.
+// or if one does not start, it stops those that were started, in reverse. The error of the
+// first part that failed comes first.
 func runParts(ctx context.Context, parts []part) error {
 	started := 0
 	var failed error
@@ -36,11 +39,16 @@ func runParts(ctx context.Context, parts []part) error {
 		}
 		started++
 	}
-	var running sync.WaitGroup
+	running, runCtx := errgroup.WithContext(ctx)
 	if failed == nil {
-		failed = runAll(ctx, parts, &running)
+		for _, p := range parts {
+			if p.run != nil {
+				running.Go(func() error { return p.run(runCtx) })
+			}
+		}
+		<-runCtx.Done()
 	}
-	errs := []error{failed}
+	errs := []error{nil}
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	for _, p := range slices.Backward(parts[:started]) {
@@ -51,30 +59,6 @@ func runParts(ctx context.Context, parts []part) error {
 			errs = append(errs, fmt.Errorf("stop %s: %w", p.name, err))
 		}
 	}
-	running.Wait()
+	errs[0] = cmp.Or(failed, running.Wait())
 	return errors.Join(errs...)
-}
-
-// runAll runs all parts. It returns nil when ctx ends, or the error of the first part that
-// failed, after it has cancelled the others. running counts the parts that still run.
-func runAll(ctx context.Context, parts []part, running *sync.WaitGroup) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	errs := make(chan error, len(parts))
-	for _, p := range parts {
-		if p.run == nil {
-			continue
-		}
-		running.Go(func() {
-			if err := p.run(ctx); err != nil {
-				errs <- err
-			}
-		})
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-errs:
-		return err
-	}
 }

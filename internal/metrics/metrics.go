@@ -104,7 +104,7 @@ func Listen(cfg Config) (*Server, error) {
 // Addr is the address that the server listens on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve answers requests until Shutdown or Close, and returns nil then.
+// Serve answers requests until Shutdown, and returns nil then.
 func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve metrics: %w", err)
@@ -116,13 +116,6 @@ func (s *Server) Serve() error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	s.listener.Close() // also when Serve was never called
-	return err
-}
-
-// Close stops at once.
-func (s *Server) Close() error {
-	err := s.http.Close()
-	s.listener.Close()
 	return err
 }
 

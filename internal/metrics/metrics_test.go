@@ -147,16 +147,16 @@ func TestBusyPortIsAnError(t *testing.T) {
 	}
 }
 
-func TestCloseBeforeServe(t *testing.T) {
+func TestShutdownBeforeServe(t *testing.T) {
 	s, err := metrics.Listen(metrics.Config{Addr: "127.0.0.1:0", Registry: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Serve(); err != nil {
-		t.Errorf("Serve after Close: %v", err)
+		t.Errorf("Serve after Shutdown: %v", err)
 	}
 }
 

@@ -35,15 +35,15 @@ const (
 	Receiver = "bob"
 )
 
-// Config is what the demonstration needs.
+// Config is what the demonstration needs. All of it is required.
 type Config struct {
 	// Exe is the sealmq executable.
 	Exe string
 	// Dir is an existing empty folder; everything is kept below it.
 	Dir string
-	// Messages is the number of messages to send: 300.
+	// Messages is the number of messages to send, from MinMessages to MaxMessages.
 	Messages int
-	// Say is called with each step. Required.
+	// Say is called with each step.
 	Say func(format string, args ...any)
 }
 
@@ -95,16 +95,7 @@ type Demo struct {
 
 // Start makes certificates and keys and starts the broker. Close must follow.
 func Start(ctx context.Context, cfg Config) (_ *Demo, err error) {
-	if cfg.Messages == 0 {
-		cfg.Messages = DefaultMessages
-	}
-	if cfg.Messages < MinMessages || cfg.Messages > MaxMessages {
-		return nil, fmt.Errorf("number of messages: %d is not between %d and %d", cfg.Messages, MinMessages, MaxMessages)
-	}
 	d := &Demo{cfg: cfg}
-	if d.cfg.Exe == "" {
-		return nil, errors.New("demo: Config.Exe is not set")
-	}
 	if err := d.makeCertificates(); err != nil {
 		return nil, err
 	}

@@ -34,8 +34,8 @@ type File struct {
 	file   durable.File
 	unlock func() error
 	name   string
-	size   int64  // of the committed lines
-	buf    []byte // lines that are not committed yet
+	size   int64        // of the committed lines
+	buf    bytes.Buffer // lines that are not committed yet
 	cut    int64
 	count  int // number of messages, including those not committed yet
 	found  func(sender, id string, message []byte)
@@ -214,7 +214,7 @@ func torn(text []byte) bool {
 
 // parse parses a line, counts it, and reports its message.
 func (f *File) parse(text []byte) error {
-	var l line
+	var l readLine
 	if err := json.Unmarshal(text, &l); err != nil {
 		return errors.New("it is not a JSON object")
 	}
@@ -240,11 +240,15 @@ func (f *File) Append(r *Record) error {
 	if f.err != nil {
 		return f.err
 	}
-	before := len(f.buf)
-	f.buf = append(r.appendJSON(f.buf), '\n')
-	switch n := len(f.buf); {
+	before := f.buf.Len()
+	enc := json.NewEncoder(&f.buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r.line()); err != nil {
+		return fmt.Errorf("write a received message as JSON: %w", err)
+	}
+	switch n := f.buf.Len(); {
 	case n-before > MaxLineBytes:
-		f.buf = f.buf[:before]
+		f.buf.Truncate(before)
 		return fmt.Errorf("a received message needs a line of %d bytes, but the limit is %d", n-before, MaxLineBytes)
 	case n > maxBatchBytes:
 		if err := f.Commit(); err != nil {
@@ -258,10 +262,10 @@ func (f *File) Append(r *Record) error {
 // Commit stores all appended lines, with one write and one sync. After an error the file
 // must be opened again.
 func (f *File) Commit() error {
-	if f.err != nil || len(f.buf) == 0 {
+	if f.err != nil || f.buf.Len() == 0 {
 		return f.err
 	}
-	n, err := f.file.WriteAt(f.buf, f.size)
+	n, err := f.file.WriteAt(f.buf.Bytes(), f.size)
 	if err == nil {
 		err = f.file.Sync()
 	}
@@ -270,7 +274,7 @@ func (f *File) Commit() error {
 		return f.err
 	}
 	f.size += int64(n)
-	f.buf = f.buf[:0]
+	f.buf.Reset()
 	return nil
 }
 
