@@ -333,18 +333,17 @@ func scalar(v any) (string, error) {
 	return "", fmt.Errorf("cannot be a %T", v)
 }
 
-// didYouMean suggests the known key that is most like key.
+// didYouMean suggests the known key that is most like key, by its whole name, its last word
+// or its variable.
 func didYouMean(key string, known []string) string {
-	best, bestDistance := "", 3
+	best, least := "", 3
 	for _, k := range known {
-		short := k[strings.LastIndexByte(k, '.')+1:]
-		for _, candidate := range []string{k, short, envName(k)} {
-			if d := distance(key, candidate); d < bestDistance {
-				best, bestDistance = k, d
-				if candidate == envName(k) && strings.HasPrefix(key, envPrefix) {
-					best = candidate
-				}
-			}
+		same := k
+		if strings.HasPrefix(key, envPrefix) {
+			same = envName(k)
+		}
+		if d := min(distance(key, same), distance(key, k[strings.LastIndexByte(k, '.')+1:])); d < least {
+			best, least = same, d
 		}
 	}
 	if best == "" {

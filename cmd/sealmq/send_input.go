@@ -39,7 +39,7 @@ func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
 		if name == "-" {
 			in.total = -1
 			if f, ok := in.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-				fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: reading from the terminal; end with Ctrl-D")
+				notef(cmd, "reading from the terminal; end with Ctrl-D")
 			}
 			continue
 		}

@@ -175,8 +175,10 @@ func roundTrip(ctx context.Context, c *client.Client) (float64, error) {
 func (m *measurement) end(ctx context.Context) (*Result, error) {
 	r, res := m.run, m.result
 	end := r.now()
-	if err := r.Flush(ctx); err != nil {
-		return nil, fmt.Errorf("wait for acknowledgements: %w", err)
+	for _, k := range r.consumers {
+		if err := k.client.Flush(ctx); err != nil {
+			return nil, fmt.Errorf("wait for acknowledgements: %w", err)
+		}
 	}
 	cpu := processCPU() - m.clientCPU
 	after, err := r.sample(ctx)

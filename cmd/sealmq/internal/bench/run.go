@@ -200,15 +200,6 @@ func (r *Run) Drain(ctx context.Context) error {
 	}
 }
 
-// Flush waits until the broker has confirmed every acknowledgement.
-func (r *Run) Flush(ctx context.Context) error {
-	var errs []error
-	for _, k := range r.consumers {
-		errs = append(errs, k.client.Flush(ctx))
-	}
-	return errors.Join(errs...)
-}
-
 // Close closes all connections and returns the errors of the consumers.
 func (r *Run) Close() error {
 	var errs []error
