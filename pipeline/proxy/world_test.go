@@ -171,6 +171,12 @@ func (r *revocations) revoke(c *x509.Certificate) {
 	r.fingerprints = append(r.fingerprints, mtls.Fingerprint(c))
 }
 
+func (r *revocations) revokeName(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.names = append(r.names, name)
+}
+
 func (r *revocations) Check(chain []*x509.Certificate) error {
 	if r.RevokesFingerprint(mtls.Fingerprint(chain[0])) || r.RevokesName(chain[0].Subject.CommonName) {
 		return mtls.ErrRevoked
@@ -224,17 +230,9 @@ func newWorld(t testing.TB, change func(*world, *proxy.Config)) *world {
 	w := &world{t: t, ca: testca.New(t), queue: &queue{}, main: &mainServer{}, revoked: &revocations{}, registry: prometheus.NewRegistry(), log: &lockedBuffer{}}
 	w.own = w.ca.Leaf("proxy", sealmq.RoleProxy)
 	w.opener = w.newKey(sealmq.RoleServer)
-	cfg := proxy.Config{
-		Queue: w.queue, Main: w.main, Authority: []*x509.Certificate{w.ca.Root()}, Revocation: w.revoked,
-		Signer: func() (*seal.Signer, error) {
-			return seal.NewSigner("proxy", w.own.Certificate, w.own.PrivateKey)
-		},
-		Certificate: func() []*x509.Certificate { return []*x509.Certificate{w.own.Leaf, w.ca.Root()} },
-		Secret:      bytes.Repeat([]byte{7}, pipeline.IDKeyBytes),
-		Registry:    w.registry,
-		Version:     "1.2.3",
-		Log:         slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}
+	cfg := minimal(w)
+	cfg.Registry, cfg.Version = w.registry, "1.2.3"
+	cfg.Log = slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if change != nil {
 		change(w, &cfg)
 	}
@@ -242,7 +240,7 @@ func newWorld(t testing.TB, change func(*world, *proxy.Config)) *world {
 	if w.proxy, err = proxy.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	w.listen()
+	w.listenWith(nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); w.proxy.Run(ctx) }()
@@ -280,9 +278,23 @@ func (w *world) newKey(role sealmq.Role) *seal.Opener {
 	return opener
 }
 
-func (w *world) listen() {
+// minimal is a configuration that another proxy of the world could have.
+func minimal(w *world) proxy.Config {
+	return proxy.Config{
+		Queue: w.queue, Main: w.main, Authority: []*x509.Certificate{w.ca.Root()}, Revocation: w.revoked,
+		Signer: func() (*seal.Signer, error) {
+			return seal.NewSigner("proxy", w.own.Certificate, w.own.PrivateKey)
+		},
+		Certificate: func() []*x509.Certificate { return []*x509.Certificate{w.own.Leaf, w.ca.Root()} },
+		Secret:      bytes.Repeat([]byte{7}, pipeline.IDKeyBytes),
+	}
+}
+
+// listenWith is a listener that accepts imported authorities too.
+func (w *world) listenWith(imported []byte) {
 	w.t.Helper()
 	f := w.ca.Files()
+	testca.WriteFile(w.t, f.CA, append(w.ca.RootPEM(), imported...))
 	conf, err := mtls.HTTPSConfig(mtls.Files{Cert: f.ServerCert, Key: f.ServerKey, CA: f.CA}, mtls.Options{Revocation: w.revoked, AnswerRevoked: true})
 	if err != nil {
 		w.t.Fatal(err)

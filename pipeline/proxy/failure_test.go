@@ -1,0 +1,266 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/proxy"
+)
+
+var unreachable = &sealmq.Error{Code: sealmq.Unavailable, Message: "Failed to enqueue message. The queue cannot be reached"}
+
+// TestQueueIsAway: 503 within two seconds, nothing half-accepted, and it recovers by itself.
+func TestQueueIsAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil).ready()
+	c := w.as("acme-01")
+	w.queue.set(func() { w.queue.err = unreachable })
+	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 503 || a.m["error"] != "service_unavailable" || !strings.HasPrefix(a.m["message"].(string), "Failed to enqueue message") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	w.eventually("health does not say it", func() bool {
+		a := w.ask(c, "GET", "/health", "")
+		return a.StatusCode == 503 && a.m["status"] == "unhealthy" && a.m["checks"].(map[string]any)["redis"] == "unhealthy"
+	})
+	if a := w.ask(c, "GET", "/health/live", ""); a.StatusCode != 200 {
+		t.Errorf("live: %d", a.StatusCode)
+	}
+	w.queue.set(func() { w.queue.err, w.queue.hold = nil, make(chan struct{}) })
+	start := time.Now()
+	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 503 || time.Since(start) > 2*time.Second {
+		t.Errorf("a queue that hangs: %d after %v", a.StatusCode, time.Since(start))
+	}
+	w.queue.set(func() {
+		w.queue.hold = nil
+		w.queue.refuse = &sealmq.Error{Code: sealmq.NoStorage, Message: "the disk is full"}
+	})
+	if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 503 || a.m["message"] != "the disk is full" {
+		t.Errorf("no room: %d %s", a.StatusCode, a.body)
+	}
+	if n := len(w.main.rows()); n != 0 {
+		t.Errorf("%d messages are registered that were not accepted", n)
+	}
+	w.queue.set(func() { w.queue.refuse = nil })
+	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 202 || a.m["duplicate"] != nil {
+		t.Errorf("afterwards: %d %s", a.StatusCode, a.body)
+	}
+	if n := w.count("proxy_messages_failed_total", "redis_error"); n != 3 {
+		t.Errorf("%v counted", n)
+	}
+}
+
+// TestMainServerIsAway: clients do not notice, and messages are registered when it is back.
+func TestMainServerIsAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cache := func(_ *world, c *proxy.Config) { c.KeyCache = filepath.Join(dir, "main.key") }
+	w := newWorld(t, cache).ready()
+	c := w.as("acme-01")
+	hold := make(chan struct{})
+	w.main.set(func() { w.main.hold = hold })
+	for range 3 {
+		start := time.Now()
+		if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 || time.Since(start) > time.Second {
+			t.Errorf("it hangs: %d after %v", a.StatusCode, time.Since(start))
+		}
+	}
+	w.main.set(func() { w.main.hold, w.main.err = nil, unreachable })
+	close(hold)
+	if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+		t.Errorf("away: %d %s", a.StatusCode, a.body)
+	}
+	w.eventually("health does not say it", func() bool {
+		a := w.ask(c, "GET", "/api/v1/health", "")
+		return a.StatusCode == 200 && a.m["status"] == "degraded" && a.m["checks"].(map[string]any)["main_server"] == "unhealthy"
+	})
+	if w.count("proxy_registration_backlog", "") == 0 {
+		t.Error("there is no backlog")
+	}
+	w.main.set(func() { w.main.err = nil })
+	w.eventually("the messages are not registered", func() bool { return len(w.main.rows()) == 4 })
+
+	// A start without the main server uses the key that was kept.
+	if info, err := os.Stat(filepath.Join(dir, "main.key")); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	w.stop()
+	w.main.set(func() { w.main.err = unreachable })
+	cfg := minimal(w)
+	cfg.KeyCache = filepath.Join(dir, "main.key")
+	again, err := proxy.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.proxy = again
+	w.listenWith(nil)
+	if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+		t.Errorf("after a start: %d %s", a.StatusCode, a.body)
+	}
+	w.open(w.queue.stored()[4])
+
+	testca.WriteFile(t, cfg.KeyCache, []byte("damaged"))
+	if _, err := proxy.New(cfg); err != nil {
+		t.Errorf("a damaged cache stops the proxy: %v", err)
+	}
+}
+
+// TestWithoutAKey: nothing is taken that the main server could not open, or that somebody
+// else could.
+func TestWithoutAKey(t *testing.T) {
+	for name, change := range map[string]func(*world){
+		"none":                 func(w *world) { w.main.keys = nil },
+		"no entry":             func(w *world) { w.main.keys = [][]byte{[]byte("x")} },
+		"of a client":          func(w *world) { w.newKey(sealmq.RoleClient) },
+		"of a proxy":           func(w *world) { w.newKey(sealmq.RoleProxy) },
+		"revoked":              func(w *world) { w.revoked.revoke(w.ca.Leaf("server", sealmq.RoleServer).Leaf) },
+		"of another authority": func(w *world) { ours := w.ca; w.ca = testca.New(w.t); w.newKey(sealmq.RoleServer); w.ca = ours },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(w *world, _ *proxy.Config) { change(w) })
+			w.eventually("it does not ask", func() bool { return strings.Contains(w.log.String(), "the main server's key is not current") })
+			c := w.as("acme-01")
+			if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
+				t.Errorf("%d %s", a.StatusCode, a.body)
+			}
+			if a := w.ask(c, "GET", "/health", ""); a.StatusCode != 503 || a.m["checks"].(map[string]any)["sealing_key"] != "unhealthy" {
+				t.Errorf("%d %s", a.StatusCode, a.body)
+			}
+			if n := len(w.queue.stored()); n != 0 {
+				t.Errorf("%d messages", n)
+			}
+			w.opener = w.newKey(sealmq.RoleServer)
+			if name == "revoked" {
+				return
+			}
+			w.ready()
+			if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+				t.Errorf("afterwards: %d %s", a.StatusCode, a.body)
+			}
+			w.open(w.queue.stored()[0])
+		})
+	}
+}
+
+// TestKeyIsTakenOutOfUse: a main server whose certificate is revoked is not sealed for.
+func TestKeyIsTakenOutOfUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil).ready()
+	w.revoked.revoke(w.ca.Leaf("server", sealmq.RoleServer).Leaf)
+	w.eventually("it is still in use", func() bool { return strings.Contains(w.log.String(), "taken out of use") })
+}
+
+// TestRegistrarIsBounded: the newest are left out, counted, and what waits goes out when
+// the proxy stops.
+func TestRegistrarIsBounded(t *testing.T) {
+	w := newWorld(t, func(_ *world, c *proxy.Config) { c.MaxBacklog = 3 }).ready()
+	hold := make(chan struct{})
+	w.main.set(func() { w.main.hold = hold })
+	c := w.as("acme-01")
+	for range 5 {
+		if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+			t.Errorf("%d", a.StatusCode)
+		}
+	}
+	if n := w.count("proxy_registrations_total", "dropped"); n != 2 {
+		t.Errorf("%v dropped", n)
+	}
+	if n := w.count("proxy_registration_backlog", ""); n != 3 {
+		t.Errorf("backlog %v", n)
+	}
+	close(hold)
+	w.stop()
+	got, want := w.main.rows(), w.queue.stored()
+	if len(got) != 3 {
+		t.Fatalf("%d rows", len(got))
+	}
+	for i := range got {
+		if got[i].MessageID != want[i].MessageID {
+			t.Errorf("row %d is of %s, want %s", i, got[i].MessageID, want[i].MessageID)
+		}
+	}
+}
+
+// TestRegistrationsAreRetried: with growing pauses, each message once, while the proxy runs.
+func TestRegistrationsAreRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := testca.New(t)
+		w := &world{t: t, ca: ca, queue: &queue{}, main: &mainServer{err: errors.New("away")}, revoked: &revocations{}, own: ca.Leaf("proxy", sealmq.RoleProxy)}
+		p, err := proxy.New(minimal(w))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx) }()
+		p.AddRegistration(pipeline.Item{MessageID: "m-1"})
+		time.Sleep(200 * time.Millisecond)
+		p.AddRegistration(pipeline.Item{MessageID: "m-2"})
+		time.Sleep(3 * time.Second)
+		w.main.set(func() { w.main.err = nil })
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if rows := w.main.rows(); len(rows) != 2 || rows[0].MessageID != "m-1" {
+			t.Errorf("%d rows", len(rows))
+		}
+		p.AddRegistration(pipeline.Item{MessageID: "m-3"})
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		if rows := w.main.rows(); len(rows) != 3 {
+			t.Errorf("%d rows, want the third within 300 ms", len(rows))
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	w := &world{t: t, ca: testca.New(t), queue: &queue{}, main: &mainServer{}, revoked: &revocations{}}
+	for name, change := range map[string]func(*proxy.Config){
+		"no queue":     func(c *proxy.Config) { c.Queue = nil },
+		"no authority": func(c *proxy.Config) { c.Authority = nil },
+		"short secret": func(c *proxy.Config) { c.Secret = c.Secret[1:] },
+		"long texts":   func(c *proxy.Config) { c.MaxBody = pipeline.MaxBody + 1 },
+	} {
+		cfg := minimal(w)
+		change(&cfg)
+		if _, err := proxy.New(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestCertificateHealth(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in    time.Duration
+		code  int
+		value string
+	}{"a year": {365 * 24 * time.Hour, 200, "valid"}, "a week": {7 * 24 * time.Hour, 200, "expiring"}, "over": {-time.Hour, 503, "expired"}} {
+		w := newWorld(t, func(w *world, c *proxy.Config) {
+			template := w.ca.Template("proxy", sealmq.RoleProxy)
+			template.NotBefore, template.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(tc.in)
+			leaf := w.ca.Issue(template).Leaf
+			c.Certificate = func() []*x509.Certificate { return []*x509.Certificate{leaf, w.ca.Root()} }
+		}).ready()
+		c := w.client(w.ca.WithoutCertificate(), true)
+		a := w.ask(c, "GET", "/health", "")
+		checks, _ := a.m["checks"].(map[string]any)
+		if a.StatusCode != tc.code || checks["certificate"] != tc.value || checks["redis"] != "healthy" || checks["main_server"] != "healthy" || a.m["version"] != "1.2.3" || a.m["uptime_seconds"] == nil || a.m["errors"] == nil {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
+		}
+		if status := map[string]string{"valid": "healthy", "expiring": "degraded", "expired": "unhealthy"}[tc.value]; a.m["status"] != status {
+			t.Errorf("%s: %v, want %s", name, a.m["status"], status)
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package proxy_test
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline/proxy"
+)
+
+// shows makes a client show its certificate, whatever authorities the server names.
+func shows(c *tls.Config) *tls.Config {
+	cert := c.Certificates[0]
+	c.Certificates = nil
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+	return c
+}
+
+// TestWhoMaySubmit: the certificate says who it is, and nothing else does.
+func TestWhoMaySubmit(t *testing.T) {
+	w := newWorld(t, nil).ready()
+	foreign := shows(testca.New(t).ClientTLS("acme-01"))
+	foreign.RootCAs = w.ca.Pool()
+	for _, http2 := range []bool{false, true} {
+		for _, tc := range []struct {
+			name   string
+			conf   *tls.Config
+			path   string
+			header []string
+			status int // 0: no connection
+			id     string
+		}{
+			{"a client", w.ca.ClientTLS("acme-01"), "/submit", nil, 202, "acme-01"},
+			{"a certificate without extensions", w.ca.V1Client("old-01"), "/submit", nil, 202, "old-01"},
+			{"the proxy's own certificate", w.ca.RoleTLS("proxy", sealmq.RoleProxy), "/submit", nil, 202, "proxy"},
+			{"a worker", w.ca.RoleTLS("worker-1", sealmq.RoleWorker), "/submit", nil, 202, "worker-1"},
+			{"a reserved name without its role", w.ca.ClientTLS("admin-1"), "/submit", nil, 202, "admin-1"},
+			{"another spelling is another client", w.ca.ClientTLS("ACME-01"), "/submit", nil, 202, "ACME-01"},
+			{"no certificate", w.ca.WithoutCertificate(), "/submit", nil, 401, ""},
+			{"no certificate, in the API", w.ca.WithoutCertificate(), "/api/v1/messages", nil, 401, ""},
+			{"a claimed name", w.ca.WithoutCertificate(), "/submit", []string{"X-Client-Cert-CN", "acme-01", "X-Client-Cert-Fingerprint", "00"}, 401, ""},
+			{"a claimed id", w.ca.WithoutCertificate(), "/submit?client_id=acme-01", []string{"X-Client-ID", "acme-01"}, 401, ""},
+			{"a claimed subject", w.ca.WithoutCertificate(), "/submit", []string{"X-SSL-Client-Subject-DN", "/CN=acme-01"}, 401, ""},
+			{"a claimed name beside a certificate", w.ca.ClientTLS("acme-01"), "/submit?client_id=admin", []string{"X-Client-Cert-CN", "admin", "X-Client-ID", "admin"}, 202, "acme-01"},
+			{"a key that nobody has", w.ca.WithoutCertificate(), "/submit", []string{"X-API-Key", "test-api-key-123"}, 401, ""},
+			{"expired", shows(w.ca.ExpiredClient("acme-01")), "/submit", nil, 0, ""},
+			{"not valid yet", shows(w.ca.FutureClient("acme-01")), "/submit", nil, 0, ""},
+			{"another authority", foreign, "/submit", nil, 0, ""},
+		} {
+			a, err := w.try(w.client(tc.conf, http2), "POST", tc.path, good, tc.header...)
+			if tc.status == 0 {
+				if err == nil {
+					t.Errorf("%s: %d", tc.name, a.StatusCode)
+				}
+				continue
+			}
+			if err != nil || a.StatusCode != tc.status || tc.id != "" && a.m["client_id"] != tc.id {
+				t.Errorf("%s: %s %v", tc.name, a.body, err)
+			}
+			if tc.status == 401 && tc.path != "/api/v1/messages" && (a.m["error"] != "authentication_error" || a.m["message"] != httpkit.TextNoIdentity) {
+				t.Errorf("%s: %s", tc.name, a.body)
+			}
+		}
+	}
+	if w.count("proxy_messages_failed_total", "invalid_certificate") == 0 || w.count("proxy_certificate_validations_total", "missing") == 0 {
+		t.Error("refusals are not counted")
+	}
+}
+
+// TestRevokedClientIsCutOff: on the open connection, on the next one, over both protocols.
+func TestRevokedClientIsCutOff(t *testing.T) {
+	w := newWorld(t, nil).ready()
+	for _, http2 := range []bool{false, true} {
+		name := fmt.Sprintf("eve-%v", http2)
+		c := w.client(w.ca.ClientTLS(name), http2)
+		if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+			t.Fatalf("before: %d", a.StatusCode)
+		}
+		w.revoked.revoke(w.ca.Leaf(name, sealmq.RoleClient).Leaf)
+		for _, path := range []string{"/submit", "/api/v1/messages", "/api/v1/messages/batch"} {
+			a := w.ask(c, "POST", path, good)
+			text := a.m["message"]
+			if text == nil {
+				text = a.m["detail"]
+			}
+			if a.StatusCode != 403 || text != "Client certificate has been revoked" {
+				t.Errorf("%s: %d %s", path, a.StatusCode, a.body)
+			}
+		}
+		if a := w.ask(c, "POST", "/submit", good, "X-API-Key", "sesame"); a.StatusCode != 403 {
+			t.Errorf("with a key: %d", a.StatusCode)
+		}
+		if a := w.ask(c, "GET", "/health", ""); a.StatusCode != 200 {
+			t.Errorf("health: %d", a.StatusCode)
+		}
+	}
+	if n := len(w.queue.stored()); n != 2 {
+		t.Errorf("%d messages", n)
+	}
+	if n := w.count("proxy_messages_failed_total", "revoked"); n != 8 {
+		t.Errorf("%v counted as revoked", n)
+	}
+}
+
+// TestTrustedReverseProxy: its headers count if it comes from a network that is configured.
+func TestTrustedReverseProxy(t *testing.T) {
+	w := newWorld(t, func(_ *world, c *proxy.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}).ready()
+	leaf := w.ca.Leaf("acme-09", sealmq.RoleClient).Leaf
+	w.revoked.revokeName("acme-08")
+	w.revoked.revoke(leaf)
+	colons := strings.ToUpper(mtls.Fingerprint(leaf))
+	colons = "SHA256:" + colons[:2] + ":" + colons[2:]
+	c := w.client(w.ca.WithoutCertificate(), true)
+	for _, tc := range []struct {
+		name, fingerprint string
+		status            int
+	}{
+		{"acme-01", "00", 202},
+		{"proxy", "", 202},
+		{"acme-08", "", 403},
+		{"acme-09", colons, 403},
+		{"acme-09", "11", 202},
+		{" ", "", 401},
+		{"a\u200bb", "", 401},
+	} {
+		a := w.ask(c, "POST", "/submit", good, "X-Client-Cert-CN", tc.name, "X-Client-Cert-Fingerprint", tc.fingerprint)
+		if a.StatusCode != tc.status || tc.status == 202 && a.m["client_id"] != tc.name {
+			t.Errorf("%q %q: %d %s", tc.name, tc.fingerprint, a.StatusCode, a.body)
+		}
+	}
+	if a := w.ask(w.as("acme-02"), "POST", "/submit", good, "X-Client-Cert-CN", "acme-01"); a.m["client_id"] != "acme-02" {
+		t.Errorf("a certificate beside the header: %s", a.body)
+	}
+}
+
+func TestAPIKeys(t *testing.T) {
+	hash := func(key string) string {
+		sum := sha256.Sum256([]byte(key))
+		return "sha256:" + hex.EncodeToString(sum[:])
+	}
+	w := newWorld(t, func(_ *world, c *proxy.Config) {
+		c.APIKeys = []proxy.APIKey{
+			{ClientID: "meter-1", Hash: hash("sesame")},
+			{ClientID: "meter-2", Hash: hash("far"), AllowedIPs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
+			{ClientID: "meter-3", Hash: hash("near"), AllowedIPs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.1/32")}},
+			{ClientID: "meter-4", Hash: hash("stolen")},
+		}
+	}).ready()
+	w.revoked.revokeName("meter-4")
+	c := w.client(w.ca.WithoutCertificate(), true)
+	for key, want := range map[string]struct {
+		status int
+		id     any
+	}{"sesame": {202, "meter-1"}, "Sesame": {401, nil}, "far": {401, nil}, "near": {202, "meter-3"}, "stolen": {403, nil}, hash("sesame"): {401, nil}, strings.Repeat("x", 300): {401, nil}} {
+		a := w.ask(c, "POST", "/submit", good, "X-API-Key", key)
+		if a.StatusCode != want.status || a.m["client_id"] != want.id {
+			t.Errorf("%s: %d %s", key, a.StatusCode, a.body)
+		}
+	}
+	if n := w.count("proxy_certificate_validations_total", "api_key"); n != 2 {
+		t.Errorf("%v keys counted", n)
+	}
+	if log := w.log.String(); strings.Contains(log, "sesame") {
+		t.Error(log)
+	}
+	for name, key := range map[string]proxy.APIKey{"clear": {ClientID: "m", Hash: "sesame"}, "short": {ClientID: "m", Hash: "sha256:00"}, "no name": {Hash: hash("x")}, "a blank": {ClientID: "m ", Hash: hash("x")}} {
+		cfg := minimal(w)
+		cfg.APIKeys = []proxy.APIKey{key}
+		if _, err := proxy.New(cfg); err == nil || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestProxyOfARevokedCertificate: it answers, says why, and takes nothing.
+func TestProxyOfARevokedCertificate(t *testing.T) {
+	w := newWorld(t, nil).ready()
+	c := w.as("acme-01")
+	if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	w.revoked.revoke(w.own.Leaf)
+	w.eventually("it still takes messages", func() bool { return w.ask(c, "POST", "/submit", good).StatusCode == 503 })
+	if a := w.ask(c, "POST", "/submit", good); a.m["error"] != "service_unavailable" || !strings.Contains(a.body, "revoked") {
+		t.Errorf("%s", a.body)
+	}
+	if a := w.ask(c, "POST", "/api/v1/messages/batch", `{"messages":[`+good+`]}`); a.StatusCode != 503 {
+		t.Errorf("batch: %d", a.StatusCode)
+	}
+	w.eventually("health does not say it", func() bool {
+		a := w.ask(c, "GET", "/health", "")
+		return a.StatusCode == 503 && a.m["checks"].(map[string]any)["certificate"] == "revoked" && strings.Contains(a.body, "the proxy's certificate has been revoked")
+	})
+}
+
+// TestCommandsOfTheDesignDocuments runs their openssl and curl commands as they are typed:
+// certificates without any extension, made by an authority that openssl made.
+func TestCommandsOfTheDesignDocuments(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"openssl", "curl", "sh"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(err)
+		}
+	}
+	w := newWorld(t, nil).ready()
+	dir := t.TempDir()
+	sh := func(script string) string {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", script)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s\n%v\n%s", script, err, out)
+		}
+		return string(out)
+	}
+	// A key of 4096 bits would take most of the test's time.
+	sh(`openssl genrsa -out ca.key 2048
+openssl req -x509 -new -nodes -key ca.key -sha256 -days 3650 -out ca.crt -subj "/CN=MainCA"
+openssl genrsa -out proxy.key 2048
+openssl req -new -key proxy.key -out proxy.csr -subj "/CN=proxy"
+openssl x509 -req -in proxy.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out proxy.crt -days 365 -sha256`)
+	imported, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.listenWith(imported)
+	testca.WriteFile(t, filepath.Join(dir, "server_ca.crt"), w.ca.RootPEM())
+	url := strings.Replace(w.url, "127.0.0.1", "localhost", 1)
+	curl := `curl -sS -o answer -w '%{http_code}' -X POST ` + url + `/submit -H "Content-Type: application/json" ` +
+		`-d '{"sender_number": "+4915200000000", "message_body": "Test message"}' --cacert server_ca.crt`
+	if out := sh(curl + ` --cert proxy.crt --key proxy.key; echo; cat answer`); !strings.HasPrefix(out, "202\n") || !strings.Contains(out, `"client_id":"proxy"`) {
+		t.Errorf("with the proxy's certificate: %s", out)
+	}
+	if out := sh(curl); out != "401" {
+		t.Errorf("without a certificate: %s", out)
+	}
+	if out := sh(`curl -sS --cacert server_ca.crt --cert proxy.crt --key proxy.key ` + url + `/health`); !strings.Contains(out, `"status":"healthy"`) && !strings.Contains(out, `"status":"degraded"`) {
+		t.Errorf("health: %s", out)
+	}
+	w.revoked.revokeName("proxy")
+	if out := sh(curl + ` --cert proxy.crt --key proxy.key; echo; cat answer`); !strings.HasPrefix(out, "503\n") && !strings.HasPrefix(out, "403\n") {
+		t.Errorf("revoked: %s", out)
+	}
+}
