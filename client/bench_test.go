@@ -147,6 +147,8 @@ func echo(conn net.Conn) {
 			case bytes.HasPrefix(line, []byte("consume ")):
 				push, _ = strconv.Atoi(string(line[9:]))
 				out = append(out, "Subscribed to queue\n"...)
+			case string(line) == "codes on":
+				out = append(out, "Codes on\n"...)
 			default:
 				out = append(out, "Pong\n"...)
 			}
