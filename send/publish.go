@@ -12,62 +12,82 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// run puts messages into the spool, a batch with each sync, and hands them to the client in
-// their order, first those that the spool held at the start. Messages for which the broker had
-// no room go again before all others. Confirms come meanwhile, so that a sync costs no time as
-// long as the client's window is not empty.
-func (s *Sender) run(left []SpoolEntry) {
-	err := s.replay(left)
-	for err == nil {
-		var batch []*sending
-		if batch, err = s.take(); err == nil {
-			err = s.publish(batch)
-		}
+// stage puts messages into the spool, first those that it held at the start, and passes them
+// on to publish.
+func (s *Sender) stage(left []SpoolEntry) {
+	defer close(s.ready)
+	if !s.replay(left) {
+		return
 	}
-	if s.life.Err() == nil {
-		s.fail(err)
-	}
-}
-
-// replay publishes what the spool held at the start.
-func (s *Sender) replay(left []SpoolEntry) error {
-	for i := range left {
-		e, err := s.cfg.Spool.Read(left[i].Seq)
-		switch {
-		case errors.Is(err, ErrNotInSpool):
-			s.finish(&sending{SpoolEntry: left[i]}, err)
-			continue
-		case err == nil:
-			s.mu.Lock()
-			s.stats.Replayed++
-			s.mu.Unlock()
-			err = s.publish([]*sending{{SpoolEntry: e, replayed: true}})
+	for order := uint64(1); ; {
+		batch := s.take()
+		if batch == nil {
+			return
 		}
-		if err != nil {
-			return err
+		if err := s.append(batch); err != nil {
+			s.fail(err, batch...)
+			return
 		}
-	}
-	return nil
-}
-
-// take waits for messages and makes them durable. It returns none if others have to be
-// published again.
-func (s *Sender) take() ([]*sending, error) {
-	s.mu.Lock()
-	for len(s.queue) == 0 && len(s.again) == 0 {
-		if s.cfg.Spool != nil && s.cfg.Spool.Len() == 0 {
-			s.mu.Unlock()
-			err := s.cfg.Spool.Tidy()
-			s.mu.Lock()
-			if err != nil || len(s.queue)+len(s.again) > 0 {
-				s.mu.Unlock()
-				return nil, err
+		if s.cfg.Spool == nil { // else they have a number already
+			for _, x := range batch {
+				x.Seq = order
+				order++
 			}
 		}
-		if err := s.changed.Wait(s.life, &s.mu); err != nil {
-			s.mu.Unlock()
-			return nil, err
+		if !s.pass(batch) {
+			return
 		}
+	}
+}
+
+// pass passes a batch on to publish.
+func (s *Sender) pass(batch []*sending) bool {
+	select {
+	case s.ready <- batch:
+		return true
+	case <-s.life.Done():
+		s.drop(batch)
+		return false
+	}
+}
+
+// replay passes on what the spool held at the start.
+func (s *Sender) replay(left []SpoolEntry) bool {
+	for page := range slices.Chunk(left, 64) {
+		batch := make([]*sending, 0, len(page))
+		for i := range page {
+			e, err := s.cfg.Spool.Read(page[i].Seq)
+			if errors.Is(err, ErrNotInSpool) {
+				s.finish(&sending{SpoolEntry: page[i]}, err)
+				continue
+			}
+			if err != nil {
+				s.fail(err)
+				return false
+			}
+			batch = append(batch, &sending{SpoolEntry: e, replayed: true})
+		}
+		s.mu.Lock()
+		s.stats.Replayed += uint64(len(batch))
+		s.mu.Unlock()
+		if !s.pass(batch) {
+			return false
+		}
+	}
+	return true
+}
+
+// take waits for messages; nil is the end.
+func (s *Sender) take() []*sending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) == 0 {
+		if s.changed.Wait(s.life, &s.mu) != nil {
+			return nil
+		}
+	}
+	if s.failed != nil {
+		return nil
 	}
 	n := min(len(s.queue), maxBatch)
 	batch := slices.Clone(s.queue[:n])
@@ -76,17 +96,12 @@ func (s *Sender) take() ([]*sending, error) {
 		s.queueBytes -= len(x.Body)
 	}
 	s.changed.Notify()
-	s.mu.Unlock()
-	err := s.append(batch)
-	if err != nil {
-		s.fail(err, batch...)
-	}
-	return batch, err
+	return batch
 }
 
 // append makes a batch durable.
 func (s *Sender) append(batch []*sending) error {
-	if s.cfg.Spool == nil || len(batch) == 0 {
+	if s.cfg.Spool == nil {
 		return nil
 	}
 	list := make([]SpoolEntry, len(batch))
@@ -102,19 +117,43 @@ func (s *Sender) append(batch []*sending) error {
 	return nil
 }
 
-// publish hands messages to the client in their order.
-func (s *Sender) publish(batch []*sending) error {
-	for i, x := range batch {
-		err := s.publishAgain()
-		if err == nil {
-			err = s.publishOne(x)
+// publish hands messages to the client in their order. Messages for which the broker had no
+// room go again before all others.
+func (s *Sender) publish() {
+	defer func() {
+		for batch := range s.ready { // these are not published any more
+			s.drop(batch)
 		}
-		if err != nil {
-			s.fail(err, batch[i:]...)
-			return err
+	}()
+	for {
+		select {
+		case batch, ok := <-s.ready:
+			if !ok {
+				return
+			}
+			for i, x := range batch {
+				err := s.publishAgain()
+				if err == nil {
+					err = s.publishOne(x)
+				}
+				if err != nil {
+					s.fail(err, batch[i:]...)
+					return
+				}
+			}
+		case <-s.wake:
+			err := s.publishAgain()
+			if err == nil && s.cfg.Spool != nil && s.cfg.Spool.Len() == 0 {
+				err = s.cfg.Spool.Tidy()
+			}
+			if err != nil {
+				s.fail(err)
+				return
+			}
+		case <-s.life.Done():
+			return
 		}
 	}
-	return s.publishAgain()
 }
 
 func (s *Sender) publishOne(x *sending) error {
@@ -178,8 +217,8 @@ func (s *Sender) answered(x *sending, err error) {
 		s.stats.Refused++
 		err = &RefusedError{x.ID, err}
 	}
-	s.changed.Notify()
 	s.mu.Unlock()
+	s.signal()
 	if later {
 		return
 	}
@@ -188,6 +227,13 @@ func (s *Sender) answered(x *sending, err error) {
 		s.fail(err)
 	}
 	s.finish(x, err)
+}
+
+func (s *Sender) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 // publishAgain publishes messages for which the broker had no room, after a pause that grows

@@ -112,6 +112,9 @@ type Stats struct {
 //
 // Messages leave in the order in which they were handed in. If the broker has no room for one
 // and takes later ones, it comes after them. A Sender is safe for concurrent use.
+//
+// A message passes two goroutines: stage puts messages into the spool, a batch with each
+// sync, and publish hands them to the client.
 type Sender struct {
 	c      *client.Client
 	cfg    Config
@@ -120,14 +123,16 @@ type Sender struct {
 	life   context.Context
 	stop   context.CancelFunc
 	done   sync.WaitGroup
-	told   map[string]bool // reasons that Waiting has got; belongs to run
+	ready  chan []*sending // from stage to publish
+	wake   chan struct{}   // room for one signal to publish
+	told   map[string]bool // reasons that Waiting has got; belongs to publish
 
 	keys     sync.Mutex
 	lookedUp time.Time // when the Directory gave the keys
 	askAt    time.Time // when it is asked again, after it did not answer
 
 	mu          sync.Mutex
-	queue       []*sending // for run
+	queue       []*sending // for stage
 	queueBytes  int
 	again       []*sending // the broker had no room for them
 	reason      error      // what it said last
@@ -171,7 +176,7 @@ func New(ctx context.Context, c *client.Client, cfg Config) (*Sender, error) {
 	if cfg.Waiting == nil {
 		cfg.Waiting = func(error) {}
 	}
-	s := &Sender{c: c, cfg: cfg, chains: keydir.NewChains(c, 0, cfg.Now), told: make(map[string]bool)}
+	s := &Sender{c: c, cfg: cfg, chains: keydir.NewChains(c, 0, cfg.Now), ready: make(chan []*sending, 1), wake: make(chan struct{}, 1), told: make(map[string]bool)}
 	var left []SpoolEntry
 	if cfg.Spool != nil {
 		c.RefreshHorizon(ctx)
@@ -183,7 +188,8 @@ func New(ctx context.Context, c *client.Client, cfg Config) (*Sender, error) {
 		s.outstanding = len(left)
 	}
 	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.done.Go(func() { s.run(left) })
+	s.done.Go(func() { s.stage(left) })
+	s.done.Go(s.publish)
 	if err := s.prepare(ctx); err != nil {
 		if len(left) > 0 { // these are sealed already
 			err = errors.Join(err, s.Flush(ctx))
@@ -267,7 +273,6 @@ func (s *Sender) Publish(ctx context.Context, m sealmq.Message, position []byte,
 	s.queueBytes += len(m.Body)
 	s.outstanding++
 	s.stats.Taken++
-	x.Seq = s.stats.Taken // unless a spool gives it another one
 	s.changed.Notify()
 	return nil
 }
