@@ -36,18 +36,12 @@ func (j *Journal) Replay(from Position, seq uint64) iter.Seq2[Record, error] {
 	}
 }
 
-// Begin ends what Open began: from then on records can be appended. The same path is
-// taken after a crash and after a clean stop:
-//
-//   - The synced offset S is the largest that any valid mark (or the checkpoint) names.
-//   - Where no valid record starts, the next one is searched for. What lies between is
-//     a hole. A hole that begins below S was promised: it is damage, and Begin refuses with
-//     a *DamageError and changes nothing. With Quarantine it saves the bytes aside and goes on.
-//   - A hole above S was never promised. It is dropped and reported; valid records
-//     behind it are kept, because nothing depends on what was lost with it.
-//   - Holes are then overwritten by void records and everything above S is written
-//     again and synced: after a failed sync the kernel may show bytes that the disk
-//     does not have, and the next batch will declare all before it as synced.
+// Begin ends what Open began: from then on records can be appended. A hole, in which no valid
+// record starts, was promised if it begins below the largest offset that a valid mark or the
+// checkpoint calls synced: it is damage, and Begin refuses with a *DamageError and changes
+// nothing. With Quarantine it saves the bytes aside and goes on. Other holes are dropped and
+// reported. Holes are covered by void records, and what no mark calls synced is written again
+// and synced: after a failed sync the kernel may show bytes that the disk does not have.
 func (j *Journal) Begin() (*Report, error) {
 	o := j.opening
 	if o == nil || o.err != nil {

@@ -44,7 +44,7 @@ func (sc *scanner) scanAll(gens []uint64) error {
 	sc.ends = map[uint64]int64{}
 	from := sc.from.Generation()
 	if from > 0 && !slices.Contains(gens, from) {
-		sc.holes = append(sc.holes, &Damage{File: segmentOfGeneration(from), Pos: position(from, 0), FirstSeq: sc.fromSeq,
+		sc.holes = append(sc.holes, &Damage{File: fmt.Sprintf("segment with generation %d", from), Pos: position(from, 0), FirstSeq: sc.fromSeq,
 			LastSeq: sc.fromSeq, Reason: "the segment is missing", certain: true})
 	}
 	var before *segment
@@ -60,8 +60,6 @@ func (sc *scanner) scanAll(gens []uint64) error {
 	}
 	return nil
 }
-
-func segmentOfGeneration(gen uint64) string { return fmt.Sprintf("segment with generation %d", gen) }
 
 func (sc *scanner) scan(s, before *segment) error {
 	if int64(cap(sc.buf)) < s.size {

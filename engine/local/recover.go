@@ -8,18 +8,10 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// A start brings the engine to the state of the last synced record. It takes the same
-// path after a crash and after a clean stop:
-//
-//  1. The checkpoint and its definitions say which queues there are, which messages
-//     lived in them, and from which position the journal is to be replayed.
-//  2. The index files say where the messages before that position lie.
-//  3. The records from that position on are applied as they were when they were appended.
-//  4. The rest of the state is derived.
-//
-// What is read may be older than the checkpoint or be read twice: a copy is added once,
-// and lives only if the checkpoint says so or if it came later. What is done about
-// damage is in salvage.go.
+// A start brings the engine to the state of the last synced record; ARCHITECTURE.md has the
+// steps. What is read may be older than the checkpoint or be read twice: a copy is added once,
+// and lives only if the checkpoint says so or if it came later. What is done about damage is
+// in salvage.go.
 
 // A recovery holds what only a start needs.
 type recovery struct {
