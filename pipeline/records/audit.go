@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -95,4 +96,65 @@ func (s *Store) addAudit(ctx context.Context, tx *sql.Tx, e AuditEvent) error {
 	_, err := tx.ExecContext(ctx, "INSERT INTO audit_log (event_type, user_id, client_id, ip_address, event_data, severity, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
 		e.Type, user, null(e.Client), null(e.IP), null(string(e.Data)), string(e.Severity), s.d.stamp(e.At))
 	return err
+}
+
+// AuditFilter chooses events. Empty fields choose all.
+type AuditFilter struct {
+	Type     string
+	User     int64
+	Client   string
+	Severity Severity
+	From, To time.Time // To is not included
+	Limit    int       // 0 is DefaultLimit
+	Before   int64     // continue behind the event with this id; 0 begins with the newest
+}
+
+// Audit lists events, the last stored first. The list goes on behind the last id if it has
+// as many entries as the limit.
+func (s *Store) Audit(ctx context.Context, f AuditFilter) (list []AuditEvent, err error) {
+	if f.Limit == 0 {
+		f.Limit = DefaultLimit
+	}
+	if f.Limit < 1 || f.Limit > MaxLimit {
+		return nil, invalid("limit is not between 1 and 500")
+	}
+	if !f.From.IsZero() && !storable(f.From) || !f.To.IsZero() && !storable(f.To) {
+		return nil, invalid("a time is out of range")
+	}
+	var w scan
+	for _, c := range []struct{ column, value string }{{"event_type", f.Type}, {"client_id", f.Client}, {"severity", string(f.Severity)}} {
+		if c.value != "" {
+			if checkName("", c.value, maxName) != "" {
+				return nil, nil
+			}
+			w.and(c.column+" = ?", c.value)
+		}
+	}
+	if f.User != 0 {
+		w.and("user_id = ?", f.User)
+	}
+	if !f.From.IsZero() {
+		w.and("created_at >= ?", s.d.stamp(f.From))
+	}
+	if !f.To.IsZero() {
+		w.and("created_at < ?", s.d.stamp(f.To))
+	}
+	if f.Before == 0 {
+		f.Before = 1 << 62
+	}
+	w.and("id < ?", f.Before)
+	err = each(ctx, s.read, "SELECT id, event_type, user_id, client_id, ip_address, event_data, severity, created_at FROM audit_log WHERE "+
+		strings.Join(w.where, " AND ")+" ORDER BY id DESC LIMIT ?", append(w.args, f.Limit), func(rows *sql.Rows) error {
+		var e AuditEvent
+		var user sql.NullInt64
+		var data string
+		err := rows.Scan(&e.ID, &e.Type, &user, text{&e.Client}, text{&e.IP}, text{&data}, &e.Severity, moment{&e.At})
+		e.User = user.Int64
+		if data != "" {
+			e.Data = json.RawMessage(data)
+		}
+		list = append(list, e)
+		return err
+	})
+	return list, s.d.coded("read the audit log", err)
 }

@@ -58,7 +58,7 @@ func (d *dialect) classOf(err error) class {
 
 // coded makes an error of a driver one that can be shown.
 func (d *dialect) coded(doing string, err error) error {
-	if err == nil || sealmq.CodeOf(err) != "" {
+	if err == nil || sealmq.CodeOf(err) != "" || errors.Is(err, ErrNotFound) {
 		return err
 	}
 	var cause error

@@ -91,7 +91,7 @@ func classifyMySQL(err error) class {
 		return again
 	case 1021, 1114, 1041: // disk full, table full
 		return full
-	case 1048, 1153, 1264, 1265, 1292, 1366, 1406, 1451, 1452, 1690, 3819, 4025:
+	case 1048, 1153, 1264, 1265, 1292, 1366, 1406, 1451, 1452, 1644, 1690, 3819, 4025:
 		return bad
 	}
 	return down

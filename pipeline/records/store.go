@@ -53,6 +53,8 @@ type Store struct {
 	stmts  map[string]*sql.Stmt // prepared on the writing connection; does not change
 	step   int64                // between the ids of the rows of one INSERT
 
+	examine int // maxExamined
+
 	calls  chan *call
 	closed chan struct{} // closed by Close
 	done   chan struct{} // closed when the committer has ended
@@ -106,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, addr: a, step: 1,
+	s := &Store{cfg: cfg, addr: a, step: 1, examine: maxExamined,
 		calls: make(chan *call), closed: make(chan struct{}), done: make(chan struct{})}
 	if err := s.connect(ctx); err != nil {
 		return nil, err
@@ -229,7 +231,7 @@ func (s *Store) transact(ctx context.Context, doing string, f func(*sql.Tx) erro
 		if err == nil {
 			return nil
 		}
-		if s.d.classOf(err) == again && try < maxTries {
+		if sealmq.CodeOf(err) == "" && s.d.classOf(err) == again && try < maxTries {
 			s.counters.retries.Add(1)
 			continue
 		}

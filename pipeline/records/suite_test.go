@@ -2,6 +2,7 @@ package records_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
@@ -143,3 +146,97 @@ func want(t testing.TB, results []records.Result, err error, outcomes ...records
 }
 
 func ctx(t testing.TB) context.Context { return t.Context() }
+
+// dsn is the address of the test's MariaDB database for the driver.
+func (e *env) dsn() string { return mariaDB(e.t).DSN(e.name) }
+
+// raw opens the database beside the store.
+func (e *env) raw() *sql.DB {
+	e.t.Helper()
+	driver, dsn := "sqlite", strings.TrimPrefix(e.url, "sqlite:")+"?_pragma=busy_timeout(5000)"
+	if e.name != "" {
+		driver, dsn = "mysql", e.dsn()
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func (e *env) exec(query string, args ...any) {
+	e.t.Helper()
+	if _, err := e.raw().Exec(query, args...); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// dump is every value of a table as text.
+func (e *env) dump(table string) string {
+	e.t.Helper()
+	rows, err := e.raw().Query("SELECT * FROM " + table)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	var b strings.Builder
+	for rows.Next() {
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = new(sql.RawBytes)
+		}
+		if err := rows.Scan(values...); err != nil {
+			e.t.Fatal(err)
+		}
+		for i, v := range values {
+			fmt.Fprintf(&b, "%s=%s ", columns[i], *v.(*sql.RawBytes))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// checkCounts compares the counts with the rows.
+func (e *env) checkCounts() {
+	e.t.Helper()
+	type key struct{ client, domain, status string }
+	read := func(query string) map[key]int64 {
+		rows, err := e.raw().Query(query)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		defer rows.Close()
+		counts := make(map[key]int64)
+		for rows.Next() {
+			var k key
+			var n int64
+			if err := rows.Scan(&k.client, &k.domain, &k.status, &n); err != nil {
+				e.t.Fatal(err)
+			}
+			if n != 0 {
+				counts[k] = n
+			}
+		}
+		return counts
+	}
+	rows := read("SELECT client_id, domain, status, COUNT(*) FROM messages GROUP BY client_id, domain, status")
+	for name, query := range map[string]string{
+		"all hours": "SELECT client_id, domain, status, messages FROM message_counts WHERE client_id <> '' AND hour = -1",
+		"by hour":   "SELECT client_id, domain, status, SUM(messages) FROM message_counts WHERE client_id <> '' AND hour >= 0 GROUP BY client_id, domain, status",
+	} {
+		if diff := cmp.Diff(rows, read(query)); diff != "" {
+			e.t.Errorf("counts, %s (-rows +counts):\n%s", name, diff)
+		}
+	}
+	rows = read("SELECT '', domain, status, COUNT(*) FROM messages GROUP BY domain, status")
+	if diff := cmp.Diff(rows, read("SELECT client_id, domain, status, SUM(messages) FROM message_counts WHERE client_id = '' AND hour >= 0 GROUP BY client_id, domain, status")); diff != "" {
+		e.t.Errorf("counts of all clients (-rows +counts):\n%s", diff)
+	}
+}
+
+func hasher(t testing.TB) *atrest.Hasher { return atrest.NewHasher(ring(t, 1, 1), nil) }

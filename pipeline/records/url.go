@@ -23,9 +23,10 @@ func (p Parts) URL() string {
 		}
 		return s
 	}
-	user := url.PathEscape(def(p.User, "systemuser"))
+	escape := func(s string) string { return strings.ReplaceAll(url.PathEscape(s), ":", "%3A") }
+	user := escape(def(p.User, "systemuser"))
 	if p.Password != "" {
-		user += ":" + strings.ReplaceAll(url.PathEscape(p.Password), ":", "%3A")
+		user += ":" + escape(p.Password)
 	}
 	return "mysql://" + user + "@" + net.JoinHostPort(def(p.Host, "localhost"), def(p.Port, "3306")) +
 		"/" + url.PathEscape(def(p.Name, "message_system"))

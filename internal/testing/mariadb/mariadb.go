@@ -228,3 +228,6 @@ func (s *Server) Close() error {
 	s.Kill()
 	return os.RemoveAll(s.dir)
 }
+
+// DSN is a database's address for the driver github.com/go-sql-driver/mysql, as root.
+func (s *Server) DSN(database string) string { return s.dsn("root", "", database) }

@@ -1,0 +1,118 @@
+package records
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+)
+
+// Certificate is a certificate that was issued or seen.
+type Certificate struct {
+	RowID               int64
+	Client              string
+	Serial              string // hexadecimal
+	Fingerprint         string // as in Client
+	Subject             string
+	Role                string // client, proxy, worker, admin or server
+	Status              string // active, revoked, expired or superseded
+	NotBefore, NotAfter time.Time
+	RevokedAt           time.Time
+	Reason              string
+	IssuedBy            int64  // the user; 0 is none
+	Source              string // api, cli or seen
+	CreatedAt           time.Time
+}
+
+// AddCertificate stores a certificate, unless it is there. It becomes the current one of a
+// client that has none. It reports whether it is new.
+func (s *Store) AddCertificate(ctx context.Context, c Certificate) (added bool, err error) {
+	if c.Status == "" {
+		c.Status = "active"
+	}
+	for _, why := range []reason{checkName("client id", c.Client, maxName), checkName("serial number", c.Serial, 64), checkName("source", c.Source, 10), checkName("role", c.Role, 10)} {
+		if why != "" {
+			return false, invalid(why)
+		}
+	}
+	switch {
+	case !isFingerprint(c.Fingerprint):
+		return false, invalid("fingerprint is not 64 lower-case hexadecimal digits")
+	case !isASCII(c.Serial):
+		return false, invalid("serial number is not ASCII")
+	case !storable(c.NotBefore) || !storable(c.NotAfter):
+		return false, invalid("a time is out of range")
+	}
+	user := any(nil)
+	if c.IssuedBy != 0 {
+		user = c.IssuedBy
+	}
+	err = s.transact(ctx, "store a certificate", func(tx *sql.Tx) error {
+		added = true
+		err := each(ctx, tx, "SELECT id FROM certificates WHERE fingerprint = ?", []any{c.Fingerprint}, func(*sql.Rows) error {
+			added = false
+			return nil
+		})
+		if err != nil || !added {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO certificates (client_id, serial, fingerprint, subject, role, status, not_before, not_after, issued_by, source, created_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			c.Client, c.Serial, c.Fingerprint, cleanError(c.Subject), c.Role, c.Status, s.d.stamp(c.NotBefore), s.d.stamp(c.NotAfter), user, c.Source, s.d.stamp(s.now()))
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE clients SET cert_fingerprint = ?, issued_at = ?, expires_at = ?, updated_at = ? WHERE client_id = ? AND cert_fingerprint = ?",
+			c.Fingerprint, s.d.stamp(c.NotBefore), s.d.stamp(c.NotAfter), s.d.stamp(s.now()), c.Client, unbound+c.Client)
+		return err
+	})
+	return added, err
+}
+
+// RevokeCertificate marks a certificate as revoked, or returns ErrNotFound.
+func (s *Store) RevokeCertificate(ctx context.Context, fingerprint, why string) error {
+	if !isFingerprint(fingerprint) {
+		return ErrNotFound
+	}
+	return s.transact(ctx, "revoke a certificate", func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, "UPDATE certificates SET status = 'revoked', revoked_at = COALESCE(revoked_at, ?), revocation_reason = COALESCE(revocation_reason, ?) WHERE fingerprint = ?",
+			s.d.stamp(s.now()), cleanError(why), fingerprint)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		return err
+	})
+}
+
+// Certificates lists a client's certificates, or everybody's, the newest first. before is the
+// RowID behind which the list goes on, or 0.
+func (s *Store) Certificates(ctx context.Context, client string, before int64, limit int) (list []Certificate, err error) {
+	if limit < 1 || limit > MaxLimit {
+		return nil, invalid("limit is not between 1 and 500")
+	}
+	if before == 0 {
+		before = 1 << 62
+	}
+	w := scan{[]string{"id < ?"}, []any{before}}
+	if client != "" {
+		if checkName("", client, maxName) != "" {
+			return nil, nil
+		}
+		w.and("client_id = ?", client)
+	}
+	err = each(ctx, s.read, `SELECT id, client_id, serial, fingerprint, subject, role, status, not_before, not_after, revoked_at, revocation_reason, issued_by, source, created_at
+		FROM certificates WHERE `+strings.Join(w.where, " AND ")+" ORDER BY id DESC LIMIT ?", append(w.args, limit), func(rows *sql.Rows) error {
+		var c Certificate
+		var user sql.NullInt64
+		err := rows.Scan(&c.RowID, &c.Client, &c.Serial, &c.Fingerprint, &c.Subject, &c.Role, &c.Status, moment{&c.NotBefore}, moment{&c.NotAfter},
+			moment{&c.RevokedAt}, text{&c.Reason}, &user, &c.Source, moment{&c.CreatedAt})
+		c.IssuedBy = user.Int64
+		list = append(list, c)
+		return err
+	})
+	return list, s.d.coded("read certificates", err)
+}

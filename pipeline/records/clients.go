@@ -1,0 +1,210 @@
+package records
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// ClientStatus is whether a client may send.
+type ClientStatus string
+
+// The statuses of clients. Only a revoked client's messages are refused.
+const (
+	Active  ClientStatus = "active"
+	Revoked ClientStatus = "revoked"
+	Expired ClientStatus = "expired"
+)
+
+// Client is a row of clients.
+type Client struct {
+	RowID int64
+	Name  string
+	// Fingerprint is of the current certificate, SHA-256 in 64 lower-case hexadecimal
+	// digits, or empty while none is known.
+	Fingerprint         string
+	Domain              string // empty is DefaultDomain
+	Status              ClientStatus
+	IssuedAt, ExpiresAt time.Time
+	RevokedAt           time.Time // zero if it is not revoked
+	Reason              string    // why it is revoked
+	CreatedAt           time.Time
+	UpdatedAt           time.Time
+}
+
+func (c *Client) check() reason {
+	if c.Domain == "" {
+		c.Domain = DefaultDomain
+	}
+	if c.Status == "" {
+		c.Status = Active
+	}
+	if why := checkName("client id", c.Name, maxName); why != "" {
+		return why
+	}
+	if why := checkName("domain", c.Domain, maxName); why != "" {
+		return why
+	}
+	switch {
+	case c.Fingerprint != "" && !isFingerprint(c.Fingerprint):
+		return "fingerprint is not 64 lower-case hexadecimal digits"
+	case c.Status != Active && c.Status != Revoked && c.Status != Expired:
+		return "status is none of active, revoked and expired"
+	case !storable(c.IssuedAt) || !storable(c.ExpiresAt) || !c.RevokedAt.IsZero() && !storable(c.RevokedAt):
+		return "a time is out of range"
+	case c.Status == Revoked && c.Reason == "":
+		return "a client is revoked with a reason"
+	}
+	return ""
+}
+
+func isFingerprint(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// PutClient makes a client's row, or replaces everything in it but its time of creation.
+func (s *Store) PutClient(ctx context.Context, c Client) error {
+	if why := c.check(); why != "" {
+		return invalid(why)
+	}
+	now := s.d.stamp(s.now())
+	if c.Status == Revoked && c.RevokedAt.IsZero() {
+		c.RevokedAt = s.now()
+	}
+	fingerprint := c.Fingerprint
+	if fingerprint == "" {
+		fingerprint = unbound + c.Name
+	}
+	args := []any{fingerprint, c.Domain, string(c.Status), s.d.stamp(c.IssuedAt), s.d.stamp(c.ExpiresAt), s.d.when(c.RevokedAt), null(cleanError(c.Reason)), now, c.Name}
+	return s.transact(ctx, "store a client", func(tx *sql.Tx) error {
+		owner := ""
+		err := each(ctx, tx, "SELECT client_id FROM clients WHERE cert_fingerprint = ?", []any{fingerprint}, func(rows *sql.Rows) error { return rows.Scan(&owner) })
+		if err != nil {
+			return err
+		}
+		if owner != "" && owner != c.Name {
+			return invalid("the certificate belongs to another client")
+		}
+		res, err := tx.ExecContext(ctx, `UPDATE clients SET cert_fingerprint = ?, domain = ?, status = ?, issued_at = ?, expires_at = ?, revoked_at = ?,
+			revocation_reason = ?, updated_at = ? WHERE client_id = ?`, args...)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); n > 0 || err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO clients (cert_fingerprint, domain, status, issued_at, expires_at, revoked_at, revocation_reason, updated_at, client_id, created_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(args, now)...)
+		return err
+	})
+}
+
+// RevokeClient refuses a client's messages from now on. Of a client that is revoked already,
+// time and reason stay. It returns ErrNotFound if there is no such client.
+func (s *Store) RevokeClient(ctx context.Context, name, why string) error {
+	if why == "" {
+		return invalid("a client is revoked with a reason")
+	}
+	if checkName("", name, maxName) != "" {
+		return ErrNotFound
+	}
+	found := false
+	err := s.transact(ctx, "revoke a client", func(tx *sql.Tx) error {
+		now := s.d.stamp(s.now())
+		_, err := tx.ExecContext(ctx, "UPDATE clients SET status = 'revoked', revoked_at = ?, revocation_reason = ?, updated_at = ? WHERE client_id = ? AND status <> 'revoked'",
+			now, cleanError(why), now, name)
+		if err != nil {
+			return err
+		}
+		return each(ctx, tx, "SELECT id FROM clients WHERE client_id = ?", []any{name}, func(*sql.Rows) error {
+			found = true
+			return nil
+		})
+	})
+	if err == nil && !found {
+		return ErrNotFound
+	}
+	return err
+}
+
+// ClientFilter chooses clients. Empty fields choose all.
+type ClientFilter struct {
+	Status ClientStatus
+	Domain string
+	Prefix string // of the name
+	Limit  int    // 0 is DefaultLimit
+	After  string // continue behind this name
+}
+
+const clientColumns = "SELECT id, client_id, cert_fingerprint, domain, status, issued_at, expires_at, revoked_at, revocation_reason, created_at, updated_at FROM clients WHERE "
+
+// Clients lists clients in the order of their names. The list goes on behind the last name if
+// it has as many entries as the limit.
+func (s *Store) Clients(ctx context.Context, f ClientFilter) ([]Client, error) {
+	if f.Limit == 0 {
+		f.Limit = DefaultLimit
+	}
+	if f.Limit < 1 || f.Limit > MaxLimit {
+		return nil, invalid("limit is not between 1 and 500")
+	}
+	for _, name := range []string{f.Domain, f.Prefix, f.After} {
+		if name != "" && checkName("", name, maxName) != "" {
+			return nil, nil
+		}
+	}
+	w := scan{[]string{"client_id > ?"}, []any{f.After}}
+	if f.Status != "" {
+		w.and("status = ?", string(f.Status))
+	}
+	if f.Domain != "" {
+		w.and("domain = ?", f.Domain)
+	}
+	if f.Prefix != "" {
+		w.and("client_id >= ? AND client_id < ?", f.Prefix, f.Prefix+string(utf8.MaxRune))
+	}
+	return s.readClients(ctx, strings.Join(w.where, " AND ")+" ORDER BY client_id LIMIT ?", append(w.args, f.Limit)...)
+}
+
+// Client returns a client, or ErrNotFound.
+func (s *Store) Client(ctx context.Context, name string) (Client, error) {
+	if checkName("", name, maxName) != "" {
+		return Client{}, ErrNotFound
+	}
+	list, err := s.readClients(ctx, "client_id = ?", name)
+	if err == nil && len(list) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Client{}, err
+	}
+	return list[0], nil
+}
+
+func (s *Store) readClients(ctx context.Context, where string, args ...any) (list []Client, err error) {
+	err = each(ctx, s.read, clientColumns+where, args, func(rows *sql.Rows) error {
+		var c Client
+		err := rows.Scan(&c.RowID, &c.Name, &c.Fingerprint, &c.Domain, &c.Status, moment{&c.IssuedAt}, moment{&c.ExpiresAt}, moment{&c.RevokedAt},
+			text{&c.Reason}, moment{&c.CreatedAt}, moment{&c.UpdatedAt})
+		if strings.HasPrefix(c.Fingerprint, unbound) {
+			c.Fingerprint = ""
+		}
+		list = append(list, c)
+		return err
+	})
+	return list, s.d.coded("read clients", err)
+}
+
+// CountClients returns how many clients have each status.
+func (s *Store) CountClients(ctx context.Context) (map[ClientStatus]int64, error) {
+	counts := make(map[ClientStatus]int64)
+	err := each(ctx, s.read, "SELECT status, COUNT(*) FROM clients GROUP BY status", nil, func(rows *sql.Rows) error {
+		var status ClientStatus
+		var n int64
+		err := rows.Scan(&status, &n)
+		counts[status] = n
+		return err
+	})
+	return counts, s.d.coded("count clients", err)
+}

@@ -1,0 +1,4 @@
+package records
+
+// SetExamined changes how many rows a page looks at.
+func (s *Store) SetExamined(n int) { s.examine = n }

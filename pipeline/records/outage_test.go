@@ -1,0 +1,163 @@
+package records_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline/records"
+)
+
+// What was confirmed before the server was killed is there afterwards, and the pool finds the
+// new server by itself.
+func TestServerKilledUnderLoad(t *testing.T) {
+	m := mariaDB(t)
+	address, name, err := m.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{t: t, url: address, name: name, keys: ring(t, 1, 1), hash: hasher(t)}
+	e.s = e.open(func(c *records.Config) { c.Clock = nil })
+	const writers, perWriter = 8, 60
+	var confirmed, failures atomic.Int64
+	var wg sync.WaitGroup
+	errs := make(chan error, writers)
+	for w := range writers {
+		wg.Go(func() {
+			for i := range perWriter {
+				list := messages(w*1_000_000+i*10, 10)
+				for {
+					var r []records.Result
+					var err error
+					if i%2 == 0 {
+						r, err = e.s.Register(ctx(t), list)
+					} else {
+						r, err = e.s.Deliver(ctx(t), deliveries(list))
+					}
+					if err == nil {
+						for _, r := range r { // a repeat finds what an interrupted call has stored
+							if r.Outcome == records.Conflict || r.Outcome == records.Refused || r.Outcome == records.Invalid {
+								errs <- fmt.Errorf("%+v", r)
+								return
+							}
+						}
+						confirmed.Add(int64(len(r)))
+						break
+					}
+					if sealmq.CodeOf(err) != sealmq.Unavailable || ctx(t).Err() != nil {
+						errs <- fmt.Errorf("code %q: %w", sealmq.CodeOf(err), err)
+						return
+					}
+					failures.Add(1)
+				}
+			}
+		})
+	}
+	for range 2 {
+		before := confirmed.Load()
+		wait(t, "writes", func() bool { return confirmed.Load() > before+100 })
+		m.Kill()
+		down := failures.Load()
+		wait(t, "errors", func() bool { return failures.Load() > down })
+		if err := m.Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		t.Fatal(err)
+	default:
+	}
+	if err := e.s.Ping(ctx(t)); err != nil {
+		t.Error(err)
+	}
+	n, _, err := e.s.Count(ctx(t), records.Filter{})
+	if err != nil || n != writers*perWriter*10 || confirmed.Load() != n {
+		t.Errorf("%d messages, %d confirmed, %v", n, confirmed.Load(), err)
+	}
+	e.checkCounts()
+}
+
+// Two processes write the same messages to one server.
+func TestTwoProcessesOnOneServer(t *testing.T) {
+	address, name, err := mariaDB(t).Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{t: t, url: address, name: name, keys: ring(t, 1, 1), hash: hasher(t)}
+	stores := make([]*records.Store, 2)
+	var opening sync.WaitGroup
+	for i := range stores { // they also migrate at the same time
+		opening.Go(func() {
+			s, err := records.Open(ctx(t), records.Config{URL: address, Keys: e.keys, Numbers: e.hash, AutoRegister: true})
+			if err != nil {
+				t.Error(err)
+			}
+			stores[i] = s
+		})
+	}
+	opening.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	const rounds, each = 30, 20
+	var wg sync.WaitGroup
+	var delivered atomic.Int64
+	for i, s := range stores {
+		t.Cleanup(func() { s.Close() })
+		for w := range 4 {
+			wg.Go(func() {
+				for r := range rounds {
+					list := messages((w*rounds+r)*each, each)
+					for j := range list {
+						list[j].Client = fmt.Sprintf("client-%d", j%3)
+					}
+					var results []records.Result
+					var err error
+					if (i+r)%2 == 0 {
+						results, err = s.Register(ctx(t), list)
+					} else {
+						results, err = s.Deliver(ctx(t), deliveries(list))
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for _, r := range results {
+						if r.Outcome == records.WasDelivered {
+							delivered.Add(1)
+						}
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	n, _, err := stores[0].Count(ctx(t), records.Filter{State: records.Delivered})
+	const all = 4 * rounds * each
+	if err != nil || n != all || delivered.Load() != all {
+		t.Errorf("%d delivered, reported %d, want %d, %v", n, delivered.Load(), all, err)
+	}
+	t.Logf("%d and %d repeated transactions", stores[0].Counters().Retries, stores[1].Counters().Retries)
+	e.checkCounts()
+}
+
+// wait waits for a condition.
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.NewTimer(2 * time.Minute)
+	defer limit.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			t.Fatalf("no %s for two minutes", what)
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package records
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+)
+
+// Count returns how many messages a filter chooses. If only client, state and domain are
+// given it is read from the counts and exact; else rows are counted up to CountLimit, and
+// exact says whether that was enough.
+func (s *Store) Count(ctx context.Context, f Filter) (n int64, exact bool, err error) {
+	if err := f.check(); err != nil {
+		return 0, false, err
+	}
+	if f.matchesNothing() {
+		return 0, true, nil
+	}
+	if f.Number == "" && f.ClientKey == "" && f.IDPrefix == "" && f.From.IsZero() && f.To.IsZero() {
+		counts, err := s.sum(ctx, f.Client, f.Domain, allHours, allHours)
+		if err != nil {
+			return 0, false, err
+		}
+		for _, state := range states {
+			if f.State == "" || f.State == state {
+				n += counts[state].messages
+			}
+		}
+		return n, true, nil
+	}
+	p := s.plan(&f)
+	exact = true
+	for _, w := range p.walks {
+		// The rows of a walk, not of the database: at most CountLimit and one.
+		inner := "SELECT created_at, message_id, client_id, client_key, status, domain FROM messages WHERE " + strings.Join(w.where, " AND ") + " LIMIT ?"
+		query, args := "SELECT COUNT(*), COALESCE(SUM(CASE WHEN 1=1", append([]any(nil), p.rest.args...)
+		for _, c := range p.rest.where {
+			query += " AND " + c
+		}
+		query += " THEN 1 ELSE 0 END), 0) FROM (" + inner + ") examined"
+		args = append(append(args, w.args...), CountLimit+1)
+		err := each(ctx, s.read, query, args, func(rows *sql.Rows) error {
+			var examined, chosen int64
+			err := rows.Scan(&examined, &chosen)
+			n += chosen
+			exact = exact && examined <= CountLimit
+			return err
+		})
+		if err != nil {
+			return 0, false, s.d.coded("count messages", err)
+		}
+	}
+	if n > CountLimit {
+		n, exact = CountLimit, false
+	}
+	return n, exact, nil
+}
+
+// sum adds up counts of hours from first to last, both included.
+func (s *Store) sum(ctx context.Context, client, domain string, first, last int64) (map[State]delta, error) {
+	query, args := "SELECT status, SUM(messages), SUM(delivery_us) FROM message_counts WHERE client_id = ? AND hour BETWEEN ? AND ?", []any{client, first, last}
+	if domain != "" {
+		query, args = query+" AND domain = ?", append(args, domain)
+	}
+	sums := make(map[State]delta)
+	err := each(ctx, s.read, query+" GROUP BY status", args, func(rows *sql.Rows) error {
+		var state State
+		var d delta
+		err := rows.Scan(&state, &d.messages, &d.deliveryUS)
+		sums[state] = d
+		return err
+	})
+	return sums, s.d.coded("read the counts", err)
+}
+
+// Stats are numbers about messages.
+type Stats struct {
+	ByState map[State]int64
+	Total   int64
+	// AverageDelivery is from queueing to delivery, over the delivered ones.
+	AverageDelivery time.Duration
+	// SuccessRate is the share of the delivered ones in those that are at their end; 0 if
+	// there are none.
+	SuccessRate float64
+}
+
+// Stats adds up messages that were registered since a time, to the hour; the zero time is
+// all. Client and domain may be empty.
+func (s *Store) Stats(ctx context.Context, client, domain string, since time.Time) (Stats, error) {
+	st := Stats{ByState: make(map[State]int64)}
+	if (&Filter{Client: client, Domain: domain}).matchesNothing() {
+		return st, nil
+	}
+	first, last := int64(allHours), int64(allHours)
+	if !since.IsZero() {
+		first, last = max(0, hourOf(since)), 1<<62
+	}
+	sums, err := s.sum(ctx, client, domain, first, last)
+	if err != nil {
+		return st, err
+	}
+	for _, state := range states {
+		st.ByState[state] = sums[state].messages
+		st.Total += sums[state].messages
+	}
+	if n := st.ByState[Delivered]; n > 0 {
+		st.AverageDelivery = time.Duration(sums[Delivered].deliveryUS/n) * time.Microsecond
+		st.SuccessRate = float64(n) / float64(n+st.ByState[Failed])
+	}
+	return st, nil
+}
+
+// Point is an hour of a series.
+type Point struct {
+	Hour    time.Time
+	ByState map[State]int64
+}
+
+// maxPoints bounds a series: the hours of 31 days.
+const maxPoints = 31 * 24
+
+// Series returns the counts of each hour in which messages were registered, in order.
+func (s *Store) Series(ctx context.Context, client, domain string, from, to time.Time) ([]Point, error) {
+	first, last := hourOf(from), hourOf(to)
+	if last-first > maxPoints || last < first || first < 0 {
+		return nil, invalid("a series has up to 31 days")
+	}
+	if (&Filter{Client: client, Domain: domain}).matchesNothing() {
+		return nil, nil
+	}
+	query, args := "SELECT hour, status, SUM(messages) FROM message_counts WHERE client_id = ? AND hour BETWEEN ? AND ?", []any{client, first, last}
+	if domain != "" {
+		query, args = query+" AND domain = ?", append(args, domain)
+	}
+	var points []Point
+	err := each(ctx, s.read, query+" GROUP BY hour, status ORDER BY hour", args, func(rows *sql.Rows) error {
+		var hour, n int64
+		var state State
+		if err := rows.Scan(&hour, &state, &n); err != nil || n == 0 {
+			return err
+		}
+		at := time.Unix(hour*3600, 0).UTC()
+		if len(points) == 0 || !points[len(points)-1].Hour.Equal(at) {
+			points = append(points, Point{at, make(map[State]int64)})
+		}
+		points[len(points)-1].ByState[state] = n
+		return nil
+	})
+	return points, s.d.coded("read the counts", err)
+}

@@ -1,0 +1,70 @@
+package records
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+)
+
+// DatabaseStatus is about the database itself.
+type DatabaseStatus struct {
+	Dialect string // sqlite or mysql
+	Name    string
+	Version string
+	Bytes   int64
+	// Rows are of each table. Those of messages come from the counts; those of audit_log are
+	// an estimate.
+	Rows map[string]int64
+	// Pool is of the connections that read; for MySQL those that write are among them.
+	Pool sql.DBStats
+}
+
+// Address is where the database is, without user and password.
+type Address struct {
+	Host, Port, Name, User string // of a server
+	Path                   string // of a file
+}
+
+// Address returns where the database is.
+func (s *Store) Address() Address {
+	a := s.addr
+	if a.path != "" {
+		return Address{Path: a.path, Name: filepath.Base(a.path)}
+	}
+	return Address{Host: a.host, Port: a.port, Name: a.name, User: a.user}
+}
+
+// DatabaseStatus asks the database about itself.
+func (s *Store) DatabaseStatus(ctx context.Context) (DatabaseStatus, error) {
+	st := DatabaseStatus{Dialect: s.d.name, Name: s.Address().Name, Rows: make(map[string]int64), Pool: s.read.Stats()}
+	one := func(query string, to any) error {
+		return each(ctx, s.read, query, nil, func(rows *sql.Rows) error { return rows.Scan(to) })
+	}
+	version, size := "SELECT VERSION()", "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables WHERE table_schema = DATABASE()"
+	if s.d == &sqliteDialect {
+		version, size = "SELECT sqlite_version()", "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+	}
+	err := one(version, &st.Version)
+	if err == nil {
+		err = one(size, &st.Bytes)
+	}
+	for _, table := range []string{"clients", "certificates", "scope_keys"} {
+		if err == nil {
+			var n int64
+			err = one("SELECT COUNT(*) FROM "+table, &n)
+			st.Rows[table] = n
+		}
+	}
+	var first, last sql.NullInt64
+	if err == nil {
+		err = each(ctx, s.read, "SELECT MIN(id), MAX(id) FROM audit_log", nil, func(rows *sql.Rows) error { return rows.Scan(&first, &last) })
+	}
+	if err != nil {
+		return st, s.d.coded("ask for the database's size", err)
+	}
+	if last.Valid {
+		st.Rows["audit_log"] = last.Int64 - first.Int64 + 1
+	}
+	st.Rows["messages"], _, err = s.Count(ctx, Filter{})
+	return st, err
+}
