@@ -23,6 +23,24 @@ type Message struct {
 	Properties []byte
 	// Body is stored and delivered byte for byte.
 	Body []byte
+	// Digest identifies the content if the same content may have other bytes, for example
+	// because it is sealed anew. If it is not empty, a message repeats an earlier one if ID and
+	// Digest are the same, whatever its exchange, key and body are; it never repeats one
+	// without a Digest. It has at most MaxDigestBytes bytes, and no effect without an ID. It is
+	// for publishing only: it is neither stored with the message nor delivered.
+	Digest []byte
+}
+
+// MaxDigestBytes is the maximum length of Message.Digest.
+const MaxDigestBytes = 64
+
+// PublishResult is what became of a message that was published.
+type PublishResult struct {
+	// Repeated says that the message was stored before and not a second time: an earlier one
+	// had its ID and the same content.
+	Repeated bool
+	// Err is nil if the message is on stable storage in all its queues.
+	Err error
 }
 
 // DeliveryTag names one delivery of one message to one session. Only the engine makes tags;

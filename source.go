@@ -22,17 +22,17 @@ type Connection interface {
 	Close() error
 }
 
-// Publisher publishes messages. Of a Message it takes Exchange, Key, ID and Body; Publisher
-// and Published are the broker's to fill in. The slices are the caller's again when the
-// method returns.
+// Publisher publishes messages. Of a Message it takes Exchange, Key, ID, Body and Digest;
+// Publisher and Published are the broker's to fill in. The slices are the caller's again when
+// the method returns.
 //
 // A message that has to pass the line protocol on its way has an ID and no Properties, and
 // its Body is a JSON object on one line, with the ID as its member message_id. Only a
 // connection over the line protocol refuses others.
 //
-// The result nil means that the message is on stable storage in all its queues, by this
-// publish or by an earlier one of the same publisher with the same ID and content: a publish
-// whose result is not known can be repeated. Codes of other results:
+// Without an error the message is on stable storage in all its queues, by this publish or by
+// an earlier one of the same publisher with the same ID and content: a publish whose result is
+// not known can be repeated. Codes of errors:
 //
 //   - Duplicate: the ID was used for other content, and the message was not stored.
 //   - Unroutable, NoExchange: there is no queue for it.
@@ -42,11 +42,12 @@ type Publisher interface {
 	// Publish publishes one message and waits for the result. Many goroutines that
 	// publish at the same time share system calls and syncs.
 	Publish(ctx context.Context, m Message) error
-	// PublishBatch publishes messages in their order and waits for all results; errs[i] is
-	// that of batch[i]. A message whose result is not nil holds none of the others back. When
-	// ctx ends, its error is the result of what is not answered, which may be stored
-	// nevertheless.
-	PublishBatch(ctx context.Context, batch []Message) (errs []error)
+	// PublishBatch publishes messages in their order and waits for all results; results[i] is
+	// that of batch[i]. A message that is refused holds none of the others back. When ctx ends,
+	// its error is the result of what is not answered, which may be stored nevertheless.
+	//
+	// Over the line protocol only a message with a Digest is known to be Repeated.
+	PublishBatch(ctx context.Context, batch []Message) (results []PublishResult)
 }
 
 // Source delivers the messages of a queue.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 
 	"github.com/sealmq/sealmq"
@@ -82,10 +83,10 @@ func awaitError(ctx context.Context, c *connection, start func(done func(error))
 }
 
 func (c *connection) Publish(ctx context.Context, m sealmq.Message) error {
-	return c.PublishBatch(ctx, []sealmq.Message{m})[0]
+	return c.PublishBatch(ctx, []sealmq.Message{m})[0].Err
 }
 
-func (c *connection) PublishBatch(ctx context.Context, batch []sealmq.Message) []error {
+func (c *connection) PublishBatch(ctx context.Context, batch []sealmq.Message) []sealmq.PublishResult {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -93,22 +94,19 @@ func (c *connection) PublishBatch(ctx context.Context, batch []sealmq.Message) [
 	for i := range batch {
 		publishes[i].Message = batch[i]
 	}
-	errs, err := await(ctx, c, func(done func([]error, error)) {
-		c.broker.Publish(c.caller, publishes, func(results []engine.PublishResult) {
-			errs := make([]error, len(results))
-			for i := range results {
-				errs[i] = results[i].Err
+	results, err := await(ctx, c, func(done func([]sealmq.PublishResult, error)) {
+		c.broker.Publish(c.caller, publishes, func(answers []engine.PublishResult) {
+			results := make([]sealmq.PublishResult, len(answers))
+			for i := range answers {
+				results[i] = sealmq.PublishResult{Repeated: answers[i].Outcome == engine.Repeated, Err: answers[i].Err}
 			}
-			done(errs, nil)
+			done(results, nil)
 		})
 	})
 	if err != nil {
-		errs = make([]error, len(batch))
-		for i := range errs {
-			errs[i] = err
-		}
+		results = slices.Repeat([]sealmq.PublishResult{{Err: err}}, len(batch))
 	}
-	return errs
+	return results
 }
 
 func (c *connection) DeclareQueue(ctx context.Context, queue string, o *sealmq.QueueOptions) error {

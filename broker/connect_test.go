@@ -39,7 +39,9 @@ func (q *aQueue) publish(ids ...string) {
 	for _, id := range ids {
 		batch = append(batch, q.message(id))
 	}
-	q.must(errors.Join(q.PublishBatch(q.Context(), batch)...))
+	for _, r := range q.PublishBatch(q.Context(), batch) {
+		q.must(r.Err)
+	}
 }
 
 func (q *aQueue) consume(c sealmq.Connection, prefetch int) sealmq.Subscription {
@@ -121,17 +123,36 @@ var connectionTests = map[string]func(*aQueue){
 		other.Body = fmt.Appendf(nil, `{"message_id":%q,"other":1}`, other.ID)
 		unroutable.Key = "nowhere"
 		noExchange.Exchange = "none"
-		errs := q.PublishBatch(q.Context(), []sealmq.Message{stored, stored, other, unroutable, noExchange, q.message("d")})
+		results := q.PublishBatch(q.Context(), []sealmq.Message{stored, stored, other, unroutable, noExchange, q.message("d")})
 		for i, want := range []sealmq.Code{"", "", sealmq.Duplicate, sealmq.Unroutable, sealmq.NoExchange, ""} {
-			if sealmq.CodeOf(errs[i]) != want || (errs[i] == nil) != (want == "") {
-				q.Errorf("message %d: %v; want %s", i, errs[i], want)
+			if err := results[i].Err; sealmq.CodeOf(err) != want || (err == nil) != (want == "") {
+				q.Errorf("message %d: %v; want %s", i, err, want)
 			}
 		}
 		q.must(q.Publish(q.Context(), stored))
 		q.wants(q.Publish(q.Context(), unroutable), sealmq.Unroutable)
 		q.holds(2, 0)
-		if errs := q.PublishBatch(q.Context(), nil); len(errs) != 0 {
-			q.Errorf("no messages: %v", errs)
+		if results := q.PublishBatch(q.Context(), nil); len(results) != 0 {
+			q.Errorf("no messages: %v", results)
+		}
+	},
+	"publish with a digest": func(q *aQueue) {
+		first, again, other := q.message("a"), q.message("a"), q.message("a")
+		again.Body = fmt.Appendf(nil, `{"message_id":%q,"sealed":"anew"}`, again.ID)
+		first.Digest, again.Digest, other.Digest = []byte{1, 0}, []byte{1, 0}, []byte{2}
+		tooLong := q.message("b")
+		tooLong.Digest = make([]byte, sealmq.MaxDigestBytes+1)
+		results := q.PublishBatch(q.Context(), []sealmq.Message{first, again, other, q.message("a"), tooLong, q.message("c")})
+		for i, want := range []sealmq.Code{"", "", sealmq.Duplicate, sealmq.Duplicate, sealmq.BadArgument, ""} {
+			if r := results[i]; sealmq.CodeOf(r.Err) != want || (r.Err == nil) != (want == "") || r.Repeated != (i == 1) {
+				q.Errorf("message %d: %+v; want %s", i, r, want)
+			}
+		}
+		q.wants(q.Publish(q.Context(), other), sealmq.Duplicate)
+		q.must(q.Publish(q.Context(), again))
+		list := q.next(q.consume(q, 0), "a", "c")
+		if d := list[0]; string(d.Body) != string(first.Body) || d.Digest != nil {
+			q.Errorf("%+v", d)
 		}
 	},
 	"queue full": func(q *aQueue) {
@@ -141,9 +162,9 @@ var connectionTests = map[string]func(*aQueue){
 		q.must(q.Bind(q.Context(), small, "x", small))
 		a, b := q.message("a"), q.message("b")
 		a.Key, b.Key = small, small
-		errs := q.PublishBatch(q.Context(), []sealmq.Message{a, b})
-		q.must(errs[0])
-		q.wants(errs[1], sealmq.QueueFull)
+		results := q.PublishBatch(q.Context(), []sealmq.Message{a, b})
+		q.must(results[0].Err)
+		q.wants(results[1].Err, sealmq.QueueFull)
 	},
 	"consume": func(q *aQueue) {
 		q.publish("a", "b", "c")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -11,28 +12,36 @@ import (
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-const verbPublish = "publish "
+const (
+	verbPublish       = "publish "
+	verbPublishDigest = "publish_digest "
+)
 
 // Publish sends a message and waits for its result; see sealmq.Publisher. If ctx ends first,
 // the client goes on trying.
 func (c *Client) Publish(ctx context.Context, m sealmq.Message) error {
-	return c.PublishBatch(ctx, []sealmq.Message{m})[0]
+	return c.PublishBatch(ctx, []sealmq.Message{m})[0].Err
 }
 
 // PublishBatch sends messages and waits for their results; see sealmq.Publisher. If ctx ends
 // first, the client goes on trying.
-func (c *Client) PublishBatch(ctx context.Context, batch []sealmq.Message) []error {
-	errs, calls := make([]error, len(batch)), make([]*call, len(batch))
+func (c *Client) PublishBatch(ctx context.Context, batch []sealmq.Message) []sealmq.PublishResult {
+	results, calls := make([]sealmq.PublishResult, len(batch)), make([]*call, len(batch))
 	for i := range batch {
 		calls[i] = newCall()
-		errs[i] = c.publish(ctx, &batch[i], entry{kind: kindPublish, id: batch[i].ID, limit: c.cfg.ResendFor, call: calls[i]})
+		results[i].Err = c.publish(ctx, &batch[i], entry{kind: kindPublish, id: batch[i].ID, limit: c.cfg.ResendFor, call: calls[i]})
 	}
 	for i, wait := range calls {
-		if errs[i] == nil {
-			errs[i] = wait.wait(ctx)
+		if results[i].Err != nil {
+			continue
 		}
+		if err := wait.wait(ctx); err != nil {
+			results[i].Err = err
+			continue
+		}
+		results[i].Repeated = wait.repeated
 	}
-	return errs
+	return results
 }
 
 func (l *call) wait(ctx context.Context) error {
@@ -77,7 +86,11 @@ func (c *Client) PublishWith(ctx context.Context, m sealmq.Message, o PublishOpt
 
 // publishSize is the length of a publish's line.
 func publishSize(m *sealmq.Message) int {
-	return len(verbPublish) + len(m.Exchange) + len(m.Key) + len(m.Body) + 3
+	n := len(verbPublish) + len(m.Exchange) + len(m.Key) + len(m.Body) + 3
+	if len(m.Digest) > 0 {
+		n += len(verbPublishDigest) - len(verbPublish) + hex.EncodedLen(len(m.Digest)) + 1
+	}
+	return n
 }
 
 func (c *Client) publish(ctx context.Context, m *sealmq.Message, e entry) error {
@@ -99,9 +112,16 @@ func (c *Client) publish(ctx context.Context, m *sealmq.Message, e entry) error 
 		return ErrResendTooOld
 	}
 	line := c.out.reserve(size)
-	line = append(line, verbPublish...)
+	if len(m.Digest) == 0 {
+		line = append(line, verbPublish...)
+	} else {
+		line = append(line, verbPublishDigest...)
+	}
 	line = append(append(line, m.Exchange...), ' ')
 	line = append(append(line, m.Key...), ' ')
+	if len(m.Digest) > 0 {
+		line = append(hex.AppendEncode(line, m.Digest), ' ')
+	}
 	line = append(append(line, m.Body...), '\n')
 	c.out.push(line, e)
 	c.issued++
@@ -132,6 +152,8 @@ func (c *Client) Check(m *sealmq.Message) error {
 	switch {
 	case len(m.Properties) > 0:
 		return refuse(sealmq.Unsupported, "the line protocol carries no properties of messages")
+	case len(m.Digest) > sealmq.MaxDigestBytes:
+		return refuse(sealmq.BadArgument, fmt.Sprintf("the digest is longer than %d bytes", sealmq.MaxDigestBytes))
 	case len(m.Body) == 0:
 		return refuse(sealmq.BadArgument, "the message has no body")
 	case bytes.IndexByte(m.Body, '\n') >= 0:

@@ -177,8 +177,11 @@ func (c *Client) reply(line []byte) error {
 		c.popped++
 		out := c.out.pop()
 		var err error
-		if bytes.HasPrefix(line, prefixAck) && string(line[len(prefixAck):]) == out.id {
+		if confirmed, repeated := confirms(line, out.id); confirmed {
 			c.stats.Confirmed++
+			if out.call != nil {
+				out.call.repeated = repeated
+			}
 		} else {
 			err = publishError(line, out.id)
 			c.stats.Refused++
@@ -195,6 +198,18 @@ func (c *Client) reply(line []byte) error {
 		return c.setupReply(&out, line)
 	}
 	return nil
+}
+
+// confirms reports whether a line confirms a publish of this id, and says that it was a
+// repeat.
+func confirms(line []byte, id string) (ok, repeated bool) {
+	rest, ok := bytes.CutPrefix(line, prefixAck)
+	if !ok || len(rest) < len(id) || string(rest[:len(id)]) != id {
+		return false, false
+	}
+	rest = rest[len(id):]
+	repeated = string(rest) == " repeated"
+	return repeated || len(rest) == 0, repeated
 }
 
 // answer leaves an entry to be finished when the lock is free. The caller holds mu.
@@ -220,9 +235,10 @@ func (e *entry) finish(err error) {
 
 // call waits for one reply. A caller that gives up leaves it to the garbage collector.
 type call struct {
-	reply string
-	err   error
-	ready chan struct{} // room for one signal
+	reply    string
+	err      error
+	repeated bool          // of a publish that succeeded
+	ready    chan struct{} // room for one signal
 }
 
 func newCall() *call { return &call{ready: make(chan struct{}, 1)} }

@@ -4,15 +4,11 @@ import "github.com/sealmq/sealmq"
 
 // Publish is one message for any number of queues.
 type Publish struct {
+	// Message is refused with code BadArgument if its digest is over sealmq.MaxDigestBytes.
 	Message sealmq.Message
 	// Queues are where the message goes, each named once. If there are none, the message is
 	// Unrouted.
 	Queues []string
-	// Digest identifies the content if the same content may have other bytes. If it is not
-	// empty, a message is a repeat if id and digest are the same, whatever its exchange, key
-	// and body are. A message with a digest never repeats one without. A digest over
-	// MaxDigestBytes is refused with code BadArgument. Without an id it has no effect.
-	Digest []byte
 	Repeat Repeat
 }
 
@@ -24,9 +20,6 @@ const (
 	ByID  Repeat = iota // by its id, if it has one
 	Never               // not at all: it is stored, and its id is not remembered
 )
-
-// MaxDigestBytes bounds Publish.Digest.
-const MaxDigestBytes = 64
 
 // Outcome is what became of a publish.
 type Outcome uint8

@@ -193,7 +193,7 @@ var dedupChecks = []check{
 var digestChecks = []restartCheck{
 	{name: "a digest stands for the content", needs: longDedup, run: func(h *harness, restart func()) {
 		h.queue("q", sealmq.QueueOptions{})
-		long := strings.Repeat("d", engine.MaxDigestBytes)
+		long := strings.Repeat("d", sealmq.MaxDigestBytes)
 		sure := func(want engine.Outcome, m sealmq.Message, digest string) {
 			h.Helper()
 			if r := h.digested(m, digest, "q"); r.Outcome != want {
@@ -232,7 +232,7 @@ var digestChecks = []restartCheck{
 var digestLimitChecks = []check{
 	{name: "a digest that is too long is refused", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
-		long := strings.Repeat("d", engine.MaxDigestBytes+1)
+		long := strings.Repeat("d", sealmq.MaxDigestBytes+1)
 		if r := h.digested(message("a"), long, "q"); r.Outcome != engine.Refused || sealmq.CodeOf(r.Err) != sealmq.BadArgument {
 			h.Errorf("outcome %d, error %v", r.Outcome, r.Err)
 		}

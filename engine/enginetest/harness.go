@@ -291,11 +291,8 @@ func (h *harness) one(m sealmq.Message, queues ...string) engine.PublishResult {
 // digested is one for a message whose content is compared by a digest.
 func (h *harness) digested(m sealmq.Message, digest string, queues ...string) engine.PublishResult {
 	h.Helper()
-	results := h.publish(engine.Publish{Message: m, Queues: queues, Digest: []byte(digest)}).must()
-	if len(results) != 1 {
-		h.Fatalf("%d results for one message", len(results))
-	}
-	return results[0]
+	m.Digest = []byte(digest)
+	return h.one(m, queues...)
 }
 
 // stops publishes messages and checks that the engine takes as many as it should, before

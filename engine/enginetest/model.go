@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -328,7 +329,8 @@ func (m *Model) Publish(batch []engine.Publish, done func(results []engine.Publi
 
 // publish decides about one message; ok is false if one of its queues does not exist.
 func (m *Model) publish(p *engine.Publish) (r engine.PublishResult, ok bool) {
-	msg, digest := clone(p.Message), string(p.Digest)
+	msg, digest := clone(p.Message), string(p.Message.Digest)
+	msg.Digest = nil
 	byID := msg.ID != "" && p.Repeat == engine.ByID
 	if m.closed {
 		return engine.PublishResult{Outcome: engine.Refused, Err: errStopped()}, true
@@ -336,9 +338,9 @@ func (m *Model) publish(p *engine.Publish) (r engine.PublishResult, ok bool) {
 	if len(p.Queues) == 0 {
 		return engine.PublishResult{Outcome: engine.Unrouted, Err: sealmq.ErrUnroutable}, true
 	}
-	if len(digest) > engine.MaxDigestBytes {
+	if len(digest) > sealmq.MaxDigestBytes {
 		return engine.PublishResult{Outcome: engine.Refused,
-			Err: &sealmq.Error{Code: sealmq.BadArgument, Message: "the digest is too long"}}, true
+			Err: &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", sealmq.MaxDigestBytes)}}, true
 	}
 	if i := m.state.ids[msg.ID]; i != nil && byID {
 		if i.same(&msg, digest) {

@@ -119,7 +119,8 @@ func (p *pair) publish() {
 		queues := rapid.SliceOfNDistinct(drawQueue, 1, 3, rapid.ID[string]).Draw(p.T, "queues")
 		digest := rapid.SampledFrom([]string{"", "", "", "1", "2"}).Draw(p.T, "digest")
 		repeat := rapid.SampledFrom([]engine.Repeat{engine.ByID, engine.ByID, engine.ByID, engine.Never}).Draw(p.T, "repeat")
-		batch = append(batch, engine.Publish{Message: m, Queues: queues, Digest: []byte(digest), Repeat: repeat})
+		m.Digest = []byte(digest)
+		batch = append(batch, engine.Publish{Message: m, Queues: queues, Repeat: repeat})
 	}
 	type result struct {
 		Outcome engine.Outcome

@@ -78,7 +78,7 @@ func digests(change func([]byte) []byte) func(engine.Engine, Config) engine.Engi
 		return &brokenEngine{Engine: e, publish: func(batch []engine.Publish, done func([]engine.PublishResult)) int {
 			batch = slices.Clone(batch)
 			for i := range batch {
-				batch[i].Digest = change(batch[i].Digest)
+				batch[i].Message.Digest = change(batch[i].Message.Digest)
 			}
 			return e.Publish(batch, done)
 		}}
@@ -197,7 +197,7 @@ var bugList = []bug{
 	{name: "ignores digests", check: "digest/a digest stands for the content after close",
 		engine: digests(func([]byte) []byte { return nil })},
 	{name: "has no limit for digests", check: "digest/a digest that is too long is refused",
-		engine: digests(func(d []byte) []byte { return d[:min(len(d), engine.MaxDigestBytes)] })},
+		engine: digests(func(d []byte) []byte { return d[:min(len(d), sealmq.MaxDigestBytes)] })},
 	{name: "loses the digest at a restart", check: "digest/a digest stands for the content after crash",
 		disk: func(events []event) []event {
 			events = slices.Clone(events)

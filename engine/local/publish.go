@@ -75,7 +75,7 @@ func prepare(key hashKey, batch []engine.Publish) *publishing {
 			continue
 		}
 		p.ids[i] = key.id(m.ID)
-		if d := batch[i].Digest; len(d) > 0 {
+		if d := m.Digest; len(d) > 0 {
 			p.hashes[i], p.scratch = key.digest(p.scratch, m.ID, d)
 		} else {
 			p.hashes[i], p.scratch = key.content(p.scratch, m)
@@ -88,7 +88,7 @@ func prepare(key hashKey, batch []engine.Publish) *publishing {
 // the size beyond the body, in units of 8 bytes.
 const maxHead = 8 * (1<<16 - 8)
 
-var errDigest = &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", engine.MaxDigestBytes)}
+var errDigest = &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", sealmq.MaxDigestBytes)}
 
 // recognised reports whether a repeat of the message is recognised.
 func recognised(req *engine.Publish) bool { return req.Message.ID != "" && req.Repeat == engine.ByID }
@@ -147,7 +147,7 @@ func (e *Engine) decide(p *publishing, i int, req *engine.Publish) (stop bool, e
 		res.Outcome, res.Err = engine.Unrouted, sealmq.ErrUnroutable
 		return true, nil
 	}
-	if len(req.Digest) > engine.MaxDigestBytes {
+	if len(req.Message.Digest) > sealmq.MaxDigestBytes {
 		return refuse(res, "", errDigest), nil
 	}
 	if recognised(req) {

@@ -53,7 +53,7 @@ func TestDigestsOutliveTheirSegments(t *testing.T) {
 	declare(t, r.Engine, "q", nil)
 	send := func(digest, body string) engine.Outcome {
 		req := message("id", body, "q")
-		req.Digest = []byte(digest)
+		req.Message.Digest = []byte(digest)
 		return publish(t, r.Engine, req)[0].Outcome
 	}
 	if got := send("digest", "body"); got != engine.Stored {

@@ -1,6 +1,8 @@
 package text
 
 import (
+	"encoding/hex"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 )
@@ -19,6 +21,30 @@ func (s *Session) publish(v Verb, args []byte) {
 	}
 	g := s.collect(publishing, v)
 	s.add(g, exchange, key, e)
+}
+
+// suffixRepeated ends the reply to a publish_digest that was a repeat.
+const suffixRepeated = " repeated\n"
+
+// publishDigest is publish with a digest, which a repeat is recognised by. Its reply tells a
+// repeat from the first one.
+func (s *Session) publishDigest(v Verb, args []byte) {
+	exchange, rest := cut(args)
+	key, digest, body, _ := cut3(rest)
+	sum := make([]byte, hex.DecodedLen(len(digest)))
+	if _, err := hex.Decode(sum, digest); err != nil || len(digest) == 0 {
+		s.badArgument(v, "the digest is not hexadecimal")
+		return
+	}
+	e, err := CheckMessage(body)
+	if err != nil {
+		s.badMessage(v, "Invalid message format: ", err)
+		return
+	}
+	g := s.collect(publishing, v)
+	s.add(g, exchange, key, e)
+	list := s.requests.publishes
+	list[len(list)-1].Message.Digest = sum
 }
 
 // publishBatch makes one call of a line, and its replies are one piece of output. If one
@@ -73,7 +99,7 @@ func (s *Session) badMessage(v Verb, what string, err error) {
 func (g *group) publishDone(results []engine.PublishResult) {
 	defer g.s.contain()
 	for i := range results {
-		if results[i].Outcome != engine.Stored && results[i].Outcome != engine.Repeated {
+		if !g.expected(results[i].Outcome) {
 			g.text = g.publishReplies(results)
 			break
 		}
@@ -81,16 +107,23 @@ func (g *group) publishDone(results []engine.PublishResult) {
 	g.resolve()
 }
 
-// publishReplies rewrites the group's replies, some of which are refusals.
+// expected reports whether the reply that was written in advance is right.
+func (g *group) expected(o engine.Outcome) bool {
+	return o == engine.Stored || o == engine.Repeated && g.verb != PublishDigest
+}
+
+// publishReplies rewrites the group's replies, some of which are not as expected.
 func (g *group) publishReplies(results []engine.PublishResult) []byte {
 	text := make([]byte, 0, len(g.text)+64)
 	from := 0
 	for i, end := range g.ends {
 		line := g.text[from:end]
 		from = end
-		switch results[i].Outcome {
-		case engine.Stored, engine.Repeated:
+		switch {
+		case g.expected(results[i].Outcome):
 			text = append(text, line...)
+		case results[i].Outcome == engine.Repeated:
+			text = append(append(text, line[:len(line)-1]...), suffixRepeated...)
 		default:
 			id := line[len(prefixAck) : len(line)-1]
 			text = g.appendPublishError(text, id, results[i].Err)

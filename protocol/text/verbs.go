@@ -51,6 +51,7 @@ const (
 	Extend
 	ResetKey
 	FindReset
+	PublishDigest
 
 	verbs // number of verbs
 )
@@ -138,6 +139,7 @@ var table = [verbs]row{
 	Release:         {"release", "<id> [delay <duration>]", 0, 1, missingMessageID, "RELEASE_CONFIRMED ", (*Session).nack},
 	Extend:          {"extend", "<id>", 0, 1, missingMessageID, "EXTEND_CONFIRMED ", (*Session).extend},
 	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
+	PublishDigest:   {"publish_digest", "<exchange> <key> <hex> <message>", 0, 4, missingParameters, prefixAck, (*Session).publishDigest},
 	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
 }
 
