@@ -175,9 +175,13 @@ type QueueInfo struct {
 	Name      string       `json:"name"`
 	Options   QueueOptions `json:"options"`
 	Ready     int          `json:"ready"`     // waiting, delayed ones included
+	Delayed   int          `json:"delayed"`   // waiting, and not due yet
 	Unacked   int          `json:"unacked"`   // in consumers' hands
 	Bytes     int64        `json:"bytes"`     // of bodies, ready and unacked
 	Consumers int          `json:"consumers"` // subscriptions
+	// Oldest is when the message came to the queue that is at its front and not delayed: when
+	// it was published, moved or dead-lettered. It is zero if there is none.
+	Oldest time.Time `json:"oldest,omitzero"`
 	// Totals since the broker was started.
 	Published    uint64 `json:"published"`
 	Delivered    uint64 `json:"delivered"`
@@ -195,9 +199,13 @@ const (
 	MaxPeek     = 100 // the most that are shown
 )
 
+// MaxMoveIDs is the most ids of messages that are moved with one call.
+const MaxMoveIDs = 1000
+
 // PeekedMessage is a waiting message that was looked at and not taken.
 type PeekedMessage struct {
 	ID          string          `json:"id"`
+	Seq         uint64          `json:"seq"` // its place: it ascends in the order of the queue
 	Publisher   string          `json:"publisher"`
 	Exchange    string          `json:"exchange"`
 	Key         string          `json:"key"`

@@ -127,7 +127,11 @@ type Administrator interface {
 	// Move moves up to n messages (0: all) from the front of one queue to the end of
 	// another, for example from a dead-letter queue to where they came from.
 	Move(ctx context.Context, from, to string, n int) (moved int, err error)
-	// Peek looks at up to n messages (0: DefaultPeek) at the front of a queue without
-	// taking them.
-	Peek(ctx context.Context, queue string, n int) ([]PeekedMessage, error)
+	// MoveMessages moves the waiting messages that have one of these ids, up to MaxMoveIDs,
+	// to the end of another queue. An id that is not there is no error.
+	MoveMessages(ctx context.Context, from, to string, ids []string) (moved int, err error)
+	// Peek looks at up to n messages (0: DefaultPeek) of a queue without taking them: at the
+	// front or, if from is above 0, at those whose PeekedMessage.Seq is from or more. The next
+	// page begins at the last Seq plus 1.
+	Peek(ctx context.Context, queue string, from uint64, n int) ([]PeekedMessage, error)
 }

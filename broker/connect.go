@@ -129,18 +129,22 @@ func (c *connection) Move(ctx context.Context, from, to string, n int) (moved in
 	return await(ctx, c, func(done func(int, error)) { c.broker.Move(c.caller, from, to, n, done) })
 }
 
-func (c *connection) Peek(ctx context.Context, queue string, n int) ([]sealmq.PeekedMessage, error) {
+func (c *connection) MoveMessages(ctx context.Context, from, to string, ids []string) (moved int, err error) {
+	return await(ctx, c, func(done func(int, error)) { c.broker.MoveMessages(c.caller, from, to, ids, done) })
+}
+
+func (c *connection) Peek(ctx context.Context, queue string, from uint64, n int) ([]sealmq.PeekedMessage, error) {
 	if n == 0 {
 		n = sealmq.DefaultPeek
 	}
-	list, err := await(ctx, c, func(done func([]sealmq.Delivery, error)) { done(c.broker.Peek(c.caller, queue, n)) })
+	list, err := await(ctx, c, func(done func([]sealmq.Delivery, error)) { done(c.broker.Peek(c.caller, queue, from, n)) })
 	if err != nil {
 		return nil, err
 	}
 	peeked := make([]sealmq.PeekedMessage, len(list))
 	for i := range list {
 		d := &list[i]
-		peeked[i] = sealmq.PeekedMessage{ID: d.ID, Publisher: d.Publisher, Exchange: d.Exchange, Key: d.Key, Time: d.Published,
+		peeked[i] = sealmq.PeekedMessage{ID: d.ID, Seq: d.Tag.Seq, Publisher: d.Publisher, Exchange: d.Exchange, Key: d.Key, Time: d.Published,
 			Attempts: d.Attempt, DeathReason: d.DeathReason, DeathQueue: d.DeathQueue, Size: len(d.Body)}
 		if json.Valid(d.Body) {
 			peeked[i].Body = d.Body

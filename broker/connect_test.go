@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +157,57 @@ var connectionTests = map[string]func(*aQueue){
 			q.Errorf("%+v", d)
 		}
 	},
+	"delays and age": func(q *aQueue) {
+		q.publish("a", "b")
+		info, err := q.Queue(q.Context(), q.name)
+		if q.must(err); info.Delayed != 0 || time.Since(info.Oldest) > time.Hour || info.Oldest.IsZero() {
+			q.Errorf("%+v", info)
+		}
+		s := q.consume(q, 2)
+		list := q.next(s, "a", "b")
+		q.must(s.Nack(time.Hour, list[0]))
+		q.must(s.AckWait(q.Context(), list[1]))
+		info, err = q.Queue(q.Context(), q.name)
+		if q.must(err); info.Ready != 1 || info.Delayed != 1 || !info.Oldest.IsZero() {
+			q.Errorf("%+v", info)
+		}
+	},
+	"peek by pages, move by ids": func(q *aQueue) {
+		q.publish("a", "b", "c", "d", "e")
+		var all []string
+		var from uint64
+		for {
+			list, err := q.Peek(q.Context(), q.name, from, 2)
+			if q.must(err); len(list) == 0 {
+				break
+			}
+			for _, m := range list {
+				all = append(all, strings.TrimPrefix(m.ID, q.name))
+				from = m.Seq + 1
+			}
+		}
+		if got := strings.Join(all, ""); got != "abcde" {
+			q.Errorf("pages: %s", got)
+		}
+		other := q.name + "other"
+		q.must(q.DeclareQueue(q.Context(), other, nil))
+		moved, err := q.MoveMessages(q.Context(), q.name, other, []string{q.name + "d", q.name + "b", "none"})
+		if q.must(err); moved != 2 {
+			q.Errorf("%d moved", moved)
+		}
+		if moved, err = q.MoveMessages(q.Context(), q.name, other, nil); moved != 0 || err != nil {
+			q.Errorf("%d moved, %v", moved, err)
+		}
+		_, err = q.MoveMessages(q.Context(), q.name, other, slices.Repeat([]string{"x"}, sealmq.MaxMoveIDs+1))
+		q.wants(err, sealmq.BadArgument)
+		_, err = q.MoveMessages(q.Context(), q.name, q.name+"none", []string{"x"})
+		q.wants(err, sealmq.NoQueue)
+		q.next(q.consume(q, 0), "a", "c", "e")
+		list, err := q.Peek(q.Context(), other, 0, 0)
+		if q.must(err); len(list) != 2 || list[0].ID != q.name+"b" || list[1].ID != q.name+"d" {
+			q.Errorf("%+v", list)
+		}
+	},
 	"queue full": func(q *aQueue) {
 		q.wants(q.DeclareQueue(q.Context(), q.name, &sealmq.QueueOptions{MaxMessages: 1}), sealmq.Mismatch)
 		small := q.name + "small"
@@ -245,7 +298,7 @@ var connectionTests = map[string]func(*aQueue){
 			}
 		}
 		q.must(dead.Close(q.Context(), list...))
-		peeked, err := q.Peek(q.Context(), q.name+sealmq.DeadSuffix, 0)
+		peeked, err := q.Peek(q.Context(), q.name+sealmq.DeadSuffix, 0, 0)
 		if q.must(err); len(peeked) != 2 || peeked[0].DeathReason != "cannot be opened" || string(peeked[0].Body) != string(q.message("a").Body) {
 			q.Errorf("%+v", peeked)
 		}

@@ -164,9 +164,11 @@ func TestAbsentAbilitiesAreErrors(t *testing.T) {
 	b, err := broker.New(broker.Config{Engine: simple{n.engine}})
 	n.must(err)
 	n.Broker = b
-	_, err = n.Peek(admin, "q", 1)
+	_, err = n.Peek(admin, "q", 0, 1)
 	n.code(sealmq.Unsupported, err)
 	_, err = wait(t, func(done func(int, error)) { n.Move(admin, "q", "r", 0, done) })
+	n.code(sealmq.Unsupported, err)
+	_, err = wait(t, func(done func(int, error)) { n.MoveMessages(admin, "q", "r", []string{"1"}, done) })
 	n.code(sealmq.Unsupported, err)
 	_, _, err = n.Find(admin, "1")
 	n.code(sealmq.Unsupported, err)
@@ -186,12 +188,12 @@ func TestPeekAndMoveArguments(t *testing.T) {
 	n := open(t)
 	n.must(n.declareQueue(alice, "q", nil))
 	for _, count := range []int{-1, 0, sealmq.MaxPeek + 1} {
-		_, err := n.Peek(admin, "q", count)
+		_, err := n.Peek(admin, "q", 0, count)
 		n.code(sealmq.BadArgument, err)
 	}
-	_, err := n.Peek(admin, "none", 1)
+	_, err := n.Peek(admin, "none", 0, 1)
 	n.code(sealmq.NoQueue, err)
-	_, err = n.Peek(admin, "a b", 1)
+	_, err = n.Peek(admin, "a b", 0, 1)
 	n.code(sealmq.BadName, err)
 	for _, tc := range []struct {
 		from, to string
@@ -203,7 +205,15 @@ func TestPeekAndMoveArguments(t *testing.T) {
 	} {
 		_, err := wait(t, func(done func(int, error)) { n.Move(admin, tc.from, tc.to, tc.n, done) })
 		n.code(tc.code, err)
+		if tc.n == 0 {
+			_, err := wait(t, func(done func(int, error)) { n.MoveMessages(admin, tc.from, tc.to, []string{"1"}, done) })
+			n.code(tc.code, err)
+		}
 	}
+	_, err = wait(t, func(done func(int, error)) {
+		n.MoveMessages(admin, "q", "r", make([]string, sealmq.MaxMoveIDs+1), done)
+	})
+	n.code(sealmq.BadArgument, err)
 }
 
 func TestSettlementsBelongToTheirConnection(t *testing.T) {

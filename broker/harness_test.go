@@ -233,7 +233,7 @@ func (n *node) queues(c broker.Caller) (list []engine.QueueInfo) {
 // waiting is the ids that wait in a queue, in order.
 func (n *node) waiting(queue string) []string {
 	n.Helper()
-	list, err := n.Peek(admin, queue, sealmq.MaxPeek)
+	list, err := n.Peek(admin, queue, 0, sealmq.MaxPeek)
 	n.must(err)
 	var ids []string
 	for _, d := range list {

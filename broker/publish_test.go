@@ -127,7 +127,7 @@ func TestPublishKeepsNothingOfTheCallersBuffer(t *testing.T) {
 	if r := <-done; r.Outcome != engine.Stored {
 		t.Fatalf("outcome %d, error %v", r.Outcome, r.Err)
 	}
-	list, err := n.Peek(admin, "q", 1)
+	list, err := n.Peek(admin, "q", 0, 1)
 	n.must(err)
 	want := sealmq.Message{ID: "id-1", Publisher: "alice", Exchange: "t", Key: "a.b",
 		Published: start.Truncate(time.Millisecond), Properties: []byte("t"), Body: []byte("body")}

@@ -127,9 +127,10 @@ func (b *Broker) Queue(c Caller, name string) (engine.QueueInfo, error) {
 	return info, nameQueue(name, err)
 }
 
-// Peek returns up to n waiting messages from the front of a queue without delivering
-// them; n is at most sealmq.MaxPeek. Code Unsupported if the engine cannot.
-func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) {
+// Peek returns up to n waiting messages of a queue without delivering them, from the front
+// or from the place that this Tag.Seq has; n is at most sealmq.MaxPeek. Code Unsupported if
+// the engine cannot.
+func (b *Broker) Peek(c Caller, queue string, from uint64, n int) ([]sealmq.Delivery, error) {
 	if n < 1 || n > sealmq.MaxPeek {
 		return nil, badArgument("the number of messages is not between 1 and " + strconv.Itoa(sealmq.MaxPeek))
 	}
@@ -140,7 +141,7 @@ func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) 
 	if !ok || !b.engine.Abilities().Peek {
 		return nil, sealmq.ErrUnsupported
 	}
-	list, err := p.Peek(queue, n)
+	list, err := p.Peek(queue, from, n)
 	b.audit(c, string(actPeek), queue, err)
 	return list, err
 }
@@ -148,23 +149,46 @@ func (b *Broker) Peek(c Caller, queue string, n int) ([]sealmq.Delivery, error) 
 // Move moves up to n waiting messages (0: all) from the front of one queue to the end of
 // another. Code Unsupported if the engine cannot.
 func (b *Broker) Move(c Caller, from, to string, n int, done func(moved int, err error)) {
+	m, err := b.mover(c, from, to)
+	switch {
+	case err != nil:
+		done(0, err)
+	case n < 0:
+		done(0, badArgument("the number of messages is negative"))
+	default:
+		m.Move(from, to, n, b.auditing(c, actMove, from+" "+to, done))
+	}
+}
+
+// MoveMessages moves the waiting messages with these ids, at most sealmq.MaxMoveIDs, to the
+// end of another queue. Code Unsupported if the engine cannot.
+func (b *Broker) MoveMessages(c Caller, from, to string, ids []string, done func(moved int, err error)) {
+	m, err := b.mover(c, from, to)
+	switch {
+	case err != nil:
+		done(0, err)
+	case len(ids) > sealmq.MaxMoveIDs:
+		done(0, badArgument("more than "+strconv.Itoa(sealmq.MaxMoveIDs)+" message ids"))
+	default:
+		m.MoveMessages(from, to, ids, b.auditing(c, actMove, from+" "+to, done))
+	}
+}
+
+// mover is the engine, if it can move messages and the caller may.
+func (b *Broker) mover(c Caller, from, to string) (engine.Mover, error) {
 	for _, queue := range []string{from, to} {
 		if err := b.allowQueue(c, actMove, queue); err != nil {
-			done(0, err)
-			return
+			return nil, err
 		}
 	}
 	m, ok := b.engine.(engine.Mover)
 	switch {
-	case n < 0:
-		done(0, badArgument("the number of messages is negative"))
 	case from == to:
-		done(0, badArgument("both queues are the same"))
+		return nil, badArgument("both queues are the same")
 	case !ok || !b.engine.Abilities().Move:
-		done(0, sealmq.ErrUnsupported)
-	default:
-		m.Move(from, to, n, b.auditing(c, actMove, from+" "+to, done))
+		return nil, sealmq.ErrUnsupported
 	}
+	return m, nil
 }
 
 // DedupHorizon says for how long a repeated message is recognised; ok is false if the

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -110,9 +111,23 @@ func (c *Client) Move(ctx context.Context, from, to string, n int) (moved int, e
 	return c.count(ctx, "Moved ", "move", withCount(n, from, to)...)
 }
 
-// Peek looks at up to n messages (0: sealmq.DefaultPeek) at the front of a queue without taking them.
-func (c *Client) Peek(ctx context.Context, queue string, n int) (list []sealmq.PeekedMessage, err error) {
-	err = c.look(ctx, &list, "Messages: ", "peek", withCount(n, queue)...)
+// MoveMessages moves the waiting messages that have one of these ids, up to
+// sealmq.MaxMoveIDs, to the end of another queue.
+func (c *Client) MoveMessages(ctx context.Context, from, to string, ids []string) (moved int, err error) {
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	return c.count(ctx, "Moved ", "move_messages", append([]string{from, to}, ids...)...)
+}
+
+// Peek looks at up to n messages (0: sealmq.DefaultPeek) of a queue without taking them: at
+// its front, or at those whose Seq is from or more.
+func (c *Client) Peek(ctx context.Context, queue string, from uint64, n int) (list []sealmq.PeekedMessage, err error) {
+	args := withCount(cmp.Or(n, sealmq.DefaultPeek), queue)
+	if from > 0 {
+		args = append(args, strconv.FormatUint(from, 10))
+	}
+	err = c.look(ctx, &list, "Messages: ", "peek", args...)
 	return list, err
 }
 

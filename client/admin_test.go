@@ -48,7 +48,7 @@ func TestAdministration(t *testing.T) {
 		{"move q.dead q 1", "Moved 1",
 			func(ctx context.Context, c *client.Client) (any, error) { return c.Move(ctx, "q.dead", "q", 1) }, 1},
 		{"peek q 5", `Messages: [{"id":"a","publisher":"p","exchange":"x","key":"k","time":"2026-01-02T03:04:05.678Z","attempts":2,"death_reason":"delivery_limit","size":2,"body":{}}]`,
-			func(ctx context.Context, c *client.Client) (any, error) { return c.Peek(ctx, "q", 5) },
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Peek(ctx, "q", 0, 5) },
 			[]sealmq.PeekedMessage{{ID: "a", Publisher: "p", Exchange: "x", Key: "k", Time: since, Attempts: 2, DeathReason: "delivery_limit", Size: 2, Body: json.RawMessage("{}")}}},
 		{"queues", `Queues: [{"name":"q","options":{"prefetch":5},"ready":1}]`,
 			func(ctx context.Context, c *client.Client) (any, error) { return c.Queues(ctx) },

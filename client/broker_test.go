@@ -73,7 +73,7 @@ func TestCodesOfTheRealBroker(t *testing.T) {
 	if err != nil || who.ID != "lab" || who.Role != sealmq.RoleClient {
 		t.Errorf("%+v, %v", who, err)
 	}
-	peeked, err := c.Peek(ctx, "q", 5)
+	peeked, err := c.Peek(ctx, "q", 0, 5)
 	if err != nil || len(peeked) != 1 || peeked[0].ID != "first" || string(peeked[0].Body) != `{"message_id":"first","extra":"1"}` {
 		t.Errorf("%+v, %v", peeked, err)
 	}

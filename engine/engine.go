@@ -117,8 +117,10 @@ const (
 
 // Peeker looks at waiting messages without delivering them.
 type Peeker interface {
-	// Peek returns up to n messages from the front of the queue (code NoQueue).
-	Peek(queue string, n int) ([]sealmq.Delivery, error)
+	// Peek returns up to n messages of the queue in their order, from the front or, if from is
+	// above 0, from the place that this tag has: those with a Tag.Seq of from or more, which
+	// ascends in the order of a queue. Delayed messages are left out. Code NoQueue.
+	Peek(queue string, from uint64, n int) ([]sealmq.Delivery, error)
 }
 
 // Mover moves waiting messages between queues.
@@ -126,6 +128,10 @@ type Mover interface {
 	// Move moves up to n messages (0: all) from the front of one queue to the end of
 	// another. Each message moves in one atomic step and its delivery count starts again.
 	Move(from, to string, n int, done func(moved int, err error))
+	// MoveMessages moves those with these ids, in their order, unless they are delayed or
+	// their Repeat was Never. It may cost time in proportion to the backlog. What is not
+	// there is no error.
+	MoveMessages(from, to string, ids []string, done func(moved int, err error))
 }
 
 // Finder looks a message up by its id.

@@ -228,7 +228,7 @@ func TestReceiverSettlesWhatItDoesNotShow(t *testing.T) {
 			}
 			to.Close()
 		}
-		dead, err := admin.Peek(t.Context(), "inbox.dead", 10)
+		dead, err := admin.Peek(t.Context(), "inbox.dead", 0, 10)
 		if err != nil || len(dead) != 1 || dead[0].DeathReason != "I do not like it" {
 			t.Errorf("dead letters: %v, %v", dead, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,9 +20,9 @@ func newQueueCmd() *cobra.Command {
 func newQueueListCmd() *cobra.Command {
 	return connected(&cobra.Command{Use: "list", Short: "List all queues"}, func(a call) error {
 		list, err := a.client.Queues(a.ctx)
-		head := []string{"QUEUE", ">READY", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">DROPPED", ">REFUSED"}
+		head := []string{"QUEUE", ">READY", ">DELAYED", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">DROPPED", ">REFUSED"}
 		return printList(a, err, list, "there are no queues", head, func(q sealmq.QueueInfo) []any {
-			return []any{q.Name, q.Ready, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Dropped, q.Refused}
+			return []any{q.Name, q.Ready, q.Delayed, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Dropped, q.Refused}
 		})
 	})
 }
@@ -41,7 +42,7 @@ func newQueueShowCmd() *cobra.Command {
 			accepts = "only messages sealed with " + strings.Join(o.Suites(), ", ")
 		}
 		return a.facts(nil, q, "QUEUE", q.Name,
-			"ready", q.Ready, "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers,
+			"ready", q.Ready, "delayed", q.Delayed, "oldest", oldestText(q.Oldest), "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers,
 			"published", q.Published, "delivered", q.Delivered, "acked", q.Acked, "returned", q.Returned,
 			"expired", q.Expired, "dropped", q.Dropped, "dead-lettered", q.DeadLettered, "refused", q.Refused,
 			"max messages", limitText(o.MaxMessages, strconv.FormatInt(o.MaxMessages, 10)),
@@ -52,6 +53,13 @@ func newQueueShowCmd() *cobra.Command {
 			"max line", bytesText(o.MaxLineBytes),
 			"accepts", accepts)
 	})
+}
+
+func oldestText(t time.Time) string {
+	if t.IsZero() {
+		return "none"
+	}
+	return stampText(t)
 }
 
 func limitText(n int64, text string) string {
@@ -130,6 +138,7 @@ func newQueueDeleteCmd() *cobra.Command {
 }
 
 func newQueueMoveCmd() *cobra.Command {
+	var ids []string
 	cmd := connected(&cobra.Command{
 		Use:     "move FROM TO",
 		Short:   "Move waiting messages from one queue to another",
@@ -139,9 +148,18 @@ func newQueueMoveCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		n, err := a.client.Move(a.ctx, a.args[0], a.args[1], count)
+		if count > 0 && len(ids) > 0 {
+			return usagef("--count and --id cannot be combined")
+		}
+		var n int
+		if len(ids) > 0 {
+			n, err = a.client.MoveMessages(a.ctx, a.args[0], a.args[1], ids)
+		} else {
+			n, err = a.client.Move(a.ctx, a.args[0], a.args[1], count)
+		}
 		return a.report(err, result{"from": a.args[0], "to": a.args[1], "moved": n}, "moved %s from %s to %s", plural(n, "message"), a.args[0], a.args[1])
 	})
 	cmd.Flags().IntP("count", "n", 0, "maximum number of messages to move (default: all)")
+	cmd.Flags().StringArrayVar(&ids, "id", nil, fmt.Sprintf("move only the message with this `ID`; may be repeated, up to %d times", sealmq.MaxMoveIDs))
 	return cmd
 }

@@ -62,10 +62,12 @@ func (r *peekedRow) cells() (suite, sender, to string) {
 }
 
 func newQueuePeekCmd() *cobra.Command {
+	var from uint64
 	cmd := connected(&cobra.Command{
 		Use:   "peek QUEUE",
 		Short: "Show the first waiting messages without taking them",
-		Long: `Show the first waiting messages without taking them.
+		Long: `Show the first waiting messages without taking them. SEQ is a message's place in the queue; to
+see what waits behind the last one, use --from with its SEQ plus 1.
 
 Of a sealed message the suite, the sender, the receivers and the beginnings of their keys' fingerprints are
 shown. They come from the readable part of its envelope and are not verified. Compare the fingerprints with
@@ -76,17 +78,18 @@ the message is too large for the broker to show its body.`,
 		if err != nil {
 			return err
 		}
-		list, err := a.client.Peek(a.ctx, a.args[0], n)
+		list, err := a.client.Peek(a.ctx, a.args[0], from, n)
 		rows := make([]peekedRow, len(list))
 		for i, m := range list {
 			rows[i] = newPeekedRow(m)
 		}
-		head := []string{"MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "SUITE", "SENDER", "SEALED FOR", "DIED OF"}
+		head := []string{">SEQ", "MESSAGE", ">SIZE", "PUBLISHER", "EXCHANGE", "KEY", "PUBLISHED", ">ATTEMPTS", "SUITE", "SENDER", "SEALED FOR", "DIED OF"}
 		return printList(a, err, rows, "no messages wait", head, func(r peekedRow) []any {
 			suite, sender, to := r.cells()
-			return []any{r.ID, bytesText(r.Size), orDash(r.Publisher), r.Exchange, r.Key, stampText(r.Time), r.Attempts, suite, sender, to, orDash(r.DeathReason)}
+			return []any{r.Seq, r.ID, bytesText(r.Size), orDash(r.Publisher), r.Exchange, r.Key, stampText(r.Time), r.Attempts, suite, sender, to, orDash(r.DeathReason)}
 		})
 	})
 	cmd.Flags().IntP("count", "n", sealmq.DefaultPeek, fmt.Sprintf("maximum number of messages to show, up to %d", sealmq.MaxPeek))
+	cmd.Flags().Uint64Var(&from, "from", 0, "begin at the message with this `SEQ`, or the next one (default: the front)")
 	return cmd
 }

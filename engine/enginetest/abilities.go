@@ -9,7 +9,7 @@ import (
 
 func (h *harness) peek(queue string, n int) []sealmq.Delivery {
 	h.Helper()
-	list, err := h.engine.(engine.Peeker).Peek(queue, n)
+	list, err := h.engine.(engine.Peeker).Peek(queue, 0, n)
 	if err != nil {
 		h.Fatalf("peek: %v", err)
 	}
@@ -18,6 +18,10 @@ func (h *harness) peek(queue string, n int) []sealmq.Delivery {
 
 func (h *harness) move(from, to string, n int) *pending[int] {
 	return begin(h, "move", func(done func(int, error)) { h.engine.(engine.Mover).Move(from, to, n, done) })
+}
+
+func (h *harness) moveIDs(from, to string, ids ...string) *pending[int] {
+	return begin(h, "move by ids", func(done func(int, error)) { h.engine.(engine.Mover).MoveMessages(from, to, ids, done) })
 }
 
 func canPeek(a engine.Abilities) bool { return a.Peek }
@@ -90,9 +94,34 @@ var abilityChecks = []check{
 		}
 		h.holds("q", 5, 0)
 		c.take(1)
-		if _, err := h.engine.(engine.Peeker).Peek("none", 1); sealmq.CodeOf(err) != sealmq.NoQueue {
+		if _, err := h.engine.(engine.Peeker).Peek("none", 0, 1); sealmq.CodeOf(err) != sealmq.NoQueue {
 			h.Errorf("peek into nothing: error %v", err)
 		}
+	}},
+	{name: "peek goes on at a place", needs: canPeek, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", ids("m", 5)...)
+		page := func(from uint64, want ...string) (next uint64) {
+			h.Helper()
+			list, err := h.engine.(engine.Peeker).Peek("q", from, 2)
+			if err != nil {
+				h.Fatalf("peek: %v", err)
+			}
+			h.sameIDs(list, want...)
+			if len(list) > 0 {
+				next = list[len(list)-1].Tag.Seq + 1
+			}
+			return next
+		}
+		next := page(0, "m-0000", "m-0001")
+		c := h.consumer("q", 0)
+		c.ack(c.take(5)[:2]...)
+		page(0)
+		c.Session.Close(true)
+		next = page(next, "m-0002", "m-0003")
+		h.put("q", "later")
+		next = page(next, "m-0004", "later")
+		page(next)
 	}},
 	{name: "peek at dead letters", needs: canPeek, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
@@ -135,6 +164,48 @@ var abilityChecks = []check{
 		c.gets("m-0002", "m-0003")
 		h.move("none", "q", 0).fails(sealmq.NoQueue)
 		h.move("q", "none", 0).fails(sealmq.NoQueue)
+	}},
+	{name: "move by ids", needs: canMove, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.queue("to", sealmq.QueueOptions{})
+		h.put("q", ids("m", 6)...)
+		c := h.consumer("q", 3)
+		held := c.take(3)
+		c.nack(held[0])
+		c.settle(engine.Settlement{Tag: held[1].Tag, Verdict: engine.Dead, Reason: "why"}).must()
+		c.SetPrefetch(0, engine.Paused)
+		if n := h.moveIDs("q", "to", "m-0004", "m-0000", "none", "m-0004", "m-0001", "m-0002").must(); n != 2 {
+			h.Errorf("moved %d, want 2: one is dead, and one is in hand", n)
+		}
+		if n := h.moveIDs("q.dead", "to", "m-0001").must(); n != 1 {
+			h.Errorf("moved %d, want the dead one", n)
+		}
+		h.holds("q", 2, 1)
+		h.holds("q.dead", 0, 0)
+		list := h.consumer("to", 0).gets("m-0000", "m-0004", "m-0001")
+		for _, d := range list {
+			if d.Attempt != 1 || d.Redelivered() || d.DeathReason != "" || d.DeathQueue != "" {
+				h.Errorf("%s: attempt %d, died in %q of %q, want 1 and no death", d.ID, d.Attempt, d.DeathQueue, d.DeathReason)
+			}
+		}
+		h.content(list[1], message("m-0004"))
+		h.outcome(engine.Repeated, "", message("m-0004"), "q")
+		if n := h.moveIDs("q", "to").must(); n != 0 {
+			h.Errorf("moved %d without an id", n)
+		}
+		h.moveIDs("none", "q", "m-0003").fails(sealmq.NoQueue)
+		h.moveIDs("q", "none", "m-0003").fails(sealmq.NoQueue)
+	}},
+	{name: "move by ids ends at the target's limit", needs: canMove, run: func(h *harness) {
+		h.queue("from", sealmq.QueueOptions{})
+		h.queue("to", sealmq.QueueOptions{MaxMessages: 1})
+		h.put("from", ids("m", 3)...)
+		n, err := h.moveIDs("from", "to", "m-0001", "m-0002").wait()
+		if n != 1 || sealmq.CodeOf(err) != sealmq.QueueFull {
+			h.Errorf("moved %d, error %v, want 1 and code %s", n, err, sealmq.QueueFull)
+		}
+		h.consumer("to", 0).gets("m-0001")
+		h.consumer("from", 0).gets("m-0000", "m-0002")
 	}},
 	{name: "move spares what is in hand", needs: canMove, run: func(h *harness) {
 		h.queue("from", sealmq.QueueOptions{})

@@ -22,12 +22,16 @@ func (e *brokenEngine) DeleteQueue(name string, only engine.If, done func(int, e
 	e.Engine.DeleteQueue(name, only, done)
 }
 
-func (e *brokenEngine) Peek(queue string, n int) ([]sealmq.Delivery, error) {
-	return e.Engine.(engine.Peeker).Peek(queue, n)
+func (e *brokenEngine) Peek(queue string, from uint64, n int) ([]sealmq.Delivery, error) {
+	return e.Engine.(engine.Peeker).Peek(queue, from, n)
 }
 
 func (e *brokenEngine) Move(from, to string, n int, done func(int, error)) {
 	e.Engine.(engine.Mover).Move(from, to, n, done)
+}
+
+func (e *brokenEngine) MoveMessages(from, to string, ids []string, done func(int, error)) {
+	e.Engine.(engine.Mover).MoveMessages(from, to, ids, done)
 }
 
 func (e *brokenEngine) Find(id string) (sealmq.Message, bool) {

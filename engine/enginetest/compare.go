@@ -177,8 +177,8 @@ func (p *pair) same(after string) {
 }
 
 // visible leaves out what the contract leaves open: at which of several queues a
-// refusal counts, whether a return that ends in death is one, and how a message gets
-// into a dead-letter queue.
+// refusal counts, whether a return that ends in death is one, and how and when a message
+// gets into a dead-letter queue.
 func visible(tb rapid.TB, e engine.Engine) []engine.QueueInfo {
 	list, err := e.Queues()
 	if err != nil {
@@ -186,6 +186,9 @@ func visible(tb rapid.TB, e engine.Engine) []engine.QueueInfo {
 	}
 	for i := range list {
 		list[i].Refused, list[i].Returned, list[i].Published = 0, 0, 0
+		if isDead(list[i].Name) {
+			list[i].Oldest = time.Time{}
+		}
 	}
 	return list
 }

@@ -244,7 +244,7 @@ func (t *traffic) observer() {
 		t.h.engine.Define([]engine.Definition{definition("k", fmt.Sprint(i))}, func(error) {})
 		t.h.engine.DeclareQueue("red", sealmq.QueueOptions{}, 0, func(engine.QueueInfo, bool, error) {})
 		if p, ok := t.h.engine.(engine.Peeker); ok {
-			p.Peek("green", 3)
+			p.Peek("green", 0, 3)
 		}
 		t.h.engine.Health()
 	}

@@ -294,6 +294,10 @@ func (m *Model) describe(q *queue) engine.QueueInfo {
 	info.Name, info.Options, info.Bytes = q.name, q.options, q.bytes()
 	info.Ready = len(q.waiting())
 	info.Unacked = len(q.entries) - info.Ready
+	front := q.front(m.now())
+	if info.Delayed = info.Ready - len(front); len(front) > 0 {
+		info.Oldest = front[0].entered.UTC()
+	}
 	for _, s := range m.sessions {
 		for _, sub := range s.subs {
 			if sub.queue == q {

@@ -1,11 +1,13 @@
 package enginetest
 
 import (
+	"slices"
+
 	"github.com/sealmq/sealmq"
 )
 
-// Peek implements broker.Peeker.
-func (m *Model) Peek(name string, n int) ([]sealmq.Delivery, error) {
+// Peek implements engine.Peeker.
+func (m *Model) Peek(name string, from uint64, n int) ([]sealmq.Delivery, error) {
 	m.begin()
 	defer m.end()
 	q, err := m.lookUp(name)
@@ -14,15 +16,25 @@ func (m *Model) Peek(name string, n int) ([]sealmq.Delivery, error) {
 	}
 	list := []sealmq.Delivery{}
 	for _, e := range q.front(m.now()) {
-		if len(list) < n && e.synced {
+		if len(list) < n && e.synced && e.seq >= from {
 			list = append(list, q.delivery(e))
 		}
 	}
 	return list, nil
 }
 
-// Move implements broker.Mover.
+// Move implements engine.Mover.
 func (m *Model) Move(from, to string, n int, done func(moved int, err error)) {
+	m.move(from, to, n, func(*entry) bool { return true }, done)
+}
+
+// MoveMessages implements engine.Mover.
+func (m *Model) MoveMessages(from, to string, ids []string, done func(moved int, err error)) {
+	m.move(from, to, 0, func(e *entry) bool { return e.byID && slices.Contains(ids, e.message.ID) }, done)
+}
+
+// move moves up to n messages (0: all) for which wanted is true.
+func (m *Model) move(from, to string, n int, wanted func(*entry) bool, done func(moved int, err error)) {
 	m.begin()
 	defer m.end()
 	source, err := m.lookUp(from)
@@ -38,6 +50,9 @@ func (m *Model) Move(from, to string, n int, done func(moved int, err error)) {
 	for _, e := range source.front(m.now()) {
 		if n > 0 && count == n || !e.synced {
 			break
+		}
+		if !wanted(e) {
+			continue
 		}
 		victims, code := target.fits(e.message, m.now())
 		if code != "" {
@@ -59,7 +74,7 @@ func (m *Model) Move(from, to string, n int, done func(moved int, err error)) {
 	})
 }
 
-// Find implements broker.Finder.
+// Find implements engine.Finder.
 func (m *Model) Find(id string) (sealmq.Message, bool) {
 	m.begin()
 	defer m.end()

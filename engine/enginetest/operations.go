@@ -349,8 +349,13 @@ func (p *pair) peek() {
 	if isDead(name) {
 		n = sealmq.MaxPeek
 	}
+	skip := rapid.IntRange(0, 2).Draw(p.T, "skip")
 	p.call("peek into "+name, func(_ int, e engine.Engine, done func(any, error)) {
-		list, err := e.(engine.Peeker).Peek(name, n)
+		var from uint64
+		if before, _ := e.(engine.Peeker).Peek(name, 0, skip); skip > 0 && len(before) > 0 && !isDead(name) {
+			from = before[len(before)-1].Tag.Seq + 1
+		}
+		list, err := e.(engine.Peeker).Peek(name, from, n)
 		list = inOrder(list)
 		for i := range list {
 			list[i].Tag = sealmq.DeliveryTag{}
@@ -367,8 +372,14 @@ func (p *pair) move() {
 	if info, _ := p.engines[0].Queue(names[0]); isDead(names[0]) && info.Ready > 1 {
 		return
 	}
+	ids := rapid.SliceOfN(drawID, 0, 3).Draw(p.T, "ids")
 	p.call("move from "+names[0]+" to "+names[1], func(_ int, e engine.Engine, done func(any, error)) {
-		e.(engine.Mover).Move(names[0], names[1], n, func(moved int, err error) { done(moved, err) })
+		answer := func(moved int, err error) { done(moved, err) }
+		if len(ids) > 0 {
+			e.(engine.Mover).MoveMessages(names[0], names[1], ids, answer)
+			return
+		}
+		e.(engine.Mover).Move(names[0], names[1], n, answer)
 	})
 }
 

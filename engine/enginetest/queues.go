@@ -77,7 +77,7 @@ var queueChecks = []check{
 		h.holds("q", 2, 0)
 		want := engine.QueueInfo{
 			Name: "q", Options: o.Normalize(), Ready: 2, Consumers: 1,
-			Bytes:     int64(2 * len(message("m-0000").Body)),
+			Bytes: int64(2 * len(message("m-0000").Body)), Oldest: h.clock.Now(),
 			Published: 4, Delivered: 3, Acked: 1, Returned: 1, DeadLettered: 1, Refused: 1,
 		}
 		if diff := cmp.Diff(want, h.info("q")); diff != "" {
@@ -85,6 +85,34 @@ var queueChecks = []check{
 		}
 		c.Session.Close(true)
 		h.eventually("the consumer is counted no more", func() bool { return h.info("q").Consumers == 0 })
+	}},
+	{name: "description of delays and age", needs: func(a engine.Abilities) bool { return a.Delay }, run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{AckTimeout: time.Hour})
+		shows := func(ready, delayed int, oldest time.Time) {
+			h.Helper()
+			h.eventually(fmt.Sprintf("%d wait, %d of them delayed, the oldest since %v", ready, delayed, oldest), func() bool {
+				q := h.info("q")
+				return q.Ready == ready && q.Delayed == delayed && q.Oldest.Equal(oldest)
+			})
+		}
+		shows(0, 0, time.Time{})
+		first := h.clock.Now()
+		h.put("q", "a")
+		h.clock.Advance(time.Second)
+		second := h.clock.Now()
+		h.put("q", "b", "c")
+		shows(3, 0, first)
+		c := h.consumer("q", 2)
+		list := c.gets("a", "b")
+		shows(1, 0, second)
+		c.settle(engine.Settlement{Tag: list[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
+		shows(2, 1, second)
+		c.nack(list[1])
+		shows(3, 1, second)
+		c.ack(c.take(2)...)
+		shows(1, 1, time.Time{})
+		h.clock.Advance(2 * time.Minute)
+		shows(1, 0, first)
 	}},
 	{name: "what does not exist", run: func(h *harness) {
 		c := h.session()

@@ -101,7 +101,7 @@ func fetchSynced(e engine.Engine, _ Config) engine.Engine {
 	return &brokenEngine{Engine: e, session: func(cfg engine.SessionConfig) engine.Session {
 		s := &brokenSession{Session: e.NewSession(cfg)}
 		s.fetch = func(queue string, noAck bool, done func(engine.Fetched, error)) {
-			if list, err := e.(engine.Peeker).Peek(queue, 1); err == nil && len(list) == 0 {
+			if list, err := e.(engine.Peeker).Peek(queue, 0, 1); err == nil && len(list) == 0 {
 				done(engine.Fetched{}, nil)
 				return
 			}

@@ -256,7 +256,7 @@ func (w *World) move(from, to string, n int) error {
 	if err := w.settle(); err != nil || !w.Engine.Abilities().Move {
 		return err
 	}
-	waiting, err := w.Engine.(engine.Peeker).Peek(from, n)
+	waiting, err := w.Engine.(engine.Peeker).Peek(from, 0, n)
 	if err != nil {
 		return fmt.Errorf("peek: %w", err)
 	}
@@ -275,8 +275,18 @@ func (w *World) move(from, to string, n int) error {
 			}
 		}
 	}
+	byID := w.serial%2 == 0
 	w.ask(fmt.Sprintf("move %d", n), answered, w.refusal(answered), func(done func(error)) {
-		w.Engine.(engine.Mover).Move(from, to, n, func(k int, err error) { moved = k; done(err) })
+		count := func(k int, err error) { moved = k; done(err) }
+		if !byID {
+			w.Engine.(engine.Mover).Move(from, to, n, count)
+			return
+		}
+		var ids []string
+		for _, d := range waiting {
+			ids = append(ids, d.ID)
+		}
+		w.Engine.(engine.Mover).MoveMessages(from, to, ids, count)
 	})
 	return w.settle()
 }

@@ -37,7 +37,7 @@ func (w *World) Check() error {
 
 // peek lists what waits in a queue.
 func (w *World) peek(queue string) ([]sealmq.Delivery, error) {
-	list, err := w.Engine.(engine.Peeker).Peek(queue, 1000)
+	list, err := w.Engine.(engine.Peeker).Peek(queue, 0, 1000)
 	if err != nil {
 		return nil, fmt.Errorf("peek %s: %w", queue, err)
 	}

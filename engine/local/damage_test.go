@@ -196,7 +196,7 @@ func (w *harmedWorld) judgeQuarantine(sort string, before []byte) error {
 		return err
 	}
 	for _, info := range all {
-		list, err := w.engine.Peek(info.Name, 1000)
+		list, err := w.engine.Peek(info.Name, 0, 1000)
 		if err != nil {
 			return err
 		}
@@ -255,7 +255,7 @@ func TestBitFlipCostsOneMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, q := range all {
-			list, _ := w.engine.Peek(q.Name, 1000)
+			list, _ := w.engine.Peek(q.Name, 0, 1000)
 			for _, d := range list {
 				got[d.ID] = true
 				if m, _ := w.Message(d.ID); !bytes.Equal(m.Body, d.Body) {

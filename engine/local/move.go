@@ -1,6 +1,11 @@
 package local
 
-import "github.com/sealmq/sealmq"
+import (
+	"errors"
+	"strings"
+
+	"github.com/sealmq/sealmq"
+)
 
 // errTargetGone says that a message cannot be moved because its target was deleted.
 var errTargetGone = &sealmq.Error{Code: sealmq.NoQueue, Message: "the target queue was deleted"}
@@ -103,6 +108,20 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 
 // Move moves waiting messages from the front of one queue to the end of another.
 func (e *Engine) Move(from, to string, n int, done func(int, error)) {
+	e.move(from, to, done, func(src, dst *queue) (int, error) { return e.moveFront(src, dst, n) })
+}
+
+// MoveMessages moves waiting messages with these ids to the end of another queue.
+func (e *Engine) MoveMessages(from, to string, ids []string, done func(int, error)) {
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[strings.Clone(id)] = true
+	}
+	e.move(from, to, done, func(src, dst *queue) (int, error) { return e.moveWanted(src, dst, wanted) })
+}
+
+// move runs a move in the background and answers once it is synced.
+func (e *Engine) move(from, to string, done func(int, error), run func(src, dst *queue) (int, error)) {
 	e.mu.Lock()
 	src, dst := e.state.queues[from], e.state.queues[to]
 	var err error
@@ -115,7 +134,7 @@ func (e *Engine) Move(from, to string, n int, done func(int, error)) {
 		err = &sealmq.Error{Code: sealmq.BadArgument, Message: "source and destination are the same queue"}
 	default:
 		e.background.Go(func() {
-			moved, err := e.moveAll(src, dst, n)
+			moved, err := run(src, dst)
 			if syncErr := e.j.Sync(); err == nil {
 				err = unavailable(syncErr)
 			}
@@ -128,7 +147,7 @@ func (e *Engine) Move(from, to string, n int, done func(int, error)) {
 	}
 }
 
-func (e *Engine) moveAll(src, dst *queue, n int) (moved int, err error) {
+func (e *Engine) moveFront(src, dst *queue, n int) (moved int, err error) {
 	e.mu.Lock()
 	if n <= 0 {
 		n = src.ready
@@ -144,16 +163,94 @@ func (e *Engine) moveAll(src, dst *queue, n int) (moved int, err error) {
 		src.passed(seq)
 		src.setPhase(m, dying)
 		e.mu.Unlock()
-		if err := e.transfer(src, seq, "", dst, dst.admits); err != nil {
-			e.mu.Lock()
-			if m := src.at(seq); m != nil && m.phase == dying {
-				src.waitAgain(seq, m)
-				src.wake(1)
-			}
-			e.mu.Unlock()
+		if err := e.moveOne(src, seq, dst, dst.admits); err != nil {
 			return moved, storageError(err)
 		}
 		moved++
 	}
 	return moved, nil
+}
+
+// moveOne moves a copy that was taken out of reach. If it cannot, it puts the copy back.
+func (e *Engine) moveOne(src *queue, seq uint64, dst *queue, admit func(*sealmq.Message) error) error {
+	err := e.transfer(src, seq, "", dst, admit)
+	if err == nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m := src.at(seq); m != nil && m.phase == dying {
+		src.waitAgain(seq, m)
+		src.wake(1)
+	}
+	return err
+}
+
+// scanGroup bounds how many copies are looked at under the lock at a time.
+const scanGroup = 4096
+
+// moveWanted moves the copies with these ids. Memory has no ids, but the slots of those that
+// are remembered.
+func (e *Engine) moveWanted(src, dst *queue, wanted map[string]bool) (moved int, err error) {
+	slots := make(map[uint32]bool, len(wanted))
+	e.mu.Lock()
+	for id := range wanted {
+		if slot := e.state.dedup.find(e.state.dedup.key.id(id)); slot != noSlot {
+			slots[slot+1] = true
+		}
+	}
+	e.mu.Unlock()
+	// Two ids may share a slot by a collision, so the id in the record decides.
+	admit := func(m *sealmq.Message) error {
+		if !wanted[m.ID] {
+			return errNotWanted
+		}
+		return dst.admits(m)
+	}
+	for next, more := uint64(0), true; more; {
+		var seqs []uint64
+		seqs, next, more = e.listWanted(src, next, slots)
+		for _, seq := range seqs {
+			if e.stopping.Err() != nil || !e.setAside(src, seq, dst) {
+				continue
+			}
+			switch err := e.moveOne(src, seq, dst, admit); {
+			case err == nil:
+				moved++
+			case err != errNotWanted:
+				return moved, storageError(err)
+			}
+		}
+	}
+	return moved, nil
+}
+
+var errNotWanted = errors.New("another message")
+
+// listWanted lists copies that have one of these slots, from next on, and says where to go on.
+func (e *Engine) listWanted(q *queue, next uint64, slots map[uint32]bool) (seqs []uint64, on uint64, more bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	looked := 0
+	for seq, n := range q.from(next) {
+		if looked++; looked > scanGroup {
+			return seqs, seq, true
+		}
+		if slots[n.dedup] {
+			seqs = append(seqs, seq)
+		}
+	}
+	return seqs, 0, false
+}
+
+// setAside takes a copy that waits out of reach, so that it can be moved.
+func (e *Engine) setAside(src *queue, seq uint64, dst *queue) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := src.at(seq)
+	if n == nil || n.phase != waiting || seq >= src.visible || src.deleted || dst.deleted {
+		return false
+	}
+	src.setPhase(n, dying)
+	return true
 }

@@ -8,8 +8,8 @@ import (
 // maxPeek bounds one Peek.
 const maxPeek = 1000
 
-// Peek returns waiting messages from the front without delivering them.
-func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
+// Peek returns waiting messages without delivering them.
+func (e *Engine) Peek(name string, from uint64, n int) ([]sealmq.Delivery, error) {
 	n = min(max(n, 1), maxPeek)
 	s := session{e: e}
 	e.mu.Lock()
@@ -18,7 +18,7 @@ func (e *Engine) Peek(name string, n int) ([]sealmq.Delivery, error) {
 		e.mu.Unlock()
 		return nil, sealmq.ErrNoQueue
 	}
-	for seq, m := range q.from(0) {
+	for seq, m := range q.from(from) {
 		if seq >= q.visible || len(s.taken) == n {
 			break
 		}

@@ -114,6 +114,16 @@ func (q *queue) oldestWaiting() (seq uint64, ok bool) {
 	return 0, false
 }
 
+// oldest is when the copy at the front came here, and zero if none waits.
+func (q *queue) oldest() (t time.Time) {
+	if q.ready > 0 {
+		if seq, ok := q.oldestWaiting(); ok {
+			return time.UnixMilli(q.at(seq).arrived()).UTC()
+		}
+	}
+	return t
+}
+
 // take moves the copy that nextWaiting returned into a consumer's hands. It returns the
 // number of the delivery, and whether the copy came back before.
 func (q *queue) take(seq uint64, n *entry) (attempt uint32, back bool) {
@@ -245,7 +255,7 @@ func (q *queue) wake(n int) {
 
 func (q *queue) info() engine.QueueInfo {
 	return engine.QueueInfo{
-		Name: q.name, Options: q.options, Ready: q.waiting(), Unacked: len(q.held),
+		Name: q.name, Options: q.options, Ready: q.waiting(), Delayed: q.delayed, Unacked: len(q.held), Oldest: q.oldest(),
 		Bytes: q.bytes, Consumers: len(q.subs),
 		Published: q.published, Delivered: q.delivered, Acked: q.acked, Returned: q.returned,
 		Expired: q.expired, Dropped: q.dropped, DeadLettered: q.dead, Refused: q.refused,

@@ -294,7 +294,7 @@ func TestDiskStaysBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.open()
-	list, err := r.Peek("q", 1000)
+	list, err := r.Peek("q", 0, 1000)
 	if err != nil || len(list) != len(live) {
 		t.Fatalf("%d messages after reopening, want %d: %v", len(list), len(live), err)
 	}
@@ -366,7 +366,7 @@ func TestLargestMessage(t *testing.T) {
 		}
 	}
 	for range 2 {
-		list, err := r.Peek("q.dead", 10)
+		list, err := r.Peek("q.dead", 0, 10)
 		if err != nil || len(list) != 1 || len(list[0].Body) != size {
 			t.Fatalf("%d dead letters: %v", len(list), err)
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -190,29 +191,33 @@ func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
 func TestQueueSeriesStayBounded(t *testing.T) {
 	var all []engine.QueueInfo
 	for i := range 10_000 {
-		all = append(all, engine.QueueInfo{Name: fmt.Sprintf("q%05d", i), Ready: i, Unacked: 1, Bytes: 10, Consumers: 1, Published: 7})
+		all = append(all, engine.QueueInfo{Name: fmt.Sprintf("q%05d", i), Ready: i, Unacked: 1, Bytes: 10, Consumers: 1, Published: 7, Delayed: 2, Oldest: time.Unix(int64(1000+i), 0)})
 	}
 	got := gather(t, metrics.NewQueues(func() ([]engine.QueueInfo, error) { return all, nil }, 10))
-	if len(got) > 10*12+5 {
+	if len(got) > 10*14+6 {
 		t.Errorf("%d series for 10,000 queues", len(got))
 	}
 	want := map[string]float64{
-		"sealmq_queues":                               10_000,
-		"sealmq_queue_ready_messages{q09999}":         9999,
-		"sealmq_queue_ready_messages{q09990}":         9990,
-		"sealmq_queue_published_total{q09990}":        7,
-		"sealmq_queue_ready_messages{other queues}":   9989 * 9990 / 2,
-		"sealmq_queue_unacked_messages{other queues}": 9990,
-		"sealmq_queue_bytes{other queues}":            99900,
-		"sealmq_queue_consumers{other queues}":        9990,
+		"sealmq_queues":                                 10_000,
+		"sealmq_queue_ready_messages{q09999}":           9999,
+		"sealmq_queue_ready_messages{q09990}":           9990,
+		"sealmq_queue_published_total{q09990}":          7,
+		"sealmq_queue_ready_messages{other queues}":     9989 * 9990 / 2,
+		"sealmq_queue_unacked_messages{other queues}":   9990,
+		"sealmq_queue_bytes{other queues}":              99900,
+		"sealmq_queue_consumers{other queues}":          9990,
+		"sealmq_queue_delayed_messages{other queues}":   19980,
+		"sealmq_queue_oldest_timestamp_seconds{q09999}": 10999,
 	}
 	for name, v := range want {
 		if got[name] != v {
 			t.Errorf("%s = %v, want %v", name, got[name], v)
 		}
 	}
-	if _, ok := got["sealmq_queue_published_total{other queues}"]; ok {
-		t.Error("a counter sums up a changing set of queues")
+	for _, name := range []string{"published_total", "oldest_timestamp_seconds"} {
+		if _, ok := got["sealmq_queue_"+name+"{other queues}"]; ok {
+			t.Errorf("%s of a changing set of queues is summed up", name)
+		}
 	}
 	if all[0].Name != "q00000" {
 		t.Error("the engine's slice was sorted")
@@ -230,10 +235,10 @@ func TestFewQueuesHaveNoSumOfOthers(t *testing.T) {
 		}
 		keys++
 	}
-	if diff := cmp.Diff(2*12+1, keys); diff != "" {
+	if diff := cmp.Diff(2*14+1, keys); diff != "" {
 		t.Error(diff)
 	}
-	if got["sealmq_queue_refused_total{a}"] != 2 {
+	if got["sealmq_queue_refused_total{a}"] != 2 || got["sealmq_queue_oldest_timestamp_seconds{a}"] != 0 {
 		t.Errorf("refused: %v", got)
 	}
 }

@@ -27,6 +27,7 @@ type queueSeries struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
 	value func(*engine.QueueInfo) uint64
+	sums  bool // the queues without a series of their own are added up
 }
 
 // NewQueues returns a collector over what list returns at each scrape, with series for
@@ -34,11 +35,12 @@ type queueSeries struct {
 func NewQueues(list func() ([]engine.QueueInfo, error), max int) *Queues {
 	c := &Queues{list: list, max: max, count: prometheus.NewDesc("sealmq_queues", "Queues that exist.", nil, nil)}
 	add := func(kind prometheus.ValueType, name, help string, value func(*engine.QueueInfo) uint64) {
-		c.series = append(c.series, queueSeries{prometheus.NewDesc("sealmq_queue_"+name, help, []string{"queue"}, nil), kind, value})
+		c.series = append(c.series, queueSeries{prometheus.NewDesc("sealmq_queue_"+name, help, []string{"queue"}, nil), kind, value, kind == prometheus.GaugeValue})
 	}
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	type queue = engine.QueueInfo
 	add(gauge, "ready_messages", "Messages waiting in the queue, delayed ones included.", func(q *queue) uint64 { return uint64(q.Ready) })
+	add(gauge, "delayed_messages", "Messages waiting in the queue that are not due yet.", func(q *queue) uint64 { return uint64(q.Delayed) })
 	add(gauge, "unacked_messages", "Messages delivered and not yet acknowledged.", func(q *queue) uint64 { return uint64(q.Unacked) })
 	add(gauge, "bytes", "Bytes of the bodies of waiting and unacknowledged messages.", func(q *queue) uint64 { return uint64(q.Bytes) })
 	add(gauge, "consumers", "Subscriptions to the queue.", func(q *queue) uint64 { return uint64(q.Consumers) })
@@ -50,6 +52,13 @@ func NewQueues(list func() ([]engine.QueueInfo, error), max int) *Queues {
 	add(counter, "dropped_total", "Oldest messages dropped because the queue was full.", func(q *queue) uint64 { return q.Dropped })
 	add(counter, "dead_lettered_total", "Messages moved to the dead-letter queue.", func(q *queue) uint64 { return q.DeadLettered })
 	add(counter, "refused_total", "Publishes refused because the queue was full.", func(q *queue) uint64 { return q.Refused })
+	add(gauge, "oldest_timestamp_seconds", "When the message at the front came to the queue, in Unix time; 0 if none waits.", func(q *queue) uint64 {
+		if q.Oldest.IsZero() {
+			return 0
+		}
+		return uint64(q.Oldest.Unix())
+	})
+	c.series[len(c.series)-1].sums = false
 	return c
 }
 
@@ -81,7 +90,7 @@ func (c *Queues) Collect(ch chan<- prometheus.Metric) {
 		for i := range all {
 			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.value(&all[i])), all[i].Name)
 		}
-		if len(rest) > 0 && s.kind == prometheus.GaugeValue {
+		if len(rest) > 0 && s.sums {
 			var sum uint64
 			for i := range rest {
 				sum += s.value(&rest[i])

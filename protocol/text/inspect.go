@@ -65,6 +65,7 @@ const (
 // peeked is one message of a peek reply.
 type peeked struct {
 	ID          string          `json:"id"`
+	Seq         uint64          `json:"seq"`
 	Publisher   string          `json:"publisher"`
 	Exchange    string          `json:"exchange"`
 	Key         string          `json:"key"`
@@ -78,13 +79,22 @@ type peeked struct {
 }
 
 func (s *Session) peek(v Verb, args []byte) {
-	queue, count := cut(args)
+	queue, rest := cut(args)
+	count, place := cut(rest)
 	n, ok := optionalCount(count, sealmq.DefaultPeek)
 	if !ok || n > sealmq.MaxPeek {
 		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(sealmq.MaxPeek))
 		return
 	}
-	messages, err := s.cfg.Broker.Peek(s.caller, string(queue), n)
+	var from uint64
+	if len(place) > 0 {
+		var err error
+		if from, err = strconv.ParseUint(string(place), 10, 64); err != nil {
+			s.badArgument(v, "the place to begin at is not a whole number")
+			return
+		}
+	}
+	messages, err := s.cfg.Broker.Peek(s.caller, string(queue), from, n)
 	if err != nil {
 		s.answerError(v, err)
 		return
@@ -93,7 +103,7 @@ func (s *Session) peek(v Verb, args []byte) {
 	shown := 0
 	for i := range messages {
 		d := &messages[i]
-		list[i] = peeked{ID: d.ID, Publisher: d.Publisher, Exchange: d.Exchange, Key: d.Key, Time: stamp(d.Published),
+		list[i] = peeked{ID: d.ID, Seq: d.Tag.Seq, Publisher: d.Publisher, Exchange: d.Exchange, Key: d.Key, Time: stamp(d.Published),
 			Attempts: d.Attempt, DeathReason: d.DeathReason, DeathQueue: d.DeathQueue, Size: len(d.Body)}
 		if len(d.Body) > maxPeekBody || shown+len(d.Body) > maxPeekBodies {
 			continue

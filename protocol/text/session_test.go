@@ -147,7 +147,7 @@ func TestPipelinedFetchSeesThePublishBeforeIt(t *testing.T) {
 	c := n.client(t, "a")
 	c.send(publish("1"), "fetch q", "ack 1", "fetch q", "queue q")
 	c.want("ACK 1", push("1"), "ACK_CONFIRMED 1", "No messages")
-	if got := c.next(); !strings.Contains(got, `"ready":0,"unacked":0`) {
+	if got := c.next(); !strings.Contains(got, `"ready":0,"delayed":0,"unacked":0`) {
 		t.Errorf("received %q", got)
 	}
 }
@@ -385,7 +385,7 @@ func TestAddedCommands(t *testing.T) {
 	if got := c.ask("publish t a.b " + message("1")); !strings.HasPrefix(got, "Error: No queues bound") {
 		t.Errorf("received %q", got)
 	}
-	for _, line := range []string{"delete_queue q", "delete_exchange t", "purge q", "peek q", "move q r", "close_connection 1"} {
+	for _, line := range []string{"delete_queue q", "delete_exchange t", "purge q", "peek q", "move q r", "move_messages q r 1", "close_connection 1"} {
 		if got := c.ask(line); !strings.HasPrefix(got, "Error: not allowed to ") {
 			t.Errorf("%s: %q", line, got)
 		}
@@ -394,10 +394,15 @@ func TestAddedCommands(t *testing.T) {
 		{"declare_queue r", "Queue declared"},
 		{"peek", "Missing queue name"},
 		{"peek q 101", "Error: the number of messages is not between 1 and 100"},
+		{"peek q 10 x", "Error: the place to begin at is not a whole number"},
+		{"peek q 10 9", "Messages: []"},
 		{"move q", "Missing parameters"},
 		{"move q r 0", "Error: the number of messages is not a whole number above zero"},
 		{"move q r 10", "Moved 1"},
-		{"move r q", "Moved 1"},
+		{"move_messages r q", "Missing parameters"},
+		{"move_messages r q none", "Moved 0"},
+		{"move_messages r q" + strings.Repeat(" a", sealmq.MaxMoveIDs+1), "Error: more than 1000 message ids"},
+		{"move_messages r q 2  1", "Moved 1"},
 		{"purge q", "Queue purged 1"},
 		{"delete_queue q", "Queue deleted 0"},
 		{"delete_queue q", "Error: Queue 'q' not found"},
@@ -408,7 +413,7 @@ func TestAddedCommands(t *testing.T) {
 		{"close_connection 1", "Connection closed"},
 	} {
 		if step[0] == "purge q" {
-			if got := admin.ask("peek q"); !strings.HasPrefix(got, `Messages: [{"id":"1","publisher":"alice","exchange":"t","key":"a.b","time":"`) ||
+			if got := admin.ask("peek q"); !strings.HasPrefix(got, `Messages: [{"id":"1","seq":3,"publisher":"alice","exchange":"t","key":"a.b","time":"`) ||
 				!strings.HasSuffix(got, `"size":18,"body":{"message_id":"1"}}]`) {
 				t.Errorf("peek: %q", got)
 			}

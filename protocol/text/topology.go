@@ -1,6 +1,10 @@
 package text
 
 import (
+	"bytes"
+	"strconv"
+	"strings"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 )
@@ -71,6 +75,19 @@ func (s *Session) move(v Verb, args []byte) {
 	}
 	s.ask(v, func(g *group) {
 		s.cfg.Broker.Move(s.caller, string(from), string(to), n, g.finishCount)
+	})
+}
+
+func (s *Session) moveMessages(v Verb, args []byte) {
+	from, rest := cut(args)
+	to, list := cut(rest)
+	if n := bytes.Count(list, []byte{' '}) + 1; n > sealmq.MaxMoveIDs {
+		s.badArgument(v, "more than "+strconv.Itoa(sealmq.MaxMoveIDs)+" message ids")
+		return
+	}
+	ids := strings.Fields(string(list))
+	s.ask(v, func(g *group) {
+		s.cfg.Broker.MoveMessages(s.caller, string(from), string(to), ids, g.finishCount)
 	})
 }
 

@@ -52,6 +52,7 @@ const (
 	ResetKey
 	FindReset
 	PublishDigest
+	MoveMessages
 
 	verbs // number of verbs
 )
@@ -117,7 +118,7 @@ var table = [verbs]row{
 	DeleteQueue:     {"delete_queue", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
 	DeleteExchange:  {"delete_exchange", "<exchange>", adminOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
 	Purge:           {"purge", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
-	Peek:            {"peek", "<queue> [n]", adminOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
+	Peek:            {"peek", "<queue> [<n> [<from>]]", adminOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
 	Move:            {"move", "<from> <to> [n]", adminOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
 	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, "NACK_CONFIRMED ", (*Session).nack},
 	Prefetch:        {"prefetch", "<n>", 0, 1, missingParameters, "Prefetch ", (*Session).setPrefetch},
@@ -140,6 +141,7 @@ var table = [verbs]row{
 	Extend:          {"extend", "<id>", 0, 1, missingMessageID, "EXTEND_CONFIRMED ", (*Session).extend},
 	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
 	PublishDigest:   {"publish_digest", "<exchange> <key> <hex> <message>", 0, 4, missingParameters, prefixAck, (*Session).publishDigest},
+	MoveMessages:    {"move_messages", "<from> <to> <id> …", adminOnly | inOrder, 3, missingParameters, "Moved ", (*Session).moveMessages},
 	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
 }
 

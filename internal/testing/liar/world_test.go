@@ -225,7 +225,7 @@ func (w *world) dead(want int) map[string]string {
 	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 	defer cancel()
 	for had := 0; ; {
-		list, err := admin.Peek(ctx, queue+".dead", 100)
+		list, err := admin.Peek(ctx, queue+".dead", 0, 100)
 		if err != nil && sealmq.CodeOf(err) != sealmq.NoQueue {
 			w.Fatalf("%d of %d messages are dead: %v", had, want, err)
 		}
