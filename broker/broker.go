@@ -31,6 +31,10 @@ type Config struct {
 	Directory *DirectoryConfig
 	// Metrics is what the broker counts into; nil counts into collectors that nobody reads.
 	Metrics *Metrics
+	// PipelineQueue is the name of the pipeline's queue and exchange. It and names that begin
+	// with it and a dot are only for the roles of the pipeline and administrators. Empty is
+	// none.
+	PipelineQueue string
 	// Audit gets every denied command, every administrative one that was let through, with
 	// its outcome, and changed keys; nil discards.
 	Audit audit.Sink
@@ -93,6 +97,7 @@ type Broker struct {
 	limits  Limits
 	metrics *Metrics
 	sink    audit.Sink // may be nil
+	grants  grants
 
 	topo *topology
 	keys *keylog.Log // the key directory, which has locks of its own
@@ -122,6 +127,7 @@ func New(cfg Config) (*Broker, error) {
 		limits:  cfg.Limits.withDefaults(),
 		metrics: cfg.Metrics,
 		sink:    cfg.Audit,
+		grants:  grants{pipeline: cfg.PipelineQueue},
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)

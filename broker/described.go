@@ -53,7 +53,7 @@ func (b *Broker) Queues(c Caller) (iter.Seq[*engine.QueueInfo], error) {
 	list, err := b.described()
 	return func(yield func(*engine.QueueInfo) bool) {
 		for i := range list {
-			if authorize(c, actInspect, list[i].Name) == nil && !yield(&list[i]) {
+			if b.grants.authorize(c, actInspect, list[i].Name) == nil && !yield(&list[i]) {
 				return
 			}
 		}

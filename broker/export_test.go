@@ -42,7 +42,10 @@ func (r Router) Empty() bool {
 	return len(n.next) == 0 && len(n.queues) == 0
 }
 
-func Authorize(c Caller, act, object string) error { return authorize(c, action(act), object) }
+// Authorize asks the grants of a broker with a pipeline's queue, or with none.
+func Authorize(pipeline string, c Caller, act, object string) error {
+	return grants{pipeline}.authorize(c, action(act), object)
+}
 
 // Actions are all that authorize knows.
 func Actions() []string {
@@ -63,7 +66,7 @@ func (b *Broker) CanPublish(c Caller, exchange string) error {
 func (b *Broker) Bindings(c Caller) []Binding {
 	b.mu.Lock()
 	list := b.topo.all(func(bound Binding) bool {
-		return authorize(c, actInspect, bound.Queue) == nil && authorize(c, actInspect, bound.Exchange) == nil
+		return b.grants.authorize(c, actInspect, bound.Queue) == nil && b.grants.authorize(c, actInspect, bound.Exchange) == nil
 	})
 	b.mu.Unlock()
 	slices.SortFunc(list, func(a, b Binding) int {

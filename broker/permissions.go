@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -34,15 +35,34 @@ const (
 // reservedPrefix begins the names that only administrators use.
 const reservedPrefix = "sealmq."
 
+// grants are what everybody may do.
+type grants struct {
+	pipeline string // name of the pipeline's queue and exchange, and the beginning of others; empty if there are none
+}
+
+// pipelineGrants are what the roles of a pipeline may do with its queues and its exchange.
+// No other role but RoleAdmin may do anything.
+var pipelineGrants = map[sealmq.Role][]action{
+	sealmq.RoleProxy:  {actPublish, actDeclare, actBind, actInspect},
+	sealmq.RoleWorker: {actConsume, actDeclare, actBind, actInspect},
+	sealmq.RoleServer: {actPeek, actMove, actDeclare, actBind, actInspect},
+}
+
+// ofPipeline reports whether a queue or an exchange of this name is the pipeline's.
+func (g grants) ofPipeline(name string) bool {
+	rest, ok := strings.CutPrefix(name, g.pipeline)
+	return g.pipeline != "" && ok && (rest == "" || rest[0] == '.')
+}
+
 // authorize is the one place that decides what an identity may do; everything else asks
 // it. object is the name that the action is about, exactly as it will be used, after it
 // was checked. What is not allowed here is denied.
 //
 // The default grant of an identity of any role: publish to, consume from, declare,
-// bind and look at everything but reserved names; find its own messages; read every key
-// and write its own.
+// bind and look at everything but reserved names and what is the pipeline's; find its own
+// messages; read every key and write its own. The pipeline has grants of its own.
 // Everything else needs RoleAdmin.
-func authorize(c Caller, act action, object string) error {
+func (g grants) authorize(c Caller, act action, object string) error {
 	if c.ID == "" {
 		return denied(act, object)
 	}
@@ -52,6 +72,15 @@ func authorize(c Caller, act action, object string) error {
 	case sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer:
 	default:
 		return denied(act, object)
+	}
+	switch act {
+	case actPublish, actConsume, actDeclare, actBind, actInspect, actPeek, actMove:
+		if g.ofPipeline(object) {
+			if slices.Contains(pipelineGrants[c.Role], act) {
+				return nil
+			}
+			return denied(act, object)
+		}
 	}
 	switch act {
 	case actPublish, actConsume, actDeclare, actBind, actInspect:
@@ -110,7 +139,7 @@ func (b *Broker) allow(c Caller, act action, object string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}
-	err := authorize(c, act, object)
+	err := b.grants.authorize(c, act, object)
 	if err != nil {
 		b.metrics.denied(act)
 		b.audit(c, string(act), strings.Clone(object), err) // it may be part of a read buffer
@@ -125,7 +154,7 @@ func (b *Broker) RequireAdmin(c Caller, command string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}
-	err := authorize(c, actAdmin, command)
+	err := b.grants.authorize(c, actAdmin, command)
 	if err != nil {
 		b.metrics.denied(actAdmin)
 	}

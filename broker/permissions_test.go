@@ -17,7 +17,12 @@ import (
 func TestAuthorizationMatrix(t *testing.T) {
 	everyday := []string{"publish", "consume", "declare", "bind", "inspect"}
 	roles := []sealmq.Role{sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin, "", "root", "Admin", "admin "}
-	names := []string{"q", "sealmq", "sealmqx", "xsealmq.q", "SEALMQ.q", "q.sealmq.", "sealmq.q", "sealmq.", "alice", "bob", ""}
+	names := []string{"pipe", "pipe.dead", "pipe.", "pipes", "xpipe", "Pipe", "q", "sealmq", "sealmqx", "xsealmq.q", "SEALMQ.q", "q.sealmq.", "sealmq.q", "sealmq.", "alice", "bob", ""}
+	pipeline := map[sealmq.Role][]string{
+		sealmq.RoleProxy:  {"publish", "declare", "bind", "inspect"},
+		sealmq.RoleWorker: {"consume", "declare", "bind", "inspect"},
+		sealmq.RoleServer: {"peek", "move", "declare", "bind", "inspect"},
+	}
 	cells := 0
 	for _, role := range roles {
 		for _, who := range []sealmq.Identity{
@@ -27,7 +32,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 		} {
 			for _, act := range append(broker.Actions(), "unheard of") {
 				for _, name := range names {
-					cells++
+					cells += 2
 					var want bool
 					switch {
 					case who.ID == "" || !slices.Contains(roles[:5], role):
@@ -42,9 +47,17 @@ func TestAuthorizationMatrix(t *testing.T) {
 					case act == "find", act == "put_key", act == "put_chain":
 						want = name == who.ID
 					}
-					err := broker.Authorize(broker.Caller{Identity: who}, act, name)
-					if want != (err == nil) || err != nil && !errors.Is(err, sealmq.ErrDenied) {
-						t.Errorf("%+v may %s %q: error %v, want allowed %v", who, act, name, err, want)
+					for _, pipe := range []string{"", "pipe"} {
+						if pipe != "" && (name == "pipe" || strings.HasPrefix(name, "pipe.")) && who.ID != "" && role != sealmq.RoleAdmin {
+							switch {
+							case slices.Contains(everyday, act), act == "peek", act == "move":
+								want = slices.Contains(pipeline[role], act)
+							}
+						}
+						err := broker.Authorize(pipe, broker.Caller{Identity: who}, act, name)
+						if want != (err == nil) || err != nil && !errors.Is(err, sealmq.ErrDenied) {
+							t.Errorf("pipeline %q: %+v may %s %q: error %v, want allowed %v", pipe, who, act, name, err, want)
+						}
 					}
 				}
 			}

@@ -185,7 +185,7 @@ func (b *Broker) Exchanges(c Caller) []ExchangeInfo {
 		list = append(list, ExchangeInfo{Name: name, Kind: x.kind, Bindings: x.bindings})
 	}
 	b.topo.mu.RUnlock()
-	list = slices.DeleteFunc(list, func(x ExchangeInfo) bool { return authorize(c, actInspect, x.Name) != nil })
+	list = slices.DeleteFunc(list, func(x ExchangeInfo) bool { return b.grants.authorize(c, actInspect, x.Name) != nil })
 	slices.SortFunc(list, func(a, b ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
