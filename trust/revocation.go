@@ -136,7 +136,7 @@ func (l *RevocationList) RevokesName(name string) bool { return l.index.Load().r
 // RevokesFingerprint reports whether the certificate with a fingerprint (mtls.Fingerprint) is
 // revoked by an entry that names it. Serial numbers and names are not looked at.
 func (l *RevocationList) RevokesFingerprint(fingerprint string) bool {
-	return l.index.Load().fingerprints[fingerprint]
+	return l.index.Load().fingerprints[fingerprint] != nil
 }
 
 // Len is the number of entries in force.
