@@ -63,7 +63,7 @@ not. That it expires soon, or is in no record, is a warning.`,
 			err = printList(a, nil, checks, "", []string{"CHECK", "RESULT", "DETAIL"}, func(c certCheck) []any { return []any{c.Name, c.Result, c.Detail} })
 		}
 		if err == nil && !valid {
-			err = errSilent
+			err = errors.New("the certificate did not pass every check")
 		}
 		return err
 	})
