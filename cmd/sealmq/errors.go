@@ -15,6 +15,10 @@ import (
 	"github.com/sealmq/sealmq/seal"
 )
 
+// errSilent ends the process with status 1 if the command has already printed what is
+// wrong.
+var errSilent = errors.New("already reported")
+
 // hintError is an error with what its reader can do about it.
 type hintError struct {
 	err  error

@@ -54,6 +54,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 // printError writes each error on a line, and on the next line what to do about it, if
 // that is known. The lines begin with the program's name, so that they stand out in a log.
 func printError(w io.Writer, err error) {
+	if errors.Is(err, errSilent) {
+		return
+	}
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
