@@ -86,15 +86,12 @@ func (s *Session) peek(v Verb, args []byte) {
 		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(sealmq.MaxPeek))
 		return
 	}
-	var from uint64
-	if len(place) > 0 {
-		var err error
-		if from, err = strconv.ParseUint(string(place), 10, 64); err != nil {
-			s.badArgument(v, "the place to begin at is not a whole number")
-			return
-		}
+	var from int64
+	if !optionalNumber(place, &from) {
+		s.badArgument(v, "the place to begin at is not a whole number")
+		return
 	}
-	messages, err := s.cfg.Broker.Peek(s.caller, string(queue), from, n)
+	messages, err := s.cfg.Broker.Peek(s.caller, string(queue), uint64(from), n)
 	if err != nil {
 		s.answerError(v, err)
 		return
