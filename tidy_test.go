@@ -101,6 +101,7 @@ var places = []place{
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
 
 	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
+	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/mainserver", ends, "sealmq internal/durable pipeline pipeline/records seal", "", "it takes in messages however they come"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi pipeline", "database/sql", "a caller has no database"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
@@ -122,6 +123,7 @@ var places = []place{
 	{"cmd/sealmq/internal/sender", program, "sealmq internal/clock send HdrHistogram/hdrhistogram-go", "", "what the command does around a sender"},
 
 	{"engine/enginetest", tests, "*", "", "every engine passes it"},
+	{"pipeline/queuetest", tests, "*", "", "every queue of the pipeline passes it"},
 	{"internal/testing/crash", tests, "*", "", "it kills the real program"},
 	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},
 	{"internal/testing/faultfs", tests, "*", "", "files that fail"},

@@ -24,8 +24,8 @@ type Queue interface {
 	// Dead lists up to limit dead items, the oldest first.
 	Dead(ctx context.Context, limit int) ([]DeadItem, error)
 	// Requeue puts dead items back to the end of the queue, with their attempts counted
-	// from zero: those that match, or all if match is nil. It returns how many.
-	Requeue(ctx context.Context, match func(DeadItem) bool) (int, error)
+	// from zero: those with these ids, or all if ids is nil. It returns how many there were.
+	Requeue(ctx context.Context, ids []string) (int, error)
 	// Close ends all consumers. What they hold is taken by others.
 	Close() error
 }
@@ -53,8 +53,9 @@ type Consumer interface {
 	// Take waits until there is something or ctx ends, and returns up to max items, those
 	// that were tried least first. It does not wait for more than one.
 	Take(ctx context.Context, max int) ([]Taken, error)
-	// Finish says what became of taken items. It returns when that is stored; after an
-	// error some of them may come again.
+	// Finish says what became of taken items, each once. It returns when every Done is
+	// stored. What a crash swallows of the others comes again at once, as does everything
+	// after an error.
 	Finish(ctx context.Context, finished []Finished) error
 	// Close gives back what is not finished. That does not count as an attempt.
 	Close() error

@@ -30,6 +30,8 @@ type Config struct {
 	Directory *broker.DirectoryConfig
 	// Accepts is another authority whose clients may connect.
 	Accepts *testca.CA
+	// PipelineQueue is the broker's.
+	PipelineQueue string
 	// Engine replaces the local engine. Such a node can be started only once.
 	Engine engine.Engine
 	// Listener changes the configuration of the listener last.
@@ -94,7 +96,7 @@ func (n *Node) Start() {
 		n.Metrics.MustRegister(local.NewCollector(e))
 	}
 	var err error
-	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.cfg.Directory, Log: n.cfg.Log, Metrics: counts}); err != nil {
+	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.cfg.Directory, Log: n.cfg.Log, Metrics: counts, PipelineQueue: n.cfg.PipelineQueue}); err != nil {
 		n.t.Fatal(err)
 	}
 	serverTLS := n.CA.ServerTLS()
