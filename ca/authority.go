@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/mtls"
@@ -48,6 +49,9 @@ type Options struct {
 	// revoke gets a new certificate, they are changed. Nil is Paths.Revoked and revoked.txt
 	// in the data folder.
 	Lists []string
+	// Roles are roles besides server and admin that Setup makes a certificate for, named
+	// like the role.
+	Roles []sealmq.Role
 }
 
 func (o Options) normalize() Options {

@@ -38,7 +38,8 @@ type Result struct {
 //
 // The server certificate is for localhost, the loopback addresses and the name of this
 // machine. If hosts has a name that it lacks, it is issued again with that name added.
-// Both certificates are renewed in the last 30 days of their life. A new certificate is
+// Options.Roles get certificates for the same hosts.
+// All of these are renewed in the last 30 days of their life. A new certificate is
 // for the same key. Everything else that is there stays as it is.
 func Setup(dir string, hosts []string, o Options) (*Result, error) {
 	o = o.normalize()
@@ -64,11 +65,16 @@ func Setup(dir string, hosts []string, o Options) (*Result, error) {
 		return nil, err
 	}
 	n := &renewer{a: a, m: &maker{fs: o.FS}}
-	if err := n.ensureServer(names, ips); err != nil {
+	if err := n.ensureListener(ServerName, sealmq.RoleServer, names, ips); err != nil {
 		return nil, err
 	}
 	if err := n.ensure(Request{Name: AdminName, Role: sealmq.RoleAdmin, KeyType: o.KeyType}, false); err != nil {
 		return nil, err
+	}
+	for _, role := range o.Roles {
+		if err := n.ensureListener(string(role), role, names, ips); err != nil {
+			return nil, err
+		}
 	}
 	return &Result{Authority: a, Made: append(made, n.m.made...), Renewed: n.renewed, Gap: gap, CopyErr: ledger.CopyErr()}, nil
 }
@@ -80,16 +86,18 @@ type renewer struct {
 	renewed []string
 }
 
-func (n *renewer) ensureServer(moreNames []string, moreIPs []net.IP) error {
+// ensureListener ensures the certificate of a role that listens. It names the hosts that
+// the last one named, or this machine, and more.
+func (n *renewer) ensureListener(name string, role sealmq.Role, moreNames []string, moreIPs []net.IP) error {
 	names, ips := defaultHosts()
-	old, err := n.a.readCert(n.a.paths.Cert(ServerName))
+	old, err := n.a.readCert(n.a.paths.Cert(name))
 	if err == nil {
 		names, ips = old.DNSNames, old.IPAddresses
 	} else if !durable.IsNotExist(err) {
 		return err
 	}
 	names, ips, changed := addHosts(names, ips, moreNames, moreIPs)
-	return n.ensure(Request{Name: ServerName, Role: sealmq.RoleServer, KeyType: n.a.options.KeyType, DNSNames: names, IPs: ips}, changed)
+	return n.ensure(Request{Name: name, Role: role, KeyType: n.a.options.KeyType, DNSNames: names, IPs: ips}, changed)
 }
 
 // ensure issues a certificate if there is none. It issues it again if it is stale, if it

@@ -384,3 +384,27 @@ func TestKeyTypeOfTheAuthority(t *testing.T) {
 		t.Errorf("addresses %v", ips)
 	}
 }
+
+// TestSetupForMoreRoles: the certificates of other roles are made once, for this machine.
+func TestSetupForMoreRoles(t *testing.T) {
+	dir := t.TempDir()
+	o := ca.Options{Roles: []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker}}
+	res, err := ca.Setup(dir, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range o.Roles {
+		certs, err := mtls.ReadCertificates(res.Authority.Paths().Cert(string(role)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, got, err := mtls.Profile(certs[0])
+		if err != nil || id != string(role) || got != role || !slices.Contains(certs[0].DNSNames, "localhost") {
+			t.Errorf("the certificate of %s is %s's, of the role %s, for %v (%v)", role, id, got, certs[0].DNSNames, err)
+		}
+	}
+	again, err := ca.Setup(dir, nil, o)
+	if err != nil || len(again.Made)+len(again.Renewed) > 0 {
+		t.Errorf("the second time made %v, renewed %v, error %v", again.Made, again.Renewed, err)
+	}
+}
