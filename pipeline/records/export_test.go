@@ -1,4 +1,9 @@
 package records
 
+import "database/sql"
+
 // SetExamined changes how many rows a page looks at.
 func (s *Store) SetExamined(n int) { s.examine = n }
+
+// Writer is the pool that writes.
+func (s *Store) Writer() *sql.DB { return s.write }

@@ -1,13 +1,19 @@
 package records_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -144,6 +150,71 @@ func TestTwoProcessesOnOneServer(t *testing.T) {
 	}
 	t.Logf("%d and %d repeated transactions", stores[0].Counters().Retries, stores[1].Counters().Retries)
 	e.checkCounts()
+}
+
+func sqliteEnv(t *testing.T) *env {
+	e := &env{t: t, url: "sqlite:" + filepath.Join(t.TempDir(), "records.db"), clock: clock.NewFake(t0), keys: ring(t, 1, 1), hash: hasher(t)}
+	e.s = e.open(nil)
+	return e
+}
+
+func TestFullDisk(t *testing.T) {
+	e := sqliteEnv(t)
+	r, err := e.s.Register(ctx(t), messages(0, 1))
+	want(t, r, err, records.Registered)
+	if _, err := e.s.Writer().Exec("PRAGMA max_page_count = 1"); err != nil { // as many as there are
+		t.Fatal(err)
+	}
+	big := message(1)
+	big.Body = strings.Repeat("x", 100_000)
+	if _, err := e.s.Register(ctx(t), []records.Message{big}); sealmq.CodeOf(err) != sealmq.NoStorage {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if _, err := e.s.Writer().Exec("PRAGMA max_page_count = 1000000"); err != nil {
+		t.Fatal(err)
+	}
+	r, err = e.s.Register(ctx(t), []records.Message{big, message(0)})
+	want(t, r, err, records.Registered, records.Duplicate)
+	e.checkCounts()
+}
+
+// After a failed write nobody knows what is in the file, so nothing more is written to it.
+func TestDamagedFile(t *testing.T) {
+	e := sqliteEnv(t)
+	r, err := e.s.Register(ctx(t), messages(0, 300))
+	if err != nil || len(r) != 300 {
+		t.Fatal(err)
+	}
+	if err := e.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := strings.TrimPrefix(e.url, "sqlite:")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := len(data) * 6 / 10; i < len(data); i++ { // rows and their indexes
+		data[i] = 0xA5
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	s := e.open(func(c *records.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	if _, err := s.Register(ctx(t), messages(1000, 100)); sealmq.CodeOf(err) != sealmq.Unavailable {
+		t.Fatalf("into a damaged file: %v", err)
+	}
+	for name, try := range map[string]func() error{
+		"ping":   func() error { return s.Ping(ctx(t)) },
+		"client": func() error { return s.PutClient(ctx(t), records.Client{Name: "x", IssuedAt: t0, ExpiresAt: t0}) },
+	} {
+		if err := try(); sealmq.CodeOf(err) != sealmq.Unavailable || !strings.Contains(err.Error(), "restart the program") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !strings.Contains(log.String(), "is not written to any more") {
+		t.Errorf("log: %s", log.String())
+	}
 }
 
 // wait waits for a condition.
