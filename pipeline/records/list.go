@@ -24,7 +24,7 @@ const (
 	// CountLimit is up to where Count counts rows.
 	CountLimit = 10_000
 	// maxExamined bounds the rows that one page looks at if no index has all conditions.
-	maxExamined = 4000
+	maxExamined = 2000
 	maxCursor   = 400
 )
 

@@ -158,6 +158,18 @@ func sqliteEnv(t *testing.T) *env {
 	return e
 }
 
+func TestCommitsAreSynced(t *testing.T) {
+	e := sqliteEnv(t)
+	var mode string
+	var synchronous int
+	if err := e.s.Writer().QueryRow("PRAGMA journal_mode").Scan(&mode); err != nil || mode != "wal" {
+		t.Errorf("journal mode %s, %v", mode, err)
+	}
+	if err := e.s.Writer().QueryRow("PRAGMA synchronous").Scan(&synchronous); err != nil || synchronous != 2 { // 2 is full
+		t.Errorf("synchronous is %d, %v", synchronous, err)
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	e := sqliteEnv(t)
 	r, err := e.s.Register(ctx(t), messages(0, 1))

@@ -208,4 +208,46 @@ var variants = []variant{
 		new:    "defer r.cfg.File.Commit(); if err := error(nil); err != nil",
 		caught: suite{pkg: "cmd/sealmq/internal/receiver", test: "TestCommitsWhatIsOnStableStorage"},
 	},
+
+	// The pipeline's records are stored when the call returns, and show nothing.
+	{
+		name: "a message is answered though its transaction failed",
+		in:   "pipeline/records", fn: "Store.commit", old: "c.err = s.d.coded(\"store messages\", err)", new: "_ = err",
+		caught: suite{pkg: "pipeline/records", test: "TestFullDisk"},
+	},
+	{
+		name: "a commit of the records is not synced",
+		in:   "pipeline/records", fn: "openSQLite", old: "synchronous(full)", new: "synchronous(normal)",
+		caught: suite{pkg: "pipeline/records", test: "TestCommitsAreSynced"},
+	},
+	{
+		name: "a row that cannot be stored takes its group with it",
+		in:   "pipeline/records", fn: "Store.commit", old: "err != nil && s.spoils(err)", new: "err != nil && len(entries) == 1 && s.spoils(err)",
+		caught: suite{pkg: "pipeline/records", test: "TestSpoiledRow/sqlite"},
+	},
+	{
+		name: "another text under the id of a stored message is taken for a repeat",
+		in:   "pipeline/records", fn: "group.same", old: "return body == e.msg.Body, nil", new: "_ = body; return true, nil",
+		caught: suite{pkg: "pipeline/records", test: "TestConflicts/sqlite"},
+	},
+	{
+		name: "a late report takes a message back from its delivery",
+		in:   "pipeline/records", fn: "allowed", old: "case Queued, Processing:", new: "case Queued, Processing, Delivered:",
+		caught: suite{pkg: "pipeline/records", test: "TestLifeCycle/sqlite"},
+	},
+	{
+		name: "a name that MySQL takes for another is stored",
+		in:   "pipeline/records", fn: "checkName", old: "strings.TrimSpace(name) != name", new: "false",
+		caught: suite{pkg: "pipeline/records", test: "TestInvalidMessages/sqlite"},
+	},
+	{
+		name: "a stored text can be moved to another row",
+		in:   "pipeline/records/atrest", fn: "textKey", old: "+ messageID", new: "+ messageID[:0]",
+		caught: suite{pkg: "pipeline/records/atrest", test: "TestTextsCannotBeMoved"},
+	},
+	{
+		name: "errors of the database are shown with their values",
+		in:   "pipeline/records", fn: "describeSQLite", old: `return fmt.Sprintf("SQLite error %d: %s", e.Code(), sqlite.ErrorCodeString[e.Code()&0xFF])`, new: "return err.Error()",
+		caught: suite{pkg: "pipeline/records", test: "TestErrorsShowNoValues/sqlite"},
+	},
 }
