@@ -180,6 +180,9 @@ func (c *conn) handshake() (refusal, error) {
 	}
 	c.raw.timeout = s.limits.WriteTimeout
 	why, err := c.identified(id, state.PeerCertificates[0])
+	if err == nil {
+		c.endWhenExpired(state)
+	}
 	if err == nil && s.rechecks.Load() != rechecks {
 		c.recheck() // Recheck may have missed it
 	}

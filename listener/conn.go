@@ -54,6 +54,8 @@ type conn struct {
 	over     bool        // the conversation is over: Session.Output said so
 	timer    *time.Timer // wakes when Session.Tick asked for it; nil until it does
 	why      closing     // not zero once the socket is closed
+	// stopExpiry stops the timer of the certificate's end; nil before the peer is known.
+	stopExpiry func()
 }
 
 func newConn(s *Server, id uint64, raw net.Conn) *conn {

@@ -1,8 +1,11 @@
 package listener
 
 import (
+	"crypto/tls"
 	"errors"
 	"time"
+
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // drain ends the connection as soon as everything is answered.
@@ -119,13 +122,28 @@ func (c *conn) end(err error) closing {
 	return why
 }
 
+// endWhenExpired ends the connection together with its certificate.
+func (c *conn) endWhenExpired(state tls.ConnectionState) {
+	stop := mtls.WhenExpired(state, func() {
+		c.log().Info("connection closed: its certificate has expired", "serial", c.serial, "issuer", c.identity.Issuer)
+		c.abort(closedExpired)
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopExpiry = stop
+}
+
 // finish removes the connection from the table. It is the last thing its goroutine does.
 func (c *conn) finish() {
 	c.mu.Lock()
 	if c.timer != nil {
 		c.timer.Stop()
 	}
+	stopExpiry := c.stopExpiry
 	c.mu.Unlock()
+	if stopExpiry != nil {
+		stopExpiry()
+	}
 	c.in.release()
 	c.memory.Close()
 	c.server.remove(c)

@@ -76,13 +76,14 @@ const (
 	closedByServer           // shutdown
 	closedByOperator         // by command
 	closedRevoked            // its certificate is not accepted any more
+	closedExpired            // its certificate has expired
 	closedBySession          // its protocol ended the conversation
 	closedUnknown            // its first bytes belong to no protocol
 	closedPanic              // a defect of ours
 	closings
 )
 
-var closingNames = [closings]string{"open", "peer", "broken", "write", "server", "operator", "revoked", "protocol", "unknown_protocol", "panic"}
+var closingNames = [closings]string{"open", "peer", "broken", "write", "server", "operator", "revoked", "expired", "protocol", "unknown_protocol", "panic"}
 
 func (c closing) String() string { return closingNames[c] }
 

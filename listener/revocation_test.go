@@ -3,12 +3,14 @@ package listener_test
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testing/testca"
@@ -143,4 +145,63 @@ func TestRecheckSeesConnectionsThatBegin(t *testing.T) {
 	close(ready)
 	n.connect("alice").wantEnd()
 	n.connect("bob").ask("whoami")
+}
+
+// TestConnectionEndsWithItsCertificate: nobody keeps a connection for longer.
+func TestConnectionEndsWithItsCertificate(t *testing.T) {
+	var log syncBuffer
+	ca := testca.New(t)
+	n := start(t, ca, func(c *listener.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	template := ca.Template("alice", sealmq.RoleClient)
+	template.NotAfter = time.Now().Add(2 * time.Second).Truncate(time.Second)
+	p, err := n.dial(ca.ClientWith(ca.Issue(template)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob := n.connect("bob")
+	p.wantEnd()
+	if now := time.Now(); now.Before(template.NotAfter) {
+		t.Errorf("it ended %v too early", template.NotAfter.Sub(now))
+	}
+	bob.ask("whoami")
+	if err := eventually(func() bool { return strings.Contains(log.String(), "its certificate has expired") }); err != nil {
+		t.Errorf("%v; log:\n%s", err, log.String())
+	}
+	if err := eventually(func() bool {
+		return metric(t, n.counts, "sealmq_server_connections_closed_total", "expired") == 1
+	}); err != nil {
+		t.Errorf("counted: %v", err)
+	}
+}
+
+// TestRevocationAmongAThousand measures how long a revocation takes from the write of the
+// list to the end of the connection.
+func TestRevocationAmongAThousand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it makes a thousand connections")
+	}
+	var log syncBuffer
+	n, list := revocable(t, &log)
+	const clients = 1000
+	peers := make([]*peer, clients)
+	for i := range peers {
+		peers[i] = n.connect(fmt.Sprint("client-", i))
+	}
+	begin := time.Now()
+	testca.WriteFile(t, list, []byte("client-500\n"))
+	peers[500].wantEnd()
+	t.Logf("one of %d: %v", clients, time.Since(begin))
+	if err := n.waitForCount(clients - 1); err != nil {
+		t.Fatal(err)
+	}
+	var names strings.Builder
+	for i := range peers {
+		fmt.Fprintf(&names, "client-%d\n", i)
+	}
+	begin = time.Now()
+	testca.WriteFile(t, list, []byte(names.String()))
+	if err := n.waitForCount(0); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("all %d: %v", clients-1, time.Since(begin))
 }
