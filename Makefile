@@ -4,6 +4,7 @@
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+ZLINT       := github.com/zmap/zlint/v3/cmd/zlint@v3.7.3
 VULNDB      ?= $(wildcard ../shared/vulndb)
 FUZZTIME    ?= 5s
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
@@ -12,11 +13,11 @@ BENCHFLAGS  ?= --publishers 4 --consumers 4 --duration 5s
 # The product has no cgo. The race detector alone turns it on again.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test bench check fmt vet staticcheck vuln cross race fuzz crash mutation
+.PHONY: help build demo test bench check fmt vet staticcheck vuln lint-certs cross race fuzz crash mutation
 
 help: ## list the targets
 	@echo "SealMQ. Targets:"; echo
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1 - \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1 - \2/p' Makefile
 	@echo; echo "  make demo ONCE=1 ends by itself; make bench BENCHFLAGS='...' passes flags on"
 
 build: ## build bin/sealmq
@@ -31,7 +32,7 @@ test: ## run the tests
 bench: build ## measure a broker of its own on this disk
 	./bin/sealmq bench --dir . $(BENCHFLAGS)
 
-check: fmt vet staticcheck vuln cross race fuzz crash ## everything that continuous integration runs besides the tests
+check: fmt vet staticcheck vuln lint-certs cross race fuzz crash ## everything that continuous integration runs besides the tests
 	@echo "check: passed"
 
 fmt: ## are all files formatted?
@@ -45,6 +46,9 @@ staticcheck: ## static analysis
 
 vuln: ## known vulnerabilities in what the binary reaches
 	@GO="$(GO)" sh .ci/vuln "$(GOVULNCHECK)" "$(VULNDB)"
+
+lint-certs: ## check the authority's certificates and CRLs against RFC 5280
+	@GO="$(GO)" sh .ci/lint-certs "$(ZLINT)"
 
 cross: ## build for every platform
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./...; done

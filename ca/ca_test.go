@@ -104,6 +104,7 @@ func TestIssue(t *testing.T) {
 		{"administrator by role only", ca.Request{Name: "eve", Role: sealmq.RoleAdmin}, sealmq.RoleAdmin, false},
 		{"worker", ca.Request{Name: "worker-1", Role: sealmq.RoleWorker}, sealmq.RoleWorker, true},
 		{"server", ca.Request{Name: "server", Role: sealmq.RoleServer, DNSNames: []string{"mq.Example.org", "*.example.org"}, IPs: []net.IP{net.IPv4(10, 0, 0, 1)}}, sealmq.RoleServer, true},
+		{"RSA server", ca.Request{Name: "proxy-1", Role: sealmq.RoleProxy, KeyType: ca.RSA}, sealmq.RoleProxy, true},
 		{"RSA", ca.Request{Name: "old", KeyType: ca.RSA, Days: 1}, sealmq.RoleClient, false},
 		{"longest", ca.Request{Name: strings.Repeat("a", 64), Days: ca.MaxDays}, sealmq.RoleClient, false},
 	} {
@@ -132,7 +133,9 @@ func TestIssue(t *testing.T) {
 			}
 			wantUsage := x509.KeyUsageDigitalSignature
 			if rsaKey, ok := c.Leaf.PublicKey.(*rsa.PublicKey); ok {
-				wantUsage |= x509.KeyUsageKeyEncipherment
+				if tc.server {
+					wantUsage |= x509.KeyUsageKeyEncipherment
+				}
 				if rsaKey.N.BitLen() != 3072 {
 					t.Errorf("RSA key of %d bits", rsaKey.N.BitLen())
 				}

@@ -61,9 +61,9 @@ type Certificate struct {
 // except that a name that was revoked as a whole is let in again: its old certificates stay
 // revoked, and the new one is valid from now on, without the usual hour for slow clocks.
 //
-// The profile: common name, client URI and role URI; digital signature (with key
-// encipherment for RSA); client authentication, and server authentication for the
-// roles that listen; a random serial number of 128 bits.
+// The profile: common name, client URI and role URI; digital signature; client
+// authentication, and for the roles that listen server authentication (with key encipherment
+// for RSA); a random serial number of 128 bits.
 func (a *Authority) Issue(r Request) (*Certificate, error) {
 	if _, err := a.leafTemplate(r); err != nil {
 		return nil, err
@@ -87,7 +87,8 @@ func (a *Authority) issue(r Request) (*Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := public.(*rsa.PublicKey); ok {
+	// RFC 5280 allows key encipherment beside server authentication only.
+	if _, ok := public.(*rsa.PublicKey); ok && slices.Contains(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
 	template.SubjectKeyId = keyID(public)
