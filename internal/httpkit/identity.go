@@ -1,10 +1,8 @@
 package httpkit
 
 import (
-	"context"
 	"errors"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq/mtls"
@@ -26,17 +24,12 @@ type peer struct {
 	validUntil time.Time
 }
 
-// connection is what a connection keeps. Its requests may run at the same time (HTTP/2).
-type connection struct{ peer atomic.Pointer[peer] }
-
-type connectionKey struct{}
-
 // identify says who makes a request by its certificate. known is false if none was shown.
 func (rt *Router) identify(r *http.Request) (c Caller, known bool, err error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return Caller{}, false, nil
 	}
-	conn, _ := r.Context().Value(connectionKey{}).(*connection)
+	conn := connectionOf(r.Context())
 	var p *peer
 	if conn != nil {
 		p = conn.peer.Load()
@@ -50,7 +43,7 @@ func (rt *Router) identify(r *http.Request) (c Caller, known bool, err error) {
 		}
 	}
 	if p == nil {
-		id, err := rt.cfg.Identifier.Identify(*r.TLS)
+		id, err := conn.identify(rt, *r.TLS)
 		if err != nil {
 			return Caller{}, false, rt.refuse(err)
 		}
@@ -126,9 +119,4 @@ func (rt *Router) authenticate(r *http.Request) (c Caller, known bool, err error
 		return Caller{}, false, nil
 	}
 	return Caller{}, false, err
-}
-
-// withConnection gives each connection its place for what is known of its peer.
-func withConnection(ctx context.Context) context.Context {
-	return context.WithValue(ctx, connectionKey{}, new(connection))
 }

@@ -102,6 +102,7 @@ type Router struct {
 	cfg     Config
 	mux     http.ServeMux
 	metrics *metrics
+	live    *mtls.Live
 	missing *route
 	bodies  atomic.Int64 // bytes of bodies that requests may still read
 }
@@ -118,7 +119,7 @@ func NewRouter(cfg Config) *Router {
 	if cfg.MaxBodies == 0 {
 		cfg.MaxBodies = DefaultMaxBodies
 	}
-	rt := &Router{cfg: cfg, metrics: newMetrics(cfg.Component, cfg.Registry)}
+	rt := &Router{cfg: cfg, metrics: newMetrics(cfg.Component, cfg.Registry), live: mtls.NewLive(cfg.Identifier)}
 	rt.missing = rt.newRoute("other", Options{Access: Optional, AnyType: true}, http.HandlerFunc(rt.notFound))
 	rt.mux.Handle("/", rt.missing)
 	return rt

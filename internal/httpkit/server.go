@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,8 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	open     atomic.Int64
+	// connections has a *connection for each open net.Conn.
+	connections sync.Map
 }
 
 // Listen binds an address. The TLS configuration is mtls.HTTPSConfig's, with AnswerRevoked
@@ -81,17 +84,28 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.MaxStreams, MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer},
 		ErrorLog:          slog.NewLogLogger(rt.cfg.Log.Handler(), slog.LevelDebug),
-		ConnContext:       func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) },
+		ConnContext:       s.opened,
 		ConnState:         s.count,
 	}
 	return s, nil
 }
 
-func (s *Server) count(_ net.Conn, state http.ConnState) {
+// opened gives a connection its place for what is known of its peer.
+func (s *Server) opened(ctx context.Context, raw net.Conn) context.Context {
+	c := &connection{raw: raw}
+	s.connections.Store(raw, c)
+	return context.WithValue(ctx, connectionKey{}, c)
+}
+
+func (s *Server) count(raw net.Conn, state http.ConnState) {
+	if c, ok := s.connections.Load(raw); ok {
+		c.(*connection).changed(state)
+	}
 	switch state {
 	case http.StateNew:
 		s.open.Add(1)
 	case http.StateClosed, http.StateHijacked:
+		s.connections.Delete(raw)
 		s.open.Add(-1)
 	}
 }
