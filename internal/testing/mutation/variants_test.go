@@ -126,8 +126,33 @@ var variants = []variant{
 	},
 	{
 		name: "a revocation list of the same size is taken for the old one",
-		in:   "trust", fn: "RevocationList.take", old: "bytes.Equal(data, l.content)", new: "bytes.Equal(nil, nil) && len(data) == len(l.content)",
+		in:   "trust", fn: "RevocationList.take", old: "bytes.Equal(data, s.content) && !s.parsed.unsigned", new: "len(data) == len(s.content) && !s.parsed.unsigned",
 		caught: suite{pkg: "trust", test: "TestRevocationActsWithinASecond"},
+	},
+	{
+		name: "an emptied file takes revocations back",
+		in:   "trust", fn: "RevocationList.take", old: "len(s.parsed.entries) > 0", new: "len(s.parsed.entries) < 0",
+		caught: suite{pkg: "trust", test: "TestRevocationActsWithinASecond"},
+	},
+	{
+		name: "a restored folder takes revocations back",
+		in:   "trust", fn: "Ledger.combine", old: "l.lines = l.copyLines", new: "l.lines = l.fileLines",
+		caught: suite{pkg: "trust", test: "TestRestoreForgetsNothing"},
+	},
+	{
+		name: "a name that is issued again brings back what had it before",
+		in:   "ca", fn: "Authority.readmit", old: "IssuedBefore: from", new: "IssuedBefore: time.Unix(1, 0)",
+		caught: suite{pkg: "ca", test: "TestRevokedNameIsIssuedAgain"},
+	},
+	{
+		name: "the name in a request does not count",
+		in:   "ca", fn: "Request.publicKey", old: "csr.CommonName != r.Name", new: "csr.CommonName == csr.CommonName+r.Name",
+		caught: suite{pkg: "ca", test: "TestCSR"},
+	},
+	{
+		name: "a connection outlives its certificate",
+		in:   "listener", fn: "conn.handshake", old: "c.endWhenExpired(state)", new: "_ = state",
+		caught: suite{pkg: "listener", test: "TestConnectionEndsWithItsCertificate"},
 	},
 
 	// No other key in the receiver's place.
