@@ -115,7 +115,7 @@ func firstOf(list []string) string {
 
 // isRevoked asks the authority's own lists.
 func (a *Authority) isRevoked(c *x509.Certificate) (bool, error) {
-	list, err := a.Revocations()
+	list, err := a.Revocations(false, nil)
 	if err != nil {
 		return false, err
 	}

@@ -3,10 +3,12 @@ package ca
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -117,13 +119,56 @@ func (s revokedSet) certificate(c Issued) bool {
 	return s.serials[c.Serial] || s.fingerprints[c.Fingerprint]
 }
 
-// Revocations opens the list of what the authority's own files revoke now.
-func (a *Authority) Revocations() (*trust.RevocationList, error) {
-	files := []trust.ListFile{{Path: a.paths.Revocations, MayBeMissing: true, Ledger: true}}
+// Revocations opens the list of what the authority's own files revoke. It is as of now, and
+// follows the files after that if its Watch runs or its Refresh is called. Its Since is the
+// feed for other components, with numbers that only grow if noted is set.
+func (a *Authority) Revocations(noted bool, log *slog.Logger) (*trust.RevocationList, error) {
+	cfg := trust.ListConfig{FS: a.options.FS, Authorities: a.signers, Log: log}
+	cfg.Files = []trust.ListFile{{Path: a.paths.Revocations, MayBeMissing: true, Ledger: true}}
 	for _, f := range a.options.Lists {
-		files = append(files, trust.ListFile{Path: f, MayBeMissing: true})
+		cfg.Files = append(cfg.Files, trust.ListFile{Path: f, MayBeMissing: true})
 	}
-	return trust.OpenRevocations(trust.ListConfig{FS: a.options.FS, Files: files, Authorities: a.signers})
+	if noted {
+		cfg.NoteLists = a.NoteLists
+	}
+	return trust.OpenRevocations(cfg)
+}
+
+// NoteLists is trust.ListConfig.NoteLists for this authority's ledger.
+func (a *Authority) NoteLists(digest string) error {
+	unlock, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ledger, err := a.openLedger()
+	if err != nil {
+		return err
+	}
+	return ledger.NoteLists(digest)
+}
+
+// Status is what a certificate is worth now.
+type Status string
+
+// The states. A revoked certificate stays revoked when it has expired.
+const (
+	Active  Status = "active"
+	Revoked Status = "revoked"
+	Expired Status = "expired"
+)
+
+// StatusOf looks a certificate up in a list. The entry is the one that revokes it.
+func (a *Authority) StatusOf(c Issued, list *trust.RevocationList) (Status, trust.Entry) {
+	e, revoked := list.Find(trust.Certificate{Names: []string{c.Name}, Serial: c.Serial, Fingerprint: c.Fingerprint,
+		Issuers: []string{c.Signer, mtls.Issuer(a.root)}, NotBefore: c.NotBefore})
+	switch {
+	case revoked:
+		return Revoked, e
+	case a.options.Clock.Now().After(c.NotAfter):
+		return Expired, e
+	}
+	return Active, e
 }
 
 // readmit lets a name have certificates again, if it was revoked as a whole: its old
@@ -135,7 +180,7 @@ func (a *Authority) readmit(name string) (from time.Time, err error) {
 	if err != nil {
 		return from, err
 	}
-	list, err := a.Revocations()
+	list, err := a.Revocations(false, nil)
 	if err != nil {
 		return from, err
 	}

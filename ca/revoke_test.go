@@ -65,7 +65,7 @@ func (o *office) revoke(r ca.Revocation) []trust.Entry {
 
 func (o *office) wantRevoked(c *x509.Certificate, want bool) {
 	o.Helper()
-	list, err := o.Revocations()
+	list, err := o.Revocations(false, nil)
 	if err != nil {
 		o.Fatal(err)
 	}
@@ -325,5 +325,45 @@ func TestSetupLeavesRevokedCertificates(t *testing.T) {
 	res, err := ca.Setup("data", nil, o.options())
 	if err != nil || len(res.Renewed) != 1 || !leaf(t, o.fs, "admin").Equal(admin) {
 		t.Errorf("renewed %q, %v", res.Renewed, err)
+	}
+}
+
+// TestFeedOfTheAuthority: what scripts write into the lists has a number too, and it grows.
+func TestFeedOfTheAuthority(t *testing.T) {
+	o := newOffice(t)
+	alice := o.issue(ca.Request{Name: "alice"})
+	list, err := o.Revocations(true, nil)
+	if err != nil || list.Version() != 0 {
+		t.Fatal(list.Version(), err)
+	}
+	changes := 0
+	defer list.OnChange(func() { changes++ })()
+	o.revoke(ca.Revocation{Name: "alice"})
+	list.Refresh()
+	if f := list.Since(0); list.Version() != 2 || changes != 1 || !f.Full || len(f.Entries) != 2 {
+		t.Errorf("version %d, %d changes, %+v", list.Version(), changes, f)
+	}
+	o.fs.Put("data/crl/revoked.pem", []byte("bob \r\n"))
+	list.Refresh()
+	if f := list.Since(2); list.Version() != 3 || changes != 2 || !f.Full || len(f.Entries) != 3 {
+		t.Errorf("version %d, %d changes, %+v", list.Version(), changes, f)
+	}
+	if f := list.Since(3); f.Full || len(f.Entries) != 0 {
+		t.Errorf("%+v", f)
+	}
+	history, err := o.HistoryOf("alice")
+	if err != nil || len(history) != 1 {
+		t.Fatal(err)
+	}
+	if s, e := o.StatusOf(history[0], list); s != ca.Revoked || e.Serial != mtls.Serial(alice) {
+		t.Errorf("%s, %+v", s, e)
+	}
+	history[0].Serial, history[0].Fingerprint, history[0].Name = "1", "", "carol"
+	if s, _ := o.StatusOf(history[0], list); s != ca.Active {
+		t.Error(s)
+	}
+	o.now.Advance(400 * 24 * time.Hour)
+	if s, _ := o.StatusOf(history[0], list); s != ca.Expired {
+		t.Error(s)
 	}
 }

@@ -9,14 +9,12 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/mtls"
-	"github.com/sealmq/sealmq/trust"
 )
 
 // issued is what "sealmq cert list" prints of a certificate.
 type issued struct {
 	Name         string      `json:"name"`
-	Status       string      `json:"status"` // active, revoked, expired
+	Status       ca.Status   `json:"status"`
 	Role         sealmq.Role `json:"role"`
 	Domain       string      `json:"domain,omitempty"`
 	IssuedAt     time.Time   `json:"issued_at"`
@@ -30,12 +28,7 @@ type issued struct {
 	Reason       string      `json:"reason,omitempty"`
 }
 
-const (
-	statusActive  = "active"
-	statusRevoked = "revoked"
-	statusExpired = "expired"
-	statusAll     = "all"
-)
+const statusAll = "all"
 
 func newCertListCmd() *cobra.Command {
 	cmd := &cobra.Command{
@@ -49,20 +42,20 @@ other tools are not in its record.`,
 	status := cmd.Flags().String("status", statusAll, "only certificates with this `status`: all, active, revoked or expired")
 	cmd.Flags().Int("expiring", 0, "only active certificates that expire within this number of `days` and were not replaced")
 	return standalone(cmd, func(a call) error {
-		if !slices.Contains([]string{statusAll, statusActive, statusRevoked, statusExpired}, *status) {
+		if !slices.Contains([]string{statusAll, string(ca.Active), string(ca.Revoked), string(ca.Expired)}, *status) {
 			return usagef("--status: %q is not one of all, active, revoked, expired", *status)
 		}
 		days, err := a.count("expiring")
 		if err != nil {
 			return err
 		}
-		list, err := listIssued(a, time.Now())
+		list, err := listIssued(a)
 		if err != nil {
 			return err
 		}
 		list = slices.DeleteFunc(list, func(c issued) bool {
-			return *status != statusAll && c.Status != *status ||
-				days > 0 && (c.Status != statusActive || c.SupersededBy != "" || c.NotAfter.After(time.Now().AddDate(0, 0, days)))
+			return *status != statusAll && c.Status != ca.Status(*status) ||
+				days > 0 && (c.Status != ca.Active || c.SupersededBy != "" || c.NotAfter.After(time.Now().AddDate(0, 0, days)))
 		})
 		return printList(a, nil, list, "there are no such certificates",
 			[]string{"STATUS", "NAME", "ROLE", "DOMAIN", "UNTIL", "SERIAL", "SHA-256", "NOTE"}, issued.cells)
@@ -72,7 +65,7 @@ other tools are not in its record.`,
 func (c issued) cells() []any {
 	note := ""
 	switch {
-	case c.Status == statusRevoked:
+	case c.Status == ca.Revoked:
 		note = "revoked " + day(c.RevokedAt)
 		if c.Reason != "" {
 			note += ": " + c.Reason
@@ -84,7 +77,7 @@ func (c issued) cells() []any {
 }
 
 // listIssued joins the record of certificates with what is revoked now.
-func listIssued(a call, now time.Time) ([]issued, error) {
+func listIssued(a call) ([]issued, error) {
 	authority, _, err := openAuthority(a, nil)
 	if err != nil {
 		return nil, err
@@ -93,20 +86,15 @@ func listIssued(a call, now time.Time) ([]issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	revoked, err := authority.Revocations()
+	revoked, err := authority.Revocations(false, nil)
 	if err != nil {
 		return nil, err
 	}
-	list, root := make([]issued, 0, len(history)), mtls.Issuer(authority.Root())
+	list := make([]issued, 0, len(history))
 	for _, c := range history {
-		i := issued{Name: c.Name, Status: statusActive, Role: c.Role, Domain: c.Domain, IssuedAt: c.IssuedAt, IssuedBy: c.IssuedBy, Source: c.Source,
-			NotAfter: c.NotAfter, Serial: c.Serial, Fingerprint: c.Fingerprint, SupersededBy: c.SupersededBy}
-		if e, ok := revoked.Find(trust.Certificate{Names: []string{c.Name}, Serial: c.Serial, Fingerprint: c.Fingerprint, Issuers: []string{c.Signer, root}, NotBefore: c.NotBefore}); ok {
-			i.Status, i.RevokedAt, i.Reason = statusRevoked, e.RevokedAt, e.Reason
-		} else if now.After(c.NotAfter) {
-			i.Status = statusExpired
-		}
-		list = append(list, i)
+		status, e := authority.StatusOf(c, revoked)
+		list = append(list, issued{Name: c.Name, Status: status, Role: c.Role, Domain: c.Domain, IssuedAt: c.IssuedAt, IssuedBy: c.IssuedBy, Source: c.Source,
+			NotAfter: c.NotAfter, Serial: c.Serial, Fingerprint: c.Fingerprint, SupersededBy: c.SupersededBy, RevokedAt: e.RevokedAt, Reason: e.Reason})
 	}
 	slices.SortStableFunc(list, func(a, b issued) int {
 		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Name, b.Name))
