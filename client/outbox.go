@@ -9,9 +9,9 @@ import "time"
 type outbox struct {
 	entries []entry // from head on
 	head    int
-	sent    int    // index of the first entry that was not given to the writer
-	chunk   *chunk // short lines are cut from it
-	spare   *chunk // to be used next; nil if there is none
+	sent    int      // index of the first entry that was not given to the writer
+	chunk   *chunk   // short lines are cut from it
+	spare   []*chunk // to be used next, at most maxSpare
 
 	publishes    int // entries of this kind
 	publishBytes int
@@ -54,7 +54,10 @@ type chunk struct {
 	lines int
 }
 
-const chunkBytes = 64 << 10
+const (
+	chunkBytes = 64 << 10
+	maxSpare   = 16
+)
 
 // reserve returns an empty buffer for a line of size bytes, to be given back with push.
 func (o *outbox) reserve(size int) []byte {
@@ -62,10 +65,11 @@ func (o *outbox) reserve(size int) []byte {
 		return make([]byte, 0, size)
 	}
 	if o.chunk == nil || cap(o.chunk.buf)-len(o.chunk.buf) < size {
-		if o.chunk = o.spare; o.chunk == nil {
+		if n := len(o.spare); n > 0 {
+			o.chunk, o.spare = o.spare[n-1], o.spare[:n-1]
+		} else {
 			o.chunk = &chunk{buf: make([]byte, 0, chunkBytes)}
 		}
-		o.spare = nil
 	}
 	n := len(o.chunk.buf)
 	return o.chunk.buf[n : n : n+size]
@@ -84,8 +88,12 @@ func (o *outbox) push(line []byte, e entry) {
 // release gives up an entry's line.
 func (o *outbox) release(e *entry) {
 	if c := e.chunk; c != nil {
-		if c.lines--; c.lines == 0 && c != o.chunk {
-			c.buf, o.spare = c.buf[:0], c
+		if c.lines--; c.lines > 0 {
+			return
+		}
+		c.buf = c.buf[:0]
+		if c != o.chunk && len(o.spare) < maxSpare {
+			o.spare = append(o.spare, c)
 		}
 	}
 }
