@@ -13,6 +13,10 @@ type brokenEngine struct {
 	define  func(batch []engine.Definition, done func(error))
 	session func(cfg engine.SessionConfig) engine.Session
 	only    func(engine.If) engine.If
+	// peek changes where a Peek begins, move the ids of a MoveMessages, and show what Queue shows.
+	peek func(from uint64) uint64
+	move func(ids []string) []string
+	show func(*engine.QueueInfo)
 }
 
 func (e *brokenEngine) DeleteQueue(name string, only engine.If, done func(int, error)) {
@@ -23,6 +27,9 @@ func (e *brokenEngine) DeleteQueue(name string, only engine.If, done func(int, e
 }
 
 func (e *brokenEngine) Peek(queue string, from uint64, n int) ([]sealmq.Delivery, error) {
+	if e.peek != nil {
+		from = e.peek(from)
+	}
 	return e.Engine.(engine.Peeker).Peek(queue, from, n)
 }
 
@@ -31,7 +38,18 @@ func (e *brokenEngine) Move(from, to string, n int, done func(int, error)) {
 }
 
 func (e *brokenEngine) MoveMessages(from, to string, ids []string, done func(int, error)) {
+	if e.move != nil {
+		ids = e.move(ids)
+	}
 	e.Engine.(engine.Mover).MoveMessages(from, to, ids, done)
+}
+
+func (e *brokenEngine) Queue(name string) (engine.QueueInfo, error) {
+	q, err := e.Engine.Queue(name)
+	if e.show != nil {
+		e.show(&q)
+	}
+	return q, err
 }
 
 func (e *brokenEngine) Find(id string) (sealmq.Message, bool) {

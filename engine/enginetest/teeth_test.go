@@ -132,6 +132,26 @@ var bugList = []bug{
 		disk: func(events []event) []event { return events[:len(events)-1] }},
 	{name: "loses definitions at a restart", check: "definitions/kept after crash", disk: without[defined]},
 	{name: "loses delivery counts at a restart", check: "durability/delivery counts after close", disk: without[returned]},
+	{name: "always peeks at the front", check: "abilities/peek goes on at a place",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, peek: func(uint64) uint64 { return 0 }}
+		}},
+	{name: "moves one id only", check: "abilities/move by ids",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, move: func(ids []string) []string { return ids[:min(1, len(ids))] }}
+		}},
+	{name: "counts no delays", check: "queues/description of delays and age",
+		engine: func(e engine.Engine, _ Config) engine.Engine {
+			return &brokenEngine{Engine: e, show: func(q *engine.QueueInfo) { q.Delayed = 0 }}
+		}},
+	{name: "takes what is in hand for the oldest", check: "queues/description of delays and age",
+		engine: func(e engine.Engine, cfg Config) engine.Engine {
+			return &brokenEngine{Engine: e, show: func(q *engine.QueueInfo) {
+				if q.Unacked > 0 {
+					q.Oldest = start
+				}
+			}}
+		}},
 	{name: "ends subscriptions silently", check: "queues/consumers of a deleted queue are told",
 		engine: func(e engine.Engine, _ Config) engine.Engine {
 			return &brokenEngine{Engine: e, session: func(cfg engine.SessionConfig) engine.Session {

@@ -120,6 +120,11 @@ var variants = []variant{
 		caught: suite{pkg: "broker", test: "TestEveryCommandAsks"},
 	},
 	{
+		name: "anybody empties the pipeline's queue",
+		in:   "broker", fn: "grants.ofPipeline", old: `g.pipeline != ""`, new: "false",
+		caught: suite{pkg: "broker", test: "TestAuthorizationMatrix"},
+	},
+	{
 		name: "a revoked certificate keeps a connection that was just opened",
 		in:   "listener", fn: "conn.handshake", old: "s.rechecks.Load() != rechecks", new: "rechecks != rechecks",
 		caught: suite{pkg: "listener", test: "TestRecheckSeesConnectionsThatBegin"},
