@@ -50,12 +50,12 @@ func formatUUID(u [16]byte, version byte) string {
 
 // DigestOf is the Digest of an item: a keyed hash of everything that its client decided.
 func DigestOf(secret []byte, it *Item, c *Content) []byte {
-	h := hmac.New(sha256.New, secret)
-	for _, part := range [][]byte{[]byte(it.ClientID), []byte(it.Domain), []byte(c.SenderNumber), []byte(c.MessageBody), c.Metadata} {
-		var n [4]byte
-		binary.BigEndian.PutUint32(n[:], uint32(len(part)))
-		h.Write(n[:])
-		h.Write(part)
+	b := make([]byte, 0, 512)
+	for _, part := range [...]string{it.ClientID, it.Domain, c.SenderNumber, c.MessageBody} {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
 	}
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(c.Metadata))), c.Metadata...)
+	h := hmac.New(sha256.New, secret)
+	h.Write(b)
 	return h.Sum(nil)[:16]
 }

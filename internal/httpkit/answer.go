@@ -108,8 +108,8 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, v any) {
 // WriteBytes answers with a body that is ready.
 func WriteBytes(w http.ResponseWriter, contentType string, status int, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	values := []string{contentType, strconv.Itoa(len(body))}
+	h["Content-Type"], h["Content-Length"] = values[0:1:1], values[1:2:2]
 	w.WriteHeader(status)
 	w.Write(body) //nolint:errcheck // the peer is gone
 }

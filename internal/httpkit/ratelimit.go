@@ -114,9 +114,8 @@ func (q Quota) SetHeaders(h http.Header) {
 	if q.Limit < 0 {
 		return
 	}
-	h["X-Ratelimit-Limit"] = []string{strconv.Itoa(q.Limit)}
-	h["X-Ratelimit-Remaining"] = []string{strconv.Itoa(q.Remaining)}
-	h["X-Ratelimit-Reset"] = []string{strconv.FormatInt(q.Reset.Unix()+1, 10)}
+	values := []string{strconv.Itoa(q.Limit), strconv.Itoa(q.Remaining), strconv.FormatInt(q.Reset.Unix()+1, 10)}
+	h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"], h["X-Ratelimit-Reset"] = values[0:1:1], values[1:2:2], values[2:3:3]
 }
 
 // Err is the answer 429, or nil if the quota is OK. what is what was counted: "messages".

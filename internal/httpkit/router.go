@@ -183,10 +183,11 @@ func (ro *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // ServeHTTP implements http.Handler.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := &request{started: rt.cfg.Now(), clock: rt.cfg.Now, id: requestIDOf(r), route: rt.missing}
-	rec := &recorder{ResponseWriter: w}
+	x := &exchange{recorder{ResponseWriter: w}, request{started: rt.cfg.Now(), clock: rt.cfg.Now, route: rt.missing}, [1]string{requestIDOf(r)}}
+	q, rec := &x.request, &x.recorder
+	q.id = x.id[0]
 	h := w.Header()
-	h[requestIDHeader] = []string{q.id}
+	h[requestIDHeader] = x.id[:]
 	h["Cache-Control"] = noStore
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, q))
 	defer rt.finish(rec, r, q)
@@ -196,6 +197,13 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		rt.missing.ServeHTTP(rec, r)
 	}
+}
+
+// exchange is one request and its answer, in one piece of memory.
+type exchange struct {
+	recorder
+	request
+	id [1]string
 }
 
 var noStore = []string{"no-store"}

@@ -80,8 +80,8 @@ func decodeBatch(d *jsontext.Decoder) ([]message, error) {
 	}
 	var list []message
 	found := false
-	err := members(d, func(name string) error {
-		if name != "messages" {
+	err := members(d, func(name []byte) error {
+		if string(name) != "messages" {
 			return skip(d, func(msg string) error {
 				return httpkit.Invalid(httpkit.Field{Type: "json_invalid", Loc: []any{"body"}, Msg: msg})
 			})
@@ -139,17 +139,24 @@ func notAnObject(d *jsontext.Decoder, loc []any) error {
 	return httpkit.Invalid(httpkit.Field{Type: "dict_type", Loc: loc, Msg: "Input should be an object"})
 }
 
-// members calls f for each member of an object that comes next; f reads its value.
-func members(d *jsontext.Decoder, f func(name string) error) error {
+// members calls f for each member of an object that comes next; f reads its value. The name
+// is good until then.
+func members(d *jsontext.Decoder, f func(name []byte) error) error {
 	if _, err := d.ReadToken(); err != nil {
 		return httpkit.JSONError(d, err)
 	}
 	for d.PeekKind() != '}' {
-		t, err := d.ReadToken()
+		v, err := d.ReadValue()
 		if err != nil {
 			return httpkit.JSONError(d, err)
 		}
-		if err := f(t.String()); err != nil {
+		name := []byte(v[1 : len(v)-1])
+		if bytes.IndexByte(name, '\\') >= 0 {
+			if name, err = jsontext.AppendUnquote(nil, v); err != nil {
+				return httpkit.JSONError(d, err)
+			}
+		}
+		if err := f(name); err != nil {
 			return err
 		}
 	}
@@ -183,20 +190,21 @@ func (m *message) decode(d *jsontext.Decoder) error {
 		m.refuse("dict_type", "Input should be an object")
 		return nil
 	}
-	return members(d, func(name string) error {
-		switch name {
+	return members(d, func(name []byte) error {
+		switch string(name) {
 		case "sender_number":
 			m.hasNumber = true
-			return m.text(d, &m.number, name)
+			return m.text(d, &m.number, "sender_number")
 		case "message_body":
 			m.hasBody = true
-			return m.text(d, &m.body, name)
+			return m.text(d, &m.body, "message_body")
 		case "message_id":
 			return m.decodeKey(d)
 		case "metadata":
 			return m.decodeMetadata(d)
 		}
-		return skip(d, func(msg string) error { m.refuse("value_error", msg, name); return nil })
+		other := string(name)
+		return skip(d, func(msg string) error { m.refuse("value_error", msg, other); return nil })
 	})
 }
 
@@ -277,7 +285,8 @@ func (m *message) decodeMetadata(d *jsontext.Decoder) error {
 	}
 	m.metadata = true
 	size, keys := 2, 0
-	err := members(d, func(name string) error {
+	err := members(d, func(raw []byte) error {
+		name := string(raw)
 		keys++
 		size += len(name) + 4
 		switch name {
@@ -360,25 +369,31 @@ func checkValue(v jsontext.Value) string {
 
 // check applies the rules of single values (specification 2.1).
 func (m *message) check(maxBody int) {
-	m.checkField(m.hasNumber, "sender_number", func() error { return pipeline.CheckNumber(m.number) })
-	m.checkField(m.hasBody, "message_body", func() error { return pipeline.CheckBody(m.body, maxBody) })
-	if m.hasDomain {
-		m.checkField(true, "metadata", func() error { return pipeline.CheckDomain(m.domain) }, "domain")
+	switch {
+	case !m.hasNumber:
+		m.refuse("missing", "Field required", "sender_number")
+	case !m.refused("sender_number"):
+		m.note(pipeline.CheckNumber(m.number), "sender_number")
+	}
+	switch {
+	case !m.hasBody:
+		m.refuse("missing", "Field required", "message_body")
+	case !m.refused("message_body"):
+		m.note(pipeline.CheckBody(m.body, maxBody), "message_body")
+	}
+	if m.hasDomain && !m.refused("domain") {
+		m.note(pipeline.CheckDomain(m.domain), "metadata", "domain")
 	}
 }
 
-func (m *message) checkField(given bool, name string, check func() error, below ...any) {
-	loc := append([]any{name}, below...)
-	if !given {
-		m.refuse("missing", "Field required", loc...)
-		return
-	}
-	at := append(slices.Clone(m.loc), loc...)
-	if slices.ContainsFunc(m.fields, func(f httpkit.Field) bool { return slices.Equal(f.Loc, at) }) {
-		return
-	}
+// refused reports whether a value of this name was refused already, for its type.
+func (m *message) refused(name string) bool {
+	return slices.ContainsFunc(m.fields, func(f httpkit.Field) bool { return f.Loc[len(f.Loc)-1] == any(name) })
+}
+
+func (m *message) note(err error, loc ...any) {
 	var e *pipeline.FieldError
-	if err := check(); errors.As(err, &e) {
+	if err != nil && errors.As(err, &e) {
 		m.refuse(e.Type, e.Reason, loc...)
 	}
 }
