@@ -215,7 +215,9 @@ type Accepted struct {
 	MessageID string `json:"message_id"`
 
 	// Position Approximate number of messages in the queue
-	Position int            `json:"position"`
+	Position int `json:"position"`
+
+	// QueuedAt When the message was queued; for a repeat, the time of the repeat
 	QueuedAt time.Time      `json:"queued_at"`
 	Status   AcceptedStatus `json:"status"`
 }

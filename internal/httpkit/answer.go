@@ -2,6 +2,7 @@ package httpkit
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -54,6 +55,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if q.route != nil && q.route.options.OnError != nil {
 		q.route.options.OnError(e)
 	}
+	drain(w, r)
 	h := w.Header()
 	if e.Close {
 		h.Set("Connection", "close")
@@ -90,6 +92,21 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	}
 	writeJSON(w, "application/json", status, body)
+}
+
+// drainTimeout bounds how long an error waits for the rest of a small body.
+const drainTimeout = time.Second
+
+// drain reads the rest of a small body. Over HTTP/2 an answer to a body that is still on its
+// way resets the stream, and some clients drop the answer then. Over HTTP/1.1 the server
+// itself reads on.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 2 || r.Body == nil || r.ContentLength <= 0 || r.ContentLength > DefaultMaxBody {
+		return
+	}
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout)) == nil {
+		io.Copy(io.Discard, r.Body) //nolint:errcheck // whatever is wrong with the body, the answer stands
+	}
 }
 
 // WriteJSON answers with a value as JSON.

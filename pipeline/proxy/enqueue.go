@@ -52,8 +52,8 @@ func (e *enqueuer) enqueue(items []pipeline.Item) ([]pipeline.EnqueueResult, err
 	}
 	e.busy = true
 	e.mu.Unlock()
+	defer e.next() // also if the queue panics
 	e.call([]*submission{s})
-	e.next()
 	return s.results, s.err
 }
 

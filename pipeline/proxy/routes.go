@@ -63,7 +63,7 @@ func (p *Proxy) routes() (*httpkit.Router, error) {
 	health := p.options("GET " + endpointHealth)
 	rt.Handle("GET /api/v1/health", health, p.health)
 	rt.Handle("GET /metrics", httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}, httpkit.Metrics(p.cfg.Registry))
-	public := httpkit.Options{Access: httpkit.Public, Style: httpkit.Plain}
+	public := httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}
 	rt.Handle("GET /openapi.json", public, httpkit.Fixed("application/json", document))
 	public.Endpoint = "/docs"
 	for _, path := range []string{"/docs", "/redoc"} {
