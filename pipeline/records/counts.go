@@ -87,7 +87,11 @@ func (g *group) writeCounts(d deltas) error {
 		for _, k := range keys[:n] {
 			args = append(args, k.client, k.hour, k.domain, string(k.state), d[k].messages, d[k].deliveryUS)
 		}
-		if _, err := g.exec(insertCounts+rowMarks(countColumns, n)+g.s.d.addCounts, args...); err != nil {
+		query := g.s.insertCounts
+		if n < g.s.d.insertRows {
+			query = insertCounts + rowMarks(countColumns, n) + g.s.d.addCounts
+		}
+		if _, err := g.exec(query, args...); err != nil {
 			return err
 		}
 		keys = keys[n:]

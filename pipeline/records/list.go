@@ -24,7 +24,7 @@ const (
 	// CountLimit is up to where Count counts rows.
 	CountLimit = 10_000
 	// maxExamined bounds the rows that one page looks at if no index has all conditions.
-	maxExamined = 2000
+	maxExamined = 1000
 	maxCursor   = 400
 )
 
@@ -262,6 +262,11 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 	}
 	if f.matchesNothing() {
 		return Page{}, nil
+	}
+	if f.Client != "" && f.Domain != "" { // no index has both, but the counts do
+		if n, _, err := s.Count(ctx, Filter{Client: f.Client, Domain: f.Domain, State: f.State}); n == 0 || err != nil {
+			return Page{}, err
+		}
 	}
 	p := s.plan(&f)
 	if f.Cursor != "" {

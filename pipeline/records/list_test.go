@@ -59,7 +59,7 @@ func TestLists(t *testing.T) {
 			return s
 		}
 		for i := range 150 {
-			e.s.SetExamined([]int{2000, 13, 1}[i%3])
+			e.s.SetExamined([]int{1000, 13, 1}[i%3])
 			f := records.Filter{
 				Client: pick(fmt.Sprintf("client-%d", rnd.IntN(5))), Domain: pick(fmt.Sprintf("domain-%d", rnd.IntN(3))), State: records.State(pick("failed")),
 				Number: pick(fmt.Sprintf("+49152%04d", rnd.IntN(20))), ClientKey: pick(fmt.Sprintf("key-%d", rnd.IntN(30))), IDPrefix: pick(fmt.Sprintf("%04x", rnd.IntN(40))),

@@ -53,6 +53,9 @@ type Store struct {
 	stmts  map[string]*sql.Stmt // prepared on the writing connection; does not change
 	step   int64                // between the ids of the rows of one INSERT
 
+	// The statements of full length that insert rows.
+	insertMessage, insertCounts string
+
 	examine int // maxExamined
 
 	calls  chan *call

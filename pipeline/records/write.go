@@ -39,13 +39,12 @@ func rowMarks(columns, rows int) string {
 
 // prepare prepares the committer's statements, where that pays.
 func (s *Store) prepare(ctx context.Context) error {
+	s.insertMessage = insertMessage + rowMarks(messageColumns, s.d.insertRows)
+	s.insertCounts = insertCounts + rowMarks(countColumns, s.d.insertRows) + s.d.addCounts
 	if !s.d.cached {
 		return nil
 	}
-	queries := []string{
-		insertMessage + rowMarks(messageColumns, s.d.insertRows),
-		insertCounts + rowMarks(countColumns, s.d.insertRows) + s.d.addCounts,
-	}
+	queries := []string{s.insertMessage, s.insertCounts}
 	for _, n := range listSizes {
 		list := "(" + marks(n) + ")"
 		queries = append(queries, groupColumns+byClient+list, groupColumns+byMessage+list, clientsOf+list, updateStates+list)
@@ -180,7 +179,11 @@ func (g *group) insertRows() error {
 		for _, r := range fresh[:n] {
 			args = g.appendArgs(args, r)
 		}
-		res, err := g.exec(insertMessage+rowMarks(messageColumns, n), args...)
+		query := g.s.insertMessage
+		if n < g.s.d.insertRows {
+			query = insertMessage + rowMarks(messageColumns, n)
+		}
+		res, err := g.exec(query, args...)
 		if err != nil {
 			return err
 		}
