@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -52,7 +53,14 @@ type Options struct {
 	// Roles are roles besides server and admin that Setup makes a certificate for, named
 	// like the role.
 	Roles []sealmq.Role
+	// KeyElsewhere lets Open succeed although the intermediate's key is not there. What needs
+	// the key then returns ErrNoKey; everything else works.
+	KeyElsewhere bool
 }
+
+// ErrNoKey says that a certificate or a CRL cannot be signed, because the authority's key is
+// not here.
+var ErrNoKey = errors.New("the authority's key is not here")
 
 func (o Options) normalize() Options {
 	if o.FS == nil {
@@ -88,6 +96,19 @@ func (a *Authority) Root() *x509.Certificate { return a.root }
 // that allows none: then the root signs itself.
 func (a *Authority) Intermediate() *x509.Certificate { return a.intermediate }
 
+// HasKey reports whether the key that signs was there when the authority was opened.
+func (a *Authority) HasKey() bool {
+	if a.isDirect() {
+		f, err := a.options.FS.OpenFile(a.paths.RootKey, os.O_RDONLY, 0)
+		if err != nil {
+			return false
+		}
+		f.Close()
+		return true
+	}
+	return a.key != nil
+}
+
 // Paths are the authority's files.
 func (a *Authority) Paths() Paths { return a.paths }
 
@@ -119,7 +140,8 @@ func Open(dir string, o Options) (*Authority, error) {
 	if a.intermediate, err = a.readCert(a.paths.Intermediate); err != nil {
 		return nil, err
 	}
-	if a.key, err = a.readKey(a.paths.IntermediateKey); err != nil {
+	a.key, err = a.readKey(a.paths.IntermediateKey)
+	if err != nil && !(a.options.KeyElsewhere && durable.IsNotExist(err)) {
 		return nil, err
 	}
 	return a, a.check()
@@ -128,6 +150,9 @@ func Open(dir string, o Options) (*Authority, error) {
 // check returns an error if the parts do not belong together.
 func (a *Authority) check() error {
 	if a.isDirect() {
+		return nil
+	}
+	if a.key == nil && a.options.KeyElsewhere {
 		return nil
 	}
 	if err := mtls.CheckPair(a.intermediate, a.key); err != nil {

@@ -46,7 +46,12 @@ func (a *Authority) CRL() (*CRL, error) {
 	if a.intermediate == nil {
 		return a.RootCRL()
 	}
-	return a.makeCRL(a.paths.CRL, a.intermediate, func() (crypto.Signer, error) { return a.key, nil })
+	return a.makeCRL(a.paths.CRL, a.intermediate, func() (crypto.Signer, error) {
+		if a.key == nil {
+			return nil, ErrNoKey
+		}
+		return a.key, nil
+	})
 }
 
 // RootCRL is CRL for the certificates that the root has signed itself. A new one needs the

@@ -33,6 +33,8 @@ type Issued struct {
 	NotBefore   time.Time   `json:"not_before"`
 	NotAfter    time.Time   `json:"not_after"`
 	Fingerprint string      `json:"fingerprint"`
+	// Hosts are the host names and addresses in it.
+	Hosts []string `json:"hosts,omitempty"`
 	// Signer is mtls.Issuer of the certificate that signed.
 	Signer string `json:"signer"`
 	// Key is the SHA-256 of the public key.

@@ -102,6 +102,9 @@ func (a *Authority) issue(r Request) (*Certificate, error) {
 			return nil, err
 		}
 	}
+	if key == nil {
+		return nil, ErrNoKey
+	}
 	from, err := a.readmit(r.Name)
 	if err != nil {
 		return nil, err
@@ -158,7 +161,10 @@ func (a *Authority) record(r Request, leaf, parent *x509.Certificate) error {
 	}
 	entry := Issued{Serial: mtls.Serial(leaf), Name: r.Name, Role: role, Domain: r.Domain, NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 		Fingerprint: mtls.Fingerprint(leaf), Signer: mtls.Issuer(parent), Key: keyHash(leaf.PublicKey), IssuedAt: now.UTC().Truncate(time.Second),
-		IssuedBy: r.By, Source: r.Source}
+		IssuedBy: r.By, Source: r.Source, Hosts: slices.Clone(leaf.DNSNames)}
+	for _, ip := range leaf.IPAddresses {
+		entry.Hosts = append(entry.Hosts, ip.String())
+	}
 	for _, old := range a.history.of(r.Name) {
 		if old.SupersededBy == "" && old.NotAfter.After(now) {
 			entry.Supersedes = append(entry.Supersedes, old.Serial)
