@@ -34,6 +34,15 @@ func (s *Store) Address() Address {
 	return Address{Host: a.host, Port: a.port, Name: a.name, User: a.user}
 }
 
+// Connections is how many connections to the database are open.
+func (s *Store) Connections() int {
+	n := s.read.Stats().OpenConnections
+	if s.write != s.read {
+		n += s.write.Stats().OpenConnections
+	}
+	return n
+}
+
 // DatabaseStatus asks the database about itself.
 func (s *Store) DatabaseStatus(ctx context.Context) (DatabaseStatus, error) {
 	st := DatabaseStatus{Dialect: s.d.name, Name: s.Address().Name, Rows: make(map[string]int64), Pool: s.read.Stats()}
