@@ -102,7 +102,8 @@ var places = []place{
 
 	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
-	{"pipeline/mainserver", ends, "sealmq internal/durable pipeline pipeline/records seal", "", "it takes in messages however they come"},
+	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
+		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi pipeline", "database/sql", "a caller has no database"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},

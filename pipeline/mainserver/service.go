@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
@@ -19,8 +21,8 @@ type Records interface {
 	Register(ctx context.Context, messages []records.Message) ([]records.Result, error)
 	Deliver(ctx context.Context, deliveries []records.Delivery) ([]records.Result, error)
 	Status(ctx context.Context, updates []records.Update) ([]records.Result, error)
-	// Find returns the state of a client's message.
-	Find(ctx context.Context, client, id string) (m pipeline.MessageState, found bool, err error)
+	// Get returns a client's message, or records.ErrNotFound.
+	Get(ctx context.Context, client, id string) (records.Record, error)
 }
 
 // Config is what a Service works with. Records, Keys and Opener must be set.
@@ -34,6 +36,8 @@ type Config struct {
 	TakeClear bool
 	// MaxBody is the longest text in code points (default pipeline.DefaultMaxBody).
 	MaxBody int
+	// Registry takes the metrics; nil is one of the service's own.
+	Registry *prometheus.Registry
 	// Now is the time of day (default time.Now).
 	Now func() time.Time
 	// Log may be nil.
@@ -42,8 +46,9 @@ type Config struct {
 
 // Service takes in messages. It is safe for concurrent use.
 type Service struct {
-	cfg    Config
-	recent recent
+	cfg     Config
+	recent  recent
+	metrics *metrics
 }
 
 // keepRecent is longer than a proxy waits before it registers a message.
@@ -64,16 +69,23 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, recent: recent{keep: keepRecent}}, nil
+	if cfg.Registry == nil {
+		cfg.Registry = prometheus.NewRegistry()
+	}
+	m := newMetrics(cfg.Registry)
+	cfg.Records = &timed{cfg.Records, m}
+	return &Service{cfg: cfg, recent: recent{keep: keepRecent}, metrics: m}, nil
 }
 
 // For returns the service as a caller sees it, with the caller's permissions.
-func (s *Service) For(caller sealmq.Identity) pipeline.Main { return &view{s, caller} }
+func (s *Service) For(caller sealmq.Identity) pipeline.Main { return &view{Service: s, caller: caller} }
 
 // view is a pipeline.Main for one caller.
 type view struct {
 	*Service
 	caller sealmq.Identity
+	// takeClear accepts items in clear from this caller.
+	takeClear bool
 }
 
 // may returns an error with code Denied unless the caller has one of the roles.
@@ -128,6 +140,9 @@ func (v *view) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.
 	}
 	for i, r := range stored {
 		results[places[i]] = result(messages[i].ID, r)
+		if r.Outcome == records.Registered {
+			v.metrics.registered.of(messages[i].Client).Inc()
+		}
 	}
 	return results, nil
 }
@@ -163,6 +178,9 @@ func (v *view) Deliver(ctx context.Context, worker string, items []pipeline.Item
 	for i, r := range stored {
 		m := &deliveries[i].Message
 		results[places[i]] = result(m.ID, r)
+		if r.Outcome == records.WasDelivered {
+			v.metrics.delivered.of(m.Client).Inc()
+		}
 		if r.State == records.Delivered && r.Outcome != records.Conflict {
 			v.recent.add(m.Client, m.ID, delivered{r.RowID, r.At}, now)
 		}
@@ -186,6 +204,9 @@ func (v *view) Status(ctx context.Context, updates []pipeline.Update) ([]pipelin
 	results := make([]pipeline.Result, len(stored))
 	for i, r := range stored {
 		results[i] = result(updates[i].MessageID, r)
+		if u := &updates[i]; r.Outcome == records.Updated && u.State == pipeline.Failed {
+			v.metrics.countFailed(u.ClientID, u.Error)
+		}
 	}
 	return results, nil
 }
@@ -203,7 +224,20 @@ func (v *view) Find(ctx context.Context, clientID, messageID string) (m pipeline
 	if err := v.may("ask for the state of messages", sealmq.RoleProxy, sealmq.RoleWorker); err != nil {
 		return m, false, err
 	}
-	return v.cfg.Records.Find(ctx, clientID, messageID)
+	r, err := v.cfg.Records.Get(ctx, clientID, messageID)
+	if errors.Is(err, records.ErrNotFound) {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, err
+	}
+	return stateOf(&r), true, nil
+}
+
+// stateOf is what a client is told about its message.
+func stateOf(r *records.Record) pipeline.MessageState {
+	return pipeline.MessageState{MessageID: r.ID, ClientID: r.Client, ClientKey: r.ClientKey, State: pipeline.State(r.State), Attempts: r.Attempts,
+		Domain: r.Domain, QueuedAt: r.QueuedAt, DeliveredAt: r.DeliveredAt, Error: r.Error}
 }
 
 func result(id string, r records.Result) pipeline.Result {
@@ -212,25 +246,27 @@ func result(id string, r records.Result) pipeline.Result {
 
 // open returns the message in an item, or the result for an item that will never be taken.
 // An error is for the whole call: it may pass.
-func (s *Service) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result, err error) {
+func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result, err error) {
 	refuse := func(why error) (records.Message, *pipeline.Result, error) {
-		s.cfg.Log.Warn("an item was refused", "message_id", it.MessageID, "client_id", it.ClientID, "error", why)
+		v.cfg.Log.Warn("an item was refused", "message_id", it.MessageID, "client_id", it.ClientID, "error", why)
 		return records.Message{}, &pipeline.Result{MessageID: it.MessageID, Status: pipeline.StatusInvalid, Reason: why.Error()}, nil
 	}
 	c := pipeline.Content{SenderNumber: it.SenderNumber, MessageBody: it.MessageBody, Metadata: it.Metadata}
 	switch {
+	case it.Enc != "" && it.Enc != pipeline.EncHPKE:
+		return refuse(errors.New("the item is sealed in a way that this version does not know"))
 	case it.Enc != "":
-		c, err = pipeline.OpenItem(s.cfg.Opener, it)
+		c, err = pipeline.OpenItem(v.cfg.Opener, it)
 		if errors.Is(err, seal.ErrUndecided) || errors.Is(err, seal.ErrFuture) {
 			return m, nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "an item cannot be opened now", Err: err}
 		}
 		if err != nil {
 			return refuse(err)
 		}
-	case !s.cfg.TakeClear:
+	case !v.cfg.TakeClear && !v.takeClear:
 		return refuse(errors.New("the item is not sealed; a setting takes items in clear"))
 	}
-	if err := cmp.Or(pipeline.CheckNumber(c.SenderNumber), pipeline.CheckBody(c.MessageBody, s.cfg.MaxBody)); err != nil {
+	if err := cmp.Or(pipeline.CheckNumber(c.SenderNumber), pipeline.CheckBody(c.MessageBody, v.cfg.MaxBody)); err != nil {
 		return refuse(err)
 	}
 	return records.Message{ID: it.MessageID, Client: it.ClientID, ClientKey: it.ClientKey, Domain: it.Domain, Number: c.SenderNumber,

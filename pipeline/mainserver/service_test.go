@@ -47,8 +47,8 @@ func (s *store) Status(_ context.Context, list []records.Update) ([]records.Resu
 	return make([]records.Result, len(list)), s.err
 }
 
-func (s *store) Find(_ context.Context, client, id string) (pipeline.MessageState, bool, error) {
-	return pipeline.MessageState{MessageID: id, ClientID: client}, true, s.err
+func (s *store) Get(_ context.Context, client, id string) (records.Record, error) {
+	return records.Record{ID: id, Client: client}, s.err
 }
 
 // world is a main server with a proxy that seals for it.

@@ -1,0 +1,76 @@
+package mainserver_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq"
+)
+
+// TestRoutesAreForTheirRoles asks every route as every role.
+func TestRoutesAreForTheirRoles(t *testing.T) {
+	s := newServer(t, nil)
+	fp := strings.Repeat("0", 64)
+	const (
+		everybody = "everybody"
+		internal  = "proxy worker"
+		worker    = "worker"
+		admin     = "admin"
+	)
+	for _, r := range []struct{ who, method, path string }{
+		{everybody, "GET", "/health"}, {everybody, "GET", "/health/live"}, {everybody, "GET", "/api/v1/health"},
+		{everybody, "GET", "/api/v1/ca.crt"}, {everybody, "GET", "/api/v1/crl"},
+		{everybody, "GET", "/openapi.json"}, {everybody, "GET", "/docs"}, {everybody, "GET", "/redoc"},
+		{internal, "POST", "/api/v1/internal/messages/register"},
+		{worker, "POST", "/api/v1/internal/messages/deliver"}, {worker, "POST", "/api/v1/internal/messages/status"},
+		{internal, "GET", "/api/v1/internal/clients/acme/messages/m"}, {internal, "GET", "/api/v1/internal/keys"}, {internal, "GET", "/api/v1/internal/revocations"},
+		{admin, "GET", "/api/v1/messages"}, {admin, "POST", "/api/v1/messages/search"},
+		{admin, "GET", "/api/v1/certificates"}, {admin, "POST", "/api/v1/certificates"}, {admin, "GET", "/api/v1/certificates/expiring"},
+		{admin, "POST", "/api/v1/certificates/verify"}, {admin, "GET", "/api/v1/certificates/" + fp},
+		{admin, "POST", "/api/v1/certificates/" + fp + "/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/revoke"},
+		{admin, "GET", "/api/v1/clients"}, {admin, "GET", "/api/v1/clients/acme"}, {admin, "PATCH", "/api/v1/clients/acme"}, {admin, "POST", "/api/v1/clients/acme/revoke"},
+		{admin, "GET", "/api/v1/clients/acme/messages/m"}, {admin, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
+		{admin, "GET", "/api/v1/statistics"}, {admin, "GET", "/api/v1/audit"}, {admin, "GET", "/api/v1/queue"}, {admin, "GET", "/api/v1/queue/dead"},
+		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
+	} {
+		for _, role := range []sealmq.Role{"", sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleMonitor, sealmq.RoleAdmin} {
+			body := ""
+			if r.method != "GET" {
+				body = "{}" // which is not enough for most: who may, gets 404 or 422
+				if strings.HasSuffix(r.path, "/deliver") {
+					body = `{"worker_id":"w","messages":[{}]}`
+				}
+			}
+			a := s.ask(s.as(role), r.method, r.path, body)
+			allowed := r.who == everybody || role != "" && strings.Contains(r.who, string(role))
+			refused := a.StatusCode == http.StatusForbidden || a.StatusCode == http.StatusUnauthorized
+			if refused == allowed || a.StatusCode >= 500 || role == "" && !allowed && a.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s %s as %q: %d %s", r.method, r.path, role, a.StatusCode, a.body)
+			}
+			if refused && strings.HasPrefix(r.path, "/api/") && a.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s %s as %q: %s", r.method, r.path, role, a.Header.Get("Content-Type"))
+			}
+		}
+	}
+}
+
+// TestRevokedAdministrator: a revocation acts on the next request of an open connection.
+func TestRevokedAdministrator(t *testing.T) {
+	s := newServer(t, nil)
+	cert := s.issue("admin-2", sealmq.RoleAdmin)
+	second := s.with(&cert)
+	if a := s.ask(second, "GET", "/api/v1/clients", ""); a.StatusCode != 200 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	a := s.want(200, "POST", "/api/v1/clients/admin-2/revoke", `{"reason":"keyCompromise"}`)
+	if a.m["certificates"] != float64(1) || a.m["revocation_version"] == float64(0) {
+		t.Errorf("%s", a.body)
+	}
+	if a := s.ask(second, "GET", "/api/v1/clients", ""); a.StatusCode != 403 || !strings.Contains(a.body, "revoked") {
+		t.Errorf("after the revocation: %d %s", a.StatusCode, a.body)
+	}
+	if a := s.ask(s.with(&cert), "GET", "/api/v1/clients", ""); a.StatusCode != 403 {
+		t.Errorf("on a new connection: %d", a.StatusCode)
+	}
+}

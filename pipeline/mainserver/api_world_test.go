@@ -1,0 +1,332 @@
+package mainserver_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/mainserver"
+	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/pipeline/records/atrest"
+	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
+)
+
+// queue has dead items, and says how much it has.
+type queue struct {
+	mu     sync.Mutex
+	err    error
+	counts pipeline.Counts
+	dead   []pipeline.DeadItem
+	ready  []pipeline.Item
+}
+
+func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := q.counts
+	c.Ready, c.Dead = len(q.ready), len(q.dead)
+	return c, q.err
+}
+
+func (q *queue) Dead(_ context.Context, limit int) ([]pipeline.DeadItem, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.dead[:min(limit, len(q.dead))]), q.err
+}
+
+func (q *queue) Requeue(_ context.Context, ids []string) (n int, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil {
+		return 0, q.err
+	}
+	q.dead = slices.DeleteFunc(q.dead, func(d pipeline.DeadItem) bool {
+		if ids != nil && !slices.Contains(ids, d.Item.MessageID) {
+			return false
+		}
+		q.ready = append(q.ready, d.Item)
+		n++
+		return true
+	})
+	return n, nil
+}
+
+func (*queue) Enqueue(context.Context, []pipeline.Item) ([]pipeline.EnqueueResult, error) {
+	panic("the main server puts nothing into the queue")
+}
+func (*queue) Consumer(string) (pipeline.Consumer, error) {
+	panic("the main server takes nothing out of the queue")
+}
+func (*queue) Close() error   { return nil }
+func (q *queue) set(f func()) { q.mu.Lock(); defer q.mu.Unlock(); f() }
+
+// sink remembers records of the audit.
+type sink struct {
+	mu   sync.Mutex
+	list []audit.Record
+}
+
+func (s *sink) Write(r audit.Record) { s.mu.Lock(); defer s.mu.Unlock(); s.list = append(s.list, r) }
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+func (b *lockedBuffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
+
+// server is a main server that listens, with what is around it.
+type server struct {
+	*testing.T
+	dir       string
+	authority *ca.Authority
+	revoked   *trust.RevocationList
+	store     *records.Store
+	queue     *queue
+	audit     *sink
+	log       *lockedBuffer
+	registry  *prometheus.Registry
+	sealer    *seal.Sealer
+	url       string
+	clients   map[string]*http.Client
+}
+
+// newServer starts a main server. change may be nil.
+func newServer(t *testing.T, change func(*server, *mainserver.HandlerConfig)) *server {
+	t.Helper()
+	s := &server{T: t, dir: filepath.Join(t.TempDir(), "data"), queue: &queue{}, audit: &sink{}, log: &lockedBuffer{}, registry: prometheus.NewRegistry(),
+		clients: make(map[string]*http.Client)}
+	result, err := ca.Setup(s.dir, nil, ca.Options{})
+	s.must(err)
+	s.authority = result.Authority
+	s.revoked, err = s.authority.Revocations(true, nil)
+	s.must(err)
+	s.store = s.openStore()
+	p := s.authority.Paths()
+	own, err := tls.LoadX509KeyPair(p.Cert(ca.ServerName), p.Key(ca.ServerName))
+	s.must(err)
+	keys, _, err := mainserver.OpenKeys(filepath.Join(t.TempDir(), "keys.pem"), func() (*seal.Signer, error) {
+		return seal.NewSigner(ca.ServerName, own.Certificate, own.PrivateKey)
+	})
+	s.must(err)
+	opener, err := keys.Opener(ca.ServerName, trust.NewVerifier(s.authority.Root()))
+	s.must(err)
+	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, Log: log})
+	s.must(err)
+	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
+		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit, Version: "1.2.3", Log: log}
+	if change != nil {
+		change(s, &cfg)
+	}
+	handler, err := mainserver.NewHandler(cfg)
+	s.must(err)
+	conf, err := mtls.HTTPSConfig(mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}, mtls.Options{Revocation: s.revoked, AnswerRevoked: true})
+	s.must(err)
+	listener, err := httpkit.Listen("127.0.0.1:0", conf, handler, httpkit.Limits{})
+	s.must(err)
+	done := make(chan error, 1)
+	go func() { done <- listener.Serve() }()
+	t.Cleanup(func() {
+		listener.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	s.url = "https://" + listener.Addr().String()
+	entries, err := keys.Entries(time.Now())
+	s.must(err)
+	entry, err := seal.ParseKeyEntry(entries[0])
+	s.must(err)
+	proxy := s.issue("proxy", sealmq.RoleProxy)
+	s.sealer, err = seal.NewSealer(seal.SealerConfig{
+		Signer:    func() (*seal.Signer, error) { return seal.NewSigner("proxy", proxy.Certificate, proxy.PrivateKey) },
+		Receivers: []seal.Receiver{{Name: ca.ServerName, Key: entry.PublicKey()}},
+	})
+	s.must(err)
+	return s
+}
+
+func (s *server) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *server) openStore() *records.Store {
+	s.Helper()
+	key, err := atrest.ParseKey([]byte(strings.Repeat("1", 63) + "0"))
+	s.must(err)
+	ring, err := atrest.NewRing(1, map[uint16]atrest.Key{1: key})
+	s.must(err)
+	store, err := records.Open(s.Context(), records.Config{URL: "sqlite:" + filepath.Join(s.TempDir(), "records.db"), Keys: ring,
+		Numbers: atrest.NewHasher(ring, nil), AutoRegister: true})
+	s.must(err)
+	s.Cleanup(func() { store.Close() })
+	return store
+}
+
+// issue makes a certificate outside the API.
+func (s *server) issue(name string, role sealmq.Role) tls.Certificate {
+	s.Helper()
+	c, err := s.authority.Issue(ca.Request{Name: name, Role: role})
+	s.must(err)
+	cert, err := tls.X509KeyPair(c.CertPEM, c.KeyPEM)
+	s.must(err)
+	return cert
+}
+
+// as is a client with a certificate of a role, always the same one; "" has none.
+func (s *server) as(role sealmq.Role) *http.Client {
+	s.Helper()
+	if c := s.clients[string(role)]; c != nil {
+		return c
+	}
+	var cert *tls.Certificate
+	if role != "" {
+		c := s.issue(string(role)+"-test", role)
+		cert = &c
+	}
+	s.clients[string(role)] = s.with(cert)
+	return s.clients[string(role)]
+}
+
+func (s *server) with(cert *tls.Certificate) *http.Client {
+	conf := s.tlsConfig(cert)
+	tr := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: true}
+	s.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+func (s *server) tlsConfig(cert *tls.Certificate) *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.authority.Root())
+	conf := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	if cert != nil {
+		conf.Certificates = []tls.Certificate{*cert}
+	}
+	return conf
+}
+
+type answer struct {
+	*http.Response
+	body string
+	m    map[string]any
+}
+
+func (s *server) ask(c *http.Client, method, path, body string, header ...string) answer {
+	s.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(s.Context(), method, s.url+path, reader)
+	s.must(err)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	var a answer
+	if a.Response, err = c.Do(req); err != nil {
+		s.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	s.must(err)
+	a.body = string(b)
+	_ = json.Unmarshal(b, &a.m)
+	return a
+}
+
+// want asks as an administrator and expects a status.
+func (s *server) want(status int, method, path, body string, header ...string) answer {
+	s.Helper()
+	a := s.ask(s.as(sealmq.RoleAdmin), method, path, body, header...)
+	if a.StatusCode != status {
+		s.Errorf("%s %s %s: %d, want %d\n%s", method, path, body, a.StatusCode, status, a.body)
+	}
+	return a
+}
+
+func (a *answer) str(name string) string { v, _ := a.m[name].(string); return v }
+
+func (a *answer) items() []map[string]any {
+	list, _ := a.m["items"].([]any)
+	var out []map[string]any
+	for _, v := range list {
+		m, _ := v.(map[string]any)
+		out = append(out, m)
+	}
+	return out
+}
+
+const secretText, secretNumber = "a text that is secret", "+4915200000000"
+
+// item is what a proxy seals.
+func (s *server) item(client, id string) pipeline.Item {
+	s.Helper()
+	it := pipeline.Item{MessageID: id, ClientID: client, QueuedAt: time.Now()}
+	s.must(pipeline.SealItem(s.sealer, &it, pipeline.Content{SenderNumber: secretNumber, MessageBody: secretText, Metadata: json.RawMessage(`{"k":"v"}`)}))
+	return it
+}
+
+func toJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// register stores a message by the internal API.
+func (s *server) register(client string, ids ...string) {
+	s.Helper()
+	for _, id := range ids {
+		a := s.ask(s.as(sealmq.RoleProxy), "POST", "/api/v1/internal/messages/register", toJSON(map[string]any{"messages": []pipeline.Item{s.item(client, id)}}))
+		if a.StatusCode != 200 || !strings.Contains(a.body, `"registered"`) {
+			s.Fatalf("register: %d %s", a.StatusCode, a.body)
+		}
+	}
+}
+
+// fail makes a message fail for good, with its item among the dead ones.
+func (s *server) fail(client, id string) {
+	s.Helper()
+	s.register(client, id)
+	a := s.ask(s.as(sealmq.RoleWorker), "POST", "/api/v1/internal/messages/status",
+		toJSON(map[string]any{"updates": []pipeline.Update{{MessageID: id, ClientID: client, State: pipeline.Failed, Attempts: 3, Error: pipeline.ReasonMaxAttempts}}}))
+	if a.StatusCode != 200 || !strings.Contains(a.body, `"updated"`) {
+		s.Fatalf("status: %d %s", a.StatusCode, a.body)
+	}
+	s.queue.set(func() {
+		s.queue.dead = append(s.queue.dead, pipeline.DeadItem{Item: s.item(client, id), Reason: pipeline.ReasonMaxAttempts})
+	})
+}

@@ -1,0 +1,247 @@
+package mainserver
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline/records"
+)
+
+// Statuses of certificates.
+const (
+	certActive  = mainapi.CertificateStatusActive
+	certRevoked = mainapi.CertificateStatusRevoked
+	certExpired = mainapi.CertificateStatusExpired
+)
+
+// certificateFilter chooses certificates. Empty fields choose all.
+type certificateFilter struct {
+	status               mainapi.CertificateStatus
+	client, domain       string
+	role                 sealmq.Role
+	current              bool      // leaves out what has a successor
+	expiresAfter, before time.Time // the end; before is not included
+}
+
+// certificates are those on record, those that expire first at the top.
+func (h *handler) certificates(f certificateFilter) ([]mainapi.Certificate, error) {
+	var history []ca.Issued
+	var err error
+	if f.client != "" {
+		history, err = h.cfg.Authority.HistoryOf(f.client)
+	} else {
+		history, err = h.cfg.Authority.History()
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []mainapi.Certificate
+	for i := range history {
+		c := h.certificate(&history[i])
+		if f.status != "" && c.Status != f.status || f.domain != "" && c.Domain != f.domain || f.role != "" && c.Role != f.role ||
+			f.current && history[i].SupersededBy != "" || !f.before.IsZero() && !c.ExpiresAt.Before(f.before) || c.ExpiresAt.Before(f.expiresAfter) {
+			continue
+		}
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b mainapi.Certificate) int {
+		return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.Serial, b.Serial))
+	})
+	return list, nil
+}
+
+// certificate joins a record with what is revoked now.
+func (h *handler) certificate(c *ca.Issued) mainapi.Certificate {
+	m := mainapi.Certificate{Fingerprint: c.Fingerprint, Serial: c.Serial, ClientID: c.Name, Domain: cmp.Or(c.Domain, records.DefaultDomain), Role: c.Role,
+		IssuedAt: c.IssuedAt.UTC(), ExpiresAt: c.NotAfter.UTC()}
+	status, e := h.cfg.Authority.StatusOf(*c, h.cfg.Revocations)
+	m.Status = mainapi.CertificateStatus(status)
+	switch m.Status {
+	case certRevoked:
+		m.RevokedAt, m.RevocationReason = e.RevokedAt.UTC(), e.Reason
+	case certActive:
+		m.DaysRemaining = int(c.NotAfter.Sub(h.now()) / (24 * time.Hour))
+	}
+	return m
+}
+
+// A certificateCursor is where a page of certificates ends.
+type certificateCursor struct {
+	End    int64  `json:"e"`
+	Serial string `json:"s"`
+}
+
+// page cuts a page out of a list.
+func page(list []mainapi.Certificate, limit int, cursor string) (p mainapi.CertificatePage, err error) {
+	p.Total = mainapi.Total{Count: int64(len(list)), Exact: true}
+	if cursor != "" {
+		var at certificateCursor
+		b, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err == nil {
+			err = json.Unmarshal(b, &at)
+		}
+		if err != nil || at.Serial == "" {
+			return p, errCursor
+		}
+		i, _ := slices.BinarySearchFunc(list, at, func(c mainapi.Certificate, at certificateCursor) int {
+			if d := cmp.Or(cmp.Compare(c.ExpiresAt.Unix(), at.End), cmp.Compare(c.Serial, at.Serial)); d != 0 {
+				return d
+			}
+			return -1 // the page begins behind it
+		})
+		list = list[i:]
+	}
+	limit = cmp.Or(limit, records.DefaultLimit)
+	if len(list) > limit {
+		last := list[limit-1]
+		b, err := json.Marshal(certificateCursor{last.ExpiresAt.Unix(), last.Serial})
+		if err != nil {
+			return p, err
+		}
+		p.NextCursor, list = base64.RawURLEncoding.EncodeToString(b), list[:limit]
+	}
+	p.Items = append([]mainapi.Certificate{}, list...)
+	return p, nil
+}
+
+var errCursor = httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"query", "cursor"}, Msg: "The cursor is not valid: use one from an earlier page, or none"})
+
+// ListCertificates implements mainapi.StrictServerInterface.
+func (h *handler) ListCertificates(_ context.Context, r mainapi.ListCertificatesRequestObject) (mainapi.ListCertificatesResponseObject, error) {
+	p := r.Params
+	list, err := h.certificates(certificateFilter{status: p.Status, client: p.ClientID, domain: p.Domain, role: p.Role})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := page(list, p.Limit, p.Cursor)
+	return mainapi.ListCertificates200JSONResponse(answer), err
+}
+
+// ListExpiringCertificates implements mainapi.StrictServerInterface.
+func (h *handler) ListExpiringCertificates(_ context.Context, r mainapi.ListExpiringCertificatesRequestObject) (mainapi.ListExpiringCertificatesResponseObject, error) {
+	list, err := h.expiring(r.Params.Days)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := page(list, r.Params.Limit, r.Params.Cursor)
+	return mainapi.ListExpiringCertificates200JSONResponse(answer), err
+}
+
+// expiring are the active certificates without a successor that end within some days.
+func (h *handler) expiring(days int) ([]mainapi.Certificate, error) {
+	return h.certificates(certificateFilter{status: certActive, current: true, before: h.now().AddDate(0, 0, days)})
+}
+
+// find is the record of a certificate.
+func (h *handler) find(fingerprint string) (ca.Issued, error) {
+	history, err := h.cfg.Authority.History()
+	if err != nil {
+		return ca.Issued{}, err
+	}
+	i := slices.IndexFunc(history, func(c ca.Issued) bool { return c.Fingerprint == fingerprint })
+	if i < 0 {
+		return ca.Issued{}, httpkit.Errorf(httpkit.CodeNotFound, "This authority has issued no such certificate")
+	}
+	return history[i], nil
+}
+
+// GetCertificate implements mainapi.StrictServerInterface.
+func (h *handler) GetCertificate(_ context.Context, r mainapi.GetCertificateRequestObject) (mainapi.GetCertificateResponseObject, error) {
+	c, err := h.find(r.Fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	return mainapi.GetCertificate200JSONResponse(h.certificate(&c)), nil
+}
+
+// VerifyCertificate implements mainapi.StrictServerInterface.
+func (h *handler) VerifyCertificate(_ context.Context, r mainapi.VerifyCertificateRequestObject) (mainapi.VerifyCertificateResponseObject, error) {
+	found, err := h.verify(r.Body.Certificate)
+	return mainapi.VerifyCertificate200JSONResponse(found), err
+}
+
+// verify checks a certificate as a listener would.
+func (h *handler) verify(text string) (found mainapi.CertificateCheck, err error) {
+	certs, err := mtls.ParseCertificates([]byte(text))
+	if err != nil {
+		return found, invalid("certificate", "This is no certificate in PEM")
+	}
+	leaf, now := certs[0], h.now()
+	found = mainapi.CertificateCheck{Fingerprint: mtls.Fingerprint(leaf), Subject: leaf.Subject.String(), NotAfter: leaf.NotAfter.UTC(),
+		Expired: now.After(leaf.NotAfter), ExpiresSoon: !now.After(leaf.NotAfter) && now.Add(expiresSoon).After(leaf.NotAfter)}
+	chains, err := h.chains(certs, now)
+	found.SignatureValid = err == nil
+	chain := []*x509.Certificate{leaf}
+	if err == nil {
+		chain = chains[0]
+	} else {
+		chains = [][]*x509.Certificate{{leaf, leaf}} // its chain has been judged
+	}
+	found.Revoked = h.cfg.Revocations.Check(chain) != nil
+	found.KeyUsageOk = mtls.CheckClient(chains) == nil
+	found.Valid = found.SignatureValid && !found.Expired && !now.Before(leaf.NotBefore) && !found.Revoked && found.KeyUsageOk
+	return found, nil
+}
+
+// chains are those to the accepted authorities. The dates are another finding.
+func (h *handler) chains(certs []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
+	leaf := certs[0]
+	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+		now = leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+	}
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, c := range append(slices.Clone(h.cfg.Roots), h.cfg.Authority.Root()) {
+		o.Roots.AddCert(c)
+	}
+	for _, c := range certs[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	if c := h.cfg.Authority.Intermediate(); c != nil {
+		o.Intermediates.AddCert(c)
+	}
+	return leaf.Verify(o)
+}
+
+// GetAuthority implements mainapi.StrictServerInterface.
+func (h *handler) GetAuthority(context.Context, mainapi.GetAuthorityRequestObject) (mainapi.GetAuthorityResponseObject, error) {
+	data := h.rootPEM()
+	return mainapi.GetAuthority200ApplicationXPemFileResponse{Body: bytes.NewReader(data), ContentLength: int64(len(data))}, nil
+}
+
+func (h *handler) rootPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.cfg.Authority.Root().Raw})
+}
+
+// GetRevocationList implements mainapi.StrictServerInterface.
+func (h *handler) GetRevocationList(ctx context.Context, _ mainapi.GetRevocationListRequestObject) (mainapi.GetRevocationListResponseObject, error) {
+	list, err := h.cfg.Authority.CRL()
+	if err != nil {
+		return nil, noKey(err)
+	}
+	if accept := exchangeOf(ctx).r.Header.Get("Accept"); strings.Contains(accept, "application/pkix-crl") {
+		return mainapi.GetRevocationList200ApplicationPkixCrlResponse{Body: bytes.NewReader(list.List.Raw), ContentLength: int64(len(list.List.Raw))}, nil
+	}
+	return mainapi.GetRevocationList200ApplicationXPemFileResponse{Body: bytes.NewReader(list.PEM), ContentLength: int64(len(list.PEM))}, nil
+}
+
+// noKey is the answer where the authority's key is missing.
+func noKey(err error) error {
+	if errors.Is(err, ca.ErrNoKey) {
+		return &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "The authority's key is not on this server; bring it back, or issue certificates where it is", Err: err}
+	}
+	return err
+}

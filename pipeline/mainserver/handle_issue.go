@@ -1,0 +1,293 @@
+package mainserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/trust"
+)
+
+// unspecified is the reason of a revocation that gives none.
+const unspecified = "Unspecified"
+
+// IssueCertificate implements mainapi.StrictServerInterface.
+func (h *handler) IssueCertificate(ctx context.Context, r mainapi.IssueCertificateRequestObject) (mainapi.IssueCertificateResponseObject, error) {
+	c, err := h.issue(ctx, *r.Body)
+	return mainapi.IssueCertificate201JSONResponse(c), err
+}
+
+// issue makes a certificate for a name.
+func (h *handler) issue(ctx context.Context, r mainapi.CertificateRequest) (answer mainapi.IssuedCertificate, err error) {
+	names, ips, err := hostsOf(&r)
+	if err == nil {
+		err = checkRequest(&r)
+	}
+	if err != nil {
+		return answer, err
+	}
+	h.admin.Lock()
+	defer h.admin.Unlock()
+	// The database is asked first, so that no certificate is issued while it is away.
+	client, err := h.cfg.Store.Client(ctx, r.ClientID)
+	if err != nil && !errors.Is(err, records.ErrNotFound) {
+		return answer, err
+	}
+	if r.Domain == "" {
+		r.Domain = cmp.Or(client.Domain, records.DefaultDomain)
+	}
+	if !r.Replace {
+		active, err := h.certificates(certificateFilter{client: r.ClientID, status: certActive})
+		if err != nil {
+			return answer, err
+		}
+		if len(active) > 0 {
+			return answer, httpkit.Errorf(httpkit.CodeConflict, "The client has an active certificate; set replace to issue another one")
+		}
+	}
+	return h.sign(ctx, "certificate_generated", client, ca.Request{Name: r.ClientID, Role: r.Role, Days: r.ValidityDays, Domain: r.Domain, CSR: csrOf(r.Csr), DNSNames: names, IPs: ips})
+}
+
+func csrOf(text string) []byte {
+	if text == "" {
+		return nil
+	}
+	return []byte(text)
+}
+
+// hostsOf are the host names and addresses that a certificate is to have.
+func hostsOf(r *mainapi.CertificateRequest) ([]string, []net.IP, error) {
+	if len(r.Sans) == 0 {
+		return nil, nil, nil
+	}
+	if !slices.Contains([]sealmq.Role{sealmq.RoleServer, sealmq.RoleProxy, sealmq.RoleWorker}, r.Role) {
+		return nil, nil, invalid("sans", "Only certificates of the roles server, proxy and worker have host names")
+	}
+	names, ips, err := ca.ParseHosts(r.Sans)
+	if err != nil {
+		return nil, nil, invalid("sans", "Each entry must be a host name or an IP address")
+	}
+	return names, ips, nil
+}
+
+// checkRequest checks what the schema cannot.
+func checkRequest(r *mainapi.CertificateRequest) error {
+	if role := mtls.ReservedRole(r.ClientID); r.Role == "" && role != sealmq.RoleClient {
+		return invalid("role", fmt.Sprintf("The name means the role %s by convention, so the role must be given", role))
+	}
+	if r.Domain != "" && !mtls.ValidID(r.Domain) {
+		return invalid("domain", "The domain of a certificate is a letter or digit, then up to 63 letters, digits, dots, underscores and hyphens")
+	}
+	return checkCSR(r.Csr, r.ClientID)
+}
+
+func checkCSR(text, name string) error {
+	if text == "" {
+		return nil
+	}
+	csr, err := ca.ParseCSR([]byte(text))
+	switch {
+	case err != nil:
+		return invalid("csr", "This is no usable certificate signing request in PEM: its key must be ECDSA, Ed25519 or RSA with 2048 bits or more, and sign it")
+	case csr.CommonName != "" && csr.CommonName != name:
+		return invalid("csr", "The common name of the request is not the client's")
+	}
+	return nil
+}
+
+// sign issues a certificate and brings the client's row up to date. The lock is held.
+func (h *handler) sign(ctx context.Context, event string, client records.Client, r ca.Request) (answer mainapi.IssuedCertificate, err error) {
+	caller, _ := httpkit.CallerOf(ctx)
+	r.By, r.Source = caller.ID, ca.SourceAPI
+	domain := r.Domain
+	if domain == records.DefaultDomain {
+		r.Domain = ""
+	}
+	if end, days := h.end(), cmp.Or(r.Days, ca.DefaultDays); h.now().AddDate(0, 0, days).After(end) {
+		return answer, invalid("validity_days", "The authority itself expires on "+end.UTC().Format(time.DateOnly))
+	}
+	c, err := h.cfg.Authority.Issue(r)
+	var hint interface{ Hint() string }
+	switch {
+	case r.CSR != nil && errors.As(err, &hint):
+		return answer, &httpkit.Error{Code: httpkit.CodeConflict, Message: "The key of this request belongs to a certificate that is revoked; make a new key", Err: err}
+	case err != nil:
+		return answer, noKey(err)
+	}
+	h.cfg.Revocations.Refresh() // a name that was revoked is let in again
+	h.cfg.Service.metrics.issued.Inc()
+	_, role, err := mtls.Profile(c.Leaf)
+	if err != nil {
+		return answer, err
+	}
+	answer = mainapi.IssuedCertificate{ClientID: r.Name, Domain: domain, Role: role, Certificate: string(c.CertPEM), PrivateKey: string(c.KeyPEM), CaCertificate: string(h.rootPEM()),
+		Fingerprint: mtls.Fingerprint(c.Leaf), Serial: mtls.Serial(c.Leaf), IssuedAt: h.now().UTC().Truncate(time.Second), ExpiresAt: c.Leaf.NotAfter.UTC()}
+	h.noteIssued(ctx, client, &answer, c)
+	h.audit(ctx, act{event: event, client: r.Name, details: map[string]any{"serial": answer.Serial, "fingerprint": answer.Fingerprint, "role": role, "domain": domain}})
+	return answer, nil
+}
+
+// end is when the authority that signs expires.
+func (h *handler) end() time.Time {
+	if c := h.cfg.Authority.Intermediate(); c != nil {
+		return c.NotAfter
+	}
+	return h.cfg.Authority.Root().NotAfter
+}
+
+// noteIssued tells the database about a certificate. That it exists is decided by then, so
+// an error goes to the log.
+func (h *handler) noteIssued(ctx context.Context, client records.Client, a *mainapi.IssuedCertificate, c *ca.Certificate) {
+	client.Name, client.Fingerprint, client.Domain, client.Status = a.ClientID, a.Fingerprint, a.Domain, records.Active
+	client.IssuedAt, client.ExpiresAt, client.RevokedAt, client.Reason = c.Leaf.NotBefore, c.Leaf.NotAfter, time.Time{}, ""
+	err := h.cfg.Store.PutClient(ctx, client)
+	if err == nil {
+		_, err = h.cfg.Store.AddCertificate(ctx, records.Certificate{Client: a.ClientID, Serial: a.Serial, Fingerprint: a.Fingerprint, Subject: c.Leaf.Subject.String(),
+			Role: string(a.Role), NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter, Source: string(ca.SourceAPI)})
+	}
+	if err != nil {
+		h.cfg.Log.Error("a certificate was issued, but the database does not know it", "client", a.ClientID, "serial", a.Serial, "error", err)
+	}
+}
+
+// RenewCertificate implements mainapi.StrictServerInterface.
+func (h *handler) RenewCertificate(ctx context.Context, r mainapi.RenewCertificateRequestObject) (mainapi.RenewCertificateResponseObject, error) {
+	c, err := h.find(r.Fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := h.renew(ctx, c, *r.Body)
+	return mainapi.RenewCertificate201JSONResponse(answer), err
+}
+
+// renew issues a successor of a certificate.
+func (h *handler) renew(ctx context.Context, old ca.Issued, r mainapi.RenewRequest) (answer mainapi.IssuedCertificate, err error) {
+	if err := checkCSR(r.Csr, old.Name); err != nil {
+		return answer, err
+	}
+	h.admin.Lock()
+	defer h.admin.Unlock()
+	h.cfg.Revocations.Refresh()
+	switch h.certificate(&old).Status {
+	case certRevoked:
+		return answer, httpkit.Errorf(httpkit.CodeConflict, "A revoked certificate is not renewed; issue a new one")
+	case certExpired:
+		if !r.Expired {
+			return answer, httpkit.Errorf(httpkit.CodeConflict, "The certificate has expired; set expired to renew it nevertheless")
+		}
+	}
+	client, err := h.cfg.Store.Client(ctx, old.Name)
+	if err != nil && !errors.Is(err, records.ErrNotFound) {
+		return answer, err
+	}
+	names, ips, err := ca.ParseHosts(old.Hosts)
+	if err != nil {
+		return answer, err
+	}
+	answer, err = h.sign(ctx, "certificate_renewed", client, ca.Request{Name: old.Name, Role: old.Role, Days: r.ValidityDays, Domain: cmp.Or(old.Domain, records.DefaultDomain),
+		CSR: csrOf(r.Csr), DNSNames: names, IPs: ips})
+	if err != nil || !r.RevokeOld {
+		return answer, err
+	}
+	if _, err := h.revokeLocked(ctx, ca.Revocation{Name: old.Name, Serial: old.Serial, Reason: trust.Superseded.String()}); err != nil {
+		h.cfg.Log.Error("a certificate was renewed, but the old one was not revoked", "client", old.Name, "serial", old.Serial, "error", err)
+	}
+	return answer, nil
+}
+
+// RevokeCertificate implements mainapi.StrictServerInterface.
+func (h *handler) RevokeCertificate(ctx context.Context, r mainapi.RevokeCertificateRequestObject) (mainapi.RevokeCertificateResponseObject, error) {
+	c, err := h.find(r.Fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := h.revoke(ctx, ca.Revocation{Name: c.Name, Serial: c.Serial, Reason: r.Body.Reason})
+	return mainapi.RevokeCertificate200JSONResponse(answer), err
+}
+
+// RevokeClient implements mainapi.StrictServerInterface.
+func (h *handler) RevokeClient(ctx context.Context, r mainapi.RevokeClientRequestObject) (mainapi.RevokeClientResponseObject, error) {
+	if err := h.knowClient(ctx, r.ClientID); err != nil {
+		return nil, err
+	}
+	answer, err := h.revoke(ctx, ca.Revocation{Name: r.ClientID, Reason: r.Body.Reason})
+	return mainapi.RevokeClient200JSONResponse(answer), err
+}
+
+// knowClient returns an error unless there is a row or a certificate of a name.
+func (h *handler) knowClient(ctx context.Context, name string) error {
+	history, err := h.cfg.Authority.HistoryOf(name)
+	if err == nil && len(history) == 0 {
+		_, err = h.cfg.Store.Client(ctx, name)
+	}
+	return notFound(err, "client")
+}
+
+func (h *handler) revoke(ctx context.Context, r ca.Revocation) (mainapi.Revoked, error) {
+	h.admin.Lock()
+	defer h.admin.Unlock()
+	return h.revokeLocked(ctx, r)
+}
+
+// revokeLocked revokes one certificate or all of a name. When it returns, the revocation is
+// in force here.
+func (h *handler) revokeLocked(ctx context.Context, r ca.Revocation) (answer mainapi.Revoked, err error) {
+	r.Reason = cmp.Or(r.Reason, unspecified)
+	if len(r.Reason) > trust.MaxReasonBytes || sealmq.CheckLine("the reason", r.Reason, sealmq.BadArgument) != nil {
+		return answer, invalid("reason", "The reason is one line of up to 500 bytes")
+	}
+	entries, err := h.cfg.Authority.Revoke(r)
+	h.cfg.Revocations.Refresh()
+	already := errors.Is(err, ca.ErrAlreadyRevoked)
+	if err != nil && !already {
+		return answer, err
+	}
+	h.noteRevoked(ctx, r, entries)
+	if already {
+		return answer, &httpkit.Error{Code: httpkit.CodeConflict, Message: "It is revoked already", Err: err}
+	}
+	answer = mainapi.Revoked{ClientID: r.Name, RevokedAt: entries[0].RevokedAt.UTC(), RevocationVersion: int64(h.cfg.Revocations.Version())} //nolint:gosec // it counts changes
+	for _, e := range entries {
+		if e.Scope == trust.ScopeCertificate {
+			answer.Certificates++
+		}
+	}
+	h.cfg.Service.metrics.revoked.Add(float64(answer.Certificates))
+	h.audit(ctx, act{event: "certificate_revoked", client: r.Name, severity: records.Warning,
+		details: map[string]any{"serial": r.Serial, "reason": r.Reason, "certificates": answer.Certificates}})
+	return answer, nil
+}
+
+// noteRevoked tells the database, which refuses the messages of a revoked client. A repeated
+// revocation makes up for a time when it was away.
+func (h *handler) noteRevoked(ctx context.Context, r ca.Revocation, entries []trust.Entry) {
+	var err error
+	if r.Serial == "" {
+		err = h.cfg.Store.RevokeClient(ctx, r.Name, r.Reason)
+		if errors.Is(err, records.ErrNotFound) {
+			now := h.now()
+			err = h.cfg.Store.PutClient(ctx, records.Client{Name: r.Name, Status: records.Revoked, Reason: r.Reason, IssuedAt: now, ExpiresAt: now})
+		}
+	}
+	for _, e := range entries {
+		if e.Fingerprint == "" {
+			continue
+		}
+		if e := h.cfg.Store.RevokeCertificate(ctx, e.Fingerprint, r.Reason); e != nil && !errors.Is(e, records.ErrNotFound) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		h.cfg.Log.Error("a revocation is in force, but the database does not know it", "client", r.Name, "error", err)
+	}
+}

@@ -1,0 +1,111 @@
+package mainserver
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/records"
+)
+
+// requeueStep is how many dead items are moved before their rows are changed.
+const requeueStep = 10_000
+
+// GetQueue implements mainapi.StrictServerInterface.
+func (h *handler) GetQueue(ctx context.Context, _ mainapi.GetQueueRequestObject) (mainapi.GetQueueResponseObject, error) {
+	counts, err := h.queueCounts(ctx)
+	return mainapi.GetQueue200JSONResponse(counts), err
+}
+
+func (h *handler) queueCounts(ctx context.Context) (counts mainapi.QueueCounts, err error) {
+	c, err := h.cfg.Queue.Counts(ctx)
+	if err != nil {
+		return counts, err
+	}
+	counts = mainapi.QueueCounts{Ready: int64(c.Ready), Processing: int64(c.Processing), Retry: int64(c.Retry), Dead: int64(c.Dead)}
+	if !c.Oldest.IsZero() {
+		counts.OldestAgeSeconds = max(0, h.now().Sub(c.Oldest).Seconds())
+	}
+	return counts, nil
+}
+
+// ListDead implements mainapi.StrictServerInterface.
+func (h *handler) ListDead(ctx context.Context, r mainapi.ListDeadRequestObject) (mainapi.ListDeadResponseObject, error) {
+	list, err := h.cfg.Queue.Dead(ctx, cmp.Or(r.Params.Limit, records.DefaultLimit))
+	if err != nil {
+		return nil, err
+	}
+	answer := mainapi.ListDead200JSONResponse{Items: make([]mainapi.DeadItem, len(list))}
+	for i, d := range list {
+		answer.Items[i] = mainapi.DeadItem{MessageID: d.Item.MessageID, ClientID: d.Item.ClientID, Domain: d.Item.Domain, Reason: d.Reason,
+			QueuedAt: utc(d.Item.QueuedAt), AttemptCount: d.Item.AttemptCount, Malformed: d.Err != nil}
+	}
+	return answer, nil
+}
+
+// RequeueDead implements mainapi.StrictServerInterface.
+func (h *handler) RequeueDead(ctx context.Context, r mainapi.RequeueDeadRequestObject) (mainapi.RequeueDeadResponseObject, error) {
+	if r.Body.All == (len(r.Body.Items) > 0) {
+		return nil, invalid("items", "Give either all or items")
+	}
+	var updates []records.Update
+	for _, it := range r.Body.Items {
+		updates = append(updates, requeued(it.ClientID, it.MessageID))
+	}
+	n, err := h.requeue(ctx, updates)
+	return mainapi.RequeueDead200JSONResponse{Requeued: n}, err
+}
+
+// requeue queues dead items again, and their rows with them; no rows means all.
+func (h *handler) requeue(ctx context.Context, rows []records.Update) (n int, err error) {
+	if len(rows) > 0 {
+		n, err = h.requeueItems(ctx, rows)
+	} else {
+		n, err = h.requeueAll(ctx)
+	}
+	if n > 0 {
+		h.audit(ctx, act{event: "queue_requeued", details: map[string]any{"items": n}})
+	}
+	return n, err
+}
+
+// requeueAll goes on until it has moved as many as there were. What is dead again by then
+// is left alone.
+func (h *handler) requeueAll(ctx context.Context) (total int, err error) {
+	before, err := h.cfg.Queue.Counts(ctx)
+	for err == nil && total < before.Dead {
+		var list []pipeline.DeadItem
+		if list, err = h.cfg.Queue.Dead(ctx, requeueStep); err != nil {
+			break
+		}
+		var rows []records.Update
+		for _, d := range list {
+			if d.Err == nil {
+				rows = append(rows, requeued(d.Item.ClientID, d.Item.MessageID))
+			}
+		}
+		n := 0
+		if len(rows) > 0 {
+			n, err = h.requeueItems(ctx, rows)
+		}
+		total += n
+		if n == 0 {
+			break // what cannot be read would only die again
+		}
+	}
+	return total, err
+}
+
+// requeueItems moves dead items with the ids of rows, then the rows.
+func (h *handler) requeueItems(ctx context.Context, rows []records.Update) (int, error) {
+	ids := make([]string, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	n, err := h.cfg.Queue.Requeue(ctx, ids)
+	if err == nil && n > 0 {
+		err = h.requeueRows(ctx, rows)
+	}
+	return n, err
+}

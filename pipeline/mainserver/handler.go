@@ -1,0 +1,189 @@
+package mainserver
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api"
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/trust"
+)
+
+// HandlerConfig is what the API works with. Service, Store, Queue, Authority, Revocations and
+// Certificate must be set.
+type HandlerConfig struct {
+	Service *Service
+	Store   *records.Store
+	// Queue is the pipeline's queue, for its administration.
+	Queue pipeline.Queue
+	// Authority issues and revokes. It may be open without its key: then only issuing, and a
+	// new CRL, are refused.
+	Authority *ca.Authority
+	// Revocations must read the authority's list. It decides about each request.
+	Revocations *trust.RevocationList
+	// Roots are the accepted authorities besides Authority.
+	Roots []*x509.Certificate
+	// Certificate is the server's own certificate, for health.
+	Certificate func() []*x509.Certificate
+	// Audit takes records of administrative acts, besides the table that pages show. It may
+	// be nil.
+	Audit audit.Sink
+	// Checks are further parts of the health.
+	Checks  []httpkit.Check
+	Version string
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+func (c *HandlerConfig) check() error {
+	switch {
+	case c.Service == nil || c.Store == nil || c.Queue == nil:
+		return errors.New("the API of a main server needs a service, records and a queue")
+	case c.Authority == nil || c.Revocations == nil || c.Certificate == nil:
+		return errors.New("the API of a main server needs an authority, its list of revocations and the server's certificate")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// maxBatchBody bounds calls with many items.
+const maxBatchBody = 16 << 20
+
+// handler is mainapi.StrictServerInterface. Who calls is in the context.
+type handler struct {
+	cfg     HandlerConfig
+	schemas *schemas
+	health  *httpkit.Health
+
+	admin     sync.Mutex // so that an act and the look before it go together
+	retention sync.Mutex
+}
+
+var _ mainapi.StrictServerInterface = (*handler)(nil)
+
+// NewHandler returns the main server's API.
+func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	document, err := api.Document(api.TagMain, cfg.Version)
+	if err != nil {
+		return nil, err
+	}
+	page, policy, err := api.Page(api.TagMain, cfg.Version)
+	if err != nil {
+		return nil, err
+	}
+	h := &handler{cfg: cfg}
+	if h.schemas, err = newSchemas(document); err != nil {
+		return nil, err
+	}
+	h.health = h.newHealth()
+	h.addMetrics()
+	identifier := mtls.NewIdentifier(cfg.Authority.Root())
+	identifier.Revocation = cfg.Revocations
+	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now})
+	mainapi.HandlerWithOptions(
+		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{
+			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: httpkit.WriteError,
+		}),
+		mainapi.StdHTTPServerOptions{BaseRouter: &checkedMux{rt.Mux(access), h.schemas}, ErrorHandlerFunc: badRequest})
+	h.addAliases(rt)
+	rt.Handle("GET /api/v1/health", access("GET /health"), h.health)
+	rt.Handle("GET /metrics", httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}, httpkit.Metrics(cfg.Service.metrics.registry))
+	public := httpkit.Options{Access: httpkit.Public, Style: httpkit.Plain}
+	rt.Handle("GET /openapi.json", public, httpkit.Fixed("application/json", document))
+	public.Endpoint = "/docs"
+	for _, path := range []string{"/docs", "/redoc"} {
+		rt.Handle("GET "+path, public, httpkit.Page(page, policy))
+	}
+	return rt, nil
+}
+
+// badRequest answers what the generated code could not read. Its text may quote a value.
+func badRequest(w http.ResponseWriter, r *http.Request, err error) {
+	e := httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"body"}, Msg: "The request does not have the form that /openapi.json describes"})
+	e.Err = err
+	httpkit.WriteError(w, r, e)
+}
+
+var (
+	administrators = []sealmq.Role{sealmq.RoleAdmin}
+	callers        = []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker}
+	workers        = []sealmq.Role{sealmq.RoleWorker}
+)
+
+// access says who may call what.
+func access(pattern string) httpkit.Options {
+	method, path, _ := strings.Cut(pattern, " ")
+	switch {
+	case strings.HasPrefix(path, "/api/v1/internal/"):
+		return httpkit.Options{Roles: callers, MaxBody: maxBatchBody}
+	case path == "/health", path == "/health/live":
+		return httpkit.Options{Access: httpkit.Public, Style: httpkit.Plain, Endpoint: "/health"}
+	case path == "/api/v1/ca.crt", path == "/api/v1/crl":
+		return httpkit.Options{Access: httpkit.Public}
+	}
+	o := httpkit.Options{Roles: administrators}
+	if method == http.MethodPost && (path == "/api/v1/certificates" || strings.HasSuffix(path, "/renew")) {
+		o.Success = http.StatusCreated
+	}
+	return o
+}
+
+type requestKey struct{}
+
+// exchange is the request that an operation answers.
+type exchange struct {
+	r *http.Request
+	w http.ResponseWriter
+}
+
+// keepRequest gives operations what the generated types leave out of a request.
+func keepRequest(next mainapi.StrictHandlerFunc, _ string) mainapi.StrictHandlerFunc {
+	return func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error) {
+		return next(withRequest(ctx, w, r), w, r, request)
+	}
+}
+
+func withRequest(ctx context.Context, w http.ResponseWriter, r *http.Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, exchange{r, w})
+}
+
+func exchangeOf(ctx context.Context) exchange {
+	x, _ := ctx.Value(requestKey{}).(exchange)
+	return x
+}
+
+// caller is the service as the caller of a request sees it.
+func (h *handler) caller(ctx context.Context) *view {
+	c, _ := httpkit.CallerOf(ctx) // access lets nobody in without one
+	return &view{Service: h.cfg.Service, caller: c.Identity}
+}
+
+// notFound is the answer for a message, client or certificate that is not there.
+func notFound(err error, what string) error {
+	if errors.Is(err, records.ErrNotFound) {
+		return httpkit.Errorf(httpkit.CodeNotFound, "There is no such %s", what)
+	}
+	return err
+}
+
+// invalid is the answer for a value of a body that breaks a rule.
+func invalid(field, msg string) error {
+	return httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"body", field}, Msg: msg})
+}

@@ -1,0 +1,227 @@
+package mainserver
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/records"
+)
+
+const (
+	// maxClientLabels bounds the clients that metrics name; further ones are "other".
+	maxClientLabels = 200
+	otherLabel      = "other"
+	// countsAge and expiringAge are how long gauges show what was read.
+	countsAge   = 10 * time.Second
+	expiringAge = time.Minute
+)
+
+// metrics are the main server's (specification 12.3), besides those of its requests.
+type metrics struct {
+	registry              *prometheus.Registry
+	registered, delivered *byClient
+	failed                *prometheus.CounterVec
+	failedClients         labels
+	issued, revoked       prometheus.Counter
+	queries               *prometheus.HistogramVec
+}
+
+func newMetrics(reg *prometheus.Registry) *metrics {
+	m := &metrics{
+		registry:   reg,
+		registered: newByClient(reg, "main_server_messages_registered_total", "Messages that were registered, by client."),
+		delivered:  newByClient(reg, "main_server_messages_delivered_total", "Messages that were delivered, by client."),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "main_server_messages_failed_total", Help: "Messages that were given up, by client and reason."},
+			[]string{"client_id", "reason"}),
+		issued:  prometheus.NewCounter(prometheus.CounterOpts{Name: "main_server_certificates_issued_total", Help: "Certificates that this process has issued."}),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{Name: "main_server_certificates_revoked_total", Help: "Certificates that this process has revoked."}),
+		queries: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "main_server_db_query_duration_seconds", Help: "Duration of calls of the database, by operation.",
+			Buckets: httpkit.Buckets}, []string{"operation"}),
+	}
+	for _, operation := range []string{"register", "deliver", "status", "get"} {
+		m.queries.WithLabelValues(operation)
+	}
+	reg.MustRegister(m.failed, m.issued, m.revoked, m.queries)
+	return m
+}
+
+// labels bounds the names of clients that become values of a label.
+type labels struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (l *labels) of(client string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen[client] {
+		return client
+	}
+	if client == "" || len(l.seen) >= maxClientLabels {
+		return otherLabel
+	}
+	if l.seen == nil {
+		l.seen = make(map[string]bool)
+	}
+	l.seen[client] = true
+	return client
+}
+
+// byClient is a counter for each client.
+type byClient struct {
+	labels
+	vec *prometheus.CounterVec
+}
+
+func newByClient(reg *prometheus.Registry, name, help string) *byClient {
+	c := &byClient{vec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"client_id"})}
+	c.vec.WithLabelValues(otherLabel)
+	reg.MustRegister(c.vec)
+	return c
+}
+
+func (c *byClient) of(client string) prometheus.Counter {
+	return c.vec.WithLabelValues(c.labels.of(client))
+}
+
+// failReasons are the reasons that become labels; other texts are "other".
+var failReasons = []string{pipeline.ReasonMalformed, pipeline.ReasonConflict, pipeline.ReasonMaxAttempts, pipeline.ReasonRefused}
+
+func (m *metrics) countFailed(client, reason string) {
+	if !slices.Contains(failReasons, reason) {
+		reason = otherLabel
+	}
+	m.failed.WithLabelValues(m.failedClients.of(client), reason).Inc()
+}
+
+// timed measures the calls of the records.
+type timed struct {
+	Records
+	metrics *metrics
+}
+
+func (t *timed) took(operation string, since time.Time) {
+	t.metrics.queries.WithLabelValues(operation).Observe(time.Since(since).Seconds())
+}
+
+// Register implements Records.
+func (t *timed) Register(ctx context.Context, list []records.Message) ([]records.Result, error) {
+	defer t.took("register", time.Now())
+	return t.Records.Register(ctx, list)
+}
+
+// Deliver implements Records.
+func (t *timed) Deliver(ctx context.Context, list []records.Delivery) ([]records.Result, error) {
+	defer t.took("deliver", time.Now())
+	return t.Records.Deliver(ctx, list)
+}
+
+// Status implements Records.
+func (t *timed) Status(ctx context.Context, list []records.Update) ([]records.Result, error) {
+	defer t.took("status", time.Now())
+	return t.Records.Status(ctx, list)
+}
+
+// Get implements Records.
+func (t *timed) Get(ctx context.Context, client, id string) (records.Record, error) {
+	defer t.took("get", time.Now())
+	return t.Records.Get(ctx, client, id)
+}
+
+// cached is a value that is read at most once in a while.
+type cached[T any] struct {
+	mu   sync.Mutex
+	at   time.Time
+	last T
+}
+
+func (c *cached[T]) get(age time.Duration, read func() (T, error)) T {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.at) > age {
+		if v, err := read(); err == nil {
+			c.last = v
+		}
+		c.at = time.Now()
+	}
+	return c.last
+}
+
+// addMetrics adds the gauges, which are read when they are asked for.
+func (h *handler) addMetrics() {
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
+		h.cfg.Service.metrics.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+	}
+	gauge("main_server_db_connections", "Open connections to the database.", nil, func() float64 { return float64(h.cfg.Store.Connections()) })
+	var counts cached[map[records.State]int64]
+	for _, state := range []records.State{records.Queued, records.Processing, records.Delivered, records.Failed} {
+		gauge("main_server_messages_by_status", "Messages in the database, by status.", prometheus.Labels{"status": string(state)}, func() float64 {
+			return float64(counts.get(countsAge, h.countsByState)[state])
+		})
+	}
+	var expiring cached[map[int]int]
+	for label, days := range map[string]int{"7d": 7, "30d": 30} {
+		gauge("main_server_certificates_expiring", "Certificates that expire soon and have no successor.", prometheus.Labels{"within": label}, func() float64 {
+			return float64(expiring.get(expiringAge, h.countExpiring)[days])
+		})
+	}
+	gauge("main_server_crl_entries", "Revocations in force.", nil, func() float64 { return float64(h.cfg.Revocations.Len()) })
+	failures := loadFailures{h: h}
+	h.cfg.Service.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "main_server_crl_load_failures_total",
+		Help: "How often a list of revocations was found that cannot be used."}, failures.count))
+	gauge("broker_build_info", "Always 1.", prometheus.Labels{"component": "main_server", "version": h.cfg.Version}, func() float64 { return 1 })
+	gauge("broker_certificate_expiry_timestamp_seconds", "When the certificate expires, in seconds since 1970.", prometheus.Labels{"name": "server"}, func() float64 {
+		if chain := h.cfg.Certificate(); len(chain) > 0 {
+			return float64(chain[0].NotAfter.Unix())
+		}
+		return 0
+	})
+}
+
+func (h *handler) countsByState() (map[records.State]int64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	st, err := h.cfg.Store.Stats(ctx, "", "", time.Time{})
+	return st.ByState, err
+}
+
+func (h *handler) countExpiring() (map[int]int, error) {
+	list, err := h.certificates(certificateFilter{status: certActive, current: true})
+	counts := make(map[int]int)
+	for _, c := range list {
+		for _, days := range []int{7, 30} {
+			if c.ExpiresAt.Before(h.now().AddDate(0, 0, days)) {
+				counts[days]++
+			}
+		}
+	}
+	return counts, err
+}
+
+// loadFailures counts the changes from good to bad that scrapes see.
+type loadFailures struct {
+	h    *handler
+	mu   sync.Mutex
+	n    float64
+	last string
+}
+
+func (l *loadFailures) count() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := ""
+	if err := l.h.cfg.Revocations.Err(); err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != l.last {
+		l.n++
+	}
+	l.last = text
+	return l.n
+}
