@@ -7,6 +7,8 @@
 //   - The next start completes what is missing.
 //   - No existing key is ever replaced.
 //   - Only their owner can read the key files.
+//   - What it issues is recorded before anybody has it.
+//   - What it revokes stays revoked, also after a backup was restored, and its numbers grow.
 //
 // It speaks no network protocol, and it does not check the certificates of peers
 // (package mtls).

@@ -149,11 +149,15 @@ func recordCheck(cfg Config, leaf *x509.Certificate) certCheck {
 	if err != nil {
 		return certCheck{c.Name, checkFailed, err.Error()}
 	}
+	p := authority.Paths()
+	signers := authorities(p.Root, p.Intermediate)
 	for _, h := range history {
 		switch {
 		case h.Fingerprint == mtls.Fingerprint(leaf):
 			return certCheck{c.Name, checkOK, h.Fingerprint}
-		case h.Serial == mtls.Serial(leaf) && h.Signer == mtls.Issuer(authority.Root()):
+		case h.Serial == mtls.Serial(leaf) && slices.ContainsFunc(signers, func(s *x509.Certificate) bool {
+			return h.Signer == mtls.Issuer(s) && leaf.CheckSignatureFrom(s) == nil
+		}):
 			return certCheck{c.Name, checkFailed, errOtherRecord.Error()}
 		}
 	}
