@@ -165,7 +165,8 @@ type plan struct {
 	order string // created_at or message_id
 	walks []scan
 	rest  scan
-	most  int // rows that the walks look at, if there is a rest
+	needs string // the columns of rest, each with a comma before it
+	most  int    // rows that the walks look at, if there is a rest
 }
 
 func (s *Store) plan(f *Filter) plan {
@@ -219,10 +220,12 @@ func (s *Store) plan(f *Filter) plan {
 		value  string
 	}{{client, "client_id", f.Client}, {state, "status", string(f.State)}, {domain, "domain", f.Domain}, {f.Number != "" && f.ClientKey != "", "client_key", f.ClientKey}} {
 		if c.left {
+			p.needs += ", " + c.column
 			p.rest.and(c.column+" = ?", c.value)
 		}
 	}
 	if prefix {
+		p.needs += ", message_id"
 		p.rest.and("message_id >= ? AND message_id < ?", f.IDPrefix, f.IDPrefix+string(utf8.MaxRune))
 	}
 	times := func(c *scan) {
@@ -234,6 +237,9 @@ func (s *Store) plan(f *Filter) plan {
 		}
 	}
 	if p.order == "message_id" {
+		if !f.From.IsZero() || !f.To.IsZero() {
+			p.needs += ", created_at"
+		}
 		times(&p.rest)
 	} else {
 		for i := range p.walks {
@@ -306,7 +312,7 @@ func (s *Store) walk(ctx context.Context, p plan, limit int) (found []position, 
 		tail := " ORDER BY " + p.order + " DESC, id DESC LIMIT ?"
 		args := append(slices.Clip(w.args), limit+1)
 		if len(p.rest.where) > 0 {
-			query = "SELECT id, " + p.order + " FROM (SELECT id, created_at, message_id, client_id, client_key, status, domain FROM messages WHERE " +
+			query = "SELECT id, " + p.order + " FROM (SELECT id, " + p.order + p.needs + " FROM messages WHERE " +
 				strings.Join(w.where, " AND ") + tail + ") examined WHERE " + strings.Join(p.rest.where, " AND ")
 			args = append(slices.Clip(w.args), p.perWalk())
 			args = append(append(args, p.rest.args...), limit+1)

@@ -33,7 +33,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int64, exact bool, err e
 	exact = true
 	for _, w := range p.walks {
 		// The rows of a walk, not of the database: at most CountLimit and one.
-		inner := "SELECT created_at, message_id, client_id, client_key, status, domain FROM messages WHERE " + strings.Join(w.where, " AND ") + " LIMIT ?"
+		inner := "SELECT id" + p.needs + " FROM messages WHERE " + strings.Join(w.where, " AND ") + " LIMIT ?"
 		query, args := "SELECT COUNT(*), COALESCE(SUM(CASE WHEN 1=1", append([]any(nil), p.rest.args...)
 		for _, c := range p.rest.where {
 			query += " AND " + c
