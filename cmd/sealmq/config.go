@@ -25,6 +25,11 @@ type Config struct {
 	Limits  LimitsConfig  `key:"limits"`
 	Metrics MetricsConfig `key:"metrics"`
 	Log     LogConfig     `key:"log"`
+
+	Pipeline PipelineConfig `key:"pipeline"`
+	Proxy    ProxyConfig    `key:"proxy"`
+	Worker   WorkerConfig   `key:"worker"`
+	Main     MainConfig     `key:"main"`
 }
 
 // ServerConfig is the listener for clients.
@@ -82,6 +87,38 @@ type LimitsConfig struct {
 type MetricsConfig struct {
 	Addr           string `key:"addr" check:"address|off"`
 	MaxQueueSeries int    `key:"max_queue_series" check:"0..100_000"`
+}
+
+// PipelineConfig is what the roles of the pipeline have in common, and where they find each
+// other if they run in several processes.
+type PipelineConfig struct {
+	Broker  string `key:"broker" check:"address|"`
+	Main    string `key:"main"`
+	MaxBody int    `key:"max_body" check:"1..65_536"`
+}
+
+// ProxyConfig is the role that takes messages.
+type ProxyConfig struct {
+	Addr            string `key:"addr" check:"address"`
+	Rate            int    `key:"rate" check:"-1..1_000_000"`
+	Burst           int    `key:"burst" check:"0..10_000_000"`
+	TrustedNetworks string `key:"trusted_networks"`
+}
+
+// WorkerConfig is the role that delivers messages.
+type WorkerConfig struct {
+	Name          string        `key:"name"`
+	Addr          string        `key:"addr" check:"address|off"`
+	Concurrency   int           `key:"concurrency" check:"1..1000"`
+	Batch         int           `key:"batch" check:"1..500"`
+	RetryInterval time.Duration `key:"retry_interval" check:"1s..24h"`
+	MaxAttempts   int           `key:"max_attempts" check:"-1..1_000_000_000"`
+}
+
+// MainConfig is the role that stores messages.
+type MainConfig struct {
+	Addr     string `key:"addr" check:"address"`
+	Database string `key:"database"`
 }
 
 // LogConfig is what is logged and in which format. Logs go to standard error.

@@ -44,7 +44,7 @@ type commandGroup struct {
 func groups() []commandGroup {
 	return []commandGroup{
 		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
-		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd()}},
+		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubmitCmd()}},
 		{"Administer:", []*cobra.Command{newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()}},
 		{"Measure and check:", []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()}},
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/ca"
@@ -31,6 +32,7 @@ import (
 	"github.com/sealmq/sealmq/journal"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/trust"
@@ -45,10 +47,10 @@ func newServeCmd() *cobra.Command {
 		Long: `Run the broker until it is interrupted. The first start makes what is missing in the data folder: an
 authority, a server certificate, an administrator certificate and the store.
 
-ROLE says what this node does; without a role it does everything. This version has one role, broker.`,
+ROLE says what this node does: broker, proxy, worker, main. Without a role it is a broker.`,
 		Args:      checkRoles,
 		ValidArgs: roles,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(cmd)
 			if err != nil {
 				return err
@@ -64,7 +66,7 @@ ROLE says what this node does; without a role it does everything. This version h
 			if readyJSON {
 				ready = cmd.OutOrStdout()
 			}
-			return errors.Join(serve(cmd.Context(), cfg, ready, cmd.ErrOrStderr()), stopProfile())
+			return errors.Join(serve(cmd.Context(), cfg, args, ready, cmd.ErrOrStderr()), stopProfile())
 		},
 	}
 	configFlag(cmd.Flags(), "addr", "server.addr", "listen for clients on this address, `host:port`; port 0 is a free port")
@@ -76,7 +78,7 @@ ROLE says what this node does; without a role it does everything. This version h
 }
 
 // roles are what a node can do.
-var roles = []string{"broker"}
+var roles = []string{"broker", "proxy", "worker", "main"}
 
 func checkRoles(_ *cobra.Command, args []string) error {
 	for _, a := range args {
@@ -100,13 +102,22 @@ type node struct {
 	revoked   *trust.RevocationList
 	engine    *local.Engine
 	broker    *broker.Broker
-	metrics   *metrics.Server // nil if it is off
-	server    *listener.Server
+	metrics   *metrics.Server  // nil if it is off
+	server    *listener.Server // nil unless this node is a broker
+
+	roles    []string
+	pipeline pipelineNode
 }
 
+// has reports whether the node has a role.
+func (n *node) has(role string) bool { return slices.Contains(n.roles, role) }
+
 // serve runs a node until ctx ends or a part fails.
-func serve(ctx context.Context, cfg Config, readyJSON io.Writer, stderr io.Writer) error {
-	n := &node{cfg: cfg, log: newLogger(cfg.Log, stderr), registry: prometheus.NewRegistry(), readyJSON: readyJSON}
+func serve(ctx context.Context, cfg Config, roles []string, readyJSON io.Writer, stderr io.Writer) error {
+	if len(roles) == 0 {
+		roles = []string{"broker"}
+	}
+	n := &node{cfg: cfg, roles: roles, log: newLogger(cfg.Log, stderr), registry: prometheus.NewRegistry(), readyJSON: readyJSON}
 	stopTuning := tuneGC()
 	defer stopTuning()
 	err := runParts(ctx, n.parts())
@@ -116,12 +127,22 @@ func serve(ctx context.Context, cfg Config, readyJSON io.Writer, stderr io.Write
 	return err
 }
 
-// parts are the parts of a broker in the order in which they are started. Metrics are
-// stopped after the listener, so that they show how its connections end.
+// parts are the parts of a node in the order in which they are started. Metrics are stopped
+// after the listener, so that they show how its connections end.
 func (n *node) parts() []part {
 	list := []part{
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
 		{name: "authority", start: func() error { return nil }, run: n.maintainCRL},
+	}
+	if n.has("broker") {
+		list = append(list, n.brokerParts()...)
+	}
+	list = append(list, n.pipelineParts()...)
+	return append(list, part{name: "announcement", start: n.announce, run: n.watchHangups, stop: n.sayStopping})
+}
+
+func (n *node) brokerParts() []part {
+	list := []part{
 		{name: "store", start: n.openStore, run: n.watchStore, stop: n.closeStore},
 		{name: "broker", start: n.openBroker, stop: func(context.Context) error { return n.broker.Close() }},
 	}
@@ -131,8 +152,7 @@ func (n *node) parts() []part {
 			stop: func(ctx context.Context) error { return n.metrics.Shutdown(ctx) }})
 	}
 	return append(list,
-		part{name: "listener", start: n.openServer, run: func(ctx context.Context) error { return n.server.Serve(ctx) }, stop: n.stopServer},
-		part{name: "announcement", start: n.announce, run: n.watchHangups, stop: n.sayStopping})
+		part{name: "listener", start: n.openServer, run: func(ctx context.Context) error { return n.server.Serve(ctx) }, stop: n.stopServer})
 }
 
 func (n *node) openTrust() error {
@@ -154,7 +174,7 @@ func (n *node) openFiles() error {
 	if err := n.checkPorts(); err != nil {
 		return err
 	}
-	res, err := ca.Setup(n.cfg.Data, nil, ca.Options{})
+	res, err := ca.Setup(n.cfg.Data, nil, ca.Options{Roles: n.certificateRoles()})
 	if err != nil {
 		return err
 	}
@@ -171,8 +191,22 @@ func (n *node) openFiles() error {
 	return nil
 }
 
+// certificateRoles are the roles of the pipeline that this node has.
+func (n *node) certificateRoles() (list []sealmq.Role) {
+	for _, role := range []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker} {
+		if n.has(string(role)) {
+			list = append(list, role)
+		}
+	}
+	return list
+}
+
 func (n *node) watchRevocations(ctx context.Context) error {
-	n.revoked.Watch(ctx, n.server.Recheck)
+	n.revoked.Watch(ctx, func() {
+		if n.server != nil {
+			n.server.Recheck()
+		}
+	})
 	return nil
 }
 
@@ -258,7 +292,7 @@ func (n *node) openBroker() error {
 	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
-		Engine: n.engine, Log: n.log, Metrics: counts, Audit: audit.NewLog(n.log),
+		Engine: n.engine, Log: n.log, Metrics: counts, PipelineQueue: pipeline.QueueName, Audit: audit.NewLog(n.log),
 		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA, Revocation: n.revoked}},
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
 			KeyLog: l.KeyLog, KeyChanges: l.KeyChanges, Chains: l.Chains},
@@ -359,11 +393,23 @@ func (n *node) stopServer(ctx context.Context) error {
 
 // announce logs and prints the broker's addresses.
 func (n *node) announce() error {
-	r := brokerproc.Ready{Addr: n.server.Addr().String(), Data: n.cfg.Data, PID: os.Getpid()}
+	r := brokerproc.Ready{Data: n.cfg.Data, PID: os.Getpid()}
+	if n.server != nil {
+		r.Addr = n.server.Addr().String()
+	}
+	if p := n.pipeline; p.mainServer != nil {
+		r.MainAddr = p.mainServer.Addr().String()
+	}
+	if p := n.pipeline; p.proxyServer != nil {
+		r.ProxyAddr = p.proxyServer.Addr().String()
+	}
+	if p := n.pipeline; p.workerPages != nil {
+		r.WorkerAddr = p.workerPages.Addr().String()
+	}
 	if n.metrics != nil {
 		r.MetricsAddr = n.metrics.Addr().String()
 	}
-	n.log.Info("accepting clients", "addr", r.Addr, "metrics", r.MetricsAddr, "data", r.Data)
+	n.log.Info("accepting clients", "addr", r.Addr, "metrics", r.MetricsAddr, "proxy", r.ProxyAddr, "worker", r.WorkerAddr, "main", r.MainAddr, "data", r.Data)
 	if n.readyJSON == nil {
 		return nil
 	}

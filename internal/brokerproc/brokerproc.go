@@ -40,8 +40,12 @@ type Config struct {
 type Ready struct {
 	Addr        string `json:"addr"`
 	MetricsAddr string `json:"metrics_addr"`
-	Data        string `json:"data"`
-	PID         int    `json:"pid"`
+	// These are the addresses of the pipeline's roles, if the node has them.
+	MainAddr   string `json:"main_addr,omitempty"`
+	ProxyAddr  string `json:"proxy_addr,omitempty"`
+	WorkerAddr string `json:"worker_addr,omitempty"`
+	Data       string `json:"data"`
+	PID        int    `json:"pid"`
 }
 
 // Process is a broker. It accepts clients until it ends and Done is closed.

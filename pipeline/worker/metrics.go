@@ -7,7 +7,7 @@ import (
 )
 
 // Metrics are the counters of one Worker (specification 12.4). It is a
-// prometheus.Collector; register it once. All label sets are fixed.
+// prometheus.Collector. All label sets are fixed.
 type Metrics struct {
 	processed, failed   *prometheus.CounterVec
 	delivered, retried  prometheus.Counter
@@ -20,8 +20,8 @@ var (
 	waitBuckets     = append(durationBuckets[:len(durationBuckets):len(durationBuckets)], 30, 60, 300, 1800)
 )
 
-// NewMetrics returns counters at zero for a worker's name.
-func NewMetrics(name string) *Metrics {
+// newMetrics returns counters at zero for a worker's name.
+func newMetrics(name string) *Metrics {
 	labels := prometheus.Labels{"worker_id": name}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})

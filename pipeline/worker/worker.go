@@ -51,13 +51,12 @@ type Config struct {
 	Drain time.Duration
 	// Log may be nil.
 	Log *slog.Logger
-	// Metrics may be nil.
-	Metrics *Metrics
 }
 
 // Worker delivers items. It is used once.
 type Worker struct {
 	cfg      Config
+	metrics  *Metrics
 	consumer pipeline.Consumer
 	main     gate // of the main server
 	queue    gate // of the queue
@@ -77,20 +76,20 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Metrics == nil {
-		cfg.Metrics = NewMetrics(cfg.Name)
-	}
 	switch {
 	case cfg.Concurrency < 1 || cfg.Concurrency > 1000:
 		return nil, fmt.Errorf("a worker's concurrency is between 1 and 1000, not %d", cfg.Concurrency)
 	case cfg.Batch < 1 || cfg.Batch > pipeline.MaxBatch:
 		return nil, fmt.Errorf("a worker's batch is between 1 and %d, not %d", pipeline.MaxBatch, cfg.Batch)
 	}
-	w := &Worker{cfg: cfg}
+	w := &Worker{cfg: cfg, metrics: newMetrics(cfg.Name)}
 	w.main = gate{what: "the main server", log: cfg.Log}
 	w.queue = gate{what: "the queue", log: cfg.Log}
 	return w, nil
 }
+
+// Metrics are the worker's counters.
+func (w *Worker) Metrics() *Metrics { return w.metrics }
 
 // Run delivers items until ctx ends. Then it takes no more, lets the calls that are under
 // way finish for Config.Drain, gives back what is not finished and returns nil. A queue
@@ -99,8 +98,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	if !w.open(ctx) {
 		return nil
 	}
-	w.cfg.Metrics.running.Set(1)
-	defer w.cfg.Metrics.running.Set(0)
+	w.metrics.running.Set(1)
+	defer w.metrics.running.Set(0)
 	// Calls outlive ctx by the time to drain.
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -174,8 +173,8 @@ func (w *Worker) take(ctx context.Context, alone bool) ([]pipeline.Taken, error)
 
 // process delivers what was taken and tells the queue what became of it.
 func (w *Worker) process(ctx context.Context, alone bool, taken []pipeline.Taken) {
-	w.cfg.Metrics.processing.Add(float64(len(taken)))
-	defer w.cfg.Metrics.processing.Sub(float64(len(taken)))
+	w.metrics.processing.Add(float64(len(taken)))
+	defer w.metrics.processing.Sub(float64(len(taken)))
 	finished, tries := w.sort(ctx, taken)
 	switch {
 	case len(tries) > 0:
@@ -199,11 +198,11 @@ func (w *Worker) sort(ctx context.Context, taken []pipeline.Taken) (finished []p
 		switch {
 		case t.Err != nil:
 			w.cfg.Log.Warn("an item of the queue cannot be read; it is a dead letter now", "error", t.Err)
-			w.cfg.Metrics.gaveUp(pipeline.ReasonMalformed)
+			w.metrics.gaveUp(pipeline.ReasonMalformed)
 			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: pipeline.ReasonMalformed})
 		case w.cfg.MaxAttempts > 0 && t.Item.AttemptCount >= w.cfg.MaxAttempts:
 			w.cfg.Log.Warn("a message was given up after its last attempt", "message_id", t.Item.MessageID, "attempts", t.Item.AttemptCount)
-			w.cfg.Metrics.gaveUp(pipeline.ReasonMaxAttempts)
+			w.metrics.gaveUp(pipeline.ReasonMaxAttempts)
 			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: pipeline.ReasonMaxAttempts})
 			spent = append(spent, pipeline.Update{MessageID: t.Item.MessageID, ClientID: t.Item.ClientID, State: pipeline.Failed,
 				Attempts: t.Item.AttemptCount, Worker: w.cfg.Name, Error: fmt.Sprintf("Exceeded maximum attempts (%d)", w.cfg.MaxAttempts)})
@@ -245,7 +244,7 @@ func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken
 	if err != nil {
 		return w.failed(ctx, tries, err)
 	}
-	w.cfg.Metrics.duration.Observe(time.Since(began).Seconds())
+	w.metrics.duration.Observe(time.Since(began).Seconds())
 	finished := make([]pipeline.Finished, len(tries))
 	now := time.Now()
 	for i := range tries {
@@ -264,8 +263,8 @@ func (w *Worker) failed(ctx context.Context, tries []pipeline.Taken, err error) 
 			finished[i] = pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Release}
 			continue
 		}
-		w.cfg.Metrics.retried.Inc()
-		w.cfg.Metrics.processed.WithLabelValues("retried").Inc()
+		w.metrics.retried.Inc()
+		w.metrics.processed.WithLabelValues("retried").Inc()
 		finished[i] = pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Retry, After: w.cfg.RetryInterval, Reason: err.Error()}
 	}
 	return finished
@@ -273,7 +272,7 @@ func (w *Worker) failed(ctx context.Context, tries []pipeline.Taken, err error) 
 
 // judge says what becomes of an item by what the main server answered.
 func (w *Worker) judge(t *pipeline.Taken, r *pipeline.Result, now time.Time) pipeline.Finished {
-	m := w.cfg.Metrics
+	m := w.metrics
 	dead := func(reason string) pipeline.Finished {
 		w.cfg.Log.Warn("a message was given up", "message_id", t.Item.MessageID, "client_id", t.Item.ClientID, "status", r.Status, "reason", r.Reason)
 		m.gaveUp(reason)

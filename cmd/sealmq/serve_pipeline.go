@@ -1,0 +1,423 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/metrics"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/brokerqueue"
+	"github.com/sealmq/sealmq/pipeline/mainclient"
+	"github.com/sealmq/sealmq/pipeline/mainserver"
+	"github.com/sealmq/sealmq/pipeline/proxy"
+	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/pipeline/records/atrest"
+	"github.com/sealmq/sealmq/pipeline/worker"
+	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
+)
+
+// This file has the roles of the pipeline. Each finds the others in this process, or where
+// the configuration says.
+
+// pipelineNode is what the roles of the pipeline share.
+type pipelineNode struct {
+	store       *records.Store
+	service     *mainserver.Service
+	mainServer  *httpkit.Server
+	proxy       *proxy.Proxy
+	proxyServer *httpkit.Server
+	worker      *worker.Worker
+	workerPages *metrics.Server // nil if it is off
+	closers     []func() error  // queues and clients, in the order in which they were opened
+}
+
+// pipelineParts are the parts of the roles proxy, worker and main, in the order in which they
+// are started.
+func (n *node) pipelineParts() (list []part) {
+	if n.has("main") {
+		list = append(list,
+			part{name: "records", start: n.openRecords, stop: func(context.Context) error { return n.pipeline.store.Close() }},
+			part{name: "main server", start: n.openService})
+	}
+	list = append(list, part{name: "connections of the pipeline", start: func() error { return nil }, stop: n.closePipeline})
+	if n.has("main") {
+		list = append(list, part{name: "listener of the main server", start: n.openMainListener,
+			run:  func(context.Context) error { return n.pipeline.mainServer.Serve() },
+			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }})
+	}
+	if n.has("proxy") {
+		list = append(list,
+			background("proxy", n.openProxy, func(ctx context.Context) error { return n.pipeline.proxy.Run(ctx) }),
+			part{name: "listener of the proxy", start: n.openProxyListener,
+				run:  func(context.Context) error { return n.pipeline.proxyServer.Serve() },
+				stop: func(ctx context.Context) error { return n.pipeline.proxyServer.Shutdown(ctx) }})
+	}
+	if n.has("worker") {
+		list = append(list, background("worker", n.openWorker, func(ctx context.Context) error { return n.pipeline.worker.Run(ctx) }))
+		if n.cfg.Worker.Addr != "off" {
+			list = append(list, part{name: "pages of the worker", start: n.openWorkerPages,
+				run:  func(context.Context) error { return n.pipeline.workerPages.Serve() },
+				stop: func(ctx context.Context) error { return n.pipeline.workerPages.Shutdown(ctx) }})
+		}
+	}
+	return list
+}
+
+// background is a part that finishes its work before the parts that it uses are stopped.
+func background(name string, start func() error, run func(context.Context) error) part {
+	var runs atomic.Bool
+	done := make(chan struct{})
+	return part{name: name, start: start,
+		run: func(ctx context.Context) error {
+			runs.Store(true)
+			defer close(done)
+			return run(ctx)
+		},
+		stop: func(ctx context.Context) error {
+			if runs.Load() {
+				select {
+				case <-done:
+				case <-ctx.Done():
+				}
+			}
+			return nil
+		}}
+}
+
+// closePipeline closes queues and clients.
+func (n *node) closePipeline(context.Context) error {
+	var errs []error
+	for _, c := range n.pipeline.closers {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+// pipelineFolder has the keys of the pipeline's roles.
+func (n *node) pipelineFolder() string { return filepath.Join(n.cfg.Data, "pipeline") }
+
+// identity is who a role is: its certificate is named like it.
+func identity(role sealmq.Role) sealmq.Identity {
+	return sealmq.Identity{ID: string(role), CommonName: string(role), Role: role}
+}
+
+// roleFiles are the certificate files of a role.
+func (n *node) roleFiles(role sealmq.Role) mtls.Files {
+	if role == sealmq.RoleServer {
+		return n.files
+	}
+	p := ca.In(n.cfg.Data)
+	return mtls.Files{Cert: p.Cert(string(role)), Key: p.Key(string(role)), CA: n.files.CA}
+}
+
+// listenHTTPS opens the listener of a role.
+func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router) (*httpkit.Server, error) {
+	conf, err := mtls.HTTPSConfig(n.roleFiles(role), mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked, AnswerRevoked: true, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
+	return httpkit.Listen(addr, conf, router, httpkit.Limits{})
+}
+
+// queueFor opens the pipeline's queue as a role.
+func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
+	connect := func(context.Context) (sealmq.Connection, error) {
+		return n.broker.Connect(broker.Caller{Identity: identity(role)}), nil
+	}
+	if !n.has("broker") {
+		conf, err := mtls.ClientConfig(n.roleFiles(role), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
+		if err != nil {
+			return nil, err
+		}
+		connect = func(ctx context.Context) (sealmq.Connection, error) {
+			return client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Meta: true, Log: n.log})
+		}
+	}
+	q, err := brokerqueue.Open(context.Background(), connect)
+	if err != nil {
+		return nil, fmt.Errorf("the queue of the pipeline: %w", err)
+	}
+	n.pipeline.closers = append(n.pipeline.closers, q.Close)
+	return q, nil
+}
+
+// mainFor is the main server as a role sees it.
+func (n *node) mainFor(role sealmq.Role) (pipeline.Main, error) {
+	if n.has("main") {
+		return n.pipeline.service.For(identity(role)), nil
+	}
+	conf, err := mtls.ClientConfig(n.roleFiles(role), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
+	if err != nil {
+		return nil, err
+	}
+	c, err := mainclient.New(n.cfg.Pipeline.Main, conf)
+	if err != nil {
+		return nil, withHint(err, "set pipeline.main, or run the role main in this process")
+	}
+	n.pipeline.closers = append(n.pipeline.closers, c.Close)
+	return c, nil
+}
+
+// openRecords opens the database and what the main server needs of keys.
+func (n *node) openRecords() error {
+	dir := n.pipelineFolder()
+	if err := durable.MkdirAll(durable.OS(), dir, 0o700); err != nil {
+		return err
+	}
+	url := n.cfg.Main.Database
+	create := false
+	if url == "" {
+		path := filepath.Join(dir, "records.db")
+		_, err := os.Stat(path)
+		create = errors.Is(err, os.ErrNotExist)
+		url = "sqlite:" + path
+	}
+	load := func(name string) (*atrest.Ring, error) {
+		return atrest.Load(atrest.Files{Paths: map[uint16]string{1: filepath.Join(dir, name)}, Create: create})
+	}
+	keys, err := load("records.key")
+	if err != nil {
+		return err
+	}
+	numbers, err := load("numbers.key")
+	if err != nil {
+		return err
+	}
+	n.pipeline.store, err = records.Open(context.Background(), records.Config{URL: url, Keys: keys, Numbers: atrest.NewHasher(numbers, nil), AutoRegister: true, Log: n.log})
+	return err
+}
+
+// openService opens the main server itself.
+func (n *node) openService() error {
+	verifier, err := trust.ReadVerifier(n.files.CA)
+	if err != nil {
+		return err
+	}
+	verifier.Revocation = n.revoked
+	identifier, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, n.revoked)
+	if err != nil {
+		return err
+	}
+	verifier.Identifier = identifier
+	signer := n.signerOf(sealmq.RoleServer)
+	file := filepath.Join(n.pipelineFolder(), "sealing.key")
+	keys, made, err := mainserver.OpenKeys(file, signer)
+	if err != nil {
+		return err
+	}
+	if made {
+		n.log.Info("made", "file", file)
+	}
+	own, err := signer()
+	if err != nil {
+		return err
+	}
+	opener, err := keys.Opener(own.Name(), verifier)
+	if err != nil {
+		return err
+	}
+	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener,
+		MaxBody: n.cfg.Pipeline.MaxBody, Log: n.log})
+	return err
+}
+
+// openMainListener opens the main server's API.
+func (n *node) openMainListener() error {
+	if n.authority == nil {
+		return withHint(errors.New("the role main has no authority"), "leave tls.cert, tls.key and tls.ca empty, so that the authority in the data folder is used")
+	}
+	queue, err := n.queueFor(sealmq.RoleServer)
+	if err != nil {
+		return err
+	}
+	router, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue,
+		Authority: n.authority, Revocations: n.revoked, Certificate: n.chainOf(sealmq.RoleServer), Audit: audit.NewLog(n.log),
+		Version: buildVersion().Version, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.pipeline.mainServer, err = n.listenHTTPS(sealmq.RoleServer, n.cfg.Main.Addr, router)
+	return err
+}
+
+// signerOf returns the signer of a role's certificate as it is now.
+func (n *node) signerOf(role sealmq.Role) func() (*seal.Signer, error) {
+	return func() (*seal.Signer, error) {
+		files := n.roleFiles(role)
+		certs, err := mtls.ReadCertificates(files.Cert)
+		if err != nil {
+			return nil, err
+		}
+		name := string(role)
+		if names := mtls.Names(certs[0]); len(names) > 0 {
+			name = names[0]
+		}
+		return trust.ReadSigner(files, name)
+	}
+}
+
+// openProxy opens the proxy and its listener.
+func (n *node) openProxy() error {
+	c := n.cfg.Proxy
+	queue, err := n.queueFor(sealmq.RoleProxy)
+	if err != nil {
+		return err
+	}
+	main, err := n.mainFor(sealmq.RoleProxy)
+	if err != nil {
+		return err
+	}
+	secret, err := n.secret(filepath.Join(n.pipelineFolder(), "ids.key"))
+	if err != nil {
+		return err
+	}
+	roots, err := mtls.ReadAuthorities(ca.In(n.cfg.Data).Root)
+	if err != nil {
+		return err
+	}
+	networks, err := parseNetworks(c.TrustedNetworks)
+	if err != nil {
+		return fmt.Errorf("proxy.trusted_networks: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.pipeline.proxy, err = proxy.New(proxy.Config{
+		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy), Secret: secret,
+		Revocation: n.revoked, KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), MaxBody: n.cfg.Pipeline.MaxBody,
+		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks,
+		Version: buildVersion().Version, Registry: registry, Log: n.log,
+	})
+	return err
+}
+
+func (n *node) openProxyListener() (err error) {
+	n.pipeline.proxyServer, err = n.listenHTTPS(sealmq.RoleProxy, n.cfg.Proxy.Addr, n.pipeline.proxy.Router())
+	return err
+}
+
+// chainOf returns the certificate of a role with its chain, root last, as it is now.
+func (n *node) chainOf(role sealmq.Role) func() []*x509.Certificate {
+	return func() []*x509.Certificate {
+		chain, err := mtls.ReadCertificates(n.roleFiles(role).Cert)
+		if err != nil {
+			return nil
+		}
+		return append(chain, authorities(ca.In(n.cfg.Data).Root)...)
+	}
+}
+
+// secret reads the secret that all proxies of one queue share, or makes it.
+func (n *node) secret(file string) ([]byte, error) {
+	fs := durable.OS()
+	b, err := durable.ReadPrivate(fs, file, 2*pipeline.IDKeyBytes)
+	if durable.IsNotExist(err) {
+		if err := durable.MkdirAll(fs, filepath.Dir(file), 0o700); err != nil {
+			return nil, err
+		}
+		b = make([]byte, pipeline.IDKeyBytes)
+		rand.Read(b)
+		n.log.Info("made", "file", file)
+		return b, durable.WriteFile(fs, file, b, 0o600)
+	}
+	if err == nil && len(b) != pipeline.IDKeyBytes {
+		err = fmt.Errorf("%s does not have %d bytes; restore it from a backup, so that repeated messages are recognised", file, pipeline.IDKeyBytes)
+	}
+	return b, err
+}
+
+// parseNetworks reads networks such as 10.0.0.0/8, and addresses, with commas between them.
+func parseNetworks(text string) (list []netip.Prefix, err error) {
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		p, err := netip.ParsePrefix(word)
+		if err != nil {
+			a, errAddr := netip.ParseAddr(word)
+			if errAddr != nil {
+				return nil, fmt.Errorf("%q is not a network such as 10.0.0.0/8", word)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// maxWorkerPorts is how many ports after the first are tried: further workers of a machine
+// take the next free one.
+const maxWorkerPorts = 100
+
+// openWorker opens the worker.
+func (n *node) openWorker() error {
+	c := n.cfg.Worker
+	queue, err := n.queueFor(sealmq.RoleWorker)
+	if err != nil {
+		return err
+	}
+	main, err := n.mainFor(sealmq.RoleWorker)
+	if err != nil {
+		return err
+	}
+	name := c.Name
+	if name == "" {
+		host, _ := os.Hostname()
+		name = fmt.Sprintf("worker-%s-%d", host, os.Getpid())
+	}
+	n.pipeline.worker, err = worker.New(worker.Config{Name: name, Queue: queue, Main: main, Concurrency: c.Concurrency, Batch: c.Batch,
+		RetryInterval: c.RetryInterval, MaxAttempts: c.MaxAttempts, Log: n.log})
+	return err
+}
+
+// openWorkerPages opens the listener for the worker's metrics and health.
+func (n *node) openWorkerPages() (err error) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(n.pipeline.worker.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}}}
+	for range maxWorkerPorts {
+		if n.pipeline.workerPages, err = metrics.Listen(cfg); !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+		next, ok := nextPort(cfg.Addr)
+		if !ok {
+			break
+		}
+		cfg.Addr = next
+	}
+	return err
+}
+
+func (n *node) workerStatus() (metrics.Status, string) {
+	h := n.pipeline.worker.Health()
+	if h.Status == "healthy" {
+		return metrics.OK, ""
+	}
+	return metrics.Degraded, fmt.Sprintf("queue: %s; main server: %s", h.Checks["queue"], h.Checks["main_server"])
+}
+
+// nextPort is the address with the port after it, if it names one.
+func nextPort(addr string) (string, bool) {
+	host, port, err := net.SplitHostPort(addr)
+	n, errPort := strconv.Atoi(port)
+	return net.JoinHostPort(host, strconv.Itoa(n+1)), err == nil && errPort == nil && n > 0 && n < 65535
+}

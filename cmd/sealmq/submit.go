@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/api/proxyapi"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// submitTimeout bounds the call to the proxy.
+const submitTimeout = 30 * time.Second
+
+func newSubmitCmd() *cobra.Command {
+	var m proxyapi.Submission
+	var proxyURL string
+	cmd := &cobra.Command{
+		Use:   "submit",
+		Short: "Submit a message to the pipeline",
+		Long: `Submit a message to the proxy of the pipeline, with a client's certificate. If neither --as nor --cert names
+one and the current folder has certs/client.crt, that is used, with client.key and ca.crt beside it.
+
+When the command succeeds the message is stored in the queue. With --id the same message can be submitted again
+after a doubt, and is stored once.`,
+		Example: `  sealmq submit --sender +4915200000000 --message "Test message"`,
+	}
+	f := addIdentityFlags(cmd, "submit")
+	fl := cmd.Flags()
+	fl.StringVar(&m.SenderNumber, "sender", "", "phone `number` of the sender, as +4915200000000")
+	fl.StringVar(&m.MessageBody, "message", "", "`text` of the message")
+	fl.StringVar(&m.MessageID, "id", "", "own `key` of the message, by which it is recognised if it is submitted again")
+	fl.StringVar(&m.Metadata.Domain, "domain", "", "`domain` of the message (default: default)")
+	fl.StringVar(&proxyURL, "proxy-url", "", "`address` of the proxy, https://host:port (default: proxy.addr of the configuration)")
+	_ = cmd.MarkFlagRequired("sender")
+	_ = cmd.MarkFlagRequired("message")
+	return standalone(cmd, func(a call) error {
+		c, err := f.proxyClient(proxyURL)
+		if err != nil {
+			return err
+		}
+		accepted, err := submit(a.ctx, c, m)
+		if err != nil {
+			return err
+		}
+		text := "queued as " + accepted.MessageID
+		if accepted.Duplicate {
+			text = "was queued before, as " + accepted.MessageID
+		}
+		return a.report(nil, accepted, "%s", text)
+	})
+}
+
+// proxyClient returns a client of the proxy at an address, by default the one that the
+// configuration names.
+func (f *connectFlags) proxyClient(address string) (*proxyapi.ClientWithResponses, error) {
+	files, err := f.clientFiles()
+	if err != nil {
+		return nil, err
+	}
+	if address == "" {
+		cfg, err := clientConfig(f.cmd)
+		if err != nil {
+			return nil, err
+		}
+		addr, err := dialAddr(cfg.Proxy.Addr)
+		if err != nil {
+			return nil, err
+		}
+		address = "https://" + addr
+	}
+	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
+	if err != nil {
+		return nil, withHint(err, `issue a certificate with "sealmq cert issue NAME" and name it with --as, or name the files with --cert, --cert-key and --ca`)
+	}
+	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: submitTimeout}
+	return proxyapi.NewClientWithResponses(address, proxyapi.WithHTTPClient(hc))
+}
+
+// clientFiles is files, with certs/client.crt of the current folder as the default.
+func (f *connectFlags) clientFiles() (mtls.Files, error) {
+	here := mtls.Files{Cert: filepath.Join("certs", "client.crt"), Key: filepath.Join("certs", "client.key"), CA: filepath.Join("certs", "ca.crt")}
+	if _, err := os.Stat(here.Cert); f.cert == "" && !f.cmd.Flag("as").Changed && !errors.Is(err, fs.ErrNotExist) {
+		if f.ca != "" {
+			here.CA = f.ca
+		}
+		return here, err
+	}
+	return f.files()
+}
+
+// submit submits one message.
+func submit(ctx context.Context, c *proxyapi.ClientWithResponses, m proxyapi.Submission) (*proxyapi.Accepted, error) {
+	r, err := c.SubmitMessageWithResponse(ctx, nil, m)
+	if err != nil {
+		return nil, withHint(err, "see that a node with the role proxy runs, and name its address with --proxy-url")
+	}
+	if r.JSON202 != nil {
+		return r.JSON202, nil
+	}
+	p := r.ApplicationProblemJSONDefault
+	if p == nil {
+		return nil, fmt.Errorf("the proxy answered %s", r.HTTPResponse.Status)
+	}
+	for _, e := range p.Errors {
+		err = errors.Join(err, errors.New(e.Msg))
+	}
+	if err == nil {
+		err = errors.New(p.Detail)
+	}
+	return nil, err
+}
