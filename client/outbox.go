@@ -10,6 +10,7 @@ type outbox struct {
 	entries []entry // from head on
 	head    int
 	sent    int      // index of the first entry that was not given to the writer
+	part    int      // how much of its line was
 	chunk   *chunk   // short lines are cut from it
 	spare   []*chunk // to be used next, at most maxSpare
 
@@ -145,17 +146,19 @@ func (o *outbox) pop() entry {
 	return e
 }
 
-// next returns unsent lines in one piece, which has the memory of buf or of one line. It is
-// empty if there are none.
+// next returns unsent lines in one piece, which has the memory of buf, or a part of a line
+// that is longer than buf. It is empty if there are none. A line counts as sent with its
+// last part: a reply that comes before is a mistake of the broker.
 func (o *outbox) next(buf []byte) []byte {
 	buf = buf[:0]
 	for ; o.sent < len(o.entries); o.sent++ {
-		switch line := o.entries[o.sent].line; {
+		line := o.entries[o.sent].line[o.part:]
+		switch {
 		case len(buf)+len(line) <= cap(buf):
-			buf = append(buf, line...)
+			buf, o.part = append(buf, line...), 0
 		case len(buf) == 0:
-			o.sent++
-			return line
+			o.part += cap(buf)
+			return line[:cap(buf)]
 		default:
 			return buf
 		}
