@@ -209,9 +209,20 @@ func (j *job) wait(ctx context.Context) error {
 // example from a terminal, may outlive ctx; nothing waits for it.
 func (s *Sender) seal(ctx context.Context, next func() (Text, error)) <-chan *job {
 	const ahead = 64 // texts that are read and not published yet
-	ordered, workers := make(chan *job, ahead), make(chan struct{}, s.cfg.Workers)
+	ordered, work := make(chan *job, ahead), make(chan *job, ahead)
+	// A goroutine for each text would have to grow its stack each time, which is a quarter of the work.
+	for range s.cfg.Workers {
+		go func() {
+			for j := range work {
+				j.m, j.err = s.cfg.Out.Seal(ctx, s.cfg.Exchange, s.cfg.RoutingKey, j.text.Body)
+				j.err = j.text.failed(j.err)
+				close(j.ready)
+			}
+		}()
+	}
 	go func() {
 		defer close(ordered)
+		defer close(work)
 		for {
 			text, err := next()
 			if err == io.EOF {
@@ -222,13 +233,7 @@ func (s *Sender) seal(ctx context.Context, next func() (Text, error)) <-chan *jo
 				close(j.ready)
 			} else {
 				s.read.Add(1)
-				workers <- struct{}{} // sealing ends with ctx, so this does too
-				go func() {
-					j.m, j.err = s.cfg.Out.Seal(ctx, s.cfg.Exchange, s.cfg.RoutingKey, j.text.Body)
-					j.err = j.text.failed(j.err)
-					<-workers
-					close(j.ready)
-				}()
+				work <- j // sealing ends with ctx, so this does not block for ever
 			}
 			select {
 			case ordered <- j:
