@@ -241,11 +241,7 @@ func (f *File) Append(r *Record) error {
 		return f.err
 	}
 	before := f.buf.Len()
-	enc := json.NewEncoder(&f.buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(r.line()); err != nil {
-		return fmt.Errorf("write a received message as JSON: %w", err)
-	}
+	f.buf.Write(append(r.appendJSON(f.buf.AvailableBuffer()), '\n'))
 	switch n := f.buf.Len(); {
 	case n-before > MaxLineBytes:
 		f.buf.Truncate(before)

@@ -1,6 +1,10 @@
 package jsonl
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -21,32 +25,43 @@ type Record struct {
 	Attempt                         uint32
 }
 
-// line is a record as JSON.
-type line struct {
-	MessageID string  `json:"message_id"`
-	Message   *string `json:"message,omitempty"`
-	Base64    []byte  `json:"message_base64,omitempty"`
-	Timestamp float64 `json:"timestamp"`
-	Sender    string  `json:"sender,omitempty"`
-	SealedAt  string  `json:"sealed_at,omitempty"`
-	Queue     string  `json:"queue,omitempty"`
-	Publisher string  `json:"publisher,omitempty"`
-	Exchange  string  `json:"exchange,omitempty"`
-	Key       string  `json:"key,omitempty"`
-	Published string  `json:"published,omitempty"`
-	Attempt   uint32  `json:"attempt,omitempty"`
+// appendJSON appends the record as a JSON object. It is written by hand, because reflection over a
+// line costs a tenth of all that it takes to receive a message.
+func (r *Record) appendJSON(dst []byte) []byte {
+	dst = appendString(append(dst, `{"message_id":`...), r.MessageID)
+	if utf8.Valid(r.Message) {
+		dst = appendString(append(dst, `,"message":`...), r.Message)
+	} else {
+		dst = append(dst, `,"message_base64":"`...)
+		dst = append(base64.StdEncoding.AppendEncode(dst, r.Message), '"')
+	}
+	dst = strconv.AppendFloat(append(dst, `,"timestamp":`...), float64(r.Received.UnixMilli())/1000, 'f', -1, 64)
+	for _, m := range [...]struct{ name, text string }{
+		{`,"sender":`, r.Sender}, {`,"sealed_at":`, stamp(r.SealedAt)}, {`,"queue":`, r.Queue}, {`,"publisher":`, r.Publisher},
+		{`,"exchange":`, r.Exchange}, {`,"key":`, r.Key}, {`,"published":`, stamp(r.Published)},
+	} {
+		if m.text != "" {
+			dst = appendString(append(dst, m.name...), m.text)
+		}
+	}
+	if r.Attempt > 0 {
+		dst = strconv.AppendUint(append(dst, `,"attempt":`...), uint64(r.Attempt), 10)
+	}
+	return append(dst, '}')
 }
 
-func (r *Record) line() *line {
-	l := &line{MessageID: r.MessageID, Timestamp: float64(r.Received.UnixMilli()) / 1000, Sender: r.Sender, SealedAt: stamp(r.SealedAt),
-		Queue: r.Queue, Publisher: r.Publisher, Exchange: r.Exchange, Key: r.Key, Published: stamp(r.Published), Attempt: r.Attempt}
-	if utf8.Valid(r.Message) {
-		text := string(r.Message)
-		l.Message = &text
-	} else {
-		l.Base64 = r.Message
+// appendString appends a JSON string. If it needs escapes, the library writes it.
+func appendString[T string | []byte](dst []byte, s T) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			var escaped bytes.Buffer
+			enc := json.NewEncoder(&escaped)
+			enc.SetEscapeHTML(false)
+			_ = enc.Encode(string(s)) // no string fails
+			return append(dst, bytes.TrimSuffix(escaped.Bytes(), []byte("\n"))...)
+		}
 	}
-	return l
+	return append(append(append(dst, '"'), s...), '"')
 }
 
 // readLine is the part of a line that is read again. The rest may be of any kind.
