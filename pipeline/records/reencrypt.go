@@ -35,8 +35,9 @@ const reencryptSetting = "reencryption"
 
 // Reencrypt brings some rows to the current keys and returns how far it is. The caller calls
 // it until Done, in the background and with pauses as it likes; each call is one short
-// transaction. Once it is done without unreadable rows, no row needs older key files. If the
-// keys change again it begins anew.
+// transaction. Once it is done without unreadable rows, no row needs older files of the
+// encryption key. A hash of a number that is not stored stays under its old key. If the keys
+// change again it begins anew.
 func (s *Store) Reencrypt(ctx context.Context) (Reencryption, error) {
 	p, err := s.reencryption(ctx)
 	if err != nil || p.Done {
