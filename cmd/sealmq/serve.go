@@ -107,6 +107,9 @@ type node struct {
 
 	roles    []string
 	pipeline pipelineNode
+	// rechecks look again whether the peers of open connections may stay, one for each
+	// listener.
+	rechecks []func()
 }
 
 // has reports whether the node has a role.
@@ -203,8 +206,8 @@ func (n *node) certificateRoles() (list []sealmq.Role) {
 
 func (n *node) watchRevocations(ctx context.Context) error {
 	n.revoked.Watch(ctx, func() {
-		if n.server != nil {
-			n.server.Recheck()
+		for _, recheck := range n.rechecks {
+			recheck()
 		}
 	})
 	return nil
@@ -332,6 +335,9 @@ func (n *node) openServer() error {
 			Memory: int64(s.MaxMemoryBytes), Handshakes: s.MaxHandshakes,
 			HandshakeTimeout: s.HandshakeTimeout, WriteTimeout: s.WriteTimeout},
 	})
+	if err == nil {
+		n.rechecks = append(n.rechecks, n.server.Recheck)
+	}
 	return err
 }
 

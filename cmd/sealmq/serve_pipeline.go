@@ -139,6 +139,7 @@ func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router
 	if err != nil {
 		return nil, err
 	}
+	n.rechecks = append(n.rechecks, router.Recheck)
 	return httpkit.Listen(addr, conf, router, httpkit.Limits{})
 }
 
