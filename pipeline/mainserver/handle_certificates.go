@@ -11,6 +11,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -228,7 +229,7 @@ func (h *handler) rootPEM() []byte {
 
 // GetRevocationList implements mainapi.StrictServerInterface.
 func (h *handler) GetRevocationList(ctx context.Context, _ mainapi.GetRevocationListRequestObject) (mainapi.GetRevocationListResponseObject, error) {
-	list, err := h.cfg.Authority.CRL()
+	list, err := h.crl.get(h.cfg.Revocations.Version(), h.cfg.Authority.CRL)
 	if err != nil {
 		return nil, noKey(err)
 	}
@@ -236,6 +237,28 @@ func (h *handler) GetRevocationList(ctx context.Context, _ mainapi.GetRevocation
 		return mainapi.GetRevocationList200ApplicationPkixCrlResponse{Body: bytes.NewReader(list.List.Raw), ContentLength: int64(len(list.List.Raw))}, nil
 	}
 	return mainapi.GetRevocationList200ApplicationXPemFileResponse{Body: bytes.NewReader(list.PEM), ContentLength: int64(len(list.PEM))}, nil
+}
+
+// crlAge is how long a CRL is answered from memory if nothing was revoked meanwhile. Anybody
+// may ask, and making one takes the authority's lock.
+const crlAge = 10 * time.Second
+
+type crlCache struct {
+	mu      sync.Mutex
+	at      time.Time
+	version uint64
+	list    *ca.CRL
+	err     error
+}
+
+func (c *crlCache) get(version uint64, read func() (*ca.CRL, error)) (*ca.CRL, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() || c.version != version || time.Since(c.at) > crlAge {
+		c.list, c.err = read()
+		c.version, c.at = version, time.Now()
+	}
+	return c.list, c.err
 }
 
 // noKey is the answer where the authority's key is missing.

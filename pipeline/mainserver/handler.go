@@ -68,6 +68,7 @@ type handler struct {
 	cfg     HandlerConfig
 	schemas *schemas
 	health  *httpkit.Health
+	crl     crlCache
 
 	admin     sync.Mutex // so that an act and the look before it go together
 	retention sync.Mutex
