@@ -14,7 +14,7 @@ func TestMessageIDs(t *testing.T) {
 	if id := pipeline.NewMessageID(at); !regexp.MustCompile(`^01901234-5678-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) {
 		t.Errorf("%s is no UUID version 7 of its time", id)
 	}
-	if pipeline.NewMessageID(at) == pipeline.NewMessageID(at) {
+	if first := pipeline.NewMessageID(at); first == pipeline.NewMessageID(at) {
 		t.Error("two ids of one millisecond are equal")
 	}
 	a, b := bytes.Repeat([]byte{1}, pipeline.IDKeyBytes), bytes.Repeat([]byte{2}, pipeline.IDKeyBytes)
