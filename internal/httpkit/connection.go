@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealmq/sealmq"
 )
@@ -53,9 +54,15 @@ func (c *connection) end(error) {
 	defer c.mu.Unlock()
 	c.ending = true
 	if c.idle {
-		go c.raw.Close() // it may wait for the peer
+		c.closeSoon()
 	}
 }
+
+// lastWords is how long a connection that ends stays open. Over HTTP/2 the server reports it
+// as idle before the end of its last answer has left.
+const lastWords = 50 * time.Millisecond
+
+func (c *connection) closeSoon() { time.AfterFunc(lastWords, func() { c.raw.Close() }) }
 
 // changed takes down the state that the HTTP server reports.
 func (c *connection) changed(state http.ConnState) {
@@ -65,7 +72,7 @@ func (c *connection) changed(state http.ConnState) {
 	switch state {
 	case http.StateIdle:
 		if c.ending {
-			go c.raw.Close()
+			c.closeSoon()
 		}
 	case http.StateClosed, http.StateHijacked:
 		c.closed = true

@@ -276,9 +276,9 @@ func TestErrorsWaitForSmallBodies(t *testing.T) {
 		if resp.StatusCode != 401 || resp.ProtoMajor != 2 {
 			t.Errorf("%d %s", resp.StatusCode, resp.Proto)
 		}
+		r.Close() // so that a writer that nobody reads from ends
 		if err := <-read; err != nil {
 			t.Errorf("the body was not read: %v", err)
 		}
-		r.Close()
 	}
 }
