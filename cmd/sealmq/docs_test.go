@@ -107,7 +107,8 @@ func paste(t *testing.T, commands string) (output []byte, err error) {
 	shell.Env = append(os.Environ(),
 		"PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"),
 		// The usual ports may be taken on the machine of a test.
-		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off")
+		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off",
+		"SEALMQ_PROXY_ADDR="+freeAddr(t), "SEALMQ_MAIN_ADDR="+freeAddr(t), "SEALMQ_WORKER_ADDR=off")
 	return shell.CombinedOutput()
 }
 

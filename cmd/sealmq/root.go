@@ -45,7 +45,7 @@ func groups() []commandGroup {
 	return []commandGroup{
 		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
 		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubmitCmd()}},
-		{"Administer:", []*cobra.Command{newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()}},
+		{"Administer:", []*cobra.Command{newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newMessageCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()}},
 		{"Measure and check:", []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()}},
 	}
 }

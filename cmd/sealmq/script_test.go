@@ -105,7 +105,7 @@ type brokersKey struct{}
 // scriptCommands are what scripts can do beyond running the program.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	// serve NAME DATA [argument…] starts a broker, waits until it accepts clients, and
-	// sets $NAME_ADDR, $NAME_METRICS and $NAME_PROXY. With NAME=ADDR in place of NAME it
+	// sets $NAME_ADDR, $NAME_METRICS, $NAME_PROXY and $NAME_MAIN. With NAME=ADDR in place of NAME it
 	// listens there.
 	"serve": func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg || len(args) < 2 {
@@ -128,6 +128,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Setenv(name+"_ADDR", p.Addr)
 		ts.Setenv(name+"_METRICS", p.MetricsAddr)
 		ts.Setenv(name+"_PROXY", p.ProxyAddr)
+		ts.Setenv(name+"_MAIN", p.MainAddr)
 	},
 	// interrupt NAME ends a broker as Ctrl-C does and expects success.
 	"interrupt": func(ts *testscript.TestScript, neg bool, args []string) {

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+func newMessageCmd() *cobra.Command {
+	return group("message", "Look at the messages of the pipeline", newMessageListCmd(), newMessageShowCmd())
+}
+
+// mainCommand completes a command that asks the main server as an administrator.
+func mainCommand(cmd *cobra.Command, run func(a call, c *mainapi.ClientWithResponses) error) *cobra.Command {
+	f := addIdentityFlags(cmd, "ask")
+	mainURL := cmd.Flags().String("main-url", "", "`address` of the main server, https://host:port (default: main.addr of the configuration)")
+	return standalone(cmd, func(a call) error {
+		c, err := f.mainClient(*mainURL)
+		if err != nil {
+			return err
+		}
+		return run(a, c)
+	})
+}
+
+// mainClient returns a client of the main server at an address, by default the one that the
+// configuration names.
+func (f *connectFlags) mainClient(address string) (*mainapi.ClientWithResponses, error) {
+	files, err := f.files()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := clientConfig(f.cmd)
+	if err != nil {
+		return nil, err
+	}
+	if address == "" {
+		addr, err := dialAddr(cfg.Main.Addr)
+		if err != nil {
+			return nil, err
+		}
+		address = "https://" + addr
+	}
+	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return mainapi.NewClientWithResponses(address, mainapi.WithHTTPClient(&http.Client{
+		Transport: &http.Transport{TLSClientConfig: conf}, Timeout: commandTimeout}))
+}
+
+// mainAway is the error of a call that the main server did not answer.
+func mainAway(err error) error {
+	return withHint(err, "see that a node with the role main runs, and name its address with --main-url")
+}
+
+// mainError is the error of an answer of the main server that is not the expected one.
+func mainError(resp *http.Response, p *mainapi.Problem) (err error) {
+	if p == nil {
+		return fmt.Errorf("the main server answered %s", resp.Status)
+	}
+	for _, e := range p.Errors {
+		err = errors.Join(err, errors.New(e.Msg))
+	}
+	if err == nil {
+		err = errors.New(p.Detail)
+	}
+	return err
+}
+
+func newMessageListCmd() *cobra.Command {
+	var s mainapi.MessageSearch
+	cmd := &cobra.Command{Use: "list", Short: "List messages, the newest first", Example: "  sealmq message list --sender +4915200000000"}
+	fl := cmd.Flags()
+	fl.StringVar(&s.SenderNumber, "sender", "", "only those of this phone `number`")
+	fl.StringVar(&s.ClientID, "client", "", "only those of this `client`")
+	fl.StringVar((*string)(&s.Status), "status", "", "only those in this `state`: queued, processing, delivered or failed")
+	fl.StringVar(&s.Domain, "domain", "", "only those of this `domain`")
+	fl.StringVar(&s.MessageID, "id", "", "only those whose id begins with this `text`")
+	fl.IntVar(&s.Limit, "limit", 20, "show at most this `number`")
+	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
+		r, err := c.SearchMessagesWithResponse(a.ctx, s)
+		if err != nil {
+			return mainAway(err)
+		}
+		if r.JSON200 == nil {
+			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		}
+		head := []string{"MESSAGE", "CLIENT", "SENDER", "STATE", ">ATTEMPTS", "QUEUED", "DELIVERED"}
+		return printList(a, nil, r.JSON200.Items, "there are no such messages", head, func(m mainapi.Message) []any {
+			return []any{m.MessageID, m.ClientID, m.SenderNumberMasked, string(m.Status), m.AttemptCount, localTime(m.QueuedAt), localTime(m.DeliveredAt)}
+		})
+	})
+}
+
+func newMessageShowCmd() *cobra.Command {
+	var clientID string
+	cmd := &cobra.Command{Use: "show MESSAGE", Short: "Show a message with its text; the audit log records it"}
+	cmd.Flags().StringVar(&clientID, "client", "", "the `client` whose message it is")
+	_ = cmd.MarkFlagRequired("client")
+	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
+		r, err := c.GetMessageContentWithResponse(a.ctx, clientID, a.args[0])
+		if err != nil {
+			return mainAway(err)
+		}
+		if r.JSON200 == nil {
+			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		}
+		m := r.JSON200
+		return a.facts(nil, m, "message", m.MessageID, "client", m.ClientID, "own key", m.ClientKey, "sender", m.SenderNumberMasked, "state", string(m.Status),
+			"attempts", m.AttemptCount, "error", m.ErrorMessage, "queued", localTime(m.QueuedAt), "delivered", localTime(m.DeliveredAt), "text", m.MessageBody)
+	})
+}
+
+// localTime is a time for a person, or nothing for none.
+func localTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.DateTime)
+}
