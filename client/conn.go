@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// writeBytes is the largest piece handed to one Write, apart from a long line: what fits in
+	// writeBytes is the largest piece handed to one Write: what fits in
 	// one TLS record.
 	writeBytes = 16 << 10
 	// rawReadBytes is how much is read from the socket under TLS at a time, so that

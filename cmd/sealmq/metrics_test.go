@@ -23,7 +23,7 @@ func exposed(t *testing.T) map[string]string {
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(t.TempDir(), "data")
 	cfg.Server.Addr, cfg.Metrics.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	n := &node{cfg: cfg, log: newLogger(cfg.Log, io.Discard), registry: prometheus.NewRegistry()}
+	n := &node{cfg: cfg, roles: []string{"broker"}, log: newLogger(cfg.Log, io.Discard), registry: prometheus.NewRegistry()}
 	descs := make(chan *prometheus.Desc, 1000)
 	describe := part{name: "describe", start: func() error {
 		n.registry.Describe(descs)

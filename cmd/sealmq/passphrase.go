@@ -108,7 +108,7 @@ func readKeyring(path string, pass *passphraseFlag) (*keyFile, error) {
 // known, or asks for it if pass is not nil.
 func (f *keyFile) read(pass *passphraseFlag) (changed bool, err error) {
 	data, err := durable.ReadPrivate(durable.OS(), f.path, maxKeyBytes)
-	if err != nil || bytes.Equal(data, f.data) {
+	if err != nil || f.ring != nil && bytes.Equal(data, f.data) {
 		return false, err
 	}
 	text := data

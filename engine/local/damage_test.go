@@ -88,7 +88,7 @@ func filesOf(fs *faultfs.FS, sort string) (list []string) {
 // changed, so that with the file put back it opens. With Quarantine it opens with all
 // that the damage did not touch, says so, and opens without complaint from then on.
 func TestHarmedFiles(t *testing.T) {
-	seeds := 6
+	seeds := 2
 	if testing.Short() {
 		seeds = 1
 	}

@@ -77,7 +77,14 @@ func Append(fs FS, path string, size int64, data []byte) error {
 	if err != nil {
 		return err
 	}
-	err = f.Truncate(size)
+	switch has, errSize := f.Size(); {
+	case errSize != nil:
+		err = errSize
+	case has < size:
+		err = fmt.Errorf("%s has lost its last %d bytes", path, size-has)
+	default:
+		err = f.Truncate(size)
+	}
 	if err == nil {
 		_, err = f.WriteAt(data, size)
 	}

@@ -25,7 +25,7 @@ import (
 
 // RequireEnv is the environment variable that makes a missing server a failure: continuous
 // integration sets it to 1.
-const RequireEnv = "SEALMQ_REQUIRE_SERVERS"
+const RequireEnv = "REQUIRE_SERVERS"
 
 // ErrNotInstalled says that there is no MariaDB on this machine.
 var ErrNotInstalled = errors.New("mariadbd and mariadb-install-db are not installed")
