@@ -160,17 +160,20 @@ func (e *Engine) release() error {
 	for _, gen := range gens {
 		e.j.Release(gen)
 		e.state.segs[gen].released = true
+		e.state.segs[gen].checkpoints = e.reclaimer.checkpoints.Load()
 	}
 	return nil
 }
 
-// dropIndexes removes index files of released segments whose ids are all forgotten.
+// dropIndexes removes index files of released segments whose ids are all forgotten, once a
+// checkpoint was taken after the release: the one before may say of a message that it lives,
+// and the next start must find it to see that it was settled later.
 func (e *Engine) dropIndexes() {
 	var drop []uint64
 	e.mu.Lock()
 	e.forgetIDs(forgetGroup)
 	for gen, u := range e.state.segs {
-		if u.indexed && u.released && (u.ids == 0 || u.settledBy <= e.state.dedup.forgotten) {
+		if u.indexed && u.released && u.checkpoints < e.reclaimer.checkpoints.Load() && (u.ids == 0 || u.settledBy <= e.state.dedup.forgotten) {
 			drop = append(drop, gen)
 			delete(e.state.segs, gen)
 		}

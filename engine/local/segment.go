@@ -18,6 +18,8 @@ type segmentUse struct {
 	// settledBy is how many ids had been settled when the last copy in this segment was
 	// gone. When all of them are forgotten, nothing needs its index file.
 	settledBy uint64
+	// checkpoints is how many checkpoints had been taken when it was released.
+	checkpoints uint64
 }
 
 func (u *segmentUse) add(copies, record int) {
