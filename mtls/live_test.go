@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,24 +71,23 @@ func TestConnectionEndsWithItsCertificate(t *testing.T) {
 		leaf := authority.Issue(template).Leaf
 		cs := tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf, authority.Root()}}}
 		live := mtls.NewLive(mtls.NewIdentifier(authority.Root()))
-		ended := 0
-		_, remove, err := live.Add(cs, func(error) { ended++ })
+		var ended, stopped atomic.Int32
+		_, remove, err := live.Add(cs, func(error) { ended.Add(1) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer remove()
-		stopped := 0
-		mtls.WhenExpired(cs, func() { stopped++ })()
-		mtls.WhenExpired(tls.ConnectionState{}, func() { stopped++ })()
+		mtls.WhenExpired(cs, func() { stopped.Add(1) })()
+		mtls.WhenExpired(tls.ConnectionState{}, func() { stopped.Add(1) })()
 		time.Sleep(time.Until(template.NotAfter))
 		synctest.Wait()
-		if ended != 0 {
+		if ended.Load() != 0 {
 			t.Error("it ended in its last second")
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if ended != 1 || stopped != 0 {
-			t.Errorf("ended %d times, stopped ones %d", ended, stopped)
+		if ended.Load() != 1 || stopped.Load() != 0 {
+			t.Errorf("ended %d times, stopped ones %d", ended.Load(), stopped.Load())
 		}
 	})
 }
