@@ -20,7 +20,7 @@ import (
 const (
 	// CRLLife is the time from a CRL's update to the next one that it promises.
 	CRLLife = 7 * 24 * time.Hour
-	// crlAge is after how long a CRL is made anew although nothing was revoked.
+	// crlAge is after how long a CRL is replaced although nothing was revoked.
 	crlAge = 24 * time.Hour
 	// crlLinger is how long an expired certificate stays in CRLs. RFC 5280 asks for one CRL
 	// after its end.

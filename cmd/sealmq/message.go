@@ -47,6 +47,9 @@ func (f *connectFlags) mainClient(address string) (*mainapi.ClientWithResponses,
 		}
 		address = "https://" + addr
 	}
+	if err := checkHTTPS("--main-url", address); err != nil {
+		return nil, err
+	}
 	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
 	if err != nil {
 		return nil, err

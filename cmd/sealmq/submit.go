@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -76,12 +77,24 @@ func (f *connectFlags) proxyClient(address string) (*proxyapi.ClientWithResponse
 		}
 		address = "https://" + addr
 	}
+	if err := checkHTTPS("--proxy-url", address); err != nil {
+		return nil, err
+	}
 	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
 	if err != nil {
 		return nil, withHint(err, `issue a certificate with "sealmq cert issue NAME" and name it with --as, or name the files with --cert, --cert-key and --ca`)
 	}
 	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: submitTimeout}
 	return proxyapi.NewClientWithResponses(address, proxyapi.WithHTTPClient(hc))
+}
+
+// checkHTTPS refuses an address to which a message would go in clear.
+func checkHTTPS(flag, address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return usagef("%s: %q is not https://host:port", flag, address)
+	}
+	return nil
 }
 
 // clientFiles is files, with certs/client.crt of the current folder as the default.
