@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -35,13 +36,31 @@ func (j *Journal) run() *run {
 	if n := len(b.runs); n > 0 && b.runs[n-1].seg == j.cur {
 		return b.runs[n-1]
 	}
-	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: append(make([]byte, 0, min(j.lastRun, 1<<20)), zeroMark[:]...)}
+	r := &run{seg: j.cur, start: j.off, seq: j.seq, buf: append(j.spareBuffer(), zeroMark[:]...)}
 	j.seq++
 	b.runs = append(b.runs, r)
 	return r
 }
 
 var zeroMark [markBytes]byte
+
+// One buffer is filled while another is written: two are used again, but none that a rare large
+// record has made large. The cache keeps a copy of a run in its exact size.
+const (
+	maxSpare      = 2
+	maxSpareBytes = 4 << 20
+)
+
+// spareBuffer returns an empty buffer for a run. Callers hold mu.
+func (j *Journal) spareBuffer() []byte {
+	n := len(j.spare)
+	if n == 0 {
+		return make([]byte, 0, 16<<10)
+	}
+	b := j.spare[n-1]
+	j.spare = j.spare[:n-1]
+	return b
+}
 
 // commit is the one goroutine that writes and syncs. There is no timer: whatever
 // arrives while it works is its next batch. Once it is idle, a batch of nothing but a mark
@@ -104,18 +123,21 @@ func (j *Journal) store(b *batch) error {
 		if _, err := r.seg.file.WriteAt(r.buf, r.start); err != nil {
 			return r.seg.wrap("write", err)
 		}
+		kept := bytes.Clone(r.buf)
 		began := j.cfg.Clock.Now()
 		if err := r.seg.file.Sync(); err != nil {
 			return r.seg.wrap("sync", err)
 		}
 		took := j.cfg.Clock.Now().Sub(began)
 		j.synced = position(r.seg.gen, r.end())
-		j.cache.add(position(r.seg.gen, r.start), r.buf)
+		j.cache.add(position(r.seg.gen, r.start), kept)
 		j.mu.Lock()
 		j.stats.Syncs++
 		j.stats.Bytes += uint64(len(r.buf))
 		j.stats.SyncTime += took
-		j.lastRun = len(r.buf)
+		if len(j.spare) < maxSpare && cap(r.buf) <= maxSpareBytes {
+			j.spare = append(j.spare, r.buf[:0])
+		}
 		j.mu.Unlock()
 		j.cfg.Committed(CommitInfo{Records: b.records, Bytes: len(r.buf), Sync: took})
 	}

@@ -142,8 +142,8 @@ type Journal struct {
 	noSpace  error // why the last preparation failed
 	failed   error
 	closed   bool
-	lastRun  int   // bytes of the last run that was stored: the next may be as long
-	stats    Stats // its totals
+	spare    [][]byte // buffers for runs
+	stats    Stats    // its totals
 	// What every function of OnSync was called for.
 	applied    Position
 	appliedSeq uint64
