@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	// writeBytes is the largest piece handed to one Write: what fits in
-	// one TLS record.
-	writeBytes = 16 << 10
+	// writeBytes is the largest piece handed to one Write: four full TLS records.
+	writeBytes = 64 << 10
 	// rawReadBytes is how much is read from the socket under TLS at a time, so that
 	// several records cost one system call.
 	rawReadBytes = 32 << 10
@@ -26,7 +25,8 @@ const (
 // connection is one network connection and the goroutine that writes to it.
 type connection struct {
 	net.Conn
-	raw net.Conn // under TLS
+	raw    net.Conn      // under TLS
+	socket *bufferedConn // between raw and TLS; nil without TLS
 	// wake has room for one signal: the writer looks at the outbox again.
 	wake chan struct{}
 	// horizon is what the broker's first reply said.
@@ -54,13 +54,54 @@ func (n *connection) fail(cause error) {
 	})
 }
 
-// bufferedConn is the socket under TLS, read in larger pieces than TLS asks for.
+// bufferedConn is the socket under TLS. It reads in larger pieces than TLS asks for, and
+// writes the records of one Write of ours with one system call: each call is work for both ends.
 type bufferedConn struct {
 	net.Conn
 	r *bufio.Reader
+
+	mu   sync.Mutex // records keep their order when TLS answers a key update
+	held []byte
+	hold bool
 }
 
 func (b *bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+func (b *bufferedConn) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hold {
+		b.held = append(b.held, p...)
+		return len(p), nil
+	}
+	return b.Conn.Write(p)
+}
+
+func (b *bufferedConn) holdBack() {
+	b.mu.Lock()
+	b.hold = true
+	b.mu.Unlock()
+}
+
+// flush writes what was held back.
+func (b *bufferedConn) flush() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, err := b.Conn.Write(b.held)
+	b.held, b.hold = b.held[:0], false
+	return err
+}
+
+// write writes p, of which TLS makes several records if it is long.
+func (n *connection) write(p []byte) error {
+	if n.socket == nil {
+		_, err := n.Write(p)
+		return err
+	}
+	n.socket.holdBack()
+	_, err := n.Write(p)
+	return errors.Join(err, n.socket.flush())
+}
 
 // connect makes one attempt: it dials, shakes hands, and waits for the broker's first reply.
 // After an error, another attempt starts from the same state.
@@ -71,16 +112,17 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Addr, contextCause(ctx, err))
 	}
-	conn := raw
+	conn, socket := raw, (*bufferedConn)(nil)
 	if c.cfg.TLS != nil {
-		t := tls.Client(&bufferedConn{raw, bufio.NewReaderSize(raw, rawReadBytes)}, c.cfg.TLS)
+		socket = &bufferedConn{Conn: raw, r: bufio.NewReaderSize(raw, rawReadBytes)}
+		t := tls.Client(socket, c.cfg.TLS)
 		if err := t.HandshakeContext(ctx); err != nil {
 			raw.Close()
 			return nil, fmt.Errorf("TLS with %s: %w", c.cfg.Addr, contextCause(ctx, err))
 		}
 		conn = t
 	}
-	n := &connection{Conn: conn, raw: raw, wake: make(chan struct{}, 1), failed: make(chan struct{})}
+	n := &connection{Conn: conn, raw: raw, socket: socket, wake: make(chan struct{}, 1), failed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { n.fail(context.Cause(ctx)) })
 	err = c.greet(n)
 	if !stop() && err == nil {
@@ -262,7 +304,7 @@ func (c *Client) write(n *connection) {
 				return
 			}
 		}
-		if _, err := n.Write(p); err != nil {
+		if err := n.write(p); err != nil {
 			n.fail(fmt.Errorf("write: %w", err))
 			return
 		}

@@ -58,11 +58,13 @@ type chunk struct {
 const (
 	chunkBytes = 64 << 10
 	maxSpare   = 16
+	// longLine is the length above which a line has memory of its own.
+	longLine = 16 << 10
 )
 
 // reserve returns an empty buffer for a line of size bytes, to be given back with push.
 func (o *outbox) reserve(size int) []byte {
-	if size > writeBytes {
+	if size > longLine {
 		return make([]byte, 0, size)
 	}
 	if o.chunk == nil || cap(o.chunk.buf)-len(o.chunk.buf) < size {
@@ -78,7 +80,7 @@ func (o *outbox) reserve(size int) []byte {
 
 // push adds an entry with its line.
 func (o *outbox) push(line []byte, e entry) {
-	if e.line = line; len(line) <= writeBytes {
+	if e.line = line; len(line) <= longLine {
 		e.chunk = o.chunk
 		e.chunk.buf = e.chunk.buf[:len(e.chunk.buf)+len(line)]
 		e.chunk.lines++
