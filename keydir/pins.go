@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"sync"
 	"time"
@@ -245,6 +246,8 @@ func (f *pinFile) check() error {
 		if s.Keys == nil {
 			s.Keys = make(map[string]map[string]Pin)
 		}
+		// An owner without pins, which no version leaves, is one that was not seen.
+		maps.DeleteFunc(s.Keys, func(_ string, pins map[string]Pin) bool { return len(pins) == 0 })
 		for name, pins := range s.Keys {
 			for slot, pin := range pins {
 				if seal.ReadOut(pin.Fingerprint) == "" || !pin.fits(slot) {

@@ -209,6 +209,8 @@ func FuzzPins(f *testing.F) {
 	f.Add([]byte(`{"v":1,"directories":{}}`))
 	f.Add([]byte(onePin))
 	f.Add([]byte(`{"v":1,"directories":{"town":null}}`))
+	f.Add([]byte(`{"v":1,"directories":{"town":{"keys":{"alice":{}}}}}`))
+	f.Add([]byte(`{"v":1,"directories":{"town":{"keys":{"alice":null,"bob":{}}}}}`))
 	f.Add([]byte(`{"v":2}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		fs := faultfs.New()
@@ -222,6 +224,11 @@ func FuzzPins(f *testing.F) {
 		before, err := p.Keys()
 		if err != nil {
 			t.Fatal(err)
+		}
+		for owner, pins := range before {
+			if len(pins) == 0 {
+				t.Fatalf("%q is listed without a pin", owner)
+			}
 		}
 		gone, err := p.Forget(t.Context(), "alice")
 		if err != nil || !maps.Equal(gone, before["alice"]) {
