@@ -132,14 +132,20 @@ func (c *CRL) isCurrent(l *trust.Ledger, now time.Time) bool {
 // crlEntries are the revocations that belong into a CRL of issuer. Where it is not known who
 // signed a certificate, every CRL has it.
 func crlEntries(entries []trust.Entry, issuer string, now time.Time) (list []x509.RevocationListEntry) {
-	seen := make(map[string]bool)
+	seen := make(map[string]int) // places in list
 	for _, e := range entries {
 		serial, ok := new(big.Int).SetString(e.Serial, 16)
 		expired := !e.ExpiresAt.IsZero() && now.Sub(e.ExpiresAt) > crlLinger
-		if !ok || e.Scope != trust.ScopeCertificate || e.Issuer != "" && e.Issuer != issuer || expired || seen[e.Serial] {
+		if !ok || e.Scope != trust.ScopeCertificate || e.Issuer != "" && e.Issuer != issuer || expired {
 			continue
 		}
-		seen[e.Serial] = true
+		if i, ok := seen[e.Serial]; ok {
+			if list[i].ReasonCode == int(trust.Superseded) { // which a later entry made worse
+				list[i].ReasonCode = int(e.Code)
+			}
+			continue
+		}
+		seen[e.Serial] = len(list)
 		list = append(list, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: e.RevokedAt, ReasonCode: int(e.Code)})
 	}
 	return list

@@ -54,6 +54,11 @@ func (a *Authority) revoke(r Revocation) ([]trust.Entry, error) {
 	}
 	now := a.options.Clock.Now().UTC().Truncate(time.Second)
 	have := revokedIn(ledger.Entries())
+	if trust.ParseReason(r.Reason) != trust.Superseded {
+		// What was only superseded is still believed for a time: a key that turns out to be
+		// stolen must be revokable again.
+		have = revokedIn(slices.DeleteFunc(ledger.Entries(), func(e trust.Entry) bool { return e.Code == trust.Superseded }))
+	}
 	var entries []trust.Entry
 	add := func(e trust.Entry) {
 		e.RevokedAt, e.Reason, e.Code = now, r.Reason, trust.ParseReason(r.Reason)
@@ -212,7 +217,7 @@ func (a *Authority) readmit(name string) (from time.Time, err error) {
 			entries = append(entries, e)
 		}
 	}
-	entries = append(entries, trust.Entry{Scope: trust.ScopeName, Name: name, IssuedBefore: from, Reason: reason, RevokedAt: now})
+	entries = append(entries, trust.Entry{Scope: trust.ScopeName, Name: name, IssuedBefore: from, Reason: reason, Code: trust.ParseReason(reason), RevokedAt: now})
 	if _, err := ledger.Append(entries...); err != nil {
 		return from, err
 	}

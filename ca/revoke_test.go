@@ -367,3 +367,33 @@ func TestFeedOfTheAuthority(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// TestSupersededCanBecomeStolen: what was only replaced can be revoked again for a reason that
+// leaves nothing of it.
+func TestSupersededCanBecomeStolen(t *testing.T) {
+	o := newOffice(t)
+	c := o.issue(ca.Request{Name: "proxy-1", Role: sealmq.RoleProxy})
+	o.revoke(ca.Revocation{Name: "proxy-1", Serial: mtls.Serial(c), Reason: "superseded"})
+	if _, err := o.Revoke(ca.Revocation{Name: "proxy-1", Serial: mtls.Serial(c), Reason: "superseded"}); !errors.Is(err, ca.ErrAlreadyRevoked) {
+		t.Errorf("superseded twice: %v", err)
+	}
+	o.revoke(ca.Revocation{Name: "proxy-1", Serial: mtls.Serial(c), Reason: "keyCompromise"})
+	list, err := o.Revocations(false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var revoked *trust.RevokedError
+	if err := list.Check([]*x509.Certificate{c, o.Intermediate(), o.Root()}); !errors.As(err, &revoked) || revoked.Entry.Code != trust.KeyCompromise {
+		t.Errorf("%v: %+v", err, revoked)
+	}
+	crl, err := o.CRL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := crl.List.RevokedCertificateEntries; len(e) != 1 || e[0].ReasonCode != int(trust.KeyCompromise) {
+		t.Errorf("the CRL has %+v", e)
+	}
+	if _, err := o.Revoke(ca.Revocation{Name: "proxy-1", Serial: mtls.Serial(c), Reason: "keyCompromise"}); !errors.Is(err, ca.ErrAlreadyRevoked) {
+		t.Errorf("stolen twice: %v", err)
+	}
+}

@@ -47,23 +47,29 @@ func newIndex(sources ...[]Entry) *index {
 // insert reports whether the entry says something new.
 func (x *index) insert(e *Entry) (added bool) {
 	if e.Scope == ScopeName {
-		if slices.ContainsFunc(x.names[e.Name], e.sameRule) {
+		if slices.ContainsFunc(x.names[e.Name], func(old *Entry) bool { return e.sameRule(old) && !e.outweighs(old) }) {
 			return false
 		}
 		x.names[e.Name] = append(x.names[e.Name], e)
 		return true
 	}
-	if e.Fingerprint != "" && x.fingerprints[e.Fingerprint] == nil {
-		x.fingerprints[e.Fingerprint], added = e, true
+	if old := x.fingerprints[e.Fingerprint]; e.Fingerprint != "" && e.outweighs(old) {
+		x.fingerprints[e.Fingerprint], added = e, old == nil
 	}
 	key := serialKey{serial: e.Serial, issuer: e.Issuer}
 	if e.Issuer == "" {
 		key.name = e.Name
 	}
-	if e.Serial != "" && (key.issuer != "" || key.name != "") && x.serials[key] == nil {
-		x.serials[key], added = e, true
+	if old := x.serials[key]; e.Serial != "" && (key.issuer != "" || key.name != "") && e.outweighs(old) {
+		x.serials[key], added = e, added || old == nil
 	}
 	return added
+}
+
+// outweighs reports whether e says more against a certificate than old, which may be nil. What
+// was superseded may still be believed for a time; every other reason is final.
+func (e *Entry) outweighs(old *Entry) bool {
+	return old == nil || old.Code == Superseded && e.Code != Superseded
 }
 
 func (e *Entry) sameRule(o *Entry) bool {
@@ -93,6 +99,7 @@ func (x *index) check(chain []*x509.Certificate) error {
 	if x.entries == 0 || len(chain) == 0 {
 		return nil
 	}
+	var worst *RevokedError
 	root := mtls.Issuer(chain[len(chain)-1])
 	for i, c := range chain[:max(1, len(chain)-1)] {
 		one := Certificate{Serial: mtls.Serial(c), NotBefore: c.NotBefore, Issuers: []string{root}}
@@ -105,34 +112,53 @@ func (x *index) check(chain []*x509.Certificate) error {
 		if len(x.fingerprints) > 0 {
 			one.Fingerprint = mtls.Fingerprint(c)
 		}
-		if x.find(one) != nil {
-			return fmt.Errorf("certificate %s of %q: %w", one.Serial, c.Subject.CommonName, mtls.ErrRevoked)
+		if e := x.find(one); e != nil && (worst == nil || e.outweighs(&worst.Entry)) {
+			worst = &RevokedError{Entry: *e, serial: one.Serial, name: c.Subject.CommonName}
 		}
 	}
-	return nil
+	if worst == nil {
+		return nil
+	}
+	return worst
 }
 
-// find returns the entry that revokes a certificate, or nil.
-func (x *index) find(c Certificate) *Entry {
-	if e := x.fingerprints[c.Fingerprint]; e != nil {
-		return e
-	}
-	for _, issuer := range c.Issuers {
-		if e := x.serials[serialKey{serial: c.Serial, issuer: issuer}]; e != nil {
-			return e
+// RevokedError says that a certificate of a chain is revoked. It is an mtls.ErrRevoked.
+type RevokedError struct {
+	// Entry is the entry that revokes it; of several the one that says most against the chain.
+	Entry Entry
+
+	serial, name string
+}
+
+// Error names the certificate.
+func (e *RevokedError) Error() string {
+	return fmt.Sprintf("certificate %s of %q: %v", e.serial, e.name, mtls.ErrRevoked)
+}
+
+// Unwrap makes it an mtls.ErrRevoked.
+func (e *RevokedError) Unwrap() error { return mtls.ErrRevoked }
+
+// find returns the entry that revokes a certificate, or nil; of several the one that says most
+// against it.
+func (x *index) find(c Certificate) (found *Entry) {
+	take := func(e *Entry) {
+		if e != nil && e.outweighs(found) {
+			found = e
 		}
+	}
+	take(x.fingerprints[c.Fingerprint])
+	for _, issuer := range c.Issuers {
+		take(x.serials[serialKey{serial: c.Serial, issuer: issuer}])
 	}
 	for _, name := range c.Names {
-		if e := x.serials[serialKey{serial: c.Serial, name: name}]; e != nil {
-			return e
-		}
+		take(x.serials[serialKey{serial: c.Serial, name: name}])
 		for _, e := range x.names[name] {
 			if (e.Issuer == "" || slices.Contains(c.Issuers, e.Issuer)) && (e.IssuedBefore.IsZero() || c.NotBefore.Before(e.IssuedBefore)) {
-				return e
+				take(e)
 			}
 		}
 	}
-	return nil
+	return found
 }
 
 // revokesName reports whether every certificate of a name is revoked.

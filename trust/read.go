@@ -27,19 +27,25 @@ func ReadVerifier(caFile string) (*Verifier, error) {
 	return NewVerifier(roots...), nil
 }
 
-// FileVerifier reads its file for every answer, so that a change needs no restart. It is
+// FileVerifier reads its files for every answer, so that a change needs no restart. It is
 // for answers that are rare.
 type FileVerifier struct {
 	// CA is the file of authorities.
 	CA string
+	// OwnRoot is the file with the root of our own authority, whose roles are believed
+	// (ReadIdentifier). Without it no role is.
+	OwnRoot string
 	// Revocation may be nil.
 	Revocation mtls.Revocation
 }
 
-// Verify implements seal.Verifier. While the file cannot be used, the error wraps
+// Verify implements seal.Verifier. While a file cannot be used, the error wraps
 // seal.ErrUndecided.
 func (f FileVerifier) Verify(chain []*x509.Certificate, at time.Time) (seal.Sender, error) {
 	v, err := ReadVerifier(f.CA)
+	if err == nil && f.OwnRoot != "" {
+		v.Identifier, err = ReadIdentifier(f.OwnRoot, nil)
+	}
 	if err != nil {
 		return seal.Sender{}, fmt.Errorf("%w: %w", seal.ErrUndecided, err)
 	}

@@ -16,9 +16,10 @@ import (
 const DefaultMaxAge = 30 * 24 * time.Hour
 
 // Verifier is the seal.Verifier for certificates of accepted authorities. A certificate
-// must have been valid when the message was sealed. If it has expired since, the message
-// must not be older than MaxAge: a thief who finds a key that is long out of use could
-// seal with any time.
+// must have been valid when the message was sealed. If it has expired since, or was revoked
+// because another one superseded it, the message must not be older than MaxAge: a thief who
+// finds a key that is long out of use could seal with any time. After every other revocation
+// nothing is believed any more, whenever it was sealed.
 type Verifier struct {
 	// Roots are the accepted authorities. It must be set.
 	Roots *x509.CertPool
@@ -30,8 +31,8 @@ type Verifier struct {
 	Identifier *mtls.Identifier
 	// Revocation is asked about every chain; nil revokes nothing.
 	Revocation mtls.Revocation
-	// MaxAge is how old a message may be if its signer's certificate has expired since (default
-	// DefaultMaxAge).
+	// MaxAge is how old a message may be if its signer's certificate has expired or was
+	// superseded since (default DefaultMaxAge).
 	MaxAge time.Duration
 	// Now is the time of day (default time.Now).
 	Now func() time.Time
@@ -93,7 +94,11 @@ func (v *Verifier) judge(chain []*x509.Certificate, sealedAt, now time.Time) (se
 		}
 	}
 	if v.Revocation != nil {
-		if err := v.Revocation.Check(chain); errors.Is(err, mtls.ErrRevoked) {
+		err := v.Revocation.Check(chain)
+		if until, ok := supersededAt(err); ok && !sealedAt.After(until) {
+			s.NotAfter, err = earlier(s.NotAfter, until), nil
+		}
+		if errors.Is(err, mtls.ErrRevoked) {
 			return seal.Sender{}, &seal.Error{Kind: seal.ErrRevoked, Err: err, Hint: "put the message into quarantine and ask its sender"}
 		} else if err != nil {
 			return seal.Sender{}, &seal.Error{Kind: seal.ErrUndecided, Err: err}
@@ -107,7 +112,7 @@ func (v *Verifier) judge(chain []*x509.Certificate, sealedAt, now time.Time) (se
 		s.NotBefore = oldest
 		if sealedAt.Before(oldest) {
 			return seal.Sender{}, refuse(seal.ErrExpired, "ask the sender to send it again, or raise the maximum age",
-				"it expired on %s, and the message of %s is older than %v", date(s.NotAfter), date(sealedAt), maxAge)
+				"it was good until %s, and the message of %s is older than %v", date(s.NotAfter), date(sealedAt), maxAge)
 		}
 	}
 	identifier := v.Identifier
@@ -120,6 +125,24 @@ func (v *Verifier) judge(chain []*x509.Certificate, sealedAt, now time.Time) (se
 	}
 	s.Identity = identity
 	return s, nil
+}
+
+// supersededAt returns until when a certificate is believed that was revoked because another
+// one took its place: nobody suspects that its key was stolen. The sender's clock and the
+// authority's may differ, and the sender needs a moment to take its new certificate.
+func supersededAt(err error) (until time.Time, ok bool) {
+	var revoked *RevokedError
+	if !errors.As(err, &revoked) || revoked.Entry.Code != Superseded || revoked.Entry.RevokedAt.IsZero() {
+		return until, false
+	}
+	return revoked.Entry.RevokedAt.Add(seal.DefaultMaxSkew), true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // untrusted says what x509 did not like.

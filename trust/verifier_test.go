@@ -102,3 +102,67 @@ func TestReadSigner(t *testing.T) {
 		t.Error("a key of another certificate was taken")
 	}
 }
+
+// TestSupersededSigner: a certificate that was replaced is believed for what was sealed before, and
+// for no other reason of a revocation.
+func TestSupersededSigner(t *testing.T) {
+	ca := testca.New(t)
+	leaf := ca.Leaf("proxy", sealmq.RoleProxy).Leaf
+	now := time.Now()
+	revokedAt := now.Add(-time.Minute)
+	superseded := trust.Entry{Version: 1, Scope: trust.ScopeCertificate, Serial: mtls.Serial(leaf), Issuer: mtls.Issuer(ca.Root()), Code: trust.Superseded, RevokedAt: revokedAt}
+	stolen := trust.Entry{Version: 2, Scope: trust.ScopeCertificate, Fingerprint: mtls.Fingerprint(leaf), Code: trust.KeyCompromise, RevokedAt: now}
+	name := trust.Entry{Version: 2, Scope: trust.ScopeName, Name: "proxy", RevokedAt: now}
+	sameSerial := stolen
+	sameSerial.Fingerprint, sameSerial.Serial, sameSerial.Issuer = "", superseded.Serial, superseded.Issuer
+	undated := superseded
+	undated.RevokedAt = time.Time{}
+	for what, tc := range map[string]struct {
+		entries  []trust.Entry
+		sealedAt time.Time
+		want     error
+	}{
+		"before":                       {[]trust.Entry{superseded}, revokedAt.Add(-10 * time.Minute), nil},
+		"while the file was replaced":  {[]trust.Entry{superseded}, revokedAt.Add(10 * time.Second), nil},
+		"long after":                   {[]trust.Entry{superseded}, revokedAt.Add(seal.DefaultMaxSkew + time.Second), seal.ErrRevoked},
+		"no time of the revocation":    {[]trust.Entry{undated}, revokedAt.Add(-10 * time.Minute), seal.ErrRevoked},
+		"stolen":                       {[]trust.Entry{stolen}, revokedAt.Add(-10 * time.Minute), seal.ErrRevoked},
+		"stolen after all":             {[]trust.Entry{superseded, stolen}, revokedAt.Add(-10 * time.Minute), seal.ErrRevoked},
+		"stolen, by its serial number": {[]trust.Entry{superseded, sameSerial}, revokedAt.Add(-10 * time.Minute), seal.ErrRevoked},
+		"the whole name":               {[]trust.Entry{superseded, name}, revokedAt.Add(-10 * time.Minute), seal.ErrRevoked},
+	} {
+		list, err := trust.OpenRevocations(trust.ListConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := list.Apply(trust.Feed{Version: 2, Full: true, Entries: tc.entries}); err != nil {
+			t.Fatal(err)
+		}
+		if err := list.Check([]*x509.Certificate{leaf, ca.Root()}); !errors.Is(err, mtls.ErrRevoked) {
+			t.Errorf("%s: as a connection: %v", what, err)
+		}
+		v := trust.NewVerifier(ca.Root())
+		v.Revocation = list
+		s, err := v.Verify([]*x509.Certificate{leaf}, tc.sealedAt)
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", what, err, tc.want)
+		}
+		if latest := revokedAt.Add(seal.DefaultMaxSkew).Add(time.Second); err == nil && s.NotAfter.After(latest) {
+			t.Errorf("%s: the answer holds until %v", what, s.NotAfter)
+		}
+	}
+	v := trust.NewVerifier(ca.Root())
+	v.MaxAge = time.Minute
+	list, err := trust.OpenRevocations(trust.ListConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	superseded.RevokedAt = now.Add(-time.Hour)
+	if _, err := list.Apply(trust.Feed{Version: 1, Full: true, Entries: []trust.Entry{superseded}}); err != nil {
+		t.Fatal(err)
+	}
+	v.Revocation = list
+	if _, err := v.Verify([]*x509.Certificate{leaf}, now.Add(-58*time.Minute)); !errors.Is(err, seal.ErrExpired) {
+		t.Errorf("older than the maximum age: %v", err)
+	}
+}
