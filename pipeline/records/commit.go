@@ -123,8 +123,12 @@ func (s *Store) prepareMessage(ctx context.Context, e *entry, m *Message) error 
 	}
 	var err error
 	e.msg = m
-	if e.sealed, err = s.seal(ctx, m); errors.Is(err, errUnknownClient) {
+	switch e.sealed, err = s.seal(ctx, m); {
+	case errors.Is(err, errUnknownClient):
 		e.settle(Refused, "the client is not registered")
+		return nil
+	case unreadable(err): // which says nothing about other clients' keys
+		e.settle(Unavailable, "the encryption key of this client cannot be used with the present key files")
 		return nil
 	}
 	return s.d.coded("read the client's key", err)

@@ -96,14 +96,9 @@ func (g *group) decide(e *entry) error {
 	case e.kind == register && r == nil:
 		g.create(e, Queued)
 	case e.kind == register:
-		same, err := g.same(r, e)
-		if err != nil {
-			return err
-		}
 		g.answer(e, r, Duplicate, r.created)
-		if !same {
-			g.conflict(e)
-		}
+		_, err := g.compare(e, r)
+		return err
 	case e.kind == deliver:
 		return g.deliver(e, r)
 	default:
@@ -117,8 +112,18 @@ func (g *group) answer(e *entry, r *row, o Outcome, at time.Time) {
 	e.result = Result{Outcome: o, At: at, State: r.state}
 }
 
-func (g *group) conflict(e *entry) {
-	e.result.Outcome, e.result.Reason = Conflict, "the client has a message with this id and another number or text"
+// compare reports whether a row has the number and the text of an entry's message, and changes
+// the answer if it has others or that cannot be told.
+func (g *group) compare(e *entry, r *row) (same bool, err error) {
+	same, err = g.same(r, e)
+	switch {
+	case unreadable(err):
+		e.result.Outcome, e.result.Reason = Unavailable, "there is a row with this id that the present keys cannot read, so a repeat cannot be told from a conflict"
+		return false, nil
+	case err == nil && !same:
+		e.result.Outcome, e.result.Reason = Conflict, "the client has a message with this id and another number or text"
+	}
+	return same, err
 }
 
 // create makes a row for an entry that has a message.
@@ -165,14 +170,9 @@ func (g *group) deliver(e *entry, r *row) error {
 		return nil
 	}
 	if e.msg != nil {
-		same, err := g.same(r, e)
-		if err != nil {
+		g.answer(e, r, Conflict, r.created)
+		if same, err := g.compare(e, r); !same || err != nil {
 			return err
-		}
-		if !same {
-			g.answer(e, r, Conflict, r.created)
-			g.conflict(e)
-			return nil
 		}
 	}
 	if r.state == Delivered {
@@ -242,39 +242,27 @@ func (g *group) change(r *row) {
 	}
 }
 
-// same reports whether a row has the number and the text of an entry's message.
+// same reports whether a row has the number and the text of an entry's message. If a key for
+// that is not there, or is not the one that the row was written with, the error is unreadable.
 func (g *group) same(r *row, e *entry) (bool, error) {
 	if r.msg != nil { // made in this group
 		return r.msg.Number == e.msg.Number && r.msg.Body == e.msg.Body, nil
 	}
 	hash, ok := g.s.cfg.Numbers.HashWith(r.hashKey, e.msg.Number)
-	if ok && hash != r.hash {
-		return false, nil
+	if !ok && r.number == "" {
+		return false, &atrest.NoKeyError{Version: r.hashKey}
 	}
 	if !ok { // the key of that hash is gone
-		if r.number == "" {
-			return false, nil
-		}
 		number, err := g.s.open(g.ctx, atrest.Number, r.rowKey.id, r.client, r.version, r.number)
-		if err != nil {
-			return false, g.ifDown(err)
+		if err != nil || number != e.msg.Number {
+			return false, err
 		}
-		if number != e.msg.Number {
-			return false, nil
-		}
+	} else if hash != r.hash {
+		return false, nil
 	}
 	body, err := g.s.open(g.ctx, atrest.Body, r.rowKey.id, r.client, r.version, r.body)
 	if err != nil {
-		return false, g.ifDown(err)
+		return false, err
 	}
 	return body == e.msg.Body, nil
-}
-
-// ifDown returns errors of the database. That a stored text is unreadable is none: then the
-// message cannot be shown to be the same.
-func (g *group) ifDown(err error) error {
-	if unreadable(err) {
-		return nil
-	}
-	return err
 }

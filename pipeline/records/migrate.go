@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/pressly/goose/v3"
 )
@@ -65,8 +66,47 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
 	return err
 }
 
+// IsNew reports whether Open would make the tables of a database. Key files are made together
+// with it, before.
+func IsNew(ctx context.Context, cfg Config) (bool, error) {
+	a, err := parseURL(cfg.URL)
+	if err != nil {
+		return false, err
+	}
+	if a.path != "" {
+		_, err := os.Stat(a.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return true, nil
+		}
+		return false, err
+	}
+	c, err := mysqlConfig(a, cfg.TLS)
+	if err != nil {
+		return false, err
+	}
+	db, err := openMySQL(c, 1, 0)
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	tables, err := tablesOf(ctx, db, &mysqlDialect)
+	if err != nil {
+		return false, mysqlDialect.coded("look at the database", err)
+	}
+	return len(tables) == 0, nil
+}
+
 // checkForeign refuses a database whose tables another program made.
 func checkForeign(ctx context.Context, db *sql.DB, d *dialect) error {
+	tables, err := tablesOf(ctx, db, d)
+	if err == nil && tables["messages"] && !tables["goose_db_version"] {
+		return errors.New("the database has a table \"messages\" of another program: use an empty database")
+	}
+	return err
+}
+
+// tablesOf says which of the tables are there that tell whose database it is.
+func tablesOf(ctx context.Context, db *sql.DB, d *dialect) (map[string]bool, error) {
 	query := "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN ('messages', 'goose_db_version')"
 	if d == &sqliteDialect {
 		query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('messages', 'goose_db_version')"
@@ -78,8 +118,5 @@ func checkForeign(ctx context.Context, db *sql.DB, d *dialect) error {
 		tables[name] = true
 		return err
 	})
-	if err == nil && tables["messages"] && !tables["goose_db_version"] {
-		return errors.New("the database has a table \"messages\" of another program: use an empty database")
-	}
-	return err
+	return tables, err
 }

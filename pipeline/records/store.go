@@ -170,20 +170,29 @@ func (s *Store) openError(err error) error { return fmt.Errorf("database: %w", e
 // one version.
 func (s *Store) checkKeys(ctx context.Context) error {
 	for _, version := range s.cfg.Keys.Versions() {
-		name, mine := fmt.Sprintf("key_fingerprint_%d", version), s.cfg.Keys.Fingerprint(version)
-		stored, err := s.setting(ctx, s.write, name)
-		if err != nil {
-			return s.d.coded("read the key's fingerprint", err)
+		if err := s.checkKey(ctx, fmt.Sprintf("key_fingerprint_%d", version), s.cfg.Keys.Fingerprint(version)); err != nil {
+			return fmt.Errorf("encryption key version %d %w", version, err)
 		}
-		if stored == "" {
-			if err := s.putSetting(ctx, s.write, name, mine); err != nil {
-				return s.d.coded("store the key's fingerprint", err)
-			}
-			stored = mine
+	}
+	for _, version := range s.cfg.Numbers.Versions() {
+		if err := s.checkKey(ctx, fmt.Sprintf("number_key_fingerprint_%d", version), s.cfg.Numbers.Fingerprint(version)); err != nil {
+			return fmt.Errorf("key version %d of the numbers %w", version, err)
 		}
-		if stored != mine {
-			return fmt.Errorf("encryption key version %d is not the one that this database was written with: restore that key file, or give the new key a new version", version)
-		}
+	}
+	return nil
+}
+
+// checkKey compares a key's fingerprint with the one that is stored, and stores the first one.
+func (s *Store) checkKey(ctx context.Context, name, mine string) error {
+	stored, err := s.setting(ctx, s.write, name)
+	if err == nil && stored == "" {
+		stored, err = mine, s.putSetting(ctx, s.write, name, mine)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot be checked: %w", s.d.coded("look for its fingerprint", err))
+	}
+	if stored != mine {
+		return errors.New("is not the one that this database was written with: restore that key file, or give the new key a new version")
 	}
 	return nil
 }

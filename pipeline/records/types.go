@@ -73,6 +73,9 @@ const (
 	Updated      Outcome = "updated"
 	Kept         Outcome = "kept" // the life cycle has no such change; the row stays as it is
 	NotFound     Outcome = "not_found"
+	// Unavailable says that a key is missing or is another one: nothing was done, and the same
+	// entry may succeed once the key is back.
+	Unavailable Outcome = "unavailable"
 )
 
 // Result answers one entry of a call.
@@ -83,7 +86,7 @@ type Result struct {
 	At time.Time
 	// State is the state of the row afterwards.
 	State State
-	// Reason is a sentence for Conflict, Invalid and Refused. It repeats no value.
+	// Reason is a sentence for Conflict, Invalid, Refused and Unavailable. It repeats no value.
 	Reason string
 }
 

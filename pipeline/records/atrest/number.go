@@ -15,6 +15,7 @@ const numberInfo = "sealmq/records/number/v1"
 // Hasher turns a number into a value that can be searched for, and from which the number
 // cannot be found without the key. It may be used by several goroutines.
 type Hasher struct {
+	ring    *Ring
 	current uint16
 	keys    map[uint16][]byte
 	order   []uint16 // in which to search: the current key, then the others, newest first
@@ -24,7 +25,7 @@ type Hasher struct {
 // NewHasher makes a hasher from the ring of its own key files. If oldSalt is not nil, numbers
 // that the earlier implementation hashed with that salt are found too.
 func NewHasher(r *Ring, oldSalt *string) *Hasher {
-	h := &Hasher{current: r.current, keys: make(map[uint16][]byte), salt: oldSalt}
+	h := &Hasher{ring: r, current: r.current, keys: make(map[uint16][]byte), salt: oldSalt}
 	for version, k := range r.keys {
 		h.keys[version] = k.derive(nil, numberInfo)
 	}
@@ -34,6 +35,12 @@ func NewHasher(r *Ring, oldSalt *string) *Hasher {
 	h.order = slices.Insert(h.order, 0, h.current)
 	return h
 }
+
+// Versions are the ids that have a key, ascending.
+func (h *Hasher) Versions() []uint16 { return h.ring.Versions() }
+
+// Fingerprint is Ring.Fingerprint.
+func (h *Hasher) Fingerprint(key uint16) string { return h.ring.Fingerprint(key) }
 
 // Hash hashes a number for a new row: 64 hexadecimal digits, and the id of the key.
 func (h *Hasher) Hash(number string) (hash string, key uint16) {
