@@ -392,17 +392,13 @@ func (s *Store) fetch(ctx context.Context, found []position, bodies bool) (list 
 func (s *Store) readRecords(ctx context.Context, where string, args []any, bodies bool, use func(Record)) error {
 	type stored struct {
 		Record
-		hash, number, body string
+		hash, number, body, metadata string
 	}
 	var rows []stored // scope keys are read after the rows, with another connection
 	err := each(ctx, s.read, recordColumns+where, args, func(q *sql.Rows) error {
 		var r stored
-		var metadata string
 		err := q.Scan(&r.RowID, &r.ID, &r.Client, text{&r.ClientKey}, &r.Domain, &r.State, &r.Attempts, text{&r.Error}, text{&r.Worker}, &r.hash,
-			text{&r.number}, &r.body, &r.KeyVersion, &r.Sealed, text{&metadata}, moment{&r.CreatedAt}, moment{&r.QueuedAt}, moment{&r.DeliveredAt}, moment{&r.LastAttemptAt})
-		if metadata != "" {
-			r.Metadata = json.RawMessage(metadata)
-		}
+			text{&r.number}, &r.body, &r.KeyVersion, &r.Sealed, text{&r.metadata}, moment{&r.CreatedAt}, moment{&r.QueuedAt}, moment{&r.DeliveredAt}, moment{&r.LastAttemptAt})
 		rows = append(rows, r)
 		return err
 	})
@@ -423,6 +419,13 @@ func (s *Store) readRecords(ctx context.Context, where string, args []any, bodie
 				return err
 			}
 			r.Unreadable = err != nil
+			if r.metadata != "" {
+				metadata, err := s.openMetadata(ctx, r.ID, r.Client, r.KeyVersion, r.metadata)
+				if err != nil && !unreadable(err) {
+					return err
+				}
+				r.Metadata, r.Unreadable = json.RawMessage(metadata), r.Unreadable || err != nil
+			}
 		}
 		use(r.Record)
 	}

@@ -70,8 +70,8 @@ func (s *Store) Reencrypt(ctx context.Context) (Reencryption, error) {
 	err = s.transact(ctx, "store rows with the current key", func(tx *sql.Tx) error {
 		for _, w := range fresh {
 			_, err := tx.ExecContext(ctx, `UPDATE messages SET encrypted_body = ?, sender_number_enc = ?, encryption_key_version = ?, scope_key_id = ?,
-				sender_number_hashed = ?, phone_key_id = ? WHERE id = ?`,
-				w.body, null(w.number), int64(w.scope.Version()), int64(w.scope.ID()), w.hash, int64(w.hashKey), w.row)
+				sender_number_hashed = ?, phone_key_id = ?, metadata = ? WHERE id = ?`,
+				w.body, null(w.number), int64(w.scope.Version()), int64(w.scope.ID()), w.hash, int64(w.hashKey), null(w.metadata), w.row)
 			if err != nil {
 				return err
 			}
@@ -107,18 +107,18 @@ func (s *Store) reencryption(ctx context.Context) (p Reencryption, err error) {
 type outdated struct {
 	row                      int64
 	id, client, body, number string
-	hash                     string
+	hash, metadata           string
 	version, hashKey         uint16
 }
 
 // outdated reads the next rows with older keys, and the last row that was looked at.
 func (s *Store) outdated(ctx context.Context, p Reencryption) (list []outdated, last int64, err error) {
 	last = min(p.Position+reencryptScan, p.Last)
-	err = each(ctx, s.read, `SELECT id, message_id, client_id, encrypted_body, sender_number_enc, sender_number_hashed, encryption_key_version, phone_key_id FROM messages
+	err = each(ctx, s.read, `SELECT id, message_id, client_id, encrypted_body, sender_number_enc, sender_number_hashed, encryption_key_version, phone_key_id, metadata FROM messages
 		WHERE id > ? AND id <= ? AND (encryption_key_version <> ? OR phone_key_id <> ? OR scope_key_id IS NULL) ORDER BY id LIMIT ?`,
 		[]any{p.Position, last, int64(p.KeyVersion), int64(p.NumberKey), reencryptBatch}, func(rows *sql.Rows) error {
 			var r outdated
-			err := rows.Scan(&r.row, &r.id, &r.client, &r.body, text{&r.number}, &r.hash, &r.version, &r.hashKey)
+			err := rows.Scan(&r.row, &r.id, &r.client, &r.body, text{&r.number}, &r.hash, &r.version, &r.hashKey, text{&r.metadata})
 			list = append(list, r)
 			return err
 		})
@@ -146,10 +146,19 @@ func (s *Store) rewrite(ctx context.Context, r outdated) (w rewritten, err error
 			return w, err
 		}
 	}
+	metadata := ""
+	if r.metadata != "" {
+		if metadata, err = s.openMetadata(ctx, r.id, r.client, r.version, r.metadata); err != nil {
+			return w, err
+		}
+	}
 	if w.scope, err = s.scopes.forNew(ctx, r.client); err != nil {
 		return w, err
 	}
 	w.body = w.scope.Seal(atrest.Body, r.id, body)
+	if metadata != "" {
+		w.metadata = w.scope.Seal(atrest.Metadata, r.id, metadata)
+	}
 	if number != "" {
 		w.hash, w.hashKey = s.cfg.Numbers.Hash(number)
 		w.number = w.scope.Seal(atrest.Number, r.id, number)

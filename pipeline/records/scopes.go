@@ -3,6 +3,7 @@ package records
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -146,7 +147,9 @@ type sealed struct {
 	hashKey uint16
 	body    string
 	number  string // or empty
-	scope   *atrest.Scope
+	// metadata is empty if there is none.
+	metadata string
+	scope    *atrest.Scope
 }
 
 // seal encrypts a message for a new row.
@@ -158,6 +161,9 @@ func (s *Store) seal(ctx context.Context, m *Message) (c sealed, err error) {
 	c.body = c.scope.Seal(atrest.Body, m.ID, m.Body)
 	if !s.cfg.OmitNumbers {
 		c.number = c.scope.Seal(atrest.Number, m.ID, m.Number)
+	}
+	if m.Metadata != nil {
+		c.metadata = c.scope.Seal(atrest.Metadata, m.ID, string(m.Metadata))
 	}
 	return c, nil
 }
@@ -184,4 +190,12 @@ func (s *Store) tryOpen(ctx context.Context, field atrest.Field, id, client stri
 		return "", atrest.ErrUnreadable
 	}
 	return k.Open(field, id, stored)
+}
+
+// openMetadata decrypts a row's metadata. Earlier versions stored it as it is.
+func (s *Store) openMetadata(ctx context.Context, id, client string, version uint16, stored string) (string, error) {
+	if form, _ := atrest.Inspect(stored); form == atrest.Unknown && json.Valid([]byte(stored)) {
+		return stored, nil
+	}
+	return s.open(ctx, atrest.Metadata, id, client, version, stored)
 }

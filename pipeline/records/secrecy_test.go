@@ -2,6 +2,7 @@ package records_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,16 +22,17 @@ import (
 const (
 	secretBody   = "the-secret-text"
 	secretNumber = "+4915299887766"
+	secretData   = "the-secret-metadata"
 )
 
 func TestNothingReadableInTheDatabase(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		m := message(0)
-		m.Body, m.Number = secretBody, secretNumber
+		m.Body, m.Number, m.Metadata = secretBody, secretNumber, json.RawMessage(`{"k":"`+secretData+`"}`)
 		r, err := e.s.Deliver(ctx(t), deliveries([]records.Message{m}))
 		want(t, r, err, records.WasDelivered)
 		got, err := e.s.Get(ctx(t), m.Client, m.ID)
-		if err != nil || got.Body != secretBody || got.NumberMasked != "+491****7766" {
+		if err != nil || got.Body != secretBody || string(got.Metadata) != string(m.Metadata) || got.NumberMasked != "+491****7766" {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		hidden := e.open(func(c *records.Config) { c.OmitNumbers = true })
@@ -42,10 +44,10 @@ func TestNothingReadableInTheDatabase(t *testing.T) {
 		}
 		for _, table := range []string{"messages", "scope_keys", "clients", "message_counts", "settings", "audit_log"} {
 			dump := e.dump(table)
-			if strings.Contains(dump, secretBody) || strings.Contains(dump, secretNumber[3:]) {
-				t.Errorf("table %s shows number or text", table)
+			if strings.Contains(dump, secretBody) || strings.Contains(dump, secretNumber[3:]) || strings.Contains(dump, secretData) {
+				t.Errorf("table %s shows number, text or metadata", table)
 			}
-			if table == "messages" && (strings.Count(dump, "v3.") != 3 || strings.Contains(dump, "message_body=") || strings.Contains(dump, "sender_number=")) {
+			if table == "messages" && (strings.Count(dump, "v3.") != 5 || strings.Contains(dump, "message_body=") || strings.Contains(dump, "sender_number=")) {
 				t.Errorf("columns: %s", dump)
 			}
 		}
@@ -58,8 +60,8 @@ func TestNothingReadableInTheDatabase(t *testing.T) {
 		}
 		for _, f := range files {
 			data, err := os.ReadFile(f)
-			if err != nil || bytes.Contains(data, []byte(secretBody)) || bytes.Contains(data, []byte(secretNumber)) {
-				t.Errorf("%s shows number or text, %v", filepath.Base(f), err)
+			if err != nil || bytes.Contains(data, []byte(secretBody)) || bytes.Contains(data, []byte(secretNumber)) || bytes.Contains(data, []byte(secretData)) {
+				t.Errorf("%s shows number, text or metadata, %v", filepath.Base(f), err)
 			}
 			if info, err := os.Stat(f); err != nil || info.Mode().Perm()&0o077 != 0 && info.Mode()&fs.ModeType == 0 && filepath.Separator == '/' {
 				t.Errorf("%s has mode %v, %v", filepath.Base(f), info.Mode(), err)
@@ -110,9 +112,39 @@ func TestUnreadableRows(t *testing.T) {
 		if c := e.s.Counters(); c.Unreadable != 2 {
 			t.Errorf("%d counted", c.Unreadable)
 		}
-		// It cannot be shown to be the same message, so it is none.
-		r, err = e.s.Register(ctx(t), messages(0, 1))
+		// Neither a repeat nor a conflict: another key may tell.
+		r, err = e.s.Register(ctx(t), messages(0, 2))
+		want(t, r, err, records.Unavailable, records.Duplicate)
+		r, err = e.s.Deliver(ctx(t), deliveries(messages(0, 2)))
+		want(t, r, err, records.Unavailable, records.WasDelivered)
+	})
+}
+
+// TestRepeatsUnderOtherKeys: with a key that is not there a repeat is not taken for a conflict.
+func TestRepeatsUnderOtherKeys(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		s := e.open(func(c *records.Config) { c.OmitNumbers = true })
+		r, err := s.Register(ctx(t), messages(0, 1))
+		want(t, r, err, records.Registered)
+		// The key of the hash is gone, and the number is not stored.
+		s = e.open(func(c *records.Config) { c.Numbers = atrest.NewHasher(ring(t, 2, 2), nil) })
+		r, err = s.Deliver(ctx(t), deliveries(messages(0, 1)))
+		want(t, r, err, records.Unavailable)
+		// It is back beside the new one.
+		s = e.open(func(c *records.Config) { c.Numbers = atrest.NewHasher(ring(t, 2, 1, 2), nil) })
+		r, err = s.Deliver(ctx(t), deliveries(messages(0, 1)))
+		want(t, r, err, records.WasDelivered)
+		other := message(0)
+		other.Number = "+4915200009999"
+		r, err = s.Deliver(ctx(t), deliveries([]records.Message{other}))
 		want(t, r, err, records.Conflict)
+		// One client's key is damaged: that is nothing to others.
+		r, err = s.Register(ctx(t), []records.Message{{ID: "first", Client: "b", Number: other.Number, Body: "text"}})
+		want(t, r, err, records.Registered)
+		e.exec("UPDATE scope_keys SET wrapped_key = 'w1.damaged' WHERE client_id = 'b'")
+		s = e.open(nil)
+		r, err = s.Register(ctx(t), []records.Message{{ID: "second", Client: "b", Number: other.Number, Body: "text"}, message(1)})
+		want(t, r, err, records.Unavailable, records.Registered)
 	})
 }
 
@@ -122,6 +154,7 @@ func TestKeysRotate(t *testing.T) {
 			list := messages(i*100, 100)
 			for j := range list {
 				list[j].Client = fmt.Sprintf("client-%d", j%3)
+				list[j].Metadata = json.RawMessage(fmt.Sprintf(`{"of":%d}`, i*100+j))
 			}
 			if _, err := e.s.Register(ctx(t), list); err != nil {
 				t.Fatal(err)
@@ -130,8 +163,9 @@ func TestKeysRotate(t *testing.T) {
 		// A row of the earlier implementation, made with Python's cryptography: its key is
 		// version 9 here.
 		fernet := "gAAAAABlU_EA6SDdf4A3B3ERs0nba_5gF8u_qOajdeyhIpE6BHFaSX5FYNLIHxGABTDbgF9_X3YFXllRUCQ0Zvnw0f8zk5VYY2dgJWvVhCXWmFSB0jsTMuw="
-		e.exec("UPDATE messages SET encrypted_body = ?, encryption_key_version = 9, scope_key_id = NULL, sender_number_enc = NULL WHERE message_id = 'message-250'", fernet)
+		e.exec("UPDATE messages SET encrypted_body = ?, encryption_key_version = 9, scope_key_id = NULL, sender_number_enc = NULL, metadata = NULL WHERE message_id = 'message-250'", fernet)
 		e.exec("UPDATE messages SET encrypted_body = 'damaged' WHERE message_id = 'message-260'")
+		e.exec(`UPDATE messages SET metadata = '{"of":270}' WHERE message_id = 'message-270'`) // as earlier versions stored it
 
 		old, err := atrest.ParseKey([]byte("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="))
 		if err != nil {
@@ -194,7 +228,7 @@ func TestKeysRotate(t *testing.T) {
 			if i == 250 {
 				wanted = "Grüße aus dem Labor"
 			}
-			if got, err := only.Get(ctx(t), "", fmt.Sprintf("message-%d", i)); err != nil || got.Body != wanted || got.KeyVersion != 2 {
+			if got, err := only.Get(ctx(t), "", fmt.Sprintf("message-%d", i)); err != nil || got.Body != wanted || got.KeyVersion != 2 || string(got.Metadata) != fmt.Sprintf(`{"of":%d}`, i) && i != 250 {
 				t.Fatalf("message %d: %+v, %v", i, got, err)
 			}
 		}
@@ -226,6 +260,9 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		if err := open(func(c *records.Config) { c.Keys = exchanged }); err == nil || !strings.Contains(err.Error(), "version 1 is not the one") {
 			t.Errorf("an exchanged key: %v", err)
+		}
+		if err := open(func(c *records.Config) { c.Numbers = atrest.NewHasher(exchanged, nil) }); err == nil || !strings.Contains(err.Error(), "key version 1 of the numbers is not the one") {
+			t.Errorf("an exchanged key of the numbers: %v", err)
 		}
 		if err := open(func(c *records.Config) { c.Keys = nil }); err == nil {
 			t.Error("opened without keys")

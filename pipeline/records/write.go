@@ -172,7 +172,7 @@ func (g *group) insertRows() error {
 	for len(fresh) > 0 {
 		n, bytes := 0, 0
 		for n < len(fresh) && n < g.s.d.insertRows && (n == 0 || bytes < maxStatement) {
-			bytes += len(fresh[n].sealed.body) + len(fresh[n].msg.Metadata)
+			bytes += len(fresh[n].sealed.body) + len(fresh[n].sealed.metadata)
 			n++
 		}
 		args := make([]any, 0, n*messageColumns)
@@ -208,7 +208,7 @@ func (g *group) appendArgs(args []any, r *row) []any {
 	m, c, d := r.msg, r.sealed, g.s.d
 	return append(args, m.ID, m.Client, null(m.ClientKey), c.hash, int64(c.hashKey), null(c.number),
 		c.body, int64(c.scope.Version()), int64(c.scope.ID()), m.Sealed, string(r.state), r.domain, int64(r.attempts), null(r.errText),
-		d.stamp(r.created), d.stamp(r.queued), d.when(r.delivered), d.when(r.last), null(string(m.Metadata)), null(r.worker))
+		d.stamp(r.created), d.stamp(r.queued), d.when(r.delivered), d.when(r.last), null(c.metadata), null(r.worker))
 }
 
 // change is what an update sets, and what it expects. Rows with the same one share a

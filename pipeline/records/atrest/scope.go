@@ -16,8 +16,9 @@ type Field string
 
 // The columns that are encrypted.
 const (
-	Body   Field = "body"
-	Number Field = "number"
+	Body     Field = "body"
+	Number   Field = "number"
+	Metadata Field = "metadata"
 )
 
 // MaxText is the length of the longest encrypted text that is read.
