@@ -175,63 +175,102 @@ func (w *Worker) take(ctx context.Context, alone bool) ([]pipeline.Taken, error)
 func (w *Worker) process(ctx context.Context, alone bool, taken []pipeline.Taken) {
 	w.metrics.processing.Add(float64(len(taken)))
 	defer w.metrics.processing.Sub(float64(len(taken)))
-	finished, tries := w.sort(ctx, taken)
+	finished, dead, tries := w.sort(taken)
 	switch {
 	case len(tries) > 0:
-		finished = append(finished, w.deliver(ctx, alone, tries)...)
+		done, bad := w.deliver(ctx, alone, tries)
+		finished, dead = append(finished, done...), append(dead, bad...)
 	case alone: // there was nothing to try with
 		call, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 		_, err := w.cfg.Main.Keys(call)
 		cancel()
 		w.main.leave(true, err)
 	}
+	if len(dead) > 0 {
+		finished = append(finished, w.giveUp(ctx, dead)...)
+	}
 	if len(finished) > 0 {
 		w.finish(ctx, finished)
 	}
 }
 
+// deadItem is an item that is to become a dead letter.
+type deadItem struct {
+	*pipeline.Taken
+	reason string // a Reason
+	why    string // what else there is to say
+	// says is what its row gets as the reason; empty leaves the row alone, because it is
+	// another message's.
+	says string
+}
+
 // sort sets aside what is not to be delivered: items that are none, and those that have
 // used up their attempts.
-func (w *Worker) sort(ctx context.Context, taken []pipeline.Taken) (finished []pipeline.Finished, tries []pipeline.Taken) {
-	var spent []pipeline.Update
-	for _, t := range taken {
+func (w *Worker) sort(taken []pipeline.Taken) (finished []pipeline.Finished, dead []deadItem, tries []pipeline.Taken) {
+	for i := range taken {
+		t := &taken[i]
 		switch {
 		case t.Err != nil:
 			w.cfg.Log.Warn("an item of the queue cannot be read; it is a dead letter now", "error", t.Err)
 			w.metrics.gaveUp(pipeline.ReasonMalformed)
 			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: pipeline.ReasonMalformed})
 		case w.cfg.MaxAttempts > 0 && t.Item.AttemptCount >= w.cfg.MaxAttempts:
-			w.cfg.Log.Warn("a message was given up after its last attempt", "message_id", t.Item.MessageID, "attempts", t.Item.AttemptCount)
-			w.metrics.gaveUp(pipeline.ReasonMaxAttempts)
-			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: pipeline.ReasonMaxAttempts})
-			spent = append(spent, pipeline.Update{MessageID: t.Item.MessageID, ClientID: t.Item.ClientID, State: pipeline.Failed,
-				Attempts: t.Item.AttemptCount, Worker: w.cfg.Name, Error: fmt.Sprintf("Exceeded maximum attempts (%d)", w.cfg.MaxAttempts)})
+			dead = append(dead, deadItem{Taken: t, reason: pipeline.ReasonMaxAttempts, says: fmt.Sprintf("Exceeded maximum attempts (%d)", w.cfg.MaxAttempts)})
 		default:
-			tries = append(tries, t)
+			tries = append(tries, *t)
 		}
 	}
-	w.report(ctx, spent)
-	return finished, tries
+	return finished, dead, tries
 }
 
-// report changes rows as well as it can: what counts is where the item is.
-func (w *Worker) report(ctx context.Context, updates []pipeline.Update) {
-	if len(updates) == 0 {
-		return
+// giveUp makes dead letters, once their rows say so: nobody looks at a row again whose item is
+// gone from the queue. If the main server cannot be told, the items are tried again.
+func (w *Worker) giveUp(ctx context.Context, dead []deadItem) []pipeline.Finished {
+	var updates []pipeline.Update
+	for _, d := range dead {
+		if d.says != "" {
+			updates = append(updates, pipeline.Update{MessageID: d.Item.MessageID, ClientID: d.Item.ClientID, State: pipeline.Failed,
+				Attempts: d.Item.AttemptCount, Worker: w.cfg.Name, Error: d.says})
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
-	defer cancel()
-	if _, err := w.cfg.Main.Status(ctx, updates); err != nil {
-		w.cfg.Log.Info("the state of messages could not be reported", "messages", len(updates), "error", err)
+	var err error
+	if len(updates) > 0 {
+		call, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+		defer cancel()
+		if _, err = w.cfg.Main.Status(call, updates); err != nil {
+			w.cfg.Log.Info("messages that failed stay in the queue, because their state could not be reported", "messages", len(updates), "error", err)
+		}
 	}
+	finished := make([]pipeline.Finished, len(dead))
+	for i, d := range dead {
+		if err != nil && d.says != "" {
+			finished[i] = w.again(d.Taken, "its failure could not be reported")
+			continue
+		}
+		w.cfg.Log.Warn("a message was given up", "message_id", d.Item.MessageID, "client_id", d.Item.ClientID, "attempts", d.Item.AttemptCount, "reason", d.reason, "why", d.why)
+		w.metrics.gaveUp(d.reason)
+		reason := d.reason
+		if d.why != "" {
+			reason += ": " + d.why
+		}
+		finished[i] = pipeline.Finished{Ticket: d.Ticket, Verdict: pipeline.Dead, Reason: reason}
+	}
+	return finished
+}
+
+// again has an item tried again later.
+func (w *Worker) again(t *pipeline.Taken, why string) pipeline.Finished {
+	w.metrics.retried.Inc()
+	w.metrics.processed.WithLabelValues("retried").Inc()
+	return pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Retry, After: w.cfg.RetryInterval, Reason: why}
 }
 
 // deliver makes one call for all items and says what is to become of each.
-func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken) []pipeline.Finished {
+func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken) (finished []pipeline.Finished, dead []deadItem) {
 	items := make([]pipeline.Item, len(tries))
-	for i, t := range tries {
-		items[i] = t.Item
-		items[i].AttemptCount++
+	for i := range tries {
+		tries[i].Item.AttemptCount++
+		items[i] = tries[i].Item
 	}
 	call, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
@@ -242,15 +281,27 @@ func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken
 	}
 	w.main.leave(alone, err)
 	if err != nil {
-		return w.failed(ctx, tries, err)
+		return w.failed(ctx, tries, err), nil
 	}
 	w.metrics.duration.Observe(time.Since(began).Seconds())
-	finished := make([]pipeline.Finished, len(tries))
 	now := time.Now()
 	for i := range tries {
-		finished[i] = w.judge(&tries[i], &results[i], now)
+		t, r := &tries[i], &results[i]
+		switch reason, says := judge(r); {
+		case reason != "":
+			dead = append(dead, deadItem{Taken: t, reason: reason, why: r.Reason, says: says})
+		case r.Status == pipeline.StatusDelivered || r.Status == pipeline.StatusAlready:
+			w.metrics.delivered.Inc()
+			w.metrics.processed.WithLabelValues("delivered").Inc()
+			if !t.Item.QueuedAt.IsZero() {
+				w.metrics.wait.Observe(max(0, now.Sub(t.Item.QueuedAt).Seconds()))
+			}
+			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Done})
+		default:
+			finished = append(finished, w.again(t, cmp.Or(r.Reason, string(r.Status))))
+		}
 	}
-	return finished
+	return finished, dead
 }
 
 // failed returns the items of a call that failed. A single one has had its attempt. Of
@@ -258,44 +309,30 @@ func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken
 // until the main server answers again.
 func (w *Worker) failed(ctx context.Context, tries []pipeline.Taken, err error) []pipeline.Finished {
 	finished := make([]pipeline.Finished, len(tries))
-	for i, t := range tries {
+	for i := range tries {
 		if len(tries) > 1 || ctx.Err() != nil {
-			finished[i] = pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Release}
+			finished[i] = pipeline.Finished{Ticket: tries[i].Ticket, Verdict: pipeline.Release}
 			continue
 		}
-		w.metrics.retried.Inc()
-		w.metrics.processed.WithLabelValues("retried").Inc()
-		finished[i] = pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Retry, After: w.cfg.RetryInterval, Reason: err.Error()}
+		finished[i] = w.again(&tries[i], err.Error())
 	}
 	return finished
 }
 
-// judge says what becomes of an item by what the main server answered.
-func (w *Worker) judge(t *pipeline.Taken, r *pipeline.Result, now time.Time) pipeline.Finished {
-	m := w.metrics
-	dead := func(reason string) pipeline.Finished {
-		w.cfg.Log.Warn("a message was given up", "message_id", t.Item.MessageID, "client_id", t.Item.ClientID, "status", r.Status, "reason", r.Reason)
-		m.gaveUp(reason)
-		return pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Dead, Reason: reason + ": " + r.Reason}
-	}
+// judge says by what the main server answered why an item is given up, and what its row gets to
+// say. A conflict is with a row of another message, which that stays.
+func judge(r *pipeline.Result) (reason, says string) {
 	switch r.Status {
-	case pipeline.StatusDelivered, pipeline.StatusAlready:
-		m.delivered.Inc()
-		m.processed.WithLabelValues("delivered").Inc()
-		if !t.Item.QueuedAt.IsZero() {
-			m.wait.Observe(max(0, now.Sub(t.Item.QueuedAt).Seconds()))
-		}
-		return pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Done}
 	case pipeline.StatusConflict:
-		return dead(pipeline.ReasonConflict)
+		return pipeline.ReasonConflict, ""
 	case pipeline.StatusInvalid:
-		return dead(pipeline.ReasonMalformed)
+		reason = pipeline.ReasonMalformed
 	case pipeline.StatusRefused:
-		return dead(pipeline.ReasonRefused)
+		reason = pipeline.ReasonRefused
+	default:
+		return "", ""
 	}
-	m.retried.Inc()
-	m.processed.WithLabelValues("retried").Inc()
-	return pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Retry, After: w.cfg.RetryInterval, Reason: string(r.Status)}
+	return reason, reason + ": " + r.Reason
 }
 
 // finish tells the queue until it has heard. What it never hears of comes again, and the

@@ -1,9 +1,11 @@
 package worker_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +151,7 @@ type server struct {
 	calls   [][]string
 	updates []pipeline.Update
 	away    error
+	deaf    error // of Status alone
 }
 
 func (s *server) Deliver(ctx context.Context, _ string, items []pipeline.Item) ([]pipeline.Result, error) {
@@ -177,13 +180,13 @@ func (s *server) Status(_ context.Context, updates []pipeline.Update) ([]pipelin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.updates = append(s.updates, updates...)
-	return make([]pipeline.Result, len(updates)), s.away
+	return make([]pipeline.Result, len(updates)), cmp.Or(s.away, s.deaf)
 }
 
-func (s *server) Keys(context.Context) ([][]byte, error) {
+func (s *server) Keys(context.Context) (pipeline.Keys, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return nil, s.away
+	return pipeline.Keys{}, s.away
 }
 
 func (s *server) setAway(err error) {
@@ -292,7 +295,8 @@ func TestOnePoisonousItem(t *testing.T) {
 func TestAnswersDecide(t *testing.T) {
 	for answer, want := range map[pipeline.ResultStatus]string{
 		pipeline.StatusDelivered: "done", pipeline.StatusAlready: "done", pipeline.StatusConflict: "conflict: because",
-		pipeline.StatusInvalid: "malformed: because", pipeline.StatusRefused: "refused: because", pipeline.StatusNotFound: "retry", "strange": "retry",
+		pipeline.StatusInvalid: "malformed: because", pipeline.StatusRefused: "refused: because", pipeline.StatusNotFound: "retry",
+		pipeline.StatusUnavailable: "retry", "strange": "retry",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			q := newQueue("m-1")
@@ -311,6 +315,38 @@ func TestAnswersDecide(t *testing.T) {
 			stop()
 		})
 	}
+}
+
+// TestRowsOfDeadLetters: before an item becomes a dead letter its row says why, unless the row is
+// another message's. As long as it cannot, the item stays in the queue.
+func TestRowsOfDeadLetters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue("invalid", "refused", "conflict")
+		s := &server{deaf: errors.New("the database is away"), deliver: func(it pipeline.Item) (pipeline.ResultStatus, error) {
+			return pipeline.ResultStatus(it.MessageID), nil
+		}}
+		_, stop := start(t, worker.Config{Queue: q, Main: s})
+		synctest.Wait()
+		if len(q.dead) != 1 || q.dead["conflict"] == "" || q.retried["invalid"] != pipeline.RetryInterval {
+			t.Errorf("while rows cannot be changed: dead %v, retried %v", q.dead, q.retried)
+		}
+		s.mu.Lock()
+		s.updates, s.deaf = nil, nil
+		s.mu.Unlock()
+		time.Sleep(pipeline.RetryInterval + time.Second)
+		synctest.Wait()
+		if len(q.dead) != 3 || q.left() != 0 {
+			t.Errorf("afterwards: dead %v", q.dead)
+		}
+		want := []pipeline.Update{
+			{MessageID: "invalid", ClientID: "acme", State: pipeline.Failed, Attempts: 2, Worker: "worker-1", Error: "malformed: because"},
+			{MessageID: "refused", ClientID: "acme", State: pipeline.Failed, Attempts: 2, Worker: "worker-1", Error: "refused: because"},
+		}
+		if !slices.Equal(s.updates, want) {
+			t.Errorf("the main server was told %+v", s.updates)
+		}
+		stop()
+	})
 }
 
 func TestGarbageIsADeadLetter(t *testing.T) {
