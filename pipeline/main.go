@@ -24,9 +24,17 @@ type Main interface {
 	// Find returns the state of a client's message; found is false if it has no row, as
 	// happens for up to a second after it was queued. Proxies may call it.
 	Find(ctx context.Context, clientID, messageID string) (m MessageState, found bool, err error)
-	// Keys returns the key entries (seal.ParseKeyEntry) of the main server, the one to seal
-	// for first.
-	Keys(ctx context.Context) ([][]byte, error)
+	// Keys returns what proxies seal and make ids with.
+	Keys(ctx context.Context) (Keys, error)
+}
+
+// Keys are what proxies need of the main server.
+type Keys struct {
+	// Entries are its key entries (seal.ParseKeyEntry), the one to seal for first.
+	Entries [][]byte
+	// IDKey is a secret of IDKeyBytes that all proxies make ids and digests with (MessageIDFor,
+	// DigestOf). Callers that are no proxies do not get it.
+	IDKey []byte
 }
 
 // State is the state of a message's row (specification 5.5).
@@ -76,7 +84,7 @@ type Result struct {
 	At time.Time `json:"at,omitzero"`
 	// State is the state of the row afterwards.
 	State State `json:"state,omitempty"`
-	// Reason is a sentence for Invalid, Conflict and Refused.
+	// Reason is a sentence for Invalid, Conflict, Refused and Unavailable.
 	Reason string `json:"reason,omitempty"`
 }
 
@@ -89,10 +97,13 @@ const (
 	StatusDuplicate  ResultStatus = "duplicate" // registered before, with the same content
 	StatusConflict   ResultStatus = "conflict"  // the id is there with another content
 	StatusInvalid    ResultStatus = "invalid"   // the item breaks a rule, or cannot be opened; it will not be taken later either
-	StatusRefused    ResultStatus = "refused"   // this client may not; an administrator can change that
-	StatusDelivered  ResultStatus = "delivered"
-	StatusAlready    ResultStatus = "already" // delivered before
-	StatusUpdated    ResultStatus = "updated"
-	StatusKept       ResultStatus = "kept" // the change was not applied: the life cycle does not have it
-	StatusNotFound   ResultStatus = "not_found"
+	StatusRefused    ResultStatus = "refused"   // this client or its proxy may not; an administrator can change that
+	// StatusUnavailable says that the entry cannot be taken now: the same one may be later,
+	// once an operator has repaired something.
+	StatusUnavailable ResultStatus = "unavailable"
+	StatusDelivered   ResultStatus = "delivered"
+	StatusAlready     ResultStatus = "already" // delivered before
+	StatusUpdated     ResultStatus = "updated"
+	StatusKept        ResultStatus = "kept" // the change was not applied: the life cycle does not have it
+	StatusNotFound    ResultStatus = "not_found"
 )

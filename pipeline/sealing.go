@@ -38,9 +38,9 @@ func SealItem(s *seal.Sealer, it *Item, c Content) error {
 	return nil
 }
 
-// OpenItem opens an item that a proxy sealed. An error of package seal that wraps
-// seal.ErrUndecided may pass; every other one says that the item is not what a proxy
-// sealed. The caller must have checked that the item is not in clear.
+// OpenItem opens an item that a proxy sealed. The error wraps ErrMalformed or is one of
+// package seal, whose kind says whether the item is to blame or what is around it. The caller
+// must have checked that the item is not in clear.
 func OpenItem(o *seal.Opener, it *Item) (Content, error) {
 	m, err := o.Open(it.Sealed, seal.Expect{ID: it.MessageID, Exchange: QueueName})
 	if err != nil {

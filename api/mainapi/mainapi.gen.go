@@ -4847,7 +4847,9 @@ type GetKeysResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *struct {
-		Keys [][]byte `json:"keys"`
+		// IDKey What all proxies make message ids with. Only proxies get it.
+		IDKey []byte   `json:"id_key,omitempty,omitzero"`
+		Keys  [][]byte `json:"keys"`
 	}
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
@@ -4855,7 +4857,9 @@ type GetKeysResponse struct {
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetKeysResponse) GetJSON200() *struct {
-	Keys [][]byte `json:"keys"`
+	// IDKey What all proxies make message ids with. Only proxies get it.
+	IDKey []byte   `json:"id_key,omitempty,omitzero"`
+	Keys  [][]byte `json:"keys"`
 } {
 	return r.JSON200
 }
@@ -6783,7 +6787,9 @@ func ParseGetKeysResponse(rsp *http.Response) (*GetKeysResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest struct {
-			Keys [][]byte `json:"keys"`
+			// IDKey What all proxies make message ids with. Only proxies get it.
+			IDKey []byte   `json:"id_key,omitempty,omitzero"`
+			Keys  [][]byte `json:"keys"`
 		}
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
@@ -9405,7 +9411,9 @@ type GetKeysResponseObject interface {
 }
 
 type GetKeys200JSONResponse struct {
-	Keys [][]byte `json:"keys"`
+	// IDKey What all proxies make message ids with. Only proxies get it.
+	IDKey []byte   `json:"id_key,omitempty,omitzero"`
+	Keys  [][]byte `json:"keys"`
 }
 
 func (response GetKeys200JSONResponse) VisitGetKeysResponse(w http.ResponseWriter) error {

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -45,6 +45,8 @@ import (
 // pipelineNode is what the roles of the pipeline share.
 type pipelineNode struct {
 	store       *records.Store
+	keys        *mainserver.Keys
+	idKey       []byte
 	service     *mainserver.Service
 	mainServer  *httpkit.Server
 	proxy       *proxy.Proxy
@@ -188,61 +190,62 @@ func (n *node) openRecords() error {
 	if err := durable.MkdirAll(durable.OS(), dir, 0o700); err != nil {
 		return err
 	}
-	url := n.cfg.Main.Database
-	create := false
-	if url == "" {
-		path := filepath.Join(dir, "records.db")
-		_, err := os.Stat(path)
-		create = errors.Is(err, os.ErrNotExist)
-		url = "sqlite:" + path
+	cfg := records.Config{URL: cmp.Or(n.cfg.Main.Database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true, Log: n.log}
+	// The keys are made together with the database, and before it: a crash in between leaves no
+	// database without keys. Later a missing key is an error, because no other one can stand in.
+	create, err := records.IsNew(context.Background(), cfg)
+	if err != nil {
+		return err
 	}
+	note := func(made bool, file string) {
+		if made {
+			n.log.Info("made", "file", file)
+		}
+	}
+	var made bool
+	sealing, ids := filepath.Join(dir, "sealing.key"), filepath.Join(dir, "ids.key")
+	if n.pipeline.keys, made, err = mainserver.OpenKeys(sealing, create, n.signerOf(sealmq.RoleServer)); err != nil {
+		return err
+	}
+	note(made, sealing)
+	if n.pipeline.idKey, made, err = mainserver.OpenIDKey(ids, create); err != nil {
+		return err
+	}
+	note(made, ids)
 	load := func(name string) (*atrest.Ring, error) {
 		return atrest.Load(atrest.Files{Paths: map[uint16]string{1: filepath.Join(dir, name)}, Create: create})
 	}
-	keys, err := load("records.key")
-	if err != nil {
+	if cfg.Keys, err = load("records.key"); err != nil {
 		return err
 	}
 	numbers, err := load("numbers.key")
 	if err != nil {
 		return err
 	}
-	n.pipeline.store, err = records.Open(context.Background(), records.Config{URL: url, Keys: keys, Numbers: atrest.NewHasher(numbers, nil), AutoRegister: true, Log: n.log})
+	cfg.Numbers = atrest.NewHasher(numbers, nil)
+	n.pipeline.store, err = records.Open(context.Background(), cfg)
 	return err
 }
 
 // openService opens the main server itself.
 func (n *node) openService() error {
-	verifier, err := trust.ReadVerifier(n.files.CA)
+	own, err := n.signerOf(sealmq.RoleServer)()
 	if err != nil {
 		return err
 	}
-	verifier.Revocation = n.revoked
-	identifier, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, n.revoked)
+	keys := n.pipeline.keys
+	opener, err := keys.Opener(own.Name(), n.verifier(n.files.CA))
 	if err != nil {
 		return err
 	}
-	verifier.Identifier = identifier
-	signer := n.signerOf(sealmq.RoleServer)
-	file := filepath.Join(n.pipelineFolder(), "sealing.key")
-	keys, made, err := mainserver.OpenKeys(file, signer)
-	if err != nil {
-		return err
-	}
-	if made {
-		n.log.Info("made", "file", file)
-	}
-	own, err := signer()
-	if err != nil {
-		return err
-	}
-	opener, err := keys.Opener(own.Name(), verifier)
-	if err != nil {
-		return err
-	}
-	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener,
+	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener, IDKey: n.pipeline.idKey,
 		MaxBody: n.cfg.Pipeline.MaxBody, Log: n.log})
 	return err
+}
+
+// verifier believes the authorities in a file as it is at the time, and the roles of our own.
+func (n *node) verifier(file string) seal.Verifier {
+	return trust.FileVerifier{CA: file, OwnRoot: ca.In(n.cfg.Data).Root, Revocation: n.revoked}
 }
 
 // openMainListener opens the main server's API.
@@ -291,8 +294,7 @@ func (n *node) openProxy() error {
 	if err != nil {
 		return err
 	}
-	secret, err := n.secret(filepath.Join(n.pipelineFolder(), "ids.key"))
-	if err != nil {
+	if err := durable.MkdirAll(durable.OS(), n.pipelineFolder(), 0o700); err != nil {
 		return err
 	}
 	roots, err := mtls.ReadAuthorities(ca.In(n.cfg.Data).Root)
@@ -306,8 +308,8 @@ func (n *node) openProxy() error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
-		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy), Secret: secret,
-		Revocation: n.revoked, KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), MaxBody: n.cfg.Pipeline.MaxBody,
+		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
+		Revocation: n.revoked, Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks,
 		Version: buildVersion().Version, Registry: registry, Log: n.log,
 	})
@@ -328,25 +330,6 @@ func (n *node) chainOf(role sealmq.Role) func() []*x509.Certificate {
 		}
 		return append(chain, authorities(ca.In(n.cfg.Data).Root)...)
 	}
-}
-
-// secret reads the secret that all proxies of one queue share, or makes it.
-func (n *node) secret(file string) ([]byte, error) {
-	fs := durable.OS()
-	b, err := durable.ReadPrivate(fs, file, 2*pipeline.IDKeyBytes)
-	if durable.IsNotExist(err) {
-		if err := durable.MkdirAll(fs, filepath.Dir(file), 0o700); err != nil {
-			return nil, err
-		}
-		b = make([]byte, pipeline.IDKeyBytes)
-		rand.Read(b)
-		n.log.Info("made", "file", file)
-		return b, durable.WriteFile(fs, file, b, 0o600)
-	}
-	if err == nil && len(b) != pipeline.IDKeyBytes {
-		err = fmt.Errorf("%s does not have %d bytes; restore it from a backup, so that repeated messages are recognised", file, pipeline.IDKeyBytes)
-	}
-	return b, err
 }
 
 // parseNetworks reads networks such as 10.0.0.0/8, and addresses, with commas between them.

@@ -109,15 +109,15 @@ func (c *Client) Find(ctx context.Context, clientID, messageID string) (m pipeli
 }
 
 // Keys implements pipeline.Main.
-func (c *Client) Keys(ctx context.Context) ([][]byte, error) {
+func (c *Client) Keys(ctx context.Context) (k pipeline.Keys, err error) {
 	r, err := c.api.GetKeysWithResponse(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return k, failed(err)
 	}
 	if r.JSON200 == nil {
-		return nil, refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		return k, refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
 	}
-	return r.JSON200.Keys, nil
+	return pipeline.Keys{Entries: r.JSON200.Keys, IDKey: r.JSON200.IDKey}, nil
 }
 
 // results are those of an answer, if it has one for each of n entries.

@@ -62,13 +62,13 @@ func newWorld(t *testing.T) *world {
 	p := w.authority.Paths()
 	own, err := tls.LoadX509KeyPair(p.Cert(ca.ServerName), p.Key(ca.ServerName))
 	w.must(err)
-	keys, _, err := mainserver.OpenKeys(filepath.Join(t.TempDir(), "keys.pem"), func() (*seal.Signer, error) {
+	keys, _, err := mainserver.OpenKeys(filepath.Join(t.TempDir(), "keys.pem"), true, func() (*seal.Signer, error) {
 		return seal.NewSigner(ca.ServerName, own.Certificate, own.PrivateKey)
 	})
 	w.must(err)
 	opener, err := keys.Opener(ca.ServerName, trust.NewVerifier(w.authority.Root()))
 	w.must(err)
-	service, err := mainserver.New(mainserver.Config{Records: w.store, Keys: keys, Opener: opener})
+	service, err := mainserver.New(mainserver.Config{Records: w.store, Keys: keys, Opener: opener, IDKey: []byte(idKey)})
 	w.must(err)
 	handler, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: service, Store: w.store, Queue: noQueue{}, Authority: w.authority, Revocations: revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }})
@@ -88,6 +88,8 @@ func newWorld(t *testing.T) *world {
 	w.url = "https://" + w.server.Addr().String()
 	return w
 }
+
+const idKey = "the key that proxies make ids wi"
 
 // as is a caller with a certificate of a role.
 func (w *world) as(name string, role sealmq.Role) (*mainclient.Client, tls.Certificate) {
@@ -112,9 +114,14 @@ func TestEveryMethod(t *testing.T) {
 	proxy, own := w.as("proxy", sealmq.RoleProxy)
 	worker, _ := w.as("worker", sealmq.RoleWorker)
 	ctx := t.Context()
-	list, err := proxy.Keys(ctx)
-	w.must(err)
-	entry, err := seal.ParseKeyEntry(list[0])
+	got, err := proxy.Keys(ctx)
+	if err != nil || string(got.IDKey) != idKey {
+		t.Fatalf("%q, %v", got.IDKey, err)
+	}
+	if k, err := worker.Keys(ctx); err != nil || k.IDKey != nil {
+		t.Errorf("a worker got %q, %v", k.IDKey, err)
+	}
+	entry, err := seal.ParseKeyEntry(got.Entries[0])
 	w.must(err)
 	_, err = entry.Verify(trust.NewVerifier(w.authority.Root()), ca.ServerName, time.Now())
 	w.must(err)

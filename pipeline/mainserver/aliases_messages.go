@@ -121,6 +121,8 @@ func refusal(r *pipeline.Result) error {
 		return httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"body"}, Msg: r.Reason})
 	case pipeline.StatusRefused:
 		return httpkit.Errorf(httpkit.CodeAuthorization, "The client may not send: %s", r.Reason)
+	case pipeline.StatusUnavailable:
+		return &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "The message cannot be taken now: " + r.Reason}
 	case pipeline.StatusNotFound:
 		return httpkit.Errorf(httpkit.CodeNotFound, "Message not found: %s", r.MessageID)
 	}
@@ -268,7 +270,7 @@ func (v *view) deliverAny(ctx context.Context, worker string, items []pipeline.I
 			return nil, err
 		}
 		for i, r := range list {
-			results[barePlaces[i]] = result(bare[i].Message.ID, r)
+			results[barePlaces[i]] = v.result(bare[i].Message.ID, r)
 		}
 	}
 	return results, nil

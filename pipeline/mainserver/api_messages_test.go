@@ -7,9 +7,27 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/seal"
 )
+
+// TestItemsThatWait: an item for another key stays in the queue, and health says that something is
+// to be repaired.
+func TestItemsThatWait(t *testing.T) {
+	s := newServer(t, nil)
+	other, err := seal.Generate(seal.DefaultSuite, 0)
+	s.must(err)
+	s.must(s.sealer.SetReceivers([]seal.Receiver{{Name: ca.ServerName, Key: other.Public()}}))
+	a := s.ask(s.as(sealmq.RoleWorker), "POST", "/api/v1/internal/messages/deliver", toJSON(map[string]any{"worker_id": "w", "messages": []pipeline.Item{s.item("acme-01", "m-1")}}))
+	if a.StatusCode != 200 || !strings.Contains(a.body, `"status":"unavailable"`) {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if a := s.ask(s.as(""), "GET", "/health", ""); a.StatusCode != 200 || a.str("status") != "degraded" || !strings.Contains(a.body, "messages wait in the queue until something is repaired: the envelope was not sealed for this key") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
 
 func TestMessagesAreListedAndSearched(t *testing.T) {
 	s := newServer(t, nil)

@@ -130,7 +130,7 @@ func newServer(t *testing.T, change func(*server, *mainserver.HandlerConfig)) *s
 	p := s.authority.Paths()
 	own, err := tls.LoadX509KeyPair(p.Cert(ca.ServerName), p.Key(ca.ServerName))
 	s.must(err)
-	keys, _, err := mainserver.OpenKeys(filepath.Join(t.TempDir(), "keys.pem"), func() (*seal.Signer, error) {
+	keys, _, err := mainserver.OpenKeys(filepath.Join(t.TempDir(), "keys.pem"), true, func() (*seal.Signer, error) {
 		return seal.NewSigner(ca.ServerName, own.Certificate, own.PrivateKey)
 	})
 	s.must(err)

@@ -30,6 +30,12 @@ func (h *handler) newHealth() *httpkit.Health {
 			}
 			return httpkit.Finding{}
 		}},
+		{Name: "items", Run: func(context.Context) httpkit.Finding {
+			if why := h.cfg.Service.trouble.current(h.now()); why != "" {
+				return httpkit.Finding{Level: httpkit.Degraded, Reason: why}
+			}
+			return httpkit.Finding{}
+		}},
 		{Name: "redis", Late: httpkit.Degraded, Run: func(ctx context.Context) httpkit.Finding {
 			if _, err := h.cfg.Queue.Counts(ctx); err != nil {
 				return httpkit.Finding{Level: httpkit.Degraded, Reason: "the queue cannot be reached"}

@@ -45,7 +45,7 @@ func (h *handler) FindMessage(ctx context.Context, r mainapi.FindMessageRequestO
 // GetKeys implements mainapi.StrictServerInterface.
 func (h *handler) GetKeys(ctx context.Context, _ mainapi.GetKeysRequestObject) (mainapi.GetKeysResponseObject, error) {
 	keys, err := h.caller(ctx).Keys(ctx)
-	return mainapi.GetKeys200JSONResponse{Keys: keys}, err
+	return mainapi.GetKeys200JSONResponse{Keys: keys.Entries, IDKey: keys.IDKey}, err
 }
 
 // GetRevocations implements mainapi.StrictServerInterface.

@@ -14,6 +14,7 @@ import (
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -245,6 +246,9 @@ func (h *handler) revokeLocked(ctx context.Context, r ca.Revocation) (answer mai
 	r.Reason = cmp.Or(r.Reason, unspecified)
 	if len(r.Reason) > trust.MaxReasonBytes || sealmq.CheckLine("the reason", r.Reason, sealmq.BadArgument) != nil {
 		return answer, invalid("reason", "The reason is one line of up to 500 bytes")
+	}
+	if r.Serial == "" && pipeline.IsForeignClient(r.Name) {
+		return answer, httpkit.Errorf(httpkit.CodeConflict, "This client's certificates are another authority's: have it revoke them, or write their serial numbers into revoked.txt")
 	}
 	entries, err := h.cfg.Authority.Revoke(r)
 	h.cfg.Revocations.Refresh()

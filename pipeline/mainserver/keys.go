@@ -1,11 +1,13 @@
 package mainserver
 
 import (
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -20,26 +22,26 @@ type Keys struct {
 
 	mu    sync.Mutex
 	entry []byte    // the newest key, signed
+	by    [32]byte  // the certificates of its signer
 	until time.Time // when it should be signed again
 }
 
-// OpenKeys reads the sealing keys in a file, which only its owner may read, or makes the
-// first one. signer returns the signer of the server's certificate.
-func OpenKeys(file string, signer func() (*seal.Signer, error)) (keys *Keys, made bool, err error) {
-	fs := durable.OS()
-	data, err := durable.ReadPrivate(fs, file, maxKeyBytes)
+// OpenKeys reads the sealing keys in a file, which only its owner may read. With create it makes
+// the first one if the file is missing; that is for a new database only, because no other key
+// opens what waits in the queue. signer returns the signer of the server's certificate.
+func OpenKeys(file string, create bool, signer func() (*seal.Signer, error)) (keys *Keys, made bool, err error) {
+	data, made, err := openKey(file, maxKeyBytes, create, func() ([]byte, error) {
+		ring, err := seal.NewKeyring()
+		if err == nil {
+			_, err = ring.Rotate(seal.DefaultSuite, time.Now())
+		}
+		if err != nil {
+			return nil, err
+		}
+		return ring.PEM(), nil
+	})
 	var ring *seal.Keyring
-	switch {
-	case durable.IsNotExist(err):
-		made = true
-		if ring, err = seal.NewKeyring(); err != nil {
-			return nil, false, err
-		}
-		if _, err = ring.Rotate(seal.DefaultSuite, time.Now()); err != nil {
-			return nil, false, err
-		}
-		err = durable.WriteFile(fs, file, ring.PEM(), 0o600)
-	case err == nil:
+	if err == nil {
 		ring, err = seal.ParseKeyring(data)
 	}
 	if err != nil {
@@ -51,23 +53,69 @@ func OpenKeys(file string, signer func() (*seal.Signer, error)) (keys *Keys, mad
 	return &Keys{ring: ring, signer: signer}, made, nil
 }
 
-// resign is how often the entry is signed anew, so that a renewed certificate is used and a
-// proxy never sees an entry that is long out of date.
+// OpenIDKey reads the key in a file that all proxies make message ids and digests with. With
+// create it makes one if the file is missing; that is for a new database only, because with
+// another key repeats are not recognised.
+func OpenIDKey(file string, create bool) (key []byte, made bool, err error) {
+	key, made, err = openKey(file, 2*pipeline.IDKeyBytes, create, func() ([]byte, error) {
+		b := make([]byte, pipeline.IDKeyBytes)
+		rand.Read(b)
+		return b, nil
+	})
+	if err == nil && len(key) != pipeline.IDKeyBytes {
+		err = &keyFileError{file, fmt.Sprintf("does not have %d bytes", pipeline.IDKeyBytes)}
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("key of message ids: %w", err)
+	}
+	return key, made, nil
+}
+
+// openKey reads a file of keys, or makes it if it may.
+func openKey(file string, most int64, create bool, make func() ([]byte, error)) (data []byte, made bool, err error) {
+	fs := durable.OS()
+	data, err = durable.ReadPrivate(fs, file, most)
+	if !durable.IsNotExist(err) {
+		return data, false, err
+	}
+	if !create {
+		return nil, false, &keyFileError{file, "does not exist, and the database does"}
+	}
+	if data, err = make(); err != nil {
+		return nil, false, err
+	}
+	return data, true, durable.WriteFile(fs, file, data, 0o600)
+}
+
+// keyFileError says that a file of keys is missing or damaged.
+type keyFileError struct{ file, what string }
+
+// Error names the file.
+func (e *keyFileError) Error() string { return fmt.Sprintf("key file %q %s", e.file, e.what) }
+
+// Hint tells the operator what to do.
+func (e *keyFileError) Hint() string {
+	return "restore the file from the key backup, or copy it from another main server of the same database; a new key cannot stand in for it"
+}
+
+// resign is how often the entry is signed anew, so that a proxy never sees one that is long
+// out of date.
 const resign = time.Hour
 
 // Entries are the key entries for proxies, the one to seal for first.
 func (k *Keys) Entries(now time.Time) ([][]byte, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now.After(k.until) || k.until.Sub(now) > resign {
-		s, err := k.signer()
-		if err != nil {
-			return nil, err
-		}
+	s, err := k.signer()
+	if err != nil {
+		return nil, err
+	}
+	// The old certificate may be revoked once there is a new one.
+	if _, by := s.Chain(); by != k.by || now.After(k.until) || k.until.Sub(now) > resign {
 		if k.entry, err = seal.NewKeyEntry(s, seal.KeyEntry{Key: k.ring.Newest().Public(), Created: now}); err != nil {
 			return nil, err
 		}
-		k.until = now.Add(resign)
+		k.by, k.until = by, now.Add(resign)
 	}
 	return [][]byte{k.entry}, nil
 }

@@ -3,6 +3,7 @@ package mainserver
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,6 +95,7 @@ func (c *byClient) of(client string) prometheus.Counter {
 var failReasons = []string{pipeline.ReasonMalformed, pipeline.ReasonConflict, pipeline.ReasonMaxAttempts, pipeline.ReasonRefused}
 
 func (m *metrics) countFailed(client, reason string) {
+	reason, _, _ = strings.Cut(reason, ":")
 	if !slices.Contains(failReasons, reason) {
 		reason = otherLabel
 	}

@@ -3,11 +3,13 @@ package mainserver
 import (
 	"sync"
 	"time"
+
+	"github.com/sealmq/sealmq/pipeline"
 )
 
-// recent remembers for a short time which messages were delivered. A registration that
-// comes after its delivery, as almost all do, then needs neither the database nor the
-// envelope.
+// recent remembers for a short time which items were delivered. A registration that comes
+// after its delivery, as almost all do, then needs neither the database nor the envelope. An
+// item without a digest, or with another one than was delivered, is not found.
 type recent struct {
 	keep time.Duration
 
@@ -16,7 +18,11 @@ type recent struct {
 	turned     time.Time
 }
 
-type recentKey struct{ client, id string }
+type recentKey struct{ client, id, digest string }
+
+func keyOf(it *pipeline.Item) recentKey {
+	return recentKey{it.ClientID, it.MessageID, string(it.Digest)}
+}
 
 // delivered is what a registration is answered with.
 type delivered struct {
@@ -28,7 +34,10 @@ type delivered struct {
 const maxRecent = 200_000
 
 // add remembers a delivery for keep to twice keep.
-func (r *recent) add(client, id string, d delivered, now time.Time) {
+func (r *recent) add(it *pipeline.Item, d delivered, now time.Time) {
+	if len(it.Digest) == 0 {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.turn(now)
@@ -36,15 +45,15 @@ func (r *recent) add(client, id string, d delivered, now time.Time) {
 		r.now = make(map[recentKey]delivered)
 	}
 	if len(r.now) < maxRecent {
-		r.now[recentKey{client, id}] = d
+		r.now[keyOf(it)] = d
 	}
 }
 
-func (r *recent) find(client, id string, now time.Time) (delivered, bool) {
+func (r *recent) find(it *pipeline.Item, now time.Time) (delivered, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.turn(now)
-	key := recentKey{client, id}
+	key := keyOf(it)
 	if d, ok := r.now[key]; ok {
 		return d, true
 	}

@@ -31,6 +31,8 @@ type Config struct {
 	// Keys are the sealing keys, and Opener opens with them.
 	Keys   *Keys
 	Opener *seal.Opener
+	// IDKey is what proxies get as pipeline.Keys.IDKey.
+	IDKey []byte
 	// TakeClear accepts items in clear, which come from foreign producers. Their rows are
 	// marked.
 	TakeClear bool
@@ -48,6 +50,7 @@ type Config struct {
 type Service struct {
 	cfg     Config
 	recent  recent
+	trouble trouble
 	metrics *metrics
 }
 
@@ -117,14 +120,11 @@ func (v *view) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.
 	var places []int
 	for i := range items {
 		it := &items[i]
-		if d, ok := v.recent.find(it.ClientID, it.MessageID, now); ok {
+		if d, ok := v.recent.find(it, now); ok {
 			results[i] = pipeline.Result{MessageID: it.MessageID, Status: pipeline.StatusDuplicate, RowID: d.row, At: d.at, State: pipeline.Delivered}
 			continue
 		}
-		m, bad, err := v.open(it)
-		if err != nil {
-			return nil, err
-		}
+		m, bad := v.open(it)
 		if bad != nil {
 			results[i] = *bad
 			continue
@@ -139,7 +139,7 @@ func (v *view) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.
 		return nil, err
 	}
 	for i, r := range stored {
-		results[places[i]] = result(messages[i].ID, r)
+		results[places[i]] = v.result(messages[i].ID, r)
 		if r.Outcome == records.Registered {
 			v.metrics.registered.of(messages[i].Client).Inc()
 		}
@@ -156,10 +156,7 @@ func (v *view) Deliver(ctx context.Context, worker string, items []pipeline.Item
 	deliveries := make([]records.Delivery, 0, len(items))
 	places := make([]int, 0, len(items))
 	for i := range items {
-		m, bad, err := v.open(&items[i])
-		if err != nil {
-			return nil, err
-		}
+		m, bad := v.open(&items[i])
 		if bad != nil {
 			results[i] = *bad
 			continue
@@ -177,12 +174,12 @@ func (v *view) Deliver(ctx context.Context, worker string, items []pipeline.Item
 	now := v.cfg.Now()
 	for i, r := range stored {
 		m := &deliveries[i].Message
-		results[places[i]] = result(m.ID, r)
+		results[places[i]] = v.result(m.ID, r)
 		if r.Outcome == records.WasDelivered {
 			v.metrics.delivered.of(m.Client).Inc()
 		}
 		if r.State == records.Delivered && r.Outcome != records.Conflict {
-			v.recent.add(m.Client, m.ID, delivered{r.RowID, r.At}, now)
+			v.recent.add(&items[places[i]], delivered{r.RowID, r.At}, now)
 		}
 	}
 	return results, nil
@@ -203,7 +200,7 @@ func (v *view) Status(ctx context.Context, updates []pipeline.Update) ([]pipelin
 	}
 	results := make([]pipeline.Result, len(stored))
 	for i, r := range stored {
-		results[i] = result(updates[i].MessageID, r)
+		results[i] = v.result(updates[i].MessageID, r)
 		if u := &updates[i]; r.Outcome == records.Updated && u.State == pipeline.Failed {
 			v.metrics.countFailed(u.ClientID, u.Error)
 		}
@@ -212,11 +209,15 @@ func (v *view) Status(ctx context.Context, updates []pipeline.Update) ([]pipelin
 }
 
 // Keys implements pipeline.Main.
-func (v *view) Keys(context.Context) ([][]byte, error) {
+func (v *view) Keys(context.Context) (k pipeline.Keys, err error) {
 	if err := v.may("ask for the keys of the main server", sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin); err != nil {
-		return nil, err
+		return k, err
 	}
-	return v.cfg.Keys.Entries(v.cfg.Now())
+	if v.caller.Role == sealmq.RoleProxy {
+		k.IDKey = v.cfg.IDKey
+	}
+	k.Entries, err = v.cfg.Keys.Entries(v.cfg.Now())
+	return k, err
 }
 
 // Find implements pipeline.Main.
@@ -240,35 +241,9 @@ func stateOf(r *records.Record) pipeline.MessageState {
 		Domain: r.Domain, QueuedAt: r.QueuedAt, DeliveredAt: r.DeliveredAt, Error: r.Error}
 }
 
-func result(id string, r records.Result) pipeline.Result {
+func (s *Service) result(id string, r records.Result) pipeline.Result {
+	if r.Outcome == records.Unavailable {
+		s.trouble.note(r.Reason, s.cfg.Now())
+	}
 	return pipeline.Result{MessageID: id, Status: pipeline.ResultStatus(r.Outcome), RowID: r.RowID, At: r.At, State: pipeline.State(r.State), Reason: r.Reason}
-}
-
-// open returns the message in an item, or the result for an item that will never be taken.
-// An error is for the whole call: it may pass.
-func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result, err error) {
-	refuse := func(why error) (records.Message, *pipeline.Result, error) {
-		v.cfg.Log.Warn("an item was refused", "message_id", it.MessageID, "client_id", it.ClientID, "error", why)
-		return records.Message{}, &pipeline.Result{MessageID: it.MessageID, Status: pipeline.StatusInvalid, Reason: why.Error()}, nil
-	}
-	c := pipeline.Content{SenderNumber: it.SenderNumber, MessageBody: it.MessageBody, Metadata: it.Metadata}
-	switch {
-	case it.Enc != "" && it.Enc != pipeline.EncHPKE:
-		return refuse(errors.New("the item is sealed in a way that this version does not know"))
-	case it.Enc != "":
-		c, err = pipeline.OpenItem(v.cfg.Opener, it)
-		if errors.Is(err, seal.ErrUndecided) || errors.Is(err, seal.ErrFuture) {
-			return m, nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "an item cannot be opened now", Err: err}
-		}
-		if err != nil {
-			return refuse(err)
-		}
-	case !v.cfg.TakeClear && !v.takeClear:
-		return refuse(errors.New("the item is not sealed; a setting takes items in clear"))
-	}
-	if err := cmp.Or(pipeline.CheckNumber(c.SenderNumber), pipeline.CheckBody(c.MessageBody, v.cfg.MaxBody)); err != nil {
-		return refuse(err)
-	}
-	return records.Message{ID: it.MessageID, Client: it.ClientID, ClientKey: it.ClientKey, Domain: it.Domain, Number: c.SenderNumber,
-		Body: c.MessageBody, Metadata: c.Metadata, QueuedAt: it.QueuedAt, Sealed: it.Enc != ""}, nil, nil
 }

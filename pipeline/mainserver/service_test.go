@@ -1,8 +1,12 @@
 package mainserver_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,10 +14,12 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // store is a database that remembers what it was asked.
@@ -58,19 +64,25 @@ type world struct {
 	svc    *mainserver.Service
 	sealer *seal.Sealer
 	ca     *testca.CA
+	// verifier is the opener's.
+	verifier *trust.Verifier
+	proxy    tls.Certificate
+	key      *seal.PublicKey // of the main server
 }
 
 func newWorld(t *testing.T, change func(*mainserver.Config)) *world {
 	t.Helper()
 	w := &world{T: t, store: &store{}, ca: testca.New(t)}
+	w.verifier = w.ca.Verifier()
 	server, proxy := w.ca.Leaf("server", sealmq.RoleServer), w.ca.Leaf("proxy", sealmq.RoleProxy)
+	w.proxy = proxy
 	file := filepath.Join(t.TempDir(), "keys.pem")
 	signer := func() (*seal.Signer, error) { return seal.NewSigner("server", server.Certificate, server.PrivateKey) }
-	keys, made, err := mainserver.OpenKeys(file, signer)
+	keys, made, err := mainserver.OpenKeys(file, true, signer)
 	if err != nil || !made {
 		t.Fatalf("open keys: made %t, error %v", made, err)
 	}
-	opener, err := keys.Opener("server", w.ca.Verifier())
+	opener, err := keys.Opener("server", w.verifier)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,25 +93,32 @@ func newWorld(t *testing.T, change func(*mainserver.Config)) *world {
 	if w.svc, err = mainserver.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := w.as(sealmq.RoleProxy).Keys(t.Context())
+	own, err := w.as(sealmq.RoleProxy).Keys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry, err := seal.ParseKeyEntry(entries[0])
+	entry, err := seal.ParseKeyEntry(own.Entries[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := entry.Verify(w.ca.Verifier(), "server", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	w.sealer, err = seal.NewSealer(seal.SealerConfig{
+	w.key = entry.PublicKey()
+	w.sealer = w.sealerOf(proxy, w.key)
+	return w
+}
+
+func (w *world) sealerOf(proxy tls.Certificate, key *seal.PublicKey) *seal.Sealer {
+	w.Helper()
+	s, err := seal.NewSealer(seal.SealerConfig{
 		Signer:    func() (*seal.Signer, error) { return seal.NewSigner("proxy", proxy.Certificate, proxy.PrivateKey) },
-		Receivers: []seal.Receiver{{Name: "server", Key: entry.PublicKey()}},
+		Receivers: []seal.Receiver{{Name: "server", Key: key}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	return w
+	return s
 }
 
 func (w *world) as(role sealmq.Role) pipeline.Main {
@@ -108,7 +127,7 @@ func (w *world) as(role sealmq.Role) pipeline.Main {
 
 func (w *world) item(id string) pipeline.Item {
 	w.Helper()
-	it := pipeline.Item{MessageID: id, ClientID: "acme-01", QueuedAt: time.Now()}
+	it := pipeline.Item{MessageID: id, ClientID: "acme-01", QueuedAt: time.Now(), Digest: []byte("of the content")}
 	c := pipeline.Content{SenderNumber: "+4915200000000", MessageBody: "hello", Metadata: json.RawMessage(`{"k":1}`)}
 	if err := pipeline.SealItem(w.sealer, &it, c); err != nil {
 		w.Fatal(err)
@@ -131,7 +150,8 @@ func TestDeliverOpensAndStores(t *testing.T) {
 	}
 }
 
-// TestRegistrationAfterDelivery: it costs nothing, not even for an item that cannot be opened.
+// TestRegistrationAfterDelivery: it costs nothing, not even for an item that cannot be opened. One
+// of another content is looked at.
 func TestRegistrationAfterDelivery(t *testing.T) {
 	w := newWorld(t, nil)
 	it := w.item("m-1")
@@ -144,6 +164,16 @@ func TestRegistrationAfterDelivery(t *testing.T) {
 	}
 	if len(w.store.registers) != 1 || w.store.registers[0].ID != "m-2" {
 		t.Errorf("the database was asked to register %+v", w.store.registers)
+	}
+	other := w.item("m-1")
+	for _, digest := range [][]byte{[]byte("of another one"), nil} {
+		other.Digest = digest
+		if _, err := w.as(sealmq.RoleProxy).Register(t.Context(), []pipeline.Item{other}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(w.store.registers) != 3 {
+		t.Errorf("the database was asked for %d registrations, and two were of another content", len(w.store.registers)-1)
 	}
 }
 
@@ -191,6 +221,78 @@ func TestBadItems(t *testing.T) {
 	}
 }
 
+// revoked revokes everything.
+type revoked struct{}
+
+func (revoked) Check([]*x509.Certificate) error { return mtls.ErrRevoked }
+
+// TestWhatAnOperatorCanRepair: an item that may be good waits, and is taken once what was wrong
+// around it is repaired. What is refused for a revoked signer is refused for good.
+func TestWhatAnOperatorCanRepair(t *testing.T) {
+	deliver := func(w *world, it pipeline.Item) pipeline.Result {
+		t.Helper()
+		results, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", []pipeline.Item{it, w.item("good")})
+		if err != nil || results[1].Status != pipeline.StatusDelivered {
+			t.Fatalf("%+v, %v", results, err)
+		}
+		return results[0]
+	}
+	other, err := seal.Generate(seal.DefaultSuite, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := testca.New(t)
+	with := func(w *world, s *seal.Sealer) pipeline.Item {
+		good := w.sealer
+		defer func() { w.sealer = good }()
+		w.sealer = s
+		return w.item("m-1")
+	}
+	for name, tc := range map[string]struct {
+		item   func(*world) pipeline.Item
+		repair func(*world)
+		change func(*mainserver.Config)
+	}{
+		"a key that is not here": {item: func(w *world) pipeline.Item { return with(w, w.sealerOf(w.proxy, other.Public())) }},
+		"an authority that is not trusted yet": {
+			item: func(w *world) pipeline.Item {
+				return with(w, w.sealerOf(foreign.Leaf("proxy", sealmq.RoleProxy), w.key))
+			},
+			repair: func(w *world) {
+				w.verifier.Roots.AddCert(foreign.Root())
+				w.verifier.Identifier = mtls.NewIdentifier(w.ca.Root(), foreign.Root())
+			}},
+		"a limit below the proxy's": {change: func(c *mainserver.Config) { c.MaxBody = len("hello") }, item: func(w *world) pipeline.Item {
+			it := pipeline.Item{MessageID: "m-1", ClientID: "acme-01", QueuedAt: time.Now()}
+			if err := pipeline.SealItem(w.sealer, &it, pipeline.Content{SenderNumber: "+4915200000000", MessageBody: "longer"}); err != nil {
+				t.Fatal(err)
+			}
+			return it
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tc.change)
+			it := tc.item(w)
+			if r := deliver(w, it); r.Status != pipeline.StatusUnavailable || r.Reason == "" {
+				t.Errorf("%+v", r)
+			}
+			if tc.repair == nil {
+				return
+			}
+			tc.repair(w)
+			if r := deliver(w, it); r.Status != pipeline.StatusDelivered {
+				t.Errorf("repaired: %+v", r)
+			}
+		})
+	}
+	w := newWorld(t, nil)
+	w.verifier.Revocation = revoked{}
+	results, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", []pipeline.Item{w.item("m-1")})
+	if err != nil || results[0].Status != pipeline.StatusRefused || !strings.Contains(results[0].Reason, "revoked") {
+		t.Errorf("%+v, %v", results, err)
+	}
+}
+
 func TestItemsInClearBySetting(t *testing.T) {
 	w := newWorld(t, func(c *mainserver.Config) { c.TakeClear = true })
 	list := []pipeline.Item{{MessageID: "good", ClientID: "foreign", SenderNumber: "+4915200000000", MessageBody: "text"},
@@ -235,13 +337,46 @@ func TestBatchesAreBounded(t *testing.T) {
 	}
 }
 
+// TestKeyEntryOfARenewedCertificate: the old certificate may be revoked as soon as there is a new one.
+func TestKeyEntryOfARenewedCertificate(t *testing.T) {
+	authority := testca.New(t)
+	leaf := authority.Leaf("server", sealmq.RoleServer)
+	keys, _, err := mainserver.OpenKeys(filepath.Join(t.TempDir(), "keys.pem"), true, func() (*seal.Signer, error) {
+		return seal.NewSigner("server", leaf.Certificate, leaf.PrivateKey)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	entries := func() []byte {
+		t.Helper()
+		list, err := keys.Entries(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list[0]
+	}
+	first := entries()
+	if again := entries(); !bytes.Equal(first, again) {
+		t.Error("it is signed for every call")
+	}
+	leaf = authority.Issue(authority.Template("server", sealmq.RoleServer))
+	if renewed := entries(); bytes.Equal(first, renewed) {
+		t.Error("it is still signed with the old certificate")
+	}
+}
+
 func TestSealingKeysAreKept(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.pem")
-	first, made, err := mainserver.OpenKeys(file, nil)
+	var hint interface{ Hint() string }
+	if _, _, err := mainserver.OpenKeys(file, false, nil); !errors.As(err, &hint) || !strings.Contains(err.Error(), "does not exist, and the database does") {
+		t.Errorf("missing beside a database: %v", err)
+	}
+	first, made, err := mainserver.OpenKeys(file, true, nil)
 	if err != nil || !made {
 		t.Fatal(made, err)
 	}
-	again, made, err := mainserver.OpenKeys(file, nil)
+	again, made, err := mainserver.OpenKeys(file, false, nil)
 	if err != nil || made {
 		t.Fatal(made, err)
 	}
@@ -249,7 +384,37 @@ func TestSealingKeysAreKept(t *testing.T) {
 		t.Fatal("no keys")
 	}
 	testca.WriteFile(t, file, []byte("not a key"))
-	if _, _, err := mainserver.OpenKeys(file, nil); err == nil {
+	if _, _, err := mainserver.OpenKeys(file, true, nil); err == nil {
 		t.Error("a damaged file of keys is replaced or ignored")
+	}
+}
+
+func TestIDKeyIsKept(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ids.key")
+	if _, _, err := mainserver.OpenIDKey(file, false); err == nil {
+		t.Error("made beside a database")
+	}
+	key, made, err := mainserver.OpenIDKey(file, true)
+	if err != nil || !made || len(key) != pipeline.IDKeyBytes {
+		t.Fatal(len(key), made, err)
+	}
+	if again, made, err := mainserver.OpenIDKey(file, true); err != nil || made || !bytes.Equal(again, key) {
+		t.Error("another key the second time", made, err)
+	}
+	testca.WriteFile(t, file, key[1:])
+	if _, _, err := mainserver.OpenIDKey(file, true); err == nil {
+		t.Error("a damaged key is used")
+	}
+}
+
+// TestIDKeyIsForProxies: nobody else makes ids.
+func TestIDKeyIsForProxies(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, pipeline.IDKeyBytes)
+	w := newWorld(t, func(c *mainserver.Config) { c.IDKey = key })
+	for _, role := range []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin} {
+		k, err := w.as(role).Keys(t.Context())
+		if got := bytes.Equal(k.IDKey, key); err != nil || got != (role == sealmq.RoleProxy) || !got && k.IDKey != nil {
+			t.Errorf("%s: %x, %v", role, k.IDKey, err)
+		}
 	}
 }

@@ -25,7 +25,7 @@ func (p *Proxy) submitBatch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := proxyapi.SubmissionResults{Results: make([]proxyapi.SubmissionResult, len(list))}
-	domain := registeredDomain(r, c, p.cfg.Authority)
+	domain := p.registeredDomain(r, c)
 	var items []pipeline.Item
 	var places []int // of the items in the answer
 	for i := range list {

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -64,7 +65,9 @@ func TestQueueIsAway(t *testing.T) {
 func TestMainServerIsAway(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cache := func(_ *world, c *proxy.Config) { c.KeyCache = filepath.Join(dir, "main.key") }
+	cache := func(_ *world, c *proxy.Config) {
+		c.KeyCache, c.IDKeyFile = filepath.Join(dir, "main.key"), filepath.Join(dir, "ids.key")
+	}
 	w := newWorld(t, cache).ready()
 	c := w.as("acme-01")
 	hold := make(chan struct{})
@@ -90,14 +93,16 @@ func TestMainServerIsAway(t *testing.T) {
 	w.main.set(func() { w.main.err = nil })
 	w.eventually("the messages are not registered", func() bool { return len(w.main.rows()) == 4 })
 
-	// A start without the main server uses the key that was kept.
-	if info, err := os.Stat(filepath.Join(dir, "main.key")); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
-		t.Errorf("%v %v", info, err)
+	// A start without the main server uses the keys that were kept.
+	for _, name := range []string{"main.key", "ids.key"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+			t.Errorf("%v %v", info, err)
+		}
 	}
 	w.stop()
 	w.main.set(func() { w.main.err = unreachable })
 	cfg := minimal(w)
-	cfg.KeyCache = filepath.Join(dir, "main.key")
+	cache(w, &cfg)
 	again, err := proxy.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +125,7 @@ func TestMainServerIsAway(t *testing.T) {
 func TestWithoutAKey(t *testing.T) {
 	for name, change := range map[string]func(*world){
 		"none":                 func(w *world) { w.main.keys = nil },
+		"no key of ids":        func(w *world) { w.main.idKey = nil },
 		"no entry":             func(w *world) { w.main.keys = [][]byte{[]byte("x")} },
 		"of a client":          func(w *world) { w.newKey(sealmq.RoleClient) },
 		"of a proxy":           func(w *world) { w.newKey(sealmq.RoleProxy) },
@@ -129,7 +135,9 @@ func TestWithoutAKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, func(w *world, _ *proxy.Config) { change(w) })
-			w.eventually("it does not ask", func() bool { return strings.Contains(w.log.String(), "the main server's key is not current") })
+			w.eventually("it does not ask", func() bool {
+				return strings.Contains(w.log.String(), "the main server's key is not current")
+			})
 			c := w.as("acme-01")
 			if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
 				t.Errorf("%d %s", a.StatusCode, a.body)
@@ -141,6 +149,7 @@ func TestWithoutAKey(t *testing.T) {
 				t.Errorf("%d messages", n)
 			}
 			w.opener = w.newKey(sealmq.RoleServer)
+			w.main.set(func() { w.main.idKey = bytes.Repeat([]byte{7}, pipeline.IDKeyBytes) })
 			if name == "revoked" {
 				return
 			}
@@ -230,8 +239,11 @@ func TestConfigIsChecked(t *testing.T) {
 	for name, change := range map[string]func(*proxy.Config){
 		"no queue":     func(c *proxy.Config) { c.Queue = nil },
 		"no authority": func(c *proxy.Config) { c.Authority = nil },
-		"short secret": func(c *proxy.Config) { c.Secret = c.Secret[1:] },
-		"long texts":   func(c *proxy.Config) { c.MaxBody = pipeline.MaxBody + 1 },
+		"damaged key of ids": func(c *proxy.Config) {
+			c.IDKeyFile = filepath.Join(t.TempDir(), "ids.key")
+			testca.WriteFile(t, c.IDKeyFile, []byte("short"))
+		},
+		"long texts": func(c *proxy.Config) { c.MaxBody = pipeline.MaxBody + 1 },
 	} {
 		cfg := minimal(w)
 		change(&cfg)

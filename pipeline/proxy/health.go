@@ -32,6 +32,15 @@ func (p *Proxy) newHealth() *httpkit.Health {
 			}
 			return httpkit.Finding{}
 		}},
+		{Name: "id_key", Run: func(context.Context) httpkit.Finding {
+			if p.keys.idKey.Load() == nil {
+				return httpkit.Finding{Level: httpkit.Down, Reason: "there is no key of message ids yet; the main server has it"}
+			}
+			if why := p.keys.stranger.Load(); why != nil {
+				return httpkit.Finding{Level: httpkit.Degraded, Reason: *why}
+			}
+			return httpkit.Finding{}
+		}},
 	}
 	return httpkit.NewHealth(p.cfg.Version, false, append(checks, p.cfg.Checks...)...)
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // Bounds of what identifies a client without a certificate.
@@ -96,6 +98,15 @@ func (p *Proxy) keyed(key string, addr netip.Addr) (httpkit.Caller, error) {
 	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByAPIKey}, nil
 }
 
+// clientID is whose messages a caller sends. A name of our own authority that looks like a
+// foreign client's is no exception from the form.
+func (p *Proxy) clientID(c httpkit.Caller) string {
+	if c.Source != httpkit.ByCertificate || p.issuers[c.Issuer] && !pipeline.IsForeignClient(c.ID) {
+		return c.ID
+	}
+	return pipeline.ForeignClient(c.ID, c.Issuer)
+}
+
 func plainClient(name string) sealmq.Identity {
 	return sealmq.Identity{ID: name, CommonName: name, Role: sealmq.RoleClient}
 }
@@ -113,21 +124,30 @@ func contains(list []netip.Prefix, addr netip.Addr) bool {
 type ownCertificate struct{ last atomic.Pointer[ownState] }
 
 type ownState struct {
-	at  time.Time
-	err error
+	at   time.Time
+	leaf *x509.Certificate // nil if there is none
+	err  error
 }
 
 // ownFor is how long the answer is good.
 const ownFor = 100 * time.Millisecond
 
 // checkOwn says why the proxy's own certificate is no good, or nil. A proxy whose certificate
-// is revoked is cut off from its clients too.
+// is revoked is cut off from its clients too. Once it has another certificate, nothing is
+// sealed with the old one any more: the old one may be revoked next.
 func (p *Proxy) checkOwn(now time.Time) error {
-	if s := p.own.last.Load(); s != nil && now.Sub(s.at) < ownFor && !now.Before(s.at) {
-		return s.err
+	last := p.own.last.Load()
+	if last != nil && now.Sub(last.at) < ownFor && !now.Before(last.at) {
+		return last.err
 	}
 	s := &ownState{at: now}
 	chain := p.cfg.Certificate()
+	if len(chain) > 0 {
+		s.leaf = chain[0]
+	}
+	if last != nil && !s.leaf.Equal(last.leaf) {
+		p.keys.rotate()
+	}
 	switch {
 	case len(chain) == 0:
 		s.err = errors.New("the proxy has no certificate")

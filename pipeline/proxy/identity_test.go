@@ -3,20 +3,27 @@ package proxy_test
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/proxy"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // shows makes a client show its certificate, whatever authorities the server names.
@@ -75,6 +82,42 @@ func TestWhoMaySubmit(t *testing.T) {
 	}
 	if w.count("proxy_messages_failed_total", "invalid_certificate") == 0 || w.count("proxy_certificate_validations_total", "missing") == 0 {
 		t.Error("refusals are not counted")
+	}
+}
+
+// TestTwoAuthoritiesWithOneName: a client is a name of one authority. Another authority's client of
+// the same name has its own messages.
+func TestTwoAuthoritiesWithOneName(t *testing.T) {
+	w := newWorld(t, nil).ready()
+	foreign := testca.New(t)
+	w.listenWith(foreign.RootPEM())
+	ofForeign := func(name string) *http.Client {
+		conf := foreign.ClientTLS(name)
+		conf.RootCAs = w.ca.Pool()
+		return w.client(conf, true)
+	}
+	theirs := "acme-01@" + strings.TrimPrefix(mtls.Issuer(foreign.Root()), "sha256:")[:16]
+	a := w.ask(w.as("acme-01"), "POST", "/submit", good, "Idempotency-Key", "k")
+	b := w.ask(ofForeign("acme-01"), "POST", "/submit", good, "Idempotency-Key", "k")
+	if a.StatusCode != 202 || b.StatusCode != 202 || a.m["client_id"] != "acme-01" || b.m["client_id"] != theirs || b.m["duplicate"] != nil || a.m["message_id"] == b.m["message_id"] {
+		t.Errorf("%d %s\n%d %s", a.StatusCode, a.body, b.StatusCode, b.body)
+	}
+	w.eventually("the messages are not registered", func() bool { return len(w.main.rows()) == 2 })
+	for _, tc := range []struct {
+		c    *http.Client
+		id   any
+		want int
+	}{{w.as("acme-01"), a.m["message_id"], 200}, {ofForeign("acme-01"), b.m["message_id"], 200}, {ofForeign("acme-01"), a.m["message_id"], 404}} {
+		if got := w.ask(tc.c, "GET", fmt.Sprintf("/api/v1/messages/%v", tc.id), ""); got.StatusCode != tc.want {
+			t.Errorf("%v: %d %s, want %d", tc.id, got.StatusCode, got.body, tc.want)
+		}
+	}
+	// Nobody of our own authority can pass for it.
+	if got := w.ask(w.as(theirs), "POST", "/submit", good); got.StatusCode != 202 || got.m["client_id"] == theirs {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
+	if got := w.ask(ofForeign(strings.Repeat("x", sealmq.MaxNameBytes)), "POST", "/submit", good); got.StatusCode != 403 {
+		t.Errorf("a name that is too long: %d %s", got.StatusCode, got.body)
 	}
 }
 
@@ -215,7 +258,6 @@ func TestCommandsOfTheDesignDocuments(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	w := newWorld(t, nil).ready()
 	dir := t.TempDir()
 	sh := func(script string) string {
 		t.Helper()
@@ -237,6 +279,11 @@ openssl x509 -req -in proxy.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out pr
 	if err != nil {
 		t.Fatal(err)
 	}
+	roots, err := mtls.ReadAuthorities(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(_ *world, c *proxy.Config) { c.Authority = append(c.Authority, roots...) }).ready()
 	w.listenWith(imported)
 	testca.WriteFile(t, filepath.Join(dir, "server_ca.crt"), w.ca.RootPEM())
 	url := strings.Replace(w.url, "127.0.0.1", "localhost", 1)
@@ -255,4 +302,36 @@ openssl x509 -req -in proxy.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out pr
 	if out := sh(curl + ` --cert proxy.crt --key proxy.key; echo; cat answer`); !strings.HasPrefix(out, "503\n") && !strings.HasPrefix(out, "403\n") {
 		t.Errorf("revoked: %s", out)
 	}
+}
+
+// TestRenewedCertificate: once the proxy has another certificate, it seals with that one, so that
+// the old one can be revoked for any reason.
+func TestRenewedCertificate(t *testing.T) {
+	var own atomic.Pointer[tls.Certificate]
+	var later atomic.Int64
+	w := newWorld(t, func(w *world, c *proxy.Config) {
+		own.Store(&w.own)
+		c.Signer = func() (*seal.Signer, error) {
+			return seal.NewSigner("proxy", own.Load().Certificate, own.Load().PrivateKey)
+		}
+		c.Certificate = func() []*x509.Certificate { return []*x509.Certificate{own.Load().Leaf, w.ca.Root()} }
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	}).ready()
+	c := w.as("acme-01")
+	if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	renewed := w.ca.Issue(w.ca.Template("proxy", sealmq.RoleProxy))
+	own.Store(&renewed)
+	w.revoked.revoke(w.own.Leaf)
+	later.Store(int64(time.Second))
+	if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	w.verifier.Revocation = w.revoked
+	items := w.queue.stored()
+	if _, err := pipeline.OpenItem(w.opener, &items[0]); !errors.Is(err, seal.ErrRevoked) {
+		t.Errorf("the item before: %v", err)
+	}
+	w.open(items[1])
 }

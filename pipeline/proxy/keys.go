@@ -3,6 +3,9 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -26,11 +30,16 @@ const (
 	maxEntries    = 16
 )
 
-// keys finds the main server's key and seals for it.
+// keys finds the main server's keys: the one to seal for, and the one that ids are made with.
 type keys struct {
 	cfg      *Config
-	verifier *trust.Verifier
+	verifier seal.Verifier
 	current  atomic.Pointer[sealing]
+	// idKey is the key of ids, nil if there is none yet. Once it is there it stays: with
+	// another one repeats would not be recognised.
+	idKey atomic.Pointer[[]byte]
+	// stranger is a sentence about a main server whose key of ids is another one, or nil.
+	stranger atomic.Pointer[string]
 }
 
 // sealing is a key that is in use.
@@ -40,16 +49,66 @@ type sealing struct {
 	raw   []byte
 }
 
-func newKeys(cfg *Config) *keys {
-	v := trust.NewVerifier(cfg.Authority...)
-	v.Identifier = mtls.NewIdentifier(cfg.Authority...)
-	v.Revocation = cfg.revocation()
-	v.Now = cfg.Now
-	k := &keys{cfg: cfg, verifier: v}
+func newKeys(cfg *Config) (*keys, error) {
+	k := &keys{cfg: cfg, verifier: cfg.Verifier}
+	if k.verifier == nil {
+		v := trust.NewVerifier(cfg.Authority...)
+		v.Identifier = mtls.NewIdentifier(cfg.Authority...)
+		v.Revocation = cfg.revocation()
+		v.Now = cfg.Now
+		k.verifier = v
+	}
 	if err := k.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		cfg.Log.Warn("the cached key of the main server cannot be used; the proxy asks for it", "file", cfg.KeyCache, "error", err)
 	}
-	return k
+	if cfg.IDKeyFile == "" {
+		return k, nil
+	}
+	key, err := durable.ReadPrivate(cfg.FS, cfg.IDKeyFile, 2*pipeline.IDKeyBytes)
+	switch {
+	case durable.IsNotExist(err):
+		return k, nil
+	case err == nil && len(key) != pipeline.IDKeyBytes:
+		err = fmt.Errorf("%s does not have %d bytes; remove it, and the proxy asks the main server for the key", cfg.IDKeyFile, pipeline.IDKeyBytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key of message ids: %w", err)
+	}
+	k.idKey.Store(&key)
+	return k, nil
+}
+
+// takeIDKey takes the main server's key of ids into use, unless there is one.
+func (k *keys) takeIDKey(key []byte) error {
+	own := k.idKey.Load()
+	switch {
+	case len(key) != pipeline.IDKeyBytes:
+		if own == nil {
+			return errors.New("the main server has no key of message ids")
+		}
+	case own == nil:
+		k.idKey.Store(&key)
+		if k.cfg.IDKeyFile == "" {
+			return nil
+		}
+		if err := durable.WriteFile(k.cfg.FS, k.cfg.IDKeyFile, key, 0o600); err != nil {
+			k.cfg.Log.Warn("the key of message ids cannot be kept; a start without the main server will take no messages", "file", k.cfg.IDKeyFile, "error", err)
+		}
+	case subtle.ConstantTimeCompare(*own, key) == 1:
+		k.stranger.Store(nil)
+	case k.stranger.Load() == nil:
+		text := fmt.Sprintf("this proxy's key of message ids (%s) is not the main server's (%s), so repeats at other proxies are not recognised; remove the file of the wrong one",
+			fingerprint(*own), fingerprint(key))
+		k.stranger.Store(&text)
+		k.cfg.Log.Error(text, "file", k.cfg.IDKeyFile)
+	}
+	return nil
+}
+
+// fingerprint tells keys apart and says nothing about them.
+func fingerprint(key []byte) string {
+	sum := sha256.Sum256(append([]byte("sealmq/pipeline/ids/fingerprint/v1\x00"), key...))
+	return hex.EncodeToString(sum[:8])
 }
 
 // check says whether an entry is the main server's: signed by a certificate of the role
@@ -130,12 +189,15 @@ func (k *keys) save() error {
 func (k *keys) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	entries, err := k.cfg.Main.Keys(ctx)
+	got, err := k.cfg.Main.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the main server for its key: %w", err)
 	}
+	if err := k.takeIDKey(got.IDKey); err != nil {
+		return err
+	}
 	before := k.current.Load()
-	if err := k.use(entries); err != nil {
+	if err := k.use(got.Entries); err != nil {
 		return fmt.Errorf("the main server's key cannot be used: %w", err)
 	}
 	if k.current.Load() == before {
@@ -174,17 +236,29 @@ func (k *keys) run(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		next -= wait
-		k.recheck()
+		if k.recheck() {
+			next = 0
+		}
 	}
 }
 
-func (k *keys) recheck() {
+// recheck reports whether it has taken the key out of use.
+func (k *keys) recheck() bool {
 	s := k.current.Load()
 	if s == nil {
-		return
+		return false
 	}
 	if err := k.check(s.entry); err != nil && !errors.Is(err, seal.ErrUndecided) {
 		k.current.CompareAndSwap(s, nil)
 		k.cfg.Log.Error("the main server's key is taken out of use, and no messages are taken until there is another", "error", err)
+		return true
+	}
+	return false
+}
+
+// rotate begins a new epoch, which the proxy's present certificate signs.
+func (k *keys) rotate() {
+	if s := k.current.Load(); s != nil {
+		s.Rotate()
 	}
 }

@@ -44,24 +44,26 @@ type APIKey struct {
 type Config struct {
 	Queue pipeline.Queue
 	Main  pipeline.Main
-	// Authority are the roots of our own authority. A key of the main server counts only
-	// below one of them, and only they make roles.
+	// Authority are the roots of our own authority: only they make roles.
 	Authority []*x509.Certificate
 	// Signer is who seals: a certificate of the role proxy. It is asked for each epoch.
 	Signer func() (*seal.Signer, error)
 	// Certificate is the proxy's own certificate with its chain, leaf first, root last, as
 	// it is in use now.
 	Certificate func() []*x509.Certificate
-	// Secret has pipeline.IDKeyBytes; all proxies of one queue have the same. It makes the
-	// ids of messages with a client's key, and the digests.
-	Secret []byte
 
 	// Revocation may be nil: then nothing is revoked.
 	Revocation Revocations
+	// Verifier decides whose key counts as the main server's (default: what is below Authority
+	// and not revoked).
+	Verifier seal.Verifier
 	// KeyCache is the file that keeps the main server's key for a start without it; empty
 	// keeps it in memory only.
 	KeyCache string
-	// FS holds KeyCache (default the system's).
+	// IDKeyFile keeps the key that all proxies make message ids with, which the main server
+	// gives them; empty keeps it in memory only.
+	IDKeyFile string
+	// FS holds KeyCache and IDKeyFile (default the system's).
 	FS durable.FS
 	// MaxBody is the longest text in code points (default pipeline.DefaultMaxBody, at most
 	// pipeline.MaxBody).
@@ -103,19 +105,18 @@ type Proxy struct {
 	register *registrar
 	keys     *keys
 	apiKeys  []apiKey
+	issuers  map[string]bool // our own, as in an Identity
 	own      ownCertificate
 	health   *httpkit.Health
 	buffers  sync.Pool // of *buffer
 }
 
-// New makes a Proxy. Without a usable key of the main server in the cache it answers
-// submissions with 503 until Run has fetched one.
+// New makes a Proxy. Without usable keys of the main server in its files it answers
+// submissions with 503 until Run has fetched them.
 func New(cfg Config) (*Proxy, error) {
 	switch {
 	case cfg.Queue == nil || cfg.Main == nil || cfg.Signer == nil || cfg.Certificate == nil || len(cfg.Authority) == 0:
 		return nil, errors.New("a proxy needs a queue, a main server, a certificate and its authority")
-	case len(cfg.Secret) != pipeline.IDKeyBytes:
-		return nil, fmt.Errorf("the secret of the proxies has %d bytes, not %d", pipeline.IDKeyBytes, len(cfg.Secret))
 	case cfg.MaxBody < 0 || cfg.MaxBody > pipeline.MaxBody:
 		return nil, fmt.Errorf("the limit of a text is 1 to %d characters", pipeline.MaxBody)
 	}
@@ -137,15 +138,20 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Rate == nil {
 		cfg.Rate = &httpkit.Rate{PerSecond: httpkit.DefaultRate}
 	}
-	p := &Proxy{cfg: cfg}
+	p := &Proxy{cfg: cfg, issuers: make(map[string]bool)}
+	for _, root := range cfg.Authority {
+		p.issuers[mtls.Issuer(root)] = true
+	}
 	p.metrics = newMetrics(p)
 	p.limiter = httpkit.NewRateLimiter(*cfg.Rate, cfg.PerClient, 0)
 	p.enqueuer = &enqueuer{queue: cfg.Queue}
 	p.counts = &counts{queue: cfg.Queue, now: cfg.Now}
 	p.register = newRegistrar(cfg.Main, cfg.MaxBacklog, p.metrics, cfg.Log)
-	p.keys = newKeys(&p.cfg)
 	p.buffers.New = func() any { return new(buffer) }
 	var err error
+	if p.keys, err = newKeys(&p.cfg); err != nil {
+		return nil, err
+	}
 	if p.apiKeys, err = parseAPIKeys(cfg.APIKeys); err != nil {
 		return nil, err
 	}

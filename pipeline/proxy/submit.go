@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -10,8 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
-	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -29,7 +28,7 @@ func (p *Proxy) submit(w http.ResponseWriter, r *http.Request) {
 		httpkit.WriteError(w, r, err)
 		return
 	}
-	it, err := p.seal(m, c, registeredDomain(r, c, p.cfg.Authority), now)
+	it, err := p.seal(m, c, p.registeredDomain(r, c), now)
 	if err != nil {
 		httpkit.WriteError(w, r, err)
 		return
@@ -60,12 +59,15 @@ func b2i(b bool) int {
 }
 
 // admit makes the checks that need no body: is the proxy itself in order, and may this
-// client submit now?
+// client submit now? The caller that it returns has the client's id as its ID.
 func (p *Proxy) admit(w http.ResponseWriter, r *http.Request) (httpkit.Caller, time.Time, error) {
 	now := p.cfg.Now()
 	c, _ := httpkit.CallerOf(r.Context())
 	if err := p.checkOwn(now); err != nil {
 		return c, now, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "This proxy takes no messages: " + err.Error()}
+	}
+	if c.ID = p.clientID(c); len(c.ID) > sealmq.MaxNameBytes {
+		return c, now, httpkit.Errorf(httpkit.CodeAuthorization, "The client's name is too long")
 	}
 	q := p.limiter.Take(c.ID, 1, now)
 	q.SetHeaders(w.Header())
@@ -140,20 +142,20 @@ func (p *Proxy) seal(m *message, c httpkit.Caller, domain string, now time.Time)
 	case m.hasDomain:
 		it.Domain = m.domain
 	}
+	s, idKey := p.keys.current.Load(), p.keys.idKey.Load()
+	if s == nil || idKey == nil {
+		return it, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "This proxy has no key of the main server yet; try again", RetryAfter: time.Second}
+	}
 	if m.key != "" {
-		it.MessageID = pipeline.MessageIDFor(p.cfg.Secret, c.ID, m.key)
+		it.MessageID = pipeline.MessageIDFor(*idKey, it.ClientID, m.key)
 	} else {
 		it.MessageID = pipeline.NewMessageID(now)
 	}
 	content := pipeline.Content{SenderNumber: m.number, MessageBody: m.body, Metadata: m.said()}
-	it.Digest = pipeline.DigestOf(p.cfg.Secret, &it, &content)
+	it.Digest = pipeline.DigestOf(*idKey, &it, &content)
 	var err error
 	if content.Metadata, err = m.sealedMetadata(&it); err != nil {
 		return it, err
-	}
-	s := p.keys.current.Load()
-	if s == nil {
-		return it, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "This proxy has no key of the main server yet; try again", RetryAfter: time.Second}
 	}
 	if err := pipeline.SealItem(s.Sealer, &it, content); err != nil {
 		return it, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "This proxy cannot seal messages now", Err: err}
@@ -163,20 +165,15 @@ func (p *Proxy) seal(m *message, c httpkit.Caller, domain string, now time.Time)
 
 // registeredDomain is the domain in a certificate of our own authority (its organisational
 // unit), or empty if there is none but the default.
-func registeredDomain(r *http.Request, c httpkit.Caller, authority []*x509.Certificate) string {
-	if c.Source != httpkit.ByCertificate || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+func (p *Proxy) registeredDomain(r *http.Request, c httpkit.Caller) string {
+	if c.Source != httpkit.ByCertificate || !p.issuers[c.Issuer] || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return ""
 	}
 	units := r.TLS.PeerCertificates[0].Subject.OrganizationalUnit
 	if len(units) != 1 || units[0] == pipeline.DefaultDomain || pipeline.CheckDomain(units[0]) != nil {
 		return ""
 	}
-	for _, root := range authority {
-		if c.Issuer == mtls.Issuer(root) {
-			return units[0]
-		}
-	}
-	return ""
+	return units[0]
 }
 
 // outcome is the error for what the queue did with an item, or nil if it is stored.

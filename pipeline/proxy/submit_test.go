@@ -1,9 +1,13 @@
 package proxy_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/proxy"
 )
@@ -273,6 +278,50 @@ func TestRepeats(t *testing.T) {
 	}
 	if n := w.count("proxy_messages_failed_total", "conflict"); n != 3 {
 		t.Errorf("%v conflicts", n)
+	}
+}
+
+// TestRepeatsAtAnotherProxy: all proxies make the same id of a client's key, because the main server
+// gives them one key for that. A proxy with a key of its own says that it is one.
+func TestRepeatsAtAnotherProxy(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, func(_ *world, c *proxy.Config) { c.IDKeyFile = filepath.Join(dir, "first") }).ready()
+	c := w.as("acme-01")
+	first := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k")
+	if first.StatusCode != 202 {
+		t.Fatalf("%d %s", first.StatusCode, first.body)
+	}
+	second := func(file string, key []byte) {
+		t.Helper()
+		cfg := minimal(w)
+		cfg.IDKeyFile = filepath.Join(dir, file)
+		if key != nil {
+			testca.WriteFile(t, cfg.IDKeyFile, key)
+		}
+		var err error
+		if w.proxy, err = proxy.New(cfg); err != nil {
+			t.Fatal(err)
+		}
+		w.listenWith(nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); w.proxy.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		w.eventually("the second proxy has no keys", func() bool { return w.ask(c, "POST", "/submit", good).StatusCode == 202 })
+	}
+	second("second", nil)
+	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 202 || a.m["message_id"] != first.m["message_id"] || a.m["duplicate"] != true {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if a := w.ask(c, "GET", "/health", ""); a.m["checks"].(map[string]any)["id_key"] != "healthy" {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	second("stranger", bytes.Repeat([]byte{8}, pipeline.IDKeyBytes))
+	if a := w.ask(c, "GET", "/health", ""); a.m["status"] != "degraded" || !strings.Contains(a.body, "this proxy's key of message ids (") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if kept, err := os.ReadFile(filepath.Join(dir, "stranger")); err != nil || kept[0] != 8 {
+		t.Errorf("its key was replaced: %v", err)
 	}
 }
 

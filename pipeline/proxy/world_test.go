@@ -26,6 +26,7 @@ import (
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/proxy"
 	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // queue keeps items in memory and recognises repeats, as every queue does.
@@ -95,6 +96,7 @@ func (q *queue) stored() []pipeline.Item {
 type mainServer struct {
 	mu         sync.Mutex
 	keys       [][]byte
+	idKey      []byte
 	err        error
 	hold       chan struct{}
 	registered []pipeline.Item
@@ -152,11 +154,11 @@ func (m *mainServer) Find(_ context.Context, clientID, id string) (pipeline.Mess
 	return pipeline.MessageState{}, false, m.err
 }
 
-func (m *mainServer) Keys(context.Context) ([][]byte, error) {
+func (m *mainServer) Keys(context.Context) (pipeline.Keys, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked++
-	return m.keys, m.err
+	return pipeline.Keys{Entries: m.keys, IDKey: m.idKey}, m.err
 }
 
 // revocations is a list that a test changes.
@@ -207,6 +209,7 @@ type world struct {
 	log      *lockedBuffer
 	proxy    *proxy.Proxy
 	opener   *seal.Opener
+	verifier *trust.Verifier // of the opener
 	own      tls.Certificate
 	url      string
 	stop     func()
@@ -227,8 +230,8 @@ func (b *lockedBuffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); retur
 // newWorld makes a proxy whose key of the main server is there. change may be nil.
 func newWorld(t testing.TB, change func(*world, *proxy.Config)) *world {
 	t.Helper()
-	w := &world{t: t, ca: testca.New(t), queue: &queue{}, main: &mainServer{}, revoked: &revocations{}, registry: prometheus.NewRegistry(), log: &lockedBuffer{}}
-	w.own = w.ca.Leaf("proxy", sealmq.RoleProxy)
+	w := &world{t: t, ca: testca.New(t), queue: &queue{}, main: &mainServer{idKey: bytes.Repeat([]byte{7}, pipeline.IDKeyBytes)}, revoked: &revocations{}, registry: prometheus.NewRegistry(), log: &lockedBuffer{}}
+	w.own, w.verifier = w.ca.Leaf("proxy", sealmq.RoleProxy), w.ca.Verifier()
 	w.opener = w.newKey(sealmq.RoleServer)
 	cfg := minimal(w)
 	cfg.Registry, cfg.Version = w.registry, "1.2.3"
@@ -270,7 +273,7 @@ func (w *world) newKey(role sealmq.Role) *seal.Opener {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	opener, err := seal.NewOpener(seal.OpenerConfig{Name: "server", Keys: ring, Verifier: w.ca.Verifier()})
+	opener, err := seal.NewOpener(seal.OpenerConfig{Name: "server", Keys: ring, Verifier: w.verifier})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -286,7 +289,6 @@ func minimal(w *world) proxy.Config {
 			return seal.NewSigner("proxy", w.own.Certificate, w.own.PrivateKey)
 		},
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{w.own.Leaf, w.ca.Root()} },
-		Secret:      bytes.Repeat([]byte{7}, pipeline.IDKeyBytes),
 	}
 }
 

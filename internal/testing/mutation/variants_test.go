@@ -280,4 +280,26 @@ var variants = []variant{
 		in:   "pipeline/records", fn: "describeSQLite", old: `return fmt.Sprintf("SQLite error %d: %s", e.Code(), sqlite.ErrorCodeString[e.Code()&0xFF])`, new: "return err.Error()",
 		caught: suite{pkg: "pipeline/records", test: "TestErrorsShowNoValues/sqlite"},
 	},
+
+	// Nothing that was accepted dies for a reason that an operator can repair.
+	{
+		name: "a row that cannot be read is taken for another message",
+		in:   "pipeline/records", fn: "group.compare", old: "case unreadable(err):", new: "case false:",
+		caught: suite{pkg: "pipeline/records", test: "TestUnreadableRows/sqlite"},
+	},
+	{
+		name: "an item of an authority that is not trusted yet is given up",
+		in:   "pipeline/mainserver", fn: "judge", old: "errors.Is(err, kind)", new: "errors.Is(err, kind) || errors.Is(err, seal.ErrUntrusted)",
+		caught: suite{pkg: "pipeline/mainserver", test: "TestWhatAnOperatorCanRepair"},
+	},
+	{
+		name: "a proxy seals on with a certificate that was replaced",
+		in:   "pipeline/proxy", fn: "Proxy.checkOwn", old: "p.keys.rotate()", new: "",
+		caught: suite{pkg: "pipeline/proxy", test: "TestRenewedCertificate"},
+	},
+	{
+		name: "an item becomes a dead letter although its row does not say so",
+		in:   "pipeline/worker", fn: "Worker.giveUp", old: "err != nil && d.says != \"\"", new: "false",
+		caught: suite{pkg: "pipeline/worker", test: "TestRowsOfDeadLetters"},
+	},
 }
