@@ -64,11 +64,11 @@ func hintFor(err error) string {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &op) && op.Op == "listen" && errors.Is(err, fs.ErrPermission):
-		return `ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another address with --addr, --metrics-addr or in the configuration`
+		return `ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another address in the configuration`
 	case errors.Is(err, durable.ErrLocked):
 		return `another sealmq process uses this data folder; stop it, or choose another folder with --data`
 	case errors.Is(err, syscall.EADDRINUSE):
-		return `another program uses this address; stop it, or choose another address with --addr, --metrics-addr or in the configuration`
+		return `another program uses this address; stop it, choose another address in the configuration, or start only the roles you need, as with "sealmq serve broker"`
 	case errors.Is(err, fs.ErrPermission):
 		return "run as the user that owns the file or folder, or choose another " + flagOf(err)
 	case errors.Is(err, syscall.ENOSPC):

@@ -96,7 +96,7 @@ func (f *folder) must(stdin string, args ...string) string {
 func (f *folder) serve() {
 	f.t.Helper()
 	f.addr = ""
-	f.broker = f.command("", "serve", "--ready-json", "--addr", "127.0.0.1:0")
+	f.broker = f.command("", "serve", "broker", "--ready-json", "--addr", "127.0.0.1:0")
 	log := new(bytes.Buffer)
 	f.broker.Stderr = log
 	out, err := f.broker.StdoutPipe()

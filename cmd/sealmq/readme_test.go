@@ -45,10 +45,11 @@ func TestReadmeWalk(t *testing.T) {
 		"sealmq-data/certs/admin.crt", "accepting clients",
 		"sealmq-data/certs/alice.crt", "sealmq-data/certs/bob.crt", "sealmq-data/keys/bob.key",
 		"queue letters gets what is published to post with key bob", "name         bob", "read out",
-		"sent 1 message", "letters      1", "the broker cannot read it",
+		"sent 1 message", "letters                 1", "the broker cannot read it",
 		"received 1 new message", `"message":"Dear Bob, noon is fine.\n"`, `"sender":"alice"`, `"publisher":"alice"`,
 		"(2 keys open messages)", "received 2 new messages", "received ", "numbers.jsonl (100000 in it)", "100000\n",
 		"sealmq: error: not allowed to delete 'letters'", "sealmq: hint: ", "deleted",
+		"queued as ", "acme-01 ", "nobody can read it there", "revoked every certificate of acme-01",
 		"0 lost, 0 delivered twice, 0 changed",
 	} {
 		_, after, found := strings.Cut(rest, want)

@@ -10,8 +10,9 @@ func newRootCmd() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sealmq",
 		Short: "Move messages that nobody in between can read, and lose none that was confirmed",
-		Long: `SealMQ is a message broker for sealed messages over mutual TLS. It confirms a message when it is on
-stable storage, and delivers it until it is acknowledged.
+		Long: `SealMQ is a message broker for sealed messages over mutual TLS, and a pipeline that takes messages over
+HTTPS and stores them encrypted. It confirms a message when it is on stable storage, and delivers it
+until it is acknowledged.
 
 Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 		Version:           buildVersion().String(),

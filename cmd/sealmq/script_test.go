@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,20 +105,24 @@ type brokersKey struct{}
 
 // scriptCommands are what scripts can do beyond running the program.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	// serve NAME DATA [argument…] starts a broker, waits until it accepts clients, and
-	// sets $NAME_ADDR, $NAME_METRICS, $NAME_PROXY and $NAME_MAIN. With NAME=ADDR in place of NAME it
-	// listens there.
+	// serve NAME DATA [role…] [flag…] starts a node, by default a broker, on free ports, waits
+	// until it accepts clients, and sets $NAME_ADDR, $NAME_METRICS, $NAME_PROXY and $NAME_MAIN.
+	// With NAME=ADDR in place of NAME the broker listens there.
 	"serve": func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg || len(args) < 2 {
-			ts.Fatalf("usage: serve NAME[=ADDR] DATA [argument...]")
+			ts.Fatalf("usage: serve NAME[=ADDR] DATA [role...] [flag...]")
 		}
 		name, addr, _ := strings.Cut(args[0], "=")
 		exe, err := binary()
 		ts.Check(err)
 		log, err := os.OpenFile(ts.MkAbs(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		ts.Check(err)
+		flags := slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, "-") })
+		if flags < 0 {
+			flags = len(args)
+		}
 		p, err := brokerproc.Start(context.Background(), brokerproc.Config{
-			Exe: exe, Data: ts.MkAbs(args[1]), Addr: addr, Args: args[2:], Log: log,
+			Exe: exe, Data: ts.MkAbs(args[1]), Roles: args[2:flags], Addr: addr, Args: args[flags:], Log: log,
 		})
 		ts.Check(err)
 		ts.Defer(func() {

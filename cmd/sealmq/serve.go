@@ -43,11 +43,20 @@ func newServeCmd() *cobra.Command {
 	var profile string
 	cmd := &cobra.Command{
 		Use:   "serve [ROLE...]",
-		Short: "Run the broker",
-		Long: `Run the broker until it is interrupted. The first start makes what is missing in the data folder: an
-authority, a server certificate, an administrator certificate and the store.
+		Short: "Run the broker and the pipeline",
+		Long: `Run a node until it is interrupted. The first start makes what is missing in the data folder: an
+authority, certificates for this machine and for an administrator, keys and the store.
 
-ROLE says what this node does: broker, proxy, worker, main. Without a role it is a broker.`,
+ROLE says what the node does:
+
+  broker  exchanges and queues for clients with the line protocol, and the queue of the pipeline
+  proxy   takes messages of the pipeline over HTTPS
+  worker  delivers them from the queue to the main server
+  main    stores them, and has the API for administrators
+
+Without a role it does all of this.`,
+		Example: `  sealmq serve
+  sealmq serve broker`,
 		Args:      checkRoles,
 		ValidArgs: roles,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -71,7 +80,7 @@ ROLE says what this node does: broker, proxy, worker, main. Without a role it is
 	}
 	configFlag(cmd.Flags(), "addr", "server.addr", "listen for clients on this address, `host:port`; port 0 is a free port")
 	configFlag(cmd.Flags(), "metrics-addr", "metrics.addr", "serve metrics and health on this address, `host:port`, or off")
-	cmd.Flags().BoolVar(&readyJSON, "ready-json", false, "print one JSON line to standard output when the broker accepts clients")
+	cmd.Flags().BoolVar(&readyJSON, "ready-json", false, "print one JSON line to standard output when the node accepts clients")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this `file`")
 	_ = cmd.Flags().MarkHidden("cpuprofile")
 	return cmd
@@ -89,13 +98,14 @@ func checkRoles(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// A node is what the parts of a running broker share.
+// A node is what the parts of a running process share.
 type node struct {
 	cfg       Config
 	log       *slog.Logger
 	registry  *prometheus.Registry
 	readyJSON io.Writer // gets the ready line; may be nil
 
+	first bool // the data folder was made by this start
 	files mtls.Files
 	// authority is nil if the configuration names files.
 	authority *ca.Authority
@@ -116,11 +126,11 @@ type node struct {
 func (n *node) has(role string) bool { return slices.Contains(n.roles, role) }
 
 // serve runs a node until ctx ends or a part fails.
-func serve(ctx context.Context, cfg Config, roles []string, readyJSON io.Writer, stderr io.Writer) error {
-	if len(roles) == 0 {
-		roles = []string{"broker"}
+func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer, stderr io.Writer) error {
+	if len(wanted) == 0 {
+		wanted = roles
 	}
-	n := &node{cfg: cfg, roles: roles, log: newLogger(cfg.Log, stderr), registry: prometheus.NewRegistry(), readyJSON: readyJSON}
+	n := &node{cfg: cfg, roles: wanted, log: newLogger(cfg.Log, stderr), registry: prometheus.NewRegistry(), readyJSON: readyJSON}
 	stopTuning := tuneGC()
 	defer stopTuning()
 	err := runParts(ctx, n.parts())
@@ -174,15 +184,18 @@ func (n *node) openFiles() error {
 		n.files = mtls.Files{Cert: t.Cert, Key: t.Key, CA: t.CA}
 		return nil
 	}
-	if err := n.checkPorts(); err != nil {
-		return err
+	if _, err := os.Stat(ca.In(n.cfg.Data).Root); errors.Is(err, os.ErrNotExist) {
+		n.first = true
+		if err := n.checkPorts(); err != nil {
+			return err
+		}
 	}
 	res, err := ca.Setup(n.cfg.Data, nil, ca.Options{Roles: n.certificateRoles()})
 	if err != nil {
 		return err
 	}
-	for _, f := range res.Made {
-		n.log.Info("made", "file", f)
+	if len(res.Made) > 0 {
+		n.log.Info("made", "files", strings.Join(res.Made, " "))
 	}
 	for _, f := range res.Renewed {
 		n.log.Info("renewed", "file", f)
@@ -213,14 +226,20 @@ func (n *node) watchRevocations(ctx context.Context) error {
 	return nil
 }
 
-// checkPorts checks that the addresses are free before a new data folder is made. So a
-// second broker that is started by mistake leaves no authority behind.
-func (n *node) checkPorts() error {
-	if _, err := os.Stat(ca.In(n.cfg.Data).Root); !errors.Is(err, os.ErrNotExist) {
-		return nil
+// listensAt are the addresses of the node's listeners. The worker's is not among them: it
+// takes the next free port.
+func (n *node) listensAt() []struct{ role, setting, addr string } {
+	return []struct{ role, setting, addr string }{
+		{"broker", "server.addr", n.cfg.Server.Addr}, {"broker", "metrics.addr", n.cfg.Metrics.Addr},
+		{"proxy", "proxy.addr", n.cfg.Proxy.Addr}, {"main", "main.addr", n.cfg.Main.Addr},
 	}
-	for _, at := range []struct{ what, addr string }{{"on " + n.cfg.Server.Addr, n.cfg.Server.Addr}, {"for metrics", n.cfg.Metrics.Addr}} {
-		if at.addr == "off" {
+}
+
+// checkPorts checks that the addresses are free before a new data folder is made. So a
+// second node that is started by mistake leaves no authority behind.
+func (n *node) checkPorts() error {
+	for _, at := range n.listensAt() {
+		if at.addr == "off" || !n.has(at.role) {
 			continue
 		}
 		l, err := net.Listen("tcp", at.addr)
@@ -228,10 +247,19 @@ func (n *node) checkPorts() error {
 			err = l.Close()
 		}
 		if err != nil {
-			return fmt.Errorf("listen %s: %w", at.what, err)
+			return cannotListen(at.role, at.setting, err)
 		}
 	}
 	return nil
+}
+
+// cannotListen says which role and which setting an address belongs to that cannot be used.
+func cannotListen(role, setting string, err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "listen" {
+		return err
+	}
+	return fmt.Errorf("role %s: %s: %w", role, setting, op)
 }
 
 func (n *node) openStore() error {
@@ -335,10 +363,11 @@ func (n *node) openServer() error {
 			Memory: int64(s.MaxMemoryBytes), Handshakes: s.MaxHandshakes,
 			HandshakeTimeout: s.HandshakeTimeout, WriteTimeout: s.WriteTimeout},
 	})
-	if err == nil {
-		n.rechecks = append(n.rechecks, n.server.Recheck)
+	if err != nil {
+		return cannotListen("broker", "server.addr", err)
 	}
-	return err
+	n.rechecks = append(n.rechecks, n.server.Recheck)
+	return nil
 }
 
 func (n *node) openMetrics() error {
@@ -357,7 +386,7 @@ func (n *node) openMetrics() error {
 		Addr: n.cfg.Metrics.Addr, Registry: n.registry, Log: n.log,
 		Live: []metrics.Check{store}, Ready: []metrics.Check{store, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}},
 	})
-	return err
+	return cannotListen("broker", "metrics.addr", err)
 }
 
 func (n *node) revocationStatus() (metrics.Status, string) {
@@ -397,7 +426,7 @@ func (n *node) stopServer(ctx context.Context) error {
 	return nil
 }
 
-// announce logs and prints the broker's addresses.
+// announce logs and prints the node's addresses. At a first start it says how to go on.
 func (n *node) announce() error {
 	r := brokerproc.Ready{Data: n.cfg.Data, PID: os.Getpid()}
 	if n.server != nil {
@@ -416,6 +445,10 @@ func (n *node) announce() error {
 		r.MetricsAddr = n.metrics.Addr().String()
 	}
 	n.log.Info("accepting clients", "addr", r.Addr, "metrics", r.MetricsAddr, "proxy", r.ProxyAddr, "worker", r.WorkerAddr, "main", r.MainAddr, "data", r.Data)
+	if n.first && r.ProxyAddr != "" {
+		n.log.Info("send a first message", "to", "https://"+r.ProxyAddr+"/submit",
+			"with", fmt.Sprintf(`sealmq submit --data %s --as %s --sender +4915200000000 --message hello`, shellWord(n.cfg.Data), ca.AdminName))
+	}
 	if n.readyJSON == nil {
 		return nil
 	}

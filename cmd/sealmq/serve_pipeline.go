@@ -251,7 +251,8 @@ func (n *node) verifier(file string) seal.Verifier {
 // openMainListener opens the main server's API.
 func (n *node) openMainListener() error {
 	if n.authority == nil {
-		return withHint(errors.New("the role main has no authority"), "leave tls.cert, tls.key and tls.ca empty, so that the authority in the data folder is used")
+		return withHint(errors.New("the role main has no authority"),
+			`leave tls.cert, tls.key and tls.ca empty, so that the authority in the data folder is used, or start the other roles only, as with "sealmq serve broker"`)
 	}
 	queue, err := n.queueFor(sealmq.RoleServer)
 	if err != nil {
@@ -264,7 +265,7 @@ func (n *node) openMainListener() error {
 		return err
 	}
 	n.pipeline.mainServer, err = n.listenHTTPS(sealmq.RoleServer, n.cfg.Main.Addr, router)
-	return err
+	return cannotListen("main", "main.addr", err)
 }
 
 // signerOf returns the signer of a role's certificate as it is now.
@@ -318,7 +319,7 @@ func (n *node) openProxy() error {
 
 func (n *node) openProxyListener() (err error) {
 	n.pipeline.proxyServer, err = n.listenHTTPS(sealmq.RoleProxy, n.cfg.Proxy.Addr, n.pipeline.proxy.Router())
-	return err
+	return cannotListen("proxy", "proxy.addr", err)
 }
 
 // chainOf returns the certificate of a role with its chain, root last, as it is now.
@@ -388,7 +389,7 @@ func (n *node) openWorkerPages() (err error) {
 		}
 		cfg.Addr = next
 	}
-	return err
+	return cannotListen("worker", "worker.addr", err)
 }
 
 func (n *node) workerStatus() (metrics.Status, string) {

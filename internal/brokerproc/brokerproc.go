@@ -1,6 +1,6 @@
-// Package brokerproc runs sealmq as a child process. Start runs a broker ("sealmq serve")
-// and waits until it accepts clients; Run runs any other command. Both can be stopped and
-// killed.
+// Package brokerproc runs sealmq as a child process. Start runs a node ("sealmq serve"), by
+// default a broker, and waits until it accepts clients; Run runs any other command. Both can
+// be stopped and killed.
 //
 // On Linux the kernel ends the process when its parent dies. Elsewhere the caller must
 // call Kill, for example with defer. The package does not look at the output: it goes
@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -22,21 +23,24 @@ import (
 type Config struct {
 	// Exe is the sealmq executable.
 	Exe string
-	// Data is the broker's data folder. If it is missing, the broker makes it.
+	// Data is the node's data folder. If it is missing, the node makes it.
 	Data string
-	// Addr and MetricsAddr are host:port; empty is a free port of 127.0.0.1.
+	// Roles are what the node does; none is a broker. The listeners of the other roles get
+	// free ports of 127.0.0.1 unless Env says otherwise.
+	Roles []string
+	// Addr and MetricsAddr are the broker's host:port; empty is a free port of 127.0.0.1.
 	Addr, MetricsAddr string
 	// Args are further arguments for "sealmq serve".
 	Args []string
 	// Env is added to the environment of this process, without its SEALMQ_ variables.
 	Env []string
-	// Log receives the broker's log; nil discards it.
+	// Log receives the node's log; nil discards it.
 	Log io.Writer
 	// Timeout is how long the start may take; 0 is one minute.
 	Timeout time.Duration
 }
 
-// Ready is what the broker prints to its standard output once it accepts clients.
+// Ready is what the node prints to its standard output once it accepts clients.
 type Ready struct {
 	Addr        string `json:"addr"`
 	MetricsAddr string `json:"metrics_addr"`
@@ -48,7 +52,7 @@ type Ready struct {
 	PID        int    `json:"pid"`
 }
 
-// Process is a broker. It accepts clients until it ends and Done is closed.
+// Process is a node. It accepts clients until it ends and Done is closed.
 type Process struct {
 	Ready
 	// Took is the time from the start of the process until it accepted clients.
@@ -56,18 +60,23 @@ type Process struct {
 	*Command
 }
 
-// defaultTimeout is how long the start of a broker may take.
+// defaultTimeout is how long the start of a node may take.
 const defaultTimeout = time.Minute
 
-// Start runs the broker and returns when it accepts clients. If it ends before, the error
+// Start runs the node and returns when it accepts clients. If it ends before, the error
 // says why, in the words of its log.
 func Start(ctx context.Context, cfg Config) (*Process, error) {
 	const freePort = "127.0.0.1:0"
 	args := append([]string{"serve", "--ready-json", "--data", cfg.Data,
 		"--addr", cmp.Or(cfg.Addr, freePort), "--metrics-addr", cmp.Or(cfg.MetricsAddr, freePort)}, cfg.Args...)
+	if len(cfg.Roles) == 0 {
+		cfg.Roles = []string{"broker"}
+	}
+	args = append(args, cfg.Roles...)
+	env := []string{"SEALMQ_PROXY_ADDR=" + freePort, "SEALMQ_MAIN_ADDR=" + freePort, "SEALMQ_WORKER_ADDR=" + freePort}
 	out := &firstLine{got: make(chan []byte, 1)}
 	began := time.Now()
-	c, err := Run(CommandConfig{Exe: cfg.Exe, Args: args, Env: cfg.Env, Out: out, Log: cfg.Log})
+	c, err := Run(CommandConfig{Exe: cfg.Exe, Args: args, Env: append(env, cfg.Env...), Out: out, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +87,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	select {
 	case line := <-out.got:
 		err = json.Unmarshal(line, &p.Ready)
-		if err == nil && p.Addr == "" {
+		if err == nil && p.Addr+p.MainAddr+p.ProxyAddr+p.WorkerAddr == "" {
 			err = errors.New("the ready line names no address")
 		}
 	case <-c.done:
@@ -97,7 +106,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	if text := p.tail.String(); text != "" && !errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("it said: %s", text)
 	}
-	return nil, fmt.Errorf("start broker: %w", err)
+	return nil, fmt.Errorf("start %s: %w", strings.Join(cfg.Roles, ", "), err)
 }
 
 // firstLine passes on the first line that is written to it.

@@ -331,7 +331,7 @@ func (p *power) cutStart(ctx context.Context) error {
 	// The kernel kills the process when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, p.host.Exe, "serve", "--data", p.host.Data, "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0")
+	cmd := exec.CommandContext(ctx, p.host.Exe, "serve", "broker", "--data", p.host.Data, "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0")
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	var log bytes.Buffer
