@@ -23,7 +23,7 @@ help: ## list the targets
 build: ## build bin/sealmq
 	$(GO) build -trimpath -o bin/sealmq ./cmd/sealmq
 
-demo: build ## send sealed messages through a broker that is killed on the way
+demo: build ## sealed letters through a broker, and messages over HTTPS to the database, with crashes on the way
 	./bin/sealmq demo $(if $(ONCE),--once)
 
 test: ## run the tests

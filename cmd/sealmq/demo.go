@@ -14,17 +14,21 @@ func newDemoCmd() *cobra.Command {
 	var f demoFlags
 	cmd := standalone(&cobra.Command{
 		Use:   "demo",
-		Short: "See sealed messages survive crashes of sender, broker and receiver",
+		Short: "See sealed messages survive crashes, and a stolen certificate refused",
 		Long: `Start a broker in a new folder on free ports, and send sealed letters through it from one client to
 another. Sender, broker and receiver are processes of their own; each is killed once (kill -9) and
 started again. Count the letters that arrived, and search the broker's files for their text.
+
+Then start the roles of the pipeline, and submit messages over HTTPS with a certificate. The worker is
+killed half-way. Count the rows in the database, search all files for texts and numbers, revoke the client,
+and measure how long it is still let in.
 
 Then the demo prints where to look, and runs until Ctrl-C. At the end it removes everything, unless
 --dir names a folder.`,
 	}, f.run)
 	cmd.Flag("json").Usage = "with --once: print one JSON object"
 	cmd.Flags().BoolVar(&f.once, "once", false, "exit after counting, with status 0 if all is well and 1 if not")
-	cmd.Flags().IntVar(&f.messages, "messages", demo.DefaultMessages, fmt.Sprintf("number of messages to send, from %d to %d", demo.MinMessages, demo.MaxMessages))
+	cmd.Flags().IntVar(&f.messages, "messages", demo.DefaultMessages, fmt.Sprintf("number of letters to send, from %d to %d", demo.MinMessages, demo.MaxMessages))
 	cmd.Flags().StringVar(&f.dir, "dir", "", "new or empty `folder` that keeps everything (default: a temporary one)")
 	return cmd
 }
@@ -119,7 +123,20 @@ func printDemo(say func(string, ...any), r *demo.Result) {
 	say("  arrived twice           %d", r.Duplicates)
 	say("  readable at the broker  %d  (a message that was not sealed was found %s)", r.PlaintextHits, times(r.ControlHits))
 	say("  killed and restarted    sender %s, broker %s, receiver %s", times(r.SenderRestarts), times(r.BrokerRestarts), times(r.ReceiverRestarts))
+	p := &r.Pipeline
 	say("")
+	say("  submitted over HTTPS    %d", p.Submitted)
+	say("  in the database         %d  (%d lost, %d twice; the worker was killed %s)", p.Delivered, p.Lost, p.Duplicates, times(p.WorkerRestarts))
+	say("  sealed at rest          %s", yesNo(p.SealedAtRest))
+	say("  revoked client          refused after %.0f ms, and on new connections: %s", r.Trust.RevocationMS, yesNo(r.Trust.RevokedRefused))
+	say("")
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "NO"
 }
 
 func times(n int) string {

@@ -14,7 +14,8 @@ func printWhereToLook(say func(string, ...any), exe, atTheEnd string, d *demo.De
 	say("  metrics         http://%s/metrics", d.MetricsAddr())
 	say("  health          http://%s/health/ready", d.MetricsAddr())
 	say("  received        %s", d.ReceivedFile())
-	say("  broker's log    %s", d.LogFile())
+	say("  pipeline        %s/docs, %s/docs", d.ProxyURL(), d.MainURL())
+	say("  logs            %s, and of the pipeline's roles beside it", d.LogFile())
 	say("  certificates    %s", ca.In(d.Data()).Certs())
 	say("")
 	say("Try, in another terminal:")
@@ -22,7 +23,7 @@ func printWhereToLook(say func(string, ...any), exe, atTheEnd string, d *demo.De
 		say("  %s", c)
 	}
 	say("")
-	say("Ctrl-C ends the broker%s.", atTheEnd)
+	say("Ctrl-C ends all processes%s.", atTheEnd)
 }
 
 // demoCommands send one more message, look at it, and receive it.
@@ -37,6 +38,8 @@ func demoCommands(exe string, d *demo.Demo) []string {
 		fmt.Sprintf("%s receive %s %s --as %s --key-file %s --out %s --count 1", exe, demo.Queue, to, demo.Receiver, shellWord(d.PrivateKeyFile()), file),
 		fmt.Sprintf("tail -n 1 %s", file),
 		fmt.Sprintf("%s stats %s", exe, to),
+		fmt.Sprintf("%s submit --data %s --as %s --proxy-url %s --sender +4915200000000 --message 'one message more'", exe, shellWord(d.Data()), demo.OtherClient, d.ProxyURL()),
+		fmt.Sprintf("%s message list --data %s --main-url %s --limit 3", exe, shellWord(d.Data()), d.MainURL()),
 	}
 }
 

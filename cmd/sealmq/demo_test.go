@@ -46,7 +46,7 @@ func TestDemoCommandsCanBePasted(t *testing.T) {
 		}
 		all.Write(text)
 	}
-	for _, want := range []string{"sent 1 message", "inbox", "received 1 new message", "one letter more"} {
+	for _, want := range []string{"sent 1 message", "inbox", "received 1 new message", "one letter more", "queued as ", "acme-02"} {
 		if !strings.Contains(all.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, all.String())
 		}

@@ -50,23 +50,23 @@ func (d *Demo) judge(r *Result) (err error) {
 	if err := d.count(r); err != nil {
 		return err
 	}
-	if r.PlaintextHits, err = d.searchBroker("letters", marker); err != nil {
+	if r.PlaintextHits, err = d.search("the letters", marker, d.files()...); err != nil {
 		return err
 	}
-	r.ControlHits, err = d.searchBroker("a message that was not sealed", controlMarker)
+	r.ControlHits, err = d.search("a message that was not sealed", controlMarker, d.files()...)
 	return err
 }
 
-// searchBroker counts the broker's files, including its log, that contain a text. The
-// largest are the segments of 32 MiB.
-func (d *Demo) searchBroker(of, what string) (found int, err error) {
+// search counts the files, in folders or alone, that contain a text. The largest are the
+// segments of 32 MiB.
+func (d *Demo) search(of, what string, roots ...string) (found int, err error) {
 	searched := 0
 	look := func(path string, e fs.DirEntry, err error) error {
 		var content []byte
 		if err == nil && e.Type().IsRegular() {
 			content, err = os.ReadFile(path)
 		}
-		if errors.Is(err, fs.ErrNotExist) { // the broker may remove files meanwhile
+		if errors.Is(err, fs.ErrNotExist) { // a process may remove files meanwhile
 			return nil
 		}
 		searched += len(content)
@@ -75,11 +75,11 @@ func (d *Demo) searchBroker(of, what string) (found int, err error) {
 		}
 		return err
 	}
-	for _, root := range []string{d.Data(), d.LogFile()} {
+	for _, root := range roots {
 		if err := filepath.WalkDir(root, look); err != nil {
-			return 0, fmt.Errorf("search the broker's files: %w", err)
+			return 0, fmt.Errorf("search the files: %w", err)
 		}
 	}
-	d.cfg.Say("searched %d MiB of the broker's files for the text of %s: found in %d", searched>>20, of, found)
+	d.cfg.Say("searched %d MiB of files for %s: found in %d", searched>>20, of, found)
 	return found, nil
 }

@@ -1,9 +1,11 @@
-// Package demo shows the product at work in a minute. A sender seals letters for a receiver
-// and sends them through a broker, and each of the three is killed once. At the end it
-// counts the letters in the receiver's file, and searches the broker's files for the text
-// of the letters.
+// Package demo shows both jobs of the product in a minute. A sender seals letters for a
+// receiver and sends them through a broker, and each of the three is killed once. Then a
+// client submits messages over HTTPS, through proxy, worker and main server to the database;
+// the worker is killed on the way, and at the end the client is revoked. The demonstration
+// counts the letters in the receiver's file and the rows in the database, and searches all
+// files for the texts.
 //
-// All three are processes, so that they can really be killed. The package prints nothing:
+// All of these are processes, so that they can really be killed. The package prints nothing:
 // it reports its steps through Config.Say.
 package demo
 
@@ -63,9 +65,11 @@ type Result struct {
 	// PlaintextHits is how many of the broker's files contain a letter's text; it must be
 	// 0. ControlHits is the same for a message that is not sealed; it must not be 0, or
 	// the search does not work.
-	PlaintextHits int     `json:"plaintext_hits"`
-	ControlHits   int     `json:"plaintext_control_hits"`
-	Seconds       float64 `json:"seconds"`
+	PlaintextHits int            `json:"plaintext_hits"`
+	ControlHits   int            `json:"plaintext_control_hits"`
+	Pipeline      PipelineResult `json:"pipeline"`
+	Trust         TrustResult    `json:"trust"`
+	Seconds       float64        `json:"seconds"`
 }
 
 // Failed is an error if a promise was broken, or nil.
@@ -82,7 +86,7 @@ func (r *Result) Failed() error {
 		return fmt.Errorf("broker, sender and receiver were restarted %d, %d and %d times, not once each",
 			r.BrokerRestarts, r.SenderRestarts, r.ReceiverRestarts)
 	}
-	return nil
+	return errors.Join(r.Pipeline.failed(), r.Trust.failed())
 }
 
 // Demo is a running demonstration.
@@ -91,11 +95,13 @@ type Demo struct {
 	key     *seal.PrivateKey // the receiver's
 	log     *os.File         // the broker's log
 	process *brokerproc.Process
+
+	main, proxy, worker role
 }
 
 // Start makes certificates and keys and starts the broker. Close must follow.
 func Start(ctx context.Context, cfg Config) (_ *Demo, err error) {
-	d := &Demo{cfg: cfg}
+	d := &Demo{cfg: cfg, main: role{name: "main"}, proxy: role{name: "proxy"}, worker: role{name: "worker"}}
 	if err := d.makeCertificates(); err != nil {
 		return nil, err
 	}
@@ -160,13 +166,13 @@ func (d *Demo) Done() <-chan struct{} { return d.process.Done() }
 // stopTimeout is how long a process may take to stop.
 const stopTimeout = 20 * time.Second
 
-// Close stops the broker. The folder stays.
+// Close stops all processes. The folder stays.
 func (d *Demo) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	var err error
+	err := d.stopPipeline(ctx)
 	if d.process != nil {
-		err = d.process.Stop(ctx)
+		err = errors.Join(err, d.process.Stop(ctx))
 	}
 	return errors.Join(err, d.log.Close())
 }

@@ -29,10 +29,29 @@ type run struct {
 	result           Result
 }
 
-// Run sends the letters, kills sender, broker and receiver once each on the way, and
-// counts what arrived.
-func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
+// Run shows both jobs and counts what arrived.
+func (d *Demo) Run(ctx context.Context) (*Result, error) {
 	began := time.Now()
+	res, err := d.runLetters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.cfg.Say("")
+	p, err := d.runPipeline(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the pipeline: %w", err)
+	}
+	t, err := d.runRevocation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res.Pipeline, res.Trust, res.Seconds = *p, *t, time.Since(began).Seconds()
+	return res, nil
+}
+
+// runLetters sends the letters, kills sender, broker and receiver once each on the way, and
+// counts what arrived.
+func (d *Demo) runLetters(ctx context.Context) (_ *Result, err error) {
 	if err := d.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -71,7 +90,6 @@ func (d *Demo) Run(ctx context.Context) (_ *Result, err error) {
 	if err := d.judge(&r.result); err != nil {
 		return nil, err
 	}
-	r.result.Seconds = time.Since(began).Seconds()
 	return &r.result, nil
 }
 
