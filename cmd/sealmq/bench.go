@@ -69,6 +69,7 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the load generator to `file`")
 	fl.StringVar(&f.memProfile, "memprofile", "", "write a memory profile of the load generator to `file`")
 	fl.StringVar(&f.brokerProfile, "broker-cpuprofile", "", "write a CPU profile of the started broker to `file`")
+	cmd.AddCommand(newBenchPipelineCmd())
 	return cmd
 }
 

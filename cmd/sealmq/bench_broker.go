@@ -48,9 +48,9 @@ func (f *benchFlags) broker(cmd *cobra.Command) (*benchBroker, error) {
 // startBroker starts "sealmq serve" in the folder of --dir or in a temporary one.
 func (f *benchFlags) startBroker(cmd *cobra.Command) (*benchBroker, error) {
 	b := &benchBroker{data: f.dir, kill: f.Phase == bench.Publish}
-	err := b.prepareFolder(f)
+	err := b.prepareFolder(f.Phase == bench.Both)
 	if err == nil {
-		err = b.start(cmd, f)
+		err = b.start(cmd, f.brokerProfile, brokerproc.Config{})
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.close())
@@ -58,10 +58,10 @@ func (f *benchFlags) startBroker(cmd *cobra.Command) (*benchBroker, error) {
 	return b, nil
 }
 
-// prepareFolder makes the folder and measures the disk below it.
-func (b *benchBroker) prepareFolder(f *benchFlags) (err error) {
-	if f.Phase == bench.Both {
-		if b.data, err = os.MkdirTemp(f.dir, "sealmq-bench-"); err != nil {
+// prepareFolder makes the folder, or a temporary one in it, and measures the disk below it.
+func (b *benchBroker) prepareFolder(temporary bool) (err error) {
+	if temporary {
+		if b.data, err = os.MkdirTemp(b.data, "sealmq-bench-"); err != nil {
 			return fmt.Errorf("make a folder for the broker: %w", err)
 		}
 		b.temporary = true
@@ -80,17 +80,18 @@ func (b *benchBroker) prepareFolder(f *benchFlags) (err error) {
 	return err
 }
 
-func (b *benchBroker) start(cmd *cobra.Command, f *benchFlags) error {
-	exe, err := os.Executable()
-	if err != nil {
+// start starts the process. cfg may have roles and an environment.
+func (b *benchBroker) start(cmd *cobra.Command, profile string, cfg brokerproc.Config) (err error) {
+	if cfg.Exe, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	cfg := brokerproc.Config{Exe: exe, Data: b.data, Env: []string{"SEALMQ_LOG_LEVEL=warn"}, Log: cmd.ErrOrStderr()}
+	cfg.Data, cfg.Log = b.data, cmd.ErrOrStderr()
+	cfg.Env = append(cfg.Env, "SEALMQ_LOG_LEVEL=warn")
 	if path := cmd.Flag("config"); path.Changed {
 		cfg.Args = append(cfg.Args, "--config", path.Value.String())
 	}
-	if f.brokerProfile != "" {
-		cfg.Args = append(cfg.Args, "--cpuprofile", f.brokerProfile)
+	if profile != "" {
+		cfg.Args = append(cfg.Args, "--cpuprofile", profile)
 	}
 	b.began = time.Now()
 	if b.process, err = brokerproc.Start(cmd.Context(), cfg); err != nil {
