@@ -65,6 +65,19 @@ func TestFileVerifierReadsItsFileEachTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("revoked", second, seal.ErrRevoked)
+
+	// Roles are those of our own authority, which may change too.
+	v = trust.FileVerifier{CA: f.CA, OwnRoot: filepath.Join(f.Dir, "own.crt")}
+	role := func(want sealmq.Role) {
+		t.Helper()
+		s, err := v.Verify([]*x509.Certificate{second.Leaf("edge", sealmq.RoleProxy).Leaf}, now)
+		if err != nil || s.Role != want {
+			t.Errorf("%+v, %v; want the role %s", s, err, want)
+		}
+	}
+	role(sealmq.RoleClient)
+	testca.WriteFile(t, v.OwnRoot, second.RootPEM())
+	role(sealmq.RoleProxy)
 }
 
 // TestRolesOfOurOwnAuthority: without the file of our root nobody has more than a name

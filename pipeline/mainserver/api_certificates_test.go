@@ -12,6 +12,9 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
@@ -187,6 +190,19 @@ func TestVerifyCertificate(t *testing.T) {
 	expiring := s.want(200, "GET", "/api/v1/certificates/expiring?days=3", "")
 	if list := expiring.items(); len(list) != 1 || list[0]["client_id"] != "acme-02" {
 		t.Errorf("%s", expiring.body)
+	}
+}
+
+// TestForeignClientIsRevokedElsewhere: no entry of ours would hit its certificates.
+func TestForeignClientIsRevokedElsewhere(t *testing.T) {
+	s := newServer(t, nil)
+	name := pipeline.ForeignClient("acme-01", mtls.Issuer(testca.New(t).Root()))
+	s.register(name, "m-1")
+	if a := s.want(409, "POST", "/api/v1/clients/"+name+"/revoke", `{}`); !strings.Contains(a.body, "another authority") {
+		t.Errorf("%s", a.body)
+	}
+	if s.revoked.Len() != 0 {
+		t.Error("something was revoked")
 	}
 }
 

@@ -162,12 +162,16 @@ func TestWithoutAKey(t *testing.T) {
 	}
 }
 
-// TestKeyIsTakenOutOfUse: a main server whose certificate is revoked is not sealed for.
+// TestKeyIsTakenOutOfUse: a main server whose certificate is revoked is not sealed for. Its next key
+// is asked for at once.
 func TestKeyIsTakenOutOfUse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil).ready()
 	w.revoked.revoke(w.ca.Leaf("server", sealmq.RoleServer).Leaf)
+	leaf := w.ca.Issue(w.ca.Template("server", sealmq.RoleServer))
+	w.newKeyOf(leaf)
 	w.eventually("it is still in use", func() bool { return strings.Contains(w.log.String(), "taken out of use") })
+	w.eventually("the next key is not used", func() bool { return w.ask(w.as("acme-01"), "POST", "/submit", good).StatusCode == 202 })
 }
 
 // TestRegistrarIsBounded: the newest are left out, counted, and what waits goes out when

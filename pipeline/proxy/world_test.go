@@ -254,9 +254,10 @@ func newWorld(t testing.TB, change func(*world, *proxy.Config)) *world {
 
 // newKey gives the main server a key that a certificate of the role signs, and returns who
 // can open what is sealed for it.
-func (w *world) newKey(role sealmq.Role) *seal.Opener {
+func (w *world) newKey(role sealmq.Role) *seal.Opener { return w.newKeyOf(w.ca.Leaf("server", role)) }
+
+func (w *world) newKeyOf(leaf tls.Certificate) *seal.Opener {
 	w.t.Helper()
-	leaf := w.ca.Leaf("server", role)
 	key, err := seal.Generate(seal.DefaultSuite, 0)
 	if err != nil {
 		w.t.Fatal(err)

@@ -89,6 +89,28 @@ func TestServerKilledUnderLoad(t *testing.T) {
 }
 
 // Two processes write the same messages to one server.
+// TestIsNew: keys may be made for a database that Open has not seen.
+func TestIsNew(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		if is, err := records.IsNew(ctx(t), records.Config{URL: e.url}); is || err != nil {
+			t.Errorf("after Open: %v, %v", is, err)
+		}
+		fresh := "sqlite:" + filepath.Join(t.TempDir(), "other.db")
+		if e.name != "" {
+			var err error
+			if fresh, _, err = mariaDB(t).Database(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if is, err := records.IsNew(ctx(t), records.Config{URL: fresh}); !is || err != nil {
+			t.Errorf("before Open: %v, %v", is, err)
+		}
+	})
+	if _, err := records.IsNew(ctx(t), records.Config{URL: "mysql://u:p@127.0.0.1:1/none"}); sealmq.CodeOf(err) != sealmq.Unavailable {
+		t.Errorf("no server: %v", err)
+	}
+}
+
 func TestTwoProcessesOnOneServer(t *testing.T) {
 	address, name, err := mariaDB(t).Database()
 	if err != nil {
