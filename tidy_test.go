@@ -125,6 +125,7 @@ var places = []place{
 
 	{"engine/enginetest", tests, "*", "", "every engine passes it"},
 	{"pipeline/queuetest", tests, "*", "", "every queue of the pipeline passes it"},
+	{"internal/testing/pipelineproc", tests, "ca internal/brokerproc mtls", "", "it runs the real program"},
 	{"internal/testing/crash", tests, "*", "", "it kills the real program"},
 	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},
 	{"internal/testing/faultfs", tests, "*", "", "files that fail"},

@@ -107,3 +107,9 @@ func TestKill(t *testing.T) {
 	r, err := crash.Kill(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30)))
 	judge(t, r, err)
 }
+
+// TestKillRoles kills the roles of a pipeline at random.
+func TestKillRoles(t *testing.T) {
+	r, err := crash.Pipeline(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30)))
+	judge(t, r, err)
+}
