@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+)
+
+// rolesWorld is a pipeline whose roles are processes, in a folder of its own.
+type rolesWorld struct {
+	*testing.T
+	*pipelineproc.Pipeline
+	dir, data string
+	logs      map[string]*lockedBuffer // by role
+}
+
+// newRolesWorld chooses addresses; nothing runs yet. Program, folder and logs are added to
+// the configuration.
+func newRolesWorld(t *testing.T, cfg pipelineproc.Config) *rolesWorld {
+	t.Helper()
+	w := &rolesWorld{T: t, dir: t.TempDir(), logs: make(map[string]*lockedBuffer)}
+	w.data = filepath.Join(w.dir, "sealmq-data")
+	if err := os.WriteFile(filepath.Join(w.dir, "sealmq.yaml"), []byte("# a test may write its settings here\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Exe, cfg.Data = builtBinary(t), w.data
+	cfg.Log = func(role string) io.Writer { return w.logs[role] }
+	cfg.Env = append(cfg.Env, "SEALMQ_DATA="+w.data, "SEALMQ_CONFIG="+filepath.Join(w.dir, "sealmq.yaml"))
+	for _, role := range pipelineproc.Roles {
+		w.logs[role] = new(lockedBuffer)
+	}
+	var err error
+	if w.Pipeline, err = pipelineproc.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		w.KillAll()
+		for role, log := range w.logs {
+			if t.Failed() {
+				t.Logf("log of the %s:\n%s", role, log.Bytes())
+			}
+		}
+	})
+	return w
+}
+
+// start starts a role, which must become ready.
+func (w *rolesWorld) start(role string) {
+	w.Helper()
+	if err := w.Start(w.Context(), role); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// until waits for a condition. Each look takes a while, so there is no pause.
+func (w *rolesWorld) until(what string, is func() bool) {
+	w.Helper()
+	for began := time.Now(); time.Since(began) < time.Minute; {
+		if is() {
+			return
+		}
+	}
+	w.Fatalf("this was never so: %s", what)
+}
+
+// client makes calls with the certificate of a name.
+func (w *rolesWorld) client(name string) *http.Client {
+	w.Helper()
+	conf, err := w.TLS(name)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return w.httpClient(conf)
+}
+
+func (w *rolesWorld) httpClient(conf *tls.Config) *http.Client {
+	tr := &http.Transport{TLSClientConfig: conf}
+	w.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: time.Minute}
+}
+
+// lockedBuffer is a log that grows while it is read.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) Bytes() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Clone(l.b.Bytes())
+}
