@@ -104,7 +104,7 @@ var places = []place{
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
-	{"pipeline/mainclient", ends, "sealmq api/mainapi pipeline", "database/sql", "a caller has no database"},
+	{"pipeline/mainclient", ends, "sealmq api/mainapi mtls pipeline trust", "database/sql", "a caller has no database"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 

@@ -53,8 +53,8 @@ type Options struct {
 	// Roles are roles besides server and admin that Setup makes a certificate for, named
 	// like the role.
 	Roles []sealmq.Role
-	// KeyElsewhere lets Open succeed although the intermediate's key is not there. What needs
-	// the key then returns ErrNoKey; everything else works.
+	// KeyElsewhere lets Open and Setup succeed although the intermediate's key is not there.
+	// What needs the key then returns ErrNoKey; everything else works.
 	KeyElsewhere bool
 }
 
@@ -297,6 +297,8 @@ func (a *Authority) ensureIntermediate(m *maker) error {
 	switch {
 	case err == nil && key != nil:
 		a.key = key
+		return nil
+	case err == nil && a.options.KeyElsewhere:
 		return nil
 	case err == nil:
 		return missingKey(a.paths.IntermediateKey)

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
 // TestIntermediateKeyElsewhere: everything works but signing.
@@ -40,5 +44,36 @@ func TestIntermediateKeyElsewhere(t *testing.T) {
 	history, err := a.HistoryOf("proxy-1")
 	if err != nil || len(history) != 1 || !slices.Contains(history[0].Hosts, "proxy.example") || len(history[0].Hosts) != len(c.DNSNames)+len(c.IPAddresses) {
 		t.Errorf("%+v, error %v", history, err)
+	}
+}
+
+// TestSetupWithoutTheKey: a node whose authority has its key on another machine starts, also
+// when its certificates should be renewed.
+func TestSetupWithoutTheKey(t *testing.T) {
+	fs, now := faultfs.New(), clock.NewFake(time.Now())
+	options := ca.Options{FS: fs, Clock: now}
+	if _, err := ca.Setup("data", nil, options); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Remove(ca.In("data").IntermediateKey); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Setup("data", nil, options); err == nil {
+		t.Error("a key that nobody put elsewhere is not missed")
+	}
+	options.KeyElsewhere = true
+	for range 2 { // also when its certificates should be renewed
+		res, err := ca.Setup("data", nil, options)
+		if err != nil || res.Authority.HasKey() || len(res.Made)+len(res.Renewed) > 0 {
+			t.Fatalf("%+v, error %v", res, err)
+		}
+		now.Advance(340 * 24 * time.Hour)
+	}
+	options.Roles = []sealmq.Role{sealmq.RoleProxy}
+	if _, err := ca.Setup("data", nil, options); err != nil {
+		t.Errorf("a certificate that is still to come: %v", err)
+	}
+	if _, err := durable.ReadFile(fs, ca.In("data").Key("proxy"), 1<<20); !durable.IsNotExist(err) {
+		t.Error("a key without a certificate was made")
 	}
 }

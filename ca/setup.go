@@ -129,6 +129,9 @@ func (n *renewer) ensure(r Request, stale bool) error {
 			return err // a revoked one is never renewed
 		}
 	}
+	if !n.a.HasKey() && n.a.options.KeyElsewhere {
+		return nil // it is issued where the key is
+	}
 	if key == nil {
 		if key, err = n.m.newKey(keyFile, r.KeyType); err != nil {
 			return err

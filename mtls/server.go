@@ -26,9 +26,10 @@ type Options struct {
 	// ReloadEvery is how often the files are looked at, at most; 0 is
 	// DefaultReloadEvery.
 	ReloadEvery time.Duration
-	// AnswerRevoked lets clients with revoked certificates through the handshake of an
-	// HTTPSConfig, so that they get an answer instead of a broken connection. An
-	// Identifier, which the caller asks for each request, must refuse them.
+	// AnswerRevoked lets clients with revoked certificates, and those of whom it is not
+	// known, through the handshake of an HTTPSConfig, so that they get an answer instead of
+	// a broken connection. An Identifier, which the caller asks for each request, must
+	// refuse them.
 	AnswerRevoked bool
 
 	bare *bareCertificates
@@ -66,6 +67,10 @@ type Revocation interface {
 
 // ErrRevoked says that a certificate is revoked.
 var ErrRevoked = errors.New("certificate is revoked")
+
+// ErrStale says that it is not known whether a certificate is revoked, because the list is
+// too old.
+var ErrStale = errors.New("the list of what is revoked is too old")
 
 // cipherSuites are those of TLS 1.2 with forward secrecy and authenticated encryption,
 // which are also all that CipherMQ knows. TLS 1.3 has no others.
@@ -116,7 +121,7 @@ func HTTPSConfig(files Files, o Options) (*tls.Config, error) {
 			if len(cs.PeerCertificates) == 0 {
 				return nil
 			}
-			if err := verify(cs); err != nil && !(o.AnswerRevoked && errors.Is(err, ErrRevoked)) {
+			if err := verify(cs); err != nil && !(o.AnswerRevoked && (errors.Is(err, ErrRevoked) || errors.Is(err, ErrStale))) {
 				return err
 			}
 			return nil

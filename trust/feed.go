@@ -121,6 +121,27 @@ func (l *RevocationList) Apply(f Feed) (changed bool, err error) {
 	return changed, err
 }
 
+// Add puts one entry into force beside the feed, until there is a complete one.
+func (l *RevocationList) Add(e Entry) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	before := l.index.Load()
+	l.feed.entries = inForce(append(l.feed.entries[:len(l.feed.entries):len(l.feed.entries)], e))
+	l.build()
+	changed := !before.equal(l.index.Load())
+	var err error
+	if changed {
+		err = l.writeFeed()
+	}
+	l.mu.Unlock()
+	if changed {
+		l.tell()
+	}
+	return err
+}
+
 // maxFeedEntries bounds the list that another component can fill.
 const maxFeedEntries = 500_000
 
@@ -144,10 +165,10 @@ func (l *RevocationList) apply(f Feed) (bool, error) {
 	if !f.Full {
 		entries = append(old.entries[:len(old.entries):len(old.entries)], newer(f.Entries, old.version)...)
 	}
-	now, before, same := time.Now(), l.index.Load(), f.Version == old.version
+	now, before, same := l.cfg.Now(), l.index.Load(), f.Version == old.version
 	l.feed = feedState{version: f.Version, entries: inForce(entries), refreshed: now, written: old.written}
 	l.build()
-	changed := !before.equal(l.index.Load())
+	changed := l.lookAtPeers() || !before.equal(l.index.Load())
 	if same && !changed && now.Sub(old.written) < writeFeedEvery {
 		return false, nil
 	}
@@ -226,6 +247,9 @@ func (l *RevocationList) readFeed() error {
 	}
 	if err != nil {
 		return &feedFileError{l.cfg.FeedFile, err}
+	}
+	if now := l.cfg.Now(); f.Refreshed.After(now) {
+		f.Refreshed = now // the clock was wrong, and must not keep the list fresh
 	}
 	l.feed = feedState{version: f.Version, entries: f.Entries, refreshed: f.Refreshed, written: f.Refreshed}
 	return nil

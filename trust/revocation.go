@@ -44,11 +44,17 @@ type ListConfig struct {
 	Files []ListFile
 	// FeedFile keeps the list that Apply gets. It is empty if there is none.
 	FeedFile string
+	// StaleClose is how old the feed may become before Peers refuses everybody; zero is never.
+	StaleClose time.Duration
+	// Roots is the file of the authorities that Peers accepts; empty accepts all.
+	Roots string
 	// Authorities sign CRLs; nil accepts no CRL.
 	Authorities Authorities
 	// NoteLists gives a change of the files other than the ledger a number, as
 	// Ledger.NoteLists does. Nil: Since sends their entries each time.
 	NoteLists func(digest string) error
+	// Now is the time of day (default time.Now).
+	Now func() time.Time
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -62,6 +68,7 @@ type ListConfig struct {
 type RevocationList struct {
 	cfg   ListConfig
 	index atomic.Pointer[index]
+	peers peers
 
 	mu      sync.Mutex // one look at a time; guards what follows
 	sources []*source
@@ -93,6 +100,9 @@ func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	l := &RevocationList{cfg: cfg, changed: make(map[*func()]bool)}
 	for _, f := range cfg.Files {
 		s := &source{ListFile: f, parsed: &parsed{}, crls: make(map[string]*big.Int)}
@@ -111,6 +121,9 @@ func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
 	}
 	if err := l.readFeed(); err != nil {
 		return nil, fmt.Errorf("read revocation list: %w", err)
+	}
+	if err := l.openPeers(); err != nil {
+		return nil, err
 	}
 	l.build()
 	l.note()
@@ -155,6 +168,9 @@ func (l *RevocationList) Problems() []string {
 			list = append(list, fmt.Sprintf("%s: %s", s.Path, p))
 		}
 	}
+	if err := l.peers.rootsErr; err != nil {
+		list = append(list, fmt.Sprintf("the last good authorities are still accepted: %v", err))
+	}
 	return list
 }
 
@@ -167,7 +183,7 @@ func (l *RevocationList) Err() error {
 }
 
 // Watch reads the files again and again until ctx ends, and calls changed after each change
-// of what is revoked.
+// of what is revoked, and of whom Peers lets in.
 func (l *RevocationList) Watch(ctx context.Context, changed func()) {
 	defer l.OnChange(changed)()
 	ticker := time.NewTicker(lookEvery)
@@ -182,7 +198,8 @@ func (l *RevocationList) Watch(ctx context.Context, changed func()) {
 	}
 }
 
-// OnChange calls f after each change of what is revoked, until stop is called.
+// OnChange calls f after each change of what is revoked, and of whom Peers lets in, until stop
+// is called.
 func (l *RevocationList) OnChange(f func()) (stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,9 +222,12 @@ func (l *RevocationList) Refresh() {
 	if changed {
 		l.build()
 	}
+	peers := l.lookAtPeers()
 	l.mu.Unlock()
-	if changed {
+	if changed || peers {
 		l.tell()
+	}
+	if changed {
 		l.note()
 	}
 }

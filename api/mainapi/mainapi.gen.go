@@ -1193,7 +1193,7 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/internal/messages/status (the `UpdateMessages` operationId).
 	UpdateMessages(ctx context.Context, body UpdateMessagesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetRevocations Revoked certificates since a version (proxies and workers)
+	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	//
 	// Corresponds with GET /api/v1/internal/revocations (the `GetRevocations` operationId).
 	GetRevocations(ctx context.Context, params *GetRevocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1804,7 +1804,7 @@ func (c *Client) UpdateMessages(ctx context.Context, body UpdateMessagesJSONRequ
 	return c.Client.Do(req)
 }
 
-// GetRevocations Revoked certificates since a version (proxies and workers)
+// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 //
 // Corresponds with GET /api/v1/internal/revocations (the `GetRevocations` operationId).
 func (c *Client) GetRevocations(ctx context.Context, params *GetRevocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3882,7 +3882,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/internal/messages/status (the `UpdateMessages` operationId).
 	UpdateMessagesWithResponse(ctx context.Context, body UpdateMessagesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMessagesResponse, error)
 
-	// GetRevocationsWithResponse Revoked certificates since a version (proxies and workers)
+	// GetRevocationsWithResponse Revoked certificates since a version (proxies, workers and brokers)
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5992,7 +5992,7 @@ func (c *ClientWithResponses) UpdateMessagesWithResponse(ctx context.Context, bo
 	return ParseUpdateMessagesResponse(rsp)
 }
 
-// GetRevocationsWithResponse Revoked certificates since a version (proxies and workers)
+// GetRevocationsWithResponse Revoked certificates since a version (proxies, workers and brokers)
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -7337,7 +7337,7 @@ type ServerInterface interface {
 	// UpdateMessages Change the states of messages (workers)
 	// (POST /api/v1/internal/messages/status)
 	UpdateMessages(w http.ResponseWriter, r *http.Request)
-	// GetRevocations Revoked certificates since a version (proxies and workers)
+	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	// (GET /api/v1/internal/revocations)
 	GetRevocations(w http.ResponseWriter, r *http.Request, params GetRevocationsParams)
 	// ListMessages List messages, newest first
@@ -10042,7 +10042,7 @@ type StrictServerInterface interface {
 	// UpdateMessages Change the states of messages (workers)
 	// (POST /api/v1/internal/messages/status)
 	UpdateMessages(ctx context.Context, request UpdateMessagesRequestObject) (UpdateMessagesResponseObject, error)
-	// GetRevocations Revoked certificates since a version (proxies and workers)
+	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	// (GET /api/v1/internal/revocations)
 	GetRevocations(ctx context.Context, request GetRevocationsRequestObject) (GetRevocationsResponseObject, error)
 	// ListMessages List messages, newest first

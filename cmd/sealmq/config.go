@@ -25,6 +25,7 @@ type Config struct {
 	Limits  LimitsConfig  `key:"limits"`
 	Metrics MetricsConfig `key:"metrics"`
 	Log     LogConfig     `key:"log"`
+	CA      CAConfig      `key:"ca"`
 
 	Pipeline PipelineConfig `key:"pipeline"`
 	Proxy    ProxyConfig    `key:"proxy"`
@@ -113,6 +114,11 @@ type WorkerConfig struct {
 	Batch         int           `key:"batch" check:"1..500"`
 	RetryInterval time.Duration `key:"retry_interval" check:"1s..24h"`
 	MaxAttempts   int           `key:"max_attempts" check:"-1..1_000_000_000"`
+}
+
+// CAConfig is about authorities that are administered elsewhere.
+type CAConfig struct {
+	StaleClose time.Duration `key:"stale_close" check:"25h..8760h"`
 }
 
 // MainConfig is the role that stores messages.

@@ -3,10 +3,17 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
+	"path/filepath"
+	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -15,8 +22,17 @@ import (
 // names must exist; the others appear with the first revocation. caFile has the accepted
 // authorities.
 func (c *Config) revocationList(caFile string, log *slog.Logger) (*trust.RevocationList, error) {
+	return openRevocations(c.listConfig(caFile, log))
+}
+
+func openRevocations(cfg trust.ListConfig) (*trust.RevocationList, error) {
+	l, err := trust.OpenRevocations(cfg)
+	return l, withHint(err, "correct the list, or restore it from a backup: without it the broker would accept revoked certificates")
+}
+
+func (c *Config) listConfig(caFile string, log *slog.Logger) trust.ListConfig {
 	p, files := ca.In(c.Data), c.revocationFiles()
-	l, err := trust.OpenRevocations(trust.ListConfig{
+	return trust.ListConfig{
 		Files: []trust.ListFile{
 			{Path: p.Revocations, MayBeMissing: true, Ledger: true},
 			{Path: files[0], MayBeMissing: c.TLS.Revoked == ""},
@@ -24,8 +40,89 @@ func (c *Config) revocationList(caFile string, log *slog.Logger) (*trust.Revocat
 		},
 		Authorities: func() []*x509.Certificate { return authorities(caFile, p.Root, p.Intermediate) },
 		Log:         log,
-	})
-	return l, withHint(err, "correct the list, or restore it from a backup: without it the broker would accept revoked certificates")
+	}
+}
+
+// openRevocations opens the list of this node: with the role main it numbers what it reads,
+// so that others can follow it; a node that knows a main server elsewhere follows that one.
+func (n *node) openRevocations() (err error) {
+	cfg := n.cfg.listConfig(n.files.CA, n.log)
+	cfg.Roots = n.files.CA
+	switch {
+	case n.has("main") && n.authority != nil:
+		cfg.NoteLists = n.authority.NoteLists
+	case n.followed():
+		cfg.FeedFile = filepath.Join(n.pipelineFolder(), "revocations-"+string(n.follower())+".json")
+		cfg.StaleClose = n.cfg.CA.StaleClose
+	}
+	n.revoked, err = openRevocations(cfg)
+	return err
+}
+
+// followed reports whether this node has its revocations from a main server elsewhere.
+func (n *node) followed() bool { return !n.has("main") && n.cfg.Pipeline.Main != "" }
+
+// follower is the role as which this node asks the main server.
+func (n *node) follower() sealmq.Role {
+	switch {
+	case n.has("proxy"):
+		return sealmq.RoleProxy
+	case n.has("worker"):
+		return sealmq.RoleWorker
+	}
+	return sealmq.RoleServer
+}
+
+func (n *node) followRevocations(ctx context.Context) error {
+	if !n.followed() {
+		return nil
+	}
+	c, err := n.mainClient(n.follower())
+	if err != nil {
+		return err
+	}
+	c.FollowRevocations(ctx, n.revoked, n.log)
+	return c.Close()
+}
+
+// staleAfter is how old the list may be before health says that it is degraded, and
+// shownAfter before its age is shown at all.
+const (
+	shownAfter = time.Minute
+	staleAfter = 24 * time.Hour
+)
+
+// revocationHealth says how the list is: its age and whether a part of it cannot be used.
+func (n *node) revocationHealth(context.Context) httpkit.Finding {
+	if err := n.revoked.Stale(); err != nil {
+		return httpkit.Finding{Level: httpkit.Down, Value: "stale", Reason: httpkit.TextStale}
+	}
+	f := httpkit.Finding{}
+	age := n.revoked.Age()
+	if age >= shownAfter {
+		f.Value = fmt.Sprintf("%v old", age.Truncate(time.Minute))
+	}
+	switch {
+	case age >= staleAfter:
+		f.Level, f.Reason = httpkit.Degraded, fmt.Sprintf("what is revoked was last asked for %v ago; the main server does not answer", age.Truncate(time.Hour))
+	case n.revoked.Err() != nil:
+		f.Level, f.Reason = httpkit.Degraded, "a list of revocations cannot be used; the last good one is in force"
+	}
+	return f
+}
+
+// revocationStatus is revocationHealth for the listener of operators.
+func (n *node) revocationStatus() (metrics.Status, string) {
+	f := n.revocationHealth(context.Background())
+	switch err := n.revoked.Err(); {
+	case f.Level == httpkit.Down:
+		return metrics.Failing, f.Reason
+	case err != nil:
+		return metrics.Degraded, err.Error()
+	case f.Level == httpkit.Degraded:
+		return metrics.Degraded, f.Reason
+	}
+	return metrics.OK, f.Value
 }
 
 // authorities are the certificates in files, of which some may not exist.
@@ -58,4 +155,39 @@ func (n *node) maintainCRL(ctx context.Context) error {
 	}
 	n.authority.MaintainCRL(ctx, n.log)
 	return nil
+}
+
+// syncAgain is how long after a failure the clients in the database are looked at again.
+const syncAgain = 10 * time.Second
+
+// syncClients keeps the clients in the database in line with the authority: names may be
+// revoked, or let in again, by commands and files.
+func (n *node) syncClients(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	changed <- struct{}{}
+	defer n.revoked.OnChange(func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})()
+	again := time.NewTimer(syncAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		case <-changed:
+		}
+		count, err := mainserver.SyncClients(ctx, n.pipeline.store, n.authority, n.revoked)
+		again.Stop()
+		switch {
+		case err != nil && ctx.Err() == nil:
+			n.log.Warn("the clients in the database are not in line with the authority; trying again", "err", err)
+			again.Reset(syncAgain)
+		case count > 0:
+			n.log.Info("the clients in the database follow the authority", "changed", count)
+		}
+	}
 }

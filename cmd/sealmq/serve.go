@@ -145,6 +145,7 @@ func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer
 func (n *node) parts() []part {
 	list := []part{
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
+		{name: "revocations of the main server", start: func() error { return nil }, run: n.followRevocations},
 		{name: "authority", start: func() error { return nil }, run: n.maintainCRL},
 	}
 	if n.has("broker") {
@@ -172,9 +173,7 @@ func (n *node) openTrust() error {
 	if err := n.openFiles(); err != nil {
 		return err
 	}
-	var err error
-	n.revoked, err = n.cfg.revocationList(n.files.CA, n.log)
-	return err
+	return n.openRevocations()
 }
 
 // openFiles completes the data folder, unless the configuration names files.
@@ -190,7 +189,7 @@ func (n *node) openFiles() error {
 			return err
 		}
 	}
-	res, err := ca.Setup(n.cfg.Data, nil, ca.Options{Roles: n.certificateRoles()})
+	res, err := ca.Setup(n.cfg.Data, nil, ca.Options{Roles: n.certificateRoles(), Lists: n.cfg.revocationFiles(), KeyElsewhere: true})
 	if err != nil {
 		return err
 	}
@@ -201,6 +200,9 @@ func (n *node) openFiles() error {
 		n.log.Info("renewed", "file", f)
 	}
 	n.authority = res.Authority
+	if !n.authority.HasKey() {
+		n.log.Warn("the authority's key is not in the data folder: certificates and CRLs are not issued or renewed here")
+	}
 	n.reportGap(res)
 	p := ca.In(n.cfg.Data)
 	n.files = mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}
@@ -343,11 +345,11 @@ func storeHint(err error) error {
 }
 
 func (n *node) openServer() error {
-	identify, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, n.revoked)
+	identify, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, n.revoked.Peers())
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := mtls.ServerConfig(n.files, mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked, Log: n.log})
+	tlsConfig, err := mtls.ServerConfig(n.files, mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked.Peers(), Log: n.log})
 	if err != nil {
 		return err
 	}
@@ -387,13 +389,6 @@ func (n *node) openMetrics() error {
 		Live: []metrics.Check{store}, Ready: []metrics.Check{store, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}},
 	})
 	return cannotListen("broker", "metrics.addr", err)
-}
-
-func (n *node) revocationStatus() (metrics.Status, string) {
-	if err := n.revoked.Err(); err != nil {
-		return metrics.Degraded, err.Error()
-	}
-	return metrics.OK, ""
 }
 
 func (n *node) storeStatus() (metrics.Status, string) {

@@ -68,7 +68,8 @@ func (n *node) pipelineParts() (list []part) {
 	if n.has("main") {
 		list = append(list, part{name: "listener of the main server", start: n.openMainListener,
 			run:  func(context.Context) error { return n.pipeline.mainServer.Serve() },
-			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }})
+			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }},
+			background("clients of the authority", func() error { return nil }, n.syncClients))
 	}
 	if n.has("proxy") {
 		list = append(list,
@@ -137,7 +138,7 @@ func (n *node) roleFiles(role sealmq.Role) mtls.Files {
 
 // listenHTTPS opens the listener of a role.
 func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router) (*httpkit.Server, error) {
-	conf, err := mtls.HTTPSConfig(n.roleFiles(role), mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked, AnswerRevoked: true, Log: n.log})
+	conf, err := mtls.HTTPSConfig(n.roleFiles(role), mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked.Peers(), AnswerRevoked: true, Log: n.log})
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +148,9 @@ func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router
 
 // queueFor opens the pipeline's queue as a role.
 func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
+	own := n.own(role)
 	connect := func(context.Context) (sealmq.Connection, error) {
-		return n.broker.Connect(broker.Caller{Identity: identity(role)}), nil
+		return n.broker.Connect(broker.Caller{Identity: identity(role)}), own.err()
 	}
 	if !n.has("broker") {
 		conf, err := mtls.ClientConfig(n.roleFiles(role), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
@@ -164,24 +166,33 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 		return nil, fmt.Errorf("the queue of the pipeline: %w", err)
 	}
 	n.pipeline.closers = append(n.pipeline.closers, q.Close)
+	if n.has("broker") {
+		return &ownQueue{q, own}, nil
+	}
 	return q, nil
 }
 
 // mainFor is the main server as a role sees it.
 func (n *node) mainFor(role sealmq.Role) (pipeline.Main, error) {
 	if n.has("main") {
-		return n.pipeline.service.For(identity(role)), nil
+		return n.pipeline.service.For(identity(role), n.own(role).err), nil
 	}
+	c, err := n.mainClient(role)
+	if err != nil {
+		return nil, err
+	}
+	n.pipeline.closers = append(n.pipeline.closers, c.Close)
+	return c, nil
+}
+
+// mainClient calls the main server in another process as a role.
+func (n *node) mainClient(role sealmq.Role) (*mainclient.Client, error) {
 	conf, err := mtls.ClientConfig(n.roleFiles(role), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
 	if err != nil {
 		return nil, err
 	}
 	c, err := mainclient.New(n.cfg.Pipeline.Main, conf)
-	if err != nil {
-		return nil, withHint(err, "set pipeline.main, or run the role main in this process")
-	}
-	n.pipeline.closers = append(n.pipeline.closers, c.Close)
-	return c, nil
+	return c, withHint(err, "set pipeline.main, or run the role main in this process")
 }
 
 // openRecords opens the database and what the main server needs of keys.
@@ -310,7 +321,8 @@ func (n *node) openProxy() error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody,
+		Revocation: n.revoked, Peers: n.revoked.Peers(), Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}},
+		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks,
 		Version: buildVersion().Version, Registry: registry, Log: n.log,
 	})
@@ -378,7 +390,7 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(n.pipeline.worker.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}}}
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}}}
 	for range maxWorkerPorts {
 		if n.pipeline.workerPages, err = metrics.Listen(cfg); !errors.Is(err, syscall.EADDRINUSE) {
 			break

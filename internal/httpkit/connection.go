@@ -14,8 +14,9 @@ import (
 
 // connection is what a connection keeps. Its requests may run at the same time (HTTP/2).
 type connection struct {
-	raw  net.Conn
-	peer atomic.Pointer[peer]
+	raw      net.Conn
+	peer     atomic.Pointer[peer]
+	stopping <-chan struct{} // closed when the server stops
 
 	mu     sync.Mutex
 	idle   bool // no request runs
@@ -29,6 +30,15 @@ type connectionKey struct{}
 func connectionOf(ctx context.Context) *connection {
 	c, _ := ctx.Value(connectionKey{}).(*connection)
 	return c
+}
+
+// Stopping is closed when the server of a request stops: a handler that waits for something
+// must answer then. It is nil, and never closed, if the request came without one.
+func Stopping(ctx context.Context) <-chan struct{} {
+	if c := connectionOf(ctx); c != nil {
+		return c.stopping
+	}
+	return nil
 }
 
 // identify says whose connection it is, and puts it into the registry, so that it ends when

@@ -1,12 +1,15 @@
 package httpkit_test
 
 import (
+	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // waitFor waits until that many connections are open.
@@ -64,5 +67,30 @@ func TestRevocationEndsConnections(t *testing.T) {
 			t.Errorf("bob: %d", a.StatusCode)
 		}
 		w.waitFor(1)
+	}
+}
+
+// TestStaleListLetsNobodyIn: open connections end. While it is not known what is revoked,
+// clients are told so, and health still answers.
+func TestStaleListLetsNobodyIn(t *testing.T) {
+	w := newWorld(t, httpkit.Limits{}, basic)
+	c := w.client(w.ca.ClientTLS("alice"), true)
+	if a := w.ask(c, "GET", "/who", ""); a.StatusCode != 200 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	// An authority that is not accepted any more is no reason to answer.
+	w.list.fail(errors.New("its authority is not accepted any more"))
+	w.router.Recheck()
+	w.waitFor(0)
+
+	w.list.fail(mtls.ErrStale)
+	for _, name := range []string{"alice", "bob"} {
+		c := w.client(w.ca.ClientTLS(name), true)
+		if a := w.ask(c, "GET", "/who", ""); a.StatusCode != 503 || !strings.Contains(a.body, httpkit.TextStale) {
+			t.Errorf("%d %s", a.StatusCode, a.body)
+		}
+		if a := w.ask(c, "GET", "/health", ""); a.StatusCode != 200 {
+			t.Errorf("%d %s", a.StatusCode, a.body)
+		}
 	}
 }

@@ -28,6 +28,14 @@ import (
 type revoked struct {
 	mu   sync.Mutex
 	list []string
+	err  error // for everybody
+}
+
+// fail makes it not known, or decided, for everybody.
+func (r *revoked) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
 }
 
 func (r *revoked) add(c *x509.Certificate) {
@@ -42,7 +50,7 @@ func (r *revoked) Check(chain []*x509.Certificate) error {
 	if slices.Contains(r.list, mtls.Fingerprint(chain[0])) {
 		return mtls.ErrRevoked
 	}
-	return nil
+	return r.err
 }
 
 // lockedBuffer is a log that is read while it is written.

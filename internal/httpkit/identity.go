@@ -14,6 +14,9 @@ const (
 	TextRevoked    = "Client certificate has been revoked"
 )
 
+// TextStale is the refusal of everybody while it is not known what is revoked.
+const TextStale = "Revocations have not been received for too long; try again later"
+
 // ErrNoIdentity is what an Authenticate returns for a request that shows nothing it knows.
 var ErrNoIdentity = errors.New("no identity")
 
@@ -65,6 +68,10 @@ func (rt *Router) refuse(err error) error {
 	if errors.Is(err, mtls.ErrRevoked) {
 		rt.seen("revoked")
 		return &Error{Code: CodeAuthorization, Message: TextRevoked, Close: true, Err: err}
+	}
+	if errors.Is(err, mtls.ErrStale) {
+		rt.seen("unverified")
+		return &Error{Code: CodeUnavailable, Message: TextStale, Close: true, Err: err}
 	}
 	rt.seen("untrusted")
 	return &Error{Code: CodeAuthentication, Message: TextNoIdentity, Close: true, Err: err}

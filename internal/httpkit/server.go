@@ -60,6 +60,8 @@ type Server struct {
 	open     atomic.Int64
 	// connections has a *connection for each open net.Conn.
 	connections sync.Map
+	stop        func() // closes what Stopping returns
+	stopping    chan struct{}
 }
 
 // Listen binds an address. The TLS configuration is mtls.HTTPSConfig's, with AnswerRevoked
@@ -73,7 +75,8 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 		return nil, fmt.Errorf("listen for %s: %w", rt.cfg.Component, err)
 	}
 	limits = limits.withDefaults()
-	s := &Server{listener: netutil.LimitListener(l, limits.MaxConnections)}
+	s := &Server{listener: netutil.LimitListener(l, limits.MaxConnections), stopping: make(chan struct{})}
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.http = &http.Server{
 		Handler:           rt,
 		TLSConfig:         conf,
@@ -92,7 +95,7 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 
 // opened gives a connection its place for what is known of its peer.
 func (s *Server) opened(ctx context.Context, raw net.Conn) context.Context {
-	c := &connection{raw: raw}
+	c := &connection{raw: raw, stopping: s.stopping}
 	s.connections.Store(raw, c)
 	return context.WithValue(ctx, connectionKey{}, c)
 }
@@ -127,6 +130,7 @@ func (s *Server) Serve() error {
 // Shutdown takes no more requests and waits for those that run. If ctx ends first, it
 // closes their connections and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
 	err := s.http.Shutdown(ctx)
 	s.listener.Close() // also when Serve was never called
 	if err != nil {
@@ -137,6 +141,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Close stops at once.
 func (s *Server) Close() error {
+	s.stop()
 	err := s.http.Close()
 	s.listener.Close()
 	return err

@@ -58,7 +58,8 @@ const (
 // Check is one aspect of health.
 type Check struct {
 	Name string
-	// Run answers at once. The reason is one sentence for the operator, empty if OK.
+	// Run answers at once. The reason is one sentence for the operator; with OK it is a
+	// remark, mostly empty.
 	Run func() (status Status, reason string)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -33,6 +34,7 @@ const maxConnections = 16
 type Client struct {
 	api  *mainapi.ClientWithResponses
 	http *http.Transport
+	own  func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 }
 
 // New returns a client for the main server at a URL, https://host:port. conf is what
@@ -57,7 +59,7 @@ func New(address string, conf *tls.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{api: api, http: t}, nil
+	return &Client{api: api, http: t, own: conf.GetClientCertificate}, nil
 }
 
 // Close closes the connections that are not in use.
@@ -144,6 +146,10 @@ func unavailable(format string, args ...any) error {
 	return &sealmq.Error{Code: sealmq.Unavailable, Message: fmt.Sprintf(format, args...)}
 }
 
+// textRevoked is how the main server refuses a caller whose certificate is revoked
+// (specification 1.1).
+const textRevoked = "Client certificate has been revoked"
+
 // refused is the error of an answer that is not the expected one. What is not a refusal for
 // good may pass.
 func refused(resp *http.Response, p *mainapi.Problem) error {
@@ -152,7 +158,13 @@ func refused(resp *http.Response, p *mainapi.Problem) error {
 	}
 	text := fmt.Sprintf("the main server answered %d %s: %s (request %s)", p.Status, p.Code, p.Detail, p.RequestID)
 	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusForbidden:
+		e := &sealmq.Error{Code: sealmq.Denied, Message: text}
+		if p.Detail == textRevoked {
+			e.Err = mtls.ErrRevoked
+		}
+		return e
+	case http.StatusUnauthorized:
 		return &sealmq.Error{Code: sealmq.Denied, Message: text}
 	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
 		return &sealmq.Error{Code: sealmq.BadArgument, Message: text}

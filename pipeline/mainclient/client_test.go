@@ -32,6 +32,7 @@ func (noQueue) Counts(context.Context) (pipeline.Counts, error) { return pipelin
 type world struct {
 	*testing.T
 	authority *ca.Authority
+	revoked   *trust.RevocationList
 	store     *records.Store
 	server    *httpkit.Server
 	url       string
@@ -50,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	result, err := ca.Setup(filepath.Join(t.TempDir(), "data"), nil, ca.Options{})
 	w.must(err)
 	w.authority = result.Authority
-	revoked, err := w.authority.Revocations(true, nil)
+	w.revoked, err = w.authority.Revocations(true, nil)
 	w.must(err)
 	key, err := atrest.ParseKey([]byte(strings.Repeat("1", 63) + "0"))
 	w.must(err)
@@ -70,10 +71,10 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	service, err := mainserver.New(mainserver.Config{Records: w.store, Keys: keys, Opener: opener, IDKey: []byte(idKey)})
 	w.must(err)
-	handler, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: service, Store: w.store, Queue: noQueue{}, Authority: w.authority, Revocations: revoked,
+	handler, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: service, Store: w.store, Queue: noQueue{}, Authority: w.authority, Revocations: w.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }})
 	w.must(err)
-	conf, err := mtls.HTTPSConfig(mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}, mtls.Options{Revocation: revoked, AnswerRevoked: true})
+	conf, err := mtls.HTTPSConfig(mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}, mtls.Options{Revocation: w.revoked, AnswerRevoked: true})
 	w.must(err)
 	w.server, err = httpkit.Listen("127.0.0.1:0", conf, handler, httpkit.Limits{})
 	w.must(err)

@@ -24,7 +24,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{everybody, "GET", "/openapi.json"}, {everybody, "GET", "/docs"}, {everybody, "GET", "/redoc"},
 		{internal, "POST", "/api/v1/internal/messages/register"},
 		{worker, "POST", "/api/v1/internal/messages/deliver"}, {worker, "POST", "/api/v1/internal/messages/status"},
-		{internal, "GET", "/api/v1/internal/clients/acme/messages/m"}, {internal, "GET", "/api/v1/internal/keys"}, {internal, "GET", "/api/v1/internal/revocations"},
+		{internal, "GET", "/api/v1/internal/clients/acme/messages/m"}, {internal, "GET", "/api/v1/internal/keys"}, {"proxy worker server", "GET", "/api/v1/internal/revocations"},
 		{admin, "GET", "/api/v1/messages"}, {admin, "POST", "/api/v1/messages/search"},
 		{admin, "GET", "/api/v1/certificates"}, {admin, "POST", "/api/v1/certificates"}, {admin, "GET", "/api/v1/certificates/expiring"},
 		{admin, "POST", "/api/v1/certificates/verify"}, {admin, "GET", "/api/v1/certificates/" + fp},

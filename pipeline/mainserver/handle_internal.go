@@ -70,6 +70,7 @@ func (h *handler) revocations(ctx context.Context, since uint64, wait time.Durat
 		select {
 		case <-changed:
 		case <-timer.C:
+		case <-httpkit.Stopping(ctx):
 		case <-ctx.Done():
 		}
 		feed = h.cfg.Revocations.Since(since)

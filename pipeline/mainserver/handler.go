@@ -96,7 +96,7 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	h.health = h.newHealth()
 	h.addMetrics()
 	identifier := mtls.NewIdentifier(cfg.Authority.Root())
-	identifier.Revocation = cfg.Revocations
+	identifier.Revocation = cfg.Revocations.Peers()
 	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now})
 	mainapi.HandlerWithOptions(
 		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{
@@ -126,12 +126,15 @@ var (
 	administrators = []sealmq.Role{sealmq.RoleAdmin}
 	callers        = []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker}
 	workers        = []sealmq.Role{sealmq.RoleWorker}
+	followers      = []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer}
 )
 
 // access says who may call what.
 func access(pattern string) httpkit.Options {
 	method, path, _ := strings.Cut(pattern, " ")
 	switch {
+	case path == "/api/v1/internal/revocations":
+		return httpkit.Options{Roles: followers}
 	case strings.HasPrefix(path, "/api/v1/internal/"):
 		return httpkit.Options{Roles: callers, MaxBody: maxBatchBody}
 	case path == "/health", path == "/health/live":

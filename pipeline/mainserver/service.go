@@ -80,19 +80,28 @@ func New(cfg Config) (*Service, error) {
 	return &Service{cfg: cfg, recent: recent{keep: keepRecent}, metrics: m}, nil
 }
 
-// For returns the service as a caller sees it, with the caller's permissions.
-func (s *Service) For(caller sealmq.Identity) pipeline.Main { return &view{Service: s, caller: caller} }
+// For returns the service as a caller in this process sees it, with the caller's permissions.
+// good, which may be nil, is asked for each call why the caller has lost them.
+func (s *Service) For(caller sealmq.Identity, good func() error) pipeline.Main {
+	return &view{Service: s, caller: caller, good: good}
+}
 
 // view is a pipeline.Main for one caller.
 type view struct {
 	*Service
 	caller sealmq.Identity
+	good   func() error // nil if the connection is checked for each call
 	// takeClear accepts items in clear from this caller.
 	takeClear bool
 }
 
 // may returns an error with code Denied unless the caller has one of the roles.
 func (v *view) may(what string, roles ...sealmq.Role) error {
+	if v.good != nil {
+		if err := v.good(); err != nil {
+			return err
+		}
+	}
 	for _, r := range roles {
 		if v.caller.Role == r {
 			return nil

@@ -122,7 +122,7 @@ func (w *world) sealerOf(proxy tls.Certificate, key *seal.PublicKey) *seal.Seale
 }
 
 func (w *world) as(role sealmq.Role) pipeline.Main {
-	return w.svc.For(sealmq.Identity{ID: string(role), Role: role})
+	return w.svc.For(sealmq.Identity{ID: string(role), Role: role}, nil)
 }
 
 func (w *world) item(id string) pipeline.Item {

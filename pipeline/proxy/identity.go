@@ -52,6 +52,9 @@ func parseAPIKeys(list []APIKey) ([]apiKey, error) {
 // authenticate says who makes a request without a certificate: whom a trusted reverse proxy
 // names, or whose API key it has.
 func (p *Proxy) authenticate(r *http.Request) (httpkit.Caller, error) {
+	if p.cfg.Stale != nil && p.cfg.Stale() != nil {
+		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeUnavailable, httpkit.TextStale)
+	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return httpkit.Caller{}, httpkit.ErrNoIdentity

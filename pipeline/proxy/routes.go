@@ -38,7 +38,7 @@ func (p *Proxy) routes() (*httpkit.Router, error) {
 		return nil, err
 	}
 	identifier := mtls.NewIdentifier(p.cfg.Authority...)
-	identifier.Revocation = p.cfg.revocation()
+	identifier.Revocation = p.cfg.peers()
 	rt := httpkit.NewRouter(httpkit.Config{
 		Component:       "proxy",
 		Identifier:      identifier,

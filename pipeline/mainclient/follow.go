@@ -1,0 +1,110 @@
+package mainclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/trust"
+)
+
+const (
+	// waitForChange is how long the main server keeps a question for revocations that are
+	// new. It bounds how late a connection is found dead.
+	waitForChange = 10 * time.Second
+	// askAgain bounds how often the main server is asked if it answers at once, and tryAgain
+	// how late a revocation is noticed after it is back.
+	askAgain = 250 * time.Millisecond
+	tryAgain = 750 * time.Millisecond
+)
+
+// Revocations returns what was revoked after a version; 0 asks for everything. If nothing
+// was, the main server answers after wait.
+func (c *Client) Revocations(ctx context.Context, since uint64, wait time.Duration) (trust.Feed, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait+dialTimeout)
+	defer cancel()
+	r, err := c.api.GetRevocationsWithResponse(ctx, &mainapi.GetRevocationsParams{Since: int64(since), Wait: int(wait / time.Second)})
+	if err != nil {
+		return trust.Feed{}, failed(err)
+	}
+	if r.JSON200 == nil {
+		return trust.Feed{}, refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+	}
+	return *r.JSON200, nil
+}
+
+// FollowRevocations fills a list from the main server until ctx ends. A revocation is in
+// force as soon as the main server tells of it, or within a second after it is back. What was
+// in force stays when the main server does not answer, or has less than before.
+func (c *Client) FollowRevocations(ctx context.Context, list *trust.RevocationList, log *slog.Logger) {
+	var since uint64 // the first question is for everything
+	var wait time.Duration
+	var last string
+	for {
+		began := time.Now()
+		feed, err := c.Revocations(ctx, since, wait)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			_, err = list.Apply(feed)
+		}
+		if errors.Is(err, mtls.ErrRevoked) {
+			err = errors.Join(err, c.revokeOwn(list))
+		}
+		next := askAgain
+		since, wait = feed.Version, waitForChange
+		if err != nil {
+			next, since, wait = tryAgain, 0, 0
+		}
+		last = note(log, err, last)
+		pause := time.NewTimer(next - time.Since(began))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// revokeOwn puts into the list what an answer has said: the own certificate is revoked. The
+// main server tells it no more than that.
+func (c *Client) revokeOwn(list *trust.RevocationList) error {
+	if c.own == nil {
+		return nil
+	}
+	cert, err := c.own(new(tls.CertificateRequestInfo))
+	if err != nil || cert.Leaf == nil {
+		return err
+	}
+	return list.Add(trust.Entry{Scope: trust.ScopeCertificate, Name: cert.Leaf.Subject.CommonName, Serial: mtls.Serial(cert.Leaf),
+		Fingerprint: mtls.Fingerprint(cert.Leaf), Reason: "the main server has refused it"})
+}
+
+// note logs when something else is wrong than before, and when nothing is any more.
+func note(log *slog.Logger, err error, last string) string {
+	switch {
+	case err == nil && last != "":
+		log.Info("the main server tells again what is revoked")
+	case err != nil && err.Error() != last:
+		attrs := []any{"err", err}
+		var gap *trust.GapError
+		if errors.As(err, &gap) {
+			for _, e := range gap.Missing {
+				attrs = append(attrs, "missing", e.Name+" "+e.Serial)
+			}
+			log.Error("the main server has forgotten revocations; they stay in force here", attrs...)
+		} else {
+			log.Warn("the main server does not tell what is revoked; the last list stays in force", attrs...)
+		}
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
