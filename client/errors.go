@@ -2,8 +2,11 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -23,6 +26,25 @@ var ErrResendTooOld = errors.New("the broker was away too long to send an unconf
 // Retryable reports whether the same command may succeed later, for example because the
 // broker's queue or disk is full, or the broker is stopping.
 func Retryable(err error) bool { return sealmq.CodeOf(err).Info().Retry }
+
+// Unreachable reports whether Dial failed because nobody answered in time, or the broker had no
+// room: it may be there later. Every other error of Dial says that the address, a certificate
+// or the broker is not the right one.
+func Unreachable(err error) bool {
+	var op *net.OpError
+	var address *net.AddrError
+	var lookup *net.DNSError
+	switch {
+	case errors.As(err, &address):
+		return false
+	case errors.As(err, &lookup):
+		return !strings.Contains(lookup.Name, "/") // which is the name of a port
+	case errors.As(err, &op):
+		return op.Op != "remote error" // an alert of TLS
+	}
+	return errors.Is(err, errDialTimeout) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || Retryable(err)
+}
 
 // permanent reports whether a subscription that was refused so is refused for good.
 func permanent(err error) bool {
