@@ -10,8 +10,8 @@ import (
 // for all producers together.
 //
 // All methods are safe for concurrent use. Errors are coded (package sealmq): Unavailable
-// says that it is not known whether something was done, and that the call may be repeated;
-// NoStorage and QueueFull that nothing was done because there is no room.
+// says that the queue cannot be reached, and that the call may be repeated; NoStorage and
+// QueueFull that nothing was done because there is no room.
 type Queue interface {
 	// Enqueue stores items. results[i] answers items[i], once it is stored as the queue
 	// guarantees. err is for the whole call: then nothing is known of any of them.
@@ -38,13 +38,14 @@ const (
 	Stored    Outcome = iota + 1 // it waits now
 	Duplicate                    // it was enqueued before, with the same content
 	Conflict                     // its id was enqueued before with another content
-	Refused                      // there is no room for it, or the queue takes no such item; Err says why
+	Refused                      // it is not stored, because there is no room, the queue is away or takes no such item; Err says why
+	Unknown                      // it may be stored or not, and can be enqueued again; Err says why
 )
 
 // EnqueueResult answers one item of Enqueue.
 type EnqueueResult struct {
 	Outcome Outcome
-	Err     error // coded; set if Refused
+	Err     error // set if Refused, then coded, or Unknown
 }
 
 // Consumer takes items for one worker. An item that was taken is this worker's until it

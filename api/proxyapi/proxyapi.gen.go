@@ -170,6 +170,7 @@ const (
 	SubmissionResultStatusInvalid  SubmissionResultStatus = "invalid"
 	SubmissionResultStatusQueued   SubmissionResultStatus = "queued"
 	SubmissionResultStatusRefused  SubmissionResultStatus = "refused"
+	SubmissionResultStatusUnknown  SubmissionResultStatus = "unknown"
 )
 
 // Valid indicates whether the value is a known member of the SubmissionResultStatus enum.
@@ -182,6 +183,8 @@ func (e SubmissionResultStatus) Valid() bool {
 	case SubmissionResultStatusQueued:
 		return true
 	case SubmissionResultStatusRefused:
+		return true
+	case SubmissionResultStatusUnknown:
 		return true
 	default:
 		return false
@@ -320,15 +323,17 @@ type SubmissionResult struct {
 	ClientKey string `json:"client_key,omitempty,omitzero"`
 
 	// Detail Why it is not queued
-	Detail    string                 `json:"detail,omitempty,omitzero"`
-	Duplicate bool                   `json:"duplicate,omitempty,omitzero"`
-	Errors    []FieldProblem         `json:"errors,omitempty,omitzero"`
-	MessageID string                 `json:"message_id,omitempty,omitzero"`
-	QueuedAt  time.Time              `json:"queued_at,omitempty,omitzero"`
-	Status    SubmissionResultStatus `json:"status"`
+	Detail    string         `json:"detail,omitempty,omitzero"`
+	Duplicate bool           `json:"duplicate,omitempty,omitzero"`
+	Errors    []FieldProblem `json:"errors,omitempty,omitzero"`
+	MessageID string         `json:"message_id,omitempty,omitzero"`
+	QueuedAt  time.Time      `json:"queued_at,omitempty,omitzero"`
+
+	// Status An unknown message may be queued or not; repeat it with the same key
+	Status SubmissionResultStatus `json:"status"`
 }
 
-// SubmissionResultStatus defines model for SubmissionResult.Status.
+// SubmissionResultStatus An unknown message may be queued or not; repeat it with the same key
 type SubmissionResultStatus string
 
 // SubmissionResults defines model for SubmissionResults.
@@ -555,7 +560,8 @@ type ClientInterface interface {
 	//
 	// Answers 200 with one result for each message, in the order of the request. A bad message
 	// does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-	// repeated; messages with a `message_id` are then stored once.
+	// repeated; messages with a `message_id` are then stored once. So may messages with the
+	// status `unknown`, of which nobody knows whether they are queued.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -566,7 +572,8 @@ type ClientInterface interface {
 	//
 	// Answers 200 with one result for each message, in the order of the request. A bad message
 	// does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-	// repeated; messages with a `message_id` are then stored once.
+	// repeated; messages with a `message_id` are then stored once. So may messages with the
+	// status `unknown`, of which nobody knows whether they are queued.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -643,7 +650,8 @@ func (c *Client) SubmitMessage(ctx context.Context, params *SubmitMessageParams,
 //
 // Answers 200 with one result for each message, in the order of the request. A bad message
 // does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-// repeated; messages with a `message_id` are then stored once.
+// repeated; messages with a `message_id` are then stored once. So may messages with the
+// status `unknown`, of which nobody knows whether they are queued.
 //
 // Takes any type of body and a specified content type.
 //
@@ -664,7 +672,8 @@ func (c *Client) SubmitBatchWithBody(ctx context.Context, contentType string, bo
 //
 // Answers 200 with one result for each message, in the order of the request. A bad message
 // does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-// repeated; messages with a `message_id` are then stored once.
+// repeated; messages with a `message_id` are then stored once. So may messages with the
+// status `unknown`, of which nobody knows whether they are queued.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -985,7 +994,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Answers 200 with one result for each message, in the order of the request. A bad message
 	// does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-	// repeated; messages with a `message_id` are then stored once.
+	// repeated; messages with a `message_id` are then stored once. So may messages with the
+	// status `unknown`, of which nobody knows whether they are queued.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -996,7 +1006,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Answers 200 with one result for each message, in the order of the request. A bad message
 	// does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-	// repeated; messages with a `message_id` are then stored once.
+	// repeated; messages with a `message_id` are then stored once. So may messages with the
+	// status `unknown`, of which nobody knows whether they are queued.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -1317,7 +1328,8 @@ func (c *ClientWithResponses) SubmitMessageWithResponse(ctx context.Context, par
 //
 // Answers 200 with one result for each message, in the order of the request. A bad message
 // does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-// repeated; messages with a `message_id` are then stored once.
+// repeated; messages with a `message_id` are then stored once. So may messages with the
+// status `unknown`, of which nobody knows whether they are queued.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -1334,7 +1346,8 @@ func (c *ClientWithResponses) SubmitBatchWithBodyWithResponse(ctx context.Contex
 //
 // Answers 200 with one result for each message, in the order of the request. A bad message
 // does not spoil the others. If the queue cannot be reached the whole call fails, and may be
-// repeated; messages with a `message_id` are then stored once.
+// repeated; messages with a `message_id` are then stored once. So may messages with the
+// status `unknown`, of which nobody knows whether they are queued.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -38,7 +38,7 @@ func overNetwork(n *testnode.Node) func(context.Context) (sealmq.Connection, err
 
 func open(t testing.TB, connect func(context.Context) (sealmq.Connection, error)) *brokerqueue.Queue {
 	t.Helper()
-	q, err := brokerqueue.Open(t.Context(), connect)
+	q, err := brokerqueue.Open(t.Context(), connect, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestPowerLoss(t *testing.T) {
 				for i, r := range results {
 					switch {
 					case r.Outcome == pipeline.Stored, r.Outcome == pipeline.Duplicate:
-					case ctx.Err() == nil && r.Outcome == pipeline.Refused && (sealmq.CodeOf(r.Err) == sealmq.Unavailable || sealmq.CodeOf(r.Err) == ""):
+					case ctx.Err() == nil && r.Outcome == pipeline.Unknown:
 						again = append(again, items[i])
 					default:
 						produced <- fmt.Errorf("%s: outcome %d: %w", items[i].MessageID, r.Outcome, r.Err)
@@ -267,7 +267,7 @@ func TestRoles(t *testing.T) {
 		}
 	}
 	proxy, worker, server := open(t, inProcess(n, sealmq.RoleProxy)), open(t, inProcess(n, sealmq.RoleWorker)), open(t, inProcess(n, sealmq.RoleServer))
-	_, err := brokerqueue.Open(t.Context(), inProcess(n, sealmq.RoleClient))
+	_, err := brokerqueue.Open(t.Context(), inProcess(n, sealmq.RoleClient), nil)
 	denied(err)
 
 	if results, err := proxy.Enqueue(t.Context(), []pipeline.Item{item("m-1")}); err != nil || results[0].Outcome != pipeline.Stored {

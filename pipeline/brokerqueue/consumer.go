@@ -28,12 +28,18 @@ type consumer struct {
 // Consumer implements pipeline.Queue. The broker knows the worker by the identity of its
 // connection.
 func (q *Queue) Consumer(string) (pipeline.Consumer, error) {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(q.life, attemptTimeout)
+	defer cancel()
 	conn, err := q.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	sub, err := conn.Consume(ctx, name, prefetch)
+	// A queue that was deleted would be made again without its options.
+	err = declare(ctx, conn)
+	var sub sealmq.Subscription
+	if err == nil {
+		sub, err = conn.Consume(ctx, name, prefetch)
+	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"slices"
@@ -33,43 +34,65 @@ const (
 // Queue is a pipeline.Queue.
 type Queue struct {
 	connect func(context.Context) (sealmq.Connection, error)
-	conn    sealmq.Connection
+	log     *slog.Logger
+	life    context.Context // ends with Close
+	end     context.CancelFunc
 
 	mu        sync.Mutex
+	conn      sealmq.Connection // nil before the first one; it reconnects by itself
+	declared  bool              // the broker has the queue, as far as is known
+	attempt   *attempt          // to connect and to declare; nil if there is none under way
+	failed    error             // why the last attempt failed
+	next      time.Time         // of the next attempt, after one that failed
+	pause     time.Duration
 	consumers map[*consumer]struct{}
 	closed    bool
 }
 
-// Open declares the queue and its dead-letter queue. connect opens a connection to the
+// Open prepares the queue and its dead-letter queue. connect opens a connection to the
 // broker as whoever uses the queue, who must be allowed to declare it; the Queue opens one
 // for itself and one for each consumer, and closes them. A client.Client needs its
-// Config.Meta.
-func Open(ctx context.Context, connect func(context.Context) (sealmq.Connection, error)) (*Queue, error) {
-	conn, err := connect(ctx)
-	if err != nil {
-		return nil, err
+// Config.Meta. log may be nil.
+//
+// A broker that is away is no error: until it is back, calls fail with code Unavailable, and
+// connecting is tried again with growing pauses when the queue is used. connect says so with
+// an error whose code can be retried. Every other refusal is an error of Open.
+func Open(ctx context.Context, connect func(context.Context) (sealmq.Connection, error), log *slog.Logger) (*Queue, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{connect: connect, conn: conn, consumers: make(map[*consumer]struct{})}
-	if err := q.declare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("declare %s: %w", name, err), conn.Close())
+	q := &Queue{connect: connect, log: log, consumers: make(map[*consumer]struct{})}
+	q.life, q.end = context.WithCancel(context.Background())
+	_, err := q.ready(ctx)
+	var r *refusal
+	if errors.As(err, &r) {
+		return nil, errors.Join(r.err, q.Close())
 	}
 	return q, nil
 }
 
-func (q *Queue) declare(ctx context.Context) error {
+func declare(ctx context.Context, conn sealmq.Connection) error {
 	live := sealmq.QueueOptions{DeliveryLimit: math.MaxInt32, AckTimeout: ackTimeout, MaxLineBytes: maxLine, Prefetch: pipeline.MaxBatch}
 	given := sealmq.QueueOptions{DeliveryLimit: math.MaxInt32, MaxLineBytes: maxLine}
-	if err := q.conn.DeclareQueue(ctx, name, &live); err != nil {
-		return err
+	err := conn.DeclareQueue(ctx, name, &live)
+	if err == nil {
+		err = conn.DeclareQueue(ctx, dead, &given)
 	}
-	if err := q.conn.DeclareQueue(ctx, dead, &given); err != nil {
-		return err
+	if err == nil {
+		err = conn.Bind(ctx, name, name, name)
 	}
-	return q.conn.Bind(ctx, name, name, name)
+	if err != nil {
+		err = fmt.Errorf("declare %s: %w", name, err)
+	}
+	return err
 }
 
 // Enqueue implements pipeline.Queue.
 func (q *Queue) Enqueue(ctx context.Context, items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
+	conn, err := q.ready(ctx)
+	if err != nil {
+		return slices.Repeat([]pipeline.EnqueueResult{{Outcome: pipeline.Refused, Err: err}}, len(items)), nil
+	}
 	size := 0
 	for i := range items {
 		size += 512 + len(items[i].Sealed) + len(items[i].MessageBody) + len(items[i].Metadata)
@@ -77,7 +100,6 @@ func (q *Queue) Enqueue(ctx context.Context, items []pipeline.Item) ([]pipeline.
 	bodies, batch := make([]byte, 0, size), make([]sealmq.Message, len(items))
 	for i := range items {
 		start := len(bodies)
-		var err error
 		if bodies, err = items[i].AppendJSON(bodies); err != nil {
 			return nil, fmt.Errorf("item %s: %w", items[i].MessageID, err)
 		}
@@ -85,30 +107,43 @@ func (q *Queue) Enqueue(ctx context.Context, items []pipeline.Item) ([]pipeline.
 		batch[i] = sealmq.Message{ID: items[i].MessageID, Exchange: name, Key: name, Body: body, Digest: items[i].Digest}
 	}
 	results := make([]pipeline.EnqueueResult, len(items))
-	for i, r := range q.conn.PublishBatch(ctx, batch) {
-		switch {
-		case r.Err == nil && r.Repeated:
-			results[i].Outcome = pipeline.Duplicate
-		case r.Err == nil:
-			results[i].Outcome = pipeline.Stored
-		case sealmq.CodeOf(r.Err) == sealmq.Duplicate:
-			results[i] = pipeline.EnqueueResult{Outcome: pipeline.Conflict, Err: r.Err}
-		default:
-			results[i] = pipeline.EnqueueResult{Outcome: pipeline.Refused, Err: r.Err}
-		}
+	for i, r := range conn.PublishBatch(ctx, batch) {
+		results[i] = q.result(r)
 	}
 	return results, nil
 }
 
+// result is what became of one item. Without an answer of the broker, or if it has failed or
+// stops, nobody knows.
+func (q *Queue) result(r sealmq.PublishResult) pipeline.EnqueueResult {
+	switch sealmq.CodeOf(r.Err) {
+	case "", sealmq.Unavailable:
+		switch {
+		case r.Err != nil:
+			return pipeline.EnqueueResult{Outcome: pipeline.Unknown, Err: r.Err}
+		case r.Repeated:
+			return pipeline.EnqueueResult{Outcome: pipeline.Duplicate}
+		}
+		return pipeline.EnqueueResult{Outcome: pipeline.Stored}
+	case sealmq.Duplicate:
+		return pipeline.EnqueueResult{Outcome: pipeline.Conflict, Err: r.Err}
+	}
+	return pipeline.EnqueueResult{Outcome: pipeline.Refused, Err: q.lookAt(r.Err)}
+}
+
 // Counts implements pipeline.Queue.
 func (q *Queue) Counts(ctx context.Context) (pipeline.Counts, error) {
-	live, err := q.conn.Queue(ctx, name)
+	conn, err := q.ready(ctx)
 	if err != nil {
 		return pipeline.Counts{}, err
 	}
-	given, err := q.conn.Queue(ctx, dead)
+	live, err := conn.Queue(ctx, name)
 	if err != nil {
-		return pipeline.Counts{}, err
+		return pipeline.Counts{}, q.lookAt(err)
+	}
+	given, err := conn.Queue(ctx, dead)
+	if err != nil {
+		return pipeline.Counts{}, q.lookAt(err)
 	}
 	return pipeline.Counts{Ready: live.Ready - live.Delayed, Processing: live.Unacked, Retry: live.Delayed,
 		Dead: given.Ready + given.Unacked, Oldest: live.Oldest}, nil
@@ -117,12 +152,16 @@ func (q *Queue) Counts(ctx context.Context) (pipeline.Counts, error) {
 // Dead implements pipeline.Queue. Of an item that is too large for the broker to show it has
 // the id only.
 func (q *Queue) Dead(ctx context.Context, limit int) ([]pipeline.DeadItem, error) {
+	conn, err := q.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var items []pipeline.DeadItem
 	var from uint64
 	for len(items) < limit {
-		page, err := q.conn.Peek(ctx, dead, from, min(limit-len(items), sealmq.MaxPeek))
+		page, err := conn.Peek(ctx, dead, from, min(limit-len(items), sealmq.MaxPeek))
 		if err != nil {
-			return nil, err
+			return nil, q.lookAt(err)
 		}
 		for i := range page {
 			hidden := len(page[i].Body)+len(page[i].BodyBytes) == 0 && page[i].Size > 0
@@ -151,14 +190,19 @@ func deadItem(m *sealmq.PeekedMessage, hidden bool) pipeline.DeadItem {
 
 // Requeue implements pipeline.Queue.
 func (q *Queue) Requeue(ctx context.Context, ids []string) (int, error) {
+	conn, err := q.ready(ctx)
+	if err != nil {
+		return 0, err
+	}
 	if ids == nil {
-		return q.conn.Move(ctx, dead, name, 0)
+		n, err := conn.Move(ctx, dead, name, 0)
+		return n, q.lookAt(err)
 	}
 	total := 0
 	for part := range slices.Chunk(ids, sealmq.MaxMoveIDs) {
-		n, err := q.conn.MoveMessages(ctx, dead, name, part)
+		n, err := conn.MoveMessages(ctx, dead, name, part)
 		if total += n; err != nil {
-			return total, err
+			return total, q.lookAt(err)
 		}
 	}
 	return total, nil
@@ -166,13 +210,21 @@ func (q *Queue) Requeue(ctx context.Context, ids []string) (int, error) {
 
 // Close implements pipeline.Queue.
 func (q *Queue) Close() error {
+	q.end()
 	q.mu.Lock()
 	q.closed = true
 	consumers := slices.Collect(maps.Keys(q.consumers))
+	a := q.attempt
 	q.mu.Unlock()
+	if a != nil {
+		<-a.done
+	}
 	var errs []error
 	for _, c := range consumers {
 		errs = append(errs, c.Close())
 	}
-	return errors.Join(append(errs, q.conn.Close())...)
+	if q.conn != nil { // there are no attempts any more
+		errs = append(errs, q.conn.Close())
+	}
+	return errors.Join(errs...)
 }

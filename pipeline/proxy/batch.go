@@ -50,6 +50,10 @@ func (p *Proxy) submitBatch(w http.ResponseWriter, r *http.Request) {
 			httpkit.WriteError(w, r, err)
 			return
 		}
+		if err := failure(results); err != nil {
+			httpkit.WriteError(w, r, err)
+			return
+		}
 		p.place(&out, items, places, results)
 	}
 	httpkit.WriteJSON(w, http.StatusOK, out)
@@ -66,29 +70,48 @@ func (p *Proxy) readBatch(r *http.Request) ([]message, error) {
 	return decodeBatch(b.reset(body))
 }
 
+// failure is the error for all of a batch, if the queue did not answer for any of it.
+func failure(results []pipeline.EnqueueResult) error {
+	var failed error
+	for _, res := range results {
+		err := outcome(res)
+		if err == nil || httpkit.ErrorOf(err).Code != httpkit.CodeUnavailable {
+			return nil
+		}
+		if failed == nil || res.Outcome == pipeline.Unknown {
+			failed = err
+		}
+	}
+	return failed
+}
+
 // place writes the queue's results into the answer.
 func (p *Proxy) place(out *proxyapi.SubmissionResults, items []pipeline.Item, places []int, results []pipeline.EnqueueResult) {
-	stored := make([]pipeline.Item, 0, len(items))
+	accepted, stored := make([]pipeline.Item, 0, len(items)), 0
 	for i, res := range results {
 		it, entry := &items[i], &out.Results[places[i]]
 		if err := outcome(res); err != nil {
 			status := proxyapi.SubmissionResultStatusRefused
-			if res.Outcome == pipeline.Conflict {
+			switch res.Outcome {
+			case pipeline.Conflict:
 				status = proxyapi.SubmissionResultStatusConflict
+			case pipeline.Unknown:
+				status = proxyapi.SubmissionResultStatusUnknown
 			}
 			*entry = p.failed(status, err)
 		} else {
 			*entry = proxyapi.SubmissionResult{Status: proxyapi.SubmissionResultStatusQueued, QueuedAt: it.QueuedAt, Duplicate: res.Outcome == pipeline.Duplicate}
-			out.Accepted++
+			accepted = append(accepted, *it)
 			if !entry.Duplicate {
-				stored = append(stored, *it)
+				stored++
 			}
 		}
 		entry.MessageID, entry.ClientKey = it.MessageID, it.ClientKey
 	}
-	p.counts.position(len(stored))
-	p.metrics.enqueued.Add(float64(len(stored)))
-	p.register.add(stored...)
+	out.Accepted = len(accepted)
+	p.counts.position(stored)
+	p.metrics.enqueued.Add(float64(stored))
+	p.register.add(accepted...)
 }
 
 func (p *Proxy) failed(status proxyapi.SubmissionResultStatus, err error) proxyapi.SubmissionResult {

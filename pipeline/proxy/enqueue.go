@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,13 +30,13 @@ type enqueuer struct {
 type submission struct {
 	items   []pipeline.Item
 	results []pipeline.EnqueueResult
-	err     error
 	since   time.Time
 	done    chan struct{}
 }
 
-// enqueue returns when the queue has stored the items, or has not. Who finds the queue idle
-// makes the call, and does not pass it to another goroutine.
+// enqueue returns when the queue has stored the items, or has not. An error says that they
+// were not handed to it. Who finds the queue idle makes the call, and does not pass it to
+// another goroutine.
 func (e *enqueuer) enqueue(items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
 	s := &submission{items: items, since: time.Now()}
 	e.mu.Lock()
@@ -48,13 +50,13 @@ func (e *enqueuer) enqueue(items []pipeline.Item) ([]pipeline.EnqueueResult, err
 		e.waiting += len(items)
 		e.mu.Unlock()
 		<-s.done
-		return s.results, s.err
+		return s.results, nil
 	}
 	e.busy = true
 	e.mu.Unlock()
 	defer e.next() // also if the queue panics
 	e.call([]*submission{s})
-	return s.results, s.err
+	return s.results, nil
 }
 
 // next goes on with what has arrived meanwhile, in a goroutine of its own.
@@ -110,12 +112,13 @@ func (e *enqueuer) call(group []*submission) {
 	results, err := e.queue.Enqueue(ctx, items)
 	cancel()
 	if err == nil && len(results) != len(items) {
-		err = &sealmq.Error{Code: sealmq.Unavailable, Message: "The queue has not answered for every message"}
+		err = fmt.Errorf("the queue has answered for %d of %d messages", len(results), len(items))
+	}
+	if err != nil {
+		results = slices.Repeat([]pipeline.EnqueueResult{{Outcome: pipeline.Unknown, Err: err}}, len(items))
 	}
 	for _, s := range group {
-		if s.err = err; err == nil {
-			s.results, results = results[:len(s.items):len(s.items)], results[len(s.items):]
-		}
+		s.results, results = results[:len(s.items):len(s.items)], results[len(s.items):]
 		if s.done != nil {
 			close(s.done)
 		}

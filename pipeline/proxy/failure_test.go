@@ -27,7 +27,7 @@ func TestQueueIsAway(t *testing.T) {
 	w := newWorld(t, nil).ready()
 	c := w.as("acme-01")
 	w.queue.set(func() { w.queue.err = unreachable })
-	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 503 || a.m["error"] != "service_unavailable" || !strings.HasPrefix(a.m["message"].(string), "Failed to enqueue message") {
+	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 503 || a.m["error"] != "service_unavailable" || !strings.HasPrefix(a.m["message"].(string), "It is not known") {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 	w.eventually("health does not say it", func() bool {
@@ -58,6 +58,44 @@ func TestQueueIsAway(t *testing.T) {
 	}
 	if n := w.count("proxy_messages_failed_total", "redis_error"); n != 3 {
 		t.Errorf("%v counted", n)
+	}
+}
+
+// TestUnknownOutcome: a message that the queue may have is not called refused. Its client
+// repeats it with the same key, and it is recognised and registered.
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil).ready()
+	c := w.as("acme-01")
+	batch := `{"messages":[{"sender_number":"+4915200000000","message_body":"one","message_id":"b-1"},{"sender_number":"+4915200000000","message_body":"two","message_id":"b-2"}]}`
+	w.queue.set(func() { w.queue.lose = func(pipeline.Item) bool { return true } })
+	for path, body := range map[string]string{"/submit": good, "/api/v1/messages": good, "/api/v1/messages/batch": batch} {
+		a := w.ask(c, "POST", path, body, "Idempotency-Key", "k")
+		if a.StatusCode != 503 || a.Header.Get("Retry-After") == "" || !strings.Contains(a.body, "not known") || !strings.Contains(a.body, "same key") {
+			t.Errorf("%s: %d %s", path, a.StatusCode, a.body)
+		}
+	}
+	w.queue.set(func() { w.queue.lose = func(it pipeline.Item) bool { return it.ClientKey == "b-2" } })
+	a := w.ask(c, "POST", "/api/v1/messages/batch", batch)
+	if list := a.m["results"].([]any); a.StatusCode != 200 || list[0].(map[string]any)["duplicate"] != true || list[1].(map[string]any)["status"] != "unknown" {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	w.queue.set(func() { w.queue.lose = nil })
+	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 202 || a.m["duplicate"] != true {
+		t.Errorf("a repeat: %d %s", a.StatusCode, a.body)
+	}
+	w.eventually("the messages are not registered", func() bool { return len(w.main.rows()) == 2 })
+}
+
+// TestQueueRefusesTheProxy: that is none of the client's faults.
+func TestQueueRefusesTheProxy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil).ready()
+	w.queue.set(func() {
+		w.queue.refuse = &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to publish to 'message_queue'"}
+	})
+	if a := w.ask(w.as("acme-01"), "POST", "/submit", good); a.StatusCode != 503 || strings.Contains(a.body, "allowed") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 }
 

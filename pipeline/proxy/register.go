@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -143,7 +144,7 @@ func (r *registrar) register(running, calls context.Context, batch []pipeline.It
 			return
 		}
 		r.note(err)
-		if running.Err() != nil {
+		if running.Err() != nil || sealmq.CodeOf(err) == sealmq.BadArgument { // it would be refused again
 			r.metrics.registrations["failed"].Add(float64(len(batch)))
 			return
 		}

@@ -46,8 +46,8 @@ func (p *Proxy) submit(w http.ResponseWriter, r *http.Request) {
 	position := p.counts.position(b2i(!duplicate))
 	if !duplicate {
 		p.metrics.enqueued.Inc()
-		p.register.add(items...)
 	}
+	p.register.add(items...) // a repeat too: nobody registers a message whose first answer was lost
 	httpkit.WriteBytes(w, "application/json", http.StatusAccepted, appendAccepted(make([]byte, 0, 256), &it, position, duplicate))
 }
 
@@ -105,7 +105,8 @@ func (p *Proxy) release(b *buffer) {
 // bodyError is the error for a body that did not arrive: its client has gone or is slow.
 func bodyError(err error) error {
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	var noRoom *httpkit.Error
+	if errors.As(err, &tooLarge) || errors.As(err, &noRoom) {
 		return err
 	}
 	return &httpkit.Error{Code: httpkit.CodeValidation, Status: http.StatusBadRequest, Message: "The body did not arrive in full", Close: true, Err: err}
@@ -176,18 +177,24 @@ func (p *Proxy) registeredDomain(r *http.Request, c httpkit.Caller) string {
 	return units[0]
 }
 
-// outcome is the error for what the queue did with an item, or nil if it is stored.
+// textUnknown is for a message that the queue may have or not.
+const textUnknown = "It is not known whether the message was queued. Repeat it with the same key; without a key (Idempotency-Key) it may be queued twice"
+
+// outcome is the error for what the queue did with an item, or nil if it is stored. That the
+// queue refuses the proxy is none of the client's faults.
 func outcome(r pipeline.EnqueueResult) error {
 	switch r.Outcome {
 	case pipeline.Stored, pipeline.Duplicate:
 		return nil
 	case pipeline.Conflict:
 		return httpkit.Errorf(httpkit.CodeConflict, "This key was used for a message with another content")
+	case pipeline.Unknown:
+		return &httpkit.Error{Code: httpkit.CodeUnavailable, Message: textUnknown, RetryAfter: time.Second, Err: r.Err}
 	}
-	if r.Err != nil {
+	if code := sealmq.CodeOf(r.Err); code == sealmq.TooLarge || code.Info().Retry {
 		return r.Err
 	}
-	return httpkit.Errorf(httpkit.CodeUnavailable, "The queue has not taken the message")
+	return &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "The queue has not taken the message", Err: r.Err}
 }
 
 // appendAccepted is the answer 202 (specification 2.1).

@@ -35,8 +35,9 @@ type queue struct {
 	items  []pipeline.Item
 	calls  [][]pipeline.Item
 	err    error
-	refuse error         // of each item
-	hold   chan struct{} // if not nil, Enqueue waits for an element or its context
+	refuse error                    // of each item
+	lose   func(pipeline.Item) bool // whose answer is lost; may be nil
+	hold   chan struct{}            // if not nil, Enqueue waits for an element or its context
 }
 
 func (q *queue) Enqueue(ctx context.Context, items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
@@ -62,6 +63,9 @@ func (q *queue) Enqueue(ctx context.Context, items []pipeline.Item) ([]pipeline.
 		if q.refuse != nil {
 			out[i] = pipeline.EnqueueResult{Outcome: pipeline.Refused, Err: q.refuse}
 			continue
+		}
+		if q.lose != nil && q.lose(it) {
+			defer func() { out[i] = pipeline.EnqueueResult{Outcome: pipeline.Unknown, Err: sealmq.ErrInterrupted} }()
 		}
 		if j := slices.IndexFunc(q.items, func(o pipeline.Item) bool { return o.MessageID == it.MessageID }); j >= 0 {
 			out[i].Outcome = pipeline.Duplicate
