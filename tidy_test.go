@@ -100,7 +100,7 @@ var places = []place{
 	{"internal/httpkit", parts, "sealmq mtls prometheus/client_golang go-json-experiment/json x/net x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
 
-	{"pipeline/worker", parts, "pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
+	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},

@@ -22,6 +22,7 @@ type gate struct {
 
 	mu      sync.Mutex
 	err     error         // nil while it is there
+	said    bool          // the log says that it is away
 	pause   time.Duration // before the next try
 	trying  bool          // somebody is behind the gate, or pauses before it
 	changed chan struct{} // closed when the others should look again; nil if nobody waits
@@ -71,17 +72,19 @@ func (g *gate) leave(alone bool, err error) {
 	case was == nil:
 		g.pause = minPause
 	case alone:
-		g.pause = min(2*g.pause, maxPause)
+		g.pause = min(max(minPause, 2*g.pause), maxPause)
 	}
 	if alone {
 		g.trying = false
 	}
 	g.wake()
+	said := g.said
+	g.said = err != nil
 	g.mu.Unlock()
 	switch {
-	case was == nil && err != nil:
+	case !said && err != nil:
 		g.log.Warn("waiting for "+g.what, "error", err)
-	case was != nil && err == nil:
+	case said && err == nil:
 		g.log.Info(g.what + " is back")
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -55,11 +56,13 @@ type Config struct {
 
 // Worker delivers items. It is used once.
 type Worker struct {
-	cfg      Config
-	metrics  *Metrics
-	consumer pipeline.Consumer
-	main     gate // of the main server
-	queue    gate // of the queue
+	cfg     Config
+	metrics *Metrics
+	main    gate // of the main server
+	queue   gate // of the queue
+
+	mu       sync.Mutex
+	consumer pipeline.Consumer // nil while there is none
 }
 
 // New prepares a worker. It takes nothing before Run.
@@ -95,11 +98,9 @@ func (w *Worker) Metrics() *Metrics { return w.metrics }
 // way finish for Config.Drain, gives back what is not finished and returns nil. A queue
 // or a main server that is away is waited for, at the start too.
 func (w *Worker) Run(ctx context.Context) error {
-	if !w.open(ctx) {
-		return nil
-	}
 	w.metrics.running.Set(1)
 	defer w.metrics.running.Set(0)
+	w.queue.err = errNoConsumer
 	// Calls outlive ctx by the time to drain.
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -109,62 +110,148 @@ func (w *Worker) Run(ctx context.Context) error {
 	for range w.cfg.Concurrency {
 		slots.Go(func() { w.slot(ctx, calls) })
 	}
+	slots.Go(func() { w.look(ctx) })
 	slots.Wait()
-	return w.consumer.Close()
+	if c := w.current(); c != nil {
+		return c.Close()
+	}
+	return nil
 }
 
-// open begins to consume, and tries again until it can or ctx ends.
-func (w *Worker) open(ctx context.Context) bool {
-	for {
-		alone, ok := w.queue.enter(ctx)
-		if !ok {
-			return false
-		}
-		c, err := w.cfg.Queue.Consumer(w.cfg.Name)
-		w.queue.leave(alone, err)
-		if err == nil {
-			w.consumer = c
-			return true
-		}
-	}
-}
+var errNoConsumer = errors.New("it has not been reached yet")
 
 // slot takes items and delivers them, a batch at a time.
 func (w *Worker) slot(ctx, calls context.Context) {
-	for w.queueIsThere(ctx) {
+	for {
+		c := w.find(ctx)
+		if c == nil {
+			return
+		}
 		alone, ok := w.main.enter(ctx)
 		if !ok {
 			return
 		}
-		taken, err := w.take(ctx, alone)
+		taken, err := w.take(ctx, c, alone)
 		if err != nil && ctx.Err() == nil {
-			w.queue.leave(false, err)
+			w.drop(c, err)
 		}
-		w.process(calls, alone, taken)
+		w.process(calls, c, alone, taken)
 	}
 }
 
-// queueIsThere waits for the queue. It is false when ctx has ended.
-func (w *Worker) queueIsThere(ctx context.Context) bool {
+func (w *Worker) current() pipeline.Consumer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.consumer
+}
+
+// find waits for the queue and returns the consumer. Of several callers one begins to
+// consume. It is nil when ctx has ended.
+func (w *Worker) find(ctx context.Context) pipeline.Consumer {
 	for {
 		alone, ok := w.queue.enter(ctx)
-		if !ok || !alone {
-			return ok
+		if !ok {
+			return nil
 		}
-		_, err := w.cfg.Queue.Counts(ctx)
-		w.queue.leave(true, err)
+		c := w.current()
+		switch {
+		case !alone && c != nil:
+			return c
+		case !alone: // another slot has just dropped it
+			w.queue.leave(false, errNoConsumer)
+		case c != nil:
+			call, cancel := context.WithTimeout(ctx, lookTimeout)
+			w.queue.leave(true, w.askQueue(call))
+			cancel()
+		default:
+			w.queue.leave(true, w.consume())
+		}
 	}
+}
+
+// consume begins to consume.
+func (w *Worker) consume() error {
+	c, err := w.cfg.Queue.Consumer(w.cfg.Name)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.consumer = c
+	return nil
+}
+
+// drop gives up a consumer that takes nothing any more, for example because its queue was
+// deleted. What it holds comes again, unless it went with the queue.
+func (w *Worker) drop(c pipeline.Consumer, why error) {
+	w.mu.Lock()
+	mine := w.consumer == c
+	if mine {
+		w.consumer = nil
+	}
+	w.mu.Unlock()
+	if !mine {
+		return
+	}
+	w.queue.leave(false, why)
+	if err := c.Close(); err != nil {
+		w.cfg.Log.Info("a consumer that takes nothing any more was not closed", "error", err)
+	}
+}
+
+// Times of look.
+const (
+	lookEvery   = 5 * time.Second
+	lookTimeout = 2 * time.Second
+)
+
+// look notices that the queue or the main server is away while there is nothing to do.
+func (w *Worker) look(ctx context.Context) {
+	var queueAway, mainAway bool
+	for sleep(ctx, lookEvery) {
+		queueAway = watch(ctx, &w.queue, queueAway, w.askQueue)
+		mainAway = watch(ctx, &w.main, mainAway, w.askMain)
+	}
+}
+
+// watch closes a gate if nobody answers behind it, and opens it later if it has closed it. It
+// returns whether it did.
+func watch(ctx context.Context, g *gate, closed bool, ask func(context.Context) error) bool {
+	if g.state() != nil && !closed {
+		return false
+	}
+	call, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err := ask(call)
+	if ctx.Err() == nil && (err != nil || closed) {
+		g.leave(false, err)
+	}
+	return err != nil
+}
+
+func (w *Worker) askQueue(ctx context.Context) error {
+	_, err := w.cfg.Queue.Counts(ctx)
+	return err
+}
+
+// askMain fails only if the main server does not answer: a refusal of its keys says nothing
+// about deliveries.
+func (w *Worker) askMain(ctx context.Context) error {
+	if _, err := w.cfg.Main.Keys(ctx); sealmq.CodeOf(err) == sealmq.Unavailable {
+		return err
+	}
+	return nil
 }
 
 // take takes a batch, or a single item if this is the one to try whether the main server
 // is back.
-func (w *Worker) take(ctx context.Context, alone bool) ([]pipeline.Taken, error) {
+func (w *Worker) take(ctx context.Context, c pipeline.Consumer, alone bool) ([]pipeline.Taken, error) {
 	if !alone {
-		return w.consumer.Take(ctx, w.cfg.Batch)
+		return c.Take(ctx, w.cfg.Batch)
 	}
 	wait, cancel := context.WithTimeout(ctx, maxPause)
 	defer cancel()
-	taken, err := w.consumer.Take(wait, 1)
+	taken, err := c.Take(wait, 1)
 	if wait.Err() != nil {
 		err = nil
 	}
@@ -172,7 +259,7 @@ func (w *Worker) take(ctx context.Context, alone bool) ([]pipeline.Taken, error)
 }
 
 // process delivers what was taken and tells the queue what became of it.
-func (w *Worker) process(ctx context.Context, alone bool, taken []pipeline.Taken) {
+func (w *Worker) process(ctx context.Context, c pipeline.Consumer, alone bool, taken []pipeline.Taken) {
 	w.metrics.processing.Add(float64(len(taken)))
 	defer w.metrics.processing.Sub(float64(len(taken)))
 	finished, dead, tries := w.sort(taken)
@@ -190,7 +277,7 @@ func (w *Worker) process(ctx context.Context, alone bool, taken []pipeline.Taken
 		finished = append(finished, w.giveUp(ctx, dead)...)
 	}
 	if len(finished) > 0 {
-		w.finish(ctx, finished)
+		w.finish(ctx, c, finished)
 	}
 }
 
@@ -335,16 +422,24 @@ func judge(r *pipeline.Result) (reason, says string) {
 	return reason, reason + ": " + r.Reason
 }
 
-// finish tells the queue until it has heard. What it never hears of comes again, and the
-// main server recognises it.
-func (w *Worker) finish(ctx context.Context, finished []pipeline.Finished) {
-	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		err := w.consumer.Finish(ctx, finished)
-		if err == nil {
+// finish tells the queue until it has heard, or the consumer is given up. What the queue never
+// hears of comes again, and the main server recognises it.
+func (w *Worker) finish(ctx context.Context, c pipeline.Consumer, finished []pipeline.Finished) {
+	for {
+		alone, ok := w.queue.enter(ctx)
+		if !ok {
 			return
 		}
-		w.cfg.Log.Info("the queue did not take what became of its items; they may come again", "items", len(finished), "error", err)
-		if !sleep(ctx, pause) {
+		if w.current() != c {
+			if alone {
+				w.queue.leave(true, errNoConsumer)
+			}
+			w.cfg.Log.Info("the queue was lost before it heard what became of its items; they may come again", "items", len(finished))
+			return
+		}
+		err := c.Finish(ctx, finished)
+		w.queue.leave(alone, err)
+		if err == nil {
 			return
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/worker"
 )
@@ -27,6 +28,10 @@ type queue struct {
 	held     map[string]pipeline.Item
 	retried  map[string]time.Duration
 	away     error
+	lost     error // ends the consumers that there are
+	epoch    int   // of consumers
+	opened   int
+	refusals int // of Finish
 	more     chan struct{}
 }
 
@@ -42,7 +47,17 @@ func newQueue(ids ...string) *queue {
 func (q *queue) Consumer(string) (pipeline.Consumer, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return consumer{q}, q.away
+	q.opened++
+	return &consumer{queue: q, epoch: q.epoch}, q.away
+}
+
+// lose ends all consumers, as the deletion of the queue does.
+func (q *queue) lose(why error) {
+	q.mu.Lock()
+	q.lost = why
+	q.epoch++
+	q.mu.Unlock()
+	q.wake()
 }
 
 func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
@@ -78,16 +93,34 @@ func (q *queue) left() int {
 	return len(q.ready) + len(q.held)
 }
 
-type consumer struct{ *queue }
+type consumer struct {
+	*queue
+	epoch int
+}
 
-func (c consumer) Close() error { return nil }
+// Close gives back what is held.
+func (c *consumer) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, it := range c.held {
+		c.ready = append(c.ready, it)
+		delete(c.held, id)
+	}
+	c.wake()
+	return nil
+}
 
-func (c consumer) Take(ctx context.Context, max int) ([]pipeline.Taken, error) {
+func (c *consumer) Take(ctx context.Context, max int) ([]pipeline.Taken, error) {
 	for {
 		c.mu.Lock()
 		if c.away != nil {
 			defer c.mu.Unlock()
 			return nil, c.away
+		}
+		if c.epoch != c.queue.epoch {
+			defer c.mu.Unlock()
+			defer c.wake() // for the others
+			return nil, c.lost
 		}
 		if n := min(max, len(c.ready)); n > 0 {
 			var taken []pipeline.Taken
@@ -116,15 +149,19 @@ func (c consumer) Take(ctx context.Context, max int) ([]pipeline.Taken, error) {
 	}
 }
 
-func (c consumer) Finish(_ context.Context, finished []pipeline.Finished) error {
+func (c *consumer) Finish(_ context.Context, finished []pipeline.Finished) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.away != nil {
+		c.refusals++
 		return c.away
 	}
 	for _, f := range finished {
 		id := f.Ticket.(string)
-		it := c.held[id]
+		it, held := c.held[id]
+		if !held { // it is somebody else's now
+			continue
+		}
 		delete(c.held, id)
 		switch f.Verdict {
 		case pipeline.Done:
@@ -393,6 +430,106 @@ func TestQueueAway(t *testing.T) {
 		stop()
 	})
 }
+
+// TestSubscriptionEnds: a worker whose queue was deleted, or that may not consume for a while,
+// begins again by itself.
+func TestSubscriptionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(ids(10)...), &server{deliver: takeAll}
+		w, stop := start(t, worker.Config{Queue: q, Main: s})
+		synctest.Wait()
+		for i := range 3 {
+			q.lose(errors.New("queue was deleted"))
+			synctest.Wait()
+			if h := w.Health(); h.Status != "unhealthy" || !strings.Contains(h.Checks["queue"], "deleted") {
+				t.Errorf("health is %+v", h)
+			}
+			q.put(pipeline.Item{MessageID: fmt.Sprintf("later-%d", i), ClientID: "acme"})
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			if q.done[fmt.Sprintf("later-%d", i)] != 1 {
+				t.Errorf("after loss %d: %v", i, q.done)
+			}
+			if h := w.Health(); h.Status != "healthy" {
+				t.Errorf("health is %+v", h)
+			}
+		}
+		if q.opened != 4 {
+			t.Errorf("%d consumers were opened", q.opened)
+		}
+		stop()
+	})
+}
+
+// TestQueueAwayWhileFinishing: the slots of a worker try one at a time until the queue takes
+// what became of its items.
+func TestQueueAwayWhileFinishing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(ids(40)...)
+		s := &server{deliver: func(pipeline.Item) (pipeline.ResultStatus, error) {
+			q.setAway(errors.New("gone"))
+			return pipeline.StatusDelivered, nil
+		}}
+		w, stop := start(t, worker.Config{Queue: q, Main: s, Batch: 10, Concurrency: 4})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if q.refusals > 130 {
+			t.Errorf("the queue was told %d times in ten minutes", q.refusals)
+		}
+		if h := w.Health(); h.Checks["queue"] == "healthy" {
+			t.Errorf("health is %+v", h)
+		}
+		s.mu.Lock()
+		s.deliver = takeAll
+		s.mu.Unlock()
+		q.setAway(nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if len(q.done) != 40 {
+			t.Errorf("%d of 40 were delivered", len(q.done))
+		}
+		stop()
+	})
+}
+
+// TestNothingToDo: an idle worker too notices that the queue or the main server is away, and
+// that it is back.
+func TestNothingToDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(), &server{deliver: takeAll}
+		w, stop := start(t, worker.Config{Queue: silent{q}, Main: s})
+		for range 2 {
+			for name, away := range map[string]func(error){"queue": q.setAway, "main_server": s.setAway} {
+				away(&sealmq.Error{Code: sealmq.Unavailable, Message: "away"})
+				time.Sleep(10 * time.Second)
+				synctest.Wait()
+				if h := w.Health(); h.Status != "unhealthy" || !strings.Contains(h.Checks[name], "away") {
+					t.Errorf("%s: health is %+v", name, h)
+				}
+				away(nil)
+				time.Sleep(10 * time.Second)
+				synctest.Wait()
+				if h := w.Health(); h.Status != "healthy" {
+					t.Errorf("%s: health is %+v", name, h)
+				}
+			}
+		}
+		stop()
+	})
+}
+
+// silent is a queue whose consumers only wait while it is away, as over a network.
+type silent struct{ *queue }
+
+func (s silent) Consumer(string) (pipeline.Consumer, error) { return silentConsumer{}, nil }
+
+type silentConsumer struct{ pipeline.Consumer }
+
+func (silentConsumer) Take(ctx context.Context, _ int) ([]pipeline.Taken, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+func (silentConsumer) Close() error { return nil }
 
 // TestStopFinishesWhatIsUnderWay: a delivery that is under way when the worker is stopped is
 // finished, and nothing else is begun.
