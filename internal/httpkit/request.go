@@ -41,7 +41,7 @@ type request struct {
 	started time.Time
 	clock   func() time.Time
 	log     []any
-	body    int64 // what it holds of the room for bodies
+	body    body
 }
 
 func (q *request) now() time.Time {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -104,7 +105,7 @@ type Router struct {
 	metrics *metrics
 	live    *mtls.Live
 	missing *route
-	bodies  atomic.Int64 // bytes of bodies that requests may still read
+	bodies  atomic.Int64 // bytes of bodies that requests have read
 }
 
 // NewRouter makes a Router without routes. It panics if the registry has its metrics
@@ -208,28 +209,39 @@ type exchange struct {
 
 var noStore = []string{"no-store"}
 
-// checkBody refuses bodies that are too large or no JSON, bounds those whose size is not
-// known, and takes their room from that of all bodies until the request ends.
+// checkBody refuses bodies that are too large or no JSON, and bounds the others.
 func (ro *route) checkBody(w http.ResponseWriter, r *http.Request, q *request) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	size, limit := r.ContentLength, ro.options.MaxBody
-	switch {
-	case size > limit:
+	limit := ro.options.MaxBody
+	if r.ContentLength > limit {
 		return &http.MaxBytesError{Limit: limit}
-	case size < 0:
-		size = limit
 	}
 	if types := r.Header["Content-Type"]; len(types) > 0 && !ro.options.AnyType && !isJSON(types[0]) {
 		return Errorf(CodeUnsupportedMediaType, "The body must be application/json")
 	}
-	q.body = size
-	if ro.router.bodies.Add(size) > ro.router.cfg.MaxBodies {
-		return &Error{Code: CodeUnavailable, Message: "Too many requests with large bodies are running; try again", RetryAfter: time.Second}
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	q.body = body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), router: ro.router}
+	r.Body = &q.body
 	return nil
+}
+
+// body takes the room of what is read of a request's body from that of all bodies, until the
+// request ends. What a client only announces takes none.
+type body struct {
+	io.ReadCloser
+	router *Router
+	read   int64
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if b.router.bodies.Add(int64(n)) > b.router.cfg.MaxBodies {
+		return 0, &Error{Code: CodeUnavailable, Message: "Too many requests with large bodies are running; try again", RetryAfter: time.Second, Close: true}
+	}
+	return n, err
 }
 
 func isJSON(contentType string) bool {
@@ -282,7 +294,7 @@ func (rt *Router) notFound(w http.ResponseWriter, r *http.Request) {
 // finish recovers from a panic, counts the request and logs it.
 func (rt *Router) finish(w *recorder, r *http.Request, q *request) {
 	p := recover()
-	rt.bodies.Add(-q.body)
+	rt.bodies.Add(-q.body.read)
 	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the value itself is meant
 		// A panic's value may hold a stranger's text, so the log gets its type only.
 		rt.cfg.Log.Error("a handler has panicked", "request_id", q.id, "endpoint", q.route.options.Endpoint,

@@ -92,7 +92,11 @@ func TestBodies(t *testing.T) {
 func TestRoomForBodies(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	w := newWorld(t, httpkit.Limits{}, func(rt *httpkit.Router) {
-		rt.Handle("POST /large", httpkit.Options{MaxBody: 600 << 10}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		rt.Handle("POST /large", httpkit.Options{MaxBody: 600 << 10}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, err := httpkit.ReadBody(r, nil); err != nil {
+				httpkit.WriteError(w, r, err)
+				return
+			}
 			if r.Header.Get("Wait") != "" {
 				arrived <- struct{}{}
 				<-release
@@ -113,6 +117,44 @@ func TestRoomForBodies(t *testing.T) {
 	}
 	if a := w.ask(c, "POST", "/large", large); a.StatusCode != 200 {
 		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+}
+
+// TestAnnouncedBodiesTakeNoRoom: only what a client has sent counts, so that many requests
+// whose bodies never come keep nobody out.
+func TestAnnouncedBodiesTakeNoRoom(t *testing.T) {
+	arrived := make(chan struct{})
+	w := newWorld(t, httpkit.Limits{}, func(rt *httpkit.Router) {
+		rt.Handle("POST /large", httpkit.Options{MaxBody: 600 << 10}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Wait") != "" {
+				arrived <- struct{}{}
+			}
+			if _, err := httpkit.ReadBody(r, nil); err != nil {
+				httpkit.WriteError(w, r, err)
+			}
+		}))
+	})
+	c := w.client(w.ca.ClientTLS("alice"), false)
+	for _, length := range []int64{-1, 600 << 10} {
+		for range 4 {
+			r, body := io.Pipe()
+			defer body.Close()
+			req, err := http.NewRequest("POST", w.url+"/large", r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.ContentLength = length
+			req.Header.Set("Wait", "yes")
+			go func() {
+				if resp, err := c.Do(req); err == nil {
+					resp.Body.Close()
+				}
+			}()
+			<-arrived
+		}
+	}
+	if a := w.ask(c, "POST", "/large", strings.Repeat("x", 600<<10)); a.StatusCode != 200 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 }
 
