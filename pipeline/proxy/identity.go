@@ -60,8 +60,12 @@ func (p *Proxy) authenticate(r *http.Request) (httpkit.Caller, error) {
 		return httpkit.Caller{}, httpkit.ErrNoIdentity
 	}
 	addr := peer.Addr().Unmap()
-	if name := r.Header.Get("X-Client-Cert-CN"); name != "" && contains(p.cfg.TrustedProxies, addr) {
-		return p.named(name, r.Header.Get("X-Client-Cert-Fingerprint"))
+	// A reverse proxy that was shown no certificate may send the headers without a value.
+	if names := r.Header["X-Client-Cert-Cn"]; len(names) > 1 || len(names) == 1 && names[0] != "" {
+		if contains(p.cfg.TrustedProxies, addr) {
+			return p.named(names, r.Header["X-Client-Cert-Fingerprint"])
+		}
+		p.metrics.certificateSeen("unverified")
 	}
 	if key := r.Header.Get("X-API-Key"); key != "" && len(key) <= maxAPIKeyBytes {
 		return p.keyed(key, addr)
@@ -69,16 +73,38 @@ func (p *Proxy) authenticate(r *http.Request) (httpkit.Caller, error) {
 	return httpkit.Caller{}, httpkit.ErrNoIdentity
 }
 
-func (p *Proxy) named(name, fingerprint string) (httpkit.Caller, error) {
-	if mtls.CheckCommonName(name) != nil {
-		return httpkit.Caller{}, httpkit.ErrNoIdentity
+// named is the client that a trusted reverse proxy names. A header that is there twice may
+// have come from the client itself.
+func (p *Proxy) named(names, fingerprints []string) (httpkit.Caller, error) {
+	if len(names) != 1 || len(fingerprints) > 1 || mtls.CheckCommonName(names[0]) != nil {
+		return httpkit.Caller{}, p.badHeader()
 	}
-	fingerprint = strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(fingerprint, ":", "")), "sha256")
+	name, fingerprint := names[0], ""
+	if len(fingerprints) == 1 && fingerprints[0] != "" {
+		var ok bool
+		if fingerprint, ok = plainFingerprint(fingerprints[0]); !ok {
+			return httpkit.Caller{}, p.badHeader()
+		}
+	}
 	if r := p.cfg.Revocation; r != nil && (r.RevokesName(name) || fingerprint != "" && r.RevokesFingerprint(fingerprint)) {
 		p.metrics.certificateSeen("revoked")
 		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
 	}
 	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByHeader, Fingerprint: fingerprint}, nil
+}
+
+// badHeader is the answer to headers of a trusted reverse proxy that name nobody for certain.
+func (p *Proxy) badHeader() error {
+	p.metrics.certificateSeen("untrusted")
+	return httpkit.Errorf(httpkit.CodeAuthentication, httpkit.TextNoIdentity)
+}
+
+// plainFingerprint is a SHA-256 in lower-case hexadecimal, from a form with colons or with the
+// name of the hash before it.
+func plainFingerprint(s string) (string, bool) {
+	s = strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(s, ":", "")), "sha256")
+	b, err := hex.DecodeString(s)
+	return s, err == nil && len(b) == sha256.Size
 }
 
 // keyed compares with every key, so that the time says nothing about them.

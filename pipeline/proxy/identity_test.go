@@ -171,11 +171,16 @@ func TestTrustedReverseProxy(t *testing.T) {
 		name, fingerprint string
 		status            int
 	}{
-		{"acme-01", "00", 202},
+		{"acme-01", strings.Repeat("00", 32), 202},
 		{"proxy", "", 202},
 		{"acme-08", "", 403},
 		{"acme-09", colons, 403},
-		{"acme-09", "11", 202},
+		{"acme-09", strings.Repeat("11", 32), 202},
+		{"acme-01", "00", 401},
+		{"acme-01", strings.Repeat("0", 63), 401},
+		{"acme-01", strings.Repeat("00", 33), 401},
+		{"acme-01", strings.Repeat("0g", 32), 401},
+		{"acme-01", "sha1:" + strings.Repeat("00", 32), 401},
 		{" ", "", 401},
 		{"a\u200bb", "", 401},
 	} {
@@ -186,6 +191,38 @@ func TestTrustedReverseProxy(t *testing.T) {
 	}
 	if a := w.ask(w.as("acme-02"), "POST", "/submit", good, "X-Client-Cert-CN", "acme-01"); a.m["client_id"] != "acme-02" {
 		t.Errorf("a certificate beside the header: %s", a.body)
+	}
+	if n := w.count("proxy_certificate_validations_total", "untrusted"); n != 7 {
+		t.Errorf("%v headers that name nobody are counted", n)
+	}
+	// A name that is there twice may come from the client itself.
+	req, err := http.NewRequest("POST", w.url+"/submit", strings.NewReader(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header["X-Client-Cert-Cn"] = []string{"acme-01", "acme-02"}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 401 {
+		t.Errorf("two names: %d", resp.StatusCode)
+	}
+}
+
+// TestUntrustedReverseProxy: headers from a network that is not configured are ignored, and
+// counted.
+func TestUntrustedReverseProxy(t *testing.T) {
+	w := newWorld(t, func(_ *world, c *proxy.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	}).ready()
+	c := w.client(w.ca.WithoutCertificate(), true)
+	if a := w.ask(c, "POST", "/submit", good, "X-Client-Cert-CN", "acme-01"); a.StatusCode != 401 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if n := w.count("proxy_certificate_validations_total", "unverified"); n != 1 {
+		t.Errorf("%v counted", n)
 	}
 }
 
