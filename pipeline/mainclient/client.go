@@ -68,22 +68,56 @@ func (c *Client) Close() error {
 	return nil
 }
 
+// maxCallBytes bounds the items of one request, so that it stays well below the main server's
+// limit for a body (16 MiB). One item is smaller than this.
+const maxCallBytes = 8 << 20
+
+// parts calls f for parts of items that are small enough for one request each, and collects
+// the results. Entries are independent of each other, and may be repeated: so an error in the
+// middle is one for the whole call.
+func parts(items []pipeline.Item, f func([]pipeline.Item) ([]pipeline.Result, error)) (all []pipeline.Result, err error) {
+	if len(items) == 0 { // which the main server refuses
+		return f(items)
+	}
+	for start := 0; start < len(items); {
+		end, size := start, 0
+		for ; end < len(items); end++ {
+			it := &items[end]
+			// In JSON a byte of text takes six at most.
+			size += 1024 + len(it.Sealed) + 6*(len(it.ClientID)+len(it.ClientKey)+len(it.MessageBody)+len(it.Metadata))
+			if size > maxCallBytes && end > start {
+				break
+			}
+		}
+		results, err := f(items[start:end])
+		if err != nil {
+			return nil, err
+		}
+		all, start = append(all, results...), end
+	}
+	return all, nil
+}
+
 // Register implements pipeline.Main.
 func (c *Client) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.Result, error) {
-	r, err := c.api.RegisterMessagesWithResponse(ctx, mainapi.RegisterRequest{Messages: items})
-	if err != nil {
-		return nil, failed(err)
-	}
-	return results(len(items), r.JSON200, r.HTTPResponse, r.ApplicationProblemJSONDefault)
+	return parts(items, func(part []pipeline.Item) ([]pipeline.Result, error) {
+		r, err := c.api.RegisterMessagesWithResponse(ctx, mainapi.RegisterRequest{Messages: part})
+		if err != nil {
+			return nil, failed(err)
+		}
+		return results(len(part), r.JSON200, r.HTTPResponse, r.ApplicationProblemJSONDefault)
+	})
 }
 
 // Deliver implements pipeline.Main.
 func (c *Client) Deliver(ctx context.Context, worker string, items []pipeline.Item) ([]pipeline.Result, error) {
-	r, err := c.api.DeliverMessagesWithResponse(ctx, mainapi.DeliverRequest{WorkerID: worker, Messages: items})
-	if err != nil {
-		return nil, failed(err)
-	}
-	return results(len(items), r.JSON200, r.HTTPResponse, r.ApplicationProblemJSONDefault)
+	return parts(items, func(part []pipeline.Item) ([]pipeline.Result, error) {
+		r, err := c.api.DeliverMessagesWithResponse(ctx, mainapi.DeliverRequest{WorkerID: worker, Messages: part})
+		if err != nil {
+			return nil, failed(err)
+		}
+		return results(len(part), r.JSON200, r.HTTPResponse, r.ApplicationProblemJSONDefault)
+	})
 }
 
 // Status implements pipeline.Main.

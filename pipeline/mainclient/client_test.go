@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -161,6 +162,33 @@ func TestEveryMethod(t *testing.T) {
 	}
 	if _, found, err = proxy.Find(ctx, "acme 01", "m-2"); found || err != nil {
 		t.Errorf("found %t, error %v", found, err)
+	}
+}
+
+// TestLargeBatches: a batch whose items are together larger than what one request may carry
+// arrives all the same, each entry once and in its place.
+func TestLargeBatches(t *testing.T) {
+	w := newWorld(t)
+	proxy, _ := w.as("proxy", sealmq.RoleProxy)
+	worker, _ := w.as("worker", sealmq.RoleWorker)
+	items := make([]pipeline.Item, 50)
+	sealed := json.RawMessage(`"` + strings.Repeat("x", 400<<10) + `"`) // 20 MB together
+	for i := range items {
+		items[i] = pipeline.Item{MessageID: fmt.Sprintf("m-%d", i), ClientID: "acme-01", QueuedAt: time.Now(), Enc: pipeline.EncHPKE, Sealed: sealed}
+	}
+	for call, do := range map[string]func() ([]pipeline.Result, error){
+		"register": func() ([]pipeline.Result, error) { return proxy.Register(t.Context(), items) },
+		"deliver":  func() ([]pipeline.Result, error) { return worker.Deliver(t.Context(), "w", items) },
+	} {
+		results, err := do()
+		if err != nil || len(results) != len(items) {
+			t.Fatalf("%s: %d results, error %v", call, len(results), err)
+		}
+		for i, r := range results {
+			if r.MessageID != items[i].MessageID || r.Status != pipeline.StatusInvalid {
+				t.Fatalf("%s: entry %d is %+v", call, i, r)
+			}
+		}
 	}
 }
 
