@@ -22,14 +22,6 @@ func (a *aliases) addMessages() {
 	a.handle(callers, 0, a.revocations, "GET /internal/revocations")
 }
 
-// main is the service for a caller that may send items in clear: it is a proxy or worker,
-// and its connection is what seals them.
-func (a *aliases) main(ctx context.Context) *view {
-	v := a.h.caller(ctx)
-	v.takeClear = true
-	return v
-}
-
 // maxBodyBytes bounds a text before its characters are counted.
 const maxBodyBytes = 4 * pipeline.MaxBody
 
@@ -101,7 +93,7 @@ func (a *aliases) register(r *http.Request) (any, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	results, err := a.main(r.Context()).Register(r.Context(), []pipeline.Item{it})
+	results, err := a.h.caller(r.Context()).Register(r.Context(), []pipeline.Item{it})
 	if err == nil {
 		err = refusal(&results[0])
 	}
@@ -189,7 +181,7 @@ func (a *aliases) registerBatch(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return fill(results, items, func(list []pipeline.Item) ([]pipeline.Result, error) {
-		return a.main(r.Context()).Register(r.Context(), list)
+		return a.h.caller(r.Context()).Register(r.Context(), list)
 	})
 }
 
@@ -211,7 +203,7 @@ func (a *aliases) deliver(r *http.Request) (any, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	results, err := a.main(r.Context()).deliverAny(r.Context(), worker, []pipeline.Item{it}, o["attempt_count"] != nil)
+	results, err := a.h.caller(r.Context()).deliverAny(r.Context(), worker, []pipeline.Item{it}, o["attempt_count"] != nil)
 	if err == nil {
 		err = refusal(&results[0])
 	}
@@ -233,7 +225,7 @@ func (a *aliases) deliverBatch(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return fill(results, items, func(list []pipeline.Item) ([]pipeline.Result, error) {
-		return a.main(r.Context()).deliverAny(r.Context(), worker, list, true)
+		return a.h.caller(r.Context()).deliverAny(r.Context(), worker, list, true)
 	})
 }
 
@@ -311,7 +303,7 @@ func (a *aliases) status(r *http.Request) (any, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	results, err := a.main(r.Context()).Status(r.Context(), []pipeline.Update{u})
+	results, err := a.h.caller(r.Context()).Status(r.Context(), []pipeline.Update{u})
 	if err == nil {
 		err = refusal(&results[0])
 	}

@@ -157,7 +157,7 @@ func TestRetryNeedsItsItem(t *testing.T) {
 // its words.
 func TestDatabaseAway(t *testing.T) {
 	t.Run("service", testServiceDatabaseAway)
-	s := newServer(t, nil)
+	s := startServer(t, true, nil)
 	for _, role := range []sealmq.Role{"proxy", "worker", "admin"} {
 		s.as(role)
 	}

@@ -38,6 +38,7 @@ type queue struct {
 	counts pipeline.Counts
 	dead   []pipeline.DeadItem
 	ready  []pipeline.Item
+	listed int // calls of Dead
 }
 
 func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
@@ -51,6 +52,7 @@ func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
 func (q *queue) Dead(_ context.Context, limit int) ([]pipeline.DeadItem, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.listed++
 	return slices.Clone(q.dead[:min(limit, len(q.dead))]), q.err
 }
 
@@ -119,6 +121,12 @@ type server struct {
 // newServer starts a main server. change may be nil.
 func newServer(t *testing.T, change func(*server, *mainserver.HandlerConfig)) *server {
 	t.Helper()
+	return startServer(t, false, change)
+}
+
+// startServer starts one that takes items in clear, or does not.
+func startServer(t *testing.T, clear bool, change func(*server, *mainserver.HandlerConfig)) *server {
+	t.Helper()
 	s := &server{T: t, dir: filepath.Join(t.TempDir(), "data"), queue: &queue{}, audit: &sink{}, log: &lockedBuffer{}, registry: prometheus.NewRegistry(),
 		clients: make(map[string]*http.Client)}
 	result, err := ca.Setup(s.dir, nil, ca.Options{})
@@ -137,7 +145,7 @@ func newServer(t *testing.T, change func(*server, *mainserver.HandlerConfig)) *s
 	opener, err := keys.Opener(ca.ServerName, trust.NewVerifier(s.authority.Root()))
 	s.must(err)
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, Log: log})
+	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, TakeClear: clear, Log: log})
 	s.must(err)
 	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit, Version: "1.2.3", Log: log}

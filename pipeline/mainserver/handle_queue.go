@@ -5,12 +5,8 @@ import (
 	"context"
 
 	"github.com/sealmq/sealmq/api/mainapi"
-	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
-
-// requeueStep is how many dead items are moved before their rows are changed.
-const requeueStep = 10_000
 
 // GetQueue implements mainapi.StrictServerInterface.
 func (h *handler) GetQueue(ctx context.Context, _ mainapi.GetQueueRequestObject) (mainapi.GetQueueResponseObject, error) {
@@ -57,44 +53,18 @@ func (h *handler) RequeueDead(ctx context.Context, r mainapi.RequeueDeadRequestO
 	return mainapi.RequeueDead200JSONResponse{Requeued: n}, err
 }
 
-// requeue queues dead items again, and their rows with them; no rows means all.
+// requeue queues dead items again, and their rows with them. No rows means all items; then the
+// rows stay failed until their messages are delivered: nobody reads millions of items for them.
 func (h *handler) requeue(ctx context.Context, rows []records.Update) (n int, err error) {
 	if len(rows) > 0 {
 		n, err = h.requeueItems(ctx, rows)
 	} else {
-		n, err = h.requeueAll(ctx)
+		n, err = h.cfg.Queue.Requeue(ctx, nil)
 	}
 	if n > 0 {
 		h.audit(ctx, act{event: "queue_requeued", details: map[string]any{"items": n}})
 	}
 	return n, err
-}
-
-// requeueAll goes on until it has moved as many as there were. What is dead again by then
-// is left alone.
-func (h *handler) requeueAll(ctx context.Context) (total int, err error) {
-	before, err := h.cfg.Queue.Counts(ctx)
-	for err == nil && total < before.Dead {
-		var list []pipeline.DeadItem
-		if list, err = h.cfg.Queue.Dead(ctx, requeueStep); err != nil {
-			break
-		}
-		var rows []records.Update
-		for _, d := range list {
-			if d.Err == nil {
-				rows = append(rows, requeued(d.Item.ClientID, d.Item.MessageID))
-			}
-		}
-		n := 0
-		if len(rows) > 0 {
-			n, err = h.requeueItems(ctx, rows)
-		}
-		total += n
-		if n == 0 {
-			break // what cannot be read would only die again
-		}
-	}
-	return total, err
 }
 
 // requeueItems moves dead items with the ids of rows, then the rows.

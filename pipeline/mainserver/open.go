@@ -51,8 +51,8 @@ func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result)
 		if c, err = pipeline.OpenItem(v.cfg.Opener, it); err != nil {
 			status = judge(err)
 		}
-	case !v.cfg.TakeClear && !v.takeClear:
-		err = errors.New("the item is not sealed; a setting takes items in clear")
+	case !v.cfg.TakeClear:
+		err = errors.New("the item is not sealed; main.unsealed in the configuration can let such items in")
 	}
 	if err == nil {
 		err = cmp.Or(pipeline.CheckNumber(c.SenderNumber), pipeline.CheckBody(c.MessageBody, limit))

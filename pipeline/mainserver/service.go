@@ -91,8 +91,6 @@ type view struct {
 	*Service
 	caller sealmq.Identity
 	good   func() error // nil if the connection is checked for each call
-	// takeClear accepts items in clear from this caller.
-	takeClear bool
 }
 
 // may returns an error with code Denied unless the caller has one of the roles.

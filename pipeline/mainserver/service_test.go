@@ -63,6 +63,7 @@ type world struct {
 	store  *store
 	svc    *mainserver.Service
 	sealer *seal.Sealer
+	ahead  time.Duration // of the proxy's clock
 	ca     *testca.CA
 	// verifier is the opener's.
 	verifier *trust.Verifier
@@ -114,6 +115,7 @@ func (w *world) sealerOf(proxy tls.Certificate, key *seal.PublicKey) *seal.Seale
 	s, err := seal.NewSealer(seal.SealerConfig{
 		Signer:    func() (*seal.Signer, error) { return seal.NewSigner("proxy", proxy.Certificate, proxy.PrivateKey) },
 		Receivers: []seal.Receiver{{Name: "server", Key: key}},
+		Now:       func() time.Time { return time.Now().Add(w.ahead) },
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -290,6 +292,30 @@ func TestWhatAnOperatorCanRepair(t *testing.T) {
 	results, err := w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", []pipeline.Item{w.item("m-1")})
 	if err != nil || results[0].Status != pipeline.StatusRefused || !strings.Contains(results[0].Reason, "revoked") {
 		t.Errorf("%+v, %v", results, err)
+	}
+}
+
+// TestItemFromTheFuture: it waits for its time, and no other item waits with it.
+func TestItemFromTheFuture(t *testing.T) {
+	w := newWorld(t, nil)
+	early := w.item("early")
+	w.ahead = 3 * time.Hour
+	w.sealer.Rotate()
+	late := w.item("late")
+	for _, call := range []string{"register", "deliver"} {
+		var results []pipeline.Result
+		var err error
+		if list := []pipeline.Item{late, early}; call == "register" {
+			results, err = w.as(sealmq.RoleProxy).Register(t.Context(), list)
+		} else {
+			results, err = w.as(sealmq.RoleWorker).Deliver(t.Context(), "w", list)
+		}
+		if err != nil || results[0].Status != pipeline.StatusUnavailable || results[0].Reason == "" || results[1].Status == pipeline.StatusUnavailable {
+			t.Errorf("%s: %+v, error %v", call, results, err)
+		}
+	}
+	if len(w.store.registers) != 1 || len(w.store.deliveries) != 1 {
+		t.Errorf("%d registered, %d delivered", len(w.store.registers), len(w.store.deliveries))
 	}
 }
 
