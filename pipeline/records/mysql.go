@@ -7,12 +7,14 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/pressly/goose/v3"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
 )
 
@@ -95,6 +97,18 @@ func classifyMySQL(err error) class {
 		return bad
 	}
 	return down
+}
+
+// isAway reports whether a server did not answer, or said that it cannot now. Everything else
+// that happens at the start, such as a wrong password, stays wrong.
+func isAway(err error) bool {
+	var e *mysql.MySQLError
+	if errors.As(err, &e) {
+		return e.Number == 1040 || e.Number == 1053 // too many connections, shutdown
+	}
+	var n net.Error
+	return errors.As(err, &n) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || sealmq.CodeOf(err) == sealmq.Unavailable
 }
 
 func describeMySQL(err error) string {

@@ -88,6 +88,47 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	e.checkCounts()
 }
 
+// A server that is away at the start is waited for; one that refuses is an error.
+func TestServerAwayAtTheStart(t *testing.T) {
+	m := mariaDB(t)
+	address, name, err := m.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{t: t, url: address, name: name, keys: ring(t, 1, 1), hash: hasher(t)}
+	wrong := strings.Replace(address, "@", "x@", 1)
+	if s, err := records.Open(ctx(t), records.Config{URL: wrong, Keys: e.keys, Numbers: e.hash}); err == nil {
+		s.Close()
+		t.Error("a wrong password is accepted")
+	}
+	m.Kill()
+	e.s = e.open(func(c *records.Config) { c.Clock = nil })
+	if err := e.s.Ping(ctx(t)); sealmq.CodeOf(err) != sealmq.Unavailable {
+		t.Errorf("ping: %v", err)
+	}
+	for call, do := range map[string]func() error{
+		"register": func() error { _, err := e.s.Register(ctx(t), messages(0, 1)); return err },
+		"list":     func() error { _, err := e.s.List(ctx(t), records.Filter{}); return err },
+	} {
+		if err := do(); sealmq.CodeOf(err) != sealmq.Unavailable {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+	if err := m.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "database", func() bool { return e.s.Ping(ctx(t)) == nil })
+	r, err := e.s.Register(ctx(t), messages(0, 1))
+	want(t, r, err, records.Registered)
+	m.Kill()
+	if err := e.open(nil).Close(); err != nil { // it does not wait for ever
+		t.Error(err)
+	}
+	if err := m.Restart(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Two processes write the same messages to one server.
 // TestIsNew: keys may be made for a database that Open has not seen.
 func TestIsNew(t *testing.T) {
@@ -248,6 +289,14 @@ func TestDamagedFile(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "is not written to any more") {
 		t.Errorf("log: %s", log.String())
+	}
+	select {
+	case <-s.Failed():
+	default:
+		t.Error("the program is not told to end")
+	}
+	if s.Failure() == nil {
+		t.Error("there is no reason")
 	}
 }
 

@@ -1,6 +1,8 @@
 package records
 
 import (
+	"cmp"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -48,12 +50,10 @@ func openSQLite(a address) (write, read *sql.DB, err error) {
 		return nil, nil, fmt.Errorf("database: %w", err)
 	}
 	dsn := func(pragmas ...string) string {
-		q := url.Values{"_pragma": append([]string{"busy_timeout(5000)", "journal_mode(wal)"}, pragmas...), "_txlock": {"immediate"}}
+		q := url.Values{"_pragma": append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(wal)"}, pragmas...), "_txlock": {"immediate"}}
 		return (&url.URL{Scheme: "file", Opaque: url.PathEscape(a.path), RawQuery: q.Encode()}).String()
 	}
-	// Checkpoints are rare, because each writes again what the log has already: a page that
-	// changed a hundred times since the last one is copied once.
-	write, err = sql.Open("sqlite", dsn("synchronous(full)", "foreign_keys(1)", "cache_size(-65536)", "wal_autocheckpoint(8000)", "journal_size_limit(67108864)"))
+	write, err = sql.Open("sqlite", dsn("synchronous(full)", "foreign_keys(1)", "cache_size(-65536)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -68,10 +68,54 @@ func openSQLite(a address) (write, read *sql.DB, err error) {
 	return write, read, nil
 }
 
+// Checkpoints are rare, because each writes again what the log has already: a page that
+// changed a hundred times since the last one is copied once.
+const (
+	checkpointPages = 8000 // how many the log has that are not in the file yet
+	checkpointEvery = 16   // commits between two looks at the log
+)
+
+// checkpoint copies the log into the file when it has grown. SQLite would do it by itself, but
+// keeps to itself that it failed, and tries again: after a failed sync the next one may succeed
+// although nothing has reached the disk, and the log is overwritten.
+func (s *Store) checkpoint() {
+	if s.d != &sqliteDialect || s.commits.Add(1)%checkpointEvery != 0 {
+		return
+	}
+	run := func(mode string) (pages int, err error) {
+		var busy, all, done int
+		err = s.write.QueryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &all, &done)
+		return all - done, err
+	}
+	pages, err := run("NOOP")
+	if err == nil && pages >= checkpointPages {
+		_, err = run("PASSIVE")
+	}
+	if err != nil {
+		s.failIfBroken(err)
+	}
+}
+
+const busyTimeout = 5 * time.Second
+
+// keepOpen leaves a connection to a file that failed for the end of the program. The last one
+// that is closed in order makes a checkpoint and removes the log, from which the next start
+// restores what a failed sync has lost.
+func (s *Store) keepOpen() {
+	ctx, cancel := context.WithTimeout(context.Background(), busyTimeout)
+	defer cancel()
+	if _, err := s.read.Conn(ctx); err != nil { //nolint:sqlclosecheck // see above
+		s.cfg.Log.Warn("the database is closed although it has failed", "error", s.d.describe(err))
+	}
+}
+
 func classifySQLite(err error) class {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return down
+	}
+	if e.Code() == lib.SQLITE_IOERR_SHMSIZE { // no room for the index of the log
+		return full
 	}
 	switch e.Code() & 0xFF {
 	case lib.SQLITE_CONSTRAINT, lib.SQLITE_TOOBIG, lib.SQLITE_MISMATCH, lib.SQLITE_RANGE:
@@ -87,7 +131,7 @@ func classifySQLite(err error) class {
 func describeSQLite(err error) string {
 	var e *sqlite.Error
 	if errors.As(err, &e) {
-		return fmt.Sprintf("SQLite error %d: %s", e.Code(), sqlite.ErrorCodeString[e.Code()&0xFF])
+		return fmt.Sprintf("SQLite error %d: %s", e.Code(), cmp.Or(sqlite.ErrorCodeString[e.Code()], sqlite.ErrorCodeString[e.Code()&0xFF]))
 	}
 	return fmt.Sprintf("error of type %T", err)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
@@ -63,7 +64,11 @@ type Store struct {
 	done   chan struct{} // closed when the committer has ended
 	once   sync.Once
 
+	away     atomic.Pointer[sealmq.Error] // why the tables are not ready; nil once they are
 	failed   atomic.Pointer[sealmq.Error] // set once the file must not be written to any more
+	broken   chan struct{}                // closed with it
+	waiting  sync.WaitGroup               // for a server that is away
+	commits  atomic.Int64                 // since the store was opened
 	counters counters
 }
 
@@ -89,8 +94,9 @@ func (s *Store) Counters() Counters {
 	return Counters{c.groups.Load(), c.entries.Load(), c.retries.Load(), c.alone.Load(), c.unreadable.Load()}
 }
 
-// Open opens a database and brings its tables up to date. It fails if the server cannot be
-// reached. The caller must close the store.
+// Open opens a database and brings its tables up to date. A server that cannot be reached is
+// no error: calls fail with code Unavailable until it is there, and the store tries again by
+// itself. The caller must close the store.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Keys == nil || cfg.Numbers == nil {
 		return nil, errors.New("records: keys and number hashes are required")
@@ -112,53 +118,128 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, addr: a, step: 1, examine: maxExamined,
-		calls: make(chan *call), closed: make(chan struct{}), done: make(chan struct{})}
-	if err := s.connect(ctx); err != nil {
+		calls: make(chan *call), closed: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
+	s.scopes.s = s
+	if err := s.openPools(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.checkKeys(ctx), s.prepare(ctx)); err != nil {
+	switch err := s.setUp(ctx); {
+	case err != nil && s.d == &mysqlDialect && isAway(err):
+		s.waitFor(err)
+	case err != nil:
 		return nil, errors.Join(err, s.closePools())
 	}
-	s.scopes.s = s
 	go s.commitLoop()
 	return s, nil
 }
 
-// connect opens the pools and migrates.
-func (s *Store) connect(ctx context.Context) error {
+// openPools makes the pools. A server is not connected to yet.
+func (s *Store) openPools() (err error) {
 	if s.addr.path != "" {
 		s.d = &sqliteDialect
-		var err error
-		if s.write, s.read, err = openSQLite(s.addr); err != nil {
-			return err
-		}
-		if err := migrate(ctx, s.write, s.d, !s.cfg.KeepTables); err != nil {
-			return errors.Join(s.openError(err), s.closePools())
-		}
-		return nil
+		s.write, s.read, err = openSQLite(s.addr)
+		return err
 	}
 	s.d = &mysqlDialect
 	c, err := mysqlConfig(s.addr, s.cfg.TLS)
 	if err != nil {
 		return err
 	}
-	patient := c.Clone()
-	patient.ReadTimeout = 0 // a change of a large table takes its time
-	db, err := openMySQL(patient, 2, 0)
+	s.write, err = openMySQL(c, s.cfg.PoolSize, s.cfg.MaxOverflow)
+	s.read = s.write
+	return err
+}
+
+// setUp migrates, checks the keys and prepares statements.
+func (s *Store) setUp(ctx context.Context) error {
+	if err := s.migrate(ctx); err != nil {
+		return s.openError(err)
+	}
+	return errors.Join(s.checkKeys(ctx), s.prepare(ctx))
+}
+
+func (s *Store) migrate(ctx context.Context) error {
+	if s.d == &sqliteDialect {
+		return migrate(ctx, s.write, s.d, !s.cfg.KeepTables)
+	}
+	c, err := mysqlConfig(s.addr, s.cfg.TLS)
+	if err != nil {
+		return err
+	}
+	c.ReadTimeout = 0 // a change of a large table takes its time
+	db, err := openMySQL(c, 2, 0)
 	if err != nil {
 		return err
 	}
 	err = migrate(ctx, db, s.d, !s.cfg.KeepTables)
 	if err := errors.Join(err, db.Close()); err != nil {
-		return s.openError(err)
-	}
-	if s.write, err = openMySQL(c, s.cfg.PoolSize, s.cfg.MaxOverflow); err != nil {
 		return err
 	}
-	s.read = s.write
-	err = s.read.QueryRowContext(ctx, "SELECT @@auto_increment_increment").Scan(&s.step)
-	if err != nil {
-		return errors.Join(s.openError(err), s.closePools())
+	return s.read.QueryRowContext(ctx, "SELECT @@auto_increment_increment").Scan(&s.step)
+}
+
+// Pauses between attempts to reach a server.
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
+// waitFor sets the store up in the background, once its server is there.
+func (s *Store) waitFor(err error) {
+	note := func(err error) {
+		s.away.Store(&sealmq.Error{Code: sealmq.Unavailable, Message: "the database cannot be used yet", Err: err})
+		s.cfg.Log.Warn("the database cannot be used yet; trying again", "error", err)
+	}
+	note(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.waiting.Go(func() {
+		defer cancel()
+		for pause := firstPause; ; pause = min(2*pause, longestPause) {
+			select {
+			case <-s.closed:
+				return
+			case <-time.After(pause):
+			}
+			again := s.setUp(ctx)
+			if again == nil {
+				s.away.Store(nil)
+				s.cfg.Log.Info("the database is there")
+				return
+			}
+			if again.Error() != err.Error() {
+				err = again
+				note(err)
+			}
+		}
+	})
+	s.waiting.Go(func() {
+		select {
+		case <-s.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+}
+
+// usable says why nothing can be written, or nil.
+func (s *Store) usable() error {
+	if err := s.failed.Load(); err != nil {
+		return err
+	}
+	if err := s.away.Load(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Failed is closed when the file must not be written to any more, because a write or a sync
+// has failed. Then Failure says why, and the program should end.
+func (s *Store) Failed() <-chan struct{} { return s.broken }
+
+// Failure is nil until Failed is closed.
+func (s *Store) Failure() error {
+	if err := s.failed.Load(); err != nil {
+		return err
 	}
 	return nil
 }
@@ -214,12 +295,16 @@ func (s *Store) putSetting(ctx context.Context, r runner, name, value string) er
 func (s *Store) Close() error {
 	s.once.Do(func() { close(s.closed) })
 	<-s.done
+	s.waiting.Wait()
 	return s.closePools()
 }
 
 func (s *Store) closePools() error {
 	for _, st := range s.stmts {
 		st.Close() //nolint:errcheck // nothing is written by it any more
+	}
+	if s.d == &sqliteDialect && s.failed.Load() != nil {
+		s.keepOpen()
 	}
 	err := s.write.Close()
 	if s.read != s.write {
@@ -230,7 +315,7 @@ func (s *Store) closePools() error {
 
 // Ping asks the database for an answer.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.failed.Load(); err != nil {
+	if err := s.usable(); err != nil {
 		return err
 	}
 	return s.d.coded("ping", s.read.PingContext(ctx))
@@ -255,7 +340,7 @@ func (s *Store) transact(ctx context.Context, doing string, f func(*sql.Tx) erro
 const maxTries = 10
 
 func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
-	if err := s.failed.Load(); err != nil {
+	if err := s.usable(); err != nil {
 		return err
 	}
 	tx, err := s.write.BeginTx(ctx, nil)
@@ -267,10 +352,19 @@ func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
 	} else {
 		tx.Rollback() //nolint:errcheck // the first error says more
 	}
-	if err != nil && sealmq.CodeOf(err) == "" && s.d.classOf(err) == broken {
-		s.fail(err)
+	if err == nil {
+		s.checkpoint()
+	} else {
+		s.failIfBroken(err)
 	}
 	return err
+}
+
+// failIfBroken stops all writing after an error of the disk.
+func (s *Store) failIfBroken(err error) {
+	if sealmq.CodeOf(err) == "" && s.d.classOf(err) == broken {
+		s.fail(err)
+	}
 }
 
 // fail stops all writing. After a failed write or sync nobody knows what is in the file.
@@ -278,6 +372,7 @@ func (s *Store) fail(err error) {
 	e := &sealmq.Error{Code: sealmq.Unavailable, Message: "the database has failed; restart the program once its disk is in order",
 		Err: errors.New(s.d.describe(err))}
 	if s.failed.CompareAndSwap(nil, e) {
+		close(s.broken)
 		s.cfg.Log.Error("the database has failed and is not written to any more", "error", s.d.describe(err))
 	}
 }
