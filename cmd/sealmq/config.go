@@ -125,6 +125,7 @@ type CAConfig struct {
 type MainConfig struct {
 	Addr     string `key:"addr" check:"address"`
 	Database string `key:"database"`
+	Unsealed string `key:"unsealed" check:"refuse|take"`
 }
 
 // LogConfig is what is logged and in which format. Logs go to standard error.

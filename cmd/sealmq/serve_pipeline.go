@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -61,7 +62,7 @@ type pipelineNode struct {
 func (n *node) pipelineParts() (list []part) {
 	if n.has("main") {
 		list = append(list,
-			part{name: "records", start: n.openRecords, stop: func(context.Context) error { return n.pipeline.store.Close() }},
+			part{name: "records", start: n.openRecords, run: n.watchRecords, stop: func(context.Context) error { return n.pipeline.store.Close() }},
 			part{name: "main server", start: n.openService})
 	}
 	list = append(list, part{name: "connections of the pipeline", start: func() error { return nil }, stop: n.closePipeline})
@@ -146,7 +147,10 @@ func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router
 	return httpkit.Listen(addr, conf, router, httpkit.Limits{})
 }
 
-// queueFor opens the pipeline's queue as a role.
+// patience is how long a start waits to learn whether the broker is there and lets the role in.
+const patience = 3 * time.Second
+
+// queueFor opens the pipeline's queue as a role. The broker may be away.
 func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 	own := n.own(role)
 	connect := func(context.Context) (sealmq.Connection, error) {
@@ -158,10 +162,19 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 			return nil, err
 		}
 		connect = func(ctx context.Context) (sealmq.Connection, error) {
-			return client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Meta: true, Log: n.log})
+			c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Meta: true, Log: n.log})
+			switch {
+			case client.Unreachable(err):
+				return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the broker cannot be reached", Err: err}
+			case err != nil:
+				return nil, err
+			}
+			return c, nil
 		}
 	}
-	q, err := brokerqueue.Open(context.Background(), connect)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	q, err := brokerqueue.Open(ctx, connect, n.log)
 	if err != nil {
 		return nil, fmt.Errorf("the queue of the pipeline: %w", err)
 	}
@@ -204,7 +217,14 @@ func (n *node) openRecords() error {
 	cfg := records.Config{URL: cmp.Or(n.cfg.Main.Database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true, Log: n.log}
 	// The keys are made together with the database, and before it: a crash in between leaves no
 	// database without keys. Later a missing key is an error, because no other one can stand in.
+	sealing, ids := filepath.Join(dir, "sealing.key"), filepath.Join(dir, "ids.key")
 	create, err := records.IsNew(context.Background(), cfg)
+	if records.IsAway(err) {
+		if _, errKey := os.Stat(sealing); errKey != nil {
+			return withHint(err, "the first start needs the database, to make the keys together with it")
+		}
+		err = nil // Open waits for it
+	}
 	if err != nil {
 		return err
 	}
@@ -214,7 +234,6 @@ func (n *node) openRecords() error {
 		}
 	}
 	var made bool
-	sealing, ids := filepath.Join(dir, "sealing.key"), filepath.Join(dir, "ids.key")
 	if n.pipeline.keys, made, err = mainserver.OpenKeys(sealing, create, n.signerOf(sealmq.RoleServer)); err != nil {
 		return err
 	}
@@ -238,6 +257,17 @@ func (n *node) openRecords() error {
 	return err
 }
 
+// watchRecords fails when the database does: after a failed sync nobody knows what is in its
+// file.
+func (n *node) watchRecords(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.pipeline.store.Failed():
+		return withHint(n.pipeline.store.Failure(), "no message that was answered is lost; check the disk and the system's log, then start again")
+	}
+}
+
 // openService opens the main server itself.
 func (n *node) openService() error {
 	own, err := n.signerOf(sealmq.RoleServer)()
@@ -250,7 +280,7 @@ func (n *node) openService() error {
 		return err
 	}
 	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener, IDKey: n.pipeline.idKey,
-		MaxBody: n.cfg.Pipeline.MaxBody, Log: n.log})
+		MaxBody: n.cfg.Pipeline.MaxBody, TakeClear: n.cfg.Main.Unsealed == "take", Log: n.log})
 	return err
 }
 

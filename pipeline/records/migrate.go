@@ -91,7 +91,7 @@ func IsNew(ctx context.Context, cfg Config) (bool, error) {
 	defer db.Close()
 	tables, err := tablesOf(ctx, db, &mysqlDialect)
 	if err != nil {
-		return false, mysqlDialect.coded("look at the database", err)
+		return false, fmt.Errorf("database: %w", err)
 	}
 	return len(tables) == 0, nil
 }

@@ -99,9 +99,9 @@ func classifyMySQL(err error) class {
 	return down
 }
 
-// isAway reports whether a server did not answer, or said that it cannot now. Everything else
-// that happens at the start, such as a wrong password, stays wrong.
-func isAway(err error) bool {
+// IsAway reports whether an error of IsNew says that a server did not answer, or that it cannot
+// now. Everything else, such as a wrong password, stays wrong.
+func IsAway(err error) bool {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
 		return e.Number == 1040 || e.Number == 1053 // too many connections, shutdown

@@ -124,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	switch err := s.setUp(ctx); {
-	case err != nil && s.d == &mysqlDialect && isAway(err):
+	case err != nil && s.d == &mysqlDialect && IsAway(err):
 		s.waitFor(err)
 	case err != nil:
 		return nil, errors.Join(err, s.closePools())
