@@ -100,6 +100,14 @@ func TestIssuingIsRefused(t *testing.T) {
 	}
 	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"ACME-01"}`) // another name
 	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01","replace":true}`)
+
+	// The domain of a client's messages may be one that no certificate can have.
+	s.register("acme-02", "m-1")
+	s.want(200, "PATCH", "/api/v1/clients/acme-02", `{"domain":"`+strings.Repeat("d", 65)+`"}`)
+	if a := s.want(422, "POST", "/api/v1/certificates", `{"client_id":"acme-02"}`); !strings.Contains(a.body, `"domain"`) {
+		t.Errorf("%s", a.body)
+	}
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-02","domain":"shop.example"}`)
 }
 
 // TestRevokedClientIsLetInAgain: the new certificate works, the old one stays revoked, and

@@ -47,6 +47,9 @@ func (h *handler) issue(ctx context.Context, r mainapi.CertificateRequest) (answ
 	if r.Domain == "" {
 		r.Domain = cmp.Or(client.Domain, records.DefaultDomain)
 	}
+	if !mtls.ValidID(r.Domain) { // that of a message may be longer
+		return answer, invalid("domain", "The domain of a certificate is a letter or digit, then up to 63 letters, digits, dots, underscores and hyphens; the client's own is another, so give one")
+	}
 	if !r.Replace {
 		active, err := h.certificates(certificateFilter{client: r.ClientID, status: certActive})
 		if err != nil {
@@ -85,9 +88,6 @@ func hostsOf(r *mainapi.CertificateRequest) ([]string, []net.IP, error) {
 func checkRequest(r *mainapi.CertificateRequest) error {
 	if role := mtls.ReservedRole(r.ClientID); r.Role == "" && role != sealmq.RoleClient {
 		return invalid("role", fmt.Sprintf("The name means the role %s by convention, so the role must be given", role))
-	}
-	if r.Domain != "" && !mtls.ValidID(r.Domain) {
-		return invalid("domain", "The domain of a certificate is a letter or digit, then up to 63 letters, digits, dots, underscores and hyphens")
 	}
 	return checkCSR(r.Csr, r.ClientID)
 }
