@@ -70,10 +70,9 @@ func (e CertificateStatus) Valid() bool {
 
 // Defines values for ClientStatus.
 const (
-	ClientStatusActive    ClientStatus = "active"
-	ClientStatusExpired   ClientStatus = "expired"
-	ClientStatusRevoked   ClientStatus = "revoked"
-	ClientStatusSuspended ClientStatus = "suspended"
+	ClientStatusActive  ClientStatus = "active"
+	ClientStatusExpired ClientStatus = "expired"
+	ClientStatusRevoked ClientStatus = "revoked"
 )
 
 // Valid indicates whether the value is a known member of the ClientStatus enum.
@@ -84,26 +83,6 @@ func (e ClientStatus) Valid() bool {
 	case ClientStatusExpired:
 		return true
 	case ClientStatusRevoked:
-		return true
-	case ClientStatusSuspended:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for ClientUpdateStatus.
-const (
-	ClientUpdateStatusActive    ClientUpdateStatus = "active"
-	ClientUpdateStatusSuspended ClientUpdateStatus = "suspended"
-)
-
-// Valid indicates whether the value is a known member of the ClientUpdateStatus enum.
-func (e ClientUpdateStatus) Valid() bool {
-	switch e {
-	case ClientUpdateStatusActive:
-		return true
-	case ClientUpdateStatusSuspended:
 		return true
 	default:
 		return false
@@ -329,18 +308,34 @@ func (e GetLive200JSONResponseBodyStatus) Valid() bool {
 // AuditEntry defines model for AuditEntry.
 type AuditEntry struct {
 	// Actor Account or certificate that acted
-	Actor     string                 `json:"actor,omitempty,omitzero"`
-	At        time.Time              `json:"at"`
-	ClientID  string                 `json:"client_id,omitempty,omitzero"`
-	Details   map[string]interface{} `json:"details,omitempty,omitzero"`
-	EventType string                 `json:"event_type"`
-	ID        int64                  `json:"id"`
-	IPAddress string                 `json:"ip_address,omitempty,omitzero"`
-	RequestID string                 `json:"request_id,omitempty,omitzero"`
-	Severity  AuditEntrySeverity     `json:"severity"`
+	//
+	// Example: admin
+	Actor string `json:"actor,omitempty,omitzero"`
+
+	// At Example: 2026-03-01T08:15:30Z
+	At time.Time `json:"at"`
+
+	// ClientID Example: acme-02
+	ClientID string                 `json:"client_id,omitempty,omitzero"`
+	Details  map[string]interface{} `json:"details,omitempty,omitzero"`
+
+	// EventType Example: certificate_revoked
+	EventType string `json:"event_type"`
+
+	// ID Example: 1
+	ID int64 `json:"id"`
+
+	// IPAddress Example: 127.0.0.1
+	IPAddress string `json:"ip_address,omitempty,omitzero"`
+
+	// RequestID Example: 7f3a9c0e5b1d4862
+	RequestID string `json:"request_id,omitempty,omitzero"`
+
+	// Severity Example: warning
+	Severity AuditEntrySeverity `json:"severity"`
 }
 
-// AuditEntrySeverity defines model for AuditEntry.Severity.
+// AuditEntrySeverity Example: warning
 type AuditEntrySeverity string
 
 // AuditPage defines model for AuditPage.
@@ -355,31 +350,57 @@ type AuditPage struct {
 // Certificate defines model for Certificate.
 type Certificate struct {
 	// Certificate PEM with intermediates; where one certificate is shown
-	Certificate      string            `json:"certificate,omitempty,omitzero"`
-	ClientID         string            `json:"client_id"`
-	DaysRemaining    int               `json:"days_remaining,omitempty,omitzero"`
-	Domain           string            `json:"domain"`
-	ExpiresAt        time.Time         `json:"expires_at"`
-	Fingerprint      string            `json:"fingerprint"`
-	IssuedAt         time.Time         `json:"issued_at"`
-	RevocationReason string            `json:"revocation_reason,omitempty,omitzero"`
-	RevokedAt        time.Time         `json:"revoked_at,omitempty,omitzero"`
-	Role             Role              `json:"role"`
-	Serial           string            `json:"serial"`
-	Status           CertificateStatus `json:"status"`
+	Certificate string `json:"certificate,omitempty,omitzero"`
+
+	// ClientID Example: acme-02
+	ClientID string `json:"client_id"`
+
+	// DaysRemaining Example: 365
+	DaysRemaining int `json:"days_remaining,omitempty,omitzero"`
+
+	// Domain Example: default
+	Domain string `json:"domain"`
+
+	// ExpiresAt Example: 2027-03-01T08:15:30Z
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint"`
+
+	// IssuedAt Example: 2026-03-01T08:15:30Z
+	IssuedAt         time.Time `json:"issued_at"`
+	RevocationReason string    `json:"revocation_reason,omitempty,omitzero"`
+	RevokedAt        time.Time `json:"revoked_at,omitempty,omitzero"`
+	Role             Role      `json:"role"`
+
+	// Serial Example: 3f9a0c55d2e84b17a6c0f1e2d3b4a596
+	Serial string            `json:"serial"`
+	Status CertificateStatus `json:"status"`
 }
 
 // CertificateCheck defines model for CertificateCheck.
 type CertificateCheck struct {
-	Expired        bool      `json:"expired"`
-	ExpiresSoon    bool      `json:"expires_soon"`
-	Fingerprint    string    `json:"fingerprint"`
-	KeyUsageOk     bool      `json:"key_usage_ok"`
-	NotAfter       time.Time `json:"not_after"`
-	Revoked        bool      `json:"revoked"`
-	SignatureValid bool      `json:"signature_valid"`
-	Subject        string    `json:"subject"`
-	Valid          bool      `json:"valid"`
+	Expired     bool `json:"expired"`
+	ExpiresSoon bool `json:"expires_soon"`
+
+	// Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint"`
+
+	// KeyUsageOk Example: true
+	KeyUsageOk bool `json:"key_usage_ok"`
+
+	// NotAfter Example: 2027-03-01T08:15:30Z
+	NotAfter time.Time `json:"not_after"`
+	Revoked  bool      `json:"revoked"`
+
+	// SignatureValid Example: true
+	SignatureValid bool `json:"signature_valid"`
+
+	// Subject Example: CN=acme-02
+	Subject string `json:"subject"`
+
+	// Valid Example: true
+	Valid bool `json:"valid"`
 }
 
 // CertificatePage defines model for CertificatePage.
@@ -393,10 +414,13 @@ type CertificatePage struct {
 
 // CertificateRequest defines model for CertificateRequest.
 type CertificateRequest struct {
+	// ClientID Example: acme-02
 	ClientID string `json:"client_id"`
 
 	// Csr PEM
-	Csr    string `json:"csr,omitempty,omitzero"`
+	Csr string `json:"csr,omitempty,omitzero"`
+
+	// Domain Example: default
 	Domain string `json:"domain,omitempty,omitzero"`
 
 	// Password The caller's own, if the role is not client and the caller logged in with one
@@ -407,8 +431,10 @@ type CertificateRequest struct {
 	Role    Role `json:"role,omitempty,omitzero"`
 
 	// Sans Host names and addresses; for the roles server, proxy and worker.
-	Sans         []string `json:"sans,omitempty,omitzero"`
-	ValidityDays int      `json:"validity_days,omitempty,omitzero"`
+	Sans []string `json:"sans,omitempty,omitzero"`
+
+	// ValidityDays Example: 365
+	ValidityDays int `json:"validity_days,omitempty,omitzero"`
 }
 
 // CertificateStatus defines model for CertificateStatus.
@@ -416,18 +442,31 @@ type CertificateStatus string
 
 // ClientInfo defines model for ClientInfo.
 type ClientInfo struct {
-	ClientID  string    `json:"client_id"`
+	// ClientID Example: acme-01
+	ClientID string `json:"client_id"`
+
+	// CreatedAt Example: 2026-03-01T08:15:30Z
 	CreatedAt time.Time `json:"created_at"`
-	Domain    string    `json:"domain"`
+
+	// Domain Example: default
+	Domain string `json:"domain"`
+
+	// ExpiresAt Example: 2027-03-01T08:15:30Z
 	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
 
 	// Fingerprint Of the newest certificate
-	Fingerprint   string       `json:"fingerprint,omitempty,omitzero"`
-	LastMessageAt time.Time    `json:"last_message_at,omitempty,omitzero"`
-	Messages      int64        `json:"messages,omitempty,omitzero"`
-	RevokedAt     time.Time    `json:"revoked_at,omitempty,omitzero"`
-	Role          Role         `json:"role,omitempty,omitzero"`
-	Status        ClientStatus `json:"status"`
+	//
+	// Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// LastMessageAt Example: 2026-03-01T08:15:30Z
+	LastMessageAt time.Time `json:"last_message_at,omitempty,omitzero"`
+
+	// Messages Example: 1
+	Messages  int64        `json:"messages,omitempty,omitzero"`
+	RevokedAt time.Time    `json:"revoked_at,omitempty,omitzero"`
+	Role      Role         `json:"role,omitempty,omitzero"`
+	Status    ClientStatus `json:"status"`
 }
 
 // ClientPage defines model for ClientPage.
@@ -444,55 +483,79 @@ type ClientStatus string
 
 // ClientUpdate defines model for ClientUpdate.
 type ClientUpdate struct {
-	Domain string             `json:"domain,omitempty,omitzero"`
-	Status ClientUpdateStatus `json:"status,omitempty,omitzero"`
+	// Domain Example: shop.example
+	Domain string `json:"domain,omitempty,omitzero"`
 }
-
-// ClientUpdateStatus defines model for ClientUpdate.Status.
-type ClientUpdateStatus string
 
 // DeadItem defines model for DeadItem.
 type DeadItem struct {
-	AttemptCount int    `json:"attempt_count,omitempty,omitzero"`
-	ClientID     string `json:"client_id,omitempty,omitzero"`
-	Domain       string `json:"domain,omitempty,omitzero"`
+	// AttemptCount Example: 10000
+	AttemptCount int `json:"attempt_count,omitempty,omitzero"`
+
+	// ClientID Example: acme-01
+	ClientID string `json:"client_id,omitempty,omitzero"`
+	Domain   string `json:"domain,omitempty,omitzero"`
 
 	// Malformed It cannot be read as an item
-	Malformed bool      `json:"malformed,omitempty,omitzero"`
-	MessageID string    `json:"message_id,omitempty,omitzero"`
-	QueuedAt  time.Time `json:"queued_at,omitempty,omitzero"`
-	Reason    string    `json:"reason"`
+	Malformed bool `json:"malformed,omitempty,omitzero"`
+
+	// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
+	MessageID string `json:"message_id,omitempty,omitzero"`
+
+	// QueuedAt Example: 2026-03-01T08:15:30Z
+	QueuedAt time.Time `json:"queued_at,omitempty,omitzero"`
+
+	// Reason Example: max_attempts_exceeded
+	Reason string `json:"reason"`
 }
 
 // DeliverRequest defines model for DeliverRequest.
 type DeliverRequest struct {
 	Messages []Item `json:"messages"`
+
+	// WorkerID Example: worker-1
 	WorkerID string `json:"worker_id"`
 }
 
 // FieldProblem A value that breaks a rule.
 type FieldProblem struct {
 	// Loc Where it is, from the outside in; a number is an index of a list, or a byte offset for json_invalid.
-	Loc  []interface{}    `json:"loc"`
-	Msg  string           `json:"msg"`
+	//
+	// Example: ["body","sender_number"]
+	Loc []interface{} `json:"loc"`
+
+	// Msg Example: Invalid phone number format
+	Msg string `json:"msg"`
+
+	// Type Example: value_error
 	Type FieldProblemType `json:"type"`
 }
 
-// FieldProblemType defines model for FieldProblem.Type.
+// FieldProblemType Example: value_error
 type FieldProblemType string
 
 // Health defines model for Health.
 type Health struct {
 	// Checks What was checked: healthy or unhealthy; a certificate is valid, expiring, expired or revoked.
+	//
+	// Example: {"certificate":"valid","main_server":"healthy","queue":"healthy"}
 	Checks map[string]string `json:"checks"`
 
 	// Components The same as checks, on the main server.
-	Components    map[string]string `json:"components,omitempty,omitzero"`
-	Errors        []string          `json:"errors"`
-	Status        HealthStatus      `json:"status"`
-	Timestamp     time.Time         `json:"timestamp"`
-	UptimeSeconds int64             `json:"uptime_seconds"`
-	Version       string            `json:"version"`
+	Components map[string]string `json:"components,omitempty,omitzero"`
+
+	// Errors Example: []
+	Errors []string     `json:"errors"`
+	Status HealthStatus `json:"status"`
+
+	// Timestamp Example: 2026-03-01T08:15:30Z
+	Timestamp time.Time `json:"timestamp"`
+
+	// UptimeSeconds Example: 3600
+	UptimeSeconds int64 `json:"uptime_seconds"`
+
+	// Version Example: 1.0.0
+	Version string `json:"version"`
 }
 
 // HealthStatus defines model for Health.Status.
@@ -500,20 +563,43 @@ type HealthStatus string
 
 // IssuedCertificate defines model for IssuedCertificate.
 type IssuedCertificate struct {
+	// CaCertificate Example: -----BEGIN CERTIFICATE-----
+	// MIIB…
+	// -----END CERTIFICATE-----
 	CaCertificate string `json:"ca_certificate"`
 
 	// Certificate PEM with intermediates
-	Certificate string    `json:"certificate"`
-	ClientID    string    `json:"client_id"`
-	Domain      string    `json:"domain"`
-	ExpiresAt   time.Time `json:"expires_at"`
-	Fingerprint string    `json:"fingerprint"`
-	IssuedAt    time.Time `json:"issued_at"`
+	//
+	// Example: -----BEGIN CERTIFICATE-----
+	// MIIB…
+	// -----END CERTIFICATE-----
+	Certificate string `json:"certificate"`
+
+	// ClientID Example: acme-02
+	ClientID string `json:"client_id"`
+
+	// Domain Example: default
+	Domain string `json:"domain"`
+
+	// ExpiresAt Example: 2027-03-01T08:15:30Z
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint"`
+
+	// IssuedAt Example: 2026-03-01T08:15:30Z
+	IssuedAt time.Time `json:"issued_at"`
 
 	// PrivateKey PEM; only if no csr was given, and only this once
+	//
+	// Example: -----BEGIN PRIVATE KEY-----
+	// MIGH…
+	// -----END PRIVATE KEY-----
 	PrivateKey string `json:"private_key,omitempty,omitzero"`
 	Role       Role   `json:"role"`
-	Serial     string `json:"serial"`
+
+	// Serial Example: 3f9a0c55d2e84b17a6c0f1e2d3b4a596
+	Serial string `json:"serial"`
 }
 
 // Item What waits in the queue for a message.
@@ -521,42 +607,82 @@ type Item = pipeline.Item
 
 // Message defines model for Message.
 type Message struct {
-	AttemptCount  int       `json:"attempt_count"`
-	ClientID      string    `json:"client_id"`
-	ClientKey     string    `json:"client_key,omitempty,omitzero"`
-	CreatedAt     time.Time `json:"created_at"`
-	DeliveredAt   time.Time `json:"delivered_at,omitempty,omitzero"`
-	Domain        string    `json:"domain"`
-	ErrorMessage  string    `json:"error_message,omitempty,omitzero"`
+	// AttemptCount Example: 0
+	AttemptCount int `json:"attempt_count"`
+
+	// ClientID Example: acme-01
+	ClientID string `json:"client_id"`
+
+	// ClientKey Example: order-4711
+	ClientKey string `json:"client_key,omitempty,omitzero"`
+
+	// CreatedAt Example: 2026-03-01T08:15:30Z
+	CreatedAt   time.Time `json:"created_at"`
+	DeliveredAt time.Time `json:"delivered_at,omitempty,omitzero"`
+
+	// Domain Example: default
+	Domain       string `json:"domain"`
+	ErrorMessage string `json:"error_message,omitempty,omitzero"`
+
+	// ID Example: 1
 	ID            int64     `json:"id"`
 	LastAttemptAt time.Time `json:"last_attempt_at,omitempty,omitzero"`
-	MessageID     string    `json:"message_id"`
-	QueuedAt      time.Time `json:"queued_at"`
+
+	// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
+	MessageID string `json:"message_id"`
+
+	// QueuedAt Example: 2026-03-01T08:15:30Z
+	QueuedAt time.Time `json:"queued_at"`
 
 	// Sealed A proxy sealed it; false for items that came in clear
-	Sealed             bool   `json:"sealed"`
+	//
+	// Example: true
+	Sealed bool `json:"sealed"`
+
+	// SenderNumberMasked Example: +491****0000
 	SenderNumberMasked string `json:"sender_number_masked,omitempty,omitzero"`
 	Status             State  `json:"status"`
 }
 
 // MessageContent defines model for MessageContent.
 type MessageContent struct {
-	AttemptCount  int                    `json:"attempt_count"`
-	ClientID      string                 `json:"client_id"`
-	ClientKey     string                 `json:"client_key,omitempty,omitzero"`
-	CreatedAt     time.Time              `json:"created_at"`
-	DeliveredAt   time.Time              `json:"delivered_at,omitempty,omitzero"`
-	Domain        string                 `json:"domain"`
-	ErrorMessage  string                 `json:"error_message,omitempty,omitzero"`
-	ID            int64                  `json:"id"`
-	LastAttemptAt time.Time              `json:"last_attempt_at,omitempty,omitzero"`
-	MessageBody   string                 `json:"message_body"`
-	MessageID     string                 `json:"message_id"`
-	Metadata      map[string]interface{} `json:"metadata,omitempty,omitzero"`
-	QueuedAt      time.Time              `json:"queued_at"`
+	// AttemptCount Example: 0
+	AttemptCount int `json:"attempt_count"`
+
+	// ClientID Example: acme-01
+	ClientID string `json:"client_id"`
+
+	// ClientKey Example: order-4711
+	ClientKey string `json:"client_key,omitempty,omitzero"`
+
+	// CreatedAt Example: 2026-03-01T08:15:30Z
+	CreatedAt   time.Time `json:"created_at"`
+	DeliveredAt time.Time `json:"delivered_at,omitempty,omitzero"`
+
+	// Domain Example: default
+	Domain       string `json:"domain"`
+	ErrorMessage string `json:"error_message,omitempty,omitzero"`
+
+	// ID Example: 1
+	ID            int64     `json:"id"`
+	LastAttemptAt time.Time `json:"last_attempt_at,omitempty,omitzero"`
+
+	// MessageBody Example: Test message
+	MessageBody string `json:"message_body"`
+
+	// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
+	MessageID string                 `json:"message_id"`
+	Metadata  map[string]interface{} `json:"metadata,omitempty,omitzero"`
+
+	// QueuedAt Example: 2026-03-01T08:15:30Z
+	QueuedAt time.Time `json:"queued_at"`
 
 	// Sealed A proxy sealed it; false for items that came in clear
-	Sealed             bool   `json:"sealed"`
+	//
+	// Example: true
+	Sealed bool `json:"sealed"`
+
+	// SenderNumberMasked Example: +491****0000
 	SenderNumberMasked string `json:"sender_number_masked,omitempty,omitzero"`
 	Status             State  `json:"status"`
 }
@@ -581,6 +707,8 @@ type MessageSearch struct {
 	MessageID string    `json:"message_id,omitempty,omitzero"`
 
 	// SenderNumber Digits with an optional plus sign, blanks and hyphens
+	//
+	// Example: +4915200000000
 	SenderNumber string    `json:"sender_number,omitempty,omitzero"`
 	Status       State     `json:"status,omitempty,omitzero"`
 	To           time.Time `json:"to,omitempty,omitzero"`
@@ -594,18 +722,30 @@ type Problem struct {
 	Code ProblemCode `json:"code"`
 
 	// Detail What is wrong here and what to do
-	Detail    string         `json:"detail,omitempty,omitzero"`
-	Errors    []FieldProblem `json:"errors,omitempty,omitzero"`
-	RequestID string         `json:"request_id"`
+	//
+	// Example: Invalid phone number format
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// Errors Example: [{"loc":["body","sender_number"],"msg":"Invalid phone number format","type":"value_error"}]
+	Errors []FieldProblem `json:"errors,omitempty,omitzero"`
+
+	// RequestID Example: 7f3a9c0e5b1d4862
+	RequestID string `json:"request_id"`
 
 	// RetryAfter Seconds
 	RetryAfter int `json:"retry_after,omitempty,omitzero"`
-	Status     int `json:"status"`
+
+	// Status Example: 422
+	Status int `json:"status"`
 
 	// Title The meaning of the status
+	//
+	// Example: Unprocessable Entity
 	Title string `json:"title"`
 
 	// Type urn:sealmq:error: and the code
+	//
+	// Example: urn:sealmq:error:validation_error
 	Type string `json:"type"`
 }
 
@@ -614,7 +754,9 @@ type ProblemCode string
 
 // QueueCounts defines model for QueueCounts.
 type QueueCounts struct {
-	Dead             int64   `json:"dead"`
+	Dead int64 `json:"dead"`
+
+	// OldestAgeSeconds Example: 0.2
 	OldestAgeSeconds float64 `json:"oldest_age_seconds,omitempty,omitzero"`
 	Processing       int64   `json:"processing"`
 	Ready            int64   `json:"ready"`
@@ -634,9 +776,13 @@ type RenewRequest struct {
 	Expired bool `json:"expired,omitempty,omitzero"`
 
 	// Password As for issuing
-	Password     string `json:"password,omitempty,omitzero"`
-	RevokeOld    bool   `json:"revoke_old,omitempty,omitzero"`
-	ValidityDays int    `json:"validity_days,omitempty,omitzero"`
+	Password string `json:"password,omitempty,omitzero"`
+
+	// RevokeOld Example: true
+	RevokeOld bool `json:"revoke_old,omitempty,omitzero"`
+
+	// ValidityDays Example: 365
+	ValidityDays int `json:"validity_days,omitempty,omitzero"`
 }
 
 // Result defines model for Result.
@@ -649,14 +795,20 @@ type Results struct {
 
 // RetentionRequest defines model for RetentionRequest.
 type RetentionRequest struct {
+	// RetentionDays Example: 180
 	RetentionDays int `json:"retention_days"`
 }
 
 // RetentionResult defines model for RetentionResult.
 type RetentionResult struct {
-	Cutoff        time.Time `json:"cutoff"`
-	Messages      int64     `json:"messages"`
-	RetentionDays int       `json:"retention_days"`
+	// Cutoff Example: 2025-09-02T08:15:30Z
+	Cutoff time.Time `json:"cutoff"`
+
+	// Messages Example: 12
+	Messages int64 `json:"messages"`
+
+	// RetentionDays Example: 180
+	RetentionDays int `json:"retention_days"`
 }
 
 // Revocation defines model for Revocation.
@@ -667,16 +819,27 @@ type Revocations = trust.Feed
 
 // RevokeRequest defines model for RevokeRequest.
 type RevokeRequest struct {
+	// Reason One line of at most 500 bytes
+	//
+	// Example: keyCompromise
 	Reason string `json:"reason,omitempty,omitzero"`
 }
 
 // Revoked defines model for Revoked.
 type Revoked struct {
 	// Certificates How many certificates this revoked
-	Certificates      int       `json:"certificates"`
-	ClientID          string    `json:"client_id"`
-	RevocationVersion int64     `json:"revocation_version"`
-	RevokedAt         time.Time `json:"revoked_at"`
+	//
+	// Example: 1
+	Certificates int `json:"certificates"`
+
+	// ClientID Example: acme-02
+	ClientID string `json:"client_id"`
+
+	// RevocationVersion Example: 17
+	RevocationVersion int64 `json:"revocation_version"`
+
+	// RevokedAt Example: 2026-03-01T08:15:30Z
+	RevokedAt time.Time `json:"revoked_at"`
 }
 
 // Role defines model for Role.
@@ -688,31 +851,43 @@ type State = pipeline.State
 // Statistics defines model for Statistics.
 type Statistics struct {
 	Clients struct {
+		// Active Example: 1
 		Active  int64 `json:"active"`
 		Revoked int64 `json:"revoked"`
-		Total   int64 `json:"total"`
+
+		// Total Example: 1
+		Total int64 `json:"total"`
 	} `json:"clients"`
 	Messages struct {
+		// Delivered Example: 1
 		Delivered  int64 `json:"delivered"`
 		Failed     int64 `json:"failed"`
 		Processing int64 `json:"processing"`
 		Queued     int64 `json:"queued"`
-		Total      int64 `json:"total"`
+
+		// Total Example: 1
+		Total int64 `json:"total"`
 	} `json:"messages"`
 	Performance struct {
+		// AvgDeliveryTimeSeconds Example: 0.05
 		AvgDeliveryTimeSeconds float64 `json:"avg_delivery_time_seconds,omitempty,omitzero"`
 
 		// SuccessRate Delivered of all finished, 0 to 1
+		//
+		// Example: 1
 		SuccessRate float64 `json:"success_rate,omitempty,omitzero"`
 	} `json:"performance,omitempty,omitzero"`
 	Period StatisticsPeriod `json:"period"`
 	Queue  QueueCounts      `json:"queue"`
 	Series []struct {
+		// Delivered Example: 1
 		Delivered  int64     `json:"delivered"`
 		Failed     int64     `json:"failed"`
 		From       time.Time `json:"from"`
 		Registered int64     `json:"registered"`
 	} `json:"series,omitempty,omitzero"`
+
+	// Since Example: 2026-03-01T08:15:30Z
 	Since time.Time `json:"since"`
 }
 
@@ -726,28 +901,31 @@ type StatusRequest struct {
 
 // Total How many there are in all.
 type Total struct {
+	// Count Example: 1
 	Count int64 `json:"count"`
 
 	// Exact false: there are more than count, which stops at 10,000
+	//
+	// Example: true
 	Exact bool `json:"exact"`
 }
 
 // Update A change of one message's state.
 type Update = pipeline.Update
 
-// ClientID defines model for ClientID.
+// ClientID Example: acme-01
 type ClientID = string
 
 // Cursor defines model for Cursor.
 type Cursor = string
 
-// Fingerprint defines model for Fingerprint.
+// Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 type Fingerprint = string
 
 // Limit defines model for Limit.
 type Limit = int
 
-// MessageID defines model for MessageID.
+// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
 type MessageID = string
 
 // ListAuditParams defines parameters for ListAudit.
@@ -799,6 +977,10 @@ type ListExpiringCertificatesParams struct {
 // VerifyCertificateJSONBody defines parameters for VerifyCertificate.
 type VerifyCertificateJSONBody struct {
 	// Certificate PEM
+	//
+	// Example: -----BEGIN CERTIFICATE-----
+	// MIIB…
+	// -----END CERTIFICATE-----
 	Certificate string `json:"certificate"`
 }
 
@@ -856,6 +1038,7 @@ type ListDeadParams struct {
 
 // RequeueDeadJSONBody defines parameters for RequeueDead.
 type RequeueDeadJSONBody struct {
+	// All Example: true
 	All   bool `json:"all,omitempty,omitzero"`
 	Items []struct {
 		ClientID  string `json:"client_id,omitempty,omitzero"`
@@ -1089,14 +1272,14 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/clients/{client_id} (the `GetClient` operationId).
 	GetClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateClientWithBody Change a client's domain, or suspend it
+	// UpdateClientWithBody Change a client's domain
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /api/v1/clients/{client_id} (the `UpdateClient` operationId).
 	UpdateClientWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateClient Change a client's domain, or suspend it
+	// UpdateClient Change a client's domain
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1540,7 +1723,7 @@ func (c *Client) GetClient(ctx context.Context, clientID ClientID, reqEditors ..
 	return c.Client.Do(req)
 }
 
-// UpdateClientWithBody Change a client's domain, or suspend it
+// UpdateClientWithBody Change a client's domain
 //
 // Takes any type of body and a specified content type.
 //
@@ -1557,7 +1740,7 @@ func (c *Client) UpdateClientWithBody(ctx context.Context, clientID ClientID, co
 	return c.Client.Do(req)
 }
 
-// UpdateClient Change a client's domain, or suspend it
+// UpdateClient Change a client's domain
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3766,14 +3949,14 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/clients/{client_id} (the `GetClient` operationId).
 	GetClientWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*GetClientResponse, error)
 
-	// UpdateClientWithBodyWithResponse Change a client's domain, or suspend it
+	// UpdateClientWithBodyWithResponse Change a client's domain
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /api/v1/clients/{client_id} (the `UpdateClient` operationId).
 	UpdateClientWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateClientResponse, error)
 
-	// UpdateClientWithResponse Change a client's domain, or suspend it
+	// UpdateClientWithResponse Change a client's domain
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5291,6 +5474,7 @@ type RequeueDeadResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *struct {
+		// Requeued Example: 3
 		Requeued int `json:"requeued"`
 	}
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
@@ -5299,6 +5483,7 @@ type RequeueDeadResponse struct {
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r RequeueDeadResponse) GetJSON200() *struct {
+	// Requeued Example: 3
 	Requeued int `json:"requeued"`
 } {
 	return r.JSON200
@@ -5780,7 +5965,7 @@ func (c *ClientWithResponses) GetClientWithResponse(ctx context.Context, clientI
 	return ParseGetClientResponse(rsp)
 }
 
-// UpdateClientWithBodyWithResponse Change a client's domain, or suspend it
+// UpdateClientWithBodyWithResponse Change a client's domain
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5793,7 +5978,7 @@ func (c *ClientWithResponses) UpdateClientWithBodyWithResponse(ctx context.Conte
 	return ParseUpdateClientResponse(rsp)
 }
 
-// UpdateClientWithResponse Change a client's domain, or suspend it
+// UpdateClientWithResponse Change a client's domain
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7090,6 +7275,7 @@ func ParseRequeueDeadResponse(rsp *http.Response) (*RequeueDeadResponse, error) 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest struct {
+			// Requeued Example: 3
 			Requeued int `json:"requeued"`
 		}
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7304,7 +7490,7 @@ type ServerInterface interface {
 	// GetClient Show a client
 	// (GET /api/v1/clients/{client_id})
 	GetClient(w http.ResponseWriter, r *http.Request, clientID ClientID)
-	// UpdateClient Change a client's domain, or suspend it
+	// UpdateClient Change a client's domain
 	// (PATCH /api/v1/clients/{client_id})
 	UpdateClient(w http.ResponseWriter, r *http.Request, clientID ClientID)
 	// GetMessage Show a message without its text
@@ -9767,6 +9953,7 @@ type RequeueDeadResponseObject interface {
 }
 
 type RequeueDead200JSONResponse struct {
+	// Requeued Example: 3
 	Requeued int `json:"requeued"`
 }
 
@@ -10009,7 +10196,7 @@ type StrictServerInterface interface {
 	// GetClient Show a client
 	// (GET /api/v1/clients/{client_id})
 	GetClient(ctx context.Context, request GetClientRequestObject) (GetClientResponseObject, error)
-	// UpdateClient Change a client's domain, or suspend it
+	// UpdateClient Change a client's domain
 	// (PATCH /api/v1/clients/{client_id})
 	UpdateClient(ctx context.Context, request UpdateClientRequestObject) (UpdateClientResponseObject, error)
 	// GetMessage Show a message without its text

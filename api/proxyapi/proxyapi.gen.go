@@ -208,19 +208,28 @@ func (e GetLive200JSONResponseBodyStatus) Valid() bool {
 
 // Accepted defines model for Accepted.
 type Accepted struct {
+	// ClientID Example: acme-01
 	ClientID string `json:"client_id"`
 
 	// ClientKey The client's own key, if it gave one
+	//
+	// Example: order-4711
 	ClientKey string `json:"client_key,omitempty,omitzero"`
 
 	// Duplicate The message had been submitted before
-	Duplicate bool   `json:"duplicate,omitempty,omitzero"`
+	Duplicate bool `json:"duplicate,omitempty,omitzero"`
+
+	// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
 	MessageID string `json:"message_id"`
 
 	// Position Approximate number of messages in the queue
+	//
+	// Example: 1
 	Position int `json:"position"`
 
 	// QueuedAt When the message was queued; for a repeat, the time of the repeat
+	//
+	// Example: 2026-03-01T08:15:30Z
 	QueuedAt time.Time      `json:"queued_at"`
 	Status   AcceptedStatus `json:"status"`
 }
@@ -231,26 +240,42 @@ type AcceptedStatus string
 // FieldProblem A value that breaks a rule.
 type FieldProblem struct {
 	// Loc Where it is, from the outside in; a number is an index of a list, or a byte offset for json_invalid.
-	Loc  []interface{}    `json:"loc"`
-	Msg  string           `json:"msg"`
+	//
+	// Example: ["body","sender_number"]
+	Loc []interface{} `json:"loc"`
+
+	// Msg Example: Invalid phone number format
+	Msg string `json:"msg"`
+
+	// Type Example: value_error
 	Type FieldProblemType `json:"type"`
 }
 
-// FieldProblemType defines model for FieldProblem.Type.
+// FieldProblemType Example: value_error
 type FieldProblemType string
 
 // Health defines model for Health.
 type Health struct {
 	// Checks What was checked: healthy or unhealthy; a certificate is valid, expiring, expired or revoked.
+	//
+	// Example: {"certificate":"valid","main_server":"healthy","queue":"healthy"}
 	Checks map[string]string `json:"checks"`
 
 	// Components The same as checks, on the main server.
-	Components    map[string]string `json:"components,omitempty,omitzero"`
-	Errors        []string          `json:"errors"`
-	Status        HealthStatus      `json:"status"`
-	Timestamp     time.Time         `json:"timestamp"`
-	UptimeSeconds int64             `json:"uptime_seconds"`
-	Version       string            `json:"version"`
+	Components map[string]string `json:"components,omitempty,omitzero"`
+
+	// Errors Example: []
+	Errors []string     `json:"errors"`
+	Status HealthStatus `json:"status"`
+
+	// Timestamp Example: 2026-03-01T08:15:30Z
+	Timestamp time.Time `json:"timestamp"`
+
+	// UptimeSeconds Example: 3600
+	UptimeSeconds int64 `json:"uptime_seconds"`
+
+	// Version Example: 1.0.0
+	Version string `json:"version"`
 }
 
 // HealthStatus defines model for Health.Status.
@@ -264,18 +289,30 @@ type Problem struct {
 	Code ProblemCode `json:"code"`
 
 	// Detail What is wrong here and what to do
-	Detail    string         `json:"detail,omitempty,omitzero"`
-	Errors    []FieldProblem `json:"errors,omitempty,omitzero"`
-	RequestID string         `json:"request_id"`
+	//
+	// Example: Invalid phone number format
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// Errors Example: [{"loc":["body","sender_number"],"msg":"Invalid phone number format","type":"value_error"}]
+	Errors []FieldProblem `json:"errors,omitempty,omitzero"`
+
+	// RequestID Example: 7f3a9c0e5b1d4862
+	RequestID string `json:"request_id"`
 
 	// RetryAfter Seconds
 	RetryAfter int `json:"retry_after,omitempty,omitzero"`
-	Status     int `json:"status"`
+
+	// Status Example: 422
+	Status int `json:"status"`
 
 	// Title The meaning of the status
+	//
+	// Example: Unprocessable Entity
 	Title string `json:"title"`
 
 	// Type urn:sealmq:error: and the code
+	//
+	// Example: urn:sealmq:error:validation_error
 	Type string `json:"type"`
 }
 
@@ -293,6 +330,8 @@ type Submission struct {
 	MessageBody string `json:"message_body"`
 
 	// MessageID The client's own key for the message, as Idempotency-Key; printable ASCII
+	//
+	// Example: order-4711
 	MessageID string `json:"message_id,omitempty,omitzero"`
 
 	// Metadata At most 4,096 bytes of JSON.
@@ -320,14 +359,19 @@ type SubmissionBatch struct {
 
 // SubmissionResult defines model for SubmissionResult.
 type SubmissionResult struct {
+	// ClientKey Example: order-4711
 	ClientKey string `json:"client_key,omitempty,omitzero"`
 
 	// Detail Why it is not queued
 	Detail    string         `json:"detail,omitempty,omitzero"`
 	Duplicate bool           `json:"duplicate,omitempty,omitzero"`
 	Errors    []FieldProblem `json:"errors,omitempty,omitzero"`
-	MessageID string         `json:"message_id,omitempty,omitzero"`
-	QueuedAt  time.Time      `json:"queued_at,omitempty,omitzero"`
+
+	// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
+	MessageID string `json:"message_id,omitempty,omitzero"`
+
+	// QueuedAt Example: 2026-03-01T08:15:30Z
+	QueuedAt time.Time `json:"queued_at,omitempty,omitzero"`
 
 	// Status An unknown message may be queued or not; repeat it with the same key
 	Status SubmissionResultStatus `json:"status"`
@@ -339,6 +383,8 @@ type SubmissionResultStatus string
 // SubmissionResults defines model for SubmissionResults.
 type SubmissionResults struct {
 	// Accepted How many are stored in the queue
+	//
+	// Example: 1
 	Accepted int                `json:"accepted"`
 	Results  []SubmissionResult `json:"results"`
 }
@@ -346,7 +392,7 @@ type SubmissionResults struct {
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
-// MessageID defines model for MessageID.
+// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
 type MessageID = string
 
 // SubmitMessageParams defines parameters for SubmitMessage.

@@ -2,8 +2,13 @@ package mainserver_test
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/sealmq/sealmq"
 )
@@ -11,7 +16,9 @@ import (
 // TestRoutesAreForTheirRoles asks every route as every role.
 func TestRoutesAreForTheirRoles(t *testing.T) {
 	s := newServer(t, nil)
+	described := callers(t)
 	fp := strings.Repeat("0", 64)
+	parameters := strings.NewReplacer("/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}")
 	const (
 		everybody = "everybody"
 		internal  = "proxy worker"
@@ -34,6 +41,11 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{admin, "GET", "/api/v1/statistics"}, {admin, "GET", "/api/v1/audit"}, {admin, "GET", "/api/v1/queue"}, {admin, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
 	} {
+		route := r.method + " " + parameters.Replace(r.path)
+		if want, ok := described[route]; ok && want != r.who {
+			t.Errorf("openapi.yaml says that %s is for %s, and not for %s", route, want, r.who)
+		}
+		delete(described, route)
 		for _, role := range []sealmq.Role{"", sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleMonitor, sealmq.RoleAdmin} {
 			body := ""
 			if r.method != "GET" {
@@ -52,6 +64,9 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 				t.Errorf("%s %s as %q: %s", r.method, r.path, role, a.Header.Get("Content-Type"))
 			}
 		}
+	}
+	for route := range described {
+		t.Errorf("%s is not asked", route)
 	}
 }
 
@@ -73,4 +88,46 @@ func TestRevokedAdministrator(t *testing.T) {
 	if a := s.ask(s.with(&cert), "GET", "/api/v1/clients", ""); a.StatusCode != 403 {
 		t.Errorf("on a new connection: %d", a.StatusCode)
 	}
+}
+
+// callers are the roles that openapi.yaml names for each operation of the main server, or
+// everybody.
+func callers(t *testing.T) map[string]string {
+	t.Helper()
+	var doc struct {
+		Tags []struct {
+			Name    string
+			Callers []string `yaml:"x-callers"`
+		}
+		Paths map[string]map[string]struct {
+			Tags     []string
+			Callers  []string `yaml:"x-callers"`
+			Security []any
+		}
+	}
+	source, err := os.ReadFile(filepath.Join("..", "..", "api", "openapi.yaml"))
+	if err == nil {
+		err = yaml.Unmarshal(source, &doc)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := make(map[string]string)
+	for path, item := range doc.Paths {
+		for method, o := range item {
+			who := strings.Join(o.Callers, " ")
+			for _, tag := range doc.Tags {
+				if who == "" && slices.Contains(o.Tags, tag.Name) {
+					who = strings.Join(tag.Callers, " ")
+				}
+			}
+			if len(o.Security) == 0 {
+				who = "everybody"
+			}
+			if slices.Contains(o.Tags, "main") {
+				of[strings.ToUpper(method)+" "+path] = who
+			}
+		}
+	}
+	return of
 }

@@ -7,8 +7,6 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
-	"github.com/sealmq/sealmq/internal/httpkit"
-	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -17,9 +15,6 @@ func (h *handler) ListClients(ctx context.Context, r mainapi.ListClientsRequestO
 	p := r.Params
 	limit := cmp.Or(p.Limit, records.DefaultLimit)
 	answer := mainapi.ListClients200JSONResponse{Items: []mainapi.ClientInfo{}}
-	if p.Status == mainapi.ClientStatusSuspended {
-		return answer, nil // nobody is
-	}
 	list, err := h.cfg.Store.Clients(ctx, records.ClientFilter{Status: records.ClientStatus(p.Status), Domain: p.Domain, Limit: limit, After: p.Cursor})
 	if err != nil {
 		return nil, err
@@ -78,22 +73,11 @@ func (h *handler) client(ctx context.Context, name string) (info mainapi.ClientI
 
 // UpdateClient implements mainapi.StrictServerInterface.
 func (h *handler) UpdateClient(ctx context.Context, r mainapi.UpdateClientRequestObject) (mainapi.UpdateClientResponseObject, error) {
-	if r.Body.Status == mainapi.ClientUpdateStatusSuspended {
-		return nil, invalid("status", "A client cannot be suspended yet; revoke it, and issue a new certificate later")
-	}
-	if d := r.Body.Domain; d != "" {
-		if err := pipeline.CheckDomain(d); err != nil {
-			return nil, invalid("domain", err.Error())
-		}
-	}
 	h.admin.Lock()
 	defer h.admin.Unlock()
 	c, err := h.cfg.Store.Client(ctx, r.ClientID)
 	if err != nil {
 		return nil, notFound(err, "client")
-	}
-	if r.Body.Status != "" && c.Status == records.Revoked {
-		return nil, httpkit.Errorf(httpkit.CodeConflict, "The client is revoked; issue a new certificate to make it active")
 	}
 	if r.Body.Domain != "" && r.Body.Domain != c.Domain {
 		old := c.Domain

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
-	"github.com/sealmq/sealmq/internal/httpkit"
-	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -16,9 +14,6 @@ var periods = map[string]time.Duration{"hour": time.Hour, "day": 24 * time.Hour,
 
 // GetStatistics implements mainapi.StrictServerInterface.
 func (h *handler) GetStatistics(ctx context.Context, r mainapi.GetStatisticsRequestObject) (mainapi.GetStatisticsResponseObject, error) {
-	if d := r.Params.Domain; d != "" && pipeline.CheckDomain(d) != nil {
-		return nil, httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"query", "domain"}, Msg: "This is no name of a domain"})
-	}
 	s, err := h.statistics(ctx, string(r.Params.Period), r.Params.Domain)
 	return mainapi.GetStatistics200JSONResponse(s), err
 }
