@@ -1,0 +1,164 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// example is the path of a file below examples.
+func example(t *testing.T, name ...string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join(append([]string{"..", "..", "examples"}, name...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestExamplesSubmit runs send_message.py and send_message.sh as the client of a real node.
+func TestExamplesSubmit(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("they are run where there is a shell")
+	}
+	python, curl := "", ""
+	t.Run("needs", func(t *testing.T) { python, curl = program(t, "python3", ""), program(t, "curl", "") })
+	if python == "" || curl == "" {
+		t.Skip("python3 and curl are needed")
+	}
+	w := newPipelineWorld(t)
+	dir := t.TempDir()
+	w.run("cert", "issue", "client", "--out", filepath.Join(dir, "certs"))
+	text := "two \"lines\",\na backslash \\ and ümläute"
+	for _, e := range []struct {
+		name string
+		args func(sender, message, key string) []string
+	}{
+		{"send_message.py", func(sender, message, key string) []string {
+			return []string{python, example(t, "send_message.py"), "--sender", sender, "--message", message, "--id", key, "--url", "https://" + w.ProxyAddr}
+		}},
+		{"send_message.sh", func(sender, message, key string) []string {
+			return []string{"sh", example(t, "send_message.sh"), sender, message, key}
+		}},
+	} {
+		t.Run(e.name, func(t *testing.T) {
+			run := func(sender, message, key string) (answer map[string]any, output string, err error) {
+				args := e.args(sender, message, key)
+				cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+				cmd.Dir, cmd.Env = dir, append(os.Environ(), "PROXY_URL=https://"+w.ProxyAddr)
+				out, err := cmd.CombinedOutput()
+				_ = json.Unmarshal(out, &answer)
+				return answer, string(out), err
+			}
+			first, out, err := run("+4915200000000", text, e.name)
+			if err != nil || first["status"] != "queued" {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if again, out, err := run("+4915200000000", text, e.name); err != nil || again["message_id"] != first["message_id"] || again["duplicate"] != true {
+				t.Errorf("again: %v\n%s", err, out)
+			}
+			if _, out, err := run("123", text, "bad-number"); err == nil || !strings.Contains(out, "Invalid phone number format") {
+				t.Errorf("a bad number: %v\n%s", err, out)
+			}
+			id, _ := first["message_id"].(string)
+			w.eventually(http.StatusOK, "/api/v1/clients/client/messages/"+id)
+			if shown := w.run("message", "show", id, "--client", "client", "--json", "--main-url", "https://"+w.MainAddr); !strings.Contains(shown, literal(t, text)) {
+				t.Errorf("the message is not what was submitted: %s", shown)
+			}
+		})
+	}
+}
+
+func literal(t *testing.T, s string) string {
+	t.Helper()
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestExamplesOfCertificates runs the scripts that have the names and arguments of the design
+// documents' batch files.
+func TestExamplesOfCertificates(t *testing.T) {
+	if testing.Short() || runtime.GOOS == "windows" {
+		t.Skip("it builds the program and needs a shell")
+	}
+	dir := t.TempDir()
+	run := func(script string, args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "sh", append([]string{example(t, "certificates", script+".sh")}, args...)...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, step := range []struct {
+		line  string // script and arguments
+		fails bool
+		want  string
+	}{
+		{"init_ca", false, "sealmq-data/ca/root.crt"},
+		{"init_ca", false, "Nothing to do"},
+		{"generate_cert", true, "usage: "},
+		{"generate_cert acme-02 shop.example 90", false, "acme-02.crt"},
+		{"generate_cert acme-03", false, "acme-03.crt"},
+		{"generate_cert proxy", true, "--role proxy"},
+		{"generate_cert proxy default 365 --role proxy", false, "role proxy"},
+		{"verify_cert acme-02.crt", false, "not revoked"},
+		{"list_certs", false, "acme-03"},
+		{"renew_cert acme-02 30", false, "acme-02.crt"},
+		{"revoke_cert acme-02 lost", false, "revoked every certificate of acme-02"},
+		{"verify_cert acme-02.crt", true, "is revoked"},
+		{"list_certs revoked", false, "acme-02"},
+	} {
+		script, rest, _ := strings.Cut(step.line, " ")
+		out, err := run(script, strings.Fields(rest)...)
+		if (err != nil) != step.fails || !strings.Contains(out, step.want) {
+			t.Errorf("%s: %v\n%s", step.line, err, out)
+		}
+	}
+	for _, name := range []string{"acme-02.key", "acme-02.csr", "acme-02.crt", "acme-03.key"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestBatchFilesCallTheSame: a batch file runs the commands of the shell script beside it,
+// with the same options and defaults.
+func TestBatchFilesCallTheSame(t *testing.T) {
+	scripts, err := filepath.Glob(example(t, "certificates", "*.sh"))
+	if err != nil || len(scripts) < 6 {
+		t.Fatal(scripts, err)
+	}
+	command := regexp.MustCompile(`(?m)^(?:exec )?(sealmq .*?)\s*$`)
+	option := regexp.MustCompile(`^(sealmq|[a-z]+|--[a-z]+|\.)$`)
+	calls := func(file string) (list []string) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range command.FindAllStringSubmatch(string(b), -1) {
+			var words []string
+			for _, w := range strings.Fields(m[1]) {
+				if option.MatchString(w) {
+					words = append(words, w)
+				}
+			}
+			list = append(list, strings.Join(words, " "))
+		}
+		return list
+	}
+	for _, sh := range scripts {
+		bat := strings.TrimSuffix(sh, ".sh") + ".bat"
+		if got, want := strings.Join(calls(bat), "\n"), strings.Join(calls(sh), "\n"); got != want || want == "" {
+			t.Errorf("%s calls\n%s\nand %s\n%s", filepath.Base(bat), got, filepath.Base(sh), want)
+		}
+	}
+}
