@@ -1,0 +1,67 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestCompatibilityPage asks a running node for every path in docs/compatibility.md: those of
+// the tables are there, and those that it says are not there are not. That the tests that it
+// names exist is checked with the other pages.
+func TestCompatibilityPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "compatibility.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newPipelineWorld(t)
+	c := w.client("")
+	missing := func(server, method, path string) bool {
+		req, err := http.NewRequestWithContext(t.Context(), method, server+strings.NewReplacer("{", "", "}", "").Replace(path), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusMethodNotAllowed
+	}
+	row := regexp.MustCompile("(?m)^\\| `([A-Z]+) (/[^`]*)` \\| (.*?) \\|")
+	alias := regexp.MustCompile("`(/[^`]*)`")
+	for title, server := range map[string]string{"Proxy": "https://" + w.ProxyAddr, "Main server": "https://" + w.MainAddr, "Worker": "http://" + w.WorkerAddr} {
+		_, section, _ := strings.Cut(string(page), "\n## "+title)
+		section, _, _ = strings.Cut(section, "\n## ")
+		rows := row.FindAllStringSubmatch(section, -1)
+		if len(rows) < 3 {
+			t.Fatalf("%s has %d routes", title, len(rows))
+		}
+		for _, r := range rows {
+			paths := []string{r[2]}
+			for _, a := range alias.FindAllStringSubmatch(r[3], -1) {
+				paths = append(paths, a[1])
+			}
+			for _, p := range paths {
+				if missing(server, r[1], p) {
+					t.Errorf("%s: %s %s is not there", title, r[1], p)
+				}
+			}
+		}
+	}
+	_, section, _ := strings.Cut(string(page), "\n## What is not there")
+	absent := regexp.MustCompile("`([A-Z]+) (/[^`]*)`").FindAllStringSubmatch(section, -1)
+	for _, r := range absent {
+		for _, server := range []string{"https://" + w.MainAddr, "https://" + w.ProxyAddr} {
+			if !missing(server, r[1], r[2]) {
+				t.Errorf("%s %s is there: move it to the tables of docs/compatibility.md", r[1], r[2])
+			}
+		}
+	}
+	if len(absent) == 0 {
+		t.Error("the page names nothing that is not there")
+	}
+}
