@@ -80,7 +80,7 @@ var places = []place{
 
 	{"journal", bases, "internal/clock internal/durable", offline, "the journal knows records, not messages or queues"},
 	{"keydir/keylog", bases, "sealmq internal/definition seal seal/ciphermq x/mod", pure, "the broker keeps the log, others check it: neither must carry the other"},
-	{"pipeline", bases, "sealmq seal", offline, "the seams know neither a queue nor a database nor a protocol"},
+	{"pipeline", bases, "sealmq seal go-json-experiment/json", offline, "the seams know neither a queue nor a database nor a protocol"},
 	{"pipeline/records/atrest", bases, "internal/durable", offline, "encryption is a calculation: who stores a text, and where, is not its subject"},
 	{"mtls", bases, "sealmq internal/clock internal/durable", "net net/http database/sql", "identity is decided before anything is routed, and a node without our authority runs with imported certificates"},
 

@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // QueueName is the name of the pipeline's queue.
@@ -87,10 +89,7 @@ var ErrMalformed = errors.New("malformed item")
 // the item contains.
 func ParseItem(b []byte) (Item, error) {
 	var it Item
-	if !utf8.Valid(b) {
-		return it, fmt.Errorf("%w: it is not valid UTF-8", ErrMalformed)
-	}
-	if err := json.Unmarshal(b, &it); err != nil {
+	if err := jsonv2.Unmarshal(b, &it); err != nil {
 		return it, fmt.Errorf("%w: it is not the JSON of an item", ErrMalformed)
 	}
 	switch {

@@ -65,7 +65,7 @@ func TestParseItem(t *testing.T) {
 	for _, bad := range []string{"", "null", "[]", "{}", `{"message_id":"a"}`, `{"message_id":"a b","client_id":"c"}`,
 		`{"message_id":"a","client_id":"c","attempt_count":-1}`, `{"message_id":"a","client_id":"c","enc":"v9","sealed":{}}`,
 		`{"message_id":"a","client_id":"c","enc":"hpke-v1"}`, `{"message_id":"a","client_id":"c","sealed":{}}`,
-		`{"message_id":7,"client_id":"c"}`, "{\"message_id\":\"a\",\"client_id\":\"\xff\"}"} {
+		`{"message_id":7,"client_id":"c"}`, `{"message_id":"a","client_id":"c","client_id":"d"}`, "{\"message_id\":\"a\",\"client_id\":\"\xff\"}"} {
 		if it, err := pipeline.ParseItem([]byte(bad)); !errors.Is(err, pipeline.ErrMalformed) {
 			t.Errorf("%s: parsed as %+v, error %v", bad, it, err)
 		}
