@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,8 +178,8 @@ func (a *acceptance) run() {
 	a.sh(acceptanceTree)
 	a.sh(acceptanceTakeOver)
 
-	// 1. All become healthy.
-	for _, role := range pipelineproc.Roles {
+	// 1. All become healthy, in whatever order they start.
+	for _, role := range slices.Backward(pipelineproc.Roles) {
 		a.start(role)
 	}
 	for _, url := range []string{"https://localhost:8000/health", "https://localhost:8001/health", "http://localhost:9100/health/ready"} {
