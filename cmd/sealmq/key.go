@@ -22,7 +22,7 @@ const maxKeyBytes = 1 << 20
 func newKeyCmd() *cobra.Command {
 	return group("key", "Make, publish and check the keys that messages are sealed with",
 		newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyListCmd(), newKeyPublishCmd(), newKeyResetCmd(),
-		newKeyRetireCmd(), newKeyRotateCmd(), newKeyShowCmd(), newKeyVerifyCmd())
+		newKeyRetireCmd(), newKeyRotateCmd(), newKeyRotateRecordsCmd(), newKeyShowCmd(), newKeyVerifyCmd())
 }
 
 // keyInfo describes a key or a pair of key files.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,7 +83,8 @@ type ownQueue struct {
 
 func (q *ownQueue) Enqueue(ctx context.Context, items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
 	if err := q.own.err(); err != nil { // the client is not to blame
-		return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the queue refuses this proxy", Err: err}
+		err = &sealmq.Error{Code: sealmq.Unavailable, Message: "the queue refuses this proxy", Err: err}
+		return slices.Repeat([]pipeline.EnqueueResult{{Outcome: pipeline.Refused, Err: err}}, len(items)), nil
 	}
 	return q.Queue.Enqueue(ctx, items)
 }

@@ -14,7 +14,8 @@ import (
 
 func newQueueCmd() *cobra.Command {
 	return group("queue", "List, declare, inspect and delete queues",
-		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueuePeekCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd())
+		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueuePeekCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(),
+		newQueueStateCmd(), newQueueDeadCmd(), newQueueRequeueCmd())
 }
 
 func newQueueListCmd() *cobra.Command {

@@ -70,6 +70,7 @@ func (n *node) pipelineParts() (list []part) {
 		list = append(list, part{name: "listener of the main server", start: n.openMainListener,
 			run:  func(context.Context) error { return n.pipeline.mainServer.Serve() },
 			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }},
+			background("re-encryption", func() error { return nil }, n.reencrypt),
 			background("clients of the authority", func() error { return nil }, n.syncClients))
 	}
 	if n.has("proxy") {
@@ -242,13 +243,10 @@ func (n *node) openRecords() error {
 		return err
 	}
 	note(made, ids)
-	load := func(name string) (*atrest.Ring, error) {
-		return atrest.Load(atrest.Files{Paths: map[uint16]string{1: filepath.Join(dir, name)}, Create: create})
-	}
-	if cfg.Keys, err = load("records.key"); err != nil {
+	if cfg.Keys, err = loadRecordKeys(dir, "records", create); err != nil {
 		return err
 	}
-	numbers, err := load("numbers.key")
+	numbers, err := loadRecordKeys(dir, "numbers", create)
 	if err != nil {
 		return err
 	}
