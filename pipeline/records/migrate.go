@@ -90,7 +90,10 @@ func IsNew(ctx context.Context, cfg Config) (bool, error) {
 	}
 	defer db.Close()
 	tables, err := tablesOf(ctx, db, &mysqlDialect)
-	if err != nil {
+	switch {
+	case IsAway(err):
+		return false, mysqlDialect.coded("look at the database", err)
+	case err != nil:
 		return false, fmt.Errorf("database: %w", err)
 	}
 	return len(tables) == 0, nil
