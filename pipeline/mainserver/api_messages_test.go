@@ -220,6 +220,8 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/api/v1/messages?client_id=%ff", "", 422},
 		{"GET", "/api/v1/messages?client_id=" + strings.Repeat("x", 256), "", 422},
 		{"GET", "/api/v1/messages?client_id=%27%3B+DROP+TABLE", "", 200},
+		{"GET", "/api/v1/messages?from=0545-11-01T21:22:02Z&to=9999-12-31T23:59:59Z", "", 200},
+		{"GET", "/api/v1/audit?from=0545-11-01T21:22:02Z&to=9999-12-31T23:59:59Z", "", 200},
 		{"POST", "/api/v1/messages/search", `{"client_id":["` + attack + `"]}`, 422},
 		{"POST", "/api/v1/messages/search", `{"sender_number":"` + attack + `"}`, 422},
 		{"POST", "/api/v1/messages/search", "{\"client_id\":\"\xff\"}", 422},

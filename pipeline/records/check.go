@@ -75,6 +75,18 @@ func storable(t time.Time) bool {
 	return year >= 1970 && year < 9999
 }
 
+// bound is the storable time that is nearest to a bound of a filter. The zero time is no
+// bound, and stays so.
+func bound(t time.Time) time.Time {
+	switch {
+	case t.IsZero() || storable(t):
+		return t
+	case t.UTC().Year() < 1970:
+		return time.Unix(0, 0)
+	}
+	return time.Date(9998, time.December, 31, 0, 0, 0, 0, time.UTC)
+}
+
 func checkWorker(worker string) reason {
 	if worker == "" {
 		return ""

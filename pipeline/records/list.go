@@ -124,6 +124,7 @@ func (f *Filter) check() error {
 	if f.Limit == 0 {
 		f.Limit = DefaultLimit
 	}
+	f.From, f.To = bound(f.From), bound(f.To)
 	switch {
 	case f.Limit < 1 || f.Limit > MaxLimit:
 		return invalid("limit is not between 1 and 500")
@@ -131,8 +132,6 @@ func (f *Filter) check() error {
 		return invalid("state is none of queued, processing, delivered and failed")
 	case f.IDPrefix != "" && len(f.IDPrefix) < MinPrefix:
 		return invalid("the prefix of a message id has at least 4 characters")
-	case !f.From.IsZero() && !storable(f.From), !f.To.IsZero() && !storable(f.To):
-		return invalid("a time is out of range")
 	}
 	return nil
 }

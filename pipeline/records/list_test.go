@@ -129,7 +129,7 @@ func (e *env) pages(f records.Filter, stored map[string]records.Record) (ids []s
 func TestListRefuses(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		for _, f := range []records.Filter{
-			{Limit: -1}, {Limit: 501}, {State: "gone"}, {IDPrefix: "abc"}, {From: time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)},
+			{Limit: -1}, {Limit: 501}, {State: "gone"}, {IDPrefix: "abc"},
 			{Cursor: "!"}, {Cursor: "e30"}, {Cursor: strings.Repeat("A", 4000)}, {Cursor: "bnVsbA"},
 		} {
 			if _, err := e.s.List(ctx(t), f); sealmq.CodeOf(err) != sealmq.BadArgument {
