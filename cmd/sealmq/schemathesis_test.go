@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// TestAPIHoldsAgainstSchemathesis lets a program that has read nothing but /openapi.json call
+// the proxy and the main server, with good values and with bad ones. The program is in the
+// path, or the variable SCHEMATHESIS names it.
+func TestAPIHoldsAgainstSchemathesis(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it makes some thousand calls")
+	}
+	tool := program(t, "schemathesis", "SCHEMATHESIS")
+	config, err := filepath.Abs(filepath.Join("testdata", "schemathesis.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newPipelineWorld(t)
+	for _, name := range []string{"acme-01", "acme-02"} {
+		w.run("cert", "issue", name)
+	}
+	w.run("cert", "issue", "worker-9", "--role", "worker")
+	revocable, err := tls.LoadX509KeyPair(w.paths.Cert("acme-02"), w.paths.Key("acme-02"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const internal = "^/api/v1/internal/"
+	for _, r := range []struct {
+		name, addr, as string
+		args           []string
+	}{
+		{"proxy", w.ProxyAddr, "acme-01", nil},
+		{"internal", w.MainAddr, "worker-9", []string{"--include-path-regex", internal}},
+		{"main", w.MainAddr, ca.AdminName, []string{"--exclude-path-regex", internal}},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, tool, append([]string{"--config-file", config, "--no-color", "run", "https://" + r.addr + "/openapi.json",
+				"--tls-verify", w.paths.CA, "--request-cert", w.paths.Cert(r.as), "--request-cert-key", w.paths.Key(r.as),
+				"--phases", "examples,coverage,fuzzing"}, r.args...)...)
+			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "FINGERPRINT="+mtls.Fingerprint(revocable.Leaf))
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v", err)
+			}
+			t.Logf("%s", out)
+		})
+	}
+}
