@@ -46,7 +46,7 @@ func groups() []commandGroup {
 	return []commandGroup{
 		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
 		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubmitCmd()}},
-		{"Administer:", []*cobra.Command{newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newMessageCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()}},
+		{"Administer:", []*cobra.Command{newAPIKeyCmd(), newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newMessageCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()}},
 		{"Measure and check:", []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()}},
 	}
 }

@@ -351,7 +351,7 @@ func (n *node) openProxy() error {
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
 		Revocation: n.revoked, Peers: n.revoked.Peers(), Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}},
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody,
-		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks,
+		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: registry, Log: n.log,
 	})
 	return err

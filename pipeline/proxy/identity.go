@@ -2,11 +2,9 @@ package proxy
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -18,36 +16,6 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 )
-
-// Bounds of what identifies a client without a certificate.
-const (
-	maxAPIKeys     = 1000
-	maxAPIKeyBytes = 256
-)
-
-type apiKey struct {
-	APIKey
-	sum [sha256.Size]byte
-}
-
-func parseAPIKeys(list []APIKey) ([]apiKey, error) {
-	if len(list) > maxAPIKeys {
-		return nil, fmt.Errorf("there are %d API keys, more than %d", len(list), maxAPIKeys)
-	}
-	keys := make([]apiKey, len(list))
-	for i, k := range list {
-		if err := mtls.CheckCommonName(k.ClientID); err != nil || k.ClientID == "" {
-			return nil, fmt.Errorf("API key %d: its client id is not a name: %w", i+1, err)
-		}
-		digits, ok := strings.CutPrefix(k.Hash, "sha256:")
-		sum, err := hex.DecodeString(digits)
-		if !ok || err != nil || len(sum) != sha256.Size {
-			return nil, fmt.Errorf("the API key of %s is not sha256: and 64 hexadecimal digits; never write the key itself into the configuration", k.ClientID)
-		}
-		keys[i] = apiKey{k, [sha256.Size]byte(sum)}
-	}
-	return keys, nil
-}
 
 // authenticate says who makes a request without a certificate: whom a trusted reverse proxy
 // names, or whose API key it has.
@@ -105,26 +73,6 @@ func plainFingerprint(s string) (string, bool) {
 	s = strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(s, ":", "")), "sha256")
 	b, err := hex.DecodeString(s)
 	return s, err == nil && len(b) == sha256.Size
-}
-
-// keyed compares with every key, so that the time says nothing about them.
-func (p *Proxy) keyed(key string, addr netip.Addr) (httpkit.Caller, error) {
-	sum := sha256.Sum256([]byte(key))
-	found := -1
-	for i := range p.apiKeys {
-		k := &p.apiKeys[i]
-		if subtle.ConstantTimeCompare(sum[:], k.sum[:]) == 1 && (len(k.AllowedIPs) == 0 || contains(k.AllowedIPs, addr)) {
-			found = i
-		}
-	}
-	if found < 0 {
-		return httpkit.Caller{}, httpkit.ErrNoIdentity
-	}
-	name := p.apiKeys[found].ClientID
-	if r := p.cfg.Revocation; r != nil && r.RevokesName(name) {
-		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
-	}
-	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByAPIKey}, nil
 }
 
 // clientID is whose messages a caller sends. A name of our own authority that looks like a

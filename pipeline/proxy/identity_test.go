@@ -1,10 +1,9 @@
 package proxy_test
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,12 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
@@ -227,39 +228,76 @@ func TestUntrustedReverseProxy(t *testing.T) {
 }
 
 func TestAPIKeys(t *testing.T) {
-	hash := func(key string) string {
-		sum := sha256.Sum256([]byte(key))
-		return "sha256:" + hex.EncodeToString(sum[:])
-	}
-	w := newWorld(t, func(_ *world, c *proxy.Config) {
-		c.APIKeys = []proxy.APIKey{
-			{ClientID: "meter-1", Hash: hash("sesame")},
-			{ClientID: "meter-2", Hash: hash("far"), AllowedIPs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
-			{ClientID: "meter-3", Hash: hash("near"), AllowedIPs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.1/32")}},
-			{ClientID: "meter-4", Hash: hash("stolen")},
+	prefixes := func(list ...string) (out []netip.Prefix) {
+		for _, p := range list {
+			out = append(out, netip.MustParsePrefix(p))
 		}
-	}).ready()
+		return out
+	}
+	file := filepath.Join(t.TempDir(), "pipeline", "api-keys.json")
+	change := func(f func([]proxy.APIKey) []proxy.APIKey) {
+		t.Helper()
+		if err := proxy.ChangeAPIKeys(durable.OS(), file, func(l []proxy.APIKey) ([]proxy.APIKey, error) { return f(l), nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(client string, from ...string) (k proxy.APIKey, secret string) {
+		k, secret = proxy.NewAPIKey(client, prefixes(from...), time.Now())
+		change(func(l []proxy.APIKey) []proxy.APIKey { return append(l, k) })
+		return k, secret
+	}
+	key, good1 := add("meter-1")
+	_, far := add("meter-2", "192.0.2.0/24")
+	_, near := add("meter-3", "192.0.2.0/24", "127.0.0.1/32")
+	_, stolen := add("meter-4")
+	w := newWorld(t, func(_ *world, c *proxy.Config) { c.APIKeyFile = file }).ready()
 	w.revoked.revokeName("meter-4")
 	c := w.client(w.ca.WithoutCertificate(), true)
-	for key, want := range map[string]struct {
-		status int
-		id     any
-	}{"sesame": {202, "meter-1"}, "Sesame": {401, nil}, "far": {401, nil}, "near": {202, "meter-3"}, "stolen": {403, nil}, hash("sesame"): {401, nil}, strings.Repeat("x", 300): {401, nil}} {
-		a := w.ask(c, "POST", "/submit", good, "X-API-Key", key)
-		if a.StatusCode != want.status || a.m["client_id"] != want.id {
-			t.Errorf("%s: %d %s", key, a.StatusCode, a.body)
+	for _, tc := range []struct {
+		name, key string
+		status    int
+		id        any
+	}{{"good", good1, 202, "meter-1"}, {"another case", strings.ToUpper(good1), 401, nil}, {"from elsewhere", far, 401, nil}, {"from here", near, 202, "meter-3"}, {"revoked", stolen, 403, nil},
+		{"the hash", key.Hash, 401, nil}, {"long", strings.Repeat("x", 300), 401, nil}} {
+		a := w.ask(c, "POST", "/submit", good, "X-API-Key", tc.key)
+		if a.StatusCode != tc.status || a.m["client_id"] != tc.id {
+			t.Errorf("%s: %d %s", tc.name, a.StatusCode, a.body)
 		}
 	}
 	if n := w.count("proxy_certificate_validations_total", "api_key"); n != 2 {
 		t.Errorf("%v keys counted", n)
 	}
-	if log := w.log.String(); strings.Contains(log, "sesame") {
-		t.Error(log)
+	stored, err := os.ReadFile(file)
+	if log := w.log.String(); err != nil || strings.Contains(log, good1) || bytes.Contains(stored, []byte(good1)) {
+		t.Errorf("the key is kept: %v\n%s\n%s", err, stored, log)
 	}
-	for name, key := range map[string]proxy.APIKey{"clear": {ClientID: "m", Hash: "sesame"}, "short": {ClientID: "m", Hash: "sha256:00"}, "no name": {Hash: hash("x")}, "a blank": {ClientID: "m ", Hash: hash("x")}} {
-		cfg := minimal(w)
-		cfg.APIKeys = []proxy.APIKey{key}
-		if _, err := proxy.New(cfg); err == nil || strings.Contains(err.Error(), "sesame") {
+
+	// A key that is taken back is refused, also on an open connection. A damaged file takes none
+	// back and lets nobody in.
+	change(func(l []proxy.APIKey) []proxy.APIKey {
+		return slices.DeleteFunc(l, func(k proxy.APIKey) bool { return k.ID == key.ID })
+	})
+	w.eventually("the key is still good", func() bool { return w.ask(c, "POST", "/submit", good, "X-API-Key", good1).StatusCode == 401 })
+	if err := os.WriteFile(file, []byte(`{"keys":[{"client_id":"meter-9","hash":"sesame"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the file is not looked at", func() bool {
+		if a := w.ask(c, "POST", "/submit", good, "X-API-Key", near); a.StatusCode != 202 {
+			t.Fatalf("%d %s", a.StatusCode, a.body)
+		}
+		return strings.Contains(w.log.String(), "the last good keys stay")
+	})
+	if a := w.ask(c, "POST", "/submit", good, "X-API-Key", "sesame"); a.StatusCode != 401 || strings.Contains(w.log.String(), "sesame") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	cfg := minimal(w)
+	cfg.APIKeyFile = file
+	if _, err := proxy.New(cfg); err == nil || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("started with it: %v", err)
+	}
+	for name, k := range map[string]proxy.APIKey{"clear": {ClientID: "m", Hash: "sesame"}, "no name": {Hash: key.Hash}, "a blank": {ClientID: "m ", Hash: key.Hash}} {
+		err := proxy.ChangeAPIKeys(durable.OS(), filepath.Join(t.TempDir(), "f"), func([]proxy.APIKey) ([]proxy.APIKey, error) { return []proxy.APIKey{k}, nil })
+		if err == nil || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

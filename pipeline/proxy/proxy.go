@@ -31,15 +31,6 @@ type Revocations interface {
 	RevokesFingerprint(fingerprint string) bool
 }
 
-// APIKey lets a client without a certificate in.
-type APIKey struct {
-	ClientID string
-	// Hash is sha256: and the SHA-256 of the key in hexadecimal.
-	Hash string
-	// AllowedIPs are the networks that the key is good for; none means all.
-	AllowedIPs []netip.Prefix
-}
-
 // Config is what a Proxy works with. The first group must be set.
 type Config struct {
 	Queue pipeline.Queue
@@ -78,7 +69,9 @@ type Config struct {
 	// TrustedProxies are the networks of reverse proxies whose X-Client-Cert-CN and
 	// X-Client-Cert-Fingerprint are believed.
 	TrustedProxies []netip.Prefix
-	APIKeys        []APIKey
+	// APIKeyFile has the keys of clients without a certificate (ChangeAPIKeys). It is read
+	// again when it changes, and need not exist.
+	APIKeyFile string
 	// MaxBacklog is how many messages wait for their registration in memory (default
 	// DefaultBacklog). Registration only makes their rows earlier.
 	MaxBacklog int
@@ -108,7 +101,7 @@ type Proxy struct {
 	counts   *counts
 	register *registrar
 	keys     *keys
-	apiKeys  []apiKey
+	apiKeys  *apiKeys
 	issuers  map[string]bool // our own, as in an Identity
 	own      ownCertificate
 	health   *httpkit.Health
@@ -156,7 +149,7 @@ func New(cfg Config) (*Proxy, error) {
 	if p.keys, err = newKeys(&p.cfg); err != nil {
 		return nil, err
 	}
-	if p.apiKeys, err = parseAPIKeys(cfg.APIKeys); err != nil {
+	if p.apiKeys, err = openAPIKeys(cfg.FS, cfg.APIKeyFile, cfg.Log); err != nil {
 		return nil, err
 	}
 	p.health = p.newHealth()

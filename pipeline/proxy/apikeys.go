@@ -1,0 +1,224 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+)
+
+// Bounds of what identifies a client without a certificate.
+const (
+	maxAPIKeys         = 1000
+	maxAPIKeyBytes     = 256
+	maxAPIKeyFileBytes = 1 << 20
+	apiKeyPrefix       = "smq_"
+	apiKeyRandomBytes  = 32
+	apiKeyIDBytes      = 4
+	// lookAtAPIKeys is how late a change of the file is noticed.
+	lookAtAPIKeys = 500 * time.Millisecond
+)
+
+// APIKey lets a client without a certificate in.
+type APIKey struct {
+	// ID is how operators call the key.
+	ID       string `json:"id"`
+	ClientID string `json:"client_id"`
+	// Hash is sha256: and the SHA-256 of the key in hexadecimal. The key itself is kept
+	// nowhere.
+	Hash string `json:"hash"`
+	// AllowedIPs are the networks that the key is good for; none means all.
+	AllowedIPs []netip.Prefix `json:"allowed_ips,omitempty"`
+	CreatedAt  time.Time      `json:"created_at,omitzero"`
+}
+
+// NewAPIKey makes a key. secret is what the client sends in X-API-Key.
+func NewAPIKey(clientID string, allowed []netip.Prefix, now time.Time) (k APIKey, secret string) {
+	random := make([]byte, apiKeyRandomBytes)
+	rand.Read(random)
+	secret = apiKeyPrefix + base64.RawURLEncoding.EncodeToString(random)
+	sum := sha256.Sum256([]byte(secret))
+	digits := hex.EncodeToString(sum[:])
+	return APIKey{ID: digits[:2*apiKeyIDBytes], ClientID: clientID, Hash: "sha256:" + digits, AllowedIPs: allowed, CreatedAt: now.UTC().Truncate(time.Second)}, secret
+}
+
+// storedAPIKeys is the content of the file.
+type storedAPIKeys struct {
+	Keys []APIKey `json:"keys"`
+}
+
+// ReadAPIKeys reads a file of keys. There are none if it does not exist.
+func ReadAPIKeys(fs durable.FS, file string) ([]APIKey, error) {
+	keys, _, err := readAPIKeys(fs, file)
+	list := make([]APIKey, len(keys))
+	for i := range keys {
+		list[i] = keys[i].APIKey
+	}
+	return list, err
+}
+
+// ChangeAPIKeys changes a file of keys in one step.
+func ChangeAPIKeys(fs durable.FS, file string, change func([]APIKey) ([]APIKey, error)) error {
+	if err := durable.MkdirAll(fs, filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	list, err := ReadAPIKeys(fs, file)
+	if err == nil {
+		list, err = change(list)
+	}
+	if err == nil {
+		_, err = parseAPIKeys(list)
+	}
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(storedAPIKeys{list}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(fs, file, append(data, '\n'), 0o600)
+}
+
+type apiKey struct {
+	APIKey
+	sum [sha256.Size]byte
+}
+
+func readAPIKeys(fs durable.FS, file string) ([]apiKey, []byte, error) {
+	data, err := durable.ReadFile(fs, file, maxAPIKeyFileBytes)
+	if durable.IsNotExist(err) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var stored storedAPIKeys
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&stored); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	keys, err := parseAPIKeys(stored.Keys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return keys, data, nil
+}
+
+func parseAPIKeys(list []APIKey) ([]apiKey, error) {
+	if len(list) > maxAPIKeys {
+		return nil, fmt.Errorf("there are %d API keys, more than %d", len(list), maxAPIKeys)
+	}
+	keys := make([]apiKey, len(list))
+	for i, k := range list {
+		if k.ClientID == "" {
+			return nil, fmt.Errorf("API key %d has no client id", i+1)
+		}
+		if err := mtls.CheckCommonName(k.ClientID); err != nil {
+			return nil, fmt.Errorf("API key %d: its client id is not a name: %w", i+1, err)
+		}
+		digits, ok := strings.CutPrefix(k.Hash, "sha256:")
+		sum, err := hex.DecodeString(digits)
+		if !ok || err != nil || len(sum) != sha256.Size {
+			return nil, fmt.Errorf("the API key of %s is not sha256: and 64 hexadecimal digits; never write the key itself into the file", k.ClientID)
+		}
+		keys[i] = apiKey{k, [sha256.Size]byte(sum)}
+	}
+	return keys, nil
+}
+
+// apiKeys are the keys in a file, which is read again when it changes. If it cannot be used,
+// the last good ones stay.
+type apiKeys struct {
+	fs   durable.FS
+	file string
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	at      time.Time
+	data    []byte
+	keys    []apiKey
+	lastErr string
+}
+
+func openAPIKeys(fs durable.FS, file string, log *slog.Logger) (*apiKeys, error) {
+	a := &apiKeys{fs: fs, file: file, log: log}
+	if file == "" {
+		return a, nil
+	}
+	var err error
+	a.keys, a.data, err = readAPIKeys(fs, file)
+	return a, err
+}
+
+// current are the keys now.
+func (a *apiKeys) current(now time.Time) []apiKey {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.file == "" || now.Sub(a.at) < lookAtAPIKeys && !now.Before(a.at) {
+		return a.keys
+	}
+	a.at = now
+	keys, data, err := readAPIKeys(a.fs, a.file)
+	if err != nil {
+		if text := err.Error(); text != a.lastErr {
+			a.lastErr = text
+			a.log.Error("the file of API keys cannot be used, the last good keys stay", "error", err)
+		}
+		return a.keys
+	}
+	a.lastErr = ""
+	if !bytes.Equal(data, a.data) {
+		a.keys, a.data = keys, data
+		a.log.Info("API keys loaded", "file", a.file, "keys", len(keys))
+	}
+	return a.keys
+}
+
+// errNoAPIKey says that a key is not known, or not from this address.
+var errNoAPIKey = errors.New("no such API key")
+
+// clientOf says whose a key is. It compares with every key, so that the time says nothing
+// about them.
+func (a *apiKeys) clientOf(key string, addr netip.Addr, now time.Time) (string, error) {
+	keys := a.current(now)
+	sum := sha256.Sum256([]byte(key))
+	found := -1
+	for i := range keys {
+		k := &keys[i]
+		if subtle.ConstantTimeCompare(sum[:], k.sum[:]) == 1 && (len(k.AllowedIPs) == 0 || contains(k.AllowedIPs, addr)) {
+			found = i
+		}
+	}
+	if found < 0 {
+		return "", errNoAPIKey
+	}
+	return keys[found].ClientID, nil
+}
+
+// keyed is the client whose API key a request shows.
+func (p *Proxy) keyed(key string, addr netip.Addr) (httpkit.Caller, error) {
+	name, err := p.apiKeys.clientOf(key, addr, p.cfg.Now())
+	if err != nil {
+		return httpkit.Caller{}, httpkit.ErrNoIdentity
+	}
+	if r := p.cfg.Revocation; r != nil && r.RevokesName(name) {
+		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
+	}
+	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByAPIKey}, nil
+}
