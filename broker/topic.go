@@ -117,9 +117,12 @@ const maxTopicVisits = 1 << 20
 func (t *topic) match(key string) (queues []string, ok bool) {
 	var room [2][8]*topicNode // mostly enough
 	here, next := append(room[0][:0], &t.root), room[1][:0]
-	hashes := make(map[*topicNode]bool) // every '#' that was reached
+	var hashes map[*topicNode]bool // every '#' that was reached
 	reach := func(n *topicNode) {
 		if h := n.next["#"]; h != nil {
+			if hashes == nil { // many exchanges have none
+				hashes = make(map[*topicNode]bool)
+			}
 			hashes[h] = true
 		}
 	}
