@@ -77,7 +77,8 @@ type Subscription interface {
 	// Next waits until there is a delivery, fills dst with as many as there are, in the order
 	// of the queue, and returns their number. It is 0 only with an error: of ctx; with code
 	// NoQueue when the queue was deleted; ErrClosed when the subscription or the connection
-	// was closed. A Body must not be changed.
+	// was closed. An error that comes with deliveries is the next call's. A Body must not be
+	// changed, and may share memory with those of other messages: copy one that is kept for long.
 	//
 	// A client.Client fills in only ID, Queue and Body unless its Config.Meta is set.
 	Next(ctx context.Context, dst []Delivery) (int, error)
@@ -100,7 +101,8 @@ type Subscription interface {
 	// and so does that of what Next has not returned yet. It is to be called well within the
 	// queue's ack timeout for as long as the work takes.
 	Extend(list ...Delivery) error
-	// SetPrefetch changes the prefetch. A lower one takes nothing back.
+	// SetPrefetch changes the prefetch. A lower one takes nothing back. After Close it returns
+	// ErrClosed.
 	SetPrefetch(n int) error
 	// Close ends the subscription. It releases what Next has not returned, and these
 	// deliveries, and waits until the broker has stored this and all earlier settlements.

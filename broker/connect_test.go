@@ -203,6 +203,8 @@ var connectionTests = map[string]func(*aQueue){
 		_, err = q.MoveMessages(q.Context(), q.name, q.name+"none", []string{"x"})
 		q.wants(err, sealmq.NoQueue)
 		q.next(q.consume(q, 0), "a", "c", "e")
+		_, err = q.Peek(q.Context(), q.name, 1, -1)
+		q.wants(err, sealmq.BadArgument)
 		list, err := q.Peek(q.Context(), other, 0, 0)
 		if q.must(err); len(list) != 2 || list[0].ID != q.name+"b" || list[1].ID != q.name+"d" {
 			q.Errorf("%+v", list)
@@ -240,6 +242,14 @@ var connectionTests = map[string]func(*aQueue){
 		q.holds(0, 0)
 		_, err := q.Consume(q.Context(), "other", 1)
 		q.wants(err, sealmq.InUse)
+	},
+	"prefetch after close": func(q *aQueue) {
+		s := q.consume(q, 2)
+		q.must(s.SetPrefetch(3))
+		q.must(s.Close(q.Context()))
+		if err := s.SetPrefetch(4); !errors.Is(err, sealmq.ErrClosed) {
+			q.Error(err)
+		}
 	},
 	"batch": func(q *aQueue) {
 		q.publish("a", "b", "c")

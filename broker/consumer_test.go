@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -229,5 +230,51 @@ func TestSettlementsBelongToTheirConnection(t *testing.T) {
 	holder.Close(true)
 	if diff := cmp.Diff([]string{"1"}, n.waiting("q")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// faulty is an engine whose sessions fail once, with what they took.
+type faulty struct{ engine.Engine }
+
+func (f faulty) NewSession(cfg engine.SessionConfig) engine.Session {
+	return &faultySession{Session: f.Engine.NewSession(cfg)}
+}
+
+type faultySession struct {
+	engine.Session
+	failed bool
+}
+
+var errHalf = errors.New("half of it cannot be read")
+
+func (s *faultySession) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Delivery, error) {
+	list, err := s.Session.Take(dst, max, maxBytes)
+	if len(list) > 0 && !s.failed {
+		s.failed, err = true, errHalf
+	}
+	return list, err
+}
+
+// TestErrorBesideDeliveries: the next call tells it.
+func TestErrorBesideDeliveries(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.stored("x", "k", "1")
+	b, err := broker.New(broker.Config{Engine: faulty{n.engine}, Clock: n.clock})
+	n.must(err)
+	c := b.Connect(bob)
+	defer c.Close()
+	s, err := c.Consume(t.Context(), "q", 5)
+	n.must(err)
+	batch := make([]sealmq.Delivery, 5)
+	if got, err := s.Next(t.Context(), batch); got != 1 || err != nil {
+		t.Errorf("%d, %v", got, err)
+	}
+	if got, err := s.Next(t.Context(), batch); got != 0 || err != errHalf {
+		t.Errorf("%d, %v", got, err)
+	}
+	n.stored("x", "k", "2")
+	if got, err := s.Next(t.Context(), batch); got != 1 || err != nil {
+		t.Errorf("%d, %v", got, err)
 	}
 }

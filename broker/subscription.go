@@ -19,6 +19,9 @@ type subscription struct {
 	// ready has room for one signal that Take may have something.
 	ready chan struct{}
 
+	// failed has room for an error that came with deliveries, for the next Next.
+	failed chan error
+
 	once  sync.Once
 	over  chan struct{}
 	cause error // set before over is closed
@@ -56,7 +59,7 @@ func (c *connection) subscribe() (*subscription, error) {
 	case c.sub != nil:
 		return nil, &sealmq.Error{Code: sealmq.InUse, Message: "this connection already consumes a queue"}
 	}
-	s := &subscription{conn: c, ready: make(chan struct{}, 1), over: make(chan struct{})}
+	s := &subscription{conn: c, ready: make(chan struct{}, 1), failed: make(chan error, 1), over: make(chan struct{})}
 	s.consumer = c.broker.Open(c.caller, s.signal, func(_ sealmq.SubscriptionID, queue string, why error) {
 		s.end(&sealmq.Error{Code: sealmq.CodeOf(why), Message: "Queue '" + queue + "' was deleted"})
 	})
@@ -88,10 +91,18 @@ func (s *subscription) Next(ctx context.Context, dst []sealmq.Delivery) (int, er
 			return 0, s.cause
 		case <-ctx.Done():
 			return 0, ctx.Err()
+		case err := <-s.failed:
+			return 0, err
 		default:
 		}
 		list, err := s.consumer.Take(dst[:0], len(dst), maxNextBytes)
 		if len(list) > 0 {
+			if err != nil {
+				select {
+				case s.failed <- err:
+				default: // it is told already that something failed
+				}
+			}
 			s.signal() // for other callers
 			return len(list), nil
 		}
@@ -126,8 +137,13 @@ func (s *subscription) settle(like engine.Settlement, list []sealmq.Delivery, do
 
 func (s *subscription) settleLater(like engine.Settlement, list []sealmq.Delivery) error {
 	return s.settle(like, list, func(err error) {
-		if err != nil && sealmq.CodeOf(err) != sealmq.NotHeld {
-			s.conn.broker.log.Warn("settlement is refused", "client", s.conn.caller.ID, "err", err)
+		log := s.conn.broker.log
+		switch {
+		case err == nil:
+		case like.Verdict == engine.Extend: // it was taken back, or the engine cannot
+			log.Debug("ack timeout is not extended", "client", s.conn.caller.ID, "err", err)
+		default:
+			log.Warn("settlement is refused", "client", s.conn.caller.ID, "err", err)
 		}
 	})
 }
@@ -171,14 +187,24 @@ func (s *subscription) SetPrefetch(n int) error {
 	if err := sealmq.CheckPrefetch(n); err != nil {
 		return err
 	}
-	return s.consumer.SetPrefetch(0, n)
+	s.conn.mu.Lock() // Close must stay the last
+	defer s.conn.mu.Unlock()
+	select {
+	case <-s.over:
+		return s.cause
+	default:
+		return s.consumer.SetPrefetch(0, n)
+	}
 }
 
 func (s *subscription) Close(ctx context.Context, unsettled ...sealmq.Delivery) error {
-	if err := s.consumer.SetPrefetch(0, engine.Paused); err != nil {
+	s.conn.mu.Lock()
+	err := s.consumer.SetPrefetch(0, engine.Paused)
+	s.end(sealmq.ErrClosed)
+	s.conn.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	s.end(sealmq.ErrClosed)
 	if err := s.Release(0, unsettled...); err != nil {
 		return err
 	}

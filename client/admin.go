@@ -108,7 +108,11 @@ func (c *Client) PurgeQueue(ctx context.Context, queue string) (removed int, err
 
 // Move moves up to n messages (0: all) from the front of one queue to the end of another.
 func (c *Client) Move(ctx context.Context, from, to string, n int) (moved int, err error) {
-	return c.count(ctx, "Moved ", "move", withCount(n, from, to)...)
+	args := []string{from, to}
+	if n != 0 {
+		args = append(args, strconv.Itoa(n))
+	}
+	return c.count(ctx, "Moved ", "move", args...)
 }
 
 // MoveMessages moves the waiting messages that have one of these ids, up to
@@ -123,7 +127,7 @@ func (c *Client) MoveMessages(ctx context.Context, from, to string, ids []string
 // Peek looks at up to n messages (0: sealmq.DefaultPeek) of a queue without taking them: at
 // its front, or at those whose Seq is from or more.
 func (c *Client) Peek(ctx context.Context, queue string, from uint64, n int) (list []sealmq.PeekedMessage, err error) {
-	args := withCount(cmp.Or(n, sealmq.DefaultPeek), queue)
+	args := []string{queue, strconv.Itoa(cmp.Or(n, sealmq.DefaultPeek))}
 	if from > 0 {
 		args = append(args, strconv.FormatUint(from, 10))
 	}
@@ -227,14 +231,6 @@ func (c *Client) request(ctx context.Context, prefix, verb string, args ...strin
 		return "", err
 	}
 	return c.ask(ctx, line, prefix)
-}
-
-// withCount adds a number to arguments unless it is 0.
-func withCount(n int, args ...string) []string {
-	if n > 0 {
-		args = append(args, strconv.Itoa(n))
-	}
-	return args
 }
 
 // Topology is what an application needs to be there.

@@ -64,7 +64,8 @@ type Config struct {
 	// Addr is expected in the broker's certificate.
 	TLS *tls.Config
 	// Dial opens the connection under TLS (default: TCP). With TLS nil its connection is
-	// used as it is, and Dial answers for its protection.
+	// used as it is, and Dial answers for its protection. The connection must keep to read
+	// deadlines: they are how the client notices a broker that is silent.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// DialTimeout bounds one attempt: connect, handshake and first reply (default 10 s).
 	DialTimeout time.Duration

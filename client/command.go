@@ -65,7 +65,7 @@ func (c *Client) send(ctx context.Context, line string, wait *call) error {
 		}
 		e.id = verbFetch
 	}
-	c.out.line(line+"\n", e)
+	c.out.addLine(line+"\n", e)
 	c.kick()
 	return nil
 }

@@ -327,7 +327,7 @@ func (c *Client) silence(n *connection) error {
 	default:
 		n.asked = true
 		if c.out.len() == 0 {
-			c.out.line("ping\n", entry{kind: kindSetup})
+			c.out.addLine("ping\n", entry{kind: kindSetup})
 			n.seen++ // our own question is no sign of life
 			c.kick()
 		}

@@ -112,6 +112,13 @@ func (p *pushes) message(text, rest []byte) error {
 	return nil
 }
 
+// deliver hands the subscription what has come so far, before the read is done with. The
+// caller holds mu.
+func (c *Client) deliver() {
+	c.stats.Delivered += uint64(len(c.rd.pushes.list))
+	c.rd.pushes.deliver()
+}
+
 // deliver hands the gathered deliveries to the subscription.
 func (p *pushes) deliver() {
 	if len(p.list) == 0 {

@@ -94,7 +94,7 @@ func (c *Client) refreshHorizon() {
 		return
 	}
 	c.dedup.asked = true
-	c.out.line(whoamiLine, entry{kind: kindSetup, id: verbWhoami})
+	c.out.addLine(whoamiLine, entry{kind: kindSetup, id: verbWhoami})
 	c.kick()
 }
 

@@ -111,8 +111,8 @@ func (o *outbox) add(e entry) {
 	o.entries = append(o.entries, e)
 }
 
-// line adds an entry with a line that is at hand.
-func (o *outbox) line(line string, e entry) { o.push(append(o.reserve(len(line)), line...), e) }
+// addLine adds an entry with a line that is at hand.
+func (o *outbox) addLine(text string, e entry) { o.push(append(o.reserve(len(text)), text...), e) }
 
 func (o *outbox) count(e *entry, d int) {
 	switch e.kind {

@@ -99,11 +99,11 @@ func (s *subscription) setup(o *outbox) {
 	if s.c.cfg.Meta {
 		meta = "meta on\n"
 	}
-	o.line(meta, entry{kind: kindSetup})
+	o.addLine(meta, entry{kind: kindSetup})
 	if s.prefetch > 0 {
-		o.line(prefetchLine(s.prefetch), entry{kind: kindSetup})
+		o.addLine(prefetchLine(s.prefetch), entry{kind: kindSetup})
 	}
-	o.line("consume "+s.queue+"\n", entry{kind: kindSetup, call: s.waiter})
+	o.addLine("consume "+s.queue+"\n", entry{kind: kindSetup, call: s.waiter})
 }
 
 // queueEnded ends the subscription if it is the one whose queue was deleted. The caller
@@ -115,8 +115,7 @@ func (c *Client) queueEnded(text []byte) {
 	if c.sub == nil || json.Unmarshal(text, &gone) != nil || gone.Queue != c.sub.queue {
 		return
 	}
-	c.stats.Delivered += uint64(len(c.rd.pushes.list))
-	c.rd.pushes.deliver() // what came before it in this read
+	c.deliver()
 	c.sub.end(&sealmq.Error{Code: sealmq.NoQueue, Message: "Queue '" + gone.Queue + "' was deleted"})
 }
 
@@ -138,12 +137,15 @@ func (s *subscription) tellPrefetch(n int) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
+	switch {
+	case c.err != nil:
 		return c.err
+	case n > 0 && s.closing:
+		return ErrClosed
 	}
 	s.prefetch, s.closing = n, s.closing || n == 0
 	if c.conn != nil {
-		c.out.line(prefetchLine(n), entry{kind: kindSetup})
+		c.out.addLine(prefetchLine(n), entry{kind: kindSetup})
 		c.kick()
 	}
 	return nil

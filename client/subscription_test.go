@@ -381,3 +381,27 @@ func TestUnansweredAcksAndCommandsAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseReleasesWhatCameWithTheAnswer: a message may come in the same read as the answer
+// that Close waits for.
+func TestCloseReleasesWhatCameWithTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := fakebroker.New(t).Open(client.Config{})
+		s := consume(t, c, p)
+		// The read is done with only when Close has gone as far as it can.
+		err := c.PublishAsync(t.Context(), sealmq.Message{Exchange: "x", Key: "k", ID: "p", Body: []byte("{}")}, func(error) { synctest.Wait() })
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close(t.Context()) }()
+		p.In.ReadString('\n')
+		p.Expect("prefetch 0", "ping")
+		p.Send("Message: a {}\nACK p\nPrefetch 0\nPong\n")
+		p.Expect("release a")
+		p.Send("RELEASE_CONFIRMED a\n")
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
