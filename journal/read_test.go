@@ -117,3 +117,28 @@ func TestReadOfAReleasedSegment(t *testing.T) {
 		t.Errorf("got %v", failed)
 	}
 }
+
+// TestSmallRunsTakeLittleOfTheCache: a run that comes after a large one is kept in memory of
+// its own size.
+func TestSmallRunsTakeLittleOfTheCache(t *testing.T) {
+	fs, l := faultfs.New(), newLedger()
+	cfg := faultConfig(fs)
+	cfg.SegmentBytes, cfg.CacheBytes = 1<<20, 300<<10
+	j, _, err := l.open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for _, size := range []int{100 << 10, 8, 100 << 10, 8} {
+		if err := errors.Join(l.append(t.Context(), j, journal.FirstKind, make([]byte, size)), j.Sync()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := fs.Count(faultfs.Read)
+	if failed := readEach(t, j, l.records); len(failed) > 0 {
+		t.Error(failed)
+	}
+	if n := fs.Count(faultfs.Read) - before; n > 0 {
+		t.Errorf("the disk was read %d times", n)
+	}
+}
