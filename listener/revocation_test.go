@@ -3,6 +3,7 @@ package listener_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -153,8 +154,12 @@ func TestConnectionEndsWithItsCertificate(t *testing.T) {
 	ca := testca.New(t)
 	n := start(t, ca, func(c *listener.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	template := ca.Template("alice", sealmq.RoleClient)
-	template.NotAfter = time.Now().Add(2 * time.Second).Truncate(time.Second)
-	p, err := n.dial(ca.ClientWith(ca.Issue(template)))
+	var p *peer
+	err := errors.New("not tried")
+	for life := 2 * time.Second; err != nil && life < patience; life *= 2 { // on a busy machine a handshake takes long
+		template.NotAfter = time.Now().Add(life).Truncate(time.Second)
+		p, err = n.dial(ca.ClientWith(ca.Issue(template)))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,22 +179,19 @@ func TestConnectionEndsWithItsCertificate(t *testing.T) {
 	}
 }
 
-// TestRevocationAmongAThousand measures how long a revocation takes from the write of the
+// TestRevocationAmongMany measures how long a revocation takes from the write of the
 // list to the end of the connection.
-func TestRevocationAmongAThousand(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it makes a thousand connections")
-	}
+func TestRevocationAmongMany(t *testing.T) {
 	var log syncBuffer
 	n, list := revocable(t, &log)
-	const clients = 1000
+	const clients = 100
 	peers := make([]*peer, clients)
 	for i := range peers {
 		peers[i] = n.connect(fmt.Sprint("client-", i))
 	}
 	begin := time.Now()
-	testca.WriteFile(t, list, []byte("client-500\n"))
-	peers[500].wantEnd()
+	testca.WriteFile(t, list, []byte("client-50\n"))
+	peers[50].wantEnd()
 	t.Logf("one of %d: %v", clients, time.Since(begin))
 	if err := n.waitForCount(clients - 1); err != nil {
 		t.Fatal(err)
