@@ -82,7 +82,9 @@ type Config struct {
 // Received is an opened message that was not taken before.
 type Received struct {
 	*seal.Message
-	Delivery *sealmq.Delivery // the broker's word, and only the id if the client's Config.Meta is not set
+	// Delivery is what the broker says of it, which nothing proves: its ID, Queue and Body, and
+	// the rest if the client's Config.Meta is set.
+	Delivery *sealmq.Delivery
 	hand     *hand
 }
 
