@@ -131,7 +131,7 @@ func decodeCheckpoint(b []byte) (*checkpoint, error) {
 // saved is what is on disk of the state. Only the reclaimer uses it after Open.
 type saved struct {
 	at          journal.Position // of the checkpoint
-	definitions uint64           // number of the current definitions file; 0 if there is none
+	definitions uint64           // number of the last definitions file that was written; 0 if there is none
 	files       []uint64         // numbers of all definitions files, ascending
 }
 
@@ -151,7 +151,6 @@ func (e *Engine) takeCheckpoint() (unindexed, err error) {
 		if c.definitions = 1; len(e.saved.files) > 0 {
 			c.definitions += slices.Max(e.saved.files)
 		}
-		e.saved.files = append(e.saved.files, c.definitions)
 	}
 	c.queues = make([]queueState, 0, len(e.state.queues))
 	for _, q := range e.state.queues {
@@ -162,12 +161,12 @@ func (e *Engine) takeCheckpoint() (unindexed, err error) {
 	if unindexed, err = e.storeCheckpoint(&c, defs); err != nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.state.defsChanged = e.state.defsChanged || defs != nil
+		e.state.defsChanged = e.state.defsChanged || e.saved.definitions != c.definitions
 		e.removals = append(recorded, e.removals...)
 		return nil, err
 	}
 	e.reclaimer.checkpoints.Add(1)
-	e.saved.at, e.saved.definitions = c.at, c.definitions
+	e.saved.at = c.at
 	e.saved.files = slices.DeleteFunc(e.saved.files, func(n uint64) bool {
 		if n != c.definitions {
 			_ = e.files.remove(definitionsName(n)) // or after the next start
@@ -184,7 +183,11 @@ func (e *Engine) storeCheckpoint(c *checkpoint, defs *definitions) (unindexed, e
 		return nil, unindexed
 	}
 	if defs != nil {
-		err = e.files.writeDefinitions(c.definitions, defs)
+		if err = e.files.writeDefinitions(c.definitions, defs); err == nil {
+			// They stay those to name if what follows fails: nothing else piles up on a full disk.
+			e.saved.definitions = c.definitions
+			e.saved.files = append(e.saved.files, c.definitions)
+		}
 	}
 	if err == nil { // the state that was captured may contain what is not synced yet
 		err = e.j.Sync()

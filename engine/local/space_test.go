@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -374,5 +375,29 @@ func TestLargestMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.open()
+	}
+}
+
+// TestFailedCheckpointsLeaveOneFile: what was written of a checkpoint is used by the next
+// attempt, so that attempts do not fill a disk that is full already.
+func TestFailedCheckpointsLeaveOneFile(t *testing.T) {
+	r := newRig(t, nil)
+	declare(t, r.Engine, "q", nil)
+	var attempts atomic.Int64
+	r.fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+		if op.Kind == faultfs.Create && strings.Contains(op.Path, "checkpoint") {
+			attempts.Add(1)
+			return &faultfs.Fault{Err: syscall.ENOSPC}
+		}
+		return nil
+	})
+	id := 0
+	r.eventually("a checkpoint was tried ten times", func() bool {
+		id++
+		r.put(fmt.Sprint(id), strings.Repeat("x", 1000), "q")
+		return attempts.Load() >= 10
+	})
+	if files := filesOf(r.fs.Snapshot(), "definitions-"); len(files) != 1 {
+		t.Errorf("%d attempts left %v", attempts.Load(), files)
 	}
 }
