@@ -100,7 +100,10 @@ func (e *Engine) moveOneDead(d copyRef) error {
 	if err != nil {
 		return err
 	}
-	return e.transfer(q, d.seq, reason, dlq, nil)
+	if err := e.transfer(q, d.seq, reason, dlq, nil); err != errGone {
+		return err
+	}
+	return nil
 }
 
 // deadQueue returns the dead-letter queue of q and makes it if there is none.

@@ -130,7 +130,7 @@ func (e *Engine) detach(q *queue) {
 func (e *Engine) clear(q *queue) {
 	for {
 		e.mu.Lock()
-		seqs := q.some(0, q.next, func(*entry) bool { return true })
+		seqs := q.copiesWhere(0, q.next, func(*entry) bool { return true })
 		for _, seq := range seqs {
 			e.forget(q, seq)
 		}
@@ -157,11 +157,11 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 	e.mu.Unlock()
 	removed := 0
 	for from := uint64(0); ; {
-		if err := e.lockWithRoom(purgeGroup * 12); err != nil {
+		if err := e.lockWithRoom(purgeGroup * settledBytes); err != nil {
 			done(removed, err)
 			return
 		}
-		seqs := q.some(from, bound, func(n *entry) bool { return n.phase == waiting || n.phase == delayed })
+		seqs := q.copiesWhere(from, bound, func(n *entry) bool { return n.phase == waiting || n.phase == delayed })
 		for _, seq := range seqs {
 			e.forget(q, seq)
 			e.removals = append(e.removals, copyRef{q.id, seq})

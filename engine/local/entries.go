@@ -165,9 +165,9 @@ func (q *queue) setPhase(n *entry, to phase) {
 	q.count(n, 1)
 }
 
-// from yields the living copies with sequence numbers from first on, in order. None may be
+// copiesFrom yields the living copies with sequence numbers from first on, in order. None may be
 // removed meanwhile.
-func (q *queue) from(first uint64) iter.Seq2[uint64, *entry] {
+func (q *queue) copiesFrom(first uint64) iter.Seq2[uint64, *entry] {
 	return func(yield func(uint64, *entry) bool) {
 		i := 0
 		if len(q.chunks) > 0 && q.chunks[0].base+chunkLen <= first {
@@ -183,10 +183,10 @@ func (q *queue) from(first uint64) iter.Seq2[uint64, *entry] {
 	}
 }
 
-// some lists up to purgeGroup copies with sequence numbers from one up to another for which
+// copiesWhere lists up to purgeGroup copies with sequence numbers from one up to another for which
 // f is true.
-func (q *queue) some(from, bound uint64, f func(*entry) bool) (seqs []uint64) {
-	for seq, n := range q.from(from) {
+func (q *queue) copiesWhere(from, bound uint64, f func(*entry) bool) (seqs []uint64) {
+	for seq, n := range q.copiesFrom(from) {
 		if seq >= bound || len(seqs) == purgeGroup {
 			break
 		}

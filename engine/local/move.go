@@ -13,7 +13,8 @@ var errTargetGone = &sealmq.Error{Code: sealmq.NoQueue, Message: "the target que
 // transfer moves one copy (in dying) to the end of another queue: one record that
 // stores it there and settles it here. The target's declaration is synced first, or a
 // torn batch could keep the move and lose the target. admit may refuse, under the lock.
-// The move is not synced when transfer returns.
+// The move is not synced when transfer returns. errGone says that there is nothing to move:
+// the copy was settled with its queue, or is damaged and was taken out.
 func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admit func(*sealmq.Message) error) error {
 	e.mu.Lock()
 	durable := dest.durable
@@ -29,13 +30,11 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 		r, err := e.readRecord(place)
 		m, place, err := e.messageOf(t, place, r, err, nil)
 		switch {
-		case err == errGone:
-			return nil
-		case isUnread(err):
+		case err == errGone, isUnread(err):
 			return err
 		case err != nil:
 			e.quarantine([]copyRef{{q.id, seq}}, place.Pos, err)
-			return nil
+			return errGone
 		}
 		if err := e.lockWithRoom(place.Bytes + movedBytes); err != nil {
 			return err
@@ -43,7 +42,7 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 		n := q.at(seq)
 		switch {
 		case q.deleted || n == nil || n.phase != dying:
-			err = nil
+			err = errGone
 		case n.place() != place:
 			e.mu.Unlock()
 			continue // it was copied forward meanwhile
@@ -163,10 +162,12 @@ func (e *Engine) moveFront(src, dst *queue, n int) (moved int, err error) {
 		src.passed(seq)
 		src.setPhase(m, dying)
 		e.mu.Unlock()
-		if err := e.moveOne(src, seq, dst, dst.admits); err != nil {
+		switch err := e.moveOne(src, seq, dst, dst.admits); {
+		case err == nil:
+			moved++
+		case err != errGone:
 			return moved, storageError(err)
 		}
-		moved++
 	}
 	return moved, nil
 }
@@ -174,8 +175,8 @@ func (e *Engine) moveFront(src, dst *queue, n int) (moved int, err error) {
 // moveOne moves a copy that was taken out of reach. If it cannot, it puts the copy back.
 func (e *Engine) moveOne(src *queue, seq uint64, dst *queue, admit func(*sealmq.Message) error) error {
 	err := e.transfer(src, seq, "", dst, admit)
-	if err == nil {
-		return nil
+	if err == nil || err == errGone {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -211,13 +212,13 @@ func (e *Engine) moveWanted(src, dst *queue, wanted map[string]bool) (moved int,
 		var seqs []uint64
 		seqs, next, more = e.listWanted(src, next, slots)
 		for _, seq := range seqs {
-			if e.stopping.Err() != nil || !e.setAside(src, seq, dst) {
+			if e.stopping.Err() != nil || !e.takeToMove(src, seq, dst) {
 				continue
 			}
 			switch err := e.moveOne(src, seq, dst, admit); {
 			case err == nil:
 				moved++
-			case err != errNotWanted:
+			case err != errNotWanted && err != errGone:
 				return moved, storageError(err)
 			}
 		}
@@ -232,7 +233,7 @@ func (e *Engine) listWanted(q *queue, next uint64, slots map[uint32]bool) (seqs 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	looked := 0
-	for seq, n := range q.from(next) {
+	for seq, n := range q.copiesFrom(next) {
 		if looked++; looked > scanGroup {
 			return seqs, seq, true
 		}
@@ -243,8 +244,8 @@ func (e *Engine) listWanted(q *queue, next uint64, slots map[uint32]bool) (seqs 
 	return seqs, 0, false
 }
 
-// setAside takes a copy that waits out of reach, so that it can be moved.
-func (e *Engine) setAside(src *queue, seq uint64, dst *queue) bool {
+// takeToMove takes a copy that waits out of reach, so that it can be moved.
+func (e *Engine) takeToMove(src *queue, seq uint64, dst *queue) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := src.at(seq)

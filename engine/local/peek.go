@@ -18,7 +18,7 @@ func (e *Engine) Peek(name string, from uint64, n int) ([]sealmq.Delivery, error
 		e.mu.Unlock()
 		return nil, sealmq.ErrNoQueue
 	}
-	for seq, m := range q.from(from) {
+	for seq, m := range q.copiesFrom(from) {
 		if seq >= q.visible || len(s.taken) == n {
 			break
 		}
@@ -49,7 +49,7 @@ func (e *Engine) Find(id string) (m sealmq.Message, ok bool) {
 	for _, q := range queues {
 		s := session{e: e}
 		e.mu.Lock()
-		for seq, n := range q.from(0) {
+		for seq, n := range q.copiesFrom(0) {
 			if n.dedup == slot+1 {
 				s.taken, s.places = []taken{{q: q, seq: seq}}, []journal.Place{n.place()}
 				break

@@ -87,7 +87,7 @@ func (q *queue) nextWaiting() (seq uint64, n *entry) {
 		}
 		heap.Pop(&q.back) // settled or taken by other means meanwhile
 	}
-	for seq, n := range q.from(q.head) {
+	for seq, n := range q.copiesFrom(q.head) {
 		if seq >= q.visible {
 			break
 		}

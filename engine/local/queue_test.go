@@ -124,7 +124,7 @@ func compareQueue(q *queue, list []*naive) string {
 		return "another copy is the oldest that waits"
 	}
 	found := 0
-	for range q.from(0) {
+	for range q.copiesFrom(0) {
 		found++
 	}
 	if found != len(list) {

@@ -222,6 +222,9 @@ func aliasString(b []byte) string {
 
 func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
+// settledBytes is what one copy needs in a settle record at most, with a queue of its own.
+const settledBytes = binary.MaxVarintLen32 + 1 + binary.MaxVarintLen64
+
 // appendSettle encodes settled copies. Those of one queue are best next to each other.
 func appendSettle(b []byte, copies []copyRef) []byte {
 	for len(copies) > 0 {

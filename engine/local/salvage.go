@@ -172,7 +172,7 @@ func (r *recovery) hasLostQueue(copies []copyRef) (lost bool) {
 func (r *recovery) checkQueue(q *queue) error {
 	dir := r.e.files.path(journalDir)
 	lost := map[uint64][]uint64{}
-	for seq, n := range q.from(0) {
+	for seq, n := range q.copiesFrom(0) {
 		if gen := n.pos().Generation(); !r.gens[gen] {
 			lost[gen] = append(lost[gen], seq)
 		}

@@ -86,8 +86,8 @@ func (l *heldList) add(h *held) {
 
 func (l *heldList) remove(h *held) { h.prev.next, h.next.prev = h.next, h.prev }
 
-// all yields the deliveries. The one that was yielded may be removed.
-func (l *heldList) all(yield func(*held) bool) {
+// each yields the deliveries. The one that was yielded may be removed.
+func (l *heldList) each(yield func(*held) bool) {
 	for h := l.root.next; h != &l.root; {
 		next := h.next
 		if !yield(h) {

@@ -208,7 +208,7 @@ func (s *session) Close(counted bool) {
 func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) (err error) {
 	var out settling
 	record := func() {
-		failed := e.j.Room(true, len(out.back)+12*len(out.gone))
+		failed := e.j.Room(true, len(out.back)+settledBytes*len(out.gone))
 		if failed != nil {
 			e.removals = append(e.removals, out.gone...)
 		} else {
@@ -219,7 +219,7 @@ func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) b
 		out = settling{}
 	}
 	n := 0
-	for h := range s.held.all {
+	for h := range s.held.each {
 		if f(h) {
 			e.giveBack(&out, h.q.at(h.seq), h, 0, uncounted, now)
 		}

@@ -118,7 +118,7 @@ func (e *Engine) reclaimSilent(s *session, now int64) error {
 	late := func(h *held) bool {
 		return now-max(h.since, s.lastAck) >= h.q.options.AckTimeout.Milliseconds()
 	}
-	for h := range s.held.all {
+	for h := range s.held.each {
 		if late(h) {
 			return e.takeBack(s, now, false, late)
 		}

@@ -215,3 +215,33 @@ func TestDamageOnAHungDisk(t *testing.T) {
 	release()
 	r.eventually("the others are kept aside", func() bool { return r.aside("body-") == harmed-lost })
 }
+
+// TestMoveCountsWhatItMoved: a message that is found damaged is not among them.
+func TestMoveCountsWhatItMoved(t *testing.T) {
+	for name, move := range map[string]func(e *local.Engine, done func(int, error)){
+		"front": func(e *local.Engine, done func(int, error)) { e.Move("q", "other", 3, done) },
+		"by ids": func(e *local.Engine, done func(int, error)) {
+			e.MoveMessages("q", "other", []string{"id-000", "id-001", "id-002", "id-003"}, done)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, place := backlog(t)
+			declare(t, r.Engine, "other", nil)
+			file, off := place("id-001")
+			r.fs.FlipBit(file, (off+50)*8)
+			moved := make(chan int, 1)
+			move(r.Engine, func(n int, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				moved <- n
+			})
+			if n := <-moved; n != 3 {
+				t.Errorf("%d moved", n)
+			}
+			if q, _ := r.Queue("other"); q.Ready != 3 {
+				t.Errorf("%d are there", q.Ready)
+			}
+		})
+	}
+}
