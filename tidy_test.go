@@ -128,6 +128,7 @@ var places = []place{
 	{"internal/testing/pipelineproc", tests, "ca internal/brokerproc mtls", "", "it runs the real program"},
 	{"internal/testing/crash", tests, "*", "", "it kills the real program"},
 	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},
+	{"internal/testing/fakeclock", tests, "*", "", "a time that a test drives"},
 	{"internal/testing/faultfs", tests, "*", "", "files that fail"},
 	{"internal/testing/liar", tests, "*", "", "a broker that lies"},
 	{"internal/testing/mariadb", tests, "*", "", "a private database server"},

@@ -15,7 +15,7 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/enginetest"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,7 +36,7 @@ type node struct {
 	*broker.Broker
 	disk   *enginetest.Disk
 	engine engine.Engine
-	clock  *clock.Fake
+	clock  *fakeclock.Clock
 	audit  *trail
 	cfg    broker.Config
 }
@@ -66,7 +66,7 @@ func (l *trail) has(e entry) bool {
 
 func open(t testing.TB, change ...func(*broker.Config)) *node {
 	t.Helper()
-	n := &node{TB: t, disk: enginetest.NewDisk(), clock: clock.NewFake(start), audit: &trail{}}
+	n := &node{TB: t, disk: enginetest.NewDisk(), clock: fakeclock.New(start), audit: &trail{}}
 	n.cfg = broker.Config{
 		Clock: n.clock,
 		Audit: n.audit,

@@ -20,8 +20,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -199,7 +199,7 @@ func TestIssueRefuses(t *testing.T) {
 }
 
 func TestNothingOutlivesTheAuthority(t *testing.T) {
-	now := clock.NewFake(time.Now())
+	now := fakeclock.New(time.Now())
 	a, err := ca.Init("data", ca.Options{FS: faultfs.New(), Clock: now})
 	if err != nil {
 		t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
@@ -50,7 +50,7 @@ func TestIntermediateKeyElsewhere(t *testing.T) {
 // TestSetupWithoutTheKey: a node whose authority has its key on another machine starts, also
 // when its certificates should be renewed.
 func TestSetupWithoutTheKey(t *testing.T) {
-	fs, now := faultfs.New(), clock.NewFake(time.Now())
+	fs, now := faultfs.New(), fakeclock.New(time.Now())
 	options := ca.Options{FS: fs, Clock: now}
 	if _, err := ca.Setup("data", nil, options); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/trust"
@@ -22,12 +22,12 @@ import (
 type office struct {
 	testing.TB
 	fs  *faultfs.FS
-	now *clock.Fake
+	now *fakeclock.Clock
 	*ca.Authority
 }
 
 func newOffice(t testing.TB) *office {
-	o := &office{TB: t, fs: faultfs.New(), now: clock.NewFake(time.Now())}
+	o := &office{TB: t, fs: faultfs.New(), now: fakeclock.New(time.Now())}
 	if _, err := ca.Setup("data", nil, o.options()); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -91,7 +91,7 @@ func TestSetupAddsHosts(t *testing.T) {
 }
 
 func TestSetupRenews(t *testing.T) {
-	fs, now := faultfs.New(), clock.NewFake(time.Now())
+	fs, now := faultfs.New(), fakeclock.New(time.Now())
 	o := ca.Options{FS: fs, Clock: now}
 	if _, err := ca.Setup("data", []string{"mq.example"}, o); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -35,7 +35,7 @@ var testStoreID = [16]byte{0xa7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 
 func faultConfig(fs *faultfs.FS) journal.Config {
 	return journal.Config{
 		Dir: testDir, FS: fs, StoreID: testStoreID, SegmentBytes: journal.MinSegmentBytes,
-		CacheBytes: 4 << 10, Clock: clock.NewFake(time.Unix(1_700_000_000, 0)),
+		CacheBytes: 4 << 10, Clock: fakeclock.New(time.Unix(1_700_000_000, 0)),
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -99,7 +99,7 @@ func TestConcurrentAppends(t *testing.T) {
 func TestIdleMark(t *testing.T) {
 	fs := faultfs.New()
 	cfg := faultConfig(fs)
-	fake := cfg.Clock.(*clock.Fake)
+	fake := cfg.Clock.(*fakeclock.Clock)
 	j := mustStart(t, cfg)
 	defer j.Close()
 	waitReady(t, j)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -31,7 +31,7 @@ func TestFullDisk(t *testing.T) {
 			fs, l := faultfs.New(), newLedger()
 			fs.SetCapacity(6 * journal.MinSegmentBytes)
 			cfg := faultConfig(fs)
-			fake := cfg.Clock.(*clock.Fake)
+			fake := cfg.Clock.(*fakeclock.Clock)
 			if why == "reserve" {
 				cfg.MinFreeBytes = 3 * journal.MinSegmentBytes / 2
 			}

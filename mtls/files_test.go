@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -123,7 +123,7 @@ func (l *lines) count(level, text string) int {
 func TestReload(t *testing.T) {
 	first, second := testca.New(t), testca.New(t)
 	f := first.Files()
-	now, log := clock.NewFake(time.Now()), new(lines)
+	now, log := fakeclock.New(time.Now()), new(lines)
 	server := serverConfig(t, f, mtls.Options{Clock: now, Log: slog.New(slog.NewTextHandler(log, nil))})
 	check := func(what string, in, out *testca.CA) {
 		t.Helper()
@@ -206,7 +206,7 @@ func TestReload(t *testing.T) {
 func TestClientReloadsItsCertificate(t *testing.T) {
 	authority := testca.New(t)
 	f := authority.Files()
-	now := clock.NewFake(time.Now())
+	now := fakeclock.New(time.Now())
 	client, err := mtls.ClientConfig(mtls.Files{Cert: f.AdminCert, Key: f.AdminKey, CA: f.CA},
 		mtls.ClientOptions{ServerName: "localhost", Options: mtls.Options{Clock: now}})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -73,7 +73,7 @@ func TestHTTPS(t *testing.T) {
 	list := &revoked{serials: make(map[string]bool)}
 	identifier := mtls.NewIdentifier(authority.Root())
 	identifier.Revocation = list
-	f, now := authority.Files(), clock.NewFake(time.Now())
+	f, now := authority.Files(), fakeclock.New(time.Now())
 	conf, err := mtls.HTTPSConfig(mtls.Files{Cert: f.ServerCert, Key: f.ServerKey, CA: f.CA}, mtls.Options{Revocation: list, Clock: now})
 	if err != nil {
 		t.Fatal(err)

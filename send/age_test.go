@@ -12,8 +12,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/fakebroker"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
@@ -65,7 +65,7 @@ func wantTooOld(t *testing.T, err error, want ...string) {
 // too old, also if that is so while the broker has no room for it.
 func TestOldMessagesAreNotPublishedWhenThereIsRoomAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		now := clock.NewFake(time.Unix(1_700_000_000, 0))
+		now := fakeclock.New(time.Unix(1_700_000_000, 0))
 		spool := filled(t, 1, send.SpoolConfig{Now: now.Now})
 		now.Advance(49 * time.Minute)
 		c, p := fakebroker.New(t).Open(client.Config{})
@@ -170,7 +170,7 @@ func TestUnconfirmedPublishesAreNotSentAgainForEver(t *testing.T) {
 // When the clock was set back nobody knows how old what is in the spool is.
 func TestSpoolAsksWhenTheClockWasSetBack(t *testing.T) {
 	const start = 1_700_000_000
-	now := clock.NewFake(time.Unix(start, 0))
+	now := fakeclock.New(time.Unix(start, 0))
 	fs := faultfs.New()
 	s := openSpool(t, spoolOn(fs, send.SpoolConfig{Now: now.Now}))
 	for n := range 2 {
@@ -185,7 +185,7 @@ func TestSpoolAsksWhenTheClockWasSetBack(t *testing.T) {
 		20 * time.Minute:             {"id-0", "id-1"},
 		-24 * time.Hour:              {"id-0", "id-1"},
 	} {
-		s := openSpool(t, spoolOn(fs, send.SpoolConfig{Now: clock.NewFake(time.Unix(start, 0).Add(back)).Now}))
+		s := openSpool(t, spoolOn(fs, send.SpoolConfig{Now: fakeclock.New(time.Unix(start, 0).Add(back)).Now}))
 		err := s.CheckAge()
 		if errors.Is(err, send.ErrSpoolTooOld) != (want != nil) {
 			t.Errorf("%v: %v", back, err)

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/testing/fakebroker"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
@@ -48,7 +48,7 @@ func TestSpoolAsksByTheBrokersMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				now := clock.NewFake(time.Unix(1_700_000_000, 0))
+				now := fakeclock.New(time.Unix(1_700_000_000, 0))
 				spool := filled(t, 1, send.SpoolConfig{Now: now.Now, Horizon: c.horizon})
 				now.Advance(c.age)
 				f := fakebroker.New(t)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/seal"
@@ -24,7 +24,7 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 	n := w.node
 	first, second := generate(t, seal.HPKEX25519), generate(t, seal.HPKEX25519)
 	w.publish("bob", first)
-	now := clock.NewFake(time.Now())
+	now := fakeclock.New(time.Now())
 	c := n.Dial(client.Config{TLS: n.CA.ClientTLS("alice"), Now: now.Now})
 	d := w.directory(c)
 	signer := w.signs("alice")

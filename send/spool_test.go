@@ -14,9 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/framelog"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/send"
 )
@@ -205,7 +205,7 @@ func TestNothingWaitsForAnAppendWithoutRoom(t *testing.T) {
 }
 
 func TestSpoolAsksWhenItIsTooOld(t *testing.T) {
-	fs, now := faultfs.New(), clock.NewFake(time.Unix(1_700_000_000, 0))
+	fs, now := faultfs.New(), fakeclock.New(time.Unix(1_700_000_000, 0))
 	cfg := spoolOn(fs, send.SpoolConfig{Now: now.Now, Horizon: time.Minute})
 	s := openSpool(t, cfg)
 	for n := range 3 {

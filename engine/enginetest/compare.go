@@ -15,7 +15,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 )
 
 // Compare performs random operations on two engines and compares every answer, every
@@ -58,7 +58,7 @@ type pair struct {
 	*rapid.T
 	tb       testing.TB
 	patience time.Duration
-	clock    *clock.Fake
+	clock    *fakeclock.Clock
 	openers  [2]Opener
 	engines  [2]engine.Engine
 
@@ -84,7 +84,7 @@ type handed struct {
 }
 
 func newPair(tb testing.TB, rt *rapid.T, patience time.Duration, a, b Opener) *pair {
-	p := &pair{T: rt, tb: tb, patience: patience, clock: clock.NewFake(start), openers: [2]Opener{a, b}}
+	p := &pair{T: rt, tb: tb, patience: patience, clock: fakeclock.New(start), openers: [2]Opener{a, b}}
 	p.open()
 	return p
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 )
 
 // start is where the fake clock begins.
@@ -28,7 +28,7 @@ const everything = 1 << 30
 type harness struct {
 	testing.TB
 	opener Opener
-	clock  *clock.Fake
+	clock  *fakeclock.Clock
 	cfg    Config
 	engine engine.Engine
 	// patience is how long something that must happen may take.
@@ -43,7 +43,7 @@ type call struct {
 }
 
 func newHarness(tb testing.TB, opener Opener, patience time.Duration) *harness {
-	fake := clock.NewFake(start)
+	fake := fakeclock.New(start)
 	h := &harness{TB: tb, opener: opener, clock: fake, patience: patience}
 	h.cfg = Config{Clock: fake}
 	return h

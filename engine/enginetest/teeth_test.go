@@ -13,7 +13,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 )
 
 // bug breaks a model in one way.
@@ -301,7 +301,7 @@ var bugList = []bug{
 		session: func(s *brokenSession) { s.close = func() {} }},
 }
 
-func stopClock(c *Config) { c.Clock = clock.NewFake(start) }
+func stopClock(c *Config) { c.Clock = fakeclock.New(start) }
 
 func deliverEarly(e engine.Engine, _ Config) engine.Engine {
 	var early []sealmq.Delivery

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 )
 
 // Machine is what an engine runs on, as far as it can lose its power.
@@ -43,7 +43,7 @@ type World struct {
 	Engine  engine.Engine // nil while there is none
 
 	tb       testing.TB
-	clock    *clock.Fake
+	clock    *fakeclock.Clock
 	rng      *rand.Rand
 	patience time.Duration // how long Check waits for what should be there
 
@@ -116,7 +116,7 @@ var errWorkEnded = errors.New("the engine has stopped")
 // do.
 func NewWorld(tb testing.TB, m Machine, seed uint64) *World {
 	return &World{
-		Machine: m, tb: tb, clock: clock.NewFake(time.Unix(1_700_000_000, 0)), rng: rand.New(rand.NewPCG(seed, 77)), patience: patience,
+		Machine: m, tb: tb, clock: fakeclock.New(time.Unix(1_700_000_000, 0)), rng: rand.New(rand.NewPCG(seed, 77)), patience: patience,
 		messages: map[string]sealmq.Message{}, stored: map[string]bool{}, copies: map[Place]*knownCopy{},
 		queues: map[string]*knownQueue{}, defs: map[string]*knownDefinition{},
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -56,7 +56,7 @@ func FuzzReplay(f *testing.F) {
 	f.Add([]byte("\x03\x05\x01\x00\x01q\x00\x00\x06\x01\x00"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		fs := faultfs.New()
-		cfg := Config{Dir: "store", FS: fs, SegmentBytes: 16 << 10, Quarantine: true, Clock: clock.NewFake(time.Unix(1e9, 0))}
+		cfg := Config{Dir: "store", FS: fs, SegmentBytes: 16 << 10, Quarantine: true, Clock: fakeclock.New(time.Unix(1e9, 0))}
 		e, err := Open(cfg)
 		if err != nil {
 			t.Fatal(err)

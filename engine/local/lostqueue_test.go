@@ -6,8 +6,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -18,7 +18,7 @@ import (
 // is never given to another one.
 func TestMessageForALostQueueSettlesNothing(t *testing.T) {
 	fs := faultfs.New()
-	cfg := Config{Dir: "store", FS: fs, SegmentBytes: 16 << 10, Clock: clock.NewFake(time.Unix(1e9, 0))}
+	cfg := Config{Dir: "store", FS: fs, SegmentBytes: 16 << 10, Clock: fakeclock.New(time.Unix(1e9, 0))}
 	open := func() *Engine {
 		e, err := Open(cfg)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -23,14 +23,14 @@ import (
 type rig struct {
 	tb    testing.TB
 	fs    *faultfs.FS
-	clock *clock.Fake
+	clock *fakeclock.Clock
 	cfg   local.Config
 	*local.Engine
 }
 
 func newRig(tb testing.TB, configure func(*local.Config)) *rig {
 	tb.Helper()
-	r := &rig{tb: tb, fs: faultfs.New(), clock: clock.NewFake(time.Unix(1_700_000_000, 0))}
+	r := &rig{tb: tb, fs: faultfs.New(), clock: fakeclock.New(time.Unix(1_700_000_000, 0))}
 	r.cfg = local.Config{Dir: storeDir, FS: r.fs, Clock: r.clock, SegmentBytes: 16 << 10, CacheBytes: 1}
 	if configure != nil {
 		configure(&r.cfg)

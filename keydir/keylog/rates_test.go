@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
 // One client cannot fill the log; others and administrators do not notice.
 func TestChangesOfOneClientAreSlowedDown(t *testing.T) {
-	now := clock.NewFake(time.Now())
+	now := fakeclock.New(time.Now())
 	r := open(t, func(c *keylog.Config) { c.Now = now.Now })
 	id := r.who(r.ca, "alice", "")
 	put := func(i int) error { return second(r.putKey(id, "alice", key(byte(i)))) }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
@@ -38,7 +38,7 @@ func TestLargeTable(t *testing.T) {
 	if *largeRows == 0 {
 		t.Skip("it takes minutes and gigabytes; ask for it with -large-rows")
 	}
-	e := &env{t: t, clock: clock.NewFake(t0), keys: ring(t, 1, 1), hash: atrest.NewHasher(ring(t, 1, 1), nil)}
+	e := &env{t: t, clock: fakeclock.New(t0), keys: ring(t, 1, 1), hash: atrest.NewHasher(ring(t, 1, 1), nil)}
 	var path string
 	if *largeMariaDB {
 		var err error

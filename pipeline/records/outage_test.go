@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -216,7 +216,7 @@ func TestTwoProcessesOnOneServer(t *testing.T) {
 }
 
 func sqliteEnv(t *testing.T) *env {
-	e := &env{t: t, url: "sqlite:" + filepath.Join(t.TempDir(), "records.db"), clock: clock.NewFake(t0), keys: ring(t, 1, 1), hash: hasher(t)}
+	e := &env{t: t, url: "sqlite:" + filepath.Join(t.TempDir(), "records.db"), clock: fakeclock.New(t0), keys: ring(t, 1, 1), hash: hasher(t)}
 	e.s = e.open(nil)
 	return e
 }

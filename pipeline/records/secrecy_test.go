@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
@@ -242,7 +242,7 @@ func TestKeysRotate(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		open := func(change func(*records.Config)) error {
-			cfg := records.Config{URL: e.url, Keys: e.keys, Numbers: e.hash, Clock: clock.NewFake(t0)}
+			cfg := records.Config{URL: e.url, Keys: e.keys, Numbers: e.hash, Clock: fakeclock.New(t0)}
 			change(&cfg)
 			s, err := records.Open(ctx(t), cfg)
 			if err == nil {

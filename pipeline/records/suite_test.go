@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
@@ -56,7 +56,7 @@ type env struct {
 	t     testing.TB
 	url   string
 	name  string // of the MariaDB database, or empty
-	clock *clock.Fake
+	clock *fakeclock.Clock
 	keys  *atrest.Ring
 	hash  *atrest.Hasher
 	s     *records.Store
@@ -98,7 +98,7 @@ func (e *env) open(change func(*records.Config)) *records.Store {
 func onBoth(t *testing.T, check func(t *testing.T, e *env)) {
 	run := func(name string, address func(t *testing.T) (string, string)) {
 		t.Run(name, func(t *testing.T) {
-			e := &env{t: t, clock: clock.NewFake(t0), keys: ring(t, 1, 1)}
+			e := &env{t: t, clock: fakeclock.New(t0), keys: ring(t, 1, 1)}
 			e.hash = atrest.NewHasher(ring(t, 1, 1), nil)
 			e.url, e.name = address(t)
 			e.s = e.open(nil)

@@ -1,33 +1,37 @@
-package clock
+// Package fakeclock is a time that a test drives.
+package fakeclock
 
 import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// Fake is a clock for tests: it stands still until Advance moves it.
-type Fake struct {
+// Clock is a clock.Clock that stands still until Advance moves it. It is safe for concurrent
+// use.
+type Clock struct {
 	advancing sync.Mutex // held during Advance
 
 	mu     sync.Mutex
 	now    time.Time
-	timers []*fakeTimer // in the order of their times, equal times in the order in which they were set
+	timers []*timer // in the order of their times, equal times in the order in which they were set
 }
 
-// NewFake returns a clock that shows t0.
-func NewFake(t0 time.Time) *Fake { return &Fake{now: t0} }
+// New returns a clock that shows t0.
+func New(t0 time.Time) *Clock { return &Clock{now: t0} }
 
 // Now is the time that Advance has reached.
-func (f *Fake) Now() time.Time {
+func (f *Clock) Now() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.now
 }
 
 // AfterFunc sets a timer that Advance fires. If d is not positive, fn runs at once.
-func (f *Fake) AfterFunc(d time.Duration, fn func()) Timer {
-	t := &fakeTimer{clock: f, fn: fn}
+func (f *Clock) AfterFunc(d time.Duration, fn func()) clock.Timer {
+	t := &timer{clock: f, fn: fn}
 	t.Reset(d)
 	return t
 }
@@ -36,7 +40,7 @@ func (f *Fake) AfterFunc(d time.Duration, fn func()) Timer {
 // also those that are set meanwhile. It runs their functions one after another, each in a
 // goroutine of its own, and waits for each. So a timer's function must not wait for the
 // goroutine that calls Advance.
-func (f *Fake) Advance(d time.Duration) {
+func (f *Clock) Advance(d time.Duration) {
 	f.advancing.Lock()
 	defer f.advancing.Unlock()
 	f.mu.Lock()
@@ -58,7 +62,7 @@ func (f *Fake) Advance(d time.Duration) {
 
 // due moves the clock to the next timer up to end and returns its function, or moves
 // the clock to end.
-func (f *Fake) due(end time.Time) func() {
+func (f *Clock) due(end time.Time) func() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.timers) == 0 || f.timers[0].at.After(end) {
@@ -74,25 +78,25 @@ func (f *Fake) due(end time.Time) func() {
 }
 
 // Timers is the number of timers that are set.
-func (f *Fake) Timers() int {
+func (f *Clock) Timers() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.timers)
 }
 
-type fakeTimer struct {
-	clock *Fake
+type timer struct {
+	clock *Clock
 	fn    func()
 	at    time.Time // guarded by clock.mu
 }
 
-func (t *fakeTimer) Stop() bool {
+func (t *timer) Stop() bool {
 	t.clock.mu.Lock()
 	defer t.clock.mu.Unlock()
 	return t.stop()
 }
 
-func (t *fakeTimer) stop() bool {
+func (t *timer) stop() bool {
 	i := slices.Index(t.clock.timers, t)
 	if i < 0 {
 		return false
@@ -101,7 +105,7 @@ func (t *fakeTimer) stop() bool {
 	return true
 }
 
-func (t *fakeTimer) Reset(d time.Duration) bool {
+func (t *timer) Reset(d time.Duration) bool {
 	f := t.clock
 	f.mu.Lock()
 	defer f.mu.Unlock()

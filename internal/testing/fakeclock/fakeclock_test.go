@@ -1,4 +1,4 @@
-package clock_test
+package fakeclock_test
 
 import (
 	"testing"
@@ -8,6 +8,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq/internal/clock"
+	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -15,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func TestFakeStandsStill(t *testing.T) {
-	c := clock.NewFake(t0)
+	c := fakeclock.New(t0)
 	if got := c.Now(); !got.Equal(t0) {
 		t.Errorf("now %v, want %v", got, t0)
 	}
@@ -26,7 +27,7 @@ func TestFakeStandsStill(t *testing.T) {
 }
 
 func TestFakeTimersFireInOrderAtTheirTime(t *testing.T) {
-	c := clock.NewFake(t0)
+	c := fakeclock.New(t0)
 	var got []string
 	set := func(name string, d time.Duration) clock.Timer {
 		return c.AfterFunc(d, func() { got = append(got, name+" "+c.Now().Sub(t0).String()) })
@@ -63,18 +64,8 @@ func TestFakeTimersFireInOrderAtTheirTime(t *testing.T) {
 }
 
 func TestFakeTimerWithoutWaitRunsAtOnce(t *testing.T) {
-	c := clock.NewFake(t0)
+	c := fakeclock.New(t0)
 	ran := make(chan struct{})
 	c.AfterFunc(0, func() { close(ran) })
 	<-ran
-}
-
-func TestSystemClock(t *testing.T) {
-	ran := make(chan struct{})
-	before := clock.System.Now()
-	clock.System.AfterFunc(time.Millisecond, func() { close(ran) })
-	<-ran
-	if after := clock.System.Now(); after.Sub(before) < time.Millisecond {
-		t.Errorf("fired after %v", after.Sub(before))
-	}
 }
