@@ -350,8 +350,8 @@ func TestExpiredOwner(t *testing.T) {
 	later := w.ca.Verifier()
 	later.Now = func() time.Time { return time.Now().AddDate(0, 3, 0) }
 	_, err := w.directory(o.as("bob"), func(c *Config) { c.Verifier = later }).Find(t.Context(), "alice", "")
-	if !errors.Is(err, seal.ErrExpired) || !strings.Contains(seal.Hint(err), "publish the key again") {
-		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	if !errors.Is(err, seal.ErrExpired) || !strings.Contains(hintOf(err), "publish the key again") {
+		t.Errorf("%v, hint %q", err, hintOf(err))
 	}
 }
 

@@ -43,29 +43,8 @@ type pinned string
 func (p pinned) Error() string      { return string(p) }
 func (pinned) Is(target error) bool { return target == ErrPinned }
 
-// Error is why a Directory does not believe something.
-type Error struct {
-	// Kind is one of the variables above.
-	Kind error
-	// Detail says what exactly; it may be empty.
-	Detail string
-	// Err is the cause; it may be nil.
-	Err error
-
-	hint string
-}
-
-// sealed is the same as a refusal of package seal, which prints and wraps alike.
-func (e *Error) sealed() *seal.Error { return &seal.Error{Kind: e.Kind, Detail: e.Detail, Err: e.Err} }
-
-// Error gives the kind, the detail and the cause, and not the hint.
-func (e *Error) Error() string { return e.sealed().Error() }
-
-// Hint says what to do about it; it may be empty.
-func (e *Error) Hint() string { return e.hint }
-
-// Unwrap makes the kind and the cause known to errors.Is and errors.As.
-func (e *Error) Unwrap() []error { return e.sealed().Unwrap() }
+// Error is why a Directory does not believe something. Its Kind is one of the variables above.
+type Error = seal.Error
 
 // ForkError says that the broker has shown different directories to different people, or at
 // different times: its log signed two checkpoints, and the broker does not prove that they
@@ -93,9 +72,9 @@ const (
 
 func notProven(format string, args ...any) *Error {
 	return &Error{Kind: ErrLog, Detail: fmt.Sprintf(format, args...),
-		hint: "the broker or something before it lies, or it was restored from an old backup: ask its operator, and compare fingerprints in another way"}
+		Remedy: "the broker or something before it lies, or it was restored from an old backup: ask its operator, and compare fingerprints in another way"}
 }
 
 func rollback(hint, format string, args ...any) *Error {
-	return &Error{Kind: ErrRollback, Detail: fmt.Sprintf(format, args...), hint: hint}
+	return &Error{Kind: ErrRollback, Detail: fmt.Sprintf(format, args...), Remedy: hint}
 }

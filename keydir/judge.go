@@ -196,7 +196,7 @@ func (d *decision) absent() error {
 	maps.DeleteFunc(pins, func(slot string, _ Pin) bool {
 		return q.suite != "" && slot != string(q.suite) && (slot != bareSlot || !ciphermq.IsBox(q.suite))
 	})
-	var err error = &Error{Kind: errMissing, Err: d.a.missing, hint: fmt.Sprintf("ask %s to publish a key with \"sealmq key publish\"", q.name)}
+	var err error = &Error{Kind: errMissing, Err: d.a.missing, Remedy: fmt.Sprintf("ask %s to publish a key with \"sealmq key publish\"", q.name)}
 	if len(pins) > 0 {
 		err = d.explain(rollback(hintBackup, "it knows no key of %s, and showed one before", q.name), pins, nil)
 	}
@@ -223,7 +223,7 @@ func (d *decision) unproven(s *shown) error {
 		pinned = "pinned is " + seal.ReadOut(old.Fingerprint)
 	}
 	return &Error{Kind: ErrUnproven, Detail: fmt.Sprintf("it was registered without its owner's signature; %s, and the directory shows %s", pinned, s.key.Digits()),
-		hint: fmt.Sprintf("ask %s to publish it with \"sealmq key publish\"; or compare the fingerprint %s in another way, and then allow it with --allow-unproven", s.name, s.key.Fingerprint())}
+		Remedy: fmt.Sprintf("ask %s to publish it with \"sealmq key publish\"; or compare the fingerprint %s in another way, and then allow it with --allow-unproven", s.name, s.key.Fingerprint())}
 }
 
 // pin remembers a key, and says so.
@@ -299,7 +299,7 @@ func (s *shown) follows(old Pin, strict bool) *Error {
 	changed := func(kind error, format string, args ...any) *Error {
 		return &Error{Kind: kind,
 			Detail: fmt.Sprintf(format, args...) + fmt.Sprintf("; pinned is %s, and the directory shows %s", seal.ReadOut(old.Fingerprint), s.key.Digits()),
-			hint:   hintForget(s.name)}
+			Remedy: hintForget(s.name)}
 	}
 	if s.entry == nil {
 		if old.Fingerprint == s.key.Fingerprint() {
@@ -345,7 +345,7 @@ func judgeGiven(q question, m memory, key *seal.PublicKey, s *shown, failed erro
 	}
 	right := known && old.Fingerprint == key.Fingerprint()
 	refusal := &Error{Kind: ErrShown, Detail: "given is " + key.Digits(), Err: failed,
-		hint: fmt.Sprintf("compare the fingerprints with %s in another way; --to %s takes the directory's key, and \"sealmq key directory --forget %s\" forgets the pinned one", q.name, q.name, q.name)}
+		Remedy: fmt.Sprintf("compare the fingerprints with %s in another way; --to %s takes the directory's key, and \"sealmq key directory --forget %s\" forgets the pinned one", q.name, q.name, q.name)}
 	if known {
 		refusal.Detail += ", pinned is " + seal.ReadOut(old.Fingerprint)
 	}

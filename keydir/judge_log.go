@@ -28,7 +28,7 @@ func (m memory) open() (observedCheckpoint, error) {
 	}
 	tree, err := keylog.OpenCheckpoint(m.checkpoint, m.logKey)
 	if err != nil {
-		return observedCheckpoint{}, &Error{Kind: ErrPins, Detail: "the pinned checkpoint was altered", Err: err, hint: hintRestorePins}
+		return observedCheckpoint{}, &Error{Kind: ErrPins, Detail: "the pinned checkpoint was altered", Err: err, Remedy: hintRestorePins}
 	}
 	return observedCheckpoint{tree, m.checkpoint}, nil
 }
@@ -42,7 +42,7 @@ func (d *decision) observe(checkpoint []byte, logKey string) (tlog.Tree, error) 
 	m := &d.v.memory
 	if m.logKey != "" && m.logKey != logKey {
 		return tlog.Tree{}, &Error{Kind: ErrLog, Detail: "its checkpoints are signed with another key than before",
-			hint: "if the broker was set up again with a new data folder, name another file for pins; otherwise ask its operator"}
+			Remedy: "if the broker was set up again with a new data folder, name another file for pins; otherwise ask its operator"}
 	}
 	tree, err := keylog.OpenCheckpoint(checkpoint, logKey)
 	if err != nil {
@@ -317,5 +317,5 @@ func resetRefusal(name, slot string, pin Pin, reset *logRecord, s *shown) error 
 	}
 	return &Error{Kind: ErrReset,
 		Detail: fmt.Sprintf("record %d of its log, for %s; pinned is %s, and the directory shows %s", reset.index, what, seal.ReadOut(pin.Fingerprint), shows),
-		hint:   fmt.Sprintf("%s; if you are %s, publish your key again with \"sealmq key publish\"", hintForget(name), name)}
+		Remedy: fmt.Sprintf("%s; if you are %s, publish your key again with \"sealmq key publish\"", hintForget(name), name)}
 }

@@ -212,7 +212,7 @@ func parsePins(data []byte) (*pinFile, error) {
 		Version int `json:"v"`
 	}
 	if json.Unmarshal(data, &head) == nil && head.Version > pinsVersion {
-		return nil, &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", head.Version, pinsVersion), hint: "install a newer SealMQ"}
+		return nil, &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file has version %d, and version %d is known here", head.Version, pinsVersion), Remedy: "install a newer SealMQ"}
 	}
 	f := new(pinFile)
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -225,7 +225,7 @@ func parsePins(data []byte) (*pinFile, error) {
 		err = errors.New("it has no version")
 	}
 	if err != nil {
-		return nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, hint: hintRestorePins}
+		return nil, &Error{Kind: ErrPins, Detail: "the file is damaged, or no file of pins", Err: err, Remedy: hintRestorePins}
 	}
 	return f, f.check()
 }
@@ -251,7 +251,7 @@ func (f *pinFile) check() error {
 		for name, pins := range s.Keys {
 			for slot, pin := range pins {
 				if seal.ReadOut(pin.Fingerprint) == "" || !pin.fits(slot) {
-					return &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file was altered: the pin of %.255q for %.255q does not fit together", name, slot), hint: hintRestorePins}
+					return &Error{Kind: ErrPins, Detail: fmt.Sprintf("the file was altered: the pin of %.255q for %.255q does not fit together", name, slot), Remedy: hintRestorePins}
 				}
 			}
 		}
@@ -324,7 +324,7 @@ func (p *Pins) lockFile(ctx context.Context) (unlock func(), err error) {
 		}
 		if !errors.Is(err, durable.ErrLocked) || try == lockTries {
 			return nil, &Error{Kind: errWritePins, Err: err,
-				hint: "another process holds the file of pins for too long: stop it, or name another file"}
+				Remedy: "another process holds the file of pins for too long: stop it, or name another file"}
 		}
 		over := make(chan struct{})
 		t := p.clock.AfterFunc(lockPause, func() { close(over) })

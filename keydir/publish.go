@@ -41,7 +41,7 @@ func explainRefusal(name string, err error) error {
 	default:
 		return err
 	}
-	return &Error{Kind: err, hint: hint}
+	return &Error{Kind: err, Remedy: hint}
 }
 
 func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.PublicKey) (*seal.KeyEntry, error) {
@@ -91,7 +91,7 @@ func (d *Directory) readBack(ctx context.Context, put *seal.KeyEntry) (*seal.Key
 	case !known(v.shown.entry):
 		return nil, &Error{Kind: ErrPinned,
 			Detail: fmt.Sprintf("it shows another key than the one that was just put; put was %s, and the directory shows %s", put.PublicKey().Digits(), v.shown.key.Digits()),
-			hint:   "somebody else publishes with your name and has your certificate's key: have the certificate revoked"}
+			Remedy: "somebody else publishes with your name and has your certificate's key: have the certificate revoked"}
 	}
 	return v.shown.entry, nil
 }

@@ -218,7 +218,7 @@ func (e *KeyEntry) explain(err error) error {
 	case ErrUndecided:
 		hint = "try again later"
 	}
-	return &Error{Kind: kind, Detail: detail, Hint: hint, Err: cause(err)}
+	return &Error{Kind: kind, Detail: detail, Remedy: hint, Err: cause(err)}
 }
 
 // cause leaves the kind out of an error whose kind is said already.

@@ -274,7 +274,7 @@ func TestKeyEntryDefaultsAndRefusals(t *testing.T) {
 	}
 	revoked := w.verifier()
 	revoked.Revocation = revokeAll{}
-	if _, err := e.Verify(revoked, "alice", w.now); !errors.Is(err, seal.ErrRevoked) || seal.Hint(err) == "" {
+	if _, err := e.Verify(revoked, "alice", w.now); !errors.Is(err, seal.ErrRevoked) || hintOf(err) == "" {
 		t.Errorf("revoked: %v", err)
 	}
 	undecided := &trust.Verifier{}

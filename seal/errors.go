@@ -69,8 +69,8 @@ type Error struct {
 	Kind error
 	// Detail says what exactly; it may be empty.
 	Detail string
-	// Hint says what to do about it; it may be empty.
-	Hint string
+	// Remedy says what to do about it; it may be empty.
+	Remedy string
 	// Err is the cause; it may be nil.
 	Err error
 }
@@ -95,18 +95,18 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind}
 }
 
-// Hint is the hint of the first Error in err's chain, or "".
-func Hint(err error) string {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Hint
+// Hint is the Remedy or, if there is none, the hint of the cause; it may be empty.
+func (e *Error) Hint() string {
+	var cause interface{ Hint() string }
+	if e.Remedy == "" && errors.As(e.Err, &cause) {
+		return cause.Hint()
 	}
-	return ""
+	return e.Remedy
 }
 
 // refuse makes an Error without a cause.
 func refuse(kind error, hint, format string, args ...any) *Error {
-	return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...), Hint: hint}
+	return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...), Remedy: hint}
 }
 
 func malformed(format string, args ...any) error {

@@ -78,7 +78,7 @@ func TestWhatIsNotSealedIsCalledSo(t *testing.T) {
 		_, err := seal.Inspect([]byte(body), ciphermq.Suites{})
 		_, oerr := w.opener("bob").Open([]byte(body), seal.Expect{AnyID: true})
 		for _, err := range []error{err, oerr} {
-			if !errors.Is(err, seal.ErrMalformed) || errors.Is(err, seal.ErrNotSealed) != plain || plain && seal.Hint(err) == "" {
+			if !errors.Is(err, seal.ErrMalformed) || errors.Is(err, seal.ErrNotSealed) != plain || plain && hintOf(err) == "" {
 				t.Errorf("%q: %v", body, err)
 			}
 		}
@@ -87,14 +87,14 @@ func TestWhatIsNotSealedIsCalledSo(t *testing.T) {
 
 func TestErrorsCarryKindCauseAndHint(t *testing.T) {
 	cause := errors.New("the cause")
-	err := fmt.Errorf("open message 7: %w", &seal.Error{Kind: seal.ErrUntrusted, Detail: "the detail", Hint: "the hint", Err: cause})
-	if !errors.Is(err, seal.ErrUntrusted) || !errors.Is(err, cause) || errors.Is(err, seal.ErrChanged) || seal.Hint(err) != "the hint" {
-		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	err := fmt.Errorf("open message 7: %w", &seal.Error{Kind: seal.ErrUntrusted, Detail: "the detail", Remedy: "the hint", Err: cause})
+	if !errors.Is(err, seal.ErrUntrusted) || !errors.Is(err, cause) || errors.Is(err, seal.ErrChanged) || hintOf(err) != "the hint" {
+		t.Errorf("%v, hint %q", err, hintOf(err))
 	}
 	if want := "open message 7: the sender's certificate is not trusted: the detail: the cause"; err.Error() != want {
 		t.Errorf("%q, want %q", err, want)
 	}
-	if seal.Hint(cause) != "" || seal.Hint(nil) != "" {
+	if hintOf(cause) != "" || hintOf(nil) != "" {
 		t.Error("a hint of nothing")
 	}
 }
@@ -109,8 +109,8 @@ func TestWarnings(t *testing.T) {
 func TestSignerOfTomorrow(t *testing.T) {
 	w := newWorld(t, seal.HPKEX25519, "bob")
 	w.alice = w.signer("alice", "P-256", func(c *x509.Certificate) { c.NotBefore = w.now.Add(time.Hour) })
-	if _, err := w.sealer([]string{"bob"}).Seal(content("x")); !errors.Is(err, seal.ErrNotYetValid) || seal.Hint(err) == "" {
-		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	if _, err := w.sealer([]string{"bob"}).Seal(content("x")); !errors.Is(err, seal.ErrNotYetValid) || hintOf(err) == "" {
+		t.Errorf("%v, hint %q", err, hintOf(err))
 	}
 	broken := errors.New("no certificate file")
 	s := w.sealer([]string{"bob"}, func(c *seal.SealerConfig) { c.Signer = func() (*seal.Signer, error) { return nil, broken } })

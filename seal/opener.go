@@ -199,7 +199,7 @@ func (o *Opener) checkBounds(e *opened, m *message, now time.Time) error {
 	case m.sealedAt < e.created || m.sealedAt > e.notAfter:
 		return refuse(ErrTime, "", "it was sealed on %s, outside its epoch", date(at))
 	case m.sealedAt > now.Add(o.cfg.MaxSkew).UnixMilli():
-		return &Error{Kind: ErrTime, Detail: "it was sealed on " + date(at), Err: ErrFuture, Hint: "check the clocks of sender and receiver"}
+		return &Error{Kind: ErrTime, Detail: "it was sealed on " + date(at), Err: ErrFuture, Remedy: "check the clocks of sender and receiver"}
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func refusal(err error) error {
 	}
 	refused := &Error{Kind: kindOf(err), Err: err}
 	if refused.Kind == ErrUndecided {
-		refused.Hint = "leave the message where it is, and try again"
+		refused.Remedy = "leave the message where it is, and try again"
 	}
 	return refused
 }

@@ -26,8 +26,8 @@ func TestWrongReceiver(t *testing.T) {
 	// brings it to bob.
 	w.keys["mallory"] = w.keys["bob"]
 	body = w.seal(w.sealer([]string{"mallory"}), c)
-	if err := refused(t, w.opener("bob"), body, want, "our key under another name"); !errors.Is(err, seal.ErrReceiver) || !strings.Contains(seal.Hint(err), "announced") {
-		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	if err := refused(t, w.opener("bob"), body, want, "our key under another name"); !errors.Is(err, seal.ErrReceiver) || !strings.Contains(hintOf(err), "announced") {
+		t.Errorf("%v, hint %q", err, hintOf(err))
 	}
 	// Bob has another key now.
 	body = w.seal(w.sealer([]string{"bob"}), c)
@@ -183,7 +183,7 @@ func TestLaterVersionIsNamed(t *testing.T) {
 	o := w.opener("bob")
 	epoch := base64.StdEncoding.EncodeToString([]byte{0, 3, 2, 9, 9, 0, 0, 0, 0})
 	body := fmt.Appendf(nil, `{"message_id":"a","suite":"x","epoch":%q,"sealed":%q}`, epoch, base64.StdEncoding.EncodeToString(make([]byte, 100)))
-	if err := refused(t, o, body, seal.Expect{AnyID: true}, "version 2"); !errors.Is(err, seal.ErrVersion) || !strings.Contains(seal.Hint(err), "newer") {
+	if err := refused(t, o, body, seal.Expect{AnyID: true}, "version 2"); !errors.Is(err, seal.ErrVersion) || !strings.Contains(hintOf(err), "newer") {
 		t.Error(err)
 	}
 }

@@ -164,8 +164,8 @@ func TestEpochEndsWithTheCertificate(t *testing.T) {
 		t.Errorf("the epoch lasts until %v, the certificate until %v", m.Epoch.NotAfter, w.alice.NotAfter())
 	}
 	w.now = w.now.Add(2 * time.Minute)
-	if _, err := s.Seal(content("text")); !errors.Is(err, seal.ErrExpired) || !strings.Contains(seal.Hint(err), "renew") {
-		t.Errorf("with an expired certificate: %v, hint %q", err, seal.Hint(err))
+	if _, err := s.Seal(content("text")); !errors.Is(err, seal.ErrExpired) || !strings.Contains(hintOf(err), "renew") {
+		t.Errorf("with an expired certificate: %v, hint %q", err, hintOf(err))
 	}
 	w.alice = w.signer("alice", "P-256", func(c *x509.Certificate) { c.NotAfter = w.now.Add(time.Minute) })
 	if _, err := s.Seal(content("text")); err != nil {

@@ -108,8 +108,8 @@ func TestWhenASignerIsAccepted(t *testing.T) {
 				return
 			}
 			err := refused(t, o, body, seal.Expect{ID: m.id}, name)
-			if !errors.Is(err, tc.want) || !strings.Contains(seal.Hint(err), tc.hint) {
-				t.Errorf("%v, hint %q", err, seal.Hint(err))
+			if !errors.Is(err, tc.want) || !strings.Contains(hintOf(err), tc.hint) {
+				t.Errorf("%v, hint %q", err, hintOf(err))
 			}
 		})
 	}
@@ -184,8 +184,8 @@ func TestRevokedSigner(t *testing.T) {
 	answer.Store(&mtls.ErrRevoked)
 	w.now = w.now.Add(seal.DefaultRecheck)
 	err := refused(t, o, body, seal.Expect{ID: c.ID}, "revoked while the epoch is open")
-	if !errors.Is(err, seal.ErrRevoked) || !errors.Is(err, mtls.ErrRevoked) || !strings.Contains(seal.Hint(err), "quarantine") {
-		t.Errorf("%v, hint %q", err, seal.Hint(err))
+	if !errors.Is(err, seal.ErrRevoked) || !errors.Is(err, mtls.ErrRevoked) || !strings.Contains(hintOf(err), "quarantine") {
+		t.Errorf("%v, hint %q", err, hintOf(err))
 	}
 	err = refused(t, w.opener("bob", func(c *seal.OpenerConfig) {
 		v := w.verifier()

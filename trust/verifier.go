@@ -99,7 +99,7 @@ func (v *Verifier) judge(chain []*x509.Certificate, sealedAt, now time.Time) (se
 			s.NotAfter, err = earlier(s.NotAfter, until), nil
 		}
 		if errors.Is(err, mtls.ErrRevoked) {
-			return seal.Sender{}, &seal.Error{Kind: seal.ErrRevoked, Err: err, Hint: "put the message into quarantine and ask its sender"}
+			return seal.Sender{}, &seal.Error{Kind: seal.ErrRevoked, Err: err, Remedy: "put the message into quarantine and ask its sender"}
 		} else if err != nil {
 			return seal.Sender{}, &seal.Error{Kind: seal.ErrUndecided, Err: err}
 		}
@@ -163,7 +163,7 @@ func untrusted(chain []*x509.Certificate, at time.Time, err error) error {
 }
 
 func refuse(kind error, hint, format string, args ...any) error {
-	return &seal.Error{Kind: kind, Detail: fmt.Sprintf(format, args...), Hint: hint}
+	return &seal.Error{Kind: kind, Detail: fmt.Sprintf(format, args...), Remedy: hint}
 }
 
 func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/seal"
 )
 
 // errSilent ends the process with status 1 if the command has already printed what is
@@ -57,9 +56,6 @@ func hintFor(err error) string {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		return h.Hint()
-	}
-	if hint := seal.Hint(err); hint != "" {
-		return hint
 	}
 	var op *net.OpError
 	switch {

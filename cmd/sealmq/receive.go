@@ -335,8 +335,8 @@ func (f *receiveFlags) wrongKey(e *receive.UnopenedError, ring *seal.Keyring) er
 	case errors.Is(e, seal.ErrUntrusted):
 		hint = "check the file of authorities (--ca), and add the senders' authority to it" + move
 	case errors.Is(e, seal.ErrWrongKey):
-	case seal.Hint(e) != "":
-		hint = seal.Hint(e) + move
+	case hintFor(e) != "":
+		hint = hintFor(e) + move
 	}
 	if !errors.Is(e, seal.ErrWrongKey) {
 		return withHint(fmt.Errorf("%w; nothing was moved", e), "%s", hint)
