@@ -72,7 +72,7 @@ var places = []place{
 	{"engine", formats, "sealmq", pure, "a contract needs no network, and knows no broker"},
 	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},
 	{"seal/internal/jsonform", ground, "", pure, "JSON is read in one way"},
-	{"seal", formats, "sealmq seal/internal/jsonform x/crypto", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
+	{"seal", formats, "sealmq seal/internal/jsonform x/crypto x/sync", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
 	{"api", formats, "yaml/v3", offline, "the truth of the API is a text, and what is read from it"},
 	{"internal/framelog", formats, "internal/durable", offline, "frames know nothing of messages"},
 
@@ -96,7 +96,7 @@ var places = []place{
 	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
 	{"client", parts, "sealmq internal/changes internal/clock mtls x/sync", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
-	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod", offline, "a look-up asks over any connection that it is given"},
+	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod x/sync", offline, "a look-up asks over any connection that it is given"},
 	{"internal/httpkit", parts, "sealmq mtls prometheus/client_golang go-json-experiment/json x/net x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
 	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
 )
@@ -22,27 +24,16 @@ type Chains struct {
 	pause time.Duration
 	now   func() time.Time
 
-	mu    sync.Mutex
-	known map[[32]byte]*chain
+	asking singleflight.Group // by the hash
+	mu     sync.Mutex
+	known  map[[32]byte]chain
 }
 
 // chain is what is known of some certificates.
 type chain struct {
-	decided chan struct{} // closed when the broker has answered; what follows is set then
-	certs   []byte        // nil: the broker does not have them, or does not keep them
-	err     error
-	until   time.Time // when the broker is asked again, after an error
-}
-
-// again reports whether the broker is to be asked.
-func (c *chain) again(now time.Time, pause time.Duration) bool {
-	select {
-	case <-c.decided:
-		left := c.until.Sub(now)
-		return c.certs == nil && (left <= 0 || left > pause)
-	default:
-		return false
-	}
+	certs []byte // nil: the broker does not have them, or does not keep them
+	err   error
+	until time.Time // when the broker is asked again, after an error
 }
 
 const (
@@ -55,7 +46,7 @@ const (
 // NewChains makes a memory of certificates that the broker of c keeps. What it did not have
 // is asked for again after a pause. now is the time of day.
 func NewChains(c Asker, pause time.Duration, now func() time.Time) *Chains {
-	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte]*chain)}
+	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte]chain)}
 }
 
 // Store puts a sender's certificates where receivers find them and reports whether they
@@ -64,29 +55,27 @@ func NewChains(c Asker, pause time.Duration, now func() time.Time) *Chains {
 func (k *Chains) Store(ctx context.Context, s *seal.Signer) bool {
 	certs, sum := s.Chain()
 	k.mu.Lock()
-	if known := k.known[sum]; known != nil {
-		defer k.mu.Unlock()
+	known, ok := k.known[sum]
+	k.mu.Unlock()
+	if ok {
 		return known.certs != nil
 	}
-	k.mu.Unlock()
 	reply, err := k.c.Command(ctx, "put_chain "+base64.StdEncoding.EncodeToString(certs))
 	if code := sealmq.CodeOf(err); err != nil && (code == "" || code.Info().Retry) {
 		return false // asked again at the next epoch
 	}
 	stored := err == nil && reply == "Chain stored "+hex.EncodeToString(sum[:])
-	c := &chain{decided: make(chan struct{})}
-	close(c.decided)
-	if stored {
-		c.certs = certs
+	if !stored {
+		certs = nil
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.put(sum, c)
+	k.put(sum, chain{certs: certs})
 	return stored
 }
 
-// put remembers what is known. The caller holds mu.
-func (k *Chains) put(sum [32]byte, c *chain) {
+// put remembers what is known.
+func (k *Chains) put(sum [32]byte, c chain) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if len(k.known) >= maxKnownChains {
 		clear(k.known) // that many senders are rare, and each is found again
 	}
@@ -98,27 +87,25 @@ func (k *Chains) put(sum [32]byte, c *chain) {
 // pause after it did not have them.
 func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
 	k.mu.Lock()
-	c := k.known[sum]
-	if c == nil || c.again(k.now(), k.pause) {
-		if err := ctx.Err(); err != nil {
-			k.mu.Unlock()
-			return nil, err
-		}
-		c = &chain{decided: make(chan struct{})}
-		k.put(sum, c)
-		k.mu.Unlock()
-		certs, err := k.ask(ctx, sum)
-		k.mu.Lock()
-		c.certs, c.err, c.until = certs, err, k.now().Add(k.pause)
-		if ctx.Err() != nil && k.known[sum] == c { // says nothing about the certificates
-			delete(k.known, sum)
-		}
-		close(c.decided)
-	}
+	c, ok := k.known[sum]
 	k.mu.Unlock()
-	select {
-	case <-c.decided:
+	if left := c.until.Sub(k.now()); ok && (c.certs != nil || left > 0 && left <= k.pause) {
 		return c.certs, c.err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	answer := k.asking.DoChan(string(sum[:]), func() (any, error) {
+		certs, err := k.ask(ctx, sum)
+		if ctx.Err() == nil { // else it says nothing about the certificates
+			k.put(sum, chain{certs, err, k.now().Add(k.pause)})
+		}
+		return certs, err
+	})
+	select {
+	case a := <-answer:
+		certs, _ := a.Val.([]byte)
+		return certs, a.Err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // opened is an epoch from a receiver's side: authentic, meant for us, its secret known.
@@ -147,7 +150,7 @@ type epochCache struct {
 	age     uint64 // grows with each clear
 	byPart  map[string]*list.Element
 	recent  list.List // of *cached, the last used first
-	pending map[string]*pendingEpoch
+	opening singleflight.Group
 }
 
 type cached struct {
@@ -155,50 +158,38 @@ type cached struct {
 	epoch *opened
 }
 
-// pendingEpoch is being opened by one goroutine while others may wait for it.
-type pendingEpoch struct {
-	done  chan struct{}
-	epoch *opened // nil if it did not open
-}
-
 // get returns the epoch of the given bytes, which open makes if it is not there.
 func (c *epochCache) get(part []byte, open func() (*opened, error)) (*opened, error) {
 	c.mu.Lock()
-	if at := c.byPart[string(part)]; at != nil {
+	age, at := c.age, c.byPart[string(part)]
+	if at != nil {
 		c.recent.MoveToFront(at)
 		c.mu.Unlock()
 		return at.Value.(*cached).epoch, nil
 	}
-	if p := c.pending[string(part)]; p != nil {
-		c.mu.Unlock()
-		<-p.done
-		if p.epoch != nil {
-			return p.epoch, nil
+	c.mu.Unlock()
+	key, mine := string(part), false
+	v, err, _ := c.opening.Do(fmt.Sprint(age, " ", key), func() (any, error) {
+		mine = true
+		e, err := open()
+		if err == nil {
+			c.insert(key, e, age)
 		}
+		return e, err
+	})
+	if err != nil && !mine {
 		return open() // what the other met may not hold for this message
 	}
-	p := &pendingEpoch{done: make(chan struct{})}
-	key, age := string(part), c.age
-	c.pending[key] = p
-	c.mu.Unlock()
-
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.pending[key] == p {
-			delete(c.pending, key)
-		}
-		if p.epoch != nil && c.age == age {
-			c.insert(key, p.epoch)
-		}
-		close(p.done)
-	}()
-	var err error
-	p.epoch, err = open()
-	return p.epoch, err
+	return v.(*opened), err
 }
 
-func (c *epochCache) insert(part string, e *opened) {
+// insert adds an epoch that was opened at an age, unless that is over.
+func (c *epochCache) insert(part string, e *opened, age uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.age != age || c.byPart[part] != nil {
+		return
+	}
 	c.byPart[part] = c.recent.PushFront(&cached{part, e})
 	for len(c.byPart) > c.max {
 		last := c.recent.Back()
@@ -212,6 +203,5 @@ func (c *epochCache) clear() {
 	defer c.mu.Unlock()
 	c.age++
 	clear(c.byPart)
-	clear(c.pending)
 	c.recent.Init()
 }

@@ -107,7 +107,7 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	o := &Opener{cfg: cfg, epochs: epochCache{max: cfg.MaxEpochs, byPart: make(map[string]*list.Element), pending: make(map[string]*pendingEpoch)}}
+	o := &Opener{cfg: cfg, epochs: epochCache{max: cfg.MaxEpochs, byPart: make(map[string]*list.Element)}}
 	o.buffers.New = func() any { return new(buffer) }
 	o.SetKeys(cfg.Keys)
 	return o, nil
