@@ -8,15 +8,13 @@ import (
 	"github.com/sealmq/sealmq/engine"
 )
 
-// Describing all queues costs the engine time under its lock, and any client may ask. So
-// each description runs up a debt, which time pays off. While it is describedFor or more,
-// the last description serves again, for describedFor at most. A few queues are always
-// described as they are.
+// Describing all queues costs the engine time under its lock, and any client may ask. So a
+// description of many queues serves again, the longer the more there are. A few queues are
+// always described as they are.
 const (
-	describedFor = time.Second
+	describedFor = time.Second           // at most
 	describeCost = 50 * time.Microsecond // a queue
-	// describeAtLeast is the number of queues that any description counts as.
-	describeAtLeast = 10
+	fewQueues    = 100
 )
 
 // descriptions keeps the last description of all queues.
@@ -24,7 +22,6 @@ type descriptions struct {
 	mu   sync.Mutex
 	last []engine.QueueInfo
 	at   time.Time
-	debt time.Duration // at that time
 }
 
 // described returns a description that is new enough.
@@ -32,19 +29,15 @@ func (b *Broker) described() ([]engine.QueueInfo, error) {
 	d := &b.descriptions
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := b.clock.Now()
-	age := now.Sub(d.at)
-	debt := max(0, d.debt-age)
-	if debt >= describedFor && age < describedFor {
+	now, n := b.clock.Now(), len(d.last)
+	if age := now.Sub(d.at); n > fewQueues && age >= 0 && age < min(describedFor, describeCost*time.Duration(n)) {
 		return d.last, nil
 	}
 	list, err := b.engine.Queues()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		d.last, d.at = list, now
 	}
-	d.last, d.at = list, now
-	d.debt = min(debt+describeCost*time.Duration(describeAtLeast+len(list)), 2*describedFor)
-	return list, nil
+	return list, err
 }
 
 // Queues gives the queues that the caller may see, sorted by name, as they were up to a
