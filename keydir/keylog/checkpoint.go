@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sealmq/sealmq/seal"
 )
 
 // Origin is the first line of every checkpoint.
@@ -40,31 +42,26 @@ func NewSigner() (*Signer, []byte, error) {
 	return s, text, err
 }
 
-// errSigner has a hint for the operator.
-type errSigner struct{}
-
-func (errSigner) Error() string { return "this is no signing key of a key directory" }
-func (errSigner) Hint() string {
-	return "restore it from a backup: with another key every client takes the key directory for another one"
-}
+var errSigner = &seal.Error{Kind: errors.New("this is no signing key of a key directory"),
+	Remedy: "restore it from a backup: with another key every client takes the key directory for another one"}
 
 // ParseSigner reads the text form of a key that NewSigner has made.
 func ParseSigner(text []byte) (*Signer, error) {
 	private := strings.TrimSpace(string(text))
 	signer, err := note.NewSigner(private)
 	if err != nil || signer.Name() != keyName {
-		return nil, errSigner{}
+		return nil, errSigner
 	}
 	// PRIVATE+KEY+<name>+<hash>+<base64 of the algorithm and the seed>
 	seed, err := base64.StdEncoding.DecodeString(strings.SplitN(private, "+", 5)[4]) // NewSigner took it
 	if err != nil || len(seed) != 1+ed25519.SeedSize {
-		return nil, errSigner{}
+		return nil, errSigner
 	}
 	public := ed25519.NewKeyFromSeed(seed[1:]).Public().(ed25519.PublicKey)
 	s := &Signer{signer: signer}
 	s.public, err = note.NewEd25519VerifierKey(keyName, public)
 	if err != nil {
-		return nil, errSigner{}
+		return nil, errSigner
 	}
 	return s, nil
 }
