@@ -193,6 +193,44 @@ type QueueInfo struct {
 	Refused      uint64 `json:"refused"`       // publishes refused at a limit
 }
 
+// ExchangeInfo describes an exchange.
+type ExchangeInfo struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"` // direct, fanout or topic
+	Bindings int    `json:"bindings"`
+}
+
+// ConnectionInfo describes an authenticated connection of the broker to operators.
+type ConnectionInfo struct {
+	ID       uint64    `json:"id"`
+	Client   string    `json:"client"`   // the identity
+	Issuer   string    `json:"issuer"`   // of the identity
+	Role     string    `json:"role"`     // of the identity
+	Serial   string    `json:"serial"`   // of the certificate
+	Address  string    `json:"address"`  // of the peer
+	Protocol string    `json:"protocol"` // "" until it is known
+	Since    time.Time `json:"since"`
+	Commands uint64    `json:"commands"`
+	Unacked  int       `json:"unacked"`
+	BytesIn  uint64    `json:"bytes_in"`
+	BytesOut uint64    `json:"bytes_out"`
+}
+
+// Who is what a broker knows of a client.
+type Who struct {
+	ID         string `json:"id"`
+	Issuer     string `json:"issuer"`
+	CommonName string `json:"common_name"`
+	Role       Role   `json:"role"`
+	// DedupWindow and DedupMaxIDs are for how many seconds, and until how many others were
+	// settled, the broker remembers the id of a settled message; 0 if it does not say.
+	DedupWindow int64 `json:"dedup_window_s,omitempty"`
+	DedupMaxIDs int   `json:"dedup_max_ids,omitempty"`
+	// DedupReach is for how many seconds back it remembers all ids now: less than DedupWindow
+	// if DedupMaxIDs was reached, nil if it does not say.
+	DedupReach *int64 `json:"dedup_reach_s,omitempty"`
+}
+
 // Bounds of a peek.
 const (
 	DefaultPeek = 10  // messages that are shown if no number is given

@@ -5,19 +5,14 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/sealmq/sealmq"
 )
 
 // Binding sends what an exchange gets to a queue. Key is a routing key, or a pattern if
 // the exchange's kind is Topic.
 type Binding struct {
 	Queue, Exchange, Key string
-}
-
-// ExchangeInfo describes an exchange.
-type ExchangeInfo struct {
-	Name     string       `json:"name"`
-	Kind     ExchangeKind `json:"kind"`
-	Bindings int          `json:"bindings"`
 }
 
 // topology is what clients have defined. Only a change that holds Broker.mu writes to it,
@@ -178,14 +173,14 @@ func (t *topology) bound(queue string) []Binding {
 }
 
 // Exchanges lists what the caller may see, sorted by name.
-func (b *Broker) Exchanges(c Caller) []ExchangeInfo {
+func (b *Broker) Exchanges(c Caller) []sealmq.ExchangeInfo {
 	b.topo.mu.RLock()
-	list := make([]ExchangeInfo, 0, len(b.topo.exchanges))
+	list := make([]sealmq.ExchangeInfo, 0, len(b.topo.exchanges))
 	for name, x := range b.topo.exchanges {
-		list = append(list, ExchangeInfo{Name: name, Kind: x.kind, Bindings: x.bindings})
+		list = append(list, sealmq.ExchangeInfo{Name: name, Kind: string(x.kind), Bindings: x.bindings})
 	}
 	b.topo.mu.RUnlock()
-	list = slices.DeleteFunc(list, func(x ExchangeInfo) bool { return b.grants.authorize(c, actInspect, x.Name) != nil })
-	slices.SortFunc(list, func(a, b ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
+	list = slices.DeleteFunc(list, func(x sealmq.ExchangeInfo) bool { return b.grants.authorize(c, actInspect, x.Name) != nil })
+	slices.SortFunc(list, func(a, b sealmq.ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }

@@ -36,7 +36,7 @@ func TestDeclareExchange(t *testing.T) {
 			t.Errorf("%s: error %v, want code %q", tc.name, err, tc.code)
 		}
 	}
-	want := []broker.ExchangeInfo{{Name: "x", Kind: broker.Topic}, {Name: "y", Kind: broker.Direct}}
+	want := []sealmq.ExchangeInfo{{Name: "x", Kind: "topic"}, {Name: "y", Kind: "direct"}}
 	if diff := cmp.Diff(want, n.Exchanges(alice)); diff != "" {
 		t.Errorf("exchanges (-want +got):\n%s", diff)
 	}
@@ -95,7 +95,7 @@ func TestBindCreatesWhatIsMissing(t *testing.T) {
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.stored("x", "k", "1")
 	n.holds("q", "1")
-	if diff := cmp.Diff([]broker.ExchangeInfo{{Name: "x", Kind: broker.Direct, Bindings: 1}}, n.Exchanges(alice)); diff != "" {
+	if diff := cmp.Diff([]sealmq.ExchangeInfo{{Name: "x", Kind: "direct", Bindings: 1}}, n.Exchanges(alice)); diff != "" {
 		t.Errorf("exchanges (-want +got):\n%s", diff)
 	}
 }
@@ -330,8 +330,8 @@ func TestExchangesOfAllKindsAreListed(t *testing.T) {
 	for _, k := range []broker.ExchangeKind{broker.Topic, broker.Fanout, broker.Direct} {
 		n.must(n.declareExchange(alice, "x-"+string(k), k))
 	}
-	want := []broker.ExchangeInfo{
-		{Name: "x-direct", Kind: broker.Direct}, {Name: "x-fanout", Kind: broker.Fanout}, {Name: "x-topic", Kind: broker.Topic}}
+	want := []sealmq.ExchangeInfo{
+		{Name: "x-direct", Kind: "direct"}, {Name: "x-fanout", Kind: "fanout"}, {Name: "x-topic", Kind: "topic"}}
 	if diff := cmp.Diff(want, n.Exchanges(bob), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -8,50 +8,11 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sealmq/sealmq"
 )
-
-// ExchangeInfo describes an exchange.
-type ExchangeInfo struct {
-	Name     string `json:"name"`
-	Kind     string `json:"kind"` // direct, fanout or topic
-	Bindings int    `json:"bindings"`
-}
-
-// ConnectionInfo describes an open connection of the broker.
-type ConnectionInfo struct {
-	ID       uint64    `json:"id"`
-	Client   string    `json:"client"`
-	Issuer   string    `json:"issuer"`
-	Role     string    `json:"role"`
-	Serial   string    `json:"serial"`
-	Address  string    `json:"address"`
-	Protocol string    `json:"protocol"`
-	Since    time.Time `json:"since"`
-	Commands uint64    `json:"commands"`
-	Unacked  int       `json:"unacked"`
-	BytesIn  uint64    `json:"bytes_in"`
-	BytesOut uint64    `json:"bytes_out"`
-}
-
-// Who is what the broker knows of this client.
-type Who struct {
-	ID         string      `json:"id"`
-	Issuer     string      `json:"issuer"`
-	CommonName string      `json:"common_name"`
-	Role       sealmq.Role `json:"role"`
-	// DedupWindow and DedupMaxIDs are for how many seconds, and until how many others were
-	// settled, the broker remembers the id of a settled message; 0 if it does not say.
-	DedupWindow int64 `json:"dedup_window_s"`
-	DedupMaxIDs int   `json:"dedup_max_ids"`
-	// DedupReach is for how many seconds back it remembers all ids now: less than DedupWindow
-	// if DedupMaxIDs was reached, nil if it does not say.
-	DedupReach *int64 `json:"dedup_reach_s"`
-}
 
 // DeclareQueue creates a queue; see sealmq.Administrator.
 func (c *Client) DeclareQueue(ctx context.Context, queue string, o *sealmq.QueueOptions) error {
@@ -148,14 +109,14 @@ func (c *Client) Queue(ctx context.Context, name string) (info sealmq.QueueInfo,
 }
 
 // Exchanges describes all exchanges, sorted by name.
-func (c *Client) Exchanges(ctx context.Context) (list []ExchangeInfo, err error) {
+func (c *Client) Exchanges(ctx context.Context) (list []sealmq.ExchangeInfo, err error) {
 	err = c.look(ctx, &list, "Exchanges: ", "exchanges")
 	return list, err
 }
 
 // Connections describes the broker's open connections: all for an administrator, else
 // those of this client's identity.
-func (c *Client) Connections(ctx context.Context) (list []ConnectionInfo, err error) {
+func (c *Client) Connections(ctx context.Context) (list []sealmq.ConnectionInfo, err error) {
 	err = c.look(ctx, &list, "Connections: ", "connections")
 	return list, err
 }
@@ -172,7 +133,7 @@ func (c *Client) BrokerStats(ctx context.Context) (stats json.RawMessage, err er
 }
 
 // Whoami says as whom the broker sees this client.
-func (c *Client) Whoami(ctx context.Context) (who Who, err error) {
+func (c *Client) Whoami(ctx context.Context) (who sealmq.Who, err error) {
 	if err = c.look(ctx, &who, prefixWhoami, verbWhoami); err == nil {
 		c.mu.Lock()
 		c.remember(horizonOf(&who))

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+
+	"github.com/sealmq/sealmq"
 )
 
 // dedupHorizon is how long the broker of a connection says that it recognises message ids.
@@ -33,7 +35,7 @@ const (
 )
 
 // horizonOf is for how long a message may be published again to a broker that says this.
-func horizonOf(who *Who) time.Duration {
+func horizonOf(who *sealmq.Who) time.Duration {
 	if who.DedupWindow <= 0 {
 		return 0
 	}
@@ -47,7 +49,7 @@ func horizonOf(who *Who) time.Duration {
 
 // readHorizon reads an answer to whoami; brokers that do not know it say nothing.
 func readHorizon(line []byte) time.Duration {
-	var who Who
+	var who sealmq.Who
 	text, ok := bytes.CutPrefix(line, []byte(prefixWhoami))
 	if !ok || json.Unmarshal(text, &who) != nil {
 		return 0

@@ -23,7 +23,6 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/internal/testing/transcript"
 	"github.com/sealmq/sealmq/listener"
-	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
 
@@ -206,7 +205,7 @@ func (r replayed) Close(politely bool) error {
 		_, err = io.Copy(io.Discard, r.Conn)
 	}
 	return errors.Join(err, r.tcp.Close(), eventually(func() bool {
-		return !slices.ContainsFunc(r.node.all(), func(c protocol.Connection) bool {
+		return !slices.ContainsFunc(r.node.all(), func(c sealmq.ConnectionInfo) bool {
 			return c.Address == r.LocalAddr().String()
 		})
 	}))
@@ -248,6 +247,6 @@ func (n *node) dialer(cn string, admin bool) (transcript.Conn, error) {
 }
 
 // all describes every connection whose identity is known.
-func (n *node) all() []protocol.Connection {
+func (n *node) all() []sealmq.ConnectionInfo {
 	return n.server.ConnectionsOf(func(*sealmq.Identity) bool { return true })
 }

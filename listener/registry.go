@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/protocol"
 )
 
 // Count is the number of connections whose identity is known.
@@ -18,14 +17,14 @@ func (s *Server) Count() int {
 }
 
 // ConnectionsOf describes those whose identity matches, sorted by ID.
-func (s *Server) ConnectionsOf(match func(*sealmq.Identity) bool) []protocol.Connection {
-	list := []protocol.Connection{}
+func (s *Server) ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.ConnectionInfo {
+	list := []sealmq.ConnectionInfo{}
 	for _, c := range s.all() {
 		if c.isKnown() && match(&c.identity) {
 			list = append(list, c.describe())
 		}
 	}
-	slices.SortFunc(list, func(a, b protocol.Connection) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b sealmq.ConnectionInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
@@ -87,8 +86,8 @@ func (c *conn) isKnown() bool {
 }
 
 // describe is the connection as operators see it.
-func (c *conn) describe() protocol.Connection {
-	d := protocol.Connection{
+func (c *conn) describe() sealmq.ConnectionInfo {
+	d := sealmq.ConnectionInfo{
 		ID:       c.id,
 		Client:   c.identity.ID,
 		Issuer:   c.identity.Issuer,

@@ -253,16 +253,16 @@ func TestConnectionsAreDescribedAndClosed(t *testing.T) {
 	for _, p := range []*peer{a, b, admin} {
 		p.do("consume q", "Subscribed to queue")
 	}
-	var list []protocol.Connection
+	var list []sealmq.ConnectionInfo
 	if err := eventually(func() bool { // what is written is counted after the peer may have it
 		list = n.all()
-		return len(list) == 3 && !slices.ContainsFunc(list, func(c protocol.Connection) bool {
+		return len(list) == 3 && !slices.ContainsFunc(list, func(c sealmq.ConnectionInfo) bool {
 			return c.BytesOut == 0 || c.Commands == 0
 		})
 	}); err != nil {
 		t.Fatalf("connections %+v: %v", list, err)
 	}
-	var first protocol.Connection
+	var first sealmq.ConnectionInfo
 	for _, c := range list {
 		if c.Client == "a" {
 			first = c

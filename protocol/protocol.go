@@ -35,7 +35,7 @@ type Protocol struct {
 // Peer is what a protocol is told about a connection.
 type Peer struct {
 	Identity sealmq.Identity
-	// Conn is the connection's id, the one of its Connection.
+	// Conn is the connection's id, the one of its sealmq.ConnectionInfo.
 	Conn uint64
 	// Wake says that Output may have something. It never blocks and may be called from any
 	// goroutine, and more often than needed.

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/client"
 )
 
 func newExchangeCmd() *cobra.Command {
@@ -19,7 +18,7 @@ func newExchangeCmd() *cobra.Command {
 func newExchangeListCmd() *cobra.Command {
 	return connected(&cobra.Command{Use: "list", Short: "List all exchanges"}, func(a call) error {
 		list, err := a.client.Exchanges(a.ctx)
-		return printList(a, err, list, "there are no exchanges", []string{"EXCHANGE", "KIND", ">BINDINGS"}, func(x client.ExchangeInfo) []any {
+		return printList(a, err, list, "there are no exchanges", []string{"EXCHANGE", "KIND", ">BINDINGS"}, func(x sealmq.ExchangeInfo) []any {
 			return []any{x.Name, x.Kind, x.Bindings}
 		})
 	})
@@ -77,7 +76,7 @@ func newConnectionListCmd() *cobra.Command {
 	return connected(&cobra.Command{Use: "list", Short: "List open connections"}, func(a call) error {
 		list, err := a.client.Connections(a.ctx)
 		head := []string{">ID", "CLIENT", "ROLE", "ADDRESS", ">OPEN", ">COMMANDS", ">UNACKED", ">IN", ">OUT"}
-		return printList(a, err, list, "there are no connections", head, func(c client.ConnectionInfo) []any {
+		return printList(a, err, list, "there are no connections", head, func(c sealmq.ConnectionInfo) []any {
 			return []any{c.ID, c.Client, c.Role, c.Address, time.Since(c.Since).Round(time.Second), c.Commands, c.Unacked, bytesText(c.BytesIn), bytesText(c.BytesOut)}
 		})
 	})

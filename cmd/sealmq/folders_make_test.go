@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
 	"github.com/sealmq/sealmq/send"
@@ -172,7 +172,7 @@ func (f *folder) fillLedger(l *folderLedger) {
 		f.t.Fatal(err)
 	}
 	l.Output, l.Messages, l.Known, l.New = sum(output), readOutput(f.t, output), 2, 1
-	var who client.Who
+	var who sealmq.Who
 	f.dial("alice").object("Whoami: ", &who, "whoami")
 	l.Issuer = who.Issuer
 }

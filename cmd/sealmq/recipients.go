@@ -186,7 +186,7 @@ func (f *connectFlags) signers(ctx context.Context, c *client.Client) (name stri
 	if err != nil {
 		return "", nil, err
 	}
-	var who client.Who
+	var who sealmq.Who
 	err = retryInterrupted(func() (err error) {
 		who, err = c.Whoami(ctx)
 		return err

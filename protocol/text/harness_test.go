@@ -63,11 +63,11 @@ func (t *table) Count() int {
 	return t.open
 }
 
-func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) (list []protocol.Connection) {
+func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) (list []sealmq.ConnectionInfo) {
 	for i, name := range []string{"alice", "bob"} {
 		for _, issuer := range []string{"", "test"} {
 			if match(&sealmq.Identity{ID: name, Issuer: issuer}) {
-				list = append(list, protocol.Connection{ID: uint64(i + 1), Client: name, Issuer: issuer})
+				list = append(list, sealmq.ConnectionInfo{ID: uint64(i + 1), Client: name, Issuer: issuer})
 			}
 		}
 	}

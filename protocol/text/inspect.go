@@ -8,7 +8,6 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/protocol"
 )
 
 // answerJSON answers with the verb's reply and a value as compact JSON, or with an error.
@@ -160,7 +159,7 @@ func (s *Session) connections(v Verb, _ []byte) {
 		return s.caller.Role == sealmq.RoleAdmin || id.ID == s.caller.ID && id.Issuer == s.caller.Issuer
 	})
 	if list == nil {
-		list = []protocol.Connection{}
+		list = []sealmq.ConnectionInfo{}
 	}
 	s.answerJSON(v, list, nil)
 }
@@ -184,19 +183,11 @@ func (s *Session) closeConnection(v Verb, args []byte) {
 
 // whoami returns the caller's identity, and for how long a message may be sent again.
 func (s *Session) whoami(v Verb, _ []byte) {
-	who := struct {
-		ID         string      `json:"id"`
-		Issuer     string      `json:"issuer"`
-		CommonName string      `json:"common_name"`
-		Role       sealmq.Role `json:"role"`
-		Window     int64       `json:"dedup_window_s,omitempty"`
-		MaxIDs     int         `json:"dedup_max_ids,omitempty"`
-		Reach      *int64      `json:"dedup_reach_s,omitempty"`
-	}{ID: s.caller.ID, Issuer: s.caller.Issuer, CommonName: s.caller.CommonName, Role: s.caller.Role}
+	who := sealmq.Who{ID: s.caller.ID, Issuer: s.caller.Issuer, CommonName: s.caller.CommonName, Role: s.caller.Role}
 	if h, ok := s.cfg.Broker.DedupHorizon(); ok {
-		who.Window, who.MaxIDs = int64(h.Window/time.Second), h.MaxIDs
+		who.DedupWindow, who.DedupMaxIDs = int64(h.Window/time.Second), h.MaxIDs
 		if reach := int64(h.Covered / time.Second); h.Covered > 0 {
-			who.Reach = &reach
+			who.DedupReach = &reach
 		}
 	}
 	s.answerJSON(v, who, nil)
