@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,17 +12,15 @@ import (
 )
 
 const (
-	// progressAfter is how long the work must take before the bar is shown.
+	// progressAfter is how long the work must take before anything is shown.
 	progressAfter = 500 * time.Millisecond
 	progressEvery = 200 * time.Millisecond
-	progressWidth = 30
 	clearLine     = "\r\x1b[K"
 )
 
-// withProgress runs a long task while it adjusts the garbage collector, and shows a progress
-// bar if standard error is a terminal. look returns a fraction, below zero if it is unknown,
-// and a text.
-func withProgress(cmd *cobra.Command, look func(took time.Duration) (fraction float64, text string), task func() error) error {
+// withProgress runs a long task while it adjusts the garbage collector. If standard error is
+// a terminal, it shows how many messages are done with, in the sense of what.
+func withProgress(cmd *cobra.Command, what string, messages func() uint64, task func() error) error {
 	defer tuneGC()()
 	w, ok := cmd.ErrOrStderr().(*os.File)
 	if !ok || !term.IsTerminal(int(w.Fd())) {
@@ -41,8 +38,8 @@ func withProgress(cmd *cobra.Command, look func(took time.Duration) (fraction fl
 				return
 			case now := <-tick.C:
 				if took := now.Sub(began); took >= progressAfter {
-					fraction, text := look(took)
-					io.WriteString(w, clearLine+progressLine(fraction, text, took))
+					n := messages()
+					fmt.Fprintf(w, "%s%s %s, %.0f/s", clearLine, plural(n, "message"), what, float64(n)/took.Seconds())
 				}
 			}
 		}
@@ -50,18 +47,4 @@ func withProgress(cmd *cobra.Command, look func(took time.Duration) (fraction fl
 	defer shown.Wait()
 	defer close(stop)
 	return task()
-}
-
-func progressLine(fraction float64, text string, took time.Duration) string {
-	if fraction < 0 {
-		return text
-	}
-	fraction = min(fraction, 1)
-	full := int(fraction * progressWidth)
-	line := fmt.Sprintf("[%s%s] %3.0f %%  %s", strings.Repeat("#", full), strings.Repeat(".", progressWidth-full), 100*fraction, text)
-	if fraction > 0.01 && fraction < 1 {
-		left := time.Duration(float64(took) * (1 - fraction) / fraction)
-		line += fmt.Sprintf(", %v left", left.Round(time.Second))
-	}
-	return line
 }

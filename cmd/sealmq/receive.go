@@ -276,13 +276,7 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 
 func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys) error {
 	r, began := receiver.New(cfg), time.Now()
-	err := withProgress(a.cmd, func(took time.Duration) (float64, string) {
-		st, fraction := r.Stats(), -1.0
-		if f.count > 0 {
-			fraction = float64(st.Received) / float64(f.count)
-		}
-		return fraction, fmt.Sprintf("%s received, %.0f/s", plural(st.Received, "message"), float64(st.Received)/took.Seconds())
-	}, func() error {
+	err := withProgress(a.cmd, "received", func() uint64 { return r.Stats().Received }, func() error {
 		err := r.Run(a.ctx)
 		settle, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), settleTime)
 		defer cancel()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -135,10 +134,10 @@ func (f *sendFlags) run(a call) (err error) {
 	defer s.Close()
 	next := in.next
 	if f.count > 0 {
-		next, in.total = sender.Trial(f.count), -1
+		next = sender.Trial(f.count)
 	}
 	next = sender.Paced(a.ctx, clock.System, f.rate, next)
-	return withPlace(f.send(a, s, in, next), spool)
+	return withPlace(f.send(a, s, next), spool)
 }
 
 // check checks the flags and returns the suite and the files.
@@ -235,17 +234,14 @@ func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
 // settleTime is how long an interrupted command waits for confirms.
 const settleTime = 5 * time.Second
 
-func (f *sendFlags) send(a call, out *send.Sender, in *input, next func() (sender.Text, error)) error {
+func (f *sendFlags) send(a call, out *send.Sender, next func() (sender.Text, error)) error {
 	workers := 1
 	if !out.Suite().Proves() || len(f.to) > 1 { // each message costs a public-key operation
 		workers = sender.Workers()
 	}
 	s := sender.New(sender.Config{Out: out, Exchange: f.exchange, RoutingKey: f.key, Workers: workers})
 	began := time.Now()
-	err := withProgress(a.cmd, func(took time.Duration) (float64, string) {
-		st := s.Stats()
-		return in.fraction(), fmt.Sprintf("%s confirmed, %.0f/s", plural(st.Confirmed, "message"), float64(st.Confirmed)/took.Seconds())
-	}, func() error {
+	err := withProgress(a.cmd, "confirmed", func() uint64 { return s.Stats().Confirmed }, func() error {
 		err := s.Run(a.ctx, next)
 		if err != nil { // so that the counts are right
 			settle, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), settleTime)

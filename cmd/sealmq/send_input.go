@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -25,8 +24,6 @@ type input struct {
 	file  io.Closer // the open one
 	path  string    // its absolute path, if it has one
 	texts *sender.Source
-	total int64 // bytes of all files, or -1
-	read  countingReader
 }
 
 // openInput checks all files, so that a wrong name is reported before anything is sent.
@@ -37,7 +34,6 @@ func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
 	}
 	for _, name := range in.names {
 		if name == "-" {
-			in.total = -1
 			if f, ok := in.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 				notef(cmd, "reading from the terminal; end with Ctrl-D")
 			}
@@ -49,11 +45,6 @@ func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
 		}
 		if info.IsDir() {
 			return nil, fmt.Errorf("%s is a folder", name)
-		}
-		if !info.Mode().IsRegular() {
-			in.total = -1
-		} else if in.total >= 0 {
-			in.total += info.Size()
 		}
 	}
 	return in, nil
@@ -85,26 +76,26 @@ func (in *input) next() (sender.Text, error) {
 }
 
 func (in *input) open(name string) error {
-	what, from := name, place{}
+	what, from, read := name, place{}, in.stdin
 	if name == "-" {
-		what, in.read.r = "standard input", in.stdin
+		what = "standard input"
 	} else {
 		f, err := os.Open(name)
 		if err != nil {
 			return err
 		}
-		in.file, in.read.r = f, f
+		in.file, read = f, f
 		if from, err = in.resume(f); err != nil {
 			return err
 		}
 	}
 	switch {
 	case in.lines:
-		in.texts = sender.Lines(what, &in.read).From(from.Line, from.Offset)
+		in.texts = sender.Lines(what, read).From(from.Line, from.Offset)
 	case from.File != "": // all of it was one message
 		in.texts = sender.Lines(what, strings.NewReader(""))
 	default:
-		in.texts = sender.Whole(what, &in.read)
+		in.texts = sender.Whole(what, read)
 	}
 	return nil
 }
@@ -114,24 +105,4 @@ func (in *input) close() {
 		in.file.Close()
 		in.file = nil
 	}
-}
-
-// fraction is how much of the input was read, or -1 if that is unknown.
-func (in *input) fraction() float64 {
-	if in.total <= 0 {
-		return -1
-	}
-	return float64(in.read.n.Load()) / float64(in.total)
-}
-
-// countingReader counts the bytes that are read through it.
-type countingReader struct {
-	r io.Reader
-	n atomic.Int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
-	return n, err
 }

@@ -144,7 +144,6 @@ func (in *input) resume(f *os.File) (from place, err error) {
 		return place{}, changed
 	}
 	_, err = f.Seek(p.Offset, io.SeekStart)
-	in.read.n.Store(p.Offset)
 	return p, err
 }
 

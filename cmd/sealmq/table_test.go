@@ -63,23 +63,6 @@ func TestStrangersTextStaysText(t *testing.T) {
 	}
 }
 
-func TestProgressLine(t *testing.T) {
-	for _, c := range []struct {
-		fraction float64
-		want     string
-	}{
-		{-1, "5 messages"},
-		{0, "[..............................]   0 %  5 messages"},
-		{0.5, "[###############...............]  50 %  5 messages, 10s left"},
-		{1, "[##############################] 100 %  5 messages"},
-		{1.5, "[##############################] 100 %  5 messages"},
-	} {
-		if got := progressLine(c.fraction, "5 messages", 10*time.Second); got != c.want {
-			t.Errorf("%v: %q, want %q", c.fraction, got, c.want)
-		}
-	}
-}
-
 func TestTextsForPeople(t *testing.T) {
 	for got, want := range map[string]string{
 		bytesText(0):                 "0 B",
