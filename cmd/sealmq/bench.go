@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
-	"runtime/pprof"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +21,6 @@ type benchFlags struct {
 	connect         *connectFlags // to that broker
 	metricsAddr     string
 	cpuProfile      string
-	memProfile      string
 	brokerProfile   string
 }
 
@@ -55,7 +51,6 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 	fl.IntVar(&f.Prefetch, "prefetch", bench.DefaultPrefetch, "maximum number of unacknowledged messages of a consumer")
 	fl.IntVar(&f.Queues, "queues", 1, "number of queues to spread publishers and consumers over")
 	fl.IntVar(&f.IdleQueues, "idle-queues", 0, "number of further queues that are bound and get no message")
-	fl.IntVar(&f.Fanout, "fanout", 0, "number of queues that get every message (default: each message goes to one queue)")
 	fl.Uint64Var(&f.Backlog, "backlog", 0, "number of messages that wait before the measurement begins")
 	fl.Uint64Var(&f.Messages, "messages", 0, "stop after publishing this many messages (0: after --duration)")
 	fl.DurationVar(&f.Duration, "duration", bench.DefaultDuration, "how long to publish")
@@ -67,7 +62,6 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 	fl.Lookup("addr").DefValue = ""
 	fl.StringVar(&f.metricsAddr, "broker-metrics", "", "`host:port` of the metrics listener of the broker at --addr")
 	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the load generator to `file`")
-	fl.StringVar(&f.memProfile, "memprofile", "", "write a memory profile of the load generator to `file`")
 	fl.StringVar(&f.brokerProfile, "broker-cpuprofile", "", "write a CPU profile of the started broker to `file`")
 	cmd.AddCommand(newBenchPipelineCmd())
 	return cmd
@@ -128,7 +122,7 @@ func (f *benchFlags) run(a call) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stopProfile(), writeHeapProfile(f.memProfile)) }()
+	defer func() { err = errors.Join(err, stopProfile()) }()
 	if f.idleConnections > 0 {
 		res, err := run.MeasureIdle(a.ctx, f.idleConnections)
 		if f.running {
@@ -182,16 +176,4 @@ func (f *benchFlags) newRun() (*bench.Run, error) {
 		return nil, err
 	}
 	return bench.Resume(f.Options, m)
-}
-
-func writeHeapProfile(path string) error {
-	if path == "" {
-		return nil
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("write profile: %w", err)
-	}
-	runtime.GC() // the profile shows the memory in use after the last collection
-	return errors.Join(pprof.WriteHeapProfile(file), file.Close())
 }

@@ -15,7 +15,6 @@ type consumer struct {
 	run     *Run
 	client  *client.Client
 	sub     sealmq.Subscription
-	seen    []bitset // of the copies in its queue, by publisher
 	latency *latency // nil for a backlog, because its age is not a latency
 	stop    context.CancelFunc
 	done    chan error // the result of receive
@@ -31,10 +30,7 @@ type counts struct {
 
 // newConsumer subscribes to the queue with the given number.
 func newConsumer(ctx context.Context, r *Run, c *client.Client, queue int, measure bool) (*consumer, error) {
-	k := &consumer{run: r, client: c, seen: r.seen[0], done: make(chan error, 1)}
-	if r.opts.Fanout > 0 {
-		k.seen = r.seen[queue]
-	}
+	k := &consumer{run: r, client: c, done: make(chan error, 1)}
 	if measure {
 		k.latency = newLatency()
 	}
@@ -74,11 +70,11 @@ func (k *consumer) check(message []byte) {
 	r := k.run
 	c := &r.counts
 	p, ok := parse(message, r.fill)
-	if !ok || p.publisher >= len(k.seen) || p.number >= maxPages*pageBits {
+	if !ok || p.publisher >= len(r.seen) || p.number >= maxPages*pageBits {
 		c.corrupt.Add(1)
 		return
 	}
-	if k.seen[p.publisher].set(p.number) {
+	if r.seen[p.publisher].set(p.number) {
 		c.duplicates.Add(1)
 		return
 	}

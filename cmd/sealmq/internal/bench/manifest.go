@@ -11,7 +11,6 @@ type Manifest struct {
 	Run    string   `json:"run"`
 	Size   int      `json:"size"`
 	Queues int      `json:"queues"`
-	Fanout int      `json:"fanout"`
 	Sent   []uint64 `json:"sent"` // by publisher
 	// EmptyRSS is the broker's memory before the first message.
 	EmptyRSS int64 `json:"empty_rss"`
@@ -19,7 +18,7 @@ type Manifest struct {
 
 // Manifest describes the run after Publish, whose messages were all confirmed.
 func (r *Run) Manifest() Manifest {
-	m := Manifest{Run: r.id, Size: r.opts.Size, Queues: r.opts.Queues, Fanout: r.opts.Fanout, EmptyRSS: r.emptyRSS}
+	m := Manifest{Run: r.id, Size: r.opts.Size, Queues: r.opts.Queues, EmptyRSS: r.emptyRSS}
 	for _, p := range r.publishers {
 		m.Sent = append(m.Sent, p.sent)
 	}
@@ -32,7 +31,7 @@ func Resume(opts Options, m Manifest) (*Run, error) {
 	if len(m.Run) != 2*runIDBytes || len(m.Sent) == 0 {
 		return nil, errors.New("the manifest names no run")
 	}
-	opts.Publishers, opts.Size, opts.Queues, opts.Fanout = len(m.Sent), m.Size, m.Queues, m.Fanout
+	opts.Publishers, opts.Size, opts.Queues = len(m.Sent), m.Size, m.Queues
 	r, err := New(opts)
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)

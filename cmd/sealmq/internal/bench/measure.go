@@ -15,8 +15,8 @@ type Result struct {
 
 	Published  uint64  `json:"published"`
 	Confirmed  uint64  `json:"confirmed"`
-	Delivered  uint64  `json:"delivered"` // copies that arrived, each counted once
-	Lost       uint64  `json:"lost"`      // copies of confirmed messages that never arrived
+	Delivered  uint64  `json:"delivered"` // messages that arrived, each counted once
+	Lost       uint64  `json:"lost"`      // confirmed messages that never arrived
 	Duplicates uint64  `json:"duplicates"`
 	Corrupt    uint64  `json:"corrupt"`
 	Seconds    float64 `json:"seconds"`

@@ -31,9 +31,6 @@ type Load struct {
 	Queues int `json:"queues"`
 	// IdleQueues is the number of further queues that are declared and bound: 0.
 	IdleQueues int `json:"idle_queues,omitempty"`
-	// Fanout, if not 0, is the number of queues that get a copy of every message. Then
-	// Queues is ignored.
-	Fanout int `json:"fanout,omitempty"`
 	// Backlog is the number of messages that wait before the measurement begins: 0.
 	Backlog uint64 `json:"backlog,omitempty"`
 }
@@ -85,10 +82,7 @@ func (o Options) withDefaults() Options {
 		o.Consumers = 0
 	}
 	o.Size, o.Window, o.Prefetch = cmp.Or(o.Size, DefaultSize), cmp.Or(o.Window, DefaultWindow), cmp.Or(o.Prefetch, DefaultPrefetch)
-	if o.Queues = cmp.Or(o.Queues, 1); o.Fanout > 0 {
-		o.Queues = o.Fanout
-	}
-	o.Duration, o.Stall = cmp.Or(o.Duration, DefaultDuration), cmp.Or(o.Stall, DefaultStall)
+	o.Queues, o.Duration, o.Stall = cmp.Or(o.Queues, 1), cmp.Or(o.Duration, DefaultDuration), cmp.Or(o.Stall, DefaultStall)
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
@@ -113,7 +107,6 @@ func (o *Options) validate() error {
 	check(o.Phase == Publish || o.Consumers >= o.Queues,
 		"consumers: each consumes from one queue, so %d queues need at least as many; or measure only the phase %q", o.Queues, Publish)
 	check(o.IdleQueues >= 0, "idle queues: %d is negative", o.IdleQueues)
-	check(o.Fanout >= 0, "fanout: %d is negative", o.Fanout)
 	check(o.Duration > 0, "duration: %v is not positive", o.Duration)
 	check(o.Dial != nil, "dial: is required")
 	return errors.Join(errs...)
@@ -124,6 +117,3 @@ func (o *Options) lineBytes() int {
 	id := len(runPrefix("000000000000", 0)) + numberDigits
 	return sealmq.PushOverheadBytes + id + len(beforeID) + id + len(afterID) + o.Size + len(afterBody)
 }
-
-// copies is how many queues get each message.
-func (o *Options) copies() int { return max(1, o.Fanout) }

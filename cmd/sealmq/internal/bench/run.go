@@ -3,7 +3,7 @@
 //
 // The body of a message carries its publisher, its number and the time it was sent, and
 // is otherwise a fixed pattern. So the checker knows for each confirmed message whether
-// every queue delivered it once, never, twice, or changed. The generator shares the
+// it was delivered once, never, twice, or changed. The generator shares the
 // machine with the broker, so it allocates no memory per message.
 //
 // The package starts no broker and prints nothing; "sealmq bench" does both.
@@ -34,7 +34,7 @@ type Run struct {
 
 	publishers []*publisher
 	consumers  []*consumer
-	seen       [][]bitset // by copy and publisher
+	seen       []bitset // by publisher
 	counts     counts
 	emptyRSS   int64 // the broker's memory before the first message
 }
@@ -50,17 +50,13 @@ func New(opts Options) (*Run, error) {
 	}
 	var id [runIDBytes]byte
 	rand.Read(id[:])
-	r := &Run{
+	return &Run{
 		opts:  opts,
 		id:    hex.EncodeToString(id[:]),
 		fill:  pattern(opts.Size),
 		epoch: time.Now(),
-		seen:  make([][]bitset, opts.copies()),
-	}
-	for i := range r.seen {
-		r.seen[i] = make([]bitset, opts.Publishers)
-	}
-	return r, nil
+		seen:  make([]bitset, opts.Publishers),
+	}, nil
 }
 
 // now is the run's monotonic clock in nanoseconds.
@@ -68,15 +64,8 @@ func (r *Run) now() int64                { return int64(time.Since(r.epoch)) }
 func (r *Run) at(t time.Time) int64      { return int64(t.Sub(r.epoch)) }
 func (r *Run) exchange() string          { return "bench-" + r.id }
 func (r *Run) queue(i int) string        { return fmt.Sprintf("bench-%s-%d", r.id, i) }
+func (r *Run) key(i int) string          { return fmt.Sprintf("k%d", i) } // of a binding
 func runPrefix(run string, i int) string { return fmt.Sprintf("%s-p%d-", run, i) }
-
-// key is the binding key of a queue.
-func (r *Run) key(i int) string {
-	if r.opts.Fanout > 0 {
-		return "all"
-	}
-	return fmt.Sprintf("k%d", i)
-}
 
 // Setup declares the exchange and the queues, and binds them.
 func (r *Run) Setup(ctx context.Context) error {
@@ -86,9 +75,6 @@ func (r *Run) Setup(ctx context.Context) error {
 	}
 	defer c.Close()
 	t := client.Topology{Exchanges: []client.Exchange{{Name: r.exchange(), Kind: "direct"}}}
-	if r.opts.Fanout > 0 {
-		t.Exchanges[0].Kind = "fanout"
-	}
 	var options *sealmq.QueueOptions
 	if need := r.opts.LineBytes; need > sealmq.DefaultMaxLineBytes {
 		options = &sealmq.QueueOptions{MaxLineBytes: need}
@@ -175,10 +161,10 @@ func (r *Run) Subscribe(ctx context.Context, measure bool) error {
 // pollInterval is how often the number of delivered messages is read.
 const pollInterval = time.Millisecond
 
-// Drain waits until every confirmed message has arrived from every queue, or until no
+// Drain waits until every confirmed message has arrived, or until no
 // message has arrived for the stall time.
 func (r *Run) Drain(ctx context.Context) error {
-	want := r.confirmed() * uint64(r.opts.copies())
+	want := r.confirmed()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	last, lastChange := r.counts.delivered.Load(), time.Now()
@@ -229,12 +215,10 @@ func (r *Run) confirmed() (n uint64) {
 	return n
 }
 
-// lost counts the copies of confirmed messages that never arrived.
+// lost counts the confirmed messages that never arrived.
 func (r *Run) lost() (n uint64) {
-	for _, seen := range r.seen {
-		for i, p := range r.publishers {
-			n += p.confirmed.missing(&seen[i], p.sent)
-		}
+	for i, p := range r.publishers {
+		n += p.confirmed.missing(&r.seen[i], p.sent)
 	}
 	return n
 }
