@@ -3,7 +3,6 @@ package main
 import (
 	_ "embed"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 )
@@ -156,20 +155,8 @@ func (c *Config) Validate() error {
 	if c.Storage.MaxPendingBytes < 2*line {
 		p.addf("storage.max_pending_bytes: must be at least twice server.max_line_bytes (%v)", line)
 	}
-	p.together(c, "tls.ca", "tls.cert", "tls.key")
+	if t := c.TLS; (t.Cert == "") != (t.Key == "") || (t.Cert == "") != (t.CA == "") {
+		p.addf("tls.cert, tls.key and tls.ca: must be set together")
+	}
 	return errors.Join(p...)
-}
-
-// together checks that all of some texts are set, or none.
-func (p *problems) together(c *Config, keys ...string) {
-	empty := make(map[string]bool)
-	for _, f := range c.fields() {
-		empty[f.key] = f.value.IsZero()
-	}
-	set := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return empty[key] })
-	for _, key := range keys {
-		if empty[key] && len(set) > 0 {
-			p.addf("%s: must be set together with %s", key, strings.Join(set, " and "))
-		}
-	}
 }

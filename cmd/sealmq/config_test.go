@@ -104,8 +104,7 @@ sealmq: error: storage.damage: "ignore" is not one of refuse, quarantine
 sealmq: error: metrics.addr: port "99999" is not a number from 0 to 65535
 sealmq: error: log.level: "loud" is not one of debug, info, warn, error
 sealmq: error: storage.segment_bytes: must be at least twice server.max_line_bytes (4MiB)
-sealmq: error: tls.ca: must be set together with tls.cert
-sealmq: error: tls.key: must be set together with tls.cert
+sealmq: error: tls.cert, tls.key and tls.ca: must be set together
 ` + hint,
 		},
 		{
