@@ -111,8 +111,7 @@ func (d *Directory) supply(ctx context.Context, q question, n *need, a *answer) 
 // fault.
 func (d *Directory) keyProof(ctx context.Context, of sizes) (*keylog.Consistency, error) {
 	proof, err := query[keylog.Consistency](ctx, d.c, "Key proof: ", fmt.Sprintf("key_proof %d %d", of.from, of.to))
-	var refused *sealmq.Error
-	if errors.As(err, &refused) && (refused.Message == keylog.ErrSize(of.from).Error() || refused.Message == keylog.ErrSize(of.to).Error()) {
+	if refused, ok := errors.AsType[*sealmq.Error](err); ok && (refused.Message == keylog.ErrSize(of.from).Error() || refused.Message == keylog.ErrSize(of.to).Error()) {
 		return nil, nil
 	}
 	if err != nil {

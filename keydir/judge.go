@@ -117,8 +117,7 @@ type decision struct {
 func decide(q question, m memory, a *answer, how func(*decision) error) verdict {
 	d := &decision{q: q, a: a, v: verdict{memory: m}, seen: make(map[string]tlog.Tree)}
 	err := how(d)
-	var more *missing
-	if errors.As(err, &more) {
+	if more, ok := errors.AsType[*missing](err); ok {
 		return verdict{need: &more.need}
 	}
 	if err != nil {

@@ -238,8 +238,7 @@ func (o *Opener) verify(certs []*x509.Certificate, name string, at int64, now ti
 
 // refusal makes an Error of what a Verifier returned.
 func refusal(err error) error {
-	var e *Error
-	if errors.As(err, &e) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	refused := &Error{Kind: kindOf(err), Err: err}

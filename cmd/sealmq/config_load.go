@@ -97,8 +97,7 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 		return nil, nil
 	}
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
 			err = pe.Err
 		}
 		return nil, fmt.Errorf("read configuration %q: %w", path, err)

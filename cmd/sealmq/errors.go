@@ -109,8 +109,7 @@ func flatten(err error) []error {
 
 // asUsage turns an error of cobra into a usage error of the command in args.
 func asUsage(root *cobra.Command, args []string, err error) error {
-	var u *usageError
-	if errors.As(err, &u) {
+	if _, ok := errors.AsType[*usageError](err); ok {
 		return err
 	}
 	cmd, _, findErr := root.Find(args)

@@ -70,8 +70,7 @@ func printError(w io.Writer, err error) {
 
 // exitCode is 2 for wrong usage and 1 for everything else.
 func exitCode(err error) int {
-	var u *usageError
-	if errors.As(err, &u) {
+	if _, ok := errors.AsType[*usageError](err); ok {
 		return 2
 	}
 	return 1

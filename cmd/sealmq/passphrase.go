@@ -30,8 +30,7 @@ func addPassphraseFlag(cmd *cobra.Command) *passphraseFlag {
 func (f *passphraseFlag) read(prompt string) ([]byte, error) {
 	if f.file != "" {
 		text, err := durable.ReadPrivate(durable.OS(), f.file, 4096)
-		var open *durable.PrivateError
-		if errors.As(err, &open) {
+		if open, ok := errors.AsType[*durable.PrivateError](err); ok {
 			return nil, withHint(fmt.Errorf("passphrase file %q is open to other users (mode %04o)", open.Path, open.Mode.Perm()), "%s", open.Hint())
 		}
 		if err != nil {
@@ -95,8 +94,7 @@ func readKeyring(path string, pass *passphraseFlag) (*keyFile, error) {
 	if errors.Is(err, seal.ErrEncryptedKey) {
 		err = withHint(err, `remove the passphrase with "openssl rsa", and protect the file with its mode`)
 	}
-	var open *durable.PrivateError
-	if errors.As(err, &open) {
+	if _, ok := errors.AsType[*durable.PrivateError](err); ok {
 		if _, perr := readPublicKey(path); perr == nil {
 			return nil, fmt.Errorf("%s: %w", path, seal.ErrPublicKey)
 		}

@@ -40,8 +40,7 @@ func (f *receiveFlags) openOutput(a call) (*output, error) {
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another \"sealmq receive\" uses it; name other files with --out or --ledger")
 	}
-	var broken *receive.DamagedFileError
-	if errors.As(err, &broken) {
+	if _, ok := errors.AsType[*receive.DamagedFileError](err); ok {
 		return nil, withHint(err, "move the ledger away; a new one learns the messages in the file of --out")
 	}
 	if err != nil {

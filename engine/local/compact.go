@@ -59,8 +59,7 @@ func (e *Engine) compact(u *segmentUse) error {
 	}
 	for i := range all {
 		r, err := e.readRecord(all[i].place)
-		var damage *journal.Damage
-		if errors.As(err, &damage) && damage.Err == nil {
+		if damage, ok := errors.AsType[*journal.Damage](err); ok && damage.Err == nil {
 			e.quarantine(all[i].copies, all[i].place.Pos, err)
 			continue
 		}
@@ -104,8 +103,7 @@ func (e *Engine) survivors(u *segmentUse) (all []survivor, err error) {
 	}
 	e.log.Warn("index file is missing or damaged, its segment is read instead", "file", indexName(u.gen), "err", err)
 	for r, err := range e.j.Scan(u.gen) {
-		var damage *journal.Damage
-		if errors.As(err, &damage) {
+		if _, ok := errors.AsType[*journal.Damage](err); ok {
 			break // what is in the holes is found damaged when it is read
 		}
 		var m messageRecord

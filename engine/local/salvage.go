@@ -39,8 +39,7 @@ func (r *recovery) accept(err error, cost string) error {
 // explain names the checkpoint where its loss can be why the journal looks damaged: then
 // segments were released that only the checkpoint said were not needed.
 func (r *recovery) explain(err error) error {
-	var damage *journal.DamageError
-	if errors.As(err, &damage) && r.cp.at == 0 && len(r.definitions)+len(r.index) > 0 {
+	if _, ok := errors.AsType[*journal.DamageError](err); ok && r.cp.at == 0 && len(r.definitions)+len(r.index) > 0 {
 		return fmt.Errorf("%s is missing, which may be all: %w", r.e.files.path(checkpointName), err)
 	}
 	return err
@@ -140,8 +139,7 @@ func (r *recovery) loseIndex(gen uint64, err error) error {
 		if err == nil && rec.Kind == kindMessage {
 			err = r.message(rec)
 		}
-		var damage *journal.Damage
-		if errors.As(err, &damage) {
+		if damage, ok := errors.AsType[*journal.Damage](err); ok {
 			return r.accept(&journal.DamageError{Damage: []*journal.Damage{damage}}, "")
 		}
 		if err != nil {
