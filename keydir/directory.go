@@ -1,6 +1,7 @@
 package keydir
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -66,9 +67,7 @@ func New(c Asker, cfg Config) (*Directory, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	if cfg.MaxLogRead == 0 {
-		cfg.MaxLogRead = defaultMaxLogRead
-	}
+	cfg.MaxLogRead = cmp.Or(cfg.MaxLogRead, defaultMaxLogRead)
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
 	}

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -201,10 +202,7 @@ func newLedger(cfg LedgerConfig) *Ledger {
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
 	}
-	if cfg.MaxIDs <= 0 {
-		cfg.MaxIDs = DefaultLedgerIDs
-	}
-	cfg.MaxIDs = min(cfg.MaxIDs, math.MaxInt32)
+	cfg.MaxIDs = min(cmp.Or(max(cfg.MaxIDs, 0), DefaultLedgerIDs), math.MaxInt32)
 	l := &Ledger{cfg: cfg, growth: ledgerGrowth, unlock: func() error { return nil }, hands: make(map[idHash]*hand), places: make(map[place]*hand)}
 	l.reset()
 	return l

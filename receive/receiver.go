@@ -141,9 +141,7 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 	if cfg.Ledger == nil {
 		cfg.Ledger = NewLedger(LedgerConfig{})
 	}
-	if cfg.UndecidedDelay <= 0 {
-		cfg.UndecidedDelay = DefaultUndecidedDelay
-	}
+	cfg.UndecidedDelay = cmp.Or(max(cfg.UndecidedDelay, 0), DefaultUndecidedDelay)
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
 	}

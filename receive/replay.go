@@ -83,13 +83,12 @@ type span struct{ from, to uint64 }
 type mark struct{ seq, digest uint64 }
 
 func (c ReplayConfig) withDefaults() ReplayConfig {
-	for bound, other := range map[*int]int{&c.MaxEpochs: DefaultReplayEpochs, &c.MaxPerSender: DefaultReplayPerSender,
-		&c.MaxGaps: DefaultReplayGaps, &c.MaxAllGaps: DefaultReplayAllGaps} {
-		if *bound <= 0 {
-			*bound = other
-		}
+	return ReplayConfig{
+		MaxEpochs:    cmp.Or(max(c.MaxEpochs, 0), DefaultReplayEpochs),
+		MaxPerSender: cmp.Or(max(c.MaxPerSender, 0), DefaultReplayPerSender),
+		MaxGaps:      cmp.Or(max(c.MaxGaps, 0), DefaultReplayGaps),
+		MaxAllGaps:   cmp.Or(max(c.MaxAllGaps, 0), DefaultReplayAllGaps),
 	}
-	return c
 }
 
 func newReplay(cfg ReplayConfig) *replay {

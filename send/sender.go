@@ -1,6 +1,7 @@
 package send
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,18 +159,10 @@ func New(ctx context.Context, c *client.Client, cfg Config) (*Sender, error) {
 	if len(cfg.To) == 0 {
 		return nil, errors.New("send: Config.To is empty")
 	}
-	if cfg.RetryMin <= 0 {
-		cfg.RetryMin = DefaultRetryMin
-	}
-	if cfg.RetryMax <= 0 {
-		cfg.RetryMax = max(DefaultRetryMax, cfg.RetryMin)
-	}
-	if cfg.EpochAge <= 0 {
-		cfg.EpochAge = seal.DefaultEpochAge
-	}
-	if cfg.KeysFor == 0 {
-		cfg.KeysFor = DefaultKeysFor
-	}
+	cfg.RetryMin = cmp.Or(max(cfg.RetryMin, 0), DefaultRetryMin)
+	cfg.RetryMax = cmp.Or(max(cfg.RetryMax, 0), max(DefaultRetryMax, cfg.RetryMin))
+	cfg.EpochAge = cmp.Or(max(cfg.EpochAge, 0), seal.DefaultEpochAge)
+	cfg.KeysFor = cmp.Or(cfg.KeysFor, DefaultKeysFor)
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
 	}

@@ -119,9 +119,7 @@ type span struct{ from, to uint64 }
 // is a *DamagedFileError if it cannot be read.
 func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 	cfg.FS = cfg.System()
-	if cfg.MaxBytes <= 0 {
-		cfg.MaxBytes = DefaultSpoolBytes
-	}
+	cfg.MaxBytes = cmp.Or(max(cfg.MaxBytes, 0), DefaultSpoolBytes)
 	cfg.Horizon = max(cfg.Horizon, 0)
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
