@@ -143,19 +143,12 @@ func (b *benchBroker) sample(ctx context.Context) (s bench.Sample, err error) {
 		return s, nil
 	}
 	m, err := metrics.Scrape(ctx, b.metricsAddr)
-	if err != nil {
-		return s, err
-	}
-	s = bench.Sample{
+	return bench.Sample{
 		CPU:       time.Duration(m[metricCPU] * float64(time.Second)),
 		RSS:       int64(m[metricRSS]),
 		Syncs:     uint64(m[metricSyncs]),
 		DiskBytes: int64(m[metricDisk]),
-	}
-	if b.process != nil {
-		s.DiskBytes, err = bench.FolderBytes(b.data)
-	}
-	return s, err
+	}, err
 }
 
 // manifestName is the file that "--phase publish" writes beside the broker's own files.

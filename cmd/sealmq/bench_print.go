@@ -23,10 +23,10 @@ func benchFacts(r *bench.Result) (pairs []any) {
 	add(r.EndToEndP50 > 0, "end to end", "p50 %.3f ms, p99 %.3f ms, p99.9 %.3f ms", r.EndToEndP50, r.EndToEndP99, r.EndToEnd999)
 	add(true, "messages", "%d published, %d confirmed, %d delivered in %.2f s", r.Published, r.Confirmed, r.Delivered, r.Seconds)
 	add(true, "checked", "%d lost, %d delivered twice, %d changed", r.Lost, r.Duplicates, r.Corrupt)
-	add(r.BrokerRSS > 0, "broker", "%.1f µs of CPU a message, %s of memory (%s before), %s on disk", r.BrokerCPU, mebibytes(r.BrokerRSS),
+	add(r.BrokerRSS > 0, "broker", "%.1f µs of CPU a message, %s of memory (%s before), a journal of %s", r.BrokerCPU, mebibytes(r.BrokerRSS),
 		mebibytes(r.BrokerRSSBefore), mebibytes(r.DiskBytes))
 	add(r.BrokerRSS > 0, "syncs", "%d, %.1f messages each", r.Syncs, r.MessagesPerSync)
-	add(r.RSSPerMessage > 0 && publish, "backlog", "%.0f bytes of memory and %.0f bytes on disk a waiting message", r.RSSPerMessage, r.DiskPerMessage)
+	add(r.RSSPerMessage > 0 && publish, "backlog", "%.0f bytes of memory and %.0f bytes of the journal a waiting message", r.RSSPerMessage, r.DiskPerMessage)
 	add(r.RSSPerMessage > 0 && !publish, "backlog", "%.0f bytes of memory a waiting message after the start", r.RSSPerMessage)
 	add(r.ClientCPU > 0, "client", "%.1f µs of CPU a message", r.ClientCPU)
 	add(r.RoundTripP50 > 0, "round trip", "p50 %.0f µs, without the disk", r.RoundTripP50)

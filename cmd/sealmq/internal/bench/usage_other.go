@@ -2,12 +2,7 @@
 
 package bench
 
-import (
-	"io/fs"
-	"time"
-)
+import "time"
 
 // processCPU is not known on this system.
 func processCPU() time.Duration { return 0 }
-
-func allocatedBytes(info fs.FileInfo) int64 { return info.Size() }
