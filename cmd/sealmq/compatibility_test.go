@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,5 +65,36 @@ func TestCompatibilityPage(t *testing.T) {
 	}
 	if len(absent) == 0 {
 		t.Error("the page names nothing that is not there")
+	}
+}
+
+// TestPagesOfTheWorker: health in the design documents' form, and metrics at both paths.
+func TestPagesOfTheWorker(t *testing.T) {
+	w := newPipelineWorld(t)
+	get := func(path string) (int, string) {
+		answer, err := http.Get("http://" + w.WorkerAddr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		b, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, string(b)
+	}
+	var h struct {
+		Status   string
+		WorkerID string `json:"worker_id"`
+		Checks   map[string]string
+	}
+	status, body := get("/health")
+	if err := json.Unmarshal([]byte(body), &h); err != nil || status != http.StatusOK || h.Status != "healthy" || h.WorkerID == "" || h.Checks["main_server"] != "healthy" || h.Checks["queue"] != "healthy" {
+		t.Errorf("/health: %d %s", status, body)
+	}
+	for _, path := range []string{"/", "/metrics"} {
+		if status, body := get(path); status != http.StatusOK || !strings.Contains(body, "worker_active_workers 1") {
+			t.Errorf("%s: %d %.300s", path, status, body)
+		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -418,7 +420,8 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(n.pipeline.worker.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}}}
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}},
+		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {
 		if n.pipeline.workerPages, err = metrics.Listen(cfg); !errors.Is(err, syscall.EADDRINUSE) {
 			break
@@ -430,6 +433,17 @@ func (n *node) openWorkerPages() (err error) {
 		cfg.Addr = next
 	}
 	return cannotListen("worker", "worker.addr", err)
+}
+
+// workerHealth answers with the health of the worker in the design documents' form.
+func (n *node) workerHealth(w http.ResponseWriter, _ *http.Request) {
+	h := n.pipeline.worker.Health()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if h.Status != "healthy" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(h) // fails only if the peer has gone
 }
 
 func (n *node) workerStatus() (metrics.Status, string) {

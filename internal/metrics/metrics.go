@@ -40,6 +40,8 @@ type Config struct {
 	// Live are the checks that the process can still do its work: if one fails, only a
 	// restart helps. Ready are the checks that clients should be sent here.
 	Live, Ready []Check
+	// Health answers GET /health, and the metrics are at / too. Without it neither is there.
+	Health http.Handler
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -81,11 +83,16 @@ func Listen(cfg Config) (*Server, error) {
 	}
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelInfo)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{
+	figures := promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes,
 		Timeout:             writeTimeout,
 		ErrorLog:            errorLog,
-	}))
+	})
+	mux.Handle("GET /metrics", figures)
+	if cfg.Health != nil {
+		mux.Handle("GET /health", cfg.Health)
+		mux.Handle("GET /{$}", figures)
+	}
 	mux.HandleFunc("GET /health/live", health(cfg.Live))
 	mux.HandleFunc("GET /health/ready", health(cfg.Ready))
 	return &Server{
