@@ -67,7 +67,7 @@ type PipelineResult struct {
 	PipelineLoad
 
 	Submitted  int     `json:"submitted"` // messages that a 202 or an entry of a batch's answer says are queued
-	Refused    int     `json:"refused"`   // messages with another answer
+	Refused    int     `json:"refused"`   // messages with another answer, also "unknown"
 	Delivered  int     `json:"delivered"` // rows of submitted messages that say delivered
 	Lost       int     `json:"lost"`      // submitted messages without such a row
 	Duplicates int     `json:"duplicates"`
@@ -89,6 +89,8 @@ type PipelineResult struct {
 
 	FileSystem string  `json:"fs"`
 	SyncP50    float64 `json:"fdatasync_p50_us"`
+
+	rows int // of the run that say delivered
 }
 
 // Failed is an error if the pipeline broke a promise, or nil.
@@ -174,7 +176,7 @@ func MeasurePipeline(ctx context.Context, o PipelineOptions) (*PipelineResult, e
 	seconds := time.Since(r.epoch).Seconds()
 	cpu = processCPU() - cpu
 	o.Progress("waiting for the last deliveries")
-	if err := r.drain(ctx); err != nil {
+	if err := r.drain(ctx, r.submitted()); err != nil {
 		return nil, err
 	}
 	after, err := r.sample(ctx)
@@ -182,8 +184,13 @@ func MeasurePipeline(ctx context.Context, o PipelineOptions) (*PipelineResult, e
 		return nil, err
 	}
 	o.Progress("comparing the rows with the answers")
-	res := &PipelineResult{PipelineLoad: o.PipelineLoad, Seconds: seconds}
-	if err := r.judge(ctx, res); err != nil {
+	res, err := r.judge(ctx, seconds)
+	if err == nil && res.Lost > 0 { // what was counted as delivered may be messages that were refused
+		if err = r.drain(ctx, res.rows+res.Lost); err == nil {
+			res, err = r.judge(ctx, seconds)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if n := float64(res.Submitted); n > 0 {
@@ -228,10 +235,10 @@ func (r *pipelineRun) submitted() (n int) {
 // drainInterval is how often the number of deliveries is read.
 const drainInterval = 50 * time.Millisecond
 
-// drain waits until every submitted message is delivered, or until none has been for the
-// stall time.
-func (r *pipelineRun) drain(ctx context.Context) error {
-	want := r.before + r.submitted()
+// drain waits until n messages of the run are delivered, or until none has been for the stall
+// time.
+func (r *pipelineRun) drain(ctx context.Context, n int) error {
+	want := r.before + n
 	tick := time.NewTicker(drainInterval)
 	defer tick.Stop()
 	last, lastChange := 0, time.Now()
@@ -255,15 +262,17 @@ func (r *pipelineRun) drain(ctx context.Context) error {
 	}
 }
 
-// judge compares the rows with the answers. A row that no answer told of is a duplicate: each
-// request has been answered.
-func (r *pipelineRun) judge(ctx context.Context, res *PipelineResult) error {
+// judge compares the rows with the answers. A row that no answer told of is a duplicate. A
+// message may have a row although its answer says that this is not known.
+func (r *pipelineRun) judge(ctx context.Context, seconds float64) (*PipelineResult, error) {
+	res := &PipelineResult{PipelineLoad: r.PipelineLoad, Seconds: seconds}
 	type state struct {
 		sent time.Time
 		rows int
 	}
 	messages := make(map[messageID]*state, r.submitted())
 	submits := make([]*latency, 0, len(r.submitters))
+	unknown, strange := make(map[messageID]bool), 0
 	for _, s := range r.submitters {
 		for _, a := range s.accepted {
 			if messages[a.id] != nil {
@@ -271,6 +280,10 @@ func (r *pipelineRun) judge(ctx context.Context, res *PipelineResult) error {
 			}
 			messages[a.id] = &state{sent: a.sent}
 		}
+		for _, id := range s.unknown {
+			unknown[id] = true
+		}
+		strange -= s.failed
 		submits = append(submits, s.latency)
 		res.Submitted += len(s.accepted)
 		res.Refused += s.refused
@@ -279,9 +292,14 @@ func (r *pipelineRun) judge(ctx context.Context, res *PipelineResult) error {
 	err := r.Rows(ctx, r.epoch, func(row Row) {
 		id, ok := parseMessageID([]byte(row.ID))
 		m := messages[id]
+		if row.Delivered {
+			res.rows++
+		}
 		switch {
+		case ok && unknown[id]:
+			return
 		case !ok || m == nil:
-			res.Duplicates++
+			strange++
 			return
 		case !row.Delivered:
 			return
@@ -297,8 +315,9 @@ func (r *pipelineRun) judge(ctx context.Context, res *PipelineResult) error {
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("read the rows: %w", err)
+		return nil, fmt.Errorf("read the rows: %w", err)
 	}
+	res.Duplicates += max(0, strange)
 	res.Lost = len(messages) - res.Delivered
 	res.SubmittedRate = float64(res.Submitted) / res.Seconds
 	if took := last.Sub(r.epoch).Seconds(); took > 0 {
@@ -308,5 +327,5 @@ func (r *pipelineRun) judge(ctx context.Context, res *PipelineResult) error {
 	res.SubmitP50, res.SubmitP99, res.SubmitP999 = q.P50, q.P99, q.P999
 	q = merged([]*latency{ages})
 	res.EndToEndP50, res.EndToEndP99, res.EndToEnd999 = q.P50, q.P99, q.P999
-	return nil
+	return res, nil
 }

@@ -37,7 +37,9 @@ type submitter struct {
 	body, request, answer []byte // used again and again
 
 	accepted []accepted
-	refused  int
+	refused  int         // messages that were not answered as queued
+	unknown  []messageID // of these, those whose answer has an id
+	failed   int         // of these, those of requests that failed as a whole
 	latency  *latency
 }
 
@@ -131,6 +133,7 @@ func (s *submitter) one(began time.Time) error {
 	s.latency.record(int64(time.Since(began)))
 	if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK {
 		s.refused += s.run.Batch
+		s.failed += s.run.Batch
 		if resp.Close {
 			return fmt.Errorf("the proxy answered %s: %s", resp.Status, s.answer)
 		}
@@ -158,22 +161,27 @@ func readInto(b []byte, r io.Reader) ([]byte, error) {
 // errAnswer says that an answer does not say what became of the messages.
 var errAnswer = errors.New("the answer does not have an id for each message that was queued")
 
-// take notes the ids in an answer.
+// take notes the ids in an answer. Behind each is the status of its message.
 func (s *submitter) take(sent time.Time) error {
-	before, rest := len(s.accepted), s.answer
-	for {
+	queued := 0
+	for rest := s.answer; ; {
 		_, after, found := bytes.Cut(rest, []byte(`"message_id":"`))
 		if !found {
 			break
 		}
 		id, ok := parseMessageID(after)
-		if !ok {
+		_, status, found := bytes.Cut(after, []byte(`"status":"`))
+		if !ok || !found {
 			return errAnswer
 		}
-		s.accepted = append(s.accepted, accepted{id, sent})
-		rest = after
+		if bytes.HasPrefix(status, []byte(`queued"`)) {
+			s.accepted = append(s.accepted, accepted{id, sent})
+			queued++
+		} else {
+			s.unknown = append(s.unknown, id)
+		}
+		rest = status
 	}
-	queued := len(s.accepted) - before
 	if got := bytes.Count(s.answer, []byte(`"status":"queued"`)); got != queued || queued > s.run.Batch {
 		return errAnswer
 	}
