@@ -29,7 +29,7 @@ mkdir -p main_server/certs main_server/crl proxy/certs worker/certs
 cd main_server/certs
 openssl genrsa -out ca.key 4096
 openssl req -x509 -new -nodes -key ca.key -sha256 -days 3650 -out ca.crt -subj "/CN=MessageBrokerCA"
-for name in localhost proxy worker stolen; do
+for name in localhost proxy worker acme-01 stolen; do
 	openssl genrsa -out $name.key 2048
 	openssl req -new -key $name.key -out $name.csr -subj "/CN=$name"
 	openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out $name.crt -days 365 -sha256
@@ -247,6 +247,13 @@ func (a *acceptance) run() {
 	a.Logf("refused after %v", time.Since(began).Round(time.Millisecond))
 	if status, answer := a.submit("proxy"); status != "403" {
 		a.Errorf("a revoked certificate is answered %s: %s", status, answer)
+	}
+	// A proxy whose own name is revoked takes nothing, and says why.
+	if status, answer := a.submit("acme-01"); status != "503" {
+		a.Errorf("a revoked proxy answers %s: %s", status, answer)
+	}
+	if out, _ := a.try("curl -s --cacert main_server/certs/ca.crt https://localhost:8001/health"); !strings.Contains(out, `"certificate":"revoked"`) {
+		a.Errorf("the health of a revoked proxy is %s", out)
 	}
 	if s := a.states(); s["delivered"] != len(ids) || len(s) != 1 {
 		a.Errorf("in the end the rows are %v", s)

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
@@ -150,6 +151,9 @@ func TestRolesFail(t *testing.T) {
 		{"authority's key away", (*failing).authorityKeyAway},
 		{"encryption key away", (*failing).encryptionKeyAway},
 		{"list of revocations damaged", (*failing).listDamaged},
+		{"store full", (*failing).storeFull},
+		{"hostile input", (*failing).hostileInput},
+		{"names that differ in case", (*failing).namesInCase},
 	} {
 		if !t.Run(tt.name, func(t *testing.T) {
 			sub := *f
@@ -409,6 +413,105 @@ func (f *failing) listDamaged() {
 	f.delivered("damaged-list")
 	write("thief\n")
 	f.until("the main server is healthy again", func() bool { return f.health(pipelineproc.Main) == "healthy" })
+}
+
+// storeFull lets the broker reach its limit of messages.
+func (f *failing) storeFull() {
+	restart := func(limit string) {
+		f.Helper()
+		f.Set("SEALMQ_LIMITS_MESSAGES=" + limit)
+		if err := f.Stop(f.Context(), pipelineproc.Broker); err != nil {
+			f.Fatal(err)
+		}
+		f.start(pipelineproc.Broker)
+		f.until("the proxy sees the broker", func() bool { return f.health(pipelineproc.Proxy) == "healthy" })
+	}
+	f.Kill(pipelineproc.Worker)
+	f.accept("before-full")
+	restart("1")
+	for range 3 {
+		if status, took := f.submit("full"); status != http.StatusServiceUnavailable || took > 2*time.Second {
+			f.Errorf("a full store: answered %d after %v", status, took)
+		}
+	}
+	restart("1000000")
+	f.start(pipelineproc.Worker)
+	f.accept("full")
+	f.delivered("before-full", "full")
+}
+
+// hostileInput submits what tries to be something else than a text.
+func (f *failing) hostileInput() {
+	post := func(body string, header ...string) int {
+		f.Helper()
+		req, err := http.NewRequestWithContext(f.Context(), http.MethodPost, f.URL(pipelineproc.Proxy)+"/submit", strings.NewReader(body))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := f.http.Do(req)
+		if err != nil {
+			f.Fatal(err)
+		}
+		defer resp.Body.Close()
+		io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode
+	}
+	texts := []string{`'; DROP TABLE messages; --`, `" OR 1=1 --`, `<script>alert(1)</script>`, `{{.}} ${7*7} %s %n`, "\u202eright to left", `../../etc/passwd`}
+	for i, text := range texts {
+		body, err := json.Marshal(map[string]any{"sender_number": "+4915200000000", "message_body": text, "message_id": fmt.Sprint("hostile-", i),
+			"metadata": map[string]string{text: text}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		if got := post(string(body), "X-Client-Cert-CN", "somebody-else", "X-Client-ID", "somebody-else", "X-Forwarded-For", text); got != http.StatusAccepted {
+			f.Errorf("%q is answered %d", text, got)
+		}
+	}
+	main, err := mainapi.NewClientWithResponses(f.URL(pipelineproc.Main), mainapi.WithHTTPClient(f.admin))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i, text := range texts {
+		key := fmt.Sprint("hostile-", i)
+		f.delivered(key)
+		page, err := main.SearchMessagesWithResponse(f.Context(), mainapi.MessageSearch{ClientKey: key})
+		if err != nil || page.JSON200 == nil || len(page.JSON200.Items) != 1 {
+			f.Fatalf("%s: %v %s", key, err, page.Body)
+		}
+		m := page.JSON200.Items[0]
+		r, err := main.GetMessageContentWithResponse(f.Context(), m.ClientID, m.MessageID)
+		if err != nil || r.JSON200 == nil || r.JSON200.MessageBody != text || m.ClientID != "acme-01" {
+			f.Errorf("%q of acme-01 came back as %+v, %v", text, r.JSON200, err)
+		}
+	}
+	for body, want := range map[string]int{
+		`{"sender_number":"+4915200000000","message_body":"` + strings.Repeat("x", 8<<20) + `"}`: http.StatusRequestEntityTooLarge,
+		"{\"sender_number\":\"+4915200000000\",\"message_body\":\"\xff\xfe\"}":                   0,
+		`{"sender_number":1,"message_body":true}`:                                                0,
+		strings.Repeat("[", 100_000):                                                             0,
+		"":                                                                                       0,
+	} {
+		if got := post(body); got != want && (want != 0 || got < 400 || got >= 500) {
+			f.Errorf("%.60q is answered %d", body, got)
+		}
+	}
+}
+
+// namesInCase submits with two certificates whose names differ in case only.
+func (f *failing) namesInCase() {
+	upper := *f
+	upper.http = f.client("Acme-01")
+	f.accept("case")
+	upper.accept("case")
+	for _, client := range []string{"acme-01", "Acme-01"} {
+		f.until(client+" has one message", func() bool {
+			_, body := f.get("/api/v1/messages?client_key=case&client_id=" + client)
+			return bytes.Count(body, []byte(`"status":"delivered"`)) == 1 && bytes.Contains(body, []byte(`"client_id":"`+client+`"`))
+		})
+	}
 }
 
 // TestDatabaseFails takes the database away and brings it back. No role is started again.

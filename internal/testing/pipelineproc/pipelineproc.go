@@ -50,6 +50,7 @@ type Pipeline struct {
 
 	mu    sync.Mutex
 	procs map[string]*brokerproc.Process // those that run
+	more  []string                       // of Set
 }
 
 // New chooses the addresses. Nothing runs before Start.
@@ -87,10 +88,19 @@ func (p *Pipeline) URL(role string) string {
 
 // Env are the settings of all processes.
 func (p *Pipeline) Env() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return append([]string{
 		"SEALMQ_SERVER_ADDR=" + p.addrs[Broker], "SEALMQ_MAIN_ADDR=" + p.addrs[Main], "SEALMQ_PROXY_ADDR=" + p.addrs[Proxy], "SEALMQ_WORKER_ADDR=" + p.addrs[Worker],
 		"SEALMQ_PIPELINE_BROKER=" + p.addrs[Broker], "SEALMQ_PIPELINE_MAIN=" + p.URL(Main), "SEALMQ_LOG_FORMAT=json",
-	}, p.cfg.Env...)
+	}, append(slices.Clip(p.cfg.Env), p.more...)...)
+}
+
+// Set changes settings, such as SEALMQ_LOG_LEVEL=debug, of what is started from now on.
+func (p *Pipeline) Set(env ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.more = append(p.more, env...)
 }
 
 // Start starts a role and returns when it is ready.
