@@ -21,6 +21,10 @@ type Queue interface {
 	Consumer(worker string) (Consumer, error)
 	// Counts tells how much there is of what.
 	Counts(ctx context.Context) (Counts, error)
+	// Waiting looks at up to limit items that wait for a worker, without taking them: at the
+	// first ones if from is 0, or at those behind an earlier look, which returned it as next.
+	// What is no item is left out. next is from if nothing waits there.
+	Waiting(ctx context.Context, from uint64, limit int) (items []Item, next uint64, err error)
 	// Dead lists up to limit dead items, the oldest first.
 	Dead(ctx context.Context, limit int) ([]DeadItem, error)
 	// Requeue puts dead items back to the end of the queue, with their attempts counted

@@ -48,6 +48,7 @@ import (
 // pipelineNode is what the roles of the pipeline share.
 type pipelineNode struct {
 	store       *records.Store
+	queue       pipeline.Queue // as the main server sees it
 	keys        *mainserver.Keys
 	idKey       []byte
 	service     *mainserver.Service
@@ -72,6 +73,7 @@ func (n *node) pipelineParts() (list []part) {
 		list = append(list, part{name: "listener of the main server", start: n.openMainListener,
 			run:  func(context.Context) error { return n.pipeline.mainServer.Serve() },
 			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }},
+			background("rows of waiting messages", func() error { return nil }, n.registerWaiting),
 			background("re-encryption", func() error { return nil }, n.reencrypt),
 			background("clients of the authority", func() error { return nil }, n.syncClients))
 	}
@@ -299,6 +301,7 @@ func (n *node) openMainListener() error {
 	if err != nil {
 		return err
 	}
+	n.pipeline.queue = queue
 	router, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue,
 		Authority: n.authority, Revocations: n.revoked, Certificate: n.chainOf(sealmq.RoleServer), Audit: audit.NewLog(n.log),
 		Version: buildVersion().Version, Log: n.log})
@@ -307,6 +310,12 @@ func (n *node) openMainListener() error {
 	}
 	n.pipeline.mainServer, err = n.listenHTTPS(sealmq.RoleServer, n.cfg.Main.Addr, router)
 	return cannotListen("main", "main.addr", err)
+}
+
+// registerWaiting makes the rows that proxies have not made.
+func (n *node) registerWaiting(ctx context.Context) error {
+	n.pipeline.service.RegisterWaiting(ctx, n.pipeline.queue)
+	return nil
 }
 
 // signerOf returns the signer of a role's certificate as it is now.

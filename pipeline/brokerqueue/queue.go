@@ -149,6 +149,31 @@ func (q *Queue) Counts(ctx context.Context) (pipeline.Counts, error) {
 		Dead: given.Ready + given.Unacked, Oldest: live.Oldest}, nil
 }
 
+// Waiting implements pipeline.Queue. An item that is too large for the broker to show is left
+// out.
+func (q *Queue) Waiting(ctx context.Context, from uint64, limit int) (items []pipeline.Item, next uint64, err error) {
+	conn, err := q.ready(ctx)
+	if err != nil {
+		return nil, from, err
+	}
+	page, err := conn.Peek(ctx, name, from, min(limit, sealmq.MaxPeek))
+	if err != nil {
+		return nil, from, q.lookAt(err)
+	}
+	next = from
+	for i := range page {
+		hidden := len(page[i].Body)+len(page[i].BodyBytes) == 0 && page[i].Size > 0
+		if hidden && i > 0 {
+			break // it may be shown at the front of a page
+		}
+		next = page[i].Seq + 1
+		if it, err := pipeline.ParseItem(page[i].Body); err == nil {
+			items = append(items, it)
+		}
+	}
+	return items, next, nil
+}
+
 // Dead implements pipeline.Queue. Of an item that is too large for the broker to show it has
 // the id only.
 func (q *Queue) Dead(ctx context.Context, limit int) ([]pipeline.DeadItem, error) {

@@ -73,6 +73,15 @@ func (q *queue) Requeue(_ context.Context, ids []string) (n int, err error) {
 	return n, nil
 }
 
+// Waiting shows what waits; its positions are indexes.
+func (q *queue) Waiting(_ context.Context, from uint64, limit int) (items []pipeline.Item, next uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	next = min(from, uint64(len(q.ready)))
+	items = slices.Clone(q.ready[next:min(next+uint64(limit), uint64(len(q.ready)))])
+	return items, next + uint64(len(items)), q.err
+}
+
 func (*queue) Enqueue(context.Context, []pipeline.Item) ([]pipeline.EnqueueResult, error) {
 	panic("the main server puts nothing into the queue")
 }

@@ -23,8 +23,8 @@ const (
 )
 
 // registrar tells the main server of queued messages, so that their rows are there before
-// a worker delivers them. It is bounded: what finds no room is not registered, and gets its
-// row with its delivery.
+// a worker delivers them. It is bounded: what finds no room is not registered, and the main
+// server finds it in the queue, or it gets its row with its delivery.
 type registrar struct {
 	main    pipeline.Main
 	max     int

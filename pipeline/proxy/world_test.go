@@ -88,8 +88,11 @@ func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
 func (*queue) Consumer(string) (pipeline.Consumer, error)             { return nil, errors.New("no") }
 func (*queue) Dead(context.Context, int) ([]pipeline.DeadItem, error) { return nil, nil }
 func (*queue) Requeue(context.Context, []string) (int, error)         { return 0, nil }
-func (*queue) Close() error                                           { return nil }
-func (q *queue) set(f func())                                         { q.mu.Lock(); defer q.mu.Unlock(); f() }
+func (*queue) Waiting(context.Context, uint64, int) ([]pipeline.Item, uint64, error) {
+	return nil, 0, nil
+}
+func (*queue) Close() error   { return nil }
+func (q *queue) set(f func()) { q.mu.Lock(); defer q.mu.Unlock(); f() }
 func (q *queue) stored() []pipeline.Item {
 	q.mu.Lock()
 	defer q.mu.Unlock()

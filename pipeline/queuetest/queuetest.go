@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) (again func() pipeline.Queue, put
 		"release":           (*suite).release,
 		"dead and requeued": (*suite).deadAndRequeued,
 		"malformed":         (*suite).malformed,
+		"waiting":           (*suite).waiting,
 		"closed consumer":   (*suite).closedConsumer,
 		"several consumers": (*suite).severalConsumers,
 		"large items":       (*suite).largeItems,
@@ -215,6 +216,46 @@ func (s *suite) release() {
 		}
 		s.finish(c, pipeline.Release, 0, "", taken...)
 	}
+}
+
+// waiting: what no worker has is shown in pages, in order, and stays.
+func (s *suite) waiting() {
+	var items []pipeline.Item
+	for i := range 250 {
+		items = append(items, item(fmt.Sprintf("m-%03d", i)))
+	}
+	s.enqueue(pipeline.Stored, items...)
+	c := s.consumer(s.q)
+	s.take(c, 250)
+	if list, next, err := s.q.Waiting(s.ctx, 0, 10); len(list) > 0 || next != 0 || err != nil {
+		s.Errorf("a worker has everything: %d shown, next %d, error %v", len(list), next, err)
+	}
+	if err := c.Close(); err != nil {
+		s.Fatal(err)
+	}
+	s.counts(250, 0, 0, 0)
+	var from uint64
+	for seen := 0; seen < 250; {
+		list, next, err := s.q.Waiting(s.ctx, from, 120)
+		if err != nil || len(list) == 0 || len(list) > 120 || next <= from {
+			s.Fatalf("%d of 250 are shown; then %d, next %d after %d, error %v", seen, len(list), next, from, err)
+		}
+		for _, it := range list {
+			if it.MessageID != items[seen].MessageID || string(it.Sealed) != string(items[seen].Sealed) || it.ClientID != items[seen].ClientID {
+				s.Fatalf("item %d is shown as %+v", seen, it)
+			}
+			seen++
+		}
+		from = next
+	}
+	if list, next, err := s.q.Waiting(s.ctx, from, 10); len(list) > 0 || next != from || err != nil {
+		s.Errorf("at the end: %d shown, next %d, error %v", len(list), next, err)
+	}
+	s.enqueue(pipeline.Stored, item("later"))
+	if list, _, err := s.q.Waiting(s.ctx, from, 10); len(list) != 1 || list[0].MessageID != "later" {
+		s.Errorf("%+v, error %v", list, err)
+	}
+	s.counts(251, 0, 0, 0)
 }
 
 func (s *suite) deadAndRequeued() {
