@@ -181,7 +181,7 @@ func (d *description) tasks() (list []task) {
 	return list
 }
 
-var plurals = map[string]string{"admin": "administrators", "proxy": "proxies", "worker": "workers"}
+var plurals = map[string]string{"admin": "administrators", "proxy": "proxies", "worker": "workers", "server": "brokers"}
 
 // who may call an operation, in words.
 func (d *description) who(o, callers *yaml.Node) string {
@@ -198,7 +198,10 @@ func (d *description) who(o, callers *yaml.Node) string {
 	for _, c := range callers.Content {
 		words = append(words, plurals[c.Value])
 	}
-	return strings.Join(words, " and ")
+	if n := len(words) - 1; n > 0 {
+		return strings.Join(words[:n], ", ") + " and " + words[n]
+	}
+	return words[0]
 }
 
 func anchor(title string) string {
