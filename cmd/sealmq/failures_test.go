@@ -232,11 +232,18 @@ func (f *failing) malformed() {
 	f.publish("junk-1", `{"message_id":"junk-1","neither":"number nor text"}`)
 	f.publish("junk-2", `{"message_id":"junk-2","client_id":"acme-01","sealed":{"v":1},"enc":"hpke-v1","queued_at":"2026-01-01T00:00:00Z"}`)
 	f.until("both are dead", func() bool { return f.queue().Dead == dead+2 })
-	if _, body := f.get("/api/v1/queue/dead"); !bytes.Contains(body, []byte("malformed")) {
-		f.Errorf("the dead items have no reason: %s", body)
-	}
+	f.deadWith("malformed")
 	f.accept("behind-junk")
 	f.delivered("behind-junk")
+}
+
+// deadWith waits for a dead item with a reason. It is counted a moment before it can be listed.
+func (f *failing) deadWith(reason string) {
+	f.Helper()
+	f.until("a dead item has the reason "+reason, func() bool {
+		_, body := f.get("/api/v1/queue/dead")
+		return bytes.Contains(body, []byte(reason))
+	})
 }
 
 func (f *failing) attemptsUsedUp() {
@@ -256,9 +263,7 @@ func (f *failing) attemptsUsedUp() {
 	if _, body := f.get("/api/v1/messages?client_key=tried"); !bytes.Contains(body, []byte(`"status":"failed"`)) {
 		f.Errorf("its row does not say so: %s", body)
 	}
-	if _, body := f.get("/api/v1/queue/dead"); !bytes.Contains(body, []byte("max_attempts_exceeded")) {
-		f.Errorf("the dead items have no reason: %s", body)
-	}
+	f.deadWith("max_attempts_exceeded")
 	resp, err := f.admin.Post(f.URL(pipelineproc.Main)+"/api/v1/queue/dead/requeue", "application/json", strings.NewReader(`{"all":true}`))
 	if err != nil {
 		f.Fatal(err)
