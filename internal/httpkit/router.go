@@ -44,6 +44,9 @@ type Config struct {
 	// CertificateSeen is called with the result of looking at who makes a request: missing,
 	// valid, revoked, expired, untrusted, or the Source that Authenticate gave. It may be nil.
 	CertificateSeen func(result string)
+	// Denied is called for each request whose caller is not let in, before its answer.
+	// The caller is empty if it is not known. It may be nil.
+	Denied func(r *http.Request, endpoint string, c Caller, e *Error)
 	// Registry takes the metrics; nil keeps none.
 	Registry prometheus.Registerer
 	// Log gets a line for each request: 5xx as warnings, other errors as information, the
@@ -174,6 +177,8 @@ func (ro *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := ro.router.admit(r, q)
 	if err == nil {
 		err = ro.checkBody(w, r, q)
+	} else if e := ErrorOf(err); ro.router.cfg.Denied != nil && (e.Code == CodeAuthentication || e.Code == CodeAuthorization) {
+		ro.router.cfg.Denied(r, ro.options.Endpoint, q.caller, e)
 	}
 	if err != nil {
 		WriteError(w, r, err)

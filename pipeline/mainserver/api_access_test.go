@@ -1,6 +1,7 @@
 package mainserver_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/ca"
 )
 
 // TestRoutesAreForTheirRoles asks every route as every role.
@@ -130,4 +132,38 @@ func callers(t *testing.T) map[string]string {
 		}
 	}
 	return of
+}
+
+// TestDeniedRequestsAreOnRecord: who was not let in where, and no more of them than there is
+// room for.
+func TestDeniedRequestsAreOnRecord(t *testing.T) {
+	s := newServer(t, nil)
+	stolen := s.as(sealmq.RoleWorker)
+	s.ask(s.as(sealmq.RoleClient), "GET", "/api/v1/messages", "")
+	s.ask(s.as(""), "GET", "/admin/stats?search=secret", "")
+	_, err := s.authority.Revoke(ca.Revocation{Name: "worker-test"})
+	s.must(err)
+	s.revoked.Refresh()
+	s.ask(stolen, "GET", "/internal/revocations", "")
+	list := s.want(200, "GET", "/api/v1/audit?event_type=auth_denied", "")
+	var got []string
+	for _, e := range list.items() {
+		details, _ := e["details"].(map[string]any)
+		got = append(got, fmt.Sprintf("%v %v: %v", e["client_id"], details["endpoint"], details["reason"]))
+	}
+	want := []string{
+		"worker-test /internal/revocations: Client certificate has been revoked",
+		"<nil> /admin/stats: Invalid or missing client certificate",
+		"client-test /api/v1/messages: The role of this identity may not do this",
+	}
+	if !slices.Equal(got, want) || strings.Contains(list.body, "secret") {
+		t.Errorf("%q\n%s", got, list.body)
+	}
+	for range 80 {
+		s.ask(s.as(""), "GET", "/admin/stats", "")
+	}
+	list = s.want(200, "GET", "/api/v1/audit?event_type=auth_denied&limit=500", "")
+	if n := len(list.items()); n != 60 {
+		t.Errorf("%d records", n)
+	}
 }

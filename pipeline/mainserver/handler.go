@@ -72,6 +72,7 @@ type handler struct {
 
 	admin     sync.Mutex // so that an act and the look before it go together
 	retention sync.Mutex
+	denials   denials
 }
 
 var _ mainapi.StrictServerInterface = (*handler)(nil)
@@ -97,7 +98,7 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	h.addMetrics()
 	identifier := mtls.NewIdentifier(cfg.Authority.Root())
 	identifier.Revocation = cfg.Revocations.Peers()
-	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now})
+	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Denied: h.denied})
 	mainapi.HandlerWithOptions(
 		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: httpkit.WriteError,
