@@ -25,7 +25,8 @@ type opening struct {
 // before from are among them. from and seq are what Applied said when the caller took its
 // last checkpoint: everything before from was synced, and seq is the sequence of the first
 // record there. Without a checkpoint both are 0. A payload is valid until the next record.
-// An error ends the loop. The loop must be run once, and to its end, before Begin.
+// An error ends the loop. Before Begin the loop must be run to its end; after another one
+// only the last counts.
 func (j *Journal) Replay(from Position, seq uint64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		o := j.opening
@@ -35,6 +36,9 @@ func (j *Journal) Replay(from Position, seq uint64) iter.Seq2[Record, error] {
 		o.err = o.sc.run(gens[first:], yield)
 	}
 }
+
+// Damaged reports whether what Replay read has damage that Begin would report.
+func (j *Journal) Damaged() bool { return len(j.opening.sc.judge(&Report{})) > 0 }
 
 // Begin ends what Open began: from then on records can be appended. A hole, in which no valid
 // record starts, was promised if it begins below the largest offset that a valid mark or the

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/enginetest"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
@@ -377,4 +378,81 @@ func TestLostTailWithoutIndex(t *testing.T) {
 	if _, err := local.Open(r.cfg); !errors.As(err, &damage) || !strings.Contains(err.Error(), `messages of queue "q"`) {
 		t.Errorf("opened with %v", err)
 	}
+}
+
+// TestLostCheckpointBehindAGap: a segment in the middle was released, and with it went the
+// declaration of a queue, and the deletion of a queue whose name is used again. Only the
+// checkpoint said that it was not needed.
+func TestLostCheckpointBehindAGap(t *testing.T) {
+	put := 0
+	r := newRig(t, nil)
+	declare(t, r.Engine, "q", nil)
+	declare(t, r.Engine, "temp", nil)
+	fill := func(queue string) { // a segment and a half
+		for range 24 {
+			put++
+			r.put(fmt.Sprint(queue, put), strings.Repeat("x", 1000), queue)
+		}
+	}
+	fill("q")
+	s := r.consumer("q")
+	all := r.take(s, 24)
+	if err := r.settle(s, engine.Ack, all[8:]...); err != nil { // among it what is in the second segment
+		t.Fatal(err)
+	}
+	s.Close(true)
+	declare(t, r.Engine, "busy", nil)
+	s = r.consumer("busy")
+	defer s.Close(true)
+	done := make(chan error, 1)
+	r.DeleteQueue("temp", 0, func(_ int, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	declare(t, r.Engine, "temp", nil)
+	r.eventually("the second segment is released", func() bool {
+		fill("busy")
+		if err := r.settle(s, engine.Ack, r.take(s, 1000)...); err != nil {
+			t.Fatal(err)
+		}
+		return !generations(t, r.fs.Snapshot())[2]
+	})
+	fill("temp")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !generations(t, r.fs)[1] {
+		t.Fatal("the first segment was released")
+	}
+	if err := errors.Join(r.fs.Remove(storeDir+"/checkpoint"), r.fs.SyncDir(storeDir)); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := local.Open(r.cfg); err == nil || !strings.Contains(err.Error(), "checkpoint") {
+		t.Fatalf("opened with %v, %v", e, err)
+	}
+	for _, r.cfg.Quarantine = range []bool{true, false} {
+		r.open()
+		for queue, want := range map[string]int{"q": 8, "temp": 24} {
+			if info, err := r.Queue(queue); err != nil || info.Ready < want {
+				t.Errorf("queue %s has %d messages, %v", queue, info.Ready, err)
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// generations returns the generations of the segments of a store.
+func generations(t *testing.T, fs *faultfs.FS) map[uint64]bool {
+	t.Helper()
+	in, err := local.Inspect(fs, storeDir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[uint64]bool{}
+	for _, s := range in.Segments {
+		out[s.Generation] = true
+	}
+	return out
 }

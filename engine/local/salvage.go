@@ -55,10 +55,24 @@ func (r *recovery) loseCheckpoint(err error) error {
 }
 
 // checkForLostCheckpoint notices a checkpoint that is missing. Segments are released only
-// after a checkpoint, so the first one is there if there never was any.
+// after a checkpoint, so they are all there if there never was any. The declaration of a queue
+// may have been in one that is not, so a start that goes on needs the definitions first.
 func (r *recovery) checkForLostCheckpoint(gens []uint64) error {
-	if r.cp.at > 0 || len(gens) == 0 || gens[0] == 1 || len(r.definitions)+len(r.index) == 0 {
+	if r.cp.at > 0 || len(gens) == 0 || len(r.definitions)+len(r.index) == 0 {
 		return nil
+	}
+	if gens[0] == 1 {
+		if !r.e.cfg.Quarantine {
+			return nil // the journal refuses, and explain adds why
+		}
+		for _, err := range r.e.j.Replay(0, 0) {
+			if err != nil {
+				return err
+			}
+		}
+		if !r.e.j.Damaged() {
+			return nil
+		}
 	}
 	return r.loseCheckpoint(damaged(r.e.files.path(checkpointName), "it is missing"))
 }
