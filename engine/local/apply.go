@@ -139,18 +139,19 @@ func (r *recovery) add(n *indexEntry) {
 	}
 }
 
-// addAgain takes the later one of two records of a copy.
+// addAgain takes the later one of two records of a copy. But a message that comes again, because
+// the checkpoint was lost, may have its later record in a segment that was released.
 func (r *recovery) addAgain(q *queue, have *entry, n *indexEntry) {
-	earlier := n.place.Pos
-	if n.place.Pos > have.pos() {
-		earlier = have.pos()
+	other := n.place.Pos
+	if n.place.Pos > have.pos() && r.gens[n.place.Pos.Generation()] {
+		other = have.pos()
 		more := int64(n.body) - int64(have.body)
 		q.bytes += more
 		q.readyBytes += more
 		have.body = uint32(n.body)
 		have.setPlace(n.place)
 	}
-	r.e.state.use(earlier.Generation()).live--
+	r.e.state.use(other.Generation()).live--
 }
 
 // lived reports whether a copy lived at the checkpoint.
