@@ -12,8 +12,13 @@ import (
 	"github.com/sealmq/sealmq/pipeline"
 )
 
-// maxPending bounds the messages that wait for the queue in memory.
-const maxPending = 20 * pipeline.MaxBatch
+const (
+	// maxPending bounds the messages that wait for the queue in memory.
+	maxPending = 20 * pipeline.MaxBatch
+	// maxCallBytes bounds one call, unless a submission is larger alone: a call has to be
+	// done within enqueueTimeout.
+	maxCallBytes = 8 << 20
+)
 
 // enqueuer groups submissions into calls of Queue.Enqueue. There is one call at a time and
 // no timer: what arrives while it runs is the next one.
@@ -29,6 +34,7 @@ type enqueuer struct {
 // submission is what one request enqueues.
 type submission struct {
 	items   []pipeline.Item
+	bytes   int
 	results []pipeline.EnqueueResult
 	since   time.Time
 	done    chan struct{}
@@ -39,6 +45,9 @@ type submission struct {
 // another goroutine.
 func (e *enqueuer) enqueue(items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
 	s := &submission{items: items, since: time.Now()}
+	for i := range items {
+		s.bytes += len(items[i].Sealed)
+	}
 	e.mu.Lock()
 	if e.busy {
 		if e.waiting+len(items) > maxPending {
@@ -78,10 +87,13 @@ func (e *enqueuer) drain() {
 			e.mu.Unlock()
 			return
 		}
-		n, size := 0, 0
-		for n < len(e.pending) && (n == 0 || size+len(e.pending[n].items) <= pipeline.MaxBatch) {
-			size += len(e.pending[n].items)
-			n++
+		n, size, bytes := 0, 0, 0
+		for ; n < len(e.pending); n++ {
+			s := e.pending[n]
+			if n > 0 && (size+len(s.items) > pipeline.MaxBatch || bytes+s.bytes > maxCallBytes) {
+				break
+			}
+			size, bytes = size+len(s.items), bytes+s.bytes
 		}
 		group := e.pending[:n:n]
 		e.pending = e.pending[n:]

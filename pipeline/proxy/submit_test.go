@@ -413,6 +413,38 @@ func TestSubmissionsAreGrouped(t *testing.T) {
 	}
 }
 
+// TestCallsAreBoundedInBytes: long texts that arrive together are not one call that takes too
+// long.
+func TestCallsAreBoundedInBytes(t *testing.T) {
+	w := newWorld(t, func(_ *world, c *proxy.Config) { c.MaxBody = pipeline.MaxBody }).ready()
+	hold := make(chan struct{}, 1)
+	w.queue.set(func() { w.queue.hold = hold })
+	c := w.as("acme-01")
+	long := strings.Replace(good, "Test message", strings.Repeat("€", pipeline.MaxBody), 1)
+	var wg sync.WaitGroup
+	for range 48 {
+		wg.Go(func() { w.try(c, "POST", "/submit", long) })
+	}
+	w.eventually("the requests do not come", func() bool {
+		w.queue.mu.Lock()
+		defer w.queue.mu.Unlock()
+		return w.proxy.Pending() == 47 || len(w.queue.calls) > 1 // a slow machine
+	})
+	close(hold)
+	wg.Wait()
+	w.queue.mu.Lock()
+	defer w.queue.mu.Unlock()
+	for _, items := range w.queue.calls {
+		bytes := 0
+		for _, it := range items {
+			bytes += len(it.Sealed)
+		}
+		if bytes > 8<<20 {
+			t.Errorf("a call has %d messages of %d bytes", len(items), bytes)
+		}
+	}
+}
+
 func TestRateLimit(t *testing.T) {
 	w := newWorld(t, func(_ *world, c *proxy.Config) {
 		c.Rate = &httpkit.Rate{PerSecond: 1, Burst: 3}
