@@ -34,8 +34,10 @@ const (
 	// RetryInterval is the default time between two deliveries of one item.
 	RetryInterval = 30 * time.Second
 	// MinNumber and MaxNumber bound the length of a number, its plus sign included.
-	MinNumber = 8
-	MaxNumber = 16
+	// DefaultMinNumber is the default of the shortest one that is taken.
+	MinNumber        = 3
+	DefaultMinNumber = 8
+	MaxNumber        = 16
 )
 
 // DefaultDomain is the domain of messages that name none.
@@ -126,15 +128,15 @@ var (
 	domain    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$`)
 )
 
-// CheckNumber checks a phone number: E.164 in ASCII, MinNumber to MaxNumber characters
-// long. The error is a *FieldError.
-func CheckNumber(s string) error {
+// CheckNumber checks a phone number: E.164 in ASCII, least to MaxNumber characters long. The
+// error is a *FieldError.
+func CheckNumber(s string, least int) error {
 	switch {
 	case s == "":
 		return &FieldError{"sender_number", "missing", "Field required"}
-	case len(s) < MinNumber || !number.MatchString(s):
+	case len(s) < least || !number.MatchString(s):
 		return &FieldError{"sender_number", "value_error",
-			`Invalid phone number format. Must match E.164 format: ^\+[1-9][0-9]{1,14}$, 8 to 16 characters`}
+			fmt.Sprintf(`Invalid phone number format. Must match E.164 format: ^\+[1-9][0-9]{1,14}$, %d to %d characters`, least, MaxNumber)}
 	}
 	return nil
 }

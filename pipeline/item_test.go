@@ -11,14 +11,14 @@ import (
 func TestCheckNumber(t *testing.T) {
 	for _, good := range []string{"+4915200000000", "+4915211111111", "+1234567890", "+1234567890123",
 		"+44123456789", "+19876543210", "+442012345678", "+1234567", "+123456789012345"} {
-		if err := pipeline.CheckNumber(good); err != nil {
+		if err := pipeline.CheckNumber(good, pipeline.DefaultMinNumber); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
 	for _, bad := range []string{"", "1234567890", "123456789", "+abc123", "+123", "+0123456789", "+1-234-567-890",
 		"+1 234 567 890", "+1234567890123456", "+1234567890\n", "+١٢٣٤٥٦٧٨٩٠", "+123456\x00", "++1234567", " +1234567890"} {
 		var field *pipeline.FieldError
-		if err := pipeline.CheckNumber(bad); !errors.As(err, &field) || field.Field != "sender_number" {
+		if err := pipeline.CheckNumber(bad, pipeline.DefaultMinNumber); !errors.As(err, &field) || field.Field != "sender_number" {
 			t.Errorf("%q: got %v, want a FieldError", bad, err)
 		}
 	}

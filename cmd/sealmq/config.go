@@ -92,9 +92,10 @@ type MetricsConfig struct {
 // PipelineConfig is what the roles of the pipeline have in common, and where they find each
 // other if they run in several processes.
 type PipelineConfig struct {
-	Broker  string `key:"broker" check:"address|"`
-	Main    string `key:"main"`
-	MaxBody int    `key:"max_body" check:"1..65_536"`
+	Broker    string `key:"broker" check:"address|"`
+	Main      string `key:"main"`
+	MaxBody   int    `key:"max_body" check:"1..65_536"`
+	MinNumber int    `key:"min_number" check:"3..16"`
 }
 
 // ProxyConfig is the role that takes messages.

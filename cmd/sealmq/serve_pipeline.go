@@ -282,7 +282,7 @@ func (n *node) openService() error {
 		return err
 	}
 	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener, IDKey: n.pipeline.idKey,
-		MaxBody: n.cfg.Pipeline.MaxBody, TakeClear: n.cfg.Main.Unsealed == "take", Log: n.log})
+		MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber, TakeClear: n.cfg.Main.Unsealed == "take", Log: n.log})
 	return err
 }
 
@@ -361,7 +361,7 @@ func (n *node) openProxy() error {
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
 		Revocation: n.revoked, Peers: n.revoked.Peers(), Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}},
-		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody,
+		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: registry, Log: n.log,
 	})

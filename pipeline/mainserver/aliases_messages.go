@@ -26,7 +26,7 @@ func (a *aliases) addMessages() {
 const maxBodyBytes = 4 * pipeline.MaxBody
 
 // itemIn reads a message of the design documents. Without its payload it has an id only.
-func itemIn(f *fields, payload bool) (it pipeline.Item) {
+func (a *aliases) itemIn(f *fields, payload bool) (it pipeline.Item) {
 	it.MessageID = f.text("message_id", 36, true)
 	if it.MessageID != "" {
 		f.check("message_id", pipeline.CheckMessageID(it.MessageID))
@@ -46,7 +46,7 @@ func itemIn(f *fields, payload bool) (it pipeline.Item) {
 	it.SenderNumber = f.text("sender_number", 64, payload)
 	it.MessageBody = f.text("message_body", maxBodyBytes, payload)
 	if it.SenderNumber != "" {
-		f.check("sender_number", pipeline.CheckNumber(it.SenderNumber))
+		f.check("sender_number", pipeline.CheckNumber(it.SenderNumber, a.h.cfg.Service.cfg.MinNumber))
 	}
 	switch m := f.o["metadata"].(type) {
 	case nil:
@@ -83,7 +83,7 @@ func (a *aliases) register(r *http.Request) (any, error) {
 		return nil, err
 	}
 	f := fieldsIn(o)
-	it := itemIn(f, true)
+	it := a.itemIn(f, true)
 	if o["enqueue"] == true {
 		f.wrong("value_error", "enqueue", "A registered message is not put into the queue; submit it to a proxy")
 	}
@@ -130,7 +130,7 @@ type batchResult struct {
 }
 
 // entries are the messages of a batch; a bad one has its result at once.
-func entries(r *http.Request, payload bool) (o map[string]any, items []pipeline.Item, results []batchResult, err error) {
+func (a *aliases) entries(r *http.Request, payload bool) (o map[string]any, items []pipeline.Item, results []batchResult, err error) {
 	if o, err = object(r); err != nil {
 		return nil, nil, nil, err
 	}
@@ -142,7 +142,7 @@ func entries(r *http.Request, payload bool) (o map[string]any, items []pipeline.
 	for i, v := range list {
 		m, _ := v.(map[string]any)
 		f := fieldsIn(m, "messages", i)
-		items[i] = itemIn(f, payload)
+		items[i] = a.itemIn(f, payload)
 		if err := f.err(); err != nil {
 			results[i] = batchResult{MessageID: items[i].MessageID, Status: pipeline.StatusInvalid, Error: httpkit.ErrorOf(err).Message}
 		}
@@ -176,7 +176,7 @@ func fill(results []batchResult, items []pipeline.Item, call func([]pipeline.Ite
 }
 
 func (a *aliases) registerBatch(r *http.Request) (any, error) {
-	_, items, results, err := entries(r, true)
+	_, items, results, err := a.entries(r, true)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (a *aliases) deliver(r *http.Request) (any, error) {
 		return nil, err
 	}
 	f := fieldsIn(o)
-	it := itemIn(f, false)
+	it := a.itemIn(f, false)
 	worker := f.text("worker_id", maxWorkerName, true)
 	if err := f.err(); err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func (a *aliases) deliver(r *http.Request) (any, error) {
 }
 
 func (a *aliases) deliverBatch(r *http.Request) (any, error) {
-	o, items, results, err := entries(r, false)
+	o, items, results, err := a.entries(r, false)
 	if err != nil {
 		return nil, err
 	}

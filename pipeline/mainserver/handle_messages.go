@@ -38,7 +38,7 @@ func normalNumber(s string) (string, error) {
 	}
 	digits := strings.NewReplacer(" ", "", "-", "").Replace(strings.TrimSpace(s))
 	number := "+" + strings.TrimPrefix(digits, "+")
-	if err := pipeline.CheckNumber(number); err != nil {
+	if err := pipeline.CheckNumber(number, pipeline.MinNumber); err != nil {
 		return "", invalid("sender_number", "A number has 7 to 15 digits after an optional plus sign; blanks and hyphens are ignored")
 	}
 	return number, nil

@@ -41,13 +41,13 @@ var errLongText = errors.New("its text is longer than this main server takes; it
 // open returns the message in an item, or the result for an item that is not taken.
 func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result) {
 	c := pipeline.Content{SenderNumber: it.SenderNumber, MessageBody: it.MessageBody, Metadata: it.Metadata}
-	status, limit := pipeline.StatusInvalid, v.cfg.MaxBody
+	status, limit, least := pipeline.StatusInvalid, v.cfg.MaxBody, v.cfg.MinNumber
 	var err error
 	switch {
 	case it.Enc != "" && it.Enc != pipeline.EncHPKE:
 		err = errors.New("the item is sealed in a way that this version does not know")
 	case it.Enc != "":
-		limit = pipeline.MaxBody
+		limit, least = pipeline.MaxBody, pipeline.MinNumber // what its proxy takes is the proxy's
 		if c, err = pipeline.OpenItem(v.cfg.Opener, it); err != nil {
 			status = judge(err)
 		}
@@ -55,7 +55,7 @@ func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result)
 		err = errors.New("the item is not sealed; main.unsealed in the configuration can let such items in")
 	}
 	if err == nil {
-		err = cmp.Or(pipeline.CheckNumber(c.SenderNumber), pipeline.CheckBody(c.MessageBody, limit))
+		err = cmp.Or(pipeline.CheckNumber(c.SenderNumber, least), pipeline.CheckBody(c.MessageBody, limit))
 	}
 	if err == nil && pipeline.CheckBody(c.MessageBody, v.cfg.MaxBody) != nil { // the proxy has accepted it
 		status, err = pipeline.StatusUnavailable, errLongText

@@ -38,6 +38,9 @@ type Config struct {
 	TakeClear bool
 	// MaxBody is the longest text in code points (default pipeline.DefaultMaxBody).
 	MaxBody int
+	// MinNumber is the length of the shortest number in clear (default
+	// pipeline.DefaultMinNumber).
+	MinNumber int
 	// Registry takes the metrics; nil is one of the service's own.
 	Registry *prometheus.Registry
 	// Now is the time of day (default time.Now).
@@ -63,6 +66,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("a main server needs records, keys and an opener")
 	}
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, pipeline.DefaultMaxBody)
+	cfg.MinNumber = cmp.Or(cfg.MinNumber, pipeline.DefaultMinNumber)
 	if cfg.MaxBody < 1 || cfg.MaxBody > pipeline.MaxBody {
 		return nil, fmt.Errorf("the limit of a text is between 1 and %d characters, not %d", pipeline.MaxBody, cfg.MaxBody)
 	}

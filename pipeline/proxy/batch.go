@@ -30,7 +30,7 @@ func (p *Proxy) submitBatch(w http.ResponseWriter, r *http.Request) {
 	var places []int // of the items in the answer
 	for i := range list {
 		m := &list[i]
-		if m.check(p.cfg.MaxBody); len(m.fields) > 0 {
+		if m.check(p.cfg.MinNumber, p.cfg.MaxBody); len(m.fields) > 0 {
 			out.Results[i] = p.invalid(m)
 			continue
 		}

@@ -368,12 +368,12 @@ func checkValue(v jsontext.Value) string {
 }
 
 // check applies the rules of single values (specification 2.1).
-func (m *message) check(maxBody int) {
+func (m *message) check(minNumber, maxBody int) {
 	switch {
 	case !m.hasNumber:
 		m.refuse("missing", "Field required", "sender_number")
 	case !m.refused("sender_number"):
-		m.note(pipeline.CheckNumber(m.number), "sender_number")
+		m.note(pipeline.CheckNumber(m.number, minNumber), "sender_number")
 	}
 	switch {
 	case !m.hasBody:

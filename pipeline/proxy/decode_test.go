@@ -35,7 +35,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if m.check(pipeline.DefaultMaxBody); len(m.fields) > 0 {
+		if m.check(pipeline.DefaultMinNumber, pipeline.DefaultMaxBody); len(m.fields) > 0 {
 			return
 		}
 		var other struct {

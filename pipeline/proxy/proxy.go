@@ -63,6 +63,9 @@ type Config struct {
 	// MaxBody is the longest text in code points (default pipeline.DefaultMaxBody, at most
 	// pipeline.MaxBody).
 	MaxBody int
+	// MinNumber is the length of the shortest number, its plus sign included (default
+	// pipeline.DefaultMinNumber).
+	MinNumber int
 	// Rate limits each client (default httpkit.DefaultRate a second; PerClient has exceptions).
 	Rate      *httpkit.Rate
 	PerClient map[string]httpkit.Rate
@@ -118,6 +121,7 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, fmt.Errorf("the limit of a text is 1 to %d characters", pipeline.MaxBody)
 	}
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, pipeline.DefaultMaxBody)
+	cfg.MinNumber = cmp.Or(cfg.MinNumber, pipeline.DefaultMinNumber)
 	cfg.MaxBacklog = cmp.Or(cfg.MaxBacklog, DefaultBacklog)
 	cfg.Version = cmp.Or(cfg.Version, "dev")
 	if cfg.FS == nil {

@@ -89,7 +89,7 @@ func (p *Proxy) readMessage(r *http.Request, m *message) error {
 	if err := m.takeHeaderKey(r); err != nil {
 		return err
 	}
-	if m.check(p.cfg.MaxBody); len(m.fields) > 0 {
+	if m.check(p.cfg.MinNumber, p.cfg.MaxBody); len(m.fields) > 0 {
 		return httpkit.Invalid(m.fields...)
 	}
 	return nil

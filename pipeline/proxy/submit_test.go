@@ -71,6 +71,18 @@ func TestSubmit(t *testing.T) {
 	})
 }
 
+// TestShortestNumber: the limit can be configured, and a number is E.164 all the same.
+func TestShortestNumber(t *testing.T) {
+	w := newWorld(t, func(_ *world, c *proxy.Config) { c.MinNumber = 4 }).ready()
+	c := w.as("acme-01")
+	for number, want := range map[string]int{"+123": 202, "+12": 422, "1234": 422, "+0123": 422} {
+		a := w.ask(c, "POST", "/submit", `{"sender_number":"`+number+`","message_body":"x"}`)
+		if a.StatusCode != want || want == 422 && !strings.Contains(a.body, "4 to 16 characters") {
+			t.Errorf("%s: %d %s", number, a.StatusCode, a.body)
+		}
+	}
+}
+
 func TestNumbersAndTexts(t *testing.T) {
 	w := newWorld(t, nil).ready()
 	c := w.as("acme-01")
