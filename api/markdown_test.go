@@ -50,7 +50,8 @@ func TestCodesAgree(t *testing.T) {
 // description is openapi.yaml with the order of its entries.
 type description struct {
 	*testing.T
-	root *yaml.Node
+	root  *yaml.Node
+	shown map[string]bool // answers that several operations have
 	bytes.Buffer
 }
 
@@ -60,7 +61,7 @@ func describe(t *testing.T) *description {
 	if err := yaml.Unmarshal(source, &doc); err != nil {
 		t.Fatal(err)
 	}
-	return &description{T: t, root: doc.Content[0]}
+	return &description{T: t, root: doc.Content[0], shown: make(map[string]bool)}
 }
 
 // refer follows a reference.
@@ -118,6 +119,13 @@ const intro = `# The HTTP API
 The routes of proxy and main server by task, with an example of each. The page is made from [openapi.yaml](../api/openapi.yaml), which servers
 show to programs as ` + "`/openapi.json`" + ` and to people as ` + "`/docs`" + `. The paths and forms of the design documents, such as ` + "`POST /submit`" + `, are in
 [compatibility.md](compatibility.md). [pipeline.md](pipeline.md) has the first steps.
+
+` + "```" + `text
+curl --cert acme-01.crt --key acme-01.key --cacert ca.crt https://localhost:8001/api/v1/messages \
+     -H "Content-Type: application/json" -d '{"sender_number": "+4915200000000", "message_body": "Test message"}'
+
+curl --cert admin.crt --key admin.key --cacert ca.crt 'https://localhost:8000/api/v1/messages?status=failed&limit=10'
+` + "```" + `
 
 The proxy listens on 8001, the main server on 8000. Every connection is mutual TLS: show the certificate that the authority has issued, and
 accept only servers of that authority. "Administrators" are certificates of the role admin. Accounts, and tokens for them, do not exist yet.
@@ -214,7 +222,7 @@ func (d *description) operation(o *route) {
 		d.print("\n%s\n", s)
 	}
 	if list := d.get(o.Node, "parameters"); list != nil {
-		d.print("\n| parameter | in | | |\n| --- | --- | --- | --- |\n")
+		d.print("\n| parameter | in | type | meaning |\n| --- | --- | --- | --- |\n")
 		for _, p := range list.Content {
 			p = d.refer(p)
 			d.print("| `%s` | %s | %s | %s |\n", d.text(p, "name"), d.text(p, "in"), cell(words(d.child(p, "schema"))), cell(d.text(p, "description")))
@@ -229,6 +237,13 @@ func (d *description) operation(o *route) {
 			continue
 		}
 		d.print("\nAnswer %s: %s\n", status, d.text(answer, "description"))
+		if ref := d.text(raw, "$ref"); ref != "" {
+			if d.shown[ref] {
+				d.print("\nThe form is the same as above.\n")
+				continue
+			}
+			d.shown[ref] = true
+		}
 		if schema := d.get(answer, "content", "application/json", "schema"); schema != nil {
 			d.print("\n```json\n%s\n```\n", d.example(o.path, schema))
 		}
@@ -344,7 +359,7 @@ func (d *description) types() {
 		if s := d.text(schema, "description"); s != "" {
 			d.print("\n%s\n", s)
 		}
-		d.print("\n| field | type | |\n| --- | --- | --- |\n")
+		d.print("\n| field | type | meaning |\n| --- | --- | --- |\n")
 		for _, m := range members {
 			label := "`" + m.name + "`"
 			if m.required {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -147,13 +148,14 @@ func (t typeOf) String() string {
 }
 
 func bounds[T int | float64](low, high *T) string {
+	number := func(v *T) string { return strconv.FormatFloat(float64(*v), 'f', -1, 64) }
 	switch {
 	case low == nil:
-		return fmt.Sprintf("at most %v", *high)
+		return "at most " + number(high)
 	case high == nil:
-		return fmt.Sprintf("at least %v", *low)
+		return "at least " + number(low)
 	}
-	return fmt.Sprintf("%v to %v", *low, *high)
+	return number(low) + " to " + number(high)
 }
 
 func contentType(content map[string]media) string {

@@ -296,7 +296,7 @@ type Problem struct {
 	// Errors Example: [{"loc":["body","sender_number"],"msg":"Invalid phone number format","type":"value_error"}]
 	Errors []FieldProblem `json:"errors,omitempty,omitzero"`
 
-	// RequestID Example: 7f3a9c0e5b1d4862
+	// RequestID Example: req_7f3a9c0e
 	RequestID string `json:"request_id"`
 
 	// RetryAfter Seconds
