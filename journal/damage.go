@@ -54,13 +54,24 @@ func (d *Damage) Error() string {
 
 // Report is what a start found.
 type Report struct {
-	// Damage lists promised records that are gone; not empty only with Quarantine.
+	// Damage lists promised records that are gone, and what is wrong with whole files.
 	Damage []*Damage `json:"damage"`
 	// Dropped lists what was written but never promised and is torn.
 	Dropped []*Damage `json:"dropped"`
 	// Repaired lists segments whose header was rebuilt from their records.
 	Repaired []string `json:"repaired"`
 	Records  int      `json:"records"`
+	// Segments are all segments, in the order of their generations.
+	Segments []SegmentReport `json:"-"`
+}
+
+// SegmentReport describes one segment.
+type SegmentReport struct {
+	File       string `json:"file"`
+	Generation uint64 `json:"generation"`
+	Records    int    `json:"records"` // filled in by those who read them
+	End        int64  `json:"end"`     // offset behind the last of these
+	BadHeader  bool   `json:"bad_header"`
 }
 
 // DamageError is the refusal to go on past damage. It names every damaged place.

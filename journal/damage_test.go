@@ -78,6 +78,14 @@ var harms = []harm{
 		name, size := anySegment(fs, rng)
 		fs.Cut(name, 8192+rng.Int64N(size-8192)) // of a shorter one nothing tells that it was used
 	}},
+	{"a file of zeros", func(fs *faultfs.FS, rng *rand.Rand) {
+		name, size := anySegment(fs, rng)
+		fs.Put(name, make([]byte, size))
+	}},
+	{"a file there twice", func(fs *faultfs.FS, rng *rand.Rand) {
+		name, _ := anySegment(fs, rng)
+		fs.Put("/"+testDir+"/99999999.seg", fs.Get(name))
+	}},
 	{"a file removed", func(fs *faultfs.FS, rng *rand.Rand) {
 		name, _ := anySegment(fs, rng)
 		if err := errors.Join(fs.Remove(name), fs.SyncDir(testDir)); err != nil {
@@ -129,7 +137,7 @@ func judgeHarm(t *testing.T, h harm, seed uint64) error {
 		return nil
 	case !errors.As(err, &refused):
 		return fmt.Errorf("%s: %w", file, err)
-	case h.name != "a file removed" && !strings.Contains(err.Error(), file):
+	case h.name != "a file removed" && h.name != "a file of zeros" && !strings.Contains(err.Error(), file):
 		return fmt.Errorf("the refusal does not name %s: %w", file, err)
 	}
 	cfg.Quarantine = true

@@ -91,7 +91,7 @@ func FuzzRecovery(f *testing.F) {
 		forge(fs, script)
 		cfg := l.config(fs)
 		cfg.SegmentBytes = journal.MinSegmentBytes
-		_, report, err := journal.Inspect(fs, cfg.Dir, cfg.StoreID, l.from, l.fromSeq, func(journal.Record) error { return nil })
+		report, err := inspect(fs, cfg.Dir, l.from, l.fromSeq, func(journal.Record) error { return nil })
 		if err == nil && report == nil {
 			t.Fatal("no report")
 		}

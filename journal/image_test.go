@@ -181,7 +181,7 @@ func (im *image) inspect(b []byte) (*outcome, error) { return im.inspectFrom(b, 
 func (im *image) inspectFrom(b []byte, from journal.Position) (*outcome, error) {
 	o := &outcome{}
 	next := 0
-	_, report, err := journal.Inspect(&files{name: im.name, bytes: b}, "journal", testStoreID, from, 0, func(r journal.Record) error {
+	report, err := inspect(&files{name: im.name, bytes: b}, "journal", from, 0, func(r journal.Record) error {
 		for next < len(im.records) && im.records[next].pos < r.Pos {
 			o.missing = append(o.missing, im.records[next])
 			next++
@@ -214,4 +214,22 @@ func (im *image) covers(list []*journal.Damage, off int64) bool {
 		}
 	}
 	return false
+}
+
+// inspect reads a journal without changing it.
+func inspect(fs durable.FS, dir string, from journal.Position, seq uint64, visit func(journal.Record) error) (*journal.Report, error) {
+	j, err := journal.Open(journal.Config{Dir: dir, FS: fs, StoreID: testStoreID, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer j.Close()
+	for r, err := range j.Replay(from, seq) {
+		if err == nil {
+			err = visit(r)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return j.Judge(), nil
 }

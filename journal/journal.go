@@ -73,6 +73,9 @@ type Config struct {
 	MinFreeBytes int64
 	// Quarantine lets Begin go on past damage below the synced offset.
 	Quarantine bool
+	// ReadOnly is for a look at what a start would find: nothing is changed, and Begin must not be
+	// called.
+	ReadOnly bool
 	// Sealed is called when a segment takes no more records and all of them are
 	// synced. It must not block.
 	Sealed func(generation uint64)
@@ -280,7 +283,11 @@ func (j *Journal) Close() error {
 	err := j.Err()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, s := range slices.Concat(j.ready, j.free, slices.Collect(maps.Values(j.segments))) {
+	files := slices.Concat(j.ready, j.free, slices.Collect(maps.Values(j.segments)))
+	if j.opening != nil {
+		files = append(files, j.opening.doubles...)
+	}
+	for _, s := range files {
 		err = errors.Join(err, s.file.Close())
 	}
 	j.segments, j.ready, j.free = nil, nil, nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"iter"
+	"path/filepath"
 	"slices"
 	"sort"
 )
@@ -16,9 +17,11 @@ var errNotBegun = errors.New("the journal has not begun")
 
 // opening is what a journal knows between Open and Begin.
 type opening struct {
-	report *Report
-	sc     *scanner
-	err    error // why the records were not read to their end, or nil
+	repaired []string   // segments whose header is to be rebuilt
+	doubles  []*segment // files that another one is a newer copy of
+	damage   []*Damage  // to whole files
+	sc       *scanner
+	err      error // why the records were not read to their end, or nil
 }
 
 // Replay yields the records of the segment of from and of all later ones, in order; those
@@ -37,8 +40,19 @@ func (j *Journal) Replay(from Position, seq uint64) iter.Seq2[Record, error] {
 	}
 }
 
-// Damaged reports whether what Replay read has damage that Begin would report.
-func (j *Journal) Damaged() bool { return len(j.opening.sc.judge(&Report{})) > 0 }
+// Judge says what Open and Replay have found. It changes nothing: Damage is what Begin would
+// refuse, or set aside with Quarantine.
+func (j *Journal) Judge() *Report {
+	o := j.opening
+	r := o.sc.judge()
+	r.Damage = slices.Concat(o.damage, r.Damage)
+	r.Repaired = o.repaired
+	for _, gen := range j.Generations() {
+		s := j.segments[gen]
+		r.Segments = append(r.Segments, SegmentReport{File: s.name, Generation: gen, BadHeader: slices.Contains(o.repaired, s.name)})
+	}
+	return r
+}
 
 // Begin ends what Open began: from then on records can be appended. A hole, in which no valid
 // record starts, was promised if it begins below the largest offset that a valid mark or the
@@ -51,42 +65,44 @@ func (j *Journal) Begin() (*Report, error) {
 	if o == nil || o.err != nil {
 		return nil, errUnread
 	}
-	promised := o.sc.judge(o.report)
-	if len(promised) > 0 && !j.cfg.Quarantine {
-		return o.report, &DamageError{promised}
+	report := j.Judge()
+	if len(report.Damage) > 0 && !j.cfg.Quarantine {
+		return report, &DamageError{report.Damage}
 	}
-	o.report.Damage = promised
-	j.stats.Damaged, j.stats.DroppedTail = uint64(len(promised)), uint64(len(o.report.Dropped))
-	err := j.repair(o.sc, o.report)
+	j.stats.Damaged, j.stats.DroppedTail = uint64(len(report.Damage)), uint64(len(report.Dropped))
+	err := j.repair(o)
 	if err == nil {
 		err = j.chooseCurrent(o.sc)
 	}
 	if err != nil {
-		return o.report, err
+		return report, err
 	}
-	j.unmarked = o.sc.tail > o.sc.synced || len(o.report.Dropped) > 0
+	j.unmarked = o.sc.tail > o.sc.synced || len(report.Dropped) > 0
 	j.applied, j.appliedSeq = j.synced, j.seq
 	j.opening = nil
 	j.background.Go(j.commit)
 	j.background.Go(j.prepareSegments)
 	poke(j.prepare)
-	return o.report, nil
+	return report, nil
 }
 
 // repair makes what was found durable and unambiguous; see Begin.
-func (j *Journal) repair(sc *scanner, report *Report) error {
+func (j *Journal) repair(o *opening) error {
+	if err := j.setDoublesAside(o); err != nil {
+		return err
+	}
 	for _, s := range j.segments {
-		if slices.Contains(report.Repaired, s.name) {
+		if slices.Contains(o.repaired, s.name) {
 			if err := s.writeHeader(j.cfg.StoreID, s.gen); err != nil {
 				return err
 			}
 		}
 	}
 	touched := map[*segment]bool{}
-	if err := j.coverHoles(sc.holes, touched); err != nil {
+	if err := j.coverHoles(o.sc.holes, touched); err != nil {
 		return err
 	}
-	if err := j.rewriteUnsynced(sc, touched); err != nil {
+	if err := j.rewriteUnsynced(o.sc, touched); err != nil {
 		return err
 	}
 	for s := range touched {
@@ -95,6 +111,21 @@ func (j *Journal) repair(sc *scanner, report *Report) error {
 		}
 	}
 	return nil
+}
+
+// setDoublesAside renames files that are copies of segments.
+func (j *Journal) setDoublesAside(o *opening) error {
+	for _, s := range o.doubles {
+		aside := filepath.Join(j.cfg.Dir, "damaged-"+filepath.Base(s.name)+".bin")
+		if err := errors.Join(s.file.Close(), j.cfg.FS.Rename(s.name, aside)); err != nil {
+			return s.wrap("set aside", err)
+		}
+	}
+	if len(o.doubles) == 0 {
+		return nil
+	}
+	o.doubles = nil
+	return j.cfg.FS.SyncDir(j.cfg.Dir)
 }
 
 // coverHoles overwrites holes by void records. Bytes that were promised are saved first.
@@ -187,4 +218,27 @@ func (j *Journal) chooseCurrent(sc *scanner) error {
 	j.off = max(j.off, pageBytes)
 	j.synced = position(j.cur.gen, j.off)
 	return nil
+}
+
+// Scan yields every valid record of one segment, whatever the checkpoint says. An error
+// comes last; a *Damage says that there are holes between the records.
+func (j *Journal) Scan(generation uint64) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		s := j.segmentOf(position(generation, 0))
+		if s == nil {
+			yield(Record{}, ErrReleased)
+			return
+		}
+		sc := &scanner{segments: map[uint64]*segment{generation: s}}
+		if sc.run([]uint64{generation}, yield) != nil {
+			return
+		}
+		for _, h := range sc.holes {
+			if h.void || h.certain {
+				h.Promised = true
+				yield(Record{}, h)
+				return
+			}
+		}
+	}
 }

@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 )
 
@@ -46,6 +48,11 @@ func (sc *scanner) scanAll(gens []uint64) error {
 	if from > 0 && !slices.Contains(gens, from) {
 		sc.holes = append(sc.holes, &Damage{File: fmt.Sprintf("segment with generation %d", from), Pos: position(from, 0), FirstSeq: sc.fromSeq,
 			LastSeq: sc.fromSeq, Reason: "the segment is missing", certain: true})
+	}
+	for _, gen := range slices.Sorted(maps.Keys(sc.segments)) {
+		if s := sc.segments[gen]; gen < from && s.cut != 0 {
+			sc.holes = append(sc.holes, s.cutOff(s.cut))
+		}
 	}
 	var before *segment
 	for _, gen := range gens {
@@ -101,11 +108,16 @@ func (sc *scanner) end(s *segment, buf []byte, off int64) {
 	from := sc.from.Offset()
 	short := s.gen == sc.from.Generation() && off < from
 	if s.cut != 0 && (short || off > pageBytes) {
-		// It had its full size before it got its first record.
-		sc.holes = append(sc.holes, &Damage{File: s.name, Pos: position(s.gen, s.cut), Bytes: s.size - s.cut,
-			Reason: fmt.Sprintf("the file ends at %d of %d bytes", s.cut, s.size), certain: true})
-	}
-	if short {
+		seq := sc.next
+		if short {
+			seq = max(seq, sc.fromSeq)
+		}
+		sc.hole(s, off, s.size, seq)
+		h := sc.holes[len(sc.holes)-1]
+		h.Reason, h.certain = s.cutOff(off).Reason, true
+		sc.next = seq
+		off = s.size
+	} else if short {
 		sc.hole(s, off, from, sc.fromSeq)
 		sc.next = max(sc.next, sc.fromSeq)
 		off = from
@@ -114,6 +126,13 @@ func (sc *scanner) end(s *segment, buf []byte, off int64) {
 			FirstSeq: sc.next, LastSeq: sc.next, Reason: "torn record at the end"})
 	}
 	sc.ends[s.gen] = off
+}
+
+// cutOff is what a file has lost that is too short. It had its full size before it got its
+// first record.
+func (s *segment) cutOff(off int64) *Damage {
+	return &Damage{File: s.name, Pos: position(s.gen, off), Bytes: s.size - off,
+		Reason: fmt.Sprintf("the file ends at %d of %d bytes", s.cut, s.size), certain: true}
 }
 
 // torn returns how many bytes at off look like the record that comes next, although it
@@ -186,8 +205,14 @@ func (sc *scanner) hole(s *segment, from, to int64, seq uint64) {
 // begins with seq.
 func (sc *scanner) gap(before *segment, seq uint64) {
 	end := sc.ends[before.gen]
-	if n := len(sc.holes); n > 0 && !sc.holes[n-1].void && sc.holes[n-1].Pos == position(before.gen, end) {
-		sc.holes = sc.holes[:n-1] // the torn record is part of it
+	if n := len(sc.holes); n > 0 && sc.holes[n-1].Pos.Generation() == before.gen {
+		switch h := sc.holes[n-1]; {
+		case h.void && h.certain: // it is why they are missing
+			h.FirstSeq, h.LastSeq = cmp.Or(h.FirstSeq, sc.next), seq-1
+			return
+		case !h.void && h.Pos == position(before.gen, end):
+			sc.holes = sc.holes[:n-1] // the torn record is part of it
+		}
 	}
 	sc.hole(before, end, before.size, seq)
 	sc.ends[before.gen] = before.size
@@ -213,15 +238,15 @@ func (sc *scanner) take(s *segment, off int, r Record) error {
 	return nil
 }
 
-// judge tells damage, which it returns, from what was never promised.
-func (sc *scanner) judge(report *Report) (promised []*Damage) {
-	report.Records = sc.records
+// judge tells damage from what was never promised.
+func (sc *scanner) judge() *Report {
+	report := &Report{Records: sc.records}
 	for _, h := range sc.holes {
 		if h.Promised = h.certain || h.void && h.Pos < sc.synced; h.Promised {
-			promised = append(promised, h)
+			report.Damage = append(report.Damage, h)
 		} else {
 			report.Dropped = append(report.Dropped, h)
 		}
 	}
-	return promised
+	return report
 }

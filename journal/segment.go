@@ -154,3 +154,25 @@ func createSegment(fsys durable.FS, dir string, num, size int, storeID [16]byte,
 	}
 	return s, nil
 }
+
+// StoreID returns the id of the store that a journal belongs to, as its segments' headers have
+// it. It reports false if no header can be read.
+func StoreID(fsys durable.FS, dir string) (id [16]byte, ok bool) {
+	names, _ := fsys.ReadDir(dir)
+	for _, name := range names {
+		if _, ok := segmentNumber(name); !ok {
+			continue
+		}
+		f, err := fsys.OpenFile(filepath.Join(dir, name), os.O_RDONLY, filePerm)
+		if err != nil {
+			continue
+		}
+		page := make([]byte, pageBytes)
+		_, err = f.ReadAt(page, 0)
+		_ = f.Close()
+		if h, invalid := decodeHeader(page); err == nil && invalid == nil {
+			return h.StoreID, true
+		}
+	}
+	return id, false
+}

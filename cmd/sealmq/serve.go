@@ -11,11 +11,9 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,7 +27,6 @@ import (
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/metrics"
-	"github.com/sealmq/sealmq/journal"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
@@ -264,58 +261,10 @@ func cannotListen(role, setting string, err error) error {
 	return fmt.Errorf("role %s: %s: %w", role, setting, op)
 }
 
-func (n *node) openStore() error {
-	counts := local.NewMetrics()
-	began := time.Now()
-	s := n.cfg.Storage
-	e, err := local.Open(local.Config{
-		Dir: storeFolder(n.cfg.Data), SegmentBytes: int(s.SegmentBytes), CacheBytes: int(s.CacheBytes),
-		MaxPendingBytes: int(s.MaxPendingBytes), MinFreeBytes: int64(s.MinFreeBytes),
-		Quarantine: s.Damage == "quarantine", DedupWindow: n.cfg.Dedup.Window, DedupIDs: n.cfg.Dedup.MaxIDs,
-		MaxMessages: n.cfg.Limits.Messages,
-		Committed:   counts.Committed, Log: n.log,
-	})
-	if err != nil {
-		return storeHint(err)
-	}
-	n.engine = e
-	queues, err := e.Queues()
-	if err != nil {
-		return err
-	}
-	messages := 0
-	for _, q := range queues {
-		messages += q.Ready
-	}
-	n.log.Info("store opened", "queues", len(queues), "messages", messages, "took", time.Since(began))
-	n.registry.MustRegister(counts, local.NewCollector(e))
-	return nil
-}
-
-// watchStore fails when the store does: nothing can be confirmed any more.
-func (n *node) watchStore(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-n.engine.Failed():
-		return withHint(n.engine.Health(), "no confirmed message is lost; check the disk and the system's log, then start the broker again")
-	}
-}
-
-func (n *node) closeStore(context.Context) error {
-	err := n.engine.Close()
-	select {
-	case <-n.engine.Failed(): // which watchStore has reported
-		return nil
-	default:
-		return err
-	}
-}
-
 func (n *node) openBroker() error {
 	counts := broker.NewMetrics()
 	n.registry.MustRegister(counts)
-	logKey := filepath.Join(n.cfg.Data, "directory", "log.key")
+	logKey := n.logKeyFile()
 	signer, made, err := trust.OpenLogSigner(logKey)
 	if err != nil {
 		return err
@@ -330,17 +279,6 @@ func (n *node) openBroker() error {
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
 			KeyLog: l.KeyLog, KeyChanges: l.KeyChanges, Chains: l.Chains},
 	})
-	return err
-}
-
-func storeHint(err error) error {
-	var damage *journal.DamageError
-	switch {
-	case errors.As(err, &damage):
-		return withHint(err, `"sealmq journal check" shows all damage; restore a backup, or start once with SEALMQ_STORAGE_DAMAGE=quarantine to set the damaged records aside`)
-	case errors.Is(err, journal.ErrNewer):
-		return withHint(err, "run the version of sealmq that wrote this folder, or a newer one")
-	}
 	return err
 }
 
@@ -389,19 +327,6 @@ func (n *node) openMetrics() error {
 		Live: []metrics.Check{store}, Ready: []metrics.Check{store, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}},
 	})
 	return cannotListen("broker", "metrics.addr", err)
-}
-
-func (n *node) storeStatus() (metrics.Status, string) {
-	err := n.engine.Health()
-	if err == nil {
-		return metrics.OK, ""
-	}
-	select {
-	case <-n.engine.Failed():
-		return metrics.Failing, err.Error()
-	default:
-		return metrics.Degraded, err.Error()
-	}
 }
 
 // version is the oldest accepted TLS version. Validate allows no others.

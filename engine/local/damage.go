@@ -142,11 +142,11 @@ func (e *Engine) sealDamaged(ctx context.Context) (found bool, err error) {
 	return found, err
 }
 
-// checkpointPastDamage takes the checkpoint that is missing when the engine is closed soon
-// after damage was found.
-func (e *Engine) checkpointPastDamage() {
+// lastCheckpoint takes a checkpoint when the engine is closed. It tells the next start how far
+// the journal went, and is behind damage that was found.
+func (e *Engine) lastCheckpoint() {
 	found, err := e.sealDamaged(context.Background())
-	if !found || e.j.Err() != nil {
+	if e.j.Err() != nil {
 		return
 	}
 	for range 2 { // what the journal calls applied is behind a batch when the next one is answered
@@ -154,10 +154,10 @@ func (e *Engine) checkpointPastDamage() {
 			err = e.j.Sync()
 		}
 	}
-	if err == nil {
+	if at, _ := e.j.Applied(); err == nil && (found || at > e.saved.at) {
 		_, err = e.takeCheckpoint()
 	}
 	if err != nil {
-		e.log.Warn("checkpoint was not written, the next start will find damage that is known", "err", err)
+		e.log.Warn("the last checkpoint was not written", "err", err)
 	}
 }

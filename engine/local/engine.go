@@ -118,19 +118,8 @@ var (
 // version wrote it, *journal.DamageError if promised records are damaged and
 // cfg.Quarantine is not set. The same path is taken after a crash and a clean stop.
 func Open(cfg Config) (*Engine, error) {
-	cfg = cfg.withDefaults()
-	e := &Engine{
-		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(), files: storeFiles{fs: cfg.FS, dir: cfg.Dir},
-		consumers: consumers{sessions: map[*session]struct{}{}},
-		dead:      deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1)},
-	}
-	e.state = newState(func(empty bool) {
-		if empty || e.reclaimer.full.Load() { // then copying few messages may make room
-			poke(e.reclaimer.wake)
-		}
-	})
-	e.maxPayload = journal.MaxPayload(cfg.SegmentBytes)
-	e.stopping, e.cancel = context.WithCancel(context.Background())
+	e := newEngine(cfg)
+	cfg = e.cfg
 	if err := durable.MkdirAll(cfg.FS, cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create store folder: %w", err)
 	}
@@ -153,6 +142,23 @@ func Open(cfg Config) (*Engine, error) {
 	poke(e.reclaimer.wake)
 	poke(e.dead.wake)
 	return e, nil
+}
+
+func newEngine(cfg Config) *Engine {
+	cfg = cfg.withDefaults()
+	e := &Engine{
+		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(), files: storeFiles{fs: cfg.FS, dir: cfg.Dir},
+		consumers: consumers{sessions: map[*session]struct{}{}},
+		dead:      deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1)},
+	}
+	e.state = newState(func(empty bool) {
+		if empty || e.reclaimer.full.Load() { // then copying few messages may make room
+			poke(e.reclaimer.wake)
+		}
+	})
+	e.maxPayload = journal.MaxPayload(cfg.SegmentBytes)
+	e.stopping, e.cancel = context.WithCancel(context.Background())
+	return e
 }
 
 // Report is what recovery found at Open.

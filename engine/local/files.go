@@ -23,6 +23,7 @@ type storeFiles struct {
 	fs      durable.FS
 	dir     string
 	storeID [16]byte
+	hashKey hashKey
 }
 
 func (f *storeFiles) path(name string) string { return filepath.Join(f.dir, name) }

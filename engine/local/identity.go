@@ -32,48 +32,70 @@ func (f identity) sum() string {
 }
 
 // loadIdentity reads the store's identity, or makes one for an empty folder if create is
-// set. It sets storeID and returns the key of the hashes.
-func (f *storeFiles) loadIdentity(create bool) (hashKey, error) {
+// set. It sets storeID and hashKey. A store that has lost its identity does not become a new one.
+func (f *storeFiles) loadIdentity(create bool) error {
 	b, err := f.read(identityName)
-	if durable.IsNotExist(err) && create {
-		return f.createIdentity()
+	if durable.IsNotExist(err) {
+		switch used, err := f.used(); {
+		case err != nil:
+			return err
+		case used:
+			return damaged(f.path(identityName), "it is missing although there is a journal")
+		case create:
+			f.inventIdentity()
+			return f.writeIdentity()
+		}
 	}
 	if err != nil {
-		return hashKey{}, err
+		return err
 	}
 	var id identity
 	if err := json.Unmarshal(b, &id); err != nil {
-		return hashKey{}, damaged(f.path(identityName), err.Error())
+		return damaged(f.path(identityName), err.Error())
 	}
 	if id.Format > identityFormat {
-		return hashKey{}, fmt.Errorf("store identity %s: format %d: %w", f.path(identityName), id.Format, journal.ErrNewer)
+		return fmt.Errorf("store identity %s: format %d: %w", f.path(identityName), id.Format, journal.ErrNewer)
 	}
 	born, err := hex.DecodeString(id.StoreID + id.HashKey)
 	if err != nil || len(born) != 32 || id.sum() != id.CRC32C {
-		return hashKey{}, damaged(f.path(identityName), "its checksum does not match")
+		return damaged(f.path(identityName), "its checksum does not match")
 	}
-	return f.adoptIdentity([32]byte(born)), nil
+	f.adoptIdentity([32]byte(born))
+	return nil
 }
 
 // adoptIdentity takes the store's id and, behind it, the key of the hashes.
-func (f *storeFiles) adoptIdentity(born [32]byte) hashKey {
+func (f *storeFiles) adoptIdentity(born [32]byte) {
 	f.storeID = [16]byte(born[:16])
-	return hashKey{binary.LittleEndian.Uint64(born[16:]), binary.LittleEndian.Uint64(born[24:])}
+	f.hashKey = hashKey{binary.LittleEndian.Uint64(born[16:]), binary.LittleEndian.Uint64(born[24:])}
 }
 
-// createIdentity refuses where there is a journal: a store that has lost its identity must
-// not become a new one.
-func (f *storeFiles) createIdentity() (hashKey, error) {
-	if names, err := f.fs.ReadDir(f.path(journalDir)); err == nil && len(names) > 0 {
-		return hashKey{}, damaged(f.path(identityName), "it is missing although there is a journal")
-	}
+func (f *storeFiles) inventIdentity() {
 	var born [32]byte
 	rand.Read(born[:])
-	id := identity{Format: identityFormat, StoreID: hex.EncodeToString(born[:16]), HashKey: hex.EncodeToString(born[16:])}
+	f.adoptIdentity(born)
+}
+
+// used reports whether there is anything of a store but its identity.
+func (f *storeFiles) used() (bool, error) {
+	index, definitions, err := f.list()
+	if err != nil && !durable.IsNotExist(err) {
+		return false, err
+	}
+	names, err := f.fs.ReadDir(f.path(journalDir))
+	if err != nil && !durable.IsNotExist(err) {
+		return false, err
+	}
+	return len(index)+len(definitions)+len(names) > 0, nil
+}
+
+func (f *storeFiles) writeIdentity() error {
+	key := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, f.hashKey.k0), f.hashKey.k1)
+	id := identity{Format: identityFormat, StoreID: hex.EncodeToString(f.storeID[:]), HashKey: hex.EncodeToString(key)}
 	id.CRC32C = id.sum()
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
-		return hashKey{}, err
+		return err
 	}
-	return f.adoptIdentity(born), f.write(identityName, append(b, '\n'))
+	return f.write(identityName, append(b, '\n'))
 }

@@ -27,57 +27,50 @@ type Inspection struct {
 	Problems []string `json:"problems"`
 }
 
-// Inspect reads a store without changing anything; no other process may hold it. visit
-// may be nil.
+// Inspect says what a start would find, without changing anything, and reads every living
+// message besides. No other process may hold the store. visit may be nil.
 func Inspect(fsys durable.FS, dir string, visit func(RecordInfo) error) (*Inspection, error) {
 	unlock, err := fsys.Lock(dir)
 	if err != nil {
 		return nil, fmt.Errorf("lock store folder: %w", err)
 	}
 	defer unlock()
-	files := storeFiles{fs: fsys, dir: dir}
-	if _, err := files.loadIdentity(false); err != nil {
-		return nil, err
-	}
-	in := &Inspection{StoreID: fmt.Sprintf("%x", files.storeID), Checkpoint: "none"}
-	problem := func(err error) {
-		if err != nil {
-			in.Problems = append(in.Problems, err.Error())
-		}
-	}
-	cp, err := files.readCheckpoint()
-	switch {
-	case err == nil:
-		in.Checkpoint = cp.at.String()
-	case !durable.IsNotExist(err):
-		problem(err)
-		fallthrough
-	default:
-		cp = &checkpoint{}
-	}
-	index, defs, err := files.list()
-	if err != nil {
-		return nil, err
-	}
-	for _, gen := range index {
-		_, err := files.readIndex(gen)
-		problem(err)
-	}
-	for _, n := range defs {
-		_, err := files.readDefinitions(n)
-		problem(err)
-	}
-	in.Segments, in.Report, err = journal.Inspect(fsys, files.path(journalDir), files.storeID, cp.at, cp.seq, func(r journal.Record) error {
-		info, err := describeRecord(r)
-		if err != nil {
-			problem(fmt.Errorf("record at %v: %w", r.Pos, err))
-		}
+	e := newEngine(Config{FS: fsys, Dir: dir})
+	r := newRecovery(e)
+	records, ends := map[uint64]int{}, map[uint64]int64{}
+	r.visit = func(rec journal.Record) error {
+		gen := rec.Pos.Generation()
+		records[gen]++
+		ends[gen] = rec.Pos.Offset() + int64(rec.Bytes())
 		if visit == nil {
 			return nil
 		}
+		info, err := describeRecord(rec)
+		if err != nil {
+			return fmt.Errorf("record at %v: %w", rec.Pos, err)
+		}
 		return visit(info)
-	})
-	return in, err
+	}
+	err = r.examine(true)
+	if e.j != nil {
+		defer e.j.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	in := &Inspection{StoreID: fmt.Sprintf("%x", e.files.storeID), Checkpoint: "none", Report: r.report, Segments: r.report.Segments}
+	if r.cp.at != 0 {
+		in.Checkpoint = r.cp.at.String()
+	}
+	for _, d := range r.damage {
+		in.Problems = append(in.Problems, d.Error())
+	}
+	r.eachUnreadable(func(_ copyRef, _ journal.Position, err error) { in.Problems = append(in.Problems, err.Error()) })
+	for i := range in.Segments {
+		s := &in.Segments[i]
+		s.Records, s.End = records[s.Generation], ends[s.Generation]
+	}
+	return in, nil
 }
 
 func describeRecord(r journal.Record) (out RecordInfo, err error) {

@@ -28,7 +28,7 @@ type Journal interface {
 	Generations() []uint64
 	Scan(generation uint64) iter.Seq2[journal.Record, error]
 	Replay(from journal.Position, seq uint64) iter.Seq2[journal.Record, error]
-	Damaged() bool
+	Judge() *journal.Report
 	Begin() (*journal.Report, error)
 
 	Append(urgent bool, kind byte, head, body []byte) (journal.Position, error)

@@ -35,7 +35,7 @@ func (e *Engine) runReclaimer() {
 		select {
 		case <-e.stopping.Done():
 			retry.Stop()
-			e.checkpointPastDamage()
+			e.lastCheckpoint()
 			e.saveAsides()
 			return
 		case <-e.reclaimer.wake:

@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/sealmq/sealmq/internal/durable"
@@ -29,35 +30,86 @@ type recovery struct {
 
 	nameless map[uint32]bool // queues whose names are lost
 	unusable []uint64        // damaged index files of segments that were released
+
+	noIdentity bool // store.json is lost
+
+	visit  func(journal.Record) error // is shown each record before it is applied; may be nil
+	damage []*journal.Damage          // to files beside the journal
+	report *journal.Report            // what the journal found
+}
+
+func newRecovery(e *Engine) *recovery {
+	return &recovery{e: e, cp: &checkpoint{}, at: map[uint32]*queueState{}, gens: map[uint64]bool{},
+		declared: map[uint32]bool{}, found: map[uint32]int{}, nameless: map[uint32]bool{}}
 }
 
 // recover does what Open promises.
 func (e *Engine) recover() error {
-	r := &recovery{e: e, cp: &checkpoint{}, at: map[uint32]*queueState{}, gens: map[uint64]bool{},
-		declared: map[uint32]bool{}, found: map[uint32]int{}, nameless: map[uint32]bool{}}
-	key, err := e.files.loadIdentity(true)
-	if err != nil {
-		return err
+	r := newRecovery(e)
+	err := r.examine(false)
+	if err == nil {
+		err = r.begin()
 	}
-	e.state.dedup = newDedup(key)
+	if err != nil && e.j != nil {
+		err = errors.Join(err, e.j.Close())
+	}
+	return err
+}
+
+// examine reads what a start needs and decides what is damaged. It changes no file, so a look
+// at a store and a start of it cannot disagree. It sets the journal if it could be opened.
+func (r *recovery) examine(readOnly bool) (err error) {
+	e := r.e
+	if err := e.files.loadIdentity(!readOnly); err != nil {
+		if err := r.loseIdentity(err); err != nil {
+			return err
+		}
+	}
+	e.state.dedup = newDedup(e.files.hashKey)
 	if r.index, r.definitions, err = e.files.list(); err != nil {
 		return err
 	}
 	if err := r.loadCheckpoint(); err != nil {
 		return err
 	}
-	e.j, err = journal.Open(journal.Config{
+	j, err := journal.Open(journal.Config{
 		Dir: e.files.path(journalDir), FS: e.cfg.FS, StoreID: e.files.storeID, SegmentBytes: e.cfg.SegmentBytes,
 		CacheBytes: e.cfg.CacheBytes, MaxPendingBytes: e.cfg.MaxPendingBytes, MinFreeBytes: e.cfg.MinFreeBytes,
-		Quarantine: e.cfg.Quarantine, Sealed: e.sealed, Committed: e.cfg.Committed, Clock: e.cfg.Clock, Log: e.log,
+		Quarantine: e.cfg.Quarantine, ReadOnly: readOnly, Sealed: e.sealed, Committed: e.cfg.Committed, Clock: e.cfg.Clock, Log: e.log,
 	})
 	if err != nil {
-		return r.explain(err)
+		return err
 	}
+	e.j = j
 	if err := r.replay(); err != nil {
-		return errors.Join(r.explain(err), e.j.Close())
+		return err
+	}
+	r.report = j.Judge()
+	for _, id := range slices.Sorted(maps.Keys(e.state.byID)) {
+		r.checkQueue(e.state.byID[id])
 	}
 	return nil
+}
+
+// begin makes of what was examined a store that takes records, unless something is damaged and
+// Quarantine is not set.
+func (r *recovery) begin() (err error) {
+	e := r.e
+	if all := slices.Concat(r.damage, r.report.Damage); len(all) > 0 && !e.cfg.Quarantine {
+		return &journal.DamageError{Damage: all}
+	}
+	if r.noIdentity {
+		if err := r.renewIdentity(); err != nil {
+			return err
+		}
+	}
+	if e.report, err = e.j.Begin(); err != nil {
+		return err
+	}
+	r.derive()
+	r.logFindings()
+	r.quarantineUnreadable()
+	return r.firstCheckpoint()
 }
 
 // loadCheckpoint reads the checkpoint and the definitions that it names.
@@ -101,6 +153,11 @@ func (r *recovery) replay() error {
 	r.known = e.state.nextID
 	for _, gen := range gens {
 		r.gens[gen] = true
+		if gen < r.cp.at.Generation() {
+			if err := r.show(gen); err != nil {
+				return err
+			}
+		}
 	}
 	all := slices.Concat(gens, r.index) // a segment may have no index file, and an index no segment
 	slices.Sort(all)
@@ -113,6 +170,9 @@ func (r *recovery) replay() error {
 		}
 	}
 	for rec, err := range e.j.Replay(r.cp.at, r.cp.seq) {
+		if err == nil && r.visit != nil {
+			err = r.visit(rec)
+		}
 		if err == nil {
 			err = r.apply(rec)
 		}
@@ -120,14 +180,26 @@ func (r *recovery) replay() error {
 			return err
 		}
 	}
-	var err error
-	if e.report, err = e.j.Begin(); err != nil {
-		return err
+	return nil
+}
+
+// show shows the records of a segment before the checkpoint, which a start does not read.
+func (r *recovery) show(gen uint64) error {
+	if r.visit == nil {
+		return nil
 	}
-	if err := r.derive(); err != nil {
-		return err
+	for rec, err := range r.e.j.Scan(gen) {
+		if _, ok := errors.AsType[*journal.Damage](err); ok {
+			return nil // what it costs is found with what lives
+		}
+		if err == nil {
+			err = r.visit(rec)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return r.checkpointPastDamage()
+	return nil
 }
 
 // loadIndex adds the messages of a segment before the checkpoint. If the segment was
@@ -145,8 +217,8 @@ func (r *recovery) loadIndex(gen uint64) error {
 	return decodeIndex(gen, x.entries, r.add)
 }
 
-// derive sets what is not stored, and checks that everything that lives is there.
-func (r *recovery) derive() error {
+// derive sets what is not stored.
+func (r *recovery) derive() {
 	e := r.e
 	gens := e.j.Generations()
 	for _, gen := range gens {
@@ -163,14 +235,9 @@ func (r *recovery) derive() error {
 		if len(q.chunks) > 0 {
 			q.head = q.chunks[0].base
 		}
-		if err := r.checkQueue(q); err != nil {
-			return err
-		}
 		r.applyMarks(q)
 	}
 	e.saved.files = r.definitions
-	r.reportJournal()
-	return nil
 }
 
 // applyMarks gives copies that came back their state.

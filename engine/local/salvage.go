@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sealmq/sealmq"
@@ -10,39 +11,49 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// This file is what a start does about damage; what is found later is in damage.go. Without Quarantine it refuses with an error
-// that names the file. With it, it goes on with what is left, says so, and ends with a
+// This file is what a start does about damage; what is found later is in damage.go. It goes on
+// in memory, to find all of it. Without Quarantine it then refuses with an error that names each
+// file, and has changed none. With it, it goes on with what is left, says so, and ends with a
 // checkpoint behind the damage, so that the next start does not find it again.
 
-// accept goes on past damage with Quarantine: it is logged and counted, and cost says what
-// is lost. Otherwise, and if err is not damage, it returns an error.
+// accept notes damage and what it costs. An error that is not damage it returns.
 func (r *recovery) accept(err error, cost string) error {
-	var damage *journal.DamageError
-	if !errors.As(err, &damage) {
+	damage, ok := errors.AsType[*journal.DamageError](err)
+	if !ok {
 		return err
 	}
 	for _, d := range damage.Damage {
 		if cost != "" {
 			d.Reason += "; " + cost
 		}
-		if r.e.cfg.Quarantine {
-			r.e.damage.found.Add(1)
-			r.e.log.Error("store is damaged", "file", d.File, "reason", d.Reason)
-		}
+		r.damage = append(r.damage, d)
 	}
-	if r.e.cfg.Quarantine {
-		return nil
-	}
-	return damage
+	return nil
 }
 
-// explain names the checkpoint where its loss can be why the journal looks damaged: then
-// segments were released that only the checkpoint said were not needed.
-func (r *recovery) explain(err error) error {
-	if _, ok := errors.AsType[*journal.DamageError](err); ok && r.cp.at == 0 && len(r.definitions)+len(r.index) > 0 {
-		return fmt.Errorf("%s is missing, which may be all: %w", r.e.files.path(checkpointName), err)
+// loseIdentity goes on without the store's identity. The segments have its id, but nothing else
+// has the key of the hashes.
+func (r *recovery) loseIdentity(err error) error {
+	f := &r.e.files
+	if err := r.accept(err, "repeated publishes of messages that are there are not recognised"); err != nil {
+		return err
 	}
-	return err
+	r.noIdentity = true
+	f.inventIdentity()
+	if id, ok := journal.StoreID(f.fs, f.path(journalDir)); ok {
+		f.storeID = id
+	}
+	return nil
+}
+
+// renewIdentity writes the identity that is used from now on, and keeps the damaged one aside.
+func (r *recovery) renewIdentity() error {
+	f := &r.e.files
+	err := f.fs.Rename(f.path(identityName), f.path("damaged-"+identityName+".bin"))
+	if err != nil && !durable.IsNotExist(err) {
+		return fmt.Errorf("keep damaged %s aside: %w", identityName, err)
+	}
+	return f.writeIdentity()
 }
 
 // loseCheckpoint goes on without a checkpoint: everything that still is in the journal is
@@ -62,15 +73,12 @@ func (r *recovery) checkForLostCheckpoint(gens []uint64) error {
 		return nil
 	}
 	if gens[0] == 1 {
-		if !r.e.cfg.Quarantine {
-			return nil // the journal refuses, and explain adds why
-		}
 		for _, err := range r.e.j.Replay(0, 0) {
 			if err != nil {
 				return err
 			}
 		}
-		if !r.e.j.Damaged() {
+		if len(r.e.j.Judge().Damage) == 0 {
 			return nil
 		}
 	}
@@ -179,20 +187,31 @@ func (r *recovery) hasLostQueue(copies []copyRef) (lost bool) {
 	return lost
 }
 
-// checkQueue removes copies whose segment does not exist, and compares what the checkpoint
-// says was there with what was found.
-func (r *recovery) checkQueue(q *queue) error {
-	dir := r.e.files.path(journalDir)
+// checkQueue removes copies whose segment does not exist or is too short, and compares what the
+// checkpoint says was there with what was found.
+func (r *recovery) checkQueue(q *queue) {
+	cut := map[uint64]*journal.Damage{}
+	for _, d := range r.report.Damage {
+		if d.Pos.Generation() < r.cp.at.Generation() && d.Bytes > 0 {
+			cut[d.Pos.Generation()] = d
+		}
+	}
 	lost := map[uint64][]uint64{}
 	for seq, n := range q.copiesFrom(0) {
-		if gen := n.pos().Generation(); !r.gens[gen] {
+		place := n.place()
+		gen := place.Pos.Generation()
+		if d := cut[gen]; !r.gens[gen] || d != nil && place.Pos+journal.Position(place.Bytes) > d.Pos {
 			lost[gen] = append(lost[gen], seq)
 		}
 	}
-	for gen, seqs := range lost {
-		err := damaged(dir, fmt.Sprintf("segment with generation %d is missing", gen))
-		if err := r.accept(err, fmt.Sprintf("%d messages of queue %q are lost", len(seqs), q.name)); err != nil {
-			return err
+	dir := r.e.files.path(journalDir)
+	for _, gen := range slices.Sorted(maps.Keys(lost)) {
+		seqs := lost[gen]
+		cost := fmt.Sprintf("%d messages of queue %q are lost", len(seqs), q.name)
+		if d := cut[gen]; d != nil {
+			d.Reason += "; " + cost
+		} else {
+			_ = r.accept(damaged(dir, fmt.Sprintf("segment with generation %d is missing", gen)), cost)
 		}
 		for _, seq := range seqs {
 			r.e.forget(q, seq)
@@ -200,21 +219,69 @@ func (r *recovery) checkQueue(q *queue) error {
 	}
 	s := r.at[q.id]
 	if s == nil {
-		return nil
+		return
 	}
 	missing := -r.found[q.id]
 	for _, l := range s.live {
 		missing += int(l.to - l.from)
 	}
-	if missing <= 0 {
-		return nil
+	if missing > 0 {
+		_ = r.accept(damaged(dir, fmt.Sprintf("%d messages of queue %q are in the checkpoint and in no segment", missing, q.name)), "")
 	}
-	return r.accept(damaged(dir, fmt.Sprintf("%d messages of queue %q are in the checkpoint and in no segment", missing, q.name)), "")
 }
 
-// reportJournal logs and counts what the journal found.
-func (r *recovery) reportJournal() {
+// eachUnreadable reads the living messages of segments before the checkpoint, which a start
+// does not read before they are needed, and calls f for each copy whose record is damaged.
+func (r *recovery) eachUnreadable(f func(c copyRef, pos journal.Position, err error)) {
+	var copies []copyRef
+	var places []journal.Place
+	read := func() {
+		r.e.j.Read(places, func(i int, _ journal.Record, err error) {
+			if err != nil {
+				f(copies[i], places[i].Pos, err)
+			}
+		})
+		copies, places = copies[:0], places[:0]
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.e.state.byID)) {
+		q := r.e.state.byID[id]
+		for seq, n := range q.copiesFrom(0) {
+			if n.pos().Generation() >= r.cp.at.Generation() {
+				continue
+			}
+			copies, places = append(copies, copyRef{q.id, seq}), append(places, n.place())
+			if len(places) == 256 {
+				read()
+			}
+		}
+	}
+	read()
+}
+
+// quarantineUnreadable finds with Quarantine what would be found one by one later.
+func (r *recovery) quarantineUnreadable() {
+	if !r.e.cfg.Quarantine {
+		return
+	}
+	type unreadable struct {
+		c   copyRef
+		pos journal.Position
+		err error
+	}
+	var all []unreadable
+	r.eachUnreadable(func(c copyRef, pos journal.Position, err error) { all = append(all, unreadable{c, pos, err}) })
+	for _, u := range all {
+		r.e.quarantine([]copyRef{u.c}, u.pos, u.err)
+		r.e.saveAsides()
+	}
+}
+
+// logFindings logs and counts what was found.
+func (r *recovery) logFindings() {
 	e := r.e
+	for _, d := range r.damage {
+		e.log.Error("store is damaged", "file", d.File, "reason", d.Reason)
+	}
 	for _, d := range slices.Concat(e.report.Damage, e.report.Dropped) {
 		level := e.log.Error
 		if !d.Promised {
@@ -226,18 +293,22 @@ func (r *recovery) reportJournal() {
 	for _, name := range e.report.Repaired {
 		e.log.Warn("the header of a segment was rebuilt from its records", "file", name)
 	}
-	e.damage.found.Add(uint64(len(e.report.Damage)))
+	e.damage.found.Add(uint64(len(r.damage) + len(e.report.Damage)))
 }
 
-// checkpointPastDamage takes a checkpoint without what was found damaged, and renames
-// damaged index files.
-func (r *recovery) checkpointPastDamage() error {
+// firstCheckpoint takes a checkpoint without what was found damaged, and renames damaged index
+// files. It also takes the first one of a store: from then on no segment can be missing
+// unnoticed.
+func (r *recovery) firstCheckpoint() error {
 	e := r.e
-	if e.damage.found.Load() == 0 {
+	harmed := e.damage.found.Load() > 0
+	if !harmed && e.saved.at != 0 {
 		return nil
 	}
-	e.state.defsChanged = true
-	if _, err := e.takeCheckpoint(); err != nil {
+	e.state.defsChanged = e.state.defsChanged || harmed
+	if _, err := e.takeCheckpoint(); journal.IsNoSpace(err) && !harmed {
+		e.log.Warn("the first checkpoint was not written", "err", err)
+	} else if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	for _, gen := range r.unusable {
