@@ -107,7 +107,7 @@ func (c *checkpoint) appendTo(b []byte) []byte {
 	return b
 }
 
-func decodeCheckpoint(b []byte) (*checkpoint, error) {
+func decodeCheckpoint(_ uint32, b []byte) (*checkpoint, error) {
 	d := decoder{b: b}
 	c := &checkpoint{at: journal.Position(d.uint64()), seq: d.uint64(), definitions: d.uint64()}
 	for range d.count(4) {

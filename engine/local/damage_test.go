@@ -326,7 +326,7 @@ func TestFilesOfANewerVersionAreRefused(t *testing.T) {
 }
 
 func raiseFramed(b []byte) []byte {
-	binary.LittleEndian.PutUint32(b[8:], 2)
+	binary.LittleEndian.PutUint32(b[8:], 99)
 	n := len(b) - 4
 	binary.LittleEndian.PutUint32(b[n:], crc32.Checksum(b[:n], crc32.MakeTable(crc32.Castagnoli)))
 	return b
@@ -456,4 +456,58 @@ func generations(t *testing.T, fs *faultfs.FS) map[uint64]bool {
 		out[s.Generation] = true
 	}
 	return out
+}
+
+// TestBitFlipCostsOneDefinition flips bits in definitions: with Quarantine one queue at most has
+// lost its name, with its messages there, or one definition is gone.
+func TestBitFlipCostsOneDefinition(t *testing.T) {
+	r := newRig(t, nil)
+	const n = 12
+	var defs []engine.Definition
+	for i := range n {
+		name := fmt.Sprint("queue-", i)
+		declare(t, r.Engine, name, nil)
+		r.put(name, "body of "+name, name)
+		defs = append(defs, engine.Definition{Key: "key-" + name, Value: []byte("value of " + name)})
+	}
+	done := make(chan error, 1)
+	r.Define(defs, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := r.fs
+	name := filesOf(stopped, "definitions-")[0]
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		r.fs = stopped.Snapshot()
+		r.cfg.FS = r.fs
+		bit := rng.Int64N(int64(len(r.fs.Get(name))) * 8)
+		r.fs.FlipBit(name, bit)
+		if _, err := local.Open(r.cfg); err == nil || !strings.Contains(err.Error(), path.Base(name)) {
+			t.Fatalf("bit %d: opened with %v", bit, err)
+		}
+		for _, r.cfg.Quarantine = range []bool{true, false} {
+			r.open()
+			lost := n - len(r.Definitions())
+			for i := range n {
+				queue := fmt.Sprint("queue-", i)
+				if _, err := r.Queue(queue); err != nil {
+					lost++
+					queue = fmt.Sprintf("recovered-%d", i+1)
+				}
+				if list, err := r.Peek(queue, 0, 2); err != nil || len(list) != 1 || string(list[0].Body) != fmt.Sprint("body of queue-", i) {
+					t.Errorf("bit %d: queue %d has %v, %v", bit, i, list, err)
+				}
+			}
+			if lost > 1 {
+				t.Errorf("bit %d: %d are lost", bit, lost)
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

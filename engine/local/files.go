@@ -82,7 +82,7 @@ func (f *storeFiles) writeFramed(name string, kind framed, content func(dst []by
 }
 
 // readFramed reads a framed file and decodes its content.
-func readFramed[T any](f *storeFiles, name string, kind framed, decode func([]byte) (*T, error)) (*T, error) {
+func readFramed[T any](f *storeFiles, name string, kind framed, decode func(version uint32, content []byte) (*T, error)) (*T, error) {
 	b, err := f.read(name)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func readFramed[T any](f *storeFiles, name string, kind framed, decode func([]by
 	if [16]byte(b[12:28]) != f.storeID {
 		return nil, damaged(f.path(name), "it belongs to another store")
 	}
-	out, err := decode(b[frameHeader:n])
+	out, err := decode(binary.LittleEndian.Uint32(b[8:]), b[frameHeader:n])
 	if err != nil {
 		return nil, damaged(f.path(name), err.Error())
 	}

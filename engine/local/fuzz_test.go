@@ -24,6 +24,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(appendReturn(nil, copyRef{1, 2}, mark{attempts: 3, until: 4, reason: "r"}))
 	f.Add((&checkpoint{at: 5 << 32, seq: 9, definitions: 2, queues: []queueState{{id: 1, next: 9, live: []seqRange{{1, 4}, {6, 7}},
 		marks: map[uint64]mark{3: {attempts: 2}}}}}).appendTo(nil))
+	f.Add((&definitions{nextID: 3, neverDeclared: []uint32{1}, defs: []engine.Definition{{Key: "k"}}}).appendTo(nil, [16]byte{}))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if m, err := decodeMessage(b, nil); err == nil {
@@ -45,8 +46,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		d := decoder{b: b}
 		d.queue()
-		_, _ = decodeCheckpoint(b)
-		_, _ = decodeDefinitionsFile(b)
+		_, _ = decodeCheckpoint(1, b)
+		_, _ = decodeDefinitions1(b)
+		decodeEntries(b, [16]byte{})
 	})
 }
 

@@ -127,7 +127,7 @@ func (r *recovery) loadCheckpoint() error {
 		if err == nil {
 			e.state.adopt(defs)
 			e.state.defsChanged = false
-		} else if err := r.loseDefinitions(cp, err); err != nil {
+		} else if err := r.loseDefinitions(cp, defs, err); err != nil {
 			return err
 		}
 	}

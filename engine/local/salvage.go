@@ -85,17 +85,23 @@ func (r *recovery) checkForLostCheckpoint(gens []uint64) error {
 	return r.loseCheckpoint(damaged(r.e.files.path(checkpointName), "it is missing"))
 }
 
-// loseDefinitions goes on without the definitions of a checkpoint. Its queues are kept; one
-// whose name is lost gets a name that says so.
-func (r *recovery) loseDefinitions(cp *checkpoint, err error) error {
+// loseDefinitions goes on with what is intact of the definitions of a checkpoint. Its queues are
+// kept; one whose name is lost gets a name that says so.
+func (r *recovery) loseDefinitions(cp *checkpoint, intact *definitions, err error) error {
 	e := r.e
 	if durable.IsNotExist(err) {
 		err = damaged(e.files.path(definitionsName(cp.definitions)), "it is missing")
 	}
-	if err := r.accept(err, "queues and definitions are lost"); err != nil {
+	cost := "queues and definitions are lost"
+	if intact != nil && intact.total > 0 {
+		cost = fmt.Sprintf("%d of %d queues and definitions are lost", intact.total-intact.entries, intact.total)
+	}
+	if err := r.accept(err, cost); err != nil {
 		return err
 	}
-	if err := r.newestDefinitions(); err != nil {
+	if intact != nil {
+		e.state.adopt(intact)
+	} else if err := r.newestDefinitions(); err != nil {
 		return err
 	}
 	exists := map[uint32]bool{}
@@ -104,7 +110,11 @@ func (r *recovery) loseDefinitions(cp *checkpoint, err error) error {
 		exists[id] = true
 		if e.state.byID[id] == nil {
 			r.nameless[id] = true
-			e.state.addQueue(newQueue(id, fmt.Sprintf("recovered-%d", id), sealmq.QueueOptions{}.Normalize()))
+			name := fmt.Sprintf("recovered-%d", id)
+			for e.state.queues[name] != nil {
+				name += "-again"
+			}
+			e.state.addQueue(newQueue(id, name, sealmq.QueueOptions{}.Normalize()))
 		}
 	}
 	for id, q := range e.state.byID {
