@@ -95,7 +95,7 @@ var variants = []variant{
 	},
 	{
 		name: "nobody is told of messages that only the checkpoint knows",
-		in:   "engine/local", fn: "recovery.checkQueue", old: "missing <= 0", new: "missing != -1",
+		in:   "engine/local", fn: "recovery.checkQueue", old: "missing > 0", new: "missing == -1",
 		caught: suite{pkg: "engine/local", test: "TestLostTailWithoutIndex"},
 	},
 
