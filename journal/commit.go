@@ -108,6 +108,7 @@ func (j *Journal) takePending(mark bool) *batch {
 		return nil
 	}
 	b.nextSeq = j.seq
+	j.storing = j.cfg.Clock.Now()
 	j.pending = &batch{}
 	j.room.Broadcast()
 	return b
@@ -155,6 +156,7 @@ func (j *Journal) finish(b *batch, err error) {
 		f(err)
 	}
 	j.mu.Lock()
+	j.storing = time.Time{}
 	if err == nil {
 		j.stats.Batches++
 		j.stats.Records += uint64(b.records)
@@ -175,6 +177,8 @@ type Stats struct {
 	Segments, Ready, Free          int
 	DiskBytes                      int64
 	PendingBytes                   int
+	// Storing is how long the batch that is written now has taken; 0 if there is none.
+	Storing time.Duration
 	// Damaged counts the damaged places that the start found, and each read of one since.
 	// DroppedTail counts those that were never promised.
 	Damaged, DroppedTail uint64
@@ -188,6 +192,9 @@ func (j *Journal) Stats() Stats {
 	defer j.mu.Unlock()
 	s := j.stats
 	s.Segments, s.Ready, s.Free, s.PendingBytes = len(j.segments), len(j.ready), len(j.free), j.pending.bytes
+	if !j.storing.IsZero() {
+		s.Storing = j.cfg.Clock.Now().Sub(j.storing)
+	}
 	for _, seg := range slices.Concat(j.ready, j.free) {
 		s.DiskBytes += seg.size
 	}

@@ -136,6 +136,7 @@ type Journal struct {
 	off     int64      // where in cur
 	seq     uint64     // of the next record
 	pending *batch
+	storing time.Time // when the committer took its batch; zero if it has none
 	// segments are all that may hold records, by generation.
 	segments map[uint64]*segment
 	ready    []*segment // empty, with header, in the order of their generations

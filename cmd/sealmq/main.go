@@ -15,7 +15,11 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
+
+// errorTime is how long a program that ends waits for somebody to read its error.
+const errorTime = 10 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -25,7 +29,15 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		printError(os.Stderr, err)
+		printed := make(chan struct{})
+		go func() {
+			defer close(printed)
+			printError(os.Stderr, err)
+		}()
+		select {
+		case <-printed:
+		case <-time.After(errorTime):
+		}
 		os.Exit(exitCode(err))
 	}
 }

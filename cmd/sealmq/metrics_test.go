@@ -23,7 +23,10 @@ func exposed(t *testing.T) map[string]string {
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(t.TempDir(), "data")
 	cfg.Server.Addr, cfg.Metrics.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	n := &node{cfg: cfg, roles: []string{"broker"}, log: newLogger(cfg.Log, io.Discard), registry: prometheus.NewRegistry()}
+	log, sink := newLogger(cfg.Log, io.Discard)
+	defer sink.close()
+	n := &node{cfg: cfg, roles: []string{"broker"}, log: log, sink: sink, registry: prometheus.NewRegistry()}
+	n.registry.MustRegister(sink.collector())
 	descs := make(chan *prometheus.Desc, 1000)
 	describe := part{name: "describe", start: func() error {
 		n.registry.Describe(descs)

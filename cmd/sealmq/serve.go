@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
@@ -99,6 +98,7 @@ func checkRoles(_ *cobra.Command, args []string) error {
 type node struct {
 	cfg       Config
 	log       *slog.Logger
+	sink      *logSink // of log
 	registry  *prometheus.Registry
 	readyJSON io.Writer // gets the ready line; may be nil
 
@@ -127,7 +127,11 @@ func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer
 	if len(wanted) == 0 {
 		wanted = roles
 	}
-	n := &node{cfg: cfg, roles: wanted, log: newLogger(cfg.Log, stderr), registry: prometheus.NewRegistry(), readyJSON: readyJSON}
+	defer surviveBrokenPipes()()
+	log, sink := newLogger(cfg.Log, stderr)
+	defer sink.close()
+	n := &node{cfg: cfg, roles: wanted, log: log, sink: sink, registry: prometheus.NewRegistry(), readyJSON: readyJSON}
+	n.registry.MustRegister(sink.collector())
 	stopTuning := tuneGC()
 	defer stopTuning()
 	err := runParts(ctx, n.parts())
@@ -320,11 +324,12 @@ func (n *node) openMetrics() error {
 		Help: "Files of revocations that are not in force, and their lines that are ignored."}, func() float64 { return float64(len(n.revoked.Problems())) })
 	n.registry.MustRegister(certs, entries, problems, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	store := metrics.Check{Name: "store", Run: n.storeStatus}
+	logs := metrics.Check{Name: "log", Run: n.sink.status}
 	var err error
 	n.metrics, err = metrics.Listen(metrics.Config{
 		Addr: n.cfg.Metrics.Addr, Registry: n.registry, Log: n.log,
-		Live: []metrics.Check{store}, Ready: []metrics.Check{store, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}},
+		Live:  []metrics.Check{{Name: "store", Run: n.storeStatus}, logs},
+		Ready: []metrics.Check{{Name: "store", Run: n.storeReady}, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}, logs},
 	})
 	return cannotListen("broker", "metrics.addr", err)
 }
@@ -394,22 +399,4 @@ func (n *node) watchHangups(ctx context.Context) error {
 func (n *node) sayStopping(context.Context) error {
 	n.log.Info("stopping")
 	return nil
-}
-
-func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		level = slog.LevelInfo // Validate has refused anything else
-	}
-	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindDuration { // JSON would show nanoseconds
-			a.Value = slog.StringValue(a.Value.Duration().String())
-		}
-		return a
-	}}
-	f, isFile := w.(*os.File)
-	if cfg.Format == "text" || cfg.Format != "json" && isFile && term.IsTerminal(int(f.Fd())) {
-		return slog.New(slog.NewTextHandler(w, o))
-	}
-	return slog.New(slog.NewJSONHandler(w, o))
 }

@@ -429,7 +429,8 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(n.pipeline.worker.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}},
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus},
+		{Name: "log", Run: n.sink.status}},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {
 		if n.pipeline.workerPages, err = metrics.Listen(cfg); !errors.Is(err, syscall.EADDRINUSE) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/journal"
@@ -95,6 +96,15 @@ func storeHint(err error) error {
 		return withHint(err, "run the version of sealmq that wrote this folder, or a newer one")
 	}
 	return err
+}
+
+// storeReady fails also while the store hangs: clients had to wait here.
+func (n *node) storeReady() (metrics.Status, string) {
+	status, reason := n.storeStatus()
+	if sealmq.CodeOf(n.engine.Health()) == sealmq.Unavailable {
+		status = metrics.Failing
+	}
+	return status, reason
 }
 
 func (n *node) storeStatus() (metrics.Status, string) {

@@ -35,6 +35,9 @@ const (
 	DefaultMaxMessages = 20_000_000
 )
 
+// slowCommit is after how long a write that has not returned is told by Health.
+const slowCommit = 3 * time.Second
+
 // Config configures the engine. Dir is required.
 type Config struct {
 	// Dir holds everything; it is created if it does not exist, and locked.
@@ -174,6 +177,9 @@ func (e *Engine) Health() error {
 	}
 	if err := e.j.Err(); err != nil {
 		return &sealmq.Error{Code: sealmq.Unavailable, Message: "the store has stopped", Err: err}
+	}
+	if took := e.j.Stats().Storing; took > slowCommit {
+		return &sealmq.Error{Code: sealmq.Unavailable, Message: fmt.Sprintf("the disk has not answered for %v, and clients wait", took.Round(time.Second))}
 	}
 	if _, err := e.j.Space(); err != nil {
 		return &sealmq.Error{Code: sealmq.NoStorage, Message: "publishes are refused", Err: err}

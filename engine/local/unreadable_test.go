@@ -245,3 +245,24 @@ func TestMoveCountsWhatItMoved(t *testing.T) {
 		})
 	}
 }
+
+// TestHungDiskShowsInHealth: while a write does not return and somebody waits for it, the store
+// is not healthy.
+func TestHungDiskShowsInHealth(t *testing.T) {
+	r := newRig(t, nil)
+	declare(t, r.Engine, "q", nil)
+	hung := make(chan struct{})
+	r.fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+		if op.Kind == faultfs.Sync {
+			return &faultfs.Fault{Hang: hung}
+		}
+		return nil
+	})
+	done := make(chan struct{})
+	r.Publish([]engine.Publish{message("id", "body", "q")}, func([]engine.PublishResult) { close(done) })
+	r.eventually("health tells of it", func() bool { return sealmq.CodeOf(r.Health()) == sealmq.Unavailable })
+	close(hung)
+	<-done
+	r.fs.Hook(nil)
+	r.eventually("all is well", func() bool { return r.Health() == nil })
+}
