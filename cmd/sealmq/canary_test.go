@@ -219,6 +219,7 @@ func (c *canaries) waitDelivered(admin *http.Client, main string, n int) {
 			return
 		}
 		delete(c.seen, last)
+		<-time.After(lookEvery)
 	}
 	c.Fatalf("%d messages were not delivered", n)
 }

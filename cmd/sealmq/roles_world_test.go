@@ -14,6 +14,9 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 )
 
+// lookEvery is how often a condition is looked at that another process makes true.
+const lookEvery = 20 * time.Millisecond
+
 // rolesWorld is a pipeline whose roles are processes, in a folder of its own.
 type rolesWorld struct {
 	*testing.T
@@ -60,13 +63,14 @@ func (w *rolesWorld) start(role string) {
 	}
 }
 
-// until waits for a condition. Each look takes a while, so there is no pause.
+// until waits for a condition.
 func (w *rolesWorld) until(what string, is func() bool) {
 	w.Helper()
 	for began := time.Now(); time.Since(began) < time.Minute; {
 		if is() {
 			return
 		}
+		<-time.After(lookEvery)
 	}
 	w.Fatalf("this was never so: %s", what)
 }

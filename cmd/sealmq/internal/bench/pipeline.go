@@ -233,7 +233,7 @@ func (r *pipelineRun) submitted() (n int) {
 }
 
 // drainInterval is how often the number of deliveries is read.
-const drainInterval = 50 * time.Millisecond
+const drainInterval = 100 * time.Millisecond
 
 // drain waits until n messages of the run are delivered, or until none has been for the stall
 // time.
