@@ -176,6 +176,7 @@ func (f *failing) brokerAway() {
 	}
 	f.until("the proxy is unhealthy", func() bool { return f.health(pipelineproc.Proxy) == "unhealthy" })
 	f.until("the worker says so", func() bool { return f.health(pipelineproc.Worker) == "degraded" })
+	f.until("the worker logs it", func() bool { return f.logged(pipelineproc.Worker, "waiting for the queue") > waits })
 	if n := f.logged(pipelineproc.Worker, "waiting for the queue") - waits; n != 1 {
 		f.Errorf("the worker logged %d lines about it", n)
 	}
