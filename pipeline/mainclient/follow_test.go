@@ -97,7 +97,11 @@ func TestFollowerHearsOfItsOwnRevocation(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); c.FollowRevocations(ctx, list, slog.New(slog.DiscardHandler)) }()
 	defer func() { cancel(); <-done }()
-	<-changed
+	select {
+	case <-changed:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it never hears of it")
+	}
 	if list.Check([]*x509.Certificate{own.Leaf, w.authority.Root()}) == nil || !list.Refreshed().IsZero() {
 		t.Errorf("it goes on; refreshed %v", list.Refreshed())
 	}

@@ -444,3 +444,40 @@ func TestIDKeyIsForProxies(t *testing.T) {
 		}
 	}
 }
+
+// TestCallerThatLostItsPermission: within one process nobody shows a certificate, so that
+// every call asks whether the caller's is still good.
+func TestCallerThatLostItsPermission(t *testing.T) {
+	w := newWorld(t, nil)
+	gone := &sealmq.Error{Code: sealmq.Denied, Message: "its certificate has been revoked"}
+	var lost error
+	as := func(role sealmq.Role) pipeline.Main {
+		return w.svc.For(sealmq.Identity{ID: string(role), Role: role}, func() error { return lost })
+	}
+	calls := map[string]func() error{
+		"register": func() error {
+			_, err := as(sealmq.RoleProxy).Register(t.Context(), []pipeline.Item{w.item("m-1")})
+			return err
+		},
+		"deliver": func() error {
+			_, err := as(sealmq.RoleWorker).Deliver(t.Context(), "w", []pipeline.Item{w.item("m-2")})
+			return err
+		},
+		"status": func() error {
+			_, err := as(sealmq.RoleWorker).Status(t.Context(), []pipeline.Update{{MessageID: "m-1", State: pipeline.Queued, Attempts: -1}})
+			return err
+		},
+		"find": func() error { _, _, err := as(sealmq.RoleProxy).Find(t.Context(), "acme-01", "m-1"); return err },
+		"keys": func() error { _, err := as(sealmq.RoleProxy).Keys(t.Context()); return err },
+	}
+	for name, call := range calls {
+		lost = nil
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		lost = gone
+		if err := call(); !errors.Is(err, gone) {
+			t.Errorf("%s without permission: %v", name, err)
+		}
+	}
+}

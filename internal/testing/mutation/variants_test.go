@@ -302,4 +302,31 @@ var variants = []variant{
 		in:   "pipeline/worker", fn: "Worker.giveUp", old: "err != nil && d.says != \"\"", new: "false",
 		caught: suite{pkg: "pipeline/worker", test: "TestRowsOfDeadLetters"},
 	},
+
+	// Whose certificate is revoked stops, wherever it runs.
+	{
+		name: "a list that is too old lets everybody in",
+		in:   "trust", fn: "peersView.Check", old: "err := v.Stale(); err != nil", new: "err := v.Stale(); false",
+		caught: suite{pkg: "trust", test: "TestPeersOfAStaleFeed"},
+	},
+	{
+		name: "connections of an authority that was removed stay",
+		in:   "trust", fn: "RevocationList.lookAtRoots", old: "before != nil && !maps.Equal(*before, roots)", new: "before == nil && maps.Equal(roots, roots)",
+		caught: suite{pkg: "trust", test: "TestPeersOfARemovedRoot"},
+	},
+	{
+		name: "the number of the followed list goes back",
+		in:   "trust", fn: "RevocationList.apply", old: "f.Version < old.version", new: "false",
+		caught: suite{pkg: "trust", test: "TestFeedOfARestoredAuthority"},
+	},
+	{
+		name: "a role in the main server's process goes on without a good certificate",
+		in:   "pipeline/mainserver", fn: "view.may", old: "v.good != nil", new: "false",
+		caught: suite{pkg: "pipeline/mainserver", test: "TestCallerThatLostItsPermission"},
+	},
+	{
+		name: "a node does not hear of its own revocation",
+		in:   "pipeline/mainclient", fn: "Client.FollowRevocations", old: "errors.Is(err, mtls.ErrRevoked)", new: "false",
+		caught: suite{pkg: "pipeline/mainclient", test: "TestFollowerHearsOfItsOwnRevocation"},
+	},
 }
