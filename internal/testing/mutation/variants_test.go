@@ -277,7 +277,7 @@ var variants = []variant{
 	},
 	{
 		name: "errors of the database are shown with their values",
-		in:   "pipeline/records", fn: "describeSQLite", old: `return fmt.Sprintf("SQLite error %d: %s", e.Code(), sqlite.ErrorCodeString[e.Code()&0xFF])`, new: "return err.Error()",
+		in:   "pipeline/records", fn: "describeSQLite", old: "cmp.Or(sqlite.ErrorCodeString[e.Code()], sqlite.ErrorCodeString[e.Code()&0xFF])", new: "cmp.Or(err.Error())",
 		caught: suite{pkg: "pipeline/records", test: "TestErrorsShowNoValues/sqlite"},
 	},
 
