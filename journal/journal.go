@@ -49,8 +49,9 @@ var (
 	ErrClosed = errors.New("journal is closed")
 	// ErrNoRoom says that there is no prepared space at this moment; WaitRoom waits.
 	ErrNoRoom = errors.New("journal has no room yet")
-	// ErrDiskFull says that no space can be had; it ends by itself when there is some.
-	ErrDiskFull = errors.New("no disk space for the journal")
+	// ErrDiskFull says that no segment can be made, for want of space or because too many files
+	// are open (IsTooManyFiles); it ends by itself when there is room.
+	ErrDiskFull = errors.New("no room for the journal")
 	// ErrTooLarge says that a record can never fit in a segment.
 	ErrTooLarge = errors.New("record is larger than a segment")
 )

@@ -45,9 +45,9 @@ func (j *Journal) setNoSpace(err error) {
 	j.mu.Unlock()
 	switch {
 	case before == nil && err != nil:
-		j.cfg.Log.Warn("no disk space for the journal, publishes are refused", "err", err)
+		j.cfg.Log.Warn("no room for the journal, publishes are refused", "err", err)
 	case before != nil && err == nil:
-		j.cfg.Log.Info("disk space for the journal is back")
+		j.cfg.Log.Info("room for the journal is back")
 	}
 }
 
@@ -159,11 +159,16 @@ func (j *Journal) checkFree() error {
 	return nil
 }
 
-// IsNoSpace reports whether an error says that there is no space, which may come back,
-// and not that the disk is broken.
+// IsNoSpace reports whether an error says that there is no space, or that no more files can be
+// open, which may end, and not that the disk is broken.
 func IsNoSpace(err error) bool {
-	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EMFILE},
+	return IsTooManyFiles(err) || slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG},
 		func(full error) bool { return errors.Is(err, full) })
+}
+
+// IsTooManyFiles reports whether an error says that no more files can be open.
+func IsTooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // Release gives up a segment: nothing in it is needed, not even after a crash at this

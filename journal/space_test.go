@@ -3,6 +3,7 @@ package journal_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -225,4 +226,27 @@ func TestHungSync(t *testing.T) {
 func full(j *journal.Journal) error {
 	_, err := j.Space()
 	return err
+}
+
+// TestTooManyOpenFiles: it passes as a full disk does, and is not called one.
+func TestTooManyOpenFiles(t *testing.T) {
+	fs := faultfs.New()
+	j := mustStart(t, faultConfig(fs))
+	defer j.Close()
+	waitReady(t, j)
+	fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+		if op.Kind == faultfs.Create || op.Kind == faultfs.Open {
+			return &faultfs.Fault{Err: syscall.EMFILE}
+		}
+		return nil
+	})
+	var err error
+	for err == nil || errors.Is(err, journal.ErrNoRoom) {
+		if _, err = j.Append(false, journal.FirstKind, make([]byte, 1000), nil); errors.Is(err, journal.ErrNoRoom) {
+			err = j.WaitRoom(t.Context(), false, 1000)
+		}
+	}
+	if !errors.Is(err, journal.ErrDiskFull) || !journal.IsTooManyFiles(err) || strings.Contains(err.Error(), "disk") {
+		t.Errorf("refused with %v", err)
+	}
 }

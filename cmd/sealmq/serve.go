@@ -295,6 +295,10 @@ func (n *node) openServer() error {
 	if err != nil {
 		return err
 	}
+	connections, perIdentity, err := n.connectionLimits()
+	if err != nil {
+		return err
+	}
 	s := n.cfg.Server
 	conns, words := listener.NewMetrics(), text.NewMetrics()
 	n.registry.MustRegister(conns, words)
@@ -303,7 +307,7 @@ func (n *node) openServer() error {
 	n.server, err = listener.Listen(listener.Config{
 		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Protocols: []protocol.Protocol{lines},
 		Log: n.log, Metrics: conns,
-		Limits: listener.Limits{Connections: s.MaxConnections, ConnectionsPerIdentity: s.MaxConnectionsPerIdentity,
+		Limits: listener.Limits{Connections: connections, ConnectionsPerIdentity: perIdentity,
 			Memory: int64(s.MaxMemoryBytes), Handshakes: s.MaxHandshakes,
 			HandshakeTimeout: s.HandshakeTimeout, WriteTimeout: s.WriteTimeout},
 	})

@@ -254,6 +254,8 @@ func storageError(err error) error {
 	switch {
 	case sealmq.CodeOf(err) != "":
 		return err
+	case journal.IsTooManyFiles(err):
+		return &sealmq.Error{Code: sealmq.NoStorage, Message: "the broker has too many files open; try again later", Err: err}
 	case errors.Is(err, journal.ErrDiskFull):
 		return &sealmq.Error{Code: sealmq.NoStorage, Message: sealmq.ErrNoStorage.Message, Err: err}
 	case errors.Is(err, journal.ErrTooLarge):
