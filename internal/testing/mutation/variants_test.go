@@ -239,6 +239,23 @@ var variants = []variant{
 		caught: suite{pkg: "cmd/sealmq/internal/receiver", test: "TestCommitsWhatIsOnStableStorage"},
 	},
 
+	// What a client was told is queued reaches the main server, once.
+	{
+		name: "a submission is answered although the queue has not stored it",
+		in:   "pipeline/proxy", fn: "Proxy.submit", old: "err = outcome(results[0])", new: "err = nil",
+		caught: suite{pkg: "pipeline/proxy", test: "TestUnknownOutcome"},
+	},
+	{
+		name: "a repeated submission is a message of its own",
+		in:   "pipeline/proxy", fn: "Proxy.seal", old: "pipeline.MessageIDFor(*idKey, it.ClientID, m.key)", new: "pipeline.NewMessageID(now)",
+		caught: suite{pkg: "pipeline/proxy", test: "TestRepeats"},
+	},
+	{
+		name: "a worker drops what the main server did not answer",
+		in:   "pipeline/worker", fn: "Worker.failed", old: "Verdict: pipeline.Release", new: "Verdict: pipeline.Done",
+		caught: suite{pkg: "pipeline/worker", test: "TestOnePoisonousItem"},
+	},
+
 	// The pipeline's records are stored when the call returns, and show nothing.
 	{
 		name: "a message is answered though its transaction failed",
