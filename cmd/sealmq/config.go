@@ -126,6 +126,7 @@ type MainConfig struct {
 	Addr     string `key:"addr" check:"address"`
 	Database string `key:"database"`
 	Unsealed string `key:"unsealed" check:"refuse|take"`
+	Audit    string `key:"audit" check:"acts|messages"`
 }
 
 // LogConfig is what is logged and in which format. Logs go to standard error.

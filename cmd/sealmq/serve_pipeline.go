@@ -219,7 +219,8 @@ func (n *node) openRecords() error {
 	if err := durable.MkdirAll(durable.OS(), dir, 0o700); err != nil {
 		return err
 	}
-	cfg := records.Config{URL: cmp.Or(n.cfg.Main.Database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true, Log: n.log}
+	cfg := records.Config{URL: cmp.Or(n.cfg.Main.Database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true,
+		AuditMessages: n.cfg.Main.Audit == "messages", Log: n.log}
 	// The keys are made together with the database, and before it: a crash in between leaves no
 	// database without keys. Later a missing key is an error, because no other one can stand in.
 	sealing, ids := filepath.Join(dir, "sealing.key"), filepath.Join(dir, "ids.key")

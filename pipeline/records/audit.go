@@ -98,6 +98,30 @@ func (s *Store) addAudit(ctx context.Context, tx *sql.Tx, e AuditEvent) error {
 	return err
 }
 
+// messageEvents are the events of messages, if they are audited.
+var messageEvents = map[Outcome]string{Registered: "message_registered", WasDelivered: "message_delivered"}
+
+// auditMessages puts what a group has done into the audit log.
+func (g *group) auditMessages(entries []*entry) error {
+	if !g.s.cfg.AuditMessages {
+		return nil
+	}
+	for _, e := range entries {
+		event := messageEvents[e.result.Outcome]
+		if event == "" {
+			continue
+		}
+		data, err := json.Marshal(map[string]string{"message_id": e.key.id})
+		if err != nil {
+			return err
+		}
+		if err := g.s.addAudit(g.ctx, g.tx, AuditEvent{Type: event, Client: e.key.client, Data: data, At: g.now}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // AuditFilter chooses events. Empty fields choose all.
 type AuditFilter struct {
 	Type     string

@@ -90,6 +90,44 @@ func TestRevokedAndUnknownClients(t *testing.T) {
 	})
 }
 
+// TestMessagesAreAudited: if that is asked for, each registration and delivery is an event,
+// once.
+func TestMessagesAreAudited(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		audited := e.open(func(c *records.Config) { c.AuditMessages = true })
+		for range 2 {
+			_, err := audited.Register(ctx(t), messages(0, 2))
+			if err == nil {
+				_, err = audited.Deliver(ctx(t), deliveries(messages(0, 1)))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		count := func() (n int) {
+			list, err := audited.Audit(ctx(t), records.AuditFilter{Client: "acme-01"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, event := range list {
+				if strings.HasPrefix(event.Type, "message_") && strings.Contains(string(event.Data), message(0).ID[:4]) {
+					n++
+				}
+			}
+			return n
+		}
+		if n := count(); n != 3 {
+			t.Errorf("%d events", n)
+		}
+		if _, err := e.s.Register(ctx(t), messages(2, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(); n != 3 {
+			t.Errorf("%d events, although nobody asked for them", n)
+		}
+	})
+}
+
 func TestCertificates(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 1))

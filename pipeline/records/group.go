@@ -69,6 +69,9 @@ func (g *group) run(entries []*entry) error {
 	if err := g.updateRows(); err != nil {
 		return err
 	}
+	if err := g.auditMessages(entries); err != nil {
+		return err
+	}
 	return g.addCounts()
 }
 

@@ -31,6 +31,8 @@ type Config struct {
 	OmitNumbers bool
 	// AutoRegister makes a row for a client that has none.
 	AutoRegister bool
+	// AuditMessages puts each registration and delivery into the audit log.
+	AuditMessages bool
 	// PoolSize and MaxOverflow bound the connections to MySQL; 0 is 10 and 20.
 	PoolSize, MaxOverflow int
 	// KeepTables refuses to change the tables: a database of an older version is an error.
