@@ -319,7 +319,8 @@ func (m *message) decodeMetadata(d *jsontext.Decoder) error {
 		if err := kept.Compact(); err != nil {
 			return err
 		}
-		size += len(kept) - len(v)
+		// In JSON a name may take several times the bytes that it has.
+		size += len(kept) - len(v) + len(quoted) - len(`""`) - len(name)
 		m.others = append(m.others, member{quoted, kept})
 		return nil
 	})

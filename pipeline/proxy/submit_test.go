@@ -148,6 +148,7 @@ func TestBadRequests(t *testing.T) {
 		{"a domain of another type", with(`"metadata":{"domain":7}`), "string_type", `["body","metadata","domain"]`},
 		{"a time of another type", with(`"metadata":{"timestamp":7}`), "string_type", `["body","metadata","timestamp"]`},
 		{"large metadata", with(`"metadata":{"x":"` + strings.Repeat("h", 4096) + `"}`), "too_long", `["body","metadata"]`},
+		{"metadata that escapes make large", with(`"metadata":{"` + strings.Repeat(`\u0001`, 3000) + `":1}`), "too_long", `["body","metadata"]`},
 		{"much metadata", with(`"metadata":{` + manyKeys(33) + `}`), "too_long", `["body","metadata"]`},
 		{"a key of another type", with(`"message_id":7`), "string_type", `["body","message_id"]`},
 		{"an empty key", with(`"message_id":""`), "value_error", `["body","message_id"]`},
@@ -208,6 +209,7 @@ func TestMetadata(t *testing.T) {
 		{`{"domain":"shop.example"}`, "shop.example", `{"timestamp":AT,"client_id":"acme \"01\"","domain":"shop.example"}`},
 		{`{"domain":null,"timestamp":"2026-03-01T08:15:30+01:00"}`, "default", `{"timestamp":AT,"client_id":"acme \"01\"","domain":"default","client_timestamp":"2026-03-01T07:15:30Z"}`},
 		{`{"timestamp":"yesterday"}`, "default", `{"timestamp":AT,"client_id":"acme \"01\"","domain":"default"}`},
+		{`{"<&>":"<&> "}`, "default", `{"timestamp":AT,"client_id":"acme \"01\"","domain":"default","<&>":"<&> "}`},
 		{`{"timestamp":"2026-03-01 08:15:30","client_timestamp":"mine"}`, "default", `{"timestamp":AT,"client_id":"acme \"01\"","domain":"default","client_timestamp":"mine"}`},
 	} {
 		a := w.ask(c, "POST", "/submit", `{"sender_number":"+4915200000000","message_body":"x","metadata":`+tc.in+`}`)
