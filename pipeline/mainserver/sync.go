@@ -2,6 +2,7 @@ package mainserver
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/ca"
@@ -48,15 +49,14 @@ func syncClient(ctx context.Context, store *records.Store, authority *ca.Authori
 	if err != nil {
 		return false, err
 	}
-	for i := len(history) - 1; i >= 0; i-- {
-		issued := history[i]
-		if status, _ := authority.StatusOf(issued, revoked); status != ca.Active {
-			continue
+	// Clients with an API key, or of a reverse proxy, have no certificate of ours.
+	next := *c
+	next.Status, next.Reason, next.RevokedAt = records.Active, "", time.Time{}
+	for _, issued := range slices.Backward(history) {
+		if status, _ := authority.StatusOf(issued, revoked); status != ca.Revoked {
+			next.Fingerprint, next.IssuedAt, next.ExpiresAt = issued.Fingerprint, issued.NotBefore, issued.NotAfter
+			break
 		}
-		next := *c
-		next.Status, next.Fingerprint, next.IssuedAt, next.ExpiresAt, next.Reason = records.Active, issued.Fingerprint, issued.NotBefore, issued.NotAfter, ""
-		next.RevokedAt = time.Time{}
-		return true, store.PutClient(ctx, next)
 	}
-	return false, nil
+	return true, store.PutClient(ctx, next)
 }
