@@ -39,7 +39,7 @@ func normalNumber(s string) (string, error) {
 	digits := strings.NewReplacer(" ", "", "-", "").Replace(strings.TrimSpace(s))
 	number := "+" + strings.TrimPrefix(digits, "+")
 	if err := pipeline.CheckNumber(number, pipeline.MinNumber); err != nil {
-		return "", invalid("sender_number", "A number has 7 to 15 digits after an optional plus sign; blanks and hyphens are ignored")
+		return "", invalid("sender_number", "A number has 2 to 15 digits after an optional plus sign; blanks and hyphens are ignored")
 	}
 	return number, nil
 }
