@@ -153,6 +153,21 @@ func TestRetryNeedsItsItem(t *testing.T) {
 	}
 }
 
+// TestRequeueNeedsItsItems: no row is queued again whose item may be missing.
+func TestRequeueNeedsItsItems(t *testing.T) {
+	s := newServer(t, nil)
+	s.fail("acme-01", "f-1")
+	s.fail("acme-01", "f-2")
+	s.queue.set(func() { s.queue.dead = s.queue.dead[1:] })
+	a := s.want(200, "POST", "/api/v1/queue/dead/requeue", `{"items":[{"message_id":"f-1","client_id":"acme-01"},{"message_id":"f-2","client_id":"acme-01"}]}`)
+	if a.m["requeued"] != 1.0 {
+		t.Errorf("%s", a.body)
+	}
+	if r, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || r.State != records.Failed {
+		t.Errorf("%s, error %v", r.State, err)
+	}
+}
+
 // TestDatabaseAway: what needs the database is answered with 503, and nothing says why in
 // its words.
 func TestDatabaseAway(t *testing.T) {

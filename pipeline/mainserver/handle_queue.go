@@ -67,14 +67,15 @@ func (h *handler) requeue(ctx context.Context, rows []records.Update) (n int, er
 	return n, err
 }
 
-// requeueItems moves dead items with the ids of rows, then the rows.
+// requeueItems moves dead items with the ids of rows, then the rows, unless an item was missing:
+// the queue does not say which, and a row that is queued without an item is never delivered.
 func (h *handler) requeueItems(ctx context.Context, rows []records.Update) (int, error) {
 	ids := make([]string, len(rows))
 	for i := range rows {
 		ids[i] = rows[i].ID
 	}
 	n, err := h.cfg.Queue.Requeue(ctx, ids)
-	if err == nil && n > 0 {
+	if err == nil && n == len(rows) {
 		err = h.requeueRows(ctx, rows)
 	}
 	return n, err
