@@ -186,7 +186,7 @@ func dialUntil(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	began := time.Now()
 	for {
 		c, err := client.Dial(ctx, cfg)
-		if err == nil || !isUnreachable(err) || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
+		if err == nil || !client.Unreachable(err) || ctx.Err() != nil || time.Since(began)+dialPause > cfg.GiveUpAfter {
 			return c, err
 		}
 		if err := clock.Sleep(ctx, clock.System, dialPause); err != nil {
@@ -203,23 +203,6 @@ func retryInterrupted(do func() error) error {
 			return err
 		}
 	}
-}
-
-// isUnreachable reports whether an error may mean that the broker is not running now. A broker
-// that refuses the connection, or is not the expected one, is running.
-func isUnreachable(err error) bool {
-	var (
-		certificate *tls.CertificateVerificationError
-		notTLS      tls.RecordHeaderError
-		network     *net.OpError
-	)
-	switch {
-	case errors.As(err, &certificate), errors.As(err, &notTLS), sealmq.CodeOf(err) != "":
-		return false
-	case errors.As(err, &network):
-		return network.Op != "remote error" // a TLS alert
-	}
-	return true
 }
 
 // withoutClosed is an error without the text that the client is closed, which is obvious
