@@ -32,11 +32,7 @@ func (o *output) close() error {
 }
 
 func (f *receiveFlags) openOutput(a call) (*output, error) {
-	var ledger *receive.Ledger
-	err := retryLocked(a.ctx, func() (err error) {
-		ledger, err = receive.OpenLedger(f.ledger, receive.LedgerConfig{})
-		return err
-	})
+	ledger, err := retryLocked(a.ctx, func() (*receive.Ledger, error) { return receive.OpenLedger(f.ledger, receive.LedgerConfig{}) })
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another \"sealmq receive\" uses it; name other files with --out or --ledger")
 	}
@@ -50,10 +46,7 @@ func (f *receiveFlags) openOutput(a call) (*output, error) {
 	if f.exec != "" {
 		return o, nil
 	}
-	err = retryLocked(a.ctx, func() (err error) {
-		o.file, err = openFile(f.out, ledger)
-		return err
-	})
+	o.file, err = retryLocked(a.ctx, func() (*jsonl.File, error) { return openFile(f.out, ledger) })
 	var damaged *jsonl.DamagedError
 	switch {
 	case errors.As(err, &damaged):

@@ -51,11 +51,7 @@ func (f *sendFlags) openSpool(a call, in *input) (*send.Spool, error) {
 	if f.spool == "" {
 		return nil, nil
 	}
-	var spool *send.Spool
-	err := retryLocked(a.ctx, func() (err error) {
-		spool, err = send.OpenSpool(f.spool, send.SpoolConfig{})
-		return err
-	})
+	spool, err := retryLocked(a.ctx, func() (*send.Spool, error) { return send.OpenSpool(f.spool, send.SpoolConfig{}) })
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(err, "another \"sealmq send\" uses this spool; name another folder with --spool")
 	}
@@ -72,12 +68,12 @@ func (f *sendFlags) openSpool(a call, in *input) (*send.Spool, error) {
 const lockWait = 2 * time.Second
 
 // retryLocked repeats open for a moment while another process holds the lock.
-func retryLocked(ctx context.Context, open func() error) error {
+func retryLocked[T any](ctx context.Context, open func() (T, error)) (T, error) {
 	began := time.Now()
 	for {
-		err := open()
+		file, err := open()
 		if !errors.Is(err, durable.ErrLocked) || time.Since(began) > lockWait || clock.Sleep(ctx, clock.System, lockWait/40) != nil {
-			return err
+			return file, err
 		}
 	}
 }
