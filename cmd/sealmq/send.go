@@ -123,7 +123,7 @@ func (f *sendFlags) run(a call) (err error) {
 	}
 	defer a.client.Close()
 	if f.declare {
-		if err := retryInterrupted(func() error { return f.declareAll(a.ctx, a.client) }); err != nil {
+		if err := f.declareAll(a.ctx, a.client); err != nil {
 			return explain(err)
 		}
 	}
