@@ -117,26 +117,23 @@ func (r *run) crashBroker(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) crashSender(context.Context) (err error) {
-	before := r.sender
-	before.Kill()
-	if r.sender, err = r.startSender(); err != nil {
-		return err
-	}
-	r.sayKilled("sender  ", before, r.sender, "goes on from the spool")
+func (r *run) crashSender(context.Context) error {
 	r.result.SenderRestarts++
-	return nil
+	return r.crash("sender  ", &r.sender, r.startSender, "goes on from the spool")
 }
 
-func (r *run) crashReceiver(context.Context) (err error) {
-	before := r.receiver
-	before.Kill()
-	if r.receiver, err = r.startReceiver(); err != nil {
-		return err
-	}
-	r.sayKilled("receiver", before, r.receiver, "goes on from the ledger")
+func (r *run) crashReceiver(context.Context) error {
 	r.result.ReceiverRestarts++
-	return nil
+	return r.crash("receiver", &r.receiver, r.startReceiver, "goes on from the ledger")
+}
+
+func (r *run) crash(what string, client **brokerproc.Command, start func() (*brokerproc.Command, error), how string) (err error) {
+	before := *client
+	before.Kill()
+	if *client, err = start(); err == nil {
+		r.sayKilled(what, before, *client, how)
+	}
+	return err
 }
 
 func (r *run) sayKilled(what string, before, after *brokerproc.Command, how string) {
