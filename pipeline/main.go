@@ -2,8 +2,12 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"time"
 )
+
+// ErrUnsent is in the error of a call of Main that did not leave: no entry is to blame for it.
+var ErrUnsent = errors.New("nothing was sent")
 
 // Main is the main server as proxies and workers see it: the service itself in one
 // process, an HTTPS client between processes. Who calls is known from the connection; in

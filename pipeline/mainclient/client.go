@@ -173,6 +173,10 @@ func failed(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err // the address says nothing that the operator does not know
 	}
+	var network *net.OpError
+	if errors.As(err, &network) && network.Op == "dial" {
+		err = fmt.Errorf("%w: %w", pipeline.ErrUnsent, err)
+	}
 	return &sealmq.Error{Code: sealmq.Unavailable, Message: "the main server does not answer", Err: err}
 }
 

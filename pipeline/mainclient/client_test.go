@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -220,4 +221,8 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 	w.server.Close()
 	_, err = proxy.Keys(ctx)
 	expect("no server", err, sealmq.Unavailable)
+	worker, _ = w.as("worker", sealmq.RoleWorker) // it has no connection yet
+	if _, err = worker.Keys(ctx); !errors.Is(err, pipeline.ErrUnsent) {
+		t.Errorf("a call of a server that is not there: %v", err)
+	}
 }

@@ -391,13 +391,13 @@ func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken
 	return finished, dead
 }
 
-// failed returns the items of a call that failed. A single one has had its attempt. Of
-// several nobody knows which one is to blame, so none has: they are tried one at a time
-// until the main server answers again.
+// failed returns the items of a call that failed. A single one has had its attempt, unless
+// it was never sent. Of several nobody knows which one is to blame, so none has: they are
+// tried one at a time until the main server answers again.
 func (w *Worker) failed(ctx context.Context, tries []pipeline.Taken, err error) []pipeline.Finished {
 	finished := make([]pipeline.Finished, len(tries))
 	for i := range tries {
-		if len(tries) > 1 || ctx.Err() != nil {
+		if len(tries) > 1 || errors.Is(err, pipeline.ErrUnsent) || ctx.Err() != nil {
 			finished[i] = pipeline.Finished{Ticket: tries[i].Ticket, Verdict: pipeline.Release}
 			continue
 		}

@@ -303,6 +303,28 @@ func TestMainServerAway(t *testing.T) {
 	})
 }
 
+// TestMainServerGone: what was never sent costs no attempt, and does not wait for one after the
+// main server is back.
+func TestMainServerGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := &sealmq.Error{Code: sealmq.Unavailable, Err: pipeline.ErrUnsent}
+		q, s := newQueue(ids(1)...), &server{deliver: takeAll, away: gone}
+		_, stop := start(t, worker.Config{Queue: q, Main: s})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if calls := len(s.calls); len(q.retried) > 0 || calls < 10 || calls > 30 {
+			t.Errorf("%d calls in a minute, and %d attempts used up", calls, len(q.retried))
+		}
+		s.setAway(nil)
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if len(q.done) != 1 {
+			t.Error("the message still waits although the main server is back")
+		}
+		stop()
+	})
+}
+
 // TestOnePoisonousItem: an item that makes every call fail that carries it holds up no other.
 func TestOnePoisonousItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
