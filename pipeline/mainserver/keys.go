@@ -42,7 +42,9 @@ func OpenKeys(file string, create bool, signer func() (*seal.Signer, error)) (ke
 	})
 	var ring *seal.Keyring
 	if err == nil {
-		ring, err = seal.ParseKeyring(data)
+		if ring, err = seal.ParseKeyring(data); err != nil {
+			err = &keyFileError{file, "is damaged: " + err.Error()}
+		}
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("sealing keys of the main server: %w", err)

@@ -410,8 +410,8 @@ func TestSealingKeysAreKept(t *testing.T) {
 		t.Fatal("no keys")
 	}
 	testca.WriteFile(t, file, []byte("not a key"))
-	if _, _, err := mainserver.OpenKeys(file, true, nil); err == nil {
-		t.Error("a damaged file of keys is replaced or ignored")
+	if _, _, err := mainserver.OpenKeys(file, true, nil); !errors.As(err, &hint) || !strings.Contains(err.Error(), file) {
+		t.Errorf("a damaged file of keys: %v", err)
 	}
 }
 
