@@ -244,6 +244,9 @@ func (n *node) openRecords() error {
 		return err
 	}
 	note(made, sealing)
+	if create && !made {
+		n.log.Warn("the database is new, but its keys are not; if messages were stored before, stop this process, and correct main.database or restore the database")
+	}
 	if n.pipeline.idKey, made, err = mainserver.OpenIDKey(ids, create); err != nil {
 		return err
 	}
