@@ -16,7 +16,7 @@ fi
 
 # quoted TEXT is TEXT as a string of JSON.
 quoted() {
-	printf '%s\n' "$1" | sed 's/[\\"]/\\&/g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" } BEGIN { printf "\"" } END { printf "\"" }'
+	printf '%s\n' "$1" | sed 's/[\\"]/\\&/g' | awk '{ gsub(/\t/, "\\t"); gsub(/\r/, "\\r"); printf "%s%s", sep, $0; sep = "\\n" } BEGIN { printf "\"" } END { printf "\"" }'
 }
 
 key=${3:-$(date +%s)-$$}

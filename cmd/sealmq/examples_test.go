@@ -35,7 +35,7 @@ func TestExamplesSubmit(t *testing.T) {
 	w := newPipelineWorld(t)
 	dir := t.TempDir()
 	w.run("cert", "issue", "client", "--out", filepath.Join(dir, "certs"))
-	text := "two \"lines\",\na backslash \\ and ümläute"
+	text := "two \"lines\",\r\n\ta backslash \\, tabs\t\tand ümläute"
 	for _, e := range []struct {
 		name string
 		args func(sender, message, key string) []string

@@ -52,7 +52,7 @@ func (f *connectFlags) mainClient(address string) (*mainapi.ClientWithResponses,
 	}
 	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
 	if err != nil {
-		return nil, err
+		return nil, withHint(err, certificateHint)
 	}
 	return mainapi.NewClientWithResponses(address, mainapi.WithHTTPClient(&http.Client{
 		Transport: &http.Transport{TLSClientConfig: conf}, Timeout: commandTimeout}))
@@ -60,7 +60,7 @@ func (f *connectFlags) mainClient(address string) (*mainapi.ClientWithResponses,
 
 // mainAway is the error of a call that the main server did not answer.
 func mainAway(err error) error {
-	return withHint(err, "see that a node with the role main runs, and name its address with --main-url")
+	return callFailed(err, "see that a node with the role main runs, and name its address with --main-url")
 }
 
 // mainError is the error of an answer of the main server that is not the expected one.

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +46,12 @@ after a doubt, and is stored once.`,
 	_ = cmd.MarkFlagRequired("sender")
 	_ = cmd.MarkFlagRequired("message")
 	return standalone(cmd, func(a call) error {
+		// JSON would have other characters in the place of those that are none.
+		for flag, text := range map[string]string{"--message": m.MessageBody, "--id": m.MessageID} {
+			if !utf8.ValidString(text) {
+				return usagef("%s: the text is not valid UTF-8", flag)
+			}
+		}
 		c, err := f.proxyClient(proxyURL)
 		if err != nil {
 			return err
@@ -82,10 +91,26 @@ func (f *connectFlags) proxyClient(address string) (*proxyapi.ClientWithResponse
 	}
 	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
 	if err != nil {
-		return nil, withHint(err, `issue a certificate with "sealmq cert issue NAME" and name it with --as, or name the files with --cert, --cert-key and --ca`)
+		return nil, withHint(err, certificateHint)
 	}
 	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: submitTimeout}
 	return proxyapi.NewClientWithResponses(address, proxyapi.WithHTTPClient(hc))
+}
+
+const certificateHint = `issue a certificate with "sealmq cert issue NAME" and name it with --as, or name the files with --cert, --cert-key and --ca`
+
+// callFailed adds a hint to the error of a call that had no answer: one about certificates if
+// they are to blame, else away.
+func callFailed(err error, away string) error {
+	var alert *net.OpError
+	var other x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &alert) && alert.Op == "remote error": // a TLS alert
+		away = "the server does not accept this certificate; use one that its authority issued, with --as or --cert"
+	case errors.As(err, &other):
+		away = "another authority issued the server's certificate; name that authority's certificate with --ca, or its data folder with --data"
+	}
+	return withHint(err, "%s", away)
 }
 
 // checkHTTPS refuses an address to which a message would go in clear.
@@ -113,7 +138,7 @@ func (f *connectFlags) clientFiles() (mtls.Files, error) {
 func submit(ctx context.Context, c *proxyapi.ClientWithResponses, m proxyapi.Submission) (*proxyapi.Accepted, error) {
 	r, err := c.SubmitMessageWithResponse(ctx, nil, m)
 	if err != nil {
-		return nil, withHint(err, "see that a node with the role proxy runs, and name its address with --proxy-url")
+		return nil, callFailed(err, "see that a node with the role proxy runs, and name its address with --proxy-url")
 	}
 	if r.JSON202 != nil {
 		return r.JSON202, nil

@@ -31,18 +31,16 @@ type recovery struct {
 	nameless map[uint32]bool // queues whose names are lost
 	unusable []uint64        // damaged index files of segments that were released
 
-	noIdentity   bool // store.json is lost
-	noCheckpoint bool // the checkpoint is lost
+	noIdentity bool // store.json is lost
 
 	visit  func(journal.Record) error // is shown each record before it is applied; may be nil
 	damage []*journal.Damage          // to files beside the journal
 	report *journal.Report            // what the journal found
-	lost   map[uint64]*journal.Damage // the findings about segments, by generation
 }
 
 func newRecovery(e *Engine) *recovery {
 	return &recovery{e: e, cp: &checkpoint{}, at: map[uint32]*queueState{}, gens: map[uint64]bool{},
-		declared: map[uint32]bool{}, found: map[uint32]int{}, nameless: map[uint32]bool{}, lost: map[uint64]*journal.Damage{}}
+		declared: map[uint32]bool{}, found: map[uint32]int{}, nameless: map[uint32]bool{}}
 }
 
 // recover does what Open promises.
@@ -87,7 +85,6 @@ func (r *recovery) examine(readOnly bool) (err error) {
 		return err
 	}
 	r.report = j.Judge()
-	r.blame()
 	for _, id := range slices.Sorted(maps.Keys(e.state.byID)) {
 		r.checkQueue(e.state.byID[id])
 	}

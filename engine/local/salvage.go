@@ -62,7 +62,6 @@ func (r *recovery) loseCheckpoint(err error) error {
 	if err := r.accept(err, "messages that were settled may come again"); err != nil {
 		return err
 	}
-	r.noCheckpoint = true
 	return r.newestDefinitions()
 }
 
@@ -70,7 +69,7 @@ func (r *recovery) loseCheckpoint(err error) error {
 // after a checkpoint, so they are all there if there never was any. The declaration of a queue
 // may have been in one that is not, so a start that goes on needs the definitions first.
 func (r *recovery) checkForLostCheckpoint(gens []uint64) error {
-	if r.cp.at > 0 || r.noCheckpoint || len(gens) == 0 || len(r.definitions)+len(r.index) == 0 {
+	if r.cp.at > 0 || len(gens) == 0 || len(r.definitions)+len(r.index) == 0 {
 		return nil
 	}
 	if gens[0] == 1 {
@@ -198,51 +197,32 @@ func (r *recovery) hasLostQueue(copies []copyRef) (lost bool) {
 	return lost
 }
 
-// blame prepares the findings that lost messages are noted with: what the journal found of
-// segments that were not read, and of that of the checkpoint.
-func (r *recovery) blame() {
-	for _, d := range r.report.Damage {
-		switch gen := d.Pos.Generation(); {
-		case gen < r.cp.at.Generation() && d.Bytes > 0:
-			r.lost[gen] = d
-		case d.Pos < r.cp.at:
-			r.lost[nowhere] = d
-		}
-	}
-}
-
-// nowhere stands for a generation where the segment of lost messages is not known.
-const nowhere = 0
-
-// maxReason bounds the text of a finding.
-const maxReason = 1000
-
-// lose notes that messages are lost. All that one segment costs is one finding.
-func (r *recovery) lose(gen uint64, reason string, messages int, q *queue) {
-	d := r.lost[gen]
-	if d == nil {
-		d = damaged(r.e.files.path(journalDir), reason).Damage[0]
-		r.damage, r.lost[gen] = append(r.damage, d), d
-	}
-	if len(d.Reason) < maxReason {
-		d.Reason += fmt.Sprintf("; %d messages of queue %q are lost", messages, q.name)
-	}
-}
-
 // checkQueue removes copies whose segment does not exist or is too short, and compares what the
 // checkpoint says was there with what was found.
 func (r *recovery) checkQueue(q *queue) {
+	cut := map[uint64]*journal.Damage{}
+	for _, d := range r.report.Damage {
+		if d.Pos.Generation() < r.cp.at.Generation() && d.Bytes > 0 {
+			cut[d.Pos.Generation()] = d
+		}
+	}
 	lost := map[uint64][]uint64{}
 	for seq, n := range q.copiesFrom(0) {
 		place := n.place()
 		gen := place.Pos.Generation()
-		d := r.lost[gen]
-		if !r.gens[gen] || d != nil && d.Bytes > 0 && place.Pos+journal.Position(place.Bytes) > d.Pos {
+		if d := cut[gen]; !r.gens[gen] || d != nil && place.Pos+journal.Position(place.Bytes) > d.Pos {
 			lost[gen] = append(lost[gen], seq)
 		}
 	}
-	for gen, seqs := range lost {
-		r.lose(gen, fmt.Sprintf("segment with generation %d is missing", gen), len(seqs), q)
+	dir := r.e.files.path(journalDir)
+	for _, gen := range slices.Sorted(maps.Keys(lost)) {
+		seqs := lost[gen]
+		cost := fmt.Sprintf("%d messages of queue %q are lost", len(seqs), q.name)
+		if d := cut[gen]; d != nil {
+			d.Reason += "; " + cost
+		} else {
+			_ = r.accept(damaged(dir, fmt.Sprintf("segment with generation %d is missing", gen)), cost)
+		}
 		for _, seq := range seqs {
 			r.e.forget(q, seq)
 		}
@@ -256,7 +236,7 @@ func (r *recovery) checkQueue(q *queue) {
 		missing += int(l.to - l.from)
 	}
 	if missing > 0 {
-		r.lose(nowhere, "messages are in the checkpoint and in no segment", missing, q)
+		_ = r.accept(damaged(dir, fmt.Sprintf("%d messages of queue %q are in the checkpoint and in no segment", missing, q.name)), "")
 	}
 }
 

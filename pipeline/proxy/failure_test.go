@@ -13,8 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/pipeline"
@@ -243,50 +241,6 @@ func TestRegistrarIsBounded(t *testing.T) {
 			t.Errorf("row %d is of %s, want %s", i, got[i].MessageID, want[i].MessageID)
 		}
 	}
-}
-
-// TestRegistrarIsBoundedInBytes: long texts do not fill the memory while the main server is away.
-func TestRegistrarIsBoundedInBytes(t *testing.T) {
-	w := &world{t: t, ca: testca.New(t), queue: &queue{}, main: &mainServer{}, revoked: &revocations{}, registry: prometheus.NewRegistry()}
-	w.own = w.ca.Leaf("proxy", sealmq.RoleProxy)
-	cfg := minimal(w)
-	cfg.Registry = w.registry
-	p, err := proxy.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	long := make([]byte, 1<<20)
-	for range 100 {
-		p.AddRegistration(pipeline.Item{MessageID: "m", Sealed: long})
-	}
-	if n := w.count("proxy_registration_backlog", ""); n < 32 || n > 64 {
-		t.Errorf("%v messages of a mebibyte wait", n)
-	}
-}
-
-// TestRegistrarStopsInTime: also if the main server hangs and all calls to it are under way.
-func TestRegistrarStopsInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, ca: testca.New(t), queue: &queue{}, main: &mainServer{hold: make(chan struct{})}, revoked: &revocations{}}
-		w.own = w.ca.Leaf("proxy", sealmq.RoleProxy)
-		p, err := proxy.New(minimal(w))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); p.Run(ctx) }()
-		for range proxy.DefaultBacklog {
-			p.AddRegistration(pipeline.Item{MessageID: "m"})
-		}
-		time.Sleep(time.Second)
-		cancel()
-		start := time.Now()
-		<-done
-		if took := time.Since(start); took > 6*time.Second {
-			t.Errorf("it takes %v", took)
-		}
-	})
 }
 
 // TestRegistrationsAreRetried: with growing pauses, each message once, while the proxy runs.

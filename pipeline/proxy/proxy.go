@@ -76,7 +76,7 @@ type Config struct {
 	// again when it changes, and need not exist.
 	APIKeyFile string
 	// MaxBacklog is how many messages wait for their registration in memory (default
-	// DefaultBacklog), in 64 MiB at most. Registration only makes their rows earlier.
+	// DefaultBacklog). Registration only makes their rows earlier.
 	MaxBacklog int
 	// Checks are shown in the proxy's health beside its own.
 	Checks   []httpkit.Check

@@ -20,12 +20,7 @@ const (
 	// registerCalls is how many calls run at once: each may wait a second for the deliveries
 	// of its messages.
 	registerCalls = 16
-	// maxBacklogBytes bounds the backlog together with Config.MaxBacklog.
-	maxBacklogBytes = 64 << 20
 )
-
-// sizeOf is about what a waiting message takes in memory.
-func sizeOf(it *pipeline.Item) int { return 512 + len(it.Sealed) }
 
 // registrar tells the main server of queued messages, so that their rows are there before
 // a worker delivers them. It is bounded: what finds no room is not registered, and the main
@@ -39,7 +34,6 @@ type registrar struct {
 	mu      sync.Mutex
 	waiting []pipeline.Item
 	held    int // waiting, and in calls
-	bytes   int // of those
 	failing bool
 	arrived chan struct{} // has an element if something arrived
 }
@@ -51,12 +45,9 @@ func newRegistrar(main pipeline.Main, max int, m *metrics, log *slog.Logger) *re
 // add takes items without waiting. The newest are left out if there is no room.
 func (r *registrar) add(items ...pipeline.Item) {
 	r.mu.Lock()
-	n := 0
-	for ; n < len(items) && r.held < r.max && r.bytes+sizeOf(&items[n]) <= maxBacklogBytes; n++ {
-		r.held++
-		r.bytes += sizeOf(&items[n])
-	}
+	n := min(len(items), r.max-r.held)
 	r.waiting = append(r.waiting, items[:n]...)
+	r.held += n
 	r.mu.Unlock()
 	r.metrics.registrations["dropped"].Add(float64(len(items) - n))
 	if n > 0 {
@@ -96,7 +87,6 @@ func (r *registrar) full() bool {
 func (r *registrar) run(ctx context.Context) {
 	calls, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(registerDrain, stop) })()
 	slots := make(chan struct{}, registerCalls)
 	var wg sync.WaitGroup
 	start := func() {
@@ -116,6 +106,7 @@ func (r *registrar) run(ctx context.Context) {
 			start()
 		}
 	}
+	time.AfterFunc(registerDrain, stop)
 	start()
 	wg.Wait()
 }
@@ -141,9 +132,6 @@ func (r *registrar) register(running, calls context.Context, batch []pipeline.It
 	defer func() {
 		r.mu.Lock()
 		r.held -= len(batch)
-		for i := range batch {
-			r.bytes -= sizeOf(&batch[i])
-		}
 		r.mu.Unlock()
 	}()
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
