@@ -42,9 +42,10 @@ func (p *Proxy) authenticate(r *http.Request) (httpkit.Caller, error) {
 }
 
 // named is the client that a trusted reverse proxy names. A header that is there twice may
-// have come from the client itself.
+// have come from the client itself. A name in the form of ForeignClient would be that of another
+// authority's client, whose certificate nobody has shown.
 func (p *Proxy) named(names, fingerprints []string) (httpkit.Caller, error) {
-	if len(names) != 1 || len(fingerprints) > 1 || mtls.CheckCommonName(names[0]) != nil {
+	if len(names) != 1 || len(fingerprints) > 1 || mtls.CheckCommonName(names[0]) != nil || pipeline.IsForeignClient(names[0]) {
 		return httpkit.Caller{}, p.badHeader()
 	}
 	name, fingerprint := names[0], ""

@@ -184,6 +184,7 @@ func TestTrustedReverseProxy(t *testing.T) {
 		{"acme-01", "sha1:" + strings.Repeat("00", 32), 401},
 		{" ", "", 401},
 		{"a\u200bb", "", 401},
+		{pipeline.ForeignClient("acme-01", "sha256:"+strings.Repeat("a", 64)), "", 401}, // another authority's client
 	} {
 		a := w.ask(c, "POST", "/submit", good, "X-Client-Cert-CN", tc.name, "X-Client-Cert-Fingerprint", tc.fingerprint)
 		if a.StatusCode != tc.status || tc.status == 202 && a.m["client_id"] != tc.name {
@@ -193,7 +194,7 @@ func TestTrustedReverseProxy(t *testing.T) {
 	if a := w.ask(w.as("acme-02"), "POST", "/submit", good, "X-Client-Cert-CN", "acme-01"); a.m["client_id"] != "acme-02" {
 		t.Errorf("a certificate beside the header: %s", a.body)
 	}
-	if n := w.count("proxy_certificate_validations_total", "untrusted"); n != 7 {
+	if n := w.count("proxy_certificate_validations_total", "untrusted"); n != 8 {
 		t.Errorf("%v headers that name nobody are counted", n)
 	}
 	// A name that is there twice may come from the client itself.
