@@ -18,7 +18,8 @@ var ErrUnsent = errors.New("nothing was sent")
 // the caller may not do this. The methods are safe for concurrent use.
 type Main interface {
 	// Register stores rows for items that were enqueued. A row that is there stays as it
-	// is. It may wait up to a second for the delivery of the same item. Proxies may call it.
+	// is. It may wait up to a second for the delivery of the same item. Proxies and workers may
+	// call it.
 	Register(ctx context.Context, items []Item) ([]Result, error)
 	// Deliver stores the items as delivered, and makes the rows that are missing. Workers
 	// may call it.
@@ -26,7 +27,7 @@ type Main interface {
 	// Status changes rows. Workers may call it.
 	Status(ctx context.Context, updates []Update) ([]Result, error)
 	// Find returns the state of a client's message; found is false if it has no row, as
-	// happens for up to a second after it was queued. Proxies may call it.
+	// happens for up to a second after it was queued. Proxies and workers may call it.
 	Find(ctx context.Context, clientID, messageID string) (m MessageState, found bool, err error)
 	// Keys returns what proxies seal and make ids with.
 	Keys(ctx context.Context) (Keys, error)
