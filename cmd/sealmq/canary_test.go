@@ -146,6 +146,12 @@ func (c *canaries) run(killDatabase func()) {
 	message := func(n int, number string) string {
 		return fmt.Sprintf(`{"sender_number":"+%s","message_body":"canary-text-%d","message_id":"key-%d","metadata":{"note":"canary-metadata-%d"}}`, number, n, n, n)
 	}
+	for began := time.Now(); c.call(client, "POST", proxy+"/submit", message(0, "4915277665544")) == http.StatusServiceUnavailable; { // it asks for its key
+		if time.Since(began) > time.Minute {
+			c.Fatal("the proxy takes no messages")
+		}
+		<-time.After(lookEvery)
+	}
 	for n := range 20 {
 		c.want(http.StatusAccepted, client, "POST", proxy+"/submit", message(n, "4915277665544"))
 	}

@@ -158,8 +158,7 @@ func MeasurePipeline(ctx context.Context, o PipelineOptions) (*PipelineResult, e
 		}
 		r.submitters = append(r.submitters, s)
 	}
-	var err error
-	if r.before, err = o.Delivered(ctx); err != nil {
+	if err := r.warmUp(ctx); err != nil {
 		return nil, err
 	}
 	sample, err := r.sample(ctx)
@@ -223,6 +222,38 @@ func (r *pipelineRun) submit(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(errs...)
+}
+
+// warmUp submits one request, again until it is accepted, and waits until it is delivered. A
+// node that was just started may not have the main server's key yet.
+func (r *pipelineRun) warmUp(ctx context.Context) (err error) {
+	if r.before, err = r.Delivered(ctx); err != nil {
+		return err
+	}
+	s := r.submitters[0]
+	for began := time.Now(); len(s.accepted) == 0; {
+		if time.Since(began) > r.Stall {
+			return fmt.Errorf("the proxy takes no messages: %s", s.answer)
+		}
+		if err := s.one(time.Now()); err != nil {
+			return fmt.Errorf("submit: %w", err)
+		}
+		select {
+		case <-time.After(drainInterval):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := r.drain(ctx, len(s.accepted)); err != nil {
+		return err
+	}
+	// Their rows may be younger than the measurement, and are none of its.
+	for _, a := range s.accepted {
+		s.unknown = append(s.unknown, a.id)
+	}
+	s.accepted, s.refused, s.failed, s.latency = nil, 0, 0, newLatency()
+	r.before, err = r.Delivered(ctx)
+	return err
 }
 
 func (r *pipelineRun) submitted() (n int) {

@@ -76,8 +76,6 @@ const (
 	submitTime = time.Second
 	// submitConnections is how many requests are under way at a time.
 	submitConnections = 4
-	// tries is how often a client submits a message that was not answered with 202.
-	tries = 5
 )
 
 // What each message has. The search must not find the first two, and must find the third.
@@ -220,15 +218,19 @@ func (d *Demo) submitAll(ctx context.Context) (answered map[string]bool, restart
 func submitOne(ctx context.Context, client *proxyapi.ClientWithResponses, i int) (id string, err error) {
 	m := proxyapi.Submission{SenderNumber: senderNumber, MessageID: fmt.Sprintf("%s-%d", clientKey, i),
 		MessageBody: fmt.Sprintf("%s, parcel %d of %d", pipelineMarker, i+1, pipelineMessages)}
-	for range tries {
-		var r *proxyapi.SubmitMessageResponse
-		if r, err = client.SubmitMessageWithResponse(ctx, nil, m); err != nil {
-			continue
-		}
-		if r.JSON202 != nil {
+	for began := time.Now(); time.Since(began) < stallTime && ctx.Err() == nil; {
+		r, failed := client.SubmitMessageWithResponse(ctx, nil, m)
+		switch err = failed; {
+		case err != nil:
+		case r.JSON202 != nil:
 			return r.JSON202.MessageID, nil
+		default:
+			err = fmt.Errorf("the proxy answered %s", r.HTTPResponse.Status)
 		}
-		err = fmt.Errorf("the proxy answered %s", r.HTTPResponse.Status)
+		select {
+		case <-time.After(pollInterval):
+		case <-ctx.Done():
+		}
 	}
 	return "", fmt.Errorf("submit a message: %w", err)
 }
