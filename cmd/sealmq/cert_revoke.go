@@ -101,6 +101,9 @@ privilegeWithdrawn, which programs that read the CRL understand.`,
 		if err != nil {
 			return err
 		}
+		if history, err := authority.HistoryOf(r.Name); err == nil && len(history) == 0 && *force { // else the question said so
+			a.note("no certificate of %s is on record; see that the name is right, with \"sealmq cert list\"", printable(r.Name))
+		}
 		if _, err := authority.CRL(); err != nil {
 			a.note("the revocation is in force, but the CRL was not written: %v", err)
 		}

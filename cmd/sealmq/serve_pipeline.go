@@ -232,7 +232,10 @@ func (n *node) openRecords() error {
 		err = nil // Open waits for it
 	}
 	if err != nil {
-		return err
+		if n.cfg.Main.Database == "" {
+			return err
+		}
+		return withHint(err, "check main.database")
 	}
 	note := func(made bool, file string) {
 		if made {
