@@ -71,7 +71,7 @@ type Item struct {
 	MessageBody  string          `json:"message_body,omitempty"`
 	Metadata     json.RawMessage `json:"metadata,omitempty"`
 	// Digest tells repeats of an id with the same content from those with another: both are
-	// sealed anew, so their bytes differ. It is a keyed hash (DigestOf), so that it tells a
+	// sealed again, so their bytes differ. It is a keyed hash (DigestOf), so that it tells a
 	// reader of the queue nothing.
 	Digest []byte `json:"digest,omitempty"`
 }

@@ -10,7 +10,7 @@ import (
 var ErrUnsent = errors.New("nothing was sent")
 
 // Main is the main server as proxies and workers see it: the service itself in one
-// process, an HTTPS client between processes. Who calls is known from the connection; in
+// process, an HTTPS client between processes. The caller is known from the connection; in
 // one process the caller is given when the value is made.
 //
 // Batches have 1 to MaxBatch entries; result i answers entry i. An error is for the whole

@@ -12,8 +12,8 @@ import (
 	"github.com/sealmq/sealmq/pipeline"
 )
 
-// ownCertificate is the certificate of a role. Between processes, whoever is called looks at
-// it for each connection. Within one process nobody shows a certificate, so that the role
+// ownCertificate is the certificate of a role. Between processes, the one that is called looks
+// at it for each connection. Within one process nobody shows a certificate, so that the role
 // itself asks, and a revocation of its certificate stops it in the same way.
 type ownCertificate struct {
 	node *node

@@ -90,7 +90,7 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 // Level is the worst level that the checks find.
 func (h *Health) Level() Level { return h.state().level }
 
-// state holds the lock while the checks run: who comes meanwhile waits for their findings.
+// state holds the lock while the checks run: other callers wait for their findings.
 func (h *Health) state() *health {
 	h.mu.Lock()
 	defer h.mu.Unlock()

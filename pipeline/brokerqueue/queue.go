@@ -50,7 +50,7 @@ type Queue struct {
 }
 
 // Open prepares the queue and its dead-letter queue. connect opens a connection to the
-// broker as whoever uses the queue, who must be allowed to declare it; the Queue opens one
+// broker as the user of the queue, who must be allowed to declare it; the Queue opens one
 // for itself and one for each consumer, and closes them. A client.Client needs its
 // Config.Meta. log may be nil.
 //

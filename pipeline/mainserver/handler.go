@@ -63,7 +63,7 @@ func (c *HandlerConfig) check() error {
 // maxBatchBody bounds calls with many items.
 const maxBatchBody = 16 << 20
 
-// handler is mainapi.StrictServerInterface. Who calls is in the context.
+// handler is mainapi.StrictServerInterface. The caller is in the context.
 type handler struct {
 	cfg     HandlerConfig
 	schemas *schemas

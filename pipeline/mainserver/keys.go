@@ -100,7 +100,7 @@ func (e *keyFileError) Hint() string {
 	return "restore the file from the key backup, or copy it from another main server of the same database; a new key cannot stand in for it"
 }
 
-// resign is how often the entry is signed anew, so that a proxy never sees one that is long
+// resign is how often the entry is signed again, so that a proxy never sees one that is long
 // out of date.
 const resign = time.Hour
 

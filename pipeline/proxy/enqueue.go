@@ -41,8 +41,8 @@ type submission struct {
 }
 
 // enqueue returns when the queue has stored the items, or has not. An error says that they
-// were not handed to it. Who finds the queue idle makes the call, and does not pass it to
-// another goroutine.
+// were not handed to it. A caller that finds the queue idle makes the call itself, and does not
+// pass it to another goroutine.
 func (e *enqueuer) enqueue(items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
 	s := &submission{items: items, since: time.Now()}
 	for i := range items {

@@ -37,7 +37,7 @@ const reencryptSetting = "reencryption"
 // it until Done, in the background and with pauses as it likes; each call is one short
 // transaction. Once it is done without unreadable rows, no row needs older files of the
 // encryption key. A hash of a number that is not stored stays under its old key. If the keys
-// change again it begins anew.
+// change again it begins again.
 func (s *Store) Reencrypt(ctx context.Context) (Reencryption, error) {
 	p, err := s.reencryption(ctx)
 	if err != nil || p.Done {
@@ -84,7 +84,7 @@ func (s *Store) Reencrypt(ctx context.Context) (Reencryption, error) {
 	return next, nil
 }
 
-// reencryption reads how far it is, and begins anew for other keys.
+// reencryption reads how far it is, and begins again for other keys.
 func (s *Store) reencryption(ctx context.Context) (p Reencryption, err error) {
 	_, numberKey := s.cfg.Numbers.Hash("")
 	text, err := s.setting(ctx, s.read, reencryptSetting)

@@ -28,8 +28,8 @@ type gate struct {
 	changed chan struct{} // closed when the others should look again; nil if nobody waits
 }
 
-// enter waits until the caller may pass. alone says that it is the one who tries. Whoever
-// is alone must call leave. ok is false when ctx has ended.
+// enter waits until the caller may pass. alone says that it is the one that tries: then it
+// must call leave. ok is false when ctx has ended.
 func (g *gate) enter(ctx context.Context) (alone, ok bool) {
 	for ctx.Err() == nil {
 		g.mu.Lock()
