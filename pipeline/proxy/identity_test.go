@@ -53,6 +53,7 @@ func TestWhoMaySubmit(t *testing.T) {
 			{"a certificate without extensions", w.ca.V1Client("old-01"), "/submit", nil, 202, "old-01"},
 			{"the proxy's own certificate", w.ca.RoleTLS("proxy", sealmq.RoleProxy), "/submit", nil, 202, "proxy"},
 			{"a worker", w.ca.RoleTLS("worker-1", sealmq.RoleWorker), "/submit", nil, 202, "worker-1"},
+			{"a monitor", w.ca.RoleTLS("monitor-1", sealmq.RoleMonitor), "/submit", nil, 403, ""},
 			{"a reserved name without its role", w.ca.ClientTLS("admin-1"), "/submit", nil, 202, "admin-1"},
 			{"another spelling is another client", w.ca.ClientTLS("ACME-01"), "/submit", nil, 202, "ACME-01"},
 			{"no certificate", w.ca.WithoutCertificate(), "/submit", nil, 401, ""},

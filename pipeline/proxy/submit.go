@@ -66,6 +66,9 @@ func (p *Proxy) admit(w http.ResponseWriter, r *http.Request) (httpkit.Caller, t
 	if err := p.checkOwn(now); err != nil {
 		return c, now, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "This proxy takes no messages: " + err.Error()}
 	}
+	if c.Role == sealmq.RoleMonitor {
+		return c, now, httpkit.Errorf(httpkit.CodeAuthorization, "A certificate of the role monitor reads metrics and nothing else")
+	}
 	if c.ID = p.clientID(c); len(c.ID) > sealmq.MaxNameBytes {
 		return c, now, httpkit.Errorf(httpkit.CodeAuthorization, "The client's name is too long")
 	}
