@@ -169,7 +169,7 @@ func TestWrongUsageHasStatusTwo(t *testing.T) {
 		{"confg", "sealmq: error: unknown command \"confg\" for \"sealmq\"\nsealmq: hint: did you mean \"sealmq config\"?\n"},
 		{"config chek", "sealmq: error: unknown command \"chek\" for \"sealmq config\"\nsealmq: hint: did you mean \"sealmq config check\"?\n"},
 		{"config check --loud", "sealmq: error: unknown flag: --loud\nsealmq: hint: see \"sealmq config check --help\"\n"},
-		{"version now", "sealmq: error: unknown command \"now\" for \"sealmq version\"\nsealmq: hint: see \"sealmq version --help\"\n"},
+		{"version now", "sealmq: error: unexpected argument \"now\"\nsealmq: hint: a text with spaces needs quotes; see \"sealmq version --help\"\n"},
 	} {
 		_, err := runCLI(t, strings.Fields(tt.args)...)
 		if diff := cmp.Diff(tt.want, printed(err)); diff != "" {

@@ -125,6 +125,10 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 		text = fmt.Sprintf("wrong number of arguments (%s)", text[strings.LastIndexByte(text, ' ')+1:])
 		hint = fmt.Sprintf("usage: \"%s\"; %s", strings.TrimSuffix(cmd.UseLine(), " [flags]"), hint)
 	}
+	if rest, ok := strings.CutPrefix(text, "unknown command "); ok && !cmd.HasSubCommands() {
+		argument, _, _ := strings.Cut(rest, " for ")
+		text, hint = "unexpected argument "+argument, "a text with spaces needs quotes; "+hint
+	}
 	if flag, why, ok := strings.Cut(text, ": strconv."); ok {
 		text = flag
 		if !strings.HasPrefix(why, "ParseBool") {
