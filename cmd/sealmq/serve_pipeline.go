@@ -181,7 +181,11 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 	defer cancel()
 	q, err := brokerqueue.Open(ctx, connect, n.log)
 	if err != nil {
-		return nil, fmt.Errorf("the queue of the pipeline: %w", err)
+		err = fmt.Errorf("the queue of the pipeline: %w", err)
+		if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+			err = withHint(err, "this data folder has another authority than the broker; put the broker's ca/root.crt and ca/intermediate.crt into it before the first start, and the role's certificate and key")
+		}
+		return nil, err
 	}
 	n.pipeline.closers = append(n.pipeline.closers, q.Close)
 	if n.has("broker") {
