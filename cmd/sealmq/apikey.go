@@ -31,7 +31,7 @@ func newAPIKeyIssueCmd() *cobra.Command {
 its hash only. It counts for the proxy with this data folder, within a second.`,
 		Example: "  sealmq apikey issue meter-1 --from 10.20.0.0/16",
 	}
-	from := cmd.Flags().StringSlice("from", nil, "`network` or address from which the key is good (default: all); can be repeated")
+	from := cmd.Flags().StringSlice("from", nil, "`network` or address from which the key is good (default: all); can be repeated. Behind a reverse proxy, the address is that of the reverse proxy")
 	return standalone(cmd, func(a call) error {
 		cfg, err := clientConfig(cmd)
 		if err != nil {

@@ -96,6 +96,27 @@ func (q *ownQueue) Counts(ctx context.Context) (pipeline.Counts, error) {
 	return q.Queue.Counts(ctx)
 }
 
+func (q *ownQueue) Waiting(ctx context.Context, from uint64, limit int) ([]pipeline.Item, uint64, error) {
+	if err := q.own.err(); err != nil {
+		return nil, 0, err
+	}
+	return q.Queue.Waiting(ctx, from, limit)
+}
+
+func (q *ownQueue) Dead(ctx context.Context, limit int) ([]pipeline.DeadItem, error) {
+	if err := q.own.err(); err != nil {
+		return nil, err
+	}
+	return q.Queue.Dead(ctx, limit)
+}
+
+func (q *ownQueue) Requeue(ctx context.Context, ids []string) (int, error) {
+	if err := q.own.err(); err != nil {
+		return 0, err
+	}
+	return q.Queue.Requeue(ctx, ids)
+}
+
 func (q *ownQueue) Consumer(worker string) (pipeline.Consumer, error) {
 	if err := q.own.err(); err != nil {
 		return nil, err

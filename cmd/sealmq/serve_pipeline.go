@@ -432,7 +432,7 @@ func (n *node) openWorker() error {
 		name = fmt.Sprintf("worker-%s-%d", host, os.Getpid())
 	}
 	n.pipeline.worker, err = worker.New(worker.Config{Name: name, Queue: queue, Main: main, Concurrency: c.Concurrency, Batch: c.Batch,
-		RetryInterval: c.RetryInterval, MaxAttempts: c.MaxAttempts, Log: n.log})
+		RetryInterval: c.RetryInterval, MaxAttempts: c.MaxAttempts, Drain: stopTime / 2, Log: n.log})
 	return err
 }
 
