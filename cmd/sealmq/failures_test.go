@@ -247,6 +247,35 @@ func (f *failing) deadWith(reason string) {
 	})
 }
 
+// hangingUp listens in the main server's place, with its certificate, and hangs up when a
+// request begins. A call that was sent is an attempt; one that could not be is none.
+func (f *failing) hangingUp() (stop func()) {
+	f.Helper()
+	p := ca.In(f.data)
+	cert, err := tls.LoadX509KeyPair(p.Cert(ca.ServerName), p.Key(ca.ServerName))
+	if err != nil {
+		f.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", f.Addr(pipelineproc.Main), &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				c.Read(make([]byte, 1))
+				c.Close()
+			}()
+		}
+	}()
+	return func() { l.Close() }
+}
+
 func (f *failing) attemptsUsedUp() {
 	dead := f.queue().Dead
 	f.Kill(pipelineproc.Worker)
@@ -256,9 +285,11 @@ func (f *failing) attemptsUsedUp() {
 		return bytes.Contains(body, []byte(`"status":"queued"`))
 	})
 	f.Kill(pipelineproc.Main)
+	hangUp := f.hangingUp()
 	f.start(pipelineproc.Worker)
 	// It is not given up before its row can say so.
 	f.until("its attempts are used up", func() bool { return f.logged(pipelineproc.Worker, "their state could not be reported") > 0 })
+	hangUp()
 	f.start(pipelineproc.Main)
 	f.until("it is dead", func() bool { return f.queue().Dead == dead+1 })
 	if _, body := f.get("/api/v1/messages?client_key=tried"); !bytes.Contains(body, []byte(`"status":"failed"`)) {
