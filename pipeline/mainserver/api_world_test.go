@@ -21,6 +21,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
@@ -99,6 +100,28 @@ type sink struct {
 
 func (s *sink) Write(r audit.Record) { s.mu.Lock(); defer s.mu.Unlock(); s.list = append(s.list, r) }
 
+// writes is the clock of a store. The store asks for the time when it writes a row, so that a
+// test can act then, or let the write hang.
+type writes struct {
+	clock.Clock
+	mu   sync.Mutex
+	next func()
+}
+
+// onNext calls f at the next write, once.
+func (w *writes) onNext(f func()) { w.mu.Lock(); defer w.mu.Unlock(); w.next = f }
+
+func (w *writes) Now() time.Time {
+	w.mu.Lock()
+	f := w.next
+	w.next = nil
+	w.mu.Unlock()
+	if f != nil {
+		f()
+	}
+	return w.Clock.Now()
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -124,6 +147,8 @@ type server struct {
 	registry  *prometheus.Registry
 	sealer    *seal.Sealer
 	url       string
+	handler   http.Handler
+	writes    *writes
 	clients   map[string]*http.Client
 }
 
@@ -136,7 +161,7 @@ func newServer(t *testing.T, change func(*server, *mainserver.HandlerConfig)) *s
 // startServer starts one that takes items in clear, or does not.
 func startServer(t *testing.T, clear bool, change func(*server, *mainserver.HandlerConfig)) *server {
 	t.Helper()
-	s := &server{T: t, dir: filepath.Join(t.TempDir(), "data"), queue: &queue{}, audit: &sink{}, log: &lockedBuffer{}, registry: prometheus.NewRegistry(),
+	s := &server{T: t, dir: filepath.Join(t.TempDir(), "data"), queue: &queue{}, audit: &sink{}, log: &lockedBuffer{}, writes: &writes{Clock: clock.System}, registry: prometheus.NewRegistry(),
 		clients: make(map[string]*http.Client)}
 	result, err := ca.Setup(s.dir, nil, ca.Options{})
 	s.must(err)
@@ -163,6 +188,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	}
 	handler, err := mainserver.NewHandler(cfg)
 	s.must(err)
+	s.handler = handler
 	conf, err := mtls.HTTPSConfig(mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}, mtls.Options{Revocation: s.revoked, AnswerRevoked: true})
 	s.must(err)
 	listener, err := httpkit.Listen("127.0.0.1:0", conf, handler, httpkit.Limits{})
@@ -203,7 +229,7 @@ func (s *server) openStore() *records.Store {
 	ring, err := atrest.NewRing(1, map[uint16]atrest.Key{1: key})
 	s.must(err)
 	store, err := records.Open(s.Context(), records.Config{URL: "sqlite:" + filepath.Join(s.TempDir(), "records.db"), Keys: ring,
-		Numbers: atrest.NewHasher(ring, nil), AutoRegister: true})
+		Numbers: atrest.NewHasher(ring, nil), AutoRegister: true, Clock: s.writes})
 	s.must(err)
 	s.Cleanup(func() { store.Close() })
 	return store

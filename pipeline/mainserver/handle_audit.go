@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/audit"
@@ -22,9 +23,21 @@ type act struct {
 	details  map[string]any
 }
 
+// noteTimeout bounds what is written about an act that is done. An act writes up to four times,
+// and its answer, which may have the only copy of a key, must leave within httpkit.Limits.
+const noteTimeout = 10 * time.Second
+
+// afterAct is the context for what is written about an act that is done: it outlives a caller
+// who has gone.
+func afterAct(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+}
+
 // audit puts an act that is done on record.
 func (h *handler) audit(ctx context.Context, a act) {
-	if err := h.tryAudit(context.WithoutCancel(ctx), a); err != nil {
+	ctx, cancel := afterAct(ctx)
+	defer cancel()
+	if err := h.tryAudit(ctx, a); err != nil {
 		h.cfg.Log.Error("an administrative act is not in the database's audit table", "event", a.event, "client", a.client, "error", err)
 	}
 }

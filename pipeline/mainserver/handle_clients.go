@@ -73,8 +73,6 @@ func (h *handler) client(ctx context.Context, name string) (info mainapi.ClientI
 
 // UpdateClient implements mainapi.StrictServerInterface.
 func (h *handler) UpdateClient(ctx context.Context, r mainapi.UpdateClientRequestObject) (mainapi.UpdateClientResponseObject, error) {
-	h.admin.Lock()
-	defer h.admin.Unlock()
 	c, err := h.cfg.Store.Client(ctx, r.ClientID)
 	if err != nil {
 		return nil, notFound(err, "client")
@@ -82,7 +80,9 @@ func (h *handler) UpdateClient(ctx context.Context, r mainapi.UpdateClientReques
 	if r.Body.Domain != "" && r.Body.Domain != c.Domain {
 		old := c.Domain
 		c.Domain = r.Body.Domain
-		if err := h.cfg.Store.PutClient(ctx, c); err != nil {
+		rows, cancel := afterAct(ctx) // a row that is written must be checked too
+		defer cancel()
+		if err := h.putClient(rows, c); err != nil {
 			return nil, err
 		}
 		h.audit(ctx, act{event: "client_updated", client: c.Name, details: map[string]any{"domain": c.Domain, "old_domain": old}})

@@ -3,6 +3,7 @@ package mainserver
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -37,8 +38,6 @@ func (h *handler) issue(ctx context.Context, r mainapi.CertificateRequest) (answ
 	if err != nil {
 		return answer, err
 	}
-	h.admin.Lock()
-	defer h.admin.Unlock()
 	// The database is asked first, so that no certificate is issued while it is away.
 	client, err := h.cfg.Store.Client(ctx, r.ClientID)
 	if err != nil && !errors.Is(err, records.ErrNotFound) {
@@ -50,16 +49,29 @@ func (h *handler) issue(ctx context.Context, r mainapi.CertificateRequest) (answ
 	if !mtls.ValidID(r.Domain) { // that of a message may be longer
 		return answer, invalid("domain", "The domain of a certificate is a letter or digit, then up to 63 letters, digits, dots, underscores and hyphens; the client's own is another, so give one")
 	}
-	if !r.Replace {
-		active, err := h.certificates(certificateFilter{client: r.ClientID, status: certActive})
+	c, err := h.signNew(ctx, r.Replace, ca.Request{Name: r.ClientID, Role: r.Role, Days: r.ValidityDays, Domain: r.Domain, CSR: csrOf(r.Csr), DNSNames: names, IPs: ips})
+	if err != nil {
+		return answer, err
+	}
+	h.noteIssued(ctx, "certificate_generated", client, &c)
+	return c.answer, nil
+}
+
+// signNew issues a certificate for a client that has no active one, or whose certificate is to
+// be replaced.
+func (h *handler) signNew(ctx context.Context, replace bool, r ca.Request) (c signed, err error) {
+	h.admin.Lock()
+	defer h.admin.Unlock()
+	if !replace {
+		active, err := h.certificates(certificateFilter{client: r.Name, status: certActive})
 		if err != nil {
-			return answer, err
+			return c, err
 		}
 		if len(active) > 0 {
-			return answer, httpkit.Errorf(httpkit.CodeConflict, "The client has an active certificate; set replace to issue another one")
+			return c, httpkit.Errorf(httpkit.CodeConflict, "The client has an active certificate; set replace to issue another one")
 		}
 	}
-	return h.sign(ctx, "certificate_generated", client, ca.Request{Name: r.ClientID, Role: r.Role, Days: r.ValidityDays, Domain: r.Domain, CSR: csrOf(r.Csr), DNSNames: names, IPs: ips})
+	return h.sign(ctx, r)
 }
 
 func csrOf(text string) []byte {
@@ -106,8 +118,14 @@ func checkCSR(text, name string) error {
 	return nil
 }
 
-// sign issues a certificate and brings the client's row up to date. The lock is held.
-func (h *handler) sign(ctx context.Context, event string, client records.Client, r ca.Request) (answer mainapi.IssuedCertificate, err error) {
+// signed is a certificate that was issued.
+type signed struct {
+	answer mainapi.IssuedCertificate
+	leaf   *x509.Certificate
+}
+
+// sign issues a certificate. The lock is held, and the database is not asked.
+func (h *handler) sign(ctx context.Context, r ca.Request) (s signed, err error) {
 	caller, _ := httpkit.CallerOf(ctx)
 	r.By, r.Source = caller.ID, ca.SourceAPI
 	domain := r.Domain
@@ -115,27 +133,25 @@ func (h *handler) sign(ctx context.Context, event string, client records.Client,
 		r.Domain = ""
 	}
 	if end, days := h.end(), cmp.Or(r.Days, ca.DefaultDays); h.now().AddDate(0, 0, days).After(end) {
-		return answer, invalid("validity_days", "The authority itself expires on "+end.UTC().Format(time.DateOnly))
+		return s, invalid("validity_days", "The authority itself expires on "+end.UTC().Format(time.DateOnly))
 	}
 	c, err := h.cfg.Authority.Issue(r)
 	var hint interface{ Hint() string }
 	switch {
 	case r.CSR != nil && errors.As(err, &hint):
-		return answer, &httpkit.Error{Code: httpkit.CodeConflict, Message: "The key of this request belongs to a certificate that is revoked; make a new key", Err: err}
+		return s, &httpkit.Error{Code: httpkit.CodeConflict, Message: "The key of this request belongs to a certificate that is revoked; make a new key", Err: err}
 	case err != nil:
-		return answer, noKey(err)
+		return s, noKey(err)
 	}
 	h.cfg.Revocations.Refresh() // a name that was revoked is let in again
 	h.cfg.Service.metrics.issued.Inc()
 	_, role, err := mtls.Profile(c.Leaf)
 	if err != nil {
-		return answer, err
+		return s, err
 	}
-	answer = mainapi.IssuedCertificate{ClientID: r.Name, Domain: domain, Role: role, Certificate: string(c.CertPEM), PrivateKey: string(c.KeyPEM), CaCertificate: string(h.rootPEM()),
-		Fingerprint: mtls.Fingerprint(c.Leaf), Serial: mtls.Serial(c.Leaf), IssuedAt: h.now().UTC().Truncate(time.Second), ExpiresAt: c.Leaf.NotAfter.UTC()}
-	h.noteIssued(ctx, client, &answer, c)
-	h.audit(ctx, act{event: event, client: r.Name, details: map[string]any{"serial": answer.Serial, "fingerprint": answer.Fingerprint, "role": role, "domain": domain}})
-	return answer, nil
+	return signed{leaf: c.Leaf, answer: mainapi.IssuedCertificate{ClientID: r.Name, Domain: domain, Role: role,
+		Certificate: string(c.CertPEM), PrivateKey: string(c.KeyPEM), CaCertificate: string(h.rootPEM()), Fingerprint: mtls.Fingerprint(c.Leaf), Serial: mtls.Serial(c.Leaf),
+		IssuedAt: h.now().UTC().Truncate(time.Second), ExpiresAt: c.Leaf.NotAfter.UTC()}}, nil
 }
 
 // end is when the authority that signs expires.
@@ -146,19 +162,40 @@ func (h *handler) end() time.Time {
 	return h.cfg.Authority.Root().NotAfter
 }
 
-// noteIssued tells the database about a certificate. That it exists is decided by then, so
-// an error goes to the log.
-func (h *handler) noteIssued(ctx context.Context, client records.Client, a *mainapi.IssuedCertificate, c *ca.Certificate) {
-	client.Name, client.Fingerprint, client.Domain, client.Status = a.ClientID, a.Fingerprint, a.Domain, records.Active
-	client.IssuedAt, client.ExpiresAt, client.RevokedAt, client.Reason = c.Leaf.NotBefore, c.Leaf.NotAfter, time.Time{}, ""
-	err := h.cfg.Store.PutClient(ctx, client)
-	if err == nil {
-		_, err = h.cfg.Store.AddCertificate(ctx, records.Certificate{Client: a.ClientID, Serial: a.Serial, Fingerprint: a.Fingerprint, Subject: c.Leaf.Subject.String(),
-			Role: string(a.Role), NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter, Source: string(ca.SourceAPI)})
-	}
-	if err != nil {
+// noteIssued tells the database and the audit log about a certificate. That it exists is
+// decided by then, so an error goes to the log.
+func (h *handler) noteIssued(ctx context.Context, event string, client records.Client, c *signed) {
+	a := &c.answer
+	if err := h.putIssued(ctx, client, c); err != nil {
 		h.cfg.Log.Error("a certificate was issued, but the database does not know it", "client", a.ClientID, "serial", a.Serial, "error", err)
 	}
+	h.audit(ctx, act{event: event, client: a.ClientID, details: map[string]any{"serial": a.Serial, "fingerprint": a.Fingerprint, "role": a.Role, "domain": a.Domain}})
+}
+
+// putIssued stores the rows of a certificate and its client.
+func (h *handler) putIssued(ctx context.Context, client records.Client, c *signed) error {
+	ctx, cancel := afterAct(ctx)
+	defer cancel()
+	a := &c.answer
+	client.Name, client.Fingerprint, client.Domain, client.Status = a.ClientID, a.Fingerprint, a.Domain, records.Active
+	client.IssuedAt, client.ExpiresAt, client.RevokedAt, client.Reason = c.leaf.NotBefore, c.leaf.NotAfter, time.Time{}, ""
+	if err := h.putClient(ctx, client); err != nil {
+		return err
+	}
+	_, err := h.cfg.Store.AddCertificate(ctx, records.Certificate{Client: a.ClientID, Serial: a.Serial, Fingerprint: a.Fingerprint, Subject: c.leaf.Subject.String(),
+		Role: string(a.Role), NotBefore: c.leaf.NotBefore, NotAfter: c.leaf.NotAfter, Source: string(ca.SourceAPI)})
+	if err != nil {
+		return err
+	}
+	// A revocation that came before the row found none to change.
+	record, err := h.find(a.Fingerprint)
+	if err != nil {
+		return err
+	}
+	if now := h.certificate(&record); now.Status == certRevoked {
+		return h.cfg.Store.RevokeCertificate(ctx, a.Fingerprint, cmp.Or(now.RevocationReason, unspecified))
+	}
+	return nil
 }
 
 // RenewCertificate implements mainapi.StrictServerInterface.
@@ -176,34 +213,49 @@ func (h *handler) renew(ctx context.Context, old ca.Issued, r mainapi.RenewReque
 	if err := checkCSR(r.Csr, old.Name); err != nil {
 		return answer, err
 	}
-	h.admin.Lock()
-	defer h.admin.Unlock()
-	h.cfg.Revocations.Refresh()
-	switch h.certificate(&old).Status {
-	case certRevoked:
-		return answer, httpkit.Errorf(httpkit.CodeConflict, "A revoked certificate is not renewed; issue a new one")
-	case certExpired:
-		if !r.Expired {
-			return answer, httpkit.Errorf(httpkit.CodeConflict, "The certificate has expired; set expired to renew it nevertheless")
-		}
-	}
 	client, err := h.cfg.Store.Client(ctx, old.Name)
 	if err != nil && !errors.Is(err, records.ErrNotFound) {
 		return answer, err
 	}
-	names, ips, err := ca.ParseHosts(old.Hosts)
+	revocation := ca.Revocation{Name: old.Name, Serial: old.Serial, Reason: trust.Superseded.String()}
+	c, entries, errRevoke, err := h.signNext(ctx, &old, r, revocation)
 	if err != nil {
 		return answer, err
 	}
-	answer, err = h.sign(ctx, "certificate_renewed", client, ca.Request{Name: old.Name, Role: old.Role, Days: r.ValidityDays, Domain: cmp.Or(old.Domain, records.DefaultDomain),
+	h.noteIssued(ctx, "certificate_renewed", client, &c)
+	if r.RevokeOld {
+		if _, err := h.noteRevoked(ctx, revocation, entries, errRevoke); err != nil {
+			h.cfg.Log.Error("a certificate was renewed, but the old one was not revoked", "client", old.Name, "serial", old.Serial, "error", err)
+		}
+	}
+	return c.answer, nil
+}
+
+// signNext issues the successor of a certificate, and then revokes that if it is asked to.
+// Looking and issuing are one step: issuing lets a revoked name in again, so a revocation in
+// between would be undone.
+func (h *handler) signNext(ctx context.Context, old *ca.Issued, r mainapi.RenewRequest, revocation ca.Revocation) (c signed, entries []trust.Entry, errRevoke, err error) {
+	names, ips, err := ca.ParseHosts(old.Hosts)
+	if err != nil {
+		return c, nil, nil, err
+	}
+	h.admin.Lock()
+	defer h.admin.Unlock()
+	h.cfg.Revocations.Refresh()
+	switch h.certificate(old).Status {
+	case certRevoked:
+		return c, nil, nil, httpkit.Errorf(httpkit.CodeConflict, "A revoked certificate is not renewed; issue a new one")
+	case certExpired:
+		if !r.Expired {
+			return c, nil, nil, httpkit.Errorf(httpkit.CodeConflict, "The certificate has expired; set expired to renew it nevertheless")
+		}
+	}
+	c, err = h.sign(ctx, ca.Request{Name: old.Name, Role: old.Role, Days: r.ValidityDays, Domain: cmp.Or(old.Domain, records.DefaultDomain),
 		CSR: csrOf(r.Csr), DNSNames: names, IPs: ips})
-	if err != nil || !r.RevokeOld {
-		return answer, err
+	if err == nil && r.RevokeOld {
+		entries, errRevoke = h.enforceLocked(revocation)
 	}
-	if _, err := h.revokeLocked(ctx, ca.Revocation{Name: old.Name, Serial: old.Serial, Reason: trust.Superseded.String()}); err != nil {
-		h.cfg.Log.Error("a certificate was renewed, but the old one was not revoked", "client", old.Name, "serial", old.Serial, "error", err)
-	}
-	return answer, nil
+	return c, entries, errRevoke, err
 }
 
 // RevokeCertificate implements mainapi.StrictServerInterface.
@@ -234,15 +286,9 @@ func (h *handler) knowClient(ctx context.Context, name string) error {
 	return notFound(err, "client")
 }
 
-func (h *handler) revoke(ctx context.Context, r ca.Revocation) (mainapi.Revoked, error) {
-	h.admin.Lock()
-	defer h.admin.Unlock()
-	return h.revokeLocked(ctx, r)
-}
-
-// revokeLocked revokes one certificate or all of a name. When it returns, the revocation is
-// in force here.
-func (h *handler) revokeLocked(ctx context.Context, r ca.Revocation) (answer mainapi.Revoked, err error) {
+// revoke revokes one certificate or all of a name. When it returns, the revocation is in force
+// here.
+func (h *handler) revoke(ctx context.Context, r ca.Revocation) (answer mainapi.Revoked, err error) {
 	r.Reason = cmp.Or(r.Reason, unspecified)
 	if len(r.Reason) > trust.MaxReasonBytes || sealmq.CheckLine("the reason", r.Reason, sealmq.BadArgument) != nil {
 		return answer, invalid("reason", "The reason is one line of up to 500 bytes")
@@ -250,13 +296,33 @@ func (h *handler) revokeLocked(ctx context.Context, r ca.Revocation) (answer mai
 	if r.Serial == "" && pipeline.IsForeignClient(r.Name) {
 		return answer, httpkit.Errorf(httpkit.CodeConflict, "This client's certificates are another authority's: have it revoke them, or write their serial numbers into revoked.txt")
 	}
+	entries, err := h.enforce(r)
+	return h.noteRevoked(ctx, r, entries, err)
+}
+
+// enforce puts a revocation into force. The database is not asked.
+func (h *handler) enforce(r ca.Revocation) ([]trust.Entry, error) {
+	h.admin.Lock()
+	defer h.admin.Unlock()
+	return h.enforceLocked(r)
+}
+
+func (h *handler) enforceLocked(r ca.Revocation) ([]trust.Entry, error) {
 	entries, err := h.cfg.Authority.Revoke(r)
 	h.cfg.Revocations.Refresh()
+	return entries, err
+}
+
+// noteRevoked tells the database and the audit log what enforce has returned. A repeated
+// revocation makes up for a time when the database was away.
+func (h *handler) noteRevoked(ctx context.Context, r ca.Revocation, entries []trust.Entry, err error) (answer mainapi.Revoked, _ error) {
 	already := errors.Is(err, ca.ErrAlreadyRevoked)
 	if err != nil && !already {
 		return answer, err
 	}
-	h.noteRevoked(ctx, r, entries)
+	if err := h.putRevoked(ctx, r, entries); err != nil {
+		h.cfg.Log.Error("a revocation is in force, but the database does not know it", "client", r.Name, "error", err)
+	}
 	if already {
 		return answer, &httpkit.Error{Code: httpkit.CodeConflict, Message: "It is revoked already", Err: err}
 	}
@@ -272,15 +338,18 @@ func (h *handler) revokeLocked(ctx context.Context, r ca.Revocation) (answer mai
 	return answer, nil
 }
 
-// noteRevoked tells the database, which refuses the messages of a revoked client. A repeated
-// revocation makes up for a time when it was away.
-func (h *handler) noteRevoked(ctx context.Context, r ca.Revocation, entries []trust.Entry) {
-	var err error
+// putRevoked changes the rows, by which the database refuses the messages of a revoked client.
+func (h *handler) putRevoked(ctx context.Context, r ca.Revocation, entries []trust.Entry) (err error) {
+	ctx, cancel := afterAct(ctx)
+	defer cancel()
 	if r.Serial == "" {
 		err = h.cfg.Store.RevokeClient(ctx, r.Name, r.Reason)
 		if errors.Is(err, records.ErrNotFound) {
 			now := h.now()
 			err = h.cfg.Store.PutClient(ctx, records.Client{Name: r.Name, Status: records.Revoked, Reason: r.Reason, IssuedAt: now, ExpiresAt: now})
+		}
+		if err == nil {
+			err = h.checkRow(ctx, r.Name)
 		}
 	}
 	for _, e := range entries {
@@ -291,7 +360,5 @@ func (h *handler) noteRevoked(ctx context.Context, r ca.Revocation, entries []tr
 			err = errors.Join(err, e)
 		}
 	}
-	if err != nil {
-		h.cfg.Log.Error("a revocation is in force, but the database does not know it", "client", r.Name, "error", err)
-	}
+	return err
 }

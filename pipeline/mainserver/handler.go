@@ -70,7 +70,9 @@ type handler struct {
 	health  *httpkit.Health
 	crl     crlCache
 
-	admin     sync.Mutex // so that an act and the look before it go together
+	// admin makes an act of the authority and the look before it one step. It is not held over
+	// calls of the database: a revocation must not wait for one that hangs.
+	admin     sync.Mutex
 	retention sync.Mutex
 	denials   denials
 }

@@ -1,6 +1,7 @@
 package mainserver
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -38,25 +39,71 @@ func SyncClients(ctx context.Context, store *records.Store, authority *ca.Author
 }
 
 func syncClient(ctx context.Context, store *records.Store, authority *ca.Authority, revoked *trust.RevocationList, c *records.Client) (bool, error) {
-	whole := revoked.RevokesName(c.Name)
-	if whole == (c.Status == records.Revoked) {
+	next, err := rowOf(authority, revoked, *c)
+	switch {
+	case err != nil:
+		return false, err
+	case (next.Status == records.Revoked) == (c.Status == records.Revoked):
 		return false, nil
+	case next.Status == records.Revoked:
+		return true, store.RevokeClient(ctx, c.Name, next.Reason)
 	}
-	if whole {
-		return true, store.RevokeClient(ctx, c.Name, unspecified)
+	return true, store.PutClient(ctx, next)
+}
+
+// rowOf is a client's row as the authority and the list would have it.
+func rowOf(authority *ca.Authority, revoked *trust.RevocationList, c records.Client) (records.Client, error) {
+	if revoked.RevokesName(c.Name) {
+		if c.Status != records.Revoked {
+			e, _ := revoked.Find(trust.Certificate{Names: []string{c.Name}})
+			c.Status, c.Reason, c.RevokedAt = records.Revoked, cmp.Or(e.Reason, unspecified), time.Time{}
+		}
+		return c, nil
+	}
+	if c.Status == records.Revoked {
+		c.Status, c.Reason, c.RevokedAt = records.Active, "", time.Time{}
 	}
 	history, err := authority.HistoryOf(c.Name)
 	if err != nil {
-		return false, err
+		return c, err
 	}
 	// Clients with an API key, or of a reverse proxy, have no certificate of ours.
-	next := *c
-	next.Status, next.Reason, next.RevokedAt = records.Active, "", time.Time{}
 	for _, issued := range slices.Backward(history) {
 		if status, _ := authority.StatusOf(issued, revoked); status != ca.Revoked {
-			next.Fingerprint, next.IssuedAt, next.ExpiresAt = issued.Fingerprint, issued.NotBefore, issued.NotAfter
+			c.Fingerprint, c.IssuedAt, c.ExpiresAt = issued.Fingerprint, issued.NotBefore, issued.NotAfter
 			break
 		}
 	}
-	return true, store.PutClient(ctx, next)
+	return c, nil
+}
+
+// putClient stores a client's row as the authority and the list would have it.
+func (h *handler) putClient(ctx context.Context, c records.Client) error {
+	next, err := rowOf(h.cfg.Authority, h.cfg.Revocations, c)
+	if err == nil {
+		err = h.cfg.Store.PutClient(ctx, next)
+	}
+	if err == nil {
+		err = h.checkRow(ctx, c.Name)
+	}
+	return err
+}
+
+// checkRow is called after a row was written. Another act may have come between the look at
+// the list and the write, and its own write may have been the earlier one. Since each act
+// looks again after its write, the last write agrees with the list.
+func (h *handler) checkRow(ctx context.Context, name string) error {
+	for {
+		c, err := h.cfg.Store.Client(ctx, name)
+		if err != nil {
+			return err
+		}
+		next, err := rowOf(h.cfg.Authority, h.cfg.Revocations, c)
+		if err != nil || next.Status == c.Status && next.Fingerprint == c.Fingerprint {
+			return err
+		}
+		if err := h.cfg.Store.PutClient(ctx, next); err != nil {
+			return err
+		}
+	}
 }
