@@ -103,3 +103,12 @@ func (s *server) row(name string, client records.ClientStatus, certificate strin
 		s.Errorf("the certificates are %+v, error %v; want %s", list, err, certificate)
 	}
 }
+
+// TestRevokedByFingerprint: a client stays active when one of its certificates is revoked.
+func TestRevokedByFingerprint(t *testing.T) {
+	s := newServer(t, nil)
+	old := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01","replace":true}`)
+	s.want(200, "POST", "/revoke_cert", toJSON(map[string]string{"client_id": "acme-01", "fingerprint": old.str("fingerprint")}))
+	s.row("acme-01", records.Active, "active")
+}

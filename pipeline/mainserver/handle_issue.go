@@ -342,7 +342,7 @@ func (h *handler) noteRevoked(ctx context.Context, r ca.Revocation, entries []tr
 func (h *handler) putRevoked(ctx context.Context, r ca.Revocation, entries []trust.Entry) (err error) {
 	ctx, cancel := afterAct(ctx)
 	defer cancel()
-	if r.Serial == "" {
+	if r.Serial == "" && r.Fingerprint == "" {
 		err = h.cfg.Store.RevokeClient(ctx, r.Name, r.Reason)
 		if errors.Is(err, records.ErrNotFound) {
 			now := h.now()
