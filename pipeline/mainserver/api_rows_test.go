@@ -54,6 +54,24 @@ func TestRevocationDoesNotWaitForTheDatabase(t *testing.T) {
 	}
 }
 
+// TestLetInAgainWhileRevoking: a name that is let in again before its revocation is in the
+// database ends up active there.
+func TestLetInAgainWhileRevoking(t *testing.T) {
+	s := newServer(t, nil)
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
+	s.writes.onNext(func() {
+		s.issue("acme-01", sealmq.RoleClient)
+		s.revoked.Refresh()
+	})
+	s.want(200, "POST", "/api/v1/clients/acme-01/revoke", `{}`)
+	history, err := s.authority.HistoryOf("acme-01")
+	s.must(err)
+	c, err := s.store.Client(t.Context(), "acme-01")
+	if err != nil || c.Status != records.Active || len(history) != 2 || c.Fingerprint != history[1].Fingerprint {
+		t.Errorf("%+v, error %v", c, err)
+	}
+}
+
 // TestRowsOfACallerWhoHasGone: the rows are written although the administrator disconnects right
 // after the act.
 func TestRowsOfACallerWhoHasGone(t *testing.T) {
