@@ -273,6 +273,11 @@ func (a *Authority) ensureRoot(m *maker) error {
 	if !durable.IsNotExist(err) {
 		return err
 	}
+	// Files that were copied from a node with the authority must not be replaced by a new one's.
+	if _, err := a.readCert(a.paths.CA); !durable.IsNotExist(err) {
+		return &hintError{a.paths.Root + " does not exist, but " + a.paths.CA + " does",
+			"if the folder is for a role on another host, copy ca/root.crt and ca/intermediate.crt too; to make a new authority, remove certs/ca.crt"}
+	}
 	key, err := a.newRootKey(m)
 	if err != nil {
 		return err

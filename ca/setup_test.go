@@ -130,6 +130,8 @@ func TestSetupLeavesForeignCertificates(t *testing.T) {
 	}
 }
 
+// TestNewAuthorityForOldKeys makes a new authority for certificates that are there, but not for
+// those that were copied from a node with the authority.
 func TestNewAuthorityForOldKeys(t *testing.T) {
 	fs := faultfs.New()
 	old := setup(t, fs, "mq.example").Authority.Root()
@@ -137,6 +139,16 @@ func TestNewAuthorityForOldKeys(t *testing.T) {
 		if err := fs.Remove("data/ca/" + name); err != nil {
 			t.Fatal(err)
 		}
+	}
+	before := contents(fs)
+	if _, err := ca.Setup("data", nil, ca.Options{FS: fs}); err == nil || !strings.Contains(hintOf(err), "ca/root.crt") {
+		t.Errorf("beside a copied ca.crt: %v; hint %q", err, hintOf(err))
+	}
+	if diff := cmp.Diff(before, contents(fs)); diff != "" {
+		t.Errorf("files changed:\n%s", diff)
+	}
+	if err := fs.Remove("data/certs/ca.crt"); err != nil {
+		t.Fatal(err)
 	}
 	res := setup(t, fs)
 	if res.Authority.Root().Equal(old) || len(res.Renewed) != 2 {

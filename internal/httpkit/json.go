@@ -53,7 +53,7 @@ func CheckJSON(body []byte) error {
 // JSONError is the Error for what a decoder of a body has refused.
 func JSONError(d *jsontext.Decoder, err error) error {
 	offset := d.InputOffset()
-	msg := "The body is not valid JSON"
+	msg := "The body is not valid JSON in UTF-8"
 	var syntax *jsontext.SyntacticError
 	switch {
 	case !errors.As(err, &syntax) && !errors.Is(err, io.EOF):

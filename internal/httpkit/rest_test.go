@@ -193,11 +193,11 @@ func TestCheckJSON(t *testing.T) {
 		{"garbage behind", `{}x`, "Something follows the JSON value"},
 		{"a name twice", `{"a":1,"a":2}`, "A name is twice in one object"},
 		{"a name twice, escaped", `{"a":1,"\u0061":2}`, "A name is twice in one object"},
-		{"not UTF-8", "{\"a\":\"\xff\"}", "The body is not valid JSON"},
-		{"half a surrogate", `{"a":"\ud800"}`, "The body is not valid JSON"},
+		{"not UTF-8", "{\"a\":\"\xff\"}", "The body is not valid JSON in UTF-8"},
+		{"half a surrogate", `{"a":"\ud800"}`, "The body is not valid JSON in UTF-8"},
 		{"too deep", deep, "The JSON is nested too deep"},
-		{"a number like none", `{"a":01}`, "The body is not valid JSON"},
-		{"a comment", `{/**/}`, "The body is not valid JSON"},
+		{"a number like none", `{"a":01}`, "The body is not valid JSON in UTF-8"},
+		{"a comment", `{/**/}`, "The body is not valid JSON in UTF-8"},
 	} {
 		err := httpkit.CheckJSON([]byte(tc.body))
 		if (err != nil) != (tc.msg != "") || err != nil && err.Error() != tc.msg {

@@ -224,7 +224,7 @@ func (ro *route) checkBody(w http.ResponseWriter, r *http.Request, q *request) e
 		return &http.MaxBytesError{Limit: limit}
 	}
 	if types := r.Header["Content-Type"]; len(types) > 0 && !ro.options.AnyType && !isJSON(types[0]) {
-		return Errorf(CodeUnsupportedMediaType, "The body must be application/json")
+		return Errorf(CodeUnsupportedMediaType, "The body must be JSON, with the header Content-Type: application/json")
 	}
 	q.body = body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), router: ro.router}
 	r.Body = &q.body
