@@ -21,7 +21,7 @@ const (
 // withProgress runs a long task while it adjusts the garbage collector. If standard error is
 // a terminal, it shows how many messages are done with, in the sense of what.
 func withProgress(cmd *cobra.Command, what string, messages func() uint64, task func() error) error {
-	defer tuneGC()()
+	defer tuneGC(gcMinPercent)()
 	w, ok := cmd.ErrOrStderr().(*os.File)
 	if !ok || !term.IsTerminal(int(w.Fd())) {
 		return task()

@@ -132,8 +132,11 @@ func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer
 	defer sink.close()
 	n := &node{cfg: cfg, roles: wanted, log: log, sink: sink, registry: prometheus.NewRegistry(), readyJSON: readyJSON}
 	n.registry.MustRegister(sink.collector())
-	stopTuning := tuneGC()
-	defer stopTuning()
+	garbage := gcMinPercent
+	if n.has("proxy") || n.has("worker") || n.has("main") {
+		garbage = gcPipelinePercent
+	}
+	defer tuneGC(garbage)()
 	err := runParts(ctx, n.parts())
 	if err == nil {
 		n.log.Info("stopped")
