@@ -27,7 +27,7 @@ demo: build ## sealed letters through a broker, and messages over HTTPS to the d
 	./bin/sealmq demo $(if $(ONCE),--once)
 
 test: ## run the tests
-	$(GO) test ./...
+	$(GO) test -timeout 20m ./...
 
 bench: build ## measure a broker of its own on this disk
 	./bin/sealmq bench --dir . $(BENCHFLAGS)
@@ -54,7 +54,7 @@ cross: ## build for every platform
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./...; done
 
 race: ## run the tests with the race detector, exhaustive ones in their short form
-	CGO_ENABLED=1 $(GO) test -race -short ./...
+	CGO_ENABLED=1 $(GO) test -timeout 20m -race -short ./...
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@GO="$(GO)" sh .ci/fuzz $(FUZZTIME)
