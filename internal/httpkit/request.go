@@ -40,7 +40,6 @@ type request struct {
 	failed  error
 	started time.Time
 	clock   func() time.Time
-	log     []any
 	body    body
 }
 
@@ -71,13 +70,6 @@ func CallerOf(ctx context.Context) (c Caller, ok bool) {
 // RequestID is the id of the request of a context. It is in the answer's X-Request-ID and
 // in the log.
 func RequestID(ctx context.Context) string { return requestOf(ctx).id }
-
-// AddToLog adds attributes, as slog takes them, to the log line of a request. They must be
-// no secrets.
-func AddToLog(ctx context.Context, attrs ...any) {
-	q := requestOf(ctx)
-	q.log = append(q.log, attrs...)
-}
 
 const (
 	requestIDHeader   = "X-Request-Id"

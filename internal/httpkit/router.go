@@ -345,7 +345,7 @@ func (rt *Router) logRequest(w *recorder, r *http.Request, q *request, took time
 			attrs = append(attrs, "error", cause.Error())
 		}
 	}
-	rt.cfg.Log.Log(r.Context(), level, "request", append(attrs, q.log...)...)
+	rt.cfg.Log.Log(r.Context(), level, "request", attrs...)
 }
 
 // recorder notes the status of an answer.

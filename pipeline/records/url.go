@@ -9,29 +9,6 @@ import (
 	"strings"
 )
 
-// Parts name a MySQL database by its parts. What is empty has the default of the published
-// configuration.
-type Parts struct {
-	Host, Port, Name, User, Password string
-}
-
-// URL is the parts as an address for Config.URL.
-func (p Parts) URL() string {
-	def := func(s, d string) string {
-		if s == "" {
-			return d
-		}
-		return s
-	}
-	escape := func(s string) string { return strings.ReplaceAll(url.PathEscape(s), ":", "%3A") }
-	user := escape(def(p.User, "systemuser"))
-	if p.Password != "" {
-		user += ":" + escape(p.Password)
-	}
-	return "mysql://" + user + "@" + net.JoinHostPort(def(p.Host, "localhost"), def(p.Port, "3306")) +
-		"/" + url.PathEscape(def(p.Name, "message_system"))
-}
-
 // address is a parsed URL.
 type address struct {
 	path string // of an SQLite file; empty for MySQL

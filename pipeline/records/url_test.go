@@ -39,24 +39,6 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-func TestPartsURL(t *testing.T) {
-	for _, p := range []Parts{{}, {Host: "::1", Port: "1", Name: "a b/c", User: "u@:/%", Password: "p@:/%?#+ "}, {Password: "x"}} {
-		a, err := parseURL(p.URL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if p == (Parts{}) {
-			p = Parts{Host: "localhost", Port: "3306", Name: "message_system", User: "systemuser"}
-		}
-		if p.Host == "" {
-			p = Parts{"localhost", "3306", "message_system", "systemuser", p.Password}
-		}
-		if got := (Parts{a.host, a.port, a.name, a.user, a.password}); got != p {
-			t.Errorf("%+v, want %+v", got, p)
-		}
-	}
-}
-
 func FuzzParseURL(f *testing.F) {
 	f.Add("mysql+pymysql://u:p@ss@h:3307/db?tls=true")
 	f.Add("sqlite:/x")
