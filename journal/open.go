@@ -75,12 +75,14 @@ func (j *Journal) openSegments() error {
 	}
 	for _, s := range j.free {
 		if s.gen > 0 && times[s.gen] > 1 { // one of them has a header that is not its own; marks cannot be mistaken
-			gen := s.gen
-			if s.gen, _, err = s.marks(j.cfg.StoreID); err != nil {
+			own, _, err := s.marks(j.cfg.StoreID)
+			if err != nil {
 				return err
 			}
-			if s.gen != gen {
-				s.sum = generationSum(j.cfg.StoreID, s.gen)
+			if own != s.gen { // nor is the size that it says
+				if err := s.rescue(j.cfg.StoreID); err != nil {
+					return err
+				}
 				o.repaired = append(o.repaired, s.name)
 			}
 		}

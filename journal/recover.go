@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"iter"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -91,7 +92,7 @@ func (j *Journal) repair(o *opening) error {
 	if err := j.setDoublesAside(o); err != nil {
 		return err
 	}
-	for _, s := range j.segments {
+	for _, s := range slices.AppendSeq(slices.Clone(j.free), maps.Values(j.segments)) {
 		if slices.Contains(o.repaired, s.name) {
 			if err := s.writeHeader(j.cfg.StoreID, s.gen); err != nil {
 				return err
