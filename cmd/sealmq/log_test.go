@@ -86,6 +86,9 @@ func TestNodeOutlivesItsLog(t *testing.T) {
 				r.Close()
 			}
 			line, err := bufio.NewReader(out).ReadBytes('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
 			var ready brokerproc.Ready
 			if err := json.Unmarshal(line, &ready); err != nil {
 				t.Fatal(err)
