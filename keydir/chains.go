@@ -86,16 +86,16 @@ func (k *Chains) put(sum [32]byte, c chain) {
 // may ask for the same ones; the broker is asked once at a time, and not at all for a
 // pause after it did not have them.
 func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
-	k.mu.Lock()
-	c, ok := k.known[sum]
-	k.mu.Unlock()
-	if left := c.until.Sub(k.now()); ok && (c.certs != nil || left > 0 && left <= k.pause) {
+	if c, ok := k.recall(sum); ok {
 		return c.certs, c.err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	answer := k.asking.DoChan(string(sum[:]), func() (any, error) {
+		if c, ok := k.recall(sum); ok { // somebody else's question has ended in between
+			return c.certs, c.err
+		}
 		certs, err := k.ask(ctx, sum)
 		if ctx.Err() == nil { // else it says nothing about the certificates
 			k.put(sum, chain{certs, err, k.now().Add(k.pause)})
@@ -109,6 +109,15 @@ func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// recall returns what is known, unless it is time to ask again.
+func (k *Chains) recall(sum [32]byte) (c chain, ok bool) {
+	k.mu.Lock()
+	c, ok = k.known[sum]
+	k.mu.Unlock()
+	left := c.until.Sub(k.now())
+	return c, ok && (c.certs != nil || left > 0 && left <= k.pause)
 }
 
 func (k *Chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {

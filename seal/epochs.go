@@ -160,17 +160,16 @@ type cached struct {
 
 // get returns the epoch of the given bytes, which open makes if it is not there.
 func (c *epochCache) get(part []byte, open func() (*opened, error)) (*opened, error) {
-	c.mu.Lock()
-	age, at := c.age, c.byPart[string(part)]
-	if at != nil {
-		c.recent.MoveToFront(at)
-		c.mu.Unlock()
-		return at.Value.(*cached).epoch, nil
+	e, age := c.find(part)
+	if e != nil {
+		return e, nil
 	}
-	c.mu.Unlock()
 	key, mine := string(part), false
 	v, err, _ := c.opening.Do(fmt.Sprint(age, " ", key), func() (any, error) {
 		mine = true
+		if e, _ := c.find(part); e != nil { // somebody else has opened it in between
+			return e, nil
+		}
 		e, err := open()
 		if err == nil {
 			c.insert(key, e, age)
@@ -181,6 +180,17 @@ func (c *epochCache) get(part []byte, open func() (*opened, error)) (*opened, er
 		return open() // what the other met may not hold for this message
 	}
 	return v.(*opened), err
+}
+
+// find returns the epoch of the given bytes, or nil, and the age of the cache.
+func (c *epochCache) find(part []byte) (e *opened, age uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at := c.byPart[string(part)]; at != nil {
+		c.recent.MoveToFront(at)
+		e = at.Value.(*cached).epoch
+	}
+	return e, c.age
 }
 
 // insert adds an epoch that was opened at an age, unless that is over.
