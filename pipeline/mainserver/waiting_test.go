@@ -45,7 +45,8 @@ func TestRowsOfWhatWaits(t *testing.T) {
 		w.store.err = &sealmq.Error{Code: sealmq.Unavailable, Message: "the database is away"}
 		put("during")
 		time.Sleep(time.Minute)
-		w.store.err, w.store.registers = nil, nil
+		synctest.Wait()
+		q.set(func() { w.store.err, w.store.registers = nil, nil })
 		rows(1)
 
 		// A worker takes everything, is killed, and what it had waits again.
