@@ -75,7 +75,7 @@ func (e *Engine) withdraw(q *queue, seq uint64, n *entry, unread bool) {
 		m.until = e.nowMillis() + unreadablePause.Milliseconds()
 		q.setMark(seq, m)
 		q.delay(seq, n)
-		e.armSweep(unreadablePause)
+		e.sweepBy(q, m.until)
 		return
 	}
 	e.forget(q, seq)

@@ -79,7 +79,6 @@ func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error)
 		return nil, err
 	}
 	e.state.addQueue(q)
-	e.armSweep(q.sweepInterval())
 	e.j.OnSync(func(err error) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -116,6 +115,7 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 // counted until clear.
 func (e *Engine) detach(q *queue) {
 	e.state.removeQueue(q)
+	e.stopSweep(q)
 	for _, h := range q.held {
 		e.unhold(h)
 	}

@@ -138,7 +138,10 @@ func Open(cfg Config) (*Engine, error) {
 	e.dead.retry.Stop()
 	e.sweeper.timer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
 	e.mu.Lock()
-	e.armSweep(minSweep) // which finds out what is due when
+	for _, q := range e.state.queues {
+		e.sweepBy(q, e.nowMillis()) // which finds out what is due when
+	}
+	e.armSweep(e.nowMillis())
 	e.mu.Unlock()
 	e.background.Go(e.runReclaimer)
 	e.background.Go(e.runDeadLetterer)

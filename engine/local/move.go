@@ -90,6 +90,7 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	}
 	at := dest.next
 	e.state.put(dest, at, newEntry(place, len(m.body), slot-1, now))
+	e.expireInTime(dest, now)
 	e.forget(q, seq)
 	if reason != "" {
 		q.dead++
@@ -182,6 +183,7 @@ func (e *Engine) moveOne(src *queue, seq uint64, dst *queue, admit func(*sealmq.
 	defer e.mu.Unlock()
 	if m := src.at(seq); m != nil && m.phase == dying {
 		src.waitAgain(seq, m)
+		e.expireInTime(src, m.arrived())
 		src.wake(1)
 	}
 	return err

@@ -133,6 +133,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.Publish, now int64
 		}
 		p.reach(q, q.next)
 		e.state.put(q, q.next, newEntry(place, len(rec.body), dedupSlot, now))
+		e.expireInTime(q, now)
 		q.published++
 	}
 	res.Outcome = engine.Stored
@@ -246,9 +247,14 @@ func (e *Engine) dropOldest(q *queue, body int) {
 		e.forget(q, seq)
 		q.dropped++
 		e.removals = append(e.removals, copyRef{q.id, seq})
+		e.sweepSoon(q) // which warns if it is a dead-letter queue
 	}
 	e.recordRemovals()
 }
 
 // forget removes a copy from memory with everything that counts it. Callers hold mu.
-func (e *Engine) forget(q *queue, seq uint64) { e.state.forget(q, seq, e.nowSeconds()) }
+func (e *Engine) forget(q *queue, seq uint64) {
+	if e.state.forget(q, seq, e.nowSeconds()); q.live == 0 {
+		e.sweepSoon(q)
+	}
+}

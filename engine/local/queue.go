@@ -44,6 +44,8 @@ type mark struct {
 // queue is one queue: the copies in it with their phases, its order, its limits and its
 // counts. Like all of state it has neither lock nor clock.
 type queue struct {
+	alarm
+	soon    bool // it will be swept within maxSweep
 	id      uint32
 	name    string
 	options sealmq.QueueOptions
@@ -231,6 +233,9 @@ func (q *queue) setMark(seq uint64, m mark) {
 // waits, and not have taken it.
 func (q *queue) unsubscribe(sub *subscription) {
 	q.subs = slices.DeleteFunc(q.subs, func(have *subscription) bool { return have == sub })
+	if len(q.subs) == 0 {
+		sub.sess.e.sweepSoon(q)
+	}
 	if q.hasWaiting() {
 		q.wake(1)
 	}
@@ -308,14 +313,12 @@ func (q *queue) mayDelete(only engine.If) error {
 // isDead reports whether q is a dead-letter queue: nothing dies there again.
 func (q *queue) isDead() bool { return strings.HasSuffix(q.name, sealmq.DeadSuffix) }
 
-// sweepInterval is how often a queue must be swept: after a quarter of the shortest time
-// that it promises. All queues are swept as often as the most frequent one.
-func (q *queue) sweepInterval() time.Duration {
-	d := min(maxSweep, q.options.AckTimeout/4)
-	if q.options.TTL > 0 {
-		d = min(d, q.options.TTL/4)
+// nextExpiry is when the next copy expires; 0 if nothing waits that is synced.
+func (q *queue) nextExpiry() int64 {
+	if _, n := q.nextWaiting(); n != nil {
+		return n.arrived() + q.options.TTL.Milliseconds()
 	}
-	return max(d, minSweep)
+	return 0
 }
 
 // isExpired reports whether a copy's time to live is over.

@@ -1,10 +1,12 @@
 package local
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
@@ -27,10 +29,11 @@ type session struct {
 	subs    []*subscription
 	lastSub sealmq.SubscriptionID
 	turn    int
-	credit  int          // shared by all subscriptions
-	inHand  int          // through subscriptions, ended ones included
-	unacked atomic.Int64 // inHand, and what was fetched; changed under Engine.mu
-	held    heldList
+	credit  int                         // shared by all subscriptions
+	inHand  int                         // through subscriptions, ended ones included
+	unacked atomic.Int64                // inHand, and what was fetched; changed under Engine.mu
+	held    map[time.Duration]*heldList // by ack timeout
+	recent  *heldList                   // the one that was last added to; may be nil
 	lastAck int64
 	closed  bool
 	gone    []copyRef // of settleSome
@@ -72,19 +75,31 @@ type held struct {
 	sess       *session
 	sub        *subscription // nil for a fetched message
 	attempt    uint32
-	since      int64 // Unix milliseconds
+	since      int64     // Unix milliseconds
+	list       *heldList // where it is
 	prev, next *held
 }
 
-// heldList is a ring of deliveries in the order in which their ack timeouts began.
-type heldList struct{ root held } // the oldest is root.next
+// heldList is a ring of a session's deliveries that have the same ack timeout, in the order in
+// which it began.
+type heldList struct {
+	alarm
+	sess    *session
+	timeout time.Duration
+	root    held // the oldest is root.next
+}
+
+// ends is when the ack timeout of a delivery is over.
+func (l *heldList) ends(h *held) int64 {
+	return max(h.since, l.sess.lastAck) + l.timeout.Milliseconds()
+}
 
 func (l *heldList) add(h *held) {
 	h.prev, h.next = l.root.prev, &l.root
 	h.prev.next, l.root.prev = h, h
 }
 
-func (l *heldList) remove(h *held) { h.prev.next, h.next.prev = h.next, h.prev }
+func (h *held) unlink() { h.prev.next, h.next.prev = h.next, h.prev }
 
 // each yields the deliveries. The one that was yielded may be removed.
 func (l *heldList) each(yield func(*held) bool) {
@@ -98,10 +113,46 @@ func (l *heldList) each(yield func(*held) bool) {
 }
 
 // extend starts the ack timeout of a delivery again.
-func (l *heldList) extend(h *held, now int64) {
+func (h *held) extend(now int64) {
 	h.since = now
-	l.remove(h)
-	l.add(h)
+	h.unlink()
+	h.list.add(h)
+}
+
+// listFor returns the list for deliveries with an ack timeout.
+func (s *session) listFor(timeout time.Duration) *heldList {
+	if l := s.recent; l != nil && l.timeout == timeout {
+		return l
+	}
+	l := s.held[timeout]
+	if l == nil {
+		l = &heldList{sess: s, timeout: timeout}
+		l.root.prev, l.root.next = &l.root, &l.root
+		if s.held == nil {
+			s.held = map[time.Duration]*heldList{}
+		}
+		s.held[timeout] = l
+	}
+	s.recent = l
+	return l
+}
+
+func (s *session) dropList(l *heldList) {
+	delete(s.held, l.timeout)
+	if s.recent == l {
+		s.recent = nil
+	}
+}
+
+// eachHeld yields all deliveries of the session, as heldList.each does.
+func (s *session) eachHeld(yield func(*held) bool) {
+	for _, timeout := range slices.Sorted(maps.Keys(s.held)) {
+		for h := range s.held[timeout].each {
+			if !yield(h) {
+				return
+			}
+		}
+	}
 }
 
 // NewSession opens the consumer's side of a connection.
@@ -116,7 +167,6 @@ func (e *Engine) NewSession(cfg engine.SessionConfig) engine.Session {
 	defer e.mu.Unlock()
 	e.consumers.last++
 	s := &session{e: e, id: e.consumers.last, cfg: cfg, credit: math.MaxInt}
-	s.held.root.prev, s.held.root.next = &s.held.root, &s.held.root
 	e.consumers.sessions[s] = struct{}{}
 	return s
 }
@@ -150,7 +200,7 @@ func (s *session) subscribe(q *queue, o engine.ConsumeOptions) sealmq.Subscripti
 	s.subs = append(s.subs, sub)
 	q.subs = append(q.subs, sub)
 	if q.hasWaiting() {
-		s.cfg.Notify()
+		sub.notify()
 	}
 	return sub.id
 }
@@ -224,6 +274,7 @@ func (s *session) notifyIfReady() {
 func (s *subscription) notify() {
 	s.notified = true
 	s.sess.cfg.Notify()
+	s.sess.e.sweepSoon(s.q)
 }
 
 // Unacked is the number of deliveries the session holds.
@@ -243,8 +294,10 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 	} else {
 		h = new(held)
 	}
-	*h = held{q: q, seq: seq, sess: s, sub: sub, attempt: attempt, since: now}
-	s.held.add(h)
+	l := s.listFor(q.options.AckTimeout)
+	*h = held{q: q, seq: seq, sess: s, sub: sub, attempt: attempt, since: now, list: l}
+	l.add(h)
+	s.e.sweepBy(l, now+l.timeout.Milliseconds())
 	if q.held == nil { // most of many queues are idle, and a map is large
 		q.held = map[uint64]*held{}
 	}
@@ -263,7 +316,10 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 func (e *Engine) unhold(h *held) {
 	s := h.sess
 	delete(h.q.held, h.seq)
-	s.held.remove(h)
+	if len(h.q.held) == 0 {
+		e.sweepSoon(h.q)
+	}
+	h.unlink()
 	s.unacked.Add(-1)
 	if h.sub != nil {
 		h.sub.inHand--

@@ -2,6 +2,7 @@ package local
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -90,7 +91,7 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	}
 	if b.Verdict == engine.Extend {
 		if h != nil {
-			s.held.extend(h, now)
+			h.extend(now)
 			*out.held = true
 		}
 		return
@@ -175,10 +176,11 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 	if delay > 0 {
 		delay = min(delay, engine.MaxDelay)
 		m.until = now + delay.Milliseconds()
-		e.armSweep(max(delay, minSweep))
+		e.sweepBy(q, m.until)
 	}
 	q.comeBack(seq, n, m)
 	if delay <= 0 {
+		e.expireInTime(q, n.arrived())
 		q.wake(1)
 	}
 	out.back = appendReturn(out.back, copyRef{q.id, seq}, m)
@@ -198,14 +200,17 @@ func (s *session) Close(counted bool) {
 	for _, sub := range s.subs {
 		sub.q.unsubscribe(sub)
 	}
-	err := e.takeBack(s, now, !counted, func(*held) bool { return true })
+	err := e.takeBack(s.eachHeld, now, !counted)
+	for _, l := range s.held {
+		e.stopSweep(l)
+	}
 	e.mu.Unlock()
 	e.warnUncounted(err)
 }
 
-// takeBack returns the deliveries of a session for which f is true. An error says that
-// this is not recorded: then a crash loses the delivery counts, but no removal.
-func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) bool) (err error) {
+// takeBack returns deliveries to their places. An error says that this is not recorded: then
+// a crash loses the delivery counts, but no removal.
+func (e *Engine) takeBack(list iter.Seq[*held], now int64, uncounted bool) (err error) {
 	var out settling
 	record := func() {
 		failed := e.j.Room(true, len(out.back)+settledBytes*len(out.gone))
@@ -219,10 +224,8 @@ func (e *Engine) takeBack(s *session, now int64, uncounted bool, f func(*held) b
 		out = settling{}
 	}
 	n := 0
-	for h := range s.held.each {
-		if f(h) {
-			e.giveBack(&out, h.q.at(h.seq), h, 0, uncounted, now)
-		}
+	for h := range list {
+		e.giveBack(&out, h.q.at(h.seq), h, 0, uncounted, now)
 		if n++; n%settleGroup == 0 {
 			record()
 		}
