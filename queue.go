@@ -200,6 +200,24 @@ type ExchangeInfo struct {
 	Bindings int    `json:"bindings"`
 }
 
+// BindingInfo is a binding of a queue to an exchange.
+type BindingInfo struct {
+	Queue    string `json:"queue"`
+	Exchange string `json:"exchange"`
+	Key      string `json:"key"` // a routing key, or a pattern if the exchange is a topic exchange
+}
+
+// BrokerStatus is how a broker is.
+type BrokerStatus struct {
+	Version     string    `json:"version"`
+	Started     time.Time `json:"started"`
+	Health      string    `json:"health"` // "ok", or what is wrong
+	Connections int       `json:"connections"`
+	Queues      int       `json:"queues"`
+	Exchanges   int       `json:"exchanges"`
+	Bindings    int       `json:"bindings"`
+}
+
 // ConnectionInfo describes an authenticated connection of the broker to operators.
 type ConnectionInfo struct {
 	ID       uint64    `json:"id"`
@@ -214,6 +232,7 @@ type ConnectionInfo struct {
 	Unacked  int       `json:"unacked"`
 	BytesIn  uint64    `json:"bytes_in"`
 	BytesOut uint64    `json:"bytes_out"`
+	Consumes []string  `json:"consumes,omitempty"` // the queues
 }
 
 // Who is what a broker knows of a client.

@@ -141,6 +141,7 @@ func New(cfg Config) (*Broker, error) {
 	if err := b.load(cfg.Directory); err != nil {
 		return nil, fmt.Errorf("load definitions: %w", err)
 	}
+	b.dropTemporaries()
 	b.metrics.setDefinitions(b.Counts())
 	b.metrics.setLimits(b.limits)
 	return b, nil

@@ -61,10 +61,10 @@ func TestQueueThatCannotBeDeletedStaysBound(t *testing.T) {
 	n.must(n.bind(alice, "r", "x", "k"))
 	n.stored("x", "k", "0")
 	s := n.stubborn()
-	before, counts := n.Bindings(admin), n.Counts()
+	before, counts := n.Bound(admin), n.Counts()
 	same := func() {
 		t.Helper()
-		if diff := cmp.Diff(before, n.Bindings(admin)); diff != "" {
+		if diff := cmp.Diff(before, n.Bound(admin)); diff != "" {
 			t.Errorf("bindings (-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff(counts, n.Counts()); diff != "" {
@@ -89,7 +89,7 @@ func TestQueueThatCannotBeDeletedStaysBound(t *testing.T) {
 		t.Error(err)
 	}
 	n.restart()
-	if diff := cmp.Diff([]broker.Binding{{Queue: "r", Exchange: "x", Key: "k"}}, n.Bindings(admin)); diff != "" {
+	if diff := cmp.Diff([]broker.Binding{{Queue: "r", Exchange: "x", Key: "k"}}, n.Bound(admin)); diff != "" {
 		t.Errorf("bindings (-want +got):\n%s", diff)
 	}
 }
@@ -110,7 +110,7 @@ func TestDeletedQueueLeavesNoBinding(t *testing.T) {
 	n.must(n.declareQueue(alice, "q", nil))
 	for range 2 {
 		n.refused(sealmq.ErrUnroutable, n.one("x", "k", "2"))
-		if list := n.Bindings(admin); len(list) > 0 {
+		if list := n.Bound(admin); len(list) > 0 {
 			t.Errorf("bindings %v", list)
 		}
 		n.restart()
@@ -121,7 +121,7 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 	n := open(t)
 	n.must(n.bind(alice, "q", "x", "k"))
 	s := n.stubborn()
-	before, bindings := n.Counts(), n.Bindings(admin)
+	before, bindings := n.Counts(), n.Bound(admin)
 	key := make([]byte, keylog.KeyBytes)
 	for what, call := range map[string]func(done func(error)){
 		"declare exchange": func(done func(error)) { n.DeclareExchange(alice, "new", broker.Topic, done) },
@@ -143,7 +143,7 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 		if diff := cmp.Diff(before, n.Counts()); diff != "" {
 			t.Errorf("counts after %s (-want +got):\n%s", what, diff)
 		}
-		if diff := cmp.Diff(bindings, n.Bindings(admin)); diff != "" {
+		if diff := cmp.Diff(bindings, n.Bound(admin)); diff != "" {
 			t.Errorf("bindings after %s (-want +got):\n%s", what, diff)
 		}
 	}

@@ -17,6 +17,9 @@ type Consumer struct {
 	caller  Caller
 	session engine.Session
 	closed  atomic.Bool
+	// temporary is the queue of Watch, under Broker.mu; empty until there is one.
+	temporary string
+	watching  atomic.Bool
 }
 
 // Open opens the consuming side of a connection. notify and ended are as in
@@ -149,6 +152,9 @@ func (c *Consumer) Close(counted bool) {
 	}
 	c.session.Close(counted)
 	c.broker.metrics.consumers.Dec()
+	if c.watching.Load() {
+		go c.dropTemporary() // a turn may have to wait for room on the disk
+	}
 }
 
 func checkPrefetch(n int) error {

@@ -98,7 +98,7 @@ func TestDanglingBindings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]broker.Binding{{Queue: "q", Exchange: "x", Key: "k"}}, b.Bindings(admin)); diff != "" {
+	if diff := cmp.Diff([]broker.Binding{{Queue: "q", Exchange: "x", Key: "k"}}, b.Bound(admin)); diff != "" {
 		t.Errorf("bindings (-want +got):\n%s", diff)
 	}
 	if n := len(e.Definitions()); n != 2 {

@@ -62,8 +62,8 @@ func (b *Broker) CanPublish(c Caller, exchange string) error {
 	return err
 }
 
-// Bindings lists what the caller may see, sorted by exchange, queue and key.
-func (b *Broker) Bindings(c Caller) []Binding {
+// Bound lists what the caller may see, sorted by exchange, queue and key.
+func (b *Broker) Bound(c Caller) []Binding {
 	b.mu.Lock()
 	list := b.topo.all(func(bound Binding) bool {
 		return b.grants.authorize(c, actInspect, bound.Queue) == nil && b.grants.authorize(c, actInspect, bound.Exchange) == nil

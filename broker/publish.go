@@ -128,7 +128,7 @@ func (r *routing) queues(m *sealmq.Message) ([]string, error) {
 	}
 	if r.found == nil || m.Key != r.key {
 		queues, err := r.x.route(m.Key)
-		if err != nil || len(queues) == 0 {
+		if err != nil || len(queues) == 0 || r.broker.topo.onlyTemporary(queues) {
 			return nil, err
 		}
 		r.key, r.found, r.strict = m.Key, queues, r.broker.topo.strict(queues)

@@ -43,6 +43,10 @@ func (b *Broker) DeclareQueue(c Caller, name string, o *sealmq.QueueOptions, don
 // declare is DeclareQueue for a caller that may and that holds mu. It reports false if the
 // queue was refused, after done was called.
 func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) (ok bool) {
+	if isTemporary(name) && o != &temporaryOptions {
+		done(denied(actDeclare, name))
+		return false
+	}
 	var options sealmq.QueueOptions
 	var given engine.Fields
 	if o != nil {
@@ -84,6 +88,11 @@ func (b *Broker) DeleteQueue(c Caller, name string, only engine.If, done func(re
 	done = b.auditing(c, actDelete, name, done)
 	b.lock()
 	defer b.unlock()
+	b.deleteQueue(name, only, done)
+}
+
+// deleteQueue is DeleteQueue for a caller that may and that holds mu.
+func (b *Broker) deleteQueue(name string, only engine.If, done func(removed int, err error)) {
 	// The engine decides first. A publish that finds the queue gone knows by that that the
 	// bindings go too, and a start after a crash in between removes them.
 	var removed int

@@ -26,7 +26,8 @@ type topology struct {
 	// takes messages of, nil if it takes everything.
 	queues map[string][]string
 
-	sealed atomic.Int64 // queues that do not take everything
+	sealed    atomic.Int64 // queues that do not take everything
+	temporary atomic.Int64 // temporary queues
 
 	// byQueue has every binding once, and belongs to Broker.mu. The bindings of an exchange
 	// are searched for only when it is deleted.
@@ -140,13 +141,20 @@ func (t *topology) addQueue(name string, suites []string) {
 	if suites != nil {
 		t.sealed.Add(1)
 	}
+	if isTemporary(name) {
+		t.temporary.Add(1)
+	}
 }
 
 func (t *topology) removeQueue(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.queues[name] != nil {
+	suites, ok := t.queues[name]
+	if suites != nil {
 		t.sealed.Add(-1)
+	}
+	if ok && isTemporary(name) {
+		t.temporary.Add(-1)
 	}
 	delete(t.queues, name)
 }
@@ -183,4 +191,32 @@ func (b *Broker) Exchanges(c Caller) []sealmq.ExchangeInfo {
 	list = slices.DeleteFunc(list, func(x sealmq.ExchangeInfo) bool { return b.grants.authorize(c, actInspect, x.Name) != nil })
 	slices.SortFunc(list, func(a, b sealmq.ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return list
+}
+
+// Bindings lists the bindings of a queue that the caller may see, or with an empty name those
+// of all queues, sorted. Code NoQueue if there is no such queue.
+func (b *Broker) Bindings(c Caller, queue string) ([]sealmq.BindingInfo, error) {
+	if queue != "" {
+		if _, err := b.Queue(c, queue); err != nil {
+			return nil, err
+		}
+	}
+	b.lock()
+	var found []Binding
+	if queue == "" {
+		found = b.topo.all(func(Binding) bool { return true })
+	} else {
+		found = b.topo.bound(queue)
+	}
+	b.unlock()
+	list := make([]sealmq.BindingInfo, 0, len(found))
+	for _, f := range found {
+		if b.grants.authorize(c, actInspect, f.Queue) == nil && b.grants.authorize(c, actInspect, f.Exchange) == nil {
+			list = append(list, sealmq.BindingInfo(f))
+		}
+	}
+	slices.SortFunc(list, func(a, b sealmq.BindingInfo) int {
+		return cmp.Or(cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Key, b.Key))
+	})
+	return list, nil
 }

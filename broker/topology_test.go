@@ -109,7 +109,7 @@ func TestBindIsIdempotent(t *testing.T) {
 	n.stored("x", "k", "1")
 	n.holds("q", "1")
 	want := []broker.Binding{{Queue: "q", Exchange: "x", Key: "k"}, {Queue: "q", Exchange: "x", Key: "l"}}
-	if diff := cmp.Diff(want, n.Bindings(alice)); diff != "" {
+	if diff := cmp.Diff(want, n.Bound(alice)); diff != "" {
 		t.Errorf("bindings (-want +got):\n%s", diff)
 	}
 	if got := n.Counts(); got != (broker.Counts{Exchanges: 1, Bindings: 2, Queues: 1}) {
@@ -158,7 +158,7 @@ func TestDeleteExchange(t *testing.T) {
 	n.code(sealmq.NoExchange, n.deleteExchange(admin, "x"))
 	for range 2 {
 		n.refused(sealmq.ErrNoExchange, n.one("x", "k", "1"))
-		if diff := cmp.Diff([]broker.Binding{{Queue: "q", Exchange: "y", Key: "k"}}, n.Bindings(alice)); diff != "" {
+		if diff := cmp.Diff([]broker.Binding{{Queue: "q", Exchange: "y", Key: "k"}}, n.Bound(alice)); diff != "" {
 			t.Errorf("bindings (-want +got):\n%s", diff)
 		}
 		n.restart()
@@ -179,7 +179,7 @@ func TestDeleteQueue(t *testing.T) {
 	_, err := n.deleteQueue(admin, "q")
 	n.code(sealmq.NoQueue, err)
 	for range 2 {
-		if diff := cmp.Diff([]broker.Binding{{Queue: "r", Exchange: "x", Key: "k"}}, n.Bindings(alice)); diff != "" {
+		if diff := cmp.Diff([]broker.Binding{{Queue: "r", Exchange: "x", Key: "k"}}, n.Bound(alice)); diff != "" {
 			t.Errorf("bindings (-want +got):\n%s", diff)
 		}
 		n.restart()
@@ -201,12 +201,12 @@ func TestTopologySurvivesARestart(t *testing.T) {
 	n.must(n.bind(alice, "q/é", "f", "k"))
 	n.must(n.bind(alice, "r", "f", "k"))
 	n.must(n.bind(alice, "r", "t", "*.#.x"))
-	exchanges, bindings, counts := n.Exchanges(admin), n.Bindings(admin), n.Counts()
+	exchanges, bindings, counts := n.Exchanges(admin), n.Bound(admin), n.Counts()
 	n.restart()
 	if diff := cmp.Diff(exchanges, n.Exchanges(admin)); diff != "" {
 		t.Errorf("exchanges (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(bindings, n.Bindings(admin)); diff != "" {
+	if diff := cmp.Diff(bindings, n.Bound(admin)); diff != "" {
 		t.Errorf("bindings (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(counts, n.Counts()); diff != "" {
@@ -254,7 +254,7 @@ func TestListsHideReservedNames(t *testing.T) {
 	n.must(n.bind(admin, "sealmq.q", "x", "k"))
 	n.must(n.bind(admin, "q", "sealmq.x", "k"))
 	n.must(n.bind(admin, "q", "x", "k"))
-	if diff := cmp.Diff([]broker.Binding{{Queue: "q", Exchange: "x", Key: "k"}}, n.Bindings(alice)); diff != "" {
+	if diff := cmp.Diff([]broker.Binding{{Queue: "q", Exchange: "x", Key: "k"}}, n.Bound(alice)); diff != "" {
 		t.Errorf("bindings (-want +got):\n%s", diff)
 	}
 	if got := n.Exchanges(alice); len(got) != 1 || got[0].Name != "x" {
@@ -265,7 +265,7 @@ func TestListsHideReservedNames(t *testing.T) {
 	}
 	_, err := n.Queue(alice, "sealmq.q")
 	n.code(sealmq.Denied, err)
-	if len(n.Bindings(admin)) != 3 || len(n.Exchanges(admin)) != 2 || len(n.queues(admin)) != 2 {
+	if len(n.Bound(admin)) != 3 || len(n.Exchanges(admin)) != 2 || len(n.queues(admin)) != 2 {
 		t.Error("the administrator does not see everything")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -114,6 +115,22 @@ func (c *Client) Exchanges(ctx context.Context) (list []sealmq.ExchangeInfo, err
 	return list, err
 }
 
+// Bindings lists the bindings of a queue, or with an empty name those of all queues.
+func (c *Client) Bindings(ctx context.Context, queue string) (list []sealmq.BindingInfo, err error) {
+	var args []string
+	if queue != "" {
+		args = append(args, queue)
+	}
+	err = c.look(ctx, &list, "Bindings: ", "bindings", args...)
+	return list, err
+}
+
+// Status says how the broker is.
+func (c *Client) Status(ctx context.Context) (st sealmq.BrokerStatus, err error) {
+	err = c.look(ctx, &st, "Status: ", "status")
+	return st, err
+}
+
 // Connections describes the broker's open connections: all for an administrator, else
 // those of this client's identity.
 func (c *Client) Connections(ctx context.Context) (list []sealmq.ConnectionInfo, err error) {
@@ -124,6 +141,12 @@ func (c *Client) Connections(ctx context.Context) (list []sealmq.ConnectionInfo,
 // CloseConnection closes an open connection of the broker.
 func (c *Client) CloseConnection(ctx context.Context, id uint64) error {
 	return c.do(ctx, "Connection closed", "close_connection", strconv.FormatUint(id, 10))
+}
+
+// BanConnection closes all connections of the identity that has this one, and keeps it out for
+// a while.
+func (c *Client) BanConnection(ctx context.Context, id uint64, while time.Duration) error {
+	return c.do(ctx, "Connection closed", "close_connection", strconv.FormatUint(id, 10), "ban", while.String())
 }
 
 // BrokerStats returns the broker's statistics, a JSON object.

@@ -18,7 +18,8 @@ import (
 // says so; of what was in hand then, nothing comes again.
 type subscription struct {
 	c     *Client
-	queue string
+	queue string         // "" if it watches
+	watch []WatchBinding // what it watches instead
 
 	// Under Client.mu.
 	prefetch int
@@ -45,9 +46,40 @@ func (c *Client) Consume(ctx context.Context, queue string, prefetch int) (sealm
 			return nil, err
 		}
 	}
+	s, err := c.open(ctx, &subscription{queue: queue, prefetch: prefetch})
+	if err != nil {
+		return nil, fmt.Errorf("consume %s: %w", queue, err)
+	}
+	return s, nil
+}
+
+// WatchBinding is an exchange with a key, or a pattern if it is a topic exchange.
+type WatchBinding struct{ Exchange, Key string }
+
+// Watch subscribes to copies of what exchanges get, without taking it from anybody. The broker
+// keeps the copies in a temporary queue, of which the oldest go if they are not taken in time.
+// The queue ends with the connection, so what comes while a lost connection is made again is
+// missed. Deliveries must be acknowledged.
+func (c *Client) Watch(ctx context.Context, list ...WatchBinding) (sealmq.Subscription, error) {
+	for _, w := range list {
+		if _, err := commandLine("watch", w.Exchange, w.Key); err != nil {
+			return nil, err
+		}
+	}
+	if len(list) == 0 {
+		return nil, &sealmq.Error{Code: sealmq.BadArgument, Message: "nothing to watch is named"}
+	}
+	s, err := c.open(ctx, &subscription{watch: list})
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", err)
+	}
+	return s, nil
+}
+
+// open makes a subscription of what the caller has filled in.
+func (c *Client) open(ctx context.Context, s *subscription) (sealmq.Subscription, error) {
 	waiter := newCall()
-	s := &subscription{c: c, queue: queue, prefetch: prefetch, waiter: waiter, ready: make(chan struct{}, 1),
-		limit: cmp.Or(prefetch, sealmq.MaxPrefetch)}
+	s.c, s.waiter, s.ready, s.limit = c, waiter, make(chan struct{}, 1), cmp.Or(s.prefetch, sealmq.MaxPrefetch)
 	if err := c.subscribe(s); err != nil {
 		return nil, err
 	}
@@ -69,7 +101,7 @@ func (c *Client) Consume(ctx context.Context, queue string, prefetch int) (sealm
 		// The broker may subscribe us yet; only a new connection is surely without it.
 		c.conn.fail(ctx.Err())
 	}
-	return nil, fmt.Errorf("consume %s: %w", queue, err)
+	return nil, err
 }
 
 func (c *Client) subscribe(s *subscription) error {
@@ -103,7 +135,16 @@ func (s *subscription) setup(o *outbox) {
 	if s.prefetch > 0 {
 		o.addLine(prefetchLine(s.prefetch), entry{kind: kindSetup})
 	}
-	o.addLine("consume "+s.queue+"\n", entry{kind: kindSetup, call: s.waiter})
+	for i, w := range s.watch {
+		e := entry{kind: kindSetup}
+		if i == 0 {
+			e.call = s.waiter
+		}
+		o.addLine("watch "+w.Exchange+" "+w.Key+"\n", e)
+	}
+	if s.queue != "" {
+		o.addLine("consume "+s.queue+"\n", entry{kind: kindSetup, call: s.waiter})
+	}
 }
 
 // queueEnded ends the subscription if it is the one whose queue was deleted. The caller

@@ -100,7 +100,7 @@ func (c *conn) begin() {
 	if why, err := c.handshake(); err != nil {
 		c.server.metrics.refused[why].Inc()
 		c.logRefusal(why, err)
-		if why == refusedCrowd {
+		if why == refusedCrowd || why == refusedBanned {
 			c.sayWhy(err)
 		}
 		c.abort(closedByServer)

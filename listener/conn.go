@@ -75,9 +75,12 @@ func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, 
 		return refusedOther, errors.New("the server is stopping")
 	}
 	c.identity, c.serial = id, mtls.Serial(leaf)
+	if left := s.banned(&id); left > 0 {
+		return refusedBanned, fmt.Errorf("an administrator has banned this identity for %v", left.Round(time.Second))
+	}
 	most := s.limits.ConnectionsPerIdentity
 	var ok bool
-	if c.memory, ok = s.memory.Join(id.Issuer+"\x00"+id.ID, most); !ok {
+	if c.memory, ok = s.memory.Join(nameOf(&id), most); !ok {
 		return refusedCrowd, fmt.Errorf("too many connections of this identity, the limit is %d", most)
 	}
 	c.in.memory = c.memory

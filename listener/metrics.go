@@ -24,11 +24,12 @@ const (
 	refusedRevoked                    // a revoked certificate
 	refusedIdentity                   // the certificate gives no clear identity
 	refusedCrowd                      // too many connections of one identity
+	refusedBanned                     // an administrator has banned the identity
 	refusedOther                      // any other failure, a missing certificate among them
 	refusals
 )
 
-var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "certificate", "revoked", "identity", "identity_limit", "other"}
+var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "certificate", "revoked", "identity", "identity_limit", "banned", "other"}
 
 func (r refusal) String() string { return refusalNames[r] }
 

@@ -35,11 +35,57 @@ func (s *Server) CloseConnection(id uint64) error {
 	c := s.conns[id]
 	s.mu.Unlock()
 	if c == nil || !c.isKnown() {
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
+		return errNoConnection
 	}
 	c.abort(closedByOperator)
 	return nil
 }
+
+// maxBans bounds the identities that are banned at a time.
+const maxBans = 1000
+
+// Ban closes all connections of the identity that has this one, and lets it in again only
+// after a while or a restart. Code BadArgument if there is no such connection, or it is
+// an administrator's; LimitReached if too many are banned.
+func (s *Server) Ban(id uint64, while time.Duration) error {
+	s.mu.Lock()
+	c, now := s.conns[id], time.Now()
+	maps.DeleteFunc(s.bans, func(_ string, until time.Time) bool { return now.After(until) })
+	full := len(s.bans) >= maxBans
+	s.mu.Unlock()
+	switch {
+	case c == nil || !c.isKnown():
+		return errNoConnection
+	case c.identity.Role == sealmq.RoleAdmin:
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: "an administrator cannot be banned; revoke the certificate"}
+	case full:
+		return &sealmq.Error{Code: sealmq.LimitReached, Message: "too many identities are banned"}
+	}
+	name := nameOf(&c.identity)
+	s.mu.Lock()
+	s.bans[name] = now.Add(while)
+	s.mu.Unlock()
+	s.log.Warn("identity banned", "client", c.identity.ID, "issuer", c.identity.Issuer, "while", while)
+	for _, c := range s.all() {
+		if c.isKnown() && nameOf(&c.identity) == name {
+			c.abort(closedByOperator)
+		}
+	}
+	return nil
+}
+
+// banned is how much longer an identity is banned. The caller holds mu.
+func (s *Server) banned(id *sealmq.Identity) time.Duration {
+	if len(s.bans) == 0 {
+		return 0
+	}
+	return time.Until(s.bans[nameOf(id)])
+}
+
+// nameOf is an identity as a key of maps.
+func nameOf(id *sealmq.Identity) string { return id.Issuer + "\x00" + id.ID }
+
+var errNoConnection = &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
 
 // Recheck identifies the peer of each open connection again, and closes those that would
 // not be let in now or would have another identity. Call it after a certificate was
@@ -103,7 +149,7 @@ func (c *conn) describe() sealmq.ConnectionInfo {
 	d.Protocol = c.protocol
 	c.mu.Unlock()
 	if session != nil {
-		d.Commands, d.Unacked = session.Commands(), session.Unacked()
+		d.Commands, d.Unacked, d.Consumes = session.Commands(), session.Unacked(), session.Consumes()
 	}
 	return d
 }

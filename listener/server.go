@@ -93,6 +93,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	conns   map[uint64]*conn
+	bans    map[string]time.Time // when each ends; see nameOf
 	lastID  uint64
 	open    int // of conns, those whose identity is known
 	stopped bool
@@ -120,6 +121,7 @@ func Listen(cfg Config) (*Server, error) {
 		limits:  cfg.Limits.withDefaults(),
 		stop:    make(chan struct{}),
 		conns:   make(map[uint64]*conn),
+		bans:    make(map[string]time.Time),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

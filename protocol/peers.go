@@ -1,6 +1,10 @@
 package protocol
 
-import "github.com/sealmq/sealmq"
+import (
+	"time"
+
+	"github.com/sealmq/sealmq"
+)
 
 // Peers is the table of connections, as far as sessions use it. Its methods are safe for
 // concurrent use.
@@ -12,4 +16,7 @@ type Peers interface {
 	ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.ConnectionInfo
 	// CloseConnection closes one. Code BadArgument if there is none with this id.
 	CloseConnection(id uint64) error
+	// Ban closes all connections of the identity that has this one, and lets it in again only
+	// after a while or a restart. Code LimitReached if too many are banned.
+	Ban(id uint64, while time.Duration) error
 }

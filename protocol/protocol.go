@@ -80,9 +80,10 @@ type Session interface {
 	Drained() bool
 	// Quiet gives back memory when nothing was received for a while.
 	Quiet()
-	// Commands and Unacked describe the session to operators.
+	// Commands, Unacked and Consumes describe the session to operators.
 	Commands() uint64
 	Unacked() int
+	Consumes() []string // the queues, sorted
 	// Close may be called more than once.
 	Close()
 }

@@ -46,6 +46,20 @@ func (s *Session) consume(v Verb, args []byte) {
 	})
 }
 
+// watch subscribes the connection to copies of what an exchange gets.
+func (s *Session) watch(v Verb, args []byte) {
+	exchange, key := cut(args)
+	c := s.openConsumer()
+	if c == nil {
+		return // closed: nobody reads the reply
+	}
+	s.delivery.holdPushes()
+	s.ask(v, func(g *group) {
+		g.resumesPushes = true
+		c.Watch(string(exchange), string(key), g.finish)
+	})
+}
+
 // fetch delivers one message, which stays outstanding until it is settled or the
 // connection ends (specification R28).
 func (s *Session) fetch(v Verb, args []byte) {

@@ -3,6 +3,7 @@ package text
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -182,6 +183,14 @@ func (d *delivery) unreserve(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.subs, queue)
+}
+
+// Consumes implements protocol.Session.
+func (s *Session) Consumes() []string {
+	d := &s.delivery
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.subs))
 }
 
 // end is called by the broker when a queue that is consumed was deleted.

@@ -81,6 +81,8 @@ func (t *table) CloseConnection(id uint64) error {
 	return nil
 }
 
+func (t *table) Ban(id uint64, _ time.Duration) error { return t.CloseConnection(id) }
+
 // pipe is a connection without a network: what is written goes to a session, and what
 // the session has to say is read in pieces of a TLS record at most.
 type pipe struct {

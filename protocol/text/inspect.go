@@ -164,21 +164,52 @@ func (s *Session) connections(v Verb, _ []byte) {
 	s.answerJSON(v, list, nil)
 }
 
+// closeConnection closes one, and with "ban" keeps its identity out for a while.
 func (s *Session) closeConnection(v Verb, args []byte) {
 	if err := s.cfg.Broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
 		s.answerError(v, err)
 		return
 	}
-	id, err := strconv.ParseUint(string(args), 10, 64)
+	number, rest := cut(args)
+	id, err := strconv.ParseUint(string(number), 10, 64)
 	if err != nil {
 		s.badArgument(v, "the connection id is not a number")
 		return
 	}
-	if err := s.peer.Peers.CloseConnection(id); err != nil {
+	if word, text := cut(rest); len(rest) > 0 {
+		while, perr := time.ParseDuration(string(text))
+		if string(word) != "ban" || perr != nil || while <= 0 {
+			s.badArgument(v, "after the id comes nothing, or ban and a duration such as 10m")
+			return
+		}
+		err = s.peer.Peers.Ban(id, while)
+	} else {
+		err = s.peer.Peers.CloseConnection(id)
+	}
+	if err != nil {
 		s.answerError(v, err)
 		return
 	}
 	s.succeed(v, "")
+}
+
+func (s *Session) bindings(v Verb, args []byte) {
+	list, err := s.cfg.Broker.Bindings(s.caller, string(args))
+	s.answerJSON(v, list, err)
+}
+
+// status says how the broker is. Only administrators learn more of what is wrong than that.
+func (s *Session) status(v Verb, _ []byte) {
+	counts := s.cfg.Broker.Counts()
+	st := sealmq.BrokerStatus{Version: s.cfg.Version, Started: s.cfg.Started.UTC().Truncate(time.Second), Health: "ok",
+		Connections: s.peer.Peers.Count(), Queues: counts.Queues, Exchanges: counts.Exchanges, Bindings: counts.Bindings}
+	if err := s.cfg.Broker.Health(); err != nil {
+		_, st.Health = s.explain(v, err)
+		if s.caller.Role == sealmq.RoleAdmin {
+			st.Health = err.Error()
+		}
+	}
+	s.answerJSON(v, st, nil)
 }
 
 // whoami returns the caller's identity, and for how long a message may be sent again.

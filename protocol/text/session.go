@@ -60,6 +60,9 @@ type Config struct {
 	// Metrics are counters that the caller registers; nil counts nothing.
 	Metrics *Metrics
 	Limits  Limits
+	// Version and Started are what "status" tells of the program.
+	Version string
+	Started time.Time
 }
 
 // Protocol is the line protocol. It has no prefix: a conversation that begins like no

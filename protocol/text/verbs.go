@@ -53,6 +53,9 @@ const (
 	FindReset
 	PublishDigest
 	MoveMessages
+	Watch
+	Bindings
+	Status
 
 	verbs // number of verbs
 )
@@ -128,7 +131,7 @@ var table = [verbs]row{
 	Queue:           {"queue", "<queue>", inOrder, 1, missingQueue, "Queue: ", (*Session).queue},
 	Exchanges:       {"exchanges", "", 0, 0, "", "Exchanges: ", (*Session).exchanges},
 	Connections:     {"connections", "", 0, 0, "", "Connections: ", (*Session).connections},
-	CloseConnection: {"close_connection", "<id>", adminOnly, 1, missingParameters, "Connection closed", (*Session).closeConnection},
+	CloseConnection: {"close_connection", "<id> [ban <duration>]", adminOnly, 1, missingParameters, "Connection closed", (*Session).closeConnection},
 	Whoami:          {"whoami", "", 0, 0, "", "Whoami: ", (*Session).whoami},
 	Ping:            {"ping", "", 0, 0, "", "Pong", (*Session).ping},
 	PutKey:          {"put_key", "<suite> <base64>", 0, 2, missingParameters, "Key stored ", (*Session).putKeyEntry},
@@ -142,6 +145,9 @@ var table = [verbs]row{
 	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
 	PublishDigest:   {"publish_digest", "<exchange> <key> <hex> <message>", 0, 4, missingParameters, prefixAck, (*Session).publishDigest},
 	MoveMessages:    {"move_messages", "<from> <to> <id> …", adminOnly | inOrder, 3, missingParameters, "Moved ", (*Session).moveMessages},
+	Watch:           {"watch", "<exchange> <key>", 0, 2, missingParameters, "Watching", (*Session).watch},
+	Bindings:        {"bindings", "[<queue>]", inOrder, 0, "", "Bindings: ", (*Session).bindings},
+	Status:          {"status", "", inOrder, 0, "", "Status: ", (*Session).status},
 	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
 }
 

@@ -1,0 +1,120 @@
+package broker
+
+import (
+	"crypto/rand"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
+)
+
+// A watcher sees copies of what an exchange gets. They come from a temporary queue, which goes
+// with its connection, or at the next start. Nothing is lost to the others: a message that only
+// temporary queues would get counts as unroutable.
+
+// temporaryPrefix begins the names of temporary queues. Nobody can declare one.
+const temporaryPrefix = reservedPrefix + "temporary."
+
+// temporaryOptions bound what a watcher that does not keep up costs: the oldest copies go.
+var temporaryOptions = sealmq.QueueOptions{
+	MaxMessages: 10_000, MaxBytes: 16 << 20, DropOldest: true, TTL: time.Minute,
+	Prefetch: 1000, MaxLineBytes: sealmq.MaxLineBytes,
+}
+
+func isTemporary(queue string) bool { return strings.HasPrefix(queue, temporaryPrefix) }
+
+// Watch has the connection's consumer get a copy of what the exchange gets for a key, or a
+// pattern if it is a topic exchange. It may be called several times. Code NoExchange if there
+// is no such exchange.
+func (c *Consumer) Watch(exchange, key string, done func(error)) {
+	b := c.broker
+	bound := Binding{Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
+	err := b.allowExchange(c.caller, actBind, exchange)
+	if err == nil {
+		err = sealmq.CheckName("routing key", key)
+	}
+	if err != nil {
+		done(err)
+		return
+	}
+	c.watching.Store(true)
+	b.lock()
+	defer b.unlock()
+	if err := c.watch(bound, done); err != nil {
+		done(err)
+	}
+}
+
+// watch is called in a turn. It has not called done if it returns an error.
+func (c *Consumer) watch(bound Binding, done func(error)) error {
+	b := c.broker
+	switch {
+	case c.closed.Load():
+		return sealmq.ErrUnavailable
+	case b.topo.exchanges[bound.Exchange] == nil:
+		return errNoExchange(bound.Exchange)
+	}
+	if bound.Queue = c.temporary; bound.Queue == "" {
+		bound.Queue = temporaryPrefix + strings.ToLower(rand.Text())
+	}
+	if err := b.roomForBinding(bound); err != nil {
+		return err
+	}
+	if c.temporary == "" {
+		done = join(3, done)
+		if !b.declare(bound.Queue, &temporaryOptions, done) {
+			done(nil)
+			done(nil)
+			return nil
+		}
+		c.temporary = bound.Queue
+		c.session.Consume(bound.Queue, engine.ConsumeOptions{Prefetch: engine.QueuesOwn}, done)
+	}
+	return b.bind(bound, done)
+}
+
+// dropTemporary removes the temporary queue of a connection that is closed.
+func (c *Consumer) dropTemporary() {
+	b := c.broker
+	b.lock()
+	defer b.unlock()
+	if c.temporary != "" {
+		b.deleteTemporary(c.temporary)
+	}
+}
+
+// deleteTemporary is called in a turn. A dead letter makes a second queue.
+func (b *Broker) deleteTemporary(queue string) {
+	for _, name := range []string{queue, queue + sealmq.DeadSuffix} {
+		b.deleteQueue(name, 0, func(_ int, err error) {
+			if err != nil && sealmq.CodeOf(err) != sealmq.NoQueue && sealmq.CodeOf(err) != sealmq.Unavailable {
+				b.log.Warn("temporary queue is not removed before the next start", "queue", name, "err", err)
+			}
+		})
+	}
+}
+
+// dropTemporaries removes what an earlier run left.
+func (b *Broker) dropTemporaries() {
+	b.lock()
+	defer b.unlock()
+	for name := range b.topo.queues {
+		if isTemporary(name) {
+			b.deleteTemporary(strings.TrimSuffix(name, sealmq.DeadSuffix))
+		}
+	}
+}
+
+// onlyTemporary reports whether no other queue is among these.
+func (t *topology) onlyTemporary(queues []string) bool {
+	if t.temporary.Load() == 0 {
+		return false
+	}
+	for _, q := range queues {
+		if !isTemporary(q) {
+			return false
+		}
+	}
+	return true
+}
