@@ -70,7 +70,7 @@ var codes = [...]CodeInfo{
 	{Denied, "not allowed", "The identity has no permission for the command.", false,
 		"use an identity with permission, for example --as admin"},
 	{NoStorage, "the broker's disk is full; try again later", "The broker's disk is full or almost full. The message was not stored.", true,
-		"free some space on the broker's disk; then publishing goes on by itself"},
+		"free some space on the broker's disk, of which storage.min_free_bytes stays free; then publishing goes on by itself"},
 	{Unsupported, "the storage engine cannot do this", "The broker does not know the command, or its storage engine cannot carry it out.", false,
 		"upgrade the broker, or do without the command or option"},
 	{InUse, "it is still in use", "Another change of the same object is under way, or the object is still used.", true,

@@ -28,23 +28,40 @@ type call struct {
 	client *client.Client
 }
 
-// standalone completes a command that makes no connection by itself. It adds --json.
+// standalone completes a command that makes no connection by itself. It adds --json, and
+// --watch if the command is a list.
 func standalone(cmd *cobra.Command, run func(a call) error) *cobra.Command {
+	return complete(cmd, func(a call) error { return a.repeat(run) })
+}
+
+func complete(cmd *cobra.Command, run func(a call) error) *cobra.Command {
 	asJSON := addJSONFlag(cmd)
+	if cmd.Name() == "list" {
+		addWatchFlag(cmd)
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return run(call{ctx: cmd.Context(), cmd: cmd, args: args, out: cmd.OutOrStdout(), asJSON: *asJSON})
 	}
 	return cmd
 }
 
-// connected completes a command that sends the broker requests. It adds the flags to connect,
-// and --json. All requests together have commandTimeout.
+// connected completes a command that sends the broker requests. It adds the flags to connect
+// to those of standalone. Arguments that are names are checked first, and a missing one is
+// compared with those that exist. All requests together have commandTimeout.
 func connected(cmd *cobra.Command, run func(a call) error) *cobra.Command {
 	conn := addConnectFlags(cmd)
-	return standalone(cmd, func(a call) error {
+	return complete(cmd, func(a call) error {
+		if err := checkNames(cmd.Use, a.args); err != nil {
+			return err
+		}
 		return conn.withClient(func(ctx context.Context, c *client.Client) error {
-			a.ctx, a.client = ctx, c
-			return run(a)
+			a.client = c
+			return a.repeat(func(a call) error {
+				ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+				defer cancel()
+				a.ctx = ctx
+				return a.suggestArgument(run(a))
+			})
 		})
 	})
 }
@@ -58,6 +75,12 @@ func group(use, short string, sub ...*cobra.Command) *cobra.Command {
 
 // note prints a line for the person at the terminal.
 func (a call) note(format string, args ...any) { notef(a.cmd, format, args...) }
+
+func (a call) notes(lines []string) {
+	for _, line := range lines {
+		a.note("%s", line)
+	}
+}
 
 func notef(cmd *cobra.Command, format string, args ...any) {
 	fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", oneLine(fmt.Sprintf(format, args...)))
@@ -135,15 +158,22 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
+// argumentWords are the words of a Use line that stand for arguments.
+func argumentWords(use string) (list []string) {
+	words := strings.Fields(use)[1:]
+	for i, word := range words {
+		if !strings.HasPrefix(word, "--") && (i == 0 || !strings.HasPrefix(words[i-1], "--")) {
+			list = append(list, word)
+		}
+	}
+	return list
+}
+
 // argsOf checks the number of arguments that a Use line names: a word for each, in brackets
 // if it can be omitted, with dots if it can be repeated. Flags in the line do not count.
 func argsOf(use string) cobra.PositionalArgs {
 	least, most := 0, 0
-	words := strings.Fields(use)[1:]
-	for i, word := range words {
-		if strings.HasPrefix(word, "--") || i > 0 && strings.HasPrefix(words[i-1], "--") {
-			continue
-		}
+	for _, word := range argumentWords(use) {
 		most++
 		if !strings.HasPrefix(word, "[") {
 			least++

@@ -140,7 +140,7 @@ type LogConfig struct {
 func (c *Config) Validate() error {
 	var p problems
 	for _, f := range c.fields() {
-		if err := allowed(f.check, f.value); err != nil {
+		if err := allowed(f); err != nil {
 			p.addf("%s: %w", f.key, err)
 		}
 	}

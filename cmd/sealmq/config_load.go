@@ -1,11 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
-	"net"
 	"os"
 	"reflect"
 	"regexp"
@@ -108,9 +108,25 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 	k := koanf.New(".")
 	if err := k.Load(rawbytes.Provider(b), yaml.Parser()); err != nil {
 		text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
+		if n := tabbedLine(b); n > 0 {
+			text = fmt.Sprintf("line %d begins with a tab; indent with spaces", n)
+		}
 		return nil, fmt.Errorf("read configuration %q: %s", path, strings.Join(strings.Fields(text), " "))
 	}
 	return k.All(), nil
+}
+
+// tabbedLine is the number of the first line with a tab in its indentation, or 0. YAML does not
+// allow it, and its parser names no tab.
+func tabbedLine(b []byte) int {
+	n := 0
+	for line := range bytes.Lines(b) {
+		n++
+		if indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]; bytes.IndexByte(indent, '\t') >= 0 {
+			return n
+		}
+	}
+	return 0
 }
 
 // readEnv maps SEALMQ_SERVER_MAX_CONNECTIONS to server.max_connections. A variable with
@@ -273,10 +289,11 @@ func setText(dst reflect.Value, text string) error {
 	return nil
 }
 
-// allowed compares a value with a check. The check is a range such as 1KiB..4MiB, or a list
+// allowed compares a setting's value with its check. The check is a range such as 1KiB..4MiB, or a list
 // such as on|off. The words "address" in a list, for host:port, and "folder" stand for
 // texts of that kind. An empty check allows everything.
-func allowed(check string, v reflect.Value) error {
+func allowed(f field) error {
+	check, v := f.check, f.value
 	if low, high, ok := strings.Cut(check, ".."); ok {
 		bounds := [2]reflect.Value{reflect.New(v.Type()).Elem(), reflect.New(v.Type()).Elem()}
 		if err := errors.Join(setText(bounds[0], low), setText(bounds[1], high)); err != nil {
@@ -296,20 +313,9 @@ func allowed(check string, v reflect.Value) error {
 	case check == "folder":
 		return nil
 	case list[0] == "address":
-		return checkAddress(v.String())
+		return checkAddress(f.key, v.String())
 	}
 	return fmt.Errorf("%q is not one of %s", v, strings.Join(list, ", "))
-}
-
-func checkAddress(addr string) error {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%q is not host:port", addr)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("port %q is not a number from 0 to 65535", port)
-	}
-	return nil
 }
 
 func scalar(v any) (string, error) {
@@ -335,20 +341,34 @@ func scalar(v any) (string, error) {
 // didYouMean suggests the known key that is most like key, by its whole name, its last word
 // or its variable.
 func didYouMean(key string, known []string) string {
-	best, least := "", 3
+	words := func(k string) string { return strings.ReplaceAll(k, "_", ".") }
+	name, word := func(k string) string { return k }, words(key)
+	if rest, ok := strings.CutPrefix(key, envPrefix); ok {
+		name, word = envName, words(strings.ToLower(rest))
+	}
+	best, least := usualNames[word], max(3, len(word)/3)
+	if best != "" {
+		return "; did you mean " + name(best) + "?"
+	}
 	for _, k := range known {
-		same := k
-		if strings.HasPrefix(key, envPrefix) {
-			same = envName(k)
+		d := distance(word, words(k))
+		if last := distance(word, words(k[strings.LastIndexByte(k, '.')+1:])); last < 3 {
+			d = min(d, last)
 		}
-		if d := min(distance(key, same), distance(key, k[strings.LastIndexByte(k, '.')+1:])); d < least {
-			best, least = same, d
+		if d < least {
+			best, least = name(k), d
 		}
 	}
 	if best == "" {
 		return ""
 	}
 	return "; did you mean " + best + "?"
+}
+
+// usualNames are what other programs call a setting.
+var usualNames = map[string]string{
+	"addr": "server.addr", "address": "server.addr", "broker": "server.addr", "host": "server.addr", "server": "server.addr", "url": "server.addr",
+	"data.dir": "data", "dir": "data", "home": "data", "debug": "log.level", "loglevel": "log.level",
 }
 
 // distance is the Levenshtein distance: the number of letters to change, add or remove.

@@ -98,7 +98,7 @@ sealmq: error: c.yaml: whatever: unknown key
 		{
 			name: "ranges and contradictions together",
 			file: "server: {addr: localhost, max_connections: 0}\ntls: {cert: a.crt}\nstorage: {segment_bytes: 1MiB, damage: ignore}\nmetrics: {addr: '127.0.0.1:99999'}\nlog: {level: loud}\n",
-			want: `sealmq: error: server.addr: "localhost" is not host:port
+			want: `sealmq: error: server.addr: "localhost" is not host:port; did you mean localhost:5672?
 sealmq: error: server.max_connections: 0 is not between 1 and 1000000
 sealmq: error: storage.damage: "ignore" is not one of refuse, quarantine
 sealmq: error: metrics.addr: port "99999" is not a number from 0 to 65535

@@ -83,7 +83,11 @@ func (f *connectFlags) addr() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return dialAddr(cfg.Server.Addr)
+	setting := "server.addr"
+	if f.cmd.Flag("addr").Changed {
+		setting = "--addr"
+	}
+	return dialAddr(setting, cfg.Server.Addr)
 }
 
 // config is the client's configuration for these flags.
@@ -139,21 +143,6 @@ func checkOwnCertificate(path string, now time.Time) error {
 		return fmt.Errorf("certificate %s is not valid before %s", path, leaf.NotBefore.Local().Format(time.DateTime))
 	}
 	return nil
-}
-
-// dialAddr is the address to dial on this machine for a broker that listens on addr.
-func dialAddr(addr string) (string, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", usagef("--addr: %q is not host:port", addr)
-	}
-	if port == "0" {
-		return "", usagef("the broker's port is chosen when it starts; name it with --addr")
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port), nil
 }
 
 // dial connects. Its errors carry hints.
@@ -215,11 +204,11 @@ func (e withoutClosed) Error() string {
 
 func (e withoutClosed) Unwrap() error { return e.error }
 
-// withClient connects for one request.
+// withClient connects for a few requests.
 func (f *connectFlags) withClient(do func(context.Context, *client.Client) error) error {
-	ctx, cancel := context.WithTimeout(f.cmd.Context(), commandTimeout)
+	dial, cancel := context.WithTimeout(f.cmd.Context(), commandTimeout)
 	defer cancel()
-	c, err := f.dial(ctx, func(cfg *client.Config) {
+	c, err := f.dial(dial, func(cfg *client.Config) {
 		cfg.MaxLineBytes = 64 << 20 // a list of all queues may be long
 		cfg.Log = nil
 	})
@@ -227,7 +216,12 @@ func (f *connectFlags) withClient(do func(context.Context, *client.Client) error
 		return err
 	}
 	defer c.Close()
-	return explain(do(ctx, c))
+	return explain(do(f.cmd.Context(), c))
+}
+
+// dialForDeliveries connects for a command that prints deliveries of any length.
+func (f *connectFlags) dialForDeliveries(ctx context.Context) (*client.Client, error) {
+	return f.dial(ctx, func(cfg *client.Config) { cfg.Meta, cfg.MaxLineBytes = true, 2*sealmq.MaxLineBytes })
 }
 
 // explain adds a hint to an error of the client.
@@ -260,7 +254,7 @@ func explain(err error) error {
 	case errors.As(err, &other):
 		return withHint(err, "another authority issued the broker's certificate; name that authority's certificate with --ca, or the broker's data folder with --data")
 	case errors.As(err, &name):
-		return withHint(err, "connect to a name that is in the broker's certificate, or give the name to expect with --server-name")
+		return withHint(err, "connect to a name that is in the broker's certificate, or give the name to expect with --server-name; on the broker's machine \"sealmq init --host NAME\" adds a name to its certificate")
 	case errors.As(err, &remote) && remote.Op == "remote error": // a TLS alert
 		return withHint(err, "the broker does not accept this certificate; use one that its authority issued, with --as or --cert")
 	case errors.As(err, &notTLS):

@@ -125,6 +125,8 @@ func (f *directoryFlags) with(a call, do func(a call, d *keydir.Directory) error
 		if err != nil {
 			return err
 		}
+		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
 		a.ctx, a.client = ctx, c
 		return do(a, d)
 	})

@@ -61,6 +61,8 @@ func hintFor(err error) string {
 	switch {
 	case errors.As(err, &op) && op.Op == "listen" && errors.Is(err, fs.ErrPermission):
 		return `ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another address in the configuration`
+	case errors.As(err, &op) && op.Op == "listen" && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.As(err, new(*net.DNSError))):
+		return "this machine has no such address; it has " + ownAddresses() + "; the host 0.0.0.0 stands for all of them"
 	case errors.Is(err, durable.ErrLocked):
 		return `another sealmq process uses this data folder; stop it, or choose another folder with --data`
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -68,7 +70,7 @@ func hintFor(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "run as the user that owns the file or folder, or choose another " + flagOf(err)
 	case errors.Is(err, syscall.ENOSPC):
-		return `free some space on that file system and try again`
+		return "free some space on that file system, or use another one: the setting data or --data says where everything is kept, and --out, --ledger and --spool where a client writes; the broker leaves storage.min_free_bytes of its disk free"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return `is the broker running there? start it with "sealmq serve", or name another address with --addr`
 	}
@@ -128,6 +130,9 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 	if rest, ok := strings.CutPrefix(text, "unknown command "); ok && !cmd.HasSubCommands() {
 		argument, _, _ := strings.Cut(rest, " for ")
 		text, hint = "unexpected argument "+argument, "a text with spaces needs quotes; "+hint
+		if cmd.Flag("message") != nil {
+			hint = "a text to send follows --message; " + hint
+		}
 	}
 	if flag, why, ok := strings.Cut(text, ": strconv."); ok {
 		text = flag

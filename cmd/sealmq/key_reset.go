@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +35,7 @@ next key. Revoke the stolen certificate before you reset.`,
 	}
 	dir := quiet(addConnectFlags(cmd))
 	suite := cmd.Flags().String("suite", "", "reset only the key of this `suite`, or \""+keylog.Unproven+"\" for the key without a signature (default: all keys)")
-	yes := cmd.Flags().Bool("yes", false, "do not ask for confirmation")
+	yes := addYesFlag(cmd)
 	return standalone(cmd, func(a call) error {
 		name, suite := a.args[0], seal.Suite(*suite)
 		if suite != "" && suite != keylog.Unproven && !slices.Contains(seal.Suites(ciphermq.Suites{}), suite) {
@@ -92,15 +89,7 @@ func confirmReset(a call, dir *directoryFlags, name, suite string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "Senders that have pinned a key of %s will refuse the next one until they compare it. Type yes to continue: ", name)
-	answer, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if strings.TrimSpace(answer) != "yes" {
-		return errors.New("nothing was reset")
-	}
-	return nil
+	return askYes(a.cmd, in, "nothing was reset", "Senders that have pinned a key of %s will refuse the next one until they compare it", name)
 }
 
 func keyText(slot string, entry uint64) string {

@@ -41,7 +41,7 @@ func (f *connectFlags) mainClient(address string) (*mainapi.ClientWithResponses,
 		return nil, err
 	}
 	if address == "" {
-		addr, err := dialAddr(cfg.Main.Addr)
+		addr, err := dialAddr("main.addr", cfg.Main.Addr)
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,7 @@ import (
 
 func newQueueCmd() *cobra.Command {
 	return group("queue", "List, declare, inspect and delete queues",
-		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueuePeekCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(),
+		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueuePeekCmd(), newQueueGetCmd(), newQueueExportCmd(), newQueueImportCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(),
 		newQueueStateCmd(), newQueueDeadCmd(), newQueueRequeueCmd())
 }
 
@@ -29,7 +29,9 @@ func newQueueListCmd() *cobra.Command {
 }
 
 func newQueueShowCmd() *cobra.Command {
-	return connected(&cobra.Command{Use: "show QUEUE", Short: "Show one queue with its options and counters"}, func(a call) error {
+	cmd := &cobra.Command{Use: "show QUEUE", Short: "Show one queue with its options, counters and consumers"}
+	addWatchFlag(cmd)
+	return connected(cmd, func(a call) error {
 		q, err := a.client.Queue(a.ctx, a.args[0])
 		if err != nil {
 			return err
@@ -43,7 +45,7 @@ func newQueueShowCmd() *cobra.Command {
 			accepts = "only messages sealed with " + strings.Join(o.Suites(), ", ")
 		}
 		return a.facts(nil, q, "QUEUE", q.Name,
-			"ready", q.Ready, "delayed", q.Delayed, "oldest", oldestText(q.Oldest), "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers,
+			"ready", q.Ready, "delayed", q.Delayed, "oldest", oldestText(q.Oldest), "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers, "consumed by", consumersOf(a.ctx, a.client, q.Name),
 			"published", q.Published, "delivered", q.Delivered, "acked", q.Acked, "returned", q.Returned,
 			"expired", q.Expired, "dropped", q.Dropped, "dead-lettered", q.DeadLettered, "refused", q.Refused,
 			"max messages", limitText(o.MaxMessages, strconv.FormatInt(o.MaxMessages, 10)),
@@ -91,13 +93,10 @@ func newQueueDeclareCmd() *cobra.Command {
 		} else if err := o.Validate(); err != nil {
 			return usage(err, "")
 		}
-		_, err := a.client.Queue(a.ctx, name)
-		made := sealmq.CodeOf(err) == sealmq.NoQueue
-		text := "queue %s already existed"
-		if made {
-			text = "made queue %s"
-		}
-		return a.report(a.client.DeclareQueue(a.ctx, name, options), result{"queue": name, "declared": true, "made": made}, text, name)
+		made, lines := willMake(a.ctx, a.client, name, "")
+		err := a.client.DeclareQueue(a.ctx, name, options)
+		text := append(lines, "queue "+name+" already existed")[0]
+		return a.report(err, result{"queue": name, "declared": true, "made": made.queue}, "%s", text)
 	})
 	fl := cmd.Flags()
 	fl.Int64Var(&o.MaxMessages, "max-messages", 0, "maximum number of messages in the queue; further publishes are refused (default: no limit)")
@@ -125,17 +124,36 @@ func oneQueue(cmd *cobra.Command, args []string) error {
 }
 
 func newQueuePurgeCmd() *cobra.Command {
-	return connected(&cobra.Command{Use: "purge QUEUE", Short: "Remove all waiting messages of a queue"}, func(a call) error {
+	cmd := connected(&cobra.Command{Use: "purge QUEUE", Short: "Remove all waiting messages of a queue"}, func(a call) error {
+		if err := a.confirmQueue("all %s that wait in %s will be removed"); err != nil {
+			return err
+		}
 		n, err := a.client.PurgeQueue(a.ctx, a.args[0])
 		return a.report(err, result{"queue": a.args[0], "removed": n}, "removed %s from %s", plural(n, "message"), a.args[0])
 	})
+	addYesFlag(cmd)
+	return cmd
 }
 
 func newQueueDeleteCmd() *cobra.Command {
-	return connected(&cobra.Command{Use: "delete QUEUE", Short: "Delete a queue with its bindings and messages"}, func(a call) error {
+	cmd := connected(&cobra.Command{Use: "delete QUEUE", Short: "Delete a queue with its bindings and messages"}, func(a call) error {
+		if err := a.confirmQueue("%s and the bindings of %s will be removed with it"); err != nil {
+			return err
+		}
 		n, err := a.client.DeleteQueue(a.ctx, a.args[0])
 		return a.report(err, result{"queue": a.args[0], "removed": n}, "deleted queue %s with %s", a.args[0], plural(n, "message"))
 	})
+	addYesFlag(cmd)
+	return cmd
+}
+
+// confirmQueue asks about a queue, whose messages and name are the arguments of the format.
+func (a *call) confirmQueue(format string) error {
+	q, err := a.client.Queue(a.ctx, a.args[0])
+	if err != nil {
+		return err
+	}
+	return a.confirm(format, plural(q.Ready+q.Unacked, "message"), q.Name)
 }
 
 func newQueueMoveCmd() *cobra.Command {

@@ -123,7 +123,7 @@ func (f *receiveFlags) run(a call) (err error) {
 		return err
 	}
 	defer a.client.Close()
-	if err := f.findQueue(a.ctx, a.client, queue); err != nil {
+	if err := f.findQueue(a, queue); err != nil {
 		return err
 	}
 	if err := f.trust(a, &cfg); err != nil {
@@ -160,8 +160,8 @@ func (f *receiveFlags) check(queue string) (cfg receive.Config, err error) {
 	case f.exec != "" && f.out != "":
 		return cfg, usagef("--exec and --out cannot be combined")
 	}
-	if err := sealmq.CheckName("queue", queue); err != nil {
-		return cfg, usage(err, "")
+	if err := checkName(queueName, queue); err != nil {
+		return cfg, err
 	}
 	if f.prefetch == 0 {
 		f.prefetch = filePrefetch
@@ -241,16 +241,24 @@ func acceptedSuites(ring *seal.Keyring) []seal.Suite {
 }
 
 // findQueue keeps a misspelt name from making a queue, which consuming would do.
-func (f *receiveFlags) findQueue(ctx context.Context, c *client.Client, queue string) error {
+func (f *receiveFlags) findQueue(a call, queue string) error {
 	if f.declare {
-		return explain(retryInterrupted(func() error { return c.DeclareQueue(ctx, queue, nil) }))
+		_, lines := willMake(a.ctx, a.client, queue, "")
+		err := retryInterrupted(func() error { return a.client.DeclareQueue(a.ctx, queue, nil) })
+		if err == nil {
+			a.notes(lines)
+		}
+		return explain(err)
 	}
 	err := retryInterrupted(func() error {
-		_, err := c.Queue(ctx, queue)
+		_, err := a.client.Queue(a.ctx, queue)
 		return err
 	})
 	switch sealmq.CodeOf(err) {
 	case sealmq.NoQueue:
+		if near := suggest(a.ctx, a.client, err, queueName, queue); near != err {
+			return near
+		}
 		return withHint(fmt.Errorf("queue '%s' does not exist", queue), `"sealmq queue list" shows all queues; --declare makes this one`)
 	case sealmq.Unsupported: // an older broker, which cannot say
 		return nil

@@ -49,6 +49,8 @@ func (f *receiveFlags) openOutput(a call) (*output, error) {
 	o.file, err = retryLocked(a.ctx, func() (*jsonl.File, error) { return openFile(f.out, ledger) })
 	var damaged *jsonl.DamagedError
 	switch {
+	case errors.As(err, &damaged) && damaged.Line == 0:
+		err = withHint(err, "its messages were acknowledged and do not come again; restore the file, or move it away: then a new one begins, and %s still recognises what came before", f.ledger)
 	case errors.As(err, &damaged):
 		err = withHint(err, "name another file with --out; this one was not changed")
 	case errors.Is(err, durable.ErrLocked):

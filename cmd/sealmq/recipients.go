@@ -75,6 +75,9 @@ func findPublicFile(cmd *cobra.Command, path string) error {
 		return nil // reading it will say what is wrong
 	}
 	err := fmt.Errorf("there is no key file %s", path)
+	if strings.Contains(path, ",") {
+		return withHint(err, oneEach)
+	}
 	data, derr := dataDir(cmd)
 	if derr != nil {
 		return derr
@@ -103,6 +106,9 @@ func ownerOf(path string) string {
 // unknown reports whether the directory must provide a key.
 func (r *recipients) unknown() bool { return len(r.keys) < len(r.names) }
 
+// oneEach is for those who write several receivers behind one --to.
+const oneEach = "a receiver is named by its own --to: --to a --to b"
+
 const noKeyHint = `the receiver publishes it with "sealmq key publish NAME --as NAME"; or name a key file with --to NAME=FILE`
 
 // explainKey adds a hint to an error of the key directory.
@@ -118,6 +124,15 @@ func explainKey(err error) error {
 		return withHint(err, "%s; \"sealmq key verify NAME\" shows the keys to compare", refused.Hint())
 	}
 	return explain(err)
+}
+
+// explain is explainKey, and knows what was written behind --to.
+func (r *recipients) explain(err error) error {
+	comma := func(name string) bool { return strings.Contains(name, ",") }
+	if sealmq.CodeOf(err) == sealmq.NoKey && slices.ContainsFunc(r.names, comma) {
+		return withHint(err, oneEach)
+	}
+	return explainKey(err)
 }
 
 // checkFiles compares the keys from files with the pinned keys and with those that the

@@ -45,8 +45,8 @@ type commandGroup struct {
 func groups() []commandGroup {
 	return []commandGroup{
 		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
-		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubmitCmd()}},
-		{"Administer:", []*cobra.Command{newAPIKeyCmd(), newBindCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newMessageCmd(), newQueueCmd(), newStatsCmd(), newUnbindCmd()}},
+		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newPubCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubCmd(), newSubmitCmd()}},
+		{"Administer:", []*cobra.Command{newAPIKeyCmd(), newBindCmd(), newBindingCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newMessageCmd(), newQueueCmd(), newStatsCmd(), newStatusCmd(), newUnbindCmd()}},
 		{"Measure and check:", []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()}},
 	}
 }

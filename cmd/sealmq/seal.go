@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -195,7 +196,8 @@ func openFileOf(cmd *cobra.Command, authority string, f *openFlags, name string)
 // readInput reads a file, or standard input.
 func readInput(cmd *cobra.Command, name string, most int64) ([]byte, error) {
 	if name != "-" {
-		return durable.ReadFile(durable.OS(), name, most)
+		b, err := durable.ReadFile(durable.OS(), name, most)
+		return b, explainFile(cmd, name, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), most+1))
 	if err != nil {
@@ -239,4 +241,22 @@ func (f *outputFlags) write(data []byte, perm os.FileMode) error {
 		return err
 	}
 	return durable.WriteFile(durable.OS(), f.name, data, perm)
+}
+
+// open returns what is written to bit by bit. finish puts it in place, or drops it.
+func (f *outputFlags) open() (w io.Writer, finish func(keep bool) error, err error) {
+	if f.name == "" {
+		return f.cmd.OutOrStdout(), func(bool) error { return nil }, nil
+	}
+	part, err := os.CreateTemp(filepath.Dir(f.name), filepath.Base(f.name)+".part-*")
+	if err != nil {
+		return nil, nil, err
+	}
+	return part, func(keep bool) error {
+		err := errors.Join(part.Sync(), part.Close())
+		if err == nil && keep {
+			return os.Rename(part.Name(), f.name)
+		}
+		return errors.Join(err, os.Remove(part.Name()))
+	}, nil
 }

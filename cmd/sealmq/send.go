@@ -123,7 +123,7 @@ func (f *sendFlags) run(a call) (err error) {
 	}
 	defer a.client.Close()
 	if f.declare {
-		if err := f.declareAll(a.ctx, a.client); err != nil {
+		if err := f.declareAll(a); err != nil {
 			return explain(err)
 		}
 	}
@@ -146,6 +146,11 @@ func (f *sendFlags) check(args []string) (seal.Suite, []string, error) {
 		args = append([]string{f.file}, args...)
 	}
 	suite, err := oneSuite(f.suite)
+	for kind, name := range map[string]string{exchangeName: f.exchange, "routing key": f.key, queueName: cmp.Or(f.queue, f.key)} {
+		if err == nil {
+			err = checkName(kind, name)
+		}
+	}
 	switch {
 	case err != nil:
 	case f.window < 1:
@@ -195,7 +200,7 @@ func (f *sendFlags) newSender(a call, to *recipients, suite seal.Suite, spool *s
 		return nil, explainOld(err)
 	}
 	if err != nil {
-		return nil, explainKey(err)
+		return nil, to.explain(err)
 	}
 	if err := f.directory.checkFiles(a.ctx, a.client, cfg.Directory, to); err != nil {
 		err = errors.Join(err, s.Flush(a.ctx)) // the messages of the spool are sealed already
@@ -222,13 +227,18 @@ func explainOld(err error) error {
 	return withHint(err, "find out whether they arrived; then use --spool-old again to send them once more (some may arrive twice), or --spool-old drop to drop them")
 }
 
-func (f *sendFlags) declareAll(ctx context.Context, c *client.Client) error {
+func (f *sendFlags) declareAll(a call) error {
 	queue := cmp.Or(f.queue, f.key)
-	return c.Declare(ctx, client.Topology{
+	_, lines := willMake(a.ctx, a.client, queue, f.exchange)
+	err := a.client.Declare(a.ctx, client.Topology{
 		Exchanges: []client.Exchange{{Name: f.exchange}},
 		Queues:    []client.Queue{{Name: queue}},
 		Bindings:  []client.Binding{{Queue: queue, Exchange: f.exchange, Key: f.key}},
 	})
+	if err == nil {
+		a.notes(lines)
+	}
+	return err
 }
 
 // settleTime is how long an interrupted command waits for confirms.
@@ -265,7 +275,7 @@ func (f *sendFlags) send(a call, out *send.Sender, next func() (sender.Text, err
 	if errors.Is(err, send.ErrSpoolTooOld) {
 		return explainOld(err)
 	}
-	return explain(err)
+	return explain(suggest(a.ctx, a.client, err, exchangeName, f.exchange))
 }
 
 // interrupted says what happened to the messages that were read.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -41,7 +43,7 @@ func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
 		}
 		info, err := os.Stat(name)
 		if err != nil {
-			return nil, err
+			return nil, explainFile(cmd, name, err)
 		}
 		if info.IsDir() {
 			return nil, fmt.Errorf("%s is a folder", name)
@@ -105,4 +107,18 @@ func (in *input) close() {
 		in.file.Close()
 		in.file = nil
 	}
+}
+
+// explainFile adds a hint if there is no file of the name that an argument gives: it may be
+// the text itself.
+func explainFile(cmd *cobra.Command, name string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	stdin := ""
+	if cmd.Name() != "send" {
+		stdin = " -"
+	}
+	return withHint(fmt.Errorf("there is no file %q", name),
+		"arguments are names of files; for a text, use standard input: echo %s | %s%s …", shellWord(name), cmd.CommandPath(), stdin)
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -305,7 +306,7 @@ func (n *node) openServer() error {
 	s := n.cfg.Server
 	conns, words := listener.NewMetrics(), text.NewMetrics()
 	n.registry.MustRegister(conns, words)
-	lines := text.Protocol(text.Config{Broker: n.broker, Metrics: words,
+	lines := text.Protocol(text.Config{Broker: n.broker, Metrics: words, Version: buildVersion().Version, Started: time.Now(),
 		Limits: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed}})
 	n.server, err = listener.Listen(listener.Config{
 		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Protocols: []protocol.Protocol{lines},

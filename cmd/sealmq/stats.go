@@ -19,7 +19,9 @@ type brokerStats struct {
 }
 
 func newStatsCmd() *cobra.Command {
-	return connected(&cobra.Command{Use: "stats", Short: "Show the broker's statistics"}, func(a call) error {
+	cmd := &cobra.Command{Use: "stats", Short: "Show the broker's statistics"}
+	addWatchFlag(cmd)
+	return connected(cmd, func(a call) error {
 		raw, err := a.client.BrokerStats(a.ctx)
 		if err != nil || a.asJSON {
 			return a.json(err, raw)

@@ -80,7 +80,7 @@ func (f *connectFlags) proxyClient(address string) (*proxyapi.ClientWithResponse
 		if err != nil {
 			return nil, err
 		}
-		addr, err := dialAddr(cfg.Proxy.Addr)
+		addr, err := dialAddr("proxy.addr", cfg.Proxy.Addr)
 		if err != nil {
 			return nil, err
 		}

@@ -1,12 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // printable replaces control characters, so that text from certificates, envelopes and
@@ -74,6 +82,47 @@ func (t *table) print(w io.Writer, empty string) error {
 	return err
 }
 
+// addWatchFlag adds --watch to a command that shows something that changes.
+func addWatchFlag(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.Duration("watch", 0, "show it again and again, until it is interrupted; --watch=5s says how often (2s without a value)")
+	fl.Lookup("watch").NoOptDefVal = "2s"
+}
+
+// repeat runs a command once, or with --watch until it is interrupted. On a terminal each run
+// takes the place of the last one.
+func (a call) repeat(run func(a call) error) error {
+	flag := a.cmd.Flag("watch")
+	if flag == nil || !flag.Changed {
+		return run(a)
+	}
+	every, err := a.cmd.Flags().GetDuration("watch")
+	if err != nil || every < 100*time.Millisecond {
+		return usage(errors.Join(err, errors.New("--watch must be at least 100ms")), "for example --watch=2s")
+	}
+	before := ""
+	if f, ok := a.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !a.asJSON {
+		before = "\x1b[H\x1b[2J"
+	}
+	out := a.out
+	for {
+		var page bytes.Buffer
+		a.out = &page
+		if err := run(a); err != nil {
+			if a.cmd.Context().Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if _, err := io.WriteString(out, before+page.String()); err != nil {
+			return err
+		}
+		if clock.Sleep(a.cmd.Context(), clock.System, every) != nil {
+			return nil
+		}
+	}
+}
+
 // bytesText is a size for people.
 func bytesText[N ~int | ~int64 | ~uint64](n N) string {
 	switch v := float64(n); {
@@ -110,7 +159,7 @@ func stampText(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.Local().Format("2006-01-02 15:04:05 MST")
 }
 
 // sentence is a line for people that grows by clauses.

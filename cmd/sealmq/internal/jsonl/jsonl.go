@@ -46,11 +46,14 @@ type File struct {
 // cannot have left it.
 type DamagedError struct {
 	Name string
-	Line int
+	Line int // 0 if lines are missing
 	Why  string
 }
 
 func (e *DamagedError) Error() string {
+	if e.Line == 0 {
+		return e.Name + " was shortened: " + e.Why
+	}
 	return fmt.Sprintf("line %d of %s is not a received message: %s", e.Line, e.Name, e.Why)
 }
 
@@ -120,7 +123,7 @@ func (f *File) checkCut(total int64) error {
 		f.size, f.count = 0, 0
 	}
 	if total < f.size {
-		return &DamagedError{f.name, 1, fmt.Sprintf("the file has %d bytes, but %d were committed", total, f.size)}
+		return &DamagedError{f.name, 0, fmt.Sprintf("it has %d bytes, but %d were written to it", total, f.size)}
 	}
 	var around [64]byte
 	from := max(0, f.size-1)
