@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -26,19 +27,22 @@ type Chains struct {
 
 	asking singleflight.Group // by the hash
 	mu     sync.Mutex
-	known  map[[32]byte]chain
+	known  map[[32]byte][]byte // nil: the broker does not keep them
+	failed map[[32]byte]failure
 }
 
-// chain is what is known of some certificates.
-type chain struct {
-	certs []byte // nil: the broker does not have them, or does not keep them
+// failure is why certificates were not found, and when the broker is asked again.
+type failure struct {
 	err   error
-	until time.Time // when the broker is asked again, after an error
+	until time.Time
 }
 
 const (
 	// maxKnownChains bounds what is remembered, about 1.5 KiB each.
 	maxKnownChains = 1024
+	// maxFailedChains bounds the failures that are remembered. Senders choose the hashes, so
+	// these must not push out what was found.
+	maxFailedChains = 8192
 	// chainTimeout bounds the wait for certificates.
 	chainTimeout = 10 * time.Second
 )
@@ -46,7 +50,7 @@ const (
 // NewChains makes a memory of certificates that the broker of c keeps. What it did not have
 // is asked for again after a pause. now is the time of day.
 func NewChains(c Asker, pause time.Duration, now func() time.Time) *Chains {
-	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte]chain)}
+	return &Chains{c: c, pause: pause, now: now, known: make(map[[32]byte][]byte), failed: make(map[[32]byte]failure)}
 }
 
 // Store puts a sender's certificates where receivers find them and reports whether they
@@ -58,7 +62,7 @@ func (k *Chains) Store(ctx context.Context, s *seal.Signer) bool {
 	known, ok := k.known[sum]
 	k.mu.Unlock()
 	if ok {
-		return known.certs != nil
+		return known != nil
 	}
 	reply, err := k.c.Command(ctx, "put_chain "+base64.StdEncoding.EncodeToString(certs))
 	if code := sealmq.CodeOf(err); err != nil && (code == "" || code.Info().Retry) {
@@ -68,37 +72,46 @@ func (k *Chains) Store(ctx context.Context, s *seal.Signer) bool {
 	if !stored {
 		certs = nil
 	}
-	k.put(sum, chain{certs: certs})
+	k.put(sum, certs, nil)
 	return stored
 }
 
 // put remembers what is known.
-func (k *Chains) put(sum [32]byte, c chain) {
+func (k *Chains) put(sum [32]byte, certs []byte, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err != nil {
+		if len(k.failed) >= maxFailedChains {
+			clear(k.failed) // they are asked for again
+		}
+		k.failed[sum] = failure{err, k.now().Add(k.pause)}
+		return
+	}
 	if len(k.known) >= maxKnownChains {
 		clear(k.known) // that many senders are rare, and each is found again
 	}
-	k.known[sum] = c
+	k.known[sum] = certs
+	delete(k.failed, sum)
 }
 
-// Find returns the certificates with a hash. It is what seal.OpenerConfig.Chain wants. Many
-// may ask for the same ones; the broker is asked once at a time, and not at all for a
-// pause after it did not have them.
+// Find returns the certificates with a hash. Many may ask for the same ones; the broker is
+// asked once at a time, and not at all for a pause after it did not have them. An error that
+// wraps seal.ErrNoCertificates says that the broker has none with this hash; any other error
+// decides nothing.
 func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
-	if c, ok := k.recall(sum); ok {
-		return c.certs, c.err
+	if certs, err, ok := k.Known(sum); ok {
+		return certs, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	answer := k.asking.DoChan(string(sum[:]), func() (any, error) {
-		if c, ok := k.recall(sum); ok { // somebody else's question has ended in between
-			return c.certs, c.err
+		if certs, err, ok := k.Known(sum); ok { // somebody else's question has ended in between
+			return certs, err
 		}
 		certs, err := k.ask(ctx, sum)
 		if ctx.Err() == nil { // else it says nothing about the certificates
-			k.put(sum, chain{certs, err, k.now().Add(k.pause)})
+			k.put(sum, certs, err)
 		}
 		return certs, err
 	})
@@ -111,20 +124,26 @@ func (k *Chains) Find(ctx context.Context, sum [32]byte) ([]byte, error) {
 	}
 }
 
-// recall returns what is known, unless it is time to ask again.
-func (k *Chains) recall(sum [32]byte) (c chain, ok bool) {
+// Known returns what Find would return without asking the broker. ok is false if it would ask.
+func (k *Chains) Known(sum [32]byte) (certs []byte, err error, ok bool) {
 	k.mu.Lock()
-	c, ok = k.known[sum]
-	k.mu.Unlock()
-	left := c.until.Sub(k.now())
-	return c, ok && (c.certs != nil || left > 0 && left <= k.pause)
+	defer k.mu.Unlock()
+	if certs = k.known[sum]; certs != nil {
+		return certs, nil, true
+	}
+	f, ok := k.failed[sum]
+	left := f.until.Sub(k.now())
+	return nil, f.err, ok && left > 0 && left <= k.pause
 }
 
 func (k *Chains) ask(ctx context.Context, sum [32]byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, chainTimeout)
 	defer cancel()
 	encoded, err := ask(ctx, k.c, "find_chain "+hex.EncodeToString(sum[:]), "Chain: ")
-	if err != nil {
+	switch code := sealmq.CodeOf(err); {
+	case code == sealmq.NoKey, code == sealmq.Unsupported: // a broker without a directory has none of anybody
+		return nil, fmt.Errorf("%w: %w", seal.ErrNoCertificates, err)
+	case err != nil:
 		return nil, err
 	}
 	certs, err := base64.StdEncoding.Strict().DecodeString(encoded)

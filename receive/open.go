@@ -19,23 +19,65 @@ type openResult struct {
 	err error
 }
 
-// open opens the first pending messages on all cores.
-func (r *Receiver) open(n int) {
+// errNotAsked says that the broker was not asked for certificates yet.
+var errNotAsked = errors.New("the broker has not answered yet")
+
+// knownChain is the openers' way to a sender's certificates. It does not wait for the broker.
+func (r *Receiver) knownChain(sum [32]byte) ([]byte, error) {
+	certs, err, ok := r.chains.Known(sum)
+	if ok {
+		return certs, err
+	}
+	r.wantedMu.Lock()
+	r.wanted[sum] = true
+	r.wantedMu.Unlock()
+	return nil, errNotAsked
+}
+
+// open opens the first pending messages.
+func (r *Receiver) open(ctx context.Context, n int) {
+	r.openEach(0, n, func(error) bool { return true })
+	r.findChains(ctx, n)
+}
+
+// findChains asks the broker for the certificates that are wanted, if any, and opens what
+// could not be opened without. All are asked for at once, also those of pending messages
+// behind the first n, so that the wait does not grow with the number of senders, who may not
+// exist.
+func (r *Receiver) findChains(ctx context.Context, n int) {
+	if len(r.wanted) == 0 {
+		return
+	}
+	r.openEach(n, len(r.pending), func(error) bool { return true }) // only to see what they want
+	var asking sync.WaitGroup
+	for sum := range r.wanted {
+		asking.Go(func() { _, _ = r.chains.Find(ctx, sum) }) // which remembers the answer
+	}
+	asking.Wait()
+	r.openEach(0, n, func(err error) bool { return errors.Is(err, errNotAsked) })
+	clear(r.wanted)
+}
+
+// openEach opens pending messages on all cores: those of which the last attempt ended so.
+func (r *Receiver) openEach(first, end int, so func(error) bool) {
 	const share = 16 // messages at a time, so that the cores do not fight for the counter
-	var next atomic.Int64
+	next := atomic.Int64{}
+	next.Store(int64(first))
 	work := func() {
 		for {
 			from := int(next.Add(share)) - share
-			if from >= n {
+			if from >= end {
 				return
 			}
-			for i := from; i < min(n, from+share); i++ {
-				r.results[i].m, r.results[i].err = r.openOne(&r.pending[i])
+			for i := from; i < min(end, from+share); i++ {
+				if so(r.results[i].err) {
+					r.results[i].m, r.results[i].err = r.openOne(&r.pending[i])
+				}
 			}
 		}
 	}
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), (n+share-1)/share) - 1 {
+	for range min(runtime.GOMAXPROCS(0), (end-first+share-1)/share) - 1 {
 		workers.Go(work)
 	}
 	work()
@@ -70,10 +112,7 @@ func (r *Receiver) reload(ctx context.Context, n int) (wait time.Duration) {
 		return keysPause
 	}
 	r.SetKeys(keys)
-	for i := range n {
-		if noKey(r.results[i]) {
-			r.results[i].m, r.results[i].err = r.openOne(&r.pending[i])
-		}
-	}
+	r.openEach(0, n, func(err error) bool { return errors.Is(err, seal.ErrWrongKey) })
+	r.findChains(ctx, n)
 	return 0
 }

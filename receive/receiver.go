@@ -36,6 +36,16 @@ const (
 	maxLeftDelay = 5 * time.Minute
 	// maxCheckedEpochs bounds the epochs whose checkpoint is known to be good.
 	maxCheckedEpochs = 1024
+	// chainTries is how often in a row the broker may say that nobody has a sender's
+	// certificates until the message is refused. The pauses between are longer than an answer is
+	// remembered, so one that came before the message does not decide.
+	chainTries = 3
+	// maxCredit and maxCreditBytes bound the prefetch while most messages are not for the
+	// application.
+	maxCredit      = receiveBatch
+	maxCreditBytes = 16 << 20
+	// maxChainless bounds the messages whose tries are counted. One too many has one try.
+	maxChainless = 1 << 16
 )
 
 // Config says what a Receiver opens and remembers. Names and Keys must be set, and
@@ -59,7 +69,9 @@ type Config struct {
 	Directory *keydir.Directory
 	// Ledger remembers what was taken (default: one in memory, which a restart forgets).
 	Ledger *Ledger
-	// Prefetch is how many messages may be in this receiver's hands (default: the queue's).
+	// Prefetch is how many messages may be in this receiver's hands (default: the queue's). While
+	// most messages turn out not to be for the application, more are taken at a time, so that
+	// they do not delay others.
 	Prefetch int
 	// UndecidedDelay is after what time a message comes again that time may cure: its
 	// sender cannot be checked now, or was ahead of the clock here (default 30 s).
@@ -114,8 +126,10 @@ type Receiver struct {
 	cfg       Config
 	sub       sealmq.Subscription
 	openers   []*seal.Opener
-	ctx       context.Context   // of the Next that opens messages
-	deadQueue bool              // the queue is a dead-letter queue: nothing is moved from there
+	chains    *keydir.Chains
+	chainless map[string]int // how often nobody had the certificates of a message, by its id
+	deadQueue bool           // the queue is a dead-letter queue: nothing is moved from there
+	credit    credit
 	ackTime   time.Duration     // after which the broker takes back a message without a sign of life
 	askAgain  time.Time         // when Reload is asked next
 	checked   map[[32]byte]bool // epochs whose checkpoint is good
@@ -125,6 +139,9 @@ type Receiver struct {
 	hasOpened bool
 	batch     []sealmq.Delivery
 	results   []openResult
+
+	wantedMu sync.Mutex
+	wanted   map[[32]byte]bool // certificates that the broker must be asked for
 
 	mu      sync.Mutex                  // of what extendAll reads
 	pending []sealmq.Delivery           // of the batch, not judged yet
@@ -149,13 +166,12 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), deadQueue: strings.HasSuffix(queue, sealmq.DeadSuffix),
-		checked: make(map[[32]byte]bool), left: make(map[string]int), shown: make(map[string]*sealmq.Delivery),
+		checked: make(map[[32]byte]bool), left: make(map[string]int), chainless: make(map[string]int), wanted: make(map[[32]byte]bool), shown: make(map[string]*sealmq.Delivery),
 		batch: make([]sealmq.Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
-	certificates := keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), cfg.Now)
-	find := func(sum [32]byte) ([]byte, error) { return certificates.Find(r.ctx, sum) }
+	r.chains = keydir.NewChains(c, min(cfg.UndecidedDelay, maxChainPause), cfg.Now)
 	for _, name := range cfg.Names {
 		o, err := seal.NewOpener(seal.OpenerConfig{Name: name, Keys: cfg.Keys, Verifier: cfg.Verifier, Suites: cfg.Suites, Legacy: cfg.Legacy,
-			Chain: find, Now: cfg.Now})
+			Chain: r.knownChain, Now: cfg.Now})
 		if err != nil {
 			return nil, err
 		}
@@ -183,6 +199,8 @@ func (r *Receiver) askQueue(ctx context.Context, queue string) error {
 		return err
 	}
 	r.ackTime = cmp.Or(info.Options.AckTimeout, sealmq.DefaultAckTimeout)
+	r.credit.own = cmp.Or(r.cfg.Prefetch, info.Options.Prefetch)
+	r.credit.now = r.credit.own
 	return nil
 }
 
@@ -223,22 +241,23 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 	if limit <= 0 || limit > receiveBatch {
 		limit = receiveBatch
 	}
-	r.ctx = ctx
 	for {
 		if len(r.pending) == 0 {
-			n, err := r.sub.Next(ctx, r.batch[:limit])
-			if err != nil {
+			if err := r.take(ctx); err != nil {
 				return nil, err
 			}
-			r.setPending(r.batch[:n])
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n := min(limit, len(r.pending))
-		r.open(n)
+		if err := r.giveBackSurplus(); err != nil {
+			return nil, err
+		}
+		n := min(limit, len(r.pending), cmp.Or(r.credit.own, receiveBatch))
+		r.open(ctx, n)
 		noKeys := r.reload(ctx, n)
 		list, done, err := r.settle(ctx, n, noKeys)
+		r.credit.count(r.pending[:done], len(list))
 		r.setPending(r.pending[done:])
 		if len(list) > 0 {
 			return list, nil // a lasting error is found again

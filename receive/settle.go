@@ -26,6 +26,8 @@ func (r *Receiver) settle(ctx context.Context, n int, noKeys time.Duration) (lis
 		}
 		_, left := r.left[d.ID] // it was refused before, and has come again
 		switch {
+		case errors.Is(reason, seal.ErrNoCertificates) && r.mayAskAgain(d.ID):
+			err = r.postpone(d, r.cfg.UndecidedDelay, reason)
 		case isUndecided(reason) && ctx.Err() != nil:
 			err = ctx.Err()
 		case isUndecided(reason):
@@ -36,6 +38,7 @@ func (r *Receiver) settle(ctx context.Context, n int, noKeys time.Duration) (lis
 			err = r.refuse(d, reason)
 		default:
 			r.hasOpened = true
+			delete(r.chainless, d.ID)
 			switch j, h := r.cfg.Ledger.take(res.m, r); j {
 			case LedgerNew:
 				one := *d
@@ -76,6 +79,18 @@ func isUndecided(err error) bool {
 	return errors.Is(err, seal.ErrUndecided) || errors.Is(err, seal.ErrFuture)
 }
 
+// mayAskAgain counts that nobody had the certificates of a message, and reports whether the
+// broker is asked again when the message comes again.
+func (r *Receiver) mayAskAgain(id string) bool {
+	times, counted := r.chainless[id]
+	if times+1 >= chainTries || !counted && len(r.chainless) >= maxChainless {
+		delete(r.chainless, id)
+		return false
+	}
+	r.chainless[id] = times + 1
+	return true
+}
+
 // postpone gives a message back uncounted that cannot be judged now.
 func (r *Receiver) postpone(d *sealmq.Delivery, delay time.Duration, reason error) error {
 	r.undecided.Add(1)
@@ -112,6 +127,9 @@ func (r *Receiver) checkPeer(ctx context.Context, m *seal.Message) (reason, err 
 // mayBeMine reports whether what the Receiver was given may be why a message is refused. The
 // route is not among it: only a message that opens has been sent elsewhere.
 func mayBeMine(err error) bool {
+	if errors.Is(err, seal.ErrNoCertificates) {
+		return false
+	}
 	mine := []error{seal.ErrWrongKey, seal.ErrReceiver, seal.ErrUntrusted, seal.ErrSuite, seal.ErrExpired}
 	return slices.ContainsFunc(mine, func(kind error) bool { return errors.Is(err, kind) })
 }

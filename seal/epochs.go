@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -97,7 +98,11 @@ func (o *Opener) chainOf(h *header, chain []byte) ([]*x509.Certificate, error) {
 	if len(chain) == 0 {
 		if o.cfg.Chain != nil {
 			var err error
-			if chain, err = o.cfg.Chain(h.chain); err != nil {
+			chain, err = o.cfg.Chain(h.chain)
+			if errors.Is(err, ErrNoCertificates) {
+				return nil, &Error{Kind: ErrUntrusted, Err: err}
+			}
+			if err != nil {
 				return nil, &Error{Kind: ErrUndecided, Detail: "the sender's certificates cannot be found", Err: err}
 			}
 		}

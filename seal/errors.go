@@ -34,6 +34,9 @@ var (
 	ErrSignature = errors.New("the signature is wrong")
 	// ErrUntrusted says that the sender's certificate is not of an accepted authority.
 	ErrUntrusted = errors.New("the sender's certificate is not trusted")
+	// ErrNoCertificates says of an ErrUntrusted that the envelope names certificates by their
+	// hash, and that whoever keeps them has none with that hash.
+	ErrNoCertificates = errors.New("nobody has the sender's certificates")
 	// ErrSender says that the sender's certificate belongs to another name.
 	ErrSender = errors.New("the sender is another one")
 	// ErrExpired says that the sender's certificate had expired when the message was

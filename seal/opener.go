@@ -36,8 +36,9 @@ type OpenerConfig struct {
 	Legacy []Legacy
 	// Chain finds the certificates that a sender left out, by their SHA-256 as it
 	// is in the epoch's header: for each certificate, leaf first, two bytes of
-	// length and the DER. Nil, or a nil result, refuses such envelopes; an error makes it
-	// ErrUndecided. It must be safe for concurrent use.
+	// length and the DER. Nil, or a nil result, refuses such envelopes, and so does
+	// ErrNoCertificates; any other error makes it ErrUndecided. It must be safe for
+	// concurrent use, and should not wait: it is called for each envelope.
 	Chain func(sum [32]byte) ([]byte, error)
 	// MaxEpochs bounds the opened epochs that are kept in memory, about 16 KiB each
 	// (default DefaultMaxEpochs). One that was dropped is opened again when needed.
