@@ -155,7 +155,8 @@ func (c *Client) BrokerStats(ctx context.Context) (stats json.RawMessage, err er
 	return stats, err
 }
 
-// Whoami says as whom the broker sees this client.
+// Whoami says as whom the broker sees this client. It is the broker's word: what the client is
+// called is in its certificate (mtls.NameOf).
 func (c *Client) Whoami(ctx context.Context) (who sealmq.Who, err error) {
 	if err = c.look(ctx, &who, prefixWhoami, verbWhoami); err == nil {
 		c.mu.Lock()

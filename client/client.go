@@ -63,6 +63,9 @@ type Config struct {
 	// TLS is the client side of mutual TLS. If its ServerName is empty, the host of
 	// Addr is expected in the broker's certificate.
 	TLS *tls.Config
+	// Name is the client's own name, from its certificate (mtls.NameOf). A broker that calls it
+	// otherwise is not connected to (default: any name will do).
+	Name string
 	// Dial opens the connection under TLS (default: TCP). With TLS nil its connection is
 	// used as it is, and Dial answers for its protection. The connection must keep to read
 	// deadlines: they are how the client notices a broker that is silent.

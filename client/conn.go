@@ -176,8 +176,9 @@ func (c *Client) greet(n *connection) error {
 	if reply := replyError(line); reply != nil && sealmq.CodeOf(reply) != sealmq.Unsupported {
 		return reply
 	}
-	n.horizon = readHorizon(line)
-	return nil
+	who := readWho(line)
+	n.horizon = horizonOf(who)
+	return c.checkName(who)
 }
 
 // serve uses a connection until it fails and returns why.

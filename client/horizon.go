@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -47,14 +48,22 @@ func horizonOf(who *sealmq.Who) time.Duration {
 	return max(d-d/horizonMargin, 1)
 }
 
-// readHorizon reads an answer to whoami; brokers that do not know it say nothing.
-func readHorizon(line []byte) time.Duration {
-	var who sealmq.Who
+// readWho reads an answer to whoami; brokers that do not know it say nothing.
+func readWho(line []byte) *sealmq.Who {
+	who := new(sealmq.Who)
 	text, ok := bytes.CutPrefix(line, []byte(prefixWhoami))
-	if !ok || json.Unmarshal(text, &who) != nil {
-		return 0
+	if !ok || json.Unmarshal(text, who) != nil {
+		return new(sealmq.Who)
 	}
-	return horizonOf(&who)
+	return who
+}
+
+// checkName compares what the broker calls this client with what its certificate says.
+func (c *Client) checkName(who *sealmq.Who) error {
+	if c.cfg.Name == "" || who.ID == "" || who.ID == c.cfg.Name {
+		return nil
+	}
+	return fmt.Errorf("the broker says that this client is %.80q, but its certificate says %q; do not trust this broker, and ask its operator", who.ID, c.cfg.Name)
 }
 
 // remember takes an answer. The caller holds mu.

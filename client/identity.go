@@ -11,6 +11,8 @@ import (
 type Identity struct {
 	// Files are the certificate, its key, and the certificate of the authority.
 	Files mtls.Files
+	// Name is the one in the certificate, for Config.Name.
+	Name string
 	// TLS is for Config.TLS. A renewed certificate is used from the next connection on.
 	TLS *tls.Config
 }
@@ -23,5 +25,13 @@ func LoadIdentity(dir, name string) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity of %s: %w", name, err)
 	}
-	return &Identity{Files: files, TLS: conf}, nil
+	certs, err := mtls.ReadCertificates(files.Cert)
+	if err != nil {
+		return nil, err
+	}
+	own, err := mtls.NameOf(certs[0])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", files.Cert, err)
+	}
+	return &Identity{Files: files, Name: own, TLS: conf}, nil
 }

@@ -28,8 +28,8 @@ func TestLoadIdentity(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		who, err := n.Dial(client.Config{TLS: id.TLS}).Whoami(t.Context())
-		if err != nil || who.ID != "alice" {
+		who, err := n.Dial(client.Config{TLS: id.TLS, Name: id.Name}).Whoami(t.Context())
+		if err != nil || who.ID != "alice" || id.Name != "alice" {
 			t.Errorf("%+v, %v", who, err)
 		}
 		if _, err := client.LoadIdentity(dir, "bob"); !errors.Is(err, fs.ErrNotExist) {

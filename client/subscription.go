@@ -219,7 +219,7 @@ func (s *subscription) Close(ctx context.Context, unsettled ...sealmq.Delivery) 
 // setupReply takes the answer to what the client sent by itself. The caller holds mu.
 func (c *Client) setupReply(e *entry, line []byte) error {
 	if e.id == verbWhoami {
-		c.remember(cmp.Or(readHorizon(line), c.dedup.horizon)) // an error tells nothing new
+		c.remember(cmp.Or(horizonOf(readWho(line)), c.dedup.horizon)) // an error tells nothing new
 		return nil
 	}
 	err := replyError(line)

@@ -170,25 +170,38 @@ func (i *Identifier) isOwn(root *x509.Certificate) bool {
 }
 
 func (i *Identifier) identify(leaf, root *x509.Certificate) (sealmq.Identity, error) {
-	cn, err := firstCommonName(leaf.Subject)
+	id, cn, role, err := nameOf(leaf)
 	if err != nil {
 		return sealmq.Identity{}, err
 	}
-	san, role, err := Profile(leaf)
+	return sealmq.Identity{ID: id, Issuer: Issuer(root), CommonName: cn, Role: i.role(root, role, id)}, nil
+}
+
+// NameOf is the ID that Identify gives to the owner of a certificate, whatever its authority.
+func NameOf(leaf *x509.Certificate) (string, error) {
+	id, _, _, err := nameOf(leaf)
 	if err != nil {
-		return sealmq.Identity{}, err
+		return "", fmt.Errorf("certificate %s: %w", Serial(leaf), err)
 	}
-	id := sealmq.Identity{ID: san, Issuer: Issuer(root), CommonName: cn}
-	switch {
-	case san != "" && cn != "" && san != cn:
-		return sealmq.Identity{}, errors.New("client URI and common name differ")
-	case san == "" && cn != "":
-		id.ID = cn
-	case san == "":
-		id.ID = fingerprintPrefix + Fingerprint(leaf)
-	}
-	id.Role = i.role(root, role, id.ID)
 	return id, nil
+}
+
+func nameOf(leaf *x509.Certificate) (id, cn string, role sealmq.Role, err error) {
+	if cn, err = firstCommonName(leaf.Subject); err != nil {
+		return "", "", "", err
+	}
+	if id, role, err = Profile(leaf); err != nil {
+		return "", "", "", err
+	}
+	switch {
+	case id != "" && cn != "" && id != cn:
+		return "", "", "", errors.New("client URI and common name differ")
+	case id == "" && cn != "":
+		id = cn
+	case id == "":
+		id = fingerprintPrefix + Fingerprint(leaf)
+	}
+	return id, cn, role, nil
 }
 
 // role decides what to believe.

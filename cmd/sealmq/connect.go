@@ -117,7 +117,11 @@ func (f *connectFlags) config() (client.Config, error) {
 	if err := f.checkDates(files.Cert); err != nil {
 		return client.Config{}, err
 	}
-	return client.Config{Addr: addr, TLS: conf, Log: slog.New(&noteHandler{w: f.cmd.ErrOrStderr()})}, nil
+	name, err := nameIn(files.Cert)
+	if err != nil {
+		return client.Config{}, err
+	}
+	return client.Config{Addr: addr, TLS: conf, Name: name, Log: slog.New(&noteHandler{w: f.cmd.ErrOrStderr()})}, nil
 }
 
 // checkDates refuses a certificate that is not valid now, and says how to renew it.

@@ -47,7 +47,7 @@ in the data folder has the name of the file.`,
 			return err
 		}
 		return dir.with(a, func(a call, d *keydir.Directory) error {
-			name, sign, err := dir.conn.signers(a.ctx, a.client)
+			name, sign, err := dir.conn.signers()
 			if err != nil {
 				return err
 			}
@@ -263,11 +263,10 @@ with a certificate of your name could publish the next one. "sealmq key director
 func verifyName(a call, d *keydir.Directory, conn *connectFlags, key *seal.PublicKey) error {
 	name := strings.Join(a.args, "")
 	if name == "" {
-		who, err := a.client.Whoami(a.ctx)
-		if err != nil {
+		var err error
+		if name, err = conn.ownName(); err != nil {
 			return err
 		}
-		name = who.ID
 	}
 	var info *verifyInfo
 	v, err := d.Verify(a.ctx, name)

@@ -218,14 +218,11 @@ func (f *receiveFlags) trust(a call, cfg *receive.Config) error {
 	if cfg.Names = slices.Clone(f.open.names); len(cfg.Names) > 0 {
 		return nil
 	}
-	name, _, err := f.connect.signers(a.ctx, a.client)
-	switch {
-	case err == nil:
-		cfg.Names = append(cfg.Names, name)
-	case sealmq.CodeOf(err) != sealmq.Unsupported: // an older broker cannot say
-		return explain(err)
+	name, err := f.connect.ownName()
+	if err != nil {
+		return err
 	}
-	cfg.Names = f.open.ownersOf(cfg.Names)
+	cfg.Names = f.open.ownersOf([]string{name})
 	return nil
 }
 

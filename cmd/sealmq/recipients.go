@@ -193,20 +193,38 @@ func parseExpect(text string) (exchange, key string, err error) {
 	return exchange, key, nil
 }
 
-// signers returns the name that the broker gives to the owner of this connection's
-// certificate, and a function that signs as that owner. The function reads the files every
-// time, so that a renewed certificate is used.
-func (f *connectFlags) signers(ctx context.Context, c *client.Client) (name string, sign func() (*seal.Signer, error), err error) {
+// ownName is the name in the certificate to connect with. The broker is not asked: it could
+// have a client open the messages of others.
+func (f *connectFlags) ownName() (string, error) {
+	files, err := f.files()
+	if err != nil {
+		return "", err
+	}
+	return nameIn(files.Cert)
+}
+
+// nameIn is the name in a certificate file.
+func nameIn(path string) (string, error) {
+	certs, err := mtls.ReadCertificates(path)
+	if err != nil {
+		return "", err
+	}
+	name, err := mtls.NameOf(certs[0])
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return name, nil
+}
+
+// signers returns the own name, and a function that signs with it. The function reads the
+// files every time, so that a renewed certificate is used.
+func (f *connectFlags) signers() (name string, sign func() (*seal.Signer, error), err error) {
 	files, err := f.files()
 	if err != nil {
 		return "", nil, err
 	}
-	var who sealmq.Who
-	err = retryInterrupted(func() (err error) {
-		who, err = c.Whoami(ctx)
-		return err
-	})
-	return who.ID, func() (*seal.Signer, error) { return trust.ReadSigner(files, who.ID) }, err
+	name, err = nameIn(files.Cert)
+	return name, func() (*seal.Signer, error) { return trust.ReadSigner(files, name) }, err
 }
 
 // noteSigner says whose signature receivers will see, if nobody has been named.

@@ -180,8 +180,8 @@ func (f *sendFlags) newSender(a call, to *recipients, suite seal.Suite, spool *s
 	}
 	if to.proves() {
 		var name string
-		if name, cfg.Signer, err = f.connect.signers(a.ctx, a.client); err != nil {
-			return nil, explain(err)
+		if name, cfg.Signer, err = f.connect.signers(); err != nil {
+			return nil, err
 		}
 		f.connect.noteSigner(name)
 	}

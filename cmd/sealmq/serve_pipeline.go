@@ -162,12 +162,17 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 		return n.broker.Connect(broker.Caller{Identity: identity(role)}), own.err()
 	}
 	if !n.has("broker") {
-		conf, err := mtls.ClientConfig(n.roleFiles(role), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
+		files := n.roleFiles(role)
+		conf, err := mtls.ClientConfig(files, mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
+		if err != nil {
+			return nil, err
+		}
+		name, err := nameIn(files.Cert)
 		if err != nil {
 			return nil, err
 		}
 		connect = func(ctx context.Context) (sealmq.Connection, error) {
-			c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Meta: true, Log: n.log})
+			c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Name: name, Meta: true, Log: n.log})
 			switch {
 			case client.Unreachable(err):
 				return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the broker cannot be reached", Err: err}
