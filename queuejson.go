@@ -46,8 +46,9 @@ func (o QueueOptions) MarshalJSON() ([]byte, error) {
 
 // ParseQueueOptions parses the JSON form. It is strict, because a silently ignored option
 // may be a missing limit. Unknown, repeated or null members and names in another case are
-// errors, and so are values out of range and text after the object. Every error has code
-// BadArgument and is safe to show.
+// errors, and so are values out of range and text after the object. A zero is an error too
+// where it would mean a default, because it reads like "off"; where it means no limit, it is
+// accepted. Every error has code BadArgument and is safe to show.
 func ParseQueueOptions(text []byte) (QueueOptions, error) {
 	var o QueueOptions
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -136,8 +137,12 @@ func (o *QueueOptions) set(name string, value json.RawMessage) error {
 			o.AckTimeout = d
 		}
 	}
-	if !ok {
+	switch {
+	case !ok:
 		return badOptions("%s is not %s", name, what)
+	case name == "delivery_limit" && o.DeliveryLimit == 0, name == "ack_timeout" && o.AckTimeout == 0,
+		name == "prefetch" && o.Prefetch == 0, name == "max_line_bytes" && o.MaxLineBytes == 0:
+		return badOptions("%s is 0, and it cannot be switched off; leave it out for the default", name)
 	}
 	return nil
 }

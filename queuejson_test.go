@@ -69,7 +69,7 @@ func TestParseQueueOptions(t *testing.T) {
 		{"spaces", " { \"prefetch\" : 7 } ", sealmq.QueueOptions{Prefetch: 7}},
 		{"duration", `{"ttl":"1h30m"}`, sealmq.QueueOptions{TTL: 90 * time.Minute}},
 		{"escaped member", `{"\u0074tl":"1s"}`, sealmq.QueueOptions{TTL: time.Second}},
-		{"zero is the default", `{"ack_timeout":"0s","prefetch":0}`, sealmq.QueueOptions{}},
+		{"zero is no limit", `{"ttl":"0s","max_messages":0,"max_bytes":0}`, sealmq.QueueOptions{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := sealmq.ParseQueueOptions([]byte(tc.text))
@@ -113,6 +113,10 @@ func TestParseQueueOptionsRefuses(t *testing.T) {
 		"too long a line":    `{"max_line_bytes":4194305}`,
 		"negative timeout":   `{"ack_timeout":"-1s"}`,
 		"duration overflow":  `{"ttl":"99999999999h"}`,
+		"no credit":          `{"prefetch":0}`,
+		"no delivery":        `{"delivery_limit":0}`,
+		"no ack timeout":     `{"ack_timeout":"0s"}`,
+		"no line":            `{"max_line_bytes":0}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := sealmq.ParseQueueOptions([]byte(text))

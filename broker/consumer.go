@@ -47,7 +47,7 @@ func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(erro
 	}
 	b, queue := c.broker, strings.Clone(queue)
 	if _, err := b.engine.Queue(queue); err == nil {
-		return c.session.Consume(queue, o, done)
+		return c.session.Consume(queue, o, func(err error) { done(nameQueue(queue, err)) })
 	}
 	if err := b.allow(c.caller, actDeclare, queue); err != nil {
 		done(err)

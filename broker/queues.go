@@ -124,7 +124,8 @@ func (b *Broker) PurgeQueue(c Caller, name string, done func(removed int, err er
 		done(0, err)
 		return
 	}
-	b.engine.PurgeQueue(name, b.auditing(c, actPurge, name, done))
+	done = b.auditing(c, actPurge, name, done)
+	b.engine.PurgeQueue(name, func(n int, err error) { done(n, nameQueue(name, err)) })
 }
 
 // Queue describes one queue, with code NoQueue if there is none.
@@ -151,6 +152,7 @@ func (b *Broker) Peek(c Caller, queue string, from uint64, n int) ([]sealmq.Deli
 		return nil, sealmq.ErrUnsupported
 	}
 	list, err := p.Peek(queue, from, n)
+	err = nameQueue(queue, err)
 	b.audit(c, string(actPeek), queue, err)
 	return list, err
 }
@@ -165,7 +167,7 @@ func (b *Broker) Move(c Caller, from, to string, n int, done func(moved int, err
 	case n < 0:
 		done(0, badArgument("the number of messages is negative"))
 	default:
-		m.Move(from, to, n, b.auditing(c, actMove, from+" "+to, done))
+		m.Move(from, to, n, b.moving(c, from, to, done))
 	}
 }
 
@@ -179,7 +181,22 @@ func (b *Broker) MoveMessages(c Caller, from, to string, ids []string, done func
 	case len(ids) > sealmq.MaxMoveIDs:
 		done(0, badArgument("more than "+strconv.Itoa(sealmq.MaxMoveIDs)+" message ids"))
 	default:
-		m.MoveMessages(from, to, ids, b.auditing(c, actMove, from+" "+to, done))
+		m.MoveMessages(from, to, ids, b.moving(c, from, to, done))
+	}
+}
+
+// moving is what is done after a move. Its error names the queue that is missing.
+func (b *Broker) moving(c Caller, from, to string, done func(moved int, err error)) func(int, error) {
+	from, to = strings.Clone(from), strings.Clone(to)
+	done = b.auditing(c, actMove, from+" "+to, done)
+	return func(n int, err error) {
+		missing := from
+		if errors.Is(err, sealmq.ErrNoQueue) {
+			if _, errFrom := b.engine.Queue(from); errFrom == nil {
+				missing = to
+			}
+		}
+		done(n, nameQueue(missing, err))
 	}
 }
 

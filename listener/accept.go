@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq/mtls"
@@ -101,7 +102,9 @@ func (c *conn) begin() {
 		c.server.metrics.refused[why].Inc()
 		c.logRefusal(why, err)
 		if why == refusedCrowd || why == refusedBanned {
+			c.raw.timeout = c.server.limits.HandshakeTimeout
 			c.sayWhy(err)
+			_ = c.tls.Close()
 		}
 		c.abort(closedByServer)
 		c.finish()
@@ -117,6 +120,8 @@ func (c *conn) logRefusal(why refusal, err error) {
 	switch why {
 	case refusedPlain:
 		level, passedOver = c.server.plain.level(time.Now())
+	case refusedNoCertificate:
+		level, passedOver = c.server.unnamed.level(time.Now())
 	case refusedCrowd:
 		level, passedOver = c.server.crowded.level(time.Now())
 	}
@@ -126,15 +131,14 @@ func (c *conn) logRefusal(why refusal, err error) {
 	c.log().Log(context.Background(), level, "connection refused", attrs...)
 }
 
-// sayWhy tells a peer whose identity is known why it is refused.
+// sayWhy tells a peer whose identity is known why it is refused, or why the connection ends.
 func (c *conn) sayWhy(err error) {
-	c.raw.timeout = c.server.limits.HandshakeTimeout
 	for _, p := range c.server.cfg.Protocols {
 		if len(p.Prefix) == 0 && p.Refusal != nil {
 			_, _ = c.tls.Write(p.Refusal(err))
 		}
 	}
-	_ = c.tls.Close()
+	_ = c.tls.CloseWrite()
 }
 
 // handshake ends with the peer's identity known, or with an error and the reason to
@@ -178,7 +182,7 @@ func (c *conn) handshake() (refusal, error) {
 	if err := c.raw.SetDeadline(time.Time{}); err != nil {
 		return refusedOther, err
 	}
-	c.raw.timeout = s.limits.WriteTimeout
+	c.raw.timeout, c.raw.stalled = s.limits.WriteTimeout, c.stall
 	why, err := c.identified(id, state.PeerCertificates[0])
 	if err == nil {
 		c.endWhenExpired(state)
@@ -188,6 +192,10 @@ func (c *conn) handshake() (refusal, error) {
 	}
 	return why, err
 }
+
+// noCertificate is how crypto/tls ends its error about a peer without a certificate, which has
+// no type.
+const noCertificate = "client didn't provide a certificate"
 
 // reasonOf sorts the errors of a handshake.
 func reasonOf(err error) refusal {
@@ -205,6 +213,8 @@ func reasonOf(err error) refusal {
 		return refusedRevoked
 	case errors.As(err, &cert), errors.As(err, &author):
 		return refusedCertificate
+	case strings.HasSuffix(err.Error(), noCertificate):
+		return refusedNoCertificate
 	}
 	return refusedOther
 }

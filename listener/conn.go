@@ -40,6 +40,7 @@ type conn struct {
 
 	bytesIn, bytesOut atomic.Uint64
 	hasPanicked       atomic.Bool
+	stalled           atomic.Bool // the peer took no bytes for too long
 
 	// mu is a leaf: nothing is called while it is held except Session.Drained and
 	// deadlines.
@@ -51,7 +52,7 @@ type conn struct {
 	writing  bool // there is a goroutine that writes
 	again    bool // it must ask the session once more before it ends
 	draining bool
-	over     bool        // the conversation is over: Session.Output said so
+	over     bool        // the conversation is over: Session.Output said so, or the peer has stalled
 	timer    *time.Timer // wakes when Session.Tick asked for it; nil until it does
 	why      closing     // not zero once the socket is closed
 	// stopExpiry stops the timer of the certificate's end; nil before the peer is known.

@@ -59,21 +59,50 @@ func (c *conn) hangUp() {
 	_ = c.tls.CloseWrite()
 }
 
-// lingerTime is how long a peer has to close its side after the session's last bytes.
-const lingerTime = 2 * time.Second
+// stall is called by the goroutine that writes when the peer took no bytes for too long. The
+// goroutine that reads now skips what the peer sends, so that a peer that sends everything
+// before it reads comes to reading, and finds the replies that waited and an error.
+func (c *conn) stall() {
+	c.stalled.Store(true)
+	c.mu.Lock()
+	c.over = true
+	session := c.session
+	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	if session != nil {
+		session.Close()
+	}
+}
+
+// lastWords is how long a peer that has stalled may take for what was written for it.
+const lastWords = 5 * time.Second
+
+// lingerTime is how long a peer has to close its side after the session's last bytes, and
+// maxSkipped is how much it may send meanwhile.
+const (
+	lingerTime = 2 * time.Second
+	maxSkipped = 64 << 20
+)
 
 // linger skips what the peer still sends. Closing a socket with unread bytes resets the
 // connection, and the peer might lose the last bytes.
 func (c *conn) linger() {
 	c.mu.Lock()
 	draining := c.draining
-	if !draining {
-		_ = c.raw.SetReadDeadline(time.Now().Add(lingerTime))
+	if patience := lingerTime; !draining {
+		if c.stalled.Load() {
+			patience = lastWords
+		}
+		_ = c.raw.SetReadDeadline(time.Now().Add(patience))
 	}
 	c.mu.Unlock()
-	for err := error(nil); err == nil && !draining; {
+	skipped := 0
+	for err := error(nil); err == nil && !draining && skipped < maxSkipped; {
+		n := 0
 		c.in.discard(c.in.n)
-		_, err = c.tls.Read(c.in.free())
+		n, err = c.tls.Read(c.in.free())
+		skipped += n
 	}
 }
 
@@ -100,6 +129,8 @@ func (c *conn) end(err error) closing {
 	c.mu.Lock()
 	if c.why == closedNot {
 		switch {
+		case c.stalled.Load():
+			c.why = closedWrite
 		case c.over:
 			c.why = closedBySession
 		case c.draining:

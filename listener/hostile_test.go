@@ -77,7 +77,7 @@ func TestHostileCertificates(t *testing.T) {
 		})
 	}
 	n.wantRefused("certificate", 3)
-	n.wantRefused("other", 1)
+	n.wantRefused("no_certificate", 1)
 	if n.server.Count() != 0 || metric(t, n.text, "sealmq_text_commands_total", "ping") != 0 {
 		t.Error("a stranger was let in")
 	}
@@ -329,11 +329,13 @@ func TestHostilePipelinerThatNeverReads(t *testing.T) {
 		c := n.connectPipe(pipes, n.ca.ClientTLS("a"))
 		ended := make(chan int)
 		go func() {
-			sent := 0
+			sent, began := 0, time.Now()
 			block := bytes.Repeat([]byte("nonsense\n"), 1000)
 			for {
 				m, err := c.Write(block)
-				sent += m
+				if time.Since(began) < listener.DefaultWriteTimeout {
+					sent += m // what comes later is skipped
+				}
 				if err != nil {
 					ended <- sent
 					return
@@ -344,6 +346,34 @@ func TestHostilePipelinerThatNeverReads(t *testing.T) {
 		if sent := <-ended; sent > 4<<20 {
 			t.Errorf("%d bytes of requests were taken", sent)
 		}
+		synctest.Wait()
+		if got := metric(t, n.counts, "sealmq_server_connections_closed_total", "write"); got != 1 {
+			t.Errorf("%v connections closed for not taking bytes", got)
+		}
+	})
+}
+
+// TestPipelinerThatReadsLate sends everything before it reads. It gets replies to what was
+// carried out, and then the reason why that is not all.
+func TestPipelinerThatReadsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, pipes := startPipes(t, nil)
+		c := n.connectPipe(pipes, n.ca.ClientTLS("a"))
+		c.send(strings.Repeat("ping\n", 1_000_000))
+		line := "Pong"
+		for pongs := 0; line == "Pong"; pongs++ {
+			var err error
+			if line, err = c.line(patience); err != nil {
+				t.Fatalf("after %d replies: %v", pongs, err)
+			}
+		}
+		if want := "Error: no bytes were taken for 1m0s, so this connection ends; read the replies while requests are sent"; line != want {
+			t.Errorf("the last line is %q, want %q", line, want)
+		}
+		if _, err := c.line(patience); err != io.EOF {
+			t.Errorf("then comes %v", err)
+		}
+		c.Close()
 		synctest.Wait()
 		if got := metric(t, n.counts, "sealmq_server_connections_closed_total", "write"); got != 1 {
 			t.Errorf("%v connections closed for not taking bytes", got)

@@ -16,20 +16,21 @@ import (
 type refusal uint8
 
 const (
-	refusedLimit       refusal = iota // too many connections
-	refusedHandshakes                 // too many handshakes at once
-	refusedTimeout                    // no complete handshake in time
-	refusedPlain                      // not TLS
-	refusedCertificate                // of another authority, expired
-	refusedRevoked                    // a revoked certificate
-	refusedIdentity                   // the certificate gives no clear identity
-	refusedCrowd                      // too many connections of one identity
-	refusedBanned                     // an administrator has banned the identity
-	refusedOther                      // any other failure, a missing certificate among them
+	refusedLimit         refusal = iota // too many connections
+	refusedHandshakes                   // too many handshakes at once
+	refusedTimeout                      // no complete handshake in time
+	refusedPlain                        // not TLS
+	refusedNoCertificate                // a peer without a certificate
+	refusedCertificate                  // of another authority, expired
+	refusedRevoked                      // a revoked certificate
+	refusedIdentity                     // the certificate gives no clear identity
+	refusedCrowd                        // too many connections of one identity
+	refusedBanned                       // an administrator has banned the identity
+	refusedOther                        // any other failure
 	refusals
 )
 
-var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "certificate", "revoked", "identity", "identity_limit", "banned", "other"}
+var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "no_certificate", "certificate", "revoked", "identity", "identity_limit", "banned", "other"}
 
 func (r refusal) String() string { return refusalNames[r] }
 
@@ -41,9 +42,9 @@ func (r refusal) level() slog.Level {
 	return slog.LevelDebug
 }
 
-// seldomEvery is how often a peer that does not speak TLS, or a connection over an
-// identity's limit, is logged at the information level, where its owner looks for the
-// reason why nothing works.
+// seldomEvery is how often a peer that does not speak TLS, one without a certificate, or a
+// connection over an identity's limit is logged at the information level, where its owner
+// looks for the reason why nothing works.
 const seldomEvery = time.Minute
 
 // seldom limits these lines.

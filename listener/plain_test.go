@@ -2,7 +2,9 @@ package listener_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -30,7 +32,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// A client that forgot TLS finds out why nothing works; a scanner does not fill the log.
+// A client that forgot TLS or its certificate finds out why nothing works; a scanner does not
+// fill the log.
 func TestPlainPeersAreLoggedSparingly(t *testing.T) {
 	log := &lockedBuffer{}
 	n := start(t, nil, func(cfg *listener.Config) {
@@ -46,7 +49,18 @@ func TestPlainPeersAreLoggedSparingly(t *testing.T) {
 		c.Close()
 	}
 	n.wantRefused("plain", 5)
-	if got := strings.Count(log.String(), "reason=plain"); got != 1 {
-		t.Errorf("%d lines:\n%s", got, log)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cfg := n.ca.ClientTLS("a")
+		cfg.Certificates, cfg.MaxVersion = nil, version
+		if c, err := tls.Dial("tcp", n.addr, cfg); err == nil {
+			_, _ = io.ReadAll(c)
+			c.Close()
+		}
+	}
+	n.wantRefused("no_certificate", 2)
+	for _, reason := range []string{"plain", "no_certificate"} {
+		if got := strings.Count(log.String(), "reason="+reason); got != 1 {
+			t.Errorf("%d lines for %s:\n%s", got, reason, log)
+		}
 	}
 }

@@ -98,6 +98,7 @@ type Server struct {
 	open    int // of conns, those whose identity is known
 	stopped bool
 	plain   seldom         // log lines about peers that do not speak TLS
+	unnamed seldom         // about peers without a certificate
 	crowded seldom         // and about identities that have too many connections
 	running sync.WaitGroup // goroutines of connections, and Serve
 }

@@ -1,8 +1,10 @@
 package listener
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"time"
 )
 
@@ -16,6 +18,9 @@ type socket struct {
 	timeout time.Duration
 	written time.Time
 	ending  bool
+	// stalled is called, if it is not nil, when the peer has taken no bytes for too long. The
+	// write then has lastWords more, because TLS cannot go on after a write that failed.
+	stalled func()
 	// slot is not nil while a handshake holds one. Reading returns it while it waits, so
 	// that a peer that stalls in the middle of its handshake delays no other.
 	slot chan struct{}
@@ -53,7 +58,17 @@ func (s *socket) Write(p []byte) (int, error) {
 			}
 		}
 	}
-	return s.Conn.Write(p)
+	n, err := s.Conn.Write(p)
+	if s.stalled == nil || s.ending || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	s.stalled()
+	s.stalled = nil
+	if err := s.SetWriteDeadline(time.Now().Add(lastWords)); err != nil {
+		return n, err
+	}
+	m, err := s.Conn.Write(p[n:])
+	return n + m, err
 }
 
 // SetWriteDeadline implements net.Conn. TLS calls it for its close_notify.

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -121,6 +122,9 @@ func (c *conn) write() {
 			} else {
 				c.pushLater()
 			}
+			if c.stalled.Load() {
+				c.complain()
+			}
 			if c.stopWriting() {
 				break
 			}
@@ -140,6 +144,11 @@ func (c *conn) write() {
 			break
 		}
 	}
+}
+
+// complain tells a peer that has begun to take bytes again why the connection ends.
+func (c *conn) complain() {
+	c.sayWhy(fmt.Errorf("no bytes were taken for %v, so this connection ends; read the replies while requests are sent", c.server.limits.WriteTimeout))
 }
 
 // tick lets the session look at the time, and wakes it when it asks for that.

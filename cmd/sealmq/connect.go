@@ -109,6 +109,9 @@ func (f *connectFlags) config() (client.Config, error) {
 		case f.as != ca.AdminName:
 			return client.Config{}, withHint(err, `issue the certificate with "sealmq cert issue %s", or %s`, f.as, name)
 		}
+		if cfg, cerr := clientConfig(f.cmd); cerr == nil && cfg.TLS.CA != "" {
+			return client.Config{}, withHint(err, "the configuration names other authorities, in tls.ca: name the broker's with --ca, and a certificate that it accepts with --cert and --cert-key")
+		}
 		return client.Config{}, withHint(err, `run "sealmq serve" or "sealmq init" to make it, or %s`, name)
 	}
 	if err != nil {

@@ -76,9 +76,9 @@ func TestCommandsOfThePages(t *testing.T) {
 		}
 		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
 			t.Parallel()
-			if strings.Contains(script.String(), "openssl ") {
-				if _, err := exec.LookPath("openssl"); err != nil {
-					t.Skip("openssl is not installed")
+			for _, needed := range []string{"openssl", "socat"} {
+				if strings.Contains(script.String(), needed+" ") {
+					program(t, needed, "")
 				}
 			}
 			out, err := paste(t, "set -exo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n"+script.String())
@@ -101,16 +101,21 @@ func paste(t *testing.T, commands string) (output []byte, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTimeout)
 	defer cancel()
+	// The usual ports may be taken on the machine of a test.
+	addr := freeAddr(t)
+	commands = strings.NewReplacer("localhost:5672", strings.Replace(addr, "127.0.0.1", "localhost", 1),
+		":5671", portOf(freeAddr(t)), ":5670", portOf(freeAddr(t))).Replace(commands)
 	shell := exec.CommandContext(ctx, "bash", "-c", patient.Replace(commands))
 	shell.WaitDelay = time.Second // a broker that is left would keep the output open
 	shell.Dir = diskFolder(t)
 	shell.Env = append(os.Environ(),
 		"PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"),
-		// The usual ports may be taken on the machine of a test.
-		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+freeAddr(t), "SEALMQ_METRICS_ADDR=off",
+		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+addr, "SEALMQ_METRICS_ADDR=off",
 		"SEALMQ_PROXY_ADDR="+freeAddr(t), "SEALMQ_MAIN_ADDR="+freeAddr(t), "SEALMQ_WORKER_ADDR=off")
 	return shell.CombinedOutput()
 }
+
+func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':'):] }
 
 // TestCommandsOfThePagesAreRun: every command that a reader would paste is in a block that a
 // test runs.

@@ -87,6 +87,11 @@ func newQueueDeclareCmd() *cobra.Command {
 				sealed[i] = string(seal.HPKEHybrid) + "," + string(seal.HPKEX25519)
 			}
 		}
+		for _, flag := range []string{"delivery-limit", "ack-timeout", "prefetch", "max-line-bytes"} {
+			if f := a.cmd.Flag(flag); f.Changed && (f.Value.String() == "0" || f.Value.String() == "0s") {
+				return usagef("--%s is 0, and it cannot be switched off; leave it out for the default", flag)
+			}
+		}
 		o.Sealed = sealmq.SealedSuites(strings.FieldsFunc(strings.Join(sealed, ","), func(r rune) bool { return r == ',' })...)
 		if o == (sealmq.QueueOptions{}) {
 			options = nil // accepts any existing queue

@@ -134,6 +134,9 @@ func (s *Session) setPrefetch(v Verb, args []byte) {
 	if n > 0 {
 		s.prefetch = n
 	}
+	if n == 1 {
+		s.delivery.several.Store(false)
+	}
 	if c := s.delivery.consumer.Load(); c != nil {
 		s.flush()
 		credit := n

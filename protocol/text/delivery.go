@@ -30,10 +30,15 @@ type delivery struct {
 	ready atomic.Bool
 	// ending says that there is something in ended.
 	ending atomic.Bool
+	// several says that the peer has held several deliveries at once. Until then a confirm
+	// leaves before the push that it makes room for. CipherMQ v1.4.0's receiver needs that: it
+	// drops what is pushed while it waits for a confirm. With a credit of one it stays so, and
+	// with more a push may wait for one sync, once.
+	several atomic.Bool
 
 	// pushMu is held while messages are taken, so that holds cannot change meanwhile. holds
-	// counts the consumes whose reply is not printed yet: nothing may be pushed before that
-	// (specification R21).
+	// counts the commands whose reply must be printed before anything may be pushed: consumes
+	// (specification R21), and acks of a peer that has never held several deliveries.
 	pushMu   sync.Mutex
 	holds    int
 	consumer atomic.Pointer[broker.Consumer]
@@ -86,6 +91,7 @@ func (d *delivery) resumePushes() {
 	d.pushMu.Lock()
 	defer d.pushMu.Unlock()
 	d.holds--
+	d.ready.Store(true)
 }
 
 func (d *delivery) close() {
@@ -264,6 +270,9 @@ func (s *Session) appendPushes(dst []byte, budget int) []byte {
 	list, err := c.Take((*pooled)[:0], most, budget)
 	if err != nil {
 		s.peer.Log.Error("messages cannot be taken", "err", err)
+	}
+	if !d.several.Load() && c.Unacked() > 1 {
+		d.several.Store(true)
 	}
 	taken := 0
 	for i := range list {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/keydir/keylog"
@@ -19,6 +20,10 @@ import (
 
 func (s *Session) putKeyEntry(v Verb, args []byte) {
 	suite, encoded := cut(args)
+	if !isSuite(string(suite)) {
+		s.badArgument(v, "there is no suite '"+string(suite)+"', only "+suiteNames)
+		return
+	}
 	entry, ok := decodeAtMost(encoded, seal.MaxKeyEntryBytes)
 	if !ok {
 		s.badArgument(v, "the key entry is not the base64 form of at most "+strconv.Itoa(seal.MaxKeyEntryBytes)+" bytes")
@@ -51,7 +56,7 @@ func (s *Session) resetKey(v Verb, args []byte) {
 func (s *Session) findReset(v Verb, args []byte) {
 	client, slot := nameAndSlot(args, isSlot)
 	if slot == "" {
-		s.missing(v)
+		s.badArgument(v, "the last word is neither "+keylog.Unproven+" nor a suite: "+suiteNames)
 		return
 	}
 	found, err := s.cfg.Broker.Keys().FindReset(s.caller.Identity, client, slot)
@@ -69,6 +74,15 @@ func nameAndSlot(args []byte, slots func(string) bool) (client, slot string) {
 func isSuite(name string) bool {
 	return slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(name))
 }
+
+// suiteNames is the list of suites for an error.
+var suiteNames = func() string {
+	var names []string
+	for _, suite := range seal.Suites(ciphermq.Suites{}) {
+		names = append(names, string(suite))
+	}
+	return strings.Join(names, ", ")
+}()
 
 // isSlot knows the word for a bare key too.
 func isSlot(name string) bool { return name == keylog.Unproven || isSuite(name) }

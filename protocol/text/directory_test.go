@@ -172,7 +172,6 @@ func TestKeyDirectoryCommandsAreRefused(t *testing.T) {
 		{"reset_key alice", "Error: not allowed to reset the key of 'alice'"},
 		{"find_reset", "Missing parameters"},
 		{"find_reset alice", "Missing parameters"},
-		{"find_reset alice nonsense", "Missing parameters"},
 		{"find_reset Lab 1 " + hybrid, "Error: no key of 'Lab 1' for " + hybrid + " was reset"},
 	} {
 		alice.do(tc[0], tc[1])
@@ -211,7 +210,8 @@ func TestChainCommands(t *testing.T) {
 	for _, line := range []string{"put_chain ?", "put_chain " + strings.Repeat("A", 30_000)} {
 		bob.do(line, "Error: the certificates are not the base64 form of at most 16384 bytes")
 	}
-	for _, line := range []string{"find_chain", "find_chain 00", "find_chain " + hash + "00", "find_chain " + strings.Repeat("x", 64)} {
+	bob.do("find_chain", "Missing parameters")
+	for _, line := range []string{"find_chain 00", "find_chain " + hash + "00", "find_chain " + strings.Repeat("x", 64)} {
 		bob.do(line, "Error: the hash is not 64 hexadecimal digits")
 	}
 }

@@ -57,7 +57,7 @@ type group struct {
 	ends          []int     // publishing only: where the reply to each message ends in text
 	batch         bool      // a publish_batch: one TLS record if it fits, and suffixes in errors
 	coded         bool      // error lines have codes
-	resumesPushes bool      // a consume: pushes wait until this reply is printed
+	resumesPushes bool      // a consume, or see delivery.several: pushes wait until this reply is printed
 	resolved      bool      // under pipeline.mu
 
 	// The callbacks are made once in the life of a group, because a method value allocates.
@@ -152,6 +152,10 @@ func (s *Session) flush() {
 		s.enqueue(g, false)
 		s.cfg.Broker.Publish(s.caller, r.publishes, g.onPublish)
 	case g.kind == settling && r != nil && len(r.settlements) > 0:
+		if !s.delivery.several.Load() {
+			s.delivery.holdPushes()
+			g.resumesPushes = true
+		}
 		s.enqueue(g, false)
 		// There is a consumer, or there would be nothing to settle.
 		s.delivery.consumer.Load().Settle(r.settlements, g.onSettle)

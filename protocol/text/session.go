@@ -198,7 +198,7 @@ func (s *Session) longLine() {
 }
 
 // command carries out one command. Each queues exactly one reply (publish_batch: one
-// per element), at once or when the broker has answered.
+// per element; heartbeat: none), at once or when the broker has answered.
 func (s *Session) command(c Command) {
 	switch c.Verb {
 	case Publish: // these two are the hot path: they check their arguments themselves
@@ -219,6 +219,10 @@ func (s *Session) command(c Command) {
 }
 
 func (s *Session) ping(v Verb, _ []byte) { s.succeed(v, "") }
+
+// heartbeat has no reply. The receiver of CipherMQ's demo sends it between its requests, and
+// would take a reply for that to the next request.
+func (s *Session) heartbeat(Verb, []byte) {}
 
 // missing answers a command that lacks an argument.
 func (s *Session) missing(v Verb) {

@@ -350,7 +350,7 @@ func TestAddedCommands(t *testing.T) {
 		{`declare_queue q {"max_messages":1,"ttl":"1h"}`, "Queue declared"},
 		{"declare_queue q", "Queue declared"},
 		{`declare_queue r {"max_mesages":1}`, `Error: unknown queue option "max_mesages"`},
-		{"declare_queue r s", "Error: queue contains white space or a control character"},
+		{"declare_queue r s", "Error: what follows the queue is not a JSON object of options, and a name has no spaces"},
 		{"bind q t a.*", "Queue bound"},
 		{"publish t a.b " + message("1"), "ACK 1"},
 		{"publish t b.a " + message("1"), "Error: No queues bound to exchange 't' with routing key 'b.a'"},
@@ -441,7 +441,7 @@ func TestOthersConnectionsAreHidden(t *testing.T) {
 
 func TestIDsThatNoMessageCanHave(t *testing.T) {
 	c := newNode(t).client(t, "a")
-	c.do("ack two words", "ACK_CONFIRMED two words")
+	c.do("ack two words", "Error: ack takes one message id, and nothing after it")
 	for _, id := range []string{"\xff", "a\rb", "\x1b[2J", strings.Repeat("x", 256)} {
 		if got := c.ask("ack " + id); !strings.HasPrefix(got, "Error: ") {
 			t.Errorf("%q is echoed: %q", id, got)

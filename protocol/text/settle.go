@@ -1,6 +1,7 @@
 package text
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -74,14 +75,19 @@ func (s *Session) settle(v Verb, id []byte, like engine.Settlement) {
 		s.delivery.ready.Store(true)
 		s.answered = true // wakes at the end of the input
 	}
-	if !found && v == Extend {
-		s.answerError(v, sealmq.ErrNotHeld)
-		return
-	}
-	if !found && (len(id) > sealmq.MaxNameBytes || !oneLine(alias(id))) {
-		// No message can have this id. It is not echoed, so that every reply is text.
-		s.badArgument(v, "the message id is too long or not one line of text")
-		return
+	if !found {
+		switch {
+		case bytes.IndexByte(id, ' ') >= 0:
+			s.badArgument(v, s.table[v].word+" takes one message id, and nothing after it")
+			return
+		case v == Extend:
+			s.answerError(v, sealmq.ErrNotHeld)
+			return
+		case len(id) > sealmq.MaxNameBytes || !oneLine(alias(id)):
+			// No message can have this id. It is not echoed, so that every reply is text.
+			s.badArgument(v, "the message id is too long or not one line of text")
+			return
+		}
 	}
 	g.text = append(append(append(g.text, s.table[v].reply...), id...), '\n')
 	g.count++

@@ -214,3 +214,38 @@ func TestResendsAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestConfirmLeavesBeforeThePushThatItMakesRoomFor: CipherMQ v1.4.0's receiver drops what is
+// pushed while it waits for a confirm. With more credit a push does not wait for one.
+func TestConfirmLeavesBeforeThePushThatItMakesRoomFor(t *testing.T) {
+	n, disk := newSlowNode(t)
+	n.bound(t)
+	p := n.client(t, "p")
+	for _, id := range []string{"1", "2", "3", "4", "5"} {
+		p.send(publish(id))
+		disk.sync()
+		p.want("ACK " + id)
+	}
+	c := n.client(t, "a")
+	c.do("prefetch 1", "Prefetch 1")
+	c.do("consume q", "Subscribed to queue")
+	c.next()
+	for _, settle := range []struct{ line, reply string }{{"ack 1", "ACK_CONFIRMED 1"}, {"nack 2 delay 1h", "NACK_CONFIRMED 2"}} {
+		c.send(settle.line)
+		if out := output(c.session, nil); len(out) > 0 {
+			t.Fatalf("%q left before the disk answered", out)
+		}
+		disk.sync()
+		c.want(settle.reply)
+		if got := c.next(); !strings.HasPrefix(got, "Message: ") {
+			t.Fatalf("received %q, want the next message", got)
+		}
+	}
+	c.do("prefetch 2", "Prefetch 2")
+	c.want(push("4"))
+	c.send("ack 3")
+	p.send(publish("6")) // the model does not wake a session for what it settled itself
+	c.want(push("5"))
+	disk.sync()
+	c.want("ACK_CONFIRMED 3")
+}

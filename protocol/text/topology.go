@@ -15,15 +15,16 @@ func (s *Session) declareQueue(v Verb, args []byte) {
 	var options *sealmq.QueueOptions
 	switch {
 	case len(rest) == 0:
-	case rest[0] == '{':
+	case rest[0] != '{':
+		s.badArgument(v, "what follows the queue is not a JSON object of options, and a name has no spaces")
+		return
+	default:
 		o, err := sealmq.ParseQueueOptions(rest)
 		if err != nil {
 			s.answerError(v, err)
 			return
 		}
 		options = &o
-	default:
-		name = args // a name with a space in it, which the broker refuses
 	}
 	s.ask(v, func(g *group) {
 		s.cfg.Broker.DeclareQueue(s.caller, string(name), options, g.finish)

@@ -56,6 +56,7 @@ const (
 	Watch
 	Bindings
 	Status
+	Heartbeat
 
 	verbs // number of verbs
 )
@@ -139,7 +140,7 @@ var table = [verbs]row{
 	KeyLog:          {"key_log", "[<from> [<n>]]", inOrder, 0, "", "Key log: ", (*Session).keyLog},
 	KeyProof:        {"key_proof", "<from> <to>", inOrder, 2, missingParameters, "Key proof: ", (*Session).keyProof},
 	PutChain:        {"put_chain", "<base64>", 0, 1, missingParameters, "Chain stored ", (*Session).putChain},
-	FindChain:       {"find_chain", "<sha256>", inOrder, 0, "", "Chain: ", (*Session).findChain},
+	FindChain:       {"find_chain", "<sha256>", inOrder, 1, missingParameters, "Chain: ", (*Session).findChain},
 	Release:         {"release", "<id> [delay <duration>]", 0, 1, missingMessageID, "RELEASE_CONFIRMED ", (*Session).nack},
 	Extend:          {"extend", "<id>", 0, 1, missingMessageID, "EXTEND_CONFIRMED ", (*Session).extend},
 	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
@@ -148,6 +149,7 @@ var table = [verbs]row{
 	Watch:           {"watch", "<exchange> <key>", 0, 2, missingParameters, "Watching", (*Session).watch},
 	Bindings:        {"bindings", "[<queue>]", inOrder, 0, "", "Bindings: ", (*Session).bindings},
 	Status:          {"status", "", inOrder, 0, "", "Status: ", (*Session).status},
+	Heartbeat:       {"heartbeat", "", 0, 0, "", "", (*Session).heartbeat},
 	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
 }
 
