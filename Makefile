@@ -13,7 +13,7 @@ BENCHFLAGS  ?= --publishers 4 --consumers 4 --duration 5s
 # The product has no cgo. The race detector alone turns it on again.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test bench check fmt vet staticcheck vuln lint-certs cross race fuzz crash mutation
+.PHONY: help build man demo test bench check fmt vet staticcheck vuln lint-certs cross race fuzz crash mutation
 
 help: ## list the targets
 	@echo "SealMQ. Targets:"; echo
@@ -22,6 +22,9 @@ help: ## list the targets
 
 build: ## build bin/sealmq
 	$(GO) build -trimpath -o bin/sealmq ./cmd/sealmq
+
+man: build ## write manual pages into bin/man1
+	./bin/sealmq man bin/man1
 
 demo: build ## sealed letters through a broker, and messages over HTTPS to the database, with crashes on the way
 	./bin/sealmq demo $(if $(ONCE),--once)

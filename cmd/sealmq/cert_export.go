@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 	"software.sslmate.com/src/go-pkcs12"
@@ -132,7 +131,7 @@ A name that is revoked as a whole is in it with the certificates that are on rec
 		l := crl.List
 		return a.facts(nil, result{"file": crl.File, "number": l.Number, "issuer": l.Issuer.String(), "this_update": l.ThisUpdate, "next_update": l.NextUpdate,
 			"entries": len(l.RevokedCertificateEntries), "pem": string(crl.PEM)},
-			"file", crl.File, "number", l.Number.String(), "issuer", l.Issuer.String(), "made", l.ThisUpdate.Local().Format(time.DateTime),
-			"next", l.NextUpdate.Local().Format(time.DateTime), "revoked", plural(len(l.RevokedCertificateEntries), "certificate"))
+			"file", crl.File, "number", l.Number.String(), "issuer", l.Issuer.String(), "made", stampText(l.ThisUpdate),
+			"next", stampText(l.NextUpdate), "revoked", plural(len(l.RevokedCertificateEntries), "certificate"))
 	})
 }

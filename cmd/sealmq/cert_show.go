@@ -114,7 +114,7 @@ func printCertificates(w io.Writer, infos []certInfo) error {
 				fmt.Fprintf(tw, "%s\t%s\n", name, printable(value))
 			}
 		}
-		until := c.NotAfter.Local().Format(time.DateTime)
+		until := stampText(c.NotAfter)
 		if c.Expired {
 			until += " (expired)"
 		}
@@ -128,7 +128,7 @@ func printCertificates(w io.Writer, infos []certInfo) error {
 		line("hosts", strings.Join(c.Hosts, ", "))
 		line("issuer", c.Issuer)
 		line("serial", c.Serial)
-		line("from", c.NotBefore.Local().Format(time.DateTime))
+		line("from", stampText(c.NotBefore))
 		line("until", until)
 		line("key", c.Key)
 		line("signature", c.Signature)

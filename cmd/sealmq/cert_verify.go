@@ -102,7 +102,7 @@ func verifyCertificate(cfg Config, certs []*x509.Certificate, now time.Time) ([]
 	case left < 0:
 		err = fmt.Errorf("it expired on %s", day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
-		err = fmt.Errorf("it is valid from %s", leaf.NotBefore.Local().Format(time.DateTime))
+		err = fmt.Errorf("it is valid from %s", stampText(leaf.NotBefore))
 	default:
 		err = nil
 	}

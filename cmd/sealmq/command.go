@@ -83,6 +83,9 @@ func (a call) notes(lines []string) {
 }
 
 func notef(cmd *cobra.Command, format string, args ...any) {
+	if isQuiet(cmd) {
+		return
+	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s\n", oneLine(fmt.Sprintf(format, args...)))
 }
 
@@ -94,6 +97,9 @@ type result map[string]any
 func (a call) report(err error, v any, format string, args ...any) error {
 	if err != nil || a.asJSON {
 		return a.json(err, v)
+	}
+	if isQuiet(a.cmd) {
+		return nil
 	}
 	_, err = fmt.Fprintf(a.out, format+"\n", args...)
 	return err

@@ -124,7 +124,7 @@ func (f *connectFlags) config() (client.Config, error) {
 	if err != nil {
 		return client.Config{}, err
 	}
-	return client.Config{Addr: addr, TLS: conf, Name: name, Log: slog.New(&noteHandler{w: f.cmd.ErrOrStderr()})}, nil
+	return client.Config{Addr: addr, TLS: conf, Name: name, Log: slog.New(newNoteHandler(f.cmd))}, nil
 }
 
 // checkDates refuses a certificate that is not valid now, and says how to renew it.
@@ -147,7 +147,7 @@ func checkOwnCertificate(path string, now time.Time) error {
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("certificate %s expired on %s", path, day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
-		return fmt.Errorf("certificate %s is not valid before %s", path, leaf.NotBefore.Local().Format(time.DateTime))
+		return fmt.Errorf("certificate %s is not valid before %s", path, stampText(leaf.NotBefore))
 	}
 	return nil
 }
@@ -277,14 +277,21 @@ func explain(err error) error {
 
 // noteHandler prints log records as notes for the person at the terminal.
 type noteHandler struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer
+	least slog.Level
 }
 
-// Enabled drops debug records.
-func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= slog.LevelInfo
+func newNoteHandler(cmd *cobra.Command) *noteHandler {
+	h := &noteHandler{w: cmd.ErrOrStderr()}
+	if isQuiet(cmd) {
+		h.least = slog.LevelWarn
+	}
+	return h
 }
+
+// Enabled drops debug records, and with --quiet all but warnings and errors.
+func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.least }
 
 // Handle prints one line.
 func (h *noteHandler) Handle(_ context.Context, r slog.Record) error {

@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -88,6 +90,9 @@ func printSetup(w io.Writer, res *ca.Result) error {
 	if res.CopyErr != nil {
 		fmt.Fprintf(w, "warning  the revocations have no copy beside the data folder: %v\n", res.CopyErr)
 	}
+	if err := printExpired(w, p.Dir); err != nil {
+		return err
+	}
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "root\t%s\tuntil %s\n", p.Root, day(res.Authority.Root().NotAfter))
@@ -104,6 +109,23 @@ func printSetup(w io.Writer, res *ca.Result) error {
 		fmt.Fprintln(tw)
 	}
 	return tw.Flush()
+}
+
+// printExpired names the certificates of clients that are not valid any more.
+func printExpired(w io.Writer, dir string) error {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(ca.In(dir).CA), "*.crt"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		cert, err := firstCertificate(file)
+		if err != nil || time.Now().Before(cert.NotAfter) {
+			continue // what cannot be read is no certificate of ours
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".crt")
+		fmt.Fprintf(w, "expired  %s on %s; renew it with \"sealmq cert issue %s --replace\"\n", file, day(cert.NotAfter), shellWord(name))
+	}
+	return nil
 }
 
 func day(t time.Time) string { return t.Local().Format(time.DateOnly) }

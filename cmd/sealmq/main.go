@@ -73,10 +73,10 @@ func printError(w io.Writer, err error) {
 		err = errors.New("interrupted")
 	}
 	for _, e := range flatten(err) {
-		fmt.Fprintf(w, "sealmq: error: %s\n", oneLine(e.Error()))
+		fmt.Fprintf(w, "%s %s\n", colour(w, red, "sealmq: error:"), oneLine(e.Error()))
 	}
 	if hint := hintFor(err); hint != "" {
-		fmt.Fprintf(w, "sealmq: hint: %s\n", oneLine(hint))
+		fmt.Fprintf(w, "%s %s\n", colour(w, cyan, "sealmq: hint:"), oneLine(hint))
 	}
 }
 

@@ -3,12 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 const (
@@ -22,11 +20,12 @@ const (
 // a terminal, it shows how many messages are done with, in the sense of what.
 func withProgress(cmd *cobra.Command, what string, messages func() uint64, task func() error) error {
 	defer tuneGC(gcMinPercent)()
-	w, ok := cmd.ErrOrStderr().(*os.File)
-	if !ok || !term.IsTerminal(int(w.Fd())) {
+	w := cmd.ErrOrStderr()
+	if !onTerminal(w) || isQuiet(cmd) {
 		return task()
 	}
 	began, stop := time.Now(), make(chan struct{})
+	p := pace{{at: began}}
 	var shown sync.WaitGroup
 	shown.Go(func() {
 		tick := time.NewTicker(progressEvery)
@@ -37,9 +36,9 @@ func withProgress(cmd *cobra.Command, what string, messages func() uint64, task 
 				io.WriteString(w, clearLine)
 				return
 			case now := <-tick.C:
-				if took := now.Sub(began); took >= progressAfter {
-					n := messages()
-					fmt.Fprintf(w, "%s%s %s, %.0f/s", clearLine, plural(n, "message"), what, float64(n)/took.Seconds())
+				n := messages()
+				if rate := p.add(now, n); now.Sub(began) >= progressAfter {
+					fmt.Fprintf(w, "%s%s %s, %.0f/s", clearLine, plural(n, "message"), what, rate)
 				}
 			}
 		}
@@ -47,4 +46,27 @@ func withProgress(cmd *cobra.Command, what string, messages func() uint64, task 
 	defer shown.Wait()
 	defer close(stop)
 	return task()
+}
+
+// pace has the counts of the last seconds, so that the rate follows the work and does not jump
+// with every batch.
+type pace []struct {
+	at time.Time
+	n  uint64
+}
+
+// paceTime is how far back it goes.
+const paceTime = 5 * time.Second
+
+// add returns the rate a second.
+func (p *pace) add(at time.Time, n uint64) float64 {
+	*p = append(*p, struct {
+		at time.Time
+		n  uint64
+	}{at, n})
+	for len(*p) > 2 && at.Sub((*p)[1].at) >= paceTime {
+		*p = (*p)[1:]
+	}
+	first := (*p)[0]
+	return float64(n-min(n, first.n)) / max(at.Sub(first.at), time.Millisecond).Seconds()
 }

@@ -130,7 +130,7 @@ func oneQueue(cmd *cobra.Command, args []string) error {
 
 func newQueuePurgeCmd() *cobra.Command {
 	cmd := connected(&cobra.Command{Use: "purge QUEUE", Short: "Remove all waiting messages of a queue"}, func(a call) error {
-		if err := a.confirmQueue("all %s that wait in %s will be removed"); err != nil {
+		if err := a.confirmQueue("%s will be removed from %s"); err != nil {
 			return err
 		}
 		n, err := a.client.PurgeQueue(a.ctx, a.args[0])

@@ -139,7 +139,7 @@ func (f *receiveFlags) run(a call) (err error) {
 	if err != nil {
 		return explain(err)
 	}
-	run := receiver.Config{Source: r, File: out.file, Count: f.count, Idle: f.idle}
+	run := receiver.Config{Source: r, File: out.file, Count: f.count, Idle: f.idle, Kept: a.showKept()}
 	if f.exec != "" {
 		run.Do, run.Failed = f.command(a, queue), func(m *receive.Received, err error, again time.Duration) {
 			a.note("the command failed for message %s (%v); it will be delivered again in %v", m.ID, err, again)
@@ -207,7 +207,7 @@ func (f *receiveFlags) trust(a call, cfg *receive.Config) error {
 	if cfg.Verifier, err = trust.ReadVerifier(files.CA); err != nil {
 		return err
 	}
-	cfg.Log = slog.New(&noteHandler{w: a.cmd.ErrOrStderr()})
+	cfg.Log = slog.New(newNoteHandler(a.cmd))
 	if cfg.Directory, err = f.directory.openIf(a.client, f.directory.pins != ""); err != nil {
 		return err
 	}

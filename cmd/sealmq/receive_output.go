@@ -136,3 +136,39 @@ func variables(queue string, m *receive.Received) []string {
 	}
 	return append(list, "SEALMQ_MSG_EXCHANGE="+exchange, "SEALMQ_MSG_KEY="+key)
 }
+
+// shownAtOnce is how many messages of one write are shown.
+const shownAtOnce = 10
+
+// showKept returns what shows the person at the terminal which messages are in the file now;
+// nil if nobody is there.
+func (a call) showKept() func([]receive.Received) {
+	w := a.cmd.ErrOrStderr()
+	if !onTerminal(a.out) || !onTerminal(w) || a.asJSON || isQuiet(a.cmd) {
+		return nil
+	}
+	return func(list []receive.Received) {
+		for i := range list[:min(len(list), shownAtOnce)] {
+			m := &list[i]
+			from := "not proven"
+			if m.Proven() {
+				from = m.Sender.ID
+			}
+			fmt.Fprintf(w, "%s%s  %s\n", clearLine, colour(w, bold, printable(from)), cutLine(string(m.Text)))
+		}
+		if more := len(list) - shownAtOnce; more > 0 {
+			fmt.Fprintf(w, "%s… and %s more\n", clearLine, plural(more, "message"))
+		}
+	}
+}
+
+// shownChars is how much of a text is shown on its line.
+const shownChars = 100
+
+func cutLine(text string) string {
+	chars := []rune(oneLine(text[:min(len(text), 4*shownChars)]))
+	if len(chars) > shownChars {
+		return string(chars[:shownChars]) + "…"
+	}
+	return string(chars)
+}

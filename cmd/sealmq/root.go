@@ -14,16 +14,19 @@ func newRootCmd() *cobra.Command {
 HTTPS and stores them encrypted. It confirms a message when it is on stable storage, and delivers it
 until it is acknowledged.
 
-Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
-		Version:           buildVersion().String(),
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".
+
+The exit status is 0 if a command did what it was asked to do, 1 if it failed or was interrupted, and 2 if the
+command line is wrong.`,
+		Version:       buildVersion().String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	configFlag(root.PersistentFlags(), "data", "data", "data `folder` (SEALMQ_DATA)")
 	root.PersistentFlags().String("config", "", "configuration `file` (SEALMQ_CONFIG); sealmq.yaml in the current folder if there is one")
 
+	addQuietFlag(root)
 	for _, g := range groups() {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, c := range g.commands {
@@ -31,7 +34,12 @@ Start with "sealmq demo", or with "sealmq serve" and "sealmq send --help".`,
 			root.AddCommand(c)
 		}
 	}
+	root.SetHelpCommand(newHelpCmd())
+	root.InitDefaultCompletionCmd()
+	root.SetHelpCommandGroupID(aboutGroup)
+	root.SetCompletionCommandGroupID(aboutGroup)
 	strictArgs(root)
+	completeAll(root)
 	return root
 }
 
@@ -41,13 +49,15 @@ type commandGroup struct {
 	commands []*cobra.Command
 }
 
+const aboutGroup = "Measure and check:"
+
 // groups are all commands.
 func groups() []commandGroup {
 	return []commandGroup{
 		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
 		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newPubCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubCmd(), newSubmitCmd()}},
 		{"Administer:", []*cobra.Command{newAPIKeyCmd(), newBindCmd(), newBindingCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newMessageCmd(), newQueueCmd(), newStatsCmd(), newStatusCmd(), newUnbindCmd()}},
-		{"Measure and check:", []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newVersionCmd()}},
+		{aboutGroup, []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newManCmd(), newVersionCmd()}},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/journal"
@@ -32,6 +33,9 @@ func (n *node) openStore() error {
 		return storeHint(err)
 	}
 	n.engine = e
+	if name, inMemory, err := bench.FileSystem(storeFolder(n.cfg.Data)); err == nil && inMemory {
+		n.log.Warn("the data folder is in memory: all messages are gone when the machine stops; name another folder with --data", "file_system", name, "data", n.cfg.Data)
+	}
 	queues, err := e.Queues()
 	if err != nil {
 		return err

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq/internal/clock"
 )
@@ -101,7 +99,7 @@ func (a call) repeat(run func(a call) error) error {
 		return usage(errors.Join(err, errors.New("--watch must be at least 100ms")), "for example --watch=2s")
 	}
 	before := ""
-	if f, ok := a.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !a.asJSON {
+	if onTerminal(a.out) && !a.asJSON {
 		before = "\x1b[H\x1b[2J"
 	}
 	out := a.out

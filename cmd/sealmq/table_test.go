@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 )
 
 func TestTable(t *testing.T) {
@@ -77,5 +81,45 @@ func TestTextsForPeople(t *testing.T) {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+func TestExpiredCertificatesAreNamed(t *testing.T) {
+	authority := testca.New(t)
+	dir := t.TempDir()
+	certs := filepath.Dir(ca.In(dir).CA)
+	if err := os.Mkdir(certs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	testca.WriteFile(t, filepath.Join(certs, "README.crt"), []byte("no certificate"))
+	for name, left := range map[string]time.Duration{"alice": -time.Hour, "bob": time.Hour} {
+		template := authority.Template(name, sealmq.RoleClient)
+		template.NotBefore, template.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(left)
+		testca.WriteLeaf(t, certs, name, authority.Issue(template))
+	}
+	var out strings.Builder
+	if err := printExpired(&out, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `alice.crt on `) || !strings.HasSuffix(got, "renew it with \"sealmq cert issue alice --replace\"\n") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestPaceFollowsTheLastSeconds(t *testing.T) {
+	at := time.Unix(0, 0)
+	var p pace
+	rate := 0.0
+	for i := range uint64(100) { // 10 s with 1000 a second
+		rate = p.add(at.Add(time.Duration(i)*100*time.Millisecond), i*100)
+	}
+	if rate < 990 || rate > 1010 {
+		t.Errorf("%.0f a second, want 1000", rate)
+	}
+	for i := range uint64(60) { // and 6 s with nothing
+		rate = p.add(at.Add(10*time.Second+time.Duration(i)*100*time.Millisecond), 9900)
+	}
+	if rate > 1 {
+		t.Errorf("%.0f a second after a long pause, want 0", rate)
 	}
 }

@@ -40,6 +40,8 @@ type Config struct {
 	// Failed is called with each error of Do, and with the pause before the message is
 	// delivered again.
 	Failed func(m *receive.Received, err error, again time.Duration)
+	// Kept is called with messages that are in File; nil is allowed.
+	Kept func(list []receive.Received)
 	// Count ends Run after this many new messages; 0 is no limit.
 	Count int
 	// Idle ends Run when no message has come for this long; 0 is no limit.
@@ -166,7 +168,11 @@ func (r *Receiver) keep(list []receive.Received) error {
 	if err := r.cfg.File.Commit(); err != nil {
 		return err
 	}
-	return r.commit(receive.Output{Length: r.cfg.File.Size(), Messages: uint64(r.cfg.File.Len())}, bytes, list...)
+	err := r.commit(receive.Output{Length: r.cfg.File.Size(), Messages: uint64(r.cfg.File.Len())}, bytes, list...)
+	if err == nil && r.cfg.Kept != nil {
+		r.cfg.Kept(list)
+	}
+	return err
 }
 
 func (r *Receiver) commit(output receive.Output, bytes int, list ...receive.Received) error {

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/client"
+)
+
+// completionTimeout bounds how long a shell waits for names from the broker.
+const completionTimeout = 2 * time.Second
+
+type completer = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective)
+
+// completeAll gives all commands what a shell completes: names of queues and exchanges from
+// the broker, certificates from the data folder, and the values of flags that have few.
+func completeAll(root *cobra.Command) {
+	flags := map[string]completer{
+		"as":       certificateNames,
+		"queue":    brokerNames(queueName),
+		"exchange": brokerNames(exchangeName),
+		"kind":     values("direct", "fanout", "topic"),
+		"suite":    values(strings.Fields(strings.ReplaceAll(suiteNames(), ",", " "))...),
+		"sealed":   values(sealedDefault),
+		"key-type": values(string(ca.ECDSA), string(ca.RSA)),
+	}
+	for _, c := range root.Commands() {
+		completeAll(c)
+	}
+	for name, f := range flags {
+		if root.LocalNonPersistentFlags().Lookup(name) != nil {
+			_ = root.RegisterFlagCompletionFunc(name, f)
+		}
+	}
+	if root.Runnable() && root.ValidArgsFunction == nil && len(root.ValidArgs) == 0 {
+		root.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			if kind := argumentKind(cmd.Use, len(args)); kind == queueName || kind == exchangeName {
+				return brokerNames(kind)(cmd, args, word)
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+	}
+}
+
+func values(list ...string) completer {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return list, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// certificateNames are the certificates with a key in the data folder.
+func certificateNames(cmd *cobra.Command, _ []string, word string) (names []string, _ cobra.ShellCompDirective) {
+	data, err := dataDir(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	keys, _ := filepath.Glob(filepath.Join(filepath.Dir(ca.In(data).Key(ca.AdminName)), "*.key"))
+	for _, key := range keys {
+		if name := strings.TrimSuffix(filepath.Base(key), ".key"); strings.HasPrefix(name, word) {
+			if _, err := os.Stat(ca.In(data).Cert(name)); err == nil {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// brokerNames asks the broker with the flags that are typed already.
+func brokerNames(kind string) completer {
+	return func(cmd *cobra.Command, _ []string, word string) (names []string, _ cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+		defer cancel()
+		f := connectFlagsOf(cmd)
+		if f == nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		c, err := f.dial(ctx, func(cfg *client.Config) { cfg.Log, cfg.MaxLineBytes = nil, 64<<20 })
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		defer c.Close()
+		for _, name := range namesOf(ctx, c, kind) {
+			if strings.HasPrefix(name, word) {
+				names = append(names, name)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// connectFlagsOf reads the flags that addConnectFlags added to a command; nil if it has none.
+func connectFlagsOf(cmd *cobra.Command) *connectFlags {
+	f := &connectFlags{cmd: cmd}
+	for name, value := range map[string]*string{"as": &f.as, "cert": &f.cert, "cert-key": &f.key, "ca": &f.ca, "server-name": &f.serverName} {
+		flag := cmd.Flag(name)
+		if flag == nil {
+			return nil
+		}
+		*value = flag.Value.String()
+	}
+	return f
+}
