@@ -63,6 +63,7 @@ var places = []place{
 	{"sealmq", vocabulary, "", pure, "the vocabulary is for everybody, so it depends on nobody"},
 
 	{"internal/clock", ground, "", pure, "a seam has no users of its own"},
+	{"internal/connlimit", ground, "", "net/http database/sql", "connections are counted alike, whatever is spoken on them"},
 	{"internal/changes", ground, "", pure, "waiting is about no subject"},
 	{"internal/durable", ground, "x/sys", offline, "files know nothing of messages"},
 	{"internal/definition", ground, "", pure, "a definition is bytes"},
@@ -93,12 +94,12 @@ var places = []place{
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
 		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
 	{"ca", parts, "sealmq internal/clock internal/durable mtls seal trust", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
-	{"listener", parts, "sealmq mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
+	{"listener", parts, "sealmq internal/connlimit mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
 	{"client", parts, "sealmq internal/changes internal/clock mtls x/sync", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod x/sync", offline, "a look-up asks over any connection that it is given"},
-	{"internal/httpkit", parts, "sealmq mtls prometheus/client_golang go-json-experiment/json x/net x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
-	{"internal/metrics", parts, "engine internal/clock mtls prometheus/client_golang x/net", "database/sql", "what is measured is handed in"},
+	{"internal/httpkit", parts, "sealmq internal/connlimit mtls prometheus/client_golang go-json-experiment/json x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
+	{"internal/metrics", parts, "engine internal/clock internal/connlimit mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},

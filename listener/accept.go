@@ -64,8 +64,12 @@ func (s *Server) stopping() bool {
 
 // admit adds a connection to the table or closes it without a byte.
 func (s *Server) admit(raw net.Conn) {
-	c := s.add(raw)
-	if c == nil {
+	c := newConn(s, raw)
+	c.raw.place = s.unidentified.Add(raw.RemoteAddr(), func() { c.abort(closedByServer) })
+	if c.raw.place == nil {
+		s.metrics.refused[refusedDisplaced].Inc()
+	}
+	if c.raw.place == nil || !s.add(c) {
 		_ = raw.Close()
 		return
 	}
@@ -76,22 +80,19 @@ func (s *Server) admit(raw net.Conn) {
 }
 
 // add puts a connection into the table and counts its goroutine.
-func (s *Server) add(raw net.Conn) *conn {
+func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		return nil
-	}
-	if len(s.conns) >= s.limits.Connections {
-		s.metrics.refused[refusedLimit].Inc()
-		return nil
+		c.raw.place.Leave()
+		return false
 	}
 	s.lastID++
-	c := newConn(s, s.lastID, raw)
+	c.id = s.lastID
 	s.conns[c.id] = c
 	s.metrics.accepted.Inc()
 	s.running.Add(1)
-	return c
+	return true
 }
 
 // begin runs the handshake. What follows runs on a goroutine with a fresh stack,
@@ -99,9 +100,12 @@ func (s *Server) add(raw net.Conn) *conn {
 func (c *conn) begin() {
 	defer c.contain(c.finishPanicked)
 	if why, err := c.handshake(); err != nil {
+		if c.raw.place.Displaced() {
+			why = refusedDisplaced
+		}
 		c.server.metrics.refused[why].Inc()
 		c.logRefusal(why, err)
-		if why == refusedCrowd || why == refusedBanned {
+		if why == refusedCrowd || why == refusedLimit || why == refusedBanned {
 			c.raw.timeout = c.server.limits.HandshakeTimeout
 			c.sayWhy(err)
 			_ = c.tls.Close()
@@ -122,8 +126,10 @@ func (c *conn) logRefusal(why refusal, err error) {
 		level, passedOver = c.server.plain.level(time.Now())
 	case refusedNoCertificate:
 		level, passedOver = c.server.unnamed.level(time.Now())
-	case refusedCrowd:
+	case refusedCrowd, refusedLimit:
 		level, passedOver = c.server.crowded.level(time.Now())
+	case refusedDisplaced:
+		level, passedOver = c.server.displaced.level(time.Now())
 	}
 	if passedOver > 0 {
 		attrs = append(attrs, "passed_over", passedOver)
@@ -153,6 +159,7 @@ func (c *conn) handshake() (refusal, error) {
 	if err := c.raw.waitForByte(); err != nil {
 		return reasonOf(err), err
 	}
+	c.raw.place.Busy()
 	turn := time.NewTimer(time.Until(deadline))
 	defer turn.Stop()
 	select {

@@ -59,15 +59,15 @@ type conn struct {
 	stopExpiry func()
 }
 
-func newConn(s *Server, id uint64, raw net.Conn) *conn {
-	c := &conn{server: s, id: id, since: time.Now(), raw: &socket{Conn: raw}}
+func newConn(s *Server, raw net.Conn) *conn {
+	c := &conn{server: s, since: time.Now(), raw: &socket{Conn: raw}}
 	c.changed.L = &c.mu
 	c.tls = tls.Server(c.raw, s.cfg.TLS)
 	return c
 }
 
-// identified counts the connection as open, unless the server is stopping or the identity
-// has too many connections.
+// identified counts the connection as open, unless the server is stopping, or there are too
+// many connections, in all or of the identity.
 func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, error) {
 	s := c.server
 	s.mu.Lock()
@@ -79,13 +79,21 @@ func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, 
 	if left := s.banned(&id); left > 0 {
 		return refusedBanned, fmt.Errorf("an administrator has banned this identity for %v", left.Round(time.Second))
 	}
-	most := s.limits.ConnectionsPerIdentity
+	most := s.limits.Connections
+	if id.Role == sealmq.RoleAdmin {
+		most += reservedForAdmins
+	}
+	if s.open >= most {
+		return refusedLimit, fmt.Errorf("too many connections, the limit is %d", s.limits.Connections)
+	}
+	most = s.limits.ConnectionsPerIdentity
 	var ok bool
 	if c.memory, ok = s.memory.Join(nameOf(&id), most); !ok {
 		return refusedCrowd, fmt.Errorf("too many connections of this identity, the limit is %d", most)
 	}
 	c.in.memory = c.memory
 	s.open++
+	c.raw.place.Leave()
 	s.metrics.opened.Inc()
 	c.mu.Lock()
 	c.known = true

@@ -150,23 +150,70 @@ func TestHostileManyConnections(t *testing.T) {
 		p.do("ping", "Pong")
 		inside = append(inside, p)
 	}
-	c, err := net.Dial("tcp", n.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if got := untilEnd(t, c); len(got) > 0 {
-		t.Errorf("received %q", got)
-	}
+	n.connect("b").want("Error: too many connections, the limit is 5")
 	n.wantRefused("limit", 1)
 	for _, p := range inside {
 		p.do("ping", "Pong")
+	}
+	admin := n.connectWith(n.ca.AdminTLS())
+	admin.do("ping", "Pong")
+	n.connect("b").wantEnd()
+	admin.tcp.Close()
+	if err := n.waitForCount(5); err != nil {
+		t.Fatal(err)
 	}
 	inside[0].tcp.Close()
 	if err := n.waitForCount(4); err != nil {
 		t.Fatal(err)
 	}
 	n.connect("b").do("ping", "Pong")
+}
+
+// TestHostileStrangers: peers that show no certificate have places of their own, and give them
+// to honest ones, whose number is small beside theirs, and who come from the same address too.
+func TestHostileStrangers(t *testing.T) {
+	const places = 50
+	for name, first := range map[string][]byte{
+		"silent":           nil,
+		"half a handshake": {0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, nil, func(cfg *listener.Config) {
+				cfg.Limits = listener.Limits{Connections: places, ConnectionsPerIdentity: places, Unidentified: places, HandshakeTimeout: time.Hour}
+			})
+			for range 8 * places {
+				c, err := net.Dial("tcp", n.addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				_, _ = c.Write(first) // the server may have ended it
+			}
+			elsewhere := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+			var honest []*peer
+			for i := range places {
+				dial := net.Dial
+				if i%2 == 0 && runtime.GOOS == "linux" {
+					dial = elsewhere.Dial
+				}
+				tcp, err := dial("tcp", n.addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer tcp.Close()
+				p := &peer{tb: t, tcp: tcp, Conn: tls.Client(tcp, n.ca.ClientTLS("honest"))}
+				p.do("ping", "Pong")
+				honest = append(honest, p)
+			}
+			for _, p := range honest {
+				p.do("ping", "Pong")
+			}
+			n.wantRefused("displaced", 7*places+1) // an honest one needs its place for a moment only
+			if got := metric(t, n.counts, "sealmq_server_connections_unidentified_limit", ""); got != places {
+				t.Errorf("the limit is %v", got)
+			}
+		})
+	}
 }
 
 func TestHostileGarbage(t *testing.T) {

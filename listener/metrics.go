@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/sealmq/sealmq/internal/connlimit"
 	"github.com/sealmq/sealmq/protocol"
 )
 
@@ -17,6 +18,7 @@ type refusal uint8
 
 const (
 	refusedLimit         refusal = iota // too many connections
+	refusedDisplaced                    // too many that are not identified, and another one needed its place
 	refusedHandshakes                   // too many handshakes at once
 	refusedTimeout                      // no complete handshake in time
 	refusedPlain                        // not TLS
@@ -30,7 +32,7 @@ const (
 	refusals
 )
 
-var refusalNames = [refusals]string{"limit", "handshakes", "timeout", "plain", "no_certificate", "certificate", "revoked", "identity", "identity_limit", "banned", "other"}
+var refusalNames = [refusals]string{"limit", "displaced", "handshakes", "timeout", "plain", "no_certificate", "certificate", "revoked", "identity", "identity_limit", "banned", "other"}
 
 func (r refusal) String() string { return refusalNames[r] }
 
@@ -43,8 +45,8 @@ func (r refusal) level() slog.Level {
 }
 
 // seldomEvery is how often a peer that does not speak TLS, one without a certificate, or a
-// connection over an identity's limit is logged at the information level, where its owner
-// looks for the reason why nothing works.
+// connection over a limit is logged at the information level, where its owner looks for the
+// reason why nothing works.
 const seldomEvery = time.Minute
 
 // seldom limits these lines.
@@ -96,9 +98,11 @@ type Metrics struct {
 	accepted, acceptErrors, panics             prometheus.Counter
 	bytesIn, bytesOut                          prometheus.Counter
 	opened, connectionsLimit, perIdentityLimit prometheus.Gauge
+	unidentifiedLimit                          prometheus.Gauge
 	refused                                    [refusals]prometheus.Counter
 	closed                                     [closings]prometheus.Counter
 	memory                                     atomic.Pointer[protocol.Budget]
+	unidentified                               atomic.Pointer[connlimit.Table]
 }
 
 // NewMetrics returns counters at zero.
@@ -114,6 +118,8 @@ func NewMetrics() *Metrics {
 		opened:    make.NewGauge(gauge("connections", "Open connections whose identity is known.")),
 		connectionsLimit: make.NewGauge(gauge("connections_limit",
 			"Maximum number of open connections (server.max_connections).")),
+		unidentifiedLimit: make.NewGauge(gauge("connections_unidentified_limit",
+			"Maximum number of connections whose identity is not known yet.")),
 		perIdentityLimit: make.NewGauge(gauge("connections_per_identity_limit",
 			"Maximum number of open connections of one identity (server.max_connections_per_identity).")),
 		accepted: make.NewCounter(counter("connections_accepted_total", "Connections accepted, counted before the handshake.")),
@@ -122,6 +128,9 @@ func NewMetrics() *Metrics {
 		panics: make.NewCounter(counter("panics_total", "Connections ended by a bug; please report it.")),
 	}
 	m.memory.Store(protocol.NewBudget(0))
+	m.unidentified.Store(connlimit.New(0, 0))
+	make.NewGaugeFunc(gauge("connections_unidentified", "Connections whose identity is not known yet."),
+		func() float64 { return float64(m.unidentified.Load().Len()) })
 	make.NewGaugeFunc(gauge("memory_bytes", "Bytes that connections hold in read buffers and in replies and deliveries that are not written yet."),
 		func() float64 { return float64(m.memory.Load().Used()) })
 	make.NewGaugeFunc(gauge("memory_limit_bytes", "Maximum number of these bytes (server.max_memory_bytes)."),

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/connlimit"
 	"github.com/sealmq/sealmq/protocol"
 )
 
@@ -41,11 +42,17 @@ type Config struct {
 
 // Limits bound the listener. Zero fields mean the defaults.
 type Limits struct {
-	// Connections is the maximum number of open connections, those still in their
-	// handshake included. Further ones are closed without a byte. Default 10,000.
+	// Connections is the maximum number of open connections whose identity is known. A few
+	// more are reserved for administrators. Further peers are told why they are turned away.
+	// Default 10,000.
 	Connections int
 	// ConnectionsPerIdentity is how many of them one identity may have. Default half.
 	ConnectionsPerIdentity int
+	// Unidentified is the maximum number of other connections: those that have not finished
+	// their handshake. At the limit a new one takes the place of one that keeps the server
+	// waiting: of the address that has the most of them, and there the one that has been
+	// silent for longest. Default as many as Connections, but from 64 to 10,000.
+	Unidentified int
 	// Memory is how many bytes all connections together may hold in read buffers and in
 	// replies and deliveries that are not written. A few KiB for each connection are not
 	// counted. Default 256 MiB.
@@ -62,6 +69,7 @@ type Limits struct {
 // Default limits.
 const (
 	DefaultConnections      = 10_000
+	minUnidentified         = 64
 	DefaultMemory           = 256 << 20
 	DefaultHandshakes       = 256
 	DefaultHandshakeTimeout = 5 * time.Second
@@ -71,12 +79,17 @@ const (
 func (l Limits) withDefaults() Limits {
 	l.Connections = cmp.Or(max(l.Connections, 0), DefaultConnections)
 	l.ConnectionsPerIdentity = cmp.Or(max(l.ConnectionsPerIdentity, 0), l.Connections/2, 1)
+	l.Unidentified = cmp.Or(max(l.Unidentified, 0), min(max(l.Connections, minUnidentified), DefaultConnections))
 	l.Memory = cmp.Or(max(l.Memory, 0), DefaultMemory)
 	l.Handshakes = cmp.Or(max(l.Handshakes, 0), DefaultHandshakes)
 	l.HandshakeTimeout = cmp.Or(max(l.HandshakeTimeout, 0), DefaultHandshakeTimeout)
 	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), DefaultWriteTimeout)
 	return l
 }
+
+// reservedForAdmins is how many connections administrators have beside those of the limit, so
+// that they can see what fills it.
+const reservedForAdmins = 8
 
 // Server accepts connections. Its methods are safe for concurrent use.
 type Server struct {
@@ -87,20 +100,23 @@ type Server struct {
 	limits     Limits
 	memory     *protocol.Budget
 	handshakes chan struct{} // a slot for each handshake under way
-	stop       chan struct{} // closed when no more connections are wanted
+	// unidentified has the connections of conns whose identity is not known.
+	unidentified *connlimit.Table
+	stop         chan struct{} // closed when no more connections are wanted
 
 	rechecks atomic.Uint64 // calls of Recheck
 
-	mu      sync.Mutex
-	conns   map[uint64]*conn
-	bans    map[string]time.Time // when each ends; see nameOf
-	lastID  uint64
-	open    int // of conns, those whose identity is known
-	stopped bool
-	plain   seldom         // log lines about peers that do not speak TLS
-	unnamed seldom         // about peers without a certificate
-	crowded seldom         // and about identities that have too many connections
-	running sync.WaitGroup // goroutines of connections, and Serve
+	mu        sync.Mutex
+	conns     map[uint64]*conn
+	bans      map[string]time.Time // when each ends; see nameOf
+	lastID    uint64
+	open      int // of conns, those whose identity is known
+	stopped   bool
+	plain     seldom         // log lines about peers that do not speak TLS
+	unnamed   seldom         // about peers without a certificate
+	crowded   seldom         // about connections over a limit
+	displaced seldom         // and about those that made room for another one
+	running   sync.WaitGroup // goroutines of connections, and Serve
 }
 
 // Listen binds the address. Nothing is accepted before Serve; a port in use is an
@@ -131,6 +147,9 @@ func Listen(cfg Config) (*Server, error) {
 		s.metrics = NewMetrics()
 	}
 	s.handshakes = make(chan struct{}, s.limits.Handshakes)
+	s.unidentified = connlimit.New(s.limits.Unidentified, s.limits.HandshakeTimeout)
+	s.metrics.unidentified.Store(s.unidentified)
+	s.metrics.unidentifiedLimit.Set(float64(s.limits.Unidentified))
 	s.memory = protocol.NewBudget(s.limits.Memory)
 	s.metrics.memory.Store(s.memory)
 	s.metrics.connectionsLimit.Set(float64(s.limits.Connections))

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/connlimit"
 )
 
 // socket is the TCP connection. It can wait for the first byte without consuming it.
@@ -24,6 +26,8 @@ type socket struct {
 	// slot is not nil while a handshake holds one. Reading returns it while it waits, so
 	// that a peer that stalls in the middle of its handshake delays no other.
 	slot chan struct{}
+	// place is the connection's place among those that are not identified.
+	place *connlimit.Place
 }
 
 func (s *socket) waitForByte() error {
@@ -40,7 +44,11 @@ func (s *socket) Read(p []byte) (int, error) {
 	}
 	if s.slot != nil {
 		<-s.slot
-		defer func() { s.slot <- struct{}{} }()
+		s.place.Idle()
+		defer func() {
+			s.place.Busy()
+			s.slot <- struct{}{}
+		}()
 	}
 	return s.Conn.Read(p)
 }

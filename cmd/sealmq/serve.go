@@ -299,21 +299,20 @@ func (n *node) openServer() error {
 	if err != nil {
 		return err
 	}
-	connections, perIdentity, err := n.connectionLimits()
+	limits, err := n.connectionLimits()
 	if err != nil {
 		return err
 	}
 	s := n.cfg.Server
+	limits.Memory, limits.Handshakes = int64(s.MaxMemoryBytes), s.MaxHandshakes
+	limits.HandshakeTimeout, limits.WriteTimeout = s.HandshakeTimeout, s.WriteTimeout
 	conns, words := listener.NewMetrics(), text.NewMetrics()
 	n.registry.MustRegister(conns, words)
 	lines := text.Protocol(text.Config{Broker: n.broker, Metrics: words, Version: buildVersion().Version, Started: time.Now(),
 		Limits: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed}})
 	n.server, err = listener.Listen(listener.Config{
 		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Protocols: []protocol.Protocol{lines},
-		Log: n.log, Metrics: conns,
-		Limits: listener.Limits{Connections: connections, ConnectionsPerIdentity: perIdentity,
-			Memory: int64(s.MaxMemoryBytes), Handshakes: s.MaxHandshakes,
-			HandshakeTimeout: s.HandshakeTimeout, WriteTimeout: s.WriteTimeout},
+		Log: n.log, Metrics: conns, Limits: limits,
 	})
 	if err != nil {
 		return cannotListen("broker", "server.addr", err)

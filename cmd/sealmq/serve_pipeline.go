@@ -149,7 +149,7 @@ func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router
 		return nil, err
 	}
 	n.rechecks = append(n.rechecks, router.Recheck)
-	return httpkit.Listen(addr, conf, router, httpkit.Limits{})
+	return httpkit.Listen(addr, conf, router, httpkit.Limits{MaxConnections: httpsConnections()})
 }
 
 // patience is how long a start waits to learn whether the broker is there and lets the role in.

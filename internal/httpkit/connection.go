@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/connlimit"
 )
 
 // connection is what a connection keeps. Its requests may run at the same time (HTTP/2).
 type connection struct {
 	raw      net.Conn
+	place    *connlimit.Conn
 	peer     atomic.Pointer[peer]
 	stopping <-chan struct{} // closed when the server stops
 
@@ -80,7 +82,10 @@ func (c *connection) changed(state http.ConnState) {
 	defer c.mu.Unlock()
 	c.idle = state == http.StateIdle
 	switch state {
+	case http.StateActive:
+		c.place.Busy()
 	case http.StateIdle:
+		c.place.Idle()
 		if c.ending {
 			c.closeSoon()
 		}

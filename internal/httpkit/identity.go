@@ -54,6 +54,7 @@ func (rt *Router) identify(r *http.Request) (c Caller, known bool, err error) {
 			validUntil: mtls.ValidUntil(*r.TLS)}
 		if conn != nil {
 			conn.peer.Store(p)
+			conn.place.Known()
 		}
 	}
 	if rt.cfg.Now().After(p.validUntil) {

@@ -13,13 +13,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
+	"github.com/sealmq/sealmq/internal/connlimit"
 )
 
 // Limits bound what peers of a listener can hold. Zero values are the defaults.
 type Limits struct {
-	// MaxConnections is how many connections are open at once; further ones wait in the
-	// system's queue (default 4096).
+	// MaxConnections is how many connections are open at once (default
+	// DefaultMaxConnections). A further one takes the place of one without a running request,
+	// of peers without a certificate first, or waits until there is one.
 	MaxConnections int
 	// MaxStreams is how many requests of one HTTP/2 connection run at once (default 256).
 	MaxStreams int
@@ -33,7 +34,13 @@ type Limits struct {
 	WriteTimeout time.Duration
 	// IdleTimeout bounds the time between two requests of a connection (default 120 s).
 	IdleTimeout time.Duration
+	// RequestTimeout is how long a request may hold a place that another connection needs
+	// (default 10 s).
+	RequestTimeout time.Duration
 }
+
+// DefaultMaxConnections is how many connections a listener has if nothing else is said.
+const DefaultMaxConnections = 4096
 
 const (
 	// maxHeaderBytes bounds the header of a request.
@@ -44,12 +51,13 @@ const (
 
 func (l Limits) withDefaults() Limits {
 	return Limits{
-		MaxConnections: cmp.Or(l.MaxConnections, 4096),
+		MaxConnections: cmp.Or(l.MaxConnections, DefaultMaxConnections),
 		MaxStreams:     cmp.Or(l.MaxStreams, 256),
 		HeaderTimeout:  cmp.Or(l.HeaderTimeout, 10*time.Second),
 		ReadTimeout:    cmp.Or(l.ReadTimeout, 30*time.Second),
 		WriteTimeout:   cmp.Or(l.WriteTimeout, time.Minute),
 		IdleTimeout:    cmp.Or(l.IdleTimeout, 2*time.Minute),
+		RequestTimeout: cmp.Or(l.RequestTimeout, 10*time.Second),
 	}
 }
 
@@ -75,7 +83,7 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 		return nil, fmt.Errorf("listen for %s: %w", rt.cfg.Component, err)
 	}
 	limits = limits.withDefaults()
-	s := &Server{listener: netutil.LimitListener(l, limits.MaxConnections), stopping: make(chan struct{})}
+	s := &Server{listener: connlimit.Listen(l, limits.MaxConnections, limits.RequestTimeout), stopping: make(chan struct{})}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.http = &http.Server{
 		Handler:           rt,
@@ -85,17 +93,19 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 		WriteTimeout:      limits.WriteTimeout,
 		IdleTimeout:       limits.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.MaxStreams, MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer},
-		ErrorLog:          slog.NewLogLogger(rt.cfg.Log.Handler(), slog.LevelDebug),
-		ConnContext:       s.opened,
-		ConnState:         s.count,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: limits.MaxStreams, MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer,
+			// The time-outs of requests cannot end one whose connection takes nothing.
+			WriteByteTimeout: limits.WriteTimeout},
+		ErrorLog:    slog.NewLogLogger(rt.cfg.Log.Handler(), slog.LevelDebug),
+		ConnContext: s.opened,
+		ConnState:   s.count,
 	}
 	return s, nil
 }
 
 // opened gives a connection its place for what is known of its peer.
 func (s *Server) opened(ctx context.Context, raw net.Conn) context.Context {
-	c := &connection{raw: raw, stopping: s.stopping}
+	c := &connection{raw: raw, place: connlimit.Of(raw), stopping: s.stopping}
 	s.connections.Store(raw, c)
 	return context.WithValue(ctx, connectionKey{}, c)
 }

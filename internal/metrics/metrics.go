@@ -18,12 +18,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
+
+	"github.com/sealmq/sealmq/internal/connlimit"
 )
 
 // Limits of the listener.
 const (
-	maxConnections = 64
+	maxConnections = 32
 	maxScrapes     = 4
 	maxHeaderBytes = 16 << 10
 	headerTimeout  = 5 * time.Second
@@ -96,7 +97,7 @@ func Listen(cfg Config) (*Server, error) {
 	mux.HandleFunc("GET /health/live", health(cfg.Live))
 	mux.HandleFunc("GET /health/ready", health(cfg.Ready))
 	return &Server{
-		listener: netutil.LimitListener(l, maxConnections),
+		listener: connlimit.Listen(l, maxConnections, 0),
 		http: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: headerTimeout,
@@ -105,8 +106,21 @@ func Listen(cfg Config) (*Server, error) {
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeaderBytes,
 			ErrorLog:          errorLog,
+			ConnState:         count,
 		},
 	}, nil
+}
+
+// count says whether a connection does something. If all places are taken, one that does not
+// makes room for a new one, and after it the one that has been at a request for longest:
+// requests are short here.
+func count(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateActive:
+		connlimit.Of(c).Busy()
+	case http.StateIdle:
+		connlimit.Of(c).Idle()
+	}
 }
 
 // Addr is the address that the server listens on.

@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -111,29 +112,51 @@ func TestUnknownPathsAndMethodsAreRefused(t *testing.T) {
 	}
 }
 
-func TestIdleConnectionsAreBounded(t *testing.T) {
-	base := start(t, metrics.Config{})
-	addr := strings.TrimPrefix(base, "http://")
-	var idle []net.Conn
-	for range 64 {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		idle = append(idle, c)
+// TestNobodyBlocksHealth: peers that hold their connections are bounded, and health answers
+// at once, however many there are. A test of synctest is not possible, because a peer that does
+// not read needs a socket with buffers.
+func TestNobodyBlocksHealth(t *testing.T) {
+	series := prometheus.NewRegistry()
+	for i := range 20_000 { // more than the buffers of a socket hold
+		series.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: fmt.Sprint("gauge_", i), Help: strings.Repeat("x", 500)}))
 	}
-	// The 65th is accepted only when one of the others is gone.
-	answered := make(chan int, 1)
-	go func() {
-		code, _ := get(t, base+"/health/live")
-		answered <- code
-	}()
-	idle[0].Close()
-	if code := <-answered; code != 200 {
-		t.Errorf("got %d", code)
-	}
-	for _, c := range idle[1:] {
-		c.Close()
+	base := start(t, metrics.Config{Registry: series})
+	for _, tc := range []struct {
+		name, sends string
+		answered    bool // the peer reads one answer
+	}{
+		{"silent", "", false},
+		{"keep-alive", "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", true},
+		{"slow header", "GET /health/live HTTP/1.1\r\nHost:", false},
+		{"slow body", "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx", false},
+		{"reads nothing", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", false},
+		{"reads none of many answers", strings.Repeat("GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 1000), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for range 100 {
+				c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				_, _ = io.WriteString(c, tc.sends) // it may have been closed
+				if tc.answered {
+					if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			begin := time.Now()
+			for range 3 {
+				if code, _ := get(t, base+"/health/live"); code != 200 {
+					t.Errorf("health answers %d", code)
+				}
+			}
+			// The shortest time-out of the listener is five seconds.
+			if took := time.Since(begin); took > 4*time.Second {
+				t.Errorf("health took %v", took)
+			}
+		})
 	}
 }
 
