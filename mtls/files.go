@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -108,7 +107,7 @@ func ReadAuthorities(file string) ([]*x509.Certificate, error) {
 }
 
 func readPEM(file string, parse func([]byte) ([]*x509.Certificate, error)) ([]*x509.Certificate, error) {
-	f, err := os.Open(file) // it may be a pipe, which has no size
+	f, err := durable.OpenNow(file) // it may be a pipe, which has no size
 	if err != nil {
 		return nil, err
 	}

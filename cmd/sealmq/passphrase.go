@@ -30,8 +30,9 @@ func addPassphraseFlag(cmd *cobra.Command) *passphraseFlag {
 func (f *passphraseFlag) read(prompt string) ([]byte, error) {
 	if f.file != "" {
 		text, err := durable.ReadPrivate(durable.OS(), f.file, 4096)
-		if open, ok := errors.AsType[*durable.PrivateError](err); ok {
-			return nil, withHint(fmt.Errorf("passphrase file %q is open to other users (mode %04o)", open.Path, open.Mode.Perm()), "%s", open.Hint())
+		if private, ok := errors.AsType[*durable.PrivateError](err); ok {
+			private.What = "passphrase file"
+			return nil, private
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the passphrase: %w", err)

@@ -24,7 +24,14 @@ func OS() FS { return osFS{} }
 
 type osFS struct{}
 
+// OpenNow opens a file for reading. It does not wait for a pipe that nobody writes to: that
+// one is empty.
+func OpenNow(name string) (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|openNow, 0) }
+
 func (osFS) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
+	if flag&(os.O_WRONLY|os.O_RDWR) == 0 {
+		flag |= openNow
+	}
 	f, err := os.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
@@ -54,12 +61,9 @@ func (osFS) SyncDir(name string) error { return syncDir(name) }
 
 func (osFS) FreeBytes(dir string) (int64, error) { return freeBytes(dir) }
 
-// CheckPrivate makes ReadPrivate check permissions on this file system.
-func (osFS) CheckPrivate(name string) error { return CheckPrivate(name) }
-
 func (osFS) Lock(dir string) (func() error, error) {
 	// The locked byte is beyond the process id, which other processes have to read.
-	f, err := openLocked(filepath.Join(dir, lockName), dir, 1<<30)
+	f, err := openLocked(filepath.Join(dir, lockName), dir, 1<<30, true)
 	if err != nil {
 		return nil, err
 	}

@@ -4,12 +4,45 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 var errWouldBlock error = unix.EWOULDBLOCK
+
+// Flags of open(2): a pipe is not waited for, and a symbolic link is not followed.
+const (
+	openNow    = unix.O_NONBLOCK
+	openNoLink = unix.O_NOFOLLOW | unix.O_NONBLOCK
+)
+
+// checkOwner refuses a file that another user may read or change.
+func checkOwner(path string, info os.FileInfo) error {
+	if info.Mode().Perm()&0o077 != 0 {
+		return &PrivateError{"key file", path, fmt.Sprintf("is open to other users (mode %04o)", info.Mode().Perm()), "run: chmod 600 " + shellQuote(path)}
+	}
+	us := os.Geteuid()
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != us && stat.Uid != 0 {
+		return &PrivateError{"key file", path, fmt.Sprintf("belongs to another user (uid %d; this process has uid %d)", stat.Uid, us),
+			fmt.Sprintf("run: chown %d %s, or start as the user that it belongs to", us, shellQuote(path))}
+	}
+	return nil
+}
+
+// checkOnlyName refuses a file that has a second name: it may be another file of ours.
+func checkOnlyName(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
+		return &PrivateError{"lock", f.Name(), "has a second name (a hard link)", "delete this name"}
+	}
+	return nil
+}
 
 func lockFile(f *os.File, _ uint64) error {
 	for {

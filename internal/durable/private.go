@@ -1,51 +1,96 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 )
 
-// PrivateError says that other users can read or change a file that must be secret.
+// PrivateError says why a file cannot be trusted to be secret, or to be our lock.
 type PrivateError struct {
-	Path string
-	Mode os.FileMode
+	// What the file is: "key file" unless somebody knows better.
+	What   string
+	Path   string
+	Reason string
+	fix    string
 }
 
-// Error names the file and its mode.
-func (e *PrivateError) Error() string {
-	return fmt.Sprintf("key file %q is open to other users (mode %04o)", e.Path, e.Mode.Perm())
-}
+// Error names the file and the reason.
+func (e *PrivateError) Error() string { return fmt.Sprintf("%s %q %s", e.What, e.Path, e.Reason) }
 
 // Hint tells the operator what to do.
-func (e *PrivateError) Hint() string {
-	return fmt.Sprintf("run: chmod 600 %s", shellQuote(e.Path))
-}
+func (e *PrivateError) Hint() string { return e.fix }
 
-// CheckPrivate returns a *PrivateError if group or others have any permission on the file,
-// and an error if there is no such file. On Windows a file inherits the permissions of
-// its folder, so CheckPrivate only checks that the file exists.
+// CheckPrivate returns a *PrivateError unless the file is a regular one, belongs to the user of
+// this process or to root, and gives no permission to group and others. It follows symbolic
+// links and looks at what they lead to. If there is no such file, that is the error. On Windows
+// a file inherits the permissions of its folder, so only its kind is checked.
 func CheckPrivate(path string) error {
-	info, err := os.Stat(path)
+	f, err := OpenNow(path)
 	if err != nil {
 		return err
 	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return &PrivateError{Path: path, Mode: info.Mode()}
+	defer f.Close()
+	return checkPrivate(f)
+}
+
+func checkPrivate(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	return nil
+	if err := checkKind(f.Name(), info); err != nil {
+		return err
+	}
+	return checkOwner(f.Name(), info)
+}
+
+// checkKind refuses what is no regular file.
+func checkKind(path string, info os.FileInfo) error {
+	kind := "something else"
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return nil
+	case mode.IsDir():
+		kind = "a folder"
+	case mode&os.ModeNamedPipe != 0:
+		kind = "a pipe"
+	case mode&os.ModeSymlink != 0:
+		kind = "a symbolic link"
+	case mode&os.ModeDevice != 0:
+		kind = "a device"
+	}
+	return &PrivateError{"file", path, "is " + kind + ", not a regular file", "name a regular file, or move this away"}
+}
+
+// checkFile is checkKind for an open file.
+func checkFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return checkKind(f.Name(), info)
+}
+
+// checkLock refuses a file that is not this user's own lock. The caller has opened it without
+// following a symbolic link.
+func checkLock(f *os.File) error {
+	err := checkPrivate(f)
+	if err == nil {
+		err = checkOnlyName(f)
+	}
+	if e, ok := errors.AsType[*PrivateError](err); ok {
+		e.What = "lock"
+		e.fix += "; nothing is lost if the lock is deleted while no process uses the folder"
+	}
+	return err
 }
 
 // ReadPrivate is ReadFile for a secret. On the operating system's file system it refuses
 // a file that CheckPrivate refuses.
 func ReadPrivate(fs FS, path string, max int64) ([]byte, error) {
-	if c, ok := fs.(interface{ CheckPrivate(string) error }); ok {
-		if err := c.CheckPrivate(path); err != nil {
-			return nil, err
-		}
-	}
-	return ReadFile(fs, path, max)
+	return readFile(fs, path, max, checkPrivate)
 }
 
 // shellQuote makes a path safe to paste into a shell.

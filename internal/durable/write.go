@@ -95,13 +95,24 @@ func Append(fs FS, path string, size int64, data []byte) error {
 }
 
 // ReadFile reads a whole file of at most max bytes; a longer one is an error, so that
-// a wrong path cannot fill the memory.
+// a wrong path cannot fill the memory. So is one that is no regular file, such as a pipe, which
+// might never end.
 func ReadFile(fs FS, path string, max int64) ([]byte, error) {
+	return readFile(fs, path, max, checkFile)
+}
+
+// readFile reads a file that passes a check. A file system in memory has nothing to check.
+func readFile(fs FS, path string, max int64, check func(*os.File) error) ([]byte, error) {
 	f, err := fs.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if real, ok := f.(osFile); ok {
+		if err := check(real.File); err != nil {
+			return nil, err
+		}
+	}
 	size, err := f.Size()
 	if err != nil {
 		return nil, err

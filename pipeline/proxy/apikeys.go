@@ -100,7 +100,7 @@ type apiKey struct {
 }
 
 func readAPIKeys(fs durable.FS, file string) ([]apiKey, []byte, error) {
-	data, err := durable.ReadFile(fs, file, maxAPIKeyFileBytes)
+	data, err := durable.ReadPrivate(fs, file, maxAPIKeyFileBytes)
 	if durable.IsNotExist(err) {
 		return nil, nil, nil
 	}
