@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
@@ -16,7 +17,10 @@ const expiresSoon = 30 * 24 * time.Hour
 func (h *handler) newHealth() *httpkit.Health {
 	checks := []httpkit.Check{
 		{Name: "database", Late: httpkit.Down, Run: func(ctx context.Context) httpkit.Finding {
-			if h.cfg.Store.Ping(ctx) != nil {
+			switch err := h.cfg.Store.Ping(ctx); {
+			case sealmq.CodeOf(err) == sealmq.NoStorage:
+				return httpkit.Finding{Level: httpkit.Down, Reason: "the database has no room left, so no message is stored"}
+			case err != nil:
 				return httpkit.Finding{Level: httpkit.Down, Reason: "the database cannot be reached"}
 			}
 			return httpkit.Finding{}

@@ -245,11 +245,17 @@ func TestFullDisk(t *testing.T) {
 	if _, err := e.s.Register(ctx(t), []records.Message{big}); sealmq.CodeOf(err) != sealmq.NoStorage {
 		t.Errorf("on a full disk: %v", err)
 	}
+	if err := e.s.Ping(ctx(t)); sealmq.CodeOf(err) != sealmq.NoStorage {
+		t.Errorf("ping on a full disk: %v", err)
+	}
 	if _, err := e.s.Writer().Exec("PRAGMA max_page_count = 1000000"); err != nil {
 		t.Fatal(err)
 	}
 	r, err = e.s.Register(ctx(t), []records.Message{big, message(0)})
 	want(t, r, err, records.Registered, records.Duplicate)
+	if err := e.s.Ping(ctx(t)); err != nil {
+		t.Errorf("ping when there is room again: %v", err)
+	}
 	e.checkCounts()
 }
 

@@ -69,6 +69,7 @@ type Store struct {
 	away     atomic.Pointer[sealmq.Error] // why the tables are not ready; nil once they are
 	failed   atomic.Pointer[sealmq.Error] // set once the file must not be written to any more
 	broken   chan struct{}                // closed with it
+	full     atomic.Bool                  // the last change found no room
 	waiting  sync.WaitGroup               // for a server that is away
 	commits  atomic.Int64                 // since the store was opened
 	counters counters
@@ -253,29 +254,48 @@ func (s *Store) openError(err error) error { return fmt.Errorf("database: %w", e
 // one version.
 func (s *Store) checkKeys(ctx context.Context) error {
 	for _, version := range s.cfg.Keys.Versions() {
-		if err := s.checkKey(ctx, fmt.Sprintf("key_fingerprint_%d", version), s.cfg.Keys.Fingerprint(version)); err != nil {
-			return fmt.Errorf("encryption key version %d %w", version, err)
+		if err := s.checkKey(ctx, "key_fingerprint", s.cfg.Keys.Fingerprint(version), OtherKeyError{Version: version}); err != nil {
+			return err
 		}
 	}
 	for _, version := range s.cfg.Numbers.Versions() {
-		if err := s.checkKey(ctx, fmt.Sprintf("number_key_fingerprint_%d", version), s.cfg.Numbers.Fingerprint(version)); err != nil {
-			return fmt.Errorf("key version %d of the numbers %w", version, err)
+		if err := s.checkKey(ctx, "number_key_fingerprint", s.cfg.Numbers.Fingerprint(version), OtherKeyError{Numbers: true, Version: version}); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// OtherKeyError says that a key is not the one that the database was written with.
+type OtherKeyError struct {
+	Numbers bool // it is a key of the numbers
+	Version uint16
+}
+
+// Error names the key.
+func (e *OtherKeyError) Error() string {
+	return e.key() + " is not the one that this database was written with: restore that key file, or give the new key a new version"
+}
+
+func (e *OtherKeyError) key() string {
+	if e.Numbers {
+		return fmt.Sprintf("key version %d of the numbers", e.Version)
+	}
+	return fmt.Sprintf("encryption key version %d", e.Version)
+}
+
 // checkKey compares a key's fingerprint with the one that is stored, and stores the first one.
-func (s *Store) checkKey(ctx context.Context, name, mine string) error {
+func (s *Store) checkKey(ctx context.Context, name, mine string, other OtherKeyError) error {
+	name = fmt.Sprintf("%s_%d", name, other.Version)
 	stored, err := s.setting(ctx, s.write, name)
 	if err == nil && stored == "" {
 		stored, err = mine, s.putSetting(ctx, s.write, name, mine)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot be checked: %w", s.d.coded("look for its fingerprint", err))
+		return fmt.Errorf("%s cannot be checked: %w", other.key(), s.d.coded("look for its fingerprint", err))
 	}
 	if stored != mine {
-		return errors.New("is not the one that this database was written with: restore that key file, or give the new key a new version")
+		return &other
 	}
 	return nil
 }
@@ -315,10 +335,14 @@ func (s *Store) closePools() error {
 	return err
 }
 
-// Ping asks the database for an answer.
+// Ping asks the database for an answer. The error has code NoStorage if the database answers,
+// and the last change found no room.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(); err != nil {
 		return err
+	}
+	if s.full.Load() {
+		return errFull
 	}
 	return s.d.coded("ping", s.read.PingContext(ctx))
 }
@@ -359,8 +383,21 @@ func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
 	} else {
 		s.failIfBroken(err)
 	}
+	s.noteRoom(err)
 	return err
 }
+
+// noteRoom remembers whether the last change found room, for Ping.
+func (s *Store) noteRoom(err error) {
+	switch {
+	case err == nil && s.full.Load():
+		s.full.Store(false)
+	case err != nil && sealmq.CodeOf(err) == "" && s.d.classOf(err) == full:
+		s.full.Store(true)
+	}
+}
+
+var errFull = &sealmq.Error{Code: sealmq.NoStorage, Message: "the database has no room left"}
 
 // failIfBroken stops all writing after an error of the disk.
 func (s *Store) failIfBroken(err error) {
