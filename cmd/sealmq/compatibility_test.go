@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 )
 
 // TestCompatibilityPage asks a running node for every path in docs/compatibility.md: those of
@@ -20,7 +22,7 @@ func TestCompatibilityPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newPipelineWorld(t)
+	w := newNodeWorld(t)
 	c := w.client("")
 	missing := func(server, method, path string) bool {
 		req, err := http.NewRequestWithContext(t.Context(), method, server+strings.NewReplacer("{", "", "}", "").Replace(path), nil)
@@ -36,7 +38,7 @@ func TestCompatibilityPage(t *testing.T) {
 	}
 	row := regexp.MustCompile("(?m)^\\| `([A-Z]+) (/[^`]*)` \\| (.*?) \\|")
 	alias := regexp.MustCompile("`(/[^`]*)`")
-	for title, server := range map[string]string{"Proxy": "https://" + w.ProxyAddr, "Main server": "https://" + w.MainAddr, "Worker": "http://" + w.WorkerAddr} {
+	for title, server := range map[string]string{"Proxy": w.URL(pipelineproc.Proxy), "Main server": w.URL(pipelineproc.Main), "Worker": "http://" + w.Addr(pipelineproc.Worker)} {
 		_, section, _ := strings.Cut(string(page), "\n## "+title)
 		section, _, _ = strings.Cut(section, "\n## ")
 		rows := row.FindAllStringSubmatch(section, -1)
@@ -58,7 +60,7 @@ func TestCompatibilityPage(t *testing.T) {
 	_, section, _ := strings.Cut(string(page), "\n## What is not there")
 	absent := regexp.MustCompile("`([A-Z]+) (/[^`]*)`").FindAllStringSubmatch(section, -1)
 	for _, r := range absent {
-		for _, server := range []string{"https://" + w.MainAddr, "https://" + w.ProxyAddr} {
+		for _, server := range []string{w.URL(pipelineproc.Main), w.URL(pipelineproc.Proxy)} {
 			if !missing(server, r[1], r[2]) {
 				t.Errorf("%s %s is there: move it to the tables of docs/compatibility.md", r[1], r[2])
 			}
@@ -71,9 +73,9 @@ func TestCompatibilityPage(t *testing.T) {
 
 // TestPagesOfTheWorker: health in the design documents' form, and metrics at both paths.
 func TestPagesOfTheWorker(t *testing.T) {
-	w := newPipelineWorld(t)
+	w := newNodeWorld(t)
 	get := func(path string) (int, string) {
-		answer, err := http.Get("http://" + w.WorkerAddr + path)
+		answer, err := http.Get("http://" + w.Addr(pipelineproc.Worker) + path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/sealmq/sealmq/internal/testing/mariadb"
+	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 )
 
 // example is the path of a file below examples.
@@ -32,7 +35,7 @@ func TestExamplesSubmit(t *testing.T) {
 	if python == "" || curl == "" {
 		t.Skip("python3 and curl are needed")
 	}
-	w := newPipelineWorld(t)
+	w := newNodeWorld(t)
 	dir := t.TempDir()
 	w.run("cert", "issue", "client", "--out", filepath.Join(dir, "certs"))
 	text := "two \"lines\",\r\n\ta backslash \\, tabs\t\tand ümläute"
@@ -41,7 +44,7 @@ func TestExamplesSubmit(t *testing.T) {
 		args func(sender, message, key string) []string
 	}{
 		{"send_message.py", func(sender, message, key string) []string {
-			return []string{python, example(t, "send_message.py"), "--sender", sender, "--message", message, "--id", key, "--url", "https://" + w.ProxyAddr}
+			return []string{python, example(t, "send_message.py"), "--sender", sender, "--message", message, "--id", key, "--url", w.URL(pipelineproc.Proxy)}
 		}},
 		{"send_message.sh", func(sender, message, key string) []string {
 			return []string{"sh", example(t, "send_message.sh"), sender, message, key}
@@ -51,7 +54,7 @@ func TestExamplesSubmit(t *testing.T) {
 			run := func(sender, message, key string) (answer map[string]any, output string, err error) {
 				args := e.args(sender, message, key)
 				cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
-				cmd.Dir, cmd.Env = dir, append(os.Environ(), "PROXY_URL=https://"+w.ProxyAddr)
+				cmd.Dir, cmd.Env = dir, append(os.Environ(), "PROXY_URL="+w.URL(pipelineproc.Proxy))
 				out, err := cmd.CombinedOutput()
 				_ = json.Unmarshal(out, &answer)
 				return answer, string(out), err
@@ -68,7 +71,7 @@ func TestExamplesSubmit(t *testing.T) {
 			}
 			id, _ := first["message_id"].(string)
 			w.eventually(http.StatusOK, "/api/v1/clients/client/messages/"+id)
-			if shown := w.run("message", "show", id, "--client", "client", "--json", "--main-url", "https://"+w.MainAddr); !strings.Contains(shown, literal(t, text)) {
+			if shown := w.run("message", "show", id, "--client", "client", "--json"); !strings.Contains(shown, literal(t, text)) {
 				t.Errorf("the message is not what was submitted: %s", shown)
 			}
 		})
@@ -161,4 +164,21 @@ func TestBatchFilesCallTheSame(t *testing.T) {
 			t.Errorf("%s calls\n%s\nand %s\n%s", filepath.Base(bat), got, filepath.Base(sh), want)
 		}
 	}
+}
+
+// program is the path of a program that is not ours. Without it the test is skipped, and
+// fails where continuous integration promises to have it.
+func program(t *testing.T, name, variable string) string {
+	t.Helper()
+	path := os.Getenv(variable)
+	if variable == "" || path == "" {
+		var err error
+		if path, err = exec.LookPath(name); err != nil {
+			if os.Getenv(mariadb.RequireEnv) == "1" && runtime.GOOS == "linux" {
+				t.Fatalf("%s is not installed", name)
+			}
+			t.Skipf("%s is not installed; with %s=1 this is a failure", name, mariadb.RequireEnv)
+		}
+	}
+	return path
 }

@@ -4,21 +4,12 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -38,19 +29,46 @@ type failing struct {
 }
 
 func newFailing(t *testing.T, env ...string) *failing {
-	f := &failing{rolesWorld: newRolesWorld(t, pipelineproc.Config{Env: append([]string{"SEALMQ_WORKER_RETRY_INTERVAL=1s", "SEALMQ_WORKER_MAX_ATTEMPTS=2"}, env...)})}
-	if err := f.StartAll(t.Context()); err != nil {
-		t.Fatal(err)
+	f := prepareFailing(t, env...)
+	f.begin()
+	return f
+}
+
+// prepareFailing starts nothing yet.
+func prepareFailing(t *testing.T, env ...string) *failing {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts many processes")
+	}
+	return &failing{rolesWorld: newRolesWorld(t, pipelineproc.Config{Env: append([]string{"SEALMQ_WORKER_RETRY_INTERVAL=1s"}, env...)})}
+}
+
+// begin starts all roles.
+func (f *failing) begin() {
+	f.Helper()
+	if err := f.StartAll(f.Context()); err != nil {
+		f.Fatal(err)
 	}
 	f.http, f.admin = f.client("acme-01"), f.client(ca.AdminName)
 	f.until("the proxy is healthy", func() bool { return f.health(pipelineproc.Proxy) == "healthy" })
-	return f
+}
+
+// in is the same pipeline for a part of the test.
+func (f *failing) in(t *testing.T) *failing {
+	sub, world := *f, *f.rolesWorld
+	world.T, sub.rolesWorld = t, &world
+	return &sub
 }
 
 // submit submits a message under a key, and returns the status and how long it took.
 func (f *failing) submit(key string) (status int, took time.Duration) {
 	f.Helper()
-	body := fmt.Sprintf(`{"sender_number":"+4915200000000","message_body":"text of %s","message_id":%q}`, key, key)
+	return f.submitText(key, "text of "+key)
+}
+
+func (f *failing) submitText(key, text string) (status int, took time.Duration) {
+	f.Helper()
+	body := fmt.Sprintf(`{"sender_number":"+4915200000000","message_body":%q,"message_id":%q}`, text, key)
 	began := time.Now()
 	resp, err := f.http.Post(f.URL(pipelineproc.Proxy)+"/submit", "application/json", strings.NewReader(body))
 	if err != nil {
@@ -58,6 +76,9 @@ func (f *failing) submit(key string) (status int, took time.Duration) {
 	}
 	defer resp.Body.Close()
 	answer, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode >= 500 {
+		f.Logf("%s: %.300s", key, answer)
+	}
 	if resp.StatusCode >= 500 && !bytes.HasPrefix(bytes.TrimSpace(answer), []byte("{")) {
 		f.Errorf("an error without a form: %s", answer)
 	}
@@ -134,9 +155,6 @@ func (f *failing) logged(role, text string) int {
 // TestRolesFail takes parts of a pipeline away while it works. Nothing that was answered with
 // 202 is lost or stored twice, and all goes on by itself when the part is back.
 func TestRolesFail(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts many processes")
-	}
 	f := newFailing(t)
 	for _, tt := range []struct {
 		name string
@@ -145,22 +163,21 @@ func TestRolesFail(t *testing.T) {
 		{"broker away", (*failing).brokerAway},
 		{"main server away", (*failing).mainAway},
 		{"main server slow", (*failing).mainSlow},
+		{"worker stopped", (*failing).workerStopped},
 		{"malformed item", (*failing).malformed},
 		{"attempts used up", (*failing).attemptsUsedUp},
+		{"repeated with another content", (*failing).otherContent},
 		{"strangers", (*failing).strangers},
 		{"authority's key away", (*failing).authorityKeyAway},
 		{"encryption key away", (*failing).encryptionKeyAway},
+		{"encryption key of another", (*failing).otherEncryptionKey},
 		{"list of revocations damaged", (*failing).listDamaged},
 		{"store full", (*failing).storeFull},
 		{"hostile input", (*failing).hostileInput},
 		{"names that differ in case", (*failing).namesInCase},
 	} {
 		if !t.Run(tt.name, func(t *testing.T) {
-			sub := *f
-			world := *f.rolesWorld
-			world.T = t
-			sub.rolesWorld = &world
-			tt.run(&sub)
+			tt.run(f.in(t))
 		}) {
 			break // the next would only fail for the same reason
 		}
@@ -197,18 +214,97 @@ func (f *failing) mainAway() {
 	f.delivered(keys...)
 }
 
-// mainSlow stops the main server's process, which then answers nothing and keeps its
-// connections.
-func (f *failing) mainSlow() {
-	pid := f.Process(pipelineproc.Main).PID
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+// rows are all messages of a client.
+func (f *failing) rows(client string) (list []mainapi.Message) {
+	f.Helper()
+	main, err := mainapi.NewClientWithResponses(f.URL(pipelineproc.Main), mainapi.WithHTTPClient(f.admin))
+	if err != nil {
 		f.Fatal(err)
 	}
-	f.accept("slow-1", "slow-2", "slow-3")
-	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-		f.Fatal(err)
+	for search := (mainapi.MessageSearch{ClientID: client, Limit: 500}); ; {
+		page, err := searchMessages(f.Context(), main, search)
+		if err != nil {
+			f.Fatal(err)
+		}
+		list = append(list, page.Items...)
+		if search.Cursor = page.NextCursor; search.Cursor == "" {
+			return list
+		}
 	}
-	f.delivered("slow-1", "slow-2", "slow-3")
+}
+
+// workerStopped stops a worker with an interrupt while it delivers. It finishes what it has in
+// hand and gives the rest back, so that each message has one attempt.
+func (f *failing) workerStopped() {
+	const batches, size = 3, 500
+	f.Kill(pipelineproc.Worker)
+	c := f.client("stop-01")
+	for b := range batches {
+		var list []string
+		for i := range size {
+			list = append(list, fmt.Sprintf(`{"sender_number":"+4915200000000","message_body":"x","message_id":"stop-%d-%d"}`, b, i))
+		}
+		resp, err := c.Post(f.URL(pipelineproc.Proxy)+"/submit/batch", "application/json", strings.NewReader(`{"messages":[`+strings.Join(list, ",")+`]}`))
+		if err != nil {
+			f.Fatal(err)
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if !bytes.Contains(answer, fmt.Appendf(nil, `"accepted":%d,`, size)) {
+			f.Fatalf("not all were accepted: %s %.300s", resp.Status, answer)
+		}
+	}
+	f.Set("SEALMQ_WORKER_BATCH=5", "SEALMQ_WORKER_CONCURRENCY=2") // it is to be busy for a while
+	f.start(pipelineproc.Worker)
+	f.until("it delivers", func() bool { return f.workerMetric("worker_messages_delivered_total") > 0 })
+	if err := f.Stop(f.Context(), pipelineproc.Worker); err != nil {
+		f.Error("the stop: ", err)
+	}
+	f.until("nobody holds a message", func() bool { return f.queue().Processing == 0 })
+	if c := f.queue(); c.Ready == 0 {
+		f.Errorf("the stopped worker left %+v", c)
+	}
+	f.Set("SEALMQ_WORKER_BATCH=100", "SEALMQ_WORKER_CONCURRENCY=4")
+	f.start(pipelineproc.Worker)
+	f.until("the queue is empty", func() bool { c := f.queue(); return c.Ready+c.Processing+c.Retry == 0 })
+	rows := f.rows("stop-01")
+	for _, m := range rows {
+		if m.Status != pipeline.Delivered || m.AttemptCount != 1 {
+			f.Errorf("%s is %s after %d attempts", m.ClientKey, m.Status, m.AttemptCount)
+		}
+	}
+	if len(rows) != batches*size {
+		f.Errorf("there are %d rows, want %d", len(rows), batches*size)
+	}
+}
+
+// otherContent submits another content under an id: while the queue remembers the first one,
+// and when only its row does.
+func (f *failing) otherContent() {
+	f.accept("twice")
+	f.delivered("twice")
+	if status, _ := f.submitText("twice", "another text"); status != http.StatusConflict {
+		f.Errorf("another content is answered %d", status)
+	}
+	f.Set("SEALMQ_DEDUP_MAX_IDS=1")
+	f.restart(pipelineproc.Broker)
+	f.accept("forget-1", "forget-2", "forget-3")
+	f.delivered("forget-1", "forget-2", "forget-3")
+	dead := f.queue().Dead
+	f.accept("twice") // the same content is the same message
+	if status, _ := f.submitText("twice", "another text"); status != http.StatusConflict && status != http.StatusAccepted {
+		f.Errorf("another content is answered %d", status)
+	}
+	f.accept("forget-4", "forget-5")
+	f.delivered("forget-4", "forget-5")
+	if status, _ := f.submitText("twice", "another text"); status != http.StatusAccepted {
+		f.Errorf("another content that only the row knows of is answered %d", status)
+	}
+	f.until("it is dead", func() bool { return f.queue().Dead > dead })
+	f.deadWith("conflict")
+	f.delivered("twice")
+	f.Set("SEALMQ_DEDUP_MAX_IDS=2000000")
+	f.restart(pipelineproc.Broker)
 }
 
 // publish puts bytes into the queue as an administrator.
@@ -286,6 +382,7 @@ func (f *failing) attemptsUsedUp() {
 	})
 	f.Kill(pipelineproc.Main)
 	hangUp := f.hangingUp()
+	f.Set("SEALMQ_WORKER_MAX_ATTEMPTS=2")
 	f.start(pipelineproc.Worker)
 	// It is not given up before its row can say so.
 	f.until("its attempts are used up", func() bool { return f.logged(pipelineproc.Worker, "their state could not be reported") > 0 })
@@ -302,154 +399,18 @@ func (f *failing) attemptsUsedUp() {
 	}
 	resp.Body.Close()
 	f.delivered("tried")
+	f.Set("SEALMQ_WORKER_MAX_ATTEMPTS=10000")
+	f.restart(pipelineproc.Worker)
 }
 
-// strangers have a certificate of another authority, or one that has expired.
-func (f *failing) strangers() {
-	set, err := ca.Setup(filepath.Join(f.dir, "other"), nil, ca.Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	other, err := set.Authority.IssueFiles(ca.Request{Name: "stranger"}, "", false)
-	if err != nil {
-		f.Fatal(err)
-	}
-	foreign, err := tls.LoadX509KeyPair(other.CertFile, other.KeyFile)
-	if err != nil {
-		f.Fatal(err)
-	}
-	trusted, err := f.TLS("acme-01")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for name, cert := range map[string]tls.Certificate{"another authority's": foreign, "an expired": f.expired()} {
-		conf := trusted.Clone()
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
-		c := f.httpClient(conf)
-		for _, role := range []string{pipelineproc.Proxy, pipelineproc.Main} {
-			if resp, err := c.Get(f.URL(role) + "/health"); err == nil {
-				resp.Body.Close()
-				f.Errorf("with %s certificate the %s answered %s", name, role, resp.Status)
-			}
-		}
-	}
-}
-
-// expired is a certificate of the authority that was good until an hour ago.
-func (f *failing) expired() tls.Certificate {
+// restart stops a role and starts it again.
+func (f *failing) restart(role string) {
 	f.Helper()
-	p := ca.In(f.data)
-	issuer, err := tls.LoadX509KeyPair(p.Intermediate, p.IntermediateKey)
-	if err != nil {
+	if err := f.Stop(f.Context(), role); err != nil {
 		f.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		f.Fatal(err)
-	}
-	now := time.Now()
-	leaf, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "acme-01"},
-		NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}, issuer.Leaf, key.Public(), issuer.PrivateKey)
-	if err != nil {
-		f.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{leaf, issuer.Leaf.Raw}, PrivateKey: key}
-}
-
-// restartMain starts the main server again.
-func (f *failing) restartMain() {
-	f.Helper()
-	if err := f.Stop(f.Context(), pipelineproc.Main); err != nil {
-		f.Fatal(err)
-	}
-	f.start(pipelineproc.Main)
-}
-
-// move moves a file away and returns a function that brings it back.
-func (f *failing) move(path string) (back func()) {
-	f.Helper()
-	if err := os.Rename(path, path+".away"); err != nil {
-		f.Fatal(err)
-	}
-	return func() {
-		f.Helper()
-		if err := os.Rename(path+".away", path); err != nil {
-			f.Fatal(err)
-		}
-	}
-}
-
-func (f *failing) authorityKeyAway() {
-	back := []func(){f.move(ca.In(f.data).RootKey), f.move(ca.In(f.data).IntermediateKey)}
-	f.restartMain()
-	resp, err := f.admin.Post(f.URL(pipelineproc.Main)+"/api/v1/certificates", "application/json", strings.NewReader(`{"client_id":"nobody"}`))
-	if err != nil {
-		f.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusServiceUnavailable {
-		f.Errorf("issuing without a key is answered %s", resp.Status)
-	}
-	f.accept("no-ca-key")
-	f.delivered("no-ca-key")
-	for _, b := range back {
-		b()
-	}
-	f.restartMain()
-}
-
-func (f *failing) encryptionKeyAway() {
-	key := filepath.Join(f.data, "pipeline", "records.key")
-	if err := f.Stop(f.Context(), pipelineproc.Main); err != nil {
-		f.Fatal(err)
-	}
-	back := f.move(key)
-	if err := f.Start(f.Context(), pipelineproc.Main); err == nil || !strings.Contains(err.Error(), "records.key") {
-		f.Errorf("without its key the main server starts, or does not say why not: %v", err)
-	}
-	back()
-	if err := os.Chmod(key, 0o644); err != nil {
-		f.Fatal(err)
-	}
-	if err := f.Start(f.Context(), pipelineproc.Main); err == nil || !strings.Contains(err.Error(), "records.key") {
-		f.Errorf("with a key that others can read the main server starts, or does not say why not: %v", err)
-	}
-	if err := os.Chmod(key, 0o600); err != nil {
-		f.Fatal(err)
-	}
-	f.start(pipelineproc.Main)
-	f.accept("key-is-back")
-	f.delivered("key-is-back")
-}
-
-func (f *failing) listDamaged() {
-	list := filepath.Join(f.data, "revoked.txt")
-	write := func(text string) {
-		f.Helper()
-		if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
-			f.Fatal(err)
-		}
-	}
-	thief := f.client("thief")
-	refused := func() bool {
-		resp, err := thief.Post(f.URL(pipelineproc.Proxy)+"/submit", "application/json", strings.NewReader("{}"))
-		if err != nil {
-			return true
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusForbidden
-	}
-	write("thief\n")
-	f.until("the thief is refused", refused)
-	write("thief\n-----BEGIN X509 CRL-----\n")
-	f.until("the main server is degraded", func() bool { return f.health(pipelineproc.Main) == "degraded" })
-	if !refused() {
-		f.Error("a damaged list let a thief in")
-	}
-	f.accept("damaged-list")
-	f.delivered("damaged-list")
-	write("thief\n")
-	f.until("the main server is healthy again", func() bool { return f.health(pipelineproc.Main) == "healthy" })
+	f.start(role)
+	f.until("the proxy is healthy", func() bool { return f.health(pipelineproc.Proxy) == "healthy" })
 }
 
 // storeFull lets the broker reach its limit of messages.
@@ -457,11 +418,7 @@ func (f *failing) storeFull() {
 	restart := func(limit string) {
 		f.Helper()
 		f.Set("SEALMQ_LIMITS_MESSAGES=" + limit)
-		if err := f.Stop(f.Context(), pipelineproc.Broker); err != nil {
-			f.Fatal(err)
-		}
-		f.start(pipelineproc.Broker)
-		f.until("the proxy sees the broker", func() bool { return f.health(pipelineproc.Proxy) == "healthy" })
+		f.restart(pipelineproc.Broker)
 	}
 	f.Kill(pipelineproc.Worker)
 	f.accept("before-full")
@@ -554,7 +511,7 @@ func (f *failing) namesInCase() {
 // TestDatabaseFails takes the database away and brings it back. No role is started again.
 func TestDatabaseFails(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it starts many processes")
+		t.Skip("it starts many processes and a database")
 	}
 	server := mariadb.Require(t, mariadb.Start)
 	t.Cleanup(func() { server.Close() })
@@ -562,7 +519,7 @@ func TestDatabaseFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFailing(t, "SEALMQ_MAIN_DATABASE="+url, "SEALMQ_WORKER_MAX_ATTEMPTS=1000")
+	f := newFailing(t, "SEALMQ_MAIN_DATABASE="+url)
 	f.accept("before-outage")
 	f.delivered("before-outage")
 	server.Kill()

@@ -2,15 +2,19 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 )
 
@@ -37,7 +41,7 @@ func newRolesWorld(t *testing.T, cfg pipelineproc.Config) *rolesWorld {
 	cfg.Exe, cfg.Data = builtBinary(t), w.data
 	cfg.Log = func(role string) io.Writer { return w.logs[role] }
 	cfg.Env = append(cfg.Env, "SEALMQ_DATA="+w.data, "SEALMQ_CONFIG="+filepath.Join(w.dir, "sealmq.yaml"))
-	for _, role := range pipelineproc.Roles {
+	for _, role := range append([]string{pipelineproc.All}, pipelineproc.Roles...) {
 		w.logs[role] = new(lockedBuffer)
 	}
 	var err error
@@ -47,12 +51,35 @@ func newRolesWorld(t *testing.T, cfg pipelineproc.Config) *rolesWorld {
 	t.Cleanup(func() {
 		w.KillAll()
 		for role, log := range w.logs {
-			if t.Failed() {
+			if t.Failed() && len(log.Bytes()) > 0 {
 				t.Logf("log of the %s:\n%s", role, log.Bytes())
 			}
 		}
 	})
 	return w
+}
+
+// newNodeWorld runs all roles in one process.
+func newNodeWorld(t *testing.T) *rolesWorld {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it builds the program and starts a node")
+	}
+	w := newRolesWorld(t, pipelineproc.Config{})
+	w.start(pipelineproc.All)
+	return w
+}
+
+// run runs sealmq with the settings of the roles, and returns what it prints.
+func (w *rolesWorld) run(args ...string) string {
+	w.Helper()
+	cmd := exec.CommandContext(w.Context(), builtBinary(w), args...)
+	cmd.Env = append(os.Environ(), w.Env()...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.Fatalf("sealmq %v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 // start starts a role, which must become ready.
@@ -75,12 +102,30 @@ func (w *rolesWorld) until(what string, is func() bool) {
 	w.Fatalf("this was never so: %s", what)
 }
 
-// client makes calls with the certificate of a name.
+// eventually waits until an administrator's GET at the main server has a status.
+func (w *rolesWorld) eventually(status int, path string) {
+	w.Helper()
+	c := w.client(ca.AdminName)
+	w.until(fmt.Sprintf("GET %s is answered %d", path, status), func() bool {
+		answer, err := c.Get(w.URL(pipelineproc.Main) + path)
+		if err != nil {
+			w.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode == status
+	})
+}
+
+// client makes calls with the certificate of a name, which is issued if there is none, or
+// without one if it is empty.
 func (w *rolesWorld) client(name string) *http.Client {
 	w.Helper()
-	conf, err := w.TLS(name)
+	conf, err := w.TLS(cmp.Or(name, ca.AdminName))
 	if err != nil {
 		w.Fatal(err)
+	}
+	if name == "" {
+		conf.GetClientCertificate = nil
 	}
 	return w.httpClient(conf)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -25,29 +26,30 @@ func TestAPIHoldsAgainstSchemathesis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newPipelineWorld(t)
+	w := newNodeWorld(t)
+	paths := ca.In(w.data)
 	for _, name := range []string{"acme-01", "acme-02"} {
 		w.run("cert", "issue", name)
 	}
 	w.run("cert", "issue", "worker-9", "--role", "worker")
-	revocable, err := tls.LoadX509KeyPair(w.paths.Cert("acme-02"), w.paths.Key("acme-02"))
+	revocable, err := tls.LoadX509KeyPair(paths.Cert("acme-02"), paths.Key("acme-02"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	const internal = "^/api/v1/internal/"
 	for _, r := range []struct {
-		name, addr, as string
-		args           []string
+		name, url, as string
+		args          []string
 	}{
-		{"proxy", w.ProxyAddr, "acme-01", nil},
-		{"internal", w.MainAddr, "worker-9", []string{"--include-path-regex", internal}},
-		{"main", w.MainAddr, ca.AdminName, []string{"--exclude-path-regex", internal}},
+		{"proxy", w.URL(pipelineproc.Proxy), "acme-01", nil},
+		{"internal", w.URL(pipelineproc.Main), "worker-9", []string{"--include-path-regex", internal}},
+		{"main", w.URL(pipelineproc.Main), ca.AdminName, []string{"--exclude-path-regex", internal}},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, tool, append([]string{"--config-file", config, "--no-color", "run", "https://" + r.addr + "/openapi.json",
-				"--tls-verify", w.paths.CA, "--request-cert", w.paths.Cert(r.as), "--request-cert-key", w.paths.Key(r.as),
+			cmd := exec.CommandContext(ctx, tool, append([]string{"--config-file", config, "--no-color", "run", r.url + "/openapi.json",
+				"--tls-verify", paths.CA, "--request-cert", paths.Cert(r.as), "--request-cert-key", paths.Key(r.as),
 				"--phases", "examples,coverage,fuzzing"}, r.args...)...)
 			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "FINGERPRINT="+mtls.Fingerprint(revocable.Leaf))
 			out, err := cmd.CombinedOutput()

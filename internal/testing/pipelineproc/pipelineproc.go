@@ -29,6 +29,9 @@ const (
 	Worker = "worker"
 )
 
+// All stands for one process that has all roles.
+const All = "all"
+
 // Roles are all roles, in the order in which they are best started.
 var Roles = []string{Broker, Main, Proxy, Worker}
 
@@ -105,7 +108,11 @@ func (p *Pipeline) Set(env ...string) {
 
 // Start starts a role and returns when it is ready.
 func (p *Pipeline) Start(ctx context.Context, role string) error {
-	cfg := brokerproc.Config{Exe: p.cfg.Exe, Data: p.cfg.Data, Roles: []string{role}, Addr: p.addrs[Broker], Args: p.cfg.Args, Env: p.Env(), Timeout: p.cfg.Timeout}
+	roles := []string{role}
+	if role == All {
+		roles = Roles
+	}
+	cfg := brokerproc.Config{Exe: p.cfg.Exe, Data: p.cfg.Data, Roles: roles, Addr: p.addrs[Broker], Args: p.cfg.Args, Env: p.Env(), Timeout: p.cfg.Timeout}
 	if p.cfg.Log != nil {
 		cfg.Log = p.cfg.Log(role)
 	}
@@ -156,7 +163,7 @@ func (p *Pipeline) Kill(role string) {
 
 // KillAll ends all roles at once.
 func (p *Pipeline) KillAll() {
-	for _, role := range Roles {
+	for _, role := range append([]string{All}, Roles...) {
 		p.Kill(role)
 	}
 }
