@@ -58,6 +58,9 @@ type Output struct {
 	Messages uint64
 }
 
+// Cut is what was cut off the end of a ledger.
+type Cut = framelog.Cut
+
 // DamagedFileError says that a ledger cannot be read where it was known to be on stable
 // storage. Nothing was changed.
 type DamagedFileError = framelog.DamagedError
@@ -103,8 +106,9 @@ type Ledger struct {
 
 	mu     sync.Mutex
 	log    *framelog.Log // nil in a ledger without a file
-	base   int64         // size of the file after the last rewriting
-	growth int64         // by how much it grows at least before it is rewritten
+	cut    Cut
+	base   int64 // size of the file after the last rewriting
+	growth int64 // by how much it grows at least before it is rewritten
 	output Output
 	known  map[idHash]uint32 // places in ids
 	ids    []known           // a ring, oldest at head
@@ -229,9 +233,15 @@ func (l *Ledger) open() error {
 	if errors.Is(err, framelog.ErrEmpty) { // a state is never torn
 		return &framelog.DamagedError{Name: l.name, Offset: 0, Why: "it does not begin with a state"}
 	}
-	l.log = log
+	if err == nil {
+		l.log, l.cut = log, log.Cut
+	}
 	return err
 }
+
+// Cut is what OpenLedger cut off the end of the file, which a crash had torn. If it was damage
+// instead, the last commits are forgotten: their messages are in the output, or not.
+func (l *Ledger) Cut() Cut { return l.cut }
 
 // Output is how far the application had come with the last commit.
 func (l *Ledger) Output() Output {
@@ -342,6 +352,9 @@ func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) 
 		l.drop(l.hands[ids[i].id])
 	}
 	l.output = output
+	if l.log != nil {
+		l.log.Mark(l.appendMark)
+	}
 	if l.log == nil || l.log.Length() < l.base+max(l.growth, l.base) && len(l.list) < maxLedgerEpochs {
 		return nil
 	}
@@ -407,6 +420,9 @@ func (l *Ledger) remember(k known) {
 	l.head = (l.head + 1) % len(l.ids)
 }
 
+// appendMark appends a commit of nothing.
+func (l *Ledger) appendMark(b []byte) []byte { return l.appendCommit(b, l.output, nil, nil) }
+
 // Close gives the ledger up. What is committed is on stable storage already.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
@@ -414,10 +430,13 @@ func (l *Ledger) Close() error {
 	if l.err == errLedgerClosed {
 		return nil
 	}
-	l.err = errLedgerClosed
 	var err error
 	if l.log != nil {
-		err = l.log.Close()
+		if l.err == nil {
+			err = l.log.Commit() // the mark
+		}
+		err = errors.Join(err, l.log.Close())
 	}
+	l.err = errLedgerClosed
 	return errors.Join(err, l.unlock())
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/framelog"
 )
 
@@ -29,24 +30,29 @@ func (s *Spool) open() error {
 	if err != nil {
 		return err
 	}
+	s.found.Closed = len(numbers) == 0
 	for i, number := range numbers {
 		f := &spoolFile{number: number}
 		last := i == len(numbers)-1
+		if i > 0 && number != numbers[i-1]+1 {
+			return &framelog.DamagedError{Name: s.path(numbers[i-1] + 1), Offset: 0, Why: "the file is missing"}
+		}
 		f.Log, err = framelog.Open(s.cfg.FS, s.path(number), !last, func(offset int64, payload []byte) error {
 			isHeader, err := s.take(f, offset+framelog.HeadBytes, payload)
 			if err == nil && isHeader != (offset == 0) {
 				err = errSpoolFormat
 			}
+			if err == nil && isHeader && i > 0 && s.next != s.expected {
+				err = fmt.Errorf("it follows message number %d, but the file before it ends with number %d", s.next-1, s.expected-1)
+			}
+			s.expected = s.next
 			return err
 		})
 		switch {
 		case errors.Is(err, framelog.ErrEmpty) && last && (i > 0 || number == 1):
 			// It was being made; nothing was put into it. The file before holds its header, and is
 			// removed only when this one is durable.
-			if err := s.cfg.FS.Remove(s.path(number)); err != nil {
-				return err
-			}
-			if err := s.cfg.FS.SyncDir(s.dir); err != nil {
+			if err := s.removeTorn(s.path(number)); err != nil {
 				return err
 			}
 		case errors.Is(err, framelog.ErrEmpty):
@@ -55,6 +61,9 @@ func (s *Spool) open() error {
 			return err
 		default:
 			s.files = append(s.files, f)
+			if s.found.Cut = f.Cut; f.Cut.Bytes > 0 {
+				s.found.Closed = false
+			}
 		}
 	}
 	if len(s.files) == 0 {
@@ -64,6 +73,24 @@ func (s *Spool) open() error {
 	}
 	s.trim()
 	return s.removeSettled()
+}
+
+// removeTorn removes a file without a beginning, and keeps what is in it.
+func (s *Spool) removeTorn(name string) error {
+	data, err := durable.ReadFile(s.cfg.FS, name, spoolFileBytes)
+	if err != nil {
+		return err
+	}
+	s.found.Closed, s.found.Cut = false, Cut{Name: name, Bytes: int64(len(data))}
+	if len(data) > 0 {
+		if s.found.Cut.Kept, err = durable.KeepAside(s.cfg.FS, name, data); err != nil {
+			return err
+		}
+	}
+	if err := s.cfg.FS.Remove(name); err != nil {
+		return err
+	}
+	return s.cfg.FS.SyncDir(s.dir)
 }
 
 // list returns the numbers of the spool's files, ascending.

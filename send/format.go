@@ -20,12 +20,18 @@ import (
 //	                                          n+  routing key
 //	                                          n+  position
 //	                                           *  body
+//
+// Marks without a range say that what is before them was synced, and the range from 0 to 0 that
+// the spool was closed.
 const (
 	spoolHeader  = 1
 	spoolMessage = 2
 	spoolMarks   = 3
 	spoolVersion = 1
 )
+
+// closedMark is the last thing that Close writes. No message has the number 0.
+var closedMark = []span{{}}
 
 var errSpoolFormat = errors.New("it is not what a spool holds there")
 
@@ -95,6 +101,7 @@ func appendMarks(b []byte, marks []span) []byte {
 // the payload is in its file.
 func (s *Spool) take(file *spoolFile, offset int64, payload []byte) (isHeader bool, err error) {
 	f := &framelog.Fields{Rest: payload}
+	s.found.Closed = false
 	switch f.Byte() {
 	case spoolHeader:
 		return true, s.takeHeader(f)
@@ -146,6 +153,7 @@ func (s *Spool) takeMarks(f *framelog.Fields) error {
 		if m.from > m.to {
 			return errSpoolFormat
 		}
+		s.found.Closed = m == closedMark[0] && n == 1
 		for i, _ := s.find(m.from); i < len(s.pending) && s.pending[i].seq <= m.to; i++ {
 			if !s.pending[i].settled {
 				s.settle(s.pending[i])

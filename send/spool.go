@@ -31,6 +31,19 @@ var ErrSpoolClosed = errors.New("the spool is closed")
 // stable storage. Nothing was changed.
 type DamagedFileError = framelog.DamagedError
 
+// Recovery is what OpenSpool found.
+type Recovery struct {
+	// Closed says that whoever had the spool before closed it. If a process was killed instead,
+	// its files may have lost whole messages at their end since then, which nothing shows.
+	Closed bool
+	// Cut is what was cut off the end of the last file: a message that was never stored, or
+	// damage.
+	Cut Cut
+}
+
+// Cut is what was cut off the end of a file.
+type Cut = framelog.Cut
+
 // ErrNotInSpool says that a message is no longer in a Spool: confirmed, or dropped.
 var ErrNotInSpool = errors.New("the message is not in the spool any more")
 
@@ -93,7 +106,9 @@ type Spool struct {
 	pending   []*spooled   // oldest first; the first one is not settled
 	unsettled int
 	position  []byte
-	next      uint64        // sequence number
+	next      uint64 // sequence number
+	expected  uint64 // next, behind the last frame that was read
+	found     Recovery
 	marks     []span        // settled and not written yet
 	horizon   time.Duration // for how long a message may be published again
 	err       error
@@ -138,6 +153,9 @@ func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 	}
 	return s, nil
 }
+
+// Found is how OpenSpool found the files.
+func (s *Spool) Found() Recovery { return s.found }
 
 // Horizon is for how long a message may be published again, as far as it is known: a Sender
 // asks its broker.
@@ -192,7 +210,9 @@ func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
 		return err
 	}
 	// Without mu, so that confirms need not wait for the disk.
-	err = file.Commit()
+	if err = file.Commit(); err == nil {
+		file.Mark(func(b []byte) []byte { return appendMarks(b, nil) })
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -381,6 +401,9 @@ func (s *Spool) Close() error {
 	defer s.mu.Unlock()
 	if s.err == ErrSpoolClosed {
 		return nil
+	}
+	if s.err == nil {
+		s.files[len(s.files)-1].Add(func(b []byte) []byte { return appendMarks(b, closedMark) })
 	}
 	err := s.flush()
 	s.err = ErrSpoolClosed

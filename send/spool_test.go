@@ -119,7 +119,7 @@ func TestSpoolPositionOutlivesItsMessage(t *testing.T) {
 }
 
 func TestSpoolIsBounded(t *testing.T) {
-	s := openSpool(t, spoolOn(faultfs.New(), send.SpoolConfig{MaxBytes: 1000}))
+	s := openSpool(t, spoolOn(faultfs.New(), send.SpoolConfig{MaxBytes: 1300}))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var list []send.SpoolEntry
@@ -246,7 +246,7 @@ func TestSpoolSurvivesEveryFault(t *testing.T) {
 	type promise struct{ appended, dropped int }
 	confirmed := func(n int) bool { return n%5 != 0 }
 	script := func(fs *faultfs.FS) (p promise) {
-		s, err := send.OpenSpool("spool", spoolOn(fs, send.SpoolConfig{MaxBytes: 2400}))
+		s, err := send.OpenSpool("spool", spoolOn(fs, send.SpoolConfig{MaxBytes: 3200}))
 		if err != nil {
 			return p
 		}

@@ -12,7 +12,6 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -67,8 +66,11 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 		if err != nil {
 			return err
 		}
-		if err := durable.WriteFile(durable.OS(), file, data, 0o600); err != nil {
+		if err := writeOutput(a.cmd, file, data, 0o600); err != nil {
 			return fmt.Errorf("write the file: %w", err)
+		}
+		if isStdout(file) {
+			return nil
 		}
 		return a.report(nil, result{"file": file}, "wrote %s: the certificate of %s with its key, keep it secret", file, name)
 	})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
@@ -30,6 +31,7 @@ type receiveFlags struct {
 	exec      string
 	ledger    string
 	out       string
+	stream    bool // out is no file
 	count     int
 	idle      time.Duration
 	prefetch  int
@@ -47,8 +49,12 @@ func newReceiveCmd() *cobra.Command {
 runs until it is interrupted, or until --count or --idle ends it.
 
 A ledger beside the file records the received messages. A message is acknowledged only after its line and
-the ledger are on stable storage, and a line without an entry in the ledger is cut off after a crash. So
+the ledger are on stable storage, and after a crash the ledger learns the lines that it does not know. So
 each message is in the file once, whatever is killed.
+
+With "--out -" the lines go to standard output; --out may also name a device or a FIFO. A message is then
+acknowledged once its line is written there. So what the reader loses does not come again, and after a kill a line
+may come twice. The ledger is QUEUE.ledger.
 
 With --exec a command is run for each message instead. The message is on its standard input. The variables
 SEALMQ_MSG_ID, _SUITE, _EXCHANGE, _KEY, _QUEUE, _ATTEMPT and _PUBLISHER describe it and, if the sender is
@@ -72,8 +78,8 @@ key rotate" is not necessary. A message whose sender cannot be checked at the mo
 	f.open = addOpenFlags(cmd, "senders know it (default: the names of the certificate and of the key files)",
 		" (default: the suites that prove the sender, and the suites of the keys)", "accept only messages that were sent to")
 	fl.StringVar(&f.exec, "exec", "", "run this `command` for each message, instead of writing a file")
-	fl.StringVar(&f.ledger, "ledger", "", "`file` that records the received messages (default: --out with the ending .ledger)")
-	fl.StringVar(&f.out, "out", "", "`file` to append to (default: QUEUE.jsonl)")
+	fl.StringVar(&f.ledger, "ledger", "", "`file` that records the received messages (default: --out with the ending .ledger; with --exec or without a file, QUEUE.ledger)")
+	fl.StringVar(&f.out, "out", "", "`file` to append to, or - for standard output (default: QUEUE.jsonl)")
 	fl.IntVar(&f.count, "count", 0, "stop after this many new messages")
 	fl.DurationVar(&f.idle, "idle", 0, "stop when no message has come for this long")
 	fl.IntVar(&f.prefetch, "prefetch", 0, fmt.Sprintf("maximum number of unacknowledged messages (default: %d, and %d with --exec)", filePrefetch, execPrefetch))
@@ -139,13 +145,16 @@ func (f *receiveFlags) run(a call) (err error) {
 	if err != nil {
 		return explain(err)
 	}
-	run := receiver.Config{Source: r, File: out.file, Count: f.count, Idle: f.idle, Kept: a.showKept()}
+	run := receiver.Config{Source: r, File: out.lines, Count: f.count, Idle: f.idle}
+	if !isStdout(f.out) {
+		run.Kept = a.showKept()
+	}
 	if f.exec != "" {
 		run.Do, run.Failed = f.command(a, queue), func(m *receive.Received, err error, again time.Duration) {
 			a.note("the command failed for message %s (%v); it will be delivered again in %v", m.ID, err, again)
 		}
 	}
-	return f.receive(a, r, run, queue, keys)
+	return f.receive(a, r, run, queue, keys, out.file)
 }
 
 // check looks at the flags.
@@ -169,9 +178,14 @@ func (f *receiveFlags) check(queue string) (cfg receive.Config, err error) {
 			f.prefetch = execPrefetch
 		}
 	}
+	if f.out != "" {
+		if f.stream, err = isStream(f.out); err != nil {
+			return cfg, err
+		}
+	}
 	// The file that the queue's name gives, if none is named.
 	byName, flag, ending := &f.out, "--out", ".jsonl"
-	if f.exec != "" {
+	if f.exec != "" || f.stream {
 		byName, flag, ending = &f.ledger, "--ledger", ledgerSuffix
 	}
 	if *byName == "" {
@@ -279,7 +293,7 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	}
 }
 
-func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys) error {
+func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys, file *jsonl.File) error {
 	r, began := receiver.New(cfg), time.Now()
 	err := withProgress(a.cmd, "received", func() uint64 { return r.Stats().Received }, func() error {
 		err := r.Run(a.ctx)
@@ -290,8 +304,15 @@ func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Co
 		return err
 	})
 	st := r.Stats()
-	res := receiveResult{Queue: queue, File: f.out, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,
-		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(cfg.File), Reconnects: a.client.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
+	name := f.out
+	if f.stream {
+		name = ""
+	}
+	if isStdout(f.out) {
+		a.out = a.cmd.ErrOrStderr()
+	}
+	res := receiveResult{Queue: queue, File: name, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,
+		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(file), Reconnects: a.client.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
 	if perr := a.report(nil, res, "%v", res); perr != nil {
 		return perr
 	}

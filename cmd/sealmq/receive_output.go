@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -17,16 +18,18 @@ import (
 	"github.com/sealmq/sealmq/receive"
 )
 
-// output is the ledger, and the output file, if there is one.
+// output is the ledger, and where the lines go, if anywhere.
 type output struct {
 	ledger *receive.Ledger
-	file   *jsonl.File
+	lines  receiver.Lines // nil with --exec
+	file   *jsonl.File    // nil if the lines go nowhere or to a stream
+	closer io.Closer      // of lines
 }
 
 func (o *output) close() error {
 	var err error
-	if o.file != nil {
-		err = o.file.Close()
+	if o.closer != nil {
+		err = o.closer.Close()
 	}
 	return errors.Join(err, o.ledger.Close())
 }
@@ -37,51 +40,86 @@ func (f *receiveFlags) openOutput(a call) (*output, error) {
 		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another \"sealmq receive\" uses it; name other files with --out or --ledger")
 	}
 	if _, ok := errors.AsType[*receive.DamagedFileError](err); ok {
-		return nil, withHint(err, "move the ledger away; a new one learns the messages in the file of --out")
+		return nil, withHint(err, "put it back from a backup, or move it away: %s", f.withoutLedger("a new one learns the messages in "+f.out))
 	}
 	if err != nil {
 		return nil, err
 	}
-	o := &output{ledger: ledger}
-	if f.exec != "" {
-		return o, nil
+	if cut := ledger.Cut(); cut.Bytes > 0 {
+		a.note("the ledger %s ended inside a record: its last %s are in %s now; %s", f.ledger, plural(uint64(cut.Bytes), "byte"), cut.Kept,
+			f.withoutLedger("it learns the messages at the end of "+f.out))
 	}
-	o.file, err = retryLocked(a.ctx, func() (*jsonl.File, error) { return openFile(f.out, ledger) })
+	o := &output{ledger: ledger}
+	switch {
+	case f.exec != "":
+		return o, nil
+	case f.stream:
+		return o, f.openStream(a, o)
+	}
+	known := ledger.Output()
+	o.file, err = retryLocked(a.ctx, func() (*jsonl.File, error) {
+		return jsonl.Open(durable.OS(), f.out, known.Length, int(known.Messages), ledger.Add)
+	})
 	var damaged *jsonl.DamagedError
 	switch {
 	case errors.As(err, &damaged) && damaged.Line == 0:
 		err = withHint(err, "its messages were acknowledged and do not come again; restore the file, or move it away: then a new one begins, and %s still recognises what came before", f.ledger)
 	case errors.As(err, &damaged):
-		err = withHint(err, "name another file with --out; this one was not changed")
+		err = withHint(err, "nothing was changed: put the file back as it was, or name another one with --out; "+
+			"to go on with what is in it, make all its lines whole, and move the ledger %s away: a new one learns them", f.ledger)
 	case errors.Is(err, durable.ErrLocked):
 		err = withHint(fmt.Errorf("%s is in use by another process", f.out), "another \"sealmq receive\" writes to it; name another file with --out")
 	}
 	if err != nil {
-		o.file = nil
 		return nil, errors.Join(err, ledger.Close())
 	}
-	if n := o.file.Cut(); n > 0 {
-		a.note("cut off %d incomplete bytes at the end of %s; their messages will be delivered again", n, f.out)
+	o.lines, o.closer = o.file, o.file
+	if err := f.agree(a, o, known); err != nil {
+		return nil, errors.Join(err, o.close())
 	}
 	return o, nil
 }
 
-// openFile opens the file and cuts off what the ledger has not committed. A new ledger
-// learns the messages of an existing file.
-func openFile(name string, ledger *receive.Ledger) (*jsonl.File, error) {
-	known := ledger.Output()
-	if known.Length > 0 || ledger.Len() > 0 {
-		return jsonl.OpenAt(durable.OS(), name, known.Length, int(known.Messages))
-	}
-	file, err := jsonl.Open(durable.OS(), name, ledger.Add)
-	if err != nil || file.Len() == 0 {
-		return file, err
-	}
-	err = ledger.Rewrite(receive.Output{Length: file.Size(), Messages: uint64(file.Len())})
+// openStream opens an output that is no file.
+func (f *receiveFlags) openStream(a call, o *output) error {
+	a.note("%s is no file: a message is acknowledged once its line is written there, so what the reader loses does not come again; the ledger is %s", f.out, f.ledger)
+	w, err := openStream(a.ctx, a.cmd, f.out)
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return errors.Join(err, o.ledger.Close())
 	}
-	return file, nil
+	lines := jsonl.NewStream(w)
+	o.lines, o.closer = lines, lines
+	return nil
+}
+
+// withoutLedger says what happens to messages that a ledger does not know any more.
+func (f *receiveFlags) withoutLedger(learns string) string {
+	switch {
+	case f.exec != "":
+		return "the command may run a second time for messages that were not acknowledged"
+	case f.stream:
+		return "messages that were not acknowledged may be written a second time"
+	}
+	return learns
+}
+
+// agree makes the ledger say what is in the file, and tells how they differed. The ledger has
+// learned the lines that it did not know: a receiver was killed between the two, the ledger is
+// new, or it was damaged.
+func (f *receiveFlags) agree(a call, o *output, known receive.Output) error {
+	if cut := o.file.Cut(); cut.Bytes > 0 {
+		a.note("%s ended inside a line: its last %s are in %s now; the message comes again if it was not acknowledged", f.out, plural(uint64(cut.Bytes), "byte"), cut.Kept)
+	}
+	now := receive.Output{Length: o.file.Size(), Messages: uint64(o.file.Len())}
+	switch {
+	case now == known:
+		return nil
+	case now.Length == 0:
+		a.note("%s is missing or empty, though %s were written to it; it begins again, and they do not come again", f.out, plural(known.Messages, "message"))
+	case known != receive.Output{}:
+		a.note("the ledger %s did not know %s at the end of %s, and knows them now", f.ledger, plural(now.Messages-known.Messages, "message"), f.out)
+	}
+	return o.ledger.Rewrite(now)
 }
 
 // lenOf is the number of messages in a file, or 0 if there is none.
@@ -104,7 +142,7 @@ func (f *receiveFlags) command(a call, queue string) func(context.Context, *rece
 		c.Stdin = strings.NewReader(string(m.Text))
 		c.Stdout, c.Stderr = a.out, a.cmd.ErrOrStderr()
 		c.WaitDelay = settleTime
-		c.Env = append(os.Environ(), variables(queue, m)...)
+		c.Env = append(environWithout(variablePrefix), variables(queue, m)...)
 		err := c.Run()
 		if err == nil {
 			succeeded = true
@@ -120,21 +158,41 @@ func (f *receiveFlags) command(a call, queue string) func(context.Context, *rece
 // executed: those of POSIX 2.8.2, and that of cmd.exe.
 var notRun = []int{126, 127, 9009}
 
+// variablePrefix begins the variables of --exec.
+const variablePrefix = "SEALMQ_MSG_"
+
+// environWithout is this process's environment without the variables with a prefix. A caller
+// could otherwise set one that says what a message does not say. On Windows, names of
+// variables are the same in upper and lower case.
+func environWithout(prefix string) []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return len(kv) >= len(prefix) && strings.EqualFold(kv[:len(prefix)], prefix)
+	})
+}
+
 // variables tell a command about its message. SEALMQ_MSG_SENDER is set only if the message
 // proves its sender.
 func variables(queue string, m *receive.Received) []string {
 	exchange, key := m.Exchange, m.RoutingKey
-	list := []string{"SEALMQ_MSG_ID=" + m.ID, "SEALMQ_MSG_QUEUE=" + queue, "SEALMQ_MSG_SUITE=" + string(m.Suite)}
+	var list []string
+	set := func(name, value string) { list = append(list, variablePrefix+name+"="+value) }
+	set("ID", m.ID)
+	set("QUEUE", queue)
+	set("SUITE", string(m.Suite))
 	if d := m.Delivery; d.Attempt > 0 {
-		list = append(list, "SEALMQ_MSG_ATTEMPT="+strconv.Itoa(int(d.Attempt)), "SEALMQ_MSG_PUBLISHER="+d.Publisher)
+		set("ATTEMPT", strconv.Itoa(int(d.Attempt)))
+		set("PUBLISHER", d.Publisher)
 		if !m.Proven() {
 			exchange, key = d.Exchange, d.Key
 		}
 	}
 	if m.Proven() {
-		list = append(list, "SEALMQ_MSG_SENDER="+m.Sender.ID, "SEALMQ_MSG_SEALED_AT="+m.SealedAt.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+		set("SENDER", m.Sender.ID)
+		set("SEALED_AT", m.SealedAt.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
 	}
-	return append(list, "SEALMQ_MSG_EXCHANGE="+exchange, "SEALMQ_MSG_KEY="+key)
+	set("EXCHANGE", exchange)
+	set("KEY", key)
+	return list
 }
 
 // shownAtOnce is how many messages of one write are shown.

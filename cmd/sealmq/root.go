@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // newRootCmd builds the whole command tree. Nothing is global, so tests can run several
@@ -93,6 +97,9 @@ func watchStart(root *cobra.Command) *bool {
 		}
 		if runE := cmd.RunE; runE != nil {
 			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				if err := blankFlag(cmd); err != nil {
+					return err
+				}
 				*started = true
 				return runE(cmd, args)
 			}
@@ -100,4 +107,30 @@ func watchStart(root *cobra.Command) *bool {
 	}
 	wrap(root)
 	return started
+}
+
+// blankFlag refuses a flag that was given a blank text. It mostly comes from a variable of a
+// script that is not set, and would count as if the flag were not there: without --exec the
+// messages go to a file, without --spool nothing survives a crash. Keys of the configuration
+// have checks of their own.
+func blankFlag(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		switch list, ok := f.Value.(pflag.SliceValue); {
+		case err != nil, f.Annotations[configKeyAnnotation] != nil:
+			return
+		case ok:
+			values = list.GetSlice()
+		case f.Value.Type() != "string":
+			return
+		}
+		blank := len(values) == 0
+		for _, v := range values {
+			blank = blank || strings.TrimSpace(v) == ""
+		}
+		if blank {
+			err = usage(fmt.Errorf("--%s is blank", f.Name), "give it a value, or leave it out")
+		}
+	})
+	return err
 }

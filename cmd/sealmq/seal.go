@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -228,6 +229,9 @@ func (f *outputFlags) check() error {
 	if f.name == "" || f.force {
 		return nil
 	}
+	if stream, err := isStream(f.name); stream || err != nil {
+		return err
+	}
 	if _, err := os.Lstat(f.name); err == nil {
 		return withHint(fmt.Errorf("%s already exists", f.name), "choose another file with --out, or replace it with --force")
 	}
@@ -236,11 +240,7 @@ func (f *outputFlags) check() error {
 
 // write replaces the file in one step, or prints.
 func (f *outputFlags) write(data []byte, perm os.FileMode) error {
-	if f.name == "" {
-		_, err := f.cmd.OutOrStdout().Write(data)
-		return err
-	}
-	return durable.WriteFile(durable.OS(), f.name, data, perm)
+	return writeOutput(f.cmd, cmp.Or(f.name, stdoutName), data, perm)
 }
 
 // open returns what is written to bit by bit. finish puts it in place, or drops it.

@@ -51,7 +51,7 @@ func (f *sendFlags) openSpool(a call, in *input) (*send.Spool, error) {
 	if f.spool == "" {
 		return nil, nil
 	}
-	spool, err := retryLocked(a.ctx, func() (*send.Spool, error) { return send.OpenSpool(f.spool, send.SpoolConfig{}) })
+	spool, err := retryLocked(a.ctx, func() (*send.Spool, error) { return openSpool(a, f.spool) })
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(err, "another \"sealmq send\" uses this spool; name another folder with --spool")
 	}
@@ -62,6 +62,27 @@ func (f *sendFlags) openSpool(a call, in *input) (*send.Spool, error) {
 		return nil, errors.Join(err, spool.Close())
 	}
 	return spool, nil
+}
+
+// openSpool opens a spool, and tells in what state it was left.
+func openSpool(a call, dir string) (*send.Spool, error) {
+	s, err := send.OpenSpool(dir, send.SpoolConfig{})
+	if _, ok := errors.AsType[*send.DamagedFileError](err); ok {
+		return nil, withHint(err, "nothing was changed: put the folder %s back from a backup; or move it away and send with a new one, "+
+			"from the beginning of the file or with what no receiver has: what this one sent already arrives twice then", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch found := s.Found(); {
+	case found.Cut.Bytes > 0:
+		a.note("the spool %s ended inside a message: the last %s of %s are in %s now; what was not stored whole was never sent, and is read from its file again",
+			dir, plural(uint64(found.Cut.Bytes), "byte"), found.Cut.Name, found.Cut.Kept)
+	case !found.Closed:
+		a.note("the spool %s was not closed: its sender was killed, or its files have lost their end; it holds %s that no broker has confirmed",
+			dir, plural(uint64(s.Len()), "message"))
+	}
+	return s, nil
 }
 
 // lockWait is how long a killed process that is still ending may hold a lock.

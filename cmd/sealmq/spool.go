@@ -26,7 +26,7 @@ type spoolRow struct {
 
 func newSpoolListCmd() *cobra.Command {
 	return standalone(&cobra.Command{Use: "list FOLDER", Short: "List the messages that no broker has confirmed yet"}, func(a call) error {
-		s, err := openSpoolFolder(a.args[0])
+		s, err := openSpoolFolder(a, a.args[0])
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func newSpoolDropCmd() *cobra.Command {
 		Long: `Remove messages from a spool for ever, for example one that the broker always refuses, so that all others wait
 behind it. A removed message may have reached the broker all the same; the spool cannot know.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := openSpoolFolder(args[0])
+			s, err := openSpoolFolder(call{cmd: cmd}, args[0])
 			if err != nil {
 				return err
 			}
@@ -70,11 +70,11 @@ behind it. A removed message may have reached the broker all the same; the spool
 }
 
 // openSpoolFolder opens an existing spool.
-func openSpoolFolder(dir string) (*send.Spool, error) {
+func openSpoolFolder(a call, dir string) (*send.Spool, error) {
 	if _, err := durable.OS().ReadDir(dir); err != nil {
 		return nil, err
 	}
-	s, err := send.OpenSpool(dir, send.SpoolConfig{})
+	s, err := openSpool(a, dir)
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(err, "a running \"sealmq send\" uses it; stop that process first")
 	}

@@ -43,7 +43,53 @@ func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, ne
 
 func (osFS) Remove(name string) error { return os.Remove(name) }
 
-func (osFS) MkdirAll(name string, perm os.FileMode) error { return os.MkdirAll(name, perm) }
+func (osFS) MkdirAll(name string, perm os.FileMode) error {
+	if err := CheckLink(name); err != nil {
+		return err // the system would say that it exists
+	}
+	return os.MkdirAll(name, perm)
+}
+
+// LinkError says that a name is a link to something that does not exist.
+type LinkError struct{ Path, Target string }
+
+// Error names both.
+func (e *LinkError) Error() string {
+	return fmt.Sprintf("%s is a link to %s, which does not exist", e.Path, e.Target)
+}
+
+// Hint says what to do.
+func (e *LinkError) Hint() string { return "make what it points to, or remove the link" }
+
+// CheckLink returns a *LinkError if path is a link whose target does not exist.
+func CheckLink(path string) error {
+	target, err := os.Readlink(path)
+	if err != nil {
+		return nil
+	}
+	if _, err := os.Stat(path); IsNotExist(err) {
+		return &LinkError{path, target}
+	}
+	return nil
+}
+
+// Target is where WriteFile writes: behind a link, so that it does not replace the link. It
+// refuses to replace what is no file, such as a device.
+func (osFS) Target(path string) (string, error) {
+	if err := CheckLink(path); err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case IsNotExist(err):
+		return path, nil
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a file, so it is not replaced by one", path)
+	}
+	return filepath.EvalSymlinks(path)
+}
 
 func (osFS) ReadDir(name string) ([]string, error) {
 	entries, err := os.ReadDir(name)

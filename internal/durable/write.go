@@ -17,7 +17,8 @@ const tempSuffix = ".tmp"
 // data. When WriteFile returns nil the new content is durable.
 //
 // It uses the file path + ".tmp" and removes what is there. Two calls for one path must
-// not run at the same time; hold the folder's lock.
+// not run at the same time; hold the folder's lock. If path is a link, the file behind it is
+// replaced; what is no file is not replaced.
 //
 // Expected system calls:
 //
@@ -27,6 +28,12 @@ const tempSuffix = ".tmp"
 //	rename(path.tmp, path)      the commit point
 //	open(dir), fsync, close     the rename survives a crash
 func WriteFile(fs FS, path string, data []byte, perm os.FileMode) error {
+	if t, ok := fs.(interface{ Target(string) (string, error) }); ok {
+		var err error
+		if path, err = t.Target(path); err != nil {
+			return err
+		}
+	}
 	temp := path + tempSuffix
 	if err := removeTemp(fs, temp); err != nil {
 		return err
@@ -64,6 +71,22 @@ func removeTemp(fs FS, temp string) error {
 		return nil
 	}
 	return err
+}
+
+// KeepAside makes a new file beside path with data that is about to be cut off, and returns
+// its name when it is durable.
+func KeepAside(fs FS, path string, data []byte) (kept string, err error) {
+	for i := 1; ; i++ {
+		kept = fmt.Sprintf("%s.cut%d", path, i)
+		f, err := fs.OpenFile(kept, os.O_RDONLY, 0)
+		if IsNotExist(err) {
+			return kept, WriteFile(fs, kept, data, 0o600)
+		}
+		if err != nil {
+			return "", err
+		}
+		f.Close()
+	}
 }
 
 // Append writes data behind the first size bytes of a file, which are what the caller knows

@@ -2,8 +2,8 @@
 // spool and a receiver's ledger.
 //
 // It promises that everything committed is read again after a crash, that a torn end is
-// cut off, and that damage to what was on stable storage is an error and changes nothing.
-// It does not know what the frames hold.
+// cut off and kept in another file, and that damage to what was on stable storage is an error
+// and changes nothing. It does not know what the frames hold.
 package framelog
 
 import (
@@ -26,10 +26,13 @@ import (
 //	n  payload
 //
 // A frame that cannot be read ends the file: it and what follows were never promised. But
-// if a later frame says that the file was synced beyond the bad one, it is damage.
+// if a later frame says that the file was synced beyond the bad one, it is damage. Mark puts
+// such a frame behind the last commit.
 type Log struct {
 	// Name is the name of the file.
 	Name string
+	// Cut is what Open cut off.
+	Cut Cut
 
 	file   durable.File
 	size   int64 // of what is written
@@ -68,6 +71,14 @@ type DamagedError struct {
 // Error names the file and the place.
 func (e *DamagedError) Error() string {
 	return fmt.Sprintf("%s is damaged at byte %d: %s", e.Name, e.Offset, e.Why)
+}
+
+// Cut is what was cut off the end of a file because it could not be read, and was not known
+// to be on stable storage.
+type Cut struct {
+	Name  string // of the file
+	Bytes int64  // how many; 0 if nothing was cut off
+	Kept  string // the file that has them now
 }
 
 func frameSum(offset int64, frame []byte) uint32 {
@@ -143,9 +154,10 @@ func checkTail(name string, data []byte, bad int64) error {
 	return nil
 }
 
-// Open opens an existing file, passes its frames to take, and cuts off a torn end. It syncs
-// the rest, which a killed process may not have done. whole says that a crash cannot have
-// torn this file: then a torn end is damage.
+// Open opens an existing file, passes its frames to take, and cuts off a torn end, which it
+// keeps in another file: it may be damage all the same. It syncs the rest, which a killed
+// process may not have done. whole says that a crash cannot have torn this file: then a torn
+// end is damage.
 func Open(fs durable.FS, name string, whole bool, take func(offset int64, payload []byte) error) (*Log, error) {
 	data, err := durable.ReadFile(fs, name, maxFileBytes)
 	if err != nil {
@@ -165,8 +177,11 @@ func Open(fs durable.FS, name string, whole bool, take func(offset int64, payloa
 	if l.file, err = fs.OpenFile(name, os.O_RDWR, 0); err != nil {
 		return nil, err
 	}
-	if good < int64(len(data)) {
-		err = l.file.Truncate(good)
+	if tail := data[good:]; len(tail) > 0 {
+		l.Cut = Cut{Name: name, Bytes: int64(len(tail))}
+		if l.Cut.Kept, err = durable.KeepAside(fs, name, tail); err == nil {
+			err = l.file.Truncate(good)
+		}
 	}
 	if err == nil {
 		err = l.file.Sync()
@@ -237,6 +252,18 @@ func (l *Log) Commit() error {
 	}
 	l.synced = l.size
 	return nil
+}
+
+// Mark writes a frame behind a commit, without a sync. From then on damage to what was
+// committed is not taken for a torn end. A mark promises nothing, so a failure is ignored.
+func (l *Log) Mark(fill func([]byte) []byte) {
+	if l.err != nil || len(l.buf) > 0 || l.synced != l.size {
+		return
+	}
+	mark := AppendFrame(nil, l.size, l.synced, fill)
+	if _, err := l.file.WriteAt(mark, l.size); err == nil {
+		l.size += int64(len(mark))
+	}
 }
 
 // Read returns size bytes of a payload that was written.

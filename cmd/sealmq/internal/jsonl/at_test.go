@@ -9,32 +9,33 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 )
 
-// OpenAt keeps the committed lines, cuts off what follows, and does not change a file with
-// content that this package has not written.
-func TestOpenAtKeepsWhatIsCommitted(t *testing.T) {
+// Open keeps the committed lines and the whole ones behind them, moves what is torn to another
+// file, and does not change a file with content that this package has not written.
+func TestOpenKeepsEveryLine(t *testing.T) {
 	const one, two = `{"message_id":"1","message":"a","timestamp":1}` + "\n", `{"message_id":"2","message":"b","timestamp":1}` + "\n"
 	for _, c := range []struct {
 		name, content string
 		length        int64
-		want          string
+		want, kept    string
 		damaged       bool
 	}{
-		{"all is committed", one + two, int64(len(one + two)), one + two, false},
-		{"a line is not", one + two, int64(len(one)), one, false},
-		{"a torn line is not", one + two[:20], int64(len(one)), one, false},
-		{"zeros behind it", one + "\x00\x00\x00", int64(len(one)), one, false},
-		{"nothing is committed", one, 0, "", false},
-		{"it was moved away", "", 500, "", false},
-		{"it is shorter", one, 500, one, true},
-		{"it was edited", one + two, int64(len(one)) - 3, one + two, true},
-		{"somebody wrote behind it", one + "hello\n", int64(len(one)), one + "hello\n", true},
-		{"another file", "hello\n", 0, "hello\n", true},
+		{"all is committed", one + two, int64(len(one + two)), one + two, "", false},
+		{"a line is not", one + two, int64(len(one)), one + two, "", false},
+		{"a torn line is not", one + two[:20], int64(len(one)), one, two[:20], false},
+		{"a line and a torn one are not", one + two + two[:20], int64(len(one)), one + two, two[:20], false},
+		{"zeros behind it", one + "\x00\x00\x00", int64(len(one)), one, "\x00\x00\x00", false},
+		{"nothing is committed", one, 0, one, "", false},
+		{"it was moved away", "", 500, "", "", false},
+		{"it is shorter", one, 500, one, "", true},
+		{"it was edited", one + two, int64(len(one)) - 3, one + two, "", true},
+		{"somebody wrote behind it", one + "hello\n", int64(len(one)), one + "hello\n", "", true},
+		{"another file", "hello\n", 0, "hello\n", "", true},
 	} {
 		fs := faultfs.New()
 		if c.content != "" {
 			fs.Put("out", []byte(c.content))
 		}
-		f, err := jsonl.OpenAt(fs, "out", c.length, 1)
+		f, err := jsonl.Open(fs, "out", c.length, 1, nil)
 		var damaged *jsonl.DamagedError
 		if errors.As(err, &damaged) != c.damaged || (err != nil) != c.damaged {
 			t.Errorf("%s: %v", c.name, err)
@@ -44,6 +45,9 @@ func TestOpenAtKeepsWhatIsCommitted(t *testing.T) {
 		}
 		if err != nil {
 			continue
+		}
+		if cut := f.Cut(); cut.Bytes != int64(len(c.kept)) || cut.Kept != "" && string(fs.Get(cut.Kept)) != c.kept {
+			t.Errorf("%s: %+v, %q is kept", c.name, cut, fs.Get("out.cut1"))
 		}
 		if err := f.Append(&jsonl.Record{MessageID: "3", Message: []byte("c"), Received: time.Unix(1, 0)}); err != nil {
 			t.Error(err)

@@ -2,7 +2,8 @@
 // acknowledged once its line is on stable storage.
 //
 // It promises that committed lines survive a crash, that the file always opens again after
-// a crash, and that Open cuts off an incomplete line after the last commit.
+// a crash, and that Open cuts off nothing but an incomplete line after the last commit, which
+// it keeps in another file.
 //
 // It does not remember the content of the lines, does not rotate files, and does not know
 // where messages come from.
@@ -35,9 +36,10 @@ type File struct {
 	unlock func() error
 	name   string
 	size   int64        // of the committed lines
+	count  int          // of their messages
 	buf    bytes.Buffer // lines that are not committed yet
-	cut    int64
-	count  int // number of messages, including those not committed yet
+	added  int          // of these
+	cut    Cut
 	found  func(sender, id string, message []byte)
 	err    error // of a failed write or sync, after which the content is unknown
 }
@@ -46,39 +48,38 @@ type File struct {
 // cannot have left it.
 type DamagedError struct {
 	Name string
-	Line int // 0 if lines are missing
+	Line int // 0 if the file does not fit what is known of it
 	Why  string
 }
 
 func (e *DamagedError) Error() string {
 	if e.Line == 0 {
-		return e.Name + " was shortened: " + e.Why
+		return e.Name + " was " + e.Why
 	}
 	return fmt.Sprintf("line %d of %s is not a received message: %s", e.Line, e.Name, e.Why)
 }
 
-// Open opens or creates a file, reads it, and cuts off an incomplete line at its end. It
-// calls found, if not nil, for each line, with its message, the message id, and the sender
-// if the line names one. If fs can lock files, a second Open of the same file fails with an
-// error that wraps durable.ErrLocked.
-func Open(fs durable.FS, name string, found func(sender, id string, message []byte)) (*File, error) {
-	f := &File{name: name, found: found}
-	return f, f.open(fs, f.scan)
+// Cut is what was cut off the end of a file.
+type Cut struct {
+	Bytes int64  // how many; 0 if nothing was cut off
+	Kept  string // the file that has them now
 }
 
-// OpenAt opens or creates a file without reading it. The caller knows that its first length
-// bytes are committed and hold count messages; OpenAt cuts off the rest. An empty or missing
-// file was taken away on purpose, so it starts again. A file that is too short is a
-// *DamagedError.
-func OpenAt(fs durable.FS, name string, length int64, count int) (*File, error) {
-	f := &File{name: name, size: length, count: count}
-	return f, f.open(fs, f.checkCut)
+// Open opens or creates a file, reads it behind its first length bytes, and cuts off an
+// incomplete line at its end. The caller knows that these bytes are lines of count messages; it
+// may be 0. Open calls found, if not nil, for each line that it reads, with its message, the
+// message id, and the sender if the line names one. An empty or missing file was taken away on
+// purpose, so it starts again. A file that is too short is a *DamagedError. If fs can lock
+// files, a second Open of the same file fails with an error that wraps durable.ErrLocked.
+func Open(fs durable.FS, name string, length int64, count int, found func(sender, id string, message []byte)) (*File, error) {
+	f := &File{name: name, size: length, count: count, found: found}
+	return f, f.open(fs)
 }
 
-// open locks and opens the file, and cuts it where find says. It syncs the file: messages in
-// it are acknowledged without being written again, but the lines of a killed process may
-// still be in memory only.
-func (f *File) open(fs durable.FS, find func(total int64) error) (err error) {
+// open locks, opens, reads and cuts the file. It syncs the file: messages in it are
+// acknowledged without being written again, but the lines of a killed process may still be in
+// memory only.
+func (f *File) open(fs durable.FS) (err error) {
 	f.unlock = func() error { return nil }
 	if locker, ok := fs.(durable.FileLocker); ok {
 		unlock, err := locker.LockFile(f.name)
@@ -99,13 +100,14 @@ func (f *File) open(fs durable.FS, find func(total int64) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("size of %s: %w", f.name, err)
 	}
-	if err := find(total); err != nil {
+	if err := f.checkCommitted(total); err != nil {
 		return err
 	}
-	if f.cut = total - f.size; f.cut > 0 {
-		if err := f.file.Truncate(f.size); err != nil {
-			return fmt.Errorf("cut off what is not committed in %s: %w", f.name, err)
-		}
+	if err := f.scan(total); err != nil {
+		return err
+	}
+	if err := f.cutOff(fs, total); err != nil {
+		return fmt.Errorf("cut off an incomplete line of %s: %w", f.name, err)
 	}
 	if err := f.file.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", f.name, err)
@@ -116,37 +118,48 @@ func (f *File) open(fs durable.FS, find func(total int64) error) (err error) {
 	return nil
 }
 
-// checkCut checks the place where the file is to be cut: a line must end before it, and only
-// a record, or what a crash left of one, may follow.
-func (f *File) checkCut(total int64) error {
+// checkCommitted checks that a line ends where the committed ones should.
+func (f *File) checkCommitted(total int64) error {
 	if total == 0 {
 		f.size, f.count = 0, 0
 	}
 	if total < f.size {
-		return &DamagedError{f.name, 0, fmt.Sprintf("it has %d bytes, but %d were written to it", total, f.size)}
+		return &DamagedError{f.name, 0, fmt.Sprintf("shortened: it has %d bytes, but %d were written to it", total, f.size)}
 	}
-	var around [64]byte
-	from := max(0, f.size-1)
-	n, err := f.file.ReadAt(around[:min(int64(len(around)), total-from)], from)
-	if err != nil && err != io.EOF {
+	if f.size == 0 {
+		return nil
+	}
+	var end [1]byte
+	if _, err := f.file.ReadAt(end[:], f.size-1); err != nil && err != io.EOF {
 		return fmt.Errorf("read %s: %w", f.name, err)
 	}
-	p := around[:n]
-	if f.size > 0 {
-		if n == 0 || p[0] != '\n' {
-			return &DamagedError{f.name, f.count, "the file was changed: the last committed line does not end where it should"}
-		}
-		p = p[1:]
-	}
-	if !torn(p) {
-		return &DamagedError{f.name, f.count + 1, "another program has written after the last committed line"}
+	if end[0] != '\n' {
+		return &DamagedError{f.name, 0, "changed: the last committed line does not end where it should"}
 	}
 	return nil
 }
 
-// scan reads all lines and sets size to the end of the last complete one.
+// cutOff moves what is behind the last complete line to another file: after damage to what is
+// known of the committed lines it may be worth something.
+func (f *File) cutOff(fs durable.FS, total int64) (err error) {
+	if total <= f.size {
+		return nil
+	}
+	rest := make([]byte, total-f.size)
+	if _, err := f.file.ReadAt(rest, f.size); err != nil && err != io.EOF {
+		return err
+	}
+	f.cut.Bytes = int64(len(rest))
+	if f.cut.Kept, err = durable.KeepAside(fs, f.name, rest); err != nil {
+		return err
+	}
+	return f.file.Truncate(f.size)
+}
+
+// scan reads the lines behind the committed ones and sets size to the end of the last complete
+// one.
 func (f *File) scan(total int64) error {
-	lines := bufio.NewScanner(io.NewSectionReader(f.file, 0, total))
+	lines := bufio.NewScanner(io.NewSectionReader(f.file, f.size, total-f.size))
 	lines.Buffer(make([]byte, readBytes), 2*MaxLineBytes)
 	lines.Split(func(data []byte, atEOF bool) (int, []byte, error) {
 		n := bytes.IndexByte(data, '\n') + 1
@@ -158,7 +171,7 @@ func (f *File) scan(total int64) error {
 		}
 		return n, data[:n], nil
 	})
-	number := 0
+	number := f.count
 	for lines.Scan() {
 		number++
 		text, complete := bytes.CutSuffix(lines.Bytes(), []byte("\n"))
@@ -243,29 +256,25 @@ func (f *File) Append(r *Record) error {
 	if f.err != nil {
 		return f.err
 	}
-	before := f.buf.Len()
-	f.buf.Write(append(r.appendJSON(f.buf.AvailableBuffer()), '\n'))
-	switch n := f.buf.Len(); {
-	case n-before > MaxLineBytes:
-		f.buf.Truncate(before)
-		return fmt.Errorf("a received message needs a line of %d bytes, but the limit is %d", n-before, MaxLineBytes)
-	case n > maxBatchBytes:
-		if err := f.Commit(); err != nil {
-			return err
-		}
+	if err := r.appendLine(&f.buf); err != nil {
+		return err
 	}
-	f.count++
+	if f.added++; f.buf.Len() > maxBatchBytes {
+		return f.Commit()
+	}
 	return nil
 }
 
 // Commit stores all appended lines, with one write and one sync. After an error the file
-// must be opened again.
+// must be opened again; lines that a full disk has torn are taken out again, if that succeeds.
 func (f *File) Commit() error {
 	if f.err != nil || f.buf.Len() == 0 {
 		return f.err
 	}
 	n, err := f.file.WriteAt(f.buf.Bytes(), f.size)
-	if err == nil {
+	if err != nil {
+		_ = f.file.Truncate(f.size)
+	} else {
 		err = f.file.Sync()
 	}
 	if err != nil {
@@ -273,18 +282,20 @@ func (f *File) Commit() error {
 		return f.err
 	}
 	f.size += int64(n)
+	f.count += f.added
+	f.added = 0
 	f.buf.Reset()
 	return nil
 }
 
-// Len is the number of messages in the file, including those not committed yet.
+// Len is the number of messages in the committed lines.
 func (f *File) Len() int { return f.count }
 
 // Size is the length of the committed lines.
 func (f *File) Size() int64 { return f.size }
 
-// Cut is how many bytes Open cut off.
-func (f *File) Cut() int64 { return f.cut }
+// Cut is what Open cut off.
+func (f *File) Cut() Cut { return f.cut }
 
 // Close closes the file. Lines that are not committed are dropped.
 func (f *File) Close() error {

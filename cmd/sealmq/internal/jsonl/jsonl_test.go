@@ -35,7 +35,7 @@ type remembering struct {
 func openFile(fs durable.FS, name string) (*remembering, error) {
 	r := &remembering{texts: make(map[string]string)}
 	var err error
-	r.File, err = jsonl.Open(fs, name, func(_, id string, message []byte) { r.texts[id] = string(message) })
+	r.File, err = jsonl.Open(fs, name, 0, 0, func(_, id string, message []byte) { r.texts[id] = string(message) })
 	return r, err
 }
 
@@ -105,8 +105,8 @@ func TestWhatTheLinesHold(t *testing.T) {
 	mustAppend(t, f, record("a", "one"), record("b", "\xff"))
 	again := open(t, fs)
 	want := map[string]string{"a": "one", "b": "\xff"}
-	if d := cmp.Diff(want, again.texts); d != "" || again.Len() != 2 || again.Cut() != 0 {
-		t.Errorf("%d lines, %d bytes cut, %s", again.Len(), again.Cut(), d)
+	if d := cmp.Diff(want, again.texts); d != "" || again.Len() != 2 || again.Cut() != (jsonl.Cut{}) {
+		t.Errorf("%d lines, %v cut, %s", again.Len(), again.Cut(), d)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestEveryTextReadsAsItWas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text, id := rapid.String().Draw(t, "text"), rapid.String().Draw(t, "id")
 		fs := faultfs.New()
-		f, err := jsonl.Open(fs, name, nil)
+		f, err := jsonl.Open(fs, name, 0, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,8 +140,8 @@ func TestTornLastLineIsCutOff(t *testing.T) {
 		fs := faultfs.New()
 		fs.Put(name, []byte(whole+last[:cut]))
 		f := open(t, fs)
-		if f.Len() != 1 || f.Cut() != int64(cut) {
-			t.Fatalf("cut at %d: %d lines, %d bytes cut", cut, f.Len(), f.Cut())
+		if f.Len() != 1 || f.Cut().Bytes != int64(cut) {
+			t.Fatalf("cut at %d: %d lines, %v cut", cut, f.Len(), f.Cut())
 		}
 		mustAppend(t, f, record("c", "three"))
 		if d := cmp.Diff([]string{"a", "c"}, ids(t, fs.Get(name))); d != "" {
@@ -205,7 +205,7 @@ func TestForeignAndDamagedFilesAreLeftAlone(t *testing.T) {
 			fs := faultfs.New()
 			fs.Put(name, []byte(content))
 			var damaged *jsonl.DamagedError
-			if _, err := jsonl.Open(fs, name, nil); !errors.As(err, &damaged) {
+			if _, err := jsonl.Open(fs, name, 0, 0, nil); !errors.As(err, &damaged) {
 				t.Errorf("opened: %v", err)
 			}
 			if string(fs.Get(name)) != content {
@@ -239,17 +239,17 @@ func TestLargeFile(t *testing.T) {
 
 func TestSecondReceiverIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), name)
-	f, err := jsonl.Open(durable.OS(), path, nil)
+	f, err := jsonl.Open(durable.OS(), path, 0, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := jsonl.Open(durable.OS(), path, nil); !errors.Is(err, durable.ErrLocked) {
+	if _, err := jsonl.Open(durable.OS(), path, 0, 0, nil); !errors.Is(err, durable.ErrLocked) {
 		t.Errorf("second: %v", err)
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
-	f, err = jsonl.Open(durable.OS(), path, nil)
+	f, err = jsonl.Open(durable.OS(), path, 0, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

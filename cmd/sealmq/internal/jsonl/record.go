@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -23,6 +24,17 @@ type Record struct {
 	Queue, Publisher, Exchange, Key string
 	Published                       time.Time
 	Attempt                         uint32
+}
+
+// appendLine appends the record as a line, unless it is too long.
+func (r *Record) appendLine(buf *bytes.Buffer) error {
+	before := buf.Len()
+	buf.Write(append(r.appendJSON(buf.AvailableBuffer()), '\n'))
+	if n := buf.Len() - before; n > MaxLineBytes {
+		buf.Truncate(before)
+		return fmt.Errorf("a received message needs a line of %d bytes, but the limit is %d", n, MaxLineBytes)
+	}
+	return nil
 }
 
 // appendJSON appends the record as a JSON object. It is written by hand, because reflection over a

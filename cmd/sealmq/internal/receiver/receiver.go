@@ -29,11 +29,18 @@ type Source interface {
 	Stats() receive.Stats
 }
 
+// Lines is where the messages are written: a *jsonl.File, or a *jsonl.Stream.
+type Lines interface {
+	Append(r *jsonl.Record) error
+	Commit() error
+	Size() int64
+	Len() int
+}
+
 // Config is the configuration of a run. Source and either File or Do must be set.
 type Config struct {
 	Source Source
-	// File is where the messages are written.
-	File *jsonl.File
+	File   Lines
 	// Do is called for each message instead, one after the other. If it returns an error,
 	// the message is returned to the queue. An error that wraps ErrUnusable ends Run.
 	Do func(ctx context.Context, m *receive.Received) error

@@ -107,7 +107,7 @@ func TestCommitsWhatIsOnStableStorage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(t, 20)
 		q.fs = faultfs.New()
-		file, err := jsonl.Open(q.fs, name, nil)
+		file, err := jsonl.Open(q.fs, name, 0, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestIdleDoesNotWaitForWhatStays(t *testing.T) {
 
 func TestCountTakesNoMore(t *testing.T) {
 	q := newQueue(t, 20)
-	file, err := jsonl.Open(faultfs.New(), name, nil)
+	file, err := jsonl.Open(faultfs.New(), name, 0, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestCountTakesNoMore(t *testing.T) {
 
 func TestFailedFileEndsTheRun(t *testing.T) {
 	fs := faultfs.New()
-	file, err := jsonl.Open(fs, name, nil)
+	file, err := jsonl.Open(fs, name, 0, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
