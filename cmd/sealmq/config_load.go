@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	yamlv3 "go.yaml.in/yaml/v3"
 )
 
 // defaultConfigFile is read from the current folder if it exists.
@@ -106,7 +108,10 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 		return nil, fmt.Errorf("read configuration %q: larger than %v", path, Size(maxConfigBytes))
 	}
 	k := koanf.New(".")
-	if err := k.Load(rawbytes.Provider(b), yaml.Parser()); err != nil {
+	if err = oneDocument(b); err == nil {
+		err = k.Load(rawbytes.Provider(b), yaml.Parser())
+	}
+	if err != nil {
 		text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
 		if n := tabbedLine(b); n > 0 {
 			text = fmt.Sprintf("line %d begins with a tab; indent with spaces", n)
@@ -127,6 +132,26 @@ func tabbedLine(b []byte) int {
 		}
 	}
 	return 0
+}
+
+// oneDocument refuses a second document in a file, of which koanf would read nothing.
+func oneDocument(b []byte) error {
+	d := yamlv3.NewDecoder(bytes.NewReader(b))
+	var first, second yamlv3.Node
+	if err := d.Decode(&first); err != nil {
+		if err == io.EOF {
+			err = nil
+		}
+		return err
+	}
+	if err := d.Decode(&second); err != io.EOF {
+		line := ""
+		if err == nil {
+			line = fmt.Sprintf(" in line %d", second.Line)
+		}
+		return fmt.Errorf("a second document begins%s; all settings belong into the first one, so remove the line ---", line)
+	}
+	return nil
 }
 
 // readEnv maps SEALMQ_SERVER_MAX_CONNECTIONS to server.max_connections. A variable with
