@@ -10,7 +10,7 @@ import (
 )
 
 // lookAtExpiry bounds how late WhenExpired notices that the time of day was set.
-const lookAtExpiry = time.Hour
+const lookAtExpiry = time.Minute
 
 // WhenExpired calls f, once, when the certificates of a verified peer have expired
 // (ValidUntil). stop prevents that if it is called before.

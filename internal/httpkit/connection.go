@@ -9,22 +9,23 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/connlimit"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // connection is what a connection keeps. Its requests may run at the same time (HTTP/2).
 type connection struct {
 	raw      net.Conn
 	place    *connlimit.Conn
+	live     *mtls.Live
 	peer     atomic.Pointer[peer]
 	stopping <-chan struct{} // closed when the server stops
 
-	mu     sync.Mutex
-	idle   bool // no request runs
-	ending bool // its peer is not accepted any more
-	closed bool
-	remove func() // takes it out of the router's registry; nil if it is not in it
+	mu       sync.Mutex
+	nameless bool   // its peer has shown no certificate
+	idle     bool   // no request runs
+	ending   bool   // its peer is not accepted any more
+	remove   func() // takes it out of the registry; nil if it is not in it
 }
 
 type connectionKey struct{}
@@ -43,32 +44,40 @@ func Stopping(ctx context.Context) <-chan struct{} {
 	return nil
 }
 
-// identify says whose connection it is, and puts it into the registry, so that it ends when
-// its peer is not accepted any more.
-func (c *connection) identify(rt *Router, cs tls.ConnectionState) (sealmq.Identity, error) {
-	if c == nil {
-		return rt.cfg.Identifier.Identify(cs)
+// register puts the connection into the registry, so that it ends when its peer is not
+// accepted any more, whatever its requests are for. If the peer is not accepted now, its
+// requests are refused by their own check. The lock is held.
+func (c *connection) register() {
+	conn, ok := c.raw.(*tls.Conn)
+	if !ok || c.nameless || c.remove != nil {
+		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.remove != nil || c.closed {
-		return rt.cfg.Identifier.Identify(cs)
+	cs := conn.ConnectionState()
+	if c.nameless = len(cs.PeerCertificates) == 0; c.nameless {
+		return
 	}
-	id, remove, err := rt.live.Add(cs, c.end)
-	c.remove = remove
-	return id, err
+	if _, remove, err := c.live.Add(cs, c.end); err == nil {
+		c.remove = remove
+		c.place.Known()
+	}
 }
 
-// end closes the connection once no request runs. Requests that come first are refused by
-// their own check.
+// end closes the connection once no request runs, and soon in any case. Requests that come
+// first are refused by their own check.
 func (c *connection) end(error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = true
 	if c.idle {
 		c.closeSoon()
+		return
 	}
+	time.AfterFunc(lastRequest, func() { c.raw.Close() })
 }
+
+// lastRequest is how long a request may go on when its connection ends. A body that comes slowly
+// would otherwise be taken from a peer that is not accepted any more.
+const lastRequest = 5 * time.Second
 
 // lastWords is how long a connection that ends stays open. Over HTTP/2 the server reports it
 // as idle before the end of its last answer has left.
@@ -84,13 +93,13 @@ func (c *connection) changed(state http.ConnState) {
 	switch state {
 	case http.StateActive:
 		c.place.Busy()
+		c.register()
 	case http.StateIdle:
 		c.place.Idle()
 		if c.ending {
 			c.closeSoon()
 		}
 	case http.StateClosed, http.StateHijacked:
-		c.closed = true
 		if c.remove != nil {
 			c.remove()
 			c.remove = nil
@@ -100,5 +109,4 @@ func (c *connection) changed(state http.ConnState) {
 
 // Recheck closes the connections of peers that are not accepted any more: those without a
 // running request at once, the others after it. Call it after each change of what is revoked.
-// Connections that only had public requests are not known and not closed.
 func (rt *Router) Recheck() { rt.live.Recheck() }

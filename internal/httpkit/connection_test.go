@@ -2,6 +2,7 @@ package httpkit_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -91,6 +92,30 @@ func TestStaleListLetsNobodyIn(t *testing.T) {
 		}
 		if a := w.ask(c, "GET", "/health", ""); a.StatusCode != 200 {
 			t.Errorf("%d %s", a.StatusCode, a.body)
+		}
+	}
+}
+
+// TestConnectionEndsWithItsCertificate: also one with public requests only, and one whose request
+// does not end.
+func TestConnectionEndsWithItsCertificate(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		for _, path := range []string{"/health", "/who", "/forever"} {
+			t.Run(fmt.Sprintf("HTTP2 %v %s", http2, path), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, httpkit.Limits{}, func(rt *httpkit.Router) {
+					basic(rt)
+					rt.Handle("GET /forever", httpkit.Options{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+				})
+				template := w.ca.Template("alice", sealmq.RoleClient)
+				template.NotAfter = time.Now().Add(2 * time.Second)
+				c := w.client(w.ca.ClientWith(w.ca.Issue(template)), http2)
+				go func() { _, _ = w.try(c, "GET", path, "") }()
+				w.waitFor(1)
+				if eventually(func() bool { return w.server.Connections() == 0 }) != nil {
+					t.Error("the connection outlives its certificate")
+				}
+			})
 		}
 	}
 }

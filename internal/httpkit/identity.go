@@ -46,7 +46,7 @@ func (rt *Router) identify(r *http.Request) (c Caller, known bool, err error) {
 		}
 	}
 	if p == nil {
-		id, err := conn.identify(rt, *r.TLS)
+		id, err := rt.cfg.Identifier.Identify(*r.TLS)
 		if err != nil {
 			return Caller{}, false, rt.refuse(err)
 		}
@@ -54,7 +54,6 @@ func (rt *Router) identify(r *http.Request) (c Caller, known bool, err error) {
 			validUntil: mtls.ValidUntil(*r.TLS)}
 		if conn != nil {
 			conn.peer.Store(p)
-			conn.place.Known()
 		}
 	}
 	if rt.cfg.Now().After(p.validUntil) {

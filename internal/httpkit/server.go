@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/connlimit"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // Limits bound what peers of a listener can hold. Zero values are the defaults.
@@ -65,6 +66,7 @@ func (l Limits) withDefaults() Limits {
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	live     *mtls.Live
 	open     atomic.Int64
 	// connections has a *connection for each open net.Conn.
 	connections sync.Map
@@ -83,7 +85,7 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 		return nil, fmt.Errorf("listen for %s: %w", rt.cfg.Component, err)
 	}
 	limits = limits.withDefaults()
-	s := &Server{listener: connlimit.Listen(l, limits.MaxConnections, limits.RequestTimeout), stopping: make(chan struct{})}
+	s := &Server{listener: connlimit.Listen(l, limits.MaxConnections, limits.RequestTimeout), live: rt.live, stopping: make(chan struct{})}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.http = &http.Server{
 		Handler:           rt,
@@ -105,7 +107,7 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 
 // opened gives a connection its place for what is known of its peer.
 func (s *Server) opened(ctx context.Context, raw net.Conn) context.Context {
-	c := &connection{raw: raw, place: connlimit.Of(raw), stopping: s.stopping}
+	c := &connection{raw: raw, place: connlimit.Of(raw), live: s.live, stopping: s.stopping}
 	s.connections.Store(raw, c)
 	return context.WithValue(ctx, connectionKey{}, c)
 }
