@@ -95,7 +95,7 @@ type Identifier struct {
 	// Revocation is asked about every chain; a chain with a revoked certificate gives no
 	// identity. Nil revokes nothing.
 	Revocation Revocation
-	own        [][]byte // SubjectPublicKeyInfo of our own roots
+	own        func(root *x509.Certificate) bool
 }
 
 // NewIdentifier returns an Identifier that believes the roles in certificates below
@@ -103,12 +103,16 @@ type Identifier struct {
 // every role but admin, and only by their common name (ReservedRole). A root is known
 // by its key, so that renewing its certificate changes nothing.
 func NewIdentifier(ownRoots ...*x509.Certificate) *Identifier {
-	i := &Identifier{}
-	for _, r := range ownRoots {
-		i.own = append(i.own, r.RawSubjectPublicKeyInfo)
-	}
-	return i
+	return NewIdentifierOf(func(root *x509.Certificate) bool {
+		return slices.ContainsFunc(ownRoots, func(own *x509.Certificate) bool {
+			return bytes.Equal(own.RawSubjectPublicKeyInfo, root.RawSubjectPublicKeyInfo)
+		})
+	})
 }
+
+// NewIdentifierOf is NewIdentifier for roots that may change: own says of a root whether it is
+// one of them now. It must not block, and must be safe for concurrent use.
+func NewIdentifierOf(own func(root *x509.Certificate) bool) *Identifier { return &Identifier{own: own} }
 
 // Identify is Identify of an Identifier without an authority of our own: it makes no
 // administrators.
@@ -155,7 +159,7 @@ func (i *Identifier) chain(chains [][]*x509.Certificate) (best []*x509.Certifica
 			err = revoked
 		case len(chains) > 1 && slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.Before(c.NotBefore) || now.After(c.NotAfter) }):
 			err = errors.New("the certificate or an authority is not within its dates")
-		case best == nil || i.isOwn(chain[len(chain)-1]) && !i.isOwn(best[len(best)-1]):
+		case best == nil || i.own(chain[len(chain)-1]) && !i.own(best[len(best)-1]):
 			best = chain
 		}
 	}
@@ -163,10 +167,6 @@ func (i *Identifier) chain(chains [][]*x509.Certificate) (best []*x509.Certifica
 		return best, nil
 	}
 	return nil, err
-}
-
-func (i *Identifier) isOwn(root *x509.Certificate) bool {
-	return slices.ContainsFunc(i.own, func(own []byte) bool { return bytes.Equal(own, root.RawSubjectPublicKeyInfo) })
 }
 
 func (i *Identifier) identify(leaf, root *x509.Certificate) (sealmq.Identity, error) {
@@ -206,7 +206,7 @@ func nameOf(leaf *x509.Certificate) (id, cn string, role sealmq.Role, err error)
 
 // role decides what to believe.
 func (i *Identifier) role(root *x509.Certificate, written sealmq.Role, name string) sealmq.Role {
-	if i.isOwn(root) {
+	if i.own(root) {
 		if written == "" {
 			return sealmq.RoleClient
 		}

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"maps"
 	"sync/atomic"
 	"time"
@@ -15,16 +17,12 @@ import (
 
 // peers is what Peers needs beside the list.
 type peers struct {
-	// roots are the keys of the accepted authorities; nil accepts all.
-	roots atomic.Pointer[map[string]bool]
 	// closesAt is when the feed is too old, in Unix nanoseconds; 0 is never.
 	closesAt atomic.Int64
 
 	// The list's lock guards what follows.
-	opened    time.Time
-	closed    bool // as far as those who want to know of changes were told
-	rootsData []byte
-	rootsErr  error
+	opened time.Time
+	closed bool // as far as those who want to know of changes were told
 }
 
 var errNotAccepted = errors.New("its authority is not accepted any more")
@@ -43,7 +41,7 @@ func (v peersView) Check(chain []*x509.Certificate) error {
 	if err := v.Stale(); err != nil {
 		return err
 	}
-	roots := v.peers.roots.Load()
+	roots := v.accepted.keys.Load()
 	if roots == nil || len(chain) == 0 || (*roots)[string(chain[len(chain)-1].RawSubjectPublicKeyInfo)] {
 		return nil
 	}
@@ -82,11 +80,11 @@ func (l *RevocationList) since() time.Time {
 func (l *RevocationList) openPeers() error {
 	l.peers.opened = l.cfg.Now()
 	l.lookAtPeers()
-	return l.peers.rootsErr
+	return errors.Join(l.accepted.err, l.own.err)
 }
 
-// lookAtPeers reads the accepted authorities, and reports whether Peers refuses others than
-// before. The lock is held.
+// lookAtPeers reads the authorities, and reports whether Peers refuses others than before, or
+// Identifier believes others. The lock is held.
 func (l *RevocationList) lookAtPeers() (changed bool) {
 	p := &l.peers
 	if l.cfg.FeedFile != "" && l.cfg.StaleClose > 0 {
@@ -98,16 +96,40 @@ func (l *RevocationList) lookAtPeers() (changed bool) {
 	if changed && p.closed {
 		l.cfg.Log.Error("the main server could not be asked what is revoked, and nobody is let in until it answers", "since", l.since().UTC(), "limit", l.cfg.StaleClose)
 	}
-	return l.lookAtRoots() || changed
+	changed = l.accepted.look(l.cfg.FS, l.cfg.Log) || changed
+	return l.own.look(l.cfg.FS, l.cfg.Log) || changed
 }
 
-func (l *RevocationList) lookAtRoots() (changed bool) {
-	p := &l.peers
-	if l.cfg.Roots == "" {
+// Identifier tells a listener who its peers are. It believes the roles in certificates of our own
+// authority, as ListConfig.OwnRoots has it at the time, and asks Peers whom to let in.
+func (l *RevocationList) Identifier() *mtls.Identifier {
+	i := mtls.NewIdentifierOf(func(root *x509.Certificate) bool {
+		keys := l.own.keys.Load()
+		return keys != nil && (*keys)[string(root.RawSubjectPublicKeyInfo)]
+	})
+	i.Revocation = l.Peers()
+	return i
+}
+
+// rootsFile is a file of authorities that is read again and again. Its content decides, not its
+// time or size. If it cannot be used, the last good content stays.
+type rootsFile struct {
+	path         string
+	mayBeMissing bool                            // until it appears
+	keys         atomic.Pointer[map[string]bool] // of the authorities; nil without a file
+
+	// The list's lock guards what follows.
+	data []byte
+	err  error
+}
+
+// look reads the file, and reports whether it has other authorities than before.
+func (f *rootsFile) look(files durable.FS, log *slog.Logger) (changed bool) {
+	if f.path == "" {
 		return false
 	}
-	data, err := durable.ReadFile(l.cfg.FS, l.cfg.Roots, mtls.MaxFileBytes)
-	if err == nil && p.rootsErr == nil && p.rootsData != nil && bytes.Equal(data, p.rootsData) {
+	data, err := durable.ReadFile(files, f.path, mtls.MaxFileBytes)
+	if f.mayBeMissing && f.data == nil && errors.Is(err, fs.ErrNotExist) || err == nil && f.err == nil && f.data != nil && bytes.Equal(data, f.data) {
 		return false
 	}
 	var certs []*x509.Certificate
@@ -115,18 +137,18 @@ func (l *RevocationList) lookAtRoots() (changed bool) {
 		certs, err = mtls.ParseAuthorities(data)
 	}
 	if err != nil {
-		err = fmt.Errorf("read the accepted authorities in %s: %w", l.cfg.Roots, err)
-		if p.rootsErr == nil || p.rootsErr.Error() != err.Error() {
-			l.cfg.Log.Error("the accepted authorities cannot be read, the last good ones stay", "err", err)
+		err = fmt.Errorf("read the authorities in %s: %w", f.path, err)
+		if f.err == nil || f.err.Error() != err.Error() {
+			log.Error("the authorities cannot be read, the last good ones stay", "err", err)
 		}
-		p.rootsErr = err
+		f.err = err
 		return false
 	}
-	roots := make(map[string]bool)
+	keys := make(map[string]bool)
 	for _, c := range certs {
-		roots[string(c.RawSubjectPublicKeyInfo)] = true
+		keys[string(c.RawSubjectPublicKeyInfo)] = true
 	}
-	before := p.roots.Swap(&roots)
-	p.rootsData, p.rootsErr = data, nil
-	return before != nil && !maps.Equal(*before, roots)
+	before := f.keys.Swap(&keys)
+	f.data, f.err = data, nil
+	return before == nil || !maps.Equal(*before, keys)
 }

@@ -1,6 +1,8 @@
 package trust_test
 
 import (
+	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/trust"
@@ -116,4 +119,57 @@ func TestPeersOfAStaleFeed(t *testing.T) {
 	again := open()
 	now = now.Add(7 * 24 * time.Hour)
 	at(7*24*time.Hour, true, again)
+}
+
+// TestOwnAuthorityChangesWhileRunning: an administrator of an authority that was added is one at
+// once, and of one that was removed no more, also if the file keeps its time and size.
+func TestOwnAuthorityChangesWhileRunning(t *testing.T) {
+	first, second := testca.New(t), testca.New(t)
+	file := filepath.Join(t.TempDir(), "root.crt")
+	const size = 4096
+	past := time.Now().Add(-time.Hour)
+	replace := func(text []byte) {
+		t.Helper()
+		text = append(text, bytes.Repeat([]byte("\n"), size-len(text))...)
+		if err := errors.Join(os.WriteFile(file+".new", text, 0o600), os.Chtimes(file+".new", past, past), os.Rename(file+".new", file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := trust.OpenRevocations(trust.ListConfig{OwnRoots: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := 0
+	defer list.OnChange(func() { changes++ })()
+	identifier := list.Identifier()
+	for i, step := range []struct {
+		roots         []byte // nil leaves the file as it is
+		first, second sealmq.Role
+		problems      int
+	}{
+		{nil, sealmq.RoleClient, sealmq.RoleClient, 0},
+		{first.RootPEM(), sealmq.RoleAdmin, sealmq.RoleClient, 0},
+		{append(first.RootPEM(), second.RootPEM()...), sealmq.RoleAdmin, sealmq.RoleAdmin, 0},
+		{second.RootPEM(), sealmq.RoleClient, sealmq.RoleAdmin, 0},
+		{[]byte("half of a certifi"), sealmq.RoleClient, sealmq.RoleAdmin, 1},
+		{first.RootPEM(), sealmq.RoleAdmin, sealmq.RoleClient, 0},
+	} {
+		if step.roots != nil {
+			replace(step.roots)
+		}
+		list.Refresh()
+		for ca, want := range map[*testca.CA]sealmq.Role{first: step.first, second: step.second} {
+			leaf := ca.Leaf("admin", sealmq.RoleAdmin).Leaf
+			id, err := identifier.Identify(tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf, ca.Root()}}})
+			if err != nil || id.Role != want {
+				t.Errorf("step %d: role %q, %v, want %q", i, id.Role, err, want)
+			}
+		}
+		if len(list.Problems()) != step.problems {
+			t.Errorf("step %d: problems %q", i, list.Problems())
+		}
+	}
+	if changes != 4 {
+		t.Errorf("%d changes, want 4", changes)
+	}
 }

@@ -48,6 +48,9 @@ type ListConfig struct {
 	StaleClose time.Duration
 	// Roots is the file of the authorities that Peers accepts; empty accepts all.
 	Roots string
+	// OwnRoots is the file with the root of our own authority, whose roles Identifier
+	// believes. There is none until it appears; empty is none.
+	OwnRoots string
 	// Authorities sign CRLs; nil accepts no CRL.
 	Authorities Authorities
 	// NoteLists gives a change of the files other than the ledger a number, as
@@ -66,9 +69,11 @@ type ListConfig struct {
 // the last good content stays in force, Err says why, and the log says it once. That also
 // holds for a file that is emptied: to revoke nothing, leave a comment in it.
 type RevocationList struct {
-	cfg   ListConfig
-	index atomic.Pointer[index]
-	peers peers
+	cfg      ListConfig
+	index    atomic.Pointer[index]
+	peers    peers
+	accepted rootsFile
+	own      rootsFile
 
 	mu      sync.Mutex // one look at a time; guards what follows
 	sources []*source
@@ -103,7 +108,8 @@ func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	l := &RevocationList{cfg: cfg, changed: make(map[*func()]bool)}
+	l := &RevocationList{cfg: cfg, changed: make(map[*func()]bool),
+		accepted: rootsFile{path: cfg.Roots}, own: rootsFile{path: cfg.OwnRoots, mayBeMissing: true}}
 	for _, f := range cfg.Files {
 		s := &source{ListFile: f, parsed: &parsed{}, crls: make(map[string]*big.Int)}
 		l.sources = append(l.sources, s)
@@ -168,8 +174,10 @@ func (l *RevocationList) Problems() []string {
 			list = append(list, fmt.Sprintf("%s: %s", s.Path, p))
 		}
 	}
-	if err := l.peers.rootsErr; err != nil {
-		list = append(list, fmt.Sprintf("the last good authorities are still accepted: %v", err))
+	for _, f := range []*rootsFile{&l.accepted, &l.own} {
+		if f.err != nil {
+			list = append(list, fmt.Sprintf("the last good authorities are still believed: %v", f.err))
+		}
 	}
 	return list
 }
@@ -183,7 +191,7 @@ func (l *RevocationList) Err() error {
 }
 
 // Watch reads the files again and again until ctx ends, and calls changed after each change
-// of what is revoked, and of whom Peers lets in.
+// of what is revoked, of whom Peers lets in, and of whose roles Identifier believes.
 func (l *RevocationList) Watch(ctx context.Context, changed func()) {
 	defer l.OnChange(changed)()
 	ticker := time.NewTicker(lookEvery)
@@ -198,8 +206,7 @@ func (l *RevocationList) Watch(ctx context.Context, changed func()) {
 	}
 }
 
-// OnChange calls f after each change of what is revoked, and of whom Peers lets in, until stop
-// is called.
+// OnChange calls f after each change that Watch calls changed for, until stop is called.
 func (l *RevocationList) OnChange(f func()) (stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -47,7 +47,7 @@ func (c *Config) listConfig(caFile string, log *slog.Logger) trust.ListConfig {
 // so that others can follow it; a node that knows a main server elsewhere follows that one.
 func (n *node) openRevocations() (err error) {
 	cfg := n.cfg.listConfig(n.files.CA, n.log)
-	cfg.Roots = n.files.CA
+	cfg.Roots, cfg.OwnRoots = n.files.CA, ca.In(n.cfg.Data).Root
 	switch {
 	case n.has("main") && n.authority != nil:
 		cfg.NoteLists = n.authority.NoteLists

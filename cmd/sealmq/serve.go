@@ -291,10 +291,6 @@ func (n *node) openBroker() error {
 }
 
 func (n *node) openServer() error {
-	identify, err := trust.ReadIdentifier(ca.In(n.cfg.Data).Root, n.revoked.Peers())
-	if err != nil {
-		return err
-	}
 	tlsConfig, err := mtls.ServerConfig(n.files, mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked.Peers(), Log: n.log})
 	if err != nil {
 		return err
@@ -311,7 +307,7 @@ func (n *node) openServer() error {
 	lines := text.Protocol(text.Config{Broker: n.broker, Metrics: words, Version: buildVersion().Version, Started: time.Now(),
 		Limits: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed}})
 	n.server, err = listener.Listen(listener.Config{
-		Addr: s.Addr, TLS: tlsConfig, Identify: identify.Identify, Protocols: []protocol.Protocol{lines},
+		Addr: s.Addr, TLS: tlsConfig, Identify: n.revoked.Identifier().Identify, Protocols: []protocol.Protocol{lines},
 		Log: n.log, Metrics: conns, Limits: limits,
 	})
 	if err != nil {

@@ -68,6 +68,7 @@ func (c *connection) end(error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = true
+	c.peer.Store(nil) // it may have another role now
 	if c.idle {
 		c.closeSoon()
 		return

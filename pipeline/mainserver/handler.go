@@ -33,6 +33,9 @@ type HandlerConfig struct {
 	Authority *ca.Authority
 	// Revocations must read the authority's list. It decides about each request.
 	Revocations *trust.RevocationList
+	// Identifier says who a caller is (default: roles below the root of Authority, and the peers
+	// that Revocations lets in).
+	Identifier *mtls.Identifier
 	// Roots are the accepted authorities besides Authority.
 	Roots []*x509.Certificate
 	// Certificate is the server's own certificate, for health.
@@ -98,8 +101,11 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	}
 	h.health = h.newHealth()
 	h.addMetrics()
-	identifier := mtls.NewIdentifier(cfg.Authority.Root())
-	identifier.Revocation = cfg.Revocations.Peers()
+	identifier := cfg.Identifier
+	if identifier == nil {
+		identifier = mtls.NewIdentifier(cfg.Authority.Root())
+		identifier.Revocation = cfg.Revocations.Peers()
+	}
 	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Denied: h.denied})
 	mainapi.HandlerWithOptions(
 		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{

@@ -48,10 +48,10 @@ type Config struct {
 	// Verifier decides whose key counts as the main server's (default: what is below Authority
 	// and not revoked).
 	Verifier seal.Verifier
-	// Peers decides which certificates are let in (trust.RevocationList.Peers); nil is
-	// Revocation. Stale says why it is not known who may be let in; it may be nil.
-	Peers mtls.Revocation
-	Stale func() error
+	// Identifier says who a client is, and whether it is let in (default: roles below Authority,
+	// and Revocation). Stale says why that is not known; it may be nil.
+	Identifier *mtls.Identifier
+	Stale      func() error
 	// KeyCache is the file that keeps the main server's key for a start without it; empty
 	// keeps it in memory only.
 	KeyCache string
@@ -174,14 +174,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	wg.Go(func() { p.register.run(ctx) })
 	wg.Wait()
 	return nil
-}
-
-// peers decides about clients; it is nil if nothing is revoked.
-func (c *Config) peers() mtls.Revocation {
-	if c.Peers == nil {
-		return c.revocation()
-	}
-	return c.Peers
 }
 
 // revocation is the list as mtls knows it, nil if there is none.

@@ -37,8 +37,11 @@ func (p *Proxy) routes() (*httpkit.Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	identifier := mtls.NewIdentifier(p.cfg.Authority...)
-	identifier.Revocation = p.cfg.peers()
+	identifier := p.cfg.Identifier
+	if identifier == nil {
+		identifier = mtls.NewIdentifier(p.cfg.Authority...)
+		identifier.Revocation = p.cfg.revocation()
+	}
 	rt := httpkit.NewRouter(httpkit.Config{
 		Component:       "proxy",
 		Identifier:      identifier,
