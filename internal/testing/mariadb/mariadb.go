@@ -85,7 +85,9 @@ func Start() (*Server, error) {
 			return nil, errors.Join(err, os.RemoveAll(s.dir))
 		}
 	}
-	args := []string{"--no-defaults", "--datadir=" + s.data, "--auth-root-authentication-method=normal", "--skip-test-db"}
+	// Temporary files are in a folder of its own: each server deletes, when it starts, what
+	// looks like a temporary table in that folder.
+	args := []string{"--no-defaults", "--datadir=" + s.data, "--tmpdir=" + s.dir, "--auth-root-authentication-method=normal", "--skip-test-db"}
 	if s.owner != nil {
 		args = append(args, "--user="+s.owner.Username)
 	}
@@ -123,7 +125,7 @@ func (s *Server) Restart() error {
 		}
 	}
 	log := filepath.Join(s.dir, "log")
-	args := []string{"--no-defaults", "--datadir=" + s.data, "--socket=" + filepath.Join(s.dir, "socket"), "--port=" + strconv.Itoa(s.port),
+	args := []string{"--no-defaults", "--datadir=" + s.data, "--tmpdir=" + s.dir, "--socket=" + filepath.Join(s.dir, "socket"), "--port=" + strconv.Itoa(s.port),
 		"--bind-address=127.0.0.1", "--pid-file=" + filepath.Join(s.dir, "pid"), "--log-error=" + log, "--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M"}
 	cmd := exec.Command("mariadbd", args...)
