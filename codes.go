@@ -46,7 +46,7 @@ type CodeInfo struct {
 // prints the remedies as hints.
 var codes = [...]CodeInfo{
 	{BadName, "the name is not valid", "A name of an exchange, a queue, a key or a message is not valid.", false,
-		"use 1 to 255 bytes of UTF-8 without white space and control characters"},
+		"use 1 to 255 bytes of UTF-8 without white space and control characters, and in a new name only characters that can be seen"},
 	{BadArgument, "the argument is not valid", "An argument of the command, or the message itself, is not valid.", false, ""},
 	{NoExchange, "no such exchange", "The exchange does not exist.", false,
 		`bind a queue first, with "sealmq bind QUEUE EXCHANGE KEY" or with --declare`},

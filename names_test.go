@@ -1,6 +1,7 @@
 package sealmq_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"unicode"
@@ -52,6 +53,40 @@ func TestCheckName(t *testing.T) {
 				t.Errorf("message %q does not name the kind on one line", msg)
 			}
 		})
+	}
+}
+
+// What nobody sees, or changes how other characters are read, is not in new names and is shown
+// by its escape.
+func TestHiddenCharacters(t *testing.T) {
+	for name, r := range map[string]rune{
+		"zero width space": '\u200b', "zero width joiner": '\u200d', "word joiner": '\u2060', "byte order mark": '\ufeff', "soft hyphen": '\u00ad',
+		"right-to-left override": '\u202e', "right-to-left mark": '\u200f', "isolate": '\u2066', "Arabic letter mark": '\u061c',
+		"Hangul filler": '\u3164', "halfwidth Hangul filler": '\uffa0', "Hangul choseong filler": '\u115f', "Khmer inherent vowel": '\u17b4',
+		"combining grapheme joiner": '\u034f', "variation selector": '\ufe0f', "Mongolian variation selector": '\u180b', "variation selector 17": '\U000e0100',
+		"tag": '\U000e0041', "unassigned, ignorable": '\U000e0fff', "braille blank": '\u2800', "object replacement": '\ufffc', "null notehead": '\U0001d159',
+		"interlinear annotation": '\ufff9', "next line": '\u0085', "C1": '\u009b', "line separator": '\u2028', "no-break space": '\u00a0', "private use": '\ue000',
+	} {
+		text := "a" + string(r) + "b"
+		if err := sealmq.CheckNewName("queue", text); sealmq.CodeOf(err) != sealmq.BadName {
+			t.Errorf("%s is in a name: %v", name, err)
+		}
+		shown := sealmq.Escape(text)
+		var back string
+		if err := json.Unmarshal([]byte(`"`+shown+`"`), &back); err != nil || back != text || strings.ContainsRune(shown, r) {
+			t.Errorf("%s is shown as %q, which reads %q, %v", name, shown, back, err)
+		}
+		if line := sealmq.OneLine(text, 100); strings.ContainsRune(line, r) || sealmq.CheckLine("text", line, "") != nil {
+			t.Errorf("%s is in the line %q", name, line)
+		}
+	}
+	for _, text := range []string{"ciphermq_queue", "очередь-队列-🔒", "größe", "ümlaut-\u0308", "שלום", "\ufffd"} {
+		if err := sealmq.CheckNewName("queue", text); err != nil || sealmq.Escape(text) != text {
+			t.Errorf("%q: %v, shown as %q", text, err, sealmq.Escape(text))
+		}
+	}
+	if broken := "a\xff\u200bb"; sealmq.Escape(broken) != "a\xff\\u200bb" {
+		t.Errorf("%q", sealmq.Escape(broken))
 	}
 }
 

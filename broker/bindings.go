@@ -30,7 +30,7 @@ func (b *Broker) DeclareExchange(c Caller, name string, kind ExchangeKind, done 
 		b.unchanged(done)
 		return
 	}
-	if err := b.roomForExchange(); err != nil {
+	if err := b.roomForExchange(name); err != nil {
 		done(err)
 		return
 	}
@@ -41,7 +41,11 @@ func (b *Broker) DeclareExchange(c Caller, name string, kind ExchangeKind, done 
 	b.change([]engine.Definition{defineExchange(name, kind)}, func() { b.topo.removeExchange(name) }, done)
 }
 
-func (b *Broker) roomForExchange() error {
+// roomForExchange reports whether an exchange that is missing can be made.
+func (b *Broker) roomForExchange(name string) error {
+	if err := sealmq.CheckNewName("exchange", name); err != nil {
+		return err
+	}
 	if len(b.topo.exchanges) >= b.limits.Exchanges {
 		return errLimit("exchanges", b.limits.Exchanges)
 	}
@@ -135,9 +139,12 @@ func (b *Broker) roomForBinding(bound Binding) error {
 	if b.topo.bindings >= b.limits.Bindings {
 		return errLimit("bindings", b.limits.Bindings)
 	}
+	if err := sealmq.CheckNewName("routing key", bound.Key); err != nil {
+		return err
+	}
 	x := b.topo.exchanges[bound.Exchange]
 	if x == nil {
-		return b.roomForExchange()
+		return b.roomForExchange(bound.Exchange)
 	}
 	if x.kind == Topic {
 		return checkTopicKey(bound.Key)

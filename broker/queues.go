@@ -55,6 +55,10 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 	_, err := b.engine.Queue(name)
 	created := err != nil
 	if created {
+		if err := sealmq.CheckNewName("queue", strings.TrimSuffix(name, sealmq.DeadSuffix)); err != nil {
+			done(err)
+			return false
+		}
 		if len(b.topo.queues) >= b.limits.Queues {
 			done(errLimit("queues", b.limits.Queues))
 			return false

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/sealmq/sealmq"
@@ -257,7 +256,7 @@ func CheckCommonName(cn string) error {
 		return fmt.Errorf("common name is longer than %d bytes", sealmq.MaxNameBytes)
 	case !utf8.ValidString(cn):
 		return errors.New("common name is not valid UTF-8")
-	case strings.IndexFunc(cn, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
+	case strings.ContainsFunc(cn, func(r rune) bool { return !sealmq.Visible(r) }):
 		return errors.New("common name contains an invisible character")
 	case strings.TrimSpace(cn) != cn:
 		return errors.New("common name begins or ends with white space")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 )
 
@@ -101,7 +102,7 @@ func (a call) report(err error, v any, format string, args ...any) error {
 	if isQuiet(a.cmd) {
 		return nil
 	}
-	_, err = fmt.Fprintf(a.out, format+"\n", args...)
+	_, err = fmt.Fprintln(a.out, sealmq.Escape(fmt.Sprintf(format, args...)))
 	return err
 }
 
@@ -159,9 +160,14 @@ func addJSONFlag(cmd *cobra.Command) *bool {
 }
 
 func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, sealmq.Escape(b.String()))
+	return err
 }
 
 // argumentWords are the words of a Use line that stand for arguments.

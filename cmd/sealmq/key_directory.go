@@ -179,10 +179,10 @@ func (f *directoryFlags) forget(a call, name string) error {
 	}
 	if len(gone) == 0 {
 		_, directory, _ := strings.Cut(pins.Scope(), " ")
-		_, err = fmt.Fprintf(a.out, "%s has no pinned key of %s for the directory %s\n", f.pins, name, directory)
+		_, err = fmt.Fprintf(a.out, "%s has no pinned key of %s for the directory %s\n", f.pins, printable(name), directory)
 	}
 	for _, k := range gone {
-		_, err = fmt.Fprintf(a.out, "forgot the key of %s (%s): %s, read out: %s\n", k.Name, k.Suite, k.Fingerprint, k.Digits)
+		_, err = fmt.Fprintf(a.out, "forgot the key of %s (%s): %s, read out: %s\n", printable(k.Name), k.Suite, k.Fingerprint, k.Digits)
 	}
 	return err
 }
@@ -352,12 +352,12 @@ func (v *verifyInfo) print(a call) error {
 	fmt.Fprintf(w, "log          %s, signed, continues what was seen before\n", plural(v.Records, "record"))
 	fmt.Fprintf(w, "log key      %s\n", v.LogKey)
 	for _, k := range v.Keys {
-		fmt.Fprintf(w, "%s %s, entry %d of %s\n", orDash(k.Name), k.Suite, k.Entry, k.Published)
+		fmt.Fprintf(w, "%s %s, entry %d of %s\n", printable(orDash(k.Name)), k.Suite, k.Entry, k.Published)
 		fmt.Fprintf(w, "  fingerprint  %s\n", k.Fingerprint)
 		fmt.Fprintf(w, "  read out     %s\n", k.Digits)
 	}
 	for _, r := range v.Resets {
-		fmt.Fprintf(w, "note         %s was reset by an administrator of the broker (record %d of the log); if you are %s and did not ask for it, ask why\n", keyText(r.Suite, r.Entry), r.Record, v.Name)
+		fmt.Fprintf(w, "note         %s was reset by an administrator of the broker (record %d of the log); if you are %s and did not ask for it, ask why\n", keyText(r.Suite, r.Entry), r.Record, printable(v.Name))
 	}
 	if v.Unproven > 0 {
 		fmt.Fprintf(w, "note         %s registered with this name without a signature; only senders with --allow-unproven use them\n", plural(v.Unproven, "key"))

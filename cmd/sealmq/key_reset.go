@@ -77,7 +77,7 @@ func confirmReset(a call, dir *directoryFlags, name, suite string) error {
 			for _, r := range audit.Records {
 				if r.Newest && !r.Reset && r.Slot() == string(slot) && (suite == "" || suite == r.Slot()) {
 					found = true
-					fmt.Fprintf(w, "%s of %s will be reset (record %d)\n", keyText(r.Slot(), r.Serial), name, r.Index)
+					fmt.Fprintf(w, "%s of %s will be reset (record %d)\n", keyText(r.Slot(), r.Serial), printable(name), r.Index)
 				}
 			}
 		}
@@ -119,7 +119,7 @@ func resetsOf(records []keydir.Record) []resetInfo {
 func printResets(a call, name string, list []resetInfo) error {
 	if !a.asJSON {
 		for _, r := range list {
-			fmt.Fprintf(a.out, "reset %s of %s: record %d of the log\n", keyText(r.Suite, r.Entry), name, r.Record)
+			fmt.Fprintf(a.out, "reset %s of %s: record %d of the log\n", keyText(r.Suite, r.Entry), printable(name), r.Record)
 		}
 	}
 	return a.report(nil, list, "%s publishes a new key with \"sealmq key publish\"; senders that pinned the old one compare the new one and run \"sealmq key directory --forget %s\"", name, name)

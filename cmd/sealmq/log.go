@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/term"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/metrics"
 )
 
@@ -54,12 +54,13 @@ func newLogSink(out io.Writer, handler func(io.Writer) slog.Handler) *logSink {
 	return s
 }
 
-// Write takes one line and never fails.
+// Write takes one line and never fails. People read it, so what cannot be seen is escaped.
 func (s *logSink) Write(p []byte) (int, error) {
-	n := int64(len(p))
+	text := []byte(sealmq.Escape(string(p)))
+	n := int64(len(text))
 	if s.waiting.Add(n) <= maxLogBytes {
 		select {
-		case s.lines <- logLine{text: bytes.Clone(p)}:
+		case s.lines <- logLine{text: text}:
 			return len(p), nil
 		default:
 		}

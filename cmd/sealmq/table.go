@@ -12,18 +12,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
-// printable replaces control characters, so that text from certificates, envelopes and
-// brokers cannot control the terminal.
+// printable replaces control characters and escapes what cannot be seen, so that text from
+// certificates, envelopes and brokers neither controls the terminal nor looks like another.
 func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
+	return sealmq.Escape(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
 		}
-		return unicode.ReplacementChar
-	}, s)
+		return r
+	}, s))
 }
 
 // oneLine is printable for a text that may have several lines.

@@ -52,6 +52,15 @@ func TestStrangersTextStaysText(t *testing.T) {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 	out.Reset()
+	tab = table{}
+	tab.add("a\u3164b\u202e")
+	_ = tab.print(&out, "")
+	_ = printJSON(&out, "a\ufe0fb")
+	_ = call{out: &out, cmd: new(cobra.Command)}.report(nil, nil, "made queue %s", "a\u2800b")
+	if want := `a\u3164b\u202e` + "\n" + `"a\ufe0fb"` + "\n" + `made queue a\u2800b` + "\n"; out.String() != want {
+		t.Errorf("%s", out.String())
+	}
+	out.Reset()
 	printError(&out, withHint(errors.New("record 1 resets a key of lab\x1b[2J"), "ask \x1b[2J"))
 	if want := "sealmq: error: record 1 resets a key of lab\ufffd[2J\nsealmq: hint: ask \ufffd[2J\n"; out.String() != want {
 		t.Errorf("%q", out.String())

@@ -3,8 +3,8 @@ package text
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/protocol"
@@ -68,13 +68,12 @@ func appendFree(dst []byte, free string) []byte {
 	if len(free) > maxFreeBytes {
 		free = free[:maxFreeBytes] + "…"
 	}
-	for _, r := range free {
+	return append(dst, sealmq.Escape(strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			r = '?'
+			return '?'
 		}
-		dst = utf8.AppendRune(dst, r)
-	}
-	return dst
+		return r
+	}, free))...)
 }
 
 // appendPublishError appends the reply to one publish that was not stored

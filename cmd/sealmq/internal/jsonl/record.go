@@ -1,13 +1,15 @@
 package jsonl
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sealmq/sealmq"
 )
 
 // Record is one received message. CipherMQ's receivers write the first three members too.
@@ -62,15 +64,16 @@ func (r *Record) appendJSON(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// appendString appends a JSON string. If it needs escapes, the library writes it.
+// appendString appends a JSON string. If it needs escapes, the library writes it. What cannot be
+// seen is escaped too, because people read the lines.
 func appendString[T string | []byte](dst []byte, s T) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			var escaped bytes.Buffer
+			var escaped strings.Builder
 			enc := json.NewEncoder(&escaped)
 			enc.SetEscapeHTML(false)
 			_ = enc.Encode(string(s)) // no string fails
-			return append(dst, bytes.TrimSuffix(escaped.Bytes(), []byte("\n"))...)
+			return append(dst, sealmq.Escape(strings.TrimSuffix(escaped.String(), "\n"))...)
 		}
 	}
 	return append(append(append(dst, '"'), s...), '"')
