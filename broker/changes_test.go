@@ -9,7 +9,6 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // stubborn is an engine that refuses some calls for lack of storage.
@@ -122,7 +121,7 @@ func TestWhatTheEngineRefusesIsNotInEffect(t *testing.T) {
 	n.must(n.bind(alice, "q", "x", "k"))
 	s := n.stubborn()
 	before, bindings := n.Counts(), n.Bound(admin)
-	key := make([]byte, keylog.KeyBytes)
+	key := bareKey(9)
 	for what, call := range map[string]func(done func(error)){
 		"declare exchange": func(done func(error)) { n.DeclareExchange(alice, "new", broker.Topic, done) },
 		"bind":             func(done func(error)) { n.Bind(alice, "q", "x", "new", done) },

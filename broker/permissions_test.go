@@ -9,7 +9,6 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // TestAuthorizationMatrix has every action for every role on ordinary and reserved
@@ -100,7 +99,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"bind", "sealmq.x", ask(func(d func(error)) { c.Watch("sealmq.x", "k", d) })},
 		{"inspect", "sealmq.q", func() error { _, err := n.Queue(bob, "sealmq.q"); return err }()},
 		{"inspect", "sealmq.q", func() error { _, err := n.Bindings(bob, "sealmq.q"); return err }()},
-		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", make([]byte, keylog.KeyBytes)); return err }()},
+		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", bareKey(9)); return err }()},
 		{"publish", "sealmq.x", n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.x", Key: "k"}})[0].Err},
 		{"reset_key", "alice", ask(func(d func(error)) { n.Keys().Reset(bob.Identity, "alice", "", func(_ []int64, err error) { d(err) }) })},
 		{"reset_stats", "", n.RequireAdmin(bob, "reset_stats")},
@@ -140,7 +139,7 @@ func TestAdministratorsCommandsAreAudited(t *testing.T) {
 	_, err = n.deleteQueue(admin, "none")
 	n.code(sealmq.NoQueue, err)
 	n.must(n.deleteExchange(admin, "x"))
-	_, err = n.putKey(admin, "bob", make([]byte, keylog.KeyBytes))
+	_, err = n.putKey(admin, "bob", bareKey(9))
 	n.must(err)
 	for _, e := range []entry{
 		{"admin", "close_connection", "", ""}, {"admin", "peek", "q", ""}, {"admin", "move", "q r", ""},

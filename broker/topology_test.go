@@ -11,7 +11,6 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
-	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 func TestDeclareExchange(t *testing.T) {
@@ -288,8 +287,8 @@ func TestNothingIsAnsweredBeforeItIsStored(t *testing.T) {
 	n.Bind(alice, "q", "x", "k", answer("bind"))
 	n.Bind(bob, "q", "x", "k", answer("bind again"))
 	n.Bind(alice, "new", "y", "k", answer("bind new parts"))
-	n.Keys().PutKey(alice.Identity, "alice", make([]byte, keylog.KeyBytes), func(_ bool, err error) { answer("put key")(err) })
-	n.Keys().PutKey(alice.Identity, "alice", make([]byte, keylog.KeyBytes), func(_ bool, err error) { answer("put key again")(err) })
+	n.Keys().PutKey(alice.Identity, "alice", bareKey(9), func(_ bool, err error) { answer("put key")(err) })
+	n.Keys().PutKey(alice.Identity, "alice", bareKey(9), func(_ bool, err error) { answer("put key again")(err) })
 	n.Unbind(alice, "new", "y", "k", answer("unbind"))
 	n.DeleteQueue(admin, "new", 0, func(_ int, err error) { answer("delete queue")(err) })
 	n.DeleteExchange(admin, "y", answer("delete exchange"))
@@ -320,7 +319,7 @@ func TestClosed(t *testing.T) {
 	n.code(sealmq.Unavailable, n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{}, done) }))
 	n.code(sealmq.Unavailable, n.RequireAdmin(admin, "reset_stats"))
 	n.code(sealmq.Unavailable, n.Health())
-	_, err := n.putKey(alice, "alice", make([]byte, keylog.KeyBytes))
+	_, err := n.putKey(alice, "alice", bareKey(9))
 	n.code(sealmq.Unavailable, err)
 	n.refused(sealmq.ErrUnavailable, n.one("x", "k", "1"))
 }

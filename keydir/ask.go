@@ -59,6 +59,9 @@ func query[T any](ctx context.Context, c Asker, prefix, line string) (*T, error)
 
 // findKey asks for a key, and the Verifier whose it is.
 func (d *Directory) findKey(ctx context.Context, q question) (*answer, error) {
+	if keylog.Ambiguous(q.name) { // the question would be about somebody else
+		return &answer{missing: &sealmq.Error{Code: sealmq.NoKey, Message: "a name that ends in a suite's name has no keys"}}, nil
+	}
 	line := "find_key " + q.name
 	if q.suite != "" {
 		line += " " + string(q.suite)

@@ -8,13 +8,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/definition"
 )
 
 // What the store keeps. A value is JSON whose member "v" is the version of its kind; names
 // are in the keys:
 //
-//	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>"}
+//	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>","issuer":"…"}
 //	keyentry/<suite> <owner>          {"v":1,"entry":"<base64>","issuer":"…","serial":1,"hash":"<base64>"}
 //	keyleaf/<sequence, hex>           {"v":1,"leaf":"…"}
 //	chain/<sha256, hex>               {"v":1,"chain":"<base64>","by":"<identity>"}
@@ -32,6 +33,7 @@ type keyValue struct {
 	Version int    `json:"v"`
 	Key     []byte `json:"key"`
 	By      string `json:"by"`
+	Issuer  string `json:"issuer,omitempty"` // of the identity; older versions did not write it
 }
 
 // entryValue is the current entry of an owner and suite. What can be read from the entry
@@ -63,8 +65,8 @@ func definitionKey(at slot) string {
 	return entryPrefix + at.suite + " " + at.owner
 }
 
-func defineKey(client string, key []byte, by string) Definition {
-	return Definition{keyPrefix + client, definition.Encode(keyValue{definition.Version, key, by})}
+func defineKey(client string, key []byte, by sealmq.Identity) Definition {
+	return Definition{keyPrefix + client, definition.Encode(keyValue{definition.Version, key, by.ID, by.Issuer})}
 }
 
 func defineEntry(r *record) Definition {
@@ -108,7 +110,7 @@ func (l *Log) read(list []Definition) (leaves []storedLeaf, err error) {
 		switch kind, rest, _ := strings.Cut(d.Key, "/"); kind + "/" {
 		case keyPrefix:
 			err = decode(d, func(v keyValue) error {
-				l.at(slot{rest, ""}).current = bareKey(rest, v.Key)
+				l.at(slot{rest, ""}).current = bareKey(rest, v.Key, v.Issuer)
 				return nil
 			})
 		case entryPrefix:

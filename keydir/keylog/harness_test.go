@@ -144,7 +144,8 @@ func (r *registry) verifier() seal.Verifier {
 	return r.ca.Verifier()
 }
 
-func key(b byte) []byte { return bytes.Repeat([]byte{b}, keylog.KeyBytes) }
+// key is a bare key. Nothing could be sealed for one of zeros.
+func key(b byte) []byte { return append(bytes.Repeat([]byte{b}, keylog.KeyBytes-1), 9) }
 
 func second[T any](_ T, err error) error { return err }
 

@@ -112,6 +112,9 @@ type record struct {
 	leaf  Leaf
 	data  []byte // the entry, or the bare key
 	index int64
+	// registrar is the authority of the client that registered a bare key; empty if an older
+	// version did not store it.
+	registrar string
 }
 
 // unlogged is the index of a key that has no leaf.
@@ -350,8 +353,8 @@ func (l *Log) append(leaf Leaf) error {
 
 func (l Leaf) slot() slot { return slot{l.Owner, l.Suite} }
 
-func bareKey(client string, key []byte) *record {
-	return &record{leaf: Leaf{Owner: client, Hash: sha256.Sum256(key)}, data: key, index: unlogged}
+func bareKey(client string, key []byte, registrar string) *record {
+	return &record{leaf: Leaf{Owner: client, Hash: sha256.Sum256(key)}, data: key, index: unlogged, registrar: registrar}
 }
 
 // bounded refuses a change over the limits. The caller holds mu.

@@ -368,3 +368,41 @@ func TestKeysOfManyAtOnce(t *testing.T) {
 		t.Errorf("the tree was %+v and is %+v", before, after)
 	}
 }
+
+// A bare key is replaced by clients of the authority whose client registered it, and by
+// administrators; after a reset, and if an older version stored it, by anybody of the name.
+func TestBareKeysBelongToAnAuthority(t *testing.T) {
+	r := open(t)
+	ours, theirs := r.who(r.ca, "alice", ""), r.who(testca.New(t), "alice", "")
+	r.must(second(r.putKey(ours, "alice", key(1))))
+	for range 2 {
+		r.code(sealmq.Denied, second(r.putKey(theirs, "alice", key(2))))
+		r.must(second(r.putKey(theirs, "alice", key(1)))) // changes nothing
+		r.code(sealmq.Denied, second(r.putKey(theirs, "alice", key(2))))
+		r.restart()
+	}
+	r.must(second(r.putKey(ours, "alice", key(3))))
+	r.must(second(r.putKey(admin, "alice", key(4))))
+	r.must(second(r.reset(admin, "alice", "")))
+	r.must(second(r.putKey(theirs, "alice", key(5))))
+	r.code(sealmq.Denied, second(r.putKey(ours, "alice", key(6))))
+
+	r.must(second(r.putKey(sealmq.Identity{ID: "bob"}, "bob", key(7)))) // as without an authority
+	r.must(second(r.putKey(theirs, "bob", key(8))))
+}
+
+// Keys that nothing can be sealed for are refused, and names that the commands for look-ups
+// would take for another name with a suite.
+func TestBareKeysAreRefused(t *testing.T) {
+	r := open(t)
+	r.code(sealmq.BadArgument, second(r.putKey(bob, "bob", make([]byte, keylog.KeyBytes))))
+	low := make([]byte, keylog.KeyBytes)
+	low[0] = 1
+	r.code(sealmq.BadArgument, second(r.putKey(bob, "bob", low)))
+	for _, name := range []string{"bob " + string(small), "bob x " + string(ciphermq.G5), "bob " + keylog.Unproven, "bo\u200bb", "b\u3164"} {
+		r.code(sealmq.BadName, second(r.putKey(admin, name, key(1))))
+	}
+	for _, name := range []string{"Lab 1", string(small), "bob-" + string(small)} {
+		r.must(second(r.putKey(admin, name, key(1))))
+	}
+}

@@ -16,14 +16,15 @@ import (
 const KeyBytes = 32
 
 // PutKey registers the bare key of a client. done is told whether it is another key than
-// before.
+// before. Only clients of the authority whose client registered the key may replace it, and
+// administrators.
 func (l *Log) PutKey(by sealmq.Identity, client string, key []byte, done func(changed bool, err error)) {
 	client = strings.Clone(client)
 	if err := l.checkBareKey(by, client, key); err != nil {
 		done(false, err)
 		return
 	}
-	next, at := bareKey(client, slices.Clone(key)), slot{client, ""}
+	next, at := bareKey(client, slices.Clone(key), by.Issuer), slot{client, ""}
 	l.order.Lock()
 	defer l.order.Unlock()
 	l.mu.Lock()
@@ -39,6 +40,9 @@ func (l *Log) PutKey(by sealmq.Identity, client string, key []byte, done func(ch
 		known, logged = true, logged || s.current.index != unlogged
 	}
 	err := l.bounded(s)
+	if err == nil && !known && !s.mayRegister(by) {
+		err = &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to replace the key of another authority's '" + client + "', unless an administrator has reset it"}
+	}
 	l.forget(at)
 	l.mu.Unlock()
 	if known && (logged || err != nil) {
@@ -52,13 +56,23 @@ func (l *Log) PutKey(by sealmq.Identity, client string, key []byte, done func(ch
 		done(false, err)
 		return
 	}
-	l.store([]*change{{at: at, next: next}}, []Definition{defineKey(client, key, by.ID)}, func(err error) {
+	l.store([]*change{{at: at, next: next}}, []Definition{defineKey(client, key, by)}, func(err error) {
 		if err == nil && !known {
 			l.cfg.Log.Info("public key registered", "client", client, "by", by.ID, "replaced", replaced)
 			l.cfg.Changed(by, WriteKey, client, nil)
 		}
 		done(err == nil && !known, err)
 	})
+}
+
+// mayRegister reports whether a client may replace the bare key of a slot, or the one that is
+// being stored.
+func (s *slotState) mayRegister(by sealmq.Identity) bool {
+	r := s.current
+	if s.latest != nil {
+		r = s.latest.next
+	}
+	return r == nil || r.leaf.Reset || r.registrar == "" || r.registrar == by.Issuer || by.Role == sealmq.RoleAdmin
 }
 
 func (l *Log) checkBareKey(by sealmq.Identity, client string, key []byte) error {
@@ -69,7 +83,32 @@ func (l *Log) checkBareKey(by sealmq.Identity, client string, key []byte) error 
 		return &sealmq.Error{Code: sealmq.BadArgument,
 			Message: "a public key has " + strconv.Itoa(KeyBytes) + " bytes, this one has " + strconv.Itoa(len(key))}
 	}
-	return nil
+	if _, err := seal.NewPublicKey(ciphermq.G5, key, ciphermq.Suites{}); err != nil {
+		return &sealmq.Error{Code: sealmq.BadArgument, Message: "the public key is refused: " + err.Error()}
+	}
+	return checkOwner(client)
+}
+
+// checkOwner refuses a name for new keys. A name that has keys already may be such a name.
+func checkOwner(client string) error {
+	why := ""
+	switch {
+	case Ambiguous(client):
+		why = "ends in a blank and the name of a suite"
+	case strings.ContainsFunc(client, func(r rune) bool { return !sealmq.Visible(r) }):
+		why = "contains a character that cannot be seen or changes how others are read"
+	default:
+		return nil
+	}
+	return &sealmq.Error{Code: sealmq.BadName, Message: "no key can be stored for this client: its id " + why}
+}
+
+// Ambiguous reports whether the end of a client's name would be read as a suite, or as the
+// word for a bare key, in a command that may name one behind it.
+func Ambiguous(client string) bool {
+	i := strings.LastIndexByte(client, ' ')
+	end := client[i+1:]
+	return i >= 0 && (end == Unproven || slices.Contains(seal.Suites(ciphermq.Suites{}), seal.Suite(end)))
 }
 
 // PutEntry stores the caller's next entry of a suite. It must be well formed, be signed with
@@ -132,6 +171,9 @@ func (l *Log) readEntry(by sealmq.Identity, suite string, entry []byte) (*seal.K
 		return nil, bad("the key entry is of another suite than the command says")
 	}
 	if err := l.allow(by, PutEntry, e.Owner); err != nil {
+		return nil, err
+	}
+	if err := checkOwner(e.Owner); err != nil {
 		return nil, err
 	}
 	if e.Owner != by.ID {

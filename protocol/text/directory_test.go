@@ -76,7 +76,7 @@ func TestKeyDirectoryCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	encoded := base64.StdEncoding.EncodeToString(entry)
-	bare := strings.Repeat("A", 43) + "="
+	bare := strings.Repeat("B", 42) + "A="
 	alice.send("put_key "+string(seal.HPKEHybrid)+" "+encoded, "find_key alice") // without waiting
 	alice.want("Key stored 0")
 	found := decode[keylog.Found](t, alice.next(), "Key: ")
