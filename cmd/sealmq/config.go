@@ -16,7 +16,9 @@ var configExample string
 // name in sealmq.yaml, and its tag check says which values it can have, as allowed explains.
 // No package knows Config: serve.go translates it into their own small configurations.
 type Config struct {
-	Data    string        `key:"data" check:"folder"`
+	Data       string `key:"data" check:"folder"`
+	Identities string `key:"identities" check:"folder"`
+
 	Server  ServerConfig  `key:"server"`
 	TLS     TLSConfig     `key:"tls"`
 	Storage StorageConfig `key:"storage"`

@@ -174,10 +174,10 @@ func readEnv() map[string]any {
 	return values
 }
 
-// foreignEnv matches variables that are no configuration keys: SEALMQ_CONFIG, the ones that
+// foreignEnv matches variables that are no configuration keys: SEALMQ_CONFIG, those of flags, the ones that
 // "sealmq receive --exec" sets for its command, and the ones that Kubernetes sets in every
 // container if a service is called sealmq.
-var foreignEnv = regexp.MustCompile(`^SEALMQ_(CONFIG|MSG_.*|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
+var foreignEnv = regexp.MustCompile(`^SEALMQ_(CONFIG|AS|CA|PINS|SERVER_NAME|MSG_.*|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
 
 func envName(key string) string {
 	if strings.HasPrefix(key, envPrefix) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -37,8 +40,12 @@ type connectFlags struct {
 func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	configFlag(cmd.Flags(), "addr", "server.addr", "address of the broker, `host:port`")
 	f := addIdentityFlags(cmd, "connect")
-	cmd.Flags().StringVar(&f.serverName, "server-name", "", "`name` expected in the broker's certificate (default: the host of --addr)")
+	addServerName(f)
 	return f
+}
+
+func addServerName(f *connectFlags) {
+	f.cmd.Flags().StringVar(&f.serverName, "server-name", os.Getenv("SEALMQ_SERVER_NAME"), "`name` expected in the broker's certificate (SEALMQ_SERVER_NAME; default: the host of --addr)")
 }
 
 // addIdentityFlags adds --as, --cert, --cert-key and --ca: the own identity, and the
@@ -46,21 +53,44 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 func addIdentityFlags(cmd *cobra.Command, verb string) *connectFlags {
 	f := &connectFlags{cmd: cmd}
 	fl := cmd.Flags()
-	fl.StringVar(&f.as, "as", ca.AdminName, verb+" with the certificate of this `name` in the data folder")
+	fl.StringVar(&f.as, "as", cmp.Or(os.Getenv("SEALMQ_AS"), ca.AdminName), verb+" as this `name`: an identity, or a certificate in the data folder (SEALMQ_AS)")
 	fl.StringVar(&f.cert, "cert", "", "certificate `file` to "+verb+" with, instead of --as")
 	fl.StringVar(&f.key, "cert-key", "", "key `file` of --cert")
-	fl.StringVar(&f.ca, "ca", "", caUsage)
+	fl.StringVar(&f.ca, "ca", os.Getenv("SEALMQ_CA"), caUsage)
 	return f
 }
 
-const caUsage = "certificate `file` of the authority to trust (default: the one in the data folder)"
+const caUsage = "certificate `file` of the authority to trust (SEALMQ_CA; default: the one of the identity or in the data folder)"
+
+// asGiven reports whether somebody was named to connect as.
+func (f *connectFlags) asGiven() bool {
+	flag := f.cmd.Flag("as")
+	return flag == nil || flag.Changed || os.Getenv("SEALMQ_AS") != ""
+}
+
+// keyFile is the private key for sealed messages of the one to connect as.
+func (f *connectFlags) keyFile() (string, error) {
+	cfg, err := clientConfig(f.cmd)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(keyDirs(cfg, f.as)[0], f.as+".key")
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path, nil // reading it will say what is wrong
+	}
+	if !f.asGiven() {
+		return "", usagef("say who you are with --as NAME, or name your key with --key-file")
+	}
+	return "", withHint(fmt.Errorf("%s has no key for sealed messages: there is no file %s", f.as, path),
+		`make it with "sealmq identity create %s", or name another with --key-file`, f.as)
+}
 
 // files are the certificate files to connect with.
 func (f *connectFlags) files() (mtls.Files, error) {
 	if (f.cert == "") != (f.key == "") {
 		return mtls.Files{}, usagef("--cert and --cert-key must be used together")
 	}
-	if f.cert != "" && f.cmd.Flag("as").Changed {
+	if as := f.cmd.Flag("as"); f.cert != "" && as.Changed {
 		return mtls.Files{}, usagef("--as and --cert cannot be combined")
 	}
 	cfg, err := clientConfig(f.cmd)
@@ -68,6 +98,9 @@ func (f *connectFlags) files() (mtls.Files, error) {
 		return mtls.Files{}, err
 	}
 	files := mtls.FindFiles(cfg.Data, f.as)
+	if dir, ok := identityDir(cfg, f.as); ok {
+		files = mtls.Files{Cert: filepath.Join(dir, f.as+".crt"), Key: filepath.Join(dir, f.as+".key"), CA: filepath.Join(dir, "ca.crt")}
+	}
 	if f.cert != "" {
 		files.Cert, files.Key = f.cert, f.key
 	}
@@ -107,7 +140,7 @@ func (f *connectFlags) config() (client.Config, error) {
 		case f.cert != "":
 			return client.Config{}, err
 		case f.as != ca.AdminName:
-			return client.Config{}, withHint(err, `issue the certificate with "sealmq cert issue %s", or %s`, f.as, name)
+			return client.Config{}, withHint(err, `make the certificate with "sealmq identity create %s", or %s`, f.as, name)
 		}
 		if cfg, cerr := clientConfig(f.cmd); cerr == nil && cfg.TLS.CA != "" {
 			return client.Config{}, withHint(err, "the configuration names other authorities, in tls.ca: name the broker's with --ca, and a certificate that it accepts with --cert and --cert-key")

@@ -36,13 +36,22 @@ func addDirectoryFlags(conn *connectFlags) *directoryFlags {
 // addPinsFlags adds --pins and --directory.
 func addPinsFlags(conn *connectFlags) *directoryFlags {
 	f := &directoryFlags{conn: conn, notice: func(text string) { notef(conn.cmd, "%s", text) }}
-	conn.cmd.Flags().StringVar(&f.pins, "pins", defaultPins(), "`file` with the pinned keys")
+	conn.cmd.Flags().StringVar(&f.pins, "pins", os.Getenv("SEALMQ_PINS"), "`file` with the pinned keys (SEALMQ_PINS; default: pins.json of the identity, or in the user's configuration folder)")
 	conn.cmd.Flags().StringVar(&f.name, "directory", "", "`name` of the key directory in the pins; use one name for all addresses of a broker (default: the address)")
 	return f
 }
 
-// defaultPins is in the user's configuration directory, or empty if there is none.
-func defaultPins() string {
+// pinsFile is the file of pins: the one that is named, the identity's own, or the one in the
+// user's configuration directory. It is empty if there is none.
+func (f *directoryFlags) pinsFile() string {
+	if f.pins != "" {
+		return f.pins
+	}
+	if cfg, err := clientConfig(f.conn.cmd); err == nil && f.conn.cert == "" {
+		if dir, ok := identityDir(cfg, f.conn.as); ok {
+			return filepath.Join(dir, "pins.json")
+		}
+	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return ""
@@ -52,7 +61,8 @@ func defaultPins() string {
 
 // openPins opens the pins of the directory. It does not connect to the broker.
 func (f *directoryFlags) openPins() (pins *keydir.Pins, verifier seal.Verifier, err error) {
-	if f.pins == "" {
+	file := f.pinsFile()
+	if file == "" {
 		return nil, nil, usagef("there is no user configuration directory; name the file of pins with --pins")
 	}
 	files, err := f.conn.files()
@@ -70,7 +80,7 @@ func (f *directoryFlags) openPins() (pins *keydir.Pins, verifier seal.Verifier, 
 			return nil, nil, err
 		}
 	}
-	pins, err = keydir.OpenPins(f.pins, mtls.Issuer(roots[0])+" "+name)
+	pins, err = keydir.OpenPins(file, mtls.Issuer(roots[0])+" "+name)
 	if err != nil && hintFor(err) == "" {
 		err = withHint(err, "name another file with --pins; with a new file, the first key of each name is pinned again")
 	}
@@ -91,7 +101,8 @@ func (f *directoryFlags) open(c *client.Client) (*keydir.Directory, error) {
 // openIf opens the key directory if it is needed, or if a file of pins exists.
 func (f *directoryFlags) openIf(c *client.Client, needed bool) (*keydir.Directory, error) {
 	if !needed {
-		if _, err := os.Stat(f.pins); errors.Is(err, fs.ErrNotExist) || f.pins == "" {
+		file := f.pinsFile()
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) || file == "" {
 			return nil, nil
 		}
 	}

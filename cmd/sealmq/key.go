@@ -42,8 +42,8 @@ func newKeyGenerateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate [NAME]",
 		Short: "Make a receiver's key pair",
-		Long: `Make a receiver's key pair in the folder keys of the data folder. The private key NAME.key stays with
-the receiver, and only its owner can read it. The public key NAME.pub is for the senders.
+		Long: `Make a receiver's key pair in the folder keys of the data folder, or of the identity if there is one called
+NAME; "sealmq identity create" makes it together with a certificate. The private key NAME.key stays with the receiver, and only its owner can read it. The public key NAME.pub is for the senders.
 
 "sealmq key publish NAME --as NAME" puts the public key into the key directory, where "sealmq send --to
 NAME" finds it. To use no directory, give NAME.pub to the senders, who name it with --to NAME=FILE.
@@ -108,14 +108,14 @@ func keyBase(cmd *cobra.Command, args []string, out string) (string, error) {
 	if err := sealmq.CheckName("key name", name); err != nil {
 		return "", usage(err, "")
 	}
-	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
+	if checkFileName(name) != nil {
 		return "", usagef("key name %q is not a file name; choose the path with --out", name)
 	}
-	data, err := dataDir(cmd)
+	cfg, err := clientConfig(cmd)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(keysDir(data), name), nil
+	return filepath.Join(keyDirs(cfg, name)[0], name), nil
 }
 
 func keysDir(data string) string { return filepath.Join(data, "keys") }
@@ -150,29 +150,33 @@ func describeKey(k *seal.PublicKey, kind string) keyInfo {
 	return keyInfo{Suite: string(k.Suite()), Bits: k.Bits(), Kind: kind, Fingerprint: k.Fingerprint(), Digits: k.Digits()}
 }
 
-// findKeyFile resolves a path, or the name of a key in the data folder.
+// findKeyFile resolves a path, or the name of a key of an identity or in the data folder.
 func findKeyFile(cmd *cobra.Command, name string, endings ...string) (string, error) {
 	_, err := os.Stat(name)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) || strings.ContainsAny(name, `/\`) {
 		return name, nil // reading it will say what is wrong
 	}
-	data, derr := dataDir(cmd)
+	cfg, derr := clientConfig(cmd)
 	if derr != nil {
 		return "", derr
 	}
-	for _, ending := range endings {
-		path := filepath.Join(keysDir(data), name+ending)
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
+	for _, dir := range keyDirs(cfg, name) {
+		for _, ending := range endings {
+			path := filepath.Join(dir, name+ending)
+			if _, err := os.Stat(path); err == nil {
+				return path, nil
+			}
 		}
 	}
 	for _, ending := range []string{".pub", ".key"} {
 		short, cut := strings.CutSuffix(name, ending)
-		if _, err := os.Stat(filepath.Join(keysDir(data), name)); cut && err == nil {
-			return "", withHint(fmt.Errorf("there is no key file %s", name), "did you mean %s, the key in %s?", short, keysDir(data))
+		for _, dir := range keyDirs(cfg, short) {
+			if _, err := os.Stat(filepath.Join(dir, name)); cut && err == nil {
+				return "", withHint(fmt.Errorf("there is no key file %s", name), "did you mean %s, the key in %s?", short, dir)
+			}
 		}
 	}
-	return "", withHint(fmt.Errorf("there is no key file %s, and no key of that name in %s", name, keysDir(data)),
+	return "", withHint(fmt.Errorf("there is no key file %s, and no key of that name in %s", name, keysDir(cfg.Data)),
 		`make one with "sealmq key generate %s"`, strings.TrimSuffix(filepath.Base(name), filepath.Ext(name)))
 }
 

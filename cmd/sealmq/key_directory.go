@@ -80,7 +80,7 @@ func (f *connectFlags) checkOwner(path, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(ca.In(data).Cert(owner)); err != nil && (f.cert != "" || f.cmd.Flag("as").Changed) {
+	if _, err := os.Stat(ca.In(data).Cert(owner)); err != nil && (f.cert != "" || f.asGiven()) {
 		return nil
 	}
 	return withHint(fmt.Errorf("the file %s is named after %s, but its key would be published as the key of %s; nothing was published", path, owner, name),

@@ -43,7 +43,7 @@ type receiveFlags struct {
 func newReceiveCmd() *cobra.Command {
 	var f receiveFlags
 	cmd := &cobra.Command{
-		Use:   "receive QUEUE --key-file KEY",
+		Use:   "receive QUEUE --as NAME",
 		Short: "Receive messages from a queue, open them and append them to a file",
 		Long: `Receive messages from a queue, open and check them, and append each as a JSON line to a file. The command
 runs until it is interrupted, or until --count or --idle ends it.
@@ -68,7 +68,7 @@ received meanwhile. With --dead-letter such messages are moved too. In both case
 
 Before a message is refused because no key opens it, the key files are read again, so a restart after "sealmq
 key rotate" is not necessary. A message whose sender cannot be checked at the moment stays in the queue too.`,
-		Example: `  sealmq receive lab --key-file lab
+		Example: `  sealmq receive lab --as lab
   sealmq receive lab --key-file lab.key --out results.jsonl --count 100 --idle 10s
   sealmq receive lab --key-file lab --expect results/lab --exec ./store.sh`,
 	}
@@ -110,6 +110,9 @@ func (f *receiveFlags) run(a call) (err error) {
 	queue := a.args[0]
 	cfg, err := f.check(queue)
 	if err != nil {
+		return err
+	}
+	if err := f.open.addOwnKey(f.connect); err != nil {
 		return err
 	}
 	keys, err := readReceiveKeys(a.cmd, f.open)
@@ -222,7 +225,7 @@ func (f *receiveFlags) trust(a call, cfg *receive.Config) error {
 		return err
 	}
 	cfg.Log = slog.New(newNoteHandler(a.cmd))
-	if cfg.Directory, err = f.directory.openIf(a.client, f.directory.pins != ""); err != nil {
+	if cfg.Directory, err = f.directory.openIf(a.client, f.directory.pinsFile() != ""); err != nil {
 		return err
 	}
 	cfg.Legacy = []seal.Legacy{ciphermq.Suites{}}

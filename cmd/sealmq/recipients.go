@@ -78,13 +78,16 @@ func findPublicFile(cmd *cobra.Command, path string) error {
 	if strings.Contains(path, ",") {
 		return withHint(err, oneEach)
 	}
-	data, derr := dataDir(cmd)
+	cfg, derr := clientConfig(cmd)
 	if derr != nil {
 		return derr
 	}
-	near := filepath.Join(keysDir(data), strings.TrimSuffix(path, ".pub")+".pub")
-	if _, serr := os.Stat(near); serr == nil {
-		return withHint(err, "did you mean %s?", near)
+	name := strings.TrimSuffix(path, ".pub")
+	for _, dir := range keyDirs(cfg, name) {
+		near := filepath.Join(dir, name+".pub")
+		if _, serr := os.Stat(near); serr == nil {
+			return withHint(err, "did you mean %s?", near)
+		}
 	}
 	return withHint(err, `for a name in the key directory, leave out the ending; to make a key pair, use "sealmq key generate --out PATH"`)
 }
@@ -229,7 +232,7 @@ func (f *connectFlags) signers() (name string, sign func() (*seal.Signer, error)
 
 // noteSigner says whose signature receivers will see, if nobody has been named.
 func (f *connectFlags) noteSigner(name string) {
-	if f.cert == "" && !f.cmd.Flag("as").Changed {
+	if f.cert == "" && !f.asGiven() {
 		notef(f.cmd, "signing as %s; to use another certificate, add --as NAME", name)
 	}
 }

@@ -59,7 +59,7 @@ const aboutGroup = "Measure and check:"
 func groups() []commandGroup {
 	return []commandGroup{
 		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
-		{"Send and receive:", []*cobra.Command{newKeyCmd(), newOpenCmd(), newPubCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubCmd(), newSubmitCmd()}},
+		{"Send and receive:", []*cobra.Command{newIdentityCmd(), newKeyCmd(), newOpenCmd(), newPubCmd(), newPublishCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubCmd(), newSubmitCmd()}},
 		{"Administer:", []*cobra.Command{newAPIKeyCmd(), newBindCmd(), newBindingCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newMessageCmd(), newQueueCmd(), newStatsCmd(), newStatusCmd(), newUnbindCmd()}},
 		{aboutGroup, []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newManCmd(), newVersionCmd()}},
 	}

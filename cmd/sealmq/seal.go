@@ -8,10 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
@@ -27,14 +30,19 @@ func newSealCmd() *cobra.Command {
 		Short: "Seal a file for receivers, without a broker",
 		Long: `Seal a file, or standard input if FILE is -, and print the envelope: one line of JSON with a new message id.
 "sealmq send" publishes the same, and "sealmq open" opens it. Every receiver needs a key file, --to NAME=FILE,
-because without a broker there is no key directory.`,
-		Example: `  sealmq seal report.txt --as alice --to lab=lab.pub --out report.sealed`,
+because without a broker there is no key directory.
+
+With --lines each line of FILE is a message, and becomes a line at once, so that the command can stand in a
+pipe. "sealmq publish" publishes such lines.`,
+		Example: `  sealmq seal report.txt --as alice --to lab=lab.pub --out report.sealed
+  tail -f log.txt | sealmq seal - --lines --as alice --to lab=lab.pub | sealmq publish results lab --as alice`,
 	}
 	conn, fl := addIdentityFlags(cmd, "sign"), cmd.Flags()
 	list := fl.StringArray("to", nil, "receiver and key file, `NAME=FILE`; for FILE alone, NAME is the file's name; can be repeated")
 	suite := fl.String("suite", "", "`suite` to seal with (default: the suite of the receiver's key)")
 	exchange := fl.String("exchange", "", "`exchange` that the message is meant for")
 	key := fl.String("key", "", "`routing key` that the message is meant for")
+	lines := fl.Bool("lines", false, "seal each line as a message, and print it at once")
 	out := addOutputFlags(cmd)
 	_ = cmd.MarkFlagRequired("to")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -54,10 +62,6 @@ because without a broker there is no key directory.`,
 				return withHint(fmt.Errorf("no key file is named for %s, and without a broker there is no key directory", name), "name the file with --to %s=FILE", name)
 			}
 		}
-		text, err := readInput(cmd, args[0], seal.MaxContentBytes)
-		if err != nil {
-			return err
-		}
 		cfg := seal.SealerConfig{Signer: conn.offlineSigner}
 		for _, receiver := range to.names {
 			key := to.keys[receiver]
@@ -72,11 +76,22 @@ because without a broker there is no key directory.`,
 		if err != nil {
 			return err
 		}
-		body, err := sealer.Seal(seal.Content{ID: seal.NewID(), Exchange: *exchange, RoutingKey: *key, Body: text})
+		sealed := func(text []byte) ([]byte, error) {
+			body, err := sealer.Seal(seal.Content{ID: seal.NewID(), Exchange: *exchange, RoutingKey: *key, Body: text})
+			return append(body, '\n'), err
+		}
+		if *lines {
+			return out.eachLine(args[0], sealed)
+		}
+		text, err := readInput(cmd, args[0], seal.MaxContentBytes)
 		if err != nil {
 			return err
 		}
-		return out.write(append(body, '\n'), 0o644)
+		body, err := sealed(text)
+		if err != nil {
+			return err
+		}
+		return out.write(body, 0o644)
 	}
 	return cmd
 }
@@ -93,12 +108,21 @@ type openFlags struct {
 // arguments are the help of those whose help differs.
 func addOpenFlags(cmd *cobra.Command, name, suite, expect string) *openFlags {
 	f, fl := &openFlags{pass: addPassphraseFlag(cmd)}, cmd.Flags()
-	fl.StringArrayVar(&f.keyFiles, "key-file", nil, "private key: a `file`, or the name of a key in the data folder; can be repeated")
+	fl.StringArrayVar(&f.keyFiles, "key-file", nil, "private key: a `file`, or the name of a key; can be repeated (default: the key of --as)")
 	fl.StringArrayVar(&f.names, "name", nil, "your `name`, as "+name)
 	fl.StringArrayVar(&f.suites, "suite", nil, "accept only this `suite`; can be repeated"+suite)
 	fl.StringVar(&f.expect, "expect", "", expect+" `EXCHANGE/KEY`; either may be empty")
-	_ = cmd.MarkFlagRequired("key-file")
 	return f
+}
+
+// addOwnKey makes the key of the one who is named the key file, if none is named.
+func (f *openFlags) addOwnKey(conn *connectFlags) error {
+	if len(f.keyFiles) > 0 {
+		return nil
+	}
+	path, err := conn.keyFile()
+	f.keyFiles = []string{path}
+	return err
 }
 
 // ownersOf adds the owners of the key files to the names.
@@ -113,21 +137,53 @@ func (f *openFlags) ownersOf(names []string) []string {
 
 func newOpenCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "open FILE --key-file KEY",
+		Use:   "open FILE --as NAME",
 		Short: "Open a sealed file, without a broker",
 		Long: `Open an envelope, from "sealmq seal" or from a queue, and print its content. Standard error says who sealed it
-and when. Unlike "sealmq receive", it has no ledger, so it opens the same message any number of times.`,
+and when. Unlike "sealmq receive", it has no ledger, so it opens the same message any number of times.
+
+With --lines each line of FILE is an envelope, and becomes a line of JSON at once, as "sealmq receive" writes it.
+FILE is - for standard input.`,
+		Example: `  sealmq open report.sealed --as lab
+  ./consume.py results | sealmq open - --lines --as lab`,
 	}
 	f := addOpenFlags(cmd, "the sender knows it (default: the names of the key files)", "", "open only messages for")
-	authority := cmd.Flags().String("ca", "", caUsage)
+	conn, lines := &connectFlags{cmd: cmd}, cmd.Flags().Bool("lines", false, "open each line, and print it at once as a line of JSON")
+	cmd.Flags().StringVar(&conn.as, "as", cmp.Or(os.Getenv("SEALMQ_AS"), ca.AdminName), "open with the key of this `name`: an identity, or a key in the data folder (SEALMQ_AS)")
+	cmd.Flags().StringVar(&conn.ca, "ca", os.Getenv("SEALMQ_CA"), caUsage)
 	out := addOutputFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
 			return err
 		}
-		m, err := openFileOf(cmd, *authority, f, args[0])
+		open, err := f.opener(conn)
 		if err != nil {
 			return err
+		}
+		if *lines {
+			return out.eachLine(args[0], func(body []byte) ([]byte, error) {
+				m, err := open(body)
+				if err != nil {
+					return nil, err
+				}
+				r := jsonl.Record{MessageID: m.ID, Message: m.Text, Received: time.Now(), Exchange: m.Exchange, Key: m.RoutingKey}
+				if m.Proven() {
+					r.Sender, r.SealedAt = m.Sender.ID, m.SealedAt
+				}
+				return append(r.AppendJSON(nil), '\n'), nil
+			})
+		}
+		name, what := args[0], args[0]
+		body, err := readInput(cmd, name, maxSealedFile)
+		if err != nil {
+			return err
+		}
+		if name == "-" {
+			what = "standard input"
+		}
+		m, err := open(body)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 		if m.Proven() {
 			notef(cmd, "sealed by %s on %s", m.Sender.ID, stampText(m.SealedAt))
@@ -139,7 +195,8 @@ and when. Unlike "sealmq receive", it has no ledger, so it opens the same messag
 	return cmd
 }
 
-func openFileOf(cmd *cobra.Command, authority string, f *openFlags, name string) (*seal.Message, error) {
+// opener returns what opens an envelope.
+func (f *openFlags) opener(conn *connectFlags) (func(body []byte) (*seal.Message, error), error) {
 	want := seal.Expect{AnyID: true}
 	var err error
 	if want.Exchange, want.RoutingKey, err = parseExpect(f.expect); err != nil {
@@ -149,49 +206,44 @@ func openFileOf(cmd *cobra.Command, authority string, f *openFlags, name string)
 	if cfg.Suites, err = parseSuites(f.suites); err != nil {
 		return nil, err
 	}
-	keys, err := readReceiveKeys(cmd, f)
+	if err := f.addOwnKey(conn); err != nil {
+		return nil, err
+	}
+	keys, err := readReceiveKeys(conn.cmd, f)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.Keys = keys.ring; len(cfg.Suites) == 0 {
 		cfg.Suites = acceptedSuites(keys.ring)
 	}
-	if authority == "" {
-		data, err := dataDir(cmd)
-		if err != nil {
-			return nil, err
-		}
-		authority = ca.In(data).CA
-	}
-	cfg.Verifier = trust.FileVerifier{CA: authority}
-	body, err := readInput(cmd, name, maxSealedFile)
+	files, err := conn.files()
 	if err != nil {
 		return nil, err
 	}
+	cfg.Verifier = trust.FileVerifier{CA: files.CA}
 	names := f.names
 	if len(names) == 0 {
 		names = f.ownersOf(nil)
 	}
-	if name == "-" {
-		name = "standard input"
-	}
-	var m *seal.Message
+	var openers []*seal.Opener
 	for _, cfg.Name = range names {
-		o, oerr := seal.NewOpener(cfg)
-		if oerr != nil {
-			return nil, oerr
+		o, err := seal.NewOpener(cfg)
+		if err != nil {
+			return nil, err
 		}
-		if m, err = o.Open(body, want); err == nil || !errors.Is(err, seal.ErrReceiver) {
-			break
+		openers = append(openers, o)
+	}
+	return func(body []byte) (m *seal.Message, err error) {
+		for _, o := range openers {
+			if m, err = o.Open(body, want); err == nil || !errors.Is(err, seal.ErrReceiver) {
+				break
+			}
 		}
-	}
-	if err != nil {
-		err = fmt.Errorf("%s: %w", name, err)
-	}
-	if errors.Is(err, seal.ErrReceiver) {
-		err = withHint(err, "if it is for you, give the name that the sender used with --name NAME")
-	}
-	return m, err
+		if errors.Is(err, seal.ErrReceiver) {
+			err = withHint(err, "if it is for you, give the name that the sender used with --name NAME")
+		}
+		return m, err
+	}, nil
 }
 
 // readInput reads a file, or standard input.
@@ -259,4 +311,32 @@ func (f *outputFlags) open() (w io.Writer, finish func(keep bool) error, err err
 		}
 		return errors.Join(err, os.Remove(part.Name()))
 	}, nil
+}
+
+// eachLine makes a line of each line of a file, or of standard input, and prints it at once.
+func (f *outputFlags) eachLine(name string, do func([]byte) ([]byte, error)) error {
+	if f.name != "" {
+		return usagef("--lines and --out cannot be combined; redirect the output")
+	}
+	in, err := openInput(f.cmd, []string{name}, true)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	for {
+		text, err := in.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		line, err := do(text.Body)
+		if err != nil {
+			return fmt.Errorf("%s: %w", sender.Place(text.Source, text.Line), err)
+		}
+		if _, err := f.cmd.OutOrStdout().Write(line); err != nil {
+			return err
+		}
+	}
 }

@@ -125,7 +125,7 @@ func checkHTTPS(flag, address string) error {
 // clientFiles is files, with certs/client.crt of the current folder as the default.
 func (f *connectFlags) clientFiles() (mtls.Files, error) {
 	here := mtls.Files{Cert: filepath.Join("certs", "client.crt"), Key: filepath.Join("certs", "client.key"), CA: filepath.Join("certs", "ca.crt")}
-	if _, err := os.Stat(here.Cert); f.cert == "" && !f.cmd.Flag("as").Changed && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(here.Cert); f.cert == "" && !f.asGiven() && !errors.Is(err, fs.ErrNotExist) {
 		if f.ca != "" {
 			here.CA = f.ca
 		}

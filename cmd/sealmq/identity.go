@@ -1,0 +1,247 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/seal"
+	"github.com/sealmq/sealmq/seal/ciphermq"
+)
+
+// An identity is a person's folder: NAME.key and NAME.crt for connections, ca.crt, keys/NAME.key
+// and keys/NAME.pub for sealed messages, and pins.json. It is laid out like what "sealmq cert
+// issue --out" and "sealmq key generate" write.
+
+// identityDir is the folder of an identity, and whether it is there. A name that is no file
+// name has none.
+func identityDir(cfg Config, name string) (dir string, ok bool) {
+	if cfg.Identities == "" || checkFileName(name) != nil {
+		return "", false
+	}
+	dir = filepath.Join(cfg.Identities, name)
+	info, err := os.Stat(dir)
+	return dir, err == nil && info.IsDir()
+}
+
+func checkFileName(name string) error {
+	if err := sealmq.CheckName("name", name); err != nil {
+		return usage(err, "")
+	}
+	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
+		return usagef("%q is not a file name", name)
+	}
+	return nil
+}
+
+// keyDirs are the folders in which the sealing key of a name may be: the identity's, then the
+// data folder's.
+func keyDirs(cfg Config, name string) []string {
+	dirs := []string{keysDir(cfg.Data)}
+	if dir, ok := identityDir(cfg, name); ok {
+		dirs = append([]string{keysDir(dir)}, dirs...)
+	}
+	return dirs
+}
+
+func newIdentityCmd() *cobra.Command {
+	return group("identity", "Make and list the folders of people, with their certificates and keys", newIdentityCreateCmd(), newIdentityListCmd())
+}
+
+// identityInfo describes an identity.
+type identityInfo struct {
+	Name        string `json:"name"`
+	Folder      string `json:"folder"`
+	Certificate string `json:"certificate,omitempty"`
+	Until       string `json:"until,omitempty"`
+	Request     string `json:"request,omitempty"` // if there is no certificate yet
+	SealingKey  string `json:"sealing_key,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	Published   bool   `json:"published"`
+}
+
+func newIdentityCreateCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create NAME...",
+		Short: "Make a person's keys and certificate, and publish the sealing key",
+		Long: `Make what is missing in the folder of each NAME, below --identities:
+
+  NAME.key, NAME.crt, ca.crt   for connections
+  keys/NAME.key, keys/NAME.pub for sealed messages
+
+Then publish the sealing key in the broker's key directory. "--as NAME" uses the folder.
+
+The certificate comes from the authority in the data folder, if it is here. Otherwise send NAME.csr to its
+operator, who runs "sealmq cert sign NAME NAME.csr --out FOLDER" and sends NAME.crt and ca.crt back. Put both
+into the folder, and run this command again. So no private key leaves the machine on which it was made.`,
+		Example: `  sealmq identity create alice bob`,
+		Args:    cobra.MinimumNArgs(1),
+	}
+	conn := &connectFlags{cmd: cmd}
+	configFlag(cmd.Flags(), "addr", "server.addr", "address of the broker, `host:port`")
+	addServerName(conn)
+	return standalone(cmd, func(a call) error {
+		cfg, err := clientConfig(cmd)
+		if err != nil {
+			return err
+		}
+		for _, name := range a.args {
+			if err := checkFileName(name); err != nil {
+				return err
+			}
+		}
+		for _, name := range a.args {
+			if err := createIdentity(a, cfg, conn, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
+	dir := filepath.Join(cfg.Identities, name)
+	info := identityInfo{Name: name, Folder: dir}
+	key, err := keyOrNew(name, filepath.Join(dir, name+".key"), ca.ECDSA)
+	if err != nil {
+		return err
+	}
+	base := filepath.Join(keysDir(dir), name)
+	info.SealingKey = base + ".key"
+	if _, err := os.Stat(info.SealingKey); errors.Is(err, fs.ErrNotExist) {
+		sealing, err := seal.Generate(seal.DefaultSuite, 0, ciphermq.Suites{})
+		if err != nil {
+			return err
+		}
+		if err := writeKeyPair(sealing.PEM(), sealing.Public().PEM(), info.SealingKey, base+".pub"); err != nil {
+			return err
+		}
+	}
+	public, err := readPublicKey(base + ".pub")
+	if err != nil {
+		return err
+	}
+	info.Fingerprint = public.Fingerprint()
+	info.Certificate = filepath.Join(dir, name+".crt")
+	if _, err := os.Stat(info.Certificate); errors.Is(err, fs.ErrNotExist) {
+		csr, err := ca.NewCSR(name, key)
+		if err != nil {
+			return err
+		}
+		signed, err := signHere(a, name, dir, csr)
+		if err != nil {
+			return err
+		}
+		if !signed {
+			info.Certificate, info.Request = "", filepath.Join(dir, name+".csr")
+			if err := durable.WriteFile(durable.OS(), info.Request, csr, 0o644); err != nil {
+				return fmt.Errorf("write the request: %w", err)
+			}
+			a.note("the authority is not in %s; send %s to its operator, who runs \"sealmq cert sign %s %s.csr --out FOLDER\"; put %s.crt and ca.crt into %s, and run this again",
+				cfg.Data, info.Request, name, name, name, dir)
+			return a.facts(nil, info, "identity", name, "folder", dir, "request", info.Request, "sealing key", info.Fingerprint)
+		}
+	}
+	conn.as = name
+	published, err := publishIdentity(a, conn, public)
+	if err != nil {
+		return err
+	}
+	state := "published"
+	if info.Published = published; !published {
+		state = "not published"
+	}
+	return a.facts(nil, info, "identity", name, "folder", dir, "sealing key", info.Fingerprint+"  ("+state+")")
+}
+
+// signHere has the authority in the data folder sign a request. It returns false if there is
+// none that can.
+func signHere(a call, name, dir string, csr []byte) (bool, error) {
+	cfg, err := clientConfig(a.cmd)
+	if err != nil {
+		return false, err
+	}
+	if _, err := os.Stat(ca.In(cfg.Data).Root); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	authority, _, err := openAuthority(a, nil)
+	if errors.Is(err, fs.ErrNotExist) { // its key is elsewhere
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = authority.IssueFiles(ca.Request{Name: name, Days: ca.DefaultDays, By: userName(), Source: ca.SourceCSR, CSR: csr}, dir, false)
+	return err == nil, err
+}
+
+// publishIdentity publishes a key, unless the broker cannot be reached.
+func publishIdentity(a call, conn *connectFlags, key *seal.PublicKey) (bool, error) {
+	dir := &directoryFlags{conn: conn, notice: func(text string) { a.note("%s", text) }}
+	err := dir.with(a, func(a call, d *keydir.Directory) error {
+		_, sign, err := conn.signers()
+		if err != nil {
+			return err
+		}
+		signer, err := sign()
+		if err != nil {
+			return err
+		}
+		_, err = d.Publish(a.ctx, signer, key)
+		return err
+	})
+	if client.Unreachable(err) {
+		a.note("the broker is not reachable, so the sealing key is not published; start it and run this again, or \"sealmq key publish --as %s\"", conn.as)
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func newIdentityListCmd() *cobra.Command {
+	return standalone(&cobra.Command{Use: "list", Short: "List the identities on this machine"}, func(a call) error {
+		cfg, err := clientConfig(a.cmd)
+		if err != nil {
+			return err
+		}
+		entries, err := os.ReadDir(cfg.Identities)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		list := []identityInfo{}
+		for _, e := range entries {
+			if dir, ok := identityDir(cfg, e.Name()); ok {
+				list = append(list, describeIdentity(dir, e.Name()))
+			}
+		}
+		return printList(a, nil, list, "there are no identities", []string{"NAME", "CERTIFICATE", "SEALING KEY", "FOLDER"}, func(i identityInfo) []any {
+			state := "requested"
+			if i.Until != "" {
+				state = "until " + i.Until
+			}
+			return []any{i.Name, state, orDash(i.Fingerprint), i.Folder}
+		})
+	})
+}
+
+func describeIdentity(dir, name string) identityInfo {
+	info := identityInfo{Name: name, Folder: dir}
+	file := filepath.Join(dir, name+".crt")
+	if cert, err := firstCertificate(file); err == nil {
+		info.Certificate, info.Until = file, day(cert.NotAfter)
+	}
+	base := filepath.Join(keysDir(dir), name)
+	if key, err := readPublicKey(base + ".pub"); err == nil {
+		info.SealingKey, info.Fingerprint = base+".key", key.Fingerprint()
+	}
+	return info
+}
