@@ -87,6 +87,56 @@ func literal(t *testing.T, s string) string {
 	return string(b)
 }
 
+// TestExamplesOfClients publishes and consumes with the clients in other languages. The page
+// shows them as they are.
+func TestExamplesOfClients(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the program and starts brokers")
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "clients.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []struct{ interpreter, file string }{{"python3", "client.py"}, {"node", "client.js"}} {
+		t.Run(e.file, func(t *testing.T) {
+			source, err := os.ReadFile(example(t, e.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(page), "\n"+string(source)+"```\n") {
+				t.Errorf("docs/clients.md does not show %s as it is", e.file)
+			}
+			program(t, e.interpreter, "")
+			client := e.interpreter + " " + example(t, e.file) + " sealmq-identities/"
+			out, err := paste(t, `set -eo pipefail
+trap 'jobs -p | xargs -r kill; wait' EXIT
+sealmq serve broker > node.log 2>&1 &
+sleep 1
+sealmq identity create alice bob 2>&1
+sealmq bind letters post bob
+printf '%s\n' '{"text":"grüße","n":1}' '{"text":"again","message_id":"m2"}' | `+client+`alice/alice publish post bob
+echo '{"text":"again","message_id":"m2"}' | `+client+`alice/alice publish post bob
+`+client+`bob/bob consume letters 2
+sealmq queue list --json
+echo sealed | sealmq seal - --lines --as alice --to bob=sealmq-identities/bob/keys/bob.pub | `+client+`alice/alice publish post bob
+`+client+`bob/bob consume letters 1 | sealmq open - --lines --as bob
+echo '{}' | `+client+`bob/bob publish post nobody 2>&1 || echo "status $?"
+`)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			rest := string(out)
+			for _, want := range []string{`"n":1`, `"m2"`, `"ready":0`, `"acked":2`, `"message":"sealed"`, `"sender":"alice"`, "publish: Error: No queues bound", "status 1"} {
+				_, after, found := strings.Cut(strings.ReplaceAll(rest, `": `, `":`), want)
+				if !found {
+					t.Fatalf("%q is missing, or not at its place, in:\n%s", want, out)
+				}
+				rest = after
+			}
+		})
+	}
+}
+
 // TestExamplesOfCertificates runs the scripts that have the names and arguments of the design
 // documents' batch files.
 func TestExamplesOfCertificates(t *testing.T) {

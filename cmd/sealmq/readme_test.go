@@ -6,33 +6,70 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 )
 
-// TestReadmeWalk pastes the commands of the README's walk into a shell, all but the
-// build, as a new user would.
-func TestReadmeWalk(t *testing.T) {
+// TestReadme pastes the first commands of the README into a shell, all but the build, as a new
+// user would. The first start prints the same ones.
+func TestReadme(t *testing.T) {
+	var said strings.Builder
+	usual := defaultConfig()
+	for _, line := range strings.Split(strings.TrimSpace(firstSteps(usual, usual.Server.Addr)), "\n")[2:] {
+		said.WriteString(strings.TrimSpace(line) + "\n")
+	}
+	blocks := tour(t, "README.md")
+	if diff := cmp.Diff(said.String(), blocks[2]); diff != "" {
+		t.Errorf("the README differs from what serve says (-serve +README):\n%s", diff)
+	}
+	follow(t, append(blocks, "kill %1\n"), []string{
+		"sealing key  sha256:", "made exchange post", "made queue bob", "sent 1 message", "received 1 new message", `"message":"Noon is fine.\n"`, `"sender":"alice"`,
+	})
+}
+
+// TestTutorial does the same with the tutorial.
+func TestTutorial(t *testing.T) {
+	follow(t, tour(t, "docs", "tutorial.md"), []string{
+		"sealmq-data/certs/admin.crt", "accepting clients",
+		"sealmq-identities/alice", "sealmq-identities/bob",
+		"queue letters gets what is published to post with key bob", "bob hpke-mlkem768x25519-aes256gcm, entry 1",
+		"sent 1 message", "letters                 1", "the broker cannot read it",
+		"received 1 new message", `"message":"Dear Bob, noon is fine.\n"`, `"sender":"alice"`, `"publisher":"alice"`,
+		"(2 keys open messages)", "received 2 new messages", "received ", "numbers.jsonl (100000 in it)", "100000\n",
+		"sealmq: error: not allowed to delete 'letters'", "sealmq: hint: ", "deleted",
+		"queued as ", "acme-01 ", "nobody can read it there", "revoked every certificate of acme-01",
+		"0 lost, 0 delivered twice, 0 changed",
+	})
+}
+
+// tour returns the commands of a page, block by block. The first block builds the program.
+func tour(t *testing.T, page ...string) (blocks []string) {
+	t.Helper()
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("it needs a shell and runs for several seconds")
 	}
-	page, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	for _, f := range fences(t, filepath.Join(append([]string{"..", ".."}, page...)...)) {
+		if f.language == "sh" {
+			blocks = append(blocks, f.text)
+		}
 	}
-	_, walk, _ := strings.Cut(string(page), "## A five-minute walk")
-	walk, _, _ = strings.Cut(walk, "\n## ")
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(walk, -1)
-	if len(blocks) < 8 {
-		t.Fatalf("the walk has %d blocks", len(blocks))
+	if len(blocks) < 3 || !strings.HasPrefix(blocks[0], "make build\n") {
+		t.Fatalf("%v begins with other blocks: %q", page, blocks)
 	}
+	return blocks
+}
+
+// follow runs the blocks behind the first, and looks for what the commands print, in order.
+func follow(t *testing.T, blocks, wanted []string) {
+	t.Helper()
 	var script strings.Builder
 	for _, b := range blocks[1:] {
-		script.WriteString(b[1])
+		script.WriteString(b)
 	}
 	script.WriteString("wait\n")
 
@@ -41,17 +78,7 @@ func TestReadmeWalk(t *testing.T) {
 		t.Errorf("the last command failed: %v", err)
 	}
 	rest := string(out)
-	for _, want := range []string{
-		"sealmq-data/certs/admin.crt", "accepting clients",
-		"sealmq-data/certs/alice.crt", "sealmq-data/certs/bob.crt", "sealmq-data/keys/bob.key",
-		"queue letters gets what is published to post with key bob", "name         bob", "read out",
-		"sent 1 message", "letters                 1", "the broker cannot read it",
-		"received 1 new message", `"message":"Dear Bob, noon is fine.\n"`, `"sender":"alice"`, `"publisher":"alice"`,
-		"(2 keys open messages)", "received 2 new messages", "received ", "numbers.jsonl (100000 in it)", "100000\n",
-		"sealmq: error: not allowed to delete 'letters'", "sealmq: hint: ", "deleted",
-		"queued as ", "acme-01 ", "nobody can read it there", "revoked every certificate of acme-01",
-		"0 lost, 0 delivered twice, 0 changed",
-	} {
+	for _, want := range wanted {
 		_, after, found := strings.Cut(rest, want)
 		if !found {
 			t.Fatalf("%q is missing, or not at its place, in:\n%s", want, out)

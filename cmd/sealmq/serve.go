@@ -102,6 +102,7 @@ type node struct {
 	sink      *logSink // of log
 	registry  *prometheus.Registry
 	readyJSON io.Writer // gets the ready line; may be nil
+	terminal  io.Writer // gets the first steps; nil if no person looks
 
 	first bool // the data folder was made by this start
 	files mtls.Files
@@ -132,6 +133,9 @@ func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer
 	log, sink := newLogger(cfg.Log, stderr)
 	defer sink.close()
 	n := &node{cfg: cfg, roles: wanted, log: log, sink: sink, registry: prometheus.NewRegistry(), readyJSON: readyJSON}
+	if onTerminal(stderr) {
+		n.terminal = stderr
+	}
 	n.registry.MustRegister(sink.collector())
 	garbage := gcMinPercent
 	if n.has("proxy") || n.has("worker") || n.has("main") {
@@ -376,6 +380,9 @@ func (n *node) announce() error {
 	if n.first && r.ProxyAddr != "" {
 		n.log.Info("send a first message", "to", "https://"+r.ProxyAddr+"/submit",
 			"with", fmt.Sprintf(`sealmq submit --data %s --as %s --sender +4915200000000 --message hello`, shellWord(n.cfg.Data), ca.AdminName))
+	}
+	if n.first && n.terminal != nil && r.Addr != "" {
+		fmt.Fprint(n.terminal, firstSteps(n.cfg, r.Addr))
 	}
 	if n.readyJSON == nil {
 		return nil
