@@ -22,8 +22,9 @@ type ClientOptions struct {
 // ClientConfig returns the configuration of a client. Cert and Key may be empty for a
 // client without certificate, CA may not: the system's authorities are never used.
 //
-// A changed certificate or key is used from the next connection on; the CA file is
-// read once.
+// A changed certificate or key is used from the next connection on, and an authority that was
+// taken out of the CA file is not believed any more. One that was added is believed by a new
+// configuration only, unless AnyServerName is set.
 func ClientConfig(files Files, co ClientOptions) (*tls.Config, error) {
 	o, err := co.Options.normalize()
 	if err != nil {
@@ -53,14 +54,21 @@ func ClientConfig(files Files, co ClientOptions) (*tls.Config, error) {
 			return new(tls.Certificate), nil
 		},
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			return verifyChains(cs.VerifiedChains, o.Revocation)
+			chains := cs.VerifiedChains
+			if now := r.get().roots; now != roots {
+				var err error
+				if chains, err = verifyServer(cs.PeerCertificates, now); err != nil {
+					return err
+				}
+			}
+			return verifyChains(chains, o.Revocation)
 		},
 	}
 	if co.AnyServerName {
 		// VerifyConnection does every check except that of the name.
 		cfg.InsecureSkipVerify = true
 		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-			chains, err := verifyServer(cs.PeerCertificates, roots)
+			chains, err := verifyServer(cs.PeerCertificates, r.get().roots)
 			if err != nil {
 				return err
 			}

@@ -1,8 +1,11 @@
 package mtls_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +96,42 @@ func TestClientWithoutCertificate(t *testing.T) {
 	} {
 		if _, err := mtls.ClientConfig(files, mtls.ClientOptions{}); err == nil {
 			t.Errorf("%s: no error", what)
+		}
+	}
+}
+
+// TestClientForgetsAuthorities: a client that runs believes no authority that was taken out of its
+// CA file, also if the file keeps its time and size.
+func TestClientForgetsAuthorities(t *testing.T) {
+	ours, theirs := testca.New(t), testca.New(t)
+	file := filepath.Join(t.TempDir(), "ca.crt")
+	past := time.Now().Add(-time.Hour)
+	write := func(cas ...*testca.CA) {
+		var text []byte
+		for _, c := range cas {
+			text = append(text, c.RootPEM()...)
+		}
+		testca.WriteFile(t, file, append(text, bytes.Repeat([]byte("\n"), 4096-len(text))...))
+		if err := os.Chtimes(file, past, past); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := ours.Files()
+	server := theirs.ServerTLS()
+	server.ClientCAs = ours.Pool()
+	for _, any := range []bool{false, true} {
+		write(ours, theirs)
+		client, err := mtls.ClientConfig(mtls.Files{Cert: f.AdminCert, Key: f.AdminKey, CA: file},
+			mtls.ClientOptions{ServerName: "localhost", AnyServerName: any, Options: mtls.Options{ReloadEvery: time.Nanosecond}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := connect(t, server, client); !r.accepted() {
+			t.Fatalf("any name %v: server %v, client %v", any, r.serverErr, r.clientErr)
+		}
+		write(ours)
+		if r := connect(t, server, client); r.clientErr == nil {
+			t.Errorf("any name %v: a server of the authority that was taken out is believed", any)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (f *directoryFlags) openPins() (pins *keydir.Pins, verifier seal.Verifier, 
 	if err != nil && hintFor(err) == "" {
 		err = withHint(err, "name another file with --pins; with a new file, the first key of each name is pinned again")
 	}
-	return pins, trust.NewVerifier(roots...), err
+	return pins, trust.FileVerifier{CA: files.CA}, err
 }
 
 // open opens the key directory of the broker that c is connected to. It prints notices for

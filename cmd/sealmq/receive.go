@@ -221,9 +221,10 @@ func (f *receiveFlags) trust(a call, cfg *receive.Config) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Verifier, err = trust.ReadVerifier(files.CA); err != nil {
+	if _, err = trust.ReadVerifier(files.CA); err != nil {
 		return err
 	}
+	cfg.Verifier = trust.FileVerifier{CA: files.CA} // it may change while messages come
 	cfg.Log = slog.New(newNoteHandler(a.cmd))
 	if cfg.Directory, err = f.directory.openIf(a.client, f.directory.pinsFile() != ""); err != nil {
 		return err

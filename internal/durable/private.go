@@ -70,7 +70,10 @@ func checkFile(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	return checkKind(f.Name(), info)
+	if e, ok := errors.AsType[*PrivateError](checkKind(f.Name(), info)); ok {
+		return &os.PathError{Op: "read", Path: f.Name(), Err: errors.New(e.Reason)}
+	}
+	return nil
 }
 
 // checkLock refuses a file that is not this user's own lock. The caller has opened it without
