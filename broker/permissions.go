@@ -24,6 +24,7 @@ const (
 	actPutEntry action = action(keylog.PutEntry)   // the caller's own
 	actPutChain action = action(keylog.StoreChain) // the caller's own
 	actResetKey action = action(keylog.ResetKey)
+	actChange   action = "change" // the options of a queue
 	actDelete   action = "delete"
 	actPurge    action = "purge"
 	actPeek     action = "peek"
@@ -114,6 +115,7 @@ var denials = map[action]string{
 	actPutEntry: "put a key entry of",
 	actPutChain: "store the certificates of",
 	actResetKey: "reset the key of",
+	actChange:   "change the options of",
 	actDelete:   "delete",
 	actPurge:    "purge",
 	actPeek:     "peek into",

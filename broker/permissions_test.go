@@ -62,7 +62,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 			}
 		}
 	}
-	if len(broker.Actions()) != 16 {
+	if len(broker.Actions()) != 17 {
 		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
 	}
 	t.Logf("%d cells", cells)
@@ -82,6 +82,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		command, object string
 		err             error
 	}{
+		{"change", "q", ask(func(d func(error)) { n.ChangeQueue(bob, "q", sealmq.QueueOptions{}, d) })},
 		{"delete", "q", ask(func(d func(error)) { n.DeleteQueue(bob, "q", 0, func(_ int, err error) { d(err) }) })},
 		{"delete", "x", ask(func(d func(error)) { n.DeleteExchange(bob, "x", d) })},
 		{"purge", "q", ask(func(d func(error)) { n.PurgeQueue(bob, "q", func(_ int, err error) { d(err) }) })},

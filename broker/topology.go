@@ -146,6 +146,25 @@ func (t *topology) addQueue(name string, suites []string) {
 	}
 }
 
+// setSuites changes which suites a queue takes messages of, and returns the former ones.
+func (t *topology) setSuites(name string, suites []string) (before []string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if before, ok = t.queues[name]; !ok {
+		return nil, false
+	}
+	t.queues[name] = suites
+	for _, change := range []struct {
+		list []string
+		n    int64
+	}{{before, -1}, {suites, 1}} {
+		if change.list != nil {
+			t.sealed.Add(change.n)
+		}
+	}
+	return before, true
+}
+
 func (t *topology) removeQueue(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -32,6 +32,20 @@ func (c *Client) DeclareQueue(ctx context.Context, queue string, o *sealmq.Queue
 	return err
 }
 
+// ChangeQueue gives a queue these options in place of those that it has.
+func (c *Client) ChangeQueue(ctx context.Context, queue string, o sealmq.QueueOptions) error {
+	line, err := commandLine("change_queue", queue)
+	if err != nil {
+		return err
+	}
+	options, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("queue options: %w", err)
+	}
+	_, err = c.ask(ctx, line+" "+string(options), "Queue changed")
+	return err
+}
+
 // DeclareExchange creates an exchange: direct, fanout or topic. An empty kind matches
 // whatever exists, and else makes a direct one.
 func (c *Client) DeclareExchange(ctx context.Context, exchange, kind string) error {

@@ -134,6 +134,14 @@ type Mover interface {
 	MoveMessages(from, to string, ids []string, done func(moved int, err error))
 }
 
+// Changer changes the options of a queue that exists.
+type Changer interface {
+	// ChangeQueue gives a queue these options, with defaults filled in. They hold for what
+	// happens from now on: what waits stays, also beyond a limit, except that a TTL ends it.
+	// Like DeclareQueue, it has called done when it returns if it refuses. Code NoQueue.
+	ChangeQueue(name string, o sealmq.QueueOptions, done func(error))
+}
+
 // Finder looks a message up by its id.
 type Finder interface {
 	// Find returns the message while a copy waits or is unacknowledged, unless its Repeat

@@ -14,7 +14,7 @@ import (
 
 func newQueueCmd() *cobra.Command {
 	return group("queue", "List, declare, inspect and delete queues",
-		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueuePeekCmd(), newQueueGetCmd(), newQueueExportCmd(), newQueueImportCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(),
+		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueueChangeCmd(), newQueuePeekCmd(), newQueueGetCmd(), newQueueExportCmd(), newQueueImportCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(),
 		newQueueStateCmd(), newQueueDeadCmd(), newQueueRequeueCmd())
 }
 
@@ -73,37 +73,108 @@ func limitText(n int64, text string) string {
 }
 
 func newQueueDeclareCmd() *cobra.Command {
-	var o sealmq.QueueOptions
-	var sealed []string
+	var f queueOptionFlags
 	cmd := connected(&cobra.Command{
 		Use:   "declare QUEUE",
 		Short: "Make a queue",
-		Long:  `Make a queue. If it already exists, the options must be the same as those of the queue, or be omitted.`,
-		Args:  oneQueue,
+		Long: `Make a queue. If it already exists, the options must be the same as those of the queue, or be omitted. "sealmq
+queue change" changes them.`,
+		Args: oneQueue,
 	}, func(a call) error {
-		options, name := &o, a.args[0]
-		for i, suite := range sealed {
-			if suite == sealedDefault {
-				sealed[i] = string(seal.HPKEHybrid) + "," + string(seal.HPKEX25519)
-			}
+		name := a.args[0]
+		var o sealmq.QueueOptions
+		if err := f.apply(a.cmd, &o); err != nil {
+			return err
 		}
-		for _, flag := range []string{"delivery-limit", "ack-timeout", "prefetch", "max-line-bytes"} {
-			if f := a.cmd.Flag(flag); f.Changed && (f.Value.String() == "0" || f.Value.String() == "0s") {
-				return usagef("--%s is 0, and it cannot be switched off; leave it out for the default", flag)
-			}
-		}
-		o.Sealed = sealmq.SealedSuites(strings.FieldsFunc(strings.Join(sealed, ","), func(r rune) bool { return r == ',' })...)
+		options := &o
 		if o == (sealmq.QueueOptions{}) {
 			options = nil // accepts any existing queue
-		} else if err := o.Validate(); err != nil {
-			return usage(err, "")
 		}
 		made, lines := willMake(a.ctx, a.client, name, "")
 		err := a.client.DeclareQueue(a.ctx, name, options)
 		text := append(lines, "queue "+name+" already existed")[0]
 		return a.report(err, result{"queue": name, "declared": true, "made": made.queue}, "%s", text)
 	})
-	fl := cmd.Flags()
+	f.add(cmd)
+	return cmd
+}
+
+func newQueueChangeCmd() *cobra.Command {
+	var f queueOptionFlags
+	cmd := connected(&cobra.Command{
+		Use:   "change QUEUE",
+		Short: "Change the options of a queue (administrators)",
+		Long: `Change the options that are given, for what happens from now on. What waits stays, also beyond a new limit; but
+messages that are older than a new --ttl are removed.`,
+		Example: `  sealmq queue change lab --max-messages 50000 --drop-oldest
+  sealmq queue change lab --ttl 0 --sealed=none`,
+		Args: oneQueue,
+	}, func(a call) error {
+		q, err := a.client.Queue(a.ctx, a.args[0])
+		if err != nil {
+			return err
+		}
+		o := q.Options
+		if err := f.apply(a.cmd, &o); err != nil {
+			return err
+		}
+		if o == q.Options {
+			return a.report(nil, result{"queue": q.Name, "changed": false}, "queue %s has these options already", q.Name)
+		}
+		err = a.client.ChangeQueue(a.ctx, q.Name, o)
+		return a.report(err, result{"queue": q.Name, "changed": true}, "changed queue %s", q.Name)
+	})
+	f.add(cmd)
+	return cmd
+}
+
+// queueOptionFlags are the flags for the options of a queue.
+type queueOptionFlags struct {
+	given  sealmq.QueueOptions
+	sealed []string
+}
+
+// apply puts what is given on the command line into o.
+func (f *queueOptionFlags) apply(cmd *cobra.Command, o *sealmq.QueueOptions) error {
+	for _, flag := range []string{"delivery-limit", "ack-timeout", "prefetch", "max-line-bytes"} {
+		if fl := cmd.Flag(flag); fl.Changed && (fl.Value.String() == "0" || fl.Value.String() == "0s") {
+			return usagef("--%s is 0, and it cannot be switched off; leave it out for the default", flag)
+		}
+	}
+	for flag, set := range map[string]func(){
+		"max-messages":   func() { o.MaxMessages = f.given.MaxMessages },
+		"max-bytes":      func() { o.MaxBytes = f.given.MaxBytes },
+		"drop-oldest":    func() { o.DropOldest = f.given.DropOldest },
+		"ttl":            func() { o.TTL = f.given.TTL },
+		"delivery-limit": func() { o.DeliveryLimit = f.given.DeliveryLimit },
+		"ack-timeout":    func() { o.AckTimeout = f.given.AckTimeout },
+		"prefetch":       func() { o.Prefetch = f.given.Prefetch },
+		"max-line-bytes": func() { o.MaxLineBytes = f.given.MaxLineBytes },
+		"sealed":         func() { o.Sealed = f.suites() },
+	} {
+		if cmd.Flag(flag).Changed {
+			set()
+		}
+	}
+	return usage(o.Validate(), "")
+}
+
+func (f *queueOptionFlags) suites() string {
+	var list []string
+	for _, suite := range f.sealed {
+		if suite == "none" {
+			continue
+		}
+		if suite == sealedDefault {
+			suite = string(seal.HPKEHybrid) + "," + string(seal.HPKEX25519)
+		}
+		list = append(list, strings.FieldsFunc(suite, func(r rune) bool { return r == ',' })...)
+	}
+	return sealmq.SealedSuites(list...)
+}
+
+func (f *queueOptionFlags) add(cmd *cobra.Command) {
+	fl, o := cmd.Flags(), &f.given
 	fl.Int64Var(&o.MaxMessages, "max-messages", 0, "maximum number of messages in the queue; further publishes are refused (default: no limit)")
 	fl.Int64Var(&o.MaxBytes, "max-bytes", 0, "maximum number of bytes in the queue; further publishes are refused (default: no limit)")
 	fl.BoolVar(&o.DropOldest, "drop-oldest", false, "at a limit, drop the oldest messages instead of refusing publishes")
@@ -111,10 +182,9 @@ func newQueueDeclareCmd() *cobra.Command {
 	fl.Uint32Var(&o.DeliveryLimit, "delivery-limit", 0, fmt.Sprintf("number of deliveries after which a returned message is dead-lettered (default %d)", sealmq.DefaultDeliveryLimit))
 	fl.DurationVar(&o.AckTimeout, "ack-timeout", 0, fmt.Sprintf("return messages that are not acknowledged within this time (default %v)", sealmq.DefaultAckTimeout))
 	fl.IntVar(&o.Prefetch, "prefetch", 0, fmt.Sprintf("maximum number of unacknowledged messages of a consumer (default %d)", sealmq.DefaultPrefetch))
-	fl.StringSliceVar(&sealed, "sealed", nil, "refuse messages that are not sealed with one of these `suites` (without a value: the suites that prove the sender)")
+	fl.StringSliceVar(&f.sealed, "sealed", nil, "refuse messages that are not sealed with one of these `suites` (without a value: the suites that prove the sender; none: accept everything)")
 	fl.Lookup("sealed").NoOptDefVal = sealedDefault
 	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("maximum length of a delivered line in bytes (default %d)", sealmq.DefaultMaxLineBytes))
-	return cmd
 }
 
 // sealedDefault is --sealed without a value.

@@ -58,6 +58,8 @@ func (r *recovery) declare(id uint32, name string, o sealmq.QueueOptions) {
 	e := r.e
 	e.state.nextID = max(e.state.nextID, id+1)
 	switch q := e.state.byID[id]; {
+	case q != nil && q.name == name: // declared again, with other options
+		q.options = o
 	case q != nil:
 		r.nameAgain(q, name, o)
 	case id < r.known: // deleted before the definitions were written

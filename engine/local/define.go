@@ -65,6 +65,35 @@ func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine
 	}
 }
 
+// ChangeQueue records the declaration of a queue again, with other options.
+func (e *Engine) ChangeQueue(name string, o sealmq.QueueOptions, done func(error)) {
+	err := o.Validate()
+	if err == nil {
+		err = e.lockWithRoom(declareBytes(o))
+	}
+	if err != nil {
+		done(err)
+		return
+	}
+	q := e.state.queues[name]
+	if err = sealmq.ErrNoQueue; q != nil {
+		o = o.Normalize()
+		o.Sealed = strings.Clone(o.Sealed)
+		e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
+		_, err = e.urgent(kindDeclare, e.scratch)
+	}
+	if err == nil {
+		q.options = o
+		e.state.defsChanged = true
+		e.sweepBy(q, e.nowMillis()) // which finds out what is due when
+		e.onSync(done)
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(storageError(err))
+	}
+}
+
 // declareBytes bounds what the record of a declaration takes. In JSON a character may
 // take six times its size.
 func declareBytes(o sealmq.QueueOptions) int { return 1024 + 6*len(o.Sealed) }

@@ -89,3 +89,41 @@ func TestLongDeclarationsWaitForRoom(t *testing.T) {
 		_ = r.Close()
 	})
 }
+
+// TestChangedOptionsHold: options that are changed hold at once and after a restart, whether the
+// declaration and the change are in the journal, or in a checkpoint.
+func TestChangedOptionsHold(t *testing.T) {
+	cfg := local.Config{Dir: t.TempDir(), SegmentBytes: 64 << 10}
+	e := mustOpen(t, cfg)
+	change := func(name string, o sealmq.QueueOptions) error {
+		done := make(chan error, 1)
+		e.ChangeQueue(name, o, func(err error) { done <- err })
+		return <-done
+	}
+	if err := change("q", sealmq.QueueOptions{}); sealmq.CodeOf(err) != sealmq.NoQueue {
+		t.Fatalf("a queue that does not exist: error %v, want code %s", err, sealmq.NoQueue)
+	}
+	declare(t, e, "q", &sealmq.QueueOptions{MaxMessages: 3})
+	stored := 0
+	for round := range 3 {
+		want := int64(4 + 2*round)
+		if err := change("q", sealmq.QueueOptions{MaxMessages: want}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			if r := publish(t, e, message(fmt.Sprint(round, " ", i), strings.Repeat("x", 20_000), "q"))[0]; r.Outcome == engine.Stored {
+				stored++
+			}
+		}
+		if stored != int(want) {
+			t.Fatalf("round %d: %d messages stored, want %d", round, stored, want)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		e = mustOpen(t, cfg)
+		if q, err := e.Queue("q"); err != nil || q.Options.MaxMessages != want {
+			t.Fatalf("round %d: %d messages allowed after a restart, want %d (%v)", round, q.Options.MaxMessages, want, err)
+		}
+	}
+}

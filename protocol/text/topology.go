@@ -31,6 +31,20 @@ func (s *Session) declareQueue(v Verb, args []byte) {
 	})
 }
 
+func (s *Session) changeQueue(v Verb, args []byte) {
+	name, rest := cut(args)
+	err := s.cfg.Broker.MayChangeQueue(s.caller, string(name))
+	var o sealmq.QueueOptions
+	if err == nil {
+		o, err = sealmq.ParseQueueOptions(rest)
+	}
+	if err != nil {
+		s.answerError(v, err)
+		return
+	}
+	s.ask(v, func(g *group) { s.cfg.Broker.ChangeQueue(s.caller, string(name), o, g.finish) })
+}
+
 func (s *Session) declareExchange(v Verb, args []byte) {
 	name, kind := cut(args)
 	s.ask(v, func(g *group) {

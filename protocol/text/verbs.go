@@ -56,6 +56,7 @@ const (
 	Watch
 	Bindings
 	Status
+	ChangeQueue
 	Heartbeat
 
 	verbs // number of verbs
@@ -119,6 +120,7 @@ var table = [verbs]row{
 	Resend:            {"resend", "<id>", inOrder, 1, missingMessageID, "Resend requested", (*Session).resend},
 
 	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, missingParameters, "Queue unbound", (*Session).bind},
+	ChangeQueue:     {"change_queue", "<queue> <options>", adminOnly | inOrder, 2, missingParameters, "Queue changed", (*Session).changeQueue},
 	DeleteQueue:     {"delete_queue", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
 	DeleteExchange:  {"delete_exchange", "<exchange>", adminOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
 	Purge:           {"purge", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
