@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
@@ -39,6 +41,12 @@ func (n *node) openRecords() error {
 		}
 		return withHint(err, "check main.database")
 	}
+	seen := seenDatabase{file: filepath.Join(dir, "database.seen"), name: databaseName(n.cfg.Main.Database)}
+	if create {
+		if err := seen.check(); err != nil {
+			return err
+		}
+	}
 	note := func(made bool, file string) {
 		if made {
 			n.log.Info("made", "file", file)
@@ -64,8 +72,57 @@ func (n *node) openRecords() error {
 		return err
 	}
 	cfg.Numbers = atrest.NewHasher(numbers, nil)
-	n.pipeline.store, err = records.Open(context.Background(), cfg)
-	return nameKey(err, dir)
+	if n.pipeline.store, err = records.Open(context.Background(), cfg); err != nil {
+		return nameKey(err, dir)
+	}
+	if is, err := records.IsNew(context.Background(), cfg); is || err != nil {
+		return nil // it is away
+	}
+	if err := seen.note(); err != nil {
+		n.log.Warn("a database that goes missing will not be noticed", "error", err)
+	}
+	return nil
+}
+
+// seenDatabase is a file that says which database the main server had, so that another one
+// is not begun in its place in silence when it has gone.
+type seenDatabase struct{ file, name string }
+
+// databaseName is main.database without password.
+func databaseName(setting string) string {
+	u, err := url.Parse(setting)
+	if err != nil || setting == "" {
+		return "pipeline/records.db"
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String()
+}
+
+// check refuses a database that is empty and was not.
+func (s seenDatabase) check() error {
+	seen, err := durable.ReadFile(durable.OS(), s.file, maxSetting)
+	if durable.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(string(seen)) != s.name {
+		return nil // the setting was changed
+	}
+	return withHint(fmt.Errorf("the database %s is missing or empty, and %s shows that there was one", s.name, s.file),
+		"mount or restore it, or remove %s to begin with an empty database", s.file)
+}
+
+// maxSetting bounds the file.
+const maxSetting = 4096
+
+// note writes the file, unless it says this already.
+func (s seenDatabase) note() error {
+	if seen, err := durable.ReadFile(durable.OS(), s.file, maxSetting); err == nil && strings.TrimSpace(string(seen)) == s.name {
+		return nil
+	}
+	return durable.WriteFile(durable.OS(), s.file, []byte(s.name+"\n"), 0o600)
 }
 
 // nameKey names the file of a key that is not the database's.
