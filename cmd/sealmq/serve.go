@@ -194,7 +194,7 @@ func (n *node) openFiles() error {
 	}
 	if _, err := os.Stat(ca.In(n.cfg.Data).Root); errors.Is(err, os.ErrNotExist) {
 		n.first = true
-		if err := n.checkPorts(); err != nil {
+		if err := errors.Join(n.needsAuthority(), n.checkPorts()); err != nil {
 			return err
 		}
 	}
@@ -216,6 +216,17 @@ func (n *node) openFiles() error {
 	p := ca.In(n.cfg.Data)
 	n.files = mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}
 	return nil
+}
+
+// needsAuthority is the error of a node that would make an authority which nobody believes:
+// proxies and workers are let in with a certificate of the one that broker and main server have.
+func (n *node) needsAuthority() error {
+	if n.has("broker") || n.has("main") {
+		return nil
+	}
+	p := ca.In(n.cfg.Data)
+	return withHint(fmt.Errorf("%s is missing, and the role %s makes no authority of its own", p.Root, n.roles[0]),
+		"copy the files that docs/tls-and-identity.md names from the data folder of the broker, or name that folder with --data if it is on this host")
 }
 
 // certificateRoles are the roles of the pipeline that this node has.
