@@ -38,8 +38,8 @@ its hash only. It counts for the proxy with this data folder, within a second.`,
 			return err
 		}
 		client := a.args[0]
-		if err := mtls.CheckCommonName(client); err != nil {
-			return usage(err, "")
+		if !mtls.ValidID(client) {
+			return usagef("name %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", client, mtls.MaxIDBytes-1)
 		}
 		if role := mtls.ReservedRole(client); role != "client" {
 			return usagef("%s is the name of a %s, which needs a certificate", client, role)

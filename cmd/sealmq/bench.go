@@ -69,13 +69,17 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 
 func (f *benchFlags) check(cmd *cobra.Command) error {
 	f.running = cmd.Flag("addr").Changed
+	if err := oneOf("phase", f.Phase, bench.Both, bench.Publish, bench.Drain); err != nil {
+		return err
+	}
+	if err := notZero(cmd, "size", "window", "prefetch", "queues", "duration"); err != nil {
+		return err
+	}
 	switch {
 	case f.Publishers == 0 && f.Phase != bench.Drain:
 		return usagef("--publishers 0 is only for --phase drain")
 	case f.Consumers == 0 && f.Phase == bench.Drain:
 		return usagef("--phase drain needs at least one consumer")
-	case cmd.Flag("window").Changed && f.Window == 0:
-		return usagef("--window must be at least 1")
 	case f.running && f.dir != "":
 		return usagef("--addr and --dir cannot be combined: a running broker has its own folder")
 	case f.running && f.Phase != bench.Both:
@@ -169,7 +173,8 @@ func (f *benchFlags) newRun() (*bench.Run, error) {
 		if o.Consumers == 0 && f.idleConnections == 0 {
 			o.Phase = bench.Publish
 		}
-		return bench.New(o)
+		run, err := bench.New(o)
+		return run, usage(err, "")
 	}
 	m, err := readManifest(f.dir)
 	if err != nil {

@@ -69,8 +69,11 @@ func (f *benchPipelineFlags) run(a call) (err error) {
 	if f.proxyURL != "" && f.dir != "" {
 		return usagef("--proxy-url and --dir cannot be combined: a running node has its own folder")
 	}
-	if err := bench.CheckPipeline(&f.PipelineOptions); err != nil {
+	if err := notZero(a.cmd, "connections", "batch", "size", "duration"); err != nil {
 		return err
+	}
+	if err := bench.CheckPipeline(&f.PipelineOptions); err != nil {
+		return usage(err, "")
 	}
 	if !a.asJSON {
 		f.Progress = func(text string) { a.note("%s", text) }

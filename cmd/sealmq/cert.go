@@ -75,6 +75,11 @@ func (f *issueFlags) request(name string) (r ca.Request, err error) {
 	if f.days < 1 || f.days > ca.MaxDays {
 		return r, usagef("--days: %d is not between 1 and %d", f.days, ca.MaxDays)
 	}
+	if f.role != "" {
+		if err := oneOf("role", sealmq.Role(f.role), sealmq.RoleClient, sealmq.RoleAdmin, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleMonitor); err != nil {
+			return r, err
+		}
+	}
 	r = ca.Request{Name: name, Role: sealmq.Role(f.role), Domain: f.domain, Days: f.days, Direct: f.direct, By: userName(), Source: ca.SourceCLI}
 	r.DNSNames, r.IPs, err = ca.ParseHosts(f.hosts)
 	return r, err

@@ -3,9 +3,7 @@ package main
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -37,11 +35,8 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 		name := a.args[0]
 		p := ca.In(dir)
 		certs, err := mtls.ReadCertificates(p.Cert(name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return withHint(err, "\"sealmq cert issue %s\" makes it", name)
-		}
 		if err != nil {
-			return err
+			return noCertificate(err, name)
 		}
 		key, err := mtls.ReadKey(p.Key(name))
 		if err != nil {

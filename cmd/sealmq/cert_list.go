@@ -42,8 +42,8 @@ other tools are not in its record.`,
 	status := cmd.Flags().String("status", statusAll, "only certificates with this `status`: all, active, revoked or expired")
 	cmd.Flags().Int("expiring", 0, "only active certificates that expire within this number of `days` and were not replaced")
 	return standalone(cmd, func(a call) error {
-		if !slices.Contains([]string{statusAll, string(ca.Active), string(ca.Revoked), string(ca.Expired)}, *status) {
-			return usagef("--status: %q is not one of all, active, revoked, expired", *status)
+		if err := oneOf("status", ca.Status(*status), statusAll, ca.Active, ca.Revoked, ca.Expired); err != nil {
+			return err
 		}
 		days, err := a.count("expiring")
 		if err != nil {

@@ -51,7 +51,7 @@ A revoked certificate is never renewed; use "sealmq cert issue".`,
 		}
 		files, err := authority.Renew(r)
 		if err != nil {
-			return err
+			return noCertificate(err, r.Name)
 		}
 		return printIssued(a, r.Name, files)
 	})
@@ -129,13 +129,17 @@ func revocationText(e trust.Entry) string {
 
 // confirmRevocation says what will be cut off, and asks the person at the terminal.
 func confirmRevocation(a call, authority *ca.Authority, r ca.Revocation) error {
-	in, w := terminalOf(a.cmd), a.cmd.ErrOrStderr()
-	if in == nil {
-		return withHint(errors.New("a revocation needs a confirmation, and there is no terminal to ask for it"), "add --force")
-	}
 	history, err := authority.HistoryOf(r.Name)
 	if err != nil {
 		return err
+	}
+	in, w := terminalOf(a.cmd), a.cmd.ErrOrStderr()
+	switch {
+	case in == nil && len(history) == 0:
+		return withHint(fmt.Errorf("no certificate of %s is on record", printable(r.Name)),
+			`"sealmq cert list" shows the names; to revoke what another accepted authority issued to this one, add --force`)
+	case in == nil:
+		return withHint(errors.New("a revocation needs a confirmation, and there is no terminal to ask for it"), "add --force")
 	}
 	known := 0
 	for _, c := range history {

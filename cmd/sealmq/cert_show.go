@@ -73,12 +73,24 @@ func certFile(a call) (c Config, file string, err error) {
 		return c, "", err
 	}
 	file = a.args[0]
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && mtls.ValidID(file) {
-		if named := ca.In(c.Data).Cert(file); exists(named) {
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if named := ca.In(c.Data).Cert(file); mtls.ValidID(file) && exists(named) {
 			return c, named, nil
 		}
+		return c, "", noCertificate(err, file)
 	}
 	return c, file, nil
+}
+
+// noCertificate adds a hint to an error about a certificate that is not there.
+func noCertificate(err error, name string) error {
+	switch {
+	case !errors.Is(err, fs.ErrNotExist) || hintFor(err) != "":
+		return err
+	case !mtls.ValidID(name):
+		return withHint(err, `"sealmq cert list" shows the names of those that were issued`)
+	}
+	return withHint(err, `"sealmq cert list" shows the names of those that were issued, and "sealmq cert issue %s" makes this one`, name)
 }
 
 func exists(file string) bool {

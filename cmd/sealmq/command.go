@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -152,6 +153,38 @@ func (a call) count(flag string) (int, error) {
 		err = usagef("--%s is negative", flag)
 	}
 	return n, err
+}
+
+// checked makes a command look at its flags before it reads or connects to anything.
+func checked(cmd *cobra.Command, check func() error) *cobra.Command {
+	cmd.PreRunE = func(*cobra.Command, []string) error { return check() }
+	return cmd
+}
+
+// oneOf checks a flag that has few values.
+func oneOf[S ~string](flag string, value S, values ...S) error {
+	if slices.Contains(values, value) {
+		return nil
+	}
+	return usagef("--%s: %q is not one of %s", flag, value, strings.Trim(strings.ReplaceAll(fmt.Sprint(values), " ", ", "), "[]"))
+}
+
+// between checks a flag that is a number.
+func between(flag string, n, least, most int) error {
+	if n >= least && n <= most {
+		return nil
+	}
+	return usagef("--%s: %d is not between %d and %d", flag, n, least, most)
+}
+
+// notZero refuses flags that were given as zero, which would mean their default.
+func notZero(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := cmd.Flag(name); f.Changed && (f.Value.String() == "0" || f.Value.String() == "0s") {
+			return usagef("--%s must be more than 0", name)
+		}
+	}
+	return nil
 }
 
 // addJSONFlag adds --json.

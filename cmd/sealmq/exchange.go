@@ -1,9 +1,6 @@
 package main
 
 import (
-	"slices"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
@@ -25,14 +22,16 @@ func newExchangeListCmd() *cobra.Command {
 func newExchangeDeclareCmd() *cobra.Command {
 	var kind string
 	cmd := connected(&cobra.Command{Use: "declare EXCHANGE", Short: "Make an exchange"}, func(a call) error {
-		if kinds := []string{"direct", "fanout", "topic"}; kind != "" && !slices.Contains(kinds, kind) {
-			return usagef("--kind: %q is not one of %s", kind, strings.Join(kinds, ", "))
-		}
 		err := a.client.DeclareExchange(a.ctx, a.args[0], kind)
 		return a.report(err, result{"exchange": a.args[0], "declared": true}, "declared exchange %s", a.args[0])
 	})
 	cmd.Flags().StringVar(&kind, "kind", "", "`kind` of the exchange: direct, fanout or topic (default: the kind of an existing one, else direct)")
-	return cmd
+	return checked(cmd, func() error {
+		if kind == "" {
+			return nil
+		}
+		return oneOf("kind", kind, "direct", "fanout", "topic")
+	})
 }
 
 func newExchangeDeleteCmd() *cobra.Command {

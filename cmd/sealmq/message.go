@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 func newMessageCmd() *cobra.Command {
@@ -86,7 +87,15 @@ func newMessageListCmd() *cobra.Command {
 	fl.StringVar((*string)(&s.Status), "status", "", "only those in this `state`: queued, processing, delivered or failed")
 	fl.StringVar(&s.Domain, "domain", "", "only those of this `domain`")
 	fl.StringVar(&s.MessageID, "id", "", "only those whose id begins with this `text`")
-	fl.IntVar(&s.Limit, "limit", 20, "show at most this `number`")
+	fl.IntVar(&s.Limit, "limit", 20, fmt.Sprintf("show at most this `number`, up to %d", maxPage))
+	checked(cmd, func() error {
+		if s.Status != "" {
+			if err := oneOf("status", s.Status, pipeline.Queued, pipeline.Processing, pipeline.Delivered, pipeline.Failed); err != nil {
+				return err
+			}
+		}
+		return between("limit", s.Limit, 1, maxPage)
+	})
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
 		r, err := c.SearchMessagesWithResponse(a.ctx, s)
 		if err != nil {

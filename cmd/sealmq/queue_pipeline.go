@@ -33,11 +33,9 @@ func newQueueStateCmd() *cobra.Command {
 
 func newQueueDeadCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "dead", Short: "List the pipeline's dead letters, the oldest first"}
-	limit := cmd.Flags().Int("limit", 20, fmt.Sprintf("show at most this `number`, up to %d", maxDeadList))
+	limit := cmd.Flags().Int("limit", 20, fmt.Sprintf("show at most this `number`, up to %d", maxPage))
+	checked(cmd, func() error { return between("limit", *limit, 1, maxPage) })
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
-		if *limit < 1 || *limit > maxDeadList {
-			return usagef("--limit: %d is not between 1 and %d", *limit, maxDeadList)
-		}
 		r, err := c.ListDeadWithResponse(a.ctx, &mainapi.ListDeadParams{Limit: *limit})
 		if err != nil {
 			return mainAway(err)
@@ -52,8 +50,8 @@ func newQueueDeadCmd() *cobra.Command {
 	})
 }
 
-// maxDeadList is the largest page of the API.
-const maxDeadList = 500
+// maxPage is the largest page of the API.
+const maxPage = 500
 
 func newQueueRequeueCmd() *cobra.Command {
 	cmd := &cobra.Command{
