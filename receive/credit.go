@@ -8,7 +8,8 @@ import (
 
 // credit is the prefetch. Messages that the application does not get, because they do not open
 // or came before, cost a round trip for each prefetch of them. While most are like that, the
-// prefetch grows, so that many of them in front do not hold up those behind.
+// prefetch grows, so that many of them in front do not hold up those behind. What came with a
+// larger prefetch is not given back: later messages may be on their way already.
 type credit struct {
 	own, now    int // own is the one that is wanted; 0 if the queue does not tell, then it stays
 	shown, kept int // messages since it was set: for the application, and not
@@ -38,22 +39,6 @@ func (c *credit) count(settled []sealmq.Delivery, shown int) {
 	for i := range settled {
 		c.bytes += len(settled[i].Body)
 	}
-}
-
-// giveBackSurplus gives back, for other receivers, what came with a larger prefetch, once most
-// messages are for the application.
-func (r *Receiver) giveBackSurplus() error {
-	c := &r.credit
-	if c.own == 0 || c.now > c.own && c.kept >= c.shown {
-		return nil
-	}
-	r.setCredit(c.own)
-	if len(r.pending) <= c.own {
-		return nil
-	}
-	surplus := r.pending[c.own:]
-	r.setPending(r.pending[:c.own])
-	return r.sub.Release(0, surplus...)
 }
 
 func (r *Receiver) setCredit(n int) {

@@ -164,39 +164,3 @@ func TestForgeriesDelayNobody(t *testing.T) {
 		})
 	}
 }
-
-// What came while most messages were not for the application goes back for other receivers.
-func TestSurplusIsGivenBack(t *testing.T) {
-	inBubble(t, func(t *testing.T, e *ends) {
-		const poison, letters, prefetch = 300, 2000, 4
-		e.bind(t)
-		e.forStranger(t, poison)
-		s := e.sender(t, e.dial(t, "alice"), nil)
-		for i := range letters {
-			e.sends(t, s, fmt.Sprint("letter ", i))
-		}
-		c := e.dial(t, "bob")
-		r := e.receiver(t, c, nil, func(cfg *receive.Config) { cfg.Prefetch = prefetch })
-		got := 0
-		for held := letters; held > prefetch; {
-			list := next(t, r)
-			if got += len(list); len(list) > prefetch || got > letters/2 {
-				t.Fatalf("%d at once, %d in all, %d are held", len(list), got, held)
-			}
-			if err := r.Commit(receive.Output{}, list...); err != nil {
-				t.Fatal(err)
-			}
-			if err := c.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			q, err := e.dial(t, "admin").Queue(t.Context(), "inbox")
-			if err != nil {
-				t.Fatal(err)
-			}
-			held = q.Unacked
-		}
-		t.Logf("of %d letters behind %d others it took %d until it gave back", letters, poison, got)
-		gather(t, e.receiver(t, e.dial(t, "bob"), nil, nil), letters-got-prefetch)
-	})
-}

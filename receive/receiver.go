@@ -250,9 +250,6 @@ func (r *Receiver) Next(ctx context.Context, limit int) ([]Received, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := r.giveBackSurplus(); err != nil {
-			return nil, err
-		}
 		n := min(limit, len(r.pending), cmp.Or(r.credit.own, receiveBatch))
 		r.open(ctx, n)
 		noKeys := r.reload(ctx, n)
