@@ -179,3 +179,23 @@ func generic(t *testing.T, v any) (m map[string]any) {
 	}
 	return m
 }
+
+// TestPageShowsNoMarkdown: descriptions are read as text in the page.
+func TestPageShowsNoMarkdown(t *testing.T) {
+	for _, tag := range []string{"proxy", "main"} {
+		html, _, err := api.Page(tag, "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sign := range []string{"**", "`"} {
+			if _, after, found := strings.Cut(string(html), sign); found {
+				t.Errorf("the page of %s has %s before %.60q", tag, sign, after)
+			}
+		}
+		for _, want := range []string{"<strong>Errors</strong> are <code>application/problem+json</code>", "</p>\n<p><strong>Lists</strong>"} {
+			if !strings.Contains(string(html), want) {
+				t.Errorf("the page of %s lacks %s", tag, want)
+			}
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,7 +55,7 @@ func Page(tag, version string) (html []byte, policy string, err error) {
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, "", err
 	}
-	t, err := template.New("page").Parse(pageSource)
+	t, err := template.New("page").Funcs(template.FuncMap{"prose": prose, "inline": inline}).Parse(pageSource)
 	if err != nil {
 		return nil, "", err
 	}
@@ -63,6 +64,28 @@ func Page(tag, version string) (html []byte, policy string, err error) {
 	sum := sha256.Sum256([]byte(pageStyle))
 	policy = fmt.Sprintf("default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'", base64.StdEncoding.EncodeToString(sum[:]))
 	return out.Bytes(), policy, err
+}
+
+// Of Markdown, descriptions have paragraphs, **words** and `code`.
+var (
+	strong = regexp.MustCompile(`\*\*(.+?)\*\*`)
+	code   = regexp.MustCompile("`([^`]+)`")
+)
+
+// inline is a description of one paragraph as HTML.
+func inline(text string) template.HTML {
+	html := template.HTMLEscapeString(text)
+	return template.HTML(strong.ReplaceAllString(code.ReplaceAllString(html, "<code>$1</code>"), "<strong>$1</strong>")) // escaped
+}
+
+// prose is a description as HTML, with its paragraphs.
+func prose(text string) (html template.HTML) {
+	for paragraph := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
+		if paragraph != "" {
+			html += "<p>" + inline(paragraph) + "</p>\n"
+		}
+	}
+	return html
 }
 
 // document is what the page reads of one.
