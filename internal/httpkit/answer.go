@@ -94,14 +94,17 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, "application/json", status, body)
 }
 
-// drainTimeout bounds how long an error waits for the rest of a small body.
-const drainTimeout = time.Second
+// Bounds of what an error waits for.
+const (
+	drainTimeout = time.Second
+	maxDrain     = 1 << 20
+)
 
-// drain reads the rest of a small body. Over HTTP/2 an answer to a body that is still on its
+// drain reads the rest of a body that is not very large. Over HTTP/2 an answer to a body that is still on its
 // way resets the stream, and some clients drop the answer then. Over HTTP/1.1 the server
 // itself reads on.
 func drain(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor != 2 || r.Body == nil || r.ContentLength <= 0 || r.ContentLength > DefaultMaxBody {
+	if r.ProtoMajor != 2 || r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxDrain {
 		return
 	}
 	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout)) == nil {

@@ -268,3 +268,40 @@ func TestErrorsWaitForSmallBodies(t *testing.T) {
 		}
 	}
 }
+
+// TestTooLargeWaitsForItsBody: so it is with an answer to a body that is too large, unless it
+// is very large.
+func TestTooLargeWaitsForItsBody(t *testing.T) {
+	w := newWorld(t, httpkit.Limits{}, basic)
+	c := w.client(w.ca.ClientTLS("alice"), true)
+	r, body := io.Pipe()
+	read := make(chan error, 1)
+	text := strings.Repeat("x", 300<<10)
+	go func() {
+		_, err := io.WriteString(body, text)
+		body.Close()
+		read <- err
+	}()
+	req, err := http.NewRequest("POST", w.url+"/echo", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = int64(len(text))
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge || resp.ProtoMajor != 2 {
+		t.Errorf("%d %s", resp.StatusCode, resp.Proto)
+	}
+	select {
+	case err := <-read:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the body was not read")
+		r.Close()
+	}
+}
