@@ -89,6 +89,21 @@ type Identity struct {
 	Role Role
 }
 
+// Owner is who declared a queue or an exchange: the identity of one authority, or, if it is zero,
+// the administrators.
+type Owner struct {
+	ID     string `json:"id"`
+	Issuer string `json:"issuer,omitempty"`
+}
+
+// Owner is whom what the identity declares belongs to.
+func (i Identity) Owner() Owner {
+	if i.Role == RoleAdmin {
+		return Owner{}
+	}
+	return Owner{ID: i.ID, Issuer: i.Issuer}
+}
+
 // Role is what a certificate may be used for.
 type Role string
 

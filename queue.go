@@ -49,13 +49,16 @@ const (
 )
 
 // DeadLetterOptions are the options of the dead-letter queue that is created for a queue
-// with options o. It is bounded, and accepts every message that the queue accepts.
+// with options o. It is bounded, accepts every message that the queue accepts, and belongs to the
+// same owner.
 func DeadLetterOptions(o QueueOptions) QueueOptions {
 	return QueueOptions{
 		MaxMessages:  DefaultDeadMaxMessages,
 		MaxBytes:     DefaultDeadMaxBytes,
 		MaxLineBytes: o.MaxLineBytes,
 		DropOldest:   true,
+		Private:      o.Private,
+		Owner:        o.Owner,
 	}.Normalize()
 }
 
@@ -91,6 +94,12 @@ type QueueOptions struct {
 	// of the suites, joined by commas (see SealedSuites); empty accepts everything.
 	// Messages that are dead-lettered or moved to the queue are not checked.
 	Sealed string
+	// Private lets nobody but the owner consume. Administrators may still look at the queue,
+	// move its messages, purge and delete it.
+	Private bool
+	// Owner is who declared the queue, and not part of the JSON form: the broker sets it. The
+	// zero value is the administrators.
+	Owner Owner
 }
 
 // MaxSealedSuites is the maximum number of suites in QueueOptions.Sealed.
@@ -173,6 +182,7 @@ func (o QueueOptions) Validate() error {
 // QueueInfo describes a queue at one moment.
 type QueueInfo struct {
 	Name      string       `json:"name"`
+	Owner     string       `json:"owner,omitempty"` // Options.Owner.ID; empty: the administrators
 	Options   QueueOptions `json:"options"`
 	Ready     int          `json:"ready"`     // waiting, delayed ones included
 	Delayed   int          `json:"delayed"`   // waiting, and not due yet
@@ -196,7 +206,8 @@ type QueueInfo struct {
 // ExchangeInfo describes an exchange.
 type ExchangeInfo struct {
 	Name     string `json:"name"`
-	Kind     string `json:"kind"` // direct, fanout or topic
+	Owner    string `json:"owner,omitempty"` // who declared it; empty: the administrators
+	Kind     string `json:"kind"`            // direct, fanout or topic
 	Bindings int    `json:"bindings"`
 }
 

@@ -21,6 +21,7 @@ type queueOptionsJSON struct {
 	MaxLineBytes  int      `json:"max_line_bytes,omitempty"`
 	DropOldest    bool     `json:"drop_oldest,omitempty"`
 	Sealed        []string `json:"sealed,omitempty"`
+	Private       bool     `json:"private,omitempty"`
 }
 
 // MarshalJSON omits zero values and prints durations as Go does: "1m30s".
@@ -41,6 +42,7 @@ func (o QueueOptions) MarshalJSON() ([]byte, error) {
 		MaxLineBytes:  o.MaxLineBytes,
 		DropOldest:    o.DropOldest,
 		Sealed:        o.Suites(),
+		Private:       o.Private,
 	})
 }
 
@@ -116,6 +118,8 @@ func (o *QueueOptions) set(name string, value json.RawMessage) error {
 		field, what = &duration, `a duration such as "30s"`
 	case "drop_oldest":
 		field, what = &o.DropOldest, "true or false"
+	case "private":
+		field, what = &o.Private, "true or false"
 	case "sealed":
 		field, what = &suites, "a list of suites"
 	default:

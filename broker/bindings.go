@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -30,32 +29,37 @@ func (b *Broker) DeclareExchange(c Caller, name string, kind ExchangeKind, done 
 		b.unchanged(done)
 		return
 	}
-	if err := b.roomForExchange(name); err != nil {
+	if err := b.roomForExchange(c, name); err != nil {
 		done(err)
 		return
 	}
 	if kind == "" {
 		kind = Direct
 	}
-	b.topo.addExchange(name, kind)
-	b.change([]engine.Definition{defineExchange(name, kind)}, func() { b.topo.removeExchange(name) }, done)
+	b.topo.addExchange(name, kind, c.Owner())
+	b.change([]engine.Definition{defineExchange(name, kind, c.Owner())}, func() { b.topo.removeExchange(name) }, done)
 }
 
 // roomForExchange reports whether an exchange that is missing can be made.
-func (b *Broker) roomForExchange(name string) error {
+func (b *Broker) roomForExchange(c Caller, name string) error {
 	if err := sealmq.CheckNewName("exchange", name); err != nil {
 		return err
 	}
-	if len(b.topo.exchanges) >= b.limits.Exchanges {
-		return errLimit("exchanges", b.limits.Exchanges)
+	if err := b.room("exchange", len(b.topo.exchanges), b.limits.Exchanges); err != nil {
+		return err
 	}
-	return nil
+	owner := c.Owner()
+	return b.roomOf(owner, "exchange", b.topo.ownedBy(owner).Exchanges, b.limits.ExchangesPerIdentity)
 }
 
 // DeleteExchange removes an exchange with its bindings. Code NoExchange if there is none.
 func (b *Broker) DeleteExchange(c Caller, name string, done func(error)) {
 	name = strings.Clone(name)
-	if err := b.allowExchange(c, actDelete, name); err != nil {
+	if err := sealmq.CheckName("exchange", name); err != nil {
+		done(err)
+		return
+	}
+	if err := b.allowOf(c, actDelete, name, b.exchangeOwned(name)); err != nil {
 		done(err)
 		return
 	}
@@ -70,7 +74,7 @@ func (b *Broker) DeleteExchange(c Caller, name string, done func(error)) {
 	}
 	gone := b.topo.removeExchange(name)
 	b.change(append(undefine(gone), engine.Definition{Key: exchangePrefix + name}), func() {
-		b.topo.addExchange(name, x.kind)
+		b.topo.addExchange(name, x.kind, x.owner)
 		for _, bound := range gone {
 			b.topo.bind(bound)
 		}
@@ -78,20 +82,21 @@ func (b *Broker) DeleteExchange(c Caller, name string, done func(error)) {
 }
 
 // Bind binds a queue to an exchange and is idempotent. It creates a missing queue with
-// default options and a missing exchange with kind Direct.
+// default options and a missing exchange with kind Direct. What an existing queue gets is for its
+// owner to change: to others a new binding is denied, and one that is there is confirmed.
 func (b *Broker) Bind(c Caller, queue, exchange, key string, done func(error)) {
 	b.changeBinding(c, queue, exchange, key, done, b.bind)
 }
 
-// Unbind removes a binding and is idempotent. Code NoExchange or NoQueue if one of the
-// two does not exist.
+// Unbind removes a binding and is idempotent, for the owner of the queue or of the exchange. Code
+// NoExchange or NoQueue if one of the two does not exist.
 func (b *Broker) Unbind(c Caller, queue, exchange, key string, done func(error)) {
 	b.changeBinding(c, queue, exchange, key, done, b.unbind)
 }
 
 // changeBinding calls change in a turn, if the caller may. Its error is what done gets
 // when change has not called it.
-func (b *Broker) changeBinding(c Caller, queue, exchange, key string, done func(error), change func(Binding, func(error)) error) {
+func (b *Broker) changeBinding(c Caller, queue, exchange, key string, done func(error), change func(Caller, Binding, func(error)) error) {
 	bound := Binding{Queue: strings.Clone(queue), Exchange: strings.Clone(exchange), Key: strings.Clone(key)}
 	if err := b.checkBinding(c, bound); err != nil {
 		done(err)
@@ -99,22 +104,28 @@ func (b *Broker) changeBinding(c Caller, queue, exchange, key string, done func(
 	}
 	b.lock()
 	defer b.unlock()
-	if err := change(bound, done); err != nil {
+	if err := change(c, bound, done); err != nil {
 		done(err)
 	}
 }
 
-func (b *Broker) bind(bound Binding, done func(error)) error {
+func (b *Broker) bind(c Caller, bound Binding, done func(error)) error {
 	if b.topo.has(bound) {
 		b.unchanged(done)
 		return nil
 	}
-	if err := b.roomForBinding(bound); err != nil {
+	queue := b.queueOwned(bound.Queue)
+	if !isTemporary(bound.Queue) { // which only its connection binds
+		if err := b.allowOf(c, actBind, bound.Queue, queue); err != nil {
+			return err
+		}
+	}
+	if err := b.roomForBinding(c, bound, queue); err != nil {
 		return err
 	}
-	if _, err := b.engine.Queue(bound.Queue); err != nil {
+	if !queue.exists {
 		done = join(2, done)
-		if !b.declare(bound.Queue, nil, done) {
+		if !b.declare(c, bound.Queue, nil, done) {
 			done(nil)
 			return nil
 		}
@@ -122,8 +133,8 @@ func (b *Broker) bind(bound Binding, done func(error)) error {
 	var batch []engine.Definition
 	created := b.topo.exchanges[bound.Exchange] == nil
 	if created {
-		b.topo.addExchange(bound.Exchange, Direct)
-		batch = append(batch, defineExchange(bound.Exchange, Direct))
+		b.topo.addExchange(bound.Exchange, Direct, c.Owner())
+		batch = append(batch, defineExchange(bound.Exchange, Direct, c.Owner()))
 	}
 	b.topo.bind(bound)
 	b.change(append(batch, defineBinding(bound)), func() {
@@ -135,16 +146,23 @@ func (b *Broker) bind(bound Binding, done func(error)) error {
 }
 
 // roomForBinding is asked before anything is created for a binding.
-func (b *Broker) roomForBinding(bound Binding) error {
-	if b.topo.bindings >= b.limits.Bindings {
-		return errLimit("bindings", b.limits.Bindings)
+func (b *Broker) roomForBinding(c Caller, bound Binding, queue owned) error {
+	if err := b.room("binding", b.topo.bindings, b.limits.Bindings); err != nil {
+		return err
+	}
+	owner := queue.owner
+	if !queue.exists {
+		owner = c.Owner()
+	}
+	if err := b.roomOf(owner, "binding", b.topo.ownedBy(owner).Bindings, b.limits.BindingsPerIdentity); err != nil && c.Role != sealmq.RoleAdmin {
+		return err
 	}
 	if err := sealmq.CheckNewName("routing key", bound.Key); err != nil {
 		return err
 	}
 	x := b.topo.exchanges[bound.Exchange]
 	if x == nil {
-		return b.roomForExchange(bound.Exchange)
+		return b.roomForExchange(c, bound.Exchange)
 	}
 	if x.kind == Topic {
 		return checkTopicKey(bound.Key)
@@ -152,12 +170,17 @@ func (b *Broker) roomForBinding(bound Binding) error {
 	return nil
 }
 
-func (b *Broker) unbind(bound Binding, done func(error)) error {
+func (b *Broker) unbind(c Caller, bound Binding, done func(error)) error {
 	if b.topo.exchanges[bound.Exchange] == nil {
 		return errNoExchange(bound.Exchange)
 	}
 	if _, err := b.engine.Queue(bound.Queue); err != nil {
 		return nameQueue(bound.Queue, err)
+	}
+	if x := b.exchangeOwned(bound.Exchange); !x.isOf(c) {
+		if err := b.allowOf(c, actBind, bound.Queue, b.queueOwned(bound.Queue)); err != nil {
+			return err
+		}
 	}
 	if !b.topo.has(bound) {
 		b.unchanged(done)
@@ -192,8 +215,11 @@ func (b *Broker) allowExchange(c Caller, act action, exchange string) error {
 	return b.allow(c, act, exchange)
 }
 
-func badArgument(why string) error { return &sealmq.Error{Code: sealmq.BadArgument, Message: why} }
-
-func errLimit(what string, limit int) error {
-	return &sealmq.Error{Code: sealmq.LimitReached, Message: "the limit of " + strconv.Itoa(limit) + " " + what + " is reached"}
+func (b *Broker) exchangeOwned(name string) owned {
+	if x := b.topo.exchange(name); x != nil {
+		return owned{exists: true, owner: x.owner}
+	}
+	return owned{}
 }
+
+func badArgument(why string) error { return &sealmq.Error{Code: sealmq.BadArgument, Message: why} }

@@ -52,6 +52,11 @@ type Limits struct {
 	KeyLog     int
 	KeyChanges int
 	Chains     int // default 10,000; senders' certificate chains
+
+	// Of these one identity can have so many; by default a tenth of the limits of all, and 100 at
+	// least. A binding
+	// counts for the owner of its queue. Administrators are not limited.
+	ExchangesPerIdentity, BindingsPerIdentity, QueuesPerIdentity int
 }
 
 // Default limits.
@@ -73,8 +78,13 @@ func (l Limits) withDefaults() Limits {
 	l.KeyLog = cmp.Or(l.KeyLog, DefaultMaxKeyLog)
 	l.KeyChanges = cmp.Or(l.KeyChanges, DefaultMaxKeyChanges)
 	l.Chains = cmp.Or(l.Chains, DefaultMaxChains)
+	l.ExchangesPerIdentity = cmp.Or(l.ExchangesPerIdentity, perIdentity(l.Exchanges))
+	l.BindingsPerIdentity = cmp.Or(l.BindingsPerIdentity, perIdentity(l.Bindings))
+	l.QueuesPerIdentity = cmp.Or(l.QueuesPerIdentity, perIdentity(l.Queues))
 	return l
 }
+
+func perIdentity(limit int) int { return max(limit/10, min(limit, 100)) }
 
 // Caller is who calls: the identity of a connection's peer, and the connection.
 type Caller struct {

@@ -9,11 +9,12 @@ import (
 
 // MayChangeQueue reports whether the caller may use ChangeQueue, before the options are read.
 func (b *Broker) MayChangeQueue(c Caller, name string) error {
-	return b.allowQueue(c, actChange, name)
+	return b.allowOwner(c, actChange, name)
 }
 
 // ChangeQueue gives a queue these options in place of those that it has. They hold for what
-// happens from now on. Code NoQueue if there is none, Unsupported if the engine cannot.
+// happens from now on, and the owner stays. Only the owner opens a private queue to others. Code
+// NoQueue if there is none, Unsupported if the engine cannot.
 func (b *Broker) ChangeQueue(c Caller, name string, o sealmq.QueueOptions, done func(error)) {
 	name = strings.Clone(name)
 	err := b.MayChangeQueue(c, name)
@@ -40,6 +41,10 @@ func (b *Broker) ChangeQueue(c Caller, name string, o sealmq.QueueOptions, done 
 	}
 	b.lock()
 	defer b.unlock()
+	if of := b.queueOwned(name); of.private && !o.Private && !of.isOf(c) {
+		done(denied(actChange, name))
+		return
+	}
 	before, ok := b.topo.setSuites(name, o.Suites())
 	changer.ChangeQueue(name, o, func(err error) {
 		if isRefusal(err) && ok {

@@ -28,16 +28,19 @@ type Consumer struct {
 func (b *Broker) Open(c Caller, notify func(), ended func(sub sealmq.SubscriptionID, queue string, why error)) *Consumer {
 	b.metrics.consumers.Inc()
 	return &Consumer{
-		broker:  b,
-		caller:  c,
-		session: b.engine.NewSession(engine.SessionConfig{Client: c.ID, Notify: notify, Ended: ended}),
+		broker: b,
+		caller: c,
+		session: b.engine.NewSession(engine.SessionConfig{Client: c.ID, Notify: notify, Ended: ended,
+			MayDead: func(queue string, o *sealmq.QueueOptions) bool {
+				return b.grants.authorize(c, actDead, queue, ofQueue(o)) == nil
+			}}),
 	}
 }
 
 // Consume subscribes to a queue, which is declared with default options if it is
 // missing. One connection may have several subscriptions to one queue.
 func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(error)) (sub sealmq.SubscriptionID) {
-	if err := c.broker.allowQueue(c.caller, actConsume, queue); err != nil {
+	if err := c.broker.allowOwner(c.caller, actConsume, queue); err != nil {
 		done(err)
 		return 0
 	}
@@ -56,7 +59,7 @@ func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(erro
 	b.lock()
 	defer b.unlock()
 	done = join(2, done)
-	if !b.declare(queue, nil, done) {
+	if !b.declare(c.caller, queue, nil, done) {
 		done(nil)
 		return 0
 	}
@@ -67,7 +70,7 @@ func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(erro
 // noAck, for good. It finds what this goroutine published before. Code NoQueue if there is
 // no such queue.
 func (c *Consumer) Fetch(queue string, noAck bool, done func(engine.Fetched, error)) {
-	if err := c.broker.allowQueue(c.caller, actConsume, queue); err != nil {
+	if err := c.broker.allowOwner(c.caller, actConsume, queue); err != nil {
 		done(engine.Fetched{}, err)
 		return
 	}
@@ -96,15 +99,29 @@ func (c *Consumer) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deli
 // Extend needs a delivery that is held: if there are some and none is, the error has code
 // NotHeld, and what else is in the batch has its effect. If one of the batch cannot be
 // meant, none has an effect and the error has code BadArgument, or Unsupported for what
-// the engine cannot give: a delay, an uncounted return, an extension.
+// the engine cannot give: a delay, an uncounted return, an extension. To dead-letter a message is
+// for the owner of its queue; in a queue of the administrators it is for every consumer. For
+// others the message is returned, and the error has code Denied.
 func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
+	dead := false
 	for i := range batch {
 		if err := c.broker.checkSettlement(&batch[i]); err != nil {
 			done(err)
 			return
 		}
+		dead = dead || batch[i].Verdict == engine.Dead
 	}
 	c.broker.metrics.settlements(batch)
+	if dead {
+		answer := done
+		done = func(err error) {
+			if sealmq.CodeOf(err) == sealmq.Denied {
+				c.broker.metrics.denied(actDead)
+				c.broker.audit(c.caller, string(actDead), "", err)
+			}
+			answer(err)
+		}
+	}
 	c.session.Settle(batch, done)
 }
 

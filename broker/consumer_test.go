@@ -23,7 +23,7 @@ func (n *node) consumer(id broker.Caller, queue string) *broker.Consumer {
 
 func TestConsumeAndSettle(t *testing.T) {
 	n := open(t)
-	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.bind(bob, "q", "x", "k"))
 	for _, id := range []string{"1", "2", "3"} {
 		n.stored("x", "k", id)
 	}
@@ -55,7 +55,7 @@ func TestConsumeDeclaresTheQueue(t *testing.T) {
 	c := n.Open(bob, func() { notified <- struct{}{} }, nil)
 	defer c.Close(true)
 	n.must(n.do(func(done func(error)) { c.Consume("q", engine.ConsumeOptions{}, done) }))
-	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.bind(bob, "q", "x", "k"))
 	for len(notified) > 0 {
 		<-notified
 	}

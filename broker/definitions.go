@@ -15,7 +15,8 @@ import (
 // space, so a space joins them. A value is JSON whose member "v" is the version of its
 // kind:
 //
-//	exchange/<exchange>               {"v":1,"kind":"direct"|"fanout"|"topic"}
+//	exchange/<exchange>               {"v":1,"kind":"direct"|"fanout"|"topic"}, or
+//	                                  {"v":2,"kind":…,"owner":{"id","issuer"}} if it has an owner
 //	binding/<queue> <exchange> <key>  {"v":1}
 //
 // Those of the key directory are package keylog's.
@@ -34,10 +35,18 @@ type bindingDefinition struct {
 type exchangeDefinition struct {
 	Version int          `json:"v"`
 	Kind    ExchangeKind `json:"kind"`
+	Owner   sealmq.Owner `json:"owner,omitzero"`
 }
 
-func defineExchange(name string, kind ExchangeKind) engine.Definition {
-	return engine.Definition{Key: exchangePrefix + name, Value: definition.Encode(exchangeDefinition{definition.Version, kind})}
+// ownedVersion is the version of an exchange that has an owner.
+const ownedVersion = 2
+
+func defineExchange(name string, kind ExchangeKind, owner sealmq.Owner) engine.Definition {
+	d := exchangeDefinition{definition.Version, kind, owner}
+	if owner != (sealmq.Owner{}) {
+		d.Version = ownedVersion
+	}
+	return engine.Definition{Key: exchangePrefix + name, Value: definition.Encode(d)}
 }
 
 func defineBinding(b Binding) engine.Definition {
@@ -69,8 +78,8 @@ type stored struct {
 // readTopology understands all of batch or nothing.
 func readTopology(queues []engine.QueueInfo, batch []engine.Definition) (*stored, error) {
 	s := &stored{topo: newTopology()}
-	for _, q := range queues {
-		s.topo.addQueue(q.Name, q.Options.Suites())
+	for i := range queues {
+		s.topo.addQueue(queues[i].Name, &queues[i].Options)
 	}
 	var errs []error
 	for _, d := range batch {
@@ -100,13 +109,13 @@ const maxReportedErrors = 10
 func (s *stored) read(d engine.Definition) error {
 	if name, ok := strings.CutPrefix(d.Key, exchangePrefix); ok {
 		var v exchangeDefinition
-		if err := definition.Decode(d.Key, d.Value, &v); err != nil {
+		if err := definition.DecodeUpTo(ownedVersion, d.Key, d.Value, &v); err != nil {
 			return err
 		}
 		if err := sealmq.CheckName("exchange", name); err != nil || !v.Kind.valid() {
 			return fmt.Errorf("definition %q is damaged: no such exchange is possible", d.Key)
 		}
-		s.topo.addExchange(name, v.Kind)
+		s.topo.addExchange(name, v.Kind, v.Owner)
 		return nil
 	}
 	if rest, ok := strings.CutPrefix(d.Key, bindingPrefix); ok {

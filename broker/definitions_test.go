@@ -61,7 +61,7 @@ func prepared(t *testing.T, definitions ...string) (engine.Engine, *broker.Broke
 
 func TestDefinitionsThatAreNotUnderstood(t *testing.T) {
 	for _, tc := range []struct{ name, definition, want string }{
-		{"exchange of the future", `exchange/x = {"v":2,"kind":"direct","durable":true}`, `"exchange/x" has version 2`},
+		{"exchange of the future", `exchange/x = {"v":3,"kind":"direct","durable":true}`, `"exchange/x" has version 3`},
 		{"binding of the future", `binding/q x k = {"v":2}`, `"binding/q x k" has version 2`},
 		{"key of the future", `key/a = {"v":3}`, `"key/a" has version 3`},
 		{"unknown kind", `grant/alice = {"v":1}`, `"grant/alice" is of an unknown kind`},

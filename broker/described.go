@@ -34,6 +34,9 @@ func (b *Broker) described() ([]engine.QueueInfo, error) {
 		return d.last, nil
 	}
 	list, err := b.engine.Queues()
+	for i := range list {
+		list[i].Owner = list[i].Options.Owner.ID
+	}
 	if err == nil {
 		d.last, d.at = list, now
 	}
@@ -46,7 +49,7 @@ func (b *Broker) Queues(c Caller) (iter.Seq[*engine.QueueInfo], error) {
 	list, err := b.described()
 	return func(yield func(*engine.QueueInfo) bool) {
 		for i := range list {
-			if b.grants.authorize(c, actInspect, list[i].Name) == nil && !yield(&list[i]) {
+			if b.grants.authorize(c, actInspect, list[i].Name, owned{}) == nil && !yield(&list[i]) {
 				return
 			}
 		}

@@ -3,6 +3,8 @@ package broker
 import (
 	"cmp"
 	"slices"
+
+	"github.com/sealmq/sealmq"
 )
 
 // Router is the routing rule of one exchange, for tests of routing alone.
@@ -42,9 +44,14 @@ func (r Router) Empty() bool {
 	return len(n.next) == 0 && len(n.queues) == 0
 }
 
-// Authorize asks the grants of a broker with a pipeline's queue, or with none.
-func Authorize(pipeline string, c Caller, act, object string) error {
-	return grants{pipeline}.authorize(c, action(act), object)
+// Authorize asks the grants of a broker with a pipeline's queue, or with none, about a queue; o may
+// be nil.
+func Authorize(pipeline string, c Caller, act, object string, o *sealmq.QueueOptions) error {
+	of := owned{}
+	if o != nil {
+		of = ofQueue(o)
+	}
+	return grants{pipeline}.authorize(c, action(act), object, of)
 }
 
 // Actions are all that authorize knows.
@@ -66,7 +73,7 @@ func (b *Broker) CanPublish(c Caller, exchange string) error {
 func (b *Broker) Bound(c Caller) []Binding {
 	b.mu.Lock()
 	list := b.topo.all(func(bound Binding) bool {
-		return b.grants.authorize(c, actInspect, bound.Queue) == nil && b.grants.authorize(c, actInspect, bound.Exchange) == nil
+		return b.grants.authorize(c, actInspect, bound.Queue, owned{}) == nil && b.grants.authorize(c, actInspect, bound.Exchange, owned{}) == nil
 	})
 	b.mu.Unlock()
 	slices.SortFunc(list, func(a, b Binding) int {

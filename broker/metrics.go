@@ -22,6 +22,8 @@ type Metrics struct {
 	dangling    prometheus.Counter
 	definitions *prometheus.GaugeVec
 	limits      *prometheus.GaugeVec
+	perIdentity *prometheus.GaugeVec
+	overLimit   *prometheus.CounterVec
 
 	outcomes [engine.Unrouted + 1]prometheus.Counter
 	verdicts [released + 1]prometheus.Counter
@@ -57,6 +59,8 @@ func NewMetrics() *Metrics {
 		dangling:    counter("dangling_bindings_total", "Bindings removed at the start because their queue or exchange was missing.").WithLabelValues(),
 		definitions: gauge("definitions", "Definitions by kind: exchange, binding, queue, key, key_log (changes in the key directory's log), chain (senders' certificate chains).", "kind"),
 		limits:      gauge("definitions_limit", "Maximum number of definitions by kind (section limits).", "kind"),
+		perIdentity: gauge("definitions_per_identity_limit", "Maximum number of definitions of one identity by kind (limits.queues_per_identity and others); a binding counts for the owner of its queue.", "kind"),
+		overLimit:   counter("definitions_refused_total", "Definitions refused at a limit by kind, and whether it was the limit of all or that of one identity.", "kind", "limit"),
 		reasons:     make(map[sealmq.Code]prometheus.Counter),
 	}
 	for o, name := range map[engine.Outcome]string{engine.Stored: "stored", engine.Repeated: "repeated", engine.Conflict: "conflict", engine.Refused: "refused"} {
@@ -65,6 +69,10 @@ func NewMetrics() *Metrics {
 	m.outcomes[engine.Unrouted] = m.outcomes[engine.Refused]
 	for v, name := range map[engine.Verdict]string{engine.Ack: "ack", engine.Return: "return", engine.Dead: "dead", engine.Drop: "drop", engine.Extend: "extend", released: "release"} {
 		m.verdicts[v] = m.settled.WithLabelValues(name)
+	}
+	for _, kind := range []string{"exchange", "binding", "queue"} {
+		m.overLimit.WithLabelValues(kind, "all")
+		m.overLimit.WithLabelValues(kind, "identity")
 	}
 	for _, c := range append(refusalReasons[:len(refusalReasons):len(refusalReasons)], otherReason) {
 		m.reasons[c] = m.refused.WithLabelValues(string(c))
@@ -76,6 +84,7 @@ func (m *Metrics) denied(act action) { m.deniedTotal.WithLabelValues(string(act)
 
 func (m *Metrics) setLimits(l Limits) {
 	set(m.limits, map[string]int{"exchange": l.Exchanges, "binding": l.Bindings, "queue": l.Queues})
+	set(m.perIdentity, map[string]int{"exchange": l.ExchangesPerIdentity, "binding": l.BindingsPerIdentity, "queue": l.QueuesPerIdentity})
 	set(m.limits, map[string]int{"key": l.Keys, "key_log": l.KeyLog, "chain": l.Chains})
 }
 

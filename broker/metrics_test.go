@@ -85,6 +85,15 @@ sealmq_broker_definitions_limit{kind="exchange"} 10000
 sealmq_broker_definitions_limit{kind="key"} 100000
 sealmq_broker_definitions_limit{kind="key_log"} 1e+06
 sealmq_broker_definitions_limit{kind="queue"} 7
+sealmq_broker_definitions_per_identity_limit{kind="binding"} 100000
+sealmq_broker_definitions_per_identity_limit{kind="exchange"} 1000
+sealmq_broker_definitions_per_identity_limit{kind="queue"} 7
+sealmq_broker_definitions_refused_total{kind="binding"}{limit="all"} 0
+sealmq_broker_definitions_refused_total{kind="binding"}{limit="identity"} 0
+sealmq_broker_definitions_refused_total{kind="exchange"}{limit="all"} 0
+sealmq_broker_definitions_refused_total{kind="exchange"}{limit="identity"} 0
+sealmq_broker_definitions_refused_total{kind="queue"}{limit="all"} 0
+sealmq_broker_definitions_refused_total{kind="queue"}{limit="identity"} 0
 sealmq_broker_deliveries_total 4
 sealmq_broker_denials_total{command="admin"} 1
 sealmq_broker_publishes_total{outcome="conflict"} 1

@@ -40,6 +40,6 @@ func TestHiddenCharactersInNames(t *testing.T) {
 	for _, name := range hidden {
 		n.must(n.declareQueue(alice, name, nil))
 		n.must(n.declareExchange(alice, name, broker.Direct))
-		n.must(n.bind(alice, name, name, "k"))
+		n.must(n.bind(admin, name, name, "k"))
 	}
 }

@@ -29,6 +29,7 @@ const (
 	actPurge    action = "purge"
 	actPeek     action = "peek"
 	actMove     action = "move"
+	actDead     action = "dead_letter"
 	actFind     action = "find"  // object is the message's publisher
 	actAdmin    action = "admin" // a command of a protocol that is not about a named object
 )
@@ -45,7 +46,7 @@ type grants struct {
 // No other role but RoleAdmin may do anything.
 var pipelineGrants = map[sealmq.Role][]action{
 	sealmq.RoleProxy:  {actPublish, actDeclare, actBind, actInspect},
-	sealmq.RoleWorker: {actConsume, actDeclare, actBind, actInspect},
+	sealmq.RoleWorker: {actConsume, actDead, actDeclare, actBind, actInspect},
 	sealmq.RoleServer: {actPeek, actMove, actDeclare, actBind, actInspect},
 }
 
@@ -55,16 +56,33 @@ func (g grants) ofPipeline(name string) bool {
 	return g.pipeline != "" && ok && (rest == "" || rest[0] == '.')
 }
 
+// owned is what authorize must know of the queue or the exchange that an action is about. It is
+// zero if there is none of that name, or if nobody's leave is needed.
+type owned struct {
+	exists  bool
+	owner   sealmq.Owner
+	private bool
+}
+
+func ofQueue(o *sealmq.QueueOptions) owned {
+	return owned{exists: true, owner: o.Owner, private: o.Private}
+}
+
+// isOf reports whether a client is the owner.
+func (o owned) isOf(c Caller) bool { return o.exists && o.owner == c.Owner() }
+
 // authorize is the one place that decides what an identity may do; everything else asks
 // it. object is the name that the action is about, exactly as it will be used, after it
 // was checked. What is not allowed here is denied.
 //
 // The default grant of an identity of any role: publish to, consume from, declare,
-// bind and look at everything but reserved names and what is the pipeline's; find its own
-// messages; read every key and write its own. The pipeline has grants of its own.
-// Everything else needs RoleAdmin.
-func (g grants) authorize(c Caller, act action, object string) error {
-	if c.ID == "" {
+// bind and look at everything but reserved names, what is the pipeline's, and the private queues
+// and the bindings of others; delete, purge, peek into, and move and dead-letter messages of what
+// it owns; find its own messages; read every key and write its own. Consumers may dead-letter in
+// queues that are the administrators'. The pipeline has grants of its own. Everything else needs
+// RoleAdmin.
+func (g grants) authorize(c Caller, act action, object string, of owned) error {
+	if c.ID == "" || act == actConsume && of.private && !of.isOf(c) {
 		return denied(act, object)
 	}
 	switch c.Role {
@@ -75,7 +93,7 @@ func (g grants) authorize(c Caller, act action, object string) error {
 		return denied(act, object)
 	}
 	switch act {
-	case actPublish, actConsume, actDeclare, actBind, actInspect, actPeek, actMove:
+	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange:
 		if g.ofPipeline(object) {
 			if slices.Contains(pipelineGrants[c.Role], act) {
 				return nil
@@ -84,11 +102,26 @@ func (g grants) authorize(c Caller, act action, object string) error {
 		}
 	}
 	switch act {
-	case actPublish, actConsume, actDeclare, actBind, actInspect:
+	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange:
 		if strings.HasPrefix(object, reservedPrefix) {
 			return denied(act, object)
 		}
+	}
+	switch act {
+	case actPublish, actConsume, actDeclare, actInspect:
 		return nil
+	case actBind:
+		if !of.exists || of.isOf(c) {
+			return nil
+		}
+	case actDead:
+		if of.exists && of.owner == (sealmq.Owner{}) || of.isOf(c) {
+			return nil
+		}
+	case actDelete, actPurge, actPeek, actMove, actChange:
+		if of.isOf(c) {
+			return nil
+		}
 	case actReadKey:
 		return nil
 	case actFind, actPutEntry, actPutChain:
@@ -120,6 +153,7 @@ var denials = map[action]string{
 	actPurge:    "purge",
 	actPeek:     "peek into",
 	actMove:     "move messages of",
+	actDead:     "dead-letter messages of",
 	actFind:     "find messages of",
 	actAdmin:    "use",
 }
@@ -135,13 +169,18 @@ func (b *Broker) audit(c Caller, command, object string, outcome error) {
 	}
 }
 
-// allow asks authorize, and counts and audits a refusal. Every command asks it before it
-// changes or shows anything; those of the key directory ask through keylog.Config.Allow.
+// allow is allowOf for what nobody owns.
 func (b *Broker) allow(c Caller, act action, object string) error {
+	return b.allowOf(c, act, object, owned{})
+}
+
+// allowOf asks authorize, and counts and audits a refusal. Every command asks it before it
+// changes or shows anything; those of the key directory ask through keylog.Config.Allow.
+func (b *Broker) allowOf(c Caller, act action, object string, of owned) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}
-	err := b.grants.authorize(c, act, object)
+	err := b.grants.authorize(c, act, object, of)
 	if err != nil {
 		b.metrics.denied(act)
 		b.audit(c, string(act), strings.Clone(object), err) // it may be part of a read buffer
@@ -156,7 +195,7 @@ func (b *Broker) RequireAdmin(c Caller, command string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
 	}
-	err := b.grants.authorize(c, actAdmin, command)
+	err := b.grants.authorize(c, actAdmin, command, owned{})
 	if err != nil {
 		b.metrics.denied(actAdmin)
 	}

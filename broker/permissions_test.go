@@ -12,16 +12,22 @@ import (
 )
 
 // TestAuthorizationMatrix has every action for every role on ordinary and reserved
-// names. What is not listed as allowed must be denied.
+// names, and on queues of everybody. What is not listed as allowed must be denied.
 func TestAuthorizationMatrix(t *testing.T) {
 	everyday := []string{"publish", "consume", "declare", "bind", "inspect"}
 	roles := []sealmq.Role{sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin, "", "root", "Admin", "admin "}
 	names := []string{"pipe", "pipe.dead", "pipe.", "pipes", "xpipe", "Pipe", "q", "sealmq", "sealmqx", "xsealmq.q", "SEALMQ.q", "q.sealmq.", "sealmq.q", "sealmq.", "alice", "bob", ""}
 	pipeline := map[sealmq.Role][]string{
 		sealmq.RoleProxy:  {"publish", "declare", "bind", "inspect"},
-		sealmq.RoleWorker: {"consume", "declare", "bind", "inspect"},
+		sealmq.RoleWorker: {"consume", "dead_letter", "declare", "bind", "inspect"},
 		sealmq.RoleServer: {"peek", "move", "declare", "bind", "inspect"},
 	}
+	ownersOnly := []string{"delete", "purge", "peek", "move", "change", "dead_letter"}
+	queue := func(owner string, private bool) *sealmq.QueueOptions {
+		return &sealmq.QueueOptions{Private: private, Owner: sealmq.Owner{ID: owner}}
+	}
+	others := &sealmq.QueueOptions{Owner: sealmq.Owner{ID: "alice", Issuer: "another"}}
+	queues := []*sealmq.QueueOptions{nil, queue("", false), queue("", true), queue("alice", false), queue("alice", true), queue("bob", false), queue("bob", true), others}
 	cells := 0
 	for _, role := range roles {
 		for _, who := range []sealmq.Identity{
@@ -30,15 +36,20 @@ func TestAuthorizationMatrix(t *testing.T) {
 			{CommonName: "alice", Role: role},
 		} {
 			for _, act := range append(broker.Actions(), "unheard of") {
-				for _, name := range names {
+				for i := range len(names) * len(queues) {
+					name, o := names[i%len(names)], queues[i/len(names)]
 					cells += 2
 					var want bool
+					mine := o != nil && o.Owner == who.Owner()
+					hidden := act == "consume" && o != nil && o.Private && !mine
 					switch {
-					case who.ID == "" || !slices.Contains(roles[:5], role):
+					case who.ID == "" || !slices.Contains(roles[:5], role) || hidden:
 					case role == sealmq.RoleAdmin:
 						want = true
 					case slices.Contains(everyday, act):
-						want = !strings.HasPrefix(name, "sealmq.")
+						want = !strings.HasPrefix(name, "sealmq.") && (act != "bind" || o == nil || mine)
+					case slices.Contains(ownersOnly, act):
+						want = !strings.HasPrefix(name, "sealmq.") && (mine || act == "dead_letter" && o != nil && o.Owner == sealmq.Owner{})
 					case act == "read_key":
 						want = true
 					case act == "write_key":
@@ -49,20 +60,20 @@ func TestAuthorizationMatrix(t *testing.T) {
 					for _, pipe := range []string{"", "pipe"} {
 						if pipe != "" && (name == "pipe" || strings.HasPrefix(name, "pipe.")) && who.ID != "" && role != sealmq.RoleAdmin {
 							switch {
-							case slices.Contains(everyday, act), act == "peek", act == "move":
-								want = slices.Contains(pipeline[role], act)
+							case slices.Contains(everyday, act), slices.Contains(ownersOnly, act):
+								want = slices.Contains(pipeline[role], act) && !hidden
 							}
 						}
-						err := broker.Authorize(pipe, broker.Caller{Identity: who}, act, name)
+						err := broker.Authorize(pipe, broker.Caller{Identity: who}, act, name, o)
 						if want != (err == nil) || err != nil && !errors.Is(err, sealmq.ErrDenied) {
-							t.Errorf("pipeline %q: %+v may %s %q: error %v, want allowed %v", pipe, who, act, name, err, want)
+							t.Errorf("pipeline %q: %+v may %s %q %+v: error %v, want allowed %v", pipe, who, act, name, o, err, want)
 						}
 					}
 				}
 			}
 		}
 	}
-	if len(broker.Actions()) != 17 {
+	if len(broker.Actions()) != 18 {
 		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
 	}
 	t.Logf("%d cells", cells)

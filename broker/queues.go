@@ -37,12 +37,12 @@ func (b *Broker) DeclareQueue(c Caller, name string, o *sealmq.QueueOptions, don
 	}
 	b.lock()
 	defer b.unlock()
-	b.declare(name, o, done)
+	b.declare(c, name, o, done)
 }
 
 // declare is DeclareQueue for a caller that may and that holds mu. It reports false if the
-// queue was refused, after done was called.
-func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) (ok bool) {
+// queue was refused, after done was called. The owner of a queue that is there does not change.
+func (b *Broker) declare(c Caller, name string, o *sealmq.QueueOptions, done func(error)) (ok bool) {
 	if isTemporary(name) && o != &temporaryOptions {
 		done(denied(actDeclare, name))
 		return false
@@ -55,19 +55,11 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 	_, err := b.engine.Queue(name)
 	created := err != nil
 	if created {
-		if err := sealmq.CheckNewName("queue", strings.TrimSuffix(name, sealmq.DeadSuffix)); err != nil {
+		if options, err = b.newQueue(c, name, o); err != nil {
 			done(err)
 			return false
 		}
-		if len(b.topo.queues) >= b.limits.Queues {
-			done(errLimit("queues", b.limits.Queues))
-			return false
-		}
-		if o == nil && strings.HasSuffix(name, sealmq.DeadSuffix) {
-			// Whatever comes first, a consumer or the first dead letter, the queue is bounded.
-			options, given = sealmq.DeadLetterOptions(sealmq.QueueOptions{}), engine.AllFields
-		}
-		b.topo.addQueue(name, options.Suites())
+		b.topo.addQueue(name, &options)
 	}
 	ok = true
 	b.engine.DeclareQueue(name, options, given, func(_ engine.QueueInfo, _ bool, err error) {
@@ -85,7 +77,7 @@ func (b *Broker) declare(name string, o *sealmq.QueueOptions, done func(error)) 
 // of messages. Code NoQueue if there is none, InUse if a condition in only does not hold.
 func (b *Broker) DeleteQueue(c Caller, name string, only engine.If, done func(removed int, err error)) {
 	name = strings.Clone(name)
-	if err := b.allowQueue(c, actDelete, name); err != nil {
+	if err := b.allowOwner(c, actDelete, name); err != nil {
 		done(0, err)
 		return
 	}
@@ -124,7 +116,7 @@ func (b *Broker) deleteQueue(name string, only engine.If, done func(removed int,
 // PurgeQueue removes the waiting messages of a queue; done gets their number.
 func (b *Broker) PurgeQueue(c Caller, name string, done func(removed int, err error)) {
 	name = strings.Clone(name)
-	if err := b.allowQueue(c, actPurge, name); err != nil {
+	if err := b.allowOwner(c, actPurge, name); err != nil {
 		done(0, err)
 		return
 	}
@@ -138,6 +130,7 @@ func (b *Broker) Queue(c Caller, name string) (engine.QueueInfo, error) {
 		return engine.QueueInfo{}, err
 	}
 	info, err := b.engine.Queue(name)
+	info.Owner = info.Options.Owner.ID
 	return info, nameQueue(name, err)
 }
 
@@ -148,7 +141,7 @@ func (b *Broker) Peek(c Caller, queue string, from uint64, n int) ([]sealmq.Deli
 	if n < 1 || n > sealmq.MaxPeek {
 		return nil, badArgument("the number of messages is not between 1 and " + strconv.Itoa(sealmq.MaxPeek))
 	}
-	if err := b.allowQueue(c, actPeek, queue); err != nil {
+	if err := b.allowOwner(c, actPeek, queue); err != nil {
 		return nil, err
 	}
 	p, ok := b.engine.(engine.Peeker)
@@ -207,7 +200,7 @@ func (b *Broker) moving(c Caller, from, to string, done func(moved int, err erro
 // mover is the engine, if it can move messages and the caller may.
 func (b *Broker) mover(c Caller, from, to string) (engine.Mover, error) {
 	for _, queue := range []string{from, to} {
-		if err := b.allowQueue(c, actMove, queue); err != nil {
+		if err := b.allowOwner(c, actMove, queue); err != nil {
 			return nil, err
 		}
 	}
@@ -249,6 +242,21 @@ func (b *Broker) Find(c Caller, messageID string) (sealmq.Message, bool, error) 
 		}
 	}
 	return m, ok, nil
+}
+
+// allowOwner is allowQueue for what is the owner's and the administrators' to do.
+func (b *Broker) allowOwner(c Caller, act action, queue string) error {
+	if err := checkQueueName(queue); err != nil {
+		return err
+	}
+	return b.allowOf(c, act, queue, b.queueOwned(queue))
+}
+
+func (b *Broker) queueOwned(queue string) owned {
+	if info, err := b.engine.Queue(queue); err == nil {
+		return ofQueue(&info.Options)
+	}
+	return owned{}
 }
 
 // allowQueue checks the name of a queue and asks allow.

@@ -24,7 +24,7 @@ func (t *topology) strict(queues []string) (list []sealedQueue) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, name := range queues {
-		if suites := t.queues[name]; suites != nil {
+		if suites := t.queues[name].suites; suites != nil {
 			list = append(list, sealedQueue{name, suites})
 		}
 	}

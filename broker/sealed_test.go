@@ -93,11 +93,11 @@ func TestSealedQueues(t *testing.T) {
 // dead letters would not take it from a publisher.
 func TestSealedQueuesTakeDeadLettersAsTheyAre(t *testing.T) {
 	n := open(t)
-	n.must(n.declareQueue(alice, "q.dead", &sealmq.QueueOptions{Sealed: sealmq.SealedSuites(string(seal.HPKEHybrid))}))
 	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.declareQueue(alice, "q.dead", &sealmq.QueueOptions{Sealed: sealmq.SealedSuites(string(seal.HPKEHybrid))}))
 	n.must(n.bind(alice, "q.dead", "x", "dead"))
 	n.stored("x", "k", "plain")
-	c := n.consumer(bob, "q")
+	c := n.consumer(alice, "q")
 	list, err := c.Take(nil, 1, everything)
 	n.must(err)
 	n.must(n.do(func(done func(error)) {

@@ -22,9 +22,8 @@ type topology struct {
 	mu        sync.RWMutex
 	exchanges map[string]*exchange
 	bindings  int
-	// queues are those that count for Limits.Queues. A value is the suites that the queue
-	// takes messages of, nil if it takes everything.
-	queues map[string][]string
+	queues    map[string]queueEntry // those that count for Limits.Queues
+	owners    map[sealmq.Owner]*Owned
 
 	sealed    atomic.Int64 // queues that do not take everything
 	temporary atomic.Int64 // temporary queues
@@ -34,8 +33,18 @@ type topology struct {
 	byQueue map[string]map[link]struct{}
 }
 
+// queueEntry is what routing and limits must know of a queue.
+type queueEntry struct {
+	suites []string // that the queue takes messages of; nil if it takes everything
+	owner  sealmq.Owner
+}
+
+// Owned counts what one identity has declared, and the bindings of its queues.
+type Owned struct{ Queues, Exchanges, Bindings int }
+
 type exchange struct {
 	kind     ExchangeKind
+	owner    sealmq.Owner
 	bindings int // under topology.mu
 
 	// mu is the exchange's own, so that patterns that are slow to match hold up nobody else.
@@ -57,7 +66,8 @@ func newTopology() *topology {
 	return &topology{
 		exchanges: make(map[string]*exchange),
 		byQueue:   make(map[string]map[link]struct{}),
-		queues:    make(map[string][]string),
+		queues:    make(map[string]queueEntry),
+		owners:    make(map[sealmq.Owner]*Owned),
 	}
 }
 
@@ -68,10 +78,34 @@ func (t *topology) exchange(name string) *exchange {
 	return t.exchanges[name]
 }
 
-func (t *topology) addExchange(name string, kind ExchangeKind) {
+func (t *topology) addExchange(name string, kind ExchangeKind, owner sealmq.Owner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.exchanges[name] = &exchange{kind: kind, router: newRouter(kind)}
+	t.exchanges[name] = &exchange{kind: kind, owner: owner, router: newRouter(kind)}
+	t.own(owner, Owned{Exchanges: 1})
+}
+
+// own changes the counts of an owner. The caller holds mu.
+func (t *topology) own(owner sealmq.Owner, more Owned) {
+	o := t.owners[owner]
+	if o == nil {
+		o = &Owned{}
+		t.owners[owner] = o
+	}
+	o.Queues += more.Queues
+	o.Exchanges += more.Exchanges
+	o.Bindings += more.Bindings
+	if *o == (Owned{}) {
+		delete(t.owners, owner)
+	}
+}
+
+// ownedBy counts what belongs to an identity. Callers hold Broker.mu.
+func (t *topology) ownedBy(owner sealmq.Owner) Owned {
+	if o := t.owners[owner]; o != nil {
+		return *o
+	}
+	return Owned{}
 }
 
 // removeExchange removes an exchange and returns what was bound to it.
@@ -80,12 +114,16 @@ func (t *topology) removeExchange(name string) (gone []Binding) {
 	x := t.exchanges[name]
 	delete(t.exchanges, name)
 	t.bindings -= x.bindings
+	t.own(x.owner, Owned{Exchanges: -1})
 	t.mu.Unlock()
 	if x.bindings > 0 {
 		gone = t.all(func(b Binding) bool { return b.Exchange == name })
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, b := range gone {
 		t.unlink(b)
+		t.own(t.queues[b.Queue].owner, Owned{Bindings: -1})
 	}
 	return gone
 }
@@ -98,7 +136,7 @@ func (t *topology) bind(b Binding) {
 	}
 	q[link{b.Exchange, b.Key}] = struct{}{}
 	x := t.exchanges[b.Exchange]
-	t.count(x, 1)
+	t.count(x, b.Queue, 1)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.router.bind(b.Queue, b.Key)
@@ -107,17 +145,18 @@ func (t *topology) bind(b Binding) {
 func (t *topology) unbind(b Binding) {
 	t.unlink(b)
 	x := t.exchanges[b.Exchange]
-	t.count(x, -1)
+	t.count(x, b.Queue, -1)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.router.unbind(b.Queue, b.Key)
 }
 
-func (t *topology) count(x *exchange, n int) {
+func (t *topology) count(x *exchange, queue string, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	x.bindings += n
 	t.bindings += n
+	t.own(t.queues[queue].owner, Owned{Bindings: n})
 }
 
 func (t *topology) unlink(b Binding) {
@@ -133,12 +172,13 @@ func (t *topology) has(b Binding) bool {
 	return ok
 }
 
-// addQueue adds a queue that takes messages of these suites, or everything.
-func (t *topology) addQueue(name string, suites []string) {
+// addQueue adds a queue with these options.
+func (t *topology) addQueue(name string, o *sealmq.QueueOptions) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.queues[name] = suites
-	if suites != nil {
+	t.queues[name] = queueEntry{o.Suites(), o.Owner}
+	t.own(o.Owner, Owned{Queues: 1})
+	if o.Sealed != "" {
 		t.sealed.Add(1)
 	}
 	if isTemporary(name) {
@@ -150,10 +190,12 @@ func (t *topology) addQueue(name string, suites []string) {
 func (t *topology) setSuites(name string, suites []string) (before []string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if before, ok = t.queues[name]; !ok {
+	q, ok := t.queues[name]
+	if !ok {
 		return nil, false
 	}
-	t.queues[name] = suites
+	before, q.suites = q.suites, suites
+	t.queues[name] = q
 	for _, change := range []struct {
 		list []string
 		n    int64
@@ -168,13 +210,17 @@ func (t *topology) setSuites(name string, suites []string) (before []string, ok 
 func (t *topology) removeQueue(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	suites, ok := t.queues[name]
-	if suites != nil {
+	q, ok := t.queues[name]
+	if !ok {
+		return
+	}
+	if q.suites != nil {
 		t.sealed.Add(-1)
 	}
-	if ok && isTemporary(name) {
+	if isTemporary(name) {
 		t.temporary.Add(-1)
 	}
+	t.own(q.owner, Owned{Queues: -1})
 	delete(t.queues, name)
 }
 
@@ -204,10 +250,10 @@ func (b *Broker) Exchanges(c Caller) []sealmq.ExchangeInfo {
 	b.topo.mu.RLock()
 	list := make([]sealmq.ExchangeInfo, 0, len(b.topo.exchanges))
 	for name, x := range b.topo.exchanges {
-		list = append(list, sealmq.ExchangeInfo{Name: name, Kind: string(x.kind), Bindings: x.bindings})
+		list = append(list, sealmq.ExchangeInfo{Name: name, Owner: x.owner.ID, Kind: string(x.kind), Bindings: x.bindings})
 	}
 	b.topo.mu.RUnlock()
-	list = slices.DeleteFunc(list, func(x sealmq.ExchangeInfo) bool { return b.grants.authorize(c, actInspect, x.Name) != nil })
+	list = slices.DeleteFunc(list, func(x sealmq.ExchangeInfo) bool { return b.grants.authorize(c, actInspect, x.Name, owned{}) != nil })
 	slices.SortFunc(list, func(a, b sealmq.ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
@@ -230,7 +276,7 @@ func (b *Broker) Bindings(c Caller, queue string) ([]sealmq.BindingInfo, error) 
 	b.unlock()
 	list := make([]sealmq.BindingInfo, 0, len(found))
 	for _, f := range found {
-		if b.grants.authorize(c, actInspect, f.Queue) == nil && b.grants.authorize(c, actInspect, f.Exchange) == nil {
+		if b.grants.authorize(c, actInspect, f.Queue, owned{}) == nil && b.grants.authorize(c, actInspect, f.Exchange, owned{}) == nil {
 			list = append(list, sealmq.BindingInfo(f))
 		}
 	}

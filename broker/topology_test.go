@@ -35,7 +35,7 @@ func TestDeclareExchange(t *testing.T) {
 			t.Errorf("%s: error %v, want code %q", tc.name, err, tc.code)
 		}
 	}
-	want := []sealmq.ExchangeInfo{{Name: "x", Kind: "topic"}, {Name: "y", Kind: "direct"}}
+	want := []sealmq.ExchangeInfo{{Name: "x", Owner: "alice", Kind: "topic"}, {Name: "y", Owner: "alice", Kind: "direct"}}
 	if diff := cmp.Diff(want, n.Exchanges(alice)); diff != "" {
 		t.Errorf("exchanges (-want +got):\n%s", diff)
 	}
@@ -62,7 +62,10 @@ func TestDeclareQueue(t *testing.T) {
 
 func TestDeadLetterQueueIsBoundedWhoeverDeclaresIt(t *testing.T) {
 	n := open(t)
-	n.must(n.declareQueue(alice, "q.dead", nil))
+	for _, name := range []string{"q", "r", "s", "t"} {
+		n.must(n.declareQueue(alice, name, &sealmq.QueueOptions{MaxLineBytes: 1 << 20, Private: true}))
+	}
+	n.must(n.declareQueue(bob, "q.dead", nil))
 	c := n.Open(alice, func() {}, nil)
 	defer c.Close(true)
 	n.must(n.do(func(done func(error)) { c.Consume("r.dead", engine.ConsumeOptions{}, done) }))
@@ -70,7 +73,8 @@ func TestDeadLetterQueueIsBoundedWhoeverDeclaresIt(t *testing.T) {
 	for _, name := range []string{"q.dead", "r.dead", "s.dead"} {
 		info, err := n.Queue(alice, name)
 		n.must(err)
-		if diff := cmp.Diff(sealmq.DeadLetterOptions(sealmq.QueueOptions{}), info.Options); diff != "" {
+		want := sealmq.DeadLetterOptions(sealmq.QueueOptions{MaxLineBytes: 1 << 20, Private: true, Owner: alice.Owner()})
+		if diff := cmp.Diff(want, info.Options); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
@@ -94,7 +98,7 @@ func TestBindCreatesWhatIsMissing(t *testing.T) {
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.stored("x", "k", "1")
 	n.holds("q", "1")
-	if diff := cmp.Diff([]sealmq.ExchangeInfo{{Name: "x", Kind: "direct", Bindings: 1}}, n.Exchanges(alice)); diff != "" {
+	if diff := cmp.Diff([]sealmq.ExchangeInfo{{Name: "x", Owner: "alice", Kind: "direct", Bindings: 1}}, n.Exchanges(alice)); diff != "" {
 		t.Errorf("exchanges (-want +got):\n%s", diff)
 	}
 }
@@ -103,7 +107,8 @@ func TestBindIsIdempotent(t *testing.T) {
 	n := open(t)
 	for range 3 {
 		n.must(n.bind(alice, "q", "x", "k"))
-		n.must(n.bind(bob, "q", "x", "l"))
+		n.must(n.bind(bob, "q", "x", "k")) // which is what it wants, whoever did it
+		n.must(n.bind(admin, "q", "x", "l"))
 	}
 	n.stored("x", "k", "1")
 	n.holds("q", "1")
@@ -330,7 +335,7 @@ func TestExchangesOfAllKindsAreListed(t *testing.T) {
 		n.must(n.declareExchange(alice, "x-"+string(k), k))
 	}
 	want := []sealmq.ExchangeInfo{
-		{Name: "x-direct", Kind: "direct"}, {Name: "x-fanout", Kind: "fanout"}, {Name: "x-topic", Kind: "topic"}}
+		{Name: "x-direct", Owner: "alice", Kind: "direct"}, {Name: "x-fanout", Owner: "alice", Kind: "fanout"}, {Name: "x-topic", Owner: "alice", Kind: "topic"}}
 	if diff := cmp.Diff(want, n.Exchanges(bob), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -58,12 +58,12 @@ func (c *Consumer) watch(bound Binding, done func(error)) error {
 	if bound.Queue = c.temporary; bound.Queue == "" {
 		bound.Queue = temporaryPrefix + strings.ToLower(rand.Text())
 	}
-	if err := b.roomForBinding(bound); err != nil {
+	if err := b.roomForBinding(c.caller, bound, b.queueOwned(bound.Queue)); err != nil {
 		return err
 	}
 	if c.temporary == "" {
 		done = join(3, done)
-		if !b.declare(bound.Queue, &temporaryOptions, done) {
+		if !b.declare(c.caller, bound.Queue, &temporaryOptions, done) {
 			done(nil)
 			done(nil)
 			return nil
@@ -71,7 +71,7 @@ func (c *Consumer) watch(bound Binding, done func(error)) error {
 		c.temporary = bound.Queue
 		c.session.Consume(bound.Queue, engine.ConsumeOptions{Prefetch: engine.QueuesOwn}, done)
 	}
-	return b.bind(bound, done)
+	return b.bind(c.caller, bound, done)
 }
 
 // dropTemporary removes the temporary queue of a connection that is closed.

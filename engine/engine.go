@@ -138,7 +138,8 @@ type Mover interface {
 type Changer interface {
 	// ChangeQueue gives a queue these options, with defaults filled in. They hold for what
 	// happens from now on: what waits stays, also beyond a limit, except that a TTL ends it.
-	// Like DeclareQueue, it has called done when it returns if it refuses. Code NoQueue.
+	// The owner stays. Like DeclareQueue, it has called done when it returns if it refuses. Code
+	// NoQueue.
 	ChangeQueue(name string, o sealmq.QueueOptions, done func(error))
 }
 

@@ -16,8 +16,9 @@ const (
 	MaxLineBytes
 	DropOldest
 	Sealed
+	Private
 
-	AllFields = Sealed<<1 - 1
+	AllFields = Private<<1 - 1
 )
 
 // Match reports whether two queues have the same options in these fields, with defaults
@@ -33,7 +34,8 @@ func (f Fields) Match(a, b sealmq.QueueOptions) bool {
 		same(Prefetch, a.Prefetch == b.Prefetch) &&
 		same(MaxLineBytes, a.MaxLineBytes == b.MaxLineBytes) &&
 		same(DropOldest, a.DropOldest == b.DropOldest) &&
-		same(Sealed, a.Sealed == b.Sealed)
+		same(Sealed, a.Sealed == b.Sealed) &&
+		same(Private, a.Private == b.Private)
 }
 
 // If is a set of conditions under which a queue is deleted.

@@ -20,6 +20,9 @@ type SessionConfig struct {
 	// more for it, except what a Take returns that was under way. What is said of Notify
 	// holds for it too, and it must not call back into the engine.
 	Ended func(sub sealmq.SubscriptionID, queue string, why error)
+	// MayDead says whether the verdict Dead is for this session to give in a queue with these
+	// options; nil lets it. It must not block and must not call back into the engine.
+	MayDead func(queue string, o *sealmq.QueueOptions) bool
 }
 
 // Session is a consumer's side: subscriptions, and the deliveries that it holds. Its
@@ -52,7 +55,8 @@ type Session interface {
 	// holds the delivery, or held it last and the message waits again; others are ignored.
 	// An Extend needs a delivery that is held. If the batch has Extends and this session
 	// holds none of their deliveries, done gets an error with code NotHeld; what else is in
-	// the batch has its effect all the same.
+	// the batch has its effect all the same. If a Dead is not for this session to give
+	// (SessionConfig.MayDead), it is a Return, and done gets an error with code Denied.
 	Settle(batch []Settlement, done func(error))
 	// Unacked is the number of deliveries the session holds. It takes no lock: sessions are
 	// described to operators by the thousand.

@@ -83,6 +83,10 @@ type LimitsConfig struct {
 	KeyChanges int `key:"key_changes" check:"1..1_000_000"`
 	Chains     int `key:"chains" check:"1..100_000_000"`
 	Messages   int `key:"messages" check:"1..2_000_000_000"`
+
+	QueuesPerIdentity    int `key:"queues_per_identity" check:"1..100_000_000"`
+	ExchangesPerIdentity int `key:"exchanges_per_identity" check:"1..100_000_000"`
+	BindingsPerIdentity  int `key:"bindings_per_identity" check:"1..100_000_000"`
 }
 
 // MetricsConfig is the listener for metrics and health.

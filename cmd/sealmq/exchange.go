@@ -13,8 +13,8 @@ func newExchangeCmd() *cobra.Command {
 func newExchangeListCmd() *cobra.Command {
 	return connected(&cobra.Command{Use: "list", Short: "List all exchanges"}, func(a call) error {
 		list, err := a.client.Exchanges(a.ctx)
-		return printList(a, err, list, "there are no exchanges", []string{"EXCHANGE", "KIND", ">BINDINGS"}, func(x sealmq.ExchangeInfo) []any {
-			return []any{x.Name, x.Kind, x.Bindings}
+		return printList(a, err, list, "there are no exchanges", []string{"EXCHANGE", "KIND", ">BINDINGS", "OWNER"}, func(x sealmq.ExchangeInfo) []any {
+			return []any{x.Name, x.Kind, x.Bindings, ownerText(x.Owner)}
 		})
 	})
 }

@@ -21,9 +21,9 @@ func newQueueCmd() *cobra.Command {
 func newQueueListCmd() *cobra.Command {
 	return connected(&cobra.Command{Use: "list", Short: "List all queues"}, func(a call) error {
 		list, err := a.client.Queues(a.ctx)
-		head := []string{"QUEUE", ">READY", ">DELAYED", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">DROPPED", ">REFUSED"}
+		head := []string{"QUEUE", ">READY", ">DELAYED", ">UNACKED", ">SIZE", ">CONSUMERS", ">PUBLISHED", ">ACKED", ">DEAD", ">DROPPED", ">REFUSED", "OWNER"}
 		return printList(a, err, list, "there are no queues", head, func(q sealmq.QueueInfo) []any {
-			return []any{q.Name, q.Ready, q.Delayed, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Dropped, q.Refused}
+			return []any{q.Name, q.Ready, q.Delayed, q.Unacked, bytesText(q.Bytes), q.Consumers, q.Published, q.Acked, q.DeadLettered, q.Dropped, q.Refused, ownerText(q.Owner)}
 		})
 	})
 }
@@ -37,7 +37,10 @@ func newQueueShowCmd() *cobra.Command {
 			return err
 		}
 		o := q.Options.Normalize()
-		full, accepts := "publishes are refused", "all messages"
+		full, accepts, audience := "publishes are refused", "all messages", "everybody"
+		if o.Private {
+			audience = "the owner only"
+		}
 		if o.DropOldest {
 			full = "the oldest messages are dropped"
 		}
@@ -45,6 +48,7 @@ func newQueueShowCmd() *cobra.Command {
 			accepts = "only messages sealed with " + strings.Join(o.Suites(), ", ")
 		}
 		return a.facts(nil, q, "QUEUE", q.Name,
+			"owner", ownerText(q.Owner), "open to", audience,
 			"ready", q.Ready, "delayed", q.Delayed, "oldest", oldestText(q.Oldest), "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers, "consumed by", consumersOf(a.ctx, a.client, q.Name),
 			"published", q.Published, "delivered", q.Delivered, "acked", q.Acked, "returned", q.Returned,
 			"expired", q.Expired, "dropped", q.Dropped, "dead-lettered", q.DeadLettered, "refused", q.Refused,
@@ -56,6 +60,14 @@ func newQueueShowCmd() *cobra.Command {
 			"max line", bytesText(o.MaxLineBytes),
 			"accepts", accepts)
 	})
+}
+
+// ownerText names the owner of a queue or an exchange.
+func ownerText(owner string) string {
+	if owner == "" {
+		return "(administrators)"
+	}
+	return owner
 }
 
 func oldestText(t time.Time) string {
@@ -184,6 +196,7 @@ func (f *queueOptionFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&o.Prefetch, "prefetch", 0, fmt.Sprintf("maximum number of unacknowledged messages of a consumer (default %d)", sealmq.DefaultPrefetch))
 	fl.StringSliceVar(&f.sealed, "sealed", nil, "refuse messages that are not sealed with one of these `suites` (without a value: the suites that prove the sender; none: accept everything)")
 	fl.Lookup("sealed").NoOptDefVal = sealedDefault
+	fl.BoolVar(&o.Private, "private", false, "let nobody but the owner, who declares the queue, consume from it")
 	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("maximum length of a delivered line in bytes (default %d)", sealmq.DefaultMaxLineBytes))
 }
 

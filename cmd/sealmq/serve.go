@@ -300,6 +300,7 @@ func (n *node) openBroker() error {
 		Engine: n.engine, Log: n.log, Metrics: counts, PipelineQueue: pipeline.QueueName, Audit: audit.NewLog(n.log),
 		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA, Revocation: n.revoked}},
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
+			ExchangesPerIdentity: l.ExchangesPerIdentity, BindingsPerIdentity: l.BindingsPerIdentity, QueuesPerIdentity: l.QueuesPerIdentity,
 			KeyLog: l.KeyLog, KeyChanges: l.KeyChanges, Chains: l.Chains},
 	})
 	return err

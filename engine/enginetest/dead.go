@@ -133,6 +133,44 @@ var deadChecks = []check{
 			h.Errorf("%d counted as dropped, want 2", n)
 		}
 	}},
+	{name: "the limits of a dead-letter queue hold", run: func(h *harness) {
+		h.queue("q.dead", sealmq.QueueOptions{MaxMessages: 1})
+		h.queue("q", sealmq.QueueOptions{})
+		h.put("q", "a", "b", "c")
+		c := h.consumer("q", 0)
+		c.dead(c.take(3)...)
+		h.holds("q.dead", 1, 0)
+		h.holds("q", 2, 0)
+		c.getsNothing()
+		dead := h.consumer("q.dead", 0)
+		for _, id := range []string{"a", "b", "c"} {
+			dead.ack(dead.gets(id)...)
+			h.clock.Advance(5 * time.Second)
+		}
+		h.holds("q", 0, 0)
+		h.put("q", "d", "e")
+		c.dead(c.take(2)...)
+		h.holds("q", 1, 0)
+		h.purge("q").must() // what waits to die, too
+		h.holds("q", 0, 0)
+		h.holds("q.dead", 1, 0)
+	}},
+	{name: "a dead letter is no longer than its queue delivers", run: func(h *harness) {
+		h.queue("q.dead", sealmq.QueueOptions{MaxLineBytes: 1024})
+		h.queue("q", sealmq.QueueOptions{})
+		m := message("large")
+		m.Body = make([]byte, 2000)
+		h.outcome(engine.Stored, "", m, "q")
+		h.put("q", "small")
+		c := h.consumer("q", 0)
+		c.dead(c.take(2)...)
+		h.consumer("q.dead", 0).gets("small")
+		h.holds("q", 1, 0)
+		c.getsNothing()
+		h.remove("q.dead").must()
+		h.clock.Advance(5 * time.Second)
+		h.consumer("q.dead", 0).gets("large")
+	}},
 	{name: "the holder is rid of what died", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
 		h.put("q", "a", "b")

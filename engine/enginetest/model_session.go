@@ -234,15 +234,22 @@ func (s *session) Settle(batch []engine.Settlement, done func(error)) {
 		return
 	}
 	asked, extended := false, false
+	var denied error
 	for _, b := range batch {
 		if b.Verdict == engine.Extend {
 			asked = true
 			extended = s.extend(b.Tag) || extended
 			continue
 		}
+		if q := m.state.byNumber(b.Tag.Queue); b.Verdict == engine.Dead && q != nil && s.cfg.MayDead != nil && !s.cfg.MayDead(q.name, &q.options) {
+			b, denied = engine.Settlement{Tag: b.Tag, Verdict: engine.Return}, sealmq.ErrDenied
+		}
 		s.settle(b)
 	}
 	m.answer(func(err error) {
+		if err == nil {
+			err = denied
+		}
 		if err == nil && asked && !extended {
 			err = sealmq.ErrNotHeld
 		}
@@ -270,7 +277,7 @@ func (s *session) settle(b engine.Settlement) {
 		return
 	}
 	e := q.find(b.Tag.Seq)
-	if e == nil || e.given != b.Tag.Attempt || e.lastHolder != s {
+	if e == nil || e.dying != "" || e.given != b.Tag.Attempt || e.lastHolder != s {
 		return
 	}
 	s.lastAck = m.now()
@@ -323,18 +330,26 @@ func (m *Model) die(q *queue, e *entry, reason string) {
 		}
 		return
 	}
+	e.holder = nil
+	m.write(doomed{q.name, e.seq, reason})
+	m.moveDead(q, e, reason)
+}
+
+// moveDead moves a message that must die, if there is room for it.
+func (m *Model) moveDead(q *queue, e *entry, reason string) {
 	name := q.name + sealmq.DeadSuffix
 	dead := m.state.queues[name]
 	if dead == nil {
 		m.write(declared{name, sealmq.DeadLetterOptions(q.options)})
 		dead = m.state.queues[name]
 	}
+	victims, code := dead.fits(e.message, m.now())
+	if code != "" {
+		return
+	}
 	q.totals.DeadLettered++
 	m.write(moved{from: q.name, to: name, seq: e.seq, reason: reason, at: m.now()})
-	// A dead letter is never refused: at the limit the oldest go, whatever the options say.
-	for waiting := dead.front(m.now()); len(waiting) > 1 && dead.over(); waiting = waiting[1:] {
-		m.drop(dead, waiting[:1])
-	}
+	m.drop(dead, victims)
 	m.notify()
 }
 

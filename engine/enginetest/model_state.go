@@ -40,6 +40,7 @@ type entry struct {
 	byID     bool // a repeat of it is recognised
 	deathReason,
 	deathQueue string
+	dying string // why it is on its way to the dead-letter queue, which has no room for it
 
 	// The rest is not durable.
 	synced     bool // consumers may see it
@@ -99,6 +100,12 @@ type (
 		seq      uint64
 		attempts uint32
 	}
+	// doomed is a message that must die.
+	doomed struct {
+		queue  string
+		seq    uint64
+		reason string
+	}
 	// moved takes a message to the end of another queue; with a reason it died.
 	moved struct {
 		from, to string
@@ -142,6 +149,8 @@ func (e returned) apply(s *state) {
 	c := s.queues[e.queue].find(e.seq)
 	c.attempts, c.returned = e.attempts, true
 }
+
+func (e doomed) apply(s *state) { s.queues[e.queue].find(e.seq).dying = e.reason }
 
 func (e moved) apply(s *state) {
 	m := s.queues[e.from].remove(e.seq)
@@ -225,13 +234,7 @@ func (q *queue) waiting() []*entry {
 
 // front is what waits and is not set aside by a delay.
 func (q *queue) front(now time.Time) []*entry {
-	return slices.DeleteFunc(q.waiting(), func(e *entry) bool { return e.notBefore.After(now) })
-}
-
-// over reports whether the queue holds more than its limits allow.
-func (q *queue) over() bool {
-	o := q.options
-	return o.MaxMessages > 0 && int64(len(q.entries)) > o.MaxMessages || o.MaxBytes > 0 && q.bytes() > o.MaxBytes
+	return slices.DeleteFunc(q.waiting(), func(e *entry) bool { return e.dying != "" || e.notBefore.After(now) })
 }
 
 // isDead reports whether the queue is the end of the line: what dies there stays.

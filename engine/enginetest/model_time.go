@@ -46,6 +46,10 @@ func (m *Model) tickEntry(q *queue, e *entry, due func(time.Time) bool) {
 		}
 		return
 	}
+	if e.dying != "" {
+		m.moveDead(q, e, e.dying)
+		return
+	}
 	if due(e.notBefore) && q.options.TTL > 0 && e.synced && due(e.entered.Add(q.options.TTL)) {
 		m.expire(q, e)
 	}

@@ -75,12 +75,13 @@ var (
 
 const step = 12 * time.Second
 
-// declare gives a dead-letter queue neither limits nor a TTL: dead letters may arrive a
+// declare gives a dead-letter queue neither limits nor a TTL: dead letters may wait for room until
+// the clock moves, and may arrive a
 // moment later than what else a call does, and what a full queue then drops, and when
 // they entered it on a clock that goes in steps, is open.
 func (p *pair) declare() {
 	name, o := drawQueue.Draw(p.T, "queue"), drawOptions.Draw(p.T, "options")
-	if isDead(name) && o != nil && (o.MaxMessages > 0 || o.MaxBytes > 0 || o.TTL > 0) {
+	if isDead(name) && o != nil && (o.MaxMessages > 0 || o.MaxBytes > 0 || o.TTL > 0 || o.MaxLineBytes > 0) {
 		o = nil
 	}
 	options, compare := declaration(o)

@@ -1,9 +1,11 @@
 package local
 
 import (
+	"cmp"
 	"fmt"
 	"hash/crc32"
 	"strings"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/clock"
@@ -13,6 +15,7 @@ import (
 // moved.
 type deadLetterer struct {
 	waiting []copyRef
+	warned  int64         // when it was last logged that some wait, Unix milliseconds
 	retry   clock.Timer   // wakes the dead-letterer for what could not be moved
 	wake    chan struct{} // capacity 1
 }
@@ -58,31 +61,42 @@ func (e *Engine) runDeadLetterer() {
 	}
 }
 
-// moveDead moves decided copies. A copy that cannot be moved is tried again later and
-// does not delay the others.
+// moveDead moves decided copies. A copy that cannot be moved, for example because its dead-letter
+// queue is full, is tried again later and does not delay those of other queues.
 func (e *Engine) moveDead(list []copyRef) {
 	var left []copyRef
+	var why error
+	full := map[uint32]bool{} // queues whose dead-letter queue takes nothing now
 	for _, d := range list {
 		if e.stopping.Err() != nil {
 			return // the next start finds the decision
 		}
-		err := e.moveOneDead(d)
-		if err == nil {
+		if full[d.queue] {
+			left = append(left, d)
 			continue
 		}
-		if left == nil && e.j.Err() == nil {
-			e.log.Warn("a dead letter waits to be moved", "err", err)
+		if err := e.moveOneDead(d); err != nil {
+			why = cmp.Or(why, err)
+			full[d.queue] = sealmq.CodeOf(err) == sealmq.QueueFull
+			left = append(left, d)
 		}
-		left = append(left, d)
 	}
 	if left == nil {
 		return
 	}
+	now := e.nowMillis()
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.dead.waiting = append(e.dead.waiting, left...)
+	warn := e.j.Err() == nil && (e.dead.warned == 0 || now-e.dead.warned > time.Minute.Milliseconds())
+	if warn {
+		e.dead.warned = now
+	}
 	if !e.closed {
 		e.dead.retry.Reset(retryAfter)
+	}
+	e.mu.Unlock()
+	if warn {
+		e.log.Warn("dead letters wait in their queue to be moved", "messages", len(left), "err", why)
 	}
 }
 
@@ -100,16 +114,25 @@ func (e *Engine) moveOneDead(d copyRef) error {
 	if err != nil {
 		return err
 	}
-	if err := e.transfer(q, d.seq, reason, dlq, nil); err != errGone {
-		return err
+	e.mu.Lock()
+	err = nil
+	if n := q.at(d.seq); n != nil { // to be refused without being read, as long as there is no room
+		err = dlq.admitsSize(0, int(n.body))
 	}
-	return nil
+	e.mu.Unlock()
+	if err == nil {
+		err = e.transfer(q, d.seq, reason, dlq, dlq.admits)
+	}
+	if err == errGone {
+		return nil
+	}
+	return err
 }
 
 // deadQueue returns the dead-letter queue of q and makes it if there is none.
 func (e *Engine) deadQueue(q *queue) (*queue, error) {
 	name := deadName(q.name)
-	if err := e.lockWithRoom(1024); err != nil {
+	if err := e.lockWithRoom(declareBytes(q.options)); err != nil {
 		return nil, err
 	}
 	defer e.mu.Unlock()

@@ -78,7 +78,7 @@ func (e *Engine) ChangeQueue(name string, o sealmq.QueueOptions, done func(error
 	q := e.state.queues[name]
 	if err = sealmq.ErrNoQueue; q != nil {
 		o = o.Normalize()
-		o.Sealed = strings.Clone(o.Sealed)
+		o.Sealed, o.Owner = strings.Clone(o.Sealed), q.options.Owner
 		e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
 		_, err = e.urgent(kindDeclare, e.scratch)
 	}
@@ -96,12 +96,15 @@ func (e *Engine) ChangeQueue(name string, o sealmq.QueueOptions, done func(error
 
 // declareBytes bounds what the record of a declaration takes. In JSON a character may
 // take six times its size.
-func declareBytes(o sealmq.QueueOptions) int { return 1024 + 6*len(o.Sealed) }
+func declareBytes(o sealmq.QueueOptions) int {
+	return 2048 + 6*(len(o.Sealed)+len(o.Owner.ID)+len(o.Owner.Issuer))
+}
 
 // createQueue records and adds a queue. Callers hold mu and have made
 // sure of the room.
 func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error) {
 	o.Sealed = strings.Clone(o.Sealed)
+	o.Owner = sealmq.Owner{ID: strings.Clone(o.Owner.ID), Issuer: strings.Clone(o.Owner.Issuer)}
 	q := newQueue(e.state.nextID, strings.Clone(name), o)
 	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
 	if _, err := e.urgent(kindDeclare, e.scratch); err != nil {
@@ -190,7 +193,7 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 			done(removed, err)
 			return
 		}
-		seqs := q.copiesWhere(from, bound, func(n *entry) bool { return n.phase == waiting || n.phase == delayed })
+		seqs := q.copiesWhere(from, bound, func(n *entry) bool { return n.phase != unacked })
 		for _, seq := range seqs {
 			e.forget(q, seq)
 			e.removals = append(e.removals, copyRef{q.id, seq})

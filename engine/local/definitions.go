@@ -17,8 +17,8 @@ const definitionsPrefix = "definitions-"
 
 // The content of a definitions file is made of entries, so that damage costs those that it
 // touches: crc32c of the store's id and what follows 4, length of the payload 4, kind 1, payload,
-// zeros up to a multiple of 8. Version 1 had everything in one piece.
-const definitionsVersion = 2
+// zeros up to a multiple of 8. Version 1 had everything in one piece; version 2 had no owners.
+const definitionsVersion = 3
 
 var definitionsKind = framed{[8]byte([]byte("SEALMQDF")), definitionsVersion}
 

@@ -49,10 +49,7 @@ func (e *Engine) transfer(q *queue, seq uint64, reason string, dest *queue, admi
 		case dest.deleted:
 			err = errTargetGone
 		default:
-			if admit != nil {
-				err = admit(&sealmq.Message{ID: m.id, Body: m.body})
-			}
-			if err == nil {
+			if err = admit(&sealmq.Message{ID: m.id, Body: m.body}); err == nil {
 				err = e.appendMoved(q, seq, n, &m, reason, dest)
 			}
 		}
@@ -85,8 +82,8 @@ func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, r
 	if slot != 0 {
 		e.state.dedup.retain(slot - 1)
 	}
-	if reason != "" || dest.options.DropOldest {
-		e.dropOldest(dest, len(m.body)) // a dead letter is never refused
+	if dest.options.DropOldest {
+		e.dropOldest(dest, len(m.body))
 	}
 	at := dest.next
 	e.state.put(dest, at, newEntry(place, len(m.body), slot-1, now))

@@ -274,9 +274,11 @@ func (q *queue) isOver(body int) bool {
 }
 
 // admits checks the limits of a queue.
-func (q *queue) admits(m *sealmq.Message) error {
+func (q *queue) admits(m *sealmq.Message) error { return q.admitsSize(len(m.ID), len(m.Body)) }
+
+func (q *queue) admitsSize(id, body int) error {
 	o := &q.options
-	if n := sealmq.PushOverheadBytes + len(m.ID) + len(m.Body); n > o.MaxLineBytes {
+	if n := sealmq.PushOverheadBytes + id + body; n > o.MaxLineBytes {
 		return &sealmq.Error{Code: sealmq.TooLarge, Message: fmt.Sprintf(
 			"the message needs a line of %d bytes and queue '%s' delivers at most %d", n, q.name, o.MaxLineBytes)}
 	}
@@ -288,7 +290,7 @@ func (q *queue) admits(m *sealmq.Message) error {
 	if o.MaxMessages > 0 && live >= o.MaxMessages {
 		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d messages", q.name, o.MaxMessages)}
 	}
-	if o.MaxBytes > 0 && bytes+int64(len(m.Body)) > o.MaxBytes {
+	if o.MaxBytes > 0 && bytes+int64(body) > o.MaxBytes {
 		return &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("queue '%s' is full: %d bytes", q.name, o.MaxBytes)}
 	}
 	return nil

@@ -299,6 +299,8 @@ type storedOptions struct {
 	MaxLineBytes  int           `json:"max_line_bytes"`
 	DropOldest    bool          `json:"drop_oldest,omitempty"`
 	Sealed        string        `json:"sealed,omitempty"`
+	Private       bool          `json:"private,omitempty"`
+	Owner         sealmq.Owner  `json:"owner,omitzero"` // older versions stored none
 }
 
 func appendQueue(b []byte, id uint32, name string, o sealmq.QueueOptions) []byte {

@@ -15,6 +15,16 @@ const settleGroup = 256
 
 // Settle ends deliveries.
 func (s *session) Settle(batch []engine.Settlement, done func(error)) {
+	var denied error
+	if s.cfg.MayDead != nil && slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Dead }) {
+		answer := done
+		done = func(err error) {
+			if err == nil {
+				err = denied
+			}
+			answer(err)
+		}
+	}
 	var held *bool
 	if slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Extend }) {
 		held = new(bool)
@@ -27,13 +37,13 @@ func (s *session) Settle(batch []engine.Settlement, done func(error)) {
 		}
 	}
 	for len(batch) > settleGroup {
-		if err := s.settleSome(batch[:settleGroup], held, func(error) {}); err != nil {
+		if err := s.settleSome(batch[:settleGroup], held, &denied, func(error) {}); err != nil {
 			done(err)
 			return
 		}
 		batch = batch[settleGroup:]
 	}
-	if err := s.settleSome(batch, held, done); err != nil {
+	if err := s.settleSome(batch, held, &denied, done); err != nil {
 		done(err)
 	}
 }
@@ -44,11 +54,13 @@ type settling struct {
 	back []byte    // encoding of a return record
 	dead []copyRef // to be moved to their dead-letter queues
 	held *bool     // whether there was something to extend
+	// denied is why a Dead was a Return.
+	denied *error
 }
 
 // settleSome records and applies one group. If it returns an error, done is not called and
 // nothing has changed, unless the store has stopped.
-func (s *session) settleSome(batch []engine.Settlement, held *bool, done func(error)) error {
+func (s *session) settleSome(batch []engine.Settlement, held *bool, denied *error, done func(error)) error {
 	e := s.e
 	room := 64
 	for i := range batch {
@@ -61,7 +73,7 @@ func (s *session) settleSome(batch []engine.Settlement, held *bool, done func(er
 	if s.closed {
 		batch = nil
 	}
-	out := settling{gone: s.gone[:0], held: held}
+	out := settling{gone: s.gone[:0], held: held, denied: denied}
 	for i := range batch {
 		s.settleOne(&batch[i], &out, now)
 	}
@@ -98,8 +110,13 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	}
 	s.lastAck = now
 	verdict := b.Verdict
-	if verdict == engine.Dead && q.isDead() {
+	switch {
+	case verdict != engine.Dead:
+	case q.isDead():
 		verdict = engine.Return
+	case s.cfg.MayDead != nil && !s.cfg.MayDead(q.name, &q.options):
+		verdict = engine.Return
+		*out.denied = &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to dead-letter messages of '" + q.name + "': it was returned instead"}
 	}
 	ends := verdict == engine.Ack || verdict == engine.Drop || verdict == engine.Dead
 	if ends && h != nil {

@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// Version is the version of every kind so far.
+// Version is the version of a kind that has no later one.
 const Version = 1
 
 // Encode prints a value, a struct of strings, numbers and bytes.
@@ -23,7 +23,10 @@ func Encode(v any) []byte {
 // Decode reads the value of a definition into v, which has the member "v". It refuses any
 // other version and any unknown member: a definition that is understood by half, a grant
 // above all, would be worse than none.
-func Decode(key string, value []byte, v any) error {
+func Decode(key string, value []byte, v any) error { return DecodeUpTo(Version, key, value, v) }
+
+// DecodeUpTo is Decode for a kind that has later versions.
+func DecodeUpTo(newest int, key string, value []byte, v any) error {
 	var head struct {
 		Version int `json:"v"`
 	}
@@ -31,8 +34,8 @@ func Decode(key string, value []byte, v any) error {
 		return Damaged(key, err.Error())
 	}
 	switch {
-	case head.Version > Version:
-		return fmt.Errorf("definition %q has version %d, this program reads up to %d: it was written by a newer one", key, head.Version, Version)
+	case head.Version > newest:
+		return fmt.Errorf("definition %q has version %d, this program reads up to %d: it was written by a newer one", key, head.Version, newest)
 	case head.Version < 1:
 		return Damaged(key, "it has no version")
 	}

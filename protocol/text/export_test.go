@@ -4,6 +4,7 @@ package text
 type VerbRow struct {
 	Word, Args string
 	AdminOnly  bool
+	OwnerOnly  bool
 	Least      int
 	Missing    string
 }
@@ -12,7 +13,7 @@ type VerbRow struct {
 func Table() (list []VerbRow) {
 	for _, v := range Verbs() {
 		r := table[v]
-		list = append(list, VerbRow{r.word, r.args, r.flags&adminOnly != 0, r.least, r.missing})
+		list = append(list, VerbRow{r.word, r.args, r.flags&adminOnly != 0, r.flags&ownerOnly != 0, r.least, r.missing})
 	}
 	return list
 }

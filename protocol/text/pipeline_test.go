@@ -27,7 +27,7 @@ func publish(id string) string { return "publish x k " + message(id) }
 // bound declares what publish needs.
 func (n *node) bound(tb testing.TB) {
 	tb.Helper()
-	n.client(tb, "setup").do("bind q x k", "Queue bound")
+	n.admin(tb).do("bind q x k", "Queue bound")
 }
 
 func TestRepliesWaitForTheDiskInOrder(t *testing.T) {

@@ -376,7 +376,7 @@ func TestAddedCommands(t *testing.T) {
 		{"queue", "Missing queue name"},
 		{"queue nosuch", "Error: Queue 'nosuch' not found"},
 		{"whoami", `Whoami: {"id":"alice","issuer":"test","common_name":"alice","role":"client"}`},
-		{"exchanges", `Exchanges: [{"name":"t","kind":"topic","bindings":0}]`},
+		{"exchanges", `Exchanges: [{"name":"t","owner":"alice","kind":"topic","bindings":0}]`},
 		{"close_connection", "Missing parameters"},
 		{"ping", "Pong"},
 	} {
@@ -386,7 +386,7 @@ func TestAddedCommands(t *testing.T) {
 		t.Errorf("received %q", got)
 	}
 	for _, line := range []string{"delete_queue q", "delete_exchange t", "purge q", "peek q", "move q r", "move_messages q r 1", "close_connection 1"} {
-		if got := c.ask(line); !strings.HasPrefix(got, "Error: not allowed to ") {
+		if got := n.client(t, "bob").ask(line); !strings.HasPrefix(got, "Error: not allowed to ") {
 			t.Errorf("%s: %q", line, got)
 		}
 	}

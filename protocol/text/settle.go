@@ -45,6 +45,10 @@ func (s *Session) nack(v Verb, args []byte) {
 		s.badArgument(v, why)
 		return
 	}
+	if verdict.Verdict == engine.Dead {
+		s.flush() // it may be denied, and others must not get its answer
+		defer s.flush()
+	}
 	s.settle(v, id, verdict)
 }
 

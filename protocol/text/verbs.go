@@ -83,6 +83,8 @@ type flags uint8
 const (
 	// adminOnly: only an administrator may use it. It describes what package broker checks.
 	adminOnly flags = 1 << iota
+	// ownerOnly: only the owner of its queues or exchange and administrators may use it.
+	ownerOnly
 	// inOrder: the command must see what earlier ones did, so it waits for their answers.
 	inOrder
 )
@@ -120,12 +122,12 @@ var table = [verbs]row{
 	Resend:            {"resend", "<id>", inOrder, 1, missingMessageID, "Resend requested", (*Session).resend},
 
 	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, missingParameters, "Queue unbound", (*Session).bind},
-	ChangeQueue:     {"change_queue", "<queue> <options>", adminOnly | inOrder, 2, missingParameters, "Queue changed", (*Session).changeQueue},
-	DeleteQueue:     {"delete_queue", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
-	DeleteExchange:  {"delete_exchange", "<exchange>", adminOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
-	Purge:           {"purge", "<queue>", adminOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
-	Peek:            {"peek", "<queue> [<n> [<from>]]", adminOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
-	Move:            {"move", "<from> <to> [n]", adminOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
+	ChangeQueue:     {"change_queue", "<queue> <options>", ownerOnly | inOrder, 2, missingParameters, "Queue changed", (*Session).changeQueue},
+	DeleteQueue:     {"delete_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
+	DeleteExchange:  {"delete_exchange", "<exchange>", ownerOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
+	Purge:           {"purge", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
+	Peek:            {"peek", "<queue> [<n> [<from>]]", ownerOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
+	Move:            {"move", "<from> <to> [n]", ownerOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
 	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, "NACK_CONFIRMED ", (*Session).nack},
 	Prefetch:        {"prefetch", "<n>", 0, 1, missingParameters, "Prefetch ", (*Session).setPrefetch},
 	Meta:            {"meta", "<on | ends | off>", 0, 1, missingParameters, "Meta ", (*Session).setMeta},
@@ -147,7 +149,7 @@ var table = [verbs]row{
 	Extend:          {"extend", "<id>", 0, 1, missingMessageID, "EXTEND_CONFIRMED ", (*Session).extend},
 	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
 	PublishDigest:   {"publish_digest", "<exchange> <key> <hex> <message>", 0, 4, missingParameters, prefixAck, (*Session).publishDigest},
-	MoveMessages:    {"move_messages", "<from> <to> <id> …", adminOnly | inOrder, 3, missingParameters, "Moved ", (*Session).moveMessages},
+	MoveMessages:    {"move_messages", "<from> <to> <id> …", ownerOnly | inOrder, 3, missingParameters, "Moved ", (*Session).moveMessages},
 	Watch:           {"watch", "<exchange> <key>", 0, 2, missingParameters, "Watching", (*Session).watch},
 	Bindings:        {"bindings", "[<queue>]", inOrder, 0, "", "Bindings: ", (*Session).bindings},
 	Status:          {"status", "", inOrder, 0, "", "Status: ", (*Session).status},

