@@ -290,7 +290,7 @@ func explain(err error) error {
 	case errors.As(err, &hinted) && hinted.Hint() != "":
 		return err
 	case errors.As(err, &dates) && dates.Reason == x509.Expired:
-		return withHint(err, "this is the broker's certificate, which \"sealmq serve\" renews when it starts; check this machine's clock too")
+		return withHint(err, "this is the broker's certificate; \"sealmq serve\" renews that of its own authority when it starts, and another authority's comes from its issuer; check this machine's clock too")
 	case errors.As(err, &other):
 		return withHint(err, "another authority issued the broker's certificate; name that authority's certificate with --ca, or the broker's data folder with --data")
 	case errors.As(err, &name):

@@ -20,25 +20,29 @@ import (
 
 func newKeyPublishCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "publish FILE",
+		Use:   "publish [FILE]",
 		Short: "Publish your public key in the broker's key directory",
 		Long: `Sign the public key in FILE with your certificate's key, and publish it in the broker's key directory,
 where "sealmq send --to NAME" finds it. NAME is the name in your certificate.
 
-FILE is a private or public key file, or the name of a key in the data folder. Only the public key is sent.
+FILE is a private or public key file, or the name of a key; without it the key of --as is meant. Only the public key is sent.
 If the private key has a passphrase, the command asks for it, because the public key file beside it may
 hold another key. The new key replaces the one that you published for the same suite before. Keep the old
 private key until no message waits for it.
 
 A file whose name differs from NAME is refused, unless --as or --cert says who you are and no certificate
 in the data folder has the name of the file.`,
-		Example: `  sealmq key publish lab --as lab
+		Example: `  sealmq key publish --as lab
   sealmq key publish ./receiver.pub --cert lab.crt --cert-key lab.key --ca ca.crt`,
 	}
 	dir, pass := addPinsFlags(addConnectFlags(cmd)), addPassphraseFlag(cmd)
 	force := cmd.Flags().Bool("force", false, "publish the key even if its file is named after somebody else")
 	return standalone(cmd, func(a call) error {
-		path, err := findKeyFile(cmd, a.args[0], ".key", ".pub")
+		find := dir.conn.keyFile
+		if len(a.args) > 0 {
+			find = func() (string, error) { return findKeyFile(cmd, a.args[0], ".key", ".pub") }
+		}
+		path, err := find()
 		if err != nil {
 			return err
 		}
