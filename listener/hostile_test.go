@@ -173,9 +173,18 @@ func TestHostileManyConnections(t *testing.T) {
 // to honest ones, whose number is small beside theirs, and who come from the same address too.
 func TestHostileStrangers(t *testing.T) {
 	const places = 50
+	ours, theirs := net.Pipe()
+	go func() { _ = tls.Client(ours, &tls.Config{ServerName: "localhost"}).Handshake() }()
+	hello := make([]byte, 4<<10)
+	length, err := theirs.Read(hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
 	for name, first := range map[string][]byte{
-		"silent":           nil,
-		"half a handshake": {0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3},
+		"silent":        nil,
+		"half a hello":  hello[:20],
+		"a whole hello": hello[:length],
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t, nil, func(cfg *listener.Config) {

@@ -42,6 +42,9 @@ func openLocked(name, what string, at uint64, only bool) (*os.File, error) {
 		if info, serr := stat(name); serr == nil {
 			err = cmp.Or(checkKind(name, info), err)
 		}
+		if only {
+			err = ofLock(err)
+		}
 		return nil, err
 	}
 	if err := check(f); err != nil {

@@ -71,7 +71,7 @@ func checkFile(f *os.File) error {
 		return err
 	}
 	if e, ok := errors.AsType[*PrivateError](checkKind(f.Name(), info)); ok {
-		return &os.PathError{Op: "read", Path: f.Name(), Err: errors.New(e.Reason)}
+		return fmt.Errorf("%s: it %s", e.Path, e.Reason)
 	}
 	return nil
 }
@@ -83,9 +83,13 @@ func checkLock(f *os.File) error {
 	if err == nil {
 		err = checkOnlyName(f)
 	}
+	return ofLock(err)
+}
+
+// ofLock makes an error about a file one about a lock.
+func ofLock(err error) error {
 	if e, ok := errors.AsType[*PrivateError](err); ok {
-		e.What = "lock"
-		e.fix += "; nothing is lost if the lock is deleted while no process uses the folder"
+		e.What, e.fix = "lock", "find out who put it there, and delete it while no process uses the folder; a lock holds nothing that could be lost"
 	}
 	return err
 }

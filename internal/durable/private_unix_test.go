@@ -90,7 +90,7 @@ func TestStrangeLocks(t *testing.T) {
 				if lock != "LOCK" {
 					_, err = durable.OS().(durable.FileLocker).LockFile(filepath.Join(dir, lock))
 				}
-				if _, ok := errors.AsType[*durable.PrivateError](err); !ok || !strings.Contains(err.Error(), tc.reason) {
+				if _, ok := errors.AsType[*durable.PrivateError](err); !ok || !strings.HasPrefix(err.Error(), "lock ") || !strings.Contains(err.Error(), tc.reason) {
 					t.Errorf("%v", err)
 				}
 				if info, err := os.Stat(other); err != nil || info.Mode().IsRegular() && info.Size() != int64(len(content)) {
