@@ -17,6 +17,7 @@ type Table struct {
 	patience time.Duration
 	began    time.Time
 	freed    chan struct{} // has a value after a place became free
+	made     atomic.Uint64 // how often one made room
 
 	mu     sync.Mutex
 	places []*Place
@@ -64,6 +65,7 @@ func (t *Table) Add(addr net.Addr, close func()) *Place {
 		}
 		last.displaced.Store(true)
 		t.remove(last)
+		t.made.Add(1)
 	}
 	if p.peer = t.peers[p.addr]; p.peer == nil {
 		p.peer = new(peer)
@@ -127,6 +129,9 @@ func (t *Table) Len() int {
 	defer t.mu.Unlock()
 	return len(t.places)
 }
+
+// Displaced is how many connections have made room for another one.
+func (t *Table) Displaced() uint64 { return t.made.Load() }
 
 // Idle says that the connection waits for its peer.
 func (p *Place) Idle() { p.set(false) }

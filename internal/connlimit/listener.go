@@ -9,9 +9,9 @@ import (
 // Listener is a net.Listener whose connections have places in a table.
 type Listener struct {
 	net.Listener
-	table *Table
-	stop  func()
-	done  chan struct{}
+	*Table
+	stop func()
+	done chan struct{}
 }
 
 // Conn is a connection of a Listener. Closing it gives its place back.
@@ -23,7 +23,7 @@ type Conn struct {
 // Listen bounds the connections of a listener: New says what max and patience are.
 func Listen(l net.Listener, max int, patience time.Duration) *Listener {
 	done := make(chan struct{})
-	return &Listener{Listener: l, table: New(max, patience), done: done, stop: sync.OnceFunc(func() { close(done) })}
+	return &Listener{Listener: l, Table: New(max, patience), done: done, stop: sync.OnceFunc(func() { close(done) })}
 }
 
 // lookAgain is how often Accept looks whether a connection has been busy for too long.
@@ -36,12 +36,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	for {
-		if p := l.table.Add(raw.RemoteAddr(), func() { raw.Close() }); p != nil {
+		if p := l.Add(raw.RemoteAddr(), func() { raw.Close() }); p != nil {
 			return &Conn{raw, p}, nil
 		}
 		again := time.NewTimer(lookAgain)
 		select {
-		case <-l.table.freed:
+		case <-l.freed:
 		case <-again.C:
 		case <-l.done:
 			raw.Close()

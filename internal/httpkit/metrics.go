@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/internal/connlimit"
 )
 
 // Buckets are those of all histograms of requests and deliveries, in seconds
@@ -33,6 +35,20 @@ func newMetrics(component string, reg prometheus.Registerer) *metrics {
 		reg.MustRegister(m.requests, m.duration)
 	}
 	return m
+}
+
+// watchConnections adds the metrics of a listener.
+func watchConnections(component string, reg prometheus.Registerer, l *connlimit.Listener, max int) {
+	if reg == nil {
+		return
+	}
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: component + "_connections", Help: "Open connections."},
+			func() float64 { return float64(l.Len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: component + "_connections_limit", Help: "Maximum number of open connections."},
+			func() float64 { return float64(max) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: component + "_connections_displaced_total",
+			Help: "Connections that were closed to make room for another one."}, func() float64 { return float64(l.Displaced()) }))
 }
 
 func (m *metrics) route(endpoint string) *routeMetrics {

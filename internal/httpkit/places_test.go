@@ -76,6 +76,11 @@ func TestNobodyHoldsAllPlaces(t *testing.T) {
 			if n := w.server.Connections(); n > places {
 				t.Errorf("%d connections are open, the limit is %d", n, places)
 			}
+			for _, name := range []string{"proxy_connections", "proxy_connections_limit", "proxy_connections_displaced_total"} {
+				if w.metric(name) == 0 {
+					t.Errorf("%s is 0", name)
+				}
+			}
 		})
 	}
 }
@@ -150,4 +155,20 @@ func (s *stops) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	s.left -= n
 	return n, err
+}
+
+// metric reads a gauge or counter without labels.
+func (w *world) metric(name string) float64 {
+	w.t.Helper()
+	families, err := w.registry.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.Metric[0].GetGauge().GetValue() + f.Metric[0].GetCounter().GetValue()
+		}
+	}
+	w.t.Fatalf("there is no metric %s", name)
+	return 0
 }

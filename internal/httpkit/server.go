@@ -64,7 +64,7 @@ func (l Limits) withDefaults() Limits {
 
 // Server is an HTTPS listener.
 type Server struct {
-	listener net.Listener
+	listener *connlimit.Listener
 	http     *http.Server
 	live     *mtls.Live
 	open     atomic.Int64
@@ -86,6 +86,7 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 	}
 	limits = limits.withDefaults()
 	s := &Server{listener: connlimit.Listen(l, limits.MaxConnections, limits.RequestTimeout), live: rt.live, stopping: make(chan struct{})}
+	watchConnections(rt.cfg.Component, rt.cfg.Registry, s.listener, limits.MaxConnections)
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.http = &http.Server{
 		Handler:           rt,

@@ -96,8 +96,12 @@ func Listen(cfg Config) (*Server, error) {
 	}
 	mux.HandleFunc("GET /health/live", health(cfg.Live))
 	mux.HandleFunc("GET /health/ready", health(cfg.Ready))
+	bounded := connlimit.Listen(l, maxConnections, 0)
+	cfg.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sealmq_metrics_connections_displaced_total",
+		Help: "Connections to the port for metrics and health that were closed to make room for another one."},
+		func() float64 { return float64(bounded.Displaced()) }))
 	return &Server{
-		listener: connlimit.Listen(l, maxConnections, 0),
+		listener: bounded,
 		http: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: headerTimeout,
