@@ -53,8 +53,8 @@ func (d *Directory) Audit(ctx context.Context, name string) (*Audit, error) {
 	return a, nil
 }
 
-func (d *Directory) audit(ctx context.Context, name string) (*Audit, error) {
-	var page *keylog.Page
+// newestPage asks for the newest checkpoint, and remembers it.
+func (d *Directory) newestPage(ctx context.Context) (page *keylog.Page, err error) {
 	v, err := d.settle(ctx, question{}, func() (_ *answer, err error) {
 		page, err = d.keyLog(ctx, 0, 0)
 		return &answer{page: page}, err
@@ -62,6 +62,11 @@ func (d *Directory) audit(ctx context.Context, name string) (*Audit, error) {
 	if err == nil {
 		err = v.err
 	}
+	return page, err
+}
+
+func (d *Directory) audit(ctx context.Context, name string) (*Audit, error) {
+	page, err := d.newestPage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -210,6 +215,9 @@ type Verified struct {
 type VerifiedKey struct {
 	Record
 	Key *seal.PublicKey
+	// Unbound says that the entry is of an older version and names no directory: any broker
+	// could show it. Its owner publishes the key again.
+	Unbound bool
 }
 
 // Verify reads the whole log, and demands that the directory shows the newest entries that
@@ -227,12 +235,12 @@ func (d *Directory) Verify(ctx context.Context, name string) (*Verified, error) 
 			if !r.Proven || !r.Newest || r.Suite != string(suite) {
 				continue
 			}
-			key, err := d.verifyNewest(ctx, r)
+			s, err := d.verifyNewest(ctx, r)
 			if err != nil {
 				return nil, err
 			}
-			if key != nil {
-				v.Keys = append(v.Keys, VerifiedKey{r, key})
+			if s != nil {
+				v.Keys = append(v.Keys, VerifiedKey{r, s.key, s.unbound()})
 			}
 		}
 	}
@@ -241,7 +249,7 @@ func (d *Directory) Verify(ctx context.Context, name string) (*Verified, error) 
 
 // verifyNewest looks up what the newest record of a suite is about; nil if that is a reset and
 // there is no entry since.
-func (d *Directory) verifyNewest(ctx context.Context, newest Record) (*seal.PublicKey, error) {
+func (d *Directory) verifyNewest(ctx context.Context, newest Record) (*shown, error) {
 	s, err := d.find(ctx, newest.Owner, seal.Suite(newest.Suite))
 	if newest.Reset && (sealmq.CodeOf(err) == sealmq.NoKey || errors.Is(err, ErrUnproven)) {
 		return nil, nil
@@ -258,5 +266,5 @@ func (d *Directory) verifyNewest(ctx context.Context, newest Record) (*seal.Publ
 	if serial < newest.Serial || newest.Reset && serial == newest.Serial {
 		return nil, fmt.Errorf("key of %s: %w", newest.Owner, rollback(hintLies, "it shows entry %d, and record %d of its log is newer", serial, newest.Index))
 	}
-	return s.key, nil
+	return s, nil
 }

@@ -26,6 +26,8 @@ var (
 	ErrReset error = pinned("the pinned key was reset by an administrator of the broker")
 	// ErrLog says that the directory's log does not prove what it should.
 	ErrLog = errors.New("the key directory's log does not prove this")
+	// ErrDirectory says that an entry was signed for another key directory.
+	ErrDirectory = errors.New("the entry is for another key directory")
 	// ErrCheckpoint says that a checkpoint is not one that the directory's log signed. If it
 	// came in a message, that is its sender's fault.
 	ErrCheckpoint = errors.New("the checkpoint is not signed by the key directory's log")

@@ -162,14 +162,14 @@ func (d *decision) judge() error {
 }
 
 // judgeOwn compares the caller's own entry with the pins, and pins it only if it is known to
-// be the caller's. An entry whose certificate has expired or was revoked can still be replaced,
-// by its owner alone. A reset of the pinned key does not stop its owner.
+// be the caller's. An entry whose certificate has expired or was revoked, or that is for another
+// directory, can still be replaced, by its owner alone. A reset of the pinned key does not stop its owner.
 func (d *decision) judgeOwn(s *shown, tree tlog.Tree) error {
 	if s.entry == nil {
 		return d.startAfterReset() // a bare key is no entry, and stays beside it
 	}
 	err := s.trusted()
-	if err != nil && !errors.Is(err, seal.ErrRevoked) && !errors.Is(err, seal.ErrExpired) {
+	if err != nil && !errors.Is(err, seal.ErrRevoked) && !errors.Is(err, seal.ErrExpired) && !errors.Is(err, ErrDirectory) {
 		return err
 	}
 	d.v.current = err == nil
@@ -229,6 +229,9 @@ func (d *decision) unproven(s *shown) error {
 func (d *decision) pin(s *shown) {
 	old, known := d.v.memory.pins[s.slot()]
 	what := fmt.Sprintf("%s (%s)", s.key.Fingerprint(), s.key.Digits())
+	if s.unbound() {
+		what += "; its entry is of an older version and names no key directory, so any broker could show it"
+	}
 	switch {
 	case !known && s.entry == nil:
 		d.notice("unproven key of %s pinned: %s", s.name, what)

@@ -8,12 +8,14 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
 )
 
 // Publish makes signer's next entry of the key's suite, stores it, and reads it back with
-// all checks. A key that is published already stays as it is, and its entry is returned.
+// all checks. A key that is published already stays as it is, and its entry is returned,
+// unless that is of an older version and names no directory.
 func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.PublicKey) (*seal.KeyEntry, error) {
 	name := signer.Name()
 	for try := 1; ; try++ {
@@ -50,8 +52,13 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 	if err != nil {
 		return nil, err
 	}
+	logKey, err := d.logKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next.Directory = keylog.ID(logKey)
 	switch {
-	case v.shown != nil && v.current && v.shown.key.Fingerprint() == key.Fingerprint():
+	case v.shown != nil && v.current && v.shown.key.Fingerprint() == key.Fingerprint() && !v.shown.unbound():
 		return v.shown.entry, nil
 	case v.shown != nil:
 		next.Serial, next.Previous = v.shown.entry.Serial+1, v.shown.entry.Hash()
@@ -72,6 +79,20 @@ func (d *Directory) publish(ctx context.Context, signer *seal.Signer, key *seal.
 		return nil, err
 	}
 	return d.readBack(ctx, put)
+}
+
+// logKey is the key of the directory's log: the one that was seen before, or the broker is
+// asked.
+func (d *Directory) logKey(ctx context.Context) (string, error) {
+	known, err := d.cfg.Pins.recall("")
+	if err != nil || known.logKey != "" {
+		return known.logKey, err
+	}
+	page, err := d.newestPage(ctx)
+	if err != nil {
+		return "", err
+	}
+	return page.LogKey, nil
 }
 
 // readBack looks for an entry that was just put. Nothing else is pinned than this one, or

@@ -68,9 +68,16 @@ func (s *shown) trusted() error {
 		return s.untrusted
 	case s.owner.Issuer != s.leaf.Issuer:
 		return notProven("it has another authority beside the entry of %s", s.name)
+	case !s.unbound() && s.entry.Directory != keylog.ID(s.found.LogKey):
+		return &Error{Kind: ErrDirectory, Detail: fmt.Sprintf("%s has signed entry %d for the key directory of another broker", s.name, s.entry.Serial),
+			Remedy: fmt.Sprintf("ask %s to publish the key at this broker too; if it was published here, the broker's log has another key than before, or the broker lies", s.name)}
 	}
 	return nil
 }
+
+// unbound reports whether an entry names no directory, as older versions made them: any
+// broker could show it.
+func (s *shown) unbound() bool { return s.entry != nil && s.entry.Directory == [32]byte{} }
 
 // bareSlot replaces the suite of bare keys among pins: nothing says which of CipherMQ's
 // later generations they are for.

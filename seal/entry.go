@@ -16,7 +16,11 @@ const LabelKeyEntry Label = "SealMQ v1 key entry"
 // MaxKeyEntryBytes bounds an entry of the key directory.
 const MaxKeyEntryBytes = 3*2 + maxEntryBody + maxSignature + MaxChainBytes
 
-const maxEntryBody = 4096
+const (
+	maxEntryBody = 4096
+	// entryVersion is that of entries that name their directory.
+	entryVersion = 2
+)
 
 // KeyEntry is a public key with its owner's signature: what a key directory has to show
 // before anybody seals for the key. The entries of one owner and suite form a chain: each
@@ -35,6 +39,9 @@ type KeyEntry struct {
 	Serial uint64
 	// Previous is the Hash of the entry with the serial before, all zeros in the first.
 	Previous [32]byte
+	// Directory names the key directory that the entry is for, so that no other one can show
+	// it. It is all zeros in entries of the first version, which name none.
+	Directory [32]byte
 
 	hash  [32]byte
 	chain []*x509.Certificate
@@ -78,15 +85,19 @@ func NewKeyEntry(signer *Signer, e KeyEntry) ([]byte, error) {
 
 // body is what is signed:
 //
-//	0    1  version, 1
+//	0    1  version: 2, or 1 if it names no directory
 //	1  2+n  owner
 //	   2+n  suite, its name
 //	     8  created, milliseconds since 1970
 //	     8  serial
 //	    32  SHA-256 of the body of the entry before, or zeros
 //	   2+n  public key
+//	    32  directory, from version 2 on
 func (e *KeyEntry) body(f *fields, suite *Suite, key *[]byte) {
 	version, created := byte(formatVersion), e.Created.UnixMilli()
+	if e.Directory != [32]byte{} {
+		version = entryVersion
+	}
 	integer(f, &version, 1)
 	prefixed(f, &e.Owner)
 	prefixed(f, suite)
@@ -94,6 +105,9 @@ func (e *KeyEntry) body(f *fields, suite *Suite, key *[]byte) {
 	integer(f, &e.Serial, 8)
 	f.array(e.Previous[:])
 	prefixed(f, key)
+	if version == entryVersion {
+		f.array(e.Directory[:])
+	}
 	e.Created = time.UnixMilli(created).UTC()
 }
 
@@ -139,8 +153,8 @@ func parseKeyEntry(b []byte, newKey func(Suite, []byte) (*PublicKey, error)) (*K
 }
 
 func parseEntryBody(body []byte, newKey func(Suite, []byte) (*PublicKey, error)) (*KeyEntry, error) {
-	if len(body) > 0 && body[0] != formatVersion {
-		return nil, refuse(ErrVersion, "install a newer SealMQ", "the key entry is of version %d, and version %d is known here", body[0], formatVersion)
+	if len(body) > 0 && body[0] != formatVersion && body[0] != entryVersion {
+		return nil, refuse(ErrVersion, "install a newer SealMQ", "the key entry is of version %d, and versions up to %d are known here", body[0], entryVersion)
 	}
 	f := fields{p: body, reading: true}
 	e := &KeyEntry{hash: sha256.Sum256(body)}
@@ -155,6 +169,8 @@ func parseEntryBody(body []byte, newKey func(Suite, []byte) (*PublicKey, error))
 		return nil, malformed("the key entry's time is after the year 9999")
 	case e.Serial == 0:
 		return nil, malformed("the key entry has no serial")
+	case body[0] == entryVersion && e.Directory == [32]byte{}:
+		return nil, malformed("the key entry names no directory")
 	case first != (e.Serial == 1):
 		return nil, malformed("entry %d does not follow the one before it", e.Serial)
 	}

@@ -99,10 +99,12 @@ type entryInfo struct {
 	Published   string `json:"published"`
 	Fingerprint string `json:"fingerprint"`
 	Digits      string `json:"digits"`
+	// Unbound says that the entry is of an older version and names no key directory.
+	Unbound bool `json:"unbound,omitempty"`
 }
 
 func newEntryInfo(name string, entry uint64, key *seal.PublicKey, published time.Time) entryInfo {
-	return entryInfo{name, string(key.Suite()), entry, published.UTC().Format(time.RFC3339), key.Fingerprint(), key.Digits()}
+	return entryInfo{Name: name, Suite: string(key.Suite()), Entry: entry, Published: published.UTC().Format(time.RFC3339), Fingerprint: key.Fingerprint(), Digits: key.Digits()}
 }
 
 // directoryRow is the last change of a key in the log, with the pinned key.
@@ -340,7 +342,9 @@ func newVerifyInfo(v *keydir.Verified, name string, key *seal.PublicKey) (*verif
 					"if you did not publish it, somebody else has your certificate's key: have the certificate revoked at once, get one with a new key, publish your key again, and tell the senders")
 			}
 		}
-		info.Keys = append(info.Keys, newEntryInfo(name, k.Serial, k.Key, k.Key.Created()))
+		entry := newEntryInfo(name, k.Serial, k.Key, k.Key.Created())
+		entry.Unbound = k.Unbound
+		info.Keys = append(info.Keys, entry)
 	}
 	if !found {
 		return nil, withHint(fmt.Errorf("the directory has no key of %s for %s%s", name, key.Suite(), since), `publish it with "sealmq key publish"`)
@@ -359,6 +363,9 @@ func (v *verifyInfo) print(a call) error {
 		fmt.Fprintf(w, "%s %s, entry %d of %s\n", printable(orDash(k.Name)), k.Suite, k.Entry, k.Published)
 		fmt.Fprintf(w, "  fingerprint  %s\n", k.Fingerprint)
 		fmt.Fprintf(w, "  read out     %s\n", k.Digits)
+		if k.Unbound {
+			fmt.Fprintf(w, "  note         the entry is of an older version and names no key directory, so any broker could show it; \"sealmq key publish\" makes a new one\n")
+		}
 	}
 	for _, r := range v.Resets {
 		fmt.Fprintf(w, "note         %s was reset by an administrator of the broker (record %d of the log); if you are %s and did not ask for it, ask why\n", keyText(r.Suite, r.Entry), r.Record, printable(v.Name))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -21,6 +22,10 @@ const Origin = "sealmq key directory"
 
 // keyName is the log's name in signatures, which must not have spaces.
 const keyName = "sealmq-key-directory"
+
+// ID names a key directory by the public key of its log. Entries name the directory that they
+// are for by it.
+func ID(logKey string) [32]byte { return sha256.Sum256([]byte(Origin + "\x00" + logKey)) }
 
 // MaxCheckpointBytes bounds a signed checkpoint.
 const MaxCheckpointBytes = 1024

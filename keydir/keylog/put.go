@@ -179,6 +179,9 @@ func (l *Log) readEntry(by sealmq.Identity, suite string, entry []byte) (*seal.K
 	if e.Owner != by.ID {
 		return nil, &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to put a key entry of '" + e.Owner + "'"}
 	}
+	if e.Directory != [32]byte{} && (l.cfg.Signer == nil || e.Directory != ID(l.cfg.Signer.Public())) {
+		return nil, bad("the key entry is for another key directory")
+	}
 	signer, err := e.Verify(l.cfg.Verifier, by.ID, l.cfg.Now())
 	if err != nil {
 		return nil, bad("the key entry is refused: " + err.Error())
