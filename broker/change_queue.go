@@ -53,3 +53,49 @@ func (b *Broker) ChangeQueue(c Caller, name string, o sealmq.QueueOptions, done 
 		done(nameQueue(name, err))
 	})
 }
+
+// Copy stores up to n waiting messages of a queue, from the place that this Tag.Seq has, in
+// another queue too. done gets their number, and the place to go on; 0
+// if there are no more. Codes are those of Peek and of publishing.
+func (b *Broker) Copy(c Caller, from, to string, place uint64, n int, done func(copied int, next uint64, err error)) {
+	refuse := func(err error) { done(0, 0, err) }
+	if err := b.allowOwner(c, actMove, to); err != nil {
+		refuse(err)
+		return
+	}
+	if from == to {
+		refuse(badArgument("both queues are the same"))
+		return
+	}
+	if _, err := b.engine.Queue(to); err != nil {
+		refuse(nameQueue(to, err))
+		return
+	}
+	list, err := b.Peek(c, from, place, n)
+	if err != nil || len(list) == 0 {
+		refuse(nameQueue(from, err))
+		return
+	}
+	batch := make([]engine.Publish, len(list))
+	for i := range list {
+		// A copy is not another publish, so its id is neither looked up nor remembered.
+		batch[i] = engine.Publish{Message: list[i].Message, Queues: []string{to}, Repeat: engine.Never}
+	}
+	next := list[len(list)-1].Tag.Seq + 1
+	b.engine.Publish(batch, func(results []engine.PublishResult) {
+		copied := 0
+		var first error
+		for i := range results {
+			if results[i].Err == nil {
+				copied++
+			} else if first == nil {
+				first = results[i].Err
+			}
+		}
+		if first == nil && copied < len(list) {
+			first = errNoQueue(to) // it was deleted meanwhile
+		}
+		b.audit(c, string(actMove), from+" "+to, first)
+		done(copied, next, first)
+	})
+}

@@ -99,6 +99,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"purge", "q", ask(func(d func(error)) { n.PurgeQueue(bob, "q", func(_ int, err error) { d(err) }) })},
 		{"move", "q", ask(func(d func(error)) { n.Move(bob, "q", "r", 0, func(_ int, err error) { d(err) }) })},
 		{"move", "q", ask(func(d func(error)) { n.MoveMessages(bob, "q", "r", []string{"1"}, func(_ int, err error) { d(err) }) })},
+		{"move", "r", ask(func(d func(error)) { n.Copy(bob, "q", "r", 0, 1, func(_ int, _ uint64, err error) { d(err) }) })},
 		{"peek", "q", func() error { _, err := n.Peek(bob, "q", 0, 1); return err }()},
 		{"find", "alice", func() error { _, _, err := n.Find(bob, "1"); return err }()},
 		{"declare", "sealmq.y", ask(func(d func(error)) { n.DeclareExchange(bob, "sealmq.y", "", d) })},

@@ -91,6 +91,20 @@ func (c *Client) Move(ctx context.Context, from, to string, n int) (moved int, e
 	return c.count(ctx, "Moved ", "move", args...)
 }
 
+// Copy stores up to n waiting messages (0: sealmq.MaxPeek) of a queue in another queue too: those
+// at the front, or those whose PeekedMessage.Seq is from or more. It returns the Seq to go on
+// with; 0 if there are no more.
+func (c *Client) Copy(ctx context.Context, queue, to string, from uint64, n int) (copied int, next uint64, err error) {
+	rest, err := c.request(ctx, "Copied ", "copy", queue, to, strconv.Itoa(cmp.Or(n, sealmq.MaxPeek)), strconv.FormatUint(from, 10))
+	if err != nil {
+		return 0, 0, err
+	}
+	if _, err := fmt.Sscanf(rest, "%d %d", &copied, &next); err != nil {
+		return 0, 0, errors.New("the broker answered copy with something that is not what was expected")
+	}
+	return copied, next, nil
+}
+
 // MoveMessages moves the waiting messages that have one of these ids, up to
 // sealmq.MaxMoveIDs, to the end of another queue.
 func (c *Client) MoveMessages(ctx context.Context, from, to string, ids []string) (moved int, err error) {

@@ -154,7 +154,7 @@ func (j *Journal) checkFree() error {
 		return fmt.Errorf("free space of %s: %w", j.cfg.Dir, err)
 	}
 	if free < j.cfg.MinFreeBytes+int64(j.cfg.SegmentBytes) {
-		return fmt.Errorf("%d bytes free, %d are kept: %w", free, j.cfg.MinFreeBytes, syscall.ENOSPC)
+		return fmt.Errorf("%d bytes free, %d are kept free (storage.min_free_bytes): %w", free, j.cfg.MinFreeBytes, syscall.ENOSPC)
 	}
 	return nil
 }

@@ -113,6 +113,24 @@ func suggest(ctx context.Context, c *client.Client, err error, kind string, name
 	return err
 }
 
+// suggestRoute is suggest for an exchange and a routing key that messages were published with.
+func suggestRoute(ctx context.Context, c *client.Client, err error, exchange, key string) error {
+	if explained := (*hintError)(nil); sealmq.CodeOf(err) != sealmq.Unroutable || errors.As(err, &explained) {
+		return suggest(ctx, c, err, exchangeName, exchange)
+	}
+	list, _ := c.Bindings(ctx, "")
+	var keys []string
+	for _, b := range list {
+		if b.Exchange == exchange {
+			keys = append(keys, b.Key)
+		}
+	}
+	if near := nearName(key, keys); near != "" {
+		return withHint(err, "a queue is bound with the key '%s'; did you mean it? \"sealmq binding list\" shows all bindings", near)
+	}
+	return err
+}
+
 // suggestArgument is suggest for the arguments of a command.
 func (a call) suggestArgument(err error) error {
 	for i, arg := range a.args {

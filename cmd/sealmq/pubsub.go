@@ -57,7 +57,7 @@ A text that is a JSON object is the message, and gets a message_id if it has non
 			}
 			m.Exchange, m.Key = exchange, key
 			if err := a.client.Publish(a.ctx, m); err != nil {
-				return suggest(a.ctx, a.client, fmt.Errorf("message %d: %w", n+1, err), exchangeName, exchange)
+				return suggestRoute(a.ctx, a.client, fmt.Errorf("message %d: %w", n+1, err), exchange, key)
 			}
 			n++
 		}

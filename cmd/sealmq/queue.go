@@ -14,7 +14,7 @@ import (
 
 func newQueueCmd() *cobra.Command {
 	return group("queue", "List, declare, inspect and delete queues",
-		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueueChangeCmd(), newQueuePeekCmd(), newQueueGetCmd(), newQueueExportCmd(), newQueueImportCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(),
+		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueueChangeCmd(), newQueuePeekCmd(), newQueueGetCmd(), newQueueExportCmd(), newQueueImportCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(), newQueueCopyCmd(),
 		newQueueStateCmd(), newQueueDeadCmd(), newQueueRequeueCmd())
 }
 
@@ -115,7 +115,7 @@ func newQueueChangeCmd() *cobra.Command {
 	var f queueOptionFlags
 	cmd := connected(&cobra.Command{
 		Use:   "change QUEUE",
-		Short: "Change the options of a queue (administrators)",
+		Short: "Change the options of a queue (its owner)",
 		Long: `Change the options that are given, for what happens from now on. What waits stays, also beyond a new limit; but
 messages that are older than a new --ttl are removed.`,
 		Example: `  sealmq queue change lab --max-messages 50000 --drop-oldest
@@ -242,6 +242,34 @@ func (a *call) confirmQueue(format string) error {
 		return err
 	}
 	return a.confirm(format, plural(q.Ready+q.Unacked, "message"), q.Name)
+}
+
+func newQueueCopyCmd() *cobra.Command {
+	return connected(&cobra.Command{
+		Use:   "copy FROM TO",
+		Short: "Copy the waiting messages of a queue into another one (their owner)",
+		Long: `Copy the waiting messages of a queue into another one, as they are, and leave them where they are too. Messages
+that are delayed are left out, and so are those that come while it copies.`,
+		Example: "  sealmq queue copy lab lab-test",
+	}, func(a call) error {
+		from, to := a.args[0], a.args[1]
+		q, err := a.client.Queue(a.ctx, from)
+		if err != nil {
+			return err
+		}
+		a.ctx = a.cmd.Context() // a long queue takes its time
+		copied, most := 0, q.Ready
+		for place := uint64(0); copied < most; {
+			n, next, err := a.client.Copy(a.ctx, from, to, place, min(most-copied, sealmq.MaxPeek))
+			if copied += n; err != nil {
+				return fmt.Errorf("after %s: %w", plural(copied, "message"), err)
+			}
+			if place = next; next == 0 {
+				break
+			}
+		}
+		return a.report(nil, result{"from": from, "to": to, "copied": copied}, "copied %s from %s to %s", plural(copied, "message"), from, to)
+	})
 }
 
 func newQueueMoveCmd() *cobra.Command {

@@ -99,7 +99,7 @@ func (a call) takeMessages(queue string, most int, keep bool) error {
 func newQueueExportCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export QUEUE",
-		Short: "Write the waiting messages of a queue to a file, without taking them (administrators)",
+		Short: "Write the waiting messages of a queue to a file, without taking them (its owner)",
 		Long: `Write each waiting message as a JSON line, with where it was published and by whom. The messages stay in the
 queue. Messages over 65,536 bytes, and those that are delayed, are left out; the exit status is 1 if a message
 was too large.`,

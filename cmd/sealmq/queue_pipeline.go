@@ -33,6 +33,7 @@ func newQueueStateCmd() *cobra.Command {
 
 func newQueueDeadCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "dead", Short: "List the pipeline's dead letters, the oldest first"}
+	addWatchFlag(cmd)
 	limit := cmd.Flags().Int("limit", 20, fmt.Sprintf("show at most this `number`, up to %d", maxPage))
 	checked(cmd, func() error { return between("limit", *limit, 1, maxPage) })
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {

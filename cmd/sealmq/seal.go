@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,6 +59,9 @@ pipe. "sealmq publish" publishes such lines.`,
 			return err
 		}
 		for _, name := range to.names {
+			if to.keys[name] == nil && strings.Contains(name, ",") {
+				return withHint(fmt.Errorf("no key file is named for %s", name), oneEach)
+			}
 			if to.keys[name] == nil {
 				return withHint(fmt.Errorf("no key file is named for %s, and without a broker there is no key directory", name), "name the file with --to %s=FILE", name)
 			}

@@ -275,7 +275,7 @@ func (f *sendFlags) send(a call, out *send.Sender, next func() (sender.Text, err
 	if errors.Is(err, send.ErrSpoolTooOld) {
 		return explainOld(err)
 	}
-	return explain(suggest(a.ctx, a.client, err, exchangeName, f.exchange))
+	return explain(suggestRoute(a.ctx, a.client, err, f.exchange, f.key))
 }
 
 // interrupted says what happened to the messages that were read.

@@ -132,3 +132,27 @@ func TestPaceFollowsTheLastSeconds(t *testing.T) {
 		t.Errorf("%.0f a second after a long pause, want 0", rate)
 	}
 }
+
+// TestEveryListCanBeWatched: whatever is called a list has --json and --watch.
+func TestEveryListCanBeWatched(t *testing.T) {
+	lists := 0
+	var look func(*cobra.Command)
+	look = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			look(sub)
+		}
+		if c.Name() != "list" {
+			return
+		}
+		lists++
+		for _, flag := range []string{"json", "watch"} {
+			if c.Flag(flag) == nil {
+				t.Errorf("%s has no --%s", c.CommandPath(), flag)
+			}
+		}
+	}
+	look(newRootCmd())
+	if lists < 8 {
+		t.Errorf("%d lists", lists)
+	}
+}

@@ -93,6 +93,24 @@ func (s *Session) move(v Verb, args []byte) {
 	})
 }
 
+// copy copies a page, so that one command takes no longer than one peek.
+func (s *Session) copy(v Verb, args []byte) {
+	from, rest := cut(args)
+	to, rest := cut(rest)
+	count, place := cut(rest)
+	n, ok := optionalCount(count, sealmq.MaxPeek)
+	var seq int64
+	if !ok || n > sealmq.MaxPeek || !optionalNumber(place, &seq) {
+		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(sealmq.MaxPeek)+", or the place to begin at is no number")
+		return
+	}
+	s.ask(v, func(g *group) {
+		s.cfg.Broker.Copy(s.caller, string(from), string(to), uint64(seq), n, func(copied int, next uint64, err error) {
+			g.finishWith(strconv.Itoa(copied)+" "+strconv.FormatUint(next, 10), err)
+		})
+	})
+}
+
 func (s *Session) moveMessages(v Verb, args []byte) {
 	from, rest := cut(args)
 	to, list := cut(rest)

@@ -57,6 +57,7 @@ const (
 	Bindings
 	Status
 	ChangeQueue
+	Copy
 	Heartbeat
 
 	verbs // number of verbs
@@ -128,6 +129,7 @@ var table = [verbs]row{
 	Purge:           {"purge", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
 	Peek:            {"peek", "<queue> [<n> [<from>]]", ownerOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
 	Move:            {"move", "<from> <to> [n]", ownerOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
+	Copy:            {"copy", "<from> <to> [<n> [<seq>]]", ownerOnly | inOrder, 2, missingParameters, "Copied ", (*Session).copy},
 	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, "NACK_CONFIRMED ", (*Session).nack},
 	Prefetch:        {"prefetch", "<n>", 0, 1, missingParameters, "Prefetch ", (*Session).setPrefetch},
 	Meta:            {"meta", "<on | ends | off>", 0, 1, missingParameters, "Meta ", (*Session).setMeta},
