@@ -22,6 +22,8 @@ var Buckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	limit    prometheus.Gauge
+	listener atomic.Pointer[connlimit.Listener] // nil until there is one
 }
 
 func newMetrics(component string, reg prometheus.Registerer) *metrics {
@@ -30,25 +32,31 @@ func newMetrics(component string, reg prometheus.Registerer) *metrics {
 			Help: "Requests, by method, endpoint and status."}, []string{"method", "endpoint", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: component + "_request_duration_seconds",
 			Help: "Duration of requests, by method and endpoint.", Buckets: Buckets}, []string{"method", "endpoint"}),
+		limit: prometheus.NewGauge(prometheus.GaugeOpts{Name: component + "_connections_limit", Help: "Maximum number of open connections."}),
+	}
+	of := func(f func(*connlimit.Listener) float64) func() float64 {
+		return func() float64 {
+			if l := m.listener.Load(); l != nil {
+				return f(l)
+			}
+			return 0
+		}
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration)
+		reg.MustRegister(m.requests, m.duration, m.limit,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: component + "_connections", Help: "Open connections."},
+				of(func(l *connlimit.Listener) float64 { return float64(l.Len()) })),
+			prometheus.NewCounterFunc(prometheus.CounterOpts{Name: component + "_connections_displaced_total",
+				Help: "Connections that were closed to make room for another one."},
+				of(func(l *connlimit.Listener) float64 { return float64(l.Displaced()) })))
 	}
 	return m
 }
 
-// watchConnections adds the metrics of a listener.
-func watchConnections(component string, reg prometheus.Registerer, l *connlimit.Listener, max int) {
-	if reg == nil {
-		return
-	}
-	reg.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: component + "_connections", Help: "Open connections."},
-			func() float64 { return float64(l.Len()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: component + "_connections_limit", Help: "Maximum number of open connections."},
-			func() float64 { return float64(max) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: component + "_connections_displaced_total",
-			Help: "Connections that were closed to make room for another one."}, func() float64 { return float64(l.Displaced()) }))
+// listen says which listener the metrics of connections are about.
+func (m *metrics) listen(l *connlimit.Listener, max int) {
+	m.listener.Store(l)
+	m.limit.Set(float64(max))
 }
 
 func (m *metrics) route(endpoint string) *routeMetrics {

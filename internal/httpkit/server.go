@@ -86,7 +86,7 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 	}
 	limits = limits.withDefaults()
 	s := &Server{listener: connlimit.Listen(l, limits.MaxConnections, limits.RequestTimeout), live: rt.live, stopping: make(chan struct{})}
-	watchConnections(rt.cfg.Component, rt.cfg.Registry, s.listener, limits.MaxConnections)
+	rt.metrics.listen(s.listener, limits.MaxConnections)
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.http = &http.Server{
 		Handler:           rt,
