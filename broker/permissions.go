@@ -25,6 +25,7 @@ const (
 	actPutChain action = action(keylog.StoreChain) // the caller's own
 	actResetKey action = action(keylog.ResetKey)
 	actChange   action = "change" // the options of a queue
+	actAttest   action = action(keylog.Attest)
 	actDelete   action = "delete"
 	actPurge    action = "purge"
 	actPeek     action = "peek"
@@ -149,6 +150,7 @@ var denials = map[action]string{
 	actPutChain: "store the certificates of",
 	actResetKey: "reset the key of",
 	actChange:   "change the options of",
+	actAttest:   "attest a restore of",
 	actDelete:   "delete",
 	actPurge:    "purge",
 	actPeek:     "peek into",

@@ -9,6 +9,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/keydir/keylog"
 )
 
 // TestAuthorizationMatrix has every action for every role on ordinary and reserved
@@ -73,7 +74,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 			}
 		}
 	}
-	if len(broker.Actions()) != 18 {
+	if len(broker.Actions()) != 19 {
 		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
 	}
 	t.Logf("%d cells", cells)
@@ -115,6 +116,9 @@ func TestEveryCommandAsks(t *testing.T) {
 		{"write_key", "alice", func() error { _, err := n.putKey(bob, "alice", bareKey(9)); return err }()},
 		{"publish", "sealmq.x", n.publish(bob, engine.Publish{Message: sealmq.Message{Exchange: "sealmq.x", Key: "k"}})[0].Err},
 		{"reset_key", "alice", ask(func(d func(error)) { n.Keys().Reset(bob.Identity, "alice", "", func(_ []int64, err error) { d(err) }) })},
+		{"attest_restore", "the key directory", ask(func(d func(error)) {
+			n.Keys().AttestRestore(bob.Identity, keylog.Restore{}.Lost, func(_ int64, err error) { d(err) })
+		})},
 		{"reset_stats", "", n.RequireAdmin(bob, "reset_stats")},
 	} {
 		if !errors.Is(tc.err, sealmq.ErrDenied) {

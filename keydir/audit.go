@@ -21,6 +21,14 @@ type Audit struct {
 	LogKey     string
 	// Records are those of one owner, or of all, in order.
 	Records []Record
+	// Restores are the restores that administrators have attested.
+	Restores []RestoreRecord
+}
+
+// RestoreRecord is a record of the log that says that it was restored from a backup.
+type RestoreRecord struct {
+	Index int64
+	keylog.Restore
 }
 
 // Record is one record of the log: a key was put into the directory, or an administrator
@@ -80,6 +88,7 @@ func (d *Directory) audit(ctx context.Context, name string) (*Audit, error) {
 	if err := d.readOn(ctx, tree, h); err != nil {
 		return nil, err
 	}
+	a.Restores = h.restores
 	for i := range a.Records {
 		r := &a.Records[i]
 		if err := h.broken[r.Owner]; err != nil {
@@ -92,12 +101,13 @@ func (d *Directory) audit(ctx context.Context, name string) (*Audit, error) {
 
 // history is the beginning of a log that was read and found to be the signed one.
 type history struct {
-	owner  string // whose records are kept; empty: everybody's
-	tree   keylog.Tree
-	last   map[place]logRecord
-	resets map[place]*logRecord                // the latest ones
-	broken map[string]error                    // by owner: the first record that no honest broker takes
-	tell   func(index int64, leaf keylog.Leaf) // told of every record that is kept
+	owner    string // whose records are kept; empty: everybody's
+	tree     keylog.Tree
+	last     map[place]logRecord
+	resets   map[place]*logRecord // the latest ones
+	broken   map[string]error     // by owner: the first record that no honest broker takes
+	restores []RestoreRecord
+	tell     func(index int64, leaf keylog.Leaf) // told of every record that is kept
 }
 
 // place is where keys follow each other: an owner's suite, or its bare keys.
@@ -109,6 +119,10 @@ func newHistory(owner string) *history {
 }
 
 func (h *history) take(index int64, leaf keylog.Leaf) {
+	if r := leaf.Restore; r != (keylog.Restore{}) {
+		h.restores = append(h.restores, RestoreRecord{index, r})
+		return
+	}
 	if h.owner != "" && h.owner != leaf.Owner {
 		return
 	}
@@ -187,6 +201,11 @@ func (d *Directory) readOn(ctx context.Context, tree tlog.Tree, h *history) erro
 			leaf, err := keylog.ParseLeaf(text)
 			if err != nil {
 				return notProven("record %d cannot be read", index)
+			}
+			if r := leaf.Restore; r != (keylog.Restore{}) {
+				if since, err := h.tree.Head(); err != nil || since != r.Since {
+					return notProven("record %d attests a restore to another log", index)
+				}
 			}
 			if err := h.tree.Append(text); err != nil {
 				return err

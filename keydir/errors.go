@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -59,22 +60,24 @@ type ForkError struct {
 
 // Error says what was found. It contains no key.
 func (e *ForkError) Error() string {
-	return "the broker has shown two histories of its key directory: " + e.Detail
+	return "the broker has shown two histories of its key directory: " + e.Detail +
+		" (seen before: " + keylog.Describe(e.Ours) + "; shown now: " + keylog.Describe(e.Theirs) + ")"
 }
 
 // Hint says what to do about it.
 func (e *ForkError) Hint() string {
-	return "keep both checkpoints as evidence, send nothing more through this broker, and ask its operator; compare keys by their fingerprints"
+	return "keep both checkpoints as evidence, send nothing more through this broker, and ask its operator; compare keys by their fingerprints. " + hintAccept
 }
 
 const (
 	hintLies   = "the broker lies: ask its operator"
-	hintBackup = "the broker lies, or was restored from an old backup: ask its operator"
+	hintBackup = "the broker lies, or was restored from an old backup: ask its operator. " + hintAccept
+	hintAccept = "If it was restored, an administrator attests that with \"sealmq key attest-restore\", and you accept it with \"sealmq key accept-restore\""
 )
 
 func notProven(format string, args ...any) *Error {
 	return &Error{Kind: ErrLog, Detail: fmt.Sprintf(format, args...),
-		Remedy: "the broker or something before it lies, or it was restored from an old backup: ask its operator, and compare fingerprints in another way"}
+		Remedy: "the broker or something before it lies, or it was restored from an old backup: ask its operator, and compare fingerprints in another way. " + hintAccept}
 }
 
 func rollback(hint, format string, args ...any) *Error {

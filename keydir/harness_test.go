@@ -196,6 +196,11 @@ func (c *counter) answer(line string) (reply string, err error) {
 		c.must(err)
 		c.log.PutEntry(c.id, words[1], raw, func(index int64, failed error) { reply, err = fmt.Sprint("Key stored ", index), failed })
 		return reply, err
+	case "attest_restore":
+		lost, err := keylog.ParseTree(words[1], words[2])
+		c.must(err)
+		c.log.AttestRestore(c.id, lost, func(index int64, failed error) { reply, err = fmt.Sprint("Restore attested ", index), failed })
+		return reply, err
 	case "reset_key":
 		c.log.Reset(c.id, words[1], words[2], func(indexes []int64, failed error) {
 			reply, err = "Key reset "+strings.Trim(fmt.Sprint(indexes), "[]"), failed

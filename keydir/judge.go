@@ -26,11 +26,12 @@ import (
 type memory struct {
 	logKey     string
 	checkpoint []byte
+	accepted   string         // the records of the restores that were accepted
 	pins       map[string]Pin // by suite; not to be changed
 }
 
 func (m memory) equal(o memory) bool {
-	return m.logKey == o.logKey && string(m.checkpoint) == string(o.checkpoint) && maps.Equal(m.pins, o.pins)
+	return m.logKey == o.logKey && string(m.checkpoint) == string(o.checkpoint) && m.accepted == o.accepted && maps.Equal(m.pins, o.pins)
 }
 
 // question is what is asked about a name.
@@ -198,6 +199,15 @@ func (d *decision) absent() error {
 	var err error = &Error{Kind: errMissing, Err: d.a.missing, Remedy: fmt.Sprintf("ask %s to publish a key with \"sealmq key publish\"", q.name)}
 	if len(pins) > 0 {
 		err = d.explain(rollback(hintBackup, "it knows no key of %s, and showed one before", q.name), pins, nil)
+		if errors.Is(err, ErrRollback) {
+			// Its log tells whether all of it is older.
+			if d.a.page == nil {
+				return &missing{need{page: true}}
+			}
+			if _, older := d.observe(d.a.page.Checkpoint, d.a.page.LogKey); older != nil {
+				return older
+			}
+		}
 	}
 	switch missing := errors.Is(err, errMissing); {
 	case q.own != nil && (missing || errors.Is(err, ErrReset)):

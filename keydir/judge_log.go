@@ -53,7 +53,8 @@ func (d *decision) observe(checkpoint []byte, logKey string) (tlog.Tree, error) 
 		return tree, err
 	}
 	if tree.N < last.tree.N {
-		return tree, rollback(hintBackup, "its log has %d records, and had %d before", tree.N, last.tree.N)
+		return tree, rollback(hintBackup, "its log has %d records, and had %d before (seen before: %s; shown now: %s)", tree.N, last.tree.N,
+			keylog.Describe(last.signed), keylog.Describe(checkpoint))
 	}
 	if err := d.oneHistory(last, observedCheckpoint{tree, checkpoint}); err != nil {
 		return tree, err
@@ -136,6 +137,8 @@ func judgePeer(m memory, a *answer, checkpoint []byte) verdict {
 			return &Error{Kind: ErrCheckpoint, Err: err}
 		case tree.N > ours.tree.N && a.page == nil:
 			return &missing{need{page: true}}
+		case d.v.memory.lost(tree):
+			return nil // what was lost in a restore cannot be compared any more
 		case tree.N > ours.tree.N:
 			return &ForkError{Ours: ours.signed, Theirs: checkpoint,
 				Detail: fmt.Sprintf("a sender was shown a log of %d records, and %d are shown here", tree.N, ours.tree.N)}

@@ -10,11 +10,15 @@ import (
 	"io"
 	"maps"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -72,6 +76,8 @@ type pinFile struct {
 type pinnedOf struct {
 	LogKey     string `json:"log_key,omitempty"`
 	Checkpoint []byte `json:"checkpoint,omitempty"`
+	// Restores are the records of the log of the restores that were accepted.
+	Restores []string `json:"restores,omitempty"`
 	// Keys are by owner and suite.
 	Keys map[string]map[string]Pin `json:"keys,omitempty"`
 }
@@ -136,6 +142,45 @@ func (p *Pins) Forget(ctx context.Context, owner string) (gone map[string]Pin, e
 	return gone, p.write(f)
 }
 
+// Seen is the tree of the latest checkpoint that was seen of the directory; it is empty if none
+// was.
+func (p *Pins) Seen() (tlog.Tree, error) {
+	s, err := p.directory()
+	if err != nil {
+		return tlog.Tree{}, err
+	}
+	seen, err := memory{logKey: s.LogKey, checkpoint: s.Checkpoint}.open()
+	return seen.tree, err
+}
+
+// directory reads what is remembered of the directory.
+func (p *Pins) directory() (pinnedOf, error) {
+	f, err := p.read()
+	if err != nil {
+		return pinnedOf{}, err
+	}
+	return *f.of(p.scope), nil
+}
+
+// change replaces what is remembered of the directory by what decide makes of it, in one step.
+func (p *Pins) change(ctx context.Context, decide func(s pinnedOf) (pinnedOf, error)) error {
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	f, err := p.read()
+	if err != nil {
+		return err
+	}
+	after, err := decide(*f.of(p.scope))
+	if err != nil {
+		return err
+	}
+	f.Logs[p.scope] = &after
+	return p.write(f)
+}
+
 // recall reads what is remembered of the directory and one name.
 func (p *Pins) recall(name string) (memory, error) {
 	f, err := p.read()
@@ -182,7 +227,7 @@ func (f *pinFile) of(scope string) *pinnedOf {
 
 func (f *pinFile) memory(scope, name string) memory {
 	s := f.of(scope)
-	return memory{s.LogKey, s.Checkpoint, s.Keys[name]}
+	return memory{s.LogKey, s.Checkpoint, strings.Join(s.Restores, ""), s.Keys[name]}
 }
 
 // read understands the content.
@@ -242,6 +287,11 @@ func (f *pinFile) check() error {
 	for _, s := range f.Logs {
 		if s == nil {
 			continue
+		}
+		for _, text := range s.Restores {
+			if leaf, err := keylog.ParseLeaf(text); err != nil || leaf.Restore == (keylog.Restore{}) {
+				return &Error{Kind: ErrPins, Detail: "the file was altered: an accepted restore cannot be read", Err: err, Remedy: hintRestorePins}
+			}
 		}
 		if s.Keys == nil {
 			s.Keys = make(map[string]map[string]Pin)

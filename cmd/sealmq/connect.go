@@ -23,7 +23,6 @@ import (
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/clock"
-	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -275,7 +274,6 @@ func explain(err error) error {
 		hinted    interface{ Hint() string }
 		notTLS    tls.RecordHeaderError
 		dnsFailed *net.DNSError
-		fork      *keydir.ForkError
 	)
 	if errors.Is(err, client.ErrClosed) {
 		err = withoutClosed{err}
@@ -285,8 +283,6 @@ func explain(err error) error {
 		return nil
 	case errors.As(err, &explained):
 		return err
-	case errors.As(err, &fork):
-		return withHint(err, "%s\n\n%s\n%s", fork.Hint(), fork.Ours, fork.Theirs)
 	case errors.As(err, &hinted) && hinted.Hint() != "":
 		return err
 	case errors.As(err, &dates) && dates.Reason == x509.Expired:

@@ -21,7 +21,7 @@ const maxKeyBytes = 1 << 20
 
 func newKeyCmd() *cobra.Command {
 	return group("key", "Make, publish and check the keys that messages are sealed with",
-		newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyListCmd(), newKeyPublishCmd(), newKeyResetCmd(),
+		newKeyAcceptRestoreCmd(), newKeyAttestRestoreCmd(), newKeyDirectoryCmd(), newKeyGenerateCmd(), newKeyListCmd(), newKeyPublishCmd(), newKeyResetCmd(),
 		newKeyRetireCmd(), newKeyRotateCmd(), newKeyRotateRecordsCmd(), newKeyShowCmd(), newKeyVerifyCmd())
 }
 

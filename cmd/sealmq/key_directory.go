@@ -153,6 +153,9 @@ brackets if that is not the entry of the row.
 			if err != nil {
 				return err
 			}
+			for _, r := range audit.Restores {
+				a.note("record %d of the log: an administrator attested that it was restored from a backup; before: %s; since: %s", r.Index, treeText(r.Lost), treeText(r.Since))
+			}
 			pinned, err := d.Pins().Keys()
 			return printList(a, err, directoryRows(audit, pinned, name == ""), "there are no keys",
 				[]string{"NAME", "SUITE", ">ENTRY", ">RECORD", "HASH", "PINNED"}, directoryRow.cells)

@@ -327,12 +327,8 @@ func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Co
 		return f.wrongKey(unopened, keys.ring)
 	case errors.Is(err, receiver.ErrUnusable):
 		return withHint(err, "check the command of --exec and its permissions; no message was moved, and no delivery counts as an attempt")
-	case errors.As(err, &fork):
-		return withHint(err, "do not trust this broker any more, keep its log, and compare \"sealmq key directory\" with the sender")
-	case errors.Is(err, keydir.ErrPins):
-		return withHint(err, "nothing was moved; %s", hintFor(err))
-	case errors.Is(err, keydir.ErrLog), errors.Is(err, keydir.ErrRollback), errors.Is(err, keydir.ErrPinned):
-		return withHint(err, "nothing was moved; ask the broker's operator what happened to the key directory")
+	case errors.As(err, &fork), errors.Is(err, keydir.ErrLog), errors.Is(err, keydir.ErrRollback), errors.Is(err, keydir.ErrPinned):
+		return withHint(err, "nothing was moved; %s", cmp.Or(hintFor(err), "ask the broker's operator what happened to the key directory"))
 	case err == nil && st.Stayed > 0:
 		hint := fmt.Sprintf(`they stay in %s; "sealmq queue peek %s" shows them`, queue, queue)
 		if !strings.HasSuffix(queue, sealmq.DeadSuffix) {

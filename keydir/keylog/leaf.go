@@ -11,9 +11,12 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Leaf is one record of the log: a key was put into the directory, or an administrator
-// took one out.
+// Leaf is one record of the log: a key was put into the directory, an administrator took one
+// out, or an administrator attested a restore.
 type Leaf struct {
+	// Restore is set in the record of a restore, which has no owner. Such a record is a Reset of
+	// nothing, and all else is zero.
+	Restore Restore
 	// Reset says that the key was taken out. Serial and Hash are then those of the key, and
 	// there is no Issuer.
 	Reset bool
@@ -44,11 +47,14 @@ const Unproven = "unproven"
 //	unproven "<client>" <sha256>
 //	reset "<owner>" <suite> <serial> <hash>
 //	reset "<client>" unproven 0 <sha256>
+//	restored <records> <root> <records> <root>
 //
-// Names are JSON strings, in the shortest spelling.
+// The two trees of a restore are the lost one and the one that the record is added to. Names are JSON strings, in the shortest spelling.
 func (l Leaf) Text() string {
 	hash := hex.EncodeToString(l.Hash[:])
 	switch {
+	case l.Restore != Restore{}:
+		return l.Restore.text()
 	case l.Reset && l.Proven:
 		return wordReset + " " + quote(l.Owner) + " " + l.Suite + " " + strconv.FormatUint(l.Serial, 10) + " " + hash + "\n"
 	case l.Reset:
@@ -84,6 +90,13 @@ func ParseLeaf(text string) (Leaf, error) {
 		return Leaf{}, errLeaf
 	}
 	word, rest, _ := strings.Cut(text, " ")
+	if word == wordRestored {
+		r, err := parseRestore(rest)
+		if l := (Leaf{Reset: true, Restore: r}); err == nil && l.Text() == text {
+			return l, nil
+		}
+		return Leaf{}, errLeaf
+	}
 	l := Leaf{Reset: word == wordReset, Proven: word == wordEntry}
 	var err error
 	if l.Owner, rest, err = unquote(rest); err != nil {

@@ -49,6 +49,7 @@ const (
 	PutEntry   Action = "put_key"
 	StoreChain Action = "put_chain"
 	ResetKey   Action = "reset_key"
+	Attest     Action = "attest_restore"
 )
 
 // Limits bound a Log.

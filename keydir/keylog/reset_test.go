@@ -283,3 +283,36 @@ func TestStoredEntryThatTheLogHasReset(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A record of a restore is no key and no reset of one, and outlives a restart.
+func TestAttestRestore(t *testing.T) {
+	r := open(t)
+	attest := func(n int64, hash tlog.Hash) (int64, error) {
+		return wait(func(done func(int64, error)) { r.AttestRestore(admin, tlog.Tree{N: n, Hash: hash}, done) })
+	}
+	r.must(second(r.putKey(admin, "bob", key(1))))
+	p, err := r.Page(admin, 0, 10)
+	r.must(err)
+	now, err := keylog.OpenCheckpoint(p.Checkpoint, p.LogKey)
+	r.must(err)
+	for _, n := range []int64{0, -1, keylog.MaxLog + 1, now.N} {
+		_, err := attest(n, now.Hash)
+		r.code(sealmq.BadArgument, err)
+	}
+	before := r.Counts()
+	if index, err := attest(7, tlog.Hash{1}); err != nil || index != 1 {
+		t.Fatalf("record %d, %v", index, err)
+	}
+	for range 2 {
+		if got := r.Counts(); got.Keys != before.Keys || got.Records != before.Records+1 {
+			t.Errorf("%+v after %+v", got, before)
+		}
+		p, err := r.Page(admin, 1, 10)
+		r.must(err)
+		leaf, err := keylog.ParseLeaf(p.Leaves[0])
+		if err != nil || leaf.Restore != (keylog.Restore{Lost: tlog.Tree{N: 7, Hash: tlog.Hash{1}}, Since: now}) {
+			t.Errorf("%+v, %v", leaf, err)
+		}
+		r.restart()
+	}
+}

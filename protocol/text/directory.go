@@ -53,6 +53,17 @@ func (s *Session) resetKey(v Verb, args []byte) {
 	})
 }
 
+func (s *Session) attestRestore(v Verb, args []byte) {
+	size, root := cut(args)
+	lost, err := keylog.ParseTree(string(size), string(root))
+	if err != nil {
+		lost = keylog.Restore{}.Lost // which is refused, to those who may ask
+	}
+	s.ask(v, func(g *group) {
+		s.cfg.Broker.Keys().AttestRestore(s.caller.Identity, lost, func(index int64, err error) { g.finishCount(int(index), err) })
+	})
+}
+
 func (s *Session) findReset(v Verb, args []byte) {
 	client, slot := nameAndSlot(args, isSlot)
 	if slot == "" {

@@ -51,6 +51,7 @@ const (
 	Extend
 	ResetKey
 	FindReset
+	AttestRestore
 	PublishDigest
 	MoveMessages
 	Watch
@@ -156,6 +157,7 @@ var table = [verbs]row{
 	Bindings:        {"bindings", "[<queue>]", inOrder, 0, "", "Bindings: ", (*Session).bindings},
 	Status:          {"status", "", inOrder, 0, "", "Status: ", (*Session).status},
 	Heartbeat:       {"heartbeat", "", 0, 0, "", "", (*Session).heartbeat},
+	AttestRestore:   {"attest_restore", "<records> <root>", adminOnly | inOrder, 2, missingParameters, "Restore attested ", (*Session).attestRestore},
 	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
 }
 

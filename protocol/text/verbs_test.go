@@ -166,6 +166,7 @@ var wrongArguments = []struct{ line, reply string }{
 	{`key_log first`, "Error: the place is not a number, or the number of leaves is over 1000"},
 	{`key_proof 1 last`, "Error: the two sizes of the log are not numbers"},
 	{`reset_key nobody`, "Error: this broker keeps no proven key directory"},
+	{`attest_restore 3 x`, "Error: this broker keeps no proven key directory"},
 	{`find_reset alice nosuite`, "Error: the last word is neither unproven nor a suite: hpke-mlkem768x25519-aes256gcm, hpke-x25519-aes256gcm, ciphermq-rsa, ciphermq-g3, ciphermq-g4, ciphermq-g5, ciphermq-g6"},
 	{`put_chain !`, "Error: the certificates are not the base64 form of at most 16384 bytes"},
 	{`find_chain abc`, "Error: the hash is not 64 hexadecimal digits"},
