@@ -196,6 +196,10 @@ func New(ctx context.Context, c *client.Client, cfg Config) (*Sender, error) {
 // Suite is the suite that the messages are sealed with.
 func (s *Sender) Suite() seal.Suite { return s.sealer.Suite() }
 
+// Rotate ends the epoch: the next message is signed by what Config.Signer returns then, for
+// example a renewed certificate. It has no effect on messages that are sealed.
+func (s *Sender) Rotate() { s.sealer.Rotate() }
+
 // Send seals a text and returns when the broker has confirmed it. If ctx ends first, the
 // message may be stored nevertheless, and the Sender goes on trying: another call sends
 // another message.

@@ -2,6 +2,7 @@ package send_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -56,6 +57,40 @@ func TestSenderLooksKeysUpForEveryEpoch(t *testing.T) {
 	sealedFor(second)
 	if len(d.Checkpoint()) == 0 {
 		t.Error("there is no checkpoint to show")
+	}
+}
+
+// A renewed certificate signs from Rotate on, and until then the epoch goes on with the old one.
+func TestRotateAfterARenewal(t *testing.T) {
+	w := newTown(t)
+	w.publish("bob", generate(t, seal.HPKEX25519))
+	c := w.node.Dial(client.Config{TLS: w.node.CA.ClientTLS("alice")})
+	signer := w.signs("alice")
+	s, err := send.New(t.Context(), c, send.Config{To: []string{"bob"}, Directory: w.directory(c), Signer: func() (*seal.Signer, error) { return signer, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	epoch := func() string {
+		t.Helper()
+		m, err := s.Seal(t.Context(), "post", "bob", []byte("text"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e struct{ Epoch string }
+		if err := json.Unmarshal(m.Body, &e); err != nil || e.Epoch == "" {
+			t.Fatalf("%v %.200s", err, m.Body)
+		}
+		return e.Epoch
+	}
+	first := epoch()
+	signer = w.signs("alice")
+	if epoch() != first {
+		t.Error("the epoch did not go on")
+	}
+	s.Rotate()
+	if epoch() == first {
+		t.Error("the old certificate signs on")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
@@ -228,6 +229,27 @@ func (f *connectFlags) signers() (name string, sign func() (*seal.Signer, error)
 	}
 	name, err = nameIn(files.Cert)
 	return name, func() (*seal.Signer, error) { return trust.ReadSigner(files, name) }, err
+}
+
+// lookForRenewal is how often a command that seals looks whether its certificate was renewed.
+const lookForRenewal = time.Second
+
+// followRenewal calls rotate whenever another certificate signs than before, until ctx ends.
+// Files that do not belong together, because one is being replaced, are looked at again later.
+func followRenewal(ctx context.Context, c clock.Clock, sign func() (*seal.Signer, error), rotate func()) {
+	var known [32]byte
+	for err := error(nil); err == nil; err = clock.Sleep(ctx, c, lookForRenewal) {
+		signer, err := sign()
+		if err != nil {
+			continue
+		}
+		if _, sum := signer.Chain(); sum != known {
+			if known != [32]byte{} {
+				rotate()
+			}
+			known = sum
+		}
+	}
 }
 
 // noteSigner says whose signature receivers will see, if nobody has been named.

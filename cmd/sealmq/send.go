@@ -31,6 +31,7 @@ type sendFlags struct {
 	rate          float64
 	window        int
 	giveUp        time.Duration
+	sign          func() (*seal.Signer, error) // nil if nobody signs
 }
 
 func newSendCmd() *cobra.Command {
@@ -132,6 +133,11 @@ func (f *sendFlags) run(a call) (err error) {
 		return err
 	}
 	defer s.Close()
+	if f.sign != nil {
+		ctx, cancel := context.WithCancel(a.ctx)
+		defer cancel()
+		go followRenewal(ctx, clock.System, f.sign, s.Rotate)
+	}
 	next := in.next
 	if f.count > 0 {
 		next = sender.Trial(f.count)
@@ -180,9 +186,10 @@ func (f *sendFlags) newSender(a call, to *recipients, suite seal.Suite, spool *s
 	}
 	if to.proves() {
 		var name string
-		if name, cfg.Signer, err = f.connect.signers(); err != nil {
+		if name, f.sign, err = f.connect.signers(); err != nil {
 			return nil, err
 		}
+		cfg.Signer = f.sign
 		f.connect.noteSigner(name)
 	}
 	start := func() (err error) {
