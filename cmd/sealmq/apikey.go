@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -62,6 +63,7 @@ type apiKeyInfo struct {
 	ClientID   string         `json:"client_id"`
 	AllowedIPs []netip.Prefix `json:"allowed_ips,omitempty"`
 	CreatedAt  time.Time      `json:"created_at,omitzero"`
+	LastUsedAt time.Time      `json:"last_used_at,omitzero"`
 }
 
 func newAPIKeyListCmd() *cobra.Command {
@@ -72,16 +74,20 @@ func newAPIKeyListCmd() *cobra.Command {
 			return err
 		}
 		keys, err := proxy.ReadAPIKeys(durable.OS(), apiKeyFile(cfg.Data))
+		if err != nil {
+			return err
+		}
+		uses, err := proxy.APIKeyUses(durable.OS(), apiKeyFile(cfg.Data))
 		list := []apiKeyInfo{}
 		for _, k := range keys {
-			list = append(list, apiKeyInfo{k.ID, k.ClientID, k.AllowedIPs, k.CreatedAt})
+			list = append(list, apiKeyInfo{k.ID, k.ClientID, k.AllowedIPs, k.CreatedAt, uses[k.ID]})
 		}
-		return printList(a, err, list, "there are no API keys", []string{"ID", "CLIENT", "MADE", "FROM"}, func(k apiKeyInfo) []any {
+		return printList(a, err, list, "there are no API keys", []string{"ID", "CLIENT", "MADE", "LAST USED", "FROM"}, func(k apiKeyInfo) []any {
 			from := "everywhere"
 			if len(k.AllowedIPs) > 0 {
 				from = strings.Trim(fmt.Sprint(k.AllowedIPs), "[]")
 			}
-			return []any{k.ID, k.ClientID, localTime(k.CreatedAt), from}
+			return []any{k.ID, k.ClientID, localTime(k.CreatedAt), cmp.Or(localTime(k.LastUsedAt), "never"), from}
 		})
 	})
 }

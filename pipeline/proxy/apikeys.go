@@ -154,6 +154,9 @@ type apiKeys struct {
 	data    []byte
 	keys    []apiKey
 	lastErr string
+	used    map[string]time.Time // by id: the use that was noted last
+
+	noting sync.Mutex // held while the file of uses is changed
 }
 
 func openAPIKeys(fs durable.FS, file string, log *slog.Logger) (*apiKeys, error) {
@@ -193,9 +196,9 @@ func (a *apiKeys) current(now time.Time) []apiKey {
 // errNoAPIKey says that a key is not known, or not from this address.
 var errNoAPIKey = errors.New("no such API key")
 
-// clientOf says whose a key is. It compares with every key, so that the time says nothing
+// find is the entry of a key. It compares with every key, so that the time says nothing
 // about them.
-func (a *apiKeys) clientOf(key string, addr netip.Addr, now time.Time) (string, error) {
+func (a *apiKeys) find(key string, addr netip.Addr, now time.Time) (APIKey, error) {
 	keys := a.current(now)
 	sum := sha256.Sum256([]byte(key))
 	found := -1
@@ -206,19 +209,21 @@ func (a *apiKeys) clientOf(key string, addr netip.Addr, now time.Time) (string, 
 		}
 	}
 	if found < 0 {
-		return "", errNoAPIKey
+		return APIKey{}, errNoAPIKey
 	}
-	return keys[found].ClientID, nil
+	return keys[found].APIKey, nil
 }
 
 // keyed is the client whose API key a request shows.
 func (p *Proxy) keyed(key string, addr netip.Addr) (httpkit.Caller, error) {
-	name, err := p.apiKeys.clientOf(key, addr, p.cfg.Now())
+	now := p.cfg.Now()
+	k, err := p.apiKeys.find(key, addr, now)
 	if err != nil {
 		return httpkit.Caller{}, httpkit.ErrNoIdentity
 	}
-	if r := p.cfg.Revocation; r != nil && r.RevokesName(name) {
+	if r := p.cfg.Revocation; r != nil && r.RevokesName(k.ClientID) {
 		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
 	}
-	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByAPIKey}, nil
+	p.apiKeys.noteUse(k.ID, now)
+	return httpkit.Caller{Identity: plainClient(k.ClientID), Source: httpkit.ByAPIKey}, nil
 }

@@ -252,7 +252,10 @@ func TestAPIKeys(t *testing.T) {
 	_, far := add("meter-2", "192.0.2.0/24")
 	_, near := add("meter-3", "192.0.2.0/24", "127.0.0.1/32")
 	_, stolen := add("meter-4")
-	w := newWorld(t, func(_ *world, c *proxy.Config) { c.APIKeyFile = file }).ready()
+	var ahead atomic.Int64
+	w := newWorld(t, func(_ *world, c *proxy.Config) {
+		c.APIKeyFile, c.Now = file, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}).ready()
 	w.revoked.revokeName("meter-4")
 	c := w.client(w.ca.WithoutCertificate(), true)
 	for _, tc := range []struct {
@@ -268,6 +271,29 @@ func TestAPIKeys(t *testing.T) {
 	}
 	if n := w.count("proxy_certificate_validations_total", "api_key"); n != 2 {
 		t.Errorf("%v keys counted", n)
+	}
+	// The last use is written down once a minute.
+	uses := func() map[string]time.Time {
+		t.Helper()
+		uses, err := proxy.APIKeyUses(durable.OS(), file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return uses
+	}
+	first := uses()
+	if len(first) != 2 || time.Since(first[key.ID]).Abs() > time.Minute {
+		t.Errorf("used: %v", first)
+	}
+	for _, later := range []time.Duration{30 * time.Second, 2 * time.Minute} {
+		noted := later > time.Minute
+		ahead.Store(int64(later))
+		before := uses()[key.ID]
+		w.ask(c, "POST", "/submit", good, "X-API-Key", good1)
+		if used := uses()[key.ID]; used.After(before) != noted {
+			t.Errorf("used again after %s: noted %t", later, !noted)
+		}
+
 	}
 	stored, err := os.ReadFile(file)
 	if log := w.log.String(); err != nil || strings.Contains(log, good1) || bytes.Contains(stored, []byte(good1)) {
