@@ -17,7 +17,7 @@ const MaxChains = 64
 // them. A reader checks the hash, and whom to trust: nothing depends on the broker's word.
 type chains struct {
 	bySum map[[32]byte]*storedChain
-	count map[string]int // by who stored them
+	count map[clientOf]int // by who stored them
 }
 
 func (c *chains) add(sum [32]byte, s *storedChain) {
@@ -27,8 +27,8 @@ func (c *chains) add(sum [32]byte, s *storedChain) {
 
 type storedChain struct {
 	chain  []byte
-	by     string
-	stored bool // or under way
+	by     clientOf // older versions did not store the authority
+	stored bool     // or under way
 }
 
 // reserve makes room for a chain, or returns the one that is there, and whether it is stored.
@@ -56,7 +56,7 @@ func (l *Log) PutChain(by sealmq.Identity, chain []byte, done func(sum [32]byte,
 		done([32]byte{}, err)
 		return
 	}
-	sum, own := sha256.Sum256(chain), &storedChain{chain: slices.Clone(chain), by: by.ID}
+	sum, own := sha256.Sum256(chain), &storedChain{chain: slices.Clone(chain), by: clientOf{by.ID, by.Issuer}}
 	s, stored, err := l.reserve(sum, own)
 	if err != nil || stored {
 		done(sum, err)

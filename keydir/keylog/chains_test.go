@@ -93,4 +93,10 @@ func TestChainsOfOneClientAreBounded(t *testing.T) {
 	if _, err := r.putChain(bob, chainOf(t, r.ca, "bob")); err != nil {
 		t.Errorf("another client: %v", err)
 	}
+	other := testca.New(t)
+	r.cfg.Verifier = other.Verifier()
+	r.restart()
+	if _, err := r.putChain(r.who(other, "alice", ""), chainOf(t, other, "alice")); err != nil {
+		t.Errorf("another authority's alice: %v", err)
+	}
 }

@@ -18,7 +18,7 @@ import (
 //	key/<client>                      {"v":1,"key":"<base64>","by":"<identity>","issuer":"…"}
 //	keyentry/<suite> <owner>          {"v":1,"entry":"<base64>","issuer":"…","serial":1,"hash":"<base64>"}
 //	keyleaf/<sequence, hex>           {"v":1,"leaf":"…"}
-//	chain/<sha256, hex>               {"v":1,"chain":"<base64>","by":"<identity>"}
+//	chain/<sha256, hex>               {"v":1,"chain":"<base64>","by":"<identity>","issuer":"…"}
 //
 // Leaves are ordered by their sequence number, which has gaps: a leaf that the store refused
 // is none.
@@ -55,6 +55,7 @@ type chainValue struct {
 	Version int    `json:"v"`
 	Chain   []byte `json:"chain"`
 	By      string `json:"by"`
+	Issuer  string `json:"issuer,omitempty"`
 }
 
 // definitionKey is where the key of a slot is kept.
@@ -79,7 +80,7 @@ func defineLeaf(sequence uint64, leaf Leaf) Definition {
 }
 
 func defineChain(sum [32]byte, s *storedChain) Definition {
-	return Definition{chainPrefix + hex.EncodeToString(sum[:]), definition.Encode(chainValue{definition.Version, s.chain, s.by})}
+	return Definition{chainPrefix + hex.EncodeToString(sum[:]), definition.Encode(chainValue{definition.Version, s.chain, s.by.id, s.by.issuer})}
 }
 
 func leafKey(sequence uint64) string { return fmt.Sprintf("%s%016x", leafPrefix, sequence) }
@@ -139,7 +140,7 @@ func (l *Log) read(list []Definition) (leaves []storedLeaf, err error) {
 				if rest != hex.EncodeToString(sum[:]) {
 					return fmt.Errorf("its hash is %x", sum)
 				}
-				l.chains.add(sum, &storedChain{v.Chain, v.By, true})
+				l.chains.add(sum, &storedChain{v.Chain, clientOf{v.By, v.Issuer}, true})
 				return nil
 			})
 		}

@@ -145,7 +145,7 @@ func Open(cfg Config, stored []Definition) (*Log, error) {
 	if (cfg.Signer == nil) != (cfg.Verifier == nil) {
 		return nil, errors.New("a key directory needs a signer and a verifier")
 	}
-	l := &Log{cfg: cfg, slots: make(map[slot]*slotState), chains: chains{make(map[[32]byte]*storedChain), make(map[string]int)}}
+	l := &Log{cfg: cfg, slots: make(map[slot]*slotState), chains: chains{make(map[[32]byte]*storedChain), make(map[clientOf]int)}}
 	leaves, err := l.read(stored)
 	if err != nil {
 		return nil, err

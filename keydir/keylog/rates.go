@@ -17,11 +17,12 @@ const (
 
 // rates remembers the clients that have changed keys lately.
 type rates struct {
-	full  map[rateOf]time.Time // when the whole burst is available again
-	prune int                  // the size at which clients with a whole burst are forgotten
+	full  map[clientOf]time.Time // when the whole burst is available again
+	prune int                    // the size at which clients with a whole burst are forgotten
 }
 
-type rateOf struct{ id, issuer string }
+// clientOf is a client: the same name of two authorities is two clients.
+type clientOf struct{ id, issuer string }
 
 const minRates = 1024
 
@@ -30,7 +31,7 @@ func (r *rates) take(id sealmq.Identity, now time.Time) error {
 	if id.Role == sealmq.RoleAdmin {
 		return nil
 	}
-	who := rateOf{id.ID, id.Issuer}
+	who := clientOf{id.ID, id.Issuer}
 	full := r.full[who]
 	if full.Before(now) {
 		full = now
@@ -44,11 +45,11 @@ func (r *rates) take(id sealmq.Identity, now time.Time) error {
 		return &sealmq.Error{Code: sealmq.LimitReached, Message: "too many changes of keys by one client: one a minute is taken"}
 	}
 	if len(r.full) >= max(r.prune, minRates) {
-		maps.DeleteFunc(r.full, func(_ rateOf, t time.Time) bool { return !t.After(now) })
+		maps.DeleteFunc(r.full, func(_ clientOf, t time.Time) bool { return !t.After(now) })
 		r.prune = 2 * len(r.full)
 	}
 	if r.full == nil {
-		r.full = make(map[rateOf]time.Time)
+		r.full = make(map[clientOf]time.Time)
 	}
 	r.full[who] = full
 	return nil
