@@ -1,14 +1,15 @@
 package client_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"errors"
+	"testing/synctest"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
@@ -35,5 +36,23 @@ func TestLoadIdentity(t *testing.T) {
 		if _, err := client.LoadIdentity(dir, "bob"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("nobody's: %v", err)
 		}
+	}
+}
+
+// A broker that calls a client by another's name is not connected to.
+func TestBrokerCallsAClientOtherwise(t *testing.T) {
+	for name, want := range map[string]bool{"": true, "alice": true, "bob": false, "Alice": false} {
+		synctest.Test(t, func(t *testing.T) {
+			f := fakebroker.New(t)
+			f.Greeting = `Whoami: {"id":"alice"}`
+			go f.Accept()
+			c, err := client.Dial(t.Context(), client.Config{Dial: f.Dial, Name: name})
+			if (err == nil) != want || client.Unreachable(err) {
+				t.Errorf("as %q: %v", name, err)
+			}
+			if c != nil {
+				c.Close()
+			}
+		})
 	}
 }

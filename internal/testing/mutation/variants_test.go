@@ -233,6 +233,31 @@ var variants = []variant{
 		caught: suite{pkg: "receive", test: "TestUndecidedMessagesNeverDie"},
 	},
 	{
+		name: "a message whose sender's certificates nobody has is tried for ever",
+		in:   "receive", fn: "Receiver.mayAskAgain", old: "times+1 >= chainTries", new: "false",
+		caught: suite{pkg: "receive", test: "TestForgeriesDelayNobody"},
+	},
+	{
+		name: "each message waits for the look-up of its sender's certificates alone",
+		in:   "receive", fn: "Receiver.findChains", old: "r.openEach(n, len(r.pending), func(error) bool { return true })", new: "",
+		caught: suite{pkg: "receive", test: "TestForgeriesDelayNobody"},
+	},
+	{
+		name: "a client believes the broker who it is",
+		in:   "client", fn: "Client.checkName", old: "who.ID == c.cfg.Name", new: "true",
+		caught: suite{pkg: "client", test: "TestBrokerCallsAClientOtherwise"},
+	},
+	{
+		name: "an entry is believed in another directory than its own",
+		in:   "keydir", fn: "shown.trusted", old: "s.entry.Directory != keylog.ID(s.found.LogKey)", new: "false",
+		caught: suite{pkg: "keydir", test: "TestEntryOfAnotherDirectory"},
+	},
+	{
+		name: "another authority's client replaces a bare key",
+		in:   "keydir/keylog", fn: "slotState.mayRegister", old: "r.registrar == by.Issuer", new: "true",
+		caught: suite{pkg: "keydir/keylog", test: "TestBareKeysBelongToAnAuthority"},
+	},
+	{
 		name: "lines are committed before they are synced",
 		in:   "cmd/sealmq/internal/receiver", fn: "Receiver.keep", old: "if err := r.cfg.File.Commit(); err != nil",
 		new:    "defer r.cfg.File.Commit(); if err := error(nil); err != nil",
