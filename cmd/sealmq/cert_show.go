@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -67,13 +68,16 @@ func newCertShowCmd() *cobra.Command {
 }
 
 // certFile is the file that the first argument names: itself, or the certificate of that name
-// in the data folder.
+// of an identity or in the data folder.
 func certFile(a call) (c Config, file string, err error) {
 	if c, err = clientConfig(a.cmd); err != nil {
 		return c, "", err
 	}
 	file = a.args[0]
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if dir, ok := identityDir(c, file); ok && exists(filepath.Join(dir, file+".crt")) {
+			return c, filepath.Join(dir, file+".crt"), nil
+		}
 		if named := ca.In(c.Data).Cert(file); mtls.ValidID(file) && exists(named) {
 			return c, named, nil
 		}

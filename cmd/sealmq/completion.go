@@ -54,11 +54,18 @@ func values(list ...string) completer {
 	}
 }
 
-// certificateNames are the certificates with a key in the data folder.
+// certificateNames are the identities, and the certificates with a key in the data folder.
 func certificateNames(cmd *cobra.Command, _ []string, word string) (names []string, _ cobra.ShellCompDirective) {
-	data, err := dataDir(cmd)
+	cfg, err := clientConfig(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
+	}
+	data := cfg.Data
+	people, _ := os.ReadDir(cfg.Identities)
+	for _, p := range people {
+		if _, ok := identityDir(cfg, p.Name()); ok && strings.HasPrefix(p.Name(), word) {
+			names = append(names, p.Name())
+		}
 	}
 	keys, _ := filepath.Glob(filepath.Join(filepath.Dir(ca.In(data).Key(ca.AdminName)), "*.key"))
 	for _, key := range keys {

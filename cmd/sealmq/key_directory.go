@@ -73,18 +73,19 @@ in the data folder has the name of the file.`,
 	})
 }
 
-// checkOwner refuses a key file that is named after somebody else, if the data folder has a
-// certificate of that name, or if neither --as nor --cert was given.
+// checkOwner refuses a key file that is named after somebody else, if there is an identity of
+// that name or a certificate in the data folder, or if neither --as nor --cert was given.
 func (f *connectFlags) checkOwner(path, name string) error {
 	owner := ownerOf(path)
 	if owner == name {
 		return nil
 	}
-	data, err := dataDir(f.cmd)
+	cfg, err := clientConfig(f.cmd)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(ca.In(data).Cert(owner)); err != nil && (f.cert != "" || f.asGiven()) {
+	_, known := identityDir(cfg, owner)
+	if _, err := os.Stat(ca.In(cfg.Data).Cert(owner)); err != nil && !known && (f.cert != "" || f.asGiven()) {
 		return nil
 	}
 	return withHint(fmt.Errorf("the file %s is named after %s, but its key would be published as the key of %s; nothing was published", path, owner, name),

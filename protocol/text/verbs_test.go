@@ -169,6 +169,11 @@ var wrongArguments = []struct{ line, reply string }{
 	{`attest_restore 3 x`, "Error: this broker keeps no proven key directory"},
 	{`find_reset alice nosuite`, "Error: the last word is neither unproven nor a suite: hpke-mlkem768x25519-aes256gcm, hpke-x25519-aes256gcm, ciphermq-rsa, ciphermq-g3, ciphermq-g4, ciphermq-g5, ciphermq-g6"},
 	{`put_chain !`, "Error: the certificates are not the base64 form of at most 16384 bytes"},
+	{`watch nox k`, "Error: Exchange 'nox' not found"},
+	{`bindings noq`, "Error: Queue 'noq' not found"},
+	{`change_queue q [1]`, "Error: queue options are not a JSON object"},
+	{`change_queue q {"prefetch":0}`, "Error: prefetch is 0, and it cannot be switched off; leave it out for the default"},
+	{`close_connection 1 ban soon`, "Error: after the id comes nothing, or ban and a duration such as 10m"},
 	{`find_chain abc`, "Error: the hash is not 64 hexadecimal digits"},
 	{`find_chain ` + strings.Repeat("00", 32), "Error: no certificates are stored under this hash"},
 }
