@@ -151,7 +151,10 @@ time, the oldest are dropped.`,
 		}
 		sub, err := c.Watch(a.ctx, list...)
 		if err != nil {
-			return explain(suggest(a.ctx, c, err, exchangeName, list[0].Exchange))
+			if err = suggest(a.ctx, c, err, exchangeName, list[0].Exchange); sealmq.CodeOf(err) == sealmq.NoExchange && hintFor(err) == "" {
+				err = withHint(err, `"sealmq exchange list" shows all exchanges`)
+			}
+			return explain(err)
 		}
 		if !a.asJSON {
 			a.note("watching; end with Ctrl-C")
