@@ -353,7 +353,7 @@ var variants = []variant{
 	},
 	{
 		name: "connections of an authority that was removed stay",
-		in:   "trust", fn: "RevocationList.lookAtRoots", old: "before != nil && !maps.Equal(*before, roots)", new: "before == nil && maps.Equal(roots, roots)",
+		in:   "trust", fn: "rootsFile.look", old: "before == nil || !maps.Equal(*before, keys)", new: "before == nil",
 		caught: suite{pkg: "trust", test: "TestPeersOfARemovedRoot"},
 	},
 	{
@@ -370,5 +370,20 @@ var variants = []variant{
 		name: "a node does not hear of its own revocation",
 		in:   "pipeline/mainclient", fn: "Client.FollowRevocations", old: "errors.Is(err, mtls.ErrRevoked)", new: "false",
 		caught: suite{pkg: "pipeline/mainclient", test: "TestFollowerHearsOfItsOwnRevocation"},
+	},
+	{
+		name: "the address with the fewest connections makes room",
+		in:   "internal/connlimit", fn: "Place.before", old: "p.peer.places > q.peer.places", new: "p.peer.places < q.peer.places",
+		caught: suite{pkg: "internal/connlimit", test: "TestWhoMakesRoom"},
+	},
+	{
+		name: "a key of another user is used",
+		in:   "internal/durable", fn: "checkPrivate", old: "checkOwner(f.Name(), info)", new: "nil",
+		caught: suite{pkg: "internal/durable", test: "TestStrangeSecrets"},
+	},
+	{
+		name: "an HTTPS connection with public requests outlives its certificate",
+		in:   "internal/httpkit", fn: "connection.changed", old: "c.register()", new: "_ = c",
+		caught: suite{pkg: "internal/httpkit", test: "TestConnectionEndsWithItsCertificate"},
 	},
 }
