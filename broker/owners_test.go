@@ -184,3 +184,36 @@ func TestQuotas(t *testing.T) {
 	n.must(err)
 	n.must(n.bind(alice, "q3", "x3", "1"))
 }
+
+// TestIDsAreOfTheirPublisher: nobody uses up another's message ids, but the proxies of a pipeline
+// share theirs.
+func TestIDsAreOfTheirPublisher(t *testing.T) {
+	n := open(t, func(c *broker.Config) { c.PipelineQueue = "pipe" })
+	n.must(n.bind(alice, "q", "x", "k"))
+	n.must(n.bind(admin, "pipe", "pipe", "pipe"))
+	send := func(c broker.Caller, exchange, key, body string, want engine.Outcome) {
+		t.Helper()
+		m := sealmq.Message{Exchange: exchange, Key: key, ID: "1", Body: []byte(body)}
+		if r := n.publish(c, engine.Publish{Message: m})[0]; r.Outcome != want {
+			t.Errorf("%s of %q sends %s to %s: outcome %d, error %v, want %d", c.ID, c.Issuer, body, exchange, r.Outcome, r.Err, want)
+		}
+	}
+	proxy := func(name string) broker.Caller {
+		return broker.Caller{Identity: sealmq.Identity{ID: name, Role: sealmq.RoleProxy}}
+	}
+	send(bob, "x", "k", "taken", engine.Stored)
+	send(alice, "x", "k", "hers", engine.Stored)
+	send(foreign, "x", "k", "the other's", engine.Stored)
+	for range 2 {
+		send(alice, "x", "k", "hers", engine.Repeated)
+		send(alice, "x", "k", "changed", engine.Conflict)
+		send(bob, "x", "k", "hers", engine.Conflict)
+		n.restart()
+	}
+	if m, ok, err := n.Find(bob, "1"); err != nil || !ok || string(m.Body) != "taken" {
+		t.Errorf("found %q, %v", m.Body, err)
+	}
+	send(proxy("one"), "pipe", "pipe", "item", engine.Stored)
+	send(proxy("two"), "pipe", "pipe", "item", engine.Repeated)
+	send(proxy("two"), "pipe", "pipe", "other", engine.Conflict)
+}

@@ -11,7 +11,7 @@ import (
 
 // Publish routes each message and has the engine store it in all of its queues or in
 // none. The caller fills in the messages and their Repeat; the broker adds Publisher,
-// Published and Queues in the same slice, which belongs to the caller again when Publish
+// Published, Scope and Queues in the same slice, which belongs to the caller again when Publish
 // returns, like everything that the messages point to.
 //
 // results[i] answers batch[i]; the slice is the broker's again when done returns. A
@@ -50,8 +50,12 @@ type refusal struct {
 func (b *Broker) route(c Caller, batch []engine.Publish) (refused []refusal) {
 	now := time.UnixMilli(b.clock.Now().UnixMilli()).UTC()
 	at := routing{broker: b, caller: c}
+	scope := c.ID + " " + c.Issuer
 	for i := range batch {
 		p := &batch[i]
+		if p.Scope = scope; b.grants.ofPipeline(p.Message.Exchange) {
+			p.Scope = "" // a message that one proxy did not see answered comes again by another
+		}
 		p.Message.Publisher, p.Message.Published = c.ID, now
 		queues, err := at.queues(&p.Message)
 		switch {

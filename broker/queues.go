@@ -235,7 +235,7 @@ func (b *Broker) Find(c Caller, messageID string) (sealmq.Message, bool, error) 
 	if !ok {
 		return sealmq.Message{}, false, sealmq.ErrUnsupported
 	}
-	m, ok := f.Find(messageID)
+	m, ok := f.Find(messageID, c.ID)
 	if ok {
 		if err := b.allow(c, actFind, m.Publisher); err != nil {
 			return sealmq.Message{}, false, err

@@ -146,8 +146,9 @@ type Changer interface {
 // Finder looks a message up by its id.
 type Finder interface {
 	// Find returns the message while a copy waits or is unacknowledged, unless its Repeat
-	// was Never. It may cost time in proportion to the backlog.
-	Find(id string) (sealmq.Message, bool)
+	// was Never: of several, one of this publisher if there is one. It may cost time in
+	// proportion to the backlog.
+	Find(id, publisher string) (sealmq.Message, bool)
 }
 
 // DedupReporter says for how long an engine recognises a repeated message.

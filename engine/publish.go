@@ -10,6 +10,10 @@ type Publish struct {
 	// Unrouted.
 	Queues []string
 	Repeat Repeat
+	// Scope is within which the id is unique: a message is compared with the one that used its id
+	// in the same scope or, if there is none, in the empty one. That is the scope of all publishers
+	// together, and of what an older version stored.
+	Scope string
 }
 
 // Repeat says how a repeated message is recognised.
@@ -27,8 +31,8 @@ type Outcome uint8
 // The outcomes.
 const (
 	Stored   Outcome = iota + 1 // in all its queues
-	Repeated                    // same id and content (or digest) as before: confirmed, not stored again
-	Conflict                    // same id, other content: refused
+	Repeated                    // same scope, id and content (or digest) as before: confirmed, not stored again
+	Conflict                    // same scope and id, other content: refused
 	Refused                     // by a queue or by the store; Err says why
 	Unrouted                    // there is no queue for it
 )

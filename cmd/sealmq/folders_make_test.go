@@ -54,7 +54,7 @@ func TestMakeFolders(t *testing.T) {
 	g.serve()
 	g.waitUntilOld()
 	seen := g.look()
-	g.drain(seen.Queues)
+	g.drain("admin", seen.Queues)
 	l.Queues, l.Exchanges, l.Log, l.Keys, l.BareKeys = seen.Queues, seen.Exchanges, seen.Log, seen.Keys, seen.BareKeys
 	g.dial("admin").want("Queue purged", "purge again")
 	l.Routes = g.routes()

@@ -152,7 +152,7 @@ func checkFolder(t *testing.T, exe, variant string, want *folderList) {
 
 	f.checkPins(want.Pins)
 	f.checkSettled(want.Settled)
-	f.drain(got.Queues)
+	f.drain("admin", got.Queues)
 	checkSums(t, got.Queues, want.Queues)
 	f.checkSpool(want.Spool)
 	f.checkLedger(want.Ledger)
@@ -302,9 +302,9 @@ func (f *folder) checkSettled(list []folderSettled) {
 // drain fetches and acknowledges all messages, and records the sums of their bodies.
 // It first publishes each message again, and the broker must recognise it. The queue "again" is left
 // for checkLedger.
-func (f *folder) drain(queues []folderQueue) {
+func (f *folder) drain(as string, queues []folderQueue) {
 	f.t.Helper()
-	c := f.dial("admin")
+	c := f.dial(as)
 	for _, q := range queues {
 		if q.Name == "again" {
 			continue
@@ -389,7 +389,7 @@ func (f *folder) checkSpool(want []folderSpooled) {
 	for _, e := range want {
 		narrow[0].Messages = append(narrow[0].Messages, folderMessage{ID: e.ID, Exchange: "post", Key: "narrow"})
 	}
-	f.drain(narrow)
+	f.drain("alice", narrow)
 	for i, m := range narrow[0].Messages {
 		if m.Sum != want[i].Sum {
 			f.t.Errorf("message %s of the spool has the sum %s, want %s", m.ID, m.Sum, want[i].Sum)

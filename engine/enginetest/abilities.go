@@ -252,21 +252,21 @@ var abilityChecks = []check{
 		}
 		h.queue("q", sealmq.QueueOptions{})
 		h.put("q", "a", "b")
-		if m, ok := f.Find("a"); !ok {
+		if m, ok := f.Find("a", ""); !ok {
 			h.Error("a waiting message is not found")
 		} else {
 			h.content(sealmq.Delivery{Message: m}, message("a"))
 		}
-		if _, ok := f.Find("none"); ok {
+		if _, ok := f.Find("none", ""); ok {
 			h.Error("found what never was")
 		}
 		c := h.consumer("q", 0)
 		list := c.gets("a", "b")
-		if _, ok := f.Find("b"); !ok {
+		if _, ok := f.Find("b", ""); !ok {
 			h.Error("an unacked message is not found")
 		}
 		c.ack(list...)
-		if _, ok := f.Find("a"); ok {
+		if _, ok := f.Find("a", ""); ok {
 			h.Error("an acked message is found")
 		}
 	}},

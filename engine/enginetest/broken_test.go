@@ -52,8 +52,8 @@ func (e *brokenEngine) Queue(name string) (engine.QueueInfo, error) {
 	return q, err
 }
 
-func (e *brokenEngine) Find(id string) (sealmq.Message, bool) {
-	return e.Engine.(engine.Finder).Find(id)
+func (e *brokenEngine) Find(id, publisher string) (sealmq.Message, bool) {
+	return e.Engine.(engine.Finder).Find(id, publisher)
 }
 
 func (e *brokenEngine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {

@@ -169,6 +169,7 @@ var deadChecks = []check{
 		c.getsNothing()
 		h.remove("q.dead").must()
 		h.clock.Advance(5 * time.Second)
+		h.eventually("there is room again", func() bool { _, err := h.engine.Queue("q.dead"); return err == nil })
 		h.consumer("q.dead", 0).gets("large")
 	}},
 	{name: "the holder is rid of what died", run: func(h *harness) {

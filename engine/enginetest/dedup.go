@@ -254,6 +254,41 @@ func window(d time.Duration) func(*Config) { return func(c *Config) { c.DedupWin
 func longDedup(a engine.Abilities) bool { return a.LongDedup }
 
 var dedupRestartChecks = []restartCheck{
+	{name: "ids of one scope do not touch those of another", needs: longDedup, run: func(h *harness, restart func()) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.queue("r", sealmq.QueueOptions{})
+		send := func(want engine.Outcome, scope, body string) {
+			h.Helper()
+			m := message("a")
+			m.Body = []byte(body)
+			if r := h.publish(engine.Publish{Message: m, Queues: []string{"q"}, Scope: scope}).must()[0]; r.Outcome != want {
+				h.Errorf("%s's %q: outcome %d with error %v, want %d", scope, body, r.Outcome, r.Err, want)
+			}
+		}
+		send(engine.Stored, "alice", "hers")
+		send(engine.Stored, "bob", "his")
+		send(engine.Stored, "carol", "hers")
+		send(engine.Stored, "", "everybody's")
+		c := h.consumer("q", 0)
+		list := c.take(4)
+		c.ack(list[1])
+		c.dead(list[2])
+		c.nack(list[0], list[3])
+		for range 2 {
+			restart()
+			send(engine.Repeated, "alice", "hers")
+			send(engine.Conflict, "alice", "his")
+			send(engine.Repeated, "bob", "his")
+			send(engine.Conflict, "bob", "everybody's")
+			send(engine.Repeated, "carol", "hers")
+			send(engine.Repeated, "dave", "everybody's")
+			send(engine.Conflict, "dave", "his own")
+			send(engine.Conflict, "", "hers")
+		}
+		if n := h.moveIDs("q", "r", "a").must(); n != 2 {
+			h.Errorf("moved %d with this id, want 2", n)
+		}
+	}},
 	{name: "an id is remembered", needs: longDedup, run: func(h *harness, restart func()) {
 		h.queue("q", sealmq.QueueOptions{})
 		h.queue("r", sealmq.QueueOptions{MaxMessages: 1})

@@ -346,11 +346,18 @@ func (m *Model) publish(p *engine.Publish) (r engine.PublishResult, ok bool) {
 		return engine.PublishResult{Outcome: engine.Refused,
 			Err: &sealmq.Error{Code: sealmq.BadArgument, Message: fmt.Sprintf("the digest is longer than %d bytes", sealmq.MaxDigestBytes)}}, true
 	}
-	if i := m.state.ids[msg.ID]; i != nil && byID {
-		if i.same(&msg, digest) {
-			return engine.PublishResult{Outcome: engine.Repeated}, true
+	if byID {
+		i := m.state.ids[scoped{p.Scope, msg.ID}]
+		if i == nil {
+			i = m.state.ids[scoped{id: msg.ID}]
 		}
-		return engine.PublishResult{Outcome: engine.Conflict, Err: sealmq.ErrDuplicate}, true
+		switch {
+		case i == nil:
+		case i.same(&msg, digest):
+			return engine.PublishResult{Outcome: engine.Repeated}, true
+		default:
+			return engine.PublishResult{Outcome: engine.Conflict, Err: sealmq.ErrDuplicate}, true
+		}
 	}
 	if slices.ContainsFunc(p.Queues, func(name string) bool { return m.state.queues[name] == nil }) {
 		return r, false
@@ -367,7 +374,7 @@ func (m *Model) publish(p *engine.Publish) (r engine.PublishResult, ok bool) {
 		}
 		into = append(into, q)
 	}
-	m.store(stored{message: msg, digest: digest, byID: byID, at: m.now()}, into, victims)
+	m.store(stored{message: msg, scope: strings.Clone(p.Scope), digest: digest, byID: byID, at: m.now()}, into, victims)
 	return engine.PublishResult{Outcome: engine.Stored}, true
 }
 

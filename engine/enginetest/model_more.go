@@ -75,15 +75,15 @@ func (m *Model) move(from, to string, n int, wanted func(*entry) bool, done func
 }
 
 // Find implements engine.Finder.
-func (m *Model) Find(id string) (sealmq.Message, bool) {
+func (m *Model) Find(id, publisher string) (found sealmq.Message, ok bool) {
 	m.begin()
 	defer m.end()
 	for _, name := range m.state.names() {
 		for _, e := range m.state.queues[name].entries {
-			if e.byID && e.message.ID == id {
-				return *e.message, true
+			if e.byID && e.message.ID == id && (!ok || e.message.Publisher == publisher) {
+				found, ok = *e.message, true
 			}
 		}
 	}
-	return sealmq.Message{}, false
+	return found, ok
 }

@@ -15,7 +15,7 @@ import (
 // so that what a model does and what it finds after a restart cannot differ.
 type state struct {
 	queues      map[string]*queue
-	ids         map[string]*identifier
+	ids         map[scoped]*identifier
 	definitions map[string][]byte
 	lastQueue   uint32
 	lastSeq     uint64
@@ -38,6 +38,7 @@ type entry struct {
 	attempts uint32
 	returned bool // it came back before
 	byID     bool // a repeat of it is recognised
+	scope    string
 	deathReason,
 	deathQueue string
 	dying string // why it is on its way to the dead-letter queue, which has no room for it
@@ -52,6 +53,9 @@ type entry struct {
 	given      uint32 // attempt of the last delivery
 }
 
+// scoped is a message id in its scope.
+type scoped struct{ scope, id string }
+
 // identifier is a message id that is remembered.
 type identifier struct {
 	exchange, key string
@@ -65,7 +69,7 @@ type identifier struct {
 func newState() *state {
 	return &state{
 		queues:      make(map[string]*queue),
-		ids:         make(map[string]*identifier),
+		ids:         make(map[scoped]*identifier),
 		definitions: make(map[string][]byte),
 	}
 }
@@ -84,6 +88,7 @@ type (
 	}
 	stored struct {
 		message sealmq.Message
+		scope   string
 		digest  string
 		byID    bool
 		queues  []string
@@ -114,7 +119,7 @@ type (
 		at       time.Time
 	}
 	defined   struct{ batch []engine.Definition }
-	forgotten struct{ id string }
+	forgotten struct{ id scoped }
 )
 
 func (e declared) apply(s *state) {
@@ -133,11 +138,11 @@ func (e stored) apply(s *state) {
 	m := e.message
 	s.lastSeq++
 	if e.byID {
-		s.ids[m.ID] = &identifier{exchange: m.Exchange, key: m.Key, body: m.Body, digest: e.digest, copies: len(e.queues), order: s.lastSeq}
+		s.ids[scoped{e.scope, m.ID}] = &identifier{exchange: m.Exchange, key: m.Key, body: m.Body, digest: e.digest, copies: len(e.queues), order: s.lastSeq}
 	}
 	for _, name := range e.queues {
 		q := s.queues[name]
-		q.entries = append(q.entries, &entry{message: &m, seq: s.lastSeq, entered: e.at, byID: e.byID})
+		q.entries = append(q.entries, &entry{message: &m, seq: s.lastSeq, entered: e.at, byID: e.byID, scope: e.scope})
 	}
 }
 
@@ -155,7 +160,7 @@ func (e doomed) apply(s *state) { s.queues[e.queue].find(e.seq).dying = e.reason
 func (e moved) apply(s *state) {
 	m := s.queues[e.from].remove(e.seq)
 	s.lastSeq++
-	c := &entry{message: m.message, seq: s.lastSeq, entered: e.at, synced: m.synced, byID: m.byID}
+	c := &entry{message: m.message, seq: s.lastSeq, entered: e.at, synced: m.synced, byID: m.byID, scope: m.scope}
 	if e.reason != "" {
 		c.deathReason, c.deathQueue = e.reason, e.from
 	}
@@ -177,7 +182,7 @@ func (e forgotten) apply(s *state) { delete(s.ids, e.id) }
 
 // ended counts one copy less.
 func (s *state) ended(e *entry, at time.Time) {
-	if i := s.ids[e.message.ID]; i != nil && e.byID {
+	if i := s.ids[scoped{e.scope, e.message.ID}]; i != nil && e.byID {
 		if i.copies--; i.copies == 0 {
 			i.ended = at
 		}

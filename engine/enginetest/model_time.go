@@ -67,7 +67,7 @@ func (m *Model) expire(q *queue, e *entry) {
 // forget drops ids that are remembered long enough, or that are too many.
 func (m *Model) forget(due func(time.Time) bool) {
 	for {
-		var oldest string
+		var oldest scoped
 		for id, i := range m.state.ids {
 			if i.copies > 0 {
 				continue
@@ -76,11 +76,11 @@ func (m *Model) forget(due func(time.Time) bool) {
 				m.write(forgotten{id})
 				continue
 			}
-			if oldest == "" || i.order < m.state.ids[oldest].order {
+			if oldest == (scoped{}) || i.order < m.state.ids[oldest].order {
 				oldest = id
 			}
 		}
-		if oldest == "" || len(m.state.ids) <= m.cfg.DedupMaxIDs {
+		if oldest == (scoped{}) || len(m.state.ids) <= m.cfg.DedupMaxIDs {
 			return
 		}
 		m.write(forgotten{oldest})

@@ -69,8 +69,9 @@ var (
 		{DeliveryLimit: 2, AckTimeout: 18 * time.Second},
 		{DeliveryLimit: 1, MaxLineBytes: 1024, TTL: 90 * time.Second},
 	})
-	drawID   = rapid.SampledFrom([]string{"", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"})
-	drawSize = rapid.SampledFrom([]int{0, 5, 200, 1500})
+	drawID    = rapid.SampledFrom([]string{"", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"})
+	drawScope = rapid.SampledFrom([]string{"", "alice", "bob"})
+	drawSize  = rapid.SampledFrom([]int{0, 5, 200, 1500})
 )
 
 const step = 12 * time.Second
@@ -121,7 +122,7 @@ func (p *pair) publish() {
 		digest := rapid.SampledFrom([]string{"", "", "", "1", "2"}).Draw(p.T, "digest")
 		repeat := rapid.SampledFrom([]engine.Repeat{engine.ByID, engine.ByID, engine.ByID, engine.Never}).Draw(p.T, "repeat")
 		m.Digest = []byte(digest)
-		batch = append(batch, engine.Publish{Message: m, Queues: queues, Repeat: repeat})
+		batch = append(batch, engine.Publish{Message: m, Queues: queues, Repeat: repeat, Scope: drawScope.Draw(p.T, "scope")})
 	}
 	type result struct {
 		Outcome engine.Outcome
@@ -387,12 +388,8 @@ func (p *pair) move() {
 func (p *pair) find() {
 	id := rapid.SampledFrom([]string{"1", "2", "3", "none"}).Draw(p.T, "id")
 	p.call("find "+id, func(_ int, e engine.Engine, done func(any, error)) {
-		m, ok := e.(engine.Finder).Find(id)
-		if !ok {
-			done(nil, nil)
-			return
-		}
-		done([]string{m.ID, m.Exchange, m.Key, m.Publisher, string(m.Body)}, nil)
+		m, ok := e.(engine.Finder).Find(id, "")
+		done([]any{ok, m.ID}, nil) // of several, which one is open
 	})
 }
 

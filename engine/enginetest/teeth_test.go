@@ -172,7 +172,7 @@ var bugList = []bug{
 			events = slices.Clone(events)
 			for _, e := range events {
 				if m, ok := e.(stored); ok {
-					events = append(events, forgotten{m.message.ID})
+					events = append(events, forgotten{scoped{m.scope, m.message.ID}})
 				}
 			}
 			return events

@@ -101,7 +101,7 @@ func (r *recovery) message(rec journal.Record) error {
 	}
 	place := journal.Place{Pos: rec.Pos, Bytes: rec.Bytes()}
 	e.state.use(rec.Pos.Generation()).index(&m, place, id)
-	r.add(&indexEntry{place, len(m.body), m.flags, m.arrived, id, m.hash, m.copies})
+	r.add(&indexEntry{place, len(m.body), m.flags, m.arrived, id, m.hash, m.scope, m.copies})
 	return nil
 }
 
@@ -124,7 +124,7 @@ func (r *recovery) add(n *indexEntry) {
 			continue
 		}
 		if hashed {
-			slot = e.state.dedup.revive(n.id, n.hash)
+			slot = e.state.dedup.revive(n.id, n.scope, n.hash)
 		}
 		e.state.put(q, c.seq, newEntry(n.place, n.body, slot, n.arrived))
 		if r.lived(c) {
@@ -132,11 +132,11 @@ func (r *recovery) add(n *indexEntry) {
 		}
 	}
 	if hashed && slot == noSlot {
-		switch i := e.state.dedup.find(n.id); {
+		switch i := e.state.dedup.find(n.id, n.scope); {
 		case i == noSlot:
-			e.state.dedup.add(n.id, n.hash, 0, e.nowSeconds())
+			e.state.dedup.add(n.id, n.scope, n.hash, 0, e.nowSeconds())
 		case e.state.dedup.slot(i).settledAt != 0: // used again after it was forgotten
-			e.state.dedup.slot(i).content = n.hash
+			e.state.dedup.slot(i).content = n.hash.short()
 		}
 	}
 }

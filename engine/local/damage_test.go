@@ -301,7 +301,7 @@ func TestFilesOfANewerVersionAreRefused(t *testing.T) {
 			return b
 		},
 		"store.json": func(b []byte) []byte {
-			return bytes.Replace(b, []byte(`"format": 1`), []byte(`"format": 2`), 1)
+			return bytes.Replace(b, []byte(`"format": 2`), []byte(`"format": 3`), 1)
 		},
 	}
 	for sort, f := range raise {

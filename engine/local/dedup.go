@@ -2,11 +2,13 @@ package local
 
 import (
 	"encoding/binary"
+	"iter"
 	"math"
 	"math/bits"
 
 	"github.com/dchest/siphash"
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/engine"
 )
 
 // dedup remembers message ids: while a copy waits or is unacknowledged, and then for a
@@ -14,7 +16,8 @@ import (
 //
 // Only keyed hashes are kept. The key is the store's secret, so that no publisher can
 // make an id or a content that collides with another's. Two ids that share 64 bits are
-// treated as one id with different contents: the second is refused, never lost.
+// treated as one id with different contents: the second is refused, never lost. So are two
+// publishers whose names share 32 bits, if they use the same id.
 type dedup struct {
 	key   hashKey
 	slots [][]dedupSlot // chunks of slotChunk
@@ -45,9 +48,18 @@ type contentHash [2]uint64
 // is the next settled slot.
 type dedupSlot struct {
 	id        uint64
-	content   contentHash
+	content   shortHash
+	scope     uint32 // who uses the id; 0 is all together
 	settledAt uint32 // seconds
 	link      uint32
+}
+
+// shortHash is what a slot keeps of a content's hash. It is compared with that of one message of
+// the same id at a time, so 96 bits are plenty.
+type shortHash [3]uint32
+
+func (h contentHash) short() shortHash {
+	return shortHash{uint32(h[0]), uint32(h[0] >> 32), uint32(h[1])}
 }
 
 const (
@@ -71,6 +83,14 @@ func (d *dedup) slot(i uint32) *dedupSlot { return &d.slots[i/slotChunk][i%slotC
 
 func (k hashKey) id(id string) uint64 {
 	return siphash.Hash(k.k0, k.k1, stringBytes(id))
+}
+
+// scope hashes the scope of an id.
+func (k hashKey) scope(s string) uint32 {
+	if s == "" {
+		return 0
+	}
+	return max(uint32(siphash.Hash(k.k0, k.k1, stringBytes(s))), 1)
 }
 
 // content hashes what makes two publishes the same. head is the unambiguous encoding
@@ -100,22 +120,52 @@ func (k hashKey) digest(scratch []byte, id string, digest []byte) (contentHash, 
 	return contentHash{a, b}, scratch
 }
 
-// find returns the slot of an id, or noSlot.
-func (d *dedup) find(id uint64) uint32 {
+// find returns the slot of an id in a scope, or noSlot.
+func (d *dedup) find(id uint64, scope uint32) uint32 {
+	for slot := range d.findAll(id) {
+		if d.slot(slot).scope == scope {
+			return slot
+		}
+	}
+	return noSlot
+}
+
+// findAll yields the slots of an id in all scopes.
+func (d *dedup) findAll(id uint64) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) { d.eachOf(id, yield) }
+}
+
+func (d *dedup) eachOf(id uint64, yield func(uint32) bool) {
 	mask, low, tag := uint64(len(d.index)-1), d.low(), uint32(id>>32)
 	for i := id & mask; ; i = (i + 1) & mask {
 		c := d.index[i]
 		if c == 0 {
-			return noSlot
+			return
 		}
-		if slot := c&low - 1; (c^tag)&^low == 0 && d.slot(slot).id == id {
-			return slot
+		if slot := c&low - 1; (c^tag)&^low == 0 && d.slot(slot).id == id && !yield(slot) {
+			return
 		}
 	}
 }
 
+// known says what a message is whose id was used before, or 0. What is known in its scope tells,
+// and else what is known in that of all.
+func (d *dedup) known(id uint64, scope uint32, content contentHash) engine.Outcome {
+	slot := d.find(id, scope)
+	if slot == noSlot {
+		slot = d.find(id, 0)
+	}
+	switch {
+	case slot == noSlot:
+		return 0
+	case d.slot(slot).content == content.short():
+		return engine.Repeated
+	}
+	return engine.Conflict
+}
+
 // add remembers a new id with a number of copies; without copies it is settled.
-func (d *dedup) add(id uint64, content contentHash, copies int, nowSeconds uint32) uint32 {
+func (d *dedup) add(id uint64, scope uint32, content contentHash, copies int, nowSeconds uint32) uint32 {
 	if (d.count+1)*5 > len(d.index)*4 || int(d.used)+1 >= len(d.index) {
 		d.grow(2 * len(d.index))
 	}
@@ -129,7 +179,7 @@ func (d *dedup) add(id uint64, content contentHash, copies int, nowSeconds uint3
 		}
 		d.used++
 	}
-	*d.slot(i) = dedupSlot{id: id, content: content, link: uint32(copies)}
+	*d.slot(i) = dedupSlot{id: id, scope: scope, content: content.short(), link: uint32(copies)}
 	d.place(i)
 	d.count++
 	if copies == 0 {
@@ -170,7 +220,7 @@ func (d *dedup) grow(size int) {
 }
 
 // unindexed reports whether a slot is free, or superseded by revive.
-func (s *dedupSlot) unindexed() bool { return s.id == 0 && s.content == (contentHash{}) }
+func (s *dedupSlot) unindexed() bool { return s.id == 0 && s.content == (shortHash{}) }
 
 // retain counts another copy of a live id; it reports false if the id is settled.
 func (d *dedup) retain(i uint32) bool {
@@ -208,18 +258,18 @@ func (d *dedup) settle(i uint32, nowSeconds uint32) {
 
 // revive returns a live slot for an id with one more copy, whether the id is new, live
 // or settled. Recovery needs it where a copy was moved or copied forward.
-func (d *dedup) revive(id uint64, content contentHash) uint32 {
-	i := d.find(id)
+func (d *dedup) revive(id uint64, scope uint32, content contentHash) uint32 {
+	i := d.find(id, scope)
 	if i == noSlot {
-		return d.add(id, content, 1, 0)
+		return d.add(id, scope, content, 1, 0)
 	}
 	if d.retain(i) {
 		return i
 	}
 	d.unplace(i)
 	d.count--
-	d.slot(i).id, d.slot(i).content = 0, contentHash{} // stays in its place among the settled
-	return d.add(id, content, 1, 0)
+	d.slot(i).id, d.slot(i).content = 0, shortHash{} // stays in its place among the settled
+	return d.add(id, scope, content, 1, 0)
 }
 
 // forget removes settled ids beyond max and those settled before the given second, at

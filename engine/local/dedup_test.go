@@ -33,19 +33,25 @@ func TestDedupAgreesWithMap(t *testing.T) {
 		slot uint32
 		live int
 	}
-	known := map[uint64]*id{}
-	var order []uint64 // settled, oldest first
-	hash := func() uint64 { return uint64(rng.IntN(6000)+1) * 0x9e3779b97f4a7c15 & 0xffffff00000fffff }
+	type scopedID struct {
+		id    uint64
+		scope uint32
+	}
+	known := map[scopedID]*id{}
+	var order []scopedID // settled, oldest first
+	hash := func() scopedID {
+		return scopedID{uint64(rng.IntN(3000)+1) * 0x9e3779b97f4a7c15 & 0xffffff00000fffff, uint32(rng.IntN(2))}
+	}
 	for step := range 300_000 {
 		h := hash()
 		k := known[h]
-		if got := d.find(h); (got == noSlot) != (k == nil) || k != nil && got != k.slot {
+		if got := d.find(h.id, h.scope); (got == noSlot) != (k == nil) || k != nil && got != k.slot {
 			t.Fatalf("step %d: find says %d, the map %+v", step, got, k)
 		}
 		switch {
 		case k == nil:
 			n := rng.IntN(3)
-			known[h] = &id{d.add(h, contentHash{h, 1}, n, 5), n}
+			known[h] = &id{d.add(h.id, h.scope, contentHash{h.id, 1}, n, 5), n}
 			if n == 0 {
 				order = append(order, h)
 			}
@@ -71,16 +77,16 @@ func TestDedupAgreesWithMap(t *testing.T) {
 func TestReviveKeepsOrderOfForgetting(t *testing.T) {
 	d := newDedup(hashKey{1, 2})
 	for i := range uint64(10) {
-		d.add(i+1, contentHash{i, i}, 0, 5)
+		d.add(i+1, 0, contentHash{i, i}, 0, 5)
 	}
-	slot := d.revive(3, contentHash{2, 2})
+	slot := d.revive(3, 0, contentHash{2, 2})
 	d.forget(0, 0, 1<<30)
-	if d.count != 1 || d.find(3) != slot {
-		t.Fatalf("%d ids left, id 3 in slot %d, want %d", d.count, d.find(3), slot)
+	if d.count != 1 || d.find(3, 0) != slot {
+		t.Fatalf("%d ids left, id 3 in slot %d, want %d", d.count, d.find(3, 0), slot)
 	}
 	d.release(slot, 6)
 	d.forget(0, 0, 1<<30)
-	if d.count != 0 || d.find(3) != noSlot {
+	if d.count != 0 || d.find(3, 0) != noSlot {
 		t.Fatal("the revived id was not forgotten")
 	}
 }
@@ -94,7 +100,7 @@ func TestReachOfMemory(t *testing.T) {
 	settled := map[uint64]uint32{}
 	settle := func(n int) {
 		for range n {
-			d.add(next<<20, contentHash{next}, 0, now)
+			d.add(next<<20, 0, contentHash{next}, 0, now)
 			settled[next<<20] = now
 			next++
 		}
@@ -107,7 +113,7 @@ func TestReachOfMemory(t *testing.T) {
 			t.Errorf("after %d s it reaches %d s back, %v; want %d, %v", now-1000, got, known, reach, ok)
 		}
 		for id, at := range settled {
-			if known && now-at < got && d.find(id) == noSlot {
+			if known && now-at < got && d.find(id, 0) == noSlot {
 				t.Errorf("after %d s an id of %d s ago is forgotten", now-1000, now-at)
 			}
 		}
@@ -131,7 +137,7 @@ func TestReachOfMemory(t *testing.T) {
 	d = newDedup(hashKey{1, 2})
 	settled = map[uint64]uint32{}
 	for id := range uint64(maxIDs + 2) {
-		d.add((id+1)<<20, contentHash{id}, 0, now)
+		d.add((id+1)<<20, 0, contentHash{id}, 0, now)
 	}
 	d.found = now
 	want(0, false)
@@ -147,7 +153,7 @@ func TestReachOfMemory(t *testing.T) {
 
 	// Few are found, so nothing can have been forgotten for their number.
 	d = newDedup(hashKey{1, 2})
-	d.add(1<<20, contentHash{}, 0, now)
+	d.add(1<<20, 0, contentHash{}, 0, now)
 	d.found = now
 	settled = map[uint64]uint32{}
 	want(window, true)

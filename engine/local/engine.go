@@ -12,6 +12,7 @@ package local
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -139,10 +140,12 @@ func Open(cfg Config) (*Engine, error) {
 	e.sweeper.timer = cfg.Clock.AfterFunc(time.Hour, e.sweep)
 	e.mu.Lock()
 	for _, q := range e.state.queues {
-		e.sweepBy(q, e.nowMillis()) // which finds out what is due when
+		e.stopSweep(q) // what was found may have set it
+		q.alarm.at = e.nowMillis()
+		heap.Push(&e.sweeper.due, q)
 	}
-	e.armSweep(e.nowMillis())
 	e.mu.Unlock()
+	e.sweep() // which finds out what is due when
 	e.background.Go(e.runReclaimer)
 	e.background.Go(e.runDeadLetterer)
 	poke(e.reclaimer.wake)

@@ -24,6 +24,7 @@ type storeFiles struct {
 	dir     string
 	storeID [16]byte
 	hashKey hashKey
+	older   bool // store.json has an older format
 }
 
 func (f *storeFiles) path(name string) string { return filepath.Join(f.dir, name) }

@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	identityName   = "store.json"
-	identityFormat = 1
+	identityName = "store.json"
+	// identityFormat is the format of the whole store, so that an older program refuses a store
+	// into which this one writes. In format 1 ids had no scopes.
+	identityFormat = 2
 	journalDir     = "journal"
 )
 
@@ -61,6 +63,7 @@ func (f *storeFiles) loadIdentity(create bool) error {
 		return damaged(f.path(identityName), "its checksum does not match")
 	}
 	f.adoptIdentity([32]byte(born))
+	f.older = id.Format < identityFormat
 	return nil
 }
 

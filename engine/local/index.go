@@ -15,7 +15,7 @@ import (
 // for something else. It is written once and never changed. After the head (little endian)
 // come the entries. An entry is, in uvarints if nothing else is said: offset/8 since the last entry,
 // record size/8, body size, flags, time since the last entry in ms (zig-zag),
-// [id hash 8 bytes, content hash 16 bytes,] n, n × (queue id, seq).
+// [id hash 8 bytes, content hash 16 bytes, [scope 4 bytes,]] n, n × (queue id, seq).
 const (
 	indexVersion = 1
 	indexSuffix  = ".idx"
@@ -50,6 +50,9 @@ func (u *segmentUse) index(m *messageRecord, place journal.Place, id uint64) {
 	b = binary.AppendVarint(b, m.arrived-u.lastTime)
 	if m.flags&flagHash != 0 {
 		b = appendHash(binary.LittleEndian.AppendUint64(b, id), m.hash)
+		if m.flags&flagScope != 0 {
+			b = binary.LittleEndian.AppendUint32(b, m.scope)
+		}
 		u.ids++
 	}
 	u.entries, u.lastOffset, u.lastTime = appendCopies(b, m.copies), place.Pos.Offset(), m.arrived
@@ -64,6 +67,7 @@ type indexEntry struct {
 	arrived int64
 	id      uint64
 	hash    contentHash
+	scope   uint32
 	copies  []copyRef
 }
 
@@ -77,9 +81,12 @@ func decodeIndex(gen uint64, entries []byte, f func(*indexEntry)) error {
 		n.body = int(d.uvarint())
 		n.flags = d.byte()
 		n.arrived += d.varint()
-		n.id, n.hash = 0, contentHash{}
+		n.id, n.hash, n.scope = 0, contentHash{}, 0
 		if n.flags&flagHash != 0 {
 			n.id, n.hash = d.uint64(), contentHash{d.uint64(), d.uint64()}
+			if n.flags&flagScope != 0 {
+				n.scope = d.uint32()
+			}
 		}
 		n.copies = d.copies(n.copies)
 		if d.err == nil {

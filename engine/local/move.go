@@ -66,7 +66,7 @@ const movedBytes = 1024
 // have made sure of the room.
 func (e *Engine) appendMoved(q *queue, seq uint64, n *entry, m *messageRecord, reason string, dest *queue) error {
 	now := e.nowMillis()
-	m.flags = m.flags&flagHash | flagMoved
+	m.flags = m.flags&(flagHash|flagScope) | flagMoved
 	m.arrived, m.fromQueue, m.fromSeq = now, q.id, seq
 	m.deathReason, m.deathQueue = "", ""
 	if reason != "" {
@@ -195,7 +195,7 @@ func (e *Engine) moveWanted(src, dst *queue, wanted map[string]bool) (moved int,
 	slots := make(map[uint32]bool, len(wanted))
 	e.mu.Lock()
 	for id := range wanted {
-		if slot := e.state.dedup.find(e.state.dedup.key.id(id)); slot != noSlot {
+		for slot := range e.state.dedup.findAll(e.state.dedup.key.id(id)) {
 			slots[slot+1] = true
 		}
 	}

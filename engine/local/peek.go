@@ -1,6 +1,9 @@
 package local
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -33,19 +36,33 @@ func (e *Engine) Peek(name string, from uint64, n int) ([]sealmq.Delivery, error
 }
 
 // Find returns the message with an id while a copy of it lives. It looks through
-// memory in proportion to the backlog, one queue at a time.
-func (e *Engine) Find(id string) (m sealmq.Message, ok bool) {
-	hash := e.state.dedup.key.id(id)
-	e.mu.Lock()
-	slot := e.state.dedup.find(hash)
-	live := slot != noSlot && e.state.dedup.slot(slot).settledAt == 0
+// memory in proportion to the backlog, one queue at a time, for each publisher that uses the id.
+func (e *Engine) Find(id, publisher string) (found sealmq.Message, ok bool) {
+	var slots []uint32
 	var queues []*queue
-	if live {
-		for _, q := range e.state.queues {
-			queues = append(queues, q)
+	e.mu.Lock()
+	for slot := range e.state.dedup.findAll(e.state.dedup.key.id(id)) {
+		if e.state.dedup.slot(slot).settledAt == 0 {
+			slots = append(slots, slot)
 		}
 	}
+	if len(slots) > 0 {
+		queues = slices.Collect(maps.Values(e.state.queues))
+	}
 	e.mu.Unlock()
+	for _, slot := range slots[:min(len(slots), maxSameID)] {
+		if m, there := e.findSlot(queues, slot, id); there && (!ok || m.Publisher == publisher) {
+			found, ok = m, true
+		}
+	}
+	return found, ok
+}
+
+// maxSameID bounds how many messages of one id Find looks at.
+const maxSameID = 16
+
+// findSlot returns the message that a slot is for.
+func (e *Engine) findSlot(queues []*queue, slot uint32, id string) (m sealmq.Message, ok bool) {
 	for _, q := range queues {
 		s := session{e: e}
 		e.mu.Lock()

@@ -13,6 +13,7 @@ import (
 type publishing struct {
 	results []engine.PublishResult
 	ids     []uint64
+	scopes  []uint32
 	hashes  []contentHash
 	scratch []byte
 	queues  []*queue
@@ -67,6 +68,7 @@ func prepare(key hashKey, batch []engine.Publish) *publishing {
 	p := &publishing{
 		results: make([]engine.PublishResult, len(batch)),
 		ids:     make([]uint64, len(batch)),
+		scopes:  make([]uint32, len(batch)),
 		hashes:  make([]contentHash, len(batch)),
 	}
 	for i := range batch {
@@ -75,6 +77,11 @@ func prepare(key hashKey, batch []engine.Publish) *publishing {
 			continue
 		}
 		p.ids[i] = key.id(m.ID)
+		if i > 0 && batch[i].Scope == batch[i-1].Scope && p.ids[i-1] != 0 {
+			p.scopes[i] = p.scopes[i-1]
+		} else {
+			p.scopes[i] = key.scope(batch[i].Scope)
+		}
 		if d := m.Digest; len(d) > 0 {
 			p.hashes[i], p.scratch = key.digest(p.scratch, m.ID, d)
 		} else {
@@ -125,7 +132,7 @@ func (e *Engine) publishOne(p *publishing, i int, req *engine.Publish, now int64
 	}
 	dedupSlot := noSlot
 	if rec.flags&flagHash != 0 {
-		dedupSlot = e.state.dedup.add(p.ids[i], p.hashes[i], len(p.queues), uint32(now/1000))
+		dedupSlot = e.state.dedup.add(p.ids[i], p.scopes[i], p.hashes[i], len(p.queues), uint32(now/1000))
 	}
 	for _, q := range p.queues {
 		if q.options.DropOldest {
@@ -152,9 +159,9 @@ func (e *Engine) decide(p *publishing, i int, req *engine.Publish) (stop bool, e
 		return refuse(res, "", errDigest), nil
 	}
 	if recognised(req) {
-		if slot := s.dedup.find(p.ids[i]); slot != noSlot {
-			if res.Outcome = engine.Repeated; s.dedup.slot(slot).content != p.hashes[i] {
-				res.Outcome, res.Err = engine.Conflict, sealmq.ErrDuplicate
+		if outcome := s.dedup.known(p.ids[i], p.scopes[i], p.hashes[i]); outcome != 0 {
+			if res.Outcome = outcome; outcome == engine.Conflict {
+				res.Err = sealmq.ErrDuplicate
 			}
 			return true, nil
 		}
@@ -194,6 +201,9 @@ func (p *publishing) record(i int, req *engine.Publish, now int64) messageRecord
 	if recognised(req) {
 		rec.flags |= flagHash
 		rec.hash = p.hashes[i]
+		if rec.scope = p.scopes[i]; rec.scope != 0 {
+			rec.flags |= flagScope
+		}
 	}
 	p.copies = p.copies[:0]
 	for _, q := range p.queues {

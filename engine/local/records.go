@@ -16,7 +16,7 @@ import (
 // Kinds of records in the journal. Numbers are uvarints, strings are length and bytes.
 //
 //	message   flags, published ms (zig-zag), arrived ms since published (zig-zag),
-//	          [source queue id, source seq, reason, source name,] [content hash 16,]
+//	          [source queue id, source seq, reason, source name,] [content hash 16, [scope 4,]]
 //	          copies: n × (queue id, seq), publisher, exchange, key, id, properties,
 //	          body to the end
 //	settle    n × (queue id, count, count × seq delta from the one before, zig-zag)
@@ -38,6 +38,7 @@ const (
 	flagHash    = 1 << iota // has a content hash: the id is in the dedup table
 	flagMoved               // came from another queue; settles its source
 	flagForward             // a copy of an older record; everything is as it was there
+	flagScope               // with flagHash: its id is unique within a scope
 )
 
 var errRecord = errors.New("record does not decode")
@@ -51,6 +52,7 @@ type messageRecord struct {
 	deathReason        string
 	deathQueue         string
 	hash               contentHash
+	scope              uint32
 	copies             []copyRef
 	publisher          string
 	exchange, key, id  string
@@ -75,6 +77,9 @@ func (m *messageRecord) appendHead(b []byte) []byte {
 	}
 	if m.flags&flagHash != 0 {
 		b = appendHash(b, m.hash)
+		if m.flags&flagScope != 0 {
+			b = binary.LittleEndian.AppendUint32(b, m.scope)
+		}
 	}
 	b = appendCopies(b, m.copies)
 	b = appendString(b, m.publisher)
@@ -98,6 +103,9 @@ func decodeMessage(p []byte, copies []copyRef) (m messageRecord, err error) {
 	}
 	if m.flags&flagHash != 0 {
 		m.hash = contentHash{d.uint64(), d.uint64()}
+		if m.flags&flagScope != 0 {
+			m.scope = d.uint32()
+		}
 	}
 	m.copies = d.copies(copies)
 	m.publisher = d.string()
@@ -150,6 +158,13 @@ func (d *decoder) byte() byte {
 func (d *decoder) uint64() uint64 {
 	if v := d.take(8); v != nil {
 		return binary.LittleEndian.Uint64(v)
+	}
+	return 0
+}
+
+func (d *decoder) uint32() uint32 {
+	if v := d.take(4); v != nil {
+		return binary.LittleEndian.Uint32(v)
 	}
 	return 0
 }

@@ -102,6 +102,10 @@ func (r *recovery) begin() (err error) {
 		if err := r.renewIdentity(); err != nil {
 			return err
 		}
+	} else if e.files.older {
+		if err := e.files.writeIdentity(); err != nil {
+			return err
+		}
 	}
 	if e.report, err = e.j.Begin(); err != nil {
 		return err

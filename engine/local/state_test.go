@@ -44,7 +44,7 @@ func TestStateCountsWhatSegmentsHold(t *testing.T) {
 			q, at := queues[rng.IntN(2)], place()
 			c := copyRef{q.id, q.next}
 			s.use(at.Pos.Generation()).add(1, at.Bytes)
-			s.put(q, q.next, newEntry(at, 10, s.dedup.add(uint64(step+1), contentHash{}, 1, 1), 1))
+			s.put(q, q.next, newEntry(at, 10, s.dedup.add(uint64(step+1), 0, contentHash{}, 1, 1), 1))
 			where[c] = at.Pos
 		case 2:
 			if c, ok := anyCopy(); ok {
