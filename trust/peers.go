@@ -111,12 +111,19 @@ func (l *RevocationList) Identifier() *mtls.Identifier {
 	return i
 }
 
+// OwnIssuer reports whether an Identity's Issuer is our own authority, as Identifier knows it at
+// the time.
+func (l *RevocationList) OwnIssuer(issuer string) bool {
+	keys := l.own.keys.Load()
+	return keys != nil && (*keys)[issuer]
+}
+
 // rootsFile is a file of authorities that is read again and again. Its content decides, not its
 // time or size. If it cannot be used, the last good content stays.
 type rootsFile struct {
 	path         string
 	mayBeMissing bool                            // until it appears
-	keys         atomic.Pointer[map[string]bool] // of the authorities; nil without a file
+	keys         atomic.Pointer[map[string]bool] // of the authorities, as they are and as mtls.Issuer; nil without a file
 
 	// The list's lock guards what follows.
 	data []byte
@@ -146,7 +153,7 @@ func (f *rootsFile) look(files durable.FS, log *slog.Logger) (changed bool) {
 	}
 	keys := make(map[string]bool)
 	for _, c := range certs {
-		keys[string(c.RawSubjectPublicKeyInfo)] = true
+		keys[string(c.RawSubjectPublicKeyInfo)], keys[mtls.Issuer(c)] = true, true
 	}
 	before := f.keys.Swap(&keys)
 	f.data, f.err = data, nil

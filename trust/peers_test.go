@@ -161,8 +161,8 @@ func TestOwnAuthorityChangesWhileRunning(t *testing.T) {
 		for ca, want := range map[*testca.CA]sealmq.Role{first: step.first, second: step.second} {
 			leaf := ca.Leaf("admin", sealmq.RoleAdmin).Leaf
 			id, err := identifier.Identify(tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf, ca.Root()}}})
-			if err != nil || id.Role != want {
-				t.Errorf("step %d: role %q, %v, want %q", i, id.Role, err, want)
+			if err != nil || id.Role != want || list.OwnIssuer(id.Issuer) != (want == sealmq.RoleAdmin) {
+				t.Errorf("step %d: role %q, own %t, %v, want %q", i, id.Role, list.OwnIssuer(id.Issuer), err, want)
 			}
 		}
 		if len(list.Problems()) != step.problems {

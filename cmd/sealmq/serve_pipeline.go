@@ -310,7 +310,7 @@ func (n *node) openProxy() error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Identifier: n.revoked.Identifier(), Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}},
+		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}},
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: registry, Log: n.log,

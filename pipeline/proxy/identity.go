@@ -79,7 +79,7 @@ func plainFingerprint(s string) (string, bool) {
 // clientID is whose messages a caller sends. A name of our own authority that looks like a
 // foreign client's is no exception from the form.
 func (p *Proxy) clientID(c httpkit.Caller) string {
-	if c.Source != httpkit.ByCertificate || p.issuers[c.Issuer] && !pipeline.IsForeignClient(c.ID) {
+	if c.Source != httpkit.ByCertificate || p.cfg.OwnIssuer(c.Issuer) && !pipeline.IsForeignClient(c.ID) {
 		return c.ID
 	}
 	return pipeline.ForeignClient(c.ID, c.Issuer)

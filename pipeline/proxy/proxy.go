@@ -51,7 +51,10 @@ type Config struct {
 	// Identifier says who a client is, and whether it is let in (default: roles below Authority,
 	// and Revocation). Stale says why that is not known; it may be nil.
 	Identifier *mtls.Identifier
-	Stale      func() error
+	// OwnIssuer reports whether an Identity's Issuer is our own authority, whose clients have
+	// their plain names (default: what is in Authority).
+	OwnIssuer func(issuer string) bool
+	Stale     func() error
 	// KeyCache is the file that keeps the main server's key for a start without it; empty
 	// keeps it in memory only.
 	KeyCache string
@@ -105,7 +108,6 @@ type Proxy struct {
 	register *registrar
 	keys     *keys
 	apiKeys  *apiKeys
-	issuers  map[string]bool // our own, as in an Identity
 	own      ownCertificate
 	health   *httpkit.Health
 	buffers  sync.Pool // of *buffer
@@ -139,10 +141,14 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Rate == nil {
 		cfg.Rate = &httpkit.Rate{PerSecond: httpkit.DefaultRate}
 	}
-	p := &Proxy{cfg: cfg, issuers: make(map[string]bool)}
-	for _, root := range cfg.Authority {
-		p.issuers[mtls.Issuer(root)] = true
+	if cfg.OwnIssuer == nil {
+		issuers := make(map[string]bool)
+		for _, root := range cfg.Authority {
+			issuers[mtls.Issuer(root)] = true
+		}
+		cfg.OwnIssuer = func(issuer string) bool { return issuers[issuer] }
 	}
+	p := &Proxy{cfg: cfg}
 	p.metrics = newMetrics(p)
 	p.limiter = httpkit.NewRateLimiter(*cfg.Rate, cfg.PerClient, 0)
 	p.enqueuer = &enqueuer{queue: cfg.Queue}

@@ -170,7 +170,7 @@ func (p *Proxy) seal(m *message, c httpkit.Caller, domain string, now time.Time)
 // registeredDomain is the domain in a certificate of our own authority (its organisational
 // unit), or empty if there is none but the default.
 func (p *Proxy) registeredDomain(r *http.Request, c httpkit.Caller) string {
-	if c.Source != httpkit.ByCertificate || !p.issuers[c.Issuer] || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+	if c.Source != httpkit.ByCertificate || !p.cfg.OwnIssuer(c.Issuer) || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return ""
 	}
 	units := r.TLS.PeerCertificates[0].Subject.OrganizationalUnit
