@@ -173,14 +173,24 @@ func (n *node) syncClients(ctx context.Context) error {
 	})()
 	again := time.NewTimer(syncAgain)
 	defer again.Stop()
+	rows := true // of certificates may be missing
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-again.C:
 		case <-changed:
+		case <-n.pipeline.service.RowsMissing():
+			rows = true
+			again.Reset(syncAgain)
+			continue
 		}
 		count, err := mainserver.SyncClients(ctx, n.pipeline.store, n.authority, n.revoked)
+		if err == nil && rows {
+			var more int
+			more, err = mainserver.SyncCertificates(ctx, n.pipeline.store, n.authority, n.revoked)
+			count, rows = count+more, err != nil
+		}
 		again.Stop()
 		switch {
 		case err != nil && ctx.Err() == nil:

@@ -167,7 +167,8 @@ func (h *handler) end() time.Time {
 func (h *handler) noteIssued(ctx context.Context, event string, client records.Client, c *signed) {
 	a := &c.answer
 	if err := h.putIssued(ctx, client, c); err != nil {
-		h.cfg.Log.Error("a certificate was issued, but the database does not know it", "client", a.ClientID, "serial", a.Serial, "error", err)
+		h.cfg.Log.Error("a certificate was issued, but the database does not know it yet", "client", a.ClientID, "serial", a.Serial, "error", err)
+		h.cfg.Service.missRows()
 	}
 	h.audit(ctx, act{event: event, client: a.ClientID, details: map[string]any{"serial": a.Serial, "fingerprint": a.Fingerprint, "role": a.Role, "domain": a.Domain}})
 }
@@ -321,7 +322,8 @@ func (h *handler) noteRevoked(ctx context.Context, r ca.Revocation, entries []tr
 		return answer, err
 	}
 	if err := h.putRevoked(ctx, r, entries); err != nil {
-		h.cfg.Log.Error("a revocation is in force, but the database does not know it", "client", r.Name, "error", err)
+		h.cfg.Log.Error("a revocation is in force, but the database does not know it yet", "client", r.Name, "error", err)
+		h.cfg.Service.missRows()
 	}
 	if already {
 		return answer, &httpkit.Error{Code: httpkit.CodeConflict, Message: "It is revoked already", Err: err}

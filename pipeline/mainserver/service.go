@@ -55,6 +55,19 @@ type Service struct {
 	recent  recent
 	trouble trouble
 	metrics *metrics
+	missing chan struct{} // see RowsMissing
+}
+
+// RowsMissing gets a value after the database was not told of a certificate or a revocation.
+// SyncClients and SyncCertificates make up for it.
+func (s *Service) RowsMissing() <-chan struct{} { return s.missing }
+
+// missRows notes that rows are missing.
+func (s *Service) missRows() {
+	select {
+	case s.missing <- struct{}{}:
+	default:
+	}
 }
 
 // keepRecent is longer than a proxy waits before it registers a message.
@@ -81,7 +94,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	m := newMetrics(cfg.Registry)
 	cfg.Records = &timed{cfg.Records, m}
-	return &Service{cfg: cfg, recent: recent{keep: keepRecent}, metrics: m}, nil
+	return &Service{cfg: cfg, recent: recent{keep: keepRecent}, metrics: m, missing: make(chan struct{}, 1)}, nil
 }
 
 // For returns the service as a caller in this process sees it, with the caller's permissions.

@@ -3,6 +3,8 @@ package mainserver
 import (
 	"cmp"
 	"context"
+	"crypto/x509/pkix"
+	"errors"
 	"slices"
 	"time"
 
@@ -75,6 +77,71 @@ func rowOf(authority *ca.Authority, revoked *trust.RevocationList, c records.Cli
 		}
 	}
 	return c, nil
+}
+
+// SyncCertificates adds the rows of certificates that were issued through the API while the
+// database was away, and marks those as revoked that are. It returns how many rows it has
+// changed. It reads all of them: the caller calls it at the start, and when Service.RowsMissing
+// says so.
+func SyncCertificates(ctx context.Context, store *records.Store, authority *ca.Authority, revoked *trust.RevocationList) (changed int, err error) {
+	status := make(map[string]string) // by fingerprint
+	for before := int64(0); ; {
+		list, err := store.Certificates(ctx, "", before, records.MaxLimit)
+		if err != nil {
+			return 0, err
+		}
+		for _, c := range list {
+			status[c.Fingerprint], before = c.Status, c.RowID
+		}
+		if len(list) < records.MaxLimit {
+			break
+		}
+	}
+	history, err := authority.History()
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range history {
+		was, known := status[c.Fingerprint]
+		now, entry := authority.StatusOf(c, revoked)
+		add, revoke := !known && c.Source == ca.SourceAPI, now == ca.Revoked && was != string(ca.Revoked)
+		if add {
+			if err := addRows(ctx, store, authority, revoked, c); err != nil {
+				return changed, err
+			}
+		}
+		if revoke && (add || known) {
+			if err := store.RevokeCertificate(ctx, c.Fingerprint, cmp.Or(entry.Reason, unspecified)); err != nil {
+				return changed, err
+			}
+		}
+		if add || revoke && known {
+			changed++
+		}
+	}
+	return changed, nil
+}
+
+// addRows adds the row of a certificate, and that of its client if there is none.
+func addRows(ctx context.Context, store *records.Store, authority *ca.Authority, revoked *trust.RevocationList, c ca.Issued) error {
+	_, err := store.Client(ctx, c.Name)
+	if errors.Is(err, records.ErrNotFound) {
+		var client records.Client
+		client, err = rowOf(authority, revoked, records.Client{Name: c.Name, Domain: c.Domain, Status: records.Active, Fingerprint: c.Fingerprint, IssuedAt: c.NotBefore, ExpiresAt: c.NotAfter})
+		if err == nil {
+			err = store.PutClient(ctx, client)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	subject := pkix.Name{CommonName: c.Name}
+	if c.Domain != "" {
+		subject.OrganizationalUnit = []string{c.Domain}
+	}
+	_, err = store.AddCertificate(ctx, records.Certificate{Client: c.Name, Serial: c.Serial, Fingerprint: c.Fingerprint, Subject: subject.String(),
+		Role: string(c.Role), NotBefore: c.NotBefore, NotAfter: c.NotAfter, Source: string(c.Source)})
+	return err
 }
 
 // putClient stores a client's row as the authority and the list would have it.

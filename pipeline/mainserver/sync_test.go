@@ -1,6 +1,7 @@
 package mainserver_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -59,4 +60,48 @@ func TestSyncClientsWithoutCertificates(t *testing.T) {
 		}
 	}
 	s.register("meter-1", "m-2")
+}
+
+// TestSyncCertificates: what the API did while the database was away reaches it later.
+func TestSyncCertificates(t *testing.T) {
+	var service *mainserver.Service
+	s := newServer(t, func(_ *server, c *mainserver.HandlerConfig) { service = c.Service })
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-03"}`)
+	s.issue("by-command", sealmq.RoleClient)
+	for _, name := range []string{"acme-02", "acme-04"} {
+		_, err := s.authority.Issue(ca.Request{Name: name, Source: ca.SourceAPI, Domain: "shop"})
+		s.must(err)
+	}
+	for _, name := range []string{"acme-03", "acme-04"} {
+		_, err := s.authority.Revoke(ca.Revocation{Name: name, Reason: "lost"})
+		s.must(err)
+	}
+	s.revoked.Refresh()
+	for _, want := range []int{3, 0} {
+		if n, err := mainserver.SyncCertificates(t.Context(), s.store, s.authority, s.revoked); err != nil || n != want {
+			t.Errorf("%d rows were changed, want %d; error %v", n, want, err)
+		}
+	}
+	list, err := s.store.Certificates(t.Context(), "", 0, 10)
+	s.must(err)
+	got := make(map[string]string)
+	for _, c := range list {
+		got[c.Client] = c.Status
+	}
+	if want := map[string]string{"acme-01": "active", "acme-02": "active", "acme-03": "revoked", "acme-04": "revoked"}; !maps.Equal(got, want) {
+		t.Errorf("the rows are %v, want %v", got, want)
+	}
+	if c, err := s.store.Client(t.Context(), "acme-04"); err != nil || c.Status != records.Revoked || c.Domain != "shop" {
+		t.Errorf("%+v, error %v", c, err)
+	}
+
+	s.as(sealmq.RoleAdmin)
+	s.must(s.store.Close())
+	s.want(200, "POST", "/api/v1/clients/acme-01/revoke", `{"reason":"lost"}`)
+	select {
+	case <-service.RowsMissing():
+	default:
+		t.Error("nobody is told that the database does not know of a revocation")
+	}
 }
