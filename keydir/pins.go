@@ -239,7 +239,7 @@ func (p *Pins) read() (*pinFile, error) {
 	}
 	content, err := durable.ReadFile(p.fs, p.file, maxPinsBytes)
 	if err != nil && !durable.IsNotExist(err) {
-		return nil, fmt.Errorf("read pins: %w", err)
+		return nil, &FileError{"read pins", err}
 	}
 	f, err := parsePins(content)
 	if err != nil {
@@ -334,10 +334,22 @@ func (p *Pins) write(f *pinFile) error {
 		return nil
 	}
 	if err := durable.WriteFile(p.fs, p.file, content, 0o600); err != nil {
-		return fmt.Errorf("write pins: %w", err)
+		return &FileError{"write pins", err}
 	}
 	return nil
 }
+
+// FileError says that the system does not read or write the file of pins.
+type FileError struct {
+	Op  string
+	Err error
+}
+
+// Error says what was tried.
+func (e *FileError) Error() string { return e.Op + ": " + e.Err.Error() }
+
+// Unwrap is the system's error.
+func (e *FileError) Unwrap() error { return e.Err }
 
 var errWritePins = errors.New("write pins")
 
@@ -361,7 +373,7 @@ func (p *Pins) lockFile(ctx context.Context) (unlock func(), err error) {
 		return func() {}, nil
 	}
 	if err := durable.MkdirAll(p.fs, filepath.Dir(p.file), 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder for pins: %w", err)
+		return nil, &FileError{"make the folder for pins", err}
 	}
 	locker, ok := p.fs.(durable.FileLocker)
 	if !ok { // a file system of tests, which one process has
@@ -372,7 +384,10 @@ func (p *Pins) lockFile(ctx context.Context) (unlock func(), err error) {
 		if err == nil {
 			return func() { _ = release() }, nil
 		}
-		if !errors.Is(err, durable.ErrLocked) || try == lockTries {
+		if !errors.Is(err, durable.ErrLocked) {
+			return nil, &FileError{"write pins", err}
+		}
+		if try == lockTries {
 			return nil, &Error{Kind: errWritePins, Err: err,
 				Remedy: "another process holds the file of pins for too long: stop it, or name another file"}
 		}

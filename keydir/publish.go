@@ -34,11 +34,14 @@ func (d *Directory) Publish(ctx context.Context, signer *seal.Signer, key *seal.
 
 // explainRefusal adds a hint if only an administrator can help.
 func explainRefusal(name string, err error) error {
-	hint := ""
+	hint, message := "", ""
+	if refused, ok := errors.AsType[*sealmq.Error](err); ok {
+		message = refused.Message
+	}
 	switch code := sealmq.CodeOf(err); {
-	case errors.Is(err, seal.ErrUntrusted), code == sealmq.Denied && strings.Contains(err.Error(), "another authority"):
+	case errors.Is(err, seal.ErrUntrusted), code == sealmq.Denied && message == keylog.OtherAuthority(name):
 		hint = fmt.Sprintf("the key of %s was published with a certificate of another authority; an administrator can take it out of the directory with \"sealmq key reset %s\"", name, name)
-	case code == sealmq.LimitReached && strings.Contains(err.Error(), "changes of one key"):
+	case code == sealmq.LimitReached && strings.HasSuffix(message, keylog.ChangesLimit):
 		hint = fmt.Sprintf("\"sealmq key directory %s\" shows all changes; an administrator can reset the key with \"sealmq key reset %s\"", name, name)
 	default:
 		return err

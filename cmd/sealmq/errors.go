@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/keydir"
 )
 
 // errSilent ends the process with status 1 if the command has already printed what is
@@ -68,7 +69,16 @@ func hintFor(err error) string {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return `another program uses this address; stop it, choose another address in the configuration, or start only the roles you need, as with "sealmq serve broker"`
 	case errors.Is(err, fs.ErrPermission):
-		return "run as the user that owns the file or folder, or choose another " + flagOf(err)
+		choose := "folder with --data"
+		var place *placeError
+		var pins *keydir.FileError
+		switch {
+		case errors.As(err, &place):
+			choose = place.choose
+		case errors.As(err, &pins):
+			choose = "file with --pins"
+		}
+		return "run as the user that owns the file or folder, or choose another " + choose
 	case errors.Is(err, syscall.ENOSPC):
 		return "free some space on that file system, or use another one: the setting data or --data says where everything is kept, and --out, --ledger and --spool where a client writes; the broker leaves storage.min_free_bytes of its disk free"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -77,16 +87,20 @@ func hintFor(err error) string {
 	return ""
 }
 
-// flagOf is the flag that names the file or folder of an error.
-func flagOf(err error) string {
-	for _, f := range []struct{ word, text string }{
-		{"pins", "file with --pins"}, {"spool", "folder with --spool"}, {"ledger", "file with --ledger"},
-	} {
-		if strings.Contains(err.Error(), f.word) {
-			return f.text
-		}
+// placeError is an error of a file or folder that is not the data folder.
+type placeError struct {
+	error
+	choose string // what to choose another one of
+}
+
+func (e *placeError) Unwrap() error { return e.error }
+
+// inPlace says which flag names the file or folder of an error, which may be nil.
+func inPlace(err error, choose string) error {
+	if err == nil {
+		return nil
 	}
-	return "folder with --data"
+	return &placeError{err, choose}
 }
 
 // flatten splits joined errors, so that each is printed on its own line.

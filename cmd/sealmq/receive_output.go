@@ -36,6 +36,7 @@ func (o *output) close() error {
 
 func (f *receiveFlags) openOutput(a call) (*output, error) {
 	ledger, err := retryLocked(a.ctx, func() (*receive.Ledger, error) { return receive.OpenLedger(f.ledger, receive.LedgerConfig{}) })
+	err = inPlace(err, "file with --ledger")
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, withHint(fmt.Errorf("%s is in use by another process", f.ledger), "another \"sealmq receive\" uses it; name other files with --out or --ledger")
 	}
@@ -60,6 +61,7 @@ func (f *receiveFlags) openOutput(a call) (*output, error) {
 	o.file, err = retryLocked(a.ctx, func() (*jsonl.File, error) {
 		return jsonl.Open(durable.OS(), f.out, known.Length, int(known.Messages), ledger.Add)
 	})
+	err = inPlace(err, "file with --out")
 	var damaged *jsonl.DamagedError
 	switch {
 	case errors.As(err, &damaged) && damaged.Line == 0:

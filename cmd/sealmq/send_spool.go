@@ -67,6 +67,7 @@ func (f *sendFlags) openSpool(a call, in *input) (*send.Spool, error) {
 // openSpool opens a spool, and tells in what state it was left.
 func openSpool(a call, dir string) (*send.Spool, error) {
 	s, err := send.OpenSpool(dir, send.SpoolConfig{})
+	err = inPlace(err, "folder with --spool")
 	if _, ok := errors.AsType[*send.DamagedFileError](err); ok {
 		return nil, withHint(err, "nothing was changed: put the folder %s back from a backup; or move it away and send with a new one, "+
 			"from the beginning of the file or with what no receiver has: what this one sent already arrives twice then", dir)

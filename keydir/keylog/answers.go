@@ -56,3 +56,12 @@ const MaxLog = 1_000_000
 
 // ErrSize says that a log has no tree of the size that was asked for.
 func ErrSize(size int64) error { return fmt.Errorf("the log has no tree of size %d", size) }
+
+// OtherAuthority is what the owner of an entry is told whose certificate is of another authority
+// than the one of the entry before.
+func OtherAuthority(owner string) string {
+	return "not allowed to replace the key entry of another authority's '" + owner + "', unless an administrator has reset it"
+}
+
+// ChangesLimit ends what a client is told that has changed a key too often.
+const ChangesLimit = " changes of one key is reached"

@@ -210,7 +210,7 @@ func (s *slotState) mayFollow(leaf Leaf, previous [32]byte) error {
 		return nil
 	case c.leaf.Issuer != leaf.Issuer:
 		return &sealmq.Error{Code: sealmq.Denied,
-			Message: "not allowed to replace the key entry of another authority's '" + leaf.Owner + "', unless an administrator has reset it"}
+			Message: OtherAuthority(leaf.Owner)}
 	case leaf.Serial != c.leaf.Serial+1:
 		return mismatch(fmt.Sprintf("it has serial %d, and the current one has %d", leaf.Serial, c.leaf.Serial))
 	case previous != c.leaf.Hash:

@@ -2,6 +2,8 @@ package jsonl_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,5 +58,28 @@ func TestOpenKeepsEveryLine(t *testing.T) {
 			t.Errorf("%s: %v, %d bytes", c.name, err, f.Size())
 		}
 		f.Close()
+	}
+}
+
+// After a full disk the file has as many lines as it says, and no torn one.
+func TestFullDiskLeavesWholeLines(t *testing.T) {
+	fs := faultfs.New()
+	f, err := jsonl.Open(fs, "out", 0, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fs.SetCapacity(20_000)
+	for n := 0; err == nil && n < 1000; n++ {
+		for range 10 {
+			err = errors.Join(err, f.Append(record(fmt.Sprint(n), strings.Repeat("x", 100))))
+		}
+		if err == nil {
+			err = f.Commit()
+		}
+	}
+	if err == nil || f.Len() == 0 || f.Len() != strings.Count(string(fs.Get("out")), "\n") || f.Size() != int64(len(fs.Get("out"))) {
+		t.Errorf("%v; %d messages in %d bytes, and the file has %d lines in %d bytes", err, f.Len(), f.Size(),
+			strings.Count(string(fs.Get("out")), "\n"), len(fs.Get("out")))
 	}
 }
