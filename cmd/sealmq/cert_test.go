@@ -89,7 +89,7 @@ func TestCertIssueAndShow(t *testing.T) {
 		{"cert issue", true, "wrong number of arguments (0)"},
 		{"cert issue a --days 0", true, "--days: 0 is not between 1 and 3650"},
 		{"cert issue a --key-type dsa", true, `--key-type: "dsa" is neither ecdsa nor rsa`},
-		{"cert issue a --role king", false, `unknown role "king"`},
+		{"cert issue a --role king", true, `--role: "king" is not one of client, admin`},
 		{"cert issue admin-7", false, "add --role admin"},
 		{"cert issue alice --out keys", false, "--replace"},
 		{"cert issue a/b", false, `name "a/b"`},
