@@ -117,7 +117,7 @@ func blankFlag(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		values := []string{f.Value.String()}
 		switch list, ok := f.Value.(pflag.SliceValue); {
-		case err != nil, f.Annotations[configKeyAnnotation] != nil:
+		case err != nil, f.Annotations[configKeyAnnotation] != nil, f.Name == "message": // the pipeline's rules say what is wrong with one
 			return
 		case ok:
 			values = list.GetSlice()
