@@ -126,7 +126,8 @@ func (r *recovery) add(n *indexEntry) {
 		if hashed {
 			slot = e.state.dedup.revive(n.id, n.scope, n.hash)
 		}
-		e.state.put(q, c.seq, newEntry(n.place, n.body, slot, n.arrived))
+		// What came in the future, by a clock that was wrong, would hold up all behind it.
+		e.state.put(q, c.seq, newEntry(n.place, n.body, slot, min(n.arrived, e.nowMillis())))
 		if r.lived(c) {
 			r.found[c.queue]++
 		}

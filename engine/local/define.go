@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
@@ -210,12 +211,21 @@ func (e *Engine) PurgeQueue(name string, done func(int, error)) {
 	}
 }
 
+// info describes a queue, with times by the clock.
+func (e *Engine) info(q *queue) engine.QueueInfo {
+	i := q.info()
+	if !i.Oldest.IsZero() {
+		i.Oldest = i.Oldest.Add(time.Duration(e.clockAhead()) * time.Millisecond)
+	}
+	return i
+}
+
 // Queue describes one queue.
 func (e *Engine) Queue(name string) (engine.QueueInfo, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if q := e.state.queues[name]; q != nil {
-		return q.info(), nil
+		return e.info(q), nil
 	}
 	return engine.QueueInfo{}, sealmq.ErrNoQueue
 }
@@ -225,7 +235,7 @@ func (e *Engine) Queues() ([]engine.QueueInfo, error) {
 	e.mu.Lock()
 	out := make([]engine.QueueInfo, 0, len(e.state.queues))
 	for _, q := range e.state.queues {
-		out = append(out, q.info())
+		out = append(out, e.info(q))
 	}
 	e.mu.Unlock()
 	sort.Slice(out, func(a, b int) bool { return out[a].Name < out[b].Name })

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -78,11 +79,16 @@ func (c Config) withDefaults() Config {
 type Engine struct {
 	cfg    Config
 	opened time.Time
-	files  storeFiles
-	log    *slog.Logger
-	j      Journal
-	unlock func() error
-	report *journal.Report
+	// The engine's time (timeline.go): it was began when the engine was opened, and elapsed has
+	// passed since.
+	began   int64
+	elapsed func() time.Duration
+	ahead   atomic.Int64 // of the file "clock": by how much the clock was ahead
+	files   storeFiles
+	log     *slog.Logger
+	j       Journal
+	unlock  func() error
+	report  *journal.Report
 	// maxPayload is the largest payload that fits in a segment.
 	maxPayload int
 
@@ -160,6 +166,7 @@ func newEngine(cfg Config) *Engine {
 		consumers: consumers{sessions: map[*session]struct{}{}},
 		dead:      deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1)},
 	}
+	e.began, e.elapsed = e.opened.UnixMilli(), monotonic(cfg.Clock)
 	e.state = newState(func(empty bool) {
 		if empty || e.reclaimer.full.Load() { // then copying few messages may make room
 			poke(e.reclaimer.wake)
@@ -239,11 +246,8 @@ func poke(c chan struct{}) {
 	}
 }
 
-// nowMillis is the wall clock of Open plus the time since. So nothing expires, returns or
-// is forgotten because the clock is set while the broker runs.
-func (e *Engine) nowMillis() int64 {
-	return e.opened.UnixMilli() + e.cfg.Clock.Now().Sub(e.opened).Milliseconds()
-}
+// nowMillis is the engine's time.
+func (e *Engine) nowMillis() int64 { return e.began + e.elapsed().Milliseconds() }
 
 func (e *Engine) nowSeconds() uint32 { return uint32(e.nowMillis() / 1000) }
 

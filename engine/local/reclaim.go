@@ -40,6 +40,9 @@ func (e *Engine) runReclaimer() {
 			return
 		case <-e.reclaimer.wake:
 		}
+		if _, set := e.noticeStep(); set {
+			e.saveTime()
+		}
 		err := e.reclaim()
 		e.saveAsides()
 		if err == nil {

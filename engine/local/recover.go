@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -65,6 +66,7 @@ func (r *recovery) examine(readOnly bool) (err error) {
 			return err
 		}
 	}
+	r.continueTime()
 	e.state.dedup = newDedup(e.files.hashKey)
 	if r.index, r.definitions, err = e.files.list(); err != nil {
 		return err
@@ -111,6 +113,7 @@ func (r *recovery) begin() (err error) {
 		return err
 	}
 	r.derive()
+	e.saveTime()
 	r.logFindings()
 	r.quarantineUnreadable()
 	return r.firstCheckpoint()
@@ -257,6 +260,7 @@ func (r *recovery) applyMarks(q *queue) {
 	for seq, m := range q.marks {
 		n := q.at(seq)
 		m.holder = 0
+		m.until = min(m.until, e.nowMillis()+engine.MaxDelay.Milliseconds()) // whatever the clock was
 		q.marks[seq] = m
 		switch {
 		case m.reason != "":

@@ -143,6 +143,10 @@ func (e *Engine) sweep() {
 		poke(e.reclaimer.wake) // what consumers settled may be enough by now
 	}
 	e.forgetIDs(forgetGroup)
+	by, set := e.noticeStep()
+	if set {
+		poke(e.reclaimer.wake) // which writes it down
+	}
 	next := now + maxSweep.Milliseconds()
 	if len(e.sweeper.due) > 0 {
 		next = min(next, e.sweeper.due[0].alarmClock().at)
@@ -152,6 +156,9 @@ func (e *Engine) sweep() {
 	e.sweeper.full, e.sweeper.uncounted = nil, nil
 	e.mu.Unlock()
 	e.warnUncounted(uncounted)
+	if set {
+		e.log.Warn("the clock was set; what waits keeps its age", "by", by)
+	}
 	for _, q := range full {
 		e.log.Warn("dead-letter queue is full, its oldest messages are removed", "queue", q.Name, "removed_since_start", q.Dropped)
 	}

@@ -16,7 +16,8 @@ type Clock struct {
 
 	mu     sync.Mutex
 	now    time.Time
-	timers []*timer // in the order of their times, equal times in the order in which they were set
+	set    time.Duration // by how much Set has moved now
+	timers []*timer      // in the order of their times, equal times in the order in which they were set
 }
 
 // New returns a clock that shows t0.
@@ -27,6 +28,24 @@ func (f *Clock) Now() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.now
+}
+
+// Set sets the clock ahead, or back, as somebody does who corrects it: no time passes.
+func (f *Clock) Set(by time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = f.now.Add(by)
+	f.set += by
+	for _, t := range f.timers {
+		t.at = t.at.Add(by)
+	}
+}
+
+// Elapsed is the monotonic clock: what has passed, without what Set has moved.
+func (f *Clock) Elapsed() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Duration(f.now.UnixNano()) - f.set
 }
 
 // AfterFunc sets a timer that Advance fires. If d is not positive, fn runs at once.
