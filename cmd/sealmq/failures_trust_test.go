@@ -137,11 +137,14 @@ func (f *failing) otherEncryptionKey() {
 	if err := f.Stop(f.Context(), pipelineproc.Main); err != nil {
 		f.Fatal(err)
 	}
-	for _, name := range []string{"records.key", "numbers.key"} {
+	for _, name := range []string{"records.key", "numbers.key", "ids.key"} {
 		key := filepath.Join(f.data, "pipeline", name)
 		back := f.move(key)
-		other := base64.URLEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])
-		if err := os.WriteFile(key, []byte(other), 0o600); err != nil {
+		other := []byte(rand.Text() + rand.Text())[:32]
+		if name != "ids.key" {
+			other = []byte(base64.URLEncoding.EncodeToString(other))
+		}
+		if err := os.WriteFile(key, other, 0o600); err != nil {
 			f.Fatal(err)
 		}
 		err := f.Start(f.Context(), pipelineproc.Main)

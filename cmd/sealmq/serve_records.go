@@ -64,6 +64,7 @@ func (n *node) openRecords() error {
 		return err
 	}
 	note(made, ids)
+	cfg.IDKey = mainserver.IDKeyFingerprint(n.pipeline.idKey)
 	if cfg.Keys, err = loadRecordKeys(dir, "records", create); err != nil {
 		return err
 	}
@@ -130,6 +131,9 @@ func nameKey(err error, dir string) error {
 	other, ok := errors.AsType[*records.OtherKeyError](err)
 	if !ok {
 		return err
+	}
+	if other.IDs {
+		return withHint(fmt.Errorf("%s: %w", filepath.Join(dir, "ids.key"), err), "with another key, a message that is submitted again would be stored twice")
 	}
 	name := "records"
 	if other.Numbers {

@@ -1,7 +1,10 @@
 package mainserver
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"sync"
 	"time"
@@ -71,6 +74,13 @@ func OpenIDKey(file string, create bool) (key []byte, made bool, err error) {
 		return nil, false, fmt.Errorf("key of message ids: %w", err)
 	}
 	return key, made, nil
+}
+
+// IDKeyFingerprint tells one key of message ids from another, and nothing about it.
+func IDKeyFingerprint(key []byte) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("fingerprint of a key of message ids")) //nolint:errcheck // a hash takes everything
+	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
 // openKey reads a file of keys, or makes it if it may.

@@ -27,6 +27,9 @@ type Config struct {
 	Keys *atrest.Ring
 	// Numbers hashes numbers. Required.
 	Numbers *atrest.Hasher
+	// IDKey tells the key that message ids are made with from another, and nothing about it. With
+	// another key, repeats of stored messages would be new ones. Empty is not checked.
+	IDKey string
 	// OmitNumbers keeps only the hashes of numbers.
 	OmitNumbers bool
 	// AutoRegister makes a row for a client that has none.
@@ -263,22 +266,33 @@ func (s *Store) checkKeys(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	if s.cfg.IDKey == "" {
+		return nil
+	}
+	return s.checkKey(ctx, "id_key_fingerprint", s.cfg.IDKey, OtherKeyError{IDs: true, Version: 1})
 }
 
 // OtherKeyError says that a key is not the one that the database was written with.
 type OtherKeyError struct {
 	Numbers bool // it is a key of the numbers
+	IDs     bool // it is the key of message ids, which has no versions
 	Version uint16
 }
 
 // Error names the key.
 func (e *OtherKeyError) Error() string {
-	return e.key() + " is not the one that this database was written with: restore that key file, or give the new key a new version"
+	text := e.key() + " is not the one that this database was written with: restore that key file"
+	if !e.IDs {
+		text += ", or give the new key a new version"
+	}
+	return text
 }
 
 func (e *OtherKeyError) key() string {
-	if e.Numbers {
+	switch {
+	case e.IDs:
+		return "the key of message ids"
+	case e.Numbers:
 		return fmt.Sprintf("key version %d of the numbers", e.Version)
 	}
 	return fmt.Sprintf("encryption key version %d", e.Version)
