@@ -25,6 +25,10 @@ type Result struct {
 	// Made are the new files, Renewed the certificates that were replaced. Both are
 	// empty if there was nothing to do.
 	Made, Renewed []string
+	// Future are certificates that are valid only from a later time on, because the clock was
+	// ahead when they were made. Those that are among Renewed are replaced; the others stay, and
+	// nobody accepts them until then.
+	Future []Future
 	// Gap are revocations that the folder lacked, because a backup was restored. They are in
 	// effect.
 	Gap []trust.Entry
@@ -39,7 +43,8 @@ type Result struct {
 // The server certificate is for localhost, the loopback addresses and the name of this
 // machine. If hosts has a name that it lacks, it is issued again with that name added.
 // Options.Roles get certificates for the same hosts.
-// All of these are renewed in the last 30 days of their life. A new certificate is
+// All of these are renewed in the last 30 days of their life, and if they are valid only in the
+// future. A new certificate is
 // for the same key. Everything else that is there stays as it is.
 func Setup(dir string, hosts []string, o Options) (*Result, error) {
 	o = o.normalize()
@@ -76,7 +81,13 @@ func Setup(dir string, hosts []string, o Options) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{Authority: a, Made: append(made, n.m.made...), Renewed: n.renewed, Gap: gap, CopyErr: ledger.CopyErr()}, nil
+	return &Result{Authority: a, Made: append(made, n.m.made...), Renewed: n.renewed, Future: n.future, Gap: gap, CopyErr: ledger.CopyErr()}, nil
+}
+
+// Future is a certificate that is not valid yet.
+type Future struct {
+	File string
+	From time.Time
 }
 
 // renewer makes and renews the certificates that belong to a data folder.
@@ -84,6 +95,16 @@ type renewer struct {
 	a       *Authority
 	m       *maker
 	renewed []string
+	future  []Future
+}
+
+// isFuture reports whether a certificate is not valid yet, and notes it.
+func (n *renewer) isFuture(file string, cert *x509.Certificate) bool {
+	if cert == nil || !cert.NotBefore.After(n.a.options.Clock.Now()) {
+		return false
+	}
+	n.future = append(n.future, Future{file, cert.NotBefore})
+	return true
 }
 
 // ensureListener ensures the certificate of a role that listens. It names the hosts that
@@ -121,7 +142,7 @@ func (n *renewer) ensure(r Request, stale bool) error {
 			return fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
 		}
 		left := cert.NotAfter.Sub(n.a.options.Clock.Now())
-		fresh := left > renewBefore && !stale && n.a.isOurs(cert)
+		fresh := !n.isFuture(certFile, cert) && left > renewBefore && !stale && n.a.isOurs(cert)
 		if _, role, err := mtls.Profile(cert); fresh || err != nil || role == "" {
 			return nil
 		}

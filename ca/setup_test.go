@@ -90,6 +90,40 @@ func TestSetupAddsHosts(t *testing.T) {
 	checkFolder(t, fs)
 }
 
+// TestCertificatesOfTheFuture: what was renewed while the clock was years ahead is made again when
+// it is right.
+func TestCertificatesOfTheFuture(t *testing.T) {
+	fs, now := faultfs.New(), time.Now()
+	setup := func(at time.Time) *ca.Result {
+		t.Helper()
+		res, err := ca.Setup("data", nil, ca.Options{FS: fs, Clock: fakeclock.New(at)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	setup(now)
+	if res := setup(now.AddDate(3, 0, 0)); len(res.Renewed) != 2 || len(res.Future) != 0 {
+		t.Fatalf("three years ahead: renewed %q, of the future %v", res.Renewed, res.Future)
+	}
+	res := setup(now)
+	var files []string
+	for _, f := range res.Future {
+		files = append(files, f.File)
+	}
+	if diff := cmp.Diff(files, res.Renewed); diff != "" || len(files) != 2 {
+		t.Errorf("of the future, renewed:\n%s", diff)
+	}
+	for _, name := range []string{"server", "admin"} {
+		if cert := leaf(t, fs, name); cert.NotBefore.After(now) || cert.NotAfter.Before(now.AddDate(0, 11, 0)) {
+			t.Errorf("%s is valid from %v until %v", name, cert.NotBefore, cert.NotAfter)
+		}
+	}
+	if res := setup(now); len(res.Renewed)+len(res.Future) != 0 {
+		t.Errorf("again: renewed %q, of the future %v", res.Renewed, res.Future)
+	}
+}
+
 func TestSetupRenews(t *testing.T) {
 	fs, now := faultfs.New(), fakeclock.New(time.Now())
 	o := ca.Options{FS: fs, Clock: now}

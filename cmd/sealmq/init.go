@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -83,6 +84,11 @@ func printSetup(w io.Writer, res *ca.Result) error {
 	}
 	for _, f := range res.Renewed {
 		fmt.Fprintf(w, "renewed  %s\n", f)
+	}
+	for _, f := range res.Future {
+		if !slices.Contains(res.Renewed, f.File) {
+			fmt.Fprintf(w, "warning  %s is valid only from %s; nobody accepts it before\n", f.File, stampText(f.From))
+		}
 	}
 	for _, e := range res.Gap {
 		fmt.Fprintf(w, "missing  a revocation of %s of %s, as after a restore from a backup; it is in effect\n", printable(e.Name), day(e.RevokedAt))

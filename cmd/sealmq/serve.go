@@ -208,6 +208,9 @@ func (n *node) openFiles() error {
 	for _, f := range res.Renewed {
 		n.log.Info("renewed", "file", f)
 	}
+	for _, f := range res.Future {
+		n.log.Warn("a certificate is valid only in the future: the clock was ahead when it was made, or is behind now", "file", f.File, "from", f.From, "made_again", slices.Contains(res.Renewed, f.File))
+	}
 	n.authority = res.Authority
 	if !n.authority.HasKey() {
 		n.log.Warn("the authority's key is not in the data folder: certificates and CRLs are not issued or renewed here")
