@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -35,6 +38,9 @@ func (o *output) close() error {
 }
 
 func (f *receiveFlags) openOutput(a call) (*output, error) {
+	if err := checkLedger(f.ledger); err != nil {
+		return nil, err
+	}
 	ledger, err := retryLocked(a.ctx, func() (*receive.Ledger, error) { return receive.OpenLedger(f.ledger, receive.LedgerConfig{}) })
 	err = inPlace(err, "file with --ledger")
 	if errors.Is(err, durable.ErrLocked) {
@@ -84,7 +90,11 @@ func (f *receiveFlags) openOutput(a call) (*output, error) {
 
 // openStream opens an output that is no file.
 func (f *receiveFlags) openStream(a call, o *output) error {
-	a.note("%s is no file: a message is acknowledged once its line is written there, so what the reader loses does not come again; the ledger is %s", f.out, f.ledger)
+	name := f.out
+	if isStdout(name) {
+		name = "standard output"
+	}
+	a.note("the lines go to %s: a message is acknowledged once its line is written there, so what the reader loses does not come again; the ledger is %s", name, f.ledger)
 	w, err := openStream(a.ctx, a.cmd, f.out)
 	if err != nil {
 		return errors.Join(err, o.ledger.Close())
@@ -103,6 +113,22 @@ func (f *receiveFlags) withoutLedger(learns string) string {
 		return "messages that were not acknowledged may be written a second time"
 	}
 	return learns
+}
+
+// checkLedger refuses a name that cannot be a ledger, before there is a lock file beside it.
+func checkLedger(name string) error {
+	if stream, err := isStream(name); err != nil || stream {
+		return cmp.Or(err, withHint(fmt.Errorf("%s is no file", name), "a ledger is read again at the next start; name a file for it with --ledger"))
+	}
+	if dir := filepath.Dir(name); !isFolder(dir) {
+		return withHint(fmt.Errorf("there is no folder %s", dir), "make it, or name other files with --out and --ledger")
+	}
+	return nil
+}
+
+func isFolder(name string) bool {
+	info, err := os.Stat(name)
+	return err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir()
 }
 
 // agree makes the ledger say what is in the file, and tells how they differed. The ledger has

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/sender"
@@ -68,6 +69,9 @@ func (f *sendFlags) openSpool(a call, in *input) (*send.Spool, error) {
 func openSpool(a call, dir string) (*send.Spool, error) {
 	s, err := send.OpenSpool(dir, send.SpoolConfig{})
 	err = inPlace(err, "folder with --spool")
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, withHint(fmt.Errorf("%s is not a folder", dir), "name a folder with --spool")
+	}
 	if _, ok := errors.AsType[*send.DamagedFileError](err); ok {
 		return nil, withHint(err, "nothing was changed: put the folder %s back from a backup; or move it away and send with a new one, "+
 			"from the beginning of the file or with what no receiver has: what this one sent already arrives twice then", dir)
