@@ -87,12 +87,13 @@ func diskFull(t *testing.T) {
 	// The disk of the queue. What is there can be delivered and settled.
 	f.Kill(pipelineproc.Worker)
 	room := queue.fill(t)
-	for more() == http.StatusAccepted { // what is left of the segments that are there
+	status := more() // there is room in the segments that are there
+	for ; status == http.StatusAccepted; status = more() {
 		if len(keys) == 50_000 {
 			t.Fatal("the queue is never full")
 		}
 	}
-	if status := more(); status != http.StatusServiceUnavailable {
+	if status != http.StatusServiceUnavailable {
 		t.Errorf("a full disk: answered %d", status)
 	}
 	f.start(pipelineproc.Worker)
