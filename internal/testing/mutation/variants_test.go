@@ -194,6 +194,11 @@ var variants = []variant{
 		in:   "internal/framelog", fn: "frameAt", old: "frameSum(offset, frame) != binary.BigEndian.Uint32(frame[4:])", new: "len(frame) == 0",
 		caught: suite{pkg: "send", test: "TestDamagedSpoolIsRefused"},
 	},
+	{
+		name: "damage to the last commit passes for a torn end",
+		in:   "internal/framelog", fn: "Log.Mark", old: "l.synced != l.size", new: "true",
+		caught: suite{pkg: "send", test: "TestHarmedSpool"},
+	},
 
 	// The receiver neither loses nor repeats messages.
 	{
@@ -251,6 +256,11 @@ var variants = []variant{
 		name: "an entry is believed in another directory than its own",
 		in:   "keydir", fn: "shown.trusted", old: "s.entry.Directory != keylog.ID(s.found.LogKey)", new: "false",
 		caught: suite{pkg: "keydir", test: "TestEntryOfAnotherDirectory"},
+	},
+	{
+		name: "an attested restore explains the loss of a longer log",
+		in:   "keydir", fn: "judgeRestore", old: "!covers(r.Restore, seen.tree)", new: "false",
+		caught: suite{pkg: "keydir", test: "TestRestoreIsAttestedAndAccepted"},
 	},
 	{
 		name: "another authority's client replaces a bare key",
