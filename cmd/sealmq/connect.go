@@ -92,6 +92,10 @@ func (f *connectFlags) files() (mtls.Files, error) {
 	if as := f.cmd.Flag("as"); f.cert != "" && as.Changed {
 		return mtls.Files{}, usagef("--as and --cert cannot be combined")
 	}
+	if strings.ContainsAny(f.as, `/\`) {
+		return mtls.Files{}, withHint(usagef("--as: %q is a path, not a name", f.as),
+			"write --as %s; --identities is the folder with the identities, and --cert and --cert-key name files", shellWord(nameInPath(f.as)))
+	}
 	cfg, err := clientConfig(f.cmd)
 	if err != nil {
 		return mtls.Files{}, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
 )
@@ -39,9 +41,18 @@ func checkFileName(name string) error {
 		return usage(err, "")
 	}
 	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
-		return usagef("%q is not a file name", name)
+		return withHint(usagef("%q is not a file name", name), "a name is one word, for example %s; --identities is the folder with the identities", shellWord(nameInPath(name)))
 	}
 	return nil
+}
+
+// nameInPath is the name that somebody meant who gave a path.
+func nameInPath(path string) string {
+	words := strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '\\' })
+	if len(words) == 0 {
+		return "alice"
+	}
+	return cmp.Or(strings.Trim(strings.TrimSuffix(words[len(words)-1], ".crt"), "."), "alice")
 }
 
 // keyDirs are the folders in which the sealing key of a name may be: the identity's, then the
@@ -99,6 +110,9 @@ into the folder, and run this command again. So no private key leaves the machin
 			if err := checkFileName(name); err != nil {
 				return err
 			}
+			if err := checkPerson(cfg, name); err != nil {
+				return err
+			}
 		}
 		for _, name := range a.args {
 			if err := createIdentity(a, cfg, conn, name); err != nil {
@@ -107,6 +121,17 @@ into the folder, and run this command again. So no private key leaves the machin
 		}
 		return nil
 	})
+}
+
+// checkPerson refuses a name for which the authority here would not sign. A folder without a
+// certificate would hide the certificate that the name has in the data folder.
+func checkPerson(cfg Config, name string) error {
+	role := mtls.ReservedRole(name)
+	if role == sealmq.RoleClient || !exists(ca.In(cfg.Data).Root) || exists(filepath.Join(cfg.Identities, name, name+".crt")) {
+		return nil
+	}
+	return withHint(usagef("the name %q means the role %q by convention, so it is no person's", name, string(role)),
+		"choose another name; \"sealmq cert issue %s --role %s\" makes a certificate of that role", name, role)
 }
 
 func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
@@ -171,7 +196,7 @@ func signHere(a call, name, dir string, csr []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if _, err := os.Stat(ca.In(cfg.Data).Root); errors.Is(err, fs.ErrNotExist) {
+	if !exists(ca.In(cfg.Data).Root) {
 		return false, nil
 	}
 	authority, _, err := openAuthority(a, nil)
