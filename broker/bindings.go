@@ -116,7 +116,7 @@ func (b *Broker) bind(c Caller, bound Binding, done func(error)) error {
 	}
 	queue := b.queueOwned(bound.Queue)
 	if !isTemporary(bound.Queue) { // which only its connection binds
-		if err := b.allowOf(c, actBind, bound.Queue, queue); err != nil {
+		if err := b.allowOf(c, actBind, bound.Queue, b.whoseQueue(bound.Queue)); err != nil {
 			return err
 		}
 	}

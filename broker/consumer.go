@@ -40,7 +40,9 @@ func (b *Broker) Open(c Caller, notify func(), ended func(sub sealmq.Subscriptio
 // Consume subscribes to a queue, which is declared with default options if it is
 // missing. One connection may have several subscriptions to one queue.
 func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(error)) (sub sealmq.SubscriptionID) {
-	if err := c.broker.allowOwner(c.caller, actConsume, queue); err != nil {
+	b := c.broker
+	_, missing := b.engine.Queue(queue) // before asking, so that what is asked about is what is consumed
+	if err := b.allowOwner(c.caller, actConsume, queue); err != nil {
 		done(err)
 		return 0
 	}
@@ -48,8 +50,8 @@ func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(erro
 		done(err)
 		return 0
 	}
-	b, queue := c.broker, strings.Clone(queue)
-	if _, err := b.engine.Queue(queue); err == nil {
+	queue = strings.Clone(queue)
+	if missing == nil {
 		return c.session.Consume(queue, o, func(err error) { done(nameQueue(queue, err)) })
 	}
 	if err := b.allow(c.caller, actDeclare, queue); err != nil {
@@ -61,6 +63,10 @@ func (c *Consumer) Consume(queue string, o engine.ConsumeOptions, done func(erro
 	done = join(2, done)
 	if !b.declare(c.caller, queue, nil, done) {
 		done(nil)
+		return 0
+	}
+	if err := b.allowOwner(c.caller, actConsume, queue); err != nil { // somebody else was first
+		done(err)
 		return 0
 	}
 	return c.session.Consume(queue, o, done)

@@ -74,6 +74,11 @@ func TestPrivateQueues(t *testing.T) {
 	n.must(n.declareQueue(admin, "ours", &sealmq.QueueOptions{Private: true}))
 	n.must(n.bind(alice, "q", "x", "k"))
 	n.stored("x", "k", "1")
+	for _, other := range []broker.Caller{bob, foreign, admin} { // before there are dead letters
+		s := n.Open(other, func() {}, nil)
+		n.code(sealmq.Denied, n.do(func(done func(error)) { s.Consume("q.dead", engine.ConsumeOptions{}, done) }))
+		s.Close(true)
+	}
 	c := n.consumer(alice, "q")
 	list, err := c.Take(nil, 1, everything)
 	n.must(err)
@@ -139,7 +144,8 @@ func TestNobodyIsFirstWithAnothersDeadLetters(t *testing.T) {
 	}
 	n.must(n.declareQueue(alice, "victim", nil))
 	n.code(sealmq.Denied, n.declareQueue(bob, "victim.dead", small))
-	n.must(n.declareQueue(bob, "victim.dead", nil)) // which makes it as its owner would have it
+	n.code(sealmq.Denied, n.bind(bob, "victim.dead", "x", "k")) // which would fill it
+	n.must(n.declareQueue(bob, "victim.dead", nil))             // which makes it as its owner would have it
 	info, err := n.Queue(bob, "victim.dead")
 	n.must(err)
 	if info.Owner != "alice" || info.Options.MaxMessages != sealmq.DefaultDeadMaxMessages {

@@ -249,7 +249,17 @@ func (b *Broker) allowOwner(c Caller, act action, queue string) error {
 	if err := checkQueueName(queue); err != nil {
 		return err
 	}
-	return b.allowOf(c, act, queue, b.queueOwned(queue))
+	return b.allowOf(c, act, queue, b.whoseQueue(queue))
+}
+
+// whoseQueue is queueOwned, but says of a dead-letter queue that is missing what holds once it is
+// made.
+func (b *Broker) whoseQueue(queue string) owned {
+	of := b.queueOwned(queue)
+	if live, ok := strings.CutSuffix(queue, sealmq.DeadSuffix); ok && !of.exists {
+		return b.queueOwned(live)
+	}
+	return of
 }
 
 func (b *Broker) queueOwned(queue string) owned {
