@@ -20,9 +20,13 @@ import (
 // lockEnv makes the test binary a process that holds a folder's lock.
 const lockEnv = "DURABLE_TEST_HOLD_LOCK"
 
+// held keeps the lock's file from being collected, which would give the lock back.
+var held func() error
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(lockEnv); dir != "" {
-		if _, err := durable.OS().Lock(dir); err != nil {
+		var err error
+		if held, err = durable.OS().Lock(dir); err != nil {
 			os.Stdout.WriteString(err.Error() + "\n")
 			os.Exit(1)
 		}
