@@ -37,7 +37,7 @@ func (f *failing) moveClock(ofDay, passed time.Duration, roles ...string) bool {
 func TestClockMoves(t *testing.T) {
 	f := newFailing(t)
 	if !f.moveClock(0, 0, pipelineproc.Roles...) {
-		t.Skip("the clock of a process can be set on Linux with amd64 only")
+		t.Skip("the clock of a process cannot be set here; it can on Linux with amd64")
 	}
 	for _, role := range pipelineproc.Roles {
 		for _, by := range []time.Duration{2 * time.Hour, -30 * time.Minute} {

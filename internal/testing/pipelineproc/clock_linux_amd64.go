@@ -17,7 +17,8 @@ import (
 
 // MoveClock changes what a running role reads as the time of day, and as the time that has
 // passed, by whole seconds from the machine's own. It is as if somebody had set the role's
-// clock, or had waited. Timers follow the time that has passed, which must only grow.
+// clock, or had waited. Timers follow the time that has passed, which must only grow. Where
+// this cannot be done it returns errors.ErrUnsupported.
 //
 // A Go program asks the kernel's page of functions (vDSO) for the time. The function there is
 // replaced in this process alone by one that makes the system call and adds.
@@ -29,7 +30,7 @@ func (p *Pipeline) MoveClock(role string, ofDay, passed time.Duration) error {
 	dir := filepath.Join("/proc", strconv.Itoa(proc.PID))
 	memory, err := os.OpenFile(filepath.Join(dir, "mem"), os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return refusedByKernel(err)
 	}
 	defer memory.Close()
 	from, to, err := clockFunction(dir, memory)
@@ -46,10 +47,19 @@ func (p *Pipeline) MoveClock(role string, ofDay, passed time.Duration) error {
 			_, err = memory.WriteAt(code, int64(from))
 		}
 		if err := errors.Join(err, syscall.Kill(proc.PID, syscall.SIGCONT)); free || err != nil {
-			return err
+			return refusedByKernel(err)
 		}
 	}
 	return errors.New("the process is always reading its clock")
+}
+
+// refusedByKernel makes an error errors.ErrUnsupported if this system lets nobody write into
+// another process.
+func refusedByKernel(err error) error {
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EIO) {
+		return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
+	return err
 }
 
 // clockFunction is where the function begins and ends that tells the time.
