@@ -87,11 +87,15 @@ func (f *issueFlags) request(name string) (r ca.Request, err error) {
 
 // issue writes the files and says where they are.
 func (f *issueFlags) issue(a call, r ca.Request) error {
-	authority, _, err := openAuthority(a, f.pass)
+	authority, cfg, err := openAuthority(a, f.pass)
 	if err != nil {
 		return err
 	}
-	files, err := authority.IssueFiles(r, f.out, f.replace)
+	out := f.out
+	if r.CSR == nil { // the key of a request may be another one than the identity's
+		out = certDir(cfg, r.Name, out)
+	}
+	files, err := authority.IssueFiles(r, out, f.replace)
 	if err != nil {
 		return err
 	}
@@ -128,7 +132,10 @@ NAME is the identity of the client or server that holds the key. Some names, suc
 worker-1 or server, mean a role by convention; give that role with --role.
 
 A name that was revoked can be issued again. It gets a new key; copies of the old files are in
-the folder backup, and the old certificates stay revoked.`,
+the folder backup, and the old certificates stay revoked.
+
+The files are in the folder certs of the data folder. If NAME has an identity with a certificate on this machine,
+they are in its folder.`,
 		Example: `  sealmq cert issue alice
   sealmq cert issue alice --out /media/usb --days 90
   sealmq cert issue mq2 --role server --host mq2.example.org`,

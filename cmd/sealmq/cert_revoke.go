@@ -29,13 +29,13 @@ A revoked certificate is never renewed; use "sealmq cert issue".`,
 	}
 	f := cmd.Flags()
 	days := f.Int("days", ca.DefaultDays, "number of `days` that the certificate is valid")
-	out := f.String("out", "", "`folder` of the files (default: the folder certs in the data folder)")
+	out := f.String("out", "", "`folder` of the files (default: the identity's, or the folder certs in the data folder)")
 	keyType := f.String("key-type", "", "`type` of the new key: ecdsa or rsa (default: that of the old key)")
 	expired := f.Bool("expired", false, "renew a certificate that has expired")
 	revokeOld := f.Bool("revoke-old", false, "revoke the old certificate as superseded")
 	pass := addPassphraseFlag(cmd)
 	return standalone(cmd, func(a call) error {
-		r := ca.Renewal{Name: a.args[0], Dir: *out, Days: *days, Expired: *expired, RevokeOld: *revokeOld, By: userName(), Source: ca.SourceCLI}
+		r := ca.Renewal{Name: a.args[0], Days: *days, Expired: *expired, RevokeOld: *revokeOld, By: userName(), Source: ca.SourceCLI}
 		if *days < 1 || *days > ca.MaxDays {
 			return usagef("--days: %d is not between 1 and %d", *days, ca.MaxDays)
 		}
@@ -45,10 +45,11 @@ A revoked certificate is never renewed; use "sealmq cert issue".`,
 				return err
 			}
 		}
-		authority, _, err := openAuthority(a, pass)
+		authority, cfg, err := openAuthority(a, pass)
 		if err != nil {
 			return err
 		}
+		r.Dir = certDir(cfg, r.Name, *out)
 		files, err := authority.Renew(r)
 		if err != nil {
 			return noCertificate(err, r.Name)

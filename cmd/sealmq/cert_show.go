@@ -75,7 +75,7 @@ func certFile(a call) (c Config, file string, err error) {
 	}
 	file = a.args[0]
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		if dir, ok := identityDir(c, file); ok && exists(filepath.Join(dir, file+".crt")) {
+		if dir := certDir(c, file, ""); dir != "" {
 			return c, filepath.Join(dir, file+".crt"), nil
 		}
 		if named := ca.In(c.Data).Cert(file); mtls.ValidID(file) && exists(named) {

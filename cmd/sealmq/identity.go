@@ -36,6 +36,15 @@ func identityDir(cfg Config, name string) (dir string, ok bool) {
 	return dir, err == nil && info.IsDir()
 }
 
+// certDir is the folder of the certificate of a name, for commands that replace it: out, or the
+// identity's, since that is the one that --as uses. Empty stands for the data folder's.
+func certDir(cfg Config, name, out string) string {
+	if dir, ok := identityDir(cfg, name); ok && out == "" && exists(filepath.Join(dir, name+".crt")) {
+		return dir
+	}
+	return out
+}
+
 func checkFileName(name string) error {
 	if err := sealmq.CheckName("name", name); err != nil {
 		return usage(err, "")
