@@ -11,8 +11,8 @@ import (
 
 // Publish routes each message and has the engine store it in all of its queues or in
 // none. The caller fills in the messages and their Repeat; the broker adds Publisher,
-// Published, Scope and Queues in the same slice, which belongs to the caller again when Publish
-// returns, like everything that the messages point to.
+// Published, Scope, Queues and Copies in the same slice, which belongs to the caller again when
+// Publish returns, like everything that the messages point to.
 //
 // results[i] answers batch[i]; the slice is the broker's again when done returns. A
 // message is Refused with code NoExchange if its exchange was never declared, with Denied,
@@ -64,7 +64,7 @@ func (b *Broker) route(c Caller, batch []engine.Publish) (refused []refusal) {
 		case len(queues) == 0:
 			refused = append(refused, refusal{i, unrouted(&p.Message)})
 		}
-		p.Queues = queues
+		p.Queues, p.Copies = queues, at.copies
 	}
 	return refused
 }
@@ -113,6 +113,7 @@ type routing struct {
 
 	key    string
 	found  []string // by x for key; never empty
+	copies []string // to temporary queues
 	strict []sealedQueue
 }
 
@@ -132,7 +133,11 @@ func (r *routing) queues(m *sealmq.Message) ([]string, error) {
 	}
 	if r.found == nil || m.Key != r.key {
 		queues, err := r.x.route(m.Key)
-		if err != nil || len(queues) == 0 || r.broker.topo.onlyTemporary(queues) {
+		if err == nil {
+			queues, r.copies = r.broker.topo.withoutTemporary(queues)
+		}
+		if err != nil || len(queues) == 0 {
+			r.found = nil
 			return nil, err
 		}
 		r.key, r.found, r.strict = m.Key, queues, r.broker.topo.strict(queues)

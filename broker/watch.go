@@ -11,7 +11,7 @@ import (
 
 // A watcher sees copies of what an exchange gets. They come from a temporary queue, which goes
 // with its connection, or at the next start. Nothing is lost to the others: a message that only
-// temporary queues would get counts as unroutable.
+// temporary queues would get counts as unroutable, and one for which they have no room misses them.
 
 // temporaryPrefix begins the names of temporary queues. Nobody can declare one.
 const temporaryPrefix = reservedPrefix + "temporary."
@@ -106,15 +106,17 @@ func (b *Broker) dropTemporaries() {
 	}
 }
 
-// onlyTemporary reports whether no other queue is among these.
-func (t *topology) onlyTemporary(queues []string) bool {
+// withoutTemporary takes the temporary queues out of these.
+func (t *topology) withoutTemporary(queues []string) (others, temporary []string) {
 	if t.temporary.Load() == 0 {
-		return false
+		return queues, nil
 	}
 	for _, q := range queues {
-		if !isTemporary(q) {
-			return false
+		if isTemporary(q) {
+			temporary = append(temporary, q)
+		} else {
+			others = append(others, q)
 		}
 	}
-	return true
+	return others, temporary
 }

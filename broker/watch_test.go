@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -84,5 +85,27 @@ func TestTemporaryQueuesOfACrashedBroker(t *testing.T) {
 	}
 	if got := n.Counts(); got.Queues != 1 || got.Bindings != 1 {
 		t.Errorf("%+v after a start, want one queue and one binding", got)
+	}
+}
+
+// TestWatchersRefuseNothing: one that acknowledges nothing costs publishers nothing.
+func TestWatchersRefuseNothing(t *testing.T) {
+	n := open(t)
+	n.must(n.declareQueue(alice, "q", &sealmq.QueueOptions{MaxLineBytes: sealmq.MaxLineBytes}))
+	n.must(n.bind(alice, "q", "x", "k"))
+	c := n.watcher("x", "k")
+	body := make([]byte, 3<<20)
+	for i := range 12 {
+		batch := make([]engine.Publish, 2)
+		for j := range batch {
+			batch[j].Message = sealmq.Message{Exchange: "x", Key: "k", ID: fmt.Sprint(i, "-", j), Body: body}
+		}
+		for _, r := range n.publish(alice, batch...) {
+			if r.Outcome != engine.Stored {
+				t.Fatalf("message %d is not stored: %v", i, r.Err)
+			}
+		}
+		_, err := c.Take(nil, 10, everything)
+		n.must(err)
 	}
 }

@@ -9,6 +9,8 @@ type Publish struct {
 	// Queues are where the message goes, each named once. If there are none, the message is
 	// Unrouted.
 	Queues []string
+	// Copies are queues that get the message too if they exist and have room. They refuse nothing.
+	Copies []string
 	Repeat Repeat
 	// Scope is within which the id is unique: a message is compared with the one that used its id
 	// in the same scope or, if there is none, in the empty one. That is the scope of all publishers
@@ -30,7 +32,7 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	Stored   Outcome = iota + 1 // in all its queues
+	Stored   Outcome = iota + 1 // in all its queues, and in those of Copies that had room
 	Repeated                    // same scope, id and content (or digest) as before: confirmed, not stored again
 	Conflict                    // same scope and id, other content: refused
 	Refused                     // by a queue or by the store; Err says why

@@ -128,6 +128,24 @@ var limitChecks = []check{
 		h.outcome(engine.Refused, sealmq.QueueFull, message("c"), "q", "full")
 		h.consumer("q", 0).gets("a")
 	}},
+	{name: "queues of copies refuse nothing", run: func(h *harness) {
+		h.queue("q", sealmq.QueueOptions{})
+		h.queue("full", sealmq.QueueOptions{MaxMessages: 1, DropOldest: true})
+		h.queue("room", sealmq.QueueOptions{})
+		c := h.consumer("full", 1)
+		for _, id := range []string{"a", "b"} {
+			copied := engine.Publish{Message: message(id), Queues: []string{"q"}, Copies: []string{"full", "none", "room"}}
+			if r := h.publish(copied).must()[0]; r.Outcome != engine.Stored {
+				h.Errorf("outcome %d, error %v", r.Outcome, r.Err)
+			}
+			if id == "a" {
+				c.gets("a") // and holds it
+			}
+		}
+		h.holds("q", 2, 0)
+		h.holds("full", 0, 1)
+		h.holds("room", 2, 0)
+	}},
 	{name: "what comes back is never refused", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{MaxMessages: 2})
 		h.put("q", "a", "b")

@@ -374,6 +374,16 @@ func (m *Model) publish(p *engine.Publish) (r engine.PublishResult, ok bool) {
 		}
 		into = append(into, q)
 	}
+	for _, name := range p.Copies {
+		if q := m.state.queues[name]; q != nil {
+			var code sealmq.Code
+			if victims[q], code = q.fits(&msg, m.now()); code == "" {
+				into = append(into, q)
+			} else {
+				q.totals.Refused++
+			}
+		}
+	}
 	m.store(stored{message: msg, scope: strings.Clone(p.Scope), digest: digest, byID: byID, at: m.now()}, into, victims)
 	return engine.PublishResult{Outcome: engine.Stored}, true
 }

@@ -180,6 +180,13 @@ func (e *Engine) decide(p *publishing, i int, req *engine.Publish) (stop bool, e
 			return refuse(res, q.name, err), nil
 		}
 	}
+	for _, name := range req.Copies {
+		if q := s.queues[name]; q != nil && q.admits(&req.Message) == nil {
+			p.queues = append(p.queues, q)
+		} else if q != nil {
+			q.refused++
+		}
+	}
 	if s.copies+len(p.queues) > e.cfg.MaxMessages {
 		return refuse(res, "", &sealmq.Error{Code: sealmq.QueueFull, Message: fmt.Sprintf("the broker is full: %d messages", e.cfg.MaxMessages)}), nil
 	}
