@@ -94,7 +94,7 @@ func (f *connectFlags) files() (mtls.Files, error) {
 	}
 	if strings.ContainsAny(f.as, `/\`) {
 		return mtls.Files{}, withHint(usagef("--as: %q is a path, not a name", f.as),
-			"write --as %s; --identities is the folder with the identities, and --cert and --cert-key name files", shellWord(nameInPath(f.as)))
+			"write --as %s; SEALMQ_IDENTITIES is the folder with the identities, and --cert and --cert-key name files", shellWord(nameInPath(f.as)))
 	}
 	cfg, err := clientConfig(f.cmd)
 	if err != nil {

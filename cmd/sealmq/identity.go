@@ -50,7 +50,7 @@ func checkFileName(name string) error {
 		return usage(err, "")
 	}
 	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
-		return withHint(usagef("%q is not a file name", name), "a name is one word, for example %s; --identities is the folder with the identities", shellWord(nameInPath(name)))
+		return withHint(usagef("%q is not a file name", name), "a name is one word, for example %s; SEALMQ_IDENTITIES is the folder with the identities", shellWord(nameInPath(name)))
 	}
 	return nil
 }
@@ -87,14 +87,14 @@ type identityInfo struct {
 	Request     string `json:"request,omitempty"` // if there is no certificate yet
 	SealingKey  string `json:"sealing_key,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
-	Published   bool   `json:"published"`
+	Published   *bool  `json:"published,omitempty"` // nil if nobody asked the broker
 }
 
 func newIdentityCreateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME...",
 		Short: "Make a person's keys and certificate, and publish the sealing key",
-		Long: `Make what is missing in the folder of each NAME, below --identities:
+		Long: `Make what is missing in the folder of each NAME, below sealmq-identities (SEALMQ_IDENTITIES names another folder):
 
   NAME.key, NAME.crt, ca.crt   for connections
   keys/NAME.key, keys/NAME.pub for sealed messages
@@ -145,7 +145,8 @@ func checkPerson(cfg Config, name string) error {
 
 func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
 	dir := filepath.Join(cfg.Identities, name)
-	info := identityInfo{Name: name, Folder: dir}
+	published := false
+	info := identityInfo{Name: name, Folder: dir, Published: &published}
 	key, err := keyOrNew(name, filepath.Join(dir, name+".key"), ca.ECDSA)
 	if err != nil {
 		return err
@@ -187,12 +188,12 @@ func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
 		}
 	}
 	conn.as = name
-	published, err := publishIdentity(a, conn, public)
+	published, err = publishIdentity(a, conn, public)
 	if err != nil {
 		return err
 	}
 	state := "published"
-	if info.Published = published; !published {
+	if !published {
 		state = "not published"
 	}
 	return a.facts(nil, info, "identity", name, "folder", dir, "sealing key", info.Fingerprint+"  ("+state+")")
