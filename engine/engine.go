@@ -119,7 +119,8 @@ const (
 type Peeker interface {
 	// Peek returns up to n messages of the queue in their order, from the front or, if from is
 	// above 0, from the place that this tag has: those with a Tag.Seq of from or more, which
-	// ascends in the order of a queue. Delayed messages are left out. Code NoQueue.
+	// ascends in the order of a queue. Delayed messages are left out. It may return fewer, so that
+	// their bodies do not take too much memory, but at least one if one waits. Code NoQueue.
 	Peek(queue string, from uint64, n int) ([]sealmq.Delivery, error)
 }
 

@@ -2,6 +2,8 @@ package local_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sealmq/sealmq"
@@ -116,5 +118,29 @@ func TestBacklogSurvivesReopenAcrossManySegments(t *testing.T) {
 	take(total - next)
 	if q, _ := e.Queue("q"); q.Ready != 0 || q.Unacked != 0 {
 		t.Fatalf("%+v", q)
+	}
+}
+
+// TestPeekIsBounded: large messages come in pages that memory has room for.
+func TestPeekIsBounded(t *testing.T) {
+	e := mustOpen(t, local.Config{Dir: t.TempDir()})
+	declare(t, e, "q", &sealmq.QueueOptions{MaxLineBytes: sealmq.MaxLineBytes})
+	body := strings.Repeat("b", 3<<20)
+	for i := range 8 {
+		publish(t, e, message(fmt.Sprint(i), body, "q"))
+	}
+	var pages []int
+	for from := uint64(0); ; {
+		list, err := e.Peek("q", from, sealmq.MaxPeek)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			break
+		}
+		pages, from = append(pages, len(list)), list[len(list)-1].Tag.Seq+1
+	}
+	if !slices.Equal(pages, []int{5, 3}) {
+		t.Errorf("pages of %v messages, want 5 and 3", pages)
 	}
 }

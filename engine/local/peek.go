@@ -8,8 +8,11 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// maxPeek bounds one Peek.
-const maxPeek = 1000
+// Bounds of one Peek. What has a larger body than maxPeekBytes comes alone.
+const (
+	maxPeek      = 1000
+	maxPeekBytes = 16 << 20
+)
 
 // Peek returns waiting messages without delivering them.
 func (e *Engine) Peek(name string, from uint64, n int) ([]sealmq.Delivery, error) {
@@ -21,11 +24,15 @@ func (e *Engine) Peek(name string, from uint64, n int) ([]sealmq.Delivery, error
 		e.mu.Unlock()
 		return nil, sealmq.ErrNoQueue
 	}
+	bytes := 0
 	for seq, m := range q.copiesFrom(from) {
 		if seq >= q.visible || len(s.taken) == n {
 			break
 		}
 		if m.phase == waiting {
+			if bytes += int(m.body); bytes > maxPeekBytes && len(s.taken) > 0 {
+				break
+			}
 			mark, back := q.marks[seq]
 			s.taken = append(s.taken, taken{q: q, seq: seq, attempt: mark.attempts, back: back})
 			s.places = append(s.places, m.place())
