@@ -105,9 +105,10 @@ func (c *Consumer) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deli
 // Extend needs a delivery that is held: if there are some and none is, the error has code
 // NotHeld, and what else is in the batch has its effect. If one of the batch cannot be
 // meant, none has an effect and the error has code BadArgument, or Unsupported for what
-// the engine cannot give: a delay, an uncounted return, an extension. To dead-letter a message is
-// for the owner of its queue; in a queue of the administrators it is for every consumer. For
-// others the message is returned, and the error has code Denied.
+// the engine cannot give: a delay, an uncounted return, an extension. To dead-letter what
+// was fetched is for the owner of its queue; in a queue of the administrators it is for every
+// consumer. For others the message is returned, and the error has code Denied. What comes through
+// a subscription every consumer may dead-letter, as it may acknowledge it.
 func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
 	dead := false
 	for i := range batch {

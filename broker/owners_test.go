@@ -101,20 +101,32 @@ func TestPrivateQueues(t *testing.T) {
 	n.must(err)
 }
 
-// TestDeadLetteringIsForOwners: another consumer's verdict returns the message.
+// TestDeadLetteringIsForOwners: the verdict of another client returns what it fetched. What a
+// consumer was given is for it to judge.
 func TestDeadLetteringIsForOwners(t *testing.T) {
 	for _, tc := range []struct {
 		owner, consumer broker.Caller
-		dies            bool
-	}{{alice, alice, true}, {alice, bob, false}, {alice, foreign, false}, {alice, admin, true}, {admin, bob, true}} {
+		fetches, dies   bool
+	}{
+		{alice, alice, true, true}, {alice, bob, true, false}, {alice, foreign, true, false}, {alice, admin, true, true}, {admin, bob, true, true},
+		{alice, bob, false, true}, {alice, foreign, false, true},
+	} {
 		n := open(t)
 		n.must(n.bind(tc.owner, "q", "x", "k"))
 		n.stored("x", "k", "1")
-		c := n.consumer(tc.consumer, "q")
-		list, err := c.Take(nil, 1, everything)
-		n.must(err)
-		err = n.do(func(done func(error)) {
-			c.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Dead, Reason: "bad"}}, done)
+		var c *broker.Consumer
+		var tag sealmq.DeliveryTag
+		if tc.fetches {
+			c = n.Open(tc.consumer, func() {}, nil)
+			tag = n.fetch(c, "q").Delivery.Tag
+		} else {
+			c = n.consumer(tc.consumer, "q")
+			list, err := c.Take(nil, 1, everything)
+			n.must(err)
+			tag = list[0].Tag
+		}
+		err := n.do(func(done func(error)) {
+			c.Settle([]engine.Settlement{{Tag: tag, Verdict: engine.Dead, Reason: "bad"}}, done)
 		})
 		if tc.dies {
 			n.must(err)

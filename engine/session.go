@@ -21,7 +21,8 @@ type SessionConfig struct {
 	// holds for it too, and it must not call back into the engine.
 	Ended func(sub sealmq.SubscriptionID, queue string, why error)
 	// MayDead says whether the verdict Dead is for this session to give in a queue with these
-	// options; nil lets it. It must not block and must not call back into the engine.
+	// options, of what it has fetched or does not hold any more; nil lets it. What it holds
+	// through a subscription is for it to judge. It must not block and must not call back into the engine.
 	MayDead func(queue string, o *sealmq.QueueOptions) bool
 }
 

@@ -89,7 +89,7 @@ func (e *ends) receiver(t *testing.T, c *client.Client, ledger *receive.Ledger, 
 
 func (e *ends) bind(t *testing.T) {
 	t.Helper()
-	if err := e.dial(t, "admin").Bind(t.Context(), "inbox", "post", "bob"); err != nil {
+	if err := e.node.Dial(client.Config{}).Bind(t.Context(), "inbox", "post", "bob"); err != nil {
 		t.Fatal(err)
 	}
 }

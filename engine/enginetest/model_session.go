@@ -241,7 +241,7 @@ func (s *session) Settle(batch []engine.Settlement, done func(error)) {
 			extended = s.extend(b.Tag) || extended
 			continue
 		}
-		if q := m.state.byNumber(b.Tag.Queue); b.Verdict == engine.Dead && q != nil && s.cfg.MayDead != nil && !s.cfg.MayDead(q.name, &q.options) {
+		if b.Verdict == engine.Dead && !s.mayDead(b.Tag) {
 			b, denied = engine.Settlement{Tag: b.Tag, Verdict: engine.Return}, sealmq.ErrDenied
 		}
 		s.settle(b)
@@ -255,6 +255,16 @@ func (s *session) Settle(batch []engine.Settlement, done func(error)) {
 		}
 		done(err)
 	})
+}
+
+// mayDead reports whether the session may dead-letter what it was given.
+func (s *session) mayDead(tag sealmq.DeliveryTag) bool {
+	q := s.model.state.byNumber(tag.Queue)
+	if q == nil || s.cfg.MayDead == nil || s.cfg.MayDead(q.name, &q.options) {
+		return true
+	}
+	e := q.find(tag.Seq)
+	return e != nil && e.holder == s && e.sub != nil
 }
 
 func (s *session) extend(tag sealmq.DeliveryTag) bool {

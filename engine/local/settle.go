@@ -114,7 +114,7 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	case verdict != engine.Dead:
 	case q.isDead():
 		verdict = engine.Return
-	case s.cfg.MayDead != nil && !s.cfg.MayDead(q.name, &q.options):
+	case (h == nil || h.sub == nil) && s.cfg.MayDead != nil && !s.cfg.MayDead(q.name, &q.options):
 		verdict = engine.Return
 		*out.denied = &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to dead-letter messages of '" + q.name + "': it was returned instead"}
 	}
