@@ -101,6 +101,19 @@ func TestPrivateQueues(t *testing.T) {
 	n.must(err)
 }
 
+// TestDeadLettersArePrivateWithTheirQueue: also those of a queue that became private later.
+func TestDeadLettersArePrivateWithTheirQueue(t *testing.T) {
+	n := open(t)
+	n.must(n.declareQueue(alice, "q", &sealmq.QueueOptions{Private: true}))
+	n.must(n.declareQueue(alice, "q.dead", &sealmq.QueueOptions{MaxMessages: 5}))
+	for _, other := range []broker.Caller{bob, foreign, admin} {
+		s := n.Open(other, func() {}, nil)
+		n.code(sealmq.Denied, n.do(func(done func(error)) { s.Consume("q.dead", engine.ConsumeOptions{}, done) }))
+		s.Close(true)
+	}
+	n.consumer(alice, "q.dead").Close(true)
+}
+
 // TestDeadLetteringIsForOwners: the verdict of another client returns what it fetched. What a
 // consumer was given is for it to judge.
 func TestDeadLetteringIsForOwners(t *testing.T) {

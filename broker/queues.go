@@ -252,13 +252,19 @@ func (b *Broker) allowOwner(c Caller, act action, queue string) error {
 	return b.allowOf(c, act, queue, b.whoseQueue(queue))
 }
 
-// whoseQueue is queueOwned, but says of a dead-letter queue that is missing what holds once it is
-// made.
+// whoseQueue is queueOwned, but a dead-letter queue is private if its queue is, and of one that is
+// missing it says what holds once it is made.
 func (b *Broker) whoseQueue(queue string) owned {
 	of := b.queueOwned(queue)
-	if live, ok := strings.CutSuffix(queue, sealmq.DeadSuffix); ok && !of.exists {
-		return b.queueOwned(live)
+	live, ok := strings.CutSuffix(queue, sealmq.DeadSuffix)
+	if !ok {
+		return of
 	}
+	its := b.queueOwned(live)
+	if !of.exists {
+		return its
+	}
+	of.private = of.private || its.private && its.owner == of.owner
 	return of
 }
 
