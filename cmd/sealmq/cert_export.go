@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -28,22 +30,23 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 	pass := addPassphraseFlag(cmd)
 	cmd.Flags().Lookup("passphrase-file").Usage = "with --p12: `file` whose first line is the password (default: ask for it)"
 	return standalone(cmd, func(a call) error {
-		dir, err := dataDir(a.cmd)
+		cfg, err := clientConfig(a.cmd)
 		if err != nil {
 			return err
 		}
 		name := a.args[0]
-		p := ca.In(dir)
-		certs, err := mtls.ReadCertificates(p.Cert(name))
+		dir := cmp.Or(certDir(cfg, name, ""), ca.In(cfg.Data).Certs())
+		certFile, keyFile := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
+		certs, err := mtls.ReadCertificates(certFile)
 		if err != nil {
 			return noCertificate(err, name)
 		}
-		key, err := mtls.ReadKey(p.Key(name))
+		key, err := mtls.ReadKey(keyFile)
 		if err != nil {
 			return err
 		}
 		if err := mtls.CheckPair(certs[0], key); err != nil {
-			return fmt.Errorf("%s and %s: %w", p.Cert(name), p.Key(name), err)
+			return fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
 		}
 		var data []byte
 		file := *out
@@ -51,7 +54,7 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 			if file == "" {
 				file = name + ".p12"
 			}
-			data, err = p12Of(certs, authorities(p.CA), key, *old, pass)
+			data, err = p12Of(certs, authorities(filepath.Join(dir, "ca.crt")), key, *old, pass)
 		} else {
 			if file == "" {
 				file = name + ".pem"

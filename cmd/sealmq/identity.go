@@ -143,10 +143,34 @@ func checkPerson(cfg Config, name string) error {
 		"choose another name; \"sealmq cert issue %s --role %s\" makes a certificate of that role", name, role)
 }
 
+// completeCertificate restores what a certificate needs beside it. A new key would not belong to
+// it, so a lost one is an error.
+func completeCertificate(cfg Config, dir, name string) error {
+	file := func(ext string) string { return filepath.Join(dir, name+ext) }
+	if !exists(file(".key")) {
+		return withHint(fmt.Errorf("there is %s, but not its key %s", file(".crt"), file(".key")),
+			"put the key back; if it is lost, \"sealmq cert issue %s --replace\" makes a new one where the authority is, and elsewhere remove %s and run this again", name, file(".crt"))
+	}
+	authority := filepath.Join(dir, "ca.crt")
+	if exists(authority) {
+		return nil
+	}
+	root, err := os.ReadFile(ca.In(cfg.Data).CA)
+	if err != nil {
+		return withHint(fmt.Errorf("there is no %s", authority), "put the authority's ca.crt there; its operator has it in the folder certs of the data folder")
+	}
+	return durable.WriteFile(durable.OS(), authority, root, 0o644)
+}
+
 func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
 	dir := filepath.Join(cfg.Identities, name)
 	published := false
 	info := identityInfo{Name: name, Folder: dir, Published: &published}
+	if exists(filepath.Join(dir, name+".crt")) {
+		if err := completeCertificate(cfg, dir, name); err != nil {
+			return err
+		}
+	}
 	key, err := keyOrNew(name, filepath.Join(dir, name+".key"), ca.ECDSA)
 	if err != nil {
 		return err
