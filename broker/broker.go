@@ -53,9 +53,8 @@ type Limits struct {
 	KeyChanges int
 	Chains     int // default 10,000; senders' certificate chains
 
-	// Of these one identity can have so many; by default a tenth of the limits of all, and 100 at
-	// least. A binding
-	// counts for the owner of its queue. Administrators are not limited.
+	// How many of these one identity can have: by default a tenth of the limits of all, and at
+	// least 100. A binding counts for the owner of its queue. Administrators are not limited.
 	ExchangesPerIdentity, BindingsPerIdentity, QueuesPerIdentity int
 }
 

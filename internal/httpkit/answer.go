@@ -100,9 +100,9 @@ const (
 	maxDrain     = 1 << 20
 )
 
-// drain reads the rest of a body that is not very large. Over HTTP/2 an answer to a body that is still on its
-// way resets the stream, and some clients drop the answer then. Over HTTP/1.1 the server
-// itself reads on.
+// drain reads the rest of a body that is not very large. Over HTTP/2 an answer to a body that is
+// still on its way resets the stream, and some clients drop the answer then. Over HTTP/1.1 the
+// server itself reads on.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 2 || r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxDrain {
 		return

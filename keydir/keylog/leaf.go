@@ -49,7 +49,8 @@ const Unproven = "unproven"
 //	reset "<client>" unproven 0 <sha256>
 //	restored <records> <root> <records> <root>
 //
-// The two trees of a restore are the lost one and the one that the record is added to. Names are JSON strings, in the shortest spelling.
+// The two trees of a restore are the lost one and the one that the record is added to. Names are
+// JSON strings, in the shortest spelling.
 func (l Leaf) Text() string {
 	hash := hex.EncodeToString(l.Hash[:])
 	switch {
