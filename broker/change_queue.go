@@ -55,7 +55,8 @@ func (b *Broker) ChangeQueue(c Caller, name string, o sealmq.QueueOptions, done 
 }
 
 // Copy stores up to n waiting messages of a queue, from the place that this Tag.Seq has, in
-// another queue too. done gets their number, and the place to go on; 0 if there are no more. Codes are those of Peek and of publishing.
+// another queue too. done gets their number, and the place to go on; 0 if there are no more.
+// Codes are those of Peek and of publishing.
 func (b *Broker) Copy(c Caller, from, to string, place uint64, n int, done func(copied int, next uint64, err error)) {
 	refuse := func(err error) { done(0, 0, err) }
 	if err := b.allowOwner(c, actMove, to); err != nil {
