@@ -89,6 +89,8 @@ func refusedError(line []byte) error {
 	case strings.HasPrefix(text, "Error: "):
 		// All that a broker says before it reads is that the identity has too many connections.
 		return &sealmq.Error{Code: sealmq.LimitReached, Message: strings.TrimPrefix(text, "Error: ")}
+	case strings.HasPrefix(text, "HTTP/"):
+		return errors.New("an HTTPS server answers at this address, not a broker; check the address")
 	}
 	return fmt.Errorf("the broker answered a greeting with %q", firstWord(line))
 }
