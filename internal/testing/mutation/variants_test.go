@@ -85,7 +85,7 @@ var variants = []variant{
 	},
 	{
 		name: "a start forgets the ids of settled messages",
-		in:   "engine/local", fn: "recovery.add", old: "e.state.dedup.add(n.id, n.hash, 0, e.nowSeconds())", new: "",
+		in:   "engine/local", fn: "recovery.add", old: "e.state.dedup.add(n.id, n.scope, n.hash, 0, e.nowSeconds())", new: "",
 		caught: suite{pkg: "engine/local", test: "TestIDsOutliveTheirSegments"}, quick: true,
 	},
 	{
@@ -116,7 +116,7 @@ var variants = []variant{
 	// Only known parties.
 	{
 		name: "what is not allowed is done",
-		in:   "broker", fn: "Broker.allow", old: "return err", new: "return nil",
+		in:   "broker", fn: "Broker.allowOf", old: "return err", new: "return nil",
 		caught: suite{pkg: "broker", test: "TestEveryCommandAsks"},
 	},
 	{
