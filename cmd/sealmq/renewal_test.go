@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,8 +27,19 @@ func TestFollowRenewal(t *testing.T) {
 	}
 	old, renewed := signer(), signer()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		current, failure, rotated := old, error(nil), 0
-		go followRenewal(t.Context(), clock.System, func() (*seal.Signer, error) { return current, failure }, func() { rotated++ })
+		set := func(signer *seal.Signer, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			current, failure = signer, err
+		}
+		sign := func() (*seal.Signer, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return current, failure
+		}
+		go followRenewal(t.Context(), clock.System, sign, func() { rotated++ })
 		after := func(d time.Duration, want int) {
 			t.Helper()
 			time.Sleep(d)
@@ -37,9 +49,9 @@ func TestFollowRenewal(t *testing.T) {
 			}
 		}
 		after(time.Minute, 0)
-		failure = errors.New("certificate and key do not belong together")
+		set(nil, errors.New("certificate and key do not belong together"))
 		after(time.Minute, 0)
-		current, failure = renewed, nil
+		set(renewed, nil)
 		after(2*lookForRenewal, 1)
 		after(time.Minute, 1)
 	})
