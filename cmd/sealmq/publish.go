@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,18 +44,12 @@ again, so after an error the same command can be repeated.`,
 				return err
 			}
 			place := sender.Place(text.Source, text.Line)
-			if _, err := seal.Inspect(text.Body, ciphermq.Suites{}); err != nil {
+			info, err := seal.Inspect(text.Body, ciphermq.Suites{})
+			if err != nil {
 				bad = withHint(fmt.Errorf("%s: %w; what is before it was published", place, err), `"sealmq pub" publishes messages that are not sealed`)
 				break
 			}
-			m := sealmq.Message{Exchange: a.args[0], Key: a.args[1], Body: text.Body}
-			var head struct {
-				ID string `json:"message_id"`
-			}
-			if err := json.Unmarshal(text.Body, &head); err != nil {
-				return fmt.Errorf("%s: %w", place, err)
-			}
-			m.ID = head.ID
+			m := sealmq.Message{Exchange: a.args[0], Key: a.args[1], ID: info.ID, Body: text.Body}
 			err = a.client.PublishAsync(a.ctx, m, func(err error) {
 				if err != nil {
 					select {
