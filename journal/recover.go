@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"cmp"
 	"errors"
 	"iter"
 	"maps"
@@ -199,11 +198,16 @@ func (j *Journal) chooseCurrent(sc *scanner) error {
 			continue
 		}
 		delete(j.segments, gen)
-		if s.cut == 0 && j.cur == nil {
-			// Nothing was ever written: the first segment stays the first.
+		switch {
+		case s.cut != 0:
+			// Cut short before its first record. It goes now: a later start, whose checkpoint
+			// is behind it, could not know that it never held one.
+			if err := j.removeSegment(s); err != nil {
+				return err
+			}
+		case j.cur == nil: // nothing was ever written: the first segment stays the first
 			j.segments[gen], j.cur, j.off = s, s, end
-		} else { // one that a crash has cut short while it was made has another size than it should
-			s.size, s.cut = cmp.Or(s.cut, s.size), 0
+		default:
 			j.free = append(j.free, s)
 		}
 	}
