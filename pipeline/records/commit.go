@@ -270,6 +270,7 @@ func (s *Store) store(entries []*entry) error {
 			for _, e := range entries {
 				e.complete()
 			}
+			s.counters.add(g.order)
 			return nil
 		}
 		for _, e := range entries {

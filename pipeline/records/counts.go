@@ -98,3 +98,19 @@ func (g *group) writeCounts(d deltas) error {
 	}
 	return nil
 }
+
+// add counts what a group that is stored has done.
+func (c *counters) add(changed []*row) {
+	for _, r := range changed {
+		if r.stored == "" {
+			c.accepted.Add(1)
+		}
+		switch {
+		case r.state == r.stored:
+		case r.state == Delivered:
+			c.delivered.Add(1)
+		case r.state == Failed:
+			c.failed.Add(1)
+		}
+	}
+}

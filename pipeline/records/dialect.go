@@ -25,6 +25,8 @@ type dialect struct {
 	ignore string
 	// setting ends an INSERT of a setting that may be there.
 	setting string
+	// putMinute ends an INSERT of a minute that may be there.
+	putMinute string
 	// cached says that statements are prepared once and kept.
 	cached bool
 	// stamp is a time as a parameter.

@@ -25,9 +25,11 @@ var mysqlDialect = dialect{
 	addCounts:  " ON DUPLICATE KEY UPDATE messages = messages + VALUES(messages), delivery_us = delivery_us + VALUES(delivery_us)",
 	ignore:     " ON DUPLICATE KEY UPDATE id = id",
 	setting:    " ON DUPLICATE KEY UPDATE value = VALUES(value)",
-	stamp:      func(t time.Time) any { return t.UTC() },
-	classify:   classifyMySQL,
-	describe:   describeMySQL,
+	putMinute: ` ON DUPLICATE KEY UPDATE accepted = VALUES(accepted), delivered = VALUES(delivered), failed = VALUES(failed),
+		waiting = VALUES(waiting), dead = VALUES(dead)`,
+	stamp:    func(t time.Time) any { return t.UTC() },
+	classify: classifyMySQL,
+	describe: describeMySQL,
 }
 
 // serverTimeout bounds every answer of a server.

@@ -80,6 +80,7 @@ type Store struct {
 
 type counters struct {
 	groups, entries, retries, alone, unreadable atomic.Int64
+	accepted, delivered, failed                 atomic.Int64
 }
 
 // Counters are what happened since the store was opened.
@@ -92,12 +93,15 @@ type Counters struct {
 	Alone int64
 	// Unreadable is how often a stored text could not be decrypted.
 	Unreadable int64
+	// Accepted messages got a row through this store, Delivered and Failed ones came to that
+	// state.
+	Accepted, Delivered, Failed int64
 }
 
 // Counters returns a snapshot.
 func (s *Store) Counters() Counters {
 	c := &s.counters
-	return Counters{c.groups.Load(), c.entries.Load(), c.retries.Load(), c.alone.Load(), c.unreadable.Load()}
+	return Counters{c.groups.Load(), c.entries.Load(), c.retries.Load(), c.alone.Load(), c.unreadable.Load(), c.accepted.Load(), c.delivered.Load(), c.failed.Load()}
 }
 
 // Open opens a database and brings its tables up to date. A server that cannot be reached is
