@@ -2,6 +2,7 @@ package mtls
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"sync"
 	"time"
@@ -111,6 +112,15 @@ func (l *Live) Recheck() {
 	l.mu.Unlock()
 	for c, why := range ending {
 		c.close(why)
+	}
+}
+
+// Each calls f with the certificate and the identity of each connection. f must not call l.
+func (l *Live) Each(f func(leaf *x509.Certificate, id sealmq.Identity)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		f(c.state.PeerCertificates[0], c.id)
 	}
 }
 

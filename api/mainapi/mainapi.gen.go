@@ -218,6 +218,48 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
+// Defines values for RevocationFollowerStatus.
+const (
+	RevocationFollowerStatusBehind  RevocationFollowerStatus = "behind"
+	RevocationFollowerStatusCurrent RevocationFollowerStatus = "current"
+	RevocationFollowerStatusSilent  RevocationFollowerStatus = "silent"
+)
+
+// Valid indicates whether the value is a known member of the RevocationFollowerStatus enum.
+func (e RevocationFollowerStatus) Valid() bool {
+	switch e {
+	case RevocationFollowerStatusBehind:
+		return true
+	case RevocationFollowerStatusCurrent:
+		return true
+	case RevocationFollowerStatusSilent:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RevocationPreviewListenerComponent.
+const (
+	RevocationPreviewListenerComponentBroker RevocationPreviewListenerComponent = "broker"
+	RevocationPreviewListenerComponentMain   RevocationPreviewListenerComponent = "main"
+	RevocationPreviewListenerComponentProxy  RevocationPreviewListenerComponent = "proxy"
+)
+
+// Valid indicates whether the value is a known member of the RevocationPreviewListenerComponent enum.
+func (e RevocationPreviewListenerComponent) Valid() bool {
+	switch e {
+	case RevocationPreviewListenerComponentBroker:
+		return true
+	case RevocationPreviewListenerComponentMain:
+		return true
+	case RevocationPreviewListenerComponentProxy:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StatisticsPeriod.
 const (
 	StatisticsPeriodDay   StatisticsPeriod = "day"
@@ -349,8 +391,8 @@ type AuditPage struct {
 
 // Certificate defines model for Certificate.
 type Certificate struct {
-	// Certificate PEM with intermediates; where one certificate is shown
-	Certificate string `json:"certificate,omitempty,omitzero"`
+	// Chain The authorities above it, the root last; where one certificate is shown
+	Chain []Issuer `json:"chain,omitempty,omitzero"`
 
 	// ClientID Example: acme-02
 	ClientID string `json:"client_id"`
@@ -367,14 +409,33 @@ type Certificate struct {
 	// Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 	Fingerprint string `json:"fingerprint"`
 
+	// Hosts Host names and addresses in it
+	Hosts []string `json:"hosts,omitempty,omitzero"`
+
 	// IssuedAt Example: 2026-03-01T08:15:30Z
-	IssuedAt         time.Time `json:"issued_at"`
+	IssuedAt time.Time `json:"issued_at"`
+
+	// IssuedBy Account or certificate that asked for it
+	//
+	// Example: admin
+	IssuedBy string `json:"issued_by,omitempty,omitzero"`
+
+	// ReplacedBy Fingerprint of its successor; where one certificate is shown
+	ReplacedBy string `json:"replaced_by,omitempty,omitzero"`
+
+	// Replaces Fingerprints of the certificates it replaced; where one certificate is shown
+	Replaces         []string  `json:"replaces,omitempty,omitzero"`
 	RevocationReason string    `json:"revocation_reason,omitempty,omitzero"`
 	RevokedAt        time.Time `json:"revoked_at,omitempty,omitzero"`
 	Role             Role      `json:"role"`
 
 	// Serial Example: 3f9a0c55d2e84b17a6c0f1e2d3b4a596
-	Serial string            `json:"serial"`
+	Serial string `json:"serial"`
+
+	// Source How it was asked for: cli, api or csr
+	//
+	// Example: api
+	Source string            `json:"source,omitempty,omitzero"`
 	Status CertificateStatus `json:"status"`
 }
 
@@ -422,9 +483,6 @@ type CertificateRequest struct {
 
 	// Domain Example: default
 	Domain string `json:"domain,omitempty,omitzero"`
-
-	// Password The caller's own, if the role is not client and the caller logged in with one
-	Password string `json:"password,omitempty,omitzero"`
 
 	// Replace Issue although the client has an active certificate
 	Replace bool `json:"replace,omitempty,omitzero"`
@@ -602,6 +660,18 @@ type IssuedCertificate struct {
 	Serial string `json:"serial"`
 }
 
+// Issuer defines model for Issuer.
+type Issuer struct {
+	// ExpiresAt Example: 2036-03-01T08:15:30Z
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint"`
+
+	// Subject Example: CN=SealMQ root
+	Subject string `json:"subject"`
+}
+
 // Item What waits in the queue for a message.
 type Item = pipeline.Item
 
@@ -775,9 +845,6 @@ type RenewRequest struct {
 	// Expired Consent to renew an expired certificate
 	Expired bool `json:"expired,omitempty,omitzero"`
 
-	// Password As for issuing
-	Password string `json:"password,omitempty,omitzero"`
-
 	// RevokeOld Example: true
 	RevokeOld bool `json:"revoke_old,omitempty,omitzero"`
 
@@ -813,6 +880,129 @@ type RetentionResult struct {
 
 // Revocation defines model for Revocation.
 type Revocation = trust.Entry
+
+// RevocationFollower defines model for RevocationFollower.
+type RevocationFollower struct {
+	// AskedAt Example: 2026-03-01T08:15:30Z
+	AskedAt time.Time `json:"asked_at"`
+
+	// Behind How many changes it does not have yet
+	Behind int64 `json:"behind"`
+
+	// ClientID Example: proxy-2
+	ClientID string `json:"client_id"`
+	Role     Role   `json:"role"`
+
+	// Status Example: current
+	Status RevocationFollowerStatus `json:"status"`
+
+	// Version The last change that it has
+	//
+	// Example: 17
+	Version int64 `json:"version"`
+}
+
+// RevocationFollowerStatus Example: current
+type RevocationFollowerStatus string
+
+// RevocationListState The X.509 CRL.
+type RevocationListState struct {
+	// Entries Example: 1
+	Entries int `json:"entries"`
+
+	// IssuedAt Example: 2026-03-01T08:15:30Z
+	IssuedAt time.Time `json:"issued_at"`
+
+	// NextUpdate Example: 2026-03-08T08:15:30Z
+	NextUpdate time.Time `json:"next_update"`
+
+	// Number Example: 17
+	Number string `json:"number"`
+
+	// Stale Its next update is overdue
+	Stale bool `json:"stale"`
+}
+
+// RevocationPreview What a revocation would do now.
+type RevocationPreview struct {
+	// Certificates Active certificates that it would revoke
+	//
+	// Example: 1
+	Certificates int `json:"certificates"`
+
+	// ClientID Example: acme-02
+	ClientID string `json:"client_id"`
+
+	// Complete false: further components run elsewhere, so there may be more connections
+	//
+	// Example: true
+	Complete bool `json:"complete"`
+
+	// Connections Open connections that it would close
+	//
+	// Example: 3
+	Connections int `json:"connections"`
+
+	// Listeners The connections by the component they are open to
+	Listeners []RevocationPreviewListener `json:"listeners"`
+
+	// Own The main server itself uses one of them
+	Own bool `json:"own"`
+
+	// Remaining Active certificates of the client that stay good
+	Remaining int `json:"remaining"`
+
+	// Roles The certificates by their role
+	Roles []RevocationPreviewRole `json:"roles"`
+}
+
+// RevocationPreviewListener defines model for RevocationPreviewListener.
+type RevocationPreviewListener struct {
+	// Component Example: broker
+	Component RevocationPreviewListenerComponent `json:"component"`
+
+	// Connections Example: 3
+	Connections int `json:"connections"`
+}
+
+// RevocationPreviewListenerComponent Example: broker
+type RevocationPreviewListenerComponent string
+
+// RevocationPreviewRole defines model for RevocationPreviewRole.
+type RevocationPreviewRole struct {
+	// Certificates Example: 1
+	Certificates int `json:"certificates"`
+
+	// Connected How many of them have an open connection
+	//
+	// Example: 1
+	Connected int  `json:"connected"`
+	Role      Role `json:"role"`
+}
+
+// RevocationState defines model for RevocationState.
+type RevocationState struct {
+	// Crl The X.509 CRL.
+	Crl RevocationListState `json:"crl,omitempty,omitzero"`
+
+	// Entries Revoked certificates and names
+	//
+	// Example: 1
+	Entries int `json:"entries"`
+
+	// Followers Components elsewhere that ask for revocations
+	Followers []RevocationFollower `json:"followers"`
+
+	// Problems What is wrong with the list
+	//
+	// Example: []
+	Problems []string `json:"problems"`
+
+	// Version The number of the last change
+	//
+	// Example: 17
+	Version int64 `json:"version"`
+}
 
 // Revocations defines model for Revocations.
 type Revocations = trust.Feed
@@ -955,6 +1145,15 @@ type ListCertificatesParams struct {
 	ClientID string            `form:"client_id,omitempty" json:"client_id,omitempty,omitzero"`
 	Domain   string            `form:"domain,omitempty" json:"domain,omitempty,omitzero"`
 	Role     Role              `form:"role,omitempty" json:"role,omitempty,omitzero"`
+
+	// Serial The serial number or its beginning; colons are ignored
+	Serial string `form:"serial,omitempty" json:"serial,omitempty,omitzero"`
+
+	// ExpiresAfter Expires at this time or later
+	ExpiresAfter time.Time `form:"expires_after,omitempty" json:"expires_after,omitempty,omitzero"`
+
+	// ExpiresBefore Expires before this time
+	ExpiresBefore time.Time `form:"expires_before,omitempty" json:"expires_before,omitempty,omitzero"`
 
 	// Limit The largest number of entries.
 	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
@@ -1262,6 +1461,11 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/certificates/{fingerprint}/revoke (the `RevokeCertificate` operationId).
 	RevokeCertificate(ctx context.Context, fingerprint Fingerprint, body RevokeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PreviewCertificateRevocation Say what revoking a certificate would cut off now
+	//
+	// Corresponds with GET /api/v1/certificates/{fingerprint}/revoke/preview (the `PreviewCertificateRevocation` operationId).
+	PreviewCertificateRevocation(ctx context.Context, fingerprint Fingerprint, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListClients List clients
 	//
 	// Corresponds with GET /api/v1/clients (the `ListClients` operationId).
@@ -1316,6 +1520,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/clients/{client_id}/revoke (the `RevokeClient` operationId).
 	RevokeClient(ctx context.Context, clientID ClientID, body RevokeClientJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreviewClientRevocation Say what revoking all certificates of a client would cut off now
+	//
+	// Corresponds with GET /api/v1/clients/{client_id}/revoke/preview (the `PreviewClientRevocation` operationId).
+	PreviewClientRevocation(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRevocationList The authority's certificate revocation list
 	//
@@ -1453,6 +1662,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/retention/run (the `RunRetention` operationId).
 	RunRetention(ctx context.Context, body RunRetentionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRevocationState Show the state of the revocation list, and who follows it
+	//
+	// Corresponds with GET /api/v1/revocations (the `GetRevocationState` operationId).
+	GetRevocationState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetStatistics Counts and delivery times
 	//
@@ -1693,6 +1907,21 @@ func (c *Client) RevokeCertificate(ctx context.Context, fingerprint Fingerprint,
 	return c.Client.Do(req)
 }
 
+// PreviewCertificateRevocation Say what revoking a certificate would cut off now
+//
+// Corresponds with GET /api/v1/certificates/{fingerprint}/revoke/preview (the `PreviewCertificateRevocation` operationId).
+func (c *Client) PreviewCertificateRevocation(ctx context.Context, fingerprint Fingerprint, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewCertificateRevocationRequest(c.Server, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListClients List clients
 //
 // Corresponds with GET /api/v1/clients (the `ListClients` operationId).
@@ -1828,6 +2057,21 @@ func (c *Client) RevokeClientWithBody(ctx context.Context, clientID ClientID, co
 // Corresponds with POST /api/v1/clients/{client_id}/revoke (the `RevokeClient` operationId).
 func (c *Client) RevokeClient(ctx context.Context, clientID ClientID, body RevokeClientJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeClientRequest(c.Server, clientID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreviewClientRevocation Say what revoking all certificates of a client would cut off now
+//
+// Corresponds with GET /api/v1/clients/{client_id}/revoke/preview (the `PreviewClientRevocation` operationId).
+func (c *Client) PreviewClientRevocation(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewClientRevocationRequest(c.Server, clientID)
 	if err != nil {
 		return nil, err
 	}
@@ -2185,6 +2429,21 @@ func (c *Client) RunRetention(ctx context.Context, body RunRetentionJSONRequestB
 	return c.Client.Do(req)
 }
 
+// GetRevocationState Show the state of the revocation list, and who follows it
+//
+// Corresponds with GET /api/v1/revocations (the `GetRevocationState` operationId).
+func (c *Client) GetRevocationState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRevocationStateRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetStatistics Counts and delivery times
 //
 // Corresponds with GET /api/v1/statistics (the `GetStatistics` operationId).
@@ -2418,6 +2677,30 @@ func NewListCertificatesRequest(server string, params *ListCertificatesParams) (
 		}
 
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "role", params.Role, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "serial", params.Serial, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "expires_after", params.ExpiresAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "expires_before", params.ExpiresBefore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -2725,6 +3008,40 @@ func NewRevokeCertificateRequestWithBody(server string, fingerprint Fingerprint,
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPreviewCertificateRevocationRequest constructs an http.Request for the PreviewCertificateRevocation method
+func NewPreviewCertificateRevocationRequest(server string, fingerprint Fingerprint) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "fingerprint", fingerprint, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/revoke/preview", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -3050,6 +3367,40 @@ func NewRevokeClientRequestWithBody(server string, clientID ClientID, contentTyp
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPreviewClientRevocationRequest constructs an http.Request for the PreviewClientRevocation method
+func NewPreviewClientRevocationRequest(server string, clientID ClientID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/clients/%s/revoke/preview", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -3678,6 +4029,33 @@ func NewRunRetentionRequestWithBody(server string, contentType string, body io.R
 	return req, nil
 }
 
+// NewGetRevocationStateRequest constructs an http.Request for the GetRevocationState method
+func NewGetRevocationStateRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/revocations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetStatisticsRequest constructs an http.Request for the GetStatistics method
 func NewGetStatisticsRequest(server string, params *GetStatisticsParams) (*http.Request, error) {
 	var err error
@@ -3935,6 +4313,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/certificates/{fingerprint}/revoke (the `RevokeCertificate` operationId).
 	RevokeCertificateWithResponse(ctx context.Context, fingerprint Fingerprint, body RevokeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeCertificateResponse, error)
 
+	// PreviewCertificateRevocationWithResponse Say what revoking a certificate would cut off now
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/certificates/{fingerprint}/revoke/preview (the `PreviewCertificateRevocation` operationId).
+	PreviewCertificateRevocationWithResponse(ctx context.Context, fingerprint Fingerprint, reqEditors ...RequestEditorFn) (*PreviewCertificateRevocationResponse, error)
+
 	// ListClientsWithResponse List clients
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -3999,6 +4384,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/clients/{client_id}/revoke (the `RevokeClient` operationId).
 	RevokeClientWithResponse(ctx context.Context, clientID ClientID, body RevokeClientJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeClientResponse, error)
+
+	// PreviewClientRevocationWithResponse Say what revoking all certificates of a client would cut off now
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/clients/{client_id}/revoke/preview (the `PreviewClientRevocation` operationId).
+	PreviewClientRevocationWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*PreviewClientRevocationResponse, error)
 
 	// GetRevocationListWithResponse The authority's certificate revocation list
 	//
@@ -4150,6 +4542,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/retention/run (the `RunRetention` operationId).
 	RunRetentionWithResponse(ctx context.Context, body RunRetentionJSONRequestBody, reqEditors ...RequestEditorFn) (*RunRetentionResponse, error)
+
+	// GetRevocationStateWithResponse Show the state of the revocation list, and who follows it
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/revocations (the `GetRevocationState` operationId).
+	GetRevocationStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetRevocationStateResponse, error)
 
 	// GetStatisticsWithResponse Counts and delivery times
 	//
@@ -4600,6 +4999,54 @@ func (r RevokeCertificateResponse) ContentType() string {
 	return ""
 }
 
+type PreviewCertificateRevocationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RevocationPreview
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PreviewCertificateRevocationResponse) GetJSON200() *RevocationPreview {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PreviewCertificateRevocationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PreviewCertificateRevocationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PreviewCertificateRevocationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PreviewCertificateRevocationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PreviewCertificateRevocationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListClientsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4930,6 +5377,54 @@ func (r RevokeClientResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RevokeClientResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PreviewClientRevocationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RevocationPreview
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PreviewClientRevocationResponse) GetJSON200() *RevocationPreview {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PreviewClientRevocationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PreviewClientRevocationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PreviewClientRevocationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PreviewClientRevocationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PreviewClientRevocationResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5619,6 +6114,54 @@ func (r RunRetentionResponse) ContentType() string {
 	return ""
 }
 
+type GetRevocationStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RevocationState
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRevocationStateResponse) GetJSON200() *RevocationState {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRevocationStateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRevocationStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRevocationStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRevocationStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRevocationStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetStatisticsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5939,6 +6482,19 @@ func (c *ClientWithResponses) RevokeCertificateWithResponse(ctx context.Context,
 	return ParseRevokeCertificateResponse(rsp)
 }
 
+// PreviewCertificateRevocationWithResponse Say what revoking a certificate would cut off now
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/certificates/{fingerprint}/revoke/preview (the `PreviewCertificateRevocation` operationId).
+func (c *ClientWithResponses) PreviewCertificateRevocationWithResponse(ctx context.Context, fingerprint Fingerprint, reqEditors ...RequestEditorFn) (*PreviewCertificateRevocationResponse, error) {
+	rsp, err := c.PreviewCertificateRevocation(ctx, fingerprint, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewCertificateRevocationResponse(rsp)
+}
+
 // ListClientsWithResponse List clients
 //
 // Returns a wrapper object for the known response body format(s).
@@ -6056,6 +6612,19 @@ func (c *ClientWithResponses) RevokeClientWithResponse(ctx context.Context, clie
 		return nil, err
 	}
 	return ParseRevokeClientResponse(rsp)
+}
+
+// PreviewClientRevocationWithResponse Say what revoking all certificates of a client would cut off now
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/clients/{client_id}/revoke/preview (the `PreviewClientRevocation` operationId).
+func (c *ClientWithResponses) PreviewClientRevocationWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*PreviewClientRevocationResponse, error) {
+	rsp, err := c.PreviewClientRevocation(ctx, clientID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewClientRevocationResponse(rsp)
 }
 
 // GetRevocationListWithResponse The authority's certificate revocation list
@@ -6333,6 +6902,19 @@ func (c *ClientWithResponses) RunRetentionWithResponse(ctx context.Context, body
 		return nil, err
 	}
 	return ParseRunRetentionResponse(rsp)
+}
+
+// GetRevocationStateWithResponse Show the state of the revocation list, and who follows it
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/revocations (the `GetRevocationState` operationId).
+func (c *ClientWithResponses) GetRevocationStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetRevocationStateResponse, error) {
+	rsp, err := c.GetRevocationState(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRevocationStateResponse(rsp)
 }
 
 // GetStatisticsWithResponse Counts and delivery times
@@ -6666,6 +7248,39 @@ func ParseRevokeCertificateResponse(rsp *http.Response) (*RevokeCertificateRespo
 	return response, nil
 }
 
+// ParsePreviewCertificateRevocationResponse parses an HTTP response from a PreviewCertificateRevocationWithResponse call
+func ParsePreviewCertificateRevocationResponse(rsp *http.Response) (*PreviewCertificateRevocationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PreviewCertificateRevocationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RevocationPreview
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListClientsResponse parses an HTTP response from a ListClientsWithResponse call
 func ParseListClientsResponse(rsp *http.Response) (*ListClientsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6880,6 +7495,39 @@ func ParseRevokeClientResponse(rsp *http.Response) (*RevokeClientResponse, error
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Revoked
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePreviewClientRevocationResponse parses an HTTP response from a PreviewClientRevocationWithResponse call
+func ParsePreviewClientRevocationResponse(rsp *http.Response) (*PreviewClientRevocationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PreviewClientRevocationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RevocationPreview
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -7361,6 +8009,39 @@ func ParseRunRetentionResponse(rsp *http.Response) (*RunRetentionResponse, error
 	return response, nil
 }
 
+// ParseGetRevocationStateResponse parses an HTTP response from a GetRevocationStateWithResponse call
+func ParseGetRevocationStateResponse(rsp *http.Response) (*GetRevocationStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRevocationStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RevocationState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetStatisticsResponse parses an HTTP response from a GetStatisticsWithResponse call
 func ParseGetStatisticsResponse(rsp *http.Response) (*GetStatisticsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7484,6 +8165,9 @@ type ServerInterface interface {
 	// RevokeCertificate Revoke one certificate
 	// (POST /api/v1/certificates/{fingerprint}/revoke)
 	RevokeCertificate(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint)
+	// PreviewCertificateRevocation Say what revoking a certificate would cut off now
+	// (GET /api/v1/certificates/{fingerprint}/revoke/preview)
+	PreviewCertificateRevocation(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint)
 	// ListClients List clients
 	// (GET /api/v1/clients)
 	ListClients(w http.ResponseWriter, r *http.Request, params ListClientsParams)
@@ -7505,6 +8189,9 @@ type ServerInterface interface {
 	// RevokeClient Revoke all certificates of a client
 	// (POST /api/v1/clients/{client_id}/revoke)
 	RevokeClient(w http.ResponseWriter, r *http.Request, clientID ClientID)
+	// PreviewClientRevocation Say what revoking all certificates of a client would cut off now
+	// (GET /api/v1/clients/{client_id}/revoke/preview)
+	PreviewClientRevocation(w http.ResponseWriter, r *http.Request, clientID ClientID)
 	// GetRevocationList The authority's certificate revocation list
 	// (GET /api/v1/crl)
 	GetRevocationList(w http.ResponseWriter, r *http.Request)
@@ -7547,6 +8234,9 @@ type ServerInterface interface {
 	// RunRetention Delete finished messages that are older than a number of days
 	// (POST /api/v1/retention/run)
 	RunRetention(w http.ResponseWriter, r *http.Request)
+	// GetRevocationState Show the state of the revocation list, and who follows it
+	// (GET /api/v1/revocations)
+	GetRevocationState(w http.ResponseWriter, r *http.Request)
 	// GetStatistics Counts and delivery times
 	// (GET /api/v1/statistics)
 	GetStatistics(w http.ResponseWriter, r *http.Request, params GetStatisticsParams)
@@ -7766,6 +8456,45 @@ func (siw *ServerInterfaceWrapper) ListCertificates(w http.ResponseWriter, r *ht
 		return
 	}
 
+	// ------------- Optional query parameter "serial" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "serial", r.URL.Query(), &params.Serial, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "serial"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "serial", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "expires_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "expires_after", r.URL.Query(), &params.ExpiresAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "expires_after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "expires_after", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "expires_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "expires_before", r.URL.Query(), &params.ExpiresBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "expires_before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "expires_before", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "limit" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -7959,6 +8688,32 @@ func (siw *ServerInterfaceWrapper) RevokeCertificate(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeCertificate(w, r, fingerprint)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PreviewCertificateRevocation operation middleware
+func (siw *ServerInterfaceWrapper) PreviewCertificateRevocation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "fingerprint" -------------
+	var fingerprint Fingerprint
+
+	err = runtime.BindStyledParameterWithOptions("simple", "fingerprint", r.PathValue("fingerprint"), &fingerprint, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "fingerprint", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PreviewCertificateRevocation(w, r, fingerprint)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -8214,6 +8969,32 @@ func (siw *ServerInterfaceWrapper) RevokeClient(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeClient(w, r, clientID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PreviewClientRevocation operation middleware
+func (siw *ServerInterfaceWrapper) PreviewClientRevocation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", r.PathValue("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "client_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PreviewClientRevocation(w, r, clientID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -8614,6 +9395,20 @@ func (siw *ServerInterfaceWrapper) RunRetention(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// GetRevocationState operation middleware
+func (siw *ServerInterfaceWrapper) GetRevocationState(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRevocationState(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetStatistics operation middleware
 func (siw *ServerInterfaceWrapper) GetStatistics(w http.ResponseWriter, r *http.Request) {
 
@@ -8823,12 +9618,15 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}", wrapper.GetCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}/renew", wrapper.RenewCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}/revoke", wrapper.RevokeCertificate)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}/revoke/preview", wrapper.PreviewCertificateRevocation)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/revocations", wrapper.GetRevocationState)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/ca.crt", wrapper.GetAuthority)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/crl", wrapper.GetRevocationList)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients", wrapper.ListClients)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}", wrapper.GetClient)
 	m.HandleFunc(http.MethodPatch+" "+options.BaseURL+"/api/v1/clients/{client_id}", wrapper.UpdateClient)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients/{client_id}/revoke", wrapper.RevokeClient)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/revoke/preview", wrapper.PreviewClientRevocation)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}", wrapper.GetMessage)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/content", wrapper.GetMessageContent)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/retry", wrapper.RetryMessage)
@@ -9207,6 +10005,45 @@ func (response RevokeCertificatedefaultApplicationProblemPlusJSONResponse) Visit
 	return err
 }
 
+type PreviewCertificateRevocationRequestObject struct {
+	Fingerprint Fingerprint `json:"fingerprint"`
+}
+
+type PreviewCertificateRevocationResponseObject interface {
+	VisitPreviewCertificateRevocationResponse(w http.ResponseWriter) error
+}
+
+type PreviewCertificateRevocation200JSONResponse RevocationPreview
+
+func (response PreviewCertificateRevocation200JSONResponse) VisitPreviewCertificateRevocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewCertificateRevocationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PreviewCertificateRevocationdefaultApplicationProblemPlusJSONResponse) VisitPreviewCertificateRevocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListClientsRequestObject struct {
 	Params ListClientsParams
 }
@@ -9474,6 +10311,45 @@ type RevokeClientdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RevokeClientdefaultApplicationProblemPlusJSONResponse) VisitRevokeClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewClientRevocationRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+}
+
+type PreviewClientRevocationResponseObject interface {
+	VisitPreviewClientRevocationResponse(w http.ResponseWriter) error
+}
+
+type PreviewClientRevocation200JSONResponse RevocationPreview
+
+func (response PreviewClientRevocation200JSONResponse) VisitPreviewClientRevocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewClientRevocationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PreviewClientRevocationdefaultApplicationProblemPlusJSONResponse) VisitPreviewClientRevocationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10064,6 +10940,44 @@ func (response RunRetentiondefaultApplicationProblemPlusJSONResponse) VisitRunRe
 	return err
 }
 
+type GetRevocationStateRequestObject struct {
+}
+
+type GetRevocationStateResponseObject interface {
+	VisitGetRevocationStateResponse(w http.ResponseWriter) error
+}
+
+type GetRevocationState200JSONResponse RevocationState
+
+func (response GetRevocationState200JSONResponse) VisitGetRevocationStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRevocationStatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRevocationStatedefaultApplicationProblemPlusJSONResponse) VisitGetRevocationStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetStatisticsRequestObject struct {
 	Params GetStatisticsParams
 }
@@ -10190,6 +11104,9 @@ type StrictServerInterface interface {
 	// RevokeCertificate Revoke one certificate
 	// (POST /api/v1/certificates/{fingerprint}/revoke)
 	RevokeCertificate(ctx context.Context, request RevokeCertificateRequestObject) (RevokeCertificateResponseObject, error)
+	// PreviewCertificateRevocation Say what revoking a certificate would cut off now
+	// (GET /api/v1/certificates/{fingerprint}/revoke/preview)
+	PreviewCertificateRevocation(ctx context.Context, request PreviewCertificateRevocationRequestObject) (PreviewCertificateRevocationResponseObject, error)
 	// ListClients List clients
 	// (GET /api/v1/clients)
 	ListClients(ctx context.Context, request ListClientsRequestObject) (ListClientsResponseObject, error)
@@ -10211,6 +11128,9 @@ type StrictServerInterface interface {
 	// RevokeClient Revoke all certificates of a client
 	// (POST /api/v1/clients/{client_id}/revoke)
 	RevokeClient(ctx context.Context, request RevokeClientRequestObject) (RevokeClientResponseObject, error)
+	// PreviewClientRevocation Say what revoking all certificates of a client would cut off now
+	// (GET /api/v1/clients/{client_id}/revoke/preview)
+	PreviewClientRevocation(ctx context.Context, request PreviewClientRevocationRequestObject) (PreviewClientRevocationResponseObject, error)
 	// GetRevocationList The authority's certificate revocation list
 	// (GET /api/v1/crl)
 	GetRevocationList(ctx context.Context, request GetRevocationListRequestObject) (GetRevocationListResponseObject, error)
@@ -10253,6 +11173,9 @@ type StrictServerInterface interface {
 	// RunRetention Delete finished messages that are older than a number of days
 	// (POST /api/v1/retention/run)
 	RunRetention(ctx context.Context, request RunRetentionRequestObject) (RunRetentionResponseObject, error)
+	// GetRevocationState Show the state of the revocation list, and who follows it
+	// (GET /api/v1/revocations)
+	GetRevocationState(ctx context.Context, request GetRevocationStateRequestObject) (GetRevocationStateResponseObject, error)
 	// GetStatistics Counts and delivery times
 	// (GET /api/v1/statistics)
 	GetStatistics(ctx context.Context, request GetStatisticsRequestObject) (GetStatisticsResponseObject, error)
@@ -10559,6 +11482,32 @@ func (sh *strictHandler) RevokeCertificate(w http.ResponseWriter, r *http.Reques
 	}
 }
 
+// PreviewCertificateRevocation operation middleware
+func (sh *strictHandler) PreviewCertificateRevocation(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint) {
+	var request PreviewCertificateRevocationRequestObject
+
+	request.Fingerprint = fingerprint
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PreviewCertificateRevocation(ctx, request.(PreviewCertificateRevocationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PreviewCertificateRevocation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PreviewCertificateRevocationResponseObject); ok {
+		if err := validResponse.VisitPreviewCertificateRevocationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListClients operation middleware
 func (sh *strictHandler) ListClients(w http.ResponseWriter, r *http.Request, params ListClientsParams) {
 	var request ListClientsRequestObject
@@ -10751,6 +11700,32 @@ func (sh *strictHandler) RevokeClient(w http.ResponseWriter, r *http.Request, cl
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RevokeClientResponseObject); ok {
 		if err := validResponse.VisitRevokeClientResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PreviewClientRevocation operation middleware
+func (sh *strictHandler) PreviewClientRevocation(w http.ResponseWriter, r *http.Request, clientID ClientID) {
+	var request PreviewClientRevocationRequestObject
+
+	request.ClientID = clientID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PreviewClientRevocation(ctx, request.(PreviewClientRevocationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PreviewClientRevocation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PreviewClientRevocationResponseObject); ok {
+		if err := validResponse.VisitPreviewClientRevocationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -11145,6 +12120,30 @@ func (sh *strictHandler) RunRetention(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RunRetentionResponseObject); ok {
 		if err := validResponse.VisitRunRetentionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRevocationState operation middleware
+func (sh *strictHandler) GetRevocationState(w http.ResponseWriter, r *http.Request) {
+	var request GetRevocationStateRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRevocationState(ctx, request.(GetRevocationStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRevocationState")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRevocationStateResponseObject); ok {
+		if err := validResponse.VisitGetRevocationStateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

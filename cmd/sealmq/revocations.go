@@ -201,3 +201,23 @@ func (n *node) syncClients(ctx context.Context) error {
 		}
 	}
 }
+
+// liveConnections are the connections that are open to this process. complete says that no
+// broker is elsewhere; whether proxies and workers are, the main server knows itself.
+func (n *node) liveConnections(main *httpkit.Router) (list []mainserver.LiveConnection, complete bool) {
+	if n.server != nil {
+		for _, c := range n.server.ConnectionsOf(func(*sealmq.Identity) bool { return true }) {
+			list = append(list, mainserver.LiveConnection{Component: "broker", Client: c.Client, Issuer: c.Issuer, Serial: c.Serial})
+		}
+	}
+	add := func(component string, router *httpkit.Router) {
+		router.EachPeer(func(leaf *x509.Certificate, id sealmq.Identity) {
+			list = append(list, mainserver.LiveConnection{Component: component, Client: id.ID, Issuer: id.Issuer, Serial: mtls.Serial(leaf)})
+		})
+	}
+	add("main", main)
+	if n.pipeline.proxy != nil {
+		add("proxy", n.pipeline.proxy.Router())
+	}
+	return list, n.server != nil
+}

@@ -252,8 +252,10 @@ func (n *node) openMainListener() error {
 		return err
 	}
 	n.pipeline.queue = queue
-	router, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue,
-		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Audit: audit.NewLog(n.log),
+	var router *httpkit.Router
+	live := func(context.Context) ([]mainserver.LiveConnection, bool) { return n.liveConnections(router) }
+	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue,
+		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, Audit: audit.NewLog(n.log),
 		Version: buildVersion().Version, Log: n.log})
 	if err != nil {
 		return err

@@ -3,12 +3,14 @@ package httpkit
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/connlimit"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -111,3 +113,7 @@ func (c *connection) changed(state http.ConnState) {
 // Recheck closes the connections of peers that are not accepted any more: those without a
 // running request at once, the others after it. Call it after each change of what is revoked.
 func (rt *Router) Recheck() { rt.live.Recheck() }
+
+// EachPeer calls f with the certificate and the identity of each open connection that has made
+// a request and has shown a certificate. f must not block.
+func (rt *Router) EachPeer(f func(leaf *x509.Certificate, id sealmq.Identity)) { rt.live.Each(f) }

@@ -38,6 +38,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{admin, "GET", "/api/v1/certificates"}, {admin, "POST", "/api/v1/certificates"}, {admin, "GET", "/api/v1/certificates/expiring"},
 		{admin, "POST", "/api/v1/certificates/verify"}, {admin, "GET", "/api/v1/certificates/" + fp},
 		{admin, "POST", "/api/v1/certificates/" + fp + "/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/revoke"},
+		{admin, "GET", "/api/v1/certificates/" + fp + "/revoke/preview"}, {admin, "GET", "/api/v1/clients/acme/revoke/preview"}, {admin, "GET", "/api/v1/revocations"},
 		{admin, "GET", "/api/v1/clients"}, {admin, "GET", "/api/v1/clients/acme"}, {admin, "PATCH", "/api/v1/clients/acme"}, {admin, "POST", "/api/v1/clients/acme/revoke"},
 		{admin, "GET", "/api/v1/clients/acme/messages/m"}, {admin, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
 		{admin, "GET", "/api/v1/statistics"}, {admin, "GET", "/api/v1/audit"}, {admin, "GET", "/api/v1/queue"}, {admin, "GET", "/api/v1/queue/dead"},

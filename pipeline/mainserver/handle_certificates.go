@@ -20,6 +20,7 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // Statuses of certificates.
@@ -34,6 +35,7 @@ type certificateFilter struct {
 	status               mainapi.CertificateStatus
 	client, domain       string
 	role                 sealmq.Role
+	serial               string    // or its beginning
 	current              bool      // leaves out what has a successor
 	expiresAfter, before time.Time // the end; before is not included
 }
@@ -52,12 +54,12 @@ func (h *handler) certificates(f certificateFilter) ([]mainapi.Certificate, erro
 	}
 	var list []mainapi.Certificate
 	for i := range history {
-		c := h.certificate(&history[i])
-		if f.status != "" && c.Status != f.status || f.domain != "" && c.Domain != f.domain || f.role != "" && c.Role != f.role ||
-			f.current && history[i].SupersededBy != "" || !f.before.IsZero() && !c.ExpiresAt.Before(f.before) || c.ExpiresAt.Before(f.expiresAfter) {
+		if !f.matches(&history[i]) {
 			continue
 		}
-		list = append(list, c)
+		if c := h.certificate(&history[i]); f.status == "" || c.Status == f.status {
+			list = append(list, c)
+		}
 	}
 	slices.SortFunc(list, func(a, b mainapi.Certificate) int {
 		return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.Serial, b.Serial))
@@ -65,10 +67,17 @@ func (h *handler) certificates(f certificateFilter) ([]mainapi.Certificate, erro
 	return list, nil
 }
 
+// matches compares everything but the status, which takes longer.
+func (f *certificateFilter) matches(c *ca.Issued) bool {
+	return (f.domain == "" || cmp.Or(c.Domain, records.DefaultDomain) == f.domain) && (f.role == "" || c.Role == f.role) &&
+		strings.HasPrefix(c.Serial, f.serial) && (!f.current || c.SupersededBy == "") &&
+		(f.before.IsZero() || c.NotAfter.Before(f.before)) && !c.NotAfter.Before(f.expiresAfter)
+}
+
 // certificate joins a record with what is revoked now.
 func (h *handler) certificate(c *ca.Issued) mainapi.Certificate {
 	m := mainapi.Certificate{Fingerprint: c.Fingerprint, Serial: c.Serial, ClientID: c.Name, Domain: cmp.Or(c.Domain, records.DefaultDomain), Role: c.Role,
-		IssuedAt: c.IssuedAt.UTC(), ExpiresAt: c.NotAfter.UTC()}
+		IssuedAt: c.IssuedAt.UTC(), ExpiresAt: c.NotAfter.UTC(), IssuedBy: c.IssuedBy, Source: string(c.Source), Hosts: c.Hosts}
 	status, e := h.cfg.Authority.StatusOf(*c, h.cfg.Revocations)
 	m.Status = mainapi.CertificateStatus(status)
 	switch m.Status {
@@ -124,7 +133,8 @@ var errCursor = httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"q
 // ListCertificates implements mainapi.StrictServerInterface.
 func (h *handler) ListCertificates(_ context.Context, r mainapi.ListCertificatesRequestObject) (mainapi.ListCertificatesResponseObject, error) {
 	p := r.Params
-	list, err := h.certificates(certificateFilter{status: p.Status, client: p.ClientID, domain: p.Domain, role: p.Role})
+	list, err := h.certificates(certificateFilter{status: p.Status, client: p.ClientID, domain: p.Domain, role: p.Role,
+		serial: trust.SerialForm(p.Serial), expiresAfter: p.ExpiresAfter, before: p.ExpiresBefore})
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +176,32 @@ func (h *handler) GetCertificate(_ context.Context, r mainapi.GetCertificateRequ
 	if err != nil {
 		return nil, err
 	}
-	return mainapi.GetCertificate200JSONResponse(h.certificate(&c)), nil
+	m := h.certificate(&c)
+	if err := h.relate(&c, &m); err != nil {
+		return nil, err
+	}
+	return mainapi.GetCertificate200JSONResponse(m), nil
+}
+
+// relate adds who signed a certificate, what it replaced and what has replaced it.
+func (h *handler) relate(c *ca.Issued, m *mainapi.Certificate) error {
+	above := []*x509.Certificate{h.cfg.Authority.Root()}
+	if i := h.cfg.Authority.Intermediate(); i != nil && mtls.Issuer(i) == c.Signer {
+		above = slices.Insert(above, 0, i)
+	}
+	for _, a := range above {
+		m.Chain = append(m.Chain, mainapi.Issuer{Subject: a.Subject.String(), Fingerprint: mtls.Fingerprint(a), ExpiresAt: a.NotAfter.UTC()})
+	}
+	others, err := h.cfg.Authority.HistoryOf(c.Name)
+	for _, o := range others {
+		switch {
+		case o.Serial == c.SupersededBy:
+			m.ReplacedBy = o.Fingerprint
+		case slices.Contains(c.Supersedes, o.Serial):
+			m.Replaces = append(m.Replaces, o.Fingerprint)
+		}
+	}
+	return err
 }
 
 // VerifyCertificate implements mainapi.StrictServerInterface.

@@ -50,7 +50,10 @@ func (h *handler) GetKeys(ctx context.Context, _ mainapi.GetKeysRequestObject) (
 
 // GetRevocations implements mainapi.StrictServerInterface.
 func (h *handler) GetRevocations(ctx context.Context, r mainapi.GetRevocationsRequestObject) (mainapi.GetRevocationsResponseObject, error) {
-	return mainapi.GetRevocations200JSONResponse(h.revocations(ctx, uint64(max(0, r.Params.Since)), time.Duration(r.Params.Wait)*time.Second)), nil
+	since := uint64(max(0, r.Params.Since))
+	caller, _ := httpkit.CallerOf(ctx)
+	h.followers.note(caller, since, h.now())
+	return mainapi.GetRevocations200JSONResponse(h.revocations(ctx, since, time.Duration(r.Params.Wait)*time.Second)), nil
 }
 
 // revocations are what came after a version. If nothing did, it waits for a change.

@@ -40,6 +40,9 @@ type HandlerConfig struct {
 	Roots []*x509.Certificate
 	// Certificate is the server's own certificate, for health.
 	Certificate func() []*x509.Certificate
+	// Live lists open connections, so that a revocation can be previewed. complete says that
+	// no component of the installation is where they cannot be seen. Nil sees none.
+	Live func(ctx context.Context) (list []LiveConnection, complete bool)
 	// Audit takes records of administrative acts, besides the table that pages show. It may
 	// be nil.
 	Audit audit.Sink
@@ -78,6 +81,7 @@ type handler struct {
 	admin     sync.Mutex
 	retention sync.Mutex
 	denials   denials
+	followers followerTable
 }
 
 var _ mainapi.StrictServerInterface = (*handler)(nil)
