@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
@@ -97,12 +96,12 @@ func checkRoles(_ *cobra.Command, args []string) error {
 
 // A node is what the parts of a running process share.
 type node struct {
-	cfg       Config
-	log       *slog.Logger
-	sink      *logSink // of log
-	registry  *prometheus.Registry
-	readyJSON io.Writer // gets the ready line; may be nil
-	terminal  io.Writer // gets the first steps; nil if no person looks
+	cfg        Config
+	log        *slog.Logger
+	sink       *logSink                        // of log
+	registries map[string]*prometheus.Registry // of registryOf
+	readyJSON  io.Writer                       // gets the ready line; may be nil
+	terminal   io.Writer                       // gets the first steps; nil if no person looks
 
 	first bool // the data folder was made by this start
 	files mtls.Files
@@ -132,11 +131,10 @@ func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer
 	defer surviveBrokenPipes()()
 	log, sink := newLogger(cfg.Log, stderr)
 	defer sink.close()
-	n := &node{cfg: cfg, roles: wanted, log: log, sink: sink, registry: prometheus.NewRegistry(), readyJSON: readyJSON}
+	n := &node{cfg: cfg, roles: wanted, log: log, sink: sink, readyJSON: readyJSON}
 	if onTerminal(stderr) {
 		n.terminal = stderr
 	}
-	n.registry.MustRegister(sink.collector())
 	garbage := gcMinPercent
 	if n.has("proxy") || n.has("worker") || n.has("main") {
 		garbage = gcPipelinePercent
@@ -289,7 +287,7 @@ func cannotListen(role, setting string, err error) error {
 
 func (n *node) openBroker() error {
 	counts := broker.NewMetrics()
-	n.registry.MustRegister(counts)
+	n.registryOf("broker").MustRegister(counts)
 	logKey := n.logKeyFile()
 	signer, made, err := trust.OpenLogSigner(logKey)
 	if err != nil {
@@ -322,7 +320,7 @@ func (n *node) openServer() error {
 	limits.Memory, limits.Handshakes = int64(s.MaxMemoryBytes), s.MaxHandshakes
 	limits.HandshakeTimeout, limits.WriteTimeout = s.HandshakeTimeout, s.WriteTimeout
 	conns, words := listener.NewMetrics(), text.NewMetrics()
-	n.registry.MustRegister(conns, words)
+	n.registryOf("broker").MustRegister(conns, words)
 	lines := text.Protocol(text.Config{Broker: n.broker, Metrics: words, Version: buildVersion().Version, Started: time.Now(),
 		Limits: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed}})
 	n.server, err = listener.Listen(listener.Config{
@@ -340,16 +338,12 @@ func (n *node) openMetrics() error {
 	certs := metrics.NewCertificates(
 		metrics.CertificateFile{Name: "server", Path: n.files.Cert},
 		metrics.CertificateFile{Name: "authority", Path: n.files.CA})
-	entries := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sealmq_revoked_certificates",
-		Help: "Entries of the current revocation list."}, func() float64 { return float64(n.revoked.Len()) })
-	problems := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sealmq_revocation_list_problems",
-		Help: "Files of revocations that are not in force, and their lines that are ignored."}, func() float64 { return float64(len(n.revoked.Problems())) })
-	n.registry.MustRegister(certs, entries, problems, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := n.registryOf("broker")
+	registry.MustRegister(certs, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries))
 	logs := metrics.Check{Name: "log", Run: n.sink.status}
 	var err error
 	n.metrics, err = metrics.Listen(metrics.Config{
-		Addr: n.cfg.Metrics.Addr, Registry: n.registry, Log: n.log,
+		Addr: n.cfg.Metrics.Addr, Component: "broker", Registry: registry, Log: n.log,
 		Live:  []metrics.Check{{Name: "store", Run: n.storeStatus}, logs},
 		Ready: []metrics.Check{{Name: "store", Run: n.storeReady}, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}, logs},
 	})

@@ -17,9 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/broker"
@@ -232,7 +229,10 @@ func (n *node) openService() error {
 		return err
 	}
 	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener, IDKey: n.pipeline.idKey,
-		MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber, TakeClear: n.cfg.Main.Unsealed == "take", Log: n.log})
+		MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber, TakeClear: n.cfg.Main.Unsealed == "take", Registry: n.registryOf("main"), Log: n.log})
+	if n.authority != nil {
+		n.registryOf("main").MustRegister(n.crlCollector())
+	}
 	return err
 }
 
@@ -308,14 +308,12 @@ func (n *node) openProxy() error {
 	if err != nil {
 		return fmt.Errorf("proxy.trusted_networks: %w", err)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
 		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}},
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
-		Version: buildVersion().Version, Registry: registry, Log: n.log,
+		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.log,
 	})
 	return err
 }
@@ -379,9 +377,9 @@ func (n *node) openWorker() error {
 
 // openWorkerPages opens the listener for the worker's metrics and health.
 func (n *node) openWorkerPages() (err error) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(n.pipeline.worker.Metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus},
+	registry := n.registryOf("worker")
+	registry.MustRegister(n.pipeline.worker.Metrics())
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus},
 		{Name: "log", Run: n.sink.status}},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {

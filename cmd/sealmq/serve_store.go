@@ -45,7 +45,7 @@ func (n *node) openStore() error {
 		messages += q.Ready
 	}
 	n.log.Info("store opened", "queues", len(queues), "messages", messages, "took", time.Since(began))
-	n.registry.MustRegister(counts, local.NewCollector(e))
+	n.registryOf("broker").MustRegister(counts, local.NewCollector(e))
 	return nil
 }
 

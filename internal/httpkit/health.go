@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Values of checks.
@@ -74,7 +76,8 @@ type health struct {
 	Uptime     int64             `json:"uptime_seconds"`
 	Errors     []string          `json:"errors"`
 
-	level Level
+	level  Level
+	levels []Level // of the checks
 }
 
 // ServeHTTP implements http.Handler.
@@ -116,7 +119,7 @@ func (h *Health) state() *health {
 		if f.Reason != "" {
 			s.Errors = append(s.Errors, f.Reason)
 		}
-		s.level = max(s.level, f.Level)
+		s.level, s.levels = max(s.level, f.Level), append(s.levels, f.Level)
 	}
 	s.Status = s.level.String()
 	if h.components {
@@ -138,6 +141,28 @@ func (c *Check) run() Finding {
 		return f
 	case <-ctx.Done():
 		return Finding{Level: c.Late, Reason: "the check of " + c.Name + " took longer than a second"}
+	}
+}
+
+// Collector shows the checks as metrics of a component.
+func (h *Health) Collector(component string) prometheus.Collector {
+	return healthCollector{h, prometheus.NewDesc("sealmq_health_check", "What a check of /health found: 0 healthy, 1 degraded, 2 unhealthy.",
+		[]string{"check"}, prometheus.Labels{"component": component})}
+}
+
+type healthCollector struct {
+	*Health
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c healthCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c healthCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.state()
+	for i, check := range c.checks {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(s.levels[i]), check.Name)
 	}
 }
 

@@ -36,6 +36,8 @@ const (
 type Config struct {
 	// Addr is host:port; port 0 is a free port.
 	Addr string
+	// Component names the role in the metrics of its checks; empty leaves them out.
+	Component string
 	// Registry holds all collectors.
 	Registry *prometheus.Registry
 	// Live are the checks that the process can still do its work: if one fails, only a
@@ -100,6 +102,9 @@ func Listen(cfg Config) (*Server, error) {
 	cfg.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sealmq_metrics_connections_displaced_total",
 		Help: "Connections to the port for metrics and health that were closed to make room for another one."},
 		func() float64 { return float64(bounded.Displaced()) }))
+	if cfg.Component != "" {
+		cfg.Registry.MustRegister(newCheckCollector(cfg.Component, cfg.Ready))
+	}
 	return &Server{
 		listener: bounded,
 		http: &http.Server{
@@ -143,6 +148,31 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	s.listener.Close() // also when Serve was never called
 	return err
+}
+
+// levels are the values of checks as metrics.
+var levels = map[Status]int{OK: 0, Degraded: 1, Failing: 2}
+
+// checkCollector runs checks at each scrape.
+type checkCollector struct {
+	checks []Check
+	desc   *prometheus.Desc
+}
+
+func newCheckCollector(component string, checks []Check) *checkCollector {
+	return &checkCollector{checks, prometheus.NewDesc("sealmq_health_check", "What a check of /health found: 0 healthy, 1 degraded, 2 unhealthy.",
+		[]string{"check"}, prometheus.Labels{"component": component})}
+}
+
+// Describe implements prometheus.Collector.
+func (c *checkCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *checkCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, check := range c.checks {
+		status, _ := check.Run()
+		gauge(ch, c.desc, levels[status], check.Name)
+	}
 }
 
 func health(checks []Check) http.HandlerFunc {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -286,5 +287,40 @@ func TestScrapeReadsWhatIsServed(t *testing.T) {
 	}
 	if _, err := metrics.Scrape(t.Context(), "127.0.0.1:1"); err == nil {
 		t.Error("read metrics of nobody")
+	}
+}
+
+// BenchmarkScrape answers a scrape of 10,000 queues, compressed as Prometheus asks for it.
+func BenchmarkScrape(b *testing.B) {
+	var all []engine.QueueInfo
+	for i := range 10_000 {
+		all = append(all, engine.QueueInfo{Name: fmt.Sprintf("a.queue.of.a.usual.length.%05d", i), Ready: i % 977, Published: uint64(i) * 1000})
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(metrics.NewQueues(func() ([]engine.QueueInfo, error) { return all, nil }, 1000))
+	s, err := metrics.Listen(metrics.Config{Addr: "127.0.0.1:0", Registry: r})
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve() }()
+	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
+	for b.Loop() {
+		req, _ := http.NewRequest(http.MethodGet, "http://"+s.Addr().String()+"/metrics", nil)
+		req.Header.Set("Accept-Encoding", "gzip")
+		resp, err := client.Do(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(n), "bytes/scrape")
+	}
+	client.CloseIdleConnections()
+	if err := errors.Join(s.Shutdown(b.Context()), <-done); err != nil {
+		b.Fatal(err)
 	}
 }

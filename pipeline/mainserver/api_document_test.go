@@ -175,7 +175,7 @@ func TestMetrics(t *testing.T) {
 		"main_server_db_connections", "main_server_certificates_issued_total 1", "main_server_certificates_revoked_total 0",
 		`main_server_messages_by_status{status="queued"} 1`, `main_server_db_query_duration_seconds_count{operation="deliver"} 1`,
 		`main_server_certificates_expiring{within="30d"} 0`, "main_server_crl_entries 0", "main_server_crl_load_failures_total 0",
-		`broker_build_info{component="main_server",version="1.2.3"} 1`, `broker_certificate_expiry_timestamp_seconds{name="server"}`,
+		`sealmq_health_check{check="database",component="main_server"} 0`,
 	} {
 		if !strings.Contains(a.body, want) {
 			t.Errorf("/metrics has no %s", want)

@@ -177,13 +177,7 @@ func (h *handler) addMetrics() {
 	failures := loadFailures{h: h}
 	h.cfg.Service.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "main_server_crl_load_failures_total",
 		Help: "How often a list of revocations was found that cannot be used."}, failures.count))
-	gauge("broker_build_info", "Always 1.", prometheus.Labels{"component": "main_server", "version": h.cfg.Version}, func() float64 { return 1 })
-	gauge("broker_certificate_expiry_timestamp_seconds", "When the certificate expires, in seconds since 1970.", prometheus.Labels{"name": "server"}, func() float64 {
-		if chain := h.cfg.Certificate(); len(chain) > 0 {
-			return float64(chain[0].NotAfter.Unix())
-		}
-		return 0
-	})
+	h.cfg.Service.metrics.registry.MustRegister(h.health.Collector("main_server"))
 }
 
 func (h *handler) countsByState() (map[records.State]int64, error) {

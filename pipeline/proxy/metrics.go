@@ -31,16 +31,7 @@ func newMetrics(p *Proxy) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "redis_queue_size", Help: "Messages that wait in the queue, of whatever kind it is."},
 			func() float64 { return p.counts.current() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "proxy_registration_backlog", Help: "Messages that the main server has not been told of."},
-			func() float64 { return p.register.backlog() }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "broker_build_info", Help: "Always 1.",
-			ConstLabels: prometheus.Labels{"component": "proxy", "version": p.cfg.Version}}, func() float64 { return 1 }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "broker_certificate_expiry_timestamp_seconds", Help: "When the certificate expires, in seconds since 1970.",
-			ConstLabels: prometheus.Labels{"name": "proxy"}}, func() float64 {
-			if chain := p.cfg.Certificate(); len(chain) > 0 {
-				return float64(chain[0].NotAfter.Unix())
-			}
-			return 0
-		}))
+			func() float64 { return p.register.backlog() }))
 	return m
 }
 

@@ -163,6 +163,7 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, err
 	}
 	p.health = p.newHealth()
+	cfg.Registry.MustRegister(p.health.Collector("proxy"))
 	if p.router, err = p.routes(); err != nil {
 		return nil, err
 	}

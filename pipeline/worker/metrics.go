@@ -1,6 +1,10 @@
 package worker
 
 import (
+	"context"
+	"sync"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq/pipeline"
@@ -13,15 +17,28 @@ type Metrics struct {
 	delivered, retried  prometheus.Counter
 	duration, wait      prometheus.Histogram
 	running, processing prometheus.Gauge
+
+	queue         pipeline.Queue
+	depth, oldest *prometheus.Desc
+	mu            sync.Mutex // guards what follows
+	counts        pipeline.Counts
+	known         bool // the last look at the queue succeeded
+	looked        time.Time
 }
+
+// countsAge is how long metrics show a look at the queue, and countsTimeout bounds one.
+const (
+	countsAge     = time.Second
+	countsTimeout = time.Second
+)
 
 var (
 	durationBuckets = []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}
 	waitBuckets     = append(durationBuckets[:len(durationBuckets):len(durationBuckets)], 30, 60, 300, 1800)
 )
 
-// newMetrics returns counters at zero for a worker's name.
-func newMetrics(name string) *Metrics {
+// newMetrics returns counters at zero for a worker's name, and gauges of its queue.
+func newMetrics(name string, queue pipeline.Queue) *Metrics {
 	labels := prometheus.Labels{"worker_id": name}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
@@ -46,6 +63,10 @@ func newMetrics(name string) *Metrics {
 		wait:       histogram("worker_queue_wait_seconds", "Time from queueing to delivery.", waitBuckets),
 		running:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "worker_active_workers", Help: "1 while the worker runs."}),
 		processing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "worker_processing_messages", Help: "Messages in the worker's hands.", ConstLabels: labels}),
+		queue:      queue,
+		depth: prometheus.NewDesc("worker_queue_depth", "Messages in the queue: they wait for a worker (ready), are in the hands of one (processing), wait for their next attempt (retry), or were given up (dead).",
+			[]string{"queue"}, nil),
+		oldest: prometheus.NewDesc("worker_oldest_message_age_seconds", "How long the oldest message has waited in the queue; 0 if none waits.", nil, nil),
 	}
 }
 
@@ -68,6 +89,8 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.all() {
 		c.Describe(ch)
 	}
+	ch <- m.depth
+	ch <- m.oldest
 }
 
 // Collect implements prometheus.Collector.
@@ -75,4 +98,33 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.all() {
 		c.Collect(ch)
 	}
+	counts, ok := m.look(time.Now())
+	if !ok {
+		return // a queue that does not answer has no series
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(m.depth, float64(counts.Ready), "ready")
+	gauge(m.depth, float64(counts.Processing), "processing")
+	gauge(m.depth, float64(counts.Retry), "retry")
+	gauge(m.depth, float64(counts.Dead), "dead")
+	age := 0.0
+	if !counts.Oldest.IsZero() {
+		age = max(0, time.Since(counts.Oldest).Seconds())
+	}
+	gauge(m.oldest, age)
+}
+
+// look asks the queue for its counts, unless it did just now.
+func (m *Metrics) look(now time.Time) (pipeline.Counts, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now.Sub(m.looked) >= countsAge {
+		ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
+		defer cancel()
+		counts, err := m.queue.Counts(ctx)
+		m.counts, m.known, m.looked = counts, err == nil, now
+	}
+	return m.counts, m.known
 }

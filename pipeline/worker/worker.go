@@ -85,7 +85,7 @@ func New(cfg Config) (*Worker, error) {
 	case cfg.Batch < 1 || cfg.Batch > pipeline.MaxBatch:
 		return nil, fmt.Errorf("a worker's batch is between 1 and %d, not %d", pipeline.MaxBatch, cfg.Batch)
 	}
-	w := &Worker{cfg: cfg, metrics: newMetrics(cfg.Name)}
+	w := &Worker{cfg: cfg, metrics: newMetrics(cfg.Name, cfg.Queue)}
 	w.main = gate{what: "the main server", log: cfg.Log}
 	w.queue = gate{what: "the queue", log: cfg.Log}
 	return w, nil

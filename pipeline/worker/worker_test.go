@@ -21,6 +21,7 @@ import (
 type queue struct {
 	pipeline.Queue
 	mu       sync.Mutex
+	counted  int // calls of Counts
 	ready    []pipeline.Item
 	attempts map[string]int
 	dead     map[string]string // by message id: the reason
@@ -63,7 +64,8 @@ func (q *queue) lose(why error) {
 func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return pipeline.Counts{Ready: len(q.ready)}, q.away
+	q.counted++
+	return pipeline.Counts{Ready: len(q.ready), Retry: 2, Dead: 1, Oldest: time.Now().Add(-time.Minute)}, q.away
 }
 
 func (q *queue) setAway(err error) {
