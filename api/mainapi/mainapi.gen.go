@@ -149,6 +149,30 @@ func (e FieldProblemType) Valid() bool {
 	}
 }
 
+// Defines values for FoundMore.
+const (
+	FoundMoreCertificates FoundMore = "certificates"
+	FoundMoreClients      FoundMore = "clients"
+	FoundMoreMessages     FoundMore = "messages"
+	FoundMoreQueues       FoundMore = "queues"
+)
+
+// Valid indicates whether the value is a known member of the FoundMore enum.
+func (e FoundMore) Valid() bool {
+	switch e {
+	case FoundMoreCertificates:
+		return true
+	case FoundMoreClients:
+		return true
+	case FoundMoreMessages:
+		return true
+	case FoundMoreQueues:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusDegraded  HealthStatus = "degraded"
@@ -591,6 +615,27 @@ type FieldProblem struct {
 
 // FieldProblemType Example: value_error
 type FieldProblemType string
+
+// Found defines model for Found.
+type Found struct {
+	Certificates []Certificate `json:"certificates"`
+	Clients      []ClientInfo  `json:"clients"`
+
+	// Exact How many of them match as a whole
+	//
+	// Example: 1
+	Exact    int       `json:"exact"`
+	Messages []Message `json:"messages"`
+
+	// More The kinds of which there are more
+	//
+	// Example: []
+	More   []FoundMore `json:"more"`
+	Queues []string    `json:"queues"`
+}
+
+// FoundMore defines model for Found.More.
+type FoundMore string
 
 // Health defines model for Health.
 type Health struct {
@@ -1245,6 +1290,12 @@ type RequeueDeadJSONBody struct {
 	} `json:"items,omitempty,omitzero"`
 }
 
+// SearchJSONBody defines parameters for Search.
+type SearchJSONBody struct {
+	// Q Example: acme-01
+	Q string `json:"q"`
+}
+
 // GetStatisticsParams defines parameters for GetStatistics.
 type GetStatisticsParams struct {
 	Period GetStatisticsParamsPeriod `form:"period,omitempty" json:"period,omitempty,omitzero"`
@@ -1295,6 +1346,9 @@ type PreviewRetentionJSONRequestBody = RetentionRequest
 
 // RunRetentionJSONRequestBody defines body for RunRetention for application/json ContentType.
 type RunRetentionJSONRequestBody = RetentionRequest
+
+// SearchJSONRequestBody defines body for Search for application/json ContentType.
+type SearchJSONRequestBody SearchJSONBody
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1667,6 +1721,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/revocations (the `GetRevocationState` operationId).
 	GetRevocationState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SearchWithBody Find a message, client, certificate or queue by what is known of it
+	//
+	// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+	// beginning of the name of a client or queue, and the beginning of the serial number or
+	// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/search (the `Search` operationId).
+	SearchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Search Find a message, client, certificate or queue by what is known of it
+	//
+	// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+	// beginning of the name of a client or queue, and the beginning of the serial number or
+	// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/search (the `Search` operationId).
+	Search(ctx context.Context, body SearchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetStatistics Counts and delivery times
 	//
@@ -2434,6 +2510,48 @@ func (c *Client) RunRetention(ctx context.Context, body RunRetentionJSONRequestB
 // Corresponds with GET /api/v1/revocations (the `GetRevocationState` operationId).
 func (c *Client) GetRevocationState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRevocationStateRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SearchWithBody Find a message, client, certificate or queue by what is known of it
+//
+// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+// beginning of the name of a client or queue, and the beginning of the serial number or
+// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/search (the `Search` operationId).
+func (c *Client) SearchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Search Find a message, client, certificate or queue by what is known of it
+//
+// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+// beginning of the name of a client or queue, and the beginning of the serial number or
+// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/search (the `Search` operationId).
+func (c *Client) Search(ctx context.Context, body SearchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4056,6 +4174,46 @@ func NewGetRevocationStateRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewSearchRequest calls the generic Search builder with application/json body
+func NewSearchRequest(server string, body SearchJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSearchRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSearchRequestWithBody constructs an http.Request for the Search method, with any body, and a specified content type
+func NewSearchRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/search")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetStatisticsRequest constructs an http.Request for the GetStatistics method
 func NewGetStatisticsRequest(server string, params *GetStatisticsParams) (*http.Request, error) {
 	var err error
@@ -4549,6 +4707,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/revocations (the `GetRevocationState` operationId).
 	GetRevocationStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetRevocationStateResponse, error)
+
+	// SearchWithBodyWithResponse Find a message, client, certificate or queue by what is known of it
+	//
+	// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+	// beginning of the name of a client or queue, and the beginning of the serial number or
+	// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/search (the `Search` operationId).
+	SearchWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchResponse, error)
+
+	// SearchWithResponse Find a message, client, certificate or queue by what is known of it
+	//
+	// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+	// beginning of the name of a client or queue, and the beginning of the serial number or
+	// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/search (the `Search` operationId).
+	SearchWithResponse(ctx context.Context, body SearchJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchResponse, error)
 
 	// GetStatisticsWithResponse Counts and delivery times
 	//
@@ -6162,6 +6342,54 @@ func (r GetRevocationStateResponse) ContentType() string {
 	return ""
 }
 
+type SearchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Found
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SearchResponse) GetJSON200() *Found {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SearchResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SearchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SearchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SearchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SearchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetStatisticsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6915,6 +7143,40 @@ func (c *ClientWithResponses) GetRevocationStateWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseGetRevocationStateResponse(rsp)
+}
+
+// SearchWithBodyWithResponse Find a message, client, certificate or queue by what is known of it
+//
+// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+// beginning of the name of a client or queue, and the beginning of the serial number or
+// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/search (the `Search` operationId).
+func (c *ClientWithResponses) SearchWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchResponse, error) {
+	rsp, err := c.SearchWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchResponse(rsp)
+}
+
+// SearchWithResponse Find a message, client, certificate or queue by what is known of it
+//
+// Looks for a sender number, the id of a message or its beginning, a client's own key, the
+// beginning of the name of a client or queue, and the beginning of the serial number or
+// fingerprint of a certificate. It is a POST, so that a number appears in no log.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/search (the `Search` operationId).
+func (c *ClientWithResponses) SearchWithResponse(ctx context.Context, body SearchJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchResponse, error) {
+	rsp, err := c.Search(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchResponse(rsp)
 }
 
 // GetStatisticsWithResponse Counts and delivery times
@@ -8042,6 +8304,39 @@ func ParseGetRevocationStateResponse(rsp *http.Response) (*GetRevocationStateRes
 	return response, nil
 }
 
+// ParseSearchResponse parses an HTTP response from a SearchWithResponse call
+func ParseSearchResponse(rsp *http.Response) (*SearchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SearchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Found
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetStatisticsResponse parses an HTTP response from a GetStatisticsWithResponse call
 func ParseGetStatisticsResponse(rsp *http.Response) (*GetStatisticsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8237,6 +8532,9 @@ type ServerInterface interface {
 	// GetRevocationState Show the state of the revocation list, and who follows it
 	// (GET /api/v1/revocations)
 	GetRevocationState(w http.ResponseWriter, r *http.Request)
+	// Search Find a message, client, certificate or queue by what is known of it
+	// (POST /api/v1/search)
+	Search(w http.ResponseWriter, r *http.Request)
 	// GetStatistics Counts and delivery times
 	// (GET /api/v1/statistics)
 	GetStatistics(w http.ResponseWriter, r *http.Request, params GetStatisticsParams)
@@ -9409,6 +9707,20 @@ func (siw *ServerInterfaceWrapper) GetRevocationState(w http.ResponseWriter, r *
 	handler.ServeHTTP(w, r)
 }
 
+// Search operation middleware
+func (siw *ServerInterfaceWrapper) Search(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Search(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetStatistics operation middleware
 func (siw *ServerInterfaceWrapper) GetStatistics(w http.ResponseWriter, r *http.Request) {
 
@@ -9630,6 +9942,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}", wrapper.GetMessage)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/content", wrapper.GetMessageContent)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/retry", wrapper.RetryMessage)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/search", wrapper.Search)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/statistics", wrapper.GetStatistics)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/audit", wrapper.ListAudit)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/queue", wrapper.GetQueue)
@@ -10978,6 +11291,45 @@ func (response GetRevocationStatedefaultApplicationProblemPlusJSONResponse) Visi
 	return err
 }
 
+type SearchRequestObject struct {
+	Body *SearchJSONRequestBody
+}
+
+type SearchResponseObject interface {
+	VisitSearchResponse(w http.ResponseWriter) error
+}
+
+type Search200JSONResponse Found
+
+func (response Search200JSONResponse) VisitSearchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SearchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SearchdefaultApplicationProblemPlusJSONResponse) VisitSearchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetStatisticsRequestObject struct {
 	Params GetStatisticsParams
 }
@@ -11176,6 +11528,9 @@ type StrictServerInterface interface {
 	// GetRevocationState Show the state of the revocation list, and who follows it
 	// (GET /api/v1/revocations)
 	GetRevocationState(ctx context.Context, request GetRevocationStateRequestObject) (GetRevocationStateResponseObject, error)
+	// Search Find a message, client, certificate or queue by what is known of it
+	// (POST /api/v1/search)
+	Search(ctx context.Context, request SearchRequestObject) (SearchResponseObject, error)
 	// GetStatistics Counts and delivery times
 	// (GET /api/v1/statistics)
 	GetStatistics(ctx context.Context, request GetStatisticsRequestObject) (GetStatisticsResponseObject, error)
@@ -12144,6 +12499,37 @@ func (sh *strictHandler) GetRevocationState(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetRevocationStateResponseObject); ok {
 		if err := validResponse.VisitGetRevocationStateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// Search operation middleware
+func (sh *strictHandler) Search(w http.ResponseWriter, r *http.Request) {
+	var request SearchRequestObject
+
+	var body SearchJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.Search(ctx, request.(SearchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "Search")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SearchResponseObject); ok {
+		if err := validResponse.VisitSearchResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -1,0 +1,90 @@
+package mainserver_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// found is what a search gives, in short: what matches as a whole, and what of each kind.
+func (s *server) found(q string) string {
+	s.Helper()
+	f := decode[mainapi.Found](s, s.want(200, "POST", "/api/v1/search", toJSON(map[string]string{"q": q})))
+	out := []string{fmt.Sprintf("%d:", f.Exact)}
+	for _, m := range f.Messages {
+		out = append(out, m.ClientID+"/"+m.MessageID)
+	}
+	for _, c := range f.Clients {
+		out = append(out, c.ClientID)
+	}
+	for _, c := range f.Certificates {
+		out = append(out, "certificate of "+c.ClientID)
+	}
+	out = append(out, f.Queues...)
+	for _, m := range f.More {
+		out = append(out, "more "+string(m))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestSearch(t *testing.T) {
+	s := newServer(t, nil)
+	s.register("acme-01", "order-1", "order-2")
+	s.register("acme-02", "order-2")
+	s.register("acme-011", "ace-of-base")
+	c := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-02"}`)
+	serial, fingerprint := c.str("serial"), c.str("fingerprint")
+	for q, want := range map[string]string{
+		"order-1":                                "1: acme-01/order-1",
+		" order-1 ":                              "1: acme-01/order-1",
+		"order-2":                                "2: acme-02/order-2 acme-01/order-2",
+		"ace-":                                   "0: acme-011/ace-of-base",
+		"acme-01":                                "1: acme-01 acme-011",
+		"acme-02":                                "1: acme-02",
+		"acme":                                   "0: acme-01 acme-011 acme-02",
+		serial:                                   "1: certificate of acme-02",
+		fingerprint:                              "1: certificate of acme-02",
+		"SHA256:" + strings.ToUpper(fingerprint): "1: certificate of acme-02",
+		serial[:12]:                              "0: certificate of acme-02",
+		strings.ToUpper(serial[:2] + ":" + serial[2:8]): "0: certificate of acme-02",
+		"+49 1520-0000000":                    "4: acme-011/ace-of-base acme-02/order-2 acme-01/order-2 acme-01/order-1",
+		strings.TrimPrefix(secretNumber, "+"): "4: acme-011/ace-of-base acme-02/order-2 acme-01/order-2 acme-01/order-1",
+		"+4915200000001":                      "0:",
+		"nothing like it":                     "0:",
+		"<script>alert(1)</script>":           "0:",
+		"مرحبا 👩‍🔬":                           "0:",
+		strings.Repeat("x", 256):              "0:",
+	} {
+		if got := s.found(q); got != want {
+			t.Errorf("%q: %s, want %s", q, got, want)
+		}
+	}
+	for _, bad := range []string{`{"q":""}`, `{"q":"  "}`, `{"q":7}`, `{}`, `{"q":"` + strings.Repeat("x", 257) + `"}`} {
+		s.want(422, "POST", "/api/v1/search", bad)
+	}
+	if strings.Contains(s.log.String(), secretNumber[1:]) {
+		t.Error("the log has the number")
+	}
+}
+
+// TestSearchIsBounded gives ten of a kind, and says that there are more.
+func TestSearchIsBounded(t *testing.T) {
+	s := newServer(t, nil)
+	for i := range 12 {
+		s.register(fmt.Sprintf("many-%02d", i), fmt.Sprintf("message-%02d", i))
+	}
+	if got := s.found("many-"); strings.Count(got, "many-") != 10 || !strings.Contains(got, "more clients") {
+		t.Error(got)
+	}
+	if got := s.found("message-"); strings.Count(got, "message-") != 10 || !strings.Contains(got, "more messages") {
+		t.Error(got)
+	}
+	if got := s.found("message-07"); got != "1: many-07/message-07" {
+		t.Error(got)
+	}
+	if got := s.found(secretNumber); strings.Count(got, "message-") != 10 || !strings.Contains(got, "more messages") {
+		t.Error(got)
+	}
+}
