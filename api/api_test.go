@@ -109,7 +109,7 @@ func TestTypesOfThePipelineAgree(t *testing.T) {
 	for name, v := range map[string]any{
 		"Item": pipeline.Item{MessageID: "m", ClientID: "c", ClientKey: "k", Domain: "d", QueuedAt: at, AttemptCount: 1, Enc: pipeline.EncHPKE,
 			Sealed: []byte(`{}`), SenderNumber: "+4915200000000", MessageBody: "x", Metadata: []byte(`{}`), Digest: []byte{1}},
-		"Update": pipeline.Update{MessageID: "m", ClientID: "c", State: pipeline.Queued, Attempts: -1, Error: "e", Worker: "w"},
+		"Update": pipeline.Update{MessageID: "m", ClientID: "c", State: pipeline.Queued, Attempts: -1, Error: "e", Worker: "w", At: at},
 		"Result": pipeline.Result{MessageID: "m", Status: pipeline.StatusDelivered, RowID: 1, At: at, State: pipeline.Delivered, Reason: "r"},
 		"MessageState": pipeline.MessageState{MessageID: "m", ClientID: "c", ClientKey: "k", State: pipeline.Delivered, Attempts: 1, Domain: "d",
 			QueuedAt: at, DeliveredAt: at, Error: "e"},

@@ -77,6 +77,9 @@ type Update struct {
 	Attempts int    `json:"attempt_count"`           // -1 leaves the count as it is
 	Error    string `json:"error_message,omitempty"` // why it failed; cut at 500 characters
 	Worker   string `json:"worker_id,omitempty"`
+	// At is when an attempt failed, if it is reported later than it could be: then it goes into
+	// the history of the message, and changes nothing that is newer.
+	At time.Time `json:"at,omitzero"`
 }
 
 // Result answers one entry of a call to Main.

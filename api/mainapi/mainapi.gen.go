@@ -308,6 +308,33 @@ func (e StatisticsPeriod) Valid() bool {
 	}
 }
 
+// Defines values for TimelineEventEvent.
+const (
+	TimelineEventEventAccepted  TimelineEventEvent = "accepted"
+	TimelineEventEventDelivered TimelineEventEvent = "delivered"
+	TimelineEventEventFailed    TimelineEventEvent = "failed"
+	TimelineEventEventGivenUp   TimelineEventEvent = "given_up"
+	TimelineEventEventRequeued  TimelineEventEvent = "requeued"
+)
+
+// Valid indicates whether the value is a known member of the TimelineEventEvent enum.
+func (e TimelineEventEvent) Valid() bool {
+	switch e {
+	case TimelineEventEventAccepted:
+		return true
+	case TimelineEventEventDelivered:
+		return true
+	case TimelineEventEventFailed:
+		return true
+	case TimelineEventEventGivenUp:
+		return true
+	case TimelineEventEventRequeued:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListAuditParamsSeverity.
 const (
 	ListAuditParamsSeverityCritical ListAuditParamsSeverity = "critical"
@@ -1134,6 +1161,43 @@ type StatusRequest struct {
 	Updates []Update `json:"updates"`
 }
 
+// Timeline defines model for Timeline.
+type Timeline struct {
+	Events []TimelineEvent `json:"events"`
+}
+
+// TimelineEvent defines model for TimelineEvent.
+type TimelineEvent struct {
+	// At Example: 2026-03-01T08:15:30Z
+	At time.Time `json:"at"`
+
+	// Attempt Number of the attempt, from 1
+	//
+	// Example: 2
+	Attempt int `json:"attempt,omitempty,omitzero"`
+
+	// ErrorMessage Example: the main server does not answer
+	ErrorMessage string `json:"error_message,omitempty,omitzero"`
+
+	// Event failed: the attempt is made again; requeued: an administrator had the message queued again
+	//
+	// Example: failed
+	Event TimelineEventEvent `json:"event"`
+
+	// Omitted Attempts before this event that are not kept
+	//
+	// Example: 70
+	Omitted int `json:"omitted,omitempty,omitzero"`
+
+	// WorkerID Example: worker-1
+	WorkerID string `json:"worker_id,omitempty,omitzero"`
+}
+
+// TimelineEventEvent failed: the attempt is made again; requeued: an administrator had the message queued again
+//
+// Example: failed
+type TimelineEventEvent string
+
 // Total How many there are in all.
 type Total struct {
 	// Count Example: 1
@@ -1560,6 +1624,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/clients/{client_id}/messages/{message_id}/retry (the `RetryMessage` operationId).
 	RetryMessage(ctx context.Context, clientID ClientID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMessageTimeline Show what happened to a message
+	//
+	// Of many failed attempts the first ten and the last forty are kept. `omitted` says how
+	// many are missing before an event.
+	//
+	// Corresponds with GET /api/v1/clients/{client_id}/messages/{message_id}/timeline (the `GetMessageTimeline` operationId).
+	GetMessageTimeline(ctx context.Context, clientID ClientID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RevokeClientWithBody Revoke all certificates of a client
 	//
@@ -2099,6 +2171,24 @@ func (c *Client) GetMessageContent(ctx context.Context, clientID ClientID, messa
 // Corresponds with POST /api/v1/clients/{client_id}/messages/{message_id}/retry (the `RetryMessage` operationId).
 func (c *Client) RetryMessage(ctx context.Context, clientID ClientID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRetryMessageRequest(c.Server, clientID, messageID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMessageTimeline Show what happened to a message
+//
+// Of many failed attempts the first ten and the last forty are kept. `omitted` says how
+// many are missing before an event.
+//
+// Corresponds with GET /api/v1/clients/{client_id}/messages/{message_id}/timeline (the `GetMessageTimeline` operationId).
+func (c *Client) GetMessageTimeline(ctx context.Context, clientID ClientID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMessageTimelineRequest(c.Server, clientID, messageID)
 	if err != nil {
 		return nil, err
 	}
@@ -3442,6 +3532,47 @@ func NewRetryMessageRequest(server string, clientID ClientID, messageID MessageI
 	return req, nil
 }
 
+// NewGetMessageTimelineRequest constructs an http.Request for the GetMessageTimeline method
+func NewGetMessageTimelineRequest(server string, clientID ClientID, messageID MessageID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "message_id", messageID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/clients/%s/messages/%s/timeline", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewRevokeClientRequest calls the generic RevokeClient builder with application/json body
 func NewRevokeClientRequest(server string, clientID ClientID, body RevokeClientJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -4529,6 +4660,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/clients/{client_id}/messages/{message_id}/retry (the `RetryMessage` operationId).
 	RetryMessageWithResponse(ctx context.Context, clientID ClientID, messageID MessageID, reqEditors ...RequestEditorFn) (*RetryMessageResponse, error)
 
+	// GetMessageTimelineWithResponse Show what happened to a message
+	//
+	// Of many failed attempts the first ten and the last forty are kept. `omitted` says how
+	// many are missing before an event.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/clients/{client_id}/messages/{message_id}/timeline (the `GetMessageTimeline` operationId).
+	GetMessageTimelineWithResponse(ctx context.Context, clientID ClientID, messageID MessageID, reqEditors ...RequestEditorFn) (*GetMessageTimelineResponse, error)
+
 	// RevokeClientWithBodyWithResponse Revoke all certificates of a client
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -5509,6 +5650,54 @@ func (r RetryMessageResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RetryMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetMessageTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Timeline
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMessageTimelineResponse) GetJSON200() *Timeline {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetMessageTimelineResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMessageTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMessageTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMessageTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMessageTimelineResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6816,6 +7005,22 @@ func (c *ClientWithResponses) RetryMessageWithResponse(ctx context.Context, clie
 	return ParseRetryMessageResponse(rsp)
 }
 
+// GetMessageTimelineWithResponse Show what happened to a message
+//
+// Of many failed attempts the first ten and the last forty are kept. `omitted` says how
+// many are missing before an event.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/clients/{client_id}/messages/{message_id}/timeline (the `GetMessageTimeline` operationId).
+func (c *ClientWithResponses) GetMessageTimelineWithResponse(ctx context.Context, clientID ClientID, messageID MessageID, reqEditors ...RequestEditorFn) (*GetMessageTimelineResponse, error) {
+	rsp, err := c.GetMessageTimeline(ctx, clientID, messageID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMessageTimelineResponse(rsp)
+}
+
 // RevokeClientWithBodyWithResponse Revoke all certificates of a client
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -7741,6 +7946,39 @@ func ParseRetryMessageResponse(rsp *http.Response) (*RetryMessageResponse, error
 	return response, nil
 }
 
+// ParseGetMessageTimelineResponse parses an HTTP response from a GetMessageTimelineWithResponse call
+func ParseGetMessageTimelineResponse(rsp *http.Response) (*GetMessageTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMessageTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Timeline
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseRevokeClientResponse parses an HTTP response from a RevokeClientWithResponse call
 func ParseRevokeClientResponse(rsp *http.Response) (*RevokeClientResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8481,6 +8719,9 @@ type ServerInterface interface {
 	// RetryMessage Queue a failed message again
 	// (POST /api/v1/clients/{client_id}/messages/{message_id}/retry)
 	RetryMessage(w http.ResponseWriter, r *http.Request, clientID ClientID, messageID MessageID)
+	// GetMessageTimeline Show what happened to a message
+	// (GET /api/v1/clients/{client_id}/messages/{message_id}/timeline)
+	GetMessageTimeline(w http.ResponseWriter, r *http.Request, clientID ClientID, messageID MessageID)
 	// RevokeClient Revoke all certificates of a client
 	// (POST /api/v1/clients/{client_id}/revoke)
 	RevokeClient(w http.ResponseWriter, r *http.Request, clientID ClientID)
@@ -9250,6 +9491,41 @@ func (siw *ServerInterfaceWrapper) RetryMessage(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// GetMessageTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetMessageTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", r.PathValue("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "client_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "message_id" -------------
+	var messageID MessageID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "message_id", r.PathValue("message_id"), &messageID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "message_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetMessageTimeline(w, r, clientID, messageID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RevokeClient operation middleware
 func (siw *ServerInterfaceWrapper) RevokeClient(w http.ResponseWriter, r *http.Request) {
 
@@ -9940,6 +10216,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients/{client_id}/revoke", wrapper.RevokeClient)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/revoke/preview", wrapper.PreviewClientRevocation)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}", wrapper.GetMessage)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/timeline", wrapper.GetMessageTimeline)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/content", wrapper.GetMessageContent)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/retry", wrapper.RetryMessage)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/search", wrapper.Search)
@@ -10584,6 +10861,46 @@ type RetryMessagedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RetryMessagedefaultApplicationProblemPlusJSONResponse) VisitRetryMessageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMessageTimelineRequestObject struct {
+	ClientID  ClientID  `json:"client_id"`
+	MessageID MessageID `json:"message_id"`
+}
+
+type GetMessageTimelineResponseObject interface {
+	VisitGetMessageTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetMessageTimeline200JSONResponse Timeline
+
+func (response GetMessageTimeline200JSONResponse) VisitGetMessageTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMessageTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetMessageTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetMessageTimelineResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -11477,6 +11794,9 @@ type StrictServerInterface interface {
 	// RetryMessage Queue a failed message again
 	// (POST /api/v1/clients/{client_id}/messages/{message_id}/retry)
 	RetryMessage(ctx context.Context, request RetryMessageRequestObject) (RetryMessageResponseObject, error)
+	// GetMessageTimeline Show what happened to a message
+	// (GET /api/v1/clients/{client_id}/messages/{message_id}/timeline)
+	GetMessageTimeline(ctx context.Context, request GetMessageTimelineRequestObject) (GetMessageTimelineResponseObject, error)
 	// RevokeClient Revoke all certificates of a client
 	// (POST /api/v1/clients/{client_id}/revoke)
 	RevokeClient(ctx context.Context, request RevokeClientRequestObject) (RevokeClientResponseObject, error)
@@ -12022,6 +12342,33 @@ func (sh *strictHandler) RetryMessage(w http.ResponseWriter, r *http.Request, cl
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RetryMessageResponseObject); ok {
 		if err := validResponse.VisitRetryMessageResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetMessageTimeline operation middleware
+func (sh *strictHandler) GetMessageTimeline(w http.ResponseWriter, r *http.Request, clientID ClientID, messageID MessageID) {
+	var request GetMessageTimelineRequestObject
+
+	request.ClientID = clientID
+	request.MessageID = messageID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetMessageTimeline(ctx, request.(GetMessageTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetMessageTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetMessageTimelineResponseObject); ok {
+		if err := validResponse.VisitGetMessageTimelineResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

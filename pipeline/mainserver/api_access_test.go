@@ -40,7 +40,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{admin, "POST", "/api/v1/certificates/" + fp + "/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/revoke"},
 		{admin, "GET", "/api/v1/certificates/" + fp + "/revoke/preview"}, {admin, "GET", "/api/v1/clients/acme/revoke/preview"}, {admin, "GET", "/api/v1/revocations"},
 		{admin, "GET", "/api/v1/clients"}, {admin, "GET", "/api/v1/clients/acme"}, {admin, "PATCH", "/api/v1/clients/acme"}, {admin, "POST", "/api/v1/clients/acme/revoke"},
-		{admin, "GET", "/api/v1/clients/acme/messages/m"}, {admin, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
+		{admin, "GET", "/api/v1/clients/acme/messages/m"}, {admin, "GET", "/api/v1/clients/acme/messages/m/timeline"}, {admin, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
 		{admin, "POST", "/api/v1/search"}, {admin, "GET", "/api/v1/statistics"}, {admin, "GET", "/api/v1/audit"}, {admin, "GET", "/api/v1/queue"}, {admin, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
 	} {

@@ -216,7 +216,7 @@ func (v *view) Status(ctx context.Context, updates []pipeline.Update) ([]pipelin
 	}
 	list := make([]records.Update, len(updates))
 	for i, u := range updates {
-		list[i] = records.Update{ID: u.MessageID, Client: u.ClientID, State: records.State(u.State), Attempts: u.Attempts, Error: u.Error, Worker: u.Worker}
+		list[i] = records.Update{ID: u.MessageID, Client: u.ClientID, State: records.State(u.State), Attempts: u.Attempts, Error: u.Error, Worker: u.Worker, At: u.At}
 	}
 	stored, err := v.cfg.Records.Status(ctx, list)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sealmq/sealmq"
 )
@@ -34,6 +35,7 @@ type entry struct {
 	attempts int
 	state    State
 	errText  string
+	at       time.Time
 	requeue  bool
 
 	settled bool // the result is known without the database
@@ -90,11 +92,13 @@ func (s *Store) Status(ctx context.Context, updates []Update) ([]Result, error) 
 	entries := make([]*entry, len(updates))
 	for i, u := range updates {
 		e := &entry{kind: update, key: rowKey{u.Client, u.ID}, worker: u.Worker, attempts: u.Attempts,
-			state: u.State, errText: cleanError(u.Error), requeue: u.Requeue}
+			state: u.State, errText: cleanError(u.Error), at: u.At.UTC().Truncate(time.Microsecond), requeue: u.Requeue}
 		entries[i] = e
 		why := ""
 		if !known(u.State) {
 			why = "state is none of queued, processing, delivered and failed"
+		} else if !u.At.IsZero() && !storable(u.At) {
+			why = "time of the attempt is out of range"
 		}
 		e.refuse(why, checkName("message id", u.ID, maxID), checkWorker(u.Worker), checkAttempts(u.Attempts))
 	}

@@ -21,8 +21,8 @@ type dialect struct {
 	insertRows int
 	// addCounts ends an INSERT of counts whose rows may be there.
 	addCounts string
-	// ignore ends an INSERT whose row may be there and then stays.
-	ignore string
+	// ignore ends an INSERT whose row may be there and then stays. It names one of its columns.
+	ignore func(column string) string
 	// setting ends an INSERT of a setting that may be there.
 	setting string
 	// putMinute ends an INSERT of a minute that may be there.

@@ -49,6 +49,8 @@ type group struct {
 	byID    map[string][]*row // rows by message id
 	order   []*row            // new and changed rows, in the order of their first change
 	revoked map[string]bool   // of clients; absent if there is no row
+
+	attempts []noted
 }
 
 func (g *group) run(entries []*entry) error {
@@ -67,6 +69,9 @@ func (g *group) run(entries []*entry) error {
 		return err
 	}
 	if err := g.updateRows(); err != nil {
+		return err
+	}
+	if err := g.addAttempts(); err != nil {
 		return err
 	}
 	if err := g.auditMessages(entries); err != nil {
@@ -208,11 +213,25 @@ func (g *group) update(e *entry, r *row) {
 		g.answer(e, r, Already, r.delivered)
 		return
 	}
+	event := eventOf(e, r.state)
+	if e.at != (time.Time{}) && e.state == Queued && (finished(r.state) || !e.at.After(r.last)) {
+		if event != "" { // it is old news, but part of the history
+			g.noteAttempt(e, r, AttemptFailed)
+		}
+		g.answer(e, r, Kept, g.now)
+		return
+	}
 	g.change(r)
 	r.last = g.now
 	if !allowed(r.state, e.state, e.requeue) {
 		g.answer(e, r, Kept, g.now)
 		return
+	}
+	if event != "" {
+		g.noteAttempt(e, r, event)
+	}
+	if !e.at.IsZero() {
+		r.last = e.at
 	}
 	r.state = e.state
 	r.errText = e.errText
@@ -234,6 +253,8 @@ func allowed(from, to State, requeue bool) bool {
 	}
 	return false
 }
+
+func finished(s State) bool { return s == Delivered || s == Failed }
 
 func known(s State) bool { return slices.Contains(states, s) }
 

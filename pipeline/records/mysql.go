@@ -23,7 +23,7 @@ var mysqlDialect = dialect{
 	goose:      goose.DialectMySQL,
 	insertRows: 500,
 	addCounts:  " ON DUPLICATE KEY UPDATE messages = messages + VALUES(messages), delivery_us = delivery_us + VALUES(delivery_us)",
-	ignore:     " ON DUPLICATE KEY UPDATE id = id",
+	ignore:     func(column string) string { return " ON DUPLICATE KEY UPDATE " + column + " = " + column },
 	setting:    " ON DUPLICATE KEY UPDATE value = VALUES(value)",
 	putMinute: ` ON DUPLICATE KEY UPDATE accepted = VALUES(accepted), delivered = VALUES(delivered), failed = VALUES(failed),
 		waiting = VALUES(waiting), dead = VALUES(dead)`,

@@ -60,7 +60,7 @@ func (c *scopes) forNew(ctx context.Context, client string) (*atrest.Scope, erro
 	}
 	wrapped, version := c.s.cfg.Keys.NewScope(client)
 	err = c.s.transact(ctx, "store a scope key", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO scope_keys (client_id, key_version, wrapped_key, created_at) VALUES (?, ?, ?, ?)"+c.s.d.ignore,
+		_, err := tx.ExecContext(ctx, "INSERT INTO scope_keys (client_id, key_version, wrapped_key, created_at) VALUES (?, ?, ?, ?)"+c.s.d.ignore("id"),
 			client, version, wrapped, c.s.d.stamp(c.s.now()))
 		return err
 	})
@@ -127,7 +127,7 @@ func (s *Store) ensureClient(ctx context.Context, client string) error {
 	return s.transact(ctx, "register the client", func(tx *sql.Tx) error {
 		now := s.now()
 		_, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, cert_fingerprint, domain, status, issued_at, expires_at, created_at, updated_at)
-			VALUES (?, ?, ?, 'active', ?, ?, ?, ?)`+s.d.ignore,
+			VALUES (?, ?, ?, 'active', ?, ?, ?, ?)`+s.d.ignore("id"),
 			client, unbound+client, DefaultDomain, s.d.stamp(now), s.d.stamp(now.Add(clientValidity)), s.d.stamp(now), s.d.stamp(now))
 		if err != nil {
 			return err

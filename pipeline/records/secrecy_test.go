@@ -86,6 +86,7 @@ func TestErrorsShowNoValues(t *testing.T) {
 		m.Body, m.Number = secretBody, secretNumber
 		r, err := s.Register(ctx(t), []records.Message{m})
 		want(t, r, err, records.Refused)
+		e.exec("DROP TABLE message_attempts")
 		e.exec("DROP TABLE messages")
 		_, failed := s.Register(ctx(t), []records.Message{m})
 		if sealmq.CodeOf(failed) != sealmq.Unavailable {

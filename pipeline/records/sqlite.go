@@ -24,7 +24,7 @@ var sqliteDialect = dialect{
 	insertRows: 1, // a kept statement costs less than a long one
 	addCounts: ` ON CONFLICT (client_id, hour, domain, status) DO UPDATE SET
 		messages = messages + excluded.messages, delivery_us = delivery_us + excluded.delivery_us`,
-	ignore:  " ON CONFLICT DO NOTHING",
+	ignore:  func(string) string { return " ON CONFLICT DO NOTHING" },
 	setting: " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
 	putMinute: ` ON CONFLICT (minute, server) DO UPDATE SET accepted = excluded.accepted, delivered = excluded.delivered, failed = excluded.failed,
 		waiting = excluded.waiting, dead = excluded.dead`,

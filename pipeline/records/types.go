@@ -54,6 +54,9 @@ type Update struct {
 	Attempts int    // -1 leaves the count as it is
 	Error    string // why an attempt failed; cut at 500 characters
 	Worker   string
+	// At is when the attempt failed, for a report that comes later than other news of the
+	// message: then it changes nothing that is newer. Zero is now.
+	At time.Time
 	// Requeue allows to move a failed message back to Queued. It is for administrators.
 	Requeue bool
 }

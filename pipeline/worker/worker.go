@@ -56,10 +56,11 @@ type Config struct {
 
 // Worker delivers items. It is used once.
 type Worker struct {
-	cfg     Config
-	metrics *Metrics
-	main    gate // of the main server
-	queue   gate // of the queue
+	cfg      Config
+	metrics  *Metrics
+	main     gate // of the main server
+	queue    gate // of the queue
+	failures failures
 
 	mu       sync.Mutex
 	consumer pipeline.Consumer // nil while there is none
@@ -111,7 +112,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		slots.Go(func() { w.slot(ctx, calls) })
 	}
 	slots.Go(func() { w.look(ctx) })
+	slots.Go(func() { w.reportFailures(ctx) })
 	slots.Wait()
+	if w.main.state() == nil {
+		w.reportAll(calls)
+	}
 	if c := w.current(); c != nil {
 		return c.Close()
 	}
@@ -385,7 +390,9 @@ func (w *Worker) deliver(ctx context.Context, alone bool, tries []pipeline.Taken
 			}
 			finished = append(finished, pipeline.Finished{Ticket: t.Ticket, Verdict: pipeline.Done})
 		default:
-			finished = append(finished, w.again(t, cmp.Or(r.Reason, string(r.Status))))
+			why := cmp.Or(r.Reason, string(r.Status))
+			w.noteFailure(&t.Item, why)
+			finished = append(finished, w.again(t, why))
 		}
 	}
 	return finished, dead
@@ -401,6 +408,7 @@ func (w *Worker) failed(ctx context.Context, tries []pipeline.Taken, err error) 
 			finished[i] = pipeline.Finished{Ticket: tries[i].Ticket, Verdict: pipeline.Release}
 			continue
 		}
+		w.noteFailure(&tries[i].Item, err.Error())
 		finished[i] = w.again(&tries[i], err.Error())
 	}
 	return finished

@@ -191,6 +191,7 @@ type server struct {
 	updates []pipeline.Update
 	away    error
 	deaf    error // of Status alone
+	unknown int   // calls of Status that find no row
 }
 
 func (s *server) Deliver(ctx context.Context, _ string, items []pipeline.Item) ([]pipeline.Result, error) {
@@ -219,7 +220,12 @@ func (s *server) Status(_ context.Context, updates []pipeline.Update) ([]pipelin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.updates = append(s.updates, updates...)
-	return make([]pipeline.Result, len(updates)), cmp.Or(s.away, s.deaf)
+	results := make([]pipeline.Result, len(updates))
+	if s.unknown > 0 {
+		s.unknown--
+		results[0].Status = pipeline.StatusNotFound
+	}
+	return results, cmp.Or(s.away, s.deaf)
 }
 
 func (s *server) Keys(context.Context) (pipeline.Keys, error) {
@@ -346,7 +352,7 @@ func TestOnePoisonousItem(t *testing.T) {
 		if q.dead["m-007"] != pipeline.ReasonMaxAttempts {
 			t.Errorf("the bad item is dead for %q after %d attempts", q.dead["m-007"], q.attempts["m-007"])
 		}
-		if len(s.updates) != 1 || s.updates[0].State != pipeline.Failed || s.updates[0].Error != "Exceeded maximum attempts (5)" {
+		if n := len(s.updates); n != 6 || s.updates[n-1].State != pipeline.Failed || s.updates[n-1].Error != "Exceeded maximum attempts (5)" {
 			t.Errorf("the main server was told %+v", s.updates)
 		}
 		stop()
@@ -408,6 +414,33 @@ func TestRowsOfDeadLetters(t *testing.T) {
 			t.Errorf("the main server was told %+v", s.updates)
 		}
 		stop()
+	})
+}
+
+// TestFailuresAreReported: the main server learns of each failed attempt, once it can, and of those
+// whose message has no row yet again.
+func TestFailuresAreReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue("m-1")
+		s := &server{unknown: 2, deliver: func(it pipeline.Item) (pipeline.ResultStatus, error) {
+			if it.AttemptCount < 3 {
+				return "", errors.New("no answer")
+			}
+			return pipeline.StatusDelivered, nil
+		}}
+		_, stop := start(t, worker.Config{Queue: q, Main: s})
+		began := time.Now()
+		time.Sleep(3 * pipeline.RetryInterval)
+		synctest.Wait()
+		stop()
+		report := func(n int, after time.Duration) pipeline.Update {
+			return pipeline.Update{MessageID: "m-1", ClientID: "acme", State: pipeline.Queued, Attempts: n, Error: "no answer", Worker: "worker-1", At: began.Add(after)}
+		}
+		first := report(1, 0)
+		second := report(2, pipeline.RetryInterval)
+		if got := s.updates; len(got) != 4 || got[0] != first || got[1] != first || got[2] != first || got[3] != second {
+			t.Errorf("the main server was told %+v", got)
+		}
 	})
 }
 
