@@ -834,6 +834,9 @@ type MessagePage struct {
 	Items      []Message `json:"items"`
 	NextCursor string    `json:"next_cursor,omitempty,omitzero"`
 
+	// NumberToken Stands for the sender number of a search in addresses
+	NumberToken string `json:"number_token,omitempty,omitzero"`
+
 	// Total How many there are in all.
 	Total Total `json:"total,omitempty,omitzero"`
 }
@@ -1325,6 +1328,9 @@ type ListMessagesParams struct {
 	// ClientKey The client's own key
 	ClientKey string `form:"client_key,omitempty" json:"client_key,omitempty,omitzero"`
 
+	// NumberToken The `number_token` of a search for a sender number
+	NumberToken string `form:"number_token,omitempty" json:"number_token,omitempty,omitzero"`
+
 	// From Created at this time or later
 	From time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
 
@@ -1718,7 +1724,7 @@ type ClientInterface interface {
 
 	// ListMessages List messages, newest first
 	//
-	// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log.
+	// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log. Its answer has a token that stands for the number here, for a day.
 	//
 	// Corresponds with GET /api/v1/messages (the `ListMessages` operationId).
 	ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2414,7 +2420,7 @@ func (c *Client) GetRevocations(ctx context.Context, params *GetRevocationsParam
 
 // ListMessages List messages, newest first
 //
-// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log.
+// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log. Its answer has a token that stands for the number here, for a day.
 //
 // Corresponds with GET /api/v1/messages (the `ListMessages` operationId).
 func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3995,6 +4001,14 @@ func NewListMessagesRequest(server string, params *ListMessagesParams) (*http.Re
 			}
 		}
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "number_token", params.NumberToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
 			return nil, err
 		} else {
@@ -4765,7 +4779,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListMessagesWithResponse List messages, newest first
 	//
-	// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log.
+	// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log. Its answer has a token that stands for the number here, for a day.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7194,7 +7208,7 @@ func (c *ClientWithResponses) GetRevocationsWithResponse(ctx context.Context, pa
 
 // ListMessagesWithResponse List messages, newest first
 //
-// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log.
+// To search for a sender number, use `POST /api/v1/messages/search`, so that the number appears in no log. Its answer has a token that stands for the number here, for a day.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9799,6 +9813,19 @@ func (siw *ServerInterfaceWrapper) ListMessages(w http.ResponseWriter, r *http.R
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "client_key"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "client_key", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "number_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "number_token", r.URL.Query(), &params.NumberToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "number_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "number_token", Err: err})
 		}
 		return
 	}

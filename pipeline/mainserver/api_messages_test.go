@@ -65,6 +65,18 @@ func TestMessagesAreListedAndSearched(t *testing.T) {
 			t.Errorf("%s: %d messages, want %d", tc.body, len(a.items()), tc.n)
 		}
 	}
+	// What a search hands out stands for the number in addresses, with any other filter.
+	searched := s.want(200, "POST", "/api/v1/messages/search", `{"sender_number":"+4915200000000","limit":1}`)
+	token := searched.str("number_token")
+	for query, n := range map[string]int{"": 4, "&client_id=Acme-01": 1, "&status=failed": 0, "&limit=2": 2} {
+		if a := s.want(200, "GET", "/api/v1/messages?number_token="+token+query, ""); len(a.items()) != n || a.str("number_token") != "" {
+			t.Errorf("%s: %s", query, a.body)
+		}
+	}
+	s.want(422, "GET", "/api/v1/messages?number_token="+token+"A", "")
+	if log := s.log.String(); strings.Contains(log, "49152") || strings.Contains(log, token) {
+		t.Error("the log shows a number or its token")
+	}
 	if a := s.want(200, "GET", "/api/v1/clients/acme-01", ""); a.m["messages"] != float64(3) || a.str("last_message_at") == "" {
 		t.Errorf("%s", a.body)
 	}

@@ -15,7 +15,7 @@ import (
 func (h *handler) ListMessages(ctx context.Context, r mainapi.ListMessagesRequestObject) (mainapi.ListMessagesResponseObject, error) {
 	p := r.Params
 	page, err := h.messages(ctx, records.Filter{Client: p.ClientID, State: records.State(p.Status), Domain: p.Domain, IDPrefix: p.MessageID, ClientKey: p.ClientKey,
-		From: p.From, To: p.To, Limit: p.Limit, Cursor: p.Cursor})
+		NumberToken: p.NumberToken, From: p.From, To: p.To, Limit: p.Limit, Cursor: p.Cursor})
 	return mainapi.ListMessages200JSONResponse(page), err
 }
 
@@ -55,6 +55,9 @@ func (h *handler) messages(ctx context.Context, f records.Filter) (mainapi.Messa
 		page.Items = append(page.Items, messageOf(&found.Records[i]))
 	}
 	page.NextCursor = found.Next
+	if f.Number != "" {
+		page.NumberToken = h.cfg.Store.NumberToken(f.Number)
+	}
 	if f.Cursor == "" {
 		page.Total.Count, page.Total.Exact, err = h.cfg.Store.Count(ctx, f)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
 
@@ -30,12 +31,14 @@ const (
 
 // Filter chooses messages. Empty fields choose all.
 type Filter struct {
-	Client    string
-	State     State
-	Domain    string
-	Number    string // in clear; the whole number
-	ClientKey string
-	IDPrefix  string // MinPrefix characters or more
+	Client string
+	State  State
+	Domain string
+	Number string // in clear; the whole number
+	// NumberToken stands for a number: see Store.NumberToken. Number goes before it.
+	NumberToken string
+	ClientKey   string
+	IDPrefix    string // MinPrefix characters or more
 	// From and To bound the time of registration; To is not included.
 	From, To time.Time
 	// Limit is the length of a page; 0 is DefaultLimit.
@@ -44,7 +47,21 @@ type Filter struct {
 	Cursor string
 	// Bodies decrypts the texts.
 	Bodies bool
+
+	hashes []string // what the number may be stored as
 }
+
+// tokenAge is how long a token of a number can be searched with.
+const tokenAge = 24 * time.Hour
+
+// NumberToken returns what stands for a number in a Filter for a day, and can be shown: nothing
+// leads from it to the number without the key of the numbers.
+func (s *Store) NumberToken(number string) string {
+	return s.cfg.Numbers.Token(number, s.now().Add(tokenAge))
+}
+
+// ErrNumberToken says that a token of a number has expired, or is none.
+var ErrNumberToken error = &sealmq.Error{Code: sealmq.BadArgument, Message: "the search for a number has expired: enter the number again"}
 
 // Page is a part of a list.
 type Page struct {
@@ -119,7 +136,20 @@ func (p position) newer(q position) bool {
 	return p.Row > q.Row
 }
 
-// check checks a filter, and completes it.
+// complete checks a filter, and completes it.
+func (s *Store) complete(f *Filter) (err error) {
+	switch {
+	case f.Number != "":
+		f.hashes = s.cfg.Numbers.Candidates(f.Number)
+	case f.NumberToken != "":
+		if f.hashes, err = s.cfg.Numbers.Hashes(f.NumberToken, s.now()); err != nil {
+			return ErrNumberToken
+		}
+	}
+	return f.check()
+}
+
+// check checks the rest of a filter.
 func (f *Filter) check() error {
 	if f.Limit == 0 {
 		f.Limit = DefaultLimit
@@ -190,8 +220,8 @@ func (s *Store) plan(f *Filter) plan {
 	}
 	client, state, domain, prefix := f.Client != "", f.State != "", f.Domain != "", f.IDPrefix != ""
 	switch {
-	case f.Number != "":
-		for _, hash := range s.cfg.Numbers.Candidates(f.Number) {
+	case len(f.hashes) > 0:
+		for _, hash := range f.hashes {
 			walk("sender_number_hashed", hash)
 		}
 	case f.ClientKey != "":
@@ -217,7 +247,7 @@ func (s *Store) plan(f *Filter) plan {
 		left   bool
 		column string
 		value  string
-	}{{client, "client_id", f.Client}, {state, "status", string(f.State)}, {domain, "domain", f.Domain}, {f.Number != "" && f.ClientKey != "", "client_key", f.ClientKey}} {
+	}{{client, "client_id", f.Client}, {state, "status", string(f.State)}, {domain, "domain", f.Domain}, {len(f.hashes) > 0 && f.ClientKey != "", "client_key", f.ClientKey}} {
 		if c.left {
 			p.needs += ", " + c.column
 			p.rest.and(c.column+" = ?", c.value)
@@ -262,7 +292,7 @@ func (s *Store) after(w scan, order string, at position) scan {
 // List returns a page of messages, the newest first; with a prefix, in the order of ids, the
 // highest first.
 func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
-	if err := f.check(); err != nil {
+	if err := s.complete(&f); err != nil {
 		return Page{}, err
 	}
 	if f.matchesNothing() {

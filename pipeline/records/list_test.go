@@ -76,6 +76,9 @@ func TestLists(t *testing.T) {
 					wanted = append(wanted, id)
 				}
 			}
+			if f.Number != "" && i%2 == 0 { // a token finds the same
+				f.NumberToken, f.Number = e.s.NumberToken(f.Number), ""
+			}
 			n, exact, err := e.s.Count(ctx(t), f)
 			if err != nil || !exact || n != int64(len(wanted)) {
 				t.Errorf("%+v: count %d, want %d, %v", f, n, len(wanted), err)
@@ -106,7 +109,7 @@ func (e *env) pages(f records.Filter, stored map[string]records.Record) (ids []s
 			}
 			if last != nil {
 				ordered := last.CreatedAt.After(r.CreatedAt) || last.CreatedAt.Equal(r.CreatedAt) && last.RowID > r.RowID
-				if f.IDPrefix != "" && f.Number == "" && f.ClientKey == "" {
+				if f.IDPrefix != "" && f.Number == "" && f.NumberToken == "" && f.ClientKey == "" {
 					ordered = last.ID > r.ID
 				}
 				if !ordered {
@@ -186,6 +189,51 @@ func TestStatistics(t *testing.T) {
 		status, err := e.s.DatabaseStatus(ctx(t))
 		if err != nil || status.Bytes == 0 || status.Rows["messages"] != 5 || status.Rows["clients"] != 2 || status.Rows["audit_log"] != 2 || status.Version == "" {
 			t.Errorf("%+v, %v", status, err)
+		}
+	})
+}
+
+// TestPagesWhileRowsArrive: pages go on behind what was seen, whatever is stored meanwhile, and
+// also for a search by number.
+func TestPagesWhileRowsArrive(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		register := func(from, n int) {
+			t.Helper()
+			list := messages(from, n)
+			for i := range list {
+				list[i].Number = "+4915200000000"
+			}
+			if _, err := e.s.Register(ctx(t), list); err != nil {
+				t.Fatal(err)
+			}
+			e.clock.Advance(time.Second)
+		}
+		register(0, 30)
+		f := records.Filter{NumberToken: e.s.NumberToken("+4915200000000"), Limit: 7}
+		var got []string
+		for page := 0; ; page++ {
+			p, err := e.s.List(ctx(t), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range p.Records {
+				got = append(got, r.ID)
+			}
+			if f.Cursor = p.Next; f.Cursor == "" {
+				break
+			}
+			register(1000+10*page, 10)
+		}
+		var wanted []string
+		for i := 29; i >= 0; i-- {
+			wanted = append(wanted, fmt.Sprintf("message-%d", i))
+		}
+		if !slices.Equal(got, wanted) {
+			t.Errorf("got %v", got)
+		}
+		e.clock.Advance(25 * time.Hour)
+		if _, err := e.s.List(ctx(t), f); !errors.Is(err, records.ErrNumberToken) {
+			t.Errorf("a token after its time: %v", err)
 		}
 	})
 }

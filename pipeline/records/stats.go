@@ -11,13 +11,13 @@ import (
 // given it is read from the counts and exact; else rows are counted up to CountLimit, and
 // exact says whether that was enough.
 func (s *Store) Count(ctx context.Context, f Filter) (n int64, exact bool, err error) {
-	if err := f.check(); err != nil {
+	if err := s.complete(&f); err != nil {
 		return 0, false, err
 	}
 	if f.matchesNothing() {
 		return 0, true, nil
 	}
-	if f.Number == "" && f.ClientKey == "" && f.IDPrefix == "" && f.From.IsZero() && f.To.IsZero() {
+	if len(f.hashes) == 0 && f.ClientKey == "" && f.IDPrefix == "" && f.From.IsZero() && f.To.IsZero() {
 		counts, err := s.sum(ctx, f.Client, f.Domain, allHours, allHours)
 		if err != nil {
 			return 0, false, err
