@@ -149,24 +149,24 @@ func (e FieldProblemType) Valid() bool {
 	}
 }
 
-// Defines values for FoundMore.
+// Defines values for FoundKind.
 const (
-	FoundMoreCertificates FoundMore = "certificates"
-	FoundMoreClients      FoundMore = "clients"
-	FoundMoreMessages     FoundMore = "messages"
-	FoundMoreQueues       FoundMore = "queues"
+	FoundKindCertificates FoundKind = "certificates"
+	FoundKindClients      FoundKind = "clients"
+	FoundKindMessages     FoundKind = "messages"
+	FoundKindQueues       FoundKind = "queues"
 )
 
-// Valid indicates whether the value is a known member of the FoundMore enum.
-func (e FoundMore) Valid() bool {
+// Valid indicates whether the value is a known member of the FoundKind enum.
+func (e FoundKind) Valid() bool {
 	switch e {
-	case FoundMoreCertificates:
+	case FoundKindCertificates:
 		return true
-	case FoundMoreClients:
+	case FoundKindClients:
 		return true
-	case FoundMoreMessages:
+	case FoundKindMessages:
 		return true
-	case FoundMoreQueues:
+	case FoundKindQueues:
 		return true
 	default:
 		return false
@@ -648,21 +648,24 @@ type Found struct {
 	Certificates []Certificate `json:"certificates"`
 	Clients      []ClientInfo  `json:"clients"`
 
-	// Exact How many of them match as a whole
+	// Exact The kind of each thing that matches as a whole
 	//
-	// Example: 1
-	Exact    int       `json:"exact"`
-	Messages []Message `json:"messages"`
+	// Example: ["clients"]
+	Exact    []FoundKind `json:"exact"`
+	Messages []Message   `json:"messages"`
 
 	// More The kinds of which there are more
 	//
 	// Example: []
-	More   []FoundMore `json:"more"`
-	Queues []string    `json:"queues"`
+	More []FoundKind `json:"more"`
+
+	// NumberToken Stands for the sender number that was searched for in lists of messages
+	NumberToken string   `json:"number_token,omitempty,omitzero"`
+	Queues      []string `json:"queues"`
 }
 
-// FoundMore defines model for Found.More.
-type FoundMore string
+// FoundKind defines model for FoundKind.
+type FoundKind string
 
 // Health defines model for Health.
 type Health struct {

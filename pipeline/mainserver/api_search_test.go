@@ -2,6 +2,7 @@ package mainserver_test
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 func (s *server) found(q string) string {
 	s.Helper()
 	f := decode[mainapi.Found](s, s.want(200, "POST", "/api/v1/search", toJSON(map[string]string{"q": q})))
-	out := []string{fmt.Sprintf("%d:", f.Exact)}
+	out := []string{fmt.Sprintf("%d:", len(f.Exact))}
 	for _, m := range f.Messages {
 		out = append(out, m.ClientID+"/"+m.MessageID)
 	}
@@ -60,6 +61,10 @@ func TestSearch(t *testing.T) {
 		if got := s.found(q); got != want {
 			t.Errorf("%q: %s, want %s", q, got, want)
 		}
+	}
+	byNumber := decode[mainapi.Found](s, s.want(200, "POST", "/api/v1/search", toJSON(map[string]string{"q": secretNumber})))
+	if list := s.want(200, "GET", "/api/v1/messages?number_token="+url.QueryEscape(byNumber.NumberToken), ""); len(list.items()) != 4 || byNumber.NumberToken == "" {
+		t.Errorf("%s", list.body)
 	}
 	for _, bad := range []string{`{"q":""}`, `{"q":"  "}`, `{"q":7}`, `{}`, `{"q":"` + strings.Repeat("x", 257) + `"}`} {
 		s.want(422, "POST", "/api/v1/search", bad)

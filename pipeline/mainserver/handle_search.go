@@ -24,7 +24,7 @@ func (h *handler) Search(ctx context.Context, r mainapi.SearchRequestObject) (ma
 	if q == "" {
 		return nil, invalid("q", "The text to search for is empty")
 	}
-	found := mainapi.Found{Messages: []mainapi.Message{}, Clients: []mainapi.ClientInfo{}, Certificates: []mainapi.Certificate{}, Queues: []string{}, More: []mainapi.FoundMore{}}
+	found := mainapi.Found{Messages: []mainapi.Message{}, Clients: []mainapi.ClientInfo{}, Certificates: []mainapi.Certificate{}, Queues: []string{}, Exact: []mainapi.FoundKind{}, More: []mainapi.FoundKind{}}
 	for _, look := range []func(context.Context, string, *mainapi.Found) error{h.findMessages, h.findClients, h.findCertificates} {
 		if err := look(ctx, q, &found); err != nil {
 			return nil, err
@@ -34,7 +34,7 @@ func (h *handler) Search(ctx context.Context, r mainapi.SearchRequestObject) (ma
 }
 
 // cut bounds a list, and notes whether there is more of its kind.
-func cut[T any](list []T, kind mainapi.FoundMore, f *mainapi.Found) []T {
+func cut[T any](list []T, kind mainapi.FoundKind, f *mainapi.Found) []T {
 	if len(list) > maxFound {
 		f.More = append(f.More, kind)
 		list = list[:maxFound]
@@ -60,6 +60,9 @@ func (h *handler) findMessages(ctx context.Context, q string, f *mainapi.Found) 
 		if err != nil {
 			return err
 		}
+		if w.Number != "" && len(page.Records) > 0 {
+			f.NumberToken = h.cfg.Store.NumberToken(w.Number)
+		}
 		for j := range page.Records {
 			r := &page.Records[j]
 			if seen[r.RowID] {
@@ -68,13 +71,13 @@ func (h *handler) findMessages(ctx context.Context, q string, f *mainapi.Found) 
 			seen[r.RowID] = true
 			at := len(f.Messages)
 			if i < exact || r.ID == q {
-				at = f.Exact
-				f.Exact++
+				at = len(f.Exact) // of messages, so far
+				f.Exact = append(f.Exact, mainapi.FoundKindMessages)
 			}
 			f.Messages = slices.Insert(f.Messages, at, messageOf(r))
 		}
 	}
-	f.Messages = cut(f.Messages, mainapi.FoundMoreMessages, f)
+	f.Messages = cut(f.Messages, mainapi.FoundKindMessages, f)
 	return nil
 }
 
@@ -83,9 +86,9 @@ func (h *handler) findClients(ctx context.Context, q string, f *mainapi.Found) e
 	if err != nil {
 		return err
 	}
-	for _, c := range cut(list, mainapi.FoundMoreClients, f) {
+	for _, c := range cut(list, mainapi.FoundKindClients, f) {
 		if c.Name == q { // which sorts before longer names
-			f.Exact++
+			f.Exact = append(f.Exact, mainapi.FoundKindClients)
 		}
 		f.Clients = append(f.Clients, h.clientInfo(&c))
 	}
@@ -110,14 +113,14 @@ func (h *handler) findCertificates(_ context.Context, q string, f *mainapi.Found
 		switch {
 		case c.Serial == serial || c.Fingerprint == fingerprint:
 			list = slices.Insert(list, 0, *c)
-			f.Exact++
+			f.Exact = append(f.Exact, mainapi.FoundKindCertificates)
 		case strings.HasPrefix(c.Serial, serial) || strings.HasPrefix(c.Fingerprint, fingerprint):
 			if len(list) <= maxFound {
 				list = append(list, *c)
 			}
 		}
 	}
-	for _, c := range cut(list, mainapi.FoundMoreCertificates, f) {
+	for _, c := range cut(list, mainapi.FoundKindCertificates, f) {
 		f.Certificates = append(f.Certificates, h.certificate(&c))
 	}
 	return nil
