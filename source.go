@@ -137,3 +137,27 @@ type Administrator interface {
 	// page begins at the last Seq plus 1.
 	Peek(ctx context.Context, queue string, from uint64, n int) ([]PeekedMessage, error)
 }
+
+// Manager looks after a whole broker on behalf of its operators: what an Administrator does,
+// for all queues and connections. It needs the role admin or server, and everything that it
+// changes is audited by the broker.
+type Manager interface {
+	Administrator
+	// Queues describes all queues, sorted by name. With many of them it may be a second old.
+	Queues(ctx context.Context) ([]QueueInfo, error)
+	// ChangeQueue gives a queue these options in place of those that it has.
+	ChangeQueue(ctx context.Context, queue string, o QueueOptions) error
+	// DeleteQueue removes a queue with its bindings and its messages, and returns the number of
+	// these.
+	DeleteQueue(ctx context.Context, queue string) (removed int, err error)
+	// Exchanges describes all exchanges, sorted by name.
+	Exchanges(ctx context.Context) ([]ExchangeInfo, error)
+	// Bindings lists the bindings of a queue or, with an empty name, of all queues, sorted by
+	// queue, exchange and key.
+	Bindings(ctx context.Context, queue string) ([]BindingInfo, error)
+	// Connections describes all open connections of the network, sorted by id.
+	Connections(ctx context.Context) ([]ConnectionInfo, error)
+	// CloseConnection closes one of them. Its client may connect again. Code BadArgument if
+	// there is none with this id.
+	CloseConnection(ctx context.Context, id uint64) error
+}

@@ -103,7 +103,8 @@ var places = []place{
 
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
-	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
+	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
+	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi mtls pipeline trust", "database/sql", "a caller has no database"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",

@@ -88,7 +88,7 @@ func TestRoutesAgree(t *testing.T) {
 		for path, item := range load(t, tag).Paths.Map() {
 			for method := range item.Operations() {
 				w := httptest.NewRecorder()
-				handler.ServeHTTP(w, httptest.NewRequest(method, strings.NewReplacer("{", "", "}", "").Replace(path), nil))
+				handler.ServeHTTP(w, httptest.NewRequest(method, strings.NewReplacer("{connection_id}", "1", "{", "", "}", "").Replace(path)+"?name=x", nil))
 				if w.Code != http.StatusTeapot {
 					t.Errorf("%s: %s %s: %d", tag, method, path, w.Code)
 				}

@@ -35,6 +35,10 @@ type Config struct {
 	// with it and a dot are only for the roles of the pipeline and administrators. Empty is
 	// none.
 	PipelineQueue string
+	// OwnIssuer reports whether an Identity's Issuer is our own authority. The role server may
+	// look after all queues only if it is, or if the caller is in this process and has none:
+	// other authorities have clients of that role too. Nil is no issuer.
+	OwnIssuer func(issuer string) bool
 	// Audit gets every denied command, every administrative one that was let through, with
 	// its outcome, and changed keys; nil discards.
 	Audit audit.Sink
@@ -136,7 +140,7 @@ func New(cfg Config) (*Broker, error) {
 		limits:  cfg.Limits.withDefaults(),
 		metrics: cfg.Metrics,
 		sink:    cfg.Audit,
-		grants:  grants{pipeline: cfg.PipelineQueue},
+		grants:  grants{pipeline: cfg.PipelineQueue, own: cfg.OwnIssuer},
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)

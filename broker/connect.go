@@ -17,6 +17,12 @@ func (b *Broker) Connect(c Caller) sealmq.Connection {
 	return &connection{broker: b, caller: c, closed: make(chan struct{})}
 }
 
+// Manage returns a connection as Connect does, for what operators do. peers are the connections of
+// the network.
+func (b *Broker) Manage(c Caller, peers Peers) sealmq.Manager {
+	return &manager{connection: connection{broker: b, caller: c, closed: make(chan struct{})}, peers: peers}
+}
+
 // connection waits for what the broker answers later.
 type connection struct {
 	broker *Broker

@@ -51,7 +51,7 @@ func Authorize(pipeline string, c Caller, act, object string, o *sealmq.QueueOpt
 	if o != nil {
 		of = ofQueue(o)
 	}
-	return grants{pipeline}.authorize(c, action(act), object, of)
+	return grants{pipeline, func(issuer string) bool { return issuer == "own" }}.authorize(c, action(act), object, of)
 }
 
 // Actions are all that authorize knows.

@@ -35,20 +35,33 @@ const (
 	actAdmin    action = "admin" // a command of a protocol that is not about a named object
 )
 
+// CloseConnection is the administrative command that closes a connection; see RequireAdmin.
+const CloseConnection = "close_connection"
+
 // reservedPrefix begins the names that only administrators use.
 const reservedPrefix = "sealmq."
 
 // grants are what everybody may do.
 type grants struct {
-	pipeline string // name of the pipeline's queue and exchange, and the beginning of others; empty if there are none
+	pipeline string                   // name of the pipeline's queue and exchange, and the beginning of others; empty if there are none
+	own      func(issuer string) bool // see Config.OwnIssuer
 }
 
 // pipelineGrants are what the roles of a pipeline may do with its queues and its exchange.
-// No other role but RoleAdmin may do anything.
+// Beside them only RoleAdmin may do anything, and RoleServer what serverGrants says.
 var pipelineGrants = map[sealmq.Role][]action{
 	sealmq.RoleProxy:  {actPublish, actDeclare, actBind, actInspect},
 	sealmq.RoleWorker: {actConsume, actDead, actDeclare, actBind, actInspect},
 	sealmq.RoleServer: {actPeek, actMove, actDeclare, actBind, actInspect},
+}
+
+// serverGrants are what the main server may do with every queue and exchange, because it does so
+// for the people whom it lets in. It takes no messages, changes no keys, and bans nobody.
+var serverGrants = []action{actInspect, actPeek, actMove, actPurge, actDelete, actChange}
+
+// isMainServer reports whether serverGrants are the caller's.
+func (g grants) isMainServer(c Caller) bool {
+	return c.Role == sealmq.RoleServer && (c.Issuer == "" || g.own != nil && g.own(c.Issuer))
 }
 
 // ofPipeline reports whether a queue or an exchange of this name is the pipeline's.
@@ -80,8 +93,8 @@ func (o owned) isOf(c Caller) bool { return o.exists && o.owner == c.Owner() }
 // bind and look at everything but reserved names, what is the pipeline's, and the private queues
 // and the bindings of others; delete, purge, peek into, and move and dead-letter messages of what
 // it owns; find its own messages; read every key and write its own. Consumers may dead-letter in
-// queues that are the administrators'. The pipeline has grants of its own. Everything else needs
-// RoleAdmin.
+// queues that are the administrators'. The pipeline and the main server have grants of their own.
+// Everything else needs RoleAdmin.
 func (g grants) authorize(c Caller, act action, object string, of owned) error {
 	if c.ID == "" || act == actConsume && of.private && !of.isOf(c) {
 		return denied(act, object)
@@ -92,6 +105,9 @@ func (g grants) authorize(c Caller, act action, object string, of owned) error {
 	case sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer:
 	default:
 		return denied(act, object)
+	}
+	if g.isMainServer(c) && (slices.Contains(serverGrants, act) || act == actAdmin && object == CloseConnection) {
+		return nil
 	}
 	switch act {
 	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange:
@@ -190,8 +206,16 @@ func (b *Broker) allowOf(c Caller, act action, object string, of owned) error {
 	return err
 }
 
+// SeesConnection reports which connections a caller may see: administrators and the main server
+// see all, others those of their own identity, because addresses and names of others are not
+// their business.
+func (b *Broker) SeesConnection(c Caller) func(*sealmq.Identity) bool {
+	all := c.Role == sealmq.RoleAdmin || b.grants.isMainServer(c)
+	return func(id *sealmq.Identity) bool { return all || id.ID == c.ID && id.Issuer == c.Issuer }
+}
+
 // RequireAdmin checks that the caller may use an administrative command of a protocol
-// that is not about a queue or an exchange, such as "reset_stats" or "close_connection".
+// that is not about a queue or an exchange, such as "reset_stats" or CloseConnection.
 // The audit hears of it either way; a refusal is counted.
 func (b *Broker) RequireAdmin(c Caller, command string) error {
 	if b.closed.Load() {

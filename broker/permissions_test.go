@@ -17,7 +17,8 @@ import (
 func TestAuthorizationMatrix(t *testing.T) {
 	everyday := []string{"publish", "consume", "declare", "bind", "inspect"}
 	roles := []sealmq.Role{sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin, "", "root", "Admin", "admin "}
-	names := []string{"pipe", "pipe.dead", "pipe.", "pipes", "xpipe", "Pipe", "q", "sealmq", "sealmqx", "xsealmq.q", "SEALMQ.q", "q.sealmq.", "sealmq.q", "sealmq.", "alice", "bob", ""}
+	names := []string{"pipe", "pipe.dead", "pipe.", "pipes", "xpipe", "Pipe", "q", "sealmq", "sealmqx", "xsealmq.q", "SEALMQ.q", "q.sealmq.", "sealmq.q", "sealmq.", "alice", "bob", broker.CloseConnection, ""}
+	server := []string{"inspect", "peek", "move", "purge", "delete", "change"}
 	pipeline := map[sealmq.Role][]string{
 		sealmq.RoleProxy:  {"publish", "declare", "bind", "inspect"},
 		sealmq.RoleWorker: {"consume", "dead_letter", "declare", "bind", "inspect"},
@@ -35,7 +36,10 @@ func TestAuthorizationMatrix(t *testing.T) {
 			{ID: "alice", CommonName: "alice", Role: role},
 			{ID: "alice", Role: role},
 			{CommonName: "alice", Role: role},
+			{ID: "alice", Issuer: "own", Role: role},
+			{ID: "alice", Issuer: "another", Role: role},
 		} {
+			isServer := role == sealmq.RoleServer && who.Issuer != "another"
 			for _, act := range append(broker.Actions(), "unheard of") {
 				for i := range len(names) * len(queues) {
 					name, o := names[i%len(names)], queues[i/len(names)]
@@ -46,6 +50,8 @@ func TestAuthorizationMatrix(t *testing.T) {
 					switch {
 					case who.ID == "" || !slices.Contains(roles[:5], role) || hidden:
 					case role == sealmq.RoleAdmin:
+						want = true
+					case isServer && (slices.Contains(server, act) || act == "admin" && name == broker.CloseConnection):
 						want = true
 					case slices.Contains(everyday, act):
 						want = !strings.HasPrefix(name, "sealmq.") && (act != "bind" || o == nil || mine)
@@ -62,7 +68,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 						if pipe != "" && (name == "pipe" || strings.HasPrefix(name, "pipe.")) && who.ID != "" && role != sealmq.RoleAdmin {
 							switch {
 							case slices.Contains(everyday, act), slices.Contains(ownersOnly, act):
-								want = slices.Contains(pipeline[role], act) && !hidden
+								want = (slices.Contains(pipeline[role], act) || isServer && slices.Contains(server, act)) && !hidden
 							}
 						}
 						err := broker.Authorize(pipe, broker.Caller{Identity: who}, act, name, o)

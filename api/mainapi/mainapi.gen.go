@@ -47,6 +47,27 @@ func (e AuditEntrySeverity) Valid() bool {
 	}
 }
 
+// Defines values for BrokerExchangeKind.
+const (
+	BrokerExchangeKindDirect BrokerExchangeKind = "direct"
+	BrokerExchangeKindFanout BrokerExchangeKind = "fanout"
+	BrokerExchangeKindTopic  BrokerExchangeKind = "topic"
+)
+
+// Valid indicates whether the value is a known member of the BrokerExchangeKind enum.
+func (e BrokerExchangeKind) Valid() bool {
+	switch e {
+	case BrokerExchangeKindDirect:
+		return true
+	case BrokerExchangeKindFanout:
+		return true
+	case BrokerExchangeKindTopic:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateStatus.
 const (
 	CertificateStatusActive  CertificateStatus = "active"
@@ -359,6 +380,84 @@ func (e ListAuditParamsSeverity) Valid() bool {
 	}
 }
 
+// Defines values for ListBrokerQueuesParamsKind.
+const (
+	ListBrokerQueuesParamsKindDead    ListBrokerQueuesParamsKind = "dead"
+	ListBrokerQueuesParamsKindGrowing ListBrokerQueuesParamsKind = "growing"
+	ListBrokerQueuesParamsKindIdle    ListBrokerQueuesParamsKind = "idle"
+	ListBrokerQueuesParamsKindWaiting ListBrokerQueuesParamsKind = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the ListBrokerQueuesParamsKind enum.
+func (e ListBrokerQueuesParamsKind) Valid() bool {
+	switch e {
+	case ListBrokerQueuesParamsKindDead:
+		return true
+	case ListBrokerQueuesParamsKindGrowing:
+		return true
+	case ListBrokerQueuesParamsKindIdle:
+		return true
+	case ListBrokerQueuesParamsKindWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListBrokerQueuesParamsSort.
+const (
+	ListBrokerQueuesParamsSortBytes     ListBrokerQueuesParamsSort = "bytes"
+	ListBrokerQueuesParamsSortConsumers ListBrokerQueuesParamsSort = "consumers"
+	ListBrokerQueuesParamsSortIn        ListBrokerQueuesParamsSort = "in"
+	ListBrokerQueuesParamsSortName      ListBrokerQueuesParamsSort = "name"
+	ListBrokerQueuesParamsSortOldest    ListBrokerQueuesParamsSort = "oldest"
+	ListBrokerQueuesParamsSortOut       ListBrokerQueuesParamsSort = "out"
+	ListBrokerQueuesParamsSortReady     ListBrokerQueuesParamsSort = "ready"
+	ListBrokerQueuesParamsSortUnacked   ListBrokerQueuesParamsSort = "unacked"
+)
+
+// Valid indicates whether the value is a known member of the ListBrokerQueuesParamsSort enum.
+func (e ListBrokerQueuesParamsSort) Valid() bool {
+	switch e {
+	case ListBrokerQueuesParamsSortBytes:
+		return true
+	case ListBrokerQueuesParamsSortConsumers:
+		return true
+	case ListBrokerQueuesParamsSortIn:
+		return true
+	case ListBrokerQueuesParamsSortName:
+		return true
+	case ListBrokerQueuesParamsSortOldest:
+		return true
+	case ListBrokerQueuesParamsSortOut:
+		return true
+	case ListBrokerQueuesParamsSortReady:
+		return true
+	case ListBrokerQueuesParamsSortUnacked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListBrokerQueuesParamsOrder.
+const (
+	ListBrokerQueuesParamsOrderAsc  ListBrokerQueuesParamsOrder = "asc"
+	ListBrokerQueuesParamsOrderDesc ListBrokerQueuesParamsOrder = "desc"
+)
+
+// Valid indicates whether the value is a known member of the ListBrokerQueuesParamsOrder enum.
+func (e ListBrokerQueuesParamsOrder) Valid() bool {
+	switch e {
+	case ListBrokerQueuesParamsOrderAsc:
+		return true
+	case ListBrokerQueuesParamsOrderDesc:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for GetStatisticsParamsPeriod.
 const (
 	GetStatisticsParamsPeriodDay   GetStatisticsParamsPeriod = "day"
@@ -438,6 +537,252 @@ type AuditPage struct {
 
 	// Total How many there are in all.
 	Total Total `json:"total,omitempty,omitzero"`
+}
+
+// BrokerBinding defines model for BrokerBinding.
+type BrokerBinding struct {
+	// Exchange Example: clinic
+	Exchange string `json:"exchange"`
+
+	// Key A routing key, or a pattern of a topic exchange
+	//
+	// Example: results.blood
+	Key string `json:"key"`
+
+	// Queue Example: results
+	Queue string `json:"queue"`
+}
+
+// BrokerConnection defines model for BrokerConnection.
+type BrokerConnection struct {
+	// Address Example: 192.0.2.10:51234
+	Address string `json:"address"`
+
+	// Client Example: lab-1
+	Client            string  `json:"client"`
+	CommandsPerSecond float64 `json:"commands_per_second"`
+
+	// Consumes The queues
+	Consumes          []string `json:"consumes,omitempty,omitzero"`
+	ID                int64    `json:"id"`
+	InBytesPerSecond  float64  `json:"in_bytes_per_second"`
+	OutBytesPerSecond float64  `json:"out_bytes_per_second"`
+
+	// Protocol `sealmq` is the line protocol; nothing until it is known
+	Protocol string `json:"protocol,omitempty,omitzero"`
+
+	// Role Example: client
+	Role string `json:"role"`
+
+	// Serial Of the certificate
+	Serial string `json:"serial,omitempty,omitzero"`
+
+	// Since Example: 2026-03-01T08:15:30Z
+	Since   time.Time `json:"since"`
+	Unacked int64     `json:"unacked"`
+}
+
+// BrokerConnectionPage defines model for BrokerConnectionPage.
+type BrokerConnectionPage struct {
+	// AsOf Example: 2026-03-01T08:15:30Z
+	AsOf       time.Time          `json:"as_of"`
+	Items      []BrokerConnection `json:"items"`
+	NextCursor string             `json:"next_cursor,omitempty,omitzero"`
+	Total      int                `json:"total"`
+}
+
+// BrokerExchange defines model for BrokerExchange.
+type BrokerExchange struct {
+	Bindings int                `json:"bindings"`
+	Kind     BrokerExchangeKind `json:"kind"`
+
+	// Name Example: results
+	Name string `json:"name"`
+
+	// Owner Who declared it; nothing is the administrators
+	Owner string `json:"owner,omitempty,omitzero"`
+}
+
+// BrokerExchangeKind defines model for BrokerExchange.Kind.
+type BrokerExchangeKind string
+
+// BrokerExchangeDetail defines model for BrokerExchangeDetail.
+type BrokerExchangeDetail struct {
+	Bindings []BrokerBinding `json:"bindings"`
+	Exchange BrokerExchange  `json:"exchange"`
+
+	// MoreBindings How many are left out
+	MoreBindings int `json:"more_bindings,omitempty,omitzero"`
+}
+
+// BrokerExchangePage defines model for BrokerExchangePage.
+type BrokerExchangePage struct {
+	Items      []BrokerExchange `json:"items"`
+	NextCursor string           `json:"next_cursor,omitempty,omitzero"`
+	Total      int              `json:"total"`
+}
+
+// BrokerMessage defines model for BrokerMessage.
+type BrokerMessage struct {
+	Attempts int64 `json:"attempts"`
+
+	// DeathQueue Where it died
+	//
+	// Example: results
+	DeathQueue string `json:"death_queue,omitempty,omitzero"`
+
+	// DeathReason Example: rejected
+	DeathReason string `json:"death_reason,omitempty,omitzero"`
+
+	// Exchange Example: clinic
+	Exchange string `json:"exchange"`
+
+	// ID Example: r-4711
+	ID string `json:"id"`
+
+	// Key Example: results.blood
+	Key string `json:"key"`
+
+	// Published Example: 2026-03-01T08:15:30Z
+	Published time.Time `json:"published"`
+
+	// Publisher Example: lab-1
+	Publisher string `json:"publisher"`
+
+	// Seq Its place in the queue
+	Seq int64 `json:"seq"`
+
+	// Size Bytes of the body
+	Size int `json:"size"`
+}
+
+// BrokerMessagePage defines model for BrokerMessagePage.
+type BrokerMessagePage struct {
+	Items      []BrokerMessage `json:"items"`
+	NextCursor string          `json:"next_cursor,omitempty,omitzero"`
+}
+
+// BrokerQueue defines model for BrokerQueue.
+type BrokerQueue struct {
+	Bytes     int64 `json:"bytes"`
+	Consumers int   `json:"consumers"`
+
+	// DeadLetters The queue that takes its dead letters
+	//
+	// Example: results.dead
+	DeadLetters string `json:"dead_letters,omitempty,omitzero"`
+
+	// DeadLettersOf The queue whose dead letters it takes
+	DeadLettersOf string `json:"dead_letters_of,omitempty,omitzero"`
+	Delayed       int64  `json:"delayed"`
+
+	// InPerSecond Messages that came
+	InPerSecond float64 `json:"in_per_second"`
+	MaxBytes    int64   `json:"max_bytes,omitempty,omitzero"`
+	MaxMessages int64   `json:"max_messages,omitempty,omitzero"`
+
+	// Name Example: results
+	Name string `json:"name"`
+
+	// Oldest When the message at the front came
+	//
+	// Example: 2026-03-01T08:15:30Z
+	Oldest time.Time `json:"oldest,omitempty,omitzero"`
+
+	// OutPerSecond Messages that were delivered
+	OutPerSecond float64 `json:"out_per_second"`
+
+	// Owner Who declared it; nothing is the administrators
+	Owner   string `json:"owner,omitempty,omitzero"`
+	Private bool   `json:"private,omitempty,omitzero"`
+
+	// Ready Waiting, delayed ones included
+	Ready   int64 `json:"ready"`
+	Unacked int64 `json:"unacked"`
+}
+
+// BrokerQueueDetail defines model for BrokerQueueDetail.
+type BrokerQueueDetail struct {
+	// Bindings Up to 500
+	Bindings []BrokerBinding `json:"bindings"`
+
+	// Consumers Up to 100 connections of the network
+	Consumers []BrokerConnection `json:"consumers"`
+
+	// DeadReady Messages in the queue of its dead letters
+	DeadReady int64 `json:"dead_ready,omitempty,omitzero"`
+
+	// MoreBindings How many are left out
+	MoreBindings int `json:"more_bindings,omitempty,omitzero"`
+
+	// Options Zero and what is left out is the default. Durations are texts such as `30s`.
+	Options BrokerQueueOptions `json:"options"`
+	Queue   BrokerQueue        `json:"queue"`
+
+	// Totals Totals since the broker was started.
+	Totals BrokerQueueTotals `json:"totals"`
+}
+
+// BrokerQueueOptions Zero and what is left out is the default. Durations are texts such as `30s`.
+type BrokerQueueOptions struct {
+	// AckTimeout Example: 30s
+	AckTimeout string `json:"ack_timeout,omitempty,omitzero"`
+
+	// DeliveryLimit Deliveries after which a message is dead-lettered
+	DeliveryLimit int64 `json:"delivery_limit,omitempty,omitzero"`
+
+	// DropOldest Drops the oldest messages at a limit instead of refusing publishes
+	DropOldest bool `json:"drop_oldest,omitempty,omitzero"`
+
+	// MaxBytes Most bytes of bodies; 0 is no limit
+	MaxBytes int64 `json:"max_bytes,omitempty,omitzero"`
+
+	// MaxLineBytes Longest pushed line of the text protocol
+	MaxLineBytes int `json:"max_line_bytes,omitempty,omitzero"`
+
+	// MaxMessages Most messages; 0 is no limit
+	MaxMessages int64 `json:"max_messages,omitempty,omitzero"`
+	Prefetch    int   `json:"prefetch,omitempty,omitzero"`
+
+	// Private Only the owner may consume
+	Private bool `json:"private,omitempty,omitzero"`
+
+	// Sealed Only messages that are sealed with one of these suites
+	Sealed []string `json:"sealed,omitempty,omitzero"`
+
+	// TTL How long a message may wait; nothing is for ever
+	//
+	// Example: 24h
+	TTL string `json:"ttl,omitempty,omitzero"`
+}
+
+// BrokerQueuePage defines model for BrokerQueuePage.
+type BrokerQueuePage struct {
+	// AsOf Example: 2026-03-01T08:15:30Z
+	AsOf       time.Time     `json:"as_of"`
+	Items      []BrokerQueue `json:"items"`
+	NextCursor string        `json:"next_cursor,omitempty,omitzero"`
+
+	// Total Queues that match
+	Total int `json:"total"`
+}
+
+// BrokerQueueTotals Totals since the broker was started.
+type BrokerQueueTotals struct {
+	Acked        int64 `json:"acked"`
+	DeadLettered int64 `json:"dead_lettered"`
+	Delivered    int64 `json:"delivered"`
+
+	// Dropped Removed by drop_oldest
+	Dropped int64 `json:"dropped"`
+
+	// Expired Removed by the ttl of the queue
+	Expired   int64 `json:"expired"`
+	Published int64 `json:"published"`
+
+	// Refused Publishes refused at a limit
+	Refused  int64 `json:"refused"`
+	Returned int64 `json:"returned"`
 }
 
 // Certificate defines model for Certificate.
@@ -616,6 +961,18 @@ type DeadItem struct {
 
 	// Reason Example: max_attempts_exceeded
 	Reason string `json:"reason"`
+}
+
+// DeadLettersReturned defines model for DeadLettersReturned.
+type DeadLettersReturned struct {
+	// Kept Looked at, and still there
+	Kept       int          `json:"kept"`
+	NextCursor string       `json:"next_cursor,omitempty,omitzero"`
+	Queues     []ReturnedTo `json:"queues"`
+	Returned   int          `json:"returned"`
+
+	// WhyKept Why the first of them is
+	WhyKept string `json:"why_kept,omitempty,omitzero"`
 }
 
 // DeliverRequest defines model for DeliverRequest.
@@ -956,6 +1313,13 @@ type RetentionResult struct {
 	RetentionDays int `json:"retention_days"`
 }
 
+// ReturnedTo defines model for ReturnedTo.
+type ReturnedTo struct {
+	// Name Example: results
+	Name     string `json:"name"`
+	Returned int    `json:"returned"`
+}
+
 // Revocation defines model for Revocation.
 type Revocation = trust.Entry
 
@@ -1233,6 +1597,20 @@ type Limit = int
 // MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
 type MessageID = string
 
+// QueueName Example: results
+type QueueName = string
+
+// QueueRemoval defines model for QueueRemoval.
+type QueueRemoval struct {
+	Removed int64 `json:"removed"`
+}
+
+// QueueConfirmation defines model for QueueConfirmation.
+type QueueConfirmation struct {
+	// Name Example: results
+	Name string `json:"name"`
+}
+
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
 	EventType string `form:"event_type,omitempty" json:"event_type,omitempty,omitzero"`
@@ -1253,6 +1631,140 @@ type ListAuditParams struct {
 
 // ListAuditParamsSeverity defines parameters for ListAudit.
 type ListAuditParamsSeverity string
+
+// ListBrokerConnectionsParams defines parameters for ListBrokerConnections.
+type ListBrokerConnectionsParams struct {
+	// Search A part of the client's name or address, or of a queue that it consumes, in any case
+	Search string `form:"search,omitempty" json:"search,omitempty,omitzero"`
+
+	// Limit The largest number of entries.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor next_cursor of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// DisconnectBrokerConnectionJSONBody defines parameters for DisconnectBrokerConnection.
+type DisconnectBrokerConnectionJSONBody struct {
+	// Reason For the audit log
+	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// ReturnDeadLettersJSONBody defines parameters for ReturnDeadLetters.
+type ReturnDeadLettersJSONBody struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// Cursor With all: next_cursor of the call before
+	Cursor string `json:"cursor,omitempty,omitzero"`
+	Items  []struct {
+		ID string `json:"id"`
+
+		// Seq Its place in the queue
+		Seq int64 `json:"seq"`
+	} `json:"items,omitempty,omitzero"`
+
+	// Queue The queue with the dead letters
+	//
+	// Example: results.dead
+	Queue string `json:"queue"`
+}
+
+// GetBrokerExchangeParams defines parameters for GetBrokerExchange.
+type GetBrokerExchangeParams struct {
+	Name string `form:"name" json:"name"`
+}
+
+// ListBrokerExchangesParams defines parameters for ListBrokerExchanges.
+type ListBrokerExchangesParams struct {
+	// Search A part of the name, in any case
+	Search string `form:"search,omitempty" json:"search,omitempty,omitzero"`
+
+	// Limit The largest number of entries.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor next_cursor of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// GetBrokerQueueParams defines parameters for GetBrokerQueue.
+type GetBrokerQueueParams struct {
+	Name QueueName `form:"name" json:"name"`
+}
+
+// DeleteBrokerQueueJSONBody defines parameters for DeleteBrokerQueue.
+type DeleteBrokerQueueJSONBody struct {
+	// Name Example: results
+	Name string `json:"name"`
+}
+
+// DeleteBrokerQueueParams defines parameters for DeleteBrokerQueue.
+type DeleteBrokerQueueParams struct {
+	Name QueueName `form:"name" json:"name"`
+}
+
+// PeekBrokerQueueParams defines parameters for PeekBrokerQueue.
+type PeekBrokerQueueParams struct {
+	Name QueueName `form:"name" json:"name"`
+
+	// Limit The largest number of messages
+	Limit int `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor next_cursor of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// ChangeBrokerQueueParams defines parameters for ChangeBrokerQueue.
+type ChangeBrokerQueueParams struct {
+	Name QueueName `form:"name" json:"name"`
+}
+
+// PurgeBrokerQueueJSONBody defines parameters for PurgeBrokerQueue.
+type PurgeBrokerQueueJSONBody struct {
+	// Name Example: results
+	Name string `json:"name"`
+}
+
+// PurgeBrokerQueueParams defines parameters for PurgeBrokerQueue.
+type PurgeBrokerQueueParams struct {
+	Name QueueName `form:"name" json:"name"`
+}
+
+// ListBrokerQueuesParams defines parameters for ListBrokerQueues.
+type ListBrokerQueuesParams struct {
+	// Search A part of the name or the owner, in any case
+	Search string `form:"search,omitempty" json:"search,omitempty,omitzero"`
+
+	// Kind Only queues of this kind: waiting messages, messages that nobody consumes, growing ones, or dead letters
+	Kind ListBrokerQueuesParamsKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
+	Sort ListBrokerQueuesParamsSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
+
+	// Order By default ascending for names, and descending for figures
+	Order ListBrokerQueuesParamsOrder `form:"order,omitempty" json:"order,omitempty,omitzero"`
+
+	// Limit The largest number of entries.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor next_cursor of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// ListBrokerQueuesParamsKind defines parameters for ListBrokerQueues.
+type ListBrokerQueuesParamsKind string
+
+// ListBrokerQueuesParamsSort defines parameters for ListBrokerQueues.
+type ListBrokerQueuesParamsSort string
+
+// ListBrokerQueuesParamsOrder defines parameters for ListBrokerQueues.
+type ListBrokerQueuesParamsOrder string
+
+// DeclareBrokerQueueJSONBody defines parameters for DeclareBrokerQueue.
+type DeclareBrokerQueueJSONBody struct {
+	// Name Example: results
+	Name string `json:"name"`
+
+	// Options Zero and what is left out is the default. Durations are texts such as `30s`.
+	Options BrokerQueueOptions `json:"options,omitempty,omitzero"`
+}
 
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {
@@ -1381,6 +1893,24 @@ type GetStatisticsParamsPeriod string
 // GetLive200JSONResponseBodyStatus defines parameters for GetLive.
 type GetLive200JSONResponseBodyStatus string
 
+// DisconnectBrokerConnectionJSONRequestBody defines body for DisconnectBrokerConnection for application/json ContentType.
+type DisconnectBrokerConnectionJSONRequestBody DisconnectBrokerConnectionJSONBody
+
+// ReturnDeadLettersJSONRequestBody defines body for ReturnDeadLetters for application/json ContentType.
+type ReturnDeadLettersJSONRequestBody ReturnDeadLettersJSONBody
+
+// DeleteBrokerQueueJSONRequestBody defines body for DeleteBrokerQueue for application/json ContentType.
+type DeleteBrokerQueueJSONRequestBody DeleteBrokerQueueJSONBody
+
+// ChangeBrokerQueueJSONRequestBody defines body for ChangeBrokerQueue for application/json ContentType.
+type ChangeBrokerQueueJSONRequestBody = BrokerQueueOptions
+
+// PurgeBrokerQueueJSONRequestBody defines body for PurgeBrokerQueue for application/json ContentType.
+type PurgeBrokerQueueJSONRequestBody PurgeBrokerQueueJSONBody
+
+// DeclareBrokerQueueJSONRequestBody defines body for DeclareBrokerQueue for application/json ContentType.
+type DeclareBrokerQueueJSONRequestBody DeclareBrokerQueueJSONBody
+
 // IssueCertificateJSONRequestBody defines body for IssueCertificate for application/json ContentType.
 type IssueCertificateJSONRequestBody = CertificateRequest
 
@@ -1501,6 +2031,148 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBrokerConnections List the broker's connections
+	//
+	// Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
+	//
+	// Corresponds with GET /api/v1/broker/connections (the `ListBrokerConnections` operationId).
+	ListBrokerConnections(ctx context.Context, params *ListBrokerConnectionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisconnectBrokerConnectionWithBody Close a connection
+	//
+	// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+	DisconnectBrokerConnectionWithBody(ctx context.Context, connectionID int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisconnectBrokerConnection Close a connection
+	//
+	// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+	DisconnectBrokerConnection(ctx context.Context, connectionID int64, body DisconnectBrokerConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReturnDeadLettersWithBody Return dead letters to the queues where they died
+	//
+	// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+	// full stay where they are, and so do messages that are no dead letters. With `all` a call
+	// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+	ReturnDeadLettersWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReturnDeadLetters Return dead letters to the queues where they died
+	//
+	// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+	// full stay where they are, and so do messages that are no dead letters. With `all` a call
+	// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+	ReturnDeadLetters(ctx context.Context, body ReturnDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBrokerExchange One exchange with up to 500 of its bindings
+	//
+	// Corresponds with GET /api/v1/broker/exchange (the `GetBrokerExchange` operationId).
+	GetBrokerExchange(ctx context.Context, params *GetBrokerExchangeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBrokerExchanges List the broker's exchanges
+	//
+	// Corresponds with GET /api/v1/broker/exchanges (the `ListBrokerExchanges` operationId).
+	ListBrokerExchanges(ctx context.Context, params *ListBrokerExchangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBrokerQueue One queue with its bindings and consumers
+	//
+	// The name is a parameter and no part of the path, because names may have slashes and dots.
+	//
+	// Corresponds with GET /api/v1/broker/queue (the `GetBrokerQueue` operationId).
+	GetBrokerQueue(ctx context.Context, params *GetBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteBrokerQueueWithBody Delete a queue with its messages and bindings
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+	DeleteBrokerQueueWithBody(ctx context.Context, params *DeleteBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteBrokerQueue Delete a queue with its messages and bindings
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+	DeleteBrokerQueue(ctx context.Context, params *DeleteBrokerQueueParams, body DeleteBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeekBrokerQueue Look at waiting messages without taking them
+	//
+	// Their bodies are not shown. An empty page is the end.
+	//
+	// Corresponds with GET /api/v1/broker/queue/messages (the `PeekBrokerQueue` operationId).
+	PeekBrokerQueue(ctx context.Context, params *PeekBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeBrokerQueueWithBody Change the options of a queue
+	//
+	// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+	ChangeBrokerQueueWithBody(ctx context.Context, params *ChangeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeBrokerQueue Change the options of a queue
+	//
+	// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+	ChangeBrokerQueue(ctx context.Context, params *ChangeBrokerQueueParams, body ChangeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PurgeBrokerQueueWithBody Remove the waiting messages of a queue for good
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+	PurgeBrokerQueueWithBody(ctx context.Context, params *PurgeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PurgeBrokerQueue Remove the waiting messages of a queue for good
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+	PurgeBrokerQueue(ctx context.Context, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBrokerQueues List the broker's queues
+	//
+	// The figures are those of `as_of`, a few seconds ago. Rates are those between then and the look before it.
+	//
+	// Corresponds with GET /api/v1/broker/queues (the `ListBrokerQueues` operationId).
+	ListBrokerQueues(ctx context.Context, params *ListBrokerQueuesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeclareBrokerQueueWithBody Declare a queue
+	//
+	// It is no error if the queue exists with the same options.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+	DeclareBrokerQueueWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeclareBrokerQueue Declare a queue
+	//
+	// It is no error if the queue exists with the same options.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+	DeclareBrokerQueue(ctx context.Context, body DeclareBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetAuthority The authority's root certificate
 	//
@@ -1848,6 +2520,328 @@ type ClientInterface interface {
 // Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBrokerConnections List the broker's connections
+//
+// Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
+//
+// Corresponds with GET /api/v1/broker/connections (the `ListBrokerConnections` operationId).
+func (c *Client) ListBrokerConnections(ctx context.Context, params *ListBrokerConnectionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBrokerConnectionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisconnectBrokerConnectionWithBody Close a connection
+//
+// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+func (c *Client) DisconnectBrokerConnectionWithBody(ctx context.Context, connectionID int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisconnectBrokerConnectionRequestWithBody(c.Server, connectionID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisconnectBrokerConnection Close a connection
+//
+// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+func (c *Client) DisconnectBrokerConnection(ctx context.Context, connectionID int64, body DisconnectBrokerConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisconnectBrokerConnectionRequest(c.Server, connectionID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReturnDeadLettersWithBody Return dead letters to the queues where they died
+//
+// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+// full stay where they are, and so do messages that are no dead letters. With `all` a call
+// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+func (c *Client) ReturnDeadLettersWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReturnDeadLettersRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReturnDeadLetters Return dead letters to the queues where they died
+//
+// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+// full stay where they are, and so do messages that are no dead letters. With `all` a call
+// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+func (c *Client) ReturnDeadLetters(ctx context.Context, body ReturnDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReturnDeadLettersRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBrokerExchange One exchange with up to 500 of its bindings
+//
+// Corresponds with GET /api/v1/broker/exchange (the `GetBrokerExchange` operationId).
+func (c *Client) GetBrokerExchange(ctx context.Context, params *GetBrokerExchangeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBrokerExchangeRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBrokerExchanges List the broker's exchanges
+//
+// Corresponds with GET /api/v1/broker/exchanges (the `ListBrokerExchanges` operationId).
+func (c *Client) ListBrokerExchanges(ctx context.Context, params *ListBrokerExchangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBrokerExchangesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBrokerQueue One queue with its bindings and consumers
+//
+// The name is a parameter and no part of the path, because names may have slashes and dots.
+//
+// Corresponds with GET /api/v1/broker/queue (the `GetBrokerQueue` operationId).
+func (c *Client) GetBrokerQueue(ctx context.Context, params *GetBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBrokerQueueRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteBrokerQueueWithBody Delete a queue with its messages and bindings
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+func (c *Client) DeleteBrokerQueueWithBody(ctx context.Context, params *DeleteBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteBrokerQueueRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteBrokerQueue Delete a queue with its messages and bindings
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+func (c *Client) DeleteBrokerQueue(ctx context.Context, params *DeleteBrokerQueueParams, body DeleteBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteBrokerQueueRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeekBrokerQueue Look at waiting messages without taking them
+//
+// Their bodies are not shown. An empty page is the end.
+//
+// Corresponds with GET /api/v1/broker/queue/messages (the `PeekBrokerQueue` operationId).
+func (c *Client) PeekBrokerQueue(ctx context.Context, params *PeekBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeekBrokerQueueRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeBrokerQueueWithBody Change the options of a queue
+//
+// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+func (c *Client) ChangeBrokerQueueWithBody(ctx context.Context, params *ChangeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeBrokerQueueRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeBrokerQueue Change the options of a queue
+//
+// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+func (c *Client) ChangeBrokerQueue(ctx context.Context, params *ChangeBrokerQueueParams, body ChangeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeBrokerQueueRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PurgeBrokerQueueWithBody Remove the waiting messages of a queue for good
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+func (c *Client) PurgeBrokerQueueWithBody(ctx context.Context, params *PurgeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPurgeBrokerQueueRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PurgeBrokerQueue Remove the waiting messages of a queue for good
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+func (c *Client) PurgeBrokerQueue(ctx context.Context, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPurgeBrokerQueueRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBrokerQueues List the broker's queues
+//
+// The figures are those of `as_of`, a few seconds ago. Rates are those between then and the look before it.
+//
+// Corresponds with GET /api/v1/broker/queues (the `ListBrokerQueues` operationId).
+func (c *Client) ListBrokerQueues(ctx context.Context, params *ListBrokerQueuesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBrokerQueuesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeclareBrokerQueueWithBody Declare a queue
+//
+// It is no error if the queue exists with the same options.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+func (c *Client) DeclareBrokerQueueWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeclareBrokerQueueRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeclareBrokerQueue Declare a queue
+//
+// It is no error if the queue exists with the same options.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+func (c *Client) DeclareBrokerQueue(ctx context.Context, body DeclareBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeclareBrokerQueueRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2810,6 +3804,710 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListBrokerConnectionsRequest constructs an http.Request for the ListBrokerConnections method
+func NewListBrokerConnectionsRequest(server string, params *ListBrokerConnectionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/connections")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "search", params.Search, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDisconnectBrokerConnectionRequest calls the generic DisconnectBrokerConnection builder with application/json body
+func NewDisconnectBrokerConnectionRequest(server string, connectionID int64, body DisconnectBrokerConnectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDisconnectBrokerConnectionRequestWithBody(server, connectionID, "application/json", bodyReader)
+}
+
+// NewDisconnectBrokerConnectionRequestWithBody constructs an http.Request for the DisconnectBrokerConnection method, with any body, and a specified content type
+func NewDisconnectBrokerConnectionRequestWithBody(server string, connectionID int64, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/connections/%s/disconnect", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewReturnDeadLettersRequest calls the generic ReturnDeadLetters builder with application/json body
+func NewReturnDeadLettersRequest(server string, body ReturnDeadLettersJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReturnDeadLettersRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewReturnDeadLettersRequestWithBody constructs an http.Request for the ReturnDeadLetters method, with any body, and a specified content type
+func NewReturnDeadLettersRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/dead/return")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetBrokerExchangeRequest constructs an http.Request for the GetBrokerExchange method
+func NewGetBrokerExchangeRequest(server string, params *GetBrokerExchangeParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/exchange")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBrokerExchangesRequest constructs an http.Request for the ListBrokerExchanges method
+func NewListBrokerExchangesRequest(server string, params *ListBrokerExchangesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/exchanges")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "search", params.Search, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBrokerQueueRequest constructs an http.Request for the GetBrokerQueue method
+func NewGetBrokerQueueRequest(server string, params *GetBrokerQueueParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queue")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteBrokerQueueRequest calls the generic DeleteBrokerQueue builder with application/json body
+func NewDeleteBrokerQueueRequest(server string, params *DeleteBrokerQueueParams, body DeleteBrokerQueueJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeleteBrokerQueueRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewDeleteBrokerQueueRequestWithBody constructs an http.Request for the DeleteBrokerQueue method, with any body, and a specified content type
+func NewDeleteBrokerQueueRequestWithBody(server string, params *DeleteBrokerQueueParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queue/delete")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeekBrokerQueueRequest constructs an http.Request for the PeekBrokerQueue method
+func NewPeekBrokerQueueRequest(server string, params *PeekBrokerQueueParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queue/messages")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangeBrokerQueueRequest calls the generic ChangeBrokerQueue builder with application/json body
+func NewChangeBrokerQueueRequest(server string, params *ChangeBrokerQueueParams, body ChangeBrokerQueueJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangeBrokerQueueRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewChangeBrokerQueueRequestWithBody constructs an http.Request for the ChangeBrokerQueue method, with any body, and a specified content type
+func NewChangeBrokerQueueRequestWithBody(server string, params *ChangeBrokerQueueParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queue/options")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPurgeBrokerQueueRequest calls the generic PurgeBrokerQueue builder with application/json body
+func NewPurgeBrokerQueueRequest(server string, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPurgeBrokerQueueRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewPurgeBrokerQueueRequestWithBody constructs an http.Request for the PurgeBrokerQueue method, with any body, and a specified content type
+func NewPurgeBrokerQueueRequestWithBody(server string, params *PurgeBrokerQueueParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queue/purge")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListBrokerQueuesRequest constructs an http.Request for the ListBrokerQueues method
+func NewListBrokerQueuesRequest(server string, params *ListBrokerQueuesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queues")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "search", params.Search, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeclareBrokerQueueRequest calls the generic DeclareBrokerQueue builder with application/json body
+func NewDeclareBrokerQueueRequest(server string, body DeclareBrokerQueueJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeclareBrokerQueueRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDeclareBrokerQueueRequestWithBody constructs an http.Request for the DeclareBrokerQueue method, with any body, and a specified content type
+func NewDeclareBrokerQueueRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queues")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -4525,6 +6223,160 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
 
+	// ListBrokerConnectionsWithResponse List the broker's connections
+	//
+	// Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/broker/connections (the `ListBrokerConnections` operationId).
+	ListBrokerConnectionsWithResponse(ctx context.Context, params *ListBrokerConnectionsParams, reqEditors ...RequestEditorFn) (*ListBrokerConnectionsResponse, error)
+
+	// DisconnectBrokerConnectionWithBodyWithResponse Close a connection
+	//
+	// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+	DisconnectBrokerConnectionWithBodyWithResponse(ctx context.Context, connectionID int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisconnectBrokerConnectionResponse, error)
+
+	// DisconnectBrokerConnectionWithResponse Close a connection
+	//
+	// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+	DisconnectBrokerConnectionWithResponse(ctx context.Context, connectionID int64, body DisconnectBrokerConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*DisconnectBrokerConnectionResponse, error)
+
+	// ReturnDeadLettersWithBodyWithResponse Return dead letters to the queues where they died
+	//
+	// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+	// full stay where they are, and so do messages that are no dead letters. With `all` a call
+	// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+	ReturnDeadLettersWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReturnDeadLettersResponse, error)
+
+	// ReturnDeadLettersWithResponse Return dead letters to the queues where they died
+	//
+	// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+	// full stay where they are, and so do messages that are no dead letters. With `all` a call
+	// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+	ReturnDeadLettersWithResponse(ctx context.Context, body ReturnDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*ReturnDeadLettersResponse, error)
+
+	// GetBrokerExchangeWithResponse One exchange with up to 500 of its bindings
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/broker/exchange (the `GetBrokerExchange` operationId).
+	GetBrokerExchangeWithResponse(ctx context.Context, params *GetBrokerExchangeParams, reqEditors ...RequestEditorFn) (*GetBrokerExchangeResponse, error)
+
+	// ListBrokerExchangesWithResponse List the broker's exchanges
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/broker/exchanges (the `ListBrokerExchanges` operationId).
+	ListBrokerExchangesWithResponse(ctx context.Context, params *ListBrokerExchangesParams, reqEditors ...RequestEditorFn) (*ListBrokerExchangesResponse, error)
+
+	// GetBrokerQueueWithResponse One queue with its bindings and consumers
+	//
+	// The name is a parameter and no part of the path, because names may have slashes and dots.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/broker/queue (the `GetBrokerQueue` operationId).
+	GetBrokerQueueWithResponse(ctx context.Context, params *GetBrokerQueueParams, reqEditors ...RequestEditorFn) (*GetBrokerQueueResponse, error)
+
+	// DeleteBrokerQueueWithBodyWithResponse Delete a queue with its messages and bindings
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+	DeleteBrokerQueueWithBodyWithResponse(ctx context.Context, params *DeleteBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteBrokerQueueResponse, error)
+
+	// DeleteBrokerQueueWithResponse Delete a queue with its messages and bindings
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+	DeleteBrokerQueueWithResponse(ctx context.Context, params *DeleteBrokerQueueParams, body DeleteBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteBrokerQueueResponse, error)
+
+	// PeekBrokerQueueWithResponse Look at waiting messages without taking them
+	//
+	// Their bodies are not shown. An empty page is the end.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/broker/queue/messages (the `PeekBrokerQueue` operationId).
+	PeekBrokerQueueWithResponse(ctx context.Context, params *PeekBrokerQueueParams, reqEditors ...RequestEditorFn) (*PeekBrokerQueueResponse, error)
+
+	// ChangeBrokerQueueWithBodyWithResponse Change the options of a queue
+	//
+	// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+	ChangeBrokerQueueWithBodyWithResponse(ctx context.Context, params *ChangeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeBrokerQueueResponse, error)
+
+	// ChangeBrokerQueueWithResponse Change the options of a queue
+	//
+	// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+	ChangeBrokerQueueWithResponse(ctx context.Context, params *ChangeBrokerQueueParams, body ChangeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeBrokerQueueResponse, error)
+
+	// PurgeBrokerQueueWithBodyWithResponse Remove the waiting messages of a queue for good
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+	PurgeBrokerQueueWithBodyWithResponse(ctx context.Context, params *PurgeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PurgeBrokerQueueResponse, error)
+
+	// PurgeBrokerQueueWithResponse Remove the waiting messages of a queue for good
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+	PurgeBrokerQueueWithResponse(ctx context.Context, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeBrokerQueueResponse, error)
+
+	// ListBrokerQueuesWithResponse List the broker's queues
+	//
+	// The figures are those of `as_of`, a few seconds ago. Rates are those between then and the look before it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/broker/queues (the `ListBrokerQueues` operationId).
+	ListBrokerQueuesWithResponse(ctx context.Context, params *ListBrokerQueuesParams, reqEditors ...RequestEditorFn) (*ListBrokerQueuesResponse, error)
+
+	// DeclareBrokerQueueWithBodyWithResponse Declare a queue
+	//
+	// It is no error if the queue exists with the same options.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+	DeclareBrokerQueueWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeclareBrokerQueueResponse, error)
+
+	// DeclareBrokerQueueWithResponse Declare a queue
+	//
+	// It is no error if the queue exists with the same options.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+	DeclareBrokerQueueWithResponse(ctx context.Context, body DeclareBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*DeclareBrokerQueueResponse, error)
+
 	// GetAuthorityWithResponse The authority's root certificate
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -4954,6 +6806,575 @@ func (r ListAuditResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBrokerConnectionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerConnectionPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBrokerConnectionsResponse) GetJSON200() *BrokerConnectionPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBrokerConnectionsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBrokerConnectionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBrokerConnectionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBrokerConnectionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBrokerConnectionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DisconnectBrokerConnectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DisconnectBrokerConnectionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DisconnectBrokerConnectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DisconnectBrokerConnectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DisconnectBrokerConnectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DisconnectBrokerConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReturnDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeadLettersReturned
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReturnDeadLettersResponse) GetJSON200() *DeadLettersReturned {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReturnDeadLettersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReturnDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReturnDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReturnDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReturnDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBrokerExchangeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerExchangeDetail
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBrokerExchangeResponse) GetJSON200() *BrokerExchangeDetail {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBrokerExchangeResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBrokerExchangeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBrokerExchangeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBrokerExchangeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBrokerExchangeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBrokerExchangesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerExchangePage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBrokerExchangesResponse) GetJSON200() *BrokerExchangePage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBrokerExchangesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBrokerExchangesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBrokerExchangesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBrokerExchangesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBrokerExchangesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerQueueDetail
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBrokerQueueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QueueRemoval
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteBrokerQueueResponse) GetJSON200() *QueueRemoval {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteBrokerQueueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeekBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerMessagePage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeekBrokerQueueResponse) GetJSON200() *BrokerMessagePage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PeekBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PeekBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeekBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeekBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeekBrokerQueueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ChangeBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerQueueDetail
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ChangeBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ChangeBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ChangeBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangeBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangeBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ChangeBrokerQueueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PurgeBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QueueRemoval
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PurgeBrokerQueueResponse) GetJSON200() *QueueRemoval {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PurgeBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PurgeBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PurgeBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PurgeBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PurgeBrokerQueueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBrokerQueuesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerQueuePage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBrokerQueuesResponse) GetJSON200() *BrokerQueuePage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBrokerQueuesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBrokerQueuesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBrokerQueuesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBrokerQueuesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBrokerQueuesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeclareBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *BrokerQueueDetail
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r DeclareBrokerQueueResponse) GetJSON201() *BrokerQueueDetail {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeclareBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeclareBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeclareBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeclareBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeclareBrokerQueueResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6750,6 +9171,268 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 	return ParseListAuditResponse(rsp)
 }
 
+// ListBrokerConnectionsWithResponse List the broker's connections
+//
+// Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/broker/connections (the `ListBrokerConnections` operationId).
+func (c *ClientWithResponses) ListBrokerConnectionsWithResponse(ctx context.Context, params *ListBrokerConnectionsParams, reqEditors ...RequestEditorFn) (*ListBrokerConnectionsResponse, error) {
+	rsp, err := c.ListBrokerConnections(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBrokerConnectionsResponse(rsp)
+}
+
+// DisconnectBrokerConnectionWithBodyWithResponse Close a connection
+//
+// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+func (c *ClientWithResponses) DisconnectBrokerConnectionWithBodyWithResponse(ctx context.Context, connectionID int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisconnectBrokerConnectionResponse, error) {
+	rsp, err := c.DisconnectBrokerConnectionWithBody(ctx, connectionID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisconnectBrokerConnectionResponse(rsp)
+}
+
+// DisconnectBrokerConnectionWithResponse Close a connection
+//
+// What it holds becomes available to others. Its client may connect again; to keep it out, revoke its certificate.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/connections/{connection_id}/disconnect (the `DisconnectBrokerConnection` operationId).
+func (c *ClientWithResponses) DisconnectBrokerConnectionWithResponse(ctx context.Context, connectionID int64, body DisconnectBrokerConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*DisconnectBrokerConnectionResponse, error) {
+	rsp, err := c.DisconnectBrokerConnection(ctx, connectionID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisconnectBrokerConnectionResponse(rsp)
+}
+
+// ReturnDeadLettersWithBodyWithResponse Return dead letters to the queues where they died
+//
+// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+// full stay where they are, and so do messages that are no dead letters. With `all` a call
+// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+func (c *ClientWithResponses) ReturnDeadLettersWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReturnDeadLettersResponse, error) {
+	rsp, err := c.ReturnDeadLettersWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReturnDeadLettersResponse(rsp)
+}
+
+// ReturnDeadLettersWithResponse Return dead letters to the queues where they died
+//
+// Each goes to the end of its queue, and its attempts begin again. Those whose queue is gone or
+// full stay where they are, and so do messages that are no dead letters. With `all` a call
+// returns up to 1,000 of them; while `next_cursor` is there, call again with it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/dead/return (the `ReturnDeadLetters` operationId).
+func (c *ClientWithResponses) ReturnDeadLettersWithResponse(ctx context.Context, body ReturnDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*ReturnDeadLettersResponse, error) {
+	rsp, err := c.ReturnDeadLetters(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReturnDeadLettersResponse(rsp)
+}
+
+// GetBrokerExchangeWithResponse One exchange with up to 500 of its bindings
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/broker/exchange (the `GetBrokerExchange` operationId).
+func (c *ClientWithResponses) GetBrokerExchangeWithResponse(ctx context.Context, params *GetBrokerExchangeParams, reqEditors ...RequestEditorFn) (*GetBrokerExchangeResponse, error) {
+	rsp, err := c.GetBrokerExchange(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBrokerExchangeResponse(rsp)
+}
+
+// ListBrokerExchangesWithResponse List the broker's exchanges
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/broker/exchanges (the `ListBrokerExchanges` operationId).
+func (c *ClientWithResponses) ListBrokerExchangesWithResponse(ctx context.Context, params *ListBrokerExchangesParams, reqEditors ...RequestEditorFn) (*ListBrokerExchangesResponse, error) {
+	rsp, err := c.ListBrokerExchanges(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBrokerExchangesResponse(rsp)
+}
+
+// GetBrokerQueueWithResponse One queue with its bindings and consumers
+//
+// The name is a parameter and no part of the path, because names may have slashes and dots.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/broker/queue (the `GetBrokerQueue` operationId).
+func (c *ClientWithResponses) GetBrokerQueueWithResponse(ctx context.Context, params *GetBrokerQueueParams, reqEditors ...RequestEditorFn) (*GetBrokerQueueResponse, error) {
+	rsp, err := c.GetBrokerQueue(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBrokerQueueResponse(rsp)
+}
+
+// DeleteBrokerQueueWithBodyWithResponse Delete a queue with its messages and bindings
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+func (c *ClientWithResponses) DeleteBrokerQueueWithBodyWithResponse(ctx context.Context, params *DeleteBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteBrokerQueueResponse, error) {
+	rsp, err := c.DeleteBrokerQueueWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteBrokerQueueResponse(rsp)
+}
+
+// DeleteBrokerQueueWithResponse Delete a queue with its messages and bindings
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/delete (the `DeleteBrokerQueue` operationId).
+func (c *ClientWithResponses) DeleteBrokerQueueWithResponse(ctx context.Context, params *DeleteBrokerQueueParams, body DeleteBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteBrokerQueueResponse, error) {
+	rsp, err := c.DeleteBrokerQueue(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteBrokerQueueResponse(rsp)
+}
+
+// PeekBrokerQueueWithResponse Look at waiting messages without taking them
+//
+// Their bodies are not shown. An empty page is the end.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/broker/queue/messages (the `PeekBrokerQueue` operationId).
+func (c *ClientWithResponses) PeekBrokerQueueWithResponse(ctx context.Context, params *PeekBrokerQueueParams, reqEditors ...RequestEditorFn) (*PeekBrokerQueueResponse, error) {
+	rsp, err := c.PeekBrokerQueue(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeekBrokerQueueResponse(rsp)
+}
+
+// ChangeBrokerQueueWithBodyWithResponse Change the options of a queue
+//
+// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+func (c *ClientWithResponses) ChangeBrokerQueueWithBodyWithResponse(ctx context.Context, params *ChangeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeBrokerQueueResponse, error) {
+	rsp, err := c.ChangeBrokerQueueWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeBrokerQueueResponse(rsp)
+}
+
+// ChangeBrokerQueueWithResponse Change the options of a queue
+//
+// Options that are left out have their defaults. What waits stays, also beyond a new limit, except that a `ttl` ends it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
+func (c *ClientWithResponses) ChangeBrokerQueueWithResponse(ctx context.Context, params *ChangeBrokerQueueParams, body ChangeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeBrokerQueueResponse, error) {
+	rsp, err := c.ChangeBrokerQueue(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeBrokerQueueResponse(rsp)
+}
+
+// PurgeBrokerQueueWithBodyWithResponse Remove the waiting messages of a queue for good
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+func (c *ClientWithResponses) PurgeBrokerQueueWithBodyWithResponse(ctx context.Context, params *PurgeBrokerQueueParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PurgeBrokerQueueResponse, error) {
+	rsp, err := c.PurgeBrokerQueueWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePurgeBrokerQueueResponse(rsp)
+}
+
+// PurgeBrokerQueueWithResponse Remove the waiting messages of a queue for good
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
+func (c *ClientWithResponses) PurgeBrokerQueueWithResponse(ctx context.Context, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeBrokerQueueResponse, error) {
+	rsp, err := c.PurgeBrokerQueue(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePurgeBrokerQueueResponse(rsp)
+}
+
+// ListBrokerQueuesWithResponse List the broker's queues
+//
+// The figures are those of `as_of`, a few seconds ago. Rates are those between then and the look before it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/broker/queues (the `ListBrokerQueues` operationId).
+func (c *ClientWithResponses) ListBrokerQueuesWithResponse(ctx context.Context, params *ListBrokerQueuesParams, reqEditors ...RequestEditorFn) (*ListBrokerQueuesResponse, error) {
+	rsp, err := c.ListBrokerQueues(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBrokerQueuesResponse(rsp)
+}
+
+// DeclareBrokerQueueWithBodyWithResponse Declare a queue
+//
+// It is no error if the queue exists with the same options.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+func (c *ClientWithResponses) DeclareBrokerQueueWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeclareBrokerQueueResponse, error) {
+	rsp, err := c.DeclareBrokerQueueWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeclareBrokerQueueResponse(rsp)
+}
+
+// DeclareBrokerQueueWithResponse Declare a queue
+//
+// It is no error if the queue exists with the same options.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queues (the `DeclareBrokerQueue` operationId).
+func (c *ClientWithResponses) DeclareBrokerQueueWithResponse(ctx context.Context, body DeclareBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*DeclareBrokerQueueResponse, error) {
+	rsp, err := c.DeclareBrokerQueue(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeclareBrokerQueueResponse(rsp)
+}
+
 // GetAuthorityWithResponse The authority's root certificate
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7462,6 +10145,398 @@ func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBrokerConnectionsResponse parses an HTTP response from a ListBrokerConnectionsWithResponse call
+func ParseListBrokerConnectionsResponse(rsp *http.Response) (*ListBrokerConnectionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBrokerConnectionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerConnectionPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDisconnectBrokerConnectionResponse parses an HTTP response from a DisconnectBrokerConnectionWithResponse call
+func ParseDisconnectBrokerConnectionResponse(rsp *http.Response) (*DisconnectBrokerConnectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DisconnectBrokerConnectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReturnDeadLettersResponse parses an HTTP response from a ReturnDeadLettersWithResponse call
+func ParseReturnDeadLettersResponse(rsp *http.Response) (*ReturnDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReturnDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeadLettersReturned
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetBrokerExchangeResponse parses an HTTP response from a GetBrokerExchangeWithResponse call
+func ParseGetBrokerExchangeResponse(rsp *http.Response) (*GetBrokerExchangeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBrokerExchangeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerExchangeDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBrokerExchangesResponse parses an HTTP response from a ListBrokerExchangesWithResponse call
+func ParseListBrokerExchangesResponse(rsp *http.Response) (*ListBrokerExchangesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBrokerExchangesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerExchangePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetBrokerQueueResponse parses an HTTP response from a GetBrokerQueueWithResponse call
+func ParseGetBrokerQueueResponse(rsp *http.Response) (*GetBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerQueueDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteBrokerQueueResponse parses an HTTP response from a DeleteBrokerQueueWithResponse call
+func ParseDeleteBrokerQueueResponse(rsp *http.Response) (*DeleteBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QueueRemoval
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeekBrokerQueueResponse parses an HTTP response from a PeekBrokerQueueWithResponse call
+func ParsePeekBrokerQueueResponse(rsp *http.Response) (*PeekBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeekBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerMessagePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseChangeBrokerQueueResponse parses an HTTP response from a ChangeBrokerQueueWithResponse call
+func ParseChangeBrokerQueueResponse(rsp *http.Response) (*ChangeBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangeBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerQueueDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePurgeBrokerQueueResponse parses an HTTP response from a PurgeBrokerQueueWithResponse call
+func ParsePurgeBrokerQueueResponse(rsp *http.Response) (*PurgeBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PurgeBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QueueRemoval
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBrokerQueuesResponse parses an HTTP response from a ListBrokerQueuesWithResponse call
+func ParseListBrokerQueuesResponse(rsp *http.Response) (*ListBrokerQueuesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBrokerQueuesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerQueuePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeclareBrokerQueueResponse parses an HTTP response from a DeclareBrokerQueueWithResponse call
+func ParseDeclareBrokerQueueResponse(rsp *http.Response) (*DeclareBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeclareBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest BrokerQueueDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -8691,6 +11766,42 @@ type ServerInterface interface {
 	// ListAudit The audit log, newest first
 	// (GET /api/v1/audit)
 	ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams)
+	// ListBrokerConnections List the broker's connections
+	// (GET /api/v1/broker/connections)
+	ListBrokerConnections(w http.ResponseWriter, r *http.Request, params ListBrokerConnectionsParams)
+	// DisconnectBrokerConnection Close a connection
+	// (POST /api/v1/broker/connections/{connection_id}/disconnect)
+	DisconnectBrokerConnection(w http.ResponseWriter, r *http.Request, connectionID int64)
+	// ReturnDeadLetters Return dead letters to the queues where they died
+	// (POST /api/v1/broker/dead/return)
+	ReturnDeadLetters(w http.ResponseWriter, r *http.Request)
+	// GetBrokerExchange One exchange with up to 500 of its bindings
+	// (GET /api/v1/broker/exchange)
+	GetBrokerExchange(w http.ResponseWriter, r *http.Request, params GetBrokerExchangeParams)
+	// ListBrokerExchanges List the broker's exchanges
+	// (GET /api/v1/broker/exchanges)
+	ListBrokerExchanges(w http.ResponseWriter, r *http.Request, params ListBrokerExchangesParams)
+	// GetBrokerQueue One queue with its bindings and consumers
+	// (GET /api/v1/broker/queue)
+	GetBrokerQueue(w http.ResponseWriter, r *http.Request, params GetBrokerQueueParams)
+	// DeleteBrokerQueue Delete a queue with its messages and bindings
+	// (POST /api/v1/broker/queue/delete)
+	DeleteBrokerQueue(w http.ResponseWriter, r *http.Request, params DeleteBrokerQueueParams)
+	// PeekBrokerQueue Look at waiting messages without taking them
+	// (GET /api/v1/broker/queue/messages)
+	PeekBrokerQueue(w http.ResponseWriter, r *http.Request, params PeekBrokerQueueParams)
+	// ChangeBrokerQueue Change the options of a queue
+	// (POST /api/v1/broker/queue/options)
+	ChangeBrokerQueue(w http.ResponseWriter, r *http.Request, params ChangeBrokerQueueParams)
+	// PurgeBrokerQueue Remove the waiting messages of a queue for good
+	// (POST /api/v1/broker/queue/purge)
+	PurgeBrokerQueue(w http.ResponseWriter, r *http.Request, params PurgeBrokerQueueParams)
+	// ListBrokerQueues List the broker's queues
+	// (GET /api/v1/broker/queues)
+	ListBrokerQueues(w http.ResponseWriter, r *http.Request, params ListBrokerQueuesParams)
+	// DeclareBrokerQueue Declare a queue
+	// (POST /api/v1/broker/queues)
+	DeclareBrokerQueue(w http.ResponseWriter, r *http.Request)
 	// GetAuthority The authority's root certificate
 	// (GET /api/v1/ca.crt)
 	GetAuthority(w http.ResponseWriter, r *http.Request)
@@ -8928,6 +12039,500 @@ func (siw *ServerInterfaceWrapper) ListAudit(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListAudit(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBrokerConnections operation middleware
+func (siw *ServerInterfaceWrapper) ListBrokerConnections(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBrokerConnectionsParams
+
+	// ------------- Optional query parameter "search" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "search", r.URL.Query(), &params.Search, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "search"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "search", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBrokerConnections(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DisconnectBrokerConnection operation middleware
+func (siw *ServerInterfaceWrapper) DisconnectBrokerConnection(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionID int64
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", r.PathValue("connection_id"), &connectionID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DisconnectBrokerConnection(w, r, connectionID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReturnDeadLetters operation middleware
+func (siw *ServerInterfaceWrapper) ReturnDeadLetters(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReturnDeadLetters(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBrokerExchange operation middleware
+func (siw *ServerInterfaceWrapper) GetBrokerExchange(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetBrokerExchangeParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBrokerExchange(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBrokerExchanges operation middleware
+func (siw *ServerInterfaceWrapper) ListBrokerExchanges(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBrokerExchangesParams
+
+	// ------------- Optional query parameter "search" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "search", r.URL.Query(), &params.Search, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "search"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "search", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBrokerExchanges(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) GetBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetBrokerQueueParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBrokerQueue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) DeleteBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteBrokerQueueParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteBrokerQueue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PeekBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) PeekBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeekBrokerQueueParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PeekBrokerQueue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ChangeBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) ChangeBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ChangeBrokerQueueParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ChangeBrokerQueue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PurgeBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) PurgeBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PurgeBrokerQueueParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PurgeBrokerQueue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBrokerQueues operation middleware
+func (siw *ServerInterfaceWrapper) ListBrokerQueues(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBrokerQueuesParams
+
+	// ------------- Optional query parameter "search" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "search", r.URL.Query(), &params.Search, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "search"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "search", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", r.URL.Query(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "kind"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "kind", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", r.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "order"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBrokerQueues(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeclareBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) DeclareBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeclareBrokerQueue(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -10255,6 +13860,18 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/queue", wrapper.GetQueue)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/queue/dead", wrapper.ListDead)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/queue/dead/requeue", wrapper.RequeueDead)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/queues", wrapper.ListBrokerQueues)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queues", wrapper.DeclareBrokerQueue)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/queue", wrapper.GetBrokerQueue)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/options", wrapper.ChangeBrokerQueue)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/purge", wrapper.PurgeBrokerQueue)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/delete", wrapper.DeleteBrokerQueue)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/queue/messages", wrapper.PeekBrokerQueue)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/dead/return", wrapper.ReturnDeadLetters)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/exchanges", wrapper.ListBrokerExchanges)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/exchange", wrapper.GetBrokerExchange)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/connections", wrapper.ListBrokerConnections)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/connections/{connection_id}/disconnect", wrapper.DisconnectBrokerConnection)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/preview", wrapper.PreviewRetention)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/run", wrapper.RunRetention)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/health", wrapper.GetHealth)
@@ -10264,6 +13881,10 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type QueueRemovalJSONResponse struct {
+	Removed int64 `json:"removed"`
+}
 
 type ResultsJSONResponse Results
 
@@ -10295,6 +13916,472 @@ type ListAuditdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListAuditdefaultApplicationProblemPlusJSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerConnectionsRequestObject struct {
+	Params ListBrokerConnectionsParams
+}
+
+type ListBrokerConnectionsResponseObject interface {
+	VisitListBrokerConnectionsResponse(w http.ResponseWriter) error
+}
+
+type ListBrokerConnections200JSONResponse BrokerConnectionPage
+
+func (response ListBrokerConnections200JSONResponse) VisitListBrokerConnectionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerConnectionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBrokerConnectionsdefaultApplicationProblemPlusJSONResponse) VisitListBrokerConnectionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisconnectBrokerConnectionRequestObject struct {
+	ConnectionID int64 `json:"connection_id"`
+	Body         *DisconnectBrokerConnectionJSONRequestBody
+}
+
+type DisconnectBrokerConnectionResponseObject interface {
+	VisitDisconnectBrokerConnectionResponse(w http.ResponseWriter) error
+}
+
+type DisconnectBrokerConnection204Response struct {
+}
+
+func (response DisconnectBrokerConnection204Response) VisitDisconnectBrokerConnectionResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DisconnectBrokerConnectiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DisconnectBrokerConnectiondefaultApplicationProblemPlusJSONResponse) VisitDisconnectBrokerConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReturnDeadLettersRequestObject struct {
+	Body *ReturnDeadLettersJSONRequestBody
+}
+
+type ReturnDeadLettersResponseObject interface {
+	VisitReturnDeadLettersResponse(w http.ResponseWriter) error
+}
+
+type ReturnDeadLetters200JSONResponse DeadLettersReturned
+
+func (response ReturnDeadLetters200JSONResponse) VisitReturnDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReturnDeadLettersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReturnDeadLettersdefaultApplicationProblemPlusJSONResponse) VisitReturnDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBrokerExchangeRequestObject struct {
+	Params GetBrokerExchangeParams
+}
+
+type GetBrokerExchangeResponseObject interface {
+	VisitGetBrokerExchangeResponse(w http.ResponseWriter) error
+}
+
+type GetBrokerExchange200JSONResponse BrokerExchangeDetail
+
+func (response GetBrokerExchange200JSONResponse) VisitGetBrokerExchangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBrokerExchangedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBrokerExchangedefaultApplicationProblemPlusJSONResponse) VisitGetBrokerExchangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerExchangesRequestObject struct {
+	Params ListBrokerExchangesParams
+}
+
+type ListBrokerExchangesResponseObject interface {
+	VisitListBrokerExchangesResponse(w http.ResponseWriter) error
+}
+
+type ListBrokerExchanges200JSONResponse BrokerExchangePage
+
+func (response ListBrokerExchanges200JSONResponse) VisitListBrokerExchangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerExchangesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBrokerExchangesdefaultApplicationProblemPlusJSONResponse) VisitListBrokerExchangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBrokerQueueRequestObject struct {
+	Params GetBrokerQueueParams
+}
+
+type GetBrokerQueueResponseObject interface {
+	VisitGetBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type GetBrokerQueue200JSONResponse BrokerQueueDetail
+
+func (response GetBrokerQueue200JSONResponse) VisitGetBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitGetBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteBrokerQueueRequestObject struct {
+	Params DeleteBrokerQueueParams
+	Body   *DeleteBrokerQueueJSONRequestBody
+}
+
+type DeleteBrokerQueueResponseObject interface {
+	VisitDeleteBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type DeleteBrokerQueue200JSONResponse struct{ QueueRemovalJSONResponse }
+
+func (response DeleteBrokerQueue200JSONResponse) VisitDeleteBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitDeleteBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeekBrokerQueueRequestObject struct {
+	Params PeekBrokerQueueParams
+}
+
+type PeekBrokerQueueResponseObject interface {
+	VisitPeekBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type PeekBrokerQueue200JSONResponse BrokerMessagePage
+
+func (response PeekBrokerQueue200JSONResponse) VisitPeekBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeekBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PeekBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitPeekBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeBrokerQueueRequestObject struct {
+	Params ChangeBrokerQueueParams
+	Body   *ChangeBrokerQueueJSONRequestBody
+}
+
+type ChangeBrokerQueueResponseObject interface {
+	VisitChangeBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type ChangeBrokerQueue200JSONResponse BrokerQueueDetail
+
+func (response ChangeBrokerQueue200JSONResponse) VisitChangeBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ChangeBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitChangeBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeBrokerQueueRequestObject struct {
+	Params PurgeBrokerQueueParams
+	Body   *PurgeBrokerQueueJSONRequestBody
+}
+
+type PurgeBrokerQueueResponseObject interface {
+	VisitPurgeBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type PurgeBrokerQueue200JSONResponse struct{ QueueRemovalJSONResponse }
+
+func (response PurgeBrokerQueue200JSONResponse) VisitPurgeBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PurgeBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitPurgeBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerQueuesRequestObject struct {
+	Params ListBrokerQueuesParams
+}
+
+type ListBrokerQueuesResponseObject interface {
+	VisitListBrokerQueuesResponse(w http.ResponseWriter) error
+}
+
+type ListBrokerQueues200JSONResponse BrokerQueuePage
+
+func (response ListBrokerQueues200JSONResponse) VisitListBrokerQueuesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerQueuesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBrokerQueuesdefaultApplicationProblemPlusJSONResponse) VisitListBrokerQueuesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeclareBrokerQueueRequestObject struct {
+	Body *DeclareBrokerQueueJSONRequestBody
+}
+
+type DeclareBrokerQueueResponseObject interface {
+	VisitDeclareBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type DeclareBrokerQueue201JSONResponse BrokerQueueDetail
+
+func (response DeclareBrokerQueue201JSONResponse) VisitDeclareBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeclareBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeclareBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitDeclareBrokerQueueResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -11779,6 +15866,42 @@ type StrictServerInterface interface {
 	// ListAudit The audit log, newest first
 	// (GET /api/v1/audit)
 	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
+	// ListBrokerConnections List the broker's connections
+	// (GET /api/v1/broker/connections)
+	ListBrokerConnections(ctx context.Context, request ListBrokerConnectionsRequestObject) (ListBrokerConnectionsResponseObject, error)
+	// DisconnectBrokerConnection Close a connection
+	// (POST /api/v1/broker/connections/{connection_id}/disconnect)
+	DisconnectBrokerConnection(ctx context.Context, request DisconnectBrokerConnectionRequestObject) (DisconnectBrokerConnectionResponseObject, error)
+	// ReturnDeadLetters Return dead letters to the queues where they died
+	// (POST /api/v1/broker/dead/return)
+	ReturnDeadLetters(ctx context.Context, request ReturnDeadLettersRequestObject) (ReturnDeadLettersResponseObject, error)
+	// GetBrokerExchange One exchange with up to 500 of its bindings
+	// (GET /api/v1/broker/exchange)
+	GetBrokerExchange(ctx context.Context, request GetBrokerExchangeRequestObject) (GetBrokerExchangeResponseObject, error)
+	// ListBrokerExchanges List the broker's exchanges
+	// (GET /api/v1/broker/exchanges)
+	ListBrokerExchanges(ctx context.Context, request ListBrokerExchangesRequestObject) (ListBrokerExchangesResponseObject, error)
+	// GetBrokerQueue One queue with its bindings and consumers
+	// (GET /api/v1/broker/queue)
+	GetBrokerQueue(ctx context.Context, request GetBrokerQueueRequestObject) (GetBrokerQueueResponseObject, error)
+	// DeleteBrokerQueue Delete a queue with its messages and bindings
+	// (POST /api/v1/broker/queue/delete)
+	DeleteBrokerQueue(ctx context.Context, request DeleteBrokerQueueRequestObject) (DeleteBrokerQueueResponseObject, error)
+	// PeekBrokerQueue Look at waiting messages without taking them
+	// (GET /api/v1/broker/queue/messages)
+	PeekBrokerQueue(ctx context.Context, request PeekBrokerQueueRequestObject) (PeekBrokerQueueResponseObject, error)
+	// ChangeBrokerQueue Change the options of a queue
+	// (POST /api/v1/broker/queue/options)
+	ChangeBrokerQueue(ctx context.Context, request ChangeBrokerQueueRequestObject) (ChangeBrokerQueueResponseObject, error)
+	// PurgeBrokerQueue Remove the waiting messages of a queue for good
+	// (POST /api/v1/broker/queue/purge)
+	PurgeBrokerQueue(ctx context.Context, request PurgeBrokerQueueRequestObject) (PurgeBrokerQueueResponseObject, error)
+	// ListBrokerQueues List the broker's queues
+	// (GET /api/v1/broker/queues)
+	ListBrokerQueues(ctx context.Context, request ListBrokerQueuesRequestObject) (ListBrokerQueuesResponseObject, error)
+	// DeclareBrokerQueue Declare a queue
+	// (POST /api/v1/broker/queues)
+	DeclareBrokerQueue(ctx context.Context, request DeclareBrokerQueueRequestObject) (DeclareBrokerQueueResponseObject, error)
 	// GetAuthority The authority's root certificate
 	// (GET /api/v1/ca.crt)
 	GetAuthority(ctx context.Context, request GetAuthorityRequestObject) (GetAuthorityResponseObject, error)
@@ -11950,6 +16073,356 @@ func (sh *strictHandler) ListAudit(w http.ResponseWriter, r *http.Request, param
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListAuditResponseObject); ok {
 		if err := validResponse.VisitListAuditResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBrokerConnections operation middleware
+func (sh *strictHandler) ListBrokerConnections(w http.ResponseWriter, r *http.Request, params ListBrokerConnectionsParams) {
+	var request ListBrokerConnectionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBrokerConnections(ctx, request.(ListBrokerConnectionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBrokerConnections")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBrokerConnectionsResponseObject); ok {
+		if err := validResponse.VisitListBrokerConnectionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DisconnectBrokerConnection operation middleware
+func (sh *strictHandler) DisconnectBrokerConnection(w http.ResponseWriter, r *http.Request, connectionID int64) {
+	var request DisconnectBrokerConnectionRequestObject
+
+	request.ConnectionID = connectionID
+
+	var body DisconnectBrokerConnectionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DisconnectBrokerConnection(ctx, request.(DisconnectBrokerConnectionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DisconnectBrokerConnection")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DisconnectBrokerConnectionResponseObject); ok {
+		if err := validResponse.VisitDisconnectBrokerConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReturnDeadLetters operation middleware
+func (sh *strictHandler) ReturnDeadLetters(w http.ResponseWriter, r *http.Request) {
+	var request ReturnDeadLettersRequestObject
+
+	var body ReturnDeadLettersJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReturnDeadLetters(ctx, request.(ReturnDeadLettersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReturnDeadLetters")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReturnDeadLettersResponseObject); ok {
+		if err := validResponse.VisitReturnDeadLettersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBrokerExchange operation middleware
+func (sh *strictHandler) GetBrokerExchange(w http.ResponseWriter, r *http.Request, params GetBrokerExchangeParams) {
+	var request GetBrokerExchangeRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBrokerExchange(ctx, request.(GetBrokerExchangeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBrokerExchange")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBrokerExchangeResponseObject); ok {
+		if err := validResponse.VisitGetBrokerExchangeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBrokerExchanges operation middleware
+func (sh *strictHandler) ListBrokerExchanges(w http.ResponseWriter, r *http.Request, params ListBrokerExchangesParams) {
+	var request ListBrokerExchangesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBrokerExchanges(ctx, request.(ListBrokerExchangesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBrokerExchanges")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBrokerExchangesResponseObject); ok {
+		if err := validResponse.VisitListBrokerExchangesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBrokerQueue operation middleware
+func (sh *strictHandler) GetBrokerQueue(w http.ResponseWriter, r *http.Request, params GetBrokerQueueParams) {
+	var request GetBrokerQueueRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBrokerQueue(ctx, request.(GetBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitGetBrokerQueueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteBrokerQueue operation middleware
+func (sh *strictHandler) DeleteBrokerQueue(w http.ResponseWriter, r *http.Request, params DeleteBrokerQueueParams) {
+	var request DeleteBrokerQueueRequestObject
+
+	request.Params = params
+
+	var body DeleteBrokerQueueJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteBrokerQueue(ctx, request.(DeleteBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitDeleteBrokerQueueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PeekBrokerQueue operation middleware
+func (sh *strictHandler) PeekBrokerQueue(w http.ResponseWriter, r *http.Request, params PeekBrokerQueueParams) {
+	var request PeekBrokerQueueRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PeekBrokerQueue(ctx, request.(PeekBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeekBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PeekBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitPeekBrokerQueueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ChangeBrokerQueue operation middleware
+func (sh *strictHandler) ChangeBrokerQueue(w http.ResponseWriter, r *http.Request, params ChangeBrokerQueueParams) {
+	var request ChangeBrokerQueueRequestObject
+
+	request.Params = params
+
+	var body ChangeBrokerQueueJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeBrokerQueue(ctx, request.(ChangeBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ChangeBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitChangeBrokerQueueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PurgeBrokerQueue operation middleware
+func (sh *strictHandler) PurgeBrokerQueue(w http.ResponseWriter, r *http.Request, params PurgeBrokerQueueParams) {
+	var request PurgeBrokerQueueRequestObject
+
+	request.Params = params
+
+	var body PurgeBrokerQueueJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PurgeBrokerQueue(ctx, request.(PurgeBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PurgeBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PurgeBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitPurgeBrokerQueueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBrokerQueues operation middleware
+func (sh *strictHandler) ListBrokerQueues(w http.ResponseWriter, r *http.Request, params ListBrokerQueuesParams) {
+	var request ListBrokerQueuesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBrokerQueues(ctx, request.(ListBrokerQueuesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBrokerQueues")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBrokerQueuesResponseObject); ok {
+		if err := validResponse.VisitListBrokerQueuesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeclareBrokerQueue operation middleware
+func (sh *strictHandler) DeclareBrokerQueue(w http.ResponseWriter, r *http.Request) {
+	var request DeclareBrokerQueueRequestObject
+
+	var body DeclareBrokerQueueJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeclareBrokerQueue(ctx, request.(DeclareBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeclareBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeclareBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitDeclareBrokerQueueResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -298,7 +298,7 @@ func (n *node) openBroker() error {
 	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
-		Engine: n.engine, Log: n.log, Metrics: counts, PipelineQueue: pipeline.QueueName, Audit: audit.NewLog(n.log),
+		Engine: n.engine, Log: n.log, Metrics: counts, PipelineQueue: pipeline.QueueName, OwnIssuer: n.revoked.OwnIssuer, Audit: audit.NewLog(n.log),
 		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA, Revocation: n.revoked}},
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
 			ExchangesPerIdentity: l.ExchangesPerIdentity, BindingsPerIdentity: l.BindingsPerIdentity, QueuesPerIdentity: l.QueuesPerIdentity,

@@ -28,6 +28,7 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/brokerqueue"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/mainclient"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/proxy"
@@ -44,6 +45,7 @@ import (
 type pipelineNode struct {
 	store       *records.Store
 	queue       pipeline.Queue // as the main server sees it
+	broker      *brokerview.View
 	keys        *mainserver.Keys
 	idKey       []byte
 	service     *mainserver.Service
@@ -65,7 +67,7 @@ func (n *node) pipelineParts() (list []part) {
 	}
 	list = append(list, part{name: "connections of the pipeline", start: func() error { return nil }, stop: n.closePipeline})
 	if n.has("main") {
-		list = append(list, part{name: "listener of the main server", start: n.openMainListener,
+		list = append(list, background("view of the broker", n.openBrokerView, n.viewBroker), part{name: "listener of the main server", start: n.openMainListener,
 			run:  func(context.Context) error { return n.pipeline.mainServer.Serve() },
 			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }},
 			background("rows of waiting messages", func() error { return nil }, n.registerWaiting),
@@ -157,21 +159,13 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 		return n.broker.Connect(broker.Caller{Identity: identity(role)}), own.err()
 	}
 	if !n.has("broker") {
-		files := n.roleFiles(role)
-		conf, err := mtls.ClientConfig(files, mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
-		if err != nil {
-			return nil, err
-		}
-		name, err := nameIn(files.Cert)
+		dial, err := n.brokerDialer(role)
 		if err != nil {
 			return nil, err
 		}
 		connect = func(ctx context.Context) (sealmq.Connection, error) {
-			c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Name: name, Meta: true, Log: n.log})
-			switch {
-			case client.Unreachable(err):
-				return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the broker cannot be reached", Err: err}
-			case err != nil:
+			c, err := dial(ctx)
+			if err != nil {
 				return nil, err
 			}
 			return c, nil
@@ -192,6 +186,26 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 		return &ownQueue{q, own}, nil
 	}
 	return q, nil
+}
+
+// brokerDialer connects to the broker in another process as a role.
+func (n *node) brokerDialer(role sealmq.Role) (func(context.Context) (*client.Client, error), error) {
+	files := n.roleFiles(role)
+	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
+	if err != nil {
+		return nil, err
+	}
+	name, err := nameIn(files.Cert)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (*client.Client, error) {
+		c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Name: name, Meta: true, MaxLineBytes: maxBrokerLine, Log: n.log})
+		if client.Unreachable(err) {
+			return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the broker cannot be reached", Err: err}
+		}
+		return c, err
+	}, nil
 }
 
 // mainFor is the main server as a role sees it.
@@ -254,7 +268,7 @@ func (n *node) openMainListener() error {
 	n.pipeline.queue = queue
 	var router *httpkit.Router
 	live := func(context.Context) ([]mainserver.LiveConnection, bool) { return n.liveConnections(router) }
-	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue,
+	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, Audit: audit.NewLog(n.log),
 		Version: buildVersion().Version, Log: n.log})
 	if err != nil {

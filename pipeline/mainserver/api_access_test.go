@@ -13,14 +13,18 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
 
 // TestRoutesAreForTheirRoles asks every route as every role.
 func TestRoutesAreForTheirRoles(t *testing.T) {
-	s := newServer(t, nil)
+	var node *testnode.Node
+	s := newServer(t, withBroker(&node))
+	s.must(node.Dial(client.Config{}).Bind(t.Context(), "q", "x", "k"))
 	described := callers(t)
 	fp := strings.Repeat("0", 64)
-	parameters := strings.NewReplacer("/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}")
+	parameters := strings.NewReplacer("/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "")
 	const (
 		everybody = "everybody"
 		internal  = "proxy worker"
@@ -43,6 +47,10 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{admin, "GET", "/api/v1/clients/acme/messages/m"}, {admin, "GET", "/api/v1/clients/acme/messages/m/timeline"}, {admin, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
 		{admin, "POST", "/api/v1/search"}, {admin, "GET", "/api/v1/statistics"}, {admin, "GET", "/api/v1/audit"}, {admin, "GET", "/api/v1/queue"}, {admin, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
+		{admin, "GET", "/api/v1/broker/queues"}, {admin, "POST", "/api/v1/broker/queues"}, {admin, "GET", "/api/v1/broker/queue?name=q"}, {admin, "GET", "/api/v1/broker/queue/messages?name=q"},
+		{admin, "POST", "/api/v1/broker/queue/options?name=q"}, {admin, "POST", "/api/v1/broker/queue/purge?name=q"}, {admin, "POST", "/api/v1/broker/queue/delete?name=q"},
+		{admin, "POST", "/api/v1/broker/dead/return"}, {admin, "GET", "/api/v1/broker/exchanges"}, {admin, "GET", "/api/v1/broker/exchange?name=x"},
+		{admin, "GET", "/api/v1/broker/connections"}, {admin, "POST", "/api/v1/broker/connections/4711/disconnect"},
 	} {
 		route := r.method + " " + parameters.Replace(r.path)
 		if want, ok := described[route]; ok && want != r.who {

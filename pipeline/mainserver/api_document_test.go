@@ -15,13 +15,16 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
 // TestAnswersAgreeWithTheDocument: every answer of the API is what openapi.yaml says, and
 // every operation is asked.
 func TestAnswersAgreeWithTheDocument(t *testing.T) {
-	s := newServer(t, nil)
+	var node *testnode.Node
+	s := newServer(t, withBroker(&node))
+	letter := fillBroker(t, node)
 	s.register("acme-01", "m-1", "m-2", "m-3")
 	s.fail("acme-01", "failed-1")
 	s.fail("acme-01", "failed-2")
@@ -99,6 +102,34 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 		{"admin", "POST", "/api/v1/retention/preview", `{"retention_days":30}`, 200},
 		{"admin", "POST", "/api/v1/retention/run", `{"retention_days":180}`, 200},
 		{"admin", "POST", "/api/v1/retention/run", `{"retention_days":-1}`, 422},
+		{"admin", "GET", "/api/v1/broker/queues", "", 200},
+		{"admin", "GET", "/api/v1/broker/queues?kind=dead&sort=ready&order=asc&limit=1", "", 200},
+		{"admin", "GET", "/api/v1/broker/queues?sort=colour", "", 422},
+		{"admin", "GET", "/api/v1/broker/queues?cursor=x", "", 422},
+		{"admin", "POST", "/api/v1/broker/queues", `{"name":"a/.. é","options":{}}`, 422},
+		{"admin", "POST", "/api/v1/broker/queues", `{"name":"a/../é","options":{"ttl":"1h","sealed":["sealmq-x25519"],"private":true}}`, 422},
+		{"admin", "POST", "/api/v1/broker/queues", `{"name":"a/../é","options":{"ttl":"1h","max_messages":7}}`, 201},
+		{"admin", "POST", "/api/v1/broker/queues", `{"name":"a/../é","options":{"ttl":"2h"}}`, 409},
+		{"admin", "GET", "/api/v1/broker/queue?name=a%2F..%2F%C3%A9", "", 200},
+		{"admin", "GET", "/api/v1/broker/queue?name=none", "", 404},
+		{"admin", "GET", "/api/v1/broker/queue", "", 422},
+		{"admin", "POST", "/api/v1/broker/queue/options?name=a%2F..%2F%C3%A9", `{"ttl":"later"}`, 422},
+		{"admin", "POST", "/api/v1/broker/queue/options?name=a%2F..%2F%C3%A9", `{"ttl":"3h"}`, 200},
+		{"admin", "GET", "/api/v1/broker/queue/messages?name=results&limit=1", "", 200},
+		{"admin", "GET", "/api/v1/broker/queue/messages?name=results.dead", "", 200},
+		{"admin", "GET", "/api/v1/broker/exchanges?search=X", "", 200},
+		{"admin", "GET", "/api/v1/broker/exchange?name=x", "", 200},
+		{"admin", "GET", "/api/v1/broker/exchange?name=none", "", 404},
+		{"admin", "GET", "/api/v1/broker/connections", "", 200},
+		{"admin", "POST", "/api/v1/broker/connections/4711/disconnect", `{"reason":"stolen"}`, 404},
+		{"admin", "POST", "/api/v1/broker/connections/1/disconnect", `{"reason":"stolen"}`, 204},
+		{"admin", "POST", "/api/v1/broker/dead/return", `{"queue":"results.dead"}`, 422},
+		{"admin", "POST", "/api/v1/broker/dead/return", `{"queue":"results.dead","items":[` + letter + `]}`, 200},
+		{"admin", "POST", "/api/v1/broker/dead/return", `{"queue":"results.dead","all":true}`, 200},
+		{"admin", "POST", "/api/v1/broker/queue/purge?name=results", `{"name":"result"}`, 422},
+		{"admin", "POST", "/api/v1/broker/queue/purge?name=results", `{"name":"results"}`, 200},
+		{"admin", "POST", "/api/v1/broker/queue/delete?name=results", `{"name":"results"}`, 200},
+		{"admin", "POST", "/api/v1/broker/queue/delete?name=results", `{"name":"results"}`, 404},
 	} {
 		a := s.ask(s.as(tc.role), tc.method, tc.path, tc.body)
 		if a.StatusCode != tc.status {

@@ -20,11 +20,14 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
@@ -213,6 +216,16 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	})
 	s.must(err)
 	return s
+}
+
+// withBroker gives a main server a real broker in this process.
+func withBroker(node **testnode.Node) func(*server, *mainserver.HandlerConfig) {
+	return func(s *server, cfg *mainserver.HandlerConfig) {
+		n := testnode.Start(s.T, testnode.Config{})
+		*node = n
+		m := n.Broker().Manage(broker.Caller{Identity: sealmq.Identity{ID: "server", CommonName: "server", Role: sealmq.RoleServer}}, n.Server())
+		cfg.Broker = brokerview.New(brokerview.Config{Connect: func(context.Context) (sealmq.Manager, error) { return m, nil }})
+	}
 }
 
 func (s *server) must(err error) {

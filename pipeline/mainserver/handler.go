@@ -17,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -28,6 +29,8 @@ type HandlerConfig struct {
 	Store   *records.Store
 	// Queue is the pipeline's queue, for its administration.
 	Queue pipeline.Queue
+	// Broker is what operators see of the broker; nil if there is none.
+	Broker *brokerview.View
 	// Authority issues and revokes. It may be open without its key: then only issuing, and a
 	// new CRL, are refused.
 	Authority *ca.Authority
@@ -156,7 +159,7 @@ func access(pattern string) httpkit.Options {
 		return httpkit.Options{Access: httpkit.Public}
 	}
 	o := httpkit.Options{Roles: administrators}
-	if method == http.MethodPost && (path == "/api/v1/certificates" || strings.HasSuffix(path, "/renew")) {
+	if method == http.MethodPost && (path == "/api/v1/certificates" || path == "/api/v1/broker/queues" || strings.HasSuffix(path, "/renew")) {
 		o.Success = http.StatusCreated
 	}
 	return o

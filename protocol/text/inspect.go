@@ -152,12 +152,8 @@ func (s *Session) resend(v Verb, args []byte) {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// connections lists all connections for administrators, and for others those of their
-// own identity: addresses and names of others are not their business.
 func (s *Session) connections(v Verb, _ []byte) {
-	list := s.peer.Peers.ConnectionsOf(func(id *sealmq.Identity) bool {
-		return s.caller.Role == sealmq.RoleAdmin || id.ID == s.caller.ID && id.Issuer == s.caller.Issuer
-	})
+	list := s.peer.Peers.ConnectionsOf(s.cfg.Broker.SeesConnection(s.caller))
 	if list == nil {
 		list = []sealmq.ConnectionInfo{}
 	}
@@ -166,11 +162,15 @@ func (s *Session) connections(v Verb, _ []byte) {
 
 // closeConnection closes one, and with "ban" keeps its identity out for a while.
 func (s *Session) closeConnection(v Verb, args []byte) {
-	if err := s.cfg.Broker.RequireAdmin(s.caller, s.table[v].word); err != nil {
+	number, rest := cut(args)
+	command := s.table[v].word
+	if len(rest) > 0 {
+		command += " ban" // who may close may not always ban
+	}
+	if err := s.cfg.Broker.RequireAdmin(s.caller, command); err != nil {
 		s.answerError(v, err)
 		return
 	}
-	number, rest := cut(args)
 	id, err := strconv.ParseUint(string(number), 10, 64)
 	if err != nil {
 		s.badArgument(v, "the connection id is not a number")

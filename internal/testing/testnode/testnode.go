@@ -16,6 +16,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/keydir/keylog"
 	"github.com/sealmq/sealmq/listener"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 )
@@ -96,7 +97,8 @@ func (n *Node) Start() {
 		n.Metrics.MustRegister(local.NewCollector(e))
 	}
 	var err error
-	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.cfg.Directory, Log: n.cfg.Log, Metrics: counts, PipelineQueue: n.cfg.PipelineQueue}); err != nil {
+	if n.broker, err = broker.New(broker.Config{Engine: n.engine, Directory: n.cfg.Directory, Log: n.cfg.Log, Metrics: counts, PipelineQueue: n.cfg.PipelineQueue,
+		OwnIssuer: func(issuer string) bool { return issuer == mtls.Issuer(n.CA.Root()) }}); err != nil {
 		n.t.Fatal(err)
 	}
 	serverTLS := n.CA.ServerTLS()

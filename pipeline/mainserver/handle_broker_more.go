@@ -1,0 +1,74 @@
+package mainserver
+
+import (
+	"context"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
+)
+
+// ListBrokerExchanges implements mainapi.StrictServerInterface.
+func (h *handler) ListBrokerExchanges(ctx context.Context, r mainapi.ListBrokerExchangesRequestObject) (mainapi.ListBrokerExchangesResponseObject, error) {
+	v, err := h.broker()
+	if err != nil {
+		return nil, err
+	}
+	list, err := v.Exchanges(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
+	page := mainapi.BrokerExchangePage{Items: make([]mainapi.BrokerExchange, len(list.Items)), Total: list.Total, NextCursor: list.Next}
+	for i, x := range list.Items {
+		page.Items[i] = brokerExchange(x)
+	}
+	return mainapi.ListBrokerExchanges200JSONResponse(page), err
+}
+
+func brokerExchange(x sealmq.ExchangeInfo) mainapi.BrokerExchange {
+	return mainapi.BrokerExchange{Name: x.Name, Owner: x.Owner, Kind: mainapi.BrokerExchangeKind(x.Kind), Bindings: x.Bindings}
+}
+
+// GetBrokerExchange implements mainapi.StrictServerInterface.
+func (h *handler) GetBrokerExchange(ctx context.Context, r mainapi.GetBrokerExchangeRequestObject) (mainapi.GetBrokerExchangeResponseObject, error) {
+	v, err := h.broker()
+	if err != nil {
+		return nil, err
+	}
+	x, bindings, more, err := v.Exchange(ctx, r.Params.Name)
+	return mainapi.GetBrokerExchange200JSONResponse{Exchange: brokerExchange(x), Bindings: brokerBindings(bindings), MoreBindings: more}, err
+}
+
+// ListBrokerConnections implements mainapi.StrictServerInterface.
+func (h *handler) ListBrokerConnections(ctx context.Context, r mainapi.ListBrokerConnectionsRequestObject) (mainapi.ListBrokerConnectionsResponseObject, error) {
+	v, err := h.broker()
+	if err != nil {
+		return nil, err
+	}
+	list, err := v.Connections(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
+	page := mainapi.BrokerConnectionPage{Items: make([]mainapi.BrokerConnection, len(list.Items)), AsOf: utc(list.AsOf), Total: list.Total, NextCursor: list.Next}
+	for i := range list.Items {
+		page.Items[i] = brokerConnection(&list.Items[i])
+	}
+	return mainapi.ListBrokerConnections200JSONResponse(page), err
+}
+
+func brokerConnection(c *brokerview.Connection) mainapi.BrokerConnection {
+	return mainapi.BrokerConnection{ID: int64(c.ID), Client: c.Client, Role: c.Role, Serial: c.Serial, Address: c.Address, Protocol: c.Protocol, Since: utc(c.Since),
+		Unacked: int64(c.Unacked), CommandsPerSecond: c.CommandsPerSecond, InBytesPerSecond: c.BytesInPerSecond, OutBytesPerSecond: c.BytesOutPerSecond, Consumes: c.Consumes}
+}
+
+// DisconnectBrokerConnection implements mainapi.StrictServerInterface.
+func (h *handler) DisconnectBrokerConnection(ctx context.Context, r mainapi.DisconnectBrokerConnectionRequestObject) (mainapi.DisconnectBrokerConnectionResponseObject, error) {
+	v, err := h.broker()
+	if err != nil {
+		return nil, err
+	}
+	c, err := v.Disconnect(ctx, uint64(r.ConnectionID))
+	if sealmq.CodeOf(err) == sealmq.BadArgument {
+		err = httpkit.Errorf(httpkit.CodeNotFound, "There is no such connection; it may have ended")
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.audit(ctx, act{event: "broker_connection_closed", client: c.Client, details: map[string]any{"connection": c.ID, "address": c.Address, "reason": r.Body.Reason}})
+	return mainapi.DisconnectBrokerConnection204Response{}, nil
+}
