@@ -23,6 +23,27 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
+// Defines values for AttentionLevel.
+const (
+	AttentionLevelDegraded  AttentionLevel = "degraded"
+	AttentionLevelNotice    AttentionLevel = "notice"
+	AttentionLevelUnhealthy AttentionLevel = "unhealthy"
+)
+
+// Valid indicates whether the value is a known member of the AttentionLevel enum.
+func (e AttentionLevel) Valid() bool {
+	switch e {
+	case AttentionLevelDegraded:
+		return true
+	case AttentionLevelNotice:
+		return true
+	case AttentionLevelUnhealthy:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AuditEntrySeverity.
 const (
 	AuditEntrySeverityCritical AuditEntrySeverity = "critical"
@@ -104,6 +125,51 @@ func (e ClientStatus) Valid() bool {
 	case ClientStatusExpired:
 		return true
 	case ClientStatusRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ComponentRole.
+const (
+	ComponentRoleBroker ComponentRole = "broker"
+	ComponentRoleMain   ComponentRole = "main"
+	ComponentRolePortal ComponentRole = "portal"
+	ComponentRoleProxy  ComponentRole = "proxy"
+	ComponentRoleWorker ComponentRole = "worker"
+)
+
+// Valid indicates whether the value is a known member of the ComponentRole enum.
+func (e ComponentRole) Valid() bool {
+	switch e {
+	case ComponentRoleBroker:
+		return true
+	case ComponentRoleMain:
+		return true
+	case ComponentRolePortal:
+		return true
+	case ComponentRoleProxy:
+		return true
+	case ComponentRoleWorker:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ComponentState.
+const (
+	ComponentStateAway   ComponentState = "away"
+	ComponentStateOnline ComponentState = "online"
+)
+
+// Valid indicates whether the value is a known member of the ComponentState enum.
+func (e ComponentState) Valid() bool {
+	switch e {
+	case ComponentStateAway:
+		return true
+	case ComponentStateOnline:
 		return true
 	default:
 		return false
@@ -215,6 +281,27 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for Level.
+const (
+	LevelDegraded  Level = "degraded"
+	LevelHealthy   Level = "healthy"
+	LevelUnhealthy Level = "unhealthy"
+)
+
+// Valid indicates whether the value is a known member of the Level enum.
+func (e Level) Valid() bool {
+	switch e {
+	case LevelDegraded:
+		return true
+	case LevelHealthy:
+		return true
+	case LevelUnhealthy:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
 	ProblemCodeCodeAccountLocked        ProblemCode = "account_locked"
@@ -257,33 +344,6 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeCodeUnsupportedMediaType:
 		return true
 	case ProblemCodeCodeValidation:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for RetryJobState.
-const (
-	RetryJobStateCancelled   RetryJobState = "cancelled"
-	RetryJobStateDone        RetryJobState = "done"
-	RetryJobStateFailed      RetryJobState = "failed"
-	RetryJobStateInterrupted RetryJobState = "interrupted"
-	RetryJobStateRunning     RetryJobState = "running"
-)
-
-// Valid indicates whether the value is a known member of the RetryJobState enum.
-func (e RetryJobState) Valid() bool {
-	switch e {
-	case RetryJobStateCancelled:
-		return true
-	case RetryJobStateDone:
-		return true
-	case RetryJobStateFailed:
-		return true
-	case RetryJobStateInterrupted:
-		return true
-	case RetryJobStateRunning:
 		return true
 	default:
 		return false
@@ -523,6 +583,37 @@ func (e GetLive200JSONResponseBodyStatus) Valid() bool {
 		return false
 	}
 }
+
+// Attention defines model for Attention.
+type Attention struct {
+	// Code What kind of thing it is; stable
+	//
+	// Example: certificate_ends
+	Code string `json:"code"`
+
+	// Level `notice` says that somebody should look and the state is good
+	//
+	// Example: notice
+	Level AttentionLevel `json:"level"`
+
+	// Since Since when it is so, as far as is known
+	//
+	// Example: 2026-03-01T08:15:30Z
+	Since time.Time `json:"since"`
+
+	// Subject The name of what it is about: a queue, a process, the fingerprint of a certificate
+	//
+	// Example: proxy-2
+	Subject string `json:"subject,omitempty,omitzero"`
+
+	// Text Example: The certificate of proxy-2 ends in 6 days
+	Text string `json:"text"`
+}
+
+// AttentionLevel `notice` says that somebody should look and the state is good
+//
+// Example: notice
+type AttentionLevel string
 
 // AuditEntry defines model for AuditEntry.
 type AuditEntry struct {
@@ -968,6 +1059,53 @@ type ClientUpdate struct {
 	Domain string `json:"domain,omitempty,omitzero"`
 }
 
+// Component defines model for Component.
+type Component struct {
+	// Address Where it came from; absent if it is part of this process
+	//
+	// Example: 192.0.2.7
+	Address string `json:"address,omitempty,omitzero"`
+
+	// Certificate The name in the certificate that it came with
+	//
+	// Example: worker
+	Certificate string `json:"certificate,omitempty,omitzero"`
+
+	// LastSeen Example: 2026-03-01T08:15:30Z
+	LastSeen time.Time `json:"last_seen"`
+
+	// Name Example: worker-host-1-4711
+	Name string `json:"name"`
+
+	// Role Example: worker
+	Role ComponentRole `json:"role"`
+
+	// Since When it was first seen
+	//
+	// Example: 2026-03-01T08:15:30Z
+	Since time.Time `json:"since"`
+
+	// State Example: online
+	State ComponentState `json:"state"`
+
+	// Version Example: 1.0.0
+	Version string `json:"version,omitempty,omitzero"`
+}
+
+// ComponentRole Example: worker
+type ComponentRole string
+
+// ComponentState Example: online
+type ComponentState string
+
+// DatabaseAnswer defines model for DatabaseAnswer.
+type DatabaseAnswer struct {
+	// AnswerSeconds How long it took to answer a question
+	//
+	// Example: 0.003
+	AnswerSeconds float64 `json:"answer_seconds"`
+}
+
 // DeadItem defines model for DeadItem.
 type DeadItem struct {
 	// AttemptCount Example: 10000
@@ -1008,6 +1146,28 @@ type DeliverRequest struct {
 
 	// WorkerID Example: worker-1
 	WorkerID string `json:"worker_id"`
+}
+
+// Disk defines model for Disk.
+type Disk struct {
+	// FreeBytes Example: 81000000000
+	FreeBytes int64 `json:"free_bytes"`
+
+	// TotalBytes Example: 100000000000
+	TotalBytes int64 `json:"total_bytes"`
+}
+
+// EndingCertificate defines model for EndingCertificate.
+type EndingCertificate struct {
+	// ExpiresAt Example: 2026-03-07T08:15:30Z
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint"`
+
+	// Name Example: proxy-2
+	Name string `json:"name"`
+	Role Role   `json:"role"`
 }
 
 // FieldProblem A value that breaks a rule.
@@ -1078,6 +1238,16 @@ type Health struct {
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
 
+// History defines model for History.
+type History struct {
+	// From Example: 2026-03-01T07:15:00Z
+	From    time.Time `json:"from"`
+	Minutes []Minute  `json:"minutes"`
+
+	// To Example: 2026-03-01T08:15:30Z
+	To time.Time `json:"to"`
+}
+
 // IssuedCertificate defines model for IssuedCertificate.
 type IssuedCertificate struct {
 	// CaCertificate Example: -----BEGIN CERTIFICATE-----
@@ -1133,6 +1303,9 @@ type Issuer struct {
 
 // Item What waits in the queue for a message.
 type Item = pipeline.Item
+
+// Level `degraded` works, and somebody should look; `unhealthy` does not work.
+type Level string
 
 // Message defines model for Message.
 type Message struct {
@@ -1216,15 +1389,6 @@ type MessageContent struct {
 	Status             State  `json:"status"`
 }
 
-// MessageName defines model for MessageName.
-type MessageName struct {
-	// ClientID Example: acme-01
-	ClientID string `json:"client_id"`
-
-	// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
-	MessageID string `json:"message_id"`
-}
-
 // MessagePage defines model for MessagePage.
 type MessagePage struct {
 	Items      []Message `json:"items"`
@@ -1257,6 +1421,74 @@ type MessageSearch struct {
 
 // MessageState defines model for MessageState.
 type MessageState = pipeline.MessageState
+
+// Minute defines model for Minute.
+type Minute struct {
+	// Accepted Example: 208
+	Accepted int64 `json:"accepted"`
+
+	// At Its beginning
+	//
+	// Example: 2026-03-01T08:15:00Z
+	At time.Time `json:"at"`
+
+	// Dead How many dead letters there were
+	Dead *int64 `json:"dead,omitempty"`
+
+	// Delivered Example: 207
+	Delivered int64 `json:"delivered"`
+	Failed    int64 `json:"failed"`
+
+	// Waiting How many messages waited; absent if the queue did not answer
+	//
+	// Example: 6
+	Waiting *int64 `json:"waiting,omitempty"`
+}
+
+// Overview defines model for Overview.
+type Overview struct {
+	// At Example: 2026-03-01T08:15:30Z
+	At time.Time `json:"at"`
+
+	// Attention What somebody should look at, the worst first.
+	Attention []Attention `json:"attention"`
+
+	// Certificates Those that end within 30 days and have no successor, the next one first.
+	Certificates []EndingCertificate `json:"certificates"`
+
+	// Components The processes of the pipeline, as far as this main server has seen them.
+	Components []Component `json:"components"`
+
+	// Database Absent if it does not answer.
+	Database *DatabaseAnswer `json:"database,omitempty"`
+
+	// Disk The disk of the data folder; absent if it does not tell.
+	Disk     *Disk  `json:"disk,omitempty"`
+	LastHour Totals `json:"last_hour"`
+
+	// Minutes The minute that runs, and the one before it.
+	Minutes []Minute `json:"minutes"`
+
+	// Queue The pipeline's queue; absent if it does not answer.
+	Queue *QueueCounts `json:"queue,omitempty"`
+
+	// Refusals The last requests that were not let in.
+	Refusals []AuditEntry `json:"refusals"`
+
+	// Since Since when it is not healthy
+	Since time.Time `json:"since,omitempty,omitzero"`
+
+	// Started What was done at least once since the first start.
+	Started Started `json:"started"`
+
+	// State `degraded` works, and somebody should look; `unhealthy` does not work.
+	State Level `json:"state"`
+
+	// Summary The state in a sentence
+	//
+	// Example: Everything flows
+	Summary string `json:"summary"`
+}
 
 // Problem An error as RFC 9457 has it.
 type Problem struct {
@@ -1347,65 +1579,6 @@ type RetentionResult struct {
 
 	// RetentionDays Example: 180
 	RetentionDays int `json:"retention_days"`
-}
-
-// RetryJob defines model for RetryJob.
-type RetryJob struct {
-	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
-
-	// Error Why it failed
-	Error string `json:"error,omitempty,omitzero"`
-
-	// ID Example: 0195839e7a4000c0ffee
-	ID string `json:"id"`
-
-	// Looked How many it has dealt with
-	//
-	// Example: 500
-	Looked int64 `json:"looked"`
-
-	// Missing How many are not among the dead letters any more; their clients must submit them again
-	//
-	// Example: 0
-	Missing int64 `json:"missing"`
-
-	// Requeued Example: 500
-	Requeued int64 `json:"requeued"`
-
-	// StartedAt Example: 2026-03-01T08:15:30Z
-	StartedAt time.Time `json:"started_at"`
-
-	// StartedBy Example: admin
-	StartedBy string `json:"started_by,omitempty,omitzero"`
-
-	// State interrupted: the main server stopped meanwhile; start it again to go on
-	//
-	// Example: running
-	State RetryJobState `json:"state"`
-
-	// Total How many there are in all.
-	Total Total `json:"total"`
-
-	// UpdatedAt Example: 2026-03-01T08:15:31Z
-	UpdatedAt time.Time `json:"updated_at"`
-}
-
-// RetryJobState interrupted: the main server stopped meanwhile; start it again to go on
-//
-// Example: running
-type RetryJobState string
-
-// RetryJobRequest defines model for RetryJobRequest.
-type RetryJobRequest struct {
-	// ClientID Example: acme-01
-	ClientID    string        `json:"client_id,omitempty,omitzero"`
-	ClientKey   string        `json:"client_key,omitempty,omitzero"`
-	Domain      string        `json:"domain,omitempty,omitzero"`
-	From        time.Time     `json:"from,omitempty,omitzero"`
-	Items       []MessageName `json:"items,omitempty,omitzero"`
-	MessageID   string        `json:"message_id,omitempty,omitzero"`
-	NumberToken string        `json:"number_token,omitempty,omitzero"`
-	To          time.Time     `json:"to,omitempty,omitzero"`
 }
 
 // ReturnedTo defines model for ReturnedTo.
@@ -1572,6 +1745,20 @@ type Revoked struct {
 // Role defines model for Role.
 type Role = sealmq.Role
 
+// Started What was done at least once since the first start.
+type Started struct {
+	// Accepted Example: true
+	Accepted bool `json:"accepted"`
+
+	// Certificate A client has a certificate
+	//
+	// Example: true
+	Certificate bool `json:"certificate"`
+
+	// Delivered Example: true
+	Delivered bool `json:"delivered"`
+}
+
 // State defines model for State.
 type State = pipeline.State
 
@@ -1674,6 +1861,16 @@ type Total struct {
 	Exact bool `json:"exact"`
 }
 
+// Totals defines model for Totals.
+type Totals struct {
+	// Accepted Example: 12480
+	Accepted int64 `json:"accepted"`
+
+	// Delivered Example: 12474
+	Delivered int64 `json:"delivered"`
+	Failed    int64 `json:"failed"`
+}
+
 // Update A change of one message's state.
 type Update = pipeline.Update
 
@@ -1685,9 +1882,6 @@ type Cursor = string
 
 // Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 type Fingerprint = string
-
-// JobID defines model for JobID.
-type JobID = string
 
 // Limit defines model for Limit.
 type Limit = int
@@ -1927,6 +2121,18 @@ type GetRevocationsParams struct {
 
 	// Wait Seconds to wait for a newer version before answering
 	Wait int `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
+
+	// Node The caller's process, for the overview: its name among those of its role
+	Node string `form:"node,omitempty" json:"node,omitempty,omitzero"`
+
+	// Roles What the process does: broker, proxy, worker and portal, with commas between them
+	Roles string `form:"roles,omitempty" json:"roles,omitempty,omitzero"`
+
+	// Version The process's version
+	Version string `form:"version,omitempty" json:"version,omitempty,omitzero"`
+
+	// Leaving The process is about to stop
+	Leaving bool `form:"leaving,omitempty" json:"leaving,omitempty,omitzero"`
 }
 
 // ListMessagesParams defines parameters for ListMessages.
@@ -1955,6 +2161,17 @@ type ListMessagesParams struct {
 
 	// Cursor next_cursor of the page before.
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// FollowOverviewParams defines parameters for FollowOverview.
+type FollowOverviewParams struct {
+	// Limit End after this many events; 0 is no limit
+	Limit int `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// GetOverviewHistoryParams defines parameters for GetOverviewHistory.
+type GetOverviewHistoryParams struct {
+	Hours int `form:"hours,omitempty" json:"hours,omitempty,omitzero"`
 }
 
 // ListDeadParams defines parameters for ListDead.
@@ -2035,9 +2252,6 @@ type RegisterMessagesJSONRequestBody = RegisterRequest
 
 // UpdateMessagesJSONRequestBody defines body for UpdateMessages for application/json ContentType.
 type UpdateMessagesJSONRequestBody = StatusRequest
-
-// StartRetryJobJSONRequestBody defines body for StartRetryJob for application/json ContentType.
-type StartRetryJobJSONRequestBody = RetryJobRequest
 
 // SearchMessagesJSONRequestBody defines body for SearchMessages for application/json ContentType.
 type SearchMessagesJSONRequestBody = MessageSearch
@@ -2505,47 +2719,6 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/messages (the `ListMessages` operationId).
 	ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListRetryJobs List the jobs that queue failed messages again
-	//
-	// The last twenty, the newest first.
-	//
-	// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
-	ListRetryJobs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// StartRetryJobWithBody Queue failed messages again, in the background
-	//
-	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-	// Four jobs run at a time.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-	StartRetryJobWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// StartRetryJob Queue failed messages again, in the background
-	//
-	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-	// Four jobs run at a time.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-	StartRetryJob(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// GetRetryJob Show how far a job is
-	//
-	// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
-	GetRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// CancelRetryJob Cancel a job
-	//
-	// What it has queued again stays queued.
-	//
-	// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
-	CancelRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// SearchMessagesWithBody Search messages, also by sender number
 	//
 	// Takes any type of body and a specified content type.
@@ -2559,6 +2732,25 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/messages/search (the `SearchMessages` operationId).
 	SearchMessages(ctx context.Context, body SearchMessagesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetOverview Whether all is well, and what needs attention
+	//
+	// Corresponds with GET /api/v1/overview (the `GetOverview` operationId).
+	GetOverview(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FollowOverview The overview as it changes, as server-sent events
+	//
+	// An event `overview` has an Overview as its data. There is one at the beginning, and then one
+	// for each second in which something has changed. The stream ends when the caller may not look
+	// any more. The number of streams of a caller, and of all callers, is limited.
+	//
+	// Corresponds with GET /api/v1/overview/events (the `FollowOverview` operationId).
+	FollowOverview(ctx context.Context, params *FollowOverviewParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetOverviewHistory What happened in each minute of the last hours
+	//
+	// Corresponds with GET /api/v1/overview/history (the `GetOverviewHistory` operationId).
+	GetOverviewHistory(ctx context.Context, params *GetOverviewHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetQueue How much is in the queue
 	//
@@ -3574,97 +3766,6 @@ func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, r
 	return c.Client.Do(req)
 }
 
-// ListRetryJobs List the jobs that queue failed messages again
-//
-// The last twenty, the newest first.
-//
-// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
-func (c *Client) ListRetryJobs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewListRetryJobsRequest(c.Server)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// StartRetryJobWithBody Queue failed messages again, in the background
-//
-// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-// Four jobs run at a time.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-func (c *Client) StartRetryJobWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewStartRetryJobRequestWithBody(c.Server, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// StartRetryJob Queue failed messages again, in the background
-//
-// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-// Four jobs run at a time.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-func (c *Client) StartRetryJob(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewStartRetryJobRequest(c.Server, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// GetRetryJob Show how far a job is
-//
-// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
-func (c *Client) GetRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetRetryJobRequest(c.Server, jobID)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// CancelRetryJob Cancel a job
-//
-// What it has queued again stays queued.
-//
-// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
-func (c *Client) CancelRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCancelRetryJobRequest(c.Server, jobID)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
 // SearchMessagesWithBody Search messages, also by sender number
 //
 // Takes any type of body and a specified content type.
@@ -3689,6 +3790,55 @@ func (c *Client) SearchMessagesWithBody(ctx context.Context, contentType string,
 // Corresponds with POST /api/v1/messages/search (the `SearchMessages` operationId).
 func (c *Client) SearchMessages(ctx context.Context, body SearchMessagesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSearchMessagesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOverview Whether all is well, and what needs attention
+//
+// Corresponds with GET /api/v1/overview (the `GetOverview` operationId).
+func (c *Client) GetOverview(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetOverviewRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FollowOverview The overview as it changes, as server-sent events
+//
+// An event `overview` has an Overview as its data. There is one at the beginning, and then one
+// for each second in which something has changed. The stream ends when the caller may not look
+// any more. The number of streams of a caller, and of all callers, is limited.
+//
+// Corresponds with GET /api/v1/overview/events (the `FollowOverview` operationId).
+func (c *Client) FollowOverview(ctx context.Context, params *FollowOverviewParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFollowOverviewRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOverviewHistory What happened in each minute of the last hours
+//
+// Corresponds with GET /api/v1/overview/history (the `GetOverviewHistory` operationId).
+func (c *Client) GetOverviewHistory(ctx context.Context, params *GetOverviewHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetOverviewHistoryRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5853,6 +6003,38 @@ func NewGetRevocationsRequest(server string, params *GetRevocationsParams) (*htt
 			}
 		}
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "node", params.Node, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "roles", params.Roles, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "leaving", params.Leaving, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -5989,141 +6171,6 @@ func NewListMessagesRequest(server string, params *ListMessagesParams) (*http.Re
 	return req, nil
 }
 
-// NewListRetryJobsRequest constructs an http.Request for the ListRetryJobs method
-func NewListRetryJobsRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewStartRetryJobRequest calls the generic StartRetryJob builder with application/json body
-func NewStartRetryJobRequest(server string, body StartRetryJobJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewStartRetryJobRequestWithBody(server, "application/json", bodyReader)
-}
-
-// NewStartRetryJobRequestWithBody constructs an http.Request for the StartRetryJob method, with any body, and a specified content type
-func NewStartRetryJobRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	return req, nil
-}
-
-// NewGetRetryJobRequest constructs an http.Request for the GetRetryJob method
-func NewGetRetryJobRequest(server string, jobID JobID) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job_id", jobID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs/%s", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewCancelRetryJobRequest constructs an http.Request for the CancelRetryJob method
-func NewCancelRetryJobRequest(server string, jobID JobID) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job_id", jobID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs/%s/cancel", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
 // NewSearchMessagesRequest calls the generic SearchMessages builder with application/json body
 func NewSearchMessagesRequest(server string, body SearchMessagesJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6160,6 +6207,133 @@ func NewSearchMessagesRequestWithBody(server string, contentType string, body io
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetOverviewRequest constructs an http.Request for the GetOverview method
+func NewGetOverviewRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/overview")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewFollowOverviewRequest constructs an http.Request for the FollowOverview method
+func NewFollowOverviewRequest(server string, params *FollowOverviewParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/overview/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetOverviewHistoryRequest constructs an http.Request for the GetOverviewHistory method
+func NewGetOverviewHistoryRequest(server string, params *GetOverviewHistoryParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/overview/history")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "hours", params.Hours, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -7009,53 +7183,6 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/messages (the `ListMessages` operationId).
 	ListMessagesWithResponse(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*ListMessagesResponse, error)
 
-	// ListRetryJobsWithResponse List the jobs that queue failed messages again
-	//
-	// The last twenty, the newest first.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
-	ListRetryJobsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListRetryJobsResponse, error)
-
-	// StartRetryJobWithBodyWithResponse Queue failed messages again, in the background
-	//
-	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-	// Four jobs run at a time.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-	StartRetryJobWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error)
-
-	// StartRetryJobWithResponse Queue failed messages again, in the background
-	//
-	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-	// Four jobs run at a time.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-	StartRetryJobWithResponse(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error)
-
-	// GetRetryJobWithResponse Show how far a job is
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
-	GetRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*GetRetryJobResponse, error)
-
-	// CancelRetryJobWithResponse Cancel a job
-	//
-	// What it has queued again stays queued.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
-	CancelRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*CancelRetryJobResponse, error)
-
 	// SearchMessagesWithBodyWithResponse Search messages, also by sender number
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -7069,6 +7196,31 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/messages/search (the `SearchMessages` operationId).
 	SearchMessagesWithResponse(ctx context.Context, body SearchMessagesJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchMessagesResponse, error)
+
+	// GetOverviewWithResponse Whether all is well, and what needs attention
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/overview (the `GetOverview` operationId).
+	GetOverviewWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetOverviewResponse, error)
+
+	// FollowOverviewWithResponse The overview as it changes, as server-sent events
+	//
+	// An event `overview` has an Overview as its data. There is one at the beginning, and then one
+	// for each second in which something has changed. The stream ends when the caller may not look
+	// any more. The number of streams of a caller, and of all callers, is limited.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/overview/events (the `FollowOverview` operationId).
+	FollowOverviewWithResponse(ctx context.Context, params *FollowOverviewParams, reqEditors ...RequestEditorFn) (*FollowOverviewResponse, error)
+
+	// GetOverviewHistoryWithResponse What happened in each minute of the last hours
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/overview/history (the `GetOverviewHistory` operationId).
+	GetOverviewHistoryWithResponse(ctx context.Context, params *GetOverviewHistoryParams, reqEditors ...RequestEditorFn) (*GetOverviewHistoryResponse, error)
 
 	// GetQueueWithResponse How much is in the queue
 	//
@@ -9038,202 +9190,6 @@ func (r ListMessagesResponse) ContentType() string {
 	return ""
 }
 
-type ListRetryJobsResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *struct {
-		Items []RetryJob `json:"items"`
-	}
-	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListRetryJobsResponse) GetJSON200() *struct {
-	Items []RetryJob `json:"items"`
-} {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListRetryJobsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListRetryJobsResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r ListRetryJobsResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r ListRetryJobsResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListRetryJobsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type StartRetryJobResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON202 the response for an HTTP 202 `application/json` response
-	JSON202 *RetryJob
-	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON202 returns the response for an HTTP 202 `application/json` response
-func (r StartRetryJobResponse) GetJSON202() *RetryJob {
-	return r.JSON202
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r StartRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r StartRetryJobResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r StartRetryJobResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r StartRetryJobResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r StartRetryJobResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type GetRetryJobResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *RetryJob
-	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetRetryJobResponse) GetJSON200() *RetryJob {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetRetryJobResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r GetRetryJobResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r GetRetryJobResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetRetryJobResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type CancelRetryJobResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *RetryJob
-	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r CancelRetryJobResponse) GetJSON200() *RetryJob {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r CancelRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r CancelRetryJobResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r CancelRetryJobResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r CancelRetryJobResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r CancelRetryJobResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SearchMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9276,6 +9232,143 @@ func (r SearchMessagesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SearchMessagesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetOverviewResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Overview
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetOverviewResponse) GetJSON200() *Overview {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetOverviewResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetOverviewResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetOverviewResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetOverviewResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetOverviewResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type FollowOverviewResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r FollowOverviewResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r FollowOverviewResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FollowOverviewResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FollowOverviewResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FollowOverviewResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetOverviewHistoryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *History
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetOverviewHistoryResponse) GetJSON200() *History {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetOverviewHistoryResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetOverviewHistoryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetOverviewHistoryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetOverviewHistoryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetOverviewHistoryResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10518,83 +10611,6 @@ func (c *ClientWithResponses) ListMessagesWithResponse(ctx context.Context, para
 	return ParseListMessagesResponse(rsp)
 }
 
-// ListRetryJobsWithResponse List the jobs that queue failed messages again
-//
-// The last twenty, the newest first.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
-func (c *ClientWithResponses) ListRetryJobsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListRetryJobsResponse, error) {
-	rsp, err := c.ListRetryJobs(ctx, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseListRetryJobsResponse(rsp)
-}
-
-// StartRetryJobWithBodyWithResponse Queue failed messages again, in the background
-//
-// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-// Four jobs run at a time.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-func (c *ClientWithResponses) StartRetryJobWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error) {
-	rsp, err := c.StartRetryJobWithBody(ctx, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseStartRetryJobResponse(rsp)
-}
-
-// StartRetryJobWithResponse Queue failed messages again, in the background
-//
-// Either the messages in `items`, or all failed ones that the other fields choose; an empty
-// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
-// Four jobs run at a time.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
-func (c *ClientWithResponses) StartRetryJobWithResponse(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error) {
-	rsp, err := c.StartRetryJob(ctx, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseStartRetryJobResponse(rsp)
-}
-
-// GetRetryJobWithResponse Show how far a job is
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
-func (c *ClientWithResponses) GetRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*GetRetryJobResponse, error) {
-	rsp, err := c.GetRetryJob(ctx, jobID, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseGetRetryJobResponse(rsp)
-}
-
-// CancelRetryJobWithResponse Cancel a job
-//
-// What it has queued again stays queued.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
-func (c *ClientWithResponses) CancelRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*CancelRetryJobResponse, error) {
-	rsp, err := c.CancelRetryJob(ctx, jobID, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseCancelRetryJobResponse(rsp)
-}
-
 // SearchMessagesWithBodyWithResponse Search messages, also by sender number
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10619,6 +10635,49 @@ func (c *ClientWithResponses) SearchMessagesWithResponse(ctx context.Context, bo
 		return nil, err
 	}
 	return ParseSearchMessagesResponse(rsp)
+}
+
+// GetOverviewWithResponse Whether all is well, and what needs attention
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/overview (the `GetOverview` operationId).
+func (c *ClientWithResponses) GetOverviewWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetOverviewResponse, error) {
+	rsp, err := c.GetOverview(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetOverviewResponse(rsp)
+}
+
+// FollowOverviewWithResponse The overview as it changes, as server-sent events
+//
+// An event `overview` has an Overview as its data. There is one at the beginning, and then one
+// for each second in which something has changed. The stream ends when the caller may not look
+// any more. The number of streams of a caller, and of all callers, is limited.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/overview/events (the `FollowOverview` operationId).
+func (c *ClientWithResponses) FollowOverviewWithResponse(ctx context.Context, params *FollowOverviewParams, reqEditors ...RequestEditorFn) (*FollowOverviewResponse, error) {
+	rsp, err := c.FollowOverview(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFollowOverviewResponse(rsp)
+}
+
+// GetOverviewHistoryWithResponse What happened in each minute of the last hours
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/overview/history (the `GetOverviewHistory` operationId).
+func (c *ClientWithResponses) GetOverviewHistoryWithResponse(ctx context.Context, params *GetOverviewHistoryParams, reqEditors ...RequestEditorFn) (*GetOverviewHistoryResponse, error) {
+	rsp, err := c.GetOverviewHistory(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetOverviewHistoryResponse(rsp)
 }
 
 // GetQueueWithResponse How much is in the queue
@@ -12086,140 +12145,6 @@ func ParseListMessagesResponse(rsp *http.Response) (*ListMessagesResponse, error
 	return response, nil
 }
 
-// ParseListRetryJobsResponse parses an HTTP response from a ListRetryJobsWithResponse call
-func ParseListRetryJobsResponse(rsp *http.Response) (*ListRetryJobsResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &ListRetryJobsResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest struct {
-			Items []RetryJob `json:"items"`
-		}
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSONDefault = &dest
-
-	}
-
-	return response, nil
-}
-
-// ParseStartRetryJobResponse parses an HTTP response from a StartRetryJobWithResponse call
-func ParseStartRetryJobResponse(rsp *http.Response) (*StartRetryJobResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &StartRetryJobResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
-		var dest RetryJob
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON202 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSONDefault = &dest
-
-	}
-
-	return response, nil
-}
-
-// ParseGetRetryJobResponse parses an HTTP response from a GetRetryJobWithResponse call
-func ParseGetRetryJobResponse(rsp *http.Response) (*GetRetryJobResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &GetRetryJobResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest RetryJob
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSONDefault = &dest
-
-	}
-
-	return response, nil
-}
-
-// ParseCancelRetryJobResponse parses an HTTP response from a CancelRetryJobWithResponse call
-func ParseCancelRetryJobResponse(rsp *http.Response) (*CancelRetryJobResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &CancelRetryJobResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest RetryJob
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSONDefault = &dest
-
-	}
-
-	return response, nil
-}
-
 // ParseSearchMessagesResponse parses an HTTP response from a SearchMessagesWithResponse call
 func ParseSearchMessagesResponse(rsp *http.Response) (*SearchMessagesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12236,6 +12161,98 @@ func ParseSearchMessagesResponse(rsp *http.Response) (*SearchMessagesResponse, e
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest MessagePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetOverviewResponse parses an HTTP response from a GetOverviewWithResponse call
+func ParseGetOverviewResponse(rsp *http.Response) (*GetOverviewResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetOverviewResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Overview
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseFollowOverviewResponse parses an HTTP response from a FollowOverviewWithResponse call
+func ParseFollowOverviewResponse(rsp *http.Response) (*FollowOverviewResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FollowOverviewResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetOverviewHistoryResponse parses an HTTP response from a GetOverviewHistoryWithResponse call
+func ParseGetOverviewHistoryResponse(rsp *http.Response) (*GetOverviewHistoryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetOverviewHistoryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest History
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -12702,21 +12719,18 @@ type ServerInterface interface {
 	// ListMessages List messages, newest first
 	// (GET /api/v1/messages)
 	ListMessages(w http.ResponseWriter, r *http.Request, params ListMessagesParams)
-	// ListRetryJobs List the jobs that queue failed messages again
-	// (GET /api/v1/messages/retry-jobs)
-	ListRetryJobs(w http.ResponseWriter, r *http.Request)
-	// StartRetryJob Queue failed messages again, in the background
-	// (POST /api/v1/messages/retry-jobs)
-	StartRetryJob(w http.ResponseWriter, r *http.Request)
-	// GetRetryJob Show how far a job is
-	// (GET /api/v1/messages/retry-jobs/{job_id})
-	GetRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID)
-	// CancelRetryJob Cancel a job
-	// (POST /api/v1/messages/retry-jobs/{job_id}/cancel)
-	CancelRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID)
 	// SearchMessages Search messages, also by sender number
 	// (POST /api/v1/messages/search)
 	SearchMessages(w http.ResponseWriter, r *http.Request)
+	// GetOverview Whether all is well, and what needs attention
+	// (GET /api/v1/overview)
+	GetOverview(w http.ResponseWriter, r *http.Request)
+	// FollowOverview The overview as it changes, as server-sent events
+	// (GET /api/v1/overview/events)
+	FollowOverview(w http.ResponseWriter, r *http.Request, params FollowOverviewParams)
+	// GetOverviewHistory What happened in each minute of the last hours
+	// (GET /api/v1/overview/history)
+	GetOverviewHistory(w http.ResponseWriter, r *http.Request, params GetOverviewHistoryParams)
 	// GetQueue How much is in the queue
 	// (GET /api/v1/queue)
 	GetQueue(w http.ResponseWriter, r *http.Request)
@@ -14174,6 +14188,58 @@ func (siw *ServerInterfaceWrapper) GetRevocations(w http.ResponseWriter, r *http
 		return
 	}
 
+	// ------------- Optional query parameter "node" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "node", r.URL.Query(), &params.Node, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "node"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "node", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "roles" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "roles", r.URL.Query(), &params.Roles, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "roles"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "roles", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "leaving" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "leaving", r.URL.Query(), &params.Leaving, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "leaving"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "leaving", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetRevocations(w, r, params)
 	}))
@@ -14335,91 +14401,91 @@ func (siw *ServerInterfaceWrapper) ListMessages(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
-// ListRetryJobs operation middleware
-func (siw *ServerInterfaceWrapper) ListRetryJobs(w http.ResponseWriter, r *http.Request) {
-
-	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.ListRetryJobs(w, r)
-	}))
-
-	for _, middleware := range siw.HandlerMiddlewares {
-		handler = middleware(handler)
-	}
-
-	handler.ServeHTTP(w, r)
-}
-
-// StartRetryJob operation middleware
-func (siw *ServerInterfaceWrapper) StartRetryJob(w http.ResponseWriter, r *http.Request) {
-
-	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.StartRetryJob(w, r)
-	}))
-
-	for _, middleware := range siw.HandlerMiddlewares {
-		handler = middleware(handler)
-	}
-
-	handler.ServeHTTP(w, r)
-}
-
-// GetRetryJob operation middleware
-func (siw *ServerInterfaceWrapper) GetRetryJob(w http.ResponseWriter, r *http.Request) {
-
-	var err error
-	_ = err
-
-	// ------------- Path parameter "job_id" -------------
-	var jobID JobID
-
-	err = runtime.BindStyledParameterWithOptions("simple", "job_id", r.PathValue("job_id"), &jobID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
-	if err != nil {
-		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "job_id", Err: err})
-		return
-	}
-
-	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.GetRetryJob(w, r, jobID)
-	}))
-
-	for _, middleware := range siw.HandlerMiddlewares {
-		handler = middleware(handler)
-	}
-
-	handler.ServeHTTP(w, r)
-}
-
-// CancelRetryJob operation middleware
-func (siw *ServerInterfaceWrapper) CancelRetryJob(w http.ResponseWriter, r *http.Request) {
-
-	var err error
-	_ = err
-
-	// ------------- Path parameter "job_id" -------------
-	var jobID JobID
-
-	err = runtime.BindStyledParameterWithOptions("simple", "job_id", r.PathValue("job_id"), &jobID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
-	if err != nil {
-		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "job_id", Err: err})
-		return
-	}
-
-	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.CancelRetryJob(w, r, jobID)
-	}))
-
-	for _, middleware := range siw.HandlerMiddlewares {
-		handler = middleware(handler)
-	}
-
-	handler.ServeHTTP(w, r)
-}
-
 // SearchMessages operation middleware
 func (siw *ServerInterfaceWrapper) SearchMessages(w http.ResponseWriter, r *http.Request) {
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SearchMessages(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOverview operation middleware
+func (siw *ServerInterfaceWrapper) GetOverview(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOverview(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// FollowOverview operation middleware
+func (siw *ServerInterfaceWrapper) FollowOverview(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params FollowOverviewParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.FollowOverview(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOverviewHistory operation middleware
+func (siw *ServerInterfaceWrapper) GetOverviewHistory(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetOverviewHistoryParams
+
+	// ------------- Optional query parameter "hours" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "hours", r.URL.Query(), &params.Hours, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "hours"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "hours", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOverviewHistory(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -14742,10 +14808,6 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/messages", wrapper.ListMessages)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/messages/search", wrapper.SearchMessages)
-	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/messages/retry-jobs", wrapper.ListRetryJobs)
-	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/messages/retry-jobs", wrapper.StartRetryJob)
-	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/messages/retry-jobs/{job_id}", wrapper.GetRetryJob)
-	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/messages/retry-jobs/{job_id}/cancel", wrapper.CancelRetryJob)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/internal/messages/register", wrapper.RegisterMessages)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/internal/messages/deliver", wrapper.DeliverMessages)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/internal/messages/status", wrapper.UpdateMessages)
@@ -14774,6 +14836,9 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients/{client_id}/messages/{message_id}/retry", wrapper.RetryMessage)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/search", wrapper.Search)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/statistics", wrapper.GetStatistics)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/overview", wrapper.GetOverview)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/overview/history", wrapper.GetOverviewHistory)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/overview/events", wrapper.FollowOverview)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/audit", wrapper.ListAudit)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/queue", wrapper.GetQueue)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/queue/dead", wrapper.ListDead)
@@ -16367,163 +16432,6 @@ func (response ListMessagesdefaultApplicationProblemPlusJSONResponse) VisitListM
 	return err
 }
 
-type ListRetryJobsRequestObject struct {
-}
-
-type ListRetryJobsResponseObject interface {
-	VisitListRetryJobsResponse(w http.ResponseWriter) error
-}
-
-type ListRetryJobs200JSONResponse struct {
-	Items []RetryJob `json:"items"`
-}
-
-func (response ListRetryJobs200JSONResponse) VisitListRetryJobsResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type ListRetryJobsdefaultApplicationProblemPlusJSONResponse struct {
-	Body       Problem
-	StatusCode int
-}
-
-func (response ListRetryJobsdefaultApplicationProblemPlusJSONResponse) VisitListRetryJobsResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(response.StatusCode)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type StartRetryJobRequestObject struct {
-	Body *StartRetryJobJSONRequestBody
-}
-
-type StartRetryJobResponseObject interface {
-	VisitStartRetryJobResponse(w http.ResponseWriter) error
-}
-
-type StartRetryJob202JSONResponse RetryJob
-
-func (response StartRetryJob202JSONResponse) VisitStartRetryJobResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(202)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type StartRetryJobdefaultApplicationProblemPlusJSONResponse struct {
-	Body       Problem
-	StatusCode int
-}
-
-func (response StartRetryJobdefaultApplicationProblemPlusJSONResponse) VisitStartRetryJobResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(response.StatusCode)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetRetryJobRequestObject struct {
-	JobID JobID `json:"job_id"`
-}
-
-type GetRetryJobResponseObject interface {
-	VisitGetRetryJobResponse(w http.ResponseWriter) error
-}
-
-type GetRetryJob200JSONResponse RetryJob
-
-func (response GetRetryJob200JSONResponse) VisitGetRetryJobResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetRetryJobdefaultApplicationProblemPlusJSONResponse struct {
-	Body       Problem
-	StatusCode int
-}
-
-func (response GetRetryJobdefaultApplicationProblemPlusJSONResponse) VisitGetRetryJobResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(response.StatusCode)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type CancelRetryJobRequestObject struct {
-	JobID JobID `json:"job_id"`
-}
-
-type CancelRetryJobResponseObject interface {
-	VisitCancelRetryJobResponse(w http.ResponseWriter) error
-}
-
-type CancelRetryJob200JSONResponse RetryJob
-
-func (response CancelRetryJob200JSONResponse) VisitCancelRetryJobResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type CancelRetryJobdefaultApplicationProblemPlusJSONResponse struct {
-	Body       Problem
-	StatusCode int
-}
-
-func (response CancelRetryJobdefaultApplicationProblemPlusJSONResponse) VisitCancelRetryJobResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(response.StatusCode)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type SearchMessagesRequestObject struct {
 	Body *SearchMessagesJSONRequestBody
 }
@@ -16552,6 +16460,151 @@ type SearchMessagesdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SearchMessagesdefaultApplicationProblemPlusJSONResponse) VisitSearchMessagesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOverviewRequestObject struct {
+}
+
+type GetOverviewResponseObject interface {
+	VisitGetOverviewResponse(w http.ResponseWriter) error
+}
+
+type GetOverview200JSONResponse Overview
+
+func (response GetOverview200JSONResponse) VisitGetOverviewResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOverviewdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOverviewdefaultApplicationProblemPlusJSONResponse) VisitGetOverviewResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FollowOverviewRequestObject struct {
+	Params FollowOverviewParams
+}
+
+type FollowOverviewResponseObject interface {
+	VisitFollowOverviewResponse(w http.ResponseWriter) error
+}
+
+type FollowOverview200TextEventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response FollowOverview200TextEventStreamResponse) VisitFollowOverviewResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type FollowOverviewdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response FollowOverviewdefaultApplicationProblemPlusJSONResponse) VisitFollowOverviewResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOverviewHistoryRequestObject struct {
+	Params GetOverviewHistoryParams
+}
+
+type GetOverviewHistoryResponseObject interface {
+	VisitGetOverviewHistoryResponse(w http.ResponseWriter) error
+}
+
+type GetOverviewHistory200JSONResponse History
+
+func (response GetOverviewHistory200JSONResponse) VisitGetOverviewHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOverviewHistorydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOverviewHistorydefaultApplicationProblemPlusJSONResponse) VisitGetOverviewHistoryResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -17055,21 +17108,18 @@ type StrictServerInterface interface {
 	// ListMessages List messages, newest first
 	// (GET /api/v1/messages)
 	ListMessages(ctx context.Context, request ListMessagesRequestObject) (ListMessagesResponseObject, error)
-	// ListRetryJobs List the jobs that queue failed messages again
-	// (GET /api/v1/messages/retry-jobs)
-	ListRetryJobs(ctx context.Context, request ListRetryJobsRequestObject) (ListRetryJobsResponseObject, error)
-	// StartRetryJob Queue failed messages again, in the background
-	// (POST /api/v1/messages/retry-jobs)
-	StartRetryJob(ctx context.Context, request StartRetryJobRequestObject) (StartRetryJobResponseObject, error)
-	// GetRetryJob Show how far a job is
-	// (GET /api/v1/messages/retry-jobs/{job_id})
-	GetRetryJob(ctx context.Context, request GetRetryJobRequestObject) (GetRetryJobResponseObject, error)
-	// CancelRetryJob Cancel a job
-	// (POST /api/v1/messages/retry-jobs/{job_id}/cancel)
-	CancelRetryJob(ctx context.Context, request CancelRetryJobRequestObject) (CancelRetryJobResponseObject, error)
 	// SearchMessages Search messages, also by sender number
 	// (POST /api/v1/messages/search)
 	SearchMessages(ctx context.Context, request SearchMessagesRequestObject) (SearchMessagesResponseObject, error)
+	// GetOverview Whether all is well, and what needs attention
+	// (GET /api/v1/overview)
+	GetOverview(ctx context.Context, request GetOverviewRequestObject) (GetOverviewResponseObject, error)
+	// FollowOverview The overview as it changes, as server-sent events
+	// (GET /api/v1/overview/events)
+	FollowOverview(ctx context.Context, request FollowOverviewRequestObject) (FollowOverviewResponseObject, error)
+	// GetOverviewHistory What happened in each minute of the last hours
+	// (GET /api/v1/overview/history)
+	GetOverviewHistory(ctx context.Context, request GetOverviewHistoryRequestObject) (GetOverviewHistoryResponseObject, error)
 	// GetQueue How much is in the queue
 	// (GET /api/v1/queue)
 	GetQueue(ctx context.Context, request GetQueueRequestObject) (GetQueueResponseObject, error)
@@ -18245,113 +18295,6 @@ func (sh *strictHandler) ListMessages(w http.ResponseWriter, r *http.Request, pa
 	}
 }
 
-// ListRetryJobs operation middleware
-func (sh *strictHandler) ListRetryJobs(w http.ResponseWriter, r *http.Request) {
-	var request ListRetryJobsRequestObject
-
-	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
-		return sh.ssi.ListRetryJobs(ctx, request.(ListRetryJobsRequestObject))
-	}
-	for _, middleware := range sh.middlewares {
-		handler = middleware(handler, "ListRetryJobs")
-	}
-
-	response, err := handler(r.Context(), w, r, request)
-
-	if err != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, err)
-	} else if validResponse, ok := response.(ListRetryJobsResponseObject); ok {
-		if err := validResponse.VisitListRetryJobsResponse(w); err != nil {
-			sh.options.ResponseErrorHandlerFunc(w, r, err)
-		}
-	} else if response != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
-	}
-}
-
-// StartRetryJob operation middleware
-func (sh *strictHandler) StartRetryJob(w http.ResponseWriter, r *http.Request) {
-	var request StartRetryJobRequestObject
-
-	var body StartRetryJobJSONRequestBody
-	if err := runtime.BindJSONBody(r, &body); err != nil {
-		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
-		return
-	}
-	request.Body = &body
-
-	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
-		return sh.ssi.StartRetryJob(ctx, request.(StartRetryJobRequestObject))
-	}
-	for _, middleware := range sh.middlewares {
-		handler = middleware(handler, "StartRetryJob")
-	}
-
-	response, err := handler(r.Context(), w, r, request)
-
-	if err != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, err)
-	} else if validResponse, ok := response.(StartRetryJobResponseObject); ok {
-		if err := validResponse.VisitStartRetryJobResponse(w); err != nil {
-			sh.options.ResponseErrorHandlerFunc(w, r, err)
-		}
-	} else if response != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
-	}
-}
-
-// GetRetryJob operation middleware
-func (sh *strictHandler) GetRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID) {
-	var request GetRetryJobRequestObject
-
-	request.JobID = jobID
-
-	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
-		return sh.ssi.GetRetryJob(ctx, request.(GetRetryJobRequestObject))
-	}
-	for _, middleware := range sh.middlewares {
-		handler = middleware(handler, "GetRetryJob")
-	}
-
-	response, err := handler(r.Context(), w, r, request)
-
-	if err != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, err)
-	} else if validResponse, ok := response.(GetRetryJobResponseObject); ok {
-		if err := validResponse.VisitGetRetryJobResponse(w); err != nil {
-			sh.options.ResponseErrorHandlerFunc(w, r, err)
-		}
-	} else if response != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
-	}
-}
-
-// CancelRetryJob operation middleware
-func (sh *strictHandler) CancelRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID) {
-	var request CancelRetryJobRequestObject
-
-	request.JobID = jobID
-
-	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
-		return sh.ssi.CancelRetryJob(ctx, request.(CancelRetryJobRequestObject))
-	}
-	for _, middleware := range sh.middlewares {
-		handler = middleware(handler, "CancelRetryJob")
-	}
-
-	response, err := handler(r.Context(), w, r, request)
-
-	if err != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, err)
-	} else if validResponse, ok := response.(CancelRetryJobResponseObject); ok {
-		if err := validResponse.VisitCancelRetryJobResponse(w); err != nil {
-			sh.options.ResponseErrorHandlerFunc(w, r, err)
-		}
-	} else if response != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
-	}
-}
-
 // SearchMessages operation middleware
 func (sh *strictHandler) SearchMessages(w http.ResponseWriter, r *http.Request) {
 	var request SearchMessagesRequestObject
@@ -18376,6 +18319,82 @@ func (sh *strictHandler) SearchMessages(w http.ResponseWriter, r *http.Request) 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SearchMessagesResponseObject); ok {
 		if err := validResponse.VisitSearchMessagesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetOverview operation middleware
+func (sh *strictHandler) GetOverview(w http.ResponseWriter, r *http.Request) {
+	var request GetOverviewRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOverview(ctx, request.(GetOverviewRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOverview")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOverviewResponseObject); ok {
+		if err := validResponse.VisitGetOverviewResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// FollowOverview operation middleware
+func (sh *strictHandler) FollowOverview(w http.ResponseWriter, r *http.Request, params FollowOverviewParams) {
+	var request FollowOverviewRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.FollowOverview(ctx, request.(FollowOverviewRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "FollowOverview")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(FollowOverviewResponseObject); ok {
+		if err := validResponse.VisitFollowOverviewResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetOverviewHistory operation middleware
+func (sh *strictHandler) GetOverviewHistory(w http.ResponseWriter, r *http.Request, params GetOverviewHistoryParams) {
+	var request GetOverviewHistoryRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOverviewHistory(ctx, request.(GetOverviewHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOverviewHistory")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOverviewHistoryResponseObject); ok {
+		if err := validResponse.VisitGetOverviewHistoryResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -81,6 +81,7 @@ func (n *node) followRevocations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.Self = n.self()
 	c.FollowRevocations(ctx, n.revoked, n.log)
 	return c.Close()
 }

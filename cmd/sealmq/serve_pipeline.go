@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -49,6 +48,7 @@ type pipelineNode struct {
 	keys        *mainserver.Keys
 	idKey       []byte
 	service     *mainserver.Service
+	history     *mainserver.History
 	mainServer  *httpkit.Server
 	proxy       *proxy.Proxy
 	proxyServer *httpkit.Server
@@ -71,6 +71,7 @@ func (n *node) pipelineParts() (list []part) {
 			run:  func(context.Context) error { return n.pipeline.mainServer.Serve() },
 			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }},
 			background("rows of waiting messages", func() error { return nil }, n.registerWaiting),
+			background("history of the messages", func() error { return nil }, n.keepHistory),
 			background("re-encryption", func() error { return nil }, n.reencrypt),
 			background("clients of the authority", func() error { return nil }, n.syncClients))
 	}
@@ -266,10 +267,11 @@ func (n *node) openMainListener() error {
 		return err
 	}
 	n.pipeline.queue = queue
+	n.openHistory()
 	var router *httpkit.Router
 	live := func(context.Context) ([]mainserver.LiveConnection, bool) { return n.liveConnections(router) }
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue, Broker: n.pipeline.broker,
-		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, Audit: audit.NewLog(n.log),
+		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: audit.NewLog(n.log),
 		Version: buildVersion().Version, Log: n.log})
 	if err != nil {
 		return err
@@ -379,12 +381,7 @@ func (n *node) openWorker() error {
 	if err != nil {
 		return err
 	}
-	name := c.Name
-	if name == "" {
-		host, _ := os.Hostname()
-		name = fmt.Sprintf("worker-%s-%d", host, os.Getpid())
-	}
-	n.pipeline.worker, err = worker.New(worker.Config{Name: name, Queue: queue, Main: main, Concurrency: c.Concurrency, Batch: c.Batch,
+	n.pipeline.worker, err = worker.New(worker.Config{Name: n.workerName(), Queue: queue, Main: main, Concurrency: c.Concurrency, Batch: c.Batch,
 		RetryInterval: c.RetryInterval, MaxAttempts: c.MaxAttempts, Drain: stopTime / 2, Log: n.log})
 	return err
 }

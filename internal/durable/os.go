@@ -105,7 +105,10 @@ func (osFS) ReadDir(name string) ([]string, error) {
 
 func (osFS) SyncDir(name string) error { return syncDir(name) }
 
-func (osFS) FreeBytes(dir string) (int64, error) { return freeBytes(dir) }
+func (osFS) FreeBytes(dir string) (int64, error) {
+	free, _, err := Space(dir)
+	return free, err
+}
 
 func (osFS) Lock(dir string) (func() error, error) {
 	// The locked byte is beyond the process id, which other processes have to read.

@@ -70,7 +70,8 @@ func syncDir(name string) error {
 	return err
 }
 
-func freeBytes(dir string) (int64, error) {
+// Space is how much of the disk of a folder is free for this process, and how large it is.
+func Space(dir string) (free, total int64, err error) {
 	var st unix.Statfs_t
 	for {
 		err := unix.Statfs(dir, &st)
@@ -78,8 +79,8 @@ func freeBytes(dir string) (int64, error) {
 			continue
 		}
 		if err != nil {
-			return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+			return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 		}
-		return clampProduct(uint64(st.Bavail), uint64(st.Bsize)), nil
+		return clampProduct(uint64(st.Bavail), uint64(st.Bsize)), clampProduct(uint64(st.Blocks), uint64(st.Bsize)), nil
 	}
 }

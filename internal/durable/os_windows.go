@@ -22,14 +22,15 @@ func lockFile(f *os.File, at uint64) error {
 
 func syncDir(string) error { return nil }
 
-func freeBytes(dir string) (int64, error) {
+// Space is how much of the disk of a folder is free for this process, and how large it is.
+func Space(dir string) (free, total int64, err error) {
 	p, err := windows.UTF16PtrFromString(dir)
 	if err != nil {
-		return 0, &os.PathError{Op: "free space", Path: dir, Err: err}
+		return 0, 0, &os.PathError{Op: "free space", Path: dir, Err: err}
 	}
-	var free uint64
-	if err := windows.GetDiskFreeSpaceEx(p, &free, nil, nil); err != nil {
-		return 0, &os.PathError{Op: "free space", Path: dir, Err: err}
+	var here, all uint64
+	if err := windows.GetDiskFreeSpaceEx(p, &here, &all, nil); err != nil {
+		return 0, 0, &os.PathError{Op: "free space", Path: dir, Err: err}
 	}
-	return clampProduct(free, 1), nil
+	return clampProduct(here, 1), clampProduct(all, 1), nil
 }

@@ -78,6 +78,13 @@ type health struct {
 
 	level  Level
 	levels []Level // of the checks
+	faults []Fault
+}
+
+// Fault is what a check has found that is not all right.
+type Fault struct {
+	Check string
+	Finding
 }
 
 // ServeHTTP implements http.Handler.
@@ -92,6 +99,9 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 // Level is the worst level that the checks find.
 func (h *Health) Level() Level { return h.state().level }
+
+// Faults are what the checks find that is not all right, in the order of the checks.
+func (h *Health) Faults() []Fault { return h.state().faults }
 
 // state holds the lock while the checks run: other callers wait for their findings.
 func (h *Health) state() *health {
@@ -118,6 +128,9 @@ func (h *Health) state() *health {
 		s.Checks[h.checks[i].Name] = f.Value
 		if f.Reason != "" {
 			s.Errors = append(s.Errors, f.Reason)
+		}
+		if f.Level != OK {
+			s.faults = append(s.faults, Fault{h.checks[i].Name, f})
 		}
 		s.level, s.levels = max(s.level, f.Level), append(s.levels, f.Level)
 	}

@@ -111,6 +111,23 @@ func (rt *Router) admit(r *http.Request, q *request) error {
 	return Errorf(CodeAuthorization, "The role of this identity may not do this")
 }
 
+// Readmit looks again whether the caller of a request may make it. It is for handlers whose
+// answer takes long: certificates and sessions end meanwhile.
+func Readmit(r *http.Request) error {
+	q := requestOf(r.Context())
+	if q.route == nil {
+		return nil
+	}
+	again := request{route: q.route}
+	if err := q.route.router.admit(r, &again); err != nil {
+		return err
+	}
+	if again.known != q.known || again.caller.ID != q.caller.ID {
+		return Errorf(CodeAuthentication, "This is another caller's now")
+	}
+	return nil
+}
+
 // authenticate asks the listener who makes a request without a certificate.
 func (rt *Router) authenticate(r *http.Request) (c Caller, known bool, err error) {
 	err = ErrNoIdentity

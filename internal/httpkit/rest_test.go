@@ -18,6 +18,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 func (w *world) dial(t *testing.T) net.Conn {
@@ -303,5 +304,30 @@ func TestTooLargeWaitsForItsBody(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the body was not read")
 		r.Close()
+	}
+}
+
+// TestReadmit: a handler whose answer takes long learns that its caller has lost the permission.
+func TestReadmit(t *testing.T) {
+	key := "good"
+	var before, after error
+	rt := httpkit.NewRouter(httpkit.Config{Component: "proxy", Identifier: mtls.NewIdentifier(), Authenticate: func(*http.Request) (httpkit.Caller, error) {
+		if key == "" {
+			return httpkit.Caller{}, httpkit.ErrNoIdentity
+		}
+		return httpkit.Caller{Identity: sealmq.Identity{ID: key, Role: sealmq.RoleAdmin}, Source: httpkit.ByToken}, nil
+	}})
+	next := ""
+	rt.Handle("GET /stream", httpkit.Options{Roles: []sealmq.Role{sealmq.RoleAdmin}}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		before = httpkit.Readmit(r)
+		key = next
+		after = httpkit.Readmit(r)
+	}))
+	for _, now := range []string{"", "another"} {
+		key, next = "good", now
+		rt.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/stream", nil))
+		if before != nil || after == nil {
+			t.Errorf("before %v, after it became %q %v", before, now, after)
+		}
 	}
 }

@@ -32,9 +32,22 @@ const maxConnections = 16
 
 // Client is a pipeline.Main.
 type Client struct {
+	// Self is what this process tells the main server about itself. It is set before the first
+	// call.
+	Self Self
+
 	api  *mainapi.ClientWithResponses
 	http *http.Transport
 	own  func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+}
+
+// Self is a process as the overview shows it.
+type Self struct {
+	// Name is its name among the processes of its role: the worker's, or the host's.
+	Name string
+	// Roles are what it does: broker, proxy, worker, portal.
+	Roles   []string
+	Version string
 }
 
 // New returns a client for the main server at a URL, https://host:port. conf is what

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
@@ -27,7 +28,12 @@ const (
 func (c *Client) Revocations(ctx context.Context, since uint64, wait time.Duration) (trust.Feed, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+dialTimeout)
 	defer cancel()
-	r, err := c.api.GetRevocationsWithResponse(ctx, &mainapi.GetRevocationsParams{Since: int64(since), Wait: int(wait / time.Second)})
+	return c.revocations(ctx, &mainapi.GetRevocationsParams{Since: int64(since), Wait: int(wait / time.Second)})
+}
+
+func (c *Client) revocations(ctx context.Context, p *mainapi.GetRevocationsParams) (trust.Feed, error) {
+	p.Node, p.Roles, p.Version = c.Self.Name, strings.Join(c.Self.Roles, ","), c.Self.Version
+	r, err := c.api.GetRevocationsWithResponse(ctx, p)
 	if err != nil {
 		return trust.Feed{}, failed(err)
 	}
@@ -41,6 +47,7 @@ func (c *Client) Revocations(ctx context.Context, since uint64, wait time.Durati
 // force as soon as the main server tells of it, or within a second after it is back. What was
 // in force stays when the main server does not answer, or has less than before.
 func (c *Client) FollowRevocations(ctx context.Context, list *trust.RevocationList, log *slog.Logger) {
+	defer c.leave(ctx)
 	var since uint64 // the first question is for everything
 	var wait time.Duration
 	var last string
@@ -70,6 +77,17 @@ func (c *Client) FollowRevocations(ctx context.Context, list *trust.RevocationLi
 		case <-pause.C:
 		}
 	}
+}
+
+// leaveTimeout bounds the goodbye of a process that stops.
+const leaveTimeout = time.Second
+
+// leave tells the main server that this process stops, so that nobody misses it. One that
+// does not come to it is missed, which is right.
+func (c *Client) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	c.revocations(ctx, &mainapi.GetRevocationsParams{Leaving: true}) //nolint:errcheck // see above
 }
 
 // revokeOwn puts into the list what an answer has said: the own certificate is revoked. The

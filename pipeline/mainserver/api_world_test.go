@@ -42,8 +42,7 @@ type queue struct {
 	counts pipeline.Counts
 	dead   []pipeline.DeadItem
 	ready  []pipeline.Item
-	listed int           // calls of Dead
-	held   chan struct{} // Requeue waits until it is closed, if it is not nil
+	listed int // calls of Dead
 }
 
 func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
@@ -63,11 +62,6 @@ func (q *queue) Dead(_ context.Context, limit int) ([]pipeline.DeadItem, error) 
 
 func (q *queue) Requeue(_ context.Context, ids []string) (n int, err error) {
 	q.mu.Lock()
-	if held := q.held; held != nil {
-		q.mu.Unlock()
-		<-held
-		q.mu.Lock()
-	}
 	defer q.mu.Unlock()
 	if q.err != nil {
 		return 0, q.err

@@ -24,6 +24,10 @@ func (h *handler) DeliverMessages(ctx context.Context, r mainapi.DeliverMessages
 		return nil, invalid("worker_id", "The value must have 1 to 100 characters")
 	}
 	results, err := h.caller(ctx).Deliver(ctx, r.Body.WorkerID, r.Body.Messages)
+	if err == nil {
+		caller, _ := httpkit.CallerOf(ctx)
+		h.cfg.Service.presence.saw(componentsOf(caller.ID, string(caller.Role), exchangeOf(ctx).r.RemoteAddr, &mainapi.GetRevocationsParams{Node: r.Body.WorkerID}), false, h.now())
+	}
 	return mainapi.DeliverMessages200JSONResponse{ResultsJSONResponse: mainapi.ResultsJSONResponse{Results: results}}, err
 }
 
@@ -52,7 +56,14 @@ func (h *handler) GetKeys(ctx context.Context, _ mainapi.GetKeysRequestObject) (
 func (h *handler) GetRevocations(ctx context.Context, r mainapi.GetRevocationsRequestObject) (mainapi.GetRevocationsResponseObject, error) {
 	since := uint64(max(0, r.Params.Since))
 	caller, _ := httpkit.CallerOf(ctx)
-	h.followers.note(caller, since, h.now())
+	who, presence := componentsOf(caller.ID, string(caller.Role), exchangeOf(ctx).r.RemoteAddr, &r.Params), &h.cfg.Service.presence
+	if r.Params.Leaving {
+		presence.left(who)
+	} else {
+		h.followers.note(caller, since, h.now())
+		presence.saw(who, true, h.now())
+		defer func() { presence.answered(who, ctx.Err() != nil, h.now()) }()
+	}
 	return mainapi.GetRevocations200JSONResponse(h.revocations(ctx, since, time.Duration(r.Params.Wait)*time.Second)), nil
 }
 

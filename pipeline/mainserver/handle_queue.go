@@ -3,8 +3,10 @@ package mainserver
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -19,11 +21,15 @@ func (h *handler) queueCounts(ctx context.Context) (counts mainapi.QueueCounts, 
 	if err != nil {
 		return counts, err
 	}
-	counts = mainapi.QueueCounts{Ready: int64(c.Ready), Processing: int64(c.Processing), Retry: int64(c.Retry), Dead: int64(c.Dead)}
+	return queueCountsOf(&c, h.now()), nil
+}
+
+func queueCountsOf(c *pipeline.Counts, now time.Time) mainapi.QueueCounts {
+	counts := mainapi.QueueCounts{Ready: int64(c.Ready), Processing: int64(c.Processing), Retry: int64(c.Retry), Dead: int64(c.Dead)}
 	if !c.Oldest.IsZero() {
-		counts.OldestAgeSeconds = max(0, h.now().Sub(c.Oldest).Seconds())
+		counts.OldestAgeSeconds = max(0, now.Sub(c.Oldest).Seconds())
 	}
-	return counts, nil
+	return counts
 }
 
 // ListDead implements mainapi.StrictServerInterface.
@@ -75,7 +81,7 @@ func (h *handler) requeueItems(ctx context.Context, rows []records.Update) (int,
 		ids[i] = rows[i].ID
 	}
 	n, err := h.cfg.Queue.Requeue(ctx, ids)
-	if err == nil && n >= len(rows) {
+	if err == nil && n == len(rows) {
 		err = h.requeueRows(ctx, rows)
 	}
 	return n, err

@@ -1,6 +1,7 @@
 package mainserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -46,6 +47,14 @@ type HandlerConfig struct {
 	// Live lists open connections, so that a revocation can be previewed. complete says that
 	// no component of the installation is where they cannot be seen. Nil sees none.
 	Live func(ctx context.Context) (list []LiveConnection, complete bool)
+	// History is of the messages. Nil is one that nothing stores; another one must be of the
+	// same records and queue, and the caller must run it.
+	History *History
+	// Disk tells how much of the data folder's disk is free. It may be nil.
+	Disk func() (free, total int64, err error)
+	// MaxStreams and MaxStreamsPerCaller bound the streams of events (defaults
+	// DefaultMaxStreams and DefaultMaxStreamsPerCaller).
+	MaxStreams, MaxStreamsPerCaller int
 	// Audit takes records of administrative acts, besides the table that pages show. It may
 	// be nil.
 	Audit audit.Sink
@@ -63,6 +72,10 @@ func (c *HandlerConfig) check() error {
 	case c.Authority == nil || c.Revocations == nil || c.Certificate == nil:
 		return errors.New("the API of a main server needs an authority, its list of revocations and the server's certificate")
 	}
+	c.MaxStreams, c.MaxStreamsPerCaller = cmp.Or(c.MaxStreams, DefaultMaxStreams), cmp.Or(c.MaxStreamsPerCaller, DefaultMaxStreamsPerCaller)
+	if c.History == nil {
+		c.History = NewHistory(c.Store, c.Queue, c.Service.cfg.Now, c.Log)
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -79,13 +92,15 @@ type handler struct {
 	health  *httpkit.Health
 	crl     crlCache
 
+	overview overview
+	streams  streams
+
 	// admin makes an act of the authority and the look before it one step. It is not held over
 	// calls of the database: a revocation must not wait for one that hangs.
 	admin     sync.Mutex
 	retention sync.Mutex
 	denials   denials
 	followers followerTable
-	retries   retryJobs
 }
 
 var _ mainapi.StrictServerInterface = (*handler)(nil)
@@ -104,6 +119,9 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 		return nil, err
 	}
 	h := &handler{cfg: cfg}
+	h.overview.h = h
+	h.streams = streams{get: h.overview.get, max: cfg.MaxStreams, maxOfOne: cfg.MaxStreamsPerCaller}
+	h.cfg.History.looked = func(ctx context.Context) { h.overview.get(ctx) }
 	if h.schemas, err = newSchemas(document); err != nil {
 		return nil, err
 	}

@@ -173,6 +173,7 @@ func (h *handler) addMetrics() {
 			return float64(expiring.get(expiringAge, h.countExpiring)[days])
 		})
 	}
+	gauge("main_server_event_streams", "Open streams of events for pages of the overview.", nil, func() float64 { return float64(h.streams.count()) })
 	gauge("main_server_crl_entries", "Revocations in force.", nil, func() float64 { return float64(h.cfg.Revocations.Len()) })
 	failures := loadFailures{h: h}
 	h.cfg.Service.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "main_server_crl_load_failures_total",

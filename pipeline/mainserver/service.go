@@ -56,6 +56,8 @@ type Service struct {
 	trouble trouble
 	metrics *metrics
 	missing chan struct{} // see RowsMissing
+
+	presence presence
 }
 
 // RowsMissing gets a value after the database was not told of a certificate or a revocation.

@@ -1,0 +1,188 @@
+package mainserver
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/records"
+)
+
+// facts are what the state of everything is judged by.
+type facts struct {
+	now        time.Time
+	faults     []httpkit.Fault
+	counts     *pipeline.Counts // nil if the queue does not answer
+	minutes    []records.Minute // of the last hour
+	components []Component
+	ending     []mainapi.EndingCertificate
+	disk       *mainapi.Disk
+}
+
+// Bounds of what is all right.
+const (
+	// patient is how long messages may wait without one being delivered.
+	patient = 2 * time.Minute
+	// slowAfter is how old the oldest waiting message may be.
+	slowAfter = 5 * time.Minute
+	// startsWithin is how long a worker may take to come for what waits.
+	startsWithin = 10 * time.Second
+	// diskLow and diskFull are shares of the disk that are free.
+	diskLow, diskFull = 0.10, 0.03
+	// manyFailed and failedShare together say when failures are more than a few bad messages.
+	manyFailed, failedShare = 10, 0.05
+	// maxAttention bounds the list, and maxEnding the certificates in it.
+	maxAttention, maxEnding = 50, 5
+)
+
+// codeOf is the code for what a check of the health has found.
+func codeOf(check string) string {
+	if check == "redis" { // the design documents' name
+		return "queue"
+	}
+	return check
+}
+
+// Codes of what needs attention, besides those of the health's checks.
+const (
+	codeNoWorker     = "no_worker"
+	codeNotDelivered = "not_delivering"
+	codeSlow         = "slow"
+	codeAway         = "component_away"
+	codeFailed       = "messages_failed"
+	codeDead         = "dead_letters"
+	codeEnds         = "certificate_ends"
+	codeDisk         = "disk_low"
+)
+
+// judge says what needs attention, the worst first. Since is not filled in.
+func (f *facts) judge() []mainapi.Attention {
+	var list []mainapi.Attention
+	add := func(code string, level mainapi.AttentionLevel, subject, format string, args ...any) {
+		list = append(list, mainapi.Attention{Code: code, Level: level, Subject: subject, Text: fmt.Sprintf(format, args...)})
+	}
+	for _, p := range f.faults {
+		add(codeOf(p.Check), mainapi.AttentionLevel(p.Level.String()), "", "%s", sentence(p.Reason))
+	}
+	f.judgeFlow(add)
+	for _, c := range f.components {
+		if c.State == mainapi.ComponentStateAway {
+			add(codeAway, mainapi.AttentionLevelDegraded, c.Name, "%s is away", sentence(string(c.Role)+" "+c.Name))
+		}
+	}
+	if d := f.disk; d != nil && d.TotalBytes > 0 {
+		switch free := float64(d.FreeBytes) / float64(d.TotalBytes); {
+		case free < diskFull:
+			add(codeDisk, mainapi.AttentionLevelUnhealthy, "", "The disk of the data folder is almost full: %d %% are free", int(100*free))
+		case free < diskLow:
+			add(codeDisk, mainapi.AttentionLevelDegraded, "", "The disk of the data folder fills up: %d %% are free", int(100*free))
+		}
+	}
+	for i, c := range f.ending {
+		if i == maxEnding {
+			break
+		}
+		add(codeEnds, mainapi.AttentionLevelNotice, c.Fingerprint, "The certificate of %s ends in %s", c.Name, days(c.ExpiresAt.Sub(f.now)))
+	}
+	order := []mainapi.AttentionLevel{mainapi.AttentionLevelUnhealthy, mainapi.AttentionLevelDegraded, mainapi.AttentionLevelNotice}
+	slices.SortStableFunc(list, func(a, b mainapi.Attention) int {
+		return cmp.Compare(slices.Index(order, a.Level), slices.Index(order, b.Level))
+	})
+	return list[:min(len(list), maxAttention)]
+}
+
+// judgeFlow judges whether messages flow.
+func (f *facts) judgeFlow(add func(code string, level mainapi.AttentionLevel, subject, format string, args ...any)) {
+	var sum mainapi.Totals
+	var lately int64 // delivered within patient
+	for _, m := range f.minutes {
+		sum.Delivered, sum.Failed = sum.Delivered+m.Delivered, sum.Failed+m.Failed
+		if !m.At.Before(f.now.Add(-patient)) {
+			lately += m.Delivered
+		}
+	}
+	if c := f.counts; c != nil {
+		waits := c.Ready + c.Retry
+		age := time.Duration(0)
+		if !c.Oldest.IsZero() {
+			age = f.now.Sub(c.Oldest)
+		}
+		worker := c.Processing > 0 || slices.ContainsFunc(f.components, func(c Component) bool {
+			return c.Role == mainapi.ComponentRoleWorker && c.State == mainapi.ComponentStateOnline
+		})
+		switch {
+		case c.Ready > 0 && !worker && age > startsWithin:
+			add(codeNoWorker, mainapi.AttentionLevelUnhealthy, "", "No worker runs, and %s", waiting(waits))
+		case waits > 0 && lately == 0 && age > patient:
+			add(codeNotDelivered, mainapi.AttentionLevelUnhealthy, "", "Nothing is being delivered, and %s", waiting(waits))
+		case age > slowAfter:
+			add(codeSlow, mainapi.AttentionLevelDegraded, "", "Messages are delivered more slowly than they come: %s", waiting(waits))
+		}
+		if c.Dead > 0 {
+			add(codeDead, mainapi.AttentionLevelNotice, pipeline.QueueName, "%s", plural(int64(c.Dead), "message was given up and is a dead letter", "messages were given up and are dead letters"))
+		}
+	}
+	if sum.Failed > 0 {
+		level := mainapi.AttentionLevelNotice
+		if sum.Failed >= manyFailed && float64(sum.Failed) > failedShare*float64(sum.Delivered+sum.Failed) {
+			level = mainapi.AttentionLevelDegraded
+		}
+		add(codeFailed, level, "", "%s in the last hour", plural(sum.Failed, "message failed", "messages failed"))
+	}
+}
+
+// sentence begins with a capital letter.
+func sentence(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
+}
+
+func waiting(n int) string { return plural(int64(n), "message waits", "messages wait") }
+
+func plural(n int64, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + more
+}
+
+// number has a comma after each three digits.
+func number(n int64) string {
+	s := fmt.Sprint(n)
+	var b strings.Builder
+	for i, r := range s {
+		if i > 0 && (len(s)-i)%3 == 0 && s[i-1] != '-' {
+			b.WriteByte(',')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func days(d time.Duration) string {
+	switch n := int64(d / (24 * time.Hour)); {
+	case d < 0:
+		return "the past"
+	case n > 0:
+		return plural(n, "day", "days")
+	}
+	return plural(max(1, int64(d/time.Hour)), "hour", "hours")
+}
+
+// summarise is the state in a sentence.
+func summarise(list []mainapi.Attention, started mainapi.Started) (mainapi.Level, string) {
+	if len(list) == 0 || list[0].Level == mainapi.AttentionLevelNotice {
+		if !started.Accepted {
+			return mainapi.LevelHealthy, "Everything is ready; no message was sent yet"
+		}
+		return mainapi.LevelHealthy, "Everything flows"
+	}
+	return mainapi.Level(list[0].Level), list[0].Text
+}

@@ -1,0 +1,190 @@
+package mainserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// streamWorld has streams of an overview whose summary a test changes.
+type streamWorld struct {
+	*testing.T
+	mu      sync.Mutex
+	summary string
+	looks   int
+	streams streams
+}
+
+func newStreamWorld(t *testing.T) *streamWorld {
+	w := &streamWorld{T: t, summary: "first"}
+	w.streams = streams{max: 3, maxOfOne: 2, get: func(context.Context) mainapi.Overview {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.looks++
+		return mainapi.Overview{At: time.Now(), Summary: w.summary, Database: &mainapi.DatabaseAnswer{AnswerSeconds: float64(w.looks)}}
+	}}
+	return w
+}
+
+func (w *streamWorld) set(summary string) { w.mu.Lock(); defer w.mu.Unlock(); w.summary = summary }
+
+// reader is the other end of a stream.
+type reader struct {
+	header   http.Header
+	deadline time.Time
+	slow     bool // takes nothing
+	got      []string
+	ended    chan error
+	cancel   context.CancelFunc
+}
+
+func (r *reader) Header() http.Header                { return r.header }
+func (r *reader) WriteHeader(int)                    {}
+func (r *reader) Flush()                             {}
+func (r *reader) SetReadDeadline(time.Time) error    { return nil }
+func (r *reader) SetWriteDeadline(t time.Time) error { r.deadline = t; return nil }
+func (r *reader) Write(p []byte) (int, error) {
+	if r.slow {
+		time.Sleep(time.Until(r.deadline))
+		return 0, os.ErrDeadlineExceeded
+	}
+	text := "-"
+	if _, after, ok := strings.Cut(string(p), `"summary":"`); ok {
+		text, _, _ = strings.Cut(after, `"`)
+	}
+	r.got = append(r.got, text)
+	return len(p), nil
+}
+
+func (w *streamWorld) open(caller string, readmit func() error) *reader {
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	r := &reader{header: make(http.Header), ended: make(chan error, 1), cancel: cancel}
+	if readmit == nil {
+		readmit = func() error { return nil }
+	}
+	e := &eventStream{streams: &w.streams, r: req, caller: caller, readmit: readmit}
+	go func() { r.ended <- e.VisitFollowOverviewResponse(r) }()
+	return r
+}
+
+func (r *reader) take() string {
+	synctest.Wait()
+	s := strings.Join(r.got, " ")
+	r.got = nil
+	return s
+}
+
+// TestStream: one look a second for all, an event only if something has changed, and a sign of
+// life in between.
+func TestStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStreamWorld(t)
+		a := w.open("a", nil)
+		if got := a.take(); got != "first" {
+			t.Errorf("at once: %q", got)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		b := w.open("b", nil)
+		if got := b.take() + "/" + a.take(); got != "first/" {
+			t.Errorf("a second stream: %q", got)
+		}
+		w.set("second")
+		time.Sleep(time.Second)
+		if got := a.take() + "/" + b.take(); got != "second/second" {
+			t.Errorf("after a change: %q", got)
+		}
+		time.Sleep(8 * time.Second)
+		if got := a.take() + "/" + b.take(); got != "- -/-" {
+			t.Errorf("while nothing changes: %q", got)
+		}
+		if w.looks > 11 {
+			t.Errorf("%d looks in 10 seconds", w.looks)
+		}
+		a.cancel()
+		b.cancel()
+		synctest.Wait()
+		looks := w.looks
+		time.Sleep(time.Minute)
+		if w.looks != looks || w.streams.count() != 0 {
+			t.Errorf("%d looks after the last stream has ended, and %d streams", w.looks-looks, w.streams.count())
+		}
+		c := w.open("a", nil)
+		if got := c.take(); got != "second" {
+			t.Errorf("a stream after all had ended: %q", got)
+		}
+		c.cancel()
+	})
+}
+
+// TestStreamEnds: with the caller's session within five seconds, and with a reader who takes
+// nothing.
+func TestStreamEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStreamWorld(t)
+		var gone error
+		a := w.open("a", func() error { return gone })
+		slow := w.open("slow", nil)
+		slow.slow = true
+		time.Sleep(12 * time.Second)
+		synctest.Wait()
+		select {
+		case <-slow.ended:
+		default:
+			t.Error("a reader who takes nothing has its stream after 12 seconds")
+		}
+		gone = errors.New("the session was revoked")
+		time.Sleep(checkEvery)
+		synctest.Wait()
+		select {
+		case err := <-a.ended:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("the stream goes on without a session")
+		}
+		if n := w.streams.count(); n != 0 {
+			t.Errorf("%d streams are left", n)
+		}
+	})
+}
+
+// TestStreamsAreLimited: for a caller, and in all.
+func TestStreamsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStreamWorld(t)
+		open := []*reader{w.open("a", nil), w.open("a", nil)}
+		synctest.Wait()
+		refused := func(caller, want string) {
+			t.Helper()
+			if err := <-w.open(caller, nil).ended; err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", caller, err)
+			}
+		}
+		refused("a", "This account has too many overviews open")
+		open = append(open, w.open("b", nil))
+		synctest.Wait()
+		refused("c", "Too many overviews are open at this server")
+		for _, r := range open {
+			r.cancel()
+		}
+		synctest.Wait()
+		last := w.open("c", nil)
+		if got := last.take(); got != "first" {
+			t.Errorf("after the others have ended: %q", got)
+		}
+		last.cancel()
+	})
+}

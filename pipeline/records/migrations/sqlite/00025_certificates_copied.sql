@@ -1,2 +1,0 @@
--- +goose Up
-INSERT INTO certificates_with_monitors SELECT * FROM certificates;

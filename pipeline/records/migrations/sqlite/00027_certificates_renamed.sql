@@ -1,2 +1,0 @@
--- +goose Up
-ALTER TABLE certificates_with_monitors RENAME TO certificates;

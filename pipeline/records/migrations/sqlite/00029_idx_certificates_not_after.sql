@@ -1,2 +1,0 @@
--- +goose Up
-CREATE INDEX idx_certificates_not_after ON certificates (not_after);

@@ -1,2 +1,0 @@
--- +goose Up
-CREATE INDEX idx_certificates_serial ON certificates (serial);
