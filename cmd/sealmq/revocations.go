@@ -13,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -203,22 +204,34 @@ func (n *node) syncClients(ctx context.Context) error {
 	}
 }
 
-// liveConnections are the connections that are open to this process. complete says that no
-// broker is elsewhere; whether proxies and workers are, the main server knows itself.
-func (n *node) liveConnections(main *httpkit.Router) (list []mainserver.LiveConnection, complete bool) {
+// maxPreviewed bounds the connections to a broker elsewhere that a preview counts.
+const maxPreviewed = 10_000
+
+// liveConnections are the open connections of a client to this process, and to a broker
+// elsewhere. complete says that the broker's are among them; whether proxies and workers are on
+// other machines, the main server knows itself.
+func (n *node) liveConnections(ctx context.Context, name string, main *httpkit.Router) (list []mainserver.LiveConnection, complete bool) {
 	if n.server != nil {
-		for _, c := range n.server.ConnectionsOf(func(*sealmq.Identity) bool { return true }) {
+		complete = true
+		for _, c := range n.server.ConnectionsOf(func(id *sealmq.Identity) bool { return id.ID == name }) {
+			list = append(list, mainserver.LiveConnection{Component: "broker", Client: c.Client, Issuer: c.Issuer, Serial: c.Serial})
+		}
+	} else if found, err := n.pipeline.broker.Connections(ctx, name, brokerview.Page{Limit: maxPreviewed}); err == nil {
+		complete = found.Next == ""
+		for _, c := range found.Items {
 			list = append(list, mainserver.LiveConnection{Component: "broker", Client: c.Client, Issuer: c.Issuer, Serial: c.Serial})
 		}
 	}
 	add := func(component string, router *httpkit.Router) {
 		router.EachPeer(func(leaf *x509.Certificate, id sealmq.Identity) {
-			list = append(list, mainserver.LiveConnection{Component: component, Client: id.ID, Issuer: id.Issuer, Serial: mtls.Serial(leaf)})
+			if id.ID == name {
+				list = append(list, mainserver.LiveConnection{Component: component, Client: id.ID, Issuer: id.Issuer, Serial: mtls.Serial(leaf)})
+			}
 		})
 	}
 	add("main", main)
 	if n.pipeline.proxy != nil {
 		add("proxy", n.pipeline.proxy.Router())
 	}
-	return list, n.server != nil
+	return list, complete
 }

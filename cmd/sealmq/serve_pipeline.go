@@ -269,7 +269,9 @@ func (n *node) openMainListener() error {
 	n.pipeline.queue = queue
 	n.openHistory()
 	var router *httpkit.Router
-	live := func(context.Context) ([]mainserver.LiveConnection, bool) { return n.liveConnections(router) }
+	live := func(ctx context.Context, client string) ([]mainserver.LiveConnection, bool) {
+		return n.liveConnections(ctx, client, router)
+	}
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: audit.NewLog(n.log),
 		Version: buildVersion().Version, Log: n.log})

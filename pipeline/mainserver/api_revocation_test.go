@@ -23,7 +23,7 @@ import (
 func newWatchedServer(t *testing.T) *server {
 	t.Helper()
 	return newServer(t, func(s *server, c *mainserver.HandlerConfig) {
-		c.Live = func(context.Context) (list []mainserver.LiveConnection, complete bool) {
+		c.Live = func(context.Context, string) (list []mainserver.LiveConnection, complete bool) {
 			router, _ := s.handler.(*httpkit.Router)
 			router.EachPeer(func(leaf *x509.Certificate, id sealmq.Identity) {
 				list = append(list, mainserver.LiveConnection{Component: "main", Client: id.ID, Issuer: id.Issuer, Serial: mtls.Serial(leaf)})

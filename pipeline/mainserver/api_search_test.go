@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
 
 // found is what a search gives, in short: what matches as a whole, and what of each kind.
@@ -91,5 +93,20 @@ func TestSearchIsBounded(t *testing.T) {
 	}
 	if got := s.found(secretNumber); strings.Count(got, "message-") != 10 || !strings.Contains(got, "more messages") {
 		t.Error(got)
+	}
+}
+
+func TestSearchForQueues(t *testing.T) {
+	var node *testnode.Node
+	s := newServer(t, withBroker(&node))
+	c := node.Dial(client.Config{})
+	for _, queue := range []string{"results", "results.eu", "my-results", "acme-01"} {
+		s.must(c.Bind(t.Context(), queue, "x", queue))
+	}
+	s.register("acme-01", "m-1")
+	for q, want := range map[string]string{"results": "1: results results.eu", "resul": "0: results results.eu", "acme-01": "2: acme-01 acme-01"} {
+		if got := s.found(q); got != want {
+			t.Errorf("%q: %s, want %s", q, got, want)
+		}
 	}
 }

@@ -52,7 +52,7 @@ func (h *handler) preview(ctx context.Context, name, serial string) (p mainapi.R
 	p = mainapi.RevocationPreview{ClientID: name, Listeners: []mainapi.RevocationPreviewListener{}, Roles: []mainapi.RevocationPreviewRole{}}
 	var live []LiveConnection
 	if h.cfg.Live != nil {
-		live, p.Complete = h.cfg.Live(ctx)
+		live, p.Complete = h.cfg.Live(ctx, name)
 	}
 	p.Complete = p.Complete && !h.followers.any(h.now())
 	root := mtls.Issuer(h.cfg.Authority.Root())

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -25,7 +26,7 @@ func (h *handler) Search(ctx context.Context, r mainapi.SearchRequestObject) (ma
 		return nil, invalid("q", "The text to search for is empty")
 	}
 	found := mainapi.Found{Messages: []mainapi.Message{}, Clients: []mainapi.ClientInfo{}, Certificates: []mainapi.Certificate{}, Queues: []string{}, Exact: []mainapi.FoundKind{}, More: []mainapi.FoundKind{}}
-	for _, look := range []func(context.Context, string, *mainapi.Found) error{h.findMessages, h.findClients, h.findCertificates} {
+	for _, look := range []func(context.Context, string, *mainapi.Found) error{h.findMessages, h.findClients, h.findCertificates, h.findQueues} {
 		if err := look(ctx, q, &found); err != nil {
 			return nil, err
 		}
@@ -123,5 +124,32 @@ func (h *handler) findCertificates(_ context.Context, q string, f *mainapi.Found
 	for _, c := range cut(list, mainapi.FoundKindCertificates, f) {
 		f.Certificates = append(f.Certificates, h.certificate(&c))
 	}
+	return nil
+}
+
+// maxQueuesSeen bounds the queues among which the one with the very name is put first.
+const maxQueuesSeen = 500
+
+// findQueues finds no queue while the broker is away.
+func (h *handler) findQueues(ctx context.Context, q string, f *mainapi.Found) error {
+	if h.cfg.Broker == nil {
+		return nil
+	}
+	list, err := h.cfg.Broker.Queues(ctx, brokerview.Filter{Search: q, Page: brokerview.Page{Limit: maxQueuesSeen}})
+	if err != nil {
+		h.cfg.Log.Debug("a search has not seen the broker's queues", "error", err)
+		return nil
+	}
+	var names []string
+	for _, queue := range list.Items {
+		switch {
+		case queue.Name == q:
+			names = slices.Insert(names, 0, q)
+			f.Exact = append(f.Exact, mainapi.FoundKindQueues)
+		case strings.HasPrefix(queue.Name, q):
+			names = append(names, queue.Name)
+		}
+	}
+	f.Queues = append(f.Queues, cut(names, mainapi.FoundKindQueues, f)...)
 	return nil
 }

@@ -44,9 +44,9 @@ type HandlerConfig struct {
 	Roots []*x509.Certificate
 	// Certificate is the server's own certificate, for health.
 	Certificate func() []*x509.Certificate
-	// Live lists open connections, so that a revocation can be previewed. complete says that
-	// no component of the installation is where they cannot be seen. Nil sees none.
-	Live func(ctx context.Context) (list []LiveConnection, complete bool)
+	// Live lists the open connections of a client, at least, so that a revocation can be
+	// previewed. complete says that there are no others that it knows of. Nil sees none.
+	Live func(ctx context.Context, client string) (list []LiveConnection, complete bool)
 	// History is of the messages. Nil is one that nothing stores; another one must be of the
 	// same records and queue, and the caller must run it.
 	History *History
