@@ -75,6 +75,7 @@ var places = []place{
 	{"seal/internal/jsonform", ground, "", pure, "JSON is read in one way"},
 	{"seal", formats, "sealmq seal/internal/jsonform x/crypto x/sync", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
 	{"api", formats, "yaml/v3", offline, "the truth of the API is a text, and what is read from it"},
+	{"internal/logfile", formats, "internal/durable", offline, "lines are texts, whoever logs them"},
 	{"internal/framelog", formats, "internal/durable", offline, "frames know nothing of messages"},
 
 	{"seal/ciphermq", dialects, "sealmq seal seal/internal/jsonform x/crypto", pure, "another program's suites are for those who pass them in"},
