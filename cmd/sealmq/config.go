@@ -135,10 +135,12 @@ type MainConfig struct {
 	Audit    string `key:"audit" check:"acts|messages"`
 }
 
-// LogConfig is what is logged and in which format. Logs go to standard error.
+// LogConfig is what is logged, how, and for how long. Logs go to standard error, and to files.
 type LogConfig struct {
-	Level  string `key:"level" check:"debug|info|warn|error"`
-	Format string `key:"format" check:"auto|text|json"`
+	Level    string `key:"level" check:"debug|info|warn|error"`
+	Format   string `key:"format" check:"auto|text|json"`
+	Folder   string `key:"folder"`
+	KeepDays int    `key:"keep_days" check:"1..36_500"`
 }
 
 // Validate reports every value that is not allowed and every contradiction, each with the

@@ -53,6 +53,7 @@ func diskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	queue, database := f.mount(storeFolder(f.data), "10m"), f.mount(filepath.Join(f.data, "pipeline"), "64m")
+	logs := f.mount(filepath.Join(f.data, "logs"), "1m")
 	f.begin()
 
 	var keys []string
@@ -113,6 +114,24 @@ func diskFull(t *testing.T) {
 	room()
 	stored()
 	f.until("the main server is healthy again", func() bool { return f.health(pipelineproc.Main) == "healthy" })
+
+	// The disk of the logs.
+	room = logs.fill(t)
+	f.run("log", "level", "debug") // so that there is something to write
+	for _, role := range []string{pipelineproc.Main, pipelineproc.Proxy} {
+		f.until("the "+role+" says that it cannot write its log", func() bool { return f.health(role) == "degraded" })
+		if f.logged(role, "a log file cannot be kept") == 0 {
+			t.Errorf("the console of the %s does not say so", role)
+		}
+	}
+	if status := more(); status != http.StatusAccepted {
+		t.Errorf("while the disk of the logs is full, a message is answered %d", status)
+	}
+	stored()
+	room()
+	for _, role := range []string{pipelineproc.Main, pipelineproc.Proxy} {
+		f.until("the "+role+" is healthy again", func() bool { return f.health(role) == "healthy" })
+	}
 }
 
 // disk is a small file system in memory.

@@ -122,16 +122,16 @@ func (n *node) reencrypt(ctx context.Context) error {
 			pause = reencryptAgain
 			if text := err.Error(); text != failing {
 				failing = text
-				n.log.Warn("stored messages cannot be brought to the newest key now; trying again", "err", err)
+				n.logOf("main").Warn("stored messages cannot be brought to the newest key now; trying again", "err", err)
 			}
 		case p.Done:
 			if begun || p.Changed > 0 {
-				n.log.Info("all stored messages have the newest key", "key_version", p.KeyVersion, "changed", p.Changed, "unreadable", p.Unreadable)
+				n.logOf("main").Info("all stored messages have the newest key", "key_version", p.KeyVersion, "changed", p.Changed, "unreadable", p.Unreadable)
 			}
 			return nil
 		case !begun:
 			begun = true
-			n.log.Info("stored messages are brought to the newest key", "key_version", p.KeyVersion, "last_row", p.Last)
+			n.logOf("main").Info("stored messages are brought to the newest key", "key_version", p.KeyVersion, "last_row", p.Last)
 		}
 		if !waitFor(ctx, pause) {
 			return nil

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/metrics"
@@ -31,16 +32,22 @@ const dropShown = time.Minute
 
 // A logSink is a writer that never waits: one goroutine hands its lines on. Lines that find no
 // room, because the sink does not read, and those that the sink refuses, are dropped and
-// counted. So a log that nobody reads cannot stop a node.
+// counted. So neither a log that nobody reads nor a full disk can stop a node.
 type logSink struct {
+	name     string // consoleLog, or of a file
 	out      io.Writer
 	note     *slog.Logger // writes to out; tells of what was dropped
+	console  *slog.Logger // tells of a file that cannot be written; nil for the console itself
 	lines    chan logLine
 	stop     chan struct{}
 	waiting  atomic.Int64 // bytes
 	dropped  atomic.Uint64
 	lastDrop atomic.Int64 // in Unix nanoseconds
+	failure  atomic.Pointer[string]
 }
+
+// consoleLog is the name of standard error among the logs.
+const consoleLog = "console"
 
 // logLine is a line, or the wish to know that those before were written.
 type logLine struct {
@@ -48,8 +55,8 @@ type logLine struct {
 	written chan struct{}
 }
 
-func newLogSink(out io.Writer, handler func(io.Writer) slog.Handler) *logSink {
-	s := &logSink{out: out, note: slog.New(handler(out)), lines: make(chan logLine, maxLogLines), stop: make(chan struct{})}
+func newLogSink(name string, out io.Writer, handler func(io.Writer) slog.Handler, console *slog.Logger) *logSink {
+	s := &logSink{name: name, out: out, note: slog.New(handler(out)), console: console, lines: make(chan logLine, maxLogLines), stop: make(chan struct{})}
 	go s.run()
 	return s
 }
@@ -88,13 +95,32 @@ func (s *logSink) run() {
 			close(l.written)
 			continue
 		}
-		if _, err := s.out.Write(l.text); err != nil {
+		written, err := s.out.Write(l.text)
+		if written < len(l.text) {
 			s.drop()
 		} else if n := s.dropped.Load(); n > told {
-			s.note.Warn("log lines were dropped, because they were not read", "lines", n-told)
+			s.note.Warn("log lines were dropped, because they could not be written", "lines", n-told)
 			told = n
 		}
+		s.tell(err)
 		s.waiting.Add(-int64(len(l.text)))
+	}
+}
+
+// tell notes whether the last line could be written, and says on the console when a file no longer can.
+func (s *logSink) tell(err error) {
+	if err == nil {
+		if s.failure.Swap(nil) != nil && s.name != consoleLog {
+			s.lastDrop.Store(0) // the disk has room again
+		}
+		return
+	}
+	why := err.Error()
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		why = pe.Err.Error()
+	}
+	if s.failure.Swap(&why) == nil && s.console != nil {
+		s.console.Warn("a log file cannot be kept; the node goes on without", "file", s.name, "error", err)
 	}
 }
 
@@ -115,42 +141,26 @@ func (s *logSink) close() {
 	}
 }
 
-// status is a check of health.
+// status is a check of health. A file stays degraded until a line can be written, the console for a
+// while.
 func (s *logSink) status() (metrics.Status, string) {
 	n := s.dropped.Load()
-	if n == 0 || time.Since(time.Unix(0, s.lastDrop.Load())) > dropShown {
-		return metrics.OK, ""
+	recent := n > 0 && time.Since(time.Unix(0, s.lastDrop.Load())) <= dropShown
+	why := s.failure.Load()
+	switch {
+	case s.name != consoleLog && why != nil:
+		return metrics.Degraded, fmt.Sprintf("%s: %s; %d log lines were dropped", s.name, *why, n)
+	case recent && s.name != consoleLog:
+		return metrics.Degraded, fmt.Sprintf("%s: %d log lines were dropped", s.name, n)
+	case recent:
+		return metrics.Degraded, fmt.Sprintf("%d log lines were dropped: nobody reads the log", n)
 	}
-	return metrics.Degraded, fmt.Sprintf("%d log lines were dropped: nobody reads the log", n)
+	return metrics.OK, ""
 }
 
 func (s *logSink) collector() prometheus.Collector {
-	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sealmq_log_dropped_lines_total",
-		Help: "Log lines that were dropped, because nobody read the log."}, func() float64 { return float64(s.dropped.Load()) })
-}
-
-// newLogger makes the logger of a node. The sink must be closed.
-func newLogger(cfg LogConfig, w io.Writer) (*slog.Logger, *logSink) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		level = slog.LevelInfo // Validate has refused anything else
-	}
-	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindDuration { // JSON would show nanoseconds
-			a.Value = slog.StringValue(a.Value.Duration().String())
-		}
-		return a
-	}}
-	f, isFile := w.(*os.File)
-	asText := cfg.Format == "text" || cfg.Format != "json" && isFile && term.IsTerminal(int(f.Fd()))
-	handler := func(w io.Writer) slog.Handler {
-		if asText {
-			return slog.NewTextHandler(w, o)
-		}
-		return slog.NewJSONHandler(w, o)
-	}
-	sink := newLogSink(w, handler)
-	return slog.New(handler(sink)), sink
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sealmq_log_dropped_lines_total", ConstLabels: prometheus.Labels{"log": s.name},
+		Help: "Log lines that were dropped, because nobody read the log or its file could not be written."}, func() float64 { return float64(s.dropped.Load()) })
 }
 
 // surviveBrokenPipes lets a write to standard output or error fail whose reader has gone,

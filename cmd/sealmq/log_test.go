@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/metrics"
+	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 )
 
 // heldWriter does not return from Write before it is released.
@@ -38,7 +40,10 @@ func (w *heldWriter) Write(p []byte) (int, error) {
 // tells of it, and so does the log when it is read again.
 func TestLogThatNobodyReads(t *testing.T) {
 	w := &heldWriter{release: make(chan struct{})}
-	log, sink := newLogger(defaultConfig().Log, w)
+	cfg := defaultConfig()
+	cfg.Log.Folder = "off"
+	logs := openLogs(cfg, []string{"broker"}, w)
+	log, sink := logs.node, logs.sinks[0]
 	for i := range 2 * maxLogLines {
 		log.Info("line", "n", i)
 	}
@@ -50,7 +55,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 		t.Errorf("%d lines were dropped, %d bytes wait", n, sink.waiting.Load())
 	}
 	close(w.release)
-	sink.close()
+	logs.close()
 	if got := w.text.String(); !strings.Contains(got, `"n":0}`) || strings.Count(got, "log lines were dropped") != 1 {
 		t.Errorf("the log has %d lines, %d of which tell of lost ones", strings.Count(got, "\n"), strings.Count(got, "log lines were dropped"))
 	}
@@ -122,5 +127,72 @@ func TestNodeOutlivesItsLog(t *testing.T) {
 				t.Errorf("it ended with %v", err)
 			}
 		})
+	}
+}
+
+// TestLogFiles: each role of a node has a file for its lines. The level follows "sealmq log level" and,
+// on SIGHUP, the configuration.
+func TestLogFiles(t *testing.T) {
+	w := newNodeWorld(t)
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(w.data, "logs", name))
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	count := func(text string) int { return strings.Count(read("main_server.log"), text) }
+	admin := w.client("admin")
+	debugs := func() bool { // a request that fails is logged always, and others at level debug
+		const access, failure = `"level":"DEBUG","msg":"request"`, `"status":404`
+		accesses, failures := count(access), count(failure)
+		for _, path := range []string{"/health", "/nosuch"} {
+			resp, err := admin.Get(w.URL(pipelineproc.Main) + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		}
+		w.until("a failure is logged", func() bool { return count(failure) > failures })
+		return count(access) > accesses
+	}
+	w.until("the node says in a file that it runs", func() bool { return strings.Contains(read("broker.log"), "accepting clients") })
+	if debugs() {
+		t.Error("the level is not info")
+	}
+	w.run("log", "level", "debug")
+	w.until("the main server logs accesses", debugs)
+	for name, component := range map[string]string{"main_server.log": "main_server", "broker.log": "broker"} {
+		w.until(name+" has its component", func() bool { return strings.Contains(read(name), `"component":"`+component+`"`) })
+	}
+	for _, line := range strings.Split(strings.TrimSpace(read("main_server.log")), "\n") {
+		if !strings.Contains(line, `"component":"main_server"`) {
+			t.Errorf("main_server.log has a line of another component: %s", line)
+		}
+	}
+	if got := w.run("log", "level"); !strings.Contains(got, "debug") {
+		t.Errorf("sealmq log level prints %q", got)
+	}
+	w.run("log", "level", "default")
+	w.until("accesses are not logged any more", func() bool { return !debugs() })
+
+	if runtime.GOOS == "windows" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "sealmq.yaml"), []byte("log:\n  level: debug\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	node, err := os.FindProcess(w.Process(pipelineproc.All).PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the configuration's level counts", debugs)
+	for _, name := range []string{"main_server.log", "broker.log"} {
+		if info, err := os.Stat(filepath.Join(w.data, "logs", name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
 	}
 }

@@ -40,9 +40,9 @@ func exposed(t *testing.T) map[string]*metric {
 	for _, addr := range []*string{&cfg.Server.Addr, &cfg.Metrics.Addr, &cfg.Proxy.Addr, &cfg.Worker.Addr, &cfg.Main.Addr} {
 		*addr = "127.0.0.1:0"
 	}
-	log, sink := newLogger(cfg.Log, io.Discard)
-	defer sink.close()
-	n := &node{cfg: cfg, roles: roles, log: log, sink: sink}
+	logs := openLogs(cfg, roles, io.Discard)
+	defer logs.close()
+	n := &node{cfg: cfg, roles: roles, log: logs.node, logs: logs}
 	found := make(map[string]*metric)
 	describe := part{name: "describe", start: func() error {
 		for _, role := range roles {

@@ -60,7 +60,8 @@ func (n *node) registryOf(role string) *prometheus.Registry {
 		func() float64 { return float64(len(n.revoked.Problems())) })
 	gauge("sealmq_revocations_age_seconds", "How long ago the main server last said what is revoked; 0 on a node that has the list itself.", nil,
 		func() float64 { return n.revoked.Age().Seconds() })
-	reg.MustRegister(n.sink.collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.logs.register(reg, role)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if n.registries == nil {
 		n.registries = make(map[string]*prometheus.Registry)
 	}

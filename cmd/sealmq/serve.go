@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -10,10 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,7 +70,8 @@ Without a role it does all of this.`,
 			if readyJSON {
 				ready = cmd.OutOrStdout()
 			}
-			return errors.Join(serve(cmd.Context(), cfg, args, ready, cmd.ErrOrStderr()), stopProfile())
+			reread := func() (Config, error) { return loadConfig(cmd) }
+			return errors.Join(serve(cmd.Context(), cfg, reread, args, ready, cmd.ErrOrStderr()), stopProfile())
 		},
 	}
 	configFlag(cmd.Flags(), "addr", "server.addr", "listen for clients on this address, `host:port`; port 0 is a free port")
@@ -97,8 +97,9 @@ func checkRoles(_ *cobra.Command, args []string) error {
 // A node is what the parts of a running process share.
 type node struct {
 	cfg        Config
-	log        *slog.Logger
-	sink       *logSink                        // of log
+	log        *slog.Logger // for what is about no single role
+	logs       *nodeLogs
+	reread     func() (Config, error)          // the configuration as it is now
 	registries map[string]*prometheus.Registry // of registryOf
 	readyJSON  io.Writer                       // gets the ready line; may be nil
 	terminal   io.Writer                       // gets the first steps; nil if no person looks
@@ -120,18 +121,21 @@ type node struct {
 	rechecks []func()
 }
 
+// logOf is the log of a role, or the node's if it does not have that.
+func (n *node) logOf(role string) *slog.Logger { return cmp.Or(n.logs.loggers[role], n.log) }
+
 // has reports whether the node has a role.
 func (n *node) has(role string) bool { return slices.Contains(n.roles, role) }
 
 // serve runs a node until ctx ends or a part fails.
-func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer, stderr io.Writer) error {
+func serve(ctx context.Context, cfg Config, reread func() (Config, error), wanted []string, readyJSON io.Writer, stderr io.Writer) error {
 	if len(wanted) == 0 {
 		wanted = roles
 	}
 	defer surviveBrokenPipes()()
-	log, sink := newLogger(cfg.Log, stderr)
-	defer sink.close()
-	n := &node{cfg: cfg, roles: wanted, log: log, sink: sink, readyJSON: readyJSON}
+	logs := openLogs(cfg, wanted, stderr)
+	defer logs.close()
+	n := &node{cfg: cfg, reread: reread, roles: wanted, log: logs.node, logs: logs, readyJSON: readyJSON}
 	if onTerminal(stderr) {
 		n.terminal = stderr
 	}
@@ -151,6 +155,7 @@ func serve(ctx context.Context, cfg Config, wanted []string, readyJSON io.Writer
 // after the listener, so that they show how its connections end.
 func (n *node) parts() []part {
 	list := []part{
+		{name: "level of the log", start: func() error { return nil }, run: n.watchLogLevel},
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
 		{name: "revocations of the main server", start: func() error { return nil }, run: n.followRevocations},
 		{name: "authority", start: func() error { return nil }, run: n.maintainCRL},
@@ -159,7 +164,7 @@ func (n *node) parts() []part {
 		list = append(list, n.brokerParts()...)
 	}
 	list = append(list, n.pipelineParts()...)
-	return append(list, part{name: "announcement", start: n.announce, run: n.watchHangups, stop: n.sayStopping})
+	return append(list, part{name: "announcement", start: n.announce, stop: n.sayStopping})
 }
 
 func (n *node) brokerParts() []part {
@@ -298,7 +303,7 @@ func (n *node) openBroker() error {
 	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
-		Engine: n.engine, Log: n.log, Metrics: counts, PipelineQueue: pipeline.QueueName, OwnIssuer: n.revoked.OwnIssuer, Audit: audit.NewLog(n.log),
+		Engine: n.engine, Log: n.logOf("broker"), Metrics: counts, PipelineQueue: pipeline.QueueName, OwnIssuer: n.revoked.OwnIssuer, Audit: audit.NewLog(n.logOf("broker")),
 		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA, Revocation: n.revoked}},
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
 			ExchangesPerIdentity: l.ExchangesPerIdentity, BindingsPerIdentity: l.BindingsPerIdentity, QueuesPerIdentity: l.QueuesPerIdentity,
@@ -308,7 +313,7 @@ func (n *node) openBroker() error {
 }
 
 func (n *node) openServer() error {
-	tlsConfig, err := mtls.ServerConfig(n.files, mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked.Peers(), Log: n.log})
+	tlsConfig, err := mtls.ServerConfig(n.files, mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked.Peers(), Log: n.logOf("broker")})
 	if err != nil {
 		return err
 	}
@@ -325,7 +330,7 @@ func (n *node) openServer() error {
 		Limits: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed}})
 	n.server, err = listener.Listen(listener.Config{
 		Addr: s.Addr, TLS: tlsConfig, Identify: n.revoked.Identifier().Identify, Protocols: []protocol.Protocol{lines},
-		Log: n.log, Metrics: conns, Limits: limits,
+		Log: n.logOf("broker"), Metrics: conns, Limits: limits,
 	})
 	if err != nil {
 		return cannotListen("broker", "server.addr", err)
@@ -340,10 +345,10 @@ func (n *node) openMetrics() error {
 		metrics.CertificateFile{Name: "authority", Path: n.files.CA})
 	registry := n.registryOf("broker")
 	registry.MustRegister(certs, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries))
-	logs := metrics.Check{Name: "log", Run: n.sink.status}
+	logs := metrics.Check{Name: "log", Run: n.logs.status}
 	var err error
 	n.metrics, err = metrics.Listen(metrics.Config{
-		Addr: n.cfg.Metrics.Addr, Component: "broker", Registry: registry, Log: n.log,
+		Addr: n.cfg.Metrics.Addr, Component: "broker", Registry: registry, Log: n.logOf("broker"),
 		Live:  []metrics.Check{{Name: "store", Run: n.storeStatus}, logs},
 		Ready: []metrics.Check{{Name: "store", Run: n.storeReady}, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}, logs},
 	})
@@ -397,22 +402,6 @@ func (n *node) announce() error {
 		return nil
 	}
 	return json.NewEncoder(n.readyJSON).Encode(r)
-}
-
-// watchHangups prevents SIGHUP from ending the process. The configuration is not read
-// again.
-func (n *node) watchHangups(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-hangup:
-			n.log.Info("hangup ignored; certificate files are read again when they change")
-		}
-	}
 }
 
 func (n *node) sayStopping(context.Context) error {

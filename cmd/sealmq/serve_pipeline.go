@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -131,6 +132,14 @@ func identity(role sealmq.Role) sealmq.Identity {
 	return sealmq.Identity{ID: string(role), CommonName: string(role), Role: role}
 }
 
+// roleLog is the log of the part of this node that has a role in the pipeline.
+func (n *node) roleLog(role sealmq.Role) *slog.Logger {
+	if role == sealmq.RoleServer {
+		return n.logOf("main")
+	}
+	return n.logOf(string(role))
+}
+
 // roleFiles are the certificate files of a role.
 func (n *node) roleFiles(role sealmq.Role) mtls.Files {
 	if role == sealmq.RoleServer {
@@ -142,7 +151,7 @@ func (n *node) roleFiles(role sealmq.Role) mtls.Files {
 
 // listenHTTPS opens the listener of a role.
 func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router) (*httpkit.Server, error) {
-	conf, err := mtls.HTTPSConfig(n.roleFiles(role), mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked.Peers(), AnswerRevoked: true, Log: n.log})
+	conf, err := mtls.HTTPSConfig(n.roleFiles(role), mtls.Options{MinVersion: n.cfg.TLS.version(), Revocation: n.revoked.Peers(), AnswerRevoked: true, Log: n.roleLog(role)})
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +183,7 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	q, err := brokerqueue.Open(ctx, connect, n.log)
+	q, err := brokerqueue.Open(ctx, connect, n.roleLog(role))
 	if err != nil {
 		err = fmt.Errorf("the queue of the pipeline: %w", err)
 		if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -192,7 +201,7 @@ func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 // brokerDialer connects to the broker in another process as a role.
 func (n *node) brokerDialer(role sealmq.Role) (func(context.Context) (*client.Client, error), error) {
 	files := n.roleFiles(role)
-	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
+	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.roleLog(role)}})
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +210,7 @@ func (n *node) brokerDialer(role sealmq.Role) (func(context.Context) (*client.Cl
 		return nil, err
 	}
 	return func(ctx context.Context) (*client.Client, error) {
-		c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Name: name, Meta: true, MaxLineBytes: maxBrokerLine, Log: n.log})
+		c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Name: name, Meta: true, MaxLineBytes: maxBrokerLine, Log: n.roleLog(role)})
 		if client.Unreachable(err) {
 			return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the broker cannot be reached", Err: err}
 		}
@@ -224,7 +233,7 @@ func (n *node) mainFor(role sealmq.Role) (pipeline.Main, error) {
 
 // mainClient calls the main server in another process as a role.
 func (n *node) mainClient(role sealmq.Role) (*mainclient.Client, error) {
-	conf, err := mtls.ClientConfig(n.roleFiles(role), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.log}})
+	conf, err := mtls.ClientConfig(n.roleFiles(role), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.roleLog(role)}})
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +253,7 @@ func (n *node) openService() error {
 		return err
 	}
 	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener, IDKey: n.pipeline.idKey,
-		MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber, TakeClear: n.cfg.Main.Unsealed == "take", Registry: n.registryOf("main"), Log: n.log})
+		MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber, TakeClear: n.cfg.Main.Unsealed == "take", Registry: n.registryOf("main"), Log: n.logOf("main")})
 	if n.authority != nil {
 		n.registryOf("main").MustRegister(n.crlCollector())
 	}
@@ -273,8 +282,8 @@ func (n *node) openMainListener() error {
 		return n.liveConnections(ctx, client, router)
 	}
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue, Broker: n.pipeline.broker,
-		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: audit.NewLog(n.log),
-		Version: buildVersion().Version, Log: n.log})
+		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: audit.NewLog(n.logOf("main")),
+		Checks: []httpkit.Check{n.logs.health()}, Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {
 		return err
 	}
@@ -328,10 +337,10 @@ func (n *node) openProxy() error {
 	}
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}},
+		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}, n.logs.health()},
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
-		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.log,
+		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.logOf("proxy"),
 	})
 	return err
 }
@@ -384,7 +393,7 @@ func (n *node) openWorker() error {
 		return err
 	}
 	n.pipeline.worker, err = worker.New(worker.Config{Name: n.workerName(), Queue: queue, Main: main, Concurrency: c.Concurrency, Batch: c.Batch,
-		RetryInterval: c.RetryInterval, MaxAttempts: c.MaxAttempts, Drain: stopTime / 2, Log: n.log})
+		RetryInterval: c.RetryInterval, MaxAttempts: c.MaxAttempts, Drain: stopTime / 2, Log: n.logOf("worker")})
 	return err
 }
 
@@ -392,8 +401,8 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := n.registryOf("worker")
 	registry.MustRegister(n.pipeline.worker.Metrics())
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.log, Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus},
-		{Name: "log", Run: n.sink.status}},
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus},
+		{Name: "log", Run: n.logs.status}},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {
 		if n.pipeline.workerPages, err = metrics.Listen(cfg); !errors.Is(err, syscall.EADDRINUSE) {

@@ -24,7 +24,7 @@ func (n *node) openRecords() error {
 		return err
 	}
 	cfg := records.Config{URL: cmp.Or(n.cfg.Main.Database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true,
-		AuditMessages: n.cfg.Main.Audit == "messages", Log: n.log}
+		AuditMessages: n.cfg.Main.Audit == "messages", Log: n.logOf("main")}
 	// The keys are made together with the database, and before it: a crash in between leaves no
 	// database without keys. Later a missing key is an error, because no other one can stand in.
 	sealing, ids := filepath.Join(dir, "sealing.key"), filepath.Join(dir, "ids.key")
@@ -49,7 +49,7 @@ func (n *node) openRecords() error {
 	}
 	note := func(made bool, file string) {
 		if made {
-			n.log.Info("made", "file", file)
+			n.logOf("main").Info("made", "file", file)
 		}
 	}
 	var made bool
@@ -58,7 +58,7 @@ func (n *node) openRecords() error {
 	}
 	note(made, sealing)
 	if create && !made {
-		n.log.Warn("the database is new, but its keys are not; if messages were stored before, stop this process, and correct main.database or restore the database")
+		n.logOf("main").Warn("the database is new, but its keys are not; if messages were stored before, stop this process, and correct main.database or restore the database")
 	}
 	if n.pipeline.idKey, made, err = mainserver.OpenIDKey(ids, create); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (n *node) openRecords() error {
 		return nil // it is away
 	}
 	if err := seen.note(); err != nil {
-		n.log.Warn("a database that goes missing will not be noticed", "error", err)
+		n.logOf("main").Warn("a database that goes missing will not be noticed", "error", err)
 	}
 	return nil
 }

@@ -27,14 +27,14 @@ func (n *node) openStore() error {
 		MaxPendingBytes: int(s.MaxPendingBytes), MinFreeBytes: int64(s.MinFreeBytes),
 		Quarantine: s.Damage == "quarantine", DedupWindow: n.cfg.Dedup.Window, DedupIDs: n.cfg.Dedup.MaxIDs,
 		MaxMessages: n.cfg.Limits.Messages,
-		Committed:   counts.Committed, Log: n.log,
+		Committed:   counts.Committed, Log: n.logOf("broker"),
 	})
 	if err != nil {
 		return storeHint(err)
 	}
 	n.engine = e
 	if name, inMemory, err := bench.FileSystem(storeFolder(n.cfg.Data)); err == nil && inMemory {
-		n.log.Warn("the data folder is in memory: all messages are gone when the machine stops; name another folder with --data", "file_system", name, "data", n.cfg.Data)
+		n.logOf("broker").Warn("the data folder is in memory: all messages are gone when the machine stops; name another folder with --data", "file_system", name, "data", n.cfg.Data)
 	}
 	queues, err := e.Queues()
 	if err != nil {
@@ -44,7 +44,7 @@ func (n *node) openStore() error {
 	for _, q := range queues {
 		messages += q.Ready
 	}
-	n.log.Info("store opened", "queues", len(queues), "messages", messages, "took", time.Since(began))
+	n.logOf("broker").Info("store opened", "queues", len(queues), "messages", messages, "took", time.Since(began))
 	n.registryOf("broker").MustRegister(counts, local.NewCollector(e))
 	return nil
 }

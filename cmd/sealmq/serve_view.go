@@ -29,7 +29,7 @@ func (n *node) openBrokerView() error {
 		n.pipeline.closers = append(n.pipeline.closers, r.Close)
 		connect = r.connect
 	}
-	n.pipeline.broker = brokerview.New(brokerview.Config{Connect: connect, Log: n.log})
+	n.pipeline.broker = brokerview.New(brokerview.Config{Connect: connect, Log: n.logOf("main")})
 	return nil
 }
 

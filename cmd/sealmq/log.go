@@ -1,0 +1,228 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/logfile"
+	"github.com/sealmq/sealmq/internal/metrics"
+)
+
+// nodeLogs are the logs of a node: the console, and a file for each of its roles. They must be
+// closed.
+type nodeLogs struct {
+	level slog.LevelVar
+	sinks []*logSink // the console first
+	// loggers has one for each role. What is about no single role goes to the file of the first one.
+	loggers map[string]*slog.Logger
+	node    *slog.Logger
+}
+
+// openLogs opens the logs of a node with these roles. Files are made with their first line.
+func openLogs(cfg Config, roles []string, console io.Writer) *nodeLogs {
+	l := &nodeLogs{loggers: make(map[string]*slog.Logger)}
+	l.setLevel(cfg.logLevel())
+	f, isFile := console.(*os.File)
+	asText := cfg.Log.Format == "text" || cfg.Log.Format != "json" && isFile && term.IsTerminal(int(f.Fd()))
+	toConsole := slog.New(l.open(consoleLog, console, asText, nil))
+	l.node = toConsole
+	for _, role := range roles {
+		if l.loggers[role] != nil {
+			continue // it was named twice
+		}
+		handler := toConsole.Handler()
+		if dir := cfg.logFolder(); dir != "" {
+			name := logFileOf(role)
+			file := logfile.New(filepath.Join(dir, name), cfg.Log.KeepDays, time.Now)
+			handler = slog.NewMultiHandler(handler, l.open(name, file, cfg.Log.Format == "text", toConsole))
+		}
+		l.loggers[role] = slog.New(handler).With("component", components[role].name)
+		if role == roles[0] {
+			l.node = slog.New(handler)
+		}
+	}
+	return l
+}
+
+// open makes the handler of one log.
+func (l *nodeLogs) open(name string, out io.Writer, asText bool, console *slog.Logger) slog.Handler {
+	o := &slog.HandlerOptions{Level: &l.level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // JSON would show nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
+	handler := func(w io.Writer) slog.Handler {
+		if asText {
+			return slog.NewTextHandler(w, o)
+		}
+		return slog.NewJSONHandler(w, o)
+	}
+	sink := newLogSink(name, out, handler, console)
+	l.sinks = append(l.sinks, sink)
+	return handler(sink)
+}
+
+// close writes what waits, but not for long.
+func (l *nodeLogs) close() {
+	for _, s := range slices.Backward(l.sinks) { // files may have something to tell on the console
+		s.close()
+	}
+}
+
+func (l *nodeLogs) setLevel(text string) {
+	var level slog.Level
+	if level.UnmarshalText([]byte(text)) == nil { // else Validate has refused it
+		l.level.Set(level)
+	}
+}
+
+// status is a check of health: the first log that has trouble.
+func (l *nodeLogs) status() (metrics.Status, string) {
+	for _, s := range slices.Backward(l.sinks) {
+		if status, reason := s.status(); status != metrics.OK {
+			return status, reason
+		}
+	}
+	return metrics.OK, ""
+}
+
+// health is status for the HTTPS listeners.
+func (l *nodeLogs) health() httpkit.Check {
+	return httpkit.Check{Name: "log", Run: func(context.Context) httpkit.Finding {
+		if status, reason := l.status(); status != metrics.OK {
+			return httpkit.Finding{Level: httpkit.Degraded, Reason: reason}
+		}
+		return httpkit.Finding{}
+	}}
+}
+
+// register adds the metrics of a role's logs.
+func (l *nodeLogs) register(reg *prometheus.Registry, role string) {
+	for _, s := range l.sinks {
+		if s.name == consoleLog || s.name == logFileOf(role) {
+			reg.MustRegister(s.collector())
+		}
+	}
+}
+
+func logFileOf(role string) string { return components[role].name + ".log" }
+
+// logFolder is where log files are kept, or "".
+func (c *Config) logFolder() string {
+	if c.Log.Folder == "off" {
+		return ""
+	}
+	return cmp.Or(c.Log.Folder, filepath.Join(c.Data, "logs"))
+}
+
+// levelFile has the level that "sealmq log level" set for all nodes with this data folder.
+func (c *Config) levelFile() string { return filepath.Join(c.Data, "log-level") }
+
+// logLevel is the level that counts: what "sealmq log level" set, else the configuration's.
+func (c *Config) logLevel() string {
+	b, err := durable.ReadFile(durable.OS(), c.levelFile(), maxSetting)
+	if set := strings.TrimSpace(string(b)); err == nil && slices.Contains(logLevels, set) {
+		return set
+	}
+	return c.Log.Level
+}
+
+var logLevels = []string{"debug", "info", "warn", "error"}
+
+// levelAge is how soon a node notices "sealmq log level".
+const levelAge = time.Second
+
+// watchLogLevel follows "sealmq log level" and, on SIGHUP, the configuration. Nothing else of that is
+// read again.
+func (n *node) watchLogLevel(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	tick := time.NewTicker(levelAge)
+	defer tick.Stop()
+	cfg := n.cfg
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			now, err := n.reread()
+			if err != nil {
+				n.log.Warn("hangup: the configuration cannot be read again, so the level of the log stays", "error", err)
+				continue
+			}
+			cfg.Log.Level = now.Log.Level
+			n.log.Info("hangup: log.level was read again; other settings need a restart, and certificate files are read again when they change", "level", cfg.logLevel())
+		case <-tick.C:
+		}
+		n.logs.setLevel(cfg.logLevel())
+	}
+}
+
+func newLogCmd() *cobra.Command {
+	return group("log", "Say how much the nodes of this data folder log", newLogLevelCmd())
+}
+
+func newLogLevelCmd() *cobra.Command {
+	const unset = "default"
+	cmd := &cobra.Command{
+		Use:   "level [LEVEL]",
+		Short: "Show or set the level of the log, also of running nodes",
+		Long: `Set the level of the log for all nodes with this data folder: debug, info, warn or error. Those that run follow
+within a second, and the level stays over a restart until it is set to "default", which is log.level of the
+configuration. Without LEVEL the current one is shown.`,
+		Example: `  sealmq log level debug
+  sealmq log level default`,
+		ValidArgs: append([]string{unset}, logLevels...),
+	}
+	return standalone(cmd, func(a call) error {
+		cfg, err := clientConfig(cmd)
+		if err != nil {
+			return err
+		}
+		if len(a.args) == 1 {
+			if err := cfg.setLogLevel(strings.TrimSuffix(a.args[0], unset)); err != nil {
+				return err
+			}
+		}
+		level, from := cfg.Log.Level, "log.level of the configuration"
+		if set := cfg.logLevel(); set != level {
+			level, from = set, `"sealmq log level"`
+		}
+		return a.report(nil, result{"level": level}, "the level of the log is %s, by %s", level, from)
+	})
+}
+
+// setLogLevel writes the file that nodes look at, or removes it if level is "".
+func (c *Config) setLogLevel(level string) error {
+	if _, err := os.Stat(c.Data); err != nil {
+		return withHint(fmt.Errorf("the data folder: %w", err), "name the folder of a node with --data")
+	}
+	if level == "" {
+		if err := os.Remove(c.levelFile()); err != nil && !durable.IsNotExist(err) {
+			return err
+		}
+		return nil
+	}
+	if !slices.Contains(logLevels, level) {
+		return usagef("level %q is not one of %s, default", level, strings.Join(logLevels, ", "))
+	}
+	return durable.WriteFile(durable.OS(), c.levelFile(), []byte(level+"\n"), 0o600)
+}
