@@ -350,6 +350,33 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
+// Defines values for RetryJobState.
+const (
+	RetryJobStateCancelled   RetryJobState = "cancelled"
+	RetryJobStateDone        RetryJobState = "done"
+	RetryJobStateFailed      RetryJobState = "failed"
+	RetryJobStateInterrupted RetryJobState = "interrupted"
+	RetryJobStateRunning     RetryJobState = "running"
+)
+
+// Valid indicates whether the value is a known member of the RetryJobState enum.
+func (e RetryJobState) Valid() bool {
+	switch e {
+	case RetryJobStateCancelled:
+		return true
+	case RetryJobStateDone:
+		return true
+	case RetryJobStateFailed:
+		return true
+	case RetryJobStateInterrupted:
+		return true
+	case RetryJobStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RevocationFollowerStatus.
 const (
 	RevocationFollowerStatusBehind  RevocationFollowerStatus = "behind"
@@ -1389,6 +1416,15 @@ type MessageContent struct {
 	Status             State  `json:"status"`
 }
 
+// MessageName defines model for MessageName.
+type MessageName struct {
+	// ClientID Example: acme-01
+	ClientID string `json:"client_id"`
+
+	// MessageID Example: 019583a2-6c1e-7d40-9f3b-2a5c8e1d7b60
+	MessageID string `json:"message_id"`
+}
+
 // MessagePage defines model for MessagePage.
 type MessagePage struct {
 	Items      []Message `json:"items"`
@@ -1579,6 +1615,65 @@ type RetentionResult struct {
 
 	// RetentionDays Example: 180
 	RetentionDays int `json:"retention_days"`
+}
+
+// RetryJob defines model for RetryJob.
+type RetryJob struct {
+	EndedAt time.Time `json:"ended_at,omitempty,omitzero"`
+
+	// Error Why it failed
+	Error string `json:"error,omitempty,omitzero"`
+
+	// ID Example: 0195839e7a4000c0ffee
+	ID string `json:"id"`
+
+	// Looked How many it has dealt with
+	//
+	// Example: 500
+	Looked int64 `json:"looked"`
+
+	// Missing How many are not among the dead letters any more; their clients must submit them again
+	//
+	// Example: 0
+	Missing int64 `json:"missing"`
+
+	// Requeued Example: 500
+	Requeued int64 `json:"requeued"`
+
+	// StartedAt Example: 2026-03-01T08:15:30Z
+	StartedAt time.Time `json:"started_at"`
+
+	// StartedBy Example: admin
+	StartedBy string `json:"started_by,omitempty,omitzero"`
+
+	// State interrupted: the main server stopped meanwhile; start it again to go on
+	//
+	// Example: running
+	State RetryJobState `json:"state"`
+
+	// Total How many there are in all.
+	Total Total `json:"total"`
+
+	// UpdatedAt Example: 2026-03-01T08:15:31Z
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// RetryJobState interrupted: the main server stopped meanwhile; start it again to go on
+//
+// Example: running
+type RetryJobState string
+
+// RetryJobRequest defines model for RetryJobRequest.
+type RetryJobRequest struct {
+	// ClientID Example: acme-01
+	ClientID    string        `json:"client_id,omitempty,omitzero"`
+	ClientKey   string        `json:"client_key,omitempty,omitzero"`
+	Domain      string        `json:"domain,omitempty,omitzero"`
+	From        time.Time     `json:"from,omitempty,omitzero"`
+	Items       []MessageName `json:"items,omitempty,omitzero"`
+	MessageID   string        `json:"message_id,omitempty,omitzero"`
+	NumberToken string        `json:"number_token,omitempty,omitzero"`
+	To          time.Time     `json:"to,omitempty,omitzero"`
 }
 
 // ReturnedTo defines model for ReturnedTo.
@@ -1882,6 +1977,9 @@ type Cursor = string
 
 // Fingerprint Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 type Fingerprint = string
+
+// JobID defines model for JobID.
+type JobID = string
 
 // Limit defines model for Limit.
 type Limit = int
@@ -2252,6 +2350,9 @@ type RegisterMessagesJSONRequestBody = RegisterRequest
 
 // UpdateMessagesJSONRequestBody defines body for UpdateMessages for application/json ContentType.
 type UpdateMessagesJSONRequestBody = StatusRequest
+
+// StartRetryJobJSONRequestBody defines body for StartRetryJob for application/json ContentType.
+type StartRetryJobJSONRequestBody = RetryJobRequest
 
 // SearchMessagesJSONRequestBody defines body for SearchMessages for application/json ContentType.
 type SearchMessagesJSONRequestBody = MessageSearch
@@ -2718,6 +2819,47 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/messages (the `ListMessages` operationId).
 	ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRetryJobs List the jobs that queue failed messages again
+	//
+	// The last twenty, the newest first.
+	//
+	// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
+	ListRetryJobs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartRetryJobWithBody Queue failed messages again, in the background
+	//
+	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+	// Four jobs run at a time.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+	StartRetryJobWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartRetryJob Queue failed messages again, in the background
+	//
+	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+	// Four jobs run at a time.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+	StartRetryJob(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRetryJob Show how far a job is
+	//
+	// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
+	GetRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelRetryJob Cancel a job
+	//
+	// What it has queued again stays queued.
+	//
+	// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
+	CancelRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SearchMessagesWithBody Search messages, also by sender number
 	//
@@ -3756,6 +3898,97 @@ func (c *Client) GetRevocations(ctx context.Context, params *GetRevocationsParam
 // Corresponds with GET /api/v1/messages (the `ListMessages` operationId).
 func (c *Client) ListMessages(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMessagesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRetryJobs List the jobs that queue failed messages again
+//
+// The last twenty, the newest first.
+//
+// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
+func (c *Client) ListRetryJobs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRetryJobsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartRetryJobWithBody Queue failed messages again, in the background
+//
+// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+// Four jobs run at a time.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+func (c *Client) StartRetryJobWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartRetryJobRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartRetryJob Queue failed messages again, in the background
+//
+// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+// Four jobs run at a time.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+func (c *Client) StartRetryJob(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartRetryJobRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRetryJob Show how far a job is
+//
+// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
+func (c *Client) GetRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRetryJobRequest(c.Server, jobID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelRetryJob Cancel a job
+//
+// What it has queued again stays queued.
+//
+// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
+func (c *Client) CancelRetryJob(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelRetryJobRequest(c.Server, jobID)
 	if err != nil {
 		return nil, err
 	}
@@ -6171,6 +6404,141 @@ func NewListMessagesRequest(server string, params *ListMessagesParams) (*http.Re
 	return req, nil
 }
 
+// NewListRetryJobsRequest constructs an http.Request for the ListRetryJobs method
+func NewListRetryJobsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStartRetryJobRequest calls the generic StartRetryJob builder with application/json body
+func NewStartRetryJobRequest(server string, body StartRetryJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStartRetryJobRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewStartRetryJobRequestWithBody constructs an http.Request for the StartRetryJob method, with any body, and a specified content type
+func NewStartRetryJobRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetRetryJobRequest constructs an http.Request for the GetRetryJob method
+func NewGetRetryJobRequest(server string, jobID JobID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job_id", jobID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelRetryJobRequest constructs an http.Request for the CancelRetryJob method
+func NewCancelRetryJobRequest(server string, jobID JobID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job_id", jobID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/messages/retry-jobs/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewSearchMessagesRequest calls the generic SearchMessages builder with application/json body
 func NewSearchMessagesRequest(server string, body SearchMessagesJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -7182,6 +7550,53 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/messages (the `ListMessages` operationId).
 	ListMessagesWithResponse(ctx context.Context, params *ListMessagesParams, reqEditors ...RequestEditorFn) (*ListMessagesResponse, error)
+
+	// ListRetryJobsWithResponse List the jobs that queue failed messages again
+	//
+	// The last twenty, the newest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
+	ListRetryJobsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListRetryJobsResponse, error)
+
+	// StartRetryJobWithBodyWithResponse Queue failed messages again, in the background
+	//
+	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+	// Four jobs run at a time.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+	StartRetryJobWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error)
+
+	// StartRetryJobWithResponse Queue failed messages again, in the background
+	//
+	// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+	// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+	// Four jobs run at a time.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+	StartRetryJobWithResponse(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error)
+
+	// GetRetryJobWithResponse Show how far a job is
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
+	GetRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*GetRetryJobResponse, error)
+
+	// CancelRetryJobWithResponse Cancel a job
+	//
+	// What it has queued again stays queued.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
+	CancelRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*CancelRetryJobResponse, error)
 
 	// SearchMessagesWithBodyWithResponse Search messages, also by sender number
 	//
@@ -9190,6 +9605,202 @@ func (r ListMessagesResponse) ContentType() string {
 	return ""
 }
 
+type ListRetryJobsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []RetryJob `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRetryJobsResponse) GetJSON200() *struct {
+	Items []RetryJob `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRetryJobsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRetryJobsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRetryJobsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRetryJobsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRetryJobsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StartRetryJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *RetryJob
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r StartRetryJobResponse) GetJSON202() *RetryJob {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartRetryJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartRetryJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartRetryJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartRetryJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetRetryJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RetryJob
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRetryJobResponse) GetJSON200() *RetryJob {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRetryJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRetryJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRetryJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRetryJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CancelRetryJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RetryJob
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelRetryJobResponse) GetJSON200() *RetryJob {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CancelRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelRetryJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelRetryJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelRetryJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelRetryJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type SearchMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10609,6 +11220,83 @@ func (c *ClientWithResponses) ListMessagesWithResponse(ctx context.Context, para
 		return nil, err
 	}
 	return ParseListMessagesResponse(rsp)
+}
+
+// ListRetryJobsWithResponse List the jobs that queue failed messages again
+//
+// The last twenty, the newest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/messages/retry-jobs (the `ListRetryJobs` operationId).
+func (c *ClientWithResponses) ListRetryJobsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListRetryJobsResponse, error) {
+	rsp, err := c.ListRetryJobs(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRetryJobsResponse(rsp)
+}
+
+// StartRetryJobWithBodyWithResponse Queue failed messages again, in the background
+//
+// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+// Four jobs run at a time.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+func (c *ClientWithResponses) StartRetryJobWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error) {
+	rsp, err := c.StartRetryJobWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartRetryJobResponse(rsp)
+}
+
+// StartRetryJobWithResponse Queue failed messages again, in the background
+//
+// Either the messages in `items`, or all failed ones that the other fields choose; an empty
+// body chooses all failed messages. If a job with the same choice runs, the answer is that job.
+// Four jobs run at a time.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/messages/retry-jobs (the `StartRetryJob` operationId).
+func (c *ClientWithResponses) StartRetryJobWithResponse(ctx context.Context, body StartRetryJobJSONRequestBody, reqEditors ...RequestEditorFn) (*StartRetryJobResponse, error) {
+	rsp, err := c.StartRetryJob(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartRetryJobResponse(rsp)
+}
+
+// GetRetryJobWithResponse Show how far a job is
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/messages/retry-jobs/{job_id} (the `GetRetryJob` operationId).
+func (c *ClientWithResponses) GetRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*GetRetryJobResponse, error) {
+	rsp, err := c.GetRetryJob(ctx, jobID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRetryJobResponse(rsp)
+}
+
+// CancelRetryJobWithResponse Cancel a job
+//
+// What it has queued again stays queued.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/messages/retry-jobs/{job_id}/cancel (the `CancelRetryJob` operationId).
+func (c *ClientWithResponses) CancelRetryJobWithResponse(ctx context.Context, jobID JobID, reqEditors ...RequestEditorFn) (*CancelRetryJobResponse, error) {
+	rsp, err := c.CancelRetryJob(ctx, jobID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelRetryJobResponse(rsp)
 }
 
 // SearchMessagesWithBodyWithResponse Search messages, also by sender number
@@ -12145,6 +12833,140 @@ func ParseListMessagesResponse(rsp *http.Response) (*ListMessagesResponse, error
 	return response, nil
 }
 
+// ParseListRetryJobsResponse parses an HTTP response from a ListRetryJobsWithResponse call
+func ParseListRetryJobsResponse(rsp *http.Response) (*ListRetryJobsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRetryJobsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []RetryJob `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStartRetryJobResponse parses an HTTP response from a StartRetryJobWithResponse call
+func ParseStartRetryJobResponse(rsp *http.Response) (*StartRetryJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartRetryJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest RetryJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetRetryJobResponse parses an HTTP response from a GetRetryJobWithResponse call
+func ParseGetRetryJobResponse(rsp *http.Response) (*GetRetryJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRetryJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RetryJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCancelRetryJobResponse parses an HTTP response from a CancelRetryJobWithResponse call
+func ParseCancelRetryJobResponse(rsp *http.Response) (*CancelRetryJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelRetryJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RetryJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseSearchMessagesResponse parses an HTTP response from a SearchMessagesWithResponse call
 func ParseSearchMessagesResponse(rsp *http.Response) (*SearchMessagesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12719,6 +13541,18 @@ type ServerInterface interface {
 	// ListMessages List messages, newest first
 	// (GET /api/v1/messages)
 	ListMessages(w http.ResponseWriter, r *http.Request, params ListMessagesParams)
+	// ListRetryJobs List the jobs that queue failed messages again
+	// (GET /api/v1/messages/retry-jobs)
+	ListRetryJobs(w http.ResponseWriter, r *http.Request)
+	// StartRetryJob Queue failed messages again, in the background
+	// (POST /api/v1/messages/retry-jobs)
+	StartRetryJob(w http.ResponseWriter, r *http.Request)
+	// GetRetryJob Show how far a job is
+	// (GET /api/v1/messages/retry-jobs/{job_id})
+	GetRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID)
+	// CancelRetryJob Cancel a job
+	// (POST /api/v1/messages/retry-jobs/{job_id}/cancel)
+	CancelRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID)
 	// SearchMessages Search messages, also by sender number
 	// (POST /api/v1/messages/search)
 	SearchMessages(w http.ResponseWriter, r *http.Request)
@@ -14401,6 +15235,86 @@ func (siw *ServerInterfaceWrapper) ListMessages(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// ListRetryJobs operation middleware
+func (siw *ServerInterfaceWrapper) ListRetryJobs(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRetryJobs(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StartRetryJob operation middleware
+func (siw *ServerInterfaceWrapper) StartRetryJob(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StartRetryJob(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRetryJob operation middleware
+func (siw *ServerInterfaceWrapper) GetRetryJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "job_id" -------------
+	var jobID JobID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job_id", r.PathValue("job_id"), &jobID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "job_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRetryJob(w, r, jobID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelRetryJob operation middleware
+func (siw *ServerInterfaceWrapper) CancelRetryJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "job_id" -------------
+	var jobID JobID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job_id", r.PathValue("job_id"), &jobID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "job_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelRetryJob(w, r, jobID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // SearchMessages operation middleware
 func (siw *ServerInterfaceWrapper) SearchMessages(w http.ResponseWriter, r *http.Request) {
 
@@ -14808,6 +15722,10 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/messages", wrapper.ListMessages)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/messages/search", wrapper.SearchMessages)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/messages/retry-jobs", wrapper.ListRetryJobs)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/messages/retry-jobs", wrapper.StartRetryJob)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/messages/retry-jobs/{job_id}", wrapper.GetRetryJob)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/messages/retry-jobs/{job_id}/cancel", wrapper.CancelRetryJob)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/internal/messages/register", wrapper.RegisterMessages)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/internal/messages/deliver", wrapper.DeliverMessages)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/internal/messages/status", wrapper.UpdateMessages)
@@ -16432,6 +17350,163 @@ func (response ListMessagesdefaultApplicationProblemPlusJSONResponse) VisitListM
 	return err
 }
 
+type ListRetryJobsRequestObject struct {
+}
+
+type ListRetryJobsResponseObject interface {
+	VisitListRetryJobsResponse(w http.ResponseWriter) error
+}
+
+type ListRetryJobs200JSONResponse struct {
+	Items []RetryJob `json:"items"`
+}
+
+func (response ListRetryJobs200JSONResponse) VisitListRetryJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRetryJobsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRetryJobsdefaultApplicationProblemPlusJSONResponse) VisitListRetryJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartRetryJobRequestObject struct {
+	Body *StartRetryJobJSONRequestBody
+}
+
+type StartRetryJobResponseObject interface {
+	VisitStartRetryJobResponse(w http.ResponseWriter) error
+}
+
+type StartRetryJob202JSONResponse RetryJob
+
+func (response StartRetryJob202JSONResponse) VisitStartRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartRetryJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StartRetryJobdefaultApplicationProblemPlusJSONResponse) VisitStartRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRetryJobRequestObject struct {
+	JobID JobID `json:"job_id"`
+}
+
+type GetRetryJobResponseObject interface {
+	VisitGetRetryJobResponse(w http.ResponseWriter) error
+}
+
+type GetRetryJob200JSONResponse RetryJob
+
+func (response GetRetryJob200JSONResponse) VisitGetRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRetryJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRetryJobdefaultApplicationProblemPlusJSONResponse) VisitGetRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelRetryJobRequestObject struct {
+	JobID JobID `json:"job_id"`
+}
+
+type CancelRetryJobResponseObject interface {
+	VisitCancelRetryJobResponse(w http.ResponseWriter) error
+}
+
+type CancelRetryJob200JSONResponse RetryJob
+
+func (response CancelRetryJob200JSONResponse) VisitCancelRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelRetryJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelRetryJobdefaultApplicationProblemPlusJSONResponse) VisitCancelRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type SearchMessagesRequestObject struct {
 	Body *SearchMessagesJSONRequestBody
 }
@@ -17108,6 +18183,18 @@ type StrictServerInterface interface {
 	// ListMessages List messages, newest first
 	// (GET /api/v1/messages)
 	ListMessages(ctx context.Context, request ListMessagesRequestObject) (ListMessagesResponseObject, error)
+	// ListRetryJobs List the jobs that queue failed messages again
+	// (GET /api/v1/messages/retry-jobs)
+	ListRetryJobs(ctx context.Context, request ListRetryJobsRequestObject) (ListRetryJobsResponseObject, error)
+	// StartRetryJob Queue failed messages again, in the background
+	// (POST /api/v1/messages/retry-jobs)
+	StartRetryJob(ctx context.Context, request StartRetryJobRequestObject) (StartRetryJobResponseObject, error)
+	// GetRetryJob Show how far a job is
+	// (GET /api/v1/messages/retry-jobs/{job_id})
+	GetRetryJob(ctx context.Context, request GetRetryJobRequestObject) (GetRetryJobResponseObject, error)
+	// CancelRetryJob Cancel a job
+	// (POST /api/v1/messages/retry-jobs/{job_id}/cancel)
+	CancelRetryJob(ctx context.Context, request CancelRetryJobRequestObject) (CancelRetryJobResponseObject, error)
 	// SearchMessages Search messages, also by sender number
 	// (POST /api/v1/messages/search)
 	SearchMessages(ctx context.Context, request SearchMessagesRequestObject) (SearchMessagesResponseObject, error)
@@ -18288,6 +19375,113 @@ func (sh *strictHandler) ListMessages(w http.ResponseWriter, r *http.Request, pa
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListMessagesResponseObject); ok {
 		if err := validResponse.VisitListMessagesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRetryJobs operation middleware
+func (sh *strictHandler) ListRetryJobs(w http.ResponseWriter, r *http.Request) {
+	var request ListRetryJobsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRetryJobs(ctx, request.(ListRetryJobsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRetryJobs")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRetryJobsResponseObject); ok {
+		if err := validResponse.VisitListRetryJobsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartRetryJob operation middleware
+func (sh *strictHandler) StartRetryJob(w http.ResponseWriter, r *http.Request) {
+	var request StartRetryJobRequestObject
+
+	var body StartRetryJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StartRetryJob(ctx, request.(StartRetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartRetryJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StartRetryJobResponseObject); ok {
+		if err := validResponse.VisitStartRetryJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRetryJob operation middleware
+func (sh *strictHandler) GetRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID) {
+	var request GetRetryJobRequestObject
+
+	request.JobID = jobID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRetryJob(ctx, request.(GetRetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRetryJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRetryJobResponseObject); ok {
+		if err := validResponse.VisitGetRetryJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelRetryJob operation middleware
+func (sh *strictHandler) CancelRetryJob(w http.ResponseWriter, r *http.Request, jobID JobID) {
+	var request CancelRetryJobRequestObject
+
+	request.JobID = jobID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelRetryJob(ctx, request.(CancelRetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelRetryJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelRetryJobResponseObject); ok {
+		if err := validResponse.VisitCancelRetryJobResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -24,7 +24,8 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 	s.must(node.Dial(client.Config{}).Bind(t.Context(), "q", "x", "k"))
 	described := callers(t)
 	fp := strings.Repeat("0", 64)
-	parameters := strings.NewReplacer("/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "")
+	job := strings.Repeat("0", 20)
+	parameters := strings.NewReplacer("retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "")
 	const (
 		everybody = "everybody"
 		internal  = "proxy worker"
@@ -39,6 +40,8 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{worker, "POST", "/api/v1/internal/messages/deliver"}, {worker, "POST", "/api/v1/internal/messages/status"},
 		{internal, "GET", "/api/v1/internal/clients/acme/messages/m"}, {internal, "GET", "/api/v1/internal/keys"}, {"proxy worker server", "GET", "/api/v1/internal/revocations"},
 		{admin, "GET", "/api/v1/messages"}, {admin, "POST", "/api/v1/messages/search"},
+		{admin, "GET", "/api/v1/messages/retry-jobs"}, {admin, "POST", "/api/v1/messages/retry-jobs"},
+		{admin, "GET", "/api/v1/messages/retry-jobs/" + job}, {admin, "POST", "/api/v1/messages/retry-jobs/" + job + "/cancel"},
 		{admin, "GET", "/api/v1/certificates"}, {admin, "POST", "/api/v1/certificates"}, {admin, "GET", "/api/v1/certificates/expiring"},
 		{admin, "POST", "/api/v1/certificates/verify"}, {admin, "GET", "/api/v1/certificates/" + fp},
 		{admin, "POST", "/api/v1/certificates/" + fp + "/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/revoke"},

@@ -42,7 +42,8 @@ type queue struct {
 	counts pipeline.Counts
 	dead   []pipeline.DeadItem
 	ready  []pipeline.Item
-	listed int // calls of Dead
+	listed int           // calls of Dead
+	held   chan struct{} // Requeue waits until it is closed, if it is not nil
 }
 
 func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
@@ -62,6 +63,11 @@ func (q *queue) Dead(_ context.Context, limit int) ([]pipeline.DeadItem, error) 
 
 func (q *queue) Requeue(_ context.Context, ids []string) (n int, err error) {
 	q.mu.Lock()
+	if held := q.held; held != nil {
+		q.mu.Unlock()
+		<-held
+		q.mu.Lock()
+	}
 	defer q.mu.Unlock()
 	if q.err != nil {
 		return 0, q.err

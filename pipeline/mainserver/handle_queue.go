@@ -81,7 +81,7 @@ func (h *handler) requeueItems(ctx context.Context, rows []records.Update) (int,
 		ids[i] = rows[i].ID
 	}
 	n, err := h.cfg.Queue.Requeue(ctx, ids)
-	if err == nil && n == len(rows) {
+	if err == nil && n >= len(rows) {
 		err = h.requeueRows(ctx, rows)
 	}
 	return n, err

@@ -101,6 +101,7 @@ type handler struct {
 	retention sync.Mutex
 	denials   denials
 	followers followerTable
+	retries   retryJobs
 }
 
 var _ mainapi.StrictServerInterface = (*handler)(nil)

@@ -14,7 +14,7 @@ type Certificate struct {
 	Serial              string // hexadecimal
 	Fingerprint         string // as in Client
 	Subject             string
-	Role                string // client, proxy, worker, admin or server
+	Role                string // client, proxy, worker, admin, server or monitor
 	Status              string // active, revoked, expired or superseded
 	NotBefore, NotAfter time.Time
 	RevokedAt           time.Time

@@ -3,6 +3,7 @@ package records_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +161,13 @@ func TestCertificates(t *testing.T) {
 		list, err = e.s.Certificates(ctx(t), "", list[0].RowID, 10)
 		if err != nil || len(list) != 1 || list[0].Serial != "0a1b" || list[0].Subject != seen.Subject {
 			t.Errorf("%+v, %v", list, err)
+		}
+		for i, role := range []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin, sealmq.RoleMonitor} {
+			of := seen
+			of.Fingerprint, of.Role = fmt.Sprintf("%064x", i), string(role)
+			if added, err := e.s.AddCertificate(ctx(t), of); err != nil || !added {
+				t.Errorf("role %s: added %v, %v", role, added, err)
+			}
 		}
 		bad := seen
 		bad.Fingerprint, bad.Role = strings.Repeat("78", 32), "king"

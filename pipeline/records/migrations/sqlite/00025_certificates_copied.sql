@@ -1,0 +1,2 @@
+-- +goose Up
+INSERT INTO certificates_with_monitors SELECT * FROM certificates;

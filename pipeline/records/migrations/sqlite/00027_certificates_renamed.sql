@@ -1,0 +1,2 @@
+-- +goose Up
+ALTER TABLE certificates_with_monitors RENAME TO certificates;

@@ -1,0 +1,2 @@
+-- +goose Up
+CREATE INDEX idx_certificates_serial ON certificates (serial);
