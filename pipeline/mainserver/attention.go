@@ -12,6 +12,7 @@ import (
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -24,6 +25,8 @@ type facts struct {
 	components []Component
 	ending     []mainapi.EndingCertificate
 	disk       *mainapi.Disk
+	growing    []brokerview.Queue // of the broker, the longest first
+	dead       []brokerview.Queue // with dead letters
 }
 
 // Bounds of what is all right.
@@ -38,8 +41,11 @@ const (
 	diskLow, diskFull = 0.10, 0.03
 	// manyFailed and failedShare together say when failures are more than a few bad messages.
 	manyFailed, failedShare = 10, 0.05
-	// maxAttention bounds the list, and maxEnding the certificates in it.
-	maxAttention, maxEnding = 50, 5
+	// manyWait is how many messages a queue that grows has before it is worth a word.
+	manyWait = 100
+	// maxAttention bounds the list, maxEnding the certificates in it, and maxQueues the queues
+	// of each kind.
+	maxAttention, maxEnding, maxQueues = 50, 5, 5
 )
 
 // codeOf is the code for what a check of the health has found.
@@ -58,6 +64,8 @@ const (
 	codeAway         = "component_away"
 	codeFailed       = "messages_failed"
 	codeDead         = "dead_letters"
+	codeGrows        = "queue_grows"
+	codeQueueDead    = "queue_dead_letters"
 	codeEnds         = "certificate_ends"
 	codeDisk         = "disk_low"
 )
@@ -85,6 +93,16 @@ func (f *facts) judge() []mainapi.Attention {
 			add(codeDisk, mainapi.AttentionLevelDegraded, "", "The disk of the data folder fills up: %d %% are free", int(100*free))
 		}
 	}
+	for _, q := range f.growing {
+		if q.Ready >= manyWait {
+			add(codeGrows, mainapi.AttentionLevelNotice, q.Name, "Queue %s grows: %s", q.Name, waiting(int64(q.Ready)))
+		}
+	}
+	for _, q := range f.dead {
+		if brokerview.DeadLettersOf(q.Name) != pipeline.QueueName && q.Ready > 0 {
+			add(codeQueueDead, mainapi.AttentionLevelNotice, q.Name, "Queue %s has %s", q.Name, plural(int64(q.Ready), "dead letter", "dead letters"))
+		}
+	}
 	for i, c := range f.ending {
 		if i == maxEnding {
 			break
@@ -109,7 +127,7 @@ func (f *facts) judgeFlow(add func(code string, level mainapi.AttentionLevel, su
 		}
 	}
 	if c := f.counts; c != nil {
-		waits := c.Ready + c.Retry
+		waits := int64(c.Ready + c.Retry)
 		age := time.Duration(0)
 		if !c.Oldest.IsZero() {
 			age = f.now.Sub(c.Oldest)
@@ -144,7 +162,7 @@ func sentence(s string) string {
 	return string(unicode.ToUpper(r)) + s[n:]
 }
 
-func waiting(n int) string { return plural(int64(n), "message waits", "messages wait") }
+func waiting(n int64) string { return plural(n, "message waits", "messages wait") }
 
 func plural(n int64, one, more string) string {
 	if n == 1 {

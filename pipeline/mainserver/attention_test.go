@@ -9,8 +9,14 @@ import (
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
+
+func queueWith(name string, ready int) (q brokerview.Queue) {
+	q.Name, q.Ready = name, ready
+	return q
+}
 
 // TestAttention: what is wrong is said in words, the worst first.
 func TestAttention(t *testing.T) {
@@ -51,6 +57,8 @@ func TestAttention(t *testing.T) {
 		"disk unknown": {facts{disk: &mainapi.Disk{}}, false, "healthy", flows, nil},
 		"certificates": {facts{ending: []mainapi.EndingCertificate{ends("a", 90*time.Minute), ends("b", 6*24*time.Hour), ends("c", 24*time.Hour)}}, false, "healthy", flows,
 			[]string{"certificate_ends notice The certificate of a ends in 1 hour", "certificate_ends notice The certificate of b ends in 6 days", "certificate_ends notice The certificate of c ends in 1 day"}},
+		"queues": {facts{growing: []brokerview.Queue{queueWith("results", 412), queueWith("short", 9)}, dead: []brokerview.Queue{queueWith("results.dead", 14), queueWith("message_queue.dead", 3), queueWith("none.dead", 0)}}, false, "healthy", flows,
+			[]string{"queue_grows notice Queue results grows: 412 messages wait", "queue_dead_letters notice Queue results.dead has 14 dead letters"}},
 		"worst first": {facts{counts: &pipeline.Counts{Dead: 2}, components: []Component{away, worker}, faults: []httpkit.Fault{{Check: "database", Finding: httpkit.Finding{Level: httpkit.Down, Reason: "the database cannot be reached"}}}}, false,
 			"unhealthy", "The database cannot be reached", []string{"database unhealthy The database cannot be reached", "component_away degraded Proxy host-2 is away", "dead_letters notice 2 messages were given up and are dead letters"}},
 	} {

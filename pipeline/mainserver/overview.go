@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -17,8 +18,8 @@ const (
 	// overviewTimeout bounds a look at everything.
 	overviewTimeout = 2 * time.Second
 	// refusalsAge, diskAge and endingAge are how long the parts that cost more are kept.
-	refusalsAge, diskAge, endingAge = 5 * time.Second, 10 * time.Second, time.Minute
-	maxRefusals, maxCertificates    = 5, 10
+	refusalsAge, queuesAge, diskAge, endingAge = 5 * time.Second, 5 * time.Second, 10 * time.Second, time.Minute
+	maxRefusals, maxCertificates               = 5, 10
 )
 
 // overview makes one overview for all who ask.
@@ -33,6 +34,8 @@ type overview struct {
 	refusals cached[[]mainapi.AuditEntry]
 	disk     cached[*mainapi.Disk]
 	ending   cached[[]mainapi.EndingCertificate]
+	growing  cached[[]brokerview.Queue]
+	dead     cached[[]brokerview.Queue]
 }
 
 type problemKey struct{ code, subject string }
@@ -81,7 +84,9 @@ func (o *overview) look(ctx context.Context) {
 		})
 	}
 	v.Started = o.begun(ctx)
-	f := facts{now: now, faults: h.health.Faults(), counts: counts, minutes: minutes, components: v.Components, ending: v.Certificates, disk: v.Disk}
+	f := facts{now: now, faults: h.health.Faults(), counts: counts, minutes: minutes, components: v.Components, ending: v.Certificates, disk: v.Disk,
+		growing: o.growing.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Growing) }),
+		dead:    o.dead.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Dead) })}
 	v.Attention = o.noteSince(f.judge(), now)
 	v.State, v.Summary = summarise(v.Attention, v.Started)
 	if v.State != mainapi.LevelHealthy {
@@ -132,6 +137,18 @@ func (o *overview) begun(ctx context.Context) mainapi.Started {
 func (h *handler) lastRefusals(ctx context.Context) ([]mainapi.AuditEntry, error) {
 	page, err := h.auditPage(ctx, records.AuditFilter{Type: eventDenied, Limit: maxRefusals}, "")
 	return page.Items, err
+}
+
+// queuesOf are the longest queues of a kind; none if the broker is away, which the health says.
+func (h *handler) queuesOf(ctx context.Context, kind brokerview.Kind) ([]brokerview.Queue, error) {
+	if h.cfg.Broker == nil {
+		return nil, nil
+	}
+	list, err := h.cfg.Broker.Queues(ctx, brokerview.Filter{Kind: kind, Sort: "ready", Desc: true, Page: brokerview.Page{Limit: maxQueues}})
+	if err != nil {
+		return nil, nil
+	}
+	return list.Items, nil
 }
 
 func (h *handler) endingCertificates(now time.Time) ([]mainapi.EndingCertificate, error) {
