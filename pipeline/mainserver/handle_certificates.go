@@ -52,18 +52,21 @@ func (h *handler) certificates(f certificateFilter) ([]mainapi.Certificate, erro
 	if err != nil {
 		return nil, err
 	}
-	var list []mainapi.Certificate
+	var found []*ca.Issued
 	for i := range history {
-		if !f.matches(&history[i]) {
-			continue
-		}
-		if c := h.certificate(&history[i]); f.status == "" || c.Status == f.status {
-			list = append(list, c)
+		if f.matches(&history[i]) {
+			found = append(found, &history[i])
 		}
 	}
-	slices.SortFunc(list, func(a, b mainapi.Certificate) int {
-		return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.Serial, b.Serial))
+	slices.SortFunc(found, func(a, b *ca.Issued) int {
+		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Serial, b.Serial))
 	})
+	list := make([]mainapi.Certificate, 0, len(found))
+	for _, c := range found {
+		if m := h.certificate(c); f.status == "" || m.Status == f.status {
+			list = append(list, m)
+		}
+	}
 	return list, nil
 }
 
