@@ -184,11 +184,12 @@ type QueueInfo struct {
 	Name      string       `json:"name"`
 	Owner     string       `json:"owner,omitempty"` // Options.Owner.ID; empty: the administrators
 	Options   QueueOptions `json:"options"`
-	Ready     int          `json:"ready"`     // waiting, delayed ones included
-	Delayed   int          `json:"delayed"`   // waiting, and not due yet
-	Unacked   int          `json:"unacked"`   // in consumers' hands
-	Bytes     int64        `json:"bytes"`     // of bodies, ready and unacked
-	Consumers int          `json:"consumers"` // subscriptions
+	Paused    bool         `json:"paused,omitempty"` // nothing is delivered
+	Ready     int          `json:"ready"`            // waiting, delayed ones included
+	Delayed   int          `json:"delayed"`          // waiting, and not due yet
+	Unacked   int          `json:"unacked"`          // in consumers' hands
+	Bytes     int64        `json:"bytes"`            // of bodies, ready and unacked
+	Consumers int          `json:"consumers"`        // subscriptions
 	// Oldest is when the message came to the queue that is at its front and not delayed: when
 	// it was published, moved or dead-lettered. It is zero if there is none.
 	Oldest time.Time `json:"oldest,omitzero"`

@@ -147,6 +147,10 @@ type Manager interface {
 	Queues(ctx context.Context) ([]QueueInfo, error)
 	// ChangeQueue gives a queue these options in place of those that it has.
 	ChangeQueue(ctx context.Context, queue string, o QueueOptions) error
+	// PauseQueue makes a queue deliver nothing until ResumeQueue, across restarts. Publishes go on.
+	PauseQueue(ctx context.Context, queue string) error
+	// ResumeQueue lets a queue deliver again.
+	ResumeQueue(ctx context.Context, queue string) error
 	// DeleteQueue removes a queue with its bindings and its messages, and returns the number of
 	// these.
 	DeleteQueue(ctx context.Context, queue string) (removed int, err error)

@@ -54,6 +54,30 @@ func (b *Broker) ChangeQueue(c Caller, name string, o sealmq.QueueOptions, done 
 	})
 }
 
+// PauseQueue makes a queue deliver nothing until it is resumed, across restarts, or resumes it.
+// Publishes go on. Code NoQueue if there is none, Unsupported if the engine cannot.
+func (b *Broker) PauseQueue(c Caller, name string, paused bool, done func(error)) {
+	name = strings.Clone(name)
+	if err := b.allowOwner(c, actPause, name); err != nil {
+		done(err)
+		return
+	}
+	p, ok := b.engine.(engine.Pauser)
+	if !ok || !b.engine.Abilities().Pause {
+		done(sealmq.ErrUnsupported)
+		return
+	}
+	p.PauseQueue(name, paused, func(err error) {
+		err = nameQueue(name, err)
+		object := name
+		if !paused {
+			object += " resumed"
+		}
+		b.audit(c, string(actPause), object, err)
+		done(err)
+	})
+}
+
 // Copy stores up to n waiting messages of a queue, from the place that this Tag.Seq has, in
 // another queue too. done gets their number, and the place to go on; 0 if there are no more.
 // Codes are those of Peek and of publishing.

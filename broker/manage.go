@@ -35,6 +35,14 @@ func (m *manager) ChangeQueue(ctx context.Context, queue string, o sealmq.QueueO
 	return awaitError(ctx, &m.connection, func(done func(error)) { m.broker.ChangeQueue(m.caller, queue, o, done) })
 }
 
+func (m *manager) PauseQueue(ctx context.Context, queue string) error {
+	return awaitError(ctx, &m.connection, func(done func(error)) { m.broker.PauseQueue(m.caller, queue, true, done) })
+}
+
+func (m *manager) ResumeQueue(ctx context.Context, queue string) error {
+	return awaitError(ctx, &m.connection, func(done func(error)) { m.broker.PauseQueue(m.caller, queue, false, done) })
+}
+
 func (m *manager) DeleteQueue(ctx context.Context, queue string) (removed int, err error) {
 	return await(ctx, &m.connection, func(done func(int, error)) { m.broker.DeleteQueue(m.caller, queue, 0, done) })
 }

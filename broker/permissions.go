@@ -25,6 +25,7 @@ const (
 	actPutChain action = action(keylog.StoreChain) // the caller's own
 	actResetKey action = action(keylog.ResetKey)
 	actChange   action = "change" // the options of a queue
+	actPause    action = "pause"  // and resume
 	actAttest   action = action(keylog.Attest)
 	actDelete   action = "delete"
 	actPurge    action = "purge"
@@ -57,7 +58,7 @@ var pipelineGrants = map[sealmq.Role][]action{
 
 // serverGrants are what the main server may do with every queue and exchange, because it does so
 // for the people whom it lets in. It takes no messages, changes no keys, and bans nobody.
-var serverGrants = []action{actInspect, actPeek, actMove, actPurge, actDelete, actChange}
+var serverGrants = []action{actInspect, actPeek, actMove, actPurge, actDelete, actChange, actPause}
 
 // isMainServer reports whether serverGrants are the caller's.
 func (g grants) isMainServer(c Caller) bool {
@@ -110,7 +111,7 @@ func (g grants) authorize(c Caller, act action, object string, of owned) error {
 		return nil
 	}
 	switch act {
-	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange:
+	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange, actPause:
 		if g.ofPipeline(object) {
 			if slices.Contains(pipelineGrants[c.Role], act) {
 				return nil
@@ -119,7 +120,7 @@ func (g grants) authorize(c Caller, act action, object string, of owned) error {
 		}
 	}
 	switch act {
-	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange:
+	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange, actPause:
 		if strings.HasPrefix(object, reservedPrefix) {
 			return denied(act, object)
 		}
@@ -135,7 +136,7 @@ func (g grants) authorize(c Caller, act action, object string, of owned) error {
 		if of.exists && of.owner == (sealmq.Owner{}) || of.isOf(c) {
 			return nil
 		}
-	case actDelete, actPurge, actPeek, actMove, actChange:
+	case actDelete, actPurge, actPeek, actMove, actChange, actPause:
 		if of.isOf(c) {
 			return nil
 		}
@@ -166,6 +167,7 @@ var denials = map[action]string{
 	actPutChain: "store the certificates of",
 	actResetKey: "reset the key of",
 	actChange:   "change the options of",
+	actPause:    "pause or resume",
 	actAttest:   "attest a restore of",
 	actDelete:   "delete",
 	actPurge:    "purge",

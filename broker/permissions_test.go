@@ -18,13 +18,13 @@ func TestAuthorizationMatrix(t *testing.T) {
 	everyday := []string{"publish", "consume", "declare", "bind", "inspect"}
 	roles := []sealmq.Role{sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleAdmin, "", "root", "Admin", "admin "}
 	names := []string{"pipe", "pipe.dead", "pipe.", "pipes", "xpipe", "Pipe", "q", "sealmq", "sealmqx", "xsealmq.q", "SEALMQ.q", "q.sealmq.", "sealmq.q", "sealmq.", "alice", "bob", broker.CloseConnection, ""}
-	server := []string{"inspect", "peek", "move", "purge", "delete", "change"}
+	server := []string{"inspect", "peek", "move", "purge", "delete", "change", "pause"}
 	pipeline := map[sealmq.Role][]string{
 		sealmq.RoleProxy:  {"publish", "declare", "bind", "inspect"},
 		sealmq.RoleWorker: {"consume", "dead_letter", "declare", "bind", "inspect"},
 		sealmq.RoleServer: {"peek", "move", "declare", "bind", "inspect"},
 	}
-	ownersOnly := []string{"delete", "purge", "peek", "move", "change", "dead_letter"}
+	ownersOnly := []string{"delete", "purge", "peek", "move", "change", "pause", "dead_letter"}
 	queue := func(owner string, private bool) *sealmq.QueueOptions {
 		return &sealmq.QueueOptions{Private: private, Owner: sealmq.Owner{ID: owner}}
 	}
@@ -80,7 +80,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 			}
 		}
 	}
-	if len(broker.Actions()) != 19 {
+	if len(broker.Actions()) != 20 {
 		t.Errorf("%d actions; list new ones here", len(broker.Actions()))
 	}
 	t.Logf("%d cells", cells)
@@ -101,6 +101,7 @@ func TestEveryCommandAsks(t *testing.T) {
 		err             error
 	}{
 		{"change", "q", ask(func(d func(error)) { n.ChangeQueue(bob, "q", sealmq.QueueOptions{}, d) })},
+		{"pause", "q", ask(func(d func(error)) { n.PauseQueue(bob, "q", true, d) })},
 		{"delete", "q", ask(func(d func(error)) { n.DeleteQueue(bob, "q", 0, func(_ int, err error) { d(err) }) })},
 		{"delete", "x", ask(func(d func(error)) { n.DeleteExchange(bob, "x", d) })},
 		{"purge", "q", ask(func(d func(error)) { n.PurgeQueue(bob, "q", func(_ int, err error) { d(err) }) })},

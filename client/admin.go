@@ -67,6 +67,16 @@ func (c *Client) Unbind(ctx context.Context, queue, exchange, key string) error 
 	return c.do(ctx, "Queue unbound", "unbind", queue, exchange, key)
 }
 
+// PauseQueue makes a queue deliver nothing until ResumeQueue. Publishes go on.
+func (c *Client) PauseQueue(ctx context.Context, queue string) error {
+	return c.do(ctx, "Queue paused", "pause_queue", queue)
+}
+
+// ResumeQueue lets a queue deliver again.
+func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
+	return c.do(ctx, "Queue resumed", "resume_queue", queue)
+}
+
 // DeleteQueue removes a queue with its bindings and messages and returns their number.
 func (c *Client) DeleteQueue(ctx context.Context, queue string) (removed int, err error) {
 	return c.count(ctx, "Queue deleted ", "delete_queue", queue)

@@ -102,6 +102,7 @@ type Abilities struct {
 	Move             bool // the engine is a Mover
 	StrictRedelivery bool // what comes back returns to its place in the order
 	LongDedup        bool // the dedup horizon outlives a restart
+	Pause            bool // the engine is a Pauser
 }
 
 // Guarantee says where something is that an engine calls stored, the strongest first.
@@ -142,6 +143,14 @@ type Changer interface {
 	// The owner stays. Like DeclareQueue, it has called done when it returns if it refuses. Code
 	// NoQueue.
 	ChangeQueue(name string, o sealmq.QueueOptions, done func(error))
+}
+
+// Pauser stops the deliveries of queues.
+type Pauser interface {
+	// PauseQueue makes a queue deliver nothing, neither to subscriptions nor to Fetch, or lets it
+	// deliver again. Everything else goes on: publishes, what is in hand and comes back, times,
+	// moves. It holds until it is changed, across restarts. Code NoQueue.
+	PauseQueue(name string, paused bool, done func(error))
 }
 
 // Finder looks a message up by its id.

@@ -499,6 +499,7 @@ const (
 	ListBrokerQueuesParamsKindDead    ListBrokerQueuesParamsKind = "dead"
 	ListBrokerQueuesParamsKindGrowing ListBrokerQueuesParamsKind = "growing"
 	ListBrokerQueuesParamsKindIdle    ListBrokerQueuesParamsKind = "idle"
+	ListBrokerQueuesParamsKindPaused  ListBrokerQueuesParamsKind = "paused"
 	ListBrokerQueuesParamsKindWaiting ListBrokerQueuesParamsKind = "waiting"
 )
 
@@ -510,6 +511,8 @@ func (e ListBrokerQueuesParamsKind) Valid() bool {
 	case ListBrokerQueuesParamsKindGrowing:
 		return true
 	case ListBrokerQueuesParamsKindIdle:
+		return true
+	case ListBrokerQueuesParamsKindPaused:
 		return true
 	case ListBrokerQueuesParamsKindWaiting:
 		return true
@@ -838,8 +841,11 @@ type BrokerQueue struct {
 	OutPerSecond float64 `json:"out_per_second"`
 
 	// Owner Who declared it; nothing is the administrators
-	Owner   string `json:"owner,omitempty,omitzero"`
-	Private bool   `json:"private,omitempty,omitzero"`
+	Owner string `json:"owner,omitempty,omitzero"`
+
+	// Paused Nothing is delivered
+	Paused  bool `json:"paused,omitempty,omitzero"`
+	Private bool `json:"private,omitempty,omitzero"`
 
 	// Ready Waiting, delayed ones included
 	Ready   int64 `json:"ready"`
@@ -2108,6 +2114,11 @@ type ChangeBrokerQueueParams struct {
 	Name QueueName `form:"name" json:"name"`
 }
 
+// PauseBrokerQueueParams defines parameters for PauseBrokerQueue.
+type PauseBrokerQueueParams struct {
+	Name QueueName `form:"name" json:"name"`
+}
+
 // PurgeBrokerQueueJSONBody defines parameters for PurgeBrokerQueue.
 type PurgeBrokerQueueJSONBody struct {
 	// Name Example: results
@@ -2119,12 +2130,17 @@ type PurgeBrokerQueueParams struct {
 	Name QueueName `form:"name" json:"name"`
 }
 
+// ResumeBrokerQueueParams defines parameters for ResumeBrokerQueue.
+type ResumeBrokerQueueParams struct {
+	Name QueueName `form:"name" json:"name"`
+}
+
 // ListBrokerQueuesParams defines parameters for ListBrokerQueues.
 type ListBrokerQueuesParams struct {
 	// Search A part of the name or the owner, in any case
 	Search string `form:"search,omitempty" json:"search,omitempty,omitzero"`
 
-	// Kind Only queues of this kind: waiting messages, messages that nobody consumes, growing ones, or dead letters
+	// Kind Only queues of this kind: waiting messages, messages that nobody consumes, growing or paused ones, or dead letters
 	Kind ListBrokerQueuesParamsKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
 	Sort ListBrokerQueuesParamsSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
 
@@ -2551,6 +2567,13 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
 	ChangeBrokerQueue(ctx context.Context, params *ChangeBrokerQueueParams, body ChangeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PauseBrokerQueue Stop the deliveries of a queue
+	//
+	// Publishes go on. The pause outlives a restart of the broker.
+	//
+	// Corresponds with POST /api/v1/broker/queue/pause (the `PauseBrokerQueue` operationId).
+	PauseBrokerQueue(ctx context.Context, params *PauseBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PurgeBrokerQueueWithBody Remove the waiting messages of a queue for good
 	//
 	// Takes any type of body and a specified content type.
@@ -2564,6 +2587,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
 	PurgeBrokerQueue(ctx context.Context, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeBrokerQueue Let a queue deliver again
+	//
+	// It is no error if it was not paused.
+	//
+	// Corresponds with POST /api/v1/broker/queue/resume (the `ResumeBrokerQueue` operationId).
+	ResumeBrokerQueue(ctx context.Context, params *ResumeBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListBrokerQueues List the broker's queues
 	//
@@ -3239,6 +3269,23 @@ func (c *Client) ChangeBrokerQueue(ctx context.Context, params *ChangeBrokerQueu
 	return c.Client.Do(req)
 }
 
+// PauseBrokerQueue Stop the deliveries of a queue
+//
+// Publishes go on. The pause outlives a restart of the broker.
+//
+// Corresponds with POST /api/v1/broker/queue/pause (the `PauseBrokerQueue` operationId).
+func (c *Client) PauseBrokerQueue(ctx context.Context, params *PauseBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPauseBrokerQueueRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PurgeBrokerQueueWithBody Remove the waiting messages of a queue for good
 //
 // Takes any type of body and a specified content type.
@@ -3263,6 +3310,23 @@ func (c *Client) PurgeBrokerQueueWithBody(ctx context.Context, params *PurgeBrok
 // Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
 func (c *Client) PurgeBrokerQueue(ctx context.Context, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPurgeBrokerQueueRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeBrokerQueue Let a queue deliver again
+//
+// It is no error if it was not paused.
+//
+// Corresponds with POST /api/v1/broker/queue/resume (the `ResumeBrokerQueue` operationId).
+func (c *Client) ResumeBrokerQueue(ctx context.Context, params *ResumeBrokerQueueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeBrokerQueueRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4935,6 +4999,56 @@ func NewChangeBrokerQueueRequestWithBody(server string, params *ChangeBrokerQueu
 	return req, nil
 }
 
+// NewPauseBrokerQueueRequest constructs an http.Request for the PauseBrokerQueue method
+func NewPauseBrokerQueueRequest(server string, params *PauseBrokerQueueParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queue/pause")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPurgeBrokerQueueRequest calls the generic PurgeBrokerQueue builder with application/json body
 func NewPurgeBrokerQueueRequest(server string, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -4994,6 +5108,56 @@ func NewPurgeBrokerQueueRequestWithBody(server string, params *PurgeBrokerQueueP
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewResumeBrokerQueueRequest constructs an http.Request for the ResumeBrokerQueue method
+func NewResumeBrokerQueueRequest(server string, params *ResumeBrokerQueueParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/queue/resume")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -7246,6 +7410,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/broker/queue/options (the `ChangeBrokerQueue` operationId).
 	ChangeBrokerQueueWithResponse(ctx context.Context, params *ChangeBrokerQueueParams, body ChangeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeBrokerQueueResponse, error)
 
+	// PauseBrokerQueueWithResponse Stop the deliveries of a queue
+	//
+	// Publishes go on. The pause outlives a restart of the broker.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/pause (the `PauseBrokerQueue` operationId).
+	PauseBrokerQueueWithResponse(ctx context.Context, params *PauseBrokerQueueParams, reqEditors ...RequestEditorFn) (*PauseBrokerQueueResponse, error)
+
 	// PurgeBrokerQueueWithBodyWithResponse Remove the waiting messages of a queue for good
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -7259,6 +7432,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/broker/queue/purge (the `PurgeBrokerQueue` operationId).
 	PurgeBrokerQueueWithResponse(ctx context.Context, params *PurgeBrokerQueueParams, body PurgeBrokerQueueJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeBrokerQueueResponse, error)
+
+	// ResumeBrokerQueueWithResponse Let a queue deliver again
+	//
+	// It is no error if it was not paused.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/broker/queue/resume (the `ResumeBrokerQueue` operationId).
+	ResumeBrokerQueueWithResponse(ctx context.Context, params *ResumeBrokerQueueParams, reqEditors ...RequestEditorFn) (*ResumeBrokerQueueResponse, error)
 
 	// ListBrokerQueuesWithResponse List the broker's queues
 	//
@@ -8219,6 +8401,54 @@ func (r ChangeBrokerQueueResponse) ContentType() string {
 	return ""
 }
 
+type PauseBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerQueueDetail
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PauseBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PauseBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PauseBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PauseBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PauseBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PauseBrokerQueueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PurgeBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8261,6 +8491,54 @@ func (r PurgeBrokerQueueResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PurgeBrokerQueueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ResumeBrokerQueueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerQueueDetail
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResumeBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResumeBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeBrokerQueueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeBrokerQueueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeBrokerQueueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeBrokerQueueResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10677,6 +10955,21 @@ func (c *ClientWithResponses) ChangeBrokerQueueWithResponse(ctx context.Context,
 	return ParseChangeBrokerQueueResponse(rsp)
 }
 
+// PauseBrokerQueueWithResponse Stop the deliveries of a queue
+//
+// Publishes go on. The pause outlives a restart of the broker.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/pause (the `PauseBrokerQueue` operationId).
+func (c *ClientWithResponses) PauseBrokerQueueWithResponse(ctx context.Context, params *PauseBrokerQueueParams, reqEditors ...RequestEditorFn) (*PauseBrokerQueueResponse, error) {
+	rsp, err := c.PauseBrokerQueue(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePauseBrokerQueueResponse(rsp)
+}
+
 // PurgeBrokerQueueWithBodyWithResponse Remove the waiting messages of a queue for good
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10701,6 +10994,21 @@ func (c *ClientWithResponses) PurgeBrokerQueueWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParsePurgeBrokerQueueResponse(rsp)
+}
+
+// ResumeBrokerQueueWithResponse Let a queue deliver again
+//
+// It is no error if it was not paused.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/broker/queue/resume (the `ResumeBrokerQueue` operationId).
+func (c *ClientWithResponses) ResumeBrokerQueueWithResponse(ctx context.Context, params *ResumeBrokerQueueParams, reqEditors ...RequestEditorFn) (*ResumeBrokerQueueResponse, error) {
+	rsp, err := c.ResumeBrokerQueue(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeBrokerQueueResponse(rsp)
 }
 
 // ListBrokerQueuesWithResponse List the broker's queues
@@ -11886,6 +12194,39 @@ func ParseChangeBrokerQueueResponse(rsp *http.Response) (*ChangeBrokerQueueRespo
 	return response, nil
 }
 
+// ParsePauseBrokerQueueResponse parses an HTTP response from a PauseBrokerQueueWithResponse call
+func ParsePauseBrokerQueueResponse(rsp *http.Response) (*PauseBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PauseBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerQueueDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePurgeBrokerQueueResponse parses an HTTP response from a PurgeBrokerQueueWithResponse call
 func ParsePurgeBrokerQueueResponse(rsp *http.Response) (*PurgeBrokerQueueResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11902,6 +12243,39 @@ func ParsePurgeBrokerQueueResponse(rsp *http.Response) (*PurgeBrokerQueueRespons
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest QueueRemoval
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseResumeBrokerQueueResponse parses an HTTP response from a ResumeBrokerQueueWithResponse call
+func ParseResumeBrokerQueueResponse(rsp *http.Response) (*ResumeBrokerQueueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeBrokerQueueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerQueueDetail
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -13454,9 +13828,15 @@ type ServerInterface interface {
 	// ChangeBrokerQueue Change the options of a queue
 	// (POST /api/v1/broker/queue/options)
 	ChangeBrokerQueue(w http.ResponseWriter, r *http.Request, params ChangeBrokerQueueParams)
+	// PauseBrokerQueue Stop the deliveries of a queue
+	// (POST /api/v1/broker/queue/pause)
+	PauseBrokerQueue(w http.ResponseWriter, r *http.Request, params PauseBrokerQueueParams)
 	// PurgeBrokerQueue Remove the waiting messages of a queue for good
 	// (POST /api/v1/broker/queue/purge)
 	PurgeBrokerQueue(w http.ResponseWriter, r *http.Request, params PurgeBrokerQueueParams)
+	// ResumeBrokerQueue Let a queue deliver again
+	// (POST /api/v1/broker/queue/resume)
+	ResumeBrokerQueue(w http.ResponseWriter, r *http.Request, params ResumeBrokerQueueParams)
 	// ListBrokerQueues List the broker's queues
 	// (GET /api/v1/broker/queues)
 	ListBrokerQueues(w http.ResponseWriter, r *http.Request, params ListBrokerQueuesParams)
@@ -14079,6 +14459,39 @@ func (siw *ServerInterfaceWrapper) ChangeBrokerQueue(w http.ResponseWriter, r *h
 	handler.ServeHTTP(w, r)
 }
 
+// PauseBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) PauseBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PauseBrokerQueueParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PauseBrokerQueue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // PurgeBrokerQueue operation middleware
 func (siw *ServerInterfaceWrapper) PurgeBrokerQueue(w http.ResponseWriter, r *http.Request) {
 
@@ -14103,6 +14516,39 @@ func (siw *ServerInterfaceWrapper) PurgeBrokerQueue(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.PurgeBrokerQueue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeBrokerQueue operation middleware
+func (siw *ServerInterfaceWrapper) ResumeBrokerQueue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResumeBrokerQueueParams
+
+	// ------------- Required query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeBrokerQueue(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -15765,6 +16211,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queues", wrapper.DeclareBrokerQueue)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/queue", wrapper.GetBrokerQueue)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/options", wrapper.ChangeBrokerQueue)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/pause", wrapper.PauseBrokerQueue)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/resume", wrapper.ResumeBrokerQueue)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/purge", wrapper.PurgeBrokerQueue)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/delete", wrapper.DeleteBrokerQueue)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/queue/messages", wrapper.PeekBrokerQueue)
@@ -16176,6 +16624,45 @@ func (response ChangeBrokerQueuedefaultApplicationProblemPlusJSONResponse) Visit
 	return err
 }
 
+type PauseBrokerQueueRequestObject struct {
+	Params PauseBrokerQueueParams
+}
+
+type PauseBrokerQueueResponseObject interface {
+	VisitPauseBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type PauseBrokerQueue200JSONResponse BrokerQueueDetail
+
+func (response PauseBrokerQueue200JSONResponse) VisitPauseBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PauseBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitPauseBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PurgeBrokerQueueRequestObject struct {
 	Params PurgeBrokerQueueParams
 	Body   *PurgeBrokerQueueJSONRequestBody
@@ -16205,6 +16692,45 @@ type PurgeBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PurgeBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitPurgeBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeBrokerQueueRequestObject struct {
+	Params ResumeBrokerQueueParams
+}
+
+type ResumeBrokerQueueResponseObject interface {
+	VisitResumeBrokerQueueResponse(w http.ResponseWriter) error
+}
+
+type ResumeBrokerQueue200JSONResponse BrokerQueueDetail
+
+func (response ResumeBrokerQueue200JSONResponse) VisitResumeBrokerQueueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeBrokerQueuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeBrokerQueuedefaultApplicationProblemPlusJSONResponse) VisitResumeBrokerQueueResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -18096,9 +18622,15 @@ type StrictServerInterface interface {
 	// ChangeBrokerQueue Change the options of a queue
 	// (POST /api/v1/broker/queue/options)
 	ChangeBrokerQueue(ctx context.Context, request ChangeBrokerQueueRequestObject) (ChangeBrokerQueueResponseObject, error)
+	// PauseBrokerQueue Stop the deliveries of a queue
+	// (POST /api/v1/broker/queue/pause)
+	PauseBrokerQueue(ctx context.Context, request PauseBrokerQueueRequestObject) (PauseBrokerQueueResponseObject, error)
 	// PurgeBrokerQueue Remove the waiting messages of a queue for good
 	// (POST /api/v1/broker/queue/purge)
 	PurgeBrokerQueue(ctx context.Context, request PurgeBrokerQueueRequestObject) (PurgeBrokerQueueResponseObject, error)
+	// ResumeBrokerQueue Let a queue deliver again
+	// (POST /api/v1/broker/queue/resume)
+	ResumeBrokerQueue(ctx context.Context, request ResumeBrokerQueueRequestObject) (ResumeBrokerQueueResponseObject, error)
 	// ListBrokerQueues List the broker's queues
 	// (GET /api/v1/broker/queues)
 	ListBrokerQueues(ctx context.Context, request ListBrokerQueuesRequestObject) (ListBrokerQueuesResponseObject, error)
@@ -18564,6 +19096,32 @@ func (sh *strictHandler) ChangeBrokerQueue(w http.ResponseWriter, r *http.Reques
 	}
 }
 
+// PauseBrokerQueue operation middleware
+func (sh *strictHandler) PauseBrokerQueue(w http.ResponseWriter, r *http.Request, params PauseBrokerQueueParams) {
+	var request PauseBrokerQueueRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseBrokerQueue(ctx, request.(PauseBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PauseBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitPauseBrokerQueueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // PurgeBrokerQueue operation middleware
 func (sh *strictHandler) PurgeBrokerQueue(w http.ResponseWriter, r *http.Request, params PurgeBrokerQueueParams) {
 	var request PurgeBrokerQueueRequestObject
@@ -18590,6 +19148,32 @@ func (sh *strictHandler) PurgeBrokerQueue(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(PurgeBrokerQueueResponseObject); ok {
 		if err := validResponse.VisitPurgeBrokerQueueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeBrokerQueue operation middleware
+func (sh *strictHandler) ResumeBrokerQueue(w http.ResponseWriter, r *http.Request, params ResumeBrokerQueueParams) {
+	var request ResumeBrokerQueueRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeBrokerQueue(ctx, request.(ResumeBrokerQueueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeBrokerQueue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeBrokerQueueResponseObject); ok {
+		if err := validResponse.VisitResumeBrokerQueueResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -14,7 +14,7 @@ import (
 
 func newQueueCmd() *cobra.Command {
 	return group("queue", "List, declare, inspect and delete queues",
-		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueueChangeCmd(), newQueuePeekCmd(), newQueueGetCmd(), newQueueExportCmd(), newQueueImportCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(), newQueueCopyCmd(),
+		newQueueListCmd(), newQueueShowCmd(), newQueueDeclareCmd(), newQueueChangeCmd(), newQueuePauseCmd(), newQueueResumeCmd(), newQueuePeekCmd(), newQueueGetCmd(), newQueueExportCmd(), newQueueImportCmd(), newQueuePurgeCmd(), newQueueDeleteCmd(), newQueueMoveCmd(), newQueueCopyCmd(),
 		newQueueStateCmd(), newQueueDeadCmd(), newQueueRequeueCmd())
 }
 
@@ -37,7 +37,10 @@ func newQueueShowCmd() *cobra.Command {
 			return err
 		}
 		o := q.Options.Normalize()
-		full, accepts, audience := "publishes are refused", "all messages", "everybody"
+		full, accepts, audience, deliveries := "publishes are refused", "all messages", "everybody", "go on"
+		if q.Paused {
+			deliveries = "are paused"
+		}
 		if o.Private {
 			audience = "the owner only"
 		}
@@ -48,7 +51,7 @@ func newQueueShowCmd() *cobra.Command {
 			accepts = "only messages sealed with " + strings.Join(o.Suites(), ", ")
 		}
 		return a.facts(nil, q, "QUEUE", q.Name,
-			"owner", ownerText(q.Owner), "open to", audience,
+			"owner", ownerText(q.Owner), "open to", audience, "deliveries", deliveries,
 			"ready", q.Ready, "delayed", q.Delayed, "oldest", oldestText(q.Oldest), "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers, "consumed by", consumersOf(a.ctx, a.client, q.Name),
 			"published", q.Published, "delivered", q.Delivered, "acked", q.Acked, "returned", q.Returned,
 			"expired", q.Expired, "dropped", q.Dropped, "dead-lettered", q.DeadLettered, "refused", q.Refused,
@@ -138,6 +141,30 @@ messages that are older than a new --ttl are removed.`,
 	})
 	f.add(cmd)
 	return cmd
+}
+
+func newQueuePauseCmd() *cobra.Command {
+	return connected(&cobra.Command{
+		Use:   "pause QUEUE",
+		Short: "Stop the deliveries of a queue (its owner)",
+		Long: `Deliver nothing from a queue until "sealmq queue resume", also after the broker was started again. Publishes go on,
+so the queue grows; what consumers hold stays with them.`,
+		Args: oneQueue,
+	}, func(a call) error {
+		err := a.client.PauseQueue(a.ctx, a.args[0])
+		return a.report(err, result{"queue": a.args[0], "paused": true}, "queue %s delivers nothing; to go on: sealmq queue resume %s", a.args[0], a.args[0])
+	})
+}
+
+func newQueueResumeCmd() *cobra.Command {
+	return connected(&cobra.Command{
+		Use:   "resume QUEUE",
+		Short: "Deliver again from a queue that was paused (its owner)",
+		Args:  oneQueue,
+	}, func(a call) error {
+		err := a.client.ResumeQueue(a.ctx, a.args[0])
+		return a.report(err, result{"queue": a.args[0], "paused": false}, "queue %s delivers", a.args[0])
+	})
 }
 
 // queueOptionFlags are the flags for the options of a queue.

@@ -39,6 +39,9 @@ var abilityChecks = []check{
 		if _, ok := h.engine.(engine.Mover); a.Move && !ok {
 			h.Error("says that it can move and is no Mover")
 		}
+		if _, ok := h.engine.(engine.Pauser); a.Pause && !ok {
+			h.Error("says that it can pause and is no Pauser")
+		}
 		if err := h.engine.Health(); err != nil {
 			h.Errorf("health of a new engine: %v", err)
 		}

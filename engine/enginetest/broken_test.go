@@ -17,6 +17,8 @@ type brokenEngine struct {
 	peek func(from uint64) uint64
 	move func(ids []string) []string
 	show func(*engine.QueueInfo)
+	// neverPause ignores a pause.
+	neverPause bool
 }
 
 func (e *brokenEngine) DeleteQueue(name string, only engine.If, done func(int, error)) {
@@ -31,6 +33,10 @@ func (e *brokenEngine) Peek(queue string, from uint64, n int) ([]sealmq.Delivery
 		from = e.peek(from)
 	}
 	return e.Engine.(engine.Peeker).Peek(queue, from, n)
+}
+
+func (e *brokenEngine) PauseQueue(name string, paused bool, done func(error)) {
+	e.Engine.(engine.Pauser).PauseQueue(name, paused && !e.neverPause, done)
 }
 
 func (e *brokenEngine) Move(from, to string, n int, done func(int, error)) {

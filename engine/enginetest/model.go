@@ -291,7 +291,7 @@ func (m *Model) Queues() ([]engine.QueueInfo, error) {
 
 func (m *Model) describe(q *queue) engine.QueueInfo {
 	info := q.totals
-	info.Name, info.Options, info.Bytes = q.name, q.options, q.bytes()
+	info.Name, info.Options, info.Paused, info.Bytes = q.name, q.options, q.paused, q.bytes()
 	info.Ready = len(q.waiting())
 	info.Unacked = len(q.entries) - info.Ready
 	front := q.front(m.now())
@@ -429,7 +429,7 @@ func (m *Model) Definitions() []engine.Definition {
 
 // Abilities implements engine.Engine.
 func (m *Model) Abilities() engine.Abilities {
-	return engine.Abilities{Guarantee: engine.Synced, Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+	return engine.Abilities{Guarantee: engine.Synced, Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true, Pause: true}
 }
 
 // Health implements engine.Engine.

@@ -74,6 +74,20 @@ func (m *Model) move(from, to string, n int, wanted func(*entry) bool, done func
 	})
 }
 
+// PauseQueue implements engine.Pauser.
+func (m *Model) PauseQueue(name string, stop bool, done func(error)) {
+	m.begin()
+	defer m.end()
+	q, err := m.lookUp(name)
+	if err != nil {
+		m.refuse(func() { done(err) })
+		return
+	}
+	m.write(paused{q.name, stop})
+	m.notify()
+	m.answer(done)
+}
+
 // Find implements engine.Finder.
 func (m *Model) Find(id, publisher string) (found sealmq.Message, ok bool) {
 	m.begin()

@@ -183,6 +183,9 @@ func (s *session) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deliv
 
 // next is the message at the front of a queue that may be delivered now.
 func (m *Model) next(q *queue) *entry {
+	if q.paused {
+		return nil
+	}
 	list := q.front(m.now())
 	if m.loose {
 		slices.SortStableFunc(list, func(a, b *entry) int { return int(a.given) - int(b.given) })

@@ -25,6 +25,7 @@ type queue struct {
 	name    string
 	number  uint32
 	options sealmq.QueueOptions
+	paused  bool
 	entries []*entry // by seq
 
 	totals engine.QueueInfo // not durable; only the totals are used
@@ -82,6 +83,10 @@ type (
 		name    string
 		options sealmq.QueueOptions
 	}
+	paused struct {
+		name   string
+		paused bool
+	}
 	deleted struct {
 		name string
 		at   time.Time
@@ -126,6 +131,8 @@ func (e declared) apply(s *state) {
 	s.lastQueue++
 	s.queues[e.name] = &queue{name: e.name, number: s.lastQueue, options: e.options}
 }
+
+func (e paused) apply(s *state) { s.queues[e.name].paused = e.paused }
 
 func (e deleted) apply(s *state) {
 	for _, m := range s.queues[e.name].entries {

@@ -159,6 +159,8 @@ var bugList = []bug{
 				return e.NewSession(cfg)
 			}}
 		}},
+	{name: "forgets a pause at a restart", check: "pause/a pause outlives a restart after crash", disk: without[paused]},
+	{name: "never pauses", check: "pause/a paused queue delivers nothing and takes everything", engine: func(e engine.Engine, _ Config) engine.Engine { return &brokenEngine{Engine: e, neverPause: true} }},
 	{name: "brings deleted queues back", check: "durability/purge and delete after crash", disk: without[deleted]},
 	{name: "loses the order at a restart", check: "durability/messages keep content and order after close",
 		disk: func(events []event) []event {

@@ -3,7 +3,6 @@ package local
 import (
 	"fmt"
 
-	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/journal"
 )
 
@@ -33,9 +32,9 @@ func (r *recovery) apply(rec journal.Record) error {
 		})
 	case kindDeclare:
 		d := decoder{b: rec.Payload}
-		id, name, o := d.queue()
+		q := d.queue()
 		if d.err == nil {
-			r.declare(id, name, o)
+			r.declare(q)
 		}
 		return d.err
 	case kindDelete:
@@ -54,23 +53,22 @@ func (r *recovery) apply(rec journal.Record) error {
 }
 
 // declare adds a queue, unless the definitions know better.
-func (r *recovery) declare(id uint32, name string, o sealmq.QueueOptions) {
+func (r *recovery) declare(d *queue) {
 	e := r.e
-	e.state.nextID = max(e.state.nextID, id+1)
-	switch q := e.state.byID[id]; {
-	case q != nil && q.name == name: // declared again, with other options
-		q.options = o
+	e.state.nextID = max(e.state.nextID, d.id+1)
+	switch q := e.state.byID[d.id]; {
+	case q != nil && q.name == d.name: // declared again, with other options
+		q.options, q.paused = d.options, d.paused
 	case q != nil:
-		r.nameAgain(q, name, o)
-	case id < r.known: // deleted before the definitions were written
-	case e.state.queues[name] != nil: // the deletion of its namesake was lost, so this is a lost queue
+		r.nameAgain(q, d)
+	case d.id < r.known: // deleted before the definitions were written
+	case e.state.queues[d.name] != nil: // the deletion of its namesake was lost, so this is a lost queue
 	default:
-		r.declared[id] = true
-		q = newQueue(id, name, o)
-		if s := r.at[id]; s != nil {
-			q.next = s.next
+		r.declared[d.id] = true
+		if s := r.at[d.id]; s != nil {
+			d.next = s.next
 		}
-		e.state.addQueue(q)
+		e.state.addQueue(d)
 	}
 }
 

@@ -80,12 +80,9 @@ func (e *Engine) ChangeQueue(name string, o sealmq.QueueOptions, done func(error
 	if err = sealmq.ErrNoQueue; q != nil {
 		o = o.Normalize()
 		o.Sealed, o.Owner = strings.Clone(o.Sealed), q.options.Owner
-		e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
-		_, err = e.urgent(kindDeclare, e.scratch)
+		err = e.declareAgain(q, o, q.paused)
 	}
 	if err == nil {
-		q.options = o
-		e.state.defsChanged = true
 		e.sweepBy(q, e.nowMillis()) // which finds out what is due when
 		e.onSync(done)
 	}
@@ -94,6 +91,45 @@ func (e *Engine) ChangeQueue(name string, o sealmq.QueueOptions, done func(error
 		done(storageError(err))
 	}
 }
+
+// PauseQueue records the declaration of a queue again, paused or not. What waits is delivered
+// from the moment at which it is recorded, not stored: a crash in between pauses it again.
+func (e *Engine) PauseQueue(name string, paused bool, done func(error)) {
+	if err := e.lockWithRoom(maxDeclareBytes); err != nil {
+		done(err)
+		return
+	}
+	q := e.state.queues[name]
+	err := error(sealmq.ErrNoQueue)
+	if q != nil {
+		err = e.declareAgain(q, q.options, paused)
+	}
+	if err == nil {
+		if q.hasWaiting() {
+			q.wake(q.ready)
+		}
+		e.onSync(done)
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(storageError(err))
+	}
+}
+
+// declareAgain records that a queue is another one from now on. Callers hold mu and have made
+// sure of the room.
+func (e *Engine) declareAgain(q *queue, o sealmq.QueueOptions, paused bool) error {
+	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o, paused)
+	if _, err := e.urgent(kindDeclare, e.scratch); err != nil {
+		return err
+	}
+	q.options, q.paused = o, paused
+	e.state.defsChanged = true
+	return nil
+}
+
+// maxDeclareBytes is what the longest declaration takes.
+const maxDeclareBytes = 2048 + 6*(sealmq.MaxSealedSuites*(sealmq.MaxNameBytes+1)+2*sealmq.MaxNameBytes)
 
 // declareBytes bounds what the record of a declaration takes. In JSON a character may
 // take six times its size.
@@ -107,7 +143,7 @@ func (e *Engine) createQueue(name string, o sealmq.QueueOptions) (*queue, error)
 	o.Sealed = strings.Clone(o.Sealed)
 	o.Owner = sealmq.Owner{ID: strings.Clone(o.Owner.ID), Issuer: strings.Clone(o.Owner.Issuer)}
 	q := newQueue(e.state.nextID, strings.Clone(name), o)
-	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o)
+	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o, false)
 	if _, err := e.urgent(kindDeclare, e.scratch); err != nil {
 		return nil, err
 	}

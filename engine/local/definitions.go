@@ -35,7 +35,7 @@ const entryHeader = 4 + 4 + 1
 type definitions struct {
 	nextID        uint32
 	neverDeclared []uint32
-	queues        []*queue // their names and options
+	queues        []*queue // their names and options, and which are paused
 	defs          []engine.Definition
 	// Of a file: how many queues and definitions were read, and how many there were.
 	entries, total int
@@ -92,7 +92,7 @@ func (c *definitions) appendTo(b []byte, storeID [16]byte) []byte {
 	summary = binary.AppendUvarint(summary, uint64(len(c.queues)+len(c.defs)))
 	entry(entrySummary, summary)
 	for _, q := range c.queues {
-		entry(entryQueue, appendQueue(nil, q.id, q.name, q.options))
+		entry(entryQueue, appendQueue(nil, q.id, q.name, q.options, q.paused))
 	}
 	for i := range c.defs {
 		entry(entryDefinition, encodeDefinitions(nil, c.defs[i:i+1]))
@@ -133,7 +133,7 @@ func (c *definitions) decodeEntry(kind byte, payload []byte) {
 		}
 		c.total = int(d.uvarint())
 	case entryQueue:
-		if q := newQueue(d.queue()); d.err == nil {
+		if q := d.queue(); d.err == nil {
 			c.entries++
 			c.queues = append(c.queues, q)
 		}
@@ -153,7 +153,7 @@ func decodeDefinitions1(b []byte) (*definitions, error) {
 		c.neverDeclared = append(c.neverDeclared, uint32(d.uvarint()))
 	}
 	for range d.count(3) {
-		c.queues = append(c.queues, newQueue(d.queue()))
+		c.queues = append(c.queues, d.queue())
 	}
 	if d.err != nil {
 		return nil, d.err

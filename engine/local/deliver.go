@@ -70,6 +70,9 @@ func (s *session) choose(limit, maxBytes int) {
 // takeFrom takes from one queue: a fair share if other subscriptions could take too.
 func (s *session) takeFrom(sub *subscription, limit, maxBytes int, now int64) (int, int) {
 	e, q := s.e, sub.q
+	if q.paused {
+		return limit, maxBytes
+	}
 	share := min(limit, sub.spare())
 	if len(q.subs) > 1 && q.ready > 0 {
 		hungry := 0
@@ -246,6 +249,8 @@ func (s *session) fetchOne(name string, noAck bool) (waiting int, unsynced bool,
 		return 0, false, sealmq.ErrUnavailable
 	case q == nil:
 		return 0, false, sealmq.ErrNoQueue
+	case q.paused:
+		return q.waiting(), false, nil
 	}
 	e.expire(q, now, settleGroup)
 	seq, n := q.nextWaiting()

@@ -208,7 +208,7 @@ func (e *Engine) Health() error {
 
 // Abilities: everything.
 func (e *Engine) Abilities() engine.Abilities {
-	return engine.Abilities{Guarantee: engine.Synced, Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true}
+	return engine.Abilities{Guarantee: engine.Synced, Delay: true, Uncounted: true, Extend: true, Peek: true, Move: true, StrictRedelivery: true, LongDedup: true, Pause: true}
 }
 
 // DedupHorizon implements engine.DedupReporter.

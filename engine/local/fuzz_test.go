@@ -20,7 +20,7 @@ func FuzzDecode(f *testing.F) {
 		id: "id", properties: []byte("props")}
 	f.Add(append(m.appendHead(nil), "body"...))
 	f.Add(encodeDefinitions(nil, []engine.Definition{{Key: "k", Value: []byte("v")}, {Key: "gone"}}))
-	f.Add(appendQueue(nil, 7, "queue", sealmq.QueueOptions{}.Normalize()))
+	f.Add(appendQueue(nil, 7, "queue", sealmq.QueueOptions{}.Normalize(), true))
 	f.Add(appendReturn(nil, copyRef{1, 2}, mark{attempts: 3, until: 4, reason: "r"}))
 	f.Add((&checkpoint{at: 5 << 32, seq: 9, definitions: 2, queues: []queueState{{id: 1, next: 9, live: []seqRange{{1, 4}, {6, 7}},
 		marks: map[uint64]mark{3: {attempts: 2}}}}}).appendTo(nil))

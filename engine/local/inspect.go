@@ -101,9 +101,12 @@ func describeRecord(r journal.Record) (out RecordInfo, err error) {
 			add("%d/%d attempts=%d until=%d reason=%q ", c.queue, c.seq, m.attempts, m.until, m.reason)
 		})
 	case kindDeclare:
-		id, name, _ := d.queue()
+		q := d.queue()
 		out.Kind, err = "declare", d.err
-		add("queue=%s id=%d", name, id)
+		add("queue=%s id=%d", q.name, q.id)
+		if q.paused {
+			add(" paused")
+		}
 	case kindDelete:
 		out.Kind = "delete"
 		add("id=%d", d.uvarint())

@@ -50,6 +50,7 @@ type queue struct {
 	name    string
 	options sealmq.QueueOptions
 	deleted bool
+	paused  bool // nothing is delivered
 
 	chunks   []*chunk // ascending by base
 	next     uint64   // sequence number of the next message
@@ -201,8 +202,9 @@ func (q *queue) waitAgain(seq uint64, n *entry) {
 	}
 }
 
+// hasWaiting reports whether there is something to deliver.
 func (q *queue) hasWaiting() bool {
-	if q.ready == 0 {
+	if q.ready == 0 || q.paused {
 		return false
 	}
 	_, n := q.nextWaiting()
@@ -244,6 +246,9 @@ func (q *queue) unsubscribe(sub *subscription) {
 // wake tells up to n sessions that there is something, taking turns; first those that
 // have come since they were last told.
 func (q *queue) wake(n int) {
+	if q.paused {
+		return
+	}
 	for _, told := range []bool{false, true} {
 		for range q.subs {
 			if n <= 0 {
@@ -260,7 +265,7 @@ func (q *queue) wake(n int) {
 
 func (q *queue) info() engine.QueueInfo {
 	return engine.QueueInfo{
-		Name: q.name, Options: q.options, Ready: q.waiting(), Delayed: q.delayed, Unacked: len(q.held), Oldest: q.oldest(),
+		Name: q.name, Options: q.options, Paused: q.paused, Ready: q.waiting(), Delayed: q.delayed, Unacked: len(q.held), Oldest: q.oldest(),
 		Bytes: q.bytes, Consumers: len(q.subs),
 		Published: q.published, Delivered: q.delivered, Acked: q.acked, Returned: q.returned,
 		Expired: q.expired, Dropped: q.dropped, DeadLettered: q.dead, Refused: q.refused,

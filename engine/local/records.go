@@ -318,26 +318,35 @@ type storedOptions struct {
 	Owner         sealmq.Owner  `json:"owner,omitzero"` // older versions stored none
 }
 
-func appendQueue(b []byte, id uint32, name string, o sealmq.QueueOptions) []byte {
+// storedQueue has beside its options whether a queue is paused. Older versions ignore that.
+type storedQueue struct {
+	storedOptions
+	Paused bool `json:"paused,omitempty"`
+}
+
+func appendQueue(b []byte, id uint32, name string, o sealmq.QueueOptions, paused bool) []byte {
 	b = binary.AppendUvarint(b, uint64(id))
 	b = appendString(b, name)
-	text, err := json.Marshal(storedOptions(o))
+	text, err := json.Marshal(storedQueue{storedOptions(o), paused})
 	if err != nil {
 		panic("local: internal error: " + err.Error())
 	}
 	return appendString(b, aliasString(text))
 }
 
-func (d *decoder) queue() (id uint32, name string, o sealmq.QueueOptions) {
-	id = uint32(d.uvarint())
-	name = strings.Clone(d.string())
+func (d *decoder) queue() *queue {
+	id := uint32(d.uvarint())
+	name := strings.Clone(d.string())
 	text := d.bytes()
+	var o storedQueue
 	if d.err == nil {
-		if err := json.Unmarshal(text, (*storedOptions)(&o)); err != nil {
+		if err := json.Unmarshal(text, &o); err != nil {
 			d.err = fmt.Errorf("options of queue %q: %w", name, err)
 		}
 	}
-	return id, name, o
+	q := newQueue(id, name, sealmq.QueueOptions(o.storedOptions))
+	q.paused = o.Paused
+	return q
 }
 
 func encodeDefinitions(b []byte, batch []engine.Definition) []byte {

@@ -65,9 +65,9 @@ func TestReturnRecords(t *testing.T) {
 func TestDeclareRecords(t *testing.T) {
 	o := sealmq.QueueOptions{MaxMessages: 1, MaxBytes: 2, TTL: 3 * time.Second, DeliveryLimit: 4, AckTimeout: 5 * time.Second,
 		Prefetch: 6, MaxLineBytes: 7000, DropOldest: true, Sealed: "suite"}
-	d := decoder{b: appendQueue(nil, 70_000, "a <queue>", o)}
-	if id, name, got := d.queue(); id != 70_000 || name != "a <queue>" || got != o || d.err != nil || d.more() {
-		t.Errorf("queue %d %q with %+v, %v", id, name, got, d.err)
+	d := decoder{b: appendQueue(nil, 70_000, "a <queue>", o, true)}
+	if q := d.queue(); q.id != 70_000 || q.name != "a <queue>" || q.options != o || !q.paused || d.err != nil || d.more() {
+		t.Errorf("queue %d %q with %+v, paused %t, %v", q.id, q.name, q.options, q.paused, d.err)
 	}
 }
 

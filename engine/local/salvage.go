@@ -144,14 +144,14 @@ func (r *recovery) newestDefinitions() error {
 
 // nameAgain gives a queue its name back if that was lost and a declaration in the journal
 // tells it.
-func (r *recovery) nameAgain(q *queue, name string, o sealmq.QueueOptions) {
+func (r *recovery) nameAgain(q, d *queue) {
 	e := r.e
-	if !r.nameless[q.id] || e.state.queues[name] != nil {
+	if !r.nameless[q.id] || e.state.queues[d.name] != nil {
 		return
 	}
 	delete(e.state.queues, q.name)
-	q.name, q.options = name, o
-	e.state.queues[name] = q
+	q.name, q.options, q.paused = d.name, d.options, d.paused
+	e.state.queues[q.name] = q
 }
 
 // loseIndex goes on without an index file: by its segment or, if that was released,

@@ -21,6 +21,7 @@ const (
 	Waiting Kind = "waiting" // messages wait
 	Idle    Kind = "idle"    // messages wait and nobody consumes
 	Growing Kind = "growing"
+	Paused  Kind = "paused"
 	Dead    Kind = "dead" // takes dead letters
 )
 
@@ -34,6 +35,8 @@ func (k Kind) has(q *Queue) bool {
 		return q.Ready > 0 && q.Consumers == 0
 	case Growing:
 		return q.Growing
+	case Paused:
+		return q.Paused
 	case Dead:
 		return DeadLettersOf(q.Name) != ""
 	}

@@ -132,6 +132,17 @@ func (v *View) Change(ctx context.Context, name string, o sealmq.QueueOptions) e
 	return v.act(ctx, func(ctx context.Context, m sealmq.Manager) error { return m.ChangeQueue(ctx, name, o) })
 }
 
+// Pause makes a queue deliver nothing until it is resumed, or resumes it.
+func (v *View) Pause(ctx context.Context, name string, paused bool) error {
+	defer v.renew(ctx, name)
+	return v.act(ctx, func(ctx context.Context, m sealmq.Manager) error {
+		if paused {
+			return m.PauseQueue(ctx, name)
+		}
+		return m.ResumeQueue(ctx, name)
+	})
+}
+
 // Purge removes the waiting messages of a queue for good.
 func (v *View) Purge(ctx context.Context, name string) (removed int, err error) {
 	defer v.renew(ctx, name)

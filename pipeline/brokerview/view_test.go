@@ -197,6 +197,17 @@ func TestOneQueue(t *testing.T) {
 		if _, err := w.Disconnect(w.Context(), 4711); sealmq.CodeOf(err) != sealmq.BadArgument {
 			w.Errorf("no connection: %v", err)
 		}
+		w.must(w.Pause(w.Context(), "q", true))
+		if got := w.list(brokerview.Filter{Kind: brokerview.Paused}); len(got) != 1 {
+			w.Errorf("paused: %v", got)
+		}
+		w.must(w.Pause(w.Context(), "q", false))
+		if got := w.list(brokerview.Filter{Kind: brokerview.Paused}); len(got) != 0 {
+			w.Errorf("paused, after it was resumed: %v", got)
+		}
+		if err := w.Pause(w.Context(), "none", true); !errors.Is(err, sealmq.ErrNoQueue) {
+			w.Errorf("paused what does not exist: %v", err)
+		}
 		n, err := w.Purge(w.Context(), "q")
 		if err != nil || n < 2 {
 			w.Errorf("purged %d, error %v", n, err)

@@ -45,7 +45,7 @@ func (h *handler) ListBrokerQueues(ctx context.Context, r mainapi.ListBrokerQueu
 
 func brokerQueue(q *brokerview.Queue) mainapi.BrokerQueue {
 	b := mainapi.BrokerQueue{Name: q.Name, Owner: q.Owner, Ready: int64(q.Ready), Delayed: int64(q.Delayed), Unacked: int64(q.Unacked), Bytes: q.Bytes, Consumers: q.Consumers,
-		InPerSecond: q.In, OutPerSecond: q.Out, Oldest: utc(q.Oldest), Private: q.Options.Private, MaxMessages: q.Options.MaxMessages, MaxBytes: q.Options.MaxBytes,
+		InPerSecond: q.In, OutPerSecond: q.Out, Oldest: utc(q.Oldest), Paused: q.Paused, Private: q.Options.Private, MaxMessages: q.Options.MaxMessages, MaxBytes: q.Options.MaxBytes,
 		DeadLettersOf: brokerview.DeadLettersOf(q.Name)}
 	if b.DeadLettersOf == "" {
 		b.DeadLetters = q.Name + sealmq.DeadSuffix
@@ -143,6 +143,30 @@ func (h *handler) changeQueue(ctx context.Context, event, name string, options *
 		return d, err
 	}
 	h.audit(ctx, act{event: event, details: map[string]any{"queue": name, "options": o}})
+	return h.queueDetail(ctx, name)
+}
+
+// PauseBrokerQueue implements mainapi.StrictServerInterface.
+func (h *handler) PauseBrokerQueue(ctx context.Context, r mainapi.PauseBrokerQueueRequestObject) (mainapi.PauseBrokerQueueResponseObject, error) {
+	d, err := h.pauseQueue(ctx, "broker_queue_paused", r.Params.Name, true)
+	return mainapi.PauseBrokerQueue200JSONResponse(d), err
+}
+
+// ResumeBrokerQueue implements mainapi.StrictServerInterface.
+func (h *handler) ResumeBrokerQueue(ctx context.Context, r mainapi.ResumeBrokerQueueRequestObject) (mainapi.ResumeBrokerQueueResponseObject, error) {
+	d, err := h.pauseQueue(ctx, "broker_queue_resumed", r.Params.Name, false)
+	return mainapi.ResumeBrokerQueue200JSONResponse(d), err
+}
+
+func (h *handler) pauseQueue(ctx context.Context, event, name string, paused bool) (d mainapi.BrokerQueueDetail, err error) {
+	v, err := h.broker()
+	if err == nil {
+		err = v.Pause(ctx, name, paused)
+	}
+	if err != nil {
+		return d, err
+	}
+	h.audit(ctx, act{event: event, details: map[string]any{"queue": name}})
 	return h.queueDetail(ctx, name)
 }
 

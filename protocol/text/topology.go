@@ -45,6 +45,11 @@ func (s *Session) changeQueue(v Verb, args []byte) {
 	s.ask(v, func(g *group) { s.cfg.Broker.ChangeQueue(s.caller, string(name), o, g.finish) })
 }
 
+// pauseQueue serves resume_queue too.
+func (s *Session) pauseQueue(v Verb, args []byte) {
+	s.ask(v, func(g *group) { s.cfg.Broker.PauseQueue(s.caller, string(args), v == PauseQueue, g.finish) })
+}
+
 func (s *Session) declareExchange(v Verb, args []byte) {
 	name, kind := cut(args)
 	s.ask(v, func(g *group) {

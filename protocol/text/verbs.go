@@ -59,6 +59,8 @@ const (
 	Status
 	ChangeQueue
 	Copy
+	PauseQueue
+	ResumeQueue
 	Heartbeat
 
 	verbs // number of verbs
@@ -125,6 +127,8 @@ var table = [verbs]row{
 
 	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, missingParameters, "Queue unbound", (*Session).bind},
 	ChangeQueue:     {"change_queue", "<queue> <options>", ownerOnly | inOrder, 2, missingParameters, "Queue changed", (*Session).changeQueue},
+	PauseQueue:      {"pause_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue paused", (*Session).pauseQueue},
+	ResumeQueue:     {"resume_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue resumed", (*Session).pauseQueue},
 	DeleteQueue:     {"delete_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
 	DeleteExchange:  {"delete_exchange", "<exchange>", ownerOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
 	Purge:           {"purge", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
