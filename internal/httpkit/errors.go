@@ -27,6 +27,13 @@ const (
 	CodeAccountLocked        Code = "account_locked"
 	CodeInternal             Code = "internal_error"
 	CodeUnavailable          Code = "service_unavailable"
+	// The codes about accounts have no number in the specification.
+	CodeInvalidCredentials Code = "invalid_credentials"
+	CodeSecondFactor       Code = "second_factor_required"
+	CodeInactive           Code = "account_inactive"
+	CodeConfirmation       Code = "confirmation_required"
+	CodeChangePassword     Code = "password_change_required"
+	CodeInvalidLink        Code = "invalid_link"
 )
 
 // statuses are what the codes are sent with.
@@ -43,6 +50,12 @@ var statuses = map[Code]int{
 	CodeAccountLocked:        http.StatusTooManyRequests,
 	CodeInternal:             http.StatusInternalServerError,
 	CodeUnavailable:          http.StatusServiceUnavailable,
+	CodeInvalidCredentials:   http.StatusUnauthorized,
+	CodeSecondFactor:         http.StatusUnauthorized,
+	CodeInactive:             http.StatusForbidden,
+	CodeConfirmation:         http.StatusForbidden,
+	CodeChangePassword:       http.StatusForbidden,
+	CodeInvalidLink:          http.StatusGone,
 }
 
 // Error is an answer that says what is wrong. Its texts go to the peer: they hold no secret

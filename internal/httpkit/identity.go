@@ -3,8 +3,10 @@ package httpkit
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -90,15 +92,19 @@ func (rt *Router) admit(r *http.Request, q *request) error {
 		return nil
 	}
 	c, known, err := rt.identify(r)
-	if err == nil && !known {
-		c, known, err = rt.authenticate(r)
+	if err == nil {
+		q.relay = known && c.Role == sealmq.RoleServer
+		c, known, err = rt.authenticate(r, c, known)
 	}
 	if err != nil {
 		return err
 	}
 	q.caller, q.known = c, known
-	if !known && o.Access == Required {
+	switch {
+	case !known && (o.Access == Required || o.Access == Person):
 		return &Error{Code: CodeAuthentication, Message: TextNoIdentity, Challenge: rt.cfg.Challenge}
+	case o.Access == Person && c.Account == nil:
+		return Errorf(CodeAuthorization, "This is for accounts; log in with one")
 	}
 	if len(o.Roles) == 0 {
 		return nil
@@ -128,10 +134,16 @@ func Readmit(r *http.Request) error {
 	return nil
 }
 
-// authenticate asks the listener who makes a request without a certificate.
-func (rt *Router) authenticate(r *http.Request) (c Caller, known bool, err error) {
-	err = ErrNoIdentity
-	if rt.cfg.Authenticate != nil {
+// authenticate asks the listener who makes a request with a token, or without a certificate.
+func (rt *Router) authenticate(r *http.Request, c Caller, known bool) (Caller, bool, error) {
+	token, isToken := bearer(r)
+	err := ErrNoIdentity
+	switch {
+	case isToken && rt.cfg.Bearer != nil:
+		c, err = rt.cfg.Bearer(r, token)
+	case known:
+		return c, true, nil
+	case rt.cfg.Authenticate != nil:
 		c, err = rt.cfg.Authenticate(r)
 	}
 	switch {
@@ -143,4 +155,26 @@ func (rt *Router) authenticate(r *http.Request) (c Caller, known bool, err error
 		return Caller{}, false, nil
 	}
 	return Caller{}, false, err
+}
+
+// maxToken bounds a token in a header.
+const maxToken = 4096
+
+// bearer is the token in the header Authorization.
+func bearer(r *http.Request) (token string, ok bool) {
+	values := r.Header["Authorization"]
+	if len(values) != 1 || len(values[0]) > maxToken {
+		return "", len(values) > 0
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
+}
+
+// BearerToken is the token in a request's header Authorization, or empty.
+func BearerToken(r *http.Request) string {
+	token, ok := bearer(r)
+	if !ok {
+		return ""
+	}
+	return token
 }

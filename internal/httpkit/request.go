@@ -28,6 +28,18 @@ type Caller struct {
 	// Fingerprint is the SHA-256 of the certificate in lower-case hexadecimal, if one was
 	// shown by the caller or named by a trusted reverse proxy.
 	Fingerprint string
+	// Account is the person behind a token, and nil for programs.
+	Account *Account
+}
+
+// Account is what a handler needs of a person's account.
+type Account struct {
+	ID    int64
+	Email string
+	// ClientID is the client whose messages the account sees. It may be empty.
+	ClientID string
+	// Session is the login that the request belongs to; 0 if it came with an API token.
+	Session int64
 }
 
 // request is what the kit knows of one request. It is used by its goroutine only.
@@ -37,6 +49,7 @@ type request struct {
 	route   *route
 	caller  Caller
 	known   bool // caller is set
+	relay   bool // the peer may say for whom it asks
 	failed  error
 	started time.Time
 	clock   func() time.Time

@@ -39,6 +39,10 @@ type Config struct {
 	// Authenticate is asked about requests without a certificate. It returns
 	// ErrNoIdentity, or an Error that is the answer. It may be nil.
 	Authenticate func(*http.Request) (Caller, error)
+	// Bearer says whose account a token in the header Authorization belongs to. A certificate
+	// that the same connection shows must be good all the same. It returns an Error for a token
+	// that is not good. If it is nil, the header has no meaning.
+	Bearer func(r *http.Request, token string) (Caller, error)
 	// Challenge is the WWW-Authenticate header of answers 401, or empty.
 	Challenge string
 	// CertificateSeen is called with the result of looking at who makes a request: missing,
@@ -70,6 +74,8 @@ const (
 	Optional
 	// Public routes are for everybody, whatever certificate is shown.
 	Public
+	// Person routes are for callers with an account.
+	Person
 )
 
 // Options are those of a route.
