@@ -83,6 +83,7 @@ var places = []place{
 	{"journal", bases, "internal/clock internal/durable", offline, "the journal knows records, not messages or queues"},
 	{"keydir/keylog", bases, "sealmq internal/definition seal seal/ciphermq x/mod", pure, "the broker keeps the log, others check it: neither must carry the other"},
 	{"pipeline", bases, "sealmq seal go-json-experiment/json", offline, "the seams know neither a queue nor a database nor a protocol"},
+	{"pipeline/accounts", bases, "sealmq x/crypto", offline, "who may is decided without a request and without a database"},
 	{"pipeline/records/atrest", bases, "internal/durable", offline, "encryption is a calculation: who stores a text, and where, is not its subject"},
 	{"mtls", bases, "sealmq internal/clock internal/durable", "net net/http database/sql", "identity is decided before anything is routed, and a node without our authority runs with imported certificates"},
 
@@ -105,10 +106,10 @@ var places = []place{
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
-	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
+	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi mtls pipeline trust", "database/sql", "a caller has no database"},
-	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
+	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 
 	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq prometheus/client_golang", pure,

@@ -128,7 +128,8 @@ curl --cert admin.crt --key admin.key --cacert ca.crt 'https://localhost:8000/ap
 ` + "```" + `
 
 The proxy listens on 8001, the main server on 8000. Every connection is mutual TLS: show the certificate that the authority has issued, and
-accept only servers of that authority. "Administrators" are certificates of the role admin. Accounts, and tokens for them, do not exist yet.
+accept only servers of that authority. "Administrators" are certificates of the role admin and accounts of that role, which send the token of
+their login in the header ` + "`Authorization: Bearer`" + `; [accounts.md](accounts.md) has the roles.
 
 Bodies are JSON in UTF-8. Times that are sent are RFC 3339 in UTC, with ` + "`Z`" + `; times that are received may have an offset. Lists have ` + "`limit`" + ` and
 ` + "`cursor`" + `: ask again with the ` + "`next_cursor`" + ` of a page, and the page without one is the last. A count stops at 10,000, and ` + "`exact`" + ` tells.
@@ -189,7 +190,7 @@ func (d *description) tasks() (list []task) {
 	return list
 }
 
-var plurals = map[string]string{"admin": "administrators", "proxy": "proxies", "worker": "workers", "server": "brokers"}
+var plurals = map[string]string{"admin": "administrators", "proxy": "proxies", "worker": "workers", "server": "brokers", "operator": "operators", "account": "everybody with an account"}
 
 // who may call an operation, in words.
 func (d *description) who(o, callers *yaml.Node) string {

@@ -121,12 +121,18 @@ const (
 	ProblemCodeCodeAccountLocked        ProblemCode = "account_locked"
 	ProblemCodeCodeAuthentication       ProblemCode = "authentication_error"
 	ProblemCodeCodeAuthorization        ProblemCode = "authorization_error"
+	ProblemCodeCodeChangePassword       ProblemCode = "password_change_required"
+	ProblemCodeCodeConfirmation         ProblemCode = "confirmation_required"
 	ProblemCodeCodeConflict             ProblemCode = "conflict"
+	ProblemCodeCodeInactive             ProblemCode = "account_inactive"
 	ProblemCodeCodeInternal             ProblemCode = "internal_error"
+	ProblemCodeCodeInvalidCredentials   ProblemCode = "invalid_credentials"
+	ProblemCodeCodeInvalidLink          ProblemCode = "invalid_link"
 	ProblemCodeCodeMethodNotAllowed     ProblemCode = "method_not_allowed"
 	ProblemCodeCodeNotFound             ProblemCode = "not_found"
 	ProblemCodeCodePayloadTooLarge      ProblemCode = "payload_too_large"
 	ProblemCodeCodeRateLimitExceeded    ProblemCode = "rate_limit_exceeded"
+	ProblemCodeCodeSecondFactor         ProblemCode = "second_factor_required"
 	ProblemCodeCodeUnavailable          ProblemCode = "service_unavailable"
 	ProblemCodeCodeUnsupportedMediaType ProblemCode = "unsupported_media_type"
 	ProblemCodeCodeValidation           ProblemCode = "validation_error"
@@ -141,9 +147,19 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeCodeAuthorization:
 		return true
+	case ProblemCodeCodeChangePassword:
+		return true
+	case ProblemCodeCodeConfirmation:
+		return true
 	case ProblemCodeCodeConflict:
 		return true
+	case ProblemCodeCodeInactive:
+		return true
 	case ProblemCodeCodeInternal:
+		return true
+	case ProblemCodeCodeInvalidCredentials:
+		return true
+	case ProblemCodeCodeInvalidLink:
 		return true
 	case ProblemCodeCodeMethodNotAllowed:
 		return true
@@ -152,6 +168,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeCodePayloadTooLarge:
 		return true
 	case ProblemCodeCodeRateLimitExceeded:
+		return true
+	case ProblemCodeCodeSecondFactor:
 		return true
 	case ProblemCodeCodeUnavailable:
 		return true

@@ -133,6 +133,10 @@ type MainConfig struct {
 	Database string `key:"database"`
 	Unsealed string `key:"unsealed" check:"refuse|take"`
 	Audit    string `key:"audit" check:"acts|messages"`
+
+	PortalURL       string        `key:"portal_url"`
+	SessionIdle     time.Duration `key:"session_idle" check:"1m..720h"`
+	SessionLifetime time.Duration `key:"session_lifetime" check:"5m..8760h"`
 }
 
 // LogConfig is what is logged, how, and for how long. Logs go to standard error, and to files.

@@ -398,6 +398,7 @@ func (n *node) announce() error {
 	if n.first && n.terminal != nil && r.Addr != "" {
 		fmt.Fprint(n.terminal, firstSteps(n.cfg, r.Addr))
 	}
+	n.offerSetup()
 	if n.readyJSON == nil {
 		return nil
 	}

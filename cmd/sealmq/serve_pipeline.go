@@ -27,6 +27,7 @@ import (
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerqueue"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/mainclient"
@@ -50,6 +51,7 @@ type pipelineNode struct {
 	idKey       []byte
 	service     *mainserver.Service
 	history     *mainserver.History
+	accounts    *accounts.Service
 	mainServer  *httpkit.Server
 	proxy       *proxy.Proxy
 	proxyServer *httpkit.Server
@@ -277,11 +279,14 @@ func (n *node) openMainListener() error {
 	}
 	n.pipeline.queue = queue
 	n.openHistory()
+	if err := n.openAccounts(); err != nil {
+		return err
+	}
 	var router *httpkit.Router
 	live := func(ctx context.Context, client string) ([]mainserver.LiveConnection, bool) {
 		return n.liveConnections(ctx, client, router)
 	}
-	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Queue: queue, Broker: n.pipeline.broker,
+	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: audit.NewLog(n.logOf("main")),
 		Checks: []httpkit.Check{n.logs.health()}, Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {

@@ -40,7 +40,7 @@ func (a *aliases) handle(roles []sealmq.Role, maxBody int64, answer alias, patte
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v, err := answer(r.WithContext(withRequest(r.Context(), w, r)))
 		if err != nil {
-			httpkit.WriteError(w, r, err)
+			writeError(w, r, err)
 			return
 		}
 		httpkit.WriteJSON(w, http.StatusOK, v)

@@ -3,15 +3,12 @@ package mainserver_test
 import (
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
@@ -25,16 +22,22 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 	described := callers(t)
 	fp := strings.Repeat("0", 64)
 	job := strings.Repeat("0", 20)
-	parameters := strings.NewReplacer("retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "")
+	parameters := strings.NewReplacer("retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "",
+		"/sessions/7", "/sessions/{session_id}")
 	const (
 		everybody = "everybody"
 		internal  = "proxy worker"
 		worker    = "worker"
 		admin     = "admin"
+		reader    = "admin operator"
+		account   = "account"
 	)
 	for _, r := range []struct{ who, method, path string }{
 		{everybody, "GET", "/health"}, {everybody, "GET", "/health/live"}, {everybody, "GET", "/api/v1/health"},
 		{everybody, "GET", "/api/v1/ca.crt"}, {everybody, "GET", "/api/v1/crl"},
+		{everybody, "POST", "/api/v1/sessions"}, {account, "GET", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions/7"},
+		{account, "DELETE", "/api/v1/sessions/current"}, {account, "POST", "/api/v1/sessions/current/confirm"},
+		{account, "GET", "/api/v1/me"}, {account, "POST", "/api/v1/me/password"}, {everybody, "POST", "/api/v1/setup"}, {admin, "POST", "/api/v1/setup/link"},
 		{everybody, "GET", "/openapi.json"}, {everybody, "GET", "/docs"}, {everybody, "GET", "/redoc"},
 		{internal, "POST", "/api/v1/internal/messages/register"},
 		{worker, "POST", "/api/v1/internal/messages/deliver"}, {worker, "POST", "/api/v1/internal/messages/status"},
@@ -42,15 +45,15 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{admin, "GET", "/api/v1/messages"}, {admin, "POST", "/api/v1/messages/search"},
 		{admin, "GET", "/api/v1/messages/retry-jobs"}, {admin, "POST", "/api/v1/messages/retry-jobs"},
 		{admin, "GET", "/api/v1/messages/retry-jobs/" + job}, {admin, "POST", "/api/v1/messages/retry-jobs/" + job + "/cancel"},
-		{admin, "GET", "/api/v1/certificates"}, {admin, "POST", "/api/v1/certificates"}, {admin, "GET", "/api/v1/certificates/expiring"},
-		{admin, "POST", "/api/v1/certificates/verify"}, {admin, "GET", "/api/v1/certificates/" + fp},
+		{reader, "GET", "/api/v1/certificates"}, {admin, "POST", "/api/v1/certificates"}, {reader, "GET", "/api/v1/certificates/expiring"},
+		{admin, "POST", "/api/v1/certificates/verify"}, {reader, "GET", "/api/v1/certificates/" + fp},
 		{admin, "POST", "/api/v1/certificates/" + fp + "/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/revoke"},
 		{admin, "GET", "/api/v1/certificates/" + fp + "/revoke/preview"}, {admin, "GET", "/api/v1/clients/acme/revoke/preview"}, {admin, "GET", "/api/v1/revocations"},
-		{admin, "GET", "/api/v1/clients"}, {admin, "GET", "/api/v1/clients/acme"}, {admin, "PATCH", "/api/v1/clients/acme"}, {admin, "POST", "/api/v1/clients/acme/revoke"},
+		{reader, "GET", "/api/v1/clients"}, {reader, "GET", "/api/v1/clients/acme"}, {admin, "PATCH", "/api/v1/clients/acme"}, {admin, "POST", "/api/v1/clients/acme/revoke"},
 		{admin, "GET", "/api/v1/clients/acme/messages/m"}, {admin, "GET", "/api/v1/clients/acme/messages/m/timeline"}, {admin, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
-		{admin, "POST", "/api/v1/search"}, {admin, "GET", "/api/v1/statistics"},
-		{admin, "GET", "/api/v1/overview"}, {admin, "GET", "/api/v1/overview/history"}, {admin, "GET", "/api/v1/overview/events?limit=1"},
-		{admin, "GET", "/api/v1/audit"}, {admin, "GET", "/api/v1/queue"}, {admin, "GET", "/api/v1/queue/dead"},
+		{reader, "POST", "/api/v1/search"}, {reader, "GET", "/api/v1/statistics"},
+		{reader, "GET", "/api/v1/overview"}, {reader, "GET", "/api/v1/overview/history"}, {reader, "GET", "/api/v1/overview/events?limit=1"},
+		{reader, "GET", "/api/v1/audit"}, {reader, "GET", "/api/v1/queue"}, {reader, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
 		{admin, "GET", "/api/v1/broker/queues"}, {admin, "POST", "/api/v1/broker/queues"}, {admin, "GET", "/api/v1/broker/queue?name=q"}, {admin, "GET", "/api/v1/broker/queue/messages?name=q"},
 		{admin, "POST", "/api/v1/broker/queue/options?name=q"}, {admin, "POST", "/api/v1/broker/queue/pause?name=q"}, {admin, "POST", "/api/v1/broker/queue/resume?name=q"}, {admin, "POST", "/api/v1/broker/queue/purge?name=q"}, {admin, "POST", "/api/v1/broker/queue/delete?name=q"},
@@ -111,39 +114,15 @@ func TestRevokedAdministrator(t *testing.T) {
 // everybody.
 func callers(t *testing.T) map[string]string {
 	t.Helper()
-	var doc struct {
-		Tags []struct {
-			Name    string
-			Callers []string `yaml:"x-callers"`
-		}
-		Paths map[string]map[string]struct {
-			Tags     []string
-			Callers  []string `yaml:"x-callers"`
-			Security []any
-		}
-	}
-	source, err := os.ReadFile(filepath.Join("..", "..", "api", "openapi.yaml"))
-	if err == nil {
-		err = yaml.Unmarshal(source, &doc)
-	}
+	operations, err := api.Operations(api.TagMain)
 	if err != nil {
 		t.Fatal(err)
 	}
 	of := make(map[string]string)
-	for path, item := range doc.Paths {
-		for method, o := range item {
-			who := strings.Join(o.Callers, " ")
-			for _, tag := range doc.Tags {
-				if who == "" && slices.Contains(o.Tags, tag.Name) {
-					who = strings.Join(tag.Callers, " ")
-				}
-			}
-			if len(o.Security) == 0 {
-				who = "everybody"
-			}
-			if slices.Contains(o.Tags, "main") {
-				of[strings.ToUpper(method)+" "+path] = who
-			}
+	for pattern, o := range operations {
+		of[pattern] = strings.Join(o.Callers, " ")
+		if o.Public {
+			of[pattern] = "everybody"
 		}
 	}
 	return of

@@ -150,6 +150,7 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 		}
 		doc.check(tc.method, tc.path, a)
 	}
+	s.askAccounts(doc)
 	doc.complete()
 }
 

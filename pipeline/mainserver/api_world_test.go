@@ -13,10 +13,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
@@ -27,6 +29,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
@@ -159,7 +162,13 @@ type server struct {
 	handler   http.Handler
 	writes    *writes
 	clients   map[string]*http.Client
+	ahead     atomic.Int64 // by how much the clock of accounts is
 }
+
+func (s *server) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// pass lets time pass for accounts.
+func (s *server) pass(d time.Duration) { s.ahead.Add(int64(d)) }
 
 // newServer starts a main server. change may be nil.
 func newServer(t *testing.T, change func(*server, *mainserver.HandlerConfig)) *server {
@@ -190,7 +199,9 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, TakeClear: clear, Log: log})
 	s.must(err)
-	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
+	people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost})
+	s.must(err)
+	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Accounts: people, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit, Version: "1.2.3", Log: log}
 	if change != nil {
 		change(s, &cfg)
@@ -338,9 +349,9 @@ func (s *server) want(status int, method, path, body string, header ...string) a
 	return a
 }
 
-func (a *answer) str(name string) string { v, _ := a.m[name].(string); return v }
+func (a answer) str(name string) string { v, _ := a.m[name].(string); return v }
 
-func (a *answer) items() []map[string]any {
+func (a answer) items() []map[string]any {
 	list, _ := a.m["items"].([]any)
 	var out []map[string]any
 	for _, v := range list {

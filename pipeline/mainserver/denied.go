@@ -3,7 +3,6 @@ package mainserver
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -20,6 +19,7 @@ const (
 	// fill the table.
 	deniedPerMinute = 60
 	deniedTimeout   = 2 * time.Second
+	leftOutKey      = "left_out_before"
 )
 
 // denials counts them in a minute.
@@ -67,16 +67,15 @@ func (h *handler) denied(r *http.Request, endpoint string, c httpkit.Caller, e *
 	}
 	details := map[string]any{"endpoint": endpoint, "reason": e.Message, requestIDKey: httpkit.RequestID(r.Context())}
 	if leftOut > 0 {
-		details["left_out_before"] = leftOut
+		details[leftOutKey] = leftOut
 	}
 	data, err := json.Marshal(details)
 	if err != nil {
 		return
 	}
-	ip, _, _ := net.SplitHostPort(r.RemoteAddr)
 	ctx, cancel := context.WithTimeout(r.Context(), deniedTimeout)
 	defer cancel()
-	if err := h.cfg.Store.AddAudit(ctx, []records.AuditEvent{{Type: eventDenied, Client: name, IP: ip, Data: data, Severity: records.Warning, At: now}}); err != nil {
+	if err := h.cfg.Store.AddAudit(ctx, []records.AuditEvent{{Type: eventDenied, Client: name, IP: httpkit.ClientAddress(r), Data: data, Severity: records.Warning, At: now}}); err != nil {
 		h.cfg.Log.Warn("a request that was not let in is not in the database's audit table", "endpoint", endpoint, "error", err)
 	}
 }

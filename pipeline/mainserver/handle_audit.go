@@ -5,10 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"net"
 	"strconv"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/internal/httpkit"
@@ -17,8 +17,11 @@ import (
 
 // act is something that an administrator did.
 type act struct {
-	event    string
-	client   string // whom it is about, or empty
+	event  string
+	client string // whom it is about, or empty
+	// user and actor are who did it, if the caller does not say.
+	user     int64
+	actor    string
 	severity records.Severity
 	details  map[string]any
 }
@@ -45,6 +48,12 @@ func (h *handler) audit(ctx context.Context, a act) {
 // tryAudit is audit for what must not be done without a record.
 func (h *handler) tryAudit(ctx context.Context, a act) error {
 	caller, _ := httpkit.CallerOf(ctx)
+	if caller.Account != nil {
+		a.user = caller.Account.ID
+	}
+	if a.actor != "" {
+		caller.Identity = sealmq.Identity{ID: a.actor, CommonName: a.actor}
+	}
 	if h.cfg.Audit != nil {
 		object, _ := a.details["message_id"].(string)
 		if a.client != "" && object != "" {
@@ -63,9 +72,9 @@ func (h *handler) tryAudit(ctx context.Context, a act) error {
 	}
 	ip := ""
 	if r := exchangeOf(ctx).r; r != nil {
-		ip, _, _ = net.SplitHostPort(r.RemoteAddr)
+		ip = httpkit.ClientAddress(r)
 	}
-	return h.cfg.Store.AddAudit(ctx, []records.AuditEvent{{Type: a.event, Client: a.client, IP: ip, Data: data, Severity: a.severity, At: h.now()}})
+	return h.cfg.Store.AddAudit(ctx, []records.AuditEvent{{Type: a.event, User: a.user, Client: a.client, IP: ip, Data: data, Severity: a.severity, At: h.now()}})
 }
 
 // Keys of an event's data that are fields of an entry.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -18,16 +19,19 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/trust"
 )
 
-// HandlerConfig is what the API works with. Service, Store, Queue, Authority, Revocations and
-// Certificate must be set.
+// HandlerConfig is what the API works with. Service, Store, Accounts, Queue, Authority,
+// Revocations and Certificate must be set.
 type HandlerConfig struct {
 	Service *Service
 	Store   *records.Store
+	// Accounts has the rules for people.
+	Accounts *accounts.Service
 	// Queue is the pipeline's queue, for its administration.
 	Queue pipeline.Queue
 	// Broker is what operators see of the broker; nil if there is none.
@@ -67,8 +71,8 @@ type HandlerConfig struct {
 
 func (c *HandlerConfig) check() error {
 	switch {
-	case c.Service == nil || c.Store == nil || c.Queue == nil:
-		return errors.New("the API of a main server needs a service, records and a queue")
+	case c.Service == nil || c.Store == nil || c.Queue == nil || c.Accounts == nil:
+		return errors.New("the API of a main server needs a service, records, accounts and a queue")
 	case c.Authority == nil || c.Revocations == nil || c.Certificate == nil:
 		return errors.New("the API of a main server needs an authority, its list of revocations and the server's certificate")
 	}
@@ -87,10 +91,11 @@ const maxBatchBody = 16 << 20
 
 // handler is mainapi.StrictServerInterface. The caller is in the context.
 type handler struct {
-	cfg     HandlerConfig
-	schemas *schemas
-	health  *httpkit.Health
-	crl     crlCache
+	cfg        HandlerConfig
+	operations map[string]api.Operation
+	schemas    *schemas
+	health     *httpkit.Health
+	crl        crlCache
 
 	overview overview
 	streams  streams
@@ -102,6 +107,8 @@ type handler struct {
 	denials   denials
 	followers followerTable
 	retries   retryJobs
+	// failedLogins are those in the audit log.
+	failedLogins denials
 }
 
 var _ mainapi.StrictServerInterface = (*handler)(nil)
@@ -123,6 +130,9 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	h.overview.h = h
 	h.streams = streams{get: h.overview.get, max: cfg.MaxStreams, maxOfOne: cfg.MaxStreamsPerCaller}
 	h.cfg.History.looked = func(ctx context.Context) { h.overview.get(ctx) }
+	if h.operations, err = api.Operations(api.TagMain); err != nil {
+		return nil, err
+	}
 	if h.schemas, err = newSchemas(document); err != nil {
 		return nil, err
 	}
@@ -133,14 +143,14 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 		identifier = mtls.NewIdentifier(cfg.Authority.Root())
 		identifier.Revocation = cfg.Revocations.Peers()
 	}
-	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Denied: h.denied})
+	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Bearer: h.bearer, Denied: h.denied})
 	mainapi.HandlerWithOptions(
 		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{
-			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: httpkit.WriteError,
+			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: writeError,
 		}),
-		mainapi.StdHTTPServerOptions{BaseRouter: &checkedMux{rt.Mux(access), h.schemas}, ErrorHandlerFunc: badRequest})
+		mainapi.StdHTTPServerOptions{BaseRouter: &checkedMux{rt.Mux(h.access), h.schemas}, ErrorHandlerFunc: badRequest})
 	h.addAliases(rt)
-	rt.Handle("GET /api/v1/health", access("GET /health"), h.health)
+	rt.Handle("GET /api/v1/health", h.access("GET /health"), h.health)
 	rt.Handle("GET /metrics", httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}, httpkit.Metrics(cfg.Service.metrics.registry))
 	public := httpkit.Options{Access: httpkit.Public, Style: httpkit.Plain}
 	rt.Handle("GET /openapi.json", public, httpkit.Fixed("application/json", document))
@@ -162,28 +172,38 @@ var (
 	administrators = []sealmq.Role{sealmq.RoleAdmin}
 	callers        = []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker}
 	workers        = []sealmq.Role{sealmq.RoleWorker}
-	followers      = []sealmq.Role{sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer}
 )
 
-// access says who may call what.
-func access(pattern string) httpkit.Options {
-	method, path, _ := strings.Cut(pattern, " ")
+// access says who may call what. openapi.yaml has the roles.
+func (h *handler) access(pattern string) httpkit.Options {
+	op := h.operations[pattern]
+	_, path, _ := strings.Cut(pattern, " ")
+	o := httpkit.Options{Success: op.Success}
 	switch {
-	case path == "/api/v1/internal/revocations":
-		return httpkit.Options{Roles: followers}
-	case strings.HasPrefix(path, "/api/v1/internal/"):
-		return httpkit.Options{Roles: callers, MaxBody: maxBatchBody}
 	case path == "/health", path == "/health/live":
 		return httpkit.Options{Access: httpkit.Public, Style: httpkit.Plain, Endpoint: "/health"}
-	case path == "/api/v1/ca.crt", path == "/api/v1/crl":
-		return httpkit.Options{Access: httpkit.Public}
+	case op.Public && op.Task == taskAccounts:
+		o.Access = httpkit.Optional // a certificate says whether X-Forwarded-For is believed
+	case op.Public:
+		o.Access = httpkit.Public
+	case slices.Contains(op.Callers, "account"):
+		o.Access = httpkit.Person
+	default:
+		for _, role := range op.Callers {
+			o.Roles = append(o.Roles, sealmq.Role(role))
+		}
+		if len(o.Roles) == 0 {
+			o.Roles = administrators
+		}
 	}
-	o := httpkit.Options{Roles: administrators}
-	if method == http.MethodPost && (path == "/api/v1/certificates" || path == "/api/v1/broker/queues" || strings.HasSuffix(path, "/renew")) {
-		o.Success = http.StatusCreated
+	if strings.HasPrefix(path, "/api/v1/internal/") {
+		o.MaxBody = maxBatchBody
 	}
 	return o
 }
+
+// taskAccounts is the tag of the operations of accounts.
+const taskAccounts = "accounts"
 
 type requestKey struct{}
 

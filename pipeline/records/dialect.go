@@ -60,7 +60,7 @@ func (d *dialect) classOf(err error) class {
 
 // coded makes an error of a driver one that can be shown.
 func (d *dialect) coded(doing string, err error) error {
-	if err == nil || sealmq.CodeOf(err) != "" || errors.Is(err, ErrNotFound) {
+	if err == nil || isRule(err) {
 		return err
 	}
 	var cause error

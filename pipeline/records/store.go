@@ -372,7 +372,7 @@ func (s *Store) transact(ctx context.Context, doing string, f func(*sql.Tx) erro
 		if err == nil {
 			return nil
 		}
-		if sealmq.CodeOf(err) == "" && s.d.classOf(err) == again && try < maxTries {
+		if !isRule(err) && s.d.classOf(err) == again && try < maxTries {
 			s.counters.retries.Add(1)
 			continue
 		}
@@ -410,7 +410,7 @@ func (s *Store) noteRoom(err error) {
 	switch {
 	case err == nil && s.full.Load():
 		s.full.Store(false)
-	case err != nil && sealmq.CodeOf(err) == "" && s.d.classOf(err) == full:
+	case err != nil && !isRule(err) && s.d.classOf(err) == full:
 		s.full.Store(true)
 	}
 }
@@ -419,7 +419,7 @@ var errFull = &sealmq.Error{Code: sealmq.NoStorage, Message: "the database has n
 
 // failIfBroken stops all writing after an error of the disk.
 func (s *Store) failIfBroken(err error) {
-	if sealmq.CodeOf(err) == "" && s.d.classOf(err) == broken {
+	if !isRule(err) && s.d.classOf(err) == broken {
 		s.fail(err)
 	}
 }

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+func newUserCmd() *cobra.Command {
+	return group("user", "Look after the accounts of people", newUserSetupLinkCmd())
+}
+
+func newUserSetupLinkCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "setup-link",
+		Short: "Make a link with which the first administrator chooses a password",
+		Long: `Make a link to the portal with which the first administrator chooses e-mail address and password. It is good
+once and for 30 minutes, and replaces an earlier link. Administrators make all further accounts.`,
+	}
+	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
+		cfg, err := clientConfig(cmd)
+		if err != nil {
+			return err
+		}
+		r, err := c.MakeSetupLinkWithResponse(a.ctx)
+		if err != nil {
+			return mainAway(err)
+		}
+		if r.JSON201 == nil {
+			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		}
+		link, err := setupLink(cfg.Main.PortalURL, r.JSON201.Token)
+		return a.report(err, result{"link": link, "expires_at": r.JSON201.ExpiresAt}, "%s", link)
+	})
+}

@@ -1,0 +1,186 @@
+package accounts
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sealmq/sealmq"
+)
+
+// The roles of accounts.
+const (
+	Admin       = sealmq.RoleAdmin
+	Operator    = sealmq.Role("operator") // sees everything but texts, and changes nothing
+	UserManager = sealmq.Role("user_manager")
+	Plain       = sealmq.Role("user") // sees the messages of its client
+)
+
+// Roles are all of them.
+var Roles = []sealmq.Role{Plain, UserManager, Operator, Admin}
+
+// User is an account.
+type User struct {
+	ID           int64
+	Email        string // in lower case
+	Name         string
+	Role         sealmq.Role
+	ClientID     string // the client whose messages the account sees, or empty
+	Active       bool
+	MustChange   bool // the password
+	PasswordHash string
+	LastLogin    time.Time // zero if there was none
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+}
+
+// Kinds of sessions.
+const (
+	KindPortal = "portal"
+	KindJWT    = "jwt"
+)
+
+// Session is a login.
+type Session struct {
+	ID             int64
+	User           int64
+	Kind           string
+	Hash           string // of its secret
+	CreatedAt      time.Time
+	LastSeen       time.Time // within a minute
+	ExpiresAt      time.Time
+	ConfirmedUntil time.Time // zero, or until when it may do guarded acts
+	Address        string
+	Agent          string
+}
+
+// Store is what the rules need of a database. Its methods are safe for concurrent use. One that
+// finds nothing returns ErrNotFound.
+type Store interface {
+	// AddUser returns ErrEmailTaken if there is an account with this e-mail address.
+	AddUser(ctx context.Context, u User) (int64, error)
+	// AddFirstAdmin is AddUser for a setup link. It uses the link up, and returns ErrLink unless
+	// that is in force at the time, or ErrHasAdmin.
+	AddFirstAdmin(ctx context.Context, linkHash string, now time.Time, u User) (int64, error)
+	User(ctx context.Context, id int64) (User, error)
+	UserByEmail(ctx context.Context, email string) (User, error)
+	// HasAdmin reports whether there is an active administrator.
+	HasAdmin(ctx context.Context) (bool, error)
+	// SetPassword also ends the account's sessions but one, and its links.
+	SetPassword(ctx context.Context, user int64, hash string, mustChange bool, keep int64) error
+
+	// PutSetupLink replaces the setup link.
+	PutSetupLink(ctx context.Context, hash string, expires time.Time) error
+
+	// AddSession also notes the login, and ends the account's oldest sessions beyond a number and
+	// all that have expired.
+	AddSession(ctx context.Context, s Session, most int) (int64, error)
+	// Session returns a session by the hash of its secret, with its account.
+	Session(ctx context.Context, hash string) (Session, User, error)
+	// Sessions lists those of an account, the last used first.
+	Sessions(ctx context.Context, user int64) ([]Session, error)
+	// TouchSession notes that a session was used.
+	TouchSession(ctx context.Context, id int64, now time.Time, address string) error
+	ConfirmSession(ctx context.Context, id int64, until time.Time) error
+	// EndSession ends a session of an account.
+	EndSession(ctx context.Context, user, id int64) error
+	// EndSessions ends the sessions of an account but one; keep may be 0.
+	EndSessions(ctx context.Context, user, keep int64) error
+}
+
+// Error is a refusal. Its text is for the person.
+type Error struct {
+	// Kind is the code of the answer in the API.
+	Kind    string
+	Message string
+	// Field is the value that breaks a rule, if it is about one.
+	Field string
+	// RetryAfter is when to try again, if that helps.
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Message }
+
+// Is makes errors of the same kind equal.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Kind == e.Kind && (t.Field == "" || t.Field == e.Field)
+}
+
+// Refusals.
+var (
+	ErrNotFound     = &Error{Kind: "not_found", Message: "There is no such account"}
+	ErrCredentials  = &Error{Kind: "invalid_credentials", Message: "E-mail address or password is wrong"}
+	ErrSecondFactor = &Error{Kind: "second_factor_required", Message: "The account has a second factor; give its code too"}
+	ErrInactive     = &Error{Kind: "account_inactive", Message: "The account is inactive; an administrator can activate it"}
+	ErrLocked       = &Error{Kind: "account_locked", Message: "There were too many failed logins; try again later"}
+	ErrEnded        = &Error{Kind: "authentication_error", Message: "The login has ended or is not valid; log in again"}
+	ErrLink         = &Error{Kind: "invalid_link", Message: "The link was used, or it has expired; ask for a new one"}
+	ErrHasAdmin     = &Error{Kind: "conflict", Message: "There is an administrator already; administrators make further accounts"}
+	ErrEmailTaken   = &Error{Kind: "conflict", Message: "There is an account with this e-mail address", Field: "email"}
+	ErrDenied       = &Error{Kind: "authorization_error", Message: "The role of this account may not do this"}
+	ErrConfirm      = &Error{Kind: "confirmation_required", Message: "Confirm with the password before this"}
+	ErrMustChange   = &Error{Kind: "password_change_required", Message: "The password must be changed before anything else"}
+	ErrBusy         = &Error{Kind: "service_unavailable", Message: "Too many logins are under way; try again", RetryAfter: 5 * time.Second}
+)
+
+func invalid(field, message string) error {
+	return &Error{Kind: "validation_error", Message: message, Field: field}
+}
+
+// Config is what a Service works with. Store must be set.
+type Config struct {
+	Store Store
+	// Idle is how long a session lasts without a request (default 1 h), and Lifetime how long it
+	// lasts in any case (default 12 h).
+	Idle, Lifetime time.Duration
+	// MaxFailures is how many wrong passwords in LockTime lock an account for LockTime (default 5
+	// in 15 minutes).
+	MaxFailures int
+	LockTime    time.Duration
+	// Now is the time of day (default time.Now).
+	Now func() time.Time
+	// Cost is that of bcrypt (default 12). Tests have no time for it.
+	Cost int
+}
+
+// Service has the rules. It is safe for concurrent use.
+type Service struct {
+	cfg       Config
+	hashing   chan struct{} // a place for each password that is hashed
+	unknown   string        // a hash that no password has
+	failures  limiter       // of logins, by e-mail address
+	addresses limiter       // of logins, by IP address
+}
+
+// Bounds of guessing that are not configured.
+const (
+	addressFailures = 20
+	addressWindow   = time.Minute
+)
+
+// New returns a service.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("accounts need a store")
+	}
+	cfg.Idle = cmp.Or(cfg.Idle, time.Hour)
+	cfg.Lifetime = cmp.Or(cfg.Lifetime, 12*time.Hour)
+	cfg.MaxFailures = cmp.Or(cfg.MaxFailures, 5)
+	cfg.LockTime = cmp.Or(cfg.LockTime, 15*time.Minute)
+	cfg.Cost = cmp.Or(cfg.Cost, defaultCost)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Service{cfg: cfg, hashing: make(chan struct{}, hashesAtOnce), unknown: fmt.Sprintf("$2a$%02d$%s", cfg.Cost, nobody),
+		failures:  limiter{most: cfg.MaxFailures, window: cfg.LockTime},
+		addresses: limiter{most: addressFailures, window: addressWindow}}, nil
+}
+
+func (s *Service) now() time.Time { return s.cfg.Now() }
+
+// User returns an account.
+func (s *Service) User(ctx context.Context, id int64) (User, error) { return s.cfg.Store.User(ctx, id) }

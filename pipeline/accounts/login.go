@@ -1,0 +1,244 @@
+package accounts
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sealmq/sealmq"
+)
+
+// Origin is where a request comes from.
+type Origin struct{ Address, Agent string }
+
+// Credentials are what a person logs in with.
+type Credentials struct {
+	Email, Password string
+	// Code is of the second factor, or a recovery code. It is empty if there is none.
+	Code string
+}
+
+// Login is who is logged in.
+type Login struct {
+	User    User
+	Session Session
+}
+
+// Opened is a new login. Token is its secret, which nobody else keeps.
+type Opened struct {
+	Login
+	Token string
+}
+
+// SessionPrefix begins the token of a session.
+const SessionPrefix = "smqs_"
+
+const (
+	// maxSessions bounds the logins of an account at a time.
+	maxSessions = 50
+	maxAgent    = 200
+	// touchEvery is how exactly it is known when a session was used.
+	touchEvery = time.Minute
+	// confirmFor is how long a session may do guarded acts.
+	confirmFor = 5 * time.Minute
+)
+
+// Login checks credentials and opens a session. The account is empty in the answer with an
+// error, unless the password was right.
+func (s *Service) Login(ctx context.Context, c Credentials, o Origin) (Opened, error) {
+	u, err := s.check(ctx, c, o)
+	if err != nil {
+		return Opened{Login: Login{User: u}}, err
+	}
+	return s.open(ctx, u, KindPortal, o)
+}
+
+// check returns the account of credentials.
+func (s *Service) check(ctx context.Context, c Credentials, o Origin) (User, error) {
+	email := normalEmail(c.Email)
+	attempt, err := s.attempt(email, o.Address)
+	if err != nil {
+		return User{}, err
+	}
+	u, err := s.cfg.Store.UserByEmail(ctx, email)
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		attempt.undo()
+		return User{}, err
+	}
+	hash := s.unknown
+	if known {
+		hash = u.PasswordHash
+	}
+	right, err := s.verify(ctx, hash, c.Password)
+	switch {
+	case err != nil:
+		attempt.undo()
+		return User{}, err
+	case !right || !known:
+		return User{}, ErrCredentials
+	case !u.Active:
+		attempt.undo()
+		return u, ErrInactive
+	}
+	attempt.succeeded()
+	return u, nil
+}
+
+// attempt is a try to guess a password, for an account and from an address.
+type attempt struct {
+	s              *Service
+	email, address string
+}
+
+func (s *Service) attempt(email, address string) (attempt, error) {
+	if email == "" { // it cannot be an account's
+		email = "none at " + address
+	}
+	a, now := attempt{s, email, network(address)}, s.now()
+	wait, ok := s.failures.take(a.email, now)
+	if ok && address != "" {
+		if wait, ok = s.addresses.take(a.address, now); !ok {
+			s.failures.giveBack(a.email)
+		}
+	}
+	if !ok {
+		return a, &Error{Kind: ErrLocked.Kind, Message: ErrLocked.Message, RetryAfter: wait}
+	}
+	return a, nil
+}
+
+func (a attempt) undo() {
+	a.s.failures.giveBack(a.email)
+	a.s.addresses.giveBack(a.address)
+}
+
+func (a attempt) succeeded() {
+	a.s.failures.forget(a.email)
+	a.s.addresses.giveBack(a.address)
+}
+
+// open opens a session.
+func (s *Service) open(ctx context.Context, u User, kind string, o Origin) (Opened, error) {
+	now := s.now().UTC().Truncate(time.Microsecond)
+	opened := Opened{Login: Login{User: u}, Token: newSecret(SessionPrefix)}
+	opened.Session = Session{User: u.ID, Kind: kind, Hash: hashSecret(opened.Token), CreatedAt: now, LastSeen: now, ExpiresAt: now.Add(s.cfg.Lifetime),
+		Address: o.Address, Agent: clip(o.Agent, maxAgent)}
+	var err error
+	opened.Session.ID, err = s.cfg.Store.AddSession(ctx, opened.Session, maxSessions)
+	opened.User.LastLogin = now
+	return opened, err
+}
+
+// clip cuts a text that a stranger chose to a number of bytes, and takes control characters out.
+func clip(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return -1
+		}
+		return r
+	}, text)
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
+}
+
+// Authenticate returns the login that a token belongs to.
+func (s *Service) Authenticate(ctx context.Context, token string, o Origin) (Login, error) {
+	if !strings.HasPrefix(token, SessionPrefix) {
+		return Login{}, ErrEnded
+	}
+	session, u, err := s.cfg.Store.Session(ctx, hashSecret(token))
+	if errors.Is(err, ErrNotFound) {
+		return Login{}, ErrEnded
+	}
+	if err != nil {
+		return Login{}, err
+	}
+	now := s.now()
+	if !u.Active || session.Kind != KindPortal || !now.Before(session.ExpiresAt) || now.Sub(session.LastSeen) >= s.cfg.Idle {
+		return Login{}, ErrEnded
+	}
+	if now.Sub(session.LastSeen) >= touchEvery || session.Address != o.Address {
+		if err := s.cfg.Store.TouchSession(ctx, session.ID, now, o.Address); err != nil && sealmq.CodeOf(err) != sealmq.NoStorage {
+			return Login{}, err
+		}
+	}
+	return Login{u, session}, nil
+}
+
+// Confirm lets a session do guarded acts for a while.
+func (s *Service) Confirm(ctx context.Context, l Login, password, code string, o Origin) error {
+	u, err := s.check(ctx, Credentials{l.User.Email, password, code}, o)
+	if err != nil {
+		return err
+	}
+	if u.ID != l.User.ID {
+		return ErrCredentials
+	}
+	return s.cfg.Store.ConfirmSession(ctx, l.Session.ID, s.now().Add(confirmFor))
+}
+
+// Confirmed returns ErrConfirm unless the session was confirmed lately.
+func (s *Service) Confirmed(l Login) error {
+	if s.now().Before(l.Session.ConfirmedUntil) {
+		return nil
+	}
+	return ErrConfirm
+}
+
+// ChangePassword sets an account's own password, and ends its other sessions.
+func (s *Service) ChangePassword(ctx context.Context, l Login, current, password string, o Origin) error {
+	if err := checkPassword("new_password", password); err != nil {
+		return err
+	}
+	attempt, err := s.attempt(l.User.Email, o.Address)
+	if err != nil {
+		return err
+	}
+	right, err := s.verify(ctx, l.User.PasswordHash, current)
+	switch {
+	case err != nil:
+		attempt.undo()
+		return err
+	case !right:
+		return invalid("current_password", "The current password is wrong")
+	}
+	attempt.succeeded()
+	if password == current {
+		return invalid("new_password", "The new password is the old one")
+	}
+	hash, err := s.hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	return s.cfg.Store.SetPassword(ctx, l.User.ID, hash, false, l.Session.ID)
+}
+
+// Sessions lists the logins of an account that have not ended, the last used first.
+func (s *Service) Sessions(ctx context.Context, user int64) (list []Session, err error) {
+	all, err := s.cfg.Store.Sessions(ctx, user)
+	now := s.now()
+	for _, session := range all {
+		if now.Before(session.ExpiresAt) && (session.Kind != KindPortal || now.Sub(session.LastSeen) < s.cfg.Idle) {
+			list = append(list, session)
+		}
+	}
+	return list, err
+}
+
+// EndSession ends a login of an account.
+func (s *Service) EndSession(ctx context.Context, user, id int64) error {
+	return s.cfg.Store.EndSession(ctx, user, id)
+}
+
+// EndOthers ends all logins of an account but one; keep may be 0.
+func (s *Service) EndOthers(ctx context.Context, user, keep int64) error {
+	return s.cfg.Store.EndSessions(ctx, user, keep)
+}

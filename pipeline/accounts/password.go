@@ -1,0 +1,149 @@
+package accounts
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+const (
+	defaultCost  = 12
+	hashesAtOnce = 2
+	// hashWait bounds the wait for a place.
+	hashWait = 10 * time.Second
+	// nobody is salt and hash of no password that anybody knows.
+	nobody = "eHk2bVd0QmZqUzNaWnA4UePq1mZr0uYw5nTt7Qb2sKcXgJd9oLhVa"
+	// minPassword is in characters, maxPassword in bytes: bcrypt looks at no more.
+	minPassword = 8
+	maxPassword = 72
+)
+
+// published are passwords that stand in the design documents.
+var published = []string{"AdminPass123!"}
+
+// IsPublished reports whether everybody can know a password.
+func IsPublished(password string) bool {
+	for _, p := range published {
+		if p == password {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPassword checks a new password.
+func checkPassword(field, password string) error {
+	switch {
+	case !utf8.ValidString(password):
+		return invalid(field, "The password is not valid UTF-8")
+	case utf8.RuneCountInString(password) < minPassword:
+		return invalid(field, fmt.Sprintf("A password has at least %d characters", minPassword))
+	case len(password) > maxPassword:
+		return invalid(field, fmt.Sprintf("A password has at most %d bytes", maxPassword))
+	case strings.ContainsRune(password, 0):
+		return invalid(field, "A password has no zero byte")
+	}
+	return nil
+}
+
+// place waits for a place to hash.
+func (s *Service) place(ctx context.Context) (free func(), err error) {
+	timeout := time.NewTimer(hashWait)
+	defer timeout.Stop()
+	select {
+	case s.hashing <- struct{}{}:
+		return func() { <-s.hashing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timeout.C:
+		return nil, ErrBusy
+	}
+}
+
+func (s *Service) hash(ctx context.Context, password string) (string, error) {
+	free, err := s.place(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer free()
+	h, err := bcrypt.GenerateFromPassword([]byte(password), s.cfg.Cost)
+	return string(h), err
+}
+
+// verify reports whether a hash is a password's.
+func (s *Service) verify(ctx context.Context, hash, password string) (bool, error) {
+	free, err := s.place(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer free()
+	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password[:min(len(password), maxPassword)])) == nil, nil
+}
+
+// secretBytes is the size of what nobody can guess.
+const secretBytes = 32
+
+// newSecret is a secret that begins with a prefix, which says what it is for.
+func newSecret(prefix string) string {
+	b := make([]byte, secretBytes)
+	rand.Read(b) // never fails
+	return prefix + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// hashSecret is what is kept of a secret. It has 256 random bits, so that a fast hash is enough.
+func hashSecret(secret string) string {
+	h := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(h[:])
+}
+
+const maxEmail = 254
+
+// normalEmail is an e-mail address as it is stored, and empty if it cannot be one. It has no
+// character that means something in a header.
+func normalEmail(email string) string {
+	email = strings.ToLower(strings.TrimSpace(email))
+	local, domain, ok := strings.Cut(email, "@")
+	if !ok || len(email) > maxEmail || local == "" || len(local) > 64 || strings.Contains(email, "..") || strings.HasPrefix(local, ".") || strings.HasSuffix(local, ".") {
+		return ""
+	}
+	for _, c := range local {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~.", c) {
+			return ""
+		}
+	}
+	for label := range strings.SplitSeq(domain, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return ""
+		}
+		for _, c := range label {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+				return ""
+			}
+		}
+	}
+	return email
+}
+
+const maxName = 100
+
+func checkName(name string) error {
+	switch {
+	case utf8.RuneCountInString(name) > maxName:
+		return invalid("name", fmt.Sprintf("A name has at most %d characters", maxName))
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 }):
+		return invalid("name", "A name has no control characters")
+	}
+	return nil
+}
+
+// ShownEmail is what somebody gave as an e-mail address, for a record: an address, or nothing,
+// because people type passwords into the wrong field.
+func ShownEmail(email string) string { return normalEmail(email) }

@@ -1,0 +1,70 @@
+package accounts
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// setupFor is how long a setup link is in force.
+const setupFor = 30 * time.Minute
+
+// NewSetupLink makes the link with which the first administrator chooses a password. It returns
+// the link's secret, and replaces an earlier link. There is none once there is an administrator.
+func (s *Service) NewSetupLink(ctx context.Context) (token string, expires time.Time, err error) {
+	has, err := s.cfg.Store.HasAdmin(ctx)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if has {
+		return "", time.Time{}, ErrHasAdmin
+	}
+	token, expires = newSecret(""), s.now().Add(setupFor).UTC().Truncate(time.Microsecond)
+	return token, expires, s.cfg.Store.PutSetupLink(ctx, hashSecret(token), expires)
+}
+
+// Setup makes the first administrator and logs in.
+func (s *Service) Setup(ctx context.Context, token, email, name, password string, o Origin) (Opened, error) {
+	if wait, ok := s.addresses.take(network(o.Address), s.now()); !ok {
+		return Opened{}, &Error{Kind: ErrLocked.Kind, Message: ErrLocked.Message, RetryAfter: wait}
+	}
+	u, err := s.newUser(ctx, User{Email: email, Name: name, Role: Admin}, password)
+	if err != nil {
+		s.addresses.giveBack(network(o.Address))
+		return Opened{}, err
+	}
+	u.ID, err = s.cfg.Store.AddFirstAdmin(ctx, hashSecret(token), s.now(), u)
+	if err != nil {
+		return Opened{}, err
+	}
+	s.addresses.giveBack(network(o.Address))
+	return s.open(ctx, u, KindPortal, o)
+}
+
+// newUser checks what is given of a new account, and completes it.
+func (s *Service) newUser(ctx context.Context, u User, password string) (User, error) {
+	email := normalEmail(u.Email)
+	if email == "" {
+		return u, invalid("email", "The e-mail address is not valid")
+	}
+	if err := checkName(u.Name); err != nil {
+		return u, err
+	}
+	if err := checkPassword("password", password); err != nil {
+		return u, err
+	}
+	hash, err := s.hash(ctx, password)
+	now := s.now().UTC().Truncate(time.Microsecond)
+	u.Email, u.PasswordHash, u.Active, u.CreatedAt, u.UpdatedAt = email, hash, true, now, now
+	return u, err
+}
+
+// network is what counts as one address: with IPv6 a customer has 2^64.
+func network(address string) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil || a.Is4() {
+		return address
+	}
+	p, _ := a.Prefix(64) // 64 is a length that IPv6 has
+	return p.String()
+}

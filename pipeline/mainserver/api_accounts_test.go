@@ -1,0 +1,237 @@
+package mainserver_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq"
+)
+
+// person is somebody who is logged in, or not.
+type person struct {
+	*server
+	token string
+}
+
+// ask asks with the person's token, from a peer without a certificate.
+func (p *person) ask(method, path, body string, header ...string) answer {
+	p.Helper()
+	if p.token != "" {
+		header = append(header, "Authorization", "Bearer "+p.token)
+	}
+	return p.server.ask(p.as(""), method, path, body, header...)
+}
+
+// want asks and expects a status.
+func (p *person) want(status int, method, path, body string, header ...string) answer {
+	p.Helper()
+	a := p.ask(method, path, body, header...)
+	if a.StatusCode != status {
+		p.Errorf("%s %s %s: %d, want %d\n%s", method, path, body, a.StatusCode, status, a.body)
+	}
+	return a
+}
+
+const goodPassword = "correct horse battery"
+
+func credentials(email, password string) string {
+	return toJSON(map[string]string{"email": email, "password": password})
+}
+
+// firstAdmin makes the first administrator, who is logged in.
+func (s *server) firstAdmin() *person {
+	s.Helper()
+	link := s.want(201, "POST", "/api/v1/setup/link", "").str("token")
+	p := &person{server: s}
+	p.token = p.want(201, "POST", "/api/v1/setup", toJSON(map[string]string{"token": link, "email": "Anna@Example.com", "name": "Anna", "password": goodPassword})).str("token")
+	return p
+}
+
+// logIn is another login.
+func (s *server) logIn(email, password string) *person {
+	s.Helper()
+	p := &person{server: s}
+	p.token = p.want(201, "POST", "/api/v1/sessions", credentials(email, password)).str("token")
+	return p
+}
+
+// askAccounts asks every operation of accounts.
+func (s *server) askAccounts(doc *document) {
+	s.Helper()
+	anna := s.firstAdmin()
+	other := s.logIn("anna@example.com", goodPassword)
+	for _, tc := range []struct {
+		p                  *person
+		method, path, body string
+		status             int
+	}{
+		{anna, "GET", "/api/v1/me", "", 200},
+		{anna, "GET", "/api/v1/sessions", "", 200},
+		{anna, "DELETE", "/api/v1/sessions/999", "", 404},
+		{anna, "POST", "/api/v1/sessions/current/confirm", `{"password":"wrong"}`, 401},
+		{anna, "POST", "/api/v1/sessions/current/confirm", `{"password":"` + goodPassword + `"}`, 204},
+		{anna, "POST", "/api/v1/me/password", `{"current_password":"` + goodPassword + `","new_password":"short"}`, 422},
+		{anna, "POST", "/api/v1/me/password", `{"current_password":"` + goodPassword + `","new_password":"another one 2"}`, 204},
+		{other, "GET", "/api/v1/me", "", 401},
+		{anna, "DELETE", "/api/v1/sessions", "", 204},
+		{anna, "POST", "/api/v1/setup", `{"token":"x","email":"b@example.com","password":"long enough"}`, 410},
+		{anna, "POST", "/api/v1/setup/link", "", 409},
+		{anna, "POST", "/api/v1/sessions", credentials("anna@example.com", "another one 2"), 201},
+		{anna, "DELETE", "/api/v1/sessions/current", "", 204},
+		{anna, "GET", "/api/v1/me", "", 401},
+	} {
+		a := tc.p.want(tc.status, tc.method, tc.path, tc.body)
+		doc.check(tc.method, tc.path, a)
+	}
+}
+
+func TestSetupLink(t *testing.T) {
+	s := newServer(t, nil)
+	nobody := &person{server: s}
+	body := func(token, email, password string) string {
+		return toJSON(map[string]string{"token": token, "email": email, "password": password})
+	}
+	old := s.want(201, "POST", "/api/v1/setup/link", "").str("token")
+	late := s.want(201, "POST", "/api/v1/setup/link", "").str("token")
+	nobody.want(410, "POST", "/api/v1/setup", body(old, "a@example.com", goodPassword)) // another one has replaced it
+	s.pass(31 * time.Minute)
+	nobody.want(410, "POST", "/api/v1/setup", body(late, "a@example.com", goodPassword))
+	link := s.want(201, "POST", "/api/v1/setup/link", "").str("token")
+	for field, bad := range map[string]string{
+		"email":    body(link, "a@", goodPassword),
+		"password": body(link, "a@example.com", "7 bytes"),
+	} {
+		if a := nobody.want(422, "POST", "/api/v1/setup", bad); !strings.Contains(a.body, `["body","`+field+`"]`) {
+			t.Errorf("%s", a.body)
+		}
+	}
+	nobody.want(201, "POST", "/api/v1/setup", body(link, "a@example.com", goodPassword)) // mistakes have not used it up
+	nobody.want(410, "POST", "/api/v1/setup", body(link, "b@example.com", goodPassword))
+	s.want(409, "POST", "/api/v1/setup/link", "")
+}
+
+// TestSessions: how logins end.
+func TestSessions(t *testing.T) {
+	s := newServer(t, nil)
+	anna := s.firstAdmin()
+	for _, token := range []string{"", "x", "smqs_", anna.token + "x", anna.token[:len(anna.token)-1], "smqs_" + strings.Repeat("A", 43), strings.Repeat("x", 5000)} {
+		p := &person{server: s, token: token}
+		if a := p.want(401, "GET", "/api/v1/me", ""); token != "" && a.Header.Get("WWW-Authenticate") != "Bearer" {
+			t.Errorf("%.20s: no challenge", token)
+		}
+	}
+	anna.want(200, "GET", "/api/v1/clients", "")
+	t.Run("ends after an hour without a request", func(t *testing.T) {
+		p := s.logIn("anna@example.com", goodPassword)
+		s.pass(50 * time.Minute)
+		p.want(200, "GET", "/api/v1/me", "")
+		s.pass(50 * time.Minute)
+		p.want(200, "GET", "/api/v1/me", "")
+		s.pass(time.Hour)
+		p.want(401, "GET", "/api/v1/me", "")
+	})
+	t.Run("ends after 12 hours", func(t *testing.T) {
+		p := s.logIn("anna@example.com", goodPassword)
+		for range 23 {
+			s.pass(31 * time.Minute)
+			p.want(200, "GET", "/api/v1/me", "")
+		}
+		s.pass(31 * time.Minute)
+		p.want(401, "GET", "/api/v1/me", "")
+	})
+	t.Run("is ended from another", func(t *testing.T) {
+		p, other := s.logIn("anna@example.com", goodPassword), s.logIn("anna@example.com", goodPassword)
+		list := other.want(200, "GET", "/api/v1/sessions", "").items()
+		if len(list) != 2 {
+			t.Fatalf("%v", list)
+		}
+		for _, session := range list {
+			if session["current"] == false {
+				other.want(204, "DELETE", fmt.Sprintf("/api/v1/sessions/%v", session["id"]), "")
+			}
+		}
+		p.want(401, "GET", "/api/v1/me", "")
+		other.want(200, "GET", "/api/v1/me", "")
+	})
+	t.Run("no more than fifty", func(t *testing.T) {
+		first := s.logIn("anna@example.com", goodPassword)
+		for range 50 {
+			s.logIn("anna@example.com", goodPassword)
+		}
+		first.want(401, "GET", "/api/v1/me", "")
+	})
+	if strings.Contains(s.log.String(), anna.token) || strings.Contains(s.log.String(), goodPassword) {
+		t.Error("the log has a secret")
+	}
+}
+
+// TestBearerNeedsAGoodCertificate: a token does not make up for a certificate that is revoked.
+func TestBearerNeedsAGoodCertificate(t *testing.T) {
+	s := newServer(t, nil)
+	anna := s.firstAdmin()
+	cert := s.issue("laptop", sealmq.RoleClient)
+	laptop := s.with(&cert)
+	if a := s.ask(laptop, "GET", "/api/v1/me", "", "Authorization", "Bearer "+anna.token); a.StatusCode != 200 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	s.want(200, "POST", "/api/v1/clients/laptop/revoke", `{}`)
+	if a := s.ask(laptop, "GET", "/api/v1/me", "", "Authorization", "Bearer "+anna.token); a.StatusCode != 403 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	// The token decides, and not an administrator's certificate beside it.
+	if a := s.ask(s.as(sealmq.RoleAdmin), "GET", "/api/v1/clients", "", "Authorization", "Bearer x"); a.StatusCode != 401 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
+
+// TestLockout: five failures lock an account, known or not, and twenty an address.
+func TestLockout(t *testing.T) {
+	s := newServer(t, nil)
+	s.firstAdmin()
+	p := &person{server: s}
+	portal := s.as(sealmq.RoleServer)
+	from := func(address, email, password string) answer {
+		return s.ask(portal, "POST", "/api/v1/sessions", credentials(email, password), "X-Forwarded-For", address)
+	}
+	for _, email := range []string{"anna@example.com", "nobody@example.com"} {
+		for i := range 7 {
+			a := from(fmt.Sprintf("192.0.2.%d", i), email, "wrong")
+			if want := map[bool]int{true: 401, false: 429}[i < 5]; a.StatusCode != want {
+				t.Errorf("%s, attempt %d: %d %s", email, i, a.StatusCode, a.body)
+			}
+			if a.StatusCode == 429 && (a.str("code") != "account_locked" || a.Header.Get("Retry-After") == "") {
+				t.Errorf("%s", a.body)
+			}
+		}
+	}
+	p.want(429, "POST", "/api/v1/sessions", credentials("anna@example.com", goodPassword))
+	s.pass(15 * time.Minute)
+	p.want(201, "POST", "/api/v1/sessions", credentials("anna@example.com", goodPassword))
+	for i := range 21 {
+		// A network of IPv6 is one customer, and a browser's own header is not believed.
+		a := from(fmt.Sprintf("10.9.9.9, 2001:db8::%x", i), fmt.Sprintf("user-%d@example.com", i), "wrong")
+		if want := map[bool]int{true: 401, false: 429}[i < 20]; a.StatusCode != want {
+			t.Errorf("attempt %d: %d %s", i, a.StatusCode, a.body)
+		}
+	}
+	if a := from("192.0.2.1", "anna@example.com", goodPassword); a.StatusCode != 201 {
+		t.Errorf("from elsewhere: %d", a.StatusCode)
+	}
+	s.pass(time.Minute)
+	if a := from("2001:db8::ffff", "anna@example.com", goodPassword); a.StatusCode != 201 {
+		t.Errorf("after a minute: %d", a.StatusCode)
+	}
+	list := s.want(200, "GET", "/api/v1/audit?event_type=user_login_failed&limit=500", "")
+	if n := len(list.items()); n != 7+7+1+21 || !strings.Contains(list.body, `"ip_address":"192.0.2.3"`) || strings.Contains(list.body, "10.9.9.9") {
+		t.Errorf("%d entries\n%.600s", n, list.body)
+	}
+	if a := p.ask("POST", "/api/v1/sessions", credentials("anna@example.com", goodPassword), "X-Forwarded-For", "198.51.100.1"); a.StatusCode != http.StatusCreated {
+		t.Errorf("%d", a.StatusCode)
+	}
+	if list := s.want(200, "GET", "/api/v1/audit?event_type=user_login&limit=1", ""); !strings.Contains(list.body, `"ip_address":"127.0.0.1"`) || !strings.Contains(list.body, `"actor":"anna@example.com"`) {
+		t.Errorf("a stranger's X-Forwarded-For was believed, or nobody is named: %s", list.body)
+	}
+}

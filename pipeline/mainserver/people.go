@@ -1,0 +1,110 @@
+package mainserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline/accounts"
+)
+
+// This file joins the rules of package accounts to requests.
+
+// bearer says whose account a token belongs to.
+func (h *handler) bearer(r *http.Request, token string) (httpkit.Caller, error) {
+	l, err := h.cfg.Accounts.Authenticate(r.Context(), token, originOf(r))
+	if err == nil && l.User.MustChange && !slices.Contains(beforePasswordChange, r.Pattern) {
+		err = accounts.ErrMustChange
+	}
+	if err != nil {
+		return httpkit.Caller{}, answerOf(err)
+	}
+	return httpkit.Caller{
+		Identity: sealmq.Identity{ID: l.User.Email, CommonName: l.User.Email, Role: l.User.Role}, Source: httpkit.ByToken,
+		Account: &httpkit.Account{ID: l.User.ID, Email: l.User.Email, ClientID: l.User.ClientID, Session: l.Session.ID},
+	}, nil
+}
+
+// beforePasswordChange are the routes for an account whose password must be changed.
+var beforePasswordChange = []string{"GET /api/v1/me", "POST /api/v1/me/password", "DELETE /api/v1/sessions/current"}
+
+// login is the login that a request belongs to, as it is now. A stream asks again to learn that
+// its login has ended.
+func (h *handler) login(ctx context.Context) (accounts.Login, error) {
+	r := exchangeOf(ctx).r
+	return h.cfg.Accounts.Authenticate(ctx, httpkit.BearerToken(r), originOf(r))
+}
+
+// confirmed refuses a guarded act of a person who has not given the password for it. A
+// certificate needs no confirmation.
+func (h *handler) confirmed(ctx context.Context) error {
+	if c, _ := httpkit.CallerOf(ctx); c.Account == nil {
+		return nil
+	}
+	l, err := h.login(ctx)
+	if err != nil {
+		return err
+	}
+	return h.cfg.Accounts.Confirmed(l)
+}
+
+func originOf(r *http.Request) accounts.Origin {
+	return accounts.Origin{Address: httpkit.ClientAddress(r), Agent: r.UserAgent()}
+}
+
+// writeError is httpkit.WriteError for errors of package accounts too.
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	httpkit.WriteError(w, r, answerOf(err))
+}
+
+// answerOf is a refusal of package accounts as an answer. Other errors stay as they are.
+func answerOf(err error) error {
+	e, ok := errors.AsType[*accounts.Error](err)
+	if !ok {
+		return err
+	}
+	answer := &httpkit.Error{Code: httpkit.Code(e.Kind), Message: e.Message, RetryAfter: e.RetryAfter}
+	if e.Field != "" {
+		answer.Fields = []httpkit.Field{{Type: "value_error", Loc: []any{"body", e.Field}, Msg: e.Message}}
+	}
+	if answer.Code == httpkit.CodeAuthentication {
+		answer.Challenge = "Bearer"
+	}
+	return answer
+}
+
+// The events of accounts in the audit log.
+const (
+	eventLogin          = "user_login"
+	eventLoginFailed    = "user_login_failed"
+	eventLogout         = "user_logout"
+	eventPassword       = "user_password_changed"
+	eventUserCreated    = "user_created"
+	eventSessionsEnded  = "user_sessions_ended"
+	eventSetupLink      = "setup_link_created"
+	eventLoginConfirmed = "user_login_confirmed"
+)
+
+// auditLogin puts a login on record, or one that failed. Strangers must not fill the table with
+// the latter.
+func (h *handler) auditLogin(ctx context.Context, email string, u accounts.User, err error) {
+	a := act{event: eventLogin, user: u.ID, actor: u.Email}
+	if err != nil {
+		e, ok := errors.AsType[*accounts.Error](err)
+		if !ok { // nobody was refused
+			return
+		}
+		leftOut, room := h.failedLogins.take(h.now())
+		if !room {
+			return
+		}
+		a = act{event: eventLoginFailed, user: u.ID, actor: accounts.ShownEmail(email), severity: "warning", details: map[string]any{"reason": e.Kind}}
+		if leftOut > 0 {
+			a.details[leftOutKey] = leftOut
+		}
+	}
+	h.audit(ctx, a)
+}

@@ -1,0 +1,13 @@
+-- +goose Up
+CREATE TABLE user_sessions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  kind VARCHAR(10) NOT NULL COLLATE BINARY,
+  token_hash CHAR(64) NOT NULL COLLATE BINARY UNIQUE,
+  created_at INTEGER NOT NULL,
+  last_seen INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  confirmed_until INTEGER NULL,
+  ip_address VARCHAR(45) NULL,
+  user_agent VARCHAR(200) NULL
+);
