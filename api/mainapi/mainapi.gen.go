@@ -2822,7 +2822,8 @@ type ClientInterface interface {
 	// IssueCertificateWithBody Issue a certificate
 	//
 	// With a `csr` only its public key is used, and no private key is made. Without one the
-	// answer holds the private key, this once.
+	// answer holds the private key, this once. An account must have confirmed its login for
+	// every role but client.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2832,7 +2833,8 @@ type ClientInterface interface {
 	// IssueCertificate Issue a certificate
 	//
 	// With a `csr` only its public key is used, and no private key is made. Without one the
-	// answer holds the private key, this once.
+	// answer holds the private key, this once. An account must have confirmed its login for
+	// every role but client.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2865,7 +2867,7 @@ type ClientInterface interface {
 
 	// RenewCertificateWithBody Issue a successor with the same name, domain and role
 	//
-	// A revoked certificate is never renewed.
+	// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2874,7 +2876,7 @@ type ClientInterface interface {
 
 	// RenewCertificate Issue a successor with the same name, domain and role
 	//
-	// A revoked certificate is never renewed.
+	// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3718,7 +3720,8 @@ func (c *Client) ListCertificates(ctx context.Context, params *ListCertificatesP
 // IssueCertificateWithBody Issue a certificate
 //
 // With a `csr` only its public key is used, and no private key is made. Without one the
-// answer holds the private key, this once.
+// answer holds the private key, this once. An account must have confirmed its login for
+// every role but client.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3738,7 +3741,8 @@ func (c *Client) IssueCertificateWithBody(ctx context.Context, contentType strin
 // IssueCertificate Issue a certificate
 //
 // With a `csr` only its public key is used, and no private key is made. Without one the
-// answer holds the private key, this once.
+// answer holds the private key, this once. An account must have confirmed its login for
+// every role but client.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3821,7 +3825,7 @@ func (c *Client) GetCertificate(ctx context.Context, fingerprint Fingerprint, re
 
 // RenewCertificateWithBody Issue a successor with the same name, domain and role
 //
-// A revoked certificate is never renewed.
+// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3840,7 +3844,7 @@ func (c *Client) RenewCertificateWithBody(ctx context.Context, fingerprint Finge
 
 // RenewCertificate Issue a successor with the same name, domain and role
 //
-// A revoked certificate is never renewed.
+// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8352,7 +8356,8 @@ type ClientWithResponsesInterface interface {
 	// IssueCertificateWithBodyWithResponse Issue a certificate
 	//
 	// With a `csr` only its public key is used, and no private key is made. Without one the
-	// answer holds the private key, this once.
+	// answer holds the private key, this once. An account must have confirmed its login for
+	// every role but client.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8362,7 +8367,8 @@ type ClientWithResponsesInterface interface {
 	// IssueCertificateWithResponse Issue a certificate
 	//
 	// With a `csr` only its public key is used, and no private key is made. Without one the
-	// answer holds the private key, this once.
+	// answer holds the private key, this once. An account must have confirmed its login for
+	// every role but client.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8399,7 +8405,7 @@ type ClientWithResponsesInterface interface {
 
 	// RenewCertificateWithBodyWithResponse Issue a successor with the same name, domain and role
 	//
-	// A revoked certificate is never renewed.
+	// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8408,7 +8414,7 @@ type ClientWithResponsesInterface interface {
 
 	// RenewCertificateWithResponse Issue a successor with the same name, domain and role
 	//
-	// A revoked certificate is never renewed.
+	// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12512,7 +12518,8 @@ func (c *ClientWithResponses) ListCertificatesWithResponse(ctx context.Context, 
 // IssueCertificateWithBodyWithResponse Issue a certificate
 //
 // With a `csr` only its public key is used, and no private key is made. Without one the
-// answer holds the private key, this once.
+// answer holds the private key, this once. An account must have confirmed its login for
+// every role but client.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12528,7 +12535,8 @@ func (c *ClientWithResponses) IssueCertificateWithBodyWithResponse(ctx context.C
 // IssueCertificateWithResponse Issue a certificate
 //
 // With a `csr` only its public key is used, and no private key is made. Without one the
-// answer holds the private key, this once.
+// answer holds the private key, this once. An account must have confirmed its login for
+// every role but client.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12595,7 +12603,7 @@ func (c *ClientWithResponses) GetCertificateWithResponse(ctx context.Context, fi
 
 // RenewCertificateWithBodyWithResponse Issue a successor with the same name, domain and role
 //
-// A revoked certificate is never renewed.
+// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12610,7 +12618,7 @@ func (c *ClientWithResponses) RenewCertificateWithBodyWithResponse(ctx context.C
 
 // RenewCertificateWithResponse Issue a successor with the same name, domain and role
 //
-// A revoked certificate is never renewed.
+// A revoked certificate is never renewed. As for issuing, an account must have confirmed its login for every role but client.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
@@ -273,4 +274,36 @@ func TestPagesOfCertificates(t *testing.T) {
 		t.Errorf("%d of %d, error %v", len(seen), len(history), err)
 	}
 	s.want(422, "GET", "/api/v1/certificates?cursor=!!!", "")
+}
+
+// TestOtherRolesWantAConfirmation: an account gives the password before it issues or renews a
+// certificate of a role other than client. A certificate of an administrator needs none.
+func TestOtherRolesWantAConfirmation(t *testing.T) {
+	s := newServer(t, nil)
+	anna := s.firstAdmin()
+	c := anna.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
+	proxy := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"proxy-2","role":"proxy"}`)
+	renewClient, renewProxy := "/api/v1/certificates/"+c.str("fingerprint")+"/renew", "/api/v1/certificates/"+proxy.str("fingerprint")+"/renew"
+	for _, guarded := range []struct{ path, body string }{
+		{"/api/v1/certificates", `{"client_id":"worker-2","role":"worker"}`},
+		{"/api/v1/certificates", `{"client_id":"admin-2","role":"admin"}`},
+		{renewProxy, `{}`},
+	} {
+		if a := anna.want(403, "POST", guarded.path, guarded.body); a.str("code") != "confirmation_required" {
+			t.Errorf("%s", a.body)
+		}
+	}
+	anna.want(422, "POST", "/api/v1/certificates", `{"client_id":"worker-2","role":"emperor"}`)
+	anna.want(201, "POST", renewClient, `{}`)
+	anna.want(204, "POST", "/api/v1/sessions/current/confirm", `{"password":"`+goodPassword+`"}`)
+	anna.want(201, "POST", renewProxy, `{}`)
+	issued := anna.want(201, "POST", "/api/v1/certificates", `{"client_id":"worker-2","role":"worker"}`)
+	if a := s.want(200, "GET", "/api/v1/certificates/"+issued.str("fingerprint"), ""); a.str("issued_by") != "anna@example.com" {
+		t.Errorf("%s", a.body)
+	}
+	s.pass(6 * time.Minute)
+	anna.want(403, "POST", "/api/v1/certificates", `{"client_id":"worker-3","role":"worker"}`)
+	for path, body := range map[string]string{"/api/v1/certificates": `{"client_id":"acme-02"}`, renewClient: `{}`, "/api/v1/clients/acme-01/revoke": `{}`} {
+		s.account(accounts.Operator, "").want(403, "POST", path, body)
+	}
 }

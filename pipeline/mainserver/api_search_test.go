@@ -6,9 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 )
 
 // found is what a search gives, in short: what matches as a whole, and what of each kind.
@@ -109,4 +111,49 @@ func TestSearchForQueues(t *testing.T) {
 			t.Errorf("%q: %s, want %s", q, got, want)
 		}
 	}
+}
+
+// TestSearchShowsWhatTheCallerMaySee: a user finds messages of its own client, and nothing else.
+func TestSearchShowsWhatTheCallerMaySee(t *testing.T) {
+	s := newServer(t, nil)
+	s.register("acme-01", "order-1")
+	s.register("acme-02", "order-1", "order-2")
+	serial := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-02"}`).str("serial")
+	s.firstAdmin()
+	for _, tc := range []struct {
+		who          *person
+		q            string
+		found        int
+		certificates bool
+	}{
+		{s.account(accounts.Operator, ""), "order-", 3, true},
+		{s.account(accounts.Plain, "acme-02"), "order-", 2, false},
+		{s.account(accounts.UserManager, "acme-02"), secretNumber, 2, false},
+		{s.account(accounts.Plain, ""), "order-", 0, false},
+	} {
+		f := decode[mainapi.Found](s, tc.who.want(200, "POST", "/api/v1/search", toJSON(map[string]string{"q": tc.q})))
+		if len(f.Messages) != tc.found {
+			t.Errorf("%s: %+v", tc.q, f.Messages)
+		}
+		f = decode[mainapi.Found](s, tc.who.want(200, "POST", "/api/v1/search", toJSON(map[string]string{"q": serial})))
+		if (len(f.Certificates) == 1) != tc.certificates {
+			t.Errorf("%+v", f.Certificates)
+		}
+		f = decode[mainapi.Found](s, tc.who.want(200, "POST", "/api/v1/search", `{"q":"acme"}`))
+		if (len(f.Clients) > 0) != tc.certificates {
+			t.Errorf("%+v", f.Clients)
+		}
+	}
+}
+
+// account is somebody with another account than the first administrator's.
+func (s *server) account(role sealmq.Role, client string) *person {
+	s.Helper()
+	u, err := s.store.UserByEmail(s.Context(), "anna@example.com")
+	s.must(err)
+	s.accounts++
+	u.Email, u.Role, u.ClientID = fmt.Sprintf("%s-%d@example.com", role, s.accounts), role, client
+	_, err = s.store.AddUser(s.Context(), u)
+	s.must(err)
+	return s.logIn(u.Email, goodPassword)
 }

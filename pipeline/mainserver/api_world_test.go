@@ -162,6 +162,7 @@ type server struct {
 	handler   http.Handler
 	writes    *writes
 	clients   map[string]*http.Client
+	accounts  int          // that account has made
 	ahead     atomic.Int64 // by how much the clock of accounts is
 }
 

@@ -35,6 +35,9 @@ func (h *handler) issue(ctx context.Context, r mainapi.CertificateRequest) (answ
 	if err == nil {
 		err = checkRequest(&r)
 	}
+	if err == nil && r.Role != "" && r.Role != sealmq.RoleClient {
+		err = h.confirmed(ctx)
+	}
 	if err != nil {
 		return answer, err
 	}
@@ -211,7 +214,11 @@ func (h *handler) RenewCertificate(ctx context.Context, r mainapi.RenewCertifica
 
 // renew issues a successor of a certificate.
 func (h *handler) renew(ctx context.Context, old ca.Issued, r mainapi.RenewRequest) (answer mainapi.IssuedCertificate, err error) {
-	if err := checkCSR(r.Csr, old.Name); err != nil {
+	err = checkCSR(r.Csr, old.Name)
+	if err == nil && old.Role != sealmq.RoleClient {
+		err = h.confirmed(ctx)
+	}
+	if err != nil {
 		return answer, err
 	}
 	client, err := h.cfg.Store.Client(ctx, old.Name)
