@@ -244,7 +244,22 @@ type ConnectionInfo struct {
 	Unacked  int       `json:"unacked"`
 	BytesIn  uint64    `json:"bytes_in"`
 	BytesOut uint64    `json:"bytes_out"`
+	Prefetch int       `json:"prefetch,omitempty"` // that it asked for; 0: what its queues say
 	Consumes []string  `json:"consumes,omitempty"` // the queues
+}
+
+// KeyInfo describes a key in a broker's key directory. It is the broker's word: package keydir
+// checks what it proves.
+type KeyInfo struct {
+	Client string `json:"client"`
+	Suite  string `json:"suite,omitempty"` // a bare key has none
+	// Proven says that the owner has signed the entry.
+	Proven      bool      `json:"proven"`
+	Issuer      string    `json:"issuer,omitempty"` // the authority of who published it
+	Fingerprint string    `json:"fingerprint"`
+	Entry       uint64    `json:"entry,omitempty"` // its number, counted by the owner
+	Record      int64     `json:"record"`          // its place in the log; -1 if it has none
+	Since       time.Time `json:"since,omitzero"`  // when the owner signed it
 }
 
 // Who is what a broker knows of a client.

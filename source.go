@@ -159,6 +159,9 @@ type Manager interface {
 	// Bindings lists the bindings of a queue or, with an empty name, of all queues, sorted by
 	// queue, exchange and key.
 	Bindings(ctx context.Context, queue string) ([]BindingInfo, error)
+	// Keys describes the current keys of up to n clients (1 to 200) of the key directory, from a
+	// name on, in the order of names.
+	Keys(ctx context.Context, from string, n int) ([]KeyInfo, error)
 	// Connections describes all open connections of the network, sorted by id.
 	Connections(ctx context.Context) ([]ConnectionInfo, error)
 	// CloseConnection closes one of them. Its client may connect again. Code BadArgument if

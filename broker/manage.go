@@ -55,6 +55,12 @@ func (m *manager) Bindings(ctx context.Context, queue string) ([]sealmq.BindingI
 	return await(ctx, &m.connection, func(done func([]sealmq.BindingInfo, error)) { done(m.broker.Bindings(m.caller, queue)) })
 }
 
+func (m *manager) Keys(ctx context.Context, from string, n int) ([]sealmq.KeyInfo, error) {
+	return await(ctx, &m.connection, func(done func([]sealmq.KeyInfo, error)) {
+		done(m.broker.Keys().List(m.caller.Identity, from, n))
+	})
+}
+
 func (m *manager) Connections(ctx context.Context) ([]sealmq.ConnectionInfo, error) {
 	return await(ctx, &m.connection, func(done func([]sealmq.ConnectionInfo, error)) {
 		done(m.peers.ConnectionsOf(m.broker.SeesConnection(m.caller)), nil)

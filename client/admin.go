@@ -163,6 +163,17 @@ func (c *Client) Bindings(ctx context.Context, queue string) (list []sealmq.Bind
 	return list, err
 }
 
+// Keys describes the current keys of up to n clients (1 to 200) of the key directory, from a name
+// on, in the order of names. It is the broker's word, without proof.
+func (c *Client) Keys(ctx context.Context, from string, n int) (list []sealmq.KeyInfo, err error) {
+	line := "keys " + strconv.Itoa(n) + " " + from
+	rest, err := c.ask(ctx, line, "Keys: ")
+	if err == nil && json.Unmarshal([]byte(rest), &list) != nil {
+		err = errors.New("the broker answered keys with something that is not what was expected")
+	}
+	return list, err
+}
+
 // Status says how the broker is.
 func (c *Client) Status(ctx context.Context) (st sealmq.BrokerStatus, err error) {
 	err = c.look(ctx, &st, "Status: ", "status")

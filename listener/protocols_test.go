@@ -91,6 +91,7 @@ func (f *fake) Quiet()             {}
 func (f *fake) Commands() uint64   { return 0 }
 func (f *fake) Unacked() int       { return 0 }
 func (f *fake) Consumes() []string { return nil }
+func (f *fake) Prefetch() int      { return 0 }
 func (f *fake) Close()             {}
 
 func TestProtocolIsChosenByThePrefix(t *testing.T) {

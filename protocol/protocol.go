@@ -80,10 +80,11 @@ type Session interface {
 	Drained() bool
 	// Quiet gives back memory when nothing was received for a while.
 	Quiet()
-	// Commands, Unacked and Consumes describe the session to operators.
+	// Commands, Unacked, Consumes and Prefetch describe the session to operators.
 	Commands() uint64
 	Unacked() int
 	Consumes() []string // the queues, sorted
+	Prefetch() int      // that the peer asked for; 0 if it did not
 	// Close may be called more than once.
 	Close()
 }

@@ -776,6 +776,9 @@ type BrokerConnection struct {
 	InBytesPerSecond  float64  `json:"in_bytes_per_second"`
 	OutBytesPerSecond float64  `json:"out_bytes_per_second"`
 
+	// Prefetch That it asked for; nothing is what its queues say
+	Prefetch int `json:"prefetch,omitempty,omitzero"`
+
 	// Protocol `sealmq` is the line protocol; nothing until it is known
 	Protocol string `json:"protocol,omitempty,omitzero"`
 
@@ -828,6 +831,39 @@ type BrokerExchangePage struct {
 	Items      []BrokerExchange `json:"items"`
 	NextCursor string           `json:"next_cursor,omitempty,omitzero"`
 	Total      int              `json:"total"`
+}
+
+// BrokerKey defines model for BrokerKey.
+type BrokerKey struct {
+	// Client Example: lab-1
+	Client string `json:"client"`
+
+	// Entry Its number, counted by the owner
+	Entry int64 `json:"entry,omitempty,omitzero"`
+
+	// Fingerprint Example: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint"`
+
+	// Issuer The authority of who published it
+	Issuer string `json:"issuer,omitempty,omitzero"`
+
+	// Proven The owner has signed it
+	Proven bool `json:"proven"`
+
+	// Record Its place in the log; -1 is none
+	Record int64 `json:"record"`
+
+	// Since When the owner signed it
+	Since time.Time `json:"since,omitempty,omitzero"`
+
+	// Suite A bare key has none
+	Suite string `json:"suite,omitempty,omitzero"`
+}
+
+// BrokerKeyPage defines model for BrokerKeyPage.
+type BrokerKeyPage struct {
+	Items      []BrokerKey `json:"items"`
+	NextCursor string      `json:"next_cursor,omitempty,omitzero"`
 }
 
 // BrokerMessage defines model for BrokerMessage.
@@ -2259,6 +2295,18 @@ type ListBrokerExchangesParams struct {
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
 
+// ListBrokerKeysParams defines parameters for ListBrokerKeys.
+type ListBrokerKeysParams struct {
+	// Search The beginning of the client's name
+	Search string `form:"search,omitempty" json:"search,omitempty,omitzero"`
+
+	// Limit The largest number of clients
+	Limit int `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor next_cursor of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // GetBrokerQueueParams defines parameters for GetBrokerQueue.
 type GetBrokerQueueParams struct {
 	Name QueueName `form:"name" json:"name"`
@@ -2709,6 +2757,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/broker/exchanges (the `ListBrokerExchanges` operationId).
 	ListBrokerExchanges(ctx context.Context, params *ListBrokerExchangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBrokerKeys List the keys in the key directory
+	//
+	// By client. It is what the broker says; `sealmq key verify` checks what it proves. There is nothing private in it.
+	//
+	// Corresponds with GET /api/v1/broker/keys (the `ListBrokerKeys` operationId).
+	ListBrokerKeys(ctx context.Context, params *ListBrokerKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetBrokerQueue One queue with its bindings and consumers
 	//
@@ -3448,6 +3503,23 @@ func (c *Client) GetBrokerExchange(ctx context.Context, params *GetBrokerExchang
 // Corresponds with GET /api/v1/broker/exchanges (the `ListBrokerExchanges` operationId).
 func (c *Client) ListBrokerExchanges(ctx context.Context, params *ListBrokerExchangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListBrokerExchangesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBrokerKeys List the keys in the key directory
+//
+// By client. It is what the broker says; `sealmq key verify` checks what it proves. There is nothing private in it.
+//
+// Corresponds with GET /api/v1/broker/keys (the `ListBrokerKeys` operationId).
+func (c *Client) ListBrokerKeys(ctx context.Context, params *ListBrokerKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBrokerKeysRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5242,6 +5314,72 @@ func NewListBrokerExchangesRequest(server string, params *ListBrokerExchangesPar
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/broker/exchanges")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "search", params.Search, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBrokerKeysRequest constructs an http.Request for the ListBrokerKeys method
+func NewListBrokerKeysRequest(server string, params *ListBrokerKeysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/broker/keys")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -8230,6 +8368,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/broker/exchanges (the `ListBrokerExchanges` operationId).
 	ListBrokerExchangesWithResponse(ctx context.Context, params *ListBrokerExchangesParams, reqEditors ...RequestEditorFn) (*ListBrokerExchangesResponse, error)
 
+	// ListBrokerKeysWithResponse List the keys in the key directory
+	//
+	// By client. It is what the broker says; `sealmq key verify` checks what it proves. There is nothing private in it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/broker/keys (the `ListBrokerKeys` operationId).
+	ListBrokerKeysWithResponse(ctx context.Context, params *ListBrokerKeysParams, reqEditors ...RequestEditorFn) (*ListBrokerKeysResponse, error)
+
 	// GetBrokerQueueWithResponse One queue with its bindings and consumers
 	//
 	// The name is a parameter and no part of the path, because names may have slashes and dots.
@@ -9191,6 +9338,54 @@ func (r ListBrokerExchangesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListBrokerExchangesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBrokerKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BrokerKeyPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBrokerKeysResponse) GetJSON200() *BrokerKeyPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBrokerKeysResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBrokerKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBrokerKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBrokerKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBrokerKeysResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12302,6 +12497,21 @@ func (c *ClientWithResponses) ListBrokerExchangesWithResponse(ctx context.Contex
 	return ParseListBrokerExchangesResponse(rsp)
 }
 
+// ListBrokerKeysWithResponse List the keys in the key directory
+//
+// By client. It is what the broker says; `sealmq key verify` checks what it proves. There is nothing private in it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/broker/keys (the `ListBrokerKeys` operationId).
+func (c *ClientWithResponses) ListBrokerKeysWithResponse(ctx context.Context, params *ListBrokerKeysParams, reqEditors ...RequestEditorFn) (*ListBrokerKeysResponse, error) {
+	rsp, err := c.ListBrokerKeys(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBrokerKeysResponse(rsp)
+}
+
 // GetBrokerQueueWithResponse One queue with its bindings and consumers
 //
 // The name is a parameter and no part of the path, because names may have slashes and dots.
@@ -13680,6 +13890,39 @@ func ParseListBrokerExchangesResponse(rsp *http.Response) (*ListBrokerExchangesR
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest BrokerExchangePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBrokerKeysResponse parses an HTTP response from a ListBrokerKeysWithResponse call
+func ParseListBrokerKeysResponse(rsp *http.Response) (*ListBrokerKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBrokerKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BrokerKeyPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15761,6 +16004,9 @@ type ServerInterface interface {
 	// ListBrokerExchanges List the broker's exchanges
 	// (GET /api/v1/broker/exchanges)
 	ListBrokerExchanges(w http.ResponseWriter, r *http.Request, params ListBrokerExchangesParams)
+	// ListBrokerKeys List the keys in the key directory
+	// (GET /api/v1/broker/keys)
+	ListBrokerKeys(w http.ResponseWriter, r *http.Request, params ListBrokerKeysParams)
 	// GetBrokerQueue One queue with its bindings and consumers
 	// (GET /api/v1/broker/queue)
 	GetBrokerQueue(w http.ResponseWriter, r *http.Request, params GetBrokerQueueParams)
@@ -16267,6 +16513,65 @@ func (siw *ServerInterfaceWrapper) ListBrokerExchanges(w http.ResponseWriter, r 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListBrokerExchanges(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBrokerKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListBrokerKeys(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBrokerKeysParams
+
+	// ------------- Optional query parameter "search" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "search", r.URL.Query(), &params.Search, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "search"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "search", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBrokerKeys(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -18344,6 +18649,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/queue/delete", wrapper.DeleteBrokerQueue)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/queue/messages", wrapper.PeekBrokerQueue)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/dead/return", wrapper.ReturnDeadLetters)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/keys", wrapper.ListBrokerKeys)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/exchanges", wrapper.ListBrokerExchanges)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/exchange", wrapper.GetBrokerExchange)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/connections", wrapper.ListBrokerConnections)
@@ -18592,6 +18898,45 @@ type ListBrokerExchangesdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListBrokerExchangesdefaultApplicationProblemPlusJSONResponse) VisitListBrokerExchangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerKeysRequestObject struct {
+	Params ListBrokerKeysParams
+}
+
+type ListBrokerKeysResponseObject interface {
+	VisitListBrokerKeysResponse(w http.ResponseWriter) error
+}
+
+type ListBrokerKeys200JSONResponse BrokerKeyPage
+
+func (response ListBrokerKeys200JSONResponse) VisitListBrokerKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBrokerKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBrokerKeysdefaultApplicationProblemPlusJSONResponse) VisitListBrokerKeysResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -21102,6 +21447,9 @@ type StrictServerInterface interface {
 	// ListBrokerExchanges List the broker's exchanges
 	// (GET /api/v1/broker/exchanges)
 	ListBrokerExchanges(ctx context.Context, request ListBrokerExchangesRequestObject) (ListBrokerExchangesResponseObject, error)
+	// ListBrokerKeys List the keys in the key directory
+	// (GET /api/v1/broker/keys)
+	ListBrokerKeys(ctx context.Context, request ListBrokerKeysRequestObject) (ListBrokerKeysResponseObject, error)
 	// GetBrokerQueue One queue with its bindings and consumers
 	// (GET /api/v1/broker/queue)
 	GetBrokerQueue(ctx context.Context, request GetBrokerQueueRequestObject) (GetBrokerQueueResponseObject, error)
@@ -21493,6 +21841,32 @@ func (sh *strictHandler) ListBrokerExchanges(w http.ResponseWriter, r *http.Requ
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListBrokerExchangesResponseObject); ok {
 		if err := validResponse.VisitListBrokerExchangesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBrokerKeys operation middleware
+func (sh *strictHandler) ListBrokerKeys(w http.ResponseWriter, r *http.Request, params ListBrokerKeysParams) {
+	var request ListBrokerKeysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBrokerKeys(ctx, request.(ListBrokerKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBrokerKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBrokerKeysResponseObject); ok {
+		if err := validResponse.VisitListBrokerKeysResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

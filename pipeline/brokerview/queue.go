@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sealmq/sealmq"
 )
@@ -83,6 +84,34 @@ func (v *View) Exchange(ctx context.Context, name string) (x sealmq.ExchangeInfo
 	bindings = slices.DeleteFunc(bindings, func(b sealmq.BindingInfo) bool { return b.Exchange != name })
 	bindings, more = bounded(bindings)
 	return x, bindings, more, err
+}
+
+// Keys describes the keys of up to n clients in the key directory whose names begin with a text,
+// from a cursor on, and says where the next part begins.
+func (v *View) Keys(ctx context.Context, prefix, cursor string, n int) (list []sealmq.KeyInfo, next string, err error) {
+	from := position{Name: prefix}
+	if cursor != "" {
+		if from, err = parsePosition(cursor); err != nil {
+			return nil, "", err
+		}
+	}
+	err = v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
+		list, err = m.Keys(ctx, from.Name, n+1)
+		return err
+	})
+	clients := 0
+	for i := range list {
+		if i == 0 || list[i].Client != list[i-1].Client {
+			clients++
+		}
+		switch {
+		case !strings.HasPrefix(list[i].Client, prefix):
+			return list[:i], "", err
+		case clients > n:
+			return list[:i], position{Name: list[i].Client}.cursor(), err
+		}
+	}
+	return list, "", err
 }
 
 // Peek looks at up to n waiting messages without their bodies, and says where the next page

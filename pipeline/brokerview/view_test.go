@@ -2,6 +2,7 @@ package brokerview_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -219,6 +220,37 @@ func TestOneQueue(t *testing.T) {
 		}
 		if _, err := w.Queue(w.Context(), "q"); !errors.Is(err, sealmq.ErrNoQueue) {
 			w.Errorf("after the deletion: %v", err)
+		}
+	})
+}
+
+func TestKeys(t *testing.T) {
+	bothWays(t, func(w *world) {
+		for i, name := range []string{"clinic-1", "clinic-2", "clinic 3", "lab"} {
+			key := append(make([]byte, 31), byte(9+i))
+			_, err := w.client.Command(w.Context(), "register_key "+strings.ReplaceAll(name, " ", "-")+" "+base64.StdEncoding.EncodeToString(key))
+			w.must(err)
+		}
+		for _, tc := range []struct{ prefix, want string }{{"", "clinic-1 clinic-2 clinic-3 lab"}, {"clinic", "clinic-1 clinic-2 clinic-3"}, {"lab", "lab"}, {"z", ""}} {
+			for _, n := range []int{1, 2, 100} {
+				var got []string
+				for cursor := ""; ; {
+					list, next, err := w.View.Keys(w.Context(), tc.prefix, cursor, n)
+					w.must(err)
+					for _, k := range list {
+						got = append(got, k.Client)
+						if k.Proven || !strings.HasPrefix(k.Fingerprint, "sha256:") {
+							w.Errorf("%+v", k)
+						}
+					}
+					if cursor = next; cursor == "" {
+						break
+					}
+				}
+				if strings.Join(got, " ") != tc.want {
+					w.Errorf("%q by %d: %v, want %s", tc.prefix, n, got, tc.want)
+				}
+			}
 		}
 	})
 }

@@ -58,7 +58,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{admin, "GET", "/api/v1/broker/queues"}, {admin, "POST", "/api/v1/broker/queues"}, {admin, "GET", "/api/v1/broker/queue?name=q"}, {admin, "GET", "/api/v1/broker/queue/messages?name=q"},
 		{admin, "POST", "/api/v1/broker/queue/options?name=q"}, {admin, "POST", "/api/v1/broker/queue/pause?name=q"}, {admin, "POST", "/api/v1/broker/queue/resume?name=q"}, {admin, "POST", "/api/v1/broker/queue/purge?name=q"}, {admin, "POST", "/api/v1/broker/queue/delete?name=q"},
 		{admin, "POST", "/api/v1/broker/dead/return"}, {admin, "GET", "/api/v1/broker/exchanges"}, {admin, "GET", "/api/v1/broker/exchange?name=x"},
-		{admin, "GET", "/api/v1/broker/connections"}, {admin, "POST", "/api/v1/broker/connections/4711/disconnect"},
+		{admin, "GET", "/api/v1/broker/keys"}, {admin, "GET", "/api/v1/broker/connections"}, {admin, "POST", "/api/v1/broker/connections/4711/disconnect"},
 	} {
 		path, _, _ := strings.Cut(r.path, "?")
 		route := r.method + " " + parameters.Replace(path)

@@ -2,6 +2,7 @@ package mainserver_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
@@ -25,6 +26,8 @@ func fillBroker(t *testing.T, n *testnode.Node) (letter string) {
 	}
 	c := n.Dial(client.Config{Meta: true, BackoffMin: 1 << 40})
 	must(c.Bind(t.Context(), "results", "x", "k"))
+	_, err := c.Command(t.Context(), "register_key clinic "+base64.StdEncoding.EncodeToString(append([]byte{9}, make([]byte, 31)...)))
+	must(err)
 	for _, id := range []string{"d-1", "d-2", "d-3"} {
 		must(c.Publish(t.Context(), sealmq.Message{ID: id, Exchange: "x", Key: "k", Body: []byte(`{"message_id":"` + id + `"}`)}))
 	}

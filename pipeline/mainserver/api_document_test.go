@@ -130,6 +130,8 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 		{"admin", "GET", "/api/v1/broker/exchange?name=x", "", 200},
 		{"admin", "GET", "/api/v1/broker/exchange?name=none", "", 404},
 		{"admin", "GET", "/api/v1/broker/connections", "", 200},
+		{"admin", "GET", "/api/v1/broker/keys?search=c", "", 200},
+		{"admin", "GET", "/api/v1/broker/keys?cursor=x", "", 422},
 		{"admin", "POST", "/api/v1/broker/connections/4711/disconnect", `{"reason":"stolen"}`, 404},
 		{"admin", "POST", "/api/v1/broker/connections/1/disconnect", `{"reason":"stolen"}`, 204},
 		{"admin", "POST", "/api/v1/broker/dead/return", `{"queue":"results.dead"}`, 422},

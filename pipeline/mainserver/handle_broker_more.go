@@ -1,6 +1,7 @@
 package mainserver
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/sealmq/sealmq"
@@ -37,6 +38,22 @@ func (h *handler) GetBrokerExchange(ctx context.Context, r mainapi.GetBrokerExch
 	return mainapi.GetBrokerExchange200JSONResponse{Exchange: brokerExchange(x), Bindings: brokerBindings(bindings), MoreBindings: more}, err
 }
 
+// ListBrokerKeys implements mainapi.StrictServerInterface.
+func (h *handler) ListBrokerKeys(ctx context.Context, r mainapi.ListBrokerKeysRequestObject) (mainapi.ListBrokerKeysResponseObject, error) {
+	v, err := h.broker()
+	if err != nil {
+		return nil, err
+	}
+	const usual = 50
+	list, next, err := v.Keys(ctx, r.Params.Search, r.Params.Cursor, cmp.Or(r.Params.Limit, usual))
+	page := mainapi.BrokerKeyPage{Items: make([]mainapi.BrokerKey, len(list)), NextCursor: next}
+	for i, k := range list {
+		page.Items[i] = mainapi.BrokerKey{Client: k.Client, Suite: k.Suite, Proven: k.Proven, Issuer: k.Issuer, Fingerprint: k.Fingerprint,
+			Entry: int64(k.Entry), Record: k.Record, Since: utc(k.Since)}
+	}
+	return mainapi.ListBrokerKeys200JSONResponse(page), err
+}
+
 // ListBrokerConnections implements mainapi.StrictServerInterface.
 func (h *handler) ListBrokerConnections(ctx context.Context, r mainapi.ListBrokerConnectionsRequestObject) (mainapi.ListBrokerConnectionsResponseObject, error) {
 	v, err := h.broker()
@@ -53,7 +70,7 @@ func (h *handler) ListBrokerConnections(ctx context.Context, r mainapi.ListBroke
 
 func brokerConnection(c *brokerview.Connection) mainapi.BrokerConnection {
 	return mainapi.BrokerConnection{ID: int64(c.ID), Client: c.Client, Role: c.Role, Serial: c.Serial, Address: c.Address, Protocol: c.Protocol, Since: utc(c.Since),
-		Unacked: int64(c.Unacked), CommandsPerSecond: c.CommandsPerSecond, InBytesPerSecond: c.BytesInPerSecond, OutBytesPerSecond: c.BytesOutPerSecond, Consumes: c.Consumes}
+		Unacked: int64(c.Unacked), Prefetch: c.Prefetch, CommandsPerSecond: c.CommandsPerSecond, InBytesPerSecond: c.BytesInPerSecond, OutBytesPerSecond: c.BytesOutPerSecond, Consumes: c.Consumes}
 }
 
 // DisconnectBrokerConnection implements mainapi.StrictServerInterface.

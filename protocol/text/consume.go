@@ -133,6 +133,7 @@ func (s *Session) setPrefetch(v Verb, args []byte) {
 	}
 	if n > 0 {
 		s.prefetch = n
+		s.asked.Store(int32(n))
 	}
 	if n == 1 {
 		s.delivery.several.Store(false)

@@ -98,6 +98,18 @@ var suiteNames = func() string {
 // isSlot knows the word for a bare key too.
 func isSlot(name string) bool { return name == keylog.Unproven || isSuite(name) }
 
+// keys lists current keys. The last argument is the rest, because a client's name may have spaces.
+func (s *Session) keys(v Verb, args []byte) {
+	count, from := cut(args)
+	n, ok := optionalCount(count, keylog.MaxList)
+	if !ok || n > keylog.MaxList {
+		s.badArgument(v, "the number of clients is not between 1 and "+strconv.Itoa(keylog.MaxList))
+		return
+	}
+	list, err := s.cfg.Broker.Keys().List(s.caller.Identity, string(from), n)
+	s.answerJSON(v, list, err)
+}
+
 func (s *Session) keyLog(v Verb, args []byte) {
 	from, n := int64(0), int64(keylog.MaxPage)
 	first, second := cut(args)

@@ -105,6 +105,7 @@ type Session struct {
 	resendsSince time.Time
 
 	commands atomic.Uint64
+	asked    atomic.Int32 // prefetch, for descriptions
 	meta     atomic.Int32 // which lines are pushed that CipherMQ does not know
 
 	pipeline pipeline
@@ -280,6 +281,9 @@ func (s *Session) Tick(time.Time) time.Time { return time.Time{} }
 
 // Commands is how many commands were read.
 func (s *Session) Commands() uint64 { return s.commands.Load() }
+
+// Prefetch implements protocol.Session.
+func (s *Session) Prefetch() int { return int(s.asked.Load()) }
 
 // Drain stops pushing. Replies go on; Drained tells when all have been handed out.
 func (s *Session) Drain() { s.delivery.drain() }

@@ -61,6 +61,7 @@ const (
 	Copy
 	PauseQueue
 	ResumeQueue
+	Keys
 	Heartbeat
 
 	verbs // number of verbs
@@ -148,6 +149,7 @@ var table = [verbs]row{
 	Ping:            {"ping", "", 0, 0, "", "Pong", (*Session).ping},
 	PutKey:          {"put_key", "<suite> <base64>", 0, 2, missingParameters, "Key stored ", (*Session).putKeyEntry},
 	FindKey:         {"find_key", "<client> [suite]", inOrder, 1, missingClient, "Key: ", (*Session).findKey},
+	Keys:            {"keys", "[<n> [<from>]]", inOrder, 0, "", "Keys: ", (*Session).keys},
 	KeyLog:          {"key_log", "[<from> [<n>]]", inOrder, 0, "", "Key log: ", (*Session).keyLog},
 	KeyProof:        {"key_proof", "<from> <to>", inOrder, 2, missingParameters, "Key proof: ", (*Session).keyProof},
 	PutChain:        {"put_chain", "<base64>", 0, 1, missingParameters, "Chain stored ", (*Session).putChain},
