@@ -55,10 +55,10 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{reader, "GET", "/api/v1/overview"}, {reader, "GET", "/api/v1/overview/history"}, {reader, "GET", "/api/v1/overview/events?limit=1"},
 		{reader, "GET", "/api/v1/audit"}, {reader, "GET", "/api/v1/queue"}, {reader, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
-		{admin, "GET", "/api/v1/broker/queues"}, {admin, "POST", "/api/v1/broker/queues"}, {admin, "GET", "/api/v1/broker/queue?name=q"}, {admin, "GET", "/api/v1/broker/queue/messages?name=q"},
+		{reader, "GET", "/api/v1/broker/queues"}, {admin, "POST", "/api/v1/broker/queues"}, {reader, "GET", "/api/v1/broker/queue?name=q"}, {reader, "GET", "/api/v1/broker/queue/messages?name=q"},
 		{admin, "POST", "/api/v1/broker/queue/options?name=q"}, {admin, "POST", "/api/v1/broker/queue/pause?name=q"}, {admin, "POST", "/api/v1/broker/queue/resume?name=q"}, {admin, "POST", "/api/v1/broker/queue/purge?name=q"}, {admin, "POST", "/api/v1/broker/queue/delete?name=q"},
-		{admin, "POST", "/api/v1/broker/dead/return"}, {admin, "GET", "/api/v1/broker/exchanges"}, {admin, "GET", "/api/v1/broker/exchange?name=x"},
-		{admin, "GET", "/api/v1/broker/keys"}, {admin, "GET", "/api/v1/broker/connections"}, {admin, "POST", "/api/v1/broker/connections/4711/disconnect"},
+		{admin, "POST", "/api/v1/broker/dead/return"}, {reader, "GET", "/api/v1/broker/exchanges"}, {reader, "GET", "/api/v1/broker/exchange?name=x"},
+		{reader, "GET", "/api/v1/broker/keys"}, {reader, "GET", "/api/v1/broker/connections"}, {admin, "POST", "/api/v1/broker/connections/4711/disconnect"},
 	} {
 		path, _, _ := strings.Cut(r.path, "?")
 		route := r.method + " " + parameters.Replace(path)
