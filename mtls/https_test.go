@@ -2,6 +2,7 @@ package mtls_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log"
@@ -127,4 +128,32 @@ func shows(c *tls.Config, cert tls.Certificate) *tls.Config {
 	c.Certificates = nil
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	return c
+}
+
+// TestBrowserConfig: a browser is not asked for a certificate.
+func TestBrowserConfig(t *testing.T) {
+	f := testca.New(t).Files()
+	conf, err := mtls.BrowserConfig(mtls.Files{Cert: f.ServerCert, Key: f.ServerKey, CA: f.CA}, mtls.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := httpsServer(t, conf, nil)
+	roots, err := mtls.ReadCertificates(f.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	for _, c := range roots {
+		pool.AddCert(c)
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client := httpsClient(t, &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: version, MaxVersion: version,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				t.Error("the server asks for a certificate")
+				return new(tls.Certificate), nil
+			}}, true)
+		if status, proto, _, err := ask(t, client, address); err != nil || status != http.StatusUnauthorized || proto != "HTTP/2.0" {
+			t.Errorf("status %d over %s: %v", status, proto, err)
+		}
+	}
 }

@@ -130,6 +130,17 @@ func HTTPSConfig(files Files, o Options) (*tls.Config, error) {
 	})
 }
 
+// BrowserConfig returns the configuration of an HTTPS server for people. It asks for no
+// client certificate, because a browser would ask its user for one.
+func BrowserConfig(files Files, o Options) (*tls.Config, error) {
+	return listenerConfig(files, o, func(m *material, o Options) *tls.Config {
+		c := serverConfig(m, o)
+		c.NextProtos = []string{"h2", "http/1.1"}
+		c.ClientAuth, c.ClientCAs, c.VerifyConnection = tls.NoClientCert, nil, nil
+		return c
+	})
+}
+
 // listenerConfig builds configurations from files, and builds the next one when the files
 // have changed.
 func listenerConfig(files Files, o Options, build func(*material, Options) *tls.Config) (*tls.Config, error) {

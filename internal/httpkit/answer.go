@@ -69,6 +69,10 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h.Set("Cache-Control", "no-store")
 	status := e.status()
+	if q.route != nil && q.route.router.cfg.ErrorPage != nil {
+		q.route.router.cfg.ErrorPage(w, r, status, e)
+		return
+	}
 	if q.style == Problem {
 		writeJSON(w, "application/problem+json", status, problem{
 			Type: "urn:sealmq:error:" + string(e.Code), Title: http.StatusText(status), Status: status, Detail: e.Message,

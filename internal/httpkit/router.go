@@ -29,12 +29,13 @@ const (
 	DefaultMaxBodies = 256 << 20
 )
 
-// Config is what a Router works with. Component and Identifier must be set.
+// Config is what a Router works with. Component must be set.
 type Config struct {
 	// Component is the prefix of the metrics: proxy, main_server, portal.
 	Component string
 	// Identifier says who a verified connection is. It is asked about each request, so
-	// that its Revocation acts on open connections.
+	// that its Revocation acts on open connections. It may be nil if the listener asks for
+	// no certificates.
 	Identifier *mtls.Identifier
 	// Authenticate is asked about requests without a certificate. It returns
 	// ErrNoIdentity, or an Error that is the answer. It may be nil.
@@ -51,6 +52,8 @@ type Config struct {
 	// Denied is called for each request whose caller is not let in, before its answer.
 	// The caller is empty if it is not known. It may be nil.
 	Denied func(r *http.Request, endpoint string, c Caller, e *Error)
+	// ErrorPage answers with an error where people look, in place of JSON. It may be nil.
+	ErrorPage func(w http.ResponseWriter, r *http.Request, status int, e *Error)
 	// Registry takes the metrics; nil keeps none.
 	Registry prometheus.Registerer
 	// Log gets a line for each request: 5xx as warnings, other errors as information, the

@@ -54,9 +54,8 @@ type Self struct {
 // mtls.ClientConfig returns, with the caller's certificate; the server's name is the URL's
 // host. Nothing is connected before the first call.
 func New(address string, conf *tls.Config) (*Client, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
-		return nil, fmt.Errorf("the main server's address %q is not https://host:port", address)
+	if err := CheckAddress(address); err != nil {
+		return nil, err
 	}
 	t := &http.Transport{
 		TLSClientConfig:     conf,
@@ -68,11 +67,20 @@ func New(address string, conf *tls.Config) (*Client, error) {
 		ForceAttemptHTTP2:   false, // large bodies on connections of their own do not wait for each other
 	}
 	c := &http.Client{Transport: t, Timeout: callTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	api, err := mainapi.NewClientWithResponses(u.Scheme+"://"+u.Host, mainapi.WithHTTPClient(c))
+	api, err := mainapi.NewClientWithResponses(address, mainapi.WithHTTPClient(c))
 	if err != nil {
 		return nil, err
 	}
 	return &Client{api: api, http: t, own: conf.GetClientCertificate}, nil
+}
+
+// CheckAddress returns an error unless an address is https://host:port.
+func CheckAddress(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
+		return fmt.Errorf("the main server's address %q is not https://host:port", address)
+	}
+	return nil
 }
 
 // Close closes the connections that are not in use.
