@@ -120,6 +120,8 @@ var places = []place{
 	{"pipeline/proxy", ends, "sealmq api api/proxyapi internal/durable internal/httpkit mtls pipeline seal trust go-json-experiment/json prometheus/client_golang", "database/sql",
 		"a proxy has no database, and knows neither the queue's kind nor the way to the main server"},
 
+	{"portal", ends, "sealmq api/mainapi internal/httpkit prometheus/client_golang", "database/sql", "pages keep nothing and decide nothing: they ask the main server's API"},
+
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
 	{"cmd/sealmq/internal/bench", program, "sealmq client internal/clock internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},
 	{"cmd/sealmq/internal/demo", program, "sealmq api/mainapi api/proxyapi ca client internal/brokerproc mtls pipeline seal x/sync", "", "the demonstration shows the product as it is"},
@@ -129,6 +131,7 @@ var places = []place{
 
 	{"engine/enginetest", tests, "*", "", "every engine passes it"},
 	{"pipeline/queuetest", tests, "*", "", "every queue of the pipeline passes it"},
+	{"portal/browser", tests, "", "", "a browser before the real program"},
 	{"internal/testing/pipelineproc", tests, "ca internal/brokerproc mtls", "", "it runs the real program"},
 	{"internal/testing/crash", tests, "*", "", "it kills the real program"},
 	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},

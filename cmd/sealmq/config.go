@@ -32,6 +32,7 @@ type Config struct {
 	Proxy    ProxyConfig    `key:"proxy"`
 	Worker   WorkerConfig   `key:"worker"`
 	Main     MainConfig     `key:"main"`
+	Portal   PortalConfig   `key:"portal"`
 }
 
 // ServerConfig is the listener for clients.
@@ -134,9 +135,18 @@ type MainConfig struct {
 	Unsealed string `key:"unsealed" check:"refuse|take"`
 	Audit    string `key:"audit" check:"acts|messages"`
 
-	PortalURL       string        `key:"portal_url"`
 	SessionIdle     time.Duration `key:"session_idle" check:"1m..720h"`
 	SessionLifetime time.Duration `key:"session_lifetime" check:"5m..8760h"`
+}
+
+// PortalConfig is the role that shows pages to people. Without files of its own it has the
+// certificate of the node.
+type PortalConfig struct {
+	Addr   string `key:"addr" check:"address"`
+	URL    string `key:"url"`
+	Prefix string `key:"prefix"`
+	Cert   string `key:"cert"`
+	Key    string `key:"key"`
 }
 
 // LogConfig is what is logged, how, and for how long. Logs go to standard error, and to files.
@@ -171,6 +181,12 @@ func (c *Config) Validate() error {
 	}
 	if t := c.TLS; (t.Cert == "") != (t.Key == "") || (t.Cert == "") != (t.CA == "") {
 		p.addf("tls.cert, tls.key and tls.ca: must be set together")
+	}
+	if c.Portal.Addr == c.Main.Addr && !strings.HasSuffix(c.Main.Addr, ":0") {
+		p.addf("portal.addr: must differ from main.addr")
+	}
+	if (c.Portal.Cert == "") != (c.Portal.Key == "") {
+		p.addf("portal.cert and portal.key: must be set together")
 	}
 	return errors.Join(p...)
 }

@@ -111,7 +111,7 @@ func paste(t *testing.T, commands string) (output []byte, err error) {
 	shell.Env = append(os.Environ(),
 		"PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_SERVER_ADDR="+addr, "SEALMQ_METRICS_ADDR=off",
-		"SEALMQ_PROXY_ADDR="+freeAddr(t), "SEALMQ_MAIN_ADDR="+freeAddr(t), "SEALMQ_WORKER_ADDR=off")
+		"SEALMQ_PROXY_ADDR="+freeAddr(t), "SEALMQ_MAIN_ADDR="+freeAddr(t), "SEALMQ_WORKER_ADDR=off", "SEALMQ_PORTAL_ADDR="+freeAddr(t))
 	return shell.CombinedOutput()
 }
 

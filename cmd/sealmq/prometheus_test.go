@@ -202,7 +202,7 @@ func TestMonitoringWalk(t *testing.T) {
 	ports := map[string]string{"9090": freeAddr(t)}
 	script := "set -eo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\nexport SOURCE=" + source + "\n"
 	edit := "sed -i -e 's/interval: 10s/interval: 1s/'"
-	for port, setting := range map[string]string{"8000": "MAIN", "8001": "PROXY", "9100": "WORKER", "15692": "METRICS"} {
+	for port, setting := range map[string]string{"8000": "MAIN", "8001": "PROXY", "9100": "WORKER", "15692": "METRICS", "8080": "PORTAL"} {
 		ports[port] = freeAddr(t)
 		script += fmt.Sprintf("export SEALMQ_%s_ADDR=%s\n", setting, ports[port])
 		edit += fmt.Sprintf(" -e 's/localhost:%s/localhost%s/'", port, portOf(ports[port]))

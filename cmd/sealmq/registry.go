@@ -24,6 +24,7 @@ var components = map[string]struct {
 	"proxy":  {"proxy", sealmq.RoleProxy},
 	"worker": {"worker", sealmq.RoleWorker},
 	"main":   {"main_server", sealmq.RoleServer},
+	"portal": {"portal", sealmq.RoleServer},
 }
 
 // registryOf returns the registry of a role's metrics, with those that every role has. It may

@@ -24,6 +24,7 @@ import (
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
@@ -48,6 +49,7 @@ ROLE says what the node does:
   proxy   takes messages of the pipeline over HTTPS
   worker  delivers them from the queue to the main server
   main    stores them, and has the API for administrators
+  portal  shows all of it to people in a browser
 
 Without a role it does all of this.`,
 		Example: `  sealmq serve
@@ -83,7 +85,7 @@ Without a role it does all of this.`,
 }
 
 // roles are what a node can do.
-var roles = []string{"broker", "proxy", "worker", "main"}
+var roles = []string{"broker", "proxy", "worker", "main", "portal"}
 
 func checkRoles(_ *cobra.Command, args []string) error {
 	for _, a := range args {
@@ -116,6 +118,7 @@ type node struct {
 
 	roles    []string
 	pipeline pipelineNode
+	portal   *httpkit.Server // nil unless this node has the role
 	// rechecks look again whether the peers of open connections may stay, one for each
 	// listener.
 	rechecks []func()
@@ -164,6 +167,9 @@ func (n *node) parts() []part {
 		list = append(list, n.brokerParts()...)
 	}
 	list = append(list, n.pipelineParts()...)
+	if n.has("portal") {
+		list = append(list, n.portalParts()...)
+	}
 	return append(list, part{name: "announcement", start: n.announce, stop: n.sayStopping})
 }
 
@@ -260,6 +266,7 @@ func (n *node) listensAt() []struct{ role, setting, addr string } {
 	return []struct{ role, setting, addr string }{
 		{"broker", "server.addr", n.cfg.Server.Addr}, {"broker", "metrics.addr", n.cfg.Metrics.Addr},
 		{"proxy", "proxy.addr", n.cfg.Proxy.Addr}, {"main", "main.addr", n.cfg.Main.Addr},
+		{"portal", "portal.addr", n.cfg.Portal.Addr},
 	}
 }
 
@@ -387,10 +394,15 @@ func (n *node) announce() error {
 	if p := n.pipeline; p.workerPages != nil {
 		r.WorkerAddr = p.workerPages.Addr().String()
 	}
+	portalAt := ""
+	if n.portal != nil {
+		r.PortalAddr = n.portal.Addr().String()
+		portalAt, _ = n.cfg.portalURL(r.PortalAddr)
+	}
 	if n.metrics != nil {
 		r.MetricsAddr = n.metrics.Addr().String()
 	}
-	n.log.Info("accepting clients", "addr", r.Addr, "metrics", r.MetricsAddr, "proxy", r.ProxyAddr, "worker", r.WorkerAddr, "main", r.MainAddr, "data", r.Data)
+	n.log.Info("accepting clients", "addr", r.Addr, "metrics", r.MetricsAddr, "proxy", r.ProxyAddr, "worker", r.WorkerAddr, "main", r.MainAddr, "portal", portalAt, "data", r.Data)
 	if n.first && r.ProxyAddr != "" {
 		n.log.Info("send a first message", "to", "https://"+r.ProxyAddr+"/submit",
 			"with", fmt.Sprintf(`sealmq submit --data %s --as %s --sender +4915200000000 --message hello`, shellWord(n.cfg.Data), ca.AdminName))

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq/pipeline/accounts"
@@ -13,8 +11,10 @@ import (
 
 // openAccounts opens the rules for people.
 func (n *node) openAccounts() (err error) {
-	if _, err := setupLink(n.cfg.Main.PortalURL, ""); err != nil {
-		return err
+	if n.cfg.Portal.URL != "" {
+		if _, err := n.cfg.portalURL(""); err != nil {
+			return err
+		}
 	}
 	n.pipeline.accounts, err = accounts.New(accounts.Config{Store: n.pipeline.store, Idle: n.cfg.Main.SessionIdle, Lifetime: n.cfg.Main.SessionLifetime})
 	return err
@@ -38,24 +38,17 @@ func (n *node) offerSetup() {
 	if errors.Is(err, accounts.ErrHasAdmin) {
 		return
 	}
-	link := ""
+	listens := ""
+	if n.portal != nil {
+		listens = n.portal.Addr().String()
+	}
+	address := ""
 	if err == nil {
-		link, err = setupLink(n.cfg.Main.PortalURL, token)
+		address, err = n.cfg.portalURL(listens)
 	}
 	if err != nil {
 		n.log.Warn("there is no link for the first administrator", "error", err)
 		return
 	}
-	fmt.Fprintf(n.terminal, "\nMake the first administrator here, until %s:\n\n  %s\n\n", expires.Local().Format(time.TimeOnly), link)
-}
-
-// setupLink is the address of the portal's page for the first administrator.
-func setupLink(portal, token string) (string, error) {
-	u, err := url.Parse(portal)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return "", fmt.Errorf("main.portal_url: %q is not an address such as https://host:port", portal)
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/") + "/setup"
-	u.RawQuery = url.Values{"token": {token}}.Encode()
-	return u.String(), nil
+	fmt.Fprintf(n.terminal, "\nMake the first administrator here, until %s:\n\n  %s\n\n", expires.Local().Format(time.TimeOnly), setupLink(address, token))
 }

@@ -52,6 +52,7 @@ type pipelineNode struct {
 	service     *mainserver.Service
 	history     *mainserver.History
 	accounts    *accounts.Service
+	mainRouter  *httpkit.Router
 	mainServer  *httpkit.Server
 	proxy       *proxy.Proxy
 	proxyServer *httpkit.Server
@@ -292,6 +293,7 @@ func (n *node) openMainListener() error {
 	if err != nil {
 		return err
 	}
+	n.pipeline.mainRouter = router
 	n.pipeline.mainServer, err = n.listenHTTPS(sealmq.RoleServer, n.cfg.Main.Addr, router)
 	return cannotListen("main", "main.addr", err)
 }

@@ -22,6 +22,10 @@ once and for 30 minutes, and replaces an earlier link. Administrators make all f
 		if err != nil {
 			return err
 		}
+		address, err := cfg.portalURL("")
+		if err != nil {
+			return err
+		}
 		r, err := c.MakeSetupLinkWithResponse(a.ctx)
 		if err != nil {
 			return mainAway(err)
@@ -29,7 +33,7 @@ once and for 30 minutes, and replaces an earlier link. Administrators make all f
 		if r.JSON201 == nil {
 			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
 		}
-		link, err := setupLink(cfg.Main.PortalURL, r.JSON201.Token)
-		return a.report(err, result{"link": link, "expires_at": r.JSON201.ExpiresAt}, "%s", link)
+		link := setupLink(address, r.JSON201.Token)
+		return a.report(nil, result{"link": link, "expires_at": r.JSON201.ExpiresAt}, "%s", link)
 	})
 }

@@ -48,6 +48,7 @@ type Ready struct {
 	MainAddr   string `json:"main_addr,omitempty"`
 	ProxyAddr  string `json:"proxy_addr,omitempty"`
 	WorkerAddr string `json:"worker_addr,omitempty"`
+	PortalAddr string `json:"portal_addr,omitempty"`
 	Data       string `json:"data"`
 	PID        int    `json:"pid"`
 }
@@ -73,7 +74,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 		cfg.Roles = []string{"broker"}
 	}
 	args = append(args, cfg.Roles...)
-	env := []string{"SEALMQ_PROXY_ADDR=" + freePort, "SEALMQ_MAIN_ADDR=" + freePort, "SEALMQ_WORKER_ADDR=" + freePort}
+	env := []string{"SEALMQ_PROXY_ADDR=" + freePort, "SEALMQ_MAIN_ADDR=" + freePort, "SEALMQ_WORKER_ADDR=" + freePort, "SEALMQ_PORTAL_ADDR=" + freePort}
 	out := &firstLine{got: make(chan []byte, 1)}
 	began := time.Now()
 	c, err := Run(CommandConfig{Exe: cfg.Exe, Args: args, Env: append(env, cfg.Env...), Out: out, Log: cfg.Log})
@@ -87,7 +88,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	select {
 	case line := <-out.got:
 		err = json.Unmarshal(line, &p.Ready)
-		if err == nil && p.Addr+p.MainAddr+p.ProxyAddr+p.WorkerAddr == "" {
+		if err == nil && p.Addr+p.MainAddr+p.ProxyAddr+p.WorkerAddr+p.PortalAddr == "" {
 			err = errors.New("the ready line names no address")
 		}
 	case <-c.done:

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/pipeline/mainclient"
+	"github.com/sealmq/sealmq/portal"
+)
+
+// portalParts are the parts of the role portal.
+func (n *node) portalParts() []part {
+	return []part{{name: "portal", start: n.openPortal,
+		run:  func(context.Context) error { return n.portal.Serve() },
+		stop: func(ctx context.Context) error { return n.portal.Shutdown(ctx) }}}
+}
+
+// openPortal opens the portal and its listener.
+func (n *node) openPortal() error {
+	c := n.cfg.Portal
+	api, err := n.portalAPI()
+	if err != nil {
+		return err
+	}
+	p, err := portal.New(portal.Config{API: api, Main: n.cfg.Pipeline.Main, URL: c.URL, Prefix: c.Prefix, Version: buildVersion().Version, Registry: n.registryOf("portal"), Log: n.logOf("portal")})
+	if err != nil {
+		return err
+	}
+	files := n.roleFiles(sealmq.RoleServer)
+	if c.Cert != "" {
+		files.Cert, files.Key = c.Cert, c.Key
+	}
+	conf, err := mtls.BrowserConfig(files, mtls.Options{MinVersion: n.cfg.TLS.version(), Log: n.logOf("portal")})
+	if err != nil {
+		return err
+	}
+	n.portal, err = httpkit.Listen(c.Addr, conf, p.Router(), httpkit.Limits{MaxConnections: httpsConnections()})
+	return cannotListen("portal", "portal.addr", err)
+}
+
+// portalAPI is how the portal reaches the main server.
+func (n *node) portalAPI() (http.RoundTripper, error) {
+	if n.has("main") {
+		return portal.InProcess(n.pipeline.mainRouter), nil
+	}
+	if n.cfg.Pipeline.Main == "" {
+		return nil, withHint(errors.New("the role portal knows no main server"), "set pipeline.main, or run the role main in this process")
+	}
+	if err := mainclient.CheckAddress(n.cfg.Pipeline.Main); err != nil {
+		return nil, err
+	}
+	conf, err := mtls.ClientConfig(n.roleFiles(sealmq.RoleServer), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.logOf("portal")}})
+	if err != nil {
+		return nil, err
+	}
+	return portal.Remote(conf), nil
+}
+
+// portalURL is the portal's address for people. listens is where it listens, and empty if that
+// is another process.
+func (c *Config) portalURL(listens string) (string, error) {
+	if c.Portal.URL != "" {
+		u, err := url.Parse(c.Portal.URL)
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			return "", fmt.Errorf("portal.url: %q is not an address such as https://host:port", c.Portal.URL)
+		}
+		return strings.TrimSuffix(c.Portal.URL, "/"), nil
+	}
+	addr, err := dialAddr("portal.addr", cmp.Or(listens, c.Portal.Addr))
+	return "https://" + addr + c.Portal.Prefix, err
+}
+
+// setupLink is the address of the portal's page for the first administrator.
+func setupLink(portal, token string) string {
+	return portal + "/setup?" + url.Values{"token": {token}}.Encode()
+}

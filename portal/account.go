@@ -1,0 +1,147 @@
+package portal
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+)
+
+// The pages about one's own account.
+func (p *Portal) accountPages() []page {
+	return []page{
+		{path: "/profile", title: "Profile and security", who: everybody, show: showProfile},
+		{path: "/profile/password", title: "Change your password", who: everybody, always: true, show: showPassword, do: changePassword},
+		{path: "/profile/sessions/{id}/end", who: everybody, do: endSession},
+		{path: "/profile/sessions/end-others", who: everybody, do: endOtherSessions},
+		{path: "/confirm", title: "Confirm that it is you", who: everybody, show: showConfirm, do: confirm},
+	}
+}
+
+type profileView struct {
+	Account  *mainapi.Account
+	Role     string
+	Sessions []sessionView
+	Others   bool
+}
+
+// sessionView is a login.
+type sessionView struct {
+	mainapi.Session
+	Device string
+	End    string
+}
+
+func showProfile(v *visit) error {
+	sessions, err := v.api.ListSessionsWithResponse(v.ctx)
+	if err != nil {
+		return err
+	}
+	view := profileView{Account: v.account, Role: roleName(v.role()), Others: len(sessions.JSON200.Items) > 1}
+	for _, s := range sessions.JSON200.Items {
+		view.Sessions = append(view.Sessions, sessionView{Session: s, Device: deviceOf(s.UserAgent),
+			End: v.portal.url("/profile/sessions", strconv.FormatInt(s.ID, 10), "end")})
+	}
+	return v.render("profile", view)
+}
+
+func endSession(v *visit) error {
+	id, err := v.id("id")
+	if err != nil {
+		return err
+	}
+	if _, err := v.api.EndSessionWithResponse(v.ctx, id); err != nil {
+		return err
+	}
+	return v.done("/profile", "The session has ended.")
+}
+
+func endOtherSessions(v *visit) error {
+	if _, err := v.api.EndOtherSessionsWithResponse(v.ctx); err != nil {
+		return err
+	}
+	return v.done("/profile", "All other sessions have ended.")
+}
+
+func showPassword(v *visit) error { return v.passwordForm(http.StatusOK, nil) }
+
+func (v *visit) passwordForm(status int, problems fieldErrors) error {
+	v.crumb = &link{"Profile", "/profile"}
+	view := loginView{Form: form{Action: v.portal.url("/profile/password"), Submit: "Change password", Cancel: v.portal.url("/profile"), Fields: []field{
+		{Name: "current_password", Label: "Current password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: true},
+		newPasswordField("new_password", "New password"),
+		repeatField,
+	}}.with(problems)}
+	view.Notice = "Your other sessions end when the password changes."
+	if v.account.MustChangePassword {
+		view.Notice = "This password was set by somebody else. Choose one that only you know to go on."
+		view.Form.Cancel = ""
+	}
+	return v.renderStatus(status, "login", view)
+}
+
+// newPasswordField is the field of a password that somebody chooses.
+func newPasswordField(name, label string) field {
+	return field{Name: name, Label: label, Kind: "password", Autocomplete: "new-password", Max: 200, Required: true, Hint: "At least 8 characters. A few unrelated words are easy to keep and hard to guess."}
+}
+
+// repeatField is the field of its repetition.
+var repeatField = field{Name: "repeat", Label: "Once more", Kind: "password", Autocomplete: "new-password", Max: 200, Required: true}
+
+// repeated checks the repetition of a password, which the API does not know.
+func (v *visit) repeated(name string) fieldErrors {
+	if v.r.FormValue(name) != v.r.FormValue("repeat") {
+		return fieldErrors{"repeat": "This differs from the first one."}
+	}
+	return nil
+}
+
+func changePassword(v *visit) error {
+	show := func(problems fieldErrors) error { return v.passwordForm(http.StatusUnprocessableEntity, problems) }
+	if problems := v.repeated("new_password"); problems != nil {
+		return show(problems)
+	}
+	_, err := v.api.ChangePasswordWithResponse(v.ctx, mainapi.PasswordChange{CurrentPassword: v.r.FormValue("current_password"), NewPassword: v.r.FormValue("new_password")})
+	if err != nil {
+		if hasCode(err, httpkit.CodeInvalidCredentials) {
+			return show(fieldErrors{"current_password": "This is not your password."})
+		}
+		if problems, ok := invalid(err); ok {
+			return show(problems)
+		}
+		return err
+	}
+	if v.account.MustChangePassword {
+		return v.done("/", "Your password is changed.")
+	}
+	return v.done("/profile", "Your password is changed. Your other sessions have ended.")
+}
+
+// showConfirm asks for the password again before an act that could do much harm.
+func showConfirm(v *visit) error { return v.confirmForm(http.StatusOK, nil) }
+
+func (v *visit) confirmForm(status int, problems fieldErrors) error {
+	fields := []field{
+		{Name: "password", Label: "Password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: true},
+		{Name: "next", Kind: "hidden", Value: v.next()}}
+	return v.renderStatus(status, "login", loginView{Notice: "What you are about to do could do much harm in other hands. For five minutes you are not asked again.",
+		Form: form{Action: v.portal.url("/confirm"), Submit: "Confirm", Cancel: v.portal.url(v.next()), Fields: fields}.with(problems)})
+}
+
+func confirm(v *visit) error {
+	_, err := v.api.ConfirmSessionWithResponse(v.ctx, mainapi.Confirmation{Password: v.r.FormValue("password"), Code: v.r.FormValue("code")})
+	if err == nil {
+		return v.done(v.next(), "Confirmed. Please send the form again.")
+	}
+	return v.loginRefused(err, func(problems fieldErrors) error { return v.confirmForm(http.StatusUnprocessableEntity, problems) })
+}
+
+// id is a number in the path of a page.
+func (v *visit) id(name string) (int64, error) {
+	id, err := strconv.ParseInt(v.r.PathValue(name), 10, 64)
+	if err != nil || id < 1 {
+		return 0, &pageError{http.StatusNotFound, "There is nothing here", "It may have been removed, or the address is wrong."}
+	}
+	return id, nil
+}

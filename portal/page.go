@@ -1,0 +1,139 @@
+package portal
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq"
+)
+
+// The roles of accounts. The API decides what each may do; the portal only leaves out what
+// would be refused.
+const (
+	admin       = sealmq.RoleAdmin
+	operator    = sealmq.Role("operator")
+	userManager = sealmq.Role("user_manager")
+	user        = sealmq.Role("user")
+)
+
+// Whose pages these are.
+var (
+	everybody = []sealmq.Role{admin, operator, userManager, user}
+	staff     = []sealmq.Role{admin, operator}
+	admins    = []sealmq.Role{admin}
+	managers  = []sealmq.Role{admin, userManager}
+)
+
+// A page is one path of the portal.
+type page struct {
+	// path is a pattern of http.ServeMux without method and prefix.
+	path  string
+	title string
+	// nav is its name in the navigation; empty if it does not stand there.
+	nav string
+	// icon is a name in icons; pages with one stand above the administration.
+	icon string
+	// who may open it; nil is everybody, also without a login.
+	who []sealmq.Role
+	// show answers GET and do answers POST. One may be nil.
+	show, do func(*visit) error
+	// stream says that its answer does not end by itself.
+	stream bool
+	// always lets accounts in that must change their password first.
+	always bool
+}
+
+// Paths are the patterns of all pages that can be looked at. Those for everybody are open.
+func (p *Portal) Paths() (open, others []string) {
+	for _, pg := range p.table {
+		switch {
+		case pg.show == nil || pg.stream:
+		case pg.who == nil:
+			open = append(open, pg.path)
+		default:
+			others = append(others, pg.path)
+		}
+	}
+	return open, others
+}
+
+// below reports whether a path is the page's own, or one below it.
+func (pg *page) below(path string) bool {
+	return path == pg.path || strings.HasPrefix(path, pg.path+"/")
+}
+
+// pageTimeout bounds the calls that a page makes.
+const pageTimeout = 20 * time.Second
+
+// handler does before and after a page's own function what all pages need.
+func (p *Portal) handler(pg *page, do func(*visit) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		if !pg.stream {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, pageTimeout)
+			defer cancel()
+		}
+		v, err := p.visit(ctx, w, r, pg)
+		if err == nil {
+			err = v.admit()
+		}
+		if err == nil {
+			err = do(v)
+		}
+		if err != nil {
+			v.fail(err)
+		}
+	})
+}
+
+// navItem is a link of the navigation.
+type navItem struct {
+	Name, Path, Icon string
+	Current          bool
+}
+
+// navigation is what a reader finds at the side: the main pages, and the administration.
+type navigation struct {
+	Main, Admin []navItem
+	// Bar are those that have a place at the foot of a phone, and Rest the others.
+	Bar, Rest   []navItem
+	RestCurrent bool
+}
+
+// barItems is how many links stand at the foot of a phone, beside the one to the rest.
+const barItems = 4
+
+// navigation has each page of the table that a role may open.
+func (p *Portal) navigation(role sealmq.Role, current *page) (n navigation) {
+	for i := range p.table {
+		pg := &p.table[i]
+		if pg.nav == "" || !slices.Contains(pg.who, role) {
+			continue
+		}
+		item := navItem{Name: pg.nav, Path: pg.path, Icon: pg.icon, Current: current != nil && pg.below(current.path)}
+		if pg.icon != "" {
+			n.Main = append(n.Main, item)
+		} else {
+			n.Admin = append(n.Admin, item)
+		}
+	}
+	n.Bar = n.Main[:min(barItems, len(n.Main))]
+	n.Rest = slices.Concat(n.Main[len(n.Bar):], n.Admin)
+	n.RestCurrent = slices.ContainsFunc(n.Rest, func(i navItem) bool { return i.Current })
+	return n
+}
+
+// start is the page where a role begins.
+func (p *Portal) start(role sealmq.Role) string {
+	n := p.navigation(role, nil)
+	for _, list := range [][]navItem{n.Main, n.Admin} {
+		if len(list) > 0 {
+			return list[0].Path
+		}
+	}
+	return "/profile"
+}

@@ -1,0 +1,114 @@
+package portal
+
+import "net/url"
+
+// What templates/parts show. A handler fills these, and its template names the part:
+// {{template "form" .Form}}.
+
+// form is a form that is posted.
+type form struct {
+	Action string // an address, from url
+	Fields []field
+	Submit string
+	// Error is about the form as a whole.
+	Error string
+	// Danger marks what cannot be undone.
+	Danger bool
+	// Cancel is the address that leads away; empty for none.
+	Cancel string
+	Wide   bool
+}
+
+// field is one value of a form, or of a filter.
+type field struct {
+	Name, Label string
+	// Kind is that of an input (default text), or textarea, select, check, hidden.
+	Kind                      string
+	Value                     string
+	Hint, Error               string
+	Autocomplete, Placeholder string
+	// Match is what must be typed before the form can be sent.
+	Match    string
+	Options  []option
+	Max      int
+	Required bool
+	Checked  bool
+	Focus    bool
+	Code     bool // a code or key: in the fixed font
+	Grow     bool // takes the room that is left, in a filter
+}
+
+// option is a choice of a select.
+type option struct {
+	Value, Text string
+	Selected    bool
+}
+
+// options makes the choices of a select from pairs of value and text.
+func options(selected string, pairs ...string) (list []option) {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		list = append(list, option{pairs[i], pairs[i+1], pairs[i] == selected})
+	}
+	return list
+}
+
+// with puts errors to the fields that they are about. What no field takes is the form's.
+func (f form) with(problems fieldErrors) form {
+	f.Error = problems[""]
+	known := map[string]bool{"": true}
+	for i := range f.Fields {
+		name := f.Fields[i].Name
+		f.Fields[i].Error = problems[name]
+		known[name] = f.Fields[i].Kind != "hidden"
+	}
+	for name, text := range problems {
+		if !known[name] && f.Error == "" {
+			f.Error = text
+		}
+	}
+	return f
+}
+
+// filters are the fields above a list. They stand in the address.
+type filters struct {
+	Action string
+	Fields []field
+	// Found says how many entries there are.
+	Found string
+	// Clear is the address without filters; empty if none is set.
+	Clear string
+}
+
+// pager leads to the neighbours of a page of a list. An address may be empty.
+type pager struct{ First, Newer, Older, Text string }
+
+// state is a word with a dot. Tone is good, warn, bad or empty.
+type state struct{ Tone, Text string }
+
+// empty says what would fill a list, and how.
+type empty struct {
+	Title, Text string
+	Command     string // a command to copy
+	Link        *link
+}
+
+// dangerView is a page that says what a dangerous act will do, and asks for it.
+type dangerView struct {
+	Title string
+	Text  []string
+	Form  form
+}
+
+// with is an address with one value of its query replaced.
+func with(query url.Values, name, value string) string {
+	q := make(url.Values, len(query))
+	for n, v := range query {
+		if n != name {
+			q[n] = v
+		}
+	}
+	if value != "" {
+		q.Set(name, value)
+	}
+	return "?" + q.Encode()
+}

@@ -1,0 +1,198 @@
+package portal
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// example is an address of a page: each wildcard stands for "7".
+func example(pattern string) string {
+	var b strings.Builder
+	for i, part := range strings.Split(pattern, "{") {
+		if i > 0 {
+			_, part, _ = strings.Cut(part, "}")
+			part = "7" + part
+		}
+		b.WriteString(part)
+	}
+	return b.String()
+}
+
+// TestWhoMayOpenWhat walks the table of pages. The main server plays no data, so a page that
+// is open for a role may have nothing to show; but it is never refused, and a page that is not
+// for a role always is.
+func TestWhoMayOpenWhat(t *testing.T) {
+	w := newWorld(t, Config{})
+	for _, pg := range w.portal.table {
+		for _, role := range []sealmq.Role{"", admin, operator, userManager, user, "nobody"} {
+			for _, form := range []url.Values{nil, {}} {
+				if form == nil && pg.show == nil || form != nil && pg.do == nil || pg.stream {
+					continue
+				}
+				rec := w.browse(role, example(pg.path), form)
+				switch known := role != "" && role != "nobody"; {
+				case pg.who != nil && !known:
+					if to := rec.Header().Get("Location"); !strings.HasPrefix(to, "/login") {
+						t.Errorf("%s without a session leads to %q with status %d", pg.path, to, rec.Code)
+					}
+				case pg.who != nil && !slices.Contains(pg.who, role):
+					if rec.Code != http.StatusForbidden {
+						t.Errorf("%s as %s: status %d, want 403", pg.path, role, rec.Code)
+					}
+				case rec.Code == http.StatusForbidden || rec.Code >= 500:
+					t.Errorf("%s as %q: status %d", pg.path, role, rec.Code)
+				}
+			}
+		}
+	}
+}
+
+func TestPagesAreProtected(t *testing.T) {
+	w := newWorld(t, Config{})
+	for _, path := range []string{"/login", "/nothing", "/static/" + w.portal.assets.version + "/base.css"} {
+		h := w.browse("", path, nil).Header()
+		if h.Get("Content-Security-Policy") != policy || h.Get("X-Frame-Options") != "DENY" || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s has the headers %v", path, h)
+		}
+	}
+	rec := w.browse("", "/login", url.Values{"email": {"a@b.c"}}, "Sec-Fetch-Site", "cross-site")
+	want(t, rec, http.StatusForbidden, "sent from another site")
+}
+
+func TestLogin(t *testing.T) {
+	const logIn = "POST /api/v1/sessions"
+	right := url.Values{"email": {"anna@example.com"}, "password": {"secret"}, "next": {"/profile"}}
+	w := newWorld(t, Config{})
+	w.on(logIn, http.StatusCreated, mainapi.OpenedSession{Token: "admin", ExpiresAt: testNow.Add(1e9 * 3600), Account: account(admin)})
+	rec := w.browse("", "/login", right)
+	wantRedirect(t, rec, "/profile")
+	if got := cookie(rec, "__Host-sealmq"); got != "admin; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax" {
+		t.Errorf("cookie %q", got)
+	}
+	wantRedirect(t, w.browse(admin, "/login?next=/profile", nil), "/profile")
+
+	for _, tc := range []struct {
+		status     int
+		code, text string
+		page       int
+	}{
+		{401, "invalid_credentials", "E-mail address or password is wrong", 401},
+		{403, "account_inactive", "not active", 401},
+		{429, "account_locked", "Too many attempts", 401},
+		{503, "service_unavailable", "cannot do this now", 503},
+	} {
+		w.refuse(logIn, tc.status, tc.code, "")
+		want(t, w.browse("", "/login", right), tc.page, tc.text)
+	}
+}
+
+func TestSecondFactorAtLogin(t *testing.T) {
+	const logIn = "POST /api/v1/sessions"
+	w := newWorld(t, Config{})
+	w.refuse(logIn, 401, "second_factor_required", "")
+	rec := w.browse("", "/login", url.Values{"email": {"anna@example.com"}, "password": {"s3cr3t-word"}, "next": {"/profile"}})
+	wantRedirect(t, rec, "/login/code")
+	kept, _, _ := strings.Cut(cookie(rec, "__Host-sealmq-login"), ";")
+	if strings.Contains(kept, "s3cr3t") {
+		t.Fatalf("the browser keeps %q", kept)
+	}
+	wantRedirect(t, w.browse("", "/login/code", nil), "/login?expired=1")
+	wantRedirect(t, w.browse("", "/login/code", url.Values{"code": {"1"}}, "Cookie", "__Host-sealmq-login=forged"), "/login?expired=1")
+	want(t, w.browse("", "/login/code", url.Values{"code": {"1"}}, "Cookie", "__Host-sealmq-login="+kept), 401, "code is wrong")
+	w.on(logIn, http.StatusCreated, mainapi.OpenedSession{Token: "user", ExpiresAt: testNow.Add(1e9), Account: account(user)})
+	rec = w.browse("", "/login/code", url.Values{"code": {"123456"}}, "Cookie", "__Host-sealmq-login="+kept)
+	wantRedirect(t, rec, "/profile")
+	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"code":"123456"`) || !strings.Contains(last, `"password":"s3cr3t-word"`) {
+		t.Errorf("the main server was asked %s", last)
+	}
+}
+
+// TestNextStaysHere: a login leads to pages of the portal only.
+func TestNextStaysHere(t *testing.T) {
+	for _, prefix := range []string{"", "/mq"} {
+		w := newWorld(t, Config{Prefix: prefix})
+		for next, want := range map[string]string{
+			"/messages?state=failed": "/messages?state=failed", "": "/", "//evil.example": "/", "https://evil.example/": "/", `/\evil.example`: "/",
+			`\\evil.example`: "/", "javascript:alert(1)": "/", "evil": "/", "/a\r\nSet-Cookie: x": "/", prefix + "/profile": "/profile", "/\t/evil.example": "/",
+		} {
+			if got := w.portal.local(next); got != want {
+				t.Errorf("%q leads to %q, want %q", next, got, want)
+			}
+		}
+	}
+}
+
+func TestExpiredSession(t *testing.T) {
+	w := newWorld(t, Config{})
+	rec := w.browse("expired", "/?a=b", nil)
+	wantRedirect(t, rec, "/login?expired=1&next=%2F%3Fa%3Db")
+	if got := cookie(rec, "__Host-sealmq"); !strings.HasPrefix(got, ";") && !strings.Contains(got, "Max-Age=0") {
+		t.Errorf("cookie %q", got)
+	}
+	rec = w.browse("expired", "/?a=b", nil, "HX-Request", "true", "Referer", "https://portal.example/x?y=1")
+	if to := rec.Header().Get("Hx-Redirect"); to != "/login?expired=1&next=%2Fx%3Fy%3D1" {
+		t.Errorf("a part leads to %q", to)
+	}
+	want(t, w.browse("", "/login?expired=1", nil), http.StatusOK, "Your session has ended")
+}
+
+type deadTransport struct{}
+
+func (deadTransport) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("connection refused")
+}
+
+func TestMainServerAway(t *testing.T) {
+	w := newWorld(t, Config{API: deadTransport{}, Prefix: "/mq"})
+	want(t, w.browse(admin, "/mq/logout", nil), http.StatusOK)
+	want(t, w.browse(admin, "/mq", nil), http.StatusServiceUnavailable, "cannot be reached", `http-equiv="refresh" content="5;url=/mq`)
+	want(t, w.browse("", "/health", nil), http.StatusOK, `"degraded"`)
+}
+
+func TestErrorPages(t *testing.T) {
+	w := newWorld(t, Config{})
+	want(t, w.browse("", "/nothing", nil), http.StatusNotFound, "There is no such page", `class="plain"`)
+	want(t, w.browse(admin, "/nothing", nil), http.StatusNotFound, "There is no such page", `class="side"`)
+	want(t, w.browse(admin, "/theme", nil), http.StatusMethodNotAllowed)
+}
+
+func TestForcedPasswordChange(t *testing.T) {
+	w := newWorld(t, Config{})
+	a := account(admin)
+	a.MustChangePassword = true
+	w.on("GET /api/v1/me", http.StatusOK, a)
+	wantRedirect(t, w.browse(admin, "/", nil), "/profile/password")
+}
+
+func TestThemeAndFlash(t *testing.T) {
+	w := newWorld(t, Config{})
+	rec := w.browse("", "/theme", url.Values{"theme": {"dark"}}, "Referer", "https://portal.example/login?next=/profile")
+	wantRedirect(t, rec, "/login?next=/profile")
+	if got := cookie(rec, "__Host-sealmq-theme"); !strings.HasPrefix(got, "dark;") {
+		t.Errorf("cookie %q", got)
+	}
+	want(t, w.browse("", "/login", nil, "Cookie", "__Host-sealmq-theme=dark"), http.StatusOK, `data-theme="dark"`)
+	want(t, w.browse("", "/login", nil, "Cookie", `__Host-sealmq-theme="><script>`), http.StatusOK, `<html lang="en">`)
+}
+
+func TestAssets(t *testing.T) {
+	w := newWorld(t, Config{Prefix: "/mq"})
+	address := w.portal.url("/static", w.portal.assets.version, "portal.js")
+	rec := w.browse("", address, nil, "Accept-Encoding", "br, gzip")
+	if h := rec.Header(); h.Get("Content-Encoding") != "gzip" || !strings.Contains(h.Get("Cache-Control"), "immutable") {
+		t.Errorf("%s has the headers %v", address, h)
+	}
+	rec = w.browse("", "/static/old/portal.js", nil)
+	want(t, rec, http.StatusOK, "use strict")
+	if got := rec.Header().Get("Cache-Control"); strings.Contains(got, "immutable") {
+		t.Errorf("an old address has Cache-Control %q", got)
+	}
+	want(t, w.browse("", "/static/old/nothing.js", nil), http.StatusNotFound)
+}

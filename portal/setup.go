@@ -1,0 +1,59 @@
+package portal
+
+import (
+	"net/http"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+)
+
+// The pages that links lead to, which are good once.
+func (p *Portal) linkPages() []page {
+	return []page{
+		{path: "/setup", title: "Welcome to SealMQ", show: showSetup, do: setUp},
+	}
+}
+
+func showSetup(v *visit) error {
+	return v.setupForm(http.StatusOK, nil)
+}
+
+func (v *visit) setupForm(status int, problems fieldErrors) error {
+	v.secretAddress()
+	if v.r.FormValue("token") == "" {
+		return v.invalidLink("Make one with “sealmq user setup-link” on the main server's host.")
+	}
+	return v.renderStatus(status, "login", loginView{Notice: "Make the first administrator's account. It can make the others.",
+		Form: form{Action: v.portal.url("/setup"), Submit: "Set up", Wide: true, Fields: []field{
+			{Name: "name", Label: "Your name", Value: v.r.PostFormValue("name"), Autocomplete: "name", Max: 100, Required: true, Focus: true},
+			{Name: "email", Label: "E-mail address", Kind: "email", Value: v.r.PostFormValue("email"), Autocomplete: "username", Max: 254, Required: true},
+			newPasswordField("password", "Password"),
+			repeatField,
+			{Name: "token", Kind: "hidden", Value: v.r.FormValue("token")},
+		}}.with(problems)})
+}
+
+// secretAddress keeps an address with a secret in it from the pages that come next.
+func (v *visit) secretAddress() { v.w.Header().Set("Referrer-Policy", "no-referrer") }
+
+func (v *visit) invalidLink(remedy string) error {
+	return &pageError{http.StatusGone, "This link is not good any more", "It was used, or it has expired. " + remedy}
+}
+
+func setUp(v *visit) error {
+	v.secretAddress()
+	if problems := v.repeated("password"); problems != nil {
+		return v.setupForm(http.StatusUnprocessableEntity, problems)
+	}
+	r, err := v.api.SetUpWithResponse(v.ctx, mainapi.Setup{Token: v.r.FormValue("token"), Email: v.r.FormValue("email"), Name: v.r.FormValue("name"), Password: v.r.FormValue("password")})
+	if err == nil {
+		return v.logInAs(r.JSON201, "/")
+	}
+	if hasCode(err, httpkit.CodeInvalidLink) {
+		return v.invalidLink("Make one with “sealmq user setup-link” on the main server's host. If there is an administrator already, ask for an account.")
+	}
+	if problems, ok := invalid(err); ok {
+		return v.setupForm(http.StatusUnprocessableEntity, problems)
+	}
+	return err
+}
