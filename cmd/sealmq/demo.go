@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -23,7 +24,7 @@ Then start the roles of the pipeline, and submit messages over HTTPS with a cert
 killed half-way. Count the rows in the database, search all files for texts and numbers, revoke the client,
 and measure how long it is still let in.
 
-Then the demo prints where to look, and runs until Ctrl-C. At the end it removes everything, unless
+Then the demo prints a link to the portal and where to look, and goes on submitting messages until Ctrl-C. At the end it removes everything, unless
 --dir names a folder.`,
 	}, f.run)
 	cmd.Flag("json").Usage = "with --once: print one JSON object"
@@ -86,7 +87,15 @@ func (f *demoFlags) run(a call) (err error) {
 	if !remove {
 		atTheEnd = "; " + dir + " stays"
 	}
-	printWhereToLook(say, exe, atTheEnd, d)
+	setup, err := d.SetupLink(a.ctx)
+	if err != nil {
+		return err
+	}
+	printWhereToLook(say, exe, atTheEnd, setup, d)
+	ctx, cancel := context.WithCancel(a.ctx)
+	traffic := make(chan error, 1)
+	go func() { traffic <- d.Traffic(ctx) }()
+	defer func() { cancel(); err = errors.Join(err, <-traffic) }()
 	select {
 	case <-a.ctx.Done():
 		say("\nstopping")

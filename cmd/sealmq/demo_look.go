@@ -9,8 +9,13 @@ import (
 )
 
 // printWhereToLook prints addresses, files, and commands to paste.
-func printWhereToLook(say func(string, ...any), exe, atTheEnd string, d *demo.Demo) {
+func printWhereToLook(say func(string, ...any), exe, atTheEnd, setup string, d *demo.Demo) {
+	say("Open the portal in a browser, and choose a password. The browser warns because it does not know the")
+	say("authority of this demonstration:")
+	say("  %s", setup)
+	say("")
 	say("Look around:")
+	say("  portal          %s", d.PortalURL())
 	say("  metrics         http://%s/metrics", d.MetricsAddr())
 	say("  health          http://%s/health/ready", d.MetricsAddr())
 	say("  received        %s", d.ReceivedFile())

@@ -92,6 +92,14 @@ type role struct {
 	log     *os.File
 }
 
+// roles are what its process does: the portal is in that of the main server.
+func (r *role) roles() []string {
+	if r.name == "main" {
+		return []string{"main", "portal"}
+	}
+	return []string{r.name}
+}
+
 // RoleLog is the log of a role of the pipeline.
 func (d *Demo) RoleLog(name string) string { return filepath.Join(d.cfg.Dir, name+".log") }
 
@@ -112,7 +120,7 @@ func (d *Demo) startRole(ctx context.Context, r *role) (err error) {
 	if r != &d.main {
 		env = append(env, "SEALMQ_PIPELINE_MAIN="+d.MainURL())
 	}
-	r.process, err = brokerproc.Start(ctx, brokerproc.Config{Exe: d.cfg.Exe, Data: d.Data(), Roles: []string{r.name}, Log: r.log, Env: env})
+	r.process, err = brokerproc.Start(ctx, brokerproc.Config{Exe: d.cfg.Exe, Data: d.Data(), Roles: r.roles(), Log: r.log, Env: env})
 	return err
 }
 
@@ -137,7 +145,7 @@ func (d *Demo) startPipeline(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	d.cfg.Say("main server (process %d), proxy (%d) and worker (%d) run", d.main.process.PID, d.proxy.process.PID, d.worker.process.PID)
+	d.cfg.Say("main server with portal (process %d), proxy (%d) and worker (%d) run", d.main.process.PID, d.proxy.process.PID, d.worker.process.PID)
 	return nil
 }
 
