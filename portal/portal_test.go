@@ -196,3 +196,19 @@ func TestAssets(t *testing.T) {
 	}
 	want(t, w.browse("", "/static/old/nothing.js", nil), http.StatusNotFound)
 }
+
+// TestFirstVisitIsLight: what a browser fetches for its first page is under 100 KiB, all
+// scripts and style sheets included.
+func TestFirstVisitIsLight(t *testing.T) {
+	w := newWorld(t, Config{})
+	total := w.browse("", "/login", nil, "Accept-Encoding", "gzip").Body.Len()
+	for name := range w.portal.assets.files {
+		if name != "licences.txt" {
+			total += w.browse("", w.portal.url("/static", w.portal.assets.version, name), nil, "Accept-Encoding", "gzip").Body.Len()
+		}
+	}
+	if total > 100<<10 {
+		t.Errorf("the first page takes %d bytes", total)
+	}
+	t.Logf("%d bytes", total)
+}

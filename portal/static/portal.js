@@ -57,6 +57,12 @@
 		body.replaceChildren();
 		htmx.ajax("GET", link.href, { target: body, swap: "innerHTML" }).then(() => {
 			if (!body.childElementCount) return;
+			dialog.setAttribute("aria-label", link.textContent.trim());
+			if (!body.querySelector("h2")) {
+				const title = document.createElement("h2");
+				title.textContent = link.textContent.trim();
+				body.prepend(title);
+			}
 			dialog.showModal();
 			(body.querySelector("[autofocus], input:not([type=hidden]), select, textarea, button") || dialog).focus();
 		});
@@ -77,10 +83,11 @@
 			}, () => toast("The browser does not allow copying here. Select the text instead.", "warn"));
 		} else if (at("[data-close]")) {
 			const dialog = at("dialog");
+			const box = at(".toast");
 			if (dialog) {
 				e.preventDefault();
 				dialog.close();
-			} else at(".toast").remove();
+			} else if (box) box.remove();
 		} else if (at("[data-print]")) print();
 		else if (at("[data-retry]")) location.reload();
 		for (const menu of all("details.account[open], details.more[open]")) {

@@ -1,0 +1,92 @@
+package portal
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write testdata/parts.html")
+
+// hostile is what somebody may type anywhere.
+const hostile = `<script>alert("1")</script> 🦭 שלום`
+
+// TestParts compares each part with the HTML that is known to be right.
+func TestParts(t *testing.T) {
+	w := newWorld(t, Config{Prefix: "/mq"})
+	var got bytes.Buffer
+	for _, tc := range []struct {
+		name, part string
+		view       any
+	}{
+		{"a time of today", "time", testNow.Add(-3 * time.Minute)},
+		{"a time to come", "time", testNow.Add(3 * time.Hour)},
+		{"an old time", "time", testNow.Add(-30 * 24 * time.Hour)},
+		{"a very old time", "time", testNow.Add(-400 * 24 * time.Hour)},
+		{"an exact time", "exact-time", testNow},
+		{"a state", "state", state{"bad", hostile}},
+		{"a badge", "badge", state{"warn", "6 days"}},
+		{"something to copy", "copy", hostile},
+		{"a command", "command", `sealmq submit --message "a b"`},
+		{"an empty list", "empty", empty{"No client has sent yet", hostile, "sealmq submit", &link{"Issue a certificate", "/admin/certificates"}}},
+		{"the first page of a list", "pager", pager{Older: "?cursor=b", Text: "1 to 20"}},
+		{"a page in the middle", "pager", pager{First: "?", Newer: "?cursor=a", Older: "?cursor=b"}},
+		{"the only page", "pager", pager{}},
+		{"filters", "filters", filters{Action: "/mq/messages", Found: "2,318 found", Clear: "/mq/messages", Fields: []field{
+			{Name: "q", Label: "Number or id", Kind: "search", Value: hostile, Grow: true},
+			{Name: "state", Label: "State", Kind: "select", Options: options("failed", "", "Every state", "failed", "failed")}}}},
+		{"a form", "form", form{Action: "/mq/x", Submit: "Save", Cancel: "/mq/y", Fields: []field{
+			{Name: "name", Label: hostile, Value: hostile, Hint: "A hint.", Max: 10, Required: true, Focus: true},
+			{Name: "text", Label: "Text", Kind: "textarea", Value: hostile, Code: true},
+			{Name: "on", Label: "On", Kind: "check", Checked: true},
+			{Name: "token", Kind: "hidden", Value: hostile}}}},
+		{"a form with errors", "form", form{Action: "/mq/x", Submit: "Save", Fields: []field{{Name: "name", Label: "Name", Hint: "A hint."}}}.with(fieldErrors{"name": hostile, "other": "Not here."})},
+		{"a dangerous act", "danger", dangerView{"Delete a queue?", []string{"Its 14 messages go."}, form{Action: "/mq/x", Submit: "Delete", Danger: true, Fields: []field{{Name: "confirm", Label: "Name", Match: hostile}}}}},
+		{"a toast", "toast", toast{"bad", hostile}},
+		{"a problem", "problem", problemView{Status: 503, Text: hostile, RequestID: "req_1", Retry: true, Home: true}},
+	} {
+		fmt.Fprintf(&got, "<!-- %s -->\n", tc.name)
+		if err := w.portal.templates.ExecuteTemplate(&got, tc.part, tc.view); err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		got.WriteString("\n\n")
+	}
+	file := filepath.Join("testdata", "parts.html")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("the parts differ from %s; if that is meant, run go test ./portal -run TestParts -update and look at the difference\n%s", file, got.Bytes())
+	}
+}
+
+func TestWords(t *testing.T) {
+	for _, tc := range []struct{ got, want string }{
+		{number(0), "0"}, {number(999), "999"}, {number(int64(12480)), "12,480"}, {number(-1234567), "-1,234,567"}, {number(uint8(7)), "7"},
+		{byteSize(0), "0 B"}, {byteSize(1023), "1023 B"}, {byteSize(1536), "1.5 KiB"}, {byteSize(int64(5) << 40), "5.0 TiB"}, {byteSize(1 << 20), "1.0 MiB"},
+		{took(0), "< 1 ms"}, {took(340 * time.Millisecond), "340 ms"}, {took(2300 * time.Millisecond), "2.3 s"}, {took(59 * time.Second), "59 s"}, {took(12 * time.Minute), "12 min"},
+		{took(5 * time.Hour), "5 h"}, {took(80 * time.Hour), "3 days"},
+		{plural(1, "letter"), "1 letter"}, {plural(2, "letter"), "2 letters"}, {plural(0, "entry", "entries"), "0 entries"},
+		{waitText(time.Second), "1 second"}, {waitText(89 * time.Second), "89 seconds"}, {waitText(15 * time.Minute), "15 minutes"},
+		{sinceText(time.Second), "a moment ago"}, {sinceText(3 * time.Minute), "3 min ago"}, {sinceText(72 * time.Hour), "3 days ago"},
+		{deviceOf("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0"), "Edge on Windows"}, {deviceOf(""), "Unknown program"},
+		{joinText(", ", "a", "", "b"), "a, b"},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("%q, want %q", tc.got, tc.want)
+		}
+	}
+}
