@@ -101,6 +101,7 @@ var places = []place{
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod x/sync", offline, "a look-up asks over any connection that it is given"},
 	{"internal/httpkit", parts, "sealmq internal/connlimit mtls prometheus/client_golang go-json-experiment/json x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
+	{"internal/mail", parts, "wneessen/go-mail", "database/sql", "what mails say is their writers' subject"},
 	{"internal/metrics", parts, "engine internal/clock internal/connlimit mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
@@ -138,6 +139,7 @@ var places = []place{
 	{"internal/testing/fakeclock", tests, "*", "", "a time that a test drives"},
 	{"internal/testing/faultfs", tests, "*", "", "files that fail"},
 	{"internal/testing/liar", tests, "*", "", "a broker that lies"},
+	{"internal/testing/smtpserver", tests, "*", "", "a mail server that keeps what it gets"},
 	{"internal/testing/mariadb", tests, "*", "", "a private database server"},
 	{"internal/testing/mutation", tests, "*", "", "a product that is broken"},
 	{"internal/testing/testca", tests, "*", "", "fresh certificates"},

@@ -33,6 +33,7 @@ type Config struct {
 	Worker   WorkerConfig   `key:"worker"`
 	Main     MainConfig     `key:"main"`
 	Portal   PortalConfig   `key:"portal"`
+	Mail     MailConfig     `key:"mail"`
 }
 
 // ServerConfig is the listener for clients.
@@ -147,6 +148,17 @@ type PortalConfig struct {
 	Prefix string `key:"prefix"`
 	Cert   string `key:"cert"`
 	Key    string `key:"key"`
+}
+
+// MailConfig is the mail server that takes mails of the role main.
+type MailConfig struct {
+	Host         string `key:"host"`
+	Port         int    `key:"port" check:"0..65535"`
+	Security     string `key:"security" check:"starttls|tls|off"`
+	User         string `key:"user"`
+	PasswordFile string `key:"password_file"`
+	CA           string `key:"ca"`
+	From         string `key:"from"`
 }
 
 // LogConfig is what is logged, how, and for how long. Logs go to standard error, and to files.

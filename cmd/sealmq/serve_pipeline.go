@@ -24,6 +24,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/mail"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
@@ -53,6 +54,7 @@ type pipelineNode struct {
 	history     *mainserver.History
 	accounts    *accounts.Service
 	mainRouter  *httpkit.Router
+	mail        *mail.Sender // nil if there is no mail server
 	mainServer  *httpkit.Server
 	proxy       *proxy.Proxy
 	proxyServer *httpkit.Server
@@ -71,7 +73,7 @@ func (n *node) pipelineParts() (list []part) {
 	}
 	list = append(list, part{name: "connections of the pipeline", start: func() error { return nil }, stop: n.closePipeline})
 	if n.has("main") {
-		list = append(list, background("view of the broker", n.openBrokerView, n.viewBroker), part{name: "listener of the main server", start: n.openMainListener,
+		list = append(list, background("view of the broker", n.openBrokerView, n.viewBroker), background("mails", n.openMail, n.sendMails), part{name: "listener of the main server", start: n.openMainListener,
 			run:  func(context.Context) error { return n.pipeline.mainServer.Serve() },
 			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }},
 			background("rows of waiting messages", func() error { return nil }, n.registerWaiting),
