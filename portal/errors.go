@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -47,8 +46,9 @@ func (v *visit) fail(err error) {
 		return
 	}
 	if hasCode(err, httpkit.CodeConfirmation) {
-		_ = v.redirect("/confirm?next=" + url.QueryEscape(v.back()))
-		return
+		if err = v.askConfirmation(nil); err == nil {
+			return
+		}
 	}
 	view := describe(err, v.portal.cfg.Now())
 	// What a form was refused for is said where the form is.

@@ -81,7 +81,11 @@ func (p *Portal) handler(pg *page, do func(*visit) error) http.Handler {
 		if err == nil {
 			err = v.admit()
 		}
+		answered := false
 		if err == nil {
+			answered, err = v.confirm()
+		}
+		if err == nil && !answered {
 			err = do(v)
 		}
 		if err != nil {

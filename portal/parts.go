@@ -1,6 +1,9 @@
 package portal
 
-import "net/url"
+import (
+	"net/url"
+	"slices"
+)
 
 // What templates/parts show. A handler fills these, and its template names the part:
 // {{template "form" .Form}}.
@@ -9,6 +12,8 @@ import "net/url"
 type form struct {
 	Action string // an address, from url
 	Fields []field
+	// More are fields that few need. They are folded unless one is filled or wrong.
+	More   []field
 	Submit string
 	// Error is about the form as a whole.
 	Error string
@@ -17,6 +22,8 @@ type form struct {
 	// Cancel is the address that leads away; empty for none.
 	Cancel string
 	Wide   bool
+	// Files says that a field is a file.
+	Files bool
 }
 
 // field is one value of a form, or of a filter.
@@ -56,10 +63,12 @@ func options(selected string, pairs ...string) (list []option) {
 func (f form) with(problems fieldErrors) form {
 	f.Error = problems[""]
 	known := map[string]bool{"": true}
-	for i := range f.Fields {
-		name := f.Fields[i].Name
-		f.Fields[i].Error = problems[name]
-		known[name] = f.Fields[i].Kind != "hidden"
+	for _, list := range [][]field{f.Fields, f.More} {
+		for i := range list {
+			name := list[i].Name
+			list[i].Error = problems[name]
+			known[name] = list[i].Kind != "hidden"
+		}
 	}
 	for name, text := range problems {
 		if !known[name] && f.Error == "" {
@@ -67,6 +76,13 @@ func (f form) with(problems fieldErrors) form {
 		}
 	}
 	return f
+}
+
+// Opened reports whether the folded fields are shown at once.
+func (f form) Opened() bool {
+	return slices.ContainsFunc(f.More, func(x field) bool {
+		return x.Error != "" || x.Checked || x.Value != "" && x.Kind != "hidden" || len(x.Options) > 0 && !x.Options[0].Selected && slices.ContainsFunc(x.Options, func(o option) bool { return o.Selected })
+	})
 }
 
 // filters are the fields above a list. They stand in the address.
@@ -80,7 +96,7 @@ type filters struct {
 }
 
 // pager leads to the neighbours of a page of a list. An address may be empty.
-type pager struct{ First, Newer, Older, Text string }
+type pager struct{ First, Newer, Older, Next, Text string }
 
 // state is a word with a dot. Tone is good, warn, bad or empty.
 type state struct{ Tone, Text string }

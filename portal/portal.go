@@ -51,6 +51,7 @@ type Portal struct {
 	origins   *http.CrossOriginProtection
 	logins    *prometheus.CounterVec
 	health    healthLine
+	handouts  handouts
 	key       [32]byte // seals what a browser keeps for the portal
 }
 
@@ -105,7 +106,7 @@ func (p *Portal) Router() *httpkit.Router { return p.router }
 
 // pages are all pages, in the order of the navigation.
 func (p *Portal) pages() []page {
-	return slices.Concat(p.loginPages(), p.linkPages(), p.accountPages())
+	return slices.Concat(p.loginPages(), p.certificatePages(), p.searchPages(), p.linkPages(), p.accountPages())
 }
 
 func (p *Portal) addMetrics() {

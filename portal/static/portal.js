@@ -100,6 +100,7 @@
 		if (e.target.method !== "post") return;
 		if (e.target.dataset.sent) { e.preventDefault(); return; }
 		e.target.dataset.sent = "1";
+		e.target.dispatchEvent(new Event("sent", { bubbles: true })); // htmx would hold back a submit that it listens to
 		for (const b of all("button[type=submit], button:not([type])", e.target)) b.setAttribute("aria-busy", "true");
 	});
 	function rest(root) {

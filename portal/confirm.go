@@ -1,0 +1,74 @@
+package portal
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+)
+
+// Guarded acts. The main server refuses some acts until the reader has confirmed his login with
+// the password. Then the form comes back as a page that asks for the password and carries what
+// was filled in, and is sent to the same address: nothing is lost, and nothing is kept here.
+
+// Names of the fields that are for the confirmation. No other form has them.
+const (
+	confirmPrefix   = "confirm_"
+	confirmPassword = confirmPrefix + "password"
+	confirmCode     = confirmPrefix + "code"
+)
+
+// confirm confirms the reader's login if a form brings the password for it. If that does not
+// count, the reader is answered.
+func (v *visit) confirm() (answered bool, err error) {
+	if v.r.Method != http.MethodPost || v.account == nil || v.r.PostFormValue(confirmPassword) == "" {
+		return false, nil
+	}
+	_, err = v.api.ConfirmSessionWithResponse(v.ctx, mainapi.Confirmation{Password: v.r.PostFormValue(confirmPassword), Code: strings.TrimSpace(v.r.PostFormValue(confirmCode))})
+	switch {
+	case err == nil:
+		return false, nil
+	case hasCode(err, httpkit.CodeInvalidCredentials):
+		return true, v.askConfirmation(fieldErrors{confirmPassword: "The password is wrong."})
+	case hasCode(err, httpkit.CodeSecondFactor):
+		return true, v.askConfirmation(fieldErrors{confirmCode: "The code is missing, wrong, or was used already."})
+	}
+	return false, err
+}
+
+type confirmView struct {
+	Form form
+	// Sent is the address that says whether a form with a download was answered; see handouts.
+	Sent string
+}
+
+// askConfirmation asks for the password, and keeps the form that needs it.
+func (v *visit) askConfirmation(problems fieldErrors) error {
+	f := form{Action: v.portal.url(v.r.URL.Path), Submit: "Confirm and go on", Cancel: v.portal.url(v.back()), Fields: []field{
+		{Name: confirmPassword, Label: "Your password", Kind: "password", Autocomplete: "current-password", Required: true, Focus: true, Max: 200},
+	}}
+	if problems[confirmCode] != "" {
+		f.Fields = append(f.Fields, field{Name: confirmCode, Label: "Code of the second factor", Code: true, Autocomplete: "one-time-code", Required: true, Max: 40, Hint: "Six digits of your app, or a recovery code"})
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.r.PostForm)) {
+		if strings.HasPrefix(name, confirmPrefix) {
+			continue
+		}
+		for _, value := range v.r.PostForm[name] {
+			f.Fields = append(f.Fields, field{Name: name, Kind: "hidden", Value: value})
+		}
+	}
+	v.title, v.crumb = "Confirm that it is you", nil
+	return v.renderStatus(formStatus(problems), "confirm", confirmView{Form: f.with(problems), Sent: v.sent})
+}
+
+// formStatus is the status of a form that is shown for the first time, or again.
+func formStatus(problems fieldErrors) int {
+	if len(problems) > 0 {
+		return http.StatusUnprocessableEntity
+	}
+	return http.StatusOK
+}
