@@ -104,6 +104,8 @@ var places = []place{
 	{"internal/mail", parts, "wneessen/go-mail", "database/sql", "what mails say is their writers' subject"},
 	{"internal/metrics", parts, "engine internal/clock internal/connlimit mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
+	{"internal/alert", parts, "internal/durable prometheus/client_golang prometheus/client_model", "database/sql", "what is wrong is judged by metrics, whoever has them"},
+
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},

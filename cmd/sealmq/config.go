@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/alert"
 )
 
 // configExample explains every setting. Its values are the defaults.
@@ -26,6 +28,7 @@ type Config struct {
 	Limits  LimitsConfig  `key:"limits"`
 	Metrics MetricsConfig `key:"metrics"`
 	Log     LogConfig     `key:"log"`
+	Alerts  AlertsConfig  `key:"alerts"`
 	CA      CAConfig      `key:"ca"`
 
 	Pipeline PipelineConfig `key:"pipeline"`
@@ -95,6 +98,16 @@ type LimitsConfig struct {
 type MetricsConfig struct {
 	Addr           string `key:"addr" check:"address|off"`
 	MaxQueueSeries int    `key:"max_queue_series" check:"0..100_000"`
+}
+
+// AlertsConfig says who is told when something is wrong.
+type AlertsConfig struct {
+	Webhook        string        `key:"webhook"`
+	WebhookKeyFile string        `key:"webhook_key_file"`
+	Repeat         time.Duration `key:"repeat" check:"1m..720h"`
+	OldestMessage  time.Duration `key:"oldest_message" check:"1s..8760h"`
+	Certificate    time.Duration `key:"certificate" check:"0s..8760h"`
+	Refusals       int           `key:"refusals" check:"1..1_000_000"`
 }
 
 // PipelineConfig is what the roles of the pipeline have in common, and where they find each
@@ -180,6 +193,13 @@ func (c *Config) Validate() error {
 	}
 	if c.Metrics.Addr == c.Server.Addr && !strings.HasSuffix(c.Server.Addr, ":0") {
 		p.addf("metrics.addr: must differ from server.addr")
+	}
+	if a := c.Alerts; a.Webhook != "" {
+		if err := alert.CheckWebhook(a.Webhook); err != nil {
+			p.addf("alerts.webhook: %w", err)
+		}
+	} else if a.WebhookKeyFile != "" {
+		p.addf("alerts.webhook_key_file: means nothing without alerts.webhook")
 	}
 	line := c.Server.MaxLineBytes
 	if c.Server.MaxMemoryBytes < 16*line {

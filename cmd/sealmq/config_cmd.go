@@ -34,6 +34,9 @@ func (c *Config) checkFiles() error {
 	if _, err := c.revocationList(cmp.Or(c.TLS.CA, ca.In(c.Data).CA), nil); err != nil {
 		return err
 	}
+	if _, err := c.channels(); err != nil {
+		return err
+	}
 	if c.TLS.Cert == "" {
 		return nil
 	}

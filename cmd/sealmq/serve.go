@@ -23,6 +23,7 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/engine/local"
+	"github.com/sealmq/sealmq/internal/alert"
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/internal/metrics"
@@ -116,6 +117,7 @@ type node struct {
 	metrics   *metrics.Server  // nil if it is off
 	server    *listener.Server // nil unless this node is a broker
 
+	alerts   *alert.Manager // nil if nobody is told
 	roles    []string
 	pipeline pipelineNode
 	portal   *httpkit.Server // nil unless this node has the role
@@ -170,6 +172,7 @@ func (n *node) parts() []part {
 	if n.has("portal") {
 		list = append(list, n.portalParts()...)
 	}
+	list = append(list, part{name: "alerts", start: n.openAlerts, run: n.runAlerts})
 	return append(list, part{name: "announcement", start: n.announce, stop: n.sayStopping})
 }
 

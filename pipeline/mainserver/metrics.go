@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
@@ -178,7 +179,7 @@ func (h *handler) addMetrics() {
 	failures := loadFailures{h: h}
 	h.cfg.Service.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "main_server_crl_load_failures_total",
 		Help: "How often a list of revocations was found that cannot be used."}, failures.count))
-	h.cfg.Service.metrics.registry.MustRegister(h.health.Collector("main_server"))
+	h.cfg.Service.metrics.registry.MustRegister(h.health.Collector("main_server"), &presenceCollector{h.cfg.Service})
 }
 
 func (h *handler) countsByState() (map[records.State]int64, error) {
@@ -221,4 +222,24 @@ func (l *loadFailures) count() float64 {
 	}
 	l.last = text
 	return l.n
+}
+
+// presenceCollector shows which processes of the pipeline are there.
+type presenceCollector struct{ *Service }
+
+var componentUp = prometheus.NewDesc("main_server_component_up", "1 if a process of the pipeline is connected to the main server, 0 if it has gone without a word in the last 24 hours.",
+	[]string{"role", "name"}, nil)
+
+// Describe implements prometheus.Collector.
+func (*presenceCollector) Describe(ch chan<- *prometheus.Desc) { ch <- componentUp }
+
+// Collect implements prometheus.Collector.
+func (c *presenceCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, p := range c.presence.all(c.cfg.Now()) {
+		up := 0.0
+		if p.State == mainapi.ComponentStateOnline {
+			up = 1
+		}
+		ch <- prometheus.MustNewConstMetric(componentUp, prometheus.GaugeValue, up, string(p.Role), p.Name)
+	}
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sealmq/sealmq/internal/alert"
+	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+)
+
+// hook is a server that gets calls of a webhook.
+type hook struct {
+	*httptest.Server
+	mu    sync.Mutex
+	calls []string // the alerts of each, or "test"
+}
+
+func newHook(t *testing.T, key string) *hook {
+	h := new(hook)
+	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var m struct {
+			Test   bool
+			Alerts []struct{ Name, Subject, Status string }
+		}
+		if err != nil || json.Unmarshal(body, &m) != nil {
+			t.Errorf("a call that is no JSON: %q, %v", body, err)
+		}
+		if r.Header.Get(alert.SignatureHeader) != "sha256="+alert.Sign([]byte(key), r.Header.Get(alert.TimeHeader), body) {
+			t.Error("the signature is wrong")
+		}
+		call := ""
+		for _, a := range m.Alerts {
+			call += a.Name + " " + a.Subject + " " + a.Status
+		}
+		if m.Test {
+			call = "test"
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.calls = append(h.calls, call)
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+func (h *hook) all() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Join(h.calls, ", ")
+}
+
+// TestAlerts: a node calls the webhook by itself, and after a restart tells nothing again.
+func TestAlerts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the program and starts a node")
+	}
+	const key = "a secret of more than 16 bytes"
+	h := newHook(t, key)
+	w := newRolesWorld(t, pipelineproc.Config{})
+	keyFile := filepath.Join(w.dir, "webhook.key")
+	if err := os.WriteFile(keyFile, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.Set("SEALMQ_ALERTS_WEBHOOK="+h.URL+"/alerts", "SEALMQ_ALERTS_WEBHOOK_KEY_FILE="+keyFile)
+	w.start(pipelineproc.All)
+	if out := w.run("alert", "test"); !strings.Contains(out, "webhook") || h.all() != "test" {
+		t.Errorf("a test: %q, the webhook got %q", out, h.all())
+	}
+	w.run("bind", "letters.dead", "post", "dead")
+	w.run("pub", "post", "dead", "hello", "--addr", w.Addr(pipelineproc.Broker))
+	const want = "test, DeadLetters letters.dead firing"
+	w.until("the webhook is told of a dead letter", func() bool { return h.all() == want })
+	w.until("it is kept that the webhook was told", func() bool {
+		data, err := os.ReadFile(filepath.Join(w.data, "alerts.json"))
+		return err == nil && strings.Contains(string(data), "letters.dead")
+	})
+	w.KillAll()
+	w.start(pipelineproc.All)
+	w.run("bind", "more.dead", "post", "more")
+	w.run("pub", "post", "more", "hello", "--addr", w.Addr(pipelineproc.Broker))
+	w.until("the webhook is told of another one, and of no more", func() bool { return h.all() == want+", DeadLetters more.dead firing" })
+}
+
+func TestAlertsThatReachNobody(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if _, err := runCLI(t, "alert", "test"); err == nil || !strings.Contains(printed(err), "nobody is told of alerts") {
+		t.Error(printed(err))
+	}
+	for setting, want := range map[string]string{
+		"webhook: http://alerts.example.org":                                 "alerts.webhook: must begin with https://",
+		"webhook_key_file: x":                                                "means nothing without alerts.webhook",
+		"webhook: https://alerts.example.org\n  webhook_key_file: missing":   "alerts.webhook_key_file: ",
+		"webhook: https://alerts.example.org\n  webhook_key_file: short.key": "short.key has 4 bytes",
+	} {
+		write(t, "sealmq.yaml", "alerts:\n  "+setting+"\n")
+		if err := os.WriteFile("short.key", []byte("1234"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := runCLI(t, "config", "check"); err == nil || !strings.Contains(printed(err), want) {
+			t.Errorf("%s: %s", setting, printed(err))
+		}
+	}
+}
