@@ -37,7 +37,7 @@ func exposed(t *testing.T) map[string]*metric {
 	t.Helper()
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(t.TempDir(), "data")
-	for _, addr := range []*string{&cfg.Server.Addr, &cfg.Metrics.Addr, &cfg.Proxy.Addr, &cfg.Worker.Addr, &cfg.Main.Addr} {
+	for _, addr := range []*string{&cfg.Server.Addr, &cfg.Metrics.Addr, &cfg.Proxy.Addr, &cfg.Worker.Addr, &cfg.Main.Addr, &cfg.Portal.Addr} {
 		*addr = "127.0.0.1:0"
 	}
 	logs := openLogs(cfg, roles, io.Discard)
