@@ -156,11 +156,12 @@ type apiKeys struct {
 	lastErr string
 	used    map[string]time.Time // by id: the use that was noted last
 
-	noting sync.Mutex // held while the file of uses is changed
+	unwritten map[string]time.Time // of used: what is not in the file yet
+	wake      chan struct{}        // of size one: there is something unwritten
 }
 
 func openAPIKeys(fs durable.FS, file string, log *slog.Logger) (*apiKeys, error) {
-	a := &apiKeys{fs: fs, file: file, log: log}
+	a := &apiKeys{fs: fs, file: file, log: log, used: make(map[string]time.Time), unwritten: make(map[string]time.Time), wake: make(chan struct{}, 1)}
 	if file == "" {
 		return a, nil
 	}

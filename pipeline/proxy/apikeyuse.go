@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -34,42 +35,56 @@ func APIKeyUses(fs durable.FS, file string) (map[string]time.Time, error) {
 	return uses, nil
 }
 
-// noteUse writes down that a key was used. A failure costs the note only.
+// noteUse has it written down that a key was used. It waits for no disk.
 func (a *apiKeys) noteUse(id string, now time.Time) {
 	a.mu.Lock()
-	last, known := a.used[id]
-	due := !known || now.Sub(last) >= noteUseEvery || now.Before(last)
-	if due {
-		if a.used == nil {
-			a.used = make(map[string]time.Time)
-		}
-		a.used[id] = now
-	}
-	keys := a.keys
-	a.mu.Unlock()
-	if !due {
+	defer a.mu.Unlock()
+	if last, known := a.used[id]; known && now.Sub(last) < noteUseEvery && !now.Before(last) {
 		return
 	}
-	a.noting.Lock()
-	defer a.noting.Unlock()
-	if err := a.writeUse(keys, id, now); err != nil {
-		a.log.Warn("the use of an API key was not written down", "id", id, "error", err)
+	a.used[id], a.unwritten[id] = now, now
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// writeUses writes down what noteUse noted, until ctx ends and all of it is.
+func (a *apiKeys) writeUses(ctx context.Context) {
+	for over := false; !over; {
+		select {
+		case <-ctx.Done():
+			over = true
+		case <-a.wake:
+		}
+		a.mu.Lock()
+		noted, keys := a.unwritten, a.keys
+		a.unwritten = make(map[string]time.Time)
+		a.mu.Unlock()
+		if len(noted) == 0 {
+			continue
+		}
+		if err := a.writeUse(keys, noted); err != nil {
+			a.log.Warn("the use of API keys was not written down", "keys", len(noted), "error", err)
+		}
 	}
 }
 
 // writeUse changes the file, in which other proxies of the folder may have written. Keys that
 // were taken back are left out.
-func (a *apiKeys) writeUse(keys []apiKey, id string, now time.Time) error {
+func (a *apiKeys) writeUse(keys []apiKey, noted map[string]time.Time) error {
 	uses, err := APIKeyUses(a.fs, a.file)
 	if err != nil {
 		return err
+	}
+	for id, at := range noted {
+		uses[id] = at.UTC().Truncate(time.Second)
 	}
 	for id := range uses {
 		if !slices.ContainsFunc(keys, func(k apiKey) bool { return k.ID == id }) {
 			delete(uses, id)
 		}
 	}
-	uses[id] = now.UTC().Truncate(time.Second)
 	data, err := json.MarshalIndent(uses, "", "  ")
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ const (
 type enqueuer struct {
 	queue pipeline.Queue
 
+	full atomic.Int64 // when the queue last refused for want of room, in Unix nanoseconds; 0 after it has stored something
+
 	mu      sync.Mutex
 	pending []*submission
 	waiting int // messages in pending
@@ -129,6 +131,7 @@ func (e *enqueuer) call(group []*submission) {
 	if err != nil {
 		results = slices.Repeat([]pipeline.EnqueueResult{{Outcome: pipeline.Unknown, Err: err}}, len(items))
 	}
+	e.noteRoom(results)
 	for _, s := range group {
 		s.results, results = results[:len(s.items):len(s.items)], results[len(s.items):]
 		if s.done != nil {
@@ -136,6 +139,25 @@ func (e *enqueuer) call(group []*submission) {
 		}
 	}
 }
+
+// noteRoom notes whether the queue has room.
+func (e *enqueuer) noteRoom(results []pipeline.EnqueueResult) {
+	for i := range results {
+		if results[i].Err == nil {
+			e.full.Store(0)
+			return
+		}
+		if sealmq.CodeOf(results[i].Err) == sealmq.NoStorage {
+			e.full.Store(time.Now().UnixNano())
+		}
+	}
+}
+
+// fullShown is how long health tells of a queue without room. Then it is asked again.
+const fullShown = 30 * time.Second
+
+// isFull reports whether the queue refused messages lately for want of room.
+func (e *enqueuer) isFull() bool { return time.Since(time.Unix(0, e.full.Load())) < fullShown }
 
 // counts knows roughly how much waits in the queue.
 type counts struct {

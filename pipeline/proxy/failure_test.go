@@ -49,6 +49,10 @@ func TestQueueIsAway(t *testing.T) {
 	if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 503 || a.m["message"] != "the disk is full" {
 		t.Errorf("no room: %d %s", a.StatusCode, a.body)
 	}
+	w.eventually("health does not say that there is no room", func() bool {
+		a := w.ask(c, "GET", "/health", "")
+		return a.StatusCode == 200 && a.m["status"] == "degraded" && a.m["checks"].(map[string]any)["redis"] == "full"
+	})
 	if n := len(w.main.rows()); n != 0 {
 		t.Errorf("%d messages are registered that were not accepted", n)
 	}
@@ -56,6 +60,9 @@ func TestQueueIsAway(t *testing.T) {
 	if a := w.ask(c, "POST", "/submit", good, "Idempotency-Key", "k"); a.StatusCode != 202 || a.m["duplicate"] != nil {
 		t.Errorf("afterwards: %d %s", a.StatusCode, a.body)
 	}
+	w.eventually("health does not say that there is room again", func() bool {
+		return w.ask(c, "GET", "/health", "").m["checks"].(map[string]any)["redis"] == "healthy"
+	})
 	if n := w.count("proxy_messages_failed_total", "redis_error"); n != 3 {
 		t.Errorf("%v counted", n)
 	}

@@ -17,6 +17,9 @@ func (p *Proxy) newHealth() *httpkit.Health {
 			if _, err := p.cfg.Queue.Counts(ctx); err != nil {
 				return httpkit.Finding{Level: httpkit.Down, Reason: "the queue cannot be reached"}
 			}
+			if p.enqueuer.isFull() {
+				return httpkit.Finding{Level: httpkit.Degraded, Value: "full", Reason: "the queue has no room: the disk of its broker is full, and messages are refused"}
+			}
 			return httpkit.Finding{}
 		}},
 		{Name: "main_server", Late: httpkit.Degraded, Run: func(ctx context.Context) httpkit.Finding {

@@ -179,6 +179,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.keys.run(ctx) })
 	wg.Go(func() { p.register.run(ctx) })
+	wg.Go(func() { p.apiKeys.writeUses(ctx) })
 	wg.Wait()
 	return nil
 }
