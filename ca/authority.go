@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -149,6 +150,13 @@ func Open(dir string, o Options) (*Authority, error) {
 
 // check returns an error if the parts do not belong together.
 func (a *Authority) check() error {
+	// Nobody else looks at a root's own signature, which shows that not a bit of it is another one.
+	if bytes.Equal(a.root.RawSubject, a.root.RawIssuer) {
+		err := a.root.CheckSignature(a.root.SignatureAlgorithm, a.root.RawTBSCertificate, a.root.Signature)
+		if _, old := errors.AsType[x509.InsecureAlgorithmError](err); err != nil && !old {
+			return &mtls.FileError{What: "certificate file", Path: a.paths.Root, Err: fmt.Errorf("its signature is not its own: %w", err)}
+		}
+	}
 	if a.isDirect() {
 		return nil
 	}
@@ -156,7 +164,7 @@ func (a *Authority) check() error {
 		return nil
 	}
 	if err := mtls.CheckPair(a.intermediate, a.key); err != nil {
-		return fmt.Errorf("%s and %s: %w", a.paths.Intermediate, a.paths.IntermediateKey, err)
+		return &mtls.FileError{What: a.paths.Intermediate + " and", Path: a.paths.IntermediateKey, Err: err}
 	}
 	opts := x509.VerifyOptions{
 		Roots:       x509.NewCertPool(),
@@ -165,7 +173,7 @@ func (a *Authority) check() error {
 	}
 	opts.Roots.AddCert(a.root)
 	if _, err := a.intermediate.Verify(opts); err != nil {
-		return fmt.Errorf("%s is not valid below %s: %w", a.paths.Intermediate, a.paths.Root, err)
+		return &mtls.FileError{What: "certificate file", Path: a.paths.Intermediate, Err: fmt.Errorf("it is not valid below %s: %w", a.paths.Root, err)}
 	}
 	return nil
 }
@@ -199,11 +207,19 @@ func (a *Authority) lock() (unlock func(), err error) {
 		a.mu.Unlock()
 		_ = release()
 	}
-	if err := a.history.refresh(a.options.FS, a.paths.Issued); err != nil {
+	if err := a.readHistory(); err != nil {
 		unlock()
 		return nil, err
 	}
 	return unlock, nil
+}
+
+// readHistory reads what was issued. The caller holds the folder's lock.
+func (a *Authority) readHistory() error {
+	if err := a.history.refresh(a.options.FS, a.paths.Issued); err != nil {
+		return err
+	}
+	return a.history.checkCount(a.options.FS, a.paths.Issued)
 }
 
 // lockFolder makes the folders and takes their lock. It waits while another process holds
@@ -248,7 +264,7 @@ func complete(dir string, o Options) (*Authority, []string, error) {
 	if err := a.check(); err != nil {
 		return nil, nil, err
 	}
-	if err := a.history.refresh(o.FS, a.paths.Issued); err != nil {
+	if err := a.readHistory(); err != nil {
 		return nil, nil, err
 	}
 	rootPEM := certPEM(a.root)
@@ -355,15 +371,23 @@ func (a *Authority) authorityTemplate(name string, key crypto.Signer, years, pat
 }
 
 func (a *Authority) readCert(path string) (*x509.Certificate, error) {
+	chain, err := a.readChain(path)
+	if err != nil {
+		return nil, err
+	}
+	return chain[0], nil
+}
+
+func (a *Authority) readChain(path string) ([]*x509.Certificate, error) {
 	data, err := durable.ReadFile(a.options.FS, path, maxFileBytes)
 	if err != nil {
 		return nil, err
 	}
 	certs, err := mtls.ParseCertificates(data)
 	if err != nil {
-		return nil, fmt.Errorf("certificate file %s: %w", path, err)
+		return nil, &mtls.FileError{What: "certificate file", Path: path, Err: err}
 	}
-	return certs[0], nil
+	return certs, nil
 }
 
 func (a *Authority) readKey(path string) (crypto.Signer, error) {
@@ -377,7 +401,7 @@ func readKey(fs durable.FS, path string) (crypto.Signer, error) {
 	}
 	key, err := mtls.ParsePrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", path, err)
+		return nil, &mtls.FileError{What: "key file", Path: path, Err: err}
 	}
 	return key, nil
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -62,6 +64,7 @@ type history struct {
 	list     []Issued
 	bySerial map[string]int
 	byName   map[string][]int
+	bare     int   // lines without a checksum, of older programs
 	size     int64 // of what was read, up to the end of a line
 }
 
@@ -81,18 +84,58 @@ func (h *history) refresh(fs durable.FS, name string) error {
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	for i, line := range lines[:len(lines)-1] {
 		var c Issued
-		if err := json.Unmarshal(line, &c); err != nil || c.Serial == "" {
+		if err := json.Unmarshal(line, &c); err != nil || c.Serial == "" || !sumFits(line) {
 			if slices.ContainsFunc(lines[i+1:], func(l []byte) bool { return json.Valid(l) }) {
 				return &hintError{fmt.Sprintf("the record of certificates %s is damaged behind byte %d", name, h.size),
 					"restore the file from a backup, or delete the damaged line"}
 			}
-			return nil // its end was never promised
+			return nil // its end was never promised, or checkCount notices
 		}
 		h.add(c)
 		h.size += int64(len(line))
+		if !bytes.Contains(line, []byte(sumMark)) {
+			h.bare++
+		}
 	}
 	return nil
 }
+
+// A line ends with a checksum of what is before it; those of older programs have none.
+const sumMark = `,"sum":"`
+
+// withSum is the line of a record.
+func withSum(object []byte) []byte {
+	object = bytes.TrimSuffix(object, []byte("}"))
+	return fmt.Appendf(object, "%s%08x\"}\n", sumMark, crc32.Checksum(object, castagnoli))
+}
+
+func sumFits(line []byte) bool {
+	i := bytes.LastIndex(line, []byte(sumMark))
+	return i < 0 || bytes.Equal(line, withSum(append(bytes.Clone(line[:i]), '}')))
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checkCount compares the record with the numbers of its lines, and of those without a checksum, that
+// append has noted. So lines are missed that are lost at its end. The caller holds the folder's lock. Folders of older programs have no
+// such file.
+func (h *history) checkCount(fs durable.FS, name string) error {
+	text, err := durable.ReadFile(fs, countFile(name), 64)
+	if durable.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var lines, bare int
+	if _, err := fmt.Sscan(string(text), &lines, &bare); err == nil && lines <= len(h.list) && bare == h.bare {
+		return nil
+	}
+	return &hintError{fmt.Sprintf("the record of certificates %s has %d lines, %d of them without a checksum, and in %s stands %q", name, len(h.list), h.bare, countFile(name), strings.TrimSpace(string(text))),
+		"restore both files from a backup, or delete the second to go on with the lines that are there: what is missing can be revoked by its serial number only"}
+}
+
+func countFile(name string) string { return strings.TrimSuffix(name, filepath.Ext(name)) + ".count" }
 
 // tail returns the size of a file and its content from an offset on.
 func tail(fs durable.FS, name string, from int64) (size int64, data []byte, err error) {
@@ -146,7 +189,7 @@ func (h *history) append(fs durable.FS, name string, c Issued) error {
 	if err != nil {
 		return err
 	}
-	line = append(line, '\n')
+	line = withSum(line)
 	if err := durable.MkdirAll(fs, filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
@@ -155,7 +198,7 @@ func (h *history) append(fs durable.FS, name string, c Issued) error {
 	}
 	h.add(c)
 	h.size += int64(len(line))
-	return nil
+	return durable.WriteFile(fs, countFile(name), fmt.Appendln(nil, len(h.list), h.bare), 0o600)
 }
 
 // History returns what was issued, oldest first.

@@ -15,6 +15,7 @@ import (
 //	certs/ca.crt                               a copy of the root, for every peer
 //	certs/<name>.crt certs/<name>.key          certificates with their chain, and keys
 //	ca/issued.jsonl                            what was issued
+//	ca/issued.count                            how many lines that has
 //	ca/revocations.jsonl                       what was revoked, and the numbers of CRLs
 //	<dir>.revocations-<id>.jsonl               a copy of it beside the data folder
 //	crl/crl.pem                                the same as a CRL of X.509

@@ -158,6 +158,9 @@ func TestRevokedNameIsIssuedAgain(t *testing.T) {
 	old, unknown := o.issue(ca.Request{Name: "alice"}), o.issue(ca.Request{Name: "alice"})
 	lines := bytes.SplitAfter(o.fs.Get("data/ca/issued.jsonl"), []byte("\n"))
 	o.fs.Put("data/ca/issued.jsonl", bytes.Join(lines[:len(lines)-2], nil)) // the second is in no record
+	if err := errors.Join(o.fs.Remove("data/ca/issued.count"), o.fs.SyncDir("data/ca")); err != nil {
+		t.Fatal(err)
+	}
 	o.open()
 	for round, where := range []string{"ledger", "list", "ledger", "list"} {
 		o.now.Advance(time.Minute)

@@ -35,11 +35,11 @@ func (a *Authority) rootKey(purpose string) (crypto.Signer, error) {
 	}
 	key, err := mtls.ParsePrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", name, err)
+		return nil, &mtls.FileError{What: "key file", Path: name, Err: err}
 	}
 	if a.root != nil {
 		if err := mtls.CheckPair(a.root, key); err != nil {
-			return nil, fmt.Errorf("%s and %s: %w", a.paths.Root, name, err)
+			return nil, &mtls.FileError{What: a.paths.Root + " and", Path: name, Err: err}
 		}
 	}
 	return key, nil

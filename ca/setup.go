@@ -3,10 +3,12 @@ package ca
 import (
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,19 +132,24 @@ func (n *renewer) ensure(r Request, stale bool) error {
 	if err != nil && !durable.IsNotExist(err) {
 		return err
 	}
-	cert, err := n.a.readCert(certFile)
+	chain, err := n.a.readChain(certFile)
 	if err != nil && !durable.IsNotExist(err) {
 		return err
 	}
-	if cert != nil {
+	var cert *x509.Certificate
+	if len(chain) > 0 {
+		cert = chain[0]
 		if key == nil {
 			return missingKey(keyFile)
 		}
 		if err := mtls.CheckPair(cert, key); err != nil {
-			return fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
+			return &mtls.FileError{What: certFile + " and", Path: keyFile, Err: err}
+		}
+		if issuer := n.a.intermediate; issuer != nil && slices.ContainsFunc(chain[1:], issuer.Equal) && cert.CheckSignatureFrom(issuer) != nil {
+			return &mtls.FileError{What: "certificate file", Path: certFile, Err: errors.New("the authority that follows in it has not signed it")}
 		}
 		left := cert.NotAfter.Sub(n.a.options.Clock.Now())
-		fresh := !n.isFuture(certFile, cert) && left > renewBefore && !stale && n.a.isOurs(cert)
+		fresh := !n.isFuture(certFile, cert) && left > renewBefore && !stale && n.a.isOurs(chain)
 		if _, role, err := mtls.Profile(cert); fresh || err != nil || role == "" {
 			return nil
 		}
@@ -244,9 +251,11 @@ func (a *Authority) IssueFiles(r Request, outDir string, replace bool) (*Files, 
 	return f, m.write(f.CertFile, f.CertPEM, 0o644)
 }
 
-// isOurs reports whether this authority signed a certificate.
-func (a *Authority) isOurs(c *x509.Certificate) bool {
-	return a.intermediate != nil && c.CheckSignatureFrom(a.intermediate) == nil || a.isDirect() && c.CheckSignatureFrom(a.root) == nil
+// isOurs reports whether this authority signed a certificate, and its chain is whole.
+func (a *Authority) isOurs(chain []*x509.Certificate) bool {
+	c := chain[0]
+	return a.intermediate != nil && c.CheckSignatureFrom(a.intermediate) == nil && slices.ContainsFunc(chain, a.intermediate.Equal) ||
+		a.isDirect() && c.CheckSignatureFrom(a.root) == nil
 }
 
 // copyRoot puts the root beside the certificates that need it. It replaces nothing.

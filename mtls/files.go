@@ -59,6 +59,18 @@ func (c content) digest() [sha256.Size]byte {
 	return sha256.Sum256(slices.Concat(sums[0][:], sums[1][:], sums[2][:]))
 }
 
+// FileError says that what is in a file of certificates, or in one of a key, cannot be used.
+type FileError struct {
+	What, Path string
+	Err        error
+}
+
+// Error names the file.
+func (e *FileError) Error() string { return fmt.Sprintf("%s %s: %v", e.What, e.Path, e.Err) }
+
+// Unwrap returns what is wrong with it.
+func (e *FileError) Unwrap() error { return e.Err }
+
 // material is what the files say.
 type material struct {
 	certs []tls.Certificate // none for a client without certificate
@@ -71,14 +83,14 @@ func (f Files) parse(c content) (*material, error) {
 	if c.cert != nil {
 		certs, err := ParseCertificates(c.cert)
 		if err != nil {
-			return nil, fmt.Errorf("certificate file %s: %w", f.Cert, err)
+			return nil, &FileError{"certificate file", f.Cert, err}
 		}
 		key, err := ParsePrivateKey(c.key)
 		if err != nil {
-			return nil, fmt.Errorf("key file %s: %w", f.Key, err)
+			return nil, &FileError{"key file", f.Key, err}
 		}
 		if err := CheckPair(certs[0], key); err != nil {
-			return nil, fmt.Errorf("%s and %s: %w", f.Cert, f.Key, err)
+			return nil, &FileError{f.Cert + " and", f.Key, err}
 		}
 		pair := tls.Certificate{PrivateKey: key, Leaf: certs[0]}
 		for _, c := range certs {
@@ -88,7 +100,7 @@ func (f Files) parse(c content) (*material, error) {
 	}
 	roots, err := ParseAuthorities(c.ca)
 	if err != nil {
-		return nil, fmt.Errorf("CA file %s: %w", f.CA, err)
+		return nil, &FileError{"CA file", f.CA, err}
 	}
 	for _, root := range roots {
 		m.roots.AddCert(root)
@@ -121,7 +133,7 @@ func readPEM(file string, parse func([]byte) ([]*x509.Certificate, error)) ([]*x
 	}
 	certs, err := parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, &FileError{"certificate file", file, err}
 	}
 	return certs, nil
 }
@@ -134,7 +146,7 @@ func ReadKey(file string) (crypto.Signer, error) {
 	}
 	key, err := ParsePrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, &FileError{"key file", file, err}
 	}
 	return key, nil
 }

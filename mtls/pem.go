@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -12,10 +13,13 @@ import (
 const MaxFileBytes = 4 << 20
 
 // ParseCertificates returns all certificates of a PEM file in their order, at least
-// one. Text between the blocks is ignored, as openssl writes it.
+// one. Text between the blocks is ignored, as openssl writes it, but what has the marks of a block
+// must be one: a damaged certificate is not left out in silence.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
+	blocks := 0
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		blocks++
 		switch block.Type {
 		case "CERTIFICATE", "X509 CERTIFICATE":
 		default:
@@ -29,6 +33,9 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	}
 	if len(certs) == 0 {
 		return nil, errors.New("no PEM block of type CERTIFICATE")
+	}
+	if marks := max(bytes.Count(data, []byte("-----BEGIN ")), bytes.Count(data, []byte("-----END "))); marks > blocks {
+		return nil, fmt.Errorf("%d of %d PEM blocks are damaged", marks-blocks, marks)
 	}
 	return certs, nil
 }

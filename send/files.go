@@ -30,7 +30,6 @@ func (s *Spool) open() error {
 	if err != nil {
 		return err
 	}
-	s.found.Closed = len(numbers) == 0
 	for i, number := range numbers {
 		f := &spoolFile{number: number}
 		last := i == len(numbers)-1

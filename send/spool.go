@@ -142,11 +142,16 @@ func OpenSpool(dir string, cfg SpoolConfig) (*Spool, error) {
 	if err := durable.MkdirAll(cfg.FS, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the spool's folder: %w", err)
 	}
+	names, err := cfg.FS.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
 	unlock, err := cfg.FS.Lock(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	s := &Spool{dir: dir, cfg: cfg, unlock: unlock, next: 1, horizon: cmp.Or(cfg.Horizon, client.DefaultHorizon), turn: make(chan struct{}, 1)}
+	s.found.Closed = len(names) == 0 // else its files say so
 	if err := s.open(); err != nil {
 		s.closeFiles()
 		return nil, errors.Join(fmt.Errorf("open spool: %w", err), unlock())

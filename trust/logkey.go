@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/keydir/keylog"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // maxLogKeyBytes bounds the file of a log key.
@@ -30,7 +31,7 @@ func OpenLogSigner(file string) (signer *keylog.Signer, made bool, err error) {
 		return nil, false, err
 	}
 	if signer, err = keylog.ParseSigner(text); err != nil {
-		return nil, false, fmt.Errorf("%s: %w", file, err)
+		return nil, false, &mtls.FileError{What: "signing key of the key directory", Path: file, Err: err}
 	}
 	return signer, false, nil
 }

@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // errSilent ends the process with status 1 if the command has already printed what is
@@ -59,7 +62,10 @@ func hintFor(err error) string {
 		return h.Hint()
 	}
 	var op *net.OpError
+	var file *mtls.FileError
 	switch {
+	case errors.As(err, &file):
+		return wayOutOf(file.Path)
 	case errors.As(err, &op) && op.Op == "listen" && errors.Is(err, fs.ErrPermission):
 		return `ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; choose another address in the configuration`
 	case errors.As(err, &op) && op.Op == "listen" && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.As(err, new(*net.DNSError))):
@@ -85,6 +91,19 @@ func hintFor(err error) string {
 		return `is the broker running there? start it with "sealmq serve", or name another address with --addr`
 	}
 	return ""
+}
+
+// wayOutOf says what can be done about a file of a certificate or key that is damaged.
+func wayOutOf(path string) string {
+	back := fmt.Sprintf("put %s back from a backup", path)
+	dir, name := filepath.Base(filepath.Dir(path)), strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	switch {
+	case dir == "ca":
+		return back + "; nothing else stands for the authority that made the certificates of all clients"
+	case dir == "certs" && (name == ca.ServerName || name == ca.AdminName || slices.Contains(roles, name)):
+		return fmt.Sprintf("%s; or move %s.crt and %s.key away together: the next start makes new ones", back, name, name)
+	}
+	return fmt.Sprintf(`%s; or have a new certificate issued, as with "sealmq cert issue %s"`, back, name)
 }
 
 // placeError is an error of a file or folder that is not the data folder.

@@ -308,9 +308,6 @@ func (n *node) openBroker() error {
 	if err != nil {
 		return err
 	}
-	if made {
-		n.log.Info("made", "file", logKey)
-	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
 		Engine: n.engine, Log: n.logOf("broker"), Metrics: counts, PipelineQueue: pipeline.QueueName, OwnIssuer: n.revoked.OwnIssuer, Audit: audit.NewLog(n.logOf("broker")),
@@ -319,6 +316,12 @@ func (n *node) openBroker() error {
 			ExchangesPerIdentity: l.ExchangesPerIdentity, BindingsPerIdentity: l.BindingsPerIdentity, QueuesPerIdentity: l.QueuesPerIdentity,
 			KeyLog: l.KeyLog, KeyChanges: l.KeyChanges, Chains: l.Chains},
 	})
+	switch {
+	case err == nil && made && n.broker.Keys().Counts().Records > 0:
+		n.log.Warn("the signing key of the key directory was missing, and a new one was made: clients that know the old one refuse the directory until they forget it; restore the file from a backup if there is one", "file", logKey)
+	case made:
+		n.log.Info("made", "file", logKey)
+	}
 	return err
 }
 

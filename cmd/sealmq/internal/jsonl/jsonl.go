@@ -235,6 +235,8 @@ func (f *File) parse(text []byte) error {
 		return errors.New("it is not a JSON object")
 	}
 	switch {
+	case bytes.Count(text, []byte(`"message_id":`)) > 1: // quotes in a text are escaped
+		return errors.New("it has two messages, because what was between them is gone")
 	case l.MessageID == "":
 		return errors.New("it has no message_id")
 	case l.Message == nil && l.Base64 == nil:
