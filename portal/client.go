@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -101,6 +104,23 @@ func (c *caller) Do(r *http.Request) (*http.Response, error) {
 	return nil, e
 }
 
+// address is the IP address of a browser. A reverse proxy that is trusted says it in the last
+// X-Forwarded-For.
+func (p *Portal) address(r *http.Request) string {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	own := peer.Addr().Unmap().WithZone("")
+	if list := r.Header["X-Forwarded-For"]; len(list) > 0 && slices.ContainsFunc(p.cfg.TrustedProxies, func(n netip.Prefix) bool { return n.Contains(own) }) {
+		names := strings.Split(list[len(list)-1], ",")
+		if a, err := netip.ParseAddr(strings.TrimSpace(names[len(names)-1])); err == nil {
+			return a.Unmap().WithZone("").String()
+		}
+	}
+	return own.String()
+}
+
 // client is the API as a visit calls it: with its session, for its address.
 func (v *visit) client() (*mainapi.ClientWithResponses, error) {
 	return mainapi.NewClientWithResponses(v.portal.cfg.Main, mainapi.WithHTTPClient(v.portal.caller),
@@ -110,7 +130,7 @@ func (v *visit) client() (*mainapi.ClientWithResponses, error) {
 			}
 			r.Header.Set("X-Request-Id", httpkit.RequestID(v.r.Context()))
 			r.Header.Set("User-Agent", v.r.UserAgent())
-			r.Header.Set("X-Forwarded-For", httpkit.ClientAddress(v.r))
+			r.Header.Set("X-Forwarded-For", v.portal.address(v.r))
 			// An empty field of a filter is no filter.
 			query := r.URL.Query()
 			for name, values := range query {

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -27,6 +28,8 @@ type Config struct {
 	Main string
 	// URL is the portal's address as browsers see it, if a reverse proxy changes it.
 	URL string
+	// TrustedProxies are the networks of reverse proxies, whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 	// Prefix is the path below which the portal is, "/sealmq", or empty.
 	Prefix  string
 	Version string

@@ -3,6 +3,8 @@ package portal
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -111,6 +113,24 @@ func TestSecondFactorAtLogin(t *testing.T) {
 	wantRedirect(t, rec, "/profile")
 	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"code":"123456"`) || !strings.Contains(last, `"password":"s3cr3t-word"`) {
 		t.Errorf("the main server was asked %s", last)
+	}
+}
+
+// TestAddressOfABrowser: a browser cannot give itself another address.
+func TestAddressOfABrowser(t *testing.T) {
+	w := newWorld(t, Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	for _, tc := range []struct{ peer, forwarded, want string }{
+		{"192.0.2.7:1234", "", "192.0.2.7"}, {"192.0.2.7:1234", "203.0.113.9", "192.0.2.7"}, {"10.1.2.3:1234", "203.0.113.9", "203.0.113.9"},
+		{"10.1.2.3:1234", "198.51.100.1, 203.0.113.9", "203.0.113.9"}, {"10.1.2.3:1234", "nobody", "10.1.2.3"}, {"[::ffff:10.1.2.3]:1", "2001:db8::1", "2001:db8::1"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = tc.peer
+		if tc.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", tc.forwarded)
+		}
+		if got := w.portal.address(r); got != tc.want {
+			t.Errorf("%s for %q is %s, want %s", tc.peer, tc.forwarded, got, tc.want)
+		}
 	}
 }
 

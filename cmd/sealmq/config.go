@@ -161,6 +161,8 @@ type PortalConfig struct {
 	Prefix string `key:"prefix"`
 	Cert   string `key:"cert"`
 	Key    string `key:"key"`
+
+	TrustedNetworks string `key:"trusted_networks"`
 }
 
 // MailConfig is the mail server that takes mails of the role main.

@@ -12,6 +12,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/trust"
 )
 
@@ -40,6 +41,12 @@ func (n *node) registryOf(role string) *prometheus.Registry {
 	gauge("broker_build_info", "Always 1; the labels say which role and version this is.",
 		prometheus.Labels{"component": c.name, "version": buildVersion().Version}, func() float64 { return 1 })
 	certificate := n.chainOf(c.certificate)
+	if own := n.cfg.Portal.Cert; role == "portal" && own != "" {
+		certificate = func() []*x509.Certificate {
+			chain, _ := mtls.ReadCertificates(own) // nil if it cannot be read
+			return chain
+		}
+	}
 	gauge("broker_certificate_expiry_timestamp_seconds", "When the role's own certificate expires, in seconds since 1970; 0 if it cannot be read.",
 		prometheus.Labels{"name": c.name}, func() float64 {
 			if chain := certificate(); len(chain) > 0 {

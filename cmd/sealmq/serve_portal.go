@@ -30,7 +30,11 @@ func (n *node) openPortal() error {
 	if err != nil {
 		return err
 	}
-	p, err := portal.New(portal.Config{API: api, Main: n.cfg.Pipeline.Main, URL: c.URL, Prefix: c.Prefix, Version: buildVersion().Version, Registry: n.registryOf("portal"), Log: n.logOf("portal")})
+	networks, err := parseNetworks(c.TrustedNetworks)
+	if err != nil {
+		return fmt.Errorf("portal.trusted_networks: %w", err)
+	}
+	p, err := portal.New(portal.Config{API: api, TrustedProxies: networks, Main: n.cfg.Pipeline.Main, URL: c.URL, Prefix: c.Prefix, Version: buildVersion().Version, Registry: n.registryOf("portal"), Log: n.logOf("portal")})
 	if err != nil {
 		return err
 	}
