@@ -15,7 +15,6 @@ func (p *Portal) accountPages() []page {
 		{path: "/profile/password", title: "Change your password", who: everybody, always: true, show: showPassword, do: changePassword},
 		{path: "/profile/sessions/{id}/end", who: everybody, do: endSession},
 		{path: "/profile/sessions/end-others", who: everybody, do: endOtherSessions},
-		{path: "/confirm", title: "Confirm that it is you", who: everybody, show: showConfirm, do: confirm},
 	}
 }
 
@@ -116,25 +115,6 @@ func changePassword(v *visit) error {
 		return v.done("/", "Your password is changed.")
 	}
 	return v.done("/profile", "Your password is changed. Your other sessions have ended.")
-}
-
-// showConfirm asks for the password again before an act that could do much harm.
-func showConfirm(v *visit) error { return v.confirmForm(http.StatusOK, nil) }
-
-func (v *visit) confirmForm(status int, problems fieldErrors) error {
-	fields := []field{
-		{Name: "password", Label: "Password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: true},
-		{Name: "next", Kind: "hidden", Value: v.next()}}
-	return v.renderStatus(status, "login", loginView{Notice: "What you are about to do could do much harm in other hands. For five minutes you are not asked again.",
-		Form: form{Action: v.portal.url("/confirm"), Submit: "Confirm", Cancel: v.portal.url(v.next()), Fields: fields}.with(problems)})
-}
-
-func confirm(v *visit) error {
-	_, err := v.api.ConfirmSessionWithResponse(v.ctx, mainapi.Confirmation{Password: v.r.FormValue("password"), Code: v.r.FormValue("code")})
-	if err == nil {
-		return v.done(v.next(), "Confirmed. Please send the form again.")
-	}
-	return v.loginRefused(err, func(problems fieldErrors) error { return v.confirmForm(http.StatusUnprocessableEntity, problems) })
 }
 
 // id is a number in the path of a page.
