@@ -176,6 +176,24 @@ func (e ComponentState) Valid() bool {
 	}
 }
 
+// Defines values for DatabaseKind.
+const (
+	DatabaseKindMysql  DatabaseKind = "mysql"
+	DatabaseKindSqlite DatabaseKind = "sqlite"
+)
+
+// Valid indicates whether the value is a known member of the DatabaseKind enum.
+func (e DatabaseKind) Valid() bool {
+	switch e {
+	case DatabaseKindMysql:
+		return true
+	case DatabaseKindSqlite:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FieldProblemType.
 const (
 	FieldProblemTypeBoolType         FieldProblemType = "bool_type"
@@ -704,6 +722,29 @@ type Attention struct {
 //
 // Example: notice
 type AttentionLevel string
+
+// AuditChain defines model for AuditChain.
+type AuditChain struct {
+	// Broken What is wrong with the line behind them
+	Broken string `json:"broken,omitempty,omitzero"`
+
+	// CheckedAt Example: 2026-03-01T08:15:30Z
+	CheckedAt time.Time `json:"checked_at"`
+
+	// LastHash Its hash
+	LastHash string `json:"last_hash,omitempty,omitzero"`
+
+	// Records Lines that are in order from the first one
+	//
+	// Example: 4711
+	Records int64 `json:"records"`
+
+	// Until When the last of them was written
+	Until time.Time `json:"until,omitempty,omitzero"`
+
+	// Whole Example: true
+	Whole bool `json:"whole"`
+}
 
 // AuditEntry defines model for AuditEntry.
 type AuditEntry struct {
@@ -1251,6 +1292,58 @@ type Credentials struct {
 	// Password Example: correct horse battery
 	Password string `json:"password"`
 }
+
+// Database defines model for Database.
+type Database struct {
+	// AnswerSeconds How long it takes to answer
+	//
+	// Example: 0.0003
+	AnswerSeconds float64 `json:"answer_seconds"`
+
+	// Bytes Example: 4096
+	Bytes       int64 `json:"bytes"`
+	Connections struct {
+		// Idle Example: 1
+		Idle int `json:"idle"`
+
+		// InUse Example: 1
+		InUse int `json:"in_use"`
+
+		// Limit Example: 4
+		Limit int `json:"limit"`
+
+		// Open Example: 2
+		Open int `json:"open"`
+
+		// WaitedSeconds How long calls have waited for one, all together, since the start
+		//
+		// Example: 0
+		WaitedSeconds float64 `json:"waited_seconds"`
+	} `json:"connections"`
+
+	// Host Of a server
+	Host string `json:"host,omitempty,omitzero"`
+
+	// Kind Example: sqlite
+	Kind DatabaseKind `json:"kind"`
+
+	// Name Example: records.db
+	Name string `json:"name"`
+
+	// Path Of a file
+	Path string `json:"path,omitempty,omitzero"`
+	Port string `json:"port,omitempty,omitzero"`
+
+	// Rows Rows of each table; those of audit_log are an estimate.
+	Rows map[string]int64 `json:"rows"`
+	User string           `json:"user,omitempty,omitzero"`
+
+	// Version Example: 3.54.1
+	Version string `json:"version"`
+}
+
+// DatabaseKind Example: sqlite
+type DatabaseKind string
 
 // DatabaseAnswer defines model for DatabaseAnswer.
 type DatabaseAnswer struct {
@@ -2701,6 +2794,15 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetAuditChain Whether the audit file is whole
+	//
+	// The record that counts is a file in the main server's data folder. Each of its lines has the
+	// hash of the line before it. Keep `last_hash` elsewhere: with it you can tell later that
+	// the file was not written anew.
+	//
+	// Corresponds with GET /api/v1/audit/chain (the `GetAuditChain` operationId).
+	GetAuditChain(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListBrokerConnections List the broker's connections
 	//
 	// Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
@@ -3031,6 +3133,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/crl (the `GetRevocationList` operationId).
 	GetRevocationList(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDatabase Show the state of the database
+	//
+	// Corresponds with GET /api/v1/database (the `GetDatabase` operationId).
+	GetDatabase(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// FindMessage Show the state of a client's message (proxies)
 	//
@@ -3376,6 +3483,25 @@ type ClientInterface interface {
 // Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditChain Whether the audit file is whole
+//
+// The record that counts is a file in the main server's data folder. Each of its lines has the
+// hash of the line before it. Keep `last_hash` elsewhere: with it you can tell later that
+// the file was not written anew.
+//
+// Corresponds with GET /api/v1/audit/chain (the `GetAuditChain` operationId).
+func (c *Client) GetAuditChain(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAuditChainRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -4167,6 +4293,21 @@ func (c *Client) PreviewClientRevocation(ctx context.Context, clientID ClientID,
 // Corresponds with GET /api/v1/crl (the `GetRevocationList` operationId).
 func (c *Client) GetRevocationList(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRevocationListRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDatabase Show the state of the database
+//
+// Corresponds with GET /api/v1/database (the `GetDatabase` operationId).
+func (c *Client) GetDatabase(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDatabaseRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -5091,6 +5232,33 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAuditChainRequest constructs an http.Request for the GetAuditChain method
+func NewGetAuditChainRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/chain")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -6847,6 +7015,33 @@ func NewGetRevocationListRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetDatabaseRequest constructs an http.Request for the GetDatabase method
+func NewGetDatabaseRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/database")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewFindMessageRequest constructs an http.Request for the FindMessage method
 func NewFindMessageRequest(server string, clientID ClientID, messageID MessageID) (*http.Request, error) {
 	var err error
@@ -8305,6 +8500,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
 
+	// GetAuditChainWithResponse Whether the audit file is whole
+	//
+	// The record that counts is a file in the main server's data folder. Each of its lines has the
+	// hash of the line before it. Keep `last_hash` elsewhere: with it you can tell later that
+	// the file was not written anew.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/chain (the `GetAuditChain` operationId).
+	GetAuditChainWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditChainResponse, error)
+
 	// ListBrokerConnectionsWithResponse List the broker's connections
 	//
 	// Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
@@ -8679,6 +8885,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/crl (the `GetRevocationList` operationId).
 	GetRevocationListWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetRevocationListResponse, error)
+
+	// GetDatabaseWithResponse Show the state of the database
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/database (the `GetDatabase` operationId).
+	GetDatabaseWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDatabaseResponse, error)
 
 	// FindMessageWithResponse Show the state of a client's message (proxies)
 	//
@@ -9105,6 +9318,54 @@ func (r ListAuditResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAuditChainResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditChain
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAuditChainResponse) GetJSON200() *AuditChain {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAuditChainResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAuditChainResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAuditChainResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAuditChainResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAuditChainResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10716,6 +10977,54 @@ func (r GetRevocationListResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRevocationListResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDatabaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Database
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDatabaseResponse) GetJSON200() *Database {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDatabaseResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDatabaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDatabaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDatabaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDatabaseResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12392,6 +12701,23 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 	return ParseListAuditResponse(rsp)
 }
 
+// GetAuditChainWithResponse Whether the audit file is whole
+//
+// The record that counts is a file in the main server's data folder. Each of its lines has the
+// hash of the line before it. Keep `last_hash` elsewhere: with it you can tell later that
+// the file was not written anew.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/chain (the `GetAuditChain` operationId).
+func (c *ClientWithResponses) GetAuditChainWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditChainResponse, error) {
+	rsp, err := c.GetAuditChain(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAuditChainResponse(rsp)
+}
+
 // ListBrokerConnectionsWithResponse List the broker's connections
 //
 // Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
@@ -13041,6 +13367,19 @@ func (c *ClientWithResponses) GetRevocationListWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseGetRevocationListResponse(rsp)
+}
+
+// GetDatabaseWithResponse Show the state of the database
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/database (the `GetDatabase` operationId).
+func (c *ClientWithResponses) GetDatabaseWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDatabaseResponse, error) {
+	rsp, err := c.GetDatabase(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDatabaseResponse(rsp)
 }
 
 // FindMessageWithResponse Show the state of a client's message (proxies)
@@ -13729,6 +14068,39 @@ func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest AuditPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAuditChainResponse parses an HTTP response from a GetAuditChainWithResponse call
+func ParseGetAuditChainResponse(rsp *http.Response) (*GetAuditChainResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAuditChainResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditChain
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -14838,6 +15210,39 @@ func ParseGetRevocationListResponse(rsp *http.Response) (*GetRevocationListRespo
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDatabaseResponse parses an HTTP response from a GetDatabaseWithResponse call
+func ParseGetDatabaseResponse(rsp *http.Response) (*GetDatabaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDatabaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Database
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -15989,6 +16394,9 @@ type ServerInterface interface {
 	// ListAudit The audit log, newest first
 	// (GET /api/v1/audit)
 	ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams)
+	// GetAuditChain Whether the audit file is whole
+	// (GET /api/v1/audit/chain)
+	GetAuditChain(w http.ResponseWriter, r *http.Request)
 	// ListBrokerConnections List the broker's connections
 	// (GET /api/v1/broker/connections)
 	ListBrokerConnections(w http.ResponseWriter, r *http.Request, params ListBrokerConnectionsParams)
@@ -16091,6 +16499,9 @@ type ServerInterface interface {
 	// GetRevocationList The authority's certificate revocation list
 	// (GET /api/v1/crl)
 	GetRevocationList(w http.ResponseWriter, r *http.Request)
+	// GetDatabase Show the state of the database
+	// (GET /api/v1/database)
+	GetDatabase(w http.ResponseWriter, r *http.Request)
 	// FindMessage Show the state of a client's message (proxies)
 	// (GET /api/v1/internal/clients/{client_id}/messages/{message_id})
 	FindMessage(w http.ResponseWriter, r *http.Request, clientID ClientID, messageID MessageID)
@@ -16322,6 +16733,20 @@ func (siw *ServerInterfaceWrapper) ListAudit(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListAudit(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetAuditChain operation middleware
+func (siw *ServerInterfaceWrapper) GetAuditChain(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetAuditChain(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -17622,6 +18047,20 @@ func (siw *ServerInterfaceWrapper) GetRevocationList(w http.ResponseWriter, r *h
 	handler.ServeHTTP(w, r)
 }
 
+// GetDatabase operation middleware
+func (siw *ServerInterfaceWrapper) GetDatabase(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDatabase(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // FindMessage operation middleware
 func (siw *ServerInterfaceWrapper) FindMessage(w http.ResponseWriter, r *http.Request) {
 
@@ -18636,6 +19075,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/overview/history", wrapper.GetOverviewHistory)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/overview/events", wrapper.FollowOverview)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/audit", wrapper.ListAudit)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/audit/chain", wrapper.GetAuditChain)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/queue", wrapper.GetQueue)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/queue/dead", wrapper.ListDead)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/queue/dead/requeue", wrapper.RequeueDead)
@@ -18654,6 +19094,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/exchange", wrapper.GetBrokerExchange)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/connections", wrapper.ListBrokerConnections)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/connections/{connection_id}/disconnect", wrapper.DisconnectBrokerConnection)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/database", wrapper.GetDatabase)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/preview", wrapper.PreviewRetention)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/run", wrapper.RunRetention)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/sessions", wrapper.EndOtherSessions)
@@ -18708,6 +19149,44 @@ type ListAuditdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListAuditdefaultApplicationProblemPlusJSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditChainRequestObject struct {
+}
+
+type GetAuditChainResponseObject interface {
+	VisitGetAuditChainResponse(w http.ResponseWriter) error
+}
+
+type GetAuditChain200JSONResponse AuditChain
+
+func (response GetAuditChain200JSONResponse) VisitGetAuditChainResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditChaindefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetAuditChaindefaultApplicationProblemPlusJSONResponse) VisitGetAuditChainResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -20081,6 +20560,44 @@ func (response GetRevocationListdefaultApplicationProblemPlusJSONResponse) Visit
 	return err
 }
 
+type GetDatabaseRequestObject struct {
+}
+
+type GetDatabaseResponseObject interface {
+	VisitGetDatabaseResponse(w http.ResponseWriter) error
+}
+
+type GetDatabase200JSONResponse Database
+
+func (response GetDatabase200JSONResponse) VisitGetDatabaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDatabasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDatabasedefaultApplicationProblemPlusJSONResponse) VisitGetDatabaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type FindMessageRequestObject struct {
 	ClientID  ClientID  `json:"client_id"`
 	MessageID MessageID `json:"message_id"`
@@ -21432,6 +21949,9 @@ type StrictServerInterface interface {
 	// ListAudit The audit log, newest first
 	// (GET /api/v1/audit)
 	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
+	// GetAuditChain Whether the audit file is whole
+	// (GET /api/v1/audit/chain)
+	GetAuditChain(ctx context.Context, request GetAuditChainRequestObject) (GetAuditChainResponseObject, error)
 	// ListBrokerConnections List the broker's connections
 	// (GET /api/v1/broker/connections)
 	ListBrokerConnections(ctx context.Context, request ListBrokerConnectionsRequestObject) (ListBrokerConnectionsResponseObject, error)
@@ -21534,6 +22054,9 @@ type StrictServerInterface interface {
 	// GetRevocationList The authority's certificate revocation list
 	// (GET /api/v1/crl)
 	GetRevocationList(ctx context.Context, request GetRevocationListRequestObject) (GetRevocationListResponseObject, error)
+	// GetDatabase Show the state of the database
+	// (GET /api/v1/database)
+	GetDatabase(ctx context.Context, request GetDatabaseRequestObject) (GetDatabaseResponseObject, error)
 	// FindMessage Show the state of a client's message (proxies)
 	// (GET /api/v1/internal/clients/{client_id}/messages/{message_id})
 	FindMessage(ctx context.Context, request FindMessageRequestObject) (FindMessageResponseObject, error)
@@ -21699,6 +22222,30 @@ func (sh *strictHandler) ListAudit(w http.ResponseWriter, r *http.Request, param
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListAuditResponseObject); ok {
 		if err := validResponse.VisitListAuditResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAuditChain operation middleware
+func (sh *strictHandler) GetAuditChain(w http.ResponseWriter, r *http.Request) {
+	var request GetAuditChainRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAuditChain(ctx, request.(GetAuditChainRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAuditChain")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetAuditChainResponseObject); ok {
+		if err := validResponse.VisitGetAuditChainResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -22659,6 +23206,30 @@ func (sh *strictHandler) GetRevocationList(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetRevocationListResponseObject); ok {
 		if err := validResponse.VisitGetRevocationListResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDatabase operation middleware
+func (sh *strictHandler) GetDatabase(w http.ResponseWriter, r *http.Request) {
+	var request GetDatabaseRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDatabase(ctx, request.(GetDatabaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDatabase")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDatabaseResponseObject); ok {
+		if err := validResponse.VisitGetDatabaseResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -112,6 +112,7 @@ type node struct {
 	// authority is nil if the configuration names files.
 	authority *ca.Authority
 	revoked   *trust.RevocationList
+	auditFile *audit.File // nil unless this node is a broker or a main server
 	engine    *local.Engine
 	broker    *broker.Broker
 	metrics   *metrics.Server  // nil if it is off
@@ -164,6 +165,9 @@ func (n *node) parts() []part {
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
 		{name: "revocations of the main server", start: func() error { return nil }, run: n.followRevocations},
 		{name: "authority", start: func() error { return nil }, run: n.maintainCRL},
+	}
+	if n.has("broker") || n.has("main") {
+		list = append(list, part{name: "audit", start: n.openAudit, stop: func(context.Context) error { return n.auditFile.Close() }})
 	}
 	if n.has("broker") {
 		list = append(list, n.brokerParts()...)
@@ -310,7 +314,7 @@ func (n *node) openBroker() error {
 	}
 	l := n.cfg.Limits
 	n.broker, err = broker.New(broker.Config{
-		Engine: n.engine, Log: n.logOf("broker"), Metrics: counts, PipelineQueue: pipeline.QueueName, OwnIssuer: n.revoked.OwnIssuer, Audit: audit.NewLog(n.logOf("broker")),
+		Engine: n.engine, Log: n.logOf("broker"), Metrics: counts, PipelineQueue: pipeline.QueueName, OwnIssuer: n.revoked.OwnIssuer, Audit: n.auditSink("broker"),
 		Directory: &broker.DirectoryConfig{Signer: signer, Verifier: trust.FileVerifier{CA: n.files.CA, Revocation: n.revoked}},
 		Limits: broker.Limits{Exchanges: l.Exchanges, Bindings: l.Bindings, Queues: l.Queues, Keys: l.Keys,
 			ExchangesPerIdentity: l.ExchangesPerIdentity, BindingsPerIdentity: l.BindingsPerIdentity, QueuesPerIdentity: l.QueuesPerIdentity,

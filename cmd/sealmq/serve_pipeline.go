@@ -290,8 +290,9 @@ func (n *node) openMainListener() error {
 		return n.liveConnections(ctx, client, router)
 	}
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, Queue: queue, Broker: n.pipeline.broker,
-		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: audit.NewLog(n.logOf("main")),
-		Checks: []httpkit.Check{n.logs.health()}, Version: buildVersion().Version, Log: n.logOf("main")})
+		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: n.auditSink("main"),
+		AuditChain: func() (audit.Chain, error) { return audit.Verify(n.auditPath()) },
+		Checks:     []httpkit.Check{n.logs.health()}, Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,7 @@ func (h *handler) addAliases(rt *httpkit.Router) {
 	a.addMessages()
 	a.addCertificates()
 	a.addOperations()
+	a.addDatabase()
 }
 
 // object reads a body that is one JSON object.

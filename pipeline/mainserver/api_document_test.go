@@ -104,6 +104,8 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 		{"admin", "GET", "/api/v1/overview/events?limit=1", "", 200},
 		{"admin", "GET", "/api/v1/statistics?period=century", "", 422},
 		{"admin", "GET", "/api/v1/audit", "", 200},
+		{"admin", "GET", "/api/v1/audit/chain", "", 200},
+		{"admin", "GET", "/api/v1/database", "", 200},
 		{"admin", "GET", "/api/v1/queue", "", 200},
 		{"admin", "GET", "/api/v1/queue/dead", "", 200},
 		{"admin", "POST", "/api/v1/queue/dead/requeue", `{"all":true}`, 200},

@@ -203,7 +203,8 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost})
 	s.must(err)
 	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Accounts: people, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
-		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit, Version: "1.2.3", Log: log}
+		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit,
+		AuditChain: func() (audit.Chain, error) { return audit.Chain{Records: 7, Broken: "it was changed"}, nil }, Version: "1.2.3", Log: log}
 	if change != nil {
 		change(s, &cfg)
 	}

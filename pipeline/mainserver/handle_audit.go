@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -142,4 +143,33 @@ func auditEntry(e *records.AuditEvent) mainapi.AuditEntry {
 		delete(entry.Details, requestIDKey)
 	}
 	return entry
+}
+
+// chainAge is how long what was found out about the audit file is taken for true: it is read as
+// a whole for that.
+const chainAge = 30 * time.Second
+
+type chainCache struct {
+	mu    sync.Mutex
+	at    time.Time
+	chain mainapi.AuditChain
+}
+
+// GetAuditChain implements mainapi.StrictServerInterface.
+func (h *handler) GetAuditChain(context.Context, mainapi.GetAuditChainRequestObject) (mainapi.GetAuditChainResponseObject, error) {
+	c := &h.chain
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.cfg.AuditChain == nil {
+		return nil, httpkit.Errorf(httpkit.CodeNotFound, "This main server keeps no audit file")
+	}
+	if now := h.now(); c.at.IsZero() || now.Sub(c.at) > chainAge || now.Before(c.at) {
+		found, err := h.cfg.AuditChain()
+		if err != nil {
+			return nil, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "The audit file cannot be read", Err: err}
+		}
+		c.at = now
+		c.chain = mainapi.AuditChain{CheckedAt: now.UTC(), Records: found.Records, Until: utc(found.Until), LastHash: found.Last, Whole: found.Broken == "", Broken: found.Broken}
+	}
+	return mainapi.GetAuditChain200JSONResponse(c.chain), nil
 }

@@ -62,6 +62,8 @@ type HandlerConfig struct {
 	// Audit takes records of administrative acts, besides the table that pages show. It may
 	// be nil.
 	Audit audit.Sink
+	// AuditChain checks the file that Audit writes. It may be nil.
+	AuditChain func() (audit.Chain, error)
 	// Checks are further parts of the health.
 	Checks  []httpkit.Check
 	Version string
@@ -109,6 +111,7 @@ type handler struct {
 	retries   retryJobs
 	// failedLogins are those in the audit log.
 	failedLogins denials
+	chain        chainCache
 }
 
 var _ mainapi.StrictServerInterface = (*handler)(nil)
