@@ -70,6 +70,8 @@ var places = []place{
 	{"internal/brokerproc", ground, "x/sys", offline, "a process is started by its name"},
 	{"audit", ground, "sealmq", offline, "every package that acts may record it"},
 
+	{"audit/auditfile", formats, "audit", offline, "a file is for nodes; those who only record reach no disk"},
+
 	{"engine", formats, "sealmq", pure, "a contract needs no network, and knows no broker"},
 	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},
 	{"seal/internal/jsonform", ground, "", pure, "JSON is read in one way"},
@@ -109,7 +111,7 @@ var places = []place{
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
-	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit ca internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
+	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi mtls pipeline trust", "database/sql", "a caller has no database"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",

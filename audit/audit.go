@@ -25,6 +25,16 @@ type Record struct {
 // Sink takes records. Write must not block, and must be safe for concurrent use.
 type Sink interface{ Write(Record) }
 
+// Sinks are several that get the same records.
+type Sinks []Sink
+
+// Write implements Sink.
+func (s Sinks) Write(r Record) {
+	for _, sink := range s {
+		sink.Write(r)
+	}
+}
+
 // MaxDenied is how many records with an Outcome a Log writes of one second.
 const MaxDenied = 20
 

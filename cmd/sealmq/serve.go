@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/audit/auditfile"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/engine/local"
@@ -112,7 +112,7 @@ type node struct {
 	// authority is nil if the configuration names files.
 	authority *ca.Authority
 	revoked   *trust.RevocationList
-	auditFile *audit.File // nil unless this node is a broker or a main server
+	auditFile *auditfile.File // nil unless this node is a broker or a main server
 	engine    *local.Engine
 	broker    *broker.Broker
 	metrics   *metrics.Server  // nil if it is off

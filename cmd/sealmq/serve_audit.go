@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/audit/auditfile"
 )
 
 // auditPath is the file of what administrators did on this node. Broker and main server may be two
@@ -17,7 +18,7 @@ func (n *node) auditPath() string {
 }
 
 func (n *node) openAudit() (err error) {
-	n.auditFile, err = audit.OpenFile(n.auditPath(), n.log)
+	n.auditFile, err = auditfile.Open(n.auditPath(), n.log)
 	return err
 }
 

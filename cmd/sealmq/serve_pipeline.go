@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/audit/auditfile"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
@@ -291,7 +291,7 @@ func (n *node) openMainListener() error {
 	}
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: n.auditSink("main"),
-		AuditChain: func() (audit.Chain, error) { return audit.Verify(n.auditPath()) },
+		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
 		Checks:     []httpkit.Check{n.logs.health()}, Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {
 		return err

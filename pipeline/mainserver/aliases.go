@@ -56,6 +56,7 @@ func (h *handler) addAliases(rt *httpkit.Router) {
 	a.addCertificates()
 	a.addOperations()
 	a.addDatabase()
+	a.addPortalMessages()
 }
 
 // object reads a body that is one JSON object.

@@ -30,6 +30,8 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		worker    = "worker"
 		admin     = "admin"
 		reader    = "admin operator"
+		viewer    = "admin operator user_manager user"
+		owner     = "admin user_manager user"
 		account   = "account"
 	)
 	for _, r := range []struct{ who, method, path string }{
@@ -42,16 +44,16 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{internal, "POST", "/api/v1/internal/messages/register"},
 		{worker, "POST", "/api/v1/internal/messages/deliver"}, {worker, "POST", "/api/v1/internal/messages/status"},
 		{internal, "GET", "/api/v1/internal/clients/acme/messages/m"}, {internal, "GET", "/api/v1/internal/keys"}, {"proxy worker server", "GET", "/api/v1/internal/revocations"},
-		{admin, "GET", "/api/v1/messages"}, {admin, "POST", "/api/v1/messages/search"},
-		{admin, "GET", "/api/v1/messages/retry-jobs"}, {admin, "POST", "/api/v1/messages/retry-jobs"},
-		{admin, "GET", "/api/v1/messages/retry-jobs/" + job}, {admin, "POST", "/api/v1/messages/retry-jobs/" + job + "/cancel"},
+		{viewer, "GET", "/api/v1/messages"}, {viewer, "POST", "/api/v1/messages/search"},
+		{reader, "GET", "/api/v1/messages/retry-jobs"}, {admin, "POST", "/api/v1/messages/retry-jobs"},
+		{reader, "GET", "/api/v1/messages/retry-jobs/" + job}, {admin, "POST", "/api/v1/messages/retry-jobs/" + job + "/cancel"},
 		{reader, "GET", "/api/v1/certificates"}, {admin, "POST", "/api/v1/certificates"}, {reader, "GET", "/api/v1/certificates/expiring"},
 		{admin, "POST", "/api/v1/certificates/verify"}, {reader, "GET", "/api/v1/certificates/" + fp},
 		{admin, "POST", "/api/v1/certificates/" + fp + "/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/revoke"},
 		{reader, "GET", "/api/v1/certificates/" + fp + "/revoke/preview"}, {reader, "GET", "/api/v1/clients/acme/revoke/preview"}, {reader, "GET", "/api/v1/revocations"},
 		{reader, "GET", "/api/v1/clients"}, {reader, "GET", "/api/v1/clients/acme"}, {admin, "PATCH", "/api/v1/clients/acme"}, {admin, "POST", "/api/v1/clients/acme/revoke"},
-		{admin, "GET", "/api/v1/clients/acme/messages/m"}, {admin, "GET", "/api/v1/clients/acme/messages/m/timeline"}, {admin, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
-		{"admin operator user_manager user", "POST", "/api/v1/search"}, {reader, "GET", "/api/v1/statistics"},
+		{viewer, "GET", "/api/v1/clients/acme/messages/m"}, {viewer, "GET", "/api/v1/clients/acme/messages/m/timeline"}, {owner, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
+		{viewer, "POST", "/api/v1/search"}, {reader, "GET", "/api/v1/statistics"},
 		{reader, "GET", "/api/v1/overview"}, {reader, "GET", "/api/v1/overview/history"}, {reader, "GET", "/api/v1/overview/events?limit=1"},
 		{reader, "GET", "/api/v1/audit"}, {reader, "GET", "/api/v1/audit/chain"}, {reader, "GET", "/api/v1/database"}, {reader, "GET", "/api/v1/queue"}, {reader, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/audit/auditfile"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/clock"
@@ -204,7 +205,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	s.must(err)
 	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Accounts: people, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit,
-		AuditChain: func() (audit.Chain, error) { return audit.Chain{Records: 7, Broken: "it was changed"}, nil }, Version: "1.2.3", Log: log}
+		AuditChain: func() (auditfile.Chain, error) { return auditfile.Chain{Records: 7, Broken: "it was changed"}, nil }, Version: "1.2.3", Log: log}
 	if change != nil {
 		change(s, &cfg)
 	}

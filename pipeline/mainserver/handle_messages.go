@@ -5,11 +5,58 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
+
+// sight is which messages a caller may see, and whether with their texts.
+type sight struct {
+	all    bool
+	client string // whose, if not all; empty is nobody's
+	texts  bool
+}
+
+// sightOf says what the caller of a request may see: programs with an administrator's certificate
+// everything, people what their role allows.
+func sightOf(ctx context.Context) sight {
+	c, _ := httpkit.CallerOf(ctx)
+	switch {
+	case c.Role == sealmq.RoleAdmin:
+		return sight{all: true, texts: true}
+	case c.Role == accounts.Operator:
+		return sight{all: true}
+	case c.Account == nil:
+		return sight{}
+	}
+	return sight{client: c.Account.ClientID, texts: true}
+}
+
+func (s sight) sees(client string) bool { return s.all || s.client != "" && client == s.client }
+
+// narrow limits a filter to what is seen. It is false if that is nothing.
+func (s sight) narrow(f *records.Filter) bool {
+	if s.all {
+		return true
+	}
+	if f.Client == "" {
+		f.Client = s.client
+	}
+	return s.sees(f.Client)
+}
+
+// visible returns a message with its text, if the caller may see it. Others' are not found, so
+// that nobody learns which there are.
+func (h *handler) visible(ctx context.Context, client, id string) (records.Record, error) {
+	if !sightOf(ctx).sees(client) {
+		return records.Record{}, notFound(records.ErrNotFound, "message")
+	}
+	m, err := h.cfg.Store.Get(ctx, client, id)
+	return m, notFound(err, "message")
+}
 
 // ListMessages implements mainapi.StrictServerInterface.
 func (h *handler) ListMessages(ctx context.Context, r mainapi.ListMessagesRequestObject) (mainapi.ListMessagesResponseObject, error) {
@@ -47,6 +94,10 @@ func normalNumber(s string) (string, error) {
 // messages is a page of messages. The first one has the total.
 func (h *handler) messages(ctx context.Context, f records.Filter) (mainapi.MessagePage, error) {
 	page := mainapi.MessagePage{Items: []mainapi.Message{}}
+	if !sightOf(ctx).narrow(&f) {
+		page.Total.Exact = true
+		return page, nil
+	}
 	found, err := h.cfg.Store.List(ctx, f)
 	if err != nil {
 		return page, err
@@ -72,21 +123,20 @@ func messageOf(r *records.Record) mainapi.Message {
 
 // GetMessage implements mainapi.StrictServerInterface.
 func (h *handler) GetMessage(ctx context.Context, r mainapi.GetMessageRequestObject) (mainapi.GetMessageResponseObject, error) {
-	m, err := h.cfg.Store.Get(ctx, r.ClientID, r.MessageID)
+	m, err := h.visible(ctx, r.ClientID, r.MessageID)
 	if err != nil {
-		return nil, notFound(err, "message")
+		return nil, err
 	}
 	return mainapi.GetMessage200JSONResponse(messageOf(&m)), nil
 }
 
 // GetMessageContent implements mainapi.StrictServerInterface.
 func (h *handler) GetMessageContent(ctx context.Context, r mainapi.GetMessageContentRequestObject) (mainapi.GetMessageContentResponseObject, error) {
-	m, err := h.cfg.Store.Get(ctx, r.ClientID, r.MessageID)
+	m, err := h.visible(ctx, r.ClientID, r.MessageID)
 	if err != nil {
-		return nil, notFound(err, "message")
+		return nil, err
 	}
-	// No text is shown that is not on record as read.
-	if err := h.tryAudit(ctx, act{event: "message_viewed", client: m.Client, details: map[string]any{"message_id": m.ID}}); err != nil {
+	if err := h.auditView(ctx, m.Client, m.ID); err != nil {
 		return nil, err
 	}
 	if m.Unreadable {
@@ -102,6 +152,11 @@ func (h *handler) GetMessageContent(ctx context.Context, r mainapi.GetMessageCon
 		}
 	}
 	return answer, nil
+}
+
+// auditView puts on record who reads a text, before it is shown.
+func (h *handler) auditView(ctx context.Context, client, id string) error {
+	return h.tryAudit(ctx, act{event: "message_viewed", client: client, details: map[string]any{"message_id": id}})
 }
 
 // RetryMessage implements mainapi.StrictServerInterface.

@@ -7,8 +7,6 @@ import (
 
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/ca"
-	"github.com/sealmq/sealmq/internal/httpkit"
-	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/trust"
@@ -29,7 +27,7 @@ func (h *handler) Search(ctx context.Context, r mainapi.SearchRequestObject) (ma
 	}
 	found := mainapi.Found{Messages: []mainapi.Message{}, Clients: []mainapi.ClientInfo{}, Certificates: []mainapi.Certificate{}, Queues: []string{}, Exact: []mainapi.FoundKind{}, More: []mainapi.FoundKind{}}
 	looks := []func(context.Context, string, *mainapi.Found) error{h.findMessages, h.findClients, h.findCertificates, h.findQueues}
-	if _, all := seesMessages(ctx); !all {
+	if !sightOf(ctx).all {
 		looks = looks[:1]
 	}
 	for _, look := range looks {
@@ -38,16 +36,6 @@ func (h *handler) Search(ctx context.Context, r mainapi.SearchRequestObject) (ma
 		}
 	}
 	return mainapi.Search200JSONResponse(found), nil
-}
-
-// seesMessages is whose messages a caller may see, if not those of all clients. An account that
-// belongs to no client sees none.
-func seesMessages(ctx context.Context) (client string, all bool) {
-	c, _ := httpkit.CallerOf(ctx)
-	if c.Account == nil || c.Role == accounts.Admin || c.Role == accounts.Operator {
-		return "", true
-	}
-	return c.Account.ClientID, false
 }
 
 // cut bounds a list, and notes whether there is more of its kind.
@@ -62,8 +50,8 @@ func cut[T any](list []T, kind mainapi.FoundKind, f *mainapi.Found) []T {
 // findMessages looks for a number, an id and a client's own key. What matches as a whole comes
 // first.
 func (h *handler) findMessages(ctx context.Context, q string, f *mainapi.Found) error {
-	client, all := seesMessages(ctx)
-	if client == "" && !all {
+	may := sightOf(ctx)
+	if may.client == "" && !may.all {
 		return nil
 	}
 	ways := []records.Filter{{ClientKey: q}}
@@ -76,7 +64,7 @@ func (h *handler) findMessages(ctx context.Context, q string, f *mainapi.Found) 
 	}
 	seen := make(map[int64]bool)
 	for i, w := range ways {
-		w.Client, w.Limit = client, maxFound+1
+		w.Client, w.Limit = may.client, maxFound+1
 		page, err := h.cfg.Store.List(ctx, w)
 		if err != nil {
 			return err

@@ -9,9 +9,9 @@ import (
 
 // GetMessageTimeline implements mainapi.StrictServerInterface.
 func (h *handler) GetMessageTimeline(ctx context.Context, r mainapi.GetMessageTimelineRequestObject) (mainapi.GetMessageTimelineResponseObject, error) {
-	m, err := h.cfg.Store.Get(ctx, r.ClientID, r.MessageID)
+	m, err := h.visible(ctx, r.ClientID, r.MessageID)
 	if err != nil {
-		return nil, notFound(err, "message")
+		return nil, err
 	}
 	attempts, err := h.cfg.Store.Attempts(ctx, m.RowID)
 	return mainapi.GetMessageTimeline200JSONResponse{Events: timelineOf(&m, attempts)}, err

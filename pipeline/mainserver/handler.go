@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq/api"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/audit/auditfile"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
@@ -63,7 +64,7 @@ type HandlerConfig struct {
 	// be nil.
 	Audit audit.Sink
 	// AuditChain checks the file that Audit writes. It may be nil.
-	AuditChain func() (audit.Chain, error)
+	AuditChain func() (auditfile.Chain, error)
 	// Checks are further parts of the health.
 	Checks  []httpkit.Check
 	Version string

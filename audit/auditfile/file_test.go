@@ -1,4 +1,4 @@
-package audit_test
+package auditfile_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/audit/auditfile"
 )
 
 var at = time.Date(2030, 1, 1, 0, 0, 0, 123456789, time.UTC)
@@ -18,7 +19,7 @@ var at = time.Date(2030, 1, 1, 0, 0, 0, 123456789, time.UTC)
 // write opens a file, writes records and closes it.
 func write(t *testing.T, path string, records ...audit.Record) {
 	t.Helper()
-	f, err := audit.OpenFile(path, nil)
+	f, err := auditfile.Open(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,9 +35,9 @@ func act(n int) audit.Record {
 	return audit.Record{Time: at.Add(time.Duration(n) * time.Second), Identity: sealmq.Identity{ID: "admin", Role: sealmq.RoleAdmin}, Command: "purge", Object: fmt.Sprintf("queue-%d <ü\xff>", n)}
 }
 
-func verify(t *testing.T, path string) audit.Chain {
+func verify(t *testing.T, path string) auditfile.Chain {
 	t.Helper()
-	c, err := audit.Verify(path)
+	c, err := auditfile.Verify(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func verify(t *testing.T, path string) audit.Chain {
 
 func TestFileIsAChain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit", "audit.jsonl")
-	if c := verify(t, path); c != (audit.Chain{}) {
+	if c := verify(t, path); c != (auditfile.Chain{}) {
 		t.Errorf("no file: %+v", c)
 	}
 	write(t, path, act(1), act(2))

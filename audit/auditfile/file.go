@@ -1,4 +1,5 @@
-package audit
+// Package auditfile keeps the records of package audit in a file that shows when it was changed.
+package auditfile
 
 import (
 	"bufio"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sealmq/sealmq/audit"
 )
 
 const (
@@ -29,7 +32,7 @@ const (
 	maxLine         = 64 << 10
 )
 
-// File is a Sink that appends to a file whose lines are a chain: each has the hash of the one
+// File is an audit.Sink that appends to a file whose lines are a chain: each has the hash of the one
 // before it, so that a line that is changed, taken out or put in breaks the chain. Only lines at
 // the end can be cut off unnoticed, and only all together can be written anew: what was read and
 // kept elsewhere tells.
@@ -38,7 +41,7 @@ type File struct {
 	log  *slog.Logger
 
 	mu      sync.Mutex
-	waiting []Record
+	waiting []audit.Record
 	minute  int64
 	denied  int
 	lost    int
@@ -75,9 +78,9 @@ func (l line) hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// OpenFile opens a file, or begins it, and goes on with its chain. A line that a crash has left
+// Open opens a file, or begins it, and goes on with its chain. A line that a crash has left
 // half written is taken off. log may be nil.
-func OpenFile(path string, log *slog.Logger) (*File, error) {
+func Open(path string, log *slog.Logger) (*File, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -131,8 +134,8 @@ func (a *File) findEnd() error {
 	return nil
 }
 
-// Write implements Sink.
-func (a *File) Write(r Record) {
+// Write implements audit.Sink.
+func (a *File) Write(r audit.Record) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if r.Outcome != nil {
@@ -178,7 +181,7 @@ func (a *File) run() {
 	}
 }
 
-func (a *File) append(list []Record) error {
+func (a *File) append(list []audit.Record) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -279,14 +282,4 @@ func Verify(path string) (c Chain, err error) {
 		return c, fmt.Errorf("audit file: %w", err)
 	}
 	return c, nil
-}
-
-// Sinks are several that get the same records.
-type Sinks []Sink
-
-// Write implements Sink.
-func (s Sinks) Write(r Record) {
-	for _, sink := range s {
-		sink.Write(r)
-	}
 }
