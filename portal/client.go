@@ -134,7 +134,7 @@ func (v *visit) client() (*mainapi.ClientWithResponses, error) {
 			// An empty field of a filter is no filter.
 			query := r.URL.Query()
 			for name, values := range query {
-				if len(values) == 1 && values[0] == "" {
+				if len(values) == 1 && (values[0] == "" || values[0] == "0001-01-01T00:00:00Z") {
 					query.Del(name)
 				}
 			}
