@@ -51,6 +51,7 @@ func (v *visit) showIssue(r mainapi.CertificateRequest, id string, problems fiel
 		{Name: "domain", Label: "Domain", Value: r.Domain, Max: 64, Placeholder: "default", Autocomplete: "off", Hint: "A label for the client and its messages"},
 		{Name: "validity_days", Label: "Valid for days", Kind: "number", Value: strconv.Itoa(r.ValidityDays), Required: true, Hint: "1 to 3,650"},
 	}}
+	f.MoreText = "Role, host names, own key"
 	f.More = append([]field{
 		{Name: "role", Label: "Role", Kind: "select", Options: options(string(r.Role), rolePairs...), Hint: "Every role but client needs your password"},
 		{Name: "sans", Label: "Host names and addresses", Value: strings.Join(r.Sans, ", "), Max: 2048, Autocomplete: "off", Hint: "For a proxy, worker or server that others connect to; with commas between them"},
@@ -60,7 +61,7 @@ func (v *visit) showIssue(r mainapi.CertificateRequest, id string, problems fiel
 	if name == "" {
 		name = "acme-01"
 	}
-	view := issueView{Form: f.with(problems), Sent: v.portal.url(path) + "?sent=" + id, Commands: []string{"sealmq cert issue " + name, "sealmq cert sign " + name + " " + name + ".csr"}}
+	view := issueView{Form: f.with(problems), Sent: v.sentPath(id), Commands: []string{"sealmq cert issue " + name, "sealmq cert sign " + name + " " + name + ".csr"}}
 	if v.safeName(name) != name {
 		view.Commands = nil
 	}
@@ -151,13 +152,13 @@ func (v *visit) showRenewal(c *mainapi.Certificate, r mainapi.RenewRequest, id s
 	v.title, v.crumb = "Renew", &link{c.ClientID, certificatePath(c.Fingerprint)}
 	f := form{Action: v.portal.url(certificatePath(c.Fingerprint) + "/renew"), Files: true, Submit: "Renew and download", Cancel: v.portal.url(certificatePath(c.Fingerprint)),
 		Fields: []field{{Name: "validity_days", Label: "Valid for days", Kind: "number", Value: strconv.Itoa(r.ValidityDays), Required: true, Hint: "1 to 3,650, from now"}},
-		More:   ownKeyFields(r.Csr, id)}
+		More:   ownKeyFields(r.Csr, id), MoreText: "Own key"}
 	f.Fields = append(f.Fields, field{Name: "revoke_old", Kind: "check", Label: "Revoke the old certificate at once", Checked: r.RevokeOld,
 		Hint: "Otherwise both are valid, so that the client can change over without a pause"})
 	if c.Status == mainapi.CertificateStatusExpired {
 		f.Fields = append(f.Fields, field{Name: "expired", Kind: "check", Label: "Renew although it has expired", Checked: r.Expired, Required: true})
 	}
-	return v.renderStatus(formStatus(problems), "issue", issueView{Form: f.with(problems), Sent: v.portal.url(certificatesPath) + "/new?sent=" + id, Commands: []string{"sealmq cert renew " + c.ClientID}})
+	return v.renderStatus(formStatus(problems), "issue", issueView{Form: f.with(problems), Sent: v.sentPath(id), Commands: []string{"sealmq cert renew " + c.ClientID}})
 }
 
 func (v *visit) renewCertificate() error {
@@ -190,7 +191,6 @@ func (v *visit) handOut(id string, issue func() (*mainapi.IssuedCertificate, err
 	if before, first := v.portal.handouts.begin(id, v.portal.cfg.Now()); !first {
 		return v.givenAlready(before)
 	}
-	v.sent = v.portal.url(certificatesPath) + "/new?sent=" + id
 	c, err := issue()
 	if err != nil {
 		v.portal.handouts.forget(id)
@@ -235,7 +235,15 @@ func (v *visit) answered(id string) error {
 	if !v.partial() {
 		return v.redirect(certificatesPath)
 	}
-	return v.render("sent", v.portal.url(certificatesPath)+"/new?sent="+id)
+	return v.render("sent", v.sentPath(id))
+}
+
+// sentPath is the address that tells a script whether a form was answered; empty if id is none.
+func (v *visit) sentPath(id string) string {
+	if !formID.MatchString(id) {
+		return ""
+	}
+	return v.portal.url(certificatesPath) + "/new?sent=" + id
 }
 
 // formID is the number of a form.

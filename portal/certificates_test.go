@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -268,6 +269,7 @@ func TestGuardedAct(t *testing.T) {
 	if strings.Contains(rec.Body.String(), "s3cr3t-word") {
 		t.Error("the page has the password")
 	}
+	want(t, rec, http.StatusUnprocessableEntity, `hx-get="/admin/certificates/new?sent=`+form.Get("form"))
 	w.refuse(confirmCall, http.StatusUnauthorized, "second_factor_required", "")
 	want(t, w.browse(admin, "/admin/certificates/new", form), http.StatusUnprocessableEntity, "confirm_code")
 
@@ -293,7 +295,7 @@ func TestSearchBox(t *testing.T) {
 	found(mainapi.Found{Messages: []mainapi.Message{message, message}, Exact: []mainapi.FoundKind{"messages", "messages"}, NumberToken: "to+ken"})
 	wantRedirect(t, w.browse(admin, "/search", number), "/messages?number_token=to%2Bken")
 	found(mainapi.Found{Messages: []mainapi.Message{message, message}, Clients: []mainapi.ClientInfo{client}, Queues: []string{"<q>"}, More: []mainapi.FoundKind{"clients"}})
-	want(t, w.browse(admin, "/search?q=%3Cb%3E", nil), http.StatusOK, "Found for <bdi>&lt;b&gt;</bdi>", "/messages/acme%2F01/m-1", "All clients", "&lt;q&gt;", "/admin/queues/%3Cq%3E")
+	want(t, w.browse(admin, "/search?q=%3Cb%3E", nil), http.StatusOK, "Found for <bdi>&lt;b&gt;</bdi>", "/messages/acme%2F01/m-1", "All clients", "&lt;q&gt;", "/admin/queues/show?name=%3Cq%3E")
 	rec := w.browse(admin, "/search", number)
 	want(t, rec, http.StatusOK, "Found for the number that you typed")
 	if strings.Contains(rec.Body.String(), "0000000") {
@@ -303,4 +305,21 @@ func TestSearchBox(t *testing.T) {
 	want(t, w.browse(admin, "/search?q=nothing", nil), http.StatusOK, "Nothing was found")
 	want(t, w.browse(admin, "/search", nil), http.StatusOK, "Search for anything")
 	want(t, w.browse(admin, "/search?q="+strings.Repeat("x", 257), nil), http.StatusUnprocessableEntity, "too long")
+}
+
+// TestCertificatePages compares the pages with the HTML that is known to be right.
+func TestCertificatePages(t *testing.T) {
+	revoked := certificateOf("acme-02", 200)
+	revoked.Status, revoked.RevokedAt, revoked.RevocationReason, revoked.Fingerprint = mainapi.CertificateStatusRevoked, testNow, hostile, strings.Repeat("b", 64)
+	one := certificateOf("acme-01", 6)
+	one.Hosts, one.Replaces = []string{"a.example", "10.0.0.1"}, []string{revoked.Fingerprint}
+	one.Chain = []mainapi.Issuer{{Subject: "CN=SealMQ root", Fingerprint: testFingerprint, ExpiresAt: testNow}}
+	w := withCertificates(t, one, revoked)
+	w.on("POST /api/v1/search", http.StatusOK, mainapi.Found{Certificates: []mainapi.Certificate{one, revoked}, Queues: []string{hostile}, More: []mainapi.FoundKind{"queues"}})
+	var got bytes.Buffer
+	for _, path := range []string{certificatesPath, certificatePath(one.Fingerprint), certificatePath(revoked.Fingerprint), certificatePath(one.Fingerprint) + "/revoke",
+		"/search?q=acme", "/search?q="} {
+		fmt.Fprintf(&got, "<!-- %s -->\n%s\n\n", path, w.browse(admin, path, nil, "HX-Request", "true").Body)
+	}
+	compare(t, "certificates.html", got.Bytes())
 }

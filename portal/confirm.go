@@ -41,7 +41,7 @@ func (v *visit) confirm() (answered bool, err error) {
 
 type confirmView struct {
 	Form form
-	// Sent is the address that says whether a form with a download was answered; see handouts.
+	// Sent is the address that says whether a form with a download was answered, or empty.
 	Sent string
 }
 
@@ -62,7 +62,7 @@ func (v *visit) askConfirmation(problems fieldErrors) error {
 		}
 	}
 	v.title, v.crumb = "Confirm that it is you", nil
-	return v.renderStatus(formStatus(problems), "confirm", confirmView{Form: f.with(problems), Sent: v.sent})
+	return v.renderStatus(formStatus(problems), "confirm", confirmView{Form: f.with(problems), Sent: v.sentPath(v.r.PostFormValue("form"))})
 }
 
 // formStatus is the status of a form that is shown for the first time, or again.

@@ -12,9 +12,10 @@ import (
 type form struct {
 	Action string // an address, from url
 	Fields []field
-	// More are fields that few need. They are folded unless one is filled or wrong.
-	More   []field
-	Submit string
+	// More are fields that few need. They are folded below MoreText unless one is filled or wrong.
+	More     []field
+	MoreText string
+	Submit   string
 	// Error is about the form as a whole.
 	Error string
 	// Danger marks what cannot be undone.

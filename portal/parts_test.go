@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write testdata/parts.html")
+var update = flag.Bool("update", false, "write the files in testdata")
 
 // hostile is what somebody may type anywhere.
 const hostile = `<script>alert("1")</script> 🦭 שלום`
@@ -48,6 +48,8 @@ func TestParts(t *testing.T) {
 			{Name: "text", Label: "Text", Kind: "textarea", Value: hostile, Code: true},
 			{Name: "on", Label: "On", Kind: "check", Checked: true},
 			{Name: "token", Kind: "hidden", Value: hostile}}}},
+		{"a form with folded fields", "form", form{Action: "/mq/x", Submit: "Save", Files: true, MoreText: "More", More: []field{{Name: "file", Label: "File", Kind: "file"}}}},
+		{"a list that has more", "pager", pager{Next: "?cursor=b"}},
 		{"a form with errors", "form", form{Action: "/mq/x", Submit: "Save", Fields: []field{{Name: "name", Label: "Name", Hint: "A hint."}}}.with(fieldErrors{"name": hostile, "other": "Not here."})},
 		{"a dangerous act", "danger", dangerView{"Delete a queue?", []string{"Its 14 messages go."}, form{Action: "/mq/x", Submit: "Delete", Danger: true, Fields: []field{{Name: "confirm", Label: "Name", Match: hostile}}}}},
 		{"a toast", "toast", toast{"bad", hostile}},
@@ -59,9 +61,14 @@ func TestParts(t *testing.T) {
 		}
 		all.WriteByte('\n')
 	}
-	// Empty lines mean nothing.
-	got := regexp.MustCompile(`\n\s*\n`).ReplaceAll(all.Bytes(), []byte("\n"))
-	file := filepath.Join("testdata", "parts.html")
+	compare(t, "parts.html", all.Bytes())
+}
+
+// compare compares HTML with a file in testdata, except for empty lines. -update writes it.
+func compare(t *testing.T, name string, got []byte) {
+	t.Helper()
+	got = regexp.MustCompile(`\n\s*\n`).ReplaceAll(got, []byte("\n"))
+	file := filepath.Join("testdata", name)
 	if *update {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)
@@ -75,7 +82,7 @@ func TestParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(string(got), "\n")); diff != "" {
-		t.Errorf("the parts differ from %s; if that is meant, run go test ./portal -run TestParts -update and look at the difference\n%s", file, diff)
+		t.Errorf("the pages differ from %s; if that is meant, run go test ./portal -run %s -update and look at the difference\n%s", file, t.Name(), diff)
 	}
 }
 

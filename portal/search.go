@@ -101,7 +101,7 @@ func groupsOf(f *mainapi.Found) (groups []foundGroup, only string) {
 			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Serial), State: string(c.Status), At: c.IssuedAt})
 	}
 	for _, q := range f.Queues {
-		rows[mainapi.FoundKindQueues] = append(rows[mainapi.FoundKindQueues], foundRow{Path: "/admin/queues/" + url.PathEscape(q), Name: q})
+		rows[mainapi.FoundKindQueues] = append(rows[mainapi.FoundKindQueues], foundRow{Path: "/admin/queues/show?" + url.Values{"name": {q}}.Encode(), Name: q})
 	}
 	count := 0
 	for _, kind := range foundKinds {

@@ -29,8 +29,6 @@ type visit struct {
 	// title replaces the page's, and crumb is the page above.
 	title string
 	crumb *link
-	// sent is the address that tells whether this form was answered with a download.
-	sent string
 }
 
 // link is a link within the portal.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/portal"
 )
@@ -26,7 +28,17 @@ var looks = []struct {
 // examples are addresses for pages whose paths have names in braces. A page without one is
 // left out.
 func (s *site) examples() map[string]string {
-	return map[string]string{}
+	s.t.Helper()
+	list, err := s.API.ListCertificatesWithResponse(s.t.Context(), &mainapi.ListCertificatesParams{ClientID: ca.AdminName, Limit: 1})
+	if err != nil || list.JSON200 == nil || len(list.JSON200.Items) == 0 {
+		s.t.Fatalf("no certificate: %v", err)
+	}
+	certificate := "/admin/certificates/" + list.JSON200.Items[0].Fingerprint
+	return map[string]string{
+		"/admin/certificates/{fingerprint}":        certificate,
+		"/admin/certificates/{fingerprint}/renew":  certificate + "/renew",
+		"/admin/certificates/{fingerprint}/revoke": certificate + "/revoke",
+	}
 }
 
 // TestEveryPage opens every page as an administrator, in each look: none is wider than its
