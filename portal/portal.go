@@ -109,7 +109,9 @@ func (p *Portal) Router() *httpkit.Router { return p.router }
 
 // pages are all pages, in the order of the navigation.
 func (p *Portal) pages() []page {
-	return slices.Concat(p.loginPages(), p.messagePages(), p.certificatePages(), p.searchPages(), p.linkPages(), p.accountPages())
+	return slices.Concat(p.loginPages(),
+		p.messagePages(), p.queuePages(), p.deadPages(), p.connectionPages(), p.certificatePages(),
+		p.exchangePages(), p.searchPages(), p.linkPages(), p.accountPages())
 }
 
 func (p *Portal) addMetrics() {

@@ -1,0 +1,165 @@
+package portal
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// The pages about the broker's connections and its key directory.
+func (p *Portal) connectionPages() []page {
+	return []page{
+		{path: "/admin/connections", title: "Connections", nav: "Connections", icon: "connections", who: staff, show: showConnections},
+		{path: "/admin/connections/{id}/disconnect", title: "Disconnect", who: admins, show: showDisconnect, do: disconnect},
+		{path: "/admin/keys", title: "Key directory", nav: "Key directory", who: staff, show: showKeys},
+	}
+}
+
+type connectionsView struct {
+	Filters filters
+	Rows    []connectionRow
+	AsOf    time.Time
+	Pager   pager
+	Empty   *empty
+	Self    string
+}
+
+type connectionRow struct {
+	ID, Client, Role, Address, Protocol, Prefetch string
+	Since                                         time.Time
+	Unacked                                       int64
+	Commands, In, Out                             string
+	Consumes                                      []link
+	More                                          int
+	End                                           string // empty for those who may not
+}
+
+// shownQueues is how many queues of a consumer a row shows.
+const shownQueues = 3
+
+func (v *visit) connectionRow(c *mainapi.BrokerConnection) connectionRow {
+	r := connectionRow{ID: strconv.FormatInt(c.ID, 10), Client: sealmq.Escape(c.Client), Role: c.Role, Address: c.Address, Protocol: protocolName(c.Protocol), Since: c.Since, Unacked: c.Unacked,
+		Prefetch: "of its queues", Commands: rateText(c.CommandsPerSecond), In: byteSize(int64(c.InBytesPerSecond)), Out: byteSize(int64(c.OutBytesPerSecond))}
+	if c.Prefetch > 0 {
+		r.Prefetch = number(c.Prefetch)
+	}
+	for _, q := range c.Consumes[:min(len(c.Consumes), shownQueues)] {
+		r.Consumes = append(r.Consumes, link{sealmq.Escape(q), v.queueLink("show", q)})
+	}
+	r.More = len(c.Consumes) - len(r.Consumes)
+	if v.may(admins) {
+		r.End = v.portal.url("/admin/connections", r.ID, "disconnect") + "?" + url.Values{"client": {c.Client}}.Encode()
+	}
+	return r
+}
+
+func protocolName(p string) string {
+	switch p {
+	case "":
+		return "not known yet"
+	case "text", "line":
+		return "line protocol"
+	}
+	return p
+}
+
+func showConnections(v *visit) error {
+	q := v.r.URL.Query()
+	r, err := v.api.ListBrokerConnectionsWithResponse(v.ctx, &mainapi.ListBrokerConnectionsParams{Search: q.Get("search"), Limit: listSize, Cursor: q.Get("cursor")})
+	if err != nil {
+		return err
+	}
+	view := connectionsView{AsOf: r.JSON200.AsOf, Self: v.self(), Pager: v.pager(q, r.JSON200.NextCursor), Filters: filters{Action: v.portal.url("/admin/connections"), Found: plural(r.JSON200.Total, "connection"),
+		Fields: []field{{Name: "search", Label: "Client, address or queue", Kind: "search", Value: q.Get("search"), Max: 255, Grow: true}}}}
+	for i := range r.JSON200.Items {
+		view.Rows = append(view.Rows, v.connectionRow(&r.JSON200.Items[i]))
+	}
+	if q.Get("search") != "" {
+		view.Filters.Clear = v.portal.url("/admin/connections")
+	}
+	switch {
+	case len(view.Rows) > 0:
+	case q.Get("search") != "":
+		view.Empty = &empty{Title: "No connection matches", Text: "Try a shorter part of the client's name."}
+	default:
+		view.Empty = &empty{Title: "No client is connected over the network", Text: "Parts of this node that run in one process with the broker need no connection. Connect as an administrator:", Command: "sealmq status"}
+	}
+	return v.render("connections", view)
+}
+
+func showDisconnect(v *visit) error {
+	id, err := v.id("id")
+	if err != nil {
+		return err
+	}
+	v.crumb = &link{"Connections", "/admin/connections"}
+	who := strings.TrimSpace(v.r.URL.Query().Get("client"))
+	title := "Disconnect connection " + number(id)
+	if who != "" {
+		title = "Disconnect " + sealmq.Escape(who)
+	}
+	return v.render("danger", dangerView{Title: title, Text: []string{
+		"Closes the connection now. Messages that it holds become available to others.",
+		"Its client may connect again at once. To keep it out, revoke its certificate."},
+		Form: form{Action: v.portal.url("/admin/connections", strconv.FormatInt(id, 10), "disconnect"), Submit: "Disconnect", Danger: true, Cancel: v.portal.url("/admin/connections"), Fields: []field{
+			{Name: "reason", Label: "Reason", Hint: "For the audit log. It may be empty.", Max: 200, Focus: true}}}})
+}
+
+func disconnect(v *visit) error {
+	id, err := v.id("id")
+	if err != nil {
+		return err
+	}
+	_, err = v.api.DisconnectBrokerConnectionWithResponse(v.ctx, id, mainapi.DisconnectBrokerConnectionJSONRequestBody{Reason: v.r.FormValue("reason")})
+	if err != nil {
+		return err
+	}
+	return v.done("/admin/connections", "The connection is closed.")
+}
+
+type keysView struct {
+	Filters filters
+	Rows    []keyRow
+	Pager   pager
+	Empty   *empty
+}
+
+type keyRow struct {
+	Client, Suite, Fingerprint, Entry string
+	State                             state
+	Since                             time.Time
+}
+
+func showKeys(v *visit) error {
+	q := v.r.URL.Query()
+	r, err := v.api.ListBrokerKeysWithResponse(v.ctx, &mainapi.ListBrokerKeysParams{Search: q.Get("search"), Limit: listSize, Cursor: q.Get("cursor")})
+	if err != nil {
+		return err
+	}
+	view := keysView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: filters{Action: v.portal.url("/admin/keys"), Fields: []field{
+		{Name: "search", Label: "Client's name begins with", Kind: "search", Value: q.Get("search"), Max: 255, Grow: true}}}}
+	for _, k := range r.JSON200.Items {
+		row := keyRow{Client: sealmq.Escape(k.Client), Suite: k.Suite, Fingerprint: k.Fingerprint, State: state{"good", "signed by its owner"}, Entry: number(k.Entry), Since: k.Since}
+		if !k.Proven {
+			row.Suite, row.Entry, row.State = "32 bytes", "", state{"warn", "unproven"}
+		} else if k.Record < 0 {
+			row.State = state{"warn", "not in the log yet"}
+		}
+		view.Rows = append(view.Rows, row)
+	}
+	if q.Get("search") != "" {
+		view.Filters.Clear = v.portal.url("/admin/keys")
+	}
+	switch {
+	case len(view.Rows) > 0:
+	case q.Get("search") != "":
+		view.Empty = &empty{Title: "No key of such a name", Text: "Names are compared from their beginning, in the given case."}
+	default:
+		view.Empty = &empty{Title: "No key is published yet", Text: "Receivers publish the keys that senders seal for. Publish one:", Command: "sealmq key publish --as NAME"}
+	}
+	return v.render("keys", view)
+}
