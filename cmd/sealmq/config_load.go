@@ -7,9 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,6 +121,18 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 		return nil, fmt.Errorf("read configuration %q: %s", path, strings.Join(strings.Fields(text), " "))
 	}
 	return k.All(), nil
+}
+
+// warnOfReaders says so if other users can read a configuration file with a password in it.
+func warnOfReaders(cmd *cobra.Command, c Config) {
+	u, err := url.Parse(c.Main.Database)
+	if err != nil || u.User == nil || os.Getenv(envName("main.database")) != "" || runtime.GOOS == "windows" {
+		return
+	}
+	path, _ := configFile(cmd)
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		notef(cmd, "other users can read %s, which has the password of main.database: run chmod 600 %s", path, shellWord(path))
+	}
 }
 
 // tabbedLine is the number of the first line with a tab in its indentation, or 0. YAML does not

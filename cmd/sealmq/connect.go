@@ -80,8 +80,21 @@ func (f *connectFlags) keyFile() (string, error) {
 	if !f.asGiven() {
 		return "", usagef("say who you are with --as NAME, or name your key with --key-file")
 	}
+	if lost := lostKey(path); lost != nil {
+		return "", lost
+	}
 	return "", withHint(fmt.Errorf("%s has no key for sealed messages: there is no file %s", f.as, path),
 		`make it with "sealmq identity create %s", or name another with --key-file`, f.as)
+}
+
+// lostKey is the error of a private key whose public half is there, nil if that is not so.
+func lostKey(path string) error {
+	public := strings.TrimSuffix(path, ".key") + ".pub"
+	if exists(path) || !exists(public) {
+		return nil
+	}
+	return withHint(fmt.Errorf("the private key %s is missing, and %s is there", path, public),
+		"put it back from a backup, because only it opens what was sealed for it; or move %s away and make a new one", public)
 }
 
 // files are the certificate files to connect with.

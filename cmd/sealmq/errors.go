@@ -73,7 +73,7 @@ func hintFor(err error) string {
 	case errors.Is(err, durable.ErrLocked):
 		return `another sealmq process uses this data folder; stop it, or choose another folder with --data`
 	case errors.Is(err, syscall.EADDRINUSE):
-		return `another program uses this address; stop it, choose another address in the configuration, or start only the roles you need, as with "sealmq serve broker"`
+		return `another program uses this address; stop it, choose another address in the configuration, or start only the roles that you need ("sealmq serve --help" lists them)`
 	case errors.Is(err, fs.ErrPermission):
 		choose := "folder with --data"
 		var place *placeError
@@ -83,6 +83,9 @@ func hintFor(err error) string {
 			choose = place.choose
 		case errors.As(err, &pins):
 			choose = "file with --pins"
+		}
+		if path := (*fs.PathError)(nil); place == nil && errors.As(err, &path) && isIdentityFile(path.Path) {
+			choose = "folder with SEALMQ_IDENTITIES"
 		}
 		return "run as the user that owns the file or folder, or choose another " + choose
 	case errors.Is(err, syscall.ENOSPC):
@@ -103,7 +106,17 @@ func wayOutOf(path string) string {
 	case dir == "certs" && (name == ca.ServerName || name == ca.AdminName || slices.Contains(roles, name)):
 		return fmt.Sprintf("%s; or move %s.crt and %s.key away together: the next start makes new ones", back, name, name)
 	}
+	if isIdentityFile(path) {
+		return fmt.Sprintf(`%s; or move it away and run "sealmq identity create %s", which asks for a new one`, back, name)
+	}
 	return fmt.Sprintf(`%s; or have a new certificate issued, as with "sealmq cert issue %s"`, back, name)
+}
+
+// isIdentityFile reports whether a file is where identities have theirs: NAME/NAME.crt, NAME/keys/NAME.key.
+func isIdentityFile(path string) bool {
+	dir := strings.TrimSuffix(filepath.Dir(path), string(filepath.Separator)+"keys")
+	name, _, _ := strings.Cut(filepath.Base(path), ".")
+	return filepath.Base(dir) == name || name == "pins" || filepath.Base(dir) == defaultConfig().Identities
 }
 
 // placeError is an error of a file or folder that is not the data folder.

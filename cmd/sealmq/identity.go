@@ -84,6 +84,7 @@ type identityInfo struct {
 	Folder      string `json:"folder"`
 	Certificate string `json:"certificate,omitempty"`
 	Until       string `json:"until,omitempty"`
+	Problem     string `json:"problem,omitempty"` // with the certificate or the key
 	Request     string `json:"request,omitempty"` // if there is no certificate yet
 	SealingKey  string `json:"sealing_key,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
@@ -180,6 +181,9 @@ func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
 	if _, err := os.Stat(info.SealingKey); errors.Is(err, fs.ErrNotExist) {
 		sealing, err := seal.Generate(seal.DefaultSuite, 0, ciphermq.Suites{})
 		if err != nil {
+			return err
+		}
+		if err := lostKey(info.SealingKey); err != nil {
 			return err
 		}
 		if err := writeKeyPair(sealing.PEM(), sealing.Public().PEM(), info.SealingKey, base+".pub"); err != nil {
@@ -284,8 +288,14 @@ func newIdentityListCmd() *cobra.Command {
 		}
 		return printList(a, nil, list, "there are no identities", []string{"NAME", "CERTIFICATE", "SEALING KEY", "FOLDER"}, func(i identityInfo) []any {
 			state := "requested"
-			if i.Until != "" {
+			switch {
+			case i.Problem != "" && i.Until == "":
+				state = "cannot be used"
+			case i.Until != "":
 				state = "until " + i.Until
+			}
+			if i.Problem != "" {
+				a.note("%s: %s", i.Name, i.Problem)
 			}
 			return []any{i.Name, state, orDash(i.Fingerprint), i.Folder}
 		})
@@ -295,10 +305,16 @@ func newIdentityListCmd() *cobra.Command {
 func describeIdentity(dir, name string) identityInfo {
 	info := identityInfo{Name: name, Folder: dir}
 	file := filepath.Join(dir, name+".crt")
-	if cert, err := firstCertificate(file); err == nil {
+	switch cert, err := firstCertificate(file); {
+	case err == nil:
 		info.Certificate, info.Until = file, day(cert.NotAfter)
+	case !errors.Is(err, fs.ErrNotExist):
+		info.Problem = fmt.Sprintf("%v; %s", err, hintFor(err))
 	}
 	base := filepath.Join(keysDir(dir), name)
+	if err := lostKey(base + ".key"); err != nil && info.Problem == "" {
+		info.Problem = fmt.Sprintf("%v; %s", err, hintFor(err))
+	}
 	if key, err := readPublicKey(base + ".pub"); err == nil {
 		info.SealingKey, info.Fingerprint = base+".key", key.Fingerprint()
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // treeText is how a state of the key directory's log is shown and compared.
-func treeText(t tlog.Tree) string { return fmt.Sprintf("%d records, root %s", t.N, t.Hash) }
+func treeText(t tlog.Tree) string { return fmt.Sprintf("%s, root %s", plural(t.N, "record"), t.Hash) }
 
 // restoreInfo is a record of the log that attests a restore.
 type restoreInfo struct {

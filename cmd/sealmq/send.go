@@ -123,16 +123,23 @@ func (f *sendFlags) run(a call) (err error) {
 		return err
 	}
 	defer a.client.Close()
-	if f.declare {
+	declare := f.declare
+	if declare && spool != nil && spool.Len() > 0 { // its messages leave as soon as there is a sender
 		if err := f.declareAll(a); err != nil {
 			return explain(err)
 		}
+		declare = false
 	}
 	s, err := f.newSender(a, to, suite, spool)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if declare { // now that the receivers are known
+		if err := f.declareAll(a); err != nil {
+			return explain(err)
+		}
+	}
 	if f.sign != nil {
 		ctx, cancel := context.WithCancel(a.ctx)
 		defer cancel()

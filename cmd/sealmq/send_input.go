@@ -115,6 +115,9 @@ func explainFile(cmd *cobra.Command, name string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if f := cmd.Flag("file"); f != nil && f.Changed && f.Value.String() == name {
+		return withHint(fmt.Errorf("there is no file %q, which --file names", name), "name a file that exists, with its path from the folder in which the command runs; without --file, standard input is sent")
+	}
 	stdin := ""
 	if cmd.Name() != "send" {
 		stdin = " -"

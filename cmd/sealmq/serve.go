@@ -62,6 +62,7 @@ Without a role it does all of this.`,
 			if err != nil {
 				return err
 			}
+			warnOfReaders(cmd, cfg)
 			if info, err := os.Stat(cfg.Data); err == nil && !info.IsDir() {
 				return withHint(fmt.Errorf("data folder %s is a file", cfg.Data), "name a folder with --data; if it does not exist, it is made")
 			}
