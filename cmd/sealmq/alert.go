@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	netmail "net/mail"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/alert"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/mail"
 )
 
 // staleRevocations is how old the list of revocations may be before it is an alert.
@@ -23,9 +26,62 @@ const staleRevocations = time.Hour
 // Sizes of the secret that signs the calls of a webhook.
 const minWebhookKey, maxWebhookKey = 16, 4096
 
+// maxMailTo bounds the addresses that get mails.
+const maxMailTo = 20
+
+// recipients are the addresses that get mails.
+func (a *AlertsConfig) recipients() (list []string) {
+	for word := range strings.SplitSeq(a.MailTo, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			list = append(list, word)
+		}
+	}
+	return list
+}
+
+// check says what is wrong with the section.
+func (a *AlertsConfig) check(mails bool) (p problems) {
+	list := a.recipients()
+	for _, to := range list {
+		if _, err := netmail.ParseAddress(to); err != nil {
+			p.addf("alerts.mail_to: %q is not an address", to)
+		}
+	}
+	switch {
+	case len(list) > maxMailTo:
+		p.addf("alerts.mail_to: at most %d addresses", maxMailTo)
+	case len(list) > 0 && !mails:
+		p.addf("alerts.mail_to: needs a mail server, mail.host")
+	}
+	if a.Webhook != "" {
+		if err := alert.CheckWebhook(a.Webhook); err != nil {
+			p.addf("alerts.webhook: %w", err)
+		}
+	} else if a.WebhookKeyFile != "" {
+		p.addf("alerts.webhook_key_file: means nothing without alerts.webhook")
+	}
+	return p
+}
+
+// mailChannel is a channel that sends mails to one address.
+func mailChannel(sender *mail.Sender, to string) alert.Channel {
+	return alert.Channel{Name: "mail", To: to, Send: func(ctx context.Context, m alert.Message) error {
+		return sender.Deliver(ctx, mail.Mail{To: to, Subject: m.Subject(), Text: m.Text()})
+	}}
+}
+
 // channels are those that the configuration names.
 func (c *Config) channels() (list []alert.Channel, err error) {
 	a := c.Alerts
+	if to := a.recipients(); len(to) > 0 {
+		sender, err := c.Mail.sender(nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, address := range to {
+			list = append(list, mailChannel(sender, address))
+		}
+	}
 	if a.Webhook != "" {
 		var key []byte
 		if a.WebhookKeyFile != "" {
@@ -98,13 +154,13 @@ node runs or not.`,
 			return err
 		}
 		if len(channels) == 0 {
-			return withHint(errors.New("nobody is told of alerts"), "set alerts.webhook")
+			return withHint(errors.New("nobody is told of alerts"), "set alerts.mail_to or alerts.webhook")
 		}
 		for _, c := range channels {
 			if err := c.Send(cmd.Context(), alert.Message{Node: nodeName(), At: time.Now(), Test: true}); err != nil {
-				return fmt.Errorf("%s: %w", c.Name, err)
+				return fmt.Errorf("%s: %w", strings.TrimSpace(c.Name+" "+c.To), err)
 			}
-			if err := a.facts(nil, result{"sent": c.Name}, "sent", c.Name); err != nil {
+			if err := a.facts(nil, result{"sent": c.Name, "to": c.To}, "sent", strings.TrimSpace(c.Name+" "+c.To)); err != nil {
 				return err
 			}
 		}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"strings"
 	"time"
-
-	"github.com/sealmq/sealmq/internal/alert"
 )
 
 // configExample explains every setting. Its values are the defaults.
@@ -102,6 +100,7 @@ type MetricsConfig struct {
 
 // AlertsConfig says who is told when something is wrong.
 type AlertsConfig struct {
+	MailTo         string        `key:"mail_to"`
 	Webhook        string        `key:"webhook"`
 	WebhookKeyFile string        `key:"webhook_key_file"`
 	Repeat         time.Duration `key:"repeat" check:"1m..720h"`
@@ -196,13 +195,7 @@ func (c *Config) Validate() error {
 	if c.Metrics.Addr == c.Server.Addr && !strings.HasSuffix(c.Server.Addr, ":0") {
 		p.addf("metrics.addr: must differ from server.addr")
 	}
-	if a := c.Alerts; a.Webhook != "" {
-		if err := alert.CheckWebhook(a.Webhook); err != nil {
-			p.addf("alerts.webhook: %w", err)
-		}
-	} else if a.WebhookKeyFile != "" {
-		p.addf("alerts.webhook_key_file: means nothing without alerts.webhook")
-	}
+	p = append(p, c.Alerts.check(c.Mail.Host != "")...)
 	line := c.Server.MaxLineBytes
 	if c.Server.MaxMemoryBytes < 16*line {
 		p.addf("server.max_memory_bytes: must be at least 16 times server.max_line_bytes (%v)", line)

@@ -188,6 +188,7 @@ main_server_db_connections gauge
 main_server_certificates_issued_total counter
 main_server_certificates_revoked_total counter
 main_server_messages_by_status gauge status
+main_server_logins_total counter result
 main_server_db_query_duration_seconds histogram operation
 main_server_certificates_expiring gauge within
 main_server_crl_entries gauge
@@ -202,6 +203,9 @@ worker_active_workers gauge
 worker_processing_messages gauge worker_id
 worker_queue_depth gauge queue
 worker_oldest_message_age_seconds gauge
+portal_requests_total counter endpoint method status
+portal_request_duration_seconds histogram endpoint method
+portal_logins_total counter result
 broker_build_info gauge component version
 broker_certificate_expiry_timestamp_seconds gauge name
 `

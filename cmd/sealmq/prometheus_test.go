@@ -30,7 +30,7 @@ func (w *rolesWorld) monitoringFolder() string {
 	ready := w.Process(pipelineproc.All)
 	path := filepath.Join(dir, "prometheus.yml")
 	config := strings.NewReplacer("localhost:8001", "localhost"+portOf(ready.ProxyAddr), "localhost:8000", "localhost"+portOf(ready.MainAddr),
-		"localhost:9100", ready.WorkerAddr, "localhost:15692", ready.MetricsAddr, "interval: 10s", "interval: 1s").Replace(readFile(w.T, path))
+		"localhost:8080", "localhost"+portOf(ready.PortalAddr), "localhost:9100", ready.WorkerAddr, "localhost:15692", ready.MetricsAddr, "interval: 10s", "interval: 1s").Replace(readFile(w.T, path))
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		w.Fatal(err)
 	}
@@ -179,12 +179,13 @@ func TestPrometheus(t *testing.T) {
 		}
 	}
 	var jobs []string
-	for _, job := range []string{"fastapi_proxy", "fastapi_main_server", "worker_metrics", "broker"} {
+	wanted := []string{"fastapi_proxy", "fastapi_main_server", "worker_metrics", "broker", "portal"}
+	for _, job := range wanted {
 		if n, _, _ := ask(base, fmt.Sprintf(`scrape_samples_scraped{job=%q} > 0`, job)); n == 1 {
 			jobs = append(jobs, job)
 		}
 	}
-	if !slices.Equal(jobs, []string{"fastapi_proxy", "fastapi_main_server", "worker_metrics", "broker"}) {
+	if !slices.Equal(jobs, wanted) {
 		t.Errorf("jobs with samples: %v", jobs)
 	}
 }
@@ -213,12 +214,12 @@ func TestMonitoringWalk(t *testing.T) {
 		}
 	}
 	script = strings.NewReplacer(":9090", portOf(ports["9090"]), "/deploy/monitoring\" monitoring\n", "/deploy/monitoring\" monitoring\n"+edit+" monitoring/prometheus.yml\n",
-		"sleep 30\n", "until promtool query instant http://localhost"+portOf(ports["9090"])+" 'count(up == 1) == 4 and sum(proxy_messages_enqueued_total) == 1' 2>/dev/null | grep -q .; do sleep 0.2; done\n").Replace(script)
+		"sleep 30\n", "until promtool query instant http://localhost"+portOf(ports["9090"])+" 'count(up == 1) == 5 and sum(proxy_messages_enqueued_total) == 1' 2>/dev/null | grep -q .; do sleep 0.2; done\n").Replace(script)
 	out, err := paste(t, script)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "SUCCESS: monitoring/prometheus.yml is valid") || strings.Count(string(out), "=> 1 @") != 5 || strings.Contains(string(out), "ALERTS") {
+	if !strings.Contains(string(out), "SUCCESS: monitoring/prometheus.yml is valid") || strings.Count(string(out), "=> 1 @") != 6 || strings.Contains(string(out), "ALERTS") {
 		t.Errorf("the page shows another result:\n%s", out)
 	}
 }

@@ -6,23 +6,28 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/mail"
 	"github.com/sealmq/sealmq/mtls"
 )
 
-// openMail opens what sends mails, if a mail server is configured.
-func (n *node) openMail() error {
-	c := n.cfg.Mail
-	if c.Host == "" {
-		return nil
+// openMail opens what sends mails in the background, if a mail server is configured.
+func (n *node) openMail() (err error) {
+	if n.cfg.Mail.Host != "" {
+		n.pipeline.mail, err = n.cfg.Mail.sender(n.logOf("main"))
 	}
-	cfg := mail.Config{Host: c.Host, Port: c.Port, Security: c.Security, User: c.User, From: c.From, Log: n.logOf("main")}
+	return err
+}
+
+// sender returns what sends mails.
+func (c *MailConfig) sender(log *slog.Logger) (*mail.Sender, error) {
+	cfg := mail.Config{Host: c.Host, Port: c.Port, Security: c.Security, User: c.User, From: c.From, Log: log}
 	if c.User != "" {
 		text, err := durable.ReadPrivate(durable.OS(), c.PasswordFile, maxSetting)
 		if err != nil {
-			return fmt.Errorf("mail.password_file: %w", err)
+			return nil, fmt.Errorf("mail.password_file: %w", err)
 		}
 		line, _, _ := bytes.Cut(text, []byte("\n"))
 		cfg.Password = string(bytes.TrimSuffix(line, []byte("\r")))
@@ -30,7 +35,7 @@ func (n *node) openMail() error {
 	if c.CA != "" {
 		roots, err := mtls.ReadAuthorities(c.CA)
 		if err != nil {
-			return fmt.Errorf("mail.ca: %w", err)
+			return nil, fmt.Errorf("mail.ca: %w", err)
 		}
 		pool := x509.NewCertPool()
 		for _, root := range roots {
@@ -38,12 +43,11 @@ func (n *node) openMail() error {
 		}
 		cfg.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	sender, err := mail.New(cfg)
+	s, err := mail.New(cfg)
 	if err != nil {
-		return fmt.Errorf("mail: %w", err)
+		return nil, fmt.Errorf("mail: %w", err)
 	}
-	n.pipeline.mail = sender
-	return nil
+	return s, nil
 }
 
 func (n *node) sendMails(ctx context.Context) error {

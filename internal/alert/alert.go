@@ -57,8 +57,12 @@ type Message struct {
 // it is sent again later, with what has changed.
 type Channel struct {
 	Name string
+	// To tells channels of a name apart. It is in no log line.
+	To   string
 	Send func(context.Context, Message) error
 }
+
+func (c *Channel) key() string { return c.Name + " " + c.To }
 
 // Config is what a Manager works with. Node, File, Channels and Metrics must be set.
 type Config struct {
@@ -116,8 +120,8 @@ func New(cfg Config) (*Manager, error) {
 	}
 	now := time.Now()
 	for _, c := range cfg.Channels {
-		m.channels = append(m.channels, &channel{Channel: c, told: told[c.Name]})
-		for _, a := range told[c.Name] {
+		m.channels = append(m.channels, &channel{Channel: c, told: told[c.key()]})
+		for _, a := range told[c.key()] {
 			m.tracker.remember(a.Alert, now)
 		}
 	}

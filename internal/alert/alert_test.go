@@ -96,7 +96,7 @@ func TestRefusalsAreCountedInAWindow(t *testing.T) {
 	look := func(after time.Duration, logins, certificates float64) string {
 		now = now.Add(after)
 		var names []string
-		for _, f := range j.find(samples{"main_server_logins_total": {at(1e6, "result", "ok"), at(logins, "result", "invalid_credentials")},
+		for _, f := range j.find(samples{"main_server_logins_total": {at(1e6, "result", "success"), at(logins, "result", "refused")},
 			"proxy_messages_failed_total": {at(certificates, "reason", "revoked"), at(1e6, "reason", "conflict")}}, now) {
 			names = append(names, f.Name)
 		}

@@ -214,11 +214,7 @@ func (j *judge) certificates(s samples, now time.Time, add adder) {
 func (j *judge) refusals(s samples, now time.Time, add adder) {
 	c := counted{at: now, certificates: s.sum("proxy_messages_failed_total", "reason", "invalid_certificate", "revoked") +
 		s.sum("sealmq_server_connections_refused_total", "reason", "certificate", "revoked", "identity")}
-	for _, x := range s["main_server_logins_total"] {
-		if x.labels["result"] != "ok" {
-			c.logins += x.value
-		}
-	}
+	c.logins = s.sum("main_server_logins_total", "result", "refused", "locked")
 	for len(j.past) > 1 && now.Sub(j.past[1].at) >= window {
 		j.past = j.past[1:]
 	}

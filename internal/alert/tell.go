@@ -105,9 +105,9 @@ func (m *Manager) keep() {
 	stored := make(storedTold)
 	for _, c := range m.channels {
 		for _, t := range c.told {
-			stored[c.Name] = append(stored[c.Name], t)
+			stored[c.key()] = append(stored[c.key()], t)
 		}
-		slices.SortFunc(stored[c.Name], func(a, b told) int { return compare(a.Alert, b.Alert) })
+		slices.SortFunc(stored[c.key()], func(a, b told) int { return compare(a.Alert, b.Alert) })
 	}
 	data, err := json.MarshalIndent(stored, "", "\t")
 	if err == nil {

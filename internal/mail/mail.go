@@ -134,9 +134,35 @@ func (s *Sender) client() (*gomail.Client, error) {
 // Send lets a mail leave in the background. It returns an error if the mail cannot be one, and
 // ErrFull if too many wait.
 func (s *Sender) Send(m Mail) error {
+	msg, err := s.compose(m)
+	if err != nil {
+		return err
+	}
+	if s.pending.Add(1) > maxWaiting {
+		s.pending.Add(-1)
+		return ErrFull
+	}
+	s.waiting <- &letter{msg: msg} // there is room: no more are pending than it holds
+	return nil
+}
+
+// Deliver sends a mail at once, and returns when the mail server has it or why it has not. It
+// tries once, and needs no Run.
+func (s *Sender) Deliver(ctx context.Context, m Mail) error {
+	msg, err := s.compose(m)
+	if err != nil {
+		return err
+	}
+	if err := s.try(ctx, msg); err != nil && !msg.IsDelivered() {
+		return errors.New(reason(err))
+	}
+	return nil
+}
+
+func (s *Sender) compose(m Mail) (*gomail.Msg, error) {
 	msg := gomail.NewMsg()
 	if msg.From(s.cfg.From) != nil || msg.To(m.To) != nil { // the errors quote the addresses
-		return errors.New("the address of a mail is not valid")
+		return nil, errors.New("the address of a mail is not valid")
 	}
 	msg.Subject(m.Subject)
 	msg.SetMessageID()
@@ -145,12 +171,7 @@ func (s *Sender) Send(m Mail) error {
 	if m.HTML != "" {
 		msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
 	}
-	if s.pending.Add(1) > maxWaiting {
-		s.pending.Add(-1)
-		return ErrFull
-	}
-	s.waiting <- &letter{msg: msg} // there is room: no more are pending than it holds
-	return nil
+	return msg, nil
 }
 
 // Run sends what waits until ctx ends.

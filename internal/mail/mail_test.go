@@ -72,6 +72,17 @@ func TestSend(t *testing.T) {
 			t.Errorf("a header was injected: %v", m.Header)
 		}
 	}
+	server.Refuse("451 4.3.0 later, dora@example.com")
+	dora := mail.Mail{To: "dora@example.com", Subject: "x", Text: "y"}
+	if err := s.Deliver(t.Context(), dora); err == nil || strings.Contains(err.Error(), "@") {
+		t.Errorf("a refusal: %v", err)
+	}
+	if err := s.Deliver(t.Context(), dora); err != nil {
+		t.Error(err)
+	}
+	if m, err = server.Next(t.Context()); err != nil || m.To != "dora@example.com" {
+		t.Errorf("%+v, %v", m, err)
+	}
 	text := l.String()
 	if !strings.Contains(text, "a mail was not sent") || strings.Contains(text, "4711") || strings.Contains(text, "@") {
 		t.Errorf("the log: %s", text)

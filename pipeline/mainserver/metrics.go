@@ -2,6 +2,7 @@ package mainserver
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -31,6 +33,7 @@ type metrics struct {
 	failed                *prometheus.CounterVec
 	failedClients         labels
 	issued, revoked       prometheus.Counter
+	logins                map[string]prometheus.Counter
 	queries               *prometheus.HistogramVec
 }
 
@@ -49,7 +52,13 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 	for _, operation := range []string{"register", "deliver", "status", "get"} {
 		m.queries.WithLabelValues(operation)
 	}
-	reg.MustRegister(m.failed, m.issued, m.revoked, m.queries)
+	logins := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "main_server_logins_total",
+		Help: "Attempts of people to log in, by result: success, refused, locked, second_factor, error."}, []string{"result"})
+	m.logins = make(map[string]prometheus.Counter)
+	for _, result := range []string{loginSuccess, loginRefused, loginLocked, loginSecondFactor, loginError} {
+		m.logins[result] = logins.WithLabelValues(result)
+	}
+	reg.MustRegister(logins, m.failed, m.issued, m.revoked, m.queries)
 	return m
 }
 
@@ -90,6 +99,32 @@ func newByClient(reg *prometheus.Registry, name, help string) *byClient {
 
 func (c *byClient) of(client string) prometheus.Counter {
 	return c.vec.WithLabelValues(c.labels.of(client))
+}
+
+// Results of attempts to log in.
+const (
+	loginSuccess      = "success"
+	loginRefused      = "refused"
+	loginLocked       = "locked"
+	loginSecondFactor = "second_factor" // its code is missing
+	loginError        = "error"         // nobody was refused
+)
+
+// countLogin counts an attempt that ended with an error or nil.
+func (m *metrics) countLogin(err error) {
+	result := loginError
+	switch e, _ := errors.AsType[*accounts.Error](err); {
+	case err == nil:
+		result = loginSuccess
+	case e == nil:
+	case e.Kind == accounts.ErrCredentials.Kind, e.Kind == accounts.ErrInactive.Kind:
+		result = loginRefused
+	case e.Kind == accounts.ErrLocked.Kind:
+		result = loginLocked
+	case e.Kind == accounts.ErrSecondFactor.Kind:
+		result = loginSecondFactor
+	}
+	m.logins[result].Inc()
 }
 
 // failReasons are the reasons that become labels; other texts are "other".

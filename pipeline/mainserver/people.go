@@ -92,6 +92,7 @@ const (
 // the latter.
 func (h *handler) auditLogin(ctx context.Context, email string, u accounts.User, err error) {
 	a := act{event: eventLogin, user: u.ID, actor: u.Email}
+	h.cfg.Service.metrics.countLogin(err)
 	if err != nil {
 		e, ok := errors.AsType[*accounts.Error](err)
 		if !ok { // nobody was refused

@@ -27,12 +27,13 @@ const (
 	Main   = "main"
 	Proxy  = "proxy"
 	Worker = "worker"
+	Portal = "portal"
 )
 
-// All stands for one process that has all roles.
+// All stands for one process that has all roles, the portal's included.
 const All = "all"
 
-// Roles are all roles, in the order in which they are best started.
+// Roles are all roles that messages need, in the order in which they are best started.
 var Roles = []string{Broker, Main, Proxy, Worker}
 
 // Config says what to run. Exe and Data are required.
@@ -59,7 +60,7 @@ type Pipeline struct {
 // New chooses the addresses. Nothing runs before Start.
 func New(cfg Config) (*Pipeline, error) {
 	p := &Pipeline{cfg: cfg, addrs: make(map[string]string), procs: make(map[string]*brokerproc.Process)}
-	for _, role := range Roles {
+	for _, role := range append(slices.Clip(Roles), Portal) {
 		var err error
 		if p.addrs[role], err = freeAddr(); err != nil {
 			return nil, err
@@ -94,7 +95,7 @@ func (p *Pipeline) Env() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string{
-		"SEALMQ_SERVER_ADDR=" + p.addrs[Broker], "SEALMQ_MAIN_ADDR=" + p.addrs[Main], "SEALMQ_PROXY_ADDR=" + p.addrs[Proxy], "SEALMQ_WORKER_ADDR=" + p.addrs[Worker],
+		"SEALMQ_SERVER_ADDR=" + p.addrs[Broker], "SEALMQ_MAIN_ADDR=" + p.addrs[Main], "SEALMQ_PROXY_ADDR=" + p.addrs[Proxy], "SEALMQ_WORKER_ADDR=" + p.addrs[Worker], "SEALMQ_PORTAL_ADDR=" + p.addrs[Portal],
 		"SEALMQ_PIPELINE_BROKER=" + p.addrs[Broker], "SEALMQ_PIPELINE_MAIN=" + p.URL(Main), "SEALMQ_LOG_FORMAT=json",
 	}, append(slices.Clip(p.cfg.Env), p.more...)...)
 }
@@ -110,7 +111,7 @@ func (p *Pipeline) Set(env ...string) {
 func (p *Pipeline) Start(ctx context.Context, role string) error {
 	roles := []string{role}
 	if role == All {
-		roles = Roles
+		roles = append(slices.Clip(Roles), Portal)
 	}
 	cfg := brokerproc.Config{Exe: p.cfg.Exe, Data: p.cfg.Data, Roles: roles, Addr: p.addrs[Broker], Args: p.cfg.Args, Env: p.Env(), Timeout: p.cfg.Timeout}
 	if p.cfg.Log != nil {
