@@ -37,6 +37,10 @@ const reloadAfter = 5
 
 // fail answers with an error. Every handler's error ends here.
 func (v *visit) fail(err error) {
+	if v.page.stream {
+		v.failStream(err)
+		return
+	}
 	if errors.Is(err, errLogin) || hasStatus(err, http.StatusUnauthorized) {
 		v.toLogin()
 		return
@@ -58,6 +62,16 @@ func (v *visit) fail(err error) {
 		return
 	}
 	v.problem(view)
+}
+
+// failStream answers a script that asked for events. It is not told to log in: no content means
+// that the page should be loaded again, which leads there.
+func (v *visit) failStream(err error) {
+	status := http.StatusNoContent
+	if !errors.Is(err, errLogin) && !errors.Is(err, errChangePassword) && !hasStatus(err, http.StatusUnauthorized) {
+		status = describe(err, v.portal.cfg.Now()).Status
+	}
+	v.w.WriteHeader(status)
 }
 
 // toLogin asks for a login, after which the reader is back where he was.

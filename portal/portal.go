@@ -55,6 +55,7 @@ type Portal struct {
 	logins    *prometheus.CounterVec
 	health    healthLine
 	handouts  handouts
+	live      live
 	key       [32]byte // seals what a browser keeps for the portal
 }
 
@@ -131,7 +132,7 @@ func (p *Portal) addRoutes() {
 	p.handle("GET /health/live", http.HandlerFunc(httpkit.Live))
 	p.handle("GET /metrics", httpkit.Metrics(p.cfg.Registry))
 	p.handle("GET /static/{version}/{file}", p.assets)
-	p.table = p.pages()
+	p.table = append(p.overviewPages(), p.pages()...)
 	for i := range p.table {
 		pg := &p.table[i]
 		if pg.show != nil {

@@ -121,6 +121,7 @@ func (p *Portal) functions() template.FuncMap {
 		"asset":  func(name string) string { return p.url("/static", p.assets.version, name) },
 		"icon":   iconOf,
 		"ago":    p.ago,
+		"clock":  clockTime,
 		"iso":    isoTime,
 		"utc":    utcTime,
 		"number": number,

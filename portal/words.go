@@ -82,6 +82,9 @@ func waitText(d time.Duration) string {
 
 func isoTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
+// clockTime is a time of day, for what is not shown anew while it gets older.
+func clockTime(t time.Time) string { return t.UTC().Format("15:04") + " UTC" }
+
 // utcTime is the exact time.
 func utcTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000 UTC") }
 

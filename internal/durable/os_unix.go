@@ -70,7 +70,8 @@ func syncDir(name string) error {
 	return err
 }
 
-// Space is how much of the disk of a folder is free for this process, and how large it is.
+// Space is how much of the disk of a folder is free for this process, and how much it would have if
+// the disk were empty.
 func Space(dir string) (free, total int64, err error) {
 	var st unix.Statfs_t
 	for {
@@ -81,6 +82,6 @@ func Space(dir string) (free, total int64, err error) {
 		if err != nil {
 			return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 		}
-		return clampProduct(uint64(st.Bavail), uint64(st.Bsize)), clampProduct(uint64(st.Blocks), uint64(st.Bsize)), nil
+		return clampProduct(uint64(st.Bavail), uint64(st.Bsize)), clampProduct(uint64(st.Blocks-st.Bfree+st.Bavail), uint64(st.Bsize)), nil
 	}
 }

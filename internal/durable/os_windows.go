@@ -22,7 +22,8 @@ func lockFile(f *os.File, at uint64) error {
 
 func syncDir(string) error { return nil }
 
-// Space is how much of the disk of a folder is free for this process, and how large it is.
+// Space is how much of the disk of a folder is free for this process, and how much it would have if
+// the disk were empty.
 func Space(dir string) (free, total int64, err error) {
 	p, err := windows.UTF16PtrFromString(dir)
 	if err != nil {

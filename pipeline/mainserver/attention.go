@@ -37,8 +37,10 @@ const (
 	slowAfter = 5 * time.Minute
 	// startsWithin is how long a worker may take to come for what waits.
 	startsWithin = 10 * time.Second
-	// diskLow and diskFull are shares of the disk that are free.
-	diskLow, diskFull = 0.10, 0.03
+	// diskLow and diskFull are shares of the disk that are free, with what is enough whatever the
+	// share is.
+	diskLow, diskFull      = 0.10, 0.03
+	roomEnough, roomLittle = 20 << 30, 5 << 30
 	// manyFailed and failedShare together say when failures are more than a few bad messages.
 	manyFailed, failedShare = 10, 0.05
 	// manyWait is how many messages a queue that grows has before it is worth a word.
@@ -87,9 +89,9 @@ func (f *facts) judge() []mainapi.Attention {
 	}
 	if d := f.disk; d != nil && d.TotalBytes > 0 {
 		switch free := float64(d.FreeBytes) / float64(d.TotalBytes); {
-		case free < diskFull:
+		case free < diskFull && d.FreeBytes < roomLittle:
 			add(codeDisk, mainapi.AttentionLevelUnhealthy, "", "The disk of the data folder is almost full: %d %% are free", int(100*free))
-		case free < diskLow:
+		case free < diskLow && d.FreeBytes < roomEnough:
 			add(codeDisk, mainapi.AttentionLevelDegraded, "", "The disk of the data folder fills up: %d %% are free", int(100*free))
 		}
 	}

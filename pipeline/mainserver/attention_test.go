@@ -54,6 +54,7 @@ func TestAttention(t *testing.T) {
 		"dead letters": {facts{counts: &pipeline.Counts{Dead: 1}}, false, "healthy", flows, []string{"dead_letters notice 1 message was given up and is a dead letter"}},
 		"disk low":     {facts{disk: &mainapi.Disk{FreeBytes: 9, TotalBytes: 100}}, false, "degraded", "The disk of the data folder fills up: 9 % are free", []string{"disk_low degraded The disk of the data folder fills up: 9 % are free"}},
 		"disk full":    {facts{disk: &mainapi.Disk{FreeBytes: 2, TotalBytes: 100}}, false, "unhealthy", "The disk of the data folder is almost full: 2 % are free", []string{"disk_low unhealthy The disk of the data folder is almost full: 2 % are free"}},
+		"large disk":   {facts{disk: &mainapi.Disk{FreeBytes: 30 << 30, TotalBytes: 2 << 40}}, false, "healthy", flows, nil},
 		"disk unknown": {facts{disk: &mainapi.Disk{}}, false, "healthy", flows, nil},
 		"certificates": {facts{ending: []mainapi.EndingCertificate{ends("a", 90*time.Minute), ends("b", 6*24*time.Hour), ends("c", 24*time.Hour)}}, false, "healthy", flows,
 			[]string{"certificate_ends notice The certificate of a ends in 1 hour", "certificate_ends notice The certificate of b ends in 6 days", "certificate_ends notice The certificate of c ends in 1 day"}},
