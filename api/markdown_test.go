@@ -190,7 +190,7 @@ func (d *description) tasks() (list []task) {
 	return list
 }
 
-var plurals = map[string]string{"admin": "administrators", "proxy": "proxies", "worker": "workers", "server": "brokers", "operator": "operators", "account": "everybody with an account"}
+var plurals = map[string]string{"admin": "administrators", "proxy": "proxies", "worker": "workers", "server": "brokers", "operator": "operators", "user_manager": "user managers", "user": "users", "account": "everybody with an account"}
 
 // who may call an operation, in words.
 func (d *description) who(o, callers *yaml.Node) string {

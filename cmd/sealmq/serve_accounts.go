@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
+	"net/url"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/mail"
 	"github.com/sealmq/sealmq/pipeline/accounts"
 )
 
@@ -38,17 +41,39 @@ func (n *node) offerSetup() {
 	if errors.Is(err, accounts.ErrHasAdmin) {
 		return
 	}
-	listens := ""
-	if n.portal != nil {
-		listens = n.portal.Addr().String()
-	}
 	address := ""
 	if err == nil {
-		address, err = n.cfg.portalURL(listens)
+		address, err = n.portalAddress()
 	}
 	if err != nil {
 		n.log.Warn("there is no link for the first administrator", "error", err)
 		return
 	}
 	fmt.Fprintf(n.terminal, "\nMake the first administrator here, until %s:\n\n  %s\n\n", expires.Local().Format(time.TimeOnly), setupLink(address, token))
+}
+
+// portalAddress is where people reach the portal.
+func (n *node) portalAddress() (string, error) {
+	listens := ""
+	if n.portal != nil {
+		listens = n.portal.Addr().String()
+	}
+	return n.cfg.portalURL(listens)
+}
+
+// sendReset sends a mail with a link to set a password.
+func (n *node) sendReset(email, token string) error {
+	if n.pipeline.mail == nil {
+		return errors.New("no mail server is configured; set mail.host")
+	}
+	address, err := n.portalAddress()
+	if err != nil {
+		return err
+	}
+	link := address + "/reset-password?" + url.Values{"token": {token}}.Encode()
+	return n.pipeline.mail.Send(mail.Mail{To: email, Subject: "Password Reset Request - Message Broker",
+		Text: "Somebody asked for a new password for your account at\n" + address + ".\n\nChoose it here within an hour:\n\n" + link +
+			"\n\nIf it was not you, ignore this mail: your password stays as it is.\n",
+		HTML: "<p>Somebody asked for a new password for your account at " + html.EscapeString(address) + ".</p><p><a href=\"" + html.EscapeString(link) +
+			"\">Choose it within an hour</a></p><p>If it was not you, ignore this mail: your password stays as it is.</p>"})
 }

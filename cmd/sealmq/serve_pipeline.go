@@ -289,7 +289,7 @@ func (n *node) openMainListener() error {
 	live := func(ctx context.Context, client string) ([]mainserver.LiveConnection, bool) {
 		return n.liveConnections(ctx, client, router)
 	}
-	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, Queue: queue, Broker: n.pipeline.broker,
+	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: n.sendReset, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: n.auditSink("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
 		Checks:     []httpkit.Check{n.logs.health()}, Version: buildVersion().Version, Log: n.logOf("main")})

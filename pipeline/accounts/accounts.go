@@ -31,6 +31,11 @@ type User struct {
 	Active       bool
 	MustChange   bool // the password
 	PasswordHash string
+	// TOTPSecret is that of the second factor, in base 32, which is in force once SecondFactor is
+	// set. TOTPStep is the last step whose code was used.
+	TOTPSecret   string
+	SecondFactor bool
+	TOTPStep     int64
 	LastLogin    time.Time // zero if there was none
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
@@ -56,6 +61,28 @@ type Session struct {
 	Agent          string
 }
 
+// Token is an API token of an account.
+type Token struct {
+	ID   int64
+	User int64
+	Name string
+	Hash string
+	// Scopes are of the form task:read or task:write. None are all.
+	Scopes    []string
+	CreatedAt time.Time
+	ExpiresAt time.Time // zero is never
+	LastUsed  time.Time // within a minute; zero is never
+	Address   string    // from where it was used last
+}
+
+// UserFilter chooses accounts. Empty fields choose all.
+type UserFilter struct {
+	Role   sealmq.Role
+	Search string // a part of e-mail address or name
+	After  int64  // continue behind the account with this id
+	Limit  int
+}
+
 // Store is what the rules need of a database. Its methods are safe for concurrent use. One that
 // finds nothing returns ErrNotFound.
 type Store interface {
@@ -66,6 +93,14 @@ type Store interface {
 	AddFirstAdmin(ctx context.Context, linkHash string, now time.Time, u User) (int64, error)
 	User(ctx context.Context, id int64) (User, error)
 	UserByEmail(ctx context.Context, email string) (User, error)
+	// Users lists accounts in the order of their ids.
+	Users(ctx context.Context, f UserFilter) ([]User, error)
+	// ChangeUser stores what change makes of an account, and ends its sessions if it is not active
+	// any more. otherAdmins is how many further active administrators there are. An error of
+	// change is returned as it is.
+	ChangeUser(ctx context.Context, id int64, change func(u *User, otherAdmins int) error) (User, error)
+	// RemoveUser deletes an account with all that belongs to it, unless check returns an error.
+	RemoveUser(ctx context.Context, id int64, check func(u User, otherAdmins int) error) error
 	// HasAdmin reports whether there is an active administrator.
 	HasAdmin(ctx context.Context) (bool, error)
 	// SetPassword also ends the account's sessions but one, and its links.
@@ -73,6 +108,27 @@ type Store interface {
 
 	// PutSetupLink replaces the setup link.
 	PutSetupLink(ctx context.Context, hash string, expires time.Time) error
+
+	// PutReset adds a reset link. It returns ErrTooMany if there were most of them since a time.
+	PutReset(ctx context.Context, user int64, hash string, now, expires, since time.Time, most int) error
+	// Reset returns the account of a reset link that is in force, or ErrLink.
+	Reset(ctx context.Context, hash string, now time.Time) (User, error)
+	// UseReset uses a reset link up and does what SetPassword does.
+	UseReset(ctx context.Context, hash string, now time.Time, passwordHash string) (User, error)
+
+	// UseTOTPStep returns ErrNotFound if a step as late as this was used.
+	UseTOTPStep(ctx context.Context, user, step int64) error
+	// PutRecoveryCodes replaces the recovery codes of an account.
+	PutRecoveryCodes(ctx context.Context, user int64, hashes []string) error
+	// UseRecoveryCode uses a recovery code up.
+	UseRecoveryCode(ctx context.Context, user int64, hash string) error
+
+	// AddToken returns ErrTooMany if the account has most tokens.
+	AddToken(ctx context.Context, t Token, most int) (int64, error)
+	Tokens(ctx context.Context, user int64) ([]Token, error)
+	Token(ctx context.Context, hash string) (Token, User, error)
+	TouchToken(ctx context.Context, id int64, now time.Time, address string) error
+	RemoveToken(ctx context.Context, user, id int64) error
 
 	// AddSession also notes the login, and ends the account's oldest sessions beyond a number and
 	// all that have expired.
@@ -107,7 +163,7 @@ func (e *Error) Error() string { return e.Message }
 // Is makes errors of the same kind equal.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
-	return ok && t.Kind == e.Kind && (t.Field == "" || t.Field == e.Field)
+	return ok && t.Kind == e.Kind && t.Message == e.Message
 }
 
 // Refusals.
@@ -122,8 +178,12 @@ var (
 	ErrHasAdmin     = &Error{Kind: "conflict", Message: "There is an administrator already; administrators make further accounts"}
 	ErrEmailTaken   = &Error{Kind: "conflict", Message: "There is an account with this e-mail address", Field: "email"}
 	ErrDenied       = &Error{Kind: "authorization_error", Message: "The role of this account may not do this"}
+	ErrScope        = &Error{Kind: "authorization_error", Message: "This API token is not good for this"}
 	ErrConfirm      = &Error{Kind: "confirmation_required", Message: "Confirm with the password before this"}
 	ErrMustChange   = &Error{Kind: "password_change_required", Message: "The password must be changed before anything else"}
+	ErrTooMany      = &Error{Kind: "conflict", Message: "There are too many already"}
+	ErrLastAdmin    = &Error{Kind: "conflict", Message: "This is the last active administrator"}
+	ErrOwnAccount   = &Error{Kind: "conflict", Message: "An account cannot do this to itself"}
 	ErrBusy         = &Error{Kind: "service_unavailable", Message: "Too many logins are under way; try again", RetryAfter: 5 * time.Second}
 )
 

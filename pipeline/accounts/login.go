@@ -20,10 +20,11 @@ type Credentials struct {
 	Code string
 }
 
-// Login is who is logged in.
+// Login is who is logged in. Requests with an API token have no session.
 type Login struct {
 	User    User
 	Session Session
+	Token   *Token // nil unless it is one
 }
 
 // Opened is a new login. Token is its secret, which nobody else keeps.
@@ -82,6 +83,13 @@ func (s *Service) check(ctx context.Context, c Credentials, o Origin) (User, err
 	case !u.Active:
 		attempt.undo()
 		return u, ErrInactive
+	case u.SecondFactor && c.Code == "":
+		attempt.undo()
+		return u, ErrSecondFactor
+	case u.SecondFactor:
+		if err := s.useCode(ctx, u, c.Code); err != nil {
+			return u, err
+		}
 	}
 	attempt.succeeded()
 	return u, nil
@@ -149,9 +157,13 @@ func clip(text string, most int) string {
 	return text[:most]
 }
 
-// Authenticate returns the login that a token belongs to.
-func (s *Service) Authenticate(ctx context.Context, token string, o Origin) (Login, error) {
-	if !strings.HasPrefix(token, SessionPrefix) {
+// Authenticate returns the login that a token belongs to. A use that is one of a person, and not
+// of a page that waits for news, keeps the login from ending.
+func (s *Service) Authenticate(ctx context.Context, token string, o Origin, use bool) (Login, error) {
+	switch {
+	case strings.HasPrefix(token, TokenPrefix):
+		return s.byToken(ctx, token, o)
+	case !strings.HasPrefix(token, SessionPrefix):
 		return Login{}, ErrEnded
 	}
 	session, u, err := s.cfg.Store.Session(ctx, hashSecret(token))
@@ -165,13 +177,17 @@ func (s *Service) Authenticate(ctx context.Context, token string, o Origin) (Log
 	if !u.Active || session.Kind != KindPortal || !now.Before(session.ExpiresAt) || now.Sub(session.LastSeen) >= s.cfg.Idle {
 		return Login{}, ErrEnded
 	}
-	if now.Sub(session.LastSeen) >= touchEvery || session.Address != o.Address {
-		if err := s.cfg.Store.TouchSession(ctx, session.ID, now, o.Address); err != nil && sealmq.CodeOf(err) != sealmq.NoStorage {
+	if use && (now.Sub(session.LastSeen) >= touchEvery || session.Address != o.Address) {
+		if err := s.cfg.Store.TouchSession(ctx, session.ID, now, o.Address); err != nil && !noRoom(err) {
 			return Login{}, err
 		}
 	}
-	return Login{u, session}, nil
+	return Login{User: u, Session: session}, nil
 }
+
+// noRoom reports whether a use cannot be noted because the disk is full. People must be able to
+// look then.
+func noRoom(err error) bool { return sealmq.CodeOf(err) == sealmq.NoStorage }
 
 // Confirm lets a session do guarded acts for a while.
 func (s *Service) Confirm(ctx context.Context, l Login, password, code string, o Origin) error {

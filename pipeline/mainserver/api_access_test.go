@@ -23,7 +23,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 	fp := strings.Repeat("0", 64)
 	job := strings.Repeat("0", 20)
 	parameters := strings.NewReplacer("retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "",
-		"/sessions/7", "/sessions/{session_id}")
+		"/sessions/7", "/sessions/{session_id}", "/users/7", "/users/{user_id}", "/tokens/7", "/tokens/{token_id}")
 	const (
 		everybody = "everybody"
 		internal  = "proxy worker"
@@ -33,10 +33,16 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		viewer    = "admin operator user_manager user"
 		owner     = "admin user_manager user"
 		account   = "account"
+		manager   = "admin user_manager"
 	)
 	for _, r := range []struct{ who, method, path string }{
 		{everybody, "GET", "/health"}, {everybody, "GET", "/health/live"}, {everybody, "GET", "/api/v1/health"},
 		{everybody, "GET", "/api/v1/ca.crt"}, {everybody, "GET", "/api/v1/crl"},
+		{account, "GET", "/api/v1/me/activity"}, {account, "POST", "/api/v1/me/second-factor"}, {account, "POST", "/api/v1/me/second-factor/confirm"}, {account, "POST", "/api/v1/me/second-factor/remove"},
+		{account, "GET", "/api/v1/me/tokens"}, {account, "POST", "/api/v1/me/tokens"}, {account, "DELETE", "/api/v1/me/tokens/7"},
+		{everybody, "POST", "/api/v1/passwords/forgot"}, {everybody, "POST", "/api/v1/passwords/reset"},
+		{manager, "GET", "/api/v1/users"}, {manager, "POST", "/api/v1/users"}, {manager, "GET", "/api/v1/users/7"}, {manager, "PATCH", "/api/v1/users/7"}, {admin, "DELETE", "/api/v1/users/7"},
+		{manager, "POST", "/api/v1/users/7/password"}, {manager, "POST", "/api/v1/users/7/unlock"}, {manager, "POST", "/api/v1/users/7/sign-out"}, {manager, "POST", "/api/v1/users/7/second-factor/remove"},
 		{everybody, "POST", "/api/v1/sessions"}, {account, "GET", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions/7"},
 		{account, "DELETE", "/api/v1/sessions/current"}, {account, "POST", "/api/v1/sessions/current/confirm"},
 		{account, "GET", "/api/v1/me"}, {account, "POST", "/api/v1/me/password"}, {everybody, "POST", "/api/v1/setup"}, {admin, "POST", "/api/v1/setup/link"},

@@ -163,11 +163,18 @@ type server struct {
 	handler   http.Handler
 	writes    *writes
 	clients   map[string]*http.Client
-	accounts  int          // that account has made
-	ahead     atomic.Int64 // by how much the clock of accounts is
+	accounts  int            // that account has made
+	resets    chan [2]string // e-mail addresses, and what was sent to them
+	ahead     atomic.Int64   // by how much the clock of accounts is
 }
 
 func (s *server) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// sendReset keeps the last reset link.
+func (s *server) sendReset(email, token string) error {
+	s.resets <- [2]string{email, token}
+	return nil
+}
 
 // pass lets time pass for accounts.
 func (s *server) pass(d time.Duration) { s.ahead.Add(int64(d)) }
@@ -182,7 +189,7 @@ func newServer(t *testing.T, change func(*server, *mainserver.HandlerConfig)) *s
 func startServer(t *testing.T, clear bool, change func(*server, *mainserver.HandlerConfig)) *server {
 	t.Helper()
 	s := &server{T: t, dir: filepath.Join(t.TempDir(), "data"), queue: &queue{}, audit: &sink{}, log: &lockedBuffer{}, writes: &writes{Clock: clock.System}, registry: prometheus.NewRegistry(),
-		clients: make(map[string]*http.Client)}
+		clients: make(map[string]*http.Client), resets: make(chan [2]string, 10)}
 	result, err := ca.Setup(s.dir, nil, ca.Options{})
 	s.must(err)
 	s.authority = result.Authority
@@ -203,7 +210,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	s.must(err)
 	people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost})
 	s.must(err)
-	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Accounts: people, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
+	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Accounts: people, SendReset: s.sendReset, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit,
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Chain{Records: 7, Broken: "it was changed"}, nil }, Version: "1.2.3", Log: log}
 	if change != nil {

@@ -12,7 +12,7 @@ import (
 // LogIn implements mainapi.StrictServerInterface.
 func (h *handler) LogIn(ctx context.Context, r mainapi.LogInRequestObject) (mainapi.LogInResponseObject, error) {
 	opened, err := h.logIn(ctx, accounts.Credentials{Email: r.Body.Email, Password: r.Body.Password, Code: r.Body.Code})
-	return mainapi.LogIn201JSONResponse(openedSession(opened)), err
+	return mainapi.LogIn201JSONResponse(h.openedSession(opened)), err
 }
 
 func (h *handler) logIn(ctx context.Context, c accounts.Credentials) (accounts.Opened, error) {
@@ -21,12 +21,12 @@ func (h *handler) logIn(ctx context.Context, c accounts.Credentials) (accounts.O
 	return opened, err
 }
 
-func openedSession(o accounts.Opened) mainapi.OpenedSession {
-	return mainapi.OpenedSession{Token: o.Token, ExpiresAt: o.Session.ExpiresAt.UTC(), Account: accountOf(o.User)}
+func (h *handler) openedSession(o accounts.Opened) mainapi.OpenedSession {
+	return mainapi.OpenedSession{Token: o.Token, ExpiresAt: o.Session.ExpiresAt.UTC(), Account: h.accountOf(o.User)}
 }
 
-func accountOf(u accounts.User) mainapi.Account {
-	return mainapi.Account{ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, ClientID: u.ClientID, Active: u.Active, MustChangePassword: u.MustChange,
+func (h *handler) accountOf(u accounts.User) mainapi.Account {
+	return mainapi.Account{ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, ClientID: u.ClientID, Active: u.Active, MustChangePassword: u.MustChange, SecondFactor: u.SecondFactor, Locked: h.cfg.Accounts.Locked(u),
 		LastLogin: utc(u.LastLogin), CreatedAt: u.CreatedAt.UTC()}
 }
 
@@ -100,7 +100,7 @@ func (h *handler) ConfirmSession(ctx context.Context, r mainapi.ConfirmSessionRe
 // GetMe implements mainapi.StrictServerInterface.
 func (h *handler) GetMe(ctx context.Context, _ mainapi.GetMeRequestObject) (mainapi.GetMeResponseObject, error) {
 	u, err := h.cfg.Accounts.User(ctx, account(ctx).ID)
-	return mainapi.GetMe200JSONResponse(accountOf(u)), err
+	return mainapi.GetMe200JSONResponse(h.accountOf(u)), err
 }
 
 // ChangePassword implements mainapi.StrictServerInterface.
@@ -130,7 +130,7 @@ func (h *handler) SetUp(ctx context.Context, r mainapi.SetUpRequestObject) (main
 	u := opened.User
 	h.audit(ctx, act{event: eventUserCreated, user: u.ID, actor: u.Email, severity: "warning", details: map[string]any{"user": u.Email, "role": u.Role, "by": "setup link"}})
 	h.auditLogin(ctx, u.Email, u, nil)
-	return mainapi.SetUp201JSONResponse(openedSession(opened)), nil
+	return mainapi.SetUp201JSONResponse(h.openedSession(opened)), nil
 }
 
 // MakeSetupLink implements mainapi.StrictServerInterface.

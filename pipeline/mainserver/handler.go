@@ -33,6 +33,9 @@ type HandlerConfig struct {
 	Store   *records.Store
 	// Accounts has the rules for people.
 	Accounts *accounts.Service
+	// SendReset sends a mail with a reset link to a person. It does not wait until it has left. It
+	// may be nil.
+	SendReset func(email, token string) error
 	// Queue is the pipeline's queue, for its administration.
 	Queue pipeline.Queue
 	// Broker is what operators see of the broker; nil if there is none.
@@ -96,6 +99,8 @@ const maxBatchBody = 16 << 20
 type handler struct {
 	cfg        HandlerConfig
 	operations map[string]api.Operation
+	tasks      []string      // those of operations
+	forgot     chan struct{} // a place for each reset link that is on its way
 	schemas    *schemas
 	health     *httpkit.Health
 	crl        crlCache
@@ -137,6 +142,12 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	if h.operations, err = api.Operations(api.TagMain); err != nil {
 		return nil, err
 	}
+	for _, op := range h.operations {
+		h.tasks = append(h.tasks, op.Task)
+	}
+	slices.Sort(h.tasks)
+	h.tasks = slices.Compact(h.tasks)
+	h.forgot = make(chan struct{}, forgotAtOnce)
 	if h.schemas, err = newSchemas(document); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
@@ -15,9 +16,12 @@ import (
 
 // bearer says whose account a token belongs to.
 func (h *handler) bearer(r *http.Request, token string) (httpkit.Caller, error) {
-	l, err := h.cfg.Accounts.Authenticate(r.Context(), token, originOf(r))
+	l, err := h.cfg.Accounts.Authenticate(r.Context(), token, originOf(r), isUse(r))
 	if err == nil && l.User.MustChange && !slices.Contains(beforePasswordChange, r.Pattern) {
 		err = accounts.ErrMustChange
+	}
+	if err == nil && l.Token != nil && !h.allows(l.Token, r.Pattern) {
+		err = accounts.ErrScope
 	}
 	if err != nil {
 		return httpkit.Caller{}, answerOf(err)
@@ -28,6 +32,24 @@ func (h *handler) bearer(r *http.Request, token string) (httpkit.Caller, error) 
 	}, nil
 }
 
+// isUse reports whether a person makes a request, and not a page that is open.
+func isUse(r *http.Request) bool { return !strings.HasSuffix(r.URL.Path, "/events") }
+
+// allows reports whether an API token is good for a route. None is for what needs a person. One
+// with scopes is for the operations of openapi.yaml only.
+func (h *handler) allows(t *accounts.Token, pattern string) bool {
+	op, known := h.operations[pattern]
+	switch {
+	case !known:
+		return len(t.Scopes) == 0
+	case slices.Contains(op.Callers, "account"):
+		return pattern == "GET /api/v1/me"
+	}
+	method, path, _ := strings.Cut(pattern, " ")
+	reads := method == http.MethodGet || strings.HasSuffix(path, "/search") || strings.HasSuffix(path, "/verify") || strings.HasSuffix(path, "/preview")
+	return t.Allows(op.Task, !reads)
+}
+
 // beforePasswordChange are the routes for an account whose password must be changed.
 var beforePasswordChange = []string{"GET /api/v1/me", "POST /api/v1/me/password", "DELETE /api/v1/sessions/current"}
 
@@ -35,7 +57,7 @@ var beforePasswordChange = []string{"GET /api/v1/me", "POST /api/v1/me/password"
 // its login has ended.
 func (h *handler) login(ctx context.Context) (accounts.Login, error) {
 	r := exchangeOf(ctx).r
-	return h.cfg.Accounts.Authenticate(ctx, httpkit.BearerToken(r), originOf(r))
+	return h.cfg.Accounts.Authenticate(ctx, httpkit.BearerToken(r), originOf(r), isUse(r))
 }
 
 // confirmed refuses a guarded act of a person who has not given the password for it. A

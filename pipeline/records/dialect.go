@@ -27,6 +27,8 @@ type dialect struct {
 	setting string
 	// putMinute ends an INSERT of a minute that may be there.
 	putMinute string
+	// lock ends a SELECT whose rows nobody else may change until the transaction ends.
+	lock string
 	// cached says that statements are prepared once and kept.
 	cached bool
 	// stamp is a time as a parameter.

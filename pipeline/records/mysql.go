@@ -25,6 +25,7 @@ var mysqlDialect = dialect{
 	addCounts:  " ON DUPLICATE KEY UPDATE messages = messages + VALUES(messages), delivery_us = delivery_us + VALUES(delivery_us)",
 	ignore:     func(column string) string { return " ON DUPLICATE KEY UPDATE " + column + " = " + column },
 	setting:    " ON DUPLICATE KEY UPDATE value = VALUES(value)",
+	lock:       " FOR UPDATE",
 	putMinute: ` ON DUPLICATE KEY UPDATE accepted = VALUES(accepted), delivered = VALUES(delivered), failed = VALUES(failed),
 		waiting = VALUES(waiting), dead = VALUES(dead)`,
 	stamp:    func(t time.Time) any { return t.UTC() },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
@@ -76,7 +77,7 @@ func (s *Store) Reencrypt(ctx context.Context) (Reencryption, error) {
 				return err
 			}
 		}
-		return s.putSetting(ctx, tx, reencryptSetting, string(text))
+		return errors.Join(s.renewSecrets(ctx, tx), s.putSetting(ctx, tx, reencryptSetting, string(text)))
 	})
 	if err != nil {
 		return p, err

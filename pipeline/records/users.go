@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -13,11 +15,11 @@ import (
 
 var _ accounts.Store = (*Store)(nil)
 
-const userColumns = "u.id, u.email, u.name, u.password_hash, u.role, u.client_id, u.is_active, u.must_change_password, u.last_login, u.created_at, u.updated_at"
+const userColumns = "u.id, u.email, u.name, u.password_hash, u.role, u.client_id, u.is_active, u.must_change_password, u.totp_secret, u.totp_confirmed, u.totp_step, u.last_login, u.created_at, u.updated_at"
 
-// userFields are where the values of userColumns go.
+// userFields are where the values of userColumns go. The secret is encrypted then.
 func userFields(u *accounts.User) []any {
-	return []any{&u.ID, &u.Email, &u.Name, &u.PasswordHash, &u.Role, text{&u.ClientID}, &u.Active, &u.MustChange, moment{&u.LastLogin}, moment{&u.CreatedAt}, moment{&u.UpdatedAt}}
+	return []any{&u.ID, &u.Email, &u.Name, &u.PasswordHash, &u.Role, text{&u.ClientID}, &u.Active, &u.MustChange, text{&u.TOTPSecret}, &u.SecondFactor, &u.TOTPStep, moment{&u.LastLogin}, moment{&u.CreatedAt}, moment{&u.UpdatedAt}}
 }
 
 // checkUser checks what a row of users can have. The rules for people are those of accounts.
@@ -124,16 +126,139 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (accounts.User, e
 	return u, s.d.coded("read an account", err)
 }
 
-func (s *Store) userBy(ctx context.Context, r runner, where string, arg any) (u accounts.User, err error) {
+func (s *Store) userBy(ctx context.Context, r runner, where string, args ...any) (u accounts.User, err error) {
 	found := false
-	err = each(ctx, r, "SELECT "+userColumns+" FROM users u WHERE "+where, []any{arg}, func(rows *sql.Rows) error {
+	err = each(ctx, r, "SELECT "+userColumns+" FROM users u WHERE "+where, args, func(rows *sql.Rows) error {
 		found = true
 		return rows.Scan(userFields(&u)...)
 	})
 	if err == nil && !found {
 		err = accounts.ErrNotFound
 	}
+	u.TOTPSecret = s.openTOTP(u.ID, u.TOTPSecret)
 	return u, err
+}
+
+// openTOTP decrypts the secret of a second factor. With one that cannot be read no code is right.
+func (s *Store) openTOTP(user int64, stored string) string {
+	if stored == "" {
+		return ""
+	}
+	secret, err := s.cfg.Keys.OpenSecret(totpOwner(user), stored)
+	if err != nil {
+		s.cfg.Log.Error("the second factor of an account cannot be read; remove it", "user", user, "error", err)
+	}
+	return secret
+}
+
+func totpOwner(user int64) string { return fmt.Sprintf("totp %d", user) }
+
+// Users implements accounts.Store.
+func (s *Store) Users(ctx context.Context, f accounts.UserFilter) (list []accounts.User, err error) {
+	w := scan{[]string{"u.id > ?"}, []any{f.After}}
+	if f.Role != "" {
+		w.and("u.role = ?", string(f.Role))
+	}
+	if f.Search != "" {
+		part := "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(f.Search) + "%"
+		w.and("(u.email LIKE ? ESCAPE '!' OR u.name LIKE ? ESCAPE '!')", strings.ToLower(part), part)
+	}
+	err = each(ctx, s.read, "SELECT "+userColumns+" FROM users u WHERE "+strings.Join(w.where, " AND ")+" ORDER BY u.id LIMIT ?", append(w.args, f.Limit), func(rows *sql.Rows) error {
+		var u accounts.User
+		err := rows.Scan(userFields(&u)...)
+		u.TOTPSecret = ""
+		list = append(list, u)
+		return err
+	})
+	return list, s.d.coded("read accounts", err)
+}
+
+// otherAdmins counts the active administrators besides a user. They stay what they are until the
+// transaction ends.
+func (s *Store) otherAdmins(ctx context.Context, tx *sql.Tx, user int64) (n int, err error) {
+	err = each(ctx, tx, "SELECT id FROM users WHERE role = 'admin' AND is_active = 1"+s.d.lock, nil, func(rows *sql.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		if id != user {
+			n++
+		}
+		return err
+	})
+	return n, err
+}
+
+// ChangeUser implements accounts.Store.
+func (s *Store) ChangeUser(ctx context.Context, id int64, change func(u *accounts.User, otherAdmins int) error) (u accounts.User, err error) {
+	err = s.transact(ctx, "change an account", func(tx *sql.Tx) error {
+		others, err := s.otherAdmins(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if u, err = s.userBy(ctx, tx, "u.id = ?", id); err != nil {
+			return err
+		}
+		if err := change(&u, others); err != nil {
+			return err
+		}
+		if why := checkUser(&u); why != "" {
+			return invalid(why)
+		}
+		secret := ""
+		if u.TOTPSecret != "" {
+			secret = s.cfg.Keys.SealSecret(totpOwner(id), u.TOTPSecret)
+		}
+		u.UpdatedAt = s.now()
+		_, err = tx.ExecContext(ctx, `UPDATE users SET name = ?, role = ?, client_id = ?, is_active = ?, must_change_password = ?, totp_secret = ?, totp_confirmed = ?,
+			totp_step = ?, updated_at = ? WHERE id = ?`, u.Name, string(u.Role), null(u.ClientID), u.Active, u.MustChange, null(secret), u.SecondFactor, u.TOTPStep, s.d.stamp(u.UpdatedAt), id)
+		if err == nil && !u.Active {
+			_, err = tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ?", id)
+		}
+		if err == nil && !u.SecondFactor {
+			_, err = tx.ExecContext(ctx, "DELETE FROM recovery_codes WHERE user_id = ?", id)
+		}
+		return err
+	})
+	return u, err
+}
+
+// RemoveUser implements accounts.Store.
+func (s *Store) RemoveUser(ctx context.Context, id int64, check func(u accounts.User, otherAdmins int) error) error {
+	return s.transact(ctx, "delete an account", func(tx *sql.Tx) error {
+		others, err := s.otherAdmins(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		u, err := s.userBy(ctx, tx, "u.id = ?", id)
+		if err != nil {
+			return err
+		}
+		if err := check(u, others); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM users WHERE id = ?", id) // what belongs to it goes too
+		return err
+	})
+}
+
+// renewSecrets encrypts the secrets of second factors under the current key.
+func (s *Store) renewSecrets(ctx context.Context, tx *sql.Tx) error {
+	type old struct {
+		id   int64
+		text string
+	}
+	var list []old
+	err := each(ctx, tx, "SELECT id, totp_secret FROM users WHERE totp_secret IS NOT NULL AND totp_secret NOT LIKE ?", []any{s.cfg.Keys.CurrentSecrets() + "%"}, func(rows *sql.Rows) error {
+		var o old
+		err := rows.Scan(&o.id, &o.text)
+		list = append(list, o)
+		return err
+	})
+	for _, o := range list {
+		if secret := s.openTOTP(o.id, o.text); secret != "" && err == nil {
+			_, err = tx.ExecContext(ctx, "UPDATE users SET totp_secret = ? WHERE id = ?", s.cfg.Keys.SealSecret(totpOwner(o.id), secret), o.id)
+		}
+	}
+	return err
 }
 
 // HasAdmin implements accounts.Store.
@@ -153,13 +278,20 @@ func hasAdmin(ctx context.Context, r runner) (has bool, err error) {
 // SetPassword implements accounts.Store.
 func (s *Store) SetPassword(ctx context.Context, user int64, hash string, mustChange bool, keep int64) error {
 	return s.transact(ctx, "store a password", func(tx *sql.Tx) error {
-		if err := changed(tx.ExecContext(ctx, "UPDATE users SET password_hash = ?, must_change_password = ?, updated_at = ? WHERE id = ?",
-			hash, mustChange, s.d.stamp(s.now()), user)); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ? AND id <> ?", user, keep)
-		return err
+		return s.setPassword(ctx, tx, user, hash, mustChange, keep)
 	})
+}
+
+func (s *Store) setPassword(ctx context.Context, tx *sql.Tx, user int64, hash string, mustChange bool, keep int64) error {
+	if err := changed(tx.ExecContext(ctx, "UPDATE users SET password_hash = ?, must_change_password = ?, updated_at = ? WHERE id = ?",
+		hash, mustChange, s.d.stamp(s.now()), user)); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ? AND id <> ?", user, keep); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "UPDATE password_resets SET used_at = ? WHERE user_id = ? AND used_at IS NULL", s.d.stamp(s.now()), user)
+	return err
 }
 
 // changed returns ErrNotFound of accounts if a statement has changed nothing.
@@ -171,96 +303,6 @@ func changed(res sql.Result, err error) error {
 		return err
 	}
 	return accounts.ErrNotFound
-}
-
-// AddSession implements accounts.Store.
-func (s *Store) AddSession(ctx context.Context, v accounts.Session, most int) (id int64, err error) {
-	err = s.transact(ctx, "store a login", func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE expires_at <= ?", s.d.stamp(v.CreatedAt)); err != nil {
-			return err
-		}
-		var old []any
-		err := each(ctx, tx, "SELECT id FROM user_sessions WHERE user_id = ? ORDER BY last_seen DESC, id DESC LIMIT 1000", []any{v.User}, func(rows *sql.Rows) error {
-			var id int64
-			err := rows.Scan(&id)
-			old = append(old, id)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if most--; len(old) > most {
-			old = old[most:]
-			if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE id IN ("+marks(len(old))+")", old...); err != nil {
-				return err
-			}
-		}
-		if err := changed(tx.ExecContext(ctx, "UPDATE users SET last_login = ? WHERE id = ?", s.d.stamp(v.CreatedAt), v.User)); err != nil {
-			return err
-		}
-		res, err := tx.ExecContext(ctx, `INSERT INTO user_sessions (user_id, kind, token_hash, created_at, last_seen, expires_at, ip_address, user_agent)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, v.User, v.Kind, v.Hash, s.d.stamp(v.CreatedAt), s.d.stamp(v.LastSeen), s.d.stamp(v.ExpiresAt), null(v.Address), null(v.Agent))
-		if err != nil {
-			return err
-		}
-		id, err = res.LastInsertId()
-		return err
-	})
-	return id, err
-}
-
-const sessionColumns = "s.id, s.user_id, s.kind, s.token_hash, s.created_at, s.last_seen, s.expires_at, s.confirmed_until, s.ip_address, s.user_agent"
-
-func sessionFields(v *accounts.Session) []any {
-	return []any{&v.ID, &v.User, &v.Kind, &v.Hash, moment{&v.CreatedAt}, moment{&v.LastSeen}, moment{&v.ExpiresAt}, moment{&v.ConfirmedUntil}, text{&v.Address}, text{&v.Agent}}
-}
-
-// Session implements accounts.Store.
-func (s *Store) Session(ctx context.Context, hash string) (v accounts.Session, u accounts.User, err error) {
-	found := false
-	err = each(ctx, s.read, "SELECT "+sessionColumns+", "+userColumns+" FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE s.token_hash = ?", []any{hash}, func(rows *sql.Rows) error {
-		found = true
-		return rows.Scan(append(sessionFields(&v), userFields(&u)...)...)
-	})
-	if err == nil && !found {
-		err = accounts.ErrNotFound
-	}
-	return v, u, s.d.coded("read a login", err)
-}
-
-// Sessions implements accounts.Store.
-func (s *Store) Sessions(ctx context.Context, user int64) (list []accounts.Session, err error) {
-	err = each(ctx, s.read, "SELECT "+sessionColumns+" FROM user_sessions s WHERE s.user_id = ? ORDER BY s.last_seen DESC, s.id DESC LIMIT 1000", []any{user}, func(rows *sql.Rows) error {
-		var v accounts.Session
-		err := rows.Scan(sessionFields(&v)...)
-		list = append(list, v)
-		return err
-	})
-	return list, s.d.coded("read logins", err)
-}
-
-// TouchSession implements accounts.Store.
-func (s *Store) TouchSession(ctx context.Context, id int64, now time.Time, address string) error {
-	return s.execute(ctx, "note a login's use", "UPDATE user_sessions SET last_seen = ?, ip_address = ? WHERE id = ?", s.d.stamp(now), null(address), id)
-}
-
-// ConfirmSession implements accounts.Store.
-func (s *Store) ConfirmSession(ctx context.Context, id int64, until time.Time) error {
-	return s.transact(ctx, "confirm a login", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "UPDATE user_sessions SET confirmed_until = ? WHERE id = ?", s.d.stamp(until), id))
-	})
-}
-
-// EndSession implements accounts.Store.
-func (s *Store) EndSession(ctx context.Context, user, id int64) error {
-	return s.transact(ctx, "end a login", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ? AND id = ?", user, id))
-	})
-}
-
-// EndSessions implements accounts.Store.
-func (s *Store) EndSessions(ctx context.Context, user, keep int64) error {
-	return s.execute(ctx, "end logins", "DELETE FROM user_sessions WHERE user_id = ? AND id <> ?", user, keep)
 }
 
 // execute is a transaction of one statement.

@@ -167,3 +167,155 @@ func TestFirstAdmin(t *testing.T) {
 		}
 	})
 }
+
+func TestChangeAndRemoveUsers(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		anna, bob := e.addUser(user("anna@example.com", accounts.User{Role: accounts.Admin})), e.addUser(user("bob@example.com", accounts.User{Name: "100% Bob_", Role: accounts.Admin}))
+		e.addSession(bob, "bob", 9)
+		secret := func(u *accounts.User, others int) error {
+			u.TOTPSecret, u.SecondFactor, u.TOTPStep = "SECRET", true, 7
+			if others != 1 {
+				t.Errorf("%d other administrators", others)
+			}
+			return nil
+		}
+		if _, err := e.s.ChangeUser(ctx(t), bob, secret); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := e.s.User(ctx(t), bob); err != nil || u.TOTPSecret != "SECRET" || !u.SecondFactor || u.TOTPStep != 7 || strings.Contains(e.dump("users"), "SECRET") {
+			t.Errorf("%+v, %v", u, err)
+		}
+		for step, ok := range map[int64]bool{7: false, 6: false} {
+			if err := e.s.UseTOTPStep(ctx(t), bob, step); (err == nil) != ok {
+				t.Errorf("step %d: %v", step, err)
+			}
+		}
+		if err := errors.Join(e.s.UseTOTPStep(ctx(t), bob, 9), e.s.PutRecoveryCodes(ctx(t), bob, []string{"a", "b"}), e.s.UseRecoveryCode(ctx(t), bob, "a")); err != nil {
+			t.Error(err)
+		}
+		if err := e.s.UseRecoveryCode(ctx(t), bob, "a"); !errors.Is(err, accounts.ErrNotFound) {
+			t.Errorf("twice: %v", err)
+		}
+		for _, search := range []string{"BOB@", "% Bob_", "bob_"} {
+			if list, err := e.s.Users(ctx(t), accounts.UserFilter{Search: search, Limit: 10}); err != nil || len(list) != 1 || list[0].ID != bob {
+				t.Errorf("%s: %+v, %v", search, list, err)
+			}
+		}
+		if list, err := e.s.Users(ctx(t), accounts.UserFilter{Search: "b_b", Limit: 10}); err != nil || len(list) != 0 {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if list, err := e.s.Users(ctx(t), accounts.UserFilter{Role: accounts.Admin, After: anna, Limit: 1}); err != nil || len(list) != 1 || list[0].ID != bob {
+			t.Errorf("%+v, %v", list, err)
+		}
+		no := &accounts.Error{Kind: "x", Message: "no"}
+		if _, err := e.s.ChangeUser(ctx(t), bob, func(u *accounts.User, _ int) error { u.Name = "Eve"; return no }); !errors.Is(err, no) {
+			t.Errorf("a refusal: %v", err)
+		}
+		off := func(u *accounts.User, _ int) error { u.Active = false; return nil }
+		if u, err := e.s.ChangeUser(ctx(t), bob, off); err != nil || u.Name != "100% Bob_" {
+			t.Errorf("%+v, %v", u, err)
+		}
+		if _, _, err := e.s.Session(ctx(t), "bob"); !errors.Is(err, accounts.ErrNotFound) {
+			t.Errorf("an inactive account's login: %v", err)
+		}
+		if err := e.s.RemoveUser(ctx(t), anna, func(_ accounts.User, others int) error {
+			if others != 0 {
+				t.Errorf("%d other administrators", others)
+			}
+			return no
+		}); !errors.Is(err, no) {
+			t.Errorf("a refusal: %v", err)
+		}
+		if err := e.s.RemoveUser(ctx(t), bob, func(accounts.User, int) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if left := e.dump("recovery_codes") + e.dump("user_sessions"); left != "" {
+			t.Errorf("what belonged to it stays: %s", left)
+		}
+	})
+}
+
+// TestTwoAdminsDemoteEachOther: one of them stays.
+func TestTwoAdminsDemoteEachOther(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		ids := []int64{e.addUser(user("anna@example.com", accounts.User{Role: accounts.Admin})), e.addUser(user("bob@example.com", accounts.User{Role: accounts.Admin}))}
+		var wg sync.WaitGroup
+		for _, id := range ids {
+			wg.Go(func() {
+				_, err := e.s.ChangeUser(ctx(t), id, func(u *accounts.User, others int) error {
+					if others == 0 {
+						return accounts.ErrLastAdmin
+					}
+					u.Role = accounts.Plain
+					return nil
+				})
+				if err != nil && !errors.Is(err, accounts.ErrLastAdmin) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if list, err := e.s.Users(ctx(t), accounts.UserFilter{Role: accounts.Admin, Limit: 10}); err != nil || len(list) != 1 {
+			t.Errorf("%d administrators, %v", len(list), err)
+		}
+	})
+}
+
+func TestResetsAndTokens(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		id := e.addUser(user("anna@example.com", accounts.User{}))
+		put := func(hash string, now time.Time) error {
+			return e.s.PutReset(ctx(t), id, hash, now, now.Add(time.Hour), now.Add(-time.Hour), 2)
+		}
+		if err := errors.Join(put("a", t0), put("b", t0)); err != nil {
+			t.Fatal(err)
+		}
+		if err := put("c", t0.Add(time.Minute)); !errors.Is(err, accounts.ErrTooMany) {
+			t.Errorf("a third: %v", err)
+		}
+		if u, err := e.s.Reset(ctx(t), "a", t0.Add(time.Minute)); err != nil || u.ID != id {
+			t.Errorf("%+v, %v", u, err)
+		}
+		for hash, now := range map[string]time.Time{"x": t0, "a": t0.Add(time.Hour)} {
+			if _, err := e.s.UseReset(ctx(t), hash, now, "$2a$12$new"); !errors.Is(err, accounts.ErrLink) {
+				t.Errorf("%s: %v", hash, err)
+			}
+		}
+		if u, err := e.s.UseReset(ctx(t), "a", t0, "$2a$12$new"); err != nil || u.ID != id {
+			t.Errorf("%+v, %v", u, err)
+		}
+		for _, hash := range []string{"a", "b"} {
+			if _, err := e.s.UseReset(ctx(t), hash, t0, "$2a$12$newer"); !errors.Is(err, accounts.ErrLink) {
+				t.Errorf("%s again: %v", hash, err)
+			}
+		}
+		if err := put("d", t0.Add(3*time.Hour)); err != nil {
+			t.Error(err)
+		}
+		token := accounts.Token{User: id, Name: "monitoring ✓", Hash: "t", Scopes: []string{"a:read", "b:write"}, CreatedAt: t0, ExpiresAt: t0.Add(time.Hour)}
+		var err error
+		if token.ID, err = e.s.AddToken(ctx(t), token, 1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.s.AddToken(ctx(t), token, 1); !errors.Is(err, accounts.ErrTooMany) {
+			t.Errorf("a second: %v", err)
+		}
+		if err := e.s.TouchToken(ctx(t), token.ID, t0.Add(time.Second), "192.0.2.1"); err != nil {
+			t.Error(err)
+		}
+		token.LastUsed, token.Address = t0.Add(time.Second), "192.0.2.1"
+		got, u, err := e.s.Token(ctx(t), "t")
+		if fmt.Sprint(got) != fmt.Sprint(token) || u.PasswordHash != "$2a$12$new" || err != nil {
+			t.Errorf("%+v, %+v, %v", got, u, err)
+		}
+		if list, err := e.s.Tokens(ctx(t), id); err != nil || len(list) != 1 || fmt.Sprint(list[0]) != fmt.Sprint(token) {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if err := e.s.RemoveToken(ctx(t), id+1, token.ID); !errors.Is(err, accounts.ErrNotFound) {
+			t.Errorf("somebody else's: %v", err)
+		}
+		if err := e.s.RemoveToken(ctx(t), id, token.ID); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,164 @@
+package mainserver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline/accounts"
+	"github.com/sealmq/sealmq/pipeline/records"
+)
+
+// ListActivity implements mainapi.StrictServerInterface.
+func (h *handler) ListActivity(ctx context.Context, _ mainapi.ListActivityRequestObject) (mainapi.ListActivityResponseObject, error) {
+	list, err := h.activity(ctx)
+	return mainapi.ListActivity200JSONResponse{Items: list}, err
+}
+
+func (h *handler) activity(ctx context.Context) ([]mainapi.Activity, error) {
+	items := []mainapi.Activity{}
+	list, err := h.cfg.Store.Audit(ctx, records.AuditFilter{User: account(ctx).ID, Limit: activityEntries})
+	for _, e := range list {
+		items = append(items, mainapi.Activity{At: e.At.UTC(), EventType: e.Type, Address: e.IP})
+	}
+	return items, err
+}
+
+// BeginSecondFactor implements mainapi.StrictServerInterface.
+func (h *handler) BeginSecondFactor(ctx context.Context, _ mainapi.BeginSecondFactorRequestObject) (mainapi.BeginSecondFactorResponseObject, error) {
+	secret, uri, err := h.cfg.Accounts.BeginSecondFactor(ctx, account(ctx).ID)
+	return mainapi.BeginSecondFactor200JSONResponse{Secret: secret, URI: uri}, err
+}
+
+// ConfirmSecondFactor implements mainapi.StrictServerInterface.
+func (h *handler) ConfirmSecondFactor(ctx context.Context, r mainapi.ConfirmSecondFactorRequestObject) (mainapi.ConfirmSecondFactorResponseObject, error) {
+	l, err := h.login(ctx)
+	if err != nil {
+		return nil, err
+	}
+	codes, err := h.cfg.Accounts.ConfirmSecondFactor(ctx, l, strings.ReplaceAll(r.Body.Code, " ", ""), originOf(exchangeOf(ctx).r))
+	if err != nil {
+		return nil, err
+	}
+	h.auditUser(ctx, eventFactorAdded, l.User, nil)
+	return mainapi.ConfirmSecondFactor200JSONResponse{RecoveryCodes: codes}, nil
+}
+
+// RemoveSecondFactor implements mainapi.StrictServerInterface.
+func (h *handler) RemoveSecondFactor(ctx context.Context, r mainapi.RemoveSecondFactorRequestObject) (mainapi.RemoveSecondFactorResponseObject, error) {
+	l, err := h.login(ctx)
+	if err == nil {
+		err = h.cfg.Accounts.RemoveSecondFactor(ctx, l, r.Body.Password, originOf(exchangeOf(ctx).r))
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.auditUser(ctx, eventFactorRemoved, l.User, nil)
+	return mainapi.RemoveSecondFactor204Response{}, nil
+}
+
+// ListTokens implements mainapi.StrictServerInterface.
+func (h *handler) ListTokens(ctx context.Context, _ mainapi.ListTokensRequestObject) (mainapi.ListTokensResponseObject, error) {
+	list, err := h.cfg.Accounts.Tokens(ctx, account(ctx).ID)
+	answer := mainapi.ListTokens200JSONResponse{Items: []mainapi.TokenInfo{}}
+	for _, t := range list {
+		answer.Items = append(answer.Items, tokenInfo(t))
+	}
+	return answer, err
+}
+
+func tokenInfo(t accounts.Token) mainapi.TokenInfo {
+	return mainapi.TokenInfo{ID: t.ID, Name: t.Name, Scopes: append([]string{}, t.Scopes...), CreatedAt: t.CreatedAt.UTC(), ExpiresAt: utc(t.ExpiresAt),
+		LastUsed: utc(t.LastUsed), Address: t.Address}
+}
+
+// MakeToken implements mainapi.StrictServerInterface.
+func (h *handler) MakeToken(ctx context.Context, r mainapi.MakeTokenRequestObject) (mainapi.MakeTokenResponseObject, error) {
+	for _, scope := range r.Body.Scopes {
+		task, _, _ := strings.Cut(scope, ":")
+		if !slices.Contains(h.tasks, task) {
+			return nil, invalid("scopes", "The tasks of scopes are "+strings.Join(h.tasks, ", "))
+		}
+	}
+	secret, t, err := h.cfg.Accounts.NewToken(ctx, account(ctx).ID, r.Body.Name, r.Body.Scopes, r.Body.ExpiresAt)
+	if err != nil {
+		return nil, err
+	}
+	h.audit(ctx, act{event: eventTokenCreated, severity: records.Warning, details: map[string]any{"token": t.Name, "scopes": t.Scopes}})
+	return mainapi.MakeToken201JSONResponse{Token: secret, Info: tokenInfo(t)}, nil
+}
+
+// RemoveToken implements mainapi.StrictServerInterface.
+func (h *handler) RemoveToken(ctx context.Context, r mainapi.RemoveTokenRequestObject) (mainapi.RemoveTokenResponseObject, error) {
+	err := h.cfg.Accounts.RemoveToken(ctx, account(ctx).ID, r.TokenID)
+	if errors.Is(err, accounts.ErrNotFound) {
+		err = httpkit.Errorf(httpkit.CodeNotFound, "There is no such token")
+	}
+	if err == nil {
+		h.audit(ctx, act{event: eventTokenRemoved, details: map[string]any{"token": r.TokenID}})
+	}
+	return mainapi.RemoveToken204Response{}, err
+}
+
+// ForgotPassword implements mainapi.StrictServerInterface.
+func (h *handler) ForgotPassword(ctx context.Context, r mainapi.ForgotPasswordRequestObject) (mainapi.ForgotPasswordResponseObject, error) {
+	return mainapi.ForgotPassword202Response{}, h.forgotPassword(ctx, r.Body.Email)
+}
+
+const (
+	forgotAtOnce  = 16
+	forgotTimeout = 30 * time.Second
+)
+
+// forgotPassword sends a reset link in the background, so that the time of the answer does not
+// tell whether there is such an account.
+func (h *handler) forgotPassword(ctx context.Context, email string) error {
+	if accounts.ShownEmail(email) == "" {
+		return invalid("email", "The e-mail address is not valid")
+	}
+	if err := h.cfg.Accounts.AllowForgot(originOf(exchangeOf(ctx).r)); err != nil {
+		return err
+	}
+	select {
+	case h.forgot <- struct{}{}:
+	default:
+		return accounts.ErrBusy
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgotTimeout)
+	go func() {
+		defer func() { cancel(); <-h.forgot }()
+		if err := h.sendReset(ctx, email); err != nil {
+			h.cfg.Log.Warn("a link to set a password was not sent", "error", err)
+		}
+	}()
+	return nil
+}
+
+func (h *handler) sendReset(ctx context.Context, email string) error {
+	if h.cfg.SendReset == nil {
+		return errors.New("no mail server is configured; set mail.host")
+	}
+	token, u, err := h.cfg.Accounts.Forgot(ctx, email)
+	if err != nil || token == "" {
+		return err
+	}
+	h.audit(ctx, act{event: eventResetRequest, user: u.ID, actor: u.Email, details: map[string]any{"user": u.Email}})
+	return h.cfg.SendReset(u.Email, token)
+}
+
+// ResetPassword implements mainapi.StrictServerInterface.
+func (h *handler) ResetPassword(ctx context.Context, r mainapi.ResetPasswordRequestObject) (mainapi.ResetPasswordResponseObject, error) {
+	return mainapi.ResetPassword204Response{}, h.resetPassword(ctx, r.Body.Token, r.Body.NewPassword)
+}
+
+func (h *handler) resetPassword(ctx context.Context, token, password string) error {
+	u, err := h.cfg.Accounts.ResetPassword(ctx, token, password, originOf(exchangeOf(ctx).r))
+	if err == nil {
+		h.audit(ctx, act{event: eventResetConfirmed, user: u.ID, actor: u.Email, severity: records.Warning, details: map[string]any{"user": u.Email}})
+	}
+	return err
+}

@@ -1,0 +1,12 @@
+-- +goose Up
+CREATE TABLE api_tokens (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  name VARCHAR(400) NOT NULL,
+  token_hash CHAR(64) NOT NULL COLLATE BINARY UNIQUE,
+  scopes VARCHAR(1000) NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NULL,
+  last_used INTEGER NULL,
+  ip_address VARCHAR(45) NULL
+);

@@ -1,0 +1,100 @@
+package records
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/sealmq/sealmq/pipeline/accounts"
+)
+
+// AddSession implements accounts.Store.
+func (s *Store) AddSession(ctx context.Context, v accounts.Session, most int) (id int64, err error) {
+	err = s.transact(ctx, "store a login", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE expires_at <= ?", s.d.stamp(v.CreatedAt)); err != nil {
+			return err
+		}
+		var old []any
+		err := each(ctx, tx, "SELECT id FROM user_sessions WHERE user_id = ? ORDER BY last_seen DESC, id DESC LIMIT 1000", []any{v.User}, func(rows *sql.Rows) error {
+			var id int64
+			err := rows.Scan(&id)
+			old = append(old, id)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if most--; len(old) > most {
+			old = old[most:]
+			if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE id IN ("+marks(len(old))+")", old...); err != nil {
+				return err
+			}
+		}
+		if err := changed(tx.ExecContext(ctx, "UPDATE users SET last_login = ? WHERE id = ?", s.d.stamp(v.CreatedAt), v.User)); err != nil {
+			return err
+		}
+		res, err := tx.ExecContext(ctx, `INSERT INTO user_sessions (user_id, kind, token_hash, created_at, last_seen, expires_at, ip_address, user_agent)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, v.User, v.Kind, v.Hash, s.d.stamp(v.CreatedAt), s.d.stamp(v.LastSeen), s.d.stamp(v.ExpiresAt), null(v.Address), null(v.Agent))
+		if err != nil {
+			return err
+		}
+		id, err = res.LastInsertId()
+		return err
+	})
+	return id, err
+}
+
+const sessionColumns = "s.id, s.user_id, s.kind, s.token_hash, s.created_at, s.last_seen, s.expires_at, s.confirmed_until, s.ip_address, s.user_agent"
+
+func sessionFields(v *accounts.Session) []any {
+	return []any{&v.ID, &v.User, &v.Kind, &v.Hash, moment{&v.CreatedAt}, moment{&v.LastSeen}, moment{&v.ExpiresAt}, moment{&v.ConfirmedUntil}, text{&v.Address}, text{&v.Agent}}
+}
+
+// Session implements accounts.Store.
+func (s *Store) Session(ctx context.Context, hash string) (v accounts.Session, u accounts.User, err error) {
+	found := false
+	err = each(ctx, s.read, "SELECT "+sessionColumns+", "+userColumns+" FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE s.token_hash = ?", []any{hash}, func(rows *sql.Rows) error {
+		found = true
+		return rows.Scan(append(sessionFields(&v), userFields(&u)...)...)
+	})
+	if err == nil && !found {
+		err = accounts.ErrNotFound
+	}
+	u.TOTPSecret = "" // which is encrypted here, and not needed
+	return v, u, s.d.coded("read a login", err)
+}
+
+// Sessions implements accounts.Store.
+func (s *Store) Sessions(ctx context.Context, user int64) (list []accounts.Session, err error) {
+	err = each(ctx, s.read, "SELECT "+sessionColumns+" FROM user_sessions s WHERE s.user_id = ? ORDER BY s.last_seen DESC, s.id DESC LIMIT 1000", []any{user}, func(rows *sql.Rows) error {
+		var v accounts.Session
+		err := rows.Scan(sessionFields(&v)...)
+		list = append(list, v)
+		return err
+	})
+	return list, s.d.coded("read logins", err)
+}
+
+// TouchSession implements accounts.Store.
+func (s *Store) TouchSession(ctx context.Context, id int64, now time.Time, address string) error {
+	return s.execute(ctx, "note a login's use", "UPDATE user_sessions SET last_seen = ?, ip_address = ? WHERE id = ?", s.d.stamp(now), null(address), id)
+}
+
+// ConfirmSession implements accounts.Store.
+func (s *Store) ConfirmSession(ctx context.Context, id int64, until time.Time) error {
+	return s.transact(ctx, "confirm a login", func(tx *sql.Tx) error {
+		return changed(tx.ExecContext(ctx, "UPDATE user_sessions SET confirmed_until = ? WHERE id = ?", s.d.stamp(until), id))
+	})
+}
+
+// EndSession implements accounts.Store.
+func (s *Store) EndSession(ctx context.Context, user, id int64) error {
+	return s.transact(ctx, "end a login", func(tx *sql.Tx) error {
+		return changed(tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ? AND id = ?", user, id))
+	})
+}
+
+// EndSessions implements accounts.Store.
+func (s *Store) EndSessions(ctx context.Context, user, keep int64) error {
+	return s.execute(ctx, "end logins", "DELETE FROM user_sessions WHERE user_id = ? AND id <> ?", user, keep)
+}
