@@ -112,7 +112,7 @@ func (p *Portal) Router() *httpkit.Router { return p.router }
 func (p *Portal) pages() []page {
 	return slices.Concat(p.loginPages(),
 		p.messagePages(), p.queuePages(), p.deadPages(), p.connectionPages(), p.certificatePages(),
-		p.exchangePages(), p.searchPages(), p.linkPages(), p.accountPages())
+		p.exchangePages(), p.clientPages(), p.operationPages(), p.searchPages(), p.linkPages(), p.accountPages())
 }
 
 func (p *Portal) addMetrics() {

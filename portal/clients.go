@@ -1,0 +1,117 @@
+package portal
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// The pages about clients.
+func (p *Portal) clientPages() []page {
+	return []page{
+		{path: "/admin/clients", title: "Clients", nav: "Clients", who: staff, show: (*visit).clients},
+		{path: "/admin/clients/{client}", title: "Client", who: staff, show: (*visit).clientPage},
+		{path: "/admin/clients/{client}/domain", title: "Client", who: admins, do: (*visit).changeClient},
+	}
+}
+
+const clientsPerPage = 50
+
+type clientsView struct {
+	Filters filters
+	Rows    []clientRow
+	Pager   pager
+	Empty   empty
+}
+
+type clientRow struct {
+	mainapi.ClientInfo
+	Path  string
+	State state
+}
+
+func clientState(s mainapi.ClientStatus) state {
+	switch s {
+	case mainapi.ClientStatusActive:
+		return state{"good", "Active"}
+	case mainapi.ClientStatusRevoked:
+		return state{"bad", "Revoked"}
+	case mainapi.ClientStatusExpired:
+		return state{"warn", "Expired"}
+	}
+	return state{"", string(s)}
+}
+
+func (v *visit) clients() error {
+	q := v.r.URL.Query()
+	view := clientsView{Filters: filters{Action: v.portal.url("/admin/clients"), Fields: []field{
+		{Name: "status", Label: "State", Kind: "select", Options: options(q.Get("status"), "", "Any", "active", "Active", "expired", "Expired", "revoked", "Revoked")},
+		{Name: "domain", Label: "Domain", Value: q.Get("domain"), Max: 255, Autocomplete: "off"}}}}
+	r, err := v.api.ListClientsWithResponse(v.ctx, &mainapi.ListClientsParams{Status: mainapi.ClientStatus(q.Get("status")), Domain: strings.TrimSpace(q.Get("domain")), Limit: clientsPerPage, Cursor: q.Get("cursor")})
+	if err != nil {
+		return err
+	}
+	for _, c := range r.JSON200.Items {
+		view.Rows = append(view.Rows, clientRow{c, v.portal.url("/admin/clients", c.ClientID), clientState(c.Status)})
+	}
+	here := v.portal.url("/admin/clients")
+	if q.Get("cursor") != "" {
+		view.Pager.First = here + with(q, "cursor", "")
+	}
+	if next := r.JSON200.NextCursor; next != "" {
+		view.Pager.Next = here + with(q, "cursor", next)
+	}
+	view.Empty = empty{Title: "No client has sent yet", Text: "A client appears here with its first message, or when a certificate is issued to it.", Command: "sealmq cert issue acme-01"}
+	if q.Get("status") != "" || q.Get("domain") != "" {
+		view.Filters.Clear = here
+		view.Empty = empty{Title: "No client matches", Text: "Take filters away to see more.", Link: &link{"Show all clients", "/admin/clients"}}
+	}
+	return v.render("clients", view)
+}
+
+type clientView struct {
+	mainapi.ClientInfo
+	State                   state
+	Messages, Failed, Certs string // addresses
+	Count                   int64
+	Form                    *form
+}
+
+func (v *visit) clientPage() error { return v.showClient(http.StatusOK, nil) }
+
+func (v *visit) showClient(status int, problems fieldErrors) error {
+	name := v.r.PathValue("client")
+	r, err := v.api.GetClientWithResponse(v.ctx, name)
+	if hasStatus(err, http.StatusUnprocessableEntity) {
+		err = &pageError{http.StatusNotFound, "There is no such client", "A client has a page from its first message or certificate on."}
+	}
+	if err != nil {
+		return err
+	}
+	c := r.JSON200
+	v.crumb, v.title = &link{"Clients", "/admin/clients"}, name
+	of := url.Values{"client_id": {name}}
+	view := clientView{ClientInfo: *c, State: clientState(c.Status), Count: c.Messages, Messages: v.portal.url("/messages") + with(of, "", ""),
+		Failed: v.portal.url("/messages") + with(of, "status", "failed"), Certs: v.portal.url("/admin/certificates") + with(of, "", "")}
+	if v.may(admins) {
+		f := form{Action: v.portal.url("/admin/clients", name, "domain"), Submit: "Change the domain", Fields: []field{
+			{Name: "domain", Label: "Domain", Value: c.Domain, Max: 255, Autocomplete: "off", Required: true, Hint: "Messages of this client may name this domain. Messages that are there keep theirs."}}}.with(problems)
+		view.Form = &f
+	}
+	return v.renderStatus(status, "client", view)
+}
+
+// changeClient changes a client's domain.
+func (v *visit) changeClient() error {
+	name := v.r.PathValue("client")
+	_, err := v.api.UpdateClientWithResponse(v.ctx, name, mainapi.ClientUpdate{Domain: strings.TrimSpace(v.r.PostFormValue("domain"))})
+	if problems, ok := invalid(err); ok && err != nil && !hasStatus(err, http.StatusNotFound) {
+		return v.showClient(http.StatusUnprocessableEntity, problems)
+	}
+	if err != nil {
+		return err
+	}
+	return v.done(localPath("/admin/clients", name), "The domain is changed.")
+}

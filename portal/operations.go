@@ -1,0 +1,264 @@
+package portal
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// The pages with which operators look after the node: its processes, its database, what is kept
+// and for how long, and what was done.
+func (p *Portal) operationPages() []page {
+	return []page{
+		{path: "/admin/proxies", title: "Proxies and workers", nav: "Proxies and workers", who: staff, show: (*visit).proxies},
+		{path: "/admin/database", title: "Database", nav: "Database", who: staff, show: (*visit).database},
+		{path: "/admin/data-retention", title: "Retention", nav: "Retention", who: admins, show: (*visit).retention},
+		{path: "/admin/data-retention/cleanup", who: admins, do: (*visit).cleanUp},
+		{path: "/admin/audit", title: "Audit", nav: "Audit", who: staff, show: (*visit).auditLog},
+	}
+}
+
+type proxiesView struct {
+	Rows  []componentRow
+	Empty empty
+}
+
+type componentRow struct {
+	mainapi.Component
+	Label state
+	What  string
+}
+
+// roleWords are what processes do, in the order of the list.
+var roleWords = []struct{ role, word string }{{"proxy", "Proxy"}, {"worker", "Worker"}, {"broker", "Broker"}, {"main", "Main server"}, {"portal", "Portal"}}
+
+// proxies are the processes of the pipeline that the main server has heard of.
+func (v *visit) proxies() error {
+	r, err := v.api.GetOverviewWithResponse(v.ctx)
+	if err != nil {
+		return err
+	}
+	view := proxiesView{Empty: empty{Title: "No process has reported yet", Text: "Proxies, workers and brokers report to the main server every few seconds.", Command: "sealmq serve proxy worker"}}
+	for _, w := range roleWords {
+		for _, c := range r.JSON200.Components {
+			if string(c.Role) != w.role {
+				continue
+			}
+			row := componentRow{Component: c, Label: state{"good", "Online"}, What: w.word}
+			if c.State != mainapi.ComponentStateOnline {
+				row.Label = state{"bad", "Away"}
+			}
+			view.Rows = append(view.Rows, row)
+		}
+	}
+	return v.render("proxies", view)
+}
+
+type databaseView struct {
+	mainapi.Database
+	Kind, Where string
+	Answer      time.Duration
+	Waited      time.Duration
+	Tables      []tableRow
+}
+
+type tableRow struct {
+	Name string
+	Rows int64
+}
+
+func (v *visit) database() error {
+	r, err := v.api.GetDatabaseWithResponse(v.ctx)
+	if err != nil {
+		return err
+	}
+	d := r.JSON200
+	view := databaseView{Database: *d, Kind: "SQLite", Where: d.Path, Answer: time.Duration(d.AnswerSeconds * float64(time.Second)), Waited: time.Duration(d.Connections.WaitedSeconds * float64(time.Second))}
+	if d.Host != "" {
+		view.Kind, view.Where = "MySQL or MariaDB", d.Host+":"+d.Port
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Rows)) {
+		view.Tables = append(view.Tables, tableRow{name, d.Rows[name]})
+	}
+	return v.render("database", view)
+}
+
+// The bounds of retention, and what is proposed.
+const (
+	leastDays, mostDays = 30, 3650
+	proposedDays        = 180
+)
+
+type retentionView struct {
+	Action  string
+	Days    field
+	Preview *mainapi.RetentionResult
+	Form    form
+}
+
+// retention shows what a clean-up would delete, before anybody confirms it.
+func (v *visit) retention() error {
+	days := proposedDays
+	text := strings.TrimSpace(v.r.URL.Query().Get("days"))
+	view := retentionView{Action: v.portal.url("/admin/data-retention"), Days: field{Name: "days", Label: "Keep messages for so many days", Kind: "number", Value: cmp.Or(text, strconv.Itoa(days)), Required: true}}
+	if text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < leastDays || n > mostDays {
+			view.Days.Error = fmt.Sprintf("Give a number of days between %d and %s.", leastDays, number(mostDays))
+			return v.renderStatus(http.StatusUnprocessableEntity, "retention", view)
+		}
+		days = n
+	}
+	r, err := v.api.PreviewRetentionWithResponse(v.ctx, mainapi.RetentionRequest{RetentionDays: days})
+	if err != nil {
+		return err
+	}
+	view.Preview = r.JSON200
+	word := strconv.FormatInt(view.Preview.Messages, 10)
+	view.Form = form{Action: v.portal.url("/admin/data-retention/cleanup"), Submit: "Delete " + plural(view.Preview.Messages, "message"), Danger: true, Fields: []field{
+		{Name: "retention_days", Kind: "hidden", Value: strconv.Itoa(days)},
+		{Name: "confirm", Label: "Type " + word + " to confirm", Match: word, Required: true, Autocomplete: "off", Hint: "About this many messages are deleted. They cannot be brought back."},
+		{Name: "expected", Kind: "hidden", Value: word}}}
+	return v.render("retention", view)
+}
+
+func (v *visit) cleanUp() error {
+	days, err := strconv.Atoi(v.r.PostFormValue("retention_days"))
+	if err != nil || v.r.PostFormValue("confirm") == "" || v.r.PostFormValue("confirm") != v.r.PostFormValue("expected") {
+		v.flash(toast{"warn", "Nothing was deleted: the number was not typed as shown."})
+		return v.redirect("/admin/data-retention?days=" + url.QueryEscape(v.r.PostFormValue("retention_days")))
+	}
+	r, err := v.api.RunRetentionWithResponse(v.ctx, mainapi.RetentionRequest{RetentionDays: days})
+	if err != nil {
+		return err
+	}
+	return v.done("/admin/data-retention?days="+strconv.Itoa(days), plural(r.JSON200.Messages, "message")+" deleted.")
+}
+
+type auditView struct {
+	Chain   *chainView
+	Filters filters
+	Rows    []auditRow
+	Pager   pager
+	Empty   empty
+}
+
+type chainView struct {
+	mainapi.AuditChain
+	Tone, Text string
+	BrokenAt   int64
+}
+
+type auditRow struct {
+	mainapi.AuditEntry
+	What, Tone, Details string
+	Client              string // its page
+}
+
+// auditEvents are events in words; others are shown by their name.
+var auditEvents = map[string]string{
+	"message_viewed": "Read a message", "message_retried": "Queued a message again", "messages_retried": "Queued messages again", "queue_requeued": "Queued dead letters again",
+	"certificate_issued": "Issued a certificate", "certificate_renewed": "Renewed a certificate", "certificate_revoked": "Revoked a certificate", "client_revoked": "Revoked a client",
+	"client_updated": "Changed a client", "data_cleanup": "Deleted old messages", "auth_denied": "Was refused", "user_login": "Logged in", "user_login_failed": "Failed to log in",
+	"user_logout": "Logged out", "user_created": "Created an account", "user_deleted": "Deleted an account", "user_password_changed": "Changed a password",
+	"message_registered": "A message was accepted", "message_delivered": "A message was delivered",
+}
+
+const auditPerPage = 50
+
+func (v *visit) auditLog() error {
+	q := v.r.URL.Query()
+	var view auditView
+	var problems = fieldErrors{}
+	p := mainapi.ListAuditParams{EventType: strings.TrimSpace(q.Get("event_type")), Actor: strings.TrimSpace(q.Get("actor")), ClientID: strings.TrimSpace(q.Get("client_id")),
+		Severity: mainapi.ListAuditParamsSeverity(q.Get("severity")), Limit: auditPerPage, Cursor: q.Get("cursor")}
+	var err error
+	if p.From, err = filterTime(q.Get("from"), false); err != nil {
+		problems["from"] = "This is not a day or a time."
+	}
+	if p.To, err = filterTime(q.Get("to"), true); err != nil {
+		problems["to"] = "This is not a day or a time."
+	}
+	here := v.portal.url("/admin/audit")
+	events := []string{"", "Any"}
+	for _, name := range slices.Sorted(maps.Keys(auditEvents)) {
+		events = append(events, name, auditEvents[name])
+	}
+	view.Filters = filters{Action: here, Fields: []field{
+		{Name: "event_type", Label: "What", Kind: "select", Options: options(p.EventType, events...)},
+		{Name: "actor", Label: "Who", Value: p.Actor, Max: 255, Autocomplete: "off"},
+		{Name: "client_id", Label: "Client", Value: p.ClientID, Max: 255, Autocomplete: "off"},
+		{Name: "severity", Label: "Severity", Kind: "select", Options: options(string(p.Severity), "", "Any", "info", "Information", "warning", "Warning", "error", "Error", "critical", "Critical")},
+		{Name: "from", Label: "From", Kind: "date", Value: q.Get("from"), Error: problems["from"]}, {Name: "to", Label: "To", Kind: "date", Value: q.Get("to"), Error: problems["to"]}}}
+	view.Empty = empty{Title: "Nothing is recorded yet", Text: "What administrators do, who reads a text and who is refused appears here."}
+	if len(dropped(q, "cursor")) > 0 {
+		view.Filters.Clear = here
+		view.Empty = empty{Title: "Nothing matches", Text: "Take filters away to see more.", Link: &link{"Show everything", "/admin/audit"}}
+	}
+	r, err := v.api.ListAuditWithResponse(v.ctx, &p)
+	if err != nil {
+		return err
+	}
+	for _, e := range r.JSON200.Items {
+		view.Rows = append(view.Rows, v.auditRow(e))
+	}
+	if p.Cursor != "" {
+		view.Pager.First = here + with(q, "cursor", "")
+	}
+	if next := r.JSON200.NextCursor; next != "" {
+		view.Pager.Older = here + with(q, "cursor", next)
+	}
+	switch chain, err := v.api.GetAuditChainWithResponse(v.ctx); {
+	case err == nil:
+		view.Chain = chainOf(*chain.JSON200)
+	case !hasStatus(err, http.StatusNotFound):
+		view.Chain = &chainView{Tone: "warn", Text: "The audit file cannot be checked now."}
+	}
+	return v.render("audit", view)
+}
+
+// chainOf says in words how far the audit file is whole.
+func chainOf(c mainapi.AuditChain) *chainView {
+	view := &chainView{AuditChain: c, Tone: "good", Text: "The audit file is whole: " + plural(c.Records, "record") + "."}
+	if !c.Whole {
+		view.Tone, view.BrokenAt = "bad", c.Records+1
+		view.Text = "The audit file is broken at line " + number(view.BrokenAt) + ": " + c.Broken + ". The " + plural(c.Records, "record") + " before it are whole."
+	}
+	return view
+}
+
+func (v *visit) auditRow(e mainapi.AuditEntry) auditRow {
+	row := auditRow{AuditEntry: e, What: cmp.Or(auditEvents[e.EventType], e.EventType)}
+	switch e.Severity {
+	case "warning":
+		row.Tone = "warn"
+	case "error", "critical":
+		row.Tone = "bad"
+	}
+	if e.ClientID != "" {
+		row.Client = v.portal.url("/admin/clients", e.ClientID)
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(e.Details)) {
+		text, ok := e.Details[name].(string)
+		if !ok {
+			b, err := json.Marshal(e.Details[name])
+			if err != nil {
+				continue
+			}
+			text = string(b)
+		}
+		parts = append(parts, strings.ReplaceAll(name, "_", " ")+": "+text)
+	}
+	row.Details = strings.Join(parts, " · ")
+	return row
+}
