@@ -109,7 +109,7 @@ type retentionView struct {
 func (v *visit) retention() error {
 	days := proposedDays
 	text := strings.TrimSpace(v.r.URL.Query().Get("days"))
-	view := retentionView{Action: v.portal.url("/admin/data-retention"), Days: field{Name: "days", Label: "Keep messages for so many days", Kind: "number", Value: cmp.Or(text, strconv.Itoa(days)), Required: true}}
+	view := retentionView{Action: v.portal.url("/admin/data-retention"), Days: field{Name: "days", Label: "Keep for days", Kind: "number", Value: cmp.Or(text, strconv.Itoa(days)), Required: true}}
 	if text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < leastDays || n > mostDays {
@@ -170,6 +170,7 @@ var auditEvents = map[string]string{
 	"certificate_issued": "Issued a certificate", "certificate_renewed": "Renewed a certificate", "certificate_revoked": "Revoked a certificate", "client_revoked": "Revoked a client",
 	"client_updated": "Changed a client", "data_cleanup": "Deleted old messages", "auth_denied": "Was refused", "user_login": "Logged in", "user_login_failed": "Failed to log in",
 	"user_logout": "Logged out", "user_created": "Created an account", "user_deleted": "Deleted an account", "user_password_changed": "Changed a password",
+	"setup_link_created": "Made a setup link", "client_auto_registered": "A client sent for the first time",
 	"message_registered": "A message was accepted", "message_delivered": "A message was delivered",
 }
 

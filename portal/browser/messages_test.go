@@ -1,0 +1,62 @@
+package browser
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// deliverMessages submits messages of acme-01 to a number, and waits until they are delivered. It
+// returns one of them.
+func (s *site) deliverMessages(sender string, texts ...string) mainapi.Message {
+	s.t.Helper()
+	s.run("cert", "issue", "acme-01")
+	for i, text := range texts {
+		s.run("submit", "--as", "acme-01", "--sender", sender, "--message", text, "--id", fmt.Sprintf("order-%d", i))
+	}
+	for end := time.Now().Add(30 * time.Second); ; {
+		r, err := s.API.SearchMessagesWithResponse(s.t.Context(), mainapi.MessageSearch{SenderNumber: sender, Status: "delivered", Limit: 10})
+		if err != nil || r.JSON200 == nil {
+			s.t.Fatalf("search: %v", err)
+		}
+		if len(r.JSON200.Items) == len(texts) {
+			return r.JSON200.Items[0]
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("%d of %d messages are delivered", len(r.JSON200.Items), len(texts))
+		}
+	}
+}
+
+// TestFindAMessage: somebody who knows a sender's number finds the message, reads its story and,
+// after a press, its text. The number is in no address.
+func TestFindAMessage(t *testing.T) {
+	s := start(t)
+	const number, text = "+4915200000042", `<script>alert("x")</script> שלום 🦭`
+	m := s.deliverMessages(number, "Results are ready", text)
+	b := s.administrator(t)
+	b.open("/messages")
+	b.see("2 found", "Delivered", "acme-01")
+	b.fill("q", "+49 152 0000 0042")
+	b.follow("form[action$='/find'] button")
+	b.see("Messages of", "Delivered")
+	address := evaluate[string](b, "location.href")
+	if strings.Contains(address, "0042") || !strings.Contains(address, "number_token=") {
+		t.Errorf("the address is %s", address)
+	}
+	b.follow(".list tbody tr .row-link")
+	b.see("Accepted from acme-01", "Delivered by", "will be recorded", m.MessageID)
+	b.follow("form[action$='/text'] button")
+	b.see(text, "is recorded in the audit log")
+	b.open("/admin/audit")
+	b.see("Read a message", adminEmail, "The audit file is whole")
+	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
+		for _, path := range []string{"/messages", "/messages/acme-01/" + m.MessageID, "/admin/clients", "/admin/clients/acme-01", "/admin/database", "/admin/data-retention", "/admin/audit", "/admin/proxies"} {
+			b.look(folder, "filled"+path, path)
+		}
+	}
+}
