@@ -12,6 +12,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
@@ -29,7 +30,7 @@ var looks = []struct {
 // left out.
 func (s *site) examples() map[string]string {
 	s.t.Helper()
-	list, err := s.API.ListCertificatesWithResponse(s.t.Context(), &mainapi.ListCertificatesParams{ClientID: ca.AdminName, Limit: 1})
+	list, err := s.API.ListCertificatesWithResponse(s.t.Context(), &mainapi.ListCertificatesParams{ClientID: ca.AdminName, Role: sealmq.RoleAdmin, Status: mainapi.CertificateStatusActive, Limit: 1})
 	if err != nil || list.JSON200 == nil || len(list.JSON200.Items) == 0 {
 		s.t.Fatalf("no certificate: %v", err)
 	}
