@@ -18,8 +18,11 @@ const (
 	// interval is between two samples, but they take at most a thirtieth of the time.
 	interval = 5 * time.Second
 	share    = 30
-	// baseAge is how much older the sample is that rates are counted from.
-	baseAge = 2 * time.Second
+	// Who looks gets a sample that is at most as old as freshFor, or as freshShare samples take.
+	freshFor   = time.Second
+	freshShare = 100
+	// Rates are counted from a sample that is some seconds older, if there is one.
+	baseAge, oldBase = 2 * time.Second, 10 * time.Second
 	// askAgain is when a broker that was away is asked again because somebody looks.
 	askAgain = time.Second
 	// patience bounds a call of the broker, and less of it a look at one that was away.
@@ -121,7 +124,7 @@ func (v *View) isFresh(s *sample) bool {
 	if s == nil {
 		return false
 	}
-	good := max(interval, share*s.took) + time.Second
+	good := max(freshFor, freshShare*s.took)
 	if s.err != nil {
 		good = askAgain
 	}
@@ -140,7 +143,7 @@ func (v *View) take(ctx context.Context) *sample {
 	if last != nil && last.at.After(before) {
 		return last
 	}
-	if last != nil && last.err == nil && (base == nil || before.Sub(last.at) >= baseAge) {
+	if last != nil && last.err == nil && (base == nil || before.Sub(last.at) >= baseAge || before.Sub(base.at) >= oldBase) {
 		base = last
 	}
 	wait := patience

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
@@ -80,7 +83,7 @@ func TestReturnDeadLetter(t *testing.T) {
 	c := s.connect()
 	s.put(c, "results", "r-1", "r-2", "r-3")
 	s.kill("results", "not readable", 3)
-	b.open("/admin/dead")
+	b.openUntil("/admin/dead", "results.dead", "Return all 3")
 	b.see("results.dead", "not readable", "r-2", "Return all 3")
 	b.follow(`button[aria-label="Return r-2"]`)
 	b.see("1 message returned to results.", "Return all 2")
@@ -111,8 +114,7 @@ func TestQueuePages(t *testing.T) {
 	c := s.connect()
 	const name = `<script>alert("q")</script>/../ä`
 	s.put(c, name, "m-1", "m-2")
-	b.open("/admin/queues?search=SCRIPT")
-	b.see(name, "no consumer")
+	b.openUntil("/admin/queues?search=SCRIPT", name, "no consumer")
 	b.follow(`a.row-link`)
 	b.see("Nobody consumes this queue.")
 	b.follow(`form[action*="/pause?"] button`)
@@ -169,6 +171,8 @@ func TestBrokerPages(t *testing.T) {
 	if err := c.PauseQueue(t.Context(), names[4]); err != nil {
 		t.Fatal(err)
 	}
+	b.openUntil("/admin/queues", append(names, "ward-14", "paused")...)
+	b.openUntil("/admin/connections", "orders/eu")
 	folder := os.Getenv("SCREENSHOTS")
 	query := func(name string) string { return "?" + url.Values{"name": {name}}.Encode() }
 	for name, address := range map[string]string{
@@ -184,6 +188,19 @@ func TestBrokerPages(t *testing.T) {
 			t.Errorf("%s: a name became an element", name)
 		}
 	}
-	b.open("/admin/queues")
-	b.see(names...)
+}
+
+// openUntil opens a page until it shows texts: lists may be a second old.
+func (b *tab) openUntil(path string, texts ...string) {
+	b.t.Helper()
+	for until := time.Now().Add(stepTimeout); ; {
+		b.open(path)
+		got := b.text()
+		if !slices.ContainsFunc(texts, func(want string) bool { return !strings.Contains(got, want) }) {
+			return
+		}
+		if time.Now().After(until) {
+			b.t.Fatalf("%s does not show %q:\n%s", path, texts, got)
+		}
+	}
 }
