@@ -110,7 +110,7 @@ func (p *Portal) Router() *httpkit.Router { return p.router }
 
 // pages are all pages, in the order of the navigation.
 func (p *Portal) pages() []page {
-	return slices.Concat(p.loginPages(),
+	return slices.Concat(p.overviewPages(), p.loginPages(),
 		p.messagePages(), p.queuePages(), p.deadPages(), p.connectionPages(), p.certificatePages(),
 		p.exchangePages(), p.clientPages(), p.operationPages(), p.searchPages(), p.linkPages(), p.accountPages())
 }
@@ -132,7 +132,7 @@ func (p *Portal) addRoutes() {
 	p.handle("GET /health/live", http.HandlerFunc(httpkit.Live))
 	p.handle("GET /metrics", httpkit.Metrics(p.cfg.Registry))
 	p.handle("GET /static/{version}/{file}", p.assets)
-	p.table = append(p.overviewPages(), p.pages()...)
+	p.table = p.pages()
 	for i := range p.table {
 		pg := &p.table[i]
 		if pg.show != nil {
