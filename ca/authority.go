@@ -151,7 +151,7 @@ func Open(dir string, o Options) (*Authority, error) {
 // check returns an error if the parts do not belong together.
 func (a *Authority) check() error {
 	// Nobody else looks at a root's own signature, which shows that not a bit of it is another one.
-	if bytes.Equal(a.root.RawSubject, a.root.RawIssuer) {
+	if r := a.root; bytes.Equal(r.RawSubject, r.RawIssuer) || len(r.AuthorityKeyId) == 0 || bytes.Equal(r.SubjectKeyId, r.AuthorityKeyId) {
 		err := a.root.CheckSignature(a.root.SignatureAlgorithm, a.root.RawTBSCertificate, a.root.Signature)
 		if _, old := errors.AsType[x509.InsecureAlgorithmError](err); err != nil && !old {
 			return &mtls.FileError{What: "certificate file", Path: a.paths.Root, Err: fmt.Errorf("its signature is not its own: %w", err)}

@@ -1,7 +1,9 @@
 package ca_test
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/pem"
 	"net"
 	"path"
 	"slices"
@@ -292,6 +294,23 @@ func TestSetupIsCutAnywhere(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAlteredRoot: one other bit anywhere in the root is noticed. Peers do not look at its signature, so
+// they would be given it as it is.
+func TestAlteredRoot(t *testing.T) {
+	healthy := faultfs.New()
+	setup(t, healthy)
+	block, _ := pem.Decode(healthy.Get("data/ca/root.crt"))
+	for at := range block.Bytes {
+		fs := healthy.Snapshot()
+		altered := bytes.Clone(block.Bytes)
+		altered[at] ^= 1 << (at % 8)
+		fs.Put("data/ca/root.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: altered}))
+		if _, err := ca.Setup("data", nil, ca.Options{FS: fs}); err == nil {
+			t.Errorf("bit %d of byte %d is another one, and nothing is said", at%8, at)
+		}
 	}
 }
 
