@@ -219,6 +219,10 @@ func TestAliasesOfOperations(t *testing.T) {
 	if a := s.want(200, "GET", "/admin/db/config", ""); a.str("database") != "records.db" || a.m["pool_size"] == 0.0 {
 		t.Errorf("%s", a.body)
 	}
+	s.ask(s.as(sealmq.RoleProxy), "GET", "/api/v1/internal/revocations?since=0&node=proxy-1&roles=proxy", "")
+	if a := s.want(200, "GET", "/admin/proxies/status", ""); !strings.Contains(a.body, `"url":"proxy-1","status":"online"`) {
+		t.Errorf("%s", a.body)
+	}
 	if a := s.want(200, "GET", "/admin/tls/status", ""); a.m["is_valid"] != true || a.m["days_left"] == 0.0 || a.str("issuer") == "" {
 		t.Errorf("%s", a.body)
 	}
@@ -263,7 +267,7 @@ func TestAliasesAreForTheirRoles(t *testing.T) {
 		{"worker", "POST /status_update, PUT /status_update, PUT /internal/messages/m/status, POST /internal/messages/deliver, POST /internal/messages/deliver/batch"},
 		{"admin", "POST /generate_cert, POST /admin/certificates/generate, POST /revoke_cert, POST /admin/certificates/revoke, GET /admin/certificates, " +
 			"GET /admin/certificates/list, GET /admin/certificates/expiring, GET /admin/certificates/x, POST /admin/certificates/renew, POST /admin/certificates/verify, " +
-			"GET /admin/stats, GET /admin/audit, GET /admin/queue, GET /admin/db/status, GET /admin/db/config, GET /admin/tls/status, POST /admin/queue/dead/requeue, POST /admin/messages/m/retry, POST /admin/data-retention/cleanup"},
+			"GET /admin/stats, GET /admin/audit, GET /admin/queue, GET /admin/db/status, GET /admin/db/config, GET /admin/tls/status, GET /admin/proxies/status, POST /admin/queue/dead/requeue, POST /admin/messages/m/retry, POST /admin/data-retention/cleanup"},
 		{"everybody", "GET /, GET /ca.crt, GET /crl, GET /crl/revoked.crl, GET /health, GET /docs"},
 	} {
 		for route := range strings.SplitSeq(r.routes, ", ") {

@@ -34,12 +34,36 @@ func (h *handler) database(ctx context.Context) (d mainapi.Database, err error) 
 	return d, nil
 }
 
-// The aliases of the design documents about the database and the certificate in use.
+// The aliases of the design documents about the database, the certificate in use and the proxies.
 
 func (a *aliases) addDatabase() {
 	a.handle(administrators, 0, a.databaseStatus, "GET /admin/db/status")
 	a.handle(administrators, 0, a.databaseConfig, "GET /admin/db/config")
 	a.handle(administrators, 0, a.tlsStatus, "GET /admin/tls/status")
+	a.handle(administrators, 0, a.proxiesStatus, "GET /admin/proxies/status")
+}
+
+// proxyStatus is a proxy in the design documents' form. Proxies report to the main server, which
+// does not know their addresses: the name of the process stands for one.
+type proxyStatus struct {
+	URL       string       `json:"url"`
+	Status    string       `json:"status"`
+	CheckedAt httpkit.Time `json:"checked_at"`
+}
+
+func (a *aliases) proxiesStatus(*http.Request) (any, error) {
+	list := []proxyStatus{}
+	for _, c := range a.h.cfg.Service.presence.all(a.h.now()) {
+		if c.Role != mainapi.ComponentRoleProxy {
+			continue
+		}
+		p := proxyStatus{URL: c.Name, Status: "online", CheckedAt: httpkit.Time{Time: c.LastSeen}}
+		if c.State != mainapi.ComponentStateOnline {
+			p.Status = "offline"
+		}
+		list = append(list, p)
+	}
+	return map[string]any{"proxies": list}, nil
 }
 
 func (a *aliases) databaseStatus(r *http.Request) (any, error) {
