@@ -298,9 +298,18 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 	if f.matchesNothing() {
 		return Page{}, nil
 	}
+	domain := f.Domain
 	if f.Client != "" && f.Domain != "" { // no index has both, but the counts do
-		if n, _, err := s.Count(ctx, Filter{Client: f.Client, Domain: f.Domain, State: f.State}); n == 0 || err != nil {
+		n, _, err := s.Count(ctx, Filter{Client: f.Client, Domain: f.Domain, State: f.State})
+		if n == 0 || err != nil {
 			return Page{}, err
+		}
+		all, _, err := s.Count(ctx, Filter{Client: f.Client, State: f.State})
+		if err != nil {
+			return Page{}, err
+		}
+		if n == all { // most clients have one domain
+			f.Domain = ""
 		}
 	}
 	p := s.plan(&f)
@@ -328,6 +337,9 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 		page.Next = at.cursor()
 	}
 	page.Records, err = s.fetch(ctx, found, f.Bodies)
+	if domain != "" { // what came after the counts were read
+		page.Records = slices.DeleteFunc(page.Records, func(r Record) bool { return r.Domain != domain })
+	}
 	return page, s.d.coded("read messages", err)
 }
 
