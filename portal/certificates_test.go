@@ -262,6 +262,12 @@ func TestGuardedAct(t *testing.T) {
 	rec := w.browse(admin, "/admin/certificates/new", form)
 	want(t, rec, http.StatusOK, "Confirm that it is you", `<input type="hidden" name="client_id" value="proxy-2">`, `<input type="hidden" name="sans" value="p2.example">`, `action="/admin/certificates/new"`)
 
+	me := account(admin)
+	me.SecondFactor = true
+	w.on("GET /api/v1/me", http.StatusOK, me)
+	form.Set("form", newFormID())
+	want(t, w.browse(admin, "/admin/certificates/new", form), http.StatusOK, "confirm_password", "confirm_code")
+	delete(w.answers, "GET /api/v1/me")
 	form.Set("confirm_password", "s3cr3t-word")
 	w.refuse(confirmCall, http.StatusUnauthorized, "invalid_credentials", "")
 	rec = w.browse(admin, "/admin/certificates/new", form)

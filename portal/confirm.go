@@ -50,7 +50,7 @@ func (v *visit) askConfirmation(problems fieldErrors) error {
 	f := form{Action: v.portal.url(v.r.URL.Path), Submit: "Confirm and go on", Cancel: v.portal.url(v.back()), Fields: []field{
 		{Name: confirmPassword, Label: "Your password", Kind: "password", Autocomplete: "current-password", Required: true, Focus: true, Max: 200},
 	}}
-	if problems[confirmCode] != "" {
+	if v.account.SecondFactor || problems[confirmCode] != "" {
 		f.Fields = append(f.Fields, field{Name: confirmCode, Label: "Code of the second factor", Code: true, Autocomplete: "one-time-code", Required: true, Max: 40, Hint: "Six digits of your app, or a recovery code"})
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.r.PostForm)) {
