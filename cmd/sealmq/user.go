@@ -7,7 +7,9 @@ import (
 )
 
 func newUserCmd() *cobra.Command {
-	return group("user", "Look after the accounts of people", newUserSetupLinkCmd())
+	return group("user", "Look after the accounts of people", newUserActiveCmd("activate USER", "Let an account log in again", "activated %s", true), newUserClientCmd(), newUserCreateCmd(),
+		newUserActiveCmd("deactivate USER", "Let an account log in no more, and end its logins", "deactivated %s", false), newUserDeleteCmd(), newUserListCmd(), newUserPasswordCmd(),
+		newUserRoleCmd(), newUserSetupLinkCmd(), newUserUnlockCmd())
 }
 
 func newUserSetupLinkCmd() *cobra.Command {
