@@ -125,7 +125,7 @@ var places = []place{
 	{"pipeline/proxy", ends, "sealmq api api/proxyapi internal/durable internal/httpkit mtls pipeline seal trust go-json-experiment/json prometheus/client_golang", "database/sql",
 		"a proxy has no database, and knows neither the queue's kind nor the way to the main server"},
 
-	{"portal", ends, "sealmq api/mainapi internal/httpkit prometheus/client_golang", "database/sql", "pages keep nothing and decide nothing: they ask the main server's API"},
+	{"portal", ends, "sealmq api/mainapi internal/httpkit boombuler/barcode prometheus/client_golang", "database/sql", "pages keep nothing and decide nothing: they ask the main server's API"},
 
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
 	{"cmd/sealmq/internal/bench", program, "sealmq client internal/clock internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},

@@ -23,6 +23,13 @@ type profileView struct {
 	Role     string
 	Sessions []sessionView
 	Others   bool
+	Activity []activityRow
+}
+
+// activityRow is something that happened to the account.
+type activityRow struct {
+	mainapi.Activity
+	Text string
 }
 
 // sessionView is a login.
@@ -42,8 +49,18 @@ func showProfile(v *visit) error {
 		view.Sessions = append(view.Sessions, sessionView{Session: s, Device: deviceOf(s.UserAgent),
 			End: v.portal.url("/profile/sessions", strconv.FormatInt(s.ID, 10), "end")})
 	}
+	activity, err := v.api.ListActivityWithResponse(v.ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range activity.JSON200.Items[:min(len(activity.JSON200.Items), maxActivity)] {
+		view.Activity = append(view.Activity, activityRow{a, eventText(a.EventType)})
+	}
 	return v.render("profile", view)
 }
+
+// maxActivity is how many entries of one's own activity a page shows.
+const maxActivity = 20
 
 func endSession(v *visit) error {
 	id, err := v.id("id")

@@ -41,7 +41,7 @@ func showLogin(v *visit) error {
 }
 
 func (v *visit) loginForm(status int, email string, problems fieldErrors) error {
-	view := loginView{Form: form{Action: v.portal.url("/login"), Submit: "Log in", Wide: true, Fields: []field{
+	view := loginView{Forgot: v.portal.url("/forgot-password"), Form: form{Action: v.portal.url("/login"), Submit: "Log in", Wide: true, Fields: []field{
 		{Name: "email", Label: "E-mail address", Kind: "email", Value: email, Autocomplete: "username", Max: 254, Required: true, Focus: email == ""},
 		{Name: "password", Label: "Password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: email != ""},
 		{Name: "next", Kind: "hidden", Value: v.next()},

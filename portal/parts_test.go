@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -101,5 +102,27 @@ func TestWords(t *testing.T) {
 		if tc.got != tc.want {
 			t.Errorf("%q, want %q", tc.got, tc.want)
 		}
+	}
+}
+
+// TestTemplatesHaveOneNameEach: all templates are one set, in which a second one with the same
+// name would take the place of the first in silence.
+func TestTemplatesHaveOneNameEach(t *testing.T) {
+	seen := make(map[string]string)
+	err := fs.WalkDir(templateFiles, "templates", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := templateFiles.ReadFile(path)
+		for _, m := range regexp.MustCompile(`{{define "([^"]+)"}}`).FindAllStringSubmatch(string(text), -1) {
+			if other, twice := seen[m[1]]; twice {
+				t.Errorf("%s and %s both define %q", other, path, m[1])
+			}
+			seen[m[1]] = path
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -112,7 +112,8 @@ func (p *Portal) Router() *httpkit.Router { return p.router }
 func (p *Portal) pages() []page {
 	return slices.Concat(p.overviewPages(), p.loginPages(),
 		p.messagePages(), p.queuePages(), p.deadPages(), p.connectionPages(), p.certificatePages(),
-		p.exchangePages(), p.clientPages(), p.operationPages(), p.searchPages(), p.linkPages(), p.accountPages())
+		p.exchangePages(), p.userPages(), p.clientPages(), p.operationPages(), p.searchPages(),
+		p.accountPages(), p.securityPages(), p.linkPages())
 }
 
 func (p *Portal) addMetrics() {

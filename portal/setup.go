@@ -11,6 +11,8 @@ import (
 func (p *Portal) linkPages() []page {
 	return []page{
 		{path: "/setup", title: "Welcome to SealMQ", show: showSetup, do: setUp},
+		{path: "/forgot-password", title: "Forgotten password", show: showForgot, do: forgotPassword},
+		{path: "/reset-password", title: "Set a new password", show: showReset, do: resetPassword},
 	}
 }
 
@@ -56,4 +58,56 @@ func setUp(v *visit) error {
 		return v.setupForm(http.StatusUnprocessableEntity, problems)
 	}
 	return err
+}
+
+func showForgot(v *visit) error {
+	return v.render("login", loginView{Notice: "Give your e-mail address. If there is an account with it, a mail with a link comes.",
+		Form: form{Action: v.portal.url("/forgot-password"), Submit: "Send the mail", Wide: true, Cancel: v.portal.url("/login"), Fields: []field{
+			{Name: "email", Label: "E-mail address", Kind: "email", Autocomplete: "username", Max: 254, Required: true, Focus: true}}}})
+}
+
+// forgotPassword answers in the same way whether there is such an account or not.
+func forgotPassword(v *visit) error {
+	if _, err := v.api.ForgotPasswordWithResponse(v.ctx, mainapi.EmailAddress{Email: v.r.PostFormValue("email")}); err != nil {
+		if _, ok := invalid(err); !ok {
+			return err
+		}
+	}
+	return v.render("mail-sent", nil)
+}
+
+func showReset(v *visit) error { return v.resetForm(http.StatusOK, nil) }
+
+func (v *visit) resetForm(status int, problems fieldErrors) error {
+	v.secretAddress()
+	if v.r.FormValue("token") == "" {
+		return v.invalidLink("Ask for a new one on the page “Forgotten your password?”.")
+	}
+	return v.renderStatus(status, "login", loginView{Notice: "All sessions of the account end.",
+		Form: form{Action: v.portal.url("/reset-password"), Submit: "Set password", Wide: true, Fields: []field{
+			newPasswordField("password", "New password"),
+			repeatField,
+			{Name: "token", Kind: "hidden", Value: v.r.FormValue("token")},
+		}}.with(problems)})
+}
+
+func resetPassword(v *visit) error {
+	v.secretAddress()
+	if problems := v.repeated("password"); problems != nil {
+		return v.resetForm(http.StatusUnprocessableEntity, problems)
+	}
+	_, err := v.api.ResetPasswordWithResponse(v.ctx, mainapi.PasswordReset{Token: v.r.PostFormValue("token"), NewPassword: v.r.PostFormValue("password")})
+	if hasCode(err, httpkit.CodeInvalidLink) {
+		return v.invalidLink("Ask for a new one on the page “Forgotten your password?”.")
+	}
+	if problems, ok := invalid(err); ok {
+		if text := problems["new_password"]; text != "" {
+			problems["password"] = text
+		}
+		return v.resetForm(http.StatusUnprocessableEntity, problems)
+	}
+	if err != nil {
+		return err
+	}
+	return v.done("/login", "The password is set. Log in with it.")
 }

@@ -1,0 +1,313 @@
+package portal
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api/mainapi"
+)
+
+// The pages about the accounts of people.
+func (p *Portal) userPages() []page {
+	return []page{
+		{path: "/admin/users", title: "Users", nav: "Users", who: managers, show: showUsers},
+		{path: "/admin/users/create", title: "New user", who: managers, show: showNewUser, do: createUser},
+		{path: "/admin/users/{id}", title: "User", who: managers, show: showUser},
+		{path: "/admin/users/{id}/role", who: admins, do: changeRole},
+		{path: "/admin/users/{id}/client", who: admins, do: changeClient},
+		{path: "/admin/users/{id}/status", who: managers, do: changeStatus},
+		{path: "/admin/users/{id}/password", title: "Set a password", who: managers, show: showSetPassword, do: setPassword},
+		{path: "/admin/users/{id}/unlock", who: managers, do: unlockUser},
+		{path: "/admin/users/{id}/sign-out", who: managers, do: signOutUser},
+		{path: "/admin/users/{id}/second-factor", title: "Remove the second factor", who: managers, show: showRemoveFactor, do: removeFactor},
+		{path: "/admin/users/{id}/delete", title: "Delete a user", who: admins, show: showDeleteUser, do: deleteUser},
+	}
+}
+
+// userRow is an account in a list.
+type userRow struct {
+	mainapi.Account
+	Path  string
+	Role  string
+	State state
+}
+
+func userStateOf(a *mainapi.Account) state {
+	switch {
+	case !a.Active:
+		return state{"", "inactive"}
+	case a.Locked:
+		return state{"bad", "locked"}
+	case a.MustChangePassword:
+		return state{"warn", "must change the password"}
+	}
+	return state{"good", "active"}
+}
+
+// pageSize is how many entries a page of a list has.
+const pageSize = 50
+
+type usersView struct {
+	Filters filters
+	Users   []userRow
+	Empty   empty
+	Pager   pager
+}
+
+func showUsers(v *visit) error {
+	query := v.r.URL.Query()
+	r, err := v.api.ListUsersWithResponse(v.ctx, &mainapi.ListUsersParams{Search: query.Get("q"), Role: sealmq.Role(query.Get("role")), Cursor: query.Get("cursor"), Limit: pageSize})
+	if err != nil {
+		return err
+	}
+	view := usersView{Filters: filters{Action: v.portal.url("/admin/users"), Fields: []field{
+		{Name: "q", Label: "E-mail or name", Kind: "search", Value: query.Get("q"), Max: 254, Grow: true},
+		{Name: "role", Label: "Role", Kind: "select", Options: roleOptions(query.Get("role"), "Every role", everybody)},
+	}}, Pager: pager{}, Empty: empty{Title: "No account matches", Text: "Change the filter, or clear it."}}
+	if query.Get("q") != "" || query.Get("role") != "" {
+		view.Filters.Clear = v.portal.url("/admin/users")
+	}
+	for i := range r.JSON200.Items {
+		a := &r.JSON200.Items[i]
+		view.Users = append(view.Users, userRow{Account: *a, Path: userPath(a.ID), Role: roleName(a.Role), State: userStateOf(a)})
+	}
+	if next := r.JSON200.NextCursor; next != "" {
+		view.Pager.Older = with(query, "cursor", next)
+	}
+	if query.Get("cursor") != "" {
+		view.Pager.First = with(query, "cursor", "")
+	}
+	return v.render("users", view)
+}
+
+func userPath(id int64, segments ...string) string {
+	path := "/admin/users/" + strconv.FormatInt(id, 10)
+	for _, s := range segments {
+		path += "/" + s
+	}
+	return path
+}
+
+// roleOptions are the choices of a role. all is the text of the empty one, if there is one.
+func roleOptions(selected, all string, roles []sealmq.Role) []option {
+	var pairs []string
+	if all != "" {
+		pairs = append(pairs, "", all)
+	}
+	for _, r := range slices.Backward(roles) {
+		pairs = append(pairs, string(r), roleName(r))
+	}
+	return options(selected, pairs...)
+}
+
+// grantable are the roles that the reader may give.
+func (v *visit) grantable() []sealmq.Role {
+	if v.may(admins) {
+		return everybody
+	}
+	return []sealmq.Role{user}
+}
+
+func showNewUser(v *visit) error { return v.newUserForm(http.StatusOK, nil) }
+
+func (v *visit) newUserForm(status int, problems fieldErrors) error {
+	v.crumb = &link{"Users", "/admin/users"}
+	value := v.r.PostFormValue
+	return v.renderStatus(status, "login", loginView{Notice: "The account can log in at once, and must choose a password of its own then.",
+		Form: form{Action: v.portal.url("/admin/users/create"), Submit: "Create user", Cancel: v.portal.url("/admin/users"), Fields: []field{
+			{Name: "email", Label: "E-mail address", Kind: "email", Value: value("email"), Autocomplete: "off", Max: 254, Required: true, Focus: true},
+			{Name: "name", Label: "Name", Value: value("name"), Autocomplete: "off", Max: 100},
+			{Name: "role", Label: "Role", Kind: "select", Options: roleOptions(cmp.Or(value("role"), string(user)), "", v.grantable()),
+				Hint: "A user sees the messages of one client. A user manager looks after users. An operator sees everything but texts. An administrator does everything."},
+			{Name: "client_id", Label: "Client", Value: value("client_id"), Max: 255, Code: true, Hint: "The client whose messages the account sees. Empty for none."},
+			{Name: "password", Label: "First password", Kind: "password", Autocomplete: "new-password", Max: 200, Required: true, Hint: "At least 8 characters. It is good for the first login only."},
+		}}.with(problems)})
+}
+
+func createUser(v *visit) error {
+	value := v.r.PostFormValue
+	r, err := v.api.CreateUserWithResponse(v.ctx, mainapi.UserCreate{Email: value("email"), Name: value("name"), Role: sealmq.Role(value("role")), ClientID: value("client_id"), Password: value("password")})
+	if problems, ok := invalid(err); ok {
+		return v.newUserForm(http.StatusUnprocessableEntity, problems)
+	}
+	if err != nil {
+		return err
+	}
+	return v.done(userPath(r.JSON201.ID), "The account is made. Tell its owner the first password in a safe way.")
+}
+
+type userView struct {
+	User  mainapi.Account
+	Role  string
+	State state
+	Path  string
+	// Self says that it is the reader's own account, which others look after.
+	Self, MayAll, MayLook, Locked bool
+	RoleForm, ClientForm          form
+}
+
+func showUser(v *visit) error {
+	a, err := v.user()
+	if err != nil {
+		return err
+	}
+	view := userView{User: *a, Role: roleName(a.Role), State: userStateOf(a), Path: userPath(a.ID), Self: a.ID == v.account.ID,
+		MayAll: v.may(admins), MayLook: v.may(admins) || a.Role == user, Locked: a.Locked}
+	path := v.portal.url(view.Path)
+	view.RoleForm = form{Action: path + "/role", Submit: "Change role", Fields: []field{{Name: "role", Label: "Role", Kind: "select", Options: roleOptions(string(a.Role), "", everybody)}}}
+	view.ClientForm = form{Action: path + "/client", Submit: "Change client", Fields: []field{{Name: "client_id", Label: "Client", Value: a.ClientID, Max: 255, Code: true, Hint: "Empty for none."}}}
+	return v.render("user", view)
+}
+
+// user is the account that the path names.
+func (v *visit) user() (*mainapi.Account, error) {
+	id, err := v.id("id")
+	if err != nil {
+		return nil, err
+	}
+	r, err := v.api.GetUserWithResponse(v.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	v.title, v.crumb = r.JSON200.Email, &link{"Users", "/admin/users"}
+	return r.JSON200, nil
+}
+
+// changeUser changes one property of the account that the path names.
+func (v *visit) changeUser(change mainapi.UserUpdate, text string) error {
+	id, err := v.id("id")
+	if err != nil {
+		return err
+	}
+	if _, err := v.api.UpdateUserWithResponse(v.ctx, id, change); err != nil {
+		return err
+	}
+	return v.done(userPath(id), text)
+}
+
+func changeRole(v *visit) error {
+	role := sealmq.Role(v.r.PostFormValue("role"))
+	return v.changeUser(mainapi.UserUpdate{Role: &role}, "The role is "+roleName(role)+" now.")
+}
+
+func changeClient(v *visit) error {
+	client := v.r.PostFormValue("client_id")
+	return v.changeUser(mainapi.UserUpdate{ClientID: &client}, "The client is changed.")
+}
+
+func changeStatus(v *visit) error {
+	active := v.r.PostFormValue("is_active") == "true"
+	text := "The account is inactive: its sessions have ended."
+	if active {
+		text = "The account is active again."
+	}
+	return v.changeUser(mainapi.UserUpdate{Active: &active}, text)
+}
+
+// actOnUser does something with the account that the path names.
+func (v *visit) actOnUser(text, to string, act func(id int64) error) error {
+	id, err := v.id("id")
+	if err == nil {
+		err = act(id)
+	}
+	if err != nil {
+		return err
+	}
+	return v.done(cmp.Or(to, userPath(id)), text)
+}
+
+func unlockUser(v *visit) error {
+	return v.actOnUser("The account is unlocked.", "", func(id int64) error {
+		_, err := v.api.UnlockUserWithResponse(v.ctx, id)
+		return err
+	})
+}
+
+func signOutUser(v *visit) error {
+	return v.actOnUser("All sessions of the account have ended.", "", func(id int64) error {
+		_, err := v.api.SignOutUserWithResponse(v.ctx, id)
+		return err
+	})
+}
+
+func showSetPassword(v *visit) error { return v.setPasswordForm(http.StatusOK, nil) }
+
+func (v *visit) setPasswordForm(status int, problems fieldErrors) error {
+	a, err := v.user()
+	if err != nil {
+		return err
+	}
+	v.crumb, v.title = &link{a.Email, userPath(a.ID)}, "Set a password"
+	return v.renderStatus(status, "login", loginView{Notice: "It is good for one login, at which its owner must choose another one. Sessions of the account end now.",
+		Form: form{Action: v.portal.url(userPath(a.ID, "password")), Submit: "Set password", Cancel: v.portal.url(userPath(a.ID)),
+			Fields: []field{newPasswordField("new_password", "New password")}}.with(problems)})
+}
+
+func setPassword(v *visit) error {
+	id, err := v.id("id")
+	if err != nil {
+		return err
+	}
+	_, err = v.api.SetUserPasswordWithResponse(v.ctx, id, mainapi.UserPassword{NewPassword: v.r.PostFormValue("new_password")})
+	if problems, ok := invalid(err); ok && !hasStatus(err, http.StatusNotFound) {
+		return v.setPasswordForm(http.StatusUnprocessableEntity, problems)
+	}
+	if err != nil {
+		return err
+	}
+	return v.done(userPath(id), "The password is set. Tell it to its owner in a safe way.")
+}
+
+func showRemoveFactor(v *visit) error {
+	a, err := v.user()
+	if err != nil {
+		return err
+	}
+	v.crumb, v.title = &link{a.Email, userPath(a.ID)}, "Remove the second factor"
+	return v.render("danger", dangerView{Title: "Remove the second factor of " + a.Email + "?",
+		Text: []string{"Until its owner sets up a new one, the password alone opens this account.", "Make sure that it is really the owner who asks for this."},
+		Form: form{Action: v.portal.url(userPath(a.ID, "second-factor")), Submit: "Remove the second factor", Danger: true, Cancel: v.portal.url(userPath(a.ID))}})
+}
+
+func removeFactor(v *visit) error {
+	return v.actOnUser("The second factor is removed.", "", func(id int64) error {
+		_, err := v.api.TakeSecondFactorWithResponse(v.ctx, id)
+		return err
+	})
+}
+
+func showDeleteUser(v *visit) error { return v.deleteUserForm(http.StatusOK, nil) }
+
+func (v *visit) deleteUserForm(status int, problems fieldErrors) error {
+	a, err := v.user()
+	if err != nil {
+		return err
+	}
+	v.crumb, v.title = &link{a.Email, userPath(a.ID)}, "Delete"
+	return v.renderStatus(status, "danger", dangerView{Title: "Delete " + a.Email + "?",
+		Text: []string{"Its sessions and API tokens end now, and it cannot come back. What it did stays in the audit log. To keep it out for a while, deactivate it instead."},
+		Form: form{Action: v.portal.url(userPath(a.ID, "delete")), Submit: "Delete user", Danger: true, Cancel: v.portal.url(userPath(a.ID)),
+			Fields: []field{confirmField(a.Email, "E-mail address")}}.with(problems)})
+}
+
+// confirmField asks for a name before a dangerous act.
+func confirmField(name, what string) field {
+	return field{Name: "confirm", Label: what + " again, to be sure", Match: name, Placeholder: name, Autocomplete: "off", Required: true, Code: true, Max: 256, Focus: true}
+}
+
+func deleteUser(v *visit) error {
+	a, err := v.user()
+	if err != nil {
+		return err
+	}
+	if v.r.PostFormValue("confirm") != a.Email {
+		return v.deleteUserForm(http.StatusUnprocessableEntity, fieldErrors{"confirm": "This is not " + a.Email + "."})
+	}
+	return v.actOnUser(a.Email+" is deleted.", "/admin/users", func(id int64) error {
+		_, err := v.api.DeleteUserWithResponse(v.ctx, id)
+		return err
+	})
+}
