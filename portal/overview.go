@@ -161,8 +161,8 @@ var actions = map[string][]link{
 	"revocations":        {{"Look", "/admin/certificates"}},
 	"authority":          {{"Look", "/admin/certificates"}},
 	"dead_letters":       {{"Look", "/admin/dead"}},
-	"queue_dead_letters": {{"Look", "/admin/dead"}},
-	"queue_grows":        {{"Look", "/admin/queues/{subject}"}, {"Look", "/admin/queues"}},
+	"queue_dead_letters": {{"Look", "/admin/dead?queue={subject}"}},
+	"queue_grows":        {{"Look", "/admin/queues/show?name={subject}"}},
 	"queue":              {{"Look", "/admin/queues"}},
 	"no_worker":          {{"Look", "/admin/proxies"}},
 	"component_away":     {{"Look", "/admin/proxies"}},
@@ -254,12 +254,13 @@ func (p *Portal) startSteps(s *mainapi.Started) []startStep {
 
 // pageFor is the path of a page with a subject filled in, and whether there is such a page.
 func (p *Portal) pageFor(path, subject string) (string, bool) {
-	bare, _, _ := strings.Cut(path, "?")
+	bare, query, _ := strings.Cut(path, "?")
 	words := strings.Split(bare, "/")
 	known := slices.ContainsFunc(p.table, func(pg page) bool {
 		return pg.show != nil && slices.EqualFunc(strings.Split(pg.path, "/"), words, func(a, b string) bool {
 			return a == b || strings.HasPrefix(a, "{") && strings.HasPrefix(b, "{")
 		})
 	})
-	return strings.Replace(path, "{subject}", url.PathEscape(subject), 1), known
+	bare = strings.Replace(bare, "{subject}", url.PathEscape(subject), 1)
+	return joinText("?", bare, strings.Replace(query, "{subject}", url.QueryEscape(subject), 1)), known
 }

@@ -46,6 +46,10 @@ func TestOverviewParts(t *testing.T) {
 	w := newWorld(t, Config{})
 	o := exampleOverview()
 	view := w.portal.liveView(&o)
+	grows := w.portal.actionFor(&mainapi.Attention{Code: "queue_grows", Subject: "a&b=c/d"})
+	if grows == nil || grows.Path != "/admin/queues/show?name=a%26b%3Dc%2Fd" {
+		t.Errorf("a queue that grows leads to %v", grows)
+	}
 	const since = `<time datetime="2026-11-30T11:57:00Z" title="2026-11-30 11:57:00.000 UTC">11:57 UTC</time>`
 	for name, want := range map[string]string{
 		"overview-summary": `<p class="summary bad"><span class="dot bad"></span>No worker runs, and 412 messages wait. <span class="muted small">began ` + since + `</span></p>`,
