@@ -147,8 +147,8 @@ func (v *View) take(ctx context.Context) *sample {
 		base = last
 	}
 	wait := patience
-	if last != nil && last.err != nil {
-		wait = lessPatience
+	if last != nil {
+		wait = min(patience, max(lessPatience, 10*last.took))
 	}
 	// Others may wait for this sample too, so that it does not end with who asks for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
@@ -274,6 +274,9 @@ func (v *View) call(ctx context.Context, lost string, call func(context.Context,
 	}
 	if err == nil || sealmq.CodeOf(err) != "" {
 		return err
+	}
+	if ctx.Err() != nil { // of our own patience, which says nothing about the request
+		err = errors.New(err.Error())
 	}
 	return &sealmq.Error{Code: sealmq.Unavailable, Message: lost, Err: err}
 }
