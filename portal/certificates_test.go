@@ -284,6 +284,11 @@ func TestGuardedAct(t *testing.T) {
 	form.Set("confirm_code", "123 456")
 	unzip(t, w.browse(admin, "/admin/certificates/new", form))
 	want(t, w.browse(operator, "/admin/certificates/new", form), http.StatusForbidden)
+
+	w = newWorld(t, Config{Prefix: "/mq"})
+	w.refuse("POST /api/v1/certificates", http.StatusForbidden, "confirmation_required", "")
+	form.Del("confirm_password")
+	want(t, w.browse(admin, "/mq/admin/certificates/new", form), http.StatusOK, `action="/mq/admin/certificates/new"`)
 }
 
 func TestSearchBox(t *testing.T) {

@@ -47,7 +47,7 @@ type confirmView struct {
 
 // askConfirmation asks for the password, and keeps the form that needs it.
 func (v *visit) askConfirmation(problems fieldErrors) error {
-	f := form{Action: v.portal.url(v.r.URL.Path), Submit: "Confirm and go on", Cancel: v.portal.url(v.back()), Fields: []field{
+	f := form{Action: v.self(), Submit: "Confirm and go on", Cancel: v.portal.url(v.back()), Fields: []field{
 		{Name: confirmPassword, Label: "Your password", Kind: "password", Autocomplete: "current-password", Required: true, Focus: true, Max: 200},
 	}}
 	if v.account.SecondFactor || problems[confirmCode] != "" {

@@ -2,6 +2,7 @@ package portal
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -142,7 +143,9 @@ func (p *Portal) errorPage(w http.ResponseWriter, r *http.Request, status int, e
 		http.Error(w, e.Message, status)
 		return
 	}
-	v, err := p.visit(r.Context(), w, r, &page{})
+	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+	defer cancel()
+	v, err := p.visit(ctx, w, r, &page{})
 	if err != nil {
 		http.Error(w, e.Message, status)
 		return
@@ -157,7 +160,7 @@ func (p *Portal) errorPage(w http.ResponseWriter, r *http.Request, status int, e
 		view.Title, view.Text = "The form is too large", e.Message+"."
 	}
 	if v.token != "" {
-		if me, err := v.api.GetMeWithResponse(r.Context()); err == nil {
+		if me, err := v.api.GetMeWithResponse(ctx); err == nil {
 			v.account = me.JSON200
 		}
 	}

@@ -65,10 +65,11 @@ func (l *healthLine) view(v *visit) healthView {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now := v.portal.cfg.Now(); now.Sub(l.at) >= healthAge {
-		ctx, cancel := context.WithTimeout(v.ctx, healthTimeout)
+		// It is for all readers, also if this one leaves.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), healthTimeout)
 		defer cancel()
 		h, err := v.portal.mainHealth(ctx)
-		l.at, l.last = now, wordsOf(h, err)
+		l.at, l.last = v.portal.cfg.Now(), wordsOf(h, err) // those who waited have it too
 	}
 	view := l.last
 	if !v.may(staff) && view.Tone != "good" {

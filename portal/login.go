@@ -81,6 +81,7 @@ const loginTime = 5 * time.Minute
 
 // openSession logs in and sends the reader on.
 func (v *visit) openSession(c credentials, code string) error {
+	v.token = "" // an old session, which may have ended, has no part in a new one
 	r, err := v.api.LogInWithResponse(v.ctx, mainapi.Credentials{Email: c.Email, Password: c.Password, Code: code})
 	v.portal.countLogin(err)
 	if err != nil {

@@ -167,7 +167,7 @@ type auditRow struct {
 // auditEvents are events in words; others are shown by their name.
 var auditEvents = map[string]string{
 	"message_viewed": "Read a message", "message_retried": "Queued a message again", "messages_retried": "Queued messages again", "queue_requeued": "Queued dead letters again",
-	"certificate_issued": "Issued a certificate", "certificate_renewed": "Renewed a certificate", "certificate_revoked": "Revoked a certificate", "client_revoked": "Revoked a client",
+	"certificate_generated": "Issued a certificate", "certificate_renewed": "Renewed a certificate", "certificate_revoked": "Revoked a certificate", "client_revoked": "Revoked a client",
 	"client_updated": "Changed a client", "data_cleanup": "Deleted old messages", "auth_denied": "Was refused", "user_login": "Logged in", "user_login_failed": "Failed to log in",
 	"user_logout": "Logged out", "user_created": "Created an account", "user_deleted": "Deleted an account", "user_password_changed": "Changed a password",
 	"setup_link_created": "Made a setup link", "client_auto_registered": "A client sent for the first time",

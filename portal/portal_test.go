@@ -161,6 +161,9 @@ func TestExpiredSession(t *testing.T) {
 		t.Errorf("a part leads to %q", to)
 	}
 	want(t, w.browse("", "/login?expired=1", nil), http.StatusOK, "Your session has ended")
+
+	w.on("POST /api/v1/sessions", http.StatusCreated, mainapi.OpenedSession{Token: "admin", ExpiresAt: testNow.Add(1e9), Account: account(admin)})
+	wantRedirect(t, w.browse("expired", "/login", url.Values{"email": {"anna@example.com"}, "password": {"secret"}}), "/")
 }
 
 type deadTransport struct{}

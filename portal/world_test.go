@@ -75,7 +75,9 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	a, ok := w.answers[request]
 	w.mu.Unlock()
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok && request == "GET /api/v1/me" {
+	if token == "expired" { // of which the main server hears nothing more, whatever is asked
+		a = answer{http.StatusUnauthorized, mainapi.Problem{Code: "authentication_error"}}
+	} else if !ok && request == "GET /api/v1/me" {
 		switch role := sealmq.Role(token); role {
 		case admin, operator, userManager, user:
 			a = answer{http.StatusOK, account(role)}
