@@ -15,8 +15,8 @@ type relayKey struct{}
 func Relayed(ctx context.Context) context.Context { return context.WithValue(ctx, relayKey{}, true) }
 
 // ClientAddress is the IP address that a request comes from. The last one in X-Forwarded-For
-// is believed if the peer shows a certificate of the role server, or if the request was made in
-// this process (Relayed). It is empty if the address is not known.
+// is believed if the peer shows a certificate of the role server by our own authority
+// (Config.OwnIssuer), or if the request was made in this process (Relayed). It is empty if the address is not known.
 func ClientAddress(r *http.Request) string {
 	own, _ := r.Context().Value(relayKey{}).(bool)
 	if values := r.Header["X-Forwarded-For"]; len(values) > 0 && (own || requestOf(r.Context()).relay) {

@@ -93,7 +93,7 @@ func (rt *Router) admit(r *http.Request, q *request) error {
 	}
 	c, known, err := rt.identify(r)
 	if err == nil {
-		q.relay = known && c.Role == sealmq.RoleServer
+		q.relay = known && c.Role == sealmq.RoleServer && rt.cfg.OwnIssuer != nil && rt.cfg.OwnIssuer(c.Issuer)
 		c, known, err = rt.authenticate(r, c, known)
 	}
 	if err != nil {

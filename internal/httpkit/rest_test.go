@@ -3,6 +3,7 @@ package httpkit_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -328,6 +330,31 @@ func TestReadmit(t *testing.T) {
 		rt.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/stream", nil))
 		if before != nil || after == nil {
 			t.Errorf("before %v, after it became %q %v", before, now, after)
+		}
+	}
+}
+
+// TestWhoseForwardedAddressCounts: a name that an imported authority gives makes nobody a relay.
+func TestWhoseForwardedAddressCounts(t *testing.T) {
+	own, imported := testca.New(t), testca.New(t)
+	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: mtls.NewIdentifier(own.Root()),
+		OwnIssuer: func(issuer string) bool { return issuer == mtls.Issuer(own.Root()) }})
+	rt.Handle("GET /address", httpkit.Options{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httpkit.WriteBytes(w, "text/plain", http.StatusOK, []byte(httpkit.ClientAddress(r)))
+	}))
+	for _, tc := range []struct {
+		ca   *testca.CA
+		role sealmq.Role
+		want string
+	}{{own, sealmq.RoleServer, "203.0.113.9"}, {own, sealmq.RoleProxy, "192.0.2.1"}, {imported, sealmq.RoleServer, "192.0.2.1"}} {
+		leaf := tc.ca.Leaf("server", tc.role).Leaf
+		r := httptest.NewRequest(http.MethodGet, "/address", nil)
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf, tc.ca.Root()}}}
+		r.Header.Set("X-Forwarded-For", "203.0.113.9")
+		rec := httptest.NewRecorder()
+		rt.ServeHTTP(rec, r)
+		if got := rec.Body.String(); got != tc.want {
+			t.Errorf("for a %s of %s the address is %s, want %s", tc.role, tc.ca.Root().Subject, got, tc.want)
 		}
 	}
 }

@@ -44,6 +44,10 @@ type Config struct {
 	// that the same connection shows must be good all the same. It returns an Error for a token
 	// that is not good. If it is nil, the header has no meaning.
 	Bearer func(r *http.Request, token string) (Caller, error)
+	// OwnIssuer reports whether an Identity's Issuer is our own authority. The role server may say
+	// for whom it asks only if it is: imported authorities give that role to mere names. If it is
+	// nil, nobody over the network may.
+	OwnIssuer func(issuer string) bool
 	// Challenge is the WWW-Authenticate header of answers 401, or empty.
 	Challenge string
 	// CertificateSeen is called with the result of looking at who makes a request: missing,

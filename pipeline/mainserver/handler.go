@@ -158,7 +158,9 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 		identifier = mtls.NewIdentifier(cfg.Authority.Root())
 		identifier.Revocation = cfg.Revocations.Peers()
 	}
-	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Bearer: h.bearer, Denied: h.denied})
+	root := mtls.Issuer(cfg.Authority.Root())
+	own := func(issuer string) bool { return issuer == root || cfg.Revocations.OwnIssuer(issuer) }
+	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, OwnIssuer: own, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Bearer: h.bearer, Denied: h.denied})
 	mainapi.HandlerWithOptions(
 		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: writeError,
