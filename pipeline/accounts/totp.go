@@ -73,22 +73,12 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, l Login, code string,
 	return codes, s.cfg.Store.PutRecoveryCodes(ctx, l.User.ID, hashes)
 }
 
-// RemoveSecondFactor removes the own second factor. It needs the password.
-func (s *Service) RemoveSecondFactor(ctx context.Context, l Login, password string, o Origin) error {
-	attempt, err := s.attempt(l.User.Email, o.Address)
-	if err != nil {
+// RemoveSecondFactor removes the own second factor. It needs the password and a code.
+func (s *Service) RemoveSecondFactor(ctx context.Context, l Login, password, code string, o Origin) error {
+	if _, err := s.check(ctx, Credentials{l.User.Email, password, code}, o); err != nil {
 		return err
 	}
-	right, err := s.verify(ctx, l.User.PasswordHash, password)
-	switch {
-	case err != nil:
-		attempt.undo()
-		return err
-	case !right:
-		return invalid("password", "The password is wrong")
-	}
-	attempt.succeeded()
-	_, err = s.cfg.Store.ChangeUser(ctx, l.User.ID, func(u *User, _ int) error {
+	_, err := s.cfg.Store.ChangeUser(ctx, l.User.ID, func(u *User, _ int) error {
 		u.TOTPSecret, u.SecondFactor = "", false
 		return nil
 	})

@@ -52,7 +52,7 @@ func (h *handler) ConfirmSecondFactor(ctx context.Context, r mainapi.ConfirmSeco
 func (h *handler) RemoveSecondFactor(ctx context.Context, r mainapi.RemoveSecondFactorRequestObject) (mainapi.RemoveSecondFactorResponseObject, error) {
 	l, err := h.login(ctx)
 	if err == nil {
-		err = h.cfg.Accounts.RemoveSecondFactor(ctx, l, r.Body.Password, originOf(exchangeOf(ctx).r))
+		err = h.cfg.Accounts.RemoveSecondFactor(ctx, l, r.Body.Password, r.Body.Code, originOf(exchangeOf(ctx).r))
 	}
 	if err != nil {
 		return nil, err
