@@ -3493,7 +3493,7 @@ type ClientInterface interface {
 
 	// MakeTokenWithBody Make an API token
 	//
-	// The token is shown only now. It may do what its account may, or what its scopes say.
+	// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3502,7 +3502,7 @@ type ClientInterface interface {
 
 	// MakeToken Make an API token
 	//
-	// The token is shown only now. It may do what its account may, or what its scopes say.
+	// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -5052,7 +5052,7 @@ func (c *Client) ListTokens(ctx context.Context, reqEditors ...RequestEditorFn) 
 
 // MakeTokenWithBody Make an API token
 //
-// The token is shown only now. It may do what its account may, or what its scopes say.
+// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5071,7 +5071,7 @@ func (c *Client) MakeTokenWithBody(ctx context.Context, contentType string, body
 
 // MakeToken Make an API token
 //
-// The token is shown only now. It may do what its account may, or what its scopes say.
+// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -10594,7 +10594,7 @@ type ClientWithResponsesInterface interface {
 
 	// MakeTokenWithBodyWithResponse Make an API token
 	//
-	// The token is shown only now. It may do what its account may, or what its scopes say.
+	// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10603,7 +10603,7 @@ type ClientWithResponsesInterface interface {
 
 	// MakeTokenWithResponse Make an API token
 	//
-	// The token is shown only now. It may do what its account may, or what its scopes say.
+	// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -16208,7 +16208,7 @@ func (c *ClientWithResponses) ListTokensWithResponse(ctx context.Context, reqEdi
 
 // MakeTokenWithBodyWithResponse Make an API token
 //
-// The token is shown only now. It may do what its account may, or what its scopes say.
+// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -16223,7 +16223,7 @@ func (c *ClientWithResponses) MakeTokenWithBodyWithResponse(ctx context.Context,
 
 // MakeTokenWithResponse Make an API token
 //
-// The token is shown only now. It may do what its account may, or what its scopes say.
+// The token is shown only now. It may do what its account may, or what its scopes say. The login must be confirmed.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -58,6 +58,12 @@ func (s *server) logIn(email, password string) *person {
 	return p
 }
 
+// confirm lets a person do guarded acts.
+func (p *person) confirm() {
+	p.server.Helper()
+	p.want(204, "POST", "/api/v1/sessions/current/confirm", `{"password":"`+goodPassword+`"}`)
+}
+
 // askAccounts asks every operation of accounts.
 func (s *server) askAccounts(doc *document) {
 	s.Helper()
@@ -73,6 +79,8 @@ func (s *server) askAccounts(doc *document) {
 		{anna, "POST", "/api/v1/me/second-factor", "", 200},
 		{anna, "POST", "/api/v1/me/second-factor/confirm", `{"code":"000000"}`, 422},
 		{anna, "POST", "/api/v1/me/second-factor/remove", `{"password":"` + goodPassword + `"}`, 204},
+		{anna, "POST", "/api/v1/me/tokens", `{"name":"x","scopes":["messages:read"]}`, 403},
+		{anna, "POST", "/api/v1/sessions/current/confirm", `{"password":"` + goodPassword + `"}`, 204},
 		{anna, "POST", "/api/v1/me/tokens", `{"name":"x","scopes":["messages:read"]}`, 201},
 		{anna, "POST", "/api/v1/me/tokens", `{"name":"x","scopes":["everything:read"]}`, 422},
 		{anna, "GET", "/api/v1/me/tokens", "", 200},

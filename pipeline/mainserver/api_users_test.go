@@ -79,6 +79,7 @@ func TestChangesActAtOnce(t *testing.T) {
 	anna := s.firstAdmin()
 	id := anna.addUser("bob@example.com", "admin")
 	bob := s.logIn("bob@example.com", goodPassword)
+	bob.confirm()
 	token := &person{server: s, token: bob.want(201, "POST", "/api/v1/me/tokens", `{"name":"t"}`).str("token")}
 	token.want(200, "GET", "/api/v1/clients", "")
 	anna.want(200, "PATCH", "/api/v1/users/"+id, `{"role":"user"}`)
@@ -181,6 +182,7 @@ func TestAPITokens(t *testing.T) {
 	anna := s.firstAdmin()
 	with := func(body string) *person {
 		t.Helper()
+		anna.confirm()
 		return &person{server: s, token: anna.want(201, "POST", "/api/v1/me/tokens", body).str("token")}
 	}
 	reader, writer, all := with(`{"name":"r","scopes":["retention:read","clients:read"]}`), with(`{"name":"w","scopes":["retention:write"]}`), with(`{"name":"a"}`)
@@ -217,6 +219,7 @@ func TestAPITokens(t *testing.T) {
 	s.pass(time.Hour)
 	short.want(401, "GET", "/api/v1/me", "")
 	anna = s.logIn("anna@example.com", goodPassword)
+	anna.confirm()
 	anna.want(422, "POST", "/api/v1/me/tokens", toJSON(map[string]any{"name": "late", "expires_at": s.now()}))
 	id := anna.addUser("bob@example.com", "admin")
 	bob := s.logIn("bob@example.com", goodPassword)

@@ -78,6 +78,9 @@ func tokenInfo(t accounts.Token) mainapi.TokenInfo {
 
 // MakeToken implements mainapi.StrictServerInterface.
 func (h *handler) MakeToken(ctx context.Context, r mainapi.MakeTokenRequestObject) (mainapi.MakeTokenResponseObject, error) {
+	if err := h.confirmed(ctx); err != nil { // a token outlives the login that made it
+		return nil, err
+	}
 	for _, scope := range r.Body.Scopes {
 		task, _, _ := strings.Cut(scope, ":")
 		if !slices.Contains(h.tasks, task) {

@@ -153,6 +153,8 @@ func TestTokens(t *testing.T) {
 	b.open("/profile/tokens")
 	b.see("No API token")
 	b.send("name", "Nightly report")
+	b.see("Confirm that it is you")
+	b.send("confirm_password", adminPassword)
 	b.see("It is shown only now.")
 	b.open("/profile/tokens")
 	b.see("Nightly report", "never")
