@@ -111,7 +111,7 @@ func storyOf(m *mainapi.Message, events []mainapi.TimelineEvent) (story []storyI
 				i.Note = "It came in clear from outside the proxies."
 			}
 		case mainapi.TimelineEventEventFailed:
-			i.Tone, i.Title, i.Note = "warn", "Attempt "+number(e.Attempt)+" failed"+by(e.WorkerID), e.ErrorMessage
+			i.Tone, i.Title, i.Note = "warn", "Attempt "+number(e.Attempt)+by(e.WorkerID)+" failed", e.ErrorMessage
 		case mainapi.TimelineEventEventGivenUp:
 			i.Tone, i.Title, i.Note = "bad", "Given up after "+plural(e.Attempt, "attempt")+by(e.WorkerID), e.ErrorMessage
 		case mainapi.TimelineEventEventRequeued:
