@@ -28,7 +28,7 @@ func (b *tab) until(script string) {
 }
 
 // TestLiveOverview: the overview explains itself while nothing was sent; then figures and chart
-// move by themselves, nothing on the page jumps, and it comes back when the node does.
+// move by themselves.
 func TestLiveOverview(t *testing.T) {
 	s := start(t)
 	s.run("cert", "issue", "acme-01")
