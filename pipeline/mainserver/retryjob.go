@@ -86,29 +86,23 @@ func (h *handler) startRetry(ctx context.Context, w retryWork) (mainapi.RetryJob
 			return mainapi.RetryJob{}, err
 		}
 	}
-	h.retries.mu.Lock()
-	defer h.retries.mu.Unlock()
-	key := w.key()
-	for _, j := range h.retries.running {
-		if j.key == key {
-			return j.snapshot(), nil
-		}
-	}
-	if len(h.retries.running) >= maxRetryJobs {
-		return mainapi.RetryJob{}, httpkit.Errorf(httpkit.CodeConflict, "%d jobs are queueing messages again; wait for one to end, or cancel one", maxRetryJobs)
-	}
 	caller, _ := httpkit.CallerOf(ctx)
 	now := h.now().UTC()
-	j := &retryJob{key: key, state: mainapi.RetryJob{ID: newJobID(now), State: mainapi.RetryJobStateRunning, Total: total, StartedAt: now, UpdatedAt: now, StartedBy: caller.ID}}
-	if err := h.saveRetry(ctx, j.state); err != nil {
-		return mainapi.RetryJob{}, err
-	}
+	j := &retryJob{key: w.key(), state: mainapi.RetryJob{ID: newJobID(now), State: mainapi.RetryJobStateRunning, Total: total, StartedAt: now, UpdatedAt: now, StartedBy: caller.ID}}
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	j.cancel = cancel
-	if h.retries.running == nil {
-		h.retries.running = make(map[string]*retryJob)
+	if other, err := h.retries.add(j); other != nil || err != nil {
+		cancel(nil)
+		if err != nil {
+			return mainapi.RetryJob{}, err
+		}
+		return other.snapshot(), nil
 	}
-	h.retries.running[j.state.ID] = j
+	if err := h.saveRetry(ctx, j.state); err != nil {
+		cancel(nil)
+		h.retries.remove(j)
+		return mainapi.RetryJob{}, err
+	}
 	stopping := httpkit.Stopping(ctx)
 	go func() {
 		select {
@@ -119,6 +113,31 @@ func (h *handler) startRetry(ctx context.Context, w retryWork) (mainapi.RetryJob
 	}()
 	go h.runRetry(work, j, w)
 	return j.snapshot(), nil
+}
+
+// add takes a place for a job, or returns the one that does the same work.
+func (r *retryJobs) add(j *retryJob) (*retryJob, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.running {
+		if other.key == j.key {
+			return other, nil
+		}
+	}
+	if len(r.running) >= maxRetryJobs {
+		return nil, httpkit.Errorf(httpkit.CodeConflict, "%d jobs are queueing messages again; wait for one to end, or cancel one", maxRetryJobs)
+	}
+	if r.running == nil {
+		r.running = make(map[string]*retryJob)
+	}
+	r.running[j.state.ID] = j
+	return nil, nil
+}
+
+func (r *retryJobs) remove(j *retryJob) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.running, j.state.ID)
 }
 
 // newJobID makes an id; later ones sort behind earlier ones.
@@ -153,9 +172,7 @@ func (h *handler) runRetry(ctx context.Context, j *retryJob, w retryWork) {
 		h.cfg.Log.Warn("the end of a job is not in the database", "job", end.ID, "error", err)
 	}
 	j.change(func(s *mainapi.RetryJob) { *s = end })
-	h.retries.mu.Lock()
-	delete(h.retries.running, end.ID)
-	h.retries.mu.Unlock()
+	h.retries.remove(j)
 }
 
 // describe says for the audit how the messages were chosen, without a number.
