@@ -1,6 +1,7 @@
 package mainserver_test
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -8,9 +9,11 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/audit/auditfile"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/pipeline/accounts"
+	"github.com/sealmq/sealmq/pipeline/mainserver"
 )
 
 // found is what a search gives, in short: what matches as a whole, and what of each kind.
@@ -156,4 +159,15 @@ func (s *server) account(role sealmq.Role, client string) *person {
 	_, err = s.store.AddUser(s.Context(), u)
 	s.must(err)
 	return s.logIn(u.Email, goodPassword)
+}
+
+// TestAuditChain: the audit file is read once for all who ask, and an error is kept for a while too.
+func TestAuditChain(t *testing.T) {
+	reads := make(chan error)
+	s := newServer(t, func(_ *server, cfg *mainserver.HandlerConfig) {
+		cfg.AuditChain = func() (auditfile.Chain, error) { return auditfile.Chain{Records: 7}, <-reads }
+	})
+	go func() { reads <- errors.New("no such file") }()
+	s.want(503, "GET", "/api/v1/audit/chain", "")
+	s.want(503, "GET", "/api/v1/audit/chain", "") // it would wait for ever if it read again
 }

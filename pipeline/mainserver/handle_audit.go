@@ -146,30 +146,60 @@ func auditEntry(e *records.AuditEvent) mainapi.AuditEntry {
 }
 
 // chainAge is how long what was found out about the audit file is taken for true: it is read as
-// a whole for that.
-const chainAge = 30 * time.Second
+// a whole for that. An error is kept for a shorter time.
+const (
+	chainAge      = 30 * time.Second
+	chainErrorAge = 5 * time.Second
+)
 
+// chainCache is what was found out about the audit file.
 type chainCache struct {
 	mu    sync.Mutex
-	at    time.Time
+	until time.Time // when it is looked at again
 	chain mainapi.AuditChain
+	err   error
+	// busy is closed at the end of the check that is under way, if one is.
+	busy chan struct{}
 }
 
 // GetAuditChain implements mainapi.StrictServerInterface.
-func (h *handler) GetAuditChain(context.Context, mainapi.GetAuditChainRequestObject) (mainapi.GetAuditChainResponseObject, error) {
-	c := &h.chain
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (h *handler) GetAuditChain(ctx context.Context, _ mainapi.GetAuditChainRequestObject) (mainapi.GetAuditChainResponseObject, error) {
 	if h.cfg.AuditChain == nil {
 		return nil, httpkit.Errorf(httpkit.CodeNotFound, "This main server keeps no audit file")
 	}
-	if now := h.now(); c.at.IsZero() || now.Sub(c.at) > chainAge || now.Before(c.at) {
-		found, err := h.cfg.AuditChain()
-		if err != nil {
-			return nil, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "The audit file cannot be read", Err: err}
-		}
-		c.at = now
-		c.chain = mainapi.AuditChain{CheckedAt: now.UTC(), Records: found.Records, Until: utc(found.Until), LastHash: found.Last, Whole: found.Broken == "", Broken: found.Broken}
+	c := &h.chain
+	c.mu.Lock()
+	now := h.now()
+	if c.busy == nil && (now.After(c.until) || c.until.Sub(now) > chainAge) {
+		c.busy = make(chan struct{})
+		go h.checkChain()
 	}
-	return mainapi.GetAuditChain200JSONResponse(c.chain), nil
+	busy := c.busy
+	c.mu.Unlock()
+	if busy != nil {
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "The audit file is still being checked; try again", Err: ctx.Err()}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return mainapi.GetAuditChain200JSONResponse(c.chain), c.err
+}
+
+// checkChain reads the audit file. One check at a time runs, whoever waits for it.
+func (h *handler) checkChain() {
+	found, err := h.cfg.AuditChain()
+	c := &h.chain
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := h.now()
+	c.until, c.err = now.Add(chainAge), nil
+	c.chain = mainapi.AuditChain{CheckedAt: now.UTC(), Records: found.Records, Until: utc(found.Until), LastHash: found.Last, Whole: found.Broken == "", Broken: found.Broken}
+	if err != nil {
+		c.until, c.err = now.Add(chainErrorAge), &httpkit.Error{Code: httpkit.CodeUnavailable, Message: "The audit file cannot be read", Err: err}
+	}
+	close(c.busy)
+	c.busy = nil
 }
