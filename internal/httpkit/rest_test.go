@@ -334,6 +334,45 @@ func TestReadmit(t *testing.T) {
 	}
 }
 
+// TestOtherSitesActForNobody: a browser shows a certificate for whatever page asks.
+func TestOtherSitesActForNobody(t *testing.T) {
+	for _, certificates := range []bool{true, false} {
+		cfg := httpkit.Config{Component: "main_server"}
+		if certificates {
+			cfg.Identifier = mtls.NewIdentifier()
+		}
+		rt := httpkit.NewRouter(cfg)
+		for _, pattern := range []string{"GET /queue", "POST /queue"} {
+			rt.Handle(pattern, httpkit.Options{Access: httpkit.Optional}, http.HandlerFunc(whoami))
+		}
+		for _, tc := range []struct {
+			method, header, value string
+			refused               bool
+		}{
+			{"POST", "Sec-Fetch-Site", "cross-site", true},
+			{"POST", "Sec-Fetch-Site", "same-site", true},
+			{"POST", "Origin", "https://evil.example", true},
+			{"POST", "Origin", "null", true},
+			{"POST", "Sec-Fetch-Site", "same-origin", false},
+			{"POST", "Origin", "https://example.com", false}, // the host of the request
+			{"POST", "User-Agent", "a program", false},
+			{"GET", "Sec-Fetch-Site", "cross-site", false},
+		} {
+			r := httptest.NewRequest(tc.method, "https://example.com/queue", nil)
+			r.Header.Set(tc.header, tc.value)
+			rec := httptest.NewRecorder()
+			rt.ServeHTTP(rec, r)
+			want := http.StatusOK
+			if tc.refused && certificates {
+				want = http.StatusForbidden
+			}
+			if rec.Code != want {
+				t.Errorf("%s with %s: %s, certificates %v: %d %s", tc.method, tc.header, tc.value, certificates, rec.Code, rec.Body)
+			}
+		}
+	}
+}
+
 // TestWhoseForwardedAddressCounts: a name that an imported authority gives makes nobody a relay.
 func TestWhoseForwardedAddressCounts(t *testing.T) {
 	own, imported := testca.New(t), testca.New(t)

@@ -122,6 +122,7 @@ type Router struct {
 	live    *mtls.Live
 	missing *route
 	bodies  atomic.Int64 // bytes of bodies that requests have read
+	origins http.CrossOriginProtection
 }
 
 // NewRouter makes a Router without routes. It panics if the registry has its metrics
@@ -189,6 +190,9 @@ func (ro *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q.route, q.style = ro, ro.options.Style
 	err := ro.router.admit(r, q)
 	if err == nil {
+		err = ro.router.checkOrigin(r)
+	}
+	if err == nil {
 		err = ro.checkBody(w, r, q)
 	} else if e := ErrorOf(err); ro.router.cfg.Denied != nil && (e.Code == CodeAuthentication || e.Code == CodeAuthorization) {
 		ro.router.cfg.Denied(r, ro.options.Endpoint, q.caller, e)
@@ -226,6 +230,18 @@ type exchange struct {
 }
 
 var noStore = []string{"no-store"}
+
+// checkOrigin refuses what another site makes a browser do: a browser shows its certificate for
+// every site. A listener without certificates has nothing that a browser adds by itself here.
+func (rt *Router) checkOrigin(r *http.Request) error {
+	if rt.cfg.Identifier == nil {
+		return nil
+	}
+	if err := rt.origins.Check(r); err != nil {
+		return &Error{Code: CodeAuthorization, Message: "A page of another site may not do this with a browser's certificate; use a program, or the portal", Err: err}
+	}
+	return nil
+}
 
 // checkBody refuses bodies that are too large or no JSON, and bounds the others.
 func (ro *route) checkBody(w http.ResponseWriter, r *http.Request, q *request) error {
