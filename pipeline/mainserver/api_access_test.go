@@ -168,4 +168,15 @@ func TestDeniedRequestsAreOnRecord(t *testing.T) {
 	if n := len(list.items()); n != 60 {
 		t.Errorf("%d records", n)
 	}
+	s.audit.mu.Lock()
+	defer s.audit.mu.Unlock()
+	denied := 0
+	for _, r := range s.audit.list {
+		if r.Command == "auth_denied" {
+			denied++
+		}
+	}
+	if denied != 60 {
+		t.Errorf("%d records in the file", denied)
+	}
 }

@@ -3,6 +3,7 @@ package mainserver
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 const (
 	// deniedPerMinute bounds the records of requests that were not let in: strangers must not
-	// fill the table.
+	// fill the table, nor the audit file.
 	deniedPerMinute = 60
 	deniedTimeout   = 2 * time.Second
 	leftOutKey      = "left_out_before"
@@ -56,14 +57,17 @@ func (h *handler) denied(r *http.Request, endpoint string, c httpkit.Caller, e *
 		}
 	}
 	now := h.now()
-	if h.cfg.Audit != nil {
-		who := c.Identity
-		who.ID = name
-		h.cfg.Audit.Write(audit.Record{Time: now, Identity: who, Command: eventDenied, Object: endpoint, Outcome: &sealmq.Error{Code: sealmq.Denied, Message: e.Message}})
-	}
 	leftOut, ok := h.denials.take(now)
 	if !ok {
 		return
+	}
+	if h.cfg.Audit != nil {
+		who, message := c.Identity, e.Message
+		who.ID = name
+		if leftOut > 0 {
+			message = fmt.Sprintf("%s (%s: %d)", message, leftOutKey, leftOut)
+		}
+		h.cfg.Audit.Write(audit.Record{Time: now, Identity: who, Command: eventDenied, Object: endpoint, Outcome: &sealmq.Error{Code: sealmq.Denied, Message: message}})
 	}
 	details := map[string]any{"endpoint": endpoint, "reason": e.Message, requestIDKey: httpkit.RequestID(r.Context())}
 	if leftOut > 0 {
