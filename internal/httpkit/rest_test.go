@@ -226,11 +226,15 @@ func TestMetricsAreForMonitors(t *testing.T) {
 		status int
 	}{
 		{w.ca.WithoutCertificate(), "/metrics", 200},
+		{w.ca.WithoutCertificate(), "/metrics X-Forwarded-For 192.0.2.1", 401},
+		{w.ca.WithoutCertificate(), "/metrics Forwarded for=192.0.2.1", 401},
+		{w.ca.RoleTLS("prometheus", sealmq.RoleMonitor), "/metrics X-Forwarded-For 192.0.2.1", 200},
 		{w.ca.WithoutCertificate(), "/far", 401},
 		{w.ca.ClientTLS("alice"), "/far", 403},
 		{w.ca.RoleTLS("prometheus", sealmq.RoleMonitor), "/far", 200},
 	} {
-		if a := w.ask(w.client(tc.conf, true), "GET", tc.path, ""); a.StatusCode != tc.status {
+		words := strings.Fields(tc.path)
+		if a := w.ask(w.client(tc.conf, true), "GET", words[0], "", words[1:]...); a.StatusCode != tc.status {
 			t.Errorf("%s: %d, want %d", tc.path, a.StatusCode, tc.status)
 		}
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// Metrics answers GET /metrics, on a route with Optional access: to a peer on this machine,
+// Metrics answers GET /metrics, on a route with Optional access: to a peer on this machine that
+// does not ask for somebody else, as a reverse proxy does,
 // and to certificates of the roles monitor and admin, because the labels have names of
 // clients.
 func Metrics(reg prometheus.Gatherer) http.Handler {
@@ -18,7 +19,7 @@ func Metrics(reg prometheus.Gatherer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, known := CallerOf(r.Context())
 		switch {
-		case known && (c.Role == sealmq.RoleMonitor || c.Role == sealmq.RoleAdmin), isLoopback(r.RemoteAddr):
+		case known && (c.Role == sealmq.RoleMonitor || c.Role == sealmq.RoleAdmin), isLoopback(r.RemoteAddr) && !isForwarded(r):
 			h.ServeHTTP(w, r)
 		case known:
 			WriteError(w, r, Errorf(CodeAuthorization, "Metrics are for certificates of the role monitor"))
@@ -26,6 +27,11 @@ func Metrics(reg prometheus.Gatherer) http.Handler {
 			WriteError(w, r, Errorf(CodeAuthentication, "Metrics are for this machine and for certificates of the role monitor"))
 		}
 	})
+}
+
+// isForwarded reports whether a reverse proxy asks for somebody else.
+func isForwarded(r *http.Request) bool {
+	return len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0
 }
 
 func isLoopback(addr string) bool {
