@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -26,18 +27,8 @@ const (
 	maxPassword = 72
 )
 
-// published are passwords that stand in the design documents.
+// published are passwords that stand in the design documents, so that everybody can know them.
 var published = []string{"AdminPass123!"}
-
-// IsPublished reports whether everybody can know a password.
-func IsPublished(password string) bool {
-	for _, p := range published {
-		if p == password {
-			return true
-		}
-	}
-	return false
-}
 
 // checkPassword checks a new password.
 func checkPassword(field, password string) error {
@@ -48,6 +39,8 @@ func checkPassword(field, password string) error {
 		return invalid(field, fmt.Sprintf("A password has at least %d characters", minPassword))
 	case len(password) > maxPassword:
 		return invalid(field, fmt.Sprintf("A password has at most %d bytes", maxPassword))
+	case slices.Contains(published, password):
+		return invalid(field, "Everybody can know this password: it stands in published documents; choose another one")
 	case strings.ContainsRune(password, 0):
 		return invalid(field, "A password has no zero byte")
 	}
