@@ -103,7 +103,8 @@ type Store interface {
 	RemoveUser(ctx context.Context, id int64, check func(u User, otherAdmins int) error) error
 	// HasAdmin reports whether there is an active administrator.
 	HasAdmin(ctx context.Context) (bool, error)
-	// SetPassword also ends the account's sessions but one, and its links.
+	// SetPassword also ends the account's sessions but one, and its links. If it keeps none, the
+	// password is not changed by who is logged in, and the account's API tokens are deleted too.
 	SetPassword(ctx context.Context, user int64, hash string, mustChange bool, keep int64) error
 
 	// PutSetupLink replaces the setup link.

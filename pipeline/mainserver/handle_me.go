@@ -161,7 +161,7 @@ func (h *handler) ResetPassword(ctx context.Context, r mainapi.ResetPasswordRequ
 func (h *handler) resetPassword(ctx context.Context, token, password string) error {
 	u, err := h.cfg.Accounts.ResetPassword(ctx, token, password, originOf(exchangeOf(ctx).r))
 	if err == nil {
-		h.audit(ctx, act{event: eventResetConfirmed, user: u.ID, actor: u.Email, severity: records.Warning, details: map[string]any{"user": u.Email}})
+		h.audit(ctx, act{event: eventResetConfirmed, user: u.ID, actor: u.Email, severity: records.Warning, details: map[string]any{"user": u.Email, "api_tokens": "deleted"}})
 	}
 	return err
 }

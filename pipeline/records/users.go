@@ -290,6 +290,11 @@ func (s *Store) setPassword(ctx context.Context, tx *sql.Tx, user int64, hash st
 	if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ? AND id <> ?", user, keep); err != nil {
 		return err
 	}
+	if keep == 0 { // somebody else may have known the old password, and made tokens with it
+		if _, err := tx.ExecContext(ctx, "DELETE FROM api_tokens WHERE user_id = ?", user); err != nil {
+			return err
+		}
+	}
 	_, err := tx.ExecContext(ctx, "UPDATE password_resets SET used_at = ? WHERE user_id = ? AND used_at IS NULL", s.d.stamp(s.now()), user)
 	return err
 }

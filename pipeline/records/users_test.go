@@ -317,5 +317,19 @@ func TestResetsAndTokens(t *testing.T) {
 		if err := e.s.RemoveToken(ctx(t), id, token.ID); err != nil {
 			t.Error(err)
 		}
+		if _, err := e.s.AddToken(ctx(t), token, 1); err != nil {
+			t.Fatal(err)
+		}
+		for _, tc := range []struct {
+			keep int64
+			want error
+		}{{1, nil}, {0, accounts.ErrNotFound}} { // the own new password, and one of an administrator
+			if err := e.s.SetPassword(ctx(t), id, "$2a$12$newest", false, tc.keep); err != nil {
+				t.Error(err)
+			}
+			if _, _, err := e.s.Token(ctx(t), token.Hash); !errors.Is(err, tc.want) {
+				t.Errorf("a token after a password that keeps session %d: %v", tc.keep, err)
+			}
+		}
 	})
 }
