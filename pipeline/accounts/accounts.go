@@ -179,6 +179,7 @@ var (
 	ErrHasAdmin     = &Error{Kind: "conflict", Message: "There is an administrator already; administrators make further accounts"}
 	ErrEmailTaken   = &Error{Kind: "conflict", Message: "There is an account with this e-mail address", Field: "email"}
 	ErrDenied       = &Error{Kind: "authorization_error", Message: "The role of this account may not do this"}
+	ErrOfClient     = &Error{Kind: "authorization_error", Message: "The account sees the messages of a client; only an administrator may do this to it"}
 	ErrScope        = &Error{Kind: "authorization_error", Message: "This API token is not good for this"}
 	ErrConfirm      = &Error{Kind: "confirmation_required", Message: "Confirm with the password before this"}
 	ErrMustChange   = &Error{Kind: "password_change_required", Message: "The password must be changed before anything else"}

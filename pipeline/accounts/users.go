@@ -121,12 +121,27 @@ func (s *Service) managed(ctx context.Context, a Actor, id int64) (User, error) 
 	return u, err
 }
 
+// mayEnter refuses who could log in as an account afterwards, and so see messages that are not
+// for that role.
+func (a Actor) mayEnter(u User) error {
+	switch {
+	case !a.manages(u.Role):
+		return ErrDenied
+	case u.ClientID != "" && a.Role != Admin:
+		return ErrOfClient
+	}
+	return nil
+}
+
 // SetPassword sets the password of an account, and ends its logins.
 func (s *Service) SetPassword(ctx context.Context, a Actor, id int64, password string, mustChange bool) (User, error) {
 	if err := checkPassword("new_password", password); err != nil {
 		return User{}, err
 	}
-	u, err := s.managed(ctx, a, id)
+	u, err := s.cfg.Store.User(ctx, id)
+	if err == nil {
+		err = a.mayEnter(u)
+	}
 	if err != nil {
 		return u, err
 	}
@@ -162,8 +177,8 @@ func (s *Service) SignOut(ctx context.Context, a Actor, id int64) (User, error) 
 // TakeSecondFactor removes the second factor of an account whose owner has lost it.
 func (s *Service) TakeSecondFactor(ctx context.Context, a Actor, id int64) (User, error) {
 	return s.cfg.Store.ChangeUser(ctx, id, func(u *User, _ int) error {
-		if !a.manages(u.Role) {
-			return ErrDenied
+		if err := a.mayEnter(*u); err != nil {
+			return err
 		}
 		u.TOTPSecret, u.SecondFactor = "", false
 		return nil

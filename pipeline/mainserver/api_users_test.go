@@ -67,6 +67,17 @@ func TestRolesOfAccounts(t *testing.T) {
 		}
 	}
 	people["user_manager"].want(403, "POST", "/api/v1/users", `{"email":"x@example.com","password":"long enough","client_id":"acme-01"}`)
+	// Who sets the password of a client's account could see the client's messages.
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
+	id := anna.addUser("of-acme@example.com", "user")
+	s.want(200, "PATCH", "/api/v1/users/"+id, `{"client_id":"acme-01"}`)
+	for path, body := range map[string]string{"/password": `{"new_password":"long enough"}`, "/second-factor/remove": ""} {
+		if a := people["user_manager"].want(403, "POST", "/api/v1/users/"+id+path, body); !strings.Contains(a.body, "only an administrator") {
+			t.Errorf("%s", a.body)
+		}
+		s.want(204, "POST", "/api/v1/users/"+id+path, body)
+	}
+	people["user_manager"].want(204, "POST", "/api/v1/users/"+id+"/unlock", "")
 	people["operator"].want(200, "GET", "/api/v1/statistics", "")
 	people["operator"].want(403, "POST", "/api/v1/retention/run", `{"retention_days":30}`)
 	people["user"].want(403, "GET", "/api/v1/clients", "")
