@@ -186,6 +186,20 @@ func TestSecondFactor(t *testing.T) {
 	if strings.Contains(s.log.String(), secret) {
 		t.Error("the log has the secret")
 	}
+	// A wrong guess is on record wherever it is made, and what is no guess is not.
+	failures := func() int {
+		return len(s.want(200, "GET", "/api/v1/audit?event_type=user_login_failed&limit=500", "").items())
+	}
+	anna.want(200, "POST", "/api/v1/me/second-factor", "")
+	before := failures()
+	anna.want(422, "POST", "/api/v1/me/second-factor/confirm", `{"code":"abcdef"}`)
+	anna.want(422, "POST", "/api/v1/me/password", `{"current_password":"wrong","new_password":"long enough"}`)
+	anna.want(410, "POST", "/api/v1/passwords/reset", `{"token":"wrong","new_password":"long enough"}`)
+	anna.want(410, "POST", "/api/v1/setup", `{"token":"wrong","email":"eve@example.com","password":"long enough"}`)
+	anna.want(422, "POST", "/api/v1/me/password", `{"current_password":"`+goodPassword+`","new_password":"short"}`)
+	if n := failures() - before; n != 4 {
+		t.Errorf("%d wrong guesses are on record, want 4", n)
+	}
 }
 
 func TestAPITokens(t *testing.T) {

@@ -114,6 +114,7 @@ func (h *handler) changePassword(ctx context.Context, current, password string) 
 		return err
 	}
 	if err := h.cfg.Accounts.ChangePassword(ctx, l, current, password, originOf(exchangeOf(ctx).r)); err != nil {
+		h.auditGuess(ctx, l.User.Email, l.User, err)
 		return err
 	}
 	h.audit(ctx, act{event: eventPassword, details: map[string]any{"user": l.User.Email}})
@@ -125,6 +126,7 @@ func (h *handler) SetUp(ctx context.Context, r mainapi.SetUpRequestObject) (main
 	b := r.Body
 	opened, err := h.cfg.Accounts.Setup(ctx, b.Token, b.Email, b.Name, b.Password, originOf(exchangeOf(ctx).r))
 	if err != nil {
+		h.auditGuess(ctx, b.Email, accounts.User{}, err)
 		return nil, err
 	}
 	u := opened.User

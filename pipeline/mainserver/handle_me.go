@@ -42,6 +42,7 @@ func (h *handler) ConfirmSecondFactor(ctx context.Context, r mainapi.ConfirmSeco
 	}
 	codes, err := h.cfg.Accounts.ConfirmSecondFactor(ctx, l, strings.ReplaceAll(r.Body.Code, " ", ""), originOf(exchangeOf(ctx).r))
 	if err != nil {
+		h.auditGuess(ctx, l.User.Email, l.User, err)
 		return nil, err
 	}
 	h.auditUser(ctx, eventFactorAdded, l.User, nil)
@@ -51,10 +52,11 @@ func (h *handler) ConfirmSecondFactor(ctx context.Context, r mainapi.ConfirmSeco
 // RemoveSecondFactor implements mainapi.StrictServerInterface.
 func (h *handler) RemoveSecondFactor(ctx context.Context, r mainapi.RemoveSecondFactorRequestObject) (mainapi.RemoveSecondFactorResponseObject, error) {
 	l, err := h.login(ctx)
-	if err == nil {
-		err = h.cfg.Accounts.RemoveSecondFactor(ctx, l, r.Body.Password, r.Body.Code, originOf(exchangeOf(ctx).r))
-	}
 	if err != nil {
+		return nil, err
+	}
+	if err := h.cfg.Accounts.RemoveSecondFactor(ctx, l, r.Body.Password, r.Body.Code, originOf(exchangeOf(ctx).r)); err != nil {
+		h.auditGuess(ctx, l.User.Email, l.User, err)
 		return nil, err
 	}
 	h.auditUser(ctx, eventFactorRemoved, l.User, nil)
@@ -162,6 +164,8 @@ func (h *handler) resetPassword(ctx context.Context, token, password string) err
 	u, err := h.cfg.Accounts.ResetPassword(ctx, token, password, originOf(exchangeOf(ctx).r))
 	if err == nil {
 		h.audit(ctx, act{event: eventResetConfirmed, user: u.ID, actor: u.Email, severity: records.Warning, details: map[string]any{"user": u.Email, "api_tokens": "deleted"}})
+	} else {
+		h.auditGuess(ctx, "", u, err)
 	}
 	return err
 }

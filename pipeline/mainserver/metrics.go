@@ -117,7 +117,7 @@ func (m *metrics) countLogin(err error) {
 	case err == nil:
 		result = loginSuccess
 	case e == nil:
-	case e.Kind == accounts.ErrCredentials.Kind, e.Kind == accounts.ErrInactive.Kind:
+	case e.Kind == accounts.ErrCredentials.Kind, e.Kind == accounts.ErrInactive.Kind, e.Kind == accounts.ErrLink.Kind, e.Field != "":
 		result = loginRefused
 	case e.Kind == accounts.ErrLocked.Kind:
 		result = loginLocked

@@ -110,6 +110,23 @@ const (
 	eventLoginConfirmed = "user_login_confirmed"
 )
 
+// auditGuess puts an error on record that a wrong guess of a password, code or link gives. Other
+// errors, such as a new password that is too short, are none.
+func (h *handler) auditGuess(ctx context.Context, email string, u accounts.User, err error) {
+	e, _ := errors.AsType[*accounts.Error](err)
+	if e == nil {
+		return
+	}
+	switch e.Kind {
+	case accounts.ErrCredentials.Kind, accounts.ErrSecondFactor.Kind, accounts.ErrLocked.Kind, accounts.ErrLink.Kind:
+	default:
+		if e.Field != "current_password" && e.Field != "code" {
+			return
+		}
+	}
+	h.auditLogin(ctx, email, u, err)
+}
+
 // auditLogin puts a login on record, or one that failed. Strangers must not fill the table with
 // the latter.
 func (h *handler) auditLogin(ctx context.Context, email string, u accounts.User, err error) {
