@@ -12,11 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/mainclient"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
@@ -73,7 +76,9 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	service, err := mainserver.New(mainserver.Config{Records: w.store, Keys: keys, Opener: opener, IDKey: []byte(idKey)})
 	w.must(err)
-	handler, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: service, Store: w.store, Queue: noQueue{}, Authority: w.authority, Revocations: w.revoked,
+	people, err := accounts.New(accounts.Config{Store: w.store, Cost: bcrypt.MinCost})
+	w.must(err)
+	handler, err := mainserver.NewHandler(mainserver.HandlerConfig{Service: service, Store: w.store, Accounts: people, Queue: noQueue{}, Authority: w.authority, Revocations: w.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }})
 	w.must(err)
 	conf, err := mtls.HTTPSConfig(mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}, mtls.Options{Revocation: w.revoked, AnswerRevoked: true})
