@@ -289,6 +289,13 @@ func TestGuardedAct(t *testing.T) {
 	w.refuse("POST /api/v1/certificates", http.StatusForbidden, "confirmation_required", "")
 	form.Del("confirm_password")
 	want(t, w.browse(admin, "/mq/admin/certificates/new", form), http.StatusOK, `action="/mq/admin/certificates/new"`)
+
+	w.refuse("POST /api/v1/users", http.StatusForbidden, "confirmation_required", "")
+	rec = w.browse(admin, "/mq/admin/users/create", url.Values{"email": {"bob@example.com"}, "role": {"admin"}, "password": {"s3cr3t-word"}})
+	want(t, rec, http.StatusOK, "Confirm that it is you", `name="email" value="bob@example.com"`, "The new password again", `name="password"`)
+	if strings.Contains(rec.Body.String(), "s3cr3t-word") {
+		t.Error("the page has the new password")
+	}
 }
 
 func TestSearchBox(t *testing.T) {

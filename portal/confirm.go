@@ -12,7 +12,8 @@ import (
 
 // Guarded acts. The main server refuses some acts until the reader has confirmed his login with
 // the password. Then the form comes back as a page that asks for the password and carries what
-// was filled in, and is sent to the same address: nothing is lost, and nothing is kept here.
+// was filled in, and is sent to the same address: nothing is kept here. Only a new password is
+// asked for again, because it must not stand in a page.
 
 // Names of the fields that are for the confirmation. No other form has them.
 const (
@@ -55,6 +56,12 @@ func (v *visit) askConfirmation(problems fieldErrors) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.r.PostForm)) {
 		if strings.HasPrefix(name, confirmPrefix) {
+			continue
+		}
+		if strings.Contains(name, "password") {
+			again := newPasswordField(name, "The new password again")
+			again.Hint = "The page does not keep it."
+			f.Fields = append(f.Fields, again)
 			continue
 		}
 		for _, value := range v.r.PostForm[name] {

@@ -13,7 +13,11 @@ import (
 // addUser makes an account that may log in at once, and returns its id.
 func (p *person) addUser(email, role string) string {
 	p.Helper()
-	a := p.want(201, "POST", "/api/v1/users", toJSON(map[string]any{"email": email, "password": goodPassword, "role": role, "keep_password": true}))
+	body := toJSON(map[string]any{"email": email, "password": goodPassword, "role": role, "keep_password": true})
+	if role != "user" {
+		p.confirm()
+	}
+	a := p.want(201, "POST", "/api/v1/users", body)
 	return fmt.Sprint(a.m["id"])
 }
 
@@ -29,6 +33,9 @@ func TestRolesOfAccounts(t *testing.T) {
 			anna.addUser(role+"@example.com", role)
 			people[role] = s.logIn(role+"@example.com", goodPassword)
 		}
+	}
+	for _, p := range people {
+		p.confirm()
 	}
 	for _, tc := range []struct{ what, method, path, body, who, target string }{
 		// who may, and for a user manager with accounts of which role
@@ -82,6 +89,34 @@ func TestRolesOfAccounts(t *testing.T) {
 	people["operator"].want(403, "POST", "/api/v1/retention/run", `{"retention_days":30}`)
 	people["user"].want(403, "GET", "/api/v1/clients", "")
 	anna.want(204, "POST", "/api/v1/users/1/unlock", "")
+}
+
+// TestAccountsWantAConfirmation: a stolen session makes no second administrator, and opens no
+// account but those of users. A certificate of an administrator needs no confirmation.
+func TestAccountsWantAConfirmation(t *testing.T) {
+	s := newServer(t, nil)
+	anna := s.firstAdmin()
+	plain, other := anna.addUser("plain@example.com", "user"), anna.addUser("other@example.com", "operator")
+	anna = s.logIn("anna@example.com", goodPassword)
+	for _, tc := range []struct {
+		method, path, body string
+		status             int // once it is confirmed
+	}{
+		{"POST", "", `{"email":"new@example.com","password":"long enough","role":"admin"}`, 201},
+		{"PATCH", "/" + plain, `{"role":"admin"}`, 200},
+		{"POST", "/" + other + "/password", `{"new_password":"long enough"}`, 204},
+		{"POST", "/" + plain + "/second-factor/remove", "", 204},
+	} {
+		if a := anna.want(403, tc.method, "/api/v1/users"+tc.path, tc.body); a.str("code") != "confirmation_required" {
+			t.Errorf("%s", a.body)
+		}
+		sure := s.logIn("anna@example.com", goodPassword)
+		sure.confirm()
+		sure.want(tc.status, tc.method, "/api/v1/users"+tc.path, tc.body)
+	}
+	s.want(200, "PATCH", "/api/v1/users/"+plain, `{"role":"user"}`)
+	anna.want(204, "POST", "/api/v1/users/"+plain+"/password", `{"new_password":"long enough"}`)
+	anna.want(422, "PATCH", "/api/v1/users/"+plain, `{"role":"emperor"}`)
 }
 
 // TestChangesActAtOnce: what an administrator changes counts for the next request.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/sealmq/sealmq/api/mainapi"
@@ -86,6 +87,11 @@ func (h *handler) CreateUser(ctx context.Context, r mainapi.CreateUserRequestObj
 }
 
 func (h *handler) createUser(ctx context.Context, n accounts.NewUser) (accounts.User, error) {
+	if n.Role != "" && n.Role != accounts.Plain && slices.Contains(accounts.Roles, n.Role) {
+		if err := h.confirmed(ctx); err != nil {
+			return accounts.User{}, err
+		}
+	}
 	if err := h.checkClient(ctx, n.ClientID); err != nil {
 		return accounts.User{}, err
 	}
@@ -116,6 +122,11 @@ func (h *handler) UpdateUser(ctx context.Context, r mainapi.UpdateUserRequestObj
 }
 
 func (h *handler) updateUser(ctx context.Context, id int64, c accounts.Changes) (accounts.User, error) {
+	if c.Role != nil && slices.Contains(accounts.Roles, *c.Role) {
+		if err := h.confirmed(ctx); err != nil {
+			return accounts.User{}, err
+		}
+	}
 	if c.ClientID != nil {
 		if err := h.checkClient(ctx, *c.ClientID); err != nil {
 			return accounts.User{}, err
@@ -157,6 +168,11 @@ func (h *handler) SetUserPassword(ctx context.Context, r mainapi.SetUserPassword
 }
 
 func (h *handler) setUserPassword(ctx context.Context, id int64, password string, mustChange bool) (accounts.User, error) {
+	if u, err := h.cfg.Accounts.User(ctx, id); err == nil && u.Role != accounts.Plain {
+		if err := h.confirmed(ctx); err != nil { // it would open the account to the caller
+			return u, err
+		}
+	}
 	u, err := h.cfg.Accounts.SetPassword(ctx, actor(ctx), id, password, mustChange)
 	if err == nil {
 		h.auditUser(ctx, eventPassword, u, nil)
@@ -184,6 +200,9 @@ func (h *handler) SignOutUser(ctx context.Context, r mainapi.SignOutUserRequestO
 
 // TakeSecondFactor implements mainapi.StrictServerInterface.
 func (h *handler) TakeSecondFactor(ctx context.Context, r mainapi.TakeSecondFactorRequestObject) (mainapi.TakeSecondFactorResponseObject, error) {
+	if err := h.confirmed(ctx); err != nil {
+		return nil, err
+	}
 	u, err := h.cfg.Accounts.TakeSecondFactor(ctx, actor(ctx), r.UserID)
 	if err == nil {
 		h.auditUser(ctx, eventFactorRemoved, u, nil)
