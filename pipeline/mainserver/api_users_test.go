@@ -170,6 +170,10 @@ func TestChangesActAtOnce(t *testing.T) {
 func TestSecondFactor(t *testing.T) {
 	s := newServer(t, nil)
 	anna := s.firstAdmin()
+	if a := anna.want(403, "POST", "/api/v1/me/second-factor", ""); a.str("code") != "confirmation_required" {
+		t.Errorf("%s", a.body)
+	}
+	anna.confirm()
 	secret := anna.want(200, "POST", "/api/v1/me/second-factor", "").str("secret")
 	code := func() string {
 		c, err := totp.GenerateCode(secret, s.now())

@@ -30,6 +30,9 @@ func (h *handler) activity(ctx context.Context) ([]mainapi.Activity, error) {
 
 // BeginSecondFactor implements mainapi.StrictServerInterface.
 func (h *handler) BeginSecondFactor(ctx context.Context, _ mainapi.BeginSecondFactorRequestObject) (mainapi.BeginSecondFactorResponseObject, error) {
+	if err := h.confirmed(ctx); err != nil { // a stolen login must not lock the owner out
+		return nil, err
+	}
 	secret, uri, err := h.cfg.Accounts.BeginSecondFactor(ctx, account(ctx).ID)
 	return mainapi.BeginSecondFactor200JSONResponse{Secret: secret, URI: uri}, err
 }

@@ -21,6 +21,8 @@ func TestSecondFactor(t *testing.T) {
 	b.open("/profile")
 	b.follow(`main a[href$="/profile/second-factor"]`)
 	b.send()
+	b.see("Confirm that it is you")
+	b.send("confirm_password", adminPassword)
 	b.see("Scan this with the app")
 	if width := evaluate[int](b, `document.querySelector("img.qr").naturalWidth`); width != 220 {
 		t.Errorf("the picture is %d px wide", width)
@@ -127,6 +129,10 @@ func TestUsers(t *testing.T) {
 	bob.see("This page is not for your role")
 
 	b.open(address)
+	b.follow(`form[action$="/role"] button`)
+	b.see("Confirm that it is you")
+	b.send("confirm_password", adminPassword)
+	b.see("The role is User now.")
 	b.follow(`form[action$="/status"] button`)
 	b.see("inactive")
 	bob.open("/profile")
