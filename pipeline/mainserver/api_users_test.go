@@ -195,6 +195,9 @@ func TestSecondFactor(t *testing.T) {
 		}
 	}
 	try(401, "")
+	if n := len(s.want(200, "GET", "/api/v1/audit?event_type=user_login_failed", "").items()); n != 0 {
+		t.Errorf("%d failed logins are on record, and only the code is missing", n)
+	}
 	try(401, code()) // it was used to confirm
 	s.pass(30 * time.Second)
 	used := code()

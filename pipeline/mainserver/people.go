@@ -132,6 +132,9 @@ func (h *handler) auditGuess(ctx context.Context, email string, u accounts.User,
 func (h *handler) auditLogin(ctx context.Context, email string, u accounts.User, err error) {
 	a := act{event: eventLogin, user: u.ID, actor: u.Email}
 	h.cfg.Service.metrics.countLogin(err)
+	if errors.Is(err, accounts.ErrSecondFactor) { // it is asked for next
+		return
+	}
 	if err != nil {
 		e, ok := errors.AsType[*accounts.Error](err)
 		if !ok { // nobody was refused
