@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/sealmq/sealmq"
 )
 
 const (
@@ -131,8 +133,8 @@ func checkName(name string) error {
 	switch {
 	case utf8.RuneCountInString(name) > maxName:
 		return invalid("name", fmt.Sprintf("A name has at most %d characters", maxName))
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 }):
-		return invalid("name", "A name has no control characters")
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !sealmq.Visible(r) }):
+		return invalid("name", "A name has no control characters, and none that are invisible or change the direction of writing")
 	}
 	return nil
 }

@@ -95,6 +95,7 @@ func (s *server) askAccounts(doc *document) {
 		{anna, "GET", "/api/v1/users/2", "", 200},
 		{anna, "GET", "/api/v1/users/3", "", 404},
 		{anna, "PATCH", "/api/v1/users/2", `{"role":"operator","name":"Bob"}`, 200},
+		{anna, "PATCH", "/api/v1/users/2", `{"name":"\u202eevil"}`, 422},
 		{anna, "PATCH", "/api/v1/users/2", `{"client_id":"nobody-1"}`, 422},
 		{anna, "PATCH", "/api/v1/users/1", `{"active":false}`, 409},
 		{anna, "POST", "/api/v1/users/2/password", `{"new_password":"some other one"}`, 204},
