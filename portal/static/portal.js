@@ -34,6 +34,7 @@
 	setInterval(() => { if (!document.hidden) showTimes(document); }, 10000);
 
 	function toast(text, tone) {
+		for (const p of all(".toast p")) if (p.textContent === text) return;
 		const box = document.createElement("div");
 		box.className = `toast ${tone}`;
 		box.setAttribute("role", tone === "bad" ? "alert" : "status");
@@ -140,8 +141,12 @@
 	ready(document);
 	document.addEventListener("htmx:load", (e) => ready(e.detail.elt));
 	document.addEventListener("htmx:afterRequest", () => rest(document));
-	document.addEventListener("htmx:sendError", () => toast("The portal cannot be reached. It is tried again with the next refresh.", "bad"));
-	document.addEventListener("htmx:responseError", (e) => {
-		if (e.detail.xhr.status >= 500) toast("The main server cannot be reached. What you see may be old.", "bad");
+	// Refreshes fail one after the other: what they say stands once, and goes with the next that succeeds.
+	const away = ["The portal cannot be reached. It is tried again with the next refresh.", "The main server cannot be reached. What you see may be old."];
+	document.addEventListener("htmx:sendError", () => toast(away[0], "bad"));
+	document.addEventListener("htmx:responseError", (e) => { if (e.detail.xhr.status >= 500) toast(away[1], "bad"); });
+	document.addEventListener("htmx:afterOnLoad", (e) => {
+		if (e.detail.xhr.status >= 400) return;
+		for (const box of all(".toast")) if (away.includes(box.firstElementChild.textContent)) box.remove();
 	});
 })();
