@@ -104,7 +104,11 @@
 
 	// The stream of events. It is closed while nobody looks, and opened again when it ends.
 	const label = document.querySelector("[data-live-state]");
-	const say = (text) => { if (label.textContent !== text) label.textContent = text; };
+	// What is not known to be so any more does not look as if it were.
+	const say = (text, stale) => {
+		if (label.textContent !== text) label.textContent = text;
+		document.body.toggleAttribute("data-stale", stale);
+	};
 	let stream = null;
 	async function follow() {
 		const own = stream = new AbortController();
@@ -113,11 +117,11 @@
 			const response = await fetch(figure.dataset.events, { signal: own.signal, cache: "no-store" });
 			if (response.status === 204) return location.reload(); // the session has ended
 			if (response.status === 429 || response.status === 403) {
-				say("Not live: too many overviews are open");
+				say("Not live: too many overviews are open", true);
 				return;
 			}
 			if (!response.ok) throw new Error();
-			say("Live");
+			say("Live", false);
 			const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
 			for (;;) {
 				const { value, done } = await reader.read();
@@ -129,7 +133,7 @@
 			}
 		} catch { /* it is tried again */ }
 		if (own.signal.aborted) return;
-		say("Not live: the main server does not answer. Trying again.");
+		say("Not live: the main server does not answer. What you see is from before. Trying again.", true);
 		setTimeout(() => { if (stream === own && !document.hidden) follow(); }, 2000);
 	}
 	document.addEventListener("visibilitychange", () => {
