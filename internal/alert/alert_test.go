@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,8 +170,18 @@ func TestTracker(t *testing.T) {
 type node struct {
 	free   prometheus.Gauge
 	config Config
-	sent   []string
-	err    error
+
+	mu    sync.Mutex
+	sent  []string
+	err   error
+	tries int
+}
+
+// fail lets the channel fail from now on, or work again with nil.
+func (n *node) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err = err
 }
 
 func newNode(t *testing.T) *node {
@@ -182,6 +193,9 @@ func newNode(t *testing.T) *node {
 	reg.MustRegister(n.free, least)
 	n.config = Config{Node: "n1", File: filepath.Join(t.TempDir(), "alerts.json"), Metrics: reg, Limits: limits, Repeat: 4 * time.Hour,
 		Channels: []Channel{{Name: "test", Send: func(_ context.Context, m Message) error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.tries++
 			if n.err == nil {
 				n.sent = append(n.sent, m.Subject())
 			}
@@ -206,6 +220,8 @@ func (n *node) run(t *testing.T, d time.Duration) {
 
 func (n *node) check(t *testing.T, what string, want ...string) {
 	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if diff := cmp.Diff(want, n.sent); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
@@ -250,13 +266,7 @@ func TestToldOnce(t *testing.T) {
 func TestChannelThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
-		tries := 0
-		send := n.config.Channels[0].Send
-		n.config.Channels[0].Send = func(ctx context.Context, m Message) error {
-			tries++
-			return send(ctx, m)
-		}
-		n.err = errors.New("away")
+		n.fail(errors.New("away"))
 		n.free.Set(1)
 		m, err := New(n.config)
 		if err != nil {
@@ -266,18 +276,21 @@ func TestChannelThatFails(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- m.Run(ctx) }()
 		time.Sleep(10 * time.Hour)
+		n.mu.Lock()
+		tries := n.tries
+		n.mu.Unlock()
 		if tries < 50 || tries > 70 { // each ten minutes
 			t.Errorf("%d attempts in ten hours", tries)
 		}
-		n.err = nil
+		n.fail(nil)
 		time.Sleep(longestGap + time.Minute)
 		n.check(t, "it works", firing)
-		n.err = errors.New("away")
+		n.fail(errors.New("away"))
 		n.free.Set(1 << 30)
 		time.Sleep(time.Hour)
 		n.free.Set(1)
 		time.Sleep(time.Hour)
-		n.err = nil
+		n.fail(nil)
 		time.Sleep(time.Hour)
 		n.check(t, "it came back before anybody was told that it had gone")
 		cancel()
