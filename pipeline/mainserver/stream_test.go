@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,13 +35,17 @@ func newStreamWorld(t *testing.T) *streamWorld {
 	return w
 }
 
+// looked is how often somebody looked.
+func (w *streamWorld) looked() int { w.mu.Lock(); defer w.mu.Unlock(); return w.looks }
+
 func (w *streamWorld) set(summary string) { w.mu.Lock(); defer w.mu.Unlock(); w.summary = summary }
 
 // reader is the other end of a stream.
 type reader struct {
 	header   http.Header
 	deadline time.Time
-	slow     bool // takes nothing
+	slow     atomic.Bool // takes nothing
+	mu       sync.Mutex
 	got      []string
 	ended    chan error
 	cancel   context.CancelFunc
@@ -52,7 +57,7 @@ func (r *reader) Flush()                             {}
 func (r *reader) SetReadDeadline(time.Time) error    { return nil }
 func (r *reader) SetWriteDeadline(t time.Time) error { r.deadline = t; return nil }
 func (r *reader) Write(p []byte) (int, error) {
-	if r.slow {
+	if r.slow.Load() {
 		time.Sleep(time.Until(r.deadline))
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -60,6 +65,8 @@ func (r *reader) Write(p []byte) (int, error) {
 	if _, after, ok := strings.Cut(string(p), `"summary":"`); ok {
 		text, _, _ = strings.Cut(after, `"`)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.got = append(r.got, text)
 	return len(p), nil
 }
@@ -81,6 +88,8 @@ func (w *streamWorld) open(caller string, readmit func() error) *reader {
 
 func (r *reader) take() string {
 	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	s := strings.Join(r.got, " ")
 	r.got = nil
 	return s
@@ -109,16 +118,16 @@ func TestStream(t *testing.T) {
 		if got := a.take() + "/" + b.take(); got != "- -/-" {
 			t.Errorf("while nothing changes: %q", got)
 		}
-		if w.looks > 11 {
-			t.Errorf("%d looks in 10 seconds", w.looks)
+		if n := w.looked(); n > 11 {
+			t.Errorf("%d looks in 10 seconds", n)
 		}
 		a.cancel()
 		b.cancel()
 		synctest.Wait()
-		looks := w.looks
+		looks := w.looked()
 		time.Sleep(time.Minute)
-		if w.looks != looks || w.streams.count() != 0 {
-			t.Errorf("%d looks after the last stream has ended, and %d streams", w.looks-looks, w.streams.count())
+		if w.looked() != looks || w.streams.count() != 0 {
+			t.Errorf("%d looks after the last stream has ended, and %d streams", w.looked()-looks, w.streams.count())
 		}
 		c := w.open("a", nil)
 		if got := c.take(); got != "second" {
@@ -133,10 +142,15 @@ func TestStream(t *testing.T) {
 func TestStreamEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStreamWorld(t)
-		var gone error
-		a := w.open("a", func() error { return gone })
+		var gone atomic.Bool
+		a := w.open("a", func() error {
+			if gone.Load() {
+				return errors.New("the session was revoked")
+			}
+			return nil
+		})
 		slow := w.open("slow", nil)
-		slow.slow = true
+		slow.slow.Store(true)
 		time.Sleep(12 * time.Second)
 		synctest.Wait()
 		select {
@@ -144,7 +158,7 @@ func TestStreamEnds(t *testing.T) {
 		default:
 			t.Error("a reader who takes nothing has its stream after 12 seconds")
 		}
-		gone = errors.New("the session was revoked")
+		gone.Store(true)
 		time.Sleep(checkEvery)
 		synctest.Wait()
 		select {
