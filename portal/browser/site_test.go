@@ -71,6 +71,9 @@ const (
 // start runs a node. env are further variables of its environment.
 func start(t *testing.T, env ...string) *site {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("browsers are not driven with -short")
+	}
 	program, err := exe()
 	if err != nil {
 		t.Fatal(err)
