@@ -73,13 +73,10 @@ func showConnections(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := connectionsView{AsOf: r.JSON200.AsOf, Self: v.self(), Pager: v.pager(q, r.JSON200.NextCursor), Filters: filters{Action: v.portal.url("/admin/connections"), Found: plural(r.JSON200.Total, "connection"),
-		Fields: []field{{Name: "search", Label: "Client, address or queue", Kind: "search", Value: q.Get("search"), Max: 255, Grow: true}}}}
+	view := connectionsView{AsOf: r.JSON200.AsOf, Self: v.self(), Pager: v.pager(q, r.JSON200.NextCursor),
+		Filters: v.searchFilter("/admin/connections", "Client, address or queue", plural(r.JSON200.Total, "connection"))}
 	for i := range r.JSON200.Items {
 		view.Rows = append(view.Rows, v.connectionRow(&r.JSON200.Items[i]))
-	}
-	if q.Get("search") != "" {
-		view.Filters.Clear = v.portal.url("/admin/connections")
 	}
 	switch {
 	case len(view.Rows) > 0:
@@ -140,8 +137,7 @@ func showKeys(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := keysView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: filters{Action: v.portal.url("/admin/keys"), Fields: []field{
-		{Name: "search", Label: "Client's name begins with", Kind: "search", Value: q.Get("search"), Max: 255, Grow: true}}}}
+	view := keysView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: v.searchFilter("/admin/keys", "Client's name begins with", "")}
 	for _, k := range r.JSON200.Items {
 		row := keyRow{Client: sealmq.Escape(k.Client), Suite: k.Suite, Fingerprint: k.Fingerprint, State: state{"good", "signed by its owner"}, Entry: number(k.Entry), Since: k.Since}
 		if !k.Proven {
@@ -150,9 +146,6 @@ func showKeys(v *visit) error {
 			row.State = state{"warn", "not in the log yet"}
 		}
 		view.Rows = append(view.Rows, row)
-	}
-	if q.Get("search") != "" {
-		view.Filters.Clear = v.portal.url("/admin/keys")
 	}
 	switch {
 	case len(view.Rows) > 0:

@@ -39,13 +39,9 @@ func showExchanges(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := exchangesView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: filters{Action: v.portal.url("/admin/exchanges"), Found: plural(r.JSON200.Total, "exchange"),
-		Fields: []field{{Name: "search", Label: "Name", Kind: "search", Value: q.Get("search"), Max: 255, Grow: true}}}}
+	view := exchangesView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: v.searchFilter("/admin/exchanges", "Name", plural(r.JSON200.Total, "exchange"))}
 	for _, x := range r.JSON200.Items {
 		view.Rows = append(view.Rows, exchangeRow{Name: sealmq.Escape(x.Name), Link: v.exchangeLink(x.Name), Kind: string(x.Kind), Owner: x.Owner, Bindings: x.Bindings})
-	}
-	if q.Get("search") != "" {
-		view.Filters.Clear = v.portal.url("/admin/exchanges")
 	}
 	switch {
 	case len(view.Rows) > 0:

@@ -96,6 +96,16 @@ type filters struct {
 	Clear string
 }
 
+// searchFilter is the filter of a list that has a text to search for, and nothing else.
+func (v *visit) searchFilter(path, label, found string) filters {
+	text := v.r.URL.Query().Get("search")
+	f := filters{Action: v.portal.url(path), Found: found, Fields: []field{{Name: "search", Label: label, Kind: "search", Value: text, Max: 255, Grow: true}}}
+	if text != "" {
+		f.Clear = v.portal.url(path)
+	}
+	return f
+}
+
 // pager leads to the neighbours of a page of a list. An address may be empty.
 type pager struct{ First, Newer, Older, Next, Text string }
 
