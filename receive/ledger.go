@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -315,6 +316,28 @@ func (l *Ledger) Add(sender, id string, text []byte) {
 	latest := l.cfg.Now().Add(seal.DefaultMaxSkew).UnixMilli()
 	l.remember(known{hashID("", sender, id), sumText(text), latest})
 	l.learned = true
+}
+
+// Has reports whether a message was committed or added, as far as can be told without its
+// sender's authority.
+func (l *Ledger) Has(sender, id string, text []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum := sumText(text)
+	is := func(issuer string) bool {
+		at, ok := l.known[hashID(issuer, sender, id)]
+		return ok && l.ids[at].text == sum
+	}
+	issuers := 0
+	for key := range l.replay.senders {
+		if key.id == sender {
+			if issuers++; is(key.issuer) {
+				return true
+			}
+		}
+	}
+	// The authority of a sender whose epochs are forgotten cannot be told: then the text decides.
+	return is("") || sender != "" && issuers == 0 && slices.ContainsFunc(l.ids, func(k known) bool { return k.text == sum })
 }
 
 var errLedgerClosed = errors.New("the ledger is closed")

@@ -95,6 +95,35 @@ func TestLedgerTellsAuthoritiesApart(t *testing.T) {
 	}
 }
 
+// An output names no authorities; its lines are recognised all the same, also when the epochs of
+// their sender are forgotten.
+func TestLedgerHasTheLinesOfAnOutput(t *testing.T) {
+	for _, epochs := range []int{1, 4} {
+		l, err := receive.OpenLedger("l", ledgerOn(faultfs.New(), receive.LedgerConfig{Replay: receive.ReplayConfig{MaxEpochs: 2}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := sealedOn(0, 1)
+		if err := l.Commit(receive.Output{}, m); err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < epochs; i++ {
+			bob := sealedOn(i, 1)
+			bob.Sender.ID = "bob"
+			if err := l.Commit(receive.Output{}, bob); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !l.Has("alice", m.ID, m.Text) || l.Has("alice", m.ID, []byte("another")) || l.Has("", m.ID, m.Text) {
+			t.Errorf("%d epochs: a committed message is not recognised", epochs)
+		}
+		if epochs == 1 && l.Has("alice", "another", m.Text) {
+			t.Error("another id is recognised")
+		}
+		l.Close()
+	}
+}
+
 // What a sender says in its epochs, and how many it opens, costs the ledger little.
 func TestLedgerKeepsLittleOfEpochs(t *testing.T) {
 	l := openLedger(t, faultfs.New())

@@ -95,6 +95,22 @@ func TestHarmedLedgerAndOutput(t *testing.T) {
 	}
 }
 
+// Where whole lines of one length are gone, a line that the ledger does not know ends where the
+// last one that it knows should. Its message was not acknowledged and would be written again.
+func TestLinesGoneFromAnOutput(t *testing.T) {
+	for from := range 22 {
+		for gone := range 4 {
+			files := receivedFolder(t, 20, 2)
+			lines := slices.Collect(strings.Lines(string(files["out.jsonl"])))
+			kept := slices.Delete(lines, from, min(from+gone, len(lines)))
+			files["out.jsonl"] = []byte(strings.Join(kept, ""))
+			if err := judgeHarmedReceiver(t, files, 22); err != nil {
+				t.Errorf("%d lines from line %d: %v", gone, from, err)
+			}
+		}
+	}
+}
+
 func judgeHarmedReceiver(t *testing.T, files map[string][]byte, messages int) error {
 	dir := t.TempDir()
 	for name, data := range files {

@@ -65,7 +65,7 @@ func (f *receiveFlags) openOutput(a call) (*output, error) {
 	}
 	known := ledger.Output()
 	o.file, err = retryLocked(a.ctx, func() (*jsonl.File, error) {
-		return jsonl.Open(durable.OS(), f.out, known.Length, int(known.Messages), ledger.Add)
+		return jsonl.Open(durable.OS(), f.out, known.Length, int(known.Messages), ledger)
 	})
 	err = inPlace(err, "file with --out")
 	var damaged *jsonl.DamagedError

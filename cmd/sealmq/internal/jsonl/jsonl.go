@@ -40,7 +40,7 @@ type File struct {
 	buf    bytes.Buffer // lines that are not committed yet
 	added  int          // of these
 	cut    Cut
-	found  func(sender, id string, message []byte)
+	ledger Ledger
 	err    error // of a failed write or sync, after which the content is unknown
 }
 
@@ -65,14 +65,22 @@ type Cut struct {
 	Kept  string // the file that has them now
 }
 
+// Ledger remembers the messages of a file. Sender is empty where a line names none.
+type Ledger interface {
+	// Add tells of a line that Open has read.
+	Add(sender, id string, message []byte)
+	// Has reports whether it remembers a message.
+	Has(sender, id string, message []byte) bool
+}
+
 // Open opens or creates a file, reads it behind its first length bytes, and cuts off an
 // incomplete line at its end. The caller knows that these bytes are lines of count messages; it
-// may be 0. Open calls found, if not nil, for each line that it reads, with its message, the
-// message id, and the sender if the line names one. An empty or missing file was taken away on
-// purpose, so it starts again. A file that is too short is a *DamagedError. If fs can lock
-// files, a second Open of the same file fails with an error that wraps durable.ErrLocked.
-func Open(fs durable.FS, name string, length int64, count int, found func(sender, id string, message []byte)) (*File, error) {
-	f := &File{name: name, size: length, count: count, found: found}
+// may be 0. The ledger, if not nil, has the last of them, and Open adds the lines that it reads.
+// An empty or missing file was taken away on purpose, so it starts again. A file that is too
+// short, or has another line where the last of these should end, is a *DamagedError. If fs can
+// lock files, a second Open of the same file fails with an error that wraps durable.ErrLocked.
+func Open(fs durable.FS, name string, length int64, count int, ledger Ledger) (*File, error) {
+	f := &File{name: name, size: length, count: count, ledger: ledger}
 	return f, f.open(fs)
 }
 
@@ -118,7 +126,8 @@ func (f *File) open(fs durable.FS) (err error) {
 	return nil
 }
 
-// checkCommitted checks that a line ends where the committed ones should.
+// checkCommitted checks that the last committed line ends where it should. If lines before it are
+// gone, one that was never committed may end there.
 func (f *File) checkCommitted(total int64) error {
 	if total == 0 {
 		f.size, f.count = 0, 0
@@ -129,14 +138,34 @@ func (f *File) checkCommitted(total int64) error {
 	if f.size == 0 {
 		return nil
 	}
-	var end [1]byte
-	if _, err := f.file.ReadAt(end[:], f.size-1); err != nil && err != io.EOF {
+	text, err := f.lastCommitted()
+	if err != nil {
 		return fmt.Errorf("read %s: %w", f.name, err)
 	}
-	if end[0] != '\n' {
+	text, complete := bytes.CutSuffix(text, []byte("\n"))
+	if !complete {
 		return &DamagedError{f.name, 0, "changed: the last committed line does not end where it should"}
 	}
+	if l, err := parse(text); err != nil {
+		return &DamagedError{f.name, f.count, err.Error()}
+	} else if f.ledger != nil && !f.ledger.Has(l.Sender, l.MessageID, l.message()) {
+		return &DamagedError{f.name, 0, "changed: another line is where the last committed one should be"}
+	}
 	return nil
+}
+
+// lastCommitted reads the last committed line, with its line feed.
+func (f *File) lastCommitted() ([]byte, error) {
+	for n := int64(64 << 10); ; n *= 2 {
+		n = min(n, f.size)
+		text := make([]byte, n)
+		if _, err := f.file.ReadAt(text, f.size-n); err != nil && err != io.EOF {
+			return nil, err
+		}
+		if i := bytes.LastIndexByte(text[:n-1], '\n'); i >= 0 || n == f.size || n > MaxLineBytes {
+			return text[i+1:], nil
+		}
+	}
 }
 
 // cutOff moves what is behind the last complete line to another file: after damage to what is
@@ -178,7 +207,7 @@ func (f *File) scan(total int64) error {
 		if !complete {
 			return f.lastLine(text, number)
 		}
-		if err := f.parse(text); err != nil {
+		if err := f.take(text); err != nil {
 			return f.checkBad(text, number, total, err)
 		}
 		f.size += int64(len(text)) + 1
@@ -194,7 +223,7 @@ func (f *File) scan(total int64) error {
 // lastLine handles what follows the last line feed. A complete record may have been added by
 // hand: it gets its line feed. An incomplete one was torn.
 func (f *File) lastLine(rest []byte, number int) error {
-	if err := f.parse(rest); err != nil {
+	if err := f.take(rest); err != nil {
 		if !torn(rest) {
 			return &DamagedError{f.name, number, err.Error()}
 		}
@@ -228,29 +257,33 @@ func torn(text []byte) bool {
 	return string(text[:n]) == begin[:n]
 }
 
-// parse parses a line, counts it, and reports its message.
-func (f *File) parse(text []byte) error {
-	var l readLine
-	if err := json.Unmarshal(text, &l); err != nil {
-		return errors.New("it is not a JSON object")
+// take parses a line, counts it, and tells the ledger.
+func (f *File) take(text []byte) error {
+	l, err := parse(text)
+	if err != nil {
+		return err
+	}
+	f.count++
+	if f.ledger != nil {
+		f.ledger.Add(l.Sender, l.MessageID, l.message())
+	}
+	return nil
+}
+
+func parse(text []byte) (*readLine, error) {
+	l := new(readLine)
+	if err := json.Unmarshal(text, l); err != nil {
+		return nil, errors.New("it is not a JSON object")
 	}
 	switch {
 	case bytes.Count(text, []byte(`"message_id":`)) > 1: // quotes in a text are escaped
-		return errors.New("it has two messages, because what was between them is gone")
+		return nil, errors.New("it has two messages, because what was between them is gone")
 	case l.MessageID == "":
-		return errors.New("it has no message_id")
+		return nil, errors.New("it has no message_id")
 	case l.Message == nil && l.Base64 == nil:
-		return errors.New("it has no message")
+		return nil, errors.New("it has no message")
 	}
-	message := l.Base64
-	if l.Message != nil {
-		message = []byte(*l.Message)
-	}
-	f.count++
-	if f.found != nil {
-		f.found(l.Sender, l.MessageID, message)
-	}
-	return nil
+	return l, nil
 }
 
 // Append adds a line. The line is on stable storage when Commit has returned.

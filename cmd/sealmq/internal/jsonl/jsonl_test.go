@@ -35,9 +35,13 @@ type remembering struct {
 func openFile(fs durable.FS, name string) (*remembering, error) {
 	r := &remembering{texts: make(map[string]string)}
 	var err error
-	r.File, err = jsonl.Open(fs, name, 0, 0, func(_, id string, message []byte) { r.texts[id] = string(message) })
+	r.File, err = jsonl.Open(fs, name, 0, 0, r)
 	return r, err
 }
+
+func (r *remembering) Add(_, id string, message []byte) { r.texts[id] = string(message) }
+
+func (r *remembering) Has(_, id string, message []byte) bool { return r.holds(id, string(message)) }
 
 func open(t *testing.T, fs durable.FS) *remembering {
 	t.Helper()

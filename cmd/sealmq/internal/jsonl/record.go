@@ -88,6 +88,13 @@ type readLine struct {
 	Sender    string  `json:"sender"`
 }
 
+func (l *readLine) message() []byte {
+	if l.Message != nil {
+		return []byte(*l.Message)
+	}
+	return l.Base64
+}
+
 // stamp accepts all times; a year of five digits, which a sender can sign, is no JSON time.
 func stamp(t time.Time) string {
 	if t.IsZero() {
