@@ -1,20 +1,19 @@
 package browser
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/api/mainapi"
-	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/portal"
 )
@@ -26,24 +25,12 @@ var looks = []struct {
 	colours       string
 }{{"light", 1280, 800, "light"}, {"dark", 1280, 800, "dark"}, {"phone", 360, 740, "light"}}
 
-// examples are addresses for pages whose paths have names in braces. A page without one is
-// left out.
-func (s *site) examples() map[string]string {
-	s.t.Helper()
-	list, err := s.API.ListCertificatesWithResponse(s.t.Context(), &mainapi.ListCertificatesParams{ClientID: ca.AdminName, Role: sealmq.RoleAdmin, Status: mainapi.CertificateStatusActive, Limit: 1})
-	if err != nil || list.JSON200 == nil || len(list.JSON200.Items) == 0 {
-		s.t.Fatalf("no certificate: %v", err)
-	}
-	certificate := "/admin/certificates/" + list.JSON200.Items[0].Fingerprint
-	return map[string]string{
-		"/admin/certificates/{fingerprint}":        certificate,
-		"/admin/certificates/{fingerprint}/renew":  certificate + "/renew",
-		"/admin/certificates/{fingerprint}/revoke": certificate + "/revoke",
-	}
-}
+// notPages are rows of the portal's table that are no pages to look at.
+var notPages = []string{"/admin/authority/{file}"} // a file to save
 
-// TestEveryPage opens every page as an administrator, in each look: none is wider than its
-// window, logs an error or asks another host. With SCREENSHOTS it writes pictures.
+// TestEveryPage opens every page of a site with data as an administrator, in each look: none is
+// wider than its window, logs an error, asks another host or has something else to show than
+// it should. With SCREENSHOTS it writes pictures.
 func TestEveryPage(t *testing.T) {
 	s := start(t)
 	b := newTab(t, s)
@@ -52,25 +39,36 @@ func TestEveryPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, others := p.Paths()
-	examples := s.examples()
+	s.setUp()
+	examples := s.furnish()
 	visit := func(paths []string) {
 		for _, path := range paths {
-			address := path
-			if strings.Contains(path, "{") {
-				if address = examples[path]; address == "" {
-					continue
-				}
+			address := cmp.Or(examples[path], path)
+			if slices.Contains(notPages, path) {
+				continue
+			}
+			if strings.Contains(address, "{") {
+				t.Errorf("furnish returns no example for the page %s", path)
+				continue
 			}
 			b.look(folder, path, address)
+			if status := evaluate[int](b, `performance.getEntriesByType("navigation")[0].responseStatus`); status != http.StatusOK {
+				t.Errorf("%s has the status %d\n%s", address, status, b.text())
+			}
 		}
 	}
+	open, others := p.Paths()
 	visit(open)
 	b.look(folder, "/nothing", "/nothing")
-	s.setUp()
 	b.logIn(adminEmail, adminPassword)
 	visit(others)
 	b.look(folder, "/missing", "/missing")
+
+	user := newTab(t, s)
+	user.logIn(userEmail, userPassword)
+	for _, path := range []string{"/dashboard", "/messages", examples["/messages/{client}/{id}"], "/admin/users"} {
+		user.look(folder, "user"+strings.ReplaceAll(path, "/messages/acme-01", "/message"), path)
+	}
 }
 
 // look opens a page in each look.
