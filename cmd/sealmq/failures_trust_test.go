@@ -19,6 +19,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // strangers have a certificate of another authority, or one that has expired.
@@ -137,13 +138,15 @@ func (f *failing) otherEncryptionKey() {
 	if err := f.Stop(f.Context(), pipelineproc.Main); err != nil {
 		f.Fatal(err)
 	}
-	for _, name := range []string{"records.key", "numbers.key", "ids.key"} {
+	sealing, err := seal.Generate(seal.DefaultSuite, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	random := []byte(rand.Text() + rand.Text())[:32]
+	text := []byte(base64.URLEncoding.EncodeToString(random))
+	for name, other := range map[string][]byte{"records.key": text, "numbers.key": text, "ids.key": random, "sealing.key": sealing.PEM()} {
 		key := filepath.Join(f.data, "pipeline", name)
 		back := f.move(key)
-		other := []byte(rand.Text() + rand.Text())[:32]
-		if name != "ids.key" {
-			other = []byte(base64.URLEncoding.EncodeToString(other))
-		}
 		if err := os.WriteFile(key, other, 0o600); err != nil {
 			f.Fatal(err)
 		}

@@ -60,6 +60,7 @@ func (n *node) openRecords() error {
 	if create && !made {
 		n.logOf("main").Warn("the database is new, but its keys are not; if messages were stored before, stop this process, and correct main.database or restore the database")
 	}
+	cfg.SealingKeys = n.pipeline.keys.Fingerprints()
 	if n.pipeline.idKey, made, err = mainserver.OpenIDKey(ids, create); err != nil {
 		return err
 	}
@@ -132,14 +133,14 @@ func nameKey(err error, dir string) error {
 	if !ok {
 		return err
 	}
-	if other.IDs {
+	switch other.Key {
+	case "ids":
 		return withHint(fmt.Errorf("%s: %w", filepath.Join(dir, "ids.key"), err), "with another key, a message that is submitted again would be stored twice")
+	case "sealing":
+		return withHint(fmt.Errorf("%s: %w", filepath.Join(dir, "sealing.key"), err), "messages in the queue are sealed for that key, and no other key opens them; "+
+			"if it is lost, so are they: delete the row sealing_key_fingerprint of the table settings, and start again")
 	}
-	name := "records"
-	if other.Numbers {
-		name = "numbers"
-	}
-	paths, errDir := recordKeys(dir, name)
+	paths, errDir := recordKeys(dir, other.Key)
 	if errDir != nil {
 		return errors.Join(err, errDir)
 	}

@@ -58,6 +58,17 @@ func OpenKeys(file string, create bool, signer func() (*seal.Signer, error)) (ke
 	return &Keys{ring: ring, signer: signer}, made, nil
 }
 
+// Fingerprints are those of all keys, the newest first, and of keys that were retired.
+func (k *Keys) Fingerprints() (list []string) {
+	for _, key := range k.ring.Live() {
+		list = append(list, key.Public().Fingerprint())
+	}
+	for _, key := range k.ring.Retired() {
+		list = append(list, key.Fingerprint)
+	}
+	return list
+}
+
 // OpenIDKey reads the key in a file that all proxies make message ids and digests with. With
 // create it makes one if the file is missing; that is for a new database only, because with
 // another key repeats are not recognised.

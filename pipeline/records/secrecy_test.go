@@ -121,6 +121,33 @@ func TestUnreadableRows(t *testing.T) {
 	})
 }
 
+// TestOtherSealingKey: whoever opens the database has the key that the queue's messages are sealed
+// for, perhaps beside a newer one.
+func TestOtherSealingKey(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		for _, c := range []struct {
+			keys    []string
+			refused bool
+		}{
+			{[]string{"b"}, false}, // the first start
+			{[]string{"c"}, true},
+			{nil, false},
+			{[]string{"c", "b", "a"}, false}, // rotated
+			{[]string{"b", "a"}, true},
+			{[]string{"c"}, false},
+		} {
+			s, err := records.Open(ctx(t), records.Config{URL: e.url, Keys: e.keys, Numbers: e.hash, Clock: e.clock, SealingKeys: c.keys})
+			other, refused := errors.AsType[*records.OtherKeyError](err)
+			if refused != c.refused || refused && other.Key != "sealing" || err != nil && !refused {
+				t.Errorf("with the keys %q: %v", c.keys, err)
+			}
+			if err == nil {
+				s.Close()
+			}
+		}
+	})
+}
+
 // TestRepeatsUnderOtherKeys: with a key that is not there a repeat is not taken for a conflict.
 func TestRepeatsUnderOtherKeys(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,10 @@ type Config struct {
 	// IDKey tells the key that message ids are made with from another, and nothing about it. With
 	// another key, repeats of stored messages would be new ones. Empty is not checked.
 	IDKey string
+	// SealingKeys are the fingerprints of the keys that open what waits in the queue, the newest
+	// first. Without the newest one of an earlier start, messages that were accepted would be lost.
+	// Empty is not checked.
+	SealingKeys []string
 	// OmitNumbers keeps only the hashes of numbers.
 	OmitNumbers bool
 	// AutoRegister makes a row for a client that has none.
@@ -261,45 +266,73 @@ func (s *Store) openError(err error) error { return fmt.Errorf("database: %w", e
 // one version.
 func (s *Store) checkKeys(ctx context.Context) error {
 	for _, version := range s.cfg.Keys.Versions() {
-		if err := s.checkKey(ctx, "key_fingerprint", s.cfg.Keys.Fingerprint(version), OtherKeyError{Version: version}); err != nil {
+		if err := s.checkKey(ctx, "key_fingerprint", s.cfg.Keys.Fingerprint(version), OtherKeyError{Key: "records", Version: version}); err != nil {
 			return err
 		}
 	}
 	for _, version := range s.cfg.Numbers.Versions() {
-		if err := s.checkKey(ctx, "number_key_fingerprint", s.cfg.Numbers.Fingerprint(version), OtherKeyError{Numbers: true, Version: version}); err != nil {
+		if err := s.checkKey(ctx, "number_key_fingerprint", s.cfg.Numbers.Fingerprint(version), OtherKeyError{Key: "numbers", Version: version}); err != nil {
 			return err
 		}
 	}
-	if s.cfg.IDKey == "" {
-		return nil
+	if s.cfg.IDKey != "" {
+		if err := s.checkKey(ctx, "id_key_fingerprint", s.cfg.IDKey, OtherKeyError{Key: "ids", Version: 1}); err != nil {
+			return err
+		}
 	}
-	return s.checkKey(ctx, "id_key_fingerprint", s.cfg.IDKey, OtherKeyError{IDs: true, Version: 1})
+	return s.checkSealingKeys(ctx)
 }
 
 // OtherKeyError says that a key is not the one that the database was written with.
 type OtherKeyError struct {
-	Numbers bool // it is a key of the numbers
-	IDs     bool // it is the key of message ids, which has no versions
-	Version uint16
+	Key     string // what it is for: records, numbers, ids or sealing
+	Version uint16 // of a key for records or numbers
 }
 
 // Error names the key.
 func (e *OtherKeyError) Error() string {
-	text := e.key() + " is not the one that this database was written with: restore that key file"
-	if !e.IDs {
-		text += ", or give the new key a new version"
+	switch e.Key {
+	case "sealing":
+		return e.key() + " is missing that was the newest with this database: restore that key file"
+	case "ids":
+		return e.key() + " is not the one that this database was written with: restore that key file"
 	}
-	return text
+	return e.key() + " is not the one that this database was written with: restore that key file, or give the new key a new version"
 }
 
 func (e *OtherKeyError) key() string {
-	switch {
-	case e.IDs:
+	switch e.Key {
+	case "sealing":
+		return "the sealing key"
+	case "ids":
 		return "the key of message ids"
-	case e.Numbers:
+	case "numbers":
 		return fmt.Sprintf("key version %d of the numbers", e.Version)
 	}
 	return fmt.Sprintf("encryption key version %d", e.Version)
+}
+
+// checkSealingKeys demands the key that was the newest at an earlier start. The newest one of now
+// is that key from now on.
+func (s *Store) checkSealingKeys(ctx context.Context) error {
+	const name = "sealing_key_fingerprint"
+	if len(s.cfg.SealingKeys) == 0 {
+		return nil
+	}
+	other := &OtherKeyError{Key: "sealing"}
+	stored, err := s.setting(ctx, s.write, name)
+	newest := s.cfg.SealingKeys[0]
+	switch {
+	case err != nil || stored == newest:
+	case stored != "" && !slices.Contains(s.cfg.SealingKeys, stored):
+		return other
+	default:
+		err = s.putSetting(ctx, s.write, name, newest)
+	}
+	if err != nil {
+		return fmt.Errorf("%s cannot be checked: %w", other.key(), s.d.coded("look for its fingerprint", err))
+	}
+	return nil
 }
 
 // checkKey compares a key's fingerprint with the one that is stored, and stores the first one.
