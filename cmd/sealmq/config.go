@@ -53,10 +53,10 @@ type ServerConfig struct {
 // TLSConfig names the files of the listener. If they are empty, the listener uses the
 // files that "sealmq init" makes in the data folder.
 type TLSConfig struct {
-	Cert       string `key:"cert"`
-	Key        string `key:"key"`
-	CA         string `key:"ca"`
-	Revoked    string `key:"revoked"`
+	Cert       string `key:"cert" check:"path"`
+	Key        string `key:"key" check:"path"`
+	CA         string `key:"ca" check:"path"`
+	Revoked    string `key:"revoked" check:"path"`
 	MinVersion string `key:"min_version" check:"1.2|1.3"`
 }
 
@@ -102,7 +102,7 @@ type MetricsConfig struct {
 type AlertsConfig struct {
 	MailTo         string        `key:"mail_to"`
 	Webhook        string        `key:"webhook"`
-	WebhookKeyFile string        `key:"webhook_key_file"`
+	WebhookKeyFile string        `key:"webhook_key_file" check:"path"`
 	Repeat         time.Duration `key:"repeat" check:"1m..720h"`
 	OldestMessage  time.Duration `key:"oldest_message" check:"1s..8760h"`
 	Certificate    time.Duration `key:"certificate" check:"0s..8760h"`
@@ -143,10 +143,11 @@ type CAConfig struct {
 
 // MainConfig is the role that stores messages.
 type MainConfig struct {
-	Addr     string `key:"addr" check:"address"`
-	Database string `key:"database"`
-	Unsealed string `key:"unsealed" check:"refuse|take"`
-	Audit    string `key:"audit" check:"acts|messages"`
+	Addr         string `key:"addr" check:"address"`
+	Database     string `key:"database"`
+	PasswordFile string `key:"password_file" check:"path"`
+	Unsealed     string `key:"unsealed" check:"refuse|take"`
+	Audit        string `key:"audit" check:"acts|messages"`
 
 	SessionIdle     time.Duration `key:"session_idle" check:"1m..720h"`
 	SessionLifetime time.Duration `key:"session_lifetime" check:"5m..8760h"`
@@ -158,8 +159,8 @@ type PortalConfig struct {
 	Addr   string `key:"addr" check:"address"`
 	URL    string `key:"url"`
 	Prefix string `key:"prefix"`
-	Cert   string `key:"cert"`
-	Key    string `key:"key"`
+	Cert   string `key:"cert" check:"path"`
+	Key    string `key:"key" check:"path"`
 
 	TrustedNetworks string `key:"trusted_networks"`
 }
@@ -170,8 +171,8 @@ type MailConfig struct {
 	Port         int    `key:"port" check:"0..65535"`
 	Security     string `key:"security" check:"starttls|tls|off"`
 	User         string `key:"user"`
-	PasswordFile string `key:"password_file"`
-	CA           string `key:"ca"`
+	PasswordFile string `key:"password_file" check:"path"`
+	CA           string `key:"ca" check:"path"`
 	From         string `key:"from"`
 }
 
@@ -179,7 +180,7 @@ type MailConfig struct {
 type LogConfig struct {
 	Level    string `key:"level" check:"debug|info|warn|error"`
 	Format   string `key:"format" check:"auto|text|json"`
-	Folder   string `key:"folder"`
+	Folder   string `key:"folder" check:"path|off"`
 	KeepDays int    `key:"keep_days" check:"1..36_500"`
 }
 
@@ -211,6 +212,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Portal.Addr == c.Main.Addr && !strings.HasSuffix(c.Main.Addr, ":0") {
 		p.addf("portal.addr: must differ from main.addr")
+	}
+	if c.Main.PasswordFile != "" && !passwordFits(c.Main.Database) {
+		p.addf("main.password_file: main.database must be mysql://USER@HOST:PORT/NAME, without a password of its own")
 	}
 	if (c.Portal.Cert == "") != (c.Portal.Key == "") {
 		p.addf("portal.cert and portal.key: must be set together")

@@ -7,11 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
+	"path/filepath"
 	"reflect"
-	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,8 +30,6 @@ const defaultConfigFile = "sealmq.yaml"
 // maxConfigBytes limits the configuration file, so that a wrong path cannot fill the memory.
 const maxConfigBytes = 1 << 20
 
-const envPrefix = "SEALMQ_"
-
 // loadConfig returns the configuration of cmd: flags over environment over file over
 // defaults. It reports all unknown keys, wrong types, values out of range and
 // contradictions at once, each with the name of its key.
@@ -51,20 +47,49 @@ func clientConfig(cmd *cobra.Command) (Config, error) {
 }
 
 func readConfig(cmd *cobra.Command, validate func(*Config) error) (Config, error) {
-	c := defaultConfig()
-	path, explicit := configFile(cmd)
+	s, err := readSettings(cmd, validate)
+	return s.Config, err
+}
+
+// settings are a configuration and where it was found.
+type settings struct {
+	Config
+	file  string            // the configuration file
+	from  map[string]string // says for each key that was set where that was
+	notes []string          // what was found and is not read
+}
+
+func readSettings(cmd *cobra.Command, validate func(*Config) error) (s settings, err error) {
+	s = settings{Config: defaultConfig(), from: make(map[string]string)}
+	env, err := readEnvironment()
+	if err != nil {
+		return s, err
+	}
+	path, explicit := configFile(cmd, env)
+	s.file = path
 	file, err := readConfigFile(path, explicit)
 	if err != nil {
-		return c, err
+		return s, err
 	}
-	p := c.apply(file, func(key string) string { return path + ": " + key })
-	p = append(p, c.apply(readEnv(), func(key string) string { return "environment " + envName(key) })...)
-	p = append(p, c.apply(changedFlags(cmd), func(key string) string { return "flag for " + key })...)
+	var p problems
+	set := func(values map[string]any, name func(key string) string) {
+		p = append(p, s.apply(values, name)...)
+		for key := range values {
+			s.from[key] = strings.TrimSuffix(name(key), ": "+key)
+		}
+	}
+	set(file, func(key string) string { return path + ": " + key })
+	p = append(p, s.placePaths(filepath.Dir(path), file)...)
+	shared, notes := env.shared()
+	s.notes = append(notes, env.unread()...)
+	set(shared, env.nameOf)
+	set(env.own(), env.nameOf)
+	set(changedFlags(cmd), func(key string) string { return "flag for " + key })
 	// A key that could not be read still has its default, so the rest can be checked.
-	if err := validate(&c); err != nil {
+	if err := validate(&s.Config); err != nil {
 		p = append(p, flatten(err)...)
 	}
-	return c, withHint(errors.Join(p...), `"sealmq config example" prints every key with its meaning and default`)
+	return s, withHint(errors.Join(p...), `"sealmq config example" prints every key with its meaning and default`)
 }
 
 // defaultConfig has the default of every key, as the example shows them.
@@ -85,11 +110,11 @@ func dataDir(cmd *cobra.Command) (string, error) {
 }
 
 // configFile is the file to read, and whether the user named it.
-func configFile(cmd *cobra.Command) (path string, explicit bool) {
+func configFile(cmd *cobra.Command, env environment) (path string, explicit bool) {
 	if f := cmd.Flag("config"); f != nil && f.Changed {
 		return f.Value.String(), true
 	}
-	if v := os.Getenv(envPrefix + "CONFIG"); v != "" {
+	if v := env[envPrefix+"CONFIG"].value; v != "" {
 		return v, true
 	}
 	return defaultConfigFile, false
@@ -123,18 +148,6 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 	return k.All(), nil
 }
 
-// warnOfReaders says so if other users can read a configuration file with a password in it.
-func warnOfReaders(cmd *cobra.Command, c Config) {
-	u, err := url.Parse(c.Main.Database)
-	if err != nil || u.User == nil || os.Getenv(envName("main.database")) != "" || runtime.GOOS == "windows" {
-		return
-	}
-	path, _ := configFile(cmd)
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		notef(cmd, "other users can read %s, which has the password of main.database: run chmod 600 %s", path, shellWord(path))
-	}
-}
-
 // tabbedLine is the number of the first line with a tab in its indentation, or 0. YAML does not
 // allow it, and its parser names no tab.
 func tabbedLine(b []byte) int {
@@ -166,38 +179,6 @@ func oneDocument(b []byte) error {
 		return fmt.Errorf("a second document begins%s; all settings belong into the first one, so remove the line ---", line)
 	}
 	return nil
-}
-
-// readEnv maps SEALMQ_SERVER_MAX_CONNECTIONS to server.max_connections. A variable with
-// the prefix that matches no key keeps its own name, so that a misspelling is reported. An
-// empty variable counts as not set.
-func readEnv() map[string]any {
-	keys := make(map[string]string)
-	for _, f := range (&Config{}).fields() {
-		keys[envName(f.key)] = f.key
-	}
-	values := make(map[string]any)
-	for _, kv := range os.Environ() {
-		name, value, _ := strings.Cut(kv, "=")
-		if key, ok := keys[name]; ok && value != "" {
-			values[key] = value
-		} else if strings.HasPrefix(name, envPrefix) && value != "" && !foreignEnv.MatchString(name) {
-			values[name] = value
-		}
-	}
-	return values
-}
-
-// foreignEnv matches variables that are no configuration keys: SEALMQ_CONFIG, those of flags, the ones that
-// "sealmq receive --exec" sets for its command, and the ones that Kubernetes sets in every
-// container if a service is called sealmq.
-var foreignEnv = regexp.MustCompile(`^SEALMQ_(CONFIG|AS|CA|PINS|SERVER_NAME|MSG_.*|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
-
-func envName(key string) string {
-	if strings.HasPrefix(key, envPrefix) {
-		return key
-	}
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // configKeyAnnotation marks a flag that sets a configuration key.
@@ -329,8 +310,8 @@ func setText(dst reflect.Value, text string) error {
 }
 
 // allowed compares a setting's value with its check. The check is a range such as 1KiB..4MiB, or a list
-// such as on|off. The words "address" in a list, for host:port, and "folder" stand for
-// texts of that kind. An empty check allows everything.
+// such as on|off. The words "address" in a list, for host:port, "folder" and "path" stand for
+// texts of that kind; a relative folder or path of the file is relative to that. An empty check allows everything.
 func allowed(f field) error {
 	check, v := f.check, f.value
 	if low, high, ok := strings.Cut(check, ".."); ok {
@@ -350,6 +331,8 @@ func allowed(f field) error {
 	case check == "folder" && v.IsZero():
 		return errors.New("must name a folder")
 	case check == "folder":
+		return nil
+	case list[0] == "path":
 		return nil
 	case list[0] == "address":
 		return checkAddress(f.key, v.String())

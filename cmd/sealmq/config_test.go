@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,7 +73,7 @@ func TestConfigPrecedence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "data: from-flag\nserver.addr: 127.0.0.1:2\nlog.level: debug\nconfiguration is valid\n"
+	want := "data: from-flag  # flag for data\nserver.addr: 127.0.0.1:2  # environment SEALMQ_SERVER_ADDR\nlog.level: debug  # sealmq.yaml\nconfiguration is valid\n"
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -217,5 +218,187 @@ func TestConfigPageShowsTheExample(t *testing.T) {
 	text, _, _ = strings.Cut(text, "```\n")
 	if diff := cmp.Diff(configExample, text); diff != "" {
 		t.Errorf("docs/config.md differs from the example (-example +page):\n%s", diff)
+	}
+}
+
+// TestConfigPageShowsTheNames compares the table in docs/config.md with documentNames. -update
+// writes it.
+func TestConfigPageShowsTheNames(t *testing.T) {
+	page := filepath.Join("..", "..", "docs", "config.md")
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return "`" + s + "`"
+	}
+	d := defaultConfig()
+	table := "| variable | in the files | here |\n| --- | --- | --- |\n"
+	for _, n := range documentNames {
+		here := n.say
+		if n.key != "" {
+			here = code(n.key)
+			if n.part != "" {
+				here += ", its " + n.part
+			}
+			if n.live {
+				here += "; works as it is"
+			}
+			if !slices.ContainsFunc(d.fields(), func(f field) bool { return f.key == n.key }) {
+				t.Errorf("%s%s: there is no key %s", n.env, n.yaml, n.key)
+			}
+		}
+		table += "| " + code(n.env) + " | " + code(n.yaml) + " | " + here + " |\n"
+	}
+	const begin, end = "<!-- names -->\n", "<!-- end -->\n"
+	before, rest, _ := strings.Cut(string(b), begin)
+	has, after, ok := strings.Cut(rest, end)
+	if !ok {
+		t.Fatal("docs/config.md has no place for the table of names")
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(before+begin+table+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if diff := cmp.Diff(table, has); diff != "" {
+		t.Errorf("docs/config.md is stale; write it with -update (-code +page):\n%s", diff)
+	}
+}
+
+func TestEnvFile(t *testing.T) {
+	for _, tt := range []struct{ name, text, want, err string }{
+		{name: "plain", text: "# comment\n\nA=b\nexport C = d \nE=\n", want: "A=b C=d E="},
+		{name: "comments and signs", text: "A=b#c # d\nB=#x\nC=p$ss$HOME\nD=a=b\nE=x\t# y\n", want: "A=b#c B= C=p$ss$HOME D=a=b E=x"},
+		{name: "quotation marks", text: "A=\"b # c\" # d\nB='x\\n\"'\nC=\"x\\n\\\"y\\\"\"\nD=it's", want: "A=b # c B=x\\n\" C=x\n\"y\" D=it's"},
+		{name: "several lines", text: "A=\"one\ntwo\"\nB=c\nwhat", err: ".env:4: is not NAME=VALUE"},
+		{name: "from Windows", text: "\ufeffA=b\r\nC='d'\r\n", want: "A=b C=d"},
+		{name: "no end", text: "A=b\nB=\"c\n", err: ".env:2: B has no closing quotation mark"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lines, err := parseEnv(".env", []byte(tt.text))
+			var got []string
+			for _, l := range lines {
+				got = append(got, l.name+"="+l.value)
+			}
+			if text := strings.Join(got, " "); text != tt.want || err == nil && tt.err != "" || err != nil && err.Error() != tt.err {
+				t.Errorf("got %q, %v; want %q, %q", text, err, tt.want, tt.err)
+			}
+		})
+	}
+}
+
+func TestEnvExampleHasEveryDefault(t *testing.T) {
+	t.Chdir(t.TempDir())
+	out, err := runCLI(t, "config", "example", "--env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, ".env", strings.ReplaceAll(out, "\n#SEALMQ_", "\nSEALMQ_"))
+	if got, err := runCLI(t, "config", "check"); err != nil || got != "configuration is valid\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for _, f := range (&Config{}).fields() {
+		if !strings.Contains(out, "\n#"+envName(f.key)+"=") {
+			t.Errorf("the example does not have %s", f.key)
+		}
+	}
+}
+
+func FuzzEnvFile(f *testing.F) {
+	for _, s := range []string{"A=b", "A=\"b\nc\"", "A='", "export A=\\", "A=\"\\"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		lines, _ := parseEnv(".env", []byte(s))
+		for _, l := range lines {
+			if l.name == "" || len(l.value) > len(s) {
+				t.Errorf("%q has %+v", s, l)
+			}
+		}
+	})
+}
+
+// TestEnvironmentNames is about the order of all places that a setting can come from.
+func TestEnvironmentNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "sealmq.yaml", "log: {level: error}\nmain: {database: 'sqlite:file.db'}\nworker: {name: file}\n")
+	write(t, ".env", "DATABASE_URL=mysql+pymysql://u:secret@h/dotenv\nSEALMQ_WORKER_NAME=own\nWORKER_ID=shared\nPROXY_PORT=1\nWORKER_COUNT=2\nOTHER=3\n")
+	t.Setenv("DATABASE_URL", "mysql+pymysql://u:secret@h/real")
+	t.Setenv("LOG_LEVEL", "loud")
+	t.Setenv("PORTAL_PORT", "tcp://10.0.0.1:80")
+	t.Setenv("MAINTENANCE_MODE", "on")
+	var out, notes bytes.Buffer
+	if err := run(t.Context(), []string{"config", "check"}, &out, &notes); err != nil {
+		t.Fatal(err)
+	}
+	want := `log.level: error  # sealmq.yaml
+worker.name: own  # .env:2: SEALMQ_WORKER_NAME
+main.database: mysql+pymysql://u:***@h/real  # environment DATABASE_URL
+configuration is valid
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	want = `sealmq: .env:4: PROXY_PORT: is not read from here; "sealmq config import .env" carries it over to sealmq.yaml
+sealmq: .env:5: WORKER_COUNT: nothing reads it
+sealmq: environment LOG_LEVEL is not taken: "loud" is no level of a log
+sealmq: environment MAINTENANCE_MODE: nothing reads it
+`
+	if diff := cmp.Diff(want, notes.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestPathsAreRelativeToTheFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, dir := range []string{"etc", "var"} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, "etc/revoked.pem", "")
+	write(t, "etc/sealmq.yaml", "data: state\ntls: {revoked: revoked.pem}\nlog: {folder: off}\nmain: {database: 'sqlite:db/records.db'}\nportal: {cert: /p.crt, key: /p.key}\n")
+	write(t, "etc/moved.yaml", "data: var\n")
+	t.Setenv("SEALMQ_IDENTITIES", "people")
+	out, err := runCLI(t, "--config", "etc/sealmq.yaml", "config", "check")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"data: etc/state ", "identities: people ", "tls.revoked: etc/revoked.pem ", "log.folder: off ", "main.database: sqlite:etc/db/records.db ", "portal.cert: /p.crt "} {
+		if !strings.Contains(out, "\n"+want) && !strings.HasPrefix(out, want) {
+			t.Errorf("%q is missing in:\n%s", want, out)
+		}
+	}
+	_, err = runCLI(t, "--config", "etc/moved.yaml", "config", "check")
+	const moved = "sealmq: error: data: var is relative to the folder of the configuration file and means etc/var, which does not exist, but there is one in the current folder; write the whole path\n"
+	if got := printed(err); !strings.HasPrefix(got, moved) {
+		t.Errorf("got %q, want %q", got, moved)
+	}
+}
+
+func TestConfigCheckOfARole(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("SEALMQ_PROXY_RATE", "5")
+	out, err := runCLI(t, "config", "check", "--role", "proxy")
+	want := `sealmq: error: role proxy: pipeline.broker: names no broker; set it, or run the role broker in the same process
+sealmq: error: role proxy: pipeline.main: names no main server; set it, or run the role main in the same process
+sealmq: error: role proxy: sealmq-data/ca/root.crt is missing; docs/tls-and-identity.md says what to copy from the host of the authority
+sealmq: error: role proxy: sealmq-data/certs/proxy.crt is missing; docs/tls-and-identity.md says what to copy from the host of the authority
+sealmq: error: role proxy: sealmq-data/certs/proxy.key is missing; docs/tls-and-identity.md says what to copy from the host of the authority
+`
+	if diff := cmp.Diff(want, printed(err)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !strings.Contains(out, "proxy.rate: 5  # environment SEALMQ_PROXY_RATE\n") || !strings.Contains(out, "proxy.addr: 127.0.0.1:8001  # default\n") || strings.Contains(out, "worker.") {
+		t.Errorf("got:\n%s", out)
+	}
+	if out, err = runCLI(t, "config", "check", "--role", "proxy,worker,main,broker"); err != nil || !strings.HasSuffix(out, "\nconfiguration is valid\n") {
+		t.Errorf("all roles lack something: %v\n%s", err, out)
+	}
+	if _, err = runCLI(t, "config", "check", "--role", "cook"); exitCode(err) != 2 {
+		t.Errorf("there is a role cook: %v", err)
 	}
 }

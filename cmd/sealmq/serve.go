@@ -58,11 +58,13 @@ Without a role it does all of this.`,
 		Args:      checkRoles,
 		ValidArgs: roles,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := loadConfig(cmd)
+			set, err := readSettings(cmd, (*Config).Validate)
 			if err != nil {
 				return err
 			}
-			warnOfReaders(cmd, cfg)
+			cfg := set.Config
+			warnOfReaders(cmd, set)
+			set.warn(cmd)
 			if info, err := os.Stat(cfg.Data); err == nil && !info.IsDir() {
 				return withHint(fmt.Errorf("data folder %s is a file", cfg.Data), "name a folder with --data; if it does not exist, it is made")
 			}

@@ -25,12 +25,11 @@ func (n *node) openMail() (err error) {
 func (c *MailConfig) sender(log *slog.Logger) (*mail.Sender, error) {
 	cfg := mail.Config{Host: c.Host, Port: c.Port, Security: c.Security, User: c.User, From: c.From, Log: log}
 	if c.User != "" {
-		text, err := durable.ReadPrivate(durable.OS(), c.PasswordFile, maxSetting)
+		password, err := readPassword(c.PasswordFile)
 		if err != nil {
 			return nil, fmt.Errorf("mail.password_file: %w", err)
 		}
-		line, _, _ := bytes.Cut(text, []byte("\n"))
-		cfg.Password = string(bytes.TrimSuffix(line, []byte("\r")))
+		cfg.Password = password
 	}
 	if c.CA != "" {
 		roots, err := mtls.ReadAuthorities(c.CA)
@@ -56,4 +55,11 @@ func (n *node) sendMails(ctx context.Context) error {
 		return nil
 	}
 	return n.pipeline.mail.Run(ctx)
+}
+
+// readPassword returns the first line of a file that only its owner can read.
+func readPassword(file string) (string, error) {
+	text, err := durable.ReadPrivate(durable.OS(), file, maxSetting)
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	return string(bytes.TrimSuffix(line, []byte("\r"))), err
 }

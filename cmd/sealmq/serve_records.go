@@ -23,7 +23,11 @@ func (n *node) openRecords() error {
 	if err := durable.MkdirAll(durable.OS(), dir, 0o700); err != nil {
 		return err
 	}
-	cfg := records.Config{URL: cmp.Or(n.cfg.Main.Database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true,
+	database, err := n.cfg.Main.database()
+	if err != nil {
+		return err
+	}
+	cfg := records.Config{URL: cmp.Or(database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true,
 		AuditMessages: n.cfg.Main.Audit == "messages", Log: n.logOf("main")}
 	// The keys are made together with the database, and before it: a crash in between leaves no
 	// database without keys. Later a missing key is an error, because no other one can stand in.
@@ -84,6 +88,26 @@ func (n *node) openRecords() error {
 		n.logOf("main").Warn("a database that goes missing will not be noticed", "error", err)
 	}
 	return nil
+}
+
+// passwordFits reports whether the address of a database has a user without a password.
+func passwordFits(address string) bool {
+	_, rest, ok := strings.Cut(address, "://")
+	at := strings.LastIndex(rest, "@")
+	return ok && at > 0 && !strings.Contains(rest[:at], ":")
+}
+
+// database is main.database with the password of main.password_file.
+func (c *MainConfig) database() (string, error) {
+	if c.PasswordFile == "" {
+		return c.Database, nil
+	}
+	password, err := readPassword(c.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("main.password_file: %w", err)
+	}
+	at := strings.LastIndex(c.Database, "@")
+	return c.Database[:at] + ":" + url.PathEscape(password) + c.Database[at:], nil
 }
 
 // seenDatabase is a file that says which database the main server had, so that another one
