@@ -110,6 +110,7 @@ var places = []place{
 
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
+	{"pipeline/redisqueue", parts, "sealmq pipeline go-json-experiment/json redis/go-redis/v9", "database/sql", "a queue elsewhere knows neither roles nor their certificates: the connection's TLS is handed in"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
 	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
@@ -145,6 +146,7 @@ var places = []place{
 	{"internal/testing/liar", tests, "*", "", "a broker that lies"},
 	{"internal/testing/smtpserver", tests, "*", "", "a mail server that keeps what it gets"},
 	{"internal/testing/mariadb", tests, "*", "", "a private database server"},
+	{"internal/testing/redis", tests, "*", "", "a private server of the queue"},
 	{"internal/testing/mutation", tests, "*", "", "a product that is broken"},
 	{"internal/testing/testca", tests, "*", "", "fresh certificates"},
 	{"internal/testing/testnode", tests, "*", "", "a whole broker"},

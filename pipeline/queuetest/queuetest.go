@@ -50,6 +50,8 @@ type suite struct {
 	again func() pipeline.Queue
 	put   func(string) error
 	q     pipeline.Queue
+	// workers is how many consumers there were: each is of a worker of its own.
+	workers int
 }
 
 func item(id string) pipeline.Item {
@@ -72,7 +74,8 @@ func (s *suite) enqueue(want pipeline.Outcome, items ...pipeline.Item) {
 
 func (s *suite) consumer(q pipeline.Queue) pipeline.Consumer {
 	s.Helper()
-	c, err := q.Consumer("worker-1")
+	s.workers++
+	c, err := q.Consumer(fmt.Sprintf("worker-%d", s.workers))
 	if err != nil {
 		s.Fatal(err)
 	}
