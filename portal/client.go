@@ -131,6 +131,9 @@ func (v *visit) client() (*mainapi.ClientWithResponses, error) {
 			r.Header.Set("X-Request-Id", httpkit.RequestID(v.r.Context()))
 			r.Header.Set("User-Agent", v.r.UserAgent())
 			r.Header.Set("X-Forwarded-For", v.portal.address(v.r))
+			if v.page.stream || v.r.Header.Get(httpkit.UnattendedHeader) != "" {
+				r.Header.Set(httpkit.UnattendedHeader, "1")
+			}
 			// An empty field of a filter is no filter.
 			query := r.URL.Query()
 			for name, values := range query {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
 // example is an address of a page: each wildcard stands for "7".
@@ -234,4 +235,18 @@ func TestFirstVisitIsLight(t *testing.T) {
 		t.Errorf("the first page takes %d bytes", total)
 	}
 	t.Logf("%d bytes", total)
+}
+
+// TestPagesThatRefreshThemselves: what a page asks by itself, and a stream of events, is told to
+// the main server as no use of the session.
+func TestPagesThatRefreshThemselves(t *testing.T) {
+	w := newWorld(t, Config{})
+	for _, tc := range []struct{ path, header, want string }{{"/profile", "", ""}, {"/profile", "1", "1"}, {"/events", "", "1"}} {
+		w.browse(admin, tc.path, nil, httpkit.UnattendedHeader, tc.header)
+		w.mu.Lock()
+		if got := w.headers.Get(httpkit.UnattendedHeader); got != tc.want {
+			t.Errorf("%s with %q: %q was told, want %q", tc.path, tc.header, got, tc.want)
+		}
+		w.mu.Unlock()
+	}
 }

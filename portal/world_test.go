@@ -25,6 +25,7 @@ type world struct {
 	mu      sync.Mutex
 	answers map[string]answer // by method and path
 	asked   []string
+	headers http.Header // of the last request with a session
 }
 
 // An answer is a status and a value for its JSON.
@@ -73,6 +74,9 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	w.asked = append(w.asked, strings.TrimSpace(request+" "+string(body)))
 	a, ok := w.answers[request]
+	if r.Header.Get("Authorization") != "" {
+		w.headers = r.Header
+	}
 	w.mu.Unlock()
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if token == "expired" { // of which the main server hears nothing more, whatever is asked

@@ -14,12 +14,27 @@ type relayKey struct{}
 // address is in X-Forwarded-For.
 func Relayed(ctx context.Context) context.Context { return context.WithValue(ctx, relayKey{}, true) }
 
-// ClientAddress is the IP address that a request comes from. The last one in X-Forwarded-For
-// is believed if the peer shows a certificate of the role server by our own authority
-// (Config.OwnIssuer), or if the request was made in this process (Relayed). It is empty if the address is not known.
-func ClientAddress(r *http.Request) string {
+// relayed reports whether what a request says about somebody else is believed: the peer shows a
+// certificate of the role server by our own authority (Config.OwnIssuer), or the request was
+// made in this process (Relayed).
+func relayed(r *http.Request) bool {
 	own, _ := r.Context().Value(relayKey{}).(bool)
-	if values := r.Header["X-Forwarded-For"]; len(values) > 0 && (own || requestOf(r.Context()).relay) {
+	return own || requestOf(r.Context()).relay
+}
+
+// UnattendedHeader marks a request that a page makes by itself, as when it refreshes a list.
+const UnattendedHeader = "X-Sealmq-Unattended"
+
+// Unattended reports whether a page made a request by itself. The header is believed from those
+// whose X-Forwarded-For is believed.
+func Unattended(r *http.Request) bool { return r.Header.Get(UnattendedHeader) != "" && relayed(r) }
+
+// ClientAddress is the IP address that a request comes from. The last one in X-Forwarded-For
+// is believed from a portal: the peer shows a certificate of the role server by our own
+// authority (Config.OwnIssuer), or the request was made in this process (Relayed). The address is
+// empty if it is not known.
+func ClientAddress(r *http.Request) string {
+	if values := r.Header["X-Forwarded-For"]; len(values) > 0 && relayed(r) {
 		list := strings.Split(values[len(values)-1], ",")
 		if a, err := netip.ParseAddr(strings.TrimSpace(list[len(list)-1])); err == nil {
 			return a.Unmap().WithZone("").String()

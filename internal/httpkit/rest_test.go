@@ -377,27 +377,28 @@ func TestOtherSitesActForNobody(t *testing.T) {
 	}
 }
 
-// TestWhoseForwardedAddressCounts: a name that an imported authority gives makes nobody a relay.
-func TestWhoseForwardedAddressCounts(t *testing.T) {
+// TestWhoIsBelieved: a name that an imported authority gives makes nobody a relay.
+func TestWhoIsBelieved(t *testing.T) {
 	own, imported := testca.New(t), testca.New(t)
 	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: mtls.NewIdentifier(own.Root()),
 		OwnIssuer: func(issuer string) bool { return issuer == mtls.Issuer(own.Root()) }})
 	rt.Handle("GET /address", httpkit.Options{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		httpkit.WriteBytes(w, "text/plain", http.StatusOK, []byte(httpkit.ClientAddress(r)))
+		httpkit.WriteBytes(w, "text/plain", http.StatusOK, fmt.Appendf(nil, "%s %t", httpkit.ClientAddress(r), httpkit.Unattended(r)))
 	}))
 	for _, tc := range []struct {
 		ca   *testca.CA
 		role sealmq.Role
 		want string
-	}{{own, sealmq.RoleServer, "203.0.113.9"}, {own, sealmq.RoleProxy, "192.0.2.1"}, {imported, sealmq.RoleServer, "192.0.2.1"}} {
+	}{{own, sealmq.RoleServer, "203.0.113.9 true"}, {own, sealmq.RoleProxy, "192.0.2.1 false"}, {imported, sealmq.RoleServer, "192.0.2.1 false"}} {
 		leaf := tc.ca.Leaf("server", tc.role).Leaf
 		r := httptest.NewRequest(http.MethodGet, "/address", nil)
 		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf, tc.ca.Root()}}}
 		r.Header.Set("X-Forwarded-For", "203.0.113.9")
+		r.Header.Set(httpkit.UnattendedHeader, "1")
 		rec := httptest.NewRecorder()
 		rt.ServeHTTP(rec, r)
 		if got := rec.Body.String(); got != tc.want {
-			t.Errorf("for a %s of %s the address is %s, want %s", tc.role, tc.ca.Root().Subject, got, tc.want)
+			t.Errorf("for a %s of %s the address and what is unattended are %s, want %s", tc.role, tc.ca.Root().Subject, got, tc.want)
 		}
 	}
 }

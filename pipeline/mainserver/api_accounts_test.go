@@ -8,21 +8,23 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
 // person is somebody who is logged in, or not.
 type person struct {
 	*server
 	token string
+	peer  sealmq.Role // of the certificate, if there is one
 }
 
-// ask asks with the person's token, from a peer without a certificate.
+// ask asks with the person's token, from a peer that has no certificate unless peer says so.
 func (p *person) ask(method, path, body string, header ...string) answer {
 	p.Helper()
 	if p.token != "" {
 		header = append(header, "Authorization", "Bearer "+p.token)
 	}
-	return p.server.ask(p.as(""), method, path, body, header...)
+	return p.server.ask(p.as(p.peer), method, path, body, header...)
 }
 
 // want asks and expects a status.
@@ -167,6 +169,18 @@ func TestSessions(t *testing.T) {
 		p.want(200, "GET", "/api/v1/me", "")
 		s.pass(time.Hour)
 		p.want(401, "GET", "/api/v1/me", "")
+	})
+	t.Run("ends while a page refreshes itself", func(t *testing.T) {
+		p := s.logIn("anna@example.com", goodPassword)
+		through := &person{server: s, token: p.token, peer: sealmq.RoleServer}
+		for _, tc := range []struct {
+			asks   *person
+			after  time.Duration
+			status int
+		}{{through, 30, 200}, {p, 20, 200}, {through, 50, 200}, {through, 20, 401}} { // only from a portal it is no use
+			s.pass(tc.after * time.Minute)
+			tc.asks.want(tc.status, "GET", "/api/v1/me", "", httpkit.UnattendedHeader, "1")
+		}
 	})
 	t.Run("ends after 12 hours", func(t *testing.T) {
 		p := s.logIn("anna@example.com", goodPassword)

@@ -33,7 +33,9 @@ func (h *handler) bearer(r *http.Request, token string) (httpkit.Caller, error) 
 }
 
 // isUse reports whether a person makes a request, and not a page that is open.
-func isUse(r *http.Request) bool { return !strings.HasSuffix(r.URL.Path, "/events") }
+func isUse(r *http.Request) bool {
+	return !strings.HasSuffix(r.URL.Path, "/events") && !httpkit.Unattended(r)
+}
 
 // allows reports whether an API token is good for a route. None is for what needs a person. One
 // with scopes is for the operations of openapi.yaml only.

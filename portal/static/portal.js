@@ -52,11 +52,11 @@
 
 	// Dialogs: a link with data-dialog leads to a page with one form. With scripts that form
 	// opens in front of the page on which the link is.
-	function openDialog(link) {
+	function openDialog(link, click) {
 		const dialog = document.getElementById("dialog");
 		const body = dialog.firstElementChild;
 		body.replaceChildren();
-		htmx.ajax("GET", link.href, { target: body, swap: "innerHTML" }).then(() => {
+		htmx.ajax("GET", link.href, { target: body, swap: "innerHTML", event: click }).then(() => {
 			if (!body.childElementCount) return;
 			dialog.setAttribute("aria-label", link.textContent.trim());
 			if (!body.querySelector("h2")) {
@@ -75,7 +75,7 @@
 		const copy = at("[data-copy]");
 		if (link && !e.metaKey && !e.ctrlKey && !e.shiftKey && window.htmx) {
 			e.preventDefault();
-			openDialog(link);
+			openDialog(link, e);
 		} else if (copy) {
 			navigator.clipboard.writeText(copy.dataset.copy).then(() => {
 				const label = copy.textContent;
@@ -139,6 +139,10 @@
 		for (const box of all(".toast", root)) fade(box);
 	}
 	ready(document);
+	// A page that refreshes itself does not keep its reader's session alive.
+	document.addEventListener("htmx:configRequest", (e) => {
+		if (!e.detail.triggeringEvent) e.detail.headers["X-Sealmq-Unattended"] = "1";
+	});
 	document.addEventListener("htmx:load", (e) => ready(e.detail.elt));
 	document.addEventListener("htmx:afterRequest", () => rest(document));
 	// Refreshes fail one after the other: what they say stands once, and goes with the next that succeeds.
