@@ -20,6 +20,7 @@ type Consumer struct {
 	// temporary is the queue of Watch, under Broker.mu; empty until there is one.
 	temporary string
 	watching  atomic.Bool
+	copies    atomic.Uint64 // what tags of that queue's messages have as Queue, above watched
 }
 
 // Open opens the consuming side of a connection. notify and ended are as in
@@ -97,6 +98,9 @@ func (c *Consumer) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deli
 	if len(dst) > n {
 		c.broker.metrics.delivered.Add(float64(len(dst) - n))
 	}
+	if c.watching.Load() {
+		c.noteCopies(dst[n:])
+	}
 	return dst, err
 }
 
@@ -108,7 +112,8 @@ func (c *Consumer) Take(dst []sealmq.Delivery, max, maxBytes int) ([]sealmq.Deli
 // the engine cannot give: a delay, an uncounted return, an extension. To dead-letter what
 // was fetched is for the owner of its queue; in a queue of the administrators it is for every
 // consumer. For others the message is returned, and the error has code Denied. What comes through
-// a subscription every consumer may dead-letter, as it may acknowledge it.
+// a subscription every consumer may dead-letter, as it may acknowledge it; the copy that a watcher
+// has is dropped.
 func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
 	dead := false
 	for i := range batch {
@@ -120,6 +125,7 @@ func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
 	}
 	c.broker.metrics.settlements(batch)
 	if dead {
+		batch = c.dropCopies(batch)
 		answer := done
 		done = func(err error) {
 			if sealmq.CodeOf(err) == sealmq.Denied {

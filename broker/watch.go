@@ -2,6 +2,8 @@ package broker
 
 import (
 	"crypto/rand"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,9 +18,10 @@ import (
 // temporaryPrefix begins the names of temporary queues. Nobody can declare one.
 const temporaryPrefix = reservedPrefix + "temporary."
 
-// temporaryOptions bound what a watcher that does not keep up costs: the oldest copies go.
+// temporaryOptions bound what a watcher that does not keep up costs: the oldest copies go. What it
+// gives back it gets again, until its time is over: copies have no dead-letter queue.
 var temporaryOptions = sealmq.QueueOptions{
-	MaxMessages: 10_000, MaxBytes: 16 << 20, DropOldest: true, TTL: time.Minute,
+	MaxMessages: 10_000, MaxBytes: 16 << 20, DropOldest: true, TTL: time.Minute, DeliveryLimit: math.MaxUint32,
 	Prefetch: 1000, MaxLineBytes: sealmq.MaxLineBytes,
 }
 
@@ -74,6 +77,34 @@ func (c *Consumer) watch(bound Binding, done func(error)) error {
 	return b.bind(c.caller, bound, done)
 }
 
+// watched marks a value of Consumer.copies, because a queue may have the number 0.
+const watched = 1 << 32
+
+// noteCopies remembers the temporary queue's number in tags.
+func (c *Consumer) noteCopies(list []sealmq.Delivery) {
+	for i := range list {
+		if isTemporary(list[i].Queue) {
+			c.copies.Store(watched | uint64(list[i].Tag.Queue))
+			return
+		}
+	}
+}
+
+// dropCopies has copies dropped instead of dead-lettered: the message itself is in other queues.
+func (c *Consumer) dropCopies(batch []engine.Settlement) []engine.Settlement {
+	copies := c.copies.Load()
+	if copies == 0 {
+		return batch
+	}
+	batch = slices.Clone(batch)
+	for i := range batch {
+		if s := &batch[i]; s.Verdict == engine.Dead && watched|uint64(s.Tag.Queue) == copies {
+			s.Verdict, s.Reason = engine.Drop, ""
+		}
+	}
+	return batch
+}
+
 // dropTemporary removes the temporary queue of a connection that is closed.
 func (c *Consumer) dropTemporary() {
 	b := c.broker
@@ -84,7 +115,7 @@ func (c *Consumer) dropTemporary() {
 	}
 }
 
-// deleteTemporary is called in a turn. A dead letter makes a second queue.
+// deleteTemporary is called in a turn. Older programs made a dead-letter queue beside it.
 func (b *Broker) deleteTemporary(queue string) {
 	for _, name := range []string{queue, queue + sealmq.DeadSuffix} {
 		b.deleteQueue(name, 0, func(_ int, err error) {

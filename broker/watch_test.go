@@ -74,6 +74,40 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestWatchersHaveNoDeadLetters: what a watcher refuses, or gives back however often, makes no
+// second queue.
+func TestWatchersHaveNoDeadLetters(t *testing.T) {
+	n := open(t)
+	n.must(n.bind(alice, "q", "x", "k"))
+	c := n.watcher("x", "k")
+	n.stored("x", "k", "1")
+	for i := range sealmq.DefaultDeliveryLimit + 3 {
+		list, err := c.Take(nil, 10, everything)
+		n.must(err)
+		if len(list) != 1 {
+			t.Fatalf("took %v at delivery %d, want message 1", list, i+1)
+		}
+		s := engine.Settlement{Tag: list[0].Tag, Verdict: engine.Return}
+		if i >= sealmq.DefaultDeliveryLimit+2 {
+			s = engine.Settlement{Tag: list[0].Tag, Verdict: engine.Dead, Reason: "bad"}
+		}
+		n.must(n.do(func(done func(error)) { c.Settle([]engine.Settlement{s}, done) }))
+	}
+	if list, err := c.Take(nil, 10, everything); err != nil || len(list) > 0 {
+		t.Errorf("took %v after it was refused, %v", list, err)
+	}
+	if got := n.temporaries(); got != 1 {
+		t.Errorf("%d temporary queues, want 1", got)
+	}
+	own := n.consumer(alice, "q")
+	list, err := own.Take(nil, 1, everything)
+	n.must(err)
+	n.must(n.do(func(done func(error)) {
+		own.Settle([]engine.Settlement{{Tag: list[0].Tag, Verdict: engine.Dead}}, done)
+	}))
+	n.holds("q.dead", "1")
+}
+
 // TestTemporaryQueuesOfACrashedBroker checks that a start removes them.
 func TestTemporaryQueuesOfACrashedBroker(t *testing.T) {
 	n := open(t)
