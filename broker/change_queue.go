@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -80,7 +82,8 @@ func (b *Broker) PauseQueue(c Caller, name string, paused bool, done func(error)
 
 // Copy stores up to n waiting messages of a queue, from the place that this Tag.Seq has, in
 // another queue too. done gets their number, and the place to go on; 0 if there are no more.
-// Codes are those of Peek and of publishing.
+// Codes are those of Peek and of publishing. If some are refused, the others are copied all the
+// same, and the error says how many and which was the first.
 func (b *Broker) Copy(c Caller, from, to string, place uint64, n int, done func(copied int, next uint64, err error)) {
 	refuse := func(err error) { done(0, 0, err) }
 	if err := b.allowOwner(c, actMove, to); err != nil {
@@ -107,19 +110,27 @@ func (b *Broker) Copy(c Caller, from, to string, place uint64, n int, done func(
 	}
 	next := list[len(list)-1].Tag.Seq + 1
 	b.engine.Publish(batch, func(results []engine.PublishResult) {
-		copied := 0
-		var first error
+		copied, first := 0, error(nil)
 		for i := range results {
-			if results[i].Err == nil {
+			if err := results[i].Err; err == nil {
 				copied++
 			} else if first == nil {
-				first = results[i].Err
+				first = prefix(fmt.Sprintf("message '%s': ", list[i].ID), err)
 			}
 		}
 		if first == nil && copied < len(list) {
 			first = errNoQueue(to) // it was deleted meanwhile
 		}
+		first = prefix(fmt.Sprintf("%d of %d messages were copied; ", copied, len(list)), first)
 		b.audit(c, string(actMove), from+" "+to, first)
 		done(copied, next, first)
 	})
+}
+
+// prefix puts a text in front of what the peer reads of an error.
+func prefix(text string, err error) error {
+	if e, ok := errors.AsType[*sealmq.Error](err); ok {
+		return &sealmq.Error{Code: e.Code, Message: text + e.Message, Err: e.Err}
+	}
+	return err
 }

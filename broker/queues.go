@@ -52,9 +52,9 @@ func (b *Broker) declare(c Caller, name string, o *sealmq.QueueOptions, done fun
 	if o != nil {
 		options, given = *o, engine.AllFields
 	}
-	_, err := b.engine.Queue(name)
-	created := err != nil
+	created := !b.adopt(name)
 	if created {
+		var err error
 		if options, err = b.newQueue(c, name, o); err != nil {
 			done(err)
 			return false
@@ -71,6 +71,16 @@ func (b *Broker) declare(c Caller, name string, o *sealmq.QueueOptions, done fun
 		done(err)
 	})
 	return ok
+}
+
+// adopt reports whether there is a queue, and counts it if the engine has made it for dead letters.
+// It is called in a turn.
+func (b *Broker) adopt(name string) bool {
+	info, err := b.engine.Queue(name)
+	if _, known := b.topo.queues[name]; err == nil && !known {
+		b.topo.addQueue(name, &info.Options)
+	}
+	return err == nil
 }
 
 // DeleteQueue removes a queue with its messages and its bindings; done gets the number
