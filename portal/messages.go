@@ -177,7 +177,7 @@ func (v *visit) noMessages(q url.Values) empty {
 	if !v.may(staff) && v.account.ClientID == "" {
 		return empty{Title: "Your account has no client yet", Text: "You see the messages of one client. An administrator chooses it for your account."}
 	}
-	return empty{Title: "No message has arrived yet", Text: "A client submits messages to the proxy with its certificate. They appear here at once.", Command: "sealmq submit --as CLIENT --number +4915200000000 --body 'Results are ready'"}
+	return empty{Title: "No message has arrived yet", Text: "A client submits messages to the proxy with its certificate. They appear here at once.", Command: "sealmq submit --as CLIENT --sender +4915200000000 --message 'Results are ready'"}
 }
 
 // lookForMessages asks for a page of the list. Each answer looks at a bounded number of rows, so

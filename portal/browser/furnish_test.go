@@ -97,13 +97,14 @@ func (s *site) furnish() map[string]string {
 		s.t.Fatal(err)
 	}
 	waiting := s.submitAs("acme-01", "+4915200000001", "Your results are ready.")
-	job, err := s.API.StartRetryJobWithResponse(ctx, mainapi.RetryJobRequest{ClientID: "lab-03"})
+	job, err := s.API.StartRetryJobWithResponse(ctx, mainapi.RetryJobRequest{ClientID: "clinic-7"})
 	if err != nil || job.JSON202 == nil {
 		s.t.Fatalf("no retry: %v %s", err, job.Body)
 	}
 
 	s.put(broker, "results", "r-1", "r-2", "r-3", "r-4")
-	s.kill("results", "signature is not valid", 2)
+	s.kill("results", "signature is not valid", 4)
+	s.put(broker, "results", "r-5", "r-6")
 	s.put(broker, "orders/eu", "o-1", "o-2")
 	if _, err := s.connect().Consume(ctx, "orders/eu", 1); err != nil {
 		s.t.Fatal(err)
