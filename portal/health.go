@@ -18,7 +18,9 @@ func (p *Portal) newHealth() *httpkit.Health {
 		}
 		return httpkit.Finding{}
 	}}
-	return httpkit.NewHealth(p.cfg.Version, false, append([]httpkit.Check{main}, p.cfg.Checks...)...)
+	h := httpkit.NewHealth(p.cfg.Version, false, append([]httpkit.Check{main}, p.cfg.Checks...)...)
+	h.Service = "portal"
+	return h
 }
 
 // mainHealth is what the main server says of itself.

@@ -133,6 +133,9 @@ func (p *Portal) navigation(role sealmq.Role, current *page) (n navigation) {
 
 // start is the page where a role begins.
 func (p *Portal) start(role sealmq.Role) string {
+	if role == userManager { // who looks after accounts, and may have no client
+		return "/admin/users"
+	}
 	n := p.navigation(role, nil)
 	for _, list := range [][]navItem{n.Main, n.Admin} {
 		if len(list) > 0 {

@@ -52,6 +52,9 @@ const (
 // Health answers GET /health (specification 2.2 and 8.6). Its checks run at most once in
 // two seconds, however many ask.
 type Health struct {
+	// Service is the component's name in the answer; it may be empty. It is set before use.
+	Service string
+
 	version    string
 	components bool
 	checks     []Check
@@ -69,6 +72,7 @@ func NewHealth(version string, components bool, checks ...Check) *Health {
 
 type health struct {
 	Status     string            `json:"status"`
+	Service    string            `json:"service,omitempty"`
 	Version    string            `json:"version"`
 	Timestamp  Time              `json:"timestamp"`
 	Checks     map[string]string `json:"checks"`
@@ -117,7 +121,7 @@ func (h *Health) state() *health {
 	}
 	wg.Wait()
 	now := time.Now()
-	s := &health{Version: h.version, Timestamp: Time{now}, Checks: make(map[string]string), Uptime: int64(now.Sub(h.started).Seconds()), Errors: []string{}}
+	s := &health{Service: h.Service, Version: h.version, Timestamp: Time{now}, Checks: make(map[string]string), Uptime: int64(now.Sub(h.started).Seconds()), Errors: []string{}}
 	for i, f := range findings {
 		if f.Value == "" {
 			f.Value = Healthy
