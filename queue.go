@@ -301,3 +301,19 @@ type PeekedMessage struct {
 	Body        json.RawMessage `json:"body,omitempty"`        // unless it is too large to be shown
 	BodyBytes   []byte          `json:"body_base64,omitempty"` // of a body that is not JSON
 }
+
+// Hidden reports whether the broker has not shown the body, because it is too large, or because
+// those before it on the page are.
+func (m *PeekedMessage) Hidden() bool { return len(m.Body)+len(m.BodyBytes) == 0 && m.Size > 0 }
+
+// CutPage cuts a page of Manager.Peek off in front of a hidden body that may be shown at the front
+// of the next page, and returns where that begins.
+func CutPage(page []PeekedMessage) (cut []PeekedMessage, next uint64) {
+	for i := range page {
+		if i > 0 && page[i].Hidden() {
+			return page[:i], page[i].Seq
+		}
+		next = page[i].Seq + 1
+	}
+	return page, next
+}

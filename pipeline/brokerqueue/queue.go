@@ -160,13 +160,11 @@ func (q *Queue) Waiting(ctx context.Context, from uint64, limit int) (items []pi
 	if err != nil {
 		return nil, from, q.lookAt(err)
 	}
-	next = from
+	if len(page) == 0 {
+		return nil, from, nil
+	}
+	page, next = sealmq.CutPage(page)
 	for i := range page {
-		hidden := len(page[i].Body)+len(page[i].BodyBytes) == 0 && page[i].Size > 0
-		if hidden && i > 0 {
-			break // it may be shown at the front of a page
-		}
-		next = page[i].Seq + 1
 		if it, err := pipeline.ParseItem(page[i].Body); err == nil {
 			items = append(items, it)
 		}
@@ -188,24 +186,20 @@ func (q *Queue) Dead(ctx context.Context, limit int) ([]pipeline.DeadItem, error
 		if err != nil {
 			return nil, q.lookAt(err)
 		}
-		for i := range page {
-			hidden := len(page[i].Body)+len(page[i].BodyBytes) == 0 && page[i].Size > 0
-			if from = page[i].Seq; hidden && i > 0 {
-				break // it may be shown at the front of a page
-			}
-			items = append(items, deadItem(&page[i], hidden))
-			from++
-		}
 		if len(page) == 0 {
 			break
+		}
+		page, from = sealmq.CutPage(page)
+		for i := range page {
+			items = append(items, deadItem(&page[i]))
 		}
 	}
 	return items, nil
 }
 
-func deadItem(m *sealmq.PeekedMessage, hidden bool) pipeline.DeadItem {
+func deadItem(m *sealmq.PeekedMessage) pipeline.DeadItem {
 	d := pipeline.DeadItem{Reason: m.DeathReason}
-	if hidden {
+	if m.Hidden() {
 		d.Item.MessageID = m.ID
 	} else {
 		d.Item, d.Err = pipeline.ParseItem(m.Body)
