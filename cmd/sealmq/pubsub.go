@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +37,10 @@ A text that is a JSON object is the message, and gets a message_id if it has non
 				return err
 			}
 		}
-		next := textsOf(a.args[2:], a.cmd.InOrStdin())
+		next, err := a.textsOf(a.args[2:])
+		if err != nil {
+			return err
+		}
 		a.ctx = a.cmd.Context() // standard input may take its time
 		n := 0
 		for {
@@ -65,28 +65,22 @@ A text that is a JSON object is the message, and gets a message_id if it has non
 	})
 }
 
-// textsOf gives the arguments, or if there are none the lines of r that are not empty.
-func textsOf(args []string, r io.Reader) func() (string, error) {
+// textsOf gives the arguments, or if there are none the lines of standard input.
+func (a call) textsOf(args []string) (func() (string, error), error) {
 	if len(args) > 0 {
-		return func() (string, error) {
+		return func() (text string, err error) {
 			if len(args) == 0 {
 				return "", io.EOF
 			}
-			text := args[0]
-			args = args[1:]
+			text, args = args[0], args[1:]
 			return text, nil
-		}
+		}, nil
 	}
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, sealmq.MaxLineBytes)
+	in, err := openInput(a.cmd, nil, true)
 	return func() (string, error) {
-		for lines.Scan() {
-			if text := strings.TrimSpace(lines.Text()); text != "" {
-				return text, nil
-			}
-		}
-		return "", cmp.Or(lines.Err(), io.EOF)
-	}
+		text, err := in.next()
+		return string(text.Body), err
+	}, err
 }
 
 // plainMessage makes a message of a text.

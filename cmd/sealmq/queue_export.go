@@ -101,8 +101,8 @@ func newQueueExportCmd() *cobra.Command {
 		Use:   "export QUEUE",
 		Short: "Write the waiting messages of a queue to a file, without taking them (its owner)",
 		Long: `Write each waiting message as a JSON line, with where it was published and by whom. The messages stay in the
-queue. Messages over 65,536 bytes, and those that are delayed, are left out; the exit status is 1 if a message
-was too large.`,
+queue. Those that are delayed are left out. Those over 65,536 bytes are left out too, because the broker does not
+show them: the first 20 are named, and the exit status is 1.`,
 		Example: `  sealmq queue export lab --out lab.jsonl`,
 	}
 	out := addOutputFlags(cmd)
@@ -115,37 +115,40 @@ was too large.`,
 		if err != nil {
 			return err
 		}
-		written, tooLarge, err := a.export(a.args[0], w)
+		written, hidden, err := a.export(a.args[0], w)
 		if err = errors.Join(err, finish(err == nil)); err != nil {
 			return err
 		}
 		a.note("wrote %s of %s", plural(written, "message"), a.args[0])
-		if tooLarge > 0 {
-			return withHint(fmt.Errorf("%s left out because the broker does not show so large ones", plural(tooLarge, "message")), `take them with "sealmq queue get --json"`)
+		if len(hidden) == 0 {
+			return nil
 		}
-		return nil
+		for _, id := range hidden[:min(len(hidden), namedHidden)] {
+			a.note("left out: message %s", printable(id))
+		}
+		return withHint(fmt.Errorf("%s left out because the broker does not show so large ones", plural(len(hidden), "message")), `take them with "sealmq queue get --json"`)
 	})
 }
 
-// export writes the waiting messages, page by page. A page shows bodies only up to a limit.
-func (a call) export(queue string, w io.Writer) (written, tooLarge int, err error) {
-	for from, n := uint64(0), sealmq.MaxPeek; ; {
-		list, err := a.client.Peek(a.ctx, queue, from, n)
-		if err != nil || len(list) == 0 {
-			return written, tooLarge, err
+// namedHidden is how many of the messages that were left out are named.
+const namedHidden = 20
+
+// export writes the waiting messages, page by page, and returns the ids of those that the broker
+// does not show.
+func (a call) export(queue string, w io.Writer) (written int, hidden []string, err error) {
+	for from := uint64(0); ; {
+		page, err := a.client.Peek(a.ctx, queue, from, sealmq.MaxPeek)
+		if err != nil || len(page) == 0 {
+			return written, hidden, err
 		}
-		for i, m := range list {
-			shown := len(m.Body)+len(m.BodyBytes) > 0
-			if !shown && i > 0 {
-				break // it is the first of the next page
-			}
-			from = m.Seq + 1
-			if !shown {
-				tooLarge++
+		page, from = sealmq.CutPage(page)
+		for i := range page {
+			if page[i].Hidden() {
+				hidden = append(hidden, page[i].ID)
 				continue
 			}
-			if err := printJSON(w, m); err != nil {
-				return written, tooLarge, err
+			if err := printJSON(w, page[i]); err != nil {
+				return written, hidden, err
 			}
 			written++
 		}
