@@ -68,6 +68,7 @@ type databaseView struct {
 	Kind, Where string
 	Answer      time.Duration
 	Waited      time.Duration
+	Disk        *mainapi.Disk // where a file is
 	Tables      []tableRow
 }
 
@@ -85,6 +86,8 @@ func (v *visit) database() error {
 	view := databaseView{Database: *d, Kind: "SQLite", Where: d.Path, Answer: time.Duration(d.AnswerSeconds * float64(time.Second)), Waited: time.Duration(d.Connections.WaitedSeconds * float64(time.Second))}
 	if d.Host != "" {
 		view.Kind, view.Where = "MySQL or MariaDB", d.Host+":"+d.Port
+	} else if o, err := v.api.GetOverviewWithResponse(v.ctx); err == nil {
+		view.Disk = o.JSON200.Disk
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Rows)) {
 		view.Tables = append(view.Tables, tableRow{name, d.Rows[name]})

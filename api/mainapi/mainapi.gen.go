@@ -1238,10 +1238,15 @@ type ClientInfo struct {
 	LastMessageAt time.Time `json:"last_message_at,omitempty,omitzero"`
 
 	// Messages Example: 1
-	Messages  int64        `json:"messages,omitempty,omitzero"`
-	RevokedAt time.Time    `json:"revoked_at,omitempty,omitzero"`
-	Role      Role         `json:"role,omitempty,omitzero"`
-	Status    ClientStatus `json:"status"`
+	Messages int64 `json:"messages,omitempty,omitzero"`
+
+	// MessagesLastDay How many were registered in the last 24 hours, the first of which counts as a whole
+	//
+	// Example: 1
+	MessagesLastDay int64        `json:"messages_last_day,omitempty,omitzero"`
+	RevokedAt       time.Time    `json:"revoked_at,omitempty,omitzero"`
+	Role            Role         `json:"role,omitempty,omitzero"`
+	Status          ClientStatus `json:"status"`
 }
 
 // ClientPage defines model for ClientPage.

@@ -19,8 +19,18 @@ func (h *handler) ListClients(ctx context.Context, r mainapi.ListClientsRequestO
 	if err != nil {
 		return nil, err
 	}
+	names := make([]string, 0, len(list))
 	for i := range list {
-		answer.Items = append(answer.Items, h.clientInfo(&list[i]))
+		names = append(names, list[i].Name)
+	}
+	sent, err := h.cfg.Store.MessagesOf(ctx, names, h.now().Add(-24*time.Hour))
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		info := h.clientInfo(&list[i])
+		info.MessagesLastDay = sent[list[i].Name]
+		answer.Items = append(answer.Items, info)
 	}
 	if len(list) == limit {
 		answer.NextCursor = list[limit-1].Name

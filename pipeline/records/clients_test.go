@@ -56,6 +56,25 @@ func TestClients(t *testing.T) {
 	})
 }
 
+func TestMessagesOfClients(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		r, err := e.s.Register(ctx(t), messages(0, 2))
+		want(t, r, err, records.Registered, records.Registered)
+		for since, n := range map[time.Duration]int64{-24 * time.Hour: 2, 0: 2, 2 * time.Hour: 0} {
+			counts, err := e.s.MessagesOf(ctx(t), []string{"acme-01", "nobody"}, e.clock.Now().Add(since))
+			if err != nil || counts["acme-01"] != n || len(counts) > 1 {
+				t.Errorf("since %v: %v, %v", since, counts, err)
+			}
+		}
+		if counts, err := e.s.MessagesOf(ctx(t), nil, time.Time{}); err != nil || len(counts) != 0 {
+			t.Errorf("%v, %v", counts, err)
+		}
+		if _, err := e.s.MessagesOf(ctx(t), make([]string, records.MaxLimit+1), time.Time{}); sealmq.CodeOf(err) != sealmq.BadArgument {
+			t.Errorf("too many: %v", err)
+		}
+	})
+}
+
 func TestRevokedAndUnknownClients(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 1))

@@ -111,6 +111,31 @@ func (s *Store) Stats(ctx context.Context, client, domain string, since time.Tim
 	return st, nil
 }
 
+// MessagesOf returns how many messages of each client were registered since a time, to the hour.
+// Clients without any are left out.
+func (s *Store) MessagesOf(ctx context.Context, clients []string, since time.Time) (map[string]int64, error) {
+	counts := make(map[string]int64)
+	if len(clients) == 0 {
+		return counts, nil
+	}
+	if len(clients) > MaxLimit {
+		return nil, invalid("more than 500 clients")
+	}
+	args := make([]any, 0, len(clients)+1)
+	for _, name := range clients {
+		args = append(args, name)
+	}
+	query := "SELECT client_id, SUM(messages) FROM message_counts WHERE client_id IN (?" + strings.Repeat(", ?", len(clients)-1) + ") AND hour >= ? GROUP BY client_id"
+	err := each(ctx, s.read, query, append(args, max(0, hourOf(since))), func(rows *sql.Rows) error {
+		var name string
+		var n int64
+		err := rows.Scan(&name, &n)
+		counts[name] = n
+		return err
+	})
+	return counts, s.d.coded("count the messages of clients", err)
+}
+
 // Point is an hour of a series.
 type Point struct {
 	Hour    time.Time
