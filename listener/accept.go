@@ -160,16 +160,12 @@ func (c *conn) handshake() (refusal, error) {
 		return reasonOf(err), err
 	}
 	c.raw.place.Busy()
-	turn := time.NewTimer(time.Until(deadline))
-	defer turn.Stop()
-	select {
-	case s.handshakes <- struct{}{}:
-		c.raw.slot = s.handshakes
-		defer func() { c.raw.slot = nil; <-s.handshakes }()
-	case <-turn.C:
-		return refusedHandshakes, errors.New("no handshake slot became free")
-	case <-s.stop:
-		return refusedOther, errors.New("the server is stopping")
+	defer func() {
+		c.raw.giveSlots()
+		c.raw.slots = nil
+	}()
+	if why, err := c.takeSlots(deadline); err != nil {
+		return why, err
 	}
 	if err := c.tls.Handshake(); err != nil {
 		return reasonOf(err), err
@@ -198,6 +194,25 @@ func (c *conn) handshake() (refusal, error) {
 		c.recheck() // Recheck may have missed it
 	}
 	return why, err
+}
+
+// takeSlots waits for the turn of a handshake. First comes the one among those of its address, which
+// together get half of the slots, so that those of others need not wait behind them.
+func (c *conn) takeSlots(deadline time.Time) (refusal, error) {
+	s := c.server
+	turn := time.NewTimer(time.Until(deadline))
+	defer turn.Stop()
+	for _, slot := range []chan struct{}{c.raw.place.Turns(max(1, s.limits.Handshakes/2)), s.handshakes} {
+		select {
+		case slot <- struct{}{}:
+			c.raw.slots = append(c.raw.slots, slot)
+		case <-turn.C:
+			return refusedHandshakes, errors.New("no handshake slot became free")
+		case <-s.stop:
+			return refusedOther, errors.New("the server is stopping")
+		}
+	}
+	return 0, nil
 }
 
 // noCertificate is how crypto/tls ends its error about a peer without a certificate, which has

@@ -443,7 +443,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, free := make(chan struct{}, 10), make(chan struct{})
 		n, pipes := startPipes(t, func(cfg *listener.Config) {
-			cfg.Limits.Handshakes = 2
+			cfg.Limits.Handshakes = 4 // half of them for one address
 			identify := cfg.Identify
 			cfg.Identify = func(cs tls.ConnectionState) (sealmq.Identity, error) {
 				asked <- struct{}{}

@@ -57,8 +57,8 @@ type Limits struct {
 	// replies and deliveries that are not written. A few KiB for each connection are not
 	// counted. Default 256 MiB.
 	Memory int64
-	// Handshakes is how many handshakes may be under way; further ones wait. A peer that
-	// has not sent a byte is not counted. Default 256.
+	// Handshakes is how many handshakes may be under way, half of them with one address;
+	// further ones wait. A peer that has not sent a byte is not counted. Default 256.
 	Handshakes int
 	// HandshakeTimeout is the time from accept to the end of the handshake. Default 5 s.
 	HandshakeTimeout time.Duration

@@ -23,9 +23,9 @@ type socket struct {
 	// stalled is called, if it is not nil, when the peer has taken no bytes for too long. The
 	// write then has lastWords more, because TLS cannot go on after a write that failed.
 	stalled func()
-	// slot is not nil while a handshake holds one. Reading returns it while it waits, so
-	// that a peer that stalls in the middle of its handshake delays no other.
-	slot chan struct{}
+	// slots are not empty while a handshake holds one of each. Reading returns them while it
+	// waits, so that a peer that stalls in the middle of its handshake delays no other.
+	slots []chan struct{}
 	// place is the connection's place among those that are not identified.
 	place *connlimit.Place
 }
@@ -42,15 +42,23 @@ func (s *socket) Read(p []byte) (int, error) {
 		s.peeked = false
 		return copy(p, s.first[:]), nil
 	}
-	if s.slot != nil {
-		<-s.slot
+	if len(s.slots) > 0 {
+		s.giveSlots()
 		s.place.Idle()
 		defer func() {
 			s.place.Busy()
-			s.slot <- struct{}{}
+			for _, slot := range s.slots {
+				slot <- struct{}{}
+			}
 		}()
 	}
 	return s.Conn.Read(p)
+}
+
+func (s *socket) giveSlots() {
+	for _, slot := range s.slots {
+		<-slot
+	}
 }
 
 // Write implements net.Conn. The deadline is that of one write, so that a slow peer that

@@ -25,7 +25,10 @@ type Table struct {
 }
 
 // peer is an address with at least one place. The lock of the table guards it.
-type peer struct{ places int }
+type peer struct {
+	places int
+	turns  chan struct{} // of Turns
+}
 
 // Place is the place of one connection. At first the connection is idle, and its peer is a
 // stranger.
@@ -146,6 +149,17 @@ func (p *Place) set(busy bool) {
 
 // Known says that the peer is no stranger.
 func (p *Place) Known() { p.known.Store(true) }
+
+// Turns has room for n of the connections of one address, so that they can take turns. The first
+// call for an address says how many.
+func (p *Place) Turns(n int) chan struct{} {
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	if p.peer.turns == nil {
+		p.peer.turns = make(chan struct{}, n)
+	}
+	return p.peer.turns
+}
 
 // Displaced reports whether the connection has made room for another one.
 func (p *Place) Displaced() bool { return p.displaced.Load() }

@@ -18,11 +18,12 @@ import (
 // hostile are peers without a certificate that hold their connections.
 var hostile = []struct {
 	name  string
-	plain bool   // it does not even shake hands
+	plain bool   // it does not end its handshake
 	sends string // after its handshake
 	reads bool   // one answer
 }{
 	{"silent", true, "", false},
+	{"a hello and nothing more", true, clientHello(), false},
 	{"silent after the handshake", false, "", false},
 	{"keep-alive", false, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n", true},
 	{"slow header", false, "GET /health HTTP/1.1\r\nHost:", false},
@@ -30,6 +31,16 @@ var hostile = []struct {
 	{"slow body that is not wanted", false, "POST /who HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: application/json\r\n\r\nx", false},
 	{"reads nothing", false, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n", false},
 	{"HTTP/2 preface, cut", false, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00", false},
+}
+
+// clientHello is the first message of a handshake.
+func clientHello() string {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	go func() { _ = tls.Client(ours, &tls.Config{ServerName: "localhost"}).Handshake() }()
+	hello := make([]byte, 4<<10)
+	n, _ := theirs.Read(hello)
+	return string(hello[:n])
 }
 
 func hostileRoutes(rt *httpkit.Router) {
@@ -126,6 +137,7 @@ func (w *world) hostile(plain bool, sends string, reads bool) net.Conn {
 		w.t.Fatal(err)
 	}
 	if plain {
+		_, _ = io.WriteString(raw, sends)
 		return raw
 	}
 	conf := w.ca.WithoutCertificate()
