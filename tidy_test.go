@@ -110,7 +110,7 @@ var places = []place{
 
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
-	{"pipeline/redisqueue", parts, "sealmq pipeline go-json-experiment/json redis/go-redis/v9", "database/sql", "a queue elsewhere knows neither roles nor their certificates: the connection's TLS is handed in"},
+	{"pipeline/redisqueue", parts, "sealmq pipeline go-json-experiment/json prometheus/client_golang redis/go-redis/v9", "database/sql", "a queue elsewhere knows neither roles nor their certificates: the connection's TLS is handed in"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
 	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},

@@ -35,6 +35,7 @@ type Config struct {
 	Main     MainConfig     `key:"main"`
 	Portal   PortalConfig   `key:"portal"`
 	Mail     MailConfig     `key:"mail"`
+	Redis    RedisConfig    `key:"redis"`
 }
 
 // ServerConfig is the listener for clients.
@@ -176,6 +177,23 @@ type MailConfig struct {
 	From         string `key:"from"`
 }
 
+// RedisConfig is where the pipeline's queue is if it is not a queue of the broker.
+type RedisConfig struct {
+	Addr                 string `key:"addr" check:"address|"`
+	Sentinels            string `key:"sentinels"`
+	Master               string `key:"master"`
+	SentinelPasswordFile string `key:"sentinel_password_file" check:"path"`
+	User                 string `key:"user"`
+	Password             string `key:"password"`
+	PasswordFile         string `key:"password_file" check:"path"`
+	DB                   int    `key:"db" check:"0..1_000_000"`
+	Queue                string `key:"queue"`
+	TLS                  string `key:"tls" check:"on|off"`
+	CA                   string `key:"ca" check:"path"`
+	Cert                 string `key:"cert" check:"path"`
+	Key                  string `key:"key" check:"path"`
+}
+
 // LogConfig is what is logged, how, and for how long. Logs go to standard error, and to files.
 type LogConfig struct {
 	Level    string `key:"level" check:"debug|info|warn|error"`
@@ -197,6 +215,7 @@ func (c *Config) Validate() error {
 		p.addf("metrics.addr: must differ from server.addr")
 	}
 	p = append(p, c.Alerts.check(c.Mail.Host != "")...)
+	p = append(p, c.Redis.check()...)
 	line := c.Server.MaxLineBytes
 	if c.Server.MaxMemoryBytes < 16*line {
 		p.addf("server.max_memory_bytes: must be at least 16 times server.max_line_bytes (%v)", line)

@@ -152,9 +152,9 @@ func (s *settings) warn(cmd *cobra.Command) {
 // sections are what a role reads of the configuration, beside what all do.
 var sections = map[string][]string{
 	"broker": {"server", "storage", "dedup", "limits", "metrics"},
-	"proxy":  {"pipeline", "proxy", "ca"},
-	"worker": {"pipeline", "worker", "ca"},
-	"main":   {"pipeline", "main", "mail", "portal.url"},
+	"proxy":  {"pipeline", "redis", "proxy", "ca"},
+	"worker": {"pipeline", "redis", "worker", "ca"},
+	"main":   {"pipeline", "redis", "main", "mail", "portal.url"},
 	"portal": {"pipeline.main", "portal", "main.session_idle", "main.session_lifetime", "ca"},
 }
 
@@ -177,8 +177,8 @@ func (c *Config) lacks(ctx context.Context, wanted []string) error {
 	has := func(role string) bool { return slices.Contains(wanted, role) }
 	for _, role := range wanted {
 		takes := role == "proxy" || role == "worker"
-		if takes && !has("broker") && c.Pipeline.Broker == "" {
-			p.addf("role %s: pipeline.broker: names no broker; set it, or run the role broker in the same process", role)
+		if takes && !has("broker") && c.Pipeline.Broker == "" && !c.Redis.set() {
+			p.addf("role %s: pipeline.broker: names no broker; set it, run the role broker in the same process, or set redis.addr", role)
 		}
 		if (takes || role == "portal") && !has("main") {
 			if c.Pipeline.Main == "" {
@@ -207,6 +207,11 @@ func (c *Config) lacks(ctx context.Context, wanted []string) error {
 		}
 		if err != nil {
 			p.addf("role main: main.database: %w", err)
+		}
+	}
+	if c.Redis.set() && (has("proxy") || has("worker") || has("main")) {
+		if err := c.Redis.checkServer(ctx); err != nil {
+			p = append(p, err)
 		}
 	}
 	if has("main") && c.Mail.Host != "" {

@@ -210,4 +210,9 @@ func warnOfReaders(cmd *cobra.Command, s settings) {
 			warn(envFile, "the password of main.database")
 		}
 	}
+	if from := s.from["redis.password"]; from == s.file {
+		warn(s.file, "the password of redis.password")
+	} else if strings.HasPrefix(from, envFile) {
+		warn(envFile, "the password of redis.password")
+	}
 }

@@ -176,6 +176,11 @@ func (im *importer) adapt(file, key string) error {
 	case "mail.password_file":
 		im.secret(key, text)
 		return nil
+	case "redis.password":
+		delete(im.values, key)
+		im.secret("redis.password_file", text)
+		im.at["redis.password_file"] = file
+		return nil
 	case "main.database":
 		scheme, rest, _ := strings.Cut(text, "://")
 		if at := strings.LastIndex(rest, "@"); at >= 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,7 @@ type documentName struct {
 	env, yaml string
 	key       string // the setting of SealMQ; empty if there is none
 	part      string // host or port, if the setting is an address of both
+	base      string // what the other half comes from if the setting has no default
 	convert   func(string) (string, error)
 	live      bool   // the variable works as it is; others are carried over by "sealmq config import"
 	unread    bool   // no program ever read it
@@ -33,6 +35,13 @@ var documentNames = []documentName{
 	{env: "LOG_LEVEL", yaml: "logging.level", key: "log.level", convert: levelName, live: true},
 	{env: "DATABASE_URL", key: "main.database", live: true},
 	{env: "WORKER_ID", key: "worker.name", live: true},
+	{env: "REDIS_HOST", yaml: "redis.host", key: "redis.addr", part: "host", base: "localhost:6379", live: true},
+	{env: "REDIS_PORT", yaml: "redis.port", key: "redis.addr", part: "port", base: "localhost:6379", live: true},
+	{env: "REDIS_DB", yaml: "redis.db", key: "redis.db", live: true},
+	{env: "REDIS_USERNAME", key: "redis.user", live: true},
+	{env: "REDIS_PASSWORD", yaml: "redis.password", key: "redis.password", live: true},
+	{env: "REDIS_QUEUE_NAME", yaml: "redis.queue_name", key: "redis.queue", live: true},
+	{env: "REDIS_TLS", key: "redis.tls", convert: onOrOff, live: true},
 
 	{env: "LOG_FILE_PATH", key: "log.folder"},
 	{yaml: "logging.file", key: "log.folder", convert: folderOf},
@@ -116,7 +125,7 @@ func (n documentName) put(values map[string]any, text string) error {
 	}
 	addr, ok := values[n.key].(string)
 	if !ok {
-		addr = defaultConfig().text(n.key)
+		addr = cmp.Or(defaultConfig().text(n.key), n.base)
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -172,6 +181,12 @@ func folderOf(s string) (string, error) {
 
 func offIfFalse(s string) (string, error)       { return ifFalse(s, "off") }
 func unlimitedIfFalse(s string) (string, error) { return ifFalse(s, "-1") }
+
+// onOrOff is for a switch.
+func onOrOff(s string) (string, error) {
+	text, err := ifFalse(s, "off")
+	return cmp.Or(text, "on"), err
+}
 
 func ifFalse(s, value string) (string, error) {
 	switch strings.ToLower(s) {

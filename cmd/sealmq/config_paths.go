@@ -58,6 +58,10 @@ func (f field) shown() string {
 	switch f.key {
 	case "main.database":
 		return hideURL(text)
+	case "redis.password":
+		if text != "" {
+			return "***"
+		}
 	case "alerts.webhook": // whoever knows the path may call it
 		if u, err := url.Parse(text); err == nil && u.Host != "" {
 			return u.Scheme + "://" + u.Host + "/***"

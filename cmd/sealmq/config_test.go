@@ -383,7 +383,7 @@ func TestConfigCheckOfARole(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("SEALMQ_PROXY_RATE", "5")
 	out, err := runCLI(t, "config", "check", "--role", "proxy")
-	want := `sealmq: error: role proxy: pipeline.broker: names no broker; set it, or run the role broker in the same process
+	want := `sealmq: error: role proxy: pipeline.broker: names no broker; set it, run the role broker in the same process, or set redis.addr
 sealmq: error: role proxy: pipeline.main: names no main server; set it, or run the role main in the same process
 sealmq: error: role proxy: sealmq-data/ca/root.crt is missing; docs/tls-and-identity.md says what to copy from the host of the authority
 sealmq: error: role proxy: sealmq-data/certs/proxy.crt is missing; docs/tls-and-identity.md says what to copy from the host of the authority

@@ -76,7 +76,7 @@ func TestCommandsOfThePages(t *testing.T) {
 		}
 		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
 			t.Parallel()
-			for _, needed := range []string{"openssl", "socat"} {
+			for _, needed := range []string{"openssl", "socat", "redis-server"} {
 				if strings.Contains(script.String(), needed+" ") {
 					program(t, needed, "")
 				}
@@ -104,7 +104,7 @@ func paste(t *testing.T, commands string) (output []byte, err error) {
 	// The usual ports may be taken on the machine of a test.
 	addr := freeAddr(t)
 	commands = strings.NewReplacer("localhost:5672", strings.Replace(addr, "127.0.0.1", "localhost", 1),
-		":5671", portOf(freeAddr(t)), ":5670", portOf(freeAddr(t))).Replace(commands)
+		":5671", portOf(freeAddr(t)), ":5670", portOf(freeAddr(t)), "6390", portOf(freeAddr(t))[1:]).Replace(commands)
 	shell := exec.CommandContext(ctx, "bash", "-c", patient.Replace(commands))
 	shell.WaitDelay = time.Second // a broker that is left would keep the output open
 	shell.Dir = diskFolder(t)

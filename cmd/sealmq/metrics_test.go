@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/pipeline/redisqueue"
 )
 
 var update = flag.Bool("update", false, "rewrite the pages that are made from the code")
@@ -45,6 +47,14 @@ func exposed(t *testing.T) map[string]*metric {
 	n := &node{cfg: cfg, roles: roles, log: logs.node, logs: logs}
 	found := make(map[string]*metric)
 	describe := part{name: "describe", start: func() error {
+		q, err := redisqueue.Open(t.Context(), redisqueue.Config{Addr: "127.0.0.1:1"}) // its metrics need no server
+		if err != nil {
+			return err
+		}
+		for _, role := range []string{"proxy", "worker", "main"} {
+			n.registries[role].MustRegister(q.Metrics())
+		}
+		defer q.Close()
 		for _, role := range roles {
 			describeMetrics(t, found, role, n.registries[role])
 		}

@@ -35,6 +35,7 @@ import (
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/proxy"
 	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/pipeline/redisqueue"
 	"github.com/sealmq/sealmq/pipeline/worker"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/trust"
@@ -59,8 +60,9 @@ type pipelineNode struct {
 	proxy       *proxy.Proxy
 	proxyServer *httpkit.Server
 	worker      *worker.Worker
-	workerPages *metrics.Server // nil if it is off
-	closers     []func() error  // queues and clients, in the order in which they were opened
+	workerPages *metrics.Server                   // nil if it is off
+	redis       map[sealmq.Role]*redisqueue.Queue // if the queue is there
+	closers     []func() error                    // queues and clients, in the order in which they were opened
 }
 
 // pipelineParts are the parts of the roles proxy, worker and main, in the order in which they
@@ -169,6 +171,9 @@ const patience = 3 * time.Second
 
 // queueFor opens the pipeline's queue as a role. The broker may be away.
 func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
+	if n.cfg.Redis.set() {
+		return n.redisFor(role)
+	}
 	own := n.own(role)
 	connect := func(context.Context) (sealmq.Connection, error) {
 		return n.broker.Connect(broker.Caller{Identity: identity(role)}), own.err()
@@ -292,7 +297,7 @@ func (n *node) openMainListener() error {
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: n.sendReset, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: n.auditSink("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
-		Checks:     []httpkit.Check{n.logs.health()}, Version: buildVersion().Version, Log: n.logOf("main")})
+		Checks:     append(n.redisChecks(sealmq.RoleServer), n.logs.health()), Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {
 		return err
 	}
@@ -347,7 +352,7 @@ func (n *node) openProxy() error {
 	}
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: []httpkit.Check{{Name: "revocations", Run: n.revocationHealth}, n.logs.health()},
+		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, n.logs.health()),
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.logOf("proxy"),
@@ -412,7 +417,7 @@ func (n *node) openWorkerPages() (err error) {
 	registry := n.registryOf("worker")
 	registry.MustRegister(n.pipeline.worker.Metrics())
 	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus},
-		{Name: "log", Run: n.logs.status}},
+		{Name: "log", Run: n.logs.status}, {Name: "redis_persistence", Run: n.redisStatus}},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {
 		if n.pipeline.workerPages, err = metrics.Listen(cfg); !errors.Is(err, syscall.EADDRINUSE) {

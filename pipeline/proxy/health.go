@@ -18,7 +18,7 @@ func (p *Proxy) newHealth() *httpkit.Health {
 				return httpkit.Finding{Level: httpkit.Down, Reason: "the queue cannot be reached"}
 			}
 			if p.enqueuer.isFull() {
-				return httpkit.Finding{Level: httpkit.Degraded, Value: "full", Reason: "the queue has no room: the disk of its broker is full, and messages are refused"}
+				return httpkit.Finding{Level: httpkit.Degraded, Value: "full", Reason: "the queue has no room: its disk or its memory is full, and messages are refused"}
 			}
 			return httpkit.Finding{}
 		}},

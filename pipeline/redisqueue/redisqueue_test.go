@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/sealmq/sealmq/internal/testing/redis"
 	"github.com/sealmq/sealmq/pipeline"
@@ -20,7 +19,6 @@ import (
 var shared = sync.OnceValues(func() (*redis.Server, error) { return redis.Start() })
 
 func TestMain(m *testing.M) {
-	logging.Disable() // the library's own
 	code := m.Run()
 	if s, err := shared(); err == nil {
 		_ = s.Close() // its process goes with ours

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq/internal/testing/crash"
+	"github.com/sealmq/sealmq/internal/testing/redis"
 )
 
 var (
@@ -110,6 +111,14 @@ func TestKill(t *testing.T) {
 
 // TestKillRoles kills the roles of a pipeline at random.
 func TestKillRoles(t *testing.T) {
-	r, err := crash.Pipeline(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30)))
-	judge(t, r, err)
+	t.Run("queue of the broker", func(t *testing.T) {
+		r, err := crash.Pipeline(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30)))
+		judge(t, r, err)
+	})
+	t.Run("queue in Redis", func(t *testing.T) {
+		cfg := config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30))
+		cfg.Redis = redis.Run(t)
+		r, err := crash.Pipeline(t.Context(), cfg)
+		judge(t, r, err)
+	})
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/testing/redis"
 )
 
 // Config says what to run. Exe and Dir are required.
@@ -17,6 +19,8 @@ type Config struct {
 	Log  io.Writer // nil discards the broker's log
 	// Deadline ends a run early, with fewer cuts; zero is none.
 	Deadline time.Time
+	// Redis has the queue of a pipeline and is killed like its roles. If it is nil, the broker has it.
+	Redis *redis.Server
 }
 
 // late reports whether the run should end.

@@ -13,6 +13,7 @@ import (
 	_ "modernc.org/sqlite" // to read the rows without the product
 
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/redis"
 )
 
 // pipelineClient is the client that submits.
@@ -25,8 +26,11 @@ func Pipeline(ctx context.Context, cfg Config) (r *Report, err error) {
 	r = &Report{Kind: "role kill", Seed: cfg.Seed}
 	began := time.Now()
 	rng := rand.New(rand.NewPCG(uint64(cfg.Seed), 2))
-	p, err := pipelineproc.New(pipelineproc.Config{Exe: cfg.Exe, Data: cfg.Dir, Log: func(string) io.Writer { return cfg.Log }, Timeout: patience,
-		Env: append([]string{"SEALMQ_PROXY_RATE=-1", "SEALMQ_WORKER_RETRY_INTERVAL=1s"}, env...)})
+	settings := append([]string{"SEALMQ_PROXY_RATE=-1", "SEALMQ_WORKER_RETRY_INTERVAL=1s"}, env...)
+	if cfg.Redis != nil {
+		settings = append(settings, "SEALMQ_REDIS_ADDR="+cfg.Redis.Addr(), "SEALMQ_REDIS_PASSWORD="+cfg.Redis.Password())
+	}
+	p, err := pipelineproc.New(pipelineproc.Config{Exe: cfg.Exe, Data: cfg.Dir, Log: func(string) io.Writer { return cfg.Log }, Timeout: patience, Env: settings})
 	if err != nil {
 		return r, err
 	}
@@ -49,7 +53,7 @@ func Pipeline(ctx context.Context, cfg Config) (r *Report, err error) {
 	load.start(ctx, p.URL(pipelineproc.Proxy), client, rng)
 	for r.Cuts < cfg.Cuts && !cfg.late() {
 		pause(ctx, moment(rng))
-		if err := crashRoles(ctx, p, rng, r); err != nil {
+		if err := crashRoles(ctx, p, cfg.Redis, rng, r); err != nil {
 			return r, fmt.Errorf("after %d kills: %w", r.Cuts, err)
 		}
 	}
@@ -69,20 +73,33 @@ func Pipeline(ctx context.Context, cfg Config) (r *Report, err error) {
 	return r, load.judge(database, r)
 }
 
+// redisServer is the name of the queue's server among what is killed.
+const redisServer = "redis"
+
 // crashRoles kills one role, or sometimes two at once, perhaps one again while it starts, and
-// starts them again.
-func crashRoles(ctx context.Context, p *pipelineproc.Pipeline, rng *rand.Rand, r *Report) error {
+// starts them again. The server of the queue is one of them if there is one.
+func crashRoles(ctx context.Context, p *pipelineproc.Pipeline, queue *redis.Server, rng *rand.Rand, r *Report) error {
 	all := pipelineproc.Roles
+	if queue != nil {
+		all = append([]string{redisServer}, all...)
+	}
+	kill := func(role string) {
+		r.Cuts++
+		if role == redisServer {
+			queue.Kill()
+		} else {
+			p.Kill(role)
+		}
+	}
 	victims := []string{all[rng.IntN(len(all))]}
 	if second := all[rng.IntN(len(all))]; second != victims[0] && rng.IntN(4) == 0 {
 		victims = append(victims, second)
 	}
 	for _, role := range victims {
-		p.Kill(role)
-		r.Cuts++
+		kill(role)
 	}
 	pause(ctx, time.Duration(rng.IntN(400))*time.Millisecond)
-	if rng.IntN(5) == 0 {
+	if rng.IntN(5) == 0 && victims[0] != redisServer {
 		early, cancel := context.WithTimeout(ctx, time.Duration(rng.IntN(200))*time.Millisecond)
 		if p.Start(early, victims[0]) == nil {
 			p.Kill(victims[0])
@@ -92,8 +109,14 @@ func crashRoles(ctx context.Context, p *pipelineproc.Pipeline, rng *rand.Rand, r
 		r.EarlyCuts++
 	}
 	for _, role := range victims {
-		if err := p.Start(ctx, role); err != nil {
-			return fmt.Errorf("start the role %s: %w", role, err)
+		var err error
+		if role == redisServer {
+			err = queue.Restart()
+		} else {
+			err = p.Start(ctx, role)
+		}
+		if err != nil {
+			return fmt.Errorf("start %s: %w", role, err)
 		}
 	}
 	return ctx.Err()

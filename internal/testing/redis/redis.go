@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // RequireEnv is the environment variable that makes a missing server a failure: continuous
@@ -105,6 +106,7 @@ func StartSentinel(name string, master *Server) (*Server, error) {
 }
 
 func prepare() (*Server, error) {
+	logging.Disable() // the client says on standard error what its callers say already
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, ErrNotInstalled
 	}
