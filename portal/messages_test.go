@@ -167,4 +167,11 @@ func TestOperations(t *testing.T) {
 	want(t, w.browse(operator, "/admin/database", nil), http.StatusOK, "Free on its disk", "81 GiB", "100 GiB")
 	w.on("GET /api/v1/overview", http.StatusOK, mainapi.Overview{Components: []mainapi.Component{{Role: "worker", Name: nasty, State: "away", Since: testNow, LastSeen: testNow}, {Role: "proxy", Name: "proxy-1", State: "online", Since: testNow, LastSeen: testNow}}})
 	want(t, w.browse(operator, "/admin/proxies", nil), http.StatusOK, "Away", "proxy-1", "&lt;script&gt;")
+	w.on("GET /api/v1/log-level", http.StatusOK, mainapi.LogLevel{Level: "debug"})
+	w.on("PUT /api/v1/log-level", http.StatusOK, mainapi.LogLevel{Level: "warn"})
+	want(t, w.browse(admin, "/admin/proxies", nil), http.StatusOK, "Level of the log", `<option value="debug" selected>`)
+	w.browse(admin, "/admin/log-level", url.Values{"level": {"warn"}})
+	if !strings.Contains(fmt.Sprint(w.asked), "PUT /api/v1/log-level") {
+		t.Error("the level is not changed")
+	}
 }

@@ -20,6 +20,7 @@ import (
 func (p *Portal) operationPages() []page {
 	return []page{
 		{path: "/admin/proxies", title: "Proxies and workers", nav: "Proxies and workers", who: staff, show: (*visit).proxies},
+		{path: "/admin/log-level", who: admins, do: (*visit).setLogLevel},
 		{path: "/admin/database", title: "Database", nav: "Database", who: staff, show: (*visit).database},
 		{path: "/admin/data-retention", title: "Retention", nav: "Retention", who: admins, show: (*visit).retention},
 		{path: "/admin/data-retention/cleanup", who: admins, do: (*visit).cleanUp},
@@ -30,6 +31,7 @@ func (p *Portal) operationPages() []page {
 type proxiesView struct {
 	Rows  []componentRow
 	Empty empty
+	Log   *form // for those who may change the level of the log
 }
 
 type componentRow struct {
@@ -60,7 +62,33 @@ func (v *visit) proxies() error {
 			view.Rows = append(view.Rows, row)
 		}
 	}
+	if v.may(admins) {
+		view.Log = v.logLevel()
+	}
 	return v.render("proxies", view)
+}
+
+// logLevel is the form that changes the level of the log; nil if the main server does not tell it.
+func (v *visit) logLevel() *form {
+	r, err := v.api.GetLogLevelWithResponse(v.ctx)
+	if err != nil {
+		return nil
+	}
+	level := string(r.JSON200.Level)
+	if r.JSON200.Configured {
+		level = "default"
+	}
+	return &form{Action: v.portal.url("/admin/log-level"), Submit: "Change", Fields: []field{{Name: "level", Label: "Level of the log", Kind: "select",
+		Hint:    "For all processes with the main server's data folder. It outlives a restart. Now: " + string(r.JSON200.Level) + ".",
+		Options: options(level, "default", "as configured", "debug", "debug", "info", "info", "warn", "warn", "error", "error")}}}
+}
+
+func (v *visit) setLogLevel() error {
+	r, err := v.api.SetLogLevelWithResponse(v.ctx, mainapi.SetLogLevelJSONRequestBody{Level: mainapi.SetLogLevelJSONBodyLevel(v.r.PostFormValue("level"))})
+	if err != nil {
+		return err
+	}
+	return v.done("/admin/proxies", "The level of the log is "+string(r.JSON200.Level)+".")
 }
 
 type databaseView struct {
@@ -171,7 +199,7 @@ type auditRow struct {
 var auditEvents = map[string]string{
 	"message_viewed": "Read a message", "message_retried": "Queued a message again", "messages_retried": "Queued messages again", "queue_requeued": "Queued dead letters again",
 	"certificate_generated": "Issued a certificate", "certificate_renewed": "Renewed a certificate", "certificate_revoked": "Revoked a certificate", "client_revoked": "Revoked a client",
-	"client_updated": "Changed a client", "data_cleanup": "Deleted old messages", "auth_denied": "Was refused", "user_login": "Logged in", "user_login_failed": "Failed to log in",
+	"client_updated": "Changed a client", "data_cleanup": "Deleted old messages", "log_level_changed": "Changed the level of the log", "auth_denied": "Was refused", "user_login": "Logged in", "user_login_failed": "Failed to log in",
 	"user_logout": "Logged out", "user_created": "Created an account", "user_deleted": "Deleted an account", "user_password_changed": "Changed a password",
 	"setup_link_created": "Made a setup link", "client_auto_registered": "A client sent for the first time",
 	"message_registered": "A message was accepted", "message_delivered": "A message was delivered",

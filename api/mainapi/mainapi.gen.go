@@ -320,6 +320,30 @@ func (e Level) Valid() bool {
 	}
 }
 
+// Defines values for LogLevelLevel.
+const (
+	LogLevelLevelDebug LogLevelLevel = "debug"
+	LogLevelLevelError LogLevelLevel = "error"
+	LogLevelLevelInfo  LogLevelLevel = "info"
+	LogLevelLevelWarn  LogLevelLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LogLevelLevel enum.
+func (e LogLevelLevel) Valid() bool {
+	switch e {
+	case LogLevelLevelDebug:
+		return true
+	case LogLevelLevelError:
+		return true
+	case LogLevelLevelInfo:
+		return true
+	case LogLevelLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
 	ProblemCodeCodeAccountLocked        ProblemCode = "account_locked"
@@ -605,6 +629,33 @@ func (e ListBrokerQueuesParamsOrder) Valid() bool {
 	case ListBrokerQueuesParamsOrderAsc:
 		return true
 	case ListBrokerQueuesParamsOrderDesc:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SetLogLevelJSONBodyLevel.
+const (
+	SetLogLevelJSONBodyLevelDebug   SetLogLevelJSONBodyLevel = "debug"
+	SetLogLevelJSONBodyLevelDefault SetLogLevelJSONBodyLevel = "default"
+	SetLogLevelJSONBodyLevelError   SetLogLevelJSONBodyLevel = "error"
+	SetLogLevelJSONBodyLevelInfo    SetLogLevelJSONBodyLevel = "info"
+	SetLogLevelJSONBodyLevelWarn    SetLogLevelJSONBodyLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the SetLogLevelJSONBodyLevel enum.
+func (e SetLogLevelJSONBodyLevel) Valid() bool {
+	switch e {
+	case SetLogLevelJSONBodyLevelDebug:
+		return true
+	case SetLogLevelJSONBodyLevelDefault:
+		return true
+	case SetLogLevelJSONBodyLevelError:
+		return true
+	case SetLogLevelJSONBodyLevelInfo:
+		return true
+	case SetLogLevelJSONBodyLevelWarn:
 		return true
 	default:
 		return false
@@ -1597,6 +1648,16 @@ type Item = pipeline.Item
 
 // Level `degraded` works, and somebody should look; `unhealthy` does not work.
 type Level string
+
+// LogLevel defines model for LogLevel.
+type LogLevel struct {
+	// Configured It is that of the configuration
+	Configured bool          `json:"configured"`
+	Level      LogLevelLevel `json:"level"`
+}
+
+// LogLevelLevel defines model for LogLevel.Level.
+type LogLevelLevel string
 
 // Message defines model for Message.
 type Message struct {
@@ -2761,6 +2822,15 @@ type GetRevocationsParams struct {
 	Leaving bool `form:"leaving,omitempty" json:"leaving,omitempty,omitzero"`
 }
 
+// SetLogLevelJSONBody defines parameters for SetLogLevel.
+type SetLogLevelJSONBody struct {
+	// Level Example: debug
+	Level SetLogLevelJSONBodyLevel `json:"level"`
+}
+
+// SetLogLevelJSONBodyLevel defines parameters for SetLogLevel.
+type SetLogLevelJSONBodyLevel string
+
 // ListMessagesParams defines parameters for ListMessages.
 type ListMessagesParams struct {
 	ClientID string `form:"client_id,omitempty" json:"client_id,omitempty,omitzero"`
@@ -2892,6 +2962,9 @@ type RegisterMessagesJSONRequestBody = RegisterRequest
 
 // UpdateMessagesJSONRequestBody defines body for UpdateMessages for application/json ContentType.
 type UpdateMessagesJSONRequestBody = StatusRequest
+
+// SetLogLevelJSONRequestBody defines body for SetLogLevel for application/json ContentType.
+type SetLogLevelJSONRequestBody SetLogLevelJSONBody
 
 // ChangePasswordJSONRequestBody defines body for ChangePassword for application/json ContentType.
 type ChangePasswordJSONRequestBody = PasswordChange
@@ -3427,6 +3500,31 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/internal/revocations (the `GetRevocations` operationId).
 	GetRevocations(ctx context.Context, params *GetRevocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetLogLevel How much is logged
+	//
+	// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+	GetLogLevel(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetLogLevelWithBody Say how much is logged
+	//
+	// For all processes with the data folder of this main server, within a second. It outlives a
+	// restart, until it is set to `default`, which is `log.level` of the configuration.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevelWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetLogLevel Say how much is logged
+	//
+	// For all processes with the data folder of this main server, within a second. It outlives a
+	// restart, until it is set to `default`, which is `log.level` of the configuration.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevel(ctx context.Context, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetMe Show the own account
 	//
@@ -4877,6 +4975,61 @@ func (c *Client) UpdateMessages(ctx context.Context, body UpdateMessagesJSONRequ
 // Corresponds with GET /api/v1/internal/revocations (the `GetRevocations` operationId).
 func (c *Client) GetRevocations(ctx context.Context, params *GetRevocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRevocationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetLogLevel How much is logged
+//
+// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+func (c *Client) GetLogLevel(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetLogLevelRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetLogLevelWithBody Say how much is logged
+//
+// For all processes with the data folder of this main server, within a second. It outlives a
+// restart, until it is set to `default`, which is `log.level` of the configuration.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *Client) SetLogLevelWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetLogLevelRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetLogLevel Say how much is logged
+//
+// For all processes with the data folder of this main server, within a second. It outlives a
+// restart, until it is set to `default`, which is `log.level` of the configuration.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *Client) SetLogLevel(ctx context.Context, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetLogLevelRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8192,6 +8345,73 @@ func NewGetRevocationsRequest(server string, params *GetRevocationsParams) (*htt
 	return req, nil
 }
 
+// NewGetLogLevelRequest constructs an http.Request for the GetLogLevel method
+func NewGetLogLevelRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/log-level")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetLogLevelRequest calls the generic SetLogLevel builder with application/json body
+func NewSetLogLevelRequest(server string, body SetLogLevelJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetLogLevelRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSetLogLevelRequestWithBody constructs an http.Request for the SetLogLevel method, with any body, and a specified content type
+func NewSetLogLevelRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/log-level")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetMeRequest constructs an http.Request for the GetMe method
 func NewGetMeRequest(server string) (*http.Request, error) {
 	var err error
@@ -10520,6 +10740,33 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/internal/revocations (the `GetRevocations` operationId).
 	GetRevocationsWithResponse(ctx context.Context, params *GetRevocationsParams, reqEditors ...RequestEditorFn) (*GetRevocationsResponse, error)
+
+	// GetLogLevelWithResponse How much is logged
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+	GetLogLevelWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetLogLevelResponse, error)
+
+	// SetLogLevelWithBodyWithResponse Say how much is logged
+	//
+	// For all processes with the data folder of this main server, within a second. It outlives a
+	// restart, until it is set to `default`, which is `log.level` of the configuration.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevelWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error)
+
+	// SetLogLevelWithResponse Say how much is logged
+	//
+	// For all processes with the data folder of this main server, within a second. It outlives a
+	// restart, until it is set to `default`, which is `log.level` of the configuration.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+	SetLogLevelWithResponse(ctx context.Context, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error)
 
 	// GetMeWithResponse Show the own account
 	//
@@ -13096,6 +13343,102 @@ func (r GetRevocationsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRevocationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetLogLevelResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogLevel
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetLogLevelResponse) GetJSON200() *LogLevel {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetLogLevelResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetLogLevelResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetLogLevelResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetLogLevelResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetLogLevelResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetLogLevelResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LogLevel
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetLogLevelResponse) GetJSON200() *LogLevel {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetLogLevelResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetLogLevelResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetLogLevelResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetLogLevelResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetLogLevelResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16075,6 +16418,51 @@ func (c *ClientWithResponses) GetRevocationsWithResponse(ctx context.Context, pa
 	return ParseGetRevocationsResponse(rsp)
 }
 
+// GetLogLevelWithResponse How much is logged
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/log-level (the `GetLogLevel` operationId).
+func (c *ClientWithResponses) GetLogLevelWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetLogLevelResponse, error) {
+	rsp, err := c.GetLogLevel(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetLogLevelResponse(rsp)
+}
+
+// SetLogLevelWithBodyWithResponse Say how much is logged
+//
+// For all processes with the data folder of this main server, within a second. It outlives a
+// restart, until it is set to `default`, which is `log.level` of the configuration.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *ClientWithResponses) SetLogLevelWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error) {
+	rsp, err := c.SetLogLevelWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetLogLevelResponse(rsp)
+}
+
+// SetLogLevelWithResponse Say how much is logged
+//
+// For all processes with the data folder of this main server, within a second. It outlives a
+// restart, until it is set to `default`, which is `log.level` of the configuration.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/log-level (the `SetLogLevel` operationId).
+func (c *ClientWithResponses) SetLogLevelWithResponse(ctx context.Context, body SetLogLevelJSONRequestBody, reqEditors ...RequestEditorFn) (*SetLogLevelResponse, error) {
+	rsp, err := c.SetLogLevel(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetLogLevelResponse(rsp)
+}
+
 // GetMeWithResponse Show the own account
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18399,6 +18787,72 @@ func ParseGetRevocationsResponse(rsp *http.Response) (*GetRevocationsResponse, e
 	return response, nil
 }
 
+// ParseGetLogLevelResponse parses an HTTP response from a GetLogLevelWithResponse call
+func ParseGetLogLevelResponse(rsp *http.Response) (*GetLogLevelResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetLogLevelResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogLevel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetLogLevelResponse parses an HTTP response from a SetLogLevelWithResponse call
+func ParseSetLogLevelResponse(rsp *http.Response) (*SetLogLevelResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetLogLevelResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LogLevel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetMeResponse parses an HTTP response from a GetMeWithResponse call
 func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -20020,6 +20474,12 @@ type ServerInterface interface {
 	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	// (GET /api/v1/internal/revocations)
 	GetRevocations(w http.ResponseWriter, r *http.Request, params GetRevocationsParams)
+	// GetLogLevel How much is logged
+	// (GET /api/v1/log-level)
+	GetLogLevel(w http.ResponseWriter, r *http.Request)
+	// SetLogLevel Say how much is logged
+	// (PUT /api/v1/log-level)
+	SetLogLevel(w http.ResponseWriter, r *http.Request)
 	// GetMe Show the own account
 	// (GET /api/v1/me)
 	GetMe(w http.ResponseWriter, r *http.Request)
@@ -21804,6 +22264,34 @@ func (siw *ServerInterfaceWrapper) GetRevocations(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// GetLogLevel operation middleware
+func (siw *ServerInterfaceWrapper) GetLogLevel(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetLogLevel(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetLogLevel operation middleware
+func (siw *ServerInterfaceWrapper) SetLogLevel(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetLogLevel(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetMe operation middleware
 func (siw *ServerInterfaceWrapper) GetMe(w http.ResponseWriter, r *http.Request) {
 
@@ -23055,6 +23543,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/broker/connections", wrapper.ListBrokerConnections)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/broker/connections/{connection_id}/disconnect", wrapper.DisconnectBrokerConnection)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/database", wrapper.GetDatabase)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/log-level", wrapper.GetLogLevel)
+	m.HandleFunc(http.MethodPut+" "+options.BaseURL+"/api/v1/log-level", wrapper.SetLogLevel)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/preview", wrapper.PreviewRetention)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/run", wrapper.RunRetention)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/sessions", wrapper.EndOtherSessions)
@@ -24803,6 +25293,83 @@ type GetRevocationsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetRevocationsdefaultApplicationProblemPlusJSONResponse) VisitGetRevocationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogLevelRequestObject struct {
+}
+
+type GetLogLevelResponseObject interface {
+	VisitGetLogLevelResponse(w http.ResponseWriter) error
+}
+
+type GetLogLevel200JSONResponse LogLevel
+
+func (response GetLogLevel200JSONResponse) VisitGetLogLevelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogLeveldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetLogLeveldefaultApplicationProblemPlusJSONResponse) VisitGetLogLevelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetLogLevelRequestObject struct {
+	Body *SetLogLevelJSONRequestBody
+}
+
+type SetLogLevelResponseObject interface {
+	VisitSetLogLevelResponse(w http.ResponseWriter) error
+}
+
+type SetLogLevel200JSONResponse LogLevel
+
+func (response SetLogLevel200JSONResponse) VisitSetLogLevelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetLogLeveldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetLogLeveldefaultApplicationProblemPlusJSONResponse) VisitSetLogLevelResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -26700,6 +27267,12 @@ type StrictServerInterface interface {
 	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	// (GET /api/v1/internal/revocations)
 	GetRevocations(ctx context.Context, request GetRevocationsRequestObject) (GetRevocationsResponseObject, error)
+	// GetLogLevel How much is logged
+	// (GET /api/v1/log-level)
+	GetLogLevel(ctx context.Context, request GetLogLevelRequestObject) (GetLogLevelResponseObject, error)
+	// SetLogLevel Say how much is logged
+	// (PUT /api/v1/log-level)
+	SetLogLevel(ctx context.Context, request SetLogLevelRequestObject) (SetLogLevelResponseObject, error)
 	// GetMe Show the own account
 	// (GET /api/v1/me)
 	GetMe(ctx context.Context, request GetMeRequestObject) (GetMeResponseObject, error)
@@ -28079,6 +28652,61 @@ func (sh *strictHandler) GetRevocations(w http.ResponseWriter, r *http.Request, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetRevocationsResponseObject); ok {
 		if err := validResponse.VisitGetRevocationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetLogLevel operation middleware
+func (sh *strictHandler) GetLogLevel(w http.ResponseWriter, r *http.Request) {
+	var request GetLogLevelRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLogLevel(ctx, request.(GetLogLevelRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLogLevel")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetLogLevelResponseObject); ok {
+		if err := validResponse.VisitGetLogLevelResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetLogLevel operation middleware
+func (sh *strictHandler) SetLogLevel(w http.ResponseWriter, r *http.Request) {
+	var request SetLogLevelRequestObject
+
+	var body SetLogLevelJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetLogLevel(ctx, request.(SetLogLevelRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetLogLevel")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetLogLevelResponseObject); ok {
+		if err := validResponse.VisitSetLogLevelResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -136,12 +136,32 @@ func (c *Config) logFolder() string {
 func (c *Config) levelFile() string { return filepath.Join(c.Data, "log-level") }
 
 // logLevel is the level that counts: what "sealmq log level" set, else the configuration's.
-func (c *Config) logLevel() string {
+func (c *Config) logLevel() string { return cmp.Or(c.levelSet(), c.Log.Level) }
+
+// levelSet is what "sealmq log level" set, or "".
+func (c *Config) levelSet() string {
 	b, err := durable.ReadFile(durable.OS(), c.levelFile(), maxSetting)
 	if set := strings.TrimSpace(string(b)); err == nil && slices.Contains(logLevels, set) {
 		return set
 	}
-	return c.Log.Level
+	return ""
+}
+
+// levelOfLogs is "sealmq log level" for the API.
+type levelOfLogs struct{ n *node }
+
+// Get implements mainserver.LogLevel.
+func (l levelOfLogs) Get() (level string, configured bool) {
+	return strings.ToLower(l.n.logs.level.Level().String()), l.n.cfg.levelSet() == ""
+}
+
+// Set implements mainserver.LogLevel.
+func (l levelOfLogs) Set(level string) error {
+	if err := l.n.cfg.setLogLevel(level); err != nil {
+		return err
+	}
+	l.n.logs.setLevel(cmp.Or(level, l.n.cfg.Log.Level))
+	return nil
 }
 
 var logLevels = []string{"debug", "info", "warn", "error"}

@@ -173,7 +173,16 @@ func TestLogFiles(t *testing.T) {
 	if got := w.run("log", "level"); !strings.Contains(got, "debug") {
 		t.Errorf("sealmq log level prints %q", got)
 	}
-	w.run("log", "level", "default")
+	reset, err := http.NewRequestWithContext(t.Context(), http.MethodPut, w.URL(pipelineproc.Main)+"/api/v1/log-level", strings.NewReader(`{"level":"default"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset.Header.Set("Content-Type", "application/json")
+	if resp, err := admin.Do(reset); err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("over the API: %v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
 	w.until("accesses are not logged any more", func() bool { return !debugs() })
 
 	if runtime.GOOS == "windows" {

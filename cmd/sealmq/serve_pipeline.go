@@ -297,6 +297,7 @@ func (n *node) openMainListener() error {
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: n.sendReset, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: n.auditSink("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
+		LogLevel:   levelOfLogs{n},
 		Checks:     append(n.redisChecks(sealmq.RoleServer), n.logs.health()), Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {
 		return err

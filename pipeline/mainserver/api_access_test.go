@@ -61,7 +61,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{viewer, "GET", "/api/v1/clients/acme/messages/m"}, {viewer, "GET", "/api/v1/clients/acme/messages/m/timeline"}, {owner, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
 		{viewer, "POST", "/api/v1/search"}, {reader, "GET", "/api/v1/statistics"},
 		{reader, "GET", "/api/v1/overview"}, {reader, "GET", "/api/v1/overview/history"}, {reader, "GET", "/api/v1/overview/events?limit=1"},
-		{reader, "GET", "/api/v1/audit"}, {reader, "GET", "/api/v1/audit/chain"}, {reader, "GET", "/api/v1/database"}, {reader, "GET", "/api/v1/queue"}, {reader, "GET", "/api/v1/queue/dead"},
+		{reader, "GET", "/api/v1/audit"}, {reader, "GET", "/api/v1/audit/chain"}, {reader, "GET", "/api/v1/database"}, {admin, "GET", "/api/v1/log-level"}, {admin, "PUT", "/api/v1/log-level"}, {reader, "GET", "/api/v1/queue"}, {reader, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
 		{reader, "GET", "/api/v1/broker/queues"}, {admin, "POST", "/api/v1/broker/queues"}, {reader, "GET", "/api/v1/broker/queue?name=q"}, {reader, "GET", "/api/v1/broker/queue/messages?name=q"},
 		{admin, "POST", "/api/v1/broker/queue/options?name=q"}, {admin, "POST", "/api/v1/broker/queue/pause?name=q"}, {admin, "POST", "/api/v1/broker/queue/resume?name=q"}, {admin, "POST", "/api/v1/broker/queue/purge?name=q"}, {admin, "POST", "/api/v1/broker/queue/delete?name=q"},

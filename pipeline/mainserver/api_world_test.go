@@ -2,6 +2,7 @@ package mainserver_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -113,6 +114,16 @@ type sink struct {
 
 func (s *sink) Write(r audit.Record) { s.mu.Lock(); defer s.mu.Unlock(); s.list = append(s.list, r) }
 
+// level is a level of the log; that of the configuration is info.
+type level struct{ set atomic.Value }
+
+func (l *level) Get() (string, bool) {
+	set, _ := l.set.Load().(string)
+	return cmp.Or(set, "info"), set == ""
+}
+
+func (l *level) Set(to string) error { l.set.Store(to); return nil }
+
 // writes is the clock of a store. The store asks for the time when it writes a row, so that a
 // test can act then, or let the write hang.
 type writes struct {
@@ -212,7 +223,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	s.must(err)
 	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Accounts: people, SendReset: s.sendReset, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit,
-		AuditChain: func() (auditfile.Chain, error) { return auditfile.Chain{Records: 7, Broken: "it was changed"}, nil }, Version: "1.2.3", Log: log}
+		AuditChain: func() (auditfile.Chain, error) { return auditfile.Chain{Records: 7, Broken: "it was changed"}, nil }, Version: "1.2.3", Log: log, LogLevel: new(level)}
 	if change != nil {
 		change(s, &cfg)
 	}

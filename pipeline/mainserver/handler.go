@@ -68,6 +68,8 @@ type HandlerConfig struct {
 	Audit audit.Sink
 	// AuditChain checks the file that Audit writes. It may be nil.
 	AuditChain func() (auditfile.Chain, error)
+	// LogLevel is how much is logged; without one it cannot be asked for.
+	LogLevel LogLevel
 	// Checks are further parts of the health.
 	Checks  []httpkit.Check
 	Version string
