@@ -182,6 +182,17 @@ func checkProtocols(list []protocol.Protocol) error {
 	return nil
 }
 
+// SetConnections changes Limits.Connections and Limits.ConnectionsPerIdentity. Connections that
+// are open stay so.
+func (s *Server) SetConnections(all, perIdentity int) {
+	l := Limits{Connections: all, ConnectionsPerIdentity: perIdentity}.withDefaults()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits.Connections, s.limits.ConnectionsPerIdentity = l.Connections, l.ConnectionsPerIdentity
+	s.metrics.connectionsLimit.Set(float64(l.Connections))
+	s.metrics.perIdentityLimit.Set(float64(l.ConnectionsPerIdentity))
+}
+
 // Addr is the address of the listener.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 

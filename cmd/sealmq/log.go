@@ -7,11 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -165,36 +163,6 @@ func (l levelOfLogs) Set(level string) error {
 }
 
 var logLevels = []string{"debug", "info", "warn", "error"}
-
-// levelAge is how soon a node notices "sealmq log level".
-const levelAge = time.Second
-
-// watchLogLevel follows "sealmq log level" and, on SIGHUP, the configuration. Nothing else of that is
-// read again.
-func (n *node) watchLogLevel(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	tick := time.NewTicker(levelAge)
-	defer tick.Stop()
-	cfg := n.cfg
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-hangup:
-			now, err := n.reread()
-			if err != nil {
-				n.log.Warn("hangup: the configuration cannot be read again, so the level of the log stays", "error", err)
-				continue
-			}
-			cfg.Log.Level = now.Log.Level
-			n.log.Info("hangup: log.level was read again; other settings need a restart, and certificate files are read again when they change", "level", cfg.logLevel())
-		case <-tick.C:
-		}
-		n.logs.setLevel(cfg.logLevel())
-	}
-}
 
 func newLogCmd() *cobra.Command {
 	return group("log", "Say how much the nodes of this data folder log", newLogLevelCmd())

@@ -52,8 +52,7 @@ func httpsConnections() int {
 
 // connectionLimits are server.max_connections and server.max_connections_per_identity, lowered if
 // the system allows too few open files. Go has raised the limit of this process to the hard one.
-func (n *node) connectionLimits() (listener.Limits, error) {
-	s := n.cfg.Server
+func (n *node) connectionLimits(s ServerConfig) (listener.Limits, error) {
 	l := listener.Limits{Connections: s.MaxConnections, ConnectionsPerIdentity: s.MaxConnectionsPerIdentity}
 	openFiles, ok := maxOpenFiles()
 	if !ok {

@@ -73,13 +73,20 @@ func newNodeWorld(t *testing.T) *rolesWorld {
 // run runs sealmq with the settings of the roles, and returns what it prints.
 func (w *rolesWorld) run(args ...string) string {
 	w.Helper()
-	cmd := exec.CommandContext(w.Context(), builtBinary(w), args...)
-	cmd.Env = append(os.Environ(), w.Env()...)
-	out, err := cmd.CombinedOutput()
+	out, err := w.try(args...)
 	if err != nil {
 		w.Fatalf("sealmq %v: %v\n%s", args, err, out)
 	}
-	return string(out)
+	return out
+}
+
+// try is run for a command that may fail.
+func (w *rolesWorld) try(args ...string) (string, error) {
+	w.Helper()
+	cmd := exec.CommandContext(w.Context(), builtBinary(w), args...)
+	cmd.Env = append(os.Environ(), w.Env()...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // start starts a role, which must become ready.

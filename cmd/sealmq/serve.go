@@ -76,8 +76,8 @@ Without a role it does all of this.`,
 			if readyJSON {
 				ready = cmd.OutOrStdout()
 			}
-			reread := func() (Config, error) { return loadConfig(cmd) }
-			return errors.Join(serve(cmd.Context(), cfg, reread, args, ready, cmd.ErrOrStderr()), stopProfile())
+			reread := func() (settings, error) { return readSettings(cmd, (*Config).Validate) }
+			return errors.Join(serve(cmd.Context(), set, reread, args, ready, cmd.ErrOrStderr()), stopProfile())
 		},
 	}
 	configFlag(cmd.Flags(), "addr", "server.addr", "listen for clients on this address, `host:port`; port 0 is a free port")
@@ -105,7 +105,8 @@ type node struct {
 	cfg        Config
 	log        *slog.Logger // for what is about no single role
 	logs       *nodeLogs
-	reread     func() (Config, error)          // the configuration as it is now
+	reread     func() (settings, error) // the configuration as it is now
+	reloads    reloads
 	registries map[string]*prometheus.Registry // of registryOf
 	readyJSON  io.Writer                       // gets the ready line; may be nil
 	terminal   io.Writer                       // gets the first steps; nil if no person looks
@@ -137,14 +138,15 @@ func (n *node) logOf(role string) *slog.Logger { return cmp.Or(n.logs.loggers[ro
 func (n *node) has(role string) bool { return slices.Contains(n.roles, role) }
 
 // serve runs a node until ctx ends or a part fails.
-func serve(ctx context.Context, cfg Config, reread func() (Config, error), wanted []string, readyJSON io.Writer, stderr io.Writer) error {
+func serve(ctx context.Context, set settings, reread func() (settings, error), wanted []string, readyJSON io.Writer, stderr io.Writer) error {
 	if len(wanted) == 0 {
 		wanted = roles
 	}
+	cfg := set.Config
 	defer surviveBrokenPipes()()
 	logs := openLogs(cfg, wanted, stderr)
 	defer logs.close()
-	n := &node{cfg: cfg, reread: reread, roles: wanted, log: logs.node, logs: logs, readyJSON: readyJSON}
+	n := &node{cfg: cfg, reread: reread, reloads: reloads{current: set}, roles: wanted, log: logs.node, logs: logs, readyJSON: readyJSON}
 	if onTerminal(stderr) {
 		n.terminal = stderr
 	}
@@ -164,7 +166,7 @@ func serve(ctx context.Context, cfg Config, reread func() (Config, error), wante
 // after the listener, so that they show how its connections end.
 func (n *node) parts() []part {
 	list := []part{
-		{name: "level of the log", start: func() error { return nil }, run: n.watchLogLevel},
+		{name: "configuration", start: n.openReload, run: n.watchConfig, stop: n.closeReload},
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
 		{name: "revocations of the main server", start: func() error { return nil }, run: n.followRevocations},
 		{name: "authority", start: func() error { return nil }, run: n.maintainCRL},
@@ -337,7 +339,7 @@ func (n *node) openServer() error {
 	if err != nil {
 		return err
 	}
-	limits, err := n.connectionLimits()
+	limits, err := n.connectionLimits(n.cfg.Server)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"cmp"
 	"container/list"
 	"fmt"
 	"math"
@@ -28,11 +29,11 @@ type Rate struct {
 
 // RateLimiter limits clients. It is safe for concurrent use.
 type RateLimiter struct {
-	all       Rate
 	perClient map[string]Rate
 	max       int
 
 	mu      sync.Mutex
+	all     Rate
 	buckets map[string]*list.Element // of *bucket
 	recent  list.List                // the most recently used first
 }
@@ -52,6 +53,25 @@ func NewRateLimiter(all Rate, perClient map[string]Rate, maxClients int) *RateLi
 	return &RateLimiter{all: all, perClient: perClient, max: maxClients, buckets: make(map[string]*list.Element)}
 }
 
+// SetRate changes the rate for all clients that have none of their own. What a client has used
+// up stays so.
+func (l *RateLimiter) SetRate(all Rate) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = all
+	if all.PerSecond <= 0 {
+		return // no bucket is asked
+	}
+	now := time.Now()
+	for client, e := range l.buckets {
+		if _, own := l.perClient[client]; !own {
+			b := e.Value.(*bucket)
+			b.SetLimitAt(now, rate.Limit(all.PerSecond))
+			b.SetBurstAt(now, cmp.Or(all.Burst, 2*all.PerSecond))
+		}
+	}
+}
+
 // Quota is what a RateLimiter has decided.
 type Quota struct {
 	OK         bool
@@ -63,6 +83,8 @@ type Quota struct {
 
 // Take takes n from what a client may do. If it may not do n, nothing is taken.
 func (l *RateLimiter) Take(client string, n int, now time.Time) Quota {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	r, own := l.perClient[client]
 	if !own {
 		r = l.all
@@ -75,8 +97,6 @@ func (l *RateLimiter) Take(client string, n int, now time.Time) Quota {
 	case r.Burst <= 0:
 		r.Burst = 2 * r.PerSecond
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	b := l.bucket(client, r)
 	q := Quota{OK: b.AllowN(now, n), Limit: r.PerSecond}
 	tokens := b.TokensAt(now)

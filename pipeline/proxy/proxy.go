@@ -173,6 +173,9 @@ func New(cfg Config) (*Proxy, error) {
 // Router has the proxy's routes, for httpkit.Listen.
 func (p *Proxy) Router() *httpkit.Router { return p.router }
 
+// SetRate changes the rate of clients that have none of their own.
+func (p *Proxy) SetRate(r httpkit.Rate) { p.limiter.SetRate(r) }
+
 // Run fetches keys and registers messages until ctx ends, and then for a few seconds what
 // waits to be registered.
 func (p *Proxy) Run(ctx context.Context) error {
