@@ -115,6 +115,7 @@ var places = []place{
 	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi mtls pipeline trust", "database/sql", "a caller has no database"},
+	{"pipeline/enroll", ends, "sealmq api/mainapi ca internal/durable mtls pipeline", "database/sql", "a machine with a certificate carries no main server"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 

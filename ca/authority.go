@@ -27,6 +27,11 @@ const (
 	DefaultDays = 365
 	// MaxDays bounds Request.Days.
 	MaxDays = 3650
+	// MinValid is the shortest life of a certificate.
+	MinValid = 10 * time.Second
+	// DefaultRenewFor is how long after a person has decided on it a certificate and its
+	// successors may be renewed by their holder.
+	DefaultRenewFor = 3 * 365 * 24 * time.Hour
 	// backdate lets a peer with a slow clock accept a new certificate.
 	backdate = time.Hour
 )
@@ -392,6 +397,19 @@ func (a *Authority) readChain(path string) ([]*x509.Certificate, error) {
 
 func (a *Authority) readKey(path string) (crypto.Signer, error) {
 	return readKey(a.options.FS, path)
+}
+
+// readKeyOf reads the key of a certificate.
+func (a *Authority) readKeyOf(cert *x509.Certificate, certFile, path string) (crypto.Signer, error) {
+	data, err := durable.ReadPrivate(a.options.FS, path, maxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	key, err := mtls.ParseKeyOf(cert, data)
+	if err != nil {
+		return nil, &mtls.FileError{What: certFile + " and", Path: path, Err: err}
+	}
+	return key, nil
 }
 
 func readKey(fs durable.FS, path string) (crypto.Signer, error) {

@@ -24,6 +24,9 @@ const (
 	SourceCLI Source = "cli"
 	SourceAPI Source = "api"
 	SourceCSR Source = "csr"
+	// SourceToken is an enrolment token, SourceRenewal the holder of a certificate.
+	SourceToken   Source = "token"
+	SourceRenewal Source = "renewal"
 )
 
 // Issued is the record of one certificate. Records are only ever added.
@@ -44,12 +47,22 @@ type Issued struct {
 	IssuedAt time.Time `json:"issued_at"`
 	IssuedBy string    `json:"issued_by,omitempty"`
 	Source   Source    `json:"source,omitempty"`
+	// RenewUntil is until when its holder may renew it; zero is what RenewableUntil says.
+	RenewUntil time.Time `json:"renew_until,omitzero"`
 	// Supersedes are the serial numbers of the certificates that this one replaces. They
 	// stay valid unless they are revoked.
 	Supersedes []string `json:"supersedes,omitempty"`
 	// SupersededBy is the serial number of the certificate that replaced this one. It is
 	// not stored.
 	SupersededBy string `json:"-"`
+}
+
+// RenewableUntil is until when the holder may renew a certificate without a person's decision.
+func (c *Issued) RenewableUntil() time.Time {
+	if c.RenewUntil.IsZero() {
+		return c.IssuedAt.Add(DefaultRenewFor)
+	}
+	return c.RenewUntil
 }
 
 const (

@@ -27,6 +27,13 @@ type Request struct {
 	Role sealmq.Role
 	// Days is how long it is valid, 1 to MaxDays; 0 is DefaultDays.
 	Days int
+	// Valid, if not zero, is used instead of Days: MinValid to MaxDays.
+	Valid time.Duration
+	// RenewUntil is until when the certificate's holder may renew it, for the record; zero
+	// is DefaultRenewFor from now.
+	RenewUntil time.Time
+	// Successor refuses a name that is revoked as a whole. Otherwise it is let in again.
+	Successor bool
 	// KeyType is the type of the new key; empty is ECDSA.
 	KeyType KeyType
 	// Domain is a label that becomes the organizational unit; it may be empty. It has the
@@ -46,6 +53,12 @@ type Request struct {
 	// DNSNames and IPs are where clients reach a server.
 	DNSNames []string
 	IPs      []net.IP
+}
+
+// Life is the time from a certificate's issue to its end. The time before its issue, for slow
+// clocks, does not count.
+func Life(c *x509.Certificate) (from, to time.Time) {
+	return c.NotAfter.Add(-max(c.NotAfter.Sub(c.NotBefore)-backdate, c.NotAfter.Sub(c.NotBefore)/2)), c.NotAfter
 }
 
 // Certificate is a new certificate with its key.
@@ -92,7 +105,7 @@ func (a *Authority) issue(r Request) (*Certificate, error) {
 		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
 	template.SubjectKeyId = keyID(public)
-	if err := a.checkNewKey(keyHash(public)); err != nil {
+	if err := a.checkNewKey(KeyHash(public)); err != nil {
 		return nil, err
 	}
 	parent, key := a.intermediate, a.key
@@ -105,7 +118,7 @@ func (a *Authority) issue(r Request) (*Certificate, error) {
 	if key == nil {
 		return nil, ErrNoKey
 	}
-	from, err := a.readmit(r.Name)
+	from, err := a.readmit(r.Name, !r.Successor)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +173,8 @@ func (a *Authority) record(r Request, leaf, parent *x509.Certificate) error {
 		return err
 	}
 	entry := Issued{Serial: mtls.Serial(leaf), Name: r.Name, Role: role, Domain: r.Domain, NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
-		Fingerprint: mtls.Fingerprint(leaf), Signer: mtls.Issuer(parent), Key: keyHash(leaf.PublicKey), IssuedAt: now.UTC().Truncate(time.Second),
-		IssuedBy: r.By, Source: r.Source, Hosts: slices.Clone(leaf.DNSNames)}
+		Fingerprint: mtls.Fingerprint(leaf), Signer: mtls.Issuer(parent), Key: KeyHash(leaf.PublicKey), IssuedAt: now.UTC().Truncate(time.Second),
+		IssuedBy: r.By, Source: r.Source, Hosts: slices.Clone(leaf.DNSNames), RenewUntil: r.RenewUntil}
 	for _, ip := range leaf.IPAddresses {
 		entry.Hosts = append(entry.Hosts, ip.String())
 	}
@@ -199,10 +212,17 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("%d days is not between 1 and %d", days, MaxDays)
 	}
 	now := a.options.Clock.Now()
+	before, after := now.Add(-backdate), now.AddDate(0, 0, days)
+	if r.Valid != 0 {
+		if r.Valid < MinValid || r.Valid > MaxDays*24*time.Hour {
+			return nil, fmt.Errorf("a life of %v is not between %v and %d days", r.Valid, MinValid, MaxDays)
+		}
+		before, after = now.Add(-min(backdate, r.Valid)), now.Add(r.Valid)
+	}
 	t := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: r.Name},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.AddDate(0, 0, days),
+		NotBefore:             before,
+		NotAfter:              after,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
@@ -217,7 +237,7 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		end = a.intermediate.NotAfter
 	}
 	if t.NotAfter.After(end) {
-		return nil, fmt.Errorf("the authority itself expires on %s, before the %d days are over", end.Format(time.DateOnly), days)
+		return nil, fmt.Errorf("the authority itself expires on %s, before the certificate would", end.Format(time.DateOnly))
 	}
 	for _, name := range r.DNSNames {
 		if !validHost(name) {

@@ -63,8 +63,8 @@ func keyID(public crypto.PublicKey) []byte {
 	return sum[:20]
 }
 
-// keyHash tells public keys apart in the record.
-func keyHash(public crypto.PublicKey) string {
+// KeyHash tells public keys apart in the record, as in Issued.Key.
+func KeyHash(public crypto.PublicKey) string {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		panic("ca: internal error: a public key cannot be encoded: " + err.Error())

@@ -180,7 +180,7 @@ func (a *Authority) StatusOf(c Issued, list *trust.RevocationList) (Status, trus
 // certificates stay revoked, one by one in the lists of names, and those that are in no
 // record by the time from which new ones are valid. It returns that time; it is zero if the
 // name never was revoked as a whole.
-func (a *Authority) readmit(name string) (from time.Time, err error) {
+func (a *Authority) readmit(name string, allowed bool) (from time.Time, err error) {
 	ledger, err := a.openLedger()
 	if err != nil {
 		return from, err
@@ -193,6 +193,9 @@ func (a *Authority) readmit(name string) (from time.Time, err error) {
 	from = have.before[name]
 	if !list.RevokesName(name) {
 		return from, nil
+	}
+	if !allowed {
+		return from, fmt.Errorf("%q is revoked: %w", name, mtls.ErrRevoked)
 	}
 	now := a.options.Clock.Now().UTC().Truncate(time.Second)
 	reason := "issued again"

@@ -142,8 +142,8 @@ func (n *renewer) ensure(r Request, stale bool) error {
 		if key == nil {
 			return missingKey(keyFile)
 		}
-		if err := mtls.CheckPair(cert, key); err != nil {
-			return &mtls.FileError{What: certFile + " and", Path: keyFile, Err: err}
+		if key, err = n.a.readKeyOf(cert, certFile, keyFile); err != nil {
+			return err
 		}
 		if issuer := n.a.intermediate; issuer != nil && slices.ContainsFunc(chain[1:], issuer.Equal) && cert.CheckSignatureFrom(issuer) != nil {
 			return &mtls.FileError{What: "certificate file", Path: certFile, Err: errors.New("the authority that follows in it has not signed it")}

@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
@@ -37,11 +38,22 @@ func FindFiles(dir, name string) Files {
 // content is what the files hold, as bytes.
 type content struct{ cert, key, ca []byte }
 
-// read reads the files, and refuses a key that others can read.
+// maxReads is how often certificate and key are read if they change meanwhile.
+const maxReads = 3
+
+// read reads the files, and refuses a key that others can read. A certificate that is replaced
+// while the key is read would not fit it, so both are read again.
 func (f Files) read() (c content, err error) {
-	if f.Cert != "" || f.Key != "" {
+	for range maxReads {
+		if f.Cert == "" && f.Key == "" {
+			break
+		}
+		before := c.cert
 		if c.cert, err = durable.ReadFile(durable.OS(), f.Cert, MaxFileBytes); err != nil {
 			return c, fmt.Errorf("read certificate: %w", err)
+		}
+		if before != nil && bytes.Equal(before, c.cert) {
+			break
 		}
 		if c.key, err = durable.ReadPrivate(durable.OS(), f.Key, MaxFileBytes); err != nil {
 			return c, fmt.Errorf("read key: %w", err)
@@ -85,12 +97,9 @@ func (f Files) parse(c content) (*material, error) {
 		if err != nil {
 			return nil, &FileError{"certificate file", f.Cert, err}
 		}
-		key, err := ParsePrivateKey(c.key)
+		key, err := f.keyOf(certs[0], c.key)
 		if err != nil {
-			return nil, &FileError{"key file", f.Key, err}
-		}
-		if err := CheckPair(certs[0], key); err != nil {
-			return nil, &FileError{f.Cert + " and", f.Key, err}
+			return nil, err
 		}
 		pair := tls.Certificate{PrivateKey: key, Leaf: certs[0]}
 		for _, c := range certs {
@@ -106,6 +115,36 @@ func (f Files) parse(c content) (*material, error) {
 		m.roots.AddCert(root)
 	}
 	return m, nil
+}
+
+// keyOf finds the key of a certificate in the content of the key file.
+func (f Files) keyOf(cert *x509.Certificate, data []byte) (crypto.Signer, error) {
+	key, err := ParseKeyOf(cert, data)
+	switch {
+	case key == nil:
+		return nil, &FileError{"key file", f.Key, err}
+	case err != nil:
+		return nil, &FileError{f.Cert + " and", f.Key, err}
+	}
+	return key, nil
+}
+
+// ReadPair reads a certificate with its chain and its key. Its errors name the file.
+func ReadPair(f Files) ([]*x509.Certificate, crypto.Signer, error) {
+	for i := 1; ; i++ {
+		certs, err := ReadCertificates(f.Cert)
+		if err != nil {
+			return nil, nil, err
+		}
+		data, err := durable.ReadPrivate(durable.OS(), f.Key, MaxFileBytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		key, err := f.keyOf(certs[0], data)
+		if err == nil || i == maxReads {
+			return certs, key, err
+		}
+	}
 }
 
 // ReadCertificates reads a file for ParseCertificates. Its errors name the file.

@@ -64,9 +64,37 @@ func (errEncryptedKey) Hint() string {
 // ParsePrivateKey returns the first private key of a PEM file: PKCS#8, PKCS#1 or SEC1.
 // The error never contains key material.
 func ParsePrivateKey(data []byte) (crypto.Signer, error) {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+	keys, err := parsePrivateKeys(data, 1)
+	if err != nil {
+		return nil, err
+	}
+	return keys[0], nil
+}
+
+// ParseKeyOf is ParsePrivateKey for the key of a certificate. While a certificate is renewed
+// its file has the next key too, so that certificate and key fit each other at every moment.
+func ParseKeyOf(cert *x509.Certificate, data []byte) (crypto.Signer, error) {
+	keys, err := ParsePrivateKeys(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if CheckPair(cert, key) == nil {
+			return key, nil
+		}
+	}
+	return keys[0], CheckPair(cert, keys[0])
+}
+
+// maxKeys is how many keys a file has while a certificate is renewed.
+const maxKeys = 2
+
+// ParsePrivateKeys returns the keys of a PEM file, at least one and at most two.
+func ParsePrivateKeys(data []byte) ([]crypto.Signer, error) { return parsePrivateKeys(data, maxKeys) }
+
+func parsePrivateKeys(data []byte, most int) (keys []crypto.Signer, err error) {
+	for block, rest := pem.Decode(data); block != nil && len(keys) < most; block, rest = pem.Decode(rest) {
 		var key any
-		var err error
 		switch block.Type {
 		case "PRIVATE KEY":
 			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -92,9 +120,12 @@ func ParsePrivateKey(data []byte) (crypto.Signer, error) {
 		if !ok {
 			return nil, fmt.Errorf("private key (%s): %T cannot sign", block.Type, key)
 		}
-		return signer, nil
+		keys = append(keys, signer)
 	}
-	return nil, errors.New("no PEM block with a private key")
+	if len(keys) == 0 {
+		return nil, errors.New("no PEM block with a private key")
+	}
+	return keys, nil
 }
 
 // CheckPair reports whether cert was made for key.

@@ -8,11 +8,7 @@ import (
 // ReadSigner returns a signer for the owner of a certificate. name is the name that its
 // owner has as a connection.
 func ReadSigner(files mtls.Files, name string) (*seal.Signer, error) {
-	certs, err := mtls.ReadCertificates(files.Cert)
-	if err != nil {
-		return nil, err
-	}
-	key, err := mtls.ReadKey(files.Key)
+	certs, key, err := mtls.ReadPair(files)
 	if err != nil {
 		return nil, err
 	}

@@ -194,6 +194,51 @@ func (e DatabaseKind) Valid() bool {
 	}
 }
 
+// Defines values for EnrolmentKind.
+const (
+	EnrolmentKindRenewal EnrolmentKind = "renewal"
+	EnrolmentKindToken   EnrolmentKind = "token"
+)
+
+// Valid indicates whether the value is a known member of the EnrolmentKind enum.
+func (e EnrolmentKind) Valid() bool {
+	switch e {
+	case EnrolmentKindRenewal:
+		return true
+	case EnrolmentKindToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EnrolmentState.
+const (
+	EnrolmentStateExpired EnrolmentState = "expired"
+	EnrolmentStateLocked  EnrolmentState = "locked"
+	EnrolmentStateOpen    EnrolmentState = "open"
+	EnrolmentStateRevoked EnrolmentState = "revoked"
+	EnrolmentStateUsed    EnrolmentState = "used"
+)
+
+// Valid indicates whether the value is a known member of the EnrolmentState enum.
+func (e EnrolmentState) Valid() bool {
+	switch e {
+	case EnrolmentStateExpired:
+		return true
+	case EnrolmentStateLocked:
+		return true
+	case EnrolmentStateOpen:
+		return true
+	case EnrolmentStateRevoked:
+		return true
+	case EnrolmentStateUsed:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FieldProblemType.
 const (
 	FieldProblemTypeBoolType         FieldProblemType = "bool_type"
@@ -1200,7 +1245,7 @@ type Certificate struct {
 	// Serial Example: 3f9a0c55d2e84b17a6c0f1e2d3b4a596
 	Serial string `json:"serial"`
 
-	// Source How it was asked for: cli, api or csr
+	// Source How it was asked for: cli, api, csr, token or renewal
 	//
 	// Example: api
 	Source string            `json:"source,omitempty,omitzero"`
@@ -1368,6 +1413,14 @@ type Confirmation struct {
 	Password string `json:"password"`
 }
 
+// ConsentRequest defines model for ConsentRequest.
+type ConsentRequest struct {
+	// ExpiresIn Seconds that the consent is good
+	//
+	// Example: 86400
+	ExpiresIn int `json:"expires_in,omitempty,omitzero"`
+}
+
 // Credentials defines model for Credentials.
 type Credentials struct {
 	// Code Of the second factor, or a recovery code
@@ -1510,6 +1563,160 @@ type EndingCertificate struct {
 	// Name Example: proxy-2
 	Name string `json:"name"`
 	Role Role   `json:"role"`
+}
+
+// Enrolment defines model for Enrolment.
+type Enrolment struct {
+	// ClientID Example: acme-02
+	ClientID string `json:"client_id"`
+
+	// CreatedAt Example: 2026-03-01T08:15:30Z
+	CreatedAt time.Time `json:"created_at"`
+
+	// CreatedBy Example: admin
+	CreatedBy string `json:"created_by,omitempty,omitzero"`
+
+	// Domain Example: default
+	Domain string `json:"domain"`
+
+	// ExpiresAt Example: 2026-03-01T09:15:30Z
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Failures Failed attempts
+	//
+	// Example: 0
+	Failures int `json:"failures"`
+
+	// Fingerprint Of the certificate that may be renewed
+	//
+	// Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string   `json:"fingerprint,omitempty,omitzero"`
+	Hosts       []string `json:"hosts,omitempty,omitzero"`
+
+	// ID Example: 3f9a0c55d2e84b17
+	ID string `json:"id"`
+
+	// Kind Example: token
+	Kind EnrolmentKind `json:"kind"`
+
+	// Lifetime Seconds
+	//
+	// Example: 31536000
+	Lifetime int64 `json:"lifetime,omitempty,omitzero"`
+	Role     Role  `json:"role"`
+
+	// State Locked is what had too many failed attempts
+	//
+	// Example: open
+	State  EnrolmentState `json:"state"`
+	UsedAt time.Time      `json:"used_at,omitempty,omitzero"`
+}
+
+// EnrolmentKind Example: token
+type EnrolmentKind string
+
+// EnrolmentState Locked is what had too many failed attempts
+//
+// Example: open
+type EnrolmentState string
+
+// EnrolmentList defines model for EnrolmentList.
+type EnrolmentList struct {
+	Items []Enrolment `json:"items"`
+}
+
+// EnrolmentRequest defines model for EnrolmentRequest.
+type EnrolmentRequest struct {
+	// Csr PEM
+	//
+	// Example: -----BEGIN CERTIFICATE REQUEST-----
+	// MIHl…
+	// -----END CERTIFICATE REQUEST-----
+	Csr string `json:"csr"`
+
+	// Token Example: smqe_eyJ2IjoxfQ
+	Token string `json:"token"`
+}
+
+// EnrolmentToken defines model for EnrolmentToken.
+type EnrolmentToken struct {
+	// ClientID Example: acme-02
+	ClientID string `json:"client_id"`
+
+	// ExpiresAt Example: 2026-03-01T09:15:30Z
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// ID Example: 3f9a0c55d2e84b17
+	ID   string `json:"id"`
+	Role Role   `json:"role"`
+
+	// RootFingerprint SHA-256 of the authority's root
+	//
+	// Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	RootFingerprint string `json:"root_fingerprint"`
+
+	// Server Example: https://mq.example.org:8000
+	Server string `json:"server"`
+
+	// Token What `sealmq cert enroll` takes; only this once
+	//
+	// Example: smqe_eyJ2IjoxfQ
+	Token string `json:"token"`
+}
+
+// EnrolmentTokenRequest defines model for EnrolmentTokenRequest.
+type EnrolmentTokenRequest struct {
+	// ClientID Name in the certificate
+	//
+	// Example: acme-02
+	ClientID string `json:"client_id"`
+
+	// Domain Example: default
+	Domain string `json:"domain,omitempty,omitzero"`
+
+	// ExpiresIn Seconds that the token is good
+	//
+	// Example: 3600
+	ExpiresIn int `json:"expires_in,omitempty,omitzero"`
+
+	// Lifetime Seconds that the certificate and its successors are valid
+	//
+	// Example: 31536000
+	Lifetime int64 `json:"lifetime,omitempty,omitzero"`
+
+	// Replace Make it although the name has an active certificate
+	Replace bool `json:"replace,omitempty,omitzero"`
+	Role    Role `json:"role,omitempty,omitzero"`
+
+	// Sans Host names and addresses; for the roles server, proxy and worker.
+	Sans []string `json:"sans,omitempty,omitzero"`
+
+	// Server Where the machine reaches the main server, https://host:port
+	//
+	// Example: https://mq.example.org:8000
+	Server string `json:"server,omitempty,omitzero"`
+}
+
+// ExpiredRenewal defines model for ExpiredRenewal.
+type ExpiredRenewal struct {
+	// Csr PEM
+	//
+	// Example: -----BEGIN CERTIFICATE REQUEST-----
+	// MIHl…
+	// -----END CERTIFICATE REQUEST-----
+	Csr string `json:"csr"`
+
+	// Fingerprint SHA-256 of the expired certificate
+	//
+	// Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Fingerprint string `json:"fingerprint"`
+
+	// Proof A request of the old key in PEM, whose common name is the SHA-256 of `csr` in lower-case hexadecimal
+	//
+	// Example: -----BEGIN CERTIFICATE REQUEST-----
+	// MIHl…
+	// -----END CERTIFICATE REQUEST-----
+	Proof string `json:"proof"`
 }
 
 // FieldProblem A value that breaks a rule.
@@ -1870,6 +2077,16 @@ type Overview struct {
 	//
 	// Example: Everything flows
 	Summary string `json:"summary"`
+}
+
+// OwnRenewal defines model for OwnRenewal.
+type OwnRenewal struct {
+	// Csr PEM
+	//
+	// Example: -----BEGIN CERTIFICATE REQUEST-----
+	// MIHl…
+	// -----END CERTIFICATE REQUEST-----
+	Csr string `json:"csr"`
 }
 
 // PasswordChange defines model for PasswordChange.
@@ -2945,6 +3162,9 @@ type VerifyCertificateJSONRequestBody VerifyCertificateJSONBody
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = RenewRequest
 
+// ConsentToRenewalJSONRequestBody defines body for ConsentToRenewal for application/json ContentType.
+type ConsentToRenewalJSONRequestBody = ConsentRequest
+
 // RevokeCertificateJSONRequestBody defines body for RevokeCertificate for application/json ContentType.
 type RevokeCertificateJSONRequestBody = RevokeRequest
 
@@ -2953,6 +3173,18 @@ type UpdateClientJSONRequestBody = ClientUpdate
 
 // RevokeClientJSONRequestBody defines body for RevokeClient for application/json ContentType.
 type RevokeClientJSONRequestBody = RevokeRequest
+
+// EnrollJSONRequestBody defines body for Enroll for application/json ContentType.
+type EnrollJSONRequestBody = EnrolmentRequest
+
+// RenewOwnCertificateJSONRequestBody defines body for RenewOwnCertificate for application/json ContentType.
+type RenewOwnCertificateJSONRequestBody = OwnRenewal
+
+// RenewExpiredCertificateJSONRequestBody defines body for RenewExpiredCertificate for application/json ContentType.
+type RenewExpiredCertificateJSONRequestBody = ExpiredRenewal
+
+// MakeEnrolmentTokenJSONRequestBody defines body for MakeEnrolmentToken for application/json ContentType.
+type MakeEnrolmentTokenJSONRequestBody = EnrolmentTokenRequest
 
 // DeliverMessagesJSONRequestBody defines body for DeliverMessages for application/json ContentType.
 type DeliverMessagesJSONRequestBody = DeliverRequest
@@ -3345,6 +3577,24 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/certificates/{fingerprint}/renew (the `RenewCertificate` operationId).
 	RenewCertificate(ctx context.Context, fingerprint Fingerprint, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ConsentToRenewalWithBody Let the holder of an expired certificate renew it once
+	//
+	// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+	ConsentToRenewalWithBody(ctx context.Context, fingerprint Fingerprint, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ConsentToRenewal Let the holder of an expired certificate renew it once
+	//
+	// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+	ConsentToRenewal(ctx context.Context, fingerprint Fingerprint, body ConsentToRenewalJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RevokeCertificateWithBody Revoke one certificate
 	//
 	// Takes any type of body and a specified content type.
@@ -3443,6 +3693,94 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/database (the `GetDatabase` operationId).
 	GetDatabase(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EnrollWithBody Get a certificate for an enrolment token
+	//
+	// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+	// token's. The same token and key get the same certificate again until the token ends. A token
+	// ends after 10 failed attempts.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+	EnrollWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Enroll Get a certificate for an enrolment token
+	//
+	// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+	// token's. The same token and key get the same certificate again until the token ends. A token
+	// ends after 10 failed attempts.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+	Enroll(ctx context.Context, body EnrollJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenewOwnCertificateWithBody Renew the certificate with which this request is made
+	//
+	// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+	// request. A certificate and its successors can be renewed in this way until a time that was decided on
+	// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+	RenewOwnCertificateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenewOwnCertificate Renew the certificate with which this request is made
+	//
+	// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+	// request. A certificate and its successors can be renewed in this way until a time that was decided on
+	// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+	RenewOwnCertificate(ctx context.Context, body RenewOwnCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenewExpiredCertificateWithBody Renew an expired certificate that an administrator has consented to
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+	RenewExpiredCertificateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenewExpiredCertificate Renew an expired certificate that an administrator has consented to
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+	RenewExpiredCertificate(ctx context.Context, body RenewExpiredCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListEnrolments List enrolment tokens and consents to renewals, the newest first
+	//
+	// There are at most 500. Those that ended 30 days ago are deleted.
+	//
+	// Corresponds with GET /api/v1/enrolment/tokens (the `ListEnrolments` operationId).
+	ListEnrolments(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeEnrolmentTokenWithBody Make a token with which a machine gets a certificate
+	//
+	// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+	MakeEnrolmentTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeEnrolmentToken Make a token with which a machine gets a certificate
+	//
+	// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+	MakeEnrolmentToken(ctx context.Context, body MakeEnrolmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeEnrolment Take an enrolment token or a consent back
+	//
+	// Corresponds with DELETE /api/v1/enrolment/tokens/{enrolment_id} (the `RevokeEnrolment` operationId).
+	RevokeEnrolment(ctx context.Context, enrolmentID string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// FindMessage Show the state of a client's message (proxies)
 	//
@@ -4579,6 +4917,44 @@ func (c *Client) RenewCertificate(ctx context.Context, fingerprint Fingerprint, 
 	return c.Client.Do(req)
 }
 
+// ConsentToRenewalWithBody Let the holder of an expired certificate renew it once
+//
+// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+func (c *Client) ConsentToRenewalWithBody(ctx context.Context, fingerprint Fingerprint, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConsentToRenewalRequestWithBody(c.Server, fingerprint, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConsentToRenewal Let the holder of an expired certificate renew it once
+//
+// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+func (c *Client) ConsentToRenewal(ctx context.Context, fingerprint Fingerprint, body ConsentToRenewalJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConsentToRenewalRequest(c.Server, fingerprint, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RevokeCertificateWithBody Revoke one certificate
 //
 // Takes any type of body and a specified content type.
@@ -4828,6 +5204,194 @@ func (c *Client) GetRevocationList(ctx context.Context, reqEditors ...RequestEdi
 // Corresponds with GET /api/v1/database (the `GetDatabase` operationId).
 func (c *Client) GetDatabase(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetDatabaseRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EnrollWithBody Get a certificate for an enrolment token
+//
+// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+// token's. The same token and key get the same certificate again until the token ends. A token
+// ends after 10 failed attempts.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+func (c *Client) EnrollWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEnrollRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Enroll Get a certificate for an enrolment token
+//
+// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+// token's. The same token and key get the same certificate again until the token ends. A token
+// ends after 10 failed attempts.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+func (c *Client) Enroll(ctx context.Context, body EnrollJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEnrollRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenewOwnCertificateWithBody Renew the certificate with which this request is made
+//
+// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+// request. A certificate and its successors can be renewed in this way until a time that was decided on
+// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+func (c *Client) RenewOwnCertificateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenewOwnCertificateRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenewOwnCertificate Renew the certificate with which this request is made
+//
+// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+// request. A certificate and its successors can be renewed in this way until a time that was decided on
+// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+func (c *Client) RenewOwnCertificate(ctx context.Context, body RenewOwnCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenewOwnCertificateRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenewExpiredCertificateWithBody Renew an expired certificate that an administrator has consented to
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+func (c *Client) RenewExpiredCertificateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenewExpiredCertificateRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenewExpiredCertificate Renew an expired certificate that an administrator has consented to
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+func (c *Client) RenewExpiredCertificate(ctx context.Context, body RenewExpiredCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenewExpiredCertificateRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListEnrolments List enrolment tokens and consents to renewals, the newest first
+//
+// There are at most 500. Those that ended 30 days ago are deleted.
+//
+// Corresponds with GET /api/v1/enrolment/tokens (the `ListEnrolments` operationId).
+func (c *Client) ListEnrolments(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEnrolmentsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeEnrolmentTokenWithBody Make a token with which a machine gets a certificate
+//
+// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+func (c *Client) MakeEnrolmentTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeEnrolmentTokenRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeEnrolmentToken Make a token with which a machine gets a certificate
+//
+// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+func (c *Client) MakeEnrolmentToken(ctx context.Context, body MakeEnrolmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeEnrolmentTokenRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeEnrolment Take an enrolment token or a consent back
+//
+// Corresponds with DELETE /api/v1/enrolment/tokens/{enrolment_id} (the `RevokeEnrolment` operationId).
+func (c *Client) RevokeEnrolment(ctx context.Context, enrolmentID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeEnrolmentRequest(c.Server, enrolmentID)
 	if err != nil {
 		return nil, err
 	}
@@ -7532,6 +8096,53 @@ func NewRenewCertificateRequestWithBody(server string, fingerprint Fingerprint, 
 	return req, nil
 }
 
+// NewConsentToRenewalRequest calls the generic ConsentToRenewal builder with application/json body
+func NewConsentToRenewalRequest(server string, fingerprint Fingerprint, body ConsentToRenewalJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewConsentToRenewalRequestWithBody(server, fingerprint, "application/json", bodyReader)
+}
+
+// NewConsentToRenewalRequestWithBody constructs an http.Request for the ConsentToRenewal method, with any body, and a specified content type
+func NewConsentToRenewalRequestWithBody(server string, fingerprint Fingerprint, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "fingerprint", fingerprint, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/renewal-consent", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewRevokeCertificateRequest calls the generic RevokeCertificate builder with application/json body
 func NewRevokeCertificateRequest(server string, fingerprint Fingerprint, body RevokeCertificateJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8060,6 +8671,227 @@ func NewGetDatabaseRequest(server string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEnrollRequest calls the generic Enroll builder with application/json body
+func NewEnrollRequest(server string, body EnrollJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEnrollRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewEnrollRequestWithBody constructs an http.Request for the Enroll method, with any body, and a specified content type
+func NewEnrollRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/enrolment")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRenewOwnCertificateRequest calls the generic RenewOwnCertificate builder with application/json body
+func NewRenewOwnCertificateRequest(server string, body RenewOwnCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRenewOwnCertificateRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRenewOwnCertificateRequestWithBody constructs an http.Request for the RenewOwnCertificate method, with any body, and a specified content type
+func NewRenewOwnCertificateRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/enrolment/renew")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRenewExpiredCertificateRequest calls the generic RenewExpiredCertificate builder with application/json body
+func NewRenewExpiredCertificateRequest(server string, body RenewExpiredCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRenewExpiredCertificateRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRenewExpiredCertificateRequestWithBody constructs an http.Request for the RenewExpiredCertificate method, with any body, and a specified content type
+func NewRenewExpiredCertificateRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/enrolment/renew-expired")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListEnrolmentsRequest constructs an http.Request for the ListEnrolments method
+func NewListEnrolmentsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/enrolment/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewMakeEnrolmentTokenRequest calls the generic MakeEnrolmentToken builder with application/json body
+func NewMakeEnrolmentTokenRequest(server string, body MakeEnrolmentTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewMakeEnrolmentTokenRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewMakeEnrolmentTokenRequestWithBody constructs an http.Request for the MakeEnrolmentToken method, with any body, and a specified content type
+func NewMakeEnrolmentTokenRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/enrolment/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRevokeEnrolmentRequest constructs an http.Request for the RevokeEnrolment method
+func NewRevokeEnrolmentRequest(server string, enrolmentID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "enrolment_id", enrolmentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/enrolment/tokens/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -10559,6 +11391,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/certificates/{fingerprint}/renew (the `RenewCertificate` operationId).
 	RenewCertificateWithResponse(ctx context.Context, fingerprint Fingerprint, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewCertificateResponse, error)
 
+	// ConsentToRenewalWithBodyWithResponse Let the holder of an expired certificate renew it once
+	//
+	// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+	ConsentToRenewalWithBodyWithResponse(ctx context.Context, fingerprint Fingerprint, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConsentToRenewalResponse, error)
+
+	// ConsentToRenewalWithResponse Let the holder of an expired certificate renew it once
+	//
+	// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+	ConsentToRenewalWithResponse(ctx context.Context, fingerprint Fingerprint, body ConsentToRenewalJSONRequestBody, reqEditors ...RequestEditorFn) (*ConsentToRenewalResponse, error)
+
 	// RevokeCertificateWithBodyWithResponse Revoke one certificate
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10677,6 +11527,98 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/database (the `GetDatabase` operationId).
 	GetDatabaseWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDatabaseResponse, error)
+
+	// EnrollWithBodyWithResponse Get a certificate for an enrolment token
+	//
+	// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+	// token's. The same token and key get the same certificate again until the token ends. A token
+	// ends after 10 failed attempts.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+	EnrollWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnrollResponse, error)
+
+	// EnrollWithResponse Get a certificate for an enrolment token
+	//
+	// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+	// token's. The same token and key get the same certificate again until the token ends. A token
+	// ends after 10 failed attempts.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+	EnrollWithResponse(ctx context.Context, body EnrollJSONRequestBody, reqEditors ...RequestEditorFn) (*EnrollResponse, error)
+
+	// RenewOwnCertificateWithBodyWithResponse Renew the certificate with which this request is made
+	//
+	// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+	// request. A certificate and its successors can be renewed in this way until a time that was decided on
+	// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+	RenewOwnCertificateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewOwnCertificateResponse, error)
+
+	// RenewOwnCertificateWithResponse Renew the certificate with which this request is made
+	//
+	// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+	// request. A certificate and its successors can be renewed in this way until a time that was decided on
+	// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+	RenewOwnCertificateWithResponse(ctx context.Context, body RenewOwnCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewOwnCertificateResponse, error)
+
+	// RenewExpiredCertificateWithBodyWithResponse Renew an expired certificate that an administrator has consented to
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+	RenewExpiredCertificateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewExpiredCertificateResponse, error)
+
+	// RenewExpiredCertificateWithResponse Renew an expired certificate that an administrator has consented to
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+	RenewExpiredCertificateWithResponse(ctx context.Context, body RenewExpiredCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewExpiredCertificateResponse, error)
+
+	// ListEnrolmentsWithResponse List enrolment tokens and consents to renewals, the newest first
+	//
+	// There are at most 500. Those that ended 30 days ago are deleted.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/enrolment/tokens (the `ListEnrolments` operationId).
+	ListEnrolmentsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListEnrolmentsResponse, error)
+
+	// MakeEnrolmentTokenWithBodyWithResponse Make a token with which a machine gets a certificate
+	//
+	// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+	MakeEnrolmentTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeEnrolmentTokenResponse, error)
+
+	// MakeEnrolmentTokenWithResponse Make a token with which a machine gets a certificate
+	//
+	// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+	MakeEnrolmentTokenWithResponse(ctx context.Context, body MakeEnrolmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeEnrolmentTokenResponse, error)
+
+	// RevokeEnrolmentWithResponse Take an enrolment token or a consent back
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/enrolment/tokens/{enrolment_id} (the `RevokeEnrolment` operationId).
+	RevokeEnrolmentWithResponse(ctx context.Context, enrolmentID string, reqEditors ...RequestEditorFn) (*RevokeEnrolmentResponse, error)
 
 	// FindMessageWithResponse Show the state of a client's message (proxies)
 	//
@@ -12436,6 +13378,54 @@ func (r RenewCertificateResponse) ContentType() string {
 	return ""
 }
 
+type ConsentToRenewalResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Enrolment
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r ConsentToRenewalResponse) GetJSON201() *Enrolment {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ConsentToRenewalResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ConsentToRenewalResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ConsentToRenewalResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ConsentToRenewalResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ConsentToRenewalResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type RevokeCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13047,6 +14037,287 @@ func (r GetDatabaseResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetDatabaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EnrollResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *IssuedCertificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r EnrollResponse) GetJSON201() *IssuedCertificate {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EnrollResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EnrollResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EnrollResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EnrollResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EnrollResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RenewOwnCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *IssuedCertificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RenewOwnCertificateResponse) GetJSON201() *IssuedCertificate {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RenewOwnCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RenewOwnCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RenewOwnCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RenewOwnCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RenewOwnCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RenewExpiredCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *IssuedCertificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RenewExpiredCertificateResponse) GetJSON201() *IssuedCertificate {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RenewExpiredCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RenewExpiredCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RenewExpiredCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RenewExpiredCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RenewExpiredCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListEnrolmentsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EnrolmentList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListEnrolmentsResponse) GetJSON200() *EnrolmentList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListEnrolmentsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEnrolmentsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEnrolmentsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEnrolmentsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEnrolmentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type MakeEnrolmentTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *EnrolmentToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r MakeEnrolmentTokenResponse) GetJSON201() *EnrolmentToken {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MakeEnrolmentTokenResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeEnrolmentTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeEnrolmentTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeEnrolmentTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeEnrolmentTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeEnrolmentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeEnrolmentResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeEnrolmentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeEnrolmentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeEnrolmentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeEnrolmentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16086,6 +17357,36 @@ func (c *ClientWithResponses) RenewCertificateWithResponse(ctx context.Context, 
 	return ParseRenewCertificateResponse(rsp)
 }
 
+// ConsentToRenewalWithBodyWithResponse Let the holder of an expired certificate renew it once
+//
+// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+func (c *ClientWithResponses) ConsentToRenewalWithBodyWithResponse(ctx context.Context, fingerprint Fingerprint, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConsentToRenewalResponse, error) {
+	rsp, err := c.ConsentToRenewalWithBody(ctx, fingerprint, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseConsentToRenewalResponse(rsp)
+}
+
+// ConsentToRenewalWithResponse Let the holder of an expired certificate renew it once
+//
+// The holder proves that it has the key, with `POST /api/v1/enrolment/renew-expired`. A revoked certificate is never renewed. For every role but client, an account must have confirmed its login.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{fingerprint}/renewal-consent (the `ConsentToRenewal` operationId).
+func (c *ClientWithResponses) ConsentToRenewalWithResponse(ctx context.Context, fingerprint Fingerprint, body ConsentToRenewalJSONRequestBody, reqEditors ...RequestEditorFn) (*ConsentToRenewalResponse, error) {
+	rsp, err := c.ConsentToRenewal(ctx, fingerprint, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseConsentToRenewalResponse(rsp)
+}
+
 // RevokeCertificateWithBodyWithResponse Revoke one certificate
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -16299,6 +17600,158 @@ func (c *ClientWithResponses) GetDatabaseWithResponse(ctx context.Context, reqEd
 		return nil, err
 	}
 	return ParseGetDatabaseResponse(rsp)
+}
+
+// EnrollWithBodyWithResponse Get a certificate for an enrolment token
+//
+// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+// token's. The same token and key get the same certificate again until the token ends. A token
+// ends after 10 failed attempts.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+func (c *ClientWithResponses) EnrollWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnrollResponse, error) {
+	rsp, err := c.EnrollWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEnrollResponse(rsp)
+}
+
+// EnrollWithResponse Get a certificate for an enrolment token
+//
+// Of the signing request only the public key is used; name, role, hosts and lifetime are the
+// token's. The same token and key get the same certificate again until the token ends. A token
+// ends after 10 failed attempts.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment (the `Enroll` operationId).
+func (c *ClientWithResponses) EnrollWithResponse(ctx context.Context, body EnrollJSONRequestBody, reqEditors ...RequestEditorFn) (*EnrollResponse, error) {
+	rsp, err := c.Enroll(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEnrollResponse(rsp)
+}
+
+// RenewOwnCertificateWithBodyWithResponse Renew the certificate with which this request is made
+//
+// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+// request. A certificate and its successors can be renewed in this way until a time that was decided on
+// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+func (c *ClientWithResponses) RenewOwnCertificateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewOwnCertificateResponse, error) {
+	rsp, err := c.RenewOwnCertificateWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenewOwnCertificateResponse(rsp)
+}
+
+// RenewOwnCertificateWithResponse Renew the certificate with which this request is made
+//
+// The new certificate has the name, role, domain, hosts and lifetime of the old one, and the key of the
+// request. A certificate and its successors can be renewed in this way until a time that was decided on
+// when a person last issued one (`ca.renew_for`), and 10 times within a lifetime.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment/renew (the `RenewOwnCertificate` operationId).
+func (c *ClientWithResponses) RenewOwnCertificateWithResponse(ctx context.Context, body RenewOwnCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewOwnCertificateResponse, error) {
+	rsp, err := c.RenewOwnCertificate(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenewOwnCertificateResponse(rsp)
+}
+
+// RenewExpiredCertificateWithBodyWithResponse Renew an expired certificate that an administrator has consented to
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+func (c *ClientWithResponses) RenewExpiredCertificateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewExpiredCertificateResponse, error) {
+	rsp, err := c.RenewExpiredCertificateWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenewExpiredCertificateResponse(rsp)
+}
+
+// RenewExpiredCertificateWithResponse Renew an expired certificate that an administrator has consented to
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment/renew-expired (the `RenewExpiredCertificate` operationId).
+func (c *ClientWithResponses) RenewExpiredCertificateWithResponse(ctx context.Context, body RenewExpiredCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewExpiredCertificateResponse, error) {
+	rsp, err := c.RenewExpiredCertificate(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenewExpiredCertificateResponse(rsp)
+}
+
+// ListEnrolmentsWithResponse List enrolment tokens and consents to renewals, the newest first
+//
+// There are at most 500. Those that ended 30 days ago are deleted.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/enrolment/tokens (the `ListEnrolments` operationId).
+func (c *ClientWithResponses) ListEnrolmentsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListEnrolmentsResponse, error) {
+	rsp, err := c.ListEnrolments(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEnrolmentsResponse(rsp)
+}
+
+// MakeEnrolmentTokenWithBodyWithResponse Make a token with which a machine gets a certificate
+//
+// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+func (c *ClientWithResponses) MakeEnrolmentTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MakeEnrolmentTokenResponse, error) {
+	rsp, err := c.MakeEnrolmentTokenWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeEnrolmentTokenResponse(rsp)
+}
+
+// MakeEnrolmentTokenWithResponse Make a token with which a machine gets a certificate
+//
+// The token is shown only now. It is good once. An account must have confirmed its login for every role but client.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/enrolment/tokens (the `MakeEnrolmentToken` operationId).
+func (c *ClientWithResponses) MakeEnrolmentTokenWithResponse(ctx context.Context, body MakeEnrolmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*MakeEnrolmentTokenResponse, error) {
+	rsp, err := c.MakeEnrolmentToken(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeEnrolmentTokenResponse(rsp)
+}
+
+// RevokeEnrolmentWithResponse Take an enrolment token or a consent back
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/enrolment/tokens/{enrolment_id} (the `RevokeEnrolment` operationId).
+func (c *ClientWithResponses) RevokeEnrolmentWithResponse(ctx context.Context, enrolmentID string, reqEditors ...RequestEditorFn) (*RevokeEnrolmentResponse, error) {
+	rsp, err := c.RevokeEnrolment(ctx, enrolmentID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeEnrolmentResponse(rsp)
 }
 
 // FindMessageWithResponse Show the state of a client's message (proxies)
@@ -18163,6 +19616,39 @@ func ParseRenewCertificateResponse(rsp *http.Response) (*RenewCertificateRespons
 	return response, nil
 }
 
+// ParseConsentToRenewalResponse parses an HTTP response from a ConsentToRenewalWithResponse call
+func ParseConsentToRenewalResponse(rsp *http.Response) (*ConsentToRenewalResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ConsentToRenewalResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Enrolment
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseRevokeCertificateResponse parses an HTTP response from a RevokeCertificateWithResponse call
 func ParseRevokeCertificateResponse(rsp *http.Response) (*RevokeCertificateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -18572,6 +20058,200 @@ func ParseGetDatabaseResponse(rsp *http.Response) (*GetDatabaseResponse, error) 
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEnrollResponse parses an HTTP response from a EnrollWithResponse call
+func ParseEnrollResponse(rsp *http.Response) (*EnrollResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EnrollResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest IssuedCertificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRenewOwnCertificateResponse parses an HTTP response from a RenewOwnCertificateWithResponse call
+func ParseRenewOwnCertificateResponse(rsp *http.Response) (*RenewOwnCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RenewOwnCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest IssuedCertificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRenewExpiredCertificateResponse parses an HTTP response from a RenewExpiredCertificateWithResponse call
+func ParseRenewExpiredCertificateResponse(rsp *http.Response) (*RenewExpiredCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RenewExpiredCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest IssuedCertificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListEnrolmentsResponse parses an HTTP response from a ListEnrolmentsWithResponse call
+func ParseListEnrolmentsResponse(rsp *http.Response) (*ListEnrolmentsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEnrolmentsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrolmentList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseMakeEnrolmentTokenResponse parses an HTTP response from a MakeEnrolmentTokenWithResponse call
+func ParseMakeEnrolmentTokenResponse(rsp *http.Response) (*MakeEnrolmentTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeEnrolmentTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest EnrolmentToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeEnrolmentResponse parses an HTTP response from a RevokeEnrolmentWithResponse call
+func ParseRevokeEnrolmentResponse(rsp *http.Response) (*RevokeEnrolmentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeEnrolmentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -20417,6 +22097,9 @@ type ServerInterface interface {
 	// RenewCertificate Issue a successor with the same name, domain and role
 	// (POST /api/v1/certificates/{fingerprint}/renew)
 	RenewCertificate(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint)
+	// ConsentToRenewal Let the holder of an expired certificate renew it once
+	// (POST /api/v1/certificates/{fingerprint}/renewal-consent)
+	ConsentToRenewal(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint)
 	// RevokeCertificate Revoke one certificate
 	// (POST /api/v1/certificates/{fingerprint}/revoke)
 	RevokeCertificate(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint)
@@ -20456,6 +22139,24 @@ type ServerInterface interface {
 	// GetDatabase Show the state of the database
 	// (GET /api/v1/database)
 	GetDatabase(w http.ResponseWriter, r *http.Request)
+	// Enroll Get a certificate for an enrolment token
+	// (POST /api/v1/enrolment)
+	Enroll(w http.ResponseWriter, r *http.Request)
+	// RenewOwnCertificate Renew the certificate with which this request is made
+	// (POST /api/v1/enrolment/renew)
+	RenewOwnCertificate(w http.ResponseWriter, r *http.Request)
+	// RenewExpiredCertificate Renew an expired certificate that an administrator has consented to
+	// (POST /api/v1/enrolment/renew-expired)
+	RenewExpiredCertificate(w http.ResponseWriter, r *http.Request)
+	// ListEnrolments List enrolment tokens and consents to renewals, the newest first
+	// (GET /api/v1/enrolment/tokens)
+	ListEnrolments(w http.ResponseWriter, r *http.Request)
+	// MakeEnrolmentToken Make a token with which a machine gets a certificate
+	// (POST /api/v1/enrolment/tokens)
+	MakeEnrolmentToken(w http.ResponseWriter, r *http.Request)
+	// RevokeEnrolment Take an enrolment token or a consent back
+	// (DELETE /api/v1/enrolment/tokens/{enrolment_id})
+	RevokeEnrolment(w http.ResponseWriter, r *http.Request, enrolmentID string)
 	// FindMessage Show the state of a client's message (proxies)
 	// (GET /api/v1/internal/clients/{client_id}/messages/{message_id})
 	FindMessage(w http.ResponseWriter, r *http.Request, clientID ClientID, messageID MessageID)
@@ -21679,6 +23380,32 @@ func (siw *ServerInterfaceWrapper) RenewCertificate(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// ConsentToRenewal operation middleware
+func (siw *ServerInterfaceWrapper) ConsentToRenewal(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "fingerprint" -------------
+	var fingerprint Fingerprint
+
+	err = runtime.BindStyledParameterWithOptions("simple", "fingerprint", r.PathValue("fingerprint"), &fingerprint, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "fingerprint", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ConsentToRenewal(w, r, fingerprint)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RevokeCertificate operation middleware
 func (siw *ServerInterfaceWrapper) RevokeCertificate(w http.ResponseWriter, r *http.Request) {
 
@@ -22066,6 +23793,102 @@ func (siw *ServerInterfaceWrapper) GetDatabase(w http.ResponseWriter, r *http.Re
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetDatabase(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// Enroll operation middleware
+func (siw *ServerInterfaceWrapper) Enroll(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Enroll(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RenewOwnCertificate operation middleware
+func (siw *ServerInterfaceWrapper) RenewOwnCertificate(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RenewOwnCertificate(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RenewExpiredCertificate operation middleware
+func (siw *ServerInterfaceWrapper) RenewExpiredCertificate(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RenewExpiredCertificate(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListEnrolments operation middleware
+func (siw *ServerInterfaceWrapper) ListEnrolments(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListEnrolments(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// MakeEnrolmentToken operation middleware
+func (siw *ServerInterfaceWrapper) MakeEnrolmentToken(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.MakeEnrolmentToken(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeEnrolment operation middleware
+func (siw *ServerInterfaceWrapper) RevokeEnrolment(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "enrolment_id" -------------
+	var enrolmentID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "enrolment_id", r.PathValue("enrolment_id"), &enrolmentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "enrolment_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeEnrolment(w, r, enrolmentID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -23505,6 +25328,13 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}/renew", wrapper.RenewCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}/revoke", wrapper.RevokeCertificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}/revoke/preview", wrapper.PreviewCertificateRevocation)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/certificates/{fingerprint}/renewal-consent", wrapper.ConsentToRenewal)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/enrolment", wrapper.Enroll)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/enrolment/renew", wrapper.RenewOwnCertificate)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/enrolment/renew-expired", wrapper.RenewExpiredCertificate)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/enrolment/tokens", wrapper.ListEnrolments)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/enrolment/tokens", wrapper.MakeEnrolmentToken)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/enrolment/tokens/{enrolment_id}", wrapper.RevokeEnrolment)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/revocations", wrapper.GetRevocationState)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/ca.crt", wrapper.GetAuthority)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/crl", wrapper.GetRevocationList)
@@ -24528,6 +26358,46 @@ func (response RenewCertificatedefaultApplicationProblemPlusJSONResponse) VisitR
 	return err
 }
 
+type ConsentToRenewalRequestObject struct {
+	Fingerprint Fingerprint `json:"fingerprint"`
+	Body        *ConsentToRenewalJSONRequestBody
+}
+
+type ConsentToRenewalResponseObject interface {
+	VisitConsentToRenewalResponse(w http.ResponseWriter) error
+}
+
+type ConsentToRenewal201JSONResponse Enrolment
+
+func (response ConsentToRenewal201JSONResponse) VisitConsentToRenewalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConsentToRenewaldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ConsentToRenewaldefaultApplicationProblemPlusJSONResponse) VisitConsentToRenewalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RevokeCertificateRequestObject struct {
 	Fingerprint Fingerprint `json:"fingerprint"`
 	Body        *RevokeCertificateJSONRequestBody
@@ -25055,6 +26925,233 @@ type GetDatabasedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetDatabasedefaultApplicationProblemPlusJSONResponse) VisitGetDatabaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EnrollRequestObject struct {
+	Body *EnrollJSONRequestBody
+}
+
+type EnrollResponseObject interface {
+	VisitEnrollResponse(w http.ResponseWriter) error
+}
+
+type Enroll201JSONResponse IssuedCertificate
+
+func (response Enroll201JSONResponse) VisitEnrollResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EnrolldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EnrolldefaultApplicationProblemPlusJSONResponse) VisitEnrollResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOwnCertificateRequestObject struct {
+	Body *RenewOwnCertificateJSONRequestBody
+}
+
+type RenewOwnCertificateResponseObject interface {
+	VisitRenewOwnCertificateResponse(w http.ResponseWriter) error
+}
+
+type RenewOwnCertificate201JSONResponse IssuedCertificate
+
+func (response RenewOwnCertificate201JSONResponse) VisitRenewOwnCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOwnCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RenewOwnCertificatedefaultApplicationProblemPlusJSONResponse) VisitRenewOwnCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewExpiredCertificateRequestObject struct {
+	Body *RenewExpiredCertificateJSONRequestBody
+}
+
+type RenewExpiredCertificateResponseObject interface {
+	VisitRenewExpiredCertificateResponse(w http.ResponseWriter) error
+}
+
+type RenewExpiredCertificate201JSONResponse IssuedCertificate
+
+func (response RenewExpiredCertificate201JSONResponse) VisitRenewExpiredCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewExpiredCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RenewExpiredCertificatedefaultApplicationProblemPlusJSONResponse) VisitRenewExpiredCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEnrolmentsRequestObject struct {
+}
+
+type ListEnrolmentsResponseObject interface {
+	VisitListEnrolmentsResponse(w http.ResponseWriter) error
+}
+
+type ListEnrolments200JSONResponse EnrolmentList
+
+func (response ListEnrolments200JSONResponse) VisitListEnrolmentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEnrolmentsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListEnrolmentsdefaultApplicationProblemPlusJSONResponse) VisitListEnrolmentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeEnrolmentTokenRequestObject struct {
+	Body *MakeEnrolmentTokenJSONRequestBody
+}
+
+type MakeEnrolmentTokenResponseObject interface {
+	VisitMakeEnrolmentTokenResponse(w http.ResponseWriter) error
+}
+
+type MakeEnrolmentToken201JSONResponse EnrolmentToken
+
+func (response MakeEnrolmentToken201JSONResponse) VisitMakeEnrolmentTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeEnrolmentTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MakeEnrolmentTokendefaultApplicationProblemPlusJSONResponse) VisitMakeEnrolmentTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeEnrolmentRequestObject struct {
+	EnrolmentID string `json:"enrolment_id"`
+}
+
+type RevokeEnrolmentResponseObject interface {
+	VisitRevokeEnrolmentResponse(w http.ResponseWriter) error
+}
+
+type RevokeEnrolment204Response struct {
+}
+
+func (response RevokeEnrolment204Response) VisitRevokeEnrolmentResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RevokeEnrolmentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeEnrolmentdefaultApplicationProblemPlusJSONResponse) VisitRevokeEnrolmentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -27210,6 +29307,9 @@ type StrictServerInterface interface {
 	// RenewCertificate Issue a successor with the same name, domain and role
 	// (POST /api/v1/certificates/{fingerprint}/renew)
 	RenewCertificate(ctx context.Context, request RenewCertificateRequestObject) (RenewCertificateResponseObject, error)
+	// ConsentToRenewal Let the holder of an expired certificate renew it once
+	// (POST /api/v1/certificates/{fingerprint}/renewal-consent)
+	ConsentToRenewal(ctx context.Context, request ConsentToRenewalRequestObject) (ConsentToRenewalResponseObject, error)
 	// RevokeCertificate Revoke one certificate
 	// (POST /api/v1/certificates/{fingerprint}/revoke)
 	RevokeCertificate(ctx context.Context, request RevokeCertificateRequestObject) (RevokeCertificateResponseObject, error)
@@ -27249,6 +29349,24 @@ type StrictServerInterface interface {
 	// GetDatabase Show the state of the database
 	// (GET /api/v1/database)
 	GetDatabase(ctx context.Context, request GetDatabaseRequestObject) (GetDatabaseResponseObject, error)
+	// Enroll Get a certificate for an enrolment token
+	// (POST /api/v1/enrolment)
+	Enroll(ctx context.Context, request EnrollRequestObject) (EnrollResponseObject, error)
+	// RenewOwnCertificate Renew the certificate with which this request is made
+	// (POST /api/v1/enrolment/renew)
+	RenewOwnCertificate(ctx context.Context, request RenewOwnCertificateRequestObject) (RenewOwnCertificateResponseObject, error)
+	// RenewExpiredCertificate Renew an expired certificate that an administrator has consented to
+	// (POST /api/v1/enrolment/renew-expired)
+	RenewExpiredCertificate(ctx context.Context, request RenewExpiredCertificateRequestObject) (RenewExpiredCertificateResponseObject, error)
+	// ListEnrolments List enrolment tokens and consents to renewals, the newest first
+	// (GET /api/v1/enrolment/tokens)
+	ListEnrolments(ctx context.Context, request ListEnrolmentsRequestObject) (ListEnrolmentsResponseObject, error)
+	// MakeEnrolmentToken Make a token with which a machine gets a certificate
+	// (POST /api/v1/enrolment/tokens)
+	MakeEnrolmentToken(ctx context.Context, request MakeEnrolmentTokenRequestObject) (MakeEnrolmentTokenResponseObject, error)
+	// RevokeEnrolment Take an enrolment token or a consent back
+	// (DELETE /api/v1/enrolment/tokens/{enrolment_id})
+	RevokeEnrolment(ctx context.Context, request RevokeEnrolmentRequestObject) (RevokeEnrolmentResponseObject, error)
 	// FindMessage Show the state of a client's message (proxies)
 	// (GET /api/v1/internal/clients/{client_id}/messages/{message_id})
 	FindMessage(ctx context.Context, request FindMessageRequestObject) (FindMessageResponseObject, error)
@@ -28130,6 +30248,39 @@ func (sh *strictHandler) RenewCertificate(w http.ResponseWriter, r *http.Request
 	}
 }
 
+// ConsentToRenewal operation middleware
+func (sh *strictHandler) ConsentToRenewal(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint) {
+	var request ConsentToRenewalRequestObject
+
+	request.Fingerprint = fingerprint
+
+	var body ConsentToRenewalJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ConsentToRenewal(ctx, request.(ConsentToRenewalRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ConsentToRenewal")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ConsentToRenewalResponseObject); ok {
+		if err := validResponse.VisitConsentToRenewalResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // RevokeCertificate operation middleware
 func (sh *strictHandler) RevokeCertificate(w http.ResponseWriter, r *http.Request, fingerprint Fingerprint) {
 	var request RevokeCertificateRequestObject
@@ -28482,6 +30633,180 @@ func (sh *strictHandler) GetDatabase(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetDatabaseResponseObject); ok {
 		if err := validResponse.VisitGetDatabaseResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// Enroll operation middleware
+func (sh *strictHandler) Enroll(w http.ResponseWriter, r *http.Request) {
+	var request EnrollRequestObject
+
+	var body EnrollJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.Enroll(ctx, request.(EnrollRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "Enroll")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EnrollResponseObject); ok {
+		if err := validResponse.VisitEnrollResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RenewOwnCertificate operation middleware
+func (sh *strictHandler) RenewOwnCertificate(w http.ResponseWriter, r *http.Request) {
+	var request RenewOwnCertificateRequestObject
+
+	var body RenewOwnCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RenewOwnCertificate(ctx, request.(RenewOwnCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RenewOwnCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RenewOwnCertificateResponseObject); ok {
+		if err := validResponse.VisitRenewOwnCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RenewExpiredCertificate operation middleware
+func (sh *strictHandler) RenewExpiredCertificate(w http.ResponseWriter, r *http.Request) {
+	var request RenewExpiredCertificateRequestObject
+
+	var body RenewExpiredCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RenewExpiredCertificate(ctx, request.(RenewExpiredCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RenewExpiredCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RenewExpiredCertificateResponseObject); ok {
+		if err := validResponse.VisitRenewExpiredCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListEnrolments operation middleware
+func (sh *strictHandler) ListEnrolments(w http.ResponseWriter, r *http.Request) {
+	var request ListEnrolmentsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListEnrolments(ctx, request.(ListEnrolmentsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListEnrolments")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListEnrolmentsResponseObject); ok {
+		if err := validResponse.VisitListEnrolmentsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// MakeEnrolmentToken operation middleware
+func (sh *strictHandler) MakeEnrolmentToken(w http.ResponseWriter, r *http.Request) {
+	var request MakeEnrolmentTokenRequestObject
+
+	var body MakeEnrolmentTokenJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.MakeEnrolmentToken(ctx, request.(MakeEnrolmentTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MakeEnrolmentToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(MakeEnrolmentTokenResponseObject); ok {
+		if err := validResponse.VisitMakeEnrolmentTokenResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeEnrolment operation middleware
+func (sh *strictHandler) RevokeEnrolment(w http.ResponseWriter, r *http.Request, enrolmentID string) {
+	var request RevokeEnrolmentRequestObject
+
+	request.EnrolmentID = enrolmentID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeEnrolment(ctx, request.(RevokeEnrolmentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeEnrolment")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeEnrolmentResponseObject); ok {
+		if err := validResponse.VisitRevokeEnrolmentResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -17,7 +17,8 @@ import (
 func newCertCmd() *cobra.Command {
 	return group("cert", "Issue, list, renew and revoke certificates",
 		newCertIssueCmd(), newCertRequestCmd(), newCertSignCmd(), newCertListCmd(), newCertShowCmd(), newCertVerifyCmd(),
-		newCertRenewCmd(), newCertRevokeCmd(), newCertCRLCmd(), newCertExportCmd())
+		newCertRenewCmd(), newCertRevokeCmd(), newCertCRLCmd(), newCertExportCmd(),
+		newCertTokenCmd(), newCertTokensCmd(), newCertEnrollCmd(), newCertAllowRenewalCmd())
 }
 
 // openAuthority opens the authority in the data folder. pass may be nil; then a root's key

@@ -37,16 +37,12 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 		name := a.args[0]
 		dir := cmp.Or(certDir(cfg, name, ""), ca.In(cfg.Data).Certs())
 		certFile, keyFile := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-		certs, err := mtls.ReadCertificates(certFile)
-		if err != nil {
+		if _, err := mtls.ReadCertificates(certFile); err != nil {
 			return noCertificate(err, name)
 		}
-		key, err := mtls.ReadKey(keyFile)
+		certs, key, err := mtls.ReadPair(mtls.Files{Cert: certFile, Key: keyFile})
 		if err != nil {
 			return err
-		}
-		if err := mtls.CheckPair(certs[0], key); err != nil {
-			return fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
 		}
 		var data []byte
 		file := *out

@@ -137,9 +137,11 @@ type WorkerConfig struct {
 	MaxAttempts   int           `key:"max_attempts" check:"-1..1_000_000_000"`
 }
 
-// CAConfig is about authorities that are administered elsewhere.
+// CAConfig is about authorities that are administered elsewhere, and how long machines renew by
+// themselves what the own one has issued.
 type CAConfig struct {
 	StaleClose time.Duration `key:"stale_close" check:"25h..8760h"`
+	RenewFor   time.Duration `key:"renew_for" check:"1h..87600h"`
 }
 
 // MainConfig is the role that stores messages.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -295,7 +296,7 @@ func (n *node) openMainListener() error {
 		return n.liveConnections(ctx, client, router)
 	}
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: n.sendReset, Queue: queue, Broker: n.pipeline.broker,
-		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Disk: n.diskSpace, Audit: n.auditSink("main"),
+		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Address: n.cfg.mainAddress(), RenewFor: n.cfg.CA.RenewFor, Disk: n.diskSpace, Audit: n.auditSink("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
 		LogLevel:   levelOfLogs{n},
 		Checks:     append(n.redisChecks(sealmq.RoleServer), n.logs.health()), Version: buildVersion().Version, Log: n.logOf("main")})
@@ -305,6 +306,25 @@ func (n *node) openMainListener() error {
 	n.pipeline.mainRouter = router
 	n.pipeline.mainServer, err = n.listenHTTPS(sealmq.RoleServer, n.cfg.Main.Addr, router)
 	return cannotListen("main", "main.addr", err)
+}
+
+// mainAddress is where other machines reach the main server of this node, or "" if that cannot
+// be told from the configuration.
+func (c *Config) mainAddress() string {
+	if c.Pipeline.Main != "" {
+		return strings.TrimSuffix(c.Pipeline.Main, "/")
+	}
+	host, port, err := net.SplitHostPort(c.Main.Addr)
+	if err != nil || port == "0" {
+		return ""
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			return ""
+		}
+		host = strings.ToLower(host)
+	}
+	return "https://" + net.JoinHostPort(host, port)
 }
 
 // registerWaiting makes the rows that proxies have not made.

@@ -22,7 +22,8 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 	described := callers(t)
 	fp := strings.Repeat("0", 64)
 	job := strings.Repeat("0", 20)
-	parameters := strings.NewReplacer("retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "",
+	enrolment := strings.Repeat("0", 16)
+	parameters := strings.NewReplacer("enrolment/tokens/"+enrolment, "enrolment/tokens/{enrolment_id}", "retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "",
 		"/sessions/7", "/sessions/{session_id}", "/users/7", "/users/{user_id}", "/tokens/7", "/tokens/{token_id}")
 	const (
 		everybody = "everybody"
@@ -32,6 +33,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		reader    = "admin operator"
 		viewer    = "admin operator user_manager user"
 		owner     = "admin user_manager user"
+		holder    = "client proxy worker server admin monitor"
 		account   = "account"
 		manager   = "admin user_manager"
 	)
@@ -57,6 +59,8 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{admin, "POST", "/api/v1/certificates/verify"}, {reader, "GET", "/api/v1/certificates/" + fp},
 		{admin, "POST", "/api/v1/certificates/" + fp + "/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/revoke"},
 		{reader, "GET", "/api/v1/certificates/" + fp + "/revoke/preview"}, {reader, "GET", "/api/v1/clients/acme/revoke/preview"}, {reader, "GET", "/api/v1/revocations"},
+		{everybody, "POST", "/api/v1/enrolment"}, {everybody, "POST", "/api/v1/enrolment/renew-expired"}, {holder, "POST", "/api/v1/enrolment/renew"}, {admin, "POST", "/api/v1/certificates/" + fp + "/renewal-consent"},
+		{reader, "GET", "/api/v1/enrolment/tokens"}, {admin, "POST", "/api/v1/enrolment/tokens"}, {admin, "DELETE", "/api/v1/enrolment/tokens/" + enrolment},
 		{reader, "GET", "/api/v1/clients"}, {reader, "GET", "/api/v1/clients/acme"}, {admin, "PATCH", "/api/v1/clients/acme"}, {admin, "POST", "/api/v1/clients/acme/revoke"},
 		{viewer, "GET", "/api/v1/clients/acme/messages/m"}, {viewer, "GET", "/api/v1/clients/acme/messages/m/timeline"}, {owner, "GET", "/api/v1/clients/acme/messages/m/content"}, {admin, "POST", "/api/v1/clients/acme/messages/m/retry"},
 		{viewer, "POST", "/api/v1/search"}, {reader, "GET", "/api/v1/statistics"},

@@ -29,6 +29,8 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 	s.fail("acme-01", "failed-1")
 	s.fail("acme-01", "failed-2")
 	fp := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
+	token := s.token(`{"client_id":"acme-02","server":"https://localhost:1"}`)
+	_, csr := s.newKey("acme-02")
 	doc := newDocument(t)
 	item := toJSON(s.item("acme-01", "m-4"))
 	cert := "/api/v1/certificates/" + fp.str("fingerprint")
@@ -85,6 +87,15 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 		{"admin", "GET", "/api/v1/clients/acme-01/revoke/preview", "", 200},
 		{"admin", "GET", "/api/v1/clients/nobody/revoke/preview", "", 404},
 		{"admin", "GET", "/api/v1/revocations", "", 200},
+		{"admin", "POST", tokenPath, `{"client_id":"acme-03"}`, 422},
+		{"admin", "POST", tokenPath, `{"client_id":"acme-03","server":"https://localhost:1"}`, 201},
+		{"admin", "GET", tokenPath, "", 200},
+		{"admin", "DELETE", tokenPath + "/0000000000000000", "", 404},
+		{"admin", "DELETE", tokenPath + "/" + token.str("id"), "", 204},
+		{"", "POST", "/api/v1/enrolment", toJSON(map[string]string{"token": token.str("token"), "csr": csr}), 403},
+		{"client", "POST", "/api/v1/enrolment/renew", toJSON(map[string]string{"csr": csr}), 422},
+		{"", "POST", "/api/v1/enrolment/renew-expired", toJSON(map[string]string{"fingerprint": fp.str("fingerprint"), "csr": csr, "proof": csr}), 403},
+		{"admin", "POST", cert + "/renewal-consent", "{}", 409},
 		{"admin", "GET", "/api/v1/certificates?serial=" + fp.str("serial")[:8] + "&expires_after=2020-01-01T00:00:00Z&expires_before=2200-01-01T00:00:00Z", "", 200},
 		{"admin", "POST", "/api/v1/certificates/verify", pem, 200},
 		{"admin", "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`, 409},

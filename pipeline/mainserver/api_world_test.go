@@ -176,10 +176,18 @@ type server struct {
 	clients   map[string]*http.Client
 	accounts  int            // that account has made
 	resets    chan [2]string // e-mail addresses, and what was sent to them
-	ahead     atomic.Int64   // by how much the clock of accounts is
+	ahead     atomic.Int64   // by how much the clock is
 }
 
 func (s *server) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// aheadClock is the authority's clock, which goes like that of accounts.
+type aheadClock struct {
+	clock.Clock
+	s *server
+}
+
+func (c aheadClock) Now() time.Time { return c.s.now() }
 
 // sendReset keeps the last reset link.
 func (s *server) sendReset(email, token string) error {
@@ -187,7 +195,7 @@ func (s *server) sendReset(email, token string) error {
 	return nil
 }
 
-// pass lets time pass for accounts.
+// pass lets time pass, but not for the store.
 func (s *server) pass(d time.Duration) { s.ahead.Add(int64(d)) }
 
 // newServer starts a main server. change may be nil.
@@ -201,7 +209,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	t.Helper()
 	s := &server{T: t, dir: filepath.Join(t.TempDir(), "data"), queue: &queue{}, audit: &sink{}, log: &lockedBuffer{}, writes: &writes{Clock: clock.System}, registry: prometheus.NewRegistry(),
 		clients: make(map[string]*http.Client), resets: make(chan [2]string, 10)}
-	result, err := ca.Setup(s.dir, nil, ca.Options{})
+	result, err := ca.Setup(s.dir, nil, ca.Options{Clock: aheadClock{clock.System, s}})
 	s.must(err)
 	s.authority = result.Authority
 	s.revoked, err = s.authority.Revocations(true, nil)
@@ -217,7 +225,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	opener, err := keys.Opener(ca.ServerName, trust.NewVerifier(s.authority.Root()))
 	s.must(err)
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, TakeClear: clear, Log: log})
+	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, TakeClear: clear, Now: s.now, Log: log})
 	s.must(err)
 	people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost})
 	s.must(err)

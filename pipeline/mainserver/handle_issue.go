@@ -66,12 +66,8 @@ func (h *handler) signNew(ctx context.Context, replace bool, r ca.Request) (c si
 	h.admin.Lock()
 	defer h.admin.Unlock()
 	if !replace {
-		active, err := h.certificates(certificateFilter{client: r.Name, status: certActive})
-		if err != nil {
+		if err := h.noActive(r.Name); err != nil {
 			return c, err
-		}
-		if len(active) > 0 {
-			return c, httpkit.Errorf(httpkit.CodeConflict, "The client has an active certificate; set replace to issue another one")
 		}
 	}
 	return h.sign(ctx, r)
@@ -125,20 +121,28 @@ func checkCSR(text, name string) error {
 type signed struct {
 	answer mainapi.IssuedCertificate
 	leaf   *x509.Certificate
+	source ca.Source
 }
 
 // sign issues a certificate. The lock is held, and the database is not asked.
 func (h *handler) sign(ctx context.Context, r ca.Request) (s signed, err error) {
 	caller, _ := httpkit.CallerOf(ctx)
-	r.By, r.Source = caller.ID, ca.SourceAPI
+	r.By, r.Source = caller.ID, cmp.Or(r.Source, ca.SourceAPI)
+	if r.RenewUntil.IsZero() {
+		r.RenewUntil = h.now().Add(h.renewFor()).UTC().Truncate(time.Second)
+	}
 	domain := r.Domain
 	if domain == records.DefaultDomain {
 		r.Domain = ""
 	}
-	if end, days := h.end(), cmp.Or(r.Days, ca.DefaultDays); h.now().AddDate(0, 0, days).After(end) {
+	valid := cmp.Or(r.Valid, time.Duration(cmp.Or(r.Days, ca.DefaultDays))*24*time.Hour)
+	if end := h.end(); h.now().Add(valid).After(end) {
 		return s, invalid("validity_days", "The authority itself expires on "+end.UTC().Format(time.DateOnly))
 	}
 	c, err := h.cfg.Authority.Issue(r)
+	if errors.Is(err, mtls.ErrRevoked) {
+		return s, errRevokedRenewal
+	}
 	var hint interface{ Hint() string }
 	switch {
 	case r.CSR != nil && errors.As(err, &hint):
@@ -152,7 +156,7 @@ func (h *handler) sign(ctx context.Context, r ca.Request) (s signed, err error) 
 	if err != nil {
 		return s, err
 	}
-	return signed{leaf: c.Leaf, answer: mainapi.IssuedCertificate{ClientID: r.Name, Domain: domain, Role: role,
+	return signed{leaf: c.Leaf, source: r.Source, answer: mainapi.IssuedCertificate{ClientID: r.Name, Domain: domain, Role: role,
 		Certificate: string(c.CertPEM), PrivateKey: string(c.KeyPEM), CaCertificate: string(h.rootPEM()), Fingerprint: mtls.Fingerprint(c.Leaf), Serial: mtls.Serial(c.Leaf),
 		IssuedAt: h.now().UTC().Truncate(time.Second), ExpiresAt: c.Leaf.NotAfter.UTC()}}, nil
 }
@@ -187,7 +191,7 @@ func (h *handler) putIssued(ctx context.Context, client records.Client, c *signe
 		return err
 	}
 	_, err := h.cfg.Store.AddCertificate(ctx, records.Certificate{Client: a.ClientID, Serial: a.Serial, Fingerprint: a.Fingerprint, Subject: c.leaf.Subject.String(),
-		Role: string(a.Role), NotBefore: c.leaf.NotBefore, NotAfter: c.leaf.NotAfter, Source: string(ca.SourceAPI)})
+		Role: string(a.Role), NotBefore: c.leaf.NotBefore, NotAfter: c.leaf.NotAfter, Source: string(c.source)})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api"
@@ -50,6 +51,12 @@ type HandlerConfig struct {
 	Identifier *mtls.Identifier
 	// Roots are the accepted authorities besides Authority.
 	Roots []*x509.Certificate
+	// Address is where machines reach this main server, https://host:port, for enrolment tokens
+	// that name no other. It may be empty.
+	Address string
+	// RenewFor is how long after a person's decision a certificate is renewed by its holder
+	// (default ca.DefaultRenewFor).
+	RenewFor time.Duration
 	// Certificate is the server's own certificate, for health.
 	Certificate func() []*x509.Certificate
 	// Live lists the open connections of a client, at least, so that a revocation can be
@@ -119,7 +126,10 @@ type handler struct {
 	retries   retryJobs
 	// failedLogins are those in the audit log.
 	failedLogins denials
-	chain        chainCache
+	// enrolling makes the use of an enrolment one step. failedEnrolments are those in the audit log.
+	enrolling        sync.Mutex
+	failedEnrolments denials
+	chain            chainCache
 }
 
 var _ mainapi.StrictServerInterface = (*handler)(nil)
