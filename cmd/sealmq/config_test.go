@@ -118,6 +118,19 @@ sealmq: error: c.yaml: server.max_line_bytes: has no value
 ` + hint,
 		},
 		{
+			name: "contradictions about Redis",
+			file: "redis: {addr: 'a:1', sentinels: 'b', password: x, password_file: y, cert: c, ca: d, queue: 'a b', db: -1}\n",
+			want: `sealmq: error: redis.db: -1 is not between 0 and 1000000
+sealmq: error: redis.addr and redis.sentinels: cannot be combined; the Sentinels know the server's address
+sealmq: error: redis.sentinels and redis.master: must be set together
+sealmq: error: redis.sentinels: "b" is not host:port
+sealmq: error: redis.password and redis.password_file: cannot be combined
+sealmq: error: redis.cert and redis.key: must be set together
+sealmq: error: redis.tls: must be on for redis.ca and redis.cert
+sealmq: error: redis.queue: must be a name of 1 to 200 bytes without blanks
+` + hint,
+		},
+		{
 			name: "misspelt environment variable",
 			env:  map[string]string{"SEALMQ_SERVER_ADR": "x", "SEALMQ_STORAGE_CACHE_BYTES": "much"},
 			want: `sealmq: error: environment SEALMQ_SERVER_ADR: unknown key; did you mean SEALMQ_SERVER_ADDR?
@@ -325,7 +338,12 @@ func FuzzEnvFile(f *testing.F) {
 func TestEnvironmentNames(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "sealmq.yaml", "log: {level: error}\nmain: {database: 'sqlite:file.db'}\nworker: {name: file}\n")
-	write(t, ".env", "DATABASE_URL=mysql+pymysql://u:secret@h/dotenv\nSEALMQ_WORKER_NAME=own\nWORKER_ID=shared\nPROXY_PORT=1\nWORKER_COUNT=2\nOTHER=3\n")
+	write(t, ".env", "DATABASE_URL=mysql+pymysql://u:secret@h/dotenv\nSEALMQ_WORKER_NAME=own\nWORKER_ID=shared\nPROXY_PORT=1\nWORKER_COUNT=2\nOTHER=3\nREDIS_PASSWORD=secret\nREDIS_TLS=true\n")
+	t.Setenv("REDIS_HOST", "queue.example.org")
+	t.Setenv("REDIS_PORT", "tcp://10.0.0.1:6379")
+	t.Setenv("REDIS_DB", "3")
+	t.Setenv("REDIS_USERNAME", "sealmq")
+	t.Setenv("REDIS_QUEUE_NAME", "other_queue")
 	t.Setenv("DATABASE_URL", "mysql+pymysql://u:secret@h/real")
 	t.Setenv("LOG_LEVEL", "loud")
 	t.Setenv("PORTAL_PORT", "tcp://10.0.0.1:80")
@@ -337,6 +355,12 @@ func TestEnvironmentNames(t *testing.T) {
 	want := `log.level: error  # sealmq.yaml
 worker.name: own  # .env:2: SEALMQ_WORKER_NAME
 main.database: mysql+pymysql://u:***@h/real  # environment DATABASE_URL
+redis.addr: queue.example.org:6379  # environment REDIS_HOST
+redis.user: sealmq  # environment REDIS_USERNAME
+redis.password: ***  # .env:7: REDIS_PASSWORD
+redis.db: 3  # environment REDIS_DB
+redis.queue: other_queue  # environment REDIS_QUEUE_NAME
+redis.tls: on  # .env:8: REDIS_TLS
 configuration is valid
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
@@ -346,6 +370,7 @@ configuration is valid
 sealmq: .env:5: WORKER_COUNT: nothing reads it
 sealmq: environment LOG_LEVEL is not taken: "loud" is no level of a log
 sealmq: environment MAINTENANCE_MODE: nothing reads it
+sealmq: environment REDIS_PORT is not taken: it is no port, but what Kubernetes says about a service
 `
 	if diff := cmp.Diff(want, notes.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -76,6 +76,9 @@ type server struct {
 // another one.
 func (q *Queue) onConnect(ctx context.Context, c *redis.Conn) error {
 	s, err := look(ctx, c)
+	if err == nil && s.mode == "sentinel" && q.sentinels {
+		return nil // the library asks it for the server
+	}
 	if err == nil {
 		err = s.check()
 	}

@@ -48,13 +48,14 @@ const (
 
 // Queue is a pipeline.Queue.
 type Queue struct {
-	rdb    *redis.Client
-	name   string
-	log    *slog.Logger
-	server atomic.Pointer[server] // as it was seen last; nil before
-	life   context.Context        // ends with Close
-	end    context.CancelFunc
-	looker sync.WaitGroup
+	rdb       *redis.Client
+	name      string
+	log       *slog.Logger
+	sentinels bool                   // know the server
+	server    atomic.Pointer[server] // as it was seen last; nil before
+	life      context.Context        // ends with Close
+	end       context.CancelFunc
+	looker    sync.WaitGroup
 
 	mu        sync.Mutex
 	up        bool
@@ -73,6 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
 	}
+	q.sentinels = len(cfg.Sentinels) > 0
 	q.life, q.end = context.WithCancel(context.Background())
 	q.rdb = q.connect(&cfg)
 	call, cancel := context.WithTimeout(ctx, callTimeout)

@@ -71,14 +71,21 @@ func Run(t testing.TB, args ...string) *Server {
 
 // Start makes a server and waits until it answers. args are further settings, as on the command
 // line of redis-server. The caller must Close it.
-func Start(args ...string) (*Server, error) {
+func Start(args ...string) (*Server, error) { return startWith(rand.Text(), args) }
+
+// StartReplica makes a replica of a server, with the same password.
+func StartReplica(master *Server) (*Server, error) {
+	return startWith(master.password, []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(master.port)})
+}
+
+func startWith(password string, args []string) (*Server, error) {
 	s, err := prepare()
 	if err != nil {
 		return nil, err
 	}
-	s.password = rand.Text()
+	s.password = password
 	s.args = append([]string{"--requirepass", s.password, "--masterauth", s.password, "--appendonly", "yes", "--appendfsync", "always",
-		"--maxmemory-policy", "noeviction", "--save", ""}, args...)
+		"--maxmemory-policy", "noeviction", "--save", "", "--repl-diskless-sync-delay", "0"}, args...)
 	if err := s.Restart(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -173,20 +180,12 @@ func (s *Server) log() string {
 // Addr is where it listens.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Port is where it listens on loopback.
-func (s *Server) Port() int { return s.port }
-
 // Password is what it asks for.
 func (s *Server) Password() string { return s.password }
 
 // Client is a client for raw commands, which the caller must close.
 func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: s.Addr(), Password: s.password, Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1})
-}
-
-// ReplicaOf are arguments of Start that make a replica of a server, which must have the same password.
-func (s *Server) ReplicaOf() []string {
-	return []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(s.port), "--requirepass", s.password, "--masterauth", s.password}
 }
 
 // Kill ends the server at once, as a crash would.
