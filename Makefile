@@ -13,7 +13,7 @@ BENCHFLAGS  ?= --publishers 4 --consumers 4 --duration 5s
 # The product has no cgo. The race detector alone turns it on again.
 export CGO_ENABLED := 0
 
-.PHONY: help build man demo test screenshots bench check fmt vet staticcheck vuln lint-certs cross race fuzz crash mutation
+.PHONY: help build man demo test screenshots pictures bench check fmt vet staticcheck vuln lint-certs cross race fuzz crash mutation
 
 help: ## list the targets
 	@echo "SealMQ. Targets:"; echo
@@ -34,6 +34,9 @@ test: ## run the tests
 
 screenshots: ## write pictures of every page of the portal into bin/screenshots
 	SCREENSHOTS="$(CURDIR)/bin/screenshots" $(GO) test -count=1 -run TestEveryPage ./portal/browser
+
+pictures: ## take the pictures of docs/portal.md again
+	PICTURES="$(CURDIR)/docs/pictures" $(GO) test -count=1 -run TestPictures ./portal/browser
 
 bench: build ## measure a broker of its own on this disk
 	./bin/sealmq bench --dir . $(BENCHFLAGS)

@@ -133,6 +133,31 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// maxPicture bounds a picture of the documentation.
+const maxPicture = 60 << 10
+
+// TestPicturesAreSmall: the pictures of pages are the only ones in docs, each is small and stands
+// on a page.
+func TestPicturesAreSmall(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("docs", "portal.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir("docs", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(p) == ".md" {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && (filepath.Ext(p) != ".webp" || info.Size() > maxPicture || !strings.Contains(string(page), "](pictures/"+d.Name()+")")) {
+			t.Errorf("%s is no picture of docs/portal.md of at most %d bytes", p, maxPicture)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestNamedTestsExist: a table that says which test proves a row must name tests that
 // there are. After a slash stands a case, with underscores for the spaces of its name.
 func TestNamedTestsExist(t *testing.T) {

@@ -75,6 +75,7 @@ type clientView struct {
 	mainapi.ClientInfo
 	State                   state
 	Messages, Failed, Certs string // addresses
+	Revoke                  string // empty if there is nothing to revoke, and for those who may not
 	Count                   int64
 	Form                    *form
 }
@@ -99,6 +100,10 @@ func (v *visit) showClient(status int, problems fieldErrors) error {
 		f := form{Action: v.portal.url("/admin/clients", name, "domain"), Submit: "Change the domain", Fields: []field{
 			{Name: "domain", Label: "Domain", Value: c.Domain, Max: 255, Autocomplete: "off", Required: true, Hint: "Messages of this client may name this domain. Messages that are there keep theirs."}}}.with(problems)
 		view.Form = &f
+		certificates, err := v.api.ListCertificatesWithResponse(v.ctx, &mainapi.ListCertificatesParams{ClientID: name, Status: mainapi.CertificateStatusActive, Limit: 1})
+		if err == nil && len(certificates.JSON200.Items) > 0 {
+			view.Revoke = v.portal.url(certificatePath(certificates.JSON200.Items[0].Fingerprint)) + "/revoke"
+		}
 	}
 	return v.renderStatus(status, "client", view)
 }

@@ -357,12 +357,16 @@ func (v *visit) findMessages() error {
 // numberText is what is taken for a number, and not for an id.
 var numberText = regexp.MustCompile(`^[+(]?([ ()/.-]*[0-9]){6,15}[ ()/.-]*$`)
 
-// plainNumber leaves of a number what the API reads.
+// plainNumber leaves of a number what the API reads. 00 stands for the plus sign.
 func plainNumber(s string) string {
-	return strings.Map(func(r rune) rune {
+	s = strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r == '+' {
 			return r
 		}
 		return -1
 	}, s)
+	if rest, ok := strings.CutPrefix(s, "00"); ok {
+		return "+" + rest
+	}
+	return s
 }

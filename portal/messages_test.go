@@ -66,6 +66,10 @@ func TestNumbersStandInNoAddress(t *testing.T) {
 	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"sender_number":"+4915200000000"`) {
 		t.Errorf("the main server was asked %s", last)
 	}
+	w.browse(user, "/messages/find", url.Values{"q": {"0049 152 00000000"}})
+	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"sender_number":"+4915200000000"`) {
+		t.Errorf("the main server was asked %s", last)
+	}
 	wantRedirect(t, w.browse(user, "/messages/find", url.Values{"q": {"0195-83a2"}, "from": {"2026-11-01"}}), "/messages?from=2026-11-01&message_id=0195-83a2")
 	wantRedirect(t, w.browse(user, "/messages/find", url.Values{"q": {"abc"}}), "/messages?")
 }
@@ -160,6 +164,11 @@ func TestOperations(t *testing.T) {
 	want(t, w.browse(operator, "/admin/clients", nil), http.StatusOK, "Revoked", "1,234", "&lt;script&gt;")
 	w.on("GET /api/v1/clients/acme-01", http.StatusOK, mainapi.ClientInfo{ClientID: "acme-01", Domain: "shop", Status: "active", CreatedAt: testNow, Messages: 12})
 	want(t, w.browse(operator, "/admin/clients/acme-01", nil), http.StatusOK, "client_id=acme-01&amp;status=failed")
+	w.on("GET /api/v1/certificates", http.StatusOK, mainapi.CertificatePage{Items: []mainapi.Certificate{certificateOf("acme-01", 90)}})
+	want(t, w.browse(admin, "/admin/clients/acme-01", nil), http.StatusOK, "/admin/certificates/"+testFingerprint+"/revoke", "Cut it off")
+	if strings.Contains(w.browse(operator, "/admin/clients/acme-01", nil).Body.String(), "/revoke") {
+		t.Error("an operator is offered to revoke")
+	}
 	w.refuse("PATCH /api/v1/clients/acme-01", 422, "validation_error", "The domain is not valid")
 	want(t, w.browse(admin, "/admin/clients/acme-01/domain", url.Values{"domain": {"-"}}), http.StatusUnprocessableEntity, "The domain is not valid")
 	w.on("GET /api/v1/database", http.StatusOK, mainapi.Database{Kind: "sqlite", Name: "records.db", Path: "/data/records.db"})

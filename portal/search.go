@@ -61,7 +61,11 @@ func (v *visit) find(q string, number bool) error {
 	if len(q) > maxQuery {
 		return &pageError{http.StatusUnprocessableEntity, "The text to search for is too long", "It has up to 256 bytes."}
 	}
-	r, err := v.api.SearchWithResponse(v.ctx, mainapi.SearchJSONRequestBody{Q: q})
+	asked := q
+	if rest, ok := strings.CutPrefix(q, "00"); ok && number {
+		asked = "+" + rest
+	}
+	r, err := v.api.SearchWithResponse(v.ctx, mainapi.SearchJSONRequestBody{Q: asked})
 	if err != nil {
 		return err
 	}

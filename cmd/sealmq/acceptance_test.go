@@ -59,8 +59,9 @@ const acceptanceSubmit = `curl -X POST https://localhost:8001/submit -H "Content
 // acceptanceRows is their look into the database.
 const acceptanceRows = `SELECT id, client_id, sender_number_hashed, status, created_at FROM messages ORDER BY created_at DESC LIMIT 10`
 
-// TestAcceptanceRun is the acceptance run of the design documents, as far as it does not need
-// Redis, the portal or Grafana.
+// TestAcceptanceRun is the acceptance run of the design documents, steps 1 to 5, without Redis.
+// Step 6, the search for a number, is TestSearchANumber of portal/browser; step 7, data in each
+// panel of Grafana, is TestPrometheus.
 func TestAcceptanceRun(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("it needs a shell, and starts many processes")

@@ -73,7 +73,7 @@ func (s *site) furnish() map[string]string {
 	s.run("cert", "revoke", "stolen", "--reason", "keyCompromise", "--force")
 	const delivered, failed = 12, 3
 	for i := range delivered {
-		s.submitAs([]string{"acme-01", "clinic-7", "lab-03"}[i%3], fmt.Sprintf("+49152000000%02d", i%4), "Your results are ready.")
+		s.submitAs([]string{"acme-01", "clinic-7", "lab-03"}[i%3], fmt.Sprintf("+4915200000%03d", i%4), "Your results are ready.")
 	}
 	s.settled(pipeline.Delivered, delivered)
 

@@ -60,3 +60,29 @@ func TestFindAMessage(t *testing.T) {
 		}
 	}
 }
+
+// TestSearchANumber is step 6 of the acceptance run: after a login and a search for a sender's number
+// exactly the messages of that number are listed, with the search box and in the list of messages.
+func TestSearchANumber(t *testing.T) {
+	s := start(t)
+	b := s.administrator(t)
+	s.furnish()
+	const rows = `[...document.querySelectorAll('main tbody a.row-link[href*="/messages/"]')].map((a) => a.closest("tr").innerText).join("\n")`
+	only := func(how string) {
+		t.Helper()
+		got := evaluate[string](b, rows)
+		if n := strings.Count(got, "0002"); n != 3 || strings.Count(got, "****") != n {
+			t.Errorf("%s lists\n%s\n%s", how, got, b.text())
+		}
+	}
+	b.find("+49 152 0000 0002")
+	b.see("Messages")
+	only("the search box")
+	b.open("/messages")
+	b.fill("q", "004915200000002")
+	b.follow("form[action$='/find'] button")
+	b.see("Messages of")
+	only("the list of messages")
+	b.find("+49 152 0000 0009") // another number that begins alike
+	b.see("Nothing was found")
+}
