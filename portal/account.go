@@ -21,6 +21,7 @@ func (p *Portal) accountPages() []page {
 type profileView struct {
 	Account  *mainapi.Account
 	Role     string
+	May      string // what the role may do
 	Sessions []sessionView
 	Others   bool
 	Activity []activityRow
@@ -44,7 +45,7 @@ func showProfile(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := profileView{Account: v.account, Role: roleName(v.role()), Others: len(sessions.JSON200.Items) > 1}
+	view := profileView{Account: v.account, Role: roleName(v.role()), May: roleHints[v.role()], Others: len(sessions.JSON200.Items) > 1}
 	for _, s := range sessions.JSON200.Items {
 		view.Sessions = append(view.Sessions, sessionView{Session: s, Device: deviceOf(s.UserAgent),
 			End: v.portal.url("/profile/sessions", strconv.FormatInt(s.ID, 10), "end")})

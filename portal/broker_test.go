@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
 )
@@ -18,6 +19,7 @@ func brokerWorld(t *testing.T) *world {
 	q := mainapi.BrokerQueue{Name: evil, Owner: evil, Ready: 12480, Unacked: 14, Bytes: 3 << 20, Consumers: 2, InPerSecond: 3.25, OutPerSecond: 0.5, Oldest: testNow.Add(-90e9), DeadLetters: evil + ".dead"}
 	detail := mainapi.BrokerQueueDetail{Queue: q, Bindings: []mainapi.BrokerBinding{{Queue: evil, Exchange: evil, Key: evil}}, MoreBindings: 2, DeadReady: 3,
 		Consumers: []mainapi.BrokerConnection{{ID: 9, Client: evil, Role: "client", Address: "192.0.2.1:1", Since: testNow}}}
+	detail.Queue.DeadLettersOf = evil
 	w.on("GET /api/v1/broker/queues", http.StatusOK, mainapi.BrokerQueuePage{Items: []mainapi.BrokerQueue{q}, AsOf: testNow, Total: 10000, NextCursor: "abc"})
 	w.on("GET /api/v1/broker/queue", http.StatusOK, detail)
 	w.on("GET /api/v1/broker/queue/messages", http.StatusOK, mainapi.BrokerMessagePage{Items: []mainapi.BrokerMessage{
@@ -123,5 +125,47 @@ func TestShellWord(t *testing.T) {
 		if got := shellWord(in); got != want {
 			t.Errorf("%q is %s, want %s", in, got, want)
 		}
+	}
+}
+
+// TestOrdinaryQueueAmongDeadLetters: messages that wait in a queue have not died, and cannot be returned.
+func TestOrdinaryQueueAmongDeadLetters(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.on("GET /api/v1/broker/queues", http.StatusOK, mainapi.BrokerQueuePage{})
+	w.on("GET /api/v1/broker/queue", http.StatusOK, mainapi.BrokerQueueDetail{Queue: mainapi.BrokerQueue{Name: "bob", Ready: 3}})
+	rec := w.browse(admin, "/admin/dead?queue=bob", nil)
+	want(t, rec, http.StatusOK, "bob takes no dead letters", `href="/admin/queues/show?name=bob"`)
+	if strings.Contains(rec.Body.String(), ">Return") {
+		t.Error("the page offers to return what has not died")
+	}
+}
+
+func TestQueueOptionsTakeUnits(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.on("POST /api/v1/broker/queues", http.StatusCreated, mainapi.BrokerQueueDetail{})
+	wantRedirect(t, w.browse(admin, "/admin/queues/new", url.Values{"name": {"q"}, "max_bytes": {"1 GB"}, "ttl": {"7 days"}}), "/admin/queues/show?name=q")
+	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"max_bytes":1000000000`) || !strings.Contains(last, `"ttl":"168h"`) {
+		t.Errorf("asked for %s", last)
+	}
+	want(t, w.browse(admin, "/admin/queues/new", url.Values{"name": {"q"}, "max_bytes": {"much"}}), http.StatusUnprocessableEntity, "This is not a size", `value="much"`)
+}
+
+func TestQueueState(t *testing.T) {
+	old := time.Now().Add(-time.Hour)
+	for want, q := range map[string]mainapi.BrokerQueue{
+		"quiet":               {Consumers: 1},
+		"flows":               {Consumers: 1, InPerSecond: 2, OutPerSecond: 2, ReturnedPerSecond: 0.1},
+		"behind":              {Consumers: 1, InPerSecond: 2, OutPerSecond: 1, Ready: 9, Oldest: old},
+		"no consumer":         {Ready: 1, Oldest: old},
+		"stands still":        {Consumers: 1, Ready: 1, Oldest: old},
+		"consumers return it": {Consumers: 1, Ready: 3, OutPerSecond: 2, ReturnedPerSecond: 2, Oldest: old},
+		"full":                {Consumers: 1, Ready: 3, MaxMessages: 3},
+	} {
+		if got := queueState(&q).Text; got != want {
+			t.Errorf("%+v is %q, want %q", q, got, want)
+		}
+	}
+	if got := queueState(&mainapi.BrokerQueue{Consumers: 1, Ready: 3, Delayed: 3}).Text; got != "consumers return it" {
+		t.Errorf("a queue whose messages all wait for another attempt is %q", got)
 	}
 }

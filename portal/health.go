@@ -2,18 +2,18 @@ package portal
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
 // newHealth is the portal's own health.
 func (p *Portal) newHealth() *httpkit.Health {
 	main := httpkit.Check{Name: "main_server", Late: httpkit.Degraded, Run: func(ctx context.Context) httpkit.Finding {
-		if _, err := p.mainHealth(ctx); err != nil {
+		if err := p.askMain(ctx); err != nil {
 			return httpkit.Finding{Level: httpkit.Degraded, Reason: "the main server cannot be reached"}
 		}
 		return httpkit.Finding{}
@@ -23,79 +23,69 @@ func (p *Portal) newHealth() *httpkit.Health {
 	return h
 }
 
-// mainHealth is what the main server says of itself.
-type mainHealth struct {
-	Status string   `json:"status"`
-	Errors []string `json:"errors"`
-}
-
-// maxHealth bounds the answer.
-const maxHealth = 64 << 10
-
-func (p *Portal) mainHealth(ctx context.Context) (h mainHealth, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.cfg.Main+"/api/v1/health", nil)
+// askMain returns an error if the main server does not answer.
+func (p *Portal) askMain(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.cfg.Main+"/health/live", nil)
 	if err != nil {
-		return h, err
+		return err
 	}
 	resp, err := p.caller.http.Do(r)
 	if err != nil {
-		return h, err
+		return err
 	}
-	defer resp.Body.Close()
-	err = json.NewDecoder(http.MaxBytesReader(nil, resp.Body, maxHealth)).Decode(&h)
-	return h, err
+	return resp.Body.Close()
 }
 
-// healthLine is the line at the foot of the side bar. However many pages are shown, the main
-// server is asked once in a while.
+// healthLine is the line at the foot of the side bar, which says what the overview says. However
+// many pages are shown, the main server is asked once in a while.
 type healthLine struct {
-	mu   sync.Mutex
-	at   time.Time
-	last healthView
+	mu sync.Mutex
+	// staff is with the reason, for those who can do something about it.
+	staff, others healthView
 }
 
 // healthView is the health in words.
-type healthView struct{ Tone, Text string }
+type healthView struct {
+	Tone, Text string
+	at         time.Time
+}
 
 const (
 	healthAge     = 2 * time.Second
 	healthTimeout = 2 * time.Second
 )
 
-// view is the health for a reader. Reasons are for those who can do something about them.
+// view is the health for a reader, with whose session it is asked for.
 func (l *healthLine) view(v *visit) healthView {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := v.portal.cfg.Now(); now.Sub(l.at) >= healthAge {
+	last := &l.others
+	if v.may(staff) {
+		last = &l.staff
+	}
+	if now := v.portal.cfg.Now(); now.Sub(last.at) >= healthAge {
 		// It is for all readers, also if this one leaves.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), healthTimeout)
 		defer cancel()
-		h, err := v.portal.mainHealth(ctx)
-		l.at, l.last = v.portal.cfg.Now(), wordsOf(h, err) // those who waited have it too
+		r, err := v.api.GetStateWithResponse(ctx)
+		if err != nil {
+			*last = healthView{Tone: "bad", Text: "The main server does not answer"}
+		} else {
+			*last = wordsOf(r.JSON200)
+		}
+		last.at = v.portal.cfg.Now() // those who waited have it too
 	}
-	view := l.last
-	if !v.may(staff) && view.Tone != "good" {
-		view.Text = "Limited: an administrator can see why"
-	}
-	return view
+	return *last
 }
 
-func wordsOf(h mainHealth, err error) healthView {
-	if err != nil {
-		return healthView{"bad", "The main server does not answer"}
+func wordsOf(s *mainapi.StateSummary) healthView {
+	view := healthView{Tone: toneOf(s.State), Text: "Healthy"}
+	switch {
+	case view.Tone == "good":
+	case s.Summary == "":
+		view.Text = "Limited: an administrator can see why"
+	default:
+		view.Text = s.Summary
 	}
-	reason := ""
-	if len(h.Errors) > 0 {
-		reason = ": " + h.Errors[0]
-	}
-	if n := len(h.Errors) - 1; n > 0 {
-		reason += ", and " + plural(n, "more thing", "more things")
-	}
-	switch h.Status {
-	case httpkit.OK.String():
-		return healthView{"good", "Healthy"}
-	case httpkit.Degraded.String():
-		return healthView{"warn", "Degraded" + reason}
-	}
-	return healthView{"bad", "Unhealthy" + reason}
+	return view
 }

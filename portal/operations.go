@@ -2,7 +2,6 @@ package portal
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -195,16 +194,6 @@ type auditRow struct {
 	Client              string // its page
 }
 
-// auditEvents are events in words; others are shown by their name.
-var auditEvents = map[string]string{
-	"message_viewed": "Read a message", "message_retried": "Queued a message again", "messages_retried": "Queued messages again", "queue_requeued": "Queued dead letters again",
-	"certificate_generated": "Issued a certificate", "certificate_renewed": "Renewed a certificate", "certificate_revoked": "Revoked a certificate", "client_revoked": "Revoked a client",
-	"client_updated": "Changed a client", "data_cleanup": "Deleted old messages", "log_level_changed": "Changed the level of the log", "auth_denied": "Was refused", "user_login": "Logged in", "user_login_failed": "Failed to log in",
-	"user_logout": "Logged out", "user_created": "Created an account", "user_deleted": "Deleted an account", "user_password_changed": "Changed a password",
-	"setup_link_created": "Made a setup link", "client_auto_registered": "A client sent for the first time",
-	"message_registered": "A message was accepted", "message_delivered": "A message was delivered",
-}
-
 const auditPerPage = 50
 
 func (v *visit) auditLog() error {
@@ -222,8 +211,8 @@ func (v *visit) auditLog() error {
 	}
 	here := v.portal.url("/admin/audit")
 	events := []string{"", "Any"}
-	for _, name := range slices.Sorted(maps.Keys(auditEvents)) {
-		events = append(events, name, auditEvents[name])
+	for _, e := range auditEvents {
+		events = append(events, e.name, e.audit)
 	}
 	view.Filters = filters{Action: here, Fields: []field{
 		{Name: "event_type", Label: "What", Kind: "select", Options: options(p.EventType, events...)},
@@ -260,7 +249,7 @@ func (v *visit) auditLog() error {
 
 // chainOf says in words how far the audit file is whole.
 func chainOf(c mainapi.AuditChain) *chainView {
-	view := &chainView{AuditChain: c, Tone: "good", Text: "The audit file is whole: " + plural(c.Records, "record") + "."}
+	view := &chainView{AuditChain: c, Tone: "good", Text: "The audit file is whole: " + plural(c.Records, "record") + ", denied attempts among them. The list below is of the database, and can have fewer."}
 	if !c.Whole {
 		view.Tone, view.BrokenAt = "bad", c.Records+1
 		view.Text = "The audit file is broken at line " + number(view.BrokenAt) + ": " + c.Broken + ". The " + plural(c.Records, "record") + " before it are whole."
@@ -269,7 +258,7 @@ func chainOf(c mainapi.AuditChain) *chainView {
 }
 
 func (v *visit) auditRow(e mainapi.AuditEntry) auditRow {
-	row := auditRow{AuditEntry: e, What: cmp.Or(auditEvents[e.EventType], e.EventType)}
+	row := auditRow{AuditEntry: e, What: auditText(e.EventType)}
 	switch e.Severity {
 	case "warning":
 		row.Tone = "warn"
@@ -279,18 +268,6 @@ func (v *visit) auditRow(e mainapi.AuditEntry) auditRow {
 	if e.ClientID != "" {
 		row.Client = v.portal.url("/admin/clients", e.ClientID)
 	}
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(e.Details)) {
-		text, ok := e.Details[name].(string)
-		if !ok {
-			b, err := json.Marshal(e.Details[name])
-			if err != nil {
-				continue
-			}
-			text = string(b)
-		}
-		parts = append(parts, strings.ReplaceAll(name, "_", " ")+": "+text)
-	}
-	row.Details = strings.Join(parts, " · ")
+	row.Details = detailsText(e.Details)
 	return row
 }

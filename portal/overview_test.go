@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 )
 
@@ -170,5 +171,28 @@ func TestChart(t *testing.T) {
 		if got := niceTop([]*float64{&most, nil}); got != want {
 			t.Errorf("the top of %v is %v, want %v", most, got, want)
 		}
+	}
+}
+
+// TestHealthLine: what every page says at its side is the overview's judgement. Why is for those
+// who can do something about it.
+func TestHealthLine(t *testing.T) {
+	const wrong = "No worker runs, and 3 messages wait"
+	for _, tc := range []struct {
+		role   sealmq.Role
+		status int
+		state  mainapi.StateSummary
+		tone   string
+		says   string
+	}{
+		{admin, 200, mainapi.StateSummary{State: "healthy", Summary: "Everything flows"}, "good", "Healthy"},
+		{user, 200, mainapi.StateSummary{State: "healthy"}, "good", "Healthy"},
+		{operator, 200, mainapi.StateSummary{State: "unhealthy", Summary: wrong}, "bad", wrong},
+		{user, 200, mainapi.StateSummary{State: "degraded"}, "warn", "Limited: an administrator can see why"},
+		{admin, 503, mainapi.StateSummary{}, "bad", "The main server does not answer"},
+	} {
+		w := newWorld(t, Config{})
+		w.on("GET /api/v1/state", tc.status, tc.state)
+		want(t, w.browse(tc.role, "/profile/second-factor", nil), http.StatusOK, `<span class="health"><span class="dot `+tc.tone+`"></span><span>`+tc.says+`</span>`)
 	}
 }

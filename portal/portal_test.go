@@ -6,6 +6,9 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -249,4 +252,52 @@ func TestPagesThatRefreshThemselves(t *testing.T) {
 		}
 		w.mu.Unlock()
 	}
+}
+
+// TestUserManagerSeesWhatWorks: what would be refused is not offered.
+func TestUserManagerSeesWhatWorks(t *testing.T) {
+	for _, tc := range []struct {
+		role   sealmq.Role
+		client string
+		offers bool
+	}{{userManager, "", true}, {userManager, "acme-01", false}, {admin, "acme-01", true}} {
+		w := newWorld(t, Config{})
+		w.on("GET /api/v1/users/9", http.StatusOK, mainapi.Account{ID: 9, Email: "bob@example.com", Role: user, ClientID: tc.client, Active: true, SecondFactor: true})
+		rec := w.browse(tc.role, "/admin/users/9", nil)
+		want(t, rec, http.StatusOK, "/admin/users/9/sign-out")
+		for _, deed := range []string{"/admin/users/9/password", "/admin/users/9/second-factor"} {
+			if got := strings.Contains(rec.Body.String(), deed); got != tc.offers {
+				t.Errorf("a %s of an account with the client %q is offered %s: %t", tc.role, tc.client, deed, got)
+			}
+		}
+		form := w.browse(tc.role, "/admin/users/create", nil).Body.String()
+		if got := strings.Contains(form, "The client whose messages"); got != (tc.role == admin) {
+			t.Errorf("a %s is asked for the client of a new account: %t", tc.role, got)
+		}
+	}
+}
+
+// TestAuditInWords: every event that the main server records has words, and what the machine
+// calls it stays in reach.
+func TestAuditInWords(t *testing.T) {
+	found := 0
+	files, _ := filepath.Glob("../pipeline/mainserver/*.go")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?:event[A-Z]\w* *=|event:|changeQueue\(ctx,|pauseQueue\(ctx,|removeMessages\(ctx,) "([a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+			found++
+			if auditText(m[1]) == spaced(m[1]) {
+				t.Errorf("%s has no words", m[1])
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d events were found", found)
+	}
+	w := newWorld(t, Config{})
+	w.on("GET /api/v1/audit", http.StatusOK, mainapi.AuditPage{Items: []mainapi.AuditEntry{{ID: 8, At: testNow, EventType: "certificate_revoked", Severity: "warning", Details: map[string]any{"reason": "keyCompromise"}}}})
+	want(t, w.browse(admin, "/admin/audit", nil), http.StatusOK, `title="certificate_revoked">Revoked a certificate`, "reason: lost or stolen")
 }

@@ -190,6 +190,10 @@ func (v *visit) optionFields(o *mainapi.BrokerQueueOptions) []field {
 		}
 		return strconv.FormatInt(n, 10)
 	}
+	size := ""
+	if o.MaxBytes > 0 {
+		size = typedSizeOf(o.MaxBytes)
+	}
 	check := func(name, label, hint string, is bool) field {
 		if sent {
 			is = v.r.FormValue(name) != ""
@@ -198,9 +202,9 @@ func (v *visit) optionFields(o *mainapi.BrokerQueueOptions) []field {
 	}
 	return []field{
 		text("max_messages", "Most messages", "Empty is no limit.", count(o.MaxMessages)),
-		text("max_bytes", "Most bytes", "Empty is no limit.", count(o.MaxBytes)),
+		text("max_bytes", "Most bytes", "Such as 500 MB or 1 GiB. Empty is no limit.", size),
 		check("drop_oldest", "Drop the oldest messages at a limit", "Otherwise publishes are refused.", o.DropOldest),
-		text("ttl", "Messages wait at most", "Such as 24h. Empty is for ever.", o.TTL),
+		text("ttl", "Messages wait at most", "Such as 24h or 7 days. Empty is for ever.", o.TTL),
 		text("delivery_limit", "Delivery limit", "Attempts until a message is a dead letter. Empty is 16.", count(o.DeliveryLimit)),
 		text("ack_timeout", "Ack timeout", "Such as 30s, which is the default.", o.AckTimeout),
 		text("prefetch", "Prefetch", "Messages in a consumer's hands at a time. Empty is 100.", count(int64(o.Prefetch))),
@@ -222,8 +226,13 @@ func (v *visit) sentOptions(o mainapi.BrokerQueueOptions) (mainapi.BrokerQueueOp
 		}
 		return n
 	}
-	o.MaxMessages, o.MaxBytes, o.DeliveryLimit, o.Prefetch = count("max_messages"), count("max_bytes"), count("delivery_limit"), int(count("prefetch"))
-	o.TTL, o.AckTimeout = strings.TrimSpace(v.r.FormValue("ttl")), strings.TrimSpace(v.r.FormValue("ack_timeout"))
+	size, ok := sizeOf(v.r.FormValue("max_bytes"))
+	if !ok {
+		problems["max_bytes"] = "This is not a size. Write one such as 500 MB, 1 GiB or 1000000."
+	}
+	o.MaxBytes = size
+	o.MaxMessages, o.DeliveryLimit, o.Prefetch = count("max_messages"), count("delivery_limit"), int(count("prefetch"))
+	o.TTL, o.AckTimeout = durationOf(v.r.FormValue("ttl")), durationOf(v.r.FormValue("ack_timeout"))
 	o.DropOldest, o.Private = v.r.FormValue("drop_oldest") != "", v.r.FormValue("private") != ""
 	return o, problems
 }

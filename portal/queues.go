@@ -83,6 +83,10 @@ func queueState(q *mainapi.BrokerQueue) state {
 		return state{"bad", "full"}
 	case q.Ready > 0 && q.Consumers == 0:
 		return state{"warn", "no consumer"}
+	case q.Consumers > 0 && (q.ReturnedPerSecond > 0 && 2*q.ReturnedPerSecond >= q.OutPerSecond || q.Delayed > 0 && q.Delayed == q.Ready):
+		return state{"warn", "consumers return it"}
+	case q.Ready > q.Delayed && q.InPerSecond == 0 && q.OutPerSecond == 0 && time.Since(q.Oldest) > time.Minute:
+		return state{"warn", "stands still"}
 	case q.Ready > q.Delayed && q.InPerSecond > q.OutPerSecond && time.Since(q.Oldest) > time.Minute:
 		return state{"warn", "behind"}
 	case q.InPerSecond > 0 || q.OutPerSecond > 0:

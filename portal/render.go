@@ -129,6 +129,7 @@ func (p *Portal) functions() template.FuncMap {
 		"took":   took,
 		"plural": plural,
 		"join":   joinText,
+		"reason": reasonText,
 		"string": func(n int) string { return strconv.Itoa(n) },
 	}
 }

@@ -116,13 +116,17 @@ func showNewUser(v *visit) error { return v.newUserForm(http.StatusOK, nil) }
 func (v *visit) newUserForm(status int, problems fieldErrors) error {
 	v.crumb = &link{"Users", "/admin/users"}
 	value := v.r.PostFormValue
+	client := field{Name: "client_id", Label: "Client", Value: value("client_id"), Max: 255, Code: true, Hint: "The client whose messages the account sees. Empty for none."}
+	if !v.may(admins) {
+		client = field{Name: "client_id", Kind: "hidden"}
+	}
 	return v.renderStatus(status, "login", loginView{Notice: "The account can log in at once, and must choose a password of its own then.",
 		Form: form{Action: v.portal.url("/admin/users/create"), Submit: "Create user", Cancel: v.portal.url("/admin/users"), Fields: []field{
 			{Name: "email", Label: "E-mail address", Kind: "email", Value: value("email"), Autocomplete: "off", Max: 254, Required: true, Focus: true},
 			{Name: "name", Label: "Name", Value: value("name"), Autocomplete: "off", Max: 100},
 			{Name: "role", Label: "Role", Kind: "select", Options: roleOptions(cmp.Or(value("role"), string(user)), "", v.grantable()),
-				Hint: "A user sees the messages of one client. A user manager looks after users. An operator sees everything but texts. An administrator does everything."},
-			{Name: "client_id", Label: "Client", Value: value("client_id"), Max: 255, Code: true, Hint: "The client whose messages the account sees. Empty for none."},
+				Hint: allRoles()},
+			client,
 			{Name: "password", Label: "First password", Kind: "password", Autocomplete: "new-password", Max: 200, Required: true, Hint: "At least 8 characters. It is good for the first login only."},
 		}}.with(problems)})
 }
@@ -146,7 +150,9 @@ type userView struct {
 	Path  string
 	// Self says that it is the reader's own account, which others look after.
 	Self, MayAll, MayLook, Locked bool
-	RoleForm, ClientForm          form
+	// MayOpen says that the reader may do what would let him log in as the account.
+	MayOpen              bool
+	RoleForm, ClientForm form
 }
 
 func showUser(v *visit) error {
@@ -155,9 +161,9 @@ func showUser(v *visit) error {
 		return err
 	}
 	view := userView{User: *a, Role: roleName(a.Role), State: userStateOf(a), Path: userPath(a.ID), Self: a.ID == v.account.ID,
-		MayAll: v.may(admins), MayLook: v.may(admins) || a.Role == user, Locked: a.Locked}
+		MayAll: v.may(admins), MayLook: v.may(admins) || a.Role == user, MayOpen: v.may(admins) || a.Role == user && a.ClientID == "", Locked: a.Locked}
 	path := v.portal.url(view.Path)
-	view.RoleForm = form{Action: path + "/role", Submit: "Change role", Fields: []field{{Name: "role", Label: "Role", Kind: "select", Options: roleOptions(string(a.Role), "", everybody)}}}
+	view.RoleForm = form{Action: path + "/role", Submit: "Change role", Fields: []field{{Name: "role", Label: "Role", Kind: "select", Options: roleOptions(string(a.Role), "", everybody), Hint: allRoles()}}}
 	view.ClientForm = form{Action: path + "/client", Submit: "Change client", Fields: []field{{Name: "client_id", Label: "Client", Value: a.ClientID, Max: 255, Code: true, Hint: "Empty for none."}}}
 	return v.render("user", view)
 }

@@ -30,6 +30,19 @@ func roleName(r sealmq.Role) string {
 	return string(r)
 }
 
+// roleHints say what the roles may do.
+var roleHints = map[sealmq.Role]string{
+	admin:       "An administrator does everything.",
+	operator:    "An operator sees everything but texts of messages, and changes nothing.",
+	userManager: "A user manager looks after the accounts of users.",
+	user:        "A user sees the messages of one client.",
+}
+
+// allRoles is what each role may do.
+func allRoles() string {
+	return strings.Join([]string{roleHints[user], roleHints[userManager], roleHints[operator], roleHints[admin]}, " ")
+}
+
 // ago is a time relative to now for a day, and the date after that.
 func (p *Portal) ago(t time.Time) string {
 	d := p.cfg.Now().Sub(t)
@@ -205,25 +218,3 @@ func deviceOf(agent string) string {
 	system := find("Android", "Android", "iPhone", "iPhone", "iPad", "iPad", "Windows", "Windows", "Mac OS X", "macOS", "CrOS", "ChromeOS", "Linux", "Linux")
 	return cmp.Or(joinText(" on ", browser, system), "Unknown program")
 }
-
-// events are what happens to accounts, in words.
-var events = map[string]string{
-	"user_login":                 "Logged in",
-	"user_login_failed":          "Wrong password or code",
-	"user_login_confirmed":       "Confirmed the password",
-	"user_logout":                "Logged out",
-	"user_created":               "Account made",
-	"user_password_changed":      "Password changed",
-	"password_reset_request":     "Asked for a link to set the password",
-	"password_reset_confirm":     "Password set with a link",
-	"user_role_updated":          "Role changed",
-	"user_status_updated":        "Activated or deactivated",
-	"user_updated":               "Account changed",
-	"user_unlocked":              "Unlocked",
-	"user_sessions_ended":        "Sessions ended",
-	"user_second_factor_added":   "Second factor set up",
-	"user_second_factor_removed": "Second factor removed",
-}
-
-// eventText is an event of the audit log in words.
-func eventText(name string) string { return cmp.Or(events[name], strings.ReplaceAll(name, "_", " ")) }

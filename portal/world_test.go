@@ -47,7 +47,8 @@ func newWorld(t *testing.T, cfg Config) *world {
 	if w.portal, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	w.on("GET /api/v1/health", http.StatusOK, map[string]any{"status": "healthy", "errors": []string{}})
+	w.on("GET /health/live", http.StatusOK, map[string]any{"status": "alive"})
+	w.on("GET /api/v1/state", http.StatusOK, mainapi.StateSummary{State: mainapi.LevelHealthy, Summary: "Everything flows"})
 	return w
 }
 

@@ -1114,8 +1114,11 @@ type BrokerQueue struct {
 	Private bool `json:"private,omitempty,omitzero"`
 
 	// Ready Waiting, delayed ones included
-	Ready   int64 `json:"ready"`
-	Unacked int64 `json:"unacked"`
+	Ready int64 `json:"ready"`
+
+	// ReturnedPerSecond Messages that consumers gave back
+	ReturnedPerSecond float64 `json:"returned_per_second,omitempty,omitzero"`
+	Unacked           int64   `json:"unacked"`
 }
 
 // BrokerQueueDetail defines model for BrokerQueueDetail.
@@ -2534,6 +2537,17 @@ type Started struct {
 
 // State defines model for State.
 type State = pipeline.State
+
+// StateSummary defines model for StateSummary.
+type StateSummary struct {
+	// State `degraded` works, and somebody should look; `unhealthy` does not work.
+	State Level `json:"state"`
+
+	// Summary What is wrong most
+	//
+	// Example: No worker runs, and 3 messages wait
+	Summary string `json:"summary,omitempty,omitzero"`
+}
 
 // Statistics defines model for Statistics.
 type Statistics struct {
@@ -4231,6 +4245,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/setup/link (the `MakeSetupLink` operationId).
 	MakeSetupLink(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetState Show in a word whether all is well
+	//
+	// As the overview judges it. The sentence is for administrators and operators.
+	//
+	// Corresponds with GET /api/v1/state (the `GetState` operationId).
+	GetState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetStatistics Counts and delivery times
 	//
@@ -6462,6 +6483,23 @@ func (c *Client) SetUp(ctx context.Context, body SetUpJSONRequestBody, reqEditor
 // Corresponds with POST /api/v1/setup/link (the `MakeSetupLink` operationId).
 func (c *Client) MakeSetupLink(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewMakeSetupLinkRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetState Show in a word whether all is well
+//
+// As the overview judges it. The sentence is for administrators and operators.
+//
+// Corresponds with GET /api/v1/state (the `GetState` operationId).
+func (c *Client) GetState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStateRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -10576,6 +10614,33 @@ func NewMakeSetupLinkRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetStateRequest constructs an http.Request for the GetState method
+func NewGetStateRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/state")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetStatisticsRequest constructs an http.Request for the GetStatistics method
 func NewGetStatisticsRequest(server string, params *GetStatisticsParams) (*http.Request, error) {
 	var err error
@@ -12117,6 +12182,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/setup/link (the `MakeSetupLink` operationId).
 	MakeSetupLinkWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*MakeSetupLinkResponse, error)
+
+	// GetStateWithResponse Show in a word whether all is well
+	//
+	// As the overview judges it. The sentence is for administrators and operators.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/state (the `GetState` operationId).
+	GetStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStateResponse, error)
 
 	// GetStatisticsWithResponse Counts and delivery times
 	//
@@ -16340,6 +16414,54 @@ func (r MakeSetupLinkResponse) ContentType() string {
 	return ""
 }
 
+type GetStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StateSummary
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStateResponse) GetJSON200() *StateSummary {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetStatisticsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -18622,6 +18744,21 @@ func (c *ClientWithResponses) MakeSetupLinkWithResponse(ctx context.Context, req
 		return nil, err
 	}
 	return ParseMakeSetupLinkResponse(rsp)
+}
+
+// GetStateWithResponse Show in a word whether all is well
+//
+// As the overview judges it. The sentence is for administrators and operators.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/state (the `GetState` operationId).
+func (c *ClientWithResponses) GetStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStateResponse, error) {
+	rsp, err := c.GetState(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStateResponse(rsp)
 }
 
 // GetStatisticsWithResponse Counts and delivery times
@@ -21652,6 +21789,39 @@ func ParseMakeSetupLinkResponse(rsp *http.Response) (*MakeSetupLinkResponse, err
 	return response, nil
 }
 
+// ParseGetStateResponse parses an HTTP response from a GetStateWithResponse call
+func ParseGetStateResponse(rsp *http.Response) (*GetStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StateSummary
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetStatisticsResponse parses an HTTP response from a GetStatisticsWithResponse call
 func ParseGetStatisticsResponse(rsp *http.Response) (*GetStatisticsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -22286,6 +22456,9 @@ type ServerInterface interface {
 	// MakeSetupLink Make a setup link while there is no administrator
 	// (POST /api/v1/setup/link)
 	MakeSetupLink(w http.ResponseWriter, r *http.Request)
+	// GetState Show in a word whether all is well
+	// (GET /api/v1/state)
+	GetState(w http.ResponseWriter, r *http.Request)
 	// GetStatistics Counts and delivery times
 	// (GET /api/v1/statistics)
 	GetStatistics(w http.ResponseWriter, r *http.Request, params GetStatisticsParams)
@@ -24846,6 +25019,20 @@ func (siw *ServerInterfaceWrapper) MakeSetupLink(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// GetState operation middleware
+func (siw *ServerInterfaceWrapper) GetState(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetState(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetStatistics operation middleware
 func (siw *ServerInterfaceWrapper) GetStatistics(w http.ResponseWriter, r *http.Request) {
 
@@ -25384,6 +25571,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/sessions/current/confirm", wrapper.ConfirmSession)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/sessions/{session_id}", wrapper.EndSession)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/me", wrapper.GetMe)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/state", wrapper.GetState)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/me/password", wrapper.ChangePassword)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/me/activity", wrapper.ListActivity)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/me/second-factor", wrapper.BeginSecondFactor)
@@ -28813,6 +29001,44 @@ func (response MakeSetupLinkdefaultApplicationProblemPlusJSONResponse) VisitMake
 	return err
 }
 
+type GetStateRequestObject struct {
+}
+
+type GetStateResponseObject interface {
+	VisitGetStateResponse(w http.ResponseWriter) error
+}
+
+type GetState200JSONResponse StateSummary
+
+func (response GetState200JSONResponse) VisitGetStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatedefaultApplicationProblemPlusJSONResponse) VisitGetStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetStatisticsRequestObject struct {
 	Params GetStatisticsParams
 }
@@ -29496,6 +29722,9 @@ type StrictServerInterface interface {
 	// MakeSetupLink Make a setup link while there is no administrator
 	// (POST /api/v1/setup/link)
 	MakeSetupLink(ctx context.Context, request MakeSetupLinkRequestObject) (MakeSetupLinkResponseObject, error)
+	// GetState Show in a word whether all is well
+	// (GET /api/v1/state)
+	GetState(ctx context.Context, request GetStateRequestObject) (GetStateResponseObject, error)
 	// GetStatistics Counts and delivery times
 	// (GET /api/v1/statistics)
 	GetStatistics(ctx context.Context, request GetStatisticsRequestObject) (GetStatisticsResponseObject, error)
@@ -31993,6 +32222,30 @@ func (sh *strictHandler) MakeSetupLink(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(MakeSetupLinkResponseObject); ok {
 		if err := validResponse.VisitMakeSetupLinkResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetState operation middleware
+func (sh *strictHandler) GetState(w http.ResponseWriter, r *http.Request) {
+	var request GetStateRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetState(ctx, request.(GetStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetState")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStateResponseObject); ok {
+		if err := validResponse.VisitGetStateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

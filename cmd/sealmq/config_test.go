@@ -199,7 +199,7 @@ func TestSizeReadsWhatItPrints(t *testing.T) {
 	for _, tt := range []struct {
 		text string
 		want Size
-	}{{"0", 0}, {"4096", 4096}, {"64KiB", 64 << 10}, {"32 MiB", 32 << 20}, {"1_000", 1000}, {"3GiB", 3 << 30}} {
+	}{{"0", 0}, {"4096", 4096}, {"64KiB", 64 << 10}, {"32 MiB", 32 << 20}, {"1_000", 1000}, {"3GiB", 3 << 30}, {"1 GB", 1e9}} {
 		got, err := parseSize(tt.text)
 		if err != nil || got != tt.want {
 			t.Errorf("parseSize(%q) = %d, %v; want %d", tt.text, got, err, tt.want)
@@ -208,7 +208,7 @@ func TestSizeReadsWhatItPrints(t *testing.T) {
 			t.Errorf("%q is printed as %q, which reads as %d, %v", tt.text, got, again, err)
 		}
 	}
-	for _, text := range []string{"", "MiB", "1.5MiB", "1MB", "99999999999GiB"} {
+	for _, text := range []string{"", "MiB", "1.5MiB", "1XB", "99999999999GiB"} {
 		if got, err := parseSize(text); err == nil {
 			t.Errorf("parseSize(%q) = %d, want an error", text, got)
 		}

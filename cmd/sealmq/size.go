@@ -3,18 +3,24 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // Size is a number of bytes, written as a plain number or with one of the units KiB, MiB,
-// GiB and TiB.
+// GiB and TiB. KB, MB, GB and TB, which count in thousands, are read too.
 type Size int64
 
 var sizeUnits = []struct {
 	name  string
 	bytes int64
 }{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+var decimalUnits = []struct {
+	name  string
+	bytes int64
+}{{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}}
 
 // String prints the largest unit that divides the size.
 func (s Size) String() string {
@@ -28,7 +34,7 @@ func (s Size) String() string {
 
 func parseSize(text string) (Size, error) {
 	digits, unit := strings.ReplaceAll(strings.TrimSpace(text), "_", ""), int64(1)
-	for _, u := range sizeUnits {
+	for _, u := range slices.Concat(sizeUnits, decimalUnits) {
 		if rest, ok := strings.CutSuffix(digits, u.name); ok {
 			digits, unit = strings.TrimSpace(rest), u.bytes
 			break

@@ -66,6 +66,7 @@ func New(cfg Config) *View {
 type Queue struct {
 	sealmq.QueueInfo
 	In, Out float64 // messages that came, and that were delivered, in a second
+	Returns float64 // those that consumers gave back
 	Growing bool    // more waits than a sample ago, and more comes than goes
 }
 
@@ -189,7 +190,7 @@ func (s *sample) fill(base *sample, queues []sealmq.QueueInfo, connections []sea
 		s.queues[i].QueueInfo = q
 		if b := base.queue(q.Name); b != nil {
 			n := &s.queues[i]
-			n.In, n.Out = rate(q.Published, b.Published), rate(q.Delivered, b.Delivered)
+			n.In, n.Out, n.Returns = rate(q.Published, b.Published), rate(q.Delivered, b.Delivered), rate(q.Returned, b.Returned)
 			n.Growing = q.Ready > b.Ready && n.In > n.Out
 		}
 	}

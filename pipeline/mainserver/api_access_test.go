@@ -47,7 +47,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{manager, "POST", "/api/v1/users/7/password"}, {manager, "POST", "/api/v1/users/7/unlock"}, {manager, "POST", "/api/v1/users/7/sign-out"}, {manager, "POST", "/api/v1/users/7/second-factor/remove"},
 		{everybody, "POST", "/api/v1/sessions"}, {account, "GET", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions/7"},
 		{account, "DELETE", "/api/v1/sessions/current"}, {account, "POST", "/api/v1/sessions/current/confirm"},
-		{account, "GET", "/api/v1/me"}, {account, "POST", "/api/v1/me/password"}, {everybody, "POST", "/api/v1/setup"}, {admin, "POST", "/api/v1/setup/link"},
+		{account, "GET", "/api/v1/me"}, {account, "GET", "/api/v1/state"}, {account, "POST", "/api/v1/me/password"}, {everybody, "POST", "/api/v1/setup"}, {admin, "POST", "/api/v1/setup/link"},
 		{everybody, "GET", "/openapi.json"}, {everybody, "GET", "/docs"}, {everybody, "GET", "/redoc"},
 		{internal, "POST", "/api/v1/internal/messages/register"},
 		{worker, "POST", "/api/v1/internal/messages/deliver"}, {worker, "POST", "/api/v1/internal/messages/status"},

@@ -78,6 +78,7 @@ func (s *server) askAccounts(doc *document) {
 	}{
 		{anna, "GET", "/api/v1/me", "", 200},
 		{anna, "GET", "/api/v1/me/activity", "", 200},
+		{anna, "GET", "/api/v1/state", "", 200},
 		{anna, "POST", "/api/v1/me/tokens", `{"name":"x","scopes":["messages:read"]}`, 403},
 		{anna, "POST", "/api/v1/me/second-factor", "", 403},
 		{anna, "POST", "/api/v1/sessions/current/confirm", `{"password":"` + goodPassword + `"}`, 204},

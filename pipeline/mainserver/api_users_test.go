@@ -89,6 +89,17 @@ func TestRolesOfAccounts(t *testing.T) {
 	people["operator"].want(403, "POST", "/api/v1/retention/run", `{"retention_days":30}`)
 	people["user"].want(403, "GET", "/api/v1/clients", "")
 	anna.want(204, "POST", "/api/v1/users/1/unlock", "")
+	// All learn whether all is well, and some why.
+	o := anna.want(200, "GET", "/api/v1/overview", "")
+	for role, p := range people {
+		summary := o.str("summary")
+		if role == "user" || role == "user_manager" {
+			summary = ""
+		}
+		if a := p.want(200, "GET", "/api/v1/state", ""); a.str("state") != o.str("state") || a.str("summary") != summary {
+			t.Errorf("as %s: %s, and the overview says %s", role, a.body, o.body)
+		}
+	}
 }
 
 // TestAccountsWantAConfirmation: a stolen session makes no second administrator, and opens no

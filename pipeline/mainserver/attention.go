@@ -26,6 +26,7 @@ type facts struct {
 	ending     []mainapi.EndingCertificate
 	disk       *mainapi.Disk
 	growing    []brokerview.Queue // of the broker, the longest first
+	idle       []brokerview.Queue // with messages and no consumer
 	dead       []brokerview.Queue // with dead letters
 }
 
@@ -45,6 +46,8 @@ const (
 	manyFailed, failedShare = 10, 0.05
 	// manyWait is how many messages a queue that grows has before it is worth a word.
 	manyWait = 100
+	// idleFor is how long a message may wait in a queue of the broker that nobody consumes.
+	idleFor = 10 * time.Minute
 	// maxAttention bounds the list, maxEnding the certificates in it, and maxQueues the queues
 	// of each kind.
 	maxAttention, maxEnding, maxQueues = 50, 5, 5
@@ -67,6 +70,7 @@ const (
 	codeFailed       = "messages_failed"
 	codeDead         = "dead_letters"
 	codeGrows        = "queue_grows"
+	codeIdle         = "queue_idle"
 	codeQueueDead    = "queue_dead_letters"
 	codeEnds         = "certificate_ends"
 	codeDisk         = "disk_low"
@@ -98,6 +102,11 @@ func (f *facts) judge() []mainapi.Attention {
 	for _, q := range f.growing {
 		if q.Ready >= manyWait {
 			add(codeGrows, mainapi.AttentionLevelNotice, q.Name, "Queue %s grows: %s", q.Name, waiting(int64(q.Ready)))
+		}
+	}
+	for _, q := range f.idle {
+		if age := f.now.Sub(q.Oldest); q.Ready > 0 && !q.Oldest.IsZero() && age > idleFor && q.Name != pipeline.QueueName && brokerview.DeadLettersOf(q.Name) == "" {
+			add(codeIdle, mainapi.AttentionLevelNotice, q.Name, "Nobody consumes queue %s: %s, the oldest for %s", q.Name, waiting(int64(q.Ready)), ageText(age))
 		}
 	}
 	for _, q := range f.dead {
@@ -194,6 +203,14 @@ func days(d time.Duration) string {
 		return plural(n, "day", "days")
 	}
 	return plural(max(1, int64(d/time.Hour)), "hour", "hours")
+}
+
+// ageText is how long something has lasted, in its largest unit.
+func ageText(d time.Duration) string {
+	if d < time.Hour {
+		return plural(int64(d/time.Minute), "minute", "minutes")
+	}
+	return days(d)
 }
 
 // summarise is the state in a sentence.

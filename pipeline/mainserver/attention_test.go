@@ -29,6 +29,11 @@ func TestAttention(t *testing.T) {
 	ends := func(name string, in time.Duration) mainapi.EndingCertificate {
 		return mainapi.EndingCertificate{Name: name, Fingerprint: "00", ExpiresAt: now.Add(in)}
 	}
+	old := func(name string, ready int, age time.Duration) brokerview.Queue {
+		q := queueWith(name, ready)
+		q.Oldest = now.Add(-age)
+		return q
+	}
 	const notSent, flows = "Everything is ready; no message was sent yet", "Everything flows"
 	for name, tc := range map[string]struct {
 		facts facts
@@ -60,6 +65,8 @@ func TestAttention(t *testing.T) {
 			[]string{"certificate_ends notice The certificate of a ends in 1 hour", "certificate_ends notice The certificate of b ends in 6 days", "certificate_ends notice The certificate of c ends in 1 day"}},
 		"queues": {facts{growing: []brokerview.Queue{queueWith("results", 412), queueWith("short", 9)}, dead: []brokerview.Queue{queueWith("results.dead", 14), queueWith("message_queue.dead", 3), queueWith("none.dead", 0)}}, false, "healthy", flows,
 			[]string{"queue_grows notice Queue results grows: 412 messages wait", "queue_dead_letters notice Queue results.dead has 14 dead letters"}},
+		"queues that nobody consumes": {facts{idle: []brokerview.Queue{old("old", 6, 2*time.Hour), old("older", 1, 26*time.Hour), old("young", 6, time.Minute), old("message_queue", 6, time.Hour), old("old.dead", 6, time.Hour)}}, false, "healthy", flows,
+			[]string{"queue_idle notice Nobody consumes queue old: 6 messages wait, the oldest for 2 hours", "queue_idle notice Nobody consumes queue older: 1 message waits, the oldest for 1 day"}},
 		"worst first": {facts{counts: &pipeline.Counts{Dead: 2}, components: []Component{away, worker}, faults: []httpkit.Fault{{Check: "database", Finding: httpkit.Finding{Level: httpkit.Down, Reason: "the database cannot be reached"}}}}, false,
 			"unhealthy", "The database cannot be reached", []string{"database unhealthy The database cannot be reached", "component_away degraded Proxy host-2 is away", "dead_letters notice 2 messages were given up and are dead letters"}},
 	} {

@@ -45,7 +45,7 @@ func (h *handler) ListBrokerQueues(ctx context.Context, r mainapi.ListBrokerQueu
 
 func brokerQueue(q *brokerview.Queue) mainapi.BrokerQueue {
 	b := mainapi.BrokerQueue{Name: q.Name, Owner: q.Owner, Ready: int64(q.Ready), Delayed: int64(q.Delayed), Unacked: int64(q.Unacked), Bytes: q.Bytes, Consumers: q.Consumers,
-		InPerSecond: q.In, OutPerSecond: q.Out, Oldest: utc(q.Oldest), Paused: q.Paused, Private: q.Options.Private, MaxMessages: q.Options.MaxMessages, MaxBytes: q.Options.MaxBytes,
+		InPerSecond: q.In, OutPerSecond: q.Out, ReturnedPerSecond: q.Returns, Oldest: utc(q.Oldest), Paused: q.Paused, Private: q.Options.Private, MaxMessages: q.Options.MaxMessages, MaxBytes: q.Options.MaxBytes,
 		DeadLettersOf: brokerview.DeadLettersOf(q.Name)}
 	if b.DeadLettersOf == "" {
 		b.DeadLetters = q.Name + sealmq.DeadSuffix

@@ -7,6 +7,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
@@ -35,6 +37,7 @@ type overview struct {
 	disk     cached[*mainapi.Disk]
 	ending   cached[[]mainapi.EndingCertificate]
 	growing  cached[[]brokerview.Queue]
+	idle     cached[[]brokerview.Queue]
 	dead     cached[[]brokerview.Queue]
 }
 
@@ -85,8 +88,9 @@ func (o *overview) look(ctx context.Context) {
 	}
 	v.Started = o.begun(ctx)
 	f := facts{now: now, faults: h.health.Faults(), counts: counts, minutes: minutes, components: v.Components, ending: v.Certificates, disk: v.Disk,
-		growing: o.growing.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Growing) }),
-		dead:    o.dead.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Dead) })}
+		growing: o.growing.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Growing, "ready") }),
+		idle:    o.idle.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Idle, "oldest") }),
+		dead:    o.dead.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Dead, "ready") })}
 	v.Attention = o.noteSince(f.judge(), now)
 	v.State, v.Summary = summarise(v.Attention, v.Started)
 	if v.State != mainapi.LevelHealthy {
@@ -139,12 +143,12 @@ func (h *handler) lastRefusals(ctx context.Context) ([]mainapi.AuditEntry, error
 	return page.Items, err
 }
 
-// queuesOf are the longest queues of a kind; none if the broker is away, which the health says.
-func (h *handler) queuesOf(ctx context.Context, kind brokerview.Kind) ([]brokerview.Queue, error) {
+// queuesOf are the first queues of a kind in an order; none if the broker is away, which the health says.
+func (h *handler) queuesOf(ctx context.Context, kind brokerview.Kind, sort string) ([]brokerview.Queue, error) {
 	if h.cfg.Broker == nil {
 		return nil, nil
 	}
-	list, err := h.cfg.Broker.Queues(ctx, brokerview.Filter{Kind: kind, Sort: "ready", Desc: true, Page: brokerview.Page{Limit: maxQueues}})
+	list, err := h.cfg.Broker.Queues(ctx, brokerview.Filter{Kind: kind, Sort: sort, Desc: true, Page: brokerview.Page{Limit: maxQueues}})
 	if err != nil {
 		return nil, nil
 	}
@@ -168,6 +172,16 @@ func minuteOf(m *records.Minute) mainapi.Minute {
 // GetOverview implements mainapi.StrictServerInterface.
 func (h *handler) GetOverview(ctx context.Context, _ mainapi.GetOverviewRequestObject) (mainapi.GetOverviewResponseObject, error) {
 	return mainapi.GetOverview200JSONResponse(h.overview.get(ctx)), nil
+}
+
+// GetState implements mainapi.StrictServerInterface.
+func (h *handler) GetState(ctx context.Context, _ mainapi.GetStateRequestObject) (mainapi.GetStateResponseObject, error) {
+	o := h.overview.get(ctx)
+	answer := mainapi.GetState200JSONResponse{State: o.State}
+	if c, _ := httpkit.CallerOf(ctx); c.Role == sealmq.RoleAdmin || c.Role == accounts.Operator {
+		answer.Summary = o.Summary
+	}
+	return answer, nil
 }
 
 // GetOverviewHistory implements mainapi.StrictServerInterface.

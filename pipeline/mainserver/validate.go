@@ -192,7 +192,7 @@ func explain(e *openapi3.SchemaError) (kind, msg string) {
 	case "maxItems":
 		return kind, fmt.Sprintf("The list must have %d entries or fewer", *s.MaxItems)
 	case "pattern":
-		return "value_error", "The value must match " + s.Pattern
+		return "value_error", wordsOf(s.Pattern)
 	case "format":
 		return "value_error", "The value must be a " + s.Format
 	}
