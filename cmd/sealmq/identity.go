@@ -100,7 +100,8 @@ func newIdentityCreateCmd() *cobra.Command {
   NAME.key, NAME.crt, ca.crt   for connections
   keys/NAME.key, keys/NAME.pub for sealed messages
 
-Then publish the sealing key in the broker's key directory. "--as NAME" uses the folder.
+Then publish the sealing key in the broker's key directory. "--as NAME" uses the folder. With --passphrase
+keys/NAME.key is encrypted, and "sealmq receive" asks for the passphrase.
 
 The certificate comes from the authority in the data folder, if it is here. Otherwise send NAME.csr to its
 operator, who runs "sealmq cert sign NAME NAME.csr --out FOLDER" and sends NAME.crt and ca.crt back. Put both
@@ -108,7 +109,7 @@ into the folder, and run this command again. So no private key leaves the machin
 		Example: `  sealmq identity create alice bob`,
 		Args:    cobra.MinimumNArgs(1),
 	}
-	conn := &connectFlags{cmd: cmd}
+	conn, protect := &connectFlags{cmd: cmd}, addProtectFlags(cmd)
 	configFlag(cmd.Flags(), "addr", "server.addr", "address of the broker, `host:port`")
 	addServerName(conn)
 	return standalone(cmd, func(a call) error {
@@ -125,7 +126,7 @@ into the folder, and run this command again. So no private key leaves the machin
 			}
 		}
 		for _, name := range a.args {
-			if err := createIdentity(a, cfg, conn, name); err != nil {
+			if err := createIdentity(a, cfg, conn, protect, name); err != nil {
 				return err
 			}
 		}
@@ -163,7 +164,7 @@ func completeCertificate(cfg Config, dir, name string) error {
 	return durable.WriteFile(durable.OS(), authority, root, 0o644)
 }
 
-func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
+func createIdentity(a call, cfg Config, conn *connectFlags, protect *protectFlags, name string) error {
 	dir := filepath.Join(cfg.Identities, name)
 	published := false
 	info := identityInfo{Name: name, Folder: dir, Published: &published}
@@ -186,7 +187,11 @@ func createIdentity(a call, cfg Config, conn *connectFlags, name string) error {
 		if err := lostKey(info.SealingKey); err != nil {
 			return err
 		}
-		if err := writeKeyPair(sealing.PEM(), sealing.Public().PEM(), info.SealingKey, base+".pub"); err != nil {
+		private, err := protect.encrypt(sealing.PEM())
+		if err != nil {
+			return err
+		}
+		if err := writeKeyPair(private, sealing.Public().PEM(), info.SealingKey, base+".pub"); err != nil {
 			return err
 		}
 	}

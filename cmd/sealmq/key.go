@@ -52,10 +52,9 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
   sealmq key generate lab --suite hpke-x25519-aes256gcm --passphrase
   sealmq key generate --out ./receiver --suite ciphermq-rsa --bits 4096`,
 	}
-	pass, fl := addPassphraseFlag(cmd), cmd.Flags()
+	protect, fl := addProtectFlags(cmd), cmd.Flags()
 	suite := fl.String("suite", string(seal.DefaultSuite), "`suite` of the key: "+suiteNames())
 	bits := fl.Int("bits", 0, "size of the key in bits, if the suite has a choice (default: the recommended size)")
-	protect := fl.Bool("passphrase", false, "encrypt the private key with a passphrase")
 	out := fl.String("out", "", "`path` of the files without their ending, instead of NAME")
 	return standalone(cmd, func(a call) error {
 		base, err := keyBase(cmd, a.args, *out)
@@ -68,15 +67,9 @@ With --passphrase the private key is encrypted, and "sealmq receive" asks for th
 		}
 		info := describeKey(key.Public(), "private")
 		info.Private, info.Public = base+".key", base+".pub"
-		private := key.PEM()
-		if *protect || pass.file != "" {
-			passphrase, err := pass.choose()
-			if err != nil {
-				return err
-			}
-			if private, err = seal.EncryptKeyFile(private, passphrase); err != nil {
-				return err
-			}
+		private, err := protect.encrypt(key.PEM())
+		if err != nil {
+			return err
 		}
 		return a.facts(writeKeyPair(private, key.Public().PEM(), info.Private, info.Public), info,
 			"private key", info.Private+"  (stays with the receiver)",

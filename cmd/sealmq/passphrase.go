@@ -72,6 +72,30 @@ func (f *passphraseFlag) choose() ([]byte, error) {
 	return first, nil
 }
 
+// protectFlags are those of the commands that make a private key.
+type protectFlags struct {
+	pass *passphraseFlag
+	on   bool
+}
+
+func addProtectFlags(cmd *cobra.Command) *protectFlags {
+	f := &protectFlags{pass: addPassphraseFlag(cmd)}
+	cmd.Flags().BoolVar(&f.on, "passphrase", false, "encrypt the private key for sealed messages with a passphrase")
+	return f
+}
+
+// encrypt encrypts a new private key, if that is wanted.
+func (f *protectFlags) encrypt(private []byte) ([]byte, error) {
+	if !f.on && f.pass.file == "" {
+		return private, nil
+	}
+	passphrase, err := f.pass.choose()
+	if err != nil {
+		return nil, err
+	}
+	return seal.EncryptKeyFile(private, passphrase)
+}
+
 // terminalOf is standard input if it is a terminal, else nil.
 func terminalOf(cmd *cobra.Command) *os.File {
 	if in, ok := cmd.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
