@@ -92,7 +92,7 @@ func specifiedWorld(t *testing.T) *world {
 		"GET /api/v1/users":                                 map[string]any{"items": []mainapi.Account{anna}},
 		"GET /api/v1/database":                              mainapi.Database{Kind: "mysql", Name: "message_system", Host: "db", Port: "3306", Bytes: 5 << 30, Rows: map[string]int64{"messages": 5_000_000}},
 		"POST /api/v1/retention/preview":                    mainapi.RetentionResult{RetentionDays: 90, Cutoff: testNow, Messages: 4711},
-		"GET /api/v1/broker/queue":                          mainapi.BrokerQueueDetail{Queue: mainapi.BrokerQueue{Name: "results.dead"}},
+		"GET /api/v1/broker/queue":                          mainapi.BrokerQueueDetail{Queue: mainapi.BrokerQueue{Name: "results.dead", DeadLettersOf: "results"}},
 		"GET /api/v1/broker/queue/messages":                 mainapi.BrokerMessagePage{Items: []mainapi.BrokerMessage{{ID: "m-9", DeathReason: "not readable", DeathQueue: "results"}}},
 		"GET /api/v1/broker/queues":                         mainapi.BrokerQueuePage{Items: []mainapi.BrokerQueue{{Name: "message_queue", Ready: 12480}}, AsOf: testNow, Total: 1},
 		"GET /api/v1/audit":                                 mainapi.AuditPage{Items: o.Refusals},
