@@ -204,7 +204,7 @@ var variants = []variant{
 	{
 		name: "a message is acknowledged before the ledger has it",
 		in:   "receive", fn: "Receiver.Commit", old: "if err := r.cfg.Ledger.commit(",
-		new:    "if err := r.sub.Ack(acks...); err != nil { return err }; if err := r.cfg.Ledger.commit(",
+		new:    "if err := r.sub.Ack(deliveries(list)...); err != nil { return err }; if err := r.cfg.Ledger.commit(",
 		caught: suite{pkg: "receive", test: "TestNothingIsAcknowledgedBeforeTheLedger"},
 	},
 	{
