@@ -57,7 +57,7 @@ func (q *Queue) Consumer(worker string) (pipeline.Consumer, error) {
 	c.name = worker + ":" + c.run
 	c.list = q.key("processing:" + c.name)
 	c.life, c.end = context.WithCancel(context.Background())
-	if err := c.beat(q.life, "first"); err != nil {
+	if err := q.beat(q.life, worker, c.run, "first"); err != nil {
 		c.end()
 		return nil, err
 	}
@@ -78,17 +78,11 @@ func (c *consumer) keepBeating() {
 	for {
 		select {
 		case <-tick.C:
-			_ = c.beat(c.life, "") // the next one may succeed
+			_ = c.q.beat(c.life, c.worker, c.run, "") // the next one may succeed
 		case <-c.life.Done():
 			return
 		}
 	}
-}
-
-func (c *consumer) beat(ctx context.Context, first string) error {
-	_, err := c.q.run(ctx, beatScript, []string{c.q.name, c.q.key("workers")}, c.q.key("heartbeat:"), c.q.key("processing:"), c.worker, c.run,
-		beatLife.Milliseconds(), forgetAfter.Milliseconds(), first)
-	return err
 }
 
 // Take implements pipeline.Consumer.

@@ -153,7 +153,11 @@ func TestKilledWorker(t *testing.T) {
 			}
 		}
 	}
-	take("worker-1", "first", "second", "third", "fourth") // the dead one has no heartbeat
+	until(t, "they are put back without a worker", func() bool {
+		counts, err := q.Counts(t.Context())
+		return err == nil && counts.Processing == 0 && counts.Ready == 4
+	})
+	take("worker-1", "first", "second", "third", "fourth")
 	take("worker-1", "first", "second", "third", "fourth") // an earlier run of its own has one
 }
 

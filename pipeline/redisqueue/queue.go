@@ -88,7 +88,8 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	return q, nil
 }
 
-// keepLooking looks at the server's settings again and again: they can be changed while it runs.
+// keepLooking looks at the server's settings again and again: they can be changed while it runs. It
+// also puts back what dead workers hold, because there may be no other worker.
 func (q *Queue) keepLooking() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -103,8 +104,10 @@ func (q *Queue) keepLooking() {
 		if err == nil {
 			q.seen(s)
 		}
-		_ = q.note(err) // it is tried again
-		cancel()
+		if err = q.note(err); err == nil {
+			_ = q.beat(ctx, "", "", "")
+		}
+		cancel() // what failed is tried again
 	}
 }
 
@@ -145,6 +148,13 @@ func (q *Queue) runAndWait(ctx context.Context, eval func(context.Context, redis
 		return nil, errUnsynced
 	}
 	return cmd.Val(), nil
+}
+
+// beat runs beatScript for a run of a worker.
+func (q *Queue) beat(ctx context.Context, worker, run, first string) error {
+	_, err := q.run(ctx, beatScript, []string{q.name, q.key("workers")}, q.key("heartbeat:"), q.key("processing:"), worker, run,
+		beatLife.Milliseconds(), forgetAfter.Milliseconds(), first)
+	return err
 }
 
 // Enqueue implements pipeline.Queue.

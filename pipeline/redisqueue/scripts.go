@@ -83,7 +83,7 @@ local function giveBack(list, ready, most)
 end
 `
 
-// beatScript says that a consumer lives, and puts back what belongs to consumers that do not: to
+// beatScript says that a consumer lives, unless its run is empty, and puts back what belongs to consumers that do not: to
 // those without heartbeat and, if told so, to earlier ones of the same worker. A consumer without
 // items is forgotten once it has been silent for so long that no command of it can be under way.
 // KEYS: the ready list, the set of consumers.
@@ -92,11 +92,13 @@ end
 var beatScript = redis.NewScript(giveBack + `
 local beats, lists, worker, run = ARGV[1], ARGV[2], ARGV[3] .. ':', ARGV[4]
 local me = worker .. run
-redis.call('DEL', beats .. me)
-redis.call('SET', beats .. me, '1', 'PX', ARGV[5])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('ZADD', KEYS[2], now, me)
+if run ~= '' then
+	redis.call('DEL', beats .. me)
+	redis.call('SET', beats .. me, '1', 'PX', ARGV[5])
+	redis.call('ZADD', KEYS[2], now, me)
+end
 for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
 	local earlier = ARGV[7] == 'first' and other ~= me and #other == #me and other:sub(1, #worker) == worker
 	if earlier or redis.call('EXISTS', beats .. other) == 0 then
