@@ -118,11 +118,12 @@ func readToken(a call, token, file string) (string, error) {
 
 // afterEnrolment says what to do next.
 func afterEnrolment(t pipeline.EnrolmentToken, files enroll.Files, out string) []string {
+	renews := fmt.Sprintf("\"sealmq cert renew %s --watch\" renews it before it expires; run it as a service", t.Name)
 	switch {
 	case out != "":
-		return []string{"use it with --cert " + shellWord(files.Cert) + " --cert-key " + shellWord(files.Key) + " --ca " + shellWord(files.CA)}
+		return []string{"use it with --cert " + shellWord(files.Cert) + " --cert-key " + shellWord(files.Key) + " --ca " + shellWord(files.CA), renews + ", with --out " + shellWord(out)}
 	case t.Role == sealmq.RoleProxy || t.Role == sealmq.RoleWorker:
-		return []string{fmt.Sprintf("set pipeline.main to %s and pipeline.broker to the broker's address, then run \"sealmq serve %s\"", t.Server, t.Role)}
+		return []string{fmt.Sprintf("set pipeline.main to %s and pipeline.broker to the broker's address, then run \"sealmq serve %s\", which also renews the certificate", t.Server, t.Role)}
 	}
-	return []string{"use it with --as " + t.Name}
+	return []string{"use it with --as " + t.Name, renews}
 }

@@ -23,8 +23,14 @@ func newCertRenewCmd() *cobra.Command {
 files are in the folder backup beside them. The old certificate stays valid until it expires, unless you add
 --revoke-old. Running programs use the new files from their next connection on.
 
-A revoked certificate is never renewed; use "sealmq cert issue".`,
+A revoked certificate is never renewed; use "sealmq cert issue".
+
+On a machine that has enrolled, the main server renews the certificate, with the lifetime that it had. With
+--watch that is done again and again, each time about two thirds of its life are over, until the command is
+ended. While the main server does not answer, it is tried again. "sealmq serve" renews the certificates of its
+roles by itself.`,
 		Example: `  sealmq cert renew alice
+  sealmq cert renew acme-01 --watch
   sealmq cert renew server --revoke-old`,
 	}
 	f := cmd.Flags()
@@ -33,8 +39,21 @@ A revoked certificate is never renewed; use "sealmq cert issue".`,
 	keyType := f.String("key-type", "", "`type` of the new key: ecdsa or rsa (default: that of the old key)")
 	expired := f.Bool("expired", false, "renew a certificate that has expired")
 	revokeOld := f.Bool("revoke-old", false, "revoke the old certificate as superseded")
+	server := f.String("server", "", "`address` of the main server that renews, https://host:port (default: the one of the enrolment)")
+	watch := f.Bool("watch", false, "renew whenever it is time, until the command is ended")
 	pass := addPassphraseFlag(cmd)
 	return standalone(cmd, func(a call) error {
+		cfg, err := clientConfig(cmd)
+		if err != nil {
+			return err
+		}
+		own, by, err := enrolledFiles(cfg, a.args[0], *out, *server)
+		if err != nil {
+			return err
+		}
+		if by != "" || *watch {
+			return renewOwn(a, own, a.args[0], by, *watch)
+		}
 		r := ca.Renewal{Name: a.args[0], Days: *days, Expired: *expired, RevokeOld: *revokeOld, By: userName(), Source: ca.SourceCLI}
 		if *days < 1 || *days > ca.MaxDays {
 			return usagef("--days: %d is not between 1 and %d", *days, ca.MaxDays)

@@ -32,6 +32,7 @@ import (
 	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerqueue"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
+	"github.com/sealmq/sealmq/pipeline/enroll"
 	"github.com/sealmq/sealmq/pipeline/mainclient"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/proxy"
@@ -61,7 +62,8 @@ type pipelineNode struct {
 	proxy       *proxy.Proxy
 	proxyServer *httpkit.Server
 	worker      *worker.Worker
-	workerPages *metrics.Server                   // nil if it is off
+	workerPages *metrics.Server // nil if it is off
+	renewals    []*enroll.Watcher
 	redis       map[sealmq.Role]*redisqueue.Queue // if the queue is there
 	closers     []func() error                    // queues and clients, in the order in which they were opened
 }
@@ -85,14 +87,14 @@ func (n *node) pipelineParts() (list []part) {
 			background("clients of the authority", func() error { return nil }, n.syncClients))
 	}
 	if n.has("proxy") {
-		list = append(list,
+		list = append(list, n.renewal(sealmq.RoleProxy),
 			background("proxy", n.openProxy, func(ctx context.Context) error { return n.pipeline.proxy.Run(ctx) }),
 			part{name: "listener of the proxy", start: n.openProxyListener,
 				run:  func(context.Context) error { return n.pipeline.proxyServer.Serve() },
 				stop: func(ctx context.Context) error { return n.pipeline.proxyServer.Shutdown(ctx) }})
 	}
 	if n.has("worker") {
-		list = append(list, background("worker", n.openWorker, func(ctx context.Context) error { return n.pipeline.worker.Run(ctx) }))
+		list = append(list, n.renewal(sealmq.RoleWorker), background("worker", n.openWorker, func(ctx context.Context) error { return n.pipeline.worker.Run(ctx) }))
 		if n.cfg.Worker.Addr != "off" {
 			list = append(list, part{name: "pages of the worker", start: n.openWorkerPages,
 				run:  func(context.Context) error { return n.pipeline.workerPages.Serve() },
@@ -373,7 +375,7 @@ func (n *node) openProxy() error {
 	}
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, n.logs.health()),
+		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, httpkit.Check{Name: "certificate", Run: n.renewalHealth}, n.logs.health()),
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.logOf("proxy"),
@@ -437,7 +439,7 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := n.registryOf("worker")
 	registry.MustRegister(n.pipeline.worker.Metrics())
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus},
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}, {Name: "certificate", Run: n.renewalStatus},
 		{Name: "log", Run: n.logs.status}, {Name: "redis_persistence", Run: n.redisStatus}},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {

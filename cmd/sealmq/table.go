@@ -92,7 +92,7 @@ func addWatchFlag(cmd *cobra.Command) {
 // takes the place of the last one.
 func (a call) repeat(run func(a call) error) error {
 	flag := a.cmd.Flag("watch")
-	if flag == nil || !flag.Changed {
+	if flag == nil || !flag.Changed || flag.Value.Type() != "duration" { // another command watches in its own way
 		return run(a)
 	}
 	every, err := a.cmd.Flags().GetDuration("watch")

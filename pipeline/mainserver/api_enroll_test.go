@@ -89,6 +89,9 @@ func TestEnrolment(t *testing.T) {
 	if from, to := ca.Life(leaf); to.Sub(from) != time.Minute {
 		t.Errorf("from %v to %v", from, to)
 	}
+	if rows, err := s.store.Certificates(t.Context(), "acme-9", 0, 10); err != nil || len(rows) != 1 {
+		t.Errorf("%d rows, %v", len(rows), err)
+	}
 	if again := s.enroll(made.str("token"), csr); again.StatusCode != 201 || again.str("certificate") != first.str("certificate") {
 		t.Errorf("a repeat: %d %s", again.StatusCode, again.body)
 	}

@@ -121,7 +121,6 @@ func checkCSR(text, name string) error {
 type signed struct {
 	answer mainapi.IssuedCertificate
 	leaf   *x509.Certificate
-	source ca.Source
 }
 
 // sign issues a certificate. The lock is held, and the database is not asked.
@@ -156,7 +155,7 @@ func (h *handler) sign(ctx context.Context, r ca.Request) (s signed, err error) 
 	if err != nil {
 		return s, err
 	}
-	return signed{leaf: c.Leaf, source: r.Source, answer: mainapi.IssuedCertificate{ClientID: r.Name, Domain: domain, Role: role,
+	return signed{leaf: c.Leaf, answer: mainapi.IssuedCertificate{ClientID: r.Name, Domain: domain, Role: role,
 		Certificate: string(c.CertPEM), PrivateKey: string(c.KeyPEM), CaCertificate: string(h.rootPEM()), Fingerprint: mtls.Fingerprint(c.Leaf), Serial: mtls.Serial(c.Leaf),
 		IssuedAt: h.now().UTC().Truncate(time.Second), ExpiresAt: c.Leaf.NotAfter.UTC()}}, nil
 }
@@ -191,7 +190,7 @@ func (h *handler) putIssued(ctx context.Context, client records.Client, c *signe
 		return err
 	}
 	_, err := h.cfg.Store.AddCertificate(ctx, records.Certificate{Client: a.ClientID, Serial: a.Serial, Fingerprint: a.Fingerprint, Subject: c.leaf.Subject.String(),
-		Role: string(a.Role), NotBefore: c.leaf.NotBefore, NotAfter: c.leaf.NotAfter, Source: string(c.source)})
+		Role: string(a.Role), NotBefore: c.leaf.NotBefore, NotAfter: c.leaf.NotAfter, Source: string(ca.SourceAPI)})
 	if err != nil {
 		return err
 	}
