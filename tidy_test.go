@@ -85,7 +85,7 @@ var places = []place{
 	{"journal", bases, "internal/clock internal/durable", offline, "the journal knows records, not messages or queues"},
 	{"keydir/keylog", bases, "sealmq internal/definition seal seal/ciphermq x/mod", pure, "the broker keeps the log, others check it: neither must carry the other"},
 	{"pipeline", bases, "sealmq seal go-json-experiment/json", offline, "the seams know neither a queue nor a database nor a protocol"},
-	{"pipeline/accounts", bases, "sealmq pquerna/otp x/crypto", offline, "who may is decided without a request and without a database"},
+	{"pipeline/accounts", bases, "sealmq golang-jwt/jwt pquerna/otp x/crypto", offline, "who may is decided without a request and without a database"},
 	{"pipeline/records/atrest", bases, "internal/durable", offline, "encryption is a calculation: who stores a text, and where, is not its subject"},
 	{"mtls", bases, "sealmq internal/clock internal/durable", "net net/http database/sql", "identity is decided before anything is routed, and a node without our authority runs with imported certificates"},
 

@@ -76,7 +76,7 @@ func (env environment) shared() (values map[string]any, notes []string) {
 	values = make(map[string]any)
 	for _, n := range documentNames {
 		v, ok := env[n.env]
-		if !ok || !n.live {
+		if !ok || !n.live || n.key == "" {
 			continue
 		}
 		if err := n.put(values, v.value); err != nil {

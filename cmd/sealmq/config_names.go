@@ -42,6 +42,13 @@ var documentNames = []documentName{
 	{env: "REDIS_PASSWORD", yaml: "redis.password", key: "redis.password", live: true},
 	{env: "REDIS_QUEUE_NAME", yaml: "redis.queue_name", key: "redis.queue", live: true},
 	{env: "REDIS_TLS", key: "redis.tls", convert: onOrOff, live: true},
+	{env: "ADMIN_USER", live: true, say: "works as it is: with ADMIN_PASS it makes the first administrator"},
+	{env: "ADMIN_PASS", live: true, say: "works as it is; the password must be changed at the first login"},
+	{env: "JWT_SECRET", live: true, say: "works as it is; without it a secret is made and kept in the data folder"},
+	{env: "JWT_ALGORITHM", say: "the algorithm is always HS256"},
+	{env: "JWT_EXPIRE_MINUTES", say: "access tokens are good for 15 minutes"},
+	{env: "JWT_EXPIRATION_HOURS", say: "access tokens are good for 15 minutes"},
+	{env: "JWT_REFRESH_EXPIRATION_DAYS", say: "logins of programs end after 30 days"},
 
 	{env: "LOG_FILE_PATH", key: "log.folder"},
 	{yaml: "logging.file", key: "log.folder", convert: folderOf},

@@ -293,11 +293,15 @@ func (n *node) openMainListener() error {
 	if err := n.openAccounts(); err != nil {
 		return err
 	}
+	sendReset := n.sendReset
+	if n.pipeline.mail == nil {
+		sendReset = nil
+	}
 	var router *httpkit.Router
 	live := func(ctx context.Context, client string) ([]mainserver.LiveConnection, bool) {
 		return n.liveConnections(ctx, client, router)
 	}
-	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: n.sendReset, Queue: queue, Broker: n.pipeline.broker,
+	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: sendReset, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Address: n.cfg.mainAddress(), RenewFor: n.cfg.CA.RenewFor, Disk: n.diskSpace, Audit: n.auditSink("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
 		LogLevel:   levelOfLogs{n},

@@ -52,7 +52,7 @@ type Session struct {
 	ID             int64
 	User           int64
 	Kind           string
-	Hash           string // of its secret
+	Hash           string // of its secret, or of the id of the refresh token that is good
 	CreatedAt      time.Time
 	LastSeen       time.Time // within a minute
 	ExpiresAt      time.Time
@@ -134,8 +134,13 @@ type Store interface {
 	// AddSession also notes the login, and ends the account's oldest sessions beyond a number and
 	// all that have expired.
 	AddSession(ctx context.Context, s Session, most int) (int64, error)
-	// Session returns a session by the hash of its secret, with its account.
+	// Session returns a session by the hash of its secret, with its account, and SessionByID by its
+	// id.
 	Session(ctx context.Context, hash string) (Session, User, error)
+	SessionByID(ctx context.Context, id int64) (Session, User, error)
+	// RotateSession replaces the hash of a session, and notes that it was used. It returns
+	// ErrNotFound unless the session has the old hash.
+	RotateSession(ctx context.Context, id int64, old, hash string, now time.Time) error
 	// Sessions lists those of an account, the last used first.
 	Sessions(ctx context.Context, user int64) ([]Session, error)
 	// TouchSession notes that a session was used.
@@ -186,6 +191,7 @@ var (
 	ErrTooMany      = &Error{Kind: "conflict", Message: "There are too many already"}
 	ErrLastAdmin    = &Error{Kind: "conflict", Message: "This is the last active administrator"}
 	ErrOwnAccount   = &Error{Kind: "conflict", Message: "An account cannot do this to itself"}
+	ErrPublished    = &Error{Kind: "validation_error", Message: "Everybody can know this password: it stands in published documents", Field: "password"}
 	ErrBusy         = &Error{Kind: "service_unavailable", Message: "Too many logins are under way; try again", RetryAfter: 5 * time.Second}
 )
 
@@ -203,6 +209,8 @@ type Config struct {
 	// in 15 minutes).
 	MaxFailures int
 	LockTime    time.Duration
+	// JWTSecret signs JSON Web Tokens (default: a random one, so that they end with the process).
+	JWTSecret []byte
 	// Now is the time of day (default time.Now).
 	Now func() time.Time
 	// Cost is that of bcrypt (default 12). Tests have no time for it.
@@ -236,6 +244,9 @@ func New(cfg Config) (*Service, error) {
 	cfg.Cost = cmp.Or(cfg.Cost, defaultCost)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if len(cfg.JWTSecret) == 0 {
+		cfg.JWTSecret = []byte(newSecret(""))
 	}
 	return &Service{cfg: cfg, hashing: make(chan struct{}, hashesAtOnce), unknown: fmt.Sprintf("$2a$%02d$%s", cfg.Cost, nobody),
 		failures:  limiter{most: cfg.MaxFailures, window: cfg.LockTime},

@@ -53,7 +53,7 @@ func (s *Service) Login(ctx context.Context, c Credentials, o Origin) (Opened, e
 	if err != nil {
 		return Opened{Login: Login{User: u}}, err
 	}
-	return s.open(ctx, u, KindPortal, o)
+	return s.open(ctx, u, o)
 }
 
 // check returns the account of credentials.
@@ -129,10 +129,10 @@ func (a attempt) succeeded() {
 }
 
 // open opens a session.
-func (s *Service) open(ctx context.Context, u User, kind string, o Origin) (Opened, error) {
+func (s *Service) open(ctx context.Context, u User, o Origin) (Opened, error) {
 	now := s.now().UTC().Truncate(time.Microsecond)
 	opened := Opened{Login: Login{User: u}, Token: newSecret(SessionPrefix)}
-	opened.Session = Session{User: u.ID, Kind: kind, Hash: hashSecret(opened.Token), CreatedAt: now, LastSeen: now, ExpiresAt: now.Add(s.cfg.Lifetime),
+	opened.Session = Session{User: u.ID, Kind: KindPortal, Hash: hashSecret(opened.Token), CreatedAt: now, LastSeen: now, ExpiresAt: now.Add(s.cfg.Lifetime),
 		Address: o.Address, Agent: clip(o.Agent, maxAgent)}
 	var err error
 	opened.Session.ID, err = s.cfg.Store.AddSession(ctx, opened.Session, maxSessions)
@@ -160,13 +160,17 @@ func clip(text string, most int) string {
 // Authenticate returns the login that a token belongs to. A use that is one of a person, and not
 // of a page that waits for news, keeps the login from ending.
 func (s *Service) Authenticate(ctx context.Context, token string, o Origin, use bool) (Login, error) {
+	var session Session
+	var u User
+	var err error
 	switch {
 	case strings.HasPrefix(token, TokenPrefix):
 		return s.byToken(ctx, token, o)
-	case !strings.HasPrefix(token, SessionPrefix):
-		return Login{}, ErrEnded
+	case strings.HasPrefix(token, SessionPrefix):
+		session, u, err = s.cfg.Store.Session(ctx, hashSecret(token))
+	default:
+		_, session, u, err = s.readJWT(ctx, token, typeAccess)
 	}
-	session, u, err := s.cfg.Store.Session(ctx, hashSecret(token))
 	if errors.Is(err, ErrNotFound) {
 		return Login{}, ErrEnded
 	}
@@ -174,7 +178,7 @@ func (s *Service) Authenticate(ctx context.Context, token string, o Origin, use 
 		return Login{}, err
 	}
 	now := s.now()
-	if !u.Active || session.Kind != KindPortal || !now.Before(session.ExpiresAt) || now.Sub(session.LastSeen) >= s.cfg.Idle {
+	if !u.Active || s.ended(&session, now) {
 		return Login{}, ErrEnded
 	}
 	if use && (now.Sub(session.LastSeen) >= touchEvery || session.Address != o.Address) {
@@ -183,6 +187,11 @@ func (s *Service) Authenticate(ctx context.Context, token string, o Origin, use 
 		}
 	}
 	return Login{User: u, Session: session}, nil
+}
+
+// ended reports whether a login has ended by time.
+func (s *Service) ended(v *Session, now time.Time) bool {
+	return !now.Before(v.ExpiresAt) || v.Kind == KindPortal && now.Sub(v.LastSeen) >= s.cfg.Idle
 }
 
 // noRoom reports whether a use cannot be noted because the disk is full. People must be able to
@@ -242,7 +251,7 @@ func (s *Service) Sessions(ctx context.Context, user int64) (list []Session, err
 	all, err := s.cfg.Store.Sessions(ctx, user)
 	now := s.now()
 	for _, session := range all {
-		if now.Before(session.ExpiresAt) && (session.Kind != KindPortal || now.Sub(session.LastSeen) < s.cfg.Idle) {
+		if !s.ended(&session, now) {
 			list = append(list, session)
 		}
 	}

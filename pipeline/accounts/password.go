@@ -29,8 +29,12 @@ const (
 	maxPassword = 72
 )
 
-// published are passwords that stand in the design documents, so that everybody can know them.
-var published = []string{"AdminPass123!"}
+// published are passwords and secrets that stand in the design documents.
+var published = []string{"AdminPass123!", "SuperSecretJWTKey"}
+
+// Published reports whether a password or secret stands in published documents, so that everybody
+// can know it.
+func Published(secret string) bool { return slices.Contains(published, secret) }
 
 // checkPassword checks a new password.
 func checkPassword(field, password string) error {
@@ -41,7 +45,7 @@ func checkPassword(field, password string) error {
 		return invalid(field, fmt.Sprintf("A password has at least %d characters", minPassword))
 	case len(password) > maxPassword:
 		return invalid(field, fmt.Sprintf("A password has at most %d bytes", maxPassword))
-	case slices.Contains(published, password):
+	case Published(password):
 		return invalid(field, "Everybody can know this password: it stands in published documents; choose another one")
 	case strings.ContainsRune(password, 0):
 		return invalid(field, "A password has no zero byte")

@@ -2,6 +2,7 @@ package accounts
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -38,19 +39,65 @@ func (s *Service) Setup(ctx context.Context, token, email, name, password string
 		return Opened{}, err
 	}
 	s.addresses.giveBack(network(o.Address))
-	return s.open(ctx, u, KindPortal, o)
+	return s.open(ctx, u, o)
+}
+
+// Bootstrap makes the first administrator with a password that must be changed before anything
+// else. It does nothing if there is an administrator. With published a published password is
+// taken; without it such a password is refused, also if the account has it from an earlier time.
+func (s *Service) Bootstrap(ctx context.Context, email, password string, published bool) (u User, made bool, err error) {
+	has, err := s.cfg.Store.HasAdmin(ctx)
+	if err != nil {
+		return u, false, err
+	}
+	taken := Published(password) && !published
+	if has {
+		if !taken {
+			return u, false, nil
+		}
+		u, err = s.cfg.Store.UserByEmail(ctx, normalEmail(email))
+		if errors.Is(err, ErrNotFound) {
+			return u, false, nil
+		}
+		right := false
+		if err == nil {
+			right, err = s.verify(ctx, u.PasswordHash, password)
+		}
+		if err != nil || !right {
+			return u, false, err
+		}
+	}
+	if taken {
+		return u, false, ErrPublished
+	}
+	if !Published(password) {
+		err = checkPassword("password", password)
+	}
+	if err == nil {
+		u, err = s.complete(ctx, User{Email: email, Role: Admin, MustChange: true}, password)
+	}
+	if err != nil {
+		return u, false, err
+	}
+	u.ID, err = s.cfg.Store.AddUser(ctx, u)
+	return u, err == nil, err
 }
 
 // newUser checks what is given of a new account, and completes it.
 func (s *Service) newUser(ctx context.Context, u User, password string) (User, error) {
+	if err := checkPassword("password", password); err != nil {
+		return u, err
+	}
+	return s.complete(ctx, u, password)
+}
+
+// complete is newUser without a look at the password.
+func (s *Service) complete(ctx context.Context, u User, password string) (User, error) {
 	email := normalEmail(u.Email)
 	if email == "" {
 		return u, invalid("email", "The e-mail address is not valid")
 	}
 	if err := checkName(u.Name); err != nil {
-		return u, err
-	}
-	if err := checkPassword("password", password); err != nil {
 		return u, err
 	}
 	hash, err := s.hash(ctx, password)

@@ -31,16 +31,26 @@ type alias func(r *http.Request) (any, error)
 
 // handle adds paths of one operation. Metrics know them by the last.
 func (a *aliases) handle(roles []sealmq.Role, maxBody int64, answer alias, patterns ...string) {
-	o := httpkit.Options{Roles: roles, Style: httpkit.Plain, MaxBody: maxBody}
+	o := httpkit.Options{Roles: roles, MaxBody: maxBody}
 	if roles == nil {
 		o.Access = httpkit.Public
 	}
+	a.add(o, answer, patterns...)
+}
+
+// add is handle with all options. An answer of nil has no content.
+func (a *aliases) add(o httpkit.Options, answer alias, patterns ...string) {
+	o.Style = httpkit.Plain
 	_, o.Endpoint, _ = strings.Cut(patterns[len(patterns)-1], " ")
 	o.Endpoint = strings.TrimSuffix(o.Endpoint, "{$}")
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v, err := answer(r.WithContext(withRequest(r.Context(), w, r)))
 		if err != nil {
 			writeError(w, r, err)
+			return
+		}
+		if v == nil {
+			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		httpkit.WriteJSON(w, http.StatusOK, v)
@@ -57,6 +67,8 @@ func (h *handler) addAliases(rt *httpkit.Router) {
 	a.addOperations()
 	a.addDatabase()
 	a.addPortalMessages()
+	a.addAccounts()
+	a.addUsers()
 }
 
 // object reads a body that is one JSON object.

@@ -266,8 +266,10 @@ func TestAliasesAreForTheirRoles(t *testing.T) {
 		{"proxy worker", "POST /register, POST /internal/messages/register, POST /internal/messages/register/batch, GET /internal/revocations"},
 		{"worker", "POST /status_update, PUT /status_update, PUT /internal/messages/m/status, POST /internal/messages/deliver, POST /internal/messages/deliver/batch"},
 		{"admin", "POST /generate_cert, POST /admin/certificates/generate, POST /revoke_cert, POST /admin/certificates/revoke, GET /admin/certificates, " +
+			"GET /admin/users, POST /admin/users, PUT /admin/users/1/role, PUT /admin/users/1/status, PUT /admin/users/1/password, PUT /admin/users/1/client, DELETE /admin/users/1, " +
 			"GET /admin/certificates/list, GET /admin/certificates/expiring, GET /admin/certificates/x, POST /admin/certificates/renew, POST /admin/certificates/verify, " +
 			"GET /admin/stats, GET /admin/audit, GET /admin/queue, GET /admin/db/status, GET /admin/db/config, GET /admin/tls/status, GET /admin/proxies/status, POST /admin/queue/dead/requeue, POST /admin/messages/m/retry, POST /admin/data-retention/cleanup"},
+		{"nobody", "GET /portal/profile, GET /portal/activity, POST /portal/auth/logout, POST /portal/auth/change-password, POST /auth/jwt/logout"},
 		{"everybody", "GET /, GET /ca.crt, GET /crl, GET /crl/revoked.crl, GET /health, GET /docs"},
 	} {
 		for route := range strings.SplitSeq(r.routes, ", ") {

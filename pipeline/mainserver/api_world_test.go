@@ -227,7 +227,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, TakeClear: clear, Now: s.now, Log: log})
 	s.must(err)
-	people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost})
+	people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost, JWTSecret: []byte(jwtSecret)})
 	s.must(err)
 	cfg := mainserver.HandlerConfig{Service: service, Store: s.store, Accounts: people, SendReset: s.sendReset, Queue: s.queue, Authority: s.authority, Revocations: s.revoked,
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{own.Leaf} }, Audit: s.audit,

@@ -32,8 +32,7 @@ func (h *handler) accountOf(u accounts.User) mainapi.Account {
 
 // LogOut implements mainapi.StrictServerInterface.
 func (h *handler) LogOut(ctx context.Context, _ mainapi.LogOutRequestObject) (mainapi.LogOutResponseObject, error) {
-	err := h.endSession(ctx, account(ctx).Session)
-	return mainapi.LogOut204Response{}, err
+	return mainapi.LogOut204Response{}, h.endSession(ctx, account(ctx).Session)
 }
 
 // account is the caller's account, on routes for persons.

@@ -122,11 +122,17 @@ const (
 	forgotTimeout = 30 * time.Second
 )
 
+// errNoMail is the answer to everybody, whatever account they ask for.
+var errNoMail = httpkit.Errorf(httpkit.CodeConflict, "No mail can be sent from here; ask an administrator to set a new password")
+
 // forgotPassword sends a reset link in the background, so that the time of the answer does not
 // tell whether there is such an account.
 func (h *handler) forgotPassword(ctx context.Context, email string) error {
 	if accounts.ShownEmail(email) == "" {
 		return invalid("email", "The e-mail address is not valid")
+	}
+	if h.cfg.SendReset == nil {
+		return errNoMail
 	}
 	if err := h.cfg.Accounts.AllowForgot(originOf(exchangeOf(ctx).r)); err != nil {
 		return err
@@ -147,9 +153,6 @@ func (h *handler) forgotPassword(ctx context.Context, email string) error {
 }
 
 func (h *handler) sendReset(ctx context.Context, email string) error {
-	if h.cfg.SendReset == nil {
-		return errors.New("no mail server is configured; set mail.host")
-	}
 	token, u, err := h.cfg.Accounts.Forgot(ctx, email)
 	if err != nil || token == "" {
 		return err

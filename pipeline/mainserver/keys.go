@@ -87,6 +87,22 @@ func OpenIDKey(file string, create bool) (key []byte, made bool, err error) {
 	return key, made, nil
 }
 
+// OpenJWTKey reads the key in a file that signs JSON Web Tokens, or makes it. Another key ends the
+// logins of programs, and no more.
+func OpenJWTKey(file string) (key []byte, made bool, err error) {
+	key, made, err = openKey(file, 2*jwtKeyBytes, true, func() ([]byte, error) {
+		b := make([]byte, jwtKeyBytes)
+		rand.Read(b)
+		return b, nil
+	})
+	if err == nil && len(key) != jwtKeyBytes {
+		err = &keyFileError{file, fmt.Sprintf("does not have %d bytes; delete it, and the next start makes another one", jwtKeyBytes)}
+	}
+	return key, made, err
+}
+
+const jwtKeyBytes = 32
+
 // IDKeyFingerprint tells one key of message ids from another, and nothing about it.
 func IDKeyFingerprint(key []byte) string {
 	mac := hmac.New(sha256.New, key)

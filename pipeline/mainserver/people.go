@@ -53,7 +53,8 @@ func (h *handler) allows(t *accounts.Token, pattern string) bool {
 }
 
 // beforePasswordChange are the routes for an account whose password must be changed.
-var beforePasswordChange = []string{"GET /api/v1/me", "POST /api/v1/me/password", "DELETE /api/v1/sessions/current"}
+var beforePasswordChange = []string{"GET /api/v1/me", "POST /api/v1/me/password", "DELETE /api/v1/sessions/current",
+	"GET /portal/profile", "POST /portal/auth/change-password", "POST /portal/auth/logout", "POST /auth/jwt/logout"}
 
 // login is the login that a request belongs to, as it is now. A stream asks again to learn that
 // its login has ended.
@@ -110,6 +111,7 @@ const (
 	eventSessionsEnded  = "user_sessions_ended"
 	eventSetupLink      = "setup_link_created"
 	eventLoginConfirmed = "user_login_confirmed"
+	eventTokenReused    = "refresh_token_reused"
 )
 
 // auditGuess puts an error on record that a wrong guess of a password, code or link gives. Other

@@ -33,8 +33,8 @@ func (s *Store) AddSession(ctx context.Context, v accounts.Session, most int) (i
 		if err := changed(tx.ExecContext(ctx, "UPDATE users SET last_login = ? WHERE id = ?", s.d.stamp(v.CreatedAt), v.User)); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, `INSERT INTO user_sessions (user_id, kind, token_hash, created_at, last_seen, expires_at, ip_address, user_agent)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, v.User, v.Kind, v.Hash, s.d.stamp(v.CreatedAt), s.d.stamp(v.LastSeen), s.d.stamp(v.ExpiresAt), null(v.Address), null(v.Agent))
+		res, err := tx.ExecContext(ctx, `INSERT INTO user_sessions (user_id, kind, token_hash, created_at, last_seen, expires_at, confirmed_until, ip_address, user_agent)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, v.User, v.Kind, v.Hash, s.d.stamp(v.CreatedAt), s.d.stamp(v.LastSeen), s.d.stamp(v.ExpiresAt), s.d.when(v.ConfirmedUntil), null(v.Address), null(v.Agent))
 		if err != nil {
 			return err
 		}
@@ -51,9 +51,18 @@ func sessionFields(v *accounts.Session) []any {
 }
 
 // Session implements accounts.Store.
-func (s *Store) Session(ctx context.Context, hash string) (v accounts.Session, u accounts.User, err error) {
+func (s *Store) Session(ctx context.Context, hash string) (accounts.Session, accounts.User, error) {
+	return s.session(ctx, "s.token_hash = ?", hash)
+}
+
+// SessionByID implements accounts.Store.
+func (s *Store) SessionByID(ctx context.Context, id int64) (accounts.Session, accounts.User, error) {
+	return s.session(ctx, "s.id = ?", id)
+}
+
+func (s *Store) session(ctx context.Context, where string, arg any) (v accounts.Session, u accounts.User, err error) {
 	found := false
-	err = each(ctx, s.read, "SELECT "+sessionColumns+", "+userColumns+" FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE s.token_hash = ?", []any{hash}, func(rows *sql.Rows) error {
+	err = each(ctx, s.read, "SELECT "+sessionColumns+", "+userColumns+" FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE "+where, []any{arg}, func(rows *sql.Rows) error {
 		found = true
 		return rows.Scan(append(sessionFields(&v), userFields(&u)...)...)
 	})
@@ -78,6 +87,13 @@ func (s *Store) Sessions(ctx context.Context, user int64) (list []accounts.Sessi
 // TouchSession implements accounts.Store.
 func (s *Store) TouchSession(ctx context.Context, id int64, now time.Time, address string) error {
 	return s.execute(ctx, "note a login's use", "UPDATE user_sessions SET last_seen = ?, ip_address = ? WHERE id = ?", s.d.stamp(now), null(address), id)
+}
+
+// RotateSession implements accounts.Store.
+func (s *Store) RotateSession(ctx context.Context, id int64, old, hash string, now time.Time) error {
+	return s.transact(ctx, "refresh a login", func(tx *sql.Tx) error {
+		return changed(tx.ExecContext(ctx, "UPDATE user_sessions SET token_hash = ?, last_seen = ? WHERE id = ? AND token_hash = ?", hash, s.d.stamp(now), id, old))
+	})
 }
 
 // ConfirmSession implements accounts.Store.
