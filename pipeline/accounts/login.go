@@ -106,16 +106,23 @@ func (s *Service) attempt(email, address string) (attempt, error) {
 		email = "none at " + address
 	}
 	a, now := attempt{s, email, network(address)}, s.now()
-	wait, ok := s.failures.take(a.email, now)
-	if ok && address != "" {
-		if wait, ok = s.addresses.take(a.address, now); !ok {
+	if wait, ok := s.failures.take(a.email, now); !ok {
+		return a, s.locked("with this e-mail address", wait)
+	}
+	if address != "" {
+		if wait, ok := s.addresses.take(a.address, now); !ok {
 			s.failures.giveBack(a.email)
+			return a, s.locked("from this network address", wait)
 		}
 	}
-	if !ok {
-		return a, &Error{Kind: ErrLocked.Kind, Message: ErrLocked.Message, RetryAfter: wait}
-	}
 	return a, nil
+}
+
+// locked is ErrLocked with what is locked and until when. It is the same for accounts that do not
+// exist.
+func (s *Service) locked(what string, wait time.Duration) error {
+	until := s.now().Add(wait + time.Second).UTC().Format("15:04:05")
+	return &Error{Kind: ErrLocked.Kind, Message: "There were too many failed logins " + what + "; try again at " + until + " UTC", RetryAfter: wait}
 }
 
 func (a attempt) undo() {
@@ -220,7 +227,7 @@ func (s *Service) Confirmed(l Login) error {
 
 // ChangePassword sets an account's own password, and ends its other sessions.
 func (s *Service) ChangePassword(ctx context.Context, l Login, current, password string, o Origin) error {
-	if err := checkPassword("new_password", password); err != nil {
+	if err := checkPassword("new_password", password, l.User); err != nil {
 		return err
 	}
 	attempt, err := s.attempt(l.User.Email, o.Address)

@@ -36,8 +36,8 @@ var published = []string{"AdminPass123!", "SuperSecretJWTKey"}
 // can know it.
 func Published(secret string) bool { return slices.Contains(published, secret) }
 
-// checkPassword checks a new password.
-func checkPassword(field, password string) error {
+// checkPassword checks a new password of an account.
+func checkPassword(field, password string, u User) error {
 	switch {
 	case !utf8.ValidString(password):
 		return invalid(field, "The password is not valid UTF-8")
@@ -49,6 +49,10 @@ func checkPassword(field, password string) error {
 		return invalid(field, "Everybody can know this password: it stands in published documents; choose another one")
 	case strings.ContainsRune(password, 0):
 		return invalid(field, "A password has no zero byte")
+	case weak(password):
+		return invalid(field, "This password is one that everybody tries first; choose another one, such as three or four words that do not belong together")
+	case named(password, u):
+		return invalid(field, "A password has neither the account's name in it nor the product's; choose another one")
 	}
 	return nil
 }

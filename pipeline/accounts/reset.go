@@ -41,17 +41,21 @@ func (s *Service) AllowForgot(o Origin) error {
 
 // ResetPassword sets a password with a reset link, and ends all logins of the account.
 func (s *Service) ResetPassword(ctx context.Context, token, password string, o Origin) (User, error) {
-	if err := checkPassword("new_password", password); err != nil {
+	if err := checkPassword("new_password", password, User{}); err != nil {
 		return User{}, err
 	}
 	address := network(o.Address)
 	if wait, ok := s.addresses.take(address, s.now()); !ok {
-		return User{}, &Error{Kind: ErrLocked.Kind, Message: ErrLocked.Message, RetryAfter: wait}
+		return User{}, s.locked("from this network address", wait)
 	}
-	if _, err := s.cfg.Store.Reset(ctx, hashSecret(token), s.now()); err != nil { // before a hash is worked out
+	owner, err := s.cfg.Store.Reset(ctx, hashSecret(token), s.now())
+	if err != nil { // before a hash is worked out
 		return User{}, err
 	}
 	s.addresses.giveBack(address)
+	if err := checkPassword("new_password", password, owner); err != nil {
+		return User{}, err
+	}
 	hash, err := s.hash(ctx, password)
 	if err != nil {
 		return User{}, err

@@ -27,7 +27,7 @@ func (s *Service) NewSetupLink(ctx context.Context) (token string, expires time.
 // Setup makes the first administrator and logs in.
 func (s *Service) Setup(ctx context.Context, token, email, name, password string, o Origin) (Opened, error) {
 	if wait, ok := s.addresses.take(network(o.Address), s.now()); !ok {
-		return Opened{}, &Error{Kind: ErrLocked.Kind, Message: ErrLocked.Message, RetryAfter: wait}
+		return Opened{}, s.locked("from this network address", wait)
 	}
 	u, err := s.newUser(ctx, User{Email: email, Name: name, Role: Admin}, password)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Service) Bootstrap(ctx context.Context, email, password string, publish
 		return u, false, ErrPublished
 	}
 	if !Published(password) {
-		err = checkPassword("password", password)
+		err = checkPassword("password", password, User{Email: email})
 	}
 	if err == nil {
 		u, err = s.complete(ctx, User{Email: email, Role: Admin, MustChange: true}, password)
@@ -85,7 +85,7 @@ func (s *Service) Bootstrap(ctx context.Context, email, password string, publish
 
 // newUser checks what is given of a new account, and completes it.
 func (s *Service) newUser(ctx context.Context, u User, password string) (User, error) {
-	if err := checkPassword("password", password); err != nil {
+	if err := checkPassword("password", password, u); err != nil {
 		return u, err
 	}
 	return s.complete(ctx, u, password)

@@ -135,12 +135,12 @@ func (a Actor) mayEnter(u User) error {
 
 // SetPassword sets the password of an account, and ends its logins.
 func (s *Service) SetPassword(ctx context.Context, a Actor, id int64, password string, mustChange bool) (User, error) {
-	if err := checkPassword("new_password", password); err != nil {
-		return User{}, err
-	}
 	u, err := s.cfg.Store.User(ctx, id)
 	if err == nil {
 		err = a.mayEnter(u)
+	}
+	if err == nil {
+		err = checkPassword("new_password", password, u)
 	}
 	if err != nil {
 		return u, err
