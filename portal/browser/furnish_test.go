@@ -138,6 +138,7 @@ func (s *site) furnish() map[string]string {
 		"/search":                                  "/search" + of("q", "results"),
 		"/messages/retry":                          "/messages/retry" + of("status", "failed"),
 		"/messages/{client}/{id}":                  "/messages/acme-01/" + waiting,
+		"/messages/{client}/{id}/text":             "/messages/acme-01/" + waiting + "/text",
 		"/admin/retries/{job}":                     "/admin/retries/" + job.JSON202.ID,
 		"/admin/certificates/{fingerprint}":        certificate,
 		"/admin/certificates/{fingerprint}/renew":  certificate + "/renew",
