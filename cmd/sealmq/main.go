@@ -22,6 +22,12 @@ import (
 const errorTime = 10 * time.Second
 
 func main() {
+	if is, err := runAsService(os.Args[1:]); is {
+		if err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default action is restored, so that a second signal ends
 	// a process that does not stop.

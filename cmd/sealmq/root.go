@@ -58,7 +58,7 @@ const aboutGroup = "Measure and check:"
 // groups are all commands.
 func groups() []commandGroup {
 	return []commandGroup{
-		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd()}},
+		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd(), newServiceCmd()}},
 		{"Send and receive:", []*cobra.Command{newIdentityCmd(), newKeyCmd(), newOpenCmd(), newPubCmd(), newPublishCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubCmd(), newSubmitCmd()}},
 		{"Administer:", []*cobra.Command{newAlertCmd(), newAPIKeyCmd(), newBindCmd(), newBindingCmd(), newCertCmd(), newConnectionCmd(), newExchangeCmd(), newLogCmd(), newMessageCmd(), newQueueCmd(), newReloadCmd(), newStatsCmd(), newStatusCmd(), newUnbindCmd(), newUserCmd()}},
 		{aboutGroup, []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newManCmd(), newVersionCmd()}},

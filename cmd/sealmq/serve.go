@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
@@ -182,7 +183,7 @@ func (n *node) parts() []part {
 		list = append(list, n.portalParts()...)
 	}
 	list = append(list, part{name: "alerts", start: n.openAlerts, run: n.runAlerts})
-	return append(list, part{name: "announcement", start: n.announce, stop: n.sayStopping})
+	return append(list, part{name: "announcement", start: n.announce, run: n.feedWatchdog, stop: n.sayStopping})
 }
 
 func (n *node) brokerParts() []part {
@@ -426,6 +427,7 @@ func (n *node) announce() error {
 		fmt.Fprint(n.terminal, firstSteps(n.cfg, r.Addr))
 	}
 	n.offerSetup()
+	n.notifySystemd(daemon.SdNotifyReady)
 	if n.readyJSON == nil {
 		return nil
 	}
@@ -434,5 +436,6 @@ func (n *node) announce() error {
 
 func (n *node) sayStopping(context.Context) error {
 	n.log.Info("stopping")
+	n.notifySystemd(daemon.SdNotifyStopping)
 	return nil
 }

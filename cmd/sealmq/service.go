@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/kardianos/service"
+	"github.com/spf13/cobra"
+)
+
+// serviceUnit is the unit of systemd. The files in deploy/systemd are made from it.
+//
+//go:embed sealmq.service
+var serviceUnit string
+
+// serviceUser is who runs a service on Linux.
+const serviceUser = "sealmq"
+
+// serviceConfig describes the service of a node. Its paths are absolute: a service has no folder
+// that a person chose.
+func serviceConfig(wanted []string, config, data, user string) *service.Config {
+	name, what := "sealmq", "all roles"
+	if len(wanted) > 0 {
+		name, what = "sealmq-"+strings.Join(wanted, "-"), strings.Join(wanted, ", ")
+	}
+	c := &service.Config{Name: name, DisplayName: "SealMQ (" + what + ")", Description: "SealMQ: " + what,
+		Arguments: append([]string{"serve"}, wanted...), WorkingDirectory: data,
+		Option: service.KeyValue{"SystemdScript": serviceUnit, "OnFailure": "restart", "OnFailureDelayDuration": "60s"}}
+	if config != "" {
+		c.Arguments = append(c.Arguments, "--config", config)
+	}
+	c.Arguments = append(c.Arguments, "--data", data)
+	if runtime.GOOS == "linux" {
+		c.UserName = user
+	}
+	return c
+}
+
+func newServiceCmd() *cobra.Command {
+	var user string
+	verb := func(use, short string, do func(a call, s service.Service) error) *cobra.Command {
+		cmd := &cobra.Command{Use: use + " [ROLE...]", Short: short, Args: checkRoles, ValidArgs: roles}
+		if use == "install" {
+			cmd.Long = `Install a node as a service of the system: a unit of systemd, a service of Windows, or a daemon of launchd. It
+runs "sealmq serve" with these roles, and with the data folder and the configuration file that --data and --config
+name now. On Linux it runs as the user that --user names, who must exist and own the data folder.
+
+This needs an administrator. Start the service with "sealmq service start".`
+			cmd.Example = `  sealmq service install --config /etc/sealmq/sealmq.yaml --data /var/lib/sealmq
+  sealmq service install proxy worker --config /etc/sealmq/sealmq.yaml --data /var/lib/sealmq`
+			cmd.Flags().StringVar(&user, "user", serviceUser, "on Linux, run as this `user`")
+		}
+		return standalone(cmd, func(a call) error {
+			set, err := readSettings(cmd, (*Config).Validate)
+			if err != nil {
+				return err
+			}
+			config := ""
+			if set.file != "" && exists(set.file) {
+				if config, err = filepath.Abs(set.file); err != nil {
+					return err
+				}
+			}
+			data, err := filepath.Abs(set.Data)
+			if err != nil {
+				return err
+			}
+			s, err := service.New(nil, serviceConfig(a.args, config, data, user))
+			if err == nil {
+				err = do(a, s)
+			}
+			return withHint(err, "services are administered by root, or by an administrator of Windows; a service is found by its roles, as they were given to install")
+		})
+	}
+	simple := func(done string, do func(service.Service) error) func(call, service.Service) error {
+		return func(a call, s service.Service) error {
+			return a.report(do(s), result{"service": s.String(), "result": done}, "%s %s", done, s)
+		}
+	}
+	return group("service", "Run a node as a service of the system",
+		verb("install", "Install a node as a service", simple("installed", service.Service.Install)),
+		verb("uninstall", "Remove the service; its data stays", simple("removed", service.Service.Uninstall)),
+		verb("start", "Start the service", simple("started", service.Service.Start)),
+		verb("stop", "Stop the service", simple("stopped", service.Service.Stop)),
+		verb("status", "Say whether the service runs", func(a call, s service.Service) error {
+			status, err := s.Status()
+			text := map[service.Status]string{service.StatusRunning: "runs", service.StatusStopped: "is stopped"}[status]
+			if errors.Is(err, service.ErrNotInstalled) {
+				text, err = "is not installed", nil
+			}
+			if text == "" {
+				text = "is in an unknown state"
+			}
+			return a.report(err, result{"service": s.String(), "status": text}, "%s %s", s, text)
+		}))
+}
+
+// runAsService runs a command line for the service manager of Windows, which asks for more than a
+// process that ends on a signal. It reports whether this process is a service.
+func runAsService(args []string) (bool, error) {
+	if runtime.GOOS != "windows" || service.Interactive() {
+		return false, nil
+	}
+	p := &windowsService{args: args, done: make(chan error, 1)}
+	s, err := service.New(p, serviceConfig(nil, "", "", ""))
+	if err != nil {
+		return true, err
+	}
+	p.log, _ = s.Logger(nil)
+	return true, s.Run()
+}
+
+// windowsService is a node under the service manager of Windows.
+type windowsService struct {
+	args []string
+	log  service.Logger // the system's events; may be nil
+	end  context.CancelFunc
+	done chan error
+}
+
+// Start begins to run the node.
+func (p *windowsService) Start(service.Service) error {
+	ctx, end := context.WithCancel(context.Background())
+	p.end = end
+	go func() {
+		err := run(ctx, p.args, io.Discard, io.Discard)
+		if err != nil && p.log != nil {
+			_ = p.log.Error(fmt.Sprintf("sealmq %s: %v", strings.Join(p.args, " "), err))
+		}
+		p.done <- err
+		if ctx.Err() == nil { // nobody stopped it, so the manager shall see a failure
+			os.Exit(1)
+		}
+	}()
+	return nil
+}
+
+// Stop ends the node and waits for it.
+func (p *windowsService) Stop(service.Service) error {
+	p.end()
+	return <-p.done
+}
+
+// notifySystemd tells systemd, if that started this process, what the node does.
+func (n *node) notifySystemd(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		n.log.Warn("systemd cannot be told how this node is", "err", err)
+	}
+}
+
+// feedWatchdog tells systemd that this process is alive, if it wants to know.
+func (n *node) feedWatchdog(ctx context.Context) error {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every <= 0 {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(every / 3)
+	defer tick.Stop()
+	for {
+		n.notifySystemd(daemon.SdNotifyWatchdog)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
