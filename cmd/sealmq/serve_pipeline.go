@@ -379,7 +379,7 @@ func (n *node) openProxy() error {
 	}
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, httpkit.Check{Name: "certificate", Run: n.renewalHealth}, n.logs.health()),
+		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, httpkit.Check{Name: "renewal", Run: n.renewalHealth}, n.logs.health()),
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.logOf("proxy"),
@@ -443,7 +443,7 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := n.registryOf("worker")
 	registry.MustRegister(n.pipeline.worker.Metrics())
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}, {Name: "certificate", Run: n.renewalStatus},
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}, {Name: "renewal", Run: n.renewalStatus},
 		{Name: "log", Run: n.logs.status}, {Name: "redis_persistence", Run: n.redisStatus}},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {
