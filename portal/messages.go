@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -172,7 +171,7 @@ func (v *visit) messages() error {
 // noMessages says what would fill the list.
 func (v *visit) noMessages(q url.Values) empty {
 	if slices.ContainsFunc(messageFilters, func(name string) bool { return q.Get(name) != "" }) {
-		return empty{Title: "No message matches", Text: "Numbers and clients' own keys are compared as a whole. Take filters away to see more.", Link: &link{"Show all messages", v.page.path}}
+		return empty{Title: "No message matches", Text: "Clients' own keys are compared as a whole. " + numberAdvice + " Take filters away to see more.", Link: &link{"Show all messages", v.page.path}}
 	}
 	if !v.may(staff) && v.account.ClientID == "" {
 		return empty{Title: "Your account has no client yet", Text: "You see the messages of one client. An administrator chooses it for your account."}
@@ -205,7 +204,7 @@ func (v *visit) lookForMessages(f mainapi.ListMessagesParams) (rows []mainapi.Me
 func (v *visit) messagesView(q url.Values, problems fieldErrors) messagesView {
 	get := func(name string) string { return strings.TrimSpace(q.Get(name)) }
 	view := messagesView{Path: v.page.path, FindURL: v.portal.url("/messages/find"), Find: []field{
-		{Name: "q", Label: "Number or id", Kind: "search", Placeholder: "+49 152 0000 0000", Max: 64, Autocomplete: "off", Grow: true, Error: problems["q"]}}}
+		{Name: "q", Label: "Number or id", Kind: "search", Placeholder: "+49 152 0000 0000", Max: 64, Autocomplete: "off", Grow: true, Error: problems["q"], Hint: "The whole number with its country code, or an id’s beginning"}}}
 	for _, name := range messageFilters {
 		if value := get(name); value != "" && name != "number_token" && name != "message_id" {
 			view.Find = append(view.Find, field{Kind: "hidden", Name: name, Value: value})
@@ -337,9 +336,17 @@ func (v *visit) findMessages() error {
 	switch {
 	case text == "":
 	case numberText.MatchString(text):
-		r, err := v.api.SearchMessagesWithResponse(v.ctx, mainapi.MessageSearch{SenderNumber: plainNumber(text), Limit: 1})
+		number, advice := internationalNumber(text)
+		if advice != "" {
+			v.flash(toast{"warn", advice})
+			if len(text) < leastDigits { // too short to be anybody's number
+				q.Set("message_id", text)
+			}
+			break
+		}
+		r, err := v.api.SearchMessagesWithResponse(v.ctx, mainapi.MessageSearch{SenderNumber: number, Limit: 1})
 		if hasStatus(err, http.StatusUnprocessableEntity) {
-			v.flash(toast{"warn", "This is not a number. A number has 7 to 15 digits, with its country code."})
+			v.flash(toast{"warn", numberAdvice})
 			break
 		}
 		if err != nil {
@@ -352,21 +359,4 @@ func (v *visit) findMessages() error {
 		q.Set("message_id", text)
 	}
 	return v.redirect("/messages" + with(q, "", ""))
-}
-
-// numberText is what is taken for a number, and not for an id.
-var numberText = regexp.MustCompile(`^[+(]?([ ()/.-]*[0-9]){6,15}[ ()/.-]*$`)
-
-// plainNumber leaves of a number what the API reads. 00 stands for the plus sign.
-func plainNumber(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' || r == '+' {
-			return r
-		}
-		return -1
-	}, s)
-	if rest, ok := strings.CutPrefix(s, "00"); ok {
-		return "+" + rest
-	}
-	return s
 }

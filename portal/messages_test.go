@@ -74,6 +74,28 @@ func TestNumbersStandInNoAddress(t *testing.T) {
 	wantRedirect(t, w.browse(user, "/messages/find", url.Values{"q": {"abc"}}), "/messages?")
 }
 
+func TestNumbersAsPeopleTypeThem(t *testing.T) {
+	for text, want := range map[string]string{"+49 (0)152 000-00000": "+4915200000000", "0049 152 00000000": "+4915200000000", "4915200000000": "+4915200000000", "+44.20.79460000": "+442079460000",
+		"0152 00000000": "lacks its country code", "0000": "4 digits", "(0152) 0000": "lacks its country code", "+4": "1 digit. "} {
+		number, advice := internationalNumber(text)
+		if number != want && (advice == "" || !strings.Contains(advice, want)) {
+			t.Errorf("%s is %q %q, want %q", text, number, advice, want)
+		}
+	}
+	w := newWorld(t, Config{})
+	for text, to := range map[string]string{"0152 00000000": "/messages?", "0195": "/messages?message_id=0195"} {
+		rec := w.browse(user, "/messages/find", url.Values{"q": {text}})
+		wantRedirect(t, rec, to)
+		if !strings.HasPrefix(cookie(rec, "__Host-sealmq-flash"), "ey") {
+			t.Errorf("%s: the reader is not told what to type", text)
+		}
+	}
+	w.on("POST /api/v1/search", http.StatusOK, mainapi.Found{})
+	for text, says := range map[string]string{"0152 00000000": "lacks its country code", "+49 152 00000000": "with its country code, as an id", "0000 1": "This has 5 digits"} {
+		want(t, w.browse(user, "/search", url.Values{"q": {text}}), http.StatusOK, says, "&#43;49 1")
+	}
+}
+
 var updateStory = flag.Bool("update-story", false, "write testdata/message.html")
 
 // TestMessageIsAStory compares the page of a message that failed, was queued again and waits.

@@ -3,7 +3,6 @@ package portal
 import (
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,10 +13,6 @@ import (
 func (p *Portal) searchPages() []page {
 	return []page{{path: "/search", title: "Search", who: everybody, show: (*visit).search, do: (*visit).searchFor}}
 }
-
-// looksLikeNumber is what may be a sender's number: it must not stand in an address, where
-// logs, bookmarks and the browser's history keep it.
-var looksLikeNumber = regexp.MustCompile(`^[+(]?([ ()/.-]*[0-9]){5,}[ ()/.-]*$`)
 
 // searchFor takes what was typed into the box. What may be a number is answered here;
 // everything else gets an address that can be sent to a colleague.
@@ -56,14 +51,14 @@ type foundRow struct {
 // find shows what is found, or leads to it if it is one thing.
 func (v *visit) find(q string, number bool) error {
 	if q == "" {
-		return v.render("found", foundView{Empty: empty{Title: "Search for anything", Text: "A sender's number, a message id or its beginning, a client's own key, a client, a queue, or a certificate's serial number or fingerprint."}})
+		return v.render("found", foundView{Empty: empty{Title: "Search for anything", Text: "A sender's whole number with its country code, a message id or its beginning, a client's own key, a client, a queue, or a certificate's serial number or fingerprint."}})
 	}
 	if len(q) > maxQuery {
 		return &pageError{http.StatusUnprocessableEntity, "The text to search for is too long", "It has up to 256 bytes."}
 	}
-	asked := q
-	if rest, ok := strings.CutPrefix(q, "00"); ok && number {
-		asked = "+" + rest
+	asked, understood := q, ""
+	if number {
+		asked, understood = v.numberSearched(q)
 	}
 	r, err := v.api.SearchWithResponse(v.ctx, mainapi.SearchJSONRequestBody{Q: asked})
 	if err != nil {
@@ -78,9 +73,26 @@ func (v *visit) find(q string, number bool) error {
 	}
 	view := foundView{Query: q, Number: number, Groups: groups}
 	if len(groups) == 0 {
-		view.Empty = empty{Title: "Nothing was found", Text: "Numbers and clients' own keys are compared as a whole; of ids, names, serial numbers and fingerprints the beginning is enough, with four characters or more."}
+		view.Empty = empty{Title: "Nothing was found", Text: "Clients' own keys are compared as a whole; of ids, names, serial numbers and fingerprints the beginning is enough, with four characters or more. " + numberAdvice}
+		if number {
+			view.Empty.Text = understood
+		}
 	}
 	return v.render("found", view)
+}
+
+// numberSearched is what to search for if something was typed that may be a number, and how it was
+// understood. What is no number may be a serial number or an id: it stays as it is.
+func (v *visit) numberSearched(q string) (asked, understood string) {
+	number, advice := internationalNumber(q)
+	if advice != "" {
+		return q, advice
+	}
+	understood = "This was searched for as a number with its country code, as an id, and as a serial number. " + numberAdvice
+	if strings.ContainsAny(q, "+(/") || strings.HasPrefix(q, "00") {
+		return number, understood
+	}
+	return q, understood
 }
 
 // maxQuery is the API's bound.
