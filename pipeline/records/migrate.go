@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
@@ -30,6 +31,11 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
 	if err := checkForeign(ctx, db, d); err != nil {
 		return err
 	}
+	return upgrade(ctx, db, d, may)
+}
+
+// upgrade is migrate for tables that are known to be ours.
+func upgrade(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
 	dir, err := fs.Sub(migrations, "migrations/"+d.name)
 	if err != nil {
 		return err
@@ -39,19 +45,11 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
 		return fmt.Errorf("migrations: %w", err)
 	}
 	if d == &mysqlDialect {
-		conn, err := db.Conn(ctx)
+		unlock, err := lockTables(ctx, db)
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
-		var got sql.NullInt64
-		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", lockName, lockWait).Scan(&got); err != nil {
-			return err
-		}
-		if got.Int64 != 1 {
-			return errors.New("another process has been changing the tables for a minute; wait until it is done")
-		}
-		defer conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", lockName) //nolint:errcheck // it ends with the connection
+		defer unlock()
 	}
 	has, newest, err := p.GetVersions(ctx)
 	switch {
@@ -66,8 +64,30 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
 	return err
 }
 
-// IsNew reports whether Open would make the tables of a database. Key files are made together
-// with it, before.
+// lockTables waits for the turn to change the tables of a server.
+func lockTables(ctx context.Context, db *sql.DB) (unlock func(), err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var got sql.NullInt64
+	err = conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", lockName, lockWait).Scan(&got)
+	if err == nil && got.Int64 != 1 {
+		err = errors.New("another process has been changing the tables for a minute; wait until it is done")
+	}
+	if err != nil {
+		conn.Close() //nolint:errcheck // the first error says more
+		return nil, err
+	}
+	return func() {
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", lockName) // it ends with the connection
+		conn.Close()                                                                        //nolint:errcheck // nothing was written by it
+	}, nil
+}
+
+// IsNew reports whether no main server has opened a database yet: Open would make its tables, or
+// it was only taken over. Key files are made together with it, before. The error is ErrOldSystem
+// if it still is to be taken over.
 func IsNew(ctx context.Context, cfg Config) (bool, error) {
 	a, err := parseURL(cfg.URL)
 	if err != nil {
@@ -96,23 +116,43 @@ func IsNew(ctx context.Context, cfg Config) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("database: %w", err)
 	}
-	return len(tables) == 0, nil
+	switch {
+	case !tables["messages"] && !tables["goose_db_version"]:
+		return true, nil
+	case !tables["goose_db_version"]:
+		return false, checkForeign(ctx, db, &mysqlDialect)
+	case !tables["settings"]: // the first start was interrupted
+		return false, nil
+	}
+	adopted, opened := false, false
+	err = each(ctx, db, "SELECT name FROM settings WHERE name IN (?, ?)", []any{adoptedSetting, "id_key_fingerprint_1"}, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		adopted, opened = adopted || name == adoptedSetting, opened || name != adoptedSetting
+		return err
+	})
+	return adopted && !opened, mysqlDialect.coded("look at the database", err)
 }
 
 // checkForeign refuses a database whose tables another program made.
 func checkForeign(ctx context.Context, db *sql.DB, d *dialect) error {
 	tables, err := tablesOf(ctx, db, d)
-	if err == nil && tables["messages"] && !tables["goose_db_version"] {
-		return errors.New("the database has a table \"messages\" of another program: use an empty database")
+	if err != nil || !tables["messages"] || tables["goose_db_version"] {
+		return err
 	}
-	return err
+	if d == &mysqlDialect {
+		if old, err := isOldSystem(ctx, db); old || err != nil {
+			return cmp.Or(err, ErrOldSystem)
+		}
+	}
+	return errors.New("the database has a table \"messages\" of another program: use an empty database")
 }
 
 // tablesOf says which of the tables are there that tell whose database it is.
 func tablesOf(ctx context.Context, db *sql.DB, d *dialect) (map[string]bool, error) {
-	query := "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN ('messages', 'goose_db_version')"
+	query := "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN ('messages', 'goose_db_version', 'settings')"
 	if d == &sqliteDialect {
-		query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('messages', 'goose_db_version')"
+		query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('messages', 'goose_db_version', 'settings')"
 	}
 	tables := make(map[string]bool)
 	err := each(ctx, db, query, nil, func(rows *sql.Rows) error {
