@@ -235,7 +235,7 @@ func (c *Config) Validate() error {
 		p.addf("portal.addr: must differ from main.addr")
 	}
 	if c.Main.PasswordFile != "" && !passwordFits(c.Main.Database) {
-		p.addf("main.password_file: main.database must be mysql://USER@HOST:PORT/NAME, without a password of its own")
+		p.addf("%w", errPasswordFile)
 	}
 	if (c.Portal.Cert == "") != (c.Portal.Key == "") {
 		p.addf("portal.cert and portal.key: must be set together")

@@ -27,7 +27,7 @@ const (
 	sayCertificate = `not carried over: the first start makes certificates for its listeners; "Take over an authority made by openssl" in the documentation says what to copy`
 	sayUnread      = "nothing reads it"
 	sayJSON        = "set log.format to json for logs that programs read"
-	sayKey         = "not carried over: SealMQ makes keys of its own in the data folder"
+	sayKey         = "\"sealmq database adopt\" takes it over, with the database"
 )
 
 // documentNames is the one table of these names. docs/config.md shows it.

@@ -14,7 +14,6 @@ import (
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
-	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
 
 // openRecords opens the database and what the main server needs of keys.
@@ -40,7 +39,7 @@ func (n *node) openRecords() error {
 		err = nil // Open waits for it
 	}
 	if err != nil {
-		if n.cfg.Main.Database == "" {
+		if n.cfg.Main.Database == "" || errors.Is(err, records.ErrOldSystem) {
 			return err
 		}
 		return withHint(err, "check main.database")
@@ -73,11 +72,9 @@ func (n *node) openRecords() error {
 	if cfg.Keys, err = loadRecordKeys(dir, "records", create); err != nil {
 		return err
 	}
-	numbers, err := loadRecordKeys(dir, "numbers", create)
-	if err != nil {
+	if cfg.Numbers, err = loadHasher(dir, create); err != nil {
 		return err
 	}
-	cfg.Numbers = atrest.NewHasher(numbers, nil)
 	if n.pipeline.store, err = records.Open(context.Background(), cfg); err != nil {
 		return nameKey(err, dir)
 	}
@@ -97,10 +94,15 @@ func passwordFits(address string) bool {
 	return ok && at > 0 && !strings.Contains(rest[:at], ":")
 }
 
+var errPasswordFile = errors.New("main.password_file: main.database must be mysql://USER@HOST:PORT/NAME, without a password of its own")
+
 // database is main.database with the password of main.password_file.
 func (c *MainConfig) database() (string, error) {
 	if c.PasswordFile == "" {
 		return c.Database, nil
+	}
+	if !passwordFits(c.Database) {
+		return "", errPasswordFile
 	}
 	password, err := readPassword(c.PasswordFile)
 	if err != nil {

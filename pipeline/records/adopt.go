@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
@@ -98,15 +100,16 @@ func OpenOld(ctx context.Context, cfg Config) (*Adoption, error) {
 // Close closes the connections.
 func (a *Adoption) Close() error { return a.db.Close() }
 
-// failed is an error without values of rows.
+// failed is an error without values of rows, which texts of the driver and of database/sql quote.
 func (a *Adoption) failed(doing string, err error) error {
-	if err == nil || own(err) {
+	var server *mysql.MySQLError
+	switch {
+	case err == nil || own(err):
 		return err
+	case errors.As(err, &server), IsAway(err), strings.Contains(err.Error(), "sql: Scan error"):
+		return fmt.Errorf("%s: %s", doing, mysqlDialect.describe(err))
 	}
-	if mysqlDialect.classify(err) == down && !IsAway(err) && strings.HasPrefix(mysqlDialect.describe(err), "error of type") {
-		return fmt.Errorf("%s: %w", doing, err) // our own
-	}
-	return fmt.Errorf("%s: %s", doing, mysqlDialect.describe(err))
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // step is one statement that changes something. Doing it again changes nothing more.
@@ -184,13 +187,6 @@ func (a *Adoption) steps(ctx context.Context) (steps []step, err error) {
 	for _, t := range a.tables {
 		if t.exists() {
 			add("change table "+t.name, t.alter())
-		}
-	}
-	for _, t := range a.tables {
-		for _, key := range t.foreign {
-			if t.exists() {
-				add("check names of table "+t.name, "ALTER TABLE "+t.name+" ADD "+key)
-			}
 		}
 	}
 	for _, file := range []string{"00007_settings.sql", "00004_message_counts.sql"} {

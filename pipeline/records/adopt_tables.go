@@ -111,8 +111,8 @@ func (t *oldTable) missing() (names []string) {
 	return names
 }
 
-// alter is the one statement that makes the table like ours, but for foreign keys. The server
-// does all of it or nothing, and again it changes nothing.
+// alter is the one statement that makes the table like ours, once its foreign keys are released
+// and its parents are changed. The server does all of it or nothing, and again it changes nothing.
 func (t *oldTable) alter() string {
 	var parts []string
 	for _, c := range t.columns {
@@ -138,6 +138,9 @@ func (t *oldTable) alter() string {
 			kind = "UNIQUE KEY "
 		}
 		parts = append(parts, "ADD "+kind+i.name+" ("+i.columns+")")
+	}
+	for _, clause := range t.foreign { // here, so that the rows are copied once
+		parts = append(parts, "ADD "+clause)
 	}
 	return "ALTER TABLE " + t.name + " " + strings.Join(parts, ", ") + ", DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
 }
