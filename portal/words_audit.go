@@ -42,6 +42,7 @@ var auditEvents = []struct{ name, audit, own string }{
 	{"user_login_failed", "Failed to log in", "Wrong password or code"},
 	{"user_login_confirmed", "Confirmed the password", ""},
 	{"user_logout", "Logged out", ""},
+	{"refresh_token_reused", "Used a refresh token twice, which ended the login", ""},
 	{"user_sessions_ended", "Ended sessions", "Sessions ended"},
 	{"user_created", "Created an account", "Account made"},
 	{"user_updated", "Changed an account", "Account changed"},
