@@ -160,6 +160,9 @@ func TestEnrolmentRefuses(t *testing.T) {
 		}
 	}
 	made := s.token(`{"client_id":"acme-9","replace":true}`).str("token")
+	if a := s.enroll(made, ""); a.StatusCode != 422 || !strings.Contains(a.body, "signing request") {
+		t.Errorf("an empty request: %d %s", a.StatusCode, a.body)
+	}
 	wrong := change(made, func(k *pipeline.EnrolmentToken) { k.Secret = strings.Repeat("0", 32) })
 	for range 10 {
 		s.enroll(wrong, csr)
@@ -199,6 +202,9 @@ func TestOwnRenewal(t *testing.T) {
 	_, foreign := s.newKey("acme-8")
 	if a := renew(s.with(cert), foreign); a.StatusCode != 422 {
 		t.Errorf("another name: %d %s", a.StatusCode, a.body)
+	}
+	if a := renew(s.with(cert), ""); a.StatusCode != 422 {
+		t.Errorf("an empty request: %d %s", a.StatusCode, a.body)
 	}
 	if a := renew(s.as(""), csr); a.StatusCode != 401 {
 		t.Errorf("nobody: %d", a.StatusCode)
