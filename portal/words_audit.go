@@ -57,7 +57,6 @@ var auditEvents = []struct{ name, audit, own string }{
 	{"user_second_factor_removed", "Removed a second factor", "Second factor removed"},
 	{"api_token_created", "Made an API token", ""},
 	{"api_token_removed", "Removed an API token", ""},
-	{"refresh_token_reused", "Used a refresh token twice", ""},
 	{"setup_link_created", "Made a setup link", ""},
 	{"message_registered", "A message was accepted", ""},
 	{"message_delivered", "A message was delivered", ""},
