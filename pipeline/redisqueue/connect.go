@@ -202,24 +202,29 @@ func (q *Queue) seen(s *server) {
 
 // note notes how a call ended, and returns its error in our words.
 func (q *Queue) note(err error) error {
-	var reply redis.Error
-	away := err != nil && !errors.As(err, &reply)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if err != nil && errors.Is(err, context.Canceled) || q.closed {
-		return coded(err)
-	}
-	switch {
-	case err != nil && (q.up || q.why == ""):
-		if away {
-			q.up, q.why = false, err.Error()
-			q.log.Warn("Redis cannot be used; trying again", "error", err)
-		}
-	case err == nil && !q.up:
+	if changed, up := q.noteState(err); changed && up {
 		q.log.Info("Redis is there")
-		q.up, q.why = true, ""
+	} else if changed {
+		q.log.Warn("Redis cannot be used; trying again", "error", err)
 	}
 	return coded(err)
+}
+
+// noteState notes whether the server can be used, and reports whether that has changed.
+func (q *Queue) noteState(err error) (changed, up bool) {
+	_, replied := errors.AsType[redis.Error](err)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed || errors.Is(err, context.Canceled):
+	case err == nil:
+		changed = !q.up
+		q.up, q.why = true, ""
+	case !replied && (q.up || q.why == ""):
+		changed = true
+		q.up, q.why = false, err.Error()
+	}
+	return changed, q.up
 }
 
 // Codes of replies. All others are Unavailable.
