@@ -65,6 +65,7 @@ var places = []place{
 	{"internal/clock", ground, "", pure, "a seam has no users of its own"},
 	{"internal/connlimit", ground, "", "net/http database/sql", "connections are counted alike, whatever is spoken on them"},
 	{"internal/changes", ground, "", pure, "waiting is about no subject"},
+	{"internal/cached", ground, "x/sync", pure, "a value has its finder from its user"},
 	{"internal/durable", ground, "x/sys", offline, "files know nothing of messages"},
 	{"internal/definition", ground, "", pure, "a definition is bytes"},
 	{"internal/brokerproc", ground, "x/sys", offline, "a process is started by its name"},
@@ -112,7 +113,7 @@ var places = []place{
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/redisqueue", parts, "sealmq pipeline go-json-experiment/json prometheus/client_golang redis/go-redis/v9", "database/sql", "a queue elsewhere knows neither roles nor their certificates: the connection's TLS is handed in"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
-	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
+	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/cached internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi mtls pipeline trust", "database/sql", "a caller has no database"},
 	{"pipeline/enroll", ends, "sealmq api/mainapi ca internal/durable mtls pipeline", "database/sql", "a machine with a certificate carries no main server"},
@@ -127,7 +128,7 @@ var places = []place{
 	{"pipeline/proxy", ends, "sealmq api api/proxyapi internal/durable internal/httpkit mtls pipeline seal trust go-json-experiment/json prometheus/client_golang", "database/sql",
 		"a proxy has no database, and knows neither the queue's kind nor the way to the main server"},
 
-	{"portal", ends, "sealmq api/mainapi internal/httpkit boombuler/barcode prometheus/client_golang", "database/sql", "pages keep nothing and decide nothing: they ask the main server's API"},
+	{"portal", ends, "sealmq api/mainapi internal/cached internal/httpkit boombuler/barcode prometheus/client_golang", "database/sql", "pages keep nothing and decide nothing: they ask the main server's API"},
 
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
 	{"cmd/sealmq/internal/bench", program, "sealmq client internal/clock internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},

@@ -3,10 +3,10 @@ package portal
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
@@ -39,16 +39,12 @@ func (p *Portal) askMain(ctx context.Context) error {
 // healthLine is the line at the foot of the side bar, which says what the overview says. However
 // many pages are shown, the main server is asked once in a while.
 type healthLine struct {
-	mu sync.Mutex
 	// staff is with the reason, for those who can do something about it.
-	staff, others healthView
+	staff, others cached.Value[healthView]
 }
 
 // healthView is the health in words.
-type healthView struct {
-	Tone, Text string
-	at         time.Time
-}
+type healthView struct{ Tone, Text string }
 
 const (
 	healthAge     = 2 * time.Second
@@ -57,25 +53,20 @@ const (
 
 // view is the health for a reader, with whose session it is asked for.
 func (l *healthLine) view(v *visit) healthView {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	last := &l.others
 	if v.may(staff) {
 		last = &l.staff
 	}
-	if now := v.portal.cfg.Now(); now.Sub(last.at) >= healthAge {
+	return last.Get(healthAge, func() (healthView, error) {
 		// It is for all readers, also if this one leaves.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), healthTimeout)
 		defer cancel()
 		r, err := v.api.GetStateWithResponse(ctx)
 		if err != nil {
-			*last = healthView{Tone: "bad", Text: "The main server does not answer"}
-		} else {
-			*last = wordsOf(r.JSON200)
+			return healthView{"bad", "The main server does not answer"}, nil
 		}
-		last.at = v.portal.cfg.Now() // those who waited have it too
-	}
-	return *last
+		return wordsOf(r.JSON200), nil
+	})
 }
 
 func wordsOf(s *mainapi.StateSummary) healthView {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/accounts"
@@ -172,41 +173,22 @@ func (t *timed) Get(ctx context.Context, client, id string) (records.Record, err
 	return t.Records.Get(ctx, client, id)
 }
 
-// cached is a value that is read at most once in a while.
-type cached[T any] struct {
-	mu   sync.Mutex
-	at   time.Time
-	last T
-}
-
-func (c *cached[T]) get(age time.Duration, read func() (T, error)) T {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.at) > age {
-		if v, err := read(); err == nil {
-			c.last = v
-		}
-		c.at = time.Now()
-	}
-	return c.last
-}
-
 // addMetrics adds the gauges, which are read when they are asked for.
 func (h *handler) addMetrics() {
 	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
 		h.cfg.Service.metrics.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
 	}
 	gauge("main_server_db_connections", "Open connections to the database.", nil, func() float64 { return float64(h.cfg.Store.Connections()) })
-	var counts cached[map[records.State]int64]
+	var counts cached.Value[map[records.State]int64]
 	for _, state := range []records.State{records.Queued, records.Processing, records.Delivered, records.Failed} {
 		gauge("main_server_messages_by_status", "Messages in the database, by status.", prometheus.Labels{"status": string(state)}, func() float64 {
-			return float64(counts.get(countsAge, h.countsByState)[state])
+			return float64(counts.Get(countsAge, h.countsByState)[state])
 		})
 	}
-	var expiring cached[map[int]int]
+	var expiring cached.Value[map[int]int]
 	for label, days := range map[string]int{"7d": 7, "30d": 30} {
 		gauge("main_server_certificates_expiring", "Certificates that expire soon and have no successor.", prometheus.Labels{"within": label}, func() float64 {
-			return float64(expiring.get(expiringAge, h.countExpiring)[days])
+			return float64(expiring.Get(expiringAge, h.countExpiring)[days])
 		})
 	}
 	gauge("main_server_event_streams", "Open streams of events for pages of the overview.", nil, func() float64 { return float64(h.streams.count()) })

@@ -2,11 +2,11 @@ package mainserver
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
@@ -28,33 +28,27 @@ const (
 type overview struct {
 	h *handler
 
-	mu       sync.Mutex
-	last     mainapi.Overview
-	at       time.Time // by the monotonic clock
+	last cached.Value[mainapi.Overview]
+	// The rest is for look, which runs once at a time.
 	since    map[problemKey]time.Time
 	started  mainapi.Started
-	refusals cached[[]mainapi.AuditEntry]
-	disk     cached[*mainapi.Disk]
-	ending   cached[[]mainapi.EndingCertificate]
-	growing  cached[[]brokerview.Queue]
-	idle     cached[[]brokerview.Queue]
-	dead     cached[[]brokerview.Queue]
+	refusals cached.Value[[]mainapi.AuditEntry]
+	disk     cached.Value[*mainapi.Disk]
+	ending   cached.Value[[]mainapi.EndingCertificate]
+	growing  cached.Value[[]brokerview.Queue]
+	idle     cached.Value[[]brokerview.Queue]
+	dead     cached.Value[[]brokerview.Queue]
 }
 
 type problemKey struct{ code, subject string }
 
 // get is the overview, at most overviewAge old.
 func (o *overview) get(ctx context.Context) mainapi.Overview {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.at.IsZero() || time.Since(o.at) >= overviewAge {
-		o.look(context.WithoutCancel(ctx))
-	}
-	return o.last
+	return o.last.Get(overviewAge, func() (mainapi.Overview, error) { return o.look(context.WithoutCancel(ctx)), nil })
 }
 
-// look makes a new overview. The lock is held: others wait for it, and then have the same.
-func (o *overview) look(ctx context.Context) {
+// look makes a new overview.
+func (o *overview) look(ctx context.Context) mainapi.Overview {
 	ctx, cancel := context.WithTimeout(ctx, overviewTimeout)
 	defer cancel()
 	h := o.h
@@ -78,19 +72,19 @@ func (o *overview) look(ctx context.Context) {
 		q := queueCountsOf(counts, now)
 		v.Queue = &q
 	}
-	v.Refusals = o.refusals.get(refusalsAge, func() ([]mainapi.AuditEntry, error) { return h.lastRefusals(ctx) })
-	v.Certificates = o.ending.get(endingAge, func() ([]mainapi.EndingCertificate, error) { return h.endingCertificates(now) })
+	v.Refusals = o.refusals.Get(refusalsAge, func() ([]mainapi.AuditEntry, error) { return h.lastRefusals(ctx) })
+	v.Certificates = o.ending.Get(endingAge, func() ([]mainapi.EndingCertificate, error) { return h.endingCertificates(now) })
 	if h.cfg.Disk != nil {
-		v.Disk = o.disk.get(diskAge, func() (*mainapi.Disk, error) {
+		v.Disk = o.disk.Get(diskAge, func() (*mainapi.Disk, error) {
 			free, total, err := h.cfg.Disk()
 			return &mainapi.Disk{FreeBytes: free, TotalBytes: total}, err
 		})
 	}
 	v.Started = o.begun(ctx)
 	f := facts{now: now, faults: h.health.Faults(), counts: counts, minutes: minutes, components: v.Components, ending: v.Certificates, disk: v.Disk,
-		growing: o.growing.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Growing, "ready") }),
-		idle:    o.idle.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Idle, "oldest") }),
-		dead:    o.dead.get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Dead, "ready") })}
+		growing: o.growing.Get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Growing, "ready") }),
+		idle:    o.idle.Get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Idle, "oldest") }),
+		dead:    o.dead.Get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Dead, "ready") })}
 	v.Attention = o.noteSince(f.judge(), now)
 	v.State, v.Summary = summarise(v.Attention, v.Started)
 	if v.State != mainapi.LevelHealthy {
@@ -102,7 +96,7 @@ func (o *overview) look(ctx context.Context) {
 	if v.Certificates == nil {
 		v.Certificates = []mainapi.EndingCertificate{}
 	}
-	o.last, o.at = v, time.Now()
+	return v
 }
 
 // noteSince fills in since when each thing is so: since the first look that found it.
