@@ -164,6 +164,7 @@ var actions = map[string][]link{
 	"queue_dead_letters": {{"Look", "/admin/dead?queue={subject}"}},
 	"queue_grows":        {{"Look", "/admin/queues/show?name={subject}"}},
 	"queue_idle":         {{"Look", "/admin/queues/show?name={subject}"}},
+	"queue_paused":       {{"Look", "/admin/queues/show?name={subject}"}},
 	"queue":              {{"Look", "/admin/queues"}},
 	"no_worker":          {{"Look", "/admin/proxies"}},
 	"component_away":     {{"Look", "/admin/proxies"}},

@@ -27,6 +27,7 @@ type facts struct {
 	disk       *mainapi.Disk
 	growing    []brokerview.Queue // of the broker, the longest first
 	idle       []brokerview.Queue // with messages and no consumer
+	paused     []brokerview.Queue
 	dead       []brokerview.Queue // with dead letters
 }
 
@@ -71,6 +72,7 @@ const (
 	codeDead         = "dead_letters"
 	codeGrows        = "queue_grows"
 	codeIdle         = "queue_idle"
+	codePaused       = "queue_paused"
 	codeQueueDead    = "queue_dead_letters"
 	codeEnds         = "certificate_ends"
 	codeDisk         = "disk_low"
@@ -107,6 +109,15 @@ func (f *facts) judge() []mainapi.Attention {
 	for _, q := range f.idle {
 		if age := f.now.Sub(q.Oldest); q.Ready > 0 && !q.Oldest.IsZero() && age > idleFor && q.Name != pipeline.QueueName && brokerview.DeadLettersOf(q.Name) == "" {
 			add(codeIdle, mainapi.AttentionLevelNotice, q.Name, "Nobody consumes queue %s: %s, the oldest for %s", q.Name, waiting(int64(q.Ready)), ageText(age))
+		}
+	}
+	for _, q := range f.paused {
+		level := mainapi.AttentionLevelNotice
+		if q.Name == pipeline.QueueName {
+			level = mainapi.AttentionLevelDegraded
+		}
+		if q.Ready > 0 {
+			add(codePaused, level, q.Name, "Queue %s is paused: %s", q.Name, waiting(int64(q.Ready)))
 		}
 	}
 	for _, q := range f.dead {

@@ -67,6 +67,8 @@ func TestAttention(t *testing.T) {
 			[]string{"queue_grows notice Queue results grows: 412 messages wait", "queue_dead_letters notice Queue results.dead has 14 dead letters"}},
 		"queues that nobody consumes": {facts{idle: []brokerview.Queue{old("old", 6, 2*time.Hour), old("older", 1, 26*time.Hour), old("young", 6, time.Minute), old("message_queue", 6, time.Hour), old("old.dead", 6, time.Hour)}}, false, "healthy", flows,
 			[]string{"queue_idle notice Nobody consumes queue old: 6 messages wait, the oldest for 2 hours", "queue_idle notice Nobody consumes queue older: 1 message waits, the oldest for 1 day"}},
+		"paused queues": {facts{paused: []brokerview.Queue{queueWith("results", 4), queueWith("empty", 0), queueWith("message_queue", 1)}}, false, "degraded", "Queue message_queue is paused: 1 message waits",
+			[]string{"queue_paused degraded Queue message_queue is paused: 1 message waits", "queue_paused notice Queue results is paused: 4 messages wait"}},
 		"worst first": {facts{counts: &pipeline.Counts{Dead: 2}, components: []Component{away, worker}, faults: []httpkit.Fault{{Check: "database", Finding: httpkit.Finding{Level: httpkit.Down, Reason: "the database cannot be reached"}}}}, false,
 			"unhealthy", "The database cannot be reached", []string{"database unhealthy The database cannot be reached", "component_away degraded Proxy host-2 is away", "dead_letters notice 2 messages were given up and are dead letters"}},
 	} {

@@ -37,6 +37,7 @@ type overview struct {
 	ending   cached.Value[[]mainapi.EndingCertificate]
 	growing  cached.Value[[]brokerview.Queue]
 	idle     cached.Value[[]brokerview.Queue]
+	paused   cached.Value[[]brokerview.Queue]
 	dead     cached.Value[[]brokerview.Queue]
 }
 
@@ -84,6 +85,7 @@ func (o *overview) look(ctx context.Context) mainapi.Overview {
 	f := facts{now: now, faults: h.health.Faults(), counts: counts, minutes: minutes, components: v.Components, ending: v.Certificates, disk: v.Disk,
 		growing: o.growing.Get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Growing, "ready") }),
 		idle:    o.idle.Get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Idle, "oldest") }),
+		paused:  o.paused.Get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Paused, "ready") }),
 		dead:    o.dead.Get(queuesAge, func() ([]brokerview.Queue, error) { return h.queuesOf(ctx, brokerview.Dead, "ready") })}
 	v.Attention = o.noteSince(f.judge(), now)
 	v.State, v.Summary = summarise(v.Attention, v.Started)
