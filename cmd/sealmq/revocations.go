@@ -216,6 +216,8 @@ func (n *node) liveConnections(ctx context.Context, name string, main *httpkit.R
 		for _, c := range n.server.ConnectionsOf(func(id *sealmq.Identity) bool { return id.ID == name }) {
 			list = append(list, mainserver.LiveConnection{Component: "broker", Client: c.Client, Issuer: c.Issuer, Serial: c.Serial})
 		}
+	} else if n.pipeline.broker == nil {
+		complete = true
 	} else if found, err := n.pipeline.broker.Connections(ctx, name, brokerview.Page{Limit: maxPreviewed}); err == nil {
 		complete = found.Next == ""
 		for _, c := range found.Items {

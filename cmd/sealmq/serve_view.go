@@ -14,13 +14,17 @@ import (
 const maxBrokerLine = 64 << 20
 
 // openBrokerView opens what the main server shows of the broker, in this process or elsewhere.
+// With a queue in Redis there may be none.
 func (n *node) openBrokerView() error {
 	var connect func(context.Context) (sealmq.Manager, error)
-	if n.has("broker") {
+	switch {
+	case n.has("broker"):
 		own := n.own(sealmq.RoleServer)
 		m := n.broker.Manage(broker.Caller{Identity: identity(sealmq.RoleServer)}, n.server)
 		connect = func(context.Context) (sealmq.Manager, error) { return m, own.err() }
-	} else {
+	case n.cfg.Pipeline.Broker == "" && n.cfg.Redis.set():
+		return nil
+	default:
 		dial, err := n.brokerDialer(sealmq.RoleServer)
 		if err != nil {
 			return err
@@ -35,6 +39,10 @@ func (n *node) openBrokerView() error {
 
 // viewBroker looks at the broker until ctx ends.
 func (n *node) viewBroker(ctx context.Context) error {
+	if n.pipeline.broker == nil {
+		<-ctx.Done()
+		return nil
+	}
 	n.pipeline.broker.Run(ctx)
 	return nil
 }

@@ -233,7 +233,8 @@ func (c *consumer) Finish(ctx context.Context, finished []pipeline.Finished) err
 	return err
 }
 
-// Close implements pipeline.Consumer.
+// Close implements pipeline.Consumer. What it cannot give back because the server is away, others
+// take when its heartbeat has ended; that is no error.
 func (c *consumer) Close() error {
 	c.mu.Lock()
 	was := c.closed
@@ -262,5 +263,8 @@ func (c *consumer) Close() error {
 		defer cancel()
 	}
 	_, err := c.q.run(ctx, leaveScript, []string{c.q.name, c.q.key("workers"), c.list, c.q.key("heartbeat:" + c.name)}, c.name, forget)
+	if sealmq.CodeOf(err) == sealmq.Unavailable {
+		return nil
+	}
 	return err
 }

@@ -97,6 +97,14 @@ func TestAway(t *testing.T) {
 	if st := q.Status(); !st.Up || st.Trouble != "" || st.Version == "" {
 		t.Errorf("%+v", st)
 	}
+	c, err := q.Consumer("worker-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Kill()
+	if err := c.Close(); err != nil {
+		t.Errorf("a consumer ends without its server: %v", err)
+	}
 }
 
 // TestRefusedServers are servers that cannot hold the queue.
