@@ -62,6 +62,23 @@ func (s *site) settled(state pipeline.State, n int64) {
 	}
 }
 
+// brokerConnection is a connection to the broker, which is seen at the next look at it.
+func (s *site) brokerConnection() mainapi.BrokerConnection {
+	s.t.Helper()
+	for end := time.Now().Add(stepTimeout); ; {
+		r, err := s.API.ListBrokerConnectionsWithResponse(s.t.Context(), &mainapi.ListBrokerConnectionsParams{Limit: 1})
+		if err != nil || r.JSON200 == nil {
+			s.t.Fatalf("no connections: %v", err)
+		}
+		if len(r.JSON200.Items) > 0 {
+			return r.JSON200.Items[0]
+		}
+		if time.Now().After(end) {
+			s.t.Fatal("nobody is connected")
+		}
+	}
+}
+
 // furnish fills a site whose administrator is set up, so that each page has something to show:
 // messages in each state, queues with dead letters, clients, certificates, accounts, a retry.
 // It returns addresses for the pages whose paths do not say what they are about.
@@ -118,10 +135,7 @@ func (s *site) furnish() map[string]string {
 	if err != nil || certificates.JSON200 == nil || len(certificates.JSON200.Items) == 0 {
 		s.t.Fatalf("no certificate: %v", err)
 	}
-	connections, err := s.API.ListBrokerConnectionsWithResponse(ctx, &mainapi.ListBrokerConnectionsParams{Limit: 1})
-	if err != nil || connections.JSON200 == nil || len(connections.JSON200.Items) == 0 {
-		s.t.Fatalf("no connection: %v", err)
-	}
+	connection := s.brokerConnection()
 	of := func(pairs ...string) string {
 		q := url.Values{}
 		for i := 0; i+1 < len(pairs); i += 2 {
@@ -131,7 +145,6 @@ func (s *site) furnish() map[string]string {
 	}
 	certificate := "/admin/certificates/" + certificates.JSON200.Items[0].Fingerprint
 	account := fmt.Sprintf("/admin/users/%d", bob.JSON201.ID)
-	connection := connections.JSON200.Items[0]
 	return map[string]string{
 		"/setup":                                   "/setup?token=none",
 		"/reset-password":                          "/reset-password?token=none",
