@@ -115,7 +115,7 @@ func (q *Queue) keepLooking() {
 func (q *Queue) key(rest string) string { return q.name + ":" + rest }
 
 // errUnsynced says that the server has not synced in time.
-var errUnsynced = errors.New("Redis did not sync its append-only file in time")
+var errUnsynced = errors.New("the server did not sync its append-only file in time")
 
 // run runs a script, and waits until the server has synced if it does not do so by itself.
 func (q *Queue) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
@@ -220,7 +220,7 @@ func (q *Queue) enqueue(ctx context.Context, call *batch, results []pipeline.Enq
 			code, _ := answers[n].(int64)
 			results[i].Outcome = [...]pipeline.Outcome{pipeline.Unknown, pipeline.Stored, pipeline.Duplicate, pipeline.Conflict}[code&3]
 		default:
-			results[i] = pipeline.EnqueueResult{Outcome: pipeline.Unknown, Err: coded(errors.New("Redis answered for fewer items than it was given"))}
+			results[i] = pipeline.EnqueueResult{Outcome: pipeline.Unknown, Err: coded(errors.New("the server answered for fewer items than it was given"))}
 		}
 	}
 }
@@ -233,7 +233,7 @@ func (q *Queue) Counts(ctx context.Context) (c pipeline.Counts, err error) {
 	}
 	list, _ := v.([]any)
 	if len(list) != 5 {
-		return c, coded(errors.New("Redis answered with other counts than it was asked for"))
+		return c, coded(errors.New("the server answered with other counts than it was asked for"))
 	}
 	for i, n := range []*int{&c.Ready, &c.Processing, &c.Retry, &c.Dead} {
 		count, _ := list[i].(int64)
