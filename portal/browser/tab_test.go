@@ -175,10 +175,15 @@ func (b *tab) click(selector string) {
 // follow presses an element that leads to another page, and waits for that.
 func (b *tab) follow(selector string) {
 	b.t.Helper()
+	b.load(selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+}
+
+// load does a step with an element that leads to another page, and waits for that.
+func (b *tab) load(selector string, step chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, stepTimeout)
 	defer cancel()
-	_, err := chromedp.Run(ctx, chromedp.WaitEvent(page.LoadEventFired, nil, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible)))
-	if err != nil {
+	if _, err := chromedp.Run(ctx, chromedp.WaitEvent(page.LoadEventFired, nil, step)); err != nil {
 		b.t.Fatalf("%s: %v\n%s", selector, err, b.text())
 	}
 }
