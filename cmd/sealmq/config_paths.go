@@ -62,7 +62,7 @@ func (f field) shown() string {
 		if text != "" {
 			return "***"
 		}
-	case "alerts.webhook": // whoever knows the path may call it
+	case "alerts.webhook": // its path can be a secret
 		if u, err := url.Parse(text); err == nil && u.Host != "" {
 			return u.Scheme + "://" + u.Host + "/***"
 		}

@@ -78,6 +78,9 @@ This needs an administrator. Start the service with "sealmq service start".`
 			if err == nil {
 				err = do(a, s)
 			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", service.Platform(), err)
+			}
 			return withHint(err, "services are administered by root, or by an administrator of Windows; a service is found by its roles, as they were given to install")
 		})
 	}

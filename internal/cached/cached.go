@@ -19,7 +19,7 @@ type Value[T any] struct {
 }
 
 // Get returns the value as find returned it at most age ago, or calls find. No two calls of find
-// run at a time: whoever asks meanwhile waits for the one that runs. If find returns an error, the
+// run at a time: a caller that asks meanwhile waits for the one that runs. If find returns an error, the
 // value stays what it was, and is not tried again before age is over.
 func (v *Value[T]) Get(age time.Duration, find func() (T, error)) T {
 	if last, ok := v.recent(age); ok {

@@ -121,7 +121,7 @@ func TestUnreadableRows(t *testing.T) {
 	})
 }
 
-// TestOtherSealingKey: whoever opens the database has the key that the queue's messages are sealed
+// TestOtherSealingKey: a node that opens the database has the key that the queue's messages are sealed
 // for, perhaps beside a newer one.
 func TestOtherSealingKey(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {

@@ -85,7 +85,7 @@ end
 
 // beatScript says that a consumer lives, unless its run is empty, and puts back what belongs to consumers that do not: to
 // those without heartbeat and, if told so, to earlier ones of the same worker. A consumer without
-// items is forgotten once it has been silent for so long that no command of it can be under way.
+// items is forgotten when no command of it can still be running.
 // KEYS: the ready list, the set of consumers.
 // ARGV: the prefixes of heartbeats and of lists, the worker, its run, for how many ms the heartbeat is good,
 // after how many ms a silent consumer is forgotten, and "first" if earlier runs of the worker are dead.
