@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -12,7 +13,8 @@ import (
 type Limits struct {
 	// OldestMessage is how long the first message of a queue may wait.
 	OldestMessage time.Duration
-	// Certificate is how long before its end a certificate must have been renewed.
+	// Certificate is how long before its end a certificate must have been renewed, if that is less
+	// than a third of its life.
 	Certificate time.Duration
 	// Revocations is how old the list of what is revoked may be.
 	Revocations time.Duration
@@ -187,6 +189,10 @@ func (j *judge) queues(s samples, now time.Time, add adder) {
 func isDead(queue string) bool { return strings.HasSuffix(queue, ".dead") }
 
 func (j *judge) certificates(s samples, now time.Time, add adder) {
+	limits := make(map[string]time.Duration) // by name of the certificate
+	for _, x := range s["sealmq_certificate_lifetime_seconds"] {
+		limits[x.labels["name"]] = time.Duration(x.value / 3 * float64(time.Second))
+	}
 	for _, x := range s["broker_certificate_expiry_timestamp_seconds"] {
 		name, end := x.labels["name"], time.Unix(int64(x.value), 0)
 		switch left := end.Sub(now); {
@@ -194,8 +200,8 @@ func (j *judge) certificates(s samples, now time.Time, add adder) {
 			add(time.Minute, Critical, certificateExpiresSoon, name, "The certificate of the role %s cannot be read.", name)
 		case left <= 0:
 			add(0, Critical, certificateExpiresSoon, name, "The certificate of the role %s expired on %s.", name, end.UTC().Format(time.DateOnly))
-		case left < j.limits.Certificate:
-			add(0, Warning, certificateExpiresSoon, name, "The certificate of the role %s expires on %s.", name, end.UTC().Format(time.DateOnly))
+		case left < min(j.limits.Certificate, cmp.Or(limits[name], j.limits.Certificate)):
+			add(time.Minute, Warning, certificateExpiresSoon, name, "The certificate of the role %s expires on %s.", name, end.UTC().Format(time.DateOnly))
 		}
 	}
 	for _, x := range s["sealmq_revocations_age_seconds"] {

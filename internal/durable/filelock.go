@@ -36,7 +36,7 @@ func openLocked(name, what string, at uint64, only bool) (*os.File, error) {
 	if only {
 		flag, stat, check = flag|openNoLink, os.Lstat, checkLock
 	}
-	f, err := os.OpenFile(name, flag, 0o600)
+	f, err := openFile(name, flag, 0o600)
 	if err != nil {
 		// What it is tells more than what the system says of a link or a folder.
 		if info, serr := stat(name); serr == nil {

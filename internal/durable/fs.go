@@ -21,7 +21,7 @@ var ErrLocked = errors.New("folder is in use by another process")
 // creations, renames and removals in one folder durable. Without them a crash may
 // undo anything, in any order.
 type FS interface {
-	// OpenFile opens name with os.O_… flags; new files get perm.
+	// OpenFile opens name with os.O_… flags; new files get perm. See OpenFile for Windows.
 	OpenFile(name string, flag int, perm os.FileMode) (File, error)
 	// Rename replaces newName atomically.
 	Rename(oldName, newName string) error

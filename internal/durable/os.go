@@ -28,11 +28,17 @@ type osFS struct{}
 // one is empty.
 func OpenNow(name string) (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|openNow, 0) }
 
+// OpenFile is os.OpenFile. If perm lets only the owner use a new file, that holds on Windows too,
+// where the system and the administrators can use it besides.
+func OpenFile(name string, flag int, perm os.FileMode) (*os.File, error) {
+	return openFile(name, flag, perm)
+}
+
 func (osFS) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
 	if flag&(os.O_WRONLY|os.O_RDWR) == 0 {
 		flag |= openNow
 	}
-	f, err := os.OpenFile(name, flag, perm)
+	f, err := openFile(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +53,7 @@ func (osFS) MkdirAll(name string, perm os.FileMode) error {
 	if err := CheckLink(name); err != nil {
 		return err // the system would say that it exists
 	}
-	return os.MkdirAll(name, perm)
+	return mkdirAll(name, perm)
 }
 
 // LinkError says that a name is a link to something that does not exist.

@@ -20,7 +20,8 @@ const (
 )
 
 // checkOwner refuses a file that another user may read or change.
-func checkOwner(path string, info os.FileInfo) error {
+func checkOwner(f *os.File, info os.FileInfo) error {
+	path := f.Name()
 	if info.Mode().Perm()&0o077 != 0 {
 		return &PrivateError{"key file", path, fmt.Sprintf("is open to other users (mode %04o)", info.Mode().Perm()), "run: chmod 600 " + shellQuote(path)}
 	}
@@ -43,6 +44,12 @@ func checkOnlyName(f *os.File) error {
 	}
 	return nil
 }
+
+func openFile(name string, flag int, perm os.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+
+func mkdirAll(name string, perm os.FileMode) error { return os.MkdirAll(name, perm) }
 
 func lockFile(f *os.File, _ uint64) error {
 	for {

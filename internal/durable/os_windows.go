@@ -11,8 +11,6 @@ var errWouldBlock error = windows.ERROR_LOCK_VIOLATION
 // There are no pipes to wait for, and links need a privilege.
 const openNow, openNoLink = 0, 0
 
-func checkOwner(string, os.FileInfo) error { return nil }
-
 func checkOnlyName(*os.File) error { return nil }
 
 func lockFile(f *os.File, at uint64) error {

@@ -25,7 +25,7 @@ func (e *PrivateError) Hint() string { return e.fix }
 // CheckPrivate returns a *PrivateError unless the file is a regular one, belongs to the user of
 // this process or to root, and gives no permission to group and others. It follows symbolic
 // links and looks at what they lead to. If there is no such file, that is the error. On Windows
-// a file inherits the permissions of its folder, so only its kind is checked.
+// the user, the system and the administrators may have permissions.
 func CheckPrivate(path string) error {
 	f, err := OpenNow(path)
 	if err != nil {
@@ -43,7 +43,7 @@ func checkPrivate(f *os.File) error {
 	if err := checkKind(f.Name(), info); err != nil {
 		return err
 	}
-	return checkOwner(f.Name(), info)
+	return checkOwner(f, info)
 }
 
 // checkKind refuses what is no regular file.

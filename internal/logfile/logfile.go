@@ -65,10 +65,10 @@ func (f *File) Write(line []byte) (int, error) {
 // append returns how much of the line was written.
 func (f *File) append(line []byte) (n int, err error) {
 	flags := os.O_WRONLY | os.O_APPEND | os.O_CREATE
-	file, err := os.OpenFile(f.path, flags, 0o600)
+	file, err := durable.OpenFile(f.path, flags, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(f.path), 0o700); err == nil {
-			file, err = os.OpenFile(f.path, flags, 0o600)
+		if err = durable.MkdirAll(durable.OS(), filepath.Dir(f.path), 0o700); err == nil {
+			file, err = durable.OpenFile(f.path, flags, 0o600)
 		}
 	}
 	if err != nil {

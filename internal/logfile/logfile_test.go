@@ -105,7 +105,7 @@ func TestDays(t *testing.T) {
 		"broker.log.old: ", "proxy.log.2026-01-01: ")
 }
 
-// TestTwoWritersAtMidnight: whoever comes first puts the file aside, and the other goes on in the new
+// TestTwoWritersAtMidnight: the first of them puts the file aside, and the other goes on in the new
 // one. A line that is written while the day turns does not hold it back.
 func TestTwoWritersAtMidnight(t *testing.T) {
 	w := newWorld(t)
