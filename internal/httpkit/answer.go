@@ -29,6 +29,8 @@ type problem struct {
 	RequestID  string  `json:"request_id"`
 	RetryAfter int64   `json:"retry_after,omitempty"`
 	Errors     []Field `json:"errors,omitempty"`
+
+	SecondFactorToken string `json:"second_factor_token,omitempty"`
 }
 
 type plain struct {
@@ -76,7 +78,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if q.style == Problem {
 		writeJSON(w, "application/problem+json", status, problem{
 			Type: "urn:sealmq:error:" + string(e.Code), Title: http.StatusText(status), Status: status, Detail: e.Message,
-			Code: e.Code, RequestID: q.id, RetryAfter: retry, Errors: e.Fields,
+			Code: e.Code, RequestID: q.id, RetryAfter: retry, Errors: e.Fields, SecondFactorToken: e.SecondFactorToken,
 		})
 		return
 	}

@@ -21,7 +21,7 @@ type connection struct {
 	place    *connlimit.Conn
 	live     *mtls.Live
 	peer     atomic.Pointer[peer]
-	stopping <-chan struct{} // closed when the server stops
+	stopping context.Context // ends when the server stops
 
 	mu       sync.Mutex
 	nameless bool   // its peer has shown no certificate
@@ -37,13 +37,13 @@ func connectionOf(ctx context.Context) *connection {
 	return c
 }
 
-// Stopping is closed when the server of a request stops: a handler that waits for something
-// must answer then. It is nil, and never closed, if the request came without one.
-func Stopping(ctx context.Context) <-chan struct{} {
+// Stopping is a context that ends when the server of a request stops: a handler that waits for
+// something must answer then. It never ends if the request came without a server.
+func Stopping(ctx context.Context) context.Context {
 	if c := connectionOf(ctx); c != nil {
 		return c.stopping
 	}
-	return nil
+	return context.Background()
 }
 
 // register puts the connection into the registry, so that it ends when its peer is not

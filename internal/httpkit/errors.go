@@ -70,6 +70,8 @@ type Error struct {
 	RetryAfter time.Duration
 	// Status replaces the code's own status if it is not zero.
 	Status int
+	// SecondFactorToken is a member of the answer if it is not empty, in the style Problem.
+	SecondFactorToken string
 	// Challenge is the WWW-Authenticate header, if it is not empty.
 	Challenge string
 	// Close ends the connection after the answer.

@@ -2,11 +2,14 @@ package httpkit
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // Values of checks.
@@ -42,6 +45,22 @@ type Check struct {
 	// Run is given a second. If it takes longer, its finding is Late.
 	Run  func(ctx context.Context) Finding
 	Late Level
+}
+
+// CertificateHealth is the health of the chain that a component shows. revocation may be nil; a
+// chain that it refuses is as bad as revoked says.
+func CertificateHealth(component string, chain []*x509.Certificate, now time.Time, revocation mtls.Revocation, revoked Level) Finding {
+	switch {
+	case len(chain) == 0:
+		return Finding{Level: Down, Value: "missing", Reason: component + " has no certificate"}
+	case now.After(chain[0].NotAfter):
+		return Finding{Level: Down, Value: "expired", Reason: component + "'s certificate has expired"}
+	case revocation != nil && revocation.Check(chain) != nil:
+		return Finding{Level: revoked, Value: "revoked", Reason: component + "'s certificate has been revoked"}
+	case mtls.ExpiresSoon(chain[0], now):
+		return Finding{Level: Degraded, Value: "expiring", Reason: component + "'s certificate expires on " + chain[0].NotAfter.UTC().Format(time.DateOnly)}
+	}
+	return Finding{Value: "valid"}
 }
 
 const (

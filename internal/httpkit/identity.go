@@ -96,10 +96,10 @@ func (rt *Router) admit(r *http.Request, q *request) error {
 		q.relay = known && c.Role == sealmq.RoleServer && rt.cfg.OwnIssuer != nil && rt.cfg.OwnIssuer(c.Issuer)
 		c, known, err = rt.authenticate(r, c, known)
 	}
+	q.caller, q.known = c, known && err == nil
 	if err != nil {
 		return err
 	}
-	q.caller, q.known = c, known
 	switch {
 	case !known && (o.Access == Required || o.Access == Person):
 		return &Error{Code: CodeAuthentication, Message: TextNoIdentity, Challenge: rt.cfg.Challenge}
@@ -154,7 +154,7 @@ func (rt *Router) authenticate(r *http.Request, c Caller, known bool) (Caller, b
 		rt.seen("missing")
 		return Caller{}, false, nil
 	}
-	return Caller{}, false, err
+	return c, false, err
 }
 
 // maxToken bounds a token in a header.

@@ -37,9 +37,10 @@ func TestConnectionsAreBounded(t *testing.T) {
 	w := newWorld(t, httpkit.Limits{MaxConnections: 2}, basic)
 	a := w.dial(t)
 	defer a.Close()
-	for range 2 {
-		defer w.dial(t).Close()
-	}
+	w.waitFor(1) // its handshake has ended
+	defer w.dial(t).Close()
+	w.waitFor(2)
+	defer w.dial(t).Close()
 	// The third one has the place of the first.
 	_, _ = io.ReadAll(a) // it ends
 	w.waitFor(2)

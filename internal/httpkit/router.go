@@ -2,11 +2,13 @@ package httpkit
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -54,8 +56,12 @@ type Config struct {
 	// valid, revoked, expired, untrusted, or the Source that Authenticate gave. It may be nil.
 	CertificateSeen func(result string)
 	// Denied is called for each request whose caller is not let in, before its answer.
-	// The caller is empty if it is not known. It may be nil.
+	// The caller is empty if it is not known, or what Authenticate returned beside its error.
+	// It may be nil.
 	Denied func(r *http.Request, endpoint string, c Caller, e *Error)
+	// Refused is called for each connection whose handshake has failed, with what is known of
+	// its peer. It may be nil.
+	Refused func(remote net.Addr, cs tls.ConnectionState, err error)
 	// ErrorPage answers with an error where people look, in place of JSON. It may be nil.
 	ErrorPage func(w http.ResponseWriter, r *http.Request, status int, e *Error)
 	// Registry takes the metrics; nil keeps none.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,10 @@ type Limits struct {
 	// DefaultMaxConnections). A further one takes the place of one without a running request,
 	// of peers without a certificate first, or waits until there is one.
 	MaxConnections int
+	// Handshakes is how many handshakes run at once, half of them with one address (default two
+	// for each processor, at least 8). One that waits for its peer is not counted, so more would
+	// only share the processors.
+	Handshakes int
 	// MaxStreams is how many requests of one HTTP/2 connection run at once (default 256).
 	MaxStreams int
 	// HeaderTimeout bounds the handshake, and reading the header of a request (default 10 s).
@@ -53,6 +58,7 @@ const (
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		MaxConnections: cmp.Or(l.MaxConnections, DefaultMaxConnections),
+		Handshakes:     cmp.Or(l.Handshakes, max(8, 2*runtime.GOMAXPROCS(0))),
 		MaxStreams:     cmp.Or(l.MaxStreams, 256),
 		HeaderTimeout:  cmp.Or(l.HeaderTimeout, 10*time.Second),
 		ReadTimeout:    cmp.Or(l.ReadTimeout, 30*time.Second),
@@ -64,14 +70,15 @@ func (l Limits) withDefaults() Limits {
 
 // Server is an HTTPS listener.
 type Server struct {
-	listener *connlimit.Listener
+	listener *tlsListener
 	http     *http.Server
 	live     *mtls.Live
+	refused  func(remote net.Addr, cs tls.ConnectionState, err error) // may be nil
 	open     atomic.Int64
 	// connections has a *connection for each open net.Conn.
 	connections sync.Map
-	stop        func() // closes what Stopping returns
-	stopping    chan struct{}
+	stop        context.CancelFunc // ends what Stopping returns
+	stopping    context.Context
 }
 
 // Listen binds an address. The TLS configuration is mtls.HTTPSConfig's, with AnswerRevoked
@@ -85,9 +92,10 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 		return nil, fmt.Errorf("listen for %s: %w", rt.cfg.Component, err)
 	}
 	limits = limits.withDefaults()
-	s := &Server{listener: connlimit.Listen(l, limits.MaxConnections, limits.RequestTimeout), live: rt.live, stopping: make(chan struct{})}
-	rt.metrics.listen(s.listener, limits.MaxConnections)
-	s.stop = sync.OnceFunc(func() { close(s.stopping) })
+	bounded := connlimit.Listen(l, limits.MaxConnections, limits.RequestTimeout)
+	s := &Server{listener: listenTLS(bounded, conf, limits), live: rt.live, refused: rt.cfg.Refused}
+	rt.metrics.listen(bounded, limits.MaxConnections)
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           rt,
 		TLSConfig:         conf,
@@ -123,6 +131,19 @@ func (s *Server) count(raw net.Conn, state http.ConnState) {
 	case http.StateClosed, http.StateHijacked:
 		s.connections.Delete(raw)
 		s.open.Add(-1)
+		s.tellRefused(raw)
+	}
+}
+
+// tellRefused tells of a connection that has ended if its handshake had failed.
+func (s *Server) tellRefused(raw net.Conn) {
+	conn, ok := raw.(*tls.Conn)
+	if !ok || s.refused == nil {
+		return
+	}
+	if cs := conn.ConnectionState(); !cs.HandshakeComplete {
+		// A handshake that has failed is not begun again, but gives its error once more.
+		s.refused(raw.RemoteAddr(), cs, conn.Handshake())
 	}
 }
 
@@ -134,7 +155,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Serve answers requests until Shutdown or Close, and returns nil then.
 func (s *Server) Serve() error {
-	if err := s.http.ServeTLS(s.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTPS: %w", err)
 	}
 	return nil
