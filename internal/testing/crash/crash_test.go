@@ -13,12 +13,16 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq/internal/testing/crash"
+	"github.com/sealmq/sealmq/internal/testing/mariadb"
+	"github.com/sealmq/sealmq/internal/testing/netns"
 	"github.com/sealmq/sealmq/internal/testing/redis"
 )
 
 var (
-	kills = flag.Int("kills", 0, "how often TestKill kills (0: 30, or 5 with -short)")
-	cuts  = flag.Int("cuts", 0, "how often TestPowerLoss cuts the power (0: 30, or 6 with -short)")
+	kills = flag.Int("kills", 0, "how often TestKill and TestKillRoles kill (0: 10, or 5 with -short)")
+	parts = flag.Int("partitions", 1, "how often TestPartitions cuts two hosts off from each other; 1 leaves the broker's queue out")
+	lasts = flag.Duration("partition", 5*time.Second, "how long each of these partitions lasts")
+	cuts  = flag.Int("cuts", 0, "how often TestPowerLoss cuts the power (0: 10, or 6 with -short)")
 	seed  = flag.Int64("seed", 0, "seed of a run (0: a new one)")
 	exe   = flag.String("sealmq", "", "a sealmq program to test (default: it is built)")
 )
@@ -105,20 +109,67 @@ func judge(t *testing.T, r *crash.Report, err error) {
 }
 
 func TestKill(t *testing.T) {
-	r, err := crash.Kill(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30)))
+	t.Parallel()
+	r, err := crash.Kill(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 10)))
 	judge(t, r, err)
 }
 
-// TestKillRoles kills the roles of a pipeline at random.
+// TestKillRoles kills the roles of a pipeline at random, and the servers that they use.
 func TestKillRoles(t *testing.T) {
+	t.Parallel()
 	t.Run("queue of the broker", func(t *testing.T) {
-		r, err := crash.Pipeline(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30)))
+		r, err := crash.Pipeline(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 10)))
 		judge(t, r, err)
 	})
-	t.Run("queue in Redis", func(t *testing.T) {
-		cfg := config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 30))
-		cfg.Redis = redis.Run(t)
+	t.Run("Redis and MariaDB", func(t *testing.T) {
+		cfg := config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 10))
+		cfg.Redis, cfg.MariaDB = redis.Run(t), mariadb.Require(t, mariadb.Start)
+		t.Cleanup(func() { cfg.MariaDB.Close() })
 		r, err := crash.Pipeline(t.Context(), cfg)
 		judge(t, r, err)
 	})
+}
+
+// TestPartitions cuts hosts of a pipeline off from each other, at random. With -v it says how
+// each partition went.
+func TestPartitions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for a network")
+	}
+	server := mariadb.Require(t, mariadb.Start)
+	t.Cleanup(func() { server.Close() })
+	for _, queue := range []string{"Redis", "broker"} {
+		t.Run(queue, func(t *testing.T) {
+			if queue == "broker" && *parts == 1 {
+				t.Skip("one partition is for Redis; with -partitions there are more")
+			}
+			network := netns.Make(t)
+			cfg := config(t, t.TempDir(), *parts)
+			cfg.MariaDB = server
+			if queue == "Redis" {
+				cfg.Redis = redis.Run(t)
+			}
+			r, err := crash.Partition(t.Context(), cfg, network, *lasts, t.Logf)
+			judge(t, r, err)
+		})
+	}
+}
+
+// TestRevocationApart: roles on hosts of their own refuse a revoked certificate within a second,
+// whichever main server was told, and also when they start without one.
+func TestRevocationApart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a second is short for a race detector and its neighbours")
+	}
+	server := mariadb.Require(t, mariadb.Start)
+	t.Cleanup(func() { server.Close() })
+	cfg := config(t, t.TempDir(), 0)
+	cfg.MariaDB, cfg.Redis = server, redis.Run(t)
+	slowest, err := crash.Revocation(t.Context(), cfg, netns.Make(t), t.Logf)
+	if err != nil {
+		t.Error(err)
+	}
+	if slowest > 10*time.Second { // a busy machine needs longer than a second
+		t.Errorf("it took up to %v", slowest)
+	}
 }

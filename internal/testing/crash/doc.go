@@ -20,4 +20,9 @@
 // any part of the unsynced data may survive. This needs root and Linux. It cannot find a
 // folder entry that was not synced, because ext4 keeps those; the simulations in journal
 // and engine/local can.
+//
+// FrozenDisk lets that file system hang, as a disk does that is about to fail.
+//
+// Pipeline and Partition do the same with the roles of a pipeline: processes are killed, or
+// hosts lose what they send each other. The clients' answers are compared with the rows.
 package crash

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/internal/testing/redis"
 )
 
@@ -21,6 +22,8 @@ type Config struct {
 	Deadline time.Time
 	// Redis has the queue of a pipeline and is killed like its roles. If it is nil, the broker has it.
 	Redis *redis.Server
+	// MariaDB has the rows of a pipeline and is killed like its roles. If it is nil, they are in SQLite.
+	MariaDB *mariadb.Server
 }
 
 // late reports whether the run should end.

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -20,7 +21,7 @@ const (
 
 // submissions is the load of a pipeline, and what it was answered.
 type submissions struct {
-	client   *proxyapi.ClientWithResponses
+	proxies  []*proxyapi.ClientWithResponses // each request goes to any
 	running  sync.WaitGroup
 	finished chan struct{} // closed when no more messages are to be submitted
 
@@ -31,9 +32,12 @@ type submissions struct {
 	problems []string
 }
 
-// start begins to submit. It stops when ctx ends, or at finish.
-func (s *submissions) start(ctx context.Context, url string, hc *http.Client, rng *rand.Rand) {
-	s.client, _ = proxyapi.NewClientWithResponses(url, proxyapi.WithHTTPClient(hc)) // the address is well formed
+// start begins to submit to proxies. It stops when ctx ends, or at finish.
+func (s *submissions) start(ctx context.Context, hc *http.Client, rng *rand.Rand, proxies ...string) {
+	for _, url := range proxies {
+		c, _ := proxyapi.NewClientWithResponses(url, proxyapi.WithHTTPClient(hc)) // the address is well formed
+		s.proxies = append(s.proxies, c)
+	}
 	s.finished, s.ids = make(chan struct{}), make(map[string]string)
 	for range submitters {
 		rng := rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64()))
@@ -82,7 +86,7 @@ func (s *submissions) submit(ctx context.Context, rng *rand.Rand) {
 		}
 		s.mu.Unlock()
 		for len(list) > 0 && ctx.Err() == nil {
-			if list = s.try(ctx, list); len(list) > 0 {
+			if list = s.try(ctx, s.proxies[rng.IntN(len(s.proxies))], list); len(list) > 0 {
 				pause(ctx, time.Duration(5+rng.IntN(50))*time.Millisecond)
 			}
 		}
@@ -98,9 +102,9 @@ func submission(n int) proxyapi.Submission {
 }
 
 // try submits messages once and returns those that were not answered.
-func (s *submissions) try(ctx context.Context, list []proxyapi.Submission) (again []proxyapi.Submission) {
+func (s *submissions) try(ctx context.Context, proxy *proxyapi.ClientWithResponses, list []proxyapi.Submission) (again []proxyapi.Submission) {
 	if len(list) == 1 {
-		r, err := s.client.SubmitMessageWithResponse(ctx, nil, list[0])
+		r, err := proxy.SubmitMessageWithResponse(ctx, nil, list[0])
 		switch {
 		case err != nil || r.StatusCode() >= http.StatusInternalServerError:
 			return list
@@ -111,7 +115,7 @@ func (s *submissions) try(ctx context.Context, list []proxyapi.Submission) (agai
 		s.accept(list[0].MessageID, r.JSON202.MessageID)
 		return nil
 	}
-	r, err := s.client.SubmitBatchWithResponse(ctx, proxyapi.SubmissionBatch{Messages: list})
+	r, err := proxy.SubmitBatchWithResponse(ctx, proxyapi.SubmissionBatch{Messages: list})
 	switch {
 	case err != nil || r.StatusCode() >= http.StatusInternalServerError:
 		return list
@@ -169,12 +173,7 @@ func (s *submissions) report(r *Report) {
 }
 
 // judge compares the rows of a database with the answers.
-func (s *submissions) judge(database string, r *Report) error {
-	db, err := openRows(database)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
+func (s *submissions) judge(db *sql.DB, r *Report) error {
 	rows, err := db.Query("SELECT client_id, client_key, message_id, status FROM messages")
 	if err != nil {
 		return err

@@ -318,15 +318,22 @@ func TestForkEndsTheReceiver(t *testing.T) {
 	w.must(err)
 	alice := w.sender("alice", func(cfg *send.Config) { cfg.Directory = w.directory(other) })
 	w.send(alice, "letter 1")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	w.endsWithFork(bob)
+}
+
+// endsWithFork expects that a receiver's next message shows that the directory has forked, and
+// that the message is not moved.
+func (w *world) endsWithFork(m *mailbox) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 	defer cancel()
-	_, err = bob.r.Next(ctx, 1)
+	_, err := m.r.Next(ctx, 1)
 	var fork *keydir.ForkError
 	if !errors.As(err, &fork) || len(fork.Ours) == 0 || len(fork.Theirs) == 0 {
-		t.Fatalf("bob's receiver ended with %v", err)
+		w.Fatalf("the receiver ended with %v", err)
 	}
 	if reasons := w.dead(0); len(reasons) != 0 {
-		t.Errorf("the message is dead: %q", reasons)
+		w.Errorf("the message is dead: %q", reasons)
 	}
 }
 
@@ -365,7 +372,7 @@ func TestChangedDirectoryEndsTheReceiver(t *testing.T) {
 					bob.until(letter(i+1), i+1)
 				}
 			}
-			w.liar.Lie(liar.Lies{}) // whoever lied before has ended now
+			w.liar.Lie(liar.Lies{}) // the one that lied before has ended now
 			shown := tt.show(w, older)
 			w.liar.Lie(answers("Key log: ", func(string) string { return shown }))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -1,12 +1,10 @@
 package liar_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -228,14 +226,5 @@ func TestResetThatOneIsShown(t *testing.T) {
 		t.Fatalf("alice was not taken in: %v, %v", key, err)
 	}
 	w.send(w.sender("alice", func(cfg *send.Config) { cfg.Directory = false }), "letter 1")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	_, err = bob.r.Next(ctx, 1)
-	var fork *keydir.ForkError
-	if !errors.As(err, &fork) || len(fork.Ours) == 0 || len(fork.Theirs) == 0 {
-		t.Fatalf("bob's receiver ended with %v", err)
-	}
-	if reasons := w.dead(0); len(reasons) != 0 {
-		t.Errorf("the message is dead: %q", reasons)
-	}
+	w.endsWithFork(bob)
 }

@@ -3,7 +3,6 @@
 package mariadb
 
 import (
-	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
@@ -14,21 +13,15 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
-
-// RequireEnv is the environment variable that makes a missing server a failure: continuous
-// integration sets it to 1.
-const RequireEnv = "REQUIRE_SERVERS"
-
-// ErrNotInstalled says that there is no MariaDB on this machine.
-var ErrNotInstalled = errors.New("mariadbd and mariadb-install-db are not installed")
 
 // startTimeout is how long a server may take until it answers.
 const startTimeout = 2 * time.Minute
@@ -39,23 +32,14 @@ type Server struct {
 	port      int
 	owner     *user.User // under whom it runs, if we are root
 	password  string
-	cmd       *exec.Cmd
-	ended     chan struct{}
+	process   *server.Process
 	databases atomic.Int64
 }
 
-// Require returns a server from start, which tests share. It skips the test if MariaDB is
-// not installed, unless RequireEnv is set.
+// Require returns a server of start, which tests may share, or skips the test (server.Require).
 func Require(t testing.TB, start func() (*Server, error)) *Server {
 	t.Helper()
-	s, err := start()
-	if errors.Is(err, ErrNotInstalled) && os.Getenv(RequireEnv) != "1" {
-		t.Skipf("%v; with %s=1 this is a failure", err, RequireEnv)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return server.Require(t, start)
 }
 
 // Start makes a server and waits until it answers. The caller must Close it.
@@ -65,7 +49,7 @@ func Start() (*Server, error) {
 		_, err = exec.LookPath("mariadbd")
 	}
 	if err != nil {
-		return nil, ErrNotInstalled
+		return nil, fmt.Errorf("mariadbd and mariadb-install-db: %w", server.ErrNotInstalled)
 	}
 	s := &Server{password: rand.Text() + `@:/%'"`} // what an address has to encode
 	if s.dir, err = os.MkdirTemp("", "mariadb"); err != nil {
@@ -115,12 +99,8 @@ func (s *Server) giveAway(path string) error {
 // Restart starts the server, which must not run, with what it stored before.
 func (s *Server) Restart() error {
 	if s.port == 0 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		s.port = l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
+		var err error
+		if s.port, err = server.Port(); err != nil {
 			return err
 		}
 	}
@@ -128,50 +108,13 @@ func (s *Server) Restart() error {
 	args := []string{"--no-defaults", "--datadir=" + s.data, "--tmpdir=" + s.dir, "--socket=" + filepath.Join(s.dir, "socket"), "--port=" + strconv.Itoa(s.port),
 		"--bind-address=127.0.0.1", "--pid-file=" + filepath.Join(s.dir, "pid"), "--log-error=" + log, "--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M"}
-	cmd := exec.Command("mariadbd", args...)
-	started, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		// For the kernel the parent is the thread that started the server, so this
-		// thread must live as long as the server.
-		runtime.LockOSThread()
-		err := start(cmd, s.owner)
-		started <- err
-		if err == nil {
-			cmd.Wait() //nolint:errcheck // how it ended is not interesting
-		}
-		close(ended)
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	s.cmd, s.ended = cmd, ended
 	db, err := sql.Open("mysql", s.dsn("root", "", ""))
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for db.PingContext(ctx) != nil {
-		select {
-		case <-tick.C:
-		case <-ended:
-			return fmt.Errorf("mariadbd ended: %s", tail(log))
-		case <-ctx.Done():
-			return fmt.Errorf("mariadbd does not answer: %s", tail(log))
-		}
-	}
-	return nil
-}
-
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-2000):])
+	s.process, err = server.Start(exec.Command("mariadbd", args...), s.owner, log, startTimeout, db.PingContext)
+	return err
 }
 
 func (s *Server) dsn(user, password, database string) string {
@@ -218,12 +161,7 @@ func (s *Server) Database() (address, name string, err error) {
 }
 
 // Kill ends the server at once, as a crash would.
-func (s *Server) Kill() {
-	if s.cmd != nil && s.cmd.Process != nil {
-		s.cmd.Process.Kill() //nolint:errcheck // it may be gone
-		<-s.ended
-	}
-}
+func (s *Server) Kill() { s.process.Kill() }
 
 // Close kills the server and removes its files.
 func (s *Server) Close() error {

@@ -126,7 +126,7 @@ var variants = []variant{
 	},
 	{
 		name: "a revoked certificate keeps a connection that was just opened",
-		in:   "listener", fn: "conn.handshake", old: "s.rechecks.Load() != rechecks", new: "rechecks != rechecks",
+		in:   "listener", fn: "conn.identify", old: "s.rechecks.Load() != rechecks", new: "rechecks != rechecks",
 		caught: suite{pkg: "listener", test: "TestRecheckSeesConnectionsThatBegin"},
 	},
 	{
@@ -156,7 +156,7 @@ var variants = []variant{
 	},
 	{
 		name: "a connection outlives its certificate",
-		in:   "listener", fn: "conn.handshake", old: "c.endWhenExpired(state)", new: "_ = state",
+		in:   "listener", fn: "conn.identify", old: "c.endWhenExpired(state)", new: "_ = state",
 		caught: suite{pkg: "listener", test: "TestConnectionEndsWithItsCertificate"},
 	},
 
@@ -368,7 +368,7 @@ var variants = []variant{
 	},
 	{
 		name: "the number of the followed list goes back",
-		in:   "trust", fn: "RevocationList.apply", old: "f.Version < old.version", new: "false",
+		in:   "trust", fn: "RevocationList.apply", old: "len(missing) > 0", new: "false",
 		caught: suite{pkg: "trust", test: "TestFeedOfARestoredAuthority"},
 	},
 	{
@@ -388,7 +388,7 @@ var variants = []variant{
 	},
 	{
 		name: "a key of another user is used",
-		in:   "internal/durable", fn: "checkPrivate", old: "checkOwner(f.Name(), info)", new: "nil",
+		in:   "internal/durable", fn: "checkPrivate", old: "checkOwner(f, info)", new: "nil",
 		caught: suite{pkg: "internal/durable", test: "TestStrangeSecrets"},
 	},
 	{

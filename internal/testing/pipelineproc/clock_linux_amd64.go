@@ -38,11 +38,15 @@ func (p *Pipeline) MoveClock(role string, ofDay, passed time.Duration) error {
 		return err
 	}
 	code := clockCode(ofDay, passed)
-	for range 1000 {
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); {
 		if err := syscall.Kill(proc.PID, syscall.SIGSTOP); err != nil {
 			return err
 		}
-		free, err := nobodyIn(dir, from, to)
+		stopped, free, err := nobodyIn(dir, from, to)
+		for !stopped && err == nil && time.Now().Before(until) { // a thread stops when it gets a processor
+			<-time.After(time.Millisecond)
+			stopped, free, err = nobodyIn(dir, from, to)
+		}
 		if free && err == nil {
 			_, err = memory.WriteAt(code, int64(from))
 		}
@@ -95,26 +99,28 @@ func clockFunction(dir string, memory *os.File) (begin, end uint64, err error) {
 }
 
 // nobodyIn reports whether all threads have stopped, and none between two addresses.
-func nobodyIn(dir string, from, to uint64) (bool, error) {
+func nobodyIn(dir string, from, to uint64) (stopped, free bool, err error) {
 	threads, err := filepath.Glob(filepath.Join(dir, "task", "*", "syscall"))
 	if err != nil || len(threads) == 0 {
-		return false, errors.Join(errors.New("the process has no threads"), err)
+		return false, false, errors.Join(errors.New("the process has no threads"), err)
 	}
+	free = true
 	for _, file := range threads {
 		text, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // the thread has ended
 		}
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		words := strings.Fields(string(text)) // the last one is where it stands, or "running"
 		pc, err := strconv.ParseUint(words[len(words)-1], 0, 64)
-		if err != nil || pc >= from && pc < to {
-			return false, nil
+		if err != nil {
+			return false, false, nil
 		}
+		free = free && (pc < from || pc >= to)
 	}
-	return true, nil
+	return true, free, nil
 }
 
 // clockCode is clock_gettime(clock, *timespec) with what is added to its seconds.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/server"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -61,24 +61,13 @@ type Pipeline struct {
 func New(cfg Config) (*Pipeline, error) {
 	p := &Pipeline{cfg: cfg, addrs: make(map[string]string), procs: make(map[string]*brokerproc.Process)}
 	for _, role := range append(slices.Clip(Roles), Portal) {
-		var err error
-		if p.addrs[role], err = freeAddr(); err != nil {
+		port, err := server.Port()
+		if err != nil {
 			return nil, err
 		}
+		p.addrs[role] = fmt.Sprint("127.0.0.1:", port)
 	}
 	return p, nil
-}
-
-// freeAddr is an address that nobody listens on. Its port is none of those that systems hand
-// out, so that it stays free while its role is dead.
-func freeAddr() (string, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(12_000)))
-		if err == nil {
-			return l.Addr().String(), l.Close()
-		}
-	}
-	return "", errors.New("no port is free")
 }
 
 // Addr is the address of a role: the broker's for clients, the others' for HTTP.
@@ -86,7 +75,7 @@ func (p *Pipeline) Addr(role string) string { return p.addrs[role] }
 
 // URL is the address of proxy or main server, for a client that believes the name localhost.
 func (p *Pipeline) URL(role string) string {
-	_, port, _ := net.SplitHostPort(p.addrs[role]) // freeAddr made it
+	_, port, _ := net.SplitHostPort(p.addrs[role]) // New made it
 	return "https://localhost:" + port
 }
 
@@ -164,7 +153,7 @@ func (p *Pipeline) Kill(role string) {
 
 // KillAll ends all roles at once.
 func (p *Pipeline) KillAll() {
-	for _, role := range append([]string{All}, Roles...) {
+	for _, role := range append([]string{All, Portal}, Roles...) {
 		p.Kill(role)
 	}
 }

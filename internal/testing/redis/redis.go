@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -19,14 +18,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
-
-// RequireEnv is the environment variable that makes a missing server a failure: continuous
-// integration sets it to 1.
-const RequireEnv = "REQUIRE_SERVERS"
-
-// ErrNotInstalled says that there is no Redis on this machine.
-var ErrNotInstalled = errors.New("redis-server is not installed")
 
 // startTimeout is how long a server may take until it answers.
 const startTimeout = time.Minute
@@ -38,23 +32,14 @@ type Server struct {
 	password string
 	args     []string
 
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	ended chan struct{}
+	mu      sync.Mutex
+	process *server.Process
 }
 
-// Require returns a server from start, which tests share. It skips the test if Redis is not
-// installed, unless RequireEnv is set.
+// Require returns a server of start, which tests may share, or skips the test (server.Require).
 func Require(t testing.TB, start func() (*Server, error)) *Server {
 	t.Helper()
-	s, err := start()
-	if errors.Is(err, ErrNotInstalled) && os.Getenv(RequireEnv) != "1" {
-		t.Skipf("%v; with %s=1 this is a failure", err, RequireEnv)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return server.Require(t, start)
 }
 
 // Run is Require for a server of one test's own.
@@ -115,66 +100,28 @@ func StartSentinel(name string, master *Server) (*Server, error) {
 func prepare() (*Server, error) {
 	logging.Disable() // the client says on standard error what its callers say already
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		return nil, ErrNotInstalled
+		return nil, fmt.Errorf("redis-server: %w", server.ErrNotInstalled)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := server.Port()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{port: l.Addr().(*net.TCPAddr).Port}
-	if err := l.Close(); err != nil {
-		return nil, err
-	}
+	s := &Server{port: port}
 	s.dir, err = os.MkdirTemp("", "redis")
 	return s, err
 }
 
 // Restart starts the server, which must not run, with what it stored before.
 func (s *Server) Restart() error {
-	args := append(s.args[:len(s.args):len(s.args)], "--dir", s.dir, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--logfile", filepath.Join(s.dir, "log"), "--daemonize", "no")
-	cmd := exec.Command("redis-server", args...)
-	started, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		// For the kernel the parent is the thread that started the server, so this
-		// thread must live as long as the server.
-		runtime.LockOSThread()
-		err := start(cmd)
-		started <- err
-		if err == nil {
-			cmd.Wait() //nolint:errcheck // how it ended is not interesting
-		}
-		close(ended)
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.cmd, s.ended = cmd, ended
-	s.mu.Unlock()
+	log := filepath.Join(s.dir, "log")
+	args := append(s.args[:len(s.args):len(s.args)], "--dir", s.dir, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--logfile", log, "--daemonize", "no")
 	c := s.Client()
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for c.Ping(ctx).Err() != nil {
-		select {
-		case <-tick.C:
-		case <-ended:
-			return fmt.Errorf("redis-server ended: %s", s.log())
-		case <-ctx.Done():
-			return fmt.Errorf("redis-server does not answer: %s", s.log())
-		}
-	}
-	return nil
-}
-
-func (s *Server) log() string {
-	b, err := os.ReadFile(filepath.Join(s.dir, "log"))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-2000):])
+	process, err := server.Start(exec.Command("redis-server", args...), nil, log, startTimeout, func(ctx context.Context) error { return c.Ping(ctx).Err() })
+	s.mu.Lock()
+	s.process = process
+	s.mu.Unlock()
+	return err
 }
 
 // Addr is where it listens.
@@ -189,18 +136,30 @@ func (s *Server) Client() *redis.Client {
 }
 
 // Kill ends the server at once, as a crash would.
-func (s *Server) Kill() {
+func (s *Server) Kill() { s.current().Kill() }
+
+// Freeze stops the server where it is, until Thaw. It is for Linux.
+func (s *Server) Freeze() error { return s.current().Freeze() }
+
+// Thaw lets a frozen server go on.
+func (s *Server) Thaw() error { return s.current().Thaw() }
+
+func (s *Server) current() *server.Process {
 	s.mu.Lock()
-	cmd, ended := s.cmd, s.ended
-	s.mu.Unlock()
-	if cmd != nil && cmd.Process != nil {
-		cmd.Process.Kill() //nolint:errcheck // it may be gone
-		<-ended
-	}
+	defer s.mu.Unlock()
+	return s.process
 }
 
 // Close kills the server and removes its files.
 func (s *Server) Close() error {
 	s.Kill()
-	return os.RemoveAll(s.dir)
+	// A child that rewrites the server's log may outlive it for a moment, and add a file.
+	var err error
+	for range 100 {
+		if err = os.RemoveAll(s.dir); err == nil {
+			return nil
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return err
 }

@@ -1,4 +1,4 @@
-package mariadb
+package server
 
 import (
 	"os/exec"
@@ -24,3 +24,9 @@ func start(cmd *exec.Cmd, owner *user.User) error {
 	}
 	return cmd.Start()
 }
+
+// Freeze stops the server where it is, until Thaw.
+func (p *Process) Freeze() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen server go on.
+func (p *Process) Thaw() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
