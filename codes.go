@@ -62,7 +62,7 @@ var codes = [...]CodeInfo{
 	{QueueFull, "the queue is full", "A queue of the message is at its limit, or the broker is at its limit of messages or memory. The message was not stored.", true,
 		"wait until consumers have taken messages from the queue, or add consumers"},
 	{TooLarge, "the message is too large", "The message is longer than the queue's limit, or the request is longer than the broker's.", false,
-		`allow longer lines with "sealmq queue declare QUEUE --max-line-bytes BYTES", or "sealmq queue change" for an existing queue`},
+		`allow longer lines with "sealmq queue declare QUEUE --max-line-bytes SIZE", or "sealmq queue change" for an existing queue`},
 	{NotSealed, "the queue takes sealed messages only", "The queue accepts only messages that are sealed with certain suites.", false,
 		"send with a receiver's key of one of the suites that the error names"},
 	{LimitReached, "a limit of the broker is reached", "A limit on definitions, on changes of keys, or on connections is reached.", false,

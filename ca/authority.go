@@ -32,8 +32,6 @@ const (
 	// DefaultRenewFor is how long after a person has decided on it a certificate and its
 	// successors may be renewed by their holder.
 	DefaultRenewFor = 3 * 365 * 24 * time.Hour
-	// backdate lets a peer with a slow clock accept a new certificate.
-	backdate = time.Hour
 )
 
 // maxFileBytes bounds every file that this package reads.
@@ -246,6 +244,12 @@ func lockFolder(dir string, o Options) (unlock func() error, err error) {
 	}
 }
 
+// Lock keeps everybody from changing the authority in a data folder, so that its files can be
+// copied. It waits a while for its turn.
+func Lock(dir string) (unlock func() error, err error) {
+	return lockFolder(dir, Options{}.normalize())
+}
+
 // How long a process waits for the lock. Its holder only makes a few keys.
 const (
 	lockWait  = 10 * time.Second
@@ -272,8 +276,11 @@ func complete(dir string, o Options) (*Authority, []string, error) {
 	if err := a.readHistory(); err != nil {
 		return nil, nil, err
 	}
-	rootPEM := certPEM(a.root)
-	if err := m.ensureContent(a.paths.CA, rootPEM, 0o644); err != nil {
+	roots, err := a.readChain(a.paths.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := m.ensureContent(a.paths.CA, certPEM(roots...), 0o644); err != nil {
 		return nil, nil, err
 	}
 	return a, m.made, nil
@@ -303,7 +310,7 @@ func (a *Authority) ensureRoot(m *maker) error {
 	if err != nil {
 		return err
 	}
-	template := a.authorityTemplate("SealMQ Root", key, rootYears, 1)
+	template := a.authorityTemplate(RootName, key, rootYears, 1)
 	if a.root, err = sign(template, template, key.Public(), key); err != nil {
 		return fmt.Errorf("make root certificate: %w", err)
 	}
@@ -356,6 +363,9 @@ func (a *Authority) ensureIntermediate(m *maker) error {
 	return m.write(a.paths.Intermediate, certPEM(a.intermediate), 0o644)
 }
 
+// RootName is how the common name of every root begins.
+const RootName = "SealMQ Root"
+
 // authorityTemplate is a certificate that may sign others, with at most pathLen
 // authorities below it. Its name ends in a part of the key's hash, so that two authorities
 // never share a name.
@@ -364,7 +374,7 @@ func (a *Authority) authorityTemplate(name string, key crypto.Signer, years, pat
 	id := keyID(key.Public())
 	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: name + " " + hex.EncodeToString(id[:4])},
-		NotBefore:             now.Add(-backdate),
+		NotBefore:             now.Add(-mtls.Backdate),
 		NotAfter:              now.AddDate(years, 0, 0),
 		IsCA:                  true,
 		BasicConstraintsValid: true,

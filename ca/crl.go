@@ -65,15 +65,11 @@ func (a *Authority) RootCRL() (*CRL, error) {
 }
 
 func (a *Authority) makeCRL(file string, issuer *x509.Certificate, key func() (crypto.Signer, error)) (*CRL, error) {
-	unlock, err := a.lock()
+	ledger, unlock, err := a.lockedLedger()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ledger, err := a.openLedger()
-	if err != nil {
-		return nil, err
-	}
 	now := a.options.Clock.Now().UTC().Truncate(time.Second)
 	if old := a.readCRL(file, issuer); old != nil && old.isCurrent(ledger, now) {
 		return old, nil

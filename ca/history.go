@@ -193,24 +193,29 @@ func (h *history) of(name string) []Issued {
 	return list
 }
 
-// append adds a record and returns when it is on stable storage.
-func (h *history) append(fs durable.FS, name string, c Issued) error {
-	if len(h.list) >= MaxIssued {
-		return fmt.Errorf("%d certificates were issued, which is the limit", len(h.list))
+// append adds records and returns when they are on stable storage.
+func (h *history) append(fs durable.FS, name string, list ...Issued) error {
+	if len(h.list)+len(list) > MaxIssued {
+		return fmt.Errorf("%d certificates were issued, and %d is the limit", len(h.list), MaxIssued)
 	}
-	line, err := json.Marshal(c)
-	if err != nil {
-		return err
+	var lines []byte
+	for _, c := range list {
+		line, err := json.Marshal(c)
+		if err != nil {
+			return err
+		}
+		lines = append(lines, withSum(line)...)
 	}
-	line = withSum(line)
 	if err := durable.MkdirAll(fs, filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
-	if err := durable.Append(fs, name, h.size, line); err != nil {
+	if err := durable.Append(fs, name, h.size, lines); err != nil {
 		return fmt.Errorf("record the certificate: %w", err)
 	}
-	h.add(c)
-	h.size += int64(len(line))
+	for _, c := range list {
+		h.add(c)
+	}
+	h.size += int64(len(lines))
 	return durable.WriteFile(fs, countFile(name), fmt.Appendln(nil, len(h.list), h.bare), 0o600)
 }
 
@@ -232,4 +237,34 @@ func (a *Authority) HistoryOf(name string) ([]Issued, error) {
 		return nil, err
 	}
 	return a.history.of(name), nil
+}
+
+// IssuedFrom is History without the first n, and how many there are. There may be fewer than n, if
+// another record was put in this one's place.
+func (a *Authority) IssuedFrom(n int) (list []Issued, total int, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.history.refresh(a.options.FS, a.paths.Issued); err != nil {
+		return nil, 0, err
+	}
+	total = len(a.history.list)
+	return slices.Clone(a.history.list[min(n, total):]), total, nil
+}
+
+// AdoptIssued puts on record what another copy of this authority has issued, and returns how many
+// certificates were new.
+func (a *Authority) AdoptIssued(list []Issued) (added int, err error) {
+	unlock, err := a.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	list = slices.DeleteFunc(slices.Clone(list), func(c Issued) bool {
+		_, has := a.history.bySerial[c.Serial]
+		return has || c.Serial == "" || c.Name == ""
+	})
+	if len(list) == 0 {
+		return 0, nil
+	}
+	return len(list), a.history.append(a.options.FS, a.paths.Issued, list...)
 }

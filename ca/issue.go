@@ -55,12 +55,6 @@ type Request struct {
 	IPs      []net.IP
 }
 
-// Life is the time from a certificate's issue to its end. The time before its issue, for slow
-// clocks, does not count.
-func Life(c *x509.Certificate) (from, to time.Time) {
-	return c.NotAfter.Add(-max(c.NotAfter.Sub(c.NotBefore)-backdate, c.NotAfter.Sub(c.NotBefore)/2)), c.NotAfter
-}
-
 // Certificate is a new certificate with its key.
 type Certificate struct {
 	Leaf *x509.Certificate
@@ -212,12 +206,12 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("%d days is not between 1 and %d", days, MaxDays)
 	}
 	now := a.options.Clock.Now()
-	before, after := now.Add(-backdate), now.AddDate(0, 0, days)
+	before, after := now.Add(-mtls.Backdate), now.AddDate(0, 0, days)
 	if r.Valid != 0 {
 		if r.Valid < MinValid || r.Valid > MaxDays*24*time.Hour {
 			return nil, fmt.Errorf("a life of %v is not between %v and %d days", r.Valid, MinValid, MaxDays)
 		}
-		before, after = now.Add(-min(backdate, r.Valid)), now.Add(r.Valid)
+		before, after = now.Add(-min(mtls.Backdate, r.Valid)), now.Add(r.Valid)
 	}
 	t := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: r.Name},
@@ -237,7 +231,7 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		end = a.intermediate.NotAfter
 	}
 	if t.NotAfter.After(end) {
-		return nil, fmt.Errorf("the authority itself expires on %s, before the certificate would", end.Format(time.DateOnly))
+		return nil, fmt.Errorf("the authority itself expires on %s, before the certificate would; issue it for fewer days, or renew the authority", end.Format(time.DateOnly))
 	}
 	for _, name := range r.DNSNames {
 		if !validHost(name) {

@@ -10,9 +10,10 @@ import (
 
 // Paths are the files of the authority in a data folder.
 //
-//	ca/root.crt ca/root.key                    the root; the key may be kept elsewhere
+//	ca/root.crt ca/root.key                    the root; the key may be kept elsewhere. Behind the
+//	                                           root there may be others that are trusted like it
 //	ca/intermediate.crt ca/intermediate.key    signs all other certificates
-//	certs/ca.crt                               a copy of the root, for every peer
+//	certs/ca.crt                               a copy of root.crt, for every peer
 //	certs/<name>.crt certs/<name>.key          certificates with their chain, and keys
 //	ca/issued.jsonl                            what was issued
 //	ca/issued.count                            how many lines that has

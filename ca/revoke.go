@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -141,16 +143,42 @@ func (a *Authority) Revocations(noted bool, log *slog.Logger) (*trust.Revocation
 
 // NoteLists is trust.ListConfig.NoteLists for this authority's ledger.
 func (a *Authority) NoteLists(digest string) error {
-	unlock, err := a.lock()
+	ledger, unlock, err := a.lockedLedger()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	ledger, err := a.openLedger()
-	if err != nil {
-		return err
-	}
 	return ledger.NoteLists(digest)
+}
+
+// Entries returns what this authority has revoked itself, in the order in which it did.
+func (a *Authority) Entries() ([]trust.Entry, error) {
+	ledger, unlock, err := a.lockedLedger()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return ledger.Entries(), nil
+}
+
+// Adopt revokes what another copy of this authority has revoked, and returns how many entries
+// were new. They get numbers of their own.
+func (a *Authority) Adopt(entries []trust.Entry) (added int, err error) {
+	ledger, unlock, err := a.lockedLedger()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	has := make(map[trust.Entry]bool)
+	for _, e := range ledger.Entries() {
+		has[e.Unnumbered()] = true
+	}
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e trust.Entry) bool { return has[e.Unnumbered()] })
+	if len(entries) == 0 {
+		return 0, nil
+	}
+	numbered, err := ledger.Append(entries...)
+	return len(numbered), err
 }
 
 // Status is what a certificate is worth now.
@@ -246,7 +274,52 @@ func (a *Authority) checkNewKey(key string) error {
 	return &hintError{fmt.Sprintf("this key was in certificate %s of %q, which is revoked", a.history.list[i].Serial, a.history.list[i].Name), "make a new key"}
 }
 
+// lockedLedger takes the lock and reads the ledger. The caller must unlock unless there is an error.
+func (a *Authority) lockedLedger() (ledger *trust.Ledger, unlock func(), err error) {
+	if unlock, err = a.lock(); err != nil {
+		return nil, nil, err
+	}
+	if ledger, err = a.openLedger(); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return ledger, unlock, nil
+}
+
 // openLedger reads the ledger; the lock must be held to append to it.
 func (a *Authority) openLedger() (*trust.Ledger, error) {
 	return trust.OpenLedger(a.options.FS, a.paths.Revocations, a.paths.revocationsCopy(a.root))
+}
+
+// CopyErr says what the copy of the revocations beside the data folder lacks, or nil if it has all.
+func (a *Authority) CopyErr() error {
+	beside := a.paths.revocationsCopy(a.root)
+	if beside == "" {
+		return nil
+	}
+	want, err := a.size(a.paths.Revocations)
+	if err != nil {
+		return err
+	}
+	has, err := a.size(beside) // after the other, because the copy is written first
+	if err == nil && has < want {
+		err = errors.New("it lacks revocations that the data folder has")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", beside, err)
+	}
+	return nil
+}
+
+// size is 0 for a file that does not exist.
+func (a *Authority) size(name string) (int64, error) {
+	f, err := a.options.FS.OpenFile(name, os.O_RDONLY, 0)
+	if durable.IsNotExist(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := f.Size()
+	return n, errors.Join(err, f.Close())
 }

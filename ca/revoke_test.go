@@ -221,6 +221,38 @@ func TestRestoredFolder(t *testing.T) {
 	}
 }
 
+// TestNoCopy: a copy that cannot be written, or that somebody takes away, is missed.
+func TestNoCopy(t *testing.T) {
+	o := newOffice(t)
+	copyOf := func() (name string) {
+		for _, f := range o.fs.Files() {
+			if strings.Contains(f, ".revocations-") {
+				name = f
+			}
+		}
+		return name
+	}
+	o.issue(ca.Request{Name: "alice"})
+	o.issue(ca.Request{Name: "bob"})
+	if err := o.CopyErr(); err != nil {
+		t.Errorf("before a revocation: %v", err)
+	}
+	o.revoke(ca.Revocation{Name: "alice"})
+	if err := o.CopyErr(); err != nil {
+		t.Error(err)
+	}
+	if err := o.fs.Remove(copyOf()); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.CopyErr(); err == nil {
+		t.Error("a copy that is away was not missed")
+	}
+	o.revoke(ca.Revocation{Name: "bob"})
+	if err := o.CopyErr(); err != nil {
+		t.Errorf("after the next revocation: %v", err)
+	}
+}
+
 func (o *office) mustCRL() *ca.CRL {
 	o.Helper()
 	c, err := o.CRL()
@@ -258,7 +290,7 @@ func TestCRL(t *testing.T) {
 	if entries := o.mustCRL().List.RevokedCertificateEntries; len(entries) != 1 {
 		t.Errorf("bob's certificate %s has expired: %+v", mtls.Serial(bob), entries)
 	}
-	// Whoever reads it believes it.
+	// Every reader believes it.
 	o.fs.Put("elsewhere/crl.pem", o.mustCRL().PEM)
 	list, err := trust.OpenRevocations(trust.ListConfig{FS: o.fs, Files: []trust.ListFile{{Path: "elsewhere/crl.pem"}},
 		Authorities: func() []*x509.Certificate { return []*x509.Certificate{o.Intermediate()} }})
@@ -343,15 +375,15 @@ func TestFeedOfTheAuthority(t *testing.T) {
 	defer list.OnChange(func() { changes++ })()
 	o.revoke(ca.Revocation{Name: "alice"})
 	list.Refresh()
-	if f := list.Since(0); list.Version() != 2 || changes != 1 || !f.Full || len(f.Entries) != 2 {
+	if f := list.Since(0, ""); list.Version() != 2 || changes != 1 || !f.Full || len(f.Entries) != 2 {
 		t.Errorf("version %d, %d changes, %+v", list.Version(), changes, f)
 	}
 	o.fs.Put("data/crl/revoked.pem", []byte("bob \r\n"))
 	list.Refresh()
-	if f := list.Since(2); list.Version() != 3 || changes != 2 || !f.Full || len(f.Entries) != 3 {
+	if f := list.Since(2, ""); list.Version() != 3 || changes != 2 || !f.Full || len(f.Entries) != 3 {
 		t.Errorf("version %d, %d changes, %+v", list.Version(), changes, f)
 	}
-	if f := list.Since(3); f.Full || len(f.Entries) != 0 {
+	if f := list.Since(3, ""); f.Full || len(f.Entries) != 0 {
 		t.Errorf("%+v", f)
 	}
 	history, err := o.HistoryOf("alice")

@@ -18,9 +18,6 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
-// renewBefore is how long before a certificate expires Setup renews it.
-const renewBefore = 30 * 24 * time.Hour
-
 // Result says what Setup did.
 type Result struct {
 	Authority *Authority
@@ -148,8 +145,7 @@ func (n *renewer) ensure(r Request, stale bool) error {
 		if issuer := n.a.intermediate; issuer != nil && slices.ContainsFunc(chain[1:], issuer.Equal) && cert.CheckSignatureFrom(issuer) != nil {
 			return &mtls.FileError{What: "certificate file", Path: certFile, Err: errors.New("the authority that follows in it has not signed it")}
 		}
-		left := cert.NotAfter.Sub(n.a.options.Clock.Now())
-		fresh := !n.isFuture(certFile, cert) && left > renewBefore && !stale && n.a.isOurs(chain)
+		fresh := !n.isFuture(certFile, cert) && !mtls.ExpiresSoon(cert, n.a.options.Clock.Now()) && !stale && n.a.isOurs(chain)
 		if _, role, err := mtls.Profile(cert); fresh || err != nil || role == "" {
 			return nil
 		}
@@ -258,18 +254,21 @@ func (a *Authority) isOurs(chain []*x509.Certificate) bool {
 		a.isDirect() && c.CheckSignatureFrom(a.root) == nil
 }
 
-// copyRoot puts the root beside the certificates that need it. It replaces nothing.
+// copyRoot puts the root, and those behind it in its file, beside the certificates that need them.
+// It replaces only an earlier copy.
 func (a *Authority) copyRoot(m *maker, path string) error {
-	old, err := a.readCert(path)
-	switch {
-	case durable.IsNotExist(err):
-		return m.write(path, certPEM(a.root), 0o644)
-	case err != nil:
+	roots, err := a.readChain(a.paths.Root)
+	if err != nil {
 		return err
-	case !old.Equal(a.root):
+	}
+	old, err := a.readChain(path)
+	if err != nil && !durable.IsNotExist(err) {
+		return err
+	}
+	if err == nil && !slices.ContainsFunc(old, func(c *x509.Certificate) bool { return slices.ContainsFunc(roots, c.Equal) }) {
 		return &hintError{path + " is the certificate of another authority", "choose another folder with --out"}
 	}
-	return nil
+	return m.ensureContent(path, certPEM(roots...), 0o644)
 }
 
 // keyFor returns the key that is there, or makes one. An interrupted call may have left a

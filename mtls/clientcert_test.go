@@ -49,6 +49,8 @@ func TestWhatIsNoClient(t *testing.T) {
 		template.KeyUsage = u
 		return authority.Issue(template)
 	}
+	says := authority.Template("alice", "")
+	says.BasicConstraintsValid, says.IsCA, says.KeyUsage = true, true, x509.KeyUsageDigitalSignature
 	signing := subCA(authority, 0)
 	root := tls.Certificate{Certificate: [][]byte{authority.Root().Raw}, PrivateKey: authority.Key()}
 	for _, tc := range []struct {
@@ -59,6 +61,7 @@ func TestWhatIsNoClient(t *testing.T) {
 		{"no key usage", usage(0), true},
 		{"digital signature and more", usage(x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment), true},
 		{"key encipherment only", usage(x509.KeyUsageKeyEncipherment), false},
+		{"a leaf with CA:TRUE", authority.Issue(says), false},
 		{"an intermediate", signing, false},
 		{"the root", root, false},
 		{"RSA 2048", signedFor(t, authority, authority.Template("alice", ""), rsaKey(t, 2048)), true},

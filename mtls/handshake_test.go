@@ -55,8 +55,9 @@ func connect(t testing.TB, server, client *tls.Config) result {
 		defer raw.Close()
 		raw.SetDeadline(time.Now().Add(time.Minute))
 		conn := tls.Server(raw, server)
-		if r.serverErr = conn.Handshake(); r.serverErr == nil {
-			r.server = conn.ConnectionState()
+		r.serverErr = conn.Handshake()
+		r.server = conn.ConnectionState()
+		if r.serverErr == nil {
 			conn.Write([]byte("x"))
 			conn.Close()
 		}

@@ -46,6 +46,15 @@ type Entry struct {
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
 }
 
+// Unnumbered is what the entry says, whatever number it has. Two that say the same are equal.
+func (e Entry) Unnumbered() Entry {
+	e.Version = 0
+	for _, t := range []*time.Time{&e.IssuedBefore, &e.ExpiresAt, &e.RevokedAt} {
+		*t = t.UTC()
+	}
+	return e
+}
+
 // Reason is a CRLReason of RFC 5280, section 5.3.1.
 type Reason int
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/durable"
@@ -19,6 +20,8 @@ type Feed struct {
 	Full    bool    `json:"full"`
 	Since   uint64  `json:"since,omitempty"`
 	Entries []Entry `json:"entries"`
+	// Origin tells the numbers of one list from those of another, which it knows nothing of.
+	Origin string `json:"origin,omitempty"`
 }
 
 // feedState is the feed that a list is filled from.
@@ -32,11 +35,11 @@ type feedState struct {
 // writeFeedEvery bounds how much older the time in the feed file is.
 const writeFeedEvery = time.Hour
 
-// GapError says that a feed is older than what was seen before, as after a backup of its
-// source was restored. Nothing was changed: what was revoked stays so.
+// GapError says that a feed lacks what was seen before, as after a backup of its source was
+// restored. What was revoked stays so, and what the feed has besides is in force too.
 type GapError struct {
 	Seen, Got uint64
-	// Missing are the revocations that the older state lacks, as far as they have numbers.
+	// Missing are the revocations that the feed lacks.
 	Missing []Entry
 }
 
@@ -67,13 +70,14 @@ func (l *RevocationList) version() uint64 {
 	return v
 }
 
-// Since returns what was revoked after a version; 0 asks for everything. Where that cannot be
-// told apart, it is everything too.
-func (l *RevocationList) Since(version uint64) Feed {
+// Since returns what was revoked after a version of the list with an origin; 0 asks for
+// everything. Where that cannot be told apart, it is everything too, also if the version is one of
+// another list. An empty origin is the list's own.
+func (l *RevocationList) Since(version uint64, origin string) Feed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := Feed{Version: l.version(), Since: version, Entries: []Entry{}}
-	if version == 0 || version > f.Version || version < l.noteVersion() || l.digest() != l.noted() || version < l.feed.version {
+	f := Feed{Version: l.version(), Since: version, Entries: []Entry{}, Origin: l.origin}
+	if version == 0 || origin != "" && origin != l.origin || version > f.Version || version < l.noteVersion() || l.digest() != l.noted() || version < l.feed.version {
 		f.Full, f.Since = true, 0
 	}
 	for _, s := range l.sources {
@@ -108,9 +112,10 @@ func (l *RevocationList) noteVersion() uint64 {
 	return 0
 }
 
-// Apply puts a feed into force and keeps it in the feed file. A feed that is older than the
-// last one is refused with a *GapError. It says whether something else is revoked now; then
-// those who want to know of changes were called.
+// Apply puts a feed into force and keeps it in the feed file. If its number is lower than the
+// last one, and it lacks something that was revoked, that stays in force, and the error is a
+// *GapError. It says whether something else is revoked now; then those who want to know of
+// changes were called.
 func (l *RevocationList) Apply(f Feed) (changed bool, err error) {
 	l.mu.Lock()
 	changed, err = l.apply(f)
@@ -147,11 +152,8 @@ const maxFeedEntries = 500_000
 
 func (l *RevocationList) apply(f Feed) (bool, error) {
 	old := &l.feed
-	if f.Version < old.version {
-		return false, l.gap(f)
-	}
-	if !f.Full && f.Since > old.version {
-		return false, fmt.Errorf("the feed begins at number %d, and only %d was seen; ask for everything", f.Since, old.version)
+	if !f.Full && (f.Since > old.version || f.Version < old.version) {
+		return false, fmt.Errorf("the feed goes from number %d to %d, and %d was seen; ask for everything", f.Since, f.Version, old.version)
 	}
 	if len(f.Entries) > maxFeedEntries {
 		return false, fmt.Errorf("the feed has %d entries, more than %d", len(f.Entries), maxFeedEntries)
@@ -161,18 +163,42 @@ func (l *RevocationList) apply(f Feed) (bool, error) {
 			return false, fmt.Errorf("entry %d of the feed: %w", i+1, err)
 		}
 	}
-	entries := f.Entries
+	entries, version := f.Entries, f.Version
+	var gap error
 	if !f.Full {
 		entries = append(old.entries[:len(old.entries):len(old.entries)], newer(f.Entries, old.version)...)
+	} else if f.Version < old.version {
+		if missing := lacks(f.Entries, old.entries); len(missing) > 0 {
+			gap = &GapError{Seen: old.version, Got: f.Version, Missing: missing}
+			entries, version = append(entries[:len(entries):len(entries)], missing...), old.version
+		}
 	}
-	now, before, same := l.cfg.Now(), l.index.Load(), f.Version == old.version
-	l.feed = feedState{version: f.Version, entries: inForce(entries), refreshed: now, written: old.written}
+	now, before, same := l.cfg.Now(), l.index.Load(), version == old.version
+	refreshed := now
+	if gap != nil {
+		refreshed = old.refreshed // the source does not know everything
+	}
+	l.feed = feedState{version: version, entries: inForce(entries), refreshed: refreshed, written: old.written}
 	l.build()
 	changed := l.lookAtPeers() || !before.equal(l.index.Load())
 	if same && !changed && now.Sub(old.written) < writeFeedEvery {
-		return false, nil
+		return false, gap
 	}
-	return changed, l.writeFeed()
+	return changed, errors.Join(gap, l.writeFeed())
+}
+
+// lacks returns what entries lack of others, unless they have a later word about a name.
+func lacks(entries, others []Entry) (missing []Entry) {
+	has := newIndex(entries)
+	for _, e := range others {
+		later := e.Scope == ScopeName && slices.ContainsFunc(entries, func(o Entry) bool {
+			return o.Scope == ScopeName && o.Name == e.Name && o.Issuer == e.Issuer && o.RevokedAt.After(e.RevokedAt)
+		})
+		if !later && has.insert(&e) {
+			missing = append(missing, e)
+		}
+	}
+	return missing
 }
 
 func newer(entries []Entry, version uint64) (list []Entry) {
@@ -182,17 +208,6 @@ func newer(entries []Entry, version uint64) (list []Entry) {
 		}
 	}
 	return list
-}
-
-func (l *RevocationList) gap(f Feed) error {
-	g := &GapError{Seen: l.feed.version, Got: f.Version}
-	has := newIndex(f.Entries)
-	for _, e := range l.feed.entries {
-		if e.Version > f.Version || f.Full && e.Version == 0 && has.insert(&e) {
-			g.Missing = append(g.Missing, e)
-		}
-	}
-	return g
 }
 
 // Refreshed is when the feed was last known to be complete, also before this start. It is

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/testing/testca"
@@ -86,7 +87,7 @@ func TestFeed(t *testing.T) {
 	// pull asks as a proxy does, over the wire.
 	pull := func(wantChange bool, wantEntries int, full bool) {
 		t.Helper()
-		wire, err := json.Marshal(main.list.Since(proxy.Version()))
+		wire, err := json.Marshal(main.list.Since(proxy.Version(), ""))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +161,60 @@ func TestFeedOfARestoredAuthority(t *testing.T) {
 		if _, err := proxy.Apply(f); err == nil || proxy.Version() != 3 {
 			t.Errorf("%s: taken", what)
 		}
+	}
+}
+
+// TestFeedOfAnotherMainServer: of several main servers any may answer. Their numbers differ; what
+// one of them revokes is in force, and nothing is taken back that was revoked.
+func TestFeedOfAnotherMainServer(t *testing.T) {
+	day := func(n int) time.Time { return time.Date(2026, 3, n, 0, 0, 0, 0, time.UTC) }
+	name := func(version uint64, name string, at time.Time) trust.Entry {
+		return trust.Entry{Version: version, Scope: trust.ScopeName, Name: name, RevokedAt: at}
+	}
+	readmitted := name(2, "carol", day(3))
+	readmitted.IssuedBefore = day(3)
+	first := trust.Feed{Version: 9, Full: true, Origin: "a", Entries: []trust.Entry{name(8, "alice", day(1)), name(9, "carol", day(2))}}
+	for what, tc := range map[string]struct {
+		feed           trust.Feed
+		revoked, valid string
+		missing        int
+		version        uint64
+	}{
+		"the same":         {trust.Feed{Version: 3, Full: true, Entries: []trust.Entry{name(1, "alice", day(1)), name(3, "carol", day(2))}}, "alice carol", "dave", 0, 3},
+		"more":             {trust.Feed{Version: 4, Full: true, Entries: []trust.Entry{name(1, "alice", day(1)), name(2, "carol", day(2)), name(4, "dave", day(3))}}, "alice carol dave", "", 0, 4},
+		"other":            {trust.Feed{Version: 4, Full: true, Entries: []trust.Entry{name(4, "dave", day(3))}}, "alice carol dave", "erin", 2, 9},
+		"a later word":     {trust.Feed{Version: 2, Full: true, Entries: []trust.Entry{name(1, "alice", day(1)), readmitted}}, "alice", "carol", 0, 2},
+		"an earlier word":  {trust.Feed{Version: 2, Full: true, Entries: []trust.Entry{name(1, "alice", day(1)), name(2, "carol", day(1))}}, "alice carol", "", 0, 2},
+		"higher, but less": {trust.Feed{Version: 10, Full: true, Entries: []trust.Entry{name(1, "alice", day(1))}}, "alice", "carol", 0, 10},
+	} {
+		list := fed(t, "")
+		if _, err := list.Apply(first); err != nil {
+			t.Fatal(err)
+		}
+		_, err := list.Apply(tc.feed)
+		gap, _ := errors.AsType[*trust.GapError](err)
+		if (gap == nil) != (tc.missing == 0) || gap != nil && len(gap.Missing) != tc.missing || list.Version() != tc.version {
+			t.Errorf("%s: version %d, %v", what, list.Version(), err)
+		}
+		for _, n := range strings.Fields(tc.revoked) {
+			if !list.RevokesName(n) {
+				t.Errorf("%s: %s is not revoked", what, n)
+			}
+		}
+		for _, n := range strings.Fields(tc.valid) {
+			if list.RevokesName(n) {
+				t.Errorf("%s: %s is revoked", what, n)
+			}
+		}
+	}
+	main := newSource(t)
+	main.revoke(name(0, "alice", day(1)))
+	origin := main.list.Since(0, "").Origin
+	if f := main.list.Since(1, origin); f.Full || origin == "" {
+		t.Errorf("its own number is answered with everything: %+v", f)
+	}
+	if f := main.list.Since(1, "of another"); !f.Full || len(f.Entries) != 1 {
+		t.Errorf("a number of another list is answered with %+v", f)
 	}
 }
 

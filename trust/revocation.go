@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -74,6 +75,7 @@ type RevocationList struct {
 	peers    peers
 	accepted rootsFile
 	own      rootsFile
+	origin   string // of its numbers
 
 	mu      sync.Mutex // one look at a time; guards what follows
 	sources []*source
@@ -91,12 +93,6 @@ type source struct {
 	err     error               // why the file is not in force
 }
 
-// OpenRevocationList reads the list in one file; what cannot be read is an error. If the
-// file may be missing, nothing is revoked until it appears.
-func OpenRevocationList(file string, mayBeMissing bool, log *slog.Logger) (*RevocationList, error) {
-	return OpenRevocations(ListConfig{Files: []ListFile{{Path: file, MayBeMissing: mayBeMissing}}, Log: log})
-}
-
 // OpenRevocations reads all files; what cannot be read is an error.
 func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
 	if cfg.FS == nil {
@@ -108,7 +104,7 @@ func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	l := &RevocationList{cfg: cfg, changed: make(map[*func()]bool),
+	l := &RevocationList{cfg: cfg, changed: make(map[*func()]bool), origin: rand.Text(),
 		accepted: rootsFile{path: cfg.Roots}, own: rootsFile{path: cfg.OwnRoots, mayBeMissing: true}}
 	for _, f := range cfg.Files {
 		s := &source{ListFile: f, parsed: &parsed{}, crls: make(map[string]*big.Int)}

@@ -19,6 +19,11 @@ import (
 	"github.com/sealmq/sealmq/trust"
 )
 
+// openOneList reads the list in one file.
+func openOneList(file string, mayBeMissing bool, log *slog.Logger) (*trust.RevocationList, error) {
+	return trust.OpenRevocations(trust.ListConfig{Files: []trust.ListFile{{Path: file, MayBeMissing: mayBeMissing}}, Log: log})
+}
+
 func TestRevocationListNamesCertificates(t *testing.T) {
 	ours, other := testca.New(t), testca.New(t)
 	alice, bob := ours.Leaf("alice", sealmq.RoleClient).Leaf, ours.Leaf("bob", sealmq.RoleClient).Leaf
@@ -40,7 +45,7 @@ func TestRevocationListNamesCertificates(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "revoked.txt")
 			testca.WriteFile(t, file, []byte(tc.line+"\n"))
-			l, err := trust.OpenRevocationList(file, false, nil)
+			l, err := openOneList(file, false, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +68,7 @@ func TestRevocationActsWithinASecond(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "revoked.txt")
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		l, err := trust.OpenRevocationList(file, true, slog.New(slog.NewTextHandler(&log, nil)))
+		l, err := openOneList(file, true, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +134,7 @@ func sameTime(file string, data []byte) error {
 }
 
 func TestRevocationListMustExistIfNamed(t *testing.T) {
-	if _, err := trust.OpenRevocationList(filepath.Join(t.TempDir(), "nowhere"), false, nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := openOneList(filepath.Join(t.TempDir(), "nowhere"), false, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -139,7 +144,7 @@ func TestRevokesFingerprint(t *testing.T) {
 	alice := ca.Leaf("alice", sealmq.RoleClient).Leaf
 	file := filepath.Join(t.TempDir(), "revoked.txt")
 	testca.WriteFile(t, file, []byte("certificate "+mtls.Fingerprint(alice)+"\n"))
-	l, err := trust.OpenRevocationList(file, false, nil)
+	l, err := openOneList(file, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func TestFileVerifierReadsItsFileEachTime(t *testing.T) {
 	list := filepath.Join(f.Dir, "revoked.txt")
 	testca.WriteFile(t, list, []byte("certificate "+mtls.Fingerprint(second.Leaf("alice", sealmq.RoleClient).Leaf)+"\n"))
 	var err error
-	if v.Revocation, err = trust.OpenRevocationList(list, false, nil); err != nil {
+	if v.Revocation, err = openOneList(list, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	check("revoked", second, seal.ErrRevoked)

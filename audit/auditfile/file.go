@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/internal/durable"
 )
 
 const (
@@ -84,10 +85,10 @@ func Open(path string, log *slog.Logger) (*File, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := durable.MkdirAll(durable.OS(), filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("audit file: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := durable.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("audit file: %w", err)
 	}
