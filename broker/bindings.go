@@ -123,7 +123,7 @@ func (b *Broker) bind(c Caller, bound Binding, done func(error)) error {
 	if err := b.roomForBinding(c, bound, queue); err != nil {
 		return err
 	}
-	if !b.adopt(bound.Queue) {
+	if _, err := b.engine.Queue(bound.Queue); err != nil {
 		done = join(2, done)
 		if !b.declare(c, bound.Queue, nil, done) {
 			done(nil)

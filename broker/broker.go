@@ -48,7 +48,7 @@ type Config struct {
 type Limits struct {
 	Exchanges int // default 10,000
 	Bindings  int // default 1,000,000
-	Queues    int // default 100,000; dead-letter queues that the engine creates count from the next start
+	Queues    int // default 100,000; those that the engine makes for dead letters count and are not refused
 	Keys      int // default 100,000; bare keys and entries of the key directory together
 	// KeyLog is how many changes of keys the directory's log can hold (default and most
 	// 1,000,000: clients do not read a longer one), KeyChanges how many of them can be of
@@ -161,12 +161,18 @@ func New(cfg Config) (*Broker, error) {
 }
 
 func (b *Broker) load(directory *DirectoryConfig) error {
+	topo := newTopology()
+	b.engine.ReportDeadQueues(func(name string, o sealmq.QueueOptions) {
+		if topo.addQueue(name, &o) {
+			b.metrics.setQueues(topo.countQueues())
+		}
+	})
 	queues, err := b.engine.Queues()
 	if err != nil {
 		return err
 	}
 	definitions := b.engine.Definitions()
-	s, err := readTopology(queues, definitions)
+	s, err := readTopology(topo, queues, definitions)
 	keys, keysErr := b.openKeys(definitions, directory)
 	if err := errors.Join(err, keysErr); err != nil {
 		return err

@@ -27,6 +27,9 @@ func TestCopyIsPartlyRefused(t *testing.T) {
 	if copied != 3 || sealmq.CodeOf(err) != sealmq.QueueFull || !strings.HasPrefix(fmt.Sprint(err), "3 of 4 messages were copied; message '3': ") {
 		t.Errorf("%d copied: %v", copied, err)
 	}
+	if n.audit.has(entry{"alice", "move", "q small", sealmq.QueueFull}) || !n.audit.has(entry{"alice", "copy", "q small", sealmq.QueueFull}) {
+		t.Error("the copy is not on record as one")
+	}
 	n.holds("small", "0", "1", "2")
 	if list, err := n.Peek(alice, "q", next, 10); err != nil || len(list) != 1 || list[0].ID != "4" {
 		t.Errorf("behind the page: %v, %v", list, err)

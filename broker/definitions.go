@@ -75,9 +75,10 @@ type stored struct {
 	dangling []Binding
 }
 
-// readTopology understands all of batch or nothing.
-func readTopology(queues []engine.QueueInfo, batch []engine.Definition) (*stored, error) {
-	s := &stored{topo: newTopology()}
+// readTopology reads queues and definitions into a topology. It understands all of batch or
+// returns an error.
+func readTopology(topo *topology, queues []engine.QueueInfo, batch []engine.Definition) (*stored, error) {
+	s := &stored{topo: topo}
 	for i := range queues {
 		s.topo.addQueue(queues[i].Name, &queues[i].Options)
 	}
@@ -94,7 +95,7 @@ func readTopology(queues []engine.QueueInfo, batch []engine.Definition) (*stored
 		return nil, errors.Join(errs...)
 	}
 	for _, b := range s.bindings {
-		if _, ok := s.topo.queues[b.Queue]; ok && s.topo.exchanges[b.Exchange] != nil {
+		if s.topo.hasQueue(b.Queue) && s.topo.exchanges[b.Exchange] != nil {
 			s.topo.bind(b)
 		} else {
 			s.dangling = append(s.dangling, b)

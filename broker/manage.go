@@ -9,7 +9,7 @@ import (
 // Peers are the connections of the network. Their table is the listener's.
 type Peers interface {
 	ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.ConnectionInfo
-	CloseConnection(id uint64) error
+	CloseConnection(id uint64) (client string, err error)
 }
 
 // manager is what Manage returns.
@@ -71,7 +71,9 @@ func (m *manager) CloseConnection(ctx context.Context, id uint64) error {
 	return awaitError(ctx, &m.connection, func(done func(error)) {
 		err := m.broker.RequireAdmin(m.caller, CloseConnection)
 		if err == nil {
-			err = m.peers.CloseConnection(id)
+			var client string
+			client, err = m.peers.CloseConnection(id)
+			m.broker.AuditAdmin(m.caller, CloseConnection, ConnectionObject(id, client), err)
 		}
 		done(err)
 	})

@@ -89,9 +89,12 @@ func (m *Metrics) setLimits(l Limits) {
 }
 
 func (m *Metrics) setDefinitions(c Counts) {
-	set(m.definitions, map[string]int{"exchange": c.Exchanges, "binding": c.Bindings, "queue": c.Queues})
+	set(m.definitions, map[string]int{"exchange": c.Exchanges, "binding": c.Bindings})
+	m.setQueues(c.Queues)
 	m.setKeys(keylog.Counts{Keys: c.Keys, Records: c.KeyLog, Chains: c.Chains})
 }
+
+func (m *Metrics) setQueues(n int) { m.definitions.WithLabelValues("queue").Set(float64(n)) }
 
 func (m *Metrics) setKeys(c keylog.Counts) {
 	set(m.definitions, map[string]int{"key": c.Keys, "key_log": c.Records, "chain": c.Chains})

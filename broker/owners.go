@@ -7,8 +7,8 @@ import (
 	"github.com/sealmq/sealmq"
 )
 
-// newQueue decides whether a caller may make a queue that is missing, and with which options: who
-// makes it owns it. A dead-letter queue is made for the owner of its queue, whoever asks; with
+// newQueue decides whether a caller may make a queue that is missing, and with which options: its
+// maker owns it. A dead-letter queue is made for the owner of its queue, even if another asks; with
 // options of its own only by that owner. So nobody is there first with one that is too small, or
 // that belongs to somebody else. The caller holds mu.
 func (b *Broker) newQueue(c Caller, name string, o *sealmq.QueueOptions) (sealmq.QueueOptions, error) {
@@ -39,7 +39,7 @@ func (b *Broker) newQueue(c Caller, name string, o *sealmq.QueueOptions) (sealmq
 			return options, b.deny(c, name, "not allowed to declare '"+name+"': its dead-letter queue is another client's")
 		}
 	}
-	if err := b.room("queue", len(b.topo.queues), b.limits.Queues); err != nil {
+	if err := b.room("queue", b.topo.countQueues(), b.limits.Queues); err != nil {
 		return options, err
 	}
 	return options, b.roomOf(options.Owner, "queue", b.topo.ownedBy(options.Owner).Queues, b.limits.QueuesPerIdentity)

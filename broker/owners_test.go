@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/sealmq/sealmq"
@@ -176,7 +177,7 @@ func TestNobodyIsFirstWithAnothersDeadLetters(t *testing.T) {
 	if info.Owner != "alice" || info.Options.MaxMessages != sealmq.DefaultDeadMaxMessages {
 		t.Errorf("%+v", info)
 	}
-	// Who left its dead letters behind keeps them from whoever takes the name.
+	// Who left its dead letters behind keeps them from the next owner of the name.
 	_, err = n.deleteQueue(alice, "victim")
 	n.must(err)
 	n.code(sealmq.Denied, n.declareQueue(bob, "victim", nil))
@@ -247,4 +248,45 @@ func TestIDsAreOfTheirPublisher(t *testing.T) {
 	send(proxy("one"), "pipe", "pipe", "item", engine.Stored)
 	send(proxy("two"), "pipe", "pipe", "item", engine.Repeated)
 	send(proxy("two"), "pipe", "pipe", "other", engine.Conflict)
+}
+
+// TestDeadLetterQueuesCountAtOnce: a queue that the engine makes for dead letters counts for the
+// owner of their queue as soon as it is there, also once that queue is deleted. So nobody gets
+// more queues by letting messages die. It is made beyond the quota too: letters need a place.
+func TestDeadLetterQueuesCountAtOnce(t *testing.T) {
+	n := open(t, func(c *broker.Config) { c.Limits = broker.Limits{QueuesPerIdentity: 3} })
+	letters := 0
+	dies := func(queue string) {
+		t.Helper()
+		letters++
+		n.must(n.bind(admin, queue, "x", queue))
+		n.stored("x", queue, strconv.Itoa(letters))
+		c := n.consumer(alice, queue)
+		d := n.fetch(c, queue).Delivery
+		n.must(n.do(func(done func(error)) {
+			c.Settle([]engine.Settlement{{Tag: d.Tag, Verdict: engine.Dead}}, done)
+		}))
+		c.Close(true)
+	}
+	n.must(n.declareQueue(alice, "a", nil))
+	before := n.Counts().Queues
+	dies("a")
+	if got := n.Counts().Queues; got != before+1 {
+		t.Errorf("%d queues count after the first dead letter, want %d", got, before+1)
+	}
+	n.must(n.declareQueue(alice, "b", nil))
+	n.code(sealmq.LimitReached, n.declareQueue(alice, "c", nil))
+	dies("b")
+	dies("b") // which needs no other queue
+	_, err := n.deleteQueue(alice, "a")
+	n.must(err)
+	for range 2 {
+		n.code(sealmq.LimitReached, n.declareQueue(alice, "c", nil))
+		n.must(n.declareQueue(bob, "of-bob", nil))
+		n.restart()
+	}
+	_, err = n.deleteQueue(alice, "a.dead")
+	n.must(err)
+	n.must(n.declareQueue(alice, "c", nil))
+	n.code(sealmq.LimitReached, n.declareQueue(alice, "d", nil))
 }

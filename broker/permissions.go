@@ -2,6 +2,7 @@ package broker
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -218,7 +219,7 @@ func (b *Broker) SeesConnection(c Caller) func(*sealmq.Identity) bool {
 
 // RequireAdmin checks that the caller may use an administrative command of a protocol
 // that is not about a queue or an exchange, such as "reset_stats" or CloseConnection.
-// The audit hears of it either way; a refusal is counted.
+// A refusal is counted and audited. What became of an allowed command goes to AuditAdmin.
 func (b *Broker) RequireAdmin(c Caller, command string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
@@ -226,7 +227,19 @@ func (b *Broker) RequireAdmin(c Caller, command string) error {
 	err := b.grants.authorize(c, actAdmin, command, owned{})
 	if err != nil {
 		b.metrics.denied(actAdmin)
+		b.audit(c, command, "", err)
 	}
-	b.audit(c, command, "", err)
 	return err
+}
+
+// AuditAdmin records the outcome of a command that RequireAdmin has allowed. object is what the
+// command was about, for example a ConnectionObject, and may be empty.
+func (b *Broker) AuditAdmin(c Caller, command, object string, outcome error) {
+	b.audit(c, command, object, outcome)
+}
+
+// ConnectionObject is how the audit names a connection: its id, and its client if there was such
+// a connection.
+func ConnectionObject(id uint64, client string) string {
+	return strings.TrimSpace(strconv.FormatUint(id, 10) + " " + client)
 }

@@ -150,6 +150,12 @@ func TestAdministratorsCommandsAreAudited(t *testing.T) {
 	n.must(n.declareQueue(alice, "r", nil))
 	n.stored("x", "k", "1")
 	n.must(n.RequireAdmin(admin, "close_connection"))
+	if n.audit.has(entry{"admin", "close_connection", "", ""}) {
+		t.Error("a command is on record before it is done")
+	}
+	peers := connections{5: "alice"}
+	n.must(n.Manage(admin, peers).CloseConnection(t.Context(), 5))
+	n.code(sealmq.BadArgument, n.Manage(admin, peers).CloseConnection(t.Context(), 6))
 	n.waiting("q")
 	moved, err := wait(t, func(d func(int, error)) { n.Move(admin, "q", "r", 0, d) })
 	n.must(err)
@@ -166,13 +172,41 @@ func TestAdministratorsCommandsAreAudited(t *testing.T) {
 	_, err = n.putKey(admin, "bob", bareKey(9))
 	n.must(err)
 	for _, e := range []entry{
-		{"admin", "close_connection", "", ""}, {"admin", "peek", "q", ""}, {"admin", "move", "q r", ""},
+		{"admin", "close_connection", "5 alice", ""}, {"admin", "close_connection", "6", sealmq.BadArgument},
+		{"admin", "peek", "q", ""}, {"admin", "move", "q r", ""},
 		{"admin", "purge", "r", ""}, {"admin", "delete", "q", ""}, {"admin", "delete", "none", sealmq.NoQueue},
 		{"admin", "delete", "x", ""}, {"admin", "write_key", "bob", ""},
 	} {
 		if !n.audit.has(e) {
 			t.Errorf("not in the audit: %+v", e)
 		}
+	}
+}
+
+// connections are the clients of connections that can be closed.
+type connections map[uint64]string
+
+func (c connections) ConnectionsOf(func(*sealmq.Identity) bool) []sealmq.ConnectionInfo { return nil }
+
+func (c connections) CloseConnection(id uint64) (client string, err error) {
+	if c[id] == "" {
+		return "", &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
+	}
+	return c[id], nil
+}
+
+// TestMainServersOwnLooksAreNotAudited: it looks at the pipeline's queue several times a second.
+func TestMainServersOwnLooksAreNotAudited(t *testing.T) {
+	n := open(t, func(c *broker.Config) { c.PipelineQueue = "message_queue" })
+	main := broker.Caller{Identity: sealmq.Identity{ID: "server", Role: sealmq.RoleServer}}
+	n.must(n.declareQueue(main, "message_queue", nil))
+	n.must(n.declareQueue(alice, "q", nil))
+	for _, queue := range []string{"message_queue", "q"} {
+		_, err := n.Peek(main, queue, 0, 1)
+		n.must(err)
+	}
+	if n.audit.has(entry{"server", "peek", "message_queue", ""}) || !n.audit.has(entry{"server", "peek", "q", ""}) {
+		t.Error("the audit has the looks at message_queue, or not those at q")
 	}
 }
 

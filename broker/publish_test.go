@@ -268,10 +268,11 @@ func (s *sink) Publish(batch []engine.Publish, done func([]engine.PublishResult)
 	return len(batch)
 }
 
-func (s *sink) Definitions() []engine.Definition               { return s.definitions }
-func (s *sink) Queues() ([]engine.QueueInfo, error)            { return s.queues, nil }
-func (s *sink) Queue(string) (engine.QueueInfo, error)         { return engine.QueueInfo{}, nil }
-func (s *sink) Define(_ []engine.Definition, done func(error)) { done(nil) }
+func (s *sink) Definitions() []engine.Definition                   { return s.definitions }
+func (s *sink) Queues() ([]engine.QueueInfo, error)                { return s.queues, nil }
+func (s *sink) Queue(string) (engine.QueueInfo, error)             { return engine.QueueInfo{}, nil }
+func (s *sink) ReportDeadQueues(func(string, sealmq.QueueOptions)) {}
+func (s *sink) Define(_ []engine.Definition, done func(error))     { done(nil) }
 func (s *sink) DeclareQueue(_ string, _ sealmq.QueueOptions, _ engine.Fields, done func(engine.QueueInfo, bool, error)) {
 	done(engine.QueueInfo{}, false, nil)
 }

@@ -52,35 +52,34 @@ func (b *Broker) declare(c Caller, name string, o *sealmq.QueueOptions, done fun
 	if o != nil {
 		options, given = *o, engine.AllFields
 	}
-	created := !b.adopt(name)
-	if created {
-		var err error
+	created := false
+	if _, err := b.engine.Queue(name); err != nil {
 		if options, err = b.newQueue(c, name, o); err != nil {
 			done(err)
 			return false
 		}
-		b.topo.addQueue(name, &options)
+		created = b.topo.addQueue(name, &options)
 	}
 	ok = true
 	b.engine.DeclareQueue(name, options, given, func(_ engine.QueueInfo, _ bool, err error) {
 		if isRefusal(err) {
-			if ok = false; created {
-				b.topo.removeQueue(name)
-			}
+			ok = false
 		}
 		done(err)
 	})
+	if created && !ok {
+		b.removeQueue(name)
+	}
 	return ok
 }
 
-// adopt reports whether there is a queue, and counts it if the engine has made it for dead letters.
-// It is called in a turn.
-func (b *Broker) adopt(name string) bool {
-	info, err := b.engine.Queue(name)
-	if _, known := b.topo.queues[name]; err == nil && !known {
+// removeQueue takes a queue that is gone out of the topology. It is called in a turn, in which
+// the engine may have made a queue of this name for dead letters.
+func (b *Broker) removeQueue(name string) {
+	b.topo.removeQueue(name)
+	if info, err := b.engine.Queue(name); err == nil {
 		b.topo.addQueue(name, &info.Options)
 	}
-	return err == nil
 }
 
 // DeleteQueue removes a queue with its messages and its bindings; done gets the number
@@ -119,7 +118,7 @@ func (b *Broker) deleteQueue(name string, only engine.If, done func(removed int,
 	for _, one := range bound {
 		b.topo.unbind(one)
 	}
-	b.topo.removeQueue(name)
+	b.removeQueue(name)
 	b.forget(undefine(bound), step)
 }
 
@@ -160,7 +159,9 @@ func (b *Broker) Peek(c Caller, queue string, from uint64, n int) ([]sealmq.Deli
 	}
 	list, err := p.Peek(queue, from, n)
 	err = nameQueue(queue, err)
-	b.audit(c, string(actPeek), queue, err)
+	if c.Role != sealmq.RoleServer || !b.grants.ofPipeline(queue) { // the main server looks several times a second
+		b.audit(c, string(actPeek), queue, err)
+	}
 	return list, err
 }
 

@@ -15,9 +15,11 @@ type Binding struct {
 	Queue, Exchange, Key string
 }
 
-// topology is what clients have defined. Only a change that holds Broker.mu writes to it,
-// and may read without the locks below. These are held for one look or one change, and
-// never while the engine is called.
+// topology is what clients have defined, and the queues that the engine has made for dead
+// letters. Only a change that holds Broker.mu writes to it, and may read without the locks
+// below, except that the engine adds its queues at any time: queues and owners are always read
+// with the lock. The locks are held for one look or one change, and never while the engine is
+// called.
 type topology struct {
 	mu        sync.RWMutex
 	exchanges map[string]*exchange
@@ -100,8 +102,10 @@ func (t *topology) own(owner sealmq.Owner, more Owned) {
 	}
 }
 
-// ownedBy counts what belongs to an identity. Callers hold Broker.mu.
+// ownedBy counts what belongs to an identity.
 func (t *topology) ownedBy(owner sealmq.Owner) Owned {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
 	if o := t.owners[owner]; o != nil {
 		return *o
 	}
@@ -172,10 +176,27 @@ func (t *topology) has(b Binding) bool {
 	return ok
 }
 
-// addQueue adds a queue with these options.
-func (t *topology) addQueue(name string, o *sealmq.QueueOptions) {
+// countQueues counts those that there are.
+func (t *topology) countQueues() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.queues)
+}
+
+func (t *topology) hasQueue(name string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, ok := t.queues[name]
+	return ok
+}
+
+// addQueue adds a queue with these options, unless it is there.
+func (t *topology) addQueue(name string, o *sealmq.QueueOptions) (added bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if _, ok := t.queues[name]; ok {
+		return false
+	}
 	t.queues[name] = queueEntry{o.Suites(), o.Owner}
 	t.own(o.Owner, Owned{Queues: 1})
 	if o.Sealed != "" {
@@ -184,6 +205,19 @@ func (t *topology) addQueue(name string, o *sealmq.QueueOptions) {
 	if isTemporary(name) {
 		t.temporary.Add(1)
 	}
+	return true
+}
+
+// temporaries lists the temporary queues.
+func (t *topology) temporaries() (list []string) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for name := range t.queues {
+		if isTemporary(name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // setSuites changes which suites a queue takes messages of, and returns the former ones.

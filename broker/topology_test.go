@@ -60,7 +60,7 @@ func TestDeclareQueue(t *testing.T) {
 	}
 }
 
-func TestDeadLetterQueueIsBoundedWhoeverDeclaresIt(t *testing.T) {
+func TestDeadLetterQueueIsBoundedForEveryDeclarer(t *testing.T) {
 	n := open(t)
 	for _, name := range []string{"q", "r", "s", "t"} {
 		n.must(n.declareQueue(alice, name, &sealmq.QueueOptions{MaxLineBytes: 1 << 20, Private: true}))
@@ -107,7 +107,7 @@ func TestBindIsIdempotent(t *testing.T) {
 	n := open(t)
 	for range 3 {
 		n.must(n.bind(alice, "q", "x", "k"))
-		n.must(n.bind(bob, "q", "x", "k")) // which is what it wants, whoever did it
+		n.must(n.bind(bob, "q", "x", "k")) // which is what it wants, although another did it
 		n.must(n.bind(admin, "q", "x", "l"))
 	}
 	n.stored("x", "k", "1")

@@ -130,10 +130,8 @@ func (b *Broker) deleteTemporary(queue string) {
 func (b *Broker) dropTemporaries() {
 	b.lock()
 	defer b.unlock()
-	for name := range b.topo.queues {
-		if isTemporary(name) {
-			b.deleteTemporary(strings.TrimSuffix(name, sealmq.DeadSuffix))
-		}
+	for _, name := range b.topo.temporaries() {
+		b.deleteTemporary(strings.TrimSuffix(name, sealmq.DeadSuffix))
 	}
 }
 

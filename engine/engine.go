@@ -56,6 +56,10 @@ type Engine interface {
 	// Queues describes all queues, sorted by name. Code Unavailable if the engine cannot
 	// tell.
 	Queues() ([]QueueInfo, error)
+	// ReportDeadQueues has made called, from now on, with each queue that the engine itself makes
+	// for dead letters, before another call can find the queue. made must not block and must not
+	// call back into the engine.
+	ReportDeadQueues(made func(name string, o sealmq.QueueOptions))
 
 	// Publish stores each message in all of its queues or in none, in the order of the
 	// batch. If a message is not a repeat and one of its queues does not exist, Publish stops

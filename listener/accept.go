@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/connlimit"
+	"github.com/sealmq/sealmq/internal/vanished"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -20,9 +22,10 @@ const (
 	maxAcceptPause = time.Second
 )
 
-// keepAlive finds peers that vanished. There is no idle timeout here: a consumer of the line
-// protocol may be silent for ever (specification R11).
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+// vanishedAfter is after how long a peer that acknowledges nothing is taken to be gone. Its
+// messages come back then. There is no idle timeout: a consumer of the line protocol may be silent
+// for ever (specification R11).
+const vanishedAfter = 2 * time.Minute
 
 // accept hands each connection to a goroutine of its own, where the handshake runs. After a
 // failure it tries again: too many open files, for example, pass by themselves.
@@ -65,17 +68,15 @@ func (s *Server) stopping() bool {
 // admit adds a connection to the table or closes it without a byte.
 func (s *Server) admit(raw net.Conn) {
 	c := newConn(s, raw)
-	c.raw.place = s.unidentified.Add(raw.RemoteAddr(), func() { c.abort(closedByServer) })
-	if c.raw.place == nil {
+	c.raw.Place = s.unidentified.Add(raw.RemoteAddr(), func() { c.abort(closedByServer) })
+	if c.raw.Place == nil {
 		s.metrics.refused[refusedDisplaced].Inc()
 	}
-	if c.raw.place == nil || !s.add(c) {
+	if c.raw.Place == nil || !s.add(c) {
 		_ = raw.Close()
 		return
 	}
-	if tcp, ok := raw.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(keepAlive)
-	}
+	vanished.After(raw, vanishedAfter)
 	go c.begin()
 }
 
@@ -84,7 +85,7 @@ func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		c.raw.place.Leave()
+		c.raw.Place.Leave()
 		return false
 	}
 	s.lastID++
@@ -100,11 +101,14 @@ func (s *Server) add(c *conn) bool {
 func (c *conn) begin() {
 	defer c.contain(c.finishPanicked)
 	if why, err := c.handshake(); err != nil {
-		if c.raw.place.Displaced() {
+		if c.raw.Place.Displaced() {
 			why = refusedDisplaced
 		}
 		c.server.metrics.refused[why].Inc()
 		c.logRefusal(why, err)
+		if tell := c.server.cfg.Refused; tell != nil && (why == refusedCertificate || why == refusedRevoked || why == refusedIdentity) {
+			tell(c.raw.RemoteAddr(), c.tls.ConnectionState(), err)
+		}
 		if why == refusedCrowd || why == refusedLimit || why == refusedBanned {
 			c.raw.timeout = c.server.limits.HandshakeTimeout
 			c.sayWhy(err)
@@ -149,24 +153,22 @@ func (c *conn) sayWhy(err error) {
 
 // handshake ends with the peer's identity known, or with an error and the reason to
 // count.
-func (c *conn) handshake() (refusal, error) {
+func (c *conn) handshake() (why refusal, err error) {
 	s := c.server
-	deadline := time.Now().Add(s.limits.HandshakeTimeout)
-	if err := c.raw.SetDeadline(deadline); err != nil {
-		return refusedOther, err
+	why = refusedOther
+	err = c.raw.Handshake(s.handshakes, time.Now().Add(s.limits.HandshakeTimeout), s.stop, func() (err error) {
+		why, err = c.identify()
+		return err
+	})
+	if err != nil && why == refusedOther {
+		why = reasonOf(err)
 	}
-	// A peer that sends nothing must not take a slot.
-	if err := c.raw.waitForByte(); err != nil {
-		return reasonOf(err), err
-	}
-	c.raw.place.Busy()
-	defer func() {
-		c.raw.giveSlots()
-		c.raw.slots = nil
-	}()
-	if why, err := c.takeSlots(deadline); err != nil {
-		return why, err
-	}
+	return why, err
+}
+
+// identify is what a handshake has its turn for.
+func (c *conn) identify() (refusal, error) {
+	s := c.server
 	if err := c.tls.Handshake(); err != nil {
 		return reasonOf(err), err
 	}
@@ -196,25 +198,6 @@ func (c *conn) handshake() (refusal, error) {
 	return why, err
 }
 
-// takeSlots waits for the turn of a handshake. First comes the one among those of its address, which
-// together get half of the slots, so that those of others need not wait behind them.
-func (c *conn) takeSlots(deadline time.Time) (refusal, error) {
-	s := c.server
-	turn := time.NewTimer(time.Until(deadline))
-	defer turn.Stop()
-	for _, slot := range []chan struct{}{c.raw.place.Turns(max(1, s.limits.Handshakes/2)), s.handshakes} {
-		select {
-		case slot <- struct{}{}:
-			c.raw.slots = append(c.raw.slots, slot)
-		case <-turn.C:
-			return refusedHandshakes, errors.New("no handshake slot became free")
-		case <-s.stop:
-			return refusedOther, errors.New("the server is stopping")
-		}
-	}
-	return 0, nil
-}
-
 // noCertificate is how crypto/tls ends its error about a peer without a certificate, which has
 // no type.
 const noCertificate = "client didn't provide a certificate"
@@ -227,6 +210,8 @@ func reasonOf(err error) refusal {
 		author x509.UnknownAuthorityError
 	)
 	switch {
+	case errors.Is(err, connlimit.ErrNoTurn):
+		return refusedHandshakes
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refusedTimeout
 	case errors.As(err, &plain):

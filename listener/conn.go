@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/connlimit"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/protocol"
 )
@@ -60,7 +61,7 @@ type conn struct {
 }
 
 func newConn(s *Server, raw net.Conn) *conn {
-	c := &conn{server: s, since: time.Now(), raw: &socket{Conn: raw}}
+	c := &conn{server: s, since: time.Now(), raw: &socket{Stranger: connlimit.Stranger{Conn: raw}}}
 	c.changed.L = &c.mu
 	c.tls = tls.Server(c.raw, s.cfg.TLS)
 	return c
@@ -93,7 +94,7 @@ func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, 
 	}
 	c.in.memory = c.memory
 	s.open++
-	c.raw.place.Leave()
+	c.raw.Place.Leave()
 	s.metrics.opened.Inc()
 	c.mu.Lock()
 	c.known = true

@@ -175,7 +175,7 @@ func (c *conn) finish() {
 	if stopExpiry != nil {
 		stopExpiry()
 	}
-	c.raw.place.Leave()
+	c.raw.Place.Leave()
 	c.in.release()
 	c.memory.Close()
 	c.server.remove(c)

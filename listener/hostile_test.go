@@ -353,6 +353,7 @@ func TestHostileConsumerThatNeverReads(t *testing.T) {
 		for range info.Unacked {
 			got[alive.next()]++
 		}
+		synctest.Wait() // the connection is let go after its messages
 		if len(got) != 299 || n.server.Count() != 2 {
 			t.Errorf("%d messages reached the other consumer, want 299; %d connections are open, want 2", len(got), n.server.Count())
 		}

@@ -28,26 +28,27 @@ func (s *Server) ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.Conne
 	return list
 }
 
-// CloseConnection closes one connection at once. Code BadArgument if there is none with
-// this id.
-func (s *Server) CloseConnection(id uint64) error {
+// CloseConnection closes one connection at once, and says whose it was. Code BadArgument if
+// there is none with this id.
+func (s *Server) CloseConnection(id uint64) (client string, err error) {
 	s.mu.Lock()
 	c := s.conns[id]
 	s.mu.Unlock()
 	if c == nil || !c.isKnown() {
-		return errNoConnection
+		return "", errNoConnection
 	}
 	c.abort(closedByOperator)
-	return nil
+	return c.identity.ID, nil
 }
 
 // maxBans bounds the identities that are banned at a time.
 const maxBans = 1000
 
 // Ban closes all connections of the identity that has this one, and lets it in again only
-// after a while or a restart. Code BadArgument if there is no such connection, or it is
-// an administrator's; LimitReached if too many are banned.
-func (s *Server) Ban(id uint64, while time.Duration) error {
+// after a while or a restart. It says whose the connection is, also if its client cannot be
+// banned. Code BadArgument if there is no such connection, or it is an administrator's;
+// LimitReached if too many are banned.
+func (s *Server) Ban(id uint64, while time.Duration) (client string, err error) {
 	s.mu.Lock()
 	c, now := s.conns[id], time.Now()
 	maps.DeleteFunc(s.bans, func(_ string, until time.Time) bool { return now.After(until) })
@@ -55,11 +56,11 @@ func (s *Server) Ban(id uint64, while time.Duration) error {
 	s.mu.Unlock()
 	switch {
 	case c == nil || !c.isKnown():
-		return errNoConnection
+		return "", errNoConnection
 	case c.identity.Role == sealmq.RoleAdmin:
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: "an administrator cannot be banned; revoke the certificate"}
+		return c.identity.ID, &sealmq.Error{Code: sealmq.BadArgument, Message: "an administrator cannot be banned; revoke the certificate"}
 	case full:
-		return &sealmq.Error{Code: sealmq.LimitReached, Message: "too many identities are banned"}
+		return c.identity.ID, &sealmq.Error{Code: sealmq.LimitReached, Message: "too many identities are banned"}
 	}
 	name := nameOf(&c.identity)
 	s.mu.Lock()
@@ -71,7 +72,7 @@ func (s *Server) Ban(id uint64, while time.Duration) error {
 			c.abort(closedByOperator)
 		}
 	}
-	return nil
+	return c.identity.ID, nil
 }
 
 // banned is how much longer an identity is banned. The caller holds mu.

@@ -27,7 +27,7 @@ func revocable(t *testing.T, log *syncBuffer) (n *node, list string) {
 	ca := testca.New(t)
 	f := ca.Files()
 	list = filepath.Join(f.Dir, "revoked.txt")
-	revoked, err := trust.OpenRevocationList(list, true, nil)
+	revoked, err := trust.OpenRevocations(trust.ListConfig{Files: []trust.ListFile{{Path: list, MayBeMissing: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,9 @@ type Config struct {
 	// Identify returns the identity of a verified peer; an error closes the connection. Recheck calls
 	// it again for open ones.
 	Identify func(tls.ConnectionState) (sealmq.Identity, error)
+	// Refused is called for each connection that is not let in because of its peer's
+	// certificate, on a goroutine of its own. It may be nil.
+	Refused func(remote net.Addr, cs tls.ConnectionState, err error)
 	// Protocols are what is spoken; the first bytes of a conversation choose one of them.
 	Protocols []protocol.Protocol
 	// Log gets the life of connections; nil discards.
@@ -99,7 +102,7 @@ type Server struct {
 	metrics    *Metrics
 	limits     Limits
 	memory     *protocol.Budget
-	handshakes chan struct{} // a slot for each handshake under way
+	handshakes connlimit.Handshakes
 	// unidentified has the connections of conns whose identity is not known.
 	unidentified *connlimit.Table
 	stop         chan struct{} // closed when no more connections are wanted
@@ -146,7 +149,7 @@ func Listen(cfg Config) (*Server, error) {
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
 	}
-	s.handshakes = make(chan struct{}, s.limits.Handshakes)
+	s.handshakes = connlimit.NewHandshakes(s.limits.Handshakes)
 	s.unidentified = connlimit.New(s.limits.Unidentified, s.limits.HandshakeTimeout)
 	s.metrics.unidentified.Store(s.unidentified)
 	s.metrics.unidentifiedLimit.Set(float64(s.limits.Unidentified))

@@ -279,6 +279,18 @@ func TestConnectionsAreDescribedAndClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin.do(fmt.Sprintf("close_connection %d", first.ID), "Error: no such connection")
+	for _, c := range list { // whose it was is told, for the audit
+		switch c.Role {
+		case "admin":
+			if client, err := n.server.Ban(c.ID, time.Minute); client != c.Client || sealmq.CodeOf(err) != sealmq.BadArgument {
+				t.Errorf("a ban of %q, want %q: %v", client, c.Client, err)
+			}
+		default:
+			if client, err := n.server.CloseConnection(c.ID); c.Client == "b" && (client != "b" || err != nil) {
+				t.Errorf("closed the connection of %q, want b: %v", client, err)
+			}
+		}
+	}
 	b.Close()
 	if err := n.waitForCount(1); err != nil {
 		t.Fatal(err)

@@ -14,9 +14,11 @@ type Peers interface {
 	// ConnectionsOf describes those whose identity matches, sorted by ID. Others are not
 	// looked at.
 	ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.ConnectionInfo
-	// CloseConnection closes one. Code BadArgument if there is none with this id.
-	CloseConnection(id uint64) error
+	// CloseConnection closes one, and says whose it was. Code BadArgument if there is none with
+	// this id.
+	CloseConnection(id uint64) (client string, err error)
 	// Ban closes all connections of the identity that has this one, and lets it in again only
-	// after a while or a restart. Code LimitReached if too many are banned.
-	Ban(id uint64, while time.Duration) error
+	// after a while or a restart. It says whose the connection is, also if its client cannot be
+	// banned. Code LimitReached if too many are banned.
+	Ban(id uint64, while time.Duration) (client string, err error)
 }

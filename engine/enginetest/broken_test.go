@@ -17,8 +17,28 @@ type brokenEngine struct {
 	peek func(from uint64) uint64
 	move func(ids []string) []string
 	show func(*engine.QueueInfo)
-	// neverPause ignores a pause.
-	neverPause bool
+	// neverPause ignores a pause, and neverReport who wants to know of dead-letter queues.
+	neverPause, neverReport bool
+	// change changes the options of a ChangeQueue.
+	change func(*sealmq.QueueOptions)
+}
+
+func (e *brokenEngine) ChangeQueue(name string, o sealmq.QueueOptions, done func(error)) {
+	if e.change != nil {
+		e.change(&o)
+	}
+	e.Engine.(engine.Changer).ChangeQueue(name, o, done)
+}
+
+// changing breaks ChangeQueue.
+func changing(change func(*sealmq.QueueOptions)) func(engine.Engine, Config) engine.Engine {
+	return func(e engine.Engine, _ Config) engine.Engine { return &brokenEngine{Engine: e, change: change} }
+}
+
+func (e *brokenEngine) ReportDeadQueues(made func(string, sealmq.QueueOptions)) {
+	if !e.neverReport {
+		e.Engine.ReportDeadQueues(made)
+	}
 }
 
 func (e *brokenEngine) DeleteQueue(name string, only engine.If, done func(int, error)) {

@@ -8,11 +8,13 @@ import (
 
 // Crashes has clients use an engine whose machine loses its power, and checks what they
 // were promised.
-func Crashes(t *testing.T, newMachine func() Machine) {
-	t.Run("no crash", func(t *testing.T) { noCrash(t, newMachine) })
-	t.Run("at every change", func(t *testing.T) { crashAtEveryChange(t, newMachine) })
-	t.Run("again and again", func(t *testing.T) { crashAgain(t, newMachine) })
-	t.Run("in the middle of a recovery", func(t *testing.T) { crashRecovery(t, newMachine) })
+func Crashes(t *testing.T, newMachine func() Machine) { crashes(t, newMachine, testing.Short()) }
+
+func crashes(t *testing.T, newMachine func() Machine, short bool) {
+	t.Run("no crash", func(t *testing.T) { noCrash(t, newMachine, seeds(20, 5, short)) })
+	t.Run("at every change", func(t *testing.T) { crashAtEveryChange(t, newMachine, short) })
+	t.Run("again and again", func(t *testing.T) { crashAgain(t, newMachine, seeds(40, 5, short)) })
+	t.Run("in the middle of a recovery", func(t *testing.T) { crashRecovery(t, newMachine, seeds(12, 2, short)) })
 }
 
 // Stopped reports whether an error is what clients see of an engine that has stopped.
@@ -21,23 +23,25 @@ func (w *World) Stopped(err error) bool {
 }
 
 // Thin makes a sweep over n = 1, 2, 3 … shorter: all of the first, then fewer and fewer.
-func Thin(n int) int {
-	if testing.Short() {
+func Thin(n int) int { return thin(n, testing.Short()) }
+
+func thin(n int, short bool) int {
+	if short {
 		return 1 + n/4
 	}
 	return 1 + n/80
 }
 
 // seeds is how many seeds a test tries.
-func seeds(all, short int) uint64 {
-	if testing.Short() {
-		return uint64(short)
+func seeds(all, few uint64, short bool) uint64 {
+	if short {
+		return few
 	}
-	return uint64(all)
+	return all
 }
 
-func noCrash(t *testing.T, newMachine func() Machine) {
-	for seed := range uint64(20) {
+func noCrash(t *testing.T, newMachine func() Machine, seeds uint64) {
+	for seed := range seeds {
 		w := NewWorld(t, newMachine(), seed)
 		if err := errors.Join(w.Live(300), w.Survives()); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
@@ -47,11 +51,11 @@ func noCrash(t *testing.T, newMachine func() Machine) {
 
 // crashAtEveryChange cuts the power before each operation that changes something, half of
 // the time from the very first start on. Promises must hold for what is left.
-func crashAtEveryChange(t *testing.T, newMachine func() Machine) {
+func crashAtEveryChange(t *testing.T, newMachine func() Machine, short bool) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			for n := 1; ; n += Thin(n) {
+			for n := 1; ; n += thin(n, short) {
 				w := NewWorld(t, newMachine(), seed)
 				if seed%2 == 1 {
 					if err := w.Live(150); err != nil {
@@ -76,8 +80,8 @@ func crashAtEveryChange(t *testing.T, newMachine func() Machine) {
 }
 
 // crashAgain crashes the same engine again and again.
-func crashAgain(t *testing.T, newMachine func() Machine) {
-	for seed := range seeds(40, 5) {
+func crashAgain(t *testing.T, newMachine func() Machine, seeds uint64) {
+	for seed := range seeds {
 		w := NewWorld(t, newMachine(), seed)
 		for round := range 10 {
 			w.Machine.PowerOffAt(1 + w.rng.IntN(700))
@@ -94,8 +98,8 @@ func crashAgain(t *testing.T, newMachine func() Machine) {
 
 // crashRecovery cuts the power at each operation of a recovery that changes something, and
 // opens again.
-func crashRecovery(t *testing.T, newMachine func() Machine) {
-	for seed := range seeds(12, 2) {
+func crashRecovery(t *testing.T, newMachine func() Machine, seeds uint64) {
+	for seed := range seeds {
 		for n := 1; ; n++ {
 			w := NewWorld(t, newMachine(), seed)
 			w.Machine.PowerOffAt(100 + int(seed)*40)

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,6 +48,25 @@ var deadChecks = []check{
 		h.holds("q.dead", 1, 0)
 		if diff := cmp.Diff(sealmq.DeadLetterOptions(o.Normalize()), h.info("q.dead").Options); diff != "" {
 			h.Errorf("its options (-want +got):\n%s", diff)
+		}
+	}},
+	{name: "a dead-letter queue that the engine makes is reported", run: func(h *harness) {
+		var made []string
+		var of []sealmq.Owner
+		h.engine.ReportDeadQueues(func(name string, o sealmq.QueueOptions) {
+			made, of = append(made, name), append(of, o.Owner)
+		})
+		h.queue("declared.dead", sealmq.QueueOptions{})
+		for _, name := range []string{"declared", "q"} {
+			h.queue(name, sealmq.QueueOptions{DeliveryLimit: 1, Owner: sealmq.Owner{ID: "alice"}})
+			h.put(name, name+" a", name+" b")
+			c := h.consumer(name, 1)
+			c.dead(c.gets(name + " a")...)
+			c.nack(c.gets(name + " b")...)
+			h.holds(name+".dead", 2, 0)
+		}
+		if !slices.Equal(made, []string{"q.dead"}) || of[0].ID != "alice" {
+			h.Errorf("reported %v of %v, want q.dead of alice, once", made, of)
 		}
 	}},
 	{name: "a dead-letter queue that is there keeps its options", run: func(h *harness) {

@@ -29,6 +29,7 @@ type Model struct {
 	refusals []func() // of the call that is under way
 	running  bool     // a goroutine runs answers
 	drained  *sync.Cond
+	made     func(name string, o sealmq.QueueOptions) // is told of queues for dead letters
 	closed   bool
 	crashed  bool
 	loose    bool // what comes back waits behind what was never delivered
@@ -287,6 +288,13 @@ func (m *Model) Queues() ([]engine.QueueInfo, error) {
 		list = append(list, m.describe(m.state.queues[name]))
 	}
 	return list, nil
+}
+
+// ReportDeadQueues implements engine.Engine.
+func (m *Model) ReportDeadQueues(made func(name string, o sealmq.QueueOptions)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.made = made
 }
 
 func (m *Model) describe(q *queue) engine.QueueInfo {

@@ -74,6 +74,22 @@ func (m *Model) move(from, to string, n int, wanted func(*entry) bool, done func
 	})
 }
 
+// ChangeQueue implements engine.Changer.
+func (m *Model) ChangeQueue(name string, o sealmq.QueueOptions, done func(error)) {
+	m.begin()
+	defer m.end()
+	q, err := m.lookUp(name)
+	if err == nil {
+		err = o.Validate()
+	}
+	if err != nil {
+		m.refuse(func() { done(err) })
+		return
+	}
+	m.write(redefined{q.name, o.Normalize()})
+	m.answer(done)
+}
+
 // PauseQueue implements engine.Pauser.
 func (m *Model) PauseQueue(name string, stop bool, done func(error)) {
 	m.begin()

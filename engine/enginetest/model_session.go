@@ -355,6 +355,9 @@ func (m *Model) moveDead(q *queue, e *entry, reason string) {
 	if dead == nil {
 		m.write(declared{name, sealmq.DeadLetterOptions(q.options)})
 		dead = m.state.queues[name]
+		if m.made != nil {
+			m.made(dead.name, dead.options)
+		}
 	}
 	victims, code := dead.fits(e.message, m.now())
 	if code != "" {

@@ -83,6 +83,10 @@ type (
 		name    string
 		options sealmq.QueueOptions
 	}
+	redefined struct {
+		name    string
+		options sealmq.QueueOptions
+	}
 	paused struct {
 		name   string
 		paused bool
@@ -130,6 +134,12 @@ type (
 func (e declared) apply(s *state) {
 	s.lastQueue++
 	s.queues[e.name] = &queue{name: e.name, number: s.lastQueue, options: e.options}
+}
+
+func (e redefined) apply(s *state) {
+	q := s.queues[e.name]
+	e.options.Owner = q.options.Owner
+	q.options = e.options
 }
 
 func (e paused) apply(s *state) { s.queues[e.name].paused = e.paused }

@@ -1,6 +1,9 @@
 package enginetest
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // tick does what time demands and sets the timer for the next moment that matters. It
 // is called with mu locked.
@@ -68,6 +71,7 @@ func (m *Model) expire(q *queue, e *entry) {
 func (m *Model) forget(due func(time.Time) bool) {
 	for {
 		var oldest scoped
+		first := uint64(math.MaxUint64)
 		for id, i := range m.state.ids {
 			if i.copies > 0 {
 				continue
@@ -76,11 +80,11 @@ func (m *Model) forget(due func(time.Time) bool) {
 				m.write(forgotten{id})
 				continue
 			}
-			if oldest == (scoped{}) || i.order < m.state.ids[oldest].order {
-				oldest = id
+			if i.order < first {
+				oldest, first = id, i.order
 			}
 		}
-		if oldest == (scoped{}) || len(m.state.ids) <= m.cfg.DedupMaxIDs {
+		if first == math.MaxUint64 || len(m.state.ids) <= m.cfg.DedupMaxIDs {
 			return
 		}
 		m.write(forgotten{oldest})

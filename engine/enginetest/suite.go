@@ -83,6 +83,7 @@ func suite() []group {
 		{"durability", expand(durabilityChecks)},
 		{"sync", syncChecks},
 		{"abilities", abilityChecks},
+		{"change", append(changeChecks, expand(changeRestartChecks)...)},
 		{"pause", append(pauseChecks, expand(pauseRestartChecks)...)},
 		{"close", closeChecks},
 		{"concurrency", concurrencyChecks},

@@ -18,6 +18,15 @@ type deadLetterer struct {
 	warned  int64         // when it was last logged that some wait, Unix milliseconds
 	retry   clock.Timer   // wakes the dead-letterer for what could not be moved
 	wake    chan struct{} // capacity 1
+	// made is told of queues that are made for dead letters.
+	made func(name string, o sealmq.QueueOptions)
+}
+
+// ReportDeadQueues has made called under the engine's lock.
+func (e *Engine) ReportDeadQueues(made func(name string, o sealmq.QueueOptions)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dead.made = made
 }
 
 // decideDead decides that a copy goes to the dead-letter queue. The caller must have it
@@ -139,7 +148,11 @@ func (e *Engine) deadQueue(q *queue) (*queue, error) {
 	if dlq := e.state.queues[name]; dlq != nil {
 		return dlq, nil
 	}
-	return e.createQueue(name, sealmq.DeadLetterOptions(q.options))
+	dlq, err := e.createQueue(name, sealmq.DeadLetterOptions(q.options))
+	if err == nil && e.dead.made != nil {
+		e.dead.made(dlq.name, dlq.options)
+	}
+	return dlq, err
 }
 
 // deadName names the dead-letter queue. A name that would be too long is shortened, and

@@ -115,10 +115,12 @@ type Engine struct {
 }
 
 var (
-	_ engine.Engine = (*Engine)(nil)
-	_ engine.Peeker = (*Engine)(nil)
-	_ engine.Mover  = (*Engine)(nil)
-	_ engine.Finder = (*Engine)(nil)
+	_ engine.Engine  = (*Engine)(nil)
+	_ engine.Peeker  = (*Engine)(nil)
+	_ engine.Mover   = (*Engine)(nil)
+	_ engine.Finder  = (*Engine)(nil)
+	_ engine.Changer = (*Engine)(nil)
+	_ engine.Pauser  = (*Engine)(nil)
 
 	_ engine.DedupReporter = (*Engine)(nil)
 )
@@ -164,7 +166,7 @@ func newEngine(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(), files: storeFiles{fs: cfg.FS, dir: cfg.Dir},
 		consumers: consumers{sessions: map[*session]struct{}{}},
-		dead:      deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1)},
+		dead:      deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1), work: make(chan func())},
 	}
 	e.began, e.elapsed = e.opened.UnixMilli(), monotonic(cfg.Clock)
 	e.state = newState(func(empty bool) {

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"io"
 	"iter"
 
 	"github.com/sealmq/sealmq/journal"
@@ -41,6 +42,7 @@ type Journal interface {
 	Applied() (journal.Position, uint64)
 	Seal(ctx context.Context, generation uint64) error
 	Release(generation uint64)
+	Copy(to journal.Position, f func(name string, size int64, content io.Reader) error) error
 	Space() (left int64, full error)
 	LendSpace(f func()) bool
 

@@ -19,6 +19,7 @@ const forgetGroup = 100_000
 // reclaimer is what others tell the reclaimer, and what it tells. It needs no lock.
 type reclaimer struct {
 	wake        chan struct{} // capacity 1
+	work        chan func()   // what must not happen beside its rounds; unbuffered
 	full        atomic.Bool   // the disk is full: each settled message wakes it
 	err         atomic.Pointer[error]
 	checkpoints atomic.Uint64
@@ -35,14 +36,15 @@ func (e *Engine) runReclaimer() {
 		select {
 		case <-e.stopping.Done():
 			retry.Stop()
+			e.saveTimeIfSet()
 			e.lastCheckpoint()
 			e.saveAsides()
 			return
+		case do := <-e.reclaimer.work:
+			do()
 		case <-e.reclaimer.wake:
 		}
-		if _, set := e.noticeStep(); set {
-			e.saveTime()
-		}
+		e.saveTimeIfSet()
 		err := e.reclaim()
 		e.saveAsides()
 		if err == nil {

@@ -14,7 +14,7 @@ import (
 // arrivals, delays, ack timeouts, ids. While the engine is open it goes with the monotonic clock,
 // so nothing happens early or late because the clock is set. From run to run it goes on: the file
 // "clock" says what this time was when the clock showed which time, and is written at the start
-// and whenever the clock is found to have been set. A start adds what the clock says has passed
+// and whenever the clock is found to have been set: once a second, and at the end. A start adds what the clock says has passed
 // since, and nothing if the clock shows less than before. So a clock that was wrong at one start
 // neither ends what was stored then, nor prolongs it.
 const timelineName = "clock"
@@ -72,6 +72,13 @@ func (e *Engine) saveTime() {
 
 // clockAhead is by how much the clock is ahead of the engine's time, in milliseconds.
 func (e *Engine) clockAhead() int64 { return e.cfg.Clock.Now().UnixMilli() - e.nowMillis() }
+
+// saveTimeIfSet writes the file when the clock was set.
+func (e *Engine) saveTimeIfSet() {
+	if _, set := e.noticeStep(); set {
+		e.saveTime()
+	}
+}
 
 // noticeStep reports whether the clock was set since the time was last written down.
 func (e *Engine) noticeStep() (by time.Duration, set bool) {

@@ -15,6 +15,7 @@ func TestWrongClocks(t *testing.T) {
 	for name, tc := range map[string]struct {
 		wrong    time.Duration // at the first start
 		set      time.Duration // a second later
+		last     time.Duration // at the moment at which the engine is closed
 		between  time.Duration // by how much the clock is set while the engine is closed
 		atSecond time.Duration // and after the second start
 	}{
@@ -25,6 +26,8 @@ func TestWrongClocks(t *testing.T) {
 		"ahead until it was closed, for a year":  {wrong: 9000 * hour, between: -9000 * hour},
 		"set back while it was open":             {set: -2 * hour},
 		"set ahead while it was open":            {set: 2 * hour},
+		"set ahead as it was closed":             {last: 2 * hour},
+		"set back as it was closed":              {last: -2 * hour},
 		"behind at the second start":             {between: -2 * hour, atSecond: 2 * hour},
 		"behind for a second, ahead for another": {wrong: -2 * hour, set: 4 * hour},
 	} {
@@ -50,6 +53,7 @@ func TestWrongClocks(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
+			r.clock.Set(tc.last)
 			if err := r.Close(); err != nil {
 				t.Fatal(err)
 			}

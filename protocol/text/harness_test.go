@@ -74,14 +74,14 @@ func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) (list []sealmq.
 	return list
 }
 
-func (t *table) CloseConnection(id uint64) error {
+func (t *table) CloseConnection(id uint64) (string, error) {
 	if id != 1 {
-		return &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
+		return "", &sealmq.Error{Code: sealmq.BadArgument, Message: "no such connection"}
 	}
-	return nil
+	return "alice", nil
 }
 
-func (t *table) Ban(id uint64, _ time.Duration) error { return t.CloseConnection(id) }
+func (t *table) Ban(id uint64, _ time.Duration) (string, error) { return t.CloseConnection(id) }
 
 // pipe is a connection without a network: what is written goes to a session, and what
 // the session has to say is read in pieces of a TLS record at most.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/engine"
 )
 
@@ -56,7 +57,7 @@ func (s *Session) exchanges(v Verb, _ []byte) {
 
 const (
 	// A peek shows bodies up to maxPeekBody and stops showing them after maxPeekBodies,
-	// so that one reply stays small.
+	// so that one reply stays small. With an offset a larger body is read in parts.
 	maxPeekBody   = sealmq.DefaultMaxLineBytes
 	maxPeekBodies = 1 << 20
 )
@@ -85,8 +86,9 @@ func (s *Session) peek(v Verb, args []byte) {
 		s.badArgument(v, "the number of messages is not between 1 and "+strconv.Itoa(sealmq.MaxPeek))
 		return
 	}
-	var from int64
-	if !optionalNumber(place, &from) {
+	place, offset := cut(place)
+	var from, begin int64
+	if !optionalNumber(place, &from) || !optionalNumber(offset, &begin) {
 		s.badArgument(v, "the place to begin at is not a whole number")
 		return
 	}
@@ -101,6 +103,17 @@ func (s *Session) peek(v Verb, args []byte) {
 		d := &messages[i]
 		list[i] = peeked{ID: d.ID, Seq: d.Tag.Seq, Publisher: d.Publisher, Exchange: d.Exchange, Key: d.Key, Time: stamp(d.Published),
 			Attempts: d.Attempt, DeathReason: d.DeathReason, DeathQueue: d.DeathQueue, Size: len(d.Body)}
+		if len(offset) > 0 { // to be read whole, so the form matters less than each byte
+			part := d.Body
+			if i == 0 {
+				part = part[min(begin, int64(len(part))):]
+				part = part[:min(len(part), maxPeekBodies)]
+			}
+			if shown += len(part); shown <= maxPeekBodies {
+				list[i].BodyBytes = part
+			}
+			continue
+		}
 		if len(d.Body) > maxPeekBody || shown+len(d.Body) > maxPeekBodies {
 			continue
 		}
@@ -176,16 +189,18 @@ func (s *Session) closeConnection(v Verb, args []byte) {
 		s.badArgument(v, "the connection id is not a number")
 		return
 	}
+	var client string
 	if word, text := cut(rest); len(rest) > 0 {
 		while, perr := time.ParseDuration(string(text))
 		if string(word) != "ban" || perr != nil || while <= 0 {
 			s.badArgument(v, "after the id comes nothing, or ban and a duration such as 10m")
 			return
 		}
-		err = s.peer.Peers.Ban(id, while)
+		client, err = s.peer.Peers.Ban(id, while)
 	} else {
-		err = s.peer.Peers.CloseConnection(id)
+		client, err = s.peer.Peers.CloseConnection(id)
 	}
+	s.cfg.Broker.AuditAdmin(s.caller, command, broker.ConnectionObject(id, client), err)
 	if err != nil {
 		s.answerError(v, err)
 		return

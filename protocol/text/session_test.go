@@ -1,6 +1,7 @@
 package text_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -396,6 +397,8 @@ func TestAddedCommands(t *testing.T) {
 		{"peek q 101", "Error: the number of messages is not between 1 and 100"},
 		{"peek q 10 x", "Error: the place to begin at is not a whole number"},
 		{"peek q 10 9", "Messages: []"},
+		{"peek q 10 0 x", "Error: the place to begin at is not a whole number"},
+		{"peek q 10 9 0", "Messages: []"},
 		{"move q", "Missing parameters"},
 		{"move q r 0", "Error: the number of messages is not a whole number above zero"},
 		{"move q r 10", "Moved 1"},
@@ -416,6 +419,15 @@ func TestAddedCommands(t *testing.T) {
 			if got := admin.ask("peek q"); !strings.HasPrefix(got, `Messages: [{"id":"1","seq":3,"publisher":"alice","exchange":"t","key":"a.b","time":"`) ||
 				!strings.HasSuffix(got, `"size":18,"body":{"message_id":"1"}}]`) {
 				t.Errorf("peek: %q", got)
+			}
+			for offset, part := range map[string]string{"0": `{"message_id":"1"}`, "10": `id":"1"}`, "18": "", "99": ""} {
+				want := `"size":18}]`
+				if part != "" {
+					want = `"size":18,"body_base64":"` + base64.StdEncoding.EncodeToString([]byte(part)) + `"}]`
+				}
+				if got := admin.ask("peek q 1 0 " + offset); !strings.HasSuffix(got, want) {
+					t.Errorf("peek from byte %s: %q, want %q at its end", offset, got, want)
+				}
 			}
 		}
 		admin.do(step[0], step[1])

@@ -133,7 +133,7 @@ var table = [verbs]row{
 	DeleteQueue:     {"delete_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
 	DeleteExchange:  {"delete_exchange", "<exchange>", ownerOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
 	Purge:           {"purge", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
-	Peek:            {"peek", "<queue> [<n> [<from>]]", ownerOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
+	Peek:            {"peek", "<queue> [<n> [<from> [<offset>]]]", ownerOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
 	Move:            {"move", "<from> <to> [n]", ownerOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
 	Copy:            {"copy", "<from> <to> [<n> [<seq>]]", ownerOnly | inOrder, 2, missingParameters, "Copied ", (*Session).copy},
 	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, "NACK_CONFIRMED ", (*Session).nack},
