@@ -135,6 +135,14 @@ func (c *Client) Peek(ctx context.Context, queue string, from uint64, n int) (li
 	return list, err
 }
 
+// PeekBytes is Peek with bodies of every size, byte for byte in BodyBytes. A page has up to 1 MiB
+// of them: of the first message what begins at this offset, which may be a part, and of others the
+// whole or nothing. A broker that is older refuses it with code BadArgument.
+func (c *Client) PeekBytes(ctx context.Context, queue string, from uint64, n, offset int) (list []sealmq.PeekedMessage, err error) {
+	err = c.look(ctx, &list, "Messages: ", "peek", queue, strconv.Itoa(n), strconv.FormatUint(from, 10), strconv.Itoa(offset))
+	return list, err
+}
+
 // Queues describes all queues, sorted by name.
 func (c *Client) Queues(ctx context.Context) (list []sealmq.QueueInfo, err error) {
 	err = c.look(ctx, &list, "Queues: ", "queues")

@@ -132,8 +132,8 @@ func TestConsumeFromTheRealBroker(t *testing.T) {
 	if err := k.Flush(ctx); err != nil {
 		t.Error(err)
 	}
-	undertaker := n.Dial(client.Config{Meta: true})
-	dead, err := undertaker.Consume(ctx, "q"+sealmq.DeadSuffix, 1)
+	deadLetterer := n.Dial(client.Config{Meta: true})
+	dead, err := deadLetterer.Consume(ctx, "q"+sealmq.DeadSuffix, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -258,6 +258,7 @@ func (c *Client) run(conn *connection) {
 			c.end(ErrClosed)
 			return
 		}
+		err = c.orExpired(err)
 		c.cfg.Log.Warn("connection to broker lost", "addr", c.cfg.Addr, "err", err)
 		if conn, err = c.reconnect(err); err != nil {
 			c.end(err)
@@ -272,6 +273,7 @@ func (c *Client) run(conn *connection) {
 func (c *Client) reconnect(cause error) (*connection, error) {
 	lost := c.cfg.Now()
 	pause := c.cfg.BackoffMin
+	warned := false
 	for {
 		if away := c.cfg.Now().Sub(lost); c.cfg.GiveUpAfter > 0 && away >= c.cfg.GiveUpAfter {
 			return nil, fmt.Errorf("broker is away for %v: %w", away.Round(time.Millisecond), cause)
@@ -286,8 +288,13 @@ func (c *Client) reconnect(cause error) (*connection, error) {
 		if c.life.Err() != nil {
 			return nil, ErrClosed
 		}
-		cause = err
-		c.cfg.Log.Debug("cannot reach broker", "addr", c.cfg.Addr, "err", err)
+		level := slog.LevelDebug
+		refused := !Unreachable(err)
+		if refused && !warned { // which does not pass by itself
+			level, err = slog.LevelWarn, c.orExpired(err)
+		}
+		cause, warned = err, refused
+		c.cfg.Log.Log(c.life, level, "cannot connect to broker", "addr", c.cfg.Addr, "err", err)
 		pause = min(2*pause, c.cfg.BackoffMax)
 	}
 }

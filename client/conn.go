@@ -33,11 +33,11 @@ type connection struct {
 	horizon time.Duration
 	// idle says that the writer waits for wake. Under Client.mu.
 	idle bool
-	// writes counts what was written, for the heartbeat; seen is what it was last, and asked
-	// says that the broker was asked for a sign of life since.
-	writes atomic.Uint64
-	seen   uint64
-	asked  bool
+	// written counts bytes, for the heartbeat; seen is what it was last, and asked says that the
+	// broker was asked for a sign of life since.
+	written atomic.Int64
+	seen    int64
+	asked   bool
 
 	failOnce sync.Once
 	failed   chan struct{}
@@ -309,27 +309,34 @@ func (c *Client) write(n *connection) {
 			n.fail(fmt.Errorf("write: %w", err))
 			return
 		}
-		n.writes.Add(1)
+		n.written.Add(int64(len(p)))
 	}
 }
 
 var errSilent = errors.New("the broker does not answer")
 
+// progress is how much must be written within a heartbeat to show that the broker takes it, over
+// a line that is too slow for an answer. Less goes into the buffer of a socket whose other end is
+// gone.
+const progress = 64 << 10
+
 // silence is called when nothing was read for the time of a heartbeat. The broker is asked for
-// a sign of life; the second time in a row, without a write meanwhile, is the end.
+// a sign of life; the second time in a row, without progress meanwhile, is the end.
 func (c *Client) silence(n *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch writes := n.writes.Load(); {
-	case n.asked && writes == n.seen:
+	written := n.written.Load()
+	progressed := written-n.seen >= progress
+	n.seen = written
+	switch {
+	case progressed:
+		n.asked = false
+	case n.asked:
 		return errSilent
-	case writes != n.seen:
-		n.seen, n.asked = writes, false
 	default:
 		n.asked = true
 		if c.out.len() == 0 {
 			c.out.addLine("ping\n", entry{kind: kindSetup})
-			n.seen++ // our own question is no sign of life
 			c.kick()
 		}
 	}

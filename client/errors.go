@@ -3,11 +3,13 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/sealmq/sealmq"
 )
@@ -44,6 +46,19 @@ func Unreachable(err error) bool {
 	}
 	return errors.Is(err, errDialTimeout) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || Retryable(err)
+}
+
+// orExpired says that the client's certificate has expired, if it has: of that a broker tells no
+// more than that it closes the connection.
+func (c *Client) orExpired(err error) error {
+	if c.cfg.TLS == nil || c.cfg.TLS.GetClientCertificate == nil {
+		return err
+	}
+	own, ownErr := c.cfg.TLS.GetClientCertificate(&tls.CertificateRequestInfo{Version: tls.VersionTLS13})
+	if ownErr != nil || own.Leaf == nil || c.cfg.Now().Before(own.Leaf.NotAfter) {
+		return err
+	}
+	return fmt.Errorf("the client's certificate expired on %s, renew it: %w", own.Leaf.NotAfter.UTC().Format(time.DateTime+"Z"), err)
 }
 
 // permanent reports whether a subscription that was refused so is refused for good.

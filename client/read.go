@@ -190,7 +190,7 @@ func (c *Client) reply(line []byte) error {
 	case kindAck, kindNack, kindRelease, kindExtend:
 		c.settleReply(line)
 	case kindCommand:
-		c.deliver() // whoever gets the reply has what came before it
+		c.deliver() // the reply's reader has what came before it
 		out := c.out.pop()
 		out.call.reply = string(line)
 		c.answer(&out, replyError(line))

@@ -158,6 +158,32 @@ func TestSilentBrokerIsLeftWhilePublishesWait(t *testing.T) {
 	})
 }
 
+// What a client goes on to send is no sign of life: it lies in the buffer of its own socket.
+func TestSilentBrokerIsLeftWhileAClientGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fakebroker.New(t)
+		c, p := f.Open(client.Config{Heartbeat: 10 * time.Second})
+		r := newResults()
+		start := time.Now()
+		gone := make(chan struct{})
+		go func() {
+			for i := 0; ; i++ {
+				select {
+				case <-gone:
+					return
+				case <-time.After(3 * time.Second):
+					r.publish(t, c, fmt.Sprint("m", i))
+				}
+			}
+		}()
+		io.Copy(io.Discard, p.Conn) // until the client leaves
+		close(gone)
+		if took := time.Since(start); took > 31*time.Second {
+			t.Errorf("left after %v", took)
+		}
+	})
+}
+
 func TestBrokerThatBreaksTheProtocolIsLeft(t *testing.T) {
 	cases := map[string]string{
 		"a reply too many":         "Queue declared\n",

@@ -35,7 +35,7 @@ var (
 	// ErrUntrusted says that the sender's certificate is not of an accepted authority.
 	ErrUntrusted = errors.New("the sender's certificate is not trusted")
 	// ErrNoCertificates says of an ErrUntrusted that the envelope names certificates by their
-	// hash, and that whoever keeps them has none with that hash.
+	// hash, and that their keeper has none with that hash.
 	ErrNoCertificates = errors.New("nobody has the sender's certificates")
 	// ErrSender says that the sender's certificate belongs to another name.
 	ErrSender = errors.New("the sender is another one")

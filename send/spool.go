@@ -33,7 +33,7 @@ type DamagedFileError = framelog.DamagedError
 
 // Recovery is what OpenSpool found.
 type Recovery struct {
-	// Closed says that whoever had the spool before closed it. If a process was killed instead,
+	// Closed says that the process that had the spool before closed it. If it was killed instead,
 	// its files may have lost whole messages at their end since then, which nothing shows.
 	Closed bool
 	// Cut is what was cut off the end of the last file: a message that was never stored, or
