@@ -41,23 +41,23 @@ func SealItem(s *seal.Sealer, it *Item, c Content) error {
 	return nil
 }
 
-// OpenItem opens an item that a proxy sealed. The error wraps ErrMalformed or is one of
+// OpenItem opens an item that a proxy sealed, and says which one did. The error wraps ErrMalformed or is one of
 // package seal, whose kind says whether the item is to blame or what is around it. The caller
 // must have checked that the item is not in clear.
-func OpenItem(o *seal.Opener, it *Item) (Content, error) {
+func OpenItem(o *seal.Opener, it *Item) (c Content, proxy string, err error) {
 	m, err := o.Open(it.Sealed, seal.Expect{ID: it.MessageID, Exchange: QueueName})
 	if err != nil {
-		return Content{}, err
+		return Content{}, "", err
 	}
 	if role := m.Sender.Role; role != sealmq.RoleProxy {
-		return Content{}, fmt.Errorf("%w: the item was sealed by a certificate of the role %q; only a proxy's counts", ErrMalformed, role)
+		return Content{}, "", fmt.Errorf("%w: the item was sealed by a certificate of the role %q; only a proxy's counts", ErrMalformed, role)
 	}
-	var c sealedContent
-	if err := json.Unmarshal(m.Text, &c); err != nil {
-		return Content{}, fmt.Errorf("%w: its content is not readable", ErrMalformed)
+	var sealed sealedContent
+	if err := json.Unmarshal(m.Text, &sealed); err != nil {
+		return Content{}, "", fmt.Errorf("%w: its content is not readable", ErrMalformed)
 	}
-	if c.ClientID != it.ClientID || c.ClientKey != it.ClientKey || c.Domain != it.Domain || !c.QueuedAt.Equal(it.QueuedAt) {
-		return Content{}, fmt.Errorf("%w: its clear part was changed after it was sealed", ErrMalformed)
+	if sealed.ClientID != it.ClientID || sealed.ClientKey != it.ClientKey || sealed.Domain != it.Domain || !sealed.QueuedAt.Equal(it.QueuedAt) {
+		return Content{}, "", fmt.Errorf("%w: its clear part was changed after it was sealed", ErrMalformed)
 	}
-	return c.Content, nil
+	return sealed.Content, m.Sender.ID, nil
 }

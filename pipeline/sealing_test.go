@@ -67,12 +67,12 @@ var content = pipeline.Content{SenderNumber: "+4915200000000", MessageBody: "hel
 func TestSealAndOpenItem(t *testing.T) {
 	sealer, opener := ends(t, sealmq.RoleProxy)
 	it := sealedItem(t, sealer, content)
-	got, err := pipeline.OpenItem(opener, &it)
+	got, proxy, err := pipeline.OpenItem(opener, &it)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.SenderNumber != content.SenderNumber || got.MessageBody != content.MessageBody || string(got.Metadata) != string(content.Metadata) {
-		t.Errorf("opened as %+v", got)
+	if got.SenderNumber != content.SenderNumber || got.MessageBody != content.MessageBody || string(got.Metadata) != string(content.Metadata) || proxy != "proxy" {
+		t.Errorf("opened as %+v of %q", got, proxy)
 	}
 }
 
@@ -89,7 +89,7 @@ func TestChangedItemsDoNotOpen(t *testing.T) {
 	} {
 		changed := it
 		change(&changed)
-		if _, err := pipeline.OpenItem(opener, &changed); err == nil {
+		if _, _, err := pipeline.OpenItem(opener, &changed); err == nil {
 			t.Errorf("an item with another %s opens", name)
 		}
 	}
@@ -101,7 +101,7 @@ func TestOnlyProxiesSeal(t *testing.T) {
 	for _, role := range []sealmq.Role{sealmq.RoleClient, sealmq.RoleWorker, sealmq.RoleAdmin, sealmq.RoleServer} {
 		sealer, opener := ends(t, role)
 		it := sealedItem(t, sealer, content)
-		if _, err := pipeline.OpenItem(opener, &it); !errors.Is(err, pipeline.ErrMalformed) {
+		if _, _, err := pipeline.OpenItem(opener, &it); !errors.Is(err, pipeline.ErrMalformed) {
 			t.Errorf("sealed by the role %q: %v", role, err)
 		}
 	}

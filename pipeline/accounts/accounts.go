@@ -31,14 +31,21 @@ type User struct {
 	Active       bool
 	MustChange   bool // the password
 	PasswordHash string
+	// PasswordByAdmin says that no user manager has chosen a password since an administrator did, so
+	// that no manager can be the one who uses the account.
+	PasswordByAdmin bool
 	// TOTPSecret is that of the second factor, in base 32, which is in force once SecondFactor is
 	// set. TOTPStep is the last step whose code was used.
 	TOTPSecret   string
 	SecondFactor bool
 	TOTPStep     int64
-	LastLogin    time.Time // zero if there was none
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
+	// NewRecoveryCodes are hashes. ChangeUser replaces the account's recovery codes by them if there
+	// are any. Nobody reads them back.
+	NewRecoveryCodes []string
+	LockedUntil      time.Time // because of failed logins; zero or past if it is not locked
+	LastLogin        time.Time // zero if there was none
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
 }
 
 // Kinds of sessions.
@@ -57,6 +64,7 @@ type Session struct {
 	LastSeen       time.Time // within a minute
 	ExpiresAt      time.Time
 	ConfirmedUntil time.Time // zero, or until when it may do guarded acts
+	RotatedAt      time.Time // when Hash was last replaced, from Address; zero for never
 	Address        string
 	Agent          string
 }
@@ -96,19 +104,28 @@ type Store interface {
 	// Users lists accounts in the order of their ids.
 	Users(ctx context.Context, f UserFilter) ([]User, error)
 	// ChangeUser stores what change makes of an account, and ends its sessions if it is not active
-	// any more. otherAdmins is how many further active administrators there are. An error of
-	// change is returned as it is.
+	// any more. With another password hash it does what SetPassword does. otherAdmins is how many
+	// further active administrators there are. An error of change is returned as it is.
 	ChangeUser(ctx context.Context, id int64, change func(u *User, otherAdmins int) error) (User, error)
 	// RemoveUser deletes an account with all that belongs to it, unless check returns an error.
 	RemoveUser(ctx context.Context, id int64, check func(u User, otherAdmins int) error) error
 	// HasAdmin reports whether there is an active administrator.
 	HasAdmin(ctx context.Context) (bool, error)
-	// SetPassword also ends the account's sessions but one, and its links. If it keeps none, the
-	// password is not changed by who is logged in, and the account's API tokens are deleted too.
-	SetPassword(ctx context.Context, user int64, hash string, mustChange bool, keep int64) error
+	// SetPassword also ends the account's sessions but one, and its links, and forgets its failed
+	// logins. If it keeps none, the password is not changed by somebody who is logged in, and the
+	// account's API tokens are deleted too. It returns ErrNotFound if the hash is not old any more.
+	SetPassword(ctx context.Context, user int64, old, hash string, mustChange bool, keep int64) error
+
+	// ChangeFailures stores what change makes of the failed logins with an e-mail address; a count of
+	// zero or less is none. An error of change is returned as it is. It forgets those that began
+	// before a time, and some if more than most addresses have any.
+	ChangeFailures(ctx context.Context, email string, before time.Time, most int, change func(*Failures) error) error
+	ForgetFailures(ctx context.Context, email string) error
 
 	// PutSetupLink replaces the setup link.
 	PutSetupLink(ctx context.Context, hash string, expires time.Time) error
+	// SetupLink returns ErrLink unless the setup link is in force, or ErrHasAdmin.
+	SetupLink(ctx context.Context, hash string, now time.Time) error
 
 	// PutReset adds a reset link. It returns ErrTooMany if there were most of them since a time.
 	PutReset(ctx context.Context, user int64, hash string, now, expires, since time.Time, most int) error
@@ -119,8 +136,6 @@ type Store interface {
 
 	// UseTOTPStep returns ErrNotFound if a step as late as this was used.
 	UseTOTPStep(ctx context.Context, user, step int64) error
-	// PutRecoveryCodes replaces the recovery codes of an account.
-	PutRecoveryCodes(ctx context.Context, user int64, hashes []string) error
 	// UseRecoveryCode uses a recovery code up.
 	UseRecoveryCode(ctx context.Context, user int64, hash string) error
 
@@ -132,15 +147,15 @@ type Store interface {
 	RemoveToken(ctx context.Context, user, id int64) error
 
 	// AddSession also notes the login, and ends the account's oldest sessions beyond a number and
-	// all that have expired.
-	AddSession(ctx context.Context, s Session, most int) (int64, error)
+	// all that have expired. It returns ErrNotFound if the account has another password hash by now.
+	AddSession(ctx context.Context, s Session, passwordHash string, most int) (int64, error)
 	// Session returns a session by the hash of its secret, with its account, and SessionByID by its
 	// id.
 	Session(ctx context.Context, hash string) (Session, User, error)
 	SessionByID(ctx context.Context, id int64) (Session, User, error)
-	// RotateSession replaces the hash of a session, and notes that it was used. It returns
+	// RotateSession replaces the hash of a session, and notes when, and from where. It returns
 	// ErrNotFound unless the session has the old hash.
-	RotateSession(ctx context.Context, id int64, old, hash string, now time.Time) error
+	RotateSession(ctx context.Context, id int64, old, hash string, now time.Time, address string) error
 	// Sessions lists those of an account, the last used first.
 	Sessions(ctx context.Context, user int64) ([]Session, error)
 	// TouchSession notes that a session was used.
@@ -178,13 +193,16 @@ var (
 	ErrCredentials  = &Error{Kind: "invalid_credentials", Message: "E-mail address or password is wrong"}
 	ErrSecondFactor = &Error{Kind: "second_factor_required", Message: "The account has a second factor; give its code too"}
 	ErrInactive     = &Error{Kind: "account_inactive", Message: "The account is inactive; an administrator can activate it"}
-	ErrLocked       = &Error{Kind: "account_locked", Message: "There were too many failed logins; try again later"}
+	ErrLocked       = &Error{Kind: "account_locked", Message: "There were too many failed logins with this e-mail address"}
+	ErrFlood        = &Error{Kind: "rate_limit_exceeded", Message: "There were too many failed logins from this network address"}
 	ErrEnded        = &Error{Kind: "authentication_error", Message: "The login has ended or is not valid; log in again"}
 	ErrLink         = &Error{Kind: "invalid_link", Message: "The link was used, or it has expired; ask for a new one"}
 	ErrHasAdmin     = &Error{Kind: "conflict", Message: "There is an administrator already; administrators make further accounts"}
 	ErrEmailTaken   = &Error{Kind: "conflict", Message: "There is an account with this e-mail address", Field: "email"}
 	ErrDenied       = &Error{Kind: "authorization_error", Message: "The role of this account may not do this"}
 	ErrOfClient     = &Error{Kind: "authorization_error", Message: "The account sees the messages of a client; only an administrator may do this to it"}
+	ErrByManager    = &Error{Kind: "conflict", Message: "A user manager may have chosen the password and the e-mail address of this account; check the address and set a new password, then give it the client or the role"}
+	ErrKnown        = &Error{Kind: "authorization_error", Message: "Only an administrator may set a password that its owner need not change"}
 	ErrScope        = &Error{Kind: "authorization_error", Message: "This API token is not good for this"}
 	ErrConfirm      = &Error{Kind: "confirmation_required", Message: "Confirm with the password before this"}
 	ErrMustChange   = &Error{Kind: "password_change_required", Message: "The password must be changed before anything else"}
@@ -211,7 +229,7 @@ type Config struct {
 	LockTime    time.Duration
 	// JWTSecret signs JSON Web Tokens (default: a random one, so that they end with the process).
 	JWTSecret []byte
-	// Now is the time of day (default time.Now).
+	// Now is the time of day (default time.Now). Services that share a store must agree on it.
 	Now func() time.Time
 	// Cost is that of bcrypt (default 12). Tests have no time for it.
 	Cost int
@@ -222,8 +240,8 @@ type Service struct {
 	cfg       Config
 	hashing   chan struct{} // a place for each password that is hashed
 	unknown   string        // a hash that no password has
-	failures  limiter       // of logins, by e-mail address
-	addresses limiter       // of logins, by IP address
+	failures  limit         // by e-mail address, which the store counts
+	addresses addressLimit
 }
 
 // Bounds of guessing that are not configured.
@@ -249,8 +267,8 @@ func New(cfg Config) (*Service, error) {
 		cfg.JWTSecret = []byte(newSecret(""))
 	}
 	return &Service{cfg: cfg, hashing: make(chan struct{}, hashesAtOnce), unknown: fmt.Sprintf("$2a$%02d$%s", cfg.Cost, nobody),
-		failures:  limiter{most: cfg.MaxFailures, window: cfg.LockTime},
-		addresses: limiter{most: addressFailures, window: addressWindow}}, nil
+		failures:  limit{cfg.MaxFailures, cfg.LockTime},
+		addresses: addressLimit{limit: limit{addressFailures, addressWindow}}}, nil
 }
 
 func (s *Service) now() time.Time { return s.cfg.Now() }

@@ -3,6 +3,7 @@ package accounts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -63,7 +64,8 @@ func (m *memory) ChangeUser(_ context.Context, id int64, change func(*User, int)
 		return User{}, err
 	}
 	changed := *u
-	return changed, change(&changed, others)
+	err = change(&changed, others)
+	return changed, err
 }
 
 func (m *memory) RemoveUser(_ context.Context, id int64, check func(User, int) error) error {
@@ -78,8 +80,8 @@ func (m *memory) HasAdmin(context.Context) (bool, error) {
 	return slices.ContainsFunc(m.users, func(u User) bool { return u.Role == Admin && u.Active }), nil
 }
 
-func (*memory) SetPassword(context.Context, int64, string, bool, int64) error { return nil }
-func (*memory) EndSessions(context.Context, int64, int64) error               { return nil }
+func (*memory) SetPassword(context.Context, int64, string, string, bool, int64) error { return nil }
+func (*memory) EndSessions(context.Context, int64, int64) error                       { return nil }
 
 func newService(t *testing.T, now func() time.Time, users ...User) (*Service, *memory) {
 	t.Helper()
@@ -144,7 +146,7 @@ func TestEmailAddresses(t *testing.T) {
 // TestWhoLooksAfterWhom tries each role on an account of each role.
 func TestWhoLooksAfterWhom(t *testing.T) {
 	people := []User{{Email: "admin@example.com", Role: Admin}, {Email: "second@example.com", Role: Admin}, {Email: "manager@example.com", Role: UserManager},
-		{Email: "operator@example.com", Role: Operator}, {Email: "plain@example.com", Role: Plain}, {Email: "client@example.com", Role: Plain, ClientID: "acme-01"}}
+		{Email: "operator@example.com", Role: Operator}, {Email: "plain@example.com", Role: Plain, PasswordByAdmin: true}, {Email: "client@example.com", Role: Plain, ClientID: "acme-01", PasswordByAdmin: true}}
 	s, _ := newService(t, nil, people...)
 	off, admin, acme := false, Admin, "acme-01"
 	acts := map[string]func(Actor, int64) error{
@@ -189,6 +191,63 @@ func TestWhoLooksAfterWhom(t *testing.T) {
 	for act, do := range acts {
 		if err := do(Actor{Role: Admin}, 99); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s of nobody: %v", act, err)
+		}
+	}
+}
+
+// TestKnownPasswords: nobody but an administrator sets a password that its owner need not change.
+func TestKnownPasswords(t *testing.T) {
+	s, m := newService(t, nil, User{Email: "plain@example.com", Role: Plain})
+	const password = "correct horse battery"
+	for role, want := range map[sealmq.Role]error{Admin: nil, UserManager: ErrKnown} {
+		a := Actor{ID: 99, Role: role}
+		if _, err := s.SetPassword(t.Context(), a, 1, password, false); !errors.Is(err, want) {
+			t.Errorf("%s sets one: %v", role, err)
+		}
+		if _, err := s.CreateUser(t.Context(), a, NewUser{Email: string(role) + "-1@example.com", Password: password}); !errors.Is(err, want) {
+			t.Errorf("%s makes an account: %v", role, err)
+		}
+		u, err := s.CreateUser(t.Context(), a, NewUser{Email: string(role) + "-2@example.com", Password: password, MustChange: true})
+		if _, errSet := s.SetPassword(t.Context(), a, 1, password, true); err != nil || errSet != nil || !u.MustChange || !m.users[len(m.users)-1].MustChange {
+			t.Errorf("%s: %+v, %v, %v", role, u, err, errSet)
+		}
+	}
+}
+
+// TestManagersTakeNothingOver: an account whose password a user manager may know gets neither a
+// client nor a role until an administrator has set another one.
+func TestManagersTakeNothingOver(t *testing.T) {
+	const password = "correct horse battery"
+	s, m := newService(t, nil, User{Email: "known@example.com", Role: Plain}, User{Email: "safe@example.com", Role: Plain, PasswordByAdmin: true},
+		User{Email: "old@example.com", Role: Plain, ClientID: "acme-01"})
+	a := Actor{ID: 99, Role: Admin}
+	none, acme, operator, off := "", "acme-01", Operator, false
+	for name, tc := range map[string]struct {
+		id   int64
+		c    Changes
+		want error
+	}{
+		"a client":                 {1, Changes{ClientID: &acme}, ErrByManager},
+		"a role":                   {1, Changes{Role: &operator}, ErrByManager},
+		"neither":                  {1, Changes{Active: &off}, nil},
+		"a client, safe":           {2, Changes{ClientID: &acme}, nil},
+		"a role, safe":             {2, Changes{Role: &operator}, nil},
+		"the client that it has":   {3, Changes{ClientID: &acme}, nil},
+		"no client":                {3, Changes{ClientID: &none}, nil},
+		"a role beside its client": {3, Changes{Role: &operator}, ErrByManager},
+	} {
+		if _, _, err := s.ChangeUser(t.Context(), a, tc.id, tc.c); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for role, safe := range map[sealmq.Role]bool{Admin: true, UserManager: false} {
+		a := Actor{ID: 99, Role: role}
+		u, err := s.SetPassword(t.Context(), a, 1, password, true)
+		if err != nil || u.PasswordByAdmin != safe || u.PasswordHash == "" {
+			t.Errorf("%s sets a password: %+v, %v", role, u, err)
+		}
+		if _, err := s.CreateUser(t.Context(), a, NewUser{Email: string(role) + "@example.com", Password: password, MustChange: true}); err != nil || m.users[len(m.users)-1].PasswordByAdmin != safe {
+			t.Errorf("%s makes an account: %v", role, err)
 		}
 	}
 }
@@ -284,7 +343,7 @@ func TestTOTP(t *testing.T) {
 
 // TestLimiter: failures lock a key for a window, and what was no failure does not count.
 func TestLimiter(t *testing.T) {
-	l := limiter{most: 3, window: time.Minute}
+	l := addressLimit{limit: limit{most: 3, window: time.Minute}}
 	at := func(seconds int) time.Time { return time.Unix(1_000_000+int64(seconds), 0) }
 	for i, tc := range []struct {
 		second int
@@ -313,8 +372,14 @@ func TestLimiter(t *testing.T) {
 			l.giveBack(tc.key)
 		}
 	}
-	if l.forget("a"); len(l.keys) != 1 {
+	if l.giveBack("a"); len(l.keys) != 2 {
 		t.Errorf("%d keys", len(l.keys))
+	}
+	for i := range maxKeys + 10 {
+		l.take(fmt.Sprint(i), at(131))
+	}
+	if n := len(l.keys); n > maxKeys || n < maxKeys/2 {
+		t.Errorf("%d keys", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -27,10 +28,12 @@ type Login struct {
 	Token   *Token // nil unless it is one
 }
 
-// Opened is a new login. Token is its secret, which nobody else keeps.
+// Opened is a new login. Token is its secret, which nobody else keeps. If the error is
+// ErrSecondFactor, there is none yet, and SecondStep is a token for LoginWithCode.
 type Opened struct {
 	Login
-	Token string
+	Token      string
+	SecondStep string
 }
 
 // SessionPrefix begins the token of a session.
@@ -50,89 +53,89 @@ const (
 // error, unless the password was right.
 func (s *Service) Login(ctx context.Context, c Credentials, o Origin) (Opened, error) {
 	u, err := s.check(ctx, c, o)
+	if errors.Is(err, ErrSecondFactor) {
+		step, errSign := s.secondStep(u)
+		return Opened{Login: Login{User: u}, SecondStep: step}, cmp.Or(errSign, err)
+	}
 	if err != nil {
 		return Opened{Login: Login{User: u}}, err
 	}
 	return s.open(ctx, u, o)
 }
 
+// LoginWithCode goes on with a Login that has asked for the code of the second factor. Any service
+// with the same store and secret can.
+func (s *Service) LoginWithCode(ctx context.Context, secondStep, code string, o Origin) (Opened, error) {
+	u, err := s.readSecondStep(ctx, secondStep)
+	if err != nil {
+		return Opened{}, err
+	}
+	if code == "" {
+		return Opened{Login: Login{User: u}}, ErrSecondFactor
+	}
+	t, err := s.beginTry(ctx, u.Email, o.Address)
+	if err != nil {
+		return Opened{Login: Login{User: u}}, err
+	}
+	if !u.Active {
+		t.undo(ctx)
+		return Opened{Login: Login{User: u}}, ErrInactive
+	}
+	if err := s.useCode(ctx, u, code); err != nil {
+		return Opened{Login: Login{User: u}}, err
+	}
+	if err := t.succeeded(ctx); err != nil {
+		return Opened{Login: Login{User: u}}, err
+	}
+	u.LockedUntil = time.Time{}
+	return s.open(ctx, u, o)
+}
+
 // check returns the account of credentials.
 func (s *Service) check(ctx context.Context, c Credentials, o Origin) (User, error) {
 	email := normalEmail(c.Email)
-	attempt, err := s.attempt(email, o.Address)
-	if err != nil {
-		return User{}, err
-	}
 	u, err := s.cfg.Store.UserByEmail(ctx, email)
 	known := err == nil
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		attempt.undo()
 		return User{}, err
 	}
 	hash := s.unknown
 	if known {
 		hash = u.PasswordHash
 	}
-	right, err := s.verify(ctx, hash, c.Password)
+	right, t, err := s.tryPassword(ctx, email, hash, c.Password, o)
 	switch {
 	case err != nil:
-		attempt.undo()
 		return User{}, err
 	case !right || !known:
 		return User{}, ErrCredentials
 	case !u.Active:
-		attempt.undo()
+		t.undo(ctx)
 		return u, ErrInactive
 	case u.SecondFactor && c.Code == "":
-		attempt.undo()
+		t.undo(ctx)
 		return u, ErrSecondFactor
 	case u.SecondFactor:
 		if err := s.useCode(ctx, u, c.Code); err != nil {
 			return u, err
 		}
 	}
-	attempt.succeeded()
-	return u, nil
+	u.LockedUntil = time.Time{}
+	return u, t.succeeded(ctx)
 }
 
-// attempt is a try to guess a password, for an account and from an address.
-type attempt struct {
-	s              *Service
-	email, address string
-}
-
-func (s *Service) attempt(email, address string) (attempt, error) {
-	if email == "" { // it cannot be an account's
-		email = "none at " + address
+// tryPassword reports whether a hash is a password's, and counts the try. It counts behind the wait
+// for a place, so that a flood of tries is no flood of writes.
+func (s *Service) tryPassword(ctx context.Context, email, hash, password string, o Origin) (right bool, t try, err error) {
+	free, err := s.place(ctx)
+	if err != nil {
+		return false, t, err
 	}
-	a, now := attempt{s, email, network(address)}, s.now()
-	if wait, ok := s.failures.take(a.email, now); !ok {
-		return a, s.locked("with this e-mail address", wait)
+	defer free()
+	if t, err = s.beginTry(ctx, email, o.Address); err != nil {
+		return false, t, err
 	}
-	if address != "" {
-		if wait, ok := s.addresses.take(a.address, now); !ok {
-			s.failures.giveBack(a.email)
-			return a, s.locked("from this network address", wait)
-		}
-	}
-	return a, nil
-}
-
-// locked is ErrLocked with what is locked and until when. It is the same for accounts that do not
-// exist.
-func (s *Service) locked(what string, wait time.Duration) error {
-	until := s.now().Add(wait + time.Second).UTC().Format("15:04:05")
-	return &Error{Kind: ErrLocked.Kind, Message: "There were too many failed logins " + what + "; try again at " + until + " UTC", RetryAfter: wait}
-}
-
-func (a attempt) undo() {
-	a.s.failures.giveBack(a.email)
-	a.s.addresses.giveBack(a.address)
-}
-
-func (a attempt) succeeded() {
-	a.s.failures.forget(a.email)
-	a.s.addresses.giveBack(a.address)
+	return compare(hash, password), t, nil
 }
 
 // open opens a session.
@@ -142,9 +145,18 @@ func (s *Service) open(ctx context.Context, u User, o Origin) (Opened, error) {
 	opened.Session = Session{User: u.ID, Kind: KindPortal, Hash: hashSecret(opened.Token), CreatedAt: now, LastSeen: now, ExpiresAt: now.Add(s.cfg.Lifetime),
 		Address: o.Address, Agent: clip(o.Agent, maxAgent)}
 	var err error
-	opened.Session.ID, err = s.cfg.Store.AddSession(ctx, opened.Session, maxSessions)
+	opened.Session.ID, err = s.addSession(ctx, opened.Session, u)
 	opened.User.LastLogin = now
 	return opened, err
+}
+
+// addSession stores a session, unless its account's password was changed since it was checked.
+func (s *Service) addSession(ctx context.Context, v Session, u User) (int64, error) {
+	id, err := s.cfg.Store.AddSession(ctx, v, u.PasswordHash, maxSessions)
+	if errors.Is(err, ErrNotFound) {
+		err = ErrCredentials
+	}
+	return id, err
 }
 
 // clip cuts a text that a stranger chose to a number of bytes, and takes control characters out.
@@ -230,19 +242,16 @@ func (s *Service) ChangePassword(ctx context.Context, l Login, current, password
 	if err := checkPassword("new_password", password, l.User); err != nil {
 		return err
 	}
-	attempt, err := s.attempt(l.User.Email, o.Address)
+	right, t, err := s.tryPassword(ctx, l.User.Email, l.User.PasswordHash, current, o)
 	if err != nil {
 		return err
 	}
-	right, err := s.verify(ctx, l.User.PasswordHash, current)
-	switch {
-	case err != nil:
-		attempt.undo()
-		return err
-	case !right:
+	if !right {
 		return invalid("current_password", "The current password is wrong")
 	}
-	attempt.succeeded()
+	if err := t.succeeded(ctx); err != nil {
+		return err
+	}
 	if password == current {
 		return invalid("new_password", "The new password is the old one")
 	}
@@ -250,7 +259,10 @@ func (s *Service) ChangePassword(ctx context.Context, l Login, current, password
 	if err != nil {
 		return err
 	}
-	return s.cfg.Store.SetPassword(ctx, l.User.ID, hash, false, l.Session.ID)
+	if err = s.cfg.Store.SetPassword(ctx, l.User.ID, l.User.PasswordHash, hash, false, l.Session.ID); errors.Is(err, ErrNotFound) {
+		err = ErrEnded // an administrator was quicker
+	}
+	return err
 }
 
 // Sessions lists the logins of an account that have not ended, the last used first.

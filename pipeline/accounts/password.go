@@ -88,7 +88,12 @@ func (s *Service) verify(ctx context.Context, hash, password string) (bool, erro
 		return false, err
 	}
 	defer free()
-	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password[:min(len(password), maxPassword)])) == nil, nil
+	return compare(hash, password), nil
+}
+
+// compare reports whether a hash is a password's. Its caller has a place.
+func compare(hash, password string) bool {
+	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password[:min(len(password), maxPassword)])) == nil
 }
 
 // secretBytes is the size of what nobody can guess.

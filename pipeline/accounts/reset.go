@@ -34,9 +34,24 @@ func (s *Service) Forgot(ctx context.Context, email string) (token string, u Use
 // AllowForgot refuses an address that asks for links too often.
 func (s *Service) AllowForgot(o Origin) error {
 	if wait, ok := s.addresses.take(network(o.Address), s.now()); !ok {
-		return &Error{Kind: ErrLocked.Kind, Message: "There were too many requests; try again later", RetryAfter: wait}
+		return s.refuse(ErrFlood, wait)
 	}
 	return nil
+}
+
+// CheckReset returns ErrLink unless a reset link is good. The link stays good.
+func (s *Service) CheckReset(ctx context.Context, token string, o Origin) error {
+	_, err := s.ownerOf(ctx, token, o)
+	return err
+}
+
+// ownerOf is the account of a reset link.
+func (s *Service) ownerOf(ctx context.Context, token string, o Origin) (u User, err error) {
+	err = s.checkLink(o, func() error {
+		u, err = s.cfg.Store.Reset(ctx, hashSecret(token), s.now())
+		return err
+	})
+	return u, err
 }
 
 // ResetPassword sets a password with a reset link, and ends all logins of the account.
@@ -44,15 +59,10 @@ func (s *Service) ResetPassword(ctx context.Context, token, password string, o O
 	if err := checkPassword("new_password", password, User{}); err != nil {
 		return User{}, err
 	}
-	address := network(o.Address)
-	if wait, ok := s.addresses.take(address, s.now()); !ok {
-		return User{}, s.locked("from this network address", wait)
-	}
-	owner, err := s.cfg.Store.Reset(ctx, hashSecret(token), s.now())
+	owner, err := s.ownerOf(ctx, token, o)
 	if err != nil { // before a hash is worked out
 		return User{}, err
 	}
-	s.addresses.giveBack(address)
 	if err := checkPassword("new_password", password, owner); err != nil {
 		return User{}, err
 	}
@@ -60,9 +70,5 @@ func (s *Service) ResetPassword(ctx context.Context, token, password string, o O
 	if err != nil {
 		return User{}, err
 	}
-	u, err := s.cfg.Store.UseReset(ctx, hashSecret(token), s.now(), hash)
-	if err == nil {
-		s.failures.forget(u.Email)
-	}
-	return u, err
+	return s.cfg.Store.UseReset(ctx, hashSecret(token), s.now(), hash)
 }

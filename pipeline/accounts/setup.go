@@ -24,21 +24,37 @@ func (s *Service) NewSetupLink(ctx context.Context) (token string, expires time.
 	return token, expires, s.cfg.Store.PutSetupLink(ctx, hashSecret(token), expires)
 }
 
+// CheckSetup returns ErrLink unless a setup link is good, or ErrHasAdmin. The link stays good.
+func (s *Service) CheckSetup(ctx context.Context, token string, o Origin) error {
+	return s.checkLink(o, func() error { return s.cfg.Store.SetupLink(ctx, hashSecret(token), s.now()) })
+}
+
+// checkLink counts a link that is not good as a failure of an address.
+func (s *Service) checkLink(o Origin, check func() error) error {
+	address := network(o.Address)
+	if wait, ok := s.addresses.take(address, s.now()); !ok {
+		return s.refuse(ErrFlood, wait)
+	}
+	err := check()
+	if !errors.Is(err, ErrLink) {
+		s.addresses.giveBack(address)
+	}
+	return err
+}
+
 // Setup makes the first administrator and logs in.
 func (s *Service) Setup(ctx context.Context, token, email, name, password string, o Origin) (Opened, error) {
-	if wait, ok := s.addresses.take(network(o.Address), s.now()); !ok {
-		return Opened{}, s.locked("from this network address", wait)
+	if err := s.CheckSetup(ctx, token, o); err != nil { // before a hash is worked out
+		return Opened{}, err
 	}
-	u, err := s.newUser(ctx, User{Email: email, Name: name, Role: Admin}, password)
+	u, err := s.newUser(ctx, User{Email: email, Name: name, Role: Admin, PasswordByAdmin: true}, password)
 	if err != nil {
-		s.addresses.giveBack(network(o.Address))
 		return Opened{}, err
 	}
 	u.ID, err = s.cfg.Store.AddFirstAdmin(ctx, hashSecret(token), s.now(), u)
 	if err != nil {
 		return Opened{}, err
 	}
-	s.addresses.giveBack(network(o.Address))
 	return s.open(ctx, u, o)
 }
 
@@ -74,7 +90,7 @@ func (s *Service) Bootstrap(ctx context.Context, email, password string, publish
 		err = checkPassword("password", password, User{Email: email})
 	}
 	if err == nil {
-		u, err = s.complete(ctx, User{Email: email, Role: Admin, MustChange: true}, password)
+		u, err = s.complete(ctx, User{Email: email, Role: Admin, MustChange: true, PasswordByAdmin: true}, password)
 	}
 	if err != nil {
 		return u, false, err
@@ -83,26 +99,31 @@ func (s *Service) Bootstrap(ctx context.Context, email, password string, publish
 	return u, err == nil, err
 }
 
-// newUser checks what is given of a new account, and completes it.
+// newUser checks what is given of a new account, and completes it. Its error names everything that
+// is wrong.
 func (s *Service) newUser(ctx context.Context, u User, password string) (User, error) {
-	if err := checkPassword("password", password, u); err != nil {
+	if err := errors.Join(checkPerson(u), checkPassword("password", password, u)); err != nil {
 		return u, err
 	}
 	return s.complete(ctx, u, password)
 }
 
+// checkPerson checks e-mail address and name.
+func checkPerson(u User) error {
+	if normalEmail(u.Email) == "" {
+		return errors.Join(invalid("email", "The e-mail address is not valid"), checkName(u.Name))
+	}
+	return checkName(u.Name)
+}
+
 // complete is newUser without a look at the password.
 func (s *Service) complete(ctx context.Context, u User, password string) (User, error) {
-	email := normalEmail(u.Email)
-	if email == "" {
-		return u, invalid("email", "The e-mail address is not valid")
-	}
-	if err := checkName(u.Name); err != nil {
+	if err := checkPerson(u); err != nil {
 		return u, err
 	}
 	hash, err := s.hash(ctx, password)
 	now := s.now().UTC().Truncate(time.Microsecond)
-	u.Email, u.PasswordHash, u.Active, u.CreatedAt, u.UpdatedAt = email, hash, true, now, now
+	u.Email, u.PasswordHash, u.Active, u.CreatedAt, u.UpdatedAt = normalEmail(u.Email), hash, true, now, now
 	return u, err
 }
 

@@ -25,6 +25,9 @@ const (
 // ErrWrongCode says that the password is right, and the code of the second factor is not.
 var ErrWrongCode = &Error{Kind: ErrSecondFactor.Kind, Message: "The code is wrong, or it was used"}
 
+// errCodeRefused is ErrWrongCode while the second factor is set up.
+var errCodeRefused = invalid("code", "The code is wrong; check that the clock of the device is right")
+
 // BeginSecondFactor makes a secret for the second factor of an account. The second factor is in
 // force once a code has confirmed it. uri is for programs that scan it.
 func (s *Service) BeginSecondFactor(ctx context.Context, user int64) (secret, uri string, err error) {
@@ -46,9 +49,14 @@ func (s *Service) BeginSecondFactor(ctx context.Context, user int64) (secret, ur
 // ConfirmSecondFactor puts the second factor in force. It returns recovery codes, each of which
 // stands in for a code once.
 func (s *Service) ConfirmSecondFactor(ctx context.Context, l Login, code string, o Origin) (codes []string, err error) {
-	attempt, err := s.attempt(l.User.Email, o.Address)
+	t, err := s.beginTry(ctx, l.User.Email, o.Address)
 	if err != nil {
 		return nil, err
+	}
+	var hashes []string
+	for range recoveryCodes {
+		code := newRecoveryCode()
+		codes, hashes = append(codes, code), append(hashes, hashSecret(plainCode(code)))
 	}
 	_, err = s.cfg.Store.ChangeUser(ctx, l.User.ID, func(u *User, _ int) error {
 		if u.SecondFactor || u.TOTPSecret == "" {
@@ -56,21 +64,21 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, l Login, code string,
 		}
 		step, ok := s.step(u.TOTPSecret, code)
 		if !ok {
-			return invalid("code", "The code is wrong; check that the clock of the device is right")
+			return errCodeRefused
 		}
-		u.SecondFactor, u.TOTPStep = true, step
+		u.SecondFactor, u.TOTPStep, u.NewRecoveryCodes = true, step, hashes
 		return nil
 	})
 	if err != nil {
+		if !errors.Is(err, errCodeRefused) {
+			t.undo(ctx)
+		}
 		return nil, err
 	}
-	attempt.succeeded()
-	var hashes []string
-	for range recoveryCodes {
-		code := newRecoveryCode()
-		codes, hashes = append(codes, code), append(hashes, hashSecret(plainCode(code)))
-	}
-	return codes, s.cfg.Store.PutRecoveryCodes(ctx, l.User.ID, hashes)
+	// The second factor is in force. The codes are shown once, so no error may hold them back: then
+	// the try stays counted.
+	_ = t.succeeded(ctx)
+	return codes, nil
 }
 
 // RemoveSecondFactor removes the own second factor. It needs the password and a code.

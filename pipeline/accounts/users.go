@@ -3,6 +3,7 @@ package accounts
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/sealmq/sealmq"
 )
@@ -42,8 +43,10 @@ func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser) (User, err
 		return User{}, invalid("role", "The role is one of user, user_manager, operator and admin")
 	case !a.manages(n.Role), n.ClientID != "" && a.Role != Admin: // it would show the client's messages to the manager
 		return User{}, ErrDenied
+	case !n.MustChange && a.Role != Admin: // the manager would go on knowing it
+		return User{}, ErrKnown
 	}
-	u, err := s.newUser(ctx, User{Email: n.Email, Name: n.Name, Role: n.Role, ClientID: n.ClientID, MustChange: n.MustChange}, n.Password)
+	u, err := s.newUser(ctx, User{Email: n.Email, Name: n.Name, Role: n.Role, ClientID: n.ClientID, MustChange: n.MustChange, PasswordByAdmin: a.Role == Admin}, n.Password)
 	if err != nil {
 		return User{}, err
 	}
@@ -75,6 +78,8 @@ func (s *Service) ChangeUser(ctx context.Context, a Actor, id int64, c Changes) 
 		switch {
 		case !a.manages(before.Role), a.Role != Admin && (u.Role != before.Role || u.ClientID != before.ClientID):
 			return ErrDenied
+		case before.Role == Plain && !before.PasswordByAdmin && (u.Role != Plain || u.ClientID != before.ClientID && u.ClientID != ""):
+			return ErrByManager
 		case id == a.ID && (u.Role != before.Role || u.Active != before.Active):
 			return ErrOwnAccount
 		case before.Role == Admin && before.Active && (u.Role != Admin || !u.Active) && otherAdmins == 0:
@@ -83,7 +88,8 @@ func (s *Service) ChangeUser(ctx context.Context, a Actor, id int64, c Changes) 
 		return nil
 	})
 	if err == nil && after.Active && !before.Active {
-		s.failures.forget(after.Email)
+		after.LockedUntil = time.Time{}
+		err = s.cfg.Store.ForgetFailures(ctx, after.Email)
 	}
 	return before, after, err
 }
@@ -139,6 +145,9 @@ func (s *Service) SetPassword(ctx context.Context, a Actor, id int64, password s
 	if err == nil {
 		err = a.mayEnter(u)
 	}
+	if err == nil && !mustChange && a.Role != Admin {
+		err = ErrKnown
+	}
 	if err == nil {
 		err = checkPassword("new_password", password, u)
 	}
@@ -149,21 +158,26 @@ func (s *Service) SetPassword(ctx context.Context, a Actor, id int64, password s
 	if err != nil {
 		return u, err
 	}
-	s.failures.forget(u.Email)
-	return u, s.cfg.Store.SetPassword(ctx, id, hash, mustChange, 0)
+	return s.cfg.Store.ChangeUser(ctx, id, func(u *User, _ int) error {
+		if err := a.mayEnter(*u); err != nil { // it may have got a client meanwhile
+			return err
+		}
+		u.PasswordHash, u.MustChange, u.PasswordByAdmin = hash, mustChange, a.Role == Admin
+		return nil
+	})
 }
 
 // Unlock lets an account log in again that is locked by failures.
 func (s *Service) Unlock(ctx context.Context, a Actor, id int64) (User, error) {
 	u, err := s.managed(ctx, a, id)
 	if err == nil {
-		s.failures.forget(u.Email)
+		err = s.cfg.Store.ForgetFailures(ctx, u.Email)
 	}
 	return u, err
 }
 
 // Locked reports whether an account is locked by failures.
-func (s *Service) Locked(u User) bool { return s.failures.locked(u.Email, s.now()) }
+func (s *Service) Locked(u User) bool { return s.now().Before(u.LockedUntil) }
 
 // SignOut ends all logins of an account.
 func (s *Service) SignOut(ctx context.Context, a Actor, id int64) (User, error) {

@@ -64,19 +64,7 @@ func OpenOld(ctx context.Context, cfg Config) (*Adoption, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System
 	}
-	addr, err := parseURL(cfg.URL)
-	if err != nil {
-		return nil, err
-	}
-	if addr.path != "" {
-		return nil, errors.New("only a database on MySQL or MariaDB can be taken over, and this is an SQLite file")
-	}
-	c, err := mysqlConfig(addr, cfg.TLS)
-	if err != nil {
-		return nil, err
-	}
-	c.ReadTimeout = 0 // a change of a large table takes its time
-	db, err := openMySQL(c, 4, 0)
+	db, err := openServer(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +83,35 @@ func OpenOld(ctx context.Context, cfg Config) (*Adoption, error) {
 		return nil, errors.Join(a.failed("look at the tables", err), db.Close())
 	}
 	return a, nil
+}
+
+func openServer(cfg Config) (*sql.DB, error) {
+	addr, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if addr.path != "" {
+		return nil, errors.New("only a database on MySQL or MariaDB can be taken over, and this is an SQLite file")
+	}
+	c, err := mysqlConfig(addr, cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+	c.ReadTimeout = 0 // a change of a large table takes its time
+	return openMySQL(c, 4, 0)
+}
+
+// FinishAdoption makes the tables that are missing if Run was killed as it made them, in a database
+// for which OpenOld returns ErrAdopted. It changes nothing once a main server has opened it.
+func FinishAdoption(ctx context.Context, cfg Config) error {
+	if unopened, err := IsNew(ctx, cfg); err != nil || !unopened {
+		return err
+	}
+	db, err := openServer(cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(mysqlDialect.coded("make the other tables", upgrade(ctx, db, &mysqlDialect, true)), db.Close())
 }
 
 // Close closes the connections.
@@ -122,12 +139,12 @@ type step struct {
 // begin returns an error, it stops there. A call that was interrupted anywhere is repeated as a
 // whole. What Plan calls a problem must have been solved.
 func (a *Adoption) Run(ctx context.Context, begin func(name string) error) error {
-	unlock, err := lockTables(ctx, a.db)
+	held, unlock, err := lockTables(ctx, a.db)
 	if err != nil {
 		return a.failed("wait for the turn to change the tables", err)
 	}
 	defer func() { unlock() }()
-	steps, err := a.steps(ctx)
+	steps, err := a.steps(held)
 	if err != nil {
 		return a.failed("look at the database", err)
 	}
@@ -135,16 +152,16 @@ func (a *Adoption) Run(ctx context.Context, begin func(name string) error) error
 		if err := begin(s.name); err != nil {
 			return err
 		}
-		if _, err := a.db.ExecContext(ctx, s.statement, s.args...); err != nil {
-			return a.failed(s.name, err)
+		if _, err := a.db.ExecContext(held, s.statement, s.args...); err != nil {
+			return a.failed(s.name, orLost(held, err))
 		}
 	}
 	for _, f := range []struct {
 		name string
-		do   func(context.Context) error
+		do   func() error
 	}{
-		{"count messages for the pages", a.count},
-		{"make the other tables", func(ctx context.Context) error {
+		{"count messages for the pages", func() error { return orLost(held, a.count(held)) }},
+		{"make the other tables", func() error {
 			unlock() // upgrade takes it
 			unlock = func() {}
 			return upgrade(ctx, a.db, &mysqlDialect, true)
@@ -153,7 +170,7 @@ func (a *Adoption) Run(ctx context.Context, begin func(name string) error) error
 		if err := begin(f.name); err != nil {
 			return err
 		}
-		if err := f.do(ctx); err != nil {
+		if err := f.do(); err != nil {
 			return a.failed(f.name, err)
 		}
 	}

@@ -84,7 +84,7 @@ func oldTables(ctx context.Context, db *sql.DB) (list []*oldTable, err error) {
 		if err != nil {
 			return nil, err
 		}
-		err = each(ctx, db, `SELECT index_name, GROUP_CONCAT(column_name ORDER BY seq_in_index), MIN(non_unique) = 0 FROM information_schema.statistics
+		err = each(ctx, db, `SELECT index_name, COALESCE(GROUP_CONCAT(column_name ORDER BY seq_in_index), ''), MIN(non_unique) = 0 FROM information_schema.statistics
 			WHERE table_schema = DATABASE() AND table_name = ? AND index_name <> 'PRIMARY' GROUP BY index_name ORDER BY index_name`, []any{t.name}, func(rows *sql.Rows) error {
 			var i index
 			err := rows.Scan(&i.name, &i.columns, &i.unique)

@@ -166,7 +166,22 @@ func TestAdopt(t *testing.T) {
 	if is, err := records.IsNew(t.Context(), w.cfg); !is || err != nil {
 		t.Errorf("no main server has opened it, so its keys are still to be made: %v, %v", is, err)
 	}
+	// Run was killed before it had made all tables.
+	w.exec("DROP TABLE api_tokens")
+	w.exec("DELETE FROM goose_db_version WHERE version_id >= 45")
+	if err := records.FinishAdoption(t.Context(), w.cfg); err != nil {
+		t.Error(err)
+	}
+	w.exec("SELECT 1 FROM api_tokens")
 	w.check()
+	w.exec("DELETE FROM goose_db_version WHERE version_id >= 45")
+	w.exec("DROP TABLE api_tokens")
+	if err := records.FinishAdoption(t.Context(), w.cfg); err != nil {
+		t.Errorf("of a database that a main server has: %v", err)
+	}
+	if _, err := w.db.Exec("SELECT 1 FROM api_tokens"); err == nil {
+		t.Error("a main server's database was changed")
+	}
 }
 
 // check looks at a database that was taken over, and writes to it.
@@ -273,6 +288,29 @@ func counted(t testing.TB, db *sql.DB) {
 		UNION ALL SELECT SUM(messages) FROM message_counts WHERE hour <> -1 AND client_id = '' HAVING SUM(messages) <> (SELECT COUNT(*) FROM messages)) AS wrong`).Scan(&wrong)
 	if err != nil || wrong != 0 {
 		t.Errorf("%d counts are wrong: %v", wrong, err)
+	}
+}
+
+// TestAdoptWithoutSalt delivers what was registered before, although nothing tells its number.
+func TestAdoptWithoutSalt(t *testing.T) {
+	w := newOldWorld(t)
+	w.cfg.IDKey, w.cfg.Numbers = "fingerprint", atrest.NewHasher(ring(t, 1, 1), nil)
+	if err := w.open().Run(t.Context(), nothing); err != nil {
+		t.Fatal(err)
+	}
+	s, err := records.Open(t.Context(), w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m := records.Message{ID: "22222222-2222-4222-8222-222222222222", Client: "acme-01", Domain: "default", Number: "+4915200000002", Body: "another text", QueuedAt: t0}
+	results, err := s.Deliver(t.Context(), deliveries([]records.Message{m}))
+	want(t, results, err, records.Conflict)
+	m.Body = "Grüße aus dem Labor"
+	results, err = s.Deliver(t.Context(), deliveries([]records.Message{m}))
+	want(t, results, err, records.WasDelivered)
+	if row, err := s.Get(t.Context(), m.Client, m.ID); err != nil || row.Body != m.Body || row.NumberMasked != "hash:3c8162d4" {
+		t.Errorf("%+v, %v", row, err)
 	}
 }
 

@@ -52,6 +52,11 @@ func checkMessage(m *Message, now time.Time) reason {
 			return why
 		}
 	}
+	if m.Proxy != "" {
+		if why := checkName("name of the proxy", m.Proxy, maxName); why != "" {
+			return why
+		}
+	}
 	switch {
 	case m.Body == "":
 		return "text is empty"

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"strings"
@@ -28,11 +29,33 @@ type Client struct {
 	Domain              string // empty is DefaultDomain
 	Status              ClientStatus
 	IssuedAt, ExpiresAt time.Time
-	RevokedAt           time.Time // zero if it is not revoked
-	Reason              string    // why it is revoked
-	CreatedAt           time.Time
-	UpdatedAt           time.Time
+	// RevokedAt and Reason are of a client that is revoked, and of one that is not but whose
+	// certificates all are.
+	RevokedAt time.Time
+	Reason    string
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
+
+// StateAt is what people should see of a client at a time: Revoked if all of its certificates
+// are, and Expired if those that are not have expired. A client whose certificates are not known
+// here, as with an API key, does not expire. ClientFilter.State agrees with it.
+func (c *Client) StateAt(at time.Time) ClientStatus {
+	switch {
+	case c.Status == Revoked || !c.RevokedAt.IsZero():
+		return Revoked
+	case c.Status == Expired || c.Fingerprint != "" && c.ExpiresAt.Before(at):
+		return Expired
+	}
+	return Active
+}
+
+// The same in SQL. ends is the time that an argument gives.
+const (
+	clientRevoked = "(status = 'revoked' OR revoked_at IS NOT NULL)"
+	clientExpired = "(status = 'expired' OR expires_at < ? AND cert_fingerprint NOT LIKE '" + unbound + "%')"
+	clientStates  = "CASE WHEN " + clientRevoked + " THEN 'revoked' WHEN " + clientExpired + " THEN 'expired' ELSE 'active' END"
+)
 
 func (c *Client) check() reason {
 	if c.Domain == "" {
@@ -101,6 +124,21 @@ func (s *Store) PutClient(ctx context.Context, c Client) error {
 	})
 }
 
+// PutClientCertificate changes what is known of a client's certificates, and whether all of them
+// are revoked: Fingerprint, IssuedAt, ExpiresAt, RevokedAt and Reason. A client that is revoked
+// itself stays as it is.
+func (s *Store) PutClientCertificate(ctx context.Context, c Client) error {
+	if why := c.check(); why != "" {
+		return invalid(why)
+	}
+	return s.transact(ctx, "store a client's certificate", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE clients SET cert_fingerprint = ?, issued_at = ?, expires_at = ?, revoked_at = ?, revocation_reason = ?, updated_at = ?
+			WHERE client_id = ? AND status <> 'revoked'`,
+			cmp.Or(c.Fingerprint, unbound+c.Name), s.d.stamp(c.IssuedAt), s.d.stamp(c.ExpiresAt), s.d.when(c.RevokedAt), null(cleanError(c.Reason)), s.d.stamp(s.now()), c.Name)
+		return err
+	})
+}
+
 // RevokeClient refuses a client's messages from now on. Of a client that is revoked already,
 // time and reason stay. It returns ErrNotFound if there is no such client.
 func (s *Store) RevokeClient(ctx context.Context, name, why string) error {
@@ -131,7 +169,9 @@ func (s *Store) RevokeClient(ctx context.Context, name, why string) error {
 
 // ClientFilter chooses clients. Empty fields choose all.
 type ClientFilter struct {
-	Status ClientStatus
+	// State is what Client.StateAt says of them at the time At.
+	State  ClientStatus
+	At     time.Time
 	Domain string
 	Prefix string // of the name
 	Limit  int    // 0 is DefaultLimit
@@ -155,8 +195,17 @@ func (s *Store) Clients(ctx context.Context, f ClientFilter) ([]Client, error) {
 		}
 	}
 	w := scan{[]string{"client_id > ?"}, []any{f.After}}
-	if f.Status != "" {
-		w.and("status = ?", string(f.Status))
+	at := s.d.stamp(bound(f.At))
+	switch f.State {
+	case "":
+	case Revoked:
+		w.and(clientRevoked)
+	case Expired:
+		w.and("NOT "+clientRevoked+" AND "+clientExpired, at)
+	case Active:
+		w.and("NOT "+clientRevoked+" AND NOT "+clientExpired, at)
+	default:
+		return nil, nil
 	}
 	if f.Domain != "" {
 		w.and("domain = ?", f.Domain)
@@ -196,10 +245,10 @@ func (s *Store) readClients(ctx context.Context, where string, args ...any) (lis
 	return list, s.d.coded("read clients", err)
 }
 
-// CountClients returns how many clients have each status.
-func (s *Store) CountClients(ctx context.Context) (map[ClientStatus]int64, error) {
+// CountClients returns how many clients are in each state at a time.
+func (s *Store) CountClients(ctx context.Context, at time.Time) (map[ClientStatus]int64, error) {
 	counts := make(map[ClientStatus]int64)
-	err := each(ctx, s.read, "SELECT status, COUNT(*) FROM clients GROUP BY status", nil, func(rows *sql.Rows) error {
+	err := each(ctx, s.read, "SELECT "+clientStates+" AS state, COUNT(*) FROM clients GROUP BY state", []any{s.d.stamp(at)}, func(rows *sql.Rows) error {
 		var status ClientStatus
 		var n int64
 		err := rows.Scan(&status, &n)

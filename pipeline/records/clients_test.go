@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,10 @@ func TestClients(t *testing.T) {
 		c, err := e.s.Client(ctx(t), "acme-01")
 		if err != nil || c.Status != records.Active || c.Domain != "default" || c.Fingerprint != "" || !c.ExpiresAt.Equal(t0.AddDate(1, 0, 0)) {
 			t.Errorf("a client that registered itself: %+v, %v", c, err)
+		}
+		seen, err := e.s.Audit(ctx(t), records.AuditFilter{Type: "client_auto_registered", Limit: 2})
+		if err != nil || len(seen) != 1 || seen[0].Client != "acme-01" {
+			t.Errorf("the audit has %+v, %v", seen, err)
 		}
 		long := strings.Repeat("x", 255)
 		fp := strings.Repeat("ab", 32)
@@ -45,13 +50,62 @@ func TestClients(t *testing.T) {
 		if err != nil || len(list) != 2 || list[0].Name != "Beta" || list[1].Name != "acme-01" {
 			t.Errorf("%+v, %v", list, err)
 		}
-		list, err = e.s.Clients(ctx(t), records.ClientFilter{After: "acme-01", Prefix: "b", Domain: "d2", Status: records.Active})
+		list, err = e.s.Clients(ctx(t), records.ClientFilter{After: "acme-01", Prefix: "b", Domain: "d2", State: records.Active, At: t0})
 		if err != nil || len(list) != 1 || list[0].Name != "beta" || list[0].Fingerprint != fp {
 			t.Errorf("%+v, %v", list, err)
 		}
-		counts, err := e.s.CountClients(ctx(t))
+		counts, err := e.s.CountClients(ctx(t), t0)
 		if err != nil || counts[records.Active] != 4 {
 			t.Errorf("%v, %v", counts, err)
+		}
+	})
+}
+
+// TestStatesOfClients: the filter and the counts agree with what is shown.
+func TestStatesOfClients(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		fp := func(c string) string { return strings.Repeat(c, 64) }
+		later := t0.Add(time.Hour)
+		want := map[records.ClientStatus][]string{records.Active: {"good", "unbound"}, records.Expired: {"expired", "old", "written"}, records.Revoked: {"all-certificates", "name"}}
+		for _, c := range []records.Client{
+			{Name: "good", Fingerprint: fp("a"), ExpiresAt: later.Add(time.Hour)},
+			{Name: "unbound", ExpiresAt: t0},
+			{Name: "expired", Fingerprint: fp("b"), ExpiresAt: t0},
+			{Name: "old", Fingerprint: fp("c"), ExpiresAt: later.Add(-time.Second)},
+			{Name: "written", Status: records.Expired, ExpiresAt: later.Add(time.Hour)},
+			{Name: "all-certificates", Fingerprint: fp("d"), ExpiresAt: later.Add(time.Hour)},
+			{Name: "name", Fingerprint: fp("e"), Status: records.Revoked, Reason: "lost", ExpiresAt: later.Add(time.Hour)},
+		} {
+			c.IssuedAt = t0
+			if err := e.s.PutClient(ctx(t), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"all-certificates", "name"} { // the second stays as it is
+			c := records.Client{Name: name, Fingerprint: fp("f"), IssuedAt: t0, ExpiresAt: later.Add(time.Hour), RevokedAt: t0, Reason: "stolen"}
+			if err := e.s.PutClientCertificate(ctx(t), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c, err := e.s.Client(ctx(t), "name"); err != nil || c.Fingerprint != fp("e") || c.Reason != "lost" {
+			t.Errorf("a revoked client: %+v, %v", c, err)
+		}
+		counts, err := e.s.CountClients(ctx(t), later)
+		if err != nil || len(counts) != len(want) {
+			t.Errorf("%v, %v", counts, err)
+		}
+		for state, names := range want {
+			list, err := e.s.Clients(ctx(t), records.ClientFilter{State: state, At: later})
+			var got []string
+			for i := range list {
+				got = append(got, list[i].Name)
+				if shown := list[i].StateAt(later); shown != state {
+					t.Errorf("%s is shown as %s among those that are %s", list[i].Name, shown, state)
+				}
+			}
+			if err != nil || !slices.Equal(got, names) || counts[state] != int64(len(names)) {
+				t.Errorf("%s: %v, %d in all, %v", state, got, counts[state], err)
+			}
 		}
 	})
 }

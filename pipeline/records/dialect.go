@@ -157,6 +157,11 @@ func each(ctx context.Context, r runner, query string, args []any, scan func(*sq
 	if err != nil {
 		return err
 	}
+	return eachOf(rows, scan)
+}
+
+// eachOf calls scan for every row, and closes them.
+func eachOf(rows *sql.Rows, scan func(*sql.Rows) error) error {
 	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {

@@ -26,9 +26,11 @@ type Enrolment struct {
 	Lifetime             time.Duration
 	CreatedBy            string
 	CreatedAt, ExpiresAt time.Time
-	RevokedAt, UsedAt    time.Time
-	Failures             int
-	// KeyHash and Certificate are of the certificate that it was used for.
+	// UsedAt is when a key claimed it.
+	RevokedAt, UsedAt time.Time
+	Failures          int
+	// KeyHash and Certificate are of the certificate that it was used for. Until it is signed,
+	// Certificate is empty.
 	KeyHash, Certificate string
 }
 
@@ -43,6 +45,8 @@ const (
 	MaxEnrolments = 500
 	// MaxEnrolmentFailures is how many failed attempts end an enrolment.
 	MaxEnrolmentFailures = 10
+	// ClaimTime is how long the signing of a certificate may take.
+	ClaimTime = 30 * time.Second
 	// keepEnrolments is how long those that have ended can be seen.
 	keepEnrolments = 30 * 24 * time.Hour
 )
@@ -127,22 +131,38 @@ func (s *Store) FailEnrolment(ctx context.Context, id string) error {
 	return s.execute(ctx, "count a failed enrolment", "UPDATE enrolments SET failures = failures + 1 WHERE id = ? AND used_at IS NULL", id)
 }
 
-// UseEnrolment ends an enrolment and stores the certificate that it was used for. It returns
-// ErrNotFound if it is open no more.
-func (s *Store) UseEnrolment(ctx context.Context, id, keyHash, certificate string, at time.Time) error {
+// ClaimEnrolment ends an enrolment in favour of a key, before its certificate is signed: of several
+// main servers over one database one signs. It returns ErrNotFound if the enrolment is open no
+// more. A claim that has no certificate after ClaimTime, because the main server died meanwhile,
+// can be made again for the same key, and for no other: it may have a certificate.
+func (s *Store) ClaimEnrolment(ctx context.Context, id, keyHash string, at time.Time) error {
 	now := s.d.stamp(at)
-	return s.transact(ctx, "use an enrolment", func(tx *sql.Tx) error {
-		err := changed(tx.ExecContext(ctx, "UPDATE enrolments SET used_at = ?, key_hash = ?, certificate = ? WHERE id = ? AND used_at IS NULL AND revoked_at IS NULL AND failures < ? AND expires_at > ?",
-			now, keyHash, certificate, id, MaxEnrolmentFailures, now))
-		return notThere(err)
+	return s.transact(ctx, "claim an enrolment", func(tx *sql.Tx) error {
+		return notThere(changed(tx.ExecContext(ctx, `UPDATE enrolments SET used_at = ?, key_hash = ? WHERE id = ? AND revoked_at IS NULL AND failures < ? AND expires_at > ?
+			AND (used_at IS NULL OR certificate = '' AND key_hash = ? AND used_at <= ?)`,
+			now, keyHash, id, MaxEnrolmentFailures, now, keyHash, s.d.stamp(at.Add(-ClaimTime)))))
 	})
 }
 
-// RevokeEnrolment takes an enrolment back, or returns ErrNotFound if it is not open.
+// UseEnrolment stores the certificate of a claimed enrolment. It returns ErrNotFound if the
+// enrolment was taken back meanwhile.
+func (s *Store) UseEnrolment(ctx context.Context, id, keyHash, certificate string) error {
+	return s.transact(ctx, "use an enrolment", func(tx *sql.Tx) error {
+		return notThere(changed(tx.ExecContext(ctx, "UPDATE enrolments SET certificate = ? WHERE id = ? AND key_hash = ? AND certificate = '' AND revoked_at IS NULL", certificate, id, keyHash)))
+	})
+}
+
+// ReleaseEnrolment opens a claimed enrolment again that has no certificate.
+func (s *Store) ReleaseEnrolment(ctx context.Context, id, keyHash string) error {
+	return s.execute(ctx, "release an enrolment", "UPDATE enrolments SET used_at = NULL, key_hash = '' WHERE id = ? AND key_hash = ? AND certificate = ''", id, keyHash)
+}
+
+// RevokeEnrolment takes an enrolment back, or returns ErrNotFound if it was taken back or has its
+// certificate.
 func (s *Store) RevokeEnrolment(ctx context.Context, id string, at time.Time) error {
 	now := s.d.stamp(at)
 	return s.transact(ctx, "revoke an enrolment", func(tx *sql.Tx) error {
-		return notThere(changed(tx.ExecContext(ctx, "UPDATE enrolments SET revoked_at = ? WHERE id = ? AND used_at IS NULL AND revoked_at IS NULL", now, id)))
+		return notThere(changed(tx.ExecContext(ctx, "UPDATE enrolments SET revoked_at = ? WHERE id = ? AND certificate = '' AND revoked_at IS NULL", now, id)))
 	})
 }
 

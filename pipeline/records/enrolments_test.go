@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,14 +36,31 @@ func TestEnrolments(t *testing.T) {
 			t.Errorf("none: %v", err)
 		}
 		now := e.clock.Now()
-		if err := e.s.UseEnrolment(ctx(t), want.ID, "key", "pem", now.Add(2*time.Hour)); !errors.Is(err, records.ErrNotFound) {
-			t.Errorf("expired: %v", err)
+		for _, c := range []struct {
+			what, key string
+			at        time.Duration
+			open      bool
+		}{
+			{"expired", "key", 2 * time.Hour, false},
+			{"open", "key", 0, true},
+			{"claimed just now", "key", records.ClaimTime - time.Second, false},
+			{"another key", "other", records.ClaimTime, false},
+			{"claimed long ago by the same key", "key", records.ClaimTime, true},
+		} {
+			if err := e.s.ClaimEnrolment(ctx(t), want.ID, c.key, now.Add(c.at)); (err == nil) != c.open || !c.open && !errors.Is(err, records.ErrNotFound) {
+				t.Errorf("claim, %s: %v", c.what, err)
+			}
 		}
-		if err := e.s.UseEnrolment(ctx(t), want.ID, "key", "pem", now); err != nil {
-			t.Fatal(err)
+		for _, c := range []struct {
+			what, key string
+			open      bool
+		}{{"another key", "other", false}, {"the key", "key", true}, {"twice", "key", false}} {
+			if err := e.s.UseEnrolment(ctx(t), want.ID, c.key, "pem"); (err == nil) != c.open || !c.open && !errors.Is(err, records.ErrNotFound) {
+				t.Errorf("use, %s: %v", c.what, err)
+			}
 		}
-		if err := e.s.UseEnrolment(ctx(t), want.ID, "key", "pem", now); !errors.Is(err, records.ErrNotFound) {
-			t.Errorf("twice: %v", err)
+		if err := e.s.ReleaseEnrolment(ctx(t), want.ID, "key"); err != nil {
+			t.Error(err)
 		}
 		if err := e.s.RevokeEnrolment(ctx(t), want.ID, now); !errors.Is(err, records.ErrNotFound) {
 			t.Errorf("revoked after its use: %v", err)
@@ -56,7 +74,7 @@ func TestEnrolments(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := e.s.UseEnrolment(ctx(t), "0000000000000002", "key", "pem", now); !errors.Is(err, records.ErrNotFound) {
+		if err := e.s.ClaimEnrolment(ctx(t), "0000000000000002", "key", now); !errors.Is(err, records.ErrNotFound) {
 			t.Errorf("after too many failures: %v", err)
 		}
 		e.enrolment("0000000000000003", func(r *records.Enrolment) { r.Kind, r.Fingerprint = records.EnrolRenewal, "fp" })
@@ -98,6 +116,58 @@ func TestEnrolmentsAreBounded(t *testing.T) {
 		}
 		if err := e.s.AddEnrolment(ctx(t), extra); err != nil {
 			t.Errorf("after one was taken back: %v", err)
+		}
+	})
+}
+
+// TestEnrolmentIsClaimedOnce: of many claims of two main servers one succeeds, and so does one
+// after it was given back.
+func TestEnrolmentIsClaimedOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		one := e.enrolment("0000000000000001", nil)
+		stores := []*records.Store{e.s, e.s}
+		if e.name != "" { // several processes share a database on a server only
+			stores[1] = e.open(nil)
+		}
+		for range 2 {
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			var winners []string
+			for i := range 16 {
+				wg.Go(func() {
+					key := fmt.Sprint("key", i/2) // two of each
+					err := stores[i%2].ClaimEnrolment(ctx(t), one.ID, key, e.clock.Now())
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						winners = append(winners, key)
+					} else if !errors.Is(err, records.ErrNotFound) {
+						t.Error(err)
+					}
+				})
+			}
+			if wg.Wait(); len(winners) != 1 {
+				t.Fatalf("claimed by %v", winners)
+			}
+			if err := e.s.ReleaseEnrolment(ctx(t), one.ID, "another"); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := e.s.Enrolment(ctx(t), one.ID); err != nil || got.KeyHash != winners[0] || got.UsedAt.IsZero() {
+				t.Fatalf("%+v %v", got, err)
+			}
+			if err := e.s.ReleaseEnrolment(ctx(t), one.ID, winners[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now := e.clock.Now()
+		if err := e.s.ClaimEnrolment(ctx(t), one.ID, "key", now); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.s.RevokeEnrolment(ctx(t), one.ID, now); err != nil {
+			t.Errorf("taken back before there is a certificate: %v", err)
+		}
+		if err := e.s.UseEnrolment(ctx(t), one.ID, "key", "pem"); !errors.Is(err, records.ErrNotFound) {
+			t.Errorf("used after it was taken back: %v", err)
 		}
 	})
 }

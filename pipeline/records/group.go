@@ -268,20 +268,21 @@ func (g *group) change(r *row) {
 
 // same reports whether a row has the number and the text of an entry's message. If a key for
 // that is not there, or is not the one that the row was written with, the error is unreadable.
+// If the earlier system's salt is lost, nothing will ever tell the number, so the text decides.
 func (g *group) same(r *row, e *entry) (bool, error) {
 	if r.msg != nil { // made in this group
 		return r.msg.Number == e.msg.Number && r.msg.Body == e.msg.Body, nil
 	}
-	hash, ok := g.s.cfg.Numbers.HashWith(r.hashKey, e.msg.Number)
-	if !ok && r.number == "" {
+	hash, ok := g.s.numbers().HashWith(r.hashKey, e.msg.Number)
+	switch {
+	case !ok && r.number == "" && r.hashKey != atrest.OldHash:
 		return false, &atrest.NoKeyError{Version: r.hashKey}
-	}
-	if !ok { // the key of that hash is gone
+	case !ok && r.number != "": // the key of that hash is gone
 		number, err := g.s.open(g.ctx, atrest.Number, r.rowKey.id, r.client, r.version, r.number)
 		if err != nil || number != e.msg.Number {
 			return false, err
 		}
-	} else if hash != r.hash {
+	case ok && hash != r.hash:
 		return false, nil
 	}
 	body, err := g.s.open(g.ctx, atrest.Body, r.rowKey.id, r.client, r.version, r.body)

@@ -57,7 +57,7 @@ const tokenAge = 24 * time.Hour
 // NumberToken returns what stands for a number in a Filter for a day, and can be shown: nothing
 // leads from it to the number without the key of the numbers.
 func (s *Store) NumberToken(number string) string {
-	return s.cfg.Numbers.Token(number, s.now().Add(tokenAge))
+	return s.numbers().Token(number, s.now().Add(tokenAge))
 }
 
 // ErrNumberToken says that a token of a number has expired, or is none.
@@ -82,6 +82,7 @@ type Record struct {
 	Attempts  int
 	Error     string
 	Worker    string
+	Proxy     string // that accepted it; empty if that is not known
 	// NumberMasked stands for the number: most digits are replaced.
 	NumberMasked string
 	// Body is the text, if it was asked for. Unreadable says that it cannot be decrypted.
@@ -140,9 +141,9 @@ func (p position) newer(q position) bool {
 func (s *Store) complete(f *Filter) (err error) {
 	switch {
 	case f.Number != "":
-		f.hashes = s.cfg.Numbers.Candidates(f.Number)
+		f.hashes = s.numbers().Candidates(f.Number)
 	case f.NumberToken != "":
-		if f.hashes, err = s.cfg.Numbers.Hashes(f.NumberToken, s.now()); err != nil {
+		if f.hashes, err = s.numbers().Hashes(f.NumberToken, s.now()); err != nil {
 			return ErrNumberToken
 		}
 	}
@@ -409,7 +410,7 @@ func (s *Store) examined(ctx context.Context, p plan) (at position, more bool, e
 	return at, more, nil
 }
 
-const recordColumns = `SELECT id, message_id, client_id, client_key, domain, status, attempt_count, error_message, worker_id, sender_number_hashed,
+const recordColumns = `SELECT id, message_id, client_id, client_key, domain, status, attempt_count, error_message, worker_id, proxy_id, sender_number_hashed,
 	sender_number_enc, encrypted_body, encryption_key_version, sealed, metadata, created_at, queued_at, delivered_at, last_attempt_at FROM messages WHERE `
 
 // fetch reads rows in the given order. A row that was deleted meanwhile is left out.
@@ -438,7 +439,7 @@ func (s *Store) readRecords(ctx context.Context, where string, args []any, bodie
 	var rows []stored // scope keys are read after the rows, with another connection
 	err := each(ctx, s.read, recordColumns+where, args, func(q *sql.Rows) error {
 		var r stored
-		err := q.Scan(&r.RowID, &r.ID, &r.Client, text{&r.ClientKey}, &r.Domain, &r.State, &r.Attempts, text{&r.Error}, text{&r.Worker}, &r.hash,
+		err := q.Scan(&r.RowID, &r.ID, &r.Client, text{&r.ClientKey}, &r.Domain, &r.State, &r.Attempts, text{&r.Error}, text{&r.Worker}, text{&r.Proxy}, &r.hash,
 			text{&r.number}, &r.body, &r.KeyVersion, &r.Sealed, text{&r.metadata}, moment{&r.CreatedAt}, moment{&r.QueuedAt}, moment{&r.DeliveredAt}, moment{&r.LastAttemptAt})
 		rows = append(rows, r)
 		return err

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"database/sql"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/internal/vanished"
 )
 
 var mysqlDialect = dialect{
@@ -33,11 +35,23 @@ var mysqlDialect = dialect{
 	describe: describeMySQL,
 }
 
-// serverTimeout bounds every answer of a server.
-const serverTimeout = 30 * time.Second
+// serverTimeout bounds every answer of a server, and serverVanished how long it may acknowledge
+// nothing: a server can be busy, but not silent.
+const (
+	serverTimeout  = 30 * time.Second
+	serverVanished = 10 * time.Second
+)
 
-// mysqlConfig is how every connection is made. The time zone and the strict mode hold
-// whatever the server's own settings are.
+// A server keeps the locks of a session whose client's host has gone until its wait_timeout, which
+// is 8 hours by default: nobody else could write meanwhile. So a session ends that is silent for
+// silentSession. The pool closes connections before that, when it has no use for them.
+const (
+	silentSession = 15 * time.Second
+	idleConn      = 10 * time.Second
+)
+
+// mysqlConfig is how every connection is made. The time zone, the strict mode and what connector
+// sets hold whatever the server's own settings are.
 func mysqlConfig(a address, tlsConfig *tls.Config) (*mysql.Config, error) {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.DBName = a.user, a.password, a.name
@@ -49,8 +63,17 @@ func mysqlConfig(a address, tlsConfig *tls.Config) (*mysql.Config, error) {
 	c.ParseTime, c.Loc = true, time.UTC
 	c.InterpolateParams = true // one round trip for each statement
 	c.ClientFoundRows = true
+	c.RejectReadOnly = true // leaves a server that has become a replica
 	c.Timeout, c.ReadTimeout, c.WriteTimeout = 5*time.Second, serverTimeout, serverTimeout
+	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			vanished.After(conn, serverVanished)
+		}
+		return conn, err
+	}
 	c.Params = map[string]string{
+		"autocommit": "1", "default_storage_engine": "InnoDB",
 		"time_zone": "'+00:00'",
 		"sql_mode":  "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
 	}
@@ -72,13 +95,30 @@ func mysqlConfig(a address, tlsConfig *tls.Config) (*mysql.Config, error) {
 	return c, nil
 }
 
+// connector sets the isolation of transactions, whose variable has different names in MySQL and
+// MariaDB.
+type connector struct{ driver.Connector }
+
+// Connect implements driver.Connector.
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const isolation = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+	if _, err := conn.(driver.ExecerContext).ExecContext(ctx, isolation, nil); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
 // openMySQL makes the pool. It does not connect yet.
 func openMySQL(c *mysql.Config, size, overflow int) (*sql.DB, error) {
-	connector, err := mysql.NewConnector(c)
+	inner, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	db := sql.OpenDB(connector)
+	db := sql.OpenDB(connector{inner})
 	db.SetMaxOpenConns(size + overflow)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxLifetime(time.Hour)

@@ -88,6 +88,93 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	e.checkCounts()
 }
 
+// A server that syncs later than it answers is named, with the setting that mends it.
+func TestServerThatSyncsLate(t *testing.T) {
+	m := mariaDB(t)
+	address, name, err := m.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{t: t, url: address, name: name, keys: ring(t, 1, 1), hash: hasher(t)}
+	e.s = e.open(nil)
+	for flush, want := range map[string]string{"0": "innodb_flush_log_at_trx_commit=1", "1": "", "2": "innodb_flush_log_at_trx_commit=1", "3": ""} {
+		if err := m.Exec("", "SET GLOBAL innodb_flush_log_at_trx_commit = "+flush, []any(nil)); err != nil {
+			t.Fatal(err)
+		}
+		open, err := e.s.Risk(ctx(t))
+		if err != nil || want == "" && open != "" || !strings.HasSuffix(open, want) {
+			t.Errorf("with %s: %q, %v", flush, open, err)
+		}
+		if closed, err := records.RiskAt(ctx(t), records.Config{URL: address}); closed != open || err != nil {
+			t.Errorf("with %s, not open: %q, %v", flush, closed, err)
+		}
+	}
+	if err := m.Exec("", "SET GLOBAL innodb_flush_log_at_trx_commit = 1", []any(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		binlog bool
+		sync   int64
+		risk   bool
+	}{{false, 0, false}, {true, 1, false}, {true, 0, true}, {true, 100, true}} {
+		if got := records.RiskOf(1, tt.binlog, tt.sync); (got != "") != tt.risk {
+			t.Errorf("binary log %t, synced every %d: %q", tt.binlog, tt.sync, got)
+		}
+	}
+	if why, err := records.RiskAt(ctx(t), records.Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "records.db")}); why != "" || err != nil {
+		t.Errorf("SQLite: %q, %v", why, err)
+	}
+}
+
+// TestServerSettings: what an operator has set for all sessions of a server changes nothing.
+func TestServerSettings(t *testing.T) {
+	m := mariaDB(t)
+	for _, set := range []struct{ name, value, usual string }{
+		{"autocommit", "0", "1"}, {"tx_isolation", "'READ-UNCOMMITTED'", "'REPEATABLE-READ'"}, {"time_zone", "'+05:30'", "'SYSTEM'"},
+		{"sql_mode", "'ANSI,NO_BACKSLASH_ESCAPES'", "DEFAULT"}, {"default_storage_engine", "MEMORY", "InnoDB"}, {"collation_server", "latin1_bin", "DEFAULT"},
+	} {
+		if err := m.Exec("", "SET GLOBAL "+set.name+" = "+set.value, []any(nil)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := m.Exec("", "SET GLOBAL "+set.name+" = "+set.usual, []any(nil)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	address, name, err := m.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{t: t, url: address, name: name, keys: ring(t, 1, 1), hash: hasher(t)}
+	e.s = e.open(nil)
+	list := messages(0, 2)
+	list[0].Body = `a "quoted" \'text\'`
+	r, err := e.s.Register(ctx(t), list)
+	want(t, r, err, records.Registered, records.Registered)
+	other := e.open(nil)
+	got, err := other.Get(ctx(t), list[0].Client, list[0].ID)
+	if err != nil || got.Body != list[0].Body || time.Since(got.CreatedAt).Abs() > time.Minute {
+		t.Errorf("another main server reads %q of %s, %v", got.Body, got.CreatedAt, err)
+	}
+	// What is not committed cannot be answered for.
+	tx, err := e.s.Writer().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec("INSERT INTO settings (name, value) VALUES ('half', 'done')"); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := other.Writer().QueryRow("SELECT COUNT(*) FROM settings WHERE name = 'half'").Scan(&n); err != nil || n != 0 {
+		t.Errorf("what is not committed is read: %d, %v", n, err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Error(err)
+	}
+	e.checkCounts()
+}
+
 // A server that is away at the start is waited for; one that refuses is an error.
 func TestServerAwayAtTheStart(t *testing.T) {
 	m := mariaDB(t)

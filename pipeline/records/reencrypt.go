@@ -87,7 +87,7 @@ func (s *Store) Reencrypt(ctx context.Context) (Reencryption, error) {
 
 // reencryption reads how far it is, and begins again for other keys.
 func (s *Store) reencryption(ctx context.Context) (p Reencryption, err error) {
-	_, numberKey := s.cfg.Numbers.Hash("")
+	_, numberKey := s.numbers().Hash("")
 	text, err := s.setting(ctx, s.read, reencryptSetting)
 	if err != nil {
 		return p, s.d.coded("read the state of re-encryption", err)
@@ -97,10 +97,10 @@ func (s *Store) reencryption(ctx context.Context) (p Reencryption, err error) {
 			return p, fmt.Errorf("setting %s: %w", reencryptSetting, err)
 		}
 	}
-	if p.KeyVersion == s.cfg.Keys.Current() && p.NumberKey == numberKey {
+	if p.KeyVersion == s.ring().Current() && p.NumberKey == numberKey {
 		return p, nil
 	}
-	p = Reencryption{KeyVersion: s.cfg.Keys.Current(), NumberKey: numberKey}
+	p = Reencryption{KeyVersion: s.ring().Current(), NumberKey: numberKey}
 	err = each(ctx, s.read, "SELECT COALESCE(MAX(id), 0) FROM messages", nil, func(rows *sql.Rows) error { return rows.Scan(&p.Last) })
 	return p, s.d.coded("find the last row", err)
 }
@@ -161,7 +161,7 @@ func (s *Store) rewrite(ctx context.Context, r outdated) (w rewritten, err error
 		w.metadata = w.scope.Seal(atrest.Metadata, r.id, metadata)
 	}
 	if number != "" {
-		w.hash, w.hashKey = s.cfg.Numbers.Hash(number)
+		w.hash, w.hashKey = s.numbers().Hash(number)
 		w.number = w.scope.Seal(atrest.Number, r.id, number)
 	}
 	return w, nil

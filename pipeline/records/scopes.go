@@ -36,9 +36,16 @@ func (c *scopes) keep(client string, k *atrest.Scope) {
 		c.own, c.byID = make(map[string]*atrest.Scope), make(map[uint32]*atrest.Scope)
 	}
 	c.byID[k.ID()] = k
-	if k.Version() == c.s.cfg.Keys.Current() {
+	if k.Version() == c.s.ring().Current() {
 		c.own[client] = k
 	}
+}
+
+// forget has new keys made for new rows, because the key that wraps them has changed.
+func (c *scopes) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.own, c.byID = nil, nil
 }
 
 // forNew is the key for new rows of a client. If the client has no row, it makes one, in a
@@ -53,12 +60,12 @@ func (c *scopes) forNew(ctx context.Context, client string) (*atrest.Scope, erro
 	if err := c.s.ensureClient(ctx, client); err != nil {
 		return nil, err
 	}
-	version := c.s.cfg.Keys.Current()
+	version := c.s.ring().Current()
 	k, err := c.load(ctx, "client_id = ? AND key_version = ?", client, version)
 	if k != nil || err != nil {
 		return k, err
 	}
-	wrapped, version := c.s.cfg.Keys.NewScope(client)
+	wrapped, version := c.s.ring().NewScope(client)
 	err = c.s.transact(ctx, "store a scope key", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO scope_keys (client_id, key_version, wrapped_key, created_at) VALUES (?, ?, ?, ?)"+c.s.d.ignore("id"),
 			client, version, wrapped, c.s.d.stamp(c.s.now()))
@@ -94,7 +101,7 @@ func (c *scopes) load(ctx context.Context, where string, args ...any) (k *atrest
 		if err := rows.Scan(&id, &client, &version, &wrapped); err != nil {
 			return err
 		}
-		k, err = c.s.cfg.Keys.OpenScope(id, version, client, wrapped)
+		k, err = c.s.ring().OpenScope(id, version, client, wrapped)
 		if err != nil {
 			err = fmt.Errorf("scope key %d: %w", id, err)
 		}
@@ -132,6 +139,15 @@ func (s *Store) ensureClient(ctx context.Context, client string) error {
 		if err != nil {
 			return err
 		}
+		// Another call may have made it since.
+		made := false
+		err = each(ctx, tx, "SELECT id FROM clients WHERE client_id = ? AND created_at = ?", []any{client, s.d.stamp(now)}, func(*sql.Rows) error {
+			made = true
+			return nil
+		})
+		if err != nil || !made {
+			return err
+		}
 		return s.addAudit(ctx, tx, AuditEvent{Type: "client_auto_registered", Client: client, At: now})
 	})
 }
@@ -157,7 +173,7 @@ func (s *Store) seal(ctx context.Context, m *Message) (c sealed, err error) {
 	if c.scope, err = s.scopes.forNew(ctx, m.Client); err != nil {
 		return c, err
 	}
-	c.hash, c.hashKey = s.cfg.Numbers.Hash(m.Number)
+	c.hash, c.hashKey = s.numbers().Hash(m.Number)
 	c.body = c.scope.Seal(atrest.Body, m.ID, m.Body)
 	if !s.cfg.OmitNumbers {
 		c.number = c.scope.Seal(atrest.Number, m.ID, m.Number)
@@ -180,7 +196,7 @@ func (s *Store) open(ctx context.Context, field atrest.Field, id, client string,
 func (s *Store) tryOpen(ctx context.Context, field atrest.Field, id, client string, version uint16, stored string) (string, error) {
 	form, scope := atrest.Inspect(stored)
 	if form != atrest.V3 {
-		return s.cfg.Keys.OpenOld(version, id, client, stored)
+		return s.ring().OpenOld(version, id, client, stored)
 	}
 	k, err := s.scopes.of(ctx, scope)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -173,6 +174,101 @@ func TestRepeatsUnderOtherKeys(t *testing.T) {
 		s = e.open(nil)
 		r, err = s.Register(ctx(t), []records.Message{{ID: "second", Client: "b", Number: other.Number, Body: "text"}, message(1)})
 		want(t, r, err, records.Unavailable, records.Registered)
+	})
+}
+
+// TestTwoNewKeys: of main servers that bring different keys of one version, one goes on.
+func TestTwoNewKeys(t *testing.T) {
+	address, name, err := mariaDB(t).Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{t: t, url: address, name: name, keys: ring(t, 1, 1), hash: hasher(t)}
+	stores := []*records.Store{e.open(nil), e.open(nil)}
+	for version := uint16(2); version < 30; version++ {
+		errs := make([]error, len(stores))
+		var wg sync.WaitGroup
+		for i, s := range stores {
+			mine, err := atrest.NewRing(version, map[uint16]atrest.Key{version: atrest.NewKey()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() { _, errs[i] = s.SetKeys(ctx(t), mine, e.hash) })
+		}
+		wg.Wait()
+		if (errs[0] == nil) == (errs[1] == nil) {
+			t.Fatalf("version %d: %v, and %v", version, errs[0], errs[1])
+		}
+	}
+}
+
+// TestSetKeys changes keys while messages are stored, and refuses what cannot be used.
+func TestSetKeys(t *testing.T) {
+	onBoth(t, func(t *testing.T, e *env) {
+		r, err := e.s.Register(ctx(t), messages(0, 1))
+		want(t, r, err, records.Registered)
+		one, both := e.keys, ring(t, 2, 1, 2)
+		exchanged, err := atrest.NewRing(1, map[uint16]atrest.Key{1: atrest.NewKey()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			keys, numbers *atrest.Ring
+			changed       bool
+			err           string
+		}{
+			{one, ring(t, 1, 1), false, ""},
+			{exchanged, ring(t, 1, 1), false, "encryption key version 1 is not the one"},
+			{one, exchanged, false, "key version 1 of the numbers is not the one"},
+			{one, ring(t, 2, 1, 2), true, ""},
+		} {
+			changed, err := e.s.SetKeys(ctx(t), c.keys, atrest.NewHasher(c.numbers, nil))
+			if changed != c.changed || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%q: %v, %v", c.err, changed, err)
+			}
+		}
+		stop, stopped := make(chan struct{}), make(chan error)
+		go func() { // the race detector looks at this
+			for i := 1; ; i++ {
+				if _, err := e.s.Register(ctx(t), messages(i, 1)); err != nil {
+					stopped <- err
+					return
+				}
+				select {
+				case <-stop:
+					close(stopped)
+					return
+				default:
+				}
+			}
+		}()
+		if changed, err := e.s.SetKeys(ctx(t), both, atrest.NewHasher(ring(t, 2, 1, 2), nil)); !changed || err != nil {
+			t.Errorf("%v, %v", changed, err)
+		}
+		r, err = e.s.Register(ctx(t), messages(1_000_000, 1))
+		want(t, r, err, records.Registered)
+		close(stop)
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+		if _, err := e.s.SetKeys(ctx(t), one, atrest.NewHasher(ring(t, 2, 1, 2), nil)); err == nil || !strings.Contains(err.Error(), "version 2 is missing") {
+			t.Errorf("the newest key goes: %v", err)
+		}
+		for id, version := range map[string]int{"message-0": 1, "message-1000000": 2} {
+			if m, err := e.s.Get(ctx(t), "acme-01", id); err != nil || m.Unreadable || m.Body == "" {
+				t.Errorf("%s: %+v, %v", id, m, err)
+			}
+			var got int
+			if err := e.raw().QueryRow("SELECT encryption_key_version FROM messages WHERE message_id = '" + id + "'").Scan(&got); err != nil || got != version {
+				t.Errorf("%s has key %d, %v", id, got, err)
+			}
+		}
+		p, err := e.s.Reencrypt(ctx(t))
+		for ; err == nil && !p.Done; p, err = e.s.Reencrypt(ctx(t)) {
+		}
+		if err != nil || p.KeyVersion != 2 || p.Unreadable != 0 {
+			t.Errorf("%+v, %v", p, err)
+		}
 	})
 }
 

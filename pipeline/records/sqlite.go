@@ -44,7 +44,7 @@ func openSQLite(a address) (write, read *sql.DB, err error) {
 		return nil, nil, fmt.Errorf("folder of the database: %w", err)
 	}
 	// SQLite gives its other files the permissions of this one.
-	f, err := os.OpenFile(a.path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := durable.OpenFile(a.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("database: %w", err)
 	}
@@ -52,8 +52,7 @@ func openSQLite(a address) (write, read *sql.DB, err error) {
 		return nil, nil, fmt.Errorf("database: %w", err)
 	}
 	dsn := func(pragmas ...string) string {
-		q := url.Values{"_pragma": append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(wal)"}, pragmas...), "_txlock": {"immediate"}}
-		return (&url.URL{Scheme: "file", Opaque: url.PathEscape(a.path), RawQuery: q.Encode()}).String()
+		return fileURL(a.path, append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(wal)"}, pragmas...)...)
 	}
 	write, err = sql.Open("sqlite", dsn("synchronous(full)", "foreign_keys(1)", "cache_size(-65536)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)"))
 	if err != nil {
@@ -68,6 +67,12 @@ func openSQLite(a address) (write, read *sql.DB, err error) {
 	read.SetMaxOpenConns(sqliteReaders)
 	read.SetMaxIdleConns(sqliteReaders)
 	return write, read, nil
+}
+
+// fileURL is what the driver opens a file by.
+func fileURL(path string, pragmas ...string) string {
+	q := url.Values{"_pragma": pragmas, "_txlock": {"immediate"}}
+	return (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: q.Encode()}).String()
 }
 
 // Checkpoints are rare, because each writes again what the log has already: a page that

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +60,8 @@ type Store struct {
 	write *sql.DB // for SQLite one connection; else the same as read
 	read  *sql.DB
 
+	asked  atomic.Pointer[serverTime] // nil before the first answer
+	keys   atomic.Pointer[keySet]
 	scopes scopes
 	stmts  map[string]*sql.Stmt // prepared on the writing connection; does not change
 	step   int64                // between the ids of the rows of one INSERT
@@ -134,6 +136,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, addr: a, step: 1, examine: maxExamined,
 		calls: make(chan *call), closed: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
+	s.keys.Store(&keySet{cfg.Keys, cfg.Numbers})
 	s.scopes.s = s
 	if err := s.openPools(); err != nil {
 		return nil, err
@@ -145,6 +148,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(err, s.closePools())
 	}
 	go s.commitLoop()
+	if s.d == &mysqlDialect {
+		s.waiting.Go(func() { s.followTime(context.WithoutCancel(ctx)) })
+	}
 	return s, nil
 }
 
@@ -160,7 +166,10 @@ func (s *Store) openPools() (err error) {
 	if err != nil {
 		return err
 	}
-	s.write, err = openMySQL(c, s.cfg.PoolSize, s.cfg.MaxOverflow)
+	c.Params["wait_timeout"] = strconv.Itoa(int(silentSession / time.Second))
+	if s.write, err = openMySQL(c, s.cfg.PoolSize, s.cfg.MaxOverflow); err == nil {
+		s.write.SetConnMaxIdleTime(idleConn)
+	}
 	s.read = s.write
 	return err
 }
@@ -170,7 +179,17 @@ func (s *Store) setUp(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return s.openError(err)
 	}
-	return errors.Join(s.checkKeys(ctx), s.prepare(ctx))
+	err := s.checkKeys(ctx, s.keys.Load())
+	if err == nil && s.cfg.IDKey != "" {
+		err = s.checkKey(ctx, "id_key_fingerprint", s.cfg.IDKey, OtherKeyError{Key: "ids", Version: 1})
+	}
+	if err == nil {
+		err = s.checkSealingKeys(ctx)
+	}
+	if err == nil {
+		err = s.askTime(ctx)
+	}
+	return errors.Join(err, s.prepare(ctx))
 }
 
 func (s *Store) migrate(ctx context.Context) error {
@@ -261,95 +280,6 @@ func (s *Store) Failure() error {
 
 // openError says what is wrong without quoting the address, which has a password.
 func (s *Store) openError(err error) error { return fmt.Errorf("database: %w", err) }
-
-// checkKeys notices a key file that was exchanged, before rows are written under two keys of
-// one version.
-func (s *Store) checkKeys(ctx context.Context) error {
-	for _, version := range s.cfg.Keys.Versions() {
-		if err := s.checkKey(ctx, "key_fingerprint", s.cfg.Keys.Fingerprint(version), OtherKeyError{Key: "records", Version: version}); err != nil {
-			return err
-		}
-	}
-	for _, version := range s.cfg.Numbers.Versions() {
-		if err := s.checkKey(ctx, "number_key_fingerprint", s.cfg.Numbers.Fingerprint(version), OtherKeyError{Key: "numbers", Version: version}); err != nil {
-			return err
-		}
-	}
-	if s.cfg.IDKey != "" {
-		if err := s.checkKey(ctx, "id_key_fingerprint", s.cfg.IDKey, OtherKeyError{Key: "ids", Version: 1}); err != nil {
-			return err
-		}
-	}
-	return s.checkSealingKeys(ctx)
-}
-
-// OtherKeyError says that a key is not the one that the database was written with.
-type OtherKeyError struct {
-	Key     string // what it is for: records, numbers, ids or sealing
-	Version uint16 // of a key for records or numbers
-}
-
-// Error names the key.
-func (e *OtherKeyError) Error() string {
-	switch e.Key {
-	case "sealing":
-		return e.key() + " is missing that was the newest with this database: restore that key file"
-	case "ids":
-		return e.key() + " is not the one that this database was written with: restore that key file"
-	}
-	return e.key() + " is not the one that this database was written with: restore that key file, or give the new key a new version"
-}
-
-func (e *OtherKeyError) key() string {
-	switch e.Key {
-	case "sealing":
-		return "the sealing key"
-	case "ids":
-		return "the key of message ids"
-	case "numbers":
-		return fmt.Sprintf("key version %d of the numbers", e.Version)
-	}
-	return fmt.Sprintf("encryption key version %d", e.Version)
-}
-
-// checkSealingKeys demands the key that was the newest at an earlier start. The newest one of now
-// is that key from now on.
-func (s *Store) checkSealingKeys(ctx context.Context) error {
-	const name = "sealing_key_fingerprint"
-	if len(s.cfg.SealingKeys) == 0 {
-		return nil
-	}
-	other := &OtherKeyError{Key: "sealing"}
-	stored, err := s.setting(ctx, s.write, name)
-	newest := s.cfg.SealingKeys[0]
-	switch {
-	case err != nil || stored == newest:
-	case stored != "" && !slices.Contains(s.cfg.SealingKeys, stored):
-		return other
-	default:
-		err = s.putSetting(ctx, s.write, name, newest)
-	}
-	if err != nil {
-		return fmt.Errorf("%s cannot be checked: %w", other.key(), s.d.coded("look for its fingerprint", err))
-	}
-	return nil
-}
-
-// checkKey compares a key's fingerprint with the one that is stored, and stores the first one.
-func (s *Store) checkKey(ctx context.Context, name, mine string, other OtherKeyError) error {
-	name = fmt.Sprintf("%s_%d", name, other.Version)
-	stored, err := s.setting(ctx, s.write, name)
-	if err == nil && stored == "" {
-		stored, err = mine, s.putSetting(ctx, s.write, name, mine)
-	}
-	if err != nil {
-		return fmt.Errorf("%s cannot be checked: %w", other.key(), s.d.coded("look for its fingerprint", err))
-	}
-	if stored != mine {
-		return &other
-	}
-	return nil
-}
 
 // setting reads a setting; one that is not there is empty.
 func (s *Store) setting(ctx context.Context, r runner, name string) (value string, err error) {

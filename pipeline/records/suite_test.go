@@ -55,8 +55,8 @@ var t0 = time.Date(2026, 3, 1, 8, 15, 30, 789012000, time.UTC)
 type env struct {
 	t     testing.TB
 	url   string
-	name  string // of the MariaDB database, or empty
-	clock *fakeclock.Clock
+	name  string           // of the MariaDB database, or empty
+	clock *fakeclock.Clock // nil is the machine's
 	keys  *atrest.Ring
 	hash  *atrest.Hasher
 	s     *records.Store
@@ -82,7 +82,10 @@ func ring(t testing.TB, current uint16, versions ...uint16) *atrest.Ring {
 // open opens a store; change may change its configuration.
 func (e *env) open(change func(*records.Config)) *records.Store {
 	e.t.Helper()
-	cfg := records.Config{URL: e.url, Keys: e.keys, Numbers: e.hash, AutoRegister: true, Clock: e.clock}
+	cfg := records.Config{URL: e.url, Keys: e.keys, Numbers: e.hash, AutoRegister: true}
+	if e.clock != nil {
+		cfg.Clock = e.clock
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -117,7 +120,7 @@ func onBoth(t *testing.T, check func(t *testing.T, e *env)) {
 
 func message(i int) records.Message {
 	return records.Message{ID: fmt.Sprintf("message-%d", i), Client: "acme-01", Number: fmt.Sprintf("+49152%08d", i),
-		Body: fmt.Sprintf("text %d", i), QueuedAt: t0.Add(-time.Second)}
+		Body: fmt.Sprintf("text %d", i), QueuedAt: t0.Add(-time.Second), Proxy: "proxy-1"}
 }
 
 func messages(from, n int) (list []records.Message) {

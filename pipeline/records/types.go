@@ -30,8 +30,10 @@ type Message struct {
 	Body      string
 	Metadata  json.RawMessage // or nil
 	QueuedAt  time.Time       // zero is now
-	// Sealed says that the message came sealed to the main server.
+	// Sealed says that the message came sealed to the main server, and Proxy by whom. Proxy may be
+	// empty.
 	Sealed bool
+	Proxy  string
 }
 
 // Delivery says that a message was delivered.

@@ -70,19 +70,17 @@ func (s *Store) UseTOTPStep(ctx context.Context, user, step int64) error {
 	})
 }
 
-// PutRecoveryCodes implements accounts.Store.
-func (s *Store) PutRecoveryCodes(ctx context.Context, user int64, hashes []string) error {
-	return s.transact(ctx, "store recovery codes", func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM recovery_codes WHERE user_id = ?", user); err != nil {
+// putRecoveryCodes replaces the recovery codes of an account.
+func putRecoveryCodes(ctx context.Context, tx *sql.Tx, user int64, hashes []string) error {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM recovery_codes WHERE user_id = ?", user); err != nil {
+		return err
+	}
+	for _, hash := range hashes {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO recovery_codes (user_id, code_hash) VALUES (?, ?)", user, hash); err != nil {
 			return err
 		}
-		for _, hash := range hashes {
-			if _, err := tx.ExecContext(ctx, "INSERT INTO recovery_codes (user_id, code_hash) VALUES (?, ?)", user, hash); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // UseRecoveryCode implements accounts.Store.

@@ -9,7 +9,7 @@ import (
 )
 
 // AddSession implements accounts.Store.
-func (s *Store) AddSession(ctx context.Context, v accounts.Session, most int) (id int64, err error) {
+func (s *Store) AddSession(ctx context.Context, v accounts.Session, passwordHash string, most int) (id int64, err error) {
 	err = s.transact(ctx, "store a login", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE expires_at <= ?", s.d.stamp(v.CreatedAt)); err != nil {
 			return err
@@ -30,7 +30,7 @@ func (s *Store) AddSession(ctx context.Context, v accounts.Session, most int) (i
 				return err
 			}
 		}
-		if err := changed(tx.ExecContext(ctx, "UPDATE users SET last_login = ? WHERE id = ?", s.d.stamp(v.CreatedAt), v.User)); err != nil {
+		if err := changed(tx.ExecContext(ctx, "UPDATE users SET last_login = ? WHERE id = ? AND password_hash = ?", s.d.stamp(v.CreatedAt), v.User, passwordHash)); err != nil {
 			return err
 		}
 		res, err := tx.ExecContext(ctx, `INSERT INTO user_sessions (user_id, kind, token_hash, created_at, last_seen, expires_at, confirmed_until, ip_address, user_agent)
@@ -44,10 +44,10 @@ func (s *Store) AddSession(ctx context.Context, v accounts.Session, most int) (i
 	return id, err
 }
 
-const sessionColumns = "s.id, s.user_id, s.kind, s.token_hash, s.created_at, s.last_seen, s.expires_at, s.confirmed_until, s.ip_address, s.user_agent"
+const sessionColumns = "s.id, s.user_id, s.kind, s.token_hash, s.created_at, s.last_seen, s.expires_at, s.confirmed_until, s.ip_address, s.user_agent, s.rotated_at"
 
 func sessionFields(v *accounts.Session) []any {
-	return []any{&v.ID, &v.User, &v.Kind, &v.Hash, moment{&v.CreatedAt}, moment{&v.LastSeen}, moment{&v.ExpiresAt}, moment{&v.ConfirmedUntil}, text{&v.Address}, text{&v.Agent}}
+	return []any{&v.ID, &v.User, &v.Kind, &v.Hash, moment{&v.CreatedAt}, moment{&v.LastSeen}, moment{&v.ExpiresAt}, moment{&v.ConfirmedUntil}, text{&v.Address}, text{&v.Agent}, moment{&v.RotatedAt}}
 }
 
 // Session implements accounts.Store.
@@ -90,9 +90,10 @@ func (s *Store) TouchSession(ctx context.Context, id int64, now time.Time, addre
 }
 
 // RotateSession implements accounts.Store.
-func (s *Store) RotateSession(ctx context.Context, id int64, old, hash string, now time.Time) error {
+func (s *Store) RotateSession(ctx context.Context, id int64, old, hash string, now time.Time, address string) error {
 	return s.transact(ctx, "refresh a login", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "UPDATE user_sessions SET token_hash = ?, last_seen = ? WHERE id = ? AND token_hash = ?", hash, s.d.stamp(now), id, old))
+		return changed(tx.ExecContext(ctx, "UPDATE user_sessions SET token_hash = ?, last_seen = ?, rotated_at = ?, ip_address = ? WHERE id = ? AND token_hash = ?",
+			hash, s.d.stamp(now), s.d.stamp(now), null(address), id, old))
 	})
 }
 

@@ -15,11 +15,11 @@ import (
 
 var _ accounts.Store = (*Store)(nil)
 
-const userColumns = "u.id, u.email, u.name, u.password_hash, u.role, u.client_id, u.is_active, u.must_change_password, u.totp_secret, u.totp_confirmed, u.totp_step, u.last_login, u.created_at, u.updated_at"
+const userColumns = "u.id, u.email, u.name, u.password_hash, u.role, u.client_id, u.is_active, u.must_change_password, u.password_by_admin, u.totp_secret, u.totp_confirmed, u.totp_step, u.last_login, u.created_at, u.updated_at, (SELECT f.locked_until FROM login_failures f WHERE f.email = u.email)"
 
 // userFields are where the values of userColumns go. The secret is encrypted then.
 func userFields(u *accounts.User) []any {
-	return []any{&u.ID, &u.Email, &u.Name, &u.PasswordHash, &u.Role, text{&u.ClientID}, &u.Active, &u.MustChange, text{&u.TOTPSecret}, &u.SecondFactor, &u.TOTPStep, moment{&u.LastLogin}, moment{&u.CreatedAt}, moment{&u.UpdatedAt}}
+	return []any{&u.ID, &u.Email, &u.Name, &u.PasswordHash, &u.Role, text{&u.ClientID}, &u.Active, &u.MustChange, &u.PasswordByAdmin, text{&u.TOTPSecret}, &u.SecondFactor, &u.TOTPStep, moment{&u.LastLogin}, moment{&u.CreatedAt}, moment{&u.UpdatedAt}, moment{&u.LockedUntil}}
 }
 
 // checkUser checks what a row of users can have. The rules for people are those of accounts.
@@ -63,8 +63,8 @@ func (s *Store) addUser(ctx context.Context, tx *sql.Tx, u accounts.User) (id in
 		return 0, err
 	}
 	now := s.d.stamp(s.now())
-	res, err := tx.ExecContext(ctx, `INSERT INTO users (email, name, password_hash, role, client_id, is_active, must_change_password, created_at, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, u.Email, u.Name, u.PasswordHash, string(u.Role), null(u.ClientID), u.Active, u.MustChange, now, now)
+	res, err := tx.ExecContext(ctx, `INSERT INTO users (email, name, password_hash, role, client_id, is_active, must_change_password, password_by_admin, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, u.Email, u.Name, u.PasswordHash, string(u.Role), null(u.ClientID), u.Active, u.MustChange, u.PasswordByAdmin, now, now)
 	if err != nil {
 		return 0, err
 	}
@@ -75,22 +75,11 @@ func (s *Store) addUser(ctx context.Context, tx *sql.Tx, u accounts.User) (id in
 func (s *Store) AddFirstAdmin(ctx context.Context, linkHash string, now time.Time, u accounts.User) (id int64, err error) {
 	err = s.transact(ctx, "store the first administrator", func(tx *sql.Tx) error {
 		// Of several at the same time only one deletes the row.
-		res, err := tx.ExecContext(ctx, "DELETE FROM settings WHERE name = ? AND value = ?", setupLink, linkHash)
-		if err != nil {
+		if err := changed(tx.ExecContext(ctx, "DELETE FROM settings WHERE name = ? AND value = ?", setupLink, linkHash)); err != nil {
+			return linkError(err)
+		}
+		if err := s.setupInForce(ctx, tx, now); err != nil {
 			return err
-		}
-		if n, err := res.RowsAffected(); n == 0 || err != nil {
-			return errors.Join(err, accounts.ErrLink)
-		}
-		expires, err := s.setting(ctx, tx, setupLinkExpires)
-		if err != nil {
-			return err
-		}
-		if t, err := time.Parse(time.RFC3339, expires); err != nil || !now.Before(t) {
-			return accounts.ErrLink
-		}
-		if has, err := hasAdmin(ctx, tx); has || err != nil {
-			return errors.Join(err, accounts.ErrHasAdmin)
 		}
 		id, err = s.addUser(ctx, tx, u)
 		return err
@@ -109,6 +98,34 @@ func (s *Store) PutSetupLink(ctx context.Context, hash string, expires time.Time
 	return s.transact(ctx, "store the setup link", func(tx *sql.Tx) error {
 		return errors.Join(s.putSetting(ctx, tx, setupLink, hash), s.putSetting(ctx, tx, setupLinkExpires, expires.UTC().Format(time.RFC3339)))
 	})
+}
+
+// SetupLink implements accounts.Store.
+func (s *Store) SetupLink(ctx context.Context, hash string, now time.Time) error {
+	stored, err := s.setting(ctx, s.read, setupLink)
+	if err == nil && stored != hash {
+		err = accounts.ErrLink
+	}
+	if err == nil {
+		err = s.setupInForce(ctx, s.read, now)
+	}
+	return s.d.coded("read the setup link", err)
+}
+
+// setupInForce refuses a setup link that has expired, or that there is no need for.
+func (s *Store) setupInForce(ctx context.Context, r runner, now time.Time) error {
+	expires, err := s.setting(ctx, r, setupLinkExpires)
+	if err != nil {
+		return err
+	}
+	if t, err := time.Parse(time.RFC3339, expires); err != nil || !now.Before(t) {
+		return accounts.ErrLink
+	}
+	has, err := hasAdmin(ctx, r)
+	if err == nil && has {
+		err = accounts.ErrHasAdmin
+	}
+	return err
 }
 
 // User implements accounts.Store.
@@ -144,7 +161,7 @@ func (s *Store) openTOTP(user int64, stored string) string {
 	if stored == "" {
 		return ""
 	}
-	secret, err := s.cfg.Keys.OpenSecret(totpOwner(user), stored)
+	secret, err := s.ring().OpenSecret(totpOwner(user), stored)
 	if err != nil {
 		s.cfg.Log.Error("the second factor of an account cannot be read; remove it", "user", user, "error", err)
 	}
@@ -197,6 +214,7 @@ func (s *Store) ChangeUser(ctx context.Context, id int64, change func(u *account
 		if u, err = s.userBy(ctx, tx, "u.id = ?", id); err != nil {
 			return err
 		}
+		password := u.PasswordHash
 		if err := change(&u, others); err != nil {
 			return err
 		}
@@ -205,16 +223,19 @@ func (s *Store) ChangeUser(ctx context.Context, id int64, change func(u *account
 		}
 		secret := ""
 		if u.TOTPSecret != "" {
-			secret = s.cfg.Keys.SealSecret(totpOwner(id), u.TOTPSecret)
+			secret = s.ring().SealSecret(totpOwner(id), u.TOTPSecret)
 		}
 		u.UpdatedAt = s.now()
-		_, err = tx.ExecContext(ctx, `UPDATE users SET name = ?, role = ?, client_id = ?, is_active = ?, must_change_password = ?, totp_secret = ?, totp_confirmed = ?,
-			totp_step = ?, updated_at = ? WHERE id = ?`, u.Name, string(u.Role), null(u.ClientID), u.Active, u.MustChange, null(secret), u.SecondFactor, u.TOTPStep, s.d.stamp(u.UpdatedAt), id)
+		_, err = tx.ExecContext(ctx, `UPDATE users SET name = ?, role = ?, client_id = ?, is_active = ?, must_change_password = ?, password_by_admin = ?, totp_secret = ?,
+			totp_confirmed = ?, totp_step = ?, updated_at = ? WHERE id = ?`, u.Name, string(u.Role), null(u.ClientID), u.Active, u.MustChange, u.PasswordByAdmin, null(secret), u.SecondFactor, u.TOTPStep, s.d.stamp(u.UpdatedAt), id)
 		if err == nil && !u.Active {
 			_, err = tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ?", id)
 		}
-		if err == nil && !u.SecondFactor {
-			_, err = tx.ExecContext(ctx, "DELETE FROM recovery_codes WHERE user_id = ?", id)
+		if err == nil && (!u.SecondFactor || len(u.NewRecoveryCodes) > 0) {
+			err = putRecoveryCodes(ctx, tx, id, u.NewRecoveryCodes)
+		}
+		if err == nil && u.PasswordHash != password {
+			err = s.setPassword(ctx, tx, id, u.PasswordHash, u.MustChange, 0)
 		}
 		return err
 	})
@@ -247,7 +268,7 @@ func (s *Store) renewSecrets(ctx context.Context, tx *sql.Tx) error {
 		text string
 	}
 	var list []old
-	err := each(ctx, tx, "SELECT id, totp_secret FROM users WHERE totp_secret IS NOT NULL AND totp_secret NOT LIKE ?", []any{s.cfg.Keys.CurrentSecrets() + "%"}, func(rows *sql.Rows) error {
+	err := each(ctx, tx, "SELECT id, totp_secret FROM users WHERE totp_secret IS NOT NULL AND totp_secret NOT LIKE ?", []any{s.ring().CurrentSecrets() + "%"}, func(rows *sql.Rows) error {
 		var o old
 		err := rows.Scan(&o.id, &o.text)
 		list = append(list, o)
@@ -255,7 +276,7 @@ func (s *Store) renewSecrets(ctx context.Context, tx *sql.Tx) error {
 	})
 	for _, o := range list {
 		if secret := s.openTOTP(o.id, o.text); secret != "" && err == nil {
-			_, err = tx.ExecContext(ctx, "UPDATE users SET totp_secret = ? WHERE id = ?", s.cfg.Keys.SealSecret(totpOwner(o.id), secret), o.id)
+			_, err = tx.ExecContext(ctx, "UPDATE users SET totp_secret = ? WHERE id = ?", s.ring().SealSecret(totpOwner(o.id), secret), o.id)
 		}
 	}
 	return err
@@ -276,8 +297,11 @@ func hasAdmin(ctx context.Context, r runner) (has bool, err error) {
 }
 
 // SetPassword implements accounts.Store.
-func (s *Store) SetPassword(ctx context.Context, user int64, hash string, mustChange bool, keep int64) error {
+func (s *Store) SetPassword(ctx context.Context, user int64, old, hash string, mustChange bool, keep int64) error {
 	return s.transact(ctx, "store a password", func(tx *sql.Tx) error {
+		if err := changed(tx.ExecContext(ctx, "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", hash, user, old)); err != nil {
+			return err
+		}
 		return s.setPassword(ctx, tx, user, hash, mustChange, keep)
 	})
 }
@@ -294,6 +318,9 @@ func (s *Store) setPassword(ctx context.Context, tx *sql.Tx, user int64, hash st
 		if _, err := tx.ExecContext(ctx, "DELETE FROM api_tokens WHERE user_id = ?", user); err != nil {
 			return err
 		}
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM login_failures WHERE email = (SELECT email FROM users WHERE id = ?)", user); err != nil {
+		return err
 	}
 	_, err := tx.ExecContext(ctx, "UPDATE password_resets SET used_at = ? WHERE user_id = ? AND used_at IS NULL", s.d.stamp(s.now()), user)
 	return err

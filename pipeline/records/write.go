@@ -18,8 +18,8 @@ var listSizes = []int{1, 8, 64, MaxBatch}
 const (
 	insertMessage = `INSERT INTO messages (message_id, client_id, client_key, sender_number_hashed, phone_key_id, sender_number_enc,
 		encrypted_body, encryption_key_version, scope_key_id, sealed, status, domain, attempt_count, error_message,
-		created_at, queued_at, delivered_at, last_attempt_at, metadata, worker_id) VALUES `
-	messageColumns = 20
+		created_at, queued_at, delivered_at, last_attempt_at, metadata, worker_id, proxy_id) VALUES `
+	messageColumns = 21
 	insertCounts   = "INSERT INTO message_counts (client_id, hour, domain, status, messages, delivery_us) VALUES "
 	countColumns   = 6
 	groupColumns   = `SELECT id, message_id, client_id, status, attempt_count, error_message, worker_id, domain, created_at, queued_at,
@@ -76,13 +76,7 @@ func (g *group) each(query string, args []any, scan func(*sql.Rows) error) error
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return eachOf(rows, scan)
 }
 
 // lists cuts values into pieces with the marks of a statement's list, filled up with the last
@@ -208,7 +202,7 @@ func (g *group) appendArgs(args []any, r *row) []any {
 	m, c, d := r.msg, r.sealed, g.s.d
 	return append(args, m.ID, m.Client, null(m.ClientKey), c.hash, int64(c.hashKey), null(c.number),
 		c.body, int64(c.scope.Version()), int64(c.scope.ID()), m.Sealed, string(r.state), r.domain, int64(r.attempts), null(r.errText),
-		d.stamp(r.created), d.stamp(r.queued), d.when(r.delivered), d.when(r.last), null(c.metadata), null(r.worker))
+		d.stamp(r.created), d.stamp(r.queued), d.when(r.delivered), d.when(r.last), null(c.metadata), null(r.worker), null(m.Proxy))
 }
 
 // change is what an update sets, and what it expects. Rows with the same one share a

@@ -45,7 +45,7 @@ func TestRegisterAndDeliver(t *testing.T) {
 		}
 		for _, id := range []string{"message-0", "message-2", "message-4"} {
 			r, err := e.s.Get(ctx(t), "acme-01", id)
-			if err != nil || r.Body != "text "+id[len(id)-1:] || r.QueuedAt != t0.Add(-time.Second) {
+			if err != nil || r.Body != "text "+id[len(id)-1:] || r.QueuedAt != t0.Add(-time.Second) || r.Proxy != "proxy-1" {
 				t.Errorf("%s: %+v, %v", id, r, err)
 			}
 		}

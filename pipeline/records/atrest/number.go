@@ -36,6 +36,15 @@ func NewHasher(r *Ring, oldSalt *string) *Hasher {
 	return h
 }
 
+// Equal reports whether two hashers have the same keys and the same salt.
+func (h *Hasher) Equal(other *Hasher) bool {
+	sameSalt := h.salt == other.salt || h.salt != nil && other.salt != nil && *h.salt == *other.salt
+	return sameSalt && h.ring.Equal(other.ring)
+}
+
+// Current is the id of the key for new rows.
+func (h *Hasher) Current() uint16 { return h.current }
+
 // Versions are the ids that have a key, ascending.
 func (h *Hasher) Versions() []uint16 { return h.ring.Versions() }
 

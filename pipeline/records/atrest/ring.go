@@ -135,6 +135,11 @@ func create(fs durable.FS, path string) (Key, error) {
 	return k, durable.WriteFile(fs, path, k.file(), 0o600)
 }
 
+// Equal reports whether two rings have the same keys.
+func (r *Ring) Equal(other *Ring) bool {
+	return r.current == other.current && maps.Equal(r.keys, other.keys)
+}
+
 // Current is the version for new rows.
 func (r *Ring) Current() uint16 { return r.current }
 

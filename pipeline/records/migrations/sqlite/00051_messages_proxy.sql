@@ -1,0 +1,2 @@
+-- +goose Up
+ALTER TABLE messages ADD COLUMN proxy_id VARCHAR(255) NULL COLLATE BINARY;

@@ -1,0 +1,53 @@
+package records
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+)
+
+// Shared reports whether several main servers can use the database.
+func (s *Store) Shared() bool { return s.d.name != sqliteDialect.name }
+
+// AddRevocations stores what an authority has revoked, each entry once. An entry is text that
+// means the same to all main servers.
+func (s *Store) AddRevocations(ctx context.Context, authority string, entries []string) error {
+	for len(entries) > 0 {
+		part := entries[:min(len(entries), maxRevocationRows)]
+		entries = entries[len(part):]
+		err := s.transact(ctx, "store revocations", func(tx *sql.Tx) error {
+			for _, e := range part {
+				digest := sha256.Sum256([]byte(e))
+				if _, err := tx.ExecContext(ctx, "INSERT INTO revocations (authority, digest, entry) VALUES (?, ?, ?)"+s.d.ignore("digest"), authority, hex.EncodeToString(digest[:]), e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxRevocationRows bounds a transaction.
+const maxRevocationRows = 500
+
+// CountRevocations counts what all main servers have stored for an authority.
+func (s *Store) CountRevocations(ctx context.Context, authority string) (int, error) {
+	n, err := count(ctx, s.read, "SELECT COUNT(*) FROM revocations WHERE authority = ?", authority)
+	return n, s.d.coded("count the revocations", err)
+}
+
+// Revocations returns them, in the order in which they were stored.
+func (s *Store) Revocations(ctx context.Context, authority string) (entries []string, err error) {
+	err = each(ctx, s.read, "SELECT entry FROM revocations WHERE authority = ? ORDER BY number", []any{authority}, func(rows *sql.Rows) error {
+		var e string
+		err := rows.Scan(&e)
+		entries = append(entries, e)
+		return err
+	})
+	return entries, s.d.coded("read the revocations", err)
+}
